@@ -1,0 +1,2 @@
+//! `pgbell`: PostgreSQL LISTEN/NOTIFY from the command line.
+fn main() {}

@@ -1,0 +1,2 @@
+//! Other drivers, measured beside pgbell in one run.
+fn main() {}

@@ -1,0 +1,240 @@
+//! The error of the public interface: one opaque, cheaply cloned type with a kind.
+
+use std::borrow::Cow;
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::wire::DbError;
+
+/// What went wrong, coarsely enough to decide what to do about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The connection parameters are wrong: nothing was sent.
+    Config,
+    /// No server could be reached, or the connection to it broke.
+    Connect,
+    /// TLS could not be established.
+    Tls,
+    /// Authentication failed, or was not what the client insists on.
+    Auth,
+    /// The server refused: [`Error::db_error`] has its words.
+    Server,
+    /// The peer sent bytes that are not PostgreSQL's protocol, or not at that moment.
+    Protocol,
+    /// A deadline passed.
+    Timeout,
+    /// The connection or the listener is over.
+    Closed,
+    /// The call cannot be carried out as asked: nothing was sent.
+    Misuse,
+    /// The server asks for something that this build or this crate does not do.
+    Unsupported,
+    /// A pooler stands in between and swallows notifications.
+    Pooler,
+    /// The server is a standby, where LISTEN is refused.
+    Standby,
+    /// The connection broke after the command was sent: the server may have carried it out.
+    InDoubt,
+}
+
+impl ErrorKind {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Config => "configuration",
+            Self::Connect => "connection",
+            Self::Tls => "TLS",
+            Self::Auth => "authentication",
+            Self::Server => "server error",
+            Self::Protocol => "protocol violation",
+            Self::Timeout => "timeout",
+            Self::Closed => "closed",
+            Self::Misuse => "misuse",
+            Self::Unsupported => "unsupported",
+            Self::Pooler => "pooler",
+            Self::Standby => "standby",
+            Self::InDoubt => "in doubt",
+        }
+    }
+}
+
+/// Why an operation failed. Cloning is one reference count.
+///
+/// No text of it holds a secret, and text that a server sent is escaped.
+#[derive(Clone)]
+pub struct Error(Arc<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    message: Cow<'static, str>,
+    hint: Option<Cow<'static, str>>,
+    db_error: Option<Box<DbError>>,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Error {
+    /// An error of our own words: lower case, no full stop, what was expected and found.
+    #[cold]
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
+        Self::build(Inner {
+            kind,
+            message: message.into(),
+            hint: None,
+            db_error: None,
+            source: None,
+        })
+    }
+
+    /// As [`Error::new`], caused by another error whose text is shown after ours.
+    #[cold]
+    pub(crate) fn caused(
+        kind: ErrorKind,
+        message: impl Into<Cow<'static, str>>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self::build(Inner {
+            kind,
+            message: message.into(),
+            hint: None,
+            db_error: None,
+            source: Some(source.into()),
+        })
+    }
+
+    /// What the server answered. The kind follows from the SQLSTATE.
+    #[cold]
+    pub(crate) fn server(context: impl Into<Cow<'static, str>>, error: DbError) -> Self {
+        let (kind, hint) = match error.code() {
+            "28P01" | "28000" => (ErrorKind::Auth, None),
+            "25006" => (
+                ErrorKind::Standby,
+                Some("LISTEN and NOTIFY need the primary: connect to it, or promote this server"),
+            ),
+            "53300" => (
+                ErrorKind::Server,
+                Some(
+                    "the server has no free connection slot: raise max_connections or close idle ones",
+                ),
+            ),
+            "57P05" => {
+                (ErrorKind::Server, Some("set idle_session_timeout = 0 for the role that listens"))
+            }
+            _ => (ErrorKind::Server, None),
+        };
+        Self::build(Inner {
+            kind,
+            message: context.into(),
+            hint: hint.map(Cow::Borrowed),
+            db_error: Some(Box::new(error)),
+            source: None,
+        })
+    }
+
+    /// The same error with a line that says how to get out of it.
+    #[cold]
+    pub(crate) fn with_hint(self, hint: impl Into<Cow<'static, str>>) -> Self {
+        let hint = Some(hint.into());
+        match Arc::try_unwrap(self.0) {
+            Ok(inner) => Self::build(Inner { hint, ..inner }),
+            // Shared already: the words cannot be moved out, so they are kept as the cause.
+            Err(shared) => Self::build(Inner {
+                kind: shared.kind,
+                message: shared.message.clone(),
+                hint,
+                db_error: shared.db_error.clone(),
+                source: shared.source.as_ref().map(|source| source.to_string().into()),
+            }),
+        }
+    }
+
+    fn build(inner: Inner) -> Self {
+        Self(Arc::new(inner))
+    }
+
+    /// What went wrong, to be matched on.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The server's own error, when there is one.
+    #[must_use]
+    pub fn db_error(&self) -> Option<&DbError> {
+        self.0.db_error.as_deref()
+    }
+
+    /// The five characters of the server's SQLSTATE, when there is one.
+    #[must_use]
+    pub fn sqlstate(&self) -> Option<&str> {
+        self.db_error().map(DbError::code).filter(|code| !code.is_empty())
+    }
+
+    /// A line that says what to change, when we know one. The server's own hint comes second.
+    #[must_use]
+    pub fn hint(&self) -> Option<&str> {
+        self.0.hint.as_deref().or_else(|| self.db_error().and_then(DbError::hint))
+    }
+
+    /// Whether the same call may succeed later without any change on the client's side.
+    ///
+    /// Broken connections, timeouts, a server that starts, stops or is full. Not: a wrong password,
+    /// an unknown database, a protocol violation, misuse.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self.0.kind {
+            ErrorKind::Connect | ErrorKind::Timeout | ErrorKind::Standby | ErrorKind::InDoubt => {
+                true
+            }
+            ErrorKind::Server => self.sqlstate().is_some_and(|code| {
+                // Class 08 connection, 40 rollback, 53 resources, 57P operator intervention
+                // (57P04: the database was dropped, and stays so). N31.
+                code.starts_with("08")
+                    || code.starts_with("40")
+                    || code.starts_with("53")
+                    || (code.starts_with("57P") && code != "57P04")
+            }),
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.0.kind.label(), self.0.message)?;
+        if let Some(error) = &self.0.db_error {
+            write!(f, ": {error}")?;
+        }
+        if let Some(source) = &self.0.source {
+            write!(f, ": {source}")?;
+        }
+        if let Some(hint) = self.hint() {
+            write!(f, " (hint: {})", hint.escape_debug())?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error")
+            .field("kind", &self.0.kind)
+            .field("message", &self.0.message)
+            .field("hint", &self.0.hint)
+            .field("db_error", &self.0.db_error)
+            .field("source", &self.0.source)
+            .finish()
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_ref().map(|source| &**source as &(dyn std::error::Error + 'static))
+    }
+}
+
+impl From<Infallible> for Error {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
+}

@@ -1,0 +1,26 @@
+//! PostgreSQL LISTEN/NOTIFY client that speaks the wire protocol itself.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+pub mod auth;
+pub mod config;
+mod error;
+mod notification;
+pub mod ring;
+pub mod session;
+pub mod supervisor;
+pub mod wire;
+
+#[cfg(feature = "tokio")]
+mod connection;
+#[cfg(feature = "tokio")]
+mod listener;
+#[cfg(feature = "tokio")]
+mod net;
+#[cfg(feature = "tokio")]
+mod notifier;
+#[cfg(feature = "testing")]
+pub mod testing;
+
+pub use config::Config;
+pub use error::{Error, ErrorKind};
