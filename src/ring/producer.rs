@@ -24,15 +24,15 @@ pub struct Producer<T, M> {
     evicted_bytes: u64,
     /// No unread item stands below this position.
     oldest: u64,
-    /// How many notifications each slot's item has: a box may be looked into by its owner only.
-    counts: Box<[u64]>,
+    /// The sequence number after each slot's item: a box may be looked into by its owner only.
+    ends: Box<[u64]>,
 }
 
 impl<T, M> Producer<T, M> {
     pub(super) fn new(shared: Arc<Shared<T, M>>, spare: BoxIndex) -> Self {
         let slots = usize::try_from(shared.slots()).unwrap_or(0);
         Self {
-            counts: vec![0; slots].into_boxed_slice(),
+            ends: vec![0; slots].into_boxed_slice(),
             shared,
             spare,
             tail: 0,
@@ -87,9 +87,9 @@ impl<T, M> Producer<T, M> {
         self.shared.swap_box(self.spare, &mut content);
         if let Some(slot) = usize::try_from(self.tail & (self.shared.slots() - 1))
             .ok()
-            .and_then(|index| self.counts.get_mut(index))
+            .and_then(|index| self.ends.get_mut(index))
         {
-            *slot = count;
+            *slot = self.seen + count;
         }
         let before = self.shared.put(self.tail, Word::full(self.tail, self.spare));
         self.spare = before.box_index();
@@ -112,20 +112,24 @@ impl<T, M> Producer<T, M> {
     /// taken. Items that lie wholly below leave the ring at once; of one that lies across, the
     /// consumer skips the lower part.
     pub fn keep_newest(&mut self, n: u64) {
+        let floor = self.seen.saturating_sub(n);
         // Release: pairs with the consumer's load after it took an item.
-        self.shared.floor.store(self.seen.saturating_sub(n), Ordering::Release);
-        while let Some(count) = self.oldest_count() {
-            if self.unread().saturating_sub(count) < n || !self.evict() {
-                return;
-            }
-        }
+        self.shared.floor.store(floor, Ordering::Release);
+        // By positions, not by `unread()`: that lags behind a consumer that is taking an item at
+        // this moment, and one item too many would go.
+        while self.evict_ending_by(floor) {}
     }
 
     /// Takes the oldest unread item back, whose notifications are then lost.
     ///
     /// Returns whether there was one.
     pub fn evict(&mut self) -> bool {
-        while self.oldest_count().is_some() {
+        self.evict_ending_by(u64::MAX)
+    }
+
+    /// Takes the oldest unread item back if its notifications end by sequence number `limit`.
+    fn evict_ending_by(&mut self, limit: u64) -> bool {
+        while self.oldest_end().is_some_and(|end| end <= limit) {
             let word = self.shared.load(self.oldest);
             if word.is_full_at(self.oldest)
                 && self.shared.exchange(self.oldest, word, Word::empty(self.spare))
@@ -135,17 +139,17 @@ impl<T, M> Producer<T, M> {
                 self.oldest += 1;
                 return true;
             }
-            // The consumer was quicker: `oldest_count` moves on.
+            // The consumer was quicker: the next one has to pass the limit too.
         }
         false
     }
 
-    /// How many notifications the oldest unread item has. Moves `oldest` to that item.
-    fn oldest_count(&mut self) -> Option<u64> {
+    /// The sequence number after the oldest unread item. Moves `oldest` to that item.
+    fn oldest_end(&mut self) -> Option<u64> {
         while self.oldest < self.tail {
             if self.shared.load(self.oldest).is_full_at(self.oldest) {
                 let index = usize::try_from(self.oldest & (self.shared.slots() - 1)).ok()?;
-                return self.counts.get(index).copied();
+                return self.ends.get(index).copied();
             }
             self.oldest += 1;
         }

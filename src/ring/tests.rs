@@ -75,8 +75,7 @@ impl Model {
 
     fn keep_newest(&mut self, n: u64) {
         self.floor = self.seen().saturating_sub(n);
-        let unread = |items: &VecDeque<Probe>| items.iter().map(|(_, count)| count).sum::<u64>();
-        while self.items.front().is_some_and(|(_, count)| unread(&self.items) - count >= n) {
+        while self.items.front().is_some_and(|(first, count)| first + count <= self.floor) {
             self.lose_front();
         }
     }
@@ -294,7 +293,7 @@ fn a_producer_that_waits_for_room_is_woken_by_a_take_and_by_a_drop() {
 fn two_threads_account_for_every_notification() {
     for round in 0..60_u64 {
         let (mut producer, mut consumer) = channel::<Probe, u64>(1 << (round % 5));
-        let total = 40_000_u64;
+        let total = 10_000_u64;
         let writer = std::thread::spawn(move || {
             let mut random = round.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
             while producer.sequence() < total {
