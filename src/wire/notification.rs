@@ -1,0 +1,315 @@
+//! NotificationResponse, the message this crate exists for.
+//!
+//! Two passes over the same bytes, both without allocation. [`scan`] runs once over what a read
+//! brought and says how many whole, valid notifications stand at its head; [`frames`] iterates
+//! over such a run later, wherever the bytes lie by then. Both take the same step, so they agree
+//! with each other, and with the framer and the decoder.
+//!
+//! A frame is `A`, length, process id, channel, NUL, payload, NUL. The length word says where the
+//! payload ends, so nothing searches it. The channel's NUL is searched only when the channel is
+//! not the one of the frame before; usually it is.
+
+use std::fmt;
+
+use super::cursor::Reader;
+use super::error::{DecodeError, DecodeFault};
+use super::limits::{NOTIFICATION_FRAME_BYTES_MAX, in_memory};
+use super::tags;
+
+/// Smallest length word: itself, the process id, a channel of one byte, two NULs.
+const LENGTH_FLOOR: u32 = 11;
+
+const NAME: &str = "NotificationResponse";
+
+/// One notification, borrowed from the bytes of the wire.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct RawNotification<'a> {
+    /// Process id of the notifying backend. Any value: some servers and poolers send 0 or less.
+    pub process_id: i32,
+    /// The channel, never empty, without NUL. UTF-8 unless the database is SQL_ASCII.
+    pub channel: &'a [u8],
+    /// The payload. UTF-8 unless the database is SQL_ASCII.
+    ///
+    /// Everything up to the NUL that ends the frame: a NUL inside, which no server can send, is
+    /// not searched for. N14.
+    pub payload: &'a [u8],
+}
+
+/// Lengths alone: what users publish does not belong in logs.
+impl fmt::Debug for RawNotification<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RawNotification")
+            .field("process_id", &self.process_id)
+            .field("channel_bytes", &self.channel.len())
+            .field("payload_bytes", &self.payload.len())
+            .finish()
+    }
+}
+
+impl<'a> RawNotification<'a> {
+    /// Reads the body of an `A` message.
+    pub(crate) fn decode(mut reader: Reader<'a>) -> Result<Self, DecodeError> {
+        let process_id = reader.i32("process id")?;
+        let channel = reader.cstr("channel")?;
+        if channel.is_empty() {
+            return Err(reader.bad_value("channel length", "1 or more", 0));
+        }
+        match reader.rest().split_last() {
+            Some((0, payload)) => Ok(Self { process_id, channel, payload }),
+            _ => Err(reader.missing_nul("payload")),
+        }
+    }
+}
+
+/// An unbroken run of whole, valid NotificationResponse frames at the head of a buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Run {
+    /// How many frames.
+    pub count: usize,
+    /// How many bytes they take, headers included.
+    pub bytes: usize,
+}
+
+impl Run {
+    /// The run of the first `n` frames of `validated`, or of all if there are fewer.
+    ///
+    /// Costs one header per frame. The bytes must have been accepted by [`scan`]; others give a
+    /// run that ends where they stop making sense.
+    #[must_use]
+    pub fn first(n: usize, validated: &[u8]) -> Self {
+        let mut run = Self::default();
+        let mut rest = validated;
+        while run.count < n {
+            let Some((&[b'A', a, b, c, d], body)) = rest.split_first_chunk::<5>() else { break };
+            let length = in_memory(u32::from_be_bytes([a, b, c, d]));
+            let Some(next) = length.checked_sub(4).and_then(|bytes| body.get(bytes..)) else {
+                break;
+            };
+            run.count += 1;
+            rest = next;
+        }
+        run.bytes = validated.len().saturating_sub(rest.len());
+        run
+    }
+}
+
+/// What stands behind a [`Run`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Stop {
+    /// The end of the buffer, or a notification that is not whole.
+    NeedMore,
+    /// A message of another type, or what should be one.
+    OtherMessage,
+    /// A notification that is none. The frames before it are good.
+    Invalid(DecodeError),
+}
+
+/// Measures the run of notifications at the head of `input`. One pass, no allocation.
+#[must_use]
+pub fn scan(input: &[u8]) -> (Run, Stop) {
+    let mut count = 0;
+    let mut rest = input;
+    let mut last = LastChannel::NONE;
+    loop {
+        match step(rest, &mut last) {
+            Step::Whole(_, next) => {
+                count += 1;
+                rest = next;
+            }
+            Step::Stopped => {
+                let run = Run { count, bytes: input.len().saturating_sub(rest.len()) };
+                return (run, why(rest));
+            }
+        }
+    }
+}
+
+/// Iterates over bytes that [`scan`] accepted. Over other bytes it ends early.
+#[must_use]
+pub const fn frames(validated: &[u8]) -> Notifications<'_> {
+    Notifications { rest: validated, last: LastChannel::NONE }
+}
+
+/// Iterator over the notifications of a [`Run`].
+#[derive(Clone)]
+pub struct Notifications<'a> {
+    rest: &'a [u8],
+    last: LastChannel<'a>,
+}
+
+impl<'a> Notifications<'a> {
+    /// The bytes that have not been iterated over.
+    #[must_use]
+    pub const fn remaining(&self) -> &'a [u8] {
+        self.rest
+    }
+}
+
+impl fmt::Debug for Notifications<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Notifications").field("bytes", &self.rest.len()).finish()
+    }
+}
+
+impl<'a> Iterator for Notifications<'a> {
+    type Item = RawNotification<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<RawNotification<'a>> {
+        match step(self.rest, &mut self.last) {
+            Step::Whole(notification, next) => {
+                self.rest = next;
+                Some(notification)
+            }
+            Step::Stopped => None,
+        }
+    }
+}
+
+impl std::iter::FusedIterator for Notifications<'_> {}
+
+enum Step<'a> {
+    Whole(RawNotification<'a>, &'a [u8]),
+    Stopped,
+}
+
+/// Takes one frame off the head. Why there is none is found out later, off the hot path.
+#[inline(always)]
+fn step<'a>(rest: &'a [u8], last: &mut LastChannel<'a>) -> Step<'a> {
+    let Some((&[b'A', a, b, c, d, e, f, g, h], tail)) = rest.split_first_chunk::<9>() else {
+        return Step::Stopped;
+    };
+    let length = u32::from_be_bytes([a, b, c, d]);
+    if !(LENGTH_FLOOR..=NOTIFICATION_FRAME_BYTES_MAX).contains(&length) {
+        return Step::Stopped;
+    }
+    // Not below 3, because the length is not below 11.
+    let Some((text, next)) = tail.split_at_checked(in_memory(length - 8)) else {
+        return Step::Stopped;
+    };
+    let Some((0, strings)) = text.split_last() else { return Step::Stopped };
+    if !last.begins(strings) && !last.replace(strings) {
+        return Step::Stopped;
+    }
+    // `strings` is channel, NUL, payload.
+    let Some((channel, payload)) = strings.split_at_checked(last.length) else {
+        return Step::Stopped;
+    };
+    let Some((_, channel)) = channel.split_last() else { return Step::Stopped };
+    let process_id = i32::from_be_bytes([e, f, g, h]);
+    Step::Whole(RawNotification { process_id, channel, payload }, next)
+}
+
+/// Why [`step`] found no frame. Asks the framer's questions in the framer's order.
+#[cold]
+fn why(rest: &[u8]) -> Stop {
+    match rest.split_first() {
+        None => return Stop::NeedMore,
+        Some((b'A', _)) => {}
+        Some(_) => return Stop::OtherMessage,
+    }
+    let Some((&[_, a, b, c, d], body)) = rest.split_first_chunk::<5>() else {
+        return Stop::NeedMore;
+    };
+    let length = u32::from_be_bytes([a, b, c, d]);
+    let (floor, cap) = (LENGTH_FLOOR, NOTIFICATION_FRAME_BYTES_MAX);
+    if length < floor {
+        let fault = DecodeFault::LengthBelowFloor { length, floor };
+        return Stop::Invalid(DecodeError::new(NAME, fault));
+    }
+    if length > cap {
+        let fault = DecodeFault::LengthAboveCap { length, cap };
+        return Stop::Invalid(DecodeError::new(NAME, fault));
+    }
+    let Some(body) = body.get(..in_memory(length - 4)) else { return Stop::NeedMore };
+    match RawNotification::decode(Reader::new(NAME, body)) {
+        Err(error) => Stop::Invalid(error),
+        // Not reached: `step` takes every frame that decodes. Stopping is safe all the same.
+        Ok(_) => Stop::OtherMessage,
+    }
+}
+
+/// The channel of the frame before, to be recognised without a search.
+#[derive(Clone, Copy)]
+struct LastChannel<'a> {
+    /// The channel and its NUL. Empty before the first frame.
+    bytes: &'a [u8],
+    /// `bytes.len()`, 0 before the first frame.
+    length: usize,
+    /// The first eight of `bytes` as a little-endian word, the rest of the word zero.
+    word: u64,
+    /// Ones where `word` holds bytes. 0 before the first frame.
+    mask: u64,
+}
+
+impl<'a> LastChannel<'a> {
+    const NONE: Self = Self { bytes: &[], length: 0, word: 0, mask: 0 };
+
+    /// Whether `strings` begins with this channel and its NUL.
+    #[inline(always)]
+    fn begins(&self, strings: &[u8]) -> bool {
+        if self.length == 0 {
+            return false;
+        }
+        match strings.first_chunk::<8>() {
+            Some(head) => {
+                u64::from_le_bytes(*head) & self.mask == self.word
+                    && (self.length <= 8 || strings.starts_with(self.bytes))
+            }
+            None => strings.starts_with(self.bytes),
+        }
+    }
+
+    /// Finds and remembers the channel that `strings` begins with. `false` if there is none.
+    #[inline(never)]
+    fn replace(&mut self, strings: &'a [u8]) -> bool {
+        let Some(end) = position_of_nul(strings) else { return false };
+        let Some(bytes) = strings.get(..end.saturating_add(1)) else { return false };
+        if end == 0 {
+            return false;
+        }
+        let mut word = [0; 8];
+        let mut mask = [0; 8];
+        for ((word, mask), byte) in word.iter_mut().zip(&mut mask).zip(bytes) {
+            *word = *byte;
+            *mask = 0xff;
+        }
+        *self = Self {
+            bytes,
+            length: bytes.len(),
+            word: u64::from_le_bytes(word),
+            mask: u64::from_le_bytes(mask),
+        };
+        true
+    }
+}
+
+/// Where the first NUL is, eight bytes at a time.
+fn position_of_nul(bytes: &[u8]) -> Option<usize> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGHS: u64 = 0x8080_8080_8080_8080;
+    let (words, tail) = bytes.as_chunks::<8>();
+    let mut before = 0_usize;
+    for word in words {
+        let word = u64::from_le_bytes(*word);
+        // The lowest high bit that this leaves set belongs to the first zero byte.
+        let zeros = word.wrapping_sub(ONES) & !word & HIGHS;
+        if zeros != 0 {
+            let within = usize::try_from(zeros.trailing_zeros() / 8).ok()?;
+            return before.checked_add(within);
+        }
+        before = before.checked_add(8)?;
+    }
+    before.checked_add(tail.iter().position(|&byte| byte == 0)?)
+}
+
+const _: () = {
+    // The hot path has the numbers of the table in its own code.
+    match tags::backend(b'A') {
+        Some(shape) => {
+            assert!(shape.floor == LENGTH_FLOOR && shape.cap == NOTIFICATION_FRAME_BYTES_MAX);
+        }
+        None => panic!("NotificationResponse has a shape"),
+    }
+};
