@@ -24,3 +24,7 @@ pub mod testing;
 
 pub use config::Config;
 pub use error::{Error, ErrorKind};
+pub use notification::{Batch, Event, Gap, Iter, Lagged, Loss, Notification, NotificationRef};
+pub use session::{Column, Row, Rows};
+pub use supervisor::{Listening, Overflow, State};
+pub use wire::DbError;

@@ -121,10 +121,10 @@ impl Pending {
                 let rows = self.rows.take().unwrap_or_default();
                 self.finish(rows);
             }
-            (BackendMessage::RowDescription(columns), None) if self.rows.is_none() => {
+            (BackendMessage::RowDescription { columns }, None) if self.rows.is_none() => {
                 self.rows = Some(Rows::new(*columns));
             }
-            (BackendMessage::DataRow(values), None) => {
+            (BackendMessage::DataRow { values }, None) => {
                 // Not an index: a row that is shorter than its description is an error. N55.
                 let rows = self.rows.as_mut().ok_or_else(unexpected)?;
                 let before = rows.size();
@@ -141,11 +141,11 @@ impl Pending {
                 | BackendMessage::BindComplete
                 | BackendMessage::CloseComplete
                 | BackendMessage::NoData
-                | BackendMessage::ParameterDescription(_),
+                | BackendMessage::ParameterDescription { .. },
                 None,
             ) if self.kind == Kind::Bound => {}
-            (BackendMessage::CopyInResponse { .. }, None) => return Ok(Next::RefuseCopy),
-            (BackendMessage::CopyOutResponse { .. }, None) => {
+            (BackendMessage::CopyInResponse(_), None) => return Ok(Next::RefuseCopy),
+            (BackendMessage::CopyOutResponse(_), None) => {
                 self.copying_out = true;
                 self.refuse(Error::new(ErrorKind::Unsupported, "COPY TO STDOUT is not supported"));
             }

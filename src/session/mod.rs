@@ -46,14 +46,20 @@ use self::startup::Startup;
 use self::violation::Violation;
 use crate::auth::AuthMethod;
 use crate::wire::{
-    self, BackendMessage, DbError, Framer, FrontendMessage, ProtocolVersion, Run, StartupPacket,
-    Stop, TransactionStatus,
+    self, BackendMessage, DbError, Framer, FrontendMessage, Oids, ProtocolVersion, Run,
+    StartupPacket, Stop, Target, TransactionStatus, Values,
 };
 use crate::{Error, ErrorKind};
 
 pub use command::{CommandId, RESULT_BYTES_MAX};
 pub use rows::{Column, Row, Rows};
 pub use startup::{Login, STARTUP_BYTES_MAX, STARTUP_MESSAGES_MAX};
+
+/// Type byte of NotificationResponse.
+const NOTIFICATION_RESPONSE: u8 = b'A';
+
+/// Object id of the type `text` in `pg_type`.
+const TEXT_OID: u32 = 25;
 
 /// How far [`Session::handle_input`] came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,7 +111,10 @@ pub struct Session {
 
 #[derive(Debug)]
 enum Phase {
-    Startup { startup: Box<Startup>, deadline: Instant },
+    Startup {
+        startup: Box<Startup>,
+        deadline: Instant,
+    },
     Ready,
     /// Terminate was sent.
     Terminated,
@@ -118,7 +127,7 @@ impl Session {
     /// # Errors
     /// [`ErrorKind::Config`] when a startup parameter holds a NUL or all of them are longer than
     /// 10,000 bytes.
-    pub fn new(login: &Login) -> Result<Self, Error> {
+    pub fn new(login: Login) -> Result<Self, Error> {
         let mut transmit = BytesMut::new();
         let mut parameters = vec![("user", login.credentials.user())];
         parameters.extend(login.parameters.iter().map(|(k, v)| (k.as_str(), v.as_str())));
@@ -131,12 +140,12 @@ impl Session {
         .encode(&mut transmit)
         .map_err(|error| Error::caused(ErrorKind::Config, "the startup parameters", error))?;
         Ok(Self {
-            phase: Phase::Startup {
-                startup: Box::new(Startup::new(login)),
-                deadline: login.deadline,
-            },
             version: login.protocol,
             command_timeout: login.command_timeout,
+            phase: Phase::Startup {
+                deadline: login.deadline,
+                startup: Box::new(Startup::new(login)),
+            },
             transmit,
             events: VecDeque::new(),
             pending: VecDeque::new(),
@@ -175,7 +184,7 @@ impl Session {
                 input.clear();
                 return Ok(Progress::NeedMore);
             }
-            if self.is_authenticated() && input.first() == Some(&wire::NOTIFICATION_RESPONSE) {
+            if self.is_authenticated() && input.first() == Some(&NOTIFICATION_RESPONSE) {
                 let (run, stop) = wire::scan(input);
                 if run.count > 0 {
                     return Ok(Progress::Notifications(run));
@@ -190,9 +199,6 @@ impl Session {
                 if self.is_authenticated() { Framer::established() } else { Framer::startup() };
             let Some(frame) = framer.next(input)? else { return Ok(Progress::NeedMore) };
             let bytes = frame.wire_len();
-            if frame.is_legacy() {
-                return Err(legacy_error(frame.body));
-            }
             let message = BackendMessage::decode(frame)?;
             self.handle_message(now, &message, bytes)?;
             input.advance(bytes);
@@ -207,14 +213,15 @@ impl Session {
     ) -> Result<(), Error> {
         // At any moment, in every state.
         match message {
+            BackendMessage::LegacyError { text } => return Err(legacy_error(text)),
             BackendMessage::NoticeResponse(notice) => {
                 self.count_startup(bytes)?;
                 self.notices = self.notices.saturating_add(1);
-                self.last_notice = Some(DbError::from(notice));
+                self.last_notice = Some(DbError::from(*notice));
                 return Ok(());
             }
             BackendMessage::ErrorResponse(error) => {
-                return self.handle_error(DbError::from(error));
+                return self.handle_error(DbError::from(*error));
             }
             _ => {}
         }
@@ -248,13 +255,13 @@ impl Session {
                 self.version = startup.negotiate(*version, &options)?;
                 Ok(())
             }
-            BackendMessage::BackendKeyData { process_id, secret_key }
+            BackendMessage::BackendKeyData(key)
                 if startup.is_authenticated() && self.process_id.is_none() =>
             {
                 // The key itself would serve to cancel a query, which a listener never does: it is
                 // not kept, so it cannot leak.
-                startup::check_key(self.version, secret_key)?;
-                self.process_id = Some(*process_id);
+                startup::check_key(self.version, key.secret_key)?;
+                self.process_id = Some(key.process_id);
                 Ok(())
             }
             BackendMessage::ParameterStatus { name, value } if startup.is_authenticated() => {
@@ -345,10 +352,9 @@ impl Session {
                 ErrorKind::Connect,
                 format!("the server closed the connection{during} before it was ready"),
             ),
-            _ => Error::new(
-                ErrorKind::Connect,
-                format!("the server closed the connection{during}"),
-            ),
+            _ => {
+                Error::new(ErrorKind::Connect, format!("the server closed the connection{during}"))
+            }
         };
         self.fail(error)
     }
@@ -448,10 +454,18 @@ impl Session {
             now,
             Kind::Bound,
             &[
-                FrontendMessage::parse("", sql, &types),
-                FrontendMessage::bind("", "", &values),
-                FrontendMessage::describe_portal(""),
-                FrontendMessage::execute("", 0),
+                FrontendMessage::Parse {
+                    statement: "",
+                    query: sql,
+                    parameter_types: Oids::new(&types),
+                },
+                FrontendMessage::Bind {
+                    portal: "",
+                    statement: "",
+                    parameters: Values::new(&values),
+                },
+                FrontendMessage::Describe { target: Target::Portal, name: "" },
+                FrontendMessage::Execute { portal: "", max_rows: 0 },
                 FrontendMessage::Sync,
             ],
         )
@@ -470,8 +484,11 @@ impl Session {
     ) -> Result<CommandId, Error> {
         wire::check_channel(channel)?;
         wire::check_payload(payload)?;
-        let text = wire::TEXT_OID;
-        self.query(now, "SELECT pg_notify($1, $2)", &[(text, Some(channel)), (text, Some(payload))])
+        self.query(
+            now,
+            "SELECT pg_notify($1, $2)",
+            &[(TEXT_OID, Some(channel)), (TEXT_OID, Some(payload))],
+        )
     }
 
     /// Listens to channels: all of them or, when the server refuses one, none.
@@ -479,9 +496,13 @@ impl Session {
     /// # Errors
     /// [`ErrorKind::Misuse`] when there is none, or a name is empty, longer than 63 bytes or holds a
     /// NUL; [`ErrorKind::Closed`] when the session is not ready.
-    pub fn listen(&mut self, now: Instant, channels: &[&str]) -> Result<CommandId, Error> {
+    pub fn listen(
+        &mut self,
+        now: Instant,
+        channels: &[impl AsRef<str>],
+    ) -> Result<CommandId, Error> {
         let sql = statements("LISTEN ", channels)?;
-        let kind = Kind::Listen(channels.iter().map(|&name| name.to_owned()).collect());
+        let kind = Kind::Listen(owned(channels));
         self.command(now, kind, &[FrontendMessage::Query(&sql)])
     }
 
@@ -489,9 +510,13 @@ impl Session {
     ///
     /// # Errors
     /// As [`listen`](Self::listen).
-    pub fn unlisten(&mut self, now: Instant, channels: &[&str]) -> Result<CommandId, Error> {
+    pub fn unlisten(
+        &mut self,
+        now: Instant,
+        channels: &[impl AsRef<str>],
+    ) -> Result<CommandId, Error> {
         let sql = statements("UNLISTEN ", channels)?;
-        let kind = Kind::Unlisten(channels.iter().map(|&name| name.to_owned()).collect());
+        let kind = Kind::Unlisten(owned(channels));
         self.command(now, kind, &[FrontendMessage::Query(&sql)])
     }
 
@@ -685,12 +710,12 @@ impl fmt::Debug for Session {
 
 /// `LISTEN "a";LISTEN "b"`: one Query, so one transaction and one round trip. Names are always
 /// quoted. N9.
-fn statements(verb: &str, channels: &[&str]) -> Result<String, Error> {
+fn statements(verb: &str, channels: &[impl AsRef<str>]) -> Result<String, Error> {
     if channels.is_empty() {
         return Err(Error::new(ErrorKind::Misuse, "no channel was named"));
     }
     let mut sql = String::new();
-    for channel in channels {
+    for channel in channels.iter().map(AsRef::as_ref) {
         wire::check_channel(channel)?;
         if !sql.is_empty() {
             sql.push(';');
@@ -699,6 +724,10 @@ fn statements(verb: &str, channels: &[&str]) -> Result<String, Error> {
         wire::quote_identifier(channel, &mut sql);
     }
     Ok(sql)
+}
+
+fn owned(channels: &[impl AsRef<str>]) -> Vec<String> {
+    channels.iter().map(|name| name.as_ref().to_owned()).collect()
 }
 
 /// An error in the form of protocol 2, which a server sends that cannot even fork. N3.

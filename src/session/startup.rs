@@ -13,8 +13,8 @@ pub const STARTUP_MESSAGES_MAX: u32 = 1_000;
 /// Most bytes before the first ReadyForQuery: 1 MiB. A real server sends less than 1 KiB.
 pub const STARTUP_BYTES_MAX: usize = 1024 * 1024;
 
-/// What a session needs to know to log in.
-#[derive(Debug, Clone)]
+/// What a session needs to know to log in. For one session: a nonce is never used twice.
+#[derive(Debug)]
 pub struct Login {
     /// Who, and with which password.
     pub credentials: Credentials,
@@ -46,13 +46,9 @@ pub(super) struct Startup {
 }
 
 impl Startup {
-    pub(super) fn new(login: &Login) -> Self {
+    pub(super) fn new(login: Login) -> Self {
         Self {
-            authenticator: Authenticator::new(
-                login.credentials.clone(),
-                login.policy.clone(),
-                login.nonce.clone(),
-            ),
+            authenticator: Authenticator::new(login.credentials, login.policy, login.nonce),
             method: None,
             computing: false,
             requested: login.protocol,

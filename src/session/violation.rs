@@ -51,7 +51,9 @@ impl Violation {
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unexpected { message, during } => write!(f, "{message} does not belong to {during}"),
+            Self::Unexpected { message, during } => {
+                write!(f, "{message} does not belong to {during}")
+            }
             Self::RowShape { values, columns } => {
                 write!(f, "DataRow has {values} values, RowDescription {columns} columns")
             }
@@ -59,12 +61,12 @@ impl fmt::Display for Violation {
                 write!(f, "ReadyForQuery came before the answer to {command} was complete")
             }
             Self::EndlessCopy => f.write_str("COPY data without end"),
-            Self::EndlessStartup => f.write_str("more than 1,000 messages or 1 MiB before the first ReadyForQuery"),
-            Self::Encoding { found } => write!(
-                f,
-                "client_encoding is {}, UTF8 was asked for",
-                found.escape_debug()
-            ),
+            Self::EndlessStartup => {
+                f.write_str("more than 1,000 messages or 1 MiB before the first ReadyForQuery")
+            }
+            Self::Encoding { found } => {
+                write!(f, "client_encoding is {}, UTF8 was asked for", found.escape_debug())
+            }
             Self::Negotiation { why } => write!(f, "NegotiateProtocolVersion {why}"),
             Self::KeyLength { found, expected } => {
                 write!(f, "BackendKeyData has a key of {found} bytes, expected {expected}")

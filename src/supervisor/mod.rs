@@ -140,7 +140,7 @@ impl Supervisor {
     pub fn handle_link(&mut self, now: Instant, link: LinkId, event: LinkEvent) {
         let Some(current) = self.link.as_mut().filter(|current| current.id == link) else { return };
         match event {
-            LinkEvent::Opened(login) => match Session::new(&login) {
+            LinkEvent::Opened(login) => match Session::new(*login) {
                 Ok(session) => current.stage = Stage::Open(Box::new(session)),
                 Err(error) => self.finish(Err(error)),
             },
@@ -198,14 +198,14 @@ impl Supervisor {
             Ok(Progress::NeedMore) => false,
             Ok(Progress::Notifications(run)) => {
                 let fits = sink.fits(input, run, surplus);
-                let take = if fits.count < run.count && !surplus && self.flow.may_stall(sink.is_empty())
-                {
-                    self.flow.stall(now);
-                    self.actions.push_back(Action::Read { link, on: false });
-                    fits
-                } else {
-                    run
-                };
+                let take =
+                    if fits.count < run.count && !surplus && self.flow.may_stall(sink.is_empty()) {
+                        self.flow.stall(now);
+                        self.actions.push_back(Action::Read { link, on: false });
+                        fits
+                    } else {
+                        run
+                    };
                 self.received = self.received.saturating_add(take.count as u64);
                 if take.count > 0 {
                     sink.notifications(input, take, stamp, surplus);
@@ -362,15 +362,12 @@ impl Supervisor {
         if !session.is_ready() {
             return self.wish(id, command);
         }
-        let names = |channels: &[String]| channels.iter().map(String::clone).collect::<Vec<_>>();
         let (sent, change) = match command {
             Command::Listen(channels) => {
-                let list: Vec<&str> = channels.iter().map(String::as_str).collect();
-                (session.listen(now, &list)?, Change::Listen(names(&channels)))
+                (session.listen(now, &channels)?, Change::Listen(channels))
             }
             Command::Unlisten(channels) => {
-                let list: Vec<&str> = channels.iter().map(String::as_str).collect();
-                (session.unlisten(now, &list)?, Change::Unlisten(names(&channels)))
+                (session.unlisten(now, &channels)?, Change::Unlisten(channels))
             }
             Command::UnlistenAll => (session.unlisten_all(now)?, Change::UnlistenAll),
             Command::SimpleQuery(sql) => (session.simple_query(now, &sql)?, Change::Query),
@@ -382,7 +379,9 @@ impl Supervisor {
 
     /// No session is up: a wish is kept, anything else cannot be done.
     fn wish(&mut self, id: CommandId, command: Command) -> Result<(), Error> {
-        if self.state == State::Closed || matches!(self.link, None | Some(Link { stage: Stage::Closing { .. }, .. })) {
+        if self.state == State::Closed
+            || matches!(self.link, None | Some(Link { stage: Stage::Closing { .. }, .. }))
+        {
             return Err(closed());
         }
         let reply = match command {
@@ -431,7 +430,7 @@ impl Supervisor {
             return self.enter(State::Connected);
         }
         let Some(Link { stage: Stage::Open(session), .. }) = &mut self.link else { return };
-        let channels: Vec<&str> = self.wanted.iter().map(String::as_str).collect();
+        let channels: Vec<&String> = self.wanted.iter().collect();
         match session.listen(now, &channels) {
             Ok(id) => drop(self.in_flight.insert(id, Purpose::Subscribe)),
             Err(error) => self.finish(Err(error)),
