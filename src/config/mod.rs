@@ -9,7 +9,6 @@ mod hosts;
 mod keys;
 mod keyword;
 mod parameters;
-mod password;
 mod url;
 mod values;
 
@@ -26,7 +25,7 @@ pub use values::{LoadBalanceHosts, SslMode, TargetSessionAttrs};
 
 use error::{Fault, Place};
 use keys::{Handling, Key};
-use password::Password;
+use crate::auth::Password;
 
 /// How to connect: libpq's connection parameters, not resolved yet.
 ///

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 use super::Config;
 use super::error::Place;
 use super::keys::Key;
-use super::password::Password;
+use crate::auth::Password;
 use super::values::{self, LoadBalanceHosts, SslMode, TargetSessionAttrs};
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -6,11 +6,13 @@ use std::time::SystemTime;
 use super::{Loss, NotificationRef};
 use crate::wire::Notifications;
 
-/// What the notifications of one read have in common.
+/// When and where notifications were read: what all of one read have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Origin {
-    pub(crate) received_at: SystemTime,
-    pub(crate) epoch: u32,
+pub struct Stamp {
+    /// The wall clock, read once.
+    pub received_at: SystemTime,
+    /// Number of the session, from 1.
+    pub epoch: u32,
 }
 
 /// Notifications that arrived together, borrowed from the receive buffer, and at most one loss that
@@ -23,14 +25,14 @@ pub struct Batch<'a> {
     frames: &'a [u8],
     count: usize,
     first: u64,
-    origin: &'a Origin,
+    stamp: &'a Stamp,
     loss: Option<&'a Loss>,
 }
 
 impl<'a> Batch<'a> {
     /// `frames` are `count` whole NotificationResponse messages, the first with number `first`.
-    pub(crate) fn new(frames: &'a [u8], count: usize, first: u64, origin: &'a Origin) -> Self {
-        Self { frames, count, first, origin, loss: None }
+    pub(crate) fn new(frames: &'a [u8], count: usize, first: u64, stamp: &'a Stamp) -> Self {
+        Self { frames, count, first, stamp, loss: None }
     }
 
     pub(crate) fn after(self, loss: &'a Loss) -> Self {
@@ -44,7 +46,7 @@ impl<'a> Batch<'a> {
             frames: crate::wire::frames(self.frames),
             sequence: self.first,
             left: self.count,
-            origin: self.origin,
+            stamp: self.stamp,
         }
     }
 
@@ -101,7 +103,7 @@ pub struct Iter<'a> {
     frames: Notifications<'a>,
     sequence: u64,
     left: usize,
-    origin: &'a Origin,
+    stamp: &'a Stamp,
 }
 
 impl<'a> Iterator for Iter<'a> {
@@ -112,7 +114,7 @@ impl<'a> Iterator for Iter<'a> {
         let raw = self.frames.next()?;
         let sequence = self.sequence;
         self.sequence += 1;
-        Some(NotificationRef::new(raw, sequence, self.origin))
+        Some(NotificationRef::new(raw, sequence, self.stamp))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

@@ -12,7 +12,7 @@ use std::fmt;
 use std::str::Utf8Error;
 use std::time::SystemTime;
 
-pub(crate) use batch::Origin;
+pub(crate) use batch::Stamp;
 pub use batch::{Batch, Iter};
 pub use loss::{Event, Gap, Lagged, Loss};
 pub use owned::Notification;
@@ -26,12 +26,12 @@ use crate::wire::RawNotification;
 pub struct NotificationRef<'a> {
     raw: RawNotification<'a>,
     sequence: u64,
-    origin: &'a Origin,
+    stamp: &'a Stamp,
 }
 
 impl<'a> NotificationRef<'a> {
-    pub(crate) fn new(raw: RawNotification<'a>, sequence: u64, origin: &'a Origin) -> Self {
-        Self { raw, sequence, origin }
+    pub(crate) fn new(raw: RawNotification<'a>, sequence: u64, stamp: &'a Stamp) -> Self {
+        Self { raw, sequence, stamp }
     }
 
     /// The channel it was sent on.
@@ -73,7 +73,7 @@ impl<'a> NotificationRef<'a> {
     /// When the bytes were read from the socket: one clock reading for all that came in one read.
     #[must_use]
     pub fn received_at(&self) -> SystemTime {
-        self.origin.received_at
+        self.stamp.received_at
     }
 
     /// Position in this listener or connection, from 0, lost notifications counted.
@@ -85,7 +85,7 @@ impl<'a> NotificationRef<'a> {
     /// Number of the session it arrived in, from 1.
     #[must_use]
     pub fn epoch(&self) -> u32 {
-        self.origin.epoch
+        self.stamp.epoch
     }
 
     /// A copy that owns its bytes and pins nothing. No allocation up to 64 bytes of channel and
@@ -112,7 +112,7 @@ impl fmt::Debug for NotificationRef<'_> {
             .field("payload_bytes", &self.raw.payload.len())
             .field("process_id", &self.raw.process_id)
             .field("sequence", &self.sequence)
-            .field("epoch", &self.origin.epoch)
+            .field("epoch", &self.stamp.epoch)
             .finish()
     }
 }

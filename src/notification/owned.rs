@@ -157,17 +157,17 @@ impl fmt::Debug for Notification {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Origin;
+    use super::super::Stamp;
     use super::*;
     use crate::wire::RawNotification;
 
     #[test]
     fn a_copy_has_the_same_channel_and_payload_at_every_length() {
-        let origin = Origin { received_at: SystemTime::UNIX_EPOCH, epoch: 3 };
+        let stamp = Stamp { received_at: SystemTime::UNIX_EPOCH, epoch: 3 };
         for len in [0, 1, 59, 60, 61, 62, 1_000, 7_999] {
             let payload: Vec<u8> = (0..len).map(|i| b'a' + u8::try_from(i % 26).unwrap()).collect();
             let raw = RawNotification { process_id: -7, channel: b"jobs", payload: &payload };
-            let view = NotificationRef::new(raw, 42, &origin);
+            let view = NotificationRef::new(raw, 42, &stamp);
             let owned = view.to_owned();
             assert_eq!(owned.channel(), "jobs");
             assert_eq!(owned.payload(), payload);
@@ -178,9 +178,9 @@ mod tests {
 
     #[test]
     fn a_name_that_is_not_utf8_is_shown_replaced_and_kept_as_bytes() {
-        let origin = Origin { received_at: SystemTime::UNIX_EPOCH, epoch: 1 };
+        let stamp = Stamp { received_at: SystemTime::UNIX_EPOCH, epoch: 1 };
         let raw = RawNotification { process_id: 1, channel: b"a\xff", payload: b"\xfe" };
-        let owned = NotificationRef::new(raw, 0, &origin).to_owned();
+        let owned = NotificationRef::new(raw, 0, &stamp).to_owned();
         assert_eq!(owned.channel(), "\u{fffd}");
         assert_eq!(owned.channel_bytes(), b"a\xff");
         assert!(owned.payload_str().is_err());

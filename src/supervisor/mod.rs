@@ -34,7 +34,8 @@ use crate::{Error, ErrorKind};
 
 pub use action::{Action, Close, Command, CommandId, LinkEvent, LinkId, Listening, Reply, State};
 pub use flow::Overflow;
-pub use sink::{Sink, Stamp};
+pub use crate::notification::Stamp;
+pub use sink::Sink;
 
 /// What a supervisor must know before it begins.
 #[derive(Debug, Clone)]

@@ -1,20 +1,9 @@
 //! Where notifications go.
 
-use std::time::SystemTime;
-
 use bytes::BytesMut;
 
-use crate::notification::Gap;
+use crate::notification::{Gap, Stamp};
 use crate::wire::Run;
-
-/// When and where bytes were read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stamp {
-    /// One reading of the wall clock for all that came in one read.
-    pub received_at: SystemTime,
-    /// Number of the session, from 1.
-    pub epoch: u32,
-}
 
 /// The queue behind a listener, as the supervisor sees it: runs go in, it says what has room.
 ///
