@@ -23,9 +23,9 @@ pub use error::ConfigError;
 pub use hosts::{Host, PORT_DEFAULT, Server};
 pub use values::{LoadBalanceHosts, SslMode, TargetSessionAttrs};
 
+use crate::auth::Password;
 use error::{Fault, Place};
 use keys::{Handling, Key};
-use crate::auth::Password;
 
 /// How to connect: libpq's connection parameters, not resolved yet.
 ///

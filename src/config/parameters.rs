@@ -7,8 +7,8 @@ use zeroize::Zeroizing;
 use super::Config;
 use super::error::Place;
 use super::keys::Key;
-use crate::auth::Password;
 use super::values::{self, LoadBalanceHosts, SslMode, TargetSessionAttrs};
+use crate::auth::Password;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MILLISECOND: Duration = Duration::from_millis(1);

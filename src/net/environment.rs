@@ -24,11 +24,8 @@ pub(crate) fn resolve(config: Config) -> Result<Config, Error> {
         // libpq asks the operating system for the name of the user; a login sets these two to it.
         None => match env::var("USER").or_else(|_| env::var("LOGNAME")) {
             Ok(user) if !user.is_empty() => Ok(config.user(user)),
-            _ => Err(Error::new(
-                crate::ErrorKind::Config,
-                "no user is given, and USER is not set",
-            )
-            .with_hint("set `user` in the connection string, or PGUSER")),
+            _ => Err(Error::new(crate::ErrorKind::Config, "no user is given, and USER is not set")
+                .with_hint("set `user` in the connection string, or PGUSER")),
         },
     }
 }

@@ -12,8 +12,7 @@ use std::fmt;
 use std::str::Utf8Error;
 use std::time::SystemTime;
 
-pub(crate) use batch::Stamp;
-pub use batch::{Batch, Iter};
+pub use batch::{Batch, Iter, Stamp};
 pub use loss::{Event, Gap, Lagged, Loss};
 pub use owned::Notification;
 

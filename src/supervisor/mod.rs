@@ -32,9 +32,9 @@ use crate::session::{self, Progress, Rows, Session, SessionEvent};
 use crate::wire::{self, TransactionStatus};
 use crate::{Error, ErrorKind};
 
+pub use crate::notification::Stamp;
 pub use action::{Action, Close, Command, CommandId, LinkEvent, LinkId, Listening, Reply, State};
 pub use flow::Overflow;
-pub use crate::notification::Stamp;
 pub use sink::Sink;
 
 /// What a supervisor must know before it begins.
