@@ -23,6 +23,8 @@ mod notifier;
 pub mod testing;
 
 pub use config::Config;
+#[cfg(feature = "tokio")]
+pub use connection::Connection;
 pub use error::{Error, ErrorKind};
 pub use notification::{Batch, Event, Gap, Iter, Lagged, Loss, Notification, NotificationRef};
 pub use session::{Column, Row, Rows};

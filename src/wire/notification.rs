@@ -77,18 +77,33 @@ impl Run {
     /// run that ends where they stop making sense.
     #[must_use]
     pub fn first(n: usize, validated: &[u8]) -> Self {
+        Self::limited(n, usize::MAX, validated)
+    }
+
+    /// The run of the first whole frames of `validated` that take at most `bytes` bytes together.
+    ///
+    /// As [`first`](Self::first) in every other respect.
+    #[must_use]
+    pub fn within(bytes: usize, validated: &[u8]) -> Self {
+        Self::limited(usize::MAX, bytes, validated)
+    }
+
+    fn limited(count: usize, bytes: usize, validated: &[u8]) -> Self {
         let mut run = Self::default();
         let mut rest = validated;
-        while run.count < n {
+        while run.count < count {
             let Some((&[b'A', a, b, c, d], body)) = rest.split_first_chunk::<5>() else { break };
             let length = in_memory(u32::from_be_bytes([a, b, c, d]));
             let Some(next) = length.checked_sub(4).and_then(|bytes| body.get(bytes..)) else {
                 break;
             };
-            run.count += 1;
+            let end = validated.len().saturating_sub(next.len());
+            if end > bytes {
+                break;
+            }
+            run = Self { count: run.count + 1, bytes: end };
             rest = next;
         }
-        run.bytes = validated.len().saturating_sub(rest.len());
         run
     }
 }
