@@ -8,13 +8,25 @@
 //! A frame is `A`, length, process id, channel, NUL, payload, NUL. The length word says where the
 //! payload ends, so nothing searches it. The channel's NUL is searched only when the channel is
 //! not the one of the frame before; usually it is.
+//!
+//! ```
+//! use pgbell::wire::{Stop, frames, scan};
+//!
+//! // One notification ("a", "b") of process 1, and the first byte of the next message.
+//! let received = b"A\0\0\0\x0c\0\0\0\x01a\0b\0A";
+//! let (run, stop) = scan(received);
+//! assert_eq!((run.count, run.bytes, stop), (1, 13, Stop::NeedMore));
+//! for notification in frames(&received[..run.bytes]) {
+//!     assert_eq!((notification.channel, notification.payload), (&b"a"[..], &b"b"[..]));
+//! }
+//! ```
 
 use std::fmt;
 
 use super::cursor::Reader;
 use super::error::{DecodeError, DecodeFault};
 use super::limits::{NOTIFICATION_FRAME_BYTES_MAX, in_memory};
-use super::tags;
+use super::tags::{self, Shape};
 
 /// Smallest length word: itself, the process id, a channel of one byte, two NULs.
 const LENGTH_FLOOR: u32 = 11;
@@ -304,12 +316,118 @@ fn position_of_nul(bytes: &[u8]) -> Option<usize> {
     before.checked_add(tail.iter().position(|&byte| byte == 0)?)
 }
 
-const _: () = {
-    // The hot path has the numbers of the table in its own code.
-    match tags::backend(b'A') {
-        Some(shape) => {
-            assert!(shape.floor == LENGTH_FLOOR && shape.cap == NOTIFICATION_FRAME_BYTES_MAX);
-        }
-        None => panic!("NotificationResponse has a shape"),
+// The hot path has the numbers of the table in its own code.
+const _: () = assert!(matches!(
+    tags::backend(b'A'),
+    Some(Shape { floor: LENGTH_FLOOR, cap: NOTIFICATION_FRAME_BYTES_MAX, .. })
+));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A frame with whatever strings it is given, NULs included or not.
+    fn frame(strings: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(strings.len() + 8).unwrap();
+        [b"A", &length.to_be_bytes()[..], &7_i32.to_be_bytes(), strings].concat()
     }
-};
+
+    #[test]
+    fn a_run_ends_where_something_else_begins() {
+        let two = [frame(b"a\0x\0"), frame(b"a\0\0")].concat();
+        let run = Run { count: 2, bytes: two.len() };
+        let cases: [(&[u8], Stop); 5] = [
+            (b"", Stop::NeedMore),
+            (b"A\0\0", Stop::NeedMore),
+            (b"A\0\0\0\x0b\0\0\0\0", Stop::NeedMore),
+            (b"Z", Stop::OtherMessage),
+            (b"\0", Stop::OtherMessage),
+        ];
+        for (behind, expected) in cases {
+            assert_eq!(scan(&[&two, behind].concat()), (run, expected), "{behind:?}");
+        }
+        let (found, stop) = scan(&[&two[..], &frame(b"a\0b")].concat());
+        assert_eq!(found, run);
+        assert!(matches!(stop, Stop::Invalid(_)));
+    }
+
+    #[test]
+    fn channels_that_resemble_the_one_before_are_told_apart() {
+        let channels: [&[u8]; 16] = [
+            b"a",
+            b"a",
+            b"ab",
+            b"a",
+            b"b",
+            b"",
+            b"abcdefg",
+            b"abcdefgh",
+            b"abcdefghi",
+            b"abcdefgh",
+            b"abcdefghj",
+            b"abcdefghi",
+            b"abcdefghi",
+            b"abcdefg",
+            b"abcdef",
+            b"abcdefg",
+        ];
+        for payload in [&b""[..], b"x", b"abcdefghijklmnop"] {
+            let mut stream = Vec::new();
+            for channel in channels.into_iter().filter(|channel| !channel.is_empty()) {
+                stream.extend(frame(&[channel, b"\0", payload, b"\0"].concat()));
+            }
+            assert_eq!(scan(&stream).0, Run { count: 15, bytes: stream.len() });
+            let found: Vec<_> = frames(&stream).map(|one| (one.channel, one.payload)).collect();
+            let expected: Vec<_> = channels
+                .into_iter()
+                .filter(|channel| !channel.is_empty())
+                .map(|channel| (channel, payload))
+                .collect();
+            assert_eq!(found, expected);
+        }
+    }
+
+    /// The channel of the frame before, and then no payload's NUL: the remembered channel must not
+    /// make a frame of it.
+    #[test]
+    fn a_frame_that_ends_with_the_remembered_channel_is_refused() {
+        for channel in [&b"abc"[..], b"abcdefgh", b"abcdefghijkl"] {
+            let whole = frame(&[channel, b"\0x\0"].concat());
+            let short = frame(&[channel, b"\0"].concat());
+            let (run, stop) = scan(&[whole.clone(), short].concat());
+            assert_eq!(run, Run { count: 1, bytes: whole.len() });
+            assert_eq!(stop, Stop::Invalid(Reader::new(NAME, b"").missing_nul("payload")));
+        }
+    }
+
+    #[test]
+    fn the_first_frames_of_a_run_are_a_run() {
+        let stream = [frame(b"a\0x\0"), frame(b"bb\0\0"), frame(b"c\0long payload\0")].concat();
+        let ends = [0, 13, 26, stream.len(), stream.len()];
+        for (n, bytes) in ends.into_iter().enumerate() {
+            assert_eq!(Run::first(n, &stream), Run { count: n.min(3), bytes }, "{n}");
+        }
+        assert_eq!(Run::first(5, &stream[..20]), Run { count: 1, bytes: 13 });
+        assert_eq!(Run::first(5, b"A\0\0\0\x03abc"), Run::default());
+    }
+
+    #[test]
+    fn the_nul_is_found_at_every_offset() {
+        for length in 0..40 {
+            let mut bytes = vec![0x80; length];
+            assert_eq!(position_of_nul(&bytes), None);
+            for at in 0..length {
+                bytes[at] = 0;
+                assert_eq!(position_of_nul(&bytes), Some(at), "{at} of {length}");
+                bytes[at] = 1;
+            }
+        }
+    }
+
+    #[test]
+    fn debug_shows_lengths_alone() {
+        let stream = frame(b"secret\0classified\0");
+        let shown = format!("{:?} {:?}", frames(&stream), frames(&stream).next());
+        assert!(!shown.contains("secret") && !shown.contains("classified"), "{shown}");
+    }
+}
