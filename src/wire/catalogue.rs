@@ -143,7 +143,6 @@ fn malformed_notifications_are_refused() {
         assert_eq!(fault(Framer::established(), bytes), expected);
         let (run, stop) = scan(&hex(bytes));
         assert_eq!(run, Run::default());
-        assert_eq!(format!("{stop:?}").contains("Invalid"), true, "{bytes}: {stop:?}");
         let Stop::Invalid(error) = stop else { panic!("{stop:?}") };
         assert_eq!(error.to_string(), expected);
         assert_eq!(frames(&hex(bytes)).count(), 0);
