@@ -23,7 +23,7 @@
 
 use std::fmt;
 
-use super::cursor::Reader;
+use super::cursor::{Reader, position_of_nul};
 use super::error::{DecodeError, DecodeFault};
 use super::limits::{NOTIFICATION_FRAME_BYTES_MAX, in_memory};
 use super::tags::{self, Shape};
@@ -274,46 +274,27 @@ impl<'a> LastChannel<'a> {
     }
 
     /// Finds and remembers the channel that `strings` begins with. `false` if there is none.
-    #[inline(never)]
     fn replace(&mut self, strings: &'a [u8]) -> bool {
         let Some(end) = position_of_nul(strings) else { return false };
-        let Some(bytes) = strings.get(..end.saturating_add(1)) else { return false };
+        let length = end.saturating_add(1);
+        let Some(bytes) = strings.get(..length) else { return false };
         if end == 0 {
             return false;
         }
-        let mut word = [0; 8];
-        let mut mask = [0; 8];
-        for ((word, mask), byte) in word.iter_mut().zip(&mut mask).zip(bytes) {
-            *word = *byte;
-            *mask = 0xff;
-        }
-        *self = Self {
-            bytes,
-            length: bytes.len(),
-            word: u64::from_le_bytes(word),
-            mask: u64::from_le_bytes(mask),
+        let mask = match length {
+            1..8 => (1 << (8 * length)) - 1,
+            _ => u64::MAX,
         };
+        let head = strings.first_chunk().copied().unwrap_or_else(|| {
+            // A short frame: the next one may be longer, so the word is made all the same.
+            let mut padded = [0; 8];
+            padded.iter_mut().zip(strings).for_each(|(place, byte)| *place = *byte);
+            padded
+        });
+        let word = u64::from_le_bytes(head) & mask;
+        *self = Self { bytes, length, word, mask };
         true
     }
-}
-
-/// Where the first NUL is, eight bytes at a time.
-fn position_of_nul(bytes: &[u8]) -> Option<usize> {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGHS: u64 = 0x8080_8080_8080_8080;
-    let (words, tail) = bytes.as_chunks::<8>();
-    let mut before = 0_usize;
-    for word in words {
-        let word = u64::from_le_bytes(*word);
-        // The lowest high bit that this leaves set belongs to the first zero byte.
-        let zeros = word.wrapping_sub(ONES) & !word & HIGHS;
-        if zeros != 0 {
-            let within = usize::try_from(zeros.trailing_zeros() / 8).ok()?;
-            return before.checked_add(within);
-        }
-        before = before.checked_add(8)?;
-    }
-    before.checked_add(tail.iter().position(|&byte| byte == 0)?)
 }
 
 // The hot path has the numbers of the table in its own code.
@@ -400,6 +381,19 @@ mod tests {
         }
     }
 
+    /// What was remembered from a frame too short for a word must not match zeros later.
+    #[test]
+    fn an_empty_channel_is_refused_whatever_came_before() {
+        for before in [&b"a\0\0"[..], b"a\0x\0", b"abcdefgh\0\0", b"abcdefghijk\0\0"] {
+            for zeros in 3..20 {
+                let good = frame(before);
+                let (run, stop) = scan(&[good.clone(), frame(&vec![0; zeros])].concat());
+                assert_eq!(run, Run { count: 1, bytes: good.len() });
+                assert!(matches!(stop, Stop::Invalid(_)));
+            }
+        }
+    }
+
     #[test]
     fn the_first_frames_of_a_run_are_a_run() {
         let stream = [frame(b"a\0x\0"), frame(b"bb\0\0"), frame(b"c\0long payload\0")].concat();
@@ -409,19 +403,6 @@ mod tests {
         }
         assert_eq!(Run::first(5, &stream[..20]), Run { count: 1, bytes: 13 });
         assert_eq!(Run::first(5, b"A\0\0\0\x03abc"), Run::default());
-    }
-
-    #[test]
-    fn the_nul_is_found_at_every_offset() {
-        for length in 0..40 {
-            let mut bytes = vec![0x80; length];
-            assert_eq!(position_of_nul(&bytes), None);
-            for at in 0..length {
-                bytes[at] = 0;
-                assert_eq!(position_of_nul(&bytes), Some(at), "{at} of {length}");
-                bytes[at] = 1;
-            }
-        }
     }
 
     #[test]
