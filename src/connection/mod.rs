@@ -12,7 +12,7 @@ pub(crate) use driver::{Driver, Step};
 use self::kept::Kept;
 use crate::auth::AuthMethod;
 use crate::notification::{Batch, Gap, Lagged, Loss, Stamp};
-use crate::session::{CommandId, Rows, SessionEvent};
+use crate::session::{Answer, CommandId, Rows, SessionEvent};
 use crate::wire::{Run, TransactionStatus};
 use crate::{Config, Error, net};
 
@@ -301,7 +301,7 @@ impl Connection {
     }
 
     /// Drives the connection until the command is complete. Notifications meanwhile are kept.
-    async fn complete(&mut self, id: CommandId) -> Result<Vec<Rows>, Error> {
+    async fn complete(&mut self, id: CommandId) -> Answer {
         self.release();
         let mut answer = None;
         loop {
@@ -329,7 +329,7 @@ impl Connection {
     fn handle_event(
         &mut self,
         event: SessionEvent,
-        waiting: Option<(CommandId, &mut Option<Result<Vec<Rows>, Error>>)>,
+        waiting: Option<(CommandId, &mut Option<Answer>)>,
     ) {
         match (event, waiting) {
             (SessionEvent::Done { id, result }, Some((awaited, answer))) if id == awaited => {

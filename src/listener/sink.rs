@@ -1,5 +1,7 @@
 //! From runs of frames to the ring: what has room goes in, what has not is dropped and accounted for.
 
+use std::task::{Context, Poll};
+
 use bytes::{Bytes, BytesMut};
 
 use crate::notification::{Gap, Stamp};
@@ -69,9 +71,23 @@ impl RingSink {
         }
     }
 
-    /// Whether anything can be taken without dropping.
-    pub(super) fn has_room(&self) -> bool {
-        self.producer.unread() < self.capacity && self.producer.unread_bytes() < self.bytes
+    /// Waits until something can be taken without dropping, or nobody will ever read.
+    pub(super) fn poll_room(&mut self, cx: &mut Context<'_>, input: &mut BytesMut) -> Poll<()> {
+        let first = Run::first(1, input);
+        let starved = self.starved;
+        let (capacity, bytes) = (self.capacity, self.bytes);
+        let poll = self.producer.poll_room(cx, |producer| {
+            let used = producer.unread_bytes().saturating_add(first.bytes as u64);
+            !starved && producer.has_slot() && producer.unread() < capacity && used <= bytes
+        });
+        if starved {
+            // Every buffer was looked into: perhaps one of them is free by now.
+            self.prepare(input);
+            if !self.starved {
+                return Poll::Ready(());
+            }
+        }
+        poll
     }
 }
 
@@ -86,7 +102,9 @@ impl Sink for RingSink {
         if !self.producer.has_slot() {
             return Run::default();
         }
-        let room = |limit: u64, used: u64| usize::try_from(limit.saturating_sub(used)).unwrap_or(usize::MAX);
+        let room = |limit: u64, used: u64| {
+            usize::try_from(limit.saturating_sub(used)).unwrap_or(usize::MAX)
+        };
         let count = if surplus { usize::MAX } else { room(self.capacity, self.producer.unread()) };
         let bytes = room(self.bytes, self.producer.unread_bytes());
         if run.count <= count && run.bytes <= bytes {

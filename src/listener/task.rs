@@ -16,7 +16,7 @@ use crate::net::{self, Pipe, Timer};
 use crate::notification::Stamp;
 use crate::session::Login;
 use crate::supervisor::{
-    Action, Close, Command, CommandId, LinkEvent, LinkId, Listening, Reply, Supervisor,
+    Action, Close, Command, CommandId, LinkEvent, LinkId, Listening, Reply, State, Supervisor,
 };
 use crate::{Config, Error};
 
@@ -32,9 +32,6 @@ pub(super) enum Request {
 /// A socket being opened, with what its session needs to log in.
 type Opening = Pin<Box<dyn Future<Output = Result<(Pipe, Login), Error>> + Send>>;
 
-/// How often in a row the socket is read before others get their turn.
-const READS_PER_TURN: usize = 1;
-
 /// Reads the socket for as long as the listener lives.
 #[must_use]
 pub(super) struct Task {
@@ -45,6 +42,8 @@ pub(super) struct Task {
     replies: BTreeMap<CommandId, oneshot::Sender<Result<Reply, Error>>>,
     next_command: u64,
     shared: Arc<Shared>,
+    /// Told when the first subscription is active; dropped when there will be none.
+    connected: Option<oneshot::Sender<()>>,
     timer: Timer,
     opening: Option<(LinkId, Opening)>,
     link: Option<Link>,
@@ -69,6 +68,7 @@ impl Task {
         sink: RingSink,
         requests: mpsc::UnboundedReceiver<Request>,
         shared: Arc<Shared>,
+        connected: oneshot::Sender<()>,
     ) -> Self {
         Self {
             config,
@@ -78,6 +78,7 @@ impl Task {
             replies: BTreeMap::new(),
             next_command: 0,
             shared,
+            connected: Some(connected),
             timer: Timer::default(),
             opening: None,
             link: None,
@@ -119,11 +120,17 @@ impl Task {
                 Action::State(state) => {
                     self.shared.set_process_id(self.supervisor.process_id());
                     self.shared.set_state(state);
+                    if state == State::Connected
+                        && let Some(connected) = self.connected.take()
+                    {
+                        let _ = connected.send(());
+                    }
                 }
                 Action::Done(result) => {
                     if let Err(cause) = result {
                         self.shared.end(cause);
                     }
+                    self.connected = None;
                     self.done = true;
                 }
             }
@@ -231,18 +238,52 @@ impl Task {
         Counters::set(&counters.stalls, self.supervisor.stalls());
     }
 
+    /// While the socket is left unread: has the consumer made room?
     fn poll_room(&mut self, cx: &mut Context<'_>) {
-        let stalled = self.link.as_ref().is_some_and(|link| !link.reading);
-        let sink = &mut self.sink;
-        if stalled {
-            if let Some(link) = &mut self.link {
-                sink.prepare(&mut link.input);
-            }
-            if sink.poll_room(cx).is_ready() {
-                self.supervisor.handle_room(net::now());
-                self.act();
-            }
+        let Some(link) = self.link.as_mut().filter(|link| !link.reading) else { return };
+        if self.sink.poll_room(cx, &mut link.input).is_ready() {
+            self.supervisor.handle_room(net::now());
+            self.act();
         }
+    }
+}
+
+impl Future for Task {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let task = self.get_mut();
+        task.act();
+        task.poll_requests(cx);
+        if task.sink.producer.is_abandoned() {
+            task.close();
+        }
+        if task.timer.poll(cx, task.supervisor.poll_timeout()) {
+            task.supervisor.handle_timeout(net::now());
+            task.act();
+        }
+        task.poll_opening(cx);
+        task.poll_room(cx);
+        let has_read = task.poll_link(cx);
+        let computing = task.supervisor.is_computing();
+        if computing {
+            task.supervisor.compute();
+            task.act();
+        }
+        let counters = &task.shared.counters;
+        Counters::set(&counters.queued, task.sink.producer.unread());
+        Counters::set(&counters.queued_bytes, task.sink.producer.unread_bytes());
+        if task.done {
+            // Dropping the task drops the producer: the ring ends after what was published.
+            task.shared.set_state(State::Closed);
+            return Poll::Ready(());
+        }
+        // After each read the consumer gets its turn; after each step of a key derivation, everyone.
+        // A deadline that has moved is looked at once more.
+        if has_read || computing || task.timer.poll(cx, task.supervisor.poll_timeout()) {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
     }
 }
 
