@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::wire::DbError;
+use crate::wire::{ChannelError, DbError, DecodeError, EncodeError, PayloadError};
 
 /// What went wrong, coarsely enough to decide what to do about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -230,6 +230,34 @@ impl fmt::Debug for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.0.source.as_ref().map(|source| &**source as &(dyn std::error::Error + 'static))
+    }
+}
+
+impl From<DecodeError> for Error {
+    #[cold]
+    fn from(error: DecodeError) -> Self {
+        Self::caused(ErrorKind::Protocol, "the server sent something malformed", error)
+    }
+}
+
+impl From<EncodeError> for Error {
+    #[cold]
+    fn from(error: EncodeError) -> Self {
+        Self::caused(ErrorKind::Misuse, "the message cannot be sent", error)
+    }
+}
+
+impl From<ChannelError> for Error {
+    #[cold]
+    fn from(error: ChannelError) -> Self {
+        Self::caused(ErrorKind::Misuse, "the channel name is refused", error)
+    }
+}
+
+impl From<PayloadError> for Error {
+    #[cold]
+    fn from(error: PayloadError) -> Self {
+        Self::caused(ErrorKind::Misuse, "the payload is refused", error)
     }
 }
 

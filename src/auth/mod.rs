@@ -1,1 +1,275 @@
-//! (to be written)
+//! The client's side of authentication, from the server's requests to the answers: pure, without a
+//! socket, a clock or a random source. Halves of a server stand beside it for tests.
+//!
+//! ```text
+//! start ─Ok──────────────────────────────────────────────────────► done (trust)
+//!   ├─CleartextPassword─► Send ─┐
+//!   ├─Md5Password───────► Send ─┴─Ok─────────────────────────────► done
+//!   └─Sasl─► Send ─SaslContinue─► Compute… ─► Send ─SaslFinal─► Wait ─Ok─► done
+//! ```
+//! Everything else is an error, and an error is final: above all an AuthenticationOk inside SCRAM
+//! before the server's signature was verified, and a second request after the first.
+
+mod error;
+pub mod md5;
+mod policy;
+pub mod saslprep;
+pub mod scram;
+mod secret;
+
+use std::fmt;
+use std::mem;
+
+pub use error::AuthError;
+pub use policy::{AuthMethod, AuthPolicy, Channel, Credentials};
+pub use saslprep::NonAsciiPassword;
+pub use scram::{ScramClient, ScramError, ScramNonce, ScramServer, ScramVerdict, ScramVerifier};
+pub use secret::{Password, Response};
+
+use crate::wire::Authentication;
+use scram::{
+    ChannelBinding, Progress, SCRAM_ROUNDS_PER_STEP_MAX, SCRAM_SHA_256, SCRAM_SHA_256_PLUS,
+};
+
+/// Most SASL mechanisms that a server may offer. PostgreSQL 18 offers at most two of SCRAM and one
+/// of OAuth. Note N20.
+pub const SASL_MECHANISMS_MAX: usize = 16;
+
+/// What the caller has to do now.
+#[derive(Debug)]
+#[must_use]
+pub enum Step {
+    /// Send a `p` message with this body.
+    Send(Response),
+    /// Call [`Authenticator::compute`]; between two calls other work and deadlines get their turn.
+    Compute,
+    /// Nothing to send: the server's next message is due.
+    Wait,
+    /// The server let us in, by this method.
+    Done(AuthMethod),
+}
+
+/// One login, from the first AuthenticationRequest to AuthenticationOk.
+pub struct Authenticator {
+    credentials: Credentials,
+    policy: AuthPolicy,
+    state: State,
+}
+
+enum State {
+    /// The server has not spoken yet.
+    Start(ScramNonce),
+    /// The password or its MD5 response is with the server.
+    Answered(AuthMethod),
+    /// The SCRAM exchange runs: `client` knows how far it is.
+    Scram { client: Box<ScramClient>, method: AuthMethod },
+    /// Let in.
+    Done,
+    /// Over. Every state passes through this one, so that an error leaves it here.
+    Failed,
+}
+
+impl State {
+    /// What may come next, for the error that something else came.
+    fn expected(&self) -> &'static str {
+        match self {
+            Self::Start(_) => "a first authentication request",
+            Self::Answered(_) => "AuthenticationOk after the password",
+            Self::Scram { client, .. } if client.is_verified() => {
+                "AuthenticationOk after the SCRAM exchange"
+            }
+            Self::Scram { .. } => "the next message of the SCRAM exchange",
+            Self::Done => "no authentication request after AuthenticationOk",
+            Self::Failed => "nothing after a failed authentication",
+        }
+    }
+}
+
+impl Authenticator {
+    /// A login that has not begun. The nonce must be fresh and random; it serves if SCRAM is chosen.
+    #[must_use]
+    pub fn new(credentials: Credentials, policy: AuthPolicy, nonce: ScramNonce) -> Self {
+        Self { credentials, policy, state: State::Start(nonce) }
+    }
+
+    /// Takes a request of the server's and says what to do.
+    ///
+    /// # Errors
+    /// Any [`AuthError`]. Nothing may be sent after it, and every later call fails too.
+    pub fn handle(&mut self, request: &Authentication<'_>) -> Result<Step, AuthError> {
+        match (mem::replace(&mut self.state, State::Failed), request) {
+            (State::Start(_), Authentication::Ok) => self.done(AuthMethod::Trust),
+            (State::Start(_), Authentication::CleartextPassword) => self.send_password(),
+            (State::Start(_), Authentication::Md5Password { salt }) => self.send_md5(*salt),
+            (State::Start(nonce), Authentication::Sasl { mechanisms }) => {
+                self.start_scram(nonce, mechanisms)
+            }
+            (State::Start(_), Authentication::Unsupported { code, .. }) => {
+                Err(AuthError::Unsupported { code: *code })
+            }
+            (State::Answered(method), Authentication::Ok) => self.done(method),
+            (State::Scram { mut client, method }, Authentication::SaslContinue(text)) => {
+                client.handle_server_first(text)?;
+                self.state = State::Scram { client, method };
+                Ok(Step::Compute)
+            }
+            (State::Scram { mut client, method }, Authentication::SaslFinal(text)) => {
+                client.handle_server_final(text)?;
+                self.state = State::Scram { client, method };
+                Ok(Step::Wait)
+            }
+            // Only after the server's signature was verified. libpq believes it at any moment of
+            // the exchange unless `require_auth` says otherwise. N27.
+            (State::Scram { client, method }, Authentication::Ok) if client.is_verified() => {
+                self.done(method)
+            }
+            (state, request) => {
+                Err(AuthError::Violation { expected: state.expected(), found: name(request) })
+            }
+        }
+    }
+
+    /// Computes one step of the SCRAM keys, at most [`SCRAM_ROUNDS_PER_STEP_MAX`] rounds.
+    ///
+    /// # Errors
+    /// [`AuthError::Misuse`] when the last step was not [`Step::Compute`].
+    pub fn compute(&mut self) -> Result<Step, AuthError> {
+        let State::Scram { client, .. } = &mut self.state else {
+            self.state = State::Failed;
+            let problem = "computation asked for outside of a SCRAM exchange";
+            return Err(AuthError::Misuse { problem });
+        };
+        let outcome = match client.compute(SCRAM_ROUNDS_PER_STEP_MAX) {
+            Ok(Progress::More) => Ok(Step::Compute),
+            Ok(Progress::Done) => client.client_final().map(Step::Send),
+            Err(error) => Err(error),
+        };
+        outcome.map_err(|_| {
+            self.state = State::Failed;
+            AuthError::Misuse { problem: "computation asked for when none is due" }
+        })
+    }
+
+    fn done(&mut self, method: AuthMethod) -> Result<Step, AuthError> {
+        self.state = State::Done;
+        Ok(Step::Done(method))
+    }
+
+    fn send_password(&mut self) -> Result<Step, AuthError> {
+        let method = AuthMethod::Password;
+        if !self.policy.allow_cleartext {
+            let reason = "the password would be sent in clear";
+            return Err(AuthError::Refused { method, reason });
+        }
+        let response = Response::password(self.credentials.password_for(method)?.expose());
+        self.state = State::Answered(method);
+        Ok(Step::Send(response))
+    }
+
+    fn send_md5(&mut self, salt: [u8; 4]) -> Result<Step, AuthError> {
+        let method = AuthMethod::Md5;
+        let password = self.credentials.password_for(method)?;
+        let response = md5::response(self.credentials.user(), password, salt);
+        self.state = State::Answered(method);
+        Ok(Step::Send(Response::password(&response)))
+    }
+
+    fn start_scram(&mut self, nonce: ScramNonce, mechanisms: &[u8]) -> Result<Step, AuthError> {
+        let offer = Offer::parse(mechanisms)?;
+        let (method, binding) = offer.choose(&self.policy.channel)?;
+        let password = self.credentials.password_for(method)?;
+        let mut client = ScramClient::new(nonce, password, binding)?
+            .iterations_max(self.policy.scram_iterations_max);
+        let mechanism = match method {
+            AuthMethod::ScramSha256Plus => SCRAM_SHA_256_PLUS,
+            _ => SCRAM_SHA_256,
+        };
+        let problem = "the client-first-message is longer than a message can say";
+        let response = Response::sasl_initial(mechanism, &client.client_first()?)
+            .ok_or(AuthError::Misuse { problem })?;
+        self.state = State::Scram { client: Box::new(client), method };
+        Ok(Step::Send(response))
+    }
+}
+
+impl fmt::Debug for Authenticator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authenticator")
+            .field("user", &self.credentials.user())
+            .field("expected", &self.state.expected())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The mechanisms that the server offers, as far as we speak them.
+struct Offer {
+    scram: bool,
+    scram_plus: bool,
+    /// All names with commas between, for the error that none fits.
+    names: String,
+}
+
+impl Offer {
+    /// Names that each end with a NUL, then an empty one, and nothing after it.
+    fn parse(list: &[u8]) -> Result<Self, AuthError> {
+        let malformed =
+            |found| AuthError::Violation { expected: "a list of SASL mechanisms", found };
+        let mut offer = Self { scram: false, scram_plus: false, names: String::new() };
+        let body = match list {
+            [] | [0] => return Err(malformed("none")),
+            [body @ .., 0, 0] => body,
+            _ => return Err(malformed("a list without its end")),
+        };
+        for (count, name) in body.split(|&byte| byte == 0).enumerate() {
+            if name.is_empty() {
+                return Err(malformed("bytes after the list's end"));
+            }
+            if count == SASL_MECHANISMS_MAX {
+                return Err(malformed("more than 16 names"));
+            }
+            offer.scram |= name == SCRAM_SHA_256.as_bytes();
+            offer.scram_plus |= name == SCRAM_SHA_256_PLUS.as_bytes();
+            let comma = if count == 0 { "" } else { ", " };
+            offer.names.extend([comma, &String::from_utf8_lossy(name)]);
+        }
+        Ok(offer)
+    }
+
+    /// SCRAM-SHA-256-PLUS wherever both sides can, whatever the order of the list. N28.
+    fn choose(self, channel: &Channel) -> Result<(AuthMethod, ChannelBinding), AuthError> {
+        match (channel, self.scram, self.scram_plus) {
+            // A server offers it under TLS alone: somebody between us took the TLS off.
+            (Channel::Clear, _, true) => Err(AuthError::Violation {
+                expected: "no channel binding without TLS",
+                found: "an offer of SCRAM-SHA-256-PLUS",
+            }),
+            (Channel::Tls { end_point: Some(hash) }, _, true) => {
+                Ok((AuthMethod::ScramSha256Plus, ChannelBinding::TlsServerEndPoint(hash.clone())))
+            }
+            // A server that did offer it refuses this flag: a stripped offer is found out.
+            (Channel::Tls { end_point: Some(_) }, true, false) => {
+                Ok((AuthMethod::ScramSha256, ChannelBinding::SupportedNotOffered))
+            }
+            // Not `y`: under TLS the server would refuse it, having made the offer. N28.
+            (Channel::Clear | Channel::Tls { end_point: None }, true, _) => {
+                Ok((AuthMethod::ScramSha256, ChannelBinding::None))
+            }
+            (_, false, _) => Err(AuthError::NoMechanism { offered: self.names }),
+        }
+    }
+}
+
+fn name(request: &Authentication<'_>) -> &'static str {
+    match request {
+        Authentication::Ok => "AuthenticationOk",
+        Authentication::CleartextPassword => "AuthenticationCleartextPassword",
+        Authentication::Md5Password { .. } => "AuthenticationMD5Password",
+        Authentication::Sasl { .. } => "AuthenticationSASL",
+        Authentication::SaslContinue(_) => "AuthenticationSASLContinue",
+        Authentication::SaslFinal(_) => "AuthenticationSASLFinal",
+        Authentication::Unsupported { .. } => "a request of an unknown method",
+    }
+}
+
+#[cfg(test)]
+mod tests;

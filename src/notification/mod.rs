@@ -1,1 +1,121 @@
-//! (to be written)
+//! What a consumer gets: notifications, one by one or in batches, and the losses between them.
+//!
+//! - [`Batch`] lends [`NotificationRef`]s, views into the receive buffer.
+//! - [`Notification`] owns its bytes: inline up to 64, in one allocation above.
+//! - [`Gap`] and [`Lagged`] say what is missing, in their place in the stream.
+
+mod batch;
+mod loss;
+mod owned;
+
+use std::fmt;
+use std::str::Utf8Error;
+use std::time::SystemTime;
+
+pub use batch::{Batch, Iter, Stamp};
+pub use loss::{Event, Gap, Lagged, Loss};
+pub use owned::Notification;
+
+use crate::wire::RawNotification;
+
+/// A notification that borrows from the receive buffer it arrived in.
+///
+/// To keep it beyond its batch, make it a [`Notification`] with [`to_owned`](Self::to_owned).
+#[derive(Clone, Copy)]
+pub struct NotificationRef<'a> {
+    raw: RawNotification<'a>,
+    sequence: u64,
+    stamp: &'a Stamp,
+}
+
+impl<'a> NotificationRef<'a> {
+    pub(crate) fn new(raw: RawNotification<'a>, sequence: u64, stamp: &'a Stamp) -> Self {
+        Self { raw, sequence, stamp }
+    }
+
+    /// The channel it was sent on.
+    ///
+    /// A server with encoding `SQL_ASCII` can cut a name in the middle of a character. Such a name is
+    /// shown as `U+FFFD`; [`channel_bytes`](Self::channel_bytes) has what arrived.
+    #[must_use]
+    pub fn channel(&self) -> &'a str {
+        text_or_replacement(self.raw.channel)
+    }
+
+    /// The channel as it arrived, at least one byte.
+    #[must_use]
+    pub fn channel_bytes(&self) -> &'a [u8] {
+        self.raw.channel
+    }
+
+    /// The payload as it arrived. Empty when NOTIFY had none. Not always UTF-8: a server with
+    /// encoding `SQL_ASCII` passes bytes on as they are.
+    #[must_use]
+    pub fn payload(&self) -> &'a [u8] {
+        self.raw.payload
+    }
+
+    /// The payload as text.
+    ///
+    /// # Errors
+    /// When it is not UTF-8.
+    pub fn payload_str(&self) -> Result<&'a str, Utf8Error> {
+        std::str::from_utf8(self.raw.payload)
+    }
+
+    /// Process id of the server process that sent it, as the server writes it.
+    #[must_use]
+    pub fn process_id(&self) -> i32 {
+        self.raw.process_id
+    }
+
+    /// When the bytes were read from the socket: one clock reading for all that came in one read.
+    #[must_use]
+    pub fn received_at(&self) -> SystemTime {
+        self.stamp.received_at
+    }
+
+    /// Position in this listener or connection, from 0, lost notifications counted.
+    #[must_use]
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// Number of the session it arrived in, from 1.
+    #[must_use]
+    pub fn epoch(&self) -> u32 {
+        self.stamp.epoch
+    }
+
+    /// A copy that owns its bytes and pins nothing. No allocation up to 64 bytes of channel and
+    /// payload together.
+    // Not `ToOwned`: on a `Clone` type that would quietly return another reference.
+    #[must_use]
+    #[allow(clippy::should_implement_trait)]
+    pub fn to_owned(&self) -> Notification {
+        Notification::copy(self)
+    }
+
+    /// The same as [`to_owned`](Self::to_owned).
+    #[must_use]
+    pub fn to_notification(&self) -> Notification {
+        self.to_owned()
+    }
+}
+
+/// The payload is the application's data: its length only.
+impl fmt::Debug for NotificationRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NotificationRef")
+            .field("channel", &self.channel())
+            .field("payload_bytes", &self.raw.payload.len())
+            .field("process_id", &self.raw.process_id)
+            .field("sequence", &self.sequence)
+            .field("epoch", &self.stamp.epoch)
+            .finish()
+    }
+}
+
+fn text_or_replacement(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap_or("\u{fffd}")
+}

@@ -1,1 +1,742 @@
-//! (to be written)
+//! One connection to PostgreSQL, without any I/O.
+//!
+//! A [`Session`] is a state machine: bytes and time go in, bytes and events come out. It opens no
+//! socket, reads no clock and draws no random number. It knows one connection, and nothing of hosts,
+//! reconnecting or queues.
+//!
+//! ```text
+//! Login ─▶ startup packet ─▶ authentication ─▶ parameters, key ─▶ ReadyForQuery
+//!                                                                      │
+//!                ┌───────── commands, pipelined; notifications at any moment ◀┐
+//!                └─────────────────────────────────────────────────────┴──────┘
+//! any error, FATAL from the server, end of the stream ─▶ over: every command in flight gets its error
+//! ```
+//!
+//! The methods are of four kinds, and the caller goes round in this order:
+//!
+//! 1. **Input**: [`handle_input`](Session::handle_input) until it wants more bytes,
+//!    [`handle_timeout`](Session::handle_timeout), [`handle_eof`](Session::handle_eof),
+//!    [`compute`](Session::compute) while [`is_computing`](Session::is_computing).
+//! 2. **Commands**: [`listen`](Session::listen), [`simple_query`](Session::simple_query) and the
+//!    like. They are pipelined: no command waits for the answer to another one.
+//! 3. **Output**: write [`transmit`](Session::transmit) and remove what was written, take events with
+//!    [`poll_event`](Session::poll_event) until there is none, sleep until
+//!    [`poll_timeout`](Session::poll_timeout).
+//! 4. **Getters**.
+//!
+//! Read while you write: a server that cannot send its notifications does not read our commands.
+
+mod command;
+mod parameters;
+mod rows;
+mod startup;
+#[cfg(test)]
+mod tests;
+mod violation;
+
+use std::collections::{BTreeSet, VecDeque};
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, BytesMut};
+
+use self::command::{Kind, Next, Pending};
+use self::parameters::Parameters;
+use self::startup::Startup;
+use self::violation::Violation;
+use crate::auth::AuthMethod;
+use crate::wire::{
+    self, BackendMessage, DbError, Framer, FrontendMessage, Oids, ProtocolVersion, Run,
+    StartupPacket, Stop, Target, TransactionStatus, Values,
+};
+use crate::{Error, ErrorKind};
+
+pub use command::{Answer, CommandId, RESULT_BYTES_MAX};
+pub use rows::{Column, Row, Rows};
+pub use startup::{Login, STARTUP_BYTES_MAX, STARTUP_MESSAGES_MAX};
+
+/// Type byte of NotificationResponse.
+const NOTIFICATION_RESPONSE: u8 = b'A';
+
+/// Object id of the type `text` in `pg_type`.
+const TEXT_OID: u32 = 25;
+
+/// How far [`Session::handle_input`] came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Progress {
+    /// Everything that is complete was handled. More bytes are needed.
+    NeedMore,
+    /// This run of notifications stands at the head of the input. The caller takes it off, and calls again.
+    Notifications(Run),
+}
+
+/// What happened in a session.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum SessionEvent {
+    /// The server is ready for the first command.
+    Ready,
+    /// A command is complete.
+    Done {
+        /// Which.
+        id: CommandId,
+        /// What it returned.
+        result: Answer,
+    },
+    /// The server reported an error that answers no command: it could not absorb a notification, and
+    /// has dropped it. (Before 18.2, 17.8, 16.12, 15.16 and 14.21; later ones end the session.)
+    NotificationDropped(Error),
+}
+
+/// One connection. See the [module](self).
+pub struct Session {
+    phase: Phase,
+    version: ProtocolVersion,
+    command_timeout: Duration,
+    transmit: BytesMut,
+    events: VecDeque<SessionEvent>,
+    pending: VecDeque<Pending>,
+    next_command: u64,
+    channels: BTreeSet<String>,
+    parameters: Parameters,
+    process_id: Option<i32>,
+    status: TransactionStatus,
+    method: Option<AuthMethod>,
+    last_notice: Option<DbError>,
+    notices: u64,
+    /// An error that answers no command was reported: a ReadyForQuery of its own follows. N38.
+    stray_error: bool,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Startup {
+        startup: Box<Startup>,
+        deadline: Instant,
+    },
+    Ready,
+    /// Terminate was sent.
+    Terminated,
+    Failed(Error),
+}
+
+impl Session {
+    /// A session that wants to send its startup packet.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] when a startup parameter holds a NUL or all of them are longer than
+    /// 10,000 bytes.
+    pub fn new(login: Login) -> Result<Self, Error> {
+        let mut transmit = BytesMut::new();
+        let mut parameters = vec![("user", login.credentials.user())];
+        parameters.extend(login.parameters.iter().map(|(k, v)| (k.as_str(), v.as_str())));
+        // Quoting is only safe in an encoding whose trailing bytes are never ASCII. N36.
+        parameters.push(("client_encoding", "UTF8"));
+        StartupPacket::Startup {
+            version: login.protocol,
+            parameters: wire::StartupParameters::new(&parameters),
+        }
+        .encode(&mut transmit)
+        .map_err(|error| Error::caused(ErrorKind::Config, "the startup parameters", error))?;
+        Ok(Self {
+            version: login.protocol,
+            command_timeout: login.command_timeout,
+            phase: Phase::Startup {
+                deadline: login.deadline,
+                startup: Box::new(Startup::new(login)),
+            },
+            transmit,
+            events: VecDeque::new(),
+            pending: VecDeque::new(),
+            next_command: 0,
+            channels: BTreeSet::new(),
+            parameters: Parameters::default(),
+            process_id: None,
+            status: TransactionStatus::Idle,
+            method: None,
+            last_notice: None,
+            notices: 0,
+            stray_error: false,
+        })
+    }
+
+    // ---- input ----
+
+    /// Handles the messages at the head of `input`, and removes them.
+    ///
+    /// # Errors
+    /// Bytes or messages that break the protocol, a refused login, the server's FATAL. The session is
+    /// over then: every command in flight has got its error, and the socket should be closed.
+    pub fn handle_input(&mut self, now: Instant, input: &mut BytesMut) -> Result<Progress, Error> {
+        if let Phase::Failed(error) = &self.phase {
+            return Err(error.clone());
+        }
+        match self.handle_messages(now, input) {
+            Ok(progress) => Ok(progress),
+            Err(error) => Err(self.fail(error)),
+        }
+    }
+
+    fn handle_messages(&mut self, now: Instant, input: &mut BytesMut) -> Result<Progress, Error> {
+        loop {
+            if matches!(self.phase, Phase::Terminated) {
+                input.clear();
+                return Ok(Progress::NeedMore);
+            }
+            if self.is_authenticated() && input.first() == Some(&NOTIFICATION_RESPONSE) {
+                let (run, stop) = wire::scan(input);
+                if run.count > 0 {
+                    return Ok(Progress::Notifications(run));
+                }
+                match stop {
+                    Stop::NeedMore => return Ok(Progress::NeedMore),
+                    Stop::Invalid(error) => return Err(error.into()),
+                    Stop::OtherMessage => {}
+                }
+            }
+            let framer =
+                if self.is_authenticated() { Framer::established() } else { Framer::startup() };
+            let Some(frame) = framer.next(input)? else { return Ok(Progress::NeedMore) };
+            let bytes = frame.wire_len();
+            let message = BackendMessage::decode(frame)?;
+            self.handle_message(now, &message, bytes)?;
+            input.advance(bytes);
+        }
+    }
+
+    fn handle_message(
+        &mut self,
+        now: Instant,
+        message: &BackendMessage<'_>,
+        bytes: usize,
+    ) -> Result<(), Error> {
+        // At any moment, in every state.
+        match message {
+            BackendMessage::LegacyError { text } => return Err(legacy_error(text)),
+            BackendMessage::NoticeResponse(notice) => {
+                self.count_startup(bytes)?;
+                self.notices = self.notices.saturating_add(1);
+                self.last_notice = Some(DbError::from(*notice));
+                return Ok(());
+            }
+            BackendMessage::ErrorResponse(error) => {
+                return self.handle_error(DbError::from(*error));
+            }
+            _ => {}
+        }
+        match &mut self.phase {
+            Phase::Startup { .. } => {
+                self.count_startup(bytes)?;
+                self.handle_startup(message)
+            }
+            Phase::Ready => self.handle_ready(now, message),
+            Phase::Terminated | Phase::Failed(_) => Ok(()),
+        }
+    }
+
+    fn count_startup(&mut self, bytes: usize) -> Result<(), Violation> {
+        match &mut self.phase {
+            Phase::Startup { startup, .. } => startup.count(bytes),
+            _ => Ok(()),
+        }
+    }
+
+    fn handle_startup(&mut self, message: &BackendMessage<'_>) -> Result<(), Error> {
+        let Phase::Startup { startup, .. } = &mut self.phase else { return Ok(()) };
+        match message {
+            BackendMessage::Authentication(_) => {
+                let response = startup.authenticate(message)?;
+                self.method = startup.method;
+                self.respond(response)
+            }
+            BackendMessage::NegotiateProtocolVersion { version, options } => {
+                let options: Vec<_> = options.iter().collect();
+                self.version = startup.negotiate(*version, &options)?;
+                Ok(())
+            }
+            BackendMessage::BackendKeyData(key)
+                if startup.is_authenticated() && self.process_id.is_none() =>
+            {
+                // The key itself would serve to cancel a query, which a listener never does: it is
+                // not kept, so it cannot leak.
+                startup::check_key(self.version, key.secret_key)?;
+                self.process_id = Some(key.process_id);
+                Ok(())
+            }
+            BackendMessage::ParameterStatus { name, value } if startup.is_authenticated() => {
+                self.parameters.set(name, value);
+                Ok(())
+            }
+            BackendMessage::ReadyForQuery { status } if startup.is_authenticated() => {
+                self.parameters.check_encoding()?;
+                self.status = *status;
+                self.phase = Phase::Ready;
+                self.events.push_back(SessionEvent::Ready);
+                Ok(())
+            }
+            _ => Err(Violation::unexpected(message, "the startup").into()),
+        }
+    }
+
+    fn handle_ready(&mut self, now: Instant, message: &BackendMessage<'_>) -> Result<(), Error> {
+        match message {
+            BackendMessage::ParameterStatus { name, value } => {
+                self.parameters.set(name, value);
+                Ok(self.parameters.check_encoding()?)
+            }
+            BackendMessage::ReadyForQuery { status } => {
+                self.status = *status;
+                if std::mem::take(&mut self.stray_error) {
+                    return Ok(());
+                }
+                let Some(pending) = self.pending.pop_front() else {
+                    return Err(Violation::unexpected(message, "an idle session").into());
+                };
+                let id = pending.id;
+                let (kind, result) = pending.end()?;
+                if result.is_ok() {
+                    self.confirm(kind);
+                }
+                self.events.push_back(SessionEvent::Done { id, result });
+                self.start_clock(now);
+                Ok(())
+            }
+            _ => {
+                let Some(pending) = self.pending.front_mut() else {
+                    return Err(Violation::unexpected(message, "an idle session").into());
+                };
+                match pending.handle(message)? {
+                    Next::Wait => Ok(()),
+                    Next::RefuseCopy => {
+                        self.send(&FrontendMessage::CopyFail("COPY FROM STDIN is not supported"))
+                    }
+                }
+            }
+        }
+    }
+
+    fn handle_error(&mut self, error: DbError) -> Result<(), Error> {
+        if matches!(self.phase, Phase::Startup { .. }) {
+            // Whatever its severity, the server closes after an error here.
+            return Err(Error::server("the server refused the connection", error));
+        }
+        if error.is_fatal() {
+            // Dead at once, even if the socket stays open. N33.
+            return Err(Error::server("the server ended the session", error));
+        }
+        match self.pending.front_mut() {
+            Some(pending) => pending.handle_error(error),
+            None => {
+                self.stray_error = true;
+                self.events.push_back(SessionEvent::NotificationDropped(Error::server(
+                    "the server dropped a notification",
+                    error,
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// The peer closed the connection, or it broke: `input` is what has not been handled.
+    pub fn handle_eof(&mut self, input: &[u8]) -> Error {
+        if let Phase::Failed(error) = &self.phase {
+            return error.clone();
+        }
+        let during = if input.is_empty() { "" } else { " in the middle of a message" };
+        let error = match self.last_notice.take() {
+            // 57P01 and 57P02 come as a WARNING before an immediate shutdown. N34.
+            Some(notice) if notice.code().starts_with("57P") => {
+                Error::server(format!("the server closed the connection{during}"), notice)
+            }
+            _ if matches!(self.phase, Phase::Startup { .. }) => Error::new(
+                ErrorKind::Connect,
+                format!("the server closed the connection{during} before it was ready"),
+            ),
+            _ => {
+                Error::new(ErrorKind::Connect, format!("the server closed the connection{during}"))
+            }
+        };
+        self.fail(error)
+    }
+
+    /// Time has come to look at the deadlines.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Timeout`] when one has passed. The session is over then.
+    pub fn handle_timeout(&mut self, now: Instant) -> Result<(), Error> {
+        if self.poll_timeout().is_none_or(|deadline| now < deadline) {
+            return Ok(());
+        }
+        let error = match (&self.phase, self.pending.front()) {
+            (Phase::Startup { startup, .. }, _) => startup::timed_out(startup.is_authenticated()),
+            (_, Some(pending)) => Error::new(
+                ErrorKind::Timeout,
+                format!(
+                    "the server did not answer {} within {:?}",
+                    pending.kind.name(),
+                    self.command_timeout
+                ),
+            ),
+            _ => return Ok(()),
+        };
+        Err(self.fail(error))
+    }
+
+    /// Whether the login waits for [`compute`](Self::compute).
+    #[must_use]
+    pub fn is_computing(&self) -> bool {
+        matches!(&self.phase, Phase::Startup { startup, .. } if startup.computing)
+    }
+
+    /// Derives the keys of SCRAM, at most 1,000 rounds a call: about half a millisecond. Call it
+    /// while [`is_computing`](Self::is_computing), and let others run in between.
+    ///
+    /// # Errors
+    /// When the exchange cannot go on. The session is over then.
+    pub fn compute(&mut self) -> Result<(), Error> {
+        let Phase::Startup { startup, .. } = &mut self.phase else { return Ok(()) };
+        let sent = startup.compute().and_then(|response| self.respond(response));
+        sent.map_err(|error| self.fail(error))
+    }
+
+    /// Ends the session with an error of the caller's, a broken socket for example: every command in
+    /// flight gets it.
+    pub fn fail(&mut self, error: Error) -> Error {
+        if let Phase::Failed(first) = &self.phase {
+            return first.clone();
+        }
+        for pending in self.pending.drain(..) {
+            let result = Err(if pending.kind.is_repeatable() {
+                error.clone()
+            } else {
+                Error::caused(
+                    ErrorKind::InDoubt,
+                    "the connection was lost before the server answered, it may have carried out the query",
+                    error.clone(),
+                )
+            });
+            self.events.push_back(SessionEvent::Done { id: pending.id, result });
+        }
+        self.channels.clear();
+        self.transmit.clear();
+        self.phase = Phase::Failed(error.clone());
+        error
+    }
+
+    // ---- commands ----
+
+    /// Runs one or more statements, separated by semicolons, in one transaction unless they say
+    /// otherwise.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Misuse`] when `sql` holds a NUL, [`ErrorKind::Closed`] when the session is not
+    /// ready. Nothing is sent then.
+    pub fn simple_query(&mut self, now: Instant, sql: &str) -> Result<CommandId, Error> {
+        self.command(now, Kind::Simple, &[FrontendMessage::Query(sql)])
+    }
+
+    /// Runs one statement with parameters in text format, each with the object id of its type;
+    /// 0 lets the server derive it.
+    ///
+    /// # Errors
+    /// As [`simple_query`](Self::simple_query). More than 65,535 parameters are
+    /// [`ErrorKind::Misuse`].
+    pub fn query(
+        &mut self,
+        now: Instant,
+        sql: &str,
+        parameters: &[(u32, Option<&str>)],
+    ) -> Result<CommandId, Error> {
+        let types: Vec<u32> = parameters.iter().map(|(oid, _)| *oid).collect();
+        let values: Vec<Option<&[u8]>> =
+            parameters.iter().map(|(_, value)| value.map(str::as_bytes)).collect();
+        self.command(
+            now,
+            Kind::Bound,
+            &[
+                FrontendMessage::Parse {
+                    statement: "",
+                    query: sql,
+                    parameter_types: Oids::new(&types),
+                },
+                FrontendMessage::Bind {
+                    portal: "",
+                    statement: "",
+                    parameters: Values::new(&values),
+                },
+                FrontendMessage::Describe { target: Target::Portal, name: "" },
+                FrontendMessage::Execute { portal: "", max_rows: 0 },
+                FrontendMessage::Sync,
+            ],
+        )
+    }
+
+    /// Sends a notification with `pg_notify`, both values bound.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Misuse`] for a channel that is empty, longer than 63 bytes or holds a NUL, and a
+    /// payload longer than 7,999 bytes; [`ErrorKind::Closed`] when the session is not ready.
+    pub fn notify(
+        &mut self,
+        now: Instant,
+        channel: &str,
+        payload: &str,
+    ) -> Result<CommandId, Error> {
+        wire::check_channel(channel)?;
+        wire::check_payload(payload)?;
+        self.query(
+            now,
+            "SELECT pg_notify($1, $2)",
+            &[(TEXT_OID, Some(channel)), (TEXT_OID, Some(payload))],
+        )
+    }
+
+    /// Listens to channels: all of them or, when the server refuses one, none.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Misuse`] when there is none, or a name is empty, longer than 63 bytes or holds a
+    /// NUL; [`ErrorKind::Closed`] when the session is not ready.
+    pub fn listen(
+        &mut self,
+        now: Instant,
+        channels: &[impl AsRef<str>],
+    ) -> Result<CommandId, Error> {
+        let sql = statements("LISTEN ", channels)?;
+        let kind = Kind::Listen(owned(channels));
+        self.command(now, kind, &[FrontendMessage::Query(&sql)])
+    }
+
+    /// Stops listening to channels.
+    ///
+    /// # Errors
+    /// As [`listen`](Self::listen).
+    pub fn unlisten(
+        &mut self,
+        now: Instant,
+        channels: &[impl AsRef<str>],
+    ) -> Result<CommandId, Error> {
+        let sql = statements("UNLISTEN ", channels)?;
+        let kind = Kind::Unlisten(owned(channels));
+        self.command(now, kind, &[FrontendMessage::Query(&sql)])
+    }
+
+    /// Stops listening to every channel.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`] when the session is not ready.
+    pub fn unlisten_all(&mut self, now: Instant) -> Result<CommandId, Error> {
+        self.command(now, Kind::UnlistenAll, &[FrontendMessage::Query("UNLISTEN *")])
+    }
+
+    /// Ends the session cleanly: Terminate is what is left to send. Commands in flight get no
+    /// answer any more.
+    pub fn terminate(&mut self) {
+        if matches!(self.phase, Phase::Failed(_) | Phase::Terminated) {
+            return;
+        }
+        let closed = Error::new(ErrorKind::Closed, "the connection was closed");
+        let sent = self.send(&FrontendMessage::Terminate);
+        let transmit = std::mem::take(&mut self.transmit);
+        self.fail(closed);
+        if sent.is_ok() {
+            self.transmit = transmit;
+        }
+        self.phase = Phase::Terminated;
+    }
+
+    fn command(
+        &mut self,
+        now: Instant,
+        kind: Kind,
+        messages: &[FrontendMessage<'_>],
+    ) -> Result<CommandId, Error> {
+        match &self.phase {
+            Phase::Ready => {}
+            Phase::Failed(error) => {
+                return Err(Error::caused(
+                    ErrorKind::Closed,
+                    "the connection is over",
+                    error.clone(),
+                ));
+            }
+            Phase::Startup { .. } | Phase::Terminated => {
+                return Err(Error::new(ErrorKind::Closed, "the session is not ready"));
+            }
+        }
+        let before = self.transmit.len();
+        for message in messages {
+            if let Err(error) = self.send(message) {
+                // All of a command or nothing of it.
+                self.transmit.truncate(before);
+                return Err(error);
+            }
+        }
+        let id = CommandId(self.next_command);
+        self.next_command = self.next_command.wrapping_add(1);
+        self.pending.push_back(Pending::new(id, kind));
+        self.start_clock(now);
+        Ok(id)
+    }
+
+    // ---- output ----
+
+    /// What is to be written. The caller removes from its front what it has written.
+    pub fn transmit(&mut self) -> &mut BytesMut {
+        &mut self.transmit
+    }
+
+    /// What happened, oldest first.
+    pub fn poll_event(&mut self) -> Option<SessionEvent> {
+        self.events.pop_front()
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is due.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        match &self.phase {
+            Phase::Startup { deadline, .. } => Some(*deadline),
+            Phase::Ready => self.pending.front().and_then(|pending| pending.deadline),
+            Phase::Terminated | Phase::Failed(_) => None,
+        }
+    }
+
+    // ---- getters ----
+
+    /// Whether commands are taken.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        matches!(self.phase, Phase::Ready)
+    }
+
+    /// How many commands have no complete answer yet.
+    #[must_use]
+    pub fn commands_in_flight(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Process id of the server's end, from BackendKeyData. Behind a pooler it may be another one's.
+    #[must_use]
+    pub fn process_id(&self) -> Option<i32> {
+        self.process_id
+    }
+
+    /// How the server let us in.
+    #[must_use]
+    pub fn auth_method(&self) -> Option<AuthMethod> {
+        self.method
+    }
+
+    /// The version of the protocol that is spoken.
+    #[must_use]
+    pub fn protocol_version(&self) -> ProtocolVersion {
+        self.version
+    }
+
+    /// Whether a transaction is open, as of the last ReadyForQuery.
+    #[must_use]
+    pub fn transaction_status(&self) -> TransactionStatus {
+        self.status
+    }
+
+    /// Value of a parameter that the server reported, `server_version` for example.
+    #[must_use]
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        self.parameters.get(name)
+    }
+
+    /// The channels that the server has confirmed.
+    pub fn channels(&self) -> impl Iterator<Item = &str> {
+        self.channels.iter().map(String::as_str)
+    }
+
+    /// How many notices the server sent, and the last of them.
+    #[must_use]
+    pub fn notices(&self) -> (u64, Option<&DbError>) {
+        (self.notices, self.last_notice.as_ref())
+    }
+
+    fn is_authenticated(&self) -> bool {
+        match &self.phase {
+            Phase::Startup { startup, .. } => startup.is_authenticated(),
+            Phase::Ready | Phase::Terminated | Phase::Failed(_) => true,
+        }
+    }
+
+    fn respond(&mut self, response: Option<crate::auth::Response>) -> Result<(), Error> {
+        match response {
+            Some(response) => self.send(&FrontendMessage::Password(response.body())),
+            None => Ok(()),
+        }
+    }
+
+    fn send(&mut self, message: &FrontendMessage<'_>) -> Result<(), Error> {
+        Ok(message.encode(&mut self.transmit)?)
+    }
+
+    /// The oldest command's time runs from now.
+    fn start_clock(&mut self, now: Instant) {
+        if let Some(pending) = self.pending.front_mut()
+            && pending.deadline.is_none()
+            && pending.kind.is_repeatable()
+        {
+            pending.deadline = now.checked_add(self.command_timeout);
+        }
+    }
+
+    fn confirm(&mut self, kind: Kind) {
+        match kind {
+            Kind::Listen(channels) => self.channels.extend(channels),
+            Kind::Unlisten(channels) => {
+                for channel in &channels {
+                    self.channels.remove(channel);
+                }
+            }
+            Kind::UnlistenAll => self.channels.clear(),
+            Kind::Simple | Kind::Bound => {}
+        }
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("phase", &self.phase)
+            .field("process_id", &self.process_id)
+            .field("commands_in_flight", &self.pending.len())
+            .field("channels", &self.channels.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// `LISTEN "a";LISTEN "b"`: one Query, so one transaction and one round trip. Names are always
+/// quoted. N9.
+fn statements(verb: &str, channels: &[impl AsRef<str>]) -> Result<String, Error> {
+    if channels.is_empty() {
+        return Err(Error::new(ErrorKind::Misuse, "no channel was named"));
+    }
+    let mut sql = String::new();
+    for channel in channels.iter().map(AsRef::as_ref) {
+        wire::check_channel(channel)?;
+        if !sql.is_empty() {
+            sql.push(';');
+        }
+        sql.push_str(verb);
+        wire::quote_identifier(channel, &mut sql);
+    }
+    Ok(sql)
+}
+
+fn owned(channels: &[impl AsRef<str>]) -> Vec<String> {
+    channels.iter().map(|name| name.as_ref().to_owned()).collect()
+}
+
+/// An error in the form of protocol 2, which a server sends that cannot even fork. N3.
+#[cold]
+fn legacy_error(text: &[u8]) -> Error {
+    let text = String::from_utf8_lossy(text);
+    Error::new(
+        ErrorKind::Connect,
+        format!("the server refused the connection: {}", text.trim_end().escape_debug()),
+    )
+}

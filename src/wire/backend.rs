@@ -1,32 +1,349 @@
-//! Messages that the server sends. (skeleton)
+//! Messages that the server sends.
+//!
+//! [`BackendMessage::decode`] checks a frame to its last byte, so that what it returns can be
+//! looked at without another error. [`BackendMessage::encode`] is the server half, for tests and
+//! for servers that are not PostgreSQL.
 
-/// The body of an `R` message: what the server asks for, or that it is satisfied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+use std::fmt;
+
+use bytes::BytesMut;
+
+use super::cursor::{Body, Reader, tagged};
+use super::diagnostic::Diagnostic;
+use super::error::{DecodeError, EncodeError};
+use super::framer::Frame;
+use super::limits::{UNAUTHENTICATED_ERROR_BYTES_MAX, in_memory};
+use super::list::{Columns, List, Names, Oids, Values};
+use super::notification::RawNotification;
+use super::tags;
+use super::version::ProtocolVersion;
+
+pub use super::authentication::{Authentication, SaslMechanisms};
+pub use super::parts::{BackendKeyData, CopyResponse, TransactionStatus};
+
+/// A message of the server, borrowed from its frame. `Debug` shows lengths in place of keys, SASL
+/// data, payloads and values.
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Authentication<'a> {
-    /// Code 0.
-    Ok,
-    /// Code 3.
-    CleartextPassword,
-    /// Code 5, with the salt.
-    Md5Password {
-        /// Four random bytes of the server.
-        salt: [u8; 4],
+pub enum BackendMessage<'a> {
+    /// `R`.
+    Authentication(Authentication<'a>),
+    /// `K`: what a CancelRequest needs.
+    BackendKeyData(BackendKeyData<'a>),
+    /// `S`.
+    ParameterStatus {
+        /// The parameter's name.
+        name: &'a [u8],
+        /// Its value.
+        value: &'a [u8],
     },
-    /// Code 10: the mechanism names, each ended by a NUL, then an empty one. Checked by decode.
-    Sasl {
-        /// The list as on the wire, the final empty name included.
-        mechanisms: &'a [u8],
+    /// `N`.
+    NoticeResponse(Diagnostic<'a>),
+    /// `A`.
+    NotificationResponse(RawNotification<'a>),
+    /// `E`.
+    ErrorResponse(Diagnostic<'a>),
+    /// `E` in the form of protocol 2, before authentication: text without line end or NUL. N3.
+    LegacyError {
+        /// The text, in whatever encoding the server has.
+        text: &'a [u8],
     },
-    /// Code 11: the server's challenge.
-    SaslContinue(&'a [u8]),
-    /// Code 12: the server's last word.
-    SaslFinal(&'a [u8]),
-    /// Any other code: Kerberos (2), GSSAPI (7, 8), SSPI (9) and what is not assigned.
-    Unsupported {
-        /// The code.
-        code: i32,
-        /// What followed it.
-        data: &'a [u8],
+    /// `Z`.
+    ReadyForQuery {
+        /// Whether a transaction is open.
+        status: TransactionStatus,
     },
+    /// `C`.
+    CommandComplete {
+        /// `LISTEN`, `SELECT 1` and so on.
+        tag: &'a [u8],
+    },
+    /// `I`: an empty query instead of CommandComplete.
+    EmptyQueryResponse,
+    /// `T`.
+    RowDescription {
+        /// The columns of the rows that follow.
+        columns: Columns<'a>,
+    },
+    /// `D`.
+    DataRow {
+        /// One value per column.
+        values: Values<'a>,
+    },
+    /// `G`.
+    CopyInResponse(CopyResponse<'a>),
+    /// `H`.
+    CopyOutResponse(CopyResponse<'a>),
+    /// `W`.
+    CopyBothResponse(CopyResponse<'a>),
+    /// `d`.
+    CopyData(&'a [u8]),
+    /// `c`.
+    CopyDone,
+    /// `v`.
+    NegotiateProtocolVersion {
+        /// The newest version that the server speaks.
+        version: ProtocolVersion,
+        /// The `_pq_.` options that it does not know.
+        options: Names<'a>,
+    },
+    /// `1`.
+    ParseComplete,
+    /// `2`.
+    BindComplete,
+    /// `3`.
+    CloseComplete,
+    /// `n`.
+    NoData,
+    /// `s`.
+    PortalSuspended,
+    /// `t`.
+    ParameterDescription {
+        /// The type of each parameter.
+        types: Oids<'a>,
+    },
+    /// `V`.
+    FunctionCallResponse {
+        /// The result, `None` for NULL.
+        value: Option<&'a [u8]>,
+    },
+}
+
+impl<'a> BackendMessage<'a> {
+    /// Reads a frame of the server.
+    ///
+    /// # Errors
+    /// The type byte is unknown, or the body is not exactly such a message. N5.
+    pub fn decode(frame: Frame<'a>) -> Result<Self, DecodeError> {
+        let Some(shape) = tags::backend(frame.tag) else {
+            return Err(DecodeError::unknown_tag("backend", frame.tag));
+        };
+        if frame.is_legacy() {
+            return Ok(Self::LegacyError { text: frame.body });
+        }
+        let mut reader = Reader::new(shape.name, frame.body);
+        let message = match frame.tag {
+            // These three read to the end in their own way.
+            b'A' => return RawNotification::decode(reader).map(Self::NotificationResponse),
+            b'E' => return Diagnostic::decode(reader).map(Self::ErrorResponse),
+            b'N' => return Diagnostic::decode(reader).map(Self::NoticeResponse),
+            b'C' => Self::CommandComplete { tag: reader.cstr("tag")? },
+            b'D' => {
+                let count = reader.count("value count")?;
+                Self::DataRow { values: List::read(&mut reader, count)? }
+            }
+            b'G' => Self::CopyInResponse(CopyResponse::decode(&mut reader)?),
+            b'H' => Self::CopyOutResponse(CopyResponse::decode(&mut reader)?),
+            b'I' => Self::EmptyQueryResponse,
+            b'K' => Self::BackendKeyData(BackendKeyData::decode(&mut reader)?),
+            b'R' => Self::Authentication(Authentication::decode(&mut reader)?),
+            b'S' => Self::ParameterStatus {
+                name: reader.cstr("parameter name")?,
+                value: reader.cstr("parameter value")?,
+            },
+            b'T' => {
+                let count = reader.count("column count")?;
+                Self::RowDescription { columns: List::read(&mut reader, count)? }
+            }
+            b'V' => Self::FunctionCallResponse { value: value(&mut reader)? },
+            b'W' => Self::CopyBothResponse(CopyResponse::decode(&mut reader)?),
+            b'Z' => Self::ReadyForQuery { status: TransactionStatus::decode(&mut reader)? },
+            b'c' => Self::CopyDone,
+            b'd' => Self::CopyData(reader.rest()),
+            b'n' => Self::NoData,
+            b's' => Self::PortalSuspended,
+            b't' => {
+                let count = usize::from(reader.u16("parameter count")?);
+                Self::ParameterDescription { types: List::read(&mut reader, count)? }
+            }
+            b'v' => {
+                let version = ProtocolVersion(reader.u32("version")?);
+                let count = reader.i32("option count")?;
+                let count = usize::try_from(count)
+                    .map_err(|_| reader.bad_value("option count", "0 or more", count.into()))?;
+                Self::NegotiateProtocolVersion { version, options: List::read(&mut reader, count)? }
+            }
+            b'1' => Self::ParseComplete,
+            b'2' => Self::BindComplete,
+            b'3' => Self::CloseComplete,
+            tag => return Err(DecodeError::unknown_tag("backend", tag)),
+        };
+        reader.finish()?;
+        Ok(message)
+    }
+
+    /// The type byte.
+    #[must_use]
+    pub const fn tag(&self) -> u8 {
+        match self {
+            Self::Authentication(_) => b'R',
+            Self::BackendKeyData(_) => b'K',
+            Self::ParameterStatus { .. } => b'S',
+            Self::NoticeResponse(_) => b'N',
+            Self::NotificationResponse(_) => b'A',
+            Self::ErrorResponse(_) | Self::LegacyError { .. } => b'E',
+            Self::ReadyForQuery { .. } => b'Z',
+            Self::CommandComplete { .. } => b'C',
+            Self::EmptyQueryResponse => b'I',
+            Self::RowDescription { .. } => b'T',
+            Self::DataRow { .. } => b'D',
+            Self::CopyInResponse(_) => b'G',
+            Self::CopyOutResponse(_) => b'H',
+            Self::CopyBothResponse(_) => b'W',
+            Self::CopyData(_) => b'd',
+            Self::CopyDone => b'c',
+            Self::NegotiateProtocolVersion { .. } => b'v',
+            Self::ParseComplete => b'1',
+            Self::BindComplete => b'2',
+            Self::CloseComplete => b'3',
+            Self::NoData => b'n',
+            Self::PortalSuspended => b's',
+            Self::ParameterDescription { .. } => b't',
+            Self::FunctionCallResponse { .. } => b'V',
+        }
+    }
+
+    /// The manual's name of the message.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        tags::backend(self.tag()).map_or("", |shape| shape.name)
+    }
+
+    /// Appends the message to `out`.
+    ///
+    /// # Errors
+    /// A value does not fit into it. Nothing was written.
+    pub fn encode(&self, out: &mut BytesMut) -> Result<(), EncodeError> {
+        let tag = self.tag();
+        if let Self::LegacyError { text } = self {
+            return legacy_error(text, out);
+        }
+        match tags::backend(tag) {
+            Some(shape) => tagged(out, tag, shape, |body| self.write(body)),
+            // Not reached: every message has its row in the table.
+            None => Ok(()),
+        }
+    }
+
+    fn write(&self, body: &mut Body<'_>) -> Result<(), EncodeError> {
+        match self {
+            Self::Authentication(authentication) => authentication.write(body),
+            Self::BackendKeyData(key) => key.write(body),
+            Self::ParameterStatus { name, value } => {
+                body.cstr("parameter name", name)?;
+                body.cstr("parameter value", value)
+            }
+            Self::NoticeResponse(diagnostic) | Self::ErrorResponse(diagnostic) => {
+                diagnostic.write(body)
+            }
+            Self::NotificationResponse(RawNotification { process_id, channel, payload }) => {
+                if channel.is_empty() {
+                    return Err(body.bad_value("channel", "one byte or more"));
+                }
+                body.i32(*process_id)?;
+                body.cstr("channel", channel)?;
+                // Not `cstr`: what was decoded can be encoded, a NUL inside included. N14.
+                body.bytes(payload)?;
+                body.u8(0)
+            }
+            Self::ReadyForQuery { status } => body.u8(status.byte()),
+            Self::CommandComplete { tag } => body.cstr("tag", tag),
+            Self::RowDescription { columns } => {
+                body.count("columns", columns.len())?;
+                columns.write(body)
+            }
+            Self::DataRow { values } => {
+                body.count("values", values.len())?;
+                values.write(body)
+            }
+            Self::CopyInResponse(copy)
+            | Self::CopyOutResponse(copy)
+            | Self::CopyBothResponse(copy) => copy.write(body),
+            Self::CopyData(data) => body.bytes(data),
+            Self::NegotiateProtocolVersion { version, options } => {
+                body.u32(version.0)?;
+                match i32::try_from(options.len()) {
+                    Ok(count) => body.i32(count)?,
+                    Err(_) => return Err(body.bad_value("options", "2147483647 or fewer")),
+                }
+                options.write(body)
+            }
+            Self::ParameterDescription { types } => {
+                body.unsigned_count("parameters", types.len())?;
+                types.write(body)
+            }
+            Self::FunctionCallResponse { value } => List::new(&[*value]).write(body),
+            Self::EmptyQueryResponse
+            | Self::CopyDone
+            | Self::ParseComplete
+            | Self::BindComplete
+            | Self::CloseComplete
+            | Self::NoData
+            | Self::PortalSuspended
+            | Self::LegacyError { .. } => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for BackendMessage<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())?;
+        match self {
+            Self::Authentication(authentication) => write!(f, "({authentication:?})"),
+            Self::BackendKeyData(key) => write!(f, "(process id {})", key.process_id),
+            Self::ParameterStatus { name, value } => {
+                write!(f, "({} = {})", name.escape_ascii(), value.escape_ascii())
+            }
+            Self::NoticeResponse(diagnostic) | Self::ErrorResponse(diagnostic) => {
+                write!(f, "({diagnostic:?})")
+            }
+            Self::NotificationResponse(notification) => write!(f, "({notification:?})"),
+            Self::LegacyError { text: bytes } | Self::CommandComplete { tag: bytes } => {
+                write!(f, "({})", bytes.escape_ascii())
+            }
+            Self::ReadyForQuery { status } => write!(f, "({status:?})"),
+            Self::RowDescription { columns } => write!(f, "({columns:?})"),
+            Self::DataRow { values } => write!(f, "({values:?})"),
+            Self::CopyInResponse(copy)
+            | Self::CopyOutResponse(copy)
+            | Self::CopyBothResponse(copy) => write!(f, "({copy:?})"),
+            Self::CopyData(data) => write!(f, "({} bytes)", data.len()),
+            Self::NegotiateProtocolVersion { version, options } => {
+                write!(f, "({version}, {options:?})")
+            }
+            Self::ParameterDescription { types } => write!(f, "({types:?})"),
+            Self::FunctionCallResponse { value } => write!(f, "({:?})", List::new(&[*value])),
+            Self::EmptyQueryResponse
+            | Self::CopyDone
+            | Self::ParseComplete
+            | Self::BindComplete
+            | Self::CloseComplete
+            | Self::NoData
+            | Self::PortalSuspended => Ok(()),
+        }
+    }
+}
+
+fn legacy_error(text: &[u8], out: &mut BytesMut) -> Result<(), EncodeError> {
+    const MESSAGE: &str = "ErrorResponse";
+    if let Some(at) = text.iter().position(|&byte| byte == 0) {
+        return Err(EncodeError::Nul { message: MESSAGE, field: "text", at });
+    }
+    let (bytes, max) = (text.len().saturating_add(2), in_memory(UNAUTHENTICATED_ERROR_BYTES_MAX));
+    if bytes > max {
+        return Err(EncodeError::TooLong { message: MESSAGE, bytes, max });
+    }
+    // With a control character or nothing in its place, a reader would see a length word.
+    if text.len() < 4 || text.iter().take(4).any(|byte| byte.is_ascii_control()) {
+        let expected = "four printable characters or more";
+        return Err(EncodeError::BadValue { message: MESSAGE, field: "text", expected });
+    }
+    out.extend_from_slice(b"E");
+    out.extend_from_slice(text);
+    out.extend_from_slice(b"\n\0");
+    Ok(())
+}
+
+fn value<'a>(reader: &mut Reader<'a>) -> Result<Option<&'a [u8]>, DecodeError> {
+    Ok(Values::read(reader, 1)?.iter().next().flatten())
 }

@@ -1,0 +1,229 @@
+//! The client's half.
+
+use std::fmt;
+use std::mem;
+
+use hmac::Mac;
+use zeroize::Zeroizing;
+
+use super::SCRAM_ITERATIONS_MAX;
+use super::error::ScramError;
+use super::keys::{self, HmacSha256, Pbkdf2, Progress, SaltedPassword};
+use super::message::{self, ChannelBinding, ScramNonce, ServerFirst};
+use crate::auth::saslprep::{self, NonAsciiPassword};
+use crate::auth::secret::{Password, Response};
+
+/// The client's side of one exchange.
+///
+/// ```text
+/// new ─client_first─► first sent ─handle_server_first─► computing ─compute…─► computed
+///                               ─client_final─► final sent ─handle_server_final─► verified
+/// ```
+/// Any error, and any call out of this order, leaves it failed.
+pub struct ScramClient {
+    nonce: ScramNonce,
+    /// `n=,r=<nonce>`: a part of AuthMessage. The user's name stands in the startup message.
+    first_bare: String,
+    binding: ChannelBinding,
+    iterations_max: u32,
+    state: State,
+}
+
+enum State {
+    New {
+        prepared: Zeroizing<Vec<u8>>,
+    },
+    FirstSent {
+        prepared: Zeroizing<Vec<u8>>,
+    },
+    Computing {
+        hi: Box<Pbkdf2>,
+        agreed: Agreed,
+    },
+    Computed {
+        salted: SaltedPassword,
+        agreed: Agreed,
+    },
+    /// Fed with AuthMessage under ServerKey: its output is the only signature to accept.
+    FinalSent {
+        signature: HmacSha256,
+    },
+    Verified,
+    Failed,
+}
+
+/// What the two first messages settled.
+struct Agreed {
+    /// Both nonces together.
+    nonce: String,
+    server_first: Vec<u8>,
+}
+
+impl State {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::New { .. } => "the first message is not sent yet",
+            Self::FirstSent { .. } => "waiting for the server-first-message",
+            Self::Computing { .. } => "computing the keys",
+            Self::Computed { .. } => "the final message is not sent yet",
+            Self::FinalSent { .. } => "waiting for the server-final-message",
+            Self::Verified => "the server is verified",
+            Self::Failed => "the exchange has failed",
+        }
+    }
+}
+
+impl ScramClient {
+    /// An exchange with this nonce, which must be fresh, and this password, as typed.
+    ///
+    /// # Errors
+    /// [`NonAsciiPassword`] in a build without the feature `saslprep`.
+    pub fn new(
+        nonce: ScramNonce,
+        password: &Password,
+        binding: ChannelBinding,
+    ) -> Result<Self, NonAsciiPassword> {
+        let prepared = Zeroizing::new(saslprep::prepare(password.expose())?.into_owned());
+        Ok(Self {
+            first_bare: format!("n=,r={}", nonce.as_str()),
+            nonce,
+            binding,
+            iterations_max: SCRAM_ITERATIONS_MAX,
+            state: State::New { prepared },
+        })
+    }
+
+    /// Most iterations that the server may ask for, instead of [`SCRAM_ITERATIONS_MAX`].
+    #[must_use]
+    pub fn iterations_max(mut self, iterations: u32) -> Self {
+        self.iterations_max = iterations;
+        self
+    }
+
+    /// A name in the first message, as published exchanges have it.
+    #[cfg(test)]
+    pub(crate) fn username(mut self, name: &str) -> Self {
+        self.first_bare = format!("n={name},r={}", self.nonce.as_str());
+        self
+    }
+
+    /// The client-first-message: the data of SASLInitialResponse.
+    ///
+    /// # Errors
+    /// [`ScramError::OutOfOrder`] when it was asked for before.
+    pub fn client_first(&mut self) -> Result<Vec<u8>, ScramError> {
+        match self.take_state() {
+            State::New { prepared } => {
+                self.state = State::FirstSent { prepared };
+                Ok([self.binding.gs2_header(), &self.first_bare].concat().into_bytes())
+            }
+            state => Err(out_of_order("client-first-message asked for", &state)),
+        }
+    }
+
+    /// Takes the server-first-message. The keys are not computed yet.
+    ///
+    /// # Errors
+    /// Whatever is wrong with it, the iteration count included, before any work is done.
+    pub fn handle_server_first(&mut self, text: &[u8]) -> Result<(), ScramError> {
+        match self.take_state() {
+            State::FirstSent { prepared } => {
+                let first = ServerFirst::parse(text, self.nonce.as_str(), self.iterations_max)?;
+                let agreed = Agreed { nonce: first.nonce.to_owned(), server_first: text.to_vec() };
+                let hi = Box::new(Pbkdf2::new(&prepared, first.salt, first.iterations));
+                self.state = State::Computing { hi, agreed };
+                Ok(())
+            }
+            state => Err(out_of_order("server-first-message", &state)),
+        }
+    }
+
+    /// Computes at most `rounds` PBKDF2 rounds, and never more than
+    /// [`SCRAM_ROUNDS_PER_STEP_MAX`](super::SCRAM_ROUNDS_PER_STEP_MAX).
+    ///
+    /// # Errors
+    /// [`ScramError::OutOfOrder`] before the server-first-message and after the final message.
+    pub fn compute(&mut self, rounds: u32) -> Result<Progress, ScramError> {
+        // In place: a state that is moved leaves bytes of the key behind.
+        let progress = match &mut self.state {
+            State::Computing { hi, .. } => hi.advance(rounds),
+            State::Computed { .. } => return Ok(Progress::Done),
+            state => {
+                let error = out_of_order("computation asked for", state);
+                self.state = State::Failed;
+                return Err(error);
+            }
+        };
+        if progress == Progress::Done
+            && let State::Computing { hi, agreed } = self.take_state()
+        {
+            self.state = State::Computed { salted: hi.salted_password(), agreed };
+        }
+        Ok(progress)
+    }
+
+    /// The client-final-message, as the body of SASLResponse.
+    ///
+    /// # Errors
+    /// [`ScramError::OutOfOrder`] before the computation is done, and when asked for twice.
+    pub fn client_final(&mut self) -> Result<Response, ScramError> {
+        match self.take_state() {
+            State::Computed { salted, agreed } => {
+                let without_proof = format!("c={},r={}", self.binding.encoded(), agreed.nonce);
+                let auth_message =
+                    [self.first_bare.as_bytes(), &agreed.server_first, without_proof.as_bytes()]
+                        .join(&b',');
+                let mut proof = salted.client_key();
+                let stored_key = keys::stored_key(&proof);
+                keys::xor_into(&mut proof, &keys::client_signature(&stored_key, &auth_message));
+                let signature = keys::server_signature(&salted.server_key(), &auth_message);
+                self.state = State::FinalSent { signature };
+
+                let proof = Zeroizing::new(message::encode_base64(&*proof));
+                let text = [without_proof.as_str(), ",p=", proof.as_str()].concat();
+                Ok(Response::sasl(Zeroizing::new(text.into_bytes())))
+            }
+            state => Err(out_of_order("client-final-message asked for", &state)),
+        }
+    }
+
+    /// Takes the server-final-message and verifies, in constant time, that the server knows the
+    /// password's verifier. Only after this may AuthenticationOk be believed.
+    ///
+    /// # Errors
+    /// [`ScramError::Refused`], [`ScramError::WrongServerSignature`], or what is wrong with the text.
+    pub fn handle_server_final(&mut self, text: &[u8]) -> Result<(), ScramError> {
+        match self.take_state() {
+            State::FinalSent { signature } => {
+                let found = message::parse_server_final(text)?;
+                // libpq compares with memcmp. N23.
+                signature.verify_slice(&found).map_err(|_| ScramError::WrongServerSignature)?;
+                self.state = State::Verified;
+                Ok(())
+            }
+            state => Err(out_of_order("server-final-message", &state)),
+        }
+    }
+
+    /// Whether the server has proved itself.
+    #[must_use]
+    pub fn is_verified(&self) -> bool {
+        matches!(self.state, State::Verified)
+    }
+
+    /// Takes the state out. What is not put back is a failure.
+    fn take_state(&mut self) -> State {
+        mem::replace(&mut self.state, State::Failed)
+    }
+}
+
+#[cold]
+fn out_of_order(call: &'static str, state: &State) -> ScramError {
+    ScramError::OutOfOrder { call, state: state.name() }
+}
+
+impl fmt::Debug for ScramClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ScramClient").field("state", &self.state.name()).finish_non_exhaustive()
+    }
+}

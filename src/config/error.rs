@@ -1,0 +1,166 @@
+//! Why connection parameters were refused: fixed words, a key and a place, never a piece of the input.
+
+use std::fmt;
+
+use crate::error::{Error, ErrorKind};
+
+/// Why connection parameters were refused.
+///
+/// It names the key and the place, and holds no text of the input at all: a mistyped URL can put a
+/// piece of the password anywhere (`postgres://user:p@ss:word@host/db` has it in the port), so no
+/// piece is ever repeated. That the type is `Copy` keeps it so. Note N49.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConfigError {
+    fault: Fault,
+    key: Option<&'static str>,
+    place: Place,
+}
+
+/// Where the offending part was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Offset in bytes from the start of the parsed text.
+    Byte(usize),
+    /// Name of the environment variable.
+    Variable(&'static str),
+    /// Given by a call: there is no text to point into.
+    Call,
+}
+
+/// What is wrong there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    Scheme,
+    NoEquals,
+    ExtraEquals,
+    UnknownKey { nearest: Option<&'static str> },
+    Unsupported,
+    UnsupportedValue { supported: &'static [&'static str] },
+    Unterminated,
+    MissingValue,
+    PercentEncoding,
+    WhiteSpace,
+    StrayAt,
+    BracketOpen,
+    BracketEmpty,
+    AfterBracket,
+    Nul,
+    NotUtf8,
+    Nested,
+    Host,
+    Port,
+    Address,
+    Integer,
+    Seconds,
+    Choice { expected: &'static [&'static str] },
+    Encoding,
+    PortCount { ports: usize, servers: usize },
+    AddressCount { hosts: usize, addresses: usize },
+}
+
+impl ConfigError {
+    #[cold]
+    pub(super) fn new(fault: Fault, key: Option<&'static str>, place: Place) -> Self {
+        Self { fault, key, place }
+    }
+
+    /// The key whose value is refused, as libpq spells it. `None` when the text around keys and
+    /// values is wrong, or the key is not a known one.
+    #[must_use]
+    pub fn key(&self) -> Option<&'static str> {
+        self.key
+    }
+
+    /// Where the offending part begins, in bytes from the start of the parsed text. `None` when
+    /// the value came from a setter or from the environment.
+    #[must_use]
+    pub fn position(&self) -> Option<usize> {
+        match self.place {
+            Place::Byte(at) => Some(at),
+            Place::Variable(_) | Place::Call => None,
+        }
+    }
+
+    /// The environment variable that held the value, if one did.
+    #[must_use]
+    pub fn variable(&self) -> Option<&'static str> {
+        match self.place {
+            Place::Variable(name) => Some(name),
+            Place::Byte(_) | Place::Call => None,
+        }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.place, self.key) {
+            (Place::Byte(at), Some(key)) => write!(f, "{key} at byte {at}: ")?,
+            (Place::Byte(at), None) => write!(f, "at byte {at}: ")?,
+            (Place::Variable(name), _) => write!(f, "{name}: ")?,
+            (Place::Call, Some(key)) => write!(f, "{key}: ")?,
+            (Place::Call, None) => {}
+        }
+        self.fault.fmt(f)
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Scheme => {
+                "expected key=value pairs, or a URL that begins with postgres:// or postgresql://"
+            }
+            Self::NoEquals => "expected = after a key",
+            Self::ExtraEquals => "found a second = in one parameter, write %3D inside a value",
+            Self::UnknownKey { nearest: None } => "this key is not known",
+            Self::UnknownKey { nearest: Some(key) } => {
+                return write!(f, "this key is not known, the nearest one is {key}");
+            }
+            Self::Unsupported => "not supported by this version",
+            Self::UnsupportedValue { supported } => {
+                return write!(f, "this version supports only {}", supported.join(", "));
+            }
+            Self::Unterminated => "the quoted value has no closing quote",
+            Self::MissingValue => {
+                "the value is missing before the next key, an empty one is written ''"
+            }
+            Self::PercentEncoding => "expected two hexadecimal digits after %",
+            Self::WhiteSpace => "found white space in a URL, write it percent-encoded",
+            Self::StrayAt => {
+                "found @ behind the user and password, where @ is written %40 and / is written %2F"
+            }
+            Self::BracketOpen => "the IPv6 address has no closing bracket",
+            Self::BracketEmpty => "the brackets of the IPv6 address are empty",
+            Self::AfterBracket => "expected one of : , / ? after the closing bracket",
+            Self::Nul => "found a zero byte",
+            Self::NotUtf8 => "expected UTF-8",
+            Self::Nested => "found a whole connection string inside one value",
+            Self::Host => "expected a host name, found @ in it",
+            Self::Port => "expected a number from 1 to 65535",
+            Self::Address => "expected an IP address, names belong into host",
+            Self::Integer => "expected a whole number of 32 bits",
+            Self::Seconds => "expected a number of seconds",
+            Self::Choice { expected } => {
+                return write!(f, "expected one of {}", expected.join(", "));
+            }
+            Self::Encoding => "the client encoding is always UTF8",
+            Self::PortCount { ports, servers } => {
+                return write!(
+                    f,
+                    "found {ports} ports for {servers} hosts, expected one, or one for each"
+                );
+            }
+            Self::AddressCount { hosts, addresses } => {
+                return write!(f, "found {addresses} addresses for {hosts} hosts");
+            }
+        })
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl From<ConfigError> for Error {
+    fn from(error: ConfigError) -> Self {
+        Self::caused(ErrorKind::Config, "the connection parameters are wrong", error)
+    }
+}

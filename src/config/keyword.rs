@@ -1,0 +1,81 @@
+//! The grammar `key = value …` of libpq. Note N46.
+
+use zeroize::Zeroizing;
+
+use super::Config;
+use super::error::{ConfigError, Fault, Place};
+use super::keys::find;
+use super::values::is_space;
+
+/// Reads the pairs of `text` into `config`. The last of several equal keys wins.
+pub(super) fn parse(text: &str, config: &mut Config) -> Result<(), ConfigError> {
+    let at = |rest: &str| Place::Byte(text.len() - rest.len());
+    let mut rest = text.trim_start_matches(is_space);
+    while !rest.is_empty() {
+        let start = at(rest);
+        let end = rest.find(|c| c == '=' || is_space(c)).unwrap_or(rest.len());
+        let (key, tail) = rest.split_at(end);
+        let Some(tail) = tail.trim_start_matches(is_space).strip_prefix('=') else {
+            let fault = if key.contains("://") { Fault::Scheme } else { Fault::NoEquals };
+            return Err(ConfigError::new(fault, None, start));
+        };
+        if key.contains("://") {
+            return Err(ConfigError::new(Fault::Scheme, None, start));
+        }
+
+        let name = find(key).map(|entry| entry.name);
+        let value = tail.trim_start_matches(is_space);
+        let (bytes, after) = match value.strip_prefix('\'') {
+            Some(quoted) => unquote(quoted)
+                .ok_or_else(|| ConfigError::new(Fault::Unterminated, name, at(value)))?,
+            // libpq reads `host= password=x` as the host "password=x". N49.
+            None if value.len() < tail.len() && begins_with_key(value) => {
+                return Err(ConfigError::new(Fault::MissingValue, name, at(tail)));
+            }
+            None => unescape(value),
+        };
+        let place = if name.is_some() { at(value) } else { start };
+        config.store(key, bytes.as_bytes(), place)?;
+        rest = after.trim_start_matches(is_space);
+    }
+    Ok(())
+}
+
+/// A value up to its closing quote, and what follows. `None` if it has none: a backslash takes
+/// the quote behind it along, and one at the end of the text closes nothing.
+fn unquote(text: &str) -> Option<(Zeroizing<String>, &str)> {
+    let mut value = buffer(text);
+    let mut chars = text.chars();
+    loop {
+        match chars.next()? {
+            '\'' => return Some((value, chars.as_str())),
+            '\\' => value.push(chars.next()?),
+            c => value.push(c),
+        }
+    }
+}
+
+/// A value up to white space, and what follows. A backslash at the end of the text falls away.
+fn unescape(text: &str) -> (Zeroizing<String>, &str) {
+    let mut value = buffer(text);
+    let mut chars = text.chars();
+    loop {
+        match chars.next() {
+            None => break,
+            Some(c) if is_space(c) => break,
+            Some('\\') => value.extend(chars.next()),
+            Some(c) => value.push(c),
+        }
+    }
+    (value, chars.as_str())
+}
+
+/// Room for the longest value, so that growing leaves no copy of a password behind.
+fn buffer(text: &str) -> Zeroizing<String> {
+    Zeroizing::new(String::with_capacity(text.len()))
+}
+
+/// Whether a known key and `=` come next.
+fn begins_with_key(text: &str) -> bool {
+    text.split_once('=').is_some_and(|(key, _)| find(key.trim_end_matches(is_space)).is_some())
+}

@@ -1,0 +1,219 @@
+//! The parameters as typed setters and getters.
+
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use super::Config;
+use super::error::Place;
+use super::keys::Key;
+use super::values::{self, LoadBalanceHosts, SslMode, TargetSessionAttrs};
+use crate::auth::Password;
+
+const SECOND: Duration = Duration::from_secs(1);
+const MILLISECOND: Duration = Duration::from_millis(1);
+
+/// Setters. A value that cannot be kept is reported by [`check`](Config::check).
+impl Config {
+    /// Sets the server: a name, an IP address, or a socket directory that begins with `/`.
+    /// Several are given between commas. It replaces what was set.
+    #[must_use]
+    pub fn host(self, host: impl AsRef<str>) -> Self {
+        self.with(Key::Host, host)
+    }
+
+    /// Sets the IP address to connect to, so that [`host`](Self::host) is not looked up. Several
+    /// are given between commas, one for each host.
+    #[must_use]
+    pub fn hostaddr(self, hostaddr: impl AsRef<str>) -> Self {
+        self.with(Key::Hostaddr, hostaddr)
+    }
+
+    /// Sets the port of every host. Different ones: `.set("port", "5432,5433")`.
+    #[must_use]
+    pub fn port(self, port: u16) -> Self {
+        self.with(Key::Port, port.to_string())
+    }
+
+    /// Sets the database.
+    #[must_use]
+    pub fn dbname(self, dbname: impl AsRef<str>) -> Self {
+        self.with(Key::Dbname, dbname)
+    }
+
+    /// Sets the role to log in as.
+    #[must_use]
+    pub fn user(self, user: impl AsRef<str>) -> Self {
+        self.with(Key::User, user)
+    }
+
+    /// Sets the password, which need not be UTF-8. The empty one counts as none.
+    #[must_use]
+    pub fn password(mut self, password: impl Into<Vec<u8>>) -> Self {
+        let password = Zeroizing::new(password.into());
+        if let Err(error) = self.store("password", &password, Place::Call) {
+            self.fault.get_or_insert(error);
+        }
+        self
+    }
+
+    /// Sets what `pg_stat_activity` shows.
+    #[must_use]
+    pub fn application_name(self, name: impl AsRef<str>) -> Self {
+        self.with(Key::ApplicationName, name)
+    }
+
+    /// Sets the command line for the server process, such as `-c search_path=a`.
+    #[must_use]
+    pub fn options(self, options: impl AsRef<str>) -> Self {
+        self.with(Key::Options, options)
+    }
+
+    /// Sets the time for one attempt to connect, rounded up to milliseconds. Zero asks for no
+    /// limit.
+    #[must_use]
+    pub fn connect_timeout(self, timeout: Duration) -> Self {
+        self.with(Key::ConnectTimeout, values::seconds_text(timeout))
+    }
+
+    /// Sets whether TCP keepalives are sent.
+    #[must_use]
+    pub fn keepalives(self, on: bool) -> Self {
+        self.with(Key::Keepalives, if on { "1" } else { "0" })
+    }
+
+    /// Sets the silence before the first keepalive, rounded up to seconds. Zero: the system's.
+    #[must_use]
+    pub fn keepalives_idle(self, idle: Duration) -> Self {
+        self.with(Key::KeepalivesIdle, values::whole(idle, SECOND).to_string())
+    }
+
+    /// Sets the time between keepalives, rounded up to seconds. Zero: the system's.
+    #[must_use]
+    pub fn keepalives_interval(self, interval: Duration) -> Self {
+        self.with(Key::KeepalivesInterval, values::whole(interval, SECOND).to_string())
+    }
+
+    /// Sets how many keepalives may stay unanswered. Zero: the system's.
+    #[must_use]
+    pub fn keepalives_count(self, count: u32) -> Self {
+        self.with(Key::KeepalivesCount, count.to_string())
+    }
+
+    /// Sets how long sent data may stay unacknowledged, rounded up to milliseconds. Zero: the
+    /// system's.
+    #[must_use]
+    pub fn tcp_user_timeout(self, timeout: Duration) -> Self {
+        self.with(Key::TcpUserTimeout, values::whole(timeout, MILLISECOND).to_string())
+    }
+
+    /// Sets which servers of a list are acceptable.
+    #[must_use]
+    pub fn target_session_attrs(self, attrs: TargetSessionAttrs) -> Self {
+        self.with(Key::TargetSessionAttrs, attrs.as_str())
+    }
+
+    /// Sets the order in which hosts are tried.
+    #[must_use]
+    pub fn load_balance_hosts(self, order: LoadBalanceHosts) -> Self {
+        self.with(Key::LoadBalanceHosts, order.as_str())
+    }
+
+    /// Sets whether the connection is encrypted, and what is checked.
+    #[must_use]
+    pub fn ssl_mode(self, mode: SslMode) -> Self {
+        self.with(Key::Sslmode, mode.as_str())
+    }
+}
+
+/// Getters. `None` means not given: who connects decides. Hosts: [`servers`](Config::servers).
+impl Config {
+    /// The database.
+    #[must_use]
+    pub fn get_dbname(&self) -> Option<&str> {
+        self.text(Key::Dbname)
+    }
+
+    /// The role to log in as.
+    #[must_use]
+    pub fn get_user(&self) -> Option<&str> {
+        self.text(Key::User)
+    }
+
+    /// The bytes of the password. Keep them out of every text that is shown.
+    #[must_use]
+    pub fn get_password(&self) -> Option<&[u8]> {
+        self.password.as_ref().map(Password::expose).filter(|bytes| !bytes.is_empty())
+    }
+
+    /// The name to show in `pg_stat_activity`, or the fallback for it.
+    #[must_use]
+    pub fn get_application_name(&self) -> Option<&str> {
+        self.text(Key::ApplicationName).or_else(|| self.text(Key::FallbackApplicationName))
+    }
+
+    /// The command line for the server process.
+    #[must_use]
+    pub fn get_options(&self) -> Option<&str> {
+        self.text(Key::Options)
+    }
+
+    /// The time for one attempt to connect. Zero: no limit is asked for.
+    #[must_use]
+    pub fn get_connect_timeout(&self) -> Option<Duration> {
+        self.text(Key::ConnectTimeout).and_then(values::seconds)
+    }
+
+    /// Whether TCP keepalives are sent.
+    #[must_use]
+    pub fn get_keepalives(&self) -> Option<bool> {
+        self.text(Key::Keepalives).and_then(values::integer).map(|on| on != 0)
+    }
+
+    /// The silence before the first keepalive. Zero: the system's.
+    #[must_use]
+    pub fn get_keepalives_idle(&self) -> Option<Duration> {
+        self.number(Key::KeepalivesIdle).map(|seconds| SECOND * seconds)
+    }
+
+    /// The time between keepalives. Zero: the system's.
+    #[must_use]
+    pub fn get_keepalives_interval(&self) -> Option<Duration> {
+        self.number(Key::KeepalivesInterval).map(|seconds| SECOND * seconds)
+    }
+
+    /// How many keepalives may stay unanswered. Zero: the system's.
+    #[must_use]
+    pub fn get_keepalives_count(&self) -> Option<u32> {
+        self.number(Key::KeepalivesCount)
+    }
+
+    /// How long sent data may stay unacknowledged. Zero: the system's.
+    #[must_use]
+    pub fn get_tcp_user_timeout(&self) -> Option<Duration> {
+        self.number(Key::TcpUserTimeout).map(|millis| MILLISECOND * millis)
+    }
+
+    /// Which servers of a list are acceptable.
+    #[must_use]
+    pub fn get_target_session_attrs(&self) -> Option<TargetSessionAttrs> {
+        self.text(Key::TargetSessionAttrs).and_then(|text| text.parse().ok())
+    }
+
+    /// The order in which hosts are tried.
+    #[must_use]
+    pub fn get_load_balance_hosts(&self) -> Option<LoadBalanceHosts> {
+        self.text(Key::LoadBalanceHosts).and_then(|text| text.parse().ok())
+    }
+
+    /// Whether the connection is encrypted, and what is checked.
+    #[must_use]
+    pub fn get_ssl_mode(&self) -> Option<SslMode> {
+        self.text(Key::Sslmode).and_then(|text| text.parse().ok())
+    }
+
+    /// A number below zero means zero.
+    fn number(&self, key: Key) -> Option<u32> {
+        self.text(key).and_then(values::integer).map(|number| u32::try_from(number).unwrap_or(0))
+    }
+}

@@ -1,0 +1,254 @@
+//! The grammar `postgres://user:password@host:port,…/dbname?key=value&…` of libpq. Note N45.
+
+use zeroize::Zeroizing;
+
+use super::Config;
+use super::error::{ConfigError, Fault, Place};
+use super::keys::{Key, find};
+use super::values::is_space;
+
+/// The beginnings of a URL. Case matters, as in libpq.
+const SCHEMES: [&str; 2] = ["postgresql://", "postgres://"];
+
+/// What follows the scheme, if `text` is a URL.
+pub(super) fn after_scheme(text: &str) -> Option<&str> {
+    SCHEMES.iter().find_map(|scheme| text.strip_prefix(scheme))
+}
+
+/// A piece of the URL and where it begins, in bytes.
+#[derive(Clone, Copy)]
+struct Part<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl<'a> Part<'a> {
+    /// The piece before the first of `stops`, which are ASCII; that character; what follows it.
+    fn until(self, stops: &[char]) -> (Self, Option<char>, Self) {
+        let end = self.text.find(stops).unwrap_or(self.text.len());
+        let (head, tail) = self.text.split_at(end);
+        let mut chars = tail.chars();
+        let stop = chars.next();
+        let rest = chars.as_str();
+        let at = self.at + (self.text.len() - rest.len());
+        (Self { text: head, at: self.at }, stop, Self { text: rest, at })
+    }
+
+    fn fault(self, fault: Fault, key: Option<&'static str>) -> ConfigError {
+        ConfigError::new(fault, key, Place::Byte(self.at))
+    }
+
+    /// Refuses an `@` in this piece.
+    ///
+    /// libpq ends the user and password at the first `@` before any `/` and takes a later `@` as
+    /// it comes. Such a URL holds a password with `@` or `/` in it, of which the rest would be
+    /// taken, and shown, as a host or database. N49.
+    fn without_at(self, key: Key) -> Result<Self, ConfigError> {
+        match self.until(&['@']) {
+            (_, None, _) => Ok(self),
+            (head, Some(_), _) => {
+                let at = Place::Byte(self.at + head.text.len());
+                Err(ConfigError::new(Fault::StrayAt, Some(key.name()), at))
+            }
+        }
+    }
+
+    /// The bytes that the piece stands for: white space around it removed, `%xx` decoded. N47.
+    fn decode(self, key: Option<&'static str>) -> Result<Zeroizing<Vec<u8>>, ConfigError> {
+        self.trim_start().trim_end().decode_all(key)
+    }
+
+    fn trim_start(self) -> Self {
+        let text = self.text.trim_start_matches(' ');
+        Self { text, at: self.at + (self.text.len() - text.len()) }
+    }
+
+    fn trim_end(self) -> Self {
+        Self { text: self.text.trim_end_matches(' '), ..self }
+    }
+
+    fn decode_all(self, key: Option<&'static str>) -> Result<Zeroizing<Vec<u8>>, ConfigError> {
+        let mut value = Zeroizing::new(Vec::with_capacity(self.text.len()));
+        let mut bytes = self.text.bytes().enumerate();
+        while let Some((offset, byte)) = bytes.next() {
+            let fault = |fault| ConfigError::new(fault, key, Place::Byte(self.at + offset));
+            let mut digit = || bytes.next().and_then(|(_, b)| char::from(b).to_digit(16));
+            let byte = match byte {
+                b'%' => digit()
+                    .and_then(|high| digit().map(|low| high * 16 + low))
+                    .and_then(|code| u8::try_from(code).ok())
+                    .ok_or_else(|| fault(Fault::PercentEncoding))?,
+                // A space between words in a URL is a mistake of quoting. libpq 18.
+                _ if is_space(char::from(byte)) => return Err(fault(Fault::WhiteSpace)),
+                _ => byte,
+            };
+            if byte == 0 {
+                return Err(fault(Fault::Nul));
+            }
+            value.push(byte);
+        }
+        Ok(value)
+    }
+}
+
+/// Reads the URL whose part after the scheme is `rest` into `config`. `at` is its offset.
+pub(super) fn parse(rest: &str, at: usize, config: &mut Config) -> Result<(), ConfigError> {
+    let rest = Part { text: rest, at };
+    let rest = match rest.until(&['@', '/']) {
+        (userinfo, Some('@'), behind) => {
+            let (user, _, password) = userinfo.until(&[':']);
+            set(config, Key::User.name(), user)?;
+            set(config, "password", password)?;
+            behind
+        }
+        _ => rest,
+    };
+    let (stop, rest) = authority(rest, config)?;
+    let (stop, rest) = match stop {
+        Some('/') => {
+            let (dbname, stop, rest) = rest.until(&['?']);
+            set(config, Key::Dbname.name(), dbname.without_at(Key::Dbname)?)?;
+            (stop, rest)
+        }
+        _ => (stop, rest),
+    };
+    match stop {
+        Some(_) => query(rest, config),
+        None => Ok(()),
+    }
+}
+
+/// Stores a piece that is not empty: an empty one does not count as given.
+fn set(config: &mut Config, key: &'static str, part: Part<'_>) -> Result<(), ConfigError> {
+    if part.text.is_empty() {
+        return Ok(());
+    }
+    config.store(key, &part.decode(Some(key))?, Place::Byte(part.at))
+}
+
+/// Reads `host:port,…`; returns the character that ended it and what follows.
+fn authority<'a>(
+    mut rest: Part<'a>,
+    config: &mut Config,
+) -> Result<(Option<char>, Part<'a>), ConfigError> {
+    const STOPS: [char; 4] = [':', '/', '?', ','];
+    let mut hosts = Joined::new(Key::Host, rest.at);
+    let mut ports = Joined::new(Key::Port, rest.at);
+    loop {
+        let (host, mut stop, mut behind) = match rest.text.strip_prefix('[') {
+            Some(text) => bracketed(Part { text, at: rest.at + 1 }, &STOPS)?,
+            None => rest.until(&STOPS),
+        };
+        let mut port = Part { text: "", at: behind.at };
+        if stop == Some(':') {
+            (port, stop, behind) = behind.until(&['/', '?', ',']);
+        }
+        let last = stop != Some(',');
+        hosts.push(host, last)?;
+        ports.push(port, last)?;
+        rest = behind;
+        if last {
+            hosts.store(config)?;
+            ports.store(config)?;
+            return Ok((stop, rest));
+        }
+    }
+}
+
+/// Reads `address]`, behind which one of `stops` or the end must come.
+fn bracketed<'a>(
+    inside: Part<'a>,
+    stops: &[char],
+) -> Result<(Part<'a>, Option<char>, Part<'a>), ConfigError> {
+    let key = Some(Key::Host.name());
+    let (address, closing, behind) = inside.until(&[']']);
+    if closing.is_none() {
+        return Err(inside.fault(Fault::BracketOpen, key));
+    }
+    if address.text.is_empty() {
+        return Err(inside.fault(Fault::BracketEmpty, key));
+    }
+    let (gap, stop, rest) = behind.until(stops);
+    if !gap.text.is_empty() {
+        return Err(gap.fault(Fault::AfterBracket, key));
+    }
+    Ok((address, stop, rest))
+}
+
+/// The items of a list between commas, as they are collected from a URL.
+struct Joined {
+    key: Key,
+    value: Zeroizing<Vec<u8>>,
+    /// Where the first item that is not empty begins.
+    at: Option<usize>,
+    /// Where the list begins, should all its items be empty.
+    start: usize,
+    first: bool,
+}
+
+impl Joined {
+    fn new(key: Key, start: usize) -> Self {
+        Self { key, value: Zeroizing::new(Vec::new()), at: None, start, first: true }
+    }
+
+    fn push(&mut self, item: Part<'_>, last: bool) -> Result<(), ConfigError> {
+        let item = item.without_at(self.key)?;
+        let key = Some(self.key.name());
+        // White space is trimmed around the list, not around its items, as in libpq.
+        let item = if self.first { item.trim_start() } else { item };
+        let item = if last { item.trim_end() } else { item };
+        let bytes = item.decode_all(key)?;
+        if let (Key::Port, Ok(text)) = (self.key, std::str::from_utf8(&bytes)) {
+            // Checked here too, since only here it is known where this one stands.
+            super::values::Form::Ports.check(text).map_err(|fault| item.fault(fault, key))?;
+        }
+        if !std::mem::replace(&mut self.first, false) {
+            self.value.push(b',');
+        }
+        if !bytes.is_empty() {
+            self.at.get_or_insert(item.at);
+        }
+        self.value.extend_from_slice(&bytes);
+        Ok(())
+    }
+
+    fn store(self, config: &mut Config) -> Result<(), ConfigError> {
+        if self.value.is_empty() {
+            return Ok(());
+        }
+        let at = self.at.unwrap_or(self.start);
+        config.store(self.key.name(), &self.value, Place::Byte(at))
+    }
+}
+
+/// Reads `key=value&…`. The last of several equal keys wins, also over what stood before.
+fn query(mut rest: Part<'_>, config: &mut Config) -> Result<(), ConfigError> {
+    while !rest.text.is_empty() {
+        let (pair, _, behind) = rest.until(&['&']);
+        rest = behind;
+        let (key, equals, value) = pair.until(&['=']);
+        if equals.is_none() {
+            return Err(pair.fault(Fault::NoEquals, None));
+        }
+        let decoded = key.decode(None)?;
+        // Not UTF-8 is not the name of a key.
+        let name = std::str::from_utf8(&decoded).unwrap_or_default();
+        let known = find(name).map(|entry| entry.name);
+        if value.text.contains('=') {
+            return Err(value.fault(Fault::ExtraEquals, known));
+        }
+        let bytes = value.decode(known)?;
+        match (name, bytes.as_slice()) {
+            // JDBC's spelling.
+            ("ssl", b"true") => config.store("sslmode", b"require", Place::Byte(value.at))?,
+            ("ssl", _) => {
+                return Err(value.fault(Fault::Choice { expected: &["true"] }, Some("ssl")));
+            }
+            _ => {
+                let place = if known.is_some() { value.at } else { key.at };
+                config.store(name, &bytes, Place::Byte(place))?;
+            }
+        }
+    }
+    Ok(())
+}

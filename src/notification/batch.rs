@@ -1,0 +1,125 @@
+//! A run of notifications, lent.
+
+use std::fmt;
+use std::time::SystemTime;
+
+use super::{Loss, NotificationRef};
+use crate::wire::Notifications;
+
+/// When and where notifications were read: what all of one read have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    /// The wall clock, read once.
+    pub received_at: SystemTime,
+    /// Number of the session, from 1.
+    pub epoch: u32,
+}
+
+/// Notifications that arrived together, borrowed from the receive buffer, and at most one loss that
+/// lies before the first of them.
+///
+/// A batch counts as delivered when it is returned. It may be empty: then it carries a loss only.
+#[derive(Clone, Copy)]
+#[must_use = "a batch counts as delivered: what is not looked at is gone"]
+pub struct Batch<'a> {
+    frames: &'a [u8],
+    count: usize,
+    first: u64,
+    stamp: &'a Stamp,
+    loss: Option<&'a Loss>,
+}
+
+impl<'a> Batch<'a> {
+    /// `frames` are `count` whole NotificationResponse messages, the first with number `first`.
+    pub(crate) fn new(frames: &'a [u8], count: usize, first: u64, stamp: &'a Stamp) -> Self {
+        Self { frames, count, first, stamp, loss: None }
+    }
+
+    pub(crate) fn after(self, loss: &'a Loss) -> Self {
+        Self { loss: Some(loss), ..self }
+    }
+
+    /// The notifications, in the order in which the server sent them.
+    #[must_use]
+    pub fn iter(&self) -> Iter<'a> {
+        Iter {
+            frames: crate::wire::frames(self.frames),
+            sequence: self.first,
+            left: self.count,
+            stamp: self.stamp,
+        }
+    }
+
+    /// How many notifications there are. Zero when the batch carries a loss only.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// What was lost before the first notification of this batch, if anything.
+    #[must_use]
+    pub fn loss(&self) -> Option<&'a Loss> {
+        self.loss
+    }
+}
+
+impl<'a> IntoIterator for Batch<'a> {
+    type Item = NotificationRef<'a>;
+    type IntoIter = Iter<'a>;
+
+    fn into_iter(self) -> Iter<'a> {
+        self.iter()
+    }
+}
+
+impl<'a> IntoIterator for &Batch<'a> {
+    type Item = NotificationRef<'a>;
+    type IntoIter = Iter<'a>;
+
+    fn into_iter(self) -> Iter<'a> {
+        self.iter()
+    }
+}
+
+impl fmt::Debug for Batch<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch")
+            .field("first", &self.first)
+            .field("len", &self.count)
+            .field("loss", &self.loss)
+            .finish()
+    }
+}
+
+/// The notifications of a [`Batch`].
+#[derive(Debug, Clone)]
+pub struct Iter<'a> {
+    frames: Notifications<'a>,
+    sequence: u64,
+    left: usize,
+    stamp: &'a Stamp,
+}
+
+impl<'a> Iterator for Iter<'a> {
+    type Item = NotificationRef<'a>;
+
+    fn next(&mut self) -> Option<NotificationRef<'a>> {
+        self.left = self.left.checked_sub(1)?;
+        let raw = self.frames.next()?;
+        let sequence = self.sequence;
+        self.sequence += 1;
+        Some(NotificationRef::new(raw, sequence, self.stamp))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
+    }
+}
+
+impl ExactSizeIterator for Iter<'_> {}

@@ -1,0 +1,154 @@
+//! What is missing, and where.
+
+use std::fmt;
+use std::time::SystemTime;
+
+use super::Notification;
+use crate::Error;
+
+/// Here the server may have sent notifications that could not be received.
+///
+/// The session was lost, or the server said that it dropped one. How many they were, nobody knows:
+/// PostgreSQL keeps none. It comes after every channel is listened to again (or refused) and before any
+/// later notification: state that is read on it is complete.
+#[derive(Debug, Clone)]
+pub struct Gap {
+    pub(crate) cause: Error,
+    pub(crate) lost_at: SystemTime,
+    pub(crate) restored_at: SystemTime,
+    pub(crate) attempts: u32,
+    pub(crate) epoch: u32,
+    pub(crate) sessions: u32,
+    pub(crate) refused: Vec<(String, Error)>,
+}
+
+impl Gap {
+    /// A gap in a session that goes on: the server says that it dropped something.
+    pub(crate) fn within_session(cause: Error, at: SystemTime, epoch: u32) -> Self {
+        Self {
+            cause,
+            lost_at: at,
+            restored_at: at,
+            attempts: 0,
+            epoch,
+            sessions: 0,
+            refused: Vec::new(),
+        }
+    }
+
+    /// Takes in a later gap: nothing was delivered between the two.
+    pub(crate) fn merge(&mut self, later: Self) {
+        self.restored_at = later.restored_at;
+        self.attempts = self.attempts.saturating_add(later.attempts);
+        self.epoch = later.epoch;
+        self.sessions = self.sessions.saturating_add(later.sessions);
+        self.refused = later.refused;
+    }
+
+    /// Why: the first cause, when several gaps were merged.
+    #[must_use]
+    pub fn cause(&self) -> &Error {
+        &self.cause
+    }
+
+    /// When it was noticed that notifications may be missing.
+    #[must_use]
+    pub fn lost_at(&self) -> SystemTime {
+        self.lost_at
+    }
+
+    /// When every channel was listened to again.
+    #[must_use]
+    pub fn restored_at(&self) -> SystemTime {
+        self.restored_at
+    }
+
+    /// How many attempts to connect it took.
+    #[must_use]
+    pub fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    /// Number of the session that goes on after the gap.
+    #[must_use]
+    pub fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    /// How many sessions were lost. Zero when the server dropped a notification in a session that
+    /// goes on.
+    #[must_use]
+    pub fn sessions(&self) -> u32 {
+        self.sessions
+    }
+
+    /// Channels that the server refuses now, with its reason.
+    #[must_use]
+    pub fn refused(&self) -> &[(String, Error)] {
+        &self.refused
+    }
+}
+
+impl fmt::Display for Gap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "notifications may be missing here: {}", self.cause)
+    }
+}
+
+/// We had these notifications, and the queue of this consumer was full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lagged {
+    pub(crate) first_sequence: u64,
+    pub(crate) count: u64,
+}
+
+impl Lagged {
+    /// How many were dropped. Exact.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// [`sequence`](Notification::sequence) of the first of them.
+    #[must_use]
+    pub fn first_sequence(&self) -> u64 {
+        self.first_sequence
+    }
+}
+
+impl fmt::Display for Lagged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} notifications were dropped: the queue was full", self.count)
+    }
+}
+
+/// What is missing before the notifications of a [`Batch`](super::Batch).
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Loss {
+    /// The server may have sent what could not be received.
+    Gap(Gap),
+    /// The queue dropped a counted number.
+    Lagged(Lagged),
+}
+
+/// What a listener receives, one at a time.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Event {
+    /// A notification.
+    Notification(Notification),
+    /// Here the server may have sent what could not be received.
+    Gap(Gap),
+    /// Here the queue dropped a counted number.
+    Lagged(Lagged),
+}
+
+impl From<Loss> for Event {
+    fn from(loss: Loss) -> Self {
+        match loss {
+            Loss::Gap(gap) => Self::Gap(gap),
+            Loss::Lagged(lagged) => Self::Lagged(lagged),
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! The ring against a naive model, and with two threads.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+use proptest::prelude::*;
+
+use super::{Taken, channel};
+
+/// What an item of the tests holds: its own first sequence number and its length.
+type Probe = (u64, u64);
+
+#[derive(Debug, Clone)]
+enum Op {
+    Push(u64),
+    Skip(u64),
+    Publish,
+    Evict,
+    KeepNewest(u64),
+    Mark,
+    Take,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        6 => (1_u64..6).prop_map(Op::Push),
+        2 => (1_u64..4).prop_map(Op::Skip),
+        4 => Just(Op::Publish),
+        1 => Just(Op::Evict),
+        1 => (0_u64..8).prop_map(Op::KeepNewest),
+        1 => Just(Op::Mark),
+        6 => Just(Op::Take),
+    ]
+}
+
+/// The ring as a list with one entry per notification, without any concurrency.
+#[derive(Default)]
+struct Model {
+    slots: usize,
+    /// Per sequence number, whether it was kept.
+    kept: Vec<bool>,
+    items: VecDeque<Probe>,
+    /// Taken out of the slots, not yet handed out.
+    stash: Option<Probe>,
+    marks: BTreeSet<u64>,
+    visible: u64,
+    next: u64,
+    floor: u64,
+}
+
+impl Model {
+    fn seen(&self) -> u64 {
+        self.kept.len() as u64
+    }
+
+    fn lose_front(&mut self) -> bool {
+        let Some((first, count)) = self.items.pop_front() else { return false };
+        for sequence in first..first + count {
+            self.kept[usize::try_from(sequence).unwrap()] = false;
+        }
+        true
+    }
+
+    fn push(&mut self, count: u64) -> Probe {
+        if self.items.len() == self.slots {
+            self.lose_front();
+        }
+        let probe = (self.seen(), count);
+        self.items.push_back(probe);
+        self.kept.extend((0..count).map(|_| true));
+        probe
+    }
+
+    fn keep_newest(&mut self, n: u64) {
+        self.floor = self.seen().saturating_sub(n);
+        while self.items.front().is_some_and(|(first, count)| first + count <= self.floor) {
+            self.lose_front();
+        }
+    }
+
+    fn take(&mut self) -> Taken<Probe, u64> {
+        loop {
+            // An item that was taken out cannot be evicted any more, even if something that lies
+            // before it is handed out first.
+            if self.stash.is_none() && self.items.front().is_some_and(|i| i.0 < self.visible) {
+                self.stash = self.items.pop_front();
+            }
+            let limit = self
+                .stash
+                .map_or(self.visible, |(first, count)| self.floor.clamp(first, first + count));
+            if let Some(&mark) = self.marks.first()
+                && mark <= limit
+            {
+                if mark > self.next {
+                    return self.lose(mark);
+                }
+                self.marks.pop_first();
+                return Taken::Mark(mark);
+            }
+            if limit > self.next {
+                return self.lose(limit);
+            }
+            let Some((first, count)) = self.stash.take() else { return Taken::Empty };
+            if self.next < first + count {
+                let skip = self.next - first;
+                self.next = first + count;
+                return Taken::Item { value: (first, count), first, skip };
+            }
+        }
+    }
+
+    fn lose(&mut self, up_to: u64) -> Taken<Probe, u64> {
+        let first = std::mem::replace(&mut self.next, up_to);
+        Taken::Lost { first, count: up_to - first }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn the_ring_does_what_the_naive_model_does(
+        slots in prop_oneof![Just(1_u64), Just(2), Just(4), Just(8)],
+        ops in prop::collection::vec(op(), 0..120),
+    ) {
+        let (mut producer, mut consumer) = channel::<Probe, u64>(slots);
+        let mut model = Model { slots: usize::try_from(slots).unwrap(), ..Model::default() };
+        for op in ops {
+            match op {
+                Op::Push(count) => {
+                    let probe = model.push(count);
+                    producer.push(probe, count, 10 * count);
+                }
+                Op::Skip(count) => {
+                    model.kept.extend((0..count).map(|_| false));
+                    producer.skip(count);
+                }
+                Op::Publish => {
+                    model.visible = model.seen();
+                    producer.publish();
+                }
+                Op::Evict => prop_assert_eq!(producer.evict(), model.lose_front()),
+                Op::KeepNewest(n) => {
+                    model.keep_newest(n);
+                    producer.keep_newest(n);
+                }
+                Op::Mark => {
+                    let at = producer.sequence();
+                    producer.mark(at, |_, _| {});
+                    model.marks.insert(at);
+                }
+                Op::Take => prop_assert_eq!(consumer.try_take(), model.take()),
+            }
+            prop_assert_eq!(producer.sequence(), model.seen());
+        }
+        drop(producer);
+        model.visible = model.seen();
+        loop {
+            match consumer.try_take() {
+                Taken::Closed => {
+                    prop_assert_eq!(model.take(), Taken::Empty);
+                    break;
+                }
+                found => prop_assert_eq!(found, model.take()),
+            }
+        }
+        prop_assert_eq!(consumer.sequence(), model.seen());
+    }
+}
+
+#[test]
+fn what_is_not_published_is_not_seen() {
+    let (mut producer, mut consumer) = channel::<u8, ()>(4);
+    producer.push(7, 3, 30);
+    assert_eq!(consumer.try_take(), Taken::Empty);
+    producer.publish();
+    assert_eq!(consumer.try_take(), Taken::Item { value: 7, first: 0, skip: 0 });
+    assert_eq!(consumer.try_take(), Taken::Empty);
+}
+
+#[test]
+fn a_loss_that_nothing_follows_is_told() {
+    let (mut producer, mut consumer) = channel::<u8, ()>(4);
+    producer.push(7, 3, 30);
+    producer.skip(5);
+    producer.publish();
+    assert_eq!(consumer.try_take(), Taken::Item { value: 7, first: 0, skip: 0 });
+    assert_eq!(consumer.try_take(), Taken::Lost { first: 3, count: 5 });
+    assert_eq!(consumer.try_take(), Taken::Empty);
+}
+
+#[test]
+fn room_is_counted_in_notifications_and_in_bytes() {
+    let (mut producer, mut consumer) = channel::<u8, ()>(2);
+    producer.push(1, 3, 30);
+    producer.push(2, 4, 50);
+    assert_eq!((producer.unread(), producer.unread_bytes(), producer.has_slot()), (7, 80, false));
+    producer.publish();
+    assert!(matches!(consumer.try_take(), Taken::Item { value: 1, .. }));
+    assert_eq!((producer.unread(), producer.unread_bytes(), producer.has_slot()), (4, 50, true));
+    assert!(producer.evict());
+    assert_eq!((producer.unread(), producer.unread_bytes()), (0, 0));
+    assert_eq!(consumer.try_take(), Taken::Lost { first: 3, count: 4 });
+}
+
+#[test]
+fn marks_without_anything_between_them_merge() {
+    let (mut producer, mut consumer) = channel::<u8, u32>(2);
+    producer.mark(1, |_, _| {});
+    producer.mark(1, |last, more| *last += more);
+    producer.skip(1);
+    producer.mark(1, |last, more| *last += more);
+    producer.publish();
+    assert_eq!(consumer.try_take(), Taken::Mark(2));
+    assert_eq!(consumer.try_take(), Taken::Lost { first: 0, count: 1 });
+    assert_eq!(consumer.try_take(), Taken::Mark(1));
+    assert_eq!(consumer.try_take(), Taken::Empty);
+}
+
+#[test]
+fn unread_marks_stay_bounded() {
+    let (mut producer, mut consumer) = channel::<u8, u32>(2);
+    for _ in 0..5_000 {
+        producer.skip(1);
+        producer.mark(1, |last, more| *last += more);
+    }
+    producer.publish();
+    let (mut marks, mut merged, mut lost) = (0, 0, 0);
+    loop {
+        match consumer.try_take() {
+            Taken::Mark(n) => {
+                marks += 1;
+                merged += n;
+            }
+            Taken::Lost { count, .. } => lost += count,
+            Taken::Empty => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((marks, merged, lost), (1_024, 5_000, 5_000));
+}
+
+#[derive(Default)]
+struct CountingWaker(AtomicUsize);
+
+impl Wake for CountingWaker {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn only_a_consumer_that_sleeps_is_woken_and_once_per_publish() {
+    let (mut producer, mut consumer) = channel::<u8, ()>(8);
+    let count = Arc::new(CountingWaker::default());
+    let waker = Waker::from(count.clone());
+    let mut cx = Context::from_waker(&waker);
+    producer.push(1, 1, 1);
+    producer.publish();
+    assert_eq!(count.0.load(Ordering::SeqCst), 0);
+    assert!(consumer.poll_take(&mut cx).is_ready());
+    assert_eq!(consumer.poll_take(&mut cx), Poll::Pending);
+    producer.push(2, 1, 1);
+    producer.push(3, 1, 1);
+    producer.publish();
+    producer.publish();
+    assert_eq!(count.0.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn a_producer_that_waits_for_room_is_woken_by_a_take_and_by_a_drop() {
+    let (mut producer, mut consumer) = channel::<u8, ()>(1);
+    let count = Arc::new(CountingWaker::default());
+    let waker = Waker::from(count.clone());
+    let mut cx = Context::from_waker(&waker);
+    producer.push(1, 1, 1);
+    producer.publish();
+    assert_eq!(producer.poll_room(&mut cx, |p| p.unread() == 0), Poll::Pending);
+    assert!(matches!(consumer.try_take(), Taken::Item { .. }));
+    assert_eq!(count.0.load(Ordering::SeqCst), 1);
+    assert!(producer.poll_room(&mut cx, |p| p.unread() == 0).is_ready());
+    producer.push(1, 1, 1);
+    assert_eq!(producer.poll_room(&mut cx, |p| p.unread() == 0), Poll::Pending);
+    drop(consumer);
+    assert_eq!(count.0.load(Ordering::SeqCst), 2);
+    assert!(producer.is_abandoned());
+}
+
+/// One thread receives, one consumes, every policy: the sum is exact and the order kept.
+#[test]
+fn two_threads_account_for_every_notification() {
+    for round in 0..60_u64 {
+        let (mut producer, mut consumer) = channel::<Probe, u64>(1 << (round % 5));
+        let total = 10_000_u64;
+        let writer = std::thread::spawn(move || {
+            let mut random = round.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+            while producer.sequence() < total {
+                random ^= random << 13;
+                random ^= random >> 7;
+                random ^= random << 17;
+                let count = 1 + random % 9;
+                match random % 11 {
+                    0 => producer.skip(count),
+                    1 => drop(producer.evict()),
+                    2 if round % 3 == 0 => producer.keep_newest(count),
+                    3 => {
+                        let at = producer.sequence();
+                        producer.mark(at, |_, _| {});
+                    }
+                    4 => std::thread::yield_now(),
+                    _ => producer.push((producer.sequence(), count), count, count),
+                }
+                if random & 1 == 0 {
+                    producer.publish();
+                }
+            }
+            producer.sequence()
+        });
+        let mut next = 0;
+        loop {
+            match consumer.try_take() {
+                Taken::Item { value: (stamp, count), first, skip } => {
+                    assert_eq!((stamp, first + skip), (first, next));
+                    assert!(skip < count);
+                    next = first + count;
+                }
+                Taken::Lost { first, count } => {
+                    assert_eq!(first, next);
+                    assert!(count > 0);
+                    next += count;
+                }
+                Taken::Mark(at) => assert_eq!(at, next),
+                Taken::Empty => std::hint::spin_loop(),
+                Taken::Closed => break,
+            }
+        }
+        assert_eq!(next, writer.join().unwrap());
+    }
+}

@@ -1,0 +1,216 @@
+//! Commands in flight: what was sent, and what its answer has brought so far.
+
+use std::time::Instant;
+
+use super::rows::Rows;
+use super::violation::Violation;
+use crate::wire::{BackendMessage, DbError};
+use crate::{Error, ErrorKind};
+
+/// Names a command of one session, in the order in which they were given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CommandId(pub(super) u64);
+
+/// Most bytes that one command may return, rows and copied data together: 64 MiB.
+///
+/// pgbell is a listener, not a query driver: a larger result is refused, and the session goes on.
+pub const RESULT_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// What a command asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Anything in a Query message.
+    Simple,
+    /// One statement with bound parameters.
+    Bound,
+    /// LISTEN on these channels, in one Query.
+    Listen(Vec<String>),
+    /// UNLISTEN of these channels, in one Query.
+    Unlisten(Vec<String>),
+    /// `UNLISTEN *`.
+    UnlistenAll,
+}
+
+impl Kind {
+    /// What the server is asked to do, for an error message.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Simple => "a query",
+            Self::Bound => "a query with parameters",
+            Self::Listen(_) => "LISTEN",
+            Self::Unlisten(_) | Self::UnlistenAll => "UNLISTEN",
+        }
+    }
+
+    /// How many `LISTEN` or `UNLISTEN` completions are due, and their command tag.
+    fn completions(&self) -> Option<(usize, &'static [u8])> {
+        match self {
+            Self::Simple | Self::Bound => None,
+            Self::Listen(channels) => Some((channels.len(), b"LISTEN")),
+            Self::Unlisten(channels) => Some((channels.len(), b"UNLISTEN")),
+            Self::UnlistenAll => Some((1, b"UNLISTEN")),
+        }
+    }
+
+    /// Whether it can be carried out twice without harm: then a lost connection leaves no doubt.
+    pub(super) fn is_repeatable(&self) -> bool {
+        self.completions().is_some()
+    }
+}
+
+/// A command that was sent, and the part of its answer that has arrived.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) id: CommandId,
+    pub(super) kind: Kind,
+    /// When the answer must be complete. Runs from when the command is the oldest.
+    pub(super) deadline: Option<Instant>,
+    rows: Option<Rows>,
+    results: Vec<Rows>,
+    completed: usize,
+    size: usize,
+    copying_out: bool,
+    refusal: Option<Error>,
+}
+
+/// What a command returned: a result for each statement.
+pub type Answer = Result<Vec<Rows>, Error>;
+
+/// What the session must do after a message of an answer.
+pub(super) enum Next {
+    /// Nothing.
+    Wait,
+    /// Tell the server that no data will come: it asked for COPY data.
+    RefuseCopy,
+}
+
+impl Pending {
+    pub(super) fn new(id: CommandId, kind: Kind) -> Self {
+        Self {
+            id,
+            kind,
+            deadline: None,
+            rows: None,
+            results: Vec::new(),
+            completed: 0,
+            size: 0,
+            copying_out: false,
+            refusal: None,
+        }
+    }
+
+    /// Takes in one message of the answer, ReadyForQuery excepted.
+    pub(super) fn handle(&mut self, message: &BackendMessage<'_>) -> Result<Next, Violation> {
+        let unexpected = || Violation::unexpected(message, self.kind.name());
+        if self.refused_by_server() {
+            // After an error the server skips to the end of the command: only ReadyForQuery follows.
+            return Err(unexpected());
+        }
+        match (message, self.kind.completions()) {
+            (BackendMessage::CommandComplete { tag }, Some((due, expected))) => {
+                if *tag != expected || self.completed == due {
+                    return Err(unexpected());
+                }
+                self.completed = self.completed.saturating_add(1);
+            }
+            // LISTEN and UNLISTEN return nothing else.
+            (_, Some(_)) => return Err(unexpected()),
+            (BackendMessage::CommandComplete { tag }, None) => {
+                let rows = self.rows.take().unwrap_or_default();
+                self.copying_out = false;
+                self.finish(rows.complete(tag));
+            }
+            (BackendMessage::EmptyQueryResponse | BackendMessage::PortalSuspended, None) => {
+                let rows = self.rows.take().unwrap_or_default();
+                self.finish(rows);
+            }
+            (BackendMessage::RowDescription { columns }, None) if self.rows.is_none() => {
+                self.rows = Some(Rows::new(*columns));
+            }
+            (BackendMessage::DataRow { values }, None) => {
+                // Not an index: a row that is shorter than its description is an error. N55.
+                let rows = self.rows.as_mut().ok_or_else(unexpected)?;
+                let before = rows.size();
+                if self.refusal.is_none() {
+                    if !rows.push(*values) {
+                        return Err(Violation::row_shape(values.len(), rows.columns().len()));
+                    }
+                    let grown = rows.size().saturating_sub(before);
+                    self.grow(grown);
+                }
+            }
+            (
+                BackendMessage::ParseComplete
+                | BackendMessage::BindComplete
+                | BackendMessage::CloseComplete
+                | BackendMessage::NoData
+                | BackendMessage::ParameterDescription { .. },
+                None,
+            ) if self.kind == Kind::Bound => {}
+            (BackendMessage::CopyInResponse(_), None) => return Ok(Next::RefuseCopy),
+            (BackendMessage::CopyOutResponse(_), None) => {
+                self.copying_out = true;
+                self.refuse(Error::new(ErrorKind::Unsupported, "COPY TO STDOUT is not supported"));
+            }
+            (BackendMessage::CopyData(data), None) if self.copying_out => {
+                self.size = self.size.saturating_add(data.len());
+                if self.size > RESULT_BYTES_MAX {
+                    return Err(Violation::endless_copy());
+                }
+            }
+            (BackendMessage::CopyDone, None) if self.copying_out => {}
+            _ => return Err(unexpected()),
+        }
+        Ok(Next::Wait)
+    }
+
+    /// Takes in the server's refusal.
+    pub(super) fn handle_error(&mut self, error: DbError) {
+        let context = match self.kind {
+            Kind::Simple | Kind::Bound => "the server refused the query",
+            Kind::Listen(_) => "the server refused LISTEN",
+            Kind::Unlisten(_) | Kind::UnlistenAll => "the server refused UNLISTEN",
+        };
+        self.rows = None;
+        self.refusal = Some(Error::server(context, error));
+    }
+
+    /// ReadyForQuery came: the answer is complete.
+    pub(super) fn end(self) -> Result<(Kind, Answer), Violation> {
+        if let Some(error) = self.refusal {
+            return Ok((self.kind, Err(error)));
+        }
+        let short = self.kind.completions().is_some_and(|(due, _)| self.completed < due);
+        if short || self.rows.is_some() {
+            return Err(Violation::incomplete(self.kind.name()));
+        }
+        Ok((self.kind, Ok(self.results)))
+    }
+
+    fn refused_by_server(&self) -> bool {
+        self.refusal.as_ref().is_some_and(|refusal| refusal.db_error().is_some())
+    }
+
+    fn finish(&mut self, rows: Rows) {
+        self.grow(size_of::<Rows>());
+        if self.refusal.is_none() {
+            self.results.push(rows);
+        }
+    }
+
+    fn grow(&mut self, bytes: usize) {
+        self.size = self.size.saturating_add(bytes);
+        if self.size > RESULT_BYTES_MAX {
+            self.refuse(Error::new(
+                ErrorKind::Unsupported,
+                format!("the result is larger than {RESULT_BYTES_MAX} bytes"),
+            ));
+        }
+    }
+
+    /// The answer will be an error of ours; what the server still sends for it is passed over.
+    fn refuse(&mut self, error: Error) {
+        self.results.clear();
+        self.refusal.get_or_insert(error);
+    }
+}

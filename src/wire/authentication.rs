@@ -1,0 +1,156 @@
+//! Authentication, the body of an `R` message.
+
+use std::fmt;
+
+use super::cursor::{Body, Reader};
+use super::error::{DecodeError, EncodeError};
+
+/// The body of an `R` message: what the server asks for, or that it is satisfied.
+///
+/// `Debug` shows codes and lengths, nothing of an exchange.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Authentication<'a> {
+    /// Code 0.
+    Ok,
+    /// Code 3.
+    CleartextPassword,
+    /// Code 5, with the salt.
+    Md5Password {
+        /// Four random bytes of the server.
+        salt: [u8; 4],
+    },
+    /// Code 10: the mechanism names, each ended by a NUL, then an empty one. Checked by decode.
+    Sasl {
+        /// The list as on the wire, the final empty name included.
+        mechanisms: &'a [u8],
+    },
+    /// Code 11: the server's challenge.
+    SaslContinue(&'a [u8]),
+    /// Code 12: the server's last word.
+    SaslFinal(&'a [u8]),
+    /// Any other code: Kerberos (2), GSSAPI (7, 8), SSPI (9) and what is not assigned.
+    Unsupported {
+        /// The code.
+        code: i32,
+        /// What followed it.
+        data: &'a [u8],
+    },
+}
+
+impl<'a> Authentication<'a> {
+    /// The names of the mechanisms a SASL request offers; none for every other request.
+    #[must_use]
+    pub const fn mechanisms(&self) -> SaslMechanisms<'a> {
+        match self {
+            Self::Sasl { mechanisms } => SaslMechanisms { rest: mechanisms },
+            _ => SaslMechanisms { rest: &[] },
+        }
+    }
+
+    /// The number on the wire.
+    #[must_use]
+    pub const fn code(&self) -> i32 {
+        match self {
+            Self::Ok => 0,
+            Self::CleartextPassword => 3,
+            Self::Md5Password { .. } => 5,
+            Self::Sasl { .. } => 10,
+            Self::SaslContinue(_) => 11,
+            Self::SaslFinal(_) => 12,
+            Self::Unsupported { code, .. } => *code,
+        }
+    }
+
+    /// Leaves what does not belong to the message unread.
+    pub(crate) fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
+        Ok(match reader.i32("authentication code")? {
+            0 => Self::Ok,
+            3 => Self::CleartextPassword,
+            5 => {
+                let salt = reader.u32("salt")?;
+                Self::Md5Password { salt: salt.to_be_bytes() }
+            }
+            10 => Self::Sasl { mechanisms: mechanism_list(reader)? },
+            11 => Self::SaslContinue(reader.rest()),
+            12 => Self::SaslFinal(reader.rest()),
+            code => Self::Unsupported { code, data: reader.rest() },
+        })
+    }
+
+    pub(crate) fn write(&self, body: &mut Body<'_>) -> Result<(), EncodeError> {
+        body.i32(self.code())?;
+        match self {
+            Self::Ok | Self::CleartextPassword => Ok(()),
+            Self::Md5Password { salt } => body.bytes(salt),
+            Self::Sasl { mechanisms } => {
+                // The list is the caller's: what decode would refuse is not sent.
+                let mut reader = Reader::new("AuthenticationSASL", mechanisms);
+                let whole = mechanism_list(&mut reader).and_then(|_| reader.finish());
+                match whole {
+                    Ok(()) => body.bytes(mechanisms),
+                    Err(_) => Err(body.bad_value("mechanisms", "names and an empty name")),
+                }
+            }
+            Self::SaslContinue(data) | Self::SaslFinal(data) => body.bytes(data),
+            Self::Unsupported { code, data } => match code {
+                0 | 3 | 5 | 10 | 11 | 12 => {
+                    Err(body.bad_value("code of an unsupported request", "none of the supported"))
+                }
+                _ => body.bytes(data),
+            },
+        }
+    }
+}
+
+/// One name or more, each ended by a NUL, then an empty name. A11.
+fn mechanism_list<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], DecodeError> {
+    let list = reader.remaining();
+    if reader.cstr("mechanism name")?.is_empty() {
+        return Err(reader.bad_value("mechanism count", "1 or more", 0));
+    }
+    while !reader.cstr("mechanism name")?.is_empty() {}
+    let length = list.len().saturating_sub(reader.remaining().len());
+    Ok(list.get(..length).unwrap_or_default())
+}
+
+/// Iterator over the mechanism names of AuthenticationSASL, in the server's order of preference.
+#[derive(Debug, Clone, Copy)]
+pub struct SaslMechanisms<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> SaslMechanisms<'a> {
+    /// Over a list as [`Authentication::Sasl`] holds it. Ends at the first empty name.
+    #[must_use]
+    pub const fn new(list: &'a [u8]) -> Self {
+        Self { rest: list }
+    }
+}
+
+impl<'a> Iterator for SaslMechanisms<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let mut halves = self.rest.splitn(2, |&byte| byte == 0);
+        let name = halves.next()?;
+        self.rest = halves.next().unwrap_or_default();
+        (!name.is_empty()).then_some(name)
+    }
+}
+
+impl fmt::Debug for Authentication<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ok => f.write_str("Ok"),
+            Self::CleartextPassword => f.write_str("CleartextPassword"),
+            Self::Md5Password { .. } => f.write_str("Md5Password"),
+            Self::Sasl { mechanisms } => write!(f, "Sasl(\"{}\")", mechanisms.escape_ascii()),
+            Self::SaslContinue(data) => write!(f, "SaslContinue({} bytes)", data.len()),
+            Self::SaslFinal(data) => write!(f, "SaslFinal({} bytes)", data.len()),
+            Self::Unsupported { code, data } => {
+                write!(f, "Unsupported(code {code}, {} bytes)", data.len())
+            }
+        }
+    }
+}

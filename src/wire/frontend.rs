@@ -1,0 +1,382 @@
+//! Messages that the client sends, apart from the first packet.
+//!
+//! Encoding takes the caller's slices as they are: no message is put together elsewhere first.
+
+use std::fmt;
+
+use bytes::BytesMut;
+
+use super::cursor::{Body, Reader, tagged};
+use super::error::{DecodeError, EncodeError};
+use super::framer::Frame;
+use super::list::{List, Oids, Values};
+use super::tags;
+
+/// A message of the client. `Debug` shows neither passwords nor the values of parameters.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FrontendMessage<'a> {
+    /// `p`: the raw body. What it is depends on what the server asked for:
+    /// [`PasswordMessage`], [`SaslInitialResponse`] or [`SaslResponse`].
+    Password(&'a [u8]),
+    /// `Q`.
+    Query(&'a str),
+    /// `P`.
+    Parse {
+        /// Name of the statement, empty for the unnamed one.
+        statement: &'a str,
+        /// One statement.
+        query: &'a str,
+        /// Types of the parameters; 0, or fewer than there are, leaves them to the server.
+        parameter_types: Oids<'a>,
+    },
+    /// `B`: all parameters and all results in text format.
+    Bind {
+        /// Name of the portal, empty for the unnamed one.
+        portal: &'a str,
+        /// Name of the statement.
+        statement: &'a str,
+        /// The parameters.
+        parameters: Values<'a>,
+    },
+    /// `D`.
+    Describe {
+        /// Of what kind the named object is.
+        target: Target,
+        /// Its name.
+        name: &'a str,
+    },
+    /// `E`.
+    Execute {
+        /// Name of the portal.
+        portal: &'a str,
+        /// At most so many rows, 0 for all.
+        max_rows: i32,
+    },
+    /// `C`.
+    Close {
+        /// Of what kind the named object is.
+        target: Target,
+        /// Its name.
+        name: &'a str,
+    },
+    /// `S`.
+    Sync,
+    /// `H`.
+    Flush,
+    /// `d`.
+    CopyData(&'a [u8]),
+    /// `c`.
+    CopyDone,
+    /// `f`, with the reason.
+    CopyFail(&'a str),
+    /// `X`.
+    Terminate,
+}
+
+/// What Describe and Close are about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// `S`.
+    Statement,
+    /// `P`.
+    Portal,
+}
+
+impl Target {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        match reader.u8("target")? {
+            b'S' => Ok(Self::Statement),
+            b'P' => Ok(Self::Portal),
+            other => Err(reader.bad_value("target", "S or P", other.into())),
+        }
+    }
+
+    const fn byte(self) -> u8 {
+        match self {
+            Self::Statement => b'S',
+            Self::Portal => b'P',
+        }
+    }
+}
+
+impl<'a> FrontendMessage<'a> {
+    /// Reads a frame of a client.
+    ///
+    /// # Errors
+    /// The type byte is unknown, or the body is not exactly such a message.
+    pub fn decode(frame: Frame<'a>) -> Result<Self, DecodeError> {
+        let Some(shape) = tags::frontend(frame.tag) else {
+            return Err(DecodeError::unknown_tag("frontend", frame.tag));
+        };
+        let mut reader = Reader::new(shape.name, frame.body);
+        let message = match frame.tag {
+            b'B' => bind(&mut reader)?,
+            b'C' => {
+                Self::Close { target: Target::decode(&mut reader)?, name: reader.utf8("name")? }
+            }
+            b'D' => {
+                Self::Describe { target: Target::decode(&mut reader)?, name: reader.utf8("name")? }
+            }
+            b'E' => {
+                Self::Execute { portal: reader.utf8("portal")?, max_rows: reader.i32("row limit")? }
+            }
+            b'H' => Self::Flush,
+            b'P' => {
+                let statement = reader.utf8("statement")?;
+                let query = reader.utf8("query")?;
+                let count = usize::from(reader.u16("parameter type count")?);
+                let parameter_types = List::read(&mut reader, count)?;
+                Self::Parse { statement, query, parameter_types }
+            }
+            b'Q' => Self::Query(reader.utf8("query")?),
+            b'S' => Self::Sync,
+            b'X' => Self::Terminate,
+            b'c' => Self::CopyDone,
+            b'd' => Self::CopyData(reader.rest()),
+            b'f' => Self::CopyFail(reader.utf8("reason")?),
+            b'p' => Self::Password(reader.rest()),
+            tag => return Err(DecodeError::unknown_tag("frontend", tag)),
+        };
+        reader.finish()?;
+        Ok(message)
+    }
+
+    /// The type byte.
+    #[must_use]
+    pub const fn tag(&self) -> u8 {
+        match self {
+            Self::Password(_) => b'p',
+            Self::Query(_) => b'Q',
+            Self::Parse { .. } => b'P',
+            Self::Bind { .. } => b'B',
+            Self::Describe { .. } => b'D',
+            Self::Execute { .. } => b'E',
+            Self::Close { .. } => b'C',
+            Self::Sync => b'S',
+            Self::Flush => b'H',
+            Self::CopyData(_) => b'd',
+            Self::CopyDone => b'c',
+            Self::CopyFail(_) => b'f',
+            Self::Terminate => b'X',
+        }
+    }
+
+    /// The manual's name of the message.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        tags::frontend(self.tag()).map_or("", |shape| shape.name)
+    }
+
+    /// Appends the message to `out`.
+    ///
+    /// # Errors
+    /// A string has a NUL inside, or the message would be longer than a server accepts. Nothing
+    /// was written.
+    pub fn encode(&self, out: &mut BytesMut) -> Result<(), EncodeError> {
+        let tag = self.tag();
+        match tags::frontend(tag) {
+            Some(shape) => tagged(out, tag, shape, |body| self.write(body)),
+            // Not reached: every message has its row in the table.
+            None => Ok(()),
+        }
+    }
+
+    fn write(&self, body: &mut Body<'_>) -> Result<(), EncodeError> {
+        match self {
+            Self::Password(raw) => body.bytes(raw),
+            Self::Query(query) => body.cstr("query", query.as_bytes()),
+            Self::Parse { statement, query, parameter_types } => {
+                body.cstr("statement", statement.as_bytes())?;
+                body.cstr("query", query.as_bytes())?;
+                body.unsigned_count("parameter types", parameter_types.len())?;
+                parameter_types.write(body)
+            }
+            Self::Bind { portal, statement, parameters } => {
+                body.cstr("portal", portal.as_bytes())?;
+                body.cstr("statement", statement.as_bytes())?;
+                // No format codes: text for all. The same after the values, for the results.
+                body.i16(0)?;
+                body.unsigned_count("parameters", parameters.len())?;
+                parameters.write(body)?;
+                body.i16(0)
+            }
+            Self::Describe { target, name } | Self::Close { target, name } => {
+                body.u8(target.byte())?;
+                body.cstr("name", name.as_bytes())
+            }
+            Self::Execute { portal, max_rows } => {
+                body.cstr("portal", portal.as_bytes())?;
+                body.i32(*max_rows)
+            }
+            Self::CopyData(data) => body.bytes(data),
+            Self::CopyFail(reason) => body.cstr("reason", reason.as_bytes()),
+            Self::Sync | Self::Flush | Self::CopyDone | Self::Terminate => Ok(()),
+        }
+    }
+}
+
+fn bind<'a>(reader: &mut Reader<'a>) -> Result<FrontendMessage<'a>, DecodeError> {
+    let portal = reader.utf8("portal")?;
+    let statement = reader.utf8("statement")?;
+    text_formats(reader, "parameter format")?;
+    let count = usize::from(reader.u16("parameter count")?);
+    let parameters = List::read(reader, count)?;
+    text_formats(reader, "result format")?;
+    Ok(FrontendMessage::Bind { portal, statement, parameters })
+}
+
+/// Format codes, all of which must be 0: values are text here.
+fn text_formats(reader: &mut Reader<'_>, field: &'static str) -> Result<(), DecodeError> {
+    for _ in 0..reader.u16(field)? {
+        let format = reader.i16(field)?;
+        if format != 0 {
+            return Err(reader.bad_value(field, "0 (text)", format.into()));
+        }
+    }
+    Ok(())
+}
+
+impl fmt::Debug for FrontendMessage<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Password(raw) => write!(f, "Password({} bytes)", raw.len()),
+            Self::Query(query) => f.debug_tuple("Query").field(query).finish(),
+            Self::Parse { statement, query, parameter_types } => f
+                .debug_struct("Parse")
+                .field("statement", statement)
+                .field("query", query)
+                .field("parameter_types", parameter_types)
+                .finish(),
+            Self::Bind { portal, statement, parameters } => f
+                .debug_struct("Bind")
+                .field("portal", portal)
+                .field("statement", statement)
+                .field("parameters", parameters)
+                .finish(),
+            Self::Describe { target, name } | Self::Close { target, name } => {
+                f.debug_struct(self.name()).field("target", target).field("name", name).finish()
+            }
+            Self::Execute { portal, max_rows } => f
+                .debug_struct("Execute")
+                .field("portal", portal)
+                .field("max_rows", max_rows)
+                .finish(),
+            Self::CopyData(data) => write!(f, "CopyData({} bytes)", data.len()),
+            Self::CopyFail(reason) => f.debug_tuple("CopyFail").field(reason).finish(),
+            Self::Sync | Self::Flush | Self::CopyDone | Self::Terminate => f.write_str(self.name()),
+        }
+    }
+}
+
+/// `p` after a request for a cleartext or MD5 password.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct PasswordMessage<'a>(pub &'a [u8]);
+
+impl<'a> PasswordMessage<'a> {
+    /// Reads the body of a [`FrontendMessage::Password`].
+    ///
+    /// # Errors
+    /// The password is not ended by a NUL, or something follows it.
+    pub fn decode(body: &'a [u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new("PasswordMessage", body);
+        let password = reader.cstr("password")?;
+        reader.finish()?;
+        Ok(Self(password))
+    }
+
+    /// Appends the message to `out`.
+    ///
+    /// # Errors
+    /// The password has a NUL inside or is too long. Nothing was written.
+    pub fn encode(&self, out: &mut BytesMut) -> Result<(), EncodeError> {
+        answer(out, "PasswordMessage", |body| body.cstr("password", self.0))
+    }
+}
+
+impl fmt::Debug for PasswordMessage<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PasswordMessage").finish_non_exhaustive()
+    }
+}
+
+/// `p` after AuthenticationSASL. `Debug` shows the mechanism alone.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct SaslInitialResponse<'a> {
+    /// The mechanism chosen.
+    pub mechanism: &'a str,
+    /// Its first message, if it has one.
+    pub data: Option<&'a [u8]>,
+}
+
+impl<'a> SaslInitialResponse<'a> {
+    /// Reads the body of a [`FrontendMessage::Password`].
+    ///
+    /// # Errors
+    /// The body is not exactly such a message.
+    pub fn decode(body: &'a [u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new("SASLInitialResponse", body);
+        let mechanism = reader.utf8("mechanism")?;
+        let data = Values::read(&mut reader, 1)?.iter().next().flatten();
+        reader.finish()?;
+        Ok(Self { mechanism, data })
+    }
+
+    /// Appends the message to `out`.
+    ///
+    /// # Errors
+    /// The mechanism has a NUL inside, or the message is too long. Nothing was written.
+    pub fn encode(&self, out: &mut BytesMut) -> Result<(), EncodeError> {
+        answer(out, "SASLInitialResponse", |body| {
+            body.cstr("mechanism", self.mechanism.as_bytes())?;
+            List::new(&[self.data]).write(body)
+        })
+    }
+}
+
+impl fmt::Debug for SaslInitialResponse<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SaslInitialResponse")
+            .field("mechanism", &self.mechanism)
+            .finish_non_exhaustive()
+    }
+}
+
+/// `p` after AuthenticationSASLContinue.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct SaslResponse<'a>(pub &'a [u8]);
+
+impl<'a> SaslResponse<'a> {
+    /// Reads the body of a [`FrontendMessage::Password`]. Any body is one.
+    #[must_use]
+    pub const fn decode(body: &'a [u8]) -> Self {
+        Self(body)
+    }
+
+    /// Appends the message to `out`.
+    ///
+    /// # Errors
+    /// The message is too long. Nothing was written.
+    pub fn encode(&self, out: &mut BytesMut) -> Result<(), EncodeError> {
+        answer(out, "SASLResponse", |body| body.bytes(self.0))
+    }
+}
+
+impl fmt::Debug for SaslResponse<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SaslResponse({} bytes)", self.0.len())
+    }
+}
+
+/// A `p` message under the name that it has in its context.
+fn answer(
+    out: &mut BytesMut,
+    name: &'static str,
+    fill: impl FnOnce(&mut Body<'_>) -> Result<(), EncodeError>,
+) -> Result<(), EncodeError> {
+    match tags::frontend(b'p') {
+        Some(shape) => tagged(out, b'p', tags::Shape { name, ..shape }, fill),
+        // Not reached: the table has the row.
+        None => Ok(()),
+    }
+}

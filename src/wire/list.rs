@@ -1,0 +1,372 @@
+//! Lists inside messages: parameter types, values, columns, names.
+//!
+//! One type for both directions, so that a message is sent from the caller's slice and read from
+//! the wire without a `Vec` in between.
+
+use std::fmt;
+
+use super::cursor::{Body, Reader};
+use super::error::{DecodeError, EncodeError};
+
+/// Type OIDs of Parse and ParameterDescription.
+pub type Oids<'a> = List<'a, u32>;
+/// Values of Bind and DataRow, in text format. `None` is NULL.
+pub type Values<'a> = List<'a, Option<&'a [u8]>>;
+/// Columns of RowDescription.
+pub type Columns<'a> = List<'a, Column<'a>>;
+/// Column formats of the Copy responses.
+pub type Formats<'a> = List<'a, i16>;
+/// Option names of NegotiateProtocolVersion.
+pub type Names<'a> = List<'a, &'a [u8]>;
+/// Names and values of StartupMessage.
+pub type StartupParameters<'a> = List<'a, (&'a str, &'a str)>;
+
+/// A list that is borrowed from a slice of the caller or from the body of a message.
+///
+/// What comes from the wire was checked when the message was decoded: iterating cannot fail.
+/// Two lists are equal when their elements are, wherever they live.
+#[derive(Clone, Copy)]
+pub struct List<'a, T>(Repr<'a, T>);
+
+#[derive(Clone, Copy)]
+enum Repr<'a, T> {
+    Given(&'a [T]),
+    /// `raw` holds exactly `count` elements, each of which [`Item::read`] accepted.
+    Wire {
+        count: usize,
+        raw: &'a [u8],
+    },
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for u32 {}
+    impl Sealed for i16 {}
+    impl Sealed for &[u8] {}
+    impl Sealed for Option<&[u8]> {}
+    impl Sealed for (&str, &str) {}
+    impl Sealed for super::Column<'_> {}
+}
+
+/// What a [`List`] may hold. Sealed.
+pub trait Item<'a>: Copy + PartialEq + sealed::Sealed {
+    #[doc(hidden)]
+    fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError>;
+    #[doc(hidden)]
+    fn write(&self, body: &mut Body<'_>) -> Result<(), EncodeError>;
+    #[doc(hidden)]
+    fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result;
+}
+
+impl<'a, T: Item<'a>> List<'a, T> {
+    /// The elements of a slice.
+    #[must_use]
+    pub const fn new(items: &'a [T]) -> Self {
+        Self(Repr::Given(items))
+    }
+
+    /// Checks and takes `count` elements.
+    pub(crate) fn read(reader: &mut Reader<'a>, count: usize) -> Result<Self, DecodeError> {
+        let whole = reader.remaining();
+        for _ in 0..count {
+            T::read(reader)?;
+        }
+        let length = whole.len().saturating_sub(reader.remaining().len());
+        Ok(Self(Repr::Wire { count, raw: whole.get(..length).unwrap_or_default() }))
+    }
+
+    pub(crate) fn write(&self, body: &mut Body<'_>) -> Result<(), EncodeError> {
+        match self.0 {
+            Repr::Given(items) => items.iter().try_for_each(|item| item.write(body)),
+            Repr::Wire { raw, .. } => body.bytes(raw),
+        }
+    }
+
+    /// How many elements there are.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        match self.0 {
+            Repr::Given(items) => items.len(),
+            Repr::Wire { count, .. } => count,
+        }
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The elements in order.
+    #[must_use]
+    pub fn iter(&self) -> Iter<'a, T> {
+        Iter(match self.0 {
+            Repr::Given(items) => Cursor::Given(items.iter()),
+            Repr::Wire { count, raw } => Cursor::Wire { count, reader: Reader::new("List", raw) },
+        })
+    }
+}
+
+/// Iterator over the elements of a [`List`].
+#[derive(Clone)]
+pub struct Iter<'a, T>(Cursor<'a, T>);
+
+#[derive(Clone)]
+enum Cursor<'a, T> {
+    Given(std::slice::Iter<'a, T>),
+    Wire { count: usize, reader: Reader<'a> },
+}
+
+impl<'a, T: Item<'a>> Iterator for Iter<'a, T> {
+    type Item = T;
+
+    fn next(&mut self) -> Option<T> {
+        match &mut self.0 {
+            Cursor::Given(items) => items.next().copied(),
+            Cursor::Wire { count, reader } => {
+                *count = count.checked_sub(1)?;
+                T::read(reader).ok()
+            }
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = match &self.0 {
+            Cursor::Given(items) => items.len(),
+            Cursor::Wire { count, .. } => *count,
+        };
+        (left, Some(left))
+    }
+}
+
+impl<'a, T: Item<'a>> ExactSizeIterator for Iter<'a, T> {}
+
+impl<T> fmt::Debug for Iter<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Iter").finish_non_exhaustive()
+    }
+}
+
+impl<'a, T: Item<'a>> IntoIterator for List<'a, T> {
+    type Item = T;
+    type IntoIter = Iter<'a, T>;
+
+    fn into_iter(self) -> Iter<'a, T> {
+        self.iter()
+    }
+}
+
+impl<'a, T: Item<'a>> IntoIterator for &List<'a, T> {
+    type Item = T;
+    type IntoIter = Iter<'a, T>;
+
+    fn into_iter(self) -> Iter<'a, T> {
+        self.iter()
+    }
+}
+
+impl<'a, T: Item<'a>> From<&'a [T]> for List<'a, T> {
+    fn from(items: &'a [T]) -> Self {
+        Self::new(items)
+    }
+}
+
+impl<'a, T: Item<'a>, const N: usize> From<&'a [T; N]> for List<'a, T> {
+    fn from(items: &'a [T; N]) -> Self {
+        Self::new(items)
+    }
+}
+
+impl<'a, T: Item<'a>> PartialEq for List<'a, T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.len() == other.len() && self.iter().eq(other.iter())
+    }
+}
+
+impl<'a, T: Item<'a> + Eq> Eq for List<'a, T> {}
+
+impl<'a, T: Item<'a>> fmt::Debug for List<'a, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        struct Shown<T>(T);
+        impl<'a, T: Item<'a>> fmt::Debug for Shown<T> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.show(f)
+            }
+        }
+        f.debug_list().entries(self.iter().map(Shown)).finish()
+    }
+}
+
+impl<'a> Item<'a> for u32 {
+    fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
+        reader.u32("type OID")
+    }
+    fn write(&self, body: &mut Body<'_>) -> Result<(), EncodeError> {
+        body.u32(*self)
+    }
+    fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+impl<'a> Item<'a> for i16 {
+    fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
+        reader.i16("format")
+    }
+    fn write(&self, body: &mut Body<'_>) -> Result<(), EncodeError> {
+        body.i16(*self)
+    }
+    fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+impl<'a> Item<'a> for &'a [u8] {
+    fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
+        reader.cstr("name")
+    }
+    fn write(&self, body: &mut Body<'_>) -> Result<(), EncodeError> {
+        body.cstr("name", self)
+    }
+    fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.escape_ascii())
+    }
+}
+
+impl<'a> Item<'a> for Option<&'a [u8]> {
+    fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
+        // -1 is NULL; any other negative length is a lie. Q6, N11.
+        match reader.i32("value length")? {
+            -1 => Ok(None),
+            length => {
+                let bytes = usize::try_from(length)
+                    .map_err(|_| reader.bad_value("value length", "-1 or more", length.into()))?;
+                reader.bytes("value", bytes).map(Some)
+            }
+        }
+    }
+
+    fn write(&self, body: &mut Body<'_>) -> Result<(), EncodeError> {
+        let Some(value) = self else { return body.i32(-1) };
+        match i32::try_from(value.len()) {
+            Ok(length) => body.i32(length)?,
+            // Beyond any cap: the copy below refuses before it copies.
+            Err(_) => body.i32(i32::MAX)?,
+        }
+        body.bytes(value)
+    }
+
+    /// The length alone: values are the user's data.
+    fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Some(value) => write!(f, "{} bytes", value.len()),
+            None => f.write_str("NULL"),
+        }
+    }
+}
+
+impl<'a> Item<'a> for (&'a str, &'a str) {
+    fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
+        Ok((reader.utf8("parameter name")?, reader.utf8("parameter value")?))
+    }
+
+    fn write(&self, body: &mut Body<'_>) -> Result<(), EncodeError> {
+        // An empty name is the end of the list on the wire. N7.
+        if self.0.is_empty() {
+            return Err(body.bad_value("parameter name", "one character or more"));
+        }
+        body.cstr("parameter name", self.0.as_bytes())?;
+        body.cstr("parameter value", self.1.as_bytes())
+    }
+
+    fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {:?}", self.0, self.1)
+    }
+}
+
+/// One column of a RowDescription.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Column<'a> {
+    /// The column's name, in the client encoding.
+    pub name: &'a [u8],
+    /// OID of the table it comes from, else 0.
+    pub table_oid: u32,
+    /// Its attribute number in that table, else 0.
+    pub attribute_number: i16,
+    /// OID of its type.
+    pub type_oid: u32,
+    /// Size of its type in bytes; negative: variable.
+    pub type_size: i16,
+    /// The type modifier, -1 for none.
+    pub type_modifier: i32,
+    /// 0 text, 1 binary.
+    pub format: i16,
+}
+
+impl<'a> Column<'a> {
+    /// A text column of no table, as expressions have them.
+    #[must_use]
+    pub const fn text(name: &'a [u8]) -> Self {
+        Self {
+            name,
+            table_oid: 0,
+            attribute_number: 0,
+            type_oid: 25,
+            type_size: -1,
+            type_modifier: -1,
+            format: 0,
+        }
+    }
+}
+
+impl<'a> Item<'a> for Column<'a> {
+    fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            name: reader.cstr("column name")?,
+            table_oid: reader.u32("table OID")?,
+            attribute_number: reader.i16("attribute number")?,
+            type_oid: reader.u32("type OID")?,
+            type_size: reader.i16("type size")?,
+            type_modifier: reader.i32("type modifier")?,
+            format: reader.i16("format")?,
+        })
+    }
+
+    fn write(&self, body: &mut Body<'_>) -> Result<(), EncodeError> {
+        body.cstr("column name", self.name)?;
+        body.u32(self.table_oid)?;
+        body.i16(self.attribute_number)?;
+        body.u32(self.type_oid)?;
+        body.i16(self.type_size)?;
+        body.i32(self.type_modifier)?;
+        body.i16(self.format)
+    }
+
+    fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\" type {}", self.name.escape_ascii(), self.type_oid)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_from_the_wire_equals_the_slice_it_was_made_of() {
+        let raw = [0, 0, 0, 2, b'h', b'i', 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 7];
+        let mut reader = Reader::new("DataRow", &raw);
+        let values = Values::read(&mut reader, 3).unwrap();
+        assert_eq!(reader.remaining(), [7]);
+        assert_eq!(values, List::new(&[Some(&b"hi"[..]), None, Some(&b""[..])]));
+        assert_eq!(values.iter().len(), 3);
+        assert_ne!(values, List::new(&[Some(&b"hi"[..])]));
+        assert_eq!(format!("{values:?}"), "[2 bytes, NULL, 0 bytes]");
+    }
+
+    #[test]
+    fn value_lengths_below_minus_one_and_beyond_the_body_are_refused() {
+        for raw in [[0xff, 0xff, 0xff, 0xfe], [0, 0, 0, 1], [0x7f, 0xff, 0xff, 0xff]] {
+            assert!(Values::read(&mut Reader::new("DataRow", &raw), 1).is_err(), "{raw:?}");
+        }
+    }
+}

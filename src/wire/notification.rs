@@ -1,0 +1,429 @@
+//! NotificationResponse, the message this crate exists for.
+//!
+//! Two passes over the same bytes, both without allocation. [`scan`] runs once over what a read
+//! brought and says how many whole, valid notifications stand at its head; [`frames`] iterates
+//! over such a run later, wherever the bytes lie by then. Both take the same step, so they agree
+//! with each other, and with the framer and the decoder.
+//!
+//! A frame is `A`, length, process id, channel, NUL, payload, NUL. The length word says where the
+//! payload ends, so nothing searches it. The channel's NUL is searched only when the channel is
+//! not the one of the frame before; usually it is.
+//!
+//! ```
+//! use pgbell::wire::{Stop, frames, scan};
+//!
+//! // One notification ("a", "b") of process 1, and the first byte of the next message.
+//! let received = b"A\0\0\0\x0c\0\0\0\x01a\0b\0A";
+//! let (run, stop) = scan(received);
+//! assert_eq!((run.count, run.bytes, stop), (1, 13, Stop::NeedMore));
+//! for notification in frames(&received[..run.bytes]) {
+//!     assert_eq!((notification.channel, notification.payload), (&b"a"[..], &b"b"[..]));
+//! }
+//! ```
+
+use std::fmt;
+
+use super::cursor::{Reader, position_of_nul};
+use super::error::{DecodeError, DecodeFault};
+use super::limits::{NOTIFICATION_FRAME_BYTES_MAX, in_memory};
+use super::tags::{self, Shape};
+
+/// Smallest length word: itself, the process id, a channel of one byte, two NULs.
+const LENGTH_FLOOR: u32 = 11;
+
+const NAME: &str = "NotificationResponse";
+
+/// One notification, borrowed from the bytes of the wire.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct RawNotification<'a> {
+    /// Process id of the notifying backend. Any value: some servers and poolers send 0 or less.
+    pub process_id: i32,
+    /// The channel, never empty, without NUL. UTF-8 unless the database is SQL_ASCII.
+    pub channel: &'a [u8],
+    /// The payload. UTF-8 unless the database is SQL_ASCII.
+    ///
+    /// Everything up to the NUL that ends the frame: a NUL inside, which no server can send, is
+    /// not searched for. N14.
+    pub payload: &'a [u8],
+}
+
+/// Lengths alone: what users publish does not belong in logs.
+impl fmt::Debug for RawNotification<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RawNotification")
+            .field("process_id", &self.process_id)
+            .field("channel_bytes", &self.channel.len())
+            .field("payload_bytes", &self.payload.len())
+            .finish()
+    }
+}
+
+impl<'a> RawNotification<'a> {
+    /// Reads the body of an `A` message.
+    pub(crate) fn decode(mut reader: Reader<'a>) -> Result<Self, DecodeError> {
+        let process_id = reader.i32("process id")?;
+        let channel = reader.cstr("channel")?;
+        if channel.is_empty() {
+            return Err(reader.bad_value("channel length", "1 or more", 0));
+        }
+        match reader.rest().split_last() {
+            Some((0, payload)) => Ok(Self { process_id, channel, payload }),
+            _ => Err(reader.missing_nul("payload")),
+        }
+    }
+}
+
+/// An unbroken run of whole, valid NotificationResponse frames at the head of a buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Run {
+    /// How many frames.
+    pub count: usize,
+    /// How many bytes they take, headers included.
+    pub bytes: usize,
+}
+
+impl Run {
+    /// The run of the first `n` frames of `validated`, or of all if there are fewer.
+    ///
+    /// Costs one header per frame. The bytes must have been accepted by [`scan`]; others give a
+    /// run that ends where they stop making sense.
+    #[must_use]
+    pub fn first(n: usize, validated: &[u8]) -> Self {
+        Self::limited(n, usize::MAX, validated)
+    }
+
+    /// The run of the first whole frames of `validated` that take at most `bytes` bytes together.
+    ///
+    /// As [`first`](Self::first) in every other respect.
+    #[must_use]
+    pub fn within(bytes: usize, validated: &[u8]) -> Self {
+        Self::limited(usize::MAX, bytes, validated)
+    }
+
+    fn limited(count: usize, bytes: usize, validated: &[u8]) -> Self {
+        let mut run = Self::default();
+        let mut rest = validated;
+        while run.count < count {
+            let Some((&[b'A', a, b, c, d], body)) = rest.split_first_chunk::<5>() else { break };
+            let length = in_memory(u32::from_be_bytes([a, b, c, d]));
+            let Some(next) = length.checked_sub(4).and_then(|bytes| body.get(bytes..)) else {
+                break;
+            };
+            let end = validated.len().saturating_sub(next.len());
+            if end > bytes {
+                break;
+            }
+            run = Self { count: run.count + 1, bytes: end };
+            rest = next;
+        }
+        run
+    }
+}
+
+/// What stands behind a [`Run`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Stop {
+    /// The end of the buffer, or a notification that is not whole.
+    NeedMore,
+    /// A message of another type, or what should be one.
+    OtherMessage,
+    /// A notification that is none. The frames before it are good.
+    Invalid(DecodeError),
+}
+
+/// Measures the run of notifications at the head of `input`. One pass, no allocation.
+#[must_use]
+pub fn scan(input: &[u8]) -> (Run, Stop) {
+    let mut count = 0;
+    let mut rest = input;
+    let mut last = LastChannel::NONE;
+    loop {
+        match step(rest, &mut last) {
+            Step::Whole(_, next) => {
+                count += 1;
+                rest = next;
+            }
+            Step::Stopped => {
+                let run = Run { count, bytes: input.len().saturating_sub(rest.len()) };
+                return (run, why(rest));
+            }
+        }
+    }
+}
+
+/// Iterates over bytes that [`scan`] accepted. Over other bytes it ends early.
+#[must_use]
+pub const fn frames(validated: &[u8]) -> Notifications<'_> {
+    Notifications { rest: validated, last: LastChannel::NONE }
+}
+
+/// Iterator over the notifications of a [`Run`].
+#[derive(Clone)]
+pub struct Notifications<'a> {
+    rest: &'a [u8],
+    last: LastChannel<'a>,
+}
+
+impl<'a> Notifications<'a> {
+    /// The bytes that have not been iterated over.
+    #[must_use]
+    pub const fn remaining(&self) -> &'a [u8] {
+        self.rest
+    }
+}
+
+impl fmt::Debug for Notifications<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Notifications").field("bytes", &self.rest.len()).finish()
+    }
+}
+
+impl<'a> Iterator for Notifications<'a> {
+    type Item = RawNotification<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<RawNotification<'a>> {
+        match step(self.rest, &mut self.last) {
+            Step::Whole(notification, next) => {
+                self.rest = next;
+                Some(notification)
+            }
+            Step::Stopped => None,
+        }
+    }
+}
+
+impl std::iter::FusedIterator for Notifications<'_> {}
+
+enum Step<'a> {
+    Whole(RawNotification<'a>, &'a [u8]),
+    Stopped,
+}
+
+/// Takes one frame off the head. Why there is none is found out later, off the hot path.
+#[inline(always)]
+fn step<'a>(rest: &'a [u8], last: &mut LastChannel<'a>) -> Step<'a> {
+    let Some((&[b'A', a, b, c, d, e, f, g, h], tail)) = rest.split_first_chunk::<9>() else {
+        return Step::Stopped;
+    };
+    let length = u32::from_be_bytes([a, b, c, d]);
+    if !(LENGTH_FLOOR..=NOTIFICATION_FRAME_BYTES_MAX).contains(&length) {
+        return Step::Stopped;
+    }
+    // Not below 3, because the length is not below 11.
+    let Some((text, next)) = tail.split_at_checked(in_memory(length - 8)) else {
+        return Step::Stopped;
+    };
+    let Some((0, strings)) = text.split_last() else { return Step::Stopped };
+    if !last.begins(strings) && !last.replace(strings) {
+        return Step::Stopped;
+    }
+    // `strings` is channel, NUL, payload.
+    let Some((channel, payload)) = strings.split_at_checked(last.length) else {
+        return Step::Stopped;
+    };
+    let Some((_, channel)) = channel.split_last() else { return Step::Stopped };
+    let process_id = i32::from_be_bytes([e, f, g, h]);
+    Step::Whole(RawNotification { process_id, channel, payload }, next)
+}
+
+/// Why [`step`] found no frame. Asks the framer's questions in the framer's order.
+#[cold]
+fn why(rest: &[u8]) -> Stop {
+    match rest.split_first() {
+        None => return Stop::NeedMore,
+        Some((b'A', _)) => {}
+        Some(_) => return Stop::OtherMessage,
+    }
+    let Some((&[_, a, b, c, d], body)) = rest.split_first_chunk::<5>() else {
+        return Stop::NeedMore;
+    };
+    let length = u32::from_be_bytes([a, b, c, d]);
+    let (floor, cap) = (LENGTH_FLOOR, NOTIFICATION_FRAME_BYTES_MAX);
+    if length < floor {
+        let fault = DecodeFault::LengthBelowFloor { length, floor };
+        return Stop::Invalid(DecodeError::new(NAME, fault));
+    }
+    if length > cap {
+        let fault = DecodeFault::LengthAboveCap { length, cap };
+        return Stop::Invalid(DecodeError::new(NAME, fault));
+    }
+    let Some(body) = body.get(..in_memory(length - 4)) else { return Stop::NeedMore };
+    match RawNotification::decode(Reader::new(NAME, body)) {
+        Err(error) => Stop::Invalid(error),
+        // Not reached: `step` takes every frame that decodes. Stopping is safe all the same.
+        Ok(_) => Stop::OtherMessage,
+    }
+}
+
+/// The channel of the frame before, to be recognised without a search.
+#[derive(Clone, Copy)]
+struct LastChannel<'a> {
+    /// The channel and its NUL. Empty before the first frame.
+    bytes: &'a [u8],
+    /// `bytes.len()`, 0 before the first frame.
+    length: usize,
+    /// The first eight of `bytes` as a little-endian word, the rest of the word zero.
+    word: u64,
+    /// Ones where `word` holds bytes. 0 before the first frame.
+    mask: u64,
+}
+
+impl<'a> LastChannel<'a> {
+    const NONE: Self = Self { bytes: &[], length: 0, word: 0, mask: 0 };
+
+    /// Whether `strings` begins with this channel and its NUL.
+    #[inline(always)]
+    fn begins(&self, strings: &[u8]) -> bool {
+        if self.length == 0 {
+            return false;
+        }
+        match strings.first_chunk::<8>() {
+            Some(head) => {
+                u64::from_le_bytes(*head) & self.mask == self.word
+                    && (self.length <= 8 || strings.starts_with(self.bytes))
+            }
+            None => strings.starts_with(self.bytes),
+        }
+    }
+
+    /// Finds and remembers the channel that `strings` begins with. `false` if there is none.
+    fn replace(&mut self, strings: &'a [u8]) -> bool {
+        let Some(end) = position_of_nul(strings) else { return false };
+        let length = end.saturating_add(1);
+        let Some(bytes) = strings.get(..length) else { return false };
+        if end == 0 {
+            return false;
+        }
+        let mask = match length {
+            1..8 => (1 << (8 * length)) - 1,
+            _ => u64::MAX,
+        };
+        let head = strings.first_chunk().copied().unwrap_or_else(|| {
+            // A short frame: the next one may be longer, so the word is made all the same.
+            let mut padded = [0; 8];
+            padded.iter_mut().zip(strings).for_each(|(place, byte)| *place = *byte);
+            padded
+        });
+        let word = u64::from_le_bytes(head) & mask;
+        *self = Self { bytes, length, word, mask };
+        true
+    }
+}
+
+// The hot path has the numbers of the table in its own code.
+const _: () = assert!(matches!(
+    tags::backend(b'A'),
+    Some(Shape { floor: LENGTH_FLOOR, cap: NOTIFICATION_FRAME_BYTES_MAX, .. })
+));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A frame with whatever strings it is given, NULs included or not.
+    fn frame(strings: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(strings.len() + 8).unwrap();
+        [b"A", &length.to_be_bytes()[..], &7_i32.to_be_bytes(), strings].concat()
+    }
+
+    #[test]
+    fn a_run_ends_where_something_else_begins() {
+        let two = [frame(b"a\0x\0"), frame(b"a\0\0")].concat();
+        let run = Run { count: 2, bytes: two.len() };
+        let cases: [(&[u8], Stop); 5] = [
+            (b"", Stop::NeedMore),
+            (b"A\0\0", Stop::NeedMore),
+            (b"A\0\0\0\x0b\0\0\0\0", Stop::NeedMore),
+            (b"Z", Stop::OtherMessage),
+            (b"\0", Stop::OtherMessage),
+        ];
+        for (behind, expected) in cases {
+            assert_eq!(scan(&[&two, behind].concat()), (run, expected), "{behind:?}");
+        }
+        let (found, stop) = scan(&[&two[..], &frame(b"a\0b")].concat());
+        assert_eq!(found, run);
+        assert!(matches!(stop, Stop::Invalid(_)));
+    }
+
+    #[test]
+    fn channels_that_resemble_the_one_before_are_told_apart() {
+        let channels: [&[u8]; 16] = [
+            b"a",
+            b"a",
+            b"ab",
+            b"a",
+            b"b",
+            b"",
+            b"abcdefg",
+            b"abcdefgh",
+            b"abcdefghi",
+            b"abcdefgh",
+            b"abcdefghj",
+            b"abcdefghi",
+            b"abcdefghi",
+            b"abcdefg",
+            b"abcdef",
+            b"abcdefg",
+        ];
+        for payload in [&b""[..], b"x", b"abcdefghijklmnop"] {
+            let mut stream = Vec::new();
+            for channel in channels.into_iter().filter(|channel| !channel.is_empty()) {
+                stream.extend(frame(&[channel, b"\0", payload, b"\0"].concat()));
+            }
+            assert_eq!(scan(&stream).0, Run { count: 15, bytes: stream.len() });
+            let found: Vec<_> = frames(&stream).map(|one| (one.channel, one.payload)).collect();
+            let expected: Vec<_> = channels
+                .into_iter()
+                .filter(|channel| !channel.is_empty())
+                .map(|channel| (channel, payload))
+                .collect();
+            assert_eq!(found, expected);
+        }
+    }
+
+    /// The channel of the frame before, and then no payload's NUL: the remembered channel must not
+    /// make a frame of it.
+    #[test]
+    fn a_frame_that_ends_with_the_remembered_channel_is_refused() {
+        for channel in [&b"abc"[..], b"abcdefgh", b"abcdefghijkl"] {
+            let whole = frame(&[channel, b"\0x\0"].concat());
+            let short = frame(&[channel, b"\0"].concat());
+            let (run, stop) = scan(&[whole.clone(), short].concat());
+            assert_eq!(run, Run { count: 1, bytes: whole.len() });
+            assert_eq!(stop, Stop::Invalid(Reader::new(NAME, b"").missing_nul("payload")));
+        }
+    }
+
+    /// What was remembered from a frame too short for a word must not match zeros later.
+    #[test]
+    fn an_empty_channel_is_refused_whatever_came_before() {
+        for before in [&b"a\0\0"[..], b"a\0x\0", b"abcdefgh\0\0", b"abcdefghijk\0\0"] {
+            for zeros in 3..20 {
+                let good = frame(before);
+                let (run, stop) = scan(&[good.clone(), frame(&vec![0; zeros])].concat());
+                assert_eq!(run, Run { count: 1, bytes: good.len() });
+                assert!(matches!(stop, Stop::Invalid(_)));
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_frames_of_a_run_are_a_run() {
+        let stream = [frame(b"a\0x\0"), frame(b"bb\0\0"), frame(b"c\0long payload\0")].concat();
+        let ends = [0, 13, 26, stream.len(), stream.len()];
+        for (n, bytes) in ends.into_iter().enumerate() {
+            assert_eq!(Run::first(n, &stream), Run { count: n.min(3), bytes }, "{n}");
+        }
+        assert_eq!(Run::first(5, &stream[..20]), Run { count: 1, bytes: 13 });
+        assert_eq!(Run::first(5, b"A\0\0\0\x03abc"), Run::default());
+    }
+
+    #[test]
+    fn debug_shows_lengths_alone() {
+        let stream = frame(b"secret\0classified\0");
+        let shown = format!("{:?} {:?}", frames(&stream), frames(&stream).next());
+        assert!(!shown.contains("secret") && !shown.contains("classified"), "{shown}");
+    }
+}

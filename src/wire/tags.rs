@@ -1,0 +1,96 @@
+//! Type bytes: the name of each message, and the shortest and longest it may be.
+//!
+//! The two directions have tables of their own, because they use the same letters for different
+//! messages (`D` is DataRow from the server and Describe from the client).
+
+use super::limits::{
+    AUTHENTICATION_BYTES_MAX, DIAGNOSTIC_FRAME_BYTES_MAX, FRONTEND_AUTHENTICATION_BYTES_MAX,
+    FRONTEND_LARGE_FRAME_BYTES_MAX, FRONTEND_SMALL_FRAME_BYTES_MAX, NOTIFICATION_FRAME_BYTES_MAX,
+    PARAMETER_STATUS_FRAME_BYTES_MAX, ROW_FRAME_BYTES_MAX, SHORT_FRAME_BYTES_MAX,
+    UNAUTHENTICATED_ERROR_BYTES_MAX,
+};
+
+/// What is known about a message from its type byte alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// The manual's name of the message.
+    pub name: &'static str,
+    /// Smallest length word of a well-formed one.
+    pub floor: u32,
+    /// Largest length word that is accepted.
+    pub cap: u32,
+}
+
+const fn shape(name: &'static str, floor: u32, cap: u32) -> Option<Shape> {
+    Some(Shape { name, floor, cap })
+}
+
+/// Messages of the server after AuthenticationOk.
+///
+/// Authentication and NegotiateProtocolVersion are framed here too: that they come too late is
+/// for the session to say.
+#[must_use]
+pub const fn backend(tag: u8) -> Option<Shape> {
+    match tag {
+        b'A' => shape("NotificationResponse", 11, NOTIFICATION_FRAME_BYTES_MAX),
+        b'C' => shape("CommandComplete", 5, SHORT_FRAME_BYTES_MAX),
+        b'D' => shape("DataRow", 6, ROW_FRAME_BYTES_MAX),
+        b'E' => shape("ErrorResponse", 5, DIAGNOSTIC_FRAME_BYTES_MAX),
+        b'G' => shape("CopyInResponse", 7, SHORT_FRAME_BYTES_MAX),
+        b'H' => shape("CopyOutResponse", 7, SHORT_FRAME_BYTES_MAX),
+        b'I' => shape("EmptyQueryResponse", 4, 4),
+        b'K' => shape("BackendKeyData", 12, 264),
+        b'N' => shape("NoticeResponse", 5, DIAGNOSTIC_FRAME_BYTES_MAX),
+        b'R' => shape("Authentication", 8, AUTHENTICATION_BYTES_MAX),
+        b'S' => shape("ParameterStatus", 6, PARAMETER_STATUS_FRAME_BYTES_MAX),
+        b'T' => shape("RowDescription", 6, ROW_FRAME_BYTES_MAX),
+        b'V' => shape("FunctionCallResponse", 8, ROW_FRAME_BYTES_MAX),
+        b'W' => shape("CopyBothResponse", 7, SHORT_FRAME_BYTES_MAX),
+        b'Z' => shape("ReadyForQuery", 5, 5),
+        b'c' => shape("CopyDone", 4, 4),
+        b'd' => shape("CopyData", 4, ROW_FRAME_BYTES_MAX),
+        b'n' => shape("NoData", 4, 4),
+        b's' => shape("PortalSuspended", 4, 4),
+        b't' => shape("ParameterDescription", 6, SHORT_FRAME_BYTES_MAX),
+        b'v' => shape("NegotiateProtocolVersion", 12, AUTHENTICATION_BYTES_MAX),
+        b'1' => shape("ParseComplete", 4, 4),
+        b'2' => shape("BindComplete", 4, 4),
+        b'3' => shape("CloseComplete", 4, 4),
+        _ => None,
+    }
+}
+
+/// Messages of the server before AuthenticationOk.
+///
+/// libpq accepts `R`, `E` and `v`. PgBouncer 1.25 and later sends `N` too, while a client waits
+/// for a server connection. N2, N4.
+#[must_use]
+pub const fn unauthenticated_backend(tag: u8) -> Option<Shape> {
+    match tag {
+        b'R' | b'v' => backend(tag),
+        b'E' => shape("ErrorResponse", 5, UNAUTHENTICATED_ERROR_BYTES_MAX),
+        b'N' => shape("NoticeResponse", 5, UNAUTHENTICATED_ERROR_BYTES_MAX),
+        _ => None,
+    }
+}
+
+/// Messages of the client after the startup packet.
+#[must_use]
+pub const fn frontend(tag: u8) -> Option<Shape> {
+    match tag {
+        b'B' => shape("Bind", 12, FRONTEND_LARGE_FRAME_BYTES_MAX),
+        b'C' => shape("Close", 6, FRONTEND_SMALL_FRAME_BYTES_MAX),
+        b'D' => shape("Describe", 6, FRONTEND_SMALL_FRAME_BYTES_MAX),
+        b'E' => shape("Execute", 9, FRONTEND_SMALL_FRAME_BYTES_MAX),
+        b'H' => shape("Flush", 4, 4),
+        b'P' => shape("Parse", 8, FRONTEND_LARGE_FRAME_BYTES_MAX),
+        b'Q' => shape("Query", 5, FRONTEND_LARGE_FRAME_BYTES_MAX),
+        b'S' => shape("Sync", 4, 4),
+        b'X' => shape("Terminate", 4, 4),
+        b'c' => shape("CopyDone", 4, 4),
+        b'd' => shape("CopyData", 4, FRONTEND_LARGE_FRAME_BYTES_MAX),
+        b'f' => shape("CopyFail", 5, FRONTEND_SMALL_FRAME_BYTES_MAX),
+        b'p' => shape("PasswordMessage", 4, FRONTEND_AUTHENTICATION_BYTES_MAX),
+        _ => None,
+    }
+}

@@ -1,0 +1,206 @@
+//! No password is shown, no text panics, and what is shown reads back.
+
+use std::time::Duration;
+
+use pgbell::config::{ConfigError, SslMode};
+use pgbell::{Config, Error};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use crate::{parse, refuse};
+
+/// In all of these, libpq goes on with a piece of the password as a host, port or database.
+#[test]
+fn a_password_that_is_not_encoded_is_never_taken_for_something_else() {
+    let stray = "found @ behind the user and password, where @ is written %40 and / is written %2F";
+    refuse(
+        &[
+            ("postgres://user:p@ss:word@host/db", "port at byte 25: ..."),
+            ("postgres://user:p@ss@host/db", "host at byte 20: ..."),
+            ("postgres://user:12/ss@host/db", "dbname at byte 21: ..."),
+            ("postgres://user:p@ss/word@host/db", "dbname at byte 25: ..."),
+            ("postgres://user:p@ss,word@host/db", "host at byte 25: ..."),
+            ("postgres://user:p@12,x:34@host/db", "port at byte 25: ..."),
+        ]
+        .map(|(text, place)| (text, &*place.replace("...", stray).leak())),
+    );
+    let nested = "found a whole connection string inside one value";
+    refuse(&[
+        ("postgres://user:p@ss?word@host/db", "at byte 21: expected = after a key"),
+        ("postgres://user:p@ss?wo=rd@host/db", "at byte 21: this key is not known"),
+        ("postgres://user:pass", "port at byte 16: expected a number from 1 to 65535"),
+        ("postgres://user:pa/ss", "port at byte 16: expected a number from 1 to 65535"),
+        ("host=user:pass@db1", "host at byte 5: expected a host name, found @ in it"),
+        ("password=my secret host=h", "at byte 12: expected = after a key"),
+        ("password=my se=cret", "at byte 12: this key is not known"),
+        ("dbname=postgres://user:pass@host/db", &format!("dbname at byte 7: {nested}")),
+        ("host=POSTGRESQL://user:pass@host/db", &format!("host at byte 5: {nested}")),
+        ("dbname='host=h password = x'", &format!("dbname at byte 7: {nested}")),
+    ]);
+    let config = Config::new().host("postgres://user:secret@host").user("bob");
+    assert_eq!(config.check().unwrap_err().to_string(), format!("host: {nested}"));
+    assert!(!format!("{config:?}").contains("secret"));
+}
+
+/// A password of letters that occur in none of our words, and of every mark that means something.
+fn secret() -> impl Strategy<Value = String> {
+    let piece = select(vec![
+        "Ж", "Ω", "漢", "%D0%96", "%CE%A9", "1", "5432", ":", "/", "?", "#", "[", "]", "@", "=",
+        "&", ",", "%", "+", " ", "'", "\\", "\t", "\0",
+    ]);
+    vec(piece, 1..8).prop_map(|pieces| pieces.concat())
+}
+
+/// Whether a text holds a letter of a [`secret`], decoded or not.
+fn tells(text: &str) -> bool {
+    let lower = text.to_lowercase();
+    !text.is_ascii() || ["%d0", "%96", "%ce", "%a9"].iter().any(|code| lower.contains(code))
+}
+
+/// Everything that an error says.
+fn words(error: ConfigError) -> String {
+    let outer = Error::from(error);
+    format!("{error}\n{error:?}\n{outer}\n{outer:?}")
+}
+
+/// Everything that a configuration says.
+fn shown(config: &Config) -> String {
+    format!("{config}\n{config:?}\n{config:#?}")
+}
+
+/// Pieces of both grammars, for texts that are nearly right.
+fn nearly() -> impl Strategy<Value = String> {
+    let piece = select(vec![
+        "postgres://",
+        "postgresql://",
+        "user",
+        "password",
+        "host",
+        "port",
+        "dbname",
+        "sslmode",
+        "options",
+        "hostaddr",
+        "sslpassword",
+        "application_name",
+        "require",
+        "127.0.0.1",
+        "::1",
+        "5432",
+        "=",
+        " = ",
+        ":",
+        "@",
+        "/",
+        "?",
+        "&",
+        ",",
+        "[",
+        "]",
+        "%20",
+        "%2F",
+        "%zz",
+        "%00",
+        "%ff",
+        "'",
+        "\\",
+        " ",
+        "\n",
+        "a",
+        "é",
+    ]);
+    vec(piece, 0..12).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #[test]
+    fn no_error_repeats_a_password_wherever_it_stands(
+        before in nearly(), secret in secret(), after in nearly(), url: bool,
+    ) {
+        let text = format!("{}{before}{secret}{after}", if url { "postgres://" } else { "" });
+        if let Err(error) = text.parse::<Config>() {
+            prop_assert!(!tells(&words(error)), "{text:?}: {error}");
+        }
+        let sources = [
+            Config::new().set(&before, &secret).err(),
+            Config::new().set("sslmode", &secret).err(),
+            Config::new().host(&secret).hostaddr(&secret).check().err(),
+            Config::new().with_environment(|_| Some(secret.clone())).err(),
+        ];
+        for error in sources.into_iter().flatten() {
+            prop_assert!(!tells(&words(error)), "{error}");
+        }
+    }
+
+    #[test]
+    fn no_configuration_shows_a_password_that_stands_in_its_place(secret in secret()) {
+        for text in [
+            format!("postgres://user:{secret}@host/db"),
+            format!("postgres://user:{secret}@host:5432,other:5433/db?sslmode=require"),
+            format!("postgres://user:{secret}@[::1]/db"),
+            format!("postgres://host/db?password={secret}"),
+            format!("password={secret}"),
+            format!("host=h password={secret} user=bob"),
+            format!("host=h password='{secret}' user=bob"),
+            format!("host= password={secret}"),
+            format!("host=h user= password={secret}"),
+        ] {
+            match text.parse::<Config>() {
+                Ok(config) => prop_assert!(!tells(&shown(&config)), "{text:?}"),
+                Err(error) => prop_assert!(!tells(&words(error)), "{text:?}"),
+            }
+        }
+        let set = Config::new().user("bob").password(secret.as_str());
+        prop_assert!(!tells(&shown(&set)));
+    }
+
+    #[test]
+    fn a_password_survives_both_grammars(password in vec(1_u8.., 1..40), text in "[^\0]{1,20}") {
+        let encoded: String = password.iter().map(|byte| format!("%{byte:02x}")).collect();
+        let config = parse(&format!("postgres://u:{encoded}@h"));
+        prop_assert_eq!(config.get_password(), Some(password.as_slice()));
+
+        let escaped = text.replace('\\', r"\\").replace('\'', r"\'");
+        let config = parse(&format!("host=h password='{escaped}' user=u"));
+        prop_assert_eq!(config.get_password(), Some(text.as_bytes()));
+        prop_assert_eq!(config.to_string(), "host=h user=u");
+    }
+
+    #[test]
+    fn what_is_shown_reads_back_as_the_same(
+        host in "[^\0]{0,12}", dbname: String, user: String, name in "[ '\\\\=a-c]{0,8}",
+        ports in select(vec!["", "1", "65535"]), timeout: Duration, mode in select(vec![
+            SslMode::Disable, SslMode::Allow, SslMode::Prefer, SslMode::Require,
+            SslMode::VerifyCa, SslMode::VerifyFull,
+        ]),
+    ) {
+        let config = Config::new().host(host).dbname(dbname).user(user).application_name(name)
+            .connect_timeout(timeout).ssl_mode(mode).set("port", ports).unwrap();
+        let read = parse(&config.to_string());
+        prop_assert_eq!(read.to_string(), config.to_string());
+        for key in ["host", "dbname", "user", "application_name", "connect_timeout", "sslmode"] {
+            prop_assert_eq!(read.get(key), config.get(key));
+        }
+    }
+
+    #[test]
+    fn what_was_read_reads_back_as_the_same(text in nearly()) {
+        if let Ok(config) = text.parse::<Config>() {
+            let shown = config.to_string();
+            prop_assert_eq!(parse(&shown).to_string(), shown, "{:?}", text);
+        }
+    }
+
+    #[test]
+    fn no_text_panics(text: String, nearly in nearly(), url: bool) {
+        let scheme = if url { "postgres://" } else { "" };
+        for text in [format!("{scheme}{text}"), format!("{scheme}{nearly}{text}")] {
+            if let Ok(config) = text.parse::<Config>() {
+                // Getters too.
+                prop_assert!(config.servers().is_ok() || config.get("host").is_none());
+                let _ = (config.get_connect_timeout(), config.get_keepalives_idle());
+            }
+        }
+    }
+}
