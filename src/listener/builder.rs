@@ -125,7 +125,7 @@ impl ListenerBuilder {
         let listener = Listener::new(consumer, requests, shared, task);
         match wait.await {
             Ok(()) => Ok(listener),
-            Err(_) => Err(listener.into_cause()),
+            Err(_) => Err(listener.cause()),
         }
     }
 }
