@@ -23,8 +23,14 @@ mod notifier;
 pub mod testing;
 
 pub use config::Config;
+#[cfg(feature = "tokio")]
+pub use connection::Connection;
 pub use error::{Error, ErrorKind};
+#[cfg(feature = "tokio")]
+pub use listener::{Listener, ListenerBuilder, ListenerHandle, Stats};
 pub use notification::{Batch, Event, Gap, Iter, Lagged, Loss, Notification, NotificationRef};
+#[cfg(feature = "tokio")]
+pub use notifier::Notifier;
 pub use session::{Column, Row, Rows};
 pub use supervisor::{Listening, Overflow, State};
 pub use wire::DbError;

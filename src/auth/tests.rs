@@ -1,1 +1,428 @@
+//! The whole exchange: every request at every moment, and the catalogue of bad servers.
 
+use super::scram::SCRAM_ITERATIONS_MAX;
+use super::*;
+use crate::{Error, ErrorKind};
+
+const SASL: Authentication<'static> = Authentication::Sasl { mechanisms: b"SCRAM-SHA-256\0\0" };
+const PLUS: Authentication<'static> =
+    Authentication::Sasl { mechanisms: b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0" };
+const MD5: Authentication<'static> = Authentication::Md5Password { salt: [1, 2, 3, 4] };
+
+/// Base64 of 18 zero bytes.
+const NONCE: &str = "AAAAAAAAAAAAAAAAAAAAAAAA";
+
+fn credentials() -> Credentials {
+    Credentials::new("postgres").unwrap().password(Password::new("secret")).unwrap()
+}
+
+fn authenticator_with(credentials: Credentials, policy: AuthPolicy) -> Authenticator {
+    Authenticator::new(credentials, policy, ScramNonce::new([0; 18]))
+}
+
+fn authenticator() -> Authenticator {
+    authenticator_with(credentials(), AuthPolicy::default())
+}
+
+fn tls(end_point: Option<Vec<u8>>) -> AuthPolicy {
+    AuthPolicy::default().channel(Channel::Tls { end_point })
+}
+
+fn sent(step: Result<Step, AuthError>) -> Vec<u8> {
+    match step {
+        Ok(Step::Send(response)) => response.body().to_vec(),
+        other => panic!("expected something to send, found {other:?}"),
+    }
+}
+
+fn violation(step: Result<Step, AuthError>) -> (&'static str, &'static str) {
+    match step {
+        Err(AuthError::Violation { expected, found }) => (expected, found),
+        other => panic!("expected a violation, found {other:?}"),
+    }
+}
+
+fn method(step: Result<Step, AuthError>) -> AuthMethod {
+    match step {
+        Ok(Step::Done(method)) => method,
+        other => panic!("expected to be let in, found {other:?}"),
+    }
+}
+
+/// What a server with this password says, and what the client sent last.
+struct Scram {
+    client: Authenticator,
+    server: ScramServer,
+    last: Vec<u8>,
+}
+
+impl Scram {
+    /// Up to and with the server-first-message.
+    fn challenged(iterations: u32) -> (Self, Vec<u8>) {
+        let mut client = authenticator();
+        let body = sent(client.handle(&SASL));
+        let first = body.strip_prefix(b"SCRAM-SHA-256\0\0\0\0\x20").expect("name and length");
+        let verifier =
+            ScramVerifier::from_password(&Password::new("secret"), b"salt", iterations).unwrap();
+        let mut server = ScramServer::new(verifier, ScramNonce::new([0xff; 18]));
+        let challenge = server.handle_client_first(first).unwrap();
+        (Self { client, server, last: Vec::new() }, challenge)
+    }
+
+    /// The final message is out, the server's is due.
+    fn answered(iterations: u32) -> Self {
+        let (mut exchange, challenge) = Self::challenged(iterations);
+        let mut step = exchange.client.handle(&Authentication::SaslContinue(&challenge));
+        while matches!(step, Ok(Step::Compute)) {
+            step = exchange.client.compute();
+        }
+        exchange.last = sent(step);
+        exchange
+    }
+
+    fn signature(&mut self) -> Vec<u8> {
+        match self.server.handle_client_final(&self.last) {
+            Ok(ScramVerdict::Accepted(text)) => text,
+            other => panic!("expected a signature, found {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_server_that_asks_for_nothing_lets_in_by_trust() {
+    assert_eq!(method(authenticator().handle(&Authentication::Ok)), AuthMethod::Trust);
+}
+
+#[test]
+fn a_clear_password_goes_out_raw_and_ended() {
+    let mut client = authenticator();
+    assert_eq!(sent(client.handle(&Authentication::CleartextPassword)), b"secret\0");
+    assert_eq!(method(client.handle(&Authentication::Ok)), AuthMethod::Password);
+}
+
+#[test]
+fn a_policy_against_clear_passwords_sends_nothing() {
+    let mut client =
+        authenticator_with(credentials(), AuthPolicy::default().allow_cleartext(false));
+    let error = client.handle(&Authentication::CleartextPassword).unwrap_err();
+    assert!(matches!(error, AuthError::Refused { method: AuthMethod::Password, .. }));
+    assert!(client.handle(&Authentication::Ok).is_err());
+}
+
+#[test]
+fn an_md5_response_goes_out_ended() {
+    let mut client = authenticator();
+    assert_eq!(sent(client.handle(&MD5)), b"md5bb41a296aab6baccb36ff243a562abff\0");
+    assert_eq!(method(client.handle(&Authentication::Ok)), AuthMethod::Md5);
+}
+
+#[test]
+fn scram_runs_to_its_end() {
+    let mut exchange = Scram::answered(4_096);
+    let signature = exchange.signature();
+    let step = exchange.client.handle(&Authentication::SaslFinal(&signature));
+    assert!(matches!(step, Ok(Step::Wait)));
+    assert_eq!(method(exchange.client.handle(&Authentication::Ok)), AuthMethod::ScramSha256);
+}
+
+#[test]
+fn keys_are_computed_in_steps_of_at_most_1000_rounds() {
+    for (iterations, steps) in [(1, 1), (1_000, 1), (1_001, 2), (4_096, 5), (10_000, 10)] {
+        let (mut exchange, challenge) = Scram::challenged(iterations);
+        let step = exchange.client.handle(&Authentication::SaslContinue(&challenge));
+        assert!(matches!(step, Ok(Step::Compute)));
+        for _ in 1..steps {
+            assert!(matches!(exchange.client.compute(), Ok(Step::Compute)));
+        }
+        assert!(matches!(exchange.client.compute(), Ok(Step::Send(_))));
+    }
+}
+
+/// libpq lets the first two of these through.
+#[test]
+fn a2_ok_before_a_verified_signature_is_refused_at_every_moment_of_scram() {
+    let expected = "the next message of the SCRAM exchange";
+    let refused = |client: &mut Authenticator| {
+        assert_eq!(violation(client.handle(&Authentication::Ok)), (expected, "AuthenticationOk"));
+        assert!(client.handle(&Authentication::Ok).is_err(), "and stays refused");
+    };
+    let mut first_sent = authenticator();
+    sent(first_sent.handle(&SASL));
+    refused(&mut first_sent);
+
+    let (mut exchange, challenge) = Scram::challenged(2_000);
+    assert!(exchange.client.handle(&Authentication::SaslContinue(&challenge)).is_ok());
+    assert!(matches!(exchange.client.compute(), Ok(Step::Compute)));
+    refused(&mut exchange.client);
+
+    refused(&mut Scram::answered(1).client);
+
+    let mut exchange = Scram::answered(1);
+    assert!(exchange.client.handle(&Authentication::SaslFinal(b"v=AAAA")).is_err());
+    assert!(exchange.client.handle(&Authentication::Ok).is_err());
+}
+
+#[test]
+fn a4_a_server_that_does_not_know_the_password_is_not_believed() {
+    let wrong = format!("v={}=", "A".repeat(43));
+    for (text, kind) in [
+        (wrong.as_bytes(), ErrorKind::Auth),
+        (b"e=invalid-proof", ErrorKind::Auth),
+        (b"v=AAAA", ErrorKind::Protocol),
+        (b"", ErrorKind::Protocol),
+    ] {
+        let mut exchange = Scram::answered(1);
+        let error = exchange.client.handle(&Authentication::SaslFinal(text)).unwrap_err();
+        assert!(matches!(error, AuthError::Scram(_)), "{error}");
+        assert_eq!(Error::from(error).kind(), kind);
+        let right = exchange.signature();
+        assert!(exchange.client.handle(&Authentication::SaslFinal(&right)).is_err());
+    }
+}
+
+#[test]
+fn a6_a_count_above_the_policys_cap_is_refused_before_any_work() {
+    let policy = AuthPolicy::default().scram_iterations_max(4_096);
+    for (policy, max) in [(AuthPolicy::default(), SCRAM_ITERATIONS_MAX), (policy, 4_096)] {
+        let mut client = authenticator_with(credentials(), policy);
+        sent(client.handle(&SASL));
+        let challenge = format!("r={NONCE}x,s=AAAA,i={}", max + 1);
+        let error = client.handle(&Authentication::SaslContinue(challenge.as_bytes())).unwrap_err();
+        let found = u64::from(max) + 1;
+        assert_eq!(error, AuthError::Scram(ScramError::TooManyIterations { found, max }));
+        assert_eq!(Error::from(error).kind(), ErrorKind::Auth);
+    }
+}
+
+#[test]
+fn a11_a_mechanism_list_that_is_broken_or_too_long_is_a_violation() {
+    let list = |mechanisms: &[u8]| {
+        violation(authenticator().handle(&Authentication::Sasl { mechanisms })).1
+    };
+    assert_eq!(list(b""), "none");
+    assert_eq!(list(b"\0"), "none");
+    assert_eq!(list(b"SCRAM-SHA-256"), "a list without its end");
+    assert_eq!(list(b"SCRAM-SHA-256\0"), "a list without its end");
+    assert_eq!(list(b"\0\0"), "bytes after the list's end");
+    assert_eq!(list(b"SCRAM-SHA-256\0\0\0"), "bytes after the list's end");
+    assert_eq!(list(b"X\0\0SCRAM-SHA-256\0\0"), "bytes after the list's end");
+    assert_eq!(list(&[b"SCRAM-SHA-256\0".repeat(100), vec![0]].concat()), "more than 16 names");
+
+    let sixteen = [b"X\0".repeat(15), b"SCRAM-SHA-256\0\0".to_vec()].concat();
+    sent(authenticator().handle(&Authentication::Sasl { mechanisms: &sixteen }));
+}
+
+#[test]
+fn a11_only_mechanisms_that_are_not_spoken_are_named_and_escaped() {
+    let refused = |policy, mechanisms: &[u8]| {
+        let mut client = authenticator_with(credentials(), policy);
+        client.handle(&Authentication::Sasl { mechanisms }).unwrap_err()
+    };
+    let error = refused(AuthPolicy::default(), b"SCRAM-SHA-1\0OAUTHBEARER\0\x1b[2J\0\0");
+    assert_eq!(
+        error.to_string(),
+        "expected SCRAM-SHA-256 among the SASL mechanisms, \
+         found SCRAM-SHA-1, OAUTHBEARER, \\u{1b}[2J"
+    );
+    assert_eq!(Error::from(error).kind(), ErrorKind::Unsupported);
+    for near in [&b"SCRAM-SHA-256X\0\0"[..], b"scram-sha-256\0\0", b"SCRAM-SHA-25\0\0"] {
+        assert!(matches!(refused(tls(None), near), AuthError::NoMechanism { .. }));
+    }
+    let only_plus = refused(tls(None), b"SCRAM-SHA-256-PLUS\0\0");
+    assert!(matches!(only_plus, AuthError::NoMechanism { .. }));
+}
+
+#[test]
+fn a11_channel_binding_offered_on_a_clear_connection_is_a_violation() {
+    assert_eq!(violation(authenticator().handle(&PLUS)).1, "an offer of SCRAM-SHA-256-PLUS");
+}
+
+#[test]
+fn the_channel_decides_mechanism_and_header() {
+    let hash = Some(vec![7; 32]);
+    for (policy, offer, expect) in [
+        (AuthPolicy::default(), &SASL, &b"SCRAM-SHA-256\0\0\0\0\x20n,,n=,r="[..]),
+        (tls(None), &SASL, b"SCRAM-SHA-256\0\0\0\0\x20n,,n=,r="),
+        (tls(None), &PLUS, b"SCRAM-SHA-256\0\0\0\0\x20n,,n=,r="),
+        (tls(hash.clone()), &SASL, b"SCRAM-SHA-256\0\0\0\0\x20y,,n=,r="),
+        (tls(hash), &PLUS, b"SCRAM-SHA-256-PLUS\0\0\0\0\x35p=tls-server-end-point,,n=,r="),
+    ] {
+        let body = sent(authenticator_with(credentials(), policy).handle(offer));
+        assert_eq!(body, [expect, NONCE.as_bytes()].concat());
+    }
+}
+
+/// A14 itself, a salt of two bytes, does not get past the codec.
+#[test]
+fn a15_methods_that_are_not_spoken_are_named() {
+    for (code, name) in [
+        (2, "Kerberos 5 (code 2)"),
+        (6, "SCM credentials (code 6)"),
+        (7, "GSSAPI (code 7)"),
+        (8, "GSSAPI (code 8)"),
+        (9, "SSPI (code 9)"),
+        (99, "authentication code 99"),
+        (-1, "authentication code -1"),
+    ] {
+        let request = Authentication::Unsupported { code, data: b"\x1b[2J" };
+        let error = authenticator().handle(&request).unwrap_err();
+        assert_eq!(error, AuthError::Unsupported { code });
+        assert!(error.to_string().contains(name), "{error}");
+        assert_eq!(Error::from(error).kind(), ErrorKind::Unsupported);
+    }
+}
+
+fn every_request() -> [Authentication<'static>; 8] {
+    [
+        Authentication::Ok,
+        Authentication::CleartextPassword,
+        MD5,
+        SASL,
+        PLUS,
+        Authentication::SaslContinue(b"r=x"),
+        Authentication::SaslFinal(b"v=x"),
+        Authentication::Unsupported { code: 7, data: b"" },
+    ]
+}
+
+#[test]
+fn after_the_first_request_no_second_one_is_answered() {
+    let answered = |first: &'static Authentication<'static>| {
+        move || {
+            let mut client = authenticator();
+            sent(client.handle(first));
+            client
+        }
+    };
+    let done = || {
+        let mut client = authenticator();
+        method(client.handle(&Authentication::Ok));
+        client
+    };
+    let verified = || {
+        let mut exchange = Scram::answered(1);
+        let signature = exchange.signature();
+        assert!(exchange.client.handle(&Authentication::SaslFinal(&signature)).is_ok());
+        exchange.client
+    };
+    // Which request may follow: AuthenticationOk (0) or none.
+    let states: [(&dyn Fn() -> Authenticator, Option<usize>); 5] = [
+        (&answered(&Authentication::CleartextPassword), Some(0)),
+        (&answered(&MD5), Some(0)),
+        (&answered(&SASL), None),
+        (&verified, Some(0)),
+        (&done, None),
+    ];
+    for (state, (make, allowed)) in states.iter().enumerate() {
+        for (index, request) in every_request().iter().enumerate() {
+            let mut client = make();
+            let step = client.handle(request);
+            if *allowed == Some(index) {
+                assert!(matches!(step, Ok(Step::Done(_))), "state {state}");
+                continue;
+            }
+            let error = step.unwrap_err();
+            assert_eq!(Error::from(error).kind(), ErrorKind::Protocol, "{state}, {index}");
+            for request in &every_request() {
+                assert!(client.handle(request).is_err(), "an error is final");
+            }
+        }
+    }
+}
+
+#[test]
+fn scram_messages_without_an_exchange_are_violations() {
+    for request in [Authentication::SaslContinue(b"r=x"), Authentication::SaslFinal(b"v=x")] {
+        let (expected, _) = violation(authenticator().handle(&request));
+        assert_eq!(expected, "a first authentication request");
+    }
+}
+
+#[test]
+fn computing_when_nothing_is_to_be_computed_is_misuse() {
+    let mut first_sent = authenticator();
+    sent(first_sent.handle(&SASL));
+    for mut client in [authenticator(), first_sent, Scram::answered(1).client] {
+        let error = client.compute().unwrap_err();
+        assert!(matches!(error, AuthError::Misuse { .. }));
+        assert_eq!(Error::from(error).kind(), ErrorKind::Misuse);
+        assert!(client.handle(&Authentication::Ok).is_err());
+    }
+}
+
+#[test]
+fn without_a_password_the_error_names_how_the_server_asks() {
+    let nobody = Credentials::new("postgres").unwrap();
+    let empty = nobody.clone().password(Password::new("")).unwrap();
+    assert!(!empty.has_password());
+    for credentials in [nobody, empty] {
+        for (request, method) in [
+            (&Authentication::CleartextPassword, "password"),
+            (&MD5, "md5"),
+            (&SASL, "scram-sha-256"),
+        ] {
+            let mut client = authenticator_with(credentials.clone(), AuthPolicy::default());
+            let error = client.handle(request).unwrap_err();
+            assert!(matches!(error, AuthError::NoPassword { .. }));
+            let expect = format!("server asks for a password (method {method}) and none was given");
+            assert_eq!(error.to_string(), expect);
+            assert_eq!(Error::from(error).kind(), ErrorKind::Auth);
+        }
+    }
+}
+
+#[test]
+fn a_nul_in_user_or_password_is_refused_without_showing_the_value() {
+    let user = Credentials::new("planted\0secret").unwrap_err();
+    let password = Credentials::new("me").unwrap().password(Password::new("planted\0secret"));
+    for error in [user, password.unwrap_err()] {
+        assert!(matches!(error, AuthError::Credentials { .. }));
+        let error = Error::from(error);
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(!format!("{error} {error:?}").contains("planted"));
+    }
+}
+
+#[cfg(not(feature = "saslprep"))]
+#[test]
+fn a_password_beyond_ascii_needs_the_feature_for_scram_alone() {
+    let credentials = credentials().password(Password::new("gr\u{fc}n")).unwrap();
+    let client = || authenticator_with(credentials.clone(), AuthPolicy::default());
+    assert_eq!(client().handle(&SASL).unwrap_err(), AuthError::NonAsciiPassword);
+    assert_eq!(sent(client().handle(&Authentication::CleartextPassword)), b"gr\xc3\xbcn\0");
+    sent(client().handle(&MD5));
+}
+
+/// L1: the secret is planted, then every value on the way is printed.
+#[test]
+fn no_secret_shows_in_debug_or_display() {
+    let secret = "pl4nted";
+    let credentials = Credentials::new("me").unwrap().password(Password::new(secret)).unwrap();
+    let mut shown = vec![format!("{credentials:?}")];
+    let client = || authenticator_with(credentials.clone(), AuthPolicy::default());
+    for request in &every_request() {
+        let mut client = client();
+        let step = client.handle(request);
+        shown.push(format!("{step:?} {client:?}"));
+        if let Err(error) = step {
+            shown.push(format!("{error} {error:?} {:?}", Error::from(error.clone())));
+        }
+    }
+    let mut client = client();
+    sent(client.handle(&SASL));
+    let challenge = format!("r={NONCE}x,s=AAAA,i=2000");
+    let mut step = client.handle(&Authentication::SaslContinue(challenge.as_bytes()));
+    while matches!(step, Ok(Step::Compute)) {
+        shown.push(format!("{client:#?}"));
+        step = client.compute();
+    }
+    shown.push(format!("{client:#?} {step:?}"));
+    let bytes = format!("{:?}", secret.as_bytes());
+    let bytes = bytes.trim_matches(['[', ']']);
+    let proof = String::from_utf8(sent(step)).unwrap();
+    let proof = proof.rsplit("p=").next().unwrap();
+    for text in shown {
+        assert!(!text.contains(secret) && !text.contains(bytes) && !text.contains(proof), "{text}");
+        assert!(!text.contains(NONCE), "{text}");
+    }
+}

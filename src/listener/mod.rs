@@ -1,1 +1,401 @@
-//! (to be written)
+//! The supervised path: a task reads the socket into the ring, whatever the consumer does.
+
+mod builder;
+mod handle;
+mod shared;
+mod sink;
+mod task;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::SystemTime;
+
+use futures_core::Stream;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+pub use self::builder::ListenerBuilder;
+pub use self::handle::ListenerHandle;
+pub use self::shared::Stats;
+use self::shared::{Counters, Shared};
+use self::sink::Chunk;
+use self::task::Request;
+use crate::notification::{Batch, Event, Gap, Lagged, Loss, NotificationRef, Stamp};
+use crate::ring::{Consumer, Taken};
+use crate::session::Rows;
+use crate::supervisor::{Listening, State};
+use crate::wire::{self, Run};
+use crate::{Config, Error, ErrorKind};
+
+/// A listener whose socket is always read, into a bounded queue that never lies about loss.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), pgbell::Error> {
+/// use pgbell::{Event, Listener};
+///
+/// let mut listener = Listener::connect("postgres://localhost/shop").await?;
+/// listener.listen("orders").await?;
+/// loop {
+///     match listener.recv().await? {
+///         Event::Notification(n) => println!("{}: {:?}", n.channel(), n.payload_str()),
+///         loss => println!("read the state again: {loss:?}"),
+///     }
+/// }
+/// # }
+/// ```
+///
+/// It receives with one method at a time, `&mut self`; everything else goes through a
+/// [`handle`](Self::handle) too, from any task, meanwhile.
+///
+/// Dropping it ends the session in the background; [`close`](Self::close) waits for that.
+pub struct Listener {
+    consumer: Consumer<Chunk, Gap>,
+    current: Option<Current>,
+    /// What the last batch lent.
+    loss: Option<Loss>,
+    /// For batches that carry a loss only.
+    stamp: Stamp,
+    /// The reason of the end was told.
+    told: bool,
+    delivered: u64,
+    handle: ListenerHandle,
+    task: JoinHandle<()>,
+}
+
+/// The run that is being handed out.
+struct Current {
+    chunk: Chunk,
+    /// Bytes and notifications that were handed out.
+    offset: usize,
+    left: usize,
+    /// Sequence number of the next.
+    next: u64,
+}
+
+impl Listener {
+    /// Connects, and starts the task that reads the socket.
+    ///
+    /// `config` is a URL, a `key=value` string or a [`Config`]. What it leaves open is taken from the
+    /// `PG*` environment variables.
+    ///
+    /// # Errors
+    /// As [`ListenerBuilder::connect`].
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes the socket.
+    pub async fn connect(config: impl TryInto<Config, Error: Into<Error>>) -> Result<Self, Error> {
+        Self::builder(config).connect().await
+    }
+
+    /// A listener with other than the default settings.
+    pub fn builder(config: impl TryInto<Config, Error: Into<Error>>) -> ListenerBuilder {
+        ListenerBuilder::new(config.try_into().map_err(Into::into))
+    }
+
+    fn new(
+        consumer: Consumer<Chunk, Gap>,
+        requests: mpsc::UnboundedSender<Request>,
+        shared: Arc<Shared>,
+        task: JoinHandle<()>,
+    ) -> Self {
+        Self {
+            consumer,
+            current: None,
+            loss: None,
+            stamp: Stamp { received_at: SystemTime::UNIX_EPOCH, epoch: 1 },
+            told: false,
+            delivered: 0,
+            handle: ListenerHandle::new(requests, shared),
+            task,
+        }
+    }
+
+    /// Why there is no listener.
+    fn into_cause(self) -> Error {
+        let shared = self.handle.shared();
+        shared.cause().cloned().unwrap_or_else(|| shared.closed())
+    }
+
+    // ---- receiving ----
+
+    /// Waits for the next event.
+    ///
+    /// # Errors
+    /// When the session was lost: the cause once, after everything that was received; from then on
+    /// [`ErrorKind::Closed`]. After [`close`](Self::close) through a handle: [`ErrorKind::Closed`].
+    ///
+    /// # Cancel safety
+    /// A dropped future loses nothing.
+    pub async fn recv(&mut self) -> Result<Event, Error> {
+        poll_fn(|cx| self.poll_recv(cx)).await
+    }
+
+    /// [`recv`](Self::recv) as a poll. The waker of the last call is the one that is woken.
+    ///
+    /// # Errors
+    /// As [`recv`](Self::recv).
+    pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, Error>> {
+        loop {
+            if let Some(event) = self.next_event() {
+                return Poll::Ready(Ok(event));
+            }
+            let taken = ready!(self.consumer.poll_take(cx));
+            if let Err(error) = self.take(taken) {
+                return Poll::Ready(Err(error));
+            }
+        }
+    }
+
+    /// The next event, if there is one already.
+    ///
+    /// # Errors
+    /// As [`recv`](Self::recv).
+    pub fn try_recv(&mut self) -> Result<Option<Event>, Error> {
+        loop {
+            if let Some(event) = self.next_event() {
+                return Ok(Some(event));
+            }
+            match self.consumer.try_take() {
+                Taken::Empty => return Ok(None),
+                taken => self.take(taken)?,
+            }
+        }
+    }
+
+    /// Waits for notifications and lends all that one read of the socket brought, without copying.
+    ///
+    /// The batch may carry a [loss](Batch::loss), and may be empty but for it.
+    ///
+    /// # Errors
+    /// As [`recv`](Self::recv).
+    ///
+    /// # Cancel safety
+    /// A dropped future loses nothing. A batch that was returned counts as delivered.
+    pub async fn recv_batch(&mut self) -> Result<Batch<'_>, Error> {
+        self.recv_batch_max(usize::MAX).await
+    }
+
+    /// As [`recv_batch`](Self::recv_batch), with at most `max` notifications, at least one.
+    ///
+    /// # Errors
+    /// As [`recv`](Self::recv).
+    ///
+    /// # Cancel safety
+    /// As [`recv_batch`](Self::recv_batch).
+    pub async fn recv_batch_max(&mut self, max: usize) -> Result<Batch<'_>, Error> {
+        self.loss = None;
+        self.skip_spent();
+        while self.current.is_none() && self.loss.is_none() {
+            let taken = poll_fn(|cx| self.consumer.poll_take(cx)).await;
+            self.take(taken)?;
+            self.skip_spent();
+        }
+        if let Some(loss) = &self.loss {
+            return Ok(Batch::new(&[], 0, self.consumer.sequence(), &self.stamp).after(loss));
+        }
+        let Some(current) = &mut self.current else {
+            return Ok(Batch::new(&[], 0, self.consumer.sequence(), &self.stamp));
+        };
+        let (start, first) = (current.offset, current.next);
+        let rest = current.chunk.frames.get(start..).unwrap_or_default();
+        let run = if current.left <= max {
+            Run { count: current.left, bytes: rest.len() }
+        } else {
+            Run::first(max.max(1), rest)
+        };
+        current.advance(run);
+        self.delivered = self.delivered.wrapping_add(run.count as u64);
+        Counters::set(&self.handle.shared().counters.delivered, self.delivered);
+        let frames = current.chunk.frames.get(start..current.offset).unwrap_or_default();
+        Ok(Batch::new(frames, run.count, first, &current.chunk.stamp))
+    }
+
+    // ---- everything else, through the handle too ----
+
+    /// A handle for other tasks.
+    #[must_use]
+    pub fn handle(&self) -> ListenerHandle {
+        self.handle.clone()
+    }
+
+    /// See [`ListenerHandle::listen`].
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Cancel safety
+    /// As there.
+    pub async fn listen(&self, channel: impl Into<String>) -> Result<Listening, Error> {
+        self.handle.listen(channel).await
+    }
+
+    /// See [`ListenerHandle::listen_all`].
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Cancel safety
+    /// As there.
+    pub async fn listen_all(
+        &self,
+        channels: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Result<Listening, Error> {
+        self.handle.listen_all(channels).await
+    }
+
+    /// See [`ListenerHandle::unlisten`].
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Cancel safety
+    /// As there.
+    pub async fn unlisten(&self, channel: impl Into<String>) -> Result<(), Error> {
+        self.handle.unlisten(channel).await
+    }
+
+    /// See [`ListenerHandle::unlisten_all`].
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Cancel safety
+    /// As there.
+    pub async fn unlisten_all(&self) -> Result<(), Error> {
+        self.handle.unlisten_all().await
+    }
+
+    /// See [`ListenerHandle::simple_query`].
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Cancel safety
+    /// As there.
+    pub async fn simple_query(&self, sql: impl Into<String>) -> Result<Vec<Rows>, Error> {
+        self.handle.simple_query(sql).await
+    }
+
+    /// The state of the listener.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.handle.state()
+    }
+
+    /// Figures as of now.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.handle.stats()
+    }
+
+    /// Process id of the server's end.
+    #[must_use]
+    pub fn process_id(&self) -> Option<i32> {
+        self.handle.process_id()
+    }
+
+    /// Ends the session cleanly and waits for the task: the server sees Terminate. Takes at most a second.
+    ///
+    /// # Errors
+    /// None at present.
+    ///
+    /// # Cancel safety
+    /// A dropped future does not take it back.
+    pub async fn close(self) -> Result<(), Error> {
+        let Self { handle, task, .. } = self;
+        handle.close().await?;
+        let _ = task.await;
+        Ok(())
+    }
+
+    // ---- the queue ----
+
+    /// Takes in what the ring brought.
+    fn take(&mut self, taken: Taken<Chunk, Gap>) -> Result<(), Error> {
+        match taken {
+            Taken::Item { value: chunk, first, skip } => {
+                let mut current = Current { offset: 0, left: chunk.count, next: first, chunk };
+                let skip = usize::try_from(skip).unwrap_or(usize::MAX);
+                current.advance(Run::first(skip, &current.chunk.frames));
+                self.current = Some(current);
+            }
+            Taken::Lost { first, count } => {
+                Counters::set(&self.handle.shared().counters.lagged, self.consumer.lost());
+                self.loss = Some(Loss::Lagged(Lagged { first_sequence: first, count }));
+            }
+            Taken::Mark(gap) => self.loss = Some(Loss::Gap(gap)),
+            Taken::Empty => {}
+            Taken::Closed => {
+                let shared = self.handle.shared();
+                return Err(match shared.cause() {
+                    Some(cause) if !self.told => {
+                        self.told = true;
+                        cause.clone()
+                    }
+                    _ => shared.closed(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// What is at hand: a loss, or the next notification of the current run.
+    fn next_event(&mut self) -> Option<Event> {
+        if let Some(loss) = self.loss.take() {
+            return Some(loss.into());
+        }
+        self.skip_spent();
+        let current = self.current.as_mut()?;
+        let rest = current.chunk.frames.get(current.offset..)?;
+        let mut frames = wire::frames(rest);
+        let raw = frames.next()?;
+        let event = NotificationRef::new(raw, current.next, &current.chunk.stamp).to_owned();
+        let bytes = rest.len() - frames.remaining().len();
+        current.advance(Run { count: 1, bytes });
+        self.delivered = self.delivered.wrapping_add(1);
+        Counters::set(&self.handle.shared().counters.delivered, self.delivered);
+        Some(Event::Notification(event))
+    }
+
+    /// Lets go of a run that was handed out whole, and so of its buffer.
+    fn skip_spent(&mut self) {
+        self.current.take_if(|current| current.left == 0);
+    }
+}
+
+impl Current {
+    fn advance(&mut self, run: Run) {
+        self.offset = self.offset.saturating_add(run.bytes);
+        self.left = self.left.saturating_sub(run.count);
+        self.next = self.next.saturating_add(run.count as u64);
+    }
+}
+
+impl Stream for Listener {
+    type Item = Result<Event, Error>;
+
+    /// Ends after the cause of the end, or at once after a close that was asked for.
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Poll::Ready(match ready!(self.get_mut().poll_recv(cx)) {
+            Err(error) if error.kind() == ErrorKind::Closed => None,
+            item => Some(item),
+        })
+    }
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listener")
+            .field("state", &self.state())
+            .field("consumer", &self.consumer)
+            .finish_non_exhaustive()
+    }
+}

@@ -73,6 +73,9 @@ pub(super) struct Pending {
     refusal: Option<Error>,
 }
 
+/// What a command returned: a result for each statement.
+pub type Answer = Result<Vec<Rows>, Error>;
+
 /// What the session must do after a message of an answer.
 pub(super) enum Next {
     /// Nothing.
@@ -173,15 +176,15 @@ impl Pending {
     }
 
     /// ReadyForQuery came: the answer is complete.
-    pub(super) fn end(self) -> Result<(CommandId, Kind, Result<Vec<Rows>, Error>), Violation> {
+    pub(super) fn end(self) -> Result<(Kind, Answer), Violation> {
         if let Some(error) = self.refusal {
-            return Ok((self.id, self.kind, Err(error)));
+            return Ok((self.kind, Err(error)));
         }
         let short = self.kind.completions().is_some_and(|(due, _)| self.completed < due);
         if short || self.rows.is_some() {
             return Err(Violation::incomplete(self.kind.name()));
         }
-        Ok((self.id, self.kind, Ok(self.results)))
+        Ok((self.kind, Ok(self.results)))
     }
 
     fn refused_by_server(&self) -> bool {

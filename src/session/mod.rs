@@ -51,7 +51,7 @@ use crate::wire::{
 };
 use crate::{Error, ErrorKind};
 
-pub use command::{CommandId, RESULT_BYTES_MAX};
+pub use command::{Answer, CommandId, RESULT_BYTES_MAX};
 pub use rows::{Column, Row, Rows};
 pub use startup::{Login, STARTUP_BYTES_MAX, STARTUP_MESSAGES_MAX};
 
@@ -81,8 +81,8 @@ pub enum SessionEvent {
     Done {
         /// Which.
         id: CommandId,
-        /// What it returned, a result for each statement.
-        result: Result<Vec<Rows>, Error>,
+        /// What it returned.
+        result: Answer,
     },
     /// The server reported an error that answers no command: it could not absorb a notification, and
     /// has dropped it. (Before 18.2, 17.8, 16.12, 15.16 and 14.21; later ones end the session.)
@@ -293,7 +293,8 @@ impl Session {
                 let Some(pending) = self.pending.pop_front() else {
                     return Err(Violation::unexpected(message, "an idle session").into());
                 };
-                let (id, kind, result) = pending.end()?;
+                let id = pending.id;
+                let (kind, result) = pending.end()?;
                 if result.is_ok() {
                     self.confirm(kind);
                 }

@@ -28,7 +28,7 @@ use bytes::BytesMut;
 
 use self::flow::Flow;
 use crate::notification::Gap;
-use crate::session::{self, Progress, Rows, Session, SessionEvent};
+use crate::session::{self, Answer, Progress, Rows, Session, SessionEvent};
 use crate::wire::{self, TransactionStatus};
 use crate::{Error, ErrorKind};
 
@@ -438,7 +438,7 @@ impl Supervisor {
         }
     }
 
-    fn done(&mut self, now: Instant, id: session::CommandId, result: Result<Vec<Rows>, Error>) {
+    fn done(&mut self, now: Instant, id: session::CommandId, result: Answer) {
         let Some(purpose) = self.in_flight.remove(&id) else { return };
         let Some(Link { stage: Stage::Open(session), .. }) = &mut self.link else { return };
         match (purpose, result) {

@@ -12,16 +12,18 @@ use super::cursor::{Body, Reader, tagged};
 use super::diagnostic::Diagnostic;
 use super::error::{DecodeError, EncodeError};
 use super::framer::Frame;
-use super::limits::{SECRET_KEY_BYTES_MAX, SECRET_KEY_BYTES_MIN};
-use super::list::{Columns, Formats, List, Names, Oids, Values};
+use super::limits::{UNAUTHENTICATED_ERROR_BYTES_MAX, in_memory};
+use super::list::{Columns, List, Names, Oids, Values};
 use super::notification::RawNotification;
 use super::tags;
 use super::version::ProtocolVersion;
 
 pub use super::authentication::{Authentication, SaslMechanisms};
+pub use super::parts::{BackendKeyData, CopyResponse, TransactionStatus};
 
-/// A message of the server, borrowed from its frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A message of the server, borrowed from its frame. `Debug` shows lengths in place of keys, SASL
+/// data, payloads and values.
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BackendMessage<'a> {
     /// `R`.
@@ -107,73 +109,6 @@ pub enum BackendMessage<'a> {
     },
 }
 
-/// Process id and secret key of a session. `Debug` does not show the key.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct BackendKeyData<'a> {
-    /// Process id of the backend, or whatever a pooler puts there.
-    pub process_id: i32,
-    /// 4 bytes up to protocol 3.0, 4 to 256 in 3.2. N6.
-    pub secret_key: &'a [u8],
-}
-
-impl fmt::Debug for BackendKeyData<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BackendKeyData")
-            .field("process_id", &self.process_id)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Whether a transaction is open when the server is ready.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum TransactionStatus {
-    /// `I`: none. Only now are notifications delivered.
-    Idle,
-    /// `T`: one is open.
-    InTransaction,
-    /// `E`: one is open and has failed.
-    Failed,
-}
-
-impl TransactionStatus {
-    const fn byte(self) -> u8 {
-        match self {
-            Self::Idle => b'I',
-            Self::InTransaction => b'T',
-            Self::Failed => b'E',
-        }
-    }
-}
-
-/// How data will be copied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CopyResponse<'a> {
-    /// 0 text, 1 binary, for the whole.
-    pub format: u8,
-    /// The same per column.
-    pub columns: Formats<'a>,
-}
-
-impl<'a> CopyResponse<'a> {
-    fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
-        let format = reader.u8("copy format")?;
-        if format > 1 {
-            return Err(reader.bad_value("copy format", "0 or 1", format.into()));
-        }
-        let count = reader.count("column count")?;
-        Ok(Self { format, columns: List::read(reader, count)? })
-    }
-
-    fn write(&self, body: &mut Body<'_>) -> Result<(), EncodeError> {
-        if self.format > 1 {
-            return Err(body.bad_value("copy format", "0 or 1"));
-        }
-        body.u8(self.format)?;
-        body.count("columns", self.columns.len())?;
-        self.columns.write(body)
-    }
-}
-
 impl<'a> BackendMessage<'a> {
     /// Reads a frame of the server.
     ///
@@ -200,7 +135,7 @@ impl<'a> BackendMessage<'a> {
             b'G' => Self::CopyInResponse(CopyResponse::decode(&mut reader)?),
             b'H' => Self::CopyOutResponse(CopyResponse::decode(&mut reader)?),
             b'I' => Self::EmptyQueryResponse,
-            b'K' => Self::BackendKeyData(key_data(&mut reader)?),
+            b'K' => Self::BackendKeyData(BackendKeyData::decode(&mut reader)?),
             b'R' => Self::Authentication(Authentication::decode(&mut reader)?),
             b'S' => Self::ParameterStatus {
                 name: reader.cstr("parameter name")?,
@@ -212,7 +147,7 @@ impl<'a> BackendMessage<'a> {
             }
             b'V' => Self::FunctionCallResponse { value: value(&mut reader)? },
             b'W' => Self::CopyBothResponse(CopyResponse::decode(&mut reader)?),
-            b'Z' => Self::ReadyForQuery { status: status(&mut reader)? },
+            b'Z' => Self::ReadyForQuery { status: TransactionStatus::decode(&mut reader)? },
             b'c' => Self::CopyDone,
             b'd' => Self::CopyData(reader.rest()),
             b'n' => Self::NoData,
@@ -293,13 +228,7 @@ impl<'a> BackendMessage<'a> {
     fn write(&self, body: &mut Body<'_>) -> Result<(), EncodeError> {
         match self {
             Self::Authentication(authentication) => authentication.write(body),
-            Self::BackendKeyData(BackendKeyData { process_id, secret_key }) => {
-                if !(SECRET_KEY_BYTES_MIN..=SECRET_KEY_BYTES_MAX).contains(&secret_key.len()) {
-                    return Err(body.bad_value("secret key", "4 to 256 bytes"));
-                }
-                body.i32(*process_id)?;
-                body.bytes(secret_key)
-            }
+            Self::BackendKeyData(key) => key.write(body),
             Self::ParameterStatus { name, value } => {
                 body.cstr("parameter name", name)?;
                 body.cstr("parameter value", value)
@@ -356,10 +285,53 @@ impl<'a> BackendMessage<'a> {
     }
 }
 
+impl fmt::Debug for BackendMessage<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())?;
+        match self {
+            Self::Authentication(authentication) => write!(f, "({authentication:?})"),
+            Self::BackendKeyData(key) => write!(f, "(process id {})", key.process_id),
+            Self::ParameterStatus { name, value } => {
+                write!(f, "({} = {})", name.escape_ascii(), value.escape_ascii())
+            }
+            Self::NoticeResponse(diagnostic) | Self::ErrorResponse(diagnostic) => {
+                write!(f, "({diagnostic:?})")
+            }
+            Self::NotificationResponse(notification) => write!(f, "({notification:?})"),
+            Self::LegacyError { text: bytes } | Self::CommandComplete { tag: bytes } => {
+                write!(f, "({})", bytes.escape_ascii())
+            }
+            Self::ReadyForQuery { status } => write!(f, "({status:?})"),
+            Self::RowDescription { columns } => write!(f, "({columns:?})"),
+            Self::DataRow { values } => write!(f, "({values:?})"),
+            Self::CopyInResponse(copy)
+            | Self::CopyOutResponse(copy)
+            | Self::CopyBothResponse(copy) => write!(f, "({copy:?})"),
+            Self::CopyData(data) => write!(f, "({} bytes)", data.len()),
+            Self::NegotiateProtocolVersion { version, options } => {
+                write!(f, "({version}, {options:?})")
+            }
+            Self::ParameterDescription { types } => write!(f, "({types:?})"),
+            Self::FunctionCallResponse { value } => write!(f, "({:?})", List::new(&[*value])),
+            Self::EmptyQueryResponse
+            | Self::CopyDone
+            | Self::ParseComplete
+            | Self::BindComplete
+            | Self::CloseComplete
+            | Self::NoData
+            | Self::PortalSuspended => Ok(()),
+        }
+    }
+}
+
 fn legacy_error(text: &[u8], out: &mut BytesMut) -> Result<(), EncodeError> {
     const MESSAGE: &str = "ErrorResponse";
     if let Some(at) = text.iter().position(|&byte| byte == 0) {
         return Err(EncodeError::Nul { message: MESSAGE, field: "text", at });
+    }
+    let (bytes, max) = (text.len().saturating_add(2), in_memory(UNAUTHENTICATED_ERROR_BYTES_MAX));
+    if bytes > max {
+        return Err(EncodeError::TooLong { message: MESSAGE, bytes, max });
     }
     // With a control character or nothing in its place, a reader would see a length word.
     if text.len() < 4 || text.iter().take(4).any(|byte| byte.is_ascii_control()) {
@@ -370,25 +342,6 @@ fn legacy_error(text: &[u8], out: &mut BytesMut) -> Result<(), EncodeError> {
     out.extend_from_slice(text);
     out.extend_from_slice(b"\n\0");
     Ok(())
-}
-
-fn key_data<'a>(reader: &mut Reader<'a>) -> Result<BackendKeyData<'a>, DecodeError> {
-    let process_id = reader.i32("process id")?;
-    let secret_key = reader.rest();
-    if !(SECRET_KEY_BYTES_MIN..=SECRET_KEY_BYTES_MAX).contains(&secret_key.len()) {
-        let length = i64::try_from(secret_key.len()).unwrap_or(i64::MAX);
-        return Err(reader.bad_value("secret key length", "4 to 256", length));
-    }
-    Ok(BackendKeyData { process_id, secret_key })
-}
-
-fn status(reader: &mut Reader<'_>) -> Result<TransactionStatus, DecodeError> {
-    match reader.u8("transaction status")? {
-        b'I' => Ok(TransactionStatus::Idle),
-        b'T' => Ok(TransactionStatus::InTransaction),
-        b'E' => Ok(TransactionStatus::Failed),
-        other => Err(reader.bad_value("transaction status", "I, T or E", other.into())),
-    }
 }
 
 fn value<'a>(reader: &mut Reader<'a>) -> Result<Option<&'a [u8]>, DecodeError> {

@@ -111,14 +111,10 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// No NUL is left.
     pub fn cstr(&mut self, field: &'static str) -> Result<&'a [u8], DecodeError> {
-        let mut halves = self.rest.splitn(2, |&byte| byte == 0);
-        match (halves.next(), halves.next()) {
-            (Some(string), Some(rest)) => {
-                self.rest = rest;
-                Ok(string)
-            }
-            _ => Err(self.missing_nul(field)),
-        }
+        let end = position_of_nul(self.rest).ok_or_else(|| self.missing_nul(field))?;
+        let string = self.bytes(field, end)?;
+        self.rest = self.rest.get(1..).unwrap_or_default();
+        Ok(string)
     }
 
     /// As [`cstr`](Self::cstr), for a string that must be UTF-8.
@@ -169,6 +165,25 @@ impl<'a> Reader<'a> {
     ) -> DecodeError {
         DecodeError::bad_value(self.message, field, expected, found)
     }
+}
+
+/// Where the first NUL is, eight bytes at a time.
+pub(crate) fn position_of_nul(bytes: &[u8]) -> Option<usize> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGHS: u64 = 0x8080_8080_8080_8080;
+    let (words, tail) = bytes.as_chunks::<8>();
+    let mut before = 0_usize;
+    for word in words {
+        let word = u64::from_le_bytes(*word);
+        // The lowest high bit that this leaves set belongs to the first zero byte.
+        let zeros = word.wrapping_sub(ONES) & !word & HIGHS;
+        if zeros != 0 {
+            let within = usize::try_from(zeros.trailing_zeros() / 8).ok()?;
+            return before.checked_add(within);
+        }
+        before = before.checked_add(8)?;
+    }
+    before.checked_add(tail.iter().position(|&byte| byte == 0)?)
 }
 
 /// The body of one message while it is written at the end of a buffer.
@@ -335,7 +350,7 @@ impl Body<'_> {
             return Err(self.too_long(length));
         }
         // A NUL inside would end the string early and start whatever the rest looks like. N10.
-        if let Some(at) = string.iter().position(|&byte| byte == 0) {
+        if let Some(at) = position_of_nul(string) {
             return Err(EncodeError::Nul { message: self.message, field, at });
         }
         self.bytes(string)?;
@@ -377,6 +392,19 @@ mod tests {
         );
         assert_eq!(reader.cstr("f"), Err(reader.missing_nul("f")));
         assert_eq!(reader.finish().unwrap_err().fault(), &DecodeFault::Leftover { bytes: 1 });
+    }
+
+    #[test]
+    fn the_nul_is_found_at_every_offset() {
+        for length in 0..40 {
+            let mut bytes = vec![0x80; length];
+            assert_eq!(position_of_nul(&bytes), None);
+            for at in 0..length {
+                bytes[at] = 0;
+                assert_eq!(position_of_nul(&bytes), Some(at), "{at} of {length}");
+                bytes[at] = 1;
+            }
+        }
     }
 
     #[test]

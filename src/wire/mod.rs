@@ -29,6 +29,8 @@
 
 pub mod authentication;
 pub mod backend;
+#[cfg(test)]
+mod catalogue;
 pub mod cursor;
 pub mod diagnostic;
 pub mod error;
@@ -38,19 +40,21 @@ pub mod frontend;
 pub mod limits;
 pub mod list;
 pub mod notification;
+mod parts;
 pub mod quote;
 pub mod startup;
 pub mod tags;
 mod version;
 
 pub use authentication::{Authentication, SaslMechanisms};
-pub use backend::{BackendKeyData, BackendMessage, CopyResponse, TransactionStatus};
+pub use backend::BackendMessage;
 pub use diagnostic::{DbError, Diagnostic, Severity};
 pub use error::{DecodeError, DecodeFault, EncodeError};
 pub use framer::{FirstPacket, Frame, Framer};
 pub use frontend::{FrontendMessage, PasswordMessage, SaslInitialResponse, SaslResponse, Target};
 pub use list::{Column, Columns, Formats, List, Names, Oids, StartupParameters, Values};
 pub use notification::{Notifications, RawNotification, Run, Stop, frames, scan};
+pub use parts::{BackendKeyData, CopyResponse, TransactionStatus};
 pub use quote::{ChannelError, PayloadError, check_channel, check_payload, quote_identifier};
 pub use startup::StartupPacket;
 pub use version::ProtocolVersion;

@@ -8,13 +8,25 @@
 //! A frame is `A`, length, process id, channel, NUL, payload, NUL. The length word says where the
 //! payload ends, so nothing searches it. The channel's NUL is searched only when the channel is
 //! not the one of the frame before; usually it is.
+//!
+//! ```
+//! use pgbell::wire::{Stop, frames, scan};
+//!
+//! // One notification ("a", "b") of process 1, and the first byte of the next message.
+//! let received = b"A\0\0\0\x0c\0\0\0\x01a\0b\0A";
+//! let (run, stop) = scan(received);
+//! assert_eq!((run.count, run.bytes, stop), (1, 13, Stop::NeedMore));
+//! for notification in frames(&received[..run.bytes]) {
+//!     assert_eq!((notification.channel, notification.payload), (&b"a"[..], &b"b"[..]));
+//! }
+//! ```
 
 use std::fmt;
 
-use super::cursor::Reader;
+use super::cursor::{Reader, position_of_nul};
 use super::error::{DecodeError, DecodeFault};
 use super::limits::{NOTIFICATION_FRAME_BYTES_MAX, in_memory};
-use super::tags;
+use super::tags::{self, Shape};
 
 /// Smallest length word: itself, the process id, a channel of one byte, two NULs.
 const LENGTH_FLOOR: u32 = 11;
@@ -77,18 +89,33 @@ impl Run {
     /// run that ends where they stop making sense.
     #[must_use]
     pub fn first(n: usize, validated: &[u8]) -> Self {
+        Self::limited(n, usize::MAX, validated)
+    }
+
+    /// The run of the first whole frames of `validated` that take at most `bytes` bytes together.
+    ///
+    /// As [`first`](Self::first) in every other respect.
+    #[must_use]
+    pub fn within(bytes: usize, validated: &[u8]) -> Self {
+        Self::limited(usize::MAX, bytes, validated)
+    }
+
+    fn limited(count: usize, bytes: usize, validated: &[u8]) -> Self {
         let mut run = Self::default();
         let mut rest = validated;
-        while run.count < n {
+        while run.count < count {
             let Some((&[b'A', a, b, c, d], body)) = rest.split_first_chunk::<5>() else { break };
             let length = in_memory(u32::from_be_bytes([a, b, c, d]));
             let Some(next) = length.checked_sub(4).and_then(|bytes| body.get(bytes..)) else {
                 break;
             };
-            run.count += 1;
+            let end = validated.len().saturating_sub(next.len());
+            if end > bytes {
+                break;
+            }
+            run = Self { count: run.count + 1, bytes: end };
             rest = next;
         }
-        run.bytes = validated.len().saturating_sub(rest.len());
         run
     }
 }
@@ -262,54 +289,141 @@ impl<'a> LastChannel<'a> {
     }
 
     /// Finds and remembers the channel that `strings` begins with. `false` if there is none.
-    #[inline(never)]
     fn replace(&mut self, strings: &'a [u8]) -> bool {
         let Some(end) = position_of_nul(strings) else { return false };
-        let Some(bytes) = strings.get(..end.saturating_add(1)) else { return false };
+        let length = end.saturating_add(1);
+        let Some(bytes) = strings.get(..length) else { return false };
         if end == 0 {
             return false;
         }
-        let mut word = [0; 8];
-        let mut mask = [0; 8];
-        for ((word, mask), byte) in word.iter_mut().zip(&mut mask).zip(bytes) {
-            *word = *byte;
-            *mask = 0xff;
-        }
-        *self = Self {
-            bytes,
-            length: bytes.len(),
-            word: u64::from_le_bytes(word),
-            mask: u64::from_le_bytes(mask),
+        let mask = match length {
+            1..8 => (1 << (8 * length)) - 1,
+            _ => u64::MAX,
         };
+        let head = strings.first_chunk().copied().unwrap_or_else(|| {
+            // A short frame: the next one may be longer, so the word is made all the same.
+            let mut padded = [0; 8];
+            padded.iter_mut().zip(strings).for_each(|(place, byte)| *place = *byte);
+            padded
+        });
+        let word = u64::from_le_bytes(head) & mask;
+        *self = Self { bytes, length, word, mask };
         true
     }
 }
 
-/// Where the first NUL is, eight bytes at a time.
-fn position_of_nul(bytes: &[u8]) -> Option<usize> {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGHS: u64 = 0x8080_8080_8080_8080;
-    let (words, tail) = bytes.as_chunks::<8>();
-    let mut before = 0_usize;
-    for word in words {
-        let word = u64::from_le_bytes(*word);
-        // The lowest high bit that this leaves set belongs to the first zero byte.
-        let zeros = word.wrapping_sub(ONES) & !word & HIGHS;
-        if zeros != 0 {
-            let within = usize::try_from(zeros.trailing_zeros() / 8).ok()?;
-            return before.checked_add(within);
-        }
-        before = before.checked_add(8)?;
-    }
-    before.checked_add(tail.iter().position(|&byte| byte == 0)?)
-}
+// The hot path has the numbers of the table in its own code.
+const _: () = assert!(matches!(
+    tags::backend(b'A'),
+    Some(Shape { floor: LENGTH_FLOOR, cap: NOTIFICATION_FRAME_BYTES_MAX, .. })
+));
 
-const _: () = {
-    // The hot path has the numbers of the table in its own code.
-    match tags::backend(b'A') {
-        Some(shape) => {
-            assert!(shape.floor == LENGTH_FLOOR && shape.cap == NOTIFICATION_FRAME_BYTES_MAX);
-        }
-        None => panic!("NotificationResponse has a shape"),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A frame with whatever strings it is given, NULs included or not.
+    fn frame(strings: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(strings.len() + 8).unwrap();
+        [b"A", &length.to_be_bytes()[..], &7_i32.to_be_bytes(), strings].concat()
     }
-};
+
+    #[test]
+    fn a_run_ends_where_something_else_begins() {
+        let two = [frame(b"a\0x\0"), frame(b"a\0\0")].concat();
+        let run = Run { count: 2, bytes: two.len() };
+        let cases: [(&[u8], Stop); 5] = [
+            (b"", Stop::NeedMore),
+            (b"A\0\0", Stop::NeedMore),
+            (b"A\0\0\0\x0b\0\0\0\0", Stop::NeedMore),
+            (b"Z", Stop::OtherMessage),
+            (b"\0", Stop::OtherMessage),
+        ];
+        for (behind, expected) in cases {
+            assert_eq!(scan(&[&two, behind].concat()), (run, expected), "{behind:?}");
+        }
+        let (found, stop) = scan(&[&two[..], &frame(b"a\0b")].concat());
+        assert_eq!(found, run);
+        assert!(matches!(stop, Stop::Invalid(_)));
+    }
+
+    #[test]
+    fn channels_that_resemble_the_one_before_are_told_apart() {
+        let channels: [&[u8]; 16] = [
+            b"a",
+            b"a",
+            b"ab",
+            b"a",
+            b"b",
+            b"",
+            b"abcdefg",
+            b"abcdefgh",
+            b"abcdefghi",
+            b"abcdefgh",
+            b"abcdefghj",
+            b"abcdefghi",
+            b"abcdefghi",
+            b"abcdefg",
+            b"abcdef",
+            b"abcdefg",
+        ];
+        for payload in [&b""[..], b"x", b"abcdefghijklmnop"] {
+            let mut stream = Vec::new();
+            for channel in channels.into_iter().filter(|channel| !channel.is_empty()) {
+                stream.extend(frame(&[channel, b"\0", payload, b"\0"].concat()));
+            }
+            assert_eq!(scan(&stream).0, Run { count: 15, bytes: stream.len() });
+            let found: Vec<_> = frames(&stream).map(|one| (one.channel, one.payload)).collect();
+            let expected: Vec<_> = channels
+                .into_iter()
+                .filter(|channel| !channel.is_empty())
+                .map(|channel| (channel, payload))
+                .collect();
+            assert_eq!(found, expected);
+        }
+    }
+
+    /// The channel of the frame before, and then no payload's NUL: the remembered channel must not
+    /// make a frame of it.
+    #[test]
+    fn a_frame_that_ends_with_the_remembered_channel_is_refused() {
+        for channel in [&b"abc"[..], b"abcdefgh", b"abcdefghijkl"] {
+            let whole = frame(&[channel, b"\0x\0"].concat());
+            let short = frame(&[channel, b"\0"].concat());
+            let (run, stop) = scan(&[whole.clone(), short].concat());
+            assert_eq!(run, Run { count: 1, bytes: whole.len() });
+            assert_eq!(stop, Stop::Invalid(Reader::new(NAME, b"").missing_nul("payload")));
+        }
+    }
+
+    /// What was remembered from a frame too short for a word must not match zeros later.
+    #[test]
+    fn an_empty_channel_is_refused_whatever_came_before() {
+        for before in [&b"a\0\0"[..], b"a\0x\0", b"abcdefgh\0\0", b"abcdefghijk\0\0"] {
+            for zeros in 3..20 {
+                let good = frame(before);
+                let (run, stop) = scan(&[good.clone(), frame(&vec![0; zeros])].concat());
+                assert_eq!(run, Run { count: 1, bytes: good.len() });
+                assert!(matches!(stop, Stop::Invalid(_)));
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_frames_of_a_run_are_a_run() {
+        let stream = [frame(b"a\0x\0"), frame(b"bb\0\0"), frame(b"c\0long payload\0")].concat();
+        let ends = [0, 13, 26, stream.len(), stream.len()];
+        for (n, bytes) in ends.into_iter().enumerate() {
+            assert_eq!(Run::first(n, &stream), Run { count: n.min(3), bytes }, "{n}");
+        }
+        assert_eq!(Run::first(5, &stream[..20]), Run { count: 1, bytes: 13 });
+        assert_eq!(Run::first(5, b"A\0\0\0\x03abc"), Run::default());
+    }
+
+    #[test]
+    fn debug_shows_lengths_alone() {
+        let stream = frame(b"secret\0classified\0");
+        let shown = format!("{:?} {:?}", frames(&stream), frames(&stream).next());
+        assert!(!shown.contains("secret") && !shown.contains("classified"), "{shown}");
+    }
+}

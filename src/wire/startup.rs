@@ -7,8 +7,9 @@ use bytes::BytesMut;
 use super::cursor::{Reader, untagged};
 use super::error::{DecodeError, EncodeError};
 use super::framer::FirstPacket;
-use super::limits::{SECRET_KEY_BYTES_MAX, SECRET_KEY_BYTES_MIN, STARTUP_BODY_BYTES_MAX};
+use super::limits::STARTUP_BODY_BYTES_MAX;
 use super::list::{List, StartupParameters};
+use super::parts::{secret_key, write_secret_key};
 use super::version::ProtocolVersion;
 
 const CANCEL_REQUEST: u32 = 0x04d2_162e;
@@ -53,11 +54,7 @@ impl<'a> StartupPacket<'a> {
             GSSENC_REQUEST => Self::GssEncRequest,
             CANCEL_REQUEST => {
                 let process_id = reader.i32("process id")?;
-                let secret_key = reader.rest();
-                if !(SECRET_KEY_BYTES_MIN..=SECRET_KEY_BYTES_MAX).contains(&secret_key.len()) {
-                    let length = i64::try_from(secret_key.len()).unwrap_or(i64::MAX);
-                    return Err(reader.bad_value("secret key length", "4 to 256", length));
-                }
+                let secret_key = secret_key(&mut reader)?;
                 Self::CancelRequest { process_id, secret_key }
             }
             code if code >> 16 == REQUEST_MAJOR => {
@@ -87,12 +84,9 @@ impl<'a> StartupPacket<'a> {
             }
             Self::CancelRequest { process_id, secret_key } => {
                 untagged(out, "CancelRequest", cap, |body| {
-                    if !(SECRET_KEY_BYTES_MIN..=SECRET_KEY_BYTES_MAX).contains(&secret_key.len()) {
-                        return Err(body.bad_value("secret key", "4 to 256 bytes"));
-                    }
                     body.u32(CANCEL_REQUEST)?;
                     body.i32(*process_id)?;
-                    body.bytes(secret_key)
+                    write_secret_key(body, secret_key)
                 })
             }
             Self::Startup { version, parameters } => untagged(out, "StartupMessage", cap, |body| {

@@ -1,1 +1,48 @@
 //! Throw-away PostgreSQL clusters for tests and demos.
+//!
+//! A [`Cluster`] is a real PostgreSQL server on a free port of 127.0.0.1 with a data directory of its own. It
+//! runs as an ordinary user even when root runs the tests, and it is gone when the value is dropped or when
+//! the process that holds it ends in any way, SIGKILL included. The interface blocks and needs only std.
+//!
+//! ```no_run
+//! use pgbell_testkit::{Auth, Cluster};
+//!
+//! let cluster = Cluster::builder()
+//!     .auth(Auth::ScramSha256)
+//!     .setting("max_connections", "50")
+//!     .init_sql("CREATE ROLE bob LOGIN PASSWORD 'straße'")
+//!     .start()?;
+//! let url = cluster.url("bob", "straße", "postgres");
+//! # let _ = url;
+//! # Ok::<(), pgbell_testkit::Error>(())
+//! ```
+//!
+//! [`Installation::find`] says where the server's programs are looked for, and [`Installation::matrix`] gives
+//! one server of each supported major version. When there is none, the error is one line that says how to get
+//! one.
+//!
+//! A `Cluster` in a `static` is never dropped: its server ends with the process all the same.
+
+#[cfg(not(unix))]
+compile_error!("pgbell-testkit runs PostgreSQL on Unix only: depend on it under cfg(unix)");
+
+/// Compiles the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
+mod builder;
+mod cluster;
+mod error;
+mod guard;
+mod installation;
+mod reach;
+mod server;
+mod signal;
+mod user;
+
+pub use builder::{Auth, ClusterBuilder};
+pub use cluster::Cluster;
+pub use error::{Error, NotFound};
+pub use installation::{Installation, MAJORS};
+pub use signal::{Mode, Signal};

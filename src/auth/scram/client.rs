@@ -6,10 +6,10 @@ use std::mem;
 use hmac::Mac;
 use zeroize::Zeroizing;
 
+use super::SCRAM_ITERATIONS_MAX;
 use super::error::ScramError;
 use super::keys::{self, HmacSha256, Pbkdf2, Progress, SaltedPassword};
 use super::message::{self, ChannelBinding, ScramNonce, ServerFirst};
-use super::{SCRAM_ITERATIONS_MAX, SCRAM_ROUNDS_PER_STEP_MAX};
 use crate::auth::saslprep::{self, NonAsciiPassword};
 use crate::auth::secret::{Password, Response};
 
@@ -37,7 +37,7 @@ enum State {
         prepared: Zeroizing<Vec<u8>>,
     },
     Computing {
-        hi: Pbkdf2,
+        hi: Box<Pbkdf2>,
         agreed: Agreed,
     },
     Computed {
@@ -130,7 +130,7 @@ impl ScramClient {
             State::FirstSent { prepared } => {
                 let first = ServerFirst::parse(text, self.nonce.as_str(), self.iterations_max)?;
                 let agreed = Agreed { nonce: first.nonce.to_owned(), server_first: text.to_vec() };
-                let hi = Pbkdf2::new(&prepared, first.salt, first.iterations);
+                let hi = Box::new(Pbkdf2::new(&prepared, first.salt, first.iterations));
                 self.state = State::Computing { hi, agreed };
                 Ok(())
             }
@@ -138,26 +138,28 @@ impl ScramClient {
         }
     }
 
-    /// Computes at most `rounds` PBKDF2 rounds, and never more than [`SCRAM_ROUNDS_PER_STEP_MAX`].
+    /// Computes at most `rounds` PBKDF2 rounds, and never more than
+    /// [`SCRAM_ROUNDS_PER_STEP_MAX`](super::SCRAM_ROUNDS_PER_STEP_MAX).
     ///
     /// # Errors
     /// [`ScramError::OutOfOrder`] before the server-first-message and after the final message.
     pub fn compute(&mut self, rounds: u32) -> Result<Progress, ScramError> {
-        match self.take_state() {
-            State::Computing { mut hi, agreed } => {
-                let progress = hi.advance(rounds.min(SCRAM_ROUNDS_PER_STEP_MAX));
-                self.state = match progress {
-                    Progress::More => State::Computing { hi, agreed },
-                    Progress::Done => State::Computed { salted: hi.salted_password(), agreed },
-                };
-                Ok(progress)
+        // In place: a state that is moved leaves bytes of the key behind.
+        let progress = match &mut self.state {
+            State::Computing { hi, .. } => hi.advance(rounds),
+            State::Computed { .. } => return Ok(Progress::Done),
+            state => {
+                let error = out_of_order("computation asked for", state);
+                self.state = State::Failed;
+                return Err(error);
             }
-            state @ State::Computed { .. } => {
-                self.state = state;
-                Ok(Progress::Done)
-            }
-            state => Err(out_of_order("computation asked for", &state)),
+        };
+        if progress == Progress::Done
+            && let State::Computing { hi, agreed } = self.take_state()
+        {
+            self.state = State::Computed { salted: hi.salted_password(), agreed };
         }
+        Ok(progress)
     }
 
     /// The client-final-message, as the body of SASLResponse.

@@ -163,7 +163,7 @@ impl ScramServer {
         let mut client_key = Key::new(last.proof);
         let signature = keys::client_signature(&self.verifier.stored_key, &auth_message);
         keys::xor_into(&mut client_key, &signature);
-        let found = CtOutput::<Sha256>::new(Sha256::digest(&*client_key));
+        let found = CtOutput::<Sha256>::new(Sha256::digest(client_key.as_slice()));
         if found != CtOutput::new((*self.verifier.stored_key).into()) {
             return Ok(ScramVerdict::Refused(b"e=invalid-proof".to_vec()));
         }

@@ -1,54 +1,6 @@
-//! Both halves against published vectors, against each other and against nonsense.
+//! The client against vectors and against a server that lies.
 
-use proptest::prelude::*;
-
-use super::message::{decode_base64, parse_iterations};
 use super::*;
-use crate::auth::Password;
-
-const CLIENT_NONCE: &str = "rOprNGfwEbeRWgbNEkqO";
-const SERVER_NONCE: &str = "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0";
-const SALT: &str = "W22ZaJ0SNY7soEsUEjb6gQ==";
-const SERVER_FIRST: &str =
-    "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096";
-
-/// What `CREATE ROLE … PASSWORD 'pencil'` would store with the salt of RFC 7677.
-const VERIFIER: &str = "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$\
-    WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
-
-fn client(binding: ChannelBinding) -> ScramClient {
-    let nonce = ScramNonce::from_text(CLIENT_NONCE);
-    ScramClient::new(nonce, &Password::new("pencil"), binding).unwrap()
-}
-
-fn server(password: &str, iterations: u32) -> ScramServer {
-    let salt = decode_base64(SALT.as_bytes()).unwrap();
-    let verifier = ScramVerifier::from_password(&Password::new(password), &salt, iterations);
-    ScramServer::new(verifier.unwrap(), ScramNonce::from_text(SERVER_NONCE))
-}
-
-/// A client that waits for the server-first-message.
-fn waiting() -> ScramClient {
-    let mut client = client(ChannelBinding::None);
-    client.client_first().unwrap();
-    client
-}
-
-/// A client that waits for the server-final-message.
-fn waiting_for_final() -> ScramClient {
-    let mut client = waiting();
-    client.handle_server_first(SERVER_FIRST.as_bytes()).unwrap();
-    finish(&mut client);
-    client.client_final().unwrap();
-    client
-}
-
-fn finish(client: &mut ScramClient) {
-    while client.compute(u32::MAX).unwrap() == Progress::More {}
-}
-
-/// The row of `v=` that belongs to [`waiting_for_final`].
-const SERVER_FINAL: &[u8] = b"v=3HO6Qt1M4MKJrmlKaoOqLAI0/0TV0HZe7J9H3MBtSOg=";
 
 fn check_vector(mut client: ScramClient, first: &str, c: &str, p: &str, v: &str) {
     assert_eq!(client.client_first().unwrap(), first.as_bytes());
@@ -314,196 +266,20 @@ fn every_prefix_and_every_flipped_bit_of_a_server_message_is_survived() {
         let mut client = waiting();
         if client.handle_server_first(&text).is_ok() {
             // Another salt, nonce or count: a valid message, and other keys.
-            client.compute(1).unwrap();
+            assert!(client.compute(1).is_ok());
             accepted += 1;
         }
     }
     assert!(accepted > 100, "{accepted} of the mutations are grammatical");
 
     let texts = mutations(SERVER_FINAL);
-    let fresh = waiting_for_final();
-    let ScramClient { .. } = &fresh;
     for (index, text) in texts.iter().enumerate() {
         // The full derivation before each would take long: the parser is judged on all, the
         // machine on every eighth.
         let parsed = message::parse_server_final(text);
-        assert!(parsed.is_err() || index >= SERVER_FINAL.len());
+        assert!(parsed.is_err() || index >= SERVER_FINAL.len(), "a prefix is no signature");
         if index % 8 == 0 {
             assert!(waiting_for_final().handle_server_final(text).is_err(), "{text:x?}");
         }
-    }
-}
-
-#[test]
-fn the_server_reads_postgresqls_own_text_form() {
-    let stored = ScramVerifier::parse(VERIFIER).unwrap();
-    let mut server = ScramServer::new(stored, ScramNonce::from_text(SERVER_NONCE));
-    let reply = server.handle_client_first(b"n,,n=user,r=rOprNGfwEbeRWgbNEkqO").unwrap();
-    assert_eq!(reply, SERVER_FIRST.as_bytes());
-    let verdict = server.handle_client_final(
-        b"c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,\
-          p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=",
-    );
-    let signature = b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=".to_vec();
-    assert_eq!(verdict, Ok(ScramVerdict::Accepted(signature)));
-}
-
-#[test]
-fn a_verifier_text_with_any_part_missing_or_doubtful_is_not_read() {
-    for end in 0..VERIFIER.len() {
-        assert!(ScramVerifier::parse(&VERIFIER[..end]).is_none(), "{end} characters");
-    }
-    for bad in [
-        VERIFIER.replace("256", "512"),
-        VERIFIER.replace("4096", "0"),
-        VERIFIER.replace("4096", "04096"),
-        VERIFIER.replace(SALT, ""),
-        VERIFIER.replace("WG5d", "WG5"),
-        format!("{VERIFIER} "),
-        "md5bb41a296aab6baccb36ff243a562abff".to_owned(),
-    ] {
-        assert!(ScramVerifier::parse(&bad).is_none(), "{bad}");
-    }
-}
-
-#[test]
-fn the_server_refuses_what_it_did_not_offer() {
-    let refuse = |text: &str| server("pencil", 1).handle_client_first(text.as_bytes()).unwrap_err();
-    assert!(matches!(
-        refuse("p=tls-server-end-point,,n=,r=abc"),
-        ScramError::ChannelBinding { .. }
-    ));
-    assert!(matches!(refuse("n,,m=x,n=,r=abc"), ScramError::MandatoryExtension { .. }));
-    for bad in ["", "n", "x,,n=,r=abc", "n,a=me,n=,r=abc", "n,,r=abc", "n,,n=,r=", "n,,n=,r=a,x=y"]
-    {
-        let malformed = |error| {
-            matches!(error, ScramError::Malformed { message: ScramMessage::ClientFirst, .. })
-        };
-        assert!(malformed(refuse(bad)), "{bad}");
-    }
-}
-
-/// One exchange; the final message passes through `tamper` on its way.
-fn exchange(
-    mut client: ScramClient,
-    mut server: ScramServer,
-    tamper: impl Fn(Vec<u8>) -> Vec<u8>,
-) -> Result<bool, ScramError> {
-    let reply = server.handle_client_first(&client.client_first()?)?;
-    client.handle_server_first(&reply)?;
-    finish(&mut client);
-    let last = client.client_final()?;
-    match server.handle_client_final(&tamper(last.body().to_vec()))? {
-        ScramVerdict::Accepted(text) => client.handle_server_final(&text).map(|()| true),
-        ScramVerdict::Refused(text) => {
-            let error = "invalid-proof".to_owned();
-            assert_eq!(client.handle_server_final(&text), Err(ScramError::Refused { error }));
-            Ok(false)
-        }
-    }
-}
-
-#[test]
-fn a_final_message_that_was_tampered_with_convinces_no_server() {
-    let run = |tamper: &dyn Fn(Vec<u8>) -> Vec<u8>| {
-        exchange(client(ChannelBinding::None), server("pencil", 2), tamper)
-    };
-    let replace = |from: &'static str, to: &'static str| {
-        run(&|text| String::from_utf8(text).unwrap().replacen(from, to, 1).into_bytes())
-    };
-    assert_eq!(run(&|text| text), Ok(true));
-    assert!(matches!(replace("biws", "eSws"), Err(ScramError::ChannelBinding { .. })));
-    assert!(matches!(replace("r=rOpr", "r=rOpR"), Err(ScramError::NonceMismatch { .. })));
-    assert!(matches!(replace(",p=", ",x=y,p="), Err(ScramError::Malformed { .. })));
-    assert_eq!(
-        run(&|text| {
-            let proof = [b",p=", message::encode_base64(&[0; 32]).as_bytes()].concat();
-            let at = text.windows(3).position(|part| part == b",p=").unwrap();
-            [&text[..at], &proof].concat()
-        }),
-        Ok(false)
-    );
-}
-
-#[test]
-fn nothing_secret_shows_in_debug() {
-    let secrets = ["pencil", SALT, CLIENT_NONCE, SERVER_NONCE, "WG5d8oPm", "wfPLwcE6"];
-    let mut shown = vec![
-        format!("{:?}", ScramVerifier::parse(VERIFIER)),
-        format!("{:?}", server("pencil", 1)),
-        format!("{:?}", ScramNonce::from_text(CLIENT_NONCE)),
-        format!("{:#?}", client(ChannelBinding::None)),
-        format!("{:#?}", waiting()),
-        format!("{:#?}", waiting_for_final()),
-    ];
-    let mut computing = waiting();
-    computing.handle_server_first(SERVER_FIRST.as_bytes()).unwrap();
-    shown.push(format!("{computing:?}"));
-    finish(&mut computing);
-    shown.push(format!("{computing:?}"));
-    shown.push(format!("{:?}", computing.client_final()));
-    for text in &shown {
-        assert!(secrets.iter().all(|secret| !text.contains(secret)), "{text}");
-        assert!(!text.contains("p=") && !text.contains("112, 61"), "{text}");
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
-
-    #[test]
-    fn client_and_server_agree_exactly_when_the_passwords_do(
-        password in "[ -~]{1,80}",
-        other in "[ -~]{1,80}",
-        salt in proptest::collection::vec(any::<u8>(), 1..100),
-        iterations in 1_u32..40,
-        nonces in any::<([u8; 18], [u8; 18])>(),
-        step in 1_u32..50,
-        offered in any::<bool>(),
-    ) {
-        for given in [&password, &other] {
-            let given_password = Password::new(given.as_str());
-            let binding =
-                if offered { ChannelBinding::SupportedNotOffered } else { ChannelBinding::None };
-            let mut client =
-                ScramClient::new(ScramNonce::new(nonces.0), &given_password, binding).unwrap();
-            let stored = Password::new(password.as_str());
-            let verifier = ScramVerifier::from_password(&stored, &salt, iterations).unwrap();
-            let mut server = ScramServer::new(verifier, ScramNonce::new(nonces.1));
-
-            let reply = server.handle_client_first(&client.client_first().unwrap()).unwrap();
-            client.handle_server_first(&reply).unwrap();
-            let mut calls = 1;
-            while client.compute(step).unwrap() == Progress::More {
-                calls += 1;
-            }
-            prop_assert_eq!(calls, iterations.div_ceil(step));
-            let last = client.client_final().unwrap();
-            match server.handle_client_final(last.body()).unwrap() {
-                ScramVerdict::Accepted(text) => {
-                    prop_assert_eq!(given, &password);
-                    prop_assert_eq!(client.handle_server_final(&text), Ok(()));
-                }
-                ScramVerdict::Refused(_) => prop_assert_ne!(given, &password),
-            }
-        }
-    }
-
-    #[test]
-    fn arbitrary_bytes_in_the_place_of_any_message_are_survived(
-        text in proptest::collection::vec(any::<u8>(), 0..200),
-    ) {
-        prop_assert!(waiting().handle_server_first(&text).is_err());
-        prop_assert!(message::parse_server_final(&text).is_err());
-        let mut server = server("pencil", 1);
-        prop_assert!(server.handle_client_first(&text).is_err());
-        prop_assert!(server.handle_client_final(&text).is_err());
-    }
-
-    #[test]
-    fn iteration_counts_are_read_as_written(count in 1_u64..10_000_000_000) {
-        let digits = count.to_string();
-        let read = parse_iterations(digits.as_bytes(), ScramMessage::ServerFirst);
-        prop_assert_eq!(read, Ok(count));
     }
 }

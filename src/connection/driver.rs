@@ -1,0 +1,147 @@
+//! A session on a socket: carries bytes and time, decides nothing.
+
+use std::future::poll_fn;
+use std::task::{Context, Poll, ready};
+use std::time::SystemTime;
+
+use bytes::{Buf, BytesMut};
+
+use crate::net::{self, Pipe, Timer};
+use crate::session::{Progress, Session, SessionEvent};
+use crate::wire::Run;
+use crate::{Config, Error, ErrorKind};
+
+/// Capacity of the receive buffer, in bytes. Dense traffic comes in reads of this size.
+const INPUT_BYTES: usize = 256 * 1024;
+
+/// Least spare capacity to read into, in bytes: two of the server's own writes.
+const READ_BYTES_MIN: usize = 16 * 1024;
+
+/// Longest wait for the server's end of the connection after Terminate.
+const CLOSE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// What there is to act on.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// These notifications stand at the head of the input.
+    Run(Run),
+    /// Something happened in the session.
+    Event(SessionEvent),
+}
+
+/// A session and its socket.
+#[derive(Debug)]
+pub(crate) struct Driver {
+    pub(crate) session: Session,
+    pub(crate) input: BytesMut,
+    /// When the last bytes were read.
+    pub(crate) received_at: SystemTime,
+    pipe: Pipe,
+    timer: Timer,
+}
+
+impl Driver {
+    /// Connects and logs in, within the configured time.
+    pub(crate) async fn connect(config: Config) -> Result<Self, Error> {
+        let config = net::resolve(config)?;
+        let timeout = net::connect_timeout(&config);
+        // On the heap: the future of a whole login is large, and callers hold it.
+        match tokio::time::timeout(timeout, Box::pin(Self::attempt(&config))).await {
+            Ok(result) => result,
+            Err(_) => {
+                Err(Error::new(ErrorKind::Timeout, format!("no connection within {timeout:?}")))
+            }
+        }
+    }
+
+    async fn attempt(config: &Config) -> Result<Self, Error> {
+        let deadline = net::now() + net::connect_timeout(config);
+        // Before the socket: a configuration that cannot work costs no connection.
+        let login = net::login(config, deadline)?;
+        let pipe = Pipe::new(net::dial(config).await?);
+        let mut driver = Self {
+            session: Session::new(login)?,
+            input: BytesMut::with_capacity(INPUT_BYTES),
+            received_at: SystemTime::UNIX_EPOCH,
+            pipe,
+            timer: Timer::default(),
+        };
+        loop {
+            match driver.step().await? {
+                Step::Event(SessionEvent::Ready) => return Ok(driver),
+                // Nothing is listened to yet: a notification now is none of ours.
+                Step::Run(run) => driver.input.advance(run.bytes),
+                Step::Event(_) => {}
+            }
+        }
+    }
+
+    /// Waits for the next step. Cancel safe: all state is in the driver.
+    pub(crate) async fn step(&mut self) -> Result<Step, Error> {
+        poll_fn(|cx| self.poll_step(cx)).await
+    }
+
+    /// Reads and writes until there is something to act on.
+    pub(crate) fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Result<Step, Error>> {
+        loop {
+            if let Some(event) = self.session.poll_event() {
+                return Poll::Ready(Ok(Step::Event(event)));
+            }
+            let progress = self.session.handle_input(net::now(), &mut self.input);
+            if let Some(event) = self.session.poll_event() {
+                return Poll::Ready(Ok(Step::Event(event)));
+            }
+            if let Progress::Notifications(run) = progress? {
+                return Poll::Ready(Ok(Step::Run(run)));
+            }
+            if self.session.is_computing() {
+                self.session.compute()?;
+                // Others get their turn between two steps of the key derivation.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            if let Poll::Ready(Err(error)) = self.poll_flush(cx) {
+                return Poll::Ready(Err(error));
+            }
+            if self.timer.poll(cx, self.session.poll_timeout()) {
+                self.session.handle_timeout(net::now())?;
+                continue;
+            }
+            self.input.reserve(READ_BYTES_MIN);
+            match ready!(self.pipe.poll_read(cx, &mut self.input)) {
+                Ok(0) => {
+                    let error = self.session.handle_eof(&self.input);
+                    return Poll::Ready(Err(error));
+                }
+                Ok(_) => self.received_at = SystemTime::now(),
+                Err(error) => return Poll::Ready(Err(self.session.fail(error))),
+            }
+        }
+    }
+
+    /// Writes what the session has to send. Ready when nothing is left.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.pipe.poll_write(cx, self.session.transmit()).map_err(|error| self.session.fail(error))
+    }
+
+    /// Says goodbye: Terminate, end of our direction, then whatever the server still sends, so
+    /// that the connection ends with a FIN and not with a RST. At most a second.
+    pub(crate) async fn close(mut self) {
+        self.session.terminate();
+        let goodbye = poll_fn(|cx| {
+            if ready!(self.pipe.poll_write(cx, self.session.transmit())).is_err() {
+                return Poll::Ready(());
+            }
+            ready!(self.pipe.poll_shutdown(cx));
+            loop {
+                self.input.clear();
+                self.input.reserve(READ_BYTES_MIN);
+                match ready!(self.pipe.poll_read(cx, &mut self.input)) {
+                    Ok(0) | Err(_) => return Poll::Ready(()),
+                    Ok(_) => {}
+                }
+            }
+        });
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, goodbye).await;
+    }
+}

@@ -1,0 +1,390 @@
+//! The inline path: one task owns the socket and drives it.
+
+mod driver;
+mod kept;
+
+use std::fmt;
+
+use bytes::Buf;
+
+pub(crate) use driver::{Driver, Step};
+
+use self::kept::Kept;
+use crate::auth::AuthMethod;
+use crate::notification::{Batch, Gap, Lagged, Loss, Stamp};
+use crate::session::{Answer, CommandId, Rows, SessionEvent};
+use crate::wire::{Run, TransactionStatus};
+use crate::{Config, Error, net};
+
+/// Most bytes of notifications that are kept while a command waits for its answer, by default: 8 MiB.
+const QUEUE_BYTES: usize = 8 * 1024 * 1024;
+
+/// A connection whose socket is read by whoever waits on it: no task, no queue, no reconnecting.
+///
+/// It is the fastest path: [`recv_batch`](Self::recv_batch) parses in place and lends views into the
+/// receive buffer. In exchange somebody must wait on it: a connection that listens and is not read
+/// holds up the server's notification queue, for the whole cluster. Where that cannot be promised, use
+/// a [`Listener`](crate::Listener).
+///
+/// ```no_run
+/// # async fn example() -> Result<(), pgbell::Error> {
+/// use pgbell::Connection;
+///
+/// let mut connection = Connection::connect("postgres://localhost/shop").await?;
+/// connection.listen("orders").await?;
+/// loop {
+///     for notification in connection.recv_batch().await? {
+///         println!("{}: {:?}", notification.channel(), notification.payload_str());
+///     }
+/// }
+/// # }
+/// ```
+pub struct Connection {
+    driver: Driver,
+    /// Bytes at the head of the input that the last batch lent.
+    lent: usize,
+    /// Whether the last batch lent the oldest kept run.
+    lent_kept: bool,
+    /// Notifications that arrived while a command waited.
+    kept: Kept,
+    /// Sequence number of the next notification that arrives.
+    arrived: u64,
+    /// Sequence number of the next notification to hand out.
+    next: u64,
+    /// Gaps with their places in the stream. Adjacent ones merge.
+    gap: Option<(u64, Gap)>,
+    /// What the last batch lent.
+    loss: Option<Loss>,
+    stamp: Stamp,
+    /// The end of the connection, told by the next call.
+    failed: Option<Error>,
+}
+
+impl Connection {
+    /// Connects and logs in.
+    ///
+    /// `config` is a URL, a `key=value` string or a [`Config`]. What it leaves open is taken from the
+    /// `PG*` environment variables. The attempt ends after `connect_timeout`, 10 s by default.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for parameters that cannot work,
+    /// [`Connect`](crate::ErrorKind::Connect) when no server answers,
+    /// [`Auth`](crate::ErrorKind::Auth) and [`Server`](crate::ErrorKind::Server) when it refuses,
+    /// [`Timeout`](crate::ErrorKind::Timeout).
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes the socket.
+    pub async fn connect(config: impl TryInto<Config, Error: Into<Error>>) -> Result<Self, Error> {
+        let config = config.try_into().map_err(Into::into)?;
+        let driver = Driver::connect(config).await?;
+        Ok(Self {
+            stamp: Stamp { received_at: driver.received_at, epoch: 1 },
+            driver,
+            lent: 0,
+            lent_kept: false,
+            kept: Kept::new(QUEUE_BYTES),
+            arrived: 0,
+            next: 0,
+            gap: None,
+            loss: None,
+            failed: None,
+        })
+    }
+
+    /// Waits for notifications and lends all that one read of the socket brought.
+    ///
+    /// The batch may carry a [loss](Batch::loss), and may be empty but for it. A malformed message
+    /// ends the batch before it, and is the next call's error.
+    ///
+    /// # Errors
+    /// The connection is over: the server ended it, it broke, or the server broke the protocol.
+    ///
+    /// # Cancel safety
+    /// A dropped future loses nothing.
+    pub async fn recv_batch(&mut self) -> Result<Batch<'_>, Error> {
+        self.release();
+        let found = loop {
+            if let Some(kept) = self.kept.front() {
+                break Some((kept.first, kept.run, Some(kept.stamp)));
+            }
+            // Before an error: what was lost or dropped earlier comes first.
+            if self.arrived > self.next || self.gap.is_some() {
+                break None;
+            }
+            if let Some(error) = &self.failed {
+                return Err(error.clone());
+            }
+            match self.driver.step().await {
+                Ok(Step::Run(run)) => break Some((self.arrived, run, None)),
+                Ok(Step::Event(event)) => self.handle_event(event, None),
+                Err(error) => self.failed = Some(error),
+            }
+        };
+        // The place before which losses are told: the first notification found, or all that arrived.
+        let until = found.map_or(self.arrived, |(first, ..)| first);
+        if let Some(loss) = self.take_loss(until) {
+            // What was found stays where it is, for the next call.
+            let loss = self.loss.insert(loss);
+            return Ok(Batch::new(&[], 0, self.next, &self.stamp).after(loss));
+        }
+        let Some((first, run, kept)) = found else {
+            return Ok(Batch::new(&[], 0, self.next, &self.stamp));
+        };
+        self.next = first.saturating_add(run.count as u64);
+        if let Some(stamp) = kept {
+            self.stamp = stamp;
+            self.lent_kept = true;
+            return Ok(Batch::new(self.kept.frames(), run.count, first, &self.stamp));
+        }
+        self.arrived = self.next;
+        self.stamp.received_at = self.driver.received_at;
+        self.lent = run.bytes;
+        let frames = self.driver.input.get(..run.bytes).unwrap_or_default();
+        Ok(Batch::new(frames, run.count, first, &self.stamp))
+    }
+
+    /// Listens to a channel. Returns when the server has committed it: what is committed from now on
+    /// arrives.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Misuse`](crate::ErrorKind::Misuse) for a name that is empty, longer than 63 bytes
+    /// or holds a NUL: nothing is sent. Else what the server refuses, or the end of the connection.
+    ///
+    /// # Cancel safety
+    /// A dropped future does not take the command back; its answer is passed over.
+    pub async fn listen(&mut self, channel: &str) -> Result<(), Error> {
+        self.listen_all([channel]).await
+    }
+
+    /// Listens to channels in one transaction and one round trip: to all of them or, when the server
+    /// refuses one, to none.
+    ///
+    /// # Errors
+    /// As [`listen`](Self::listen); no channel at all is
+    /// [`ErrorKind::Misuse`](crate::ErrorKind::Misuse).
+    ///
+    /// # Cancel safety
+    /// As [`listen`](Self::listen).
+    pub async fn listen_all(
+        &mut self,
+        channels: impl IntoIterator<Item = impl AsRef<str>>,
+    ) -> Result<(), Error> {
+        let channels: Vec<_> = channels.into_iter().collect();
+        let id = self.driver.session.listen(net::now(), &channels)?;
+        self.complete(id).await.map(drop)
+    }
+
+    /// Stops listening to a channel. What was committed before may still arrive.
+    ///
+    /// # Errors
+    /// As [`listen`](Self::listen).
+    ///
+    /// # Cancel safety
+    /// As [`listen`](Self::listen).
+    pub async fn unlisten(&mut self, channel: &str) -> Result<(), Error> {
+        let id = self.driver.session.unlisten(net::now(), &[channel])?;
+        self.complete(id).await.map(drop)
+    }
+
+    /// Stops listening to every channel.
+    ///
+    /// # Errors
+    /// The end of the connection.
+    ///
+    /// # Cancel safety
+    /// As [`listen`](Self::listen).
+    pub async fn unlisten_all(&mut self) -> Result<(), Error> {
+        let id = self.driver.session.unlisten_all(net::now())?;
+        self.complete(id).await.map(drop)
+    }
+
+    /// Sends a notification, both values bound. Inside a transaction of yours it is delivered when that
+    /// commits, and never when it rolls back.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Misuse`](crate::ErrorKind::Misuse) for a channel that is empty, longer than 63
+    /// bytes or holds a NUL, and for a payload longer than 7,999 bytes or with a NUL: nothing is sent.
+    /// [`ErrorKind::InDoubt`](crate::ErrorKind::InDoubt) when the connection broke before the answer.
+    ///
+    /// # Cancel safety
+    /// A dropped future does not take the command back.
+    pub async fn notify(&mut self, channel: &str, payload: impl AsRef<str>) -> Result<(), Error> {
+        let id = self.driver.session.notify(net::now(), channel, payload.as_ref())?;
+        self.complete(id).await.map(drop)
+    }
+
+    /// Runs one or more statements, separated by semicolons. Returns a result for each.
+    ///
+    /// Never put values into the text: use [`query`](Self::query).
+    ///
+    /// # Errors
+    /// What the server refuses, a result of more than 64 MiB, COPY, the end of the connection
+    /// ([`ErrorKind::InDoubt`](crate::ErrorKind::InDoubt) then).
+    ///
+    /// # Cancel safety
+    /// A dropped future does not take the query back; its answer is passed over.
+    pub async fn simple_query(&mut self, sql: &str) -> Result<Vec<Rows>, Error> {
+        let id = self.driver.session.simple_query(net::now(), sql)?;
+        self.complete(id).await
+    }
+
+    /// Runs one statement with parameters `$1`, `$2` … in text format. `None` is NULL.
+    ///
+    /// # Errors
+    /// As [`simple_query`](Self::simple_query).
+    ///
+    /// # Cancel safety
+    /// As [`simple_query`](Self::simple_query).
+    pub async fn query(&mut self, sql: &str, parameters: &[Option<&str>]) -> Result<Rows, Error> {
+        let parameters: Vec<_> = parameters.iter().map(|value| (0, *value)).collect();
+        self.run(sql, &parameters).await
+    }
+
+    /// As [`query`](Self::query), with the object id of each parameter's type, where the server cannot
+    /// derive it.
+    ///
+    /// # Errors
+    /// As [`simple_query`](Self::simple_query).
+    ///
+    /// # Cancel safety
+    /// As [`simple_query`](Self::simple_query).
+    pub async fn query_typed(
+        &mut self,
+        sql: &str,
+        parameters: &[(u32, &str)],
+    ) -> Result<Rows, Error> {
+        let parameters: Vec<_> =
+            parameters.iter().map(|(oid, value)| (*oid, Some(*value))).collect();
+        self.run(sql, &parameters).await
+    }
+
+    /// Ends the session cleanly: the server sees Terminate. Takes at most a second.
+    ///
+    /// # Errors
+    /// None at present.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes the socket.
+    pub async fn close(self) -> Result<(), Error> {
+        self.driver.close().await;
+        Ok(())
+    }
+
+    /// Process id of the server's end, the [`process_id`](crate::Notification::process_id) of
+    /// notifications that this connection itself sends. Behind a pooler it may be another one's.
+    #[must_use]
+    pub fn process_id(&self) -> Option<i32> {
+        self.driver.session.process_id()
+    }
+
+    /// How the server let us in.
+    #[must_use]
+    pub fn auth_method(&self) -> Option<AuthMethod> {
+        self.driver.session.auth_method()
+    }
+
+    /// Whether a transaction is open. Nothing is delivered inside one.
+    #[must_use]
+    pub fn transaction_status(&self) -> TransactionStatus {
+        self.driver.session.transaction_status()
+    }
+
+    /// Value of a parameter that the server reported, `server_version` for example.
+    #[must_use]
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        self.driver.session.parameter(name)
+    }
+
+    async fn run(&mut self, sql: &str, parameters: &[(u32, Option<&str>)]) -> Result<Rows, Error> {
+        let id = self.driver.session.query(net::now(), sql, parameters)?;
+        Ok(self.complete(id).await?.pop().unwrap_or_default())
+    }
+
+    /// Drives the connection until the command is complete. Notifications meanwhile are kept.
+    async fn complete(&mut self, id: CommandId) -> Answer {
+        self.release();
+        let mut answer = None;
+        loop {
+            match self.driver.step().await {
+                Ok(Step::Run(run)) => self.keep(run),
+                Ok(Step::Event(event)) => self.handle_event(event, Some((id, &mut answer))),
+                Err(error) => self.failed = Some(error),
+            }
+            if let Some(answer) = answer.take() {
+                return answer;
+            }
+            if let Some(error) = &self.failed
+                && self.driver.session.commands_in_flight() == 0
+            {
+                // The command's own error comes as an event, before this.
+                let error = error.clone();
+                while let Some(event) = self.driver.session.poll_event() {
+                    self.handle_event(event, Some((id, &mut answer)));
+                }
+                return answer.unwrap_or(Err(error));
+            }
+        }
+    }
+
+    fn handle_event(
+        &mut self,
+        event: SessionEvent,
+        waiting: Option<(CommandId, &mut Option<Answer>)>,
+    ) {
+        match (event, waiting) {
+            (SessionEvent::Done { id, result }, Some((awaited, answer))) if id == awaited => {
+                *answer = Some(result);
+            }
+            // The answer to a command whose future was dropped.
+            (SessionEvent::Done { .. } | SessionEvent::Ready, _) => {}
+            (SessionEvent::NotificationDropped(cause), _) => {
+                let gap = Gap::within_session(cause, self.driver.received_at, self.stamp.epoch);
+                match &mut self.gap {
+                    Some((_, first)) => first.merge(gap),
+                    None => self.gap = Some((self.arrived, gap)),
+                }
+            }
+        }
+    }
+
+    /// Moves a run from the input to the queue. What has no room is lost, and told by its place.
+    fn keep(&mut self, run: Run) {
+        let stamp = Stamp { received_at: self.driver.received_at, ..self.stamp };
+        self.kept.push(&self.driver.input, run, self.arrived, stamp);
+        self.arrived = self.arrived.saturating_add(run.count as u64);
+        self.driver.input.advance(run.bytes);
+    }
+
+    /// Takes back what the last batch lent.
+    fn release(&mut self) {
+        let lent = std::mem::take(&mut self.lent);
+        self.driver.input.advance(lent.min(self.driver.input.len()));
+        if std::mem::take(&mut self.lent_kept) {
+            self.kept.pop();
+        }
+    }
+
+    /// The loss that lies before sequence number `until`.
+    fn take_loss(&mut self, until: u64) -> Option<Loss> {
+        if let Some((at, gap)) = self.gap.take_if(|(at, _)| *at <= until) {
+            if at <= self.next {
+                return Some(Loss::Gap(gap));
+            }
+            let lagged = self.lag(at);
+            self.gap = Some((at, gap));
+            return Some(lagged);
+        }
+        (until > self.next).then(|| self.lag(until))
+    }
+
+    fn lag(&mut self, until: u64) -> Loss {
+        let first_sequence = std::mem::replace(&mut self.next, until);
+        Loss::Lagged(Lagged { first_sequence, count: until - first_sequence })
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("session", &self.driver.session).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,131 @@
+//! How a listener is set up.
+
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::Listener;
+use super::shared::Shared;
+use super::sink::RingSink;
+use super::task::Task;
+use crate::supervisor::{Overflow, Policy, Supervisor};
+use crate::{Config, Error, ErrorKind, net, ring, wire};
+
+/// Most notifications in the queue, by default.
+const QUEUE_CAPACITY: usize = 16_384;
+
+/// Most bytes of notifications in the queue, by default: 8 MiB.
+const QUEUE_BYTES: usize = 8 * 1024 * 1024;
+
+/// Fewest bytes a queue can have: the longest notification must fit.
+const QUEUE_BYTES_MIN: usize = wire::limits::NOTIFICATION_FRAME_BYTES_MAX as usize + 1;
+
+/// How long a clean close may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A listener to be connected. Made by [`Listener::builder`].
+#[derive(Debug, Clone)]
+#[must_use = "nothing happens before connect"]
+pub struct ListenerBuilder {
+    config: Result<Config, Error>,
+    channels: Vec<String>,
+    capacity: usize,
+    bytes: usize,
+    overflow: Overflow,
+}
+
+impl ListenerBuilder {
+    pub(super) fn new(config: Result<Config, Error>) -> Self {
+        Self {
+            config,
+            channels: Vec::new(),
+            capacity: QUEUE_CAPACITY,
+            bytes: QUEUE_BYTES,
+            overflow: Overflow::default(),
+        }
+    }
+
+    /// Channels to listen to. [`connect`](Self::connect) returns when all of them are active.
+    pub fn channels(mut self, channels: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.channels.extend(channels.into_iter().map(Into::into));
+        self
+    }
+
+    /// Most notifications in the queue: 1 to 524,288, by default 16,384.
+    pub fn queue_capacity(mut self, notifications: usize) -> Self {
+        self.capacity = notifications;
+        self
+    }
+
+    /// Most bytes of notifications in the queue, by default 8 MiB; at least 256 KiB and one byte, the
+    /// longest notification. Memory is bounded by
+    /// `256 KiB × (⌈bytes / 240 KiB⌉ + 3) + 144 B × capacity`.
+    pub fn queue_bytes(mut self, bytes: usize) -> Self {
+        self.bytes = bytes;
+        self
+    }
+
+    /// What to do with notifications that the full queue cannot take. By default
+    /// `Block { max_stall: 1 s }`.
+    pub fn overflow(mut self, overflow: Overflow) -> Self {
+        self.overflow = overflow;
+        self
+    }
+
+    /// Connects, listens to the channels, and starts the task that reads the socket.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for parameters that cannot work, [`ErrorKind::Misuse`] for a channel name
+    /// that is empty, longer than 63 bytes or holds a NUL; else what kept the first session from being
+    /// ready. It is not tried again.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes the socket.
+    pub async fn connect(self) -> Result<Listener, Error> {
+        let config = self.config?;
+        let limit = |what: &str, found: usize, min: usize, max: usize| {
+            if (min..=max).contains(&found) {
+                return Ok(());
+            }
+            Err(Error::new(
+                ErrorKind::Config,
+                format!("{what} is {found}, allowed are {min} to {max}"),
+            ))
+        };
+        let slots_max = usize::try_from(ring::SLOTS_MAX).unwrap_or(usize::MAX);
+        limit("queue_capacity", self.capacity, 1, slots_max)?;
+        limit("queue_bytes", self.bytes, QUEUE_BYTES_MIN, usize::MAX)?;
+        if let Overflow::Block { max_stall: Duration::ZERO } = self.overflow {
+            return Err(Error::new(ErrorKind::Config, "max_stall is zero: that is DropNewest"));
+        }
+        for channel in &self.channels {
+            wire::check_channel(channel)?;
+        }
+        // As it will be used, so that what cannot work is told at once and by its name.
+        let resolved = net::resolve(config.clone())?;
+        let policy = Policy {
+            channels: self.channels,
+            overflow: self.overflow,
+            connect_timeout: net::connect_timeout(&resolved),
+            close_timeout: CLOSE_TIMEOUT,
+        };
+        let capacity = self.capacity as u64;
+        let (producer, consumer) = ring::channel(capacity);
+        let sink = RingSink::new(producer, capacity, self.bytes, self.overflow);
+        let shared = std::sync::Arc::new(Shared::new());
+        let (requests, inbox) = mpsc::unbounded_channel();
+        let supervisor = Supervisor::new(net::now(), policy);
+        let (connected, wait) = oneshot::channel();
+        let task = Task::new(config, supervisor, sink, inbox, shared.clone(), connected);
+        let task = tokio::spawn(task);
+        // The listener exists from here on: dropping this future drops it, which ends the task.
+        let listener = Listener::new(consumer, requests, shared, task);
+        match wait.await {
+            Ok(()) => Ok(listener),
+            Err(_) => Err(listener.into_cause()),
+        }
+    }
+}

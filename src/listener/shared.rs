@@ -1,0 +1,140 @@
+//! What a listener, its handles and its task share: state, counters, the reason of the end.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use tokio::sync::watch;
+
+use crate::supervisor::State;
+use crate::{Error, ErrorKind};
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    /// Written by the task alone.
+    state: watch::Sender<State>,
+    /// Why the listener ended, if nobody asked for it.
+    cause: OnceLock<Error>,
+    /// `i64::MIN` while it is not known.
+    process_id: AtomicI64,
+    pub(super) counters: Counters,
+}
+
+/// Counters, each with one writer. They are figures, not signals: all accesses are relaxed.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    // The task.
+    pub(super) reads: AtomicU64,
+    pub(super) bytes_read: AtomicU64,
+    pub(super) received: AtomicU64,
+    pub(super) gaps: AtomicU64,
+    pub(super) stalls: AtomicU64,
+    pub(super) queued: AtomicU64,
+    pub(super) queued_bytes: AtomicU64,
+    pub(super) sessions: AtomicU64,
+    // The consumer.
+    pub(super) delivered: AtomicU64,
+    pub(super) lagged: AtomicU64,
+}
+
+impl Counters {
+    pub(super) fn set(counter: &AtomicU64, value: u64) {
+        counter.store(value, Ordering::Relaxed);
+    }
+
+    pub(super) fn add(counter: &AtomicU64, more: u64) {
+        // One writer: a load and a store are enough.
+        counter.store(counter.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
+    }
+}
+
+/// Figures of a listener, as of one moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Notifications taken from the server's sessions.
+    pub received: u64,
+    /// Notifications handed out. What is missing to `received` is queued or lagged.
+    pub delivered: u64,
+    /// Notifications that the full queue dropped and the consumer was told of.
+    pub lagged: u64,
+    /// Gaps reported.
+    pub gaps: u64,
+    /// Notifications in the queue.
+    pub queued: u64,
+    /// Bytes of the notifications in the queue.
+    pub queued_bytes: u64,
+    /// Reads of the socket that brought something.
+    pub reads: u64,
+    /// Bytes read from the socket.
+    pub bytes_read: u64,
+    /// How often the socket was left unread because the queue was full.
+    pub stalls: u64,
+    /// Sessions begun, the current one included.
+    pub sessions: u64,
+}
+
+impl Shared {
+    pub(super) fn new() -> Self {
+        Self {
+            state: watch::Sender::new(State::Connecting),
+            cause: OnceLock::new(),
+            process_id: AtomicI64::new(i64::MIN),
+            counters: Counters::default(),
+        }
+    }
+
+    pub(super) fn state(&self) -> State {
+        *self.state.borrow()
+    }
+
+    pub(super) fn set_state(&self, state: State) {
+        self.state.send_replace(state);
+    }
+
+    pub(super) fn watch(&self) -> watch::Receiver<State> {
+        self.state.subscribe()
+    }
+
+    pub(super) fn end(&self, cause: Error) {
+        let _ = self.cause.set(cause);
+    }
+
+    pub(super) fn cause(&self) -> Option<&Error> {
+        self.cause.get()
+    }
+
+    /// What a call gets that comes too late.
+    pub(super) fn closed(&self) -> Error {
+        match self.cause() {
+            Some(cause) => {
+                Error::caused(ErrorKind::Closed, "the listener has ended", cause.clone())
+            }
+            None => Error::new(ErrorKind::Closed, "the listener is closed"),
+        }
+    }
+
+    pub(super) fn process_id(&self) -> Option<i32> {
+        i32::try_from(self.process_id.load(Ordering::Relaxed)).ok()
+    }
+
+    pub(super) fn set_process_id(&self, process_id: Option<i32>) {
+        self.process_id.store(process_id.map_or(i64::MIN, i64::from), Ordering::Relaxed);
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let counters = &self.counters;
+        Stats {
+            received: get(&counters.received),
+            delivered: get(&counters.delivered),
+            lagged: get(&counters.lagged),
+            gaps: get(&counters.gaps),
+            queued: get(&counters.queued),
+            queued_bytes: get(&counters.queued_bytes),
+            reads: get(&counters.reads),
+            bytes_read: get(&counters.bytes_read),
+            stalls: get(&counters.stalls),
+            sessions: get(&counters.sessions),
+        }
+    }
+}

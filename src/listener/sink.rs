@@ -1,0 +1,159 @@
+//! From runs of frames to the ring: what has room goes in, what has not is dropped and accounted for.
+
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+
+use crate::notification::{Gap, Stamp};
+use crate::ring::{Buffers, Producer};
+use crate::supervisor::{Overflow, Sink};
+use crate::wire::Run;
+
+/// Size of a receive buffer, in bytes.
+const BUFFER_BYTES: usize = 256 * 1024;
+
+/// Least spare capacity to read into, in bytes: a buffer with less is put aside. Two of the server's
+/// own writes.
+const READ_BYTES_MIN: usize = 16 * 1024;
+
+/// An unbroken run of NotificationResponse frames, as they were read.
+#[derive(Debug)]
+pub(super) struct Chunk {
+    pub(super) frames: Bytes,
+    pub(super) count: usize,
+    pub(super) stamp: Stamp,
+}
+
+/// The producing end of a listener's queue.
+#[derive(Debug)]
+pub(super) struct RingSink {
+    pub(super) producer: Producer<Chunk, Gap>,
+    buffers: Buffers,
+    /// Most notifications in the queue.
+    capacity: u64,
+    /// Most bytes of notifications in the queue.
+    bytes: u64,
+    drop_oldest: bool,
+    /// Every buffer is looked into and no more may be had: nothing can be taken.
+    starved: bool,
+}
+
+impl RingSink {
+    pub(super) fn new(
+        producer: Producer<Chunk, Gap>,
+        capacity: u64,
+        bytes: usize,
+        overflow: Overflow,
+    ) -> Self {
+        Self {
+            producer,
+            buffers: Buffers::new(BUFFER_BYTES, buffers_max(bytes)),
+            capacity,
+            bytes: bytes as u64,
+            drop_oldest: overflow == Overflow::DropOldest,
+            starved: false,
+        }
+    }
+
+    /// The first receive buffer.
+    pub(super) fn first_buffer(&self) -> BytesMut {
+        self.buffers.first()
+    }
+
+    /// Makes room in `input` for the next read.
+    pub(super) fn prepare(&mut self, input: &mut BytesMut) {
+        loop {
+            self.starved = !self.buffers.exchange(input, READ_BYTES_MIN);
+            // What is evicted gives its buffer free, unless the consumer holds it.
+            if !(self.starved && self.drop_oldest && self.producer.evict()) {
+                return;
+            }
+        }
+    }
+
+    /// Waits until something can be taken without dropping, or nobody will ever read.
+    pub(super) fn poll_room(&mut self, cx: &mut Context<'_>, input: &mut BytesMut) -> Poll<()> {
+        let first = Run::first(1, input);
+        let starved = self.starved;
+        let (capacity, bytes) = (self.capacity, self.bytes);
+        let poll = self.producer.poll_room(cx, |producer| {
+            let used = producer.unread_bytes().saturating_add(first.bytes as u64);
+            !starved && producer.has_slot() && producer.unread() < capacity && used <= bytes
+        });
+        if starved {
+            // Every buffer was looked into: perhaps one of them is free by now.
+            self.prepare(input);
+            if !self.starved {
+                return Poll::Ready(());
+            }
+        }
+        poll
+    }
+}
+
+impl Sink for RingSink {
+    fn fits(&self, frames: &[u8], run: Run, surplus: bool) -> Run {
+        if self.starved {
+            return Run::default();
+        }
+        if self.drop_oldest {
+            return run;
+        }
+        if !self.producer.has_slot() {
+            return Run::default();
+        }
+        let room = |limit: u64, used: u64| {
+            usize::try_from(limit.saturating_sub(used)).unwrap_or(usize::MAX)
+        };
+        let count = if surplus { usize::MAX } else { room(self.capacity, self.producer.unread()) };
+        let bytes = room(self.bytes, self.producer.unread_bytes());
+        if run.count <= count && run.bytes <= bytes {
+            return run;
+        }
+        let run = if run.count > count { Run::first(count, frames) } else { run };
+        if run.bytes > bytes { Run::within(bytes, frames) } else { run }
+    }
+
+    fn notifications(&mut self, input: &mut BytesMut, run: Run, stamp: Stamp, surplus: bool) {
+        let fits = self.fits(input, run, surplus);
+        if fits.count > 0 {
+            let frames = input.split_to(fits.bytes).freeze();
+            let chunk = Chunk { frames, count: fits.count, stamp };
+            self.producer.push(chunk, fits.count as u64, fits.bytes as u64);
+        }
+        if fits.count < run.count {
+            self.producer.skip((run.count - fits.count) as u64);
+            discard(input, run.bytes - fits.bytes);
+        }
+        if self.drop_oldest {
+            self.producer.keep_newest(self.capacity);
+            while self.producer.unread_bytes() > self.bytes && self.producer.evict() {}
+        }
+    }
+
+    fn gap(&mut self, gap: Gap) {
+        self.producer.mark(gap, Gap::merge);
+    }
+
+    fn publish(&mut self) {
+        self.producer.publish();
+    }
+
+    fn is_empty(&self) -> bool {
+        self.producer.unread() == 0
+    }
+}
+
+/// How many buffers a queue of so many bytes may have: enough for all of them, if 16 KiB at the end of each
+/// stay unused, one in the reader's hand and one in the consumer's.
+pub(super) fn buffers_max(queue_bytes: usize) -> usize {
+    queue_bytes.div_ceil(BUFFER_BYTES - READ_BYTES_MIN).saturating_add(2)
+}
+
+/// Removes `bytes` bytes from the front in place: what follows moves up, so that dropped notifications
+/// use up no buffer.
+fn discard(input: &mut BytesMut, bytes: usize) {
+    let left = input.len().saturating_sub(bytes);
+    input.copy_within(bytes.., 0);
+    input.truncate(left);
+}

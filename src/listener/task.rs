@@ -1,0 +1,298 @@
+//! The shell around the supervisor: it carries bytes, time and actions, and decides nothing.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::SystemTime;
+
+use bytes::BytesMut;
+use tokio::sync::{mpsc, oneshot};
+
+use super::shared::{Counters, Shared};
+use super::sink::RingSink;
+use crate::net::{self, Pipe, Timer};
+use crate::notification::Stamp;
+use crate::session::Login;
+use crate::supervisor::{
+    Action, Close, Command, CommandId, LinkEvent, LinkId, Listening, Reply, State, Supervisor,
+};
+use crate::{Config, Error};
+
+/// What a handle asks of the task.
+#[derive(Debug)]
+pub(super) enum Request {
+    /// To be decided by the supervisor.
+    Command(Command, Option<oneshot::Sender<Result<Reply, Error>>>),
+    /// The wanted channels, and how far each is.
+    Channels(oneshot::Sender<Vec<(String, Listening)>>),
+}
+
+/// A socket being opened, with what its session needs to log in.
+type Opening = Pin<Box<dyn Future<Output = Result<(Pipe, Login), Error>> + Send>>;
+
+/// Reads the socket for as long as the listener lives.
+#[must_use]
+pub(super) struct Task {
+    config: Config,
+    supervisor: Supervisor,
+    sink: RingSink,
+    requests: mpsc::UnboundedReceiver<Request>,
+    replies: BTreeMap<CommandId, oneshot::Sender<Result<Reply, Error>>>,
+    next_command: u64,
+    shared: Arc<Shared>,
+    /// Told when the first subscription is active; dropped when there will be none.
+    connected: Option<oneshot::Sender<()>>,
+    timer: Timer,
+    opening: Option<(LinkId, Opening)>,
+    link: Option<Link>,
+    done: bool,
+}
+
+struct Link {
+    id: LinkId,
+    pipe: Pipe,
+    input: BytesMut,
+    stamp: Stamp,
+    reading: bool,
+    /// Our direction is to be ended when everything is written.
+    closing: bool,
+    shut: bool,
+}
+
+impl Task {
+    pub(super) fn new(
+        config: Config,
+        supervisor: Supervisor,
+        sink: RingSink,
+        requests: mpsc::UnboundedReceiver<Request>,
+        shared: Arc<Shared>,
+        connected: oneshot::Sender<()>,
+    ) -> Self {
+        Self {
+            config,
+            supervisor,
+            sink,
+            requests,
+            replies: BTreeMap::new(),
+            next_command: 0,
+            shared,
+            connected: Some(connected),
+            timer: Timer::default(),
+            opening: None,
+            link: None,
+            done: false,
+        }
+    }
+
+    /// Carries out what the supervisor wants.
+    fn act(&mut self) {
+        while let Some(action) = self.supervisor.poll_action() {
+            match action {
+                Action::Open { link } => {
+                    let config = self.config.clone();
+                    self.opening = Some((link, Box::pin(open(config))));
+                }
+                Action::Read { link, on } => {
+                    if let Some(current) = self.link.as_mut().filter(|l| l.id == link) {
+                        current.reading = on;
+                        if on {
+                            self.handle_bytes();
+                        }
+                    }
+                }
+                Action::Close { link, how: Close::Graceful } => {
+                    if let Some(current) = self.link.as_mut().filter(|l| l.id == link) {
+                        current.closing = true;
+                        current.reading = true;
+                    }
+                }
+                Action::Close { link, how: Close::Abort } => {
+                    self.link.take_if(|current| current.id == link);
+                    self.opening.take_if(|(id, _)| *id == link);
+                }
+                Action::Reply { id, result } => {
+                    if let Some(reply) = self.replies.remove(&id) {
+                        let _ = reply.send(result);
+                    }
+                }
+                Action::State(state) => {
+                    self.shared.set_process_id(self.supervisor.process_id());
+                    self.shared.set_state(state);
+                    if state == State::Connected
+                        && let Some(connected) = self.connected.take()
+                    {
+                        let _ = connected.send(());
+                    }
+                }
+                Action::Done(result) => {
+                    if let Err(cause) = result {
+                        self.shared.end(cause);
+                    }
+                    self.connected = None;
+                    self.done = true;
+                }
+            }
+        }
+    }
+
+    fn poll_requests(&mut self, cx: &mut Context<'_>) {
+        while let Poll::Ready(request) = self.requests.poll_recv(cx) {
+            let now = net::now();
+            match request {
+                Some(Request::Command(command, reply)) => {
+                    let id = CommandId(self.next_command);
+                    self.next_command = self.next_command.wrapping_add(1);
+                    self.replies.extend(reply.map(|reply| (id, reply)));
+                    self.supervisor.handle_command(now, id, command);
+                    self.act();
+                }
+                Some(Request::Channels(reply)) => {
+                    let channels = self.supervisor.channels();
+                    let _ = reply.send(channels.map(|(n, l)| (n.to_owned(), l)).collect());
+                }
+                // The listener and all its handles are gone.
+                None => {
+                    self.close();
+                    return;
+                }
+            }
+        }
+    }
+
+    fn close(&mut self) {
+        self.supervisor.handle_command(net::now(), CommandId(u64::MAX), Command::Close);
+        self.act();
+    }
+
+    fn poll_opening(&mut self, cx: &mut Context<'_>) {
+        let Some((id, opening)) = &mut self.opening else { return };
+        let Poll::Ready(result) = opening.as_mut().poll(cx) else { return };
+        let id = *id;
+        self.opening = None;
+        let event = match result {
+            Ok((pipe, login)) => {
+                let epoch = self.supervisor.epoch();
+                self.link = Some(Link {
+                    id,
+                    pipe,
+                    input: self.sink.first_buffer(),
+                    stamp: Stamp { received_at: SystemTime::UNIX_EPOCH, epoch },
+                    reading: true,
+                    closing: false,
+                    shut: false,
+                });
+                Counters::set(&self.shared.counters.sessions, epoch.into());
+                LinkEvent::Opened(Box::new(login))
+            }
+            Err(error) => LinkEvent::Failed(error),
+        };
+        self.supervisor.handle_link(net::now(), id, event);
+        self.act();
+    }
+
+    /// Writes and reads. Returns whether something was read.
+    fn poll_link(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(link) = &mut self.link else { return false };
+        let id = link.id;
+        let mut event = None;
+        if let Some(out) = self.supervisor.transmit(id) {
+            match link.pipe.poll_write(cx, out) {
+                Poll::Ready(Err(error)) => event = Some(LinkEvent::Failed(error)),
+                Poll::Ready(Ok(())) if link.closing && !link.shut => {
+                    link.shut = link.pipe.poll_shutdown(cx).is_ready();
+                }
+                Poll::Ready(Ok(())) | Poll::Pending => {}
+            }
+        }
+        let mut read = 0;
+        if event.is_none() && link.reading {
+            self.sink.prepare(&mut link.input);
+            match link.pipe.poll_read(cx, &mut link.input) {
+                Poll::Ready(Ok(0)) => event = Some(LinkEvent::Eof),
+                Poll::Ready(Ok(bytes)) => read = bytes,
+                Poll::Ready(Err(error)) => event = Some(LinkEvent::Failed(error)),
+                Poll::Pending => {}
+            }
+        }
+        if read > 0 {
+            link.stamp.received_at = SystemTime::now();
+            Counters::add(&self.shared.counters.reads, 1);
+            Counters::add(&self.shared.counters.bytes_read, read as u64);
+            self.handle_bytes();
+        }
+        if let Some(event) = event {
+            self.supervisor.handle_link(net::now(), id, event);
+        }
+        self.act();
+        read > 0
+    }
+
+    fn handle_bytes(&mut self) {
+        let Some(Link { id, input, stamp, .. }) = &mut self.link else { return };
+        self.supervisor.handle_bytes(net::now(), *stamp, *id, input, &mut self.sink);
+        let counters = &self.shared.counters;
+        Counters::set(&counters.received, self.supervisor.received());
+        Counters::set(&counters.gaps, self.supervisor.gaps());
+        Counters::set(&counters.stalls, self.supervisor.stalls());
+    }
+
+    /// While the socket is left unread: has the consumer made room? What was read already may fill it
+    /// again at once, so this ends with reading on or with a waker left.
+    fn poll_room(&mut self, cx: &mut Context<'_>) {
+        while let Some(link) = self.link.as_mut().filter(|link| !link.reading)
+            && self.sink.poll_room(cx, &mut link.input).is_ready()
+        {
+            self.supervisor.handle_room(net::now());
+            self.act();
+        }
+    }
+}
+
+impl Future for Task {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let task = self.get_mut();
+        task.act();
+        task.poll_requests(cx);
+        if task.sink.producer.is_abandoned() {
+            task.close();
+        }
+        if task.timer.poll(cx, task.supervisor.poll_timeout()) {
+            task.supervisor.handle_timeout(net::now());
+            task.act();
+        }
+        task.poll_opening(cx);
+        task.poll_room(cx);
+        let has_read = task.poll_link(cx);
+        let computing = task.supervisor.is_computing();
+        if computing {
+            task.supervisor.compute();
+            task.act();
+        }
+        let counters = &task.shared.counters;
+        Counters::set(&counters.queued, task.sink.producer.unread());
+        Counters::set(&counters.queued_bytes, task.sink.producer.unread_bytes());
+        if task.done {
+            // Dropping the task drops the producer: the ring ends after what was published.
+            task.shared.set_state(State::Closed);
+            return Poll::Ready(());
+        }
+        // After each read the consumer gets its turn; after each step of a key derivation, everyone.
+        // A deadline that has moved is looked at once more.
+        if has_read || computing || task.timer.poll(cx, task.supervisor.poll_timeout()) {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+}
+
+/// Opens a socket. The supervisor bounds it in time.
+async fn open(config: Config) -> Result<(Pipe, Login), Error> {
+    let config = net::resolve(config)?;
+    let deadline = net::now() + net::connect_timeout(&config);
+    let login = net::login(&config, deadline)?;
+    Ok((Pipe::new(net::dial(&config).await?), login))
+}

@@ -1,0 +1,368 @@
+//! What a cluster is to be like, and how it is made.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::cluster::Cluster;
+use crate::error::Error;
+use crate::guard::Scratch;
+use crate::installation::Installation;
+use crate::reach;
+use crate::server::Server;
+use crate::user::User;
+
+/// Name of the superuser of every cluster.
+pub(crate) const SUPERUSER: &str = "postgres";
+
+/// The superuser's password when the test does not set one.
+const SUPERUSER_PASSWORD: &str = "pgbell";
+
+/// What makes a server quick and lonely. The test's own settings come after these.
+const SETTINGS: [(&str, &str); 7] = [
+    ("listen_addresses", "127.0.0.1"),
+    ("fsync", "off"),
+    ("full_page_writes", "off"),
+    ("synchronous_commit", "off"),
+    // In the data directory, so that nothing stays in /dev/shm when the server is killed.
+    ("dynamic_shared_memory_type", "mmap"),
+    ("lc_messages", "C"),
+    ("timezone", "UTC"),
+];
+
+/// How clients prove who they are. The names of `pg_hba.conf`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Auth {
+    /// Not at all.
+    #[default]
+    Trust,
+    /// The password itself goes over the wire.
+    Password,
+    /// MD5, with passwords stored as MD5.
+    Md5,
+    /// SCRAM-SHA-256.
+    ScramSha256,
+}
+
+impl Auth {
+    fn method(self) -> &'static str {
+        match self {
+            Self::Trust => "trust",
+            Self::Password => "password",
+            Self::Md5 => "md5",
+            Self::ScramSha256 => "scram-sha-256",
+        }
+    }
+
+    /// What the server stores: `password_encryption`.
+    fn stored(self) -> &'static str {
+        match self {
+            Self::Md5 => "md5",
+            Self::Trust | Self::Password | Self::ScramSha256 => "scram-sha-256",
+        }
+    }
+}
+
+/// Describes a [`Cluster`]. Made by [`Cluster::builder`].
+#[derive(Clone)]
+pub struct ClusterBuilder {
+    installation: Option<Installation>,
+    auth: Auth,
+    superuser_password: String,
+    settings: Vec<(String, String)>,
+    hba: Vec<String>,
+    files: Vec<(String, Vec<u8>)>,
+    init_sql: Vec<String>,
+    encoding: String,
+    unix_socket: bool,
+    data_parent: Option<PathBuf>,
+    timeout: Duration,
+}
+
+impl ClusterBuilder {
+    pub(crate) fn new() -> Self {
+        Self {
+            installation: None,
+            auth: Auth::Trust,
+            superuser_password: SUPERUSER_PASSWORD.to_owned(),
+            settings: Vec::new(),
+            hba: Vec::new(),
+            files: Vec::new(),
+            init_sql: Vec::new(),
+            encoding: "UTF8".to_owned(),
+            unix_socket: true,
+            data_parent: None,
+            timeout: Duration::from_secs(60),
+        }
+    }
+
+    /// Which server. [`Installation::find`] by default.
+    #[must_use]
+    pub fn installation(mut self, installation: Installation) -> Self {
+        self.installation = Some(installation);
+        self
+    }
+
+    /// How clients log in, over TCP and over the Unix socket. [`Auth::Trust`] by default.
+    #[must_use]
+    pub fn auth(mut self, auth: Auth) -> Self {
+        self.auth = auth;
+        self
+    }
+
+    /// Password of the superuser `postgres`. `pgbell` by default.
+    #[must_use]
+    pub fn superuser_password(mut self, password: impl Into<String>) -> Self {
+        self.superuser_password = password.into();
+        self
+    }
+
+    /// A line of `postgresql.conf`, without quotes: `setting("max_connections", "50")`. The last one of a
+    /// name counts. `port` and `unix_socket_directories` cannot be set.
+    #[must_use]
+    pub fn setting(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.settings.push((name.into(), value.into()));
+        self
+    }
+
+    /// A line of `pg_hba.conf`, before those that [`auth`](Self::auth) stands for: the first that matches
+    /// counts.
+    #[must_use]
+    pub fn hba(mut self, line: impl Into<String>) -> Self {
+        self.hba.push(line.into());
+        self
+    }
+
+    /// A file in the data directory, readable by the server's user only: a certificate, a key.
+    #[must_use]
+    pub fn file(mut self, name: impl Into<String>, contents: impl Into<Vec<u8>>) -> Self {
+        self.files.push((name.into(), contents.into()));
+        self
+    }
+
+    /// SQL that the server itself carries out in the database `postgres` before it listens, in the order of
+    /// the calls. A password in it is encrypted by the server, as the settings say.
+    ///
+    /// The text is taken as bytes of the cluster's encoding: with another one than UTF8 keep it ASCII.
+    #[must_use]
+    pub fn init_sql(mut self, sql: impl Into<String>) -> Self {
+        self.init_sql.push(sql.into());
+        self
+    }
+
+    /// Encoding of the databases. `UTF8` by default, and always the locale `C`.
+    #[must_use]
+    pub fn encoding(mut self, encoding: impl Into<String>) -> Self {
+        self.encoding = encoding.into();
+        self
+    }
+
+    /// Whether the server listens on a Unix socket beside its TCP port. It does by default.
+    #[must_use]
+    pub fn unix_socket(mut self, listen: bool) -> Self {
+        self.unix_socket = listen;
+        self
+    }
+
+    /// Where the cluster's directory is made: `TMPDIR`, else `/tmp`, by default.
+    ///
+    /// The server's user must be able to enter it, and to remove its own directory from it (as in `/tmp`, or
+    /// when it is that user's): otherwise an empty directory stays when the process is killed.
+    #[must_use]
+    pub fn data_parent(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.data_parent = Some(dir.into());
+        self
+    }
+
+    /// How long a start or a stop may take before it is an error. 60 s by default.
+    #[must_use]
+    pub fn timeout(mut self, longest: Duration) -> Self {
+        self.timeout = longest;
+        self
+    }
+
+    /// Makes the cluster, starts its server and waits until it takes connections.
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`] when there is no PostgreSQL: the text says how to get one. Else what failed,
+    /// with the end of the server's log.
+    pub fn start(self) -> Result<Cluster, Error> {
+        let installation = match &self.installation {
+            Some(installation) => installation.clone(),
+            None => Installation::find()?,
+        };
+        let user = User::detect()?;
+        let bin = reach::programs(&installation, &user)?;
+        let scratch = Scratch::new(&user, self.data_parent.as_deref())?;
+        let mut server = Server {
+            scratch,
+            bin,
+            port: 0,
+            unix_socket: self.unix_socket,
+            patience: self.timeout,
+            running: None,
+        };
+        self.initialize(&server)?;
+        server.start_somewhere()?;
+        Ok(Cluster::new(server, installation, self.superuser_password))
+    }
+
+    fn initialize(&self, server: &Server) -> Result<(), Error> {
+        let mut initdb = server.command("initdb");
+        initdb.args(["-U", SUPERUSER, "-A", "trust", "--no-sync", "--locale=C"]);
+        initdb.arg(format!("--encoding={}", self.encoding));
+        server.scratch.run("initdb", &mut initdb)?;
+
+        let data = server.data();
+        append(&data.join("postgresql.conf"), &self.postgresql_conf()?)?;
+        replace(&data.join("pg_hba.conf"), self.pg_hba_conf().as_bytes())?;
+        for (name, contents) in &self.files {
+            let path = data.join(name);
+            write_private(&path, contents)?;
+            server.scratch.user().give(&path)?;
+        }
+        self.run_sql(server)
+    }
+
+    fn postgresql_conf(&self) -> Result<String, Error> {
+        let stored = [("password_encryption", self.auth.stored())];
+        let ours = SETTINGS.iter().chain(&stored).copied();
+        let theirs = self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let mut text = String::from("\n");
+        for (name, value) in ours.chain(theirs) {
+            text.push_str(&setting_line(name, value)?);
+        }
+        Ok(text)
+    }
+
+    fn pg_hba_conf(&self) -> String {
+        let mut text = String::new();
+        for line in &self.hba {
+            text.push_str(line);
+            text.push('\n');
+        }
+        let method = self.auth.method();
+        for database in ["all", "replication"] {
+            text.push_str(&format!("local {database} all {method}\n"));
+            text.push_str(&format!("host {database} all 127.0.0.1/32 {method}\n"));
+            text.push_str(&format!("host {database} all ::1/128 {method}\n"));
+        }
+        text
+    }
+
+    /// One run of the server without a listener: commands come from a file and end it when they fail.
+    fn run_sql(&self, server: &Server) -> Result<(), Error> {
+        let password = self.superuser_password.replace('\'', "''");
+        let mut script = command_text(&format!(
+            "ALTER ROLE {SUPERUSER} PASSWORD E'{}'",
+            password.replace('\\', "\\\\")
+        ));
+        for sql in &self.init_sql {
+            script.push_str(&command_text(sql));
+        }
+        let path = server.scratch.dir().join("init.sql");
+        write_private(&path, script.as_bytes())?;
+        let input = File::open(&path).map_err(Error::on("open", &path))?;
+        // `postgres` takes `--single` as its first argument only.
+        let mut single = server.scratch.command(&server.bin.join("postgres"));
+        single.args(["--single", "-F", "-j", "-c", "exit_on_error=true"]);
+        // The statement may hold a password.
+        single.args(["-c", "log_min_error_statement=panic", "-c", "log_statement=none"]);
+        single.args(["-c", "log_min_duration_statement=-1", "-c", "logging_collector=off"]);
+        single.arg("-D").arg(server.data()).arg("postgres").stdin(input);
+        let outcome = server.scratch.run("the SQL before the start", &mut single);
+        fs::remove_file(&path).map_err(Error::on("remove", &path))?;
+        outcome
+    }
+}
+
+impl fmt::Debug for ClusterBuilder {
+    // Without the passwords: the superuser's, and those that the SQL may hold.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClusterBuilder")
+            .field("installation", &self.installation)
+            .field("auth", &self.auth)
+            .field("settings", &self.settings)
+            .field("encoding", &self.encoding)
+            .field("unix_socket", &self.unix_socket)
+            .field("data_parent", &self.data_parent)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+/// With `-j` a command ends with a semicolon and an empty line.
+fn command_text(sql: &str) -> String {
+    format!("{};\n\n", sql.trim_end_matches(|c: char| c == ';' || c.is_ascii_whitespace()))
+}
+
+pub(crate) fn setting_line(name: &str, value: &str) -> Result<String, Error> {
+    let named = !name.is_empty()
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.".contains(&byte));
+    if !named {
+        return Err(Error::new(format!("{name:?} is not the name of a setting")));
+    }
+    if value.contains(['\n', '\r', '\0']) {
+        return Err(Error::new(format!("the value of setting {name} has more than one line")));
+    }
+    Ok(format!("{name} = '{}'\n", value.replace('\\', "\\\\").replace('\'', "''")))
+}
+
+/// Appends to a file that initdb made, whose owner and mode stay.
+pub(crate) fn append(path: &Path, text: &str) -> Result<(), Error> {
+    OpenOptions::new()
+        .append(true)
+        .open(path)
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .map_err(Error::on("write", path))
+}
+
+fn replace(path: &Path, contents: &[u8]) -> Result<(), Error> {
+    fs::write(path, contents).map_err(Error::on("write", path))
+}
+
+fn write_private(path: &Path, contents: &[u8]) -> Result<(), Error> {
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .and_then(|mut file| {
+            file.set_permissions(Permissions::from_mode(0o600))?;
+            file.write_all(contents)
+        })
+        .map_err(Error::on("write", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_quoted_and_checked() {
+        assert_eq!(setting_line("a.b", r"it's \").unwrap(), "a.b = 'it''s \\\\'\n");
+        assert!(setting_line("a b", "1").is_err());
+        assert!(setting_line("", "1").is_err());
+        assert!(setting_line("a", "1\nb = 2").is_err());
+    }
+
+    #[test]
+    fn a_command_ends_once_however_it_was_written() {
+        for sql in ["SELECT 1", "SELECT 1;", "SELECT 1 ;\n\n"] {
+            assert_eq!(command_text(sql), "SELECT 1;\n\n", "{sql:?}");
+        }
+    }
+
+    #[test]
+    fn no_password_is_shown() {
+        let builder = ClusterBuilder::new()
+            .superuser_password("quiet-one")
+            .init_sql("CREATE ROLE a PASSWORD 'quiet-two'");
+        assert!(!format!("{builder:?}").contains("quiet"));
+    }
+}

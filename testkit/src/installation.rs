@@ -1,0 +1,210 @@
+//! Where a server's programs are.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::error::NotFound;
+
+/// Major versions of the matrix, oldest first.
+pub const MAJORS: [u32; 6] = [13, 14, 15, 16, 17, 18];
+
+/// Where `testkit/servers/fetch.sh` puts the matrix, when this crate was built in its repository.
+const FETCHED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/servers/node_modules");
+
+/// Debian and Ubuntu: one directory for each major version.
+const DEBIAN: &str = "/usr/lib/postgresql";
+
+/// A directory with `postgres` and `initdb`, and the version they belong to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Installation {
+    bin: PathBuf,
+    major: u32,
+    version: String,
+}
+
+impl Installation {
+    /// The installation that tests use when they do not name one.
+    ///
+    /// The first of: `PGBELL_POSTGRES` (a directory with the programs, or the one above its `bin`), `postgres`
+    /// on `PATH`, `pg_config --bindir`, the highest version under `/usr/lib/postgresql`, the highest of the
+    /// [matrix](Self::matrix).
+    ///
+    /// # Errors
+    /// [`NotFound`] when there is none, or when `PGBELL_POSTGRES` is set to something else.
+    pub fn find() -> Result<Self, NotFound> {
+        if let Some(dir) = env::var_os("PGBELL_POSTGRES").filter(|dir| !dir.is_empty()) {
+            return Self::at(dir);
+        }
+        on_path()
+            .or_else(by_pg_config)
+            .or_else(|| highest(by_debian(Path::new(DEBIAN))))
+            .or_else(|| highest(matrix_in(&matrix_dirs())))
+            .ok_or_else(|| {
+                NotFound::server(
+                    "no PostgreSQL server on PATH, by pg_config or in /usr/lib/postgresql",
+                )
+            })
+    }
+
+    /// One installation of each of [`MAJORS`], oldest first: the real servers that are fetched from npm.
+    ///
+    /// Looked for in `PGBELL_MATRIX_DIR` (`<dir>/pg13/native/bin` and so on), else where
+    /// `testkit/servers/fetch.sh` puts them.
+    ///
+    /// # Errors
+    /// [`NotFound`] when any of them is missing: it names them and says how to get them.
+    pub fn matrix() -> Result<Vec<Self>, NotFound> {
+        let dirs = matrix_dirs();
+        let found = matrix_in(&dirs);
+        let missing: Vec<String> = MAJORS
+            .iter()
+            .filter(|major| !found.iter().any(|one| one.major == **major))
+            .map(ToString::to_string)
+            .collect();
+        if missing.is_empty() {
+            return Ok(found);
+        }
+        let dirs: Vec<String> = dirs.iter().map(|dir| dir.display().to_string()).collect();
+        Err(NotFound::matrix(format!(
+            "PostgreSQL {} of the matrix not found in {}",
+            missing.join(", "),
+            dirs.join(", ")
+        )))
+    }
+
+    /// The installation in a directory that holds `postgres` and `initdb`, or whose `bin` does.
+    ///
+    /// # Errors
+    /// [`NotFound`] when the programs are not there or do not tell their version.
+    pub fn at(dir: impl AsRef<Path>) -> Result<Self, NotFound> {
+        let dir = dir.as_ref();
+        [dir.to_owned(), dir.join("bin"), dir.join("native/bin")]
+            .iter()
+            .find_map(|bin| Self::in_bin(bin))
+            .ok_or_else(|| {
+                NotFound::server(format!("no usable `postgres` and `initdb` in {}", dir.display()))
+            })
+    }
+
+    /// The directory of `postgres` and `initdb`: absolute, symbolic links resolved.
+    #[must_use]
+    pub fn bin(&self) -> &Path {
+        &self.bin
+    }
+
+    /// Major version, as 15.
+    #[must_use]
+    pub fn major(&self) -> u32 {
+        self.major
+    }
+
+    /// What `postgres --version` says after the product's name, as `15.18 (Debian 15.18-0+deb12u1)`.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    fn in_bin(bin: &Path) -> Option<Self> {
+        // Links are followed first: `postgres` finds its files relative to where it really is.
+        let postgres = fs::canonicalize(bin.join("postgres")).ok()?;
+        let bin = postgres.parent()?.to_owned();
+        if !bin.join("initdb").is_file() {
+            return None;
+        }
+        let said = Command::new(&postgres)
+            .arg("--version")
+            .env("LC_ALL", "C")
+            .stdin(Stdio::null())
+            .output();
+        let (major, version) = parse_version(&String::from_utf8(said.ok()?.stdout).ok()?)?;
+        Some(Self { bin, major, version })
+    }
+}
+
+/// `postgres (PostgreSQL) 15.18 (Debian …)`; also `19devel`, `18beta1`.
+fn parse_version(said: &str) -> Option<(u32, String)> {
+    let version = said.trim().strip_prefix("postgres (PostgreSQL) ")?;
+    let digits = version.find(|c: char| !c.is_ascii_digit()).unwrap_or(version.len());
+    Some((version.get(..digits)?.parse().ok()?, version.to_owned()))
+}
+
+fn on_path() -> Option<Installation> {
+    let path = env::var_os("PATH")?;
+    env::split_paths(&path).find_map(|dir| Installation::in_bin(&dir))
+}
+
+fn by_pg_config() -> Option<Installation> {
+    let said = Command::new("pg_config").arg("--bindir").stdin(Stdio::null()).output().ok()?;
+    Installation::in_bin(Path::new(String::from_utf8(said.stdout).ok()?.trim()))
+}
+
+fn by_debian(root: &Path) -> Vec<Installation> {
+    let Ok(entries) = fs::read_dir(root) else { return Vec::new() };
+    entries.flatten().filter_map(|entry| Installation::in_bin(&entry.path().join("bin"))).collect()
+}
+
+fn highest(found: Vec<Installation>) -> Option<Installation> {
+    found.into_iter().max_by_key(|one| one.major)
+}
+
+fn matrix_dirs() -> Vec<PathBuf> {
+    match env::var_os("PGBELL_MATRIX_DIR").filter(|dir| !dir.is_empty()) {
+        Some(dir) => vec![PathBuf::from(dir)],
+        None => vec![PathBuf::from(FETCHED)],
+    }
+}
+
+/// What is there of the matrix, oldest first. A folder whose server is of another major is not counted.
+fn matrix_in(dirs: &[PathBuf]) -> Vec<Installation> {
+    let one = |major: u32| {
+        dirs.iter()
+            .flat_map(|dir| {
+                [dir.join(format!("pg{major}")), dir.join(format!("node_modules/pg{major}"))]
+            })
+            .find_map(|dir| Installation::at(dir).ok())
+            .filter(|found| found.major == major)
+    };
+    MAJORS.iter().filter_map(|major| one(*major)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_of_releases_and_of_development_are_read() {
+        let check = |said: &str, expect: Option<(u32, &str)>| {
+            let found = parse_version(said);
+            assert_eq!(
+                found.as_ref().map(|(major, text)| (*major, text.as_str())),
+                expect,
+                "{said:?}"
+            );
+        };
+        check("postgres (PostgreSQL) 13.23\n", Some((13, "13.23")));
+        check(
+            "postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n",
+            Some((15, "15.18 (Debian 15.18-0+deb12u1)")),
+        );
+        check("postgres (PostgreSQL) 19devel\n", Some((19, "19devel")));
+        check("postgres (EnterpriseDB) 15.1\n", None);
+        check("postgres (PostgreSQL) x\n", None);
+        check("", None);
+    }
+
+    #[test]
+    fn a_directory_without_a_server_says_how_to_get_one() {
+        let error = Installation::at("/nonexistent").unwrap_err().to_string();
+        assert!(error.starts_with("no usable `postgres` and `initdb` in /nonexistent"), "{error}");
+        assert!(error.contains("apt-get install postgresql"), "{error}");
+        assert!(error.contains("testkit/servers/fetch.sh"), "{error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+
+    #[test]
+    fn an_empty_matrix_finds_nothing() {
+        assert_eq!(matrix_in(&[PathBuf::from("/nonexistent")]), Vec::new());
+    }
+}

@@ -1,0 +1,208 @@
+//! Programs that the server's user cannot reach, as those in a checkout under a home of mode 0700, are copied
+//! to where it can.
+
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, SystemTime};
+
+use crate::error::Error;
+use crate::guard::shared_parent;
+use crate::installation::Installation;
+use crate::user::User;
+
+/// A copy that is not finished after this time was left by a process that was killed.
+const ABANDONED_AFTER: Duration = Duration::from_secs(3600);
+
+/// What of an installation a server needs, beside `bin` in the directory above it.
+const PARTS: [&str; 3] = ["bin", "lib", "share"];
+
+/// The directory of the programs for this user: the installation's own, or that of a copy.
+pub(crate) fn programs(installation: &Installation, user: &User) -> Result<PathBuf, Error> {
+    if !user.is_other() || runs(installation.bin(), user) {
+        return Ok(installation.bin().to_owned());
+    }
+    let copy = copied(installation, user)?;
+    if runs(&copy, user) {
+        return Ok(copy);
+    }
+    Err(Error::new(format!(
+        "the server's user ({}) cannot run the copy of PostgreSQL in {}",
+        user.name(),
+        copy.display()
+    )))
+}
+
+fn runs(bin: &Path, user: &User) -> bool {
+    ["initdb", "postgres"].iter().all(|program| {
+        let output = user.command(bin.join(program)).arg("--version").output();
+        output.is_ok_and(|output| output.status.success())
+    })
+}
+
+fn copied(installation: &Installation, user: &User) -> Result<PathBuf, Error> {
+    let prefix = installation.bin().parent().filter(|prefix| {
+        installation.bin().ends_with("bin") && PARTS.iter().all(|part| prefix.join(part).is_dir())
+    });
+    let Some(prefix) = prefix else {
+        return Err(Error::new(format!(
+            "the server's user ({}) cannot run the programs in {}, and they are not a bin, lib and share that \
+             could be copied: make the directory reachable, or set PGBELL_TEST_USER",
+            user.name(),
+            installation.bin().display()
+        )));
+    };
+    let cache = cache(&shared_parent(user)?)?;
+    let copy = cache.join(name(installation)?);
+    if !copy.exists() {
+        make(prefix, &cache, &copy)?;
+    }
+    Ok(copy.join("bin"))
+}
+
+/// The directory of all copies. Its name can be guessed, so somebody else's is refused.
+fn cache(parent: &Path) -> Result<PathBuf, Error> {
+    // Only root copies: everybody else runs the server as themselves.
+    let cache = parent.join("pgbell-servers-0");
+    match DirBuilder::new().mode(0o755).create(&cache) {
+        // The mode is subject to the umask.
+        Ok(()) => fs::set_permissions(&cache, fs::Permissions::from_mode(0o755))
+            .map_err(Error::on("open to others", &cache))?,
+        Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(cause) => return Err(Error::on("create", &cache)(cause)),
+    }
+    let found = fs::symlink_metadata(&cache).map_err(Error::on("look at", &cache))?;
+    if !found.is_dir() || found.uid() != 0 || found.mode() & 0o022 != 0 {
+        return Err(Error::new(format!(
+            "{} is not a directory that only root can write to (owner {}, mode {:o}): remove it",
+            cache.display(),
+            found.uid(),
+            found.mode() & 0o7777
+        )));
+    }
+    Ok(cache)
+}
+
+/// The same for the same files: place, version, size and time of `postgres`.
+fn name(installation: &Installation) -> Result<String, Error> {
+    let postgres = installation.bin().join("postgres");
+    let found = fs::metadata(&postgres).map_err(Error::on("look at", &postgres))?;
+    let (version, size) = (installation.version(), found.size());
+    let identity =
+        format!("{}|{version}|{size}|{}|{}", postgres.display(), found.mtime(), found.mtime_nsec());
+    // FNV-1a: a name, not a seal.
+    let hash = identity.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    Ok(format!("{}-{hash:016x}", installation.major()))
+}
+
+/// Copies under another name and renames: a copy is there as a whole or not at all.
+fn make(prefix: &Path, cache: &Path, copy: &Path) -> Result<(), Error> {
+    remove_abandoned(cache);
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let unfinished = cache.join(format!("unfinished-{}-{number}", process::id()));
+    let _ = fs::remove_dir_all(&unfinished);
+    let made = directory(&unfinished)
+        .and_then(|()| {
+            PARTS.iter().try_for_each(|part| tree(&prefix.join(part), &unfinished.join(part)))
+        })
+        .and_then(|()| match fs::rename(&unfinished, copy) {
+            // Somebody else was first.
+            Err(_) if copy.is_dir() => Ok(()),
+            outcome => outcome,
+        });
+    // Not there any more when it became the copy.
+    let _ = fs::remove_dir_all(&unfinished);
+    made.map_err(Error::on("copy the programs to", copy))
+}
+
+fn remove_abandoned(cache: &Path) {
+    let Ok(entries) = fs::read_dir(cache) else { return };
+    for entry in entries.flatten() {
+        let unfinished = entry.file_name().as_encoded_bytes().starts_with(b"unfinished-");
+        let age = entry.metadata().and_then(|found| found.modified()).ok();
+        let age = age.and_then(|time| SystemTime::now().duration_since(time).ok());
+        if unfinished && age.is_some_and(|age| age > ABANDONED_AFTER) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+fn directory(path: &Path) -> io::Result<()> {
+    fs::create_dir(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755))
+}
+
+/// A tree that everybody can read. Relative links stay links, others become what they point to.
+fn tree(from: &Path, to: &Path) -> io::Result<()> {
+    directory(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        if entry.file_type()?.is_symlink() {
+            let link = fs::read_link(&source)?;
+            if link.is_relative() {
+                symlink(link, &target)?;
+                continue;
+            }
+        }
+        let found = fs::metadata(&source)?;
+        if found.is_dir() {
+            tree(&source, &target)?;
+        } else {
+            io::copy(&mut File::open(&source)?, &mut File::create_new(&target)?)?;
+            let mode = if found.mode() & 0o100 == 0 { 0o644 } else { 0o755 };
+            fs::set_permissions(&target, fs::Permissions::from_mode(mode))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guard::Scratch;
+
+    #[test]
+    fn a_cache_that_others_can_write_to_is_refused() {
+        let user = User::detect().unwrap();
+        let scratch = Scratch::new(&user, None).unwrap();
+        let cache_dir = scratch.dir().join("pgbell-servers-0");
+        fs::create_dir(&cache_dir).unwrap();
+        fs::set_permissions(&cache_dir, fs::Permissions::from_mode(0o777)).unwrap();
+        let error = cache(scratch.dir()).unwrap_err().to_string();
+        assert!(error.contains("only root can write to"), "{error}");
+
+        fs::remove_dir(&cache_dir).unwrap();
+        symlink("/tmp", &cache_dir).unwrap();
+        let error = cache(scratch.dir()).unwrap_err().to_string();
+        assert!(error.contains("only root can write to"), "{error}");
+    }
+
+    #[test]
+    fn a_copy_keeps_links_and_what_can_be_run() {
+        let user = User::detect().unwrap();
+        let scratch = Scratch::new(&user, None).unwrap();
+        let from = scratch.dir().join("from");
+        fs::create_dir_all(from.join("deep")).unwrap();
+        fs::write(from.join("deep/file"), "text").unwrap();
+        fs::set_permissions(from.join("deep/file"), fs::Permissions::from_mode(0o600)).unwrap();
+        fs::write(from.join("program"), "#!/bin/sh\n").unwrap();
+        fs::set_permissions(from.join("program"), fs::Permissions::from_mode(0o700)).unwrap();
+        symlink("deep/file", from.join("relative")).unwrap();
+        symlink(from.join("deep/file"), from.join("absolute")).unwrap();
+
+        let to = scratch.dir().join("to");
+        tree(&from, &to).unwrap();
+        let mode = |name: &str| fs::symlink_metadata(to.join(name)).unwrap().mode() & 0o777;
+        assert_eq!(fs::read_to_string(to.join("deep/file")).unwrap(), "text");
+        assert_eq!((mode("deep"), mode("deep/file"), mode("program")), (0o755, 0o644, 0o755));
+        assert_eq!(fs::read_link(to.join("relative")).unwrap(), Path::new("deep/file"));
+        assert!(fs::symlink_metadata(to.join("absolute")).unwrap().is_file());
+    }
+}

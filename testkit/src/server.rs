@@ -1,0 +1,352 @@
+//! One postmaster in a directory: start, wait until it is ready, stop.
+
+use std::collections::hash_map::RandomState;
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::hash::{BuildHasher, Hasher};
+use std::io::{Read, Seek, SeekFrom};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::error::Error;
+use crate::guard::{Scratch, wait};
+use crate::signal::{Mode, Signal};
+
+/// Ports below those that the kernel gives to outgoing connections (Linux: 32768 and up).
+///
+/// Between a stop and the next start nobody's connection takes the port, and a client that dials a stopped
+/// server cannot be connected to itself. N41.
+const PORTS: std::ops::Range<u16> = 10_240..32_000;
+
+/// How often another port is tried when somebody takes the one that was free.
+const PORT_ATTEMPTS_MAX: u32 = 20;
+
+/// How long a restart waits for its port, and for the processes of a killed postmaster to end.
+const LEFTOVERS_MAX: Duration = Duration::from_secs(20);
+
+/// After this time those processes are helped to end. Up to version 14 an autovacuum launcher may go on for
+/// ten seconds and more, asking a statistics collector that is no longer there. N44.
+const LEFTOVERS_END_ALONE: Duration = Duration::from_secs(1);
+
+/// How long a server may take to die of SIGQUIT before SIGKILL.
+const QUIT_MAX: Duration = Duration::from_secs(10);
+
+/// How much of the log an error shows, in bytes.
+const LOG_TAIL_BYTES: usize = 4_000;
+
+/// Where a server is and how it is started. The processes are in [`Server::running`].
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) scratch: Scratch,
+    pub(crate) bin: PathBuf,
+    pub(crate) port: u16,
+    pub(crate) unix_socket: bool,
+    /// How long a start or a stop may take.
+    pub(crate) patience: Duration,
+    pub(crate) running: Option<Child>,
+}
+
+/// Why the postmaster did not come up.
+enum Failure {
+    /// Its port is taken, or processes of its predecessor live: worth another attempt.
+    Passing(Error),
+    Final(Error),
+}
+
+impl Server {
+    pub(crate) fn data(&self) -> PathBuf {
+        self.scratch.dir().join("data")
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.scratch.dir().join("log")
+    }
+
+    pub(crate) fn log(&self) -> String {
+        fs::read(self.log_path()).map_or_else(|_| String::new(), |log| lossy(&log))
+    }
+
+    /// A command on this server's data directory. The guard knows of it.
+    pub(crate) fn command(&self, program: &str) -> Command {
+        let mut command = self.scratch.command(&self.bin.join(program));
+        command.arg("-D").arg(self.data());
+        command
+    }
+
+    /// Starts on a port that is free.
+    pub(crate) fn start_somewhere(&mut self) -> Result<(), Error> {
+        let mut attempt = 1;
+        loop {
+            self.port = free_port()?;
+            match self.launch() {
+                Ok(()) => return Ok(()),
+                Err(Failure::Passing(_)) if attempt < PORT_ATTEMPTS_MAX => attempt += 1,
+                Err(Failure::Passing(error) | Failure::Final(error)) => return Err(error),
+            }
+        }
+    }
+
+    /// Starts on the port of the last start.
+    pub(crate) fn start_again(&mut self) -> Result<(), Error> {
+        if self.is_running() {
+            return Err(Error::new("the server runs already"));
+        }
+        let begin = Instant::now();
+        loop {
+            match self.launch() {
+                Ok(()) => return Ok(()),
+                Err(Failure::Passing(_)) if begin.elapsed() < LEFTOVERS_MAX => {
+                    if begin.elapsed() > LEFTOVERS_END_ALONE {
+                        self.end_leftovers();
+                    }
+                    thread::sleep(Duration::from_millis(50));
+                }
+                Err(Failure::Passing(error) | Failure::Final(error)) => return Err(error),
+            }
+        }
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        match self.running.as_mut().map(Child::try_wait) {
+            Some(Ok(None)) => true,
+            Some(_) => {
+                self.ended();
+                false
+            }
+            None => false,
+        }
+    }
+
+    fn ended(&mut self) {
+        self.running = None;
+        self.scratch.forget_process();
+    }
+
+    fn launch(&mut self) -> Result<(), Failure> {
+        let log_path = self.log_path();
+        let log = OpenOptions::new().create(true).append(true).open(&log_path);
+        let log = log.map_err(Error::on("open", &log_path)).map_err(Failure::Final)?;
+        self.scratch.user().give(&log_path).map_err(Failure::Final)?;
+        let begin = log.metadata().map_or(0, |found| found.len());
+
+        let mut command = self.command("postgres");
+        command.args(["-p", &self.port.to_string(), "-k"]);
+        if self.unix_socket {
+            command.arg(self.scratch.socket_dir());
+        } else {
+            command.arg("");
+        }
+        let error_log = log.try_clone().map_err(Error::on("open", &log_path));
+        command.stdout(log).stderr(error_log.map_err(Failure::Final)?);
+        let spawned = command.spawn().map_err(|cause| Error::io("cannot run postgres", cause));
+        self.running = Some(spawned.map_err(Failure::Final)?);
+
+        let outcome = self.wait_until_ready();
+        outcome.map_err(|reason| {
+            self.kill();
+            let tail = tail(&log_path, begin);
+            let passing = ["Address already in use", "pre-existing shared memory block"]
+                .iter()
+                .any(|words| tail.contains(words));
+            let error =
+                Error::new(format!("the server on port {} {reason}", self.port)).with_log(tail);
+            if passing { Failure::Passing(error) } else { Failure::Final(error) }
+        })
+    }
+
+    /// Ready is: `postmaster.pid` is of this process and says so, and the port answers. N42.
+    fn wait_until_ready(&mut self) -> Result<(), String> {
+        let Some(child) = self.running.as_mut() else { return Err("is not there".to_owned()) };
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
+        let lock_path = self.scratch.dir().join("data/postmaster.pid");
+        let deadline = Instant::now() + self.patience;
+        loop {
+            match child.try_wait() {
+                Ok(None) => {}
+                Ok(Some(status)) => return Err(format!("ended while it started ({status})")),
+                Err(cause) => return Err(format!("cannot be waited for: {cause}")),
+            }
+            let lock = fs::read_to_string(&lock_path).unwrap_or_default();
+            if is_ready(&lock, child.id())
+                && TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok()
+            {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                return Err(format!("was not ready after {} s", self.patience.as_secs()));
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.running.as_ref().map(Child::id)
+    }
+
+    /// Sends a signal to the postmaster.
+    pub(crate) fn signal(&mut self, signal: Signal) -> Result<(), Error> {
+        if !self.is_running() {
+            return Err(Error::new("the server does not run"));
+        }
+        self.pid().map_or(Ok(()), |pid| signal.send(pid))
+    }
+
+    /// Stops and waits. A server that does not run is stopped already.
+    pub(crate) fn stop(&mut self, mode: Mode) -> Result<(), Error> {
+        if !self.is_running() {
+            return Ok(());
+        }
+        self.signal(mode.signal())?;
+        if self.wait(self.patience).is_some() {
+            return Ok(());
+        }
+        let message = format!(
+            "the server did not stop within {} s ({mode:?}): it still has sessions, or hangs",
+            self.patience.as_secs()
+        );
+        Err(Error::new(message).with_log(tail(&self.log_path(), 0)))
+    }
+
+    /// Ends the postmaster without its having a say. Its children notice by themselves.
+    pub(crate) fn kill(&mut self) {
+        if let Some(child) = self.running.as_mut() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        self.ended();
+    }
+
+    fn wait(&mut self, longest: Duration) -> Option<ExitStatus> {
+        let status = wait(self.running.as_mut()?, longest)?;
+        self.ended();
+        Some(status)
+    }
+
+    /// Ends the processes that a killed postmaster left. They are where every server process is: in the data
+    /// directory. Where there is no `/proc` they are waited for only.
+    fn end_leftovers(&self) {
+        let data = self.data();
+        let Ok(processes) = fs::read_dir("/proc") else { return };
+        for process in processes.flatten() {
+            let pid = process.file_name().to_string_lossy().parse::<u32>();
+            let here = fs::read_link(process.path().join("cwd")).is_ok_and(|cwd| cwd == data);
+            if let (Ok(pid), true) = (pid, here) {
+                // Gone in the meantime is as good.
+                let _ = Signal::Kill.send(pid);
+            }
+        }
+    }
+
+    /// Takes away the shared memory of a postmaster that was killed: the kernel would keep it. N43.
+    fn remove_shared_memory(&self) {
+        let lock = fs::read_to_string(self.data().join("postmaster.pid")).unwrap_or_default();
+        // The seventh line is key and identifier.
+        let Some(id) = lock.lines().nth(6).and_then(|line| line.split_whitespace().nth(1)) else {
+            return;
+        };
+        let mut command = self.scratch.user().command("ipcrm");
+        command.args(["-m", id]).stdout(Stdio::null()).stderr(Stdio::null());
+        // A few bytes are left where there is no ipcrm.
+        let _ = command.status();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if self.is_running() {
+            // A postmaster that a test froze would not hear the rest.
+            let _ = self.signal(Signal::Cont);
+            let _ = self.signal(Mode::Fast.signal());
+            if self.wait(QUIT_MAX).is_none() {
+                let _ = self.signal(Mode::Immediate.signal());
+                if self.wait(QUIT_MAX).is_none() {
+                    self.kill();
+                }
+            }
+        }
+        if self.data().join("postmaster.pid").exists() {
+            // It had no time to clean up.
+            self.end_leftovers();
+            self.remove_shared_memory();
+        }
+    }
+}
+
+fn is_ready(lock: &str, pid: u32) -> bool {
+    let mut lines = lock.lines();
+    let own = lines.next().is_some_and(|line| line.trim() == pid.to_string());
+    // `standby` is what a server says that takes no queries before its promotion.
+    own && lines.nth(6).is_some_and(|status| matches!(status.trim(), "ready" | "standby"))
+}
+
+fn free_port() -> Result<u16, Error> {
+    let span = u64::from(PORTS.end - PORTS.start);
+    for _ in 0..1_000 {
+        // Seeded by the system: two processes that start at once do not try the same ports.
+        let random = RandomState::new().build_hasher().finish() % span;
+        let port = PORTS.start + u16::try_from(random).unwrap_or(0);
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    Err(Error::new(format!("no free port between {} and {}", PORTS.start, PORTS.end)))
+}
+
+/// The end of a file, from `begin` at the earliest.
+fn tail(path: &Path, begin: u64) -> String {
+    let read = || {
+        let mut file = File::open(path)?;
+        file.seek(SeekFrom::Start(begin))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        Ok::<_, std::io::Error>(bytes)
+    };
+    match read() {
+        Ok(bytes) => {
+            let text =
+                lossy(bytes.get(bytes.len().saturating_sub(LOG_TAIL_BYTES)..).unwrap_or_default());
+            text.trim_end().to_owned()
+        }
+        Err(cause) => format!("(no log: {cause})"),
+    }
+}
+
+fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+impl fmt::Debug for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Passing(error) | Self::Final(error)) = self;
+        error.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readiness_needs_the_own_process_and_the_last_line() {
+        let lock = |pid: u32, status: &str| {
+            format!("{pid}\n/d\n1700000000\n5432\n/s\n127.0.0.1\n 1 2\n{status}\n")
+        };
+        assert!(is_ready(&lock(7, "ready   "), 7));
+        assert!(is_ready(&lock(7, "standby "), 7));
+        assert!(!is_ready(&lock(7, "starting"), 7));
+        assert!(!is_ready(&lock(7, "stopping"), 7));
+        assert!(!is_ready(&lock(8, "ready   "), 7));
+        assert!(!is_ready("7\n/d\n", 7));
+        assert!(!is_ready("", 7));
+    }
+
+    #[test]
+    fn a_free_port_is_below_the_ephemeral_ones() {
+        let port = free_port().unwrap();
+        assert!(PORTS.contains(&port));
+        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+    }
+}

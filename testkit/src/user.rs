@@ -1,0 +1,139 @@
+//! The user that the server runs as. PostgreSQL refuses to run as root. N40.
+
+use std::env;
+use std::ffi::OsStr;
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::error::Error;
+
+/// Users that root becomes, the first that exists. `PGBELL_TEST_USER` goes before them.
+const PREFERRED: [&str; 2] = ["postgres", "nobody"];
+
+/// Whom server programs run as: the caller, or somebody else when the caller is root.
+#[derive(Debug, Clone)]
+pub(crate) struct User {
+    other: Option<Identity>,
+}
+
+#[derive(Debug, Clone)]
+struct Identity {
+    name: String,
+    uid: u32,
+    gid: u32,
+}
+
+impl User {
+    /// The caller, unless that is root.
+    pub(crate) fn detect() -> Result<Self, Error> {
+        match number(&["-u"]) {
+            Some(0) => {}
+            Some(_) => return Ok(Self { other: None }),
+            None => return Err(Error::new("cannot tell who runs this process: `id -u` failed")),
+        }
+        if let Some(name) = env::var_os("PGBELL_TEST_USER") {
+            let name = name.to_string_lossy().into_owned();
+            return match identity(&name) {
+                Some(found) => Ok(Self { other: Some(found) }),
+                None => Err(Error::new(format!(
+                    "PGBELL_TEST_USER is {name:?}, which is not a user other than root"
+                ))),
+            };
+        }
+        match PREFERRED.iter().find_map(|name| identity(name)) {
+            Some(found) => Ok(Self { other: Some(found) }),
+            None => Err(Error::new(
+                "PostgreSQL does not run as root, and neither user `postgres` nor `nobody` exists: \
+                 set PGBELL_TEST_USER",
+            )),
+        }
+    }
+
+    /// Whether the server's user is not the caller.
+    pub(crate) fn is_other(&self) -> bool {
+        self.other.is_some()
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        self.other.as_ref().map_or("the caller", |other| &other.name)
+    }
+
+    /// A command as that user: its groups only, a plain environment, no input, away from the terminal's
+    /// signals (a process group of its own).
+    pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command.env_clear().current_dir("/").stdin(Stdio::null()).process_group(0);
+        command.envs([("LC_ALL", "C"), ("TZ", "UTC")]);
+        for kept in ["PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"] {
+            if let Some(value) = env::var_os(kept) {
+                command.env(kept, value);
+            }
+        }
+        if let Some(other) = &self.other {
+            // With a uid and no list of groups std empties the supplementary groups too.
+            command.uid(other.uid).gid(other.gid);
+        }
+        command
+    }
+
+    /// Makes that user the owner.
+    pub(crate) fn give(&self, path: &Path) -> Result<(), Error> {
+        match &self.other {
+            Some(other) => {
+                chown(path, Some(other.uid), Some(other.gid)).map_err(Error::on("give away", path))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Whether that user gets into the directory.
+    pub(crate) fn can_enter(&self, dir: &Path) -> bool {
+        let mut probe = self.command("/bin/sh");
+        probe.args(["-c", r#"cd -- "$1""#, "sh"]).arg(dir);
+        probe.stdout(Stdio::null()).stderr(Stdio::null());
+        probe.status().is_ok_and(|status| status.success())
+    }
+}
+
+fn identity(name: &str) -> Option<Identity> {
+    if name.is_empty() || name.starts_with('-') {
+        return None;
+    }
+    let (uid, gid) = (number(&["-u", name])?, number(&["-g", name])?);
+    (uid != 0).then(|| Identity { name: name.to_owned(), uid, gid })
+}
+
+/// What `id` answers. The user database may be anything that the system's resolver knows.
+fn number(arguments: &[&str]) -> Option<u32> {
+    let output = Command::new("id").args(arguments).stdin(Stdio::null()).output().ok()?;
+    if !output.status.success() {
+        return None;
+    }
+    String::from_utf8(output.stdout).ok()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_has_one_group_and_no_privilege() {
+        let user = User::detect().unwrap();
+        let output = user.command("/bin/sh").args(["-c", "id -u; id -G"]).output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        let mut lines = said.lines();
+        assert_ne!(lines.next(), Some("0"), "the server's user must not be root");
+        if let Some(other) = &user.other {
+            assert_eq!(lines.next(), Some(other.gid.to_string().as_str()));
+        }
+    }
+
+    #[test]
+    fn root_and_nonsense_are_no_users_to_become() {
+        for name in ["root", "", "-u", "no such user"] {
+            assert!(identity(name).is_none(), "{name:?}");
+        }
+    }
+}

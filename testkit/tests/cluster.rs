@@ -1,0 +1,310 @@
+//! A cluster of the installed server does what its methods say.
+
+mod common;
+
+use std::fs;
+use std::net::TcpStream;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+
+use common::{Session, ask, until};
+use pgbell_testkit::{Auth, Cluster, Installation, Mode, Signal};
+
+fn gone(cluster: &Cluster) -> impl Fn() -> bool + use<> {
+    let port = cluster.port();
+    move || TcpStream::connect(("127.0.0.1", port)).is_err()
+}
+
+#[test]
+fn a_cluster_answers_and_leaves_nothing() {
+    let cluster = Cluster::start().unwrap();
+    assert_eq!(ask(&cluster, "SHOW server_encoding"), ["UTF8"]);
+    assert_eq!(ask(&cluster, "SHOW fsync"), ["off"]);
+    let version = ask(&cluster, "SHOW server_version");
+    assert_eq!(version, [cluster.version()]);
+    assert!(cluster.version().starts_with(&cluster.major().to_string()));
+    assert!(cluster.log().contains("database system is ready to accept connections"));
+
+    let data = cluster.data_dir();
+    let found = fs::metadata(&data).unwrap();
+    assert_eq!(found.permissions().mode() & 0o777, 0o700);
+    assert_ne!(found.uid(), 0, "the server must not run as root");
+    let dir = data.parent().unwrap().to_owned();
+    assert_eq!(fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
+
+    let (gone, pid) = (gone(&cluster), cluster.postmaster_pid().unwrap());
+    drop(cluster);
+    assert!(gone());
+    assert!(!dir.exists());
+    assert!(!PathBuf::from(format!("/proc/{pid}")).exists());
+}
+
+#[test]
+fn the_unix_socket_is_there_when_asked_for() {
+    let with = Cluster::start().unwrap();
+    let socket = with.socket_dir().unwrap().join(format!(".s.PGSQL.{}", with.port()));
+    assert!(socket.as_os_str().len() < 107);
+    UnixStream::connect(&socket).unwrap();
+    assert!(with.socket_url("a", None, "b").contains("?host=%2F"));
+
+    let without = Cluster::builder().unix_socket(false).start().unwrap();
+    assert_eq!(without.socket_dir(), None);
+    assert_eq!(ask(&without, "SHOW unix_socket_directories"), [""]);
+    assert_eq!(without.socket_url("a", None, "b"), without.url("a", None, "b"));
+}
+
+#[test]
+fn a_long_directory_has_its_socket_elsewhere() {
+    let near = Cluster::start().unwrap();
+    let dir = near.data_dir().join("d".repeat(100));
+    let owner = fs::metadata(near.data_dir()).unwrap();
+    fs::create_dir(&dir).unwrap();
+    std::os::unix::fs::chown(&dir, Some(owner.uid()), Some(owner.gid())).unwrap();
+    let far = Cluster::builder().data_parent(&dir).start().unwrap();
+    assert!(far.data_dir().starts_with(&dir));
+    let socket_dir = far.socket_dir().unwrap().to_owned();
+    UnixStream::connect(socket_dir.join(format!(".s.PGSQL.{}", far.port()))).unwrap();
+    drop(far);
+    assert!(!socket_dir.exists());
+    assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
+}
+
+#[test]
+fn settings_files_and_sql_are_in_force() {
+    let cluster = Cluster::builder()
+        .setting("max_connections", "17")
+        .setting("application_name", r"it's a \ name")
+        .file("extra.txt", "in the data directory")
+        .encoding("LATIN1")
+        .init_sql("CREATE TABLE first (n int); INSERT INTO first VALUES (1), (2);")
+        .init_sql("CREATE VIEW second AS SELECT sum(n) AS total FROM first")
+        .start()
+        .unwrap();
+    assert_eq!(ask(&cluster, "SHOW max_connections"), ["17"]);
+    assert_eq!(ask(&cluster, "SHOW application_name"), [r"it's a \ name"]);
+    assert_eq!(ask(&cluster, "SHOW server_encoding"), ["LATIN1"]);
+    assert_eq!(ask(&cluster, "SELECT total FROM second"), ["3"]);
+    assert_eq!(ask(&cluster, "SELECT pg_read_file('extra.txt')"), ["in the data directory"]);
+}
+
+#[test]
+fn each_auth_asks_for_what_it_is_called() {
+    // AuthenticationOk, CleartextPassword, MD5Password, SASL.
+    let expect = [(Auth::Trust, 0), (Auth::Password, 3), (Auth::Md5, 5), (Auth::ScramSha256, 10)];
+    for (auth, code) in expect {
+        let cluster = Cluster::builder().auth(auth).start().unwrap();
+        assert_eq!(Session::open(&cluster).unwrap().auth, code, "{auth:?}");
+    }
+}
+
+#[test]
+fn passwords_are_stored_by_the_server_as_the_method_wants() {
+    let look = "SELECT rolname || ' ' || left(rolpassword, 14) FROM pg_authid \
+                WHERE rolpassword IS NOT NULL ORDER BY 1";
+    for (auth, stored) in [(Auth::Md5, "md5"), (Auth::ScramSha256, "SCRAM-SHA-256$")] {
+        let cluster = Cluster::builder()
+            .auth(auth)
+            .hba("host all postgres 127.0.0.1/32 trust")
+            .superuser_password(r"it's \ a word")
+            .init_sql("CREATE ROLE bob LOGIN PASSWORD 'straße'")
+            .start()
+            .unwrap();
+        let rows = ask(&cluster, look);
+        assert_eq!(rows.len(), 2, "{rows:?}");
+        assert!(rows[0].starts_with(&format!("bob {stored}")), "{rows:?}");
+        assert!(rows[1].starts_with(&format!("postgres {stored}")), "{rows:?}");
+        if auth == Auth::Md5 {
+            // The server knew the bytes of the UTF-8 text: md5(password || user).
+            let same = "SELECT rolpassword = 'md5' || md5(convert_to('straßebob', 'UTF8')) \
+                        FROM pg_authid WHERE rolname = 'bob'";
+            assert_eq!(ask(&cluster, same), ["t"]);
+            let same = r"SELECT rolpassword = 'md5' || md5('it''s \ a wordpostgres')
+                         FROM pg_authid WHERE rolname = 'postgres'";
+            assert_eq!(ask(&cluster, same), ["t"]);
+        }
+    }
+}
+
+#[test]
+fn urls_hold_user_password_and_database() {
+    let cluster = Cluster::builder().superuser_password("p@ß").start().unwrap();
+    let place = format!("127.0.0.1:{}", cluster.port());
+    assert_eq!(
+        cluster.url_for_superuser(),
+        format!("postgresql://postgres:p%40%C3%9F@{place}/postgres")
+    );
+    assert_eq!(cluster.url("a b", None, "c/d"), format!("postgresql://a%20b@{place}/c%2Fd"));
+    assert!(!format!("{cluster:?}").contains("p@ß"));
+}
+
+#[test]
+fn each_way_to_stop_does_so_and_a_start_follows() {
+    let cluster = Cluster::start().unwrap();
+    let port = cluster.port();
+    for mode in [Mode::Smart, Mode::Fast, Mode::Immediate] {
+        cluster.stop(mode).unwrap();
+        assert!(gone(&cluster)(), "{mode:?}");
+        assert_eq!(cluster.postmaster_pid(), None);
+        cluster.stop(mode).unwrap();
+        cluster.start_again().unwrap();
+        assert_eq!(cluster.port(), port);
+        assert_eq!(ask(&cluster, "SELECT 1"), ["1"]);
+    }
+    assert!(cluster.start_again().unwrap_err().to_string().contains("runs already"));
+    let log = cluster.log();
+    for words in
+        ["received smart shutdown", "received fast shutdown", "received immediate shutdown"]
+    {
+        assert!(log.contains(words), "{words}");
+    }
+}
+
+#[test]
+fn a_smart_stop_with_a_client_is_an_error_within_the_timeout() {
+    let cluster = Cluster::builder().timeout(std::time::Duration::from_secs(2)).start().unwrap();
+    let session = Session::open(&cluster).unwrap();
+    let error = cluster.stop(Mode::Smart).unwrap_err().to_string();
+    assert!(error.contains("did not stop within 2 s (Smart)"), "{error}");
+    assert!(error.contains("received smart shutdown"), "{error}");
+    drop(session);
+    cluster.stop(Mode::Smart).unwrap();
+}
+
+#[test]
+fn a_restart_ends_sessions_and_keeps_data() {
+    let cluster = Cluster::start().unwrap();
+    ask(&cluster, "CREATE TABLE kept AS SELECT 7 AS n");
+    let mut session = Session::open(&cluster).unwrap();
+    cluster.restart().unwrap();
+    assert!(session.last_words().contains("57P01"));
+    assert_eq!(ask(&cluster, "SELECT n FROM kept"), ["7"]);
+}
+
+#[test]
+fn a_killed_postmaster_starts_again() {
+    let cluster = Cluster::start().unwrap();
+    let mut session = Session::open(&cluster).unwrap();
+    cluster.kill_postmaster().unwrap();
+    assert_eq!(cluster.postmaster_pid(), None);
+    assert!(cluster.kill_postmaster().is_err());
+    // The backend notices that it is alone, and ends without a word.
+    session.last_words();
+    cluster.start_again().unwrap();
+    assert_eq!(ask(&cluster, "SELECT 1"), ["1"]);
+}
+
+#[test]
+fn shared_memory_of_a_killed_postmaster_is_removed() {
+    let cluster = Cluster::start().unwrap();
+    let lock = fs::read_to_string(cluster.data_dir().join("postmaster.pid")).unwrap();
+    let id = lock.lines().nth(6).unwrap().split_whitespace().nth(1).unwrap().to_owned();
+    let listed = || {
+        let table = fs::read_to_string("/proc/sysvipc/shm").unwrap_or_default();
+        table.lines().any(|line| line.split_whitespace().nth(1) == Some(&id))
+    };
+    assert!(listed() || !PathBuf::from("/proc/sysvipc/shm").exists());
+    let mut session = Session::open(&cluster).unwrap();
+    cluster.kill_postmaster().unwrap();
+    drop(cluster);
+    // No process is left that would keep it.
+    session.last_words();
+    until("the segment is gone", || !listed());
+}
+
+#[test]
+fn a_backend_can_be_signalled_and_nobody_else() {
+    let cluster = Cluster::start().unwrap();
+    let mut session = Session::open(&cluster).unwrap();
+    cluster.signal_backend(session.process_id, Signal::Term).unwrap();
+    assert!(session.last_words().contains("57P01"));
+
+    let own = i32::try_from(std::process::id()).unwrap();
+    for pid in [own, 1, 0, -1, i32::MAX] {
+        let error = cluster.signal_backend(pid, Signal::Term).unwrap_err().to_string();
+        assert!(error.contains("is not a backend of this server"), "{error}");
+    }
+}
+
+#[test]
+fn the_postmaster_reloads_its_files() {
+    let cluster = Cluster::start().unwrap();
+    let conf = cluster.data_dir().join("postgresql.conf");
+    let text = fs::read_to_string(&conf).unwrap();
+    fs::write(&conf, text + "\nwork_mem = '77kB'\n").unwrap();
+    cluster.signal_postmaster(Signal::Hup).unwrap();
+    until("the new value", || ask(&cluster, "SHOW work_mem") == ["77kB"]);
+}
+
+#[test]
+fn a_frozen_postmaster_is_stopped_all_the_same() {
+    let cluster = Cluster::start().unwrap();
+    let dir = cluster.data_dir();
+    cluster.signal_postmaster(Signal::Stop).unwrap();
+    drop(cluster);
+    assert!(!dir.exists());
+}
+
+#[test]
+fn a_standby_follows_and_can_be_promoted() {
+    let primary = Cluster::builder()
+        .auth(Auth::ScramSha256)
+        .hba("host all all 127.0.0.1/32 trust")
+        .superuser_password(r"it's \ a word")
+        .start()
+        .unwrap();
+    ask(&primary, "CREATE TABLE t AS SELECT 1 AS n");
+    let standby = primary.standby().unwrap();
+    assert_ne!(standby.port(), primary.port());
+    assert_eq!(ask(&standby, "SELECT pg_is_in_recovery()"), ["t"]);
+    ask(&primary, "INSERT INTO t VALUES (2)");
+    until("the row on the standby", || ask(&standby, "SELECT count(*) FROM t") == ["2"]);
+    assert!(primary.promote().is_err());
+
+    standby.promote().unwrap();
+    assert_eq!(ask(&standby, "SELECT pg_is_in_recovery()"), ["f"]);
+    ask(&standby, "INSERT INTO t VALUES (3)");
+    assert_eq!(ask(&primary, "SELECT count(*) FROM t"), ["2"]);
+}
+
+#[test]
+fn an_error_shows_what_the_server_said() {
+    let error = Cluster::builder().setting("no_such_setting", "1").start().unwrap_err();
+    assert!(error.to_string().contains("no_such_setting"), "{error}");
+    let error = Cluster::builder().setting("wal_level", "minimal").start().unwrap_err();
+    assert!(error.to_string().contains("end of the server's log"), "{error}");
+    assert!(error.to_string().contains("max_wal_senders"), "{error}");
+}
+
+#[test]
+fn sql_that_fails_is_an_error_without_its_text() {
+    let error = Cluster::builder()
+        .init_sql("CREATE ROLE bob PASSWORD 'very quiet' NO_SUCH_WORD")
+        .start()
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("syntax error") || error.contains("unrecognized role option"),
+        "{error}"
+    );
+    assert!(!error.contains("very quiet"), "{error}");
+}
+
+#[test]
+fn clusters_start_side_by_side() {
+    let clusters: Vec<Cluster> = std::thread::scope(|scope| {
+        let starts: Vec<_> = (0..4).map(|_| scope.spawn(|| Cluster::start().unwrap())).collect();
+        starts.into_iter().map(|start| start.join().unwrap()).collect()
+    });
+    let mut ports: Vec<u16> = clusters.iter().map(Cluster::port).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    assert_eq!(ports.len(), 4);
+}
+
+#[test]
+fn the_found_installation_is_the_default() {
+    let found = Installation::find().unwrap();
+    assert_eq!(Cluster::start().unwrap().installation(), &found);
+    assert_eq!(Installation::at(found.bin()).unwrap(), found);
+}
