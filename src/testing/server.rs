@@ -135,26 +135,24 @@ impl Server {
         self.shared.backend().sessions().count()
     }
 
-    /// Ends the session with this process id as `pg_terminate_backend` does. Says whether there was one.
-    pub fn terminate(&self, process_id: i32) -> bool {
+    /// Ends the session with this process id as `pg_terminate_backend` does. E1, R1.
+    pub fn terminate(&self, process_id: i32) {
         let mut backend = self.shared.backend();
         let id = backend.sessions().find(|&id| backend.process_id(id) == Some(process_id));
         if let Some(id) = id {
             backend.terminate(id);
         }
         self.shared.wake(&mut backend);
-        id.is_some()
     }
 
-    /// Ends every session as `pg_terminate_backend` does, and says how many there were.
-    pub fn terminate_all(&self) -> usize {
+    /// Ends every session as `pg_terminate_backend` does.
+    pub fn terminate_all(&self) {
         let mut backend = self.shared.backend();
         let ids: Vec<_> = backend.sessions().collect();
-        for &id in &ids {
+        for id in ids {
             backend.terminate(id);
         }
         self.shared.wake(&mut backend);
-        ids.len()
     }
 
     /// Ends the server, and waits until its tasks are gone.

@@ -4,9 +4,8 @@ use super::refusal::Refusal;
 
 /// The elements of `{a,"b c",NULL}`. `None` is NULL.
 pub(super) fn elements(literal: &str) -> Result<Vec<Option<String>>, Refusal> {
-    parse(literal).ok_or_else(|| {
-        Refusal::new("22P02", format!("malformed array literal: \"{literal}\""))
-    })
+    parse(literal)
+        .ok_or_else(|| Refusal::new("22P02", format!("malformed array literal: \"{literal}\"")))
 }
 
 fn parse(literal: &str) -> Option<Vec<Option<String>>> {

@@ -34,8 +34,15 @@ pub(super) struct Connection {
 
 enum Phase {
     /// The startup packet is due. Each request for encryption is answered once.
-    Startup { tls_refused: bool, gss_refused: bool },
-    Login { user: String, version: ProtocolVersion, exchange: Exchange },
+    Startup {
+        tls_refused: bool,
+        gss_refused: bool,
+    },
+    Login {
+        user: String,
+        version: ProtocolVersion,
+        exchange: Exchange,
+    },
     Ready,
     Closed,
 }
@@ -132,7 +139,9 @@ impl Connection {
     ) -> Result<(), DbError> {
         let newest = shared.protocol_max;
         if requested.major() != 3 {
-            let text = format!("unsupported frontend protocol {requested}: server supports 3.0 to {newest}");
+            let text = format!(
+                "unsupported frontend protocol {requested}: server supports 3.0 to {newest}"
+            );
             return Err(DbError::new(Severity::Fatal, "0A000", &text));
         }
         let options: Vec<&[u8]> = parameters

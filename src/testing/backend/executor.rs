@@ -185,7 +185,11 @@ impl Executor {
             answer.warning = Some(DbError::new(Severity::Warning, "25P01", text));
         }
         self.status = TransactionStatus::Idle;
-        if commit { self.commit() } else { self.discard() }
+        if commit {
+            self.commit();
+        } else {
+            self.discard();
+        }
         answer
     }
 

@@ -209,9 +209,10 @@ impl Connection {
     }
 
     fn portal(&mut self, name: &str) -> Result<&mut Portal, Refusal> {
-        self.pipeline.portals.get_mut(name).ok_or_else(|| {
-            Refusal::new("34000", format!("portal \"{name}\" does not exist"))
-        })
+        self.pipeline
+            .portals
+            .get_mut(name)
+            .ok_or_else(|| Refusal::new("34000", format!("portal \"{name}\" does not exist")))
     }
 
     fn refuse_in_failed_block(&self, statement: Option<&Statement>) -> Result<(), Refusal> {

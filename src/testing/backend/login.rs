@@ -59,9 +59,9 @@ impl Roles {
                 Err(DbError::new(Severity::Fatal, "28000", &text))
             }
             Auth::Password => Ok(Some(Exchange::Password)),
-            Auth::Md5 => Ok(Some(Exchange::Md5 {
-                salt: self.md5_salt.unwrap_or_else(|| random.bytes()),
-            })),
+            Auth::Md5 => {
+                Ok(Some(Exchange::Md5 { salt: self.md5_salt.unwrap_or_else(|| random.bytes()) }))
+            }
             Auth::ScramSha256 => {
                 let verifier = match (self.verifiers.get(user), &self.nobody) {
                     (Some(Ok(verifier)), _) => verifier.clone(),
@@ -84,7 +84,9 @@ impl Roles {
 #[derive(Debug)]
 pub(super) enum Exchange {
     Password,
-    Md5 { salt: [u8; 4] },
+    Md5 {
+        salt: [u8; 4],
+    },
     /// The client has not chosen a mechanism.
     Sasl(Box<ScramServer>),
     /// The client's proof is due.
@@ -132,11 +134,14 @@ impl Exchange {
                     return Err(DbError::new(Severity::Fatal, "08P01", text));
                 }
                 let reply = server.handle_client_first(first.data.unwrap_or_default());
-                Ok(Verdict::Continue(reply.map_err(malformed_scram)?, Self::SaslContinued(server)))
+                Ok(Verdict::Continue(
+                    reply.map_err(|error| malformed_scram(&error))?,
+                    Self::SaslContinued(server),
+                ))
             }
             Self::SaslContinued(mut server) => {
                 let SaslResponse(last) = SaslResponse::decode(body);
-                match server.handle_client_final(last).map_err(malformed_scram)? {
+                match server.handle_client_final(last).map_err(|error| malformed_scram(&error))? {
                     ScramVerdict::Accepted(last) => Ok(Verdict::Accepted(Some(last))),
                     ScramVerdict::Refused(_) => Err(wrong_password(user)),
                 }
@@ -159,7 +164,7 @@ pub(super) fn malformed(error: &DecodeError) -> DbError {
     DbError::new(Severity::Fatal, "08P01", &error.to_string())
 }
 
-fn malformed_scram(error: crate::auth::ScramError) -> DbError {
+fn malformed_scram(error: &crate::auth::ScramError) -> DbError {
     DbError::new(Severity::Fatal, "08P01", "malformed SCRAM message")
         .with_field(b'D', &error.to_string())
 }

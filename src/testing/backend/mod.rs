@@ -23,8 +23,6 @@ mod random;
 mod refusal;
 mod select;
 mod statement;
-#[cfg(test)]
-mod tests;
 mod token;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -201,7 +199,10 @@ impl Backend {
     /// The channels that a session listens to, sorted.
     pub fn channels(&self, session: SessionId) -> impl Iterator<Item = &str> {
         let connection = self.connections.get(&session);
-        connection.into_iter().flat_map(|connection| connection.executor.listening()).map(String::as_str)
+        connection
+            .into_iter()
+            .flat_map(|connection| connection.executor.listening())
+            .map(String::as_str)
     }
 
     /// How many notifications went through a channel since the backend was made.

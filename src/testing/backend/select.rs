@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! SELECT expression [AS name] [, …] [FROM unnest(array [, …]) AS alias(column [, …])]
-//! expression: literal, NULL, $n, column, pg_notify(…), pg_backend_pid(),
-//!             pg_listening_channels(); any of them with ::text, ::int4 or ::text[] behind it
+//! expression: literal, NULL, $n, column, pg_notify(…), pg_backend_pid(), alone in its SELECT
+//!             count(…) or pg_listening_channels(); any of them with a ::type behind it
+//! type:       text, int4, int8, text[]
 //! ```
 
 use super::array;
@@ -20,6 +21,7 @@ pub(super) type Value = Option<String>;
 pub(super) enum Type {
     Text,
     Int4,
+    Int8,
     TextArray,
     Void,
 }
@@ -30,6 +32,7 @@ impl Type {
         match self {
             Self::Text => 25,
             Self::Int4 => 23,
+            Self::Int8 => 20,
             Self::TextArray => 1009,
             Self::Void => 2278,
         }
@@ -39,6 +42,7 @@ impl Type {
         match self {
             Self::Text | Self::TextArray => -1,
             Self::Int4 | Self::Void => 4,
+            Self::Int8 => 8,
         }
     }
 }
@@ -78,6 +82,8 @@ enum Function {
     Notify,
     BackendPid,
     ListeningChannels,
+    /// Of the rows in which its argument is not NULL.
+    Count,
 }
 
 /// What an evaluation needs of the session.
@@ -141,9 +147,13 @@ impl Select {
         parameters: &[Value],
         context: &mut impl Context,
     ) -> Result<Vec<Vec<Value>>, Refusal> {
-        if let [Item { expression: Expression::Call(Function::ListeningChannels, _), .. }] =
-            self.items.as_slice()
-        {
+        let only = match self.items.as_slice() {
+            [Item { expression: Expression::Call(function, arguments), .. }] => {
+                Some((*function, arguments))
+            }
+            _ => None,
+        };
+        if let Some((Function::ListeningChannels, _)) = only {
             let channels = context.channels().into_iter();
             return Ok(channels.map(|channel| vec![Some(channel)]).collect());
         }
@@ -152,6 +162,17 @@ impl Select {
             None => vec![Vec::new()],
         };
         let names = self.from.as_ref().map_or(&[][..], |unnest| &unnest.columns);
+        if let Some((Function::Count, arguments)) = only {
+            let mut count = 0_usize;
+            for row in &table {
+                let scope = Scope { parameters, names, row };
+                for argument in arguments {
+                    let counts = scope.value(argument, context)?.is_some();
+                    count = count.saturating_add(usize::from(counts));
+                }
+            }
+            return Ok(vec![vec![Some(count.to_string())]]);
+        }
         for row in &mut table {
             let scope = Scope { parameters, names, row };
             let values = self.items.iter().map(|item| scope.value(&item.expression, context));
@@ -257,6 +278,7 @@ impl Expression {
             ("pg_notify", 2) => Function::Notify,
             ("pg_backend_pid", 0) => Function::BackendPid,
             ("pg_listening_channels", 0) => Function::ListeningChannels,
+            ("count", 1) => Function::Count,
             _ => return Err(Refusal::not_understood(&format!("the function {name}"))),
         };
         Ok(Self::Call(function, arguments))
@@ -271,6 +293,7 @@ impl Expression {
             Self::Cast(inner, to) => match (inner.name(), to) {
                 (name, _) if name != "?column?" => name,
                 (_, Type::Int4) => "int4".to_owned(),
+                (_, Type::Int8) => "int8".to_owned(),
                 _ => "text".to_owned(),
             },
         }
@@ -305,6 +328,7 @@ fn type_name(parser: &mut Parser<'_>) -> Result<Type, Refusal> {
     match (name.as_str(), array) {
         ("text" | "varchar", false) => Ok(Type::Text),
         ("int4" | "int" | "integer", false) => Ok(Type::Int4),
+        ("int8" | "bigint", false) => Ok(Type::Int8),
         ("text", true) => Ok(Type::TextArray),
         _ => Err(Refusal::not_understood(&format!("the type {name}"))),
     }
@@ -316,6 +340,7 @@ impl Function {
             Self::Notify => "pg_notify",
             Self::BackendPid => "pg_backend_pid",
             Self::ListeningChannels => "pg_listening_channels",
+            Self::Count => "count",
         }
     }
 
@@ -323,6 +348,7 @@ impl Function {
         match self {
             Self::Notify => Type::Void,
             Self::BackendPid => Type::Int4,
+            Self::Count => Type::Int8,
             Self::ListeningChannels => Type::Text,
         }
     }
@@ -336,11 +362,7 @@ struct Scope<'a> {
 }
 
 impl Scope<'_> {
-    fn value(
-        &self,
-        expression: &Expression,
-        context: &mut impl Context,
-    ) -> Result<Value, Refusal> {
+    fn value(&self, expression: &Expression, context: &mut impl Context) -> Result<Value, Refusal> {
         match expression {
             Expression::Literal(value, _) => Ok(value.clone()),
             Expression::Parameter(number) => {
@@ -369,20 +391,23 @@ impl Scope<'_> {
                 }
                 Ok(Some(String::new()))
             }
-            Expression::Call(Function::ListeningChannels, _) => {
-                Err(Refusal::not_understood("pg_listening_channels() beside something else"))
-            }
+            Expression::Call(function @ (Function::ListeningChannels | Function::Count), _) => Err(
+                Refusal::not_understood(&format!("{}() beside something else", function.name())),
+            ),
         }
     }
 }
 
 fn cast(value: Value, to: Type) -> Result<Value, Refusal> {
-    match (&value, to) {
-        (Some(text), Type::Int4) if text.trim().parse::<i32>().is_err() => Err(Refusal::new(
-            "22P02",
-            format!("invalid input syntax for type integer: \"{text}\""),
-        )),
-        (Some(text), Type::TextArray) => array::elements(text).map(|_| value),
-        _ => Ok(value),
+    let Some(text) = &value else { return Ok(None) };
+    let (name, fits) = match to {
+        Type::Int4 => ("integer", text.trim().parse::<i32>().is_ok()),
+        Type::Int8 => ("bigint", text.trim().parse::<i64>().is_ok()),
+        Type::TextArray => return array::elements(text).map(|_| value),
+        Type::Text | Type::Void => return Ok(value),
+    };
+    if fits {
+        return Ok(value);
     }
+    Err(Refusal::new("22P02", format!("invalid input syntax for type {name}: \"{text}\"")))
 }
