@@ -29,6 +29,8 @@ pub use error::{Error, ErrorKind};
 #[cfg(feature = "tokio")]
 pub use listener::{Listener, ListenerBuilder, ListenerHandle, Stats};
 pub use notification::{Batch, Event, Gap, Iter, Lagged, Loss, Notification, NotificationRef};
+#[cfg(feature = "tokio")]
+pub use notifier::Notifier;
 pub use session::{Column, Row, Rows};
 pub use supervisor::{Listening, Overflow, State};
 pub use wire::DbError;

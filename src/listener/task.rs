@@ -238,10 +238,12 @@ impl Task {
         Counters::set(&counters.stalls, self.supervisor.stalls());
     }
 
-    /// While the socket is left unread: has the consumer made room?
+    /// While the socket is left unread: has the consumer made room? What was read already may fill it
+    /// again at once, so this ends with reading on or with a waker left.
     fn poll_room(&mut self, cx: &mut Context<'_>) {
-        let Some(link) = self.link.as_mut().filter(|link| !link.reading) else { return };
-        if self.sink.poll_room(cx, &mut link.input).is_ready() {
+        while let Some(link) = self.link.as_mut().filter(|link| !link.reading)
+            && self.sink.poll_room(cx, &mut link.input).is_ready()
+        {
             self.supervisor.handle_room(net::now());
             self.act();
         }
