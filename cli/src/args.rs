@@ -73,7 +73,12 @@ pub(crate) struct Notify {
     #[arg(value_name = "CHANNEL")]
     pub(crate) channel: String,
     /// What to send, at most 7,999 bytes; `-` sends every line of stdin; none is the empty payload
-    #[arg(value_name = "PAYLOAD", default_value = "", hide_default_value = true, allow_negative_numbers = true)]
+    #[arg(
+        value_name = "PAYLOAD",
+        default_value = "",
+        hide_default_value = true,
+        allow_negative_numbers = true
+    )]
     pub(crate) payload: String,
     #[command(flatten)]
     pub(crate) server: Url,
@@ -183,12 +188,19 @@ mod tests {
 
     #[test]
     fn durations_have_units() {
-        for (text, millis) in
-            [("10", 10_000), ("1.5", 1_500), ("1.5s", 1_500), ("500ms", 500), ("2m", 120_000), ("1h", 3_600_000)]
-        {
+        for (text, millis) in [
+            ("10", 10_000),
+            ("1.5", 1_500),
+            ("1.5s", 1_500),
+            ("500ms", 500),
+            ("2m", 120_000),
+            ("1h", 3_600_000),
+        ] {
             assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
         }
-        for text in ["", "s", "-1", "0", "1d", "1 s", "1.2.3", "1e9", "inf", "99999999999999999999h"] {
+        for text in
+            ["", "s", "-1", "0", "1d", "1 s", "1.2.3", "1e9", "inf", "99999999999999999999h"]
+        {
             assert!(duration(text).is_err(), "{text}");
         }
     }

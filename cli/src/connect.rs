@@ -27,9 +27,7 @@ pub(crate) fn config(url: Option<&str>) -> Result<Config, Failure> {
     }
     match env::var(DATABASE_URL).map_err(|_| env::var_os(DATABASE_URL)) {
         Ok(url) if !url.is_empty() => parse(DATABASE_URL, &url),
-        Err(Some(_)) => {
-            Err(Failure::new(Exit::Usage, format!("{DATABASE_URL}: expected UTF-8")))
-        }
+        Err(Some(_)) => Err(Failure::new(Exit::Usage, format!("{DATABASE_URL}: expected UTF-8"))),
         Ok(_) | Err(None::<OsString>) => Config::from_env()
             .map_err(|error| Failure::new(Exit::Usage, format!("environment: {error}"))),
     }

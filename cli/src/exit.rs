@@ -68,10 +68,6 @@ impl Failure {
         Self { exit, message: message.into(), hint: None }
     }
 
-    pub(crate) fn with_hint(self, hint: impl Into<String>) -> Self {
-        Self { hint: Some(hint.into()), ..self }
-    }
-
     /// An error before there is a session.
     pub(crate) fn connecting(error: &Error) -> Self {
         Self::of(error, Exit::Connect)
@@ -101,6 +97,7 @@ impl Failure {
         self.exit
     }
 
+    #[cfg(test)]
     pub(crate) fn message(&self) -> &str {
         &self.message
     }

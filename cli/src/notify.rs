@@ -188,7 +188,8 @@ fn read_line(input: &mut impl BufRead, number: u64) -> Result<Option<String>, Fa
     let longest = u64::try_from(PAYLOAD_BYTES_MAX).unwrap_or(u64::MAX).saturating_add(1);
     let mut line = Vec::new();
     let read = input.take(longest).read_until(b'\n', &mut line);
-    let read = read.map_err(|error| at_line(Exit::Runtime, &format!("cannot read stdin: {error}")))?;
+    let read =
+        read.map_err(|error| at_line(Exit::Runtime, &format!("cannot read stdin: {error}")))?;
     if read == 0 {
         return Ok(None);
     }

@@ -1,9 +1,10 @@
 //! Buffered stdout that never stops the rest: written when full and when there is nothing else to do.
 
 use std::io;
+use std::os::fd::AsFd;
 
-use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncWriteExt, Interest, Stdout};
+use tokio::net::unix::pipe;
 
 use crate::exit::{Exit, Failure};
 
@@ -15,8 +16,9 @@ pub(crate) struct Output {
     pending: Vec<u8>,
     /// How much of `pending` was handed over.
     written: usize,
-    /// Tells when the reader of a pipe goes away. A file cannot be watched, and has no reader.
-    reader: Option<AsyncFd<io::Stdout>>,
+    /// stdout once more, to be told when the reader of a pipe goes away: nothing is written to it, and
+    /// its mode is left as it is. A file cannot be watched, and has no reader.
+    watched: Option<pipe::Sender>,
 }
 
 /// Whether stdout can take more.
@@ -33,7 +35,7 @@ impl Output {
             stdout: tokio::io::stdout(),
             pending: Vec::new(),
             written: 0,
-            reader: AsyncFd::with_interest(io::stdout(), Interest::ERROR).ok(),
+            watched: watched().ok(),
         }
     }
 
@@ -73,11 +75,16 @@ impl Output {
 
     /// Waits until the reader of a pipe goes away. For other outputs: for ever.
     pub(crate) async fn reader_gone(&self) {
-        if let Some(fd) = &self.reader
-            && fd.ready(Interest::ERROR).await.is_ok()
+        if let Some(watched) = &self.watched
+            && watched.ready(Interest::ERROR).await.is_ok()
         {
             return;
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
+}
+
+fn watched() -> io::Result<pipe::Sender> {
+    // Unchecked is what it is: a terminal or a socket can be watched as well.
+    pipe::Sender::from_owned_fd_unchecked(io::stdout().as_fd().try_clone_to_owned()?)
 }

@@ -103,7 +103,10 @@ pub(crate) fn push_loss(loss: &Loss, now: SystemTime, format: Format, out: &mut 
             Loss::Gap(gap) => push_json(&gap_record(gap), out),
             Loss::Lagged(lagged) => push_json(&lagged_record(*lagged), out),
             // No loss is left out, also one that this version does not know.
-            other => push_json(&serde_json::json!({"event": "loss", "what": format!("{other:?}")}), out),
+            other => {
+                let what = format!("{other:?}");
+                push_json(&serde_json::json!({"event": "loss", "what": what}), out);
+            }
         },
         Format::Text => {
             let at = if let Loss::Gap(gap) = loss { gap.restored_at() } else { now };

@@ -16,7 +16,10 @@ impl Signals {
                 Failure::new(Exit::Runtime, format!("cannot wait for signals: {error}"))
             })
         };
-        Ok(Self { interrupt: on(SignalKind::interrupt())?, terminate: on(SignalKind::terminate())? })
+        Ok(Self {
+            interrupt: on(SignalKind::interrupt())?,
+            terminate: on(SignalKind::terminate())?,
+        })
     }
 
     /// Waits for a signal that asks to end. A dropped future loses none.

@@ -93,7 +93,7 @@ async fn show(args: &Demo, server: &Server) -> Result<Exit, Failure> {
     writing.spawn(writer.run(plan.clone()));
     let sent = receiver.run(&mut writing).await?;
     let received = receiver.close().await;
-    let report = Report::new(name, session, &plan, sent.count(server, &plan), received);
+    let report = Report::new(name, session, &plan, &sent.count(server, &plan), &received);
 
     if args.json {
         print_json(&report)?;
@@ -113,9 +113,8 @@ fn say(line: &str) {
 }
 
 fn print_json(report: &Report) -> Result<(), Failure> {
-    let failed = |error: io::Error| {
-        Failure::new(Exit::Runtime, format!("cannot write to stdout: {error}"))
-    };
+    let failed =
+        |error: io::Error| Failure::new(Exit::Runtime, format!("cannot write to stdout: {error}"));
     let mut text = serde_json::to_vec(report).map_err(|error| failed(error.into()))?;
     text.push(b'\n');
     match io::stdout().lock().write_all(&text) {

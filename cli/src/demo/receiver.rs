@@ -110,9 +110,10 @@ impl Receiver {
         let (received, count) = (self.tally.received(), self.plan.count);
         let step = (count / STEPS).max(1);
         if self.shown && received / step > before / step {
-            let rate = rate(per_second(received, self.plan.origin.elapsed()));
-            let p50 = microseconds(self.latency.value_at_quantile(0.5));
-            say(&format!("arrived    {:>9} of {}, {rate}, p50 {p50}", grouped(received), grouped(count)));
+            let (received, rate) =
+                (grouped(received), rate(per_second(received, self.plan.origin.elapsed())));
+            let p50 = self.latency.value_at_quantile(0.5) / 1_000;
+            say(&format!("arrived    {received:>9} of {}, {rate}, p50 {p50} µs", grouped(count)));
         }
     }
 
@@ -154,7 +155,8 @@ impl Seen<'_> {
             }
             let parsed = parse(&notification);
             tally.take(parsed.map(|(sequence, _)| sequence));
-            if let Some((_, stamp)) = parsed.filter(|(sequence, _)| *sequence <= self.plan.singles) {
+            if let Some((_, stamp)) = parsed.filter(|(sequence, _)| *sequence <= self.plan.singles)
+            {
                 // It resizes itself: every value fits.
                 let _ = latency.record(self.stamp.saturating_sub(stamp));
             }
@@ -171,12 +173,4 @@ fn parse(notification: &NotificationRef<'_>) -> Option<(u64, u64)> {
 
 fn written(ended: Result<Result<Sent, Failure>, JoinError>) -> Result<Sent, Failure> {
     ended.unwrap_or_else(|error| Err(Failure::new(Exit::Runtime, error.to_string())))
-}
-
-/// Nanoseconds as `93 µs` or `1.2 ms`.
-fn microseconds(nanos: u64) -> String {
-    match nanos / 1_000 {
-        micros @ 0..10_000 => format!("{} µs", grouped(micros)),
-        micros => format!("{} ms", grouped(micros / 1_000)),
-    }
 }

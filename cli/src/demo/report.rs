@@ -62,8 +62,8 @@ impl Report {
         server: String,
         session: Session,
         plan: &Plan,
-        sent: Counted,
-        received: Received,
+        sent: &Counted,
+        received: &Received,
     ) -> Self {
         let (time, batches_time) = sent.times(received.last);
         let (tally, latency) = (&received.tally, &received.latency);

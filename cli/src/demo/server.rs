@@ -84,9 +84,21 @@ impl Server {
 
     /// A URL of a server that was started here.
     fn parse(url: &str) -> Result<Config, Failure> {
-        let failed = |error: pgbell::config::ConfigError| Failure::new(Exit::Runtime, error.to_string());
-        // PGSSLMODE and the like are about the user's servers.
-        url.parse::<Config>().and_then(|config| config.set("sslmode", "disable")).map_err(failed)
+        let failed =
+            |error: pgbell::config::ConfigError| Failure::new(Exit::Runtime, error.to_string());
+        // PGHOSTADDR and the like are about the user's servers: what is set is not looked up there.
+        let settings = [
+            ("hostaddr", "127.0.0.1"),
+            ("sslmode", "disable"),
+            ("options", ""),
+            ("target_session_attrs", "any"),
+        ];
+        settings
+            .iter()
+            .try_fold(url.parse::<Config>().map_err(failed)?, |config, (key, value)| {
+                config.set(key, value)
+            })
+            .map_err(failed)
     }
 
     /// `PostgreSQL 15.18`, or `loopback`.
@@ -142,8 +154,8 @@ impl Server {
 /// A password that nobody can guess.
 fn password() -> Result<String, Failure> {
     let mut bytes = [0; PASSWORD_BYTES];
-    File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes)).map_err(|error| {
-        Failure::new(Exit::Runtime, format!("cannot read /dev/urandom: {error}"))
-    })?;
+    File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes)).map_err(
+        |error| Failure::new(Exit::Runtime, format!("cannot read /dev/urandom: {error}")),
+    )?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }

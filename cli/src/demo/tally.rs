@@ -29,7 +29,8 @@ impl Tally {
         self.received += 1;
         let place = sequence.and_then(|sequence| sequence.checked_sub(1));
         let place = place.and_then(|place| usize::try_from(place).ok());
-        let Some((seen, sequence)) = place.and_then(|at| self.seen.get_mut(at)).zip(sequence) else {
+        let Some((seen, sequence)) = place.and_then(|at| self.seen.get_mut(at)).zip(sequence)
+        else {
             self.unexpected += 1;
             return;
         };

@@ -124,8 +124,7 @@ impl Writer {
         let stamp = plan.stamp();
         match self {
             Self::Counted(connection) => {
-                let (first, last, stamp) =
-                    (first.to_string(), last.to_string(), stamp.to_string());
+                let (first, last, stamp) = (first.to_string(), last.to_string(), stamp.to_string());
                 let parameters = [
                     (BIGINT, first.as_str()),
                     (BIGINT, &last),
