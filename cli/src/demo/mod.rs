@@ -22,7 +22,8 @@ use report::Report;
 use server::Server;
 use writer::Writer;
 
-/// Most notifications that are sent one by one, for the latency.
+/// Most notifications that are sent one by one, each when the one before has arrived: what they take is
+/// the latency of a listener that is not busy.
 const SINGLES_MAX: u64 = 1_000;
 
 /// Notifications of one transaction, for the rate.
@@ -90,7 +91,7 @@ async fn show(args: &Demo, server: &Server) -> Result<Exit, Failure> {
     let mut receiver = Receiver::new(listener, plan.clone(), !args.json)?;
     // Aborted when this is dropped.
     let mut writing = JoinSet::new();
-    writing.spawn(writer.run(plan.clone()));
+    writing.spawn(writer.run(plan.clone(), receiver.watch()));
     let sent = receiver.run(&mut writing).await?;
     let received = receiver.close().await;
     let report = Report::new(name, session, &plan, &sent.count(server, &plan), &received);

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use pgbell::{Batch, Listener, Loss, NotificationRef};
+use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
 use super::tally::Tally;
@@ -32,6 +33,8 @@ pub(crate) struct Receiver {
     lagged: u64,
     gaps: u64,
     last: Instant,
+    /// How many arrived, for the writer.
+    arrived: watch::Sender<u64>,
     /// Whether to show what arrives.
     shown: bool,
 }
@@ -58,8 +61,14 @@ impl Receiver {
             lagged: 0,
             gaps: 0,
             last: Instant::now(),
+            arrived: watch::Sender::new(0),
             shown,
         })
+    }
+
+    /// How many have arrived, as it changes.
+    pub(crate) fn watch(&self) -> watch::Receiver<u64> {
+        self.arrived.subscribe()
     }
 
     /// Receives until the writer's end has arrived, or nothing more comes. Returns what was sent.
@@ -89,6 +98,7 @@ impl Receiver {
                     let ended = seen.take(&batch, &mut self.tally, &mut self.latency);
                     if self.tally.received() > before {
                         self.last = seen.at;
+                        self.arrived.send_replace(self.tally.received());
                         self.show_progress(before);
                     }
                     if ended {

@@ -173,3 +173,58 @@ fn rounded(value: f64, decimals: i32) -> f64 {
     let scale = 10_f64.powi(decimals);
     (value * scale).round() / scale
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> Report {
+        Report {
+            server: "PostgreSQL 15.18".to_owned(),
+            server_version: None,
+            pgbell_version: "",
+            sent: 10,
+            received: 10,
+            committed: Some(10),
+            lost: 0,
+            duplicated: 0,
+            out_of_order: 0,
+            unexpected: 0,
+            lagged: 0,
+            gaps: 0,
+            seconds: 1.0,
+            notifications_per_second: 10.0,
+            latency_us: Latency { p50: 1.0, p99: 1.0, max: 1.0, samples: 2 },
+            batches: Batches {
+                notifications: 8,
+                per_transaction: 4,
+                seconds: 0.5,
+                notifications_per_second: 16.0,
+            },
+            auth: None,
+        }
+    }
+
+    #[test]
+    fn any_defect_makes_it_bad() {
+        assert!(report().is_good());
+        let defects: [fn(&mut Report); 9] = [
+            |report| report.lost = 1,
+            |report| report.duplicated = 1,
+            |report| report.out_of_order = 1,
+            |report| report.unexpected = 1,
+            |report| report.lagged = 1,
+            |report| report.gaps = 1,
+            |report| report.received = 9,
+            |report| report.committed = Some(11),
+            |report| report.committed = None,
+        ];
+        for (i, defect) in defects.into_iter().enumerate() {
+            let mut report = report();
+            defect(&mut report);
+            assert!(!report.is_good(), "{i}");
+            let told = report.lines().join("\n");
+            assert!(!told.contains("every notification arrived"), "{i}: {told}");
+        }
+    }
+}

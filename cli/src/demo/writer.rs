@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use pgbell::auth::AuthMethod;
 use pgbell::{Connection, Error, Notifier};
+use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::server::Server;
 use super::{BATCH, Plan};
@@ -12,6 +14,9 @@ use crate::exit::{Exit, Failure};
 /// Object ids of `bigint` and `text` in `pg_type`.
 const BIGINT: u32 = 20;
 const TEXT: u32 = 25;
+
+/// How long one notification may take before the next is sent all the same.
+const ARRIVAL_MAX: Duration = Duration::from_secs(5);
 
 /// Gone with the session, whatever ends it.
 const CREATE: &str = "CREATE TEMP TABLE pgbell_demo (sequence bigint PRIMARY KEY)";
@@ -100,11 +105,21 @@ impl Writer {
     }
 
     /// Sends everything, then the end, then counts.
-    pub(crate) async fn run(mut self, plan: Plan) -> Result<Sent, Failure> {
+    pub(crate) async fn run(
+        mut self,
+        plan: Plan,
+        mut arrived: watch::Receiver<u64>,
+    ) -> Result<Sent, Failure> {
         let running = |error: Error| Failure::running(&error);
         let since = Instant::now();
+        // What did not arrive is waited for once; the receiver counts it.
+        let mut lost = false;
         for sequence in 1..=plan.singles {
             self.send(&plan, sequence, sequence).await.map_err(running)?;
+            if !lost {
+                let arrival = arrived.wait_for(|arrived| *arrived >= sequence);
+                lost = timeout(ARRIVAL_MAX, arrival).await.is_err();
+            }
         }
         let batches_since = Instant::now();
         let mut first = plan.singles + 1;
