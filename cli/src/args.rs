@@ -142,7 +142,9 @@ pub(crate) fn parse() -> Result<Command, Exit> {
         let _ = error.print();
         return Err(Exit::Ok);
     }
-    let secrets = || env::args().filter(|argument| may_hold_password(argument));
+    // An argument need not be UTF-8.
+    let arguments = || env::args_os().map(|argument| argument.to_string_lossy().into_owned());
+    let secrets = || arguments().filter(|argument| may_hold_password(argument));
     let text = error.to_string();
     if secrets().any(|argument| text.contains(&argument)) {
         for line in secrets().fold(text, |text, found| text.replace(&found, "…")).lines() {

@@ -3,6 +3,7 @@
 mod common;
 
 use std::net::TcpListener;
+use std::os::unix::ffi::OsStrExt;
 
 use common::{cluster, pgbell, run};
 
@@ -79,6 +80,20 @@ fn wrong_arguments_are_a_usage_error() {
         assert_eq!((code, out.as_str()), (2, ""), "{arguments:?}");
         assert!(!err.is_empty(), "{arguments:?}");
     }
+}
+
+#[test]
+fn an_argument_that_is_not_utf8_is_a_usage_error() {
+    let argument = std::ffi::OsStr::from_bytes(b"a\xff");
+    for arguments in [["listen".as_ref(), argument], ["notify".as_ref(), argument]] {
+        let (code, out, err) = run(pgbell().args(arguments));
+        assert_eq!((code, out.as_str()), (2, ""));
+        assert!(!err.contains("panicked"), "{err}");
+    }
+    let mut command = pgbell();
+    command.env("DATABASE_URL", std::ffi::OsStr::from_bytes(b"postgres://\xff"));
+    let ended = run(command.args(["listen", "c"]));
+    assert_eq!(ended, (2, String::new(), "pgbell: DATABASE_URL: expected UTF-8\n".to_owned()));
 }
 
 #[test]
