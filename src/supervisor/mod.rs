@@ -144,10 +144,15 @@ impl Supervisor {
     pub fn handle_link(&mut self, now: Instant, link: LinkId, event: LinkEvent) {
         let Some(current) = self.link.as_mut().filter(|current| current.id == link) else { return };
         match event {
-            LinkEvent::Opened(login) => match Session::new(*login) {
-                Ok(session) => current.stage = Stage::Open(Box::new(session)),
-                Err(error) => self.finish(Err(error)),
-            },
+            LinkEvent::Opened(login) => {
+                // A second one would take the place of a session whose commands wait for answers.
+                if let Stage::Opening { .. } = current.stage {
+                    match Session::new(*login) {
+                        Ok(session) => current.stage = Stage::Open(Box::new(session)),
+                        Err(error) => self.finish(Err(error)),
+                    }
+                }
+            }
             LinkEvent::Failed(error) => self.lose(error),
             LinkEvent::Eof => {
                 let error = match &mut current.stage {

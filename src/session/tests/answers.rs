@@ -36,7 +36,7 @@ fn copy_from_stdin_is_refused_once_and_the_session_goes_on() {
         let sent = play.sent_messages();
         sent[sent.len() - n..].to_vec()
     };
-    assert_eq!(last(&Scene::querying(), 1), [fail.clone()]);
+    assert_eq!(last(&Scene::querying(), 1), [fail]);
     // A server that ends without an error has not copied anything either.
     let unsupported = "done 0: unsupported: COPY FROM STDIN is not supported";
     check(&Scene::querying(), &[copy_in, READY], &[unsupported]);

@@ -1,0 +1,25 @@
+//! What is read of a client can be written again, and is the same.
+#![no_main]
+
+use bytes::BytesMut;
+use pgbell::wire::{FirstPacket, Framer, FrontendMessage, StartupPacket};
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    let mut out = BytesMut::new();
+    if let Ok(Some(first)) = FirstPacket::next(data) {
+        if let Ok(packet) = StartupPacket::decode(first) {
+            packet.encode(&mut out).unwrap();
+            assert_eq!(out, &data[..first.wire_len()], "{packet:?}");
+        }
+    }
+    let mut rest = data;
+    while let Ok(Some(frame)) = Framer::frontend().next(rest) {
+        let (bytes, behind) = rest.split_at(frame.wire_len());
+        if let Ok(message) = FrontendMessage::decode(frame) {
+            out.clear();
+            message.encode(&mut out).unwrap();
+            assert_eq!(out, bytes, "{message:?}");
+        }
+        rest = behind;
+    }
+});
