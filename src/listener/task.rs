@@ -238,10 +238,12 @@ impl Task {
         Counters::set(&counters.stalls, self.supervisor.stalls());
     }
 
-    /// While the socket is left unread: has the consumer made room?
+    /// While the socket is left unread: has the consumer made room? What was read already may fill it
+    /// again at once, so this ends with reading on or with a waker left.
     fn poll_room(&mut self, cx: &mut Context<'_>) {
-        let Some(link) = self.link.as_mut().filter(|link| !link.reading) else { return };
-        if self.sink.poll_room(cx, &mut link.input).is_ready() {
+        while let Some(link) = self.link.as_mut().filter(|link| !link.reading)
+            && self.sink.poll_room(cx, &mut link.input).is_ready()
+        {
             self.supervisor.handle_room(net::now());
             self.act();
         }
@@ -255,9 +257,6 @@ impl Future for Task {
         let task = self.get_mut();
         task.act();
         task.poll_requests(cx);
-        if task.sink.producer.is_abandoned() {
-            task.close();
-        }
         if task.timer.poll(cx, task.supervisor.poll_timeout()) {
             task.supervisor.handle_timeout(net::now());
             task.act();
@@ -274,8 +273,6 @@ impl Future for Task {
         Counters::set(&counters.queued, task.sink.producer.unread());
         Counters::set(&counters.queued_bytes, task.sink.producer.unread_bytes());
         if task.done {
-            // Dropping the task drops the producer: the ring ends after what was published.
-            task.shared.set_state(State::Closed);
             return Poll::Ready(());
         }
         // After each read the consumer gets its turn; after each step of a key derivation, everyone.
@@ -284,6 +281,14 @@ impl Future for Task {
             cx.waker().wake_by_ref();
         }
         Poll::Pending
+    }
+}
+
+impl Drop for Task {
+    /// Also when the runtime ends before the listener. The producer goes with the task, and so the ring
+    /// ends after what was published.
+    fn drop(&mut self) {
+        self.shared.set_state(State::Closed);
     }
 }
 

@@ -109,7 +109,12 @@ impl<T, M> Consumer<T, M> {
         }
         self.shared.consumer.prepare(cx);
         match self.try_take() {
-            Taken::Empty => Poll::Pending,
+            Taken::Empty => {
+                // By now the caller has let go of the last item, and so of the memory that a
+                // waiting producer may need.
+                self.shared.producer.wake();
+                Poll::Pending
+            }
             found => {
                 self.shared.consumer.cancel();
                 Poll::Ready(found)

@@ -21,3 +21,6 @@ for package in node_modules/pg*; do
     fi
     echo "fetch.sh: ${package#node_modules/} is $("$package/native/bin/postgres" --version)"
 done
+
+# The mark that everything above was done, for this lock file.
+cp package-lock.json node_modules/.fetched.json

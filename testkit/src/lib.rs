@@ -26,6 +26,11 @@
 #[cfg(not(unix))]
 compile_error!("pgbell-testkit runs PostgreSQL on Unix only: depend on it under cfg(unix)");
 
+/// Compiles the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod builder;
 mod cluster;
 mod error;

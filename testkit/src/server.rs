@@ -27,6 +27,10 @@ const PORT_ATTEMPTS_MAX: u32 = 20;
 /// How long a restart waits for its port, and for the processes of a killed postmaster to end.
 const LEFTOVERS_MAX: Duration = Duration::from_secs(20);
 
+/// After this time those processes are helped to end. Up to version 14 an autovacuum launcher may go on for
+/// ten seconds and more, asking a statistics collector that is no longer there. N44.
+const LEFTOVERS_END_ALONE: Duration = Duration::from_secs(1);
+
 /// How long a server may take to die of SIGQUIT before SIGKILL.
 const QUIT_MAX: Duration = Duration::from_secs(10);
 
@@ -90,11 +94,14 @@ impl Server {
         if self.is_running() {
             return Err(Error::new("the server runs already"));
         }
-        let deadline = Instant::now() + LEFTOVERS_MAX;
+        let begin = Instant::now();
         loop {
             match self.launch() {
                 Ok(()) => return Ok(()),
-                Err(Failure::Passing(_)) if Instant::now() < deadline => {
+                Err(Failure::Passing(_)) if begin.elapsed() < LEFTOVERS_MAX => {
+                    if begin.elapsed() > LEFTOVERS_END_ALONE {
+                        self.end_leftovers();
+                    }
                     thread::sleep(Duration::from_millis(50));
                 }
                 Err(Failure::Passing(error) | Failure::Final(error)) => return Err(error),
@@ -218,6 +225,21 @@ impl Server {
         Some(status)
     }
 
+    /// Ends the processes that a killed postmaster left. They are where every server process is: in the data
+    /// directory. Where there is no `/proc` they are waited for only.
+    fn end_leftovers(&self) {
+        let data = self.data();
+        let Ok(processes) = fs::read_dir("/proc") else { return };
+        for process in processes.flatten() {
+            let pid = process.file_name().to_string_lossy().parse::<u32>();
+            let here = fs::read_link(process.path().join("cwd")).is_ok_and(|cwd| cwd == data);
+            if let (Ok(pid), true) = (pid, here) {
+                // Gone in the meantime is as good.
+                let _ = Signal::Kill.send(pid);
+            }
+        }
+    }
+
     /// Takes away the shared memory of a postmaster that was killed: the kernel would keep it. N43.
     fn remove_shared_memory(&self) {
         let lock = fs::read_to_string(self.data().join("postmaster.pid")).unwrap_or_default();
@@ -245,7 +267,11 @@ impl Drop for Server {
                 }
             }
         }
-        self.remove_shared_memory();
+        if self.data().join("postmaster.pid").exists() {
+            // It had no time to clean up.
+            self.end_leftovers();
+            self.remove_shared_memory();
+        }
     }
 }
 

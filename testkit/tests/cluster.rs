@@ -204,8 +204,11 @@ fn shared_memory_of_a_killed_postmaster_is_removed() {
         table.lines().any(|line| line.split_whitespace().nth(1) == Some(&id))
     };
     assert!(listed() || !PathBuf::from("/proc/sysvipc/shm").exists());
+    let mut session = Session::open(&cluster).unwrap();
     cluster.kill_postmaster().unwrap();
     drop(cluster);
+    // No process is left that would keep it.
+    session.last_words();
     until("the segment is gone", || !listed());
 }
 

@@ -20,7 +20,12 @@ fn bad(text: &str) -> io::Error {
 
 impl Session {
     pub(crate) fn open(cluster: &Cluster) -> io::Result<Self> {
-        let stream = TcpStream::connect((cluster.host(), cluster.port()))?;
+        assert_eq!(cluster.host(), "127.0.0.1");
+        Self::open_at(cluster.port())
+    }
+
+    pub(crate) fn open_at(port: u16) -> io::Result<Self> {
+        let stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
         let mut session = Self { stream, process_id: 0, auth: -1 };
         let body = b"\0\x03\0\0user\0postgres\0database\0postgres\0\0";

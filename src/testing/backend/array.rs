@@ -1,0 +1,103 @@
+//! Array literals of one dimension, as `array_in` reads them.
+
+use super::refusal::Refusal;
+
+/// The elements of `{a,"b c",NULL}`. `None` is NULL.
+pub(super) fn elements(literal: &str) -> Result<Vec<Option<String>>, Refusal> {
+    parse(literal)
+        .ok_or_else(|| Refusal::new("22P02", format!("malformed array literal: \"{literal}\"")))
+}
+
+fn parse(literal: &str) -> Option<Vec<Option<String>>> {
+    let body = literal.trim().strip_prefix('{')?.strip_suffix('}')?;
+    let mut elements = Vec::new();
+    if body.trim().is_empty() {
+        return Some(elements);
+    }
+    let mut characters = body.chars().peekable();
+    loop {
+        while characters.next_if(|c| c.is_ascii_whitespace()).is_some() {}
+        let element = if characters.next_if_eq(&'"').is_some() {
+            let element = quoted(&mut characters)?;
+            while characters.next_if(|c| c.is_ascii_whitespace()).is_some() {}
+            Some(element)
+        } else {
+            let element = bare(&mut characters)?;
+            (!element.eq_ignore_ascii_case("null")).then_some(element)
+        };
+        elements.push(element);
+        match characters.next() {
+            None => return Some(elements),
+            Some(',') => {}
+            Some(_) => return None,
+        }
+    }
+}
+
+type Characters<'a> = std::iter::Peekable<std::str::Chars<'a>>;
+
+/// Up to the closing quote; a backslash keeps the character after it.
+fn quoted(characters: &mut Characters<'_>) -> Option<String> {
+    let mut element = String::new();
+    loop {
+        match characters.next()? {
+            '"' => return Some(element),
+            '\\' => element.push(characters.next()?),
+            other => element.push(other),
+        }
+    }
+}
+
+/// Up to the next comma, without the blanks around it. Never empty.
+fn bare(characters: &mut Characters<'_>) -> Option<String> {
+    let mut element = String::new();
+    // Blanks at the end do not count, unless a backslash protects them.
+    let mut length = 0;
+    while let Some(character) = characters.next_if(|&c| c != ',') {
+        match character {
+            '\\' => {
+                element.push(characters.next()?);
+                length = element.len();
+            }
+            // Another dimension, or a quote in the middle.
+            '{' | '}' | '"' => return None,
+            other => {
+                element.push(other);
+                if !other.is_ascii_whitespace() {
+                    length = element.len();
+                }
+            }
+        }
+    }
+    element.truncate(length);
+    (!element.is_empty()).then_some(element)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quotes_backslashes_and_null() {
+        for (literal, expected) in [
+            ("{}", &[][..]),
+            (" { } ", &[]),
+            ("{a,b}", &[Some("a"), Some("b")]),
+            ("{ a b , NULL,\"null\",\"\"}", &[Some("a b"), None, Some("null"), Some("")]),
+            (r#"{"a,\"b\\\"", \{x\ }"#, &[Some("a,\"b\\\""), Some("{x ")]),
+            ("{\"\n\u{1}é\"}", &[Some("\n\u{1}é")]),
+        ] {
+            let found = elements(literal).unwrap();
+            assert_eq!(found.iter().map(Option::as_deref).collect::<Vec<_>>(), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_no_array_is_refused() {
+        for literal in
+            ["", "a", "{", "{a", "a}", "{a,}", "{,a}", "{\"a}", "{\"a\"b}", "{{a},{b}}", "{a\\}"]
+        {
+            assert_eq!(elements(literal).unwrap_err().code(), "22P02", "{literal}");
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! What a testing backend is told before it starts.
+
+use std::collections::BTreeMap;
+
+use crate::auth::Password;
+use crate::auth::scram::SCRAM_NONCE_BYTES;
+use crate::wire::ProtocolVersion;
+
+/// Bytes that may wait for a client that does not read, unless the configuration says otherwise:
+/// 64 MiB.
+///
+/// PostgreSQL itself would stop in `send` and keep up to 8 GiB in its notification queue. Ours; a
+/// burst of 10⁶ notifications of 51 bytes fits.
+pub const OUTPUT_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// PBKDF2 rounds of a password, unless the configuration says otherwise: PostgreSQL's
+/// `scram_iterations`.
+pub const SCRAM_ITERATIONS: u32 = 4_096;
+
+/// How the backend asks who a client is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Auth {
+    /// Not at all.
+    #[default]
+    Trust,
+    /// By the password in clear.
+    Password,
+    /// By an MD5 response.
+    Md5,
+    /// By SCRAM-SHA-256, without channel binding.
+    ScramSha256,
+}
+
+/// Configuration of a [`Backend`](super::Backend). Setters take and return self. `Debug` shows no password.
+#[derive(Debug, Clone)]
+pub struct BackendConfig {
+    pub(super) auth: Auth,
+    pub(super) users: BTreeMap<String, Password>,
+    pub(super) parameters: BTreeMap<String, String>,
+    pub(super) protocol_max: ProtocolVersion,
+    pub(super) first_process_id: i32,
+    pub(super) seed: u64,
+    pub(super) md5_salt: Option<[u8; 4]>,
+    pub(super) scram_salt: Vec<u8>,
+    pub(super) scram_nonce: Option<[u8; SCRAM_NONCE_BYTES]>,
+    pub(super) scram_iterations: u32,
+    pub(super) output_bytes_max: usize,
+}
+
+/// What PostgreSQL 18 reports after a login. N61.
+const PARAMETERS: &[(&str, &str)] = &[
+    ("DateStyle", "ISO, MDY"),
+    ("IntervalStyle", "postgres"),
+    ("TimeZone", "UTC"),
+    ("application_name", ""),
+    ("client_encoding", "UTF8"),
+    ("default_transaction_read_only", "off"),
+    ("in_hot_standby", "off"),
+    ("integer_datetimes", "on"),
+    ("is_superuser", "off"),
+    ("scram_iterations", "4096"),
+    ("search_path", "\"$user\", public"),
+    ("server_encoding", "UTF8"),
+    ("server_version", "18.0 (pgbell testing backend)"),
+    ("session_authorization", ""),
+    ("standard_conforming_strings", "on"),
+];
+
+impl Default for BackendConfig {
+    fn default() -> Self {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        Self {
+            auth: Auth::Trust,
+            users: BTreeMap::new(),
+            parameters: PARAMETERS.iter().map(owned).collect(),
+            protocol_max: ProtocolVersion::V3_2,
+            first_process_id: 1_000,
+            seed: 0,
+            md5_salt: None,
+            scram_salt: b"pgbell salt 0001".to_vec(),
+            scram_nonce: None,
+            scram_iterations: SCRAM_ITERATIONS,
+            output_bytes_max: OUTPUT_BYTES_MAX,
+        }
+    }
+}
+
+impl BackendConfig {
+    /// Lets everybody in, and says that it is PostgreSQL 18.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How clients are asked. Default: [`Auth::Trust`].
+    #[must_use]
+    pub fn auth(mut self, auth: Auth) -> Self {
+        self.auth = auth;
+        self
+    }
+
+    /// Adds a role. As long as there is none, [`Auth::Trust`] lets any name in and the other
+    /// methods let nobody in.
+    #[must_use]
+    pub fn user(mut self, name: impl Into<String>, password: impl Into<Vec<u8>>) -> Self {
+        self.users.insert(name.into(), Password::new(password));
+        self
+    }
+
+    /// A role that can log in.
+    #[cfg(feature = "tokio")]
+    pub(in crate::testing) fn any_user(&self) -> &str {
+        self.users.keys().next().map_or("postgres", String::as_str)
+    }
+
+    /// What is reported as `server_version`.
+    #[must_use]
+    pub fn server_version(self, text: impl Into<String>) -> Self {
+        self.parameter("server_version", text)
+    }
+
+    /// A parameter that is reported after the login.
+    ///
+    /// With `in_hot_standby` set to `on` the backend refuses LISTEN and NOTIFY as a standby does.
+    /// A `client_encoding` is reported and not carried out: texts are always UTF-8.
+    #[must_use]
+    pub fn parameter(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.parameters.insert(name.into(), value.into());
+        self
+    }
+
+    /// A parameter of the default set that is not reported after all.
+    #[must_use]
+    pub fn without_parameter(mut self, name: &str) -> Self {
+        self.parameters.remove(name);
+        self
+    }
+
+    /// The newest protocol that is spoken. Default: [`ProtocolVersion::V3_2`].
+    #[must_use]
+    pub fn protocol_max(mut self, version: ProtocolVersion) -> Self {
+        self.protocol_max = version;
+        self
+    }
+
+    /// Process id of the first session; the others follow. Default: 1,000.
+    #[must_use]
+    pub fn first_process_id(mut self, process_id: i32) -> Self {
+        self.first_process_id = process_id;
+        self
+    }
+
+    /// What salts, nonces and secret keys are made of. The same seed makes the same ones: this
+    /// backend keeps no secret from anybody. Default: 0.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// The salt of every MD5 request, instead of one made of the seed.
+    #[must_use]
+    pub fn md5_salt(mut self, salt: [u8; 4]) -> Self {
+        self.md5_salt = Some(salt);
+        self
+    }
+
+    /// The salt of every SCRAM password: 1 to 1,024 bytes.
+    #[must_use]
+    pub fn scram_salt(mut self, salt: impl Into<Vec<u8>>) -> Self {
+        self.scram_salt = salt.into();
+        self
+    }
+
+    /// The server's nonce of every SCRAM exchange, instead of one made of the seed.
+    #[must_use]
+    pub fn scram_nonce(mut self, random: [u8; SCRAM_NONCE_BYTES]) -> Self {
+        self.scram_nonce = Some(random);
+        self
+    }
+
+    /// PBKDF2 rounds of every SCRAM password, 1 to 100,000. Default: [`SCRAM_ITERATIONS`]. They
+    /// are computed once per role, when the backend is made.
+    #[must_use]
+    pub fn scram_iterations(mut self, iterations: u32) -> Self {
+        self.scram_iterations = iterations;
+        self
+    }
+
+    /// Bytes that may wait for a client that does not read. Beyond them its session is ended with
+    /// FATAL behind what waits; nothing is left out in silence. Default: [`OUTPUT_BYTES_MAX`].
+    #[must_use]
+    pub fn output_bytes_max(mut self, bytes: usize) -> Self {
+        self.output_bytes_max = bytes;
+        self
+    }
+}

@@ -1,0 +1,444 @@
+//! One client of the backend: its phase, its buffers, what waits for it.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::{Buf, BytesMut};
+
+use super::Shared;
+use super::executor::{Executor, Note};
+use super::extended::Pipeline;
+use super::login::{Exchange, Verdict, malformed};
+use super::refusal::Refusal;
+use super::statement::{self, Statement};
+use crate::wire::{
+    BackendKeyData, BackendMessage, Column, Columns, DbError, FirstPacket, Framer, FrontendMessage,
+    Names, ProtocolVersion, RawNotification, Severity, StartupPacket, StartupParameters,
+    TransactionStatus, Values,
+};
+
+/// A client, from its first byte to its last.
+pub(super) struct Connection {
+    phase: Phase,
+    secret_key: [u8; 32],
+    pub(super) output: BytesMut,
+    pub(super) executor: Executor,
+    pub(super) pipeline: Pipeline,
+    /// Notifications that wait for the end of a transaction.
+    inbox: VecDeque<(i32, Arc<Note>)>,
+    inbox_bytes: usize,
+    /// Parameters to report before the next ReadyForQuery.
+    reports: Vec<(String, String)>,
+}
+
+enum Phase {
+    /// The startup packet is due. Each request for encryption is answered once.
+    Startup {
+        tls_refused: bool,
+        gss_refused: bool,
+    },
+    Login {
+        user: String,
+        version: ProtocolVersion,
+        exchange: Exchange,
+    },
+    Ready,
+    Closed,
+}
+
+impl Connection {
+    pub(super) fn new(executor: Executor, secret_key: [u8; 32]) -> Self {
+        Self {
+            phase: Phase::Startup { tls_refused: false, gss_refused: false },
+            secret_key,
+            output: BytesMut::new(),
+            executor,
+            pipeline: Pipeline::default(),
+            inbox: VecDeque::new(),
+            inbox_bytes: 0,
+            reports: Vec::new(),
+        }
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        matches!(self.phase, Phase::Closed)
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        matches!(self.phase, Phase::Ready)
+    }
+
+    /// Bytes that wait for the client.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.output.len().saturating_add(self.inbox_bytes)
+    }
+
+    /// Handles the message at the head of `input`, if a whole one is there.
+    pub(super) fn handle_message(&mut self, shared: &mut Shared, input: &mut BytesMut) -> bool {
+        let handled = match self.phase {
+            Phase::Closed => {
+                input.clear();
+                return false;
+            }
+            Phase::Startup { .. } => self.handle_first_packet(shared, input),
+            Phase::Login { .. } | Phase::Ready => self.handle_frame(shared, input),
+        };
+        match handled {
+            Ok(0) => false,
+            Ok(bytes) => {
+                input.advance(bytes.min(input.len()));
+                self.check_bound(shared);
+                true
+            }
+            Err(error) => {
+                self.fatal(&error);
+                false
+            }
+        }
+    }
+
+    // ---- login ----
+
+    fn handle_first_packet(
+        &mut self,
+        shared: &mut Shared,
+        input: &BytesMut,
+    ) -> Result<usize, DbError> {
+        let Some(packet) = FirstPacket::next(input).map_err(|error| malformed(&error))? else {
+            return Ok(0);
+        };
+        let decoded = StartupPacket::decode(packet).map_err(|error| malformed(&error))?;
+        match (decoded, &mut self.phase) {
+            (StartupPacket::SslRequest, Phase::Startup { tls_refused, .. }) if !*tls_refused => {
+                *tls_refused = true;
+                self.output.extend_from_slice(b"N");
+            }
+            (StartupPacket::GssEncRequest, Phase::Startup { gss_refused, .. }) if !*gss_refused => {
+                *gss_refused = true;
+                self.output.extend_from_slice(b"N");
+            }
+            // Nothing that could be cancelled takes time here. PostgreSQL answers nothing either.
+            (StartupPacket::CancelRequest { .. }, _) => self.phase = Phase::Closed,
+            (StartupPacket::Startup { version, parameters }, _) => {
+                self.start(shared, version, parameters)?;
+            }
+            _ => {
+                let text = "the same request for encryption came twice";
+                return Err(DbError::new(Severity::Fatal, "08P01", text));
+            }
+        }
+        Ok(packet.wire_len())
+    }
+
+    fn start(
+        &mut self,
+        shared: &mut Shared,
+        requested: ProtocolVersion,
+        parameters: StartupParameters<'_>,
+    ) -> Result<(), DbError> {
+        let newest = shared.protocol_max;
+        if requested.major() != 3 {
+            let text = format!(
+                "unsupported frontend protocol {requested}: server supports 3.0 to {newest}"
+            );
+            return Err(DbError::new(Severity::Fatal, "0A000", &text));
+        }
+        let options: Vec<&[u8]> = parameters
+            .iter()
+            .filter(|(name, _)| name.starts_with("_pq_."))
+            .map(|(name, _)| name.as_bytes())
+            .collect();
+        let version = requested.min(newest);
+        if version != requested || !options.is_empty() {
+            let options = Names::new(&options);
+            self.send(&BackendMessage::NegotiateProtocolVersion { version, options });
+        }
+        let user = parameters.iter().find(|(name, _)| *name == "user").map(|(_, value)| value);
+        let Some(user) = user.filter(|user| !user.is_empty()) else {
+            let text = "no PostgreSQL user name specified in startup packet";
+            return Err(DbError::new(Severity::Fatal, "28000", text));
+        };
+        for (name, value) in parameters {
+            self.check_parameter(name, value)?;
+        }
+        self.executor.assign("session_authorization", user);
+        match shared.roles.challenge(user, &mut shared.random)? {
+            None => self.accept(version),
+            Some(exchange) => {
+                self.send(&BackendMessage::Authentication(exchange.request()));
+                self.phase = Phase::Login { user: user.to_owned(), version, exchange };
+            }
+        }
+        Ok(())
+    }
+
+    fn check_parameter(&mut self, name: &str, value: &str) -> Result<(), DbError> {
+        match name {
+            "client_encoding" => {
+                let plain = value.to_ascii_lowercase().replace(['-', '_'], "");
+                if !matches!(plain.trim_matches('\''), "utf8" | "unicode" | "auto") {
+                    let text = format!("invalid value for parameter \"{name}\": \"{value}\"");
+                    return Err(DbError::new(Severity::Fatal, "22023", &text));
+                }
+            }
+            "application_name" => self.executor.assign(name, value),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn handle_answer(&mut self, shared: &Shared, body: &[u8]) -> Result<(), DbError> {
+        let Phase::Login { user, version, exchange } =
+            std::mem::replace(&mut self.phase, Phase::Closed)
+        else {
+            return Ok(());
+        };
+        match exchange.answer(&shared.roles, &user, body)? {
+            Verdict::Continue(challenge, exchange) => {
+                let challenge = crate::wire::Authentication::SaslContinue(&challenge);
+                self.send(&BackendMessage::Authentication(challenge));
+                self.phase = Phase::Login { user, version, exchange };
+            }
+            Verdict::Accepted(last) => {
+                if let Some(last) = last {
+                    let last = crate::wire::Authentication::SaslFinal(&last);
+                    self.send(&BackendMessage::Authentication(last));
+                }
+                self.accept(version);
+            }
+        }
+        Ok(())
+    }
+
+    fn accept(&mut self, version: ProtocolVersion) {
+        self.phase = Phase::Ready;
+        self.send(&BackendMessage::Authentication(crate::wire::Authentication::Ok));
+        for (name, value) in self.executor.settings().clone() {
+            self.report(&name, &value);
+        }
+        let key = self.secret_key;
+        let secret_key = if version < ProtocolVersion::V3_2 { &key[..4] } else { &key[..] };
+        let process_id = self.executor.process_id();
+        self.send(&BackendMessage::BackendKeyData(BackendKeyData { process_id, secret_key }));
+        self.send(&BackendMessage::ReadyForQuery { status: TransactionStatus::Idle });
+    }
+
+    // ---- messages ----
+
+    fn handle_frame(&mut self, shared: &mut Shared, input: &BytesMut) -> Result<usize, DbError> {
+        let frame = Framer::frontend().next(input).map_err(|error| malformed(&error))?;
+        let Some(frame) = frame else { return Ok(0) };
+        let message = FrontendMessage::decode(frame).map_err(|error| malformed(&error))?;
+        match (&self.phase, &message) {
+            (Phase::Login { .. }, FrontendMessage::Password(body)) => {
+                self.handle_answer(shared, body)?;
+            }
+            (_, FrontendMessage::Terminate) => self.phase = Phase::Closed,
+            (Phase::Ready, FrontendMessage::Password(_)) | (Phase::Login { .. }, _) => {
+                let text = format!("unexpected {} message", message.name());
+                return Err(DbError::new(Severity::Fatal, "08P01", &text));
+            }
+            // After an error in a pipeline everything up to Sync is passed over.
+            (_, FrontendMessage::Sync) => {
+                self.pipeline.sync();
+                self.ready(shared);
+            }
+            _ if self.pipeline.is_skipping() => {}
+            (_, FrontendMessage::Query(sql)) => self.handle_query(shared, sql),
+            // Outside of a COPY these are passed over. There is no COPY here.
+            (
+                _,
+                FrontendMessage::CopyData(_)
+                | FrontendMessage::CopyDone
+                | FrontendMessage::CopyFail(_)
+                | FrontendMessage::Flush,
+            ) => {}
+            _ => {
+                if let Err(refusal) = self.handle_extended(&message) {
+                    self.refuse(&refusal);
+                    self.pipeline.fail();
+                }
+            }
+        }
+        Ok(frame.wire_len())
+    }
+
+    fn handle_query(&mut self, shared: &mut Shared, sql: &str) {
+        self.pipeline.forget_unnamed();
+        if let Err(refusal) = self.run(sql) {
+            self.refuse(&refusal);
+        }
+        self.ready(shared);
+    }
+
+    fn run(&mut self, sql: &str) -> Result<(), Refusal> {
+        let script = statement::parse(sql)?;
+        self.notice_cuts(&script.cuts);
+        if script.statements.is_empty() {
+            self.send(&BackendMessage::EmptyQueryResponse);
+        }
+        for statement in &script.statements {
+            let answer = self.executor.execute(statement, &[])?;
+            self.describe(statement);
+            for row in &answer.rows {
+                self.row(row);
+            }
+            self.complete(answer.warning.as_ref(), answer.report, &answer.tag);
+        }
+        Ok(())
+    }
+
+    /// RowDescription, for a statement that returns rows. Says whether it does.
+    pub(super) fn describe(&mut self, statement: &Statement) -> bool {
+        let columns: Vec<Column<'_>> = match statement {
+            Statement::Select(select) => select.columns().collect(),
+            Statement::Show { name } => vec![Column::text(name.as_bytes())],
+            _ => return false,
+        };
+        self.send(&BackendMessage::RowDescription { columns: Columns::new(&columns) });
+        true
+    }
+
+    pub(super) fn row(&mut self, row: &[Option<String>]) {
+        let values: Vec<Option<&[u8]>> =
+            row.iter().map(|value| value.as_deref().map(str::as_bytes)).collect();
+        self.send(&BackendMessage::DataRow { values: Values::new(&values) });
+    }
+
+    pub(super) fn complete(
+        &mut self,
+        warning: Option<&DbError>,
+        report: Option<(String, String)>,
+        tag: &str,
+    ) {
+        if let Some(warning) = warning {
+            self.notice(warning);
+        }
+        self.reports.extend(report);
+        self.send(&BackendMessage::CommandComplete { tag: tag.as_bytes() });
+    }
+
+    pub(super) fn notice_cuts(&mut self, cuts: &[(String, String)]) {
+        for (name, cut) in cuts {
+            let text = format!("identifier \"{name}\" will be truncated to \"{cut}\"");
+            self.notice(&DbError::new(Severity::Notice, "42622", &text));
+        }
+    }
+
+    fn refuse(&mut self, refusal: &Refusal) {
+        self.executor.abort();
+        self.send(&BackendMessage::ErrorResponse(refusal.to_error().diagnostic()));
+    }
+
+    // ---- notifications ----
+
+    /// The end of a command: its transaction is committed, and what waited is sent, before
+    /// ReadyForQuery. N63.
+    fn ready(&mut self, shared: &mut Shared) {
+        self.executor.finish();
+        for note in self.executor.take_committed() {
+            shared.counts.committed(&note.channel);
+            self.receive(self.executor.process_id(), &note);
+            shared.outbox.push(note);
+        }
+        self.flush_inbox(shared);
+        for (name, value) in std::mem::take(&mut self.reports) {
+            self.report(&name, &value);
+        }
+        if self.executor.status() == TransactionStatus::Idle {
+            self.pipeline.end_transaction();
+        }
+        self.send(&BackendMessage::ReadyForQuery { status: self.executor.status() });
+    }
+
+    /// A notification of a committed transaction. Kept if the session listens.
+    pub(super) fn receive(&mut self, process_id: i32, note: &Arc<Note>) {
+        if self.is_ready() && self.executor.listens_to(&note.channel) {
+            let bytes = note.channel.len().saturating_add(note.payload.len()).saturating_add(11);
+            self.inbox_bytes = self.inbox_bytes.saturating_add(bytes);
+            self.inbox.push_back((process_id, Arc::clone(note)));
+        }
+    }
+
+    /// Sends what waits, unless a transaction is open. Says whether anything was sent.
+    pub(super) fn flush_inbox(&mut self, shared: &mut Shared) -> bool {
+        let in_transaction = self.executor.status() != TransactionStatus::Idle;
+        if self.inbox.is_empty() || in_transaction || self.pipeline.is_open() {
+            return false;
+        }
+        self.inbox_bytes = 0;
+        for (process_id, note) in std::mem::take(&mut self.inbox) {
+            // An UNLISTEN may have come since.
+            if self.executor.listens_to(&note.channel) {
+                shared.counts.delivered(&note.channel);
+                self.send(&BackendMessage::NotificationResponse(RawNotification {
+                    process_id,
+                    channel: note.channel.as_bytes(),
+                    payload: note.payload.as_bytes(),
+                }));
+            }
+        }
+        true
+    }
+
+    // ---- output ----
+
+    pub(super) fn send(&mut self, message: &BackendMessage<'_>) {
+        if let Err(error) = message.encode(&mut self.output) {
+            self.fatal(&DbError::new(Severity::Fatal, "XX000", &error.to_string()));
+        }
+    }
+
+    fn report(&mut self, name: &str, value: &str) {
+        let (name, value) = (name.as_bytes(), value.as_bytes());
+        self.send(&BackendMessage::ParameterStatus { name, value });
+    }
+
+    fn notice(&mut self, notice: &DbError) {
+        self.send(&BackendMessage::NoticeResponse(notice.diagnostic()));
+    }
+
+    /// The last message of the session.
+    pub(super) fn fatal(&mut self, error: &DbError) {
+        if self.is_closed() {
+            return;
+        }
+        self.phase = Phase::Closed;
+        self.executor.abort();
+        self.inbox.clear();
+        self.inbox_bytes = 0;
+        // It does not fit only if it quotes something huge: then the end of the stream must do.
+        let _ = error.encode_error(&mut self.output);
+    }
+
+    /// Ends the session of a client that does not read. What waits stays, the reason follows it.
+    pub(super) fn check_bound(&mut self, shared: &mut Shared) -> bool {
+        let (waiting, limit) = (self.waiting_bytes(), shared.output_bytes_max);
+        if self.is_closed() || waiting <= limit {
+            return false;
+        }
+        let text = format!(
+            "connection to client lost: {waiting} bytes wait for it, {limit} bytes are the limit"
+        );
+        self.fatal(&DbError::new(Severity::Fatal, "08006", &text));
+        true
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let phase = match self.phase {
+            Phase::Startup { .. } => "startup",
+            Phase::Login { .. } => "login",
+            Phase::Ready => "ready",
+            Phase::Closed => "closed",
+        };
+        f.debug_struct("Connection")
+            .field("process_id", &self.executor.process_id())
+            .field("phase", &phase)
+            .field("listening", &self.executor.listening())
+            .field("waiting_bytes", &self.waiting_bytes())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,36 @@
+//! How many notifications went through, per channel.
+
+use std::collections::BTreeMap;
+
+/// Notifications of one channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Count {
+    /// Committed by notifiers, equal ones of one transaction counted once.
+    pub committed: u64,
+    /// Handed to listeners, each listener counted: written into the output of its session.
+    pub delivered: u64,
+}
+
+/// The counts of all channels.
+#[derive(Debug, Default)]
+pub(super) struct Counts(BTreeMap<String, Count>);
+
+impl Counts {
+    pub(super) fn get(&self, channel: &str) -> Count {
+        self.0.get(channel).copied().unwrap_or_default()
+    }
+
+    pub(super) fn committed(&mut self, channel: &str) {
+        let count = self.of(channel);
+        count.committed = count.committed.saturating_add(1);
+    }
+
+    pub(super) fn delivered(&mut self, channel: &str) {
+        let count = self.of(channel);
+        count.delivered = count.delivered.saturating_add(1);
+    }
+
+    fn of(&mut self, channel: &str) -> &mut Count {
+        self.0.entry(channel.to_owned()).or_default()
+    }
+}

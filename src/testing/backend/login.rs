@@ -1,0 +1,170 @@
+//! The server's half of a login.
+
+use std::collections::BTreeMap;
+
+use super::config::{Auth, BackendConfig};
+use super::random::Random;
+use crate::auth::scram::{SCRAM_NONCE_BYTES, SCRAM_SHA_256};
+use crate::auth::{
+    NonAsciiPassword, Password, ScramNonce, ScramServer, ScramVerdict, ScramVerifier, md5,
+};
+use crate::wire::{
+    Authentication, DbError, DecodeError, PasswordMessage, SaslInitialResponse, SaslResponse,
+    Severity,
+};
+
+/// The roles, with what is derived from their passwords.
+#[derive(Debug)]
+pub(super) struct Roles {
+    auth: Auth,
+    passwords: BTreeMap<String, Password>,
+    verifiers: BTreeMap<String, Result<ScramVerifier, NonAsciiPassword>>,
+    /// Of a password that nobody knows, for roles that do not exist.
+    nobody: Option<ScramVerifier>,
+    md5_salt: Option<[u8; 4]>,
+    scram_nonce: Option<[u8; SCRAM_NONCE_BYTES]>,
+}
+
+impl Roles {
+    pub(super) fn new(config: &BackendConfig, random: &mut Random) -> Self {
+        let verifier = |password: &Password| {
+            ScramVerifier::from_password(password, &config.scram_salt, config.scram_iterations)
+        };
+        let scram = config.auth == Auth::ScramSha256;
+        let roles = config.users.iter().filter(|_| scram);
+        let nobody: [u8; SCRAM_NONCE_BYTES] = random.bytes();
+        let nobody: String = nobody.iter().map(|byte| format!("{byte:02x}")).collect();
+        Self {
+            nobody: scram.then(|| verifier(&Password::new(nobody)).ok()).flatten(),
+            auth: config.auth,
+            passwords: config.users.clone(),
+            verifiers: roles.map(|(name, password)| (name.clone(), verifier(password))).collect(),
+            md5_salt: config.md5_salt,
+            scram_nonce: config.scram_nonce,
+        }
+    }
+
+    /// What a role has to do before it is let in; `None` when that is nothing.
+    pub(super) fn challenge(
+        &self,
+        user: &str,
+        random: &mut Random,
+    ) -> Result<Option<Exchange>, DbError> {
+        match self.auth {
+            Auth::Trust if self.passwords.is_empty() || self.passwords.contains_key(user) => {
+                Ok(None)
+            }
+            Auth::Trust => {
+                let text = format!("role \"{user}\" does not exist");
+                Err(DbError::new(Severity::Fatal, "28000", &text))
+            }
+            Auth::Password => Ok(Some(Exchange::Password)),
+            Auth::Md5 => {
+                Ok(Some(Exchange::Md5 { salt: self.md5_salt.unwrap_or_else(|| random.bytes()) }))
+            }
+            Auth::ScramSha256 => {
+                let verifier = match (self.verifiers.get(user), &self.nobody) {
+                    (Some(Ok(verifier)), _) => verifier.clone(),
+                    (Some(Err(error)), _) => {
+                        return Err(DbError::new(Severity::Fatal, "XX000", &error.to_string()));
+                    }
+                    // An unknown role is asked like any other, and fails like any other. N61.
+                    (None, Some(nobody)) => nobody.clone(),
+                    (None, None) => return Err(wrong_password(user)),
+                };
+                let nonce = self.scram_nonce.unwrap_or_else(|| random.bytes());
+                let server = ScramServer::new(verifier, ScramNonce::new(nonce));
+                Ok(Some(Exchange::Sasl(Box::new(server))))
+            }
+        }
+    }
+}
+
+/// An exchange that has begun.
+#[derive(Debug)]
+pub(super) enum Exchange {
+    Password,
+    Md5 {
+        salt: [u8; 4],
+    },
+    /// The client has not chosen a mechanism.
+    Sasl(Box<ScramServer>),
+    /// The client's proof is due.
+    SaslContinued(Box<ScramServer>),
+}
+
+/// What follows from a client's answer.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    /// The exchange goes on with this challenge.
+    Continue(Vec<u8>, Exchange),
+    /// Let in; a last word of SCRAM goes before AuthenticationOk.
+    Accepted(Option<Vec<u8>>),
+}
+
+impl Exchange {
+    /// What to ask the client first.
+    pub(super) fn request(&self) -> Authentication<'static> {
+        match self {
+            Self::Password => Authentication::CleartextPassword,
+            Self::Md5 { salt } => Authentication::Md5Password { salt: *salt },
+            Self::Sasl(_) | Self::SaslContinued(_) => {
+                Authentication::Sasl { mechanisms: b"SCRAM-SHA-256\0\0" }
+            }
+        }
+    }
+
+    /// Takes in the body of a `p` message.
+    pub(super) fn answer(self, roles: &Roles, user: &str, body: &[u8]) -> Result<Verdict, DbError> {
+        let known = roles.passwords.get(user);
+        match self {
+            Self::Password => {
+                let found = PasswordMessage::decode(body).map_err(|error| malformed(&error))?;
+                accept_if(known.is_some_and(|known| known.expose() == found.0), user)
+            }
+            Self::Md5 { salt } => {
+                let found = PasswordMessage::decode(body).map_err(|error| malformed(&error))?;
+                let right = known.is_some_and(|known| md5::verify(user, known, salt, found.0));
+                accept_if(right, user)
+            }
+            Self::Sasl(mut server) => {
+                let first = SaslInitialResponse::decode(body).map_err(|error| malformed(&error))?;
+                if first.mechanism != SCRAM_SHA_256 {
+                    let text = "client selected an invalid SASL authentication mechanism";
+                    return Err(DbError::new(Severity::Fatal, "08P01", text));
+                }
+                let reply = server.handle_client_first(first.data.unwrap_or_default());
+                Ok(Verdict::Continue(
+                    reply.map_err(|error| malformed_scram(&error))?,
+                    Self::SaslContinued(server),
+                ))
+            }
+            Self::SaslContinued(mut server) => {
+                let SaslResponse(last) = SaslResponse::decode(body);
+                match server.handle_client_final(last).map_err(|error| malformed_scram(&error))? {
+                    ScramVerdict::Accepted(last) => Ok(Verdict::Accepted(Some(last))),
+                    ScramVerdict::Refused(_) => Err(wrong_password(user)),
+                }
+            }
+        }
+    }
+}
+
+fn accept_if(right: bool, user: &str) -> Result<Verdict, DbError> {
+    if right { Ok(Verdict::Accepted(None)) } else { Err(wrong_password(user)) }
+}
+
+fn wrong_password(user: &str) -> DbError {
+    let text = format!("password authentication failed for user \"{user}\"");
+    DbError::new(Severity::Fatal, "28P01", &text)
+}
+
+/// What breaks the protocol ends the session.
+pub(super) fn malformed(error: &DecodeError) -> DbError {
+    DbError::new(Severity::Fatal, "08P01", &error.to_string())
+}
+
+fn malformed_scram(error: &crate::auth::ScramError) -> DbError {
+    DbError::new(Severity::Fatal, "08P01", "malformed SCRAM message")
+        .with_field(b'D', &error.to_string())
+}

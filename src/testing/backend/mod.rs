@@ -1,0 +1,213 @@
+//! A server that speaks PostgreSQL's protocol and knows LISTEN and NOTIFY, without any I/O.
+//!
+//! ```text
+//! bytes of a client ─handle_input─▶ session ─┬─▶ transmit: bytes for this client
+//!                                            └─▶ other sessions that listen ─poll_wake─▶ transmit
+//! ```
+//! One [`Backend`] is one database. All its sessions live in one thread; a notification is in the
+//! output of every idle listener when the call that committed it returns.
+//!
+//! What it does not do: tables, SQL beyond the few statements that listeners and notifiers need
+//! (anything else is ERROR 0A000, never a wrong answer), savepoints, TLS, GSSAPI, the binary format,
+//! COPY, several databases, privileges. SET and the values of parameters have no effect but on what
+//! SHOW and ParameterStatus tell.
+
+mod array;
+mod config;
+mod connection;
+mod counts;
+mod executor;
+mod extended;
+mod login;
+mod random;
+mod refusal;
+mod select;
+mod statement;
+mod token;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::BytesMut;
+
+use self::connection::Connection;
+use self::counts::Counts;
+use self::executor::{Executor, Note};
+use self::login::Roles;
+use self::random::Random;
+use crate::wire::{DbError, ProtocolVersion, Severity};
+
+pub use config::{Auth, BackendConfig, OUTPUT_BYTES_MAX, SCRAM_ITERATIONS};
+pub use counts::Count;
+
+/// Names a session of one backend. Never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(u64);
+
+/// A server without a socket. See the [module](self).
+///
+/// Methods that take the id of a session that is gone do nothing.
+#[derive(Debug)]
+pub struct Backend {
+    shared: Shared,
+    parameters: BTreeMap<String, String>,
+    connections: BTreeMap<SessionId, Connection>,
+    next_session: u64,
+    next_process_id: i32,
+    /// Sessions that got output from somebody else's command.
+    woken: BTreeSet<SessionId>,
+    /// What [`transmit`](Self::transmit) gives for a session that is gone.
+    nothing: BytesMut,
+}
+
+/// What the sessions share.
+#[derive(Debug)]
+struct Shared {
+    roles: Roles,
+    random: Random,
+    counts: Counts,
+    protocol_max: ProtocolVersion,
+    output_bytes_max: usize,
+    /// Notifications that one message committed, for the other sessions.
+    outbox: Vec<Arc<Note>>,
+}
+
+impl Default for Backend {
+    fn default() -> Self {
+        Self::new(BackendConfig::default())
+    }
+}
+
+impl Backend {
+    /// A backend without sessions. With SCRAM this derives the keys of every role: milliseconds each.
+    #[must_use]
+    pub fn new(config: BackendConfig) -> Self {
+        let mut random = Random::new(config.seed);
+        let roles = Roles::new(&config, &mut random);
+        Self {
+            shared: Shared {
+                roles,
+                random,
+                counts: Counts::default(),
+                protocol_max: config.protocol_max,
+                output_bytes_max: config.output_bytes_max,
+                outbox: Vec::new(),
+            },
+            parameters: config.parameters,
+            connections: BTreeMap::new(),
+            next_session: 0,
+            next_process_id: config.first_process_id,
+            woken: BTreeSet::new(),
+            nothing: BytesMut::new(),
+        }
+    }
+
+    /// A client has connected: its first packet is due.
+    pub fn connect(&mut self) -> SessionId {
+        let id = SessionId(self.next_session);
+        self.next_session = self.next_session.wrapping_add(1);
+        let executor = Executor::new(self.next_process_id, self.parameters.clone());
+        self.next_process_id = self.next_process_id.wrapping_add(1);
+        let connection = Connection::new(executor, self.shared.random.bytes());
+        self.connections.insert(id, connection);
+        id
+    }
+
+    /// Handles every whole message at the head of `input`, and removes them.
+    pub fn handle_input(&mut self, session: SessionId, input: &mut BytesMut) {
+        let Some(connection) = self.connections.get_mut(&session) else {
+            input.clear();
+            return;
+        };
+        let process_id = connection.executor.process_id();
+        while let Some(connection) = self.connections.get_mut(&session) {
+            let handled = connection.handle_message(&mut self.shared, input);
+            self.hand_out(session, process_id);
+            if !handled {
+                return;
+            }
+        }
+    }
+
+    /// Gives what a message committed to every other session that listens.
+    fn hand_out(&mut self, from: SessionId, process_id: i32) {
+        if self.shared.outbox.is_empty() {
+            return;
+        }
+        let notes = std::mem::take(&mut self.shared.outbox);
+        for (&id, connection) in self.connections.iter_mut().filter(|(id, _)| **id != from) {
+            for note in &notes {
+                connection.receive(process_id, note);
+            }
+            let sent = connection.flush_inbox(&mut self.shared);
+            if connection.check_bound(&mut self.shared) || sent {
+                self.woken.insert(id);
+            }
+        }
+    }
+
+    /// What is to be written to the client. The caller removes from its front what it has written.
+    pub fn transmit(&mut self, session: SessionId) -> &mut BytesMut {
+        match self.connections.get_mut(&session) {
+            Some(connection) => &mut connection.output,
+            None => {
+                self.nothing.clear();
+                &mut self.nothing
+            }
+        }
+    }
+
+    /// A session that got something to write, or was ended, by other means than its own input.
+    /// Each is named once, then again when more comes.
+    pub fn poll_wake(&mut self) -> Option<SessionId> {
+        self.woken.pop_first()
+    }
+
+    /// Whether the session is over: the socket is to be closed once
+    /// [`transmit`](Self::transmit) is empty. True for a session that is gone.
+    #[must_use]
+    pub fn is_closed(&self, session: SessionId) -> bool {
+        self.connections.get(&session).is_none_or(Connection::is_closed)
+    }
+
+    /// The client is gone: its session is forgotten, an open transaction with it.
+    pub fn disconnect(&mut self, session: SessionId) {
+        self.connections.remove(&session);
+        self.woken.remove(&session);
+    }
+
+    /// Ends a session as `pg_terminate_backend` does: FATAL 57P01. E1.
+    pub fn terminate(&mut self, session: SessionId) {
+        if let Some(connection) = self.connections.get_mut(&session) {
+            let text = "terminating connection due to administrator command";
+            connection.fatal(&DbError::new(Severity::Fatal, "57P01", text));
+            self.woken.insert(session);
+        }
+    }
+
+    /// The sessions that have not been [disconnected](Self::disconnect), oldest first.
+    pub fn sessions(&self) -> impl Iterator<Item = SessionId> {
+        self.connections.keys().copied()
+    }
+
+    /// Process id of a session, as BackendKeyData names it.
+    #[must_use]
+    pub fn process_id(&self, session: SessionId) -> Option<i32> {
+        self.connections.get(&session).map(|connection| connection.executor.process_id())
+    }
+
+    /// The channels that a session listens to, sorted.
+    pub fn channels(&self, session: SessionId) -> impl Iterator<Item = &str> {
+        let connection = self.connections.get(&session);
+        connection
+            .into_iter()
+            .flat_map(|connection| connection.executor.listening())
+            .map(String::as_str)
+    }
+
+    /// How many notifications went through a channel since the backend was made.
+    #[must_use]
+    pub fn count(&self, channel: &str) -> Count {
+        self.shared.counts.get(channel)
+    }
+}

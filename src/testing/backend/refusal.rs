@@ -1,0 +1,51 @@
+//! Why a statement is not carried out.
+
+use crate::wire::{DbError, Severity};
+
+/// An ERROR that is on its way to the client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refusal {
+    code: &'static str,
+    message: String,
+    position: Option<usize>,
+}
+
+impl Refusal {
+    pub(super) fn new(code: &'static str, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), position: None }
+    }
+
+    pub(super) fn syntax(message: impl Into<String>) -> Self {
+        Self::new("42601", message)
+    }
+
+    /// PostgreSQL may know it; we do not.
+    pub(super) fn not_understood(what: &str) -> Self {
+        Self::new("0A000", format!("{what} is not understood by the testing backend"))
+    }
+
+    /// The same with the character of the query that it is about, counted from 1.
+    pub(super) fn at(mut self, position: usize) -> Self {
+        self.position.get_or_insert(position);
+        self
+    }
+
+    /// As the server words it.
+    pub(super) fn to_error(&self) -> DbError {
+        let error = DbError::new(Severity::Error, self.code, &self.message);
+        match self.position {
+            Some(position) => error.with_field(b'P', &position.to_string()),
+            None => error,
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn code(&self) -> &str {
+        self.code
+    }
+
+    #[cfg(test)]
+    pub(super) fn position(&self) -> Option<usize> {
+        self.position
+    }
+}

@@ -1,0 +1,231 @@
+#!/usr/bin/env bash
+# The project's test command.
+#
+#   ./test.sh         everything: lints, tests on PostgreSQL 13 to 18, models, documents, benches, fuzz targets, demo
+#   ./test.sh quick   the inner loop: format, lints of the library, unit, property and loopback tests
+#
+# It installs what is missing and says so: PostgreSQL by apt-get, the server matrix by npm, cargo-nextest and
+# cargo-fuzz by cargo. FUZZ_SECONDS (5) is the time of each fuzz target.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+exec </dev/null
+
+case ${1-full} in
+full | quick) mode=${1-full} ;;
+*)
+    echo "usage: ./test.sh [quick]" >&2
+    exit 2
+    ;;
+esac
+
+target=${CARGO_TARGET_DIR:-target}
+members=(--workspace --exclude peers)
+[ -d "$HOME/.cargo/bin" ] && PATH=$PATH:$HOME/.cargo/bin
+
+say() { printf '\n=== %s\n' "$*"; }
+
+# Runs one step: what it is for, then the command, which is shown, then how long it took.
+step() {
+    local title=$1 begin=$SECONDS
+    shift
+    say "$title"
+    printf '    %s\n' "$*"
+    "$@" || {
+        local status=$?
+        printf '=== FAILED after %d s: %s (exit %d)\n' $((SECONDS - begin)) "$title" "$status" >&2
+        exit "$status"
+    }
+    printf '    done in %d s\n' $((SECONDS - begin))
+}
+
+skip() { printf '\n=== skipped: %s\n' "$*"; }
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi
+}
+
+# Whether packages can be installed: by root, or by somebody whom sudo asks nothing.
+can_install() {
+    command -v apt-get >/dev/null && { [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; }
+}
+
+install_packages() {
+    if ! can_install; then
+        printf '=== cannot install %s: needs apt-get, and root or sudo without a password\n' "$*" >&2
+        return 1
+    fi
+    as_root apt-get update -q &&
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@"
+}
+
+has_postgres() {
+    [ -n "${PGBELL_POSTGRES-}" ] || command -v postgres >/dev/null ||
+        compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null
+}
+
+# Whether the servers are there, all of them and as the lock file has them now.
+has_matrix() {
+    [ -n "${PGBELL_MATRIX_DIR-}" ] ||
+        cmp -s testkit/servers/package-lock.json testkit/servers/node_modules/.fetched.json
+}
+
+fetch_matrix() {
+    { command -v npm >/dev/null || install_packages npm; } && testkit/servers/fetch.sh
+}
+
+prepare() {
+    command -v cargo >/dev/null || {
+        echo "cargo is missing: install Rust first, https://rustup.rs" >&2
+        exit 1
+    }
+    command -v cc >/dev/null || step "install: no C compiler found" install_packages gcc libc6-dev
+    cargo fmt --version >/dev/null 2>&1 || step "install: rustfmt is missing" rustup component add rustfmt
+    cargo clippy --version >/dev/null 2>&1 || step "install: clippy is missing" rustup component add clippy
+    has_postgres || step "install: PostgreSQL is missing" install_packages postgresql
+    cargo nextest --version >/dev/null 2>&1 ||
+        step "install: cargo-nextest is missing" cargo install cargo-nextest --locked
+    if [ "$mode" = full ]; then
+        has_matrix || step "install: the server matrix is missing (140 MB)" fetch_matrix
+        if [ -f fuzz/Cargo.toml ] && ! cargo fuzz --version >/dev/null 2>&1; then
+            step "install: cargo-fuzz is missing" cargo install cargo-fuzz --locked
+        fi
+    fi
+}
+
+quick() {
+    step "format" cargo fmt --all --check
+    step "lints of the library" cargo clippy --locked -p pgbell --all-targets --all-features -- -D warnings
+    step "unit, property and loopback tests" \
+        cargo nextest run --locked -p pgbell --all-features -E 'not (binary(matrix) or test(/(^|::)matrix/))'
+}
+
+format() {
+    step "format" cargo fmt --all --check
+    if [ -f fuzz/Cargo.toml ]; then
+        step "format of the fuzz targets" cargo fmt --manifest-path fuzz/Cargo.toml --check
+    fi
+}
+
+lints() {
+    step "lints" cargo clippy --locked "${members[@]}" --all-targets --all-features -- -D warnings
+    local features
+    for features in \
+        "--no-default-features" \
+        "--no-default-features --features saslprep" \
+        "--no-default-features --features tokio" \
+        ""; do
+        # shellcheck disable=SC2086 # several words
+        step "lints with features: ${features:-default}" \
+            cargo clippy --locked -p pgbell --lib $features -- -D warnings
+    done
+}
+
+tests() {
+    step "tests, on PostgreSQL 13 to 18 where they name the matrix" \
+        cargo nextest run --locked "${members[@]}" --all-features
+    step "examples in the documentation" cargo test --locked --doc "${members[@]}" --all-features -q
+}
+
+models() {
+    # Not in the same directory as the rest: the flag would build everything anew each time.
+    if grep -rqs 'loom' src/ring; then
+        step "loom models of the ring" env RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=3 \
+            CARGO_TARGET_DIR="$target/loom" \
+            cargo test --locked --release -p pgbell --lib --no-default-features -q ring::
+    else
+        skip "loom models: the ring has none"
+    fi
+}
+
+documents() {
+    step "documentation" env RUSTDOCFLAGS="-D warnings" \
+        cargo doc --locked --no-deps --lib "${members[@]}" --all-features
+    step "examples" cargo build --locked "${members[@]}" --examples --all-features
+}
+
+# Examples that end by themselves say so in their first lines. They get a throw-away server.
+examples() {
+    local runnable example url status=0
+    mapfile -t runnable < <(grep -ls '^//! Ends by itself' examples/*.rs)
+    if [ "${#runnable[@]}" = 0 ]; then
+        skip "running examples: none says that it ends by itself"
+        return
+    fi
+    cargo build --locked -q -p pgbell-testkit
+    coproc SERVER { exec "$target/debug/pgbell-testkit"; }
+    local input=${SERVER[1]} server=$SERVER_PID
+    read -r url <&"${SERVER[0]}"
+    for example in "${runnable[@]}"; do
+        example=$(basename "$example" .rs)
+        step "example $example" env DATABASE_URL="$url" \
+            timeout 60 cargo run --locked -q --all-features --example "$example"
+    done
+    exec {input}>&-
+    wait "$server" || status=$?
+    return "$status"
+}
+
+benches() {
+    if compgen -G 'benches/*.rs' >/dev/null; then
+        step "benches as tests" cargo bench --locked -p pgbell --bench '*' --all-features -- --test
+    else
+        skip "benches: there are none"
+    fi
+}
+
+fuzz() {
+    if [ ! -f fuzz/Cargo.toml ]; then
+        skip "fuzz targets: there are none"
+        return
+    fi
+    # libFuzzer's instrumentation needs unstable flags: of a nightly, or of the stable compiler when asked so.
+    local run=(cargo fuzz) name
+    if rustup run nightly rustc --version >/dev/null 2>&1; then
+        run=(rustup run nightly cargo fuzz)
+    else
+        export RUSTC_BOOTSTRAP=1
+    fi
+    local listed names scratch seeds corpus
+    listed=$("${run[@]}" list)
+    mapfile -t names <<<"$listed"
+    # What is found goes to a directory of its own: the seeds in the repository stay as they are.
+    scratch=$target/fuzz-corpus
+    rm -rf "$scratch"
+    mkdir -p "$scratch"
+    for name in "${names[@]}"; do
+        mkdir "$scratch/$name"
+        seeds=()
+        for corpus in "fuzz/corpus/$name" "fuzz/seeds/$name"; do
+            [ ! -d "$corpus" ] || seeds+=("$corpus")
+        done
+        step "fuzz target $name" timeout 900 "${run[@]}" run "$name" "$scratch/$name" "${seeds[@]}" -- \
+            -max_total_time="${FUZZ_SECONDS:-5}" -rss_limit_mb=2048 -verbosity=0
+    done
+    unset RUSTC_BOOTSTRAP
+}
+
+demo() {
+    # The command exists when its help names it.
+    step "build the command line" cargo build --locked --release -p pgbell-cli
+    if "$target/release/pgbell" --help 2>/dev/null | grep -q '\bdemo\b'; then
+        step "demo on a real server" cargo run --locked --release -q -p pgbell-cli -- demo --json
+    else
+        skip "demo: the command line has none"
+    fi
+}
+
+prepare
+if [ "$mode" = quick ]; then
+    quick
+else
+    format
+    lints
+    tests
+    models
+    documents
+    examples
+    benches
+    fuzz
+    demo
+fi
+say "./test.sh $mode: passed in $SECONDS s"

@@ -1,0 +1,153 @@
+//! Whatever becomes of the process that holds a cluster, the server ends and its directory goes.
+
+mod common;
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use common::{Session, until};
+use pgbell_testkit::Installation;
+
+/// A process that holds a cluster until its input ends.
+struct Holder {
+    child: Child,
+    port: u16,
+    data: PathBuf,
+    postmaster: String,
+}
+
+fn program() -> Command {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_pgbell-testkit"));
+    program.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0);
+    program
+}
+
+impl Holder {
+    fn start(program: &mut Command) -> Self {
+        let mut child = program.spawn().unwrap();
+        let mut url = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut url).unwrap();
+        let (_, place) = url.rsplit_once(':').expect("no URL: the reason is on standard error");
+        let port = place.split_once('/').unwrap().0.parse().unwrap();
+        let data = Session::open_at(port).unwrap().ask("SHOW data_directory").unwrap();
+        let data = PathBuf::from(&data[0]);
+        let lock = fs::read_to_string(data.join("postmaster.pid")).unwrap();
+        let postmaster = lock.lines().next().unwrap().to_owned();
+        Self { child, port, data, postmaster }
+    }
+
+    fn vanishes(mut self) {
+        self.child.wait().unwrap();
+        let dir = self.data.parent().unwrap();
+        until("the directory is gone", || !dir.exists());
+        until("the postmaster is gone", || !lives(&self.postmaster));
+        assert!(Session::open_at(self.port).is_err());
+        assert_eq!(mentioned(dir), Vec::<String>::new());
+    }
+}
+
+/// Whether a process is there and has not ended.
+fn lives(pid: &str) -> bool {
+    let shown = Command::new("ps").args(["-o", "stat=", "-p", pid]).output().unwrap();
+    let state = String::from_utf8(shown.stdout).unwrap();
+    !state.trim().is_empty() && !state.trim().starts_with('Z')
+}
+
+/// Commands of all processes that name the directory.
+fn mentioned(dir: &Path) -> Vec<String> {
+    let shown = Command::new("ps").args(["-A", "-o", "args="]).output().unwrap();
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    let dir = dir.to_str().unwrap();
+    shown.lines().filter(|line| line.contains(dir)).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_end_of_its_input_ends_the_server() {
+    let mut holder = Holder::start(&mut program());
+    drop(holder.child.stdin.take());
+    assert!(holder.child.wait().unwrap().success());
+    assert!(!holder.data.exists());
+    holder.vanishes();
+}
+
+#[test]
+fn a_killed_process_leaves_neither_server_nor_directory() {
+    let mut holder = Holder::start(&mut program());
+    holder.child.kill().unwrap();
+    holder.vanishes();
+}
+
+#[test]
+fn a_killed_process_group_leaves_neither_server_nor_directory() {
+    let holder = Holder::start(&mut program());
+    let kill = format!("kill -s KILL -- -{}", holder.child.id());
+    assert!(Command::new("/bin/sh").args(["-c", &kill]).status().unwrap().success());
+    holder.vanishes();
+}
+
+#[test]
+fn a_process_killed_while_it_makes_the_cluster_leaves_nothing() {
+    let mut child = program().spawn().unwrap();
+    let dir = fs::canonicalize(std::env::temp_dir()).unwrap();
+    let dir = dir.join(format!("pgbell-{}-0", child.id()));
+    until("initdb runs", || dir.join("data/global").exists());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    until("the directory is gone", || !dir.exists());
+    until("initdb is gone", || mentioned(&dir).is_empty());
+    assert!(!dir.exists());
+}
+
+#[test]
+fn without_a_server_the_error_says_how_to_get_one() {
+    let output = program().env("PGBELL_POSTGRES", "/nonexistent").output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("no usable `postgres` and `initdb` in /nonexistent"), "{said}");
+    assert!(said.contains("apt-get install postgresql"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+}
+
+#[test]
+fn a_closed_installation_is_copied_once_to_where_the_server_reaches_it() {
+    let matrix = Installation::matrix().unwrap_or_else(|error| panic!("{error}"));
+    let prefix = matrix[0].bin().parent().unwrap();
+    let area = std::env::temp_dir().join(format!("pgbell-closed-{}", std::process::id()));
+    fs::DirBuilder::new().mode(0o755).create(&area).unwrap();
+    let closed = area.join("closed");
+    fs::DirBuilder::new().mode(0o700).create(&closed).unwrap();
+    let mut copy = Command::new("cp");
+    assert!(copy.arg("-R").arg(prefix).arg(&closed).status().unwrap().success());
+
+    let root = fs::metadata(&area).unwrap().uid() == 0;
+    let cache = area.join("pgbell-servers-0");
+    let mut copies = Vec::new();
+    for _ in 0..2 {
+        let mut program = program();
+        program.env("PGBELL_POSTGRES", closed.join(prefix.file_name().unwrap()));
+        let holder = Holder::start(program.env("TMPDIR", &area));
+        assert!(holder.data.starts_with(fs::canonicalize(&area).unwrap()));
+        let mut session = Session::open_at(holder.port).unwrap();
+        let version = session.ask("SHOW server_version").unwrap();
+        assert_eq!(version, [matrix[0].version()]);
+        if root {
+            let copy = fs::read_dir(&cache).unwrap().map(Result::unwrap).collect::<Vec<_>>();
+            assert_eq!(copy.len(), 1);
+            let found = copy[0].metadata().unwrap();
+            assert_eq!((found.uid(), found.permissions().mode() & 0o777), (0, 0o755));
+            copies.push(found.ino());
+        } else {
+            // Whoever is not root runs the server as themselves and reaches their own files.
+            assert!(!cache.exists());
+        }
+        let mut holder = holder;
+        drop(holder.child.stdin.take());
+        holder.vanishes();
+    }
+    assert!(copies.windows(2).all(|pair| pair[0] == pair[1]), "copied twice");
+    fs::remove_dir_all(&area).unwrap();
+}
