@@ -70,6 +70,8 @@ pub(super) struct Pending {
     completed: usize,
     size: usize,
     copying_out: bool,
+    /// CopyFail was sent: the server has only its error to say.
+    copy_refused: bool,
     refusal: Option<Error>,
 }
 
@@ -80,8 +82,9 @@ pub type Answer = Result<Vec<Rows>, Error>;
 pub(super) enum Next {
     /// Nothing.
     Wait,
-    /// Tell the server that no data will come: it asked for COPY data.
-    RefuseCopy,
+    /// Tell the server that no data will come: it asked for COPY data. In the extended protocol it
+    /// has passed over the Sync that stood behind the command, and needs another one. N65.
+    RefuseCopy { sync: bool },
 }
 
 impl Pending {
@@ -95,6 +98,7 @@ impl Pending {
             completed: 0,
             size: 0,
             copying_out: false,
+            copy_refused: false,
             refusal: None,
         }
     }
@@ -102,8 +106,10 @@ impl Pending {
     /// Takes in one message of the answer, ReadyForQuery excepted.
     pub(super) fn handle(&mut self, message: &BackendMessage<'_>) -> Result<Next, Violation> {
         let unexpected = || Violation::unexpected(message, self.kind.name());
-        if self.refused_by_server() {
+        if self.refused_by_server() || self.copy_refused {
             // After an error the server skips to the end of the command: only ReadyForQuery follows.
+            // And each CopyInResponse costs an answer: one a command, or a peer that does not read
+            // could make us queue answers without end.
             return Err(unexpected());
         }
         match (message, self.kind.completions()) {
@@ -120,12 +126,13 @@ impl Pending {
                 self.copying_out = false;
                 self.finish(rows.complete(tag));
             }
-            (BackendMessage::EmptyQueryResponse | BackendMessage::PortalSuspended, None) => {
-                let rows = self.rows.take().unwrap_or_default();
-                self.finish(rows);
+            (BackendMessage::EmptyQueryResponse, None) if self.rows.is_none() => {
+                self.finish(Rows::default());
             }
             (BackendMessage::RowDescription { columns }, None) if self.rows.is_none() => {
-                self.rows = Some(Rows::new(*columns));
+                let rows = Rows::new(*columns);
+                self.grow(rows.size_of_columns());
+                self.rows = Some(rows);
             }
             (BackendMessage::DataRow { values }, None) => {
                 // Not an index: a row that is shorter than its description is an error. N55.
@@ -147,7 +154,11 @@ impl Pending {
                 | BackendMessage::ParameterDescription { .. },
                 None,
             ) if self.kind == Kind::Bound => {}
-            (BackendMessage::CopyInResponse(_), None) => return Ok(Next::RefuseCopy),
+            (BackendMessage::CopyInResponse(_), None) => {
+                self.copy_refused = true;
+                self.refuse(Error::new(ErrorKind::Unsupported, "COPY FROM STDIN is not supported"));
+                return Ok(Next::RefuseCopy { sync: self.kind == Kind::Bound });
+            }
             (BackendMessage::CopyOutResponse(_), None) => {
                 self.copying_out = true;
                 self.refuse(Error::new(ErrorKind::Unsupported, "COPY TO STDOUT is not supported"));
@@ -175,16 +186,24 @@ impl Pending {
         self.refusal = Some(Error::server(context, error));
     }
 
-    /// ReadyForQuery came: the answer is complete.
-    pub(super) fn end(self) -> Result<(Kind, Answer), Violation> {
-        if let Some(error) = self.refusal {
-            return Ok((self.kind, Err(error)));
-        }
-        let short = self.kind.completions().is_some_and(|(due, _)| self.completed < due);
-        if short || self.rows.is_some() {
-            return Err(Violation::incomplete(self.kind.name()));
-        }
-        Ok((self.kind, Ok(self.results)))
+    /// ReadyForQuery came: whether the answer is complete.
+    pub(super) fn check_complete(&self) -> Result<(), Violation> {
+        let complete = match self.kind.completions() {
+            _ if self.refusal.is_some() => true,
+            Some((due, _)) => self.completed == due,
+            // Even an empty query has its EmptyQueryResponse.
+            None => self.rows.is_none() && !self.results.is_empty(),
+        };
+        if complete { Ok(()) } else { Err(Violation::incomplete(self.kind.name())) }
+    }
+
+    /// What the command asked for, and what came of it.
+    pub(super) fn end(self) -> (Kind, Answer) {
+        let answer = match self.refusal {
+            Some(error) => Err(error),
+            None => Ok(self.results),
+        };
+        (self.kind, answer)
     }
 
     fn refused_by_server(&self) -> bool {
@@ -192,7 +211,7 @@ impl Pending {
     }
 
     fn finish(&mut self, rows: Rows) {
-        self.grow(size_of::<Rows>());
+        self.grow(size_of::<Rows>().saturating_add(rows.command_tag().len()));
         if self.refusal.is_none() {
             self.results.push(rows);
         }

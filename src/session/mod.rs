@@ -290,11 +290,15 @@ impl Session {
                 if std::mem::take(&mut self.stray_error) {
                     return Ok(());
                 }
+                // Checked before it is taken off: on an error it must still get its answer.
+                if let Some(pending) = self.pending.front() {
+                    pending.check_complete()?;
+                }
                 let Some(pending) = self.pending.pop_front() else {
                     return Err(Violation::unexpected(message, "an idle session").into());
                 };
                 let id = pending.id;
-                let (kind, result) = pending.end()?;
+                let (kind, result) = pending.end();
                 if result.is_ok() {
                     self.confirm(kind);
                 }
@@ -308,8 +312,9 @@ impl Session {
                 };
                 match pending.handle(message)? {
                     Next::Wait => Ok(()),
-                    Next::RefuseCopy => {
-                        self.send(&FrontendMessage::CopyFail("COPY FROM STDIN is not supported"))
+                    Next::RefuseCopy { sync } => {
+                        self.send(&FrontendMessage::CopyFail("COPY FROM STDIN is not supported"))?;
+                        if sync { self.send(&FrontendMessage::Sync) } else { Ok(()) }
                     }
                 }
             }
@@ -529,19 +534,20 @@ impl Session {
         self.command(now, Kind::UnlistenAll, &[FrontendMessage::Query("UNLISTEN *")])
     }
 
-    /// Ends the session cleanly: Terminate is what is left to send. Commands in flight get no
-    /// answer any more.
+    /// Ends the session cleanly: Terminate is what is left to send, or nothing before the server was
+    /// ready. Commands in flight get no answer any more.
     pub fn terminate(&mut self) {
         if matches!(self.phase, Phase::Failed(_) | Phase::Terminated) {
             return;
         }
         let closed = Error::new(ErrorKind::Closed, "the connection was closed");
-        let sent = self.send(&FrontendMessage::Terminate);
-        let transmit = std::mem::take(&mut self.transmit);
-        self.fail(closed);
-        if sent.is_ok() {
-            self.transmit = transmit;
+        let mut rest = BytesMut::new();
+        // The startup has no place for Terminate: the server would log a violation. N67.
+        if self.is_ready() && self.send(&FrontendMessage::Terminate).is_ok() {
+            rest = std::mem::take(&mut self.transmit);
         }
+        self.fail(closed);
+        self.transmit = rest;
         self.phase = Phase::Terminated;
     }
 
@@ -737,6 +743,6 @@ fn legacy_error(text: &[u8]) -> Error {
     let text = String::from_utf8_lossy(text);
     Error::new(
         ErrorKind::Connect,
-        format!("the server refused the connection: {}", text.trim_end().escape_debug()),
+        format!("the server refused the connection: {}", wire::escape::Escaped(text.trim_end())),
     )
 }

@@ -67,7 +67,13 @@ impl Rows {
         self
     }
 
-    /// Bytes that it takes in memory, roughly.
+    /// Bytes that the columns take in memory, roughly.
+    pub(super) fn size_of_columns(&self) -> usize {
+        let names: usize = self.columns.iter().map(|column| column.name.len()).sum();
+        names.saturating_add(self.columns.len().saturating_mul(size_of::<Column>()))
+    }
+
+    /// Bytes that the values take in memory, roughly.
     pub(super) fn size(&self) -> usize {
         self.bytes.len().saturating_add(self.ends.len().saturating_mul(size_of::<Option<usize>>()))
     }

@@ -1,5 +1,7 @@
 //! What goes into a supervisor and what comes out of it, bytes and time excepted.
 
+use std::fmt;
+
 use crate::Error;
 use crate::session::{Login, Rows};
 
@@ -11,8 +13,8 @@ pub struct LinkId(pub(super) u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CommandId(pub u64);
 
-/// What a listener is asked to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What a listener is asked to do. `Debug` does not show the text of a query.
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Command {
     /// Listen to these channels: all or, when the server refuses one, none.
@@ -25,6 +27,19 @@ pub enum Command {
     SimpleQuery(String),
     /// End the session and the listener.
     Close,
+}
+
+/// A query may hold a password (`ALTER ROLE`), and waits inside a supervisor: its length only.
+impl fmt::Debug for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Listen(channels) => f.debug_tuple("Listen").field(channels).finish(),
+            Self::Unlisten(channels) => f.debug_tuple("Unlisten").field(channels).finish(),
+            Self::UnlistenAll => f.write_str("UnlistenAll"),
+            Self::SimpleQuery(sql) => write!(f, "SimpleQuery({} bytes)", sql.len()),
+            Self::Close => f.write_str("Close"),
+        }
+    }
 }
 
 /// How a command ended.

@@ -59,6 +59,9 @@ pub struct Supervisor {
     links: u32,
     wanted: BTreeSet<String>,
     in_flight: BTreeMap<session::CommandId, Purpose>,
+    /// Commands that come after a query, and a query that comes after commands. A query runs alone,
+    /// because it may open a transaction: what the server does inside it does not last. N66.
+    waiting: VecDeque<(CommandId, Command)>,
     flow: Flow,
     actions: VecDeque<Action>,
     received: u64,
@@ -112,6 +115,7 @@ impl Supervisor {
             links: 0,
             wanted: policy.channels.iter().cloned().collect(),
             in_flight: BTreeMap::new(),
+            waiting: VecDeque::new(),
             flow: Flow::new(policy.overflow),
             actions: VecDeque::new(),
             received: 0,
@@ -130,9 +134,8 @@ impl Supervisor {
         if command == Command::Close {
             return self.close(now);
         }
-        if let Err(error) = self.start(now, id, command) {
-            self.actions.push_back(Action::Reply { id, result: Err(error) });
-        }
+        self.waiting.push_back((id, command));
+        self.start_waiting(now);
         // The answer lies behind unread notifications: read on.
         self.resume(now);
     }
@@ -141,10 +144,15 @@ impl Supervisor {
     pub fn handle_link(&mut self, now: Instant, link: LinkId, event: LinkEvent) {
         let Some(current) = self.link.as_mut().filter(|current| current.id == link) else { return };
         match event {
-            LinkEvent::Opened(login) => match Session::new(*login) {
-                Ok(session) => current.stage = Stage::Open(Box::new(session)),
-                Err(error) => self.finish(Err(error)),
-            },
+            LinkEvent::Opened(login) => {
+                // A second one would take the place of a session whose commands wait for answers.
+                if let Stage::Opening { .. } = current.stage {
+                    match Session::new(*login) {
+                        Ok(session) => current.stage = Stage::Open(Box::new(session)),
+                        Err(error) => self.finish(Err(error)),
+                    }
+                }
+            }
             LinkEvent::Failed(error) => self.lose(error),
             LinkEvent::Eof => {
                 let error = match &mut current.stage {
@@ -283,10 +291,10 @@ impl Supervisor {
     /// When [`handle_timeout`](Self::handle_timeout) is due.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let link = self.link.as_ref().and_then(|link| match &link.stage {
+        let link = match &self.link.as_ref()?.stage {
             Stage::Opening { deadline } | Stage::Closing { deadline, .. } => Some(*deadline),
             Stage::Open(session) => session.poll_timeout(),
-        });
+        };
         // A stalled socket brings no answer: no deadline runs on it but the stall's own.
         self.flow.deadline().or(link)
     }
@@ -354,6 +362,28 @@ impl Supervisor {
         let deadline = now.checked_add(self.policy.connect_timeout).unwrap_or(now);
         self.link = Some(Link { id, stage: Stage::Opening { deadline } });
         self.actions.push_back(Action::Open { link: id });
+    }
+
+    /// Starts the commands whose turn it is, in their order.
+    fn start_waiting(&mut self, now: Instant) {
+        while let Some((_, next)) = self.waiting.front()
+            && !self.must_wait(next)
+            && let Some((id, command)) = self.waiting.pop_front()
+        {
+            if let Err(error) = self.start(now, id, command) {
+                self.reply(id, Err(error));
+            }
+        }
+    }
+
+    fn must_wait(&self, command: &Command) -> bool {
+        match self.in_flight.first_key_value() {
+            None => false,
+            Some((_, Purpose::Rollback { .. } | Purpose::User { change: Change::Query, .. })) => {
+                true
+            }
+            Some(_) => matches!(command, Command::SimpleQuery(_)),
+        }
     }
 
     fn start(&mut self, now: Instant, id: CommandId, command: Command) -> Result<(), Error> {
@@ -440,26 +470,39 @@ impl Supervisor {
 
     fn done(&mut self, now: Instant, id: session::CommandId, result: Answer) {
         let Some(purpose) = self.in_flight.remove(&id) else { return };
-        let Some(Link { stage: Stage::Open(session), .. }) = &mut self.link else { return };
         match (purpose, result) {
-            (Purpose::Subscribe, Ok(_)) => {
-                // A wish may have come or gone meanwhile.
-                let confirmed: BTreeSet<&str> = session.channels().collect();
-                if self.wanted.iter().all(|name| confirmed.contains(name.as_str())) {
-                    self.enter(State::Connected);
-                } else {
-                    self.subscribe(now);
-                }
-            }
+            // What was wished for since then was sent behind it, as a command of its own.
+            (Purpose::Subscribe, Ok(_)) => self.enter(State::Connected),
             (Purpose::Subscribe, Err(error)) => self.finish(Err(error)),
-            (Purpose::User { id, change: Change::Query }, _)
-                if session.is_ready() && session.transaction_status() != TransactionStatus::Idle =>
-            {
-                match session.simple_query(now, "ROLLBACK") {
-                    Ok(sent) => drop(self.in_flight.insert(sent, Purpose::Rollback { id })),
-                    Err(error) => self.reply(id, Err(error)),
-                }
+            (Purpose::User { id, change: Change::Query }, _) if self.in_transaction() => {
+                self.roll_back(now, id);
             }
+            (purpose, result) => self.settle(purpose, result),
+        }
+        // A session that has failed starts nothing: what waits gets its error when the link is given up.
+        if self.session().is_some_and(Session::is_ready) {
+            self.start_waiting(now);
+        }
+    }
+
+    fn in_transaction(&self) -> bool {
+        self.session().is_some_and(|session| {
+            session.is_ready() && session.transaction_status() != TransactionStatus::Idle
+        })
+    }
+
+    fn roll_back(&mut self, now: Instant, id: CommandId) {
+        let Some(Link { stage: Stage::Open(session), .. }) = &mut self.link else { return };
+        match session.simple_query(now, "ROLLBACK") {
+            Ok(sent) => drop(self.in_flight.insert(sent, Purpose::Rollback { id })),
+            Err(error) => self.reply(id, Err(error)),
+        }
+    }
+
+    /// Answers the user whose command is complete.
+    fn settle(&mut self, purpose: Purpose, result: Answer) {
+        match (purpose, result) {
+            (Purpose::Subscribe, _) => {}
             (Purpose::User { id, change }, Ok(rows)) => {
                 let reply = self.apply(change, rows);
                 self.reply(id, Ok(reply));
@@ -541,15 +584,17 @@ impl Supervisor {
         self.actions.push_back(Action::Done(result));
     }
 
-    /// The session is over: the commands in flight get the errors it gave them.
+    /// The session is over: every command gets its answer, or the error that the session gave it.
     fn answer_all(&mut self, session: &mut Session) {
         while let Some(event) = session.poll_event() {
-            if let SessionEvent::Done { id, result: Err(error) } = event
-                && let Some(Purpose::User { id, .. } | Purpose::Rollback { id }) =
-                    self.in_flight.remove(&id)
+            if let SessionEvent::Done { id, result } = event
+                && let Some(purpose) = self.in_flight.remove(&id)
             {
-                self.reply(id, Err(error));
+                self.settle(purpose, result);
             }
+        }
+        for (id, _) in std::mem::take(&mut self.waiting) {
+            self.reply(id, Err(closed()));
         }
     }
 

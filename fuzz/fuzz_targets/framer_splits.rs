@@ -1,0 +1,17 @@
+//! Bytes that come in pieces give the same frames.
+#![no_main]
+
+use pgbell::wire::Framer;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    for framer in [Framer::startup(), Framer::established(), Framer::frontend()] {
+        let whole = framer.next(data);
+        for length in 0..data.len() {
+            match (framer.next(&data[..length]), &whole) {
+                (Ok(None), _) | (Err(_), Err(_)) => {}
+                (Ok(part), Ok(whole)) => assert!(part == *whole, "{length}"),
+                (part, whole) => panic!("{length}: {part:?}, {whole:?}"),
+            }
+        }
+    }
+});

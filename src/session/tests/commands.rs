@@ -1,0 +1,240 @@
+//! What commands send, and what is left of them.
+
+use super::*;
+use crate::wire::TransactionStatus;
+
+/// The messages behind the startup packet.
+fn sent(scene: &Scene) -> Vec<Vec<u8>> {
+    scene.begin().sent_messages().split_off(1)
+}
+
+fn query(sql: &str) -> Vec<u8> {
+    message(b'Q', [sql.as_bytes(), b"\0"].concat().as_slice())
+}
+
+/// I1, I2, I7.
+#[test]
+fn channel_names_are_quoted_and_nothing_else_is_done_to_them() {
+    for (name, quoted) in [
+        (r#"a"; DROP TABLE x; --"#, r#""a""; DROP TABLE x; --""#),
+        (r#"""#, r#""""""#),
+        (r#""""#, r#""""""""#),
+        (r#"a""b"#, r#""a""""b""#),
+        ("Select", r#""Select""#),
+        (" lead", r#"" lead""#),
+        ("new\nline", "\"new\nline\""),
+        (r"\", r#""\""#),
+        (r#"U&"x""#, r#""U&""x""""#),
+        ("$1", r#""$1""#),
+        ("'", r#""'""#),
+        ("caf\u{e9}\u{1f514}", "\"caf\u{e9}\u{1f514}\""),
+    ] {
+        let mut play = Scene::idle().begin();
+        play.session.listen(play.now, &[name]).unwrap();
+        play.session.unlisten(play.now, &[name]).unwrap();
+        play.session.notify(play.now, name, "").unwrap();
+        play.write();
+        let sent = play.sent_messages();
+        assert_eq!(sent[1], query(&format!("LISTEN {quoted}")));
+        assert_eq!(sent[2], query(&format!("UNLISTEN {quoted}")));
+        // A bound value: as it is.
+        assert!(sent[4].windows(name.len()).any(|bytes| bytes == name.as_bytes()), "{name}");
+    }
+    let both = Scene::after(|session, now| {
+        session.listen(now, &["a", "B\"c"]).unwrap();
+        session.unlisten_all(now).unwrap();
+    });
+    assert_eq!(sent(&both), [query(r#"LISTEN "a";LISTEN "B""c""#), query("UNLISTEN *")]);
+}
+
+/// I3, I5.
+#[test]
+fn a_refused_command_sends_nothing_and_leaves_the_session_as_it_was() {
+    let mut play = Scene::idle().begin();
+    let before = play.sent.clone();
+    let (now, session) = (play.now, &mut play.session);
+    let long = "x".repeat(64);
+    for name in ["", "\0a", "a\0b", "a\0", &long] {
+        for refused in [
+            session.listen(now, &["fine", name]),
+            session.unlisten(now, &["fine", name]),
+            session.notify(now, name, ""),
+        ] {
+            assert_eq!(refused.unwrap_err().kind(), ErrorKind::Misuse, "{name:?}");
+        }
+    }
+    for refused in [
+        session.listen(now, &[""; 0]),
+        session.unlisten(now, &[""; 0]),
+        session.notify(now, "a", &"x".repeat(8_000)),
+        session.notify(now, "a", "\0"),
+        session.simple_query(now, "SELECT '\0'"),
+        session.query(now, "SELECT $1", &[(25, Some("x")), (25, None)].repeat(40_000)),
+        session.query(now, "SELECT '\0'", &[]),
+    ] {
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::Misuse);
+    }
+    assert!(session.transmit().is_empty());
+    assert_eq!((session.commands_in_flight(), session.poll_timeout()), (0, None));
+    play.write();
+    assert_eq!(play.sent, before);
+    play.session.listen(now, &["x".repeat(63)]).unwrap();
+    play.session.notify(now, "a", &"x".repeat(7_999)).unwrap();
+}
+
+#[test]
+fn no_command_is_taken_before_the_server_is_ready() {
+    for scene in [Scene::new(), Scene::authenticated()] {
+        let mut play = scene.begin();
+        let error = play.session.listen(play.now, &["a"]).unwrap_err();
+        assert_eq!(error.to_string(), "closed: the session is not ready");
+        assert!(play.session.transmit().is_empty());
+    }
+}
+
+#[test]
+fn parameters_are_bound_in_text_with_their_types() {
+    let scene = Scene::after(|session, now| {
+        session.query(now, "SELECT $1, $2", &[(25, Some("x")), (0, None)]).unwrap();
+    });
+    assert_eq!(
+        sent(&scene),
+        [
+            message(b'P', b"\0SELECT $1, $2\0\0\x02\0\0\0\x19\0\0\0\0"),
+            message(b'B', b"\0\0\0\0\0\x02\0\0\0\x01x\xff\xff\xff\xff\0\0"),
+            message(b'D', b"P\0"),
+            message(b'E', b"\0\0\0\0\0"),
+            message(b'S', b""),
+        ]
+    );
+    let notify = Scene::after(|session, now| {
+        session.notify(now, "a\"", "it's").unwrap();
+    });
+    assert_eq!(
+        sent(&notify)[..2],
+        [
+            message(b'P', b"\0SELECT pg_notify($1, $2)\0\0\x02\0\0\0\x19\0\0\0\x19"),
+            message(b'B', b"\0\0\0\0\0\x02\0\0\0\x02a\"\0\0\0\x04it's\0\0"),
+        ]
+    );
+}
+
+#[test]
+fn pipelined_commands_get_their_own_answers_even_if_nobody_waits_for_one() {
+    let scene = Scene::after(|session, now| {
+        session.simple_query(now, "SELECT 1").unwrap();
+        // Nobody waits for this one any more: its answer is passed by all the same.
+        let _ = session.simple_query(now, "SELECT 2").unwrap();
+        session.listen(now, &["a"]).unwrap();
+    });
+    check(
+        &scene,
+        &[COLUMN, ROW, SELECT_1, READY, ERROR, READY, A1, LISTEN, READY],
+        &[
+            "done 0: SELECT 1 [x]",
+            "done 1: server error: the server refused the query: ERROR: no (SQLSTATE 42501)",
+            "A 1 a b",
+            "done 2: ",
+        ],
+    );
+}
+
+#[test]
+fn the_confirmed_channels_follow_the_answers_and_not_the_commands() {
+    let mut play = Scene::after(|session, now| {
+        session.listen(now, &["b", "a"]).unwrap();
+        session.listen(now, &["c"]).unwrap();
+        session.unlisten(now, &["a"]).unwrap();
+        session.unlisten_all(now).unwrap();
+    })
+    .begin();
+    let unlisten = "43 0000000d 554e4c495354454e00";
+    let channels =
+        |play: &Play| play.session.channels().map(str::to_owned).collect::<Vec<_>>().join(" ");
+    for (answer, expect) in
+        [(LISTEN, ""), (LISTEN, ""), (READY, "a b"), (LISTEN, "a b"), (ERROR, "a b")]
+    {
+        // The second LISTEN is refused after its completion: the commit failed.
+        play.feed(&hex(answer));
+        assert_eq!(channels(&play), expect);
+    }
+    for (answer, expect) in
+        [(READY, "a b"), (unlisten, "a b"), (READY, "b"), (unlisten, "b"), (READY, "")]
+    {
+        play.feed(&hex(answer));
+        assert_eq!(channels(&play), expect);
+    }
+}
+
+#[test]
+fn the_transaction_status_is_that_of_the_last_ready() {
+    let begin = "43 0000000a 424547494e00";
+    let mut play = Scene::querying().begin();
+    assert_eq!(play.session.transaction_status(), TransactionStatus::Idle);
+    play.feed(&join(&[begin, "5a 00000005 54"]));
+    assert_eq!(play.session.transaction_status(), TransactionStatus::InTransaction);
+    play.session.simple_query(play.now, "SELECT 1/0").unwrap();
+    play.feed(&join(&[ERROR, "5a 00000005 45"]));
+    assert_eq!(play.session.transaction_status(), TransactionStatus::Failed);
+    play.session.simple_query(play.now, "ROLLBACK").unwrap();
+    play.feed(&join(&[SELECT_1, READY]));
+    assert_eq!(play.session.transaction_status(), TransactionStatus::Idle);
+    check(
+        &Scene::querying(),
+        &[begin, "5a 00000005 58"],
+        &[
+            "done 0: in doubt: …",
+            "over: protocol violation: the server sent something malformed: …",
+        ],
+    );
+}
+
+#[test]
+fn a_clean_end_sends_terminate_behind_what_is_left_and_answers_every_command() {
+    let mut play = Scene::idle().begin();
+    play.session.listen(play.now, &["a"]).unwrap();
+    play.session.simple_query(play.now, "SELECT 1").unwrap();
+    play.session.terminate();
+    play.write();
+    let sent = play.sent_messages();
+    assert_eq!(sent[1..], [query("LISTEN \"a\""), query("SELECT 1"), hex("58 00000004")]);
+    play.take_events();
+    assert_eq!(play.log.len(), 2);
+    assert_eq!(play.log[0], "done 0: closed: the connection was closed");
+    assert!(play.log[1].starts_with("done 1: in doubt: "));
+    // What the server still says is passed over, whatever it is.
+    play.feed(&join(&[A1, LISTEN, READY, "00000000 ff"]));
+    assert!(play.input.is_empty());
+    play.session.terminate();
+    play.write();
+    assert_eq!(play.sent_messages().len(), 4);
+    assert_eq!(play.log.len(), 2);
+    assert_eq!(play.session.poll_timeout(), None);
+    assert_eq!(play.session.listen(play.now, &["a"]).unwrap_err().kind(), ErrorKind::Closed);
+    play.eof();
+}
+
+#[test]
+fn terminate_is_not_sent_before_the_server_is_ready() {
+    for scene in [Scene::new(), Scene::authenticated()] {
+        let mut play = scene.begin();
+        play.session.terminate();
+        play.write();
+        assert_eq!(play.sent_messages().len(), 1);
+        assert!(play.session.transmit().is_empty());
+        play.feed(&join(&PRELUDE));
+        assert_eq!(play.log, [""; 0]);
+    }
+}
+
+#[test]
+fn a_failed_session_has_nothing_to_send() {
+    let mut play = Scene::idle().begin();
+    play.session.simple_query(play.now, "SELECT 1").unwrap();
+    let error = play.session.fail(Error::new(ErrorKind::Connect, "gone"));
+    assert!(play.session.transmit().is_empty());
+    play.session.terminate();
+    assert!(play.session.transmit().is_empty());
+    play.take_events();
+    play.end(&error);
+}

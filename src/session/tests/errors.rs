@@ -1,0 +1,157 @@
+//! Errors and notices of the server, and the end of a session.
+
+use super::*;
+
+const ENDED: &str = "server error: the server ended the session: ";
+
+/// `E` or `N` with these fields, each a code and a value.
+fn diagnostic(tag: u8, fields: &[&str]) -> Vec<u8> {
+    let mut body: Vec<u8> =
+        fields.iter().flat_map(|field| [field.as_bytes(), b"\0"].concat()).collect();
+    body.push(0);
+    message(tag, &body)
+}
+
+fn error(fields: &[&str]) -> Vec<u8> {
+    diagnostic(b'E', fields)
+}
+
+/// E1, E10, E12.
+#[test]
+fn a_fatal_error_ends_the_session_at_once() {
+    let hint = " (hint: set idle_session_timeout = 0 for the role that listens)";
+    for (fields, shown) in [
+        (["SFATAL", "VFATAL", "C57P01", "Mterminating"], "FATAL: terminating (SQLSTATE 57P01)"),
+        (["SFATAL", "VFATAL", "C57P05", "Midle"], "FATAL: idle (SQLSTATE 57P05)"),
+        (["SPANIC", "VPANIC", "CXX000", "Mgone"], "PANIC: gone (SQLSTATE XX000)"),
+        (["SXYZ", "VXYZ", "C42501", "Mno"], "XYZ: no (SQLSTATE 42501)"),
+    ] {
+        let hint = if fields[2] == "C57P05" { hint } else { "" };
+        let text = format!("{ENDED}{shown}{hint}");
+        check_bytes(&Scene::idle(), &error(&fields), &[&format!("over: {text}")]);
+        let expect = [format!("done 0: {text}"), format!("over: {text}")];
+        check_bytes(&Scene::listening(), &error(&fields), &[&expect[0], &expect[1]]);
+    }
+}
+
+/// E2.
+#[test]
+fn the_reason_that_came_as_a_warning_is_the_reason_of_the_end() {
+    for code in ["57P01", "57P02"] {
+        let warning =
+            diagnostic(b'N', &["SWARNING", "VWARNING", &format!("C{code}"), "Mcrash of another"]);
+        let mut play = Scene::listening().begin();
+        play.feed(&warning);
+        assert!(!play.over);
+        let error = play.eof();
+        assert_eq!(error.sqlstate(), Some(code));
+        let text = format!(
+            "server error: the server closed the connection: WARNING: crash of another (SQLSTATE {code})"
+        );
+        assert_eq!(play.log, [format!("done 0: {text}"), format!("over: {text}")]);
+        assert!(error.is_transient());
+    }
+    // Another warning is no reason.
+    let mut play = Scene::idle().begin();
+    play.feed(&diagnostic(b'N', &["SWARNING", "VWARNING", "C01000", "Mx"]));
+    assert_eq!(play.eof().to_string(), "connection: the server closed the connection");
+}
+
+/// E4, E5.
+#[test]
+fn an_error_without_fields_is_one_and_a_cut_off_one_is_none() {
+    check(&Scene::idle(), &["45 00000005 00"], &[&format!("over: {ENDED}…")]);
+    let malformed = "over: protocol violation: the server sent something malformed: …";
+    for bytes in [
+        "45 00000004",
+        "45 0000000d 53 4552524f5200 4d 78",
+        "45 00000005 53",
+        "45 00000006 53 00",
+        "4e 00000006 0000",
+    ] {
+        check(&Scene::idle(), &[bytes], &[malformed]);
+    }
+}
+
+/// E7.
+#[test]
+fn what_the_server_says_is_shown_escaped_and_kept_as_it_was() {
+    let hostile = b"SERROR\0C42501\0Ma\x1b[2J\r\n\xe2\x80\xae\xff\xe9\0\0";
+    let bytes = [message(b'E', hostile), hex(READY)].concat();
+    let shown = "ERROR: a\\u{1b}[2J\\r\\n\\u{202e}\u{fffd}\u{fffd} (SQLSTATE 42501)";
+    let done = format!("done 0: server error: the server refused LISTEN: {shown}");
+    check_bytes(&Scene::listening(), &bytes, &[&done]);
+    let mut play = Scene::new().begin();
+    play.feed(&bytes);
+    let error = play.eof();
+    let kept = error.db_error().unwrap().field(b'M').unwrap();
+    assert_eq!(kept, b"a\x1b[2J\r\n\xe2\x80\xae\xff\xe9");
+    assert!(!format!("{error:?}").contains('\x1b'));
+}
+
+/// E8.
+#[test]
+fn notices_are_counted_and_only_the_last_is_kept() {
+    let mut play = Scene::idle().begin();
+    let notice = diagnostic(b'N', &["SNOTICE", "C00000", "Mone"]);
+    let last = diagnostic(b'N', &["SNOTICE", "C00000", "Mlast"]);
+    let flood = notice.repeat(1_000);
+    for _ in 0..100 {
+        play.feed(&flood);
+    }
+    play.feed(&last);
+    let (count, kept) = play.session.notices();
+    assert_eq!((count, kept.map(|notice| notice.message())), (100_001, Some("last")));
+    assert_eq!(play.log, [""; 0]);
+    assert!(play.sent_messages().len() == 1);
+}
+
+/// E11.
+#[test]
+fn a_translated_severity_is_judged_by_the_sqlstate() {
+    let refused = error(&["SFEHLER", "C42501", "Mnein"]);
+    let done = "done 0: server error: the server refused LISTEN: FEHLER: nein (SQLSTATE 42501)";
+    check_bytes(&Scene::listening(), &[refused, hex(READY)].concat(), &[done]);
+    let ended = error(&["SFATAL_ABER_ANDERS", "C57P01", "Mende"]);
+    let over = format!("over: {ENDED}FATAL_ABER_ANDERS: ende (SQLSTATE 57P01)");
+    check_bytes(&Scene::idle(), &ended, &[&over]);
+}
+
+/// Before 18.2 and its siblings: an ERROR that answers no command, with a ReadyForQuery of its own.
+#[test]
+fn a_dropped_notification_is_told_and_its_ready_is_no_answer() {
+    let dropped =
+        "dropped: server error: the server dropped a notification: ERROR: no (SQLSTATE 42501)";
+    check(&Scene::idle(), &[A1, ERROR, READY, A1], &["A 1 a b", dropped, "A 1 a b"]);
+    // A command that is given in between has its own.
+    let mut play = Scene::idle().begin();
+    play.feed(&hex(ERROR));
+    play.session.listen(play.now, &["a"]).unwrap();
+    play.feed(&join(&[READY, LISTEN, READY]));
+    assert_eq!(play.log, [dropped, "done 0: "]);
+    assert_eq!(play.session.channels().collect::<Vec<_>>(), ["a"]);
+}
+
+#[test]
+fn a_query_is_in_doubt_when_the_connection_is_lost_and_listen_is_not() {
+    let mut play = Scene::after(|session, now| {
+        session.listen(now, &["a"]).unwrap();
+        session.simple_query(now, "DELETE FROM t").unwrap();
+        session.query(now, "DELETE FROM t", &[]).unwrap();
+        session.notify(now, "a", "b").unwrap();
+        session.unlisten(now, &["a"]).unwrap();
+        session.unlisten_all(now).unwrap();
+    })
+    .begin();
+    let lost = Error::new(ErrorKind::Connect, "broken pipe");
+    let error = play.session.fail(lost);
+    let mut kinds = Vec::new();
+    while let Some(event) = play.session.poll_event() {
+        let SessionEvent::Done { result: Err(error), .. } = event else { panic!("{event:?}") };
+        assert!(error.to_string().contains("broken pipe"));
+        kinds.push(error.kind());
+    }
+    let (lost, in_doubt) = (ErrorKind::Connect, ErrorKind::InDoubt);
+    assert_eq!(kinds, [lost, in_doubt, in_doubt, in_doubt, lost, lost]);
+    play.end(&error);
+}

@@ -1,0 +1,229 @@
+//! What a user asks for, and the answers.
+
+use super::*;
+
+#[test]
+fn commands_are_answered_when_the_server_has_answered_them() {
+    let mut shell = Shell::connected(policy());
+    shell.command(listen(&["b", "c"]));
+    shell.command(unlisten(&["a"]));
+    shell.command(Command::UnlistenAll);
+    assert_eq!(shell.take_sent(), [r#"LISTEN "b";LISTEN "c""#, r#"UNLISTEN "a""#, "UNLISTEN *"]);
+    assert_eq!(shell.take_log(), [""; 0]);
+    shell.read(&[LISTEN, LISTEN, A1, READY].concat());
+    assert_eq!(shell.take_log(), ["0: Active"]);
+    assert_eq!(shell.channels(), ["a Active", "b Active", "c Active"]);
+    shell.read(&[UNLISTEN, READY].concat());
+    assert_eq!(shell.take_log(), ["1: Unlistened"]);
+    assert_eq!(shell.channels(), ["b Active", "c Active"]);
+    shell.read(&[UNLISTEN, READY].concat());
+    assert_eq!(shell.take_log(), ["2: Unlistened"]);
+    assert_eq!(shell.channels(), [""; 0]);
+    shell.command(query("SELECT 1"));
+    shell.read(&[SELECT, SELECT, READY].concat());
+    assert_eq!(shell.take_log(), ["3: 2 results"]);
+}
+
+#[test]
+fn a_refused_listen_leaves_the_session_up_and_the_channel_unwanted() {
+    let mut shell = Shell::connected(policy());
+    shell.command(listen(&["b"]));
+    shell.read(&[ERROR, READY].concat());
+    assert_eq!(shell.take_log(), [format!("0: {REFUSED}")]);
+    assert_eq!(shell.channels(), ["a Active"]);
+    assert_eq!(shell.supervisor.state(), State::Connected);
+    shell.command(listen(&["b", "\0"]));
+    let refused = "1: misuse: the channel name is refused: channel name has a NUL at byte 0";
+    assert_eq!(shell.take_log(), [refused]);
+    assert_eq!(shell.take_sent(), [r#"LISTEN "b""#]);
+}
+
+#[test]
+fn a_transaction_that_a_query_leaves_open_is_rolled_back_and_told() {
+    for status in [IN_TRANSACTION, b"Z\0\0\0\x05E"] {
+        let answer = if status == IN_TRANSACTION { SELECT } else { ERROR };
+        let mut shell = Shell::connected(policy());
+        shell.command(query("BEGIN"));
+        shell.read(&[answer, status].concat());
+        assert_eq!(shell.take_sent(), ["BEGIN", "ROLLBACK"]);
+        assert_eq!(shell.take_log(), [""; 0]);
+        shell.read(&[b"C\0\0\0\x0dROLLBACK\0", READY].concat());
+        assert_eq!(shell.take_log(), [format!("0: {OPEN_TRANSACTION}")]);
+    }
+}
+
+/// A LISTEN inside the transaction would be undone with it, after it was reported as active.
+#[test]
+fn a_listen_given_while_a_query_runs_is_sent_after_its_transaction_is_over() {
+    let mut shell = Shell::connected(policy());
+    shell.command(listen(&["b"]));
+    shell.command(query("BEGIN"));
+    shell.command(listen(&["c"]));
+    shell.command(query("SELECT 1"));
+    assert_eq!(shell.take_sent(), [r#"LISTEN "b""#]);
+    shell.read(&[LISTEN, READY].concat());
+    assert_eq!(shell.take_sent(), ["BEGIN"]);
+    shell.read(&[SELECT, IN_TRANSACTION].concat());
+    assert_eq!(shell.take_sent(), ["ROLLBACK"]);
+    shell.read(&[SELECT, READY].concat());
+    assert_eq!(shell.take_sent(), [r#"LISTEN "c""#]);
+    shell.read(&[LISTEN, READY].concat());
+    assert_eq!(shell.take_sent(), ["SELECT 1"]);
+    shell.command(unlisten(&["c"]));
+    assert_eq!(shell.take_sent(), [""; 0]);
+    shell.read(&[SELECT, READY].concat());
+    assert_eq!(shell.take_sent(), [r#"UNLISTEN "c""#]);
+    shell.read(&[UNLISTEN, READY].concat());
+    assert_eq!(
+        shell.take_log(),
+        [
+            "0: Active",
+            &format!("1: {OPEN_TRANSACTION}"),
+            "2: Active",
+            "3: 1 results",
+            "4: Unlistened",
+        ]
+    );
+    assert_eq!(shell.channels(), ["a Active", "b Active"]);
+}
+
+/// Both answers in one read: it was subscribed again, behind the back of the one who left.
+#[test]
+fn a_channel_unlistened_during_the_first_subscription_is_not_subscribed_again() {
+    let mut shell = Shell::opened(policy());
+    shell.read(PRELUDE);
+    shell.command(unlisten(&["a"]));
+    shell.command(listen(&["b"]));
+    shell.take_sent();
+    shell.read(&[LISTEN, READY, UNLISTEN, READY, LISTEN, READY].concat());
+    assert_eq!(shell.take_log(), ["Connected", "0: Unlistened", "1: Active"]);
+    assert_eq!(shell.take_sent(), [""; 0]);
+    assert_eq!(shell.channels(), ["b Active"]);
+}
+
+/// Its answer stood behind the one that ended the listener, in the same read.
+#[test]
+fn a_command_behind_a_refused_subscription_gets_an_answer() {
+    let mut shell = Shell::opened(policy());
+    shell.read(PRELUDE);
+    shell.command(listen(&["b"]));
+    shell.command(listen(&["c"]));
+    shell.command(query("SELECT 1"));
+    shell.read(&[ERROR, READY, LISTEN, READY].concat());
+    assert_eq!(
+        shell.take_log(),
+        [
+            "0: Active",
+            &format!("1: {OVER}"),
+            &format!("2: {OVER}"),
+            "close Abort",
+            "Closed",
+            &format!("done: {REFUSED}"),
+        ]
+    );
+}
+
+#[test]
+fn a_lost_session_answers_every_command_and_ends_the_listener() {
+    type Loss = (fn(&mut Shell), String);
+    let lost: [Loss; 3] = [
+        (
+            |shell| shell.event(LinkEvent::Eof),
+            "connection: the server closed the connection".into(),
+        ),
+        (|shell| shell.read(FATAL), ENDED.into()),
+        (
+            |shell| {
+                let broken = Error::new(ErrorKind::Connect, "broken pipe");
+                shell.event(LinkEvent::Failed(broken));
+            },
+            "connection: broken pipe".into(),
+        ),
+    ];
+    let in_doubt = "in doubt: the connection was lost before the server answered, it may have \
+                    carried out the query";
+    for (lose, text) in lost {
+        let mut shell = Shell::connected(policy());
+        shell.command(listen(&["b"]));
+        lose(&mut shell);
+        assert_eq!(
+            shell.take_log(),
+            [&format!("0: {text}"), "close Abort", "Closed", &format!("done: {text}")]
+        );
+        let mut shell = Shell::connected(policy());
+        shell.command(query("DELETE FROM t"));
+        shell.command(listen(&["b"]));
+        lose(&mut shell);
+        assert_eq!(
+            shell.take_log(),
+            [
+                &format!("0: {in_doubt}: {text}"),
+                &format!("1: {OVER}"),
+                "close Abort",
+                "Closed",
+                &format!("done: {text}"),
+            ]
+        );
+        shell.command(listen(&["c"]));
+        shell.command(query("SELECT 1"));
+        shell.command(Command::Close);
+        assert_eq!(shell.take_log(), [format!("2: {OVER}"), format!("3: {OVER}")]);
+        assert_eq!(shell.supervisor.poll_timeout(), None);
+    }
+}
+
+#[test]
+fn a_listen_without_answer_ends_at_its_deadline() {
+    let mut shell = Shell::connected(policy());
+    shell.command(listen(&["b"]));
+    shell.pass(Duration::from_millis(4_999));
+    assert_eq!(shell.take_log(), [""; 0]);
+    shell.pass_until_due();
+    let text = "timeout: the server did not answer LISTEN within 5s";
+    assert_eq!(
+        shell.take_log(),
+        [&format!("0: {text}"), "close Abort", "Closed", &format!("done: {text}")]
+    );
+}
+
+#[test]
+fn a_notification_that_the_server_dropped_is_a_gap_in_its_place() {
+    let mut shell = Shell::connected(policy());
+    shell.read(&[A1, ERROR, READY, A1, A1].concat());
+    assert_eq!(
+        shell.take_queue(),
+        [
+            "1 notifications",
+            "notifications may be missing here: server error: the server dropped a notification: \
+         ERROR: no (SQLSTATE 42501)",
+            "2 notifications",
+        ]
+    );
+    assert_eq!(shell.supervisor.gaps(), 1);
+    assert_eq!(shell.take_log(), [""; 0]);
+}
+
+/// L1.
+#[test]
+fn no_debug_shows_a_password_or_a_query() {
+    let alter = || query("ALTER ROLE bob PASSWORD 'plugh'");
+    let mut shell = Shell::new(policy());
+    let mut seen = format!("{:?} {:?}", alter(), LinkEvent::Opened(login(shell.now)));
+    shell.event(LinkEvent::Opened(login(shell.now)));
+    seen += &format!("{:?}", shell.supervisor);
+    // The server asks for it.
+    shell.read(b"R\0\0\0\x08\0\0\0\x03");
+    assert_eq!(shell.take_sent(), ["startup", "PasswordMessage"]);
+    shell.read(PRELUDE);
+    seen += &format!("{:?}", shell.supervisor);
+    shell.command(alter());
+    shell.command(alter());
+    seen += &format!("{:?}", shell.supervisor);
+    shell.read(FATAL);
+    let log = shell.take_log();
+    seen += &format!("{:?} {log:?}", shell.supervisor);
+    assert!(seen.contains("SimpleQuery(31 bytes)"), "{seen}");
+    for secret in ["secret", "plugh", "115, 101, 99, 114"] {
+        assert!(!seen.contains(secret), "{secret}: {seen}");
+    }
+}

@@ -1,0 +1,148 @@
+//! A full queue. It holds four.
+
+use super::*;
+
+fn second() -> Duration {
+    Duration::from_secs(1)
+}
+
+#[test]
+fn a_full_queue_stalls_the_socket_until_there_is_room() {
+    let mut shell = Shell::connected(policy());
+    shell.read(&A1.repeat(6));
+    assert_eq!(shell.take_log(), ["read false"]);
+    assert_eq!(shell.take_queue(), ["4 notifications"]);
+    assert_eq!(shell.input, A1.repeat(2));
+    assert_eq!(shell.supervisor.stalls(), 1);
+    // The kernel may have handed over some more.
+    shell.read(A1);
+    assert_eq!(shell.take_queue(), [""; 0]);
+    shell.pass(second() / 2);
+    shell.consume(3);
+    assert_eq!(shell.take_log(), ["read true"]);
+    assert_eq!(shell.take_queue(), ["3 notifications"]);
+    assert!(shell.input.is_empty());
+    assert_eq!((shell.queue.lost, shell.supervisor.received()), (0, 7));
+    assert_eq!(shell.supervisor.poll_timeout(), None);
+}
+
+#[test]
+fn a_stall_that_takes_too_long_gives_up_and_is_armed_again_only_when_the_queue_was_empty() {
+    let mut shell = Shell::connected(policy());
+    shell.read(&A1.repeat(6));
+    shell.take_queue();
+    shell.pass(second() - Duration::from_nanos(1));
+    assert_eq!(shell.take_log(), ["read false"]);
+    shell.pass_until_due();
+    assert_eq!(shell.take_log(), ["read true"]);
+    assert_eq!(shell.take_queue(), ["2 notifications were dropped: the queue was full"]);
+    // Some room is no reason to stall again.
+    shell.consume(1);
+    shell.read(&A1.repeat(3));
+    assert_eq!(shell.take_log(), [""; 0]);
+    assert_eq!(
+        shell.take_queue(),
+        ["1 notifications", "2 notifications were dropped: the queue was full"]
+    );
+    shell.consume(4);
+    shell.read(&A1.repeat(5));
+    assert_eq!(shell.take_log(), ["read false"]);
+    assert_eq!(shell.take_queue(), ["4 notifications"]);
+    assert_eq!(shell.supervisor.stalls(), 2);
+}
+
+#[test]
+fn short_stalls_use_up_one_budget() {
+    let mut shell = Shell::connected(policy());
+    shell.read(&A1.repeat(8));
+    for _ in 0..3 {
+        shell.pass(second() * 3 / 10);
+        shell.consume(1);
+    }
+    // Nine tenths are used up, and one notification of eight is still unread.
+    assert_eq!(
+        shell.take_log(),
+        [
+            "read false",
+            "read true",
+            "read false",
+            "read true",
+            "read false",
+            "read true",
+            "read false",
+        ]
+    );
+    let due = shell.supervisor.poll_timeout().unwrap();
+    assert_eq!(due, shell.now + second() / 10);
+    shell.pass_until_due();
+    assert_eq!(shell.queue.lost, 1);
+}
+
+#[test]
+fn dropping_never_stalls() {
+    for overflow in [Overflow::DropNewest, Overflow::Block { max_stall: Duration::ZERO }] {
+        let mut shell = Shell::connected(Policy { overflow, ..policy() });
+        shell.read(&A1.repeat(6));
+        assert_eq!(shell.take_log(), [""; 0]);
+        assert_eq!(
+            shell.take_queue(),
+            ["4 notifications", "2 notifications were dropped: the queue was full"]
+        );
+    }
+}
+
+#[test]
+fn a_stall_without_limit_waits_for_room_alone() {
+    let overflow = Overflow::Block { max_stall: Duration::MAX };
+    let mut shell = Shell::connected(Policy { overflow, ..policy() });
+    shell.read(&A1.repeat(6));
+    shell.pass(Duration::from_secs(1_000_000));
+    assert_eq!(shell.take_log(), ["read false"]);
+    shell.consume(4);
+    assert_eq!(shell.take_log(), ["read true"]);
+    assert_eq!(shell.queue.lost, 0);
+}
+
+#[test]
+fn a_command_during_a_stall_reads_on_beyond_the_limit_until_it_is_answered() {
+    let mut shell = Shell::connected(policy());
+    shell.read(&A1.repeat(6));
+    shell.take_queue();
+    shell.command(listen(&["b"]));
+    assert_eq!(shell.take_log(), ["read false", "read true"]);
+    assert_eq!(shell.take_queue(), ["2 notifications"]);
+    shell.read(&[&A1.repeat(3)[..], LISTEN, A1, READY].concat());
+    assert_eq!(shell.take_log(), ["0: Active"]);
+    assert_eq!(shell.take_queue(), ["3 notifications", "1 notifications"]);
+    // From here on the limit holds again.
+    shell.read(A1);
+    assert_eq!(shell.take_log(), ["read false"]);
+    assert_eq!(shell.queue.lost, 0);
+}
+
+#[test]
+fn answers_behind_a_stall_are_in_time() {
+    let mut shell = Shell::connected(policy());
+    shell.command(listen(&["b"]));
+    shell.read(&[&A1.repeat(6)[..], LISTEN, READY, A1].concat());
+    assert_eq!(shell.take_log(), ["0: Active", "read false"]);
+    shell.pass(second() / 2);
+    shell.consume(7);
+    assert_eq!(shell.take_log(), ["read true"]);
+    assert_eq!((shell.queue.taken, shell.queue.lost), (7, 0));
+}
+
+#[test]
+fn a_link_that_breaks_during_a_stall_leaves_no_deadline_behind() {
+    let mut shell = Shell::connected(policy());
+    shell.read(&A1.repeat(6));
+    shell.event(LinkEvent::Failed(Error::new(ErrorKind::Connect, "broken")));
+    assert_eq!(
+        shell.take_log(),
+        ["read false", "close Abort", "Closed", "done: connection: broken"]
+    );
+    assert_eq!(shell.supervisor.poll_timeout(), None);
+    shell.consume(4);
+    shell.pass(second());
+    assert_eq!(shell.take_log(), [""; 0]);
+}
