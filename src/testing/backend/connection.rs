@@ -43,6 +43,8 @@ enum Phase {
         version: ProtocolVersion,
         exchange: Exchange,
     },
+    /// While an answer is judged.
+    Judging,
     Ready,
     Closed,
 }
@@ -82,7 +84,7 @@ impl Connection {
                 return false;
             }
             Phase::Startup { .. } => self.handle_first_packet(shared, input),
-            Phase::Login { .. } | Phase::Ready => self.handle_frame(shared, input),
+            Phase::Login { .. } | Phase::Judging | Phase::Ready => self.handle_frame(shared, input),
         };
         match handled {
             Ok(0) => false,
@@ -190,7 +192,7 @@ impl Connection {
 
     fn handle_answer(&mut self, shared: &Shared, body: &[u8]) -> Result<(), DbError> {
         let Phase::Login { user, version, exchange } =
-            std::mem::replace(&mut self.phase, Phase::Closed)
+            std::mem::replace(&mut self.phase, Phase::Judging)
         else {
             return Ok(());
         };
@@ -384,7 +386,11 @@ impl Connection {
 
     // ---- output ----
 
+    /// Nothing follows the last message.
     pub(super) fn send(&mut self, message: &BackendMessage<'_>) {
+        if self.is_closed() {
+            return;
+        }
         if let Err(error) = message.encode(&mut self.output) {
             self.fatal(&DbError::new(Severity::Fatal, "XX000", &error.to_string()));
         }
@@ -430,7 +436,7 @@ impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let phase = match self.phase {
             Phase::Startup { .. } => "startup",
-            Phase::Login { .. } => "login",
+            Phase::Login { .. } | Phase::Judging => "login",
             Phase::Ready => "ready",
             Phase::Closed => "closed",
         };
