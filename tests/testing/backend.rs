@@ -103,6 +103,21 @@ fn equal_notifications_of_one_transaction_are_sent_once_at_the_first_place() {
     assert_eq!(texts(&mut link, &mut backend), ["a=1", "a=1", "a=1"]);
 }
 
+/// Q13.
+#[test]
+fn five_thousand_channels_in_one_query_are_all_or_none() {
+    let mut backend = Backend::default();
+    let mut link = ready(&mut backend, &[]);
+    let channels: Vec<_> = (0..5_000).map(|n| format!("channel {n}")).collect();
+    let now = link.now();
+    link.session().listen(now, &channels).unwrap();
+    super::result(&mut link, &mut backend).unwrap();
+    assert_eq!(backend.channels(link.id()).count(), 5_000);
+    let sql: String = channels.iter().map(|name| format!("UNLISTEN \"{name}\";")).collect();
+    run(&mut link, &mut backend, &format!("{sql} UNLISTEN")).unwrap_err();
+    assert_eq!(backend.channels(link.id()).count(), 5_000);
+}
+
 #[test]
 fn order_is_the_order_of_the_commits() {
     let mut backend = Backend::default();
@@ -201,7 +216,7 @@ fn small_queries_of_tests_and_pools_are_answered() {
         ("select 'a' as x", Some("a")),
         ("SELECT NULL", None),
         ("SELECT pg_catalog.pg_backend_pid()", Some(pid.as_str())),
-        ("SHOW server_version", Some("17.2")),
+        ("SHOW Server_Version", Some("17.2")),
         ("SET Application_Name = 'x'; SHOW application_name", Some("x")),
     ] {
         let rows = run(&mut link, &mut backend, sql).unwrap();

@@ -22,14 +22,14 @@ pub(crate) struct Client {
     pub(crate) session: Session,
     pub(crate) heard: Vec<String>,
     pub(crate) error: Option<Error>,
-    todo: std::vec::IntoIter<Do>,
+    todo: std::slice::Iter<'static, Do>,
     input: BytesMut,
     now: Instant,
 }
 
 impl Client {
-    pub(crate) fn new(session: Session, now: Instant, todo: &[Do]) -> Self {
-        let todo = todo.to_vec().into_iter();
+    pub(crate) fn new(session: Session, now: Instant, todo: &'static [Do]) -> Self {
+        let todo = todo.iter();
         Self { session, heard: Vec::new(), error: None, todo, input: BytesMut::new(), now }
     }
 
@@ -68,15 +68,17 @@ impl Client {
             return false;
         }
         let (session, now) = (&mut self.session, self.now);
-        match self.todo.next() {
-            Some(Do::Listen(channels)) => drop(session.listen(now, channels).unwrap()),
-            Some(Do::Notify(channel, payload)) => {
-                drop(session.notify(now, channel, payload).unwrap());
+        let sent = match self.todo.next() {
+            Some(Do::Listen(channels)) => session.listen(now, channels).map(drop),
+            Some(Do::Notify(channel, payload)) => session.notify(now, channel, payload).map(drop),
+            Some(Do::Query(sql)) => session.simple_query(now, sql).map(drop),
+            Some(Do::Terminate) => {
+                session.terminate();
+                Ok(())
             }
-            Some(Do::Query(sql)) => drop(session.simple_query(now, sql).unwrap()),
-            Some(Do::Terminate) => session.terminate(),
             None => return false,
-        }
+        };
+        sent.unwrap();
         true
     }
 }

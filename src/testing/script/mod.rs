@@ -1,26 +1,4 @@
 //! One side of a conversation, byte for byte.
-//!
-//! A [`Script`] is a list of steps: what the other side must send, and what it gets. It knows
-//! nothing of PostgreSQL beyond where a message ends, so it can say what no server would say.
-//!
-//! ```
-//! use pgbell::testing::Script;
-//!
-//! // A server that lets anybody in, accepts one LISTEN and sends a notification with a length of 3.
-//! let script = Script::listening().send_hex("41 00000003").wait_for_eof();
-//! # let _ = script;
-//! ```
-//!
-//! The text form is a transcript: `C>` and `S>` say who speaks, bytes are hexadecimal, with blanks
-//! wherever they help, `#` begins a comment.
-//!
-//! ```text
-//! C> startup                # any StartupMessage
-//! S> 52 00000008 00000000
-//! S> 5a 00000005 49
-//! C> 58 00000004
-//! C> eof
-//! ```
 
 mod delivery;
 mod hex;
@@ -43,6 +21,27 @@ pub use mismatch::Mismatch;
 ///
 /// Made with a chain of calls or parsed from a transcript. It then plays the server; a
 /// [`reversed`](Self::reversed) one plays the client.
+///
+/// It knows nothing of PostgreSQL beyond where a message ends, so it can say what no server would.
+///
+/// ```
+/// use pgbell::testing::Script;
+///
+/// // A server that lets anybody in, accepts one LISTEN and sends a notification with a length of 3.
+/// let script = Script::listening().send_hex("41 00000003").wait_for_eof();
+/// # let _ = script;
+/// ```
+///
+/// The text form is a transcript: `C>` and `S>` say who speaks, bytes are hexadecimal, with blanks
+/// wherever they help, `#` begins a comment.
+///
+/// ```text
+/// C> startup                # any StartupMessage
+/// S> 52 00000008 00000000
+/// S> 5a 00000005 49
+/// C> 58 00000004
+/// C> eof
+/// ```
 #[derive(Debug, Clone)]
 pub struct Script {
     steps: VecDeque<Step>,

@@ -58,3 +58,83 @@ impl Script {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use bytes::BytesMut;
+
+    use super::super::Output;
+    use super::*;
+    use crate::auth::{AuthPolicy, Credentials, Password, ScramNonce};
+    use crate::session::{Login, Progress, Session};
+    use crate::wire::ProtocolVersion;
+
+    #[test]
+    fn our_session_logs_in_with_the_nonces_and_the_salt_of_the_rfc() {
+        let mut script: Script = include_str!("rfc7677.txt").parse().unwrap();
+        let now = Instant::now();
+        let credentials = Credentials::new("user").unwrap().password(Password::new("pencil"));
+        let mut session = Session::new(Login {
+            credentials: credentials.unwrap(),
+            policy: AuthPolicy::default(),
+            nonce: ScramNonce::from_text("rOprNGfwEbeRWgbNEkqO"),
+            parameters: Vec::new(),
+            protocol: ProtocolVersion::V3_0,
+            deadline: now + Duration::from_secs(10),
+            command_timeout: Duration::from_secs(10),
+        })
+        .unwrap();
+        let (mut to_server, mut to_client) = (BytesMut::new(), BytesMut::new());
+        loop {
+            to_server.extend_from_slice(&session.transmit().split());
+            match script.step(&mut to_server).unwrap() {
+                Output::Send(bytes) => to_client.extend_from_slice(&bytes),
+                Output::WaitForEof => break,
+                other => panic!("{other:?}"),
+            }
+            assert_eq!(session.handle_input(now, &mut to_client).unwrap(), Progress::NeedMore);
+            while session.is_computing() {
+                session.compute().unwrap();
+            }
+        }
+        assert!(session.is_ready());
+    }
+
+    #[test]
+    fn lines_of_one_side_are_one_step_and_comments_are_none() {
+        let text =
+            "# all\nC> startup\nS> 52 0000\n\nS> 0008 00000000 # end\nC> 58\nC> 00000004\nC> eof";
+        let script: Script = text.parse().unwrap();
+        let written = Script::new().expect_startup().send(b"R\0\0\0\x08\0\0\0\0");
+        let written = written.expect_hex("5800000004").wait_for_eof();
+        assert_eq!(script.steps, written.steps);
+        assert_eq!(script.sent_bytes(), 9);
+    }
+
+    #[test]
+    fn a_line_that_is_not_understood_is_named() {
+        for (text, expected) in [
+            (
+                "C> 5",
+                "step 1: expected a line of a transcript, found \"C> 5\": an odd number of hexadecimal digits",
+            ),
+            (
+                "\nS> 5x",
+                "step 2: expected a line of a transcript, found \"S> 5x\": 'x' is no hexadecimal digit",
+            ),
+            (
+                "hello",
+                "step 1: expected a line of a transcript, found \"hello\": it begins with neither C> nor S>",
+            ),
+            (
+                "X> 00",
+                "step 1: expected a line of a transcript, found \"X> 00\": it begins with neither C> nor S>",
+            ),
+        ] {
+            let error = text.parse::<Script>().unwrap_err();
+            assert_eq!(error.to_string(), expected);
+        }
+    }
+}
