@@ -129,7 +129,7 @@ tests() {
 models() {
     # Not in the same directory as the rest: the flag would build everything anew each time.
     if grep -rqs 'loom' src/ring; then
-        step "loom models of the ring" env RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=2 \
+        step "loom models of the ring" env RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=3 \
             CARGO_TARGET_DIR="$target/loom" \
             cargo test --locked --release -p pgbell --lib --no-default-features -q ring::
     else
@@ -139,7 +139,7 @@ models() {
 
 documents() {
     step "documentation" env RUSTDOCFLAGS="-D warnings" \
-        cargo doc --locked --no-deps "${members[@]}" --all-features
+        cargo doc --locked --no-deps --lib "${members[@]}" --all-features
     step "examples" cargo build --locked "${members[@]}" --examples --all-features
 }
 
@@ -189,7 +189,9 @@ fuzz() {
     listed=$("${run[@]}" list)
     mapfile -t names <<<"$listed"
     # What is found goes to a directory of its own: the seeds in the repository stay as they are.
-    scratch=$(mktemp -d)
+    scratch=$target/fuzz-corpus
+    rm -rf "$scratch"
+    mkdir -p "$scratch"
     for name in "${names[@]}"; do
         mkdir "$scratch/$name"
         seeds=()
@@ -199,7 +201,6 @@ fuzz() {
         step "fuzz target $name" timeout 900 "${run[@]}" run "$name" "$scratch/$name" "${seeds[@]}" -- \
             -max_total_time="${FUZZ_SECONDS:-5}" -rss_limit_mb=2048 -verbosity=0
     done
-    rm -rf "$scratch"
     unset RUSTC_BOOTSTRAP
 }
 

@@ -1,4 +1,59 @@
 //! PostgreSQL LISTEN/NOTIFY client that speaks the wire protocol itself.
+//!
+//! ```no_run
+//! use pgbell::{Event, Listener, Notifier};
+//!
+//! # async fn example() -> Result<(), pgbell::Error> {
+//! let mut listener = Listener::connect("postgres://localhost/shop").await?;
+//! listener.listen("orders").await?;
+//!
+//! let notifier = Notifier::connect("postgres://localhost/shop").await?;
+//! notifier.notify("orders", "{\"id\": 1}").await?;
+//!
+//! match listener.recv().await? {
+//!     Event::Notification(n) => println!("{}: {:?}", n.channel(), n.payload_str()),
+//!     Event::Lagged(lagged) => println!("{} were dropped here", lagged.count()),
+//!     Event::Gap(gap) => println!("read the state again: {gap}"),
+//!     _ => {}
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Which type
+//!
+//! | type | what it is | when |
+//! |---|---|---|
+//! | [`Listener`] | a task reads the socket into a bounded queue | in a service: the socket is always read |
+//! | [`Connection`] | whoever waits on it reads the socket; views straight from the receive buffer | one loop that does nothing else, at the speed of the socket; queries beside |
+//! | [`Notifier`] | many tasks send over one connection, pipelined | to send |
+//!
+//! # What is promised
+//!
+//! While a session lives, every notification that the server writes to it is delivered once and in the
+//! server's order, or is part of a reported loss: [`Lagged`] counts exactly what a full queue dropped, a
+//! [`Gap`] says where the server may have sent what could not be received. Every way to receive carries
+//! both. [`Listener::listen`] returns after the server has committed it: what is committed from then on
+//! arrives. PostgreSQL keeps no notification for a session that is gone: after a loss, read the state again.
+//!
+//! Memory is bounded, whatever a server sends; no length that it announces is allocated. Nothing that it
+//! sends panics, and no error or `Debug` text shows a secret.
+//!
+//! This version has no TLS and does not reconnect: when its session is lost, a listener hands out
+//! everything that was received, then the cause, and ends.
+//!
+//! # Parts without I/O
+//!
+//! [`wire`], [`auth`], [`session`], [`supervisor`] and [`ring`] do no I/O and build without the default
+//! features: for other runtimes, fuzzing and simulation.
+//!
+//! # Features
+//!
+//! | feature | default | adds |
+//! |---|---|---|
+//! | `tokio` | yes | everything that opens a socket |
+//! | `saslprep` | yes | SCRAM with passwords beyond ASCII |
+//! | `testing` | | `testing`: a scripted server, and a backend with real LISTEN and NOTIFY, for tests |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -28,9 +83,16 @@ pub use connection::Connection;
 pub use error::{Error, ErrorKind};
 #[cfg(feature = "tokio")]
 pub use listener::{Listener, ListenerBuilder, ListenerHandle, Stats};
-pub use notification::{Batch, Event, Gap, Iter, Lagged, Loss, Notification, NotificationRef};
+pub use notification::{
+    Batch, Event, Gap, Iter, Lagged, Loss, Notification, NotificationRef, Stamp,
+};
 #[cfg(feature = "tokio")]
 pub use notifier::Notifier;
 pub use session::{Column, Row, Rows};
 pub use supervisor::{Listening, Overflow, State};
 pub use wire::DbError;
+
+/// The code in the README is compiled.
+#[cfg(all(doctest, feature = "tokio"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -11,11 +11,18 @@ use super::task::Task;
 use crate::supervisor::{Overflow, Policy, Supervisor};
 use crate::{Config, Error, ErrorKind, net, ring, wire};
 
+/// Most notifications that a queue can be made for. The [ring](crate::ring) has room for twice as many.
+const QUEUE_CAPACITY_MAX: usize = 524_288;
+
 /// Most notifications in the queue, by default.
 const QUEUE_CAPACITY: usize = 16_384;
 
 /// Most bytes of notifications in the queue, by default: 8 MiB.
 const QUEUE_BYTES: usize = 8 * 1024 * 1024;
+
+/// Slots beyond the capacity, each for one read: what arrives while a command waits for its answer may
+/// exceed the capacity.
+const SURPLUS_SLOTS: u64 = 1_024;
 
 /// Fewest bytes a queue can have: the longest notification must fit.
 const QUEUE_BYTES_MIN: usize = wire::limits::NOTIFICATION_FRAME_BYTES_MAX as usize + 1;
@@ -95,8 +102,7 @@ impl ListenerBuilder {
                 format!("{what} is {found}, allowed are {min} to {max}"),
             ))
         };
-        let slots_max = usize::try_from(ring::SLOTS_MAX).unwrap_or(usize::MAX);
-        limit("queue_capacity", self.capacity, 1, slots_max)?;
+        limit("queue_capacity", self.capacity, 1, QUEUE_CAPACITY_MAX)?;
         limit("queue_bytes", self.bytes, QUEUE_BYTES_MIN, usize::MAX)?;
         if let Overflow::Block { max_stall: Duration::ZERO } = self.overflow {
             return Err(Error::new(ErrorKind::Config, "max_stall is zero: that is DropNewest"));
@@ -113,7 +119,7 @@ impl ListenerBuilder {
             close_timeout: CLOSE_TIMEOUT,
         };
         let capacity = self.capacity as u64;
-        let (producer, consumer) = ring::channel(capacity);
+        let (producer, consumer) = ring::channel(capacity + SURPLUS_SLOTS);
         let sink = RingSink::new(producer, capacity, self.bytes, self.overflow);
         let shared = std::sync::Arc::new(Shared::new());
         let (requests, inbox) = mpsc::unbounded_channel();
@@ -125,7 +131,7 @@ impl ListenerBuilder {
         let listener = Listener::new(consumer, requests, shared, task);
         match wait.await {
             Ok(()) => Ok(listener),
-            Err(_) => Err(listener.into_cause()),
+            Err(_) => Err(listener.cause()),
         }
     }
 }

@@ -64,7 +64,8 @@ pub struct Listener {
     told: bool,
     delivered: u64,
     handle: ListenerHandle,
-    task: JoinHandle<()>,
+    /// Taken when it is waited for.
+    task: Option<JoinHandle<()>>,
 }
 
 /// The run that is being handed out.
@@ -114,12 +115,12 @@ impl Listener {
             told: false,
             delivered: 0,
             handle: ListenerHandle::new(requests, shared),
-            task,
+            task: Some(task),
         }
     }
 
     /// Why there is no listener.
-    fn into_cause(self) -> Error {
+    fn cause(&self) -> Error {
         let shared = self.handle.shared();
         shared.cause().cloned().unwrap_or_else(|| shared.closed())
     }
@@ -309,10 +310,11 @@ impl Listener {
     ///
     /// # Cancel safety
     /// A dropped future does not take it back.
-    pub async fn close(self) -> Result<(), Error> {
-        let Self { handle, task, .. } = self;
-        handle.close().await?;
-        let _ = task.await;
+    pub async fn close(mut self) -> Result<(), Error> {
+        self.handle.close().await?;
+        if let Some(task) = self.task.take() {
+            let _ = task.await;
+        }
         Ok(())
     }
 
@@ -388,6 +390,13 @@ impl Stream for Listener {
             Err(error) if error.kind() == ErrorKind::Closed => None,
             item => Some(item),
         })
+    }
+}
+
+impl Drop for Listener {
+    /// Nobody will receive: the task ends the session, also if there are handles.
+    fn drop(&mut self) {
+        self.handle.send_close();
     }
 }
 

@@ -60,6 +60,12 @@ impl RingSink {
         self.buffers.first()
     }
 
+    /// How many receive buffers are alive.
+    #[cfg(test)]
+    pub(super) fn buffers_alive(&self) -> usize {
+        self.buffers.alive()
+    }
+
     /// Makes room in `input` for the next read.
     pub(super) fn prepare(&mut self, input: &mut BytesMut) {
         loop {

@@ -257,9 +257,6 @@ impl Future for Task {
         let task = self.get_mut();
         task.act();
         task.poll_requests(cx);
-        if task.sink.producer.is_abandoned() {
-            task.close();
-        }
         if task.timer.poll(cx, task.supervisor.poll_timeout()) {
             task.supervisor.handle_timeout(net::now());
             task.act();
@@ -276,8 +273,6 @@ impl Future for Task {
         Counters::set(&counters.queued, task.sink.producer.unread());
         Counters::set(&counters.queued_bytes, task.sink.producer.unread_bytes());
         if task.done {
-            // Dropping the task drops the producer: the ring ends after what was published.
-            task.shared.set_state(State::Closed);
             return Poll::Ready(());
         }
         // After each read the consumer gets its turn; after each step of a key derivation, everyone.
@@ -286,6 +281,14 @@ impl Future for Task {
             cx.waker().wake_by_ref();
         }
         Poll::Pending
+    }
+}
+
+impl Drop for Task {
+    /// Also when the runtime ends before the listener. The producer goes with the task, and so the ring
+    /// ends after what was published.
+    fn drop(&mut self) {
+        self.shared.set_state(State::Closed);
     }
 }
 

@@ -1,1 +1,191 @@
+//! The queue of a listener: what it drops, what it counts, how much memory it holds.
 
+use std::time::{Duration, SystemTime};
+
+use bytes::BytesMut;
+use proptest::prelude::*;
+
+use super::sink::{Chunk, RingSink, buffers_max};
+use crate::notification::{Gap, Stamp};
+use crate::ring::{self, Consumer, Taken};
+use crate::supervisor::{Overflow, Sink};
+use crate::wire::{self, BackendMessage, RawNotification};
+
+const STAMP: Stamp = Stamp { received_at: SystemTime::UNIX_EPOCH, epoch: 1 };
+
+/// A queue that is fed as the task feeds it, and emptied as a listener empties it.
+struct Queue {
+    sink: RingSink,
+    consumer: Consumer<Chunk, Gap>,
+    input: BytesMut,
+    sent: u64,
+}
+
+impl Queue {
+    fn new(capacity: u64, bytes: usize, overflow: Overflow) -> Self {
+        let (producer, consumer) = ring::channel(capacity);
+        let sink = RingSink::new(producer, capacity, bytes, overflow);
+        let input = sink.first_buffer();
+        Self { sink, consumer, input, sent: 0 }
+    }
+
+    /// `count` notifications in one read; each payload begins with its number.
+    fn read(&mut self, count: u64, payload_bytes: usize) {
+        self.sink.prepare(&mut self.input);
+        for _ in 0..count {
+            let payload = format!("{:0>1$}", self.sent, payload_bytes.max(8));
+            let raw = RawNotification { process_id: 1, channel: b"c", payload: payload.as_bytes() };
+            BackendMessage::NotificationResponse(raw).encode(&mut self.input).unwrap();
+            self.sent += 1;
+        }
+        let (run, _) = wire::scan(&self.input);
+        self.sink.notifications(&mut self.input, run, STAMP, false);
+        self.sink.publish();
+        assert!(self.input.is_empty());
+    }
+
+    /// Takes one thing. Returns numbers delivered and how many were lost.
+    fn take(&mut self, next: &mut u64) -> Option<(u64, u64)> {
+        match self.consumer.try_take() {
+            Taken::Item { value, first, skip } => {
+                let numbers: Vec<u64> = wire::frames(&value.frames)
+                    .map(|n| std::str::from_utf8(n.payload).unwrap().parse().unwrap())
+                    .collect();
+                assert_eq!(numbers.len(), value.count);
+                let kept = &numbers[usize::try_from(skip).unwrap()..];
+                assert_eq!(kept.first(), Some(&*next), "first {first}, skip {skip}");
+                *next += kept.len() as u64;
+                Some((kept.len() as u64, 0))
+            }
+            Taken::Lost { first, count } => {
+                assert_eq!(first, *next);
+                *next += count;
+                Some((0, count))
+            }
+            Taken::Empty => None,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn drain(&mut self, next: &mut u64) -> Vec<(u64, u64)> {
+        std::iter::from_fn(|| self.take(next)).collect()
+    }
+}
+
+/// P5, for writes of 1, 16 and 160 notifications: exactly the first N, then exactly k lost.
+#[test]
+fn drop_newest_keeps_exactly_the_first_and_tells_the_rest_though_nothing_follows() {
+    for per_read in [1, 16, 160] {
+        let (capacity, reads) = (1_000, 40_000 / per_read);
+        let mut queue = Queue::new(capacity, 1 << 20, Overflow::DropNewest);
+        for _ in 0..reads {
+            queue.read(per_read, 8);
+        }
+        let mut next = 0;
+        let taken = queue.drain(&mut next);
+        let delivered: u64 = taken.iter().map(|(delivered, _)| delivered).sum();
+        assert_eq!(delivered, capacity, "{per_read} per read");
+        assert_eq!(*taken.last().unwrap(), (0, queue.sent - capacity), "one loss, at the end");
+        assert_eq!(next, queue.sent);
+    }
+}
+
+#[test]
+fn drop_oldest_keeps_exactly_the_newest() {
+    for per_read in [1, 16, 160] {
+        let capacity = 1_000;
+        let mut queue = Queue::new(capacity, 1 << 20, Overflow::DropOldest);
+        for _ in 0..40_000 / per_read {
+            queue.read(per_read, 8);
+        }
+        let mut next = 0;
+        let taken = queue.drain(&mut next);
+        assert_eq!(taken.first(), Some(&(0, queue.sent - capacity)), "{per_read} per read");
+        let delivered: u64 = taken.iter().map(|(delivered, _)| delivered).sum();
+        assert_eq!((delivered, next), (capacity, queue.sent));
+    }
+}
+
+/// The consumer takes one notification for every 250 KiB that are dropped.
+#[test]
+fn dropped_bytes_use_up_no_buffer() {
+    let mut queue = Queue::new(4, 1 << 20, Overflow::DropNewest);
+    let mut next = 0;
+    for _ in 0..200 {
+        for _ in 0..32 {
+            queue.read(1, 7_999);
+        }
+        queue.take(&mut next);
+    }
+    assert!(queue.sink.buffers_alive() <= buffers_max(1 << 20) + 1);
+    queue.drain(&mut next);
+    assert_eq!(next, queue.sent);
+}
+
+#[test]
+fn views_that_a_consumer_keeps_cannot_take_more_buffers_than_the_formula_says() {
+    for overflow in [Overflow::DropNewest, Overflow::DropOldest] {
+        let mut queue = Queue::new(100_000, 1 << 20, overflow);
+        let mut kept = Vec::new();
+        let mut next = 0;
+        for _ in 0..2_000 {
+            queue.read(1, 7_000);
+            if let Taken::Item { value, .. } = queue.consumer.try_take() {
+                kept.push(value);
+            }
+        }
+        let limit = buffers_max(1 << 20) + 1;
+        assert!(queue.sink.buffers_alive() <= limit);
+        // Let go, and it receives again.
+        kept.clear();
+        next += queue.consumer.sequence();
+        queue.drain(&mut next);
+        queue.read(3, 8);
+        queue.read(3, 8);
+        let taken = queue.drain(&mut next);
+        assert_eq!(taken.iter().map(|(delivered, _)| delivered).sum::<u64>(), 6);
+    }
+}
+
+#[test]
+fn a_gap_keeps_its_place_between_losses() {
+    let mut queue = Queue::new(2, 1 << 20, Overflow::DropNewest);
+    queue.read(3, 8);
+    let cause = crate::Error::new(crate::ErrorKind::Server, "dropped one");
+    queue.sink.gap(Gap::within_session(cause, SystemTime::UNIX_EPOCH, 1));
+    queue.read(2, 8);
+    let mut next = 0;
+    assert_eq!(queue.take(&mut next), Some((2, 0)));
+    assert_eq!(queue.take(&mut next), Some((0, 1)));
+    assert!(matches!(queue.consumer.try_take(), Taken::Mark(_)));
+    assert_eq!(queue.take(&mut next), Some((0, 2)));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn delivered_and_lost_sum_up_for_every_policy(
+        capacity in 1_u64..40,
+        policy in 0..3,
+        steps in prop::collection::vec((0_u64..30, 8_usize..4_000, 0_usize..6), 1..60),
+    ) {
+        let overflow = match policy {
+            0 => Overflow::DropNewest,
+            1 => Overflow::DropOldest,
+            _ => Overflow::Block { max_stall: Duration::from_secs(1) },
+        };
+        let mut queue = Queue::new(capacity, 300 * 1024, overflow);
+        let mut next = 0;
+        for (count, bytes, takes) in steps {
+            queue.read(count, bytes);
+            prop_assert!(queue.sink.producer.unread_bytes() <= 300 * 1024);
+            for _ in 0..takes {
+                queue.take(&mut next);
+            }
+        }
+        queue.drain(&mut next);
+        prop_assert_eq!(next, queue.sent);
+        prop_assert!(queue.sink.is_empty());
+    }
+}

@@ -30,12 +30,15 @@ pub struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    /// `frames` are `count` whole NotificationResponse messages, the first with number `first`.
-    pub(crate) fn new(frames: &'a [u8], count: usize, first: u64, stamp: &'a Stamp) -> Self {
+    /// A batch over `frames`: `count` whole NotificationResponse messages, as
+    /// [`scan`](crate::wire::scan) accepted them, the first with sequence number `first`. For shells of
+    /// other runtimes.
+    pub fn new(frames: &'a [u8], count: usize, first: u64, stamp: &'a Stamp) -> Self {
         Self { frames, count, first, stamp, loss: None }
     }
 
-    pub(crate) fn after(self, loss: &'a Loss) -> Self {
+    /// The same batch with a loss before its first notification.
+    pub fn after(self, loss: &'a Loss) -> Self {
         Self { loss: Some(loss), ..self }
     }
 

@@ -37,7 +37,7 @@ impl Gap {
     }
 
     /// Takes in a later gap: nothing was delivered between the two.
-    pub(crate) fn merge(&mut self, later: Self) {
+    pub fn merge(&mut self, later: Self) {
         self.restored_at = later.restored_at;
         self.attempts = self.attempts.saturating_add(later.attempts);
         self.epoch = later.epoch;

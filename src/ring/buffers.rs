@@ -6,24 +6,25 @@ use bytes::BytesMut;
 
 /// A bounded set of receive buffers of one size.
 ///
-/// The reader reads into one of them and splits published runs off it. When it is full, [`exchange`]
-/// puts it aside and gives another: one whose views are all gone, or a new one while there are fewer
-/// than the maximum. Only the reader frees: no queue leads back from the consumer, a buffer knows by its
-/// reference count that its last view is gone.
+/// The reader reads into one of them and splits published runs off it. When it is full,
+/// [`exchange`](Self::exchange) puts it aside and gives another: one whose views are all gone, or a new
+/// one while there are fewer than the maximum. Only the reader frees: no queue leads back from the
+/// consumer, a buffer knows by its reference count that its last view is gone.
 ///
-/// [`exchange`]: Buffers::exchange
+/// When all are looked into, there is one buffer more, from which nothing may be split: what is read into
+/// it is dropped in place. So at most `max + 1` are ever alive.
 #[derive(Debug)]
 pub struct Buffers {
     /// Put aside, oldest first. Empty handles that still hold their allocation.
     spent: VecDeque<BytesMut>,
     /// Size of each, in bytes.
     size: usize,
-    /// Most buffers alive, the one in the reader's hand included.
+    /// Most buffers that may be looked into.
     max: usize,
 }
 
 impl Buffers {
-    /// At most `max` buffers (at least two) of `size` bytes.
+    /// At most `max` buffers (at least two) of `size` bytes, and one for what is dropped.
     #[must_use]
     pub fn new(size: usize, max: usize) -> Self {
         let max = max.max(2);
@@ -36,49 +37,120 @@ impl Buffers {
         BytesMut::with_capacity(self.size)
     }
 
-    /// Bytes of all buffers alive, if each has its nominal size.
+    /// How many buffers are alive, the one in the reader's hand included.
     #[must_use]
-    pub fn allocated(&self) -> usize {
-        (self.spent.len() + 1).saturating_mul(self.size)
+    pub fn alive(&self) -> usize {
+        self.spent.len().saturating_add(1)
     }
 
     /// Makes room for `need` more bytes in `current`, moving what is in it when that is necessary.
     ///
-    /// Returns false when every buffer is still looked into and no other may be had: then nothing
-    /// has changed. A message longer than a buffer gets a buffer of its own size.
+    /// Returns whether runs may be split off it. If not, every other buffer is looked into: the caller
+    /// drops what it reads, and asks again before the next read. A message longer than a buffer gets a
+    /// buffer of its own size.
     #[must_use]
     pub fn exchange(&mut self, current: &mut BytesMut, need: usize) -> bool {
-        if current.capacity() - current.len() >= need {
+        // Reclaims when nobody looks into `current` any more: the rest moves to its front.
+        let has_room = current.capacity() - current.len() >= need || current.try_reclaim(need);
+        if self.alive() > self.max {
+            // `current` is the one buffer more. It becomes a usual one when another is free.
+            let Some(free) = self.find_free(self.size) else {
+                current.reserve(need);
+                return false;
+            };
+            self.spent.remove(free);
+        }
+        if has_room {
             return true;
         }
-        // Nobody looks into it any more: the rest moves to its front.
-        if current.try_reclaim(need) {
-            return true;
-        }
-        let Some(mut fresh) = self.obtain(current.len().saturating_add(need)) else {
-            return false;
-        };
-        fresh.extend_from_slice(current);
+        let want = current.len().saturating_add(need).max(self.size);
+        let free = self.find_free(want).and_then(|free| self.spent.remove(free));
+        let mut next = free.unwrap_or_else(|| BytesMut::with_capacity(want));
+        next.extend_from_slice(current);
         current.clear();
-        self.spent.push_back(std::mem::replace(current, fresh));
-        true
+        let mut old = std::mem::replace(current, next);
+        // Free at once when it was only too small for a long message.
+        if !old.try_reclaim(self.size) {
+            self.spent.push_back(old);
+        }
+        self.alive() <= self.max
     }
 
-    fn obtain(&mut self, at_least: usize) -> Option<BytesMut> {
-        let want = at_least.max(self.size);
-        for index in 0..self.spent.len() {
-            if self.spent.get_mut(index)?.try_reclaim(want) {
-                return self.spent.remove(index);
-            }
+    /// A buffer that nobody looks into and that has room for `bytes` bytes.
+    fn find_free(&mut self, bytes: usize) -> Option<usize> {
+        self.spent.iter_mut().position(|buffer| buffer.try_reclaim(bytes))
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use super::*;
+
+    const SIZE: usize = 1_024;
+
+    /// Fills the current buffer and splits it off.
+    fn fill(current: &mut BytesMut) -> bytes::Bytes {
+        current.resize(current.capacity(), b'x');
+        current.split().freeze()
+    }
+
+    #[test]
+    fn a_buffer_without_views_is_used_again() {
+        let mut buffers = Buffers::new(SIZE, 4);
+        let mut current = buffers.first();
+        for _ in 0..100 {
+            drop(fill(&mut current));
+            assert!(buffers.exchange(&mut current, SIZE));
         }
-        if self.spent.len() + 1 < self.max {
-            return Some(BytesMut::with_capacity(want));
+        assert_eq!(buffers.alive(), 1);
+    }
+
+    #[test]
+    fn the_rest_of_a_message_moves_to_the_next_buffer() {
+        let mut buffers = Buffers::new(SIZE, 4);
+        let mut current = buffers.first();
+        let view = fill(&mut current);
+        current.extend_from_slice(b"");
+        assert!(buffers.exchange(&mut current, 16));
+        current.extend_from_slice(b"half a mess");
+        let other = current.split_to(5).freeze();
+        assert!(buffers.exchange(&mut current, SIZE));
+        assert_eq!((&current[..], &other[..]), (&b"a mess"[..], &b"half "[..]));
+        assert_eq!(view.len(), SIZE);
+    }
+
+    #[test]
+    fn when_all_are_looked_into_there_is_one_more_to_drop_from_and_never_two() {
+        let mut buffers = Buffers::new(SIZE, 3);
+        let mut current = buffers.first();
+        let mut views = Vec::new();
+        for _ in 0..2 {
+            views.push(fill(&mut current));
+            assert!(buffers.exchange(&mut current, SIZE));
         }
-        // Full, but one of them may be free and merely too small for a long message.
-        let free = (0..self.spent.len()).find(|&index| {
-            self.spent.get_mut(index).is_some_and(|buffer| buffer.try_reclaim(self.size))
-        })?;
-        self.spent.remove(free);
-        Some(BytesMut::with_capacity(want))
+        views.push(fill(&mut current));
+        for _ in 0..10 {
+            assert!(!buffers.exchange(&mut current, SIZE));
+            assert!(current.capacity() >= SIZE);
+            current.extend_from_slice(&[b'x'; SIZE]);
+            current.clear();
+        }
+        assert_eq!(buffers.alive(), 4);
+        views.pop();
+        assert!(buffers.exchange(&mut current, SIZE));
+        assert_eq!(buffers.alive(), 3);
+    }
+
+    #[test]
+    fn a_message_longer_than_a_buffer_fits() {
+        let mut buffers = Buffers::new(SIZE, 2);
+        let mut current = buffers.first();
+        let view = fill(&mut current);
+        for step in 0..8 {
+            assert!(buffers.exchange(&mut current, SIZE), "{step}");
+            current.extend_from_slice(&[b'x'; SIZE]);
+        }
+        assert_eq!((current.len(), view.len()), (8 * SIZE, SIZE));
     }
 }

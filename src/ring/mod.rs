@@ -41,17 +41,17 @@ pub use buffers::Buffers;
 pub use consumer::{Consumer, Taken};
 pub use producer::Producer;
 
-/// Most slots of a ring: 524,288. A slot's word has 20 bits for the number of a box, and there are two
+/// Most slots of a ring: 1,048,574. A slot's word has 20 bits for the number of a box, and there are two
 /// boxes more than slots.
 pub const SLOTS_MAX: u64 = shared::SLOTS_MAX;
 
-/// Makes a ring of at least `slots` slots: rounded up to a power of two, from 1 to [`SLOTS_MAX`].
+/// Makes a ring of `slots` slots, from 1 to [`SLOTS_MAX`]; a number outside is moved to the nearest.
 ///
 /// `T` is what an item holds, `M` what a mark says. With as many slots as the policy keeps
 /// notifications, a slot never runs out before the policy acts, since an item has at least one.
 #[must_use]
 pub fn channel<T, M>(slots: u64) -> (Producer<T, M>, Consumer<T, M>) {
-    let slots = slots.clamp(1, SLOTS_MAX).next_power_of_two();
+    let slots = slots.clamp(1, SLOTS_MAX);
     let (shared, producer_spare, consumer_spare) = shared::Shared::new(slots);
     let shared = sync::Arc::new(shared);
     (Producer::new(shared.clone(), producer_spare), Consumer::new(shared, consumer_spare))

@@ -85,11 +85,8 @@ impl<T, M> Producer<T, M> {
     pub fn push(&mut self, value: T, count: u64, bytes: u64) {
         let mut content = Some(Item { first: self.seen, count, bytes, value });
         self.shared.swap_box(self.spare, &mut content);
-        if let Some(slot) = usize::try_from(self.tail & (self.shared.slots() - 1))
-            .ok()
-            .and_then(|index| self.ends.get_mut(index))
-        {
-            *slot = self.seen + count;
+        if let Some(end) = self.ends.get_mut(self.shared.index(self.tail)) {
+            *end = self.seen + count;
         }
         let before = self.shared.put(self.tail, Word::full(self.tail, self.spare));
         self.spare = before.box_index();
@@ -148,8 +145,7 @@ impl<T, M> Producer<T, M> {
     fn oldest_end(&mut self) -> Option<u64> {
         while self.oldest < self.tail {
             if self.shared.load(self.oldest).is_full_at(self.oldest) {
-                let index = usize::try_from(self.oldest & (self.shared.slots() - 1)).ok()?;
-                return self.ends.get(index).copied();
+                return self.ends.get(self.shared.index(self.oldest)).copied();
             }
             self.oldest += 1;
         }

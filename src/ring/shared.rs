@@ -20,7 +20,7 @@ const FULL: u64 = 1 << 63;
 const POSITION_MASK: u64 = (1 << 43) - 1;
 
 /// Most slots a ring can have: the box number has 20 bits, and there are two boxes more.
-pub(super) const SLOTS_MAX: u64 = 1 << (BOX_BITS - 1);
+pub(super) const SLOTS_MAX: u64 = (1 << BOX_BITS) - 2;
 
 impl Word {
     pub(super) fn empty(box_: BoxIndex) -> Self {
@@ -93,7 +93,7 @@ pub(super) struct Shared<T, M> {
 }
 
 impl<T, M> Shared<T, M> {
-    /// `slots` must be a power of two up to [`SLOTS_MAX`]. Boxes `slots` and `slots + 1` belong to
+    /// `slots` must be from 1 to [`SLOTS_MAX`]. Boxes `slots` and `slots + 1` belong to
     /// the producer and to the consumer.
     pub(super) fn new(slots: u64) -> (Self, BoxIndex, BoxIndex) {
         let shared = Self {
@@ -118,9 +118,14 @@ impl<T, M> Shared<T, M> {
         self.slots.len() as u64
     }
 
+    /// Where the item at `position` stands.
+    pub(super) fn index(&self, position: u64) -> usize {
+        // A slice has at least one slot, and a remainder is smaller than its length.
+        position.checked_rem(self.slots()).and_then(|i| usize::try_from(i).ok()).unwrap_or(0)
+    }
+
     fn slot(&self, position: u64) -> Option<&AtomicU64> {
-        let index = usize::try_from(position & (self.slots() - 1)).ok()?;
-        self.slots.get(index)
+        self.slots.get(self.index(position))
     }
 
     /// The word in the slot of `position`.

@@ -1,0 +1,144 @@
+//! Whole clients over loopback TCP: a server that blasts notifications encoded beforehand.
+//!
+//! Figures compare only with others of the same run: two cores carry sender and receiver.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use pgbell::wire::{Authentication, BackendMessage, RawNotification, TransactionStatus};
+use pgbell::{Connection, Event, Listener, Overflow};
+use tokio::runtime::Runtime;
+
+/// Notifications of one round.
+const NOTIFICATIONS: u64 = 200_000;
+
+/// The server's own write size.
+const WRITE_BYTES: usize = 8 * 1024;
+
+fn encode(message: &BackendMessage<'_>, out: &mut BytesMut) {
+    message.encode(out).expect("it fits");
+}
+
+/// 51 bytes each: 8 of channel, 32 of payload.
+fn notifications() -> Vec<u8> {
+    let mut out = BytesMut::new();
+    for n in 0..NOTIFICATIONS {
+        let payload = format!("{n:032}");
+        let raw =
+            RawNotification { process_id: 1, channel: b"channel1", payload: payload.as_bytes() };
+        encode(&BackendMessage::NotificationResponse(raw), &mut out);
+    }
+    out.to_vec()
+}
+
+fn greeting() -> BytesMut {
+    let mut out = BytesMut::new();
+    encode(&BackendMessage::Authentication(Authentication::Ok), &mut out);
+    let (name, value) = (&b"client_encoding"[..], &b"UTF8"[..]);
+    encode(&BackendMessage::ParameterStatus { name, value }, &mut out);
+    encode(&BackendMessage::ReadyForQuery { status: TransactionStatus::Idle }, &mut out);
+    out
+}
+
+/// Serves one client after the other: login, an answer to LISTEN, then everything at once.
+/// Returns the port.
+fn replay() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    let frames = notifications();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("a client");
+            let mut scratch = [0; 4_096];
+            let _ = stream.read(&mut scratch);
+            stream.write_all(&greeting()).expect("greeting");
+            let _ = stream.read(&mut scratch);
+            let mut answer = BytesMut::new();
+            encode(&BackendMessage::CommandComplete { tag: b"LISTEN" }, &mut answer);
+            encode(&BackendMessage::ReadyForQuery { status: TransactionStatus::Idle }, &mut answer);
+            stream.write_all(&answer).expect("answer");
+            for write in frames.chunks(WRITE_BYTES) {
+                if stream.write_all(write).is_err() {
+                    break;
+                }
+            }
+            // Until the client goes.
+            while matches!(stream.read(&mut scratch), Ok(1..)) {}
+        }
+    });
+    port
+}
+
+/// Every payload is its own number.
+fn check(payload: &[u8], expected: u64) {
+    let number = payload.iter().fold(0, |n, digit| n * 10 + u64::from(digit - b'0'));
+    assert_eq!(number, expected);
+}
+
+async fn inline(url: &str) -> Duration {
+    let mut connection = Connection::connect(url).await.expect("connected");
+    connection.listen("channel1").await.expect("listening");
+    let (start, mut next) = (Instant::now(), 0);
+    while next < NOTIFICATIONS {
+        for n in connection.recv_batch().await.expect("a batch") {
+            check(n.payload(), next);
+            next += 1;
+        }
+    }
+    start.elapsed()
+}
+
+async fn listener(url: &str) -> Listener {
+    let overflow = Overflow::Block { max_stall: Duration::from_secs(30) };
+    let builder = Listener::builder(url).channels(["channel1"]).overflow(overflow);
+    builder.connect().await.expect("connected")
+}
+
+async fn batches(url: &str) -> Duration {
+    let mut listener = listener(url).await;
+    let (start, mut next) = (Instant::now(), 0);
+    while next < NOTIFICATIONS {
+        for n in listener.recv_batch().await.expect("a batch") {
+            check(n.payload(), next);
+            next += 1;
+        }
+    }
+    start.elapsed()
+}
+
+async fn owned(url: &str) -> Duration {
+    let mut listener = listener(url).await;
+    let (start, mut next) = (Instant::now(), 0);
+    while next < NOTIFICATIONS {
+        let Event::Notification(n) = listener.recv().await.expect("an event") else {
+            panic!("a loss")
+        };
+        check(n.payload(), next);
+        next += 1;
+    }
+    start.elapsed()
+}
+
+fn loopback(c: &mut Criterion) {
+    let url = format!("host=127.0.0.1 port={} user=bench", replay());
+    let runtime = Runtime::new().expect("a runtime");
+    let mut group = c.benchmark_group("loopback, 51 bytes");
+    group.throughput(Throughput::Elements(NOTIFICATIONS)).sample_size(10);
+    group.bench_function("Connection::recv_batch", |b| {
+        b.iter_custom(|n| (0..n).map(|_| runtime.block_on(inline(&url))).sum());
+    });
+    group.bench_function("Listener::recv_batch", |b| {
+        b.iter_custom(|n| (0..n).map(|_| runtime.block_on(batches(&url))).sum());
+    });
+    group.bench_function("Listener::recv", |b| {
+        b.iter_custom(|n| (0..n).map(|_| runtime.block_on(owned(&url))).sum());
+    });
+    group.finish();
+}
+
+criterion_group!(benches, loopback);
+criterion_main!(benches);

@@ -1,0 +1,225 @@
+//! The command line: one definition for parsing, help and usage errors.
+
+use std::env;
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+
+use crate::console;
+use crate::exit::{self, Exit};
+
+/// PostgreSQL LISTEN/NOTIFY from the command line.
+///
+/// Data goes to stdout, everything else to stderr.
+// No `Debug` here and below: a connection string may hold a password.
+#[derive(Parser)]
+#[command(name = "pgbell", version, max_term_width = 100)]
+#[command(after_help = exit::help())]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Print the notifications of channels, one record a line
+    Listen(Listen),
+    /// Send a notification, or one for each line of stdin
+    Notify(Notify),
+    /// Watch notifications arrive from a throw-away server, and check that none is lost
+    Demo(Demo),
+}
+
+/// The end of `pgbell listen --help`: what a program that reads the records can rely on.
+const RECORDS: &str = "\
+JSON records have these keys, always in this order:
+  channel, payload (payload_base64 when it is not UTF-8), process_id,
+  received_at (RFC 3339, UTC), sequence, epoch
+Losses stand in their place in the stream:
+  {\"event\":\"gap\", cause, lost_at, restored_at, attempts, sessions, epoch, refused}
+  {\"event\":\"lagged\", count, first_sequence}
+In text, a loss is a line with `~` in place of the channel.";
+
+#[derive(clap::Args)]
+#[command(after_long_help = RECORDS)]
+pub(crate) struct Listen {
+    /// Channels to listen to, as they are: no quoting, no folding to lower case
+    #[arg(required = true, value_name = "CHANNEL")]
+    pub(crate) channels: Vec<String>,
+    #[command(flatten)]
+    pub(crate) server: Url,
+    /// End after COUNT notifications
+    #[arg(short = 'n', long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
+    /// End after DURATION (10, 1.5s, 500ms, 2m, 1h): exit code 5 when fewer than COUNT arrived, or,
+    /// without --count, none
+    #[arg(short = 'W', long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) wait: Option<Duration>,
+    /// How a record is written
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+    /// End with exit code 6 at the first gap or loss
+    #[arg(long)]
+    pub(crate) fail_on_loss: bool,
+    /// Say nothing on stderr but errors, warnings and losses
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Notify {
+    /// Channel to notify
+    #[arg(value_name = "CHANNEL")]
+    pub(crate) channel: String,
+    /// What to send, at most 7,999 bytes; `-` sends every line of stdin; none is the empty payload
+    #[arg(
+        value_name = "PAYLOAD",
+        default_value = "",
+        hide_default_value = true,
+        allow_negative_numbers = true
+    )]
+    pub(crate) payload: String,
+    #[command(flatten)]
+    pub(crate) server: Url,
+    /// Say how many were sent and how fast
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Demo {
+    /// A server of yours instead of a throw-away one. DATABASE_URL and PG* do not choose it: a demo
+    /// touches a real server only when it is told to
+    #[arg(long, value_name = "URL", conflicts_with = "server")]
+    pub(crate) url: Option<String>,
+    /// How many notifications to send
+    #[arg(long, value_name = "N", default_value_t = 5_000,
+        value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    pub(crate) count: u64,
+    /// Print one JSON object and nothing else
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Which throw-away server
+    #[arg(long, value_enum, default_value_t = DemoServer::Auto)]
+    pub(crate) server: DemoServer,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Url {
+    /// Connection string, postgres://… or key=value; else DATABASE_URL, else PGHOST, PGUSER and so on
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// `2026-11-21T12:00:01.123Z orders #4711 {"id":1}`, control characters escaped
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DemoServer {
+    /// A real PostgreSQL when one is installed, else the loopback backend
+    Auto,
+    /// A real PostgreSQL or nothing
+    Postgres,
+    /// The crate's own backend on a real local socket
+    Loopback,
+}
+
+/// Parses the command line; help, version and usage errors are told here.
+pub(crate) fn parse() -> Result<Command, Exit> {
+    let parsed = Cli::command().try_get_matches().and_then(|found| Cli::from_arg_matches(&found));
+    let error = match parsed {
+        Ok(cli) => return Ok(cli.command),
+        Err(error) => error,
+    };
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        // Help for a reader that went away is no failure.
+        let _ = error.print();
+        return Err(Exit::Ok);
+    }
+    // An argument need not be UTF-8.
+    let arguments = || env::args_os().map(|argument| argument.to_string_lossy().into_owned());
+    let secrets = || arguments().filter(|argument| may_hold_password(argument));
+    let text = error.to_string();
+    if secrets().any(|argument| text.contains(&argument)) {
+        for line in secrets().fold(text, |text, found| text.replace(&found, "…")).lines() {
+            console::line(line);
+        }
+    } else {
+        let _ = error.print();
+    }
+    Err(Exit::Usage)
+}
+
+/// Whether an argument looks like a connection string, which an error must not repeat.
+fn may_hold_password(argument: &str) -> bool {
+    let argument = argument.to_ascii_lowercase();
+    argument.contains("://") || argument.contains("password")
+}
+
+/// `10`, `1.5s`, `500ms`, `2m`, `1h`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let expected = || "expected a time above zero such as 10, 1.5s, 500ms, 2m or 1h".to_owned();
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: f64 = number.parse().map_err(|_| expected())?;
+    let seconds = match unit {
+        "ms" => number / 1e3,
+        "" | "s" => number,
+        "m" => number * 60.0,
+        "h" => number * 3_600.0,
+        _ => return Err(expected()),
+    };
+    let time = Duration::try_from_secs_f64(seconds).map_err(|_| expected())?;
+    if time.is_zero() { Err(expected()) } else { Ok(time) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_have_units() {
+        for (text, millis) in [
+            ("10", 10_000),
+            ("1.5", 1_500),
+            ("1.5s", 1_500),
+            ("500ms", 500),
+            ("2m", 120_000),
+            ("1h", 3_600_000),
+        ] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for text in
+            ["", "s", "-1", "0", "1d", "1 s", "1.2.3", "1e9", "inf", "99999999999999999999h"]
+        {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_payload_may_look_like_a_number_or_follow_two_dashes() {
+        for (arguments, payload) in [
+            (&["pgbell", "notify", "c"][..], ""),
+            (&["pgbell", "notify", "c", "-"], "-"),
+            (&["pgbell", "notify", "c", "-5"], "-5"),
+            (&["pgbell", "notify", "c", "--", "-v"], "-v"),
+            (&["pgbell", "notify", "c", "x", "-v"], "x"),
+        ] {
+            match Cli::try_parse_from(arguments).ok().map(|cli| cli.command) {
+                Some(Command::Notify(notify)) => assert_eq!(notify.payload, payload),
+                _ => panic!("{arguments:?}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! `pgbell demo`: a server, a listener and a writer, and whether all that was sent arrived.
+
+mod receiver;
+mod report;
+mod server;
+mod tally;
+mod writer;
+
+use std::io::{self, Write};
+use std::time::Instant;
+
+use pgbell::Listener;
+use tokio::task::JoinSet;
+
+use crate::args::Demo;
+use crate::console;
+use crate::exit::{Exit, Failure};
+use crate::figures::grouped;
+use crate::signals::Signals;
+use receiver::Receiver;
+use report::Report;
+use server::Server;
+use writer::Writer;
+
+/// Most notifications that are sent one by one, each when the one before has arrived: what they take is
+/// the latency of a listener that is not busy.
+const SINGLES_MAX: u64 = 1_000;
+
+/// Notifications of one transaction, for the rate.
+const BATCH: u64 = 500;
+
+pub(crate) async fn run(args: Demo, signals: &mut Signals) -> Result<Exit, Failure> {
+    // A server that is being started when the program ends is cleared away by its guard.
+    let server = tokio::select! {
+        exit = signals.recv() => return Ok(exit),
+        server = Server::start(&args) => server?,
+    };
+    let ended = tokio::select! {
+        biased;
+        exit = signals.recv() => Ok(exit),
+        ended = show(&args, &server) => ended,
+    };
+    server.stop().await;
+    ended
+}
+
+/// What is sent, in which form, and where.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    /// Sequence numbers run from 1 to this.
+    count: u64,
+    /// The first so many are sent one by one.
+    singles: u64,
+    channel: String,
+    /// Tells the receiver that everything was sent.
+    end: String,
+    /// What the stamps in the payloads count from, in nanoseconds.
+    origin: Instant,
+}
+
+impl Plan {
+    /// `process_id` is the writer's: no two sessions of a server have the same.
+    fn new(count: u64, process_id: i32) -> Self {
+        Self {
+            count,
+            singles: count.div_ceil(5).min(SINGLES_MAX),
+            channel: format!("pgbell_demo_{process_id}"),
+            end: format!("pgbell_demo_{process_id}_end"),
+            origin: Instant::now(),
+        }
+    }
+
+    /// Nanoseconds since the origin, on the monotonic clock.
+    fn stamp(&self) -> u64 {
+        u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+async fn show(args: &Demo, server: &Server) -> Result<Exit, Failure> {
+    let config = server.config()?;
+    let (writer, session) = Writer::connect(server).await?;
+    let plan = Plan::new(args.count, session.process_id);
+    let listener = Listener::builder(config).channels([&plan.channel, &plan.end]).connect();
+    let listener = listener.await.map_err(|error| Failure::connecting(&error))?;
+    let name = server.name(session.version.as_deref());
+    if !args.json {
+        say(&format!("server     {name}, {}", server.origin()));
+        say(&format!("listening  to {}, sending {}", plan.channel, grouped(plan.count)));
+    }
+
+    let mut receiver = Receiver::new(listener, plan.clone(), !args.json)?;
+    // Aborted when this is dropped.
+    let mut writing = JoinSet::new();
+    writing.spawn(writer.run(plan.clone(), receiver.watch()));
+    let sent = receiver.run(&mut writing).await?;
+    let received = receiver.close().await;
+    let report = Report::new(name, session, &plan, &sent.count(server, &plan), &received);
+
+    if args.json {
+        print_json(&report)?;
+    } else {
+        report.lines().iter().for_each(|line| say(line));
+    }
+    if report.is_good() {
+        return Ok(Exit::Ok);
+    }
+    console::line("pgbell: not everything that was sent arrived once and in order");
+    Ok(Exit::Loss)
+}
+
+/// A line of the demonstration. Nothing depends on somebody reading it.
+fn say(line: &str) {
+    let _ = writeln!(io::stdout().lock(), "{line}");
+}
+
+fn print_json(report: &Report) -> Result<(), Failure> {
+    let failed =
+        |error: io::Error| Failure::new(Exit::Runtime, format!("cannot write to stdout: {error}"));
+    let mut text = serde_json::to_vec(report).map_err(|error| failed(error.into()))?;
+    text.push(b'\n');
+    match io::stdout().lock().write_all(&text) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(failed(error)),
+        _ => Ok(()),
+    }
+}

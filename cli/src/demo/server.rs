@@ -1,0 +1,161 @@
+//! The demo's server: a throw-away PostgreSQL, the crate's own backend, or one of the user's.
+
+use std::fs::File;
+use std::io::Read;
+
+use pgbell::Config;
+use pgbell::testing;
+use pgbell_testkit::{Auth, Cluster};
+
+use crate::args::{Demo, DemoServer};
+use crate::connect;
+use crate::console;
+use crate::exit::{Exit, Failure};
+
+/// The role of the loopback backend.
+const LOOPBACK_USER: &str = "demo";
+
+/// Random bytes of a throw-away password.
+const PASSWORD_BYTES: usize = 16;
+
+// No `Debug`: the passwords.
+pub(crate) enum Server {
+    Throwaway(Cluster),
+    Loopback { server: testing::Server, password: String },
+    Given { config: Config, place: String },
+}
+
+impl Server {
+    pub(crate) async fn start(args: &Demo) -> Result<Self, Failure> {
+        if args.url.is_some() {
+            let config = connect::config(args.url.as_deref())?;
+            let place = connect::place(&config);
+            return Ok(Self::Given { config, place });
+        }
+        if args.server == DemoServer::Loopback {
+            return Self::loopback().await;
+        }
+        let why = match Self::throwaway().await? {
+            Ok(cluster) => return Ok(Self::Throwaway(cluster)),
+            Err(why) => why,
+        };
+        if args.server == DemoServer::Postgres {
+            let mut lines = why.lines().map(str::to_owned);
+            let failure = Failure::new(Exit::Connect, lines.next().unwrap_or_default());
+            // The end of the server's log, when there is one.
+            lines.for_each(|line| console::line(&line));
+            return Err(failure);
+        }
+        why.lines().for_each(|line| console::line(&format!("pgbell: {line}")));
+        console::line("pgbell: the loopback backend takes its place");
+        Self::loopback().await
+    }
+
+    /// The inner error says why there is no PostgreSQL.
+    async fn throwaway() -> Result<Result<Cluster, String>, Failure> {
+        // Whoever shares the machine could log in otherwise: a superuser may run programs.
+        let password = password()?;
+        let builder = Cluster::builder().auth(Auth::ScramSha256).superuser_password(password);
+        let started = tokio::task::spawn_blocking(|| builder.start()).await;
+        let started = started.map_err(|error| Failure::new(Exit::Runtime, error.to_string()))?;
+        Ok(started.map_err(|error| error.to_string()))
+    }
+
+    async fn loopback() -> Result<Self, Failure> {
+        let password = password()?;
+        let config = testing::BackendConfig::new()
+            .auth(testing::Auth::ScramSha256)
+            .user(LOOPBACK_USER, password.as_str());
+        let server = testing::Server::start(config).await.map_err(|error| {
+            Failure::new(Exit::Runtime, format!("cannot start the loopback backend: {error}"))
+        })?;
+        Ok(Self::Loopback { server, password })
+    }
+
+    pub(crate) fn config(&self) -> Result<Config, Failure> {
+        match self {
+            Self::Throwaway(cluster) => Self::parse(&cluster.url_for_superuser()),
+            Self::Loopback { server, password } => {
+                Ok(Self::parse(&server.url())?.password(password.as_str()))
+            }
+            Self::Given { config, .. } => Ok(config.clone()),
+        }
+    }
+
+    /// A URL of a server that was started here.
+    fn parse(url: &str) -> Result<Config, Failure> {
+        let failed =
+            |error: pgbell::config::ConfigError| Failure::new(Exit::Runtime, error.to_string());
+        // PGHOSTADDR and the like are about the user's servers: what is set is not looked up there.
+        let settings = [
+            ("hostaddr", "127.0.0.1"),
+            ("sslmode", "disable"),
+            ("options", ""),
+            ("target_session_attrs", "any"),
+        ];
+        settings
+            .iter()
+            .try_fold(url.parse::<Config>().map_err(failed)?, |config, (key, value)| {
+                config.set(key, value)
+            })
+            .map_err(failed)
+    }
+
+    /// `PostgreSQL 15.18`, or `loopback`.
+    pub(crate) fn name(&self, version: Option<&str>) -> String {
+        if let Self::Loopback { .. } = self {
+            return "loopback".to_owned();
+        }
+        let number = version.and_then(|version| version.split(' ').next());
+        format!("PostgreSQL {}", number.unwrap_or("of unknown version"))
+    }
+
+    /// Where it comes from.
+    pub(crate) fn origin(&self) -> String {
+        match self {
+            Self::Throwaway(cluster) => format!(
+                "a throw-away one of {} on 127.0.0.1:{}",
+                cluster.installation().bin().display(),
+                cluster.port()
+            ),
+            Self::Loopback { server, .. } => {
+                format!("this program's own backend on {}, not PostgreSQL", server.address())
+            }
+            Self::Given { place, .. } => format!("yours on {place}"),
+        }
+    }
+
+    /// Whether it can keep a table, so that the writer counts in the database.
+    pub(crate) fn has_tables(&self) -> bool {
+        !matches!(self, Self::Loopback { .. })
+    }
+
+    /// What the loopback backend counted as committed on a channel.
+    pub(crate) fn committed(&self, channel: &str) -> Option<u64> {
+        match self {
+            Self::Loopback { server, .. } => Some(server.count(channel).committed),
+            Self::Throwaway(_) | Self::Given { .. } => None,
+        }
+    }
+
+    /// Ends it; nothing is left of it when this returns.
+    pub(crate) async fn stop(self) {
+        match self {
+            Self::Throwaway(cluster) => {
+                // Blocks until the server is gone.
+                let _ = tokio::task::spawn_blocking(move || drop(cluster)).await;
+            }
+            Self::Loopback { server, .. } => server.stop().await,
+            Self::Given { .. } => {}
+        }
+    }
+}
+
+/// A password that nobody can guess.
+fn password() -> Result<String, Failure> {
+    let mut bytes = [0; PASSWORD_BYTES];
+    File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes)).map_err(
+        |error| Failure::new(Exit::Runtime, format!("cannot read /dev/urandom: {error}")),
+    )?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}

@@ -1,0 +1,135 @@
+//! How the program ends: one table of exit codes, and the failure that leads to one.
+
+use std::fmt::Write;
+use std::process::ExitCode;
+
+use pgbell::{Error, ErrorKind};
+
+use crate::console;
+
+/// How the program ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    Ok,
+    Runtime,
+    Usage,
+    Connect,
+    Auth,
+    Timeout,
+    Loss,
+    Interrupted,
+    Terminated,
+}
+
+/// Every way to end, its code and what `--help` says of it.
+const TABLE: [(Exit, u8, &str); 9] = [
+    (Exit::Ok, 0, "done; the wanted number arrived; the reader of the output went away"),
+    (Exit::Runtime, 1, "something failed on the way: the session was lost, the output broke"),
+    (Exit::Usage, 2, "wrong arguments, connection string, channel name or payload"),
+    (Exit::Connect, 3, "cannot connect, or the server refuses the session"),
+    (Exit::Auth, 4, "authentication failed"),
+    (Exit::Timeout, 5, "the time of --wait passed without the wanted notifications"),
+    (Exit::Loss, 6, "a gap or a loss was found (demo, listen --fail-on-loss)"),
+    (Exit::Interrupted, 130, "ended by Ctrl-C (SIGINT)"),
+    (Exit::Terminated, 143, "ended by SIGTERM"),
+];
+
+impl Exit {
+    pub(crate) fn code(self) -> u8 {
+        TABLE.iter().find(|(exit, ..)| *exit == self).map_or(1, |(_, code, _)| *code)
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}
+
+/// The table as the end of `--help`.
+pub(crate) fn help() -> String {
+    let mut text = String::from("Exit codes:");
+    for (_, code, meaning) in TABLE {
+        let _ = write!(text, "\n  {code:>3}  {meaning}");
+    }
+    text
+}
+
+/// Why the program cannot do what it was asked to.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    exit: Exit,
+    message: String,
+    hint: Option<String>,
+}
+
+impl Failure {
+    pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into(), hint: None }
+    }
+
+    /// An error before there is a session.
+    pub(crate) fn connecting(error: &Error) -> Self {
+        Self::of(error, Exit::Connect)
+    }
+
+    /// An error of a session that was there.
+    pub(crate) fn running(error: &Error) -> Self {
+        Self::of(error, Exit::Runtime)
+    }
+
+    fn of(error: &Error, otherwise: Exit) -> Self {
+        let exit = match error.kind() {
+            ErrorKind::Config | ErrorKind::Misuse => Exit::Usage,
+            ErrorKind::Auth => Exit::Auth,
+            _ => otherwise,
+        };
+        let (message, hint) = split_hint(error);
+        Self { exit, message, hint }
+    }
+
+    /// Tells it on stderr, one line and one for the hint, and says how to end.
+    pub(crate) fn report(&self) -> Exit {
+        console::line(&format!("pgbell: {}", self.message));
+        if let Some(hint) = &self.hint {
+            console::line(&format!("hint: {hint}"));
+        }
+        self.exit
+    }
+
+    #[cfg(test)]
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+}
+
+/// The text of an error without the hint that its `Display` ends with, and that hint.
+fn split_hint(error: &Error) -> (String, Option<String>) {
+    let text = error.to_string();
+    let Some(hint) = error.hint() else { return (text, None) };
+    let suffix = format!(" (hint: {})", hint.escape_debug());
+    let message = text.strip_suffix(&suffix).unwrap_or(&text).to_owned();
+    (message, Some(hint.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_in_the_help_once() {
+        let help = help();
+        for (exit, code, meaning) in TABLE {
+            assert_eq!(exit.code(), code);
+            assert_eq!(help.matches(meaning).count(), 1, "{meaning}");
+            assert_eq!(TABLE.iter().filter(|(_, other, _)| *other == code).count(), 1, "{code}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_connection_string_is_a_matter_of_usage_in_every_phase() {
+        let error: Error = "postgres://h:port/".parse::<pgbell::Config>().unwrap_err().into();
+        assert_eq!(Failure::connecting(&error).exit, Exit::Usage);
+        assert_eq!(Failure::running(&error).exit, Exit::Usage);
+    }
+}

@@ -1,0 +1,169 @@
+//! `pgbell listen`: notifications to stdout, one record a line.
+
+use std::future::{pending, ready};
+use std::io::{IsTerminal, stderr, stdout};
+use std::time::{Duration, Instant, SystemTime};
+
+use pgbell::{Batch, Listener, Loss};
+
+use crate::args::{Format, Listen};
+use crate::connect;
+use crate::console;
+use crate::exit::{Exit, Failure};
+use crate::figures::{counted, grouped, seconds};
+use crate::output::{Output, Reader};
+use crate::record;
+use crate::signals::Signals;
+
+/// How long what was received may take to be written out after a signal.
+const LAST_WRITE_MAX: Duration = Duration::from_millis(500);
+
+pub(crate) async fn run(args: Listen, signals: &mut Signals) -> Result<Exit, Failure> {
+    let config = connect::config(args.server.url.as_deref())?;
+    let place = connect::place(&config);
+    let connecting = Listener::builder(config).channels(args.channels.clone()).connect();
+    let mut listener = tokio::select! {
+        exit = signals.recv() => return Ok(exit),
+        connected = connecting => connected.map_err(|error| Failure::connecting(&error))?,
+    };
+    if !args.quiet {
+        console::line(&format!("listening to {} on {place}", args.channels.join(", ")));
+    }
+    let mut session = Session::new(&args);
+    let ended = session.run(&mut listener, signals).await;
+    // Before the summary, which speaks of what was written.
+    let written = tokio::time::timeout(LAST_WRITE_MAX, session.output.flush()).await;
+    let counted_out = matches!(ended, Ok(Exit::Ok));
+    if !args.quiet && !counted_out {
+        console::line(&session.summary());
+    }
+    let exit = ended?;
+    if let Ok(Err(failure)) = written {
+        return Err(failure);
+    }
+    let _ = listener.close().await;
+    Ok(exit)
+}
+
+struct Session<'a> {
+    args: &'a Listen,
+    output: Output,
+    since: Instant,
+    received: u64,
+    gaps: u64,
+    lagged: u64,
+    /// A loss in the output is seen already when both are the same terminal.
+    tell_losses: bool,
+}
+
+/// What the next step is about.
+enum Step {
+    Arrived,
+    Idle,
+    End(Exit),
+}
+
+impl<'a> Session<'a> {
+    fn new(args: &'a Listen) -> Self {
+        let one_terminal = stdout().is_terminal() && stderr().is_terminal();
+        Self {
+            args,
+            output: Output::new(),
+            since: Instant::now(),
+            received: 0,
+            gaps: 0,
+            lagged: 0,
+            tell_losses: !one_terminal || args.format == Format::Json,
+        }
+    }
+
+    /// Prints until something ends it. What is not written yet stays in the output.
+    async fn run(
+        &mut self,
+        listener: &mut Listener,
+        signals: &mut Signals,
+    ) -> Result<Exit, Failure> {
+        let wait = self.args.wait;
+        let deadline = async {
+            match wait {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => pending().await,
+            }
+        };
+        tokio::pin!(deadline);
+        loop {
+            let idle = !self.output.is_empty();
+            let step = tokio::select! {
+                biased;
+                exit = signals.recv() => Step::End(exit),
+                () = &mut deadline => Step::End(self.exit_at_deadline()),
+                batch = listener.recv_batch_max(self.wanted()) => {
+                    self.take(batch.map_err(|error| Failure::running(&error))?)
+                }
+                // Nothing more is at hand: what there is goes out before the wait.
+                () = ready(()), if idle => Step::Idle,
+                () = self.output.reader_gone(), if !idle => Step::End(Exit::Ok),
+            };
+            match step {
+                Step::End(exit) => return Ok(exit),
+                Step::Arrived if !self.output.is_full() => continue,
+                Step::Arrived | Step::Idle => {}
+            }
+            let reader = tokio::select! {
+                biased;
+                exit = signals.recv() => return Ok(exit),
+                written = self.output.flush() => written?,
+            };
+            if reader == Reader::Gone {
+                return Ok(Exit::Ok);
+            }
+        }
+    }
+
+    /// How many notifications the next batch may have.
+    fn wanted(&self) -> usize {
+        let left = self.args.count.map(|count| count.saturating_sub(self.received));
+        left.map_or(usize::MAX, |left| usize::try_from(left).unwrap_or(usize::MAX))
+    }
+
+    fn exit_at_deadline(&self) -> Exit {
+        if self.args.count.is_none() && self.received > 0 { Exit::Ok } else { Exit::Timeout }
+    }
+
+    fn take(&mut self, batch: Batch<'_>) -> Step {
+        let format = self.args.format;
+        if let Some(loss) = batch.loss() {
+            self.count(loss);
+            record::push_loss(loss, SystemTime::now(), format, self.output.buffer());
+            if self.tell_losses {
+                console::line(&format!("pgbell: {}", record::describe(loss)));
+            }
+            if self.args.fail_on_loss {
+                return Step::End(Exit::Loss);
+            }
+        }
+        record::push_batch(&batch, format, self.output.buffer());
+        self.received = self.received.saturating_add(batch.len() as u64);
+        match self.args.count {
+            Some(count) if self.received >= count => Step::End(Exit::Ok),
+            _ => Step::Arrived,
+        }
+    }
+
+    fn count(&mut self, loss: &Loss) {
+        match loss {
+            Loss::Lagged(lagged) => self.lagged = self.lagged.saturating_add(lagged.count()),
+            _ => self.gaps = self.gaps.saturating_add(1),
+        }
+    }
+
+    fn summary(&self) -> String {
+        format!(
+            "received {} in {}, {}, {} lagged",
+            grouped(self.received),
+            seconds(self.since.elapsed()),
+            counted(self.gaps, "gap", "gaps"),
+            grouped(self.lagged)
+        )
+    }
+}

@@ -1,0 +1,197 @@
+//! `pgbell demo` as a process: what it finds, and that nothing stays behind.
+
+mod common;
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use common::{Running, cluster, in_use, pgbell, run};
+use serde_json::Value;
+
+/// A directory for the temporary files of one demo, open to the server's user.
+struct Temporary(PathBuf);
+
+impl Temporary {
+    fn new(name: &str) -> Self {
+        let dir = std::env::temp_dir().join(format!("demo-{}-{name}", std::process::id()));
+        fs::create_dir(&dir).unwrap();
+        fs::set_permissions(&dir, Permissions::from_mode(0o1777)).unwrap();
+        Self(dir)
+    }
+
+    fn demo(&self) -> Command {
+        let mut command = pgbell();
+        command.env("TMPDIR", &self.0).arg("demo");
+        command
+    }
+
+    fn is_empty(&self) -> bool {
+        fs::read_dir(&self.0).unwrap().next().is_none()
+    }
+
+    fn is_left(&self) -> bool {
+        !self.is_empty() || in_use(&self.0)
+    }
+
+    /// Waits until this holds.
+    fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !holds(self) {
+            assert!(Instant::now() < deadline, "{what} in {}", self.0.display());
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The object that a demo printed, which must be all of stdout, with nothing amiss in it.
+fn good(out: &str, sent: u64) -> Value {
+    assert_eq!(out.lines().count(), 1, "{out}");
+    let report: Value = serde_json::from_str(out).unwrap();
+    for key in ["lost", "duplicated", "out_of_order", "unexpected", "lagged", "gaps"] {
+        assert_eq!(report[key], 0, "{key}: {out}");
+    }
+    for key in ["sent", "received", "committed"] {
+        assert_eq!(report[key], sent, "{key}: {out}");
+    }
+    for key in ["seconds", "notifications_per_second"] {
+        assert!(report[key].as_f64().unwrap() > 0.0, "{key}: {out}");
+    }
+    let latency = |key: &str| report["latency_us"][key].as_f64().unwrap();
+    assert!(latency("p50") > 0.0, "{out}");
+    assert!(latency("p50") <= latency("p99") && latency("p99") <= latency("max"), "{out}");
+    report
+}
+
+#[test]
+fn with_a_real_server_nothing_is_lost_by_its_own_count_and_nothing_stays() {
+    let temporary = Temporary::new("real");
+    let (code, out, err) = run(temporary.demo().args(["--json", "--server", "postgres"]));
+    assert_eq!((code, err.as_str()), (0, ""));
+    let report = good(&out, 5_000);
+    let server = report["server"].as_str().unwrap();
+    assert!(server.starts_with("PostgreSQL 1"), "{server}");
+    assert!(!server.contains('('), "{server}");
+    assert_eq!(report["auth"], "scram-sha-256");
+    assert!(!temporary.is_left());
+}
+
+#[test]
+fn with_the_loopback_backend_nothing_is_lost() {
+    let temporary = Temporary::new("loopback");
+    let (code, out, err) = run(temporary.demo().args(["--json", "--server", "loopback"]));
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert_eq!(good(&out, 5_000)["server"], "loopback");
+    assert!(temporary.is_empty());
+}
+
+#[test]
+fn without_a_server_the_loopback_backend_takes_its_place_and_it_is_said() {
+    let temporary = Temporary::new("none");
+    let demo = |server: &str| {
+        let mut command = temporary.demo();
+        command.env("PGBELL_POSTGRES", "/nonexistent").args(["--json", "--server", server]);
+        run(&mut command)
+    };
+    let (code, out, err) = demo("auto");
+    assert_eq!(code, 0, "{err}");
+    assert_eq!(good(&out, 5_000)["server"], "loopback");
+    assert!(err.contains("apt-get install postgresql"), "{err}");
+    assert!(err.contains("the loopback backend takes its place"), "{err}");
+
+    let (code, out, err) = demo("postgres");
+    assert_eq!((code, out.as_str()), (3, ""));
+    assert!(err.contains("apt-get install postgresql"), "{err}");
+}
+
+#[test]
+fn a_few_and_many_are_counted_alike() {
+    let temporary = Temporary::new("counts");
+    for count in [1, 2, 7, 100_000] {
+        for server in ["postgres", "loopback"] {
+            let arguments = ["--json", "--server", server, "--count", &count.to_string()];
+            let (code, out, err) = run(temporary.demo().args(arguments));
+            assert_eq!((code, err.as_str()), (0, ""), "{server} {count}");
+            good(&out, count);
+        }
+    }
+}
+
+#[test]
+fn a_person_is_told_which_server_and_what_arrived() {
+    let temporary = Temporary::new("person");
+    let (code, out, err) = run(temporary.demo().args(["--server", "loopback", "--count", "100"]));
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(out.starts_with("server     loopback, "), "{out}");
+    assert!(out.contains("\narrived          100 of 100, "), "{out}");
+    assert!(
+        out.contains("\nreceived   100: 0 lost, 0 duplicated, 0 out of order, 0 lagged, 0 gaps\n")
+    );
+    assert!(out.ends_with("every notification arrived once and in order\n"), "{out}");
+}
+
+#[test]
+fn a_server_of_yours_is_taken_only_when_it_is_named() {
+    let url = cluster().url("postgres", None, "postgres");
+    let mut command = pgbell();
+    command.env("PGPASSWORD", cluster().superuser_password());
+    let (code, out, err) = run(command.args(["demo", "--json", "--url", &url]));
+    assert_eq!((code, err.as_str()), (0, ""));
+    good(&out, 5_000);
+
+    let temporary = Temporary::new("environment");
+    let mut command = temporary.demo();
+    // Nobody is there: the demo would fail if it went there.
+    command.env("DATABASE_URL", "postgres://bob@127.0.0.1:1/").env("PGPORT", "1");
+    command.env("PGSSLMODE", "require").env("PGHOST", "127.0.0.2");
+    command.env("PGHOSTADDR", "127.0.0.2").env("PGOPTIONS", "-c nonsense=1");
+    command.env("PGTARGETSESSIONATTRS", "standby");
+    let (code, out, err) = run(command.arg("--json"));
+    assert_eq!((code, err.as_str()), (0, ""));
+    good(&out, 5_000);
+}
+
+#[test]
+fn a_signal_leaves_nothing_behind() {
+    let long = ["--server", "postgres", "--count", "10000000"];
+    // While it sends.
+    let temporary = Temporary::new("sending");
+    let mut demo = Running::start(temporary.demo().args(long));
+    assert!(demo.line().starts_with("server     PostgreSQL "));
+    demo.signal("INT");
+    assert_eq!(demo.end().0, 130);
+    assert!(!temporary.is_left());
+
+    // While the server is being made: its guard clears away when the program is gone.
+    let temporary = Temporary::new("starting");
+    let demo = Running::start(temporary.demo().args(long));
+    temporary.until("nothing was made", |temporary| !temporary.is_empty());
+    demo.signal("TERM");
+    assert_eq!(demo.end().0, 143);
+    temporary.until("something is left", |temporary| !temporary.is_left());
+}
+
+#[test]
+fn a_reader_that_goes_away_does_not_change_what_is_found() {
+    let temporary = Temporary::new("reader");
+    let mut demo = Running::start(temporary.demo().args(["--server", "loopback"]));
+    demo.line();
+    demo.close_stdout();
+    assert_eq!(demo.end().0, 0);
+}
+
+/// The directory is part of the server's command line: what `in_use` looks for.
+#[test]
+fn a_running_server_is_seen_in_its_directory() {
+    let data = cluster().data_dir();
+    let dir: &Path = data.parent().unwrap();
+    assert!(in_use(dir));
+}

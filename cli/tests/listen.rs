@@ -1,0 +1,222 @@
+//! `pgbell listen` as a process, against a real server.
+
+mod common;
+
+use common::{Running, cluster, connected, notify, run};
+use pgbell_testkit::Signal;
+use serde_json::Value;
+
+#[test]
+fn json_records_have_the_documented_keys_and_count_ends_them() {
+    let mut listen =
+        Running::listening(connected().args(["listen", "json a", "-n", "2", "--format", "json"]));
+    notify("json a", "{\"id\":1}\nzwei\ndrei\n");
+    let (first, second) = (listen.line(), listen.line());
+    assert_eq!(listen.end(), (0, String::new(), String::new()));
+
+    let keys = ["channel", "payload", "process_id", "received_at", "sequence", "epoch"];
+    let places: Vec<_> =
+        keys.iter().map(|key| first.find(&format!("\"{key}\":")).unwrap()).collect();
+    assert!(places.is_sorted(), "{first}");
+    let record: Value = serde_json::from_str(&first).unwrap();
+    assert_eq!(record.as_object().unwrap().len(), keys.len());
+    assert_eq!(record["channel"], "json a");
+    assert_eq!(record["payload"], "{\"id\":1}");
+    assert!(record["process_id"].as_i64().unwrap() > 0);
+    assert_eq!((&record["sequence"], &record["epoch"]), (&0.into(), &1.into()));
+    let received_at = record["received_at"].as_str().unwrap();
+    assert_eq!((received_at.len(), received_at.ends_with('Z')), (27, true), "{received_at}");
+    let record: Value = serde_json::from_str(&second).unwrap();
+    assert_eq!((&record["payload"], &record["sequence"]), (&"zwei".into(), &1.into()));
+}
+
+#[test]
+fn a_text_record_stays_one_line() {
+    let mut listen = Running::listening(connected().args(["listen", "text", "-n", "2"]));
+    let sent = connected().args(["notify", "text", "a\nb\x1b[2J"]).status().unwrap();
+    assert!(sent.success());
+    notify("text", "plain");
+    let line = listen.line();
+    let (received_at, rest) = line.split_once(' ').unwrap();
+    assert_eq!(received_at.len(), "2026-11-21T12:00:01.123Z".len());
+    let (channel, rest) = rest.split_once(" #").unwrap();
+    let (process_id, payload) = rest.split_once(' ').unwrap();
+    assert_eq!((channel, payload), ("text", "a\\nb\\u{1b}[2J"));
+    assert!(process_id.parse::<u32>().is_ok(), "{line}");
+    assert!(listen.line().ends_with(" plain"));
+    assert_eq!(listen.end(), (0, String::new(), String::new()));
+}
+
+#[test]
+fn it_says_where_it_listens_unless_quiet() {
+    let mut listen = Running::start(connected().args(["listen", "a", "b"]));
+    let expected = format!("listening to a, b on 127.0.0.1:{}", cluster().port());
+    assert_eq!(listen.error_line(), expected);
+    drop(listen);
+    let ended = run(connected().args(["listen", "quiet", "-q", "-W", "1ms"]));
+    assert_eq!(ended, (5, String::new(), String::new()));
+}
+
+#[test]
+fn a_reader_that_has_enough_ends_it_quietly() {
+    // As `| head -1`: with nothing more to write, and with a lot.
+    for more in [0, 20_000] {
+        let channel = format!("head{more}");
+        let mut listen = Running::listening(connected().args(["listen", &channel]));
+        notify(&channel, "first\n");
+        assert!(listen.line().ends_with(" first"));
+        listen.close_stdout();
+        let lines: String = (0..more).map(|number| format!("{number}\n")).collect();
+        notify(&channel, &lines);
+        assert_eq!(listen.end(), (0, String::new(), String::new()), "{more}");
+    }
+}
+
+#[test]
+fn in_a_real_pipeline_too() {
+    let script = r#"("$0" listen pipe; echo "code $?" >&2) | head -1"#;
+    let program = connected();
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", script]).arg(program.get_program());
+    command.env("DATABASE_URL", cluster().url_for_superuser());
+    let mut pipe = Running::listening(&mut command);
+    notify("pipe", "first\n");
+    assert!(pipe.line().ends_with(" first"));
+    assert_eq!(pipe.end(), (0, String::new(), "code 0\n".to_owned()));
+}
+
+#[test]
+fn a_signal_ends_it_with_a_summary() {
+    for (signal, code) in [("INT", 130), ("TERM", 143)] {
+        let mut listen = Running::listening(connected().args(["listen", signal]));
+        notify(signal, "1\n2\n3\n");
+        for _ in 0..3 {
+            listen.line();
+        }
+        listen.signal(signal);
+        let (ended, out, err) = listen.end();
+        assert_eq!((ended, out.as_str()), (code, ""));
+        assert!(err.starts_with("received 3 in "), "{err}");
+        assert!(err.ends_with(" s, 0 gaps, 0 lagged\n"), "{err}");
+    }
+}
+
+#[test]
+fn a_reader_that_stalls_does_not_keep_it_from_ending() {
+    let listen = Running::listening(connected().args(["listen", "stall"]));
+    // Several times what a pipe holds, and nobody reads.
+    let line = "x".repeat(1_000) + "\n";
+    notify("stall", &(0..1_000).map(|number| format!("{number}{line}")).collect::<String>());
+    listen.signal("INT");
+    let (code, _, err) = listen.end();
+    assert_eq!(code, 130, "{err}");
+}
+
+/// Sends more than the queue holds to a `pgbell listen` whose output nobody reads, until the server has
+/// got rid of all of it: what came after the stall was dropped.
+fn flooded(channel: &str, more: &[&str]) -> Running {
+    let arguments = ["listen", channel, "--format", "json"];
+    let listen = Running::listening(connected().args(arguments).args(more));
+    let padding = "x".repeat(1_000);
+    notify(channel, &(0..FLOOD).map(|number| format!("{number}{padding}\n")).collect::<String>());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut connection =
+            pgbell::Connection::connect(cluster().url_for_superuser()).await.unwrap();
+        let sql = format!(
+            "SELECT wait_event FROM pg_stat_activity WHERE query LIKE 'LISTEN \"{channel}\"%'"
+        );
+        loop {
+            let rows = connection.simple_query(&sql).await.unwrap();
+            if rows[0].get(0).expect("the listening session").get(0) == Some("ClientRead") {
+                return;
+            }
+        }
+    });
+    listen
+}
+
+const FLOOD: u64 = 40_000;
+
+#[test]
+fn what_a_stalled_reader_missed_is_counted_exactly_and_told_in_its_place() {
+    let mut listen = flooded("flood", &[]);
+    // On its own, so that it comes after everything.
+    let after = std::thread::spawn(|| notify("flood", "end\n"));
+    let (mut delivered, mut lagged) = (0, 0);
+    loop {
+        let record: Value = serde_json::from_str(&listen.line()).unwrap();
+        if record["event"] == "lagged" {
+            assert_eq!(record["first_sequence"], delivered + lagged);
+            lagged += record["count"].as_u64().unwrap();
+        } else if record["payload"] == "end" {
+            break;
+        } else {
+            assert_eq!(record["sequence"], delivered + lagged);
+            delivered += 1;
+        }
+    }
+    after.join().unwrap();
+    assert!(lagged > 0);
+    assert_eq!(delivered + lagged, FLOOD);
+    listen.signal("INT");
+    let (code, _, err) = listen.end();
+    assert_eq!(code, 130);
+    assert!(err.contains("pgbell: lagged: "), "{err}");
+    assert!(err.contains(" s, 0 gaps, "), "{err}");
+}
+
+#[test]
+fn a_loss_is_a_failure_when_asked_for() {
+    let listen = flooded("strict", &["--fail-on-loss"]);
+    let (code, out, err) = listen.end();
+    assert_eq!(code, 6, "{err}");
+    let last: Value = serde_json::from_str(out.lines().last().unwrap()).unwrap();
+    assert_eq!(last["event"], "lagged");
+}
+
+#[test]
+fn time_without_the_wanted_number_is_a_timeout() {
+    let ended = run(connected().args(["listen", "silence", "-q", "-W", "10ms", "-n", "1"]));
+    assert_eq!(ended, (5, String::new(), String::new()));
+}
+
+#[test]
+fn many_arrive_all_and_in_order() {
+    let arguments = ["listen", "many", "-n", "50000", "--format", "json"];
+    let listen = Running::listening(connected().args(arguments));
+    let lines: String = (0..50_000).map(|number| format!("{number}\n")).collect();
+    let sender = std::thread::spawn(move || notify("many", &lines));
+    let (code, out, err) = listen.end();
+    sender.join().unwrap();
+    assert_eq!((code, err.as_str()), (0, ""));
+    let mut records = 0;
+    for (number, line) in out.lines().enumerate() {
+        let record: Value = serde_json::from_str(line).unwrap();
+        assert_eq!(record["payload"], number.to_string());
+        records += 1;
+    }
+    assert_eq!(records, 50_000);
+}
+
+#[test]
+fn a_lost_session_is_a_failure_with_a_summary() {
+    let mut listen = Running::listening(connected().args(["listen", "lost", "--format", "json"]));
+    notify("lost", "last words\n");
+    listen.line();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let process_id = runtime.block_on(async {
+        let mut connection =
+            pgbell::Connection::connect(cluster().url_for_superuser()).await.unwrap();
+        let sql = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'LISTEN \"lost\"%'";
+        let rows = connection.simple_query(sql).await.unwrap();
+        let row = rows[0].get(0).expect("the listening session");
+        row.get(0).unwrap().parse().unwrap()
+    });
+    cluster().signal_backend(process_id, Signal::Term).unwrap();
+    let (code, out, err) = listen.end();
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert!(err.contains("received 1 in "), "{err}");
+    assert!(err.contains("57P01"), "{err}");
+    assert_eq!(err.lines().filter(|line| line.starts_with("pgbell: ")).count(), 1, "{err}");
+}

@@ -1,0 +1,67 @@
+//! Ends by itself. A session without any I/O: bytes in, bytes and events out, here against the backend
+//! of the feature `testing`, with no socket between them.
+//!
+//! `cargo run --example sans_io --features testing`
+
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use pgbell::auth::{AuthPolicy, Credentials, ScramNonce};
+use pgbell::session::{Login, Progress, Session, SessionEvent};
+use pgbell::testing::{Backend, BackendConfig, SessionId};
+use pgbell::wire::{self, ProtocolVersion};
+
+#[allow(clippy::print_stdout)]
+fn main() -> Result<(), pgbell::Error> {
+    let now = Instant::now();
+    let mut session = Session::new(Login {
+        credentials: Credentials::new("alice")?,
+        policy: AuthPolicy::default(),
+        nonce: ScramNonce::new([7; 18]),
+        parameters: vec![("database".to_owned(), "shop".to_owned())],
+        protocol: ProtocolVersion::V3_0,
+        deadline: now + Duration::from_secs(10),
+        command_timeout: Duration::from_secs(10),
+    })?;
+    let mut backend = Backend::new(BackendConfig::new());
+    let end = backend.connect();
+    let mut input = BytesMut::new();
+
+    exchange(now, &mut session, &mut backend, end, &mut input)?;
+    session.listen(now, &["orders"])?;
+    session.notify(now, "orders", "hello")?;
+    exchange(now, &mut session, &mut backend, end, &mut input)?;
+    session.terminate();
+    exchange(now, &mut session, &mut backend, end, &mut input)
+}
+
+/// Carries bytes both ways until nothing moves any more.
+#[allow(clippy::print_stdout)]
+fn exchange(
+    now: Instant,
+    session: &mut Session,
+    backend: &mut Backend,
+    end: SessionId,
+    input: &mut BytesMut,
+) -> Result<(), pgbell::Error> {
+    loop {
+        let mut sent = session.transmit().split();
+        let received = backend.transmit(end).split();
+        if sent.is_empty() && received.is_empty() {
+            return Ok(());
+        }
+        backend.handle_input(end, &mut sent);
+        input.extend_from_slice(&received);
+        while let Progress::Notifications(run) = session.handle_input(now, input)? {
+            for notification in wire::frames(&input.split_to(run.bytes)) {
+                println!("notification: {:?}", notification.payload.escape_ascii().to_string());
+            }
+        }
+        while let Some(event) = session.poll_event() {
+            match event {
+                SessionEvent::Done { id, result } => println!("{id:?} done: {result:?}"),
+                other => println!("{other:?}"),
+            }
+        }
+    }
+}

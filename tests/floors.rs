@@ -1,0 +1,221 @@
+//! Holds the floors of ARCHITECTURE.md: who may use whom, and what the sans-IO floors must not name.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The modules from the lowest to the highest. A module uses those on lower floors, and those on its own
+/// floor that stand to its left where the floor is ordered.
+const FLOORS: [Floor; 6] = [
+    Floor { modules: &["wire", "ring"], ordered: false },
+    Floor { modules: &["error", "notification", "auth", "config"], ordered: true },
+    Floor { modules: &["session", "supervisor"], ordered: true },
+    Floor { modules: &["net", "connection"], ordered: true },
+    // Beside the building: scripted and loopback servers, up to F3 and never above.
+    Floor { modules: &["testing"], ordered: false },
+    Floor { modules: &["notifier", "listener"], ordered: true },
+];
+
+/// How many of them do no I/O: no sockets, no files, no clock, no threads, no environment.
+const SANS_IO_FLOORS: usize = 3;
+
+/// What must not be named there.
+const FORBIDDEN: [&str; 12] = [
+    "std::net",
+    "std::fs",
+    "std::env",
+    "std::thread",
+    "std::process",
+    "now()",
+    "tokio",
+    "getrandom",
+    "socket2",
+    "rustls",
+    "println!",
+    "elapsed()",
+];
+
+struct Floor {
+    modules: &'static [&'static str],
+    ordered: bool,
+}
+
+#[test]
+fn dependencies_point_downward() {
+    let root_names = root_names();
+    let mut wrong = Vec::new();
+    for (module, files) in modules() {
+        let allowed = allowed(&module);
+        for file in files {
+            let source = shipped_source(&file);
+            for used in used_from_root(&source, &file) {
+                let target = root_names.get(&used).cloned().unwrap_or(used);
+                if target != module && !allowed.contains(target.as_str()) {
+                    wrong.push(format!("{} uses crate::{target}", file.display()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "not downward:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_lower_floors_do_no_io() {
+    let sans_io: BTreeSet<_> =
+        FLOORS[..SANS_IO_FLOORS].iter().flat_map(|floor| floor.modules).copied().collect();
+    let mut wrong = Vec::new();
+    for (module, files) in modules() {
+        if !sans_io.contains(module.as_str()) {
+            continue;
+        }
+        for file in files {
+            let source = shipped_source(&file);
+            // `use std::{net, fs}` names them too.
+            let source = source.replace("use std::{", "use std:: {");
+            for line in source.lines() {
+                let grouped = line.trim_start().strip_prefix("use std:: {").is_some_and(|group| {
+                    ["net", "fs", "env", "thread", "process"]
+                        .iter()
+                        .any(|name| group.split([',', '}', ':', ' ']).any(|word| word == *name))
+                });
+                let named = FORBIDDEN.iter().any(|name| line.contains(name));
+                if grouped || named {
+                    wrong.push(format!("{}: {}", file.display(), line.trim()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "the sans-IO floors name the outside world:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_module_stands_on_a_floor() {
+    let known: BTreeSet<_> = FLOORS.iter().flat_map(|floor| floor.modules).copied().collect();
+    let found: BTreeSet<_> = modules().into_keys().collect();
+    let strangers: Vec<_> = found.iter().filter(|name| !known.contains(name.as_str())).collect();
+    assert!(strangers.is_empty(), "put into FLOORS and into ARCHITECTURE.md: {strangers:?}");
+}
+
+/// The check itself: it must see what it is there for.
+#[test]
+fn the_reader_of_use_lines_finds_nested_and_inline_paths() {
+    let file = Path::new("src/wire/frame.rs");
+    let source = "use crate::{Error, session::{a, b}, ring};\nlet x = crate::net::now();\nuse super::super::auth;";
+    let mut used = used_from_root(source, file);
+    used.sort();
+    assert_eq!(used, ["Error", "auth", "net", "ring", "session"]);
+    assert!(allowed("session").contains("ring"));
+    assert!(!allowed("session").contains("supervisor"));
+    assert!(!allowed("wire").contains("ring"));
+}
+
+fn allowed(module: &str) -> BTreeSet<&'static str> {
+    let mut allowed = BTreeSet::new();
+    for floor in &FLOORS {
+        if let Some(place) = floor.modules.iter().position(|name| *name == module) {
+            if floor.ordered {
+                allowed.extend(&floor.modules[..place]);
+            }
+            return allowed;
+        }
+        allowed.extend(floor.modules);
+    }
+    allowed
+}
+
+/// Top-level modules with their files, `lib.rs` excepted.
+fn modules() -> BTreeMap<String, Vec<PathBuf>> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut modules = BTreeMap::<_, Vec<_>>::new();
+    let mut stack = vec![source.clone()];
+    while let Some(directory) = stack.pop() {
+        for entry in fs::read_dir(&directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                stack.push(path);
+            } else if path.extension().is_some_and(|e| e == "rs") && !path.ends_with("src/lib.rs") {
+                let inside = path.strip_prefix(&source).unwrap();
+                let first = Path::new(inside.components().next().unwrap().as_os_str());
+                let module = first.file_stem().unwrap().to_str().unwrap().to_owned();
+                modules.entry(module).or_default().push(path);
+            }
+        }
+    }
+    assert!(modules.len() > 10, "the source tree was not found");
+    modules
+}
+
+/// The code that is shipped: without comments and without test modules.
+fn shipped_source(file: &Path) -> String {
+    let name = file.file_name().unwrap().to_str().unwrap();
+    let in_tests = file.components().any(|part| part.as_os_str() == "tests");
+    if in_tests || ["tests.rs", "loom.rs", "properties.rs"].contains(&name) {
+        return String::new();
+    }
+    let source = fs::read_to_string(file).unwrap();
+    // By convention a test module is the last thing in its file.
+    let shipped = source.split("\n#[cfg(test)]\nmod tests {").next().unwrap();
+    let code = shipped.lines().filter(|line| !line.trim_start().starts_with("//"));
+    code.collect::<Vec<_>>().join("\n")
+}
+
+/// First path segments after `crate::`, and after as many `super::` as lead to the root.
+fn used_from_root(source: &str, file: &Path) -> Vec<String> {
+    let inside: Vec<_> =
+        file.components().skip_while(|part| part.as_os_str() != "src").skip(1).collect();
+    let depth = inside.len() - usize::from(file.ends_with("mod.rs"));
+    let mut used = Vec::new();
+    for prefix in ["crate::".to_owned(), "super::".repeat(depth)] {
+        let mut rest = source;
+        while let Some(at) = rest.find(&prefix) {
+            let whole =
+                !rest[..at].ends_with("super::") && !rest[..at].ends_with(char::is_alphanumeric);
+            rest = &rest[at + prefix.len()..];
+            if whole && !rest.starts_with("super::") {
+                used.extend(first_segments(rest));
+            }
+        }
+    }
+    used
+}
+
+/// `a::b` gives `a`; `{a, b::{c, d}}` gives `a` and `b`.
+fn first_segments(path: &str) -> Vec<String> {
+    let word = |text: &str| -> String {
+        text.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+    };
+    let Some(group) = path.strip_prefix('{') else { return vec![word(path)] };
+    let (mut level, mut segments, mut start) = (0, Vec::new(), 0);
+    for (at, c) in group.char_indices() {
+        match c {
+            '{' => level += 1,
+            '}' if level > 0 => level -= 1,
+            ',' | '}' if level == 0 => {
+                segments.push(word(&group[start..at]));
+                start = at + 1;
+                if c == '}' {
+                    break;
+                }
+            }
+            _ => {}
+        }
+    }
+    segments.retain(|segment| !segment.is_empty());
+    segments
+}
+
+/// Names that `lib.rs` re-exports, with the module each comes from.
+fn root_names() -> BTreeMap<String, String> {
+    let library = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs");
+    let source = fs::read_to_string(library).unwrap();
+    let mut names = BTreeMap::new();
+    for statement in source.split("pub use ").skip(1) {
+        let statement = statement.split(';').next().unwrap();
+        let (module, rest) = statement.split_once("::").unwrap();
+        for name in first_segments(rest) {
+            names.insert(name, module.to_owned());
+        }
+    }
+    assert_eq!(names.get("Error").map(String::as_str), Some("error"));
+    names
+}

@@ -1,0 +1,141 @@
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Waker};
+
+use pgbell::{Connection, ErrorKind, Loss};
+
+use crate::support::{server, soon};
+
+#[tokio::test]
+async fn notifications_arrive_in_order_with_channel_payload_and_sender() {
+    let server = server().await;
+    let mut listening = Connection::connect(server.url()).await.unwrap();
+    let mut sending = Connection::connect(server.url()).await.unwrap();
+    listening.listen_all(["a", "B c"]).await.unwrap();
+    sending.notify("a", "1").await.unwrap();
+    sending.notify("B c", "").await.unwrap();
+    sending.notify("nobody", "x").await.unwrap();
+    sending.notify("a", "é€").await.unwrap();
+    let mut seen = Vec::new();
+    while seen.len() < 3 {
+        for n in soon(listening.recv_batch()).await.unwrap() {
+            assert_eq!(Some(n.process_id()), sending.process_id());
+            seen.push((n.channel().to_owned(), n.payload_str().unwrap().to_owned(), n.sequence()));
+        }
+    }
+    let expected = [("a", "1", 0), ("B c", "", 1), ("a", "é€", 2)];
+    assert_eq!(seen, expected.map(|(c, p, s)| (c.to_owned(), p.to_owned(), s)));
+}
+
+#[tokio::test]
+async fn what_arrives_while_a_command_runs_is_kept_in_order() {
+    let server = server().await;
+    let mut connection = Connection::connect(server.url()).await.unwrap();
+    connection.listen("a").await.unwrap();
+    for n in 0..50 {
+        // Its own notification comes before the answer.
+        connection.notify("a", n.to_string()).await.unwrap();
+    }
+    let mut next = 0;
+    while next < 50 {
+        let batch = soon(connection.recv_batch()).await.unwrap();
+        assert!(batch.loss().is_none());
+        for n in batch {
+            assert_eq!(n.payload_str().unwrap(), next.to_string());
+            assert_eq!(n.sequence(), next);
+            next += 1;
+        }
+    }
+}
+
+/// More than the queue of a connection holds, 8 MiB: the surplus is counted and told in its place.
+#[tokio::test]
+async fn what_does_not_fit_while_commands_run_is_told_as_lagged() {
+    let server = server().await;
+    let mut connection = Connection::connect(server.url()).await.unwrap();
+    connection.listen("a").await.unwrap();
+    let payload = "x".repeat(7_990);
+    let sent = 1_200_u64;
+    for n in 0..sent {
+        connection.notify("a", format!("{n:07}{payload}")).await.unwrap();
+    }
+    let (mut next, mut lagged) = (0, 0);
+    while next < sent {
+        let batch = soon(connection.recv_batch()).await.unwrap();
+        if let Some(loss) = batch.loss() {
+            let Loss::Lagged(loss) = loss else { panic!("{loss:?}") };
+            assert_eq!(loss.first_sequence(), next);
+            lagged += loss.count();
+            next += loss.count();
+        }
+        for n in batch {
+            assert_eq!(
+                (n.sequence(), n.payload()[..7].to_vec()),
+                (next, format!("{next:07}").into_bytes())
+            );
+            next += 1;
+        }
+    }
+    assert!((100..400).contains(&lagged), "{lagged} of {sent} for 8 MiB");
+    connection.notify("a", "after").await.unwrap();
+    let batch = soon(connection.recv_batch()).await.unwrap();
+    assert!(batch.loss().is_none());
+    assert_eq!(batch.iter().map(|n| n.payload().to_vec()).collect::<Vec<_>>(), [b"after"]);
+}
+
+#[tokio::test]
+async fn a_dropped_command_future_leaves_the_connection_usable() {
+    let server = server().await;
+    let mut connection = Connection::connect(server.url()).await.unwrap();
+    for _ in 0..20 {
+        let query = pin!(connection.simple_query("SELECT 1"));
+        // Sent, and not waited for.
+        let _ = query.poll(&mut Context::from_waker(Waker::noop()));
+    }
+    let rows = connection.simple_query("SELECT pg_backend_pid()").await.unwrap();
+    let process_id = connection.process_id().unwrap().to_string();
+    assert_eq!(rows[0].get(0).unwrap().get(0), Some(process_id.as_str()));
+}
+
+#[tokio::test]
+async fn refused_names_and_payloads_send_nothing() {
+    let server = server().await;
+    let mut connection = Connection::connect(server.url()).await.unwrap();
+    let long = "x".repeat(64);
+    for name in ["", "a\0b", long.as_str()] {
+        assert_eq!(connection.listen(name).await.unwrap_err().kind(), ErrorKind::Misuse);
+        assert_eq!(connection.notify(name, "x").await.unwrap_err().kind(), ErrorKind::Misuse);
+    }
+    let none: [&str; 0] = [];
+    assert_eq!(connection.listen_all(none).await.unwrap_err().kind(), ErrorKind::Misuse);
+    let payload = "x".repeat(8_000);
+    assert_eq!(connection.notify("a", &payload).await.unwrap_err().kind(), ErrorKind::Misuse);
+    assert_eq!(server.count("a").committed, 0);
+}
+
+#[tokio::test]
+async fn the_end_of_the_session_is_an_error_now_and_later() {
+    let server = server().await;
+    let mut connection = Connection::connect(server.url()).await.unwrap();
+    connection.listen("a").await.unwrap();
+    server.terminate_all();
+    let error = soon(connection.recv_batch()).await.unwrap_err();
+    assert_eq!(error.sqlstate(), Some("57P01"), "{error}");
+    assert!(error.is_transient());
+    assert_eq!(soon(connection.recv_batch()).await.unwrap_err().sqlstate(), Some("57P01"));
+    assert_eq!(connection.listen("b").await.unwrap_err().kind(), ErrorKind::Closed);
+}
+
+#[tokio::test]
+async fn close_leaves_no_session() {
+    let server = server().await;
+    let connection = Connection::connect(server.url()).await.unwrap();
+    assert_eq!(server.clients(), 1);
+    soon(connection.close()).await.unwrap();
+    soon(async {
+        while server.clients() > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}

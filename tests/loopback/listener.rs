@@ -1,0 +1,282 @@
+use std::time::Duration;
+
+use pgbell::{
+    Connection, ErrorKind, Event, Listener, ListenerBuilder, Listening, Loss, Overflow, State,
+};
+
+use crate::support::{server, soon};
+
+async fn next(listener: &mut Listener) -> String {
+    match soon(listener.recv()).await.unwrap() {
+        Event::Notification(n) => n.payload_str().unwrap().to_owned(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn connect_returns_when_the_channels_are_active() {
+    let server = server().await;
+    let mut listener =
+        Listener::builder(server.url()).channels(["a", "b"]).connect().await.unwrap();
+    assert_eq!(listener.state(), State::Connected);
+    let mut channels = listener.handle().channels().await.unwrap();
+    channels.sort_by(|a, b| a.0.cmp(&b.0));
+    let active = |name: &str| (name.to_owned(), Listening::Active);
+    assert_eq!(channels, [active("a"), active("b")]);
+    let mut sending = Connection::connect(server.url()).await.unwrap();
+    sending.notify("b", "1").await.unwrap();
+    assert_eq!(next(&mut listener).await, "1");
+    assert_eq!(listener.listen("c").await.unwrap(), Listening::Active);
+    listener.unlisten("b").await.unwrap();
+    sending.notify("b", "not heard").await.unwrap();
+    sending.notify("c", "2").await.unwrap();
+    assert_eq!(next(&mut listener).await, "2");
+    listener.unlisten_all().await.unwrap();
+    assert_eq!(listener.handle().channels().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn every_way_to_receive_gives_the_same_stream() {
+    let server = server().await;
+    let mut listener = Listener::builder(server.url()).channels(["a"]).connect().await.unwrap();
+    let mut sending = Connection::connect(server.url()).await.unwrap();
+    for n in 0..40 {
+        sending.notify("a", n.to_string()).await.unwrap();
+    }
+    let mut seen = Vec::new();
+    while seen.len() < 40 {
+        match seen.len() % 3 {
+            0 => seen.push(next(&mut listener).await),
+            1 => {
+                if let Some(Event::Notification(n)) = listener.try_recv().unwrap() {
+                    seen.push(n.payload_str().unwrap().to_owned());
+                } else {
+                    seen.push(next(&mut listener).await);
+                }
+            }
+            _ => {
+                let batch = soon(listener.recv_batch_max(3)).await.unwrap();
+                assert!((1..=3).contains(&batch.len()));
+                seen.extend(batch.iter().map(|n| n.payload_str().unwrap().to_owned()));
+            }
+        }
+    }
+    assert_eq!(seen, (0..40).map(|n| n.to_string()).collect::<Vec<_>>());
+    assert!(listener.try_recv().unwrap().is_none());
+    let stats = listener.stats();
+    assert_eq!((stats.received, stats.delivered, stats.lagged), (40, 40, 0));
+}
+
+#[tokio::test]
+async fn a_full_queue_drops_counts_and_tells_though_nothing_follows() {
+    let server = server().await;
+    let mut listener = Listener::builder(server.url())
+        .channels(["a"])
+        .queue_capacity(8)
+        .overflow(Overflow::DropNewest)
+        .connect()
+        .await
+        .unwrap();
+    let mut sending = Connection::connect(server.url()).await.unwrap();
+    for n in 0..20 {
+        sending.notify("a", n.to_string()).await.unwrap();
+    }
+    // Every notification is in before the answer to this.
+    soon(async {
+        while listener.stats().received < 20 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    for n in 0..8 {
+        assert_eq!(next(&mut listener).await, n.to_string());
+    }
+    match soon(listener.recv()).await.unwrap() {
+        Event::Lagged(lagged) => assert_eq!((lagged.count(), lagged.first_sequence()), (12, 8)),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(listener.listen("b").await.unwrap(), Listening::Active);
+    sending.notify("b", "after").await.unwrap();
+    assert_eq!(next(&mut listener).await, "after");
+    assert_eq!(listener.stats().lagged, 12);
+}
+
+#[tokio::test]
+async fn a_blocked_listener_still_answers_and_closes() {
+    let server = server().await;
+    let mut listener = Listener::builder(server.url())
+        .channels(["a"])
+        .queue_capacity(4)
+        .overflow(Overflow::Block { max_stall: Duration::from_secs(600) })
+        .connect()
+        .await
+        .unwrap();
+    let mut sending = Connection::connect(server.url()).await.unwrap();
+    for n in 0..100 {
+        sending.notify("a", n.to_string()).await.unwrap();
+    }
+    soon(async {
+        while listener.stats().stalls == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    // The answer lies behind the notifications: they are taken in beyond the capacity.
+    assert_eq!(soon(listener.listen("b")).await.unwrap(), Listening::Active);
+    for n in 0..100 {
+        assert_eq!(next(&mut listener).await, n.to_string());
+    }
+    for n in 0..100 {
+        sending.notify("a", n.to_string()).await.unwrap();
+    }
+    soon(listener.close()).await.unwrap();
+}
+
+/// A reader that stalls again on what it had read before must still be woken by the next take.
+#[tokio::test]
+async fn a_stalled_reader_goes_on_whenever_the_consumer_makes_room() {
+    let server = server().await;
+    let mut listener = Listener::builder(server.url())
+        .channels(["a"])
+        .queue_capacity(2)
+        .overflow(Overflow::Block { max_stall: Duration::from_secs(600) })
+        .connect()
+        .await
+        .unwrap();
+    let mut sending = Connection::connect(server.url()).await.unwrap();
+    sending.simple_query("BEGIN").await.unwrap();
+    for n in 0..500 {
+        sending.notify("a", n.to_string()).await.unwrap();
+    }
+    sending.simple_query("COMMIT").await.unwrap();
+    for n in 0..500 {
+        assert_eq!(next(&mut listener).await, n.to_string());
+    }
+    assert_eq!(listener.stats().lagged, 0);
+}
+
+#[tokio::test]
+async fn max_stall_ends_in_a_counted_loss() {
+    let server = server().await;
+    let mut listener = Listener::builder(server.url())
+        .channels(["a"])
+        .queue_capacity(4)
+        .overflow(Overflow::Block { max_stall: Duration::from_millis(50) })
+        .connect()
+        .await
+        .unwrap();
+    let mut sending = Connection::connect(server.url()).await.unwrap();
+    for n in 0..100 {
+        sending.notify("a", n.to_string()).await.unwrap();
+    }
+    soon(async {
+        while listener.stats().received < 100 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    let (mut delivered, mut lagged) = (0, 0);
+    while delivered + lagged < 100 {
+        let batch = soon(listener.recv_batch()).await.unwrap();
+        delivered += batch.len() as u64;
+        if let Some(Loss::Lagged(loss)) = batch.loss() {
+            lagged += loss.count();
+        }
+    }
+    assert!(lagged > 0, "{delivered} + {lagged}");
+}
+
+#[tokio::test]
+async fn the_lost_session_is_told_once_after_everything_received_then_closed() {
+    let server = server().await;
+    let mut listener = Listener::builder(server.url()).channels(["a"]).connect().await.unwrap();
+    let handle = listener.handle();
+    let mut sending = Connection::connect(server.url()).await.unwrap();
+    sending.notify("a", "1").await.unwrap();
+    server.terminate_all();
+    soon(handle.wait_state(State::Closed)).await.unwrap();
+    assert_eq!(next(&mut listener).await, "1");
+    assert_eq!(soon(listener.recv()).await.unwrap_err().sqlstate(), Some("57P01"));
+    for _ in 0..2 {
+        assert_eq!(soon(listener.recv()).await.unwrap_err().kind(), ErrorKind::Closed);
+    }
+    assert_eq!(handle.listen("b").await.unwrap_err().kind(), ErrorKind::Closed);
+    soon(handle.close()).await.unwrap();
+}
+
+#[tokio::test]
+async fn closing_through_a_handle_ends_a_pending_receive() {
+    let server = server().await;
+    let mut listener = Listener::connect(server.url()).await.unwrap();
+    let handle = listener.handle();
+    let receiving = tokio::spawn(async move { listener.recv().await });
+    soon(handle.close()).await.unwrap();
+    assert_eq!(soon(receiving).await.unwrap().unwrap_err().kind(), ErrorKind::Closed);
+    assert_eq!(handle.state(), State::Closed);
+}
+
+#[tokio::test]
+async fn a_dropped_listener_ends_its_session_though_a_handle_lives() {
+    let server = server().await;
+    let listener = Listener::connect(server.url()).await.unwrap();
+    let handle = listener.handle();
+    drop(listener);
+    soon(handle.wait_state(State::Closed)).await.unwrap();
+    soon(async {
+        while server.clients() > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[test]
+fn a_listener_that_outlives_its_runtime_is_closed() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (mut listener, handle) = runtime.block_on(async {
+        let server = server().await;
+        let listener = Listener::connect(server.url()).await.unwrap();
+        let handle = listener.handle();
+        (listener, handle)
+    });
+    drop(runtime);
+    assert_eq!(handle.state(), State::Closed);
+    assert_eq!(listener.try_recv().unwrap_err().kind(), ErrorKind::Closed);
+}
+
+#[tokio::test]
+async fn settings_that_make_no_sense_are_named() {
+    type Change = fn(ListenerBuilder) -> ListenerBuilder;
+    let changes: [(Change, &str); 4] = [
+        (|b| b.queue_capacity(0), "queue_capacity is 0"),
+        (|b| b.queue_capacity(600_000), "queue_capacity is 600000"),
+        (|b| b.queue_bytes(10), "queue_bytes is 10"),
+        (|b| b.overflow(Overflow::Block { max_stall: Duration::ZERO }), "max_stall is zero"),
+    ];
+    for (change, named) in changes {
+        let error = change(Listener::builder("host=127.0.0.1 port=1 user=x")).connect().await;
+        let error = error.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(error.to_string().contains(named), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn the_first_error_is_returned_and_not_tried_again() {
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = closed.local_addr().unwrap().port();
+    drop(closed);
+    let error = soon(Listener::connect(format!("host=127.0.0.1 port={port} user=x"))).await;
+    assert_eq!(error.unwrap_err().kind(), ErrorKind::Connect);
+}
+
+#[tokio::test]
+async fn a_server_that_says_nothing_costs_the_connect_timeout_and_no_more() {
+    let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = mute.local_addr().unwrap().port();
+    let url = format!("host=127.0.0.1 port={port} user=x connect_timeout=0.2");
+    let error = soon(Listener::connect(&url)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+    let error = soon(Connection::connect(&url)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+}

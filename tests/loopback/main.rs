@@ -1,0 +1,6 @@
+//! The whole client against the crate's own backend on a local socket: no PostgreSQL needed.
+
+mod connection;
+mod listener;
+mod notifier;
+mod support;
