@@ -29,7 +29,6 @@ fn every_chunk_size_gives_the_same_session() {
     }
 }
 
-/// N13.
 #[test]
 fn a_session_hears_itself_before_it_is_ready() {
     let mut backend = Backend::default();
