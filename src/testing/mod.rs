@@ -2,15 +2,24 @@
 //!
 //! | type | is | needs |
 //! |---|---|---|
-//! | [`Backend`] | a sans-IO server with real sessions, transactions, LISTEN and NOTIFY | nothing |
+//! | [`Backend`] | a sans-IO server with sessions, transactions, LISTEN and NOTIFY | nothing |
 //! | [`Server`] | a `Backend` on a local socket | feature `tokio` |
+//! | [`Script`] | a server that says exactly what it is told, right or wrong | for [`Script::serve`]: feature `tokio` |
+//! | [`Link`] | a client [`Session`](crate::session::Session) joined to a `Backend` in memory | nothing |
+//!
+//! None of them is a database, and none keeps a secret: they are for tests and demonstrations on
+//! one's own machine.
 
 mod backend;
+mod link;
+mod script;
 #[cfg(feature = "tokio")]
 mod server;
 
 pub use backend::{
     Auth, Backend, BackendConfig, Count, OUTPUT_BYTES_MAX, SCRAM_ITERATIONS, SessionId,
 };
+pub use link::Link;
+pub use script::{Delivery, Mismatch, Output, Script};
 #[cfg(feature = "tokio")]
 pub use server::Server;

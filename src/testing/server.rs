@@ -162,6 +162,10 @@ impl Server {
             // An error says that it was aborted.
             let _ = acceptor.await;
         }
+        // The tasks of the sessions were aborted with it; each leaves the backend when it is dropped.
+        while self.clients() > 0 {
+            tokio::task::yield_now().await;
+        }
     }
 }
 

@@ -1,5 +1,81 @@
 //! The server without PostgreSQL: against our own session in memory, and on a real socket.
 #![cfg(feature = "testing")]
 
+mod backend;
+mod extended;
+mod golden;
+mod login;
+mod play;
+#[cfg(feature = "tokio")]
+mod script;
 #[cfg(feature = "tokio")]
 mod server;
+
+use std::time::{Duration, Instant};
+
+use pgbell::Error;
+use pgbell::auth::{AuthPolicy, Credentials, Password, ScramNonce};
+use pgbell::session::{Login, Rows, Session, SessionEvent};
+use pgbell::testing::{Backend, Link};
+use pgbell::wire::ProtocolVersion;
+
+/// The client's half of the nonce in every test.
+const NONCE: [u8; 18] = *b"client nonce 18 by";
+
+fn session(user: &str, password: Option<&str>, now: Instant) -> Session {
+    let mut credentials = Credentials::new(user).unwrap();
+    if let Some(password) = password {
+        credentials = credentials.password(Password::new(password)).unwrap();
+    }
+    Session::new(Login {
+        credentials,
+        policy: AuthPolicy::default(),
+        nonce: ScramNonce::new(NONCE),
+        parameters: vec![("application_name".into(), "test".into())],
+        protocol: ProtocolVersion::V3_0,
+        deadline: now + Duration::from_secs(10),
+        command_timeout: Duration::from_secs(10),
+    })
+    .unwrap()
+}
+
+/// A session that is ready.
+fn ready(backend: &mut Backend, chunks: &[usize]) -> Link {
+    let now = Instant::now();
+    let mut link = Link::new(session("alice", None, now), backend, now).chunks(chunks);
+    assert!(link.settle(backend).is_none());
+    assert!(matches!(link.take_events()[..], [SessionEvent::Ready]));
+    link
+}
+
+/// The result of the only command.
+fn result(link: &mut Link, backend: &mut Backend) -> Result<Vec<Rows>, Error> {
+    link.settle(backend);
+    match link.take_events().pop() {
+        Some(SessionEvent::Done { result, .. }) => result,
+        other => panic!("no command is done: {other:?}"),
+    }
+}
+
+/// Runs a simple query.
+fn run(link: &mut Link, backend: &mut Backend, sql: &str) -> Result<Vec<Rows>, Error> {
+    let now = link.now();
+    link.session().simple_query(now, sql).unwrap();
+    result(link, backend)
+}
+
+/// What the session has heard since the last call.
+fn heard(link: &mut Link, backend: &mut Backend) -> Vec<(i32, String, String)> {
+    link.settle(backend);
+    let heard = link.take_notifications().into_iter().map(|one| {
+        let payload = one.payload_str().unwrap().to_owned();
+        (one.process_id(), one.channel().to_owned(), payload)
+    });
+    heard.collect()
+}
+
+/// The same without process ids, as `channel=payload`.
+fn texts(link: &mut Link, backend: &mut Backend) -> Vec<String> {
+    let heard = heard(link, backend).into_iter();
+    heard.map(|(_, channel, payload)| format!("{channel}={payload}")).collect()
+}

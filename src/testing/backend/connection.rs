@@ -9,19 +9,18 @@ use bytes::{Buf, BytesMut};
 use super::Shared;
 use super::executor::{Executor, Note};
 use super::extended::Pipeline;
-use super::login::{Exchange, Verdict, malformed};
+use super::login::{Exchange, malformed};
 use super::refusal::Refusal;
 use super::statement::{self, Statement};
 use crate::wire::{
-    BackendKeyData, BackendMessage, Column, Columns, DbError, FirstPacket, Framer, FrontendMessage,
-    Names, ProtocolVersion, RawNotification, Severity, StartupPacket, StartupParameters,
-    TransactionStatus, Values,
+    BackendMessage, Column, Columns, DbError, Framer, FrontendMessage, ProtocolVersion,
+    RawNotification, Severity, TransactionStatus, Values,
 };
 
 /// A client, from its first byte to its last.
 pub(super) struct Connection {
-    phase: Phase,
-    secret_key: [u8; 32],
+    pub(super) phase: Phase,
+    pub(super) secret_key: [u8; 32],
     pub(super) output: BytesMut,
     pub(super) executor: Executor,
     pub(super) pipeline: Pipeline,
@@ -32,7 +31,7 @@ pub(super) struct Connection {
     reports: Vec<(String, String)>,
 }
 
-enum Phase {
+pub(super) enum Phase {
     /// The startup packet is due. Each request for encryption is answered once.
     Startup {
         tls_refused: bool,
@@ -43,6 +42,8 @@ enum Phase {
         version: ProtocolVersion,
         exchange: Exchange,
     },
+    /// While an answer is judged.
+    Judging,
     Ready,
     Closed,
 }
@@ -82,7 +83,7 @@ impl Connection {
                 return false;
             }
             Phase::Startup { .. } => self.handle_first_packet(shared, input),
-            Phase::Login { .. } | Phase::Ready => self.handle_frame(shared, input),
+            Phase::Login { .. } | Phase::Judging | Phase::Ready => self.handle_frame(shared, input),
         };
         match handled {
             Ok(0) => false,
@@ -96,132 +97,6 @@ impl Connection {
                 false
             }
         }
-    }
-
-    // ---- login ----
-
-    fn handle_first_packet(
-        &mut self,
-        shared: &mut Shared,
-        input: &BytesMut,
-    ) -> Result<usize, DbError> {
-        let Some(packet) = FirstPacket::next(input).map_err(|error| malformed(&error))? else {
-            return Ok(0);
-        };
-        let decoded = StartupPacket::decode(packet).map_err(|error| malformed(&error))?;
-        match (decoded, &mut self.phase) {
-            (StartupPacket::SslRequest, Phase::Startup { tls_refused, .. }) if !*tls_refused => {
-                *tls_refused = true;
-                self.output.extend_from_slice(b"N");
-            }
-            (StartupPacket::GssEncRequest, Phase::Startup { gss_refused, .. }) if !*gss_refused => {
-                *gss_refused = true;
-                self.output.extend_from_slice(b"N");
-            }
-            // Nothing that could be cancelled takes time here. PostgreSQL answers nothing either.
-            (StartupPacket::CancelRequest { .. }, _) => self.phase = Phase::Closed,
-            (StartupPacket::Startup { version, parameters }, _) => {
-                self.start(shared, version, parameters)?;
-            }
-            _ => {
-                let text = "the same request for encryption came twice";
-                return Err(DbError::new(Severity::Fatal, "08P01", text));
-            }
-        }
-        Ok(packet.wire_len())
-    }
-
-    fn start(
-        &mut self,
-        shared: &mut Shared,
-        requested: ProtocolVersion,
-        parameters: StartupParameters<'_>,
-    ) -> Result<(), DbError> {
-        let newest = shared.protocol_max;
-        if requested.major() != 3 {
-            let text = format!(
-                "unsupported frontend protocol {requested}: server supports 3.0 to {newest}"
-            );
-            return Err(DbError::new(Severity::Fatal, "0A000", &text));
-        }
-        let options: Vec<&[u8]> = parameters
-            .iter()
-            .filter(|(name, _)| name.starts_with("_pq_."))
-            .map(|(name, _)| name.as_bytes())
-            .collect();
-        let version = requested.min(newest);
-        if version != requested || !options.is_empty() {
-            let options = Names::new(&options);
-            self.send(&BackendMessage::NegotiateProtocolVersion { version, options });
-        }
-        let user = parameters.iter().find(|(name, _)| *name == "user").map(|(_, value)| value);
-        let Some(user) = user.filter(|user| !user.is_empty()) else {
-            let text = "no PostgreSQL user name specified in startup packet";
-            return Err(DbError::new(Severity::Fatal, "28000", text));
-        };
-        for (name, value) in parameters {
-            self.check_parameter(name, value)?;
-        }
-        self.executor.assign("session_authorization", user);
-        match shared.roles.challenge(user, &mut shared.random)? {
-            None => self.accept(version),
-            Some(exchange) => {
-                self.send(&BackendMessage::Authentication(exchange.request()));
-                self.phase = Phase::Login { user: user.to_owned(), version, exchange };
-            }
-        }
-        Ok(())
-    }
-
-    fn check_parameter(&mut self, name: &str, value: &str) -> Result<(), DbError> {
-        match name {
-            "client_encoding" => {
-                let plain = value.to_ascii_lowercase().replace(['-', '_'], "");
-                if !matches!(plain.trim_matches('\''), "utf8" | "unicode" | "auto") {
-                    let text = format!("invalid value for parameter \"{name}\": \"{value}\"");
-                    return Err(DbError::new(Severity::Fatal, "22023", &text));
-                }
-            }
-            "application_name" => self.executor.assign(name, value),
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn handle_answer(&mut self, shared: &Shared, body: &[u8]) -> Result<(), DbError> {
-        let Phase::Login { user, version, exchange } =
-            std::mem::replace(&mut self.phase, Phase::Closed)
-        else {
-            return Ok(());
-        };
-        match exchange.answer(&shared.roles, &user, body)? {
-            Verdict::Continue(challenge, exchange) => {
-                let challenge = crate::wire::Authentication::SaslContinue(&challenge);
-                self.send(&BackendMessage::Authentication(challenge));
-                self.phase = Phase::Login { user, version, exchange };
-            }
-            Verdict::Accepted(last) => {
-                if let Some(last) = last {
-                    let last = crate::wire::Authentication::SaslFinal(&last);
-                    self.send(&BackendMessage::Authentication(last));
-                }
-                self.accept(version);
-            }
-        }
-        Ok(())
-    }
-
-    fn accept(&mut self, version: ProtocolVersion) {
-        self.phase = Phase::Ready;
-        self.send(&BackendMessage::Authentication(crate::wire::Authentication::Ok));
-        for (name, value) in self.executor.settings().clone() {
-            self.report(&name, &value);
-        }
-        let key = self.secret_key;
-        let secret_key = if version < ProtocolVersion::V3_2 { &key[..4] } else { &key[..] };
-        let process_id = self.executor.process_id();
-        self.send(&BackendMessage::BackendKeyData(BackendKeyData { process_id, secret_key }));
-        self.send(&BackendMessage::ReadyForQuery { status: TransactionStatus::Idle });
     }
 
     // ---- messages ----
@@ -291,9 +166,14 @@ impl Connection {
 
     /// RowDescription, for a statement that returns rows. Says whether it does.
     pub(super) fn describe(&mut self, statement: &Statement) -> bool {
+        let shown;
         let columns: Vec<Column<'_>> = match statement {
             Statement::Select(select) => select.columns().collect(),
-            Statement::Show { name } => vec![Column::text(name.as_bytes())],
+            Statement::Show { name } => {
+                // As the parameter is spelled, not as it was asked for.
+                shown = self.executor.setting(name).map(|(known, _)| known.clone());
+                vec![Column::text(shown.as_ref().unwrap_or(name).as_bytes())]
+            }
             _ => return false,
         };
         self.send(&BackendMessage::RowDescription { columns: Columns::new(&columns) });
@@ -384,13 +264,17 @@ impl Connection {
 
     // ---- output ----
 
+    /// Nothing follows the last message.
     pub(super) fn send(&mut self, message: &BackendMessage<'_>) {
+        if self.is_closed() {
+            return;
+        }
         if let Err(error) = message.encode(&mut self.output) {
             self.fatal(&DbError::new(Severity::Fatal, "XX000", &error.to_string()));
         }
     }
 
-    fn report(&mut self, name: &str, value: &str) {
+    pub(super) fn report(&mut self, name: &str, value: &str) {
         let (name, value) = (name.as_bytes(), value.as_bytes());
         self.send(&BackendMessage::ParameterStatus { name, value });
     }
@@ -430,7 +314,7 @@ impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let phase = match self.phase {
             Phase::Startup { .. } => "startup",
-            Phase::Login { .. } => "login",
+            Phase::Login { .. } | Phase::Judging => "login",
             Phase::Ready => "ready",
             Phase::Closed => "closed",
         };

@@ -219,7 +219,8 @@ impl Executor {
         Ok(())
     }
 
-    fn setting(&self, name: &str) -> Option<(&String, &String)> {
+    /// A parameter as it is spelled, and its value.
+    pub(super) fn setting(&self, name: &str) -> Option<(&String, &String)> {
         self.settings.iter().find(|(known, _)| known.eq_ignore_ascii_case(name))
     }
 

@@ -168,3 +168,56 @@ fn malformed_scram(error: &crate::auth::ScramError) -> DbError {
     DbError::new(Severity::Fatal, "08P01", "malformed SCRAM message")
         .with_field(b'D', &error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 7677 section 3, word for word.
+    #[test]
+    fn the_exchange_of_the_rfc() {
+        let salt = b"\x5b\x6d\x99\x68\x9d\x12\x35\x8e\xec\xa0\x4b\x14\x12\x36\xfa\x81";
+        let config = BackendConfig::new().auth(Auth::ScramSha256).user("user", "pencil");
+        let roles = Roles::new(&config.scram_salt(salt), &mut Random::new(0));
+        let verifier = roles.verifiers["user"].clone().unwrap();
+        let nonce = ScramNonce::from_text("%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0");
+        let exchange = Exchange::Sasl(Box::new(ScramServer::new(verifier, nonce)));
+
+        let first = b"SCRAM-SHA-256\0\0\0\0\x20n,,n=user,r=rOprNGfwEbeRWgbNEkqO";
+        let Ok(Verdict::Continue(challenge, exchange)) = exchange.answer(&roles, "user", first)
+        else {
+            panic!("the first message was refused");
+        };
+        let expected = "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,\
+            s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096";
+        assert_eq!(challenge, expected.as_bytes());
+
+        let last = b"c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,\
+            p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=";
+        let Ok(Verdict::Accepted(Some(signature))) = exchange.answer(&roles, "user", last) else {
+            panic!("the last message was refused");
+        };
+        assert_eq!(signature, b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=");
+    }
+
+    #[test]
+    fn malformed_answers_are_refused_by_every_method() {
+        for (auth, bodies) in [
+            (Auth::Password, &[&b"pencil"[..], b"", b"pencil\0x"][..]),
+            (Auth::Md5, &[b"md5"]),
+            (
+                Auth::ScramSha256,
+                &[b"", b"SCRAM-SHA-256-PLUS\0\0\0\0\0", b"SCRAM-SHA-256\0\xff\xff\xff\xff"],
+            ),
+        ] {
+            let config = BackendConfig::new().auth(auth).user("user", "pencil");
+            let mut random = Random::new(0);
+            let roles = Roles::new(&config.scram_iterations(1), &mut random);
+            for body in bodies {
+                let exchange = roles.challenge("user", &mut random).unwrap().unwrap();
+                let error = exchange.answer(&roles, "user", body).unwrap_err();
+                assert_eq!((error.severity(), error.code()), (Severity::Fatal, "08P01"));
+            }
+        }
+    }
+}

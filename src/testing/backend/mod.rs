@@ -1,16 +1,4 @@
 //! A server that speaks PostgreSQL's protocol and knows LISTEN and NOTIFY, without any I/O.
-//!
-//! ```text
-//! bytes of a client ─handle_input─▶ session ─┬─▶ transmit: bytes for this client
-//!                                            └─▶ other sessions that listen ─poll_wake─▶ transmit
-//! ```
-//! One [`Backend`] is one database. All its sessions live in one thread; a notification is in the
-//! output of every idle listener when the call that committed it returns.
-//!
-//! What it does not do: tables, SQL beyond the few statements that listeners and notifiers need
-//! (anything else is ERROR 0A000, never a wrong answer), savepoints, TLS, GSSAPI, the binary format,
-//! COPY, several databases, privileges. SET and the values of parameters have no effect but on what
-//! SHOW and ParameterStatus tell.
 
 mod array;
 mod config;
@@ -22,6 +10,7 @@ mod login;
 mod random;
 mod refusal;
 mod select;
+mod startup;
 mod statement;
 mod token;
 
@@ -44,7 +33,19 @@ pub use counts::Count;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(u64);
 
-/// A server without a socket. See the [module](self).
+/// A server that speaks PostgreSQL's protocol and knows LISTEN and NOTIFY, without any I/O.
+///
+/// ```text
+/// bytes of a client ─handle_input─▶ session ─┬─▶ transmit: bytes for this client
+///                                            └─▶ other sessions that listen ─poll_wake─▶ transmit
+/// ```
+/// One backend is one database. All its sessions live in one thread; a notification is in the
+/// output of every idle listener when the call that committed it returns.
+///
+/// What it does not do: tables, SQL beyond the few statements that listeners and notifiers need
+/// (anything else is ERROR 0A000, never a wrong answer), savepoints, TLS, GSSAPI, the binary format,
+/// COPY, several databases, privileges. SET and the values of parameters have no effect but on what
+/// SHOW and ParameterStatus tell.
 ///
 /// Methods that take the id of a session that is gone do nothing.
 #[derive(Debug)]

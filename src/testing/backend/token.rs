@@ -38,7 +38,7 @@ pub(super) fn tokens<'a>(
     sql: &'a str,
     cuts: &mut Vec<(String, String)>,
 ) -> Result<Vec<Token<'a>>, Refusal> {
-    let mut scanner = Scanner { sql, at: 0, cuts };
+    let mut scanner = Scanner { sql, at: 0, counted: (0, 1), cuts };
     let mut tokens = Vec::new();
     while let Some(token) = scanner.next_token()? {
         tokens.push(token);
@@ -50,6 +50,9 @@ struct Scanner<'a, 'c> {
     sql: &'a str,
     /// In bytes, always at the start of a character.
     at: usize,
+    /// The start of the last token, in bytes from 0 and in characters from 1. Long queries are read
+    /// in one pass because of it.
+    counted: (usize, usize),
     cuts: &'c mut Vec<(String, String)>,
 }
 
@@ -84,14 +87,19 @@ impl<'a> Scanner<'a, '_> {
         rest.get(..length).unwrap_or_default()
     }
 
+    /// Of a place that is not before the last token.
     fn position(&self, at: usize) -> usize {
-        self.sql.get(..at).unwrap_or_default().chars().count().saturating_add(1)
+        let (start, position) = self.counted;
+        let between = self.sql.get(start..at).unwrap_or_default();
+        position.saturating_add(between.chars().count())
     }
 
     fn next_token(&mut self) -> Result<Option<Token<'a>>, Refusal> {
         self.skip_blanks()?;
         let start = self.at;
         let Some(first) = self.peek() else { return Ok(None) };
+        let position = self.position(start);
+        self.counted = (start, position);
         let kind = match first {
             '"' => self.quoted()?,
             '\'' => self.text()?,
@@ -105,7 +113,7 @@ impl<'a> Scanner<'a, '_> {
             }
         };
         let raw = self.sql.get(start..self.at).unwrap_or_default();
-        Ok(Some(Token { kind, raw, position: self.position(start) }))
+        Ok(Some(Token { kind, raw, position }))
     }
 
     /// Blanks and both kinds of comments; those in `/* */` may be nested.

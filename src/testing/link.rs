@@ -1,0 +1,258 @@
+//! A client session and a testing backend, joined in memory.
+
+use std::fmt;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::{Buf, BytesMut};
+
+use super::{Backend, SessionId};
+use crate::notification::Stamp;
+use crate::session::{Progress, Session, SessionEvent};
+use crate::{Error, Notification, NotificationRef, wire};
+
+/// Joins one [`Session`] and one session of a [`Backend`], without socket, task or clock.
+///
+/// Bytes cross in chunks of a pattern, in both directions; time is what [`advance`](Self::advance)
+/// says. Several links may share a backend: whoever sends a notification settles first, whoever
+/// listens settles after it.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// use pgbell::auth::{AuthPolicy, Credentials, ScramNonce};
+/// use pgbell::session::{Login, Session};
+/// use pgbell::testing::{Backend, Link};
+/// use pgbell::wire::ProtocolVersion;
+///
+/// # fn main() -> Result<(), pgbell::Error> {
+/// let now = Instant::now();
+/// let login = Login {
+///     credentials: Credentials::new("alice")?,
+///     policy: AuthPolicy::default(),
+///     nonce: ScramNonce::new([0; 18]),
+///     parameters: Vec::new(),
+///     protocol: ProtocolVersion::V3_0,
+///     deadline: now + Duration::from_secs(10),
+///     command_timeout: Duration::from_secs(10),
+/// };
+/// let mut backend = Backend::default();
+/// let mut link = Link::new(Session::new(login)?, &mut backend, now).chunks([3, 1]);
+/// link.settle(&mut backend);
+/// link.session().listen(now, &["orders"])?;
+/// link.settle(&mut backend);
+/// link.session().notify(now, "orders", "42")?;
+/// link.settle(&mut backend);
+/// assert_eq!(link.take_notifications()[0].payload(), b"42");
+/// # Ok(())
+/// # }
+/// ```
+pub struct Link {
+    session: Session,
+    id: SessionId,
+    now: Instant,
+    chunks: Chunks,
+    to_server: Lane,
+    to_client: Lane,
+    notifications: Vec<Notification>,
+    sequence: u64,
+    error: Option<Error>,
+    cut: bool,
+}
+
+/// One direction.
+#[derive(Default)]
+struct Lane {
+    /// Sent, and not arrived.
+    travelling: BytesMut,
+    /// Arrived, and not handled: an incomplete message.
+    arrived: BytesMut,
+}
+
+/// How many bytes arrive at a time, over and over.
+struct Chunks {
+    pattern: Vec<usize>,
+    next: usize,
+}
+
+impl Chunks {
+    fn next(&mut self) -> usize {
+        let size = self.pattern.get(self.next).copied().unwrap_or(usize::MAX);
+        self.next = self.next.saturating_add(1);
+        if self.next >= self.pattern.len() {
+            self.next = 0;
+        }
+        // Nothing at all would never end.
+        size.max(1)
+    }
+}
+
+impl Lane {
+    /// Lets one chunk arrive. Says whether there was one.
+    fn carry(&mut self, chunks: &mut Chunks) -> bool {
+        if self.travelling.is_empty() {
+            return false;
+        }
+        let bytes = chunks.next().min(self.travelling.len());
+        self.arrived.extend_from_slice(&self.travelling.split_to(bytes));
+        true
+    }
+}
+
+impl Link {
+    /// Connects `session` to `backend`. Nothing is carried yet.
+    #[must_use]
+    pub fn new(session: Session, backend: &mut Backend, now: Instant) -> Self {
+        Self {
+            session,
+            id: backend.connect(),
+            now,
+            chunks: Chunks { pattern: Vec::new(), next: 0 },
+            to_server: Lane::default(),
+            to_client: Lane::default(),
+            notifications: Vec::new(),
+            sequence: 0,
+            error: None,
+            cut: false,
+        }
+    }
+
+    /// How many bytes arrive at a time, over and over in both directions; a 0 counts as 1. Without a
+    /// pattern everything arrives at once.
+    #[must_use]
+    pub fn chunks(mut self, pattern: impl Into<Vec<usize>>) -> Self {
+        self.chunks = Chunks { pattern: pattern.into(), next: 0 };
+        self
+    }
+
+    /// The client's end, to give commands and to look at.
+    pub fn session(&mut self) -> &mut Session {
+        &mut self.session
+    }
+
+    /// The backend's end.
+    #[must_use]
+    pub fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// The link's time.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// Moves the time on, and lets the session look at its deadlines.
+    pub fn advance(&mut self, by: Duration) {
+        self.now = self.now.checked_add(by).unwrap_or(self.now);
+        if let Err(error) = self.session.handle_timeout(self.now) {
+            self.error.get_or_insert(error);
+        }
+    }
+
+    /// Carries bytes in both directions until there are none, and derives keys when the login needs
+    /// them. Returns the error that ended the session, if one did.
+    pub fn settle(&mut self, backend: &mut Backend) -> Option<&Error> {
+        loop {
+            let mut moved = false;
+            self.to_server.travelling.extend_from_slice(&self.session.transmit().split());
+            while self.to_server.carry(&mut self.chunks) {
+                moved = true;
+                backend.handle_input(self.id, &mut self.to_server.arrived);
+            }
+            self.to_client.travelling.extend_from_slice(&backend.transmit(self.id).split());
+            while self.to_client.carry(&mut self.chunks) {
+                moved = true;
+                self.receive();
+            }
+            if !moved {
+                break;
+            }
+        }
+        // An error of the session's own closes the socket as well.
+        if !self.cut && (backend.is_closed(self.id) || self.error.is_some()) {
+            self.end(backend);
+        }
+        self.error.as_ref()
+    }
+
+    /// Breaks the connection: what is under way is lost, in both directions.
+    pub fn cut(&mut self, backend: &mut Backend) {
+        self.to_server = Lane::default();
+        self.to_client = Lane::default();
+        self.end(backend);
+    }
+
+    /// The notifications that have arrived since the last call, in order. Their time is the epoch of
+    /// Unix: a link has no other clock than [`now`](Self::now).
+    pub fn take_notifications(&mut self) -> Vec<Notification> {
+        std::mem::take(&mut self.notifications)
+    }
+
+    /// What happened in the session since the last call.
+    pub fn take_events(&mut self) -> Vec<SessionEvent> {
+        std::iter::from_fn(|| self.session.poll_event()).collect()
+    }
+
+    /// Why the session is over, if an error ended it.
+    #[must_use]
+    pub fn error(&self) -> Option<&Error> {
+        self.error.as_ref()
+    }
+
+    /// The session has no deadline and takes no command when it has ended by itself.
+    fn is_over(&self) -> bool {
+        !self.session.is_ready() && self.session.poll_timeout().is_none()
+    }
+
+    fn end(&mut self, backend: &mut Backend) {
+        self.cut = true;
+        backend.disconnect(self.id);
+        if !self.is_over() {
+            let error = self.session.handle_eof(&self.to_client.arrived);
+            self.error.get_or_insert(error);
+        }
+    }
+
+    fn receive(&mut self) {
+        loop {
+            let progress = self.session.handle_input(self.now, &mut self.to_client.arrived);
+            while self.session.is_computing() {
+                if let Err(error) = self.session.compute() {
+                    self.error.get_or_insert(error);
+                }
+            }
+            match progress {
+                Ok(Progress::NeedMore) => return,
+                Ok(Progress::Notifications(run)) => {
+                    self.keep(run);
+                    self.to_client.arrived.advance(run.bytes);
+                }
+                Err(error) => {
+                    self.error.get_or_insert(error);
+                    self.to_client.arrived.clear();
+                    return;
+                }
+            }
+        }
+    }
+
+    fn keep(&mut self, run: wire::Run) {
+        let stamp = Stamp { received_at: SystemTime::UNIX_EPOCH, epoch: 1 };
+        let frames = self.to_client.arrived.get(..run.bytes).unwrap_or_default();
+        for raw in wire::frames(frames) {
+            let one = NotificationRef::new(raw, self.sequence, &stamp);
+            self.notifications.push(one.to_owned());
+            self.sequence = self.sequence.saturating_add(1);
+        }
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link")
+            .field("session", &self.session)
+            .field("id", &self.id)
+            .field("notifications", &self.notifications.len())
+            .field("error", &self.error)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,68 @@
+//! In which pieces bytes are handed over.
+
+/// In which pieces the bytes of a script are written.
+///
+/// Whatever the pieces, the reader must come to the same result: a case is tested when it has run
+/// with [`all`](Self::all) of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Delivery {
+    /// Each step in one write.
+    #[default]
+    Whole,
+    /// Each byte in a write of its own.
+    ByteByByte,
+    /// As `Whole`, but for a break after so many bytes of all that is sent.
+    SplitAt(usize),
+}
+
+impl Delivery {
+    /// Whole, byte by byte, and split at every place inside of `bytes` bytes.
+    pub fn all(bytes: usize) -> impl Iterator<Item = Self> {
+        [Self::Whole, Self::ByteByByte].into_iter().chain((1..bytes).map(Self::SplitAt))
+    }
+
+    /// The pieces of `bytes`, when `before` bytes were sent earlier.
+    pub fn pieces(self, before: usize, bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+        let mut rest = bytes;
+        let mut first = match self {
+            Self::Whole => bytes.len(),
+            Self::ByteByByte => 1,
+            Self::SplitAt(at) => match at.checked_sub(before) {
+                Some(at) if at > 0 && at < bytes.len() => at,
+                _ => bytes.len(),
+            },
+        };
+        std::iter::from_fn(move || {
+            if rest.is_empty() {
+                return None;
+            }
+            let (piece, left) = rest.split_at_checked(first)?;
+            rest = left;
+            if self != Self::ByteByByte {
+                first = left.len();
+            }
+            Some(piece)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_are_all_of_the_bytes_and_break_where_they_should() {
+        let pieces = |delivery: Delivery, before| {
+            delivery.pieces(before, b"abcd").map(<[u8]>::to_vec).collect::<Vec<_>>()
+        };
+        assert_eq!(pieces(Delivery::Whole, 0), [b"abcd"]);
+        assert_eq!(pieces(Delivery::ByteByByte, 9), [b"a", b"b", b"c", b"d"]);
+        assert_eq!(pieces(Delivery::SplitAt(1), 0), [&b"a"[..], b"bcd"]);
+        assert_eq!(pieces(Delivery::SplitAt(13), 10), [&b"abc"[..], b"d"]);
+        for (at, before) in [(0, 0), (4, 0), (9, 10), (10, 10), (14, 10)] {
+            assert_eq!(pieces(Delivery::SplitAt(at), before), [b"abcd"], "{at} {before}");
+        }
+        assert_eq!(Delivery::Whole.pieces(0, b"").count(), 0);
+        assert_eq!(Delivery::all(3).count(), 4);
+    }
+}

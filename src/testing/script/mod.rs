@@ -1,0 +1,358 @@
+//! One side of a conversation, byte for byte.
+
+mod delivery;
+mod hex;
+mod mismatch;
+#[cfg(feature = "tokio")]
+mod serve;
+mod transcript;
+
+use std::collections::VecDeque;
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use self::mismatch::Side;
+use crate::wire::{FirstPacket, Framer, StartupPacket};
+
+pub use delivery::Delivery;
+pub use mismatch::Mismatch;
+
+/// What one side of a conversation expects and says, step by step.
+///
+/// Made with a chain of calls or parsed from a transcript. It then plays the server; a
+/// [`reversed`](Self::reversed) one plays the client.
+///
+/// It knows nothing of PostgreSQL beyond where a message ends, so it can say what no server would.
+///
+/// ```
+/// use pgbell::testing::Script;
+///
+/// // A server that lets anybody in, accepts one LISTEN and sends a notification with a length of 3.
+/// let script = Script::listening().send_hex("41 00000003").wait_for_eof();
+/// # let _ = script;
+/// ```
+///
+/// The text form is a transcript: `C>` and `S>` say who speaks, bytes are hexadecimal, with blanks
+/// wherever they help, `#` begins a comment.
+///
+/// ```text
+/// C> startup                # any StartupMessage
+/// S> 52 00000008 00000000
+/// S> 5a 00000005 49
+/// C> 58 00000004
+/// C> eof
+/// ```
+#[derive(Debug, Clone)]
+pub struct Script {
+    steps: VecDeque<Step>,
+    /// How many steps are behind us.
+    done: usize,
+    side: Side,
+    /// A step that could not be understood: told by the first [`step`](Self::step).
+    fault: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Step {
+    Expect(Expected),
+    Send(Bytes),
+    WaitForEof,
+    Close,
+    Reset,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Expected {
+    Bytes(Bytes),
+    /// A whole message with this type byte, whatever is in it.
+    Message(u8),
+    /// A StartupMessage, whatever is in it.
+    Startup,
+}
+
+/// What the caller of a [`Script`] does next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// Read more, then call again with all that was not taken.
+    NeedMore,
+    /// Write this, then call again.
+    Send(Bytes),
+    /// Wait for the end of the stream, then call [`Script::handle_eof`].
+    WaitForEof,
+    /// Close the connection in order. The script is over.
+    Close,
+    /// Break the connection, with RST where there is such a thing. The script is over.
+    Reset,
+    /// The script is over.
+    Done,
+}
+
+impl Default for Script {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Script {
+    /// What a server says after a startup packet when it lets anybody in: AuthenticationOk,
+    /// `client_encoding` UTF8, `server_version` 18.7, process id 7, ReadyForQuery. P of the fault
+    /// catalogue.
+    pub const PRELUDE: &[u8] = b"R\0\0\0\x08\0\0\0\0\
+        S\0\0\0\x19client_encoding\0UTF8\0\
+        S\0\0\0\x18server_version\x0018.7\0\
+        K\0\0\0\x0c\0\0\0\x07\0\0\0\x01\
+        Z\0\0\0\x05I";
+
+    /// What a server says to one LISTEN. ACK of the fault catalogue.
+    pub const ACK: &[u8] = b"C\0\0\0\x0bLISTEN\0Z\0\0\0\x05I";
+
+    /// A notification of process 1, channel `a`, payload `b`. A1 of the fault catalogue.
+    pub const A1: &[u8] = b"A\0\0\0\x0c\0\0\0\x01a\0b\0";
+
+    /// A server that does nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { steps: VecDeque::new(), done: 0, side: Side::Server, fault: None }
+    }
+
+    /// A server that lets anybody in.
+    #[must_use]
+    pub fn ready() -> Self {
+        Self::new().expect_startup().send(Self::PRELUDE)
+    }
+
+    /// A server that lets anybody in and acknowledges one Query as a LISTEN.
+    #[must_use]
+    pub fn listening() -> Self {
+        Self::ready().expect_message(b'Q').send(Self::ACK)
+    }
+
+    fn then(mut self, step: Step) -> Self {
+        // To expect nothing would be to wait for ever.
+        if step != Step::Expect(Expected::Bytes(Bytes::new())) {
+            self.steps.push_back(step);
+        }
+        self
+    }
+
+    /// The other side must send exactly these bytes next.
+    #[must_use]
+    pub fn expect(self, bytes: impl AsRef<[u8]>) -> Self {
+        self.then(Step::Expect(Expected::Bytes(Bytes::copy_from_slice(bytes.as_ref()))))
+    }
+
+    /// As [`expect`](Self::expect), in hexadecimal digits with blanks anywhere.
+    #[must_use]
+    pub fn expect_hex(self, digits: &str) -> Self {
+        self.with_hex(digits, |script, bytes| script.expect(bytes))
+    }
+
+    /// The other side must send a whole message with this type byte next.
+    #[must_use]
+    pub fn expect_message(self, tag: u8) -> Self {
+        self.then(Step::Expect(Expected::Message(tag)))
+    }
+
+    /// The other side must send a StartupMessage next.
+    #[must_use]
+    pub fn expect_startup(self) -> Self {
+        self.then(Step::Expect(Expected::Startup))
+    }
+
+    /// Sends these bytes.
+    #[must_use]
+    pub fn send(self, bytes: impl AsRef<[u8]>) -> Self {
+        self.then(Step::Send(Bytes::copy_from_slice(bytes.as_ref())))
+    }
+
+    /// As [`send`](Self::send), in hexadecimal digits with blanks anywhere. Digits that are none are
+    /// reported when the script runs.
+    #[must_use]
+    pub fn send_hex(self, digits: &str) -> Self {
+        self.with_hex(digits, |script, bytes| script.send(bytes))
+    }
+
+    fn with_hex(mut self, digits: &str, add: impl FnOnce(Self, Vec<u8>) -> Self) -> Self {
+        match hex::parse(digits) {
+            Ok(bytes) => add(self, bytes),
+            Err(problem) => {
+                self.fault.get_or_insert(problem);
+                self
+            }
+        }
+    }
+
+    /// The other side must close without sending anything more.
+    #[must_use]
+    pub fn wait_for_eof(self) -> Self {
+        self.then(Step::WaitForEof)
+    }
+
+    /// Closes the connection.
+    #[must_use]
+    pub fn close(self) -> Self {
+        self.then(Step::Close)
+    }
+
+    /// Breaks the connection.
+    #[must_use]
+    pub fn reset(self) -> Self {
+        self.then(Step::Reset)
+    }
+
+    /// The same conversation seen from the other side. A step that expects any message of a kind
+    /// has no other side: the reversed script reports it when it runs.
+    #[must_use]
+    pub fn reversed(mut self) -> Self {
+        self.side = self.side.other();
+        for step in &mut self.steps {
+            *step = match std::mem::replace(step, Step::Close) {
+                Step::Expect(Expected::Bytes(bytes)) => Step::Send(bytes),
+                Step::Send(bytes) => Step::Expect(Expected::Bytes(bytes)),
+                Step::WaitForEof => Step::Close,
+                Step::Close | Step::Reset => Step::WaitForEof,
+                unknown @ Step::Expect(_) => {
+                    self.fault.get_or_insert("what the client sends is not written out".to_owned());
+                    unknown
+                }
+            };
+        }
+        self
+    }
+
+    /// The same script up to its byte number `sent`, then it closes: as a server that dies there.
+    #[must_use]
+    pub fn cut_after(mut self, sent: usize) -> Self {
+        let mut left = sent;
+        let steps = std::mem::take(&mut self.steps);
+        for step in steps {
+            match step {
+                Step::Send(bytes) if bytes.len() >= left => {
+                    return self.send(bytes.slice(..left)).close();
+                }
+                Step::Send(bytes) => {
+                    left = left.saturating_sub(bytes.len());
+                    self.steps.push_back(Step::Send(bytes));
+                }
+                step => self.steps.push_back(step),
+            }
+        }
+        self
+    }
+
+    /// How many bytes it sends in all: the splits worth trying are below.
+    #[must_use]
+    pub fn sent_bytes(&self) -> usize {
+        let sent = self.steps.iter().map(|step| match step {
+            Step::Send(bytes) => bytes.len(),
+            _ => 0,
+        });
+        sent.sum()
+    }
+
+    /// Takes what the next step expects off the head of `input`, and says what to do.
+    ///
+    /// # Errors
+    /// The other side sent something else, or a step could not be understood.
+    pub fn step(&mut self, input: &mut BytesMut) -> Result<Output, Mismatch> {
+        if let Some(fault) = &self.fault {
+            return Err(Mismatch::fault(self.done, fault));
+        }
+        loop {
+            let Some(step) = self.steps.front() else { return Ok(Output::Done) };
+            let output = match step {
+                Step::Expect(expected) => match self.take(expected, input)? {
+                    0 => return Ok(Output::NeedMore),
+                    bytes => {
+                        input.advance(bytes.min(input.len()));
+                        self.pass();
+                        continue;
+                    }
+                },
+                Step::WaitForEof if input.is_empty() => return Ok(Output::WaitForEof),
+                Step::WaitForEof => return Err(self.mismatch("end of stream", input)),
+                Step::Send(bytes) => Output::Send(bytes.clone()),
+                Step::Close => Output::Close,
+                Step::Reset => Output::Reset,
+            };
+            self.pass();
+            return Ok(output);
+        }
+    }
+
+    /// The other side has closed; `input` is what was not taken. Says whether the script is over.
+    ///
+    /// # Errors
+    /// The script expects something else.
+    pub fn handle_eof(&mut self, input: &[u8]) -> Result<Output, Mismatch> {
+        match self.steps.front() {
+            Some(Step::WaitForEof) if input.is_empty() => {
+                self.pass();
+                Ok(if self.steps.is_empty() { Output::Done } else { Output::Close })
+            }
+            Some(Step::Expect(expected)) => {
+                let found = mismatch::end_after(input, self.side);
+                Err(Mismatch::new(self.done, expected.to_text(self.side), found))
+            }
+            Some(Step::WaitForEof) => Err(self.mismatch("end of stream", input)),
+            Some(Step::Send(_) | Step::Close | Step::Reset) | None => Ok(Output::Close),
+        }
+    }
+
+    fn pass(&mut self) {
+        self.steps.pop_front();
+        self.done = self.done.saturating_add(1);
+    }
+
+    /// How many bytes of `input` are what is expected; 0 when more must come first.
+    fn take(&self, expected: &Expected, input: &[u8]) -> Result<usize, Mismatch> {
+        let wrong = || self.mismatch(&expected.to_text(self.side), input);
+        match expected {
+            Expected::Bytes(bytes) if input.starts_with(bytes) => Ok(bytes.len()),
+            Expected::Bytes(bytes) if bytes.starts_with(input) => Ok(0),
+            Expected::Bytes(_) => Err(wrong()),
+            Expected::Message(tag) => match input.first() {
+                None => Ok(0),
+                Some(first) if first != tag => Err(wrong()),
+                Some(_) => match self.side.other_framer().next(input) {
+                    Ok(frame) => Ok(frame.map_or(0, |frame| frame.wire_len())),
+                    Err(_) => Err(wrong()),
+                },
+            },
+            Expected::Startup => {
+                let Some(packet) = FirstPacket::next(input).map_err(|_| wrong())? else {
+                    return Ok(0);
+                };
+                match StartupPacket::decode(packet) {
+                    Ok(StartupPacket::Startup { .. }) => Ok(packet.wire_len()),
+                    _ => Err(wrong()),
+                }
+            }
+        }
+    }
+
+    #[cold]
+    fn mismatch(&self, expected: &str, found: &[u8]) -> Mismatch {
+        let found = mismatch::describe(found, self.side.other());
+        Mismatch::new(self.done, expected.to_owned(), found)
+    }
+}
+
+impl Side {
+    fn other_framer(self) -> Framer {
+        match self {
+            Self::Server => Framer::frontend(),
+            Self::Client => Framer::established(),
+        }
+    }
+}
+
+impl Expected {
+    fn to_text(&self, side: Side) -> String {
+        match self {
+            Self::Bytes(bytes) => mismatch::describe(bytes, side.other()),
+            Self::Message(tag) => mismatch::message_name(*tag, side.other()),
+            Self::Startup => "any StartupMessage".to_owned(),
+        }
+    }
+}

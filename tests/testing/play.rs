@@ -1,0 +1,141 @@
+//! Scripts against our session and against the backend, in memory.
+
+use std::time::Instant;
+
+use bytes::{Buf, BytesMut};
+use pgbell::Error;
+use pgbell::session::{Progress, Session};
+use pgbell::testing::{Backend, Delivery, Mismatch, Output, Script};
+use pgbell::wire;
+
+/// What a client does as soon as the one before is answered.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Do {
+    Listen(&'static [&'static str]),
+    Notify(&'static str, &'static str),
+    Query(&'static str),
+    Terminate,
+}
+
+/// A session, what it was told to do, and what it has heard.
+pub(crate) struct Client {
+    pub(crate) session: Session,
+    pub(crate) heard: Vec<String>,
+    pub(crate) error: Option<Error>,
+    todo: std::slice::Iter<'static, Do>,
+    input: BytesMut,
+    now: Instant,
+}
+
+impl Client {
+    pub(crate) fn new(session: Session, now: Instant, todo: &'static [Do]) -> Self {
+        let todo = todo.iter();
+        Self { session, heard: Vec::new(), error: None, todo, input: BytesMut::new(), now }
+    }
+
+    pub(crate) fn receive(&mut self, bytes: &[u8]) {
+        self.input.extend_from_slice(bytes);
+        loop {
+            match self.session.handle_input(self.now, &mut self.input) {
+                Ok(Progress::NeedMore) => break,
+                Ok(Progress::Notifications(run)) => {
+                    for one in wire::frames(&self.input[..run.bytes]) {
+                        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+                        let (channel, payload) = (text(one.channel), text(one.payload));
+                        self.heard.push(format!("{}:{channel}={payload}", one.process_id));
+                    }
+                    self.input.advance(run.bytes);
+                }
+                Err(error) => {
+                    self.error.get_or_insert(error);
+                    break;
+                }
+            }
+        }
+        while self.session.is_computing() {
+            self.session.compute().unwrap();
+        }
+    }
+
+    pub(crate) fn end(&mut self) {
+        let error = self.session.handle_eof(&self.input);
+        self.error.get_or_insert(error);
+    }
+
+    /// Begins what is next. Says whether there was anything.
+    fn go_on(&mut self) -> bool {
+        if !self.session.is_ready() || self.session.commands_in_flight() > 0 {
+            return false;
+        }
+        let (session, now) = (&mut self.session, self.now);
+        let sent = match self.todo.next() {
+            Some(Do::Listen(channels)) => session.listen(now, channels).map(drop),
+            Some(Do::Notify(channel, payload)) => session.notify(now, channel, payload).map(drop),
+            Some(Do::Query(sql)) => session.simple_query(now, sql).map(drop),
+            Some(Do::Terminate) => {
+                session.terminate();
+                Ok(())
+            }
+            None => return false,
+        };
+        sent.unwrap();
+        true
+    }
+}
+
+/// Lets the script be the server of `client`.
+pub(crate) fn serve(
+    mut script: Script,
+    client: &mut Client,
+    delivery: Delivery,
+) -> Result<(), Mismatch> {
+    let mut to_server = BytesMut::new();
+    let mut sent = 0;
+    loop {
+        to_server.extend_from_slice(&client.session.transmit().split());
+        let output = match script.step(&mut to_server)? {
+            Output::NeedMore | Output::WaitForEof if client.go_on() => continue,
+            Output::NeedMore | Output::WaitForEof => script.handle_eof(&to_server)?,
+            output => output,
+        };
+        match output {
+            Output::Send(bytes) => {
+                for piece in delivery.pieces(sent, &bytes) {
+                    client.receive(piece);
+                }
+                sent += bytes.len();
+            }
+            _ => return Ok(()),
+        }
+    }
+}
+
+/// Lets the reversed script be a client of `backend`.
+pub(crate) fn visit(
+    script: Script,
+    backend: &mut Backend,
+    delivery: Delivery,
+) -> Result<(), Mismatch> {
+    let mut script = script.reversed();
+    let id = backend.connect();
+    let (mut to_client, mut to_server) = (BytesMut::new(), BytesMut::new());
+    let mut sent = 0;
+    loop {
+        to_client.extend_from_slice(&backend.transmit(id).split());
+        match script.step(&mut to_client)? {
+            Output::Send(bytes) => {
+                for piece in delivery.pieces(sent, &bytes) {
+                    to_server.extend_from_slice(piece);
+                    backend.handle_input(id, &mut to_server);
+                }
+                sent += bytes.len();
+            }
+            Output::NeedMore => return script.handle_eof(&to_client).map(drop),
+            Output::WaitForEof => {
+                assert!(backend.is_closed(id));
+                return script.handle_eof(&to_client).map(drop);
+            }
+            _ => return Ok(()),
+        }
+    }
+}
