@@ -310,10 +310,7 @@ mod tests {
     fn causes_are_shown_once_and_reachable() {
         let inner = Error::new(ErrorKind::Connect, "broken pipe");
         let outer = Error::caused(ErrorKind::InDoubt, "the connection was lost", inner);
-        assert_eq!(
-            outer.to_string(),
-            "in doubt: the connection was lost: connection: broken pipe"
-        );
+        assert_eq!(outer.to_string(), "in doubt: the connection was lost: connection: broken pipe");
         assert!(std::error::Error::source(&outer).is_some());
     }
 

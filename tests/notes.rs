@@ -59,7 +59,10 @@ fn every_number_that_is_cited_is_there() {
     let mut missing = BTreeSet::new();
     for (path, source) in sources() {
         // The catalogues of faults have numbers of their own, with the same letter.
-        if path.components().any(|part| part.as_os_str() == "tests" || part.as_os_str() == "catalogue") {
+        if path
+            .components()
+            .any(|part| part.as_os_str() == "tests" || part.as_os_str() == "catalogue")
+        {
             continue;
         }
         for number in cited(&source) {
@@ -87,7 +90,9 @@ fn every_note_names_tests_that_exist() {
         // Only the last part of a path: modules move.
         for test in tests.split('`').skip(1).step_by(2) {
             let name = test.rsplit("::").next().unwrap();
-            if !functions.contains(name) && !functions.contains(name.trim_end_matches(char::is_numeric)) {
+            if !functions.contains(name)
+                && !functions.contains(name.trim_end_matches(char::is_numeric))
+            {
                 wrong.push(format!("N{number}: there is no test {test}"));
             }
         }

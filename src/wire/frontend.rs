@@ -12,7 +12,7 @@ use super::framer::Frame;
 use super::list::{List, Oids, Values};
 use super::tags;
 
-/// A message of the client. `Debug` shows neither passwords nor the values of parameters.
+/// A message of the client. `Debug` shows neither passwords nor statements nor the values of parameters.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FrontendMessage<'a> {
@@ -241,11 +241,12 @@ impl fmt::Debug for FrontendMessage<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Password(raw) => write!(f, "Password({} bytes)", raw.len()),
-            Self::Query(query) => f.debug_tuple("Query").field(query).finish(),
+            // A statement may hold a password: `ALTER ROLE … PASSWORD`.
+            Self::Query(query) => write!(f, "Query({} bytes)", query.len()),
             Self::Parse { statement, query, parameter_types } => f
                 .debug_struct("Parse")
                 .field("statement", statement)
-                .field("query", query)
+                .field("query_bytes", &query.len())
                 .field("parameter_types", parameter_types)
                 .finish(),
             Self::Bind { portal, statement, parameters } => f
