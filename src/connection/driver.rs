@@ -100,9 +100,8 @@ impl Driver {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            if let Poll::Ready(Err(error)) = self.poll_flush(cx) {
-                return Poll::Ready(Err(error));
-            }
+            // Not waited for: reading goes on meanwhile.
+            let _ = self.pipe.poll_write(cx, self.session.transmit());
             if self.timer.poll(cx, self.session.poll_timeout()) {
                 self.session.handle_timeout(net::now())?;
                 continue;
@@ -119,19 +118,12 @@ impl Driver {
         }
     }
 
-    /// Writes what the session has to send. Ready when nothing is left.
-    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.pipe.poll_write(cx, self.session.transmit()).map_err(|error| self.session.fail(error))
-    }
-
     /// Says goodbye: Terminate, end of our direction, then whatever the server still sends, so
     /// that the connection ends with a FIN and not with a RST. At most a second.
     pub(crate) async fn close(mut self) {
         self.session.terminate();
         let goodbye = poll_fn(|cx| {
-            if ready!(self.pipe.poll_write(cx, self.session.transmit())).is_err() {
-                return Poll::Ready(());
-            }
+            ready!(self.pipe.poll_write(cx, self.session.transmit()));
             ready!(self.pipe.poll_shutdown(cx));
             loop {
                 self.input.clear();

@@ -197,17 +197,15 @@ impl Task {
         let Some(link) = &mut self.link else { return false };
         let id = link.id;
         let mut event = None;
-        if let Some(out) = self.supervisor.transmit(id) {
-            match link.pipe.poll_write(cx, out) {
-                Poll::Ready(Err(error)) => event = Some(LinkEvent::Failed(error)),
-                Poll::Ready(Ok(())) if link.closing && !link.shut => {
-                    link.shut = link.pipe.poll_shutdown(cx).is_ready();
-                }
-                Poll::Ready(Ok(())) | Poll::Pending => {}
-            }
+        if let Some(out) = self.supervisor.transmit(id)
+            && link.pipe.poll_write(cx, out).is_ready()
+            && link.closing
+            && !link.shut
+        {
+            link.shut = link.pipe.poll_shutdown(cx).is_ready();
         }
         let mut read = 0;
-        if event.is_none() && link.reading {
+        if link.reading {
             self.sink.prepare(&mut link.input);
             match link.pipe.poll_read(cx, &mut link.input) {
                 Poll::Ready(Ok(0)) => event = Some(LinkEvent::Eof),

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWrite};
@@ -15,30 +15,38 @@ use crate::{Error, ErrorKind};
 #[derive(Debug)]
 pub(crate) struct Pipe {
     stream: Stream,
+    /// Writing has failed. Told by reading, after all that the server had said before: its reason is
+    /// better than "broken pipe".
+    failed: Option<Error>,
 }
 
 impl Pipe {
     pub(crate) fn new(stream: Stream) -> Self {
-        Self { stream }
+        Self { stream, failed: None }
     }
 
-    /// Writes from the front of `out` and removes what was written. Ready when all of it is.
-    pub(crate) fn poll_write(
-        &mut self,
-        cx: &mut Context<'_>,
-        out: &mut BytesMut,
-    ) -> Poll<Result<(), Error>> {
+    /// Writes from the front of `out` and removes what was written. Ready when nothing is left to do,
+    /// which is also so when writing has failed: then reading says why.
+    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, out: &mut BytesMut) -> Poll<()> {
+        let result = ready!(self.poll_write_all(cx, out));
+        if let Err(error) = result {
+            out.clear();
+            self.failed.get_or_insert_with(|| broken("wrote", &error));
+        }
+        Poll::Ready(())
+    }
+
+    fn poll_write_all(&mut self, cx: &mut Context<'_>, out: &mut BytesMut) -> Poll<io::Result<()>> {
+        if self.failed.is_some() {
+            out.clear();
+        }
         while !out.is_empty() {
-            match Pin::new(&mut self.stream).poll_write(cx, out) {
-                Poll::Ready(Ok(0)) => {
-                    return Poll::Ready(Err(broken("write", &io::ErrorKind::WriteZero.into())));
-                }
-                Poll::Ready(Ok(written)) => out.advance(written),
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(broken("write", &error))),
-                Poll::Pending => return Poll::Pending,
+            match ready!(Pin::new(&mut self.stream).poll_write(cx, out))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => out.advance(written),
             }
         }
-        Pin::new(&mut self.stream).poll_flush(cx).map_err(|error| broken("write", &error))
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     /// Reads once into the spare capacity of `input`, of which there must be some.
@@ -49,7 +57,13 @@ impl Pipe {
         input: &mut BytesMut,
     ) -> Poll<Result<usize, Error>> {
         // The future holds no state: making it anew at every poll loses nothing.
-        pin!(self.stream.read_buf(input)).poll(cx).map_err(|error| broken("read", &error))
+        let read = ready!(pin!(self.stream.read_buf(input)).poll(cx));
+        Poll::Ready(match (read, &self.failed) {
+            (Ok(bytes @ 1..), _) => Ok(bytes),
+            (_, Some(failed)) => Err(failed.clone()),
+            (Ok(_), None) => Ok(0),
+            (Err(error), None) => Err(broken("read", &error)),
+        })
     }
 
     /// Ends the sending direction.
