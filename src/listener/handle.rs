@@ -158,10 +158,15 @@ impl ListenerHandle {
     /// # Cancel safety
     /// A dropped future does not take it back.
     pub async fn close(&self) -> Result<(), Error> {
-        if self.requests.send(Request::Command(Command::Close, None)).is_ok() {
+        if self.begin_close() {
             let _ = self.wait_state(State::Closed).await;
         }
         Ok(())
+    }
+
+    /// Asks for the end. Returns whether there is somebody to ask.
+    pub(super) fn begin_close(&self) -> bool {
+        self.requests.send(Request::Command(Command::Close, None)).is_ok()
     }
 
     async fn command(&self, command: Command) -> Result<Reply, Error> {

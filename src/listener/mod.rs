@@ -65,6 +65,17 @@ pub struct Listener {
     delivered: u64,
     handle: ListenerHandle,
     task: JoinHandle<()>,
+    _closer: CloseOnDrop,
+}
+
+/// Ends the session when the listener is dropped, handles or not. The task would see by itself that nobody
+/// receives, but only when something wakes it.
+struct CloseOnDrop(ListenerHandle);
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        self.0.begin_close();
+    }
 }
 
 /// The run that is being handed out.
@@ -106,6 +117,7 @@ impl Listener {
         shared: Arc<Shared>,
         task: JoinHandle<()>,
     ) -> Self {
+        let handle = ListenerHandle::new(requests, shared);
         Self {
             consumer,
             current: None,
@@ -113,7 +125,8 @@ impl Listener {
             stamp: Stamp { received_at: SystemTime::UNIX_EPOCH, epoch: 1 },
             told: false,
             delivered: 0,
-            handle: ListenerHandle::new(requests, shared),
+            _closer: CloseOnDrop(handle.clone()),
+            handle,
             task,
         }
     }
@@ -143,6 +156,8 @@ impl Listener {
     /// # Errors
     /// As [`recv`](Self::recv).
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, Error>> {
+        // What a batch has lent was told with it.
+        self.loss = None;
         loop {
             if let Some(event) = self.next_event() {
                 return Poll::Ready(Ok(event));
@@ -159,6 +174,7 @@ impl Listener {
     /// # Errors
     /// As [`recv`](Self::recv).
     pub fn try_recv(&mut self) -> Result<Option<Event>, Error> {
+        self.loss = None;
         loop {
             if let Some(event) = self.next_event() {
                 return Ok(Some(event));
@@ -326,6 +342,9 @@ impl Listener {
                 let skip = usize::try_from(skip).unwrap_or(usize::MAX);
                 current.advance(Run::first(skip, &current.chunk.frames));
                 self.current = Some(current);
+                let counters = &self.handle.shared().counters;
+                Counters::set(&counters.taken, self.consumer.taken());
+                Counters::set(&counters.taken_bytes, self.consumer.taken_bytes());
             }
             Taken::Lost { first, count } => {
                 Counters::set(&self.handle.shared().counters.lagged, self.consumer.lost());
