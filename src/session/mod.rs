@@ -309,7 +309,10 @@ impl Session {
                 match pending.handle(message)? {
                     Next::Wait => Ok(()),
                     Next::RefuseCopy => {
-                        self.send(&FrontendMessage::CopyFail("COPY FROM STDIN is not supported"))
+                        let bound = pending.kind == Kind::Bound;
+                        self.send(&FrontendMessage::CopyFail("COPY FROM STDIN is not supported"))?;
+                        // The Sync that followed Execute was passed over as part of the data. N53.
+                        if bound { self.send(&FrontendMessage::Sync) } else { Ok(()) }
                     }
                 }
             }
