@@ -144,6 +144,8 @@ impl Listener {
     /// # Errors
     /// As [`recv`](Self::recv).
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, Error>> {
+        // What a batch has lent was told with it.
+        self.loss = None;
         loop {
             if let Some(event) = self.next_event() {
                 return Poll::Ready(Ok(event));
@@ -160,6 +162,7 @@ impl Listener {
     /// # Errors
     /// As [`recv`](Self::recv).
     pub fn try_recv(&mut self) -> Result<Option<Event>, Error> {
+        self.loss = None;
         loop {
             if let Some(event) = self.next_event() {
                 return Ok(Some(event));
@@ -328,6 +331,9 @@ impl Listener {
                 let skip = usize::try_from(skip).unwrap_or(usize::MAX);
                 current.advance(Run::first(skip, &current.chunk.frames));
                 self.current = Some(current);
+                let counters = &self.handle.shared().counters;
+                Counters::set(&counters.taken, self.consumer.taken());
+                Counters::set(&counters.taken_bytes, self.consumer.taken_bytes());
             }
             Taken::Lost { first, count } => {
                 Counters::set(&self.handle.shared().counters.lagged, self.consumer.lost());

@@ -28,10 +28,12 @@ pub(super) struct Counters {
     pub(super) received: AtomicU64,
     pub(super) gaps: AtomicU64,
     pub(super) stalls: AtomicU64,
-    pub(super) queued: AtomicU64,
-    pub(super) queued_bytes: AtomicU64,
+    pub(super) kept: AtomicU64,
+    pub(super) kept_bytes: AtomicU64,
     pub(super) sessions: AtomicU64,
     // The consumer.
+    pub(super) taken: AtomicU64,
+    pub(super) taken_bytes: AtomicU64,
     pub(super) delivered: AtomicU64,
     pub(super) lagged: AtomicU64,
 }
@@ -123,14 +125,16 @@ impl Shared {
 
     pub(super) fn stats(&self) -> Stats {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        // The consumer may have counted already what the task has yet to count.
+        let queued = |kept, taken| get(kept).saturating_sub(get(taken));
         let counters = &self.counters;
         Stats {
             received: get(&counters.received),
             delivered: get(&counters.delivered),
             lagged: get(&counters.lagged),
             gaps: get(&counters.gaps),
-            queued: get(&counters.queued),
-            queued_bytes: get(&counters.queued_bytes),
+            queued: queued(&counters.kept, &counters.taken),
+            queued_bytes: queued(&counters.kept_bytes, &counters.taken_bytes),
             reads: get(&counters.reads),
             bytes_read: get(&counters.bytes_read),
             stalls: get(&counters.stalls),

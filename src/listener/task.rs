@@ -230,10 +230,19 @@ impl Task {
     fn handle_bytes(&mut self) {
         let Some(Link { id, input, stamp, .. }) = &mut self.link else { return };
         self.supervisor.handle_bytes(net::now(), *stamp, *id, input, &mut self.sink);
+        self.count_queue();
         let counters = &self.shared.counters;
         Counters::set(&counters.received, self.supervisor.received());
         Counters::set(&counters.gaps, self.supervisor.gaps());
         Counters::set(&counters.stalls, self.supervisor.stalls());
+    }
+
+    /// What is queued is what was kept and not taken: each side counts its own, so that the figure is right
+    /// while the other one sleeps.
+    fn count_queue(&self) {
+        let counters = &self.shared.counters;
+        Counters::set(&counters.kept, self.sink.producer.kept());
+        Counters::set(&counters.kept_bytes, self.sink.producer.kept_bytes());
     }
 
     /// While the socket is left unread: has the consumer made room? What was read already may fill it
@@ -267,9 +276,7 @@ impl Future for Task {
             task.supervisor.compute();
             task.act();
         }
-        let counters = &task.shared.counters;
-        Counters::set(&counters.queued, task.sink.producer.unread());
-        Counters::set(&counters.queued_bytes, task.sink.producer.unread_bytes());
+        task.count_queue();
         if task.done {
             return Poll::Ready(());
         }

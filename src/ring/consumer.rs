@@ -66,6 +66,18 @@ impl<T, M> Consumer<T, M> {
         self.lost
     }
 
+    /// How many notifications were taken out of the ring so far.
+    #[must_use]
+    pub fn taken(&self) -> u64 {
+        self.taken
+    }
+
+    /// How many bytes of notifications were taken out of the ring so far.
+    #[must_use]
+    pub fn taken_bytes(&self) -> u64 {
+        self.taken_bytes
+    }
+
     /// Takes what comes next. Lock-free: it never waits for the producer.
     pub fn try_take(&mut self) -> Taken<T, M> {
         loop {

@@ -56,14 +56,26 @@ impl<T, M> Producer<T, M> {
     pub fn unread(&self) -> u64 {
         // Acquire: what the consumer did with the boxes happened before.
         let taken = self.shared.taken.load(Ordering::Acquire);
-        self.accepted.saturating_sub(self.evicted).saturating_sub(taken)
+        self.kept().saturating_sub(taken)
     }
 
     /// Bytes of the notifications in the ring that the consumer has not taken.
     #[must_use]
     pub fn unread_bytes(&self) -> u64 {
         let taken = self.shared.taken_bytes.load(Ordering::Acquire);
-        self.accepted_bytes.saturating_sub(self.evicted_bytes).saturating_sub(taken)
+        self.kept_bytes().saturating_sub(taken)
+    }
+
+    /// Notifications that were put in and not evicted, those that the consumer has taken included.
+    #[must_use]
+    pub fn kept(&self) -> u64 {
+        self.accepted.saturating_sub(self.evicted)
+    }
+
+    /// Bytes of the notifications that were put in and not evicted, taken ones included.
+    #[must_use]
+    pub fn kept_bytes(&self) -> u64 {
+        self.accepted_bytes.saturating_sub(self.evicted_bytes)
     }
 
     /// Whether the next [`push`](Self::push) finds a free slot. If not, it evicts the oldest item.

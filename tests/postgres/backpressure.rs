@@ -1,0 +1,145 @@
+//! Blocking within its bound, and a socket that is always read otherwise.
+
+use std::time::{Duration, Instant};
+
+use pgbell::{Connection, ErrorKind, Listener, Overflow, State};
+
+use crate::support::{
+    Server, expect_numbers, next_lagged, run, send_numbers, until, until_received, until_sql, value,
+};
+
+const CAPACITY: u64 = 100;
+
+async fn blocking(server: &Server, max_stall: Duration) -> Listener {
+    Listener::builder(server.url())
+        .channels(["ch"])
+        .queue_capacity(usize::try_from(CAPACITY).unwrap())
+        .overflow(Overflow::Block { max_stall })
+        .connect()
+        .await
+        .unwrap()
+}
+
+/// Sends numbers until the listener leaves its socket unread.
+async fn stall(sender: &mut Connection, listener: &Listener, first: u64, last: u64) {
+    let before = listener.stats().stalls;
+    send_numbers(sender, "ch", first, last).await;
+    until("the listener stalls", || listener.stats().stalls > before).await;
+}
+
+/// P6: commands complete while the listener is blocked, and nothing is dropped for it.
+#[test]
+fn commands_complete_while_blocked_and_nothing_is_dropped() {
+    let server = Server::start();
+    run(async {
+        let mut listener = blocking(&server, Duration::from_secs(100)).await;
+        let mut sender = server.connection().await;
+        let handle = listener.handle();
+        for round in 0..5 {
+            stall(&mut sender, &listener, 1_000 * round + 1, 1_000 * (round + 1)).await;
+            let begin = Instant::now();
+            match round {
+                0 => drop(handle.listen("other").await.unwrap()),
+                1 => drop(handle.listen_all(["a", "b"]).await.unwrap()),
+                2 => handle.unlisten("other").await.unwrap(),
+                3 => drop(handle.simple_query("SELECT 1").await.unwrap()),
+                _ => handle.unlisten_all().await.unwrap(),
+            }
+            assert!(begin.elapsed() < Duration::from_secs(30), "{:?}", begin.elapsed());
+        }
+        expect_numbers(&mut listener, 1, 5_000).await;
+        assert!(matches!(listener.try_recv(), Ok(None)));
+        assert_eq!((listener.stats().received, listener.stats().lagged), (5_000, 0));
+    });
+}
+
+/// P6: a slow consumer gets everything, in order, however often the queue is full.
+#[test]
+fn a_slow_consumer_loses_nothing_while_it_blocks() {
+    let server = Server::start();
+    run(async {
+        let mut listener = blocking(&server, Duration::from_secs(100)).await;
+        let mut sender = server.connection().await;
+        stall(&mut sender, &listener, 1, 20_000).await;
+        assert_eq!(listener.stats().queued, CAPACITY);
+        expect_numbers(&mut listener, 1, 20_000).await;
+        assert!(listener.stats().stalls > 100, "{:?}", listener.stats());
+        assert_eq!(listener.stats().lagged, 0);
+    });
+}
+
+/// P6: `close` completes while blocked; what is queued is still delivered, then the end.
+#[test]
+fn close_completes_while_blocked() {
+    let server = Server::start();
+    run(async {
+        let mut sender = server.connection().await;
+        let mut first = blocking(&server, Duration::from_secs(100)).await;
+        stall(&mut sender, &first, 1, 1_000).await;
+        let begin = Instant::now();
+        first.handle().close().await.unwrap();
+        assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
+        assert_eq!(first.state(), State::Closed);
+        expect_numbers(&mut first, 1, CAPACITY).await;
+        assert_eq!(first.recv().await.unwrap_err().kind(), ErrorKind::Closed);
+
+        let second = blocking(&server, Duration::from_secs(100)).await;
+        let process_id = second.process_id();
+        stall(&mut sender, &second, 1, 1_000).await;
+        second.close().await.unwrap();
+        crate::support::until_gone(&mut sender, process_id).await;
+    });
+}
+
+/// P6: the stall has an upper bound, after which the rest is dropped and told; only a queue that was empty
+/// may stall again.
+#[test]
+fn after_the_longest_stall_it_drops_and_says_so() {
+    let server = Server::start();
+    run(async {
+        let max_stall = Duration::from_millis(300);
+        let mut listener = blocking(&server, max_stall).await;
+        let mut sender = server.connection().await;
+        for round in 1..=2 {
+            let begin = Instant::now();
+            stall(&mut sender, &listener, 1, 1_000).await;
+            until_received(&listener, 1_000 * round).await;
+            assert!(begin.elapsed() >= max_stall, "{:?}", begin.elapsed());
+            assert_eq!(listener.stats().stalls, round);
+            expect_numbers(&mut listener, 1, CAPACITY).await;
+            let lagged = next_lagged(&mut listener).await;
+            assert_eq!(lagged, (1_000 * (round - 1) + CAPACITY, 1_000 - CAPACITY));
+            assert!(matches!(listener.try_recv(), Ok(None)));
+        }
+    });
+}
+
+/// Resources, S12: a consumer that never reads meets its queue, not the socket: memory stays within the
+/// configured bytes, and the server's notification queue is empty.
+#[test]
+fn a_listener_that_is_never_read_holds_up_nobody() {
+    const QUEUE_BYTES: u64 = 1024 * 1024;
+    let server = Server::start();
+    run(async {
+        let listener = Listener::builder(server.url())
+            .channels(["ch"])
+            .queue_bytes(usize::try_from(QUEUE_BYTES).unwrap())
+            .overflow(Overflow::DropNewest)
+            .connect()
+            .await
+            .unwrap();
+        let mut sender = server.connection().await;
+        let sql = "SELECT count(pg_notify('ch', lpad(i::text, 7999, 'x'))) FROM generate_series(1, 2000) i";
+        for round in 1..=50 {
+            assert_eq!(value(&mut sender, sql).await, "2000");
+            let queued = listener.stats().queued_bytes;
+            assert!(queued <= QUEUE_BYTES, "{queued} after {round}");
+        }
+        until_received(&listener, 100_000).await;
+        let stats = listener.stats();
+        assert!(stats.bytes_read > 100_000 * 7_999);
+        assert!((QUEUE_BYTES / 2..=QUEUE_BYTES).contains(&stats.queued_bytes), "{stats:?}");
+        assert_eq!(stats.stalls, 0);
+        until_sql(&mut sender, "SELECT pg_notification_queue_usage() = 0").await;
+    });
+}

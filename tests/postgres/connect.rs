@@ -1,0 +1,176 @@
+//! Connecting: every way to name a server, and every reason not to.
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use pgbell::{Config, Connection, ErrorKind, Listener, Notifier, Overflow, State};
+
+use crate::support::{Server, next, run, value};
+
+/// A port at which nothing listens.
+fn refused_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// P1: a URL, a key=value string and a `Config` lead to the same server; the state is `Connected`.
+#[test]
+fn a_url_a_string_and_a_config_connect() {
+    let server = Server::start();
+    run(async {
+        let port = server.cluster.port();
+        let config =
+            || Config::new().host("127.0.0.1").port(port).user("postgres").dbname("postgres");
+        let url = server.cluster.url("postgres", None, "postgres");
+        let pairs = format!("host=127.0.0.1 port={port} user=postgres dbname=postgres");
+        let socket = server.cluster.socket_url("postgres", None, "postgres");
+        for mut connection in [
+            Connection::connect(&*url).await.unwrap(),
+            Connection::connect(pairs.clone()).await.unwrap(),
+            Connection::connect(config()).await.unwrap(),
+            Connection::connect(&config()).await.unwrap(),
+            Connection::connect(&*socket).await.unwrap(),
+        ] {
+            assert_eq!(value(&mut connection, "SELECT 1").await, "1");
+            assert_eq!(connection.parameter("client_encoding"), Some("UTF8"));
+        }
+        for listener in [
+            Listener::connect(&*url).await.unwrap(),
+            Listener::connect(pairs).await.unwrap(),
+            Listener::connect(config()).await.unwrap(),
+            Listener::connect(&*socket).await.unwrap(),
+        ] {
+            assert_eq!(listener.state(), State::Connected);
+            assert_eq!(listener.stats().sessions, 1);
+        }
+    });
+}
+
+/// P1: the first error is returned.
+#[test]
+fn a_refused_port_is_a_connect_error() {
+    run(async {
+        let url = format!("postgres://user:se-cret@127.0.0.1:{}/db", refused_port());
+        for error in [
+            Connection::connect(&url).await.unwrap_err(),
+            Listener::connect(&url).await.unwrap_err(),
+            Notifier::connect(&url).await.unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), ErrorKind::Connect, "{error}");
+            assert!(error.is_transient());
+            assert!(error.to_string().contains("127.0.0.1"), "{error}");
+            assert!(!format!("{error}{error:?}").contains("se-cret"));
+        }
+    });
+}
+
+/// P1: the first connect is not tried again: a server that hangs up sees one connection.
+#[test]
+fn a_first_connect_that_fails_is_not_retried() {
+    run(async {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("postgres://user@{}/db", server.local_addr().unwrap());
+        let accept = std::thread::spawn(move || {
+            drop(server.accept().unwrap());
+            server
+        });
+        let error = Listener::connect(&url).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Connect, "{error}");
+        let server = accept.join().unwrap();
+        server.set_nonblocking(true).unwrap();
+        assert_eq!(server.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    });
+}
+
+/// P1: a server that takes the connection and says nothing is a timeout.
+#[test]
+fn a_silent_server_is_a_timeout() {
+    run(async {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = server.local_addr().unwrap().port();
+        let config = || {
+            let config = Config::new().host("127.0.0.1").port(port).user("user");
+            config.connect_timeout(Duration::from_secs(1))
+        };
+        let connection = Connection::connect(config()).await.unwrap_err();
+        let listener = Listener::connect(config()).await.unwrap_err();
+        for error in [connection, listener] {
+            assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+            assert!(error.is_transient());
+        }
+    });
+}
+
+/// P2: values that make no sense are refused by their name, before any connection.
+#[test]
+fn nonsense_values_are_refused_by_name() {
+    run(async {
+        let url = format!("postgres://user@127.0.0.1:{}/db", refused_port());
+        let builder = || Listener::builder(&*url);
+        let block = Overflow::Block { max_stall: Duration::ZERO };
+        for (name, builder) in [
+            ("queue_capacity", builder().queue_capacity(0)),
+            ("queue_capacity", builder().queue_capacity(usize::MAX)),
+            ("queue_bytes", builder().queue_bytes(0)),
+            ("queue_bytes", builder().queue_bytes(256 * 1024)),
+            ("max_stall", builder().overflow(block)),
+            ("port", Listener::builder("postgres://user@127.0.0.1:0/db")),
+            ("connect_timeout", Listener::builder("host=127.0.0.1 connect_timeout=soon")),
+        ] {
+            let error = builder.connect().await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+            assert!(error.to_string().contains(name), "{name}: {error}");
+        }
+        let error = builder().channels(["good", ""]).connect().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Misuse, "{error}");
+    });
+}
+
+/// P2: the values at the edges are good ones.
+#[test]
+fn the_smallest_queue_works() {
+    let server = Server::start();
+    run(async {
+        let mut listener = Listener::builder(server.url())
+            .channels(["ch"])
+            .queue_capacity(1)
+            .queue_bytes(256 * 1024 + 1)
+            .overflow(Overflow::Block { max_stall: Duration::from_secs(30) })
+            .connect()
+            .await
+            .unwrap();
+        let notifier = server.notifier().await;
+        let payloads: Vec<String> =
+            (0..200).map(|i| format!("{i:>width$}", width = 40 * i)).collect();
+        notifier.notify_many(payloads.iter().map(|payload| ("ch", payload))).await.unwrap();
+        for payload in &payloads {
+            assert_eq!(next(&mut listener).await.payload_str().unwrap(), payload);
+        }
+    });
+}
+
+/// P13, S1: every listener, connection and notifier is a session of its own, and stays the same one.
+#[test]
+fn each_listener_has_a_session_of_its_own() {
+    let server = Server::start();
+    run(async {
+        let mut watch = server.connection().await;
+        let listeners = [server.listener(&["a"]).await, server.listener(&["a"]).await];
+        let notifier = server.notifier().await;
+        let pids = [
+            watch.process_id(),
+            listeners[0].process_id(),
+            listeners[1].process_id(),
+            notifier.process_id(),
+        ];
+        for _ in 0..20 {
+            listeners[0].listen("b").await.unwrap();
+            listeners[0].unlisten("b").await.unwrap();
+        }
+        assert_eq!(listeners[0].process_id(), pids[1]);
+        let mut pids = pids.map(|pid| pid.unwrap().to_string());
+        pids.sort_unstable();
+        let sql = "SELECT string_agg(pid::text, ' ' ORDER BY pid::text) FROM pg_stat_activity \
+                   WHERE backend_type = 'client backend' AND application_name = 'pgbell'";
+        assert_eq!(value(&mut watch, sql).await, pids.join(" "));
+    });
+}

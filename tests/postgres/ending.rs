@@ -1,0 +1,194 @@
+//! Ends: asked for, by the server, by a handle, by dropping. Each is told once and leaves no session.
+
+use std::pin::pin;
+use std::time::{Duration, Instant};
+
+use pgbell::{Connection, ErrorKind, Event, Listener, State};
+
+use crate::support::{
+    Server, expect_numbers, next_item, poll_once, run, send_numbers, until_gone, until_received,
+    value,
+};
+
+async fn terminate(connection: &mut Connection, process_id: Option<i32>) {
+    let sql = format!("SELECT pg_terminate_backend({})", process_id.unwrap());
+    assert_eq!(value(connection, &sql).await, "t");
+}
+
+/// P8: what was received comes first, then the cause once, then the end.
+#[test]
+fn a_terminated_backend_is_told_once_after_what_was_received() {
+    let server = Server::start();
+    run(async {
+        let mut listener = server.listener(&["ch"]).await;
+        let handle = listener.handle();
+        let mut other = server.connection().await;
+        send_numbers(&mut other, "ch", 1, 3).await;
+        until_received(&listener, 3).await;
+        terminate(&mut other, listener.process_id()).await;
+        handle.wait_state(State::Closed).await.unwrap();
+        expect_numbers(&mut listener, 1, 3).await;
+        let cause = listener.recv().await.unwrap_err();
+        assert_eq!(cause.sqlstate(), Some("57P01"), "{cause}");
+        assert_eq!(cause.kind(), ErrorKind::Server);
+        assert!(cause.is_transient());
+        for _ in 0..3 {
+            assert_eq!(listener.recv().await.unwrap_err().kind(), ErrorKind::Closed);
+            assert_eq!(listener.recv_batch().await.unwrap_err().kind(), ErrorKind::Closed);
+            assert_eq!(listener.try_recv().unwrap_err().kind(), ErrorKind::Closed);
+        }
+        assert_eq!(listener.state(), State::Closed);
+        // Whoever comes too late is told why it is over.
+        for error in [
+            handle.listen("ch").await.unwrap_err(),
+            handle.unlisten_all().await.unwrap_err(),
+            handle.simple_query("SELECT 1").await.unwrap_err(),
+            handle.channels().await.unwrap_err(),
+            handle.wait_state(State::Connected).await.unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+            assert!(error.to_string().contains("57P01"), "{error}");
+        }
+        handle.close().await.unwrap();
+        listener.close().await.unwrap();
+    });
+}
+
+/// P8: a stream gives the cause and ends. A connection gives it at every call.
+#[test]
+fn streams_and_connections_end_with_the_cause_too() {
+    let server = Server::start();
+    run(async {
+        let mut listener = server.listener(&["ch"]).await;
+        let mut inline = server.connection().await;
+        inline.listen("ch").await.unwrap();
+        let mut other = server.connection().await;
+        send_numbers(&mut other, "ch", 1, 1).await;
+        until_received(&listener, 1).await;
+        terminate(&mut other, listener.process_id()).await;
+        terminate(&mut other, inline.process_id()).await;
+
+        assert!(matches!(next_item(&mut listener).await, Some(Ok(Event::Notification(_)))));
+        let cause = next_item(&mut listener).await.unwrap().unwrap_err();
+        assert_eq!(cause.sqlstate(), Some("57P01"));
+        assert!(next_item(&mut listener).await.is_none());
+        assert!(next_item(&mut listener).await.is_none());
+
+        assert_eq!(inline.recv_batch().await.unwrap().len(), 1);
+        for _ in 0..2 {
+            assert_eq!(inline.recv_batch().await.unwrap_err().sqlstate(), Some("57P01"));
+        }
+        assert!(inline.listen("ch").await.is_err());
+    });
+}
+
+/// P8: a command that waits when the backend goes is in doubt.
+#[test]
+fn a_query_in_flight_is_in_doubt() {
+    let server = Server::start();
+    run(async {
+        let mut other = server.connection().await;
+        other.simple_query("SELECT pg_advisory_lock(1)").await.unwrap();
+        let listener = server.listener(&[]).await;
+        let mut inline = server.connection().await;
+        let pids = [listener.process_id(), inline.process_id()];
+        let handle = listener.handle();
+        let sql = "SELECT pg_advisory_lock(1)";
+        let first = tokio::spawn(async move { handle.simple_query(sql).await });
+        let second = tokio::spawn(async move { inline.simple_query(sql).await });
+        for process_id in pids {
+            crate::support::until_blocked(&mut other, process_id).await;
+            terminate(&mut other, process_id).await;
+        }
+        for error in [first.await.unwrap().unwrap_err(), second.await.unwrap().unwrap_err()] {
+            assert_eq!(error.kind(), ErrorKind::InDoubt, "{error}");
+            assert!(error.to_string().contains("57P01"), "{error}");
+        }
+    });
+}
+
+/// P11: `close` ends the session at the server, says goodbye, and is bounded in time.
+#[test]
+fn close_says_goodbye_and_leaves_no_session() {
+    let server = Server::with(|builder| {
+        builder.setting("log_min_messages", "debug1").setting("log_line_prefix", "%p ")
+    });
+    run(async {
+        let mut watch = server.connection().await;
+        let listener = server.listener(&["ch"]).await;
+        let inline = server.connection().await;
+        let notifier = server.notifier().await;
+        notifier.notify("ch", "queued").await.unwrap();
+        let dropped = server.connection().await;
+        let pids = [listener.process_id(), inline.process_id(), notifier.process_id()];
+        let dropped_id = dropped.process_id();
+        let begin = Instant::now();
+        listener.close().await.unwrap();
+        inline.close().await.unwrap();
+        notifier.close().await.unwrap();
+        assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
+        // Whoever only hangs up is noticed by the server, so this is where it would show.
+        drop(dropped);
+        until_gone(&mut watch, dropped_id).await;
+        let complains = |pid: Option<i32>| {
+            let begin = format!("{} ", pid.unwrap());
+            let log = server.cluster.log();
+            log.lines().any(|line| line.starts_with(&begin) && line.contains("unexpected EOF"))
+        };
+        assert!(complains(dropped_id));
+        for pid in pids {
+            until_gone(&mut watch, pid).await;
+            assert!(!complains(pid), "{}", server.cluster.log());
+        }
+    });
+}
+
+/// P11, D3: a listener that is dropped with its handles ends its session.
+#[test]
+fn a_dropped_listener_leaves_no_session() {
+    let server = Server::start();
+    run(async {
+        let mut watch = server.connection().await;
+        let listener = server.listener(&["ch"]).await;
+        let handle = listener.handle();
+        let process_id = listener.process_id();
+        drop(listener);
+        handle.wait_state(State::Closed).await.unwrap();
+        until_gone(&mut watch, process_id).await;
+        assert_eq!(handle.listen("ch").await.unwrap_err().kind(), ErrorKind::Closed);
+        // A connect that is given up half-way leaves none either.
+        for _ in 0..20 {
+            let mut connect = pin!(Listener::connect(server.url()));
+            drop(poll_once(connect.as_mut()).await);
+        }
+        let sql = "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'client backend'";
+        crate::support::until_sql(&mut watch, sql).await;
+    });
+}
+
+/// S6: a receive that waits returns when a handle closes the listener; a stream ends.
+#[test]
+fn closing_through_a_handle_ends_a_pending_receive() {
+    let server = Server::start();
+    run(async {
+        let mut first = server.listener(&["ch"]).await;
+        let mut second = server.listener(&["ch"]).await;
+        let mut third = server.listener(&["ch"]).await;
+        let handles = [first.handle(), second.handle(), third.handle()];
+        let mut recv = pin!(first.recv());
+        let mut batch = pin!(second.recv_batch());
+        let mut item = pin!(next_item(&mut third));
+        assert!(poll_once(recv.as_mut()).await.is_none());
+        assert!(poll_once(batch.as_mut()).await.is_none());
+        assert!(poll_once(item.as_mut()).await.is_none());
+        for handle in &handles {
+            handle.close().await.unwrap();
+            assert_eq!(handle.state(), State::Closed);
+            // Twice is no error.
+            handle.close().await.unwrap();
+        }
+        assert_eq!(recv.await.unwrap_err().kind(), ErrorKind::Closed);
+        assert_eq!(batch.await.unwrap_err().kind(), ErrorKind::Closed);
+        assert!(item.await.is_none());
+    });
+}

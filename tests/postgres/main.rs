@@ -1,0 +1,18 @@
+//! What the library promises, on real PostgreSQL servers that the tests start themselves.
+//!
+//! `matrix` runs on every supported major version, everything else on the installed one.
+
+#![cfg(all(unix, feature = "tokio", feature = "saslprep"))]
+
+mod backpressure;
+mod connect;
+mod ending;
+mod matrix;
+mod meanwhile;
+mod notifier;
+mod overflow;
+mod receiving;
+mod sql;
+mod subscribe;
+mod support;
+mod transactions;

@@ -1,0 +1,199 @@
+//! Sending from many tasks over one connection.
+
+use std::collections::BTreeMap;
+
+use pgbell::ErrorKind;
+
+use crate::support::{
+    Server, next, number, run, until_blocked, until_gone, until_sql, up_to_end, value,
+};
+
+/// S7: many notifications are one statement, so one commit; channels keep their case, all keep their order.
+#[test]
+fn notify_many_is_one_commit_in_order() {
+    let server = Server::logging();
+    run(async {
+        let mut listener = server.listener(&["Orders", "orders", "sto\"ck"]).await;
+        let notifier = server.notifier().await;
+        let channels = ["Orders", "orders", "sto\"ck"];
+        let pairs: Vec<(String, String)> = (0..10_000)
+            .map(|i| (channels[i % 7 % 3].to_owned(), format!("{i} {{\"q\": \"\\\", NULL\"}} é")))
+            .collect();
+        let sent = notifier.notify_many(pairs.iter().map(|(c, p)| (c, p))).await.unwrap();
+        assert_eq!(sent, 10_000);
+        assert_eq!(notifier.notify_many(Vec::<(&str, &str)>::new()).await.unwrap(), 0);
+        assert_eq!(server.statements_of(notifier.process_id()).len(), 1);
+        for (channel, payload) in &pairs {
+            let found = next(&mut listener).await;
+            assert_eq!((found.channel(), found.payload_str().unwrap()), (&**channel, &**payload));
+        }
+        let odd = ["", "NULL", "null", "{}", "a,b", " ", "\\", "\"", "\n", "\\\"", "{\"a\"}"];
+        for payload in odd {
+            notifier.notify_many([("orders", payload)]).await.unwrap();
+            assert_eq!(next(&mut listener).await.payload_str().unwrap(), payload);
+        }
+    });
+}
+
+/// S7: the recipe with bound parameters: N messages, one commit, mixed-case channels.
+#[test]
+fn notifications_from_values_with_parameters_are_one_commit() {
+    let server = Server::start();
+    run(async {
+        let mut listener = server.listener(&["Chan0", "chan1", "CHAN2"]).await;
+        let mut sender = server.connection().await;
+        let sql = "SELECT pg_notify(chan, json_build_object('payload', payload)::text) \
+                   FROM (VALUES ($1, $2), ($3, $4), ($5, $6)) notifies(chan, payload)";
+        let values = ["Chan0", "a", "chan1", "b'\"", "CHAN2", ""].map(Some);
+        assert_eq!(sender.query(sql, &values).await.unwrap().len(), 3);
+        sender.notify("Chan0", "end").await.unwrap();
+        let expect = [
+            ("Chan0", r#"{"payload" : "a"}"#),
+            ("chan1", r#"{"payload" : "b'\""}"#),
+            ("CHAN2", r#"{"payload" : ""}"#),
+        ];
+        let expect = expect.map(|(channel, payload)| (channel.to_owned(), payload.to_owned()));
+        assert_eq!(up_to_end(&mut listener).await, expect);
+    });
+}
+
+/// Ten thousand from 16 tasks: all arrive, each task's in its order.
+#[test]
+fn sixteen_tasks_share_one_connection() {
+    let server = Server::start();
+    run(async {
+        let mut listener = server.listener(&["ch"]).await;
+        let notifier = server.notifier().await;
+        let tasks: Vec<_> = (0..16)
+            .map(|task| {
+                let notifier = notifier.clone();
+                tokio::spawn(async move {
+                    for i in 0..625 {
+                        notifier.notify("ch", format!("{task} {i}")).await.unwrap();
+                    }
+                })
+            })
+            .collect();
+        let mut seen: BTreeMap<u64, u64> = BTreeMap::new();
+        for _ in 0..10_000 {
+            let found = next(&mut listener).await;
+            assert_eq!(Some(found.process_id()), notifier.process_id());
+            let (task, i) = found.payload_str().unwrap().split_once(' ').unwrap();
+            let count = seen.entry(number(task.as_bytes())).or_default();
+            assert_eq!(number(i.as_bytes()), *count);
+            *count += 1;
+        }
+        assert!(seen.len() == 16 && seen.values().all(|count| *count == 625));
+        for task in tasks {
+            task.await.unwrap();
+        }
+        assert!(matches!(listener.try_recv(), Ok(None)));
+    });
+}
+
+/// What the server refuses is the error of that call alone; a refused element of many refuses all of them.
+/// Here a database in another encoding has no such character.
+#[test]
+fn a_refused_notification_fails_alone() {
+    let server = Server::with(|builder| builder.encoding("LATIN1"));
+    run(async {
+        let mut listener = server.listener(&["ché"]).await;
+        let notifier = server.notifier().await;
+        let many = [("ché", "never"), ("ché", "€")];
+        let (first, second, third, fourth) = tokio::join!(
+            notifier.notify("ché", "ü"),
+            notifier.notify("ché", "€"),
+            notifier.notify_many(many),
+            notifier.notify("ché", "ÿ"),
+        );
+        first.unwrap();
+        for error in [second.unwrap_err(), third.unwrap_err()] {
+            assert_eq!(error.kind(), ErrorKind::Server, "{error}");
+            assert_eq!(error.sqlstate(), Some("22P05"), "{error}");
+        }
+        fourth.unwrap();
+        notifier.notify("ché", "end").await.unwrap();
+        let expect = ["ü", "ÿ"].map(|payload| ("ché".to_owned(), payload.to_owned()));
+        assert_eq!(up_to_end(&mut listener).await, expect);
+    });
+}
+
+/// P11: closing waits for what was accepted, and leaves no session; so does dropping the last clone.
+#[test]
+fn a_notifier_that_is_closed_or_dropped_leaves_no_session() {
+    let server = Server::start();
+    run(async {
+        let mut watch = server.connection().await;
+        let mut listener = server.listener(&["ch"]).await;
+        let closed = server.notifier().await;
+        let other = closed.clone();
+        let pending: Vec<_> = (0..100)
+            .map(|i| {
+                let closed = closed.clone();
+                tokio::spawn(async move { closed.notify("ch", i.to_string()).await })
+            })
+            .collect();
+        let mut accepted = 0;
+        for (i, pending) in pending.into_iter().enumerate() {
+            if i == 0 {
+                closed.clone().close().await.unwrap();
+            }
+            match pending.await.unwrap() {
+                Ok(()) => accepted += 1,
+                Err(error) => assert_eq!(error.kind(), ErrorKind::Closed, "{error}"),
+            }
+        }
+        assert_eq!(other.notify("ch", "late").await.unwrap_err().kind(), ErrorKind::Closed);
+        until_gone(&mut watch, closed.process_id()).await;
+
+        let dropped = server.notifier().await;
+        let process_id = dropped.process_id();
+        let clone = dropped.clone();
+        drop(dropped);
+        clone.notify("ch", "end").await.unwrap();
+        drop(clone);
+        until_gone(&mut watch, process_id).await;
+        // What was answered with success was committed, and nothing else.
+        assert_eq!(up_to_end(&mut listener).await.len(), accepted);
+    });
+}
+
+/// A notification in flight when the session ends is in doubt; what comes later is refused with the reason.
+#[test]
+fn a_terminated_notifier_says_what_is_in_doubt() {
+    // A commit that waits for a standby which never comes holds the lock that every notifying commit needs.
+    let server = Server::with(|builder| builder.setting("synchronous_standby_names", "nobody"));
+    run(async {
+        let mut watch = server.connection().await;
+        let mut first = server.connection().await;
+        first.simple_query("SET synchronous_commit = on").await.unwrap();
+        let holder = first.process_id().unwrap();
+        // Only a commit that has written something waits: a notification alone does not count.
+        first.notify("ch", "unwritten").await.unwrap();
+        let held = tokio::spawn(async move {
+            first.simple_query("CREATE TABLE written (); NOTIFY ch, 'held'").await
+        });
+        let waits = format!(
+            "SELECT wait_event IS NOT DISTINCT FROM 'SyncRep' FROM pg_stat_activity WHERE pid = {holder}"
+        );
+        until_sql(&mut watch, &waits).await;
+
+        let notifier = server.notifier().await;
+        let process_id = notifier.process_id();
+        let pending = notifier.clone();
+        let pending = tokio::spawn(async move { pending.notify("ch", "in doubt").await });
+        until_blocked(&mut watch, process_id).await;
+        let terminate = format!("SELECT pg_terminate_backend({})", process_id.unwrap());
+        assert_eq!(value(&mut watch, &terminate).await, "t");
+        let error = pending.await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InDoubt, "{error}");
+        assert!(error.to_string().contains("57P01"), "{error}");
+        let error = notifier.notify("ch", "late").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+        assert!(error.to_string().contains("57P01"), "{error}");
+
+        let cancel = format!("SELECT pg_cancel_backend({holder})");
+        assert_eq!(value(&mut watch, &cancel).await, "t");
+        held.await.unwrap().unwrap();
+    });
+}

@@ -1,0 +1,187 @@
+//! LISTEN and UNLISTEN: when they take effect, and what is never sent.
+
+use std::time::SystemTime;
+
+use pgbell::{ErrorKind, Listening};
+
+use crate::support::{Server, next, receive, run, up_to_end, value};
+
+/// P3: when `listen` returns, the server has committed it.
+#[test]
+fn listen_is_in_force_when_it_returns() {
+    let server = Server::start();
+    run(async {
+        let mut listener = server.listener(&[]).await;
+        let notifier = server.notifier().await;
+        for i in 0..100 {
+            let channel = format!("ch{i}");
+            assert_eq!(listener.listen(&channel).await.unwrap(), Listening::Active);
+            notifier.notify(&channel, "now").await.unwrap();
+            assert_eq!(next(&mut listener).await.channel(), channel);
+        }
+        let sql = "SELECT count(*) FROM pg_listening_channels()";
+        let rows = listener.simple_query(sql).await.unwrap();
+        assert_eq!(rows[0].get(0).unwrap().get(0), Some("100"));
+    });
+}
+
+/// P4: channel, payload, sender, and when it was received; no payload is an empty one.
+#[test]
+fn a_notification_tells_channel_payload_sender_and_time() {
+    let server = Server::start();
+    run(async {
+        let mut listener = server.listener(&["ch"]).await;
+        let mut inline = server.connection().await;
+        inline.listen("ch").await.unwrap();
+        let before = SystemTime::now();
+        let mut sender = server.connection().await;
+        sender.simple_query("NOTIFY ch").await.unwrap();
+        sender.simple_query("NOTIFY ch, 'word'").await.unwrap();
+        sender.simple_query("SELECT pg_notify('ch', NULL)").await.unwrap();
+        let found = receive(&mut inline, 3).await;
+        for (i, expect) in ["", "word", ""].into_iter().enumerate() {
+            for found in [found[i].clone(), next(&mut listener).await] {
+                assert_eq!(found.channel(), "ch");
+                assert_eq!(found.channel_bytes(), b"ch");
+                assert_eq!(found.payload_str().unwrap(), expect);
+                assert_eq!(Some(found.process_id()), sender.process_id());
+                assert_eq!(found.sequence(), u64::try_from(i).unwrap());
+                assert!((before..=SystemTime::now()).contains(&found.received_at()));
+            }
+        }
+        // A session hears itself too.
+        sender.listen("ch").await.unwrap();
+        sender.notify("ch", "own").await.unwrap();
+        let own = receive(&mut sender, 1).await;
+        assert_eq!(Some(own[0].process_id()), sender.process_id());
+    });
+}
+
+/// P10: `unlisten_all` ends every channel.
+#[test]
+fn unlisten_all_ends_every_channel() {
+    let server = Server::start();
+    run(async {
+        let mut listener = server.listener(&["a", "b"]).await;
+        let mut inline = server.connection().await;
+        inline.listen_all(["a", "b"]).await.unwrap();
+        let notifier = server.notifier().await;
+        notifier.notify("a", "1").await.unwrap();
+        listener.unlisten_all().await.unwrap();
+        inline.unlisten_all().await.unwrap();
+        assert_eq!(listener.handle().channels().await.unwrap(), []);
+        notifier.notify_many([("a", "2"), ("b", "3")]).await.unwrap();
+        listener.listen("b").await.unwrap();
+        inline.listen("b").await.unwrap();
+        notifier.notify_many([("a", "4"), ("b", "5"), ("b", "end")]).await.unwrap();
+        let expect = [("a", "1"), ("b", "5")].map(|(c, p)| (c.to_owned(), p.to_owned()));
+        assert_eq!(up_to_end(&mut listener).await, expect);
+        let payloads = receive(&mut inline, 3).await;
+        let payloads: Vec<_> = payloads.iter().map(|n| n.payload_str().unwrap()).collect();
+        assert_eq!(payloads, ["1", "5", "end"]);
+    });
+}
+
+/// S2: several channels are one message to the server, and keep their case.
+#[test]
+fn listen_all_is_one_round_trip_and_keeps_case() {
+    let server = Server::logging();
+    run(async {
+        let mut listener = server.listener(&["Chan0", "chan0", "CHAN 1"]).await;
+        let begin = server.statements_of(listener.process_id());
+        assert_eq!(begin.len(), 1, "{begin:?}");
+        listener.listen_all(["chan2", "Chan3", "chan\"4"]).await.unwrap();
+        let then = server.statements_of(listener.process_id());
+        assert_eq!(then.len(), 2, "{then:?}");
+        let mut inline = server.connection().await;
+        inline.listen_all(["chan0", "chan1", "Chan2"]).await.unwrap();
+        assert_eq!(server.statements_of(inline.process_id()).len(), 1);
+
+        let notifier = server.notifier().await;
+        let sent = ["Chan0", "chan0", "CHAN 1", "chan2", "Chan3", "chan\"4"];
+        for channel in sent {
+            notifier.notify(&channel.to_ascii_uppercase(), "wrong case").await.unwrap();
+            notifier.notify(channel, channel).await.unwrap();
+        }
+        for channel in sent {
+            let mut found = next(&mut listener).await;
+            if found.payload() == b"wrong case" {
+                // One of them is upper case itself.
+                assert_eq!(found.channel(), "CHAN 1");
+                found = next(&mut listener).await;
+            }
+            assert_eq!((found.channel(), found.payload()), (channel, channel.as_bytes()));
+        }
+    });
+}
+
+/// D2: no channel at all is an error.
+#[test]
+fn zero_channels_are_an_error() {
+    let server = Server::logging();
+    run(async {
+        let listener = server.listener(&[]).await;
+        let mut inline = server.connection().await;
+        let none: [&str; 0] = [];
+        for error in [
+            listener.listen_all(none).await.unwrap_err(),
+            listener.handle().listen_all(none).await.unwrap_err(),
+            inline.listen_all(none).await.unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), ErrorKind::Misuse, "{error}");
+        }
+        assert!(server.statements_of(listener.process_id()).is_empty());
+        assert!(server.statements_of(inline.process_id()).is_empty());
+    });
+}
+
+/// P3, and "Bad input": what the server would refuse or cut is refused here, and nothing is sent.
+#[test]
+fn refused_names_and_payloads_send_nothing() {
+    let server = Server::logging();
+    run(async {
+        let listener = server.listener(&[]).await;
+        let mut inline = server.connection().await;
+        let notifier = server.notifier().await;
+        let long = "x".repeat(64);
+        let wide = format!("{}xx", "é".repeat(31));
+        for channel in ["", "a\0b", "\0", &long, &wide] {
+            for error in [
+                listener.listen(channel).await.unwrap_err(),
+                listener.listen_all(["good", channel]).await.unwrap_err(),
+                listener.unlisten(channel).await.unwrap_err(),
+                inline.listen(channel).await.unwrap_err(),
+                inline.listen_all(["good", channel]).await.unwrap_err(),
+                inline.unlisten(channel).await.unwrap_err(),
+                inline.notify(channel, "").await.unwrap_err(),
+                notifier.notify(channel, "").await.unwrap_err(),
+                notifier.notify_many([("good", ""), (channel, "")]).await.unwrap_err(),
+            ] {
+                assert_eq!(error.kind(), ErrorKind::Misuse, "{channel:?}: {error}");
+            }
+        }
+        let wide = "é".repeat(4_000);
+        for payload in [&"x".repeat(8_000), "a\0b", &wide] {
+            for error in [
+                inline.notify("good", payload).await.unwrap_err(),
+                notifier.notify("good", payload).await.unwrap_err(),
+                notifier.notify_many([("good", ""), ("good", payload)]).await.unwrap_err(),
+            ] {
+                assert_eq!(error.kind(), ErrorKind::Misuse, "{error}");
+                assert!(!error.to_string().contains("xxx"), "the payload is not repeated: {error}");
+            }
+        }
+        assert_eq!(inline.simple_query("SELECT '\0'").await.unwrap_err().kind(), ErrorKind::Misuse);
+
+        // All of them go on, and that is the first thing that the server hears of them.
+        listener.listen("good").await.unwrap();
+        assert_eq!(value(&mut inline, "SELECT 1").await, "1");
+        notifier.notify("good", "").await.unwrap();
+        for (pid, count) in
+            [(listener.process_id(), 1), (inline.process_id(), 1), (notifier.process_id(), 1)]
+        {
+            let statements = server.statements_of(pid);
+            assert_eq!(statements.len(), count, "{statements:?}");
+        }
+    });
+}

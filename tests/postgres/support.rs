@@ -1,0 +1,245 @@
+//! Servers, sessions and conditions that the tests share.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use futures_core::Stream;
+use pgbell::{Batch, Connection, Error, Event, Listener, Loss, Notification, Notifier};
+use pgbell_testkit::{Cluster, ClusterBuilder, Installation};
+
+/// Longest wait for anything that must happen.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Runs a test: two workers, so that the library's tasks and the test really run side by side.
+pub(crate) fn run(test: impl Future<Output = ()>) {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let test = Box::pin(test);
+    runtime.block_on(async {
+        tokio::time::timeout(2 * PATIENCE, test).await.expect("the test did not end");
+    });
+}
+
+/// A throw-away server, and sessions of its superuser.
+pub(crate) struct Server {
+    pub(crate) cluster: Cluster,
+}
+
+impl Server {
+    /// The installed version, as it is.
+    pub(crate) fn start() -> Self {
+        Self::with(|builder| builder)
+    }
+
+    pub(crate) fn with(change: impl FnOnce(ClusterBuilder) -> ClusterBuilder) -> Self {
+        let cluster = change(Cluster::builder()).start().unwrap_or_else(|error| panic!("{error}"));
+        Self { cluster }
+    }
+
+    /// One that logs every statement, with the process id before it.
+    pub(crate) fn logging() -> Self {
+        Self::with(|builder| {
+            builder.setting("log_statement", "all").setting("log_line_prefix", "%p ")
+        })
+    }
+
+    /// One of the matrix.
+    pub(crate) fn of(major: u32) -> Self {
+        Self::with(|builder| builder.installation(installation(major)))
+    }
+
+    pub(crate) fn url(&self) -> String {
+        self.cluster.url_for_superuser()
+    }
+
+    pub(crate) async fn connection(&self) -> Connection {
+        Connection::connect(self.url()).await.unwrap()
+    }
+
+    pub(crate) async fn listener(&self, channels: &[&str]) -> Listener {
+        let channels = channels.iter().copied();
+        Listener::builder(self.url()).channels(channels).connect().await.unwrap()
+    }
+
+    pub(crate) async fn notifier(&self) -> Notifier {
+        Notifier::connect(self.url()).await.unwrap()
+    }
+
+    /// The statements that a session has begun, one for each Query or Execute message. The server
+    /// writes them to its log before it carries them out.
+    pub(crate) fn statements_of(&self, process_id: Option<i32>) -> Vec<String> {
+        let process_id = process_id.unwrap();
+        let starts = ["statement: ", "execute <unnamed>: "];
+        let starts = starts.map(|start| format!("{process_id} LOG:  {start}"));
+        let log = self.cluster.log();
+        log.lines()
+            .filter_map(|line| starts.iter().find_map(|start| line.strip_prefix(start.as_str())))
+            .map(str::to_owned)
+            .collect()
+    }
+}
+
+pub(crate) fn installation(major: u32) -> Installation {
+    let matrix = Installation::matrix().unwrap_or_else(|error| panic!("{error}"));
+    matrix.into_iter().find(|one| one.major() == major).unwrap()
+}
+
+// ---- conditions ----
+
+/// Looks again until it is so. A bound, not a pause: what never happens fails.
+pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "never happened: {what}");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// Asks the server again until it answers `true`.
+pub(crate) async fn until_sql(connection: &mut Connection, sql: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    while value(connection, sql).await != "t" {
+        assert!(Instant::now() < deadline, "never happened: {sql}");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// Waits until a session waits for a lock, and so is in the middle of a statement.
+pub(crate) async fn until_blocked(connection: &mut Connection, process_id: Option<i32>) {
+    let process_id = process_id.unwrap();
+    let sql =
+        format!("SELECT EXISTS (SELECT FROM pg_locks WHERE pid = {process_id} AND NOT granted)");
+    until_sql(connection, &sql).await;
+}
+
+/// Waits until a session is gone from the server's list.
+pub(crate) async fn until_gone(connection: &mut Connection, process_id: Option<i32>) {
+    let process_id = process_id.unwrap();
+    let sql = format!("SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = {process_id})");
+    until_sql(connection, &sql).await;
+}
+
+/// Waits until so many notifications were taken from the socket, dropped ones included.
+pub(crate) async fn until_received(listener: &Listener, count: u64) {
+    until("notifications were received", || listener.stats().received >= count).await;
+    assert_eq!(listener.stats().received, count);
+}
+
+/// Polls a future once: `None` when it is pending.
+pub(crate) async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Option<F::Output> {
+    poll_fn(|cx| {
+        Poll::Ready(match future.as_mut().poll(cx) {
+            Poll::Ready(output) => Some(output),
+            Poll::Pending => None,
+        })
+    })
+    .await
+}
+
+// ---- sending ----
+
+/// First value of the first row.
+pub(crate) async fn value(connection: &mut Connection, sql: &str) -> String {
+    let results = connection.simple_query(sql).await.unwrap();
+    results[0].get(0).unwrap().get(0).unwrap().to_owned()
+}
+
+/// Sends the numbers from `first` to `last` as payloads, in one transaction.
+pub(crate) async fn send_numbers(
+    connection: &mut Connection,
+    channel: &str,
+    first: u64,
+    last: u64,
+) {
+    let sql = "SELECT count(pg_notify($1, i::text)) FROM generate_series($2::int, $3::int) i";
+    let (first, last) = (first.to_string(), last.to_string());
+    connection.query(sql, &[Some(channel), Some(&first), Some(&last)]).await.unwrap();
+}
+
+// ---- receiving ----
+
+/// The number that is a payload.
+pub(crate) fn number(payload: &[u8]) -> u64 {
+    std::str::from_utf8(payload).unwrap().parse().unwrap()
+}
+
+/// The next item of the stream that a listener is.
+pub(crate) async fn next_item(listener: &mut Listener) -> Option<Result<Event, Error>> {
+    poll_fn(|cx| Pin::new(&mut *listener).poll_next(cx)).await
+}
+
+/// The next event, which is a notification.
+pub(crate) async fn next(listener: &mut Listener) -> Notification {
+    match tokio::time::timeout(PATIENCE, listener.recv()).await.expect("nothing arrives").unwrap() {
+        Event::Notification(notification) => notification,
+        loss => panic!("expected a notification, found {loss:?}"),
+    }
+}
+
+/// The next event, which says how many the queue dropped, and from which number on.
+pub(crate) async fn next_lagged(listener: &mut Listener) -> (u64, u64) {
+    match tokio::time::timeout(PATIENCE, listener.recv()).await.expect("nothing arrives").unwrap() {
+        Event::Lagged(lagged) => (lagged.first_sequence(), lagged.count()),
+        other => panic!("expected Lagged, found {other:?}"),
+    }
+}
+
+/// Channels and payloads up to the payload `end`, which is left out.
+pub(crate) async fn up_to_end(listener: &mut Listener) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    loop {
+        let notification = next(listener).await;
+        let payload = notification.payload_str().unwrap();
+        if payload == "end" {
+            return found;
+        }
+        found.push((notification.channel().to_owned(), payload.to_owned()));
+    }
+}
+
+/// Receives the numbers from `first` to `last`, in order and without a loss.
+pub(crate) async fn expect_numbers(listener: &mut Listener, first: u64, last: u64) {
+    for expect in first..=last {
+        assert_eq!(number(next(listener).await.payload()), expect);
+    }
+}
+
+/// The next batch of a connection. Nothing may have been lost before it.
+pub(crate) async fn next_batch(connection: &mut Connection) -> Batch<'_> {
+    let batch = connection.recv_batch();
+    let batch = tokio::time::timeout(PATIENCE, batch).await.expect("nothing arrives").unwrap();
+    assert!(batch.loss().is_none(), "{:?}", batch.loss());
+    batch
+}
+
+/// Receives so many notifications on a connection, without a loss.
+pub(crate) async fn receive(connection: &mut Connection, count: usize) -> Vec<Notification> {
+    let mut found = Vec::new();
+    while found.len() < count {
+        found.extend(next_batch(connection).await.iter().map(|n| n.to_owned()));
+    }
+    assert_eq!(found.len(), count);
+    found
+}
+
+/// Everything that an error shows, with all of its causes.
+pub(crate) fn all_text(error: &Error) -> String {
+    let mut text = format!("{error} {error:?}");
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text.push_str(&format!(" {cause} {cause:?}"));
+        source = cause.source();
+    }
+    text
+}
+
+/// How many a batch lost before its first notification.
+pub(crate) fn lagged(batch: &Batch<'_>) -> u64 {
+    match batch.loss() {
+        None => 0,
+        Some(Loss::Lagged(lagged)) => lagged.count(),
+        Some(loss) => panic!("expected Lagged or nothing, found {loss:?}"),
+    }
+}

@@ -1,0 +1,182 @@
+//! What a transaction does to notifications: all on COMMIT, none on ROLLBACK, equal ones once.
+
+use pgbell::wire::TransactionStatus;
+use pgbell::{Connection, ErrorKind};
+
+use crate::support::{Server, expect_numbers, receive, run, send_numbers, up_to_end, value};
+
+fn payloads(found: &[(String, String)]) -> Vec<&str> {
+    found.iter().map(|(_, payload)| payload.as_str()).collect()
+}
+
+/// D1: inside a transaction of the user's, `notify` is delivered on COMMIT only.
+#[test]
+fn notify_in_a_transaction_is_delivered_on_commit_only() {
+    let server = Server::start();
+    run(async {
+        let mut listener = server.listener(&["ch"]).await;
+        let mut sender = server.connection().await;
+        let mut other = server.connection().await;
+        sender.simple_query("BEGIN").await.unwrap();
+        assert_eq!(sender.transaction_status(), TransactionStatus::InTransaction);
+        sender.notify("ch", "first").await.unwrap();
+        sender.notify("ch", "second").await.unwrap();
+        // A later commit overtakes it, so the first two were not sent before.
+        other.notify("ch", "overtakes").await.unwrap();
+        sender.simple_query("COMMIT").await.unwrap();
+        assert_eq!(sender.transaction_status(), TransactionStatus::Idle);
+
+        sender.simple_query("BEGIN").await.unwrap();
+        sender.notify("ch", "never").await.unwrap();
+        sender.simple_query("ROLLBACK").await.unwrap();
+
+        sender.simple_query("BEGIN").await.unwrap();
+        sender.notify("ch", "kept").await.unwrap();
+        sender.simple_query("SAVEPOINT s").await.unwrap();
+        sender.notify("ch", "undone").await.unwrap();
+        sender.simple_query("ROLLBACK TO s").await.unwrap();
+        sender.simple_query("COMMIT").await.unwrap();
+
+        // A commit that fails sends nothing.
+        sender.simple_query("BEGIN").await.unwrap();
+        sender.notify("ch", "failed").await.unwrap();
+        sender.simple_query("SELECT 1 / 0").await.unwrap_err();
+        assert_eq!(sender.transaction_status(), TransactionStatus::Failed);
+        assert_eq!(sender.notify("ch", "failed").await.unwrap_err().sqlstate(), Some("25P02"));
+        sender.simple_query("COMMIT").await.unwrap();
+        sender.notify("ch", "end").await.unwrap();
+        let found = up_to_end(&mut listener).await;
+        assert_eq!(payloads(&found), ["overtakes", "first", "second", "kept"]);
+    });
+}
+
+/// D1: a connection that is itself in a transaction hears nothing before it is over.
+#[test]
+fn a_session_in_a_transaction_is_told_when_it_is_over() {
+    let server = Server::start();
+    run(async {
+        let mut inline = server.connection().await;
+        inline.listen("ch").await.unwrap();
+        let mut other = server.connection().await;
+        inline.simple_query("BEGIN").await.unwrap();
+        inline.notify("ch", "own").await.unwrap();
+        other.notify("ch", "other").await.unwrap();
+        assert_eq!(value(&mut inline, "SELECT 1").await, "1");
+        inline.simple_query("COMMIT").await.unwrap();
+        let found = receive(&mut inline, 2).await;
+        let found: Vec<_> = found.iter().map(|n| n.payload_str().unwrap()).collect();
+        assert_eq!(found, ["other", "own"]);
+        assert_eq!(inline.transaction_status(), TransactionStatus::Idle);
+    });
+}
+
+/// A transaction that a query leaves open on the listening session would stop all delivery: it is rolled
+/// back, and the caller is told.
+#[test]
+fn a_transaction_left_open_through_a_handle_is_rolled_back() {
+    let server = Server::start();
+    run(async {
+        let mut listener = server.listener(&["ch"]).await;
+        let handle = listener.handle();
+        let mut other = server.connection().await;
+        other.simple_query("CREATE TABLE t (a int)").await.unwrap();
+        let mut last = 0;
+        for sql in [
+            "BEGIN",
+            "BEGIN; INSERT INTO t VALUES (1)",
+            "BEGIN; SELECT pg_notify('ch', 'never')",
+            "START TRANSACTION READ ONLY",
+            "BEGIN; SELECT 1 / 0",
+            "COMMIT; BEGIN",
+        ] {
+            let error = handle.simple_query(sql).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Misuse, "{sql}: {error}");
+            assert!(error.to_string().contains("rolled back"), "{sql}: {error}");
+            // Delivery goes on.
+            send_numbers(&mut other, "ch", last + 1, last + 10).await;
+            expect_numbers(&mut listener, last + 1, last + 10).await;
+            last += 10;
+        }
+        assert_eq!(value(&mut other, "SELECT count(*) FROM t").await, "0");
+        handle.simple_query("BEGIN; INSERT INTO t VALUES (1); COMMIT").await.unwrap();
+        assert_eq!(value(&mut other, "SELECT count(*) FROM t").await, "1");
+        // LISTEN went through all of this.
+        handle.listen("more").await.unwrap();
+        other.notify("more", "1").await.unwrap();
+        expect_numbers(&mut listener, 1, 1).await;
+    });
+}
+
+/// S8: the trigger recipe. A JSON payload after commit, none after rollback, equal pairs once.
+#[test]
+fn a_trigger_notifies_of_each_change_after_commit() {
+    let server = Server::start();
+    run(async {
+        let mut listener = server.listener(&["Changes"]).await;
+        let mut writer = server.connection().await;
+        writer
+            .simple_query(
+                "CREATE TABLE item (id int PRIMARY KEY, name text);
+                 CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS $$
+                 BEGIN
+                     PERFORM pg_notify('Changes', json_build_object(
+                         'op', TG_OP, 'id', COALESCE(NEW.id, OLD.id), 'name', NEW.name)::text);
+                     RETURN NULL;
+                 END $$;
+                 CREATE TRIGGER tell AFTER INSERT OR UPDATE OR DELETE ON item
+                 FOR EACH ROW EXECUTE FUNCTION tell()",
+            )
+            .await
+            .unwrap();
+        let quoted = "q\"u\\o";
+        let insert = "INSERT INTO item VALUES ($1::int, $2)";
+        writer.query(insert, &[Some("1"), Some(quoted)]).await.unwrap();
+        writer.simple_query("BEGIN; INSERT INTO item VALUES (2, 'never'); ROLLBACK").await.unwrap();
+        writer.simple_query("INSERT INTO item VALUES (1, 'twice')").await.unwrap_err();
+        writer.query("UPDATE item SET name = $1", &[Some("new")]).await.unwrap();
+        writer.query("DELETE FROM item WHERE id = $1::int", &[Some("1")]).await.unwrap();
+        // Equal pairs of one transaction arrive once, those of two arrive twice.
+        let again = "INSERT INTO item VALUES (3, 'a'); UPDATE item SET name = 'b'; \
+                     UPDATE item SET name = 'b'; DELETE FROM item";
+        writer.simple_query(again).await.unwrap();
+        for statement in again.split("; ") {
+            writer.simple_query(statement).await.unwrap();
+        }
+        writer.notify("Changes", "end").await.unwrap();
+        let json = |op: &str, id: u32, name: &str| {
+            format!("{{\"op\" : \"{op}\", \"id\" : {id}, \"name\" : {name}}}")
+        };
+        let (insert, update, delete) =
+            (json("INSERT", 3, "\"a\""), json("UPDATE", 3, "\"b\""), json("DELETE", 3, "null"));
+        let expect = [
+            json("INSERT", 1, r#""q\"u\\o""#),
+            json("UPDATE", 1, "\"new\""),
+            json("DELETE", 1, "null"),
+            insert.clone(),
+            update.clone(),
+            delete.clone(),
+            insert,
+            update.clone(),
+            update,
+            delete,
+        ];
+        assert_eq!(payloads(&up_to_end(&mut listener).await), expect);
+    });
+}
+
+/// S8: the longest payload has 7,999 bytes: one more, and the writing transaction fails.
+#[test]
+fn a_payload_that_is_too_long_fails_the_writer_alone() {
+    let server = Server::start();
+    run(async {
+        let mut listener = server.listener(&["ch"]).await;
+        let mut writer: Connection = server.connection().await;
+        let sql = "SELECT pg_notify('ch', 'lost'), pg_notify('ch', repeat('x', $1::int))";
+        let error = writer.query(sql, &[Some("8000")]).await.unwrap_err();
+        assert_eq!(error.sqlstate(), Some("22023"), "{error}");
+        writer.query(sql, &[Some("7999")]).await.unwrap();
+        writer.notify("ch", "end").await.unwrap();
+        let found = up_to_end(&mut listener).await;
+        assert_eq!(payloads(&found), ["lost", &"x".repeat(7_999)]);
+    });
+}
