@@ -152,9 +152,12 @@ fn a_dropped_listener_leaves_no_session() {
         let listener = server.listener(&["ch"]).await;
         let handle = listener.handle();
         let process_id = listener.process_id();
+        // Nothing arrives that would wake its task, and a handle lives on.
+        let begin = Instant::now();
         drop(listener);
         handle.wait_state(State::Closed).await.unwrap();
         until_gone(&mut watch, process_id).await;
+        assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
         assert_eq!(handle.listen("ch").await.unwrap_err().kind(), ErrorKind::Closed);
         // A connect that is given up half-way leaves none either.
         for _ in 0..20 {

@@ -2,7 +2,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use pgbell::{Batch, Event, Listener};
@@ -11,8 +11,9 @@ use crate::support::{
     Server, expect_numbers, next_batch, next_item, number, poll_once, receive, run, send_numbers,
 };
 
-/// Pending futures that are dropped of each kind.
+/// Pending futures that are dropped: of those that are polled once, and of those that wait a moment.
 const CANCELLED: u64 = 1_000;
+const TIMED_OUT: u64 = 200;
 
 fn numbers(batch: Batch<'_>) -> Vec<u64> {
     assert!(batch.loss().is_none());
@@ -50,13 +51,13 @@ fn dropped_futures_lose_nothing() {
     run(async {
         let mut listener = server.listener(&["ch"]).await;
         let notifier = server.notifier().await;
-        let cancelled = Arc::new(AtomicU64::new(0));
+        let done = Arc::new(AtomicBool::new(false));
         let writer = tokio::spawn({
-            let cancelled = cancelled.clone();
+            let done = done.clone();
             async move {
                 let mut sent = 0_u64;
                 // Sends for as long as futures are being dropped.
-                while cancelled.load(Ordering::SeqCst) < 5 * CANCELLED {
+                while !done.load(Ordering::SeqCst) {
                     for _ in 0..3 {
                         sent += 1;
                         notifier.notify("ch", sent.to_string()).await.unwrap();
@@ -65,16 +66,12 @@ fn dropped_futures_lose_nothing() {
                 sent
             }
         });
-        let (mut expect, mut dropped) = (1, [0_u64; 5]);
-        while dropped.iter().any(|count| *count < CANCELLED) {
-            for (way, count) in dropped.iter_mut().enumerate() {
+        let mut expect = 1;
+        let mut left = [CANCELLED, CANCELLED, CANCELLED, TIMED_OUT, TIMED_OUT];
+        while left != [0; 5] {
+            for (way, left) in left.iter_mut().enumerate().filter(|(_, left)| **left > 0) {
                 match attempt(&mut listener, u64::try_from(way).unwrap()).await {
-                    None => {
-                        *count += 1;
-                        if *count <= CANCELLED {
-                            cancelled.fetch_add(1, Ordering::SeqCst);
-                        }
-                    }
+                    None => *left -= 1,
                     Some(found) => {
                         for found in found {
                             assert_eq!(found, expect);
@@ -85,6 +82,7 @@ fn dropped_futures_lose_nothing() {
             }
             tokio::task::yield_now().await;
         }
+        done.store(true, Ordering::SeqCst);
         let sent = writer.await.unwrap();
         expect_numbers(&mut listener, expect, sent).await;
         assert!(matches!(listener.try_recv(), Ok(None)));
