@@ -232,7 +232,6 @@ impl Task {
         self.supervisor.handle_bytes(net::now(), *stamp, *id, input, &mut self.sink);
         self.count_queue();
         let counters = &self.shared.counters;
-        Counters::set(&counters.received, self.supervisor.received());
         Counters::set(&counters.gaps, self.supervisor.gaps());
         Counters::set(&counters.stalls, self.supervisor.stalls());
     }

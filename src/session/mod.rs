@@ -61,6 +61,9 @@ const NOTIFICATION_RESPONSE: u8 = b'A';
 /// Object id of the type `text` in `pg_type`.
 const TEXT_OID: u32 = 25;
 
+/// Qualified, so that no function of that name in a user's `search_path` comes before the server's.
+const NOTIFY: &str = "SELECT pg_catalog.pg_notify($1, $2)";
+
 /// How far [`Session::handle_input`] came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
@@ -490,11 +493,7 @@ impl Session {
     ) -> Result<CommandId, Error> {
         wire::check_channel(channel)?;
         wire::check_payload(payload)?;
-        self.query(
-            now,
-            "SELECT pg_notify($1, $2)",
-            &[(TEXT_OID, Some(channel)), (TEXT_OID, Some(payload))],
-        )
+        self.query(now, NOTIFY, &[(TEXT_OID, Some(channel)), (TEXT_OID, Some(payload))])
     }
 
     /// Listens to channels: all of them or, when the server refuses one, none.
