@@ -2,7 +2,7 @@
 
 use std::task::{Context, Poll};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 use crate::notification::{Gap, Stamp};
 use crate::ring::{Buffers, Producer};
@@ -77,6 +77,16 @@ impl RingSink {
         }
     }
 
+    /// Takes a run off the front. Behind a long message it is copied, or it would hold all of that.
+    fn cut(&self, input: &mut BytesMut, bytes: usize) -> Bytes {
+        if !self.buffers.is_long() {
+            return input.split_to(bytes).freeze();
+        }
+        let copy = Bytes::copy_from_slice(input.get(..bytes).unwrap_or_default());
+        input.advance(copy.len());
+        copy
+    }
+
     /// Waits until something can be taken without dropping, or nobody will ever read.
     pub(super) fn poll_room(&mut self, cx: &mut Context<'_>, input: &mut BytesMut) -> Poll<()> {
         let first = Run::first(1, input);
@@ -123,7 +133,7 @@ impl Sink for RingSink {
     fn notifications(&mut self, input: &mut BytesMut, run: Run, stamp: Stamp, surplus: bool) {
         let fits = self.fits(input, run, surplus);
         if fits.count > 0 {
-            let frames = input.split_to(fits.bytes).freeze();
+            let frames = self.cut(input, fits.bytes);
             let chunk = Chunk { frames, count: fits.count, stamp };
             self.producer.push(chunk, fits.count as u64, fits.bytes as u64);
         }
