@@ -109,6 +109,10 @@ impl RingSink {
 
 impl Sink for RingSink {
     fn fits(&self, frames: &[u8], run: Run, surplus: bool) -> Run {
+        if self.producer.is_abandoned() {
+            // Nobody will ever make room: to wait for it would be to spin.
+            return run;
+        }
         if self.starved {
             return Run::default();
         }
@@ -131,7 +135,11 @@ impl Sink for RingSink {
     }
 
     fn notifications(&mut self, input: &mut BytesMut, run: Run, stamp: Stamp, surplus: bool) {
-        let fits = self.fits(input, run, surplus);
+        let fits = if self.producer.is_abandoned() {
+            Run::default()
+        } else {
+            self.fits(input, run, surplus)
+        };
         if fits.count > 0 {
             let frames = self.cut(input, fits.bytes);
             let chunk = Chunk { frames, count: fits.count, stamp };
@@ -166,10 +174,13 @@ pub(super) fn buffers_max(queue_bytes: usize) -> usize {
     queue_bytes.div_ceil(BUFFER_BYTES - READ_BYTES_MIN).saturating_add(2)
 }
 
-/// Removes `bytes` bytes from the front in place: what follows moves up, so that dropped notifications
-/// use up no buffer.
+/// Removes `bytes` bytes from the front. What follows moves up when it is no longer than what goes, so
+/// that dropped notifications use up no buffer; else many short runs would each move all the rest.
 fn discard(input: &mut BytesMut, bytes: usize) {
     let left = input.len().saturating_sub(bytes);
+    if left > bytes {
+        return input.advance(bytes);
+    }
     input.copy_within(bytes.., 0);
     input.truncate(left);
 }
