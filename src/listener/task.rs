@@ -20,6 +20,10 @@ use crate::supervisor::{
 };
 use crate::{Config, Error};
 
+/// Most requests that are handled before the socket gets its turn. Tokio lets a task do 128 things at a
+/// time: requests without end must leave some of them for reading and writing.
+const REQUESTS_AT_ONCE: usize = 32;
+
 /// What a handle asks of the task.
 #[derive(Debug)]
 pub(super) enum Request {
@@ -138,7 +142,8 @@ impl Task {
     }
 
     fn poll_requests(&mut self, cx: &mut Context<'_>) {
-        while let Poll::Ready(request) = self.requests.poll_recv(cx) {
+        for _ in 0..REQUESTS_AT_ONCE {
+            let Poll::Ready(request) = self.requests.poll_recv(cx) else { return };
             let now = net::now();
             match request {
                 Some(Request::Command(command, reply)) => {
@@ -159,6 +164,8 @@ impl Task {
                 }
             }
         }
+        // Perhaps there are more.
+        cx.waker().wake_by_ref();
     }
 
     fn close(&mut self) {
