@@ -271,13 +271,15 @@ impl Future for Task {
         let task = self.get_mut();
         task.act();
         task.poll_requests(cx);
-        if task.timer.poll(cx, task.supervisor.poll_timeout()) {
-            task.supervisor.handle_timeout(net::now());
-            task.act();
-        }
         task.poll_opening(cx);
         task.poll_room(cx);
         let has_read = task.poll_link(cx);
+        // After reading: an answer that is there was in time, however late we come for it.
+        let was_due = task.timer.poll(cx, task.supervisor.poll_timeout());
+        if was_due {
+            task.supervisor.handle_timeout(net::now());
+            task.act();
+        }
         let computing = task.supervisor.is_computing();
         if computing {
             task.supervisor.compute();
@@ -288,8 +290,9 @@ impl Future for Task {
             return Poll::Ready(());
         }
         // After each read the consumer gets its turn; after each step of a key derivation, everyone.
-        // A deadline that has moved is looked at once more.
-        if has_read || computing || task.timer.poll(cx, task.supervisor.poll_timeout()) {
+        // A deadline that has moved is looked at once more, and what it has changed too.
+        let is_due = task.timer.poll(cx, task.supervisor.poll_timeout());
+        if has_read || computing || was_due || is_due {
             cx.waker().wake_by_ref();
         }
         Poll::Pending

@@ -79,6 +79,23 @@ async fn an_answer_that_nobody_fetched_for_long_is_no_timeout() {
     assert_eq!(batch.len(), 1);
 }
 
+/// As after a laptop's sleep: the deadline and the answer are found at the same time.
+#[tokio::test]
+async fn a_listener_that_slept_over_an_answer_lives_on() {
+    let (server, url) = listener().await;
+    let (listener, mut socket) = tokio::join!(Listener::connect(&url), let_in(&server));
+    let listener = listener.unwrap();
+    let handle = listener.handle();
+    let listening = tokio::spawn(async move { handle.listen("a").await });
+    let mut query = vec![0; b"Q....LISTEN \"a\"\0".len()];
+    socket.read_exact(&mut query).await.unwrap();
+    tokio::time::pause();
+    socket.write_all(b"C\0\0\0\x0bLISTEN\0Z\0\0\0\x05I").await.unwrap();
+    tokio::time::advance(Duration::from_secs(60)).await;
+    tokio::time::resume();
+    soon(listening).await.unwrap().unwrap();
+}
+
 /// The server takes the notification, and never says a word again.
 #[tokio::test]
 async fn a_notifier_whose_server_fell_silent_can_be_closed() {
