@@ -3,9 +3,9 @@
 use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use pgbell::{Connection, ErrorKind, Event, Listener, Notifier};
+use pgbell::{Connection, ErrorKind, Event, Listener, Notifier, Overflow};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -111,4 +111,31 @@ async fn a_notifier_whose_server_fell_silent_can_be_closed() {
     tokio::time::timeout(Duration::from_secs(120), notifier.close()).await.unwrap().unwrap();
     let error = waiting.await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InDoubt, "{error}");
+}
+
+/// A queue that never runs empty: the other futures of the same task, a time limit for one, get their turn.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_time_limit_holds_around_a_consumer_that_never_catches_up() {
+    let (server, url) = listener().await;
+    let builder = Listener::builder(&url).queue_capacity(64).overflow(Overflow::DropNewest);
+    let (listener, mut socket) = tokio::join!(builder.connect(), let_in(&server));
+    let mut listener = listener.unwrap();
+    let flood = b"A\0\0\0\x0c\0\0\0\x01a\0b\0".repeat(1_000);
+    let flooding = tokio::spawn(async move { while socket.write_all(&flood).await.is_ok() {} });
+    let begin = Instant::now();
+    let receiving = tokio::spawn(async move {
+        let receive = async {
+            // Ends by itself, so that the test does.
+            while begin.elapsed() < Duration::from_secs(5) {
+                let _ = listener.recv().await;
+                let busy = Instant::now();
+                while busy.elapsed() < Duration::from_micros(100) {
+                    std::hint::spin_loop();
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_millis(50), receive).await
+    });
+    assert!(soon(receiving).await.unwrap().is_err(), "the consumer never let go");
+    soon(flooding).await.unwrap();
 }
