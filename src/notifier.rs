@@ -5,19 +5,25 @@ use std::fmt;
 use std::future::poll_fn;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use bytes::Buf;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::connection::{Driver, Step};
+use crate::net::{self, Timer};
 use crate::session::{Answer, CommandId, SessionEvent};
-use crate::{Config, Error, ErrorKind, net, wire};
+use crate::{Config, Error, ErrorKind, wire};
 
 /// Most requests that wait to be sent; who comes then waits.
 const REQUESTS_MAX: usize = 1_024;
 
 /// Most commands without an answer. Enough to fill a round trip of 10 ms with commits of 100 µs.
 const PIPELINE_MAX: usize = 256;
+
+/// How long a notifier that is closed, or dropped, waits for the answers that are due: as long as LISTEN
+/// may take.
+const ANSWERS_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Object id of the type `text[]` in `pg_type`.
 const TEXT_ARRAY_OID: u32 = 1009;
@@ -93,7 +99,14 @@ impl Notifier {
         let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
         let process_id = driver.session.process_id();
         let shared = Arc::new(Shared { process_id, cause: OnceLock::new() });
-        let task = Task { driver, inbox, replies: BTreeMap::new(), shared: shared.clone() };
+        let task = Task {
+            driver,
+            inbox,
+            replies: BTreeMap::new(),
+            shared: shared.clone(),
+            timer: Timer::default(),
+            deadline: None,
+        };
         tokio::spawn(task.run());
         Ok(Self { requests, shared })
     }
@@ -148,7 +161,8 @@ impl Notifier {
     }
 
     /// Ends the session cleanly, after everything that was accepted before has its answer. Other clones
-    /// get [`ErrorKind::Closed`] from then on.
+    /// get [`ErrorKind::Closed`] from then on. Takes at most 31 s: what has no answer after 30 is
+    /// [`ErrorKind::InDoubt`].
     ///
     /// # Errors
     /// None at present.
@@ -202,6 +216,9 @@ struct Task {
     inbox: mpsc::Receiver<Request>,
     replies: BTreeMap<CommandId, Reply>,
     shared: Arc<Shared>,
+    timer: Timer,
+    /// When the answers must be there that a close waits for.
+    deadline: Option<Instant>,
 }
 
 /// What ended the task's work.
@@ -250,11 +267,19 @@ impl Task {
             {
                 return Poll::Ready(End::Close(reply));
             }
+            if closing.is_some() && self.deadline.is_none() {
+                self.deadline = net::now().checked_add(ANSWERS_TIMEOUT);
+            }
             match self.driver.poll_step(cx) {
                 Poll::Ready(Ok(Step::Event(event))) => self.handle_event(event),
                 // Nothing is listened to: none of ours.
                 Poll::Ready(Ok(Step::Run(run))) => self.driver.input.advance(run.bytes),
                 Poll::Ready(Err(error)) => return Poll::Ready(End::Lost(error)),
+                Poll::Pending if self.timer.poll(cx, self.deadline) => {
+                    let message = format!("the server did not answer within {ANSWERS_TIMEOUT:?}");
+                    let error = Error::new(ErrorKind::Timeout, message);
+                    return Poll::Ready(End::Lost(self.driver.session.fail(error)));
+                }
                 Poll::Pending => return Poll::Pending,
             }
         }

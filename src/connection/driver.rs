@@ -102,18 +102,21 @@ impl Driver {
             }
             // Not waited for: reading goes on meanwhile.
             let _ = self.pipe.poll_write(cx, self.session.transmit());
-            if self.timer.poll(cx, self.session.poll_timeout()) {
-                self.session.handle_timeout(net::now())?;
-                continue;
-            }
             self.input.reserve(READ_BYTES_MIN);
-            match ready!(self.pipe.poll_read(cx, &mut self.input)) {
-                Ok(0) => {
+            match self.pipe.poll_read(cx, &mut self.input) {
+                Poll::Ready(Ok(0)) => {
                     let error = self.session.handle_eof(&self.input);
                     return Poll::Ready(Err(error));
                 }
-                Ok(_) => self.received_at = SystemTime::now(),
-                Err(error) => return Poll::Ready(Err(self.session.fail(error))),
+                Poll::Ready(Ok(_)) => self.received_at = SystemTime::now(),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(self.session.fail(error))),
+                // Only now: an answer that is there was in time, however late we come for it.
+                Poll::Pending => {
+                    if !self.timer.poll(cx, self.session.poll_timeout()) {
+                        return Poll::Pending;
+                    }
+                    self.session.handle_timeout(net::now())?;
+                }
             }
         }
     }

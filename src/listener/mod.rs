@@ -18,7 +18,7 @@ use std::time::SystemTime;
 
 use futures_core::Stream;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, coop};
 
 pub use self::builder::ListenerBuilder;
 pub use self::handle::ListenerHandle;
@@ -151,7 +151,7 @@ impl Listener {
             if let Some(event) = self.next_event() {
                 return Poll::Ready(Ok(event));
             }
-            let taken = ready!(self.consumer.poll_take(cx));
+            let taken = ready!(self.poll_take(cx));
             if let Err(error) = self.take(taken) {
                 return Poll::Ready(Err(error));
             }
@@ -199,7 +199,7 @@ impl Listener {
         self.loss = None;
         self.skip_spent();
         while self.current.is_none() && self.loss.is_none() {
-            let taken = poll_fn(|cx| self.consumer.poll_take(cx)).await;
+            let taken = poll_fn(|cx| self.poll_take(cx)).await;
             self.take(taken)?;
             self.skip_spent();
         }
@@ -323,6 +323,15 @@ impl Listener {
     }
 
     // ---- the queue ----
+
+    /// Waits for what the ring brings. Now and then it lets go though there is something: a queue that is
+    /// never empty must not keep the task from its timers and its other futures.
+    fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<Taken<Chunk, Gap>> {
+        let turn = ready!(coop::poll_proceed(cx));
+        let taken = ready!(self.consumer.poll_take(cx));
+        turn.made_progress();
+        Poll::Ready(taken)
+    }
 
     /// Takes in what the ring brought.
     fn take(&mut self, taken: Taken<Chunk, Gap>) -> Result<(), Error> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 use super::shared::{Counters, Shared};
 use crate::notification::{Gap, Stamp};
@@ -82,6 +82,16 @@ impl RingSink {
         }
     }
 
+    /// Takes a run off the front. Behind a long message it is copied, or it would hold all of that.
+    fn cut(&self, input: &mut BytesMut, bytes: usize) -> Bytes {
+        if !self.buffers.is_long() {
+            return input.split_to(bytes).freeze();
+        }
+        let copy = Bytes::copy_from_slice(input.get(..bytes).unwrap_or_default());
+        input.advance(copy.len());
+        copy
+    }
+
     /// Waits until something can be taken without dropping, or nobody will ever read.
     pub(super) fn poll_room(&mut self, cx: &mut Context<'_>, input: &mut BytesMut) -> Poll<()> {
         let first = Run::first(1, input);
@@ -104,6 +114,10 @@ impl RingSink {
 
 impl Sink for RingSink {
     fn fits(&self, frames: &[u8], run: Run, surplus: bool) -> Run {
+        if self.producer.is_abandoned() {
+            // Nobody will ever make room: to wait for it would be to spin.
+            return run;
+        }
         if self.starved {
             return Run::default();
         }
@@ -126,9 +140,13 @@ impl Sink for RingSink {
     }
 
     fn notifications(&mut self, input: &mut BytesMut, run: Run, stamp: Stamp, surplus: bool) {
-        let fits = self.fits(input, run, surplus);
+        let fits = if self.producer.is_abandoned() {
+            Run::default()
+        } else {
+            self.fits(input, run, surplus)
+        };
         if fits.count > 0 {
-            let frames = input.split_to(fits.bytes).freeze();
+            let frames = self.cut(input, fits.bytes);
             let chunk = Chunk { frames, count: fits.count, stamp };
             self.producer.push(chunk, fits.count as u64, fits.bytes as u64);
         }
@@ -163,10 +181,13 @@ pub(super) fn buffers_max(queue_bytes: usize) -> usize {
     queue_bytes.div_ceil(BUFFER_BYTES - READ_BYTES_MIN).saturating_add(2)
 }
 
-/// Removes `bytes` bytes from the front in place: what follows moves up, so that dropped notifications
-/// use up no buffer.
+/// Removes `bytes` bytes from the front. What follows moves up when it is no longer than what goes, so
+/// that dropped notifications use up no buffer; else many short runs would each move all the rest.
 fn discard(input: &mut BytesMut, bytes: usize) {
     let left = input.len().saturating_sub(bytes);
+    if left > bytes {
+        return input.advance(bytes);
+    }
     input.copy_within(bytes.., 0);
     input.truncate(left);
 }

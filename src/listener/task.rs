@@ -18,6 +18,10 @@ use crate::supervisor::{
 };
 use crate::{Config, Error};
 
+/// Most requests that are handled before the socket gets its turn. Tokio lets a task do 128 things at a
+/// time: requests without end must leave some of them for reading and writing.
+const REQUESTS_AT_ONCE: usize = 32;
+
 /// Reads the socket for as long as the listener lives.
 #[must_use]
 pub(super) struct Task {
@@ -111,7 +115,8 @@ impl Task {
     }
 
     fn poll_requests(&mut self, cx: &mut Context<'_>) {
-        while let Poll::Ready(request) = self.requests.poll_recv(cx) {
+        for _ in 0..REQUESTS_AT_ONCE {
+            let Poll::Ready(request) = self.requests.poll_recv(cx) else { return };
             let now = net::now();
             match request {
                 Some(Request::Command(command, reply)) => {
@@ -132,6 +137,8 @@ impl Task {
                 }
             }
         }
+        // Perhaps there are more.
+        cx.waker().wake_by_ref();
     }
 
     fn close(&mut self) {
@@ -215,13 +222,15 @@ impl Future for Task {
         let task = self.get_mut();
         task.act();
         task.poll_requests(cx);
-        if task.timer.poll(cx, task.supervisor.poll_timeout()) {
-            task.supervisor.handle_timeout(net::now());
-            task.act();
-        }
         task.poll_opening(cx);
         task.poll_room(cx);
         let has_read = task.poll_link(cx);
+        // After reading: an answer that is there was in time, however late we come for it.
+        let was_due = task.timer.poll(cx, task.supervisor.poll_timeout());
+        if was_due {
+            task.supervisor.handle_timeout(net::now());
+            task.act();
+        }
         let computing = task.supervisor.is_computing();
         if computing {
             task.supervisor.compute();
@@ -232,8 +241,9 @@ impl Future for Task {
             return Poll::Ready(());
         }
         // After each read the consumer gets its turn; after each step of a key derivation, everyone.
-        // A deadline that has moved is looked at once more.
-        if has_read || computing || task.timer.poll(cx, task.supervisor.poll_timeout()) {
+        // A deadline that has moved is looked at once more, and what it has changed too.
+        let is_due = task.timer.poll(cx, task.supervisor.poll_timeout());
+        if has_read || computing || was_due || is_due {
             cx.waker().wake_by_ref();
         }
         Poll::Pending

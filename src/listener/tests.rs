@@ -163,6 +163,44 @@ fn a_gap_keeps_its_place_between_losses() {
     assert_eq!(queue.take(&mut next), Some((0, 2)));
 }
 
+/// Else a reader whose consumer went away while it stalled spins until its stall is used up.
+#[test]
+fn a_consumer_that_is_gone_never_makes_a_run_wait() {
+    for overflow in [Overflow::DropNewest, Overflow::Block { max_stall: Duration::from_secs(1) }] {
+        let mut queue = Queue::new(2, 1 << 20, overflow);
+        queue.read(2, 8);
+        let Queue { mut sink, consumer, mut input, .. } = queue;
+        drop(consumer);
+        for _ in 0..3 {
+            for _ in 0..5 {
+                let raw = RawNotification { process_id: 1, channel: b"c", payload: b"" };
+                BackendMessage::NotificationResponse(raw).encode(&mut input).unwrap();
+            }
+            let (run, _) = wire::scan(&input);
+            assert_eq!(sink.fits(&input, run, false), run);
+            sink.notifications(&mut input, run, STAMP, false);
+            assert!(input.is_empty());
+        }
+        assert_eq!((sink.producer.sequence(), sink.is_empty()), (17, true));
+    }
+}
+
+/// Moving up what follows for each of them would cost the square of what was read.
+#[test]
+fn a_short_run_that_is_dropped_does_not_move_everything_behind_it() {
+    let mut queue = Queue::new(1, 1 << 20, Overflow::DropNewest);
+    queue.read(1, 8);
+    for _ in 0..1_000 {
+        let raw = RawNotification { process_id: 1, channel: b"c", payload: b"" };
+        BackendMessage::NotificationResponse(raw).encode(&mut queue.input).unwrap();
+    }
+    let (end, length) = (queue.input.as_ptr_range().end, queue.input.len());
+    let run = wire::Run::first(1, &queue.input);
+    queue.sink.notifications(&mut queue.input, run, STAMP, false);
+    assert_eq!(queue.input.len(), length - run.bytes);
+    assert_eq!(queue.input.as_ptr_range().end, end, "999 frames were copied");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 

@@ -21,14 +21,16 @@ pub struct Buffers {
     size: usize,
     /// Most buffers that may be looked into.
     max: usize,
+    /// The one in the reader's hand is larger than `size`.
+    long: bool,
 }
 
 impl Buffers {
     /// At most `max` buffers (at least two) of `size` bytes, and one for what is dropped.
     #[must_use]
     pub fn new(size: usize, max: usize) -> Self {
-        let max = max.max(2);
-        Self { spent: VecDeque::with_capacity(max), size, max }
+        // Room for them is made when they are: a maximum may be large and never reached.
+        Self { spent: VecDeque::new(), size, max: max.max(2), long: false }
     }
 
     /// The first buffer.
@@ -47,38 +49,54 @@ impl Buffers {
     ///
     /// Returns whether runs may be split off it. If not, every other buffer is looked into: the caller
     /// drops what it reads, and asks again before the next read. A message longer than a buffer gets a
-    /// buffer of its own size.
+    /// [long](Self::is_long) one until it is over.
     #[must_use]
     pub fn exchange(&mut self, current: &mut BytesMut, need: usize) -> bool {
-        // Reclaims when nobody looks into `current` any more: the rest moves to its front.
-        let has_room = current.capacity() - current.len() >= need || current.try_reclaim(need);
-        if self.alive() > self.max {
-            // `current` is the one buffer more. It becomes a usual one when another is free.
-            let Some(free) = self.find_free(self.size) else {
-                current.reserve(need);
-                return false;
-            };
+        // Is `current` the one buffer more? It becomes a usual one when another is free.
+        if self.alive() > self.max
+            && let Some(free) = self.find_free()
+        {
             self.spent.remove(free);
         }
-        if has_room {
-            return true;
-        }
-        let want = current.len().saturating_add(need).max(self.size);
-        let free = self.find_free(want).and_then(|free| self.spent.remove(free));
-        let mut next = free.unwrap_or_else(|| BytesMut::with_capacity(want));
-        next.extend_from_slice(current);
-        current.clear();
-        let mut old = std::mem::replace(current, next);
-        // Free at once when it was only too small for a long message.
-        if !old.try_reclaim(self.size) {
-            self.spent.push_back(old);
+        let length = current.len().saturating_add(need);
+        // Reclaims when nobody looks into `current` any more: the rest moves to its front.
+        let has_room = current.capacity() - current.len() >= need || current.try_reclaim(need);
+        if !has_room || (self.long && length <= self.size) {
+            self.replace(current, length);
         }
         self.alive() <= self.max
     }
 
-    /// A buffer that nobody looks into and that has room for `bytes` bytes.
-    fn find_free(&mut self, bytes: usize) -> Option<usize> {
-        self.spent.iter_mut().position(|buffer| buffer.try_reclaim(bytes))
+    /// Whether the buffer in the reader's hand is one for a long message. Of what stands behind the
+    /// message, no run may be split off: it would hold the whole of the buffer. Copy it.
+    #[must_use]
+    pub fn is_long(&self) -> bool {
+        self.long
+    }
+
+    /// Puts `current` aside for another one with room for `length` bytes.
+    fn replace(&mut self, current: &mut BytesMut, length: usize) {
+        let was_long = std::mem::replace(&mut self.long, length > self.size);
+        let mut next = if self.long {
+            // Half as much again: a message that grows moves a few times, not at every read.
+            BytesMut::with_capacity(length.saturating_add(current.len() / 2))
+        } else {
+            let free = self.find_free().and_then(|free| self.spent.remove(free));
+            free.unwrap_or_else(|| BytesMut::with_capacity(self.size))
+        };
+        next.extend_from_slice(current);
+        current.clear();
+        let mut old = std::mem::replace(current, next);
+        // Nothing was split off a long one. A usual one is free when it was only too small.
+        if !was_long && !old.try_reclaim(self.size) {
+            self.spent.push_back(old);
+        }
+    }
+
+    /// A buffer that nobody looks into.
+    fn find_free(&mut self) -> Option<usize> {
+        let size = self.size;
+        self.spent.iter_mut().position(|buffer| buffer.try_reclaim(size))
     }
 }
 
@@ -140,6 +158,48 @@ mod tests {
         views.pop();
         assert!(buffers.exchange(&mut current, SIZE));
         assert_eq!(buffers.alive(), 3);
+    }
+
+    #[test]
+    fn a_large_maximum_costs_nothing_before_it_is_used() {
+        let mut buffers = Buffers::new(SIZE, usize::MAX);
+        let mut current = buffers.first();
+        assert!(buffers.exchange(&mut current, SIZE));
+        assert_eq!(buffers.spent.capacity(), 0);
+    }
+
+    /// Long messages, each with a short run behind it that is kept.
+    #[test]
+    fn long_messages_between_views_take_no_more_memory_than_the_maximum() {
+        let mut buffers = Buffers::new(SIZE, 4);
+        let mut current = buffers.first();
+        let mut views = Vec::new();
+        let mut memory = 0;
+        for _ in 0..20 {
+            while current.len() < 8 * SIZE {
+                let _ = buffers.exchange(&mut current, 64);
+                current.extend_from_slice(&[b'm'; 64]);
+            }
+            assert!(buffers.is_long());
+            let message = current.len();
+            bytes::Buf::advance(&mut current, message);
+            current.extend_from_slice(b"a notification");
+            if buffers.is_long() {
+                memory += current.len();
+                current.clear();
+            }
+            // A usual one again: what follows is split off.
+            let may_split = buffers.exchange(&mut current, 64);
+            assert!(!buffers.is_long());
+            current.extend_from_slice(b"another one");
+            if may_split {
+                memory += SIZE;
+                views.push(current.split().freeze());
+            } else {
+                current.clear();
+            }
+        }
+        assert!(memory <= 5 * SIZE, "{memory} bytes behind {} views", views.len());
     }
 
     #[test]

@@ -201,20 +201,21 @@ impl Supervisor {
             return false;
         };
         let progress = session.handle_input(now, input);
-        let surplus = session.commands_in_flight() > 0;
         self.handle_events(now, stamp, sink);
         match progress {
             Ok(Progress::NeedMore) => false,
             Ok(Progress::Notifications(run)) => {
+                let surplus = self.awaits_answer();
+                // Asked for every run: an empty queue that the run does not fill counts too.
+                let may_stall = self.flow.may_stall(sink.is_empty());
                 let fits = sink.fits(input, run, surplus);
-                let take =
-                    if fits.count < run.count && !surplus && self.flow.may_stall(sink.is_empty()) {
-                        self.flow.stall(now);
-                        self.actions.push_back(Action::Read { link, on: false });
-                        fits
-                    } else {
-                        run
-                    };
+                let take = if fits.count < run.count && !surplus && may_stall {
+                    self.flow.stall(now);
+                    self.actions.push_back(Action::Read { link, on: false });
+                    fits
+                } else {
+                    run
+                };
                 self.received = self.received.saturating_add(take.count as u64);
                 if take.count > 0 {
                     sink.notifications(input, take, stamp, surplus);
@@ -226,6 +227,13 @@ impl Supervisor {
                 false
             }
         }
+    }
+
+    /// Whether something that somebody waits for lies behind the notifications: the end of the login,
+    /// or the answer to a command, which an event may have sent just now.
+    fn awaits_answer(&self) -> bool {
+        self.session()
+            .is_some_and(|session| !session.is_ready() || session.commands_in_flight() > 0)
     }
 
     /// The consumer has taken something, or went away.

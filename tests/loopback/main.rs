@@ -3,4 +3,5 @@
 mod connection;
 mod listener;
 mod notifier;
+mod regression;
 mod support;

@@ -146,3 +146,43 @@ fn a_link_that_breaks_during_a_stall_leaves_no_deadline_behind() {
     shell.pass(second());
     assert_eq!(shell.take_log(), [""; 0]);
 }
+
+/// Nothing overflows at the moment when the queue is found empty: it is armed again all the same.
+#[test]
+fn a_consumer_that_has_caught_up_is_worth_a_stall_again() {
+    let mut shell = Shell::connected(policy());
+    shell.read(&A1.repeat(6));
+    shell.pass_until_due();
+    assert_eq!((shell.queue.lost, shell.supervisor.stalls()), (2, 1));
+    shell.consume(4);
+    shell.take_log();
+    for _ in 0..5 {
+        shell.read(A1);
+    }
+    assert_eq!(shell.take_log(), ["read false"]);
+    assert_eq!((shell.queue.lost, shell.supervisor.stalls()), (2, 2));
+}
+
+/// The command is sent because of an answer that was read together with the notifications behind it.
+#[test]
+fn a_command_that_waited_for_a_query_does_not_wait_for_the_consumer_too() {
+    let mut shell = Shell::connected(policy());
+    shell.command(query("SELECT 1"));
+    shell.command(listen(&["b"]));
+    shell.read(&[SELECT, READY, &A1.repeat(6)[..]].concat());
+    assert_eq!(shell.take_sent(), ["SELECT 1", r#"LISTEN "b""#]);
+    assert_eq!(shell.take_log(), ["0: 1 results"]);
+    assert_eq!((shell.queue.taken, shell.queue.lost), (6, 0));
+    shell.read(&[LISTEN, READY].concat());
+    assert_eq!(shell.take_log(), ["1: Active"]);
+}
+
+/// Nobody can receive before the listener is connected, so a stall would only outlast the deadline.
+#[test]
+fn notifications_before_the_server_is_ready_do_not_stall_the_login() {
+    let overflow = Overflow::Block { max_stall: Duration::from_secs(600) };
+    let mut shell = Shell::opened(Policy { overflow, ..policy() });
+    shell.read(&[&PRELUDE[..9], &A1.repeat(6)[..]].concat());
+    assert_eq!(shell.take_log(), [""; 0]);
+    assert_eq!(shell.supervisor.poll_timeout(), Some(shell.now + Duration::from_secs(10)));
+}

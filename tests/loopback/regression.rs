@@ -1,0 +1,141 @@
+//! Defects that were found once, each named for what a user saw.
+
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Waker};
+use std::time::{Duration, Instant};
+
+use pgbell::{Connection, ErrorKind, Event, Listener, Notifier, Overflow};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::support::{server, soon};
+
+/// What a server says to let a client in.
+const PRELUDE: &[u8] = b"R\0\0\0\x08\0\0\0\0S\0\0\0\x19client_encoding\0UTF8\0\
+    K\0\0\0\x0c\0\0\0\x07\0\0\0\x01Z\0\0\0\x05I";
+
+/// Lets one client in after its startup packet.
+async fn let_in(listener: &TcpListener) -> TcpStream {
+    let (mut socket, _) = listener.accept().await.unwrap();
+    let length = socket.read_u32().await.unwrap();
+    let mut packet = vec![0; usize::try_from(length).unwrap() - 4];
+    socket.read_exact(&mut packet).await.unwrap();
+    socket.write_all(PRELUDE).await.unwrap();
+    socket
+}
+
+async fn listener() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    (listener, format!("host=127.0.0.1 port={port} user=x sslmode=disable"))
+}
+
+#[tokio::test]
+async fn a_queue_of_unlimited_bytes_can_be_asked_for() {
+    let server = server().await;
+    soon(Listener::builder(server.url()).queue_bytes(usize::MAX).connect()).await.unwrap();
+}
+
+/// Its task must not spend all its time on them.
+#[tokio::test]
+async fn notifications_arrive_while_many_tasks_ask_a_handle_without_pause() {
+    let server = server().await;
+    let mut listener = Listener::builder(server.url()).channels(["a"]).connect().await.unwrap();
+    let mut sending = Connection::connect(server.url()).await.unwrap();
+    let asking: Vec<_> = (0..400)
+        .map(|_| {
+            let handle = listener.handle();
+            tokio::spawn(async move { while handle.channels().await.is_ok() {} })
+        })
+        .collect();
+    sending.notify("a", "x").await.unwrap();
+    let event = soon(listener.recv()).await.unwrap();
+    assert!(matches!(event, Event::Notification(_)));
+    soon(listener.close()).await.unwrap();
+    for task in asking {
+        soon(task).await.unwrap();
+    }
+}
+
+/// The answer waits in the socket: it was in time, we were not.
+#[tokio::test]
+async fn an_answer_that_nobody_fetched_for_long_is_no_timeout() {
+    let (server, url) = listener().await;
+    let (connection, mut socket) = tokio::join!(Connection::connect(&url), let_in(&server));
+    let mut connection = connection.unwrap();
+    {
+        let listen = pin!(connection.listen("a"));
+        assert!(listen.poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    }
+    let mut query = vec![0; b"Q....LISTEN \"a\"\0".len()];
+    socket.read_exact(&mut query).await.unwrap();
+    let answer = b"C\0\0\0\x0bLISTEN\0Z\0\0\0\x05IA\0\0\0\x0c\0\0\0\x01a\0b\0";
+    socket.write_all(answer).await.unwrap();
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(60)).await;
+    tokio::time::resume();
+    let batch = soon(connection.recv_batch()).await.unwrap();
+    assert_eq!(batch.len(), 1);
+}
+
+/// As after a laptop's sleep: the deadline and the answer are found at the same time.
+#[tokio::test]
+async fn a_listener_that_slept_over_an_answer_lives_on() {
+    let (server, url) = listener().await;
+    let (listener, mut socket) = tokio::join!(Listener::connect(&url), let_in(&server));
+    let listener = listener.unwrap();
+    let handle = listener.handle();
+    let listening = tokio::spawn(async move { handle.listen("a").await });
+    let mut query = vec![0; b"Q....LISTEN \"a\"\0".len()];
+    socket.read_exact(&mut query).await.unwrap();
+    tokio::time::pause();
+    socket.write_all(b"C\0\0\0\x0bLISTEN\0Z\0\0\0\x05I").await.unwrap();
+    tokio::time::advance(Duration::from_secs(60)).await;
+    tokio::time::resume();
+    soon(listening).await.unwrap().unwrap();
+}
+
+/// The server takes the notification, and never says a word again.
+#[tokio::test]
+async fn a_notifier_whose_server_fell_silent_can_be_closed() {
+    let (server, url) = listener().await;
+    let (notifier, _socket) = tokio::join!(Notifier::connect(&url), let_in(&server));
+    let notifier = notifier.unwrap();
+    let waiting = tokio::spawn({
+        let notifier = notifier.clone();
+        async move { notifier.notify("a", "x").await }
+    });
+    tokio::task::yield_now().await;
+    tokio::time::pause();
+    tokio::time::timeout(Duration::from_secs(120), notifier.close()).await.unwrap().unwrap();
+    let error = waiting.await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InDoubt, "{error}");
+}
+
+/// A queue that never runs empty: the other futures of the same task, a time limit for one, get their turn.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_time_limit_holds_around_a_consumer_that_never_catches_up() {
+    let (server, url) = listener().await;
+    let builder = Listener::builder(&url).queue_capacity(64).overflow(Overflow::DropNewest);
+    let (listener, mut socket) = tokio::join!(builder.connect(), let_in(&server));
+    let mut listener = listener.unwrap();
+    let flood = b"A\0\0\0\x0c\0\0\0\x01a\0b\0".repeat(1_000);
+    let flooding = tokio::spawn(async move { while socket.write_all(&flood).await.is_ok() {} });
+    let begin = Instant::now();
+    let receiving = tokio::spawn(async move {
+        let receive = async {
+            // Ends by itself, so that the test does.
+            while begin.elapsed() < Duration::from_secs(5) {
+                let _ = listener.recv().await;
+                let busy = Instant::now();
+                while busy.elapsed() < Duration::from_micros(100) {
+                    std::hint::spin_loop();
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_millis(50), receive).await
+    });
+    assert!(soon(receiving).await.unwrap().is_err(), "the consumer never let go");
+    soon(flooding).await.unwrap();
+}
