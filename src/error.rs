@@ -120,6 +120,12 @@ impl Error {
             "57P05" => {
                 (ErrorKind::Server, Some("set idle_session_timeout = 0 for the role that listens"))
             }
+            "22021" | "22P05" if error.is_fatal() => (
+                ErrorKind::Server,
+                Some(
+                    "a notification cannot be told in UTF-8: is the database's encoding SQL_ASCII?",
+                ),
+            ),
             _ => (ErrorKind::Server, None),
         };
         Self::build(Inner {

@@ -29,9 +29,10 @@ const ANSWERS_TIMEOUT: Duration = Duration::from_secs(30);
 const TEXT_ARRAY_OID: u32 = 1009;
 
 /// One statement, so one transaction; `unnest` gives its rows in the order of the arrays, and the
-/// server keeps that order. N51.
-const NOTIFY_MANY: &str =
-    "SELECT count(pg_notify(c, p)) FROM unnest($1::text[], $2::text[]) AS t(c, p)";
+/// server keeps that order. N51. Names are qualified against a user's `search_path`; `unnest` with several
+/// arguments is syntax, which the server only knows unqualified, and always means its own.
+const NOTIFY_MANY: &str = "SELECT pg_catalog.count(pg_catalog.pg_notify(c, p)) \
+                           FROM unnest($1, $2) AS t(c, p)";
 
 /// Sends notifications. Cheap to clone; all clones share one connection, over which commands are
 /// pipelined: nobody waits for the answer to another one's.

@@ -1,5 +1,6 @@
 //! How a listener is set up.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -120,8 +121,8 @@ impl ListenerBuilder {
         };
         let capacity = self.capacity as u64;
         let (producer, consumer) = ring::channel(capacity + SURPLUS_SLOTS);
-        let sink = RingSink::new(producer, capacity, self.bytes, self.overflow);
-        let shared = std::sync::Arc::new(Shared::new());
+        let shared = Arc::new(Shared::new());
+        let sink = RingSink::new(producer, capacity, self.bytes, self.overflow, shared.clone());
         let (requests, inbox) = mpsc::unbounded_channel();
         let supervisor = Supervisor::new(net::now(), policy);
         let (connected, wait) = oneshot::channel();

@@ -5,10 +5,18 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 use super::shared::{Shared, Stats};
-use super::task::Request;
 use crate::session::Rows;
 use crate::supervisor::{Command, Listening, Reply, State};
 use crate::{Error, ErrorKind};
+
+/// What a handle asks of the task.
+#[derive(Debug)]
+pub(super) enum Request {
+    /// To be decided by the supervisor.
+    Command(Command, Option<oneshot::Sender<Result<Reply, Error>>>),
+    /// The wanted channels, and how far each is.
+    Channels(oneshot::Sender<Vec<(String, Listening)>>),
+}
 
 /// A handle to a [`Listener`](super::Listener): subscribe, query, look and close, from any task, while
 /// another one receives.

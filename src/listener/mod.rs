@@ -2,6 +2,7 @@
 
 mod builder;
 mod handle;
+mod link;
 mod shared;
 mod sink;
 mod task;
@@ -21,10 +22,10 @@ use tokio::task::{JoinHandle, coop};
 
 pub use self::builder::ListenerBuilder;
 pub use self::handle::ListenerHandle;
+use self::handle::Request;
 pub use self::shared::Stats;
 use self::shared::{Counters, Shared};
 use self::sink::Chunk;
-use self::task::Request;
 use crate::notification::{Batch, Event, Gap, Lagged, Loss, NotificationRef, Stamp};
 use crate::ring::{Consumer, Taken};
 use crate::session::Rows;

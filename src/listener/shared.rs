@@ -128,10 +128,11 @@ impl Shared {
         // The consumer may have counted already what the task has yet to count.
         let queued = |kept, taken| get(kept).saturating_sub(get(taken));
         let counters = &self.counters;
+        // Fields are read in this order, the consumer's first: see `RingSink::publish`.
         Stats {
-            received: get(&counters.received),
             delivered: get(&counters.delivered),
             lagged: get(&counters.lagged),
+            received: get(&counters.received),
             gaps: get(&counters.gaps),
             queued: queued(&counters.kept, &counters.taken),
             queued_bytes: queued(&counters.kept_bytes, &counters.taken_bytes),

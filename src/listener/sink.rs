@@ -1,9 +1,11 @@
 //! From runs of frames to the ring: what has room goes in, what has not is dropped and accounted for.
 
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use super::shared::{Counters, Shared};
 use crate::notification::{Gap, Stamp};
 use crate::ring::{Buffers, Producer};
 use crate::supervisor::{Overflow, Sink};
@@ -36,6 +38,7 @@ pub(super) struct RingSink {
     drop_oldest: bool,
     /// Every buffer is looked into and no more may be had: nothing can be taken.
     starved: bool,
+    shared: Arc<Shared>,
 }
 
 impl RingSink {
@@ -44,8 +47,10 @@ impl RingSink {
         capacity: u64,
         bytes: usize,
         overflow: Overflow,
+        shared: Arc<Shared>,
     ) -> Self {
         Self {
+            shared,
             producer,
             buffers: Buffers::new(BUFFER_BYTES, buffers_max(bytes)),
             capacity,
@@ -160,6 +165,8 @@ impl Sink for RingSink {
     }
 
     fn publish(&mut self) {
+        // Before the consumer sees it: what it counts never exceeds what was received.
+        Counters::set(&self.shared.counters.received, self.producer.sequence());
         self.producer.publish();
     }
 

@@ -5,36 +5,22 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::SystemTime;
 
-use bytes::BytesMut;
 use tokio::sync::{mpsc, oneshot};
 
+use super::handle::Request;
+use super::link::{self, Link, Opening};
 use super::shared::{Counters, Shared};
 use super::sink::RingSink;
-use crate::net::{self, Pipe, Timer};
-use crate::notification::Stamp;
-use crate::session::Login;
+use crate::net::{self, Timer};
 use crate::supervisor::{
-    Action, Close, Command, CommandId, LinkEvent, LinkId, Listening, Reply, State, Supervisor,
+    Action, Close, Command, CommandId, LinkEvent, LinkId, Reply, State, Supervisor,
 };
 use crate::{Config, Error};
 
 /// Most requests that are handled before the socket gets its turn. Tokio lets a task do 128 things at a
 /// time: requests without end must leave some of them for reading and writing.
 const REQUESTS_AT_ONCE: usize = 32;
-
-/// What a handle asks of the task.
-#[derive(Debug)]
-pub(super) enum Request {
-    /// To be decided by the supervisor.
-    Command(Command, Option<oneshot::Sender<Result<Reply, Error>>>),
-    /// The wanted channels, and how far each is.
-    Channels(oneshot::Sender<Vec<(String, Listening)>>),
-}
-
-/// A socket being opened, with what its session needs to log in.
-type Opening = Pin<Box<dyn Future<Output = Result<(Pipe, Login), Error>> + Send>>;
 
 /// Reads the socket for as long as the listener lives.
 #[must_use]
@@ -52,17 +38,6 @@ pub(super) struct Task {
     opening: Option<(LinkId, Opening)>,
     link: Option<Link>,
     done: bool,
-}
-
-struct Link {
-    id: LinkId,
-    pipe: Pipe,
-    input: BytesMut,
-    stamp: Stamp,
-    reading: bool,
-    /// Our direction is to be ended when everything is written.
-    closing: bool,
-    shut: bool,
 }
 
 impl Task {
@@ -95,8 +70,7 @@ impl Task {
         while let Some(action) = self.supervisor.poll_action() {
             match action {
                 Action::Open { link } => {
-                    let config = self.config.clone();
-                    self.opening = Some((link, Box::pin(open(config))));
+                    self.opening = Some((link, link::open(self.config.clone())));
                 }
                 Action::Read { link, on } => {
                     if let Some(current) = self.link.as_mut().filter(|l| l.id == link) {
@@ -108,8 +82,7 @@ impl Task {
                 }
                 Action::Close { link, how: Close::Graceful } => {
                     if let Some(current) = self.link.as_mut().filter(|l| l.id == link) {
-                        current.closing = true;
-                        current.reading = true;
+                        current.close();
                     }
                 }
                 Action::Close { link, how: Close::Abort } => {
@@ -181,15 +154,8 @@ impl Task {
         let event = match result {
             Ok((pipe, login)) => {
                 let epoch = self.supervisor.epoch();
-                self.link = Some(Link {
-                    id,
-                    pipe,
-                    input: self.sink.first_buffer(),
-                    stamp: Stamp { received_at: SystemTime::UNIX_EPOCH, epoch },
-                    reading: true,
-                    closing: false,
-                    shut: false,
-                });
+                let input = self.sink.first_buffer();
+                self.link = Some(Link::new(id, pipe, input, epoch));
                 Counters::set(&self.shared.counters.sessions, epoch.into());
                 LinkEvent::Opened(Box::new(login))
             }
@@ -203,35 +169,21 @@ impl Task {
     fn poll_link(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(link) = &mut self.link else { return false };
         let id = link.id;
-        let mut event = None;
-        if let Some(out) = self.supervisor.transmit(id)
-            && link.pipe.poll_write(cx, out).is_ready()
-            && link.closing
-            && !link.shut
-        {
-            link.shut = link.pipe.poll_shutdown(cx).is_ready();
+        if let Some(out) = self.supervisor.transmit(id) {
+            link.poll_write(cx, out);
         }
-        let mut read = 0;
-        if link.reading {
-            self.sink.prepare(&mut link.input);
-            match link.pipe.poll_read(cx, &mut link.input) {
-                Poll::Ready(Ok(0)) => event = Some(LinkEvent::Eof),
-                Poll::Ready(Ok(bytes)) => read = bytes,
-                Poll::Ready(Err(error)) => event = Some(LinkEvent::Failed(error)),
-                Poll::Pending => {}
+        let read = link.poll_read(cx, &mut self.sink);
+        match read {
+            Poll::Ready(Ok(bytes)) => {
+                Counters::add(&self.shared.counters.reads, 1);
+                Counters::add(&self.shared.counters.bytes_read, bytes as u64);
+                self.handle_bytes();
             }
-        }
-        if read > 0 {
-            link.stamp.received_at = SystemTime::now();
-            Counters::add(&self.shared.counters.reads, 1);
-            Counters::add(&self.shared.counters.bytes_read, read as u64);
-            self.handle_bytes();
-        }
-        if let Some(event) = event {
-            self.supervisor.handle_link(net::now(), id, event);
+            Poll::Ready(Err(event)) => self.supervisor.handle_link(net::now(), id, event),
+            Poll::Pending => return false,
         }
         self.act();
-        read > 0
+        true
     }
 
     fn handle_bytes(&mut self) {
@@ -239,7 +191,6 @@ impl Task {
         self.supervisor.handle_bytes(net::now(), *stamp, *id, input, &mut self.sink);
         self.count_queue();
         let counters = &self.shared.counters;
-        Counters::set(&counters.received, self.supervisor.received());
         Counters::set(&counters.gaps, self.supervisor.gaps());
         Counters::set(&counters.stalls, self.supervisor.stalls());
     }
@@ -305,12 +256,4 @@ impl Drop for Task {
     fn drop(&mut self) {
         self.shared.set_state(State::Closed);
     }
-}
-
-/// Opens a socket. The supervisor bounds it in time.
-async fn open(config: Config) -> Result<(Pipe, Login), Error> {
-    let config = net::resolve(config)?;
-    let deadline = net::now() + net::connect_timeout(&config);
-    let login = net::login(&config, deadline)?;
-    Ok((Pipe::new(net::dial(&config).await?), login))
 }

@@ -1,10 +1,12 @@
 //! The queue of a listener: what it drops, what it counts, how much memory it holds.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::BytesMut;
 use proptest::prelude::*;
 
+use super::shared::Shared;
 use super::sink::{Chunk, RingSink, buffers_max};
 use crate::notification::{Gap, Stamp};
 use crate::ring::{self, Consumer, Taken};
@@ -24,7 +26,7 @@ struct Queue {
 impl Queue {
     fn new(capacity: u64, bytes: usize, overflow: Overflow) -> Self {
         let (producer, consumer) = ring::channel(capacity);
-        let sink = RingSink::new(producer, capacity, bytes, overflow);
+        let sink = RingSink::new(producer, capacity, bytes, overflow, Arc::new(Shared::new()));
         let input = sink.first_buffer();
         Self { sink, consumer, input, sent: 0 }
     }

@@ -35,8 +35,8 @@ impl<'a> NotificationRef<'a> {
 
     /// The channel it was sent on.
     ///
-    /// A server with encoding `SQL_ASCII` can cut a name in the middle of a character. Such a name is
-    /// shown as `U+FFFD`; [`channel_bytes`](Self::channel_bytes) has what arrived.
+    /// A name that is not UTF-8 is shown as `U+FFFD`; [`channel_bytes`](Self::channel_bytes) has what
+    /// arrived. PostgreSQL sends none: it ends the session instead. N39.
     #[must_use]
     pub fn channel(&self) -> &'a str {
         text_or_replacement(self.raw.channel)
@@ -48,8 +48,8 @@ impl<'a> NotificationRef<'a> {
         self.raw.channel
     }
 
-    /// The payload as it arrived. Empty when NOTIFY had none. Not always UTF-8: a server with
-    /// encoding `SQL_ASCII` passes bytes on as they are.
+    /// The payload as it arrived. Empty when NOTIFY had none. A server that is not PostgreSQL may send
+    /// what is not UTF-8.
     #[must_use]
     pub fn payload(&self) -> &'a [u8] {
         self.raw.payload

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use pgbell::{Connection, ErrorKind, Event, Listener, State};
 
 use crate::support::{
-    Server, expect_numbers, next_item, poll_once, run, send_numbers, until_gone, until_received,
-    value,
+    Server, expect_numbers, next, next_item, poll_once, run, send_numbers, until_gone,
+    until_received, value,
 };
 
 async fn terminate(connection: &mut Connection, process_id: Option<i32>) {
@@ -193,5 +193,22 @@ fn closing_through_a_handle_ends_a_pending_receive() {
         assert_eq!(recv.await.unwrap_err().kind(), ErrorKind::Closed);
         assert_eq!(batch.await.unwrap_err().kind(), ErrorKind::Closed);
         assert!(item.await.is_none());
+    });
+}
+
+/// In a database without an encoding any notifier can send what is not UTF-8, and the server ends every
+/// session that would get it, since ours is UTF-8. The error says so.
+#[test]
+fn a_payload_that_is_not_utf8_ends_the_sessions_of_an_sql_ascii_database() {
+    let server = Server::with(|builder| builder.encoding("SQL_ASCII"));
+    run(async {
+        let mut listener = server.listener(&["a"]).await;
+        let mut sender = server.connection().await;
+        sender.notify("a", "pässt").await.unwrap();
+        sender.simple_query("SELECT pg_notify('a', E'\\xff')").await.unwrap();
+        assert_eq!(next(&mut listener).await.payload_str().unwrap(), "pässt");
+        let error = listener.recv().await.unwrap_err();
+        assert_eq!(error.sqlstate(), Some("22021"), "{error}");
+        assert!(error.hint().unwrap().contains("SQL_ASCII"), "{error}");
     });
 }

@@ -197,3 +197,29 @@ fn a_terminated_notifier_says_what_is_in_doubt() {
         held.await.unwrap().unwrap();
     });
 }
+
+/// Functions of a user's own that come first in `search_path` are not what sends.
+#[test]
+fn functions_of_the_same_name_in_the_search_path_are_not_called() {
+    let server = Server::start();
+    run(async {
+        let mut listener = server.listener(&["a"]).await;
+        let mut owner = server.connection().await;
+        owner
+            .simple_query(
+                "CREATE SCHEMA shadow;
+                 CREATE FUNCTION shadow.pg_notify(text, text) RETURNS text LANGUAGE sql AS 'SELECT $1';
+                 CREATE FUNCTION shadow.unnest(text[], text[]) RETURNS TABLE (c text, p text)
+                     LANGUAGE sql AS 'SELECT NULL, NULL';
+                 ALTER ROLE postgres SET search_path = shadow, pg_catalog",
+            )
+            .await
+            .unwrap();
+        let notifier = server.notifier().await;
+        notifier.notify("a", "1").await.unwrap();
+        notifier.notify_many([("a", "2"), ("a", "3")]).await.unwrap();
+        for payload in ["1", "2", "3"] {
+            assert_eq!(next(&mut listener).await.payload_str().unwrap(), payload);
+        }
+    });
+}

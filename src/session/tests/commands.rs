@@ -113,7 +113,7 @@ fn parameters_are_bound_in_text_with_their_types() {
     assert_eq!(
         sent(&notify)[..2],
         [
-            message(b'P', b"\0SELECT pg_notify($1, $2)\0\0\x02\0\0\0\x19\0\0\0\x19"),
+            message(b'P', b"\0SELECT pg_catalog.pg_notify($1, $2)\0\0\x02\0\0\0\x19\0\0\0\x19"),
             message(b'B', b"\0\0\0\0\0\x02\0\0\0\x02a\"\0\0\0\x04it's\0\0"),
         ]
     );

@@ -1,0 +1,190 @@
+//! What a session can be asked to do. All of it is pipelined.
+
+use std::time::Instant;
+
+use bytes::BytesMut;
+
+use super::command::{CommandId, Kind, Pending};
+use super::{Phase, Session};
+use crate::wire::{self, FrontendMessage, Oids, Target, Values};
+use crate::{Error, ErrorKind};
+
+/// Object id of the type `text` in `pg_type`.
+const TEXT_OID: u32 = 25;
+
+/// Qualified, so that no function of that name in a user's `search_path` comes before the server's.
+const NOTIFY: &str = "SELECT pg_catalog.pg_notify($1, $2)";
+
+impl Session {
+    /// Runs one or more statements, separated by semicolons, in one transaction unless they say
+    /// otherwise.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Misuse`] when `sql` holds a NUL, [`ErrorKind::Closed`] when the session is not
+    /// ready. Nothing is sent then.
+    pub fn simple_query(&mut self, now: Instant, sql: &str) -> Result<CommandId, Error> {
+        self.command(now, Kind::Simple, &[FrontendMessage::Query(sql)])
+    }
+
+    /// Runs one statement with parameters in text format, each with the object id of its type;
+    /// 0 lets the server derive it.
+    ///
+    /// # Errors
+    /// As [`simple_query`](Self::simple_query). More than 65,535 parameters are
+    /// [`ErrorKind::Misuse`].
+    pub fn query(
+        &mut self,
+        now: Instant,
+        sql: &str,
+        parameters: &[(u32, Option<&str>)],
+    ) -> Result<CommandId, Error> {
+        let types: Vec<u32> = parameters.iter().map(|(oid, _)| *oid).collect();
+        let values: Vec<Option<&[u8]>> =
+            parameters.iter().map(|(_, value)| value.map(str::as_bytes)).collect();
+        self.command(
+            now,
+            Kind::Bound,
+            &[
+                FrontendMessage::Parse {
+                    statement: "",
+                    query: sql,
+                    parameter_types: Oids::new(&types),
+                },
+                FrontendMessage::Bind {
+                    portal: "",
+                    statement: "",
+                    parameters: Values::new(&values),
+                },
+                FrontendMessage::Describe { target: Target::Portal, name: "" },
+                FrontendMessage::Execute { portal: "", max_rows: 0 },
+                FrontendMessage::Sync,
+            ],
+        )
+    }
+
+    /// Sends a notification with `pg_notify`, both values bound.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Misuse`] for a channel that is empty, longer than 63 bytes or holds a NUL, and a
+    /// payload longer than 7,999 bytes; [`ErrorKind::Closed`] when the session is not ready.
+    pub fn notify(
+        &mut self,
+        now: Instant,
+        channel: &str,
+        payload: &str,
+    ) -> Result<CommandId, Error> {
+        wire::check_channel(channel)?;
+        wire::check_payload(payload)?;
+        self.query(now, NOTIFY, &[(TEXT_OID, Some(channel)), (TEXT_OID, Some(payload))])
+    }
+
+    /// Listens to channels: all of them or, when the server refuses one, none.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Misuse`] when there is none, or a name is empty, longer than 63 bytes or holds a
+    /// NUL; [`ErrorKind::Closed`] when the session is not ready.
+    pub fn listen(
+        &mut self,
+        now: Instant,
+        channels: &[impl AsRef<str>],
+    ) -> Result<CommandId, Error> {
+        let sql = statements("LISTEN ", channels)?;
+        let kind = Kind::Listen(owned(channels));
+        self.command(now, kind, &[FrontendMessage::Query(&sql)])
+    }
+
+    /// Stops listening to channels.
+    ///
+    /// # Errors
+    /// As [`listen`](Self::listen).
+    pub fn unlisten(
+        &mut self,
+        now: Instant,
+        channels: &[impl AsRef<str>],
+    ) -> Result<CommandId, Error> {
+        let sql = statements("UNLISTEN ", channels)?;
+        let kind = Kind::Unlisten(owned(channels));
+        self.command(now, kind, &[FrontendMessage::Query(&sql)])
+    }
+
+    /// Stops listening to every channel.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`] when the session is not ready.
+    pub fn unlisten_all(&mut self, now: Instant) -> Result<CommandId, Error> {
+        self.command(now, Kind::UnlistenAll, &[FrontendMessage::Query("UNLISTEN *")])
+    }
+
+    /// Ends the session cleanly: Terminate is what is left to send, or nothing before the server was
+    /// ready. Commands in flight get no answer any more.
+    pub fn terminate(&mut self) {
+        if matches!(self.phase, Phase::Failed(_) | Phase::Terminated) {
+            return;
+        }
+        let closed = Error::new(ErrorKind::Closed, "the connection was closed");
+        let mut rest = BytesMut::new();
+        // The startup has no place for Terminate: the server would log a violation. N67.
+        if self.is_ready() && self.send(&FrontendMessage::Terminate).is_ok() {
+            rest = std::mem::take(&mut self.transmit);
+        }
+        self.fail(closed);
+        self.transmit = rest;
+        self.phase = Phase::Terminated;
+    }
+
+    fn command(
+        &mut self,
+        now: Instant,
+        kind: Kind,
+        messages: &[FrontendMessage<'_>],
+    ) -> Result<CommandId, Error> {
+        match &self.phase {
+            Phase::Ready => {}
+            Phase::Failed(error) => {
+                return Err(Error::caused(
+                    ErrorKind::Closed,
+                    "the connection is over",
+                    error.clone(),
+                ));
+            }
+            Phase::Startup { .. } | Phase::Terminated => {
+                return Err(Error::new(ErrorKind::Closed, "the session is not ready"));
+            }
+        }
+        let before = self.transmit.len();
+        for message in messages {
+            if let Err(error) = self.send(message) {
+                // All of a command or nothing of it.
+                self.transmit.truncate(before);
+                return Err(error);
+            }
+        }
+        let id = CommandId(self.next_command);
+        self.next_command = self.next_command.wrapping_add(1);
+        self.pending.push_back(Pending::new(id, kind));
+        self.start_clock(now);
+        Ok(id)
+    }
+}
+
+/// `LISTEN "a";LISTEN "b"`: one Query, so one transaction and one round trip. Names are always
+/// quoted. N9.
+fn statements(verb: &str, channels: &[impl AsRef<str>]) -> Result<String, Error> {
+    if channels.is_empty() {
+        return Err(Error::new(ErrorKind::Misuse, "no channel was named"));
+    }
+    let mut sql = String::new();
+    for channel in channels.iter().map(AsRef::as_ref) {
+        wire::check_channel(channel)?;
+        if !sql.is_empty() {
+            sql.push(';');
+        }
+        sql.push_str(verb);
+        wire::quote_identifier(channel, &mut sql);
+    }
+    Ok(sql)
+}
+
+fn owned(channels: &[impl AsRef<str>]) -> Vec<String> {
+    channels.iter().map(|name| name.as_ref().to_owned()).collect()
+}
