@@ -216,6 +216,7 @@ impl Connection {
     /// Runs one or more statements, separated by semicolons. Returns a result for each.
     ///
     /// Never put values into the text: use [`query`](Self::query).
+    /// A query may take as long as the server likes: put a time limit around it where that matters.
     ///
     /// # Errors
     /// What the server refuses, a result of more than 64 MiB, COPY, the end of the connection

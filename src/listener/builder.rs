@@ -98,10 +98,11 @@ impl ListenerBuilder {
             if (min..=max).contains(&found) {
                 return Ok(());
             }
-            Err(Error::new(
-                ErrorKind::Config,
-                format!("{what} is {found}, allowed are {min} to {max}"),
-            ))
+            let allowed = match max {
+                usize::MAX => format!("at least {min} is needed"),
+                _ => format!("allowed are {min} to {max}"),
+            };
+            Err(Error::new(ErrorKind::Config, format!("{what} is {found}, {allowed}")))
         };
         limit("queue_capacity", self.capacity, 1, QUEUE_CAPACITY_MAX)?;
         limit("queue_bytes", self.bytes, QUEUE_BYTES_MIN, usize::MAX)?;

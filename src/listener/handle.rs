@@ -92,6 +92,7 @@ impl ListenerHandle {
 
     /// Runs SQL on the listening session. Nothing is delivered until it is done, so keep it short; a
     /// transaction that it leaves open is rolled back, and is an error.
+    /// A query may take as long as the server likes: put a time limit around it where that matters.
     ///
     /// # Errors
     /// What the server refuses, a result of more than 64 MiB, COPY; [`ErrorKind::Closed`] when no

@@ -165,8 +165,12 @@ impl Sink for RingSink {
     }
 
     fn publish(&mut self) {
-        // Before the consumer sees it: what it counts never exceeds what was received.
-        Counters::set(&self.shared.counters.received, self.producer.sequence());
+        // Before the consumer sees it: what it counts never exceeds what was received and kept. What is
+        // queued is what was kept and not taken; each side counts its own part.
+        let counters = &self.shared.counters;
+        Counters::set(&counters.received, self.producer.sequence());
+        Counters::set(&counters.kept, self.producer.kept());
+        Counters::set(&counters.kept_bytes, self.producer.kept_bytes());
         self.producer.publish();
     }
 

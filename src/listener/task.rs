@@ -67,13 +67,14 @@ impl Task {
 
     /// Carries out what the supervisor wants.
     fn act(&mut self) {
+        let mut entered = None;
         while let Some(action) = self.supervisor.poll_action() {
             match action {
                 Action::Open { link } => {
                     self.opening = Some((link, link::open(self.config.clone())));
                 }
                 Action::Read { link, on } => {
-                    if let Some(current) = self.link.as_mut().filter(|l| l.id == link) {
+                    if let Some(current) = self.link(link) {
                         current.reading = on;
                         if on {
                             self.handle_bytes();
@@ -81,7 +82,7 @@ impl Task {
                     }
                 }
                 Action::Close { link, how: Close::Graceful } => {
-                    if let Some(current) = self.link.as_mut().filter(|l| l.id == link) {
+                    if let Some(current) = self.link(link) {
                         current.close();
                     }
                 }
@@ -94,24 +95,29 @@ impl Task {
                         let _ = reply.send(result);
                     }
                 }
-                Action::State(state) => {
-                    self.shared.set_process_id(self.supervisor.process_id());
-                    self.shared.set_state(state);
-                    if state == State::Connected
-                        && let Some(connected) = self.connected.take()
-                    {
-                        let _ = connected.send(());
-                    }
-                }
+                Action::State(state) => entered = Some(state),
                 Action::Done(result) => {
                     if let Err(cause) = result {
                         self.shared.end(cause);
                     }
-                    self.connected = None;
                     self.done = true;
                 }
             }
         }
+        // Last: who sees the end of the listener finds its cause.
+        if let Some(state) = entered {
+            self.shared.set_process_id(self.supervisor.process_id());
+            self.shared.set_state(state);
+            // Dropped, and so told, when the first state is the last.
+            let waiting = self.connected.take();
+            if let Some(connected) = waiting.filter(|_| state == State::Connected) {
+                let _ = connected.send(());
+            }
+        }
+    }
+
+    fn link(&mut self, id: LinkId) -> Option<&mut Link> {
+        self.link.as_mut().filter(|link| link.id == id)
     }
 
     fn poll_requests(&mut self, cx: &mut Context<'_>) {
@@ -189,18 +195,9 @@ impl Task {
     fn handle_bytes(&mut self) {
         let Some(Link { id, input, stamp, .. }) = &mut self.link else { return };
         self.supervisor.handle_bytes(net::now(), *stamp, *id, input, &mut self.sink);
-        self.count_queue();
         let counters = &self.shared.counters;
         Counters::set(&counters.gaps, self.supervisor.gaps());
         Counters::set(&counters.stalls, self.supervisor.stalls());
-    }
-
-    /// What is queued is what was kept and not taken: each side counts its own, so that the figure is right
-    /// while the other one sleeps.
-    fn count_queue(&self) {
-        let counters = &self.shared.counters;
-        Counters::set(&counters.kept, self.sink.producer.kept());
-        Counters::set(&counters.kept_bytes, self.sink.producer.kept_bytes());
     }
 
     /// While the socket is left unread: has the consumer made room? What was read already may fill it
@@ -236,7 +233,6 @@ impl Future for Task {
             task.supervisor.compute();
             task.act();
         }
-        task.count_queue();
         if task.done {
             return Poll::Ready(());
         }

@@ -555,7 +555,7 @@ impl Supervisor {
         match self.link.take() {
             Some(Link { id, stage: Stage::Open(mut session) }) => {
                 session.terminate();
-                self.answer_all(&mut session);
+                self.answer_all(&mut session, &closed());
                 self.link = Some(Link { id, stage: Stage::Closing { session, deadline } });
                 self.actions.push_back(Action::Close { link: id, how: Close::Graceful });
             }
@@ -567,8 +567,7 @@ impl Supervisor {
         }
     }
 
-    /// The link is broken. Later issues of this crate will connect again; for a listener without
-    /// reconnect it is the end.
+    /// The link is broken, and with it the listener: it does not reconnect.
     fn lose(&mut self, error: Error) {
         let closing = matches!(self.link, Some(Link { stage: Stage::Closing { .. }, .. }));
         if let Some(Link { stage: Stage::Open(session), .. }) = &mut self.link {
@@ -584,7 +583,15 @@ impl Supervisor {
         if let Some(Link { id, stage }) = self.link.take() {
             if let Stage::Open(mut session) = stage {
                 session.fail(closed());
-                self.answer_all(&mut session);
+                let cause = match &result {
+                    Ok(()) => closed(),
+                    Err(cause) => Error::caused(
+                        ErrorKind::Closed,
+                        "the listener has ended before this was sent",
+                        cause.clone(),
+                    ),
+                };
+                self.answer_all(&mut session, &cause);
             }
             self.actions.push_back(Action::Close { link: id, how: Close::Abort });
         }
@@ -592,8 +599,9 @@ impl Supervisor {
         self.actions.push_back(Action::Done(result));
     }
 
-    /// The session is over: every command gets its answer, or the error that the session gave it.
-    fn answer_all(&mut self, session: &mut Session) {
+    /// The session is over: every command gets its answer, or the error that the session gave it;
+    /// what was not sent yet gets `unsent`.
+    fn answer_all(&mut self, session: &mut Session, unsent: &Error) {
         while let Some(event) = session.poll_event() {
             if let SessionEvent::Done { id, result } = event
                 && let Some(purpose) = self.in_flight.remove(&id)
@@ -602,7 +610,7 @@ impl Supervisor {
             }
         }
         for (id, _) in std::mem::take(&mut self.waiting) {
-            self.reply(id, Err(closed()));
+            self.reply(id, Err(unsent.clone()));
         }
     }
 

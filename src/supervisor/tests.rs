@@ -284,5 +284,8 @@ fn query(sql: &str) -> Command {
 const REFUSED: &str = "server error: the server refused LISTEN: ERROR: no (SQLSTATE 42501)";
 const ENDED: &str = "server error: the server ended the session: FATAL: no (SQLSTATE 57P01)";
 const OVER: &str = "closed: the listener is closed";
+
+/// And one that still waited when the session was lost.
+const UNSENT: &str = "closed: the listener has ended before this was sent";
 const OPEN_TRANSACTION: &str = "misuse: the query left a transaction open on the listening session, \
     it was rolled back (hint: nothing is delivered inside a transaction: use a connection of its own)";

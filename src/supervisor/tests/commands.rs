@@ -115,7 +115,9 @@ fn a_command_behind_a_refused_subscription_gets_an_answer() {
         [
             "0: Active",
             &format!("1: {OVER}"),
-            &format!("2: {OVER}"),
+            &format!(
+                "2: {UNSENT}: server error: the server refused LISTEN: ERROR: no (SQLSTATE 42501)"
+            ),
             "close Abort",
             "Closed",
             &format!("done: {REFUSED}"),
@@ -158,7 +160,7 @@ fn a_lost_session_answers_every_command_and_ends_the_listener() {
             shell.take_log(),
             [
                 &format!("0: {in_doubt}: {text}"),
-                &format!("1: {OVER}"),
+                &format!("1: {UNSENT}: {text}"),
                 "close Abort",
                 "Closed",
                 &format!("done: {text}"),
