@@ -138,18 +138,13 @@ impl Task {
                 }
                 // The listener and all its handles are gone.
                 None => {
-                    self.close();
-                    return;
+                    self.supervisor.handle_command(now, CommandId(u64::MAX), Command::Close);
+                    return self.act();
                 }
             }
         }
         // Perhaps there are more.
         cx.waker().wake_by_ref();
-    }
-
-    fn close(&mut self) {
-        self.supervisor.handle_command(net::now(), CommandId(u64::MAX), Command::Close);
-        self.act();
     }
 
     fn poll_opening(&mut self, cx: &mut Context<'_>) {

@@ -14,6 +14,7 @@ use super::*;
 use crate::auth::{AuthPolicy, Credentials, Password, ScramNonce};
 use crate::notification::Lagged;
 use crate::session::Login;
+use crate::wire;
 use crate::wire::{FirstPacket, Framer, ProtocolVersion, Run};
 
 /// What the server says to let us in.
