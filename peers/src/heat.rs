@@ -165,3 +165,60 @@ impl Heat {
         sent.cpu_ns as f64 >= SENDER_BOUND * wall as f64 && sent.cpu_ns > 0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Change = fn(&mut Report);
+
+    /// A report and what was sent, of ten notifications of 51 bytes.
+    fn agreed() -> (Heat, Report, Sent) {
+        let heat = Heat {
+            origin: Origin::Replay,
+            shape: Shape::MAIN,
+            write_bytes: 8_192,
+            cores: 2,
+            rounds: 1,
+            contestants: vec![Contestant::Libpq],
+            count: Some(10),
+        };
+        let digest = Shape::MAIN.digest(10);
+        let sent = Sent {
+            count: digest.count,
+            bytes: digest.bytes,
+            checksum: digest.checksum(),
+            wall_ns: 0,
+            cpu_ns: 0,
+        };
+        let wall = std::time::Duration::from_micros(1);
+        let report = Report::of(&digest, wall, crate::usage::Usage::default()).unwrap();
+        (heat, report, sent)
+    }
+
+    #[test]
+    fn a_run_counts_only_when_count_bytes_and_checksum_are_those_of_the_sender() {
+        let (heat, report, sent) = agreed();
+        heat.check(10, &report, &sent).unwrap();
+        let wrong: [(u64, Change); 5] = [
+            (11, |_| {}),
+            (10, |report| report.notifications -= 1),
+            (10, |report| report.notifications += 1),
+            (10, |report| report.bytes += 1),
+            (10, |report| report.checksum = report.checksum.map(|sum| sum ^ 1)),
+        ];
+        for (count, change) in wrong {
+            let mut report = report.clone();
+            change(&mut report);
+            assert!(heat.check(count, &report, &sent).is_err(), "{report:?}");
+        }
+    }
+
+    #[test]
+    fn who_does_not_parse_counts_the_bytes_of_the_wire() {
+        let (heat, report, sent) = agreed();
+        let raw = Report { checksum: None, bytes: 510, ..report };
+        heat.check(10, &raw, &sent).unwrap();
+        assert!(heat.check(10, &Report { bytes: 509, ..raw }, &sent).is_err());
+    }
+}

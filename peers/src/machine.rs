@@ -115,7 +115,9 @@ fn field(path: &str, name: &str) -> String {
 fn date(now: SystemTime) -> String {
     let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let (mut days, mut year) = (seconds / 86_400, 1970);
-    let is_leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let is_leap = |year: u64| {
+        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+    };
     let length = |year| if is_leap(year) { 366 } else { 365 };
     while days >= length(year) {
         days -= length(year);

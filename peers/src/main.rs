@@ -33,11 +33,11 @@ mod tally;
 mod target;
 mod usage;
 
+use std::fs;
 use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
-use serde::Serialize;
 
 use crate::contestant::Contestant;
 use crate::cores::Cores;
@@ -66,20 +66,11 @@ fn main() -> ExitCode {
 /// One of the processes of a run.
 fn play(part: Part) -> Outcome<()> {
     match part {
-        Part::Replay { replay } => replay::serve(&replay),
-        Part::Child { contestant, job } => report(&client::run(contestant, &job)?),
-        Part::PingPong { contestant, job } => report(&client::ping_pong(contestant, &job)?),
-        Part::Sleeper { job } => report(&client::sleep(&job)?),
+        Part::Replay(replay) => replay::serve(&replay),
+        Part::Child { contestant, job } => client::run(contestant, &job),
+        Part::PingPong { contestant, job } => tally::say(&client::ping_pong(contestant, &job)?),
+        Part::Sleeper { job } => tally::say(&client::sleep(&job)?),
     }
-}
-
-/// Says what was measured, and stays until the parent has looked at what it wants to.
-fn report(measured: &impl Serialize) -> Outcome<()> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{}", serde_json::to_string(measured)?)?;
-    out.flush()?;
-    std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink())?;
-    Ok(())
 }
 
 fn run(options: &Options) -> Outcome<ExitCode> {
@@ -113,11 +104,22 @@ fn run(options: &Options) -> Outcome<ExitCode> {
     if let Some(dir) = &options.plot {
         plot::draw(&results.heats, dir)?;
     }
-    let text = match (options.json, options.markdown) {
-        (true, _) => serde_json::to_string_pretty(&results)?,
-        (_, true) => table::show(&results, Style::Markdown),
-        _ => table::show(&results, Style::Text),
+    let json = serde_json::to_string_pretty(&results)?;
+    let markdown = table::show(&results, Style::Markdown);
+    let text = table::show(&results, Style::Text);
+    if let Some(dir) = &options.save {
+        fs::create_dir_all(dir)?;
+        for (name, content) in
+            [("results.json", &json), ("results.md", &markdown), ("results.txt", &text)]
+        {
+            fs::write(dir.join(name), content)?;
+        }
+    }
+    let shown = match (options.json, options.markdown) {
+        (true, _) => json,
+        (_, true) => markdown,
+        _ => text,
     };
-    writeln!(std::io::stdout(), "{}", text.trim_end())?;
+    writeln!(std::io::stdout(), "{}", shown.trim_end())?;
     Ok(if results.voids().is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

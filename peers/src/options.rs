@@ -63,8 +63,11 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(crate) markdown: bool,
     /// Draw throughput and processor time by size into this directory.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", num_args = 0..=1, default_missing_value = "peers/plots")]
     pub(crate) plot: Option<PathBuf>,
+    /// Whatever is printed: write the tables and the JSON into this directory too.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) save: Option<PathBuf>,
 }
 
 impl Options {
@@ -117,8 +120,5 @@ pub(crate) enum Part {
     },
     /// The server that sends what it encoded beforehand.
     #[command(hide = true)]
-    Replay {
-        #[command(flatten)]
-        replay: Replay,
-    },
+    Replay(Replay),
 }

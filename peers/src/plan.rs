@@ -102,11 +102,11 @@ fn without_extremes() -> Vec<Contestant> {
 fn full(options: &Options, rounds: usize) -> Vec<Heat> {
     let side = rounds.min(SIDE_ROUNDS);
     let main = heat(options, rounds);
-    let mut heats = vec![main.clone()];
-    heats.push(Heat { origin: Origin::Postgres, contestants: without_extremes(), ..main.clone() });
-    heats.push(decoding(options, rounds, 1));
+    let postgres = Heat { origin: Origin::Postgres, contestants: without_extremes(), ..main };
+    let side_heat = Heat { rounds: side, contestants: without_extremes(), ..main };
+    let mut heats = vec![main, postgres, decoding(options, rounds, 1)];
     heats.extend(CHANNELS.map(|channels| decoding(options, side, channels)));
-    let side = Heat { rounds: side, contestants: without_extremes(), ..main };
+    let side = side_heat;
     heats.extend(SIZES.map(|size| Heat { shape: Shape { size, channels: 1 }, ..side.clone() }));
     heats.extend(
         CHANNELS.map(|channels| Heat { shape: Shape { channels, ..side.shape }, ..side.clone() }),

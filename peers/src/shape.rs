@@ -158,9 +158,10 @@ impl Block {
 
     /// The slices of the block that make `count` notifications.
     pub(crate) fn slices(&self, count: u64) -> impl Iterator<Item = &[u8]> {
-        let rest = (count % self.count) as usize * self.shape.size;
+        let rest = self.bytes.chunks(self.shape.size).zip(0..count % self.count).count();
+        let rest = &self.bytes[..rest * self.shape.size];
         let whole = (0..count / self.count).map(|_| &self.bytes[..]);
-        whole.chain((rest > 0).then(|| &self.bytes[..rest]))
+        whole.chain((!rest.is_empty()).then_some(rest))
     }
 }
 

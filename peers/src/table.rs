@@ -68,9 +68,13 @@ pub(crate) fn show(results: &Results, style: Style) -> String {
         "Median [least, most] of interleaved rounds. CPU is user and system time of the client, in ns a \
          notification; sender CPU the same of the process that sends. \"of raw\" is the rate over that of \
          `raw-touch` in the same round. Everybody reads every byte; count and checksum are compared with \
-         the sender's.\n",
+         the sender's. Peak memory has the program in it, with all drivers: see `raw`.\n",
     );
-    let tables = results.heats.iter().map(heat).chain(latency(results)).chain(sleeper(results));
+    // A README has room for the main heats.
+    let most = results.heats.iter().map(|ran| ran.heat.rounds).max().unwrap_or(0);
+    let shown = |ran: &&Ran| style == Style::Text || ran.heat.rounds == most;
+    let heats = results.heats.iter().filter(shown);
+    let tables = heats.map(heat).chain(latency(results)).chain(sleeper(results));
     for table in tables.chain(targets(results)) {
         out.push_str(&table.show(style));
     }

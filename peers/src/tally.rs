@@ -85,19 +85,25 @@ impl Tally {
         self.digest.count >= self.wanted
     }
 
-    /// The last notification was received: the section ends.
-    pub(crate) fn finish(self) -> Outcome<Report> {
+    /// The last notification was received: the section ends, and the parent is told.
+    ///
+    /// The caller still has its connection then, so that the parent can look at the server's end of it.
+    pub(crate) fn finish(self) -> Outcome<()> {
+        say(&self.report()?)
+    }
+
+    /// The same for a client that only counts bytes of the wire.
+    pub(crate) fn finish_raw(self, bytes: u64, size: usize) -> Outcome<()> {
+        let report = self.report()?;
+        say(&Report { bytes, notifications: bytes / size as u64, checksum: None, ..report })
+    }
+
+    fn report(&self) -> Outcome<Report> {
         let wall = self.begin.elapsed();
         let used = Usage::of_process()?.since(&self.usage);
         let mut report = Report::of(&self.digest, wall, used)?;
         report.first_ns = nanos(self.first.unwrap_or(wall));
         Ok(report)
-    }
-
-    /// The same for a client that only counts bytes of the wire.
-    pub(crate) fn finish_raw(self, bytes: u64, size: usize) -> Outcome<Report> {
-        let report = self.finish()?;
-        Ok(Report { bytes, notifications: bytes / size as u64, checksum: None, ..report })
     }
 }
 
@@ -106,4 +112,13 @@ pub(crate) fn say_ready() -> Outcome<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{READY}")?;
     Ok(out.flush()?)
+}
+
+/// Says what was measured, and stays until the parent has looked at what it wants to.
+pub(crate) fn say(measured: &impl Serialize) -> Outcome<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{}", serde_json::to_string(measured)?)?;
+    out.flush()?;
+    std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink())?;
+    Ok(())
 }

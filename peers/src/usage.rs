@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
+use nix::time::{ClockId, clock_gettime};
 
 use crate::outcome::Outcome;
 
@@ -18,24 +19,25 @@ pub(crate) struct Usage {
 impl Usage {
     /// Of this process, all threads.
     pub(crate) fn of_process() -> Outcome<Self> {
-        Self::of(UsageWho::RUSAGE_SELF)
+        Self::of(UsageWho::RUSAGE_SELF, ClockId::CLOCK_PROCESS_CPUTIME_ID)
     }
 
     /// Of this thread.
     pub(crate) fn of_thread() -> Outcome<Self> {
-        Self::of(UsageWho::RUSAGE_THREAD)
+        Self::of(UsageWho::RUSAGE_THREAD, ClockId::CLOCK_THREAD_CPUTIME_ID)
     }
 
-    fn of(who: UsageWho) -> Outcome<Self> {
-        let usage = getrusage(who)?;
-        Ok(Self { user: duration(usage.user_time()), system: duration(usage.system_time()) })
+    /// The clock is exact. What `getrusage` says may be some milliseconds old, and tells the parts.
+    fn of(who: UsageWho, clock: ClockId) -> Outcome<Self> {
+        let system = duration(getrusage(who)?.system_time());
+        let total = Duration::from(clock_gettime(clock)?);
+        Ok(Self { user: total.saturating_sub(system), system })
     }
 
     pub(crate) fn since(&self, earlier: &Self) -> Self {
-        Self {
-            user: self.user.saturating_sub(earlier.user),
-            system: self.system.saturating_sub(earlier.system),
-        }
+        let total = self.total().saturating_sub(earlier.total());
+        let system = self.system.saturating_sub(earlier.system).min(total);
+        Self { user: total - system, system }
     }
 
     pub(crate) fn total(&self) -> Duration {

@@ -16,7 +16,7 @@ use super::Job;
 use crate::digest::Digest;
 use crate::outcome::Outcome;
 use crate::shape::Block;
-use crate::tally::Report;
+use crate::tally::{Report, say};
 use crate::usage::Usage;
 
 /// Bytes in the buffer: what a read brings at most.
@@ -24,7 +24,7 @@ pub(crate) const BUFFER_BYTES: usize = 256 * 1024;
 
 /// What is done to a decoded notification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Use {
+pub(super) enum Reading {
     /// Every byte is summed, as everywhere.
     Sum,
     /// Channel and payload are handed out and nobody reads them: decoding and nothing else. The bytes are
@@ -82,37 +82,38 @@ impl Decoder for PostgresProtocol {
     }
 }
 
-pub(super) fn pgbell(job: &Job, use_: Use) -> Outcome<Report> {
-    run(&Pgbell, job, use_)
+pub(super) fn pgbell(job: &Job, reading: Reading) -> Outcome<()> {
+    run(&Pgbell, job, reading)
 }
 
-pub(super) fn postgres_protocol(job: &Job, use_: Use) -> Outcome<Report> {
-    run(&PostgresProtocol, job, use_)
+pub(super) fn postgres_protocol(job: &Job, reading: Reading) -> Outcome<()> {
+    run(&PostgresProtocol, job, reading)
 }
 
-fn run<D: Decoder>(decoder: &D, job: &Job, use_: Use) -> Outcome<Report> {
+fn run<D: Decoder>(decoder: &D, job: &Job, reading: Reading) -> Outcome<()> {
     let block = Block::new(job.shape.checked()?, BUFFER_BYTES)?;
     let mut digest = Digest::default();
     let (mut wall, mut user) = (Duration::ZERO, Duration::ZERO);
     for slice in block.slices(job.count) {
         let mut input = decoder.fill(slice);
-        if use_ == Use::Views {
+        if reading == Reading::Views {
             let mut again = decoder.fill(slice);
             decoder.decode(&mut again, |channel, payload| digest.add(channel, payload))?;
         }
         let (cpu, begin) = (thread_time()?, Instant::now());
-        match use_ {
-            Use::Sum => {
-                decoder.decode(&mut input, |channel, payload| digest.add(channel, payload))?
+        let decoded = match reading {
+            Reading::Sum => {
+                decoder.decode(&mut input, |channel, payload| digest.add(channel, payload))
             }
-            Use::Views => decoder.decode(&mut input, |channel, payload| {
+            Reading::Views => decoder.decode(&mut input, |channel, payload| {
                 black_box((channel, payload));
-            })?,
-        }
+            }),
+        };
         wall += begin.elapsed();
         user += thread_time()?.saturating_sub(cpu);
+        decoded?;
     }
-    Report::of(&digest, wall, Usage { user, system: Duration::ZERO })
+    say(&Report::of(&digest, wall, Usage { user, system: Duration::ZERO })?)
 }
 
 fn thread_time() -> Outcome<Duration> {

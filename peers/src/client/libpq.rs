@@ -5,9 +5,9 @@ use crate::latency::{Latency, Stopwatch};
 use crate::outcome::Outcome;
 use crate::pq::Connection;
 pub(crate) use crate::pq::version;
-use crate::tally::{Report, Tally};
+use crate::tally::Tally;
 
-pub(super) fn run(job: &Job) -> Outcome<Report> {
+pub(super) fn run(job: &Job) -> Outcome<()> {
     let mut connection = connect(job)?;
     connection.execute(&job.shape.listen_sql())?;
     let mut tally = Tally::begin(job.count)?;

@@ -16,7 +16,6 @@ use crate::latency::Latency;
 use crate::outcome::Outcome;
 use crate::shape::Shape;
 use crate::sleeper::Slept;
-use crate::tally::Report;
 
 /// User and database of both kinds of server.
 pub(crate) const USER: &str = "postgres";
@@ -48,7 +47,7 @@ impl Job {
 }
 
 /// Receives what the job says and measures it.
-pub(crate) fn run(contestant: Contestant, job: &Job) -> Outcome<Report> {
+pub(crate) fn run(contestant: Contestant, job: &Job) -> Outcome<()> {
     cores::pin(&job.cores)?;
     match contestant {
         Contestant::Raw => raw::run(job, raw::Touch::Nothing),
@@ -61,11 +60,11 @@ pub(crate) fn run(contestant: Contestant, job: &Job) -> Outcome<Report> {
         Contestant::TokioPostgres => tokio_postgres::polled(job),
         Contestant::TokioPostgresChan => tokio_postgres::channelled(job),
         Contestant::Sqlx => sqlx::run(job),
-        Contestant::DecodePgbell => decode::pgbell(job, decode::Use::Sum),
-        Contestant::DecodePgbellViews => decode::pgbell(job, decode::Use::Views),
-        Contestant::DecodePostgresProtocol => decode::postgres_protocol(job, decode::Use::Sum),
+        Contestant::DecodePgbell => decode::pgbell(job, decode::Reading::Sum),
+        Contestant::DecodePgbellViews => decode::pgbell(job, decode::Reading::Views),
+        Contestant::DecodePostgresProtocol => decode::postgres_protocol(job, decode::Reading::Sum),
         Contestant::DecodePostgresProtocolViews => {
-            decode::postgres_protocol(job, decode::Use::Views)
+            decode::postgres_protocol(job, decode::Reading::Views)
         }
     }
 }

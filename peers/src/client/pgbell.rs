@@ -8,7 +8,7 @@ use super::{Job, PING, block_on};
 use crate::latency::{Latency, Stopwatch};
 use crate::outcome::Outcome;
 use crate::sleeper::Slept;
-use crate::tally::{Report, Tally, say_ready};
+use crate::tally::{Tally, say_ready};
 use crate::usage::peak_rss_kib;
 
 /// Longer than any measured section: nothing is ever dropped.
@@ -17,7 +17,7 @@ const MAX_STALL: Duration = Duration::from_secs(30);
 /// How long the sleeper waits for the sender.
 const SLEEP_LONGEST: Duration = Duration::from_secs(60);
 
-pub(super) fn inline(job: &Job) -> Outcome<Report> {
+pub(super) fn inline(job: &Job) -> Outcome<()> {
     let job = job.clone();
     block_on(1, async move {
         let mut connection = Connection::connect(&*job.conninfo()).await?;
@@ -43,7 +43,7 @@ async fn listening(job: &Job) -> Outcome<Listener> {
     Ok(builder.overflow(overflow).connect().await?)
 }
 
-pub(super) fn listener(job: &Job, threads: usize) -> Outcome<Report> {
+pub(super) fn listener(job: &Job, threads: usize) -> Outcome<()> {
     let job = job.clone();
     block_on(threads, async move {
         let mut listener = listening(&job).await?;
@@ -62,7 +62,7 @@ pub(super) fn listener(job: &Job, threads: usize) -> Outcome<Report> {
     })
 }
 
-pub(super) fn recv(job: &Job) -> Outcome<Report> {
+pub(super) fn recv(job: &Job) -> Outcome<()> {
     let job = job.clone();
     block_on(1, async move {
         let mut listener = listening(&job).await?;

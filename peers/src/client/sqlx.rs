@@ -4,9 +4,9 @@ use sqlx::postgres::PgListener;
 
 use super::{Job, USER, block_on};
 use crate::outcome::Outcome;
-use crate::tally::{Report, Tally};
+use crate::tally::Tally;
 
-pub(super) fn run(job: &Job) -> Outcome<Report> {
+pub(super) fn run(job: &Job) -> Outcome<()> {
     let job = job.clone();
     block_on(1, async move {
         let url = format!("postgres://{USER}@127.0.0.1:{}/{USER}?sslmode=disable", job.port);

@@ -11,7 +11,7 @@ use tokio_postgres::{AsyncMessage, Client, NoTls};
 use super::{Job, PING, block_on};
 use crate::latency::{Latency, Stopwatch};
 use crate::outcome::Outcome;
-use crate::tally::{Report, Tally};
+use crate::tally::Tally;
 
 type Connection = tokio_postgres::Connection<tokio_postgres::Socket, NoTlsStream>;
 
@@ -41,7 +41,7 @@ async fn execute(client: &Client, connection: &mut Connection, sql: &str) -> Out
     .await
 }
 
-pub(super) fn polled(job: &Job) -> Outcome<Report> {
+pub(super) fn polled(job: &Job) -> Outcome<()> {
     let job = job.clone();
     block_on(1, async move {
         let (client, mut connection) = tokio_postgres::connect(&job.conninfo(), NoTls).await?;
@@ -57,7 +57,7 @@ pub(super) fn polled(job: &Job) -> Outcome<Report> {
     })
 }
 
-pub(super) fn channelled(job: &Job) -> Outcome<Report> {
+pub(super) fn channelled(job: &Job) -> Outcome<()> {
     let job = job.clone();
     block_on(2, async move {
         let (client, mut connection) = tokio_postgres::connect(&job.conninfo(), NoTls).await?;
