@@ -1,2 +1,125 @@
 //! Other drivers, measured beside pgbell in one run.
-fn main() {}
+//!
+//! ```text
+//! peers --+-- replay                 one per load: the sender
+//!         |   postgres               or a real one, through pgbell-testkit
+//!         +-- child NAME             one per sample: says "ready", is sent to, says what it measured
+//! ```
+//!
+//! The parent only starts processes, compares what was received with what was sent, and prints.
+
+mod child;
+mod client;
+mod contestant;
+mod cores;
+mod digest;
+mod heat;
+mod latency;
+mod machine;
+mod options;
+mod outcome;
+mod plan;
+mod plot;
+mod pq;
+mod replay;
+mod results;
+mod server;
+mod shape;
+mod sleeper;
+mod source;
+mod spread;
+mod table;
+mod tally;
+mod target;
+mod usage;
+
+use std::fs;
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::contestant::Contestant;
+use crate::cores::Cores;
+use crate::machine::Machine;
+use crate::options::{CommandLine, Options, Part};
+use crate::outcome::Outcome;
+use crate::plan::Plan;
+use crate::results::{Ran, Results};
+use crate::server::Server;
+use crate::sleeper::Nap;
+use crate::table::Style;
+use crate::target::Target;
+
+fn main() -> ExitCode {
+    let line = CommandLine::parse();
+    let outcome = match line.part {
+        None => run(&line.options),
+        Some(part) => play(part).map(|()| ExitCode::SUCCESS),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("peers: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+/// One of the processes of a run.
+fn play(part: Part) -> Outcome<()> {
+    match part {
+        Part::Replay(replay) => replay::serve(&replay),
+        Part::Child { contestant, job } => client::run(contestant, &job),
+        Part::PingPong { contestant, job } => tally::say(&client::ping_pong(contestant, &job)?),
+        Part::Sleeper { job } => tally::say(&client::sleep(&job)?),
+    }
+}
+
+fn run(options: &Options) -> Outcome<ExitCode> {
+    let allowed = cores::allowed()?;
+    let mut machine = Machine::look(&allowed);
+    let plan = Plan::new(options);
+    for heat in &plan.heats {
+        heat.shape.checked()?;
+    }
+    let mut server = Server::default();
+    let mut heats = Vec::new();
+    eprintln!("peers: {} heats, {} runs", plan.heats.len(), plan.runs());
+    for heat in plan.heats {
+        let samples = heat.run(&allowed, &mut server);
+        let ran = Ran::new(heat, samples);
+        eprintln!("peers: done: {}", ran.title());
+        heats.push(ran);
+    }
+    let cores = Cores::new(&allowed, options.cores);
+    let mut latency = Vec::new();
+    if let Some(rally) = plan.ping_pong {
+        let mut players = Contestant::PLAYERS.to_vec();
+        players.retain(|player| options.admits(*player));
+        latency = latency::run(&players, rally, &cores, &mut server);
+        eprintln!("peers: done: ping-pong");
+    }
+    let sleeper = plan.sleeper.map(|count| Nap::run(count, &cores));
+    machine.finish(server.version());
+    let targets = Target::all(&heats, &latency, sleeper.as_ref());
+    let results = Results { machine, heats, latency, sleeper, targets };
+    if let Some(dir) = &options.plot {
+        plot::draw(&results.heats, dir)?;
+    }
+    let json = serde_json::to_string_pretty(&results)?;
+    let markdown = table::show(&results, Style::Markdown);
+    let text = table::show(&results, Style::Text);
+    if let Some(dir) = &options.save {
+        fs::create_dir_all(dir)?;
+        for (name, content) in
+            [("results.json", &json), ("results.md", &markdown), ("results.txt", &text)]
+        {
+            fs::write(dir.join(name), content)?;
+        }
+    }
+    let shown = match (options.json, options.markdown) {
+        (true, _) => json,
+        (_, true) => markdown,
+        _ => text,
+    };
+    writeln!(std::io::stdout(), "{}", shown.trim_end())?;
+    Ok(if results.voids().is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

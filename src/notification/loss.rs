@@ -12,20 +12,26 @@ use crate::Error;
 /// PostgreSQL keeps none. It comes after every channel is listened to again (or refused) and before any
 /// later notification: state that is read on it is complete.
 #[derive(Debug, Clone)]
-pub struct Gap {
-    pub(crate) cause: Error,
-    pub(crate) lost_at: SystemTime,
-    pub(crate) restored_at: SystemTime,
-    pub(crate) attempts: u32,
-    pub(crate) epoch: u32,
-    pub(crate) sessions: u32,
-    pub(crate) refused: Vec<(String, Error)>,
+pub struct Gap(
+    // A pointer: gaps are rare, and must not make every `Event` larger.
+    Box<Facts>,
+);
+
+#[derive(Debug, Clone)]
+struct Facts {
+    cause: Error,
+    lost_at: SystemTime,
+    restored_at: SystemTime,
+    attempts: u32,
+    epoch: u32,
+    sessions: u32,
+    refused: Vec<(String, Error)>,
 }
 
 impl Gap {
     /// A gap in a session that goes on: the server says that it dropped something.
     pub(crate) fn within_session(cause: Error, at: SystemTime, epoch: u32) -> Self {
-        Self {
+        Self(Box::new(Facts {
             cause,
             lost_at: at,
             restored_at: at,
@@ -33,65 +39,66 @@ impl Gap {
             epoch,
             sessions: 0,
             refused: Vec::new(),
-        }
+        }))
     }
 
     /// Takes in a later gap: nothing was delivered between the two.
     pub fn merge(&mut self, later: Self) {
-        self.restored_at = later.restored_at;
-        self.attempts = self.attempts.saturating_add(later.attempts);
-        self.epoch = later.epoch;
-        self.sessions = self.sessions.saturating_add(later.sessions);
-        self.refused = later.refused;
+        let (facts, later) = (&mut self.0, later.0);
+        facts.restored_at = later.restored_at;
+        facts.attempts = facts.attempts.saturating_add(later.attempts);
+        facts.epoch = later.epoch;
+        facts.sessions = facts.sessions.saturating_add(later.sessions);
+        facts.refused = later.refused;
     }
 
     /// Why: the first cause, when several gaps were merged.
     #[must_use]
     pub fn cause(&self) -> &Error {
-        &self.cause
+        &self.0.cause
     }
 
     /// When it was noticed that notifications may be missing.
     #[must_use]
     pub fn lost_at(&self) -> SystemTime {
-        self.lost_at
+        self.0.lost_at
     }
 
     /// When every channel was listened to again.
     #[must_use]
     pub fn restored_at(&self) -> SystemTime {
-        self.restored_at
+        self.0.restored_at
     }
 
     /// How many attempts to connect it took.
     #[must_use]
     pub fn attempts(&self) -> u32 {
-        self.attempts
+        self.0.attempts
     }
 
     /// Number of the session that goes on after the gap.
     #[must_use]
     pub fn epoch(&self) -> u32 {
-        self.epoch
+        self.0.epoch
     }
 
     /// How many sessions were lost. Zero when the server dropped a notification in a session that
     /// goes on.
     #[must_use]
     pub fn sessions(&self) -> u32 {
-        self.sessions
+        self.0.sessions
     }
 
     /// Channels that the server refuses now, with its reason.
     #[must_use]
     pub fn refused(&self) -> &[(String, Error)] {
-        &self.refused
+        &self.0.refused
     }
 }
 
 impl fmt::Display for Gap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "notifications may be missing here: {}", self.cause)
+        write!(f, "notifications may be missing here: {}", self.0.cause)
     }
 }
 

@@ -1,0 +1,105 @@
+//! tokio-postgres: its connection polled directly, and behind a channel as it is often used.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+
+use tokio::sync::mpsc;
+use tokio_postgres::tls::NoTlsStream;
+use tokio_postgres::{AsyncMessage, Client, NoTls};
+
+use super::{Job, PING, block_on};
+use crate::latency::{Latency, Stopwatch};
+use crate::outcome::Outcome;
+use crate::tally::Tally;
+
+type Connection = tokio_postgres::Connection<tokio_postgres::Socket, NoTlsStream>;
+
+/// The next message of the server.
+async fn message(connection: &mut Connection) -> Outcome<AsyncMessage> {
+    let message = poll_fn(|cx| connection.poll_message(cx)).await;
+    Ok(message.ok_or("the connection is closed")??)
+}
+
+/// Runs a command while the connection is driven from here.
+async fn execute(client: &Client, connection: &mut Connection, sql: &str) -> Outcome<()> {
+    let mut command = pin!(client.batch_execute(sql));
+    poll_fn(|cx| {
+        if let Poll::Ready(result) = command.as_mut().poll(cx) {
+            return Poll::Ready(result.map_err(Into::into));
+        }
+        match connection.poll_message(cx) {
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Err(error.into())),
+            Poll::Ready(None) => Poll::Ready(Err("the connection is closed".into())),
+            Poll::Ready(Some(Ok(_))) => {
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+pub(super) fn polled(job: &Job) -> Outcome<()> {
+    let job = job.clone();
+    block_on(1, async move {
+        let (client, mut connection) = tokio_postgres::connect(&job.conninfo(), NoTls).await?;
+        execute(&client, &mut connection, &job.shape.listen_sql()).await?;
+        let mut tally = Tally::begin(job.count)?;
+        while !tally.is_complete() {
+            if let AsyncMessage::Notification(n) = message(&mut connection).await? {
+                tally.arrived();
+                tally.add(n.channel().as_bytes(), n.payload().as_bytes());
+            }
+        }
+        tally.finish()
+    })
+}
+
+pub(super) fn channelled(job: &Job) -> Outcome<()> {
+    let job = job.clone();
+    block_on(2, async move {
+        let (client, mut connection) = tokio_postgres::connect(&job.conninfo(), NoTls).await?;
+        let (sender, mut receiver) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Ok(message) = message(&mut connection).await {
+                if let AsyncMessage::Notification(n) = message
+                    && sender.send(n).is_err()
+                {
+                    break;
+                }
+            }
+        });
+        client.batch_execute(&job.shape.listen_sql()).await?;
+        let mut tally = Tally::begin(job.count)?;
+        while !tally.is_complete() {
+            let n = receiver.recv().await.ok_or("the connection is closed")?;
+            tally.arrived();
+            tally.add(n.channel().as_bytes(), n.payload().as_bytes());
+        }
+        tally.finish()
+    })
+}
+
+pub(super) fn ping_pong(job: &Job) -> Outcome<Latency> {
+    let job = job.clone();
+    block_on(1, async move {
+        let (sender, connection) = tokio_postgres::connect(&job.conninfo(), NoTls).await?;
+        tokio::spawn(connection);
+        let (client, mut receiver) = tokio_postgres::connect(&job.conninfo(), NoTls).await?;
+        execute(&client, &mut receiver, &format!("LISTEN {PING}")).await?;
+        let mut watch = Stopwatch::new(job.count)?;
+        while let Some(ping) = watch.next() {
+            sender.batch_execute(&ping.sql()).await?;
+            loop {
+                if let AsyncMessage::Notification(n) = message(&mut receiver).await? {
+                    ping.check(n.payload().as_bytes())?;
+                    break;
+                }
+            }
+            watch.arrived(&ping);
+        }
+        watch.finish()
+    })
+}

@@ -1,0 +1,120 @@
+//! Who takes part.
+
+use std::fmt;
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+use crate::shape::Shape;
+
+/// A client, or a decoder.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum, Serialize, Deserialize,
+)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Contestant {
+    /// Reads into a buffer of 256 KiB, and no more.
+    Raw,
+    /// The same, and touches a byte of every cache line: what any client pays at least.
+    RawTouch,
+    /// `pgbell::Connection::recv_batch`
+    PgbellInline,
+    /// `pgbell::Listener::recv_batch`, reader and consumer on one thread.
+    #[value(name = "pgbell-listener-1t")]
+    #[serde(rename = "pgbell-listener-1t")]
+    PgbellListener1t,
+    /// `pgbell::Listener::recv_batch`, on two threads.
+    #[value(name = "pgbell-listener-2t")]
+    #[serde(rename = "pgbell-listener-2t")]
+    PgbellListener2t,
+    /// `pgbell::Listener::recv`: an owned notification each, on one thread.
+    PgbellRecv,
+    /// libpq: poll, `PQconsumeInput`, `PQnotifies`, `PQfreemem`.
+    Libpq,
+    /// tokio-postgres: `Connection::poll_message`.
+    TokioPostgres,
+    /// tokio-postgres behind an unbounded channel, on two threads.
+    TokioPostgresChan,
+    /// `sqlx::postgres::PgListener::recv`
+    Sqlx,
+    /// Decoding in memory: `wire::scan`, then `wire::frames`.
+    DecodePgbell,
+    /// The same without reading the channels and payloads.
+    DecodePgbellViews,
+    /// Decoding in memory: `Message::parse` of postgres-protocol.
+    DecodePostgresProtocol,
+    /// The same without reading the channels and payloads.
+    DecodePostgresProtocolViews,
+}
+
+impl Contestant {
+    /// All that read a socket.
+    pub(crate) const CLIENTS: [Self; 10] = [
+        Self::Raw,
+        Self::RawTouch,
+        Self::PgbellInline,
+        Self::PgbellListener1t,
+        Self::PgbellListener2t,
+        Self::PgbellRecv,
+        Self::Libpq,
+        Self::TokioPostgres,
+        Self::TokioPostgresChan,
+        Self::Sqlx,
+    ];
+
+    /// All that read memory.
+    pub(crate) const DECODERS: [Self; 4] = [
+        Self::DecodePgbell,
+        Self::DecodePgbellViews,
+        Self::DecodePostgresProtocol,
+        Self::DecodePostgresProtocolViews,
+    ];
+
+    /// All that play ping-pong.
+    pub(crate) const PLAYERS: [Self; 5] = [
+        Self::Libpq,
+        Self::PgbellInline,
+        Self::PgbellListener1t,
+        Self::PgbellListener2t,
+        Self::TokioPostgres,
+    ];
+
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+
+    /// Threads that are busy at once.
+    pub(crate) fn threads(self) -> usize {
+        match self {
+            Self::PgbellListener2t | Self::TokioPostgresChan => 2,
+            _ => 1,
+        }
+    }
+
+    /// Notifications of one sample: enough for a good part of a second at this one's pace.
+    pub(crate) fn count(self, shape: Shape) -> u64 {
+        let (most, most_bytes): (u64, u64) = match self {
+            Self::Raw
+            | Self::RawTouch
+            | Self::PgbellInline
+            | Self::PgbellListener1t
+            | Self::PgbellListener2t
+            | Self::DecodePgbell
+            | Self::DecodePgbellViews => (20_000_000, 1 << 30),
+            Self::PgbellRecv => (10_000_000, 1 << 30),
+            Self::Libpq
+            | Self::Sqlx
+            | Self::TokioPostgres
+            | Self::DecodePostgresProtocol
+            | Self::DecodePostgresProtocolViews => (4_000_000, 1 << 29),
+            Self::TokioPostgresChan => (1_000_000, 1 << 28),
+        };
+        most.min(most_bytes / shape.size as u64)
+    }
+}
+
+impl fmt::Display for Contestant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.name())
+    }
+}

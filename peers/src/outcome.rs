@@ -1,0 +1,6 @@
+//! How things end here: well, or with a text.
+
+/// A failure of any of the drivers, or of the run itself.
+pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+pub(crate) type Outcome<T> = Result<T, Failure>;

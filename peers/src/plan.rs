@@ -1,0 +1,159 @@
+//! Which heats are run.
+
+use crate::contestant::Contestant;
+use crate::heat::Heat;
+use crate::options::{Options, Scenario};
+use crate::replay::WRITE_BYTES;
+use crate::shape::Shape;
+use crate::source::Origin;
+
+/// The other sizes: without a payload to speak of, up to the longest notification there is.
+const SIZES: [usize; 6] = [19, 127, 256, 1_031, 4_096, 8_073];
+
+/// The other numbers of channels.
+const CHANNELS: [u64; 2] = [16, 1_000];
+
+/// A write of a server that sends a lot at once.
+const LARGE_WRITE_BYTES: usize = 64 * 1024;
+
+/// Rounds of a heat that is not one of the main ones.
+const SIDE_ROUNDS: usize = 3;
+
+/// Notifications of a sample of a smoke run.
+const QUICK_COUNT: u64 = 5_000;
+
+/// Everything that is run.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) heats: Vec<Heat>,
+    /// Rounds and pings of a round.
+    pub(crate) ping_pong: Option<(usize, u64)>,
+    /// Notifications that arrive while the consumer sleeps.
+    pub(crate) sleeper: Option<u64>,
+}
+
+impl Plan {
+    pub(crate) fn new(options: &Options) -> Self {
+        let wants = |scenario| options.scenario.is_none_or(|only| only == scenario);
+        // Whoever names a load wants that load and nothing else.
+        let narrow = options.names_a_load() && options.scenario.is_none();
+        let rounds = options.rounds.unwrap_or(if options.quick { 1 } else { 10 });
+        let (pings, asleep) = if options.quick { (50, 100_000) } else { (2_000, 10_000_000) };
+        let mut heats = Vec::new();
+        if wants(Scenario::Throughput) {
+            heats = match (options.names_a_load(), options.quick) {
+                (true, _) => named(options, rounds),
+                (false, true) => quick(options, rounds),
+                (false, false) => full(options, rounds),
+            };
+        }
+        if options.quick {
+            heats.iter_mut().for_each(|heat| heat.count = heat.count.or(Some(QUICK_COUNT)));
+        }
+        for heat in &mut heats {
+            heat.contestants.retain(|contestant| options.admits(*contestant));
+        }
+        heats.retain(|heat| !heat.contestants.is_empty());
+        Self {
+            heats,
+            ping_pong: (wants(Scenario::Latency) && !narrow)
+                .then_some((rounds, options.count.unwrap_or(pings))),
+            sleeper: (wants(Scenario::Sleeper) && !narrow)
+                .then_some(options.count.unwrap_or(asleep)),
+        }
+    }
+
+    /// How long it may take, for who waits.
+    pub(crate) fn runs(&self) -> usize {
+        self.heats.iter().map(|heat| heat.rounds * heat.contestants.len()).sum()
+    }
+}
+
+/// The main heat with other values.
+fn heat(options: &Options, rounds: usize) -> Heat {
+    Heat {
+        origin: Origin::Replay,
+        shape: Shape::MAIN,
+        write_bytes: WRITE_BYTES,
+        cores: options.cores,
+        rounds,
+        contestants: Contestant::CLIENTS.to_vec(),
+        count: options.count,
+    }
+}
+
+fn decoding(options: &Options, rounds: usize, channels: u64) -> Heat {
+    let main = heat(options, rounds);
+    Heat {
+        origin: Origin::Memory,
+        shape: Shape { channels, ..main.shape },
+        contestants: Contestant::DECODERS.to_vec(),
+        ..main
+    }
+}
+
+/// Those for whom the sender is not the only thing that is measured.
+fn without_extremes() -> Vec<Contestant> {
+    let mut all = Contestant::CLIENTS.to_vec();
+    all.retain(|one| !matches!(one, Contestant::Raw | Contestant::TokioPostgresChan));
+    all
+}
+
+fn full(options: &Options, rounds: usize) -> Vec<Heat> {
+    let side = rounds.min(SIDE_ROUNDS);
+    let main = heat(options, rounds);
+    let postgres = Heat { origin: Origin::Postgres, contestants: without_extremes(), ..main };
+    let side_heat = Heat { rounds: side, contestants: without_extremes(), ..main };
+    let mut heats = vec![main, postgres, decoding(options, rounds, 1)];
+    heats.extend(CHANNELS.map(|channels| decoding(options, side, channels)));
+    let side = side_heat;
+    heats.extend(SIZES.map(|size| Heat { shape: Shape { size, channels: 1 }, ..side.clone() }));
+    heats.extend(
+        CHANNELS.map(|channels| Heat { shape: Shape { channels, ..side.shape }, ..side.clone() }),
+    );
+    heats.push(Heat { write_bytes: LARGE_WRITE_BYTES, ..side.clone() });
+    if options.cores != 1 {
+        heats.push(Heat { cores: 1, ..side });
+    }
+    heats
+}
+
+/// Everybody, on both sources, with shapes that differ in everything.
+fn quick(options: &Options, rounds: usize) -> Vec<Heat> {
+    let main = heat(options, rounds);
+    let shapes = [(19, 16), (8_073, 1_000)];
+    let mut heats = vec![
+        main.clone(),
+        Heat { origin: Origin::Postgres, ..main.clone() },
+        decoding(options, rounds, 16),
+    ];
+    heats.extend(
+        shapes.map(|(size, channels)| Heat { shape: Shape { size, channels }, ..main.clone() }),
+    );
+    heats
+}
+
+/// Every combination of what was named.
+fn named(options: &Options, rounds: usize) -> Vec<Heat> {
+    fn or<T: Clone>(named: &[T], default: T) -> Vec<T> {
+        if named.is_empty() { vec![default] } else { named.to_vec() }
+    }
+    let mut heats = Vec::new();
+    for origin in or(&options.source, Origin::Replay) {
+        for size in or(&options.size, Shape::MAIN.size) {
+            for channels in or(&options.channels, 1) {
+                for write_bytes in or(&options.write_bytes, WRITE_BYTES) {
+                    let mut heat = heat(options, rounds);
+                    heat.origin = origin;
+                    heat.shape = Shape { size, channels };
+                    heat.write_bytes = write_bytes;
+                    if origin == Origin::Memory {
+                        heat.contestants = Contestant::DECODERS.to_vec();
+                    }
+                    heats.push(heat);
+                }
+            }
+        }
+    }
+    heats
+}

@@ -1,0 +1,228 @@
+//! A server that logs anybody in, says yes to every command, and then sends what it encoded beforehand.
+//!
+//! It is a process of its own. On its standard output it says its port, on its standard input it is told
+//! `go COUNT`: then it sends so many notifications to the client that came last, and says what it sent.
+
+use std::io::{BufRead, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Instant;
+
+use bytes::{Buf, BytesMut};
+use clap::Args;
+use pgbell::wire::{
+    Authentication, BackendKeyData, BackendMessage, FirstPacket, Framer, FrontendMessage,
+    StartupPacket, TransactionStatus,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::cores;
+use crate::outcome::Outcome;
+use crate::shape::{Block, Shape};
+use crate::tally::nanos;
+use crate::usage::Usage;
+
+/// Bytes that are encoded beforehand: more than the caches next to a core hold, little enough to be quick.
+const BLOCK_BYTES: usize = 4 * 1024 * 1024;
+
+/// The size of a write of PostgreSQL.
+pub(crate) const WRITE_BYTES: usize = 8 * 1024;
+
+/// What the server is to send.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Replay {
+    #[command(flatten)]
+    pub(crate) shape: Shape,
+    /// Bytes of a write.
+    #[arg(long, default_value_t = WRITE_BYTES)]
+    pub(crate) write_bytes: usize,
+    /// Cores to run on, all by default.
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) cores: Vec<usize>,
+}
+
+/// What was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Sent {
+    pub(crate) count: u64,
+    /// Of channels and payloads.
+    pub(crate) bytes: u64,
+    pub(crate) checksum: u64,
+    /// From the first write to the end of the last. 0 where it is not known.
+    pub(crate) wall_ns: u64,
+    /// Processor time of sending.
+    pub(crate) cpu_ns: u64,
+}
+
+/// The client that came last, and its number.
+type Client = Arc<Mutex<(u64, Option<TcpStream>)>>;
+
+pub(crate) fn serve(replay: &Replay) -> Outcome<()> {
+    cores::pin(&replay.cores)?;
+    let block = Block::new(replay.shape.checked()?, BLOCK_BYTES)?;
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    say(&listener.local_addr()?.port())?;
+    let client = Client::default();
+    let clients = client.clone();
+    thread::spawn(move || {
+        for (number, stream) in (1..).zip(listener.incoming().flatten()) {
+            let client = clients.clone();
+            // A client that goes wrong does so in its own process, and is told of there.
+            thread::spawn(move || answer(number, stream, &client));
+        }
+    });
+    for line in std::io::stdin().lock().lines() {
+        let line = line?;
+        let count = line.strip_prefix("go ").ok_or("the only command is go")?.parse()?;
+        let client = client.lock().unwrap_or_else(PoisonError::into_inner).1.take();
+        let client = client.ok_or("nobody to send to")?;
+        say(&send(client, &block, count, replay.write_bytes)?)?;
+    }
+    Ok(())
+}
+
+fn say(line: &impl Serialize) -> Outcome<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{}", serde_json::to_string(line)?)?;
+    Ok(out.flush()?)
+}
+
+fn send(mut client: TcpStream, block: &Block, count: u64, write_bytes: usize) -> Outcome<Sent> {
+    let digest = block.digest(count);
+    let (begin, usage) = (Instant::now(), Usage::of_thread()?);
+    for slice in block.slices(count) {
+        for write in slice.chunks(write_bytes) {
+            client.write_all(write)?;
+        }
+    }
+    let (wall, used) = (begin.elapsed(), Usage::of_thread()?.since(&usage));
+    Ok(Sent {
+        count: digest.count,
+        bytes: digest.bytes,
+        checksum: digest.checksum(),
+        wall_ns: nanos(wall),
+        cpu_ns: nanos(used.total()),
+    })
+}
+
+/// Answers one client until it goes.
+fn answer(number: u64, mut stream: TcpStream, client: &Client) -> Outcome<()> {
+    // As PostgreSQL does.
+    stream.set_nodelay(true)?;
+    let mut input = BytesMut::new();
+    let mut out = BytesMut::new();
+    while let Some(packet) = read_first(&mut stream, &mut input)? {
+        match packet {
+            First::Encryption => stream.write_all(b"N")?,
+            First::Startup => break,
+        }
+    }
+    greet(&mut out)?;
+    stream.write_all(&out.split())?;
+    loop {
+        while let Some(frame) = Framer::frontend().next(&input)? {
+            let taken = frame.wire_len();
+            reply(&FrontendMessage::decode(frame)?, &mut out)?;
+            input.advance(taken);
+        }
+        // Before the answer: who has it may be sent to. An older client may still say goodbye.
+        let mut last = client.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.0 <= number {
+            *last = (number, Some(stream.try_clone()?));
+        }
+        drop(last);
+        stream.write_all(&out.split())?;
+        if !read(&mut stream, &mut input)? {
+            return Ok(());
+        }
+    }
+}
+
+enum First {
+    Encryption,
+    Startup,
+}
+
+fn read_first(stream: &mut TcpStream, input: &mut BytesMut) -> Outcome<Option<First>> {
+    loop {
+        if let Some(packet) = FirstPacket::next(input)? {
+            let taken = packet.wire_len();
+            let first = match StartupPacket::decode(packet)? {
+                StartupPacket::Startup { .. } => First::Startup,
+                StartupPacket::SslRequest | StartupPacket::GssEncRequest => First::Encryption,
+                _ => return Err("a cancel request".into()),
+            };
+            input.advance(taken);
+            return Ok(Some(first));
+        }
+        if !read(stream, input)? {
+            return Ok(None);
+        }
+    }
+}
+
+/// Reads more. `false` at the end.
+fn read(stream: &mut TcpStream, input: &mut BytesMut) -> Outcome<bool> {
+    let mut scratch = [0; 4_096];
+    let n = stream.read(&mut scratch)?;
+    input.extend_from_slice(&scratch[..n]);
+    Ok(n > 0)
+}
+
+fn greet(out: &mut BytesMut) -> Outcome<()> {
+    BackendMessage::Authentication(Authentication::Ok).encode(out)?;
+    for (name, value) in [
+        ("server_version", "15.0"),
+        ("server_encoding", "UTF8"),
+        ("client_encoding", "UTF8"),
+        ("DateStyle", "ISO, MDY"),
+        ("TimeZone", "UTC"),
+        ("integer_datetimes", "on"),
+        ("standard_conforming_strings", "on"),
+    ] {
+        let (name, value) = (name.as_bytes(), value.as_bytes());
+        BackendMessage::ParameterStatus { name, value }.encode(out)?;
+    }
+    let key = BackendKeyData { process_id: 4_711, secret_key: b"0000" };
+    BackendMessage::BackendKeyData(key).encode(out)?;
+    BackendMessage::ReadyForQuery { status: TransactionStatus::Idle }.encode(out)?;
+    Ok(())
+}
+
+/// Yes to everything, and no rows.
+fn reply(message: &FrontendMessage<'_>, out: &mut BytesMut) -> Outcome<()> {
+    let ready = BackendMessage::ReadyForQuery { status: TransactionStatus::Idle };
+    match message {
+        FrontendMessage::Query(sql) => {
+            let statements = sql.split(';').map(str::trim).filter(|sql| !sql.is_empty());
+            let mut none = true;
+            for statement in statements {
+                none = false;
+                complete(statement, out)?;
+            }
+            if none {
+                BackendMessage::EmptyQueryResponse.encode(out)?;
+            }
+            ready.encode(out)?;
+        }
+        FrontendMessage::Parse { .. } => BackendMessage::ParseComplete.encode(out)?,
+        FrontendMessage::Bind { .. } => BackendMessage::BindComplete.encode(out)?,
+        FrontendMessage::Describe { target, .. } => {
+            if matches!(target, pgbell::wire::Target::Statement) {
+                BackendMessage::ParameterDescription { types: (&[][..]).into() }.encode(out)?;
+            }
+            BackendMessage::NoData.encode(out)?;
+        }
+        FrontendMessage::Execute { .. } => complete("LISTEN", out)?,
+        FrontendMessage::Close { .. } => BackendMessage::CloseComplete.encode(out)?,
+        FrontendMessage::Sync => ready.encode(out)?,
+        _ => {}
+    }
+    Ok(())
+}
+
+fn complete(statement: &str, out: &mut BytesMut) -> Outcome<()> {
+    let word = statement.split_whitespace().next().unwrap_or_default().to_ascii_uppercase();
+    Ok(BackendMessage::CommandComplete { tag: word.as_bytes() }.encode(out)?)
+}

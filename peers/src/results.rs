@@ -1,0 +1,178 @@
+//! What a run found out.
+
+use serde::Serialize;
+
+use crate::contestant::Contestant;
+use crate::heat::{Heat, Sample};
+use crate::latency::Rally;
+use crate::machine::Machine;
+use crate::sleeper::Nap;
+use crate::source::Origin;
+use crate::spread::Spread;
+use crate::target::Target;
+
+/// Everything, as `--json` prints it.
+#[derive(Debug, Serialize)]
+pub(crate) struct Results {
+    pub(crate) machine: Machine,
+    pub(crate) heats: Vec<Ran>,
+    pub(crate) latency: Vec<Rally>,
+    pub(crate) sleeper: Option<Nap>,
+    pub(crate) targets: Vec<Target>,
+}
+
+/// A heat that was run.
+#[derive(Debug, Serialize)]
+pub(crate) struct Ran {
+    pub(crate) heat: Heat,
+    pub(crate) rows: Vec<Row>,
+    pub(crate) samples: Vec<Sample>,
+}
+
+/// A contestant in a heat.
+#[derive(Debug, Serialize)]
+pub(crate) struct Row {
+    pub(crate) contestant: Contestant,
+    /// Notifications of a sample.
+    pub(crate) count: u64,
+    /// Notifications a second.
+    pub(crate) rate: Option<Spread>,
+    /// Nanoseconds of the client's processor time a notification, user and system.
+    pub(crate) cpu_ns: Option<Spread>,
+    /// The part of it that the kernel takes.
+    pub(crate) system_ns: Option<Spread>,
+    /// The same of the sender.
+    pub(crate) sender_cpu_ns: Option<Spread>,
+    /// Rate over that of the raw drain that touches every line, in the same round.
+    pub(crate) of_raw_touch: Option<Spread>,
+    pub(crate) peak_rss_kib: Option<Spread>,
+    /// Whether the sender was the bottleneck in more than half of the rounds.
+    pub(crate) sender_bound: bool,
+    /// Rounds in which count and checksum were right, of all.
+    pub(crate) right: usize,
+    pub(crate) rounds: usize,
+}
+
+/// What is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Metric {
+    /// Notifications a second.
+    Rate,
+    /// Processor time a notification.
+    Cpu,
+}
+
+impl Ran {
+    pub(crate) fn new(heat: Heat, samples: Vec<Sample>) -> Self {
+        let mut ran = Self { heat, rows: Vec::new(), samples };
+        ran.rows = ran.heat.contestants.iter().map(|contestant| ran.row(*contestant)).collect();
+        ran
+    }
+
+    /// `51 B x 1 channel, replay server, writes of 8 KiB, a core each, 10 rounds`
+    pub(crate) fn title(&self) -> String {
+        let Heat { origin, shape, write_bytes, cores, rounds, .. } = &self.heat;
+        let plural = |n: u64| if n == 1 { "" } else { "s" };
+        let mut title =
+            format!("{} B, {} channel{}", shape.size, shape.channels, plural(shape.channels));
+        title.push_str(&format!(", {origin}"));
+        if *origin == Origin::Replay {
+            title.push_str(&format!(" in writes of {} KiB", write_bytes / 1024));
+        }
+        match (cores, origin) {
+            (_, Origin::Memory) => {}
+            (0, _) => title.push_str(", not pinned"),
+            (1, _) => title.push_str(", one core for both"),
+            _ => title.push_str(", a core each"),
+        }
+        let rounds = *rounds as u64;
+        title.push_str(&format!(", {rounds} round{}", plural(rounds)));
+        title
+    }
+
+    /// Per-round values of a contestant, where the run counts.
+    fn value(&self, contestant: Contestant, round: usize, metric: Metric) -> Option<f64> {
+        let sample = self
+            .samples
+            .iter()
+            .find(|sample| sample.contestant == contestant && sample.round == round)?;
+        let report = sample.report.as_ref()?;
+        let count = report.notifications as f64;
+        Some(match metric {
+            Metric::Rate => count * 1e9 / self.heat.wall_ns(report) as f64,
+            Metric::Cpu => (report.cpu_user_ns + report.cpu_sys_ns) as f64 / count,
+        })
+    }
+
+    /// One over the other, round by round.
+    pub(crate) fn ratio(
+        &self,
+        metric: Metric,
+        over: Contestant,
+        under: Contestant,
+    ) -> Option<Spread> {
+        Spread::of((0..self.heat.rounds).filter_map(|round| {
+            Some(self.value(over, round, metric)? / self.value(under, round, metric)?)
+        }))
+    }
+
+    pub(crate) fn spread(&self, metric: Metric, contestant: Contestant) -> Option<Spread> {
+        let rounds = 0..self.heat.rounds;
+        Spread::of(rounds.filter_map(|round| self.value(contestant, round, metric)))
+    }
+
+    fn row(&self, contestant: Contestant) -> Row {
+        let of_one: Vec<&Sample> =
+            self.samples.iter().filter(|sample| sample.contestant == contestant).collect();
+        let pairs: Vec<_> = of_one
+            .iter()
+            .filter_map(|sample| Some((sample.report.as_ref()?, sample.sent.as_ref()?)))
+            .collect();
+        let bound = pairs.iter().filter(|(report, sent)| self.heat.is_sender_bound(report, sent));
+        let is_sent = self.heat.origin != Origin::Memory;
+        Row {
+            contestant,
+            count: self.heat.count(contestant),
+            rate: self.spread(Metric::Rate, contestant),
+            cpu_ns: self.spread(Metric::Cpu, contestant),
+            system_ns: Spread::of(
+                pairs.iter().map(|(own, _)| own.cpu_sys_ns as f64 / own.notifications as f64),
+            ),
+            sender_cpu_ns: Spread::of(
+                pairs
+                    .iter()
+                    .filter(|_| is_sent)
+                    .map(|(_, sent)| sent.cpu_ns as f64 / sent.count as f64),
+            ),
+            of_raw_touch: self.ratio(Metric::Rate, contestant, Contestant::RawTouch),
+            peak_rss_kib: Spread::of(pairs.iter().map(|(own, _)| own.peak_rss_kib as f64)),
+            sender_bound: is_sent && 2 * bound.count() > pairs.len(),
+            right: pairs.len(),
+            rounds: of_one.len(),
+        }
+    }
+}
+
+impl Results {
+    /// Every run that counts for nothing, and why.
+    pub(crate) fn voids(&self) -> Vec<String> {
+        let mut voids = Vec::new();
+        for ran in &self.heats {
+            for sample in &ran.samples {
+                if let Some(why) = &sample.void {
+                    let (who, round) = (sample.contestant, sample.round);
+                    voids.push(format!("VOID: {who}, {}, round {round}: {why}", ran.title()));
+                }
+            }
+        }
+        for rally in &self.latency {
+            let who = rally.contestant;
+            voids.extend(rally.voids.iter().map(|why| format!("VOID: {who}, ping-pong: {why}")));
+        }
+        if let Some(Nap { void: Some(why), .. }) = &self.sleeper {
+            voids.push(format!("VOID: sleeper: {why}"));
+        }
+        voids
+    }
+}

@@ -1,0 +1,40 @@
+//! The PostgreSQL server of a run, started when it is first needed.
+
+use pgbell_testkit::Cluster;
+
+use crate::cores;
+use crate::outcome::Outcome;
+
+/// At most one server, and the cores that it runs on.
+#[derive(Debug, Default)]
+pub(crate) struct Server {
+    running: Option<(Vec<usize>, Cluster)>,
+    version: Option<String>,
+}
+
+impl Server {
+    /// The server on these cores. A server on others is ended.
+    pub(crate) fn cluster(&mut self, cpus: &[usize]) -> Outcome<&Cluster> {
+        if self.running.as_ref().is_some_and(|(found, _)| found != cpus) {
+            self.running = None;
+        }
+        let (_, cluster) = match &mut self.running {
+            Some(running) => running,
+            none => {
+                // Its processes are confined to where this thread is when they start.
+                let before = cores::allowed()?;
+                cores::pin(cpus)?;
+                let started = Cluster::builder().setting("autovacuum", "off").start();
+                cores::pin(&before)?;
+                none.insert((cpus.to_vec(), started?))
+            }
+        };
+        self.version = Some(cluster.version().to_owned());
+        Ok(cluster)
+    }
+
+    /// The version of the server that was used, if one was.
+    pub(crate) fn version(&self) -> Option<&str> {
+        self.version.as_deref()
+    }
+}

@@ -1,0 +1,190 @@
+//! What is sent: size, number of channels, and the bytes of notification `n`.
+
+use clap::Args;
+use pgbell::wire::{BackendMessage, RawNotification};
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::outcome::Outcome;
+
+/// Type byte, length word, process id and two NULs.
+const FRAME_OVERHEAD_BYTES: usize = 11;
+
+/// Longest channel of a server built by default.
+const CHANNEL_BYTES_MAX: usize = 63;
+
+/// Longest payload of a server built by default.
+const PAYLOAD_BYTES_MAX: usize = 7_999;
+
+/// Length of a channel's name where the frame has room for it.
+const CHANNEL_BYTES: usize = 8;
+
+/// Notifications of one size that take turns on their channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Args, Serialize, Deserialize)]
+pub(crate) struct Shape {
+    /// Bytes of a notification on the wire.
+    #[arg(long = "size", default_value_t = 51)]
+    pub(crate) size: usize,
+    /// Channels, round robin.
+    #[arg(long = "channels", default_value_t = 1)]
+    pub(crate) channels: u64,
+}
+
+impl Shape {
+    /// What everything is first measured with.
+    pub(crate) const MAIN: Self = Self { size: 51, channels: 1 };
+
+    /// The shape, if there are notifications like that.
+    pub(crate) fn checked(self) -> Outcome<Self> {
+        let room = self.size.checked_sub(FRAME_OVERHEAD_BYTES + self.channel_bytes_min());
+        let longest = FRAME_OVERHEAD_BYTES + CHANNEL_BYTES_MAX + PAYLOAD_BYTES_MAX;
+        if self.channels == 0 || room.is_none() || self.size > longest {
+            return Err(format!(
+                "no notification takes {} bytes on one of {} channels",
+                self.size, self.channels
+            )
+            .into());
+        }
+        Ok(self)
+    }
+
+    /// Whether `count` notifications differ from one another: a server sends equal ones once.
+    pub(crate) fn is_unique(&self, count: u64) -> bool {
+        let digits = u32::try_from(self.payload_bytes().min(18)).unwrap_or(18);
+        count <= 10_u64.pow(digits).saturating_mul(self.channels)
+    }
+
+    fn channel_bytes_min(&self) -> usize {
+        match self.channels {
+            0 | 1 => 1,
+            several => 1 + (several - 1).to_string().len(),
+        }
+    }
+
+    pub(crate) fn channel_bytes(&self) -> usize {
+        let text = self.size - FRAME_OVERHEAD_BYTES;
+        if text < 2 * CHANNEL_BYTES {
+            return self.channel_bytes_min();
+        }
+        CHANNEL_BYTES.max(text.saturating_sub(PAYLOAD_BYTES_MAX)).max(self.channel_bytes_min())
+    }
+
+    pub(crate) fn payload_bytes(&self) -> usize {
+        self.size - FRAME_OVERHEAD_BYTES - self.channel_bytes()
+    }
+
+    pub(crate) fn channel(&self, index: u64) -> String {
+        match self.channel_bytes() - 1 {
+            0 => "c".to_owned(),
+            digits => format!("c{index:0digits$}"),
+        }
+    }
+
+    pub(crate) fn all_channels(&self) -> Vec<String> {
+        (0..self.channels).map(|index| self.channel(index)).collect()
+    }
+
+    /// `LISTEN a; LISTEN b`
+    pub(crate) fn listen_sql(&self) -> String {
+        let all: Vec<String> =
+            self.all_channels().iter().map(|channel| format!("LISTEN {channel}")).collect();
+        all.join("; ")
+    }
+
+    /// One statement that sends `count` notifications in one transaction, the same as [`block`](Block::new).
+    pub(crate) fn notify_sql(&self, count: u64) -> String {
+        let (channels, digits) = (self.channels, self.channel_bytes() - 1);
+        let payload = self.payload_bytes();
+        format!(
+            "SELECT count(pg_notify('c' || lpad((n % {channels})::text, {digits}, '0'), \
+             lpad((n / {channels})::text, {payload}, '0'))) \
+             FROM generate_series(0::bigint, {count} - 1) AS n"
+        )
+    }
+
+    /// Notification `n`: its channel, and its number among those of the channel as a payload.
+    fn notification(&self, n: u64) -> (String, String) {
+        let digits = self.payload_bytes();
+        (self.channel(n % self.channels), format!("{:0digits$}", n / self.channels))
+    }
+
+    /// The digest of the notifications `0..count`.
+    pub(crate) fn digest(&self, count: u64) -> Digest {
+        let mut digest = Digest::default();
+        for n in 0..count {
+            let (channel, payload) = self.notification(n);
+            digest.add(channel.as_bytes(), payload.as_bytes());
+        }
+        digest
+    }
+}
+
+/// Notifications as they are on the wire, to be sent again and again.
+#[derive(Debug)]
+pub(crate) struct Block {
+    shape: Shape,
+    /// Notifications in it.
+    count: u64,
+    pub(crate) bytes: Vec<u8>,
+    digest: Digest,
+}
+
+impl Block {
+    /// Whole rounds of the channels that take about `bytes`.
+    pub(crate) fn new(shape: Shape, bytes: usize) -> Outcome<Self> {
+        let rounds = bytes as u64 / (shape.size as u64 * shape.channels);
+        let count = rounds.max(1) * shape.channels;
+        let mut out = bytes::BytesMut::new();
+        for n in 0..count {
+            let (channel, payload) = shape.notification(n);
+            let raw = RawNotification {
+                process_id: 4_711,
+                channel: channel.as_bytes(),
+                payload: payload.as_bytes(),
+            };
+            BackendMessage::NotificationResponse(raw).encode(&mut out)?;
+        }
+        if out.len() as u64 != count * shape.size as u64 {
+            return Err(format!("a block of {} bytes was to have {count} frames", out.len()).into());
+        }
+        Ok(Self { shape, count, bytes: out.to_vec(), digest: shape.digest(count) })
+    }
+
+    /// The digest of `count` notifications: the block again and again, then its beginning.
+    pub(crate) fn digest(&self, count: u64) -> Digest {
+        let whole = self.digest.times(count / self.count);
+        whole.and(&self.shape.digest(count % self.count))
+    }
+
+    /// The slices of the block that make `count` notifications.
+    pub(crate) fn slices(&self, count: u64) -> impl Iterator<Item = &[u8]> {
+        let rest = self.bytes.chunks(self.shape.size).zip(0..count % self.count).count();
+        let rest = &self.bytes[..rest * self.shape.size];
+        let whole = (0..count / self.count).map(|_| &self.bytes[..]);
+        whole.chain((!rest.is_empty()).then_some(rest))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Block, Shape};
+
+    #[test]
+    fn frames_have_the_size_that_was_asked_for() {
+        for size in [19, 51, 127, 256, 1_031, 4_096, 8_073] {
+            for channels in [1, 16, 1_000] {
+                let shape = Shape { size, channels }.checked().unwrap();
+                let block = Block::new(shape, 10_000).unwrap();
+                let (run, _) = pgbell::wire::scan(&block.bytes);
+                assert_eq!(run.bytes, block.bytes.len());
+                let sent: usize = block.slices(2_345).map(<[u8]>::len).sum();
+                assert_eq!(sent, 2_345 * size);
+                assert_eq!(block.digest(2_345).count, 2_345);
+                assert!(shape.is_unique(1_000_000));
+            }
+        }
+        for (size, channels) in [(11, 1), (15, 10_000), (8_074, 1), (51, 0)] {
+            assert!(Shape { size, channels }.checked().is_err());
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! What the measurements are to show, and whether they do.
+
+use serde::Serialize;
+
+use crate::contestant::Contestant::{self, *};
+use crate::latency::Rally;
+use crate::results::Metric::{self, Cpu, Rate};
+use crate::results::Ran;
+use crate::shape::Shape;
+use crate::sleeper::Nap;
+use crate::source::Origin::{self, Memory, Postgres, Replay};
+use crate::spread::Spread;
+
+/// A bound and what was found.
+#[derive(Debug, Serialize)]
+pub(crate) struct Target {
+    pub(crate) what: String,
+    pub(crate) bound: Bound,
+    pub(crate) found: Spread,
+    pub(crate) met: bool,
+}
+
+/// Which side of the bound is the good one. The median counts.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Bound {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+/// A ratio of two contestants within the rounds of a heat.
+struct Ratio {
+    what: &'static str,
+    origin: Origin,
+    size: usize,
+    metric: Metric,
+    over: Contestant,
+    under: Contestant,
+    at_least: f64,
+}
+
+const fn ratio(
+    what: &'static str,
+    (origin, size): (Origin, usize),
+    metric: Metric,
+    over: Contestant,
+    under: Contestant,
+    at_least: f64,
+) -> Ratio {
+    Ratio { what, origin, size, metric, over, under, at_least }
+}
+
+const VIEWS: (Contestant, Contestant) = (DecodePgbellViews, DecodePostgresProtocolViews);
+
+const RATIOS: [Ratio; 17] = [
+    ratio("decode, rate over postgres-protocol", (Memory, 51), Rate, VIEWS.0, VIEWS.1, 7.0),
+    ratio(
+        "decode and sum every byte, rate over postgres-protocol",
+        (Memory, 51),
+        Rate,
+        DecodePgbell,
+        DecodePostgresProtocol,
+        7.0,
+    ),
+    ratio("inline, rate of raw-touch", (Replay, 51), Rate, PgbellInline, RawTouch, 0.80),
+    ratio("inline, rate of raw-touch", (Replay, 256), Rate, PgbellInline, RawTouch, 0.90),
+    ratio("inline, rate of raw-touch", (Replay, 4_096), Rate, PgbellInline, RawTouch, 0.95),
+    ratio(
+        "listener, one thread, rate of raw-touch",
+        (Replay, 51),
+        Rate,
+        PgbellListener1t,
+        RawTouch,
+        0.70,
+    ),
+    ratio(
+        "listener, two threads, rate of raw-touch",
+        (Replay, 51),
+        Rate,
+        PgbellListener2t,
+        RawTouch,
+        0.60,
+    ),
+    ratio("CPU of libpq over inline", (Replay, 51), Cpu, Libpq, PgbellInline, 6.0),
+    ratio("CPU of sqlx over inline", (Replay, 51), Cpu, Sqlx, PgbellInline, 8.0),
+    ratio(
+        "CPU of tokio-postgres over inline",
+        (Replay, 51),
+        Cpu,
+        TokioPostgres,
+        PgbellInline,
+        12.0,
+    ),
+    ratio(
+        "CPU of libpq over listener, one thread",
+        (Replay, 51),
+        Cpu,
+        Libpq,
+        PgbellListener1t,
+        4.0,
+    ),
+    ratio(
+        "CPU of libpq over listener, two threads",
+        (Replay, 51),
+        Cpu,
+        Libpq,
+        PgbellListener2t,
+        4.0,
+    ),
+    ratio("CPU of sqlx over listener, one thread", (Replay, 51), Cpu, Sqlx, PgbellListener1t, 6.0),
+    ratio("CPU of sqlx over listener, two threads", (Replay, 51), Cpu, Sqlx, PgbellListener2t, 6.0),
+    ratio("CPU of sqlx recv over listener recv", (Replay, 51), Cpu, Sqlx, PgbellRecv, 3.0),
+    ratio("CPU of libpq over inline", (Postgres, 51), Cpu, Libpq, PgbellInline, 2.0),
+    ratio(
+        "CPU of libpq over listener, one thread",
+        (Postgres, 51),
+        Cpu,
+        Libpq,
+        PgbellListener1t,
+        1.5,
+    ),
+];
+
+/// Share of the rate of one channel that must be left with 1,000.
+const MANY_CHANNELS: f64 = 0.6;
+
+/// Most microseconds more than libpq, at p50 of ping-pong.
+const PING_PONG_MICROS: f64 = 10.0;
+
+/// Most memory of the sleeper, in MiB.
+const SLEEPER_MIB: f64 = 32.0;
+
+impl Target {
+    fn new(what: String, bound: Bound, found: Spread) -> Self {
+        let met = match bound {
+            Bound::AtLeast(least) => found.median >= least,
+            Bound::AtMost(most) => found.median <= most,
+        };
+        Self { what, bound, found, met }
+    }
+
+    /// Every target that this run says something about.
+    pub(crate) fn all(heats: &[Ran], latency: &[Rally], sleeper: Option<&Nap>) -> Vec<Self> {
+        let mut all: Vec<Self> = RATIOS.iter().filter_map(|ratio| ratio.evaluate(heats)).collect();
+        all.extend([PgbellInline, PgbellListener1t].iter().filter_map(|one| channels(heats, *one)));
+        all.extend(ping_pong(latency));
+        if let Some(slept) = sleeper.and_then(|nap| nap.slept) {
+            let peak = Spread::of([slept.peak_rss_kib as f64 / 1024.0]);
+            let what = "peak memory of a listener that sleeps, MiB".to_owned();
+            all.extend(peak.map(|peak| Self::new(what, Bound::AtMost(SLEEPER_MIB), peak)));
+        }
+        all
+    }
+}
+
+/// The heat with one channel and the writes of PostgreSQL; the first is the one with most rounds.
+fn find(heats: &[Ran], origin: Origin, shape: Shape) -> Option<&Ran> {
+    heats.iter().find(|ran| ran.heat.origin == origin && ran.heat.shape == shape)
+}
+
+impl Ratio {
+    fn evaluate(&self, heats: &[Ran]) -> Option<Target> {
+        let shape = Shape { size: self.size, channels: 1 };
+        let found = find(heats, self.origin, shape)?.ratio(self.metric, self.over, self.under)?;
+        let what = match self.origin {
+            Memory => format!("{}, {} B", self.what, self.size),
+            origin => format!("{}, {} B, {origin}", self.what, self.size),
+        };
+        Some(Target::new(what, Bound::AtLeast(self.at_least), found))
+    }
+}
+
+/// The heats are not the same rounds: the median of one over that of the other.
+fn channels(heats: &[Ran], contestant: Contestant) -> Option<Target> {
+    let one = find(heats, Replay, Shape::MAIN)?.spread(Rate, contestant)?;
+    let many = Shape { channels: 1_000, ..Shape::MAIN };
+    let many = find(heats, Replay, many)?.spread(Rate, contestant)?;
+    let found = many.map(|rate| rate / one.median);
+    let what = format!("{contestant}, rate with 1,000 channels of that with one");
+    Some(Target::new(what, Bound::AtLeast(MANY_CHANNELS), found))
+}
+
+fn ping_pong(latency: &[Rally]) -> Vec<Target> {
+    let median = |contestant: Contestant| {
+        let rally = latency.iter().find(|rally| rally.contestant == contestant)?;
+        rally.micros(|latency| latency.p50_ns)
+    };
+    let Some(libpq) = median(Libpq) else { return Vec::new() };
+    let ours = [PgbellInline, PgbellListener1t];
+    let more = ours.iter().filter_map(|one| {
+        let found = median(*one)?.map(|micros| micros - libpq.median);
+        let what = format!("{one}, p50 of ping-pong above libpq's, µs");
+        Some(Target::new(what, Bound::AtMost(PING_PONG_MICROS), found))
+    });
+    more.collect()
+}

@@ -1,0 +1,98 @@
+//! The whole program with next to nothing to do: everybody gets everything, from both sources.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use serde_json::Value;
+
+/// Everybody who reads a socket.
+const CLIENTS: [&str; 10] = [
+    "libpq",
+    "pgbell-inline",
+    "pgbell-listener-1t",
+    "pgbell-listener-2t",
+    "pgbell-recv",
+    "raw",
+    "raw-touch",
+    "sqlx",
+    "tokio-postgres",
+    "tokio-postgres-chan",
+];
+
+fn peers(arguments: &[&str]) -> (bool, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_peers")).args(arguments).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.success(), if said.is_empty() { complaint } else { said })
+}
+
+fn array<'a>(value: &'a Value, name: &str) -> &'a [Value] {
+    value[name].as_array().unwrap()
+}
+
+#[test]
+fn everybody_receives_what_was_sent() {
+    let (right, said) = peers(&["--quick", "--json"]);
+    let results: Value = serde_json::from_str(&said).unwrap_or_else(|_| panic!("{said}"));
+    let mut origins = BTreeSet::new();
+    for ran in array(&results, "heats") {
+        let origin = ran["heat"]["origin"].as_str().unwrap();
+        origins.insert(origin);
+        let mut ran_here = BTreeSet::new();
+        for sample in array(ran, "samples") {
+            let who = sample["contestant"].as_str().unwrap();
+            ran_here.insert(who);
+            assert!(sample["void"].is_null(), "{sample}");
+            let (report, sent) = (&sample["report"], &sample["sent"]);
+            assert_eq!(report["notifications"], sent["count"], "{sample}");
+            if !who.starts_with("raw") {
+                assert_eq!(report["bytes"], sent["bytes"], "{sample}");
+                assert_eq!(report["checksum"], sent["checksum"], "{sample}");
+            }
+        }
+        if origin != "memory" {
+            assert_eq!(ran_here, BTreeSet::from(CLIENTS), "{origin}");
+        }
+    }
+    assert_eq!(origins, BTreeSet::from(["memory", "postgres", "replay"]));
+    assert_eq!(array(&results, "latency").len(), 5);
+    for rally in array(&results, "latency") {
+        assert_eq!(array(rally, "voids"), [Value::Null; 0], "{rally}");
+    }
+    let slept = &results["sleeper"]["slept"];
+    let count = |name: &str| slept[name].as_u64().unwrap();
+    assert_eq!(count("delivered") + count("lagged"), results["sleeper"]["sent"].as_u64().unwrap());
+    assert!(count("lagged") > 0, "{slept}");
+    assert!(right);
+}
+
+#[test]
+fn the_text_and_the_drawings_name_everybody() {
+    let dir = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("peers-smoke");
+    let plots = dir.to_str().unwrap();
+    let load = ["--quick", "--size", "51,127", "--markdown", "--plot", plots, "--save", plots];
+    let (right, said) = peers(&load);
+    assert!(right, "{said}");
+    let read = |name: &str| std::fs::read_to_string(dir.join(name)).unwrap();
+    for shown in [said, read("throughput.svg"), read("cpu.svg"), read("results.txt")] {
+        for who in CLIENTS {
+            assert!(shown.contains(who), "{who} is missing: {shown}");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_measured_is_an_error() {
+    for load in [["--size", "3"], ["--channels", "0"], ["--size", "8074"], ["--cores", "3"]] {
+        let (right, said) = peers(&["--quick", load[0], load[1]]);
+        assert!(!right, "{load:?}: {said}");
+    }
+}
+
+#[test]
+fn a_sender_that_cannot_send_that_voids_the_run() {
+    // 12 bytes have no room for a payload: the notifications would all be the same.
+    let (right, said) =
+        peers(&["--quick", "--size", "12", "--source", "postgres", "--only", "pgbell-inline"]);
+    assert!(!right && said.contains("VOID"), "{said}");
+}
