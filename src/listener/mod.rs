@@ -26,7 +26,7 @@ use self::handle::Request;
 pub use self::shared::Stats;
 use self::shared::{Counters, Shared};
 use self::sink::Chunk;
-use crate::notification::{Batch, Event, Gap, Lagged, Loss, NotificationRef, Stamp};
+use crate::notification::{Batch, Event, Gap, Lagged, Loss, Notification, Stamp};
 use crate::ring::{Consumer, Taken};
 use crate::session::Rows;
 use crate::supervisor::{Listening, State};
@@ -144,6 +144,7 @@ impl Listener {
     ///
     /// # Errors
     /// As [`recv`](Self::recv).
+    #[inline]
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, Error>> {
         // What a batch has lent was told with it.
         self.loss = None;
@@ -218,7 +219,7 @@ impl Listener {
         };
         current.advance(run);
         self.delivered = self.delivered.wrapping_add(run.count as u64);
-        Counters::set(&self.handle.shared().counters.delivered, self.delivered);
+        Counters::set(&self.handle.shared().counters.consumer.delivered, self.delivered);
         let frames = current.chunk.frames.get(start..current.offset).unwrap_or_default();
         Ok(Batch::new(frames, run.count, first, &current.chunk.stamp))
     }
@@ -342,11 +343,11 @@ impl Listener {
                 current.advance(Run::first(skip, &current.chunk.frames));
                 self.current = Some(current);
                 let counters = &self.handle.shared().counters;
-                Counters::set(&counters.taken, self.consumer.taken());
-                Counters::set(&counters.taken_bytes, self.consumer.taken_bytes());
+                Counters::set(&counters.consumer.taken, self.consumer.taken());
+                Counters::set(&counters.consumer.taken_bytes, self.consumer.taken_bytes());
             }
             Taken::Lost { first, count } => {
-                Counters::set(&self.handle.shared().counters.lagged, self.consumer.lost());
+                Counters::set(&self.handle.shared().counters.consumer.lagged, self.consumer.lost());
                 self.loss = Some(Loss::Lagged(Lagged { first_sequence: first, count }));
             }
             Taken::Mark(gap) => self.loss = Some(Loss::Gap(gap)),
@@ -365,22 +366,22 @@ impl Listener {
         Ok(())
     }
 
-    /// What is at hand: a loss, or the next notification of the current run.
+    /// What is at hand: the next notification of the current run, or a loss before the next run.
+    #[inline]
     fn next_event(&mut self) -> Option<Event> {
-        if let Some(loss) = self.loss.take() {
-            return Some(loss.into());
-        }
-        self.skip_spent();
-        let current = self.current.as_mut()?;
+        let Some(current) = self.current.as_mut().filter(|current| current.left > 0) else {
+            self.current = None;
+            return self.loss.take().map(Event::from);
+        };
         let rest = current.chunk.frames.get(current.offset..)?;
         let mut frames = wire::frames(rest);
         let raw = frames.next()?;
-        let event = NotificationRef::new(raw, current.next, &current.chunk.stamp).to_owned();
+        let next = Notification::from_frame(rest, raw, current.next, &current.chunk.stamp);
         let bytes = rest.len() - frames.remaining().len();
         current.advance(Run { count: 1, bytes });
         self.delivered = self.delivered.wrapping_add(1);
-        Counters::set(&self.handle.shared().counters.delivered, self.delivered);
-        Some(Event::Notification(event))
+        Counters::set(&self.handle.shared().counters.consumer.delivered, self.delivered);
+        Some(Event::Notification(next))
     }
 
     /// Lets go of a run that was handed out whole, and so of its buffer.

@@ -31,7 +31,13 @@ pub(super) struct Counters {
     pub(super) kept: AtomicU64,
     pub(super) kept_bytes: AtomicU64,
     pub(super) sessions: AtomicU64,
-    // The consumer.
+    pub(super) consumer: ConsumerCounters,
+}
+
+/// The consumer's, on cache lines of their own: it writes one of them for every notification.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(super) struct ConsumerCounters {
     pub(super) taken: AtomicU64,
     pub(super) taken_bytes: AtomicU64,
     pub(super) delivered: AtomicU64,
@@ -130,12 +136,12 @@ impl Shared {
         let counters = &self.counters;
         // Fields are read in this order, the consumer's first: see `RingSink::publish`.
         Stats {
-            delivered: get(&counters.delivered),
-            lagged: get(&counters.lagged),
+            delivered: get(&counters.consumer.delivered),
+            lagged: get(&counters.consumer.lagged),
             received: get(&counters.received),
             gaps: get(&counters.gaps),
-            queued: queued(&counters.kept, &counters.taken),
-            queued_bytes: queued(&counters.kept_bytes, &counters.taken_bytes),
+            queued: queued(&counters.kept, &counters.consumer.taken),
+            queued_bytes: queued(&counters.kept_bytes, &counters.consumer.taken_bytes),
             reads: get(&counters.reads),
             bytes_read: get(&counters.bytes_read),
             stalls: get(&counters.stalls),

@@ -43,6 +43,7 @@ impl<'a> Batch<'a> {
     }
 
     /// The notifications, in the order in which the server sent them.
+    #[inline]
     #[must_use]
     pub fn iter(&self) -> Iter<'a> {
         Iter {
@@ -112,6 +113,7 @@ pub struct Iter<'a> {
 impl<'a> Iterator for Iter<'a> {
     type Item = NotificationRef<'a>;
 
+    #[inline]
     fn next(&mut self) -> Option<NotificationRef<'a>> {
         self.left = self.left.checked_sub(1)?;
         let raw = self.frames.next()?;

@@ -4,7 +4,8 @@ use std::fmt;
 use std::str::Utf8Error;
 use std::time::SystemTime;
 
-use super::{NotificationRef, text_or_replacement};
+use super::{NotificationRef, Stamp, text_or_replacement};
+use crate::wire::{RawNotification, TEXT_AT};
 
 /// Bytes of channel and payload together that need no allocation.
 ///
@@ -12,42 +13,81 @@ use super::{NotificationRef, text_or_replacement};
 /// less than an allocation and its release.
 const INLINE_BYTES: usize = 64;
 
+/// The same with the NUL that stands between the two.
+const TEXT_BYTES: usize = INLINE_BYTES + 1;
+
 /// A notification that owns its bytes and pins no buffer.
 #[derive(Clone)]
 pub struct Notification {
-    bytes: Bytes,
+    text: Text,
+    /// Bytes of the channel, and of the whole text. A frame is at most 256 KiB.
     channel_len: u32,
+    len: u32,
     process_id: i32,
     epoch: u32,
     sequence: u64,
     received_at: SystemTime,
 }
 
-/// Channel, then payload.
+/// Channel, NUL, payload: as on the wire, so that one copy takes all of it.
 #[derive(Clone)]
-enum Bytes {
-    Inline { len: u8, bytes: [u8; INLINE_BYTES] },
+enum Text {
+    /// Behind the text stands whatever stood there where it was copied from.
+    Inline([u8; TEXT_BYTES]),
     Boxed(Box<[u8]>),
 }
 
 impl Notification {
+    #[inline]
     pub(super) fn copy(from: &NotificationRef<'_>) -> Self {
-        let (channel, payload) = (from.channel_bytes(), from.payload());
+        let text = Text::joined(from.channel_bytes(), from.payload());
+        Self::with(text, from.raw, from.sequence, from.stamp)
+    }
+
+    /// The notification whose frame stands at the head of `frames`, as `raw`. Costs less than a copy of
+    /// its parts.
+    #[inline]
+    pub(crate) fn from_frame(
+        frames: &[u8],
+        raw: RawNotification<'_>,
+        sequence: u64,
+        stamp: &Stamp,
+    ) -> Self {
+        let text = frames.get(TEXT_AT..).unwrap_or_default();
+        let len = raw.channel.len() + 1 + raw.payload.len();
+        let text = match text.first_chunk::<TEXT_BYTES>() {
+            // A copy of a length that the compiler knows is a few moves. What follows the text comes
+            // along, and is never shown.
+            Some(head) if len <= TEXT_BYTES => Text::Inline(*head),
+            _ => Text::joined(raw.channel, raw.payload),
+        };
+        Self::with(text, raw, sequence, stamp)
+    }
+
+    #[inline]
+    fn with(text: Text, raw: RawNotification<'_>, sequence: u64, stamp: &Stamp) -> Self {
+        let length = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
         Self {
-            bytes: Bytes::joined(channel, payload),
-            // A frame is at most 256 KiB.
-            channel_len: u32::try_from(channel.len()).unwrap_or(u32::MAX),
-            process_id: from.process_id(),
-            epoch: from.epoch(),
-            sequence: from.sequence(),
-            received_at: from.received_at(),
+            text,
+            channel_len: length(raw.channel.len()),
+            len: length(raw.channel.len() + 1 + raw.payload.len()),
+            process_id: raw.process_id,
+            epoch: stamp.epoch,
+            sequence,
+            received_at: stamp.received_at,
         }
     }
 
+    /// Channel and payload.
     fn split(&self) -> (&[u8], &[u8]) {
-        let bytes = self.bytes.as_slice();
-        let at = usize::try_from(self.channel_len).unwrap_or(usize::MAX).min(bytes.len());
-        bytes.split_at(at)
+        let text = match &self.text {
+            Text::Inline(bytes) => &bytes[..],
+            Text::Boxed(bytes) => bytes,
+        };
+        let length = |length: u32| usize::try_from(length).unwrap_or(usize::MAX);
+        let text = text.get(..length(self.len)).unwrap_or(text);
+        let (channel, rest) = text.split_at(length(self.channel_len).min(text.len()));
+        (channel, rest.get(1..).unwrap_or_default())
     }
 
     /// See [`NotificationRef::channel`].
@@ -101,26 +141,19 @@ impl Notification {
     }
 }
 
-impl Bytes {
+impl Text {
+    #[inline]
     fn joined(channel: &[u8], payload: &[u8]) -> Self {
-        let len = channel.len() + payload.len();
-        let mut bytes = [0; INLINE_BYTES];
-        match (u8::try_from(len), bytes.get_mut(..len)) {
-            (Ok(len), Some(room)) => {
-                let (head, tail) = room.split_at_mut(channel.len());
-                head.copy_from_slice(channel);
-                tail.copy_from_slice(payload);
-                Self::Inline { len, bytes }
-            }
-            _ => Self::Boxed([channel, payload].concat().into_boxed_slice()),
+        let mut inline = [0; TEXT_BYTES];
+        let Some(room) = inline.get_mut(..channel.len() + 1 + payload.len()) else {
+            return Self::Boxed([channel, &[0], payload].concat().into_boxed_slice());
+        };
+        let (head, tail) = room.split_at_mut(channel.len() + 1);
+        if let Some((_, head)) = head.split_last_mut() {
+            head.copy_from_slice(channel);
         }
-    }
-
-    fn as_slice(&self) -> &[u8] {
-        match self {
-            Self::Inline { len, bytes } => bytes.get(..usize::from(*len)).unwrap_or(bytes),
-            Self::Boxed(bytes) => bytes,
-        }
+        tail.copy_from_slice(payload);
+        Self::Inline(inline)
     }
 }
 
@@ -157,9 +190,10 @@ impl fmt::Debug for Notification {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Stamp;
+    use bytes::BytesMut;
+
     use super::*;
-    use crate::wire::RawNotification;
+    use crate::wire::{self, BackendMessage};
 
     #[test]
     fn a_copy_has_the_same_channel_and_payload_at_every_length() {
@@ -172,7 +206,7 @@ mod tests {
             assert_eq!(owned.channel(), "jobs");
             assert_eq!(owned.payload(), payload);
             assert_eq!((owned.process_id(), owned.sequence(), owned.epoch()), (-7, 42, 3));
-            assert_eq!(matches!(owned.bytes, Bytes::Inline { .. }), len + 4 <= INLINE_BYTES);
+            assert_eq!(matches!(owned.text, Text::Inline(_)), len + 4 <= INLINE_BYTES);
         }
     }
 
@@ -184,5 +218,24 @@ mod tests {
         assert_eq!(owned.channel(), "\u{fffd}");
         assert_eq!(owned.channel_bytes(), b"a\xff");
         assert!(owned.payload_str().is_err());
+    }
+
+    #[test]
+    fn a_copy_of_a_frame_is_the_copy_of_its_parts_wherever_the_buffer_ends() {
+        let stamp = Stamp { received_at: SystemTime::UNIX_EPOCH, epoch: 3 };
+        for len in 0..200 {
+            for behind in [0, 1, 30, 80] {
+                let payload = vec![b'p'; len];
+                let raw = RawNotification { process_id: 5, channel: b"c1", payload: &payload };
+                let mut frames = BytesMut::new();
+                BackendMessage::NotificationResponse(raw).encode(&mut frames).unwrap();
+                frames.extend_from_slice(&vec![b'A'; behind]);
+                let found = wire::frames(&frames).next().unwrap();
+                let copied = Notification::from_frame(&frames, found, 9, &stamp);
+                assert_eq!(copied, NotificationRef::new(raw, 9, &stamp).to_owned());
+                assert_eq!((copied.channel(), copied.payload()), ("c1", &payload[..]));
+                assert_eq!(matches!(copied.text, Text::Inline(_)), len + 2 <= INLINE_BYTES);
+            }
+        }
     }
 }

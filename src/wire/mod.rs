@@ -53,6 +53,7 @@ pub use error::{DecodeError, DecodeFault, EncodeError};
 pub use framer::{FirstPacket, Frame, Framer};
 pub use frontend::{FrontendMessage, PasswordMessage, SaslInitialResponse, SaslResponse, Target};
 pub use list::{Column, Columns, Formats, List, Names, Oids, StartupParameters, Values};
+pub(crate) use notification::TEXT_AT;
 pub use notification::{Notifications, RawNotification, Run, Stop, frames, scan};
 pub use parts::{BackendKeyData, CopyResponse, TransactionStatus};
 pub use quote::{ChannelError, PayloadError, check_channel, check_payload, quote_identifier};

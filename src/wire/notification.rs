@@ -33,14 +33,18 @@ const LENGTH_FLOOR: u32 = 11;
 
 const NAME: &str = "NotificationResponse";
 
+/// Bytes of a frame before its text: type byte, length word, process id. The text is the channel, a NUL, the
+/// payload, and a NUL.
+pub(crate) const TEXT_AT: usize = 9;
+
 /// One notification, borrowed from the bytes of the wire.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct RawNotification<'a> {
     /// Process id of the notifying backend. Any value: some servers and poolers send 0 or less.
     pub process_id: i32,
-    /// The channel, never empty, without NUL. UTF-8 unless the database is SQL_ASCII.
+    /// The channel, never empty, without NUL. UTF-8 from PostgreSQL. N39.
     pub channel: &'a [u8],
-    /// The payload. UTF-8 unless the database is SQL_ASCII.
+    /// The payload. UTF-8 from PostgreSQL. N39.
     ///
     /// Everything up to the NUL that ends the frame: a NUL inside, which no server can send, is
     /// not searched for. N14.
@@ -204,7 +208,7 @@ enum Step<'a> {
 /// Takes one frame off the head. Why there is none is found out later, off the hot path.
 #[inline(always)]
 fn step<'a>(rest: &'a [u8], last: &mut LastChannel<'a>) -> Step<'a> {
-    let Some((&[b'A', a, b, c, d, e, f, g, h], tail)) = rest.split_first_chunk::<9>() else {
+    let Some((&[b'A', a, b, c, d, e, f, g, h], tail)) = rest.split_first_chunk::<TEXT_AT>() else {
         return Step::Stopped;
     };
     let length = u32::from_be_bytes([a, b, c, d]);
