@@ -10,7 +10,7 @@ mod task;
 mod tests;
 
 use std::fmt;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -136,8 +136,9 @@ impl Listener {
     ///
     /// # Cancel safety
     /// A dropped future loses nothing.
-    pub async fn recv(&mut self) -> Result<Event, Error> {
-        poll_fn(|cx| self.poll_recv(cx)).await
+    // Not `async fn`: that moves the event once more.
+    pub fn recv(&mut self) -> impl Future<Output = Result<Event, Error>> + Send {
+        poll_fn(|cx| self.poll_recv(cx))
     }
 
     /// [`recv`](Self::recv) as a poll. The waker of the last call is the one that is woken.
@@ -146,17 +147,26 @@ impl Listener {
     /// As [`recv`](Self::recv).
     #[inline]
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, Error>> {
-        // What a batch has lent was told with it.
-        self.loss = None;
         loop {
-            if let Some(event) = self.next_event() {
+            if let Some(event) = self.next_in_run() {
                 return Poll::Ready(Ok(event));
             }
-            let taken = ready!(self.poll_take(cx));
-            if let Err(error) = self.take(taken) {
-                return Poll::Ready(Err(error));
+            match ready!(self.poll_run(cx)) {
+                Ok(None) => {}
+                Ok(Some(loss)) => return Poll::Ready(Ok(loss)),
+                Err(error) => return Poll::Ready(Err(error)),
             }
         }
+    }
+
+    /// Waits for the next run, or a loss before it.
+    #[inline(never)]
+    fn poll_run(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Event>, Error>> {
+        // What a batch has lent was told with it.
+        self.loss = None;
+        self.current = None;
+        let taken = ready!(self.poll_take(cx));
+        Poll::Ready(self.take(taken).map(|()| self.loss.take().map(Event::from)))
     }
 
     /// The next event, if there is one already.
@@ -166,7 +176,7 @@ impl Listener {
     pub fn try_recv(&mut self) -> Result<Option<Event>, Error> {
         self.loss = None;
         loop {
-            if let Some(event) = self.next_event() {
+            if let Some(event) = self.next_in_run().or_else(|| self.next_loss()) {
                 return Ok(Some(event));
             }
             match self.consumer.try_take() {
@@ -366,22 +376,27 @@ impl Listener {
         Ok(())
     }
 
-    /// What is at hand: the next notification of the current run, or a loss before the next run.
-    #[inline]
-    fn next_event(&mut self) -> Option<Event> {
-        let Some(current) = self.current.as_mut().filter(|current| current.left > 0) else {
-            self.current = None;
-            return self.loss.take().map(Event::from);
-        };
+    /// Takes the next notification of the current run, if there is one. The result is made where it is
+    /// returned: each further move of it would be felt.
+    #[inline(always)]
+    fn next_in_run(&mut self) -> Option<Event> {
+        let current = self.current.as_mut().filter(|current| current.left > 0)?;
         let rest = current.chunk.frames.get(current.offset..)?;
-        let mut frames = wire::frames(rest);
-        let raw = frames.next()?;
-        let next = Notification::from_frame(rest, raw, current.next, &current.chunk.stamp);
-        let bytes = rest.len() - frames.remaining().len();
-        current.advance(Run { count: 1, bytes });
+        let (raw, bytes) = wire::first(rest)?;
+        let sequence = current.next;
+        current.offset += bytes;
+        current.left -= 1;
+        current.next += 1;
         self.delivered = self.delivered.wrapping_add(1);
         Counters::set(&self.handle.shared().counters.consumer.delivered, self.delivered);
-        Some(Event::Notification(next))
+        let stamp = &current.chunk.stamp;
+        Some(Event::Notification(Notification::from_frame(rest, raw, sequence, stamp)))
+    }
+
+    /// What is at hand when the current run is at its end: a loss before the next.
+    fn next_loss(&mut self) -> Option<Event> {
+        self.current = None;
+        self.loss.take().map(Event::from)
     }
 
     /// Lets go of a run that was handed out whole, and so of its buffer.

@@ -45,10 +45,12 @@ pub(super) struct ConsumerCounters {
 }
 
 impl Counters {
+    #[inline]
     pub(super) fn set(counter: &AtomicU64, value: u64) {
         counter.store(value, Ordering::Relaxed);
     }
 
+    #[inline]
     pub(super) fn add(counter: &AtomicU64, more: u64) {
         // One writer: a load and a store are enough.
         counter.store(counter.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);

@@ -1,7 +1,7 @@
 //! What a consumer gets: notifications, one by one or in batches, and the losses between them.
 //!
 //! - [`Batch`] lends [`NotificationRef`]s, views into the receive buffer.
-//! - [`Notification`] owns its bytes: inline up to 64, in one allocation above.
+//! - [`Notification`] owns its bytes: inline up to 71, in one allocation above.
 //! - [`Gap`] and [`Lagged`] say what is missing, in their place in the stream.
 
 mod batch;
@@ -43,6 +43,7 @@ impl<'a> NotificationRef<'a> {
     }
 
     /// The channel as it arrived, at least one byte.
+    #[inline]
     #[must_use]
     pub fn channel_bytes(&self) -> &'a [u8] {
         self.raw.channel
@@ -50,6 +51,7 @@ impl<'a> NotificationRef<'a> {
 
     /// The payload as it arrived. Empty when NOTIFY had none. A server that is not PostgreSQL may send
     /// what is not UTF-8.
+    #[inline]
     #[must_use]
     pub fn payload(&self) -> &'a [u8] {
         self.raw.payload
@@ -64,30 +66,34 @@ impl<'a> NotificationRef<'a> {
     }
 
     /// Process id of the server process that sent it, as the server writes it.
+    #[inline]
     #[must_use]
     pub fn process_id(&self) -> i32 {
         self.raw.process_id
     }
 
     /// When the bytes were read from the socket: one clock reading for all that came in one read.
+    #[inline]
     #[must_use]
     pub fn received_at(&self) -> SystemTime {
         self.stamp.received_at
     }
 
     /// Position in this listener or connection, from 0, lost notifications counted.
+    #[inline]
     #[must_use]
     pub fn sequence(&self) -> u64 {
         self.sequence
     }
 
     /// Number of the session it arrived in, from 1.
+    #[inline]
     #[must_use]
     pub fn epoch(&self) -> u32 {
         self.stamp.epoch
     }
 
-    /// A copy that owns its bytes and pins nothing. No allocation up to 64 bytes of channel and
+    /// A copy that owns its bytes and pins nothing. No allocation up to 71 bytes of channel and
     /// payload together.
     // Not `ToOwned`: on a `Clone` type that would quietly return another reference.
     #[must_use]

@@ -9,17 +9,20 @@ use crate::wire::{RawNotification, TEXT_AT};
 
 /// Bytes of channel and payload together that need no allocation.
 ///
-/// The usual notification is a short name and an id or a small JSON object; a copy of 64 bytes costs
-/// less than an allocation and its release.
-const INLINE_BYTES: usize = 64;
+/// The usual notification is a short name and an id or a small JSON object; a copy of so many bytes
+/// costs less than an allocation and its release.
+const INLINE_BYTES: usize = TEXT_BYTES - 1;
 
-/// The same with the NUL that stands between the two.
-const TEXT_BYTES: usize = INLINE_BYTES + 1;
+/// The same with the NUL that stands between the two, as on the wire, so that one copy takes all of it.
+const TEXT_BYTES: usize = 72;
 
-/// A notification that owns its bytes and pins no buffer.
+/// A notification that owns its bytes and pins no buffer. No allocation up to 71 bytes of channel and
+/// payload together.
 #[derive(Clone)]
 pub struct Notification {
-    text: Text,
+    inline: Inline,
+    /// Channel, NUL, payload, when they are too long for `inline`.
+    boxed: Option<Box<[u8]>>,
     /// Bytes of the channel, and of the whole text. A frame is at most 256 KiB.
     channel_len: u32,
     len: u32,
@@ -29,46 +32,66 @@ pub struct Notification {
     received_at: SystemTime,
 }
 
-/// Channel, NUL, payload: as on the wire, so that one copy takes all of it.
-#[derive(Clone)]
-enum Text {
-    /// Behind the text stands whatever stood there where it was copied from.
-    Inline([u8; TEXT_BYTES]),
-    Boxed(Box<[u8]>),
-}
+// Up to 128 bytes are moved without calling `memcpy`.
+const _: () = assert!(size_of::<Notification>() <= 128);
+
+/// Channel, NUL, payload, and then whatever stood behind them where they were copied from.
+#[derive(Clone, Copy)]
+struct Inline([u8; TEXT_BYTES]);
 
 impl Notification {
     #[inline]
     pub(super) fn copy(from: &NotificationRef<'_>) -> Self {
-        let text = Text::joined(from.channel_bytes(), from.payload());
-        Self::with(text, from.raw, from.sequence, from.stamp)
+        Self::joined(from.raw, from.sequence, from.stamp)
     }
 
     /// The notification whose frame stands at the head of `frames`, as `raw`. Costs less than a copy of
     /// its parts.
     #[inline]
-    pub(crate) fn from_frame(
+    #[must_use]
+    pub fn from_frame(
         frames: &[u8],
         raw: RawNotification<'_>,
         sequence: u64,
         stamp: &Stamp,
     ) -> Self {
         let text = frames.get(TEXT_AT..).unwrap_or_default();
-        let len = raw.channel.len() + 1 + raw.payload.len();
-        let text = match text.first_chunk::<TEXT_BYTES>() {
+        match text.first_chunk::<TEXT_BYTES>() {
             // A copy of a length that the compiler knows is a few moves. What follows the text comes
             // along, and is never shown.
-            Some(head) if len <= TEXT_BYTES => Text::Inline(*head),
-            _ => Text::joined(raw.channel, raw.payload),
-        };
-        Self::with(text, raw, sequence, stamp)
+            Some(head) if raw.channel.len() + raw.payload.len() <= INLINE_BYTES => {
+                Self::with(Inline(*head), None, raw, sequence, stamp)
+            }
+            _ => Self::joined(raw, sequence, stamp),
+        }
+    }
+
+    fn joined(raw: RawNotification<'_>, sequence: u64, stamp: &Stamp) -> Self {
+        let (channel, payload) = (raw.channel, raw.payload);
+        let mut inline = Inline([0; TEXT_BYTES]);
+        let mut boxed = None;
+        if let Some(room) = inline.0.get_mut(..channel.len() + 1 + payload.len()) {
+            let (head, tail) = room.split_at_mut(channel.len() + 1);
+            head[..channel.len()].copy_from_slice(channel);
+            tail.copy_from_slice(payload);
+        } else {
+            boxed = Some([channel, &[0], payload].concat().into_boxed_slice());
+        }
+        Self::with(inline, boxed, raw, sequence, stamp)
     }
 
     #[inline]
-    fn with(text: Text, raw: RawNotification<'_>, sequence: u64, stamp: &Stamp) -> Self {
+    fn with(
+        inline: Inline,
+        boxed: Option<Box<[u8]>>,
+        raw: RawNotification<'_>,
+        sequence: u64,
+        stamp: &Stamp,
+    ) -> Self {
         let length = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
         Self {
-            text,
+            inline,
+            boxed,
             channel_len: length(raw.channel.len()),
             len: length(raw.channel.len() + 1 + raw.payload.len()),
             process_id: raw.process_id,
@@ -79,11 +102,9 @@ impl Notification {
     }
 
     /// Channel and payload.
+    #[inline]
     fn split(&self) -> (&[u8], &[u8]) {
-        let text = match &self.text {
-            Text::Inline(bytes) => &bytes[..],
-            Text::Boxed(bytes) => bytes,
-        };
+        let text = self.boxed.as_deref().unwrap_or(&self.inline.0);
         let length = |length: u32| usize::try_from(length).unwrap_or(usize::MAX);
         let text = text.get(..length(self.len)).unwrap_or(text);
         let (channel, rest) = text.split_at(length(self.channel_len).min(text.len()));
@@ -97,12 +118,14 @@ impl Notification {
     }
 
     /// See [`NotificationRef::channel_bytes`].
+    #[inline]
     #[must_use]
     pub fn channel_bytes(&self) -> &[u8] {
         self.split().0
     }
 
     /// See [`NotificationRef::payload`].
+    #[inline]
     #[must_use]
     pub fn payload(&self) -> &[u8] {
         self.split().1
@@ -117,43 +140,31 @@ impl Notification {
     }
 
     /// See [`NotificationRef::process_id`].
+    #[inline]
     #[must_use]
     pub fn process_id(&self) -> i32 {
         self.process_id
     }
 
     /// See [`NotificationRef::received_at`].
+    #[inline]
     #[must_use]
     pub fn received_at(&self) -> SystemTime {
         self.received_at
     }
 
     /// See [`NotificationRef::sequence`].
+    #[inline]
     #[must_use]
     pub fn sequence(&self) -> u64 {
         self.sequence
     }
 
     /// See [`NotificationRef::epoch`].
+    #[inline]
     #[must_use]
     pub fn epoch(&self) -> u32 {
         self.epoch
-    }
-}
-
-impl Text {
-    #[inline]
-    fn joined(channel: &[u8], payload: &[u8]) -> Self {
-        let mut inline = [0; TEXT_BYTES];
-        let Some(room) = inline.get_mut(..channel.len() + 1 + payload.len()) else {
-            return Self::Boxed([channel, &[0], payload].concat().into_boxed_slice());
-        };
-        let (head, tail) = room.split_at_mut(channel.len() + 1);
-        if let Some((_, head)) = head.split_last_mut() {
-            head.copy_from_slice(channel);
-        }
-        tail.copy_from_slice(payload);
-        Self::Inline(inline)
     }
 }
 
@@ -198,7 +209,7 @@ mod tests {
     #[test]
     fn a_copy_has_the_same_channel_and_payload_at_every_length() {
         let stamp = Stamp { received_at: SystemTime::UNIX_EPOCH, epoch: 3 };
-        for len in [0, 1, 59, 60, 61, 62, 1_000, 7_999] {
+        for len in [0, 1, 60, 66, 67, 68, 69, 1_000, 7_999] {
             let payload: Vec<u8> = (0..len).map(|i| b'a' + u8::try_from(i % 26).unwrap()).collect();
             let raw = RawNotification { process_id: -7, channel: b"jobs", payload: &payload };
             let view = NotificationRef::new(raw, 42, &stamp);
@@ -206,7 +217,7 @@ mod tests {
             assert_eq!(owned.channel(), "jobs");
             assert_eq!(owned.payload(), payload);
             assert_eq!((owned.process_id(), owned.sequence(), owned.epoch()), (-7, 42, 3));
-            assert_eq!(matches!(owned.text, Text::Inline(_)), len + 4 <= INLINE_BYTES);
+            assert_eq!(owned.boxed.is_none(), len + 4 <= INLINE_BYTES);
         }
     }
 
@@ -234,7 +245,7 @@ mod tests {
                 let copied = Notification::from_frame(&frames, found, 9, &stamp);
                 assert_eq!(copied, NotificationRef::new(raw, 9, &stamp).to_owned());
                 assert_eq!((copied.channel(), copied.payload()), ("c1", &payload[..]));
-                assert_eq!(matches!(copied.text, Text::Inline(_)), len + 2 <= INLINE_BYTES);
+                assert_eq!(copied.boxed.is_none(), len + 2 <= INLINE_BYTES);
             }
         }
     }

@@ -205,9 +205,28 @@ enum Step<'a> {
     Stopped,
 }
 
-/// Takes one frame off the head. Why there is none is found out later, off the hot path.
+/// The first notification of bytes that [`scan`] accepted, and how many bytes its frame takes. For one
+/// at a time: nothing is remembered of its channel.
+#[inline]
+#[must_use]
+pub fn first(validated: &[u8]) -> Option<(RawNotification<'_>, usize)> {
+    // The NUL counts; a channel of no bytes is none.
+    let find = |strings: &[u8]| position_of_nul(strings).filter(|end| *end > 0)?.checked_add(1);
+    match take(validated, find) {
+        Step::Whole(notification, next) => Some((notification, validated.len() - next.len())),
+        Step::Stopped => None,
+    }
+}
+
 #[inline(always)]
 fn step<'a>(rest: &'a [u8], last: &mut LastChannel<'a>) -> Step<'a> {
+    take(rest, |strings| (last.begins(strings) || last.replace(strings)).then_some(last.length))
+}
+
+/// Takes one frame off the head. `find` says how many bytes its channel has, with the NUL. Why there is no
+/// frame is found out later, off the hot path.
+#[inline(always)]
+fn take<'a>(rest: &'a [u8], find: impl FnOnce(&'a [u8]) -> Option<usize>) -> Step<'a> {
     let Some((&[b'A', a, b, c, d, e, f, g, h], tail)) = rest.split_first_chunk::<TEXT_AT>() else {
         return Step::Stopped;
     };
@@ -220,11 +239,9 @@ fn step<'a>(rest: &'a [u8], last: &mut LastChannel<'a>) -> Step<'a> {
         return Step::Stopped;
     };
     let Some((0, strings)) = text.split_last() else { return Step::Stopped };
-    if !last.begins(strings) && !last.replace(strings) {
-        return Step::Stopped;
-    }
+    let Some(length) = find(strings) else { return Step::Stopped };
     // `strings` is channel, NUL, payload.
-    let Some((channel, payload)) = strings.split_at_checked(last.length) else {
+    let Some((channel, payload)) = strings.split_at_checked(length) else {
         return Step::Stopped;
     };
     let Some((_, channel)) = channel.split_last() else { return Step::Stopped };
@@ -268,27 +285,41 @@ struct LastChannel<'a> {
     bytes: &'a [u8],
     /// `bytes.len()`, 0 before the first frame.
     length: usize,
-    /// The first eight of `bytes` as a little-endian word, the rest of the word zero.
-    word: u64,
-    /// Ones where `word` holds bytes. 0 before the first frame.
-    mask: u64,
+    /// The first sixteen of `bytes` as two little-endian words, what is beyond `bytes` zero.
+    words: [u64; 2],
+    /// Ones where `words` holds bytes. 0 before the first frame.
+    masks: [u64; 2],
+}
+
+#[inline(always)]
+fn words([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]: [u8; 16]) -> [u64; 2] {
+    [u64::from_le_bytes([a, b, c, d, e, f, g, h]), u64::from_le_bytes([i, j, k, l, m, n, o, p])]
 }
 
 impl<'a> LastChannel<'a> {
-    const NONE: Self = Self { bytes: &[], length: 0, word: 0, mask: 0 };
+    const NONE: Self = Self { bytes: &[], length: 0, words: [0; 2], masks: [0; 2] };
 
-    /// Whether `strings` begins with this channel and its NUL.
+    /// Whether `strings` begins with this channel and its NUL. Two words decide for names of up to 15
+    /// bytes: a call of `memcmp` costs more than all the rest.
     #[inline(always)]
     fn begins(&self, strings: &[u8]) -> bool {
         if self.length == 0 {
             return false;
         }
-        match strings.first_chunk::<8>() {
+        match strings.first_chunk::<16>() {
             Some(head) => {
-                u64::from_le_bytes(*head) & self.mask == self.word
-                    && (self.length <= 8 || strings.starts_with(self.bytes))
+                let [first, second] = words(*head);
+                first & self.masks[0] == self.words[0]
+                    && second & self.masks[1] == self.words[1]
+                    && (self.length <= 16 || strings.starts_with(self.bytes))
             }
-            None => strings.starts_with(self.bytes),
+            None => match strings.first_chunk::<8>() {
+                Some(head) => {
+                    u64::from_le_bytes(*head) & self.masks[0] == self.words[0]
+                        && (self.length <= 8 || strings.starts_with(self.bytes))
+                }
+                None => strings.starts_with(self.bytes),
+            },
         }
     }
 
@@ -300,18 +331,21 @@ impl<'a> LastChannel<'a> {
         if end == 0 {
             return false;
         }
-        let mask = match length {
-            1..8 => (1 << (8 * length)) - 1,
-            _ => u64::MAX,
-        };
         let head = strings.first_chunk().copied().unwrap_or_else(|| {
-            // A short frame: the next one may be longer, so the word is made all the same.
-            let mut padded = [0; 8];
+            // A short frame: the next one may be longer, so the words are made all the same.
+            let mut padded = [0; 16];
             padded.iter_mut().zip(strings).for_each(|(place, byte)| *place = *byte);
             padded
         });
-        let word = u64::from_le_bytes(head) & mask;
-        *self = Self { bytes, length, word, mask };
+        let mask = |bytes: usize| match bytes {
+            0 => 0,
+            1..8 => (1 << (8 * bytes)) - 1,
+            _ => u64::MAX,
+        };
+        let masks = [mask(length), mask(length.saturating_sub(8))];
+        let [first, second] = words(head);
+        let words = [first & masks[0], second & masks[1]];
+        *self = Self { bytes, length, words, masks };
         true
     }
 }
