@@ -36,7 +36,11 @@ pub struct Notification {
 const _: () = assert!(size_of::<Notification>() <= 128);
 
 /// Channel, NUL, payload, and then whatever stood behind them where they were copied from.
+///
+/// Aligned like the fields beside it: a processor passes on what was just written only to a load that
+/// lies within one store, and a notification is moved before it is looked at.
 #[derive(Clone, Copy)]
+#[repr(align(8))]
 struct Inline([u8; TEXT_BYTES]);
 
 impl Notification {
