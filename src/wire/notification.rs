@@ -367,6 +367,18 @@ mod tests {
     }
 
     #[test]
+    fn the_first_is_the_first_of_the_iteration_and_says_its_length() {
+        for strings in
+            [&b"a\0x\0"[..], b"a\0\0", b"longer than eight\0and text\0", b"\0\0\0", b"a\0b"]
+        {
+            let bytes = [frame(strings), frame(b"b\0next\0")].concat();
+            let mut frames = frames(&bytes);
+            let expect = frames.next().map(|n| (n, bytes.len() - frames.remaining().len()));
+            assert_eq!(first(&bytes), expect, "{strings:?}");
+        }
+    }
+
+    #[test]
     fn a_run_ends_where_something_else_begins() {
         let two = [frame(b"a\0x\0"), frame(b"a\0\0")].concat();
         let run = Run { count: 2, bytes: two.len() };
