@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use pgbell::testing::Server;
 use pgbell::{
     Connection, ErrorKind, Event, Listener, ListenerBuilder, Listening, Loss, Overflow, State,
 };
@@ -11,6 +12,12 @@ async fn next(listener: &mut Listener) -> String {
         Event::Notification(n) => n.payload_str().unwrap().to_owned(),
         other => panic!("{other:?}"),
     }
+}
+
+/// On channel `a`, with a small queue.
+async fn listening(server: &Server, capacity: usize, overflow: Overflow) -> Listener {
+    let builder = Listener::builder(server.url()).channels(["a"]).queue_capacity(capacity);
+    builder.overflow(overflow).connect().await.unwrap()
 }
 
 #[tokio::test]
@@ -70,13 +77,7 @@ async fn every_way_to_receive_gives_the_same_stream() {
 #[tokio::test]
 async fn a_full_queue_drops_counts_and_tells_though_nothing_follows() {
     let server = server().await;
-    let mut listener = Listener::builder(server.url())
-        .channels(["a"])
-        .queue_capacity(8)
-        .overflow(Overflow::DropNewest)
-        .connect()
-        .await
-        .unwrap();
+    let mut listener = listening(&server, 8, Overflow::DropNewest).await;
     let mut sending = Connection::connect(server.url()).await.unwrap();
     for n in 0..20 {
         sending.notify("a", n.to_string()).await.unwrap();
@@ -104,13 +105,8 @@ async fn a_full_queue_drops_counts_and_tells_though_nothing_follows() {
 #[tokio::test]
 async fn a_blocked_listener_still_answers_and_closes() {
     let server = server().await;
-    let mut listener = Listener::builder(server.url())
-        .channels(["a"])
-        .queue_capacity(4)
-        .overflow(Overflow::Block { max_stall: Duration::from_secs(600) })
-        .connect()
-        .await
-        .unwrap();
+    let mut listener =
+        listening(&server, 4, Overflow::Block { max_stall: Duration::from_secs(600) }).await;
     let mut sending = Connection::connect(server.url()).await.unwrap();
     for n in 0..100 {
         sending.notify("a", n.to_string()).await.unwrap();
@@ -136,13 +132,8 @@ async fn a_blocked_listener_still_answers_and_closes() {
 #[tokio::test]
 async fn a_stalled_reader_goes_on_whenever_the_consumer_makes_room() {
     let server = server().await;
-    let mut listener = Listener::builder(server.url())
-        .channels(["a"])
-        .queue_capacity(2)
-        .overflow(Overflow::Block { max_stall: Duration::from_secs(600) })
-        .connect()
-        .await
-        .unwrap();
+    let mut listener =
+        listening(&server, 2, Overflow::Block { max_stall: Duration::from_secs(600) }).await;
     let mut sending = Connection::connect(server.url()).await.unwrap();
     sending.simple_query("BEGIN").await.unwrap();
     for n in 0..500 {
@@ -158,13 +149,8 @@ async fn a_stalled_reader_goes_on_whenever_the_consumer_makes_room() {
 #[tokio::test]
 async fn max_stall_ends_in_a_counted_loss() {
     let server = server().await;
-    let mut listener = Listener::builder(server.url())
-        .channels(["a"])
-        .queue_capacity(4)
-        .overflow(Overflow::Block { max_stall: Duration::from_millis(50) })
-        .connect()
-        .await
-        .unwrap();
+    let mut listener =
+        listening(&server, 4, Overflow::Block { max_stall: Duration::from_millis(50) }).await;
     let mut sending = Connection::connect(server.url()).await.unwrap();
     for n in 0..100 {
         sending.notify("a", n.to_string()).await.unwrap();
