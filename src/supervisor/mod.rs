@@ -1,6 +1,6 @@
 //! One listener, without any I/O: what it wants, what it has, and what to do next.
 //!
-//! A [`Supervisor`] owns the [sessions](crate::session) of a listener, at most one for now, and decides
+//! A [`Supervisor`] owns the [sessions](crate::session) of a listener, at most one at a time, and decides
 //! everything: when to connect, what to subscribe, when to stall the socket, how to close. A shell
 //! carries bytes, time and [`Action`]s between it and the world, and decides nothing; so a simulator
 //! can take the shell's place.
