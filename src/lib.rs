@@ -62,6 +62,7 @@ pub mod config;
 mod error;
 mod notification;
 pub mod ring;
+pub mod route;
 pub mod session;
 pub mod supervisor;
 pub mod wire;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// floor that stand to its left where the floor is ordered.
 const FLOORS: [Floor; 6] = [
     Floor { modules: &["wire", "ring"], ordered: false },
-    Floor { modules: &["error", "notification", "auth", "config"], ordered: true },
+    Floor { modules: &["error", "notification", "auth", "config", "route"], ordered: true },
     Floor { modules: &["session", "supervisor"], ordered: true },
     Floor { modules: &["net", "connection"], ordered: true },
     // Beside the building: scripted and loopback servers, up to F3 and never above.

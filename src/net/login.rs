@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use super::random;
 use crate::auth::{AuthPolicy, Credentials, Password, ScramNonce};
-use crate::config::SslMode;
+use crate::config::Server;
 use crate::session::Login;
 use crate::wire::ProtocolVersion;
-use crate::{Config, Error, ErrorKind};
+use crate::{Config, Error};
 
 /// How long an attempt to connect may take when `connect_timeout` is not given.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -24,15 +25,12 @@ pub(crate) fn connect_timeout(config: &Config) -> Duration {
 }
 
 /// Puts together what one session needs to log in by `deadline`.
-pub(crate) fn login(config: &Config, deadline: Instant) -> Result<Login, Error> {
-    if let Some(mode @ (SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull)) =
-        config.get_ssl_mode()
-    {
-        return Err(Error::new(
-            ErrorKind::Unsupported,
-            format!("sslmode={mode} asks for TLS, which this version does not have"),
-        ));
-    }
+pub(super) async fn login(
+    config: &Config,
+    server: &Server,
+    deadline: Instant,
+) -> Result<Login, Error> {
+    let _ = server;
     let mut credentials = Credentials::new(config.get_user().unwrap_or_default())?;
     if let Some(password) = config.get_password() {
         credentials = credentials.password(Password::new(password))?;
@@ -46,14 +44,10 @@ pub(crate) fn login(config: &Config, deadline: Instant) -> Result<Login, Error> 
     parameter("database", config.get_dbname());
     parameter("application_name", Some(config.get_application_name().unwrap_or(APPLICATION_NAME)));
     parameter("options", config.get_options());
-    let mut random = [0; 18];
-    getrandom::fill(&mut random).map_err(|error| {
-        Error::caused(ErrorKind::Connect, "the system has no random bytes", error)
-    })?;
     Ok(Login {
         credentials,
         policy: AuthPolicy::default(),
-        nonce: ScramNonce::new(random),
+        nonce: ScramNonce::new(random()?),
         parameters,
         protocol: ProtocolVersion::V3_0,
         deadline,

@@ -28,6 +28,7 @@
 
 mod command;
 mod commands;
+mod facts;
 mod parameters;
 mod rows;
 mod startup;
@@ -53,6 +54,7 @@ use crate::wire::{
 use crate::{Error, ErrorKind};
 
 pub use command::{Answer, CommandId, RESULT_BYTES_MAX};
+pub use facts::{FACTS_SQL, Facts};
 pub use rows::{Column, Row, Rows};
 pub use startup::{Login, STARTUP_BYTES_MAX, STARTUP_MESSAGES_MAX};
 
