@@ -53,7 +53,7 @@ impl Driver {
         loop {
             match self.step().await? {
                 Step::Event(SessionEvent::Ready) => return Ok(()),
-                step => self.pass_over(step),
+                step => self.pass_over(&step),
             }
         }
     }
@@ -69,12 +69,12 @@ impl Driver {
         loop {
             match self.step().await? {
                 Step::Event(SessionEvent::Done { id, result }) if id == awaited => return result,
-                step => self.pass_over(step),
+                step => self.pass_over(&step),
             }
         }
     }
 
-    fn pass_over(&mut self, step: Step) {
+    fn pass_over(&mut self, step: &Step) {
         if let Step::Run(run) = step {
             self.input.advance(run.bytes);
         }

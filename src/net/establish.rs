@@ -8,7 +8,7 @@ use super::dial::Address;
 use super::encrypt::Encryptor;
 use super::{Driver, Pipe, login, now, random, resolve};
 use crate::config::{LoadBalanceHosts, Server, TargetSessionAttrs};
-use crate::route::{self, Encryption, Next, Reached, Shuffle};
+use crate::route::{self, Encryption, Failure, Next, Reached, Shuffle};
 use crate::session::{FACTS_SQL, Facts, Session};
 use crate::{Config, Error, ErrorKind};
 
@@ -64,13 +64,6 @@ struct Attempt<'a> {
     shuffle: Option<Shuffle>,
     encryptor: Encryptor,
     failures: Vec<Failure>,
-}
-
-/// A try that failed.
-struct Failure {
-    /// Where. Empty when the error says it.
-    at: String,
-    error: Error,
 }
 
 impl<'a> Attempt<'a> {
@@ -163,26 +156,9 @@ impl<'a> Attempt<'a> {
         now + route::share(self.deadline.saturating_duration_since(now), tries)
     }
 
-    /// Why there is no session: what every try has met with, and last what tells most, which gives the kind.
+    /// Why there is no session.
     fn sum_up(&mut self) -> Error {
-        let mut failures = std::mem::take(&mut self.failures);
-        let tells_most = |failure: &Failure| {
-            let kind = failure.error.kind();
-            !matches!(kind, ErrorKind::Connect | ErrorKind::Timeout)
-        };
-        let best = failures.iter().rposition(tells_most).or(failures.len().checked_sub(1));
-        let Some(best) = best.map(|index| failures.remove(index)) else {
-            return Error::new(ErrorKind::Config, "no server is named");
-        };
-        if failures.is_empty() {
-            return best.error;
-        }
-        let mut earlier = String::new();
-        for Failure { at, error } in &failures {
-            let colon = if at.is_empty() { "" } else { ": " };
-            earlier.push_str(&format!("{at}{colon}{error}; "));
-        }
-        best.error.preceded_by(&format!("no server could be used: {earlier}{}: ", best.at))
+        route::sum_up(std::mem::take(&mut self.failures))
     }
 }
 

@@ -8,6 +8,7 @@
 //! ```
 
 mod encryption;
+mod failure;
 mod next;
 mod shuffle;
 mod target;
@@ -15,6 +16,7 @@ mod target;
 use std::time::Duration;
 
 pub use encryption::Encryption;
+pub use failure::{Failure, sum_up};
 pub use next::{Next, Reached};
 pub use shuffle::Shuffle;
 pub use target::{Mismatch, ServerFacts, accept};
