@@ -4,4 +4,5 @@ mod connection;
 mod listener;
 mod notifier;
 mod regression;
+mod servers;
 mod support;
