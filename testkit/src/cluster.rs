@@ -123,7 +123,7 @@ impl Cluster {
     /// Everything that the server has logged, of all its starts.
     #[must_use]
     pub fn log(&self) -> String {
-        self.server().log()
+        self.server().log().all()
     }
 
     /// The installation that the server is of.

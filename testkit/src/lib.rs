@@ -36,6 +36,8 @@ mod cluster;
 mod error;
 mod guard;
 mod installation;
+mod log;
+mod port;
 mod reach;
 mod server;
 mod signal;

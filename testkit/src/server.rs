@@ -1,28 +1,18 @@
 //! One postmaster in a directory: start, wait until it is ready, stop.
 
-use std::collections::hash_map::RandomState;
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
-use std::hash::{BuildHasher, Hasher};
-use std::io::{Read, Seek, SeekFrom};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::guard::{Scratch, wait};
+use crate::log::Log;
+use crate::port;
 use crate::signal::{Mode, Signal};
-
-/// Ports below those that the kernel gives to outgoing connections (Linux: 32768 and up).
-///
-/// Between a stop and the next start nobody's connection takes the port, and a client that dials a stopped
-/// server cannot be connected to itself. N41.
-const PORTS: std::ops::Range<u16> = 10_240..32_000;
-
-/// How often another port is tried when somebody takes the one that was free.
-const PORT_ATTEMPTS_MAX: u32 = 20;
 
 /// How long a restart waits for its port, and for the processes of a killed postmaster to end.
 const LEFTOVERS_MAX: Duration = Duration::from_secs(20);
@@ -33,9 +23,6 @@ const LEFTOVERS_END_ALONE: Duration = Duration::from_secs(1);
 
 /// How long a server may take to die of SIGQUIT before SIGKILL.
 const QUIT_MAX: Duration = Duration::from_secs(10);
-
-/// How much of the log an error shows, in bytes.
-const LOG_TAIL_BYTES: usize = 4_000;
 
 /// Where a server is and how it is started. The processes are in [`Server::running`].
 #[derive(Debug)]
@@ -61,12 +48,8 @@ impl Server {
         self.scratch.dir().join("data")
     }
 
-    fn log_path(&self) -> PathBuf {
-        self.scratch.dir().join("log")
-    }
-
-    pub(crate) fn log(&self) -> String {
-        fs::read(self.log_path()).map_or_else(|_| String::new(), |log| lossy(&log))
+    pub(crate) fn log(&self) -> Log {
+        Log::of(&self.scratch)
     }
 
     /// A command on this server's data directory. The guard knows of it.
@@ -80,10 +63,10 @@ impl Server {
     pub(crate) fn start_somewhere(&mut self) -> Result<(), Error> {
         let mut attempt = 1;
         loop {
-            self.port = free_port()?;
+            self.port = port::free()?;
             match self.launch() {
                 Ok(()) => return Ok(()),
-                Err(Failure::Passing(_)) if attempt < PORT_ATTEMPTS_MAX => attempt += 1,
+                Err(Failure::Passing(_)) if attempt < port::ATTEMPTS_MAX => attempt += 1,
                 Err(Failure::Passing(error) | Failure::Final(error)) => return Err(error),
             }
         }
@@ -126,12 +109,7 @@ impl Server {
     }
 
     fn launch(&mut self) -> Result<(), Failure> {
-        let log_path = self.log_path();
-        let log = OpenOptions::new().create(true).append(true).open(&log_path);
-        let log = log.map_err(Error::on("open", &log_path)).map_err(Failure::Final)?;
-        self.scratch.user().give(&log_path).map_err(Failure::Final)?;
-        let begin = log.metadata().map_or(0, |found| found.len());
-
+        let log = self.log();
         let mut command = self.command("postgres");
         command.args(["-p", &self.port.to_string(), "-k"]);
         if self.unix_socket {
@@ -139,15 +117,14 @@ impl Server {
         } else {
             command.arg("");
         }
-        let error_log = log.try_clone().map_err(Error::on("open", &log_path));
-        command.stdout(log).stderr(error_log.map_err(Failure::Final)?);
+        let begin = log.attach(&self.scratch, &mut command).map_err(Failure::Final)?;
         let spawned = command.spawn().map_err(|cause| Error::io("cannot run postgres", cause));
         self.running = Some(spawned.map_err(Failure::Final)?);
 
         let outcome = self.wait_until_ready();
         outcome.map_err(|reason| {
             self.kill();
-            let tail = tail(&log_path, begin);
+            let tail = log.tail(begin);
             let passing = ["Address already in use", "pre-existing shared memory block"]
                 .iter()
                 .any(|words| tail.contains(words));
@@ -207,7 +184,7 @@ impl Server {
             "the server did not stop within {} s ({mode:?}): it still has sessions, or hangs",
             self.patience.as_secs()
         );
-        Err(Error::new(message).with_log(tail(&self.log_path(), 0)))
+        Err(Error::new(message).with_log(self.log().tail(0)))
     }
 
     /// Ends the postmaster without its having a say. Its children notice by themselves.
@@ -282,42 +259,6 @@ fn is_ready(lock: &str, pid: u32) -> bool {
     own && lines.nth(6).is_some_and(|status| matches!(status.trim(), "ready" | "standby"))
 }
 
-fn free_port() -> Result<u16, Error> {
-    let span = u64::from(PORTS.end - PORTS.start);
-    for _ in 0..1_000 {
-        // Seeded by the system: two processes that start at once do not try the same ports.
-        let random = RandomState::new().build_hasher().finish() % span;
-        let port = PORTS.start + u16::try_from(random).unwrap_or(0);
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return Ok(port);
-        }
-    }
-    Err(Error::new(format!("no free port between {} and {}", PORTS.start, PORTS.end)))
-}
-
-/// The end of a file, from `begin` at the earliest.
-fn tail(path: &Path, begin: u64) -> String {
-    let read = || {
-        let mut file = File::open(path)?;
-        file.seek(SeekFrom::Start(begin))?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)?;
-        Ok::<_, std::io::Error>(bytes)
-    };
-    match read() {
-        Ok(bytes) => {
-            let text =
-                lossy(bytes.get(bytes.len().saturating_sub(LOG_TAIL_BYTES)..).unwrap_or_default());
-            text.trim_end().to_owned()
-        }
-        Err(cause) => format!("(no log: {cause})"),
-    }
-}
-
-fn lossy(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
 impl fmt::Debug for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (Self::Passing(error) | Self::Final(error)) = self;
@@ -341,12 +282,5 @@ mod tests {
         assert!(!is_ready(&lock(8, "ready   "), 7));
         assert!(!is_ready("7\n/d\n", 7));
         assert!(!is_ready("", 7));
-    }
-
-    #[test]
-    fn a_free_port_is_below_the_ephemeral_ones() {
-        let port = free_port().unwrap();
-        assert!(PORTS.contains(&port));
-        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
     }
 }
