@@ -1,14 +1,13 @@
 //! What a cluster is to be like, and how it is made.
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::Write;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::fs::{self, File};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::cluster::Cluster;
 use crate::error::Error;
+use crate::files::{append, replace, write_private};
 use crate::guard::Scratch;
 use crate::installation::Installation;
 use crate::reach;
@@ -310,33 +309,6 @@ pub(crate) fn setting_line(name: &str, value: &str) -> Result<String, Error> {
         return Err(Error::new(format!("the value of setting {name} has more than one line")));
     }
     Ok(format!("{name} = '{}'\n", value.replace('\\', "\\\\").replace('\'', "''")))
-}
-
-/// Appends to a file that initdb made, whose owner and mode stay.
-pub(crate) fn append(path: &Path, text: &str) -> Result<(), Error> {
-    OpenOptions::new()
-        .append(true)
-        .open(path)
-        .and_then(|mut file| file.write_all(text.as_bytes()))
-        .map_err(Error::on("write", path))
-}
-
-fn replace(path: &Path, contents: &[u8]) -> Result<(), Error> {
-    fs::write(path, contents).map_err(Error::on("write", path))
-}
-
-fn write_private(path: &Path, contents: &[u8]) -> Result<(), Error> {
-    OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)
-        .and_then(|mut file| {
-            file.set_permissions(Permissions::from_mode(0o600))?;
-            file.write_all(contents)
-        })
-        .map_err(Error::on("write", path))
 }
 
 #[cfg(test)]

@@ -6,8 +6,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::builder::{ClusterBuilder, SUPERUSER, append, setting_line};
+use crate::builder::{ClusterBuilder, SUPERUSER, setting_line};
 use crate::error::Error;
+use crate::files::append;
 use crate::guard::Scratch;
 use crate::installation::Installation;
 use crate::server::Server;

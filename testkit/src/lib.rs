@@ -32,8 +32,10 @@ compile_error!("pgbell-testkit runs PostgreSQL on Unix only: depend on it under 
 struct Readme;
 
 mod builder;
+mod certificates;
 mod cluster;
 mod error;
+mod files;
 mod guard;
 mod installation;
 mod log;
@@ -44,6 +46,9 @@ mod signal;
 mod user;
 
 pub use builder::{Auth, ClusterBuilder};
+pub use certificates::{
+    Authority, Ca, Certificate, Certificates, Key, Leaf, RevocationList, Signature,
+};
 pub use cluster::Cluster;
 pub use error::{Error, NotFound};
 pub use installation::{Installation, MAJORS};
