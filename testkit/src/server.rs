@@ -9,10 +9,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
+use crate::files::write_private;
 use crate::guard::{Scratch, wait};
 use crate::log::Log;
 use crate::port;
-use crate::signal::{Mode, Signal};
+use crate::signal::{Mode, Signal, process_stat};
 
 /// How long a restart waits for its port, and for the processes of a killed postmaster to end.
 const LEFTOVERS_MAX: Duration = Duration::from_secs(20);
@@ -23,6 +24,18 @@ const LEFTOVERS_END_ALONE: Duration = Duration::from_secs(1);
 
 /// How long a server may take to die of SIGQUIT before SIGKILL.
 const QUIT_MAX: Duration = Duration::from_secs(10);
+
+/// OpenSSL's configuration for the server. That of the system may forbid what tests want to see: certificates
+/// signed with SHA-1, old versions of TLS.
+const OPENSSL: &str = "\
+openssl_conf = init
+[init]
+ssl_conf = ssl
+[ssl]
+system_default = anything
+[anything]
+CipherString = DEFAULT@SECLEVEL=0
+";
 
 /// Where a server is and how it is started. The processes are in [`Server::running`].
 #[derive(Debug)]
@@ -50,6 +63,13 @@ impl Server {
 
     pub(crate) fn log(&self) -> Log {
         Log::of(&self.scratch)
+    }
+
+    /// A file in the data directory, for the server's user only.
+    pub(crate) fn write_file(&self, name: &str, contents: &[u8]) -> Result<(), Error> {
+        let path = self.data().join(name);
+        write_private(&path, contents)?;
+        self.scratch.user().give(&path)
     }
 
     /// A command on this server's data directory. The guard knows of it.
@@ -110,7 +130,11 @@ impl Server {
 
     fn launch(&mut self) -> Result<(), Failure> {
         let log = self.log();
+        let openssl = self.scratch.dir().join("openssl.cnf");
+        write_private(&openssl, OPENSSL.as_bytes()).map_err(Failure::Final)?;
+        self.scratch.user().give(&openssl).map_err(Failure::Final)?;
         let mut command = self.command("postgres");
+        command.env("OPENSSL_CONF", &openssl);
         command.args(["-p", &self.port.to_string(), "-k"]);
         if self.unix_socket {
             command.arg(self.scratch.socket_dir());
@@ -202,19 +226,30 @@ impl Server {
         Some(status)
     }
 
-    /// Ends the processes that a killed postmaster left. They are where every server process is: in the data
-    /// directory. Where there is no `/proc` they are waited for only.
+    /// Ends the processes that a killed postmaster left. Where there is no `/proc` they are waited for only.
     fn end_leftovers(&self) {
-        let data = self.data();
-        let Ok(processes) = fs::read_dir("/proc") else { return };
-        for process in processes.flatten() {
-            let pid = process.file_name().to_string_lossy().parse::<u32>();
-            let here = fs::read_link(process.path().join("cwd")).is_ok_and(|cwd| cwd == data);
-            if let (Ok(pid), true) = (pid, here) {
-                // Gone in the meantime is as good.
-                let _ = Signal::Kill.send(pid);
-            }
+        for pid in self.processes() {
+            // Gone in the meantime is as good.
+            let _ = Signal::Kill.send(pid);
         }
+    }
+
+    /// Lets the processes go on that a test froze: the server would wait for each.
+    fn thaw(&self) {
+        let frozen = |pid: &u32| process_stat(*pid).is_some_and(|stat| stat.state == 'T');
+        for pid in self.processes().into_iter().filter(frozen) {
+            let _ = Signal::Cont.send(pid);
+        }
+    }
+
+    /// The server's processes, the postmaster among them. They are where every server process is: in the data
+    /// directory.
+    fn processes(&self) -> Vec<u32> {
+        let data = self.data();
+        let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
+        let here = |path: PathBuf| fs::read_link(path.join("cwd")).is_ok_and(|cwd| cwd == data);
+        let all = processes.flatten().filter(|process| here(process.path()));
+        all.filter_map(|process| process.file_name().to_string_lossy().parse().ok()).collect()
     }
 
     /// Takes away the shared memory of a postmaster that was killed: the kernel would keep it. N43.
@@ -236,6 +271,7 @@ impl Drop for Server {
         if self.is_running() {
             // A postmaster that a test froze would not hear the rest.
             let _ = self.signal(Signal::Cont);
+            self.thaw();
             let _ = self.signal(Mode::Fast.signal());
             if self.wait(QUIT_MAX).is_none() {
                 let _ = self.signal(Mode::Immediate.signal());
