@@ -1,12 +1,14 @@
 //! Changes while the server runs.
 
 use std::fs;
+use std::thread;
+use std::time::Instant;
 
 use crate::cluster::Cluster;
 use crate::error::Error;
 use crate::files::{append, replace};
 use crate::server::Server;
-use crate::session::{self, Session, unanswered};
+use crate::session::{self, PAUSE, Session, unanswered};
 use crate::setting::setting_line;
 use crate::signal::Signal;
 use crate::tls::Tls;
@@ -87,16 +89,30 @@ impl Server {
 
     fn reload(&mut self) -> Result<(), Error> {
         let open = |port| Session::open(port).map_err(unanswered(port));
-        let before =
-            open(self.port)?.ask("SELECT pg_conf_load_time()").map_err(unanswered(self.port))?;
+        let before = open(self.port)?.ask("SELECT pg_conf_load_time()");
+        let before = before.map_err(unanswered(self.port))?;
         let begin = self.log().length();
         self.signal(Signal::Hup)?;
-        // A new session has the time from the postmaster.
+        // A new session has the time from the postmaster, which keeps the old one when it takes nothing.
         let sql = format!("SELECT pg_conf_load_time() > '{before}'");
-        session::until_true(self.port, &sql, self.patience)
-            .map_err(|last| Error::new(format!("the server does not reload its files: {last}")))?;
+        let deadline = Instant::now() + self.patience;
+        while let Err(last) = session::is_true(self.port, &sql) {
+            self.refusal(begin)?;
+            if Instant::now() >= deadline {
+                let seconds = self.patience.as_secs();
+                return Err(Error::new(format!(
+                    "the server did not reload its files within {seconds} s: {last}"
+                )));
+            }
+            thread::sleep(PAUSE);
+        }
         // The postmaster has let nobody in before it was done with all of them.
         drop(open(self.port)?);
+        self.refusal(begin)
+    }
+
+    /// An error when the server has logged one since.
+    fn refusal(&self, begin: u64) -> Result<(), Error> {
         let said = self.log().since(begin).unwrap_or_default();
         if REFUSALS.iter().any(|words| said.contains(words)) {
             return Err(Error::new("the server does not take the change").with_log(said.trim()));

@@ -25,6 +25,9 @@ host replication pgbell_testkit 127.0.0.1/32 trust
 /// How long one read or write may take.
 const STEP_MAX: Duration = Duration::from_secs(10);
 
+/// How long to wait before the server is asked again.
+pub(crate) const PAUSE: Duration = Duration::from_millis(5);
+
 /// Longest message that is read, in bytes: an answer has a few.
 const MESSAGE_BYTES_MAX: usize = 1 << 20;
 
@@ -104,15 +107,22 @@ pub(crate) fn unanswered(port: u16) -> impl FnOnce(io::Error) -> Error {
 pub(crate) fn until_true(port: u16, sql: &str, longest: Duration) -> Result<(), String> {
     let deadline = Instant::now() + longest;
     loop {
-        let last = match Session::open(port).and_then(|mut session| session.ask(sql)) {
-            Ok(answer) if answer == "t" => return Ok(()),
-            Ok(answer) => format!("{sql} is {answer}"),
-            Err(cause) => cause.to_string(),
-        };
-        if Instant::now() >= deadline {
-            return Err(format!("after {} s {last}", longest.as_secs()));
+        match is_true(port, sql) {
+            Ok(()) => return Ok(()),
+            Err(last) if Instant::now() >= deadline => {
+                return Err(format!("after {} s {last}", longest.as_secs()));
+            }
+            Err(_) => thread::sleep(PAUSE),
         }
-        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Asks in a session of its own. Gives the answer when it is not true.
+pub(crate) fn is_true(port: u16, sql: &str) -> Result<(), String> {
+    match Session::open(port).and_then(|mut session| session.ask(sql)) {
+        Ok(answer) if answer == "t" => Ok(()),
+        Ok(answer) => Err(format!("{sql} is {answer}")),
+        Err(cause) => Err(cause.to_string()),
     }
 }
 
