@@ -40,6 +40,7 @@ mod files;
 mod guard;
 mod installation;
 mod log;
+mod pgbouncer;
 mod port;
 mod reach;
 mod reload;
@@ -60,5 +61,6 @@ pub use certificates::{
 pub use cluster::Cluster;
 pub use error::{Error, NotFound};
 pub use installation::{Installation, MAJORS};
+pub use pgbouncer::{PgBouncer, PgBouncerBuilder, PoolMode};
 pub use signal::{Mode, Signal};
 pub use tls::{Tls, TlsVersion};

@@ -105,6 +105,10 @@ impl Tls {
         &self.key
     }
 
+    pub(crate) fn authorities(&self) -> &str {
+        &self.authorities
+    }
+
     /// What goes into the data directory, for the server's user only.
     pub(crate) fn files(&self) -> [(&'static str, &str); 4] {
         [

@@ -55,6 +55,8 @@ pub(crate) struct Session {
     stream: Stream,
     pub(crate) process_id: i32,
     pub(crate) auth: i32,
+    /// Channels and payloads that came along with answers.
+    pub(crate) notifications: Vec<(String, String)>,
 }
 
 fn bad(text: &str) -> io::Error {
@@ -99,7 +101,7 @@ impl Session {
     }
 
     fn log_in(stream: Stream, user: &str) -> io::Result<Self> {
-        let mut session = Self { stream, process_id: 0, auth: -1 };
+        let mut session = Self { stream, process_id: 0, auth: -1, notifications: Vec::new() };
         let body = format!("\0\x03\0\0user\0{user}\0database\0postgres\0\0");
         let length = i32::try_from(body.len() + 4).unwrap();
         session.write(&[&length.to_be_bytes()[..], body.as_bytes()].concat())?;
@@ -145,6 +147,11 @@ impl Session {
                 Ok((b'D', body)) => {
                     let length = usize::try_from(word(&body[2..])?).map_err(|_| bad("null"))?;
                     rows.push(String::from_utf8_lossy(&body[6..6 + length]).into_owned());
+                }
+                Ok((b'A', body)) => {
+                    let text = String::from_utf8_lossy(&body[4..]).into_owned();
+                    let mut parts = text.split('\0').map(str::to_owned);
+                    self.notifications.push((parts.next().unwrap(), parts.next().unwrap()));
                 }
                 Ok((b'Z', _)) => return refused.map_or(Ok(rows), Err),
                 Ok((b'E', body)) => refused = Some(bad(&String::from_utf8_lossy(&body))),
