@@ -30,7 +30,7 @@ impl Authority {
     /// An authority below this one.
     ///
     /// # Errors
-    /// As [`Certificates::authority`].
+    /// As [`Certificates::authority`](super::Certificates::authority).
     pub fn intermediate(&self, ca: impl Into<Ca>) -> Result<Self, Error> {
         let ca = ca.into();
         let certificate = self.sign(&ca.request(false))?;
@@ -41,7 +41,7 @@ impl Authority {
     /// A certificate of a server or of a client.
     ///
     /// # Errors
-    /// As [`Certificates::authority`], and when the signature does not go with this authority's key.
+    /// As [`Certificates::authority`](super::Certificates::authority), and when the signature does not go with this authority's key.
     pub fn issue(&self, leaf: &Leaf) -> Result<Certificate, Error> {
         self.sign(&leaf.request(false)?)
     }

@@ -27,15 +27,15 @@ use leaf::Request;
 /// ends in any way. A cluster has copies of its own.
 ///
 /// ```no_run
-/// use pgbell_testkit::{Certificates, Cluster, Key, Leaf, Signature};
+/// use pgbell_testkit::{Certificates, Cluster, Leaf, Signature};
 ///
 /// let certificates = Certificates::new()?;
 /// let root = certificates.authority("root")?;
 /// let server = root.issue(&Leaf::server("localhost").signature(Signature::Sha384))?;
 /// let cluster = Cluster::builder().tls(&server).start()?;
 /// // A client checks it with this file.
-/// let _ = root.certificate().path();
-/// # let _ = (cluster, Key::Ed25519);
+/// let sslrootcert = root.certificate().path();
+/// # let _ = (cluster, sslrootcert);
 /// # Ok::<(), pgbell_testkit::Error>(())
 /// ```
 #[derive(Debug, Clone)]
@@ -65,7 +65,7 @@ impl Certificates {
     /// [`Error::is_not_found`] when there is no `openssl` command, else what that says.
     pub fn authority(&self, ca: impl Into<Ca>) -> Result<Authority, Error> {
         let ca = ca.into();
-        let certificate = self.self_sign(&ca.request(true), "")?;
+        let certificate = self.self_sign(&ca.request(true))?;
         Ok(Authority::new(certificate, ca.key, String::new()))
     }
 
@@ -74,12 +74,12 @@ impl Certificates {
     /// # Errors
     /// As [`authority`](Self::authority).
     pub fn self_signed(&self, leaf: &Leaf) -> Result<Certificate, Error> {
-        self.self_sign(&leaf.request(true)?, "")
+        self.self_sign(&leaf.request(true)?)
     }
 
-    fn self_sign(&self, request: &Request<'_>, intermediates: &str) -> Result<Certificate, Error> {
+    fn self_sign(&self, request: &Request<'_>) -> Result<Certificate, Error> {
         let dir = openssl::prepare(&self.area, request)?;
         openssl::sign(request, request.key, &dir, &dir, &["-selfsign"])?;
-        Certificate::read(&self.area, dir, intermediates)
+        Certificate::read(&self.area, dir, "")
     }
 }
