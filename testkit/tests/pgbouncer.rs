@@ -7,6 +7,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use common::{Session, until};
 use pgbell_testkit::{Auth, Certificates, Cluster, Leaf, PgBouncer, PoolMode, Signal};
@@ -124,7 +125,9 @@ fn a_pooler_stops_freezes_and_starts_again_and_leaves_nothing() {
     assert!(bouncer.start_again().unwrap_err().to_string().contains("runs already"));
     // Its server's end does not end it, and it comes back without a pause.
     cluster.restart().unwrap();
+    let begin = Instant::now();
     until("the pooler has its server again", || backend(&mut open(&bouncer)).is_ok());
+    assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
     assert_eq!(bouncer.log().matches("process up").count(), 2);
 
     let pid = bouncer.pid().unwrap();
