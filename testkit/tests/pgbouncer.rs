@@ -126,8 +126,8 @@ fn a_pooler_stops_freezes_and_starts_again_and_leaves_nothing() {
     assert!(bouncer.start_again().unwrap_err().to_string().contains("runs already"));
     // Its server's end does not end it. A client waits, and is served soon after the server is there again.
     cluster.stop(Mode::Fast).unwrap();
-    let mut session = open(&bouncer);
-    let waiting = thread::spawn(move || backend(&mut session).unwrap());
+    let port = bouncer.port();
+    let waiting = thread::spawn(move || backend(&mut Session::open_at(port).unwrap()).unwrap());
     until("the pooler finds no server", || bouncer.log().contains("connect failed"));
     cluster.start_again().unwrap();
     let begin = Instant::now();
