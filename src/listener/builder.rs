@@ -9,6 +9,7 @@ use super::Listener;
 use super::shared::Shared;
 use super::sink::RingSink;
 use super::task::Task;
+use crate::ring::Pins;
 use crate::supervisor::{Overflow, Policy, Supervisor};
 use crate::{Config, Error, ErrorKind, net, ring, wire};
 
@@ -20,6 +21,10 @@ const QUEUE_CAPACITY: usize = 16_384;
 
 /// Most bytes of notifications in the queue, by default: 8 MiB.
 const QUEUE_BYTES: usize = 8 * 1024 * 1024;
+
+/// Most bytes of receive buffers that are pinned, by default: 8 MiB, as many as may be queued. A consumer
+/// that hands whole batches on can have as much on its way as waits for it, and the sum stays below 32 MiB.
+const PIN_LIMIT_BYTES: usize = 8 * 1024 * 1024;
 
 /// Slots beyond the capacity, each for one read: what arrives while a command waits for its answer may
 /// exceed the capacity.
@@ -39,6 +44,7 @@ pub struct ListenerBuilder {
     channels: Vec<String>,
     capacity: usize,
     bytes: usize,
+    pin_limit: usize,
     overflow: Overflow,
 }
 
@@ -49,6 +55,7 @@ impl ListenerBuilder {
             channels: Vec::new(),
             capacity: QUEUE_CAPACITY,
             bytes: QUEUE_BYTES,
+            pin_limit: PIN_LIMIT_BYTES,
             overflow: Overflow::default(),
         }
     }
@@ -122,7 +129,7 @@ impl ListenerBuilder {
         };
         let capacity = self.capacity as u64;
         let (producer, consumer) = ring::channel(capacity + SURPLUS_SLOTS);
-        let shared = Arc::new(Shared::new());
+        let shared = Arc::new(Shared::new(Pins::new(self.pin_limit as u64)));
         let sink = RingSink::new(producer, capacity, self.bytes, self.overflow, shared.clone());
         let (requests, inbox) = mpsc::unbounded_channel();
         let supervisor = Supervisor::new(net::now(), policy);

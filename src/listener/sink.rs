@@ -1,5 +1,6 @@
 //! From runs of frames to the ring: what has room goes in, what has not is dropped and accounted for.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -12,7 +13,7 @@ use crate::supervisor::{Overflow, Sink};
 use crate::wire::Run;
 
 /// Size of a receive buffer, in bytes.
-const BUFFER_BYTES: usize = 256 * 1024;
+pub(super) const BUFFER_BYTES: usize = 256 * 1024;
 
 /// Least spare capacity to read into, in bytes: a buffer with less is put aside. Two of the server's
 /// own writes.
@@ -24,6 +25,8 @@ pub(super) struct Chunk {
     pub(super) frames: Bytes,
     pub(super) count: usize,
     pub(super) stamp: Stamp,
+    /// Number of the buffer in which the frames lie. `None`: they were copied.
+    pub(super) buffer: Option<NonZeroU64>,
 }
 
 /// The producing end of a listener's queue.
@@ -50,9 +53,9 @@ impl RingSink {
         shared: Arc<Shared>,
     ) -> Self {
         Self {
-            shared,
             producer,
-            buffers: Buffers::new(BUFFER_BYTES, buffers_max(bytes)),
+            buffers: Buffers::new(BUFFER_BYTES, buffers_max(bytes, shared.pins.limit())),
+            shared,
             capacity,
             bytes: bytes as u64,
             drop_oldest: overflow == Overflow::DropOldest,
@@ -61,7 +64,7 @@ impl RingSink {
     }
 
     /// The first receive buffer.
-    pub(super) fn first_buffer(&self) -> BytesMut {
+    pub(super) fn first_buffer(&mut self) -> BytesMut {
         self.buffers.first()
     }
 
@@ -102,7 +105,9 @@ impl RingSink {
             !starved && producer.has_slot() && producer.unread() < capacity && used <= bytes
         });
         if starved {
-            // Every buffer was looked into: perhaps one of them is free by now.
+            // Every buffer was looked into: perhaps one of them is free by now. The consumer's next take says
+            // that it let go of one, and so does the end of a pin.
+            self.shared.pins.wake_on_release(cx);
             self.prepare(input);
             if !self.starved {
                 return Poll::Ready(());
@@ -140,6 +145,10 @@ impl Sink for RingSink {
     }
 
     fn notifications(&mut self, input: &mut BytesMut, run: Run, stamp: Stamp, surplus: bool) {
+        if self.starved {
+            // Before anything is dropped for it: perhaps a buffer became free since.
+            self.prepare(input);
+        }
         let fits = if self.producer.is_abandoned() {
             Run::default()
         } else {
@@ -147,7 +156,8 @@ impl Sink for RingSink {
         };
         if fits.count > 0 {
             let frames = self.cut(input, fits.bytes);
-            let chunk = Chunk { frames, count: fits.count, stamp };
+            let buffer = self.buffers.number();
+            let chunk = Chunk { frames, count: fits.count, stamp, buffer };
             self.producer.push(chunk, fits.count as u64, fits.bytes as u64);
         }
         if fits.count < run.count {
@@ -180,9 +190,12 @@ impl Sink for RingSink {
 }
 
 /// How many buffers a queue of so many bytes may have: enough for all of them, if 16 KiB at the end of each
-/// stay unused, one in the reader's hand and one in the consumer's.
-pub(super) fn buffers_max(queue_bytes: usize) -> usize {
-    queue_bytes.div_ceil(BUFFER_BYTES - READ_BYTES_MIN).saturating_add(2)
+/// stay unused, one in the reader's hand and one in the consumer's; and as many more as may be pinned, so
+/// that a pin never takes one from the queue.
+pub(super) fn buffers_max(queue_bytes: usize, pin_limit: u64) -> usize {
+    let pinned = usize::try_from(pin_limit / BUFFER_BYTES as u64).unwrap_or(usize::MAX);
+    let queued = queue_bytes.div_ceil(BUFFER_BYTES - READ_BYTES_MIN);
+    queued.saturating_add(2).saturating_add(pinned)
 }
 
 /// Removes `bytes` bytes from the front. What follows moves up when it is no longer than what goes, so

@@ -1,6 +1,7 @@
 //! The receive buffers, reused as soon as nobody looks into them.
 
 use std::collections::VecDeque;
+use std::num::NonZeroU64;
 
 use bytes::BytesMut;
 
@@ -23,6 +24,8 @@ pub struct Buffers {
     max: usize,
     /// The one in the reader's hand is larger than `size`.
     long: bool,
+    /// Changes whenever another one comes into the reader's hand.
+    number: u64,
 }
 
 impl Buffers {
@@ -30,13 +33,21 @@ impl Buffers {
     #[must_use]
     pub fn new(size: usize, max: usize) -> Self {
         // Room for them is made when they are: a maximum may be large and never reached.
-        Self { spent: VecDeque::new(), size, max: max.max(2), long: false }
+        Self { spent: VecDeque::new(), size, max: max.max(2), long: false, number: 0 }
     }
 
     /// The first buffer.
     #[must_use]
-    pub fn first(&self) -> BytesMut {
+    pub fn first(&mut self) -> BytesMut {
+        self.number += 1;
         BytesMut::with_capacity(self.size)
+    }
+
+    /// Number of the buffer in the reader's hand, which no other one ever has. For who
+    /// [lends](super::Lender) what is split off it. `None` for a [long](Self::is_long) one: nothing is.
+    #[must_use]
+    pub fn number(&self) -> Option<NonZeroU64> {
+        NonZeroU64::new(self.number).filter(|_| !self.long)
     }
 
     /// How many buffers are alive, the one in the reader's hand included.
@@ -84,6 +95,7 @@ impl Buffers {
             let free = self.find_free().and_then(|free| self.spent.remove(free));
             free.unwrap_or_else(|| BytesMut::with_capacity(self.size))
         };
+        self.number += 1;
         next.extend_from_slice(current);
         current.clear();
         let mut old = std::mem::replace(current, next);

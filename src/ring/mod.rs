@@ -27,6 +27,7 @@
 
 mod buffers;
 mod consumer;
+mod pins;
 mod producer;
 mod shared;
 mod sync;
@@ -39,6 +40,7 @@ mod tests;
 
 pub use buffers::Buffers;
 pub use consumer::{Consumer, Taken};
+pub use pins::{Held, Lender, Lent, Pins};
 pub use producer::Producer;
 
 /// Most slots of a ring: 1,048,574. A slot's word has 20 bits for the number of a box, and there are two
