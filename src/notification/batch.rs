@@ -89,6 +89,7 @@ impl<'a> Batch<'a> {
     /// [`pin_limit_bytes`](crate::ListenerBuilder::pin_limit_bytes): then it is copied once, as always that of a
     /// [`Connection`](crate::Connection), whose one buffer is read into again. One allocation, and one more for
     /// a copy; none for each clone. To hand on what is shared already, clone that.
+    #[must_use]
     pub fn share(&self) -> SharedBatch {
         SharedBatch::new(self)
     }

@@ -1,7 +1,7 @@
 //! What a consumer gets: notifications, one by one or in batches, and the losses between them.
 //!
 //! - [`Batch`] lends [`NotificationRef`]s, views into the receive buffer.
-//! - [`Notification`] owns its bytes: inline up to 71, in one allocation above.
+//! - [`Notification`] owns its bytes: inline up to 79, in one allocation above.
 //! - [`SharedBatch`] and a [retained](NotificationRef::retain) notification keep the views, and so the
 //!   buffer: counted and capped.
 //! - [`Gap`] and [`Lagged`] say what is missing, in their place in the stream.
@@ -107,7 +107,7 @@ impl<'a> NotificationRef<'a> {
         self.stamp.epoch
     }
 
-    /// A copy that owns its bytes and pins nothing. No allocation up to 71 bytes of channel and
+    /// A copy that owns its bytes and pins nothing. No allocation up to 79 bytes of channel and
     /// payload together.
     // Not `ToOwned`: on a `Clone` type that would quietly return another reference.
     #[must_use]
@@ -126,7 +126,7 @@ impl<'a> NotificationRef<'a> {
     /// 256 KiB, is pinned until this and every clone of it is gone.
     ///
     /// For long payloads that live briefly; all those of one buffer together hold it once. It is
-    /// [copied](Self::to_owned) where that is cheaper, up to 71 bytes of channel and payload together, where
+    /// [copied](Self::to_owned) where that is cheaper, up to 79 bytes of channel and payload together, where
     /// the buffer would exceed [`pin_limit_bytes`](crate::ListenerBuilder::pin_limit_bytes), and on a
     /// [`Connection`](crate::Connection), whose one buffer is read into again.
     #[must_use]
