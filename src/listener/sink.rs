@@ -19,6 +19,10 @@ pub(super) const BUFFER_BYTES: usize = 256 * 1024;
 /// own writes.
 const READ_BYTES_MIN: usize = 16 * 1024;
 
+/// Longest notification that PostgreSQL sends, in bytes, rounded up: so much at the end of a buffer may belong
+/// to one that is not whole, and moves to the next.
+const FRAME_BYTES: usize = 8 * 1024;
+
 /// An unbroken run of NotificationResponse frames, as they were read.
 #[derive(Debug)]
 pub(super) struct Chunk {
@@ -189,12 +193,12 @@ impl Sink for RingSink {
     }
 }
 
-/// How many buffers a queue of so many bytes may have: enough for all of them, if 16 KiB at the end of each
+/// How many buffers a queue of so many bytes may have: enough for all of them, if 24 KiB at the end of each
 /// stay unused, one in the reader's hand and one in the consumer's; and as many more as may be pinned, so
 /// that a pin never takes one from the queue.
 pub(super) fn buffers_max(queue_bytes: usize, pin_limit: u64) -> usize {
     let pinned = usize::try_from(pin_limit / BUFFER_BYTES as u64).unwrap_or(usize::MAX);
-    let queued = queue_bytes.div_ceil(BUFFER_BYTES - READ_BYTES_MIN);
+    let queued = queue_bytes.div_ceil(BUFFER_BYTES - READ_BYTES_MIN - FRAME_BYTES);
     queued.saturating_add(2).saturating_add(pinned)
 }
 

@@ -1,5 +1,6 @@
 //! The queue of a listener: what it drops, what it counts, how much memory it holds.
 
+mod pins;
 mod stall;
 
 use std::sync::Arc;

@@ -47,6 +47,12 @@ pub use producer::Producer;
 /// boxes more than slots.
 pub const SLOTS_MAX: u64 = shared::SLOTS_MAX;
 
+/// What a slot costs, in bytes, with its box and its place in the producer's list.
+#[cfg(test)]
+pub(crate) fn slot_bytes<T>() -> usize {
+    shared::slot_bytes::<T>() + size_of::<u64>()
+}
+
 /// Makes a ring of `slots` slots, from 1 to [`SLOTS_MAX`]; a number outside is moved to the nearest.
 ///
 /// `T` is what an item holds, `M` what a mark says. With as many slots as the policy keeps
