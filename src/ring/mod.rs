@@ -48,7 +48,7 @@ pub use producer::Producer;
 pub const SLOTS_MAX: u64 = shared::SLOTS_MAX;
 
 /// What a slot costs, in bytes, with its box and its place in the producer's list.
-#[cfg(test)]
+#[cfg(all(test, feature = "tokio"))]
 pub(crate) fn slot_bytes<T>() -> usize {
     shared::slot_bytes::<T>() + size_of::<u64>()
 }

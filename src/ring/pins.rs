@@ -285,3 +285,105 @@ impl fmt::Debug for Held {
             .finish()
     }
 }
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use super::*;
+
+    const SIZE: u64 = 1_024;
+
+    fn lender(pins: &Pins, buffer: u64) -> Lender {
+        let mut lender = Lender::new(pins.clone(), 1_024);
+        lender.lend(Bytes::from_static(b"some bytes"), NonZeroU64::new(buffer));
+        lender
+    }
+
+    #[test]
+    fn a_buffer_that_would_exceed_the_limit_is_not_pinned() {
+        let pins = Pins::new(2 * SIZE + 1_000);
+        let lenders = [1, 2, 3].map(|buffer| lender(&pins, buffer));
+        let mut held: Vec<_> = lenders.iter().map(|lender| lender.lent().hold(0..4)).collect();
+        assert!(held[0].is_some() && held[1].is_some() && held[2].is_none());
+        // The same again costs nothing.
+        held.push(lenders[0].lent().hold(5..10));
+        assert_eq!(held[3].as_ref().map(Held::bytes), Some(&b"bytes"[..]));
+        assert_eq!(pins.bytes(), 2 * SIZE);
+        held.remove(0);
+        assert!(lenders[2].lent().hold(0..4).is_none());
+        held.pop();
+        assert!(lenders[2].lent().hold(0..4).is_some());
+    }
+
+    #[test]
+    fn the_next_buffer_is_counted_for_itself_while_the_one_before_is_held() {
+        let pins = Pins::new(10 * SIZE);
+        let mut lender = lender(&pins, 1);
+        let first = lender.lent().hold(0..1);
+        lender.lend(Bytes::from_static(b"second"), NonZeroU64::new(2));
+        let second = lender.lent().hold(0..1);
+        assert_eq!(pins.bytes(), 2 * SIZE);
+        drop(second);
+        lender.lend(Bytes::from_static(b"third"), NonZeroU64::new(3));
+        let third = lender.lent().hold(0..1);
+        drop(first);
+        assert_eq!(pins.bytes(), SIZE);
+        // Let go of the bytes, not of what was counted for them.
+        lender.let_go();
+        assert!(lender.lent().hold(0..1).is_none());
+        assert_eq!((third.unwrap().bytes(), pins.bytes()), (&b"t"[..], SIZE));
+        assert_eq!(pins.bytes(), 0);
+    }
+
+    #[test]
+    fn a_copy_and_what_lies_in_no_buffer_pin_nothing() {
+        let pins = Pins::new(10 * SIZE);
+        let mut lender = lender(&pins, 1);
+        lender.lend(Bytes::from_static(b"copied"), None);
+        assert!(lender.lent().hold(0..1).is_none());
+        assert_eq!(lender.lent().buffer_bytes(), None);
+        let copy = Held::copy(b"copied");
+        assert!(copy.lent().hold(0..1).is_none());
+        assert_eq!((copy.clone().bytes(), pins.bytes()), (&b"copied"[..], 0));
+    }
+
+    #[test]
+    fn only_what_lies_in_the_bytes_has_a_position() {
+        let whole = *b"0123456789";
+        let pins = Pins::new(SIZE);
+        let mut lender = lender(&pins, 1);
+        lender.lend(Bytes::copy_from_slice(&whole), NonZeroU64::new(1));
+        let lent = lender.lent();
+        assert_eq!(lent.position(&lent.bytes()[3..10]), Some(3));
+        assert_eq!(lent.position(&whole[3..10]), None);
+        assert!(lent.hold(3..11).is_none());
+        #[allow(clippy::reversed_empty_ranges)]
+        let reversed = 4..3;
+        assert!(lent.hold(reversed).is_none());
+        assert_eq!(pins.bytes(), 0);
+    }
+
+    #[test]
+    fn many_threads_never_exceed_the_limit_and_give_all_of_it_back() {
+        let pins = Pins::new(3 * SIZE);
+        let lenders = [1, 2, 3, 4, 5].map(|buffer| lender(&pins, buffer));
+        std::thread::scope(|scope| {
+            for thread in 0..4_usize {
+                let (pins, lenders) = (&pins, &lenders);
+                scope.spawn(move || {
+                    let mut held = Vec::new();
+                    for turn in 0..20_000_usize {
+                        let which = turn.wrapping_mul(0x9e37_79b9).wrapping_add(thread) >> 3;
+                        if let Some(one) = lenders[which % 5].lent().hold(0..4) {
+                            held.push(one.clone());
+                            held.push(one);
+                        }
+                        assert!(pins.bytes() <= pins.limit());
+                        held.truncate(which % 7);
+                    }
+                });
+            }
+        });
+        assert_eq!(pins.bytes(), 0);
+    }
+}

@@ -66,7 +66,7 @@ pub(super) struct Item<T> {
 }
 
 /// What a slot and its box cost, in bytes.
-#[cfg(test)]
+#[cfg(all(test, feature = "tokio"))]
 pub(super) fn slot_bytes<T>() -> usize {
     size_of::<AtomicU64>() + size_of::<Mutex<Option<Item<T>>>>()
 }

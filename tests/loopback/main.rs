@@ -3,5 +3,6 @@
 mod connection;
 mod listener;
 mod notifier;
+mod pins;
 mod regression;
 mod support;

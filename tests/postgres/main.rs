@@ -11,6 +11,7 @@ mod matrix;
 mod meanwhile;
 mod notifier;
 mod overflow;
+mod pins;
 mod receiving;
 mod sql;
 mod subscribe;

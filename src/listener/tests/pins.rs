@@ -248,6 +248,7 @@ fn a_consumer_that_keeps_something_of_every_buffer_takes_nothing_from_the_queue(
             while keeper.take() {
                 keeper.retain(usize::MAX, 0);
             }
+            assert_eq!(keeper.queue.consumer.lost(), 0);
         }
         // One more is in the consumer's hand.
         keeper.queue.read(1, 1_000);
