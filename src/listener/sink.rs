@@ -73,8 +73,13 @@ impl RingSink {
 
     /// Makes room in `input` for the next read.
     pub(super) fn prepare(&mut self, input: &mut BytesMut) {
+        self.exchange(input, READ_BYTES_MIN);
+    }
+
+    /// With no `need`, nothing is moved: it is only seen whether a buffer became free.
+    fn exchange(&mut self, input: &mut BytesMut, need: usize) {
         loop {
-            self.starved = !self.buffers.exchange(input, READ_BYTES_MIN);
+            self.starved = !self.buffers.exchange(input, need);
             // What is evicted gives its buffer free, unless the consumer holds it.
             if !(self.starved && self.drop_oldest && self.producer.evict()) {
                 return;
@@ -103,7 +108,7 @@ impl RingSink {
         });
         if starved {
             // Every buffer was looked into: perhaps one of them is free by now.
-            self.prepare(input);
+            self.exchange(input, 0);
             if !self.starved {
                 return Poll::Ready(());
             }

@@ -181,6 +181,29 @@ mod tests {
         assert_eq!(buffers.alive(), 3);
     }
 
+    /// A reader that waits for a free buffer asks again and again, with a full one in its hand.
+    #[test]
+    fn to_ask_for_a_free_buffer_moves_nothing_and_makes_none() {
+        let mut buffers = Buffers::new(SIZE, 2);
+        let mut current = buffers.first();
+        let mut views = vec![fill(&mut current)];
+        assert!(buffers.exchange(&mut current, SIZE));
+        views.push(fill(&mut current));
+        assert!(!buffers.exchange(&mut current, SIZE));
+        current.resize(SIZE, b'x');
+        let place = (current.as_ptr(), current.capacity());
+        for _ in 0..3 {
+            assert!(!buffers.exchange(&mut current, 0));
+            assert_eq!(
+                (current.as_ptr(), current.capacity(), buffers.alive()),
+                (place.0, place.1, 3)
+            );
+        }
+        views.pop();
+        assert!(buffers.exchange(&mut current, 0));
+        assert_eq!((current.as_ptr(), current.capacity(), buffers.alive()), (place.0, place.1, 2));
+    }
+
     #[test]
     fn a_large_maximum_costs_nothing_before_it_is_used() {
         let mut buffers = Buffers::new(SIZE, usize::MAX);
