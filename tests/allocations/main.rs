@@ -181,6 +181,8 @@ async fn listening(flow: Flow, apart: u64) -> (Steady, Listener) {
     let overflow = Overflow::Block { max_stall: Duration::from_secs(600) };
     let builder = Listener::builder(steady.replay.url()).channels(["channel1"]).overflow(overflow);
     let builder = builder.queue_capacity(QUEUE_CAPACITY).queue_bytes(QUEUE_BYTES);
+    // No buffers but those of the queue: they are to be made all before it begins.
+    let builder = builder.pin_limit_bytes(0);
     let listener = builder.connect().await.unwrap();
     if apart > 0 {
         // Every buffer is looked into: the reader stalls, though the queue is nearly empty.
