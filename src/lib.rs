@@ -85,7 +85,7 @@ pub use error::{Error, ErrorKind};
 #[cfg(feature = "tokio")]
 pub use listener::{Listener, ListenerBuilder, ListenerHandle, Stats};
 pub use notification::{
-    Batch, Event, Gap, Iter, Lagged, Loss, Notification, NotificationRef, Stamp,
+    Batch, Event, Gap, Iter, Lagged, Loss, Notification, NotificationRef, SharedBatch, Stamp,
 };
 #[cfg(feature = "tokio")]
 pub use notifier::Notifier;

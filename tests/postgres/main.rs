@@ -13,6 +13,7 @@ mod meanwhile;
 mod notifier;
 mod overflow;
 mod pooler;
+mod pins;
 mod receiving;
 mod sql;
 mod subscribe;
