@@ -5,16 +5,23 @@ mod driver;
 mod encrypt;
 mod environment;
 mod establish;
+mod files;
 mod login;
+mod password;
+#[cfg(unix)]
+mod peer;
 mod pipe;
 mod pooler;
 mod stream;
+#[cfg(all(test, unix))]
+mod tests;
 mod timer;
 
 pub(crate) use driver::{Driver, Step};
 pub(crate) use environment::resolve;
 pub(crate) use establish::{Established, Purpose, establish};
 pub(crate) use login::connect_timeout;
+pub use password::PasswordRequest;
 pub(crate) use pipe::Pipe;
 pub(crate) use timer::{Timer, now};
 
