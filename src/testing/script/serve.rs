@@ -83,10 +83,28 @@ impl Script {
             match output {
                 Output::Send(bytes) => {
                     for piece in delivery.pieces(sent, &bytes) {
+                        if let Delivery::ByteEvery(pause) = delivery
+                            && !mute
+                        {
+                            tokio::time::sleep(pause).await;
+                        }
                         mute = mute || stream.write_all(piece).await.is_err();
                         tokio::task::yield_now().await;
                     }
                     sent = sent.saturating_add(bytes.len());
+                }
+                Output::Flood(bytes) => {
+                    while !mute {
+                        let written = tokio::time::timeout(STALL, stream.write_all(&bytes)).await;
+                        mute = match written {
+                            Ok(result) => result.is_err(),
+                            Err(_) => {
+                                return Err(self.absent("one that reads nothing for 30 seconds"));
+                            }
+                        };
+                    }
+                    let _ = stream.shutdown().await;
+                    return self.handle_eof(&input).map(drop);
                 }
                 Output::Reset => {
                     // If it cannot be reset, it is closed: as broken as the system allows.
