@@ -4,6 +4,9 @@
 //! Every attack runs against the sans-IO session split at every byte, and over real sockets against
 //! `Connection` and `Listener`: in one write, byte by byte, and split at every byte of what is hostile.
 
+mod answers;
 mod attack;
 mod client;
+mod errors;
 mod framing;
+mod startup;
