@@ -26,7 +26,6 @@ pub(crate) struct Attack {
     /// Where to split instead, for a script that computes what it says.
     splits: Option<std::ops::Range<usize>>,
     login: fn() -> Login,
-    in_memory: bool,
     over_sockets: bool,
 }
 
@@ -37,7 +36,7 @@ impl Attack {
     /// The script is the whole conversation, `tail` says how many bytes of it are hostile.
     pub(crate) fn new(script: Script, tail: usize, todo: &'static [Do]) -> Self {
         let (login, splits) = (client::login, None);
-        Self { script, todo, tail, splits, login, in_memory: true, over_sockets: true }
+        Self { script, todo, tail, splits, login, over_sockets: true }
     }
 
     pub(crate) fn script(&self) -> Script {
@@ -54,11 +53,6 @@ impl Attack {
         Self { login, over_sockets: false, ..self }
     }
 
-    /// Not in memory: its part in the time, or its size, is what matters.
-    pub(crate) fn over_sockets_only(self) -> Self {
-        Self { in_memory: false, ..self }
-    }
-
     /// Runs it in every way. Each time the lines must be these, and the notifications too.
     ///
     /// A line `over: Protocol | text` stands for every line that begins with the one and holds the other.
@@ -70,12 +64,10 @@ impl Attack {
                 && outcome.heard == heard;
             assert!(fits, "\n{how}\nexpected {lines:#?} {heard:?}\nfound    {outcome:#?}");
         };
-        if self.in_memory {
-            for delivery in self.session_deliveries() {
-                let script = self.script.clone();
-                let outcome = client::session((self.login)(), script, delivery, self.todo);
-                check(&outcome, &format!("session, {delivery:?}"));
-            }
+        for delivery in self.session_deliveries() {
+            let script = self.script.clone();
+            let outcome = client::session((self.login)(), script, delivery, self.todo);
+            check(&outcome, &format!("session, {delivery:?}"));
         }
         if self.over_sockets {
             let runtime = runtime();

@@ -4,9 +4,15 @@
 //! Every attack runs against the sans-IO session split at every byte, and over real sockets against
 //! `Connection` and `Listener`: in one write, byte by byte, and split at every byte of what is hostile.
 
+mod advisories;
 mod answers;
 mod attack;
+mod authentication;
+mod catalogue;
 mod client;
 mod errors;
 mod framing;
+mod names;
+mod scram;
+mod slow;
 mod startup;
