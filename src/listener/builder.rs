@@ -148,7 +148,7 @@ impl ListenerBuilder {
         let policy = Policy {
             channels: self.channels,
             overflow: self.overflow,
-            connect_timeout: net::connect_timeout(&resolved),
+            connect_timeout: resolved.effective_connect_timeout(),
             close_timeout: CLOSE_TIMEOUT,
         };
         let capacity = self.capacity as u64;

@@ -5,27 +5,15 @@ use std::io;
 use std::net::SocketAddr;
 #[cfg(unix)]
 use std::path::PathBuf;
-use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpStream, lookup_host};
 
+#[cfg(unix)]
+use super::peer::check_peer;
 use super::stream::Stream;
 use crate::config::{Host, Server};
 use crate::{Config, Error, ErrorKind};
-
-/// Silence before the first keepalive. Linux' own two hours leave a listener deaf that long, and
-/// cloud load balancers forget an idle connection after about four minutes.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
-
-/// Between keepalives.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-
-/// Keepalives unanswered before the connection is dead.
-const KEEPALIVE_COUNT: u32 = 3;
-
-/// How long sent data may stay unacknowledged.
-const USER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Where PostgreSQL puts its sockets: Debian's directory, then PostgreSQL's own.
 #[cfg(unix)]
@@ -100,7 +88,13 @@ impl Address {
             #[cfg(unix)]
             Self::Unix { directory, port } => {
                 let path = socket_path(directory, *port);
-                tokio::net::UnixStream::connect(&path).await.map(Stream::Unix)
+                match tokio::net::UnixStream::connect(&path).await {
+                    Ok(stream) => {
+                        check_peer(config, &stream).await?;
+                        Ok(Stream::Unix(stream))
+                    }
+                    Err(error) => Err(error),
+                }
             }
         };
         opened.map_err(|error| Error::new(ErrorKind::Connect, format!("{self}: {error}")))
@@ -111,15 +105,15 @@ async fn open_tcp(config: &Config, address: SocketAddr) -> io::Result<TcpStream>
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let socket = SockRef::from(&stream);
-    if config.get_keepalives().unwrap_or(true) {
+    if let Some(keepalive) = config.effective_keepalive() {
         let keepalive = TcpKeepalive::new()
-            .with_time(config.get_keepalives_idle().unwrap_or(KEEPALIVE_IDLE))
-            .with_interval(config.get_keepalives_interval().unwrap_or(KEEPALIVE_INTERVAL))
-            .with_retries(config.get_keepalives_count().unwrap_or(KEEPALIVE_COUNT));
+            .with_time(keepalive.idle)
+            .with_interval(keepalive.interval)
+            .with_retries(keepalive.count);
         socket.set_tcp_keepalive(&keepalive)?;
     }
     #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(config.get_tcp_user_timeout().unwrap_or(USER_TIMEOUT)))?;
+    socket.set_tcp_user_timeout(Some(config.effective_tcp_user_timeout()))?;
     Ok(stream)
 }
 

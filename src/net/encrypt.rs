@@ -14,7 +14,7 @@ pub(super) struct Encryptor {
 
 impl Encryptor {
     pub(super) fn new(config: &Config) -> Result<Self, Error> {
-        let mode = config.get_ssl_mode().unwrap_or_default();
+        let mode = config.effective_ssl_mode();
         if matches!(mode, SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull) {
             return Err(Error::new(
                 ErrorKind::Unsupported,
@@ -36,6 +36,7 @@ impl Encryptor {
         server: &Server,
     ) -> Result<(Stream, Channel), Error> {
         let _ = (method, server);
-        Ok((stream, Channel::Clear))
+        let channel = if stream.is_unix() { Channel::Local } else { Channel::Clear };
+        Ok((stream, channel))
     }
 }

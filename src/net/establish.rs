@@ -6,7 +6,7 @@ use tokio::time::timeout_at;
 
 use super::dial::Address;
 use super::encrypt::Encryptor;
-use super::{Driver, Pipe, login, now, random, resolve};
+use super::{Driver, Pipe, login, now, password, random, resolve};
 use crate::config::{LoadBalanceHosts, Server, TargetSessionAttrs};
 use crate::route::{self, Encryption, Failure, Next, Reached, Shuffle};
 use crate::session::{FACTS_SQL, Facts, Session};
@@ -36,8 +36,8 @@ pub(crate) struct Established {
 
 /// Connects and logs in, within the configured time.
 pub(crate) async fn establish(config: Config, purpose: Purpose) -> Result<Established, Error> {
-    let config = resolve(config)?;
-    let deadline = now() + login::connect_timeout(&config);
+    let config = resolve(config).await?;
+    let deadline = now() + config.effective_connect_timeout();
     // On the heap: the future of a whole login is large, and callers hold it.
     Box::pin(Attempt::new(&config, purpose, deadline)?.run()).await
 }
@@ -68,10 +68,11 @@ struct Attempt<'a> {
 
 impl<'a> Attempt<'a> {
     fn new(config: &'a Config, purpose: Purpose, deadline: Instant) -> Result<Self, Error> {
-        let is_random = config.get_load_balance_hosts() == Some(LoadBalanceHosts::Random);
-        let shuffle = match is_random {
-            true => Some(Shuffle::new(u64::from_le_bytes(random()?))),
-            false => None,
+        // What cannot work costs no connection.
+        login::policy(config)?;
+        let shuffle = match config.effective_load_balance_hosts() {
+            LoadBalanceHosts::Random => Some(Shuffle::new(u64::from_le_bytes(random()?))),
+            LoadBalanceHosts::Disable => None,
         };
         let encryptor = Encryptor::new(config)?;
         Ok(Self { config, purpose, deadline, shuffle, encryptor, failures: Vec::new() })
@@ -82,7 +83,7 @@ impl<'a> Attempt<'a> {
         if let Some(shuffle) = &mut self.shuffle {
             shuffle.shuffle(&mut servers);
         }
-        let wanted = wanted(self.config, servers.len());
+        let wanted = self.config.effective_target_session_attrs();
         // When none is of the kind that is preferred, any will do.
         let wishes: &[_] = match wanted {
             TargetSessionAttrs::PreferStandby => &[wanted, TargetSessionAttrs::Any],
@@ -178,20 +179,27 @@ impl Try<'_> {
         wanted: TargetSessionAttrs,
     ) -> Result<Established, Error> {
         let Attempt { config, encryptor, .. } = self.attempt;
-        // Before the socket: a configuration that cannot work costs no connection.
-        let login = login::login(config, self.server, self.until);
-        let mut login = bounded(self.until, "the password", login).await?;
         let dialled = bounded(self.until, "a connection", self.address.dial(config)).await?;
         let wrapped = encryptor.wrap(dialled, method, self.server);
         let (stream, channel) = bounded(self.until, "the TLS handshake", wrapped).await?;
-        login.policy = login.policy.channel(channel);
+        let login = login::login(config, self.server, channel, self.until);
+        let login = bounded(self.until, "the password", login).await?;
+        let has_password = login.credentials.has_password();
         let mut driver = Driver::new(Session::new(login)?, Pipe::new(stream));
         // Bounded by the session's own deadline.
         let logged_in = driver.log_in().await;
         if driver.session.auth_method().is_some() {
             self.reached = Reached::Session;
         }
-        logged_in?;
+        if let Err(error) = logged_in {
+            let concerns_password = error.sqlstate() == Some("28P01") || !has_password;
+            return match password::password_hint(config, self.server).await {
+                Some(hint) if error.kind() == ErrorKind::Auth && concerns_password => {
+                    Err(error.with_hint(hint))
+                }
+                _ => Err(error),
+            };
+        }
         bounded(self.until, "an answer", self.check(driver, wanted)).await
     }
 
@@ -232,14 +240,6 @@ impl Try<'_> {
         }
         Ok(established)
     }
-}
-
-/// LISTEN needs the primary, so of several servers that is the one, if nothing else is said.
-fn wanted(config: &Config, servers: usize) -> TargetSessionAttrs {
-    config.get_target_session_attrs().unwrap_or(match servers {
-        0 | 1 => TargetSessionAttrs::Any,
-        _ => TargetSessionAttrs::Primary,
-    })
 }
 
 /// Waits for `future`, but not longer than `until`.

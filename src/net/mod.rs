@@ -20,7 +20,6 @@ mod timer;
 pub(crate) use driver::{Driver, Step};
 pub(crate) use environment::resolve;
 pub(crate) use establish::{Established, Purpose, establish};
-pub(crate) use login::connect_timeout;
 pub use password::PasswordRequest;
 pub(crate) use pipe::Pipe;
 pub(crate) use timer::{Timer, now};
