@@ -31,18 +31,36 @@ compile_error!("pgbell-testkit runs PostgreSQL on Unix only: depend on it under 
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+mod auth;
 mod builder;
+mod certificates;
 mod cluster;
 mod error;
+mod files;
 mod guard;
 mod installation;
+mod log;
+mod pgbouncer;
+mod port;
 mod reach;
+mod reload;
 mod server;
+mod session;
+mod setting;
 mod signal;
+mod standby;
+mod tls;
+mod url;
 mod user;
 
-pub use builder::{Auth, ClusterBuilder};
+pub use auth::Auth;
+pub use builder::ClusterBuilder;
+pub use certificates::{
+    Authority, Ca, Certificate, Certificates, Key, Leaf, RevocationList, Signature,
+};
 pub use cluster::Cluster;
 pub use error::{Error, NotFound};
 pub use installation::{Installation, MAJORS};
+pub use pgbouncer::{PgBouncer, PgBouncerBuilder, PoolMode};
 pub use signal::{Mode, Signal};
+pub use tls::{Tls, TlsVersion};
