@@ -10,6 +10,14 @@
 //! Everything else is an error, and an error is final: above all an AuthenticationOk inside SCRAM
 //! before the server's signature was verified, and a second request after the first.
 
+#[cfg(feature = "tls")]
+#[cfg_attr(
+    not(feature = "tokio"),
+    allow(dead_code, reason = "the shell reads more of a certificate")
+)]
+pub(crate) mod der;
+#[cfg(feature = "tls")]
+mod end_point;
 mod error;
 pub mod md5;
 mod policy;
@@ -20,6 +28,9 @@ mod secret;
 use std::fmt;
 use std::mem;
 
+#[cfg(feature = "tls")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+pub use end_point::tls_server_end_point;
 pub use error::AuthError;
 pub use policy::{AuthMethod, AuthPolicy, Channel, Credentials};
 pub use saslprep::NonAsciiPassword;
