@@ -2,7 +2,7 @@
 //!
 //! A [`Cluster`] is a real PostgreSQL server on a free port of 127.0.0.1 with a data directory of its own. It
 //! runs as an ordinary user even when root runs the tests, and it is gone when the value is dropped or when
-//! the process that holds it ends in any way, SIGKILL included. The interface blocks and needs only std.
+//! the process that holds it ends in any way, SIGKILL included. The interface blocks; no driver is used.
 //!
 //! ```no_run
 //! use pgbell_testkit::{Auth, Cluster};
@@ -20,6 +20,9 @@
 //! [`Installation::find`] says where the server's programs are looked for, and [`Installation::matrix`] gives
 //! one server of each supported major version. When there is none, the error is one line that says how to get
 //! one.
+//!
+//! Beside it: [`Certificates`] and [`Tls`], standbys ([`Cluster::standby`]), a pooler ([`PgBouncer`]), and a
+//! network that a test makes bad ([`Proxy`]).
 //!
 //! A `Cluster` in a `static` is never dropped: its server ends with the process all the same.
 
@@ -42,6 +45,7 @@ mod installation;
 mod log;
 mod pgbouncer;
 mod port;
+mod proxy;
 mod reach;
 mod reload;
 mod server;
@@ -62,5 +66,6 @@ pub use cluster::Cluster;
 pub use error::{Error, NotFound};
 pub use installation::{Installation, MAJORS};
 pub use pgbouncer::{PgBouncer, PgBouncerBuilder, PoolMode};
+pub use proxy::{Cut, Direction, Flow, Proxy, ProxyHandle};
 pub use signal::{Mode, Signal};
 pub use tls::{Tls, TlsVersion};

@@ -310,8 +310,7 @@ fn a_setting_is_changed_for_those_who_come_after() {
 
 #[test]
 fn the_testkits_own_role_needs_no_password_and_has_no_power() {
-    let cluster =
-        Cluster::builder().auth(Auth::ScramSha256).hba("local all all reject").start().unwrap();
+    let cluster = Cluster::builder().hba("host all all all scram-sha-256").start().unwrap();
     let mut own = Session::open_as(cluster.port(), "pgbell_testkit").unwrap();
     assert_eq!(own.ask("SHOW is_superuser").unwrap(), ["off"]);
     assert!(own.ask("SELECT pg_reload_conf()").is_err());

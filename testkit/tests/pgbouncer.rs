@@ -7,9 +7,11 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use common::{Session, until};
-use pgbell_testkit::{Auth, Certificates, Cluster, Leaf, PgBouncer, PoolMode, Signal};
+use pgbell_testkit::{Auth, Certificates, Cluster, Leaf, Mode, PgBouncer, PoolMode, Signal};
 
 fn open(bouncer: &PgBouncer) -> Session {
     Session::open_at(bouncer.port()).unwrap_or_else(|error| panic!("{error}\n{}", bouncer.log()))
@@ -122,9 +124,15 @@ fn a_pooler_stops_freezes_and_starts_again_and_leaves_nothing() {
     assert!(bouncer.signal(Signal::Stop).is_err());
     bouncer.start_again().unwrap();
     assert!(bouncer.start_again().unwrap_err().to_string().contains("runs already"));
-    // Its server's end does not end it, and it comes back without a pause.
-    cluster.restart().unwrap();
-    until("the pooler has its server again", || backend(&mut open(&bouncer)).is_ok());
+    // Its server's end does not end it. A client waits, and is served soon after the server is there again.
+    cluster.stop(Mode::Fast).unwrap();
+    let port = bouncer.port();
+    let waiting = thread::spawn(move || backend(&mut Session::open_at(port).unwrap()).unwrap());
+    until("the pooler finds no server", || bouncer.log().contains("connect failed"));
+    cluster.start_again().unwrap();
+    let begin = Instant::now();
+    waiting.join().unwrap();
+    assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
     assert_eq!(bouncer.log().matches("process up").count(), 2);
 
     let pid = bouncer.pid().unwrap();
