@@ -167,5 +167,5 @@ pub(crate) fn cause(error: &io::Error) -> Option<&Error> {
     error.get_ref()?.downcast_ref()
 }
 
-#[cfg(test)]
-mod tests;
+
+
