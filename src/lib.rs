@@ -83,6 +83,8 @@ pub use connection::Connection;
 pub use error::{Error, ErrorKind};
 #[cfg(feature = "tokio")]
 pub use listener::{Listener, ListenerBuilder, ListenerHandle, Stats};
+#[cfg(feature = "tokio")]
+pub use net::PasswordRequest;
 pub use notification::{
     Batch, Event, Gap, Iter, Lagged, Loss, Notification, NotificationRef, Stamp,
 };

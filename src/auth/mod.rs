@@ -21,6 +21,7 @@ mod end_point;
 mod error;
 pub mod md5;
 mod policy;
+mod require;
 pub mod saslprep;
 pub mod scram;
 mod secret;
@@ -32,14 +33,18 @@ use std::mem;
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
 pub use end_point::tls_server_end_point;
 pub use error::AuthError;
-pub use policy::{AuthMethod, AuthPolicy, Channel, Credentials};
+pub use policy::{
+    AuthMethod, AuthPolicy, Channel, ChannelBinding, ChannelBindingError, Credentials,
+};
+pub use require::{RequireAuth, RequireAuthError};
 pub use saslprep::NonAsciiPassword;
 pub use scram::{ScramClient, ScramError, ScramNonce, ScramServer, ScramVerdict, ScramVerifier};
 pub use secret::{Password, Response};
 
 use crate::wire::Authentication;
 use scram::{
-    ChannelBinding, Progress, SCRAM_ROUNDS_PER_STEP_MAX, SCRAM_SHA_256, SCRAM_SHA_256_PLUS,
+    ChannelBinding as Binding, Progress, SCRAM_ROUNDS_PER_STEP_MAX, SCRAM_SHA_256,
+    SCRAM_SHA_256_PLUS,
 };
 
 /// Most SASL mechanisms that a server may offer. PostgreSQL 18 offers at most two of SCRAM and one
@@ -247,7 +252,7 @@ impl Offer {
     }
 
     /// SCRAM-SHA-256-PLUS wherever both sides can, whatever the order of the list. N28.
-    fn choose(self, channel: &Channel) -> Result<(AuthMethod, ChannelBinding), AuthError> {
+    fn choose(self, channel: &Channel) -> Result<(AuthMethod, Binding), AuthError> {
         match (channel, self.scram, self.scram_plus) {
             // A server offers it under TLS alone: somebody between us took the TLS off.
             (Channel::Clear, _, true) => Err(AuthError::Violation {
@@ -255,15 +260,15 @@ impl Offer {
                 found: "an offer of SCRAM-SHA-256-PLUS",
             }),
             (Channel::Tls { end_point: Some(hash) }, _, true) => {
-                Ok((AuthMethod::ScramSha256Plus, ChannelBinding::TlsServerEndPoint(hash.clone())))
+                Ok((AuthMethod::ScramSha256Plus, Binding::TlsServerEndPoint(hash.clone())))
             }
             // A server that did offer it refuses this flag: a stripped offer is found out.
             (Channel::Tls { end_point: Some(_) }, true, false) => {
-                Ok((AuthMethod::ScramSha256, ChannelBinding::SupportedNotOffered))
+                Ok((AuthMethod::ScramSha256, Binding::SupportedNotOffered))
             }
             // Not `y`: under TLS the server would refuse it, having made the offer. N28.
             (Channel::Clear | Channel::Tls { end_point: None }, true, _) => {
-                Ok((AuthMethod::ScramSha256, ChannelBinding::None))
+                Ok((AuthMethod::ScramSha256, Binding::None))
             }
             (_, false, _) => Err(AuthError::NoMechanism { offered: self.names }),
         }

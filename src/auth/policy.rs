@@ -1,6 +1,7 @@
 //! Who logs in, what they know, and what they agree to.
 
 use std::fmt;
+use std::str::FromStr;
 
 use super::error::AuthError;
 use super::scram::SCRAM_ITERATIONS_MAX;
@@ -97,6 +98,62 @@ pub enum Channel {
         end_point: Option<Vec<u8>>,
     },
 }
+
+/// libpq's `channel_binding`: whether SCRAM is bound to the TLS channel, which shows a server in the
+/// middle that has a valid certificate but not the real server's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum ChannelBinding {
+    /// Never.
+    Disable,
+    /// Where both sides can.
+    #[default]
+    Prefer,
+    /// Always. Nothing is answered and nobody is believed without it.
+    Require,
+}
+
+impl ChannelBinding {
+    /// The word in a connection string.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Disable => "disable",
+            Self::Prefer => "prefer",
+            Self::Require => "require",
+        }
+    }
+}
+
+impl fmt::Display for ChannelBinding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for ChannelBinding {
+    type Err = ChannelBindingError;
+
+    /// Reads the word of a connection string. Case matters, as in libpq.
+    fn from_str(text: &str) -> Result<Self, ChannelBindingError> {
+        [Self::Disable, Self::Prefer, Self::Require]
+            .into_iter()
+            .find(|binding| binding.as_str() == text)
+            .ok_or(ChannelBindingError)
+    }
+}
+
+/// A text is no value of `channel_binding`. Holds nothing of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChannelBindingError;
+
+impl fmt::Display for ChannelBindingError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("expected disable, prefer or require")
+    }
+}
+
+impl std::error::Error for ChannelBindingError {}
 
 /// What the client agrees to. Setters take and return self.
 #[derive(Debug, Clone, PartialEq, Eq)]

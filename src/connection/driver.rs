@@ -43,7 +43,7 @@ pub(crate) struct Driver {
 impl Driver {
     /// Connects and logs in, within the configured time.
     pub(crate) async fn connect(config: Config) -> Result<Self, Error> {
-        let config = net::resolve(config)?;
+        let config = net::resolve(config).await?;
         let timeout = net::connect_timeout(&config);
         // On the heap: the future of a whole login is large, and callers hold it.
         match tokio::time::timeout(timeout, Box::pin(Self::attempt(&config))).await {

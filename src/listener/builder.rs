@@ -113,7 +113,7 @@ impl ListenerBuilder {
             wire::check_channel(channel)?;
         }
         // As it will be used, so that what cannot work is told at once and by its name.
-        let resolved = net::resolve(config.clone())?;
+        let resolved = net::resolve(config.clone()).await?;
         let policy = Policy {
             channels: self.channels,
             overflow: self.overflow,

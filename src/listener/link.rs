@@ -20,7 +20,7 @@ pub(super) type Opening = Pin<Box<dyn Future<Output = Result<(Pipe, Login), Erro
 /// Opens a socket. The supervisor bounds it in time.
 pub(super) fn open(config: Config) -> Opening {
     Box::pin(async move {
-        let config = net::resolve(config)?;
+        let config = net::resolve(config).await?;
         let deadline = net::now() + net::connect_timeout(&config);
         // Before the socket: a configuration that cannot work costs no connection.
         let login = net::login(&config, deadline)?;
