@@ -245,6 +245,8 @@ impl Clone for Held {
 }
 
 impl Drop for Held {
+    // Not where notifications are dropped that hold nothing: nearly all of them.
+    #[inline(never)]
     fn drop(&mut self) {
         // First: what is held is never more than what is counted.
         self.0.bytes = Bytes::new();
