@@ -80,8 +80,13 @@ impl RingSink {
 
     /// Makes room in `input` for the next read.
     pub(super) fn prepare(&mut self, input: &mut BytesMut) {
+        self.exchange(input, READ_BYTES_MIN);
+    }
+
+    /// With no `need`, nothing is moved: it is only seen whether a buffer became free.
+    fn exchange(&mut self, input: &mut BytesMut, need: usize) {
         loop {
-            self.starved = !self.buffers.exchange(input, READ_BYTES_MIN);
+            self.starved = !self.buffers.exchange(input, need);
             // What is evicted gives its buffer free, unless the consumer holds it.
             if !(self.starved && self.drop_oldest && self.producer.evict()) {
                 return;
@@ -112,7 +117,7 @@ impl RingSink {
             // Every buffer was looked into: perhaps one of them is free by now. The consumer's next take says
             // that it let go of one, and so does the end of a pin.
             self.shared.pins.wake_on_release(cx);
-            self.prepare(input);
+            self.exchange(input, 0);
             if !self.starved {
                 return Poll::Ready(());
             }
@@ -151,7 +156,7 @@ impl Sink for RingSink {
     fn notifications(&mut self, input: &mut BytesMut, run: Run, stamp: Stamp, surplus: bool) {
         if self.starved {
             // Before anything is dropped for it: perhaps a buffer became free since.
-            self.prepare(input);
+            self.exchange(input, 0);
         }
         let fits = if self.producer.is_abandoned() {
             Run::default()

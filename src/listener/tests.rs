@@ -4,6 +4,7 @@ mod pins;
 mod stall;
 
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::{Duration, SystemTime};
 
 use bytes::BytesMut;
@@ -186,6 +187,33 @@ fn a_gap_keeps_its_place_between_losses() {
     assert_eq!(queue.take(&mut next), Some((0, 1)));
     assert!(matches!(queue.consumer.try_take(), Taken::Mark(_)));
     assert_eq!(queue.take(&mut next), Some((0, 2)));
+}
+
+/// It asks whenever it is woken, with what it has read in its hand.
+#[test]
+fn a_reader_that_waits_for_a_free_buffer_copies_nothing() {
+    let block = Overflow::Block { max_stall: Duration::from_secs(1) };
+    let mut queue = Queue::new(100_000, 1 << 20, block);
+    let mut kept = Vec::new();
+    while queue.sink.buffers_alive() <= buffers_max(1 << 20, 0) {
+        queue.read(1, 7_000);
+        if let Taken::Item { value, .. } = queue.consumer.try_take() {
+            kept.push(value);
+        }
+    }
+    let raw = RawNotification { process_id: 1, channel: b"c", payload: &[b'p'; 7_000] };
+    while queue.input.capacity() - queue.input.len() > 8_000 {
+        BackendMessage::NotificationResponse(raw).encode(&mut queue.input).unwrap();
+    }
+    let place = (queue.input.as_ptr(), queue.input.capacity());
+    let mut cx = Context::from_waker(Waker::noop());
+    for _ in 0..3 {
+        assert!(queue.sink.poll_room(&mut cx, &mut queue.input).is_pending());
+        assert_eq!((queue.input.as_ptr(), queue.input.capacity()), place);
+    }
+    drop(kept);
+    assert!(queue.sink.poll_room(&mut cx, &mut queue.input).is_ready());
+    assert_eq!((queue.input.as_ptr(), queue.input.capacity()), place);
 }
 
 /// Else a reader whose consumer went away while it stalled spins until its stall is used up.

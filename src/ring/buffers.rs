@@ -101,8 +101,9 @@ impl Buffers {
         next.extend_from_slice(current);
         current.clear();
         let mut old = std::mem::replace(current, next);
-        // Nothing was split off a long one. A usual one is free when it was only too small.
-        if !was_long && !old.try_reclaim(self.size) {
+        // Nothing was split off a long one. A usual one may be free: it was only too small, or its last
+        // view went a moment ago.
+        if !was_long && (self.alive() < self.max || !old.try_reclaim(self.size)) {
             self.spent.push_back(old);
         }
     }
@@ -136,6 +137,26 @@ mod tests {
             assert!(buffers.exchange(&mut current, SIZE));
         }
         assert_eq!(buffers.alive(), 1);
+    }
+
+    /// Else the next one is allocated anew, again and again.
+    #[test]
+    fn a_buffer_that_is_free_when_it_is_put_aside_is_not_freed() {
+        let mut buffers = Buffers::new(SIZE, 4);
+        let mut current = buffers.first();
+        let views = [fill(&mut current), {
+            assert!(buffers.exchange(&mut current, SIZE));
+            fill(&mut current)
+        }];
+        assert!(buffers.exchange(&mut current, SIZE));
+        assert_eq!(buffers.alive(), 3);
+        drop(views);
+        // A part of a message up to the end of the buffer, too long to be moved in place.
+        current.extend_from_slice(&[b'm'; SIZE]);
+        bytes::Buf::advance(&mut current, 100);
+        assert!(buffers.exchange(&mut current, 64));
+        assert!(!buffers.is_long());
+        assert_eq!(buffers.alive(), 3);
     }
 
     #[test]
@@ -172,6 +193,29 @@ mod tests {
         views.pop();
         assert!(buffers.exchange(&mut current, SIZE));
         assert_eq!(buffers.alive(), 3);
+    }
+
+    /// A reader that waits for a free buffer asks again and again, with a full one in its hand.
+    #[test]
+    fn to_ask_for_a_free_buffer_moves_nothing_and_makes_none() {
+        let mut buffers = Buffers::new(SIZE, 2);
+        let mut current = buffers.first();
+        let mut views = vec![fill(&mut current)];
+        assert!(buffers.exchange(&mut current, SIZE));
+        views.push(fill(&mut current));
+        assert!(!buffers.exchange(&mut current, SIZE));
+        current.resize(SIZE, b'x');
+        let place = (current.as_ptr(), current.capacity());
+        for _ in 0..3 {
+            assert!(!buffers.exchange(&mut current, 0));
+            assert_eq!(
+                (current.as_ptr(), current.capacity(), buffers.alive()),
+                (place.0, place.1, 3)
+            );
+        }
+        views.pop();
+        assert!(buffers.exchange(&mut current, 0));
+        assert_eq!((current.as_ptr(), current.capacity(), buffers.alive()), (place.0, place.1, 2));
     }
 
     #[test]

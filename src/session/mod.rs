@@ -215,7 +215,7 @@ impl Session {
             BackendMessage::NoticeResponse(notice) => {
                 self.count_startup(bytes)?;
                 self.notices = self.notices.saturating_add(1);
-                self.last_notice = Some(DbError::from(*notice));
+                self.last_notice = Some(DbError::from(*notice).brief());
                 return Ok(());
             }
             BackendMessage::ErrorResponse(error) => {
@@ -332,10 +332,14 @@ impl Session {
             Some(pending) => pending.handle_error(error),
             None => {
                 self.stray_error = true;
-                self.events.push_back(SessionEvent::NotificationDropped(Error::server(
-                    "the server dropped a notification",
-                    error,
-                )));
+                // Nothing was delivered since one that has yet to be told: they are one gap, however
+                // many a server sends.
+                if !matches!(self.events.back(), Some(SessionEvent::NotificationDropped(_))) {
+                    self.events.push_back(SessionEvent::NotificationDropped(Error::server(
+                        "the server dropped a notification",
+                        error.brief(),
+                    )));
+                }
             }
         }
         Ok(())
