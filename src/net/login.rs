@@ -52,10 +52,11 @@ pub(crate) fn login(config: &Config, deadline: Instant) -> Result<Login, Error> 
     })?;
     Ok(Login {
         credentials,
-        policy: AuthPolicy::default(),
+        policy: AuthPolicy::default().allow_cleartext(true),
         nonce: ScramNonce::new(random),
         parameters,
         protocol: ProtocolVersion::V3_0,
+        min_protocol: ProtocolVersion::V3_0,
         deadline,
         command_timeout: COMMAND_TIMEOUT,
     })

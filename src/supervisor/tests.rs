@@ -105,10 +105,11 @@ fn policy() -> Policy {
 fn login(now: Instant) -> Box<Login> {
     Box::new(Login {
         credentials: Credentials::new("bob").unwrap().password(Password::new("secret")).unwrap(),
-        policy: AuthPolicy::default(),
+        policy: AuthPolicy::default().allow_cleartext(true),
         nonce: ScramNonce::new([7; 18]),
         parameters: Vec::new(),
         protocol: ProtocolVersion::V3_0,
+        min_protocol: ProtocolVersion::V3_0,
         deadline: now + Duration::from_secs(10),
         command_timeout: Duration::from_secs(5),
     })

@@ -31,6 +31,7 @@ use crate::{Error, Notification, NotificationRef, wire};
 ///     nonce: ScramNonce::new([0; 18]),
 ///     parameters: Vec::new(),
 ///     protocol: ProtocolVersion::V3_0,
+///     min_protocol: ProtocolVersion::V3_0,
 ///     deadline: now + Duration::from_secs(10),
 ///     command_timeout: Duration::from_secs(10),
 /// };
