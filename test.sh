@@ -4,7 +4,7 @@
 #   ./test.sh         everything: lints, tests on PostgreSQL 13 to 18, models, documents, benches, fuzz targets, demo
 #   ./test.sh quick   the inner loop: format, lints of the library, unit, property and loopback tests
 #
-# It installs what is missing and says so: PostgreSQL by apt-get, the server matrix by npm, cargo-nextest and
+# It installs what is missing and says so: PostgreSQL, libpq and Python by apt-get, the server matrix by npm, cargo-nextest and
 # cargo-fuzz by cargo. FUZZ_SECONDS (5) is the time of each fuzz target.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
@@ -63,6 +63,11 @@ has_postgres() {
         compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null
 }
 
+# The tests ask libpq what it makes of connection strings, through Python's ctypes.
+has_libpq() {
+    command -v python3 >/dev/null && python3 -c 'import ctypes; ctypes.CDLL("libpq.so.5")' 2>/dev/null
+}
+
 # Whether the servers are there, all of them and as the lock file has them now.
 has_matrix() {
     [ -n "${PGBELL_MATRIX_DIR-}" ] ||
@@ -82,6 +87,7 @@ prepare() {
     cargo fmt --version >/dev/null 2>&1 || step "install: rustfmt is missing" rustup component add rustfmt
     cargo clippy --version >/dev/null 2>&1 || step "install: clippy is missing" rustup component add clippy
     has_postgres || step "install: PostgreSQL is missing" install_packages postgresql
+    has_libpq || step "install: libpq or Python is missing" install_packages libpq5 python3
     cargo nextest --version >/dev/null 2>&1 ||
         step "install: cargo-nextest is missing" cargo install cargo-nextest --locked
     if [ "$mode" = full ]; then
