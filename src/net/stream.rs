@@ -17,6 +17,12 @@ pub(crate) enum Stream {
     Unix(UnixStream),
 }
 
+impl Stream {
+    pub(super) fn is_unix(&self) -> bool {
+        !matches!(self, Self::Tcp(_))
+    }
+}
+
 impl AsyncRead for Stream {
     fn poll_read(
         self: Pin<&mut Self>,

@@ -29,6 +29,7 @@
 mod cancel;
 mod command;
 mod commands;
+mod facts;
 mod getters;
 mod negotiate;
 mod parameters;
@@ -56,6 +57,7 @@ use crate::{Error, ErrorKind};
 
 pub use cancel::CancelKey;
 pub use command::{Answer, CommandId, RESULT_BYTES_MAX};
+pub use facts::{FACTS_SQL, Facts};
 pub use rows::{Column, Row, Rows};
 pub use startup::{Login, STARTUP_BYTES_MAX, STARTUP_MESSAGES_MAX};
 
@@ -221,7 +223,7 @@ impl Session {
             BackendMessage::NoticeResponse(notice) => {
                 self.count_startup(bytes)?;
                 self.notices = self.notices.saturating_add(1);
-                self.last_notice = Some(DbError::from(*notice));
+                self.last_notice = Some(DbError::from(*notice).brief());
                 return Ok(());
             }
             BackendMessage::ErrorResponse(error) => {
@@ -294,10 +296,14 @@ impl Session {
             Some(pending) => pending.handle_error(error),
             None => {
                 self.stray_error = true;
-                self.events.push_back(SessionEvent::NotificationDropped(Error::server(
-                    "the server dropped a notification",
-                    error,
-                )));
+                // Nothing was delivered since one that has yet to be told: they are one gap, however
+                // many a server sends.
+                if !matches!(self.events.back(), Some(SessionEvent::NotificationDropped(_))) {
+                    self.events.push_back(SessionEvent::NotificationDropped(Error::server(
+                        "the server dropped a notification",
+                        error.brief(),
+                    )));
+                }
             }
         }
         Ok(())

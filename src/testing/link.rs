@@ -240,7 +240,7 @@ impl Link {
         let stamp = Stamp { received_at: SystemTime::UNIX_EPOCH, epoch: 1 };
         let frames = self.to_client.arrived.get(..run.bytes).unwrap_or_default();
         for raw in wire::frames(frames) {
-            let one = NotificationRef::new(raw, self.sequence, &stamp);
+            let one = NotificationRef::new(raw, self.sequence, &stamp, None);
             self.notifications.push(one.to_owned());
             self.sequence = self.sequence.saturating_add(1);
         }

@@ -1,5 +1,6 @@
 //! Signals by name. std cannot send one without `unsafe`, the shell can.
 
+use std::fs;
 use std::process::{Command, Stdio};
 
 use crate::error::Error;
@@ -71,5 +72,44 @@ impl Signal {
             let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
             Err(Error::new(format!("cannot send SIG{} to process {pid}: {said}", self.name())))
         }
+    }
+}
+
+/// What the system says of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ProcessStat {
+    pub(crate) parent: u32,
+    /// `T` is stopped.
+    pub(crate) state: char,
+}
+
+/// From `/proc`, else from `ps`. `None` when there is no such process.
+pub(crate) fn process_stat(pid: u32) -> Option<ProcessStat> {
+    let fields = match fs::read_to_string(format!("/proc/{pid}/stat")) {
+        // `pid (name) state parent …`, and the name may hold anything.
+        Ok(stat) => stat.rsplit_once(')')?.1.to_owned(),
+        Err(_) => {
+            let mut ps = Command::new("ps");
+            ps.args(["-o", "state=", "-o", "ppid=", "-p", &pid.to_string()]).stdin(Stdio::null());
+            String::from_utf8(ps.output().ok()?.stdout).ok()?
+        }
+    };
+    let mut fields = fields.split_whitespace();
+    let state = fields.next()?.chars().next()?;
+    Some(ProcessStat { parent: fields.next()?.parse().ok()?, state })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_has_a_parent_and_a_state() {
+        let child = Command::new("/bin/sh").args(["-c", "echo $PPID"]).output().unwrap();
+        assert_eq!(String::from_utf8(child.stdout).unwrap().trim(), std::process::id().to_string());
+        let own = process_stat(std::process::id()).unwrap();
+        assert_eq!(own.parent, std::os::unix::process::parent_id());
+        assert!("RS".contains(own.state), "{own:?}");
+        assert_eq!(process_stat(u32::MAX), None);
     }
 }

@@ -112,6 +112,17 @@ impl Script {
         K\0\0\0\x0c\0\0\0\x07\0\0\0\x01\
         Z\0\0\0\x05I";
 
+    /// What a server says when it is asked what it is, before anything else: process id 7, no standby, accepts
+    /// writes, ends no idle sessions.
+    pub const FACTS: &[u8] = b"T\0\0\0\x70\0\x04\
+        pid\0\0\0\0\0\0\0\0\0\0\x17\0\x04\xff\xff\xff\xff\0\0\
+        in_recovery\0\0\0\0\0\0\0\0\0\0\x10\0\x01\xff\xff\xff\xff\0\0\
+        read_only\0\0\0\0\0\0\0\0\0\0\x19\xff\xff\xff\xff\xff\xff\0\0\
+        timeout\0\0\0\0\0\0\0\0\0\0\x19\xff\xff\xff\xff\xff\xff\0\0\
+        D\0\0\0\x1c\0\x04\0\0\0\x017\0\0\0\x01f\0\0\0\x03off\0\0\0\x010\
+        C\0\0\0\x0dSELECT 1\0\
+        Z\0\0\0\x05I";
+
     /// What a server says to one LISTEN. ACK of the fault catalogue.
     pub const ACK: &[u8] = b"C\0\0\0\x0bLISTEN\0Z\0\0\0\x05I";
 
@@ -125,10 +136,17 @@ impl Script {
         Self { steps, done: 0, heard, side: Side::Server, fault: None }
     }
 
-    /// A server that lets anybody in.
+    /// A server that lets anybody in. That is all for a bare session.
+    #[must_use]
+    pub fn let_in() -> Self {
+        Self::new().expect_startup().send(Self::PRELUDE)
+    }
+
+    /// A server that lets anybody in and says what it is: a [`Connection`](crate::Connection) and a
+    /// [`Listener`](crate::Listener) ask that first.
     #[must_use]
     pub fn ready() -> Self {
-        Self::new().expect_startup().send(Self::PRELUDE)
+        Self::let_in().expect_message(b'Q').send(Self::FACTS)
     }
 
     /// A server that lets anybody in and acknowledges one Query as a LISTEN.
