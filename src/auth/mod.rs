@@ -189,7 +189,7 @@ impl Authenticator {
     }
 
     fn start_scram(&mut self, nonce: ScramNonce, mechanisms: &[u8]) -> Result<Step, AuthError> {
-        self.policy.check()?;
+        self.policy.check_channel()?;
         let (method, binding) = Offer::parse(mechanisms)?.choose(&self.policy)?;
         self.policy.permit(method)?;
         let password = self.credentials.password_for(method)?;

@@ -176,11 +176,11 @@ impl AuthPolicy {
         self
     }
 
-    /// Whether any server could satisfy it over this channel: to be asked before the first byte is sent.
+    /// Whether any server could satisfy it, over some channel: to be asked before anybody is called.
     ///
     /// # Errors
-    /// [`AuthError::NoChannelBinding`] when it is required over a channel that cannot be bound,
-    /// [`AuthError::Unsatisfiable`] when `require_auth` leaves nothing that is spoken.
+    /// [`AuthError::Unsatisfiable`] when `require_auth`, with `channel_binding`, leaves nothing that is
+    /// spoken.
     pub fn check(&self) -> Result<(), AuthError> {
         let require = self.channel_binding == ChannelBinding::Require;
         let possible = AuthMethod::ALL.into_iter().any(|method| {
@@ -191,8 +191,19 @@ impl AuthPolicy {
             let channel_binding = self.channel_binding;
             return Err(AuthError::Unsatisfiable { require_auth, channel_binding });
         }
+        Ok(())
+    }
+
+    /// Whether any server could satisfy it over this channel: to be asked before the first byte is sent
+    /// through it.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check); [`AuthError::NoChannelBinding`] when it is required over a channel that
+    /// cannot be bound.
+    pub fn check_channel(&self) -> Result<(), AuthError> {
+        self.check()?;
         let obstacle = match &self.channel {
-            _ if !require => return Ok(()),
+            _ if self.channel_binding != ChannelBinding::Require => return Ok(()),
             Channel::Tls { end_point: Some(_) } => return Ok(()),
             Channel::Tls { end_point: None } => Obstacle::NoHash,
             Channel::Clear | Channel::Local => Obstacle::NoTls,
@@ -202,7 +213,7 @@ impl AuthPolicy {
 
     /// Whether this method may be answered, or believed where there is nothing to answer.
     pub(super) fn permit(&self, method: AuthMethod) -> Result<(), AuthError> {
-        self.check()?;
+        self.check_channel()?;
         let is_bound = method == AuthMethod::ScramSha256Plus;
         let refusal = match self.require_auth {
             _ if self.channel_binding == ChannelBinding::Require && !is_bound => {

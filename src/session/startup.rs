@@ -97,7 +97,7 @@ impl Session {
 
 impl Startup {
     pub(super) fn new(login: Login) -> Result<Self, Error> {
-        login.policy.check()?;
+        login.policy.check_channel()?;
         Ok(Self {
             negotiation: Negotiation::new(&login)?,
             has_password: login.credentials.has_password(),

@@ -238,7 +238,7 @@ fn f17_a_million_notifications_in_writes_that_cut_them_anywhere_arrive_once_and_
             let batch = soon("batch", connection.recv_batch()).await.unwrap();
             assert!(batch.loss().is_none());
             for n in &batch {
-                assert_eq!((n.process_id(), n.payload()), (next as i32, &b"b"[..]));
+                assert_eq!((n.process_id(), n.payload()), (next.cast_signed(), &b"b"[..]));
                 next += 1;
             }
         }
@@ -251,7 +251,7 @@ fn f17_a_million_notifications_in_writes_that_cut_them_anywhere_arrive_once_and_
         for next in 0..COUNT {
             let event = soon("event", listener.recv()).await.unwrap();
             let pgbell::Event::Notification(n) = event else { panic!("{event:?} before {next}") };
-            assert_eq!((n.process_id(), n.sequence()), (next as i32, u64::from(next)));
+            assert_eq!((n.process_id(), n.sequence()), (next.cast_signed(), u64::from(next)));
         }
         listener.close().await.unwrap();
         soon("script", task).await.unwrap().unwrap();

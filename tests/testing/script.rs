@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use pgbell::testing::{Delivery, Output, Script};
-use pgbell::{Connection, ErrorKind};
+use pgbell::{Connection, ErrorKind, Event, Listener};
 
 use super::play::{Client, Do, serve};
 use super::session;
@@ -75,6 +75,11 @@ fn a_mismatch_shows_both_sides_in_digits_and_names() {
             new().expect_startup().reversed(),
             b"",
             "step 1: expected a script without mistakes, found what the client sends is not written out",
+        ),
+        (
+            new().flood(b"x").reversed(),
+            b"",
+            "step 1: expected a script without mistakes, found what the server sends is not written out",
         ),
     ] {
         assert_eq!(found(script, input), expected);
@@ -152,6 +157,51 @@ async fn a_hostile_server_on_a_socket_is_left_at_once() {
             assert_eq!(task.await.unwrap(), Ok(()), "{hex} {delivery:?}");
         }
     }
+}
+
+#[test]
+fn what_is_said_may_depend_on_all_that_was_heard() {
+    let echo = |heard: &[Bytes]| heard.concat();
+    let new = Script::new().expect(b"ab").send_with(echo).expect_message(b'X').send_with(echo);
+    assert_eq!(new.sent_bytes(), 0);
+    // A copy has heard nothing of what the other one was told.
+    for _ in 0..2 {
+        let (mut script, mut input) = (new.clone(), BytesMut::from(&b"abX\0\0\0\x04"[..]));
+        assert_eq!(script.step(&mut input), Ok(Output::Send(b"ab"[..].into())));
+        assert_eq!(script.step(&mut input), Ok(Output::Send(b"abX\0\0\0\x04"[..].into())));
+        assert_eq!(script.step(&mut input), Ok(Output::Done));
+    }
+}
+
+#[test]
+fn a_flood_goes_on_until_the_other_side_has_gone() {
+    let (mut script, mut input) = (Script::new().flood(b"x"), BytesMut::new());
+    for _ in 0..3 {
+        assert_eq!(script.step(&mut input), Ok(Output::Flood(b"x"[..].into())));
+    }
+    assert_eq!(script.handle_eof(&input), Ok(Output::Close));
+}
+
+/// What the deliveries are for: the reader really gets the pieces.
+#[tokio::test]
+async fn bytes_that_are_delivered_one_by_one_are_read_one_by_one() {
+    let script = Script::listening().send(Script::A1.repeat(10)).expect_hex("58 00000004");
+    let mut reads = Vec::new();
+    for delivery in [Delivery::Whole, Delivery::SplitAt(140), Delivery::ByteByByte] {
+        let (address, task) = script.clone().wait_for_eof().serve(delivery).await.unwrap();
+        let mut listener = Listener::connect(&*url(address)).await.unwrap();
+        listener.listen("a").await.unwrap();
+        for _ in 0..10 {
+            assert!(matches!(listener.recv().await, Ok(Event::Notification(_))));
+        }
+        reads.push(listener.stats().reads);
+        listener.close().await.unwrap();
+        task.await.unwrap().unwrap();
+    }
+    // The prelude, the answer to LISTEN, the notifications.
+    assert_eq!(reads[..2], [3, 4]);
+    let bytes = script.sent_bytes() as u64;
+    assert!((bytes * 9 / 10..=bytes).contains(&reads[2]), "{} reads of {bytes} bytes", reads[2]);
 }
 
 /// R1.

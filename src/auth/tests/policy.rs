@@ -208,8 +208,16 @@ fn a_policy_that_no_server_can_satisfy_is_found_before_a_byte_is_sent() {
         bind(AuthPolicy::default().channel(bound())),
         bind(AuthPolicy::default().channel(bound()).require_auth(require("!none"))),
     ] {
-        assert_eq!(policy.check(), Ok(()), "{policy:?}");
+        assert_eq!((policy.check(), policy.check_channel()), (Ok(()), Ok(())), "{policy:?}");
     }
-    let unbound = bind(AuthPolicy::default().channel(NO_HASH)).check();
-    assert_eq!(unbound, Err(AuthError::NoChannelBinding { obstacle: Obstacle::NoHash }));
+    // What the channel will be is not known before somebody is called.
+    for (channel, obstacle) in [
+        (NO_HASH, Obstacle::NoHash),
+        (Channel::Clear, Obstacle::NoTls),
+        (Channel::Local, Obstacle::NoTls),
+    ] {
+        let unbound = bind(AuthPolicy::default().channel(channel));
+        assert_eq!(unbound.check(), Ok(()));
+        assert_eq!(unbound.check_channel(), Err(AuthError::NoChannelBinding { obstacle }));
+    }
 }
