@@ -106,7 +106,7 @@ impl Tls {
     /// The same with libpq's files in `directory`.
     pub(super) fn with_directory(config: &Config, directory: Option<&Path>) -> Result<Self, Error> {
         config.check_complete()?;
-        let mode = config.get_ssl_mode().unwrap_or_default();
+        let mode = config.effective_ssl_mode();
         let base = match config.attachment::<Attached>() {
             Some(attached) => Base::Own(attached.0.clone()),
             None => Base::Made(Box::new(Made::new(config, mode, directory)?)),
