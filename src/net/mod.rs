@@ -14,6 +14,9 @@ mod stream;
 #[cfg(all(test, unix))]
 mod tests;
 mod timer;
+#[cfg(feature = "tls")]
+#[cfg_attr(not(test), expect(dead_code, unused_imports, reason = "to be used by every connection"))]
+mod tls;
 
 pub(crate) use dial::dial;
 pub(crate) use environment::resolve;

@@ -46,7 +46,8 @@ pub(crate) async fn ask<S: AsyncRead + AsyncWrite + Unpin>(io: &mut S) -> Result
             let message = "the server answered the request for TLS with an error, which is not shown: \
                            before TLS anybody could have written it";
             // Connect, which may go well later: so says a server that cannot fork.
-            Err(Error::new(ErrorKind::Connect, message).with_hint("the server's log has the reason"))
+            Err(Error::new(ErrorKind::Connect, message)
+                .with_hint("the server's log has the reason"))
         }
         (1, [b'S', _]) => Ok(Answer::Yes),
         (1, [b'N', _]) => Ok(Answer::No),

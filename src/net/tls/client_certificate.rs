@@ -59,7 +59,8 @@ impl ClientCertificate {
             None => usual(KEY_FILE),
         };
         let no_key = |named: String| {
-            let message = format!("there is the client's certificate {path:?}, but not its key{named}");
+            let message =
+                format!("there is the client's certificate {path:?}, but not its key{named}");
             Error::new(ErrorKind::Config, message)
                 .with_hint("name the key with sslkey, or send no certificate: sslcertmode=disable")
         };
@@ -116,11 +117,7 @@ pub(super) struct Shower {
 }
 
 impl ResolvesClientCert for Shower {
-    fn resolve(
-        &self,
-        issuers: &[&[u8]],
-        schemes: &[SignatureScheme],
-    ) -> Option<Arc<CertifiedKey>> {
+    fn resolve(&self, issuers: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         self.told.set_certificate_requested();
         let key = self.inner.as_ref()?.resolve(issuers, schemes)?;
         if key.key.choose_scheme(schemes).is_some() {

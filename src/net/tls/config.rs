@@ -98,7 +98,8 @@ impl Tls {
     pub(crate) fn new(config: &Config) -> Result<Self, Error> {
         let home = files::home(|name| std::env::var_os(name));
         // On Windows the home of these files is a directory of its own already.
-        let directory = home.map(|home| if cfg!(windows) { home } else { home.join(".postgresql") });
+        let directory =
+            home.map(|home| if cfg!(windows) { home } else { home.join(".postgresql") });
         Self::with_directory(config, directory.as_deref())
     }
 
@@ -173,8 +174,9 @@ impl Tls {
                     ),
                     None => "sslmode=verify-full, and no host is given".to_owned(),
                 };
-                Err(Error::new(ErrorKind::Config, message)
-                    .with_hint("set host to the name in the server's certificate; hostaddr may stay"))
+                Err(Error::new(ErrorKind::Config, message).with_hint(
+                    "set host to the name in the server's certificate; hostaddr may stay",
+                ))
             }
         }
     }
@@ -186,10 +188,12 @@ impl Made {
         let trust = Trust::load(config, mode, directory)?.map(Arc::new);
         let named = config.get_ssl_crl().or_else(|| config.get_ssl_crl_dir());
         if let (None, Some(list)) = (&trust, named) {
-            let message =
-                format!("the list of revoked certificates {list:?} is given, but no authority to trust");
-            return Err(Error::new(ErrorKind::Config, message)
-                .with_hint("name the file of authorities with sslrootcert: without it nothing is checked"));
+            let message = format!(
+                "the list of revoked certificates {list:?} is given, but no authority to trust"
+            );
+            return Err(Error::new(ErrorKind::Config, message).with_hint(
+                "name the file of authorities with sslrootcert: without it nothing is checked",
+            ));
         }
         let certificate = ClientCertificate::load(config, directory, &provider)?;
         let lowest = config.get_ssl_min_protocol_version().unwrap_or(TlsVersion::V1_2);

@@ -49,7 +49,8 @@ pub(super) fn refused(error: &webpki::Error, check: &Check, shown: &Shown<'_>) -
         E::CertExpired { not_after, .. } => {
             let seconds = i64::try_from(not_after.as_secs()).unwrap_or(i64::MAX);
             let own = parsed.is_some_and(|parsed| parsed.not_after == seconds);
-            let which = if own { "the server's certificate" } else { "a certificate above the server's" };
+            let which =
+                if own { "the server's certificate" } else { "a certificate above the server's" };
             tls(
                 format!("{which} expired {} days ago", days_before(error)),
                 "renew it, and have the server read it again (pg_ctl reload); or is the clock of this \
@@ -57,7 +58,10 @@ pub(super) fn refused(error: &webpki::Error, check: &Check, shown: &Shown<'_>) -
             )
         }
         E::CertNotValidYet { .. } => tls(
-            format!("the server's certificate, or one above it, becomes valid in {} days only", days_before(error)),
+            format!(
+                "the server's certificate, or one above it, becomes valid in {} days only",
+                days_before(error)
+            ),
             "is the clock of this machine, or of the one that made it, wrong?",
         ),
         E::CaUsedAsEndEntity => tls(
@@ -102,11 +106,9 @@ pub(super) fn refused(error: &webpki::Error, check: &Check, shown: &Shown<'_>) -
             "the server's certificate, or one above it, is signed in a way that is not accepted",
             "SHA-1, RSA keys below 2048 bits and rare curves are not: issue it again with SHA-256",
         ),
-        other => Error::caused(
-            ErrorKind::Tls,
-            "the server's certificate is not accepted",
-            other.clone(),
-        ),
+        other => {
+            Error::caused(ErrorKind::Tls, "the server's certificate is not accepted", other.clone())
+        }
     }
 }
 
@@ -129,8 +131,9 @@ fn unknown_issuer(check: &Check, shown: &Shown<'_>, parsed: Option<&Certificate<
         Check::Chain(trust) | Check::Host(trust, _) => Some(&trust.origin),
     };
     let self_issued = parsed.is_some_and(Certificate::is_self_issued);
-    let of_amazon = parsed
-        .is_some_and(|parsed| parsed.issuer.windows(AMAZON_RDS.len()).any(|part| part == AMAZON_RDS));
+    let of_amazon = parsed.is_some_and(|parsed| {
+        parsed.issuer.windows(AMAZON_RDS.len()).any(|part| part == AMAZON_RDS)
+    });
     let place = origin.map(ToString::to_string).unwrap_or_default();
     let message = if self_issued {
         format!("the server's certificate is signed by itself, and it is not in {place}")
@@ -206,11 +209,7 @@ fn listed(names: &[String]) -> String {
 pub(super) fn failed(failure: Failure, told: &Told) -> Error {
     match failure {
         Failure::Io(error) => broken_io("the connection broke in the TLS handshake", error),
-        Failure::Closed => Error::new(
-            ErrorKind::Connect,
-            "the server ended the connection in the TLS handshake",
-        )
-        .with_hint("the server's log has the reason; it may also be overloaded, or be no PostgreSQL"),
+        Failure::Closed => closed(),
         Failure::Stuffed => stuffed(),
         Failure::Fault(Fault::Alert(alert)) => ended_by(alert, told),
         Failure::Fault(fault @ Fault::NotTls) => tls(
@@ -221,6 +220,13 @@ pub(super) fn failed(failure: Failure, told: &Told) -> Error {
         Failure::Fault(fault) => Error::new(ErrorKind::Tls, fault.to_string()),
         Failure::Tls(error) => told.refusal().unwrap_or_else(|| not_agreed(error, told)),
     }
+}
+
+fn closed() -> Error {
+    Error::new(ErrorKind::Connect, "the server ended the connection in the TLS handshake")
+        .with_hint(
+            "the server's log has the reason; it may also be overloaded, or be no PostgreSQL",
+        )
 }
 
 fn not_agreed(error: rustls::Error, told: &Told) -> Error {
@@ -248,8 +254,10 @@ fn too_old() -> Error {
 
 /// The server has ended it with an alert.
 fn ended_by(alert: Alert, told: &Told) -> Error {
-    if alert == Alert::ProtocolVersion {
-        return too_old();
+    match alert {
+        Alert::ProtocolVersion => return too_old(),
+        Alert::CloseNotify => return closed(),
+        _ => {}
     }
     let message = format!("the server ended TLS with the alert {}", AlertName(alert));
     let hint: Cow<'static, str> = match alert {

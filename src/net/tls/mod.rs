@@ -48,7 +48,7 @@ pub(crate) use ask::{Answer, ask};
 pub(crate) use config::Tls;
 pub(crate) use stream::TlsStream;
 
-use crate::config::{Host, Server, SslCertMode, SslMode, SslNegotiation};
+use crate::config::{Host, Server, SslCertMode, SslNegotiation};
 use crate::{Error, ErrorKind, auth};
 use handshake::{Done, shake};
 use incoming::Incoming;
@@ -85,11 +85,7 @@ impl Tls {
     ///
     /// # Cancel safety
     /// Dropping the future drops the connection. It has no deadline of its own.
-    pub(crate) async fn connect(
-        &self,
-        tcp: TcpStream,
-        server: &Server,
-    ) -> Result<Secured, Error> {
+    pub(crate) async fn connect(&self, tcp: TcpStream, server: &Server) -> Result<Secured, Error> {
         let peer = tcp.peer_addr().map_err(|error| {
             hint::broken_io("the connection broke before the TLS handshake", error)
         })?;
@@ -133,7 +129,8 @@ impl Tls {
     fn check(&self, done: &Done, told: &Told) -> Result<(), Error> {
         // Another protocol than the one we offered is an error for rustls already.
         if self.negotiation == SslNegotiation::Direct && !done.protocol_selected {
-            let message = "sslnegotiation=direct, and the server did not choose PostgreSQL's protocol (ALPN)";
+            let message =
+                "sslnegotiation=direct, and the server did not choose PostgreSQL's protocol (ALPN)";
             return Err(Error::new(ErrorKind::Tls, message).with_hint(
                 "direct TLS needs PostgreSQL 17 or later: use sslnegotiation=postgres for older ones",
             ));
@@ -167,5 +164,5 @@ pub(crate) fn cause(error: &io::Error) -> Option<&Error> {
     error.get_ref()?.downcast_ref()
 }
 
-
-
+#[cfg(test)]
+mod tests;

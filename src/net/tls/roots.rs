@@ -124,7 +124,9 @@ fn missing(mode: SslMode, path: Option<&Path>) -> Error {
         Some(path) => {
             format!("sslmode={mode} needs the file of authorities {path:?}, which does not exist")
         }
-        None => format!("sslmode={mode} needs a file of authorities, and there is no home directory"),
+        None => {
+            format!("sslmode={mode} needs a file of authorities, and there is no home directory")
+        }
     };
     Error::new(ErrorKind::Config, message).with_hint(
         "name it with sslrootcert, or trust the system's list with sslrootcert=system and \
@@ -139,8 +141,9 @@ fn read_authorities(path: &Path, bytes: &[u8]) -> Result<Authorities, Error> {
     for (at, certificate) in CertificateDer::pem_slice_iter(bytes).enumerate() {
         let number = at + 1;
         let malformed = |cause: String| {
-            let message =
-                format!("certificate {number} in the file of authorities {path:?} is malformed: {cause}");
+            let message = format!(
+                "certificate {number} in the file of authorities {path:?} is malformed: {cause}"
+            );
             Error::new(ErrorKind::Config, message)
         };
         let certificate = certificate.map_err(|error| malformed(error.to_string()))?;
@@ -202,8 +205,9 @@ fn read_list(path: &Path) -> Result<Option<zeroize::Zeroizing<Vec<u8>>>, Error> 
 #[cold]
 fn no_list(path: &Path, why: &str) -> Error {
     let message = format!("the list of revoked certificates {path:?} {why}");
-    Error::new(ErrorKind::Config, message)
-        .with_hint("it must be PEM: -----BEGIN X509 CRL-----; libpq would not look at any list then")
+    Error::new(ErrorKind::Config, message).with_hint(
+        "it must be PEM: -----BEGIN X509 CRL-----; libpq would not look at any list then",
+    )
 }
 
 /// Adds the lists in a file and says how many there were.
@@ -215,7 +219,8 @@ fn add_lists(
     let before = lists.len();
     for list in CertificateRevocationListDer::pem_slice_iter(bytes) {
         let malformed = |cause: &dyn fmt::Display| {
-            let message = format!("the list of revoked certificates {path:?} is malformed: {cause}");
+            let message =
+                format!("the list of revoked certificates {path:?} is malformed: {cause}");
             Error::new(ErrorKind::Config, message)
         };
         let list = list.map_err(|error| malformed(&error))?;

@@ -101,9 +101,7 @@ impl Verifier {
         certificate: &'a CertificateDer<'_>,
     ) -> Option<SubjectPublicKeyInfoDer<'a>> {
         match self.check {
-            Check::Nothing => {
-                Some(Certificate::parse(certificate)?.public_key.into())
-            }
+            Check::Nothing => Some(Certificate::parse(certificate)?.public_key.into()),
             Check::Chain(_) | Check::Host(..) => None,
         }
     }
@@ -135,9 +133,7 @@ impl ServerCertVerifier for Verifier {
     ) -> Result<HandshakeSignatureValid, Error> {
         match self.bare_key(certificate) {
             Some(key) => verify_signature(message, &key, signed, &self.algorithms),
-            None => {
-                crypto::verify_tls12_signature(message, certificate, signed, &self.algorithms)
-            }
+            None => crypto::verify_tls12_signature(message, certificate, signed, &self.algorithms),
         }
     }
 
@@ -148,15 +144,10 @@ impl ServerCertVerifier for Verifier {
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         match self.bare_key(certificate) {
-            Some(key) => crypto::verify_tls13_signature_with_raw_key(
-                message,
-                &key,
-                signed,
-                &self.algorithms,
-            ),
-            None => {
-                crypto::verify_tls13_signature(message, certificate, signed, &self.algorithms)
+            Some(key) => {
+                crypto::verify_tls13_signature_with_raw_key(message, &key, signed, &self.algorithms)
             }
+            None => crypto::verify_tls13_signature(message, certificate, signed, &self.algorithms),
         }
     }
 
