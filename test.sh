@@ -144,7 +144,7 @@ tests() {
 models() {
     # Not in the same directory as the rest: the flag would build everything anew each time.
     if grep -rqs 'loom' src/ring; then
-        step "loom models of the ring" env RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=3 \
+        step "loom models of the ring" env RUSTFLAGS="--cfg loom -C debug-assertions" LOOM_MAX_PREEMPTIONS=3 \
             CARGO_TARGET_DIR="$target/loom" \
             cargo test --locked --release -p pgbell --lib --no-default-features -q ring::
     else

@@ -62,6 +62,7 @@ pub mod config;
 mod error;
 mod notification;
 pub mod ring;
+pub mod route;
 pub mod session;
 pub mod supervisor;
 pub mod wire;
@@ -86,7 +87,7 @@ pub use listener::{Listener, ListenerBuilder, ListenerHandle, Stats};
 #[cfg(feature = "tokio")]
 pub use net::PasswordRequest;
 pub use notification::{
-    Batch, Event, Gap, Iter, Lagged, Loss, Notification, NotificationRef, Stamp,
+    Batch, Event, Gap, Iter, Lagged, Loss, Notification, NotificationRef, SharedBatch, Stamp,
 };
 #[cfg(feature = "tokio")]
 pub use notifier::Notifier;

@@ -40,7 +40,6 @@ impl RequireAuth {
     }
 
     /// Whether the method was asked for by its name, and not just left over.
-    #[allow(dead_code)]
     pub(super) fn names(self, method: AuthMethod) -> bool {
         !self.negated && self.lists(method)
     }

@@ -1,6 +1,7 @@
 //! The receive buffers, reused as soon as nobody looks into them.
 
 use std::collections::VecDeque;
+use std::num::NonZeroU64;
 
 use bytes::BytesMut;
 
@@ -23,6 +24,8 @@ pub struct Buffers {
     max: usize,
     /// The one in the reader's hand is larger than `size`.
     long: bool,
+    /// Changes whenever another one comes into the reader's hand.
+    number: u64,
 }
 
 impl Buffers {
@@ -30,13 +33,21 @@ impl Buffers {
     #[must_use]
     pub fn new(size: usize, max: usize) -> Self {
         // Room for them is made when they are: a maximum may be large and never reached.
-        Self { spent: VecDeque::new(), size, max: max.max(2), long: false }
+        Self { spent: VecDeque::new(), size, max: max.max(2), long: false, number: 0 }
     }
 
     /// The first buffer.
     #[must_use]
-    pub fn first(&self) -> BytesMut {
+    pub fn first(&mut self) -> BytesMut {
+        self.number += 1;
         BytesMut::with_capacity(self.size)
+    }
+
+    /// Number of the buffer in the reader's hand, which no other one ever has. For who
+    /// [lends](super::Lender) what is split off it. `None` for a [long](Self::is_long) one: nothing is.
+    #[must_use]
+    pub fn number(&self) -> Option<NonZeroU64> {
+        NonZeroU64::new(self.number).filter(|_| !self.long)
     }
 
     /// How many buffers are alive, the one in the reader's hand included.
@@ -86,11 +97,13 @@ impl Buffers {
             let free = self.find_free().and_then(|free| self.spent.remove(free));
             free.unwrap_or_else(|| BytesMut::with_capacity(self.size))
         };
+        self.number += 1;
         next.extend_from_slice(current);
         current.clear();
         let mut old = std::mem::replace(current, next);
-        // Nothing was split off a long one. A usual one is free when it was only too small.
-        if !was_long && !old.try_reclaim(self.size) {
+        // Nothing was split off a long one. A usual one may be free: it was only too small, or its last
+        // view went a moment ago.
+        if !was_long && (self.alive() < self.max || !old.try_reclaim(self.size)) {
             self.spent.push_back(old);
         }
     }
@@ -124,6 +137,26 @@ mod tests {
             assert!(buffers.exchange(&mut current, SIZE));
         }
         assert_eq!(buffers.alive(), 1);
+    }
+
+    /// Else the next one is allocated anew, again and again.
+    #[test]
+    fn a_buffer_that_is_free_when_it_is_put_aside_is_not_freed() {
+        let mut buffers = Buffers::new(SIZE, 4);
+        let mut current = buffers.first();
+        let views = [fill(&mut current), {
+            assert!(buffers.exchange(&mut current, SIZE));
+            fill(&mut current)
+        }];
+        assert!(buffers.exchange(&mut current, SIZE));
+        assert_eq!(buffers.alive(), 3);
+        drop(views);
+        // A part of a message up to the end of the buffer, too long to be moved in place.
+        current.extend_from_slice(&[b'm'; SIZE]);
+        bytes::Buf::advance(&mut current, 100);
+        assert!(buffers.exchange(&mut current, 64));
+        assert!(!buffers.is_long());
+        assert_eq!(buffers.alive(), 3);
     }
 
     #[test]
@@ -160,6 +193,29 @@ mod tests {
         views.pop();
         assert!(buffers.exchange(&mut current, SIZE));
         assert_eq!(buffers.alive(), 3);
+    }
+
+    /// A reader that waits for a free buffer asks again and again, with a full one in its hand.
+    #[test]
+    fn to_ask_for_a_free_buffer_moves_nothing_and_makes_none() {
+        let mut buffers = Buffers::new(SIZE, 2);
+        let mut current = buffers.first();
+        let mut views = vec![fill(&mut current)];
+        assert!(buffers.exchange(&mut current, SIZE));
+        views.push(fill(&mut current));
+        assert!(!buffers.exchange(&mut current, SIZE));
+        current.resize(SIZE, b'x');
+        let place = (current.as_ptr(), current.capacity());
+        for _ in 0..3 {
+            assert!(!buffers.exchange(&mut current, 0));
+            assert_eq!(
+                (current.as_ptr(), current.capacity(), buffers.alive()),
+                (place.0, place.1, 3)
+            );
+        }
+        views.pop();
+        assert!(buffers.exchange(&mut current, 0));
+        assert_eq!((current.as_ptr(), current.capacity(), buffers.alive()), (place.0, place.1, 2));
     }
 
     #[test]

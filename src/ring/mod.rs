@@ -27,6 +27,7 @@
 
 mod buffers;
 mod consumer;
+mod pins;
 mod producer;
 mod shared;
 mod sync;
@@ -39,11 +40,18 @@ mod tests;
 
 pub use buffers::Buffers;
 pub use consumer::{Consumer, Taken};
+pub use pins::{Held, Lender, Lent, Pins};
 pub use producer::Producer;
 
 /// Most slots of a ring: 1,048,574. A slot's word has 20 bits for the number of a box, and there are two
 /// boxes more than slots.
 pub const SLOTS_MAX: u64 = shared::SLOTS_MAX;
+
+/// What a slot costs, in bytes, with its box and its place in the producer's list.
+#[cfg(all(test, feature = "tokio"))]
+pub(crate) fn slot_bytes<T>() -> usize {
+    shared::slot_bytes::<T>() + size_of::<u64>()
+}
 
 /// Makes a ring of `slots` slots, from 1 to [`SLOTS_MAX`]; a number outside is moved to the nearest.
 ///

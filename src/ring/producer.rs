@@ -6,8 +6,9 @@ use std::task::{Context, Poll};
 use super::shared::{BoxIndex, Item, Shared, Word};
 use super::sync::{Arc, Ordering};
 
-/// Most unread marks; one more is merged into the last. A peer that makes marks cannot fill memory.
-const MARKS_MAX: usize = 1_024;
+/// Most unread marks; one more is merged into the last. A peer that makes marks cannot fill memory: those of
+/// a listener take up to 5 KB each.
+const MARKS_MAX: usize = 64;
 
 /// The writing half of a ring. Made by [`channel`](super::channel).
 pub struct Producer<T, M> {

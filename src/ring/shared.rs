@@ -65,6 +65,12 @@ pub(super) struct Item<T> {
     pub(super) value: T,
 }
 
+/// What a slot and its box cost, in bytes.
+#[cfg(all(test, feature = "tokio"))]
+pub(super) fn slot_bytes<T>() -> usize {
+    size_of::<AtomicU64>() + size_of::<Mutex<Option<Item<T>>>>()
+}
+
 #[derive(Debug)]
 pub(super) struct Shared<T, M> {
     slots: Box<[AtomicU64]>,

@@ -124,12 +124,13 @@ impl Supervisor {
     pub fn handle_link(&mut self, now: Instant, link: LinkId, event: LinkEvent) {
         let Some(current) = self.link.as_mut().filter(|current| current.id == link) else { return };
         match event {
-            LinkEvent::Opened(login) => {
+            LinkEvent::Opened(session) => {
                 // A second one would take the place of a session whose commands wait for answers.
                 if let Stage::Opening { .. } = current.stage {
-                    match Session::new(*login) {
-                        Ok(session) => current.stage = Stage::Open(Box::new(session)),
-                        Err(error) => self.finish(Err(error)),
+                    let is_ready = session.is_ready();
+                    current.stage = Stage::Open(session);
+                    if is_ready {
+                        self.subscribe(now);
                     }
                 }
             }
@@ -143,7 +144,6 @@ impl Supervisor {
             }
             LinkEvent::Closed => self.lose(closed()),
         }
-        let _ = now;
     }
 
     /// Bytes arrived: `input` is all that was read and not yet handled. What is handled is removed.

@@ -3,5 +3,7 @@
 mod connection;
 mod listener;
 mod notifier;
+mod pins;
 mod regression;
+mod servers;
 mod support;

@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
+use pgbell::testing::Script;
 use pgbell::{Connection, ErrorKind, Event, Listener, Notifier, Overflow};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -22,6 +23,17 @@ async fn let_in(listener: &TcpListener) -> TcpStream {
     let mut packet = vec![0; usize::try_from(length).unwrap() - 4];
     socket.read_exact(&mut packet).await.unwrap();
     socket.write_all(PRELUDE).await.unwrap();
+    socket
+}
+
+/// Lets a client in that listens, and answers what it asks first.
+async fn let_listen(listener: &TcpListener) -> TcpStream {
+    let mut socket = let_in(listener).await;
+    assert_eq!(socket.read_u8().await.unwrap(), b'Q');
+    let length = socket.read_u32().await.unwrap();
+    let mut query = vec![0; usize::try_from(length).unwrap() - 4];
+    socket.read_exact(&mut query).await.unwrap();
+    socket.write_all(Script::FACTS).await.unwrap();
     socket
 }
 
@@ -62,7 +74,7 @@ async fn notifications_arrive_while_many_tasks_ask_a_handle_without_pause() {
 #[tokio::test]
 async fn an_answer_that_nobody_fetched_for_long_is_no_timeout() {
     let (server, url) = listener().await;
-    let (connection, mut socket) = tokio::join!(Connection::connect(&url), let_in(&server));
+    let (connection, mut socket) = tokio::join!(Connection::connect(&url), let_listen(&server));
     let mut connection = connection.unwrap();
     {
         let listen = pin!(connection.listen("a"));
@@ -83,7 +95,7 @@ async fn an_answer_that_nobody_fetched_for_long_is_no_timeout() {
 #[tokio::test]
 async fn a_listener_that_slept_over_an_answer_lives_on() {
     let (server, url) = listener().await;
-    let (listener, mut socket) = tokio::join!(Listener::connect(&url), let_in(&server));
+    let (listener, mut socket) = tokio::join!(Listener::connect(&url), let_listen(&server));
     let listener = listener.unwrap();
     let handle = listener.handle();
     let listening = tokio::spawn(async move { handle.listen("a").await });
@@ -118,7 +130,7 @@ async fn a_notifier_whose_server_fell_silent_can_be_closed() {
 async fn a_time_limit_holds_around_a_consumer_that_never_catches_up() {
     let (server, url) = listener().await;
     let builder = Listener::builder(&url).queue_capacity(64).overflow(Overflow::DropNewest);
-    let (listener, mut socket) = tokio::join!(builder.connect(), let_in(&server));
+    let (listener, mut socket) = tokio::join!(builder.connect(), let_listen(&server));
     let mut listener = listener.unwrap();
     let flood = b"A\0\0\0\x0c\0\0\0\x01a\0b\0".repeat(1_000);
     let flooding = tokio::spawn(async move { while socket.write_all(&flood).await.is_ok() {} });

@@ -7,10 +7,13 @@
 mod backpressure;
 mod connect;
 mod ending;
+mod failover;
 mod matrix;
 mod meanwhile;
 mod notifier;
 mod overflow;
+mod pins;
+mod pooler;
 mod receiving;
 mod sql;
 mod subscribe;

@@ -3,6 +3,7 @@
 mod logins;
 mod million;
 mod order;
+mod protocol;
 mod round_trip;
 
 /// Makes `pg13::…` to `pg18::…` of functions that take a major version.
