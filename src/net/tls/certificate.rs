@@ -139,7 +139,7 @@ fn pair(digits: &[u8]) -> Option<i64> {
 fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let month = (month + 9) % 12;
-    let leap_days = year / 4 - year / 100 + year / 400;
+    let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
     year * 365 + leap_days + (month * 153 + 2) / 5 + day - 1 - 719_468
 }
 

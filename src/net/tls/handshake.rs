@@ -3,13 +3,13 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 
 use rustls::ExtractedSecrets;
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::pki_types::CertificateDer;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::buffer::Buffer;
 use super::fault::Fault;
@@ -94,8 +94,7 @@ pub(super) async fn shake<S: AsyncRead + AsyncWrite + Unpin>(
         match step(&mut connection, &mut buffer, &mut shown, &mut sending) {
             Ok(Next::Again) => {}
             Ok(Next::Send) => {
-                io.write_all(&sending).await?;
-                io.flush().await?;
+                send(io, &sending, &mut buffer, &mut received_bytes).await?;
                 sending.clear();
             }
             Ok(Next::Receive) => loop {
@@ -104,13 +103,7 @@ pub(super) async fn shake<S: AsyncRead + AsyncWrite + Unpin>(
                     shown += header.record_bytes;
                     break;
                 }
-                if received_bytes >= HANDSHAKE_BYTES_MAX {
-                    return Err(Fault::TooLong.into());
-                }
-                match poll_fn(|cx| buffer.poll_read(cx, io)).await? {
-                    0 => return Err(Failure::Closed),
-                    count => received_bytes = received_bytes.saturating_add(count),
-                }
+                poll_fn(|cx| poll_receive(cx, io, &mut buffer, &mut received_bytes)).await?;
             },
             Ok(Next::Done) if shown == 0 => break,
             // A message has begun of which rustls has kept a part: the rest would be read as a new one.
@@ -141,6 +134,45 @@ async fn check_silence<S: AsyncRead + Unpin>(
             Poll::Ready(Err(error)) => Err(Failure::Io(error)),
             Poll::Pending => Ok(()),
         })
+    })
+    .await
+}
+
+/// Reads once.
+fn poll_receive<S: AsyncRead + Unpin>(
+    cx: &mut Context<'_>,
+    io: &mut S,
+    buffer: &mut Buffer,
+    received_bytes: &mut usize,
+) -> Poll<Result<(), Failure>> {
+    if *received_bytes >= HANDSHAKE_BYTES_MAX {
+        return Poll::Ready(Err(Fault::TooLong.into()));
+    }
+    match ready!(buffer.poll_read(cx, io))? {
+        0 => Poll::Ready(Err(Failure::Closed)),
+        count => {
+            *received_bytes = received_bytes.saturating_add(count);
+            Poll::Ready(Ok(()))
+        }
+    }
+}
+
+/// Sends all of it. Meanwhile it reads, for a server that first wants to be rid of what it has to say.
+async fn send<S: AsyncRead + AsyncWrite + Unpin>(
+    io: &mut S,
+    mut bytes: &[u8],
+    buffer: &mut Buffer,
+    received_bytes: &mut usize,
+) -> Result<(), Failure> {
+    poll_fn(|cx| {
+        while !bytes.is_empty() {
+            match Pin::new(&mut *io).poll_write(cx, bytes)? {
+                Poll::Ready(0) => return Poll::Ready(Err(Failure::Closed)),
+                Poll::Ready(count) => bytes = bytes.get(count..).unwrap_or_default(),
+                Poll::Pending => ready!(poll_receive(cx, io, buffer, received_bytes))?,
+            }
+        }
+        Pin::new(&mut *io).poll_flush(cx).map_err(Failure::Io)
     })
     .await
 }

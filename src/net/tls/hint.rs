@@ -209,13 +209,7 @@ fn listed(names: &[String]) -> String {
 pub(super) fn failed(failure: Failure, told: &Told) -> Error {
     match failure {
         Failure::Io(error) => broken_io("the connection broke in the TLS handshake", error),
-        Failure::Closed => Error::new(
-            ErrorKind::Connect,
-            "the server ended the connection in the TLS handshake",
-        )
-        .with_hint(
-            "the server's log has the reason; it may also be overloaded, or be no PostgreSQL",
-        ),
+        Failure::Closed => closed(),
         Failure::Stuffed => stuffed(),
         Failure::Fault(Fault::Alert(alert)) => ended_by(alert, told),
         Failure::Fault(fault @ Fault::NotTls) => tls(
@@ -226,6 +220,13 @@ pub(super) fn failed(failure: Failure, told: &Told) -> Error {
         Failure::Fault(fault) => Error::new(ErrorKind::Tls, fault.to_string()),
         Failure::Tls(error) => told.refusal().unwrap_or_else(|| not_agreed(error, told)),
     }
+}
+
+fn closed() -> Error {
+    Error::new(ErrorKind::Connect, "the server ended the connection in the TLS handshake")
+        .with_hint(
+            "the server's log has the reason; it may also be overloaded, or be no PostgreSQL",
+        )
 }
 
 fn not_agreed(error: rustls::Error, told: &Told) -> Error {
@@ -253,8 +254,10 @@ fn too_old() -> Error {
 
 /// The server has ended it with an alert.
 fn ended_by(alert: Alert, told: &Told) -> Error {
-    if alert == Alert::ProtocolVersion {
-        return too_old();
+    match alert {
+        Alert::ProtocolVersion => return too_old(),
+        Alert::CloseNotify => return closed(),
+        _ => {}
     }
     let message = format!("the server ended TLS with the alert {}", AlertName(alert));
     let hint: Cow<'static, str> = match alert {

@@ -118,8 +118,8 @@ impl Sealer {
     }
 
     #[cfg(test)]
-    pub(super) fn set_limit(&mut self, limit: u64) {
-        self.limit = limit;
+    pub(super) fn wear(&mut self, records_left: u64) {
+        self.limit = self.sequence + records_left;
     }
 }
 

@@ -48,7 +48,7 @@ pub(crate) use ask::{Answer, ask};
 pub(crate) use config::Tls;
 pub(crate) use stream::TlsStream;
 
-use crate::config::{Host, Server, SslCertMode, SslMode, SslNegotiation};
+use crate::config::{Host, Server, SslCertMode, SslNegotiation};
 use crate::{Error, ErrorKind, auth};
 use handshake::{Done, shake};
 use incoming::Incoming;
@@ -163,3 +163,6 @@ fn host_name(server: &Server) -> Option<ServerName<'static>> {
 pub(crate) fn cause(error: &io::Error) -> Option<&Error> {
     error.get_ref()?.downcast_ref()
 }
+
+#[cfg(test)]
+mod tests;
