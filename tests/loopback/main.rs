@@ -1,8 +1,10 @@
 //! The whole client against the crate's own backend on a local socket: no PostgreSQL needed.
 
 mod connection;
+mod limits;
 mod listener;
 mod notifier;
+mod panics;
 mod pins;
 mod regression;
 mod servers;

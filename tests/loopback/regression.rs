@@ -5,43 +5,10 @@ use std::pin::pin;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
-use pgbell::testing::Script;
 use pgbell::{Connection, ErrorKind, Event, Listener, Notifier, Overflow};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::{server, soon};
-
-/// What a server says to let a client in.
-const PRELUDE: &[u8] = b"R\0\0\0\x08\0\0\0\0S\0\0\0\x19client_encoding\0UTF8\0\
-    K\0\0\0\x0c\0\0\0\x07\0\0\0\x01Z\0\0\0\x05I";
-
-/// Lets one client in after its startup packet.
-async fn let_in(listener: &TcpListener) -> TcpStream {
-    let (mut socket, _) = listener.accept().await.unwrap();
-    let length = socket.read_u32().await.unwrap();
-    let mut packet = vec![0; usize::try_from(length).unwrap() - 4];
-    socket.read_exact(&mut packet).await.unwrap();
-    socket.write_all(PRELUDE).await.unwrap();
-    socket
-}
-
-/// Lets a client in that listens, and answers what it asks first.
-async fn let_listen(listener: &TcpListener) -> TcpStream {
-    let mut socket = let_in(listener).await;
-    assert_eq!(socket.read_u8().await.unwrap(), b'Q');
-    let length = socket.read_u32().await.unwrap();
-    let mut query = vec![0; usize::try_from(length).unwrap() - 4];
-    socket.read_exact(&mut query).await.unwrap();
-    socket.write_all(Script::FACTS).await.unwrap();
-    socket
-}
-
-async fn listener() -> (TcpListener, String) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    (listener, format!("host=127.0.0.1 port={port} user=x sslmode=disable"))
-}
+use crate::support::{let_in, let_listen, listener, server, soon};
 
 #[tokio::test]
 async fn a_queue_of_unlimited_bytes_can_be_asked_for() {
