@@ -170,3 +170,21 @@ fn q14_a_simple_query_is_not_answered_in_the_extended_protocol() {
         to_listen(&hex(bytes), &format!("Protocol | {name} does not belong to LISTEN"));
     }
 }
+
+/// The question that every connection asks before anything else is answered like any other.
+#[test]
+fn q0_what_the_server_is_can_be_answered_with_nonsense_too() {
+    let fatal = "45 0000001e 53464154414c00 56464154414c00 43353750303100 4d6e6f00 00";
+    for (answer, expect) in [
+        ("41 00000003", "connect: Protocol | length word 3 is below 11"),
+        (READY, "connect: Protocol | ReadyForQuery came before the answer to a query was complete"),
+        (LISTENED, "connect: Protocol | the server does not say what it is"),
+        (&[COLUMNS, "44 00000006 0000"].concat(), "connect: Protocol | DataRow has 0 values"),
+        (fatal, "connect: Server | FATAL: no (SQLSTATE 57P01)"),
+    ] {
+        let end = if answer == LISTENED { READY } else { "" };
+        let answer = join(&[answer, end]);
+        let script = Script::let_in().expect_message(b'Q').send(&answer);
+        Attack::new(script.close(), answer.len(), LISTEN).run(&[expect], &[]);
+    }
+}

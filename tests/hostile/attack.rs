@@ -199,13 +199,15 @@ pub(crate) fn to_query(bytes: &[u8], expect: &str) {
     attack.run(&["connect", &format!("query: InDoubt | {part}"), &format!("over: {expect}")], &[]);
 }
 
-/// After the prelude, and nothing is wrong: the client goes on, listens, hears A1 and closes.
+/// Up to ReadyForQuery, and nothing is wrong: the client goes on, listens, hears A1 and closes.
 #[track_caller]
 pub(crate) fn harmless_at_login(bytes: &[u8]) {
-    let script = Script::new().expect_startup().send(bytes).expect_message(b'Q').send(Script::ACK);
+    let script =
+        Script::new().expect_startup().send(bytes).expect_message(b'Q').send(Script::FACTS);
+    let script = script.expect_message(b'Q').send(Script::ACK);
     let script = script.send(Script::A1).expect_hex("58 00000004").wait_for_eof();
     let todo = &[Do::Listen(&["a"]), Do::Receive(1), Do::Close];
-    let tail = bytes.len() + Script::ACK.len() + Script::A1.len();
+    let tail = bytes.len() + Script::FACTS.len() + Script::ACK.len() + Script::A1.len();
     Attack::new(script, tail, todo).run(&["connect", "listen", "close"], &["1 a b"]);
 }
 

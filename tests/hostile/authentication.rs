@@ -118,12 +118,14 @@ fn a4_the_right_signature_is_believed() {
             [&last[..], Script::PRELUDE].concat()
         })
         .expect_message(b'Q')
+        .send(Script::FACTS)
+        .expect_message(b'Q')
         .send(Script::ACK)
         .send(Script::A1)
         .expect_hex("58 00000004")
         .wait_for_eof();
     let todo = &[Do::Listen(&["a"]), Do::Receive(1), Do::Close];
-    let attack = Attack::new(script, 0, todo).splits(1..330);
+    let attack = Attack::new(script, 0, todo).splits(1..480);
     attack.run(&["connect", "listen", "close"], &["1 a b"]);
 }
 
@@ -260,6 +262,8 @@ fn a17_a_certificate_without_a_hash_is_bound_to_by_nobody() {
                 let last = request(12, &signature(&verifier, heard));
                 [&last[..], Script::PRELUDE].concat()
             })
+            .expect_message(b'Q')
+            .send(Script::FACTS)
             .expect_hex("58 00000004")
             .wait_for_eof();
         let attack = Attack::new(script, 0, &[Do::Close]).splits(1..300).login(login);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 use pgbell::auth::{AuthPolicy, Credentials, Password, ScramNonce};
-use pgbell::session::{Login, Progress, Rows, Session, SessionEvent};
+use pgbell::session::{FACTS_SQL, Facts, Login, Progress, Rows, Session, SessionEvent};
 use pgbell::testing::{Delivery, Output, Script};
 use pgbell::wire::{self, ProtocolVersion};
 use pgbell::{Connection, Error, Event, Listener, Notification};
@@ -259,7 +259,7 @@ struct Player<'a> {
     now: Instant,
     todo: std::slice::Iter<'a, Do>,
     outcome: Outcome,
-    /// What the next event answers.
+    /// What the next event answers: `connect` until the server has said what it is.
     waiting: &'static str,
     over: bool,
 }
@@ -305,8 +305,17 @@ impl Player<'_> {
         while let Some(event) = self.session.poll_event() {
             match event {
                 SessionEvent::Ready => {
-                    self.outcome.lines.push("connect".to_owned());
-                    self.waiting = "";
+                    // As the clients with sockets do, before anything else.
+                    let _ = self.session.simple_query(self.now, FACTS_SQL);
+                }
+                SessionEvent::Done { result, .. } if self.waiting == "connect" => {
+                    // When it is the end of the session, that says why.
+                    if self.session.is_ready() {
+                        let facts = result.and_then(|rows| Facts::from_rows(&rows));
+                        self.outcome.note("connect", &facts);
+                        self.over = facts.is_err();
+                        self.waiting = "";
+                    }
                 }
                 SessionEvent::Done { result: Ok(results), .. } if self.waiting == "query" => {
                     self.outcome.lines.push(show(&results));

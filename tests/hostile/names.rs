@@ -102,7 +102,12 @@ fn l1_l3_no_debug_shows_a_password_a_key_or_a_payload() {
     let prelude = [&Script::PRELUDE[..60], &key, b"Z\0\0\0\x05I"].concat();
     let secret = message(b'A', b"\0\0\0\x01a\0t0psecret\0");
     let script = Script::new().expect_startup().send(prelude).expect_message(b'Q');
-    let script = script.send(Script::ACK).send(secret.repeat(2)).close();
+    let script = script
+        .send(Script::FACTS)
+        .expect_message(b'Q')
+        .send(Script::ACK)
+        .send(secret.repeat(2))
+        .close();
     runtime().block_on(async {
         let mut shown = Vec::new();
         let (address, task) = script.clone().serve(Delivery::Whole).await.unwrap();

@@ -123,7 +123,7 @@ fn t22_a_server_that_drips_through_the_startup_costs_the_connect_timeout() {
     timeless().block_on(async {
         let slow = Delivery::ByteEvery(Duration::from_secs(5));
         for script in [
-            Script::ready().wait_for_eof(),
+            Script::let_in().wait_for_eof(),
             // And one that is authenticated at once, and never ready.
             Script::new()
                 .expect_startup()
@@ -182,6 +182,8 @@ fn a7_the_longest_key_derivation_leaves_a_turn_to_others_after_every_step() {
             let last = request(12, &signature(&signed, heard));
             [&last[..], Script::PRELUDE].concat()
         })
+        .expect_message(b'Q')
+        .send(Script::FACTS)
         .expect_hex("58 00000004")
         .wait_for_eof();
     runtime().block_on(async {

@@ -38,7 +38,8 @@ fn asking_for_3_2() -> Login {
 #[test]
 fn t14_a_server_that_speaks_only_3_0_is_taken_at_its_word_unless_3_2_is_a_must() {
     let bytes = [hex(ONLY_3_0), Script::PRELUDE.to_vec()].concat();
-    let script = Script::new().expect_startup().send(&bytes).expect_message(b'Q').send(Script::ACK);
+    let script = Script::new().expect_startup().send(&bytes).expect_message(b'Q');
+    let script = script.send(Script::FACTS).expect_message(b'Q').send(Script::ACK);
     let attack = Attack::new(script.close(), bytes.len(), LISTEN).login(asking_for_3_2);
     attack.run(&["connect", "listen", "over: Connect | closed the connection"], &[]);
 
@@ -71,7 +72,10 @@ fn t17_a_server_that_cannot_fork_is_understood() {
 
 #[test]
 fn t18_a_key_comes_once_before_ready_or_not_at_all() {
-    harmless_at_login(&join(&[OK, UTF8, READY]));
+    // Over sockets a client without one would have another session prove that notifications arrive.
+    let none = Script::new().expect_startup().send(join(&[OK, UTF8, READY])).expect_message(b'Q');
+    let none = none.send(Script::FACTS).expect_hex("58 00000004").wait_for_eof();
+    Attack::new(none, 0, &[Do::Close]).login(client::login).run(&["connect", "close"], &[]);
     when_idle(&hex(KEY), "Protocol | BackendKeyData does not belong to an idle session");
     let twice = join(&[OK, UTF8, KEY, KEY]);
     at_login(&twice, "Protocol | BackendKeyData does not belong to the startup");
@@ -195,7 +199,8 @@ fn the_startup_packet_asks_for_utf8_and_for_version_3_0() {
         assert!(heard[0].windows(asks.len()).any(|part| part == asks));
         Script::PRELUDE.to_vec()
     };
-    let script = Script::new().expect_startup().send_with(check).expect_hex("58 00000004");
+    let script = Script::new().expect_startup().send_with(check).expect_message(b'Q');
+    let script = script.send(Script::FACTS).expect_hex("58 00000004");
     let attack = Attack::new(script.wait_for_eof(), 0, &[Do::Close]);
     runtime().block_on(async {
         let (connection, listener) = attack.over_sockets(Delivery::Whole).await;
