@@ -4,8 +4,8 @@
 #   ./test.sh         everything: lints, tests on PostgreSQL 13 to 18, models, documents, benches, fuzz targets, demo
 #   ./test.sh quick   the inner loop: format, lints of the library, unit, property and loopback tests
 #
-# It installs what is missing and says so: PostgreSQL, PgBouncer and openssl by apt-get, the server matrix by npm,
-# cargo-nextest and cargo-fuzz by cargo. FUZZ_SECONDS (5) is the time of each fuzz target.
+# It installs what is missing and says so: PostgreSQL, libpq, Python, PgBouncer and openssl by apt-get, the server
+# matrix by npm, cargo-nextest and cargo-fuzz by cargo. FUZZ_SECONDS (5) is the time of each fuzz target.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 exec </dev/null
@@ -76,6 +76,11 @@ has_pgbouncer() {
 # The tests make their certificates with it.
 has_openssl() { [ -n "${PGBELL_OPENSSL-}" ] || command -v openssl >/dev/null; }
 
+# The tests ask libpq what it makes of connection strings, through Python's ctypes.
+has_libpq() {
+    command -v python3 >/dev/null && python3 -c 'import ctypes; ctypes.CDLL("libpq.so.5")' 2>/dev/null
+}
+
 # Whether the servers are there, all of them and as the lock file has them now.
 has_matrix() {
     [ -n "${PGBELL_MATRIX_DIR-}" ] ||
@@ -97,6 +102,7 @@ prepare() {
     has_postgres || step "install: PostgreSQL is missing" install_packages postgresql
     has_pgbouncer || step "install: PgBouncer is missing" install_packages pgbouncer
     has_openssl || step "install: openssl is missing" install_packages openssl
+    has_libpq || step "install: libpq or Python is missing" install_packages libpq5 python3
     cargo nextest --version >/dev/null 2>&1 ||
         step "install: cargo-nextest is missing" cargo install cargo-nextest --locked
     if [ "$mode" = full ]; then

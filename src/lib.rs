@@ -42,6 +42,15 @@
 //! This version has no TLS and does not reconnect: when its session is lost, a listener hands out
 //! everything that was received, then the cause, and ends.
 //!
+//! # Lent, kept, owned
+//!
+//! - A [`Batch`] is lent from the receive buffer: nothing is copied, and it is over with the next call.
+//! - [`Batch::share`] and [`NotificationRef::retain`] keep what was lent, on any thread and for as long as they
+//!   like, by keeping its buffer. Buffers are counted ([`Stats::pinned_bytes`]) and capped
+//!   ([`ListenerBuilder::pin_limit_bytes`]); beyond that, and where it is cheaper, they copy.
+//! - A [`Notification`], from [`Listener::recv`] or [`NotificationRef::to_owned`], is a copy: without an
+//!   allocation up to 79 bytes of channel and payload.
+//!
 //! # Parts without I/O
 //!
 //! [`wire`], [`auth`], [`session`], [`supervisor`] and [`ring`] do no I/O and build without the default

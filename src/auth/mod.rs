@@ -12,6 +12,14 @@
 //! the [policy](AuthPolicy) does not permit. Of what is refused, nothing is answered.
 
 mod credentials;
+#[cfg(feature = "tls")]
+#[cfg_attr(
+    not(feature = "tokio"),
+    allow(dead_code, reason = "the shell reads more of a certificate")
+)]
+pub(crate) mod der;
+#[cfg(feature = "tls")]
+mod end_point;
 mod error;
 pub mod md5;
 mod offer;
@@ -25,6 +33,9 @@ use std::fmt;
 use std::mem;
 
 pub use credentials::Credentials;
+#[cfg(feature = "tls")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+pub use end_point::tls_server_end_point;
 pub use error::{AuthError, Obstacle, Refusal};
 pub use offer::SASL_MECHANISMS_MAX;
 pub use policy::{AuthMethod, AuthPolicy, Channel, ChannelBinding, ChannelBindingError};

@@ -39,7 +39,7 @@ pub(crate) async fn establish(config: Config, purpose: Purpose) -> Result<Establ
     let config = resolve(config).await?;
     let deadline = now() + config.effective_connect_timeout();
     // On the heap: the future of a whole login is large, and callers hold it.
-    Box::pin(Attempt::new(&config, purpose, deadline)?.run()).await
+    Box::pin(async { Attempt::new(&config, purpose, deadline).await?.run().await }).await
 }
 
 /// One more session with `server`, for a moment.
@@ -48,7 +48,7 @@ pub(super) async fn again(
     server: &Server,
     deadline: Instant,
 ) -> Result<Driver, Error> {
-    let mut attempt = Attempt::new(config, Purpose::Send, deadline)?;
+    let mut attempt = Attempt::new(config, Purpose::Send, deadline).await?;
     let tried = Box::pin(attempt.try_server(server, TargetSessionAttrs::Any, 1)).await;
     match tried? {
         Some(established) => Ok(established.driver),
@@ -67,14 +67,14 @@ struct Attempt<'a> {
 }
 
 impl<'a> Attempt<'a> {
-    fn new(config: &'a Config, purpose: Purpose, deadline: Instant) -> Result<Self, Error> {
+    async fn new(config: &'a Config, purpose: Purpose, deadline: Instant) -> Result<Self, Error> {
         // What cannot work costs no connection.
         login::policy(config)?;
         let shuffle = match config.effective_load_balance_hosts() {
             LoadBalanceHosts::Random => Some(Shuffle::new(u64::from_le_bytes(random()?))),
             LoadBalanceHosts::Disable => None,
         };
-        let encryptor = Encryptor::new(config)?;
+        let encryptor = Encryptor::new(config).await?;
         Ok(Self { config, purpose, deadline, shuffle, encryptor, failures: Vec::new() })
     }
 

@@ -16,6 +16,8 @@ mod stream;
 #[cfg(all(test, unix))]
 mod tests;
 mod timer;
+#[cfg(feature = "tls")]
+mod tls;
 
 pub(crate) use driver::{Driver, Step};
 pub(crate) use environment::resolve;

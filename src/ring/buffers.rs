@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 /// A bounded set of receive buffers of one size.
 ///
@@ -13,7 +13,7 @@ use bytes::BytesMut;
 /// consumer, a buffer knows by its reference count that its last view is gone.
 ///
 /// When all are looked into, there is one buffer more, from which nothing may be split: what is read into
-/// it is dropped in place. So at most `max + 1` are ever alive.
+/// it is dropped in place. So at most `max + 1` are ever alive. None of them is freed before the set is.
 #[derive(Debug)]
 pub struct Buffers {
     /// Put aside, oldest first. Empty handles that still hold their allocation.
@@ -63,21 +63,24 @@ impl Buffers {
     /// [long](Self::is_long) one until it is over.
     #[must_use]
     pub fn exchange(&mut self, current: &mut BytesMut, need: usize) -> bool {
-        // Is `current` the one buffer more? It becomes a usual one when another is free.
-        if self.alive() > self.max
-            && let Some(free) = self.find_free()
-        {
-            self.spent.remove(free);
-        }
         let length = current.len().saturating_add(need);
         // When nobody looks into `current` any more, what is left moves to its front, at every read: the
         // bytes there are the ones that the processor has in its cache.
         let whole = self.size.saturating_sub(current.len()).max(need);
         let has_room = current.try_reclaim(whole) || current.capacity() - current.len() >= need;
-        if !has_room || (self.long && length <= self.size) {
+        if !has_room && !self.long && length <= self.size && !self.may_split() {
+            // Nothing was split off it: what is in it has room at its own front, and to copy it to another
+            // would take two more. (A vector's way: a longer move than `try_reclaim` makes.)
+            *current = Bytes::from(Vec::from(std::mem::take(current))).into();
+        } else if !has_room || (self.long && length <= self.size) {
             self.replace(current, length);
         }
-        self.alive() <= self.max
+        self.may_split()
+    }
+
+    /// Whether runs may be split off the buffer in the reader's hand: at most `max` are looked into then.
+    fn may_split(&mut self) -> bool {
+        self.alive() <= self.max || self.find_free().is_some()
     }
 
     /// Whether the buffer in the reader's hand is one for a long message. Of what stands behind the
@@ -103,7 +106,7 @@ impl Buffers {
         let mut old = std::mem::replace(current, next);
         // Nothing was split off a long one. A usual one may be free: it was only too small, or its last
         // view went a moment ago.
-        if !was_long && (self.alive() < self.max || !old.try_reclaim(self.size)) {
+        if !was_long && (self.alive() <= self.max || !old.try_reclaim(self.size)) {
             self.spent.push_back(old);
         }
     }
@@ -123,7 +126,7 @@ mod tests {
     const SIZE: usize = 1_024;
 
     /// Fills the current buffer and splits it off.
-    fn fill(current: &mut BytesMut) -> bytes::Bytes {
+    fn fill(current: &mut BytesMut) -> Bytes {
         current.resize(current.capacity(), b'x');
         current.split().freeze()
     }
@@ -192,7 +195,36 @@ mod tests {
         assert_eq!(buffers.alive(), 4);
         views.pop();
         assert!(buffers.exchange(&mut current, SIZE));
-        assert_eq!(buffers.alive(), 3);
+        // What is split off now is the third again.
+        views.push(fill(&mut current));
+        assert!(!buffers.exchange(&mut current, SIZE));
+        assert_eq!(buffers.alive(), 4);
+    }
+
+    /// Also while the parts of a long message come in, and in whatever place they do.
+    #[test]
+    fn there_are_never_two_more_than_the_maximum() {
+        for at in 0..SIZE - 64 {
+            let mut buffers = Buffers::new(SIZE, 2);
+            let mut current = buffers.first();
+            let first = fill(&mut current);
+            assert!(buffers.exchange(&mut current, SIZE));
+            let second = fill(&mut current);
+            assert!(!buffers.exchange(&mut current, SIZE));
+            let place = current.as_ptr();
+            current.resize(at, 0);
+            bytes::Buf::advance(&mut current, at);
+            current.extend((at..SIZE).map(|n| n.to_le_bytes()[0]));
+            let part = current.to_vec();
+            let need = 64.min(at);
+            assert!(!buffers.exchange(&mut current, need));
+            assert_eq!(current, part, "{at}");
+            assert!(current.capacity() - current.len() >= need);
+            assert!(current.as_ptr().addr() - place.addr() < SIZE, "{at}: moved to another");
+            drop((first, second));
+            assert!(buffers.exchange(&mut current, need));
+            assert_eq!((&current[..], buffers.alive()), (&part[..], 3));
+        }
     }
 
     /// A reader that waits for a free buffer asks again and again, with a full one in its hand.
@@ -215,7 +247,7 @@ mod tests {
         }
         views.pop();
         assert!(buffers.exchange(&mut current, 0));
-        assert_eq!((current.as_ptr(), current.capacity(), buffers.alive()), (place.0, place.1, 2));
+        assert_eq!((current.as_ptr(), current.capacity(), buffers.alive()), (place.0, place.1, 3));
     }
 
     #[test]

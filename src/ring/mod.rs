@@ -22,6 +22,9 @@
 //!   [`evict`](Producer::evict) and [`keep_newest`](Producer::keep_newest) are the means, the policy
 //!   is the caller's.
 //!
+//! Beside it: the receive [`Buffers`] that its items lie in, and the account of those that a consumer
+//! keeps ([`Pins`]).
+//!
 //! Proof: models in `ring/loom.rs` (checked with `RUSTFLAGS="--cfg loom"`), property tests in
 //! `ring/tests.rs`.
 

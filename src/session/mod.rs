@@ -50,8 +50,8 @@ use self::startup::Startup;
 use self::violation::Violation;
 use crate::auth::AuthMethod;
 use crate::wire::{
-    self, BackendMessage, DbError, Framer, FrontendMessage, ProtocolVersion, Run, StartupPacket,
-    Stop, TransactionStatus,
+    self, BackendMessage, DbError, Diagnostic, Framer, FrontendMessage, ProtocolVersion, Run,
+    StartupPacket, Stop, TransactionStatus,
 };
 use crate::{Error, ErrorKind};
 
@@ -223,11 +223,11 @@ impl Session {
             BackendMessage::NoticeResponse(notice) => {
                 self.count_startup(bytes)?;
                 self.notices = self.notices.saturating_add(1);
-                self.last_notice = Some(DbError::from(*notice).brief());
+                self.last_notice = Some(DbError::brief(*notice));
                 return Ok(());
             }
             BackendMessage::ErrorResponse(error) => {
-                return self.handle_error(DbError::from(*error));
+                return self.handle_error(*error);
             }
             _ => {}
         }
@@ -283,17 +283,18 @@ impl Session {
         }
     }
 
-    fn handle_error(&mut self, error: DbError) -> Result<(), Error> {
+    fn handle_error(&mut self, error: Diagnostic<'_>) -> Result<(), Error> {
+        let brief = DbError::brief(error);
         if let Phase::Startup { startup, .. } = &self.phase {
             // Whatever its severity, the server closes after an error here.
-            return Err(startup.refused(error));
+            return Err(startup.refused(error.into()));
         }
-        if error.is_fatal() {
+        if brief.is_fatal() {
             // Dead at once, even if the socket stays open. N33.
-            return Err(Error::server("the server ended the session", error));
+            return Err(Error::server("the server ended the session", error.into()));
         }
         match self.pending.front_mut() {
-            Some(pending) => pending.handle_error(error),
+            Some(pending) => pending.handle_error(error.into()),
             None => {
                 self.stray_error = true;
                 // Nothing was delivered since one that has yet to be told: they are one gap, however
@@ -301,7 +302,7 @@ impl Session {
                 if !matches!(self.events.back(), Some(SessionEvent::NotificationDropped(_))) {
                     self.events.push_back(SessionEvent::NotificationDropped(Error::server(
                         "the server dropped a notification",
-                        error.brief(),
+                        brief,
                     )));
                 }
             }

@@ -186,15 +186,14 @@ impl DbError {
 
     /// The same, bounded: for one that is kept though nobody waits for it. What is longer than
     /// [`KEPT_DIAGNOSTIC_BYTES_MAX`] loses all but severity, code and the beginning of its message.
-    pub(crate) fn brief(self) -> Self {
-        if self.fields.len() <= KEPT_DIAGNOSTIC_BYTES_MAX {
-            return self;
+    pub(crate) fn brief(diagnostic: Diagnostic<'_>) -> Self {
+        if diagnostic.fields.len() <= KEPT_DIAGNOSTIC_BYTES_MAX {
+            return Self::from(diagnostic);
         }
         let mut fields = Vec::new();
-        for (code, most) in
-            [(b'S', 32), (b'V', 32), (b'C', 32), (b'M', KEPT_DIAGNOSTIC_BYTES_MAX / 2)]
-        {
-            if let Some(value) = self.field(code) {
+        for code in *b"SVCM" {
+            if let Some(value) = diagnostic.field(code) {
+                let most = if code == b'M' { KEPT_DIAGNOSTIC_BYTES_MAX / 2 } else { 32 };
                 fields.push(code);
                 fields.extend_from_slice(value.get(..most).unwrap_or(value));
                 fields.push(0);

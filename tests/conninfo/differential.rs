@@ -136,9 +136,10 @@ const DIFFERENCES: [Difference; 13] = [
         // Said of the value alone, so it is not the grammar that differs.
         explains: |case| {
             refused(case).and_then(|error| error.key()).is_some_and(|key| {
-                std::str::from_utf8(&value(case)).is_ok_and(|value| {
-                    case.theirs.values.contains_key(key) && Config::new().set(key, value).is_err()
-                })
+                let value = value(case);
+                case.theirs.values.contains_key(key)
+                    && std::str::from_utf8(&value)
+                        .map_or(true, |value| Config::new().set(key, value).is_err())
             })
         },
     },

@@ -7,6 +7,8 @@ mod libpq;
 mod parameters;
 mod random;
 mod secrets;
+mod security;
+mod sources;
 mod texts;
 
 use pgbell::Config;

@@ -209,7 +209,7 @@ async fn a_shared_batch_carries_its_loss() {
         assert!(shared.is_empty());
         match shared.loss() {
             Some(Loss::Lagged(lagged)) => {
-                assert_eq!((lagged.first_sequence(), lagged.count()), (10, 5))
+                assert_eq!((lagged.first_sequence(), lagged.count()), (10, 5));
             }
             other => panic!("{other:?}"),
         }

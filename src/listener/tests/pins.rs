@@ -117,7 +117,7 @@ impl Keeper {
         let Some((thing, by)) = self.kept.get(which % self.kept.len().max(1)) else { return };
         let more = match thing {
             Thing::Notification(notification) => (Thing::Notification(notification.clone()), *by),
-            Thing::Batch(batch, count) if nth % 3 == 0 => {
+            Thing::Batch(batch, count) if nth.is_multiple_of(3) => {
                 (Thing::Batch(batch.clone(), *count), *by)
             }
             Thing::Batch(batch, _) => {

@@ -39,7 +39,6 @@ async fn a_provider_is_asked_every_time_and_wins() {
 #[tokio::test]
 async fn a_provider_is_told_for_which_login() {
     async fn provider(request: PasswordRequest) -> Result<Vec<u8>, io::Error> {
-        let PasswordRequest { .. } = &request;
         let told = (request.host(), request.port(), request.user(), request.dbname());
         Ok(format!("{told:?}").into_bytes())
     }
