@@ -158,7 +158,9 @@ fn shipped_source(file: &Path) -> String {
     let shipped = shipped.split("\n#[cfg(test)]\n#[cfg(not(loom))]\nmod tests {").next().unwrap();
     // What a test helper is compiled for is not used by it.
     let is_code = |line: &&str| {
-        !["//", "#[cfg(all(test,"].iter().any(|start| line.trim_start().starts_with(start))
+        !["//", "#[cfg(all(test,", "not(feature = "]
+            .iter()
+            .any(|start| line.trim_start().starts_with(start))
     };
     let code = shipped.lines().filter(is_code);
     code.collect::<Vec<_>>().join("\n")

@@ -7,9 +7,9 @@ use std::time::SystemTime;
 use bytes::{Buf, BytesMut};
 
 use super::{Pipe, Timer, now};
-use crate::Error;
 use crate::session::{Answer, CommandId, Progress, Session, SessionEvent};
 use crate::wire::Run;
+use crate::{Error, ErrorKind};
 
 /// Least spare capacity to read into, in bytes: two of the server's own writes.
 const READ_BYTES_MIN: usize = 16 * 1024;
@@ -61,7 +61,11 @@ impl Driver {
     /// Runs SQL before anything is listened to.
     pub(super) async fn query(&mut self, sql: &str) -> Answer {
         let id = self.session.simple_query(now(), sql)?;
-        self.answer(id).await
+        match self.answer(id).await {
+            // What is asked here changes nothing: what broke the session tells more.
+            Err(error) if error.kind() == ErrorKind::InDoubt => Err(self.session.fail(error)),
+            answer => answer,
+        }
     }
 
     /// Waits for the answer to a command. Notifications meanwhile are none of anybody's.

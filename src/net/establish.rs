@@ -7,6 +7,7 @@ use tokio::time::timeout_at;
 use super::dial::Address;
 use super::encrypt::Encryptor;
 use super::{Driver, Pipe, login, now, password, random, resolve};
+use crate::auth::Channel;
 use crate::config::{LoadBalanceHosts, Server, TargetSessionAttrs};
 use crate::route::{self, Encryption, Failure, Next, Reached, Shuffle};
 use crate::session::{FACTS_SQL, Facts, Session};
@@ -69,7 +70,7 @@ struct Attempt<'a> {
 impl<'a> Attempt<'a> {
     async fn new(config: &'a Config, purpose: Purpose, deadline: Instant) -> Result<Self, Error> {
         // What cannot work costs no connection.
-        login::policy(config)?;
+        login::check(config, deadline)?;
         let shuffle = match config.effective_load_balance_hosts() {
             LoadBalanceHosts::Random => Some(Shuffle::new(u64::from_le_bytes(random()?))),
             LoadBalanceHosts::Disable => None,
@@ -133,12 +134,14 @@ impl<'a> Attempt<'a> {
                     address: &address,
                     until,
                     reached: Reached::Server,
+                    is_clear: false,
                 };
                 let error = match attempt.run(*method, wanted).await {
                     Ok(established) => return Ok(Some(established)),
                     Err(error) => error,
                 };
-                let next = Next::after(&error, attempt.reached, methods.peek().is_some());
+                let other = methods.peek().is_some() && !attempt.is_clear;
+                let next = Next::after(&error, attempt.reached, other);
                 self.failures.push(Failure { at: address.to_string(), error });
                 match next {
                     Next::Encryption => {}
@@ -170,6 +173,8 @@ struct Try<'a> {
     address: &'a Address,
     until: Instant,
     reached: Reached,
+    /// It came to be in the clear: to try that once more would be no other.
+    is_clear: bool,
 }
 
 impl Try<'_> {
@@ -182,6 +187,7 @@ impl Try<'_> {
         let dialled = bounded(self.until, "a connection", self.address.dial(config)).await?;
         let wrapped = encryptor.wrap(dialled, method, self.server);
         let (stream, channel) = bounded(self.until, "the TLS handshake", wrapped).await?;
+        self.is_clear = channel == Channel::Clear;
         let login = login::login(config, self.server, channel, self.until);
         let login = bounded(self.until, "the password", login).await?;
         let has_password = login.credentials.has_password();

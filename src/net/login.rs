@@ -3,24 +3,20 @@
 use std::time::{Duration, Instant};
 
 use super::{password, random};
-use crate::auth::{AuthPolicy, Channel, Credentials, ScramNonce};
+use crate::auth::{AuthPolicy, Channel, Credentials, Password, ScramNonce};
 use crate::config::Server;
-use crate::session::Login;
+use crate::session::{Login, Session};
 use crate::{Config, Error};
 
 /// How long LISTEN and UNLISTEN may take. The first LISTEN of a session reads the whole notification
 /// queue, which is long when another listener lags behind.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What the client insists on. Before anything is asked: what cannot work costs no connection.
-pub(super) fn policy(config: &Config) -> Result<AuthPolicy, Error> {
-    let policy = AuthPolicy::default().channel_binding(config.get_channel_binding());
-    let policy = match config.get_require_auth() {
-        Some(methods) => policy.require_auth(methods),
-        None => policy,
-    };
-    policy.check()?;
-    Ok(policy)
+/// Whether a session can log in with it at all: what cannot work costs no connection.
+pub(super) fn check(config: &Config, deadline: Instant) -> Result<(), Error> {
+    let login = assemble(config, None, Channel::Clear, deadline)?;
+    login.policy.check()?;
+    Session::new(login).map(drop)
 }
 
 /// Puts together what one session needs to log in by `deadline`, through `channel`. Asks for the password.
@@ -30,9 +26,24 @@ pub(super) async fn login(
     channel: Channel,
     deadline: Instant,
 ) -> Result<Login, Error> {
+    let password = password::password(config, server).await?;
+    assemble(config, password, channel, deadline)
+}
+
+fn assemble(
+    config: &Config,
+    password: Option<Password>,
+    channel: Channel,
+    deadline: Instant,
+) -> Result<Login, Error> {
     let mut credentials = Credentials::new(config.get_user().unwrap_or_default())?;
-    if let Some(password) = password::password(config, server).await? {
+    if let Some(password) = password {
         credentials = credentials.password(password)?;
+    }
+    let mut policy =
+        AuthPolicy::default().channel(channel).channel_binding(config.get_channel_binding());
+    if let Some(methods) = config.get_require_auth() {
+        policy = policy.require_auth(methods);
     }
     let mut parameters = Vec::new();
     let mut parameter = |name: &str, value: Option<&str>| {
@@ -45,7 +56,7 @@ pub(super) async fn login(
     parameter("options", config.get_options());
     Ok(Login {
         credentials,
-        policy: policy(config)?.channel(channel),
+        policy,
         nonce: ScramNonce::new(random()?),
         parameters,
         protocol: config.effective_max_protocol_version(),

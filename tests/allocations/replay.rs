@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 
 use bytes::BytesMut;
+use pgbell::testing::Script;
 use pgbell::wire::{Authentication, BackendMessage, RawNotification, TransactionStatus};
 
 /// Bytes of one notification: 8 of channel, 32 of payload.
@@ -104,6 +105,8 @@ fn log_in(stream: &mut TcpStream) {
     BackendMessage::ParameterStatus { name, value }.encode(&mut out).unwrap();
     ready.encode(&mut out).unwrap();
     stream.write_all(&out).unwrap();
+    let _ = stream.read(&mut scratch).unwrap();
+    stream.write_all(Script::FACTS).unwrap();
     let _ = stream.read(&mut scratch).unwrap();
     out.clear();
     BackendMessage::CommandComplete { tag: b"LISTEN" }.encode(&mut out).unwrap();

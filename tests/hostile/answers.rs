@@ -173,7 +173,7 @@ fn q14_a_simple_query_is_not_answered_in_the_extended_protocol() {
 
 /// The question that every connection asks before anything else is answered like any other.
 #[test]
-fn q0_what_the_server_is_can_be_answered_with_nonsense_too() {
+fn what_the_server_is_can_be_answered_with_nonsense_too() {
     let fatal = "45 0000001e 53464154414c00 56464154414c00 43353750303100 4d6e6f00 00";
     for (answer, expect) in [
         ("41 00000003", "connect: Protocol | length word 3 is below 11"),

@@ -1,5 +1,6 @@
 //! A server of which a test says every byte, and a listener of whose reads it sees every one.
 
+use pgbell::testing::Script;
 use pgbell::wire::{BackendMessage, RawNotification};
 use pgbell::{Event, Listener, ListenerBuilder};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -45,6 +46,12 @@ pub(crate) async fn let_in(server: &TcpListener) -> TcpStream {
     let mut packet = vec![0; usize::try_from(length).unwrap() - 4];
     socket.read_exact(&mut packet).await.unwrap();
     socket.write_all(PRELUDE).await.unwrap();
+    // What the server is.
+    assert_eq!(socket.read_u8().await.unwrap(), b'Q');
+    let length = socket.read_u32().await.unwrap();
+    let mut query = vec![0; usize::try_from(length).unwrap() - 4];
+    socket.read_exact(&mut query).await.unwrap();
+    socket.write_all(Script::FACTS).await.unwrap();
     socket
 }
 
@@ -53,7 +60,7 @@ pub(crate) struct Pair {
     pub(crate) listener: Listener,
     pub(crate) meter: Meter,
     pub(crate) socket: TcpStream,
-    /// Bytes written, those of the login included.
+    /// Bytes written after the login.
     written: u64,
     /// Notifications written.
     pub(crate) sent: u64,
@@ -79,7 +86,7 @@ impl Pair {
             listener: listener.unwrap(),
             meter,
             socket,
-            written: PRELUDE.len() as u64,
+            written: 0,
             sent: 0,
             next: 0,
             lost: 0,
