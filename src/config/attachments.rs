@@ -58,7 +58,7 @@ mod tests {
         let config = Config::new().attach(Arc::new(Secret("old"))).attach(Arc::new(7_u16));
         let config = config.attach(Arc::new(Secret("pencil")));
         assert_eq!(*config.attachment::<Secret>().unwrap(), Secret("pencil"));
-        assert_eq!(config.clone().attachment::<u16>().as_deref(), Some(&7));
+        assert_eq!(config.attachment::<u16>().as_deref(), Some(&7));
         assert!(config.attachment::<String>().is_none());
         let shown = format!("{config:?}{config}");
         assert!(shown.contains("Secret\"") && !shown.contains("pencil"), "{shown}");

@@ -38,19 +38,17 @@ impl Config {
         }
         if let (Some(min), Some(max)) =
             (self.get_ssl_min_protocol_version(), self.get_ssl_max_protocol_version())
+            && min > max
         {
-            if min > max {
-                let above = Fault::Above { other: Key::SslMaxProtocolVersion.name() };
-                return fault(above, Key::SslMinProtocolVersion);
-            }
+            let above = Fault::Above { other: Key::SslMaxProtocolVersion.name() };
+            return fault(above, Key::SslMinProtocolVersion);
         }
         if let (Some(min), Some(max)) =
             (self.get_min_protocol_version(), self.get_max_protocol_version())
+            && min > max
         {
-            if min > max {
-                let above = Fault::Above { other: Key::MaxProtocolVersion.name() };
-                return fault(above, Key::MinProtocolVersion);
-            }
+            let above = Fault::Above { other: Key::MaxProtocolVersion.name() };
+            return fault(above, Key::MinProtocolVersion);
         }
         Ok(())
     }

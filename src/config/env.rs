@@ -71,10 +71,10 @@ impl Config {
             lookup(name).map(|value| Zeroizing::new(value.into())).filter(|value| !value.is_empty())
         };
         for &(variable, key) in VARIABLES {
-            if self.origin(key).is_none() {
-                if let Some(value) = lookup(variable) {
-                    self.store(key, &value, Place::Variable(variable))?;
-                }
+            if self.origin(key).is_none()
+                && let Some(value) = lookup(variable)
+            {
+                self.store(key, &value, Place::Variable(variable))?;
             }
         }
         if self.text(Key::Sslmode).is_none()
@@ -96,10 +96,10 @@ impl Config {
                 self.values.insert(*key, Value { text: text.clone(), origin: Origin::Given });
             }
         }
-        if let Some((password, _)) = &service.password {
-            if !stays(self.password.as_ref().map(|(_, origin)| *origin)) {
-                self.password = Some((password.clone(), Origin::Given));
-            }
+        if let Some((password, _)) = &service.password
+            && !stays(self.password.as_ref().map(|(_, origin)| *origin))
+        {
+            self.password = Some((password.clone(), Origin::Given));
         }
         self
     }

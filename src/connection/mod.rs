@@ -5,7 +5,7 @@ mod kept;
 use std::fmt;
 use std::time::Duration;
 
-use bytes::Buf;
+use bytes::{Buf, BytesMut};
 
 use self::kept::Kept;
 use crate::auth::AuthMethod;
@@ -82,7 +82,9 @@ impl Connection {
     pub async fn connect(config: impl TryInto<Config, Error: Into<Error>>) -> Result<Self, Error> {
         let config = config.try_into().map_err(Into::into)?;
         let mut established = net::establish(config, Purpose::Connect).await?;
-        established.driver.input.reserve(INPUT_BYTES);
+        let mut input = BytesMut::with_capacity(INPUT_BYTES);
+        input.extend_from_slice(&established.driver.input);
+        established.driver.input = input;
         let driver = &established.driver;
         Ok(Self {
             stamp: Stamp { received_at: driver.received_at, epoch: 1 },

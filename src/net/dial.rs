@@ -97,7 +97,11 @@ impl Address {
                 }
             }
         };
-        opened.map_err(|error| Error::new(ErrorKind::Connect, format!("{self}: {error}")))
+        opened.map_err(|error| {
+            Error::new(ErrorKind::Connect, format!("{self}: {error}")).with_hint(
+                "is the server running, and listening at this address? (listen_addresses, port, firewall)",
+            )
+        })
     }
 }
 

@@ -233,7 +233,8 @@ impl Try<'_> {
             if purpose == Purpose::Listen && facts.ends_idle_sessions {
                 driver.query("SET idle_session_timeout = 0").await?;
             }
-            is_pooled = driver.session.process_id() != Some(facts.backend_pid);
+            let process_id = driver.session.process_id();
+            is_pooled = process_id.is_some_and(|process_id| process_id != facts.backend_pid);
         }
         let mut established = Established {
             driver,

@@ -23,8 +23,8 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 const QUEUE_BYTES: usize = 1024 * 1024;
 const QUEUE_CAPACITY: usize = 65_536;
 
-/// Receive buffers that such a queue may have: `buffers_max` of `listener/sink.rs`.
-const BUFFERS_MAX: usize = QUEUE_BYTES.div_ceil(240 * 1024) + 2;
+/// Receive buffers that such a queue may have, `buffers_max` of `listener/sink.rs`; and there is one more.
+const BUFFERS_MAX: usize = QUEUE_BYTES.div_ceil(232 * 1024) + 2;
 
 /// Notifications that hold one buffer each: all of them and some more.
 const APART: u64 = BUFFERS_MAX as u64 + 3;
@@ -63,7 +63,7 @@ fn run(workers: usize, flow: Flow, path: Path) -> Stats {
     let runtime = warm::runtime(workers);
     let change = match path {
         Path::Inline => runtime.block_on(warm::on(workers, inline(flow))),
-        Path::Batches => runtime.block_on(warm::on(workers, batches(flow, APART, BUFFERS_MAX))),
+        Path::Batches => runtime.block_on(warm::on(workers, batches(flow, APART, BUFFERS_MAX + 1))),
         Path::Owned => runtime.block_on(warm::on(workers, owned(flow))),
     };
     drop(runtime);

@@ -296,7 +296,8 @@ fn compare(libpq: &Libpq, texts: &[String], ours: &[Result<Config, ConfigError>]
             )),
         }
     }
-    println!(
+    #[allow(clippy::print_stdout, reason = "the figures of the comparison")]
+    let () = println!(
         "libpq {}: {both} read the same, {neither} refused by both, meant: {met:#?}",
         libpq.version
     );

@@ -9,7 +9,7 @@ use crate::peer::{Pair, diagnostic, notifications};
 
 /// What the documentation of `ListenerBuilder::queue_bytes` says.
 pub(crate) fn formula(capacity: usize, bytes: usize) -> usize {
-    256 * 1024 * (bytes.div_ceil(240 * 1024) + 3) + 144 * capacity
+    256 * 1024 * (bytes.div_ceil(232 * 1024) + 3) + 144 * capacity
 }
 
 /// Slots for reads beyond the capacity, the session, the task and its socket.
@@ -37,7 +37,7 @@ fn no_mix_of_traffic_takes_more_memory_than_the_formula_says() {
             let peak = alone(async {
                 let mut pair = Pair::connect(|url| {
                     let builder = Listener::builder(url).queue_capacity(capacity);
-                    builder.queue_bytes(bytes).overflow(overflow)
+                    builder.queue_bytes(bytes).overflow(overflow).pin_limit_bytes(0)
                 })
                 .await;
                 // One for 250 KiB that are dropped, or for which somebody waits.
@@ -76,7 +76,10 @@ fn no_mix_of_traffic_takes_more_memory_than_the_formula_says() {
             let most = formula(capacity, bytes) + BESIDE_BYTES;
             assert!(peak <= most, "{overflow:?}, {capacity}, {bytes}: {peak} and not {most}");
             // It was the worst, or nearly so. (A queue for one has no use for all its buffers.)
-            assert!(2 * peak > most, "{overflow:?}, {capacity}, {bytes}: {peak} of {most}");
+            assert!(
+                capacity == 1 || 2 * peak > most,
+                "{overflow:?}, {capacity}, {bytes}: {peak} of {most}"
+            );
         }
     }
 }

@@ -29,7 +29,7 @@ fn messages_of_the_greatest_length_take_a_bounded_amount_of_memory() {
             let (peak, gaps) = alone(async {
                 let mut pair = Pair::connect(|url| {
                     let builder = Listener::builder(url).queue_capacity(capacity);
-                    builder.queue_bytes(bytes).overflow(overflow)
+                    builder.queue_bytes(bytes).overflow(overflow).pin_limit_bytes(0)
                 })
                 .await;
                 // A gap in every place: each holds the words of an error.

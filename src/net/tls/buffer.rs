@@ -136,7 +136,8 @@ mod tests {
     #[test]
     fn what_is_left_at_the_end_moves_to_the_front() {
         let mut buffer = Buffer::new();
-        let source: Vec<u8> = (0..BUFFER_BYTES_MIN - 1).map(|at| (at % 251) as u8).collect();
+        let source: Vec<u8> =
+            (0..BUFFER_BYTES_MIN - 1).map(|at| u8::try_from(at % 251).unwrap()).collect();
         assert_eq!(read(&mut buffer, &source), source.len());
         buffer.advance(source.len() - 3);
         assert_eq!(read(&mut buffer, b"next"), 4);

@@ -70,8 +70,10 @@ pub(crate) struct Secured<S = TcpStream> {
     /// For SCRAM: `tls-server-end-point` of the server's certificate, where it has one.
     pub(crate) end_point: Option<Vec<u8>>,
     /// Whether the server asked for a certificate of ours.
+    #[cfg_attr(not(test), expect(dead_code, reason = "`sslcertmode` is enforced before"))]
     pub(crate) certificate_requested: bool,
     /// Whether it was shown one. In TLS 1.3 the first read tells if it refuses it.
+    #[cfg_attr(not(test), expect(dead_code, reason = "`sslcertmode` is enforced before"))]
     pub(crate) certificate_sent: bool,
 }
 

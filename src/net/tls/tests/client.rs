@@ -49,7 +49,10 @@ async fn a_certificate_is_shown_to_a_server_that_asks_for_one() {
             assert!(secured.certificate_requested && secured.certificate_sent);
             server.send(b"welcome").await;
             assert_eq!(read_data(&mut secured.stream, 7).await, b"welcome");
-            assert_eq!(server.connection.peer_certificates().unwrap(), [expected.clone()]);
+            assert_eq!(
+                server.connection.peer_certificates().unwrap(),
+                std::slice::from_ref(&expected)
+            );
         }
     }
 }

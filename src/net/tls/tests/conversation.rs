@@ -131,7 +131,7 @@ impl Moody {
     fn size(&mut self, cx: &mut Context<'_>) -> Option<usize> {
         self.mood = self.mood.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         let number = (self.mood >> 33) as usize;
-        if number % 3 == 0 {
+        if number.is_multiple_of(3) {
             cx.waker().wake_by_ref();
             return None;
         }

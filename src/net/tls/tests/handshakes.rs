@@ -289,7 +289,7 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let length = u8::try_from(bytes.len() / 256).unwrap();
-        let message = [&[kind, 0, length, (bytes.len() % 256) as u8][..], &bytes].concat();
+        let message = [&[kind, 0, length, u8::try_from(bytes.len() % 256).unwrap()][..], &bytes].concat();
         let answer = if in_record { record(content, [3, 3], &message) } else { message };
         let error = runtime.block_on(answered(&answer, "sslmode=require"));
         prop_assert!(matches!(error.kind(), ErrorKind::Tls | ErrorKind::Connect), "{}", error);

@@ -307,5 +307,5 @@ pub(super) async fn shutdown<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut Tls
 
 /// Bytes that are all different from their neighbours.
 pub(super) fn pattern(count: usize) -> Vec<u8> {
-    (0..count).map(|at| (at % 251) as u8).collect()
+    (0..count).map(|at| u8::try_from(at % 251).unwrap()).collect()
 }
