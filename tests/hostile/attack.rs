@@ -26,7 +26,8 @@ pub(crate) struct Attack {
     /// Where to split instead, for a script that computes what it says.
     splits: Option<std::ops::Range<usize>>,
     login: fn() -> Login,
-    over_sockets: bool,
+    /// What a connection string says for the same login; `None` where none can.
+    parameters: Option<&'static str>,
 }
 
 /// A client's part that listens to `a` and then receives.
@@ -35,8 +36,8 @@ pub(crate) const LISTEN: &[Do] = &[Do::Listen(&["a"])];
 impl Attack {
     /// The script is the whole conversation, `tail` says how many bytes of it are hostile.
     pub(crate) fn new(script: Script, tail: usize, todo: &'static [Do]) -> Self {
-        let (login, splits) = (client::login, None);
-        Self { script, todo, tail, splits, login, over_sockets: true }
+        let (login, splits, parameters) = (client::login, None, Some(""));
+        Self { script, todo, tail, splits, login, parameters }
     }
 
     pub(crate) fn script(&self) -> Script {
@@ -48,9 +49,14 @@ impl Attack {
         Self { splits: Some(splits), ..self }
     }
 
-    /// In memory alone, with this login: what a connection string cannot ask for.
+    /// In memory alone, with this login: what a connection string cannot ask for over a clear socket.
     pub(crate) fn login(self, login: fn() -> Login) -> Self {
-        Self { login, over_sockets: false, ..self }
+        Self { login, parameters: None, ..self }
+    }
+
+    /// With this login in memory, and with these parameters, which ask for the same, over sockets.
+    pub(crate) fn asking(self, login: fn() -> Login, parameters: &'static str) -> Self {
+        Self { login, parameters: Some(parameters), ..self }
     }
 
     /// Runs it in every way. Each time the lines must be these, and the notifications too.
@@ -69,7 +75,7 @@ impl Attack {
             let outcome = client::session((self.login)(), script, delivery, self.todo);
             check(&outcome, &format!("session, {delivery:?}"));
         }
-        if self.over_sockets {
+        if self.parameters.is_some() {
             let runtime = runtime();
             for delivery in self.socket_deliveries() {
                 runtime.block_on(async {
@@ -83,6 +89,7 @@ impl Attack {
 
     /// What becomes of a `Connection` and of a `Listener`. They are gone then, with all that was theirs.
     pub(crate) async fn over_sockets(&self, delivery: Delivery) -> (Outcome, Outcome) {
+        let url = |address| url(address) + self.parameters.unwrap_or_default();
         let (address, task) = self.script.clone().serve(delivery).await.unwrap();
         let connection = client::connection(&url(address), self.todo).await;
         let end = client::soon("script", task).await.unwrap();

@@ -31,6 +31,8 @@ fn diagnostic(tag: u8, fields: &[&str]) -> Vec<u8> {
     message(tag, &[&fields[..], b"\0"].concat())
 }
 
+const ASKING_FOR_3_2: &str = "&max_protocol_version=3.2";
+
 fn asking_for_3_2() -> Login {
     Login { protocol: ProtocolVersion::V3_2, ..client::login() }
 }
@@ -40,14 +42,17 @@ fn t14_a_server_that_speaks_only_3_0_is_taken_at_its_word_unless_3_2_is_a_must()
     let bytes = [hex(ONLY_3_0), Script::PRELUDE.to_vec()].concat();
     let script = Script::new().expect_startup().send(&bytes).expect_message(b'Q');
     let script = script.send(Script::FACTS).expect_message(b'Q').send(Script::ACK);
-    let attack = Attack::new(script.close(), bytes.len(), LISTEN).login(asking_for_3_2);
+    let tail = bytes.len() + Script::FACTS.len() + Script::ACK.len();
+    let attack = Attack::new(script.close(), tail, LISTEN).asking(asking_for_3_2, ASKING_FOR_3_2);
     attack.run(&["connect", "listen", "over: Connect | closed the connection"], &[]);
 
     let script = Script::new().expect_startup().send_hex(ONLY_3_0).wait_for_eof();
     let must = || Login { min_protocol: ProtocolVersion::V3_2, ..asking_for_3_2() };
     let expect =
         "connect: Unsupported | the server speaks protocol 3.0, and no less than 3.2 is accepted";
-    Attack::new(script, 13, LISTEN).login(must).run(&[expect], &[]);
+    Attack::new(script, 13, LISTEN)
+        .asking(must, "&min_protocol_version=3.2&max_protocol_version=3.2")
+        .run(&[expect], &[]);
     // Who did not ask is not answered.
     at_login(&hex(ONLY_3_0), "Protocol | NegotiateProtocolVersion changes nothing (3.0)");
 }
@@ -91,7 +96,8 @@ fn t19_a_key_of_another_length_is_refused() {
         (key(257), "connect: Protocol | length word 265 is above 264 in BackendKeyData"),
     ] {
         let script = Script::new().expect_startup().send_hex(OK).send(&bytes).wait_for_eof();
-        Attack::new(script, bytes.len(), LISTEN).login(asking_for_3_2).run(&[expect], &[]);
+        let attack = Attack::new(script, bytes.len(), LISTEN);
+        attack.asking(asking_for_3_2, ASKING_FOR_3_2).run(&[expect], &[]);
     }
 }
 
