@@ -13,7 +13,7 @@ use crate::files::write_private;
 use crate::guard::{Scratch, wait};
 use crate::log::Log;
 use crate::port;
-use crate::signal::{Mode, Signal, process_stat};
+use crate::signal::{Mode, Signal};
 
 /// How long a restart waits for its port, and for the processes of a killed postmaster to end.
 const LEFTOVERS_MAX: Duration = Duration::from_secs(20);
@@ -228,18 +228,8 @@ impl Server {
 
     /// Ends the processes that a killed postmaster left. Where there is no `/proc` they are waited for only.
     fn end_leftovers(&self) {
-        for pid in self.processes() {
-            // Gone in the meantime is as good.
-            let _ = Signal::Kill.send(pid);
-        }
-    }
-
-    /// Lets the processes go on that a test froze: the server would wait for each.
-    fn thaw(&self) {
-        let frozen = |pid: &u32| process_stat(*pid).is_some_and(|stat| stat.state == 'T');
-        for pid in self.processes().into_iter().filter(frozen) {
-            let _ = Signal::Cont.send(pid);
-        }
+        // Gone in the meantime is as good.
+        let _ = Signal::Kill.send_all(&self.processes());
     }
 
     /// The server's processes, the postmaster among them. They are where every server process is: in the data
@@ -269,9 +259,10 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         if self.is_running() {
-            // A postmaster that a test froze would not hear the rest.
+            // A postmaster that a test froze would not hear the rest, and would wait for a frozen child. All of
+            // them go on: a SIGSTOP may still be on its way.
             let _ = self.signal(Signal::Cont);
-            self.thaw();
+            let _ = Signal::Cont.send_all(&self.processes());
             let _ = self.signal(Mode::Fast.signal());
             if self.wait(QUIT_MAX).is_none() {
                 let _ = self.signal(Mode::Immediate.signal());

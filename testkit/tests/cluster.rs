@@ -251,20 +251,16 @@ fn a_terminated_backend_says_so_and_a_killed_one_takes_all_along() {
 fn a_frozen_backend_is_silent_until_it_goes_on() {
     let cluster = Cluster::start().unwrap();
     let mut session = Session::open(&cluster).unwrap();
-    cluster.signal_backend(session.process_id, Signal::Stop).unwrap();
-    let answer = std::thread::spawn(move || (session.ask("SELECT 7"), session));
+    let pid = session.process_id;
+    cluster.signal_backend(pid, Signal::Stop).unwrap();
+    let answer = std::thread::spawn(move || session.ask("SELECT 7"));
     // Another one is served meanwhile.
-    assert_eq!(ask(&cluster, "SELECT 8"), ["8"]);
-    assert!(!answer.is_finished());
-    let mut stat = String::new();
-    let backends = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' \
-                    AND pid <> pg_backend_pid()";
-    for pid in ask(&cluster, backends) {
-        stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-        cluster.signal_backend(pid.parse().unwrap(), Signal::Cont).unwrap();
+    for _ in 0..10 {
+        assert_eq!(ask(&cluster, "SELECT 8"), ["8"]);
     }
-    assert!(stat.contains(") T "), "{stat}");
-    assert_eq!(answer.join().unwrap().0.unwrap(), ["7"]);
+    assert!(!answer.is_finished());
+    cluster.signal_backend(pid, Signal::Cont).unwrap();
+    assert_eq!(answer.join().unwrap().unwrap(), ["7"]);
 }
 
 #[test]
@@ -274,8 +270,8 @@ fn a_frozen_backend_does_not_hold_up_the_end() {
     cluster.signal_backend(session.process_id, Signal::Stop).unwrap();
     let begin = Instant::now();
     drop(cluster);
-    // The server itself would wait for five seconds at the least.
-    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    // The server itself waits for the frozen one until it is told to die, after ten seconds.
+    assert!(begin.elapsed() < Duration::from_secs(9), "{:?}", begin.elapsed());
 }
 
 #[test]
