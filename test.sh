@@ -134,6 +134,9 @@ lints() {
         "--no-default-features" \
         "--no-default-features --features saslprep" \
         "--no-default-features --features tokio" \
+        "--no-default-features --features tls" \
+        "--no-default-features --features tokio,tls" \
+        "--no-default-features --features tokio,tls-aws-lc-rs" \
         ""; do
         # shellcheck disable=SC2086 # several words
         step "lints with features: ${features:-default}" \

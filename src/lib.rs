@@ -62,6 +62,9 @@
 //! |---|---|---|
 //! | `tokio` | yes | everything that opens a socket |
 //! | `saslprep` | yes | SCRAM with passwords beyond ASCII |
+//! | `tls-ring` | yes | TLS by rustls, with the cryptography of ring |
+//! | `tls-aws-lc-rs` | | TLS by rustls, with that of AWS-LC: post-quantum key exchange, FIPS |
+//! | `tls` | | TLS by rustls, with the provider that the process has installed |
 //! | `testing` | | `testing`: a scripted server, and a backend with real LISTEN and NOTIFY, for tests |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]

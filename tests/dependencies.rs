@@ -6,6 +6,9 @@ use std::process::Command;
 /// Crates without TLS and without the tables of SASLprep.
 const CRATES_MAX: usize = 24;
 
+/// Crates that TLS adds: rustls with ring, and the authorities of the system.
+const TLS_CRATES_MAX: usize = 12;
+
 /// Other drivers: pgbell speaks the protocol itself.
 const DRIVERS: [&str; 6] =
     ["tokio-postgres", "postgres-protocol", "postgres", "sqlx", "sqlx-postgres", "pq-sys"];
@@ -40,6 +43,44 @@ fn the_tables_of_saslprep_add_few() {
     let with = tree("tokio,saslprep", "normal,build");
     let added: Vec<_> = names(&with).difference(&names(&without)).map(|s| s.to_string()).collect();
     assert!(added.len() <= 6, "{added:?}");
+}
+
+#[test]
+fn tls_adds_few_and_each_provider_comes_alone() {
+    let without = tree("tokio", "normal,build");
+    for (feature, provider, other) in
+        [("tls-ring", "ring", "aws-lc-rs"), ("tls-aws-lc-rs", "aws-lc-rs", "ring")]
+    {
+        let with = tree(&format!("tokio,{feature}"), "normal,build");
+        let names = names(&with);
+        assert!(names.contains("rustls") && names.contains(provider), "{names:?}");
+        assert!(!names.contains(other), "{feature} brings {other}");
+        assert!(!names.contains("tokio-rustls") && !names.contains("rustls-pemfile"), "{names:?}");
+        if provider == "ring" {
+            let before = self::names(&without);
+            let added: Vec<_> = names.difference(&before).collect();
+            assert!(added.len() <= TLS_CRATES_MAX, "{added:?}");
+        }
+    }
+    let bare = tree("tokio,tls", "normal,build");
+    assert!(!names(&bare).contains("ring") && !names(&bare).contains("aws-lc-rs"));
+    assert!(!names(&without).contains("rustls"));
+}
+
+/// The default features are those that the documentation promises.
+#[test]
+fn by_default_there_is_tls_with_ring() {
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "--locked", "--offline", "-p", "pgbell", "-e", "normal,build"])
+        .args(["--prefix", "none", "--format", "{p}"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    for present in ["rustls v0.23", "ring v", "stringprep v", "tokio v"] {
+        assert!(text.lines().any(|line| line.starts_with(present)), "{present}");
+    }
+    assert!(!text.contains("aws-lc-rs v"));
 }
 
 #[test]

@@ -14,7 +14,9 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Whether a session can log in with it at all: what cannot work costs no connection.
 pub(super) fn check(config: &Config, deadline: Instant) -> Result<(), Error> {
-    let login = assemble(config, None, Channel::Clear, deadline)?;
+    // Through a channel that leaves nothing to be desired: the real one is not known yet.
+    let channel = Channel::Tls { end_point: Some(Vec::new()) };
+    let login = assemble(config, None, channel, deadline)?;
     login.policy.check()?;
     Session::new(login).map(drop)
 }

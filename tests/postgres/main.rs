@@ -18,4 +18,6 @@ mod receiving;
 mod sql;
 mod subscribe;
 mod support;
+#[cfg(any(feature = "tls-ring", feature = "tls-aws-lc-rs"))]
+mod tls;
 mod transactions;

@@ -54,7 +54,7 @@ use handshake::{Done, shake};
 use incoming::Incoming;
 use keys::{Opener, Sealer};
 use outgoing::Outgoing;
-use record::PLAINTEXT_BYTES_MAX;
+use record::{HEADER_BYTES, PLAINTEXT_BYTES_MAX};
 use told::Told;
 
 /// PostgreSQL's protocol, by the name under which IANA lists it.
@@ -103,7 +103,11 @@ impl Tls {
         let host = host_name(server);
         let told = Arc::new(Told::new(self.certificate_file()));
         let client = self.client_config(host.as_ref(), server, &told)?;
-        let fragment = client.max_fragment_size.unwrap_or(PLAINTEXT_BYTES_MAX);
+        let fragment = match client.max_fragment_size {
+            // rustls counts the header.
+            Some(record) => record.saturating_sub(HEADER_BYTES).min(PLAINTEXT_BYTES_MAX),
+            None => PLAINTEXT_BYTES_MAX,
+        };
         // Without a name that can be one, none is sent.
         let name = host.unwrap_or(ServerName::IpAddress(peer.into()));
         let shaken = async {
@@ -120,7 +124,7 @@ impl Tls {
         let opener = Opener::new(suite, done.secrets.rx).map_err(unusable)?;
         let sealer = Sealer::new(suite, done.secrets.tx).map_err(unusable)?;
         let incoming = Incoming::new(opener, done.buffer);
-        let outgoing = Outgoing::new(sealer, fragment.min(PLAINTEXT_BYTES_MAX));
+        let outgoing = Outgoing::new(sealer, fragment);
         let (certificate_requested, certificate_sent) =
             (told.certificate_requested(), told.certificate_sent());
         let stream = TlsStream::new(io, done.schedule, incoming, outgoing, told);
@@ -166,5 +170,5 @@ pub(crate) fn cause(error: &io::Error) -> Option<&Error> {
     error.get_ref()?.downcast_ref()
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix, any(feature = "tls-ring", feature = "tls-aws-lc-rs")))]
 mod tests;
