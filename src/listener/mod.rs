@@ -5,6 +5,8 @@ mod current;
 mod handle;
 mod link;
 mod shared;
+#[cfg(all(test, feature = "testing"))]
+mod simulator;
 mod sink;
 mod task;
 #[cfg(test)]

@@ -1,0 +1,255 @@
+//! What breaks.
+
+use super::clock::{Event, MILLI, SECOND};
+use super::connection::Stage;
+use super::server::{Commit, Status, payload};
+use super::shell::RECONNECTS;
+use super::{World, say};
+use crate::wire::Severity;
+
+impl World {
+    // ---- writers ----
+
+    pub(super) fn commit_something(&mut self) {
+        if self.clock.now() >= self.judgement {
+            if !self.has_all {
+                self.has_all = true;
+                self.commit_everywhere();
+            }
+            return;
+        }
+        // While all gets well there is less to see.
+        let mean = if self.is_calm { 4 * self.plan.commits } else { self.plan.commits };
+        let delay = self.random.range(1, 2 * mean);
+        self.clock.after(delay, Event::Commit, &mut self.random);
+        let count = if self.random.chance(10) { self.random.size(40) } else { self.random.size(3) };
+        let channel = self.random.index(self.channels.0.len());
+        self.commit(channel, count);
+    }
+
+    /// A burst on one channel and its neighbours, in transactions of several notifications.
+    fn commit(&mut self, first: usize, count: u64) {
+        let server = self.primary;
+        if self.servers[server].status != Status::Up {
+            return;
+        }
+        let now = self.clock.now();
+        for n in 0..count {
+            let id = (first + usize::try_from(n / 3).unwrap()) % self.channels.0.len();
+            let channel = &self.channels.0[id];
+            let process_id = self.servers[server].next_process_id();
+            let is_expected = channel.is_confirmed && self.done.is_none() && !self.is_closing;
+            let is_forbidden = channel.is_off;
+            let text = payload(server, self.servers[server].log.len());
+            say!(
+                self,
+                "commit {} of server {server} on {:?}{}{}",
+                self.servers[server].log.len(),
+                channel.name,
+                if is_expected { ", expected" } else { "" },
+                if is_forbidden { ", forbidden" } else { "" }
+            );
+            let server = &mut self.servers[server];
+            server.log.push(Commit {
+                channel: id,
+                at: now,
+                is_expected,
+                is_forbidden,
+                position: None,
+            });
+            server.backend.commit(process_id, [(self.channels.0[id].name.as_str(), text.as_str())]);
+            self.commits += 1;
+        }
+        self.emit_woken(server);
+    }
+
+    /// The last of a run: one on every channel.
+    pub(super) fn commit_everywhere(&mut self) {
+        for channel in 0..self.channels.0.len() {
+            self.commit(channel, 1);
+        }
+    }
+
+    // ---- trouble ----
+
+    pub(super) fn chaos(&mut self) {
+        if self.is_calm {
+            return;
+        }
+        let delay = self.random.range(1, 2 * self.plan.chaos);
+        self.clock.after(delay, Event::Chaos, &mut self.random);
+        match self.random.below(100) {
+            0..8 => self.restart(self.primary),
+            8..14 => self.fail_over(),
+            14..20 => self.suspend(),
+            20..26 => self.refuse(),
+            _ => {
+                if let Some(victim) = self.victim() {
+                    self.hurt(victim);
+                }
+            }
+        }
+    }
+
+    /// A connection that both ends believe in.
+    fn victim(&mut self) -> Option<usize> {
+        let is_alive = |&index: &usize| {
+            let connection = &self.connections[index];
+            connection.session.is_some() && !connection.is_closed()
+        };
+        let alive: Vec<usize> = (0..self.connections.len()).filter(is_alive).collect();
+        if alive.is_empty() { None } else { Some(self.random.pick(&alive)) }
+    }
+
+    fn hurt(&mut self, index: usize) {
+        self.connections[index].is_faulty = true;
+        let administrator = "terminating connection due to administrator command";
+        let kinds = if RECONNECTS { 9 } else { 4 };
+        match self.random.below(kinds) {
+            0 => {
+                say!(self, "connection {index}: reset");
+                self.kill(index, None, true);
+            }
+            1 => {
+                say!(self, "connection {index}: ended by the server without a word");
+                self.kill(index, None, false);
+            }
+            2 => {
+                say!(self, "connection {index}: terminated");
+                self.kill(index, Some((Severity::Fatal, "57P01", administrator)), false);
+            }
+            3 => {
+                say!(self, "connection {index}: another backend crashes");
+                let text = "terminating connection because of crash of another server process";
+                self.kill(index, Some((Severity::Warning, "57P02", text)), false);
+            }
+            4..6 => {
+                let (up, down) = self.random.pick(&[(true, false), (false, true), (true, true)]);
+                say!(self, "connection {index}: half-open (up {up}, down {down})");
+                let connection = &mut self.connections[index];
+                connection.to_server.is_cut |= up;
+                connection.to_client.is_cut |= down;
+                if self.random.chance(50) {
+                    connection.to_server.packets.retain(|_| !up);
+                    connection.to_client.packets.retain(|_| !down);
+                }
+            }
+            6 => {
+                say!(self, "connection {index}: the backend is stopped");
+                self.connections[index].is_stopped = true;
+                if self.random.chance(70) {
+                    let delay = self.random.range(100 * MILLI, 10 * SECOND);
+                    self.clock.after(delay, Event::Mend(index), &mut self.random);
+                }
+            }
+            7 => {
+                say!(self, "connection {index}: slow");
+                let late = self.random.range(100 * MILLI, 4 * SECOND);
+                let now = self.clock.now();
+                let lane = &mut self.connections[index].to_client;
+                lane.last = lane.last.max(now + late);
+            }
+            _ => {
+                say!(self, "connection {index}: the server forgets what it listens to");
+                self.deafen(index);
+            }
+        }
+    }
+
+    /// As a pooler does that sends DISCARD ALL.
+    fn deafen(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        let (Some(session), Stage::Open) = (connection.session, &connection.stage) else { return };
+        connection.is_deaf = true;
+        self.servers[connection.server].backend.forget_channels(session);
+    }
+
+    pub(super) fn mend(&mut self, index: usize) {
+        say!(self, "connection {index}: the backend goes on");
+        self.connections[index].is_stopped = false;
+        self.serve(index);
+        self.emit(index);
+    }
+
+    fn restart(&mut self, server: usize) {
+        let way = self.random.below(3);
+        say!(self, "server {server}: restart ({way})");
+        self.servers[server].status = Status::Down;
+        for index in 0..self.connections.len() {
+            if self.connections[index].server == server {
+                match way {
+                    0 => {
+                        let text = "terminating connection due to administrator command";
+                        self.kill(index, Some((Severity::Fatal, "57P01", text)), false);
+                    }
+                    1 => {
+                        let text = "terminating connection due to immediate shutdown command";
+                        self.kill(index, Some((Severity::Warning, "57P01", text)), false);
+                    }
+                    _ => self.kill(index, None, true),
+                }
+            }
+        }
+        let delay = self.random.range(10 * MILLI, 8 * SECOND);
+        self.clock.after(delay, Event::Up(server), &mut self.random);
+    }
+
+    /// Another server becomes the primary one. The old one stops, or is cut off from us for good.
+    fn fail_over(&mut self) {
+        let old = self.primary;
+        let next = (old + 1 + self.random.index(self.servers.len())) % self.servers.len();
+        if !RECONNECTS || next == old || self.servers[next].status != Status::Up {
+            return;
+        }
+        say!(self, "failover from server {old} to server {next}");
+        self.primary = next;
+        if self.random.chance(50) {
+            return self.restart(old);
+        }
+        for connection in self.connections.iter_mut().filter(|c| c.server == old) {
+            connection.is_faulty = true;
+            connection.to_server.is_cut = true;
+            connection.to_client.is_cut = true;
+        }
+    }
+
+    /// Our process does not run for a while.
+    fn suspend(&mut self) {
+        let time = if self.random.chance(70) {
+            self.random.range(10 * MILLI, SECOND)
+        } else {
+            self.random.range(SECOND, 30 * SECOND)
+        };
+        let until = (self.clock.now() + time).min(self.plan.calm);
+        say!(self, "our process is suspended until {} ms", until / MILLI);
+        self.asleep_until = self.asleep_until.max(until);
+        self.was_suspended = true;
+    }
+
+    /// The servers refuse other channels than before.
+    fn refuse(&mut self) {
+        let refused: Vec<String> = if self.random.chance(50) {
+            Vec::new()
+        } else {
+            let refusable = self.channels.0.iter().filter(|channel| channel.is_refusable);
+            refusable.map(|channel| channel.name.clone()).collect()
+        };
+        say!(self, "the servers refuse {refused:?}");
+        for server in &mut self.servers {
+            server.backend.refuse_channels(refused.iter().cloned());
+        }
+    }
+
+    /// A server comes up: first it says that it is starting.
+    pub(super) fn come_up(&mut self, server: usize) {
+        let status = &mut self.servers[server].status;
+        if *status == Status::Down && self.random.chance(40) && !self.is_calm {
+            *status = Status::Starting;
+            let delay = self.random.range(10 * MILLI, 2 * SECOND);
+            self.clock.after(delay, Event::Up(server), &mut self.random);
+        } else {
+            *status = Status::Up;
+        }
+        say!(self, "server {server}: {:?}", self.servers[server].status);
+    }
+}

@@ -1,0 +1,265 @@
+//! What must hold, checked while it happens.
+
+use super::connection::Stage;
+use super::server::{Server, payload};
+use super::{World, say};
+use crate::notification::Gap;
+use crate::supervisor::{Listening, Overflow, State};
+
+impl World {
+    /// The first thing that is wrong ends the run.
+    pub(super) fn fail(&mut self, why: impl Into<String>) {
+        if self.failure.is_none() {
+            let why = why.into();
+            say!(self, "WRONG: {why}");
+            self.failure = Some(why);
+        }
+    }
+
+    // ---- what the listener takes in ----
+
+    /// Looks at what was taken in since the last time.
+    pub(super) fn check_taken(&mut self) {
+        while self.sink.checked.0 < self.sink.taken.len() {
+            self.check_notification(self.sink.checked.0);
+            self.sink.checked.0 += 1;
+        }
+        while self.sink.checked.1 < self.sink.gaps.len() {
+            self.check_gap(self.sink.checked.1);
+            self.sink.checked.1 += 1;
+        }
+    }
+
+    fn check_notification(&mut self, position: usize) {
+        let taken = self.sink.taken[position];
+        let connection = &mut self.connections[taken.connection];
+        let (server, process_id) = (connection.server, taken.process_id);
+        let Some(number) = Server::number(process_id) else {
+            return self.fail(format!("a notification of our own was delivered: {taken:?}"));
+        };
+        // Each session is delivered without holes: only the first of a successor may come late.
+        let rest = &connection.sent[connection.taken..];
+        let skipped = rest.iter().position(|&sent| sent == process_id);
+        let holes =
+            rest.iter().take(skipped.unwrap_or(0)).filter(|&&sent| Server::number(sent).is_some());
+        let holes = holes.count();
+        let may_skip = !connection.has_taken && connection.is_successor;
+        match skipped {
+            Some(skipped) => {
+                connection.taken += skipped + 1;
+                connection.has_taken = true;
+            }
+            None => {
+                let sent = format!("{:?}", connection.sent);
+                return self.fail(format!(
+                    "{taken:?} was taken, which is not what comes next of what was sent: {sent}"
+                ));
+            }
+        }
+        if holes > 0 && !may_skip {
+            return self.fail(format!("before {taken:?} {holes} of its session were passed over"));
+        }
+        let epoch = connection.epoch;
+        if taken.epoch != epoch {
+            return self.fail(format!("{taken:?} came with session {epoch}"));
+        }
+        let commit = &mut self.servers[server].log[number];
+        if let Some(before) = commit.position.replace(position as u64) {
+            return self.fail(format!("{taken:?} was taken twice: as {before} and as {position}"));
+        }
+        if commit.is_forbidden {
+            let name = &self.channels.0[commit.channel].name;
+            return self.fail(format!(
+                "{taken:?} on {name:?} was committed after the channel was given up"
+            ));
+        }
+        if self.last_taken[server].is_some_and(|last| last >= number) {
+            return self.fail(format!("{taken:?} comes after a later commit of its server"));
+        }
+        self.last_taken[server] = Some(number);
+        say!(self, "taken as {position}: commit {number} of server {server}");
+    }
+
+    fn check_gap(&mut self, index: usize) {
+        let told = self.sink.gaps[index].clone();
+        say!(self, "gap at {}: {}", told.position, told.gap);
+        self.gaps_at.push(self.clock.now());
+        let lost = self.lost_sessions;
+        self.told_sessions += told.gap.sessions();
+        if self.told_sessions > lost {
+            let told = self.told_sessions;
+            return self.fail(format!("gaps tell of {told} lost sessions, {lost} were lost"));
+        }
+        let refused: Vec<usize> =
+            told.gap.refused().iter().filter_map(|(name, _)| self.channels.find(name)).collect();
+        self.check_listening(&refused, "a gap was told");
+        self.channels.restored(&refused);
+    }
+
+    /// Whether the server knows of all that is wanted on the session that goes on.
+    fn check_listening(&mut self, refused: &[usize], when: &str) {
+        let Some(index) = self.current() else { return };
+        let connection = &self.connections[index];
+        // When the server's end is gone, our end will know.
+        let Some(session) = connection.session else { return };
+        let backend = &self.servers[connection.server].backend;
+        let active: Vec<&str> = backend.channels(session).collect();
+        let missing = self.channels.0.iter().enumerate().find(|(id, channel)| {
+            channel.is_wanted
+                && channel.is_settled()
+                && !refused.contains(id)
+                && !connection.is_deaf
+                && !active.contains(&channel.name.as_str())
+        });
+        if let Some((_, channel)) = missing {
+            let name = channel.name.clone();
+            self.fail(format!(
+                "{when} before the server listens to {name:?} for connection {index}"
+            ));
+        }
+    }
+
+    /// The open connection that notifications are taken from.
+    pub(super) fn current(&self) -> Option<usize> {
+        let epoch = self.supervisor.epoch();
+        let is_it =
+            |c: &super::connection::Connection| matches!(c.stage, Stage::Open) && c.epoch == epoch;
+        self.connections.iter().position(is_it)
+    }
+
+    // ---- what the consumer is told ----
+
+    pub(super) fn delivered(
+        &mut self,
+        sequence: u64,
+        process_id: i32,
+        epoch: u32,
+        channel: &[u8],
+        text: &[u8],
+    ) {
+        let expected = self.consumer.next;
+        if sequence != expected {
+            return self
+                .fail(format!("notification {sequence} was delivered instead of {expected}"));
+        }
+        self.check_gaps_before(sequence + 1);
+        let Some(taken) = self.sink.taken.get(sequence as usize) else {
+            return self.fail(format!("notification {sequence} was delivered and never taken in"));
+        };
+        if (taken.process_id, taken.epoch) != (process_id, epoch) {
+            let taken = *taken;
+            return self
+                .fail(format!("{taken:?} was delivered as {process_id} of session {epoch}"));
+        }
+        let server = self.connections[taken.connection].server;
+        if let Some(number) = Server::number(process_id) {
+            let commit = &self.servers[server].log[number];
+            let name = &self.channels.0[commit.channel].name;
+            if name.as_bytes() != channel || payload(server, number).as_bytes() != text {
+                let text = String::from_utf8_lossy(text).into_owned();
+                return self
+                    .fail(format!("commit {number} was delivered with other text: {text:?}"));
+            }
+        }
+        self.consumer.next += 1;
+        self.consumer.delivered += 1;
+    }
+
+    pub(super) fn lagged(&mut self, first: u64, count: u64) {
+        say!(self, "consumer: {count} lost from {first}");
+        let expected = self.consumer.next;
+        if first != expected || count == 0 {
+            return self
+                .fail(format!("{count} from {first} are told as lost, {expected} comes next"));
+        }
+        self.consumer.next += count;
+        self.consumer.lagged += count;
+        let taken = self.sink.taken.len() as u64;
+        if self.consumer.next > taken {
+            return self
+                .fail(format!("{count} from {first} are told as lost, {taken} were taken in"));
+        }
+        self.check_gaps_before(self.consumer.next);
+        // Nothing is lost unless the queue was full.
+        let capacity = self.plan.capacity;
+        let bytes = self.plan.bytes as u64;
+        if self.sink.most_unread <= capacity && self.sink.most_unread_bytes <= bytes {
+            let most = self.sink.most_unread;
+            self.fail(format!(
+                "{count} were lost, and never more than {most} of {capacity} waited"
+            ));
+        }
+    }
+
+    /// No gap that stands before `position` is passed over.
+    fn check_gaps_before(&mut self, position: u64) {
+        let gaps = &self.sink.gaps[self.consumer.gaps..];
+        if gaps.first().is_some_and(|told| told.position < position) {
+            let at = gaps[0].position;
+            self.fail(format!("the gap at {at} was not told before notification {}", position - 1));
+        }
+    }
+
+    pub(super) fn told_of_gap(&mut self, gap: &Gap) {
+        let next = self.consumer.next;
+        say!(self, "consumer: gap before {next}: {gap}");
+        let gaps = &self.sink.gaps[self.consumer.gaps..];
+        let here = gaps.iter().take_while(|told| told.position == next);
+        let (mut count, mut sessions) = (0, 0);
+        for told in here {
+            count += 1;
+            sessions += told.gap.sessions();
+        }
+        if count == 0 {
+            return self.fail(format!("a gap is told before {next} where none is"));
+        }
+        self.consumer.gaps += count;
+        if gap.sessions() != sessions {
+            let told = gap.sessions();
+            self.fail(format!("a gap tells of {told} lost sessions, {sessions} belong to it"));
+        }
+    }
+
+    // ---- what the supervisor says ----
+
+    pub(super) fn entered(&mut self, state: State) {
+        say!(self, "state {state:?}");
+        let legal = matches!(
+            (self.state, state),
+            (State::Connecting | State::Reconnecting, State::Connected | State::Closed)
+                | (State::Connected, State::Reconnecting | State::Closed)
+        );
+        if !legal {
+            let from = self.state;
+            self.fail(format!("from {from:?} to {state:?}"));
+        }
+        self.state = state;
+        if state == State::Connected {
+            let refused: Vec<usize> = self
+                .supervisor
+                .channels()
+                .filter(|(_, listening)| *listening != Listening::Active)
+                .filter_map(|(name, _)| self.channels.find(name))
+                .filter(|&channel| self.channels.0[channel].is_refusable)
+                .collect();
+            self.check_listening(&refused, "it is connected");
+            self.channels.restored(&refused);
+        }
+    }
+
+    /// The bounds that are said of memory.
+    pub(super) fn check_memory(&mut self) {
+        let unread = self.sink.ring.producer.unread_bytes();
+        let bytes = self.plan.bytes as u64;
+        if unread > bytes {
+            self.fail(format!("{unread} bytes are queued, {bytes} are the limit"));
+        }
+        let unread = self.sink.ring.producer.unread();
+        // An item that lies across the limit is kept whole by DropOldest: the consumer skips its lower part.
+        let is_exact = self.plan.overflow != Overflow::DropOldest && !self.sink.had_surplus;
+        if unread > self.plan.capacity && is_exact {
+            let capacity = self.plan.capacity;
+            self.fail(format!("{unread} are queued, {capacity} is the capacity"));
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! What kind of run it is: drawn from the seed before it begins.
+
+use std::time::Duration;
+
+use super::clock::{MILLI, Micros, SECOND};
+use super::random::Random;
+use crate::supervisor::{Overflow, Policy};
+
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    pub(super) servers: usize,
+    pub(super) channels: usize,
+    /// The first so many of the channels are wanted from the start.
+    pub(super) initial: usize,
+    pub(super) capacity: u64,
+    pub(super) bytes: usize,
+    pub(super) overflow: Overflow,
+    pub(super) connect_timeout: Micros,
+    pub(super) close_timeout: Micros,
+    /// From when on nothing breaks, and how long the listener then has to be well.
+    pub(super) calm: Micros,
+    /// Mean times between two of a kind. 0: never.
+    pub(super) commits: Micros,
+    pub(super) commands: Micros,
+    pub(super) chaos: Micros,
+    /// Longest usual time of a packet on its way.
+    pub(super) delay: Micros,
+    /// How often a packet is split, in percent.
+    pub(super) splits: u64,
+    /// Longest usual time from a wake-up of the consumer to its poll.
+    pub(super) laziness: Micros,
+    /// The consumer sleeps now and then for seconds.
+    pub(super) naps: bool,
+}
+
+impl Plan {
+    pub(super) fn new(random: &mut Random) -> Self {
+        let channels = match random.below(20) {
+            0 => random.range(65, 300),
+            1..4 => random.range(8, 40),
+            _ => random.range(1, 7),
+        };
+        let overflow = match random.below(4) {
+            0 => Overflow::DropNewest,
+            1 => Overflow::DropOldest,
+            _ => {
+                let max_stall = random.pick(&[10, 100, 1_000, 5_000]);
+                Overflow::Block { max_stall: Duration::from_millis(max_stall) }
+            }
+        };
+        let often = |random: &mut Random, from: Micros, to: Micros| random.range(from, to);
+        Self {
+            servers: random.pick(&[1, 1, 2, 3]),
+            channels: usize::try_from(channels).unwrap(),
+            initial: random.index(usize::try_from(channels).unwrap() + 1),
+            capacity: if random.chance(30) { random.size(4) } else { random.size(256) },
+            bytes: usize::try_from(random.pick(&[1_024, 4_096, 65_536])).unwrap(),
+            overflow,
+            connect_timeout: random.range(1, 5) * SECOND,
+            close_timeout: SECOND,
+            calm: random.range(5, 30) * SECOND,
+            commits: often(random, 50 * MILLI, 800 * MILLI),
+            commands: if random.chance(70) { often(random, 300 * MILLI, 4 * SECOND) } else { 0 },
+            chaos: if random.chance(90) { often(random, SECOND, 6 * SECOND) } else { 0 },
+            delay: random.pick(&[MILLI / 10, MILLI, 10 * MILLI, 100 * MILLI]),
+            splits: random.pick(&[0, 10, 50]),
+            laziness: random.pick(&[10, MILLI, 50 * MILLI, 500 * MILLI]),
+            naps: random.chance(30),
+        }
+    }
+
+    /// How long the listener has to be well again, whatever broke before.
+    pub(super) fn recovery(&self) -> Micros {
+        self.connect_timeout + 10 * SECOND
+    }
+
+    pub(super) fn policy(&self, channels: Vec<String>) -> Policy {
+        Policy {
+            channels,
+            overflow: self.overflow,
+            connect_timeout: Duration::from_micros(self.connect_timeout),
+            close_timeout: Duration::from_micros(self.close_timeout),
+        }
+    }
+}

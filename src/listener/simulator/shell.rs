@@ -1,0 +1,312 @@
+//! Stands where the task stands: everything that is said to the supervisor, and all that it says.
+
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use bytes::BytesMut;
+
+use super::clock::{Clock, Event, MILLI};
+use super::connection::{Connection, Packet, Stage};
+use super::random::Random;
+use super::{World, say};
+use crate::auth::{AuthPolicy, Credentials, ScramNonce};
+use crate::notification::Stamp;
+use crate::session::{Login, Progress, Session};
+use crate::supervisor::{Action, Close, Command, CommandId, LinkEvent, LinkId, Policy, Supervisor};
+use crate::wire::{DbError, ProtocolVersion};
+use crate::{Error, ErrorKind};
+
+/// More calls at one moment are no progress.
+const CALLS_MAX: u32 = 3_000;
+
+/// Whether the supervisor comes back after a loss, and finds out about dead peers.
+pub(super) const RECONNECTS: bool = false;
+
+pub(super) fn supervisor(clock: &Clock, _random: &mut Random, policy: Policy) -> Supervisor {
+    Supervisor::new(clock.instant(), policy)
+}
+
+impl World {
+    // ---- to the supervisor ----
+
+    pub(super) fn command(&mut self, id: u64, command: Command) {
+        say!(self, "command {id}: {command:?}");
+        self.supervisor.handle_command(self.clock.instant(), CommandId(id), command);
+        self.act();
+    }
+
+    fn link_event(&mut self, index: usize, event: LinkEvent) {
+        say!(self, "connection {index}: {event:?}");
+        let link = self.connections[index].link;
+        self.sink.connection = index;
+        self.supervisor.handle_link(self.clock.instant(), link, event);
+        self.act();
+    }
+
+    fn handle_bytes(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        if !matches!(connection.stage, Stage::Open) {
+            return;
+        }
+        let stamp = Stamp { received_at: self.clock.wall(), epoch: connection.epoch };
+        self.sink.connection = index;
+        let (link, now) = (connection.link, self.clock.instant());
+        self.supervisor.handle_bytes(now, stamp, link, &mut connection.input, &mut self.sink);
+    }
+
+    pub(super) fn timer(&mut self, number: u64) {
+        if number != self.timer {
+            return;
+        }
+        self.timer_at = None;
+        // After reading: an answer that is there was in time, however late we come for it.
+        for index in 0..self.connections.len() {
+            if self.connections[index].is_readable() {
+                self.read(index);
+            }
+        }
+        self.supervisor.handle_timeout(self.clock.instant());
+        self.act();
+        let now = self.clock.instant();
+        if self.done.is_none() && self.supervisor.poll_timeout().is_some_and(|due| due <= now) {
+            self.fail("the supervisor has looked at its deadlines, and one is still due: it spins");
+        }
+    }
+
+    /// The consumer has made room, or so the waker says.
+    pub(super) fn room(&mut self) {
+        let waker = Waker::from(self.reader.clone());
+        let mut context = Context::from_waker(&waker);
+        while let Some(index) = self.stalled() {
+            let input = &mut self.connections[index].input;
+            if self.sink.ring.poll_room(&mut context, input).is_pending() {
+                break;
+            }
+            say!(self, "connection {index}: there is room");
+            self.supervisor.handle_room(self.clock.instant());
+            self.act();
+        }
+    }
+
+    /// The connection that is left unread because the queue is full.
+    fn stalled(&self) -> Option<usize> {
+        let is_stalled = |c: &&Connection| matches!(c.stage, Stage::Open) && !c.is_reading;
+        let link = self.connections.iter().find(is_stalled)?.link;
+        self.links.get(&link).copied()
+    }
+
+    // ---- from the supervisor ----
+
+    /// Carries out what the supervisor wants, as `Task::act` does.
+    pub(super) fn act(&mut self) {
+        self.count_call();
+        while let Some(action) = self.supervisor.poll_action() {
+            self.count_call();
+            match action {
+                Action::Open { link } => self.open(link),
+                Action::Read { link, on } => {
+                    let Some(&index) = self.links.get(&link) else { continue };
+                    say!(self, "connection {index}: read {on}");
+                    self.connections[index].is_reading = on;
+                    if on {
+                        self.handle_bytes(index);
+                        self.wake_reader(index);
+                    }
+                }
+                Action::Close { link, how: Close::Graceful } => {
+                    let Some(&index) = self.links.get(&link) else { continue };
+                    say!(self, "connection {index}: close");
+                    let connection = &mut self.connections[index];
+                    (connection.is_closing, connection.is_reading) = (true, true);
+                    self.wake_reader(index);
+                }
+                Action::Close { link, how: Close::Abort } => {
+                    let Some(&index) = self.links.get(&link) else { continue };
+                    say!(self, "connection {index}: abort");
+                    self.given_up(index);
+                    self.drop_connection(index);
+                }
+                Action::Reply { id, result } => self.replied(id.0, result),
+                Action::State(state) => self.entered(state),
+                Action::Done(result) => self.finished(result),
+            }
+        }
+        self.write_all();
+        self.schedule_timer();
+        self.check_taken();
+        self.room();
+    }
+
+    fn count_call(&mut self) {
+        let now = self.clock.now();
+        if self.calls.0 != now {
+            self.calls = (now, 0);
+        }
+        self.calls.1 += 1;
+        if self.calls.1 > CALLS_MAX {
+            self.fail("the supervisor is called without end and time does not pass: it spins");
+        }
+    }
+
+    fn open(&mut self, link: LinkId) {
+        let server = self.choose_server();
+        let index = self.connections.len();
+        say!(self, "connection {index}: open {link:?} to server {server}");
+        self.attempted();
+        self.connections.push(Connection::new(link, server, self.clock.now()));
+        self.links.insert(link, index);
+        if !self.is_calm && self.random.chance(5) {
+            // Nobody answers: the supervisor's deadline must end it.
+            return;
+        }
+        let delay = 2 * self.delay();
+        self.clock.after(delay, Event::Connected(index), &mut self.random);
+    }
+
+    pub(super) fn opening_failed(&mut self, index: usize, why: &str) {
+        self.connections[index].stage = Stage::Closed;
+        let error = Error::new(ErrorKind::Connect, why.to_owned());
+        self.link_event(index, LinkEvent::Failed(error));
+    }
+
+    pub(super) fn opening_refused(&mut self, index: usize, error: DbError) {
+        self.connections[index].stage = Stage::Closed;
+        let error = Error::server("the server refuses the connection", error);
+        self.link_event(index, LinkEvent::Failed(error));
+    }
+
+    /// The socket is open: the session begins.
+    pub(super) fn log_in(&mut self, index: usize) {
+        let login = Login {
+            credentials: Credentials::new("bob").unwrap(),
+            policy: AuthPolicy::default(),
+            nonce: ScramNonce::new([0; 18]),
+            parameters: Vec::new(),
+            protocol: ProtocolVersion::V3_0,
+            min_protocol: ProtocolVersion::V3_0,
+            deadline: self.clock.instant() + Duration::from_secs(60),
+            command_timeout: Duration::from_secs(10),
+        };
+        let mut session = Box::new(Session::new(login).unwrap());
+        let mut out = session.transmit().split();
+        self.connections[index].stage = Stage::LoggingIn(session);
+        let bytes = out.split().freeze();
+        self.put(index, true, Packet::Bytes(bytes));
+    }
+
+    /// A whole attempt is the shell's: the supervisor gets a session that is ready.
+    fn go_on_logging_in(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        let Stage::LoggingIn(session) = &mut connection.stage else { return };
+        let read = connection.socket.split();
+        connection.input.extend_from_slice(&read);
+        let failed = match session.handle_input(self.clock.instant(), &mut connection.input) {
+            Ok(Progress::NeedMore | Progress::Notifications(_)) => None,
+            Err(error) => Some(error),
+        };
+        if let Some(error) = failed {
+            connection.stage = Stage::Closed;
+            return self.link_event(index, LinkEvent::Failed(error));
+        }
+        if !session.is_ready() {
+            return;
+        }
+        while session.poll_event().is_some() {}
+        let stage = std::mem::replace(&mut connection.stage, Stage::Open);
+        let Stage::LoggingIn(session) = stage else { return };
+        self.epochs += 1;
+        connection.epoch = self.supervisor.epoch();
+        let rest = connection.input.split();
+        let mut buffer = self.sink.ring.first_buffer();
+        buffer.extend_from_slice(&rest);
+        connection.input = buffer;
+        self.opened(index);
+        self.link_event(index, LinkEvent::Opened(session));
+        self.handle_bytes(index);
+        self.act();
+    }
+
+    // ---- sockets ----
+
+    fn wake_reader(&mut self, index: usize) {
+        if self.connections[index].is_readable() {
+            self.clock.after(1, Event::Read(index), &mut self.random);
+        }
+    }
+
+    /// Reads once.
+    pub(super) fn read(&mut self, index: usize) {
+        if !self.connections[index].is_readable() {
+            return;
+        }
+        if let Stage::LoggingIn(_) = self.connections[index].stage {
+            self.go_on_logging_in(index);
+        } else if !self.connections[index].socket.is_empty() {
+            let connection = &mut self.connections[index];
+            self.sink.ring.prepare(&mut connection.input);
+            let room = connection.input.capacity() - connection.input.len();
+            let bytes = connection.socket.split_to(room.min(connection.socket.len()));
+            connection.input.extend_from_slice(&bytes);
+            say!(self, "connection {index}: {} bytes read", bytes.len());
+            self.handle_bytes(index);
+            self.act();
+        }
+        let connection = &mut self.connections[index];
+        if !connection.is_closed() && connection.is_reading && connection.socket.is_empty() {
+            if let Some(end) = connection.end.take() {
+                self.ended(index, &end);
+            }
+        } else {
+            self.wake_reader(index);
+        }
+    }
+
+    fn ended(&mut self, index: usize, end: &Packet) {
+        let connection = &mut self.connections[index];
+        let event = match (&mut connection.stage, end) {
+            (Stage::LoggingIn(session), Packet::Fin) => {
+                LinkEvent::Failed(session.handle_eof(&connection.input))
+            }
+            (_, Packet::Fin) => LinkEvent::Eof,
+            _ => LinkEvent::Failed(Error::new(ErrorKind::Connect, "connection reset by peer")),
+        };
+        self.lost(index);
+        self.link_event(index, event);
+        self.drop_connection(index);
+    }
+
+    pub(super) fn write_all(&mut self) {
+        for index in 0..self.connections.len() {
+            let connection = &self.connections[index];
+            if !matches!(connection.stage, Stage::Open) {
+                continue;
+            }
+            let Some(out) = self.supervisor.transmit(connection.link) else { continue };
+            let mut out: BytesMut = out.split();
+            self.write(index, &mut out);
+            if !out.is_empty() {
+                let link = self.connections[index].link;
+                if let Some(rest) = self.supervisor.transmit(link) {
+                    *rest = out;
+                }
+            } else if self.connections[index].is_closing && !self.connections[index].is_shut {
+                self.connections[index].is_shut = true;
+                self.put(index, true, Packet::Fin);
+            }
+        }
+    }
+
+    fn schedule_timer(&mut self) {
+        let due = self.supervisor.poll_timeout().filter(|_| self.done.is_none());
+        let due = due.map(|due| self.clock.micros(due));
+        if due == self.timer_at {
+            return;
+        }
+        self.timer_at = due;
+        self.timer += 1;
+        if let Some(due) = due {
+            let late = if self.random.chance(2) { self.random.range(0, 50 * MILLI) } else { 0 };
+            self.clock.at(due.saturating_add(late), Event::Timer(self.timer), &mut self.random);
+        }
+    }
+}

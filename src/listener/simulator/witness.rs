@@ -1,0 +1,95 @@
+//! The real queue, with a witness of what goes into it.
+
+use bytes::BytesMut;
+
+use crate::listener::sink::RingSink;
+use crate::notification::{Gap, Stamp};
+use crate::supervisor::Sink;
+use crate::wire::{self, Run};
+
+/// A notification that the listener took in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Taken {
+    /// Index of the connection it came on.
+    pub(super) connection: usize,
+    pub(super) process_id: i32,
+    /// As the stamp says.
+    pub(super) epoch: u32,
+}
+
+/// A gap that the listener put into the stream.
+#[derive(Debug, Clone)]
+pub(super) struct Told {
+    /// How many notifications were taken before it.
+    pub(super) position: u64,
+    pub(super) gap: Gap,
+}
+
+pub(super) struct Witness {
+    pub(super) ring: RingSink,
+    /// The connection whose input is being handled.
+    pub(super) connection: usize,
+    pub(super) taken: Vec<Taken>,
+    pub(super) gaps: Vec<Told>,
+    /// Of both, how many the consumer can see.
+    pub(super) shown: (usize, usize),
+    /// Most unread notifications after a run was taken in, surplus ones apart.
+    pub(super) most_unread: u64,
+    pub(super) most_unread_bytes: u64,
+    /// How many of the last two were checked.
+    pub(super) checked: (usize, usize),
+    /// Whether any run came with a surplus.
+    pub(super) had_surplus: bool,
+}
+
+impl Witness {
+    pub(super) fn new(ring: RingSink) -> Self {
+        Self {
+            ring,
+            connection: usize::MAX,
+            taken: Vec::new(),
+            gaps: Vec::new(),
+            shown: (0, 0),
+            most_unread: 0,
+            most_unread_bytes: 0,
+            checked: (0, 0),
+            had_surplus: false,
+        }
+    }
+}
+
+impl Sink for Witness {
+    fn fits(&self, frames: &[u8], run: Run, surplus: bool) -> Run {
+        self.ring.fits(frames, run, surplus)
+    }
+
+    fn notifications(&mut self, input: &mut BytesMut, run: Run, stamp: Stamp, surplus: bool) {
+        let before = self.taken.len();
+        for one in wire::frames(&input[..run.bytes]) {
+            let connection = self.connection;
+            let (process_id, epoch) = (one.process_id, stamp.epoch);
+            self.taken.push(Taken { connection, process_id, epoch });
+        }
+        assert_eq!(self.taken.len() - before, run.count, "the run has another length");
+        let unread = self.ring.producer.unread() + run.count as u64;
+        self.most_unread = self.most_unread.max(unread);
+        let bytes = self.ring.producer.unread_bytes() + run.bytes as u64;
+        self.most_unread_bytes = self.most_unread_bytes.max(bytes);
+        self.had_surplus |= surplus;
+        self.ring.notifications(input, run, stamp, surplus);
+    }
+
+    fn gap(&mut self, gap: Gap) {
+        self.gaps.push(Told { position: self.taken.len() as u64, gap: gap.clone() });
+        self.ring.gap(gap);
+    }
+
+    fn publish(&mut self) {
+        self.shown = (self.taken.len(), self.gaps.len());
+        self.ring.publish();
+    }
+
+    fn is_empty(&self) -> bool {
+        self.ring.is_empty()
+    }
+}
