@@ -1,11 +1,19 @@
 //! What breaks.
 
-use super::clock::{Event, MILLI, SECOND};
-use super::connection::Stage;
+use super::clock::{Event, MILLI, Micros, SECOND};
+use super::connection::{Packet, Stage};
 use super::server::{Commit, Status, payload};
-use super::shell::RECONNECTS;
+use super::user::Asked;
 use super::{World, say};
 use crate::wire::Severity;
+
+/// When the kernel gives up a dead peer, at the latest: only a query that is under way excuses that the
+/// listener has not noticed before.
+const PATIENCE: Micros = 40 * SECOND;
+
+/// Whether a server goes on sending though nothing of ours arrives, its packets unacknowledged: behind a
+/// proxy it may.
+const UP_ALONE: bool = false;
 
 impl World {
     // ---- writers ----
@@ -40,6 +48,7 @@ impl World {
             let process_id = self.servers[server].next_process_id();
             let is_expected = channel.is_confirmed && self.done.is_none() && !self.is_closing;
             let is_forbidden = channel.is_off;
+            let is_unheard = self.delivering.is_some_and(|index| self.connections[index].is_deaf);
             let text = payload(server, self.servers[server].log.len());
             say!(
                 self,
@@ -55,6 +64,7 @@ impl World {
                 at: now,
                 is_expected,
                 is_forbidden,
+                is_unheard,
                 position: None,
             });
             server.backend.commit(process_id, [(self.channels.0[id].name.as_str(), text.as_str())]);
@@ -104,8 +114,7 @@ impl World {
     fn hurt(&mut self, index: usize) {
         self.connections[index].is_faulty = true;
         let administrator = "terminating connection due to administrator command";
-        let kinds = if RECONNECTS { 9 } else { 4 };
-        match self.random.below(kinds) {
+        match self.random.below(9) {
             0 => {
                 say!(self, "connection {index}: reset");
                 self.kill(index, None, true);
@@ -126,6 +135,11 @@ impl World {
             4..6 => {
                 let (up, down) = self.random.pick(&[(true, false), (false, true), (true, true)]);
                 say!(self, "connection {index}: half-open (up {up}, down {down})");
+                self.clock.after(PATIENCE, Event::Overdue(index), &mut self.random);
+                if up && !down && !UP_ALONE {
+                    let delay = self.random.range(0, 5 * SECOND);
+                    self.clock.after(delay, Event::Silence(index), &mut self.random);
+                }
                 let connection = &mut self.connections[index];
                 connection.to_server.is_cut |= up;
                 connection.to_client.is_cut |= down;
@@ -140,6 +154,8 @@ impl World {
                 if self.random.chance(70) {
                     let delay = self.random.range(100 * MILLI, 10 * SECOND);
                     self.clock.after(delay, Event::Mend(index), &mut self.random);
+                } else {
+                    self.clock.after(PATIENCE, Event::Overdue(index), &mut self.random);
                 }
             }
             7 => {
@@ -160,8 +176,41 @@ impl World {
     fn deafen(&mut self, index: usize) {
         let connection = &mut self.connections[index];
         let (Some(session), Stage::Open) = (connection.session, &connection.stage) else { return };
+        if !self.commands.is_empty() {
+            return;
+        }
         connection.is_deaf = true;
         self.servers[connection.server].backend.forget_channels(session);
+    }
+
+    /// A connection has been dead for so long that the kernel says so.
+    pub(super) fn is_overdue(&mut self, index: usize) {
+        if self.connections[index].is_closed() {
+            return;
+        }
+        let has_query = self.commands.values().any(|asked| matches!(asked, Asked::Query));
+        let was_awake = self.asleep_until + PATIENCE / 2 < self.clock.now();
+        if !has_query && was_awake && self.connections[index].live_at.is_some() {
+            return self.fail(format!("connection {index} is dead and was not noticed in time"));
+        }
+        say!(self, "connection {index}: given up by the kernel");
+        self.forget(index);
+        self.connections[index].to_client.is_cut = false;
+        self.put(index, false, Packet::Rst);
+    }
+
+    /// The server sends no more, because nothing is acknowledged.
+    pub(super) fn falls_silent(&mut self, index: usize) {
+        self.connections[index].to_client.is_cut = true;
+    }
+
+    /// A session is ended soon after it was live.
+    pub(super) fn flap(&mut self, index: usize) {
+        if !self.is_calm && !self.connections[index].is_closed() {
+            say!(self, "connection {index}: flaps");
+            let rst = self.random.chance(50);
+            self.kill(index, None, rst);
+        }
     }
 
     pub(super) fn mend(&mut self, index: usize) {
@@ -198,7 +247,7 @@ impl World {
     fn fail_over(&mut self) {
         let old = self.primary;
         let next = (old + 1 + self.random.index(self.servers.len())) % self.servers.len();
-        if !RECONNECTS || next == old || self.servers[next].status != Status::Up {
+        if next == old || self.servers[next].status != Status::Up {
             return;
         }
         say!(self, "failover from server {old} to server {next}");
@@ -206,7 +255,11 @@ impl World {
         if self.random.chance(50) {
             return self.restart(old);
         }
-        for connection in self.connections.iter_mut().filter(|c| c.server == old) {
+        for (index, connection) in self.connections.iter_mut().enumerate() {
+            if connection.server != old || connection.is_closed() {
+                continue;
+            }
+            self.clock.after(PATIENCE, Event::Overdue(index), &mut self.random);
             connection.is_faulty = true;
             connection.to_server.is_cut = true;
             connection.to_client.is_cut = true;
@@ -223,7 +276,9 @@ impl World {
         let until = (self.clock.now() + time).min(self.plan.calm);
         say!(self, "our process is suspended until {} ms", until / MILLI);
         self.asleep_until = self.asleep_until.max(until);
-        self.was_suspended = true;
+        for connection in &mut self.connections {
+            connection.is_faulty = true;
+        }
     }
 
     /// The servers refuse other channels than before.

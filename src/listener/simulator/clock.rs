@@ -28,8 +28,14 @@ pub(super) enum Event {
     Chaos,
     /// A server comes up by one step.
     Up(usize),
-    /// A stopped backend goes on; both directions of a connection carry again.
+    /// A stopped backend goes on.
     Mend(usize),
+    /// The other direction of a half-open connection ends too.
+    Silence(usize),
+    /// The kernel gives up a dead connection.
+    Overdue(usize),
+    /// A session that is live is ended.
+    Flap(usize),
     // ---- our process: nothing of it happens while it is suspended ----
     /// What our socket has is read.
     Read(usize),

@@ -72,6 +72,10 @@ pub(super) struct Connection {
     pub(super) is_lost: bool,
     /// It was begun beside another session, to take its place.
     pub(super) is_successor: bool,
+    /// Its notifications were delivered, from some moment on.
+    pub(super) was_delivered: bool,
+    /// Since when everything was active on it, as far as the supervisor said so.
+    pub(super) live_at: Option<Micros>,
     /// Process ids of the notifications that the server wrote to it.
     pub(super) sent: Vec<i32>,
     /// How many of them the listener took or may have passed over.
@@ -104,6 +108,8 @@ impl Connection {
             is_deaf: false,
             is_lost: false,
             is_successor: false,
+            was_delivered: false,
+            live_at: None,
             sent: Vec::new(),
             taken: 0,
             has_taken: false,

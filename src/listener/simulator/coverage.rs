@@ -44,7 +44,10 @@ impl World {
             .taken
             .iter()
             .position(|taken| self.connections[taken.connection].opened_at > at);
-        let last = before.into_iter().chain(later.map(|position| position as u64)).min();
+        let mut last = before.into_iter().chain(later.map(|position| position as u64)).min();
+        if log[number].is_unheard {
+            last = None;
+        }
         if last.is_none() && is_over {
             return true;
         }
@@ -63,6 +66,11 @@ impl World {
             }
             if let Some((id, _)) = self.commands.first_key_value() {
                 return self.fail(format!("command {id} was not answered"));
+            }
+            self.check_channels("everything is well");
+            if self.told_sessions != self.lost_sessions {
+                let (told, lost) = (self.told_sessions, self.lost_sessions);
+                return self.fail(format!("gaps tell of {told} lost sessions, {lost} were lost"));
             }
         }
         self.check_coverage(self.done.is_some() || self.is_closing);

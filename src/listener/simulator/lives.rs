@@ -18,25 +18,28 @@ impl World {
         self.primary
     }
 
-    /// An attempt to connect begins.
-    pub(super) fn attempted(&mut self) {
-        if self.done.is_some() || self.is_closing {
-            self.fail("a connection is opened after the end");
-        }
+    /// Whether a session is up, and not about to end.
+    pub(super) fn is_beside_another(&self) -> bool {
+        self.delivering.is_some_and(|index| {
+            let connection = &self.connections[index];
+            matches!(connection.stage, Stage::Open) && !connection.is_lost
+        })
     }
 
-    /// A session is ready.
-    pub(super) fn opened(&mut self, index: usize) {
-        say!(self, "connection {index}: logged in");
-    }
-
-    /// The supervisor is about to learn that a connection is over.
+    /// The supervisor is about to learn that a connection is over, or says so.
     pub(super) fn lost(&mut self, index: usize) {
+        let now = self.clock.now();
         let connection = &mut self.connections[index];
-        if matches!(connection.stage, Stage::Open) && !connection.is_lost {
-            connection.is_lost = true;
-            if !connection.is_closing {
-                self.lost_sessions += 1;
+        if !matches!(connection.stage, Stage::Open) || connection.is_lost {
+            return;
+        }
+        connection.is_lost = true;
+        if connection.was_delivered && !connection.is_closing {
+            self.lost_sessions += 1;
+            self.hook.has_succeeded = false;
+            if let Some(live_at) = connection.live_at {
+                let is_certain = !connection.is_successor;
+                self.backoff.was_live(now - live_at, is_certain, self.plan.delays);
             }
         }
     }
@@ -48,7 +51,7 @@ impl World {
         let has_reason = connection.is_faulty
             || connection.is_lost
             || connection.is_closing
-            || self.was_suspended
+            || connection.is_successor && !connection.was_delivered
             || self.is_closing;
         if is_open && !has_reason {
             return self

@@ -13,11 +13,13 @@
 //!
 //! `PGBELL_SEED=n` replays one run and shows what happened; `PGBELL_SEEDS=n` runs so many.
 
+mod backoff;
 mod chaos;
 mod clock;
 mod connection;
 mod consumer;
 mod coverage;
+mod hook;
 mod lives;
 mod network;
 mod oracle;
@@ -34,11 +36,14 @@ mod witness;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::BytesMut;
 use tokio::sync::mpsc;
 
+use self::backoff::Backoff;
 use self::clock::{Clock, Event, Micros, SECOND};
 use self::connection::Connection;
 use self::consumer::{Bell, Consumer};
+use self::hook::Hook;
 use self::plan::Plan;
 use self::random::Random;
 use self::server::{Server, Status};
@@ -75,6 +80,11 @@ struct World {
     supervisor: Supervisor,
     sink: Witness,
     links: BTreeMap<LinkId, usize>,
+    /// The connection that notifications are taken from, and what was read of it and not handled.
+    delivering: Option<usize>,
+    buffer: BytesMut,
+    hook: Hook,
+    backoff: Backoff,
     requests: mpsc::UnboundedReceiver<Request>,
     consumer: Consumer,
     /// Wakes the reading side when the queue has room.
@@ -84,7 +94,8 @@ struct World {
     /// At which moment so many calls were made.
     calls: (Micros, u32),
     asleep_until: Micros,
-    was_suspended: bool,
+    /// How often a deadline was due still after it had been looked at.
+    late_calls: u32,
     // ---- the user ----
     channels: Subscriptions,
     commands: BTreeMap<u64, Asked>,
@@ -96,6 +107,7 @@ struct World {
     epochs: u32,
     lost_sessions: u32,
     told_sessions: u32,
+    handovers: u32,
     /// When each gap was told.
     gaps_at: Vec<Micros>,
     /// Of each server, the newest commit that was taken in.
@@ -120,8 +132,9 @@ impl World {
         let (producer, consumer) = ring::channel(plan.capacity + 16);
         let pins = Pins::new(0);
         let shared = Arc::new(Shared::new(pins.clone()));
-        let ring =
+        let mut ring =
             RingSink::new(producer, plan.capacity, plan.bytes, plan.overflow, shared.clone());
+        let buffer = ring.first_buffer();
         let (sender, requests) = mpsc::unbounded_channel();
         let listener = Listener {
             consumer,
@@ -145,6 +158,12 @@ impl World {
             commits: 0,
             sink: Witness::new(ring),
             links: BTreeMap::new(),
+            delivering: None,
+            buffer,
+            hook: Hook::default(),
+            backoff: Backoff::default(),
+            late_calls: 0,
+            handovers: 0,
             requests,
             consumer: Consumer::new(listener),
             reader: Arc::default(),
@@ -152,7 +171,6 @@ impl World {
             timer_at: None,
             calls: (0, 0),
             asleep_until: 0,
-            was_suspended: false,
             channels,
             commands: BTreeMap::new(),
             next_command: 0,
@@ -220,7 +238,10 @@ impl World {
             Event::Room => self.room(),
             Event::Consume(turn) => self.consume(turn),
             Event::User => self.user(),
-            Event::Hook(_) => {}
+            Event::Silence(index) => self.falls_silent(index),
+            Event::Overdue(index) => self.is_overdue(index),
+            Event::Flap(index) => self.flap(index),
+            Event::Hook(number) => self.hook_returns(number),
             Event::Calm => self.calm(),
             Event::Judge => {
                 self.judge();

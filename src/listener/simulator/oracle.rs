@@ -2,9 +2,10 @@
 
 use super::connection::Stage;
 use super::server::{Server, payload};
+use super::subscriptions::Channel;
 use super::{World, say};
 use crate::notification::Gap;
-use crate::supervisor::{Listening, Overflow, State};
+use crate::supervisor::{ChannelState, Overflow, State};
 
 impl World {
     /// The first thing that is wrong ends the run.
@@ -92,6 +93,17 @@ impl World {
         }
         let refused: Vec<usize> =
             told.gap.refused().iter().filter_map(|(name, _)| self.channels.find(name)).collect();
+        if self.plan.has_hook && !self.hook.has_succeeded && !self.is_closing && self.done.is_none()
+        {
+            return self.fail("a gap was told before the hook has read the state");
+        }
+        if self.is_closing || self.done.is_some() {
+            return;
+        }
+        if told.gap.epoch() != self.connections[self.delivering.unwrap_or(0)].epoch {
+            let epoch = told.gap.epoch();
+            return self.fail(format!("a gap names session {epoch} as the one that goes on"));
+        }
         self.check_listening(&refused, "a gap was told");
         self.channels.restored(&refused);
     }
@@ -121,10 +133,7 @@ impl World {
 
     /// The open connection that notifications are taken from.
     pub(super) fn current(&self) -> Option<usize> {
-        let epoch = self.supervisor.epoch();
-        let is_it =
-            |c: &super::connection::Connection| matches!(c.stage, Stage::Open) && c.epoch == epoch;
-        self.connections.iter().position(is_it)
+        self.delivering.filter(|&index| matches!(self.connections[index].stage, Stage::Open))
     }
 
     // ---- what the consumer is told ----
@@ -138,6 +147,10 @@ impl World {
         text: &[u8],
     ) {
         let expected = self.consumer.next;
+        if sequence as usize >= self.sink.shown.0 {
+            return self
+                .fail(format!("notification {sequence} was delivered while it was held back"));
+        }
         if sequence != expected {
             return self
                 .fail(format!("notification {sequence} was delivered instead of {expected}"));
@@ -235,16 +248,37 @@ impl World {
         }
         self.state = state;
         if state == State::Connected {
-            let refused: Vec<usize> = self
-                .supervisor
-                .channels()
-                .filter(|(_, listening)| *listening != Listening::Active)
-                .filter_map(|(name, _)| self.channels.find(name))
-                .filter(|&channel| self.channels.0[channel].is_refusable)
-                .collect();
-            self.check_listening(&refused, "it is connected");
-            self.channels.restored(&refused);
+            self.check_channels("it is connected");
+            self.is_live();
         }
+    }
+
+    /// What it says of each channel is what the user asked for and what the server knows.
+    pub(super) fn check_channels(&mut self, when: &str) {
+        let states: Vec<(String, ChannelState)> =
+            self.supervisor.channels().map(|(name, state)| (name.to_owned(), state)).collect();
+        let mut refused = Vec::new();
+        let mut wanted = vec![false; self.channels.0.len()];
+        for (name, state) in states {
+            let Some(id) = self.channels.find(&name) else {
+                return self.fail(format!("{when}, and it wants {name:?}"));
+            };
+            wanted[id] = true;
+            match state {
+                ChannelState::Refused(_) if self.channels.0[id].is_refusable => refused.push(id),
+                ChannelState::Active => {}
+                state => return self.fail(format!("{when}, and {name:?} is {state:?}")),
+            }
+        }
+        let is_wrong = |(channel, &wanted): (&Channel, &bool)| {
+            channel.is_settled() && channel.is_wanted != wanted
+        };
+        if let Some(wrong) = self.channels.0.iter().zip(&wanted).position(is_wrong) {
+            let channel = format!("{:?}", self.channels.0[wrong]);
+            return self.fail(format!("{when}, and it is mistaken about {channel}"));
+        }
+        self.check_listening(&refused, when);
+        self.channels.restored(&refused);
     }
 
     /// The bounds that are said of memory.

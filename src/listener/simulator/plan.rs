@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::clock::{MILLI, Micros, SECOND};
 use super::random::Random;
-use crate::supervisor::{Overflow, Policy};
+use crate::supervisor::{Heartbeat, Overflow, Policy, Reconnect};
 
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
@@ -17,6 +17,15 @@ pub(super) struct Plan {
     pub(super) overflow: Overflow,
     pub(super) connect_timeout: Micros,
     pub(super) close_timeout: Micros,
+    /// Shortest and longest delay before an attempt. `None`: the first loss is the end.
+    pub(super) delays: Option<(Micros, Micros)>,
+    pub(super) retry_refusals: bool,
+    pub(super) every: Micros,
+    pub(super) deadline: Micros,
+    pub(super) lifetime: Option<Micros>,
+    pub(super) has_hook: bool,
+    /// Each session is ended soon after it is live, over and over.
+    pub(super) flaps: bool,
     /// From when on nothing breaks, and how long the listener then has to be well.
     pub(super) calm: Micros,
     /// Mean times between two of a kind. 0: never.
@@ -58,6 +67,15 @@ impl Plan {
             overflow,
             connect_timeout: random.range(1, 5) * SECOND,
             close_timeout: SECOND,
+            delays: random
+                .chance(95)
+                .then(|| (random.range(5, 200) * MILLI, random.pick(&[500, 1_000, 3_000]) * MILLI)),
+            retry_refusals: random.chance(50),
+            every: random.range(1, 8) * SECOND,
+            deadline: random.range(1, 4) * SECOND,
+            lifetime: random.chance(20).then(|| random.range(1_000, 10_000) * MILLI),
+            has_hook: random.chance(30),
+            flaps: random.chance(5),
             calm: random.range(5, 30) * SECOND,
             commits: often(random, 50 * MILLI, 800 * MILLI),
             commands: if random.chance(70) { often(random, 300 * MILLI, 4 * SECOND) } else { 0 },
@@ -71,7 +89,12 @@ impl Plan {
 
     /// How long the listener has to be well again, whatever broke before.
     pub(super) fn recovery(&self) -> Micros {
-        self.connect_timeout + 10 * SECOND
+        let (_, longest) = self.delays.unwrap_or_default();
+        // A dead peer is noticed by a proof, by the timeout of a command, or by the kernel. Then two attempts, of which the first may hang, and two runs of the hook.
+        let noticed = 40 * SECOND;
+        let back = 2 * (longest + self.connect_timeout) + 2 * (longest + SECOND);
+        // A handover that is stuck is given up after its limit.
+        noticed + back + 30 * SECOND
     }
 
     pub(super) fn policy(&self, channels: Vec<String>) -> Policy {
@@ -80,6 +103,17 @@ impl Plan {
             overflow: self.overflow,
             connect_timeout: Duration::from_micros(self.connect_timeout),
             close_timeout: Duration::from_micros(self.close_timeout),
+            reconnect: self.delays.map(|(min, max)| Reconnect {
+                min: Duration::from_micros(min),
+                max: Duration::from_micros(max),
+                retry_refusals: self.retry_refusals,
+            }),
+            heartbeat: Heartbeat {
+                every: Duration::from_micros(self.every),
+                deadline: Duration::from_micros(self.deadline),
+            },
+            max_lifetime: self.lifetime.map(Duration::from_micros),
+            has_hook: self.has_hook,
         }
     }
 }

@@ -23,6 +23,9 @@ pub(super) struct Commit {
     pub(super) is_expected: bool,
     /// The user was told that this channel is not listened to.
     pub(super) is_forbidden: bool,
+    /// The server had forgotten that somebody listens: the listener learns of it at the next proof, perhaps
+    /// after later notifications of a channel that the user asked for again.
+    pub(super) is_unheard: bool,
     /// Its place in the listener's stream.
     pub(super) position: Option<u64>,
 }

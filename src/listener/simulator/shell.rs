@@ -5,25 +5,26 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 
-use super::clock::{Clock, Event, MILLI};
+use super::clock::{Clock, Event, MILLI, SECOND};
 use super::connection::{Connection, Packet, Stage};
 use super::random::Random;
 use super::{World, say};
 use crate::auth::{AuthPolicy, Credentials, ScramNonce};
-use crate::notification::Stamp;
 use crate::session::{Login, Progress, Session};
-use crate::supervisor::{Action, Close, Command, CommandId, LinkEvent, LinkId, Policy, Supervisor};
+use crate::supervisor::{
+    Action, Close, Command, CommandId, LinkEvent, LinkId, Live, Policy, Supervisor,
+};
 use crate::wire::{DbError, ProtocolVersion};
 use crate::{Error, ErrorKind};
 
 /// More calls at one moment are no progress.
 const CALLS_MAX: u32 = 3_000;
 
-/// Whether the supervisor comes back after a loss, and finds out about dead peers.
-pub(super) const RECONNECTS: bool = false;
+/// Least room to read into on a connection that is not delivered.
+const READ_BYTES: usize = 512;
 
-pub(super) fn supervisor(clock: &Clock, _random: &mut Random, policy: Policy) -> Supervisor {
-    Supervisor::new(clock.instant(), policy)
+pub(super) fn supervisor(clock: &Clock, random: &mut Random, policy: Policy) -> Supervisor {
+    Supervisor::new(clock.instant(), clock.wall(), random.number(), policy)
 }
 
 impl World {
@@ -31,15 +32,15 @@ impl World {
 
     pub(super) fn command(&mut self, id: u64, command: Command) {
         say!(self, "command {id}: {command:?}");
-        self.supervisor.handle_command(self.clock.instant(), CommandId(id), command);
+        let now = self.clock.instant();
+        self.supervisor.handle_command(now, CommandId(id), command, &mut self.sink);
         self.act();
     }
 
     fn link_event(&mut self, index: usize, event: LinkEvent) {
         say!(self, "connection {index}: {event:?}");
         let link = self.connections[index].link;
-        self.sink.connection = index;
-        self.supervisor.handle_link(self.clock.instant(), link, event);
+        self.supervisor.handle_link(self.clock.instant(), link, event, &mut self.sink);
         self.act();
     }
 
@@ -48,10 +49,11 @@ impl World {
         if !matches!(connection.stage, Stage::Open) {
             return;
         }
-        let stamp = Stamp { received_at: self.clock.wall(), epoch: connection.epoch };
         self.sink.connection = index;
-        let (link, now) = (connection.link, self.clock.instant());
-        self.supervisor.handle_bytes(now, stamp, link, &mut connection.input, &mut self.sink);
+        let is_delivered = self.delivering == Some(index);
+        let input = if is_delivered { &mut self.buffer } else { &mut connection.input };
+        let (now, wall) = (self.clock.instant(), self.clock.wall());
+        self.supervisor.handle_bytes(now, wall, connection.link, input, &mut self.sink);
     }
 
     pub(super) fn timer(&mut self, number: u64) {
@@ -65,12 +67,33 @@ impl World {
                 self.read(index);
             }
         }
-        self.supervisor.handle_timeout(self.clock.instant());
+        self.supervisor.handle_timeout(self.clock.instant(), &mut self.sink);
         self.act();
         let now = self.clock.instant();
         if self.done.is_none() && self.supervisor.poll_timeout().is_some_and(|due| due <= now) {
-            self.fail("the supervisor has looked at its deadlines, and one is still due: it spins");
+            self.late_calls += 1;
+            if self.late_calls > 3 {
+                self.fail("the supervisor has looked at its deadlines again and again, and one is still due");
+            }
+        } else {
+            self.late_calls = 0;
         }
+    }
+
+    pub(super) fn hook_returns(&mut self, number: u64) {
+        if self.hook.running != Some(number) {
+            return;
+        }
+        self.hook.running = None;
+        let result = if self.random.chance(if self.is_calm { 0 } else { 30 }) {
+            Err(Error::new(ErrorKind::Connect, "the hook fails (simulated)"))
+        } else {
+            Ok(())
+        };
+        say!(self, "hook: {result:?}");
+        self.hook.has_succeeded |= result.is_ok();
+        self.supervisor.handle_hook(self.clock.instant(), result, &mut self.sink);
+        self.act();
     }
 
     /// The consumer has made room, or so the waker says.
@@ -78,8 +101,7 @@ impl World {
         let waker = Waker::from(self.reader.clone());
         let mut context = Context::from_waker(&waker);
         while let Some(index) = self.stalled() {
-            let input = &mut self.connections[index].input;
-            if self.sink.ring.poll_room(&mut context, input).is_pending() {
+            if self.sink.ring.poll_room(&mut context, &mut self.buffer).is_pending() {
                 break;
             }
             say!(self, "connection {index}: there is room");
@@ -90,9 +112,9 @@ impl World {
 
     /// The connection that is left unread because the queue is full.
     fn stalled(&self) -> Option<usize> {
-        let is_stalled = |c: &&Connection| matches!(c.stage, Stage::Open) && !c.is_reading;
-        let link = self.connections.iter().find(is_stalled)?.link;
-        self.links.get(&link).copied()
+        let index = self.delivering?;
+        let connection = &self.connections[index];
+        (matches!(connection.stage, Stage::Open) && !connection.is_reading).then_some(index)
     }
 
     // ---- from the supervisor ----
@@ -126,6 +148,13 @@ impl World {
                     self.given_up(index);
                     self.drop_connection(index);
                 }
+                Action::Deliver { link } => {
+                    let Some(&index) = self.links.get(&link) else { continue };
+                    self.deliver(index);
+                }
+                Action::RunHook(live) => self.run_hook(&live),
+                Action::CancelHook => self.hook.running = None,
+                Action::Tell(incident) => self.noted(&incident),
                 Action::Reply { id, result } => self.replied(id.0, result),
                 Action::State(state) => self.entered(state),
                 Action::Done(result) => self.finished(result),
@@ -152,8 +181,10 @@ impl World {
         let server = self.choose_server();
         let index = self.connections.len();
         say!(self, "connection {index}: open {link:?} to server {server}");
-        self.attempted();
-        self.connections.push(Connection::new(link, server, self.clock.now()));
+        let mut connection = Connection::new(link, server, self.clock.now());
+        connection.is_successor = self.is_beside_another();
+        self.attempted(connection.is_successor);
+        self.connections.push(connection);
         self.links.insert(link, index);
         if !self.is_calm && self.random.chance(5) {
             // Nobody answers: the supervisor's deadline must end it.
@@ -215,15 +246,32 @@ impl World {
         let stage = std::mem::replace(&mut connection.stage, Stage::Open);
         let Stage::LoggingIn(session) = stage else { return };
         self.epochs += 1;
-        connection.epoch = self.supervisor.epoch();
-        let rest = connection.input.split();
-        let mut buffer = self.sink.ring.first_buffer();
-        buffer.extend_from_slice(&rest);
-        connection.input = buffer;
-        self.opened(index);
+        connection.epoch = self.epochs;
+        say!(self, "connection {index}: logged in, session {}", self.epochs);
         self.link_event(index, LinkEvent::Opened(session));
         self.handle_bytes(index);
         self.act();
+    }
+
+    /// What was read of it moves to where the queue takes it from.
+    fn deliver(&mut self, index: usize) {
+        say!(self, "connection {index}: is delivered");
+        self.buffer.clear();
+        self.delivering = Some(index);
+        let connection = &mut self.connections[index];
+        connection.was_delivered = true;
+        let rest = connection.input.split();
+        self.sink.ring.make_room(&mut self.buffer, rest.len());
+        self.buffer.extend_from_slice(&rest);
+    }
+
+    fn run_hook(&mut self, live: &Live) {
+        say!(self, "hook: {live:?}");
+        self.hook_begins(live);
+        self.hook.number += 1;
+        self.hook.running = Some(self.hook.number);
+        let time = self.random.range(0, SECOND);
+        self.clock.after(time, Event::Hook(self.hook.number), &mut self.random);
     }
 
     // ---- sockets ----
@@ -243,10 +291,16 @@ impl World {
             self.go_on_logging_in(index);
         } else if !self.connections[index].socket.is_empty() {
             let connection = &mut self.connections[index];
-            self.sink.ring.prepare(&mut connection.input);
-            let room = connection.input.capacity() - connection.input.len();
+            let input = if self.delivering == Some(index) {
+                self.sink.ring.prepare(&mut self.buffer);
+                &mut self.buffer
+            } else {
+                connection.input.reserve(READ_BYTES);
+                &mut connection.input
+            };
+            let room = input.capacity() - input.len();
             let bytes = connection.socket.split_to(room.min(connection.socket.len()));
-            connection.input.extend_from_slice(&bytes);
+            input.extend_from_slice(&bytes);
             say!(self, "connection {index}: {} bytes read", bytes.len());
             self.handle_bytes(index);
             self.act();

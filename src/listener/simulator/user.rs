@@ -1,5 +1,7 @@
 //! Who gives commands, and what he is answered.
 
+use std::time::Duration;
+
 use super::clock::{Event, MILLI};
 use super::subscriptions::ChannelId;
 use super::{World, say};
@@ -12,6 +14,8 @@ pub(super) enum Asked {
     Listen(Vec<ChannelId>),
     Unlisten(Vec<ChannelId>),
     Query,
+    Rotate,
+    Drain,
 }
 
 impl World {
@@ -20,14 +24,18 @@ impl World {
             return;
         }
         self.schedule_user();
+        // Who changes what the server has forgotten makes up for it before a proof can tell.
+        if self.delivering.is_some_and(|index| self.connections[index].is_deaf) {
+            return self.query();
+        }
         let some = self.some_channels();
         match self.random.below(100) {
             0..45 => self.listen(some),
             45..75 => self.unlisten(some),
             75..80 => self.unlisten_all(),
             80..97 => self.query(),
-            _ if self.random.chance(20) => self.close(),
-            _ => {}
+            97..98 if self.random.chance(20) => self.end_by_choice(),
+            _ => self.rotate(),
         }
     }
 
@@ -86,6 +94,35 @@ impl World {
         self.command(id, Command::SimpleQuery(sql));
     }
 
+    fn rotate(&mut self) {
+        let id = self.next_command(Asked::Rotate);
+        self.command(id, Command::Rotate);
+    }
+
+    /// In one of the ways that a listener can end.
+    pub(super) fn end_by_choice(&mut self) {
+        match self.random.below(3) {
+            0 => self.drain(),
+            1 if self.consumer.listener.is_some() => {
+                say!(self, "the consumer is dropped");
+                self.consumer.listener = None;
+                self.look_at_requests();
+            }
+            _ => self.close(),
+        }
+    }
+
+    fn drain(&mut self) {
+        let within = self.random.range(1, 3_000) * MILLI;
+        say!(self, "the user drains within {} ms", within / MILLI);
+        self.is_closing = true;
+        self.close_at = Some(self.clock.now());
+        let bound = within + self.plan.close_timeout + 100 * MILLI;
+        self.clock.after(bound, Event::End, &mut self.random);
+        let id = self.next_command(Asked::Drain);
+        self.command(id, Command::Drain { within: Duration::from_micros(within) });
+    }
+
     pub(super) fn close(&mut self) {
         say!(self, "the user closes");
         self.is_closing = true;
@@ -120,7 +157,9 @@ impl World {
                 self.channels.unlistened(id, &channels, true);
             }
             (Asked::Unlisten(channels), Err(_)) => self.channels.unlistened(id, &channels, false),
-            (Asked::Query, Ok(Reply::Rows(_)) | Err(_)) => {}
+            (Asked::Query, Ok(Reply::Rows(_)) | Err(_))
+            | (Asked::Rotate, Ok(Reply::Rotating) | Err(_))
+            | (Asked::Drain, Ok(Reply::Drained) | Err(_)) => {}
             (asked, reply) => self.fail(format!("{asked:?} was answered with {reply:?}")),
         }
     }

@@ -33,6 +33,10 @@ pub(super) struct Witness {
     pub(super) gaps: Vec<Told>,
     /// Of both, how many the consumer can see.
     pub(super) shown: (usize, usize),
+    /// Nothing is shown at present.
+    pub(super) is_held: bool,
+    /// How often that began.
+    pub(super) holds: u32,
     /// Most unread notifications after a run was taken in, surplus ones apart.
     pub(super) most_unread: u64,
     pub(super) most_unread_bytes: u64,
@@ -50,6 +54,8 @@ impl Witness {
             taken: Vec::new(),
             gaps: Vec::new(),
             shown: (0, 0),
+            is_held: false,
+            holds: 0,
             most_unread: 0,
             most_unread_bytes: 0,
             checked: (0, 0),
@@ -79,14 +85,33 @@ impl Sink for Witness {
         self.ring.notifications(input, run, stamp, surplus);
     }
 
-    fn gap(&mut self, gap: Gap) {
-        self.gaps.push(Told { position: self.taken.len() as u64, gap: gap.clone() });
-        self.ring.gap(gap);
+    fn publish(&mut self) {
+        if !self.is_held {
+            self.shown = (self.taken.len(), self.gaps.len());
+        }
+        self.ring.publish();
     }
 
-    fn publish(&mut self) {
+    fn position(&self) -> u64 {
+        let position = self.ring.position();
+        assert_eq!(position, self.taken.len() as u64, "the position is another");
+        position
+    }
+
+    fn hold(&mut self) {
+        self.publish();
+        self.is_held = true;
+        self.holds += 1;
+        self.ring.hold();
+    }
+
+    fn release(&mut self, gaps: Vec<(u64, Gap)>) {
+        for (position, gap) in &gaps {
+            self.gaps.push(Told { position: *position, gap: gap.clone() });
+        }
+        self.is_held = false;
         self.shown = (self.taken.len(), self.gaps.len());
-        self.ring.publish();
+        self.ring.release(gaps);
     }
 
     fn is_empty(&self) -> bool {

@@ -7,7 +7,6 @@ mod counts;
 mod executor;
 mod extended;
 mod login;
-mod proof;
 mod random;
 mod refusal;
 mod select;
