@@ -201,7 +201,7 @@ fn a_notification_that_the_server_dropped_is_a_gap_in_its_place() {
             "2 notifications",
         ]
     );
-    assert_eq!(shell.supervisor.gaps(), 1);
+    assert_eq!(shell.supervisor.figures().gaps, 1);
     assert_eq!(shell.take_log(), [""; 0]);
 }
 

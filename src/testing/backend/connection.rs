@@ -169,6 +169,7 @@ impl Connection {
         let shown;
         let columns: Vec<Column<'_>> = match statement {
             Statement::Select(select) => select.columns().collect(),
+            Statement::Proof => vec![Column::text(b"count"), Column::text(b"md5")],
             Statement::Show { name } => {
                 // As the parameter is spelled, not as it was asked for.
                 shown = self.executor.setting(name).map(|(known, _)| known.clone());

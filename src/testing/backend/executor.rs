@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::refusal::Refusal;
 use super::select::{Context, Value};
 use super::statement::Statement;
+use crate::supervisor::proof;
 use crate::wire::limits::{CHANNEL_BYTES_MAX, PAYLOAD_BYTES_MAX};
 use crate::wire::{DbError, Severity, TransactionStatus};
 
@@ -134,6 +135,12 @@ impl Executor {
             Statement::Notify { channel, payload } => {
                 self.notify(channel, payload)?;
                 Ok(Answer::tagged("NOTIFY"))
+            }
+            Statement::Proof => {
+                let (count, digest) = proof(self.listening.iter().map(String::as_str));
+                let digest = Some(digest).filter(|_| count > 0);
+                let rows = vec![vec![Some(count.to_string()), digest]];
+                Ok(Answer { rows, ..Answer::tagged("SELECT 1") })
             }
             Statement::Select(select) => {
                 let rows = select.rows(parameters, self)?;
