@@ -21,12 +21,13 @@ impl Supervisor {
             return;
         }
         self.resume(now);
-        self.end(now, &closed(), sink);
+        self.ending = true;
         match self.current.take() {
             Some(Link { id, stage: Stage::Open(mut session), mut in_flight, .. }) => {
                 let deadline = now.checked_add(self.policy.close_timeout).unwrap_or(now);
                 session.terminate();
                 self.settle_events(&mut session, &mut in_flight);
+                self.end(now, &closed(), sink);
                 let mut link = Link::opening(id, deadline);
                 link.stage = Stage::Closing { session, deadline };
                 self.current = Some(link);
@@ -69,6 +70,7 @@ impl Supervisor {
             self.abandon(link, closed());
         }
         (self.retry_at, self.handover.due) = (None, None);
+        self.flow.resume(now);
         self.handover.end();
         self.probe.stop();
         self.cancel_hook();
@@ -82,8 +84,9 @@ impl Supervisor {
     }
 
     pub(super) fn abandon(&mut self, link: Link, error: Error) {
-        self.actions.push_back(Action::Close { link: link.id, how: Close::Abort });
+        let id = link.id;
         self.settle_all(link, error);
+        self.actions.push_back(Action::Close { link: id, how: Close::Abort });
     }
 
     /// Whoever drains is told how it went, once.

@@ -65,8 +65,6 @@ pub use action::{
 pub use flow::Overflow;
 pub use policy::{Heartbeat, Policy, Reconnect};
 pub use probe::PROOF_SQL;
-#[cfg(feature = "testing")]
-pub(crate) use probe::proof;
 pub use sink::Sink;
 
 /// One listener. See the [module](self).

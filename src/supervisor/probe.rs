@@ -140,7 +140,7 @@ impl Supervisor {
 
 /// The answer to [`PROOF_SQL`] of a server that listens to these channels, sorted: how many there are, and the
 /// digest of their names.
-pub(crate) fn proof<'a>(channels: impl Iterator<Item = &'a str>) -> (usize, String) {
+fn proof<'a>(channels: impl Iterator<Item = &'a str>) -> (usize, String) {
     let mut md5 = Md5::new();
     let mut count = 0;
     for channel in channels {

@@ -30,9 +30,8 @@ const FATAL: &[u8] = b"E\0\0\0\x17SFATAL\0C57P01\0Mno\0\0";
 /// Process id 1, channel `a`, payload `b`.
 const A1: &[u8] = b"A\0\0\0\x0c\0\0\0\x01a\0b\0";
 
-/// So rare that most tests do not see it.
-const HEARTBEAT: Heartbeat =
-    Heartbeat { every: Duration::from_secs(3600), deadline: Duration::from_secs(8) };
+/// None at all.
+const HEARTBEAT: Heartbeat = Heartbeat { every: Duration::MAX, deadline: Duration::from_secs(8) };
 
 /// A queue that holds so many notifications, and says what came into it.
 #[derive(Debug)]
@@ -312,6 +311,8 @@ fn query(sql: &str) -> Command {
 }
 
 const REFUSED: &str = "server error: the server refused LISTEN: ERROR: no (SQLSTATE 42501)";
+const NOT_LISTENED: &str = "server error: the channel \"a\" cannot be listened to: \
+    server error: the server refused LISTEN: ERROR: no (SQLSTATE 42501)";
 const ENDED: &str = "server error: the server ended the session: FATAL: no (SQLSTATE 57P01)";
 const OVER: &str = "closed: the listener is closed";
 

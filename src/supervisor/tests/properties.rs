@@ -162,13 +162,14 @@ proptest! {
             };
             answer.extend([&word[..], READY, A1].concat());
         }
-        let stream = [LISTEN, READY, &answer[..]].concat();
+        let stream = [A1, &answer[..]].concat();
         let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(stream.len())).collect();
         cuts.sort_unstable();
         let outcome = |cuts: &[usize]| {
             let overflow = Overflow::DropNewest;
             let mut shell = Shell::opened(Policy { overflow, ..policy() });
             shell.read(PRELUDE);
+            shell.read(&[LISTEN, READY].concat());
             for command in &commands {
                 shell.command(command.clone());
             }

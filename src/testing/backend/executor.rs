@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
+use super::proof;
 use super::refusal::Refusal;
 use super::select::{Context, Value};
 use super::statement::Statement;
-use crate::supervisor::proof;
 use crate::wire::limits::{CHANNEL_BYTES_MAX, PAYLOAD_BYTES_MAX};
 use crate::wire::{DbError, Severity, TransactionStatus};
 
@@ -47,6 +47,8 @@ pub(super) struct Executor {
     process_id: i32,
     settings: BTreeMap<String, String>,
     listening: BTreeSet<String>,
+    /// Channels that it may not listen to.
+    refused: Arc<BTreeSet<String>>,
     status: TransactionStatus,
     /// Of the running transaction, in order.
     changes: Vec<Change>,
@@ -63,6 +65,7 @@ impl Executor {
             process_id,
             settings,
             listening: BTreeSet::new(),
+            refused: Arc::default(),
             status: TransactionStatus::Idle,
             changes: Vec::new(),
             notes: Vec::new(),
@@ -96,6 +99,14 @@ impl Executor {
         self.listening.contains(channel)
     }
 
+    pub(super) fn refuse(&mut self, channels: Arc<BTreeSet<String>>) {
+        self.refused = channels;
+    }
+
+    pub(super) fn forget_channels(&mut self) {
+        self.listening.clear();
+    }
+
     pub(super) fn listening(&self) -> &BTreeSet<String> {
         &self.listening
     }
@@ -121,6 +132,10 @@ impl Executor {
             Statement::Rollback => Ok(self.end(false)),
             Statement::Listen(channel) => {
                 self.refuse_on_standby("LISTEN")?;
+                if self.refused.contains(channel) {
+                    let text = format!("permission denied for channel \"{channel}\"");
+                    return Err(Refusal::new("42501", text));
+                }
                 self.changes.push(Change::Listen(channel.clone()));
                 Ok(Answer::tagged("LISTEN"))
             }
@@ -136,15 +151,13 @@ impl Executor {
                 self.notify(channel, payload)?;
                 Ok(Answer::tagged("NOTIFY"))
             }
-            Statement::Proof => {
-                let (count, digest) = proof(self.listening.iter().map(String::as_str));
-                let digest = Some(digest).filter(|_| count > 0);
-                let rows = vec![vec![Some(count.to_string()), digest]];
-                Ok(Answer { rows, ..Answer::tagged("SELECT 1") })
-            }
             Statement::Select(select) => {
                 let rows = select.rows(parameters, self)?;
                 Ok(Answer { tag: format!("SELECT {}", rows.len()), rows, ..Answer::default() })
+            }
+            Statement::Proof => {
+                let row = proof::row(&self.listening);
+                Ok(Answer { rows: vec![row], ..Answer::tagged("SELECT 1") })
             }
             Statement::Set { name, value } => Ok(self.set(name, value)),
             Statement::Show { name } => {

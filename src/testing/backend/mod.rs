@@ -7,6 +7,7 @@ mod counts;
 mod executor;
 mod extended;
 mod login;
+mod proof;
 mod random;
 mod refusal;
 mod select;
@@ -53,6 +54,8 @@ pub struct Backend {
     shared: Shared,
     parameters: BTreeMap<String, String>,
     connections: BTreeMap<SessionId, Connection>,
+    /// Channels to which nobody may listen.
+    refused: Arc<BTreeSet<String>>,
     next_session: u64,
     next_process_id: i32,
     /// Sessions that got output from somebody else's command.
@@ -96,6 +99,7 @@ impl Backend {
             },
             parameters: config.parameters,
             connections: BTreeMap::new(),
+            refused: Arc::default(),
             next_session: 0,
             next_process_id: config.first_process_id,
             woken: BTreeSet::new(),
@@ -107,7 +111,8 @@ impl Backend {
     pub fn connect(&mut self) -> SessionId {
         let id = SessionId(self.next_session);
         self.next_session = self.next_session.wrapping_add(1);
-        let executor = Executor::new(self.next_process_id, self.parameters.clone());
+        let mut executor = Executor::new(self.next_process_id, self.parameters.clone());
+        executor.refuse(Arc::clone(&self.refused));
         self.next_process_id = self.next_process_id.wrapping_add(1);
         let connection = Connection::new(executor, self.shared.random.bytes());
         self.connections.insert(id, connection);
@@ -123,20 +128,57 @@ impl Backend {
         let process_id = connection.executor.process_id();
         while let Some(connection) = self.connections.get_mut(&session) {
             let handled = connection.handle_message(&mut self.shared, input);
-            self.hand_out(session, process_id);
+            self.hand_out(Some(session), process_id);
             if !handled {
                 return;
             }
         }
     }
 
+    /// Commits a transaction of somebody who is not connected here: notifications of a channel and a
+    /// payload each, which every session that listens receives from the server process `process_id`.
+    /// Equal ones arrive once. N62.
+    ///
+    /// For tests that want another sender than a session of their own, and many of them at no cost.
+    pub fn commit<'a>(
+        &mut self,
+        process_id: i32,
+        notifications: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) {
+        for (channel, payload) in notifications {
+            let note = Note { channel: channel.to_owned(), payload: payload.to_owned() };
+            if !self.shared.outbox.iter().any(|other| **other == note) {
+                self.shared.counts.committed(channel);
+                self.shared.outbox.push(Arc::new(note));
+            }
+        }
+        self.hand_out(None, process_id);
+    }
+
+    /// A session listens to nothing any more and is not told so, as behind a pooler that sends `DISCARD ALL`.
+    pub fn forget_channels(&mut self, session: SessionId) {
+        if let Some(connection) = self.connections.get_mut(&session) {
+            connection.executor.forget_channels();
+        }
+    }
+
+    /// From now on LISTEN to one of these channels is refused: ERROR 42501, as by an extension that guards
+    /// channels. Sessions that listen to one already go on doing so. Takes the place of what was given
+    /// before.
+    pub fn refuse_channels(&mut self, channels: impl IntoIterator<Item = impl Into<String>>) {
+        self.refused = Arc::new(channels.into_iter().map(Into::into).collect());
+        for connection in self.connections.values_mut() {
+            connection.executor.refuse(Arc::clone(&self.refused));
+        }
+    }
+
     /// Gives what a message committed to every other session that listens.
-    fn hand_out(&mut self, from: SessionId, process_id: i32) {
+    fn hand_out(&mut self, from: Option<SessionId>, process_id: i32) {
         if self.shared.outbox.is_empty() {
             return;
         }
         let notes = std::mem::take(&mut self.shared.outbox);
-        for (&id, connection) in self.connections.iter_mut().filter(|(id, _)| **id != from) {
+        for (&id, connection) in self.connections.iter_mut().filter(|(id, _)| Some(**id) != from) {
             for note in &notes {
                 connection.receive(process_id, note);
             }

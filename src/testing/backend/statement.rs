@@ -1,15 +1,13 @@
 //! The statements that the backend understands.
 
+use super::proof;
 use super::refusal::Refusal;
 use super::select::Select;
 use super::token::{self, Kind, Token};
-use crate::supervisor::PROOF_SQL;
 
 /// One statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Statement {
-    /// [`PROOF_SQL`], which no other client sends: what it is made of is not understood here.
-    Proof,
     Listen(String),
     Unlisten(String),
     UnlistenAll,
@@ -21,6 +19,8 @@ pub(super) enum Statement {
     Commit,
     Rollback,
     Select(Select),
+    /// A [proof](super::proof) of what is listened to.
+    Proof,
     Set {
         name: String,
         value: String,
@@ -40,14 +40,12 @@ pub(super) struct Script {
 /// Parses all statements before any is carried out: one syntax error stops all of them. N60.
 pub(super) fn parse(sql: &str) -> Result<Script, Refusal> {
     let mut script = Script::default();
-    if sql == PROOF_SQL {
-        script.statements.push(Statement::Proof);
-        return Ok(script);
-    }
     let tokens = token::tokens(sql, &mut script.cuts)?;
     let end = sql.chars().count().saturating_add(1);
     for tokens in tokens.split(|token| token.kind == Kind::Symbol(';')) {
-        if !tokens.is_empty() {
+        if proof::is_proof(tokens) {
+            script.statements.push(Statement::Proof);
+        } else if !tokens.is_empty() {
             let mut parser = Parser { tokens: tokens.iter(), end };
             script.statements.push(parser.statement()?);
             parser.finish()?;
