@@ -104,7 +104,7 @@ pub use notification::{
 #[cfg(feature = "tokio")]
 pub use notifier::Notifier;
 pub use session::{Column, Row, Rows};
-pub use supervisor::{Listening, Overflow, State};
+pub use supervisor::{ChannelState, Listening, Live, Overflow, State};
 pub use wire::DbError;
 
 /// The code in the README is compiled.

@@ -1,17 +1,19 @@
 //! How a listener is set up.
 
+use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, oneshot};
 
 use super::Listener;
+use super::hook::Hook;
 use super::shared::Shared;
 use super::sink::RingSink;
 use super::task::Task;
 use crate::ring::Pins;
-use crate::supervisor::{Overflow, Policy, Supervisor};
-use crate::{Config, Error, ErrorKind, net, ring, wire};
+use crate::supervisor::{Heartbeat, Live, Overflow, Policy, Reconnect, Supervisor};
+use crate::{Config, Connection, Error, ErrorKind, net, ring, wire};
 
 /// Most notifications that a queue can be made for. The [ring](crate::ring) has room for twice as many.
 const QUEUE_CAPACITY_MAX: usize = 524_288;
@@ -36,6 +38,17 @@ const QUEUE_BYTES_MIN: usize = wire::limits::NOTIFICATION_FRAME_BYTES_MAX as usi
 /// How long a clean close may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Shortest and longest delay before an attempt to come back, by default.
+const BACKOFF_MIN: Duration = Duration::from_millis(50);
+const BACKOFF_MAX: Duration = Duration::from_secs(30);
+
+/// When a live session is proven to be one, by default: a dead one is noticed within 18 seconds.
+const HEARTBEAT: Heartbeat =
+    Heartbeat { every: Duration::from_secs(10), deadline: Duration::from_secs(8) };
+
+/// Shortest lifetime of a session that can be asked for.
+const LIFETIME_MIN: Duration = Duration::from_secs(1);
+
 /// A listener to be connected. Made by [`Listener::builder`].
 ///
 /// # Memory
@@ -58,6 +71,11 @@ pub struct ListenerBuilder {
     bytes: usize,
     pin_limit: usize,
     overflow: Overflow,
+    reconnect: bool,
+    backoff: (Duration, Duration),
+    heartbeat: Heartbeat,
+    max_lifetime: Option<Duration>,
+    hook: Option<Hook>,
 }
 
 impl ListenerBuilder {
@@ -69,6 +87,11 @@ impl ListenerBuilder {
             bytes: QUEUE_BYTES,
             pin_limit: PIN_LIMIT_BYTES,
             overflow: Overflow::default(),
+            reconnect: true,
+            backoff: (BACKOFF_MIN, BACKOFF_MAX),
+            heartbeat: HEARTBEAT,
+            max_lifetime: None,
+            hook: None,
         }
     }
 
@@ -111,12 +134,88 @@ impl ListenerBuilder {
         self
     }
 
+    /// Whether a lost session is followed by another one: by default it is. If not, its loss ends the listener:
+    /// [`recv`](Listener::recv) returns the cause.
+    ///
+    /// Every attempt looks names up again, tries all hosts and asks the password provider again. It lasts at
+    /// most `connect_timeout`. A refused login, and a database that does not exist, end the listener, unless
+    /// there are several hosts or a password provider.
+    pub fn reconnect(mut self, reconnect: bool) -> Self {
+        self.reconnect = reconnect;
+        self
+    }
+
+    /// Shortest and longest delay before an attempt to come back, by default 50 ms and 30 s.
+    ///
+    /// A delay is anything from the shortest to a limit that doubles with every attempt, at random, so that
+    /// many clients of one server do not come back at once. After a session that was live for as long as
+    /// the longest delay it is short again.
+    pub fn backoff(mut self, min: Duration, max: Duration) -> Self {
+        self.backoff = (min, max);
+        self
+    }
+
+    /// How often a session is proven to live and to listen to what it should, by default every 10 s, and for
+    /// how long nothing at all may come while the proof is due, by default 8 s.
+    ///
+    /// So a connection that is dead without an end, a server that is stuck, or a pooler that has forgotten
+    /// the subscription are noticed within the sum. The proof is one short query. While a query of your own
+    /// runs on the listening session there is none: TCP keepalive alone watches then.
+    pub fn heartbeat(mut self, every: Duration, deadline: Duration) -> Self {
+        self.heartbeat = Heartbeat { every, deadline };
+        self
+    }
+
+    /// How long a session may live before another one takes its place, without a gap: for servers or proxies
+    /// that end sessions of some age, and for credentials that expire. Up to a tenth is taken off at random.
+    /// By default there is no limit.
+    pub fn max_lifetime(mut self, lifetime: Duration) -> Self {
+        self.max_lifetime = Some(lifetime);
+        self
+    }
+
+    /// Runs `hook` whenever every channel is listened to, at the start and after every
+    /// [`Gap`](crate::Gap), before any notification is delivered: to read the state that notifications change.
+    /// What it reads is complete, because what is committed later arrives after it.
+    ///
+    /// It gets a connection of its own. Notifications that arrive meanwhile wait in the queue, within its
+    /// bounds. If it fails or panics, it is run again after a delay; if the session is lost, it is
+    /// cancelled, and run again when the next one listens.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), pgbell::Error> {
+    /// use pgbell::{Listener, Live};
+    ///
+    /// let listener = Listener::builder("postgres://localhost/shop")
+    ///     .channels(["orders"])
+    ///     .on_live(|mut connection, live| async move {
+    ///         if let Live::AfterGap(gap) = &live {
+    ///             eprintln!("{gap}");
+    ///         }
+    ///         let orders = connection.simple_query("SELECT id FROM orders").await?;
+    ///         // ... remember them ...
+    ///         connection.close().await
+    ///     })
+    ///     .connect()
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn on_live<F, Fut>(mut self, hook: F) -> Self
+    where
+        F: Fn(Connection, Live) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), Error>> + Send + 'static,
+    {
+        self.hook = Some(Hook::new(hook));
+        self
+    }
+
     /// Connects, listens to the channels, and starts the task that reads the socket.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] for parameters that cannot work, [`ErrorKind::Misuse`] for a channel name
     /// that is empty, longer than 63 bytes or holds a NUL; else what kept the first session from being
-    /// ready. It is not tried again.
+    /// ready. The first attempt is the only one.
     ///
     /// # Panics
     /// Outside a tokio runtime.
@@ -140,6 +239,25 @@ impl ListenerBuilder {
         if let Overflow::Block { max_stall: Duration::ZERO } = self.overflow {
             return Err(Error::new(ErrorKind::Config, "max_stall is zero: that is DropNewest"));
         }
+        let (min, max) = self.backoff;
+        if min.is_zero() || max < min {
+            let message = format!(
+                "backoff from {min:?} to {max:?}: the shortest delay must be above zero, and not above the longest"
+            );
+            return Err(Error::new(ErrorKind::Config, message));
+        }
+        let Heartbeat { every, deadline } = self.heartbeat;
+        if every.is_zero() || deadline.is_zero() {
+            let message = format!(
+                "heartbeat every {every:?} with a deadline of {deadline:?}: neither may be zero"
+            );
+            return Err(Error::new(ErrorKind::Config, message));
+        }
+        if let Some(lifetime) = self.max_lifetime.filter(|lifetime| *lifetime < LIFETIME_MIN) {
+            let message =
+                format!("max_lifetime is {lifetime:?}, at least {LIFETIME_MIN:?} is needed");
+            return Err(Error::new(ErrorKind::Config, message));
+        }
         for channel in &self.channels {
             wire::check_channel(channel)?;
         }
@@ -150,15 +268,24 @@ impl ListenerBuilder {
             overflow: self.overflow,
             connect_timeout: resolved.effective_connect_timeout(),
             close_timeout: CLOSE_TIMEOUT,
+            reconnect: self.reconnect.then_some(Reconnect {
+                min,
+                max,
+                retry_refusals: resolved.has_password_provider() || resolved.servers()?.len() > 1,
+            }),
+            heartbeat: self.heartbeat,
+            max_lifetime: self.max_lifetime,
+            has_hook: self.hook.is_some(),
         };
         let capacity = self.capacity as u64;
         let (producer, consumer) = ring::channel(capacity + SURPLUS_SLOTS);
         let shared = Arc::new(Shared::new(Pins::new(self.pin_limit as u64)));
         let sink = RingSink::new(producer, capacity, self.bytes, self.overflow, shared.clone());
         let (requests, inbox) = mpsc::unbounded_channel();
-        let supervisor = Supervisor::new(net::now(), policy);
+        let seed = u64::from_le_bytes(net::random()?);
+        let supervisor = Supervisor::new(net::now(), SystemTime::now(), seed, policy);
         let (connected, wait) = oneshot::channel();
-        let task = Task::new(config, supervisor, sink, inbox, shared.clone(), connected);
+        let task = Task::new(config, supervisor, sink, inbox, shared.clone(), connected, self.hook);
         let task = tokio::spawn(task);
         // The listener exists from here on: dropping this future drops it, which ends the task.
         let listener = Listener::new(consumer, requests, shared, task);

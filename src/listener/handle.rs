@@ -1,12 +1,13 @@
 //! Acting on a listener while another task receives.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
 use super::shared::{Shared, Stats};
 use crate::session::Rows;
-use crate::supervisor::{Command, Listening, Reply, State};
+use crate::supervisor::{ChannelState, Command, Listening, Reply, State};
 use crate::{Error, ErrorKind};
 
 /// What a handle asks of the task.
@@ -15,7 +16,7 @@ pub(super) enum Request {
     /// To be decided by the supervisor.
     Command(Command, Option<oneshot::Sender<Result<Reply, Error>>>),
     /// The wanted channels, and how far each is.
-    Channels(oneshot::Sender<Vec<(String, Listening)>>),
+    Channels(oneshot::Sender<Vec<(String, ChannelState)>>),
 }
 
 /// A handle to a [`Listener`](super::Listener): subscribe, query, look and close, from any task, while
@@ -107,14 +108,45 @@ impl ListenerHandle {
         }
     }
 
-    /// The wanted channels, and whether the server has confirmed each.
+    /// How full the server's notification queue is, from 0 to 1: `pg_notification_queue_usage()`. It is one
+    /// queue for all databases of the server; when it is full, NOTIFY fails. N37.
+    ///
+    /// # Errors
+    /// As [`simple_query`](Self::simple_query).
+    ///
+    /// # Cancel safety
+    /// Nothing is changed.
+    pub async fn notification_queue_usage(&self) -> Result<f64, Error> {
+        let results = self.simple_query("SELECT pg_catalog.pg_notification_queue_usage()").await?;
+        let usage = results.first().and_then(|rows| rows.get(0)?.get(0)?.parse().ok());
+        usage.ok_or_else(|| {
+            Error::new(ErrorKind::Protocol, "the server does not say its queue usage")
+        })
+    }
+
+    /// Lets another session take the place of the current one: listening first, then exchanged, without a
+    /// gap and without anything delivered twice. For a password that has changed, or to move to another
+    /// server process. Returns when it was begun, or when there is no session to replace;
+    /// [`Stats::handovers`] says when it is done. If it fails, the current session goes on, and it is tried
+    /// again after a delay.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`] when the listener is over.
+    ///
+    /// # Cancel safety
+    /// A dropped future does not take it back.
+    pub async fn rotate(&self) -> Result<(), Error> {
+        self.command(Command::Rotate).await.map(drop)
+    }
+
+    /// The wanted channels, sorted, and how far each has come.
     ///
     /// # Errors
     /// [`ErrorKind::Closed`] when the listener is over.
     ///
     /// # Cancel safety
     /// Nothing is changed.
-    pub async fn channels(&self) -> Result<Vec<(String, Listening)>, Error> {
+    pub async fn channels(&self) -> Result<Vec<(String, ChannelState)>, Error> {
         let (reply, answer) = oneshot::channel();
         self.send(Request::Channels(reply))?;
         answer.await.map_err(|_| self.shared.closed())
@@ -146,6 +178,12 @@ impl ListenerHandle {
         }
     }
 
+    /// The last trouble there was: why the last session was lost, an attempt, a handover or a hook failed.
+    #[must_use]
+    pub fn last_error(&self) -> Option<Error> {
+        self.shared.last_error()
+    }
+
     /// Figures as of now.
     #[must_use]
     pub fn stats(&self) -> Stats {
@@ -156,6 +194,24 @@ impl ListenerHandle {
     #[must_use]
     pub fn process_id(&self) -> Option<i32> {
         self.shared.process_id()
+    }
+
+    /// Stops listening to every channel and, when everything that was committed before stands in the queue,
+    /// ends the session and the listener as [`close`](Self::close) does. The consumer goes on to receive
+    /// meanwhile, and afterwards what is queued, then [`ErrorKind::Closed`].
+    ///
+    /// If no session is up, the loss is told as a [`Gap`](crate::Gap), and that is the end.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Timeout`] when it takes longer than `deadline`; what the session was lost by; the
+    /// listener is over in any case. [`ErrorKind::Closed`] when it was before.
+    ///
+    /// # Cancel safety
+    /// A dropped future does not take it back.
+    pub async fn drain(&self, deadline: Duration) -> Result<(), Error> {
+        let drained = self.command(Command::Drain { within: deadline }).await.map(drop);
+        let _ = self.wait_state(State::Closed).await;
+        drained
     }
 
     /// Ends the session and the listener. What is queued is still delivered, then `recv` returns

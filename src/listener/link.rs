@@ -7,9 +7,7 @@ use std::time::SystemTime;
 
 use bytes::BytesMut;
 
-use super::sink::RingSink;
 use crate::net::{self, Established, Pipe, Purpose};
-use crate::notification::Stamp;
 use crate::supervisor::{LinkEvent, LinkId};
 use crate::{Config, Error};
 
@@ -24,10 +22,10 @@ pub(super) fn open(config: Config) -> Opening {
 pub(super) struct Link {
     pub(super) id: LinkId,
     pipe: Pipe,
-    /// What was read and not yet handled.
-    pub(super) input: BytesMut,
+    /// What was read and not yet handled, unless it is delivered: then it lies in the queue's buffer.
+    pub(super) rest: BytesMut,
     /// Of the last read.
-    pub(super) stamp: Stamp,
+    pub(super) received_at: SystemTime,
     pub(super) reading: bool,
     /// Our direction is to be ended when everything is written.
     closing: bool,
@@ -35,9 +33,9 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(id: LinkId, pipe: Pipe, input: BytesMut, epoch: u32) -> Self {
-        let stamp = Stamp { received_at: SystemTime::UNIX_EPOCH, epoch };
-        Self { id, pipe, input, stamp, reading: true, closing: false, shut: false }
+    pub(super) fn new(id: LinkId, pipe: Pipe, rest: BytesMut) -> Self {
+        let received_at = SystemTime::UNIX_EPOCH;
+        Self { id, pipe, rest, received_at, reading: true, closing: false, shut: false }
     }
 
     /// From now on: write what is left, end our direction, read to the end.
@@ -53,20 +51,16 @@ impl Link {
         }
     }
 
-    /// Reads once. How many bytes, or how it ended.
+    /// Reads once, into `input`. How many bytes, or how it ended.
     pub(super) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
-        sink: &mut RingSink,
+        input: &mut BytesMut,
     ) -> Poll<Result<usize, LinkEvent>> {
-        if !self.reading {
-            return Poll::Pending;
-        }
-        sink.prepare(&mut self.input);
-        self.pipe.poll_read(cx, &mut self.input).map(|read| match read {
+        self.pipe.poll_read(cx, input).map(|read| match read {
             Ok(0) => Err(LinkEvent::Eof),
             Ok(bytes) => {
-                self.stamp.received_at = SystemTime::now();
+                self.received_at = SystemTime::now();
                 Ok(bytes)
             }
             Err(error) => Err(LinkEvent::Failed(error)),

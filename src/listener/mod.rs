@@ -3,7 +3,9 @@
 mod builder;
 mod current;
 mod handle;
+mod hook;
 mod link;
+mod links;
 mod shared;
 #[cfg(all(test, feature = "testing"))]
 mod simulator;
@@ -17,7 +19,7 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use futures_core::Stream;
 use tokio::sync::mpsc;
@@ -122,7 +124,8 @@ impl Listener {
     /// Waits for the next event.
     ///
     /// # Errors
-    /// When the session was lost: the cause once, after everything that was received; from then on
+    /// When the listener has ended, because a lost session was not to be followed by another one or a new one
+    /// was refused for good: the cause once, after everything that was received; from then on
     /// [`ErrorKind::Closed`]. After [`close`](Self::close) through a handle: [`ErrorKind::Closed`].
     ///
     /// # Cancel safety
@@ -297,6 +300,12 @@ impl Listener {
         self.handle.state()
     }
 
+    /// See [`ListenerHandle::last_error`].
+    #[must_use]
+    pub fn last_error(&self) -> Option<Error> {
+        self.handle.last_error()
+    }
+
     /// Figures as of now.
     #[must_use]
     pub fn stats(&self) -> Stats {
@@ -307,6 +316,17 @@ impl Listener {
     #[must_use]
     pub fn process_id(&self) -> Option<i32> {
         self.handle.process_id()
+    }
+
+    /// See [`ListenerHandle::drain`].
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Cancel safety
+    /// As there.
+    pub async fn drain(&self, deadline: Duration) -> Result<(), Error> {
+        self.handle.drain(deadline).await
     }
 
     /// Ends the session cleanly and waits for the task: the server sees Terminate. Takes at most a second.

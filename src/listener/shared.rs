@@ -1,12 +1,12 @@
 //! What a listener, its handles and its task share: state, counters, the reason of the end.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use tokio::sync::watch;
 
 use crate::ring::Pins;
-use crate::supervisor::State;
+use crate::supervisor::{Figures, Incident, State};
 use crate::{Error, ErrorKind};
 
 #[derive(Debug)]
@@ -17,6 +17,8 @@ pub(super) struct Shared {
     cause: OnceLock<Error>,
     /// `i64::MIN` while it is not known.
     process_id: AtomicI64,
+    /// The last trouble there was. Written by the task alone, seldom.
+    last_error: Mutex<Option<Error>>,
     pub(super) counters: Counters,
     pub(super) pins: Pins,
 }
@@ -28,11 +30,17 @@ pub(super) struct Counters {
     pub(super) reads: AtomicU64,
     pub(super) bytes_read: AtomicU64,
     pub(super) received: AtomicU64,
-    pub(super) gaps: AtomicU64,
-    pub(super) stalls: AtomicU64,
     pub(super) kept: AtomicU64,
     pub(super) kept_bytes: AtomicU64,
-    pub(super) sessions: AtomicU64,
+    gaps: AtomicU64,
+    stalls: AtomicU64,
+    sessions: AtomicU64,
+    sessions_lost: AtomicU64,
+    attempts: AtomicU64,
+    proofs: AtomicU64,
+    handovers: AtomicU64,
+    hooks: AtomicU64,
+    hook_failures: AtomicU64,
     pub(super) consumer: ConsumerCounters,
 }
 
@@ -47,6 +55,19 @@ pub(super) struct ConsumerCounters {
 }
 
 impl Counters {
+    /// What the supervisor has counted.
+    pub(super) fn set_figures(&self, figures: &Figures) {
+        Self::set(&self.gaps, figures.gaps);
+        Self::set(&self.stalls, figures.stalls);
+        Self::set(&self.sessions, figures.sessions);
+        Self::set(&self.sessions_lost, figures.sessions_lost);
+        Self::set(&self.attempts, figures.attempts);
+        Self::set(&self.proofs, figures.proofs);
+        Self::set(&self.handovers, figures.handovers);
+        Self::set(&self.hooks, figures.hooks);
+        Self::set(&self.hook_failures, figures.hook_failures);
+    }
+
     #[inline]
     pub(super) fn set(counter: &AtomicU64, value: u64) {
         counter.store(value, Ordering::Relaxed);
@@ -87,6 +108,18 @@ pub struct Stats {
     pub stalls: u64,
     /// Sessions begun, the current one included.
     pub sessions: u64,
+    /// Sessions lost. Those that were closed or [handed over](crate::ListenerHandle::rotate) are none.
+    pub sessions_lost: u64,
+    /// Attempts to open a session.
+    pub attempts: u64,
+    /// Proofs of the subscription asked for: see [`heartbeat`](crate::ListenerBuilder::heartbeat).
+    pub proofs: u64,
+    /// Sessions that took the place of another one without a gap.
+    pub handovers: u64,
+    /// How often the [hook](crate::ListenerBuilder::on_live) was run.
+    pub hooks: u64,
+    /// How often it failed.
+    pub hook_failures: u64,
 }
 
 impl Shared {
@@ -96,6 +129,7 @@ impl Shared {
             state: watch::Sender::new(State::Connecting),
             cause: OnceLock::new(),
             process_id: AtomicI64::new(i64::MIN),
+            last_error: Mutex::new(None),
             counters: Counters::default(),
         }
     }
@@ -118,6 +152,22 @@ impl Shared {
 
     pub(super) fn cause(&self) -> Option<&Error> {
         self.cause.get()
+    }
+
+    /// Writes down what happened.
+    pub(super) fn tell(&self, incident: Incident) {
+        let error = match incident {
+            Incident::Lost { error }
+            | Incident::AttemptFailed { error }
+            | Incident::HookFailed { error, .. }
+            | Incident::HandoverFailed { error, .. } => error,
+            _ => return,
+        };
+        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+    }
+
+    pub(super) fn last_error(&self) -> Option<Error> {
+        self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What a call gets that comes too late.
@@ -156,6 +206,12 @@ impl Shared {
             bytes_read: get(&counters.bytes_read),
             stalls: get(&counters.stalls),
             sessions: get(&counters.sessions),
+            sessions_lost: get(&counters.sessions_lost),
+            attempts: get(&counters.attempts),
+            proofs: get(&counters.proofs),
+            handovers: get(&counters.handovers),
+            hooks: get(&counters.hooks),
+            hook_failures: get(&counters.hook_failures),
         }
     }
 }

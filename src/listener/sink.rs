@@ -45,6 +45,8 @@ pub(super) struct RingSink {
     drop_oldest: bool,
     /// Every buffer is looked into and no more may be had: nothing can be taken.
     starved: bool,
+    /// Nothing is shown to the consumer at present.
+    held: bool,
     shared: Arc<Shared>,
 }
 
@@ -64,6 +66,7 @@ impl RingSink {
             bytes: bytes as u64,
             drop_oldest: overflow == Overflow::DropOldest,
             starved: false,
+            held: false,
         }
     }
 
@@ -81,6 +84,11 @@ impl RingSink {
     /// Makes room in `input` for the next read.
     pub(super) fn prepare(&mut self, input: &mut BytesMut) {
         self.exchange(input, READ_BYTES_MIN);
+    }
+
+    /// Makes room in `input` for `bytes` more, which do not come from a socket.
+    pub(super) fn make_room(&mut self, input: &mut BytesMut, bytes: usize) {
+        self.exchange(input, bytes);
     }
 
     /// With no `need`, nothing is moved: it is only seen whether a buffer became free.
@@ -179,10 +187,6 @@ impl Sink for RingSink {
         }
     }
 
-    fn gap(&mut self, gap: Gap) {
-        self.producer.mark(gap, Gap::merge);
-    }
-
     fn publish(&mut self) {
         // Before the consumer sees it: what it counts never exceeds what was received and kept. What is
         // queued is what was kept and not taken; each side counts its own part.
@@ -190,11 +194,31 @@ impl Sink for RingSink {
         Counters::set(&counters.received, self.producer.sequence());
         Counters::set(&counters.kept, self.producer.kept());
         Counters::set(&counters.kept_bytes, self.producer.kept_bytes());
-        self.producer.publish();
+        if !self.held {
+            self.producer.publish();
+        }
     }
 
     fn is_empty(&self) -> bool {
         self.producer.unread() == 0
+    }
+
+    fn position(&self) -> u64 {
+        self.producer.sequence()
+    }
+
+    fn hold(&mut self) {
+        // What came before it is shown.
+        self.publish();
+        self.held = true;
+    }
+
+    fn release(&mut self, gaps: Vec<(u64, Gap)>) {
+        for (position, gap) in gaps {
+            self.producer.mark_at(position, gap, Gap::merge);
+        }
+        self.held = false;
+        self.publish();
     }
 }
 

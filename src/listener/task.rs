@@ -9,14 +9,17 @@ use std::task::{Context, Poll};
 use tokio::sync::{mpsc, oneshot};
 
 use super::handle::Request;
-use super::link::{self, Link, Opening};
+use super::hook::{Hook, HookRun};
+use super::link;
+use super::links::Links;
 use super::shared::{Counters, Shared};
 use super::sink::RingSink;
+use crate::Config;
+use crate::Error;
 use crate::net::{self, Timer};
 use crate::supervisor::{
     Action, Close, Command, CommandId, LinkEvent, LinkId, Reply, State, Supervisor,
 };
-use crate::{Config, Error};
 
 /// Most requests that are handled before the socket gets its turn. Tokio lets a task do 128 things at a
 /// time: requests without end must leave some of them for reading and writing.
@@ -28,6 +31,7 @@ pub(super) struct Task {
     config: Config,
     supervisor: Supervisor,
     sink: RingSink,
+    links: Links,
     requests: mpsc::UnboundedReceiver<Request>,
     replies: BTreeMap<CommandId, oneshot::Sender<Result<Reply, Error>>>,
     next_command: u64,
@@ -35,8 +39,8 @@ pub(super) struct Task {
     /// Told when the first subscription is active; dropped when there will be none.
     connected: Option<oneshot::Sender<()>>,
     timer: Timer,
-    opening: Option<(LinkId, Opening)>,
-    link: Option<Link>,
+    hook: Option<Hook>,
+    running: Option<HookRun>,
     done: bool,
 }
 
@@ -44,14 +48,16 @@ impl Task {
     pub(super) fn new(
         config: Config,
         supervisor: Supervisor,
-        sink: RingSink,
+        mut sink: RingSink,
         requests: mpsc::UnboundedReceiver<Request>,
         shared: Arc<Shared>,
         connected: oneshot::Sender<()>,
+        hook: Option<Hook>,
     ) -> Self {
         Self {
             config,
             supervisor,
+            links: Links::new(&mut sink),
             sink,
             requests,
             replies: BTreeMap::new(),
@@ -59,8 +65,8 @@ impl Task {
             shared,
             connected: Some(connected),
             timer: Timer::default(),
-            opening: None,
-            link: None,
+            hook,
+            running: None,
             done: false,
         }
     }
@@ -70,26 +76,28 @@ impl Task {
         let mut entered = None;
         while let Some(action) = self.supervisor.poll_action() {
             match action {
-                Action::Open { link } => {
-                    self.opening = Some((link, link::open(self.config.clone())));
-                }
+                Action::Open { link } => self.links.open(link, link::open(self.config.clone())),
                 Action::Read { link, on } => {
-                    if let Some(current) = self.link(link) {
+                    if let Some(current) = self.links.get(link) {
                         current.reading = on;
                         if on {
-                            self.handle_bytes();
+                            self.handle_bytes(link);
                         }
                     }
                 }
+                Action::Deliver { link } => self.links.deliver(link, &mut self.sink),
                 Action::Close { link, how: Close::Graceful } => {
-                    if let Some(current) = self.link(link) {
+                    if let Some(current) = self.links.get(link) {
                         current.close();
                     }
                 }
-                Action::Close { link, how: Close::Abort } => {
-                    self.link.take_if(|current| current.id == link);
-                    self.opening.take_if(|(id, _)| *id == link);
+                Action::Close { link, how: Close::Abort } => self.links.abort(link),
+                Action::RunHook(live) => {
+                    let run = |hook: &Hook| hook.run(self.config.clone(), live);
+                    self.running = self.hook.as_ref().map(run);
                 }
+                Action::CancelHook => self.running = None,
+                Action::Tell(incident) => self.shared.tell(incident),
                 Action::Reply { id, result } => {
                     if let Some(reply) = self.replies.remove(&id) {
                         let _ = reply.send(result);
@@ -104,6 +112,7 @@ impl Task {
                 }
             }
         }
+        self.shared.counters.set_figures(&self.supervisor.figures());
         // Last: who sees the end of the listener finds its cause.
         if let Some(state) = entered {
             self.shared.set_process_id(self.supervisor.process_id());
@@ -116,96 +125,88 @@ impl Task {
         }
     }
 
-    fn link(&mut self, id: LinkId) -> Option<&mut Link> {
-        self.link.as_mut().filter(|link| link.id == id)
-    }
-
     fn poll_requests(&mut self, cx: &mut Context<'_>) {
         for _ in 0..REQUESTS_AT_ONCE {
             let Poll::Ready(request) = self.requests.poll_recv(cx) else { return };
-            let now = net::now();
             match request {
                 Some(Request::Command(command, reply)) => {
                     let id = CommandId(self.next_command);
                     self.next_command = self.next_command.wrapping_add(1);
                     self.replies.extend(reply.map(|reply| (id, reply)));
-                    self.supervisor.handle_command(now, id, command);
-                    self.act();
+                    self.command(id, command);
                 }
                 Some(Request::Channels(reply)) => {
                     let channels = self.supervisor.channels();
-                    let _ = reply.send(channels.map(|(n, l)| (n.to_owned(), l)).collect());
+                    let _ = reply.send(channels.map(|(n, s)| (n.to_owned(), s)).collect());
                 }
                 // The listener and all its handles are gone.
-                None => {
-                    self.supervisor.handle_command(now, CommandId(u64::MAX), Command::Close);
-                    return self.act();
-                }
+                None => return self.command(CommandId(u64::MAX), Command::Close),
             }
         }
         // Perhaps there are more.
         cx.waker().wake_by_ref();
     }
 
+    fn command(&mut self, id: CommandId, command: Command) {
+        self.supervisor.handle_command(net::now(), id, command, &mut self.sink);
+        self.act();
+    }
+
     fn poll_opening(&mut self, cx: &mut Context<'_>) {
-        let Some((id, opening)) = &mut self.opening else { return };
-        let Poll::Ready(result) = opening.as_mut().poll(cx) else { return };
-        let id = *id;
-        self.opening = None;
-        let event = match result {
-            Ok(established) => {
-                let (session, pipe, rest) = established.driver.into_parts();
-                let epoch = self.supervisor.epoch();
-                let mut input = self.sink.first_buffer();
-                input.extend_from_slice(&rest);
-                self.link = Some(Link::new(id, pipe, input, epoch));
-                Counters::set(&self.shared.counters.sessions, epoch.into());
-                LinkEvent::Opened(Box::new(session))
-            }
-            Err(error) => LinkEvent::Failed(error),
-        };
-        self.supervisor.handle_link(net::now(), id, event);
-        // What came right behind the login.
-        self.handle_bytes();
+        while let Poll::Ready((link, event)) = self.links.poll_opened(cx) {
+            self.event(link, event);
+            // What came right behind the login.
+            self.handle_bytes(link);
+            self.act();
+        }
+    }
+
+    fn event(&mut self, link: LinkId, event: LinkEvent) {
+        self.supervisor.handle_link(net::now(), link, event, &mut self.sink);
         self.act();
     }
 
     /// Writes and reads. Returns whether something was read.
-    fn poll_link(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(link) = &mut self.link else { return false };
-        let id = link.id;
-        if let Some(out) = self.supervisor.transmit(id) {
-            link.poll_write(cx, out);
-        }
-        let read = link.poll_read(cx, &mut self.sink);
-        match read {
-            Poll::Ready(Ok(bytes)) => {
-                Counters::add(&self.shared.counters.reads, 1);
-                Counters::add(&self.shared.counters.bytes_read, bytes as u64);
-                self.handle_bytes();
+    fn poll_links(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut has_read = false;
+        for id in self.links.ids() {
+            if let (Some(link), Some(out)) = (self.links.get(id), self.supervisor.transmit(id)) {
+                link.poll_write(cx, out);
             }
-            Poll::Ready(Err(event)) => self.supervisor.handle_link(net::now(), id, event),
-            Poll::Pending => return false,
+            match self.links.poll_read(cx, id, &mut self.sink) {
+                Poll::Ready(Ok(bytes)) => {
+                    Counters::add(&self.shared.counters.reads, 1);
+                    Counters::add(&self.shared.counters.bytes_read, bytes as u64);
+                    self.handle_bytes(id);
+                    self.act();
+                }
+                Poll::Ready(Err(event)) => self.event(id, event),
+                Poll::Pending => continue,
+            }
+            has_read = true;
         }
-        self.act();
-        true
+        has_read
     }
 
-    fn handle_bytes(&mut self) {
-        let Some(Link { id, input, stamp, .. }) = &mut self.link else { return };
-        self.supervisor.handle_bytes(net::now(), *stamp, *id, input, &mut self.sink);
-        let counters = &self.shared.counters;
-        Counters::set(&counters.gaps, self.supervisor.gaps());
-        Counters::set(&counters.stalls, self.supervisor.stalls());
+    fn handle_bytes(&mut self, id: LinkId) {
+        let Some((input, received_at)) = self.links.input(id) else { return };
+        self.supervisor.handle_bytes(net::now(), received_at, id, input, &mut self.sink);
     }
 
     /// While the socket is left unread: has the consumer made room? What was read already may fill it
     /// again at once, so this ends with reading on or with a waker left.
     fn poll_room(&mut self, cx: &mut Context<'_>) {
-        while let Some(link) = self.link.as_mut().filter(|link| !link.reading)
-            && self.sink.poll_room(cx, &mut link.input).is_ready()
-        {
+        while self.links.poll_room(cx, &mut self.sink).is_ready() {
             self.supervisor.handle_room(net::now());
+            self.act();
+        }
+    }
+
+    fn poll_hook(&mut self, cx: &mut Context<'_>) {
+        let Some(running) = &mut self.running else { return };
+        if let Poll::Ready(result) = running.poll(cx) {
+            self.running = None;
+            self.supervisor.handle_hook(net::now(), result, &mut self.sink);
             self.act();
         }
     }
@@ -220,11 +221,12 @@ impl Future for Task {
         task.poll_requests(cx);
         task.poll_opening(cx);
         task.poll_room(cx);
-        let has_read = task.poll_link(cx);
+        task.poll_hook(cx);
+        let has_read = task.poll_links(cx);
         // After reading: an answer that is there was in time, however late we come for it.
         let was_due = task.timer.poll(cx, task.supervisor.poll_timeout());
         if was_due {
-            task.supervisor.handle_timeout(net::now());
+            task.supervisor.handle_timeout(net::now(), &mut task.sink);
             task.act();
         }
         if task.done {

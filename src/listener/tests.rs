@@ -180,7 +180,8 @@ fn a_gap_keeps_its_place_between_losses() {
     let mut queue = Queue::new(2, 1 << 20, Overflow::DropNewest);
     queue.read(3, 8);
     let cause = crate::Error::new(crate::ErrorKind::Server, "dropped one");
-    queue.sink.gap(Gap::within_session(cause, SystemTime::UNIX_EPOCH, 1));
+    let position = queue.sink.position();
+    queue.sink.release(vec![(position, Gap::within_session(cause, SystemTime::UNIX_EPOCH, 1))]);
     queue.read(2, 8);
     let mut next = 0;
     assert_eq!(queue.take(&mut next), Some((2, 0)));

@@ -104,6 +104,11 @@ impl Config {
         }));
         self.attach(Arc::new(provider))
     }
+
+    /// Whether the next attempt may have another password.
+    pub(crate) fn has_password_provider(&self) -> bool {
+        self.attachment::<Provider>().is_some()
+    }
 }
 
 /// The password for this server, asked for anew at every attempt: the provider's, else the

@@ -29,6 +29,27 @@ struct Facts {
 }
 
 impl Gap {
+    /// A loss that is not over: `sessions` were lost. What it took to come back is unknown yet.
+    pub(crate) fn new(cause: Error, lost_at: SystemTime, sessions: u32) -> Self {
+        let mut gap = Self::within_session(cause, lost_at, 0);
+        gap.0.sessions = sessions;
+        gap
+    }
+
+    /// It is over: since when, after how many attempts, and what is not as it was.
+    pub(crate) fn restored(
+        mut self,
+        at: SystemTime,
+        attempts: u32,
+        epoch: u32,
+        refused: Vec<(String, Error)>,
+    ) -> Self {
+        let facts = &mut self.0;
+        (facts.restored_at, facts.attempts, facts.epoch, facts.refused) =
+            (at, attempts, epoch, refused);
+        self
+    }
+
     /// A gap in a session that goes on: the server says that it dropped something.
     pub(crate) fn within_session(cause: Error, at: SystemTime, epoch: u32) -> Self {
         Self(Box::new(Facts {

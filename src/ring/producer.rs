@@ -171,11 +171,18 @@ impl<T, M> Producer<T, M> {
     /// `merge` is called instead with the last mark when nothing was received since, or when
     /// very many marks are unread.
     pub fn mark(&mut self, mark: M, merge: impl FnOnce(&mut M, M)) {
+        self.mark_at(self.seen, mark, merge);
+    }
+
+    /// As [`mark`](Self::mark), at a position further back: before what was received since then and is not
+    /// [published](Self::publish) yet. A position before the last mark's counts as that.
+    pub fn mark_at(&mut self, position: u64, mark: M, merge: impl FnOnce(&mut M, M)) {
+        let position = position.min(self.seen);
         let Ok(mut marks) = self.shared.marks.lock() else { return };
         let crowded = marks.len() >= MARKS_MAX;
         match marks.back_mut() {
-            Some((position, last)) if *position == self.seen || crowded => merge(last, mark),
-            _ => marks.push_back((self.seen, mark)),
+            Some((last, merged)) if *last >= position || crowded => merge(merged, mark),
+            _ => marks.push_back((position, mark)),
         }
         let first = marks.front().map_or(u64::MAX, |(position, _)| *position);
         // Release: pairs with the consumer's load, which then takes the lock.

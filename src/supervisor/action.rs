@@ -1,8 +1,10 @@
 //! What goes into a supervisor and what comes out of it, bytes and time excepted.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::Error;
+use crate::notification::Gap;
 use crate::session::{Rows, Session};
 
 /// Names one connection of a supervisor. Never used twice.
@@ -25,6 +27,13 @@ pub enum Command {
     UnlistenAll,
     /// Run SQL on the listening session. Delivery waits until it is done.
     SimpleQuery(String),
+    /// Let another session take the place of the current one, without a gap.
+    Rotate,
+    /// Stop listening, deliver everything that was committed before, then end as `Close` does.
+    Drain {
+        /// How long that may take.
+        within: Duration,
+    },
     /// End the session and the listener.
     Close,
 }
@@ -37,6 +46,8 @@ impl fmt::Debug for Command {
             Self::Unlisten(channels) => f.debug_tuple("Unlisten").field(channels).finish(),
             Self::UnlistenAll => f.write_str("UnlistenAll"),
             Self::SimpleQuery(sql) => write!(f, "SimpleQuery({} bytes)", sql.len()),
+            Self::Rotate => f.write_str("Rotate"),
+            Self::Drain { within } => f.debug_struct("Drain").field("within", within).finish(),
             Self::Close => f.write_str("Close"),
         }
     }
@@ -52,6 +63,10 @@ pub enum Reply {
     Unlistened,
     /// To `SimpleQuery`: a result for each statement.
     Rows(Vec<Rows>),
+    /// To `Rotate`: it has begun, or does as soon as a session is live.
+    Rotating,
+    /// To `Drain`: everything that was committed before stands in the queue.
+    Drained,
 }
 
 /// How far a wish to listen has come.
@@ -62,6 +77,78 @@ pub enum Listening {
     Active,
     /// No session is up. The wish is kept; the gap that follows comes after it is active.
     Pending,
+}
+
+/// How far a wanted channel has come.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum ChannelState {
+    /// Waits for a session.
+    Pending,
+    /// The server has committed it.
+    Active,
+    /// The server refuses it, with this reason. It is tried again with every new session.
+    Refused(Error),
+}
+
+/// Why [`RunHook`](Action::RunHook) is to be carried out: every wanted channel is active or refused, and
+/// nothing is delivered before it is done.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Live {
+    /// The listener has begun.
+    Start,
+    /// Notifications may be missing. The same is told to the consumer afterwards.
+    AfterGap(Gap),
+}
+
+/// What people want to read in a log. Nothing depends on it.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Incident {
+    /// Every wanted channel is active or refused.
+    Established {
+        /// Number of the session.
+        epoch: u32,
+        /// How many channels are active.
+        channels: usize,
+        /// How many are refused.
+        refused: usize,
+    },
+    /// A session was lost.
+    Lost {
+        /// Why.
+        error: Error,
+    },
+    /// An attempt has failed.
+    AttemptFailed {
+        /// Why.
+        error: Error,
+    },
+    /// The next attempt comes after a delay.
+    Reconnecting {
+        /// So long from now.
+        delay: Duration,
+    },
+    /// The hook has failed.
+    HookFailed {
+        /// Why.
+        error: Error,
+        /// It runs again so long from now.
+        delay: Duration,
+    },
+    /// Another session took the place of the current one.
+    HandedOver {
+        /// Number of the new session.
+        epoch: u32,
+    },
+    /// The new session was of no use; the current one goes on.
+    HandoverFailed {
+        /// Why.
+        error: Error,
+        /// It is tried again so long from now.
+        delay: Duration,
+    },
 }
 
 /// What happened to a link.
@@ -118,13 +205,25 @@ pub enum Action {
         /// Whether to read.
         on: bool,
     },
-    /// Close it.
+    /// From now on its notifications are delivered: what was read of it and not yet handled must lie where
+    /// the queue can take it from.
+    Deliver {
+        /// Which.
+        link: LinkId,
+    },
+    /// Close it. An abort ends an attempt to open it as well.
     Close {
         /// Which.
         link: LinkId,
         /// How.
         how: Close,
     },
+    /// Run the user's hook, and report how it ended.
+    RunHook(Live),
+    /// The session is gone: what the hook does is in vain.
+    CancelHook,
+    /// Write it down.
+    Tell(Incident),
     /// Answer a command.
     Reply {
         /// Which.

@@ -1,9 +1,10 @@
-//! Commands of users: when each is sent, and how it is answered.
+//! Commands: when each is sent, and how it is answered.
 
 use std::time::Instant;
 
 use super::action::Action;
-use super::{Command, CommandId, Link, Listening, Reply, Stage, State, Supervisor, closed};
+use super::link::{Link, Stage};
+use super::{Command, CommandId, LinkId, Listening, Reply, Role, Sink, State, Supervisor, closed};
 use crate::session::{self, Answer, Rows, Session, SessionEvent};
 use crate::wire::{self, TransactionStatus};
 use crate::{Error, ErrorKind};
@@ -11,8 +12,16 @@ use crate::{Error, ErrorKind};
 /// Why a command was sent.
 #[derive(Debug)]
 pub(super) enum Purpose {
-    /// The first subscription: the listener is connected when it is active.
-    Subscribe,
+    /// Some of the wanted channels, on a new session.
+    Restore(Vec<String>),
+    /// To listen to the private channel of a handover.
+    Private,
+    /// The one notification on it.
+    Fence,
+    /// To be off it again.
+    Forget,
+    /// To prove the subscription: how many channels there should be, and their digest.
+    Proof { expected: (usize, String) },
     /// A user's command.
     User { id: CommandId, change: Change },
     /// A user's query left a transaction open, in which nothing is delivered: its answer is held back
@@ -27,23 +36,66 @@ pub(super) enum Change {
     Unlisten(Vec<String>),
     UnlistenAll,
     Query,
+    Drain,
 }
 
 impl Supervisor {
+    /// A user wants something. The answer is an [`Action::Reply`], except to `Close`, whose answer is
+    /// [`Action::Done`].
+    pub fn handle_command(
+        &mut self,
+        now: Instant,
+        id: CommandId,
+        command: Command,
+        sink: &mut impl Sink,
+    ) {
+        match command {
+            Command::Close => return self.close(now, sink),
+            _ if self.ending || self.draining.is_some() => return self.reply(id, Err(closed())),
+            Command::Drain { within } => {
+                let deadline = now.checked_add(within);
+                self.draining = Some(super::close::Draining { id, deadline });
+            }
+            _ => {}
+        }
+        self.waiting.push_back((id, command));
+        self.start_waiting(now, sink);
+        // The answer lies behind unread notifications: read on.
+        self.resume(now);
+    }
+
+    /// Something is over, and what waited for it may go on.
+    pub(super) fn proceed(&mut self, now: Instant, sink: &mut impl Sink) {
+        self.start_waiting(now, sink);
+        self.prepare_handover(now, sink);
+        self.prove(now, sink);
+    }
+
     /// Starts the commands whose turn it is, in their order.
-    pub(super) fn start_waiting(&mut self, now: Instant) {
+    pub(super) fn start_waiting(&mut self, now: Instant, sink: &mut impl Sink) {
         while let Some((_, next)) = self.waiting.front()
             && !self.must_wait(next)
             && let Some((id, command)) = self.waiting.pop_front()
         {
-            if let Err(error) = self.start(now, id, command) {
-                self.reply(id, Err(error));
+            let drains = matches!(command, Command::Drain { .. });
+            match self.start(now, id, command, sink) {
+                Ok(()) => {}
+                Err(error) if drains => self.answer_drain(Err(error)),
+                Err(error) => self.reply(id, Err(error)),
             }
         }
     }
 
     fn must_wait(&self, command: &Command) -> bool {
-        match self.in_flight.first_key_value() {
+        let is_ready = |link: &&Link| link.session().is_some_and(Session::is_ready);
+        let Some(link) = self.current.as_ref().filter(is_ready) else { return false };
+        // Two sessions with one set of subscriptions, or one that has yet to get them: it must not change.
+        let is_changing =
+            self.handover.is_running() || self.next.as_ref().is_some_and(Link::is_open);
+        if link.live_since.is_none() || is_changing {
+            return true;
+        }
+        match link.in_flight.first_key_value() {
             None => false,
             Some((_, Purpose::Rollback { .. } | Purpose::User { change: Change::Query, .. })) => {
                 true
@@ -52,13 +104,16 @@ impl Supervisor {
         }
     }
 
-    fn start(&mut self, now: Instant, id: CommandId, command: Command) -> Result<(), Error> {
-        let Some(Link { stage: Stage::Open(session), .. }) = &mut self.link else {
-            return self.wish(id, command);
+    fn start(
+        &mut self,
+        now: Instant,
+        id: CommandId,
+        command: Command,
+        sink: &mut impl Sink,
+    ) -> Result<(), Error> {
+        let Some(session) = self.current.as_mut().and_then(Link::ready) else {
+            return self.wish(id, command, sink);
         };
-        if !session.is_ready() {
-            return self.wish(id, command);
-        }
         let (sent, change) = match command {
             Command::Listen(channels) => {
                 (session.listen(now, &channels)?, Change::Listen(channels))
@@ -68,81 +123,119 @@ impl Supervisor {
             }
             Command::UnlistenAll => (session.unlisten_all(now)?, Change::UnlistenAll),
             Command::SimpleQuery(sql) => (session.simple_query(now, &sql)?, Change::Query),
+            Command::Drain { .. } => (session.unlisten_all(now)?, Change::Drain),
+            Command::Rotate => {
+                self.hand_over(now);
+                self.reply(id, Ok(Reply::Rotating));
+                return Ok(());
+            }
             Command::Close => return Ok(()),
         };
-        self.in_flight.insert(sent, Purpose::User { id, change });
+        if let Some(link) = &mut self.current {
+            link.in_flight.insert(sent, Purpose::User { id, change });
+        }
         Ok(())
     }
 
     /// No session is up: a wish is kept, anything else cannot be done.
-    fn wish(&mut self, id: CommandId, command: Command) -> Result<(), Error> {
-        if self.state == State::Closed
-            || matches!(self.link, None | Some(Link { stage: Stage::Closing { .. }, .. }))
-        {
+    fn wish(&mut self, id: CommandId, command: Command, sink: &mut impl Sink) -> Result<(), Error> {
+        if self.ending {
             return Err(closed());
         }
-        let reply = match command {
+        let change = match command {
             Command::Listen(channels) => {
                 check(&channels)?;
-                self.wanted.extend(channels);
-                Reply::Listening(Listening::Pending)
+                Change::Listen(channels)
             }
             Command::Unlisten(channels) => {
                 check(&channels)?;
-                for channel in &channels {
-                    self.wanted.remove(channel);
-                }
-                Reply::Unlistened
+                Change::Unlisten(channels)
             }
-            Command::UnlistenAll => {
-                self.wanted.clear();
-                Reply::Unlistened
+            Command::UnlistenAll => Change::UnlistenAll,
+            // What it would wait for is lost, and that is told.
+            Command::Drain { .. } => {
+                self.answer_drain(Ok(Reply::Drained));
+                self.finish(Ok(()), sink);
+                return Ok(());
+            }
+            Command::Rotate => {
+                self.reply(id, Ok(Reply::Rotating));
+                return Ok(());
             }
             Command::SimpleQuery(_) | Command::Close => {
                 return Err(Error::new(ErrorKind::Closed, "no session is up"));
             }
         };
-        self.actions.push_back(Action::Reply { id, result: Ok(reply) });
+        let reply = self.apply(change, Vec::new(), Listening::Pending);
+        self.reply(id, Ok(reply));
         Ok(())
     }
 
-    pub(super) fn done(&mut self, now: Instant, id: session::CommandId, result: Answer) {
-        let Some(purpose) = self.in_flight.remove(&id) else { return };
+    /// A command on a session is complete.
+    pub(super) fn done(
+        &mut self,
+        now: Instant,
+        link: LinkId,
+        id: session::CommandId,
+        result: Answer,
+        sink: &mut impl Sink,
+    ) {
+        let role = self.role(link);
+        let Some(found) = Self::find(&mut self.current, &mut self.next, link) else { return };
+        let Some(purpose) = found.in_flight.remove(&id) else { return };
+        if found.ready().is_none() {
+            // The session has failed, and with it the command.
+            return self.outlive(purpose, result);
+        }
         match (purpose, result) {
-            // What was wished for since then was sent behind it, as a command of its own.
-            (Purpose::Subscribe, Ok(_)) => self.enter(State::Connected),
-            (Purpose::Subscribe, Err(error)) => self.finish(Err(error)),
+            (Purpose::Restore(channels), Err(error)) => {
+                self.restore_one_by_one(now, link, channels, error, sink);
+            }
+            (Purpose::Private, Ok(_)) if role == Some(Role::Current) => {
+                self.private_is_active(now, sink);
+            }
+            (Purpose::Private | Purpose::Fence, Err(error)) => match self.next {
+                Some(_) => self.give_up_handover(now, error, sink),
+                None => self.lose(now, error, sink),
+            },
+            (Purpose::Proof { expected }, Ok(rows)) => {
+                self.check_proof(now, &expected, &rows, sink);
+            }
+            // Cancelled or refused: that proves at least that the server is there.
+            (Purpose::Proof { .. }, Err(_)) => self.probe.restart(now),
             (Purpose::User { id, change: Change::Query }, _) if self.in_transaction() => {
                 self.roll_back(now, id);
             }
+            (Purpose::User { change: Change::Drain, .. }, result) => {
+                self.answer_drain(result.map(|_| Reply::Drained));
+                self.close(now, sink);
+            }
             (purpose, result) => self.settle(purpose, result),
         }
-        // A session that has failed starts nothing: what waits gets its error when the link is given up.
-        if self.session().is_some_and(Session::is_ready) {
-            self.start_waiting(now);
-        }
+        self.check_restored(now, link, sink);
+        self.proceed(now, sink);
     }
 
     fn in_transaction(&self) -> bool {
-        self.session().is_some_and(|session| {
+        let session = self.current.as_ref().and_then(Link::session);
+        session.is_some_and(|session| {
             session.is_ready() && session.transaction_status() != TransactionStatus::Idle
         })
     }
 
     fn roll_back(&mut self, now: Instant, id: CommandId) {
-        let Some(Link { stage: Stage::Open(session), .. }) = &mut self.link else { return };
-        match session.simple_query(now, "ROLLBACK") {
-            Ok(sent) => drop(self.in_flight.insert(sent, Purpose::Rollback { id })),
-            Err(error) => self.reply(id, Err(error)),
+        let Some(link) = &mut self.current else { return };
+        let rollback = |session: &mut Session| session.simple_query(now, "ROLLBACK");
+        if let Err(error) = link.start(Purpose::Rollback { id }, rollback) {
+            self.reply(id, Err(error));
         }
     }
 
     /// Answers the user whose command is complete.
     fn settle(&mut self, purpose: Purpose, result: Answer) {
         match (purpose, result) {
-            (Purpose::Subscribe, _) => {}
             (Purpose::User { id, change }, Ok(rows)) => {
-                let reply = self.apply(change, rows);
+                let reply = self.apply(change, rows, Listening::Active);
                 self.reply(id, Ok(reply));
             }
             (Purpose::User { id, .. }, Err(error)) => self.reply(id, Err(error)),
@@ -156,14 +249,39 @@ impl Supervisor {
                     .with_hint("nothing is delivered inside a transaction: use a connection of its own")
                 })),
             ),
+            (
+                Purpose::Restore(_)
+                | Purpose::Private
+                | Purpose::Fence
+                | Purpose::Forget
+                | Purpose::Proof { .. },
+                _,
+            ) => {}
         }
     }
 
-    fn apply(&mut self, change: Change, rows: Vec<Rows>) -> Reply {
+    /// The session was lost before the command was complete. Wishes outlive it, if there will be another one:
+    /// that one begins with what is wanted then.
+    fn outlive(&mut self, purpose: Purpose, result: Answer) {
+        match (purpose, result) {
+            (Purpose::User { change: Change::Drain, .. }, result) => {
+                self.answer_drain(result.map(|_| Reply::Drained));
+            }
+            (Purpose::User { id, change }, Err(_))
+                if !matches!(change, Change::Query) && self.goes_on() =>
+            {
+                let reply = self.apply(change, Vec::new(), Listening::Pending);
+                self.reply(id, Ok(reply));
+            }
+            (purpose, result) => self.settle(purpose, result),
+        }
+    }
+
+    fn apply(&mut self, change: Change, rows: Vec<Rows>, listening: Listening) -> Reply {
         match change {
             Change::Listen(channels) => {
                 self.wanted.extend(channels);
-                Reply::Listening(Listening::Active)
+                Reply::Listening(listening)
             }
             Change::Unlisten(channels) => {
                 for channel in &channels {
@@ -176,25 +294,39 @@ impl Supervisor {
                 Reply::Unlistened
             }
             Change::Query => Reply::Rows(rows),
+            Change::Drain => Reply::Drained,
         }
     }
 
-    /// The session is over: every command gets its answer, or the error that the session gave it;
-    /// what was not sent yet gets `unsent`.
-    pub(super) fn answer_all(&mut self, session: &mut Session, unsent: &Error) {
+    /// A link is given up: what was sent on it gets its answer, or the error of its end.
+    pub(super) fn settle_all(&mut self, mut link: Link, error: Error) {
+        if let Stage::Open(session) = &mut link.stage {
+            session.fail(error);
+            self.settle_events(session, &mut link.in_flight);
+        }
+    }
+
+    pub(super) fn settle_events(
+        &mut self,
+        session: &mut Session,
+        in_flight: &mut std::collections::BTreeMap<session::CommandId, Purpose>,
+    ) {
         while let Some(event) = session.poll_event() {
             if let SessionEvent::Done { id, result } = event
-                && let Some(purpose) = self.in_flight.remove(&id)
+                && let Some(purpose) = in_flight.remove(&id)
             {
-                self.settle(purpose, result);
+                self.outlive(purpose, result);
             }
-        }
-        for (id, _) in std::mem::take(&mut self.waiting) {
-            self.reply(id, Err(unsent.clone()));
         }
     }
 
-    fn reply(&mut self, id: CommandId, result: Result<Reply, Error>) {
+    /// Whether a lost session is followed by another one.
+    pub(super) fn goes_on(&self) -> bool {
+        let is_over = self.ending || self.draining.is_some();
+        self.policy.reconnect.is_some() && self.state != State::Connecting && !is_over
+    }
+
+    pub(super) fn reply(&mut self, id: CommandId, result: Result<Reply, Error>) {
         self.actions.push_back(Action::Reply { id, result });
     }
 }

@@ -1,15 +1,26 @@
-//! One socket of a listener, and how far it has come.
+//! One connection of a listener, and how far it has come.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::LinkId;
-use crate::session::Session;
+use super::commands::Purpose;
+use crate::Error;
+use crate::session::{self, Session};
 use crate::wire::Run;
 
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) id: LinkId,
+    /// Number of its session, from 1. 0 before there is one.
+    pub(super) epoch: u32,
     pub(super) stage: Stage,
+    /// What was sent on it and not answered.
+    pub(super) in_flight: BTreeMap<session::CommandId, Purpose>,
+    /// Channels that the server refuses to this session.
+    pub(super) refused: BTreeMap<String, Error>,
+    /// Since when every wanted channel is active or refused.
+    pub(super) live_since: Option<Instant>,
     /// What is left of a run for which there was no room. It stands at the head of the input. To measure
     /// it again whenever the consumer has taken one would cost the square of its length.
     pub(super) measured: Run,
@@ -26,7 +37,59 @@ pub(super) enum Stage {
 }
 
 impl Link {
-    pub(super) fn new(id: LinkId, stage: Stage) -> Self {
-        Self { id, stage, measured: Run::default() }
+    pub(super) fn opening(id: LinkId, deadline: Instant) -> Self {
+        Self {
+            id,
+            epoch: 0,
+            stage: Stage::Opening { deadline },
+            in_flight: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            live_since: None,
+            measured: Run::default(),
+        }
+    }
+
+    /// The session, as long as there is one.
+    pub(super) fn session(&self) -> Option<&Session> {
+        match &self.stage {
+            Stage::Open(session) | Stage::Closing { session, .. } => Some(session),
+            Stage::Opening { .. } => None,
+        }
+    }
+
+    /// The session, if commands can be sent on it.
+    pub(super) fn ready(&mut self) -> Option<&mut Session> {
+        match &mut self.stage {
+            Stage::Open(session) if session.is_ready() => Some(session),
+            _ => None,
+        }
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.stage, Stage::Open(_))
+    }
+
+    pub(super) fn is_live(&self) -> bool {
+        self.live_since.is_some() && self.is_open()
+    }
+
+    /// Sends what `send` says, for this purpose.
+    pub(super) fn start(
+        &mut self,
+        purpose: Purpose,
+        send: impl FnOnce(&mut Session) -> Result<session::CommandId, Error>,
+    ) -> Result<(), Error> {
+        let Some(session) = self.ready() else { return Err(super::closed()) };
+        let id = send(session)?;
+        self.in_flight.insert(id, purpose);
+        Ok(())
+    }
+
+    /// When something on it must have happened.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match &self.stage {
+            Stage::Opening { deadline } | Stage::Closing { deadline, .. } => Some(*deadline),
+            Stage::Open(session) => session.poll_timeout(),
+        }
     }
 }

@@ -1,14 +1,20 @@
 //! One listener, without any I/O: what it wants, what it has, and what to do next.
 //!
-//! A [`Supervisor`] owns the [sessions](crate::session) of a listener, at most one at a time, and decides
-//! everything: when to connect, what to subscribe, when to stall the socket, how to close. A shell
-//! carries bytes, time and [`Action`]s between it and the world, and decides nothing; so a simulator
-//! can take the shell's place.
+//! A [`Supervisor`] owns the [sessions](crate::session) of a listener and decides everything: when to connect
+//! and to come back, what to subscribe, what to tell of a loss, how to prove that a session lives, when to
+//! replace it, when to stall the socket, how to close. A shell carries bytes, time and [`Action`]s between it
+//! and the world, and decides nothing; so a simulator can take the shell's place.
 //!
 //! ```text
-//! Connecting ── opened, logged in, LISTEN active ──▶ Connected ──▶ Closed
-//!     └───────── any failure ─────────────────────────────┴──▶ Closed, with the cause
+//! Connecting ── opened, LISTEN active ──▶ Connected ◀── every LISTEN active or refused, gap told ──┐
+//!     │                                   │  ▲ │                                                   │
+//!     │ any failure               handover└──┘ └── session lost ──▶ Reconnecting ── backoff, attempt ──┘
+//!     ▼                                                                 │ refused for good
+//!   Closed ◀── close, drain, or a loss when it does not reconnect ◀─────┘
 //! ```
+//!
+//! At most three links live: the current one, whose notifications are delivered; during a
+//! handover its successor; and one that is being closed.
 //!
 //! The shell goes round in this order: give it commands, link events, bytes, room and time; then carry
 //! out [`poll_action`](Supervisor::poll_action) until there is none, write
@@ -16,250 +22,165 @@
 //! [`poll_timeout`](Supervisor::poll_timeout).
 
 mod action;
+mod backoff;
+mod close;
 mod commands;
 mod flow;
+mod handover;
+mod hook;
+mod input;
 mod link;
+mod outage;
+mod policy;
+mod probe;
+mod restore;
 mod sink;
 #[cfg(test)]
 mod tests;
+mod wall;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::time::{Duration, Instant};
+use std::collections::{BTreeSet, VecDeque};
+use std::time::{Instant, SystemTime};
 
 use bytes::BytesMut;
 
-use self::commands::Purpose;
+use self::backoff::Backoff;
+use self::close::Draining;
 use self::flow::Flow;
+use self::handover::Handover;
+use self::hook::Hook;
 use self::link::{Link, Stage};
-use crate::notification::Gap;
-use crate::session::{self, Progress, Session, SessionEvent};
-use crate::wire::Run;
+use self::outage::Outages;
+use self::probe::Probe;
+use self::wall::Wall;
+use crate::route::Shuffle;
+use crate::session::Session;
 use crate::{Error, ErrorKind};
 
 pub use crate::notification::Stamp;
-pub use action::{Action, Close, Command, CommandId, LinkEvent, LinkId, Listening, Reply, State};
+pub use action::{
+    Action, ChannelState, Close, Command, CommandId, Incident, LinkEvent, LinkId, Listening, Live,
+    Reply, State,
+};
 pub use flow::Overflow;
+pub use policy::{Heartbeat, Policy, Reconnect};
+pub use probe::PROOF_SQL;
 pub use sink::Sink;
-
-/// What a supervisor must know before it begins.
-#[derive(Debug, Clone)]
-pub struct Policy {
-    /// Channels to be active before the listener counts as connected.
-    pub channels: Vec<String>,
-    /// What to do when the queue is full.
-    pub overflow: Overflow,
-    /// How long an attempt to connect may take, from the name to the first ReadyForQuery.
-    pub connect_timeout: Duration,
-    /// How long a clean close may take.
-    pub close_timeout: Duration,
-}
 
 /// One listener. See the [module](self).
 #[derive(Debug)]
 pub struct Supervisor {
     policy: Policy,
     state: State,
-    link: Option<Link>,
+    /// Its notifications are delivered.
+    current: Option<Link>,
+    /// Takes the place of the current one.
+    next: Option<Link>,
+    /// Was replaced, and is being closed.
+    old: Option<Link>,
     links: u32,
+    epoch: u32,
     wanted: BTreeSet<String>,
-    in_flight: BTreeMap<session::CommandId, Purpose>,
-    /// Commands that come after a query, and a query that comes after commands. A query runs alone,
-    /// because it may open a transaction: what the server does inside it does not last. N66.
+    /// Commands whose turn has not come. A query runs alone, because it may open a transaction: what the
+    /// server does inside it does not last. N66.
     waiting: VecDeque<(CommandId, Command)>,
     flow: Flow,
+    outages: Outages,
+    backoff: Option<Backoff>,
+    retry_at: Option<Instant>,
+    probe: Probe,
+    handover: Handover,
+    handover_backoff: Backoff,
+    hook: Hook,
+    hook_backoff: Backoff,
+    /// The hook was done once.
+    started: bool,
+    draining: Option<Draining>,
+    /// The end was asked for, or has come.
+    ending: bool,
+    random: Shuffle,
+    wall: Wall,
     actions: VecDeque<Action>,
-    received: u64,
-    gaps: u64,
+    figures: Figures,
 }
 
+/// What a supervisor has counted since it began.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Figures {
+    /// Notifications taken from the sessions.
+    pub received: u64,
+    /// Gaps told.
+    pub gaps: u64,
+    /// Sessions begun.
+    pub sessions: u64,
+    /// Sessions lost.
+    pub sessions_lost: u64,
+    /// Attempts to open a session.
+    pub attempts: u64,
+    /// Proofs of the subscription asked for.
+    pub proofs: u64,
+    /// Sessions that took the place of another one without a gap.
+    pub handovers: u64,
+    /// How often the hook was run.
+    pub hooks: u64,
+    /// How often it failed.
+    pub hook_failures: u64,
+    /// How often the socket was left unread because the queue was full.
+    pub stalls: u64,
+}
+
+/// Which of the links one is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Current,
+    Next,
+    Old,
+}
+
+/// Between attempts of handovers and hooks, when nothing is said of the delays of reconnecting.
+const DELAYS: Reconnect = Reconnect {
+    min: std::time::Duration::from_millis(50),
+    max: std::time::Duration::from_secs(30),
+    retry_refusals: false,
+};
+
 impl Supervisor {
-    /// A listener that wants to open its first connection.
+    /// A listener that wants to open its first connection. `time` is the time of day at `now`; what is left
+    /// to chance follows from `seed`.
     #[must_use]
-    pub fn new(now: Instant, policy: Policy) -> Self {
+    pub fn new(now: Instant, time: SystemTime, seed: u64, policy: Policy) -> Self {
+        let mut random = Shuffle::new(seed);
+        let delays = policy.reconnect.unwrap_or(DELAYS);
         let mut supervisor = Self {
             state: State::Connecting,
-            link: None,
+            current: None,
+            next: None,
+            old: None,
             links: 0,
+            epoch: 0,
             wanted: policy.channels.iter().cloned().collect(),
-            in_flight: BTreeMap::new(),
             waiting: VecDeque::new(),
             flow: Flow::new(policy.overflow),
+            outages: Outages::default(),
+            backoff: policy.reconnect.map(|delays| Backoff::new(&delays, random.number())),
+            retry_at: None,
+            probe: Probe::new(now, policy.heartbeat),
+            handover: Handover::default(),
+            handover_backoff: Backoff::new(&delays, random.number()),
+            hook: Hook::Idle,
+            hook_backoff: Backoff::new(&delays, random.number()),
+            started: false,
+            draining: None,
+            ending: false,
+            random,
+            wall: Wall::new(now, time),
             actions: VecDeque::new(),
-            received: 0,
-            gaps: 0,
+            figures: Figures::default(),
             policy,
         };
-        supervisor.open(now);
+        supervisor.current = Some(supervisor.open(now));
         supervisor
-    }
-
-    // ---- input ----
-
-    /// A user wants something. The answer is an [`Action::Reply`], except to `Close`, whose answer is
-    /// [`Action::Done`].
-    pub fn handle_command(&mut self, now: Instant, id: CommandId, command: Command) {
-        if command == Command::Close {
-            return self.close(now);
-        }
-        self.waiting.push_back((id, command));
-        self.start_waiting(now);
-        // The answer lies behind unread notifications: read on.
-        self.resume(now);
-    }
-
-    /// Something happened to a link. A link that is gone is passed over.
-    pub fn handle_link(&mut self, now: Instant, link: LinkId, event: LinkEvent) {
-        let Some(current) = self.link.as_mut().filter(|current| current.id == link) else { return };
-        match event {
-            LinkEvent::Opened(session) => {
-                // A second one would take the place of a session whose commands wait for answers.
-                if let Stage::Opening { .. } = current.stage {
-                    let is_ready = session.is_ready();
-                    current.stage = Stage::Open(session);
-                    if is_ready {
-                        self.subscribe(now);
-                    }
-                }
-            }
-            LinkEvent::Failed(error) => self.lose(error),
-            LinkEvent::Eof => {
-                let error = match &mut current.stage {
-                    Stage::Open(session) => session.handle_eof(&[]),
-                    Stage::Opening { .. } | Stage::Closing { .. } => closed(),
-                };
-                self.lose(error);
-            }
-            LinkEvent::Closed => self.lose(closed()),
-        }
-    }
-
-    /// Bytes arrived: `input` is all that was read and not yet handled. What is handled is removed.
-    pub fn handle_bytes(
-        &mut self,
-        now: Instant,
-        stamp: Stamp,
-        link: LinkId,
-        input: &mut BytesMut,
-        sink: &mut impl Sink,
-    ) {
-        while self.handle_some(now, stamp, link, input, sink) {}
-        sink.publish();
-    }
-
-    /// Handles one run of notifications, or the messages before it. Returns whether to go on.
-    fn handle_some(
-        &mut self,
-        now: Instant,
-        stamp: Stamp,
-        link: LinkId,
-        input: &mut BytesMut,
-        sink: &mut impl Sink,
-    ) -> bool {
-        if self.flow.is_stalled() {
-            return false;
-        }
-        let Some(current) = self.link.as_mut().filter(|current| current.id == link) else {
-            input.clear();
-            return false;
-        };
-        let measured = std::mem::take(&mut current.measured);
-        let Stage::Open(session) = &mut current.stage else {
-            // Closing: nothing is delivered any more.
-            input.clear();
-            return false;
-        };
-        let progress = match measured.count {
-            0 => session.handle_input(now, input),
-            _ => Ok(Progress::Notifications(measured)),
-        };
-        self.handle_events(now, stamp, sink);
-        match progress {
-            Ok(Progress::NeedMore) => false,
-            Ok(Progress::Notifications(run)) => {
-                let surplus = self.awaits_answer();
-                // Asked for every run: an empty queue that the run does not fill counts too.
-                let may_stall = self.flow.may_stall(sink.is_empty());
-                let fits = sink.fits(input, run, surplus);
-                let take = if fits.count < run.count && !surplus && may_stall {
-                    self.flow.stall(now);
-                    self.actions.push_back(Action::Read { link, on: false });
-                    self.keep_measured(run, fits);
-                    fits
-                } else {
-                    run
-                };
-                self.received = self.received.saturating_add(take.count as u64);
-                if take.count > 0 {
-                    sink.notifications(input, take, stamp, surplus);
-                }
-                true
-            }
-            Err(error) => {
-                self.lose(error);
-                false
-            }
-        }
-    }
-
-    /// Of `run`, `taken` is taken off the input now; the rest stays at its head.
-    fn keep_measured(&mut self, run: Run, taken: Run) {
-        if let Some(link) = &mut self.link {
-            link.measured = Run {
-                count: run.count.saturating_sub(taken.count),
-                bytes: run.bytes.saturating_sub(taken.bytes),
-            };
-        }
-    }
-
-    /// Whether something that somebody waits for lies behind the notifications: the end of the login,
-    /// or the answer to a command, which an event may have sent just now.
-    fn awaits_answer(&self) -> bool {
-        self.session()
-            .is_some_and(|session| !session.is_ready() || session.commands_in_flight() > 0)
-    }
-
-    /// The consumer has taken something, or went away.
-    pub fn handle_room(&mut self, now: Instant) {
-        self.resume(now);
-    }
-
-    /// Time has come to look at the deadlines.
-    pub fn handle_timeout(&mut self, now: Instant) {
-        if self.flow.deadline().is_some_and(|deadline| deadline <= now) {
-            self.resume(now);
-        }
-        let Some(link) = &mut self.link else { return };
-        match &mut link.stage {
-            Stage::Opening { deadline } if *deadline <= now => {
-                let error = Error::new(
-                    ErrorKind::Timeout,
-                    format!("no connection within {:?}", self.policy.connect_timeout),
-                );
-                self.lose(error);
-            }
-            Stage::Closing { deadline, .. } if *deadline <= now => self.finish(Ok(())),
-            Stage::Open(session) => {
-                if let Err(error) = session.handle_timeout(now) {
-                    self.lose(error);
-                }
-            }
-            Stage::Opening { .. } | Stage::Closing { .. } => {}
-        }
-    }
-
-    /// Whether a login waits for [`compute`](Self::compute).
-    #[must_use]
-    pub fn is_computing(&self) -> bool {
-        self.session().is_some_and(Session::is_computing)
-    }
-
-    /// A bounded step of a login's key derivation. Let others run in between.
-    pub fn compute(&mut self) {
-        if let Some(Link { stage: Stage::Open(session), .. }) = &mut self.link
-            && let Err(error) = session.compute()
-        {
-            self.lose(error);
-        }
     }
 
     // ---- output ----
@@ -271,8 +192,9 @@ impl Supervisor {
 
     /// What is to be written to a link. The caller removes from its front what it has written.
     pub fn transmit(&mut self, link: LinkId) -> Option<&mut BytesMut> {
-        let current = self.link.as_mut().filter(|current| current.id == link)?;
-        match &mut current.stage {
+        let links = [&mut self.current, &mut self.next, &mut self.old];
+        let link = links.into_iter().flatten().find(|found| found.id == link)?;
+        match &mut link.stage {
             Stage::Open(session) | Stage::Closing { session, .. } => Some(session.transmit()),
             Stage::Opening { .. } => None,
         }
@@ -281,12 +203,24 @@ impl Supervisor {
     /// When [`handle_timeout`](Self::handle_timeout) is due.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let link = match &self.link.as_ref()?.stage {
-            Stage::Opening { deadline } | Stage::Closing { deadline, .. } => Some(*deadline),
-            Stage::Open(session) => session.poll_timeout(),
-        };
+        let elsewhere = [
+            self.next.as_ref().and_then(Link::deadline),
+            self.old.as_ref().and_then(Link::deadline),
+            self.draining.as_ref().and_then(|draining| draining.deadline),
+            self.hook_timeout(),
+            self.retry_at,
+        ];
         // A stalled socket brings no answer: no deadline runs on it but the stall's own.
-        self.flow.deadline().or(link)
+        let here = match self.flow.deadline() {
+            Some(stalled) => [Some(stalled), None, None, None],
+            None => [
+                self.current.as_ref().and_then(Link::deadline),
+                self.probe_timeout(),
+                self.handover.due,
+                self.handover.deadline(self.policy.heartbeat.deadline),
+            ],
+        };
+        elsewhere.into_iter().chain(here).flatten().min()
     }
 
     // ---- getters ----
@@ -303,139 +237,131 @@ impl Supervisor {
         self.session().and_then(Session::process_id)
     }
 
-    /// Number of the current session, from 1.
+    /// Number of the current session, from 1; of the last one while there is none.
     #[must_use]
     pub fn epoch(&self) -> u32 {
-        self.links
+        let current = self.current.as_ref().map(|link| link.epoch).filter(|epoch| *epoch > 0);
+        current.unwrap_or(self.epoch)
     }
 
-    /// How many notifications were taken from the sessions.
+    /// What was counted.
     #[must_use]
-    pub fn received(&self) -> u64 {
-        self.received
+    pub fn figures(&self) -> Figures {
+        Figures { stalls: self.flow.stalls(), ..self.figures }
     }
 
-    /// How many gaps were reported.
-    #[must_use]
-    pub fn gaps(&self) -> u64 {
-        self.gaps
-    }
-
-    /// How often the socket was left unread because the queue was full.
-    #[must_use]
-    pub fn stalls(&self) -> u64 {
-        self.flow.stalls()
-    }
-
-    /// The wanted channels, and whether the server has confirmed each.
-    pub fn channels(&self) -> impl Iterator<Item = (&str, Listening)> {
+    /// The wanted channels, sorted, and how far each has come.
+    pub fn channels(&self) -> impl Iterator<Item = (&str, ChannelState)> {
         let confirmed: BTreeSet<&str> =
             self.session().into_iter().flat_map(Session::channels).collect();
+        let refused = self.current.as_ref().map(|link| &link.refused);
         self.wanted.iter().map(move |name| {
-            let active = confirmed.contains(name.as_str());
-            (name.as_str(), if active { Listening::Active } else { Listening::Pending })
+            let refusal = refused.and_then(|refused| refused.get(name));
+            let state = match refusal {
+                _ if confirmed.contains(name.as_str()) => ChannelState::Active,
+                Some(error) => ChannelState::Refused(error.clone()),
+                None => ChannelState::Pending,
+            };
+            (name.as_str(), state)
         })
     }
 
     fn session(&self) -> Option<&Session> {
-        match &self.link.as_ref()?.stage {
-            Stage::Open(session) | Stage::Closing { session, .. } => Some(session),
-            Stage::Opening { .. } => None,
+        self.current.as_ref().and_then(Link::session)
+    }
+
+    fn role(&self, id: LinkId) -> Option<Role> {
+        let is = |link: &Option<Link>| link.as_ref().is_some_and(|link| link.id == id);
+        match () {
+            () if is(&self.current) => Some(Role::Current),
+            () if is(&self.next) => Some(Role::Next),
+            () if is(&self.old) => Some(Role::Old),
+            () => None,
         }
+    }
+
+    /// The current link or the next, without borrowing the rest.
+    fn find<'a>(
+        current: &'a mut Option<Link>,
+        next: &'a mut Option<Link>,
+        id: LinkId,
+    ) -> Option<&'a mut Link> {
+        [current, next].into_iter().flatten().find(|link| link.id == id)
     }
 
     // ---- transitions ----
 
-    fn open(&mut self, now: Instant) {
+    fn open(&mut self, now: Instant) -> Link {
         self.links = self.links.saturating_add(1);
+        self.figures.attempts = self.figures.attempts.saturating_add(1);
         let id = LinkId(self.links);
         let deadline = now.checked_add(self.policy.connect_timeout).unwrap_or(now);
-        self.link = Some(Link::new(id, Stage::Opening { deadline }));
         self.actions.push_back(Action::Open { link: id });
+        Link::opening(id, deadline)
     }
 
-    fn handle_events(&mut self, now: Instant, stamp: Stamp, sink: &mut impl Sink) {
-        while let Some(Link { stage: Stage::Open(session), .. }) = &mut self.link
-            && let Some(event) = session.poll_event()
-        {
-            match event {
-                SessionEvent::Ready => self.subscribe(now),
-                SessionEvent::Done { id, result } => self.done(now, id, result),
-                SessionEvent::NotificationDropped(cause) => {
-                    self.gaps = self.gaps.saturating_add(1);
-                    sink.gap(Gap::within_session(cause, stamp.received_at, stamp.epoch));
-                }
-            }
+    /// The current link is broken, or could not be opened.
+    fn lose(&mut self, now: Instant, error: Error, sink: &mut impl Sink) {
+        let Some(link) = self.current.take() else { return };
+        if let Stage::Closing { .. } = link.stage {
+            self.current = Some(link);
+            return self.finish(Ok(()), sink);
         }
+        let (was_open, live_since) = (link.is_open(), link.live_since);
+        self.abandon(link, error.clone());
+        if was_open {
+            self.figures.sessions_lost = self.figures.sessions_lost.saturating_add(1);
+            self.actions.push_back(Action::Tell(Incident::Lost { error: error.clone() }));
+        } else {
+            self.actions.push_back(Action::Tell(Incident::AttemptFailed { error: error.clone() }));
+        }
+        let refused = !was_open && is_refusal(&error) && !self.retries_refusals();
+        if !self.goes_on() || refused {
+            return self.finish(Err(error), sink);
+        }
+        if was_open {
+            self.hold(now, error, 1, sink);
+            self.flow.resume(now);
+            self.cancel_hook();
+            self.probe.stop();
+            self.handover.due = None;
+        }
+        self.enter(State::Reconnecting);
+        if let (Some(since), Some(backoff)) = (live_since, &mut self.backoff) {
+            backoff.was_live(now.saturating_duration_since(since));
+        }
+        if !self.succeed(now, sink) {
+            self.retry_later(now);
+        }
+        self.start_waiting(now, sink);
     }
 
-    /// Everything that is wanted and not active, in one transaction.
-    fn subscribe(&mut self, now: Instant) {
-        if self.wanted.is_empty() {
-            return self.enter(State::Connected);
-        }
-        let Some(Link { stage: Stage::Open(session), .. }) = &mut self.link else { return };
-        let channels: Vec<&String> = self.wanted.iter().collect();
-        match session.listen(now, &channels) {
-            Ok(id) => drop(self.in_flight.insert(id, Purpose::Subscribe)),
-            Err(error) => self.finish(Err(error)),
-        }
+    fn retries_refusals(&self) -> bool {
+        self.policy.reconnect.is_some_and(|reconnect| reconnect.retry_refusals)
     }
 
-    fn close(&mut self, now: Instant) {
-        let deadline = now.checked_add(self.policy.close_timeout).unwrap_or(now);
-        self.resume(now);
-        match self.link.take() {
-            Some(Link { id, stage: Stage::Open(mut session), .. }) => {
-                session.terminate();
-                self.answer_all(&mut session, &closed());
-                self.link = Some(Link::new(id, Stage::Closing { session, deadline }));
-                self.actions.push_back(Action::Close { link: id, how: Close::Graceful });
-            }
-            Some(link @ Link { stage: Stage::Closing { .. }, .. }) => self.link = Some(link),
-            other => {
-                self.link = other;
-                self.finish(Ok(()));
-            }
-        }
+    fn retry_later(&mut self, now: Instant) {
+        let Some(backoff) = &mut self.backoff else { return };
+        let delay = backoff.next();
+        self.retry_at = Some(now.checked_add(delay).unwrap_or(now));
+        self.actions.push_back(Action::Tell(Incident::Reconnecting { delay }));
     }
 
-    /// The link is broken, and with it the listener: it does not reconnect.
-    fn lose(&mut self, error: Error) {
-        let closing = matches!(self.link, Some(Link { stage: Stage::Closing { .. }, .. }));
-        if let Some(Link { stage: Stage::Open(session), .. }) = &mut self.link {
-            session.fail(error.clone());
+    fn retry(&mut self, now: Instant) {
+        if self.retry_at.is_some_and(|at| at <= now) {
+            self.retry_at = None;
+            self.outages.count_attempt();
+            self.current = Some(self.open(now));
         }
-        self.finish(if closing { Ok(()) } else { Err(error) });
-    }
-
-    fn finish(&mut self, result: Result<(), Error>) {
-        if self.state == State::Closed {
-            return;
-        }
-        if let Some(Link { id, stage, .. }) = self.link.take() {
-            if let Stage::Open(mut session) = stage {
-                session.fail(closed());
-                let cause = match &result {
-                    Ok(()) => closed(),
-                    Err(cause) => Error::caused(
-                        ErrorKind::Closed,
-                        "the listener has ended before this was sent",
-                        cause.clone(),
-                    ),
-                };
-                self.answer_all(&mut session, &cause);
-            }
-            self.actions.push_back(Action::Close { link: id, how: Close::Abort });
-        }
-        self.enter(State::Closed);
-        self.actions.push_back(Action::Done(result));
     }
 
     fn resume(&mut self, now: Instant) {
         if self.flow.resume(now)
-            && let Some(link) = &self.link
+            && let Some(link) = &self.current
         {
+            // What was not read was not waited for.
+            self.probe.alive(now);
+            self.handover.alive(now);
             self.actions.push_back(Action::Read { link: link.id, on: true });
         }
     }
@@ -445,6 +371,15 @@ impl Supervisor {
             self.state = state;
             self.actions.push_back(Action::State(state));
         }
+    }
+}
+
+/// Whether the next attempt would fail as this one did, unless another host or another password helps.
+fn is_refusal(error: &Error) -> bool {
+    match error.kind() {
+        ErrorKind::Auth | ErrorKind::Config | ErrorKind::Misuse | ErrorKind::Unsupported => true,
+        // The database does not exist, or was dropped. N31.
+        _ => matches!(error.sqlstate(), Some("3D000" | "57P04")),
     }
 }
 

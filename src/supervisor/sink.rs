@@ -19,12 +19,19 @@ pub trait Sink {
     /// accounted for.
     fn notifications(&mut self, input: &mut BytesMut, run: Run, stamp: Stamp, surplus: bool);
 
-    /// Puts a gap at this point of the stream.
-    fn gap(&mut self, gap: Gap);
-
-    /// Shows the consumer everything up to here.
+    /// Shows the consumer everything up to here, unless it is held.
     fn publish(&mut self);
 
     /// Whether the consumer has taken everything.
     fn is_empty(&self) -> bool;
+
+    /// How many notifications it was given, dropped ones included: a position of the stream.
+    fn position(&self) -> u64;
+
+    /// Shows the consumer nothing of what comes from here on, until it is released.
+    fn hold(&mut self);
+
+    /// Puts gaps at their positions, in order, none of which lies before what the consumer can see, and
+    /// shows everything up to here.
+    fn release(&mut self, gaps: Vec<(u64, Gap)>);
 }

@@ -12,7 +12,7 @@ use bytes::BytesMut;
 
 use super::*;
 use crate::auth::{AuthPolicy, Credentials, Password, ScramNonce};
-use crate::notification::Lagged;
+use crate::notification::{Gap, Lagged};
 use crate::session::Login;
 use crate::wire;
 use crate::wire::{FirstPacket, Framer, ProtocolVersion, Run};
@@ -29,6 +29,9 @@ const ERROR: &[u8] = b"E\0\0\0\x17SERROR\0C42501\0Mno\0\0";
 const FATAL: &[u8] = b"E\0\0\0\x17SFATAL\0C57P01\0Mno\0\0";
 /// Process id 1, channel `a`, payload `b`.
 const A1: &[u8] = b"A\0\0\0\x0c\0\0\0\x01a\0b\0";
+
+/// None at all.
+const HEARTBEAT: Heartbeat = Heartbeat { every: Duration::MAX, deadline: Duration::from_secs(8) };
 
 /// A queue that holds so many notifications, and says what came into it.
 #[derive(Debug)]
@@ -65,17 +68,27 @@ impl Sink for Queue {
         self.published = false;
     }
 
-    fn gap(&mut self, gap: Gap) {
-        self.log.push(gap.to_string());
-        self.published = false;
-    }
-
     fn publish(&mut self) {
         self.published = true;
     }
 
     fn is_empty(&self) -> bool {
         self.unread == 0
+    }
+
+    fn position(&self) -> u64 {
+        self.taken
+    }
+
+    fn hold(&mut self) {
+        self.log.push("hold".to_owned());
+    }
+
+    fn release(&mut self, gaps: Vec<(u64, Gap)>) {
+        for (position, gap) in gaps {
+            self.log.push(format!("gap at {position}: {gap}"));
+        }
+        self.published = true;
     }
 }
 
@@ -99,6 +112,10 @@ fn policy() -> Policy {
         overflow: Overflow::Block { max_stall: Duration::from_secs(1) },
         connect_timeout: Duration::from_secs(10),
         close_timeout: Duration::from_secs(2),
+        reconnect: None,
+        heartbeat: HEARTBEAT,
+        max_lifetime: None,
+        has_hook: false,
     }
 }
 
@@ -126,7 +143,7 @@ impl Shell {
         let queue =
             Queue { capacity: 4, unread: 0, taken: 0, lost: 0, log: Vec::new(), published: true };
         let mut shell = Self {
-            supervisor: Supervisor::new(now, policy),
+            supervisor: Supervisor::new(now, SystemTime::UNIX_EPOCH, 1, policy),
             queue,
             now,
             link: LinkId(u32::MAX),
@@ -159,7 +176,7 @@ impl Shell {
     }
 
     fn event(&mut self, event: LinkEvent) {
-        self.supervisor.handle_link(self.now, self.link, event);
+        self.supervisor.handle_link(self.now, self.link, event, &mut self.queue);
         self.act();
     }
 
@@ -170,17 +187,17 @@ impl Shell {
     }
 
     fn handle_bytes(&mut self) {
-        let stamp = Stamp { received_at: SystemTime::UNIX_EPOCH, epoch: self.supervisor.epoch() };
         let (now, link) = (self.now, self.link);
-        self.supervisor.handle_bytes(now, stamp, link, &mut self.input, &mut self.queue);
+        let received_at = SystemTime::UNIX_EPOCH;
+        self.supervisor.handle_bytes(now, received_at, link, &mut self.input, &mut self.queue);
         assert!(self.queue.published);
-        assert_eq!(self.queue.taken, self.supervisor.received());
+        assert_eq!(self.queue.taken, self.supervisor.figures().received);
     }
 
     fn command(&mut self, command: Command) {
         let id = CommandId(self.commands);
         self.commands += 1;
-        self.supervisor.handle_command(self.now, id, command);
+        self.supervisor.handle_command(self.now, id, command, &mut self.queue);
         self.act();
     }
 
@@ -194,7 +211,7 @@ impl Shell {
     /// So much time passes, at once.
     fn pass(&mut self, time: Duration) {
         self.now += time;
-        self.supervisor.handle_timeout(self.now);
+        self.supervisor.handle_timeout(self.now, &mut self.queue);
         self.act();
         let due = self.supervisor.poll_timeout();
         assert!(due.is_none_or(|due| due > self.now), "still due");
@@ -220,10 +237,16 @@ impl Shell {
                     }
                     format!("read {on}")
                 }
+                Action::Deliver { .. } | Action::Tell(_) => continue,
+                Action::RunHook(live) => format!("hook {live:?}"),
+                Action::CancelHook => "cancel hook".to_owned(),
                 Action::Close { how, .. } => format!("close {how:?}"),
                 Action::Reply { id, result } => match result {
                     Ok(Reply::Listening(listening)) => format!("{}: {listening:?}", id.0),
                     Ok(Reply::Unlistened) => format!("{}: Unlistened", id.0),
+                    Ok(reply @ (Reply::Rotating | Reply::Drained)) => {
+                        format!("{}: {reply:?}", id.0)
+                    }
                     Ok(Reply::Rows(rows)) => format!("{}: {} results", id.0, rows.len()),
                     Err(error) => format!("{}: {error}", id.0),
                 },
@@ -288,6 +311,8 @@ fn query(sql: &str) -> Command {
 }
 
 const REFUSED: &str = "server error: the server refused LISTEN: ERROR: no (SQLSTATE 42501)";
+const NOT_LISTENED: &str = "server error: the channel \"a\" cannot be listened to: \
+    server error: the server refused LISTEN: ERROR: no (SQLSTATE 42501)";
 const ENDED: &str = "server error: the server ended the session: FATAL: no (SQLSTATE 57P01)";
 const OVER: &str = "closed: the listener is closed";
 

@@ -90,7 +90,10 @@ impl Pair {
 
     fn mark(&mut self) {
         let cause = crate::Error::new(crate::ErrorKind::Server, "dropped one");
-        self.queue.sink.gap(Gap::within_session(cause, SystemTime::UNIX_EPOCH, 1));
+        let position = self.queue.sink.position();
+        self.queue
+            .sink
+            .release(vec![(position, Gap::within_session(cause, SystemTime::UNIX_EPOCH, 1))]);
     }
 
     /// The consumer comes back, having let go of the last run.

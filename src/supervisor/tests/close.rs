@@ -36,7 +36,7 @@ fn closing_is_bounded_and_answers_every_command_at_every_stage() {
                 shell.read(sasl);
                 shell.read(&first);
                 assert!(shell.supervisor.is_computing());
-                shell.supervisor.compute();
+                shell.supervisor.compute(shell.now, &mut shell.queue);
                 shell
             }),
             &["startup", "PasswordMessage"],

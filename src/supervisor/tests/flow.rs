@@ -13,7 +13,7 @@ fn a_full_queue_stalls_the_socket_until_there_is_room() {
     assert_eq!(shell.take_log(), ["read false"]);
     assert_eq!(shell.take_queue(), ["4 notifications"]);
     assert_eq!(shell.input, A1.repeat(2));
-    assert_eq!(shell.supervisor.stalls(), 1);
+    assert_eq!(shell.supervisor.figures().stalls, 1);
     // The kernel may have handed over some more.
     shell.read(A1);
     assert_eq!(shell.take_queue(), [""; 0]);
@@ -22,7 +22,7 @@ fn a_full_queue_stalls_the_socket_until_there_is_room() {
     assert_eq!(shell.take_log(), ["read true"]);
     assert_eq!(shell.take_queue(), ["2 notifications", "1 notifications"]);
     assert!(shell.input.is_empty());
-    assert_eq!((shell.queue.lost, shell.supervisor.received()), (0, 7));
+    assert_eq!((shell.queue.lost, shell.supervisor.figures().received), (0, 7));
     assert_eq!(shell.supervisor.poll_timeout(), None);
 }
 
@@ -64,7 +64,7 @@ fn a_stall_that_takes_too_long_gives_up_and_is_armed_again_only_when_the_queue_w
     shell.read(&A1.repeat(5));
     assert_eq!(shell.take_log(), ["read false"]);
     assert_eq!(shell.take_queue(), ["4 notifications"]);
-    assert_eq!(shell.supervisor.stalls(), 2);
+    assert_eq!(shell.supervisor.figures().stalls, 2);
 }
 
 #[test]
@@ -169,14 +169,14 @@ fn a_consumer_that_has_caught_up_is_worth_a_stall_again() {
     let mut shell = Shell::connected(policy());
     shell.read(&A1.repeat(6));
     shell.pass_until_due();
-    assert_eq!((shell.queue.lost, shell.supervisor.stalls()), (2, 1));
+    assert_eq!((shell.queue.lost, shell.supervisor.figures().stalls), (2, 1));
     shell.consume(4);
     shell.take_log();
     for _ in 0..5 {
         shell.read(A1);
     }
     assert_eq!(shell.take_log(), ["read false"]);
-    assert_eq!((shell.queue.lost, shell.supervisor.stalls()), (2, 2));
+    assert_eq!((shell.queue.lost, shell.supervisor.figures().stalls), (2, 2));
 }
 
 /// The command is sent because of an answer that was read together with the notifications behind it.

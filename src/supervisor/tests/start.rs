@@ -63,7 +63,7 @@ fn a_first_attempt_that_fails_is_the_end_and_says_why() {
     let mut shell = Shell::opened(policy());
     shell.read(PRELUDE);
     shell.read(&[ERROR, READY].concat());
-    assert_eq!(shell.take_log(), end(REFUSED));
+    assert_eq!(shell.take_log(), end(NOT_LISTENED));
 
     let mut shell = Shell::opened(policy());
     shell.read(PRELUDE);

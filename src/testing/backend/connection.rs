@@ -10,6 +10,7 @@ use super::Shared;
 use super::executor::{Executor, Note};
 use super::extended::Pipeline;
 use super::login::{Exchange, malformed};
+use super::proof;
 use super::refusal::Refusal;
 use super::statement::{self, Statement};
 use crate::wire::{
@@ -169,6 +170,9 @@ impl Connection {
         let shown;
         let columns: Vec<Column<'_>> = match statement {
             Statement::Select(select) => select.columns().collect(),
+            Statement::Proof => {
+                proof::COLUMNS.iter().map(|name| Column::text(name.as_bytes())).collect()
+            }
             Statement::Show { name } => {
                 // As the parameter is spelled, not as it was asked for.
                 shown = self.executor.setting(name).map(|(known, _)| known.clone());

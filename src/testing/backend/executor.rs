@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
+use super::proof;
 use super::refusal::Refusal;
 use super::select::{Context, Value};
 use super::statement::Statement;
@@ -153,6 +154,10 @@ impl Executor {
             Statement::Select(select) => {
                 let rows = select.rows(parameters, self)?;
                 Ok(Answer { tag: format!("SELECT {}", rows.len()), rows, ..Answer::default() })
+            }
+            Statement::Proof => {
+                let row = proof::row(&self.listening);
+                Ok(Answer { rows: vec![row], ..Answer::tagged("SELECT 1") })
             }
             Statement::Set { name, value } => Ok(self.set(name, value)),
             Statement::Show { name } => {

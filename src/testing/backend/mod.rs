@@ -7,6 +7,7 @@ mod counts;
 mod executor;
 mod extended;
 mod login;
+mod proof;
 mod random;
 mod refusal;
 mod select;

@@ -1,5 +1,6 @@
 //! The statements that the backend understands.
 
+use super::proof;
 use super::refusal::Refusal;
 use super::select::Select;
 use super::token::{self, Kind, Token};
@@ -10,13 +11,23 @@ pub(super) enum Statement {
     Listen(String),
     Unlisten(String),
     UnlistenAll,
-    Notify { channel: String, payload: String },
+    Notify {
+        channel: String,
+        payload: String,
+    },
     Begin,
     Commit,
     Rollback,
     Select(Select),
-    Set { name: String, value: String },
-    Show { name: String },
+    /// A [proof](super::proof) of what is listened to.
+    Proof,
+    Set {
+        name: String,
+        value: String,
+    },
+    Show {
+        name: String,
+    },
 }
 
 /// The statements of a query, and the names that were cut.
@@ -32,7 +43,9 @@ pub(super) fn parse(sql: &str) -> Result<Script, Refusal> {
     let tokens = token::tokens(sql, &mut script.cuts)?;
     let end = sql.chars().count().saturating_add(1);
     for tokens in tokens.split(|token| token.kind == Kind::Symbol(';')) {
-        if !tokens.is_empty() {
+        if proof::is_proof(tokens) {
+            script.statements.push(Statement::Proof);
+        } else if !tokens.is_empty() {
             let mut parser = Parser { tokens: tokens.iter(), end };
             script.statements.push(parser.statement()?);
             parser.finish()?;

@@ -1,6 +1,6 @@
 //! What is sent is what arrives: channel, payload, sender.
 
-use pgbell::Listening;
+use pgbell::{ChannelState, Listening};
 
 use super::on_every_version;
 use crate::support::{Server, next, receive, run, up_to_end};
@@ -75,7 +75,7 @@ fn channels_of_any_spelling_carry_payloads_of_any_length(major: u32) {
         }
         let names = listener.handle().channels().await.unwrap();
         assert_eq!(names.len(), channels().len());
-        assert!(names.iter().all(|(_, listening)| *listening == Listening::Active));
+        assert!(names.iter().all(|(_, listening)| matches!(listening, ChannelState::Active)));
     });
 }
 

@@ -1,0 +1,107 @@
+//! How a listener ends: closed, drained, or with the cause of its end.
+
+use std::time::Instant;
+
+use super::action::{Action, Close};
+use super::link::{Link, Stage};
+use super::{CommandId, Reply, Sink, State, Supervisor, closed};
+use crate::{Error, ErrorKind};
+
+/// A drain that is under way.
+#[derive(Debug)]
+pub(super) struct Draining {
+    pub(super) id: CommandId,
+    pub(super) deadline: Option<Instant>,
+}
+
+impl Supervisor {
+    /// Ends the session cleanly, within the time for it. What has arrived is shown, with the gaps before it.
+    pub(super) fn close(&mut self, now: Instant, sink: &mut impl Sink) {
+        if self.state == State::Closed {
+            return;
+        }
+        self.resume(now);
+        self.ending = true;
+        match self.current.take() {
+            Some(Link { id, stage: Stage::Open(mut session), mut in_flight, .. }) => {
+                let deadline = now.checked_add(self.policy.close_timeout).unwrap_or(now);
+                session.terminate();
+                self.settle_events(&mut session, &mut in_flight);
+                self.end(now, &closed(), sink);
+                let mut link = Link::opening(id, deadline);
+                link.stage = Stage::Closing { session, deadline };
+                self.current = Some(link);
+                self.actions.push_back(Action::Close { link: id, how: Close::Graceful });
+            }
+            Some(link @ Link { stage: Stage::Closing { .. }, .. }) => self.current = Some(link),
+            other => {
+                self.current = other;
+                self.finish(Ok(()), sink);
+            }
+        }
+    }
+
+    /// The end, at once.
+    pub(super) fn finish(&mut self, result: Result<(), Error>, sink: &mut impl Sink) {
+        if self.state == State::Closed {
+            return;
+        }
+        let unsent = match &result {
+            Ok(()) => closed(),
+            Err(cause) => Error::caused(
+                ErrorKind::Closed,
+                "the listener has ended before this was sent",
+                cause.clone(),
+            ),
+        };
+        self.ending = true;
+        if let Some(link) = self.current.take() {
+            self.abandon(link, closed());
+        }
+        self.end(self.wall.at(), &unsent, sink);
+        self.enter(State::Closed);
+        self.actions.push_back(Action::Done(result));
+    }
+
+    /// Nothing is begun any more: all but the current link is given up, what waits gets `unsent`.
+    fn end(&mut self, now: Instant, unsent: &Error, sink: &mut impl Sink) {
+        self.ending = true;
+        for link in [self.next.take(), self.old.take()].into_iter().flatten() {
+            self.abandon(link, closed());
+        }
+        (self.retry_at, self.handover.due) = (None, None);
+        self.flow.resume(now);
+        self.handover.end();
+        self.probe.stop();
+        self.cancel_hook();
+        self.let_through(now, sink);
+        for (id, command) in std::mem::take(&mut self.waiting) {
+            if !matches!(command, super::Command::Drain { .. }) {
+                self.reply(id, Err(unsent.clone()));
+            }
+        }
+        self.answer_drain(Err(unsent.clone()));
+    }
+
+    pub(super) fn abandon(&mut self, link: Link, error: Error) {
+        let id = link.id;
+        self.settle_all(link, error);
+        self.actions.push_back(Action::Close { link: id, how: Close::Abort });
+    }
+
+    /// Whoever drains is told how it went, once.
+    pub(super) fn answer_drain(&mut self, result: Result<Reply, Error>) {
+        if let Some(draining) = self.draining.take() {
+            self.reply(draining.id, result);
+        }
+    }
+
+    pub(super) fn check_drain(&mut self, now: Instant, sink: &mut impl Sink) {
+        let deadline = self.draining.as_ref().and_then(|draining| draining.deadline);
+        if deadline.is_some_and(|deadline| deadline <= now) {
+            let message = "not everything that was committed before could be delivered in time";
+            self.answer_drain(Err(Error::new(ErrorKind::Timeout, message)));
+            self.close(now, sink);
+        }
+    }
+}

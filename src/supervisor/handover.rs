@@ -1,0 +1,388 @@
+//! Planned handover: another session takes the place of the current one, and nothing is lost or told twice.
+//!
+//! ```text
+//! old   ─ delivered ─────────────────▶│ fence │─ discarded, closed
+//! new      LISTEN to everything ─ discarded ─▶│ fence │─ delivered ─▶
+//! ```
+//! Both listen to a private channel, on which the new one sends a single notification: the fence. Every
+//! session of a database gets notifications in the same order, so what stands before the fence in one
+//! stream stands before it in the other. Contents are never compared. N142.
+//!
+//! If the old session is lost on the way, there is a gap, and the new one is still discarded up to the fence:
+//! what the old one has told stands before it.
+
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, BytesMut};
+
+use super::action::{Action, Close, Incident};
+use super::commands::Purpose;
+use super::link::{Link, Stage};
+use super::{Sink, Supervisor};
+use crate::route::Shuffle;
+use crate::session::Session;
+use crate::wire::{self, Run};
+use crate::{Error, ErrorKind};
+
+/// How long the commands of users may wait for a handover, bytes or no bytes.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Where a handover stands.
+#[derive(Debug, Default)]
+pub(super) struct Handover {
+    step: Step,
+    /// When the next one begins.
+    pub(super) due: Option<Instant>,
+    /// When the last bytes of the current session came.
+    alive_at: Option<Instant>,
+    /// When it must be over, whatever comes.
+    limit: Option<Instant>,
+}
+
+#[derive(Debug, Default)]
+enum Step {
+    #[default]
+    None,
+    /// The new session is opened. The old one goes on as if nothing were.
+    Opening,
+    /// Both begin to listen to the private channel, and the new one to everything. Whether the old one does,
+    /// or is gone. Commands of users wait.
+    Preparing { channel: String, old_is_ready: bool },
+    /// The fence was sent. Whether the new session has come to it: it waits there for the old one.
+    Fenced { fence: Fence, new_passed: bool },
+    /// The old session has come to the fence. The new one is the current one, and discards up to the fence.
+    Following { fence: Fence },
+}
+
+/// A notification that nobody else sends.
+#[derive(Debug)]
+struct Fence {
+    channel: String,
+    nonce: String,
+}
+
+/// What is to be done with a run of notifications.
+pub(super) enum Passage {
+    /// It is delivered: all of it, or the part before the fence.
+    Deliver(Run),
+    /// It was taken care of. Whether there is more to be handled now.
+    Done(bool),
+}
+
+impl Handover {
+    /// The channel that the sessions of a handover share.
+    pub(super) fn private_channel(&self) -> Option<&str> {
+        match &self.step {
+            Step::Preparing { channel, .. } => Some(channel),
+            _ => None,
+        }
+    }
+
+    /// Whether two sessions share the subscriptions: they must not change.
+    pub(super) fn is_running(&self) -> bool {
+        !matches!(self.step, Step::None | Step::Opening)
+    }
+
+    pub(super) fn alive(&mut self, now: Instant) {
+        if let Some(alive_at) = &mut self.alive_at {
+            *alive_at = now;
+        }
+    }
+
+    /// The new session waits for the old one.
+    pub(super) fn is_waiting(&self) -> bool {
+        matches!(self.step, Step::Fenced { new_passed: true, .. })
+    }
+
+    pub(super) fn deadline(&self, patience: Duration) -> Option<Instant> {
+        let silence = self.alive_at?.checked_add(patience);
+        silence.into_iter().chain(self.limit).min()
+    }
+
+    pub(super) fn end(&mut self) {
+        (self.step, self.alive_at, self.limit) = (Step::None, None, None);
+    }
+}
+
+impl Supervisor {
+    /// The current session is live: when is it to be replaced?
+    pub(super) fn plan_handover(&mut self, now: Instant) {
+        self.handover.due = self.policy.max_lifetime.and_then(|lifetime| {
+            let tenth = u64::try_from((lifetime / 10).as_nanos()).unwrap_or(u64::MAX);
+            let early = Duration::from_nanos(self.random.number() % tenth.saturating_add(1).max(1));
+            now.checked_add(lifetime.saturating_sub(early))
+        });
+    }
+
+    /// Begins a handover, if a live session is there and none is under way.
+    pub(super) fn hand_over(&mut self, now: Instant) {
+        self.handover.due = None;
+        let is_live = self.current.as_ref().is_some_and(Link::is_live);
+        if is_live && self.next.is_none() && !self.handover.is_running() && self.draining.is_none()
+        {
+            self.handover.step = Step::Opening;
+            self.next = Some(self.open(now));
+        }
+    }
+
+    /// The new session is there: both are prepared. Commands that are in flight on the old one come first,
+    /// so that both know the same channels.
+    pub(super) fn prepare_handover(&mut self, now: Instant, sink: &mut impl Sink) {
+        let is_open = self.next.as_ref().is_some_and(Link::is_open);
+        let Some(current) = self.current.as_mut().filter(|link| link.is_live()) else { return };
+        if !matches!(self.handover.step, Step::Opening) || !is_open || !current.in_flight.is_empty()
+        {
+            return;
+        }
+        let channel = format!("pgbell_{}", hex(&mut self.random));
+        if let Err(error) =
+            current.start(Purpose::Private, |session| session.listen(now, &[&channel]))
+        {
+            return self.lose(now, error, sink);
+        }
+        self.handover.step = Step::Preparing { channel, old_is_ready: false };
+        self.handover.alive_at = Some(now);
+        self.handover.limit = now.checked_add(LIMIT);
+        if let Some(id) = self.next.as_ref().map(|link| link.id) {
+            self.restore(now, id, sink);
+        }
+    }
+
+    /// The old session listens to the private channel.
+    pub(super) fn private_is_active(&mut self, now: Instant, sink: &mut impl Sink) {
+        if let Step::Preparing { old_is_ready, .. } = &mut self.handover.step {
+            *old_is_ready = true;
+            self.send_fence(now, sink);
+        }
+    }
+
+    /// One of both is prepared. When the other one is too, the new one sends the fence.
+    pub(super) fn send_fence(&mut self, now: Instant, sink: &mut impl Sink) {
+        let Step::Preparing { channel, old_is_ready: true } = &self.handover.step else { return };
+        let channel = channel.clone();
+        let (new, old) = match &mut self.next {
+            Some(next) => (next, self.current.as_ref()),
+            // The old one is gone.
+            None => match &mut self.current {
+                Some(current) => (current, None),
+                None => return,
+            },
+        };
+        if new.live_since.is_none() {
+            return;
+        }
+        let (id, is_alone) = (new.id, old.is_none());
+        let worse = |old: &Link| {
+            new.refused.iter().find(|(channel, _)| !old.refused.contains_key(*channel))
+        };
+        if let Some((channel, error)) = old.and_then(worse) {
+            let message = format!("the new session may not listen to {channel:?}");
+            let error = Error::caused(error.kind(), message, error.clone());
+            return self.give_up_handover(now, error, sink);
+        }
+        let fence = Fence { channel, nonce: hex(&mut self.random) };
+        let send = |session: &mut Session| session.notify(now, &fence.channel, &fence.nonce);
+        if let Err(error) = new.start(Purpose::Fence, send) {
+            return self.fail(now, id, error, sink);
+        }
+        self.handover.step = match is_alone {
+            true => Step::Following { fence },
+            false => Step::Fenced { fence, new_passed: false },
+        };
+    }
+
+    /// What is to be done with a run that arrived on the current session.
+    pub(super) fn pass_current(
+        &mut self,
+        now: Instant,
+        input: &mut BytesMut,
+        run: Run,
+        sink: &mut impl Sink,
+    ) -> Passage {
+        let (fence, is_following) = match &self.handover.step {
+            Step::Fenced { fence, .. } => (fence, false),
+            Step::Following { fence } => (fence, true),
+            Step::None | Step::Opening | Step::Preparing { .. } => return Passage::Deliver(run),
+        };
+        match (fence.find(input, run), is_following) {
+            (None, false) => Passage::Deliver(run),
+            (None, true) => {
+                input.advance(run.bytes);
+                Passage::Done(true)
+            }
+            (Some((before, _)), false) if before.count > 0 => Passage::Deliver(before),
+            (Some(_), false) => {
+                // What stands behind it comes from the new session too.
+                input.clear();
+                self.old_has_passed(now, sink);
+                Passage::Done(false)
+            }
+            (Some((_, through)), true) => {
+                input.advance(through.bytes);
+                self.new_has_passed(now, sink);
+                Passage::Done(true)
+            }
+        }
+    }
+
+    /// A run that arrived on the new session while the old one is the current one. Says whether to go on.
+    pub(super) fn pass_next(&mut self, input: &mut BytesMut, run: Run) -> bool {
+        if let Step::Fenced { fence, new_passed } = &mut self.handover.step
+            && let Some((_, through)) = fence.find(input, run)
+        {
+            input.advance(through.bytes);
+            *new_passed = true;
+            if let Some(next) = &self.next {
+                self.actions.push_back(Action::Read { link: next.id, on: false });
+            }
+            return false;
+        }
+        input.advance(run.bytes);
+        true
+    }
+
+    /// The old session is delivered up to the fence: the new one goes on.
+    fn old_has_passed(&mut self, now: Instant, sink: &mut impl Sink) {
+        let Step::Fenced { fence, new_passed } = std::mem::take(&mut self.handover.step) else {
+            return;
+        };
+        if let Some(mut old) = self.current.take() {
+            if let Stage::Open(mut session) = old.stage {
+                session.terminate();
+                let deadline = now.checked_add(self.policy.close_timeout).unwrap_or(now);
+                old.stage = Stage::Closing { session, deadline };
+            }
+            self.actions.push_back(Action::Close { link: old.id, how: Close::Graceful });
+            self.old = Some(old);
+        }
+        self.current = self.next.take();
+        self.deliver_current();
+        let channel = fence.channel.clone();
+        if new_passed {
+            self.end_handover(now, &channel, sink);
+        } else {
+            self.handover.step = Step::Following { fence };
+        }
+    }
+
+    fn new_has_passed(&mut self, now: Instant, sink: &mut impl Sink) {
+        if let Step::Following { fence } = std::mem::take(&mut self.handover.step) {
+            self.end_handover(now, &fence.channel, sink);
+        }
+    }
+
+    /// The new session is the only one, and delivered.
+    fn end_handover(&mut self, now: Instant, channel: &str, sink: &mut impl Sink) {
+        self.handover.end();
+        self.handover_backoff.reset();
+        if let Some(link) = &mut self.current
+            && let Err(error) =
+                link.start(Purpose::Forget, |session| session.unlisten(now, &[channel]))
+        {
+            return self.lose(now, error, sink);
+        }
+        if self.outages.is_empty() {
+            self.figures.handovers = self.figures.handovers.saturating_add(1);
+            self.actions.push_back(Action::Tell(Incident::HandedOver { epoch: self.epoch() }));
+        }
+        self.restored(now, sink);
+    }
+
+    /// The shell moves what it has read of the current session to where it can be delivered from.
+    pub(super) fn deliver_current(&mut self) {
+        if let Some(link) = &self.current {
+            self.actions.push_back(Action::Deliver { link: link.id });
+            self.actions.push_back(Action::Read { link: link.id, on: true });
+        }
+    }
+
+    /// The new session is of no use: the old one goes on, and it is tried again later.
+    pub(super) fn give_up_handover(&mut self, now: Instant, error: Error, sink: &mut impl Sink) {
+        let Some(next) = self.next.take() else { return };
+        self.abandon(next, error.clone());
+        let delay = self.handover_backoff.next();
+        self.handover.due = now.checked_add(delay);
+        self.actions.push_back(Action::Tell(Incident::HandoverFailed { error, delay }));
+        let step = std::mem::take(&mut self.handover.step);
+        self.handover.end();
+        let channel = match step {
+            Step::None | Step::Opening => None,
+            Step::Preparing { channel, .. } => Some(channel),
+            Step::Fenced { fence, .. } | Step::Following { fence } => Some(fence.channel),
+        };
+        // Not to be on it any more matters little: the next one is another.
+        if let (Some(channel), Some(link)) = (channel, self.current.as_mut()) {
+            let _ = link.start(Purpose::Forget, |session| session.unlisten(now, &[channel]));
+        }
+        self.proceed(now, sink);
+    }
+
+    /// The current session was lost: if another one was to take its place, it does so now. Says whether.
+    pub(super) fn succeed(&mut self, now: Instant, sink: &mut impl Sink) -> bool {
+        self.current = self.next.take();
+        let Some(id) = self.current.as_ref().map(|link| link.id) else {
+            self.handover.end();
+            return false;
+        };
+        self.outages.count_attempt();
+        self.deliver_current();
+        match std::mem::take(&mut self.handover.step) {
+            Step::None | Step::Opening => {
+                self.handover.end();
+                self.session_is_ready(now, id, sink);
+            }
+            Step::Preparing { channel, .. } => {
+                self.handover.step = Step::Preparing { channel, old_is_ready: true };
+                self.send_fence(now, sink);
+            }
+            Step::Fenced { fence, new_passed: true } => {
+                self.end_handover(now, &fence.channel, sink);
+            }
+            Step::Fenced { fence, .. } | Step::Following { fence } => {
+                self.handover.step = Step::Following { fence };
+            }
+        }
+        self.handover.alive(now);
+        true
+    }
+
+    /// Nothing has come for too long while a fence was awaited.
+    pub(super) fn check_handover(&mut self, now: Instant, sink: &mut impl Sink) {
+        if self.handover.due.is_some_and(|due| due <= now) {
+            self.hand_over(now);
+        }
+        let patience = self.policy.heartbeat.deadline;
+        if self.handover.deadline(patience).is_none_or(|deadline| now < deadline) {
+            return;
+        }
+        let missing = |whose: &str| {
+            let message = format!(
+                "a handover was not done in time: {whose} session does not bring the fence"
+            );
+            Error::new(ErrorKind::Timeout, message).with_hint(
+                "its connection is dead without an end, or it is on another server than the other one",
+            )
+        };
+        match &self.handover.step {
+            Step::Fenced { new_passed: true, .. } => self.lose(now, missing("the old"), sink),
+            _ if self.next.is_some() => self.give_up_handover(now, missing("the new"), sink),
+            Step::None | Step::Opening => {}
+            _ => self.lose(now, missing("the new"), sink),
+        }
+    }
+}
+
+impl Fence {
+    /// The run before the fence, and the run that ends with it.
+    fn find(&self, frames: &[u8], run: Run) -> Option<(Run, Run)> {
+        let found = wire::frames(frames.get(..run.bytes)?).position(|one| {
+            one.channel == self.channel.as_bytes() && one.payload == self.nonce.as_bytes()
+        })?;
+        Some((Run::first(found, frames), Run::first(found.saturating_add(1), frames)))
+    }
+}
+
+/// 128 bits that nobody else draws.
+fn hex(random: &mut Shuffle) -> String {
+    format!("{:016x}{:016x}", random.number(), random.number())
+}

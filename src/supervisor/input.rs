@@ -1,0 +1,298 @@
+//! What comes from the links: events, bytes, room and time.
+
+use std::time::{Instant, SystemTime};
+
+use bytes::BytesMut;
+
+use super::action::{Action, Close};
+use super::handover::Passage;
+use super::link::{Link, Stage};
+use super::{LinkEvent, LinkId, Role, Sink, Stamp, Supervisor, closed};
+use crate::session::{Progress, Session, SessionEvent};
+use crate::wire::Run;
+use crate::{Error, ErrorKind};
+
+impl Supervisor {
+    /// Something happened to a link. A link that is gone is passed over.
+    pub fn handle_link(
+        &mut self,
+        now: Instant,
+        link: LinkId,
+        event: LinkEvent,
+        sink: &mut impl Sink,
+    ) {
+        if self.role(link) == Some(Role::Old) {
+            // It has nothing to tell any more.
+            return match event {
+                LinkEvent::Opened(_) => {}
+                _ => self.fail(now, link, closed(), sink),
+            };
+        }
+        let epoch = self.epoch.saturating_add(1);
+        let Some(found) = Self::find(&mut self.current, &mut self.next, link) else { return };
+        match event {
+            LinkEvent::Opened(session) => {
+                // A second one would take the place of a session whose commands wait for answers.
+                if let Stage::Opening { .. } = found.stage {
+                    found.stage = Stage::Open(session);
+                    found.epoch = epoch;
+                    self.epoch = epoch;
+                    self.figures.sessions = self.figures.sessions.saturating_add(1);
+                    if self.role(link) == Some(Role::Current) {
+                        self.actions.push_back(Action::Deliver { link });
+                    }
+                    self.session_is_ready(now, link, sink);
+                }
+            }
+            LinkEvent::Failed(error) => self.fail(now, link, error, sink),
+            LinkEvent::Eof => {
+                let error = match &mut found.stage {
+                    Stage::Open(session) => session.handle_eof(&[]),
+                    Stage::Opening { .. } | Stage::Closing { .. } => closed(),
+                };
+                self.fail(now, link, error, sink);
+            }
+            LinkEvent::Closed => self.fail(now, link, closed(), sink),
+        }
+    }
+
+    /// If its session is ready, it is subscribed to what is wanted.
+    pub(super) fn session_is_ready(&mut self, now: Instant, id: LinkId, sink: &mut impl Sink) {
+        let Some(link) = Self::find(&mut self.current, &mut self.next, id) else { return };
+        if link.ready().is_none() || link.live_since.is_some() {
+            return;
+        }
+        match self.role(id) {
+            Some(Role::Current) => self.restore(now, id, sink),
+            _ => self.prepare_handover(now, sink),
+        }
+    }
+
+    /// Bytes arrived at `received_at`: `input` is all that was read and not yet handled. What is handled is
+    /// removed.
+    pub fn handle_bytes(
+        &mut self,
+        now: Instant,
+        received_at: SystemTime,
+        link: LinkId,
+        input: &mut BytesMut,
+        sink: &mut impl Sink,
+    ) {
+        self.wall.set(now, received_at);
+        if self.role(link) == Some(Role::Current) {
+            self.probe.alive(now);
+            self.handover.alive(now);
+        }
+        while self.handle_some(now, received_at, link, input, sink) {}
+        sink.publish();
+    }
+
+    /// Handles one run of notifications, or the messages before it. Returns whether to go on.
+    fn handle_some(
+        &mut self,
+        now: Instant,
+        received_at: SystemTime,
+        id: LinkId,
+        input: &mut BytesMut,
+        sink: &mut impl Sink,
+    ) -> bool {
+        let must_wait = match self.role(id) {
+            Some(Role::Current) => self.flow.is_stalled(),
+            Some(Role::Next) => self.handover.is_waiting(),
+            Some(Role::Old) | None => false,
+        };
+        if must_wait {
+            return false;
+        }
+        let Some(link) = Self::find(&mut self.current, &mut self.next, id) else {
+            input.clear();
+            return false;
+        };
+        let measured = std::mem::take(&mut link.measured);
+        let epoch = link.epoch;
+        let Stage::Open(session) = &mut link.stage else {
+            // Closing: nothing is delivered any more.
+            input.clear();
+            return false;
+        };
+        let progress = match measured.count {
+            0 => session.handle_input(now, input),
+            _ => Ok(Progress::Notifications(measured)),
+        };
+        self.handle_events(now, id, sink);
+        match progress {
+            Ok(Progress::NeedMore) => false,
+            Ok(Progress::Notifications(run)) => match self.role(id) {
+                Some(Role::Current) => {
+                    self.handle_run(now, Stamp { received_at, epoch }, input, run, sink)
+                }
+                Some(Role::Next) => self.pass_next(input, run),
+                Some(Role::Old) | None => {
+                    input.clear();
+                    false
+                }
+            },
+            Err(error) => {
+                self.fail(now, id, error, sink);
+                false
+            }
+        }
+    }
+
+    /// Delivers a run of the current session, as much of it as has room or cannot wait.
+    fn handle_run(
+        &mut self,
+        now: Instant,
+        stamp: Stamp,
+        input: &mut BytesMut,
+        run: Run,
+        sink: &mut impl Sink,
+    ) -> bool {
+        let whole = run;
+        let run = match self.pass_current(now, input, run, sink) {
+            Passage::Deliver(run) => run,
+            Passage::Done(goes_on) => return goes_on,
+        };
+        let surplus = self.awaits_answer();
+        // Asked for every run: an empty queue that the run does not fill counts too.
+        let may_stall = self.flow.may_stall(sink.is_empty());
+        let fits = sink.fits(input, run, surplus);
+        let take = if fits.count < run.count && !surplus && may_stall {
+            self.stall(now, whole, fits);
+            fits
+        } else {
+            run
+        };
+        self.figures.received = self.figures.received.saturating_add(take.count as u64);
+        if take.count > 0 {
+            sink.notifications(input, take, stamp, surplus);
+        }
+        true
+    }
+
+    /// Of `run`, `taken` is taken off the input now; the rest stays at its head.
+    fn stall(&mut self, now: Instant, run: Run, taken: Run) {
+        self.flow.stall(now);
+        if let Some(link) = &mut self.current {
+            self.actions.push_back(Action::Read { link: link.id, on: false });
+            link.measured = Run {
+                count: run.count.saturating_sub(taken.count),
+                bytes: run.bytes.saturating_sub(taken.bytes),
+            };
+        }
+    }
+
+    /// Whether something that somebody waits for lies behind the notifications: the end of the login,
+    /// or the answer to a command, which an event may have sent just now.
+    fn awaits_answer(&self) -> bool {
+        self.session()
+            .is_some_and(|session| !session.is_ready() || session.commands_in_flight() > 0)
+    }
+
+    fn handle_events(&mut self, now: Instant, id: LinkId, sink: &mut impl Sink) {
+        while let Some(link) = Self::find(&mut self.current, &mut self.next, id)
+            && let Stage::Open(session) = &mut link.stage
+            && let Some(event) = session.poll_event()
+        {
+            match event {
+                SessionEvent::Ready => self.session_is_ready(now, id, sink),
+                SessionEvent::Done { id: command, result } => {
+                    self.done(now, id, command, result, sink);
+                }
+                SessionEvent::NotificationDropped(cause) => self.drop_noticed(now, id, cause, sink),
+            }
+        }
+    }
+
+    /// The server says that it dropped a notification, in a session that goes on.
+    fn drop_noticed(&mut self, now: Instant, id: LinkId, cause: Error, sink: &mut impl Sink) {
+        match self.role(id) {
+            Some(Role::Current) => {
+                self.hold(now, cause, 0, sink);
+                let is_live = self.current.as_ref().is_some_and(Link::is_live);
+                // Else it is told with what else is not over.
+                if is_live && !self.handover.is_running() {
+                    self.run_hook(now, sink);
+                }
+            }
+            // What else it would not see, nobody knows.
+            _ => self.give_up_handover(now, cause, sink),
+        }
+    }
+
+    /// The consumer has taken something, or went away.
+    pub fn handle_room(&mut self, now: Instant) {
+        self.resume(now);
+    }
+
+    /// Time has come to look at the deadlines.
+    pub fn handle_timeout(&mut self, now: Instant, sink: &mut impl Sink) {
+        if self.flow.deadline().is_some_and(|deadline| deadline <= now) {
+            self.resume(now);
+        }
+        self.check_drain(now, sink);
+        self.retry(now);
+        self.check_hook(now, sink);
+        if !self.flow.is_stalled() {
+            self.check_link(now, Role::Current, sink);
+            self.prove(now, sink);
+            self.check_handover(now, sink);
+        }
+        self.check_link(now, Role::Next, sink);
+        self.check_link(now, Role::Old, sink);
+    }
+
+    fn check_link(&mut self, now: Instant, role: Role, sink: &mut impl Sink) {
+        let link = match role {
+            Role::Current => &mut self.current,
+            Role::Next => &mut self.next,
+            Role::Old => &mut self.old,
+        };
+        let Some(link) = link.as_mut() else { return };
+        let id = link.id;
+        match &mut link.stage {
+            Stage::Opening { deadline } if *deadline <= now => {
+                let message = format!("no connection within {:?}", self.policy.connect_timeout);
+                self.fail(now, id, Error::new(ErrorKind::Timeout, message), sink);
+            }
+            // It had its time.
+            Stage::Closing { deadline, .. } if *deadline <= now => {
+                self.fail(now, id, closed(), sink);
+            }
+            Stage::Open(session) => {
+                if let Err(error) = session.handle_timeout(now) {
+                    self.fail(now, id, error, sink);
+                }
+            }
+            Stage::Opening { .. } | Stage::Closing { .. } => {}
+        }
+    }
+
+    /// A link has failed, whichever it is.
+    pub(super) fn fail(&mut self, now: Instant, id: LinkId, error: Error, sink: &mut impl Sink) {
+        match self.role(id) {
+            Some(Role::Current) => self.lose(now, error, sink),
+            Some(Role::Next) => self.give_up_handover(now, error, sink),
+            Some(Role::Old) => {
+                self.old = None;
+                self.actions.push_back(Action::Close { link: id, how: Close::Abort });
+            }
+            None => {}
+        }
+    }
+
+    /// Whether a login waits for [`compute`](Self::compute).
+    #[must_use]
+    pub fn is_computing(&self) -> bool {
+        self.session().is_some_and(Session::is_computing)
+    }
+
+    /// A bounded step of a login's key derivation. Let others run in between.
+    pub fn compute(&mut self, now: Instant, sink: &mut impl Sink) {
+        if let Some(Link { stage: Stage::Open(session), .. }) = &mut self.current
+            && let Err(error) = session.compute()
+        {
+            self.lose(now, error, sink);
+        }
+    }
+}

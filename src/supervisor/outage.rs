@@ -1,0 +1,117 @@
+//! Losses that have yet to be told.
+
+use std::time::{Instant, SystemTime};
+
+use super::{Sink, Supervisor};
+use crate::Error;
+use crate::notification::Gap;
+
+/// Most losses that wait; one more is merged into the last. A server that flaps cannot fill memory.
+const OUTAGES_MAX: usize = 64;
+
+/// What was lost since the last time that every wanted channel was active. Each loss keeps its place in the
+/// stream: the consumer learns of it there, and not before it is over.
+#[derive(Debug, Default)]
+pub(super) struct Outages {
+    waiting: Vec<Outage>,
+    /// How many there were since the beginning.
+    count: u64,
+}
+
+#[derive(Debug)]
+struct Outage {
+    position: u64,
+    cause: Error,
+    lost_at: SystemTime,
+    sessions: u32,
+    attempts: u32,
+}
+
+impl Outages {
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    pub(super) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Something may be missing at `position` of the stream: `sessions` is 1 if a session was lost, 0 if the
+    /// server dropped something. Merged with the last one if nothing lies between.
+    pub(super) fn add(&mut self, position: u64, cause: Error, lost_at: SystemTime, sessions: u32) {
+        self.count = self.count.saturating_add(1);
+        let is_full = self.waiting.len() >= OUTAGES_MAX;
+        match self.waiting.last_mut() {
+            Some(last) if last.position == position || is_full => {
+                last.sessions = last.sessions.saturating_add(sessions);
+            }
+            _ => self.waiting.push(Outage { position, cause, lost_at, sessions, attempts: 0 }),
+        }
+    }
+
+    /// One more attempt to connect.
+    pub(super) fn count_attempt(&mut self) {
+        if let Some(last) = self.waiting.last_mut() {
+            last.attempts = last.attempts.saturating_add(1);
+        }
+    }
+
+    /// All of them as one, for who wants to read the state again.
+    pub(super) fn sum(
+        &self,
+        now: SystemTime,
+        epoch: u32,
+        refused: &[(String, Error)],
+    ) -> Option<Gap> {
+        let mut gaps = self.waiting.iter().map(|outage| outage.gap(now, epoch, refused));
+        let mut sum = gaps.next()?;
+        gaps.for_each(|gap| sum.merge(gap));
+        Some(sum)
+    }
+
+    /// It is over: the gaps, each with its position.
+    pub(super) fn take(
+        &mut self,
+        now: SystemTime,
+        epoch: u32,
+        refused: &[(String, Error)],
+    ) -> Vec<(u64, Gap)> {
+        let outages = std::mem::take(&mut self.waiting);
+        outages.iter().map(|outage| (outage.position, outage.gap(now, epoch, refused))).collect()
+    }
+}
+
+impl Outage {
+    fn gap(&self, restored_at: SystemTime, epoch: u32, refused: &[(String, Error)]) -> Gap {
+        Gap::new(self.cause.clone(), self.lost_at, self.sessions).restored(
+            restored_at,
+            self.attempts,
+            epoch,
+            refused.to_vec(),
+        )
+    }
+}
+
+impl Supervisor {
+    /// Something may be missing here: nothing of what follows is shown before that is over.
+    pub(super) fn hold(&mut self, now: Instant, cause: Error, sessions: u32, sink: &mut impl Sink) {
+        sink.hold();
+        self.outages.add(sink.position(), cause, self.wall.time(now), sessions);
+    }
+
+    pub(super) fn sum_of_outages(&self, now: Instant) -> Option<Gap> {
+        self.outages.sum(self.wall.time(now), self.epoch(), &self.refused())
+    }
+
+    /// Tells what was lost, and shows what has arrived since.
+    pub(super) fn let_through(&mut self, now: Instant, sink: &mut impl Sink) {
+        let gaps = self.outages.take(self.wall.time(now), self.epoch(), &self.refused());
+        self.figures.gaps = self.figures.gaps.saturating_add(gaps.len() as u64);
+        sink.release(gaps);
+    }
+
+    fn refused(&self) -> Vec<(String, Error)> {
+        let refused = self.current.iter().flat_map(|link| &link.refused);
+        refused.map(|(channel, error)| (channel.clone(), error.clone())).collect()
+    }
+}
