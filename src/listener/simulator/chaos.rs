@@ -19,11 +19,7 @@ impl World {
     // ---- writers ----
 
     pub(super) fn commit_something(&mut self) {
-        if self.clock.now() >= self.judgement {
-            if !self.has_all {
-                self.has_all = true;
-                self.commit_everywhere();
-            }
+        if self.has_all {
             return;
         }
         // While all gets well there is less to see.
@@ -75,6 +71,7 @@ impl World {
 
     /// The last of a run: one on every channel.
     pub(super) fn commit_everywhere(&mut self) {
+        self.has_all = true;
         for channel in 0..self.channels.0.len() {
             self.commit(channel, 1);
         }
@@ -185,7 +182,8 @@ impl World {
 
     /// A connection has been dead for so long that the kernel says so.
     pub(super) fn is_overdue(&mut self, index: usize) {
-        if self.connections[index].is_closed() {
+        let connection = &self.connections[index];
+        if connection.is_closed() || !connection.is_dead() {
             return;
         }
         let has_query = self.commands.values().any(|asked| matches!(asked, Asked::Query));

@@ -54,6 +54,8 @@ pub(super) enum Event {
     // ---- the run ----
     /// Nothing breaks from here on.
     Calm,
+    /// Is the listener well again?
+    Look,
     /// Everything must be in order by now.
     Judge,
     /// The end of the run.

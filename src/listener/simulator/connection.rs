@@ -120,6 +120,11 @@ impl Connection {
         matches!(self.stage, Stage::Closed)
     }
 
+    /// Whether nothing comes of it any more, or not what should.
+    pub(super) fn is_dead(&self) -> bool {
+        self.is_stopped || self.is_deaf || self.to_server.is_cut || self.to_client.is_cut
+    }
+
     /// Whether there is something to read, or an end.
     pub(super) fn is_readable(&self) -> bool {
         !self.is_closed() && self.is_reading && (!self.socket.is_empty() || self.end.is_some())

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::clock::MILLI;
+use super::clock::{Event, MILLI, SECOND};
 use super::connection::Stage;
 use super::{World, say};
 use crate::Error;
@@ -89,6 +89,23 @@ impl World {
                 }
             }
         }
+    }
+
+    /// When the listener is well again, or should be, the last notifications are sent.
+    pub(super) fn look(&mut self) {
+        let now = self.clock.now();
+        let is_well = self.state == State::Connected
+            && self.commands.is_empty()
+            && !self.sink.is_held
+            && self.current().is_some_and(|index| {
+                let connection = &self.connections[index];
+                !connection.is_dead() && connection.to_client.last <= now
+            });
+        if is_well || now >= self.judgement || self.done.is_some() || self.is_closing {
+            self.commit_everywhere();
+            return self.clock.after(2 * SECOND, Event::Judge, &mut self.random);
+        }
+        self.clock.after(SECOND / 2, Event::Look, &mut self.random);
     }
 
     /// The bound of a close has passed.

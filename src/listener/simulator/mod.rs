@@ -113,6 +113,7 @@ struct World {
     /// Of each server, the newest commit that was taken in.
     last_taken: Vec<Option<usize>>,
     is_calm: bool,
+    /// When the listener must be well again, at the latest.
     judgement: Micros,
     /// The last commits were made.
     has_all: bool,
@@ -243,10 +244,11 @@ impl World {
             Event::Flap(index) => self.flap(index),
             Event::Hook(number) => self.hook_returns(number),
             Event::Calm => self.calm(),
+            Event::Look => self.look(),
             Event::Judge => {
                 self.judge();
                 if !self.is_closing && self.failure.is_none() {
-                    self.close();
+                    self.end_by_choice();
                 }
             }
             Event::End => self.end(),
@@ -261,7 +263,6 @@ impl World {
             server.status = Status::Up;
         }
         self.schedule_consumer();
-        self.clock.at(self.judgement, Event::Commit, &mut self.random);
-        self.clock.at(self.judgement + 2 * SECOND, Event::Judge, &mut self.random);
+        self.clock.after(SECOND, Event::Look, &mut self.random);
     }
 }

@@ -1,6 +1,8 @@
 //! Runs of many seeds.
 
+use std::collections::BTreeMap;
 use std::env;
+use std::fmt;
 use std::io::{self, Write};
 
 use super::World;
@@ -24,31 +26,89 @@ fn run(seed: u64, is_traced: bool) -> Result<World, String> {
 }
 
 fn run_all(first: u64, count: u64) {
-    let mut sum = (0, 0, 0);
+    let shows_all = env::var_os("PGBELL_ALL").is_some();
+    let mut sum = Sum::default();
     for seed in first..first + count {
         match run(seed, false) {
-            Ok(world) => {
-                sum.0 += world.clock.count();
-                sum.1 += world.commits;
-                sum.2 += u64::from(world.lost_sessions);
-            }
+            Ok(world) => sum.add(&world),
+            Err(why) if shows_all => sum.failed(seed, &why),
             Err(_) => {
                 let trace = run(seed, true).err().unwrap_or_default();
                 let lines: Vec<&str> = trace.lines().collect();
                 let last = &lines[lines.len().saturating_sub(60)..];
-                panic!(
-                    "…\n{}\nreplay: PGBELL_SEED={seed} cargo test -p pgbell --all-features --lib \
-                     seeds_of_a_world",
-                    last.join("\n")
-                );
+                panic!("…\n{}\nreplay: ./simulate.sh 1 {seed}", last.join("\n"));
             }
         }
     }
-    let (events, commits, lost) = sum;
-    let _ = writeln!(
-        io::stderr(),
-        "{count} seeds from {first}: {events} events, {commits} notifications, {lost} lost sessions"
-    );
+    let _ = writeln!(io::stderr(), "{count} seeds from {first}: {sum}");
+    assert!(sum.failures.is_empty(), "{} kinds of failures", sum.failures.len());
+    sum.check();
+}
+
+/// What many runs brought.
+#[derive(Default)]
+struct Sum {
+    runs: u64,
+    events: u64,
+    commits: u64,
+    delivered: u64,
+    lagged: u64,
+    lost: u64,
+    handovers: u64,
+    spread: Vec<f64>,
+    /// What is wrong, numbers left out: how often, the first seed, and its words.
+    failures: BTreeMap<String, (u64, u64, String)>,
+}
+
+impl Sum {
+    fn add(&mut self, world: &World) {
+        self.runs += 1;
+        self.events += world.clock.count();
+        self.commits += world.commits;
+        self.delivered += world.consumer.delivered;
+        self.lagged += world.consumer.lagged;
+        self.lost += u64::from(world.lost_sessions);
+        self.handovers += u64::from(world.handovers);
+        self.spread.extend(&world.backoff.spread);
+    }
+
+    fn failed(&mut self, seed: u64, why: &str) {
+        let why = why.trim().to_owned();
+        let (_, words) = why.split_once(": ").unwrap_or_default();
+        let kind = words.split('"').step_by(2).flat_map(str::chars);
+        let kind = kind.filter(|c| !c.is_ascii_digit()).collect();
+        self.failures.entry(kind).or_insert((0, seed, why)).0 += 1;
+    }
+
+    /// What only many runs can show.
+    fn check(&self) {
+        if self.runs < 1_000 {
+            return;
+        }
+        assert!(self.delivered > 10 * self.runs, "hardly anything was delivered: {self}");
+        assert!(
+            self.lagged > self.runs && self.lost > self.runs,
+            "hardly anything was lost: {self}"
+        );
+        assert!(self.handovers > self.runs / 10, "hardly any handover was done: {self}");
+        let mean = self.spread.iter().sum::<f64>() / self.spread.len() as f64;
+        assert!((0.4..0.6).contains(&mean), "delays are not spread: {mean} on average");
+    }
+}
+
+impl fmt::Display for Sum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { events, commits, delivered, lagged, lost, handovers, .. } = self;
+        write!(
+            f,
+            "{events} events, {commits} commits, {delivered} delivered, {lagged} lagged, \
+             {lost} sessions lost, {handovers} handovers"
+        )?;
+        for (count, _, words) in self.failures.values() {
+            write!(f, "\n{count} times, first with {words}")?;
+        }
+        Ok(())
+    }
 }
 
 #[test]

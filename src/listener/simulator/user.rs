@@ -20,7 +20,7 @@ pub(super) enum Asked {
 
 impl World {
     pub(super) fn user(&mut self) {
-        if self.is_closing || self.done.is_some() {
+        if self.is_closing || self.done.is_some() || self.has_all {
             return;
         }
         self.schedule_user();
