@@ -44,9 +44,6 @@ impl Backoff {
     }
 }
 
-/// Whether the old session of a handover proves what it listens to before it is closed.
-const PROVES_OLD: bool = false;
-
 impl World {
     pub(super) fn noted(&mut self, incident: &Incident) {
         say!(self, "noted: {incident:?}");
@@ -54,19 +51,9 @@ impl World {
             Incident::Reconnecting { delay } => self.waits(*delay),
             Incident::HandedOver { .. } => {
                 self.handovers += 1;
-                if !PROVES_OLD {
-                    self.excuse_unheard();
-                }
                 self.is_live();
             }
             _ => {}
-        }
-    }
-
-    /// Nobody will notice any more what the server had forgotten.
-    fn excuse_unheard(&mut self) {
-        for commit in self.servers.iter_mut().flat_map(|server| &mut server.log) {
-            commit.is_expected &= !commit.is_unheard;
         }
     }
 

@@ -13,7 +13,7 @@ const PATIENCE: Micros = 40 * SECOND;
 
 /// Whether a server goes on sending though nothing of ours arrives, its packets unacknowledged: behind a
 /// proxy it may.
-const UP_ALONE: bool = false;
+const UP_ALONE: bool = true;
 
 impl World {
     // ---- writers ----
@@ -185,6 +185,13 @@ impl World {
         let connection = &self.connections[index];
         if connection.is_closed() || !connection.is_dead() {
             return;
+        }
+        // It may have stood beside another one until now.
+        let live_at = connection.live_at.unwrap_or_default();
+        if live_at + PATIENCE > self.clock.now() && live_at > 0 && !connection.is_overdue {
+            self.connections[index].is_overdue = true;
+            let at = live_at + PATIENCE;
+            return self.clock.at(at, Event::Overdue(index), &mut self.random);
         }
         let has_query = self.commands.values().any(|asked| matches!(asked, Asked::Query));
         let was_awake = self.asleep_until + PATIENCE / 2 < self.clock.now();

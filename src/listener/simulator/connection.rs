@@ -68,6 +68,8 @@ pub(super) struct Connection {
     pub(super) is_faulty: bool,
     /// The server has forgotten what it listens to.
     pub(super) is_deaf: bool,
+    /// The kernel was about to give it up, and waits a little.
+    pub(super) is_overdue: bool,
     /// The supervisor knows that it is over, or has ended it.
     pub(super) is_lost: bool,
     /// It was begun beside another session, to take its place.
@@ -106,6 +108,7 @@ impl Connection {
             is_stopped: false,
             is_faulty: false,
             is_deaf: false,
+            is_overdue: false,
             is_lost: false,
             is_successor: false,
             was_delivered: false,

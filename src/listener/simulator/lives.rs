@@ -110,6 +110,11 @@ impl World {
 
     /// The bound of a close has passed.
     pub(super) fn end(&mut self) {
+        let now = self.clock.now();
+        if self.done.is_none() && now < self.asleep_until + self.plan.close_timeout {
+            let at = self.asleep_until + 2 * self.plan.close_timeout;
+            return self.clock.at(at, Event::End, &mut self.random);
+        }
         if self.done.is_none() {
             let since = self.close_at.unwrap_or_default();
             let passed = (self.clock.now() - since) / MILLI;

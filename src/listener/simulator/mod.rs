@@ -107,6 +107,8 @@ struct World {
     epochs: u32,
     lost_sessions: u32,
     told_sessions: u32,
+    /// Most notifications that waited for the consumer.
+    most_unread: u64,
     handovers: u32,
     /// When each gap was told.
     gaps_at: Vec<Micros>,
@@ -181,6 +183,7 @@ impl World {
             epochs: 0,
             lost_sessions: 0,
             told_sessions: 0,
+            most_unread: 0,
             gaps_at: Vec::new(),
             is_calm: false,
             judgement: plan.calm + plan.recovery(),

@@ -179,6 +179,9 @@ impl World {
             return;
         }
         let server = connection.server;
+        if server != self.primary {
+            return self.opening_failed(index, "the server is a standby (simulated)");
+        }
         match self.servers[server].status {
             Status::Up => {}
             Status::Down => return self.opening_failed(index, "connection refused (simulated)"),

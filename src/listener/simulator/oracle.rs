@@ -21,6 +21,8 @@ impl World {
 
     /// Looks at what was taken in since the last time.
     pub(super) fn check_taken(&mut self) {
+        let unread = self.sink.taken.len() as u64 - self.consumer.next;
+        self.most_unread = self.most_unread.max(unread);
         while self.sink.checked.0 < self.sink.taken.len() {
             self.check_notification(self.sink.checked.0);
             self.sink.checked.0 += 1;
@@ -196,8 +198,8 @@ impl World {
         // Nothing is lost unless the queue was full.
         let capacity = self.plan.capacity;
         let bytes = self.plan.bytes as u64;
-        if self.sink.most_unread <= capacity && self.sink.most_unread_bytes <= bytes {
-            let most = self.sink.most_unread;
+        if self.most_unread <= capacity && self.sink.most_unread_bytes <= bytes {
+            let most = self.most_unread;
             self.fail(format!(
                 "{count} were lost, and never more than {most} of {capacity} waited"
             ));
@@ -247,7 +249,8 @@ impl World {
             self.fail(format!("from {from:?} to {state:?}"));
         }
         self.state = state;
-        if state == State::Connected {
+        // By the time this is carried out the session may be lost again.
+        if state == State::Connected && self.supervisor.state() == state {
             self.check_channels("it is connected");
             self.is_live();
         }

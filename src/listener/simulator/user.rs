@@ -148,7 +148,8 @@ impl World {
             (Asked::Listen(channels), Ok(Reply::Listening(listening))) => {
                 let is_active = listening == Listening::Active;
                 self.channels.listened(id, &channels, Some(is_active));
-                if is_active {
+                // A drain ends all of them behind it.
+                if is_active && !self.is_closing {
                     self.check_active(&channels);
                 }
             }

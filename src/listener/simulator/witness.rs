@@ -37,8 +37,7 @@ pub(super) struct Witness {
     pub(super) is_held: bool,
     /// How often that began.
     pub(super) holds: u32,
-    /// Most unread notifications after a run was taken in, surplus ones apart.
-    pub(super) most_unread: u64,
+    /// Most bytes that waited after a run was taken in.
     pub(super) most_unread_bytes: u64,
     /// How many of the last two were checked.
     pub(super) checked: (usize, usize),
@@ -56,7 +55,6 @@ impl Witness {
             shown: (0, 0),
             is_held: false,
             holds: 0,
-            most_unread: 0,
             most_unread_bytes: 0,
             checked: (0, 0),
             had_surplus: false,
@@ -77,8 +75,6 @@ impl Sink for Witness {
             self.taken.push(Taken { connection, process_id, epoch });
         }
         assert_eq!(self.taken.len() - before, run.count, "the run has another length");
-        let unread = self.ring.producer.unread() + run.count as u64;
-        self.most_unread = self.most_unread.max(unread);
         let bytes = self.ring.producer.unread_bytes() + run.bytes as u64;
         self.most_unread_bytes = self.most_unread_bytes.max(bytes);
         self.had_surplus |= surplus;
