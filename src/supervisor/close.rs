@@ -89,9 +89,10 @@ impl Supervisor {
         self.actions.push_back(Action::Close { link: id, how: Close::Abort });
     }
 
-    /// Whoever drains is told how it went, once.
+    /// Whoever drains is told how it went, once. However that was, it is the end.
     pub(super) fn answer_drain(&mut self, result: Result<Reply, Error>) {
         if let Some(draining) = self.draining.take() {
+            self.ending = true;
             self.reply(draining.id, result);
         }
     }

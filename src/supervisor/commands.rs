@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::action::Action;
 use super::link::{Link, Stage};
-use super::{Command, CommandId, LinkId, Listening, Reply, Role, Sink, State, Supervisor, closed};
+use super::{Command, CommandId, LinkId, Listening, Reply, Sink, State, Supervisor, closed};
 use crate::session::{self, Answer, Rows, Session, SessionEvent};
 use crate::wire::{self, TransactionStatus};
 use crate::{Error, ErrorKind};
@@ -123,7 +123,14 @@ impl Supervisor {
             }
             Command::UnlistenAll => (session.unlisten_all(now)?, Change::UnlistenAll),
             Command::SimpleQuery(sql) => (session.simple_query(now, &sql)?, Change::Query),
-            Command::Drain { .. } => (session.unlisten_all(now)?, Change::Drain),
+            Command::Drain { .. } => {
+                // In front of the end: whether everything until then was heard.
+                self.send_proof(now, None)?;
+                let Some(session) = self.current.as_mut().and_then(Link::ready) else {
+                    return Err(closed());
+                };
+                (session.unlisten_all(now)?, Change::Drain)
+            }
             Command::Rotate => {
                 self.hand_over(now);
                 self.reply(id, Ok(Reply::Rotating));
@@ -180,7 +187,6 @@ impl Supervisor {
         result: Answer,
         sink: &mut impl Sink,
     ) {
-        let role = self.role(link);
         let Some(found) = Self::find(&mut self.current, &mut self.next, link) else { return };
         let Some(purpose) = found.in_flight.remove(&id) else { return };
         if found.ready().is_none() {
@@ -191,9 +197,6 @@ impl Supervisor {
             (Purpose::Restore(channels), Err(error)) => {
                 self.restore_one_by_one(now, link, channels, error, sink);
             }
-            (Purpose::Private, Ok(_)) if role == Some(Role::Current) => {
-                self.private_is_active(now, sink);
-            }
             (Purpose::Private | Purpose::Fence, Err(error)) => match self.next {
                 Some(_) => self.give_up_handover(now, error, sink),
                 None => self.lose(now, error, sink),
@@ -202,7 +205,12 @@ impl Supervisor {
                 self.check_proof(now, &expected, &rows, sink);
             }
             // Cancelled or refused: that proves at least that the server is there.
-            (Purpose::Proof { .. }, Err(_)) => self.probe.restart(now),
+            (Purpose::Proof { .. }, Err(error)) => {
+                self.probe.restart(now);
+                if self.handover.is_running() {
+                    self.give_up_handover(now, error, sink);
+                }
+            }
             (Purpose::User { id, change: Change::Query }, _) if self.in_transaction() => {
                 self.roll_back(now, id);
             }

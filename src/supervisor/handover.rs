@@ -89,6 +89,14 @@ impl Handover {
         }
     }
 
+    /// The socket is read again: nothing could come before.
+    pub(super) fn resume(&mut self, now: Instant) {
+        self.alive(now);
+        if let Some(limit) = &mut self.limit {
+            *limit = now.checked_add(LIMIT).unwrap_or(now);
+        }
+    }
+
     /// The new session waits for the old one.
     pub(super) fn is_waiting(&self) -> bool {
         matches!(self.step, Step::Fenced { new_passed: true, .. })
@@ -135,9 +143,9 @@ impl Supervisor {
             return;
         }
         let channel = format!("pgbell_{}", hex(&mut self.random));
-        if let Err(error) =
-            current.start(Purpose::Private, |session| session.listen(now, &[&channel]))
-        {
+        let private = current.start(Purpose::Private, |session| session.listen(now, &[&channel]));
+        // And proves for the last time that it has listened until then: nobody could tell later.
+        if let Err(error) = private.and_then(|()| self.send_proof(now, Some(&channel))) {
             return self.lose(now, error, sink);
         }
         self.handover.step = Step::Preparing { channel, old_is_ready: false };
@@ -148,8 +156,8 @@ impl Supervisor {
         }
     }
 
-    /// The old session listens to the private channel.
-    pub(super) fn private_is_active(&mut self, now: Instant, sink: &mut impl Sink) {
+    /// The old session has proven that it listens to everything, the private channel too.
+    pub(super) fn old_is_proven(&mut self, now: Instant, sink: &mut impl Sink) {
         if let Step::Preparing { old_is_ready, .. } = &mut self.handover.step {
             *old_is_ready = true;
             self.send_fence(now, sink);

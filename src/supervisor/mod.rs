@@ -360,8 +360,8 @@ impl Supervisor {
             && let Some(link) = &self.current
         {
             // What was not read was not waited for.
-            self.probe.alive(now);
-            self.handover.alive(now);
+            self.probe.resume(now);
+            self.handover.resume(now);
             self.actions.push_back(Action::Read { link: link.id, on: true });
         }
     }

@@ -1,5 +1,6 @@
 //! The proof that a session lives and listens to what it should.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,10 @@ pub const PROOF_SQL: &str = "SELECT pg_catalog.count(*), pg_catalog.md5(pg_catal
     pg_catalog.string_agg(c, ',' ORDER BY pg_catalog.convert_to(c, 'UTF8')), 'UTF8')) \
     FROM pg_catalog.pg_listening_channels() AS c";
 
+/// Longest wait for a proof, whatever else comes: our direction alone may be cut, or stuck in a proxy. An
+/// answer stands behind what the kernels hold, and that is read in seconds.
+const PROOF_MAX: Duration = Duration::from_secs(60);
+
 /// Who comes so much too late to a deadline did not run: nobody else is to blame for what was not read.
 const LATE: Duration = Duration::from_secs(1);
 
@@ -26,18 +31,27 @@ pub(super) struct Probe {
     alive_at: Instant,
     /// When the next proof is due.
     due: Option<Instant>,
-    is_sent: bool,
+    /// Since when the answer is waited for.
+    sent_at: Option<Instant>,
     was_late: bool,
 }
 
 impl Probe {
     pub(super) fn new(now: Instant, heartbeat: Heartbeat) -> Self {
-        Self { heartbeat, alive_at: now, due: None, is_sent: false, was_late: false }
+        Self { heartbeat, alive_at: now, due: None, sent_at: None, was_late: false }
     }
 
     /// Bytes came.
     pub(super) fn alive(&mut self, now: Instant) {
         self.alive_at = now;
+    }
+
+    /// The socket is read again: nothing could come before.
+    pub(super) fn resume(&mut self, now: Instant) {
+        self.alive_at = now;
+        if let Some(sent_at) = &mut self.sent_at {
+            *sent_at = now;
+        }
     }
 
     /// A session is live.
@@ -49,11 +63,13 @@ impl Probe {
 
     /// There is no session to be proven.
     pub(super) fn stop(&mut self) {
-        (self.due, self.is_sent, self.was_late) = (None, false, false);
+        (self.due, self.sent_at, self.was_late) = (None, None, false);
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.is_sent.then(|| self.alive_at.checked_add(self.heartbeat.deadline)).flatten()
+        let longest = self.sent_at?.checked_add(PROOF_MAX.max(self.heartbeat.deadline));
+        let silence = self.alive_at.checked_add(self.heartbeat.deadline);
+        longest.into_iter().chain(silence).min()
     }
 }
 
@@ -75,20 +91,31 @@ impl Supervisor {
         if self.probe.deadline().is_some_and(|deadline| deadline <= now) {
             return self.miss_proof(now, sink);
         }
-        if self.probe.is_sent || self.probe.due.is_none_or(|due| due > now) || !self.may_prove() {
-            return;
+        let is_due = self.probe.due.is_some_and(|due| due <= now);
+        if is_due
+            && self.probe.sent_at.is_none()
+            && self.may_prove()
+            && let Err(error) = self.send_proof(now, None)
+        {
+            self.lose(now, error, sink);
         }
-        let Some(link) = &mut self.current else { return };
-        let expected = proof(link.session().into_iter().flat_map(Session::channels));
-        let sent =
-            link.start(Purpose::Proof { expected }, |session| session.simple_query(now, PROOF_SQL));
-        if let Err(error) = sent {
-            return self.lose(now, error, sink);
-        }
+    }
+
+    /// Asks the current session for a proof; `more` is a channel whose LISTEN is on its way.
+    pub(super) fn send_proof(&mut self, now: Instant, more: Option<&str>) -> Result<(), Error> {
+        let Some(link) = &mut self.current else { return Ok(()) };
+        let confirmed = link.session().into_iter().flat_map(Session::channels);
+        let expected = match more {
+            None => proof(confirmed),
+            Some(_) => proof(confirmed.chain(more).collect::<BTreeSet<_>>().into_iter()),
+        };
+        let send = |session: &mut Session| session.simple_query(now, PROOF_SQL);
+        link.start(Purpose::Proof { expected }, send)?;
         self.figures.proofs = self.figures.proofs.saturating_add(1);
         // What was silent before was not asked.
         self.probe.alive_at = now;
-        self.probe.is_sent = true;
+        self.probe.sent_at = Some(now);
+        Ok(())
     }
 
     fn miss_proof(&mut self, now: Instant, sink: &mut impl Sink) {
@@ -98,14 +125,17 @@ impl Supervisor {
             self.probe.alive_at = now;
             return;
         }
-        let error = Error::new(
-            ErrorKind::Timeout,
-            format!(
+        let message = match self.probe.sent_at {
+            Some(sent_at) if now.saturating_duration_since(sent_at) >= PROOF_MAX => {
+                format!("the server did not prove the subscription within {PROOF_MAX:?}")
+            }
+            _ => format!(
                 "nothing came from the server for {:?} while it was to prove the subscription",
                 self.probe.heartbeat.deadline
             ),
-        )
-        .with_hint("the connection is dead without an end, or the server or a proxy is stuck");
+        };
+        let error = Error::new(ErrorKind::Timeout, message)
+            .with_hint("the connection is dead without an end, or the server or a proxy is stuck");
         self.lose(now, error, sink);
     }
 
@@ -123,7 +153,7 @@ impl Supervisor {
         let found = row.and_then(|row| row.get(0)?.parse::<usize>().ok());
         let same = row.is_some_and(|row| row.get(1).unwrap_or_default() == digest.as_str());
         if found == Some(*count) && same {
-            return;
+            return self.old_is_proven(now, sink);
         }
         let found = found.map_or_else(|| "an unknown number of".to_owned(), |n| n.to_string());
         let error = Error::new(

@@ -35,7 +35,7 @@ impl Client {
         let (connection, first) = tokio::join!(Connection::connect(&url), let_listen(&server));
         // The smallest queue: just one of the longest fits.
         let longest = usize::try_from(NOTIFICATION_FRAME_BYTES_MAX).unwrap() + 1;
-        let builder = Listener::builder(&url).queue_bytes(longest);
+        let builder = Listener::builder(&url).queue_bytes(longest).reconnect(false);
         let overflow = Overflow::Block { max_stall: Duration::from_secs(600) };
         let (listener, second) =
             tokio::join!(builder.overflow(overflow).connect(), let_listen(&server));

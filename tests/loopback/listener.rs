@@ -177,7 +177,8 @@ async fn max_stall_ends_in_a_counted_loss() {
 #[tokio::test]
 async fn the_lost_session_is_told_once_after_everything_received_then_closed() {
     let server = server().await;
-    let mut listener = Listener::builder(server.url()).channels(["a"]).connect().await.unwrap();
+    let listener = Listener::builder(server.url()).channels(["a"]).reconnect(false);
+    let mut listener = listener.connect().await.unwrap();
     let handle = listener.handle();
     let mut sending = Connection::connect(server.url()).await.unwrap();
     sending.notify("a", "1").await.unwrap();
