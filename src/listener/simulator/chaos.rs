@@ -9,7 +9,7 @@ use crate::wire::Severity;
 
 /// When the kernel gives up a dead peer, at the latest: only a query that is under way excuses that the
 /// listener has not noticed before.
-const PATIENCE: Micros = 40 * SECOND;
+const PATIENCE: Micros = 75 * SECOND;
 
 /// Whether a server goes on sending though nothing of ours arrives, its packets unacknowledged: behind a
 /// proxy it may.

@@ -91,7 +91,7 @@ impl Plan {
     pub(super) fn recovery(&self) -> Micros {
         let (_, longest) = self.delays.unwrap_or_default();
         // A dead peer is noticed by a proof, by the timeout of a command, or by the kernel. Then two attempts, of which the first may hang, and two runs of the hook.
-        let noticed = 40 * SECOND;
+        let noticed = 75 * SECOND;
         let back = 2 * (longest + self.connect_timeout) + 2 * (longest + SECOND);
         // A handover that is stuck is given up after its limit.
         noticed + back + 30 * SECOND
