@@ -197,7 +197,8 @@ impl Supervisor {
             (Purpose::Restore(channels), Err(error)) => {
                 self.restore_one_by_one(now, link, channels, error, sink);
             }
-            (Purpose::Private | Purpose::Fence, Err(error)) => match self.next {
+            (Purpose::Forget, Ok(_)) => self.private_is_forgotten(),
+            (Purpose::Private | Purpose::Fence | Purpose::Forget, Err(error)) => match self.next {
                 Some(_) => self.give_up_handover(now, error, sink),
                 None => self.lose(now, error, sink),
             },
