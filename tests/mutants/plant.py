@@ -22,17 +22,20 @@ ENTRY = re.compile(r"^bug: (\S+)\nfile: (\S+)\n<<<<\n(.*?)\n====\n(.*?)\n>>>>$",
 
 
 def main(tree: pathlib.Path, listed: str) -> None:
-    names = []
+    names, wrong = [], []
     for name, path, old, new in ENTRY.findall(listed):
         file = tree / path
         text = file.read_text()
         if text.count(old) != 1:
-            sys.exit(f"{name}: the old text stands {text.count(old)} times in {path}")
+            wrong.append(f"{name}: the old text stands {text.count(old)} times in {path}")
+            continue
         if f'crate::planted("{name}")' not in new:
             sys.exit(f"{name}: the new text does not ask whether the bug is awake")
         file.write_text(text.replace(old, new))
         if name not in names:
             names.append(name)
+    if wrong:
+        sys.exit("\n".join(wrong))
     if len(names) != len(set(re.findall(r"^bug: (\S+)$", listed, re.M))):
         sys.exit("an entry of the list could not be read")
     lib = tree / "src/lib.rs"
