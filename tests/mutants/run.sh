@@ -17,7 +17,7 @@ tar cf - --exclude=./target --exclude=./.git --exclude=node_modules . | tar xf -
 names=$(python3 tests/mutants/plant.py "$copy" tests/mutants/bugs.txt)
 mapfile -t bugs <<<"$names"
 
-binary=$(cd "$copy" && CARGO_TARGET_DIR=$target cargo test --locked -p pgbell --all-features --lib \
+binary=$(cd "$copy" && CARGO_TARGET_DIR=$target/mutants cargo test --locked -p pgbell --all-features --lib \
     --no-run --message-format=json | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1)
 
 run() {

@@ -95,6 +95,9 @@ impl World {
             return self.fail("a connection is opened after the end");
         }
         let is_first = !std::mem::replace(&mut self.backoff.has_attempted, true);
+        if is_successor {
+            self.be_busy();
+        }
         if is_first || is_successor {
             return;
         }

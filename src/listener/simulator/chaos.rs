@@ -2,83 +2,19 @@
 
 use super::clock::{Event, MILLI, Micros, SECOND};
 use super::connection::{Packet, Stage};
-use super::server::{Commit, Status, payload};
 use super::user::Asked;
 use super::{World, say};
 use crate::wire::Severity;
 
 /// When the kernel gives up a dead peer, at the latest: only a query that is under way excuses that the
 /// listener has not noticed before.
-const PATIENCE: Micros = 75 * SECOND;
+pub(super) const PATIENCE: Micros = 75 * SECOND;
 
 /// Whether a server goes on sending though nothing of ours arrives, its packets unacknowledged: behind a
 /// proxy it may.
 const UP_ALONE: bool = true;
 
 impl World {
-    // ---- writers ----
-
-    pub(super) fn commit_something(&mut self) {
-        if self.has_all {
-            return;
-        }
-        // While all gets well there is less to see.
-        let mean = if self.is_calm { 4 * self.plan.commits } else { self.plan.commits };
-        let delay = self.random.range(1, 2 * mean);
-        self.clock.after(delay, Event::Commit, &mut self.random);
-        let count = if self.random.chance(10) { self.random.size(40) } else { self.random.size(3) };
-        let channel = self.random.index(self.channels.0.len());
-        self.commit(channel, count);
-    }
-
-    /// A burst on one channel and its neighbours, in transactions of several notifications.
-    fn commit(&mut self, first: usize, count: u64) {
-        let server = self.primary;
-        if self.servers[server].status != Status::Up {
-            return;
-        }
-        let now = self.clock.now();
-        for n in 0..count {
-            let id = (first + usize::try_from(n / 3).unwrap()) % self.channels.0.len();
-            let channel = &self.channels.0[id];
-            let process_id = self.servers[server].next_process_id();
-            let is_expected = channel.is_confirmed && self.done.is_none() && !self.is_closing;
-            let is_forbidden = channel.is_off;
-            let is_unheard = self.delivering.is_some_and(|index| self.connections[index].is_deaf);
-            let text = payload(server, self.servers[server].log.len());
-            say!(
-                self,
-                "commit {} of server {server} on {:?}{}{}",
-                self.servers[server].log.len(),
-                channel.name,
-                if is_expected { ", expected" } else { "" },
-                if is_forbidden { ", forbidden" } else { "" }
-            );
-            let server = &mut self.servers[server];
-            server.log.push(Commit {
-                channel: id,
-                at: now,
-                is_expected,
-                is_forbidden,
-                is_unheard,
-                position: None,
-            });
-            server.backend.commit(process_id, [(self.channels.0[id].name.as_str(), text.as_str())]);
-            self.commits += 1;
-        }
-        self.emit_woken(server);
-    }
-
-    /// The last of a run: one on every channel.
-    pub(super) fn commit_everywhere(&mut self) {
-        self.has_all = true;
-        for channel in 0..self.channels.0.len() {
-            self.commit(channel, 1);
-        }
-    }
-
-    // ---- trouble ----
-
     pub(super) fn chaos(&mut self) {
         if self.is_calm {
             return;
@@ -111,7 +47,7 @@ impl World {
     fn hurt(&mut self, index: usize) {
         self.connections[index].is_faulty = true;
         let administrator = "terminating connection due to administrator command";
-        match self.random.below(9) {
+        match self.random.below(10) {
             0 => {
                 say!(self, "connection {index}: reset");
                 self.kill(index, None, true);
@@ -162,6 +98,7 @@ impl World {
                 let lane = &mut self.connections[index].to_client;
                 lane.last = lane.last.max(now + late);
             }
+            8 => self.drop_notification(index),
             _ => {
                 say!(self, "connection {index}: the server forgets what it listens to");
                 self.deafen(index);
@@ -225,52 +162,6 @@ impl World {
         self.emit(index);
     }
 
-    fn restart(&mut self, server: usize) {
-        let way = self.random.below(3);
-        say!(self, "server {server}: restart ({way})");
-        self.servers[server].status = Status::Down;
-        for index in 0..self.connections.len() {
-            if self.connections[index].server == server {
-                match way {
-                    0 => {
-                        let text = "terminating connection due to administrator command";
-                        self.kill(index, Some((Severity::Fatal, "57P01", text)), false);
-                    }
-                    1 => {
-                        let text = "terminating connection due to immediate shutdown command";
-                        self.kill(index, Some((Severity::Warning, "57P01", text)), false);
-                    }
-                    _ => self.kill(index, None, true),
-                }
-            }
-        }
-        let delay = self.random.range(10 * MILLI, 8 * SECOND);
-        self.clock.after(delay, Event::Up(server), &mut self.random);
-    }
-
-    /// Another server becomes the primary one. The old one stops, or is cut off from us for good.
-    fn fail_over(&mut self) {
-        let old = self.primary;
-        let next = (old + 1 + self.random.index(self.servers.len())) % self.servers.len();
-        if next == old || self.servers[next].status != Status::Up {
-            return;
-        }
-        say!(self, "failover from server {old} to server {next}");
-        self.primary = next;
-        if self.random.chance(50) {
-            return self.restart(old);
-        }
-        for (index, connection) in self.connections.iter_mut().enumerate() {
-            if connection.server != old || connection.is_closed() {
-                continue;
-            }
-            self.clock.after(PATIENCE, Event::Overdue(index), &mut self.random);
-            connection.is_faulty = true;
-            connection.to_server.is_cut = true;
-            connection.to_client.is_cut = true;
-        }
-    }
-
     /// Our process does not run for a while.
     fn suspend(&mut self) {
         let time = if self.random.chance(70) {
@@ -298,18 +189,5 @@ impl World {
         for server in &mut self.servers {
             server.backend.refuse_channels(refused.iter().cloned());
         }
-    }
-
-    /// A server comes up: first it says that it is starting.
-    pub(super) fn come_up(&mut self, server: usize) {
-        let status = &mut self.servers[server].status;
-        if *status == Status::Down && self.random.chance(40) && !self.is_calm {
-            *status = Status::Starting;
-            let delay = self.random.range(10 * MILLI, 2 * SECOND);
-            self.clock.after(delay, Event::Up(server), &mut self.random);
-        } else {
-            *status = Status::Up;
-        }
-        say!(self, "server {server}: {:?}", self.servers[server].status);
     }
 }

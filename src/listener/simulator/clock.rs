@@ -24,6 +24,8 @@ pub(super) enum Event {
     ToClient(usize),
     /// Somebody commits something.
     Commit,
+    /// One of many commits in a short time.
+    Burst,
     /// Something breaks.
     Chaos,
     /// A server comes up by one step.

@@ -71,6 +71,9 @@ impl World {
                 return self.fail(format!("command {id} was not answered"));
             }
             self.check_channels("everything is well");
+            if self.plan.chaos == 0 && self.rotations > 0 && self.handovers == 0 {
+                return self.fail("it was to rotate, nothing was in the way, and it has not");
+            }
             if self.told_sessions != self.lost_sessions {
                 let (told, lost) = (self.told_sessions, self.lost_sessions);
                 return self.fail(format!("gaps tell of {told} lost sessions, {lost} were lost"));

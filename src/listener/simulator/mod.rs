@@ -19,19 +19,23 @@ mod clock;
 mod connection;
 mod consumer;
 mod coverage;
+mod deliveries;
 mod hook;
 mod lives;
 mod network;
 mod oracle;
+mod outages;
 mod plan;
 mod random;
 mod server;
 mod shell;
+mod sockets;
 mod subscriptions;
 mod tests;
 mod trace;
 mod user;
 mod witness;
+mod writers;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -76,6 +80,8 @@ struct World {
     connections: Vec<Connection>,
     sessions: BTreeMap<(usize, SessionId), usize>,
     commits: u64,
+    /// Until when commits follow each other closely.
+    busy_until: Micros,
     // ---- our process ----
     supervisor: Supervisor,
     sink: Witness,
@@ -110,6 +116,8 @@ struct World {
     /// Most notifications that waited for the consumer.
     most_unread: u64,
     handovers: u32,
+    /// How often one was asked for, of a listener that could do it.
+    rotations: u32,
     /// When each gap was told.
     gaps_at: Vec<Micros>,
     /// Of each server, the newest commit that was taken in.
@@ -159,6 +167,8 @@ impl World {
             connections: Vec::new(),
             sessions: BTreeMap::new(),
             commits: 0,
+            busy_until: 0,
+            rotations: 0,
             sink: Witness::new(ring),
             links: BTreeMap::new(),
             delivering: None,
@@ -230,6 +240,7 @@ impl World {
             Event::ToServer(index) => self.arrive_at_server(index),
             Event::ToClient(index) => self.arrive_at_client(index),
             Event::Commit => self.commit_something(),
+            Event::Burst => self.burst(),
             Event::Chaos => self.chaos(),
             Event::Up(server) => self.come_up(server),
             Event::Mend(index) => self.mend(index),

@@ -12,7 +12,7 @@ use crate::wire::{DbError, Severity};
 
 impl World {
     /// Hands `bytes` to a connection, in one direction, in pieces.
-    fn carry(&mut self, index: usize, up: bool, mut bytes: Bytes) {
+    pub(super) fn carry(&mut self, index: usize, up: bool, mut bytes: Bytes) {
         while bytes.has_remaining() {
             let length = if self.random.chance(self.plan.splits) {
                 1 + self.random.index(bytes.len())
@@ -192,8 +192,12 @@ impl World {
             }
         }
         if self.random.chance(self.login_trouble()) {
-            let error = DbError::new(Severity::Fatal, "53300", "sorry, too many clients already");
-            return self.opening_refused(index, error);
+            // A refusal for good ends a listener that has no reason to try again.
+            let (code, text) = match self.random.below(10) {
+                0 => ("28P01", "password authentication failed for user \"bob\""),
+                _ => ("53300", "sorry, too many clients already"),
+            };
+            return self.opening_refused(index, DbError::new(Severity::Fatal, code, text));
         }
         let session = self.servers[server].backend.connect();
         self.sessions.insert((server, session), index);

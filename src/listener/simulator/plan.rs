@@ -73,7 +73,7 @@ impl Plan {
             retry_refusals: random.chance(50),
             every: random.range(1, 8) * SECOND,
             deadline: random.range(1, 4) * SECOND,
-            lifetime: random.chance(20).then(|| random.range(1_000, 10_000) * MILLI),
+            lifetime: random.chance(30).then(|| random.range(500, 6_000) * MILLI),
             has_hook: random.chance(30),
             flaps: random.chance(5),
             calm: random.range(3, 20) * SECOND,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::clock::{Event, MILLI};
 use super::subscriptions::ChannelId;
 use super::{World, say};
-use crate::supervisor::{Command, Listening, Reply};
+use crate::supervisor::{Command, Listening, Reply, State};
 use crate::{Error, ErrorKind};
 
 /// A command without an answer yet.
@@ -158,8 +158,11 @@ impl World {
                 self.channels.unlistened(id, &channels, true);
             }
             (Asked::Unlisten(channels), Err(_)) => self.channels.unlistened(id, &channels, false),
+            (Asked::Rotate, Ok(Reply::Rotating)) => {
+                self.rotations += u32::from(self.supervisor.state() == State::Connected);
+            }
             (Asked::Query, Ok(Reply::Rows(_)) | Err(_))
-            | (Asked::Rotate, Ok(Reply::Rotating) | Err(_))
+            | (Asked::Rotate, Err(_))
             | (Asked::Drain, Ok(Reply::Drained) | Err(_)) => {}
             (asked, reply) => self.fail(format!("{asked:?} was answered with {reply:?}")),
         }
