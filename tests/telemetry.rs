@@ -78,7 +78,10 @@ fn r7_a_night_can_be_read_from_the_log_and_the_figures() {
     for (level, expected) in [
         ("INFO", "configured channels=2 reconnect=true"),
         ("INFO", "established: every channel is active epoch=1 channels=2"),
-        ("WARN", "the on_live hook failed and runs again error=other: in code of the caller: not yet"),
+        (
+            "WARN",
+            "the on_live hook failed and runs again error=other: in code of the caller: not yet",
+        ),
         ("WARN", "the session was lost error=server error: the server ended the session: FATAL"),
         ("INFO", "reconnecting delay="),
         ("INFO", "established: every channel is active epoch=2 channels=2"),
@@ -113,16 +116,19 @@ async fn night() {
         server.port()
     );
     let failed = Arc::new(Mutex::new(false));
-    let mut listener = Listener::builder(&*url)
-        .channels(["a", "b"])
-        .backoff(Duration::from_millis(1), Duration::from_millis(10))
-        .on_live(move |connection, _| {
-            let first = !std::mem::replace(&mut *failed.lock().unwrap(), true);
-            async move { if first { Err(Error::other("not yet")) } else { connection.close().await } }
-        })
-        .connect()
-        .await
-        .unwrap();
+    let mut listener =
+        Listener::builder(&*url)
+            .channels(["a", "b"])
+            .backoff(Duration::from_millis(1), Duration::from_millis(10))
+            .on_live(move |connection, _| {
+                let first = !std::mem::replace(&mut *failed.lock().unwrap(), true);
+                async move {
+                    if first { Err(Error::other("not yet")) } else { connection.close().await }
+                }
+            })
+            .connect()
+            .await
+            .unwrap();
     let mut sending = pgbell::Connection::connect(&*url).await.unwrap();
     sending.notify("a", "1").await.unwrap();
     assert!(matches!(listener.recv().await.unwrap(), Event::Notification(_)));
