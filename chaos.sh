@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Sessions killed and networks cut under a writer that commits a numbered sequence: every number must arrive once, in order, or lie
-# in a reported gap. Then a consumer that never reads, and dead connections in a network namespace where that is allowed.
+# in a reported gap. Then a consumer that never reads.
 #
 #   ./chaos.sh [DISCONNECTS [BIG_MESSAGES]]     by default 1,000 and 1,000,000 (of 8 kB)
 #
