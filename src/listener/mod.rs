@@ -6,11 +6,14 @@ mod handle;
 mod hook;
 mod link;
 mod links;
+#[cfg(feature = "metrics")]
+mod meters;
 mod shared;
 #[cfg(all(test, feature = "testing"))]
 mod simulator;
 mod sink;
 mod task;
+mod telemetry;
 #[cfg(test)]
 mod tests;
 
