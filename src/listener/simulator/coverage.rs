@@ -71,7 +71,8 @@ impl World {
                 return self.fail(format!("command {id} was not answered"));
             }
             self.check_channels("everything is well");
-            if self.plan.chaos == 0 && self.rotations > 0 && self.handovers == 0 {
+            let is_free = self.plan.chaos == 0 && !self.is_hindered;
+            if is_free && self.rotations > 0 && self.handovers == 0 {
                 return self.fail("it was to rotate, nothing was in the way, and it has not");
             }
             if self.told_sessions != self.lost_sessions {

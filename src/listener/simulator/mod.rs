@@ -116,6 +116,8 @@ struct World {
     /// Most notifications that waited for the consumer.
     most_unread: u64,
     handovers: u32,
+    /// An attempt to connect has failed, or will.
+    is_hindered: bool,
     /// How often one was asked for, of a listener that could do it.
     rotations: u32,
     /// When each gap was told.
@@ -169,6 +171,7 @@ impl World {
             commits: 0,
             busy_until: 0,
             rotations: 0,
+            is_hindered: false,
             sink: Witness::new(ring),
             links: BTreeMap::new(),
             delivering: None,

@@ -179,6 +179,7 @@ impl World {
         self.links.insert(link, index);
         if !self.is_calm && self.random.chance(5) {
             // Nobody answers: the supervisor's deadline must end it.
+            self.is_hindered = true;
             return;
         }
         let delay = 2 * self.delay();

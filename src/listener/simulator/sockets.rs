@@ -18,12 +18,14 @@ const READ_BYTES: usize = 512;
 
 impl World {
     pub(super) fn opening_failed(&mut self, index: usize, why: &str) {
+        self.is_hindered = true;
         self.connections[index].stage = Stage::Closed;
         let error = Error::new(ErrorKind::Connect, why.to_owned());
         self.link_event(index, LinkEvent::Failed(error));
     }
 
     pub(super) fn opening_refused(&mut self, index: usize, error: DbError) {
+        self.is_hindered = true;
         self.connections[index].stage = Stage::Closed;
         let error = Error::server("the server refuses the connection", error);
         self.link_event(index, LinkEvent::Failed(error));

@@ -108,12 +108,12 @@ impl Subscriptions {
         }
     }
 
-    /// The answer to `unlistens`.
+    /// The answer to `unlistens`. If it failed, nothing has changed, but who can rely on it?
     pub(super) fn unlistened(&mut self, id: u64, channels: &[ChannelId], is_done: bool) {
         for &channel in channels {
             let channel = &mut self.0[channel];
             channel.open -= 1;
-            channel.is_wanted = false;
+            channel.is_wanted &= !is_done;
             if channel.last == id {
                 channel.is_off = is_done;
             }
