@@ -10,6 +10,7 @@ use super::clock::{Event, SECOND};
 use super::{World, say};
 use crate::listener::Listener;
 use crate::notification::{Lagged, Loss, NotificationRef};
+use crate::supervisor::Sink;
 use crate::{Error, ErrorKind, Event as Received, Notification};
 
 /// A waker that says whether it was woken.
@@ -93,7 +94,11 @@ impl World {
             self.schedule_consumer();
         }
         if self.reader.take() {
+            self.is_room_told = true;
             self.clock.after(1, Event::Room, &mut self.random);
+        }
+        if self.stalled().is_some() && !self.is_room_told && self.sink.ring.is_empty() {
+            self.fail("the queue is empty, the socket is left unread, and nobody was woken");
         }
         let seen = (self.consumer.next as usize, self.consumer.gaps);
         if self.consumer.is_asleep && self.consumer.listener.is_some() && seen != self.sink.shown {

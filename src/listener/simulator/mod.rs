@@ -95,6 +95,8 @@ struct World {
     consumer: Consumer,
     /// Wakes the reading side when the queue has room.
     reader: Arc<Bell>,
+    /// It was woken and will look.
+    is_room_told: bool,
     timer: u64,
     timer_at: Option<Micros>,
     /// At which moment so many calls were made.
@@ -183,6 +185,7 @@ impl World {
             requests,
             consumer: Consumer::new(listener),
             reader: Arc::default(),
+            is_room_told: false,
             timer: 0,
             timer_at: None,
             calls: (0, 0),
@@ -253,7 +256,10 @@ impl World {
                 self.write_all();
             }
             Event::Timer(number) => self.timer(number),
-            Event::Room => self.room(),
+            Event::Room => {
+                self.is_room_told = false;
+                self.room();
+            }
             Event::Consume(turn) => self.consume(turn),
             Event::User => self.user(),
             Event::Silence(index) => self.falls_silent(index),

@@ -102,7 +102,7 @@ impl World {
     }
 
     /// The connection that is left unread because the queue is full.
-    fn stalled(&self) -> Option<usize> {
+    pub(super) fn stalled(&self) -> Option<usize> {
         let index = self.delivering?;
         let connection = &self.connections[index];
         (matches!(connection.stage, Stage::Open) && !connection.is_reading).then_some(index)
