@@ -28,9 +28,11 @@ mod shape;
 mod sleeper;
 mod source;
 mod spread;
+mod stream;
 mod table;
 mod tally;
 mod target;
+mod tls;
 mod usage;
 
 use std::fs;

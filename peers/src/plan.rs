@@ -13,6 +13,9 @@ const SIZES: [usize; 6] = [19, 127, 256, 1_031, 4_096, 8_073];
 /// The other numbers of channels.
 const CHANNELS: [u64; 2] = [16, 1_000];
 
+/// Sizes over TLS, where a byte costs more than a notification does.
+const TLS_SIZES: [usize; 3] = [51, 1_031, 8_073];
+
 /// A write of a server that sends a lot at once.
 const LARGE_WRITE_BYTES: usize = 64 * 1024;
 
@@ -46,6 +49,11 @@ impl Plan {
                 (false, true) => quick(options, rounds),
                 (false, false) => full(options, rounds),
             };
+        }
+        if wants(Scenario::Tls) && !options.names_a_load() {
+            heats.extend(tls(options, rounds, &TLS_SIZES));
+        } else if options.scenario == Some(Scenario::Tls) {
+            heats = named(&Options { source: vec![Origin::Tls], ..options.clone() }, rounds);
         }
         if options.quick {
             heats.iter_mut().for_each(|heat| heat.count = heat.count.or(Some(QUICK_COUNT)));
@@ -87,9 +95,19 @@ fn decoding(options: &Options, rounds: usize, channels: u64) -> Heat {
     Heat {
         origin: Origin::Memory,
         shape: Shape { channels, ..main.shape },
-        contestants: Contestant::DECODERS.to_vec(),
+        contestants: Contestant::of(Origin::Memory),
         ..main
     }
+}
+
+fn tls(options: &Options, rounds: usize, sizes: &[usize]) -> Vec<Heat> {
+    let main = Heat {
+        origin: Origin::Tls,
+        contestants: Contestant::of(Origin::Tls),
+        ..heat(options, rounds)
+    };
+    let shape = |size: &usize| Shape { size: *size, ..main.shape };
+    sizes.iter().map(|size| Heat { shape: shape(size), ..main.clone() }).collect()
 }
 
 /// Those for whom the sender is not the only thing that is measured.
@@ -147,9 +165,7 @@ fn named(options: &Options, rounds: usize) -> Vec<Heat> {
                     heat.origin = origin;
                     heat.shape = Shape { size, channels };
                     heat.write_bytes = write_bytes;
-                    if origin == Origin::Memory {
-                        heat.contestants = Contestant::DECODERS.to_vec();
-                    }
+                    heat.contestants = Contestant::of(origin);
                     heats.push(heat);
                 }
             }
