@@ -95,6 +95,8 @@ pub(crate) enum Scenario {
     Sleeper,
     /// As throughput, over TLS.
     Tls,
+    /// How often a byte is copied, in the clear and over TLS. Needs valgrind; only when asked for.
+    Copies,
 }
 
 /// A process of a run.

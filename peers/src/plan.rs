@@ -33,6 +33,8 @@ pub(crate) struct Plan {
     pub(crate) ping_pong: Option<(usize, u64)>,
     /// Notifications that arrive while the consumer sleeps.
     pub(crate) sleeper: Option<u64>,
+    /// Sizes of which copies are counted.
+    pub(crate) copies: Vec<usize>,
 }
 
 impl Plan {
@@ -62,7 +64,13 @@ impl Plan {
             heat.contestants.retain(|contestant| options.admits(*contestant));
         }
         heats.retain(|heat| !heat.contestants.is_empty());
+        let copies = match (options.scenario, &options.size[..]) {
+            (Some(Scenario::Copies), []) => TLS_SIZES.to_vec(),
+            (Some(Scenario::Copies), sizes) => sizes.to_vec(),
+            _ => Vec::new(),
+        };
         Self {
+            copies,
             heats,
             ping_pong: (wants(Scenario::Latency) && !narrow)
                 .then_some((rounds, options.count.unwrap_or(pings))),
