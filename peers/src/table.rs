@@ -68,7 +68,8 @@ pub(crate) fn show(results: &Results, style: Style) -> String {
         "Median [least, most] of interleaved rounds. CPU is user and system time of the client, in ns a \
          notification; sender CPU the same of the process that sends. \"of raw\" is the rate over that of \
          `raw-touch` in the same round. Everybody reads every byte; count and checksum are compared with \
-         the sender's. Peak memory has the program in it, with all drivers: see `raw`.\n",
+         the sender's. Peak memory has the program in it, with all drivers: see `raw`. Over TLS `raw-touch` decrypts \
+         in place, and `raw-rustls` through rustls' own connection.\n",
     );
     // A README has room for the main heats.
     let most = results.heats.iter().map(|ran| ran.heat.rounds).max().unwrap_or(0);
