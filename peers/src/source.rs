@@ -49,7 +49,7 @@ impl fmt::Display for Origin {
 /// A sender that runs.
 #[derive(Debug)]
 pub(crate) enum Source {
-    Replay { process: Child, port: u16, identity: Option<Identity> },
+    Replay { process: Child, port: u16, identity: Option<Box<Identity>> },
     Postgres(Box<Postgres>),
     Memory(Expected),
 }
@@ -71,7 +71,7 @@ impl Source {
         }
         let mut process = Child::start(&arguments)?;
         let port = process.value()?;
-        Ok(Self::Replay { process, port, identity })
+        Ok(Self::Replay { process, port, identity: identity.map(Box::new) })
     }
 
     /// How a client finds it.
