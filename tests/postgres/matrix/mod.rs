@@ -6,6 +6,8 @@ mod order;
 mod protocol;
 mod round_trip;
 #[cfg(any(feature = "tls-ring", feature = "tls-aws-lc-rs"))]
+mod table;
+#[cfg(any(feature = "tls-ring", feature = "tls-aws-lc-rs"))]
 mod tls;
 
 /// Makes `pg13::…` to `pg18::…` of functions that take a major version.
