@@ -1,7 +1,9 @@
 //! The clients that are attacked, told what to do, and what came of it.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::net::SocketAddr;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
@@ -63,10 +65,19 @@ pub(crate) fn check_text(error: &Error) {
         text.push_str(&format!(" {cause} {cause:?}"));
         source = cause.source();
     }
+    show(&text);
     assert!(!text.contains(PASSWORD) && !text.contains("s3cret"), "{text}");
     let wild = |c: char| c.is_control() || ('\u{202a}'..='\u{202e}').contains(&c);
     assert!(!text.contains(wild), "{}", text.escape_debug());
     assert!(text.len() < 64 * 1024, "{} bytes of text", text.len());
+}
+
+/// Prints a text once: what is printed is looked through for passwords by `tests/planted`.
+fn show(text: &str) {
+    static SHOWN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    if SHOWN.lock().unwrap().insert(text.to_owned()) {
+        println!("{}", text.escape_debug());
+    }
 }
 
 /// Fails instead of hanging.
