@@ -65,7 +65,7 @@ pub(crate) fn check_text(error: &Error) {
         text.push_str(&format!(" {cause} {cause:?}"));
         source = cause.source();
     }
-    show(&text);
+    print_once(&text);
     assert!(!text.contains(PASSWORD) && !text.contains("s3cret"), "{text}");
     let wild = |c: char| c.is_control() || ('\u{202a}'..='\u{202e}').contains(&c);
     assert!(!text.contains(wild), "{}", text.escape_debug());
@@ -73,7 +73,7 @@ pub(crate) fn check_text(error: &Error) {
 }
 
 /// Prints a text once: what is printed is looked through for passwords by `tests/planted`.
-fn show(text: &str) {
+fn print_once(text: &str) {
     static SHOWN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     if SHOWN.lock().unwrap().insert(text.to_owned()) {
         println!("{}", text.escape_debug());
