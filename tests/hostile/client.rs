@@ -73,6 +73,7 @@ pub(crate) fn check_text(error: &Error) {
 }
 
 /// Prints a text once: what is printed is looked through for passwords by `tests/planted`.
+#[expect(clippy::print_stdout, reason = "that is what it is for")]
 fn print_once(text: &str) {
     static SHOWN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     if SHOWN.lock().unwrap().insert(text.to_owned()) {

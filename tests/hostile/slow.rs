@@ -118,6 +118,27 @@ fn t21_a_server_that_takes_no_call_costs_the_connect_timeout() {
     });
 }
 
+/// What stands for a network file system that hangs: the only thread that may wait for files waits already.
+#[cfg(feature = "tls")]
+#[test]
+fn files_of_tls_that_cannot_be_read_cost_the_connect_timeout() {
+    let (held, hold) = std::sync::mpsc::channel::<()>();
+    let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(1).build();
+    runtime.unwrap().block_on(async move {
+        let hung = tokio::task::spawn_blocking(move || hold.recv().unwrap_err());
+        let url = "postgres://bob@127.0.0.1:1/db?sslmode=require&connect_timeout=0.2";
+        for error in [
+            soon("connect", Connection::connect(url)).await.map(drop).unwrap_err(),
+            soon("connect", Listener::connect(url)).await.map(drop).unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+            assert!(error.to_string().contains("the files of TLS"), "{error}");
+        }
+        drop(held);
+        hung.await.unwrap();
+    });
+}
+
 #[test]
 fn t22_a_server_that_drips_through_the_startup_costs_the_connect_timeout() {
     timeless().block_on(async {

@@ -85,9 +85,10 @@ impl Server {
 }
 
 /// What is printed is looked through for passwords: `tests/planted`.
-fn shown<T: std::fmt::Debug>(client: T) -> T {
-    println!("{client:?}");
-    client
+#[expect(clippy::print_stdout, reason = "that is what it is for")]
+fn shown<T: std::fmt::Debug>(what: T) -> T {
+    println!("{what:?}");
+    what
 }
 
 pub(crate) fn installation(major: u32) -> Installation {
@@ -241,8 +242,7 @@ pub(crate) fn all_text(error: &Error) -> String {
         text.push_str(&format!(" {cause} {cause:?}"));
         source = cause.source();
     }
-    println!("{text}");
-    text
+    shown(text)
 }
 
 /// How many a batch lost before its first notification.

@@ -277,6 +277,7 @@ impl Table {
 }
 
 /// Prints the table, after every cell of it was tried on one server.
+#[expect(clippy::print_stdout, reason = "the table is what the test run is to print")]
 fn the_table_of_logins(major: u32) {
     let certificates = Certificates::new().unwrap();
     let table = Table::new(major, &certificates);
