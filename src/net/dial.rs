@@ -12,12 +12,10 @@ use tokio::net::{TcpStream, lookup_host};
 #[cfg(unix)]
 use super::peer::check_peer;
 use super::stream::Stream;
+#[cfg(unix)]
+use crate::config::SOCKET_DIRECTORIES;
 use crate::config::{Host, Server};
 use crate::{Config, Error, ErrorKind};
-
-/// Where PostgreSQL puts its sockets: Debian's directory, then PostgreSQL's own.
-#[cfg(unix)]
-const SOCKET_DIRECTORIES: [&str; 2] = ["/var/run/postgresql", "/tmp"];
 
 /// Where a server can be reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
