@@ -151,6 +151,7 @@ const CATALOGUE: &[(&str, Place)] = &[
         Tests(&[
             "passwords_that_are_not_ascii_are_prepared_in_the_order_of_the_server",
             "the_bytes_are_those_that_libpq_hashes",
+            "every_password_on_which_the_rfc_and_the_server_disagree_logs_in",
         ]),
     ),
     ("A20", Here),
