@@ -186,8 +186,7 @@ fn greet(out: &mut BytesMut) -> Outcome<()> {
         let (name, value) = (name.as_bytes(), value.as_bytes());
         BackendMessage::ParameterStatus { name, value }.encode(out)?;
     }
-    // Of the process that `Script::FACTS` tells, so that no pooler stands between.
-    let key = BackendKeyData { process_id: 7, secret_key: b"0000" };
+    let key = BackendKeyData { process_id: 4_711, secret_key: b"0000" };
     BackendMessage::BackendKeyData(key).encode(out)?;
     BackendMessage::ReadyForQuery { status: TransactionStatus::Idle }.encode(out)?;
     Ok(())
