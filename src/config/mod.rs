@@ -10,13 +10,13 @@ mod effective;
 mod env;
 mod error;
 mod form;
-mod hosts;
+pub(crate) mod hosts;
 mod keys;
 mod keyword;
 mod nearest;
 mod parameters;
 mod passfile;
-mod security;
+pub(crate) mod security;
 mod service;
 mod url;
 mod values;
@@ -32,12 +32,8 @@ pub use effective::{
     APPLICATION_NAME_DEFAULT, CONNECT_TIMEOUT_DEFAULT, Keepalive, TCP_USER_TIMEOUT_DEFAULT,
 };
 pub use error::ConfigError;
-#[cfg(all(unix, feature = "tokio"))]
-pub(crate) use hosts::SOCKET_DIRECTORIES;
 pub use hosts::{Host, PORT_DEFAULT, Server};
 pub use passfile::PassFile;
-#[cfg(all(feature = "tokio", feature = "tls"))]
-pub(crate) use security::SYSTEM_ROOTS;
 pub use service::ServiceFile;
 pub use values::{
     LoadBalanceHosts, SslCertMode, SslMode, SslNegotiation, TargetSessionAttrs, TlsVersion,

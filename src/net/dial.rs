@@ -13,7 +13,7 @@ use tokio::net::{TcpStream, lookup_host};
 use super::peer::check_peer;
 use super::stream::Stream;
 #[cfg(unix)]
-use crate::config::SOCKET_DIRECTORIES;
+use crate::config::hosts::SOCKET_DIRECTORIES;
 use crate::config::{Host, Server};
 use crate::{Config, Error, ErrorKind};
 

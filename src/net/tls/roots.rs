@@ -9,7 +9,8 @@ use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, TrustAncho
 use webpki::{CertRevocationList, OwnedCertRevocationList, anchor_from_trusted_cert};
 
 use super::file::{self, Access};
-use crate::config::{SYSTEM_ROOTS, SslMode};
+use crate::config::SslMode;
+use crate::config::security::SYSTEM_ROOTS;
 use crate::{Config, Error, ErrorKind};
 
 /// The user's own authorities and what they have revoked, in the directory of libpq's files.
