@@ -100,7 +100,7 @@ impl World {
         if self.stalled().is_some() && !self.is_room_told && self.sink.ring.is_empty() {
             self.fail("the queue is empty, the socket is left unread, and nobody was woken");
         }
-        let seen = (self.consumer.next as usize, self.consumer.gaps);
+        let seen = (usize::try_from(self.consumer.next).unwrap(), self.consumer.gaps);
         if self.consumer.is_asleep && self.consumer.listener.is_some() && seen != self.sink.shown {
             let shown = self.sink.shown;
             self.fail(format!(

@@ -14,7 +14,8 @@ impl World {
         text: &[u8],
     ) {
         let expected = self.consumer.next;
-        if sequence as usize >= self.sink.shown.0 {
+        let position = usize::try_from(sequence).unwrap();
+        if position >= self.sink.shown.0 {
             return self
                 .fail(format!("notification {sequence} was delivered while it was held back"));
         }
@@ -23,7 +24,7 @@ impl World {
                 .fail(format!("notification {sequence} was delivered instead of {expected}"));
         }
         self.check_gaps_before(sequence + 1);
-        let Some(taken) = self.sink.taken.get(sequence as usize) else {
+        let Some(taken) = self.sink.taken.get(position) else {
             return self.fail(format!("notification {sequence} was delivered and never taken in"));
         };
         if (taken.process_id, taken.epoch) != (process_id, epoch) {

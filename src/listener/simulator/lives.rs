@@ -10,7 +10,7 @@ use crate::listener::handle::Request;
 use crate::listener::shared::Shared;
 use crate::listener::sink::RingSink;
 use crate::ring::{self, Pins};
-use crate::supervisor::State;
+use crate::supervisor::{Command, State};
 
 impl World {
     /// Where a new connection goes.
@@ -83,10 +83,8 @@ impl World {
     /// What the listener asks for itself: its end, when it is dropped.
     pub(super) fn look_at_requests(&mut self) {
         while let Ok(request) = self.requests.try_recv() {
-            if let Request::Command(crate::supervisor::Command::Close, None) = request {
-                if !self.is_closing {
-                    self.close();
-                }
+            if matches!(request, Request::Command(Command::Close, None)) && !self.is_closing {
+                self.close();
             }
         }
     }

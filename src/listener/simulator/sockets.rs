@@ -8,7 +8,7 @@ use super::clock::Event;
 use super::connection::{Packet, Stage};
 use super::{World, say};
 use crate::auth::{AuthPolicy, Credentials, ScramNonce};
-use crate::session::{Login, Progress, Session};
+use crate::session::{Login, Session};
 use crate::supervisor::LinkEvent;
 use crate::wire::{DbError, ProtocolVersion};
 use crate::{Error, ErrorKind};
@@ -56,10 +56,7 @@ impl World {
         let Stage::LoggingIn(session) = &mut connection.stage else { return };
         let read = connection.socket.split();
         connection.input.extend_from_slice(&read);
-        let failed = match session.handle_input(self.clock.instant(), &mut connection.input) {
-            Ok(Progress::NeedMore | Progress::Notifications(_)) => None,
-            Err(error) => Some(error),
-        };
+        let failed = session.handle_input(self.clock.instant(), &mut connection.input).err();
         if let Some(error) = failed {
             connection.stage = Stage::Closed;
             return self.link_event(index, LinkEvent::Failed(error));

@@ -30,8 +30,8 @@ impl World {
         }
         let some = self.some_channels();
         match self.random.below(100) {
-            0..45 => self.listen(some),
-            45..75 => self.unlisten(some),
+            0..45 => self.listen(&some),
+            45..75 => self.unlisten(&some),
             75..80 => self.unlisten_all(),
             80..97 => self.query(),
             97..98 if self.random.chance(20) => self.end_by_choice(),
@@ -62,17 +62,17 @@ impl World {
         self.next_command
     }
 
-    fn listen(&mut self, channels: Vec<ChannelId>) {
-        let names = self.channels.names(&channels);
-        let id = self.next_command(Asked::Listen(channels.clone()));
-        self.channels.listens(id, &channels);
+    fn listen(&mut self, channels: &[ChannelId]) {
+        let names = self.channels.names(channels);
+        let id = self.next_command(Asked::Listen(channels.to_vec()));
+        self.channels.listens(id, channels);
         self.command(id, Command::Listen(names));
     }
 
-    fn unlisten(&mut self, channels: Vec<ChannelId>) {
-        let names = self.channels.names(&channels);
-        let id = self.next_command(Asked::Unlisten(channels.clone()));
-        self.channels.unlistens(id, &channels);
+    fn unlisten(&mut self, channels: &[ChannelId]) {
+        let names = self.channels.names(channels);
+        let id = self.next_command(Asked::Unlisten(channels.to_vec()));
+        self.channels.unlistens(id, channels);
         self.command(id, Command::Unlisten(names));
     }
 
