@@ -33,6 +33,7 @@ use rivals::descriptor_hub::DescriptorFanOut;
 use rivals::descriptors::DescriptorPath;
 use rivals::fifo::{Array, Mpsc, Rtrb, Seg};
 use rivals::hub::{FanOut, RunFanOut};
+use rivals::lock_ring::LockRing;
 use rivals::path::{Path, RunPath};
 use rivals::positioned::Positioned;
 use rivals::swap::Swap;
@@ -111,6 +112,7 @@ fn hops(options: &Options, title: &str, layout: hop::Layout) {
         }
         let mut all = [
             contestant::<RunPath<Swap>>(layout, &traffic, reads, expected),
+            contestant::<RunPath<LockRing>>(layout, &traffic, reads, expected),
             contestant::<RunPath<Positioned<Array>>>(layout, &traffic, reads, expected),
             contestant::<RunPath<Positioned<Seg>>>(layout, &traffic, reads, expected),
             contestant::<RunPath<Positioned<Rtrb>>>(layout, &traffic, reads, expected),
@@ -148,6 +150,7 @@ fn hubs(options: &Options, title: &str, layout: fan_out::Layout) {
         }
         let mut all = [
             contestant::<RunFanOut<Swap>>(layout, &traffic, reads, &expected),
+            contestant::<RunFanOut<LockRing>>(layout, &traffic, reads, &expected),
             contestant::<RunFanOut<Positioned<Array>>>(layout, &traffic, reads, &expected),
             contestant::<RunFanOut<Positioned<Seg>>>(layout, &traffic, reads, &expected),
             contestant::<RunFanOut<Positioned<Rtrb>>>(layout, &traffic, reads, &expected),

@@ -9,6 +9,7 @@ use crate::rivals::descriptor_hub::DescriptorFanOut;
 use crate::rivals::descriptors::DescriptorPath;
 use crate::rivals::fifo::{Array, Mpsc, Rtrb, Seg};
 use crate::rivals::hub::{FanOut, RunFanOut};
+use crate::rivals::lock_ring::LockRing;
 use crate::rivals::path::{Consumer, Found, Path, RunPath};
 use crate::rivals::positioned::Positioned;
 use crate::rivals::swap::Swap;
@@ -19,6 +20,7 @@ use crate::{HUB_READ, SUBSCRIBERS, held};
 pub fn print(options: &Options) {
     let queues = [
         listener::<RunPath<Swap>>(options),
+        listener::<RunPath<LockRing>>(options),
         listener::<RunPath<Positioned<Array>>>(options),
         listener::<RunPath<Positioned<Seg>>>(options),
         listener::<RunPath<Positioned<Rtrb>>>(options),
@@ -27,6 +29,7 @@ pub fn print(options: &Options) {
     ];
     let hubs = [
         hub::<RunFanOut<Swap>>(options),
+        hub::<RunFanOut<LockRing>>(options),
         hub::<RunFanOut<Positioned<Array>>>(options),
         hub::<RunFanOut<Positioned<Seg>>>(options),
         hub::<RunFanOut<Positioned<Rtrb>>>(options),

@@ -7,6 +7,7 @@
 //! | [`swap`] | the library's ring |
 //! | [`positioned`] | one node per run in somebody else's queue, with the ring's accounting by positions |
 //! | [`fifo`] | those queues: rtrb, crossbeam's two, tokio's channel |
+//! | [`lock_ring`] | slots behind mutexes that are only tried |
 //! | [`descriptors`] | one descriptor per notification beside a queue of receive segments |
 //! | [`doze`] | sleeping and waking with one look at a flag |
 //! | [`path`] | the whole way of a listener through any of them |
@@ -17,6 +18,7 @@ pub mod descriptors;
 pub mod doze;
 pub mod fifo;
 pub mod hub;
+pub mod lock_ring;
 pub mod path;
 pub mod positioned;
 pub mod swap;
