@@ -26,7 +26,7 @@ use self::handle::Request;
 pub use self::shared::Stats;
 use self::shared::{Counters, Shared};
 use self::sink::Chunk;
-use crate::notification::{Batch, Event, Gap, Lagged, Loss, Notification, Stamp};
+use crate::notification::{Batch, Event, Gap, Lagged, Loss, Notification, NotificationRef, Stamp};
 use crate::ring::{Consumer, Taken};
 use crate::session::Rows;
 use crate::supervisor::{Listening, State};
@@ -63,7 +63,6 @@ pub struct Listener {
     stamp: Stamp,
     /// The reason of the end was told.
     told: bool,
-    delivered: u64,
     handle: ListenerHandle,
     /// Taken when it is waited for.
     task: Option<JoinHandle<()>>,
@@ -114,7 +113,6 @@ impl Listener {
             loss: None,
             stamp: Stamp { received_at: SystemTime::UNIX_EPOCH, epoch: 1 },
             told: false,
-            delivered: 0,
             handle: ListenerHandle::new(requests, shared),
             task: Some(task),
         }
@@ -137,16 +135,35 @@ impl Listener {
     /// # Cancel safety
     /// A dropped future loses nothing.
     // Not `async fn`: that moves the event once more.
+    #[inline(always)]
     pub fn recv(&mut self) -> impl Future<Output = Result<Event, Error>> + Send {
-        poll_fn(|cx| self.poll_recv(cx))
+        Recv(self)
     }
 
     /// [`recv`](Self::recv) as a poll. The waker of the last call is the one that is woken.
     ///
     /// # Errors
     /// As [`recv`](Self::recv).
-    #[inline]
+    #[inline(always)]
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, Error>> {
+        // The usual case alone is inlined, and returns where it makes the event: each further move of it
+        // would be felt.
+        if let Some(current) = &mut self.current
+            && current.left > 0
+            && let Some(rest) = current.chunk.frames.get(current.offset..)
+            && let Some((raw, bytes)) = wire::first(rest)
+            && let Some(notification) =
+                Notification::from_frame(rest, raw, current.next, &current.chunk.stamp)
+        {
+            current.advance(Run { count: 1, bytes });
+            Counters::add(&self.handle.shared().counters.consumer.delivered, 1);
+            return Poll::Ready(Ok(Event::Notification(notification)));
+        }
+        self.poll_recv_slow(cx)
+    }
+
+    #[inline(never)]
+    fn poll_recv_slow(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, Error>> {
         loop {
             if let Some(event) = self.next_in_run() {
                 return Poll::Ready(Ok(event));
@@ -228,8 +245,8 @@ impl Listener {
             Run::first(max.max(1), rest)
         };
         current.advance(run);
-        self.delivered = self.delivered.wrapping_add(run.count as u64);
-        Counters::set(&self.handle.shared().counters.consumer.delivered, self.delivered);
+        let delivered = &self.handle.shared().counters.consumer.delivered;
+        Counters::add(delivered, run.count as u64);
         let frames = current.chunk.frames.get(start..current.offset).unwrap_or_default();
         Ok(Batch::new(frames, run.count, first, &current.chunk.stamp))
     }
@@ -376,21 +393,15 @@ impl Listener {
         Ok(())
     }
 
-    /// Takes the next notification of the current run, if there is one. The result is made where it is
-    /// returned: each further move of it would be felt.
-    #[inline(always)]
+    /// Takes the next notification of the current run, if there is one.
     fn next_in_run(&mut self) -> Option<Event> {
         let current = self.current.as_mut().filter(|current| current.left > 0)?;
-        let rest = current.chunk.frames.get(current.offset..)?;
-        let (raw, bytes) = wire::first(rest)?;
-        let sequence = current.next;
-        current.offset += bytes;
-        current.left -= 1;
-        current.next += 1;
-        self.delivered = self.delivered.wrapping_add(1);
-        Counters::set(&self.handle.shared().counters.consumer.delivered, self.delivered);
-        let stamp = &current.chunk.stamp;
-        Some(Event::Notification(Notification::from_frame(rest, raw, sequence, stamp)))
+        let (raw, bytes) = wire::first(current.chunk.frames.get(current.offset..)?)?;
+        let notification =
+            NotificationRef::new(raw, current.next, &current.chunk.stamp).to_notification();
+        current.advance(Run { count: 1, bytes });
+        Counters::add(&self.handle.shared().counters.consumer.delivered, 1);
+        Some(Event::Notification(notification))
     }
 
     /// What is at hand when the current run is at its end: a loss before the next.
@@ -402,6 +413,18 @@ impl Listener {
     /// Lets go of a run that was handed out whole, and so of its buffer.
     fn skip_spent(&mut self) {
         self.current.take_if(|current| current.left == 0);
+    }
+}
+
+/// The future of [`Listener::recv`].
+struct Recv<'a>(&'a mut Listener);
+
+impl Future for Recv<'_> {
+    type Output = Result<Event, Error>;
+
+    #[inline(always)]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.get_mut().0.poll_recv(cx)
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a consumer gets: notifications, one by one or in batches, and the losses between them.
 //!
 //! - [`Batch`] lends [`NotificationRef`]s, views into the receive buffer.
-//! - [`Notification`] owns its bytes: inline up to 71, in one allocation above.
+//! - [`Notification`] owns its bytes: inline up to 79, in one allocation above.
 //! - [`Gap`] and [`Lagged`] say what is missing, in their place in the stream.
 
 mod batch;
@@ -93,7 +93,7 @@ impl<'a> NotificationRef<'a> {
         self.stamp.epoch
     }
 
-    /// A copy that owns its bytes and pins nothing. No allocation up to 71 bytes of channel and
+    /// A copy that owns its bytes and pins nothing. No allocation up to 79 bytes of channel and
     /// payload together.
     // Not `ToOwned`: on a `Clone` type that would quietly return another reference.
     #[must_use]

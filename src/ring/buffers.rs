@@ -59,8 +59,10 @@ impl Buffers {
             self.spent.remove(free);
         }
         let length = current.len().saturating_add(need);
-        // Reclaims when nobody looks into `current` any more: the rest moves to its front.
-        let has_room = current.capacity() - current.len() >= need || current.try_reclaim(need);
+        // When nobody looks into `current` any more, what is left moves to its front, at every read: the
+        // bytes there are the ones that the processor has in its cache.
+        let whole = self.size.saturating_sub(current.len()).max(need);
+        let has_room = current.try_reclaim(whole) || current.capacity() - current.len() >= need;
         if !has_room || (self.long && length <= self.size) {
             self.replace(current, length);
         }
