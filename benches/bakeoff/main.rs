@@ -3,6 +3,7 @@
 //! ```sh
 //! cargo bench --bench bakeoff                          # everything
 //! cargo bench --bench bakeoff -- one-core --rounds 20  # parts: one-core two-cores hub memory
+//! cargo bench --bench bakeoff -- --only lock          # one contestant, for a profiler
 //! cargo bench --bench bakeoff -- --test                # small amounts, nothing but the checks
 //! ```
 //!
@@ -110,7 +111,7 @@ fn hops(options: &Options, title: &str, layout: hop::Layout) {
             };
             Contestant { name: P::NAME, run: Box::new(run) }
         }
-        let mut all = [
+        let all = vec![
             contestant::<RunPath<Swap>>(layout, &traffic, reads, expected),
             contestant::<RunPath<LockRing>>(layout, &traffic, reads, expected),
             contestant::<RunPath<Positioned<Array>>>(layout, &traffic, reads, expected),
@@ -120,7 +121,7 @@ fn hops(options: &Options, title: &str, layout: hop::Layout) {
             contestant::<DescriptorPath>(layout, &traffic, reads, expected),
         ];
         let title = format!("{title}, {per_read} per read");
-        rounds::run(options, &title, &mut all);
+        rounds::run(options, &title, all);
     }
 }
 
@@ -148,7 +149,7 @@ fn hubs(options: &Options, title: &str, layout: fan_out::Layout) {
             };
             Contestant { name: F::NAME, run: Box::new(run) }
         }
-        let mut all = [
+        let all = vec![
             contestant::<RunFanOut<Swap>>(layout, &traffic, reads, &expected),
             contestant::<RunFanOut<LockRing>>(layout, &traffic, reads, &expected),
             contestant::<RunFanOut<Positioned<Array>>>(layout, &traffic, reads, &expected),
@@ -158,6 +159,6 @@ fn hubs(options: &Options, title: &str, layout: fan_out::Layout) {
             contestant::<DescriptorFanOut>(layout, &traffic, reads, &expected),
         ];
         let title = format!("{title}, {flow}");
-        rounds::run(options, &title, &mut all);
+        rounds::run(options, &title, all);
     }
 }

@@ -7,6 +7,8 @@ use crate::table::Table;
 pub struct Options {
     parts: Vec<String>,
     rounds: usize,
+    /// Part of the name of who alone is measured.
+    only: Option<String>,
     /// Small amounts, one round, no figures.
     pub test: bool,
 }
@@ -16,7 +18,7 @@ const PARTS: [&str; 4] = ["one-core", "two-cores", "hub", "memory"];
 impl Options {
     /// `None` when there is nothing to do.
     pub fn parse(arguments: impl Iterator<Item = String>) -> Result<Option<Self>, String> {
-        let mut options = Self { parts: Vec::new(), rounds: 11, test: false };
+        let mut options = Self { parts: Vec::new(), rounds: 11, only: None, test: false };
         let mut is_bench = false;
         let mut arguments = arguments;
         while let Some(argument) = arguments.next() {
@@ -28,6 +30,7 @@ impl Options {
                     let number = arguments.next().and_then(|number| number.parse().ok());
                     options.rounds = number.filter(|n| *n > 0).ok_or("--rounds needs a number")?;
                 }
+                "--only" => options.only = arguments.next(),
                 part if PARTS.contains(&part) => options.parts.push(part.to_owned()),
                 other => return Err(format!("{other:?} is none of the parts {PARTS:?}")),
             }
@@ -46,6 +49,10 @@ impl Options {
         if self.test { (full / 200).max(1_000) } else { full }
     }
 
+    fn is_measured(&self, name: &str) -> bool {
+        self.only.as_ref().is_none_or(|part| name.contains(part))
+    }
+
     fn rounds(&self) -> usize {
         if self.test { 1 } else { self.rounds }
     }
@@ -57,7 +64,9 @@ pub struct Contestant<'a> {
 }
 
 /// A B C ... C B A, round after round. The first contestant is the one that the others are compared with.
-pub fn run(options: &Options, title: &str, contestants: &mut [Contestant<'_>]) {
+pub fn run(options: &Options, title: &str, contestants: Vec<Contestant<'_>>) {
+    let mut contestants = contestants;
+    contestants.retain(|contestant| options.is_measured(contestant.name));
     let mut samples = vec![Vec::new(); contestants.len()];
     for round in 0..options.rounds() {
         let mut order: Vec<usize> = (0..contestants.len()).collect();
@@ -76,7 +85,8 @@ pub fn run(options: &Options, title: &str, contestants: &mut [Contestant<'_>]) {
     let nanos = |samples: &[Sample]| -> (Vec<f64>, Vec<f64>) {
         samples.iter().map(Sample::nanos).unzip()
     };
-    let (first_wall, first_cpu) = nanos(&samples[0]);
+    let Some(first) = samples.first() else { return };
+    let (first_wall, first_cpu) = nanos(first);
     for (contestant, samples) in contestants.iter().zip(&samples) {
         let (wall, cpu) = nanos(samples);
         let (least, most) = (wall.iter().copied().fold(f64::MAX, f64::min), max(&wall));
