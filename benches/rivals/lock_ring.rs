@@ -22,12 +22,10 @@ struct Item<T> {
 
 struct Shared<T> {
     slots: Box<[Mutex<Option<Item<T>>>]>,
-    /// Written by the sender.
+    /// Written by the sender at every publish. So is the flag that it looks at then.
     published: Pad<Published>,
-    /// Written by the receiver.
+    /// Written by the receiver at every take.
     taken: Pad<Takings>,
-    receiver: Pad<Doze>,
-    sender: Pad<Doze>,
 }
 
 #[derive(Default)]
@@ -37,6 +35,7 @@ struct Published {
     /// Notifications, lost ones too.
     seen: AtomicU64,
     closed: AtomicBool,
+    receiver: Doze,
 }
 
 #[derive(Default)]
@@ -45,6 +44,7 @@ struct Takings {
     head: AtomicU64,
     bytes: AtomicU64,
     notifications: AtomicU64,
+    sender: Doze,
 }
 
 /// A position, and the slot where its item stands.
@@ -85,8 +85,6 @@ impl Queue for LockRing {
             slots: (0..=slots).map(|_| Mutex::new(None)).collect(),
             published: Pad::default(),
             taken: Pad::default(),
-            receiver: Pad::default(),
-            sender: Pad::default(),
         });
         let sender = LockSender {
             shared: shared.clone(),
@@ -197,7 +195,7 @@ impl<T> Sender<T> for LockSender<T> {
     fn publish(&mut self) {
         self.shared.published.tail.store(self.tail.position, Ordering::Release);
         self.shared.published.seen.store(self.seen, Ordering::SeqCst);
-        self.shared.receiver.wake();
+        self.shared.published.receiver.wake();
     }
 
     fn evict(&mut self) -> bool {
@@ -229,10 +227,10 @@ impl<T> Sender<T> for LockSender<T> {
         if self.has_room(limits, count, bytes) {
             return Poll::Ready(());
         }
-        self.shared.sender.prepare(cx);
+        self.shared.taken.sender.prepare(cx);
         self.look(Ordering::SeqCst);
         if self.fits(limits, count, bytes) {
-            self.shared.sender.cancel();
+            self.shared.taken.sender.cancel();
             return Poll::Ready(());
         }
         Poll::Pending
@@ -244,7 +242,7 @@ impl<T> Drop for LockSender<T> {
         self.shared.published.tail.store(self.tail.position, Ordering::Release);
         self.shared.published.seen.store(self.seen, Ordering::SeqCst);
         self.shared.published.closed.store(true, Ordering::SeqCst);
-        self.shared.receiver.wake();
+        self.shared.published.receiver.wake();
     }
 }
 
@@ -287,7 +285,7 @@ impl<T> LockReceiver<T> {
                 taken.head.store(self.head.position, Ordering::Release);
                 taken.bytes.store(self.taken.bytes, Ordering::Release);
                 taken.notifications.store(self.taken.notifications, Ordering::SeqCst);
-                self.shared.sender.wake();
+                self.shared.taken.sender.wake();
                 return Some(item);
             }
             if let Some(newer) = lapped_by {
@@ -332,11 +330,11 @@ impl<T> Receiver<T> for LockReceiver<T> {
             Taken::Empty => {}
             found => return Poll::Ready(found),
         }
-        self.shared.receiver.prepare(cx);
+        self.shared.published.receiver.prepare(cx);
         match self.try_take() {
             Taken::Empty => Poll::Pending,
             found => {
-                self.shared.receiver.cancel();
+                self.shared.published.receiver.cancel();
                 Poll::Ready(found)
             }
         }

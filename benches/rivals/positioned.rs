@@ -24,18 +24,25 @@ struct Node<T> {
 /// What both sides see.
 #[derive(Default)]
 struct Positions {
-    /// Notifications received, lost ones too.
-    seen: Pad<AtomicU64>,
-    closed: Pad<AtomicBool>,
+    /// Written by the sender at every publish.
+    published: Pad<Published>,
+    /// Written by the receiver at every take.
     taken: Pad<Takings>,
-    receiver: Pad<Doze>,
-    sender: Pad<Doze>,
+}
+
+#[derive(Default)]
+struct Published {
+    /// Notifications received, lost ones too.
+    seen: AtomicU64,
+    closed: AtomicBool,
+    receiver: Doze,
 }
 
 #[derive(Default)]
 struct Takings {
     notifications: AtomicU64,
     bytes: AtomicU64,
+    sender: Doze,
 }
 
 /// Queues made from a [`Fifo`].
@@ -121,8 +128,8 @@ impl<F: Fifo, T: Send + 'static> Sender<T> for PositionedSender<F, T> {
     }
 
     fn publish(&mut self) {
-        self.shared.seen.store(self.seen, Ordering::SeqCst);
-        self.shared.receiver.wake();
+        self.shared.published.seen.store(self.seen, Ordering::SeqCst);
+        self.shared.published.receiver.wake();
     }
 
     fn evict(&mut self) -> bool {
@@ -142,10 +149,10 @@ impl<F: Fifo, T: Send + 'static> Sender<T> for PositionedSender<F, T> {
         if self.has_room(limits, count, bytes) {
             return Poll::Ready(());
         }
-        self.shared.sender.prepare(cx);
+        self.shared.taken.sender.prepare(cx);
         self.look(Ordering::SeqCst);
         if self.fits(limits, count, bytes) {
-            self.shared.sender.cancel();
+            self.shared.taken.sender.cancel();
             return Poll::Ready(());
         }
         Poll::Pending
@@ -154,9 +161,9 @@ impl<F: Fifo, T: Send + 'static> Sender<T> for PositionedSender<F, T> {
 
 impl<F: Fifo, T: Send + 'static> Drop for PositionedSender<F, T> {
     fn drop(&mut self) {
-        self.shared.seen.store(self.seen, Ordering::SeqCst);
-        self.shared.closed.store(true, Ordering::SeqCst);
-        self.shared.receiver.wake();
+        self.shared.published.seen.store(self.seen, Ordering::SeqCst);
+        self.shared.published.closed.store(true, Ordering::SeqCst);
+        self.shared.published.receiver.wake();
     }
 }
 
@@ -182,7 +189,7 @@ impl<F: Fifo, T: Send + 'static> PositionedReceiver<F, T> {
         self.taken.bytes += node.bytes;
         self.shared.taken.bytes.store(self.taken.bytes, Ordering::Release);
         self.shared.taken.notifications.store(self.taken.notifications, Ordering::SeqCst);
-        self.shared.sender.wake();
+        self.shared.taken.sender.wake();
         Some(node)
     }
 
@@ -203,8 +210,8 @@ impl<F: Fifo, T: Send + 'static> Receiver<T> for PositionedReceiver<F, T> {
             return self.hand_out(node);
         }
         // This order: what was put in below `seen` is in the queue by now, or taken back.
-        let closed = self.shared.closed.load(Ordering::SeqCst);
-        let seen = self.shared.seen.load(Ordering::SeqCst);
+        let closed = self.shared.published.closed.load(Ordering::SeqCst);
+        let seen = self.shared.published.seen.load(Ordering::SeqCst);
         if seen > self.next {
             return match self.pop() {
                 Some(node) => self.hand_out(node),
@@ -219,11 +226,11 @@ impl<F: Fifo, T: Send + 'static> Receiver<T> for PositionedReceiver<F, T> {
             Taken::Empty => {}
             found => return Poll::Ready(found),
         }
-        self.shared.receiver.prepare(cx);
+        self.shared.published.receiver.prepare(cx);
         match self.try_take() {
             Taken::Empty => Poll::Pending,
             found => {
-                self.shared.receiver.cancel();
+                self.shared.published.receiver.cancel();
                 Poll::Ready(found)
             }
         }
