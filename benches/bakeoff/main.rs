@@ -34,10 +34,10 @@ use rivals::descriptor_hub::DescriptorFanOut;
 use rivals::descriptors::DescriptorPath;
 use rivals::fifo::{Array, Mpsc, Rtrb, Seg};
 use rivals::hub::{FanOut, RunFanOut};
-use rivals::lock_ring::LockRing;
+use rivals::library::Library;
 use rivals::path::{Path, RunPath};
 use rivals::positioned::Positioned;
-use rivals::swap::Swap;
+use rivals::swap_ring::SwapRing;
 use rounds::{Contestant, Options};
 
 #[global_allocator]
@@ -112,8 +112,8 @@ fn hops(options: &Options, title: &str, layout: hop::Layout) {
             Contestant { name: P::NAME, run: Box::new(run) }
         }
         let all = vec![
-            contestant::<RunPath<Swap>>(layout, &traffic, reads, expected),
-            contestant::<RunPath<LockRing>>(layout, &traffic, reads, expected),
+            contestant::<RunPath<Library>>(layout, &traffic, reads, expected),
+            contestant::<RunPath<SwapRing>>(layout, &traffic, reads, expected),
             contestant::<RunPath<Positioned<Array>>>(layout, &traffic, reads, expected),
             contestant::<RunPath<Positioned<Seg>>>(layout, &traffic, reads, expected),
             contestant::<RunPath<Positioned<Rtrb>>>(layout, &traffic, reads, expected),
@@ -150,8 +150,8 @@ fn hubs(options: &Options, title: &str, layout: fan_out::Layout) {
             Contestant { name: F::NAME, run: Box::new(run) }
         }
         let all = vec![
-            contestant::<RunFanOut<Swap>>(layout, &traffic, reads, &expected),
-            contestant::<RunFanOut<LockRing>>(layout, &traffic, reads, &expected),
+            contestant::<RunFanOut<Library>>(layout, &traffic, reads, &expected),
+            contestant::<RunFanOut<SwapRing>>(layout, &traffic, reads, &expected),
             contestant::<RunFanOut<Positioned<Array>>>(layout, &traffic, reads, &expected),
             contestant::<RunFanOut<Positioned<Seg>>>(layout, &traffic, reads, &expected),
             contestant::<RunFanOut<Positioned<Rtrb>>>(layout, &traffic, reads, &expected),

@@ -2,25 +2,25 @@
 
 use std::sync::Arc;
 
-use crate::loads::hop::{self, Socket};
+use crate::loads::hop::{self, Slept, Socket};
 use crate::loads::traffic::Traffic;
 use crate::loads::{digest::Digest, fan_out};
 use crate::rivals::descriptor_hub::DescriptorFanOut;
 use crate::rivals::descriptors::DescriptorPath;
 use crate::rivals::fifo::{Array, Mpsc, Rtrb, Seg};
 use crate::rivals::hub::{FanOut, RunFanOut};
-use crate::rivals::lock_ring::LockRing;
+use crate::rivals::library::Library;
 use crate::rivals::path::{Consumer, Found, Path, RunPath};
 use crate::rivals::positioned::Positioned;
-use crate::rivals::swap::Swap;
+use crate::rivals::swap_ring::SwapRing;
 use crate::rounds::Options;
 use crate::table::Table;
 use crate::{HUB_READ, SUBSCRIBERS, held};
 
 pub fn print(options: &Options) {
     let queues = [
-        listener::<RunPath<Swap>>(options),
-        listener::<RunPath<LockRing>>(options),
+        listener::<RunPath<Library>>(options),
+        listener::<RunPath<SwapRing>>(options),
         listener::<RunPath<Positioned<Array>>>(options),
         listener::<RunPath<Positioned<Seg>>>(options),
         listener::<RunPath<Positioned<Rtrb>>>(options),
@@ -28,8 +28,8 @@ pub fn print(options: &Options) {
         listener::<DescriptorPath>(options),
     ];
     let hubs = [
-        hub::<RunFanOut<Swap>>(options),
-        hub::<RunFanOut<LockRing>>(options),
+        hub::<RunFanOut<Library>>(options),
+        hub::<RunFanOut<SwapRing>>(options),
         hub::<RunFanOut<Positioned<Array>>>(options),
         hub::<RunFanOut<Positioned<Seg>>>(options),
         hub::<RunFanOut<Positioned<Rtrb>>>(options),
@@ -62,33 +62,24 @@ fn kib(bytes: usize) -> String {
 
 /// A listener whose consumer sleeps.
 fn listener<P: Path>(options: &Options) -> [String; 6] {
-    let (empty, dense, _) = sleeping::<P>(160, options.amount(100_000));
-    let (_, sparse, buffers) = sleeping::<P>(1, options.amount(1_000_000));
-    let allocations = allocations::<P>(options.amount(1_000_000));
-    [P::NAME.to_owned(), kib(empty), kib(dense), kib(sparse), buffers.to_string(), allocations]
+    let dense = sleeping::<P>(160, options.amount(100_000));
+    let sparse = sleeping::<P>(1, options.amount(1_000_000));
+    [
+        P::NAME.to_owned(),
+        kib(dense.empty_bytes),
+        kib(dense.held_bytes),
+        kib(sparse.held_bytes),
+        sparse.buffers.to_string(),
+        allocations::<P>(options.amount(1_000_000)),
+    ]
 }
 
-/// Bytes held before and after, and the buffers that are alive.
-fn sleeping<P: Path>(per_read: usize, reads: u64) -> (usize, usize, usize) {
+fn sleeping<P: Path>(per_read: usize, reads: u64) -> Slept {
     let traffic = Arc::new(Traffic::of_one_channel(per_read));
-    let before = held();
-    let (reader, mut consumer) = P::open(hop::LIMITS, &["sub_0000"]);
-    let empty = held() - before;
-    let mut socket = Socket::new(reader, &traffic);
-    let mut most = 0;
-    for _ in 0..reads {
-        socket.read();
-        most = most.max(held() - before);
-    }
-    let buffers = socket.buffers_alive();
-    drop(socket);
-    let mut digest = Digest::default();
-    while consumer.try_take(&mut digest) == Found::Some {}
-    let all = reads * per_read as u64;
-    let kept = all.min(hop::LIMITS.notifications);
-    assert!(digest.is_unbroken());
-    assert_eq!((digest.delivered, digest.lost), (kept, all - kept), "{}", P::NAME);
-    (empty, most, buffers)
+    let slept = hop::sleep::<P>(&traffic, reads, held);
+    let kept = hop::LIMITS.notifications;
+    assert_eq!(slept.digest, traffic.digest_of_first(kept, reads), "{}", P::NAME);
+    slept
 }
 
 /// Allocations of a consumer that keeps up, per 1,000 reads of one notification.

@@ -82,9 +82,8 @@ pub fn run(options: &Options, title: &str, contestants: Vec<Contestant<'_>>) {
     }
     println!("\n### {title}\n");
     let mut table = Table::new(&["", "ns wall", "least", "most", "ratio", "ns CPU", "ratio"]);
-    let nanos = |samples: &[Sample]| -> (Vec<f64>, Vec<f64>) {
-        samples.iter().map(Sample::nanos).unzip()
-    };
+    let nanos =
+        |samples: &[Sample]| -> (Vec<f64>, Vec<f64>) { samples.iter().map(Sample::nanos).unzip() };
     let Some(first) = samples.first() else { return };
     let (first_wall, first_cpu) = nanos(first);
     for (contestant, samples) in contestants.iter().zip(&samples) {

@@ -48,10 +48,6 @@ impl<R: Reader> Socket<R> {
         assert!(self.input.is_empty(), "reads bring whole frames");
     }
 
-    pub fn buffers_alive(&self) -> usize {
-        self.buffers.alive()
-    }
-
     fn has_room(&mut self) -> bool {
         let (count, bytes) = self.amount();
         self.reader.has_room(count, bytes)
@@ -170,6 +166,36 @@ fn threads<P: Path>(traffic: &Arc<Traffic>, reads: u64, park: bool) -> (Sample, 
         reader.join().expect("the reader ends");
         (sample, digest)
     })
+}
+
+/// What came of a consumer that slept.
+#[derive(Debug)]
+pub struct Slept {
+    /// What it finds when it wakes up at the end.
+    pub digest: Digest,
+    /// Bytes that were held before the first read, and most of them later.
+    pub empty_bytes: usize,
+    pub held_bytes: usize,
+    pub buffers: usize,
+}
+
+/// Sends so many reads to a consumer that sleeps: what has no room is dropped. `held` says how many bytes
+/// are allocated.
+pub fn sleep<P: Path>(traffic: &Arc<Traffic>, reads: u64, held: fn() -> usize) -> Slept {
+    let before = held();
+    let (reader, mut consumer) = P::open(LIMITS, &["sub_0000"]);
+    let empty_bytes = held().saturating_sub(before);
+    let mut socket = Socket::new(reader, traffic);
+    let mut most = 0;
+    for _ in 0..reads {
+        socket.read();
+        most = most.max(held());
+    }
+    let buffers = socket.buffers.alive();
+    drop(socket);
+    let mut digest = Digest::default();
+    while consumer.try_take(&mut digest) == Found::Some {}
+    Slept { digest, empty_bytes, held_bytes: most.saturating_sub(before), buffers }
 }
 
 struct Unpark(Thread);

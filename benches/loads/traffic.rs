@@ -70,6 +70,19 @@ impl Traffic {
         &self.frames[nth * self.read_bytes()..][..self.read_bytes()]
     }
 
+    /// What the consumer of one channel must have seen after so many reads if the first `kept` notifications
+    /// were delivered and all others lost.
+    pub fn digest_of_first(&self, kept: u64, reads: u64) -> Digest {
+        let mut digest = Digest::default();
+        let all = (0..reads).flat_map(|read| pgbell::wire::frames(self.read(read)));
+        for (n, sequence) in all.zip(0..kept) {
+            digest.notification(sequence, n.channel, n.payload);
+        }
+        let lost = reads * self.per_read as u64 - digest.delivered;
+        digest.lost(digest.delivered, lost);
+        digest
+    }
+
     /// What each subscriber must have seen after so many reads, if it lost nothing.
     pub fn digests(&self, reads: u64) -> Vec<Digest> {
         let mut digests = vec![Digest::default(); self.names.len()];

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use bytes::BytesMut;
 use pgbell::wire::frames;
 
-use super::descriptors::{Descriptor, FRAME_BYTES_MIN, DescriptorConsumer, Handle, Names, Table};
+use super::descriptors::{Descriptor, DescriptorConsumer, FRAME_BYTES_MIN, Handle, Names, Table};
 use super::fifo::Rtrb;
 use super::hub::{FanOut, Hub, number};
 use super::path::discard;

@@ -4,10 +4,10 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`swap`] | the library's ring |
+//! | [`library`] | the library's ring |
+//! | [`swap_ring`] | its forerunner: slots are words, items lie in boxes whose numbers travel |
 //! | [`positioned`] | one node per run in somebody else's queue, with the ring's accounting by positions |
 //! | [`fifo`] | those queues: rtrb, crossbeam's two, tokio's channel |
-//! | [`lock_ring`] | slots behind mutexes that are only tried |
 //! | [`descriptors`] | one descriptor per notification beside a queue of receive segments |
 //! | [`doze`] | sleeping and waking with one look at a flag |
 //! | [`path`] | the whole way of a listener through any of them |
@@ -18,10 +18,10 @@ pub mod descriptors;
 pub mod doze;
 pub mod fifo;
 pub mod hub;
-pub mod lock_ring;
+pub mod library;
 pub mod path;
 pub mod positioned;
-pub mod swap;
+pub mod swap_ring;
 
 use std::task::{Context, Poll};
 
@@ -35,6 +35,21 @@ pub type Taken<T> = ring::Taken<T, ()>;
 pub struct Limits {
     pub notifications: u64,
     pub bytes: u64,
+}
+
+/// Notifications and their bytes.
+#[derive(Debug, Clone, Copy, Default)]
+struct Count {
+    notifications: u64,
+    bytes: u64,
+}
+
+impl Count {
+    /// Whether so much more fits when this much was put in, and that much of it taken.
+    fn fits(self, taken: Self, limits: Limits, count: u64, bytes: u64) -> bool {
+        self.notifications + count <= limits.notifications + taken.notifications
+            && self.bytes + bytes <= limits.bytes + taken.bytes
+    }
 }
 
 /// One way to make a queue from one sender to one receiver.

@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 
 use super::doze::Doze;
 use super::fifo::Fifo;
-use super::{Limits, Pad, Queue, Receiver, Sender, Taken};
+use super::{Count, Limits, Pad, Queue, Receiver, Sender, Taken};
 
 /// A run on its way.
 struct Node<T> {
@@ -65,14 +65,17 @@ impl<F: Fifo> Queue for Positioned<F> {
             kept: Count::default(),
             known_taken: Count::default(),
         };
-        (sender, PositionedReceiver { queue: out, shared, next: 0, taken: Count::default(), stash: None })
+        (
+            sender,
+            PositionedReceiver {
+                queue: out,
+                shared,
+                next: 0,
+                taken: Count::default(),
+                stash: None,
+            },
+        )
     }
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-struct Count {
-    notifications: u64,
-    bytes: u64,
 }
 
 pub struct PositionedSender<F: Fifo, T: Send + 'static> {
@@ -87,8 +90,7 @@ pub struct PositionedSender<F: Fifo, T: Send + 'static> {
 
 impl<F: Fifo, T: Send + 'static> PositionedSender<F, T> {
     fn fits(&self, limits: Limits, count: u64, bytes: u64) -> bool {
-        self.kept.notifications + count <= limits.notifications + self.known_taken.notifications
-            && self.kept.bytes + bytes <= limits.bytes + self.known_taken.bytes
+        self.kept.fits(self.known_taken, limits, count, bytes)
     }
 
     fn look(&mut self, order: Ordering) {

@@ -6,10 +6,10 @@ use pgbell::ring::{Consumer, Producer, channel};
 
 use super::{Limits, Queue, Receiver, Sender, Taken};
 
-pub struct Swap;
+pub struct Library;
 
-impl Queue for Swap {
-    const NAME: &'static str = "swap ring";
+impl Queue for Library {
+    const NAME: &'static str = "pgbell::ring";
     const EVICTS: bool = true;
 
     type Sender<T: Send + 'static> = Producer<T, ()>;
