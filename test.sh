@@ -4,8 +4,8 @@
 #   ./test.sh         everything: lints, tests on PostgreSQL 13 to 18, models, documents, benches, fuzz targets, demo
 #   ./test.sh quick   the inner loop: format, lints of the library, unit, property and loopback tests
 #
-# It installs what is missing and says so: PostgreSQL by apt-get, the server matrix by npm, cargo-nextest and
-# cargo-fuzz by cargo. FUZZ_SECONDS (5) is the time of each fuzz target.
+# It installs what is missing and says so: PostgreSQL, libpq, Python, PgBouncer and openssl by apt-get, the server
+# matrix by npm, cargo-nextest and cargo-fuzz by cargo. FUZZ_SECONDS (5) is the time of each fuzz target.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 exec </dev/null
@@ -63,6 +63,24 @@ has_postgres() {
         compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null
 }
 
+# Ordinary users often have no directory of system programs on their PATH: the tests look there too.
+has_pgbouncer() {
+    local dir
+    [ -z "${PGBELL_PGBOUNCER-}" ] && ! command -v pgbouncer >/dev/null || return 0
+    for dir in /usr/sbin /usr/local/sbin /usr/local/bin; do
+        [ ! -x "$dir/pgbouncer" ] || return 0
+    done
+    return 1
+}
+
+# The tests make their certificates with it.
+has_openssl() { [ -n "${PGBELL_OPENSSL-}" ] || command -v openssl >/dev/null; }
+
+# The tests ask libpq what it makes of connection strings, through Python's ctypes.
+has_libpq() {
+    command -v python3 >/dev/null && python3 -c 'import ctypes; ctypes.CDLL("libpq.so.5")' 2>/dev/null
+}
+
 # Whether the servers are there, all of them and as the lock file has them now.
 has_matrix() {
     [ -n "${PGBELL_MATRIX_DIR-}" ] ||
@@ -82,6 +100,9 @@ prepare() {
     cargo fmt --version >/dev/null 2>&1 || step "install: rustfmt is missing" rustup component add rustfmt
     cargo clippy --version >/dev/null 2>&1 || step "install: clippy is missing" rustup component add clippy
     has_postgres || step "install: PostgreSQL is missing" install_packages postgresql
+    has_pgbouncer || step "install: PgBouncer is missing" install_packages pgbouncer
+    has_openssl || step "install: openssl is missing" install_packages openssl
+    has_libpq || step "install: libpq or Python is missing" install_packages libpq5 python3
     cargo nextest --version >/dev/null 2>&1 ||
         step "install: cargo-nextest is missing" cargo install cargo-nextest --locked
     if [ "$mode" = full ]; then
@@ -113,6 +134,9 @@ lints() {
         "--no-default-features" \
         "--no-default-features --features saslprep" \
         "--no-default-features --features tokio" \
+        "--no-default-features --features tls" \
+        "--no-default-features --features tokio,tls" \
+        "--no-default-features --features tokio,tls-aws-lc-rs" \
         ""; do
         # shellcheck disable=SC2086 # several words
         step "lints with features: ${features:-default}" \
@@ -129,7 +153,7 @@ tests() {
 models() {
     # Not in the same directory as the rest: the flag would build everything anew each time.
     if grep -rqs 'loom' src/ring; then
-        step "loom models of the ring" env RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=3 \
+        step "loom models of the ring" env RUSTFLAGS="--cfg loom -C debug-assertions" LOOM_MAX_PREEMPTIONS=3 \
             CARGO_TARGET_DIR="$target/loom" \
             cargo test --locked --release -p pgbell --lib --no-default-features -q ring::
     else

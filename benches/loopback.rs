@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use pgbell::testing::Script;
 use pgbell::wire::{Authentication, BackendMessage, RawNotification, TransactionStatus};
 use pgbell::{Connection, Event, Listener, Overflow};
 use tokio::runtime::Runtime;
@@ -56,6 +57,8 @@ fn replay() -> u16 {
             let mut scratch = [0; 4_096];
             let _ = stream.read(&mut scratch);
             stream.write_all(&greeting()).expect("greeting");
+            let _ = stream.read(&mut scratch);
+            stream.write_all(Script::FACTS).expect("facts");
             let _ = stream.read(&mut scratch);
             let mut answer = BytesMut::new();
             encode(&BackendMessage::CommandComplete { tag: b"LISTEN" }, &mut answer);
@@ -124,7 +127,7 @@ async fn owned(url: &str) -> Duration {
 }
 
 fn loopback(c: &mut Criterion) {
-    let url = format!("host=127.0.0.1 port={} user=bench", replay());
+    let url = format!("host=127.0.0.1 port={} user=bench sslmode=disable", replay());
     let runtime = Runtime::new().expect("a runtime");
     let mut group = c.benchmark_group("loopback, 51 bytes");
     group.throughput(Throughput::Elements(NOTIFICATIONS)).sample_size(10);

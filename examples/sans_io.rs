@@ -20,6 +20,7 @@ fn main() -> Result<(), pgbell::Error> {
         nonce: ScramNonce::new([7; 18]),
         parameters: vec![("database".to_owned(), "shop".to_owned())],
         protocol: ProtocolVersion::V3_0,
+        min_protocol: ProtocolVersion::V3_0,
         deadline: now + Duration::from_secs(10),
         command_timeout: Duration::from_secs(10),
     })?;

@@ -154,6 +154,16 @@ impl Error {
         }
     }
 
+    /// The same error with something before its message: what else was tried.
+    #[cold]
+    pub(crate) fn preceded_by(self, earlier: &str) -> Self {
+        let message = format!("{earlier}{}", self.0.message).into();
+        let hint = self.0.hint.clone();
+        let db_error = self.0.db_error.clone();
+        let source = self.0.source.as_ref().map(|source| source.to_string().into());
+        Self::build(Inner { kind: self.0.kind, message, hint, db_error, source })
+    }
+
     fn build(inner: Inner) -> Self {
         Self(Arc::new(inner))
     }

@@ -42,6 +42,15 @@
 //! This version has no TLS and does not reconnect: when its session is lost, a listener hands out
 //! everything that was received, then the cause, and ends.
 //!
+//! # Lent, kept, owned
+//!
+//! - A [`Batch`] is lent from the receive buffer: nothing is copied, and it is over with the next call.
+//! - [`Batch::share`] and [`NotificationRef::retain`] keep what was lent, on any thread and for as long as they
+//!   like, by keeping its buffer. Buffers are counted ([`Stats::pinned_bytes`]) and capped
+//!   ([`ListenerBuilder::pin_limit_bytes`]); beyond that, and where it is cheaper, they copy.
+//! - A [`Notification`], from [`Listener::recv`] or [`NotificationRef::to_owned`], is a copy: without an
+//!   allocation up to 79 bytes of channel and payload.
+//!
 //! # Parts without I/O
 //!
 //! [`wire`], [`auth`], [`session`], [`supervisor`] and [`ring`] do no I/O and build without the default
@@ -53,6 +62,9 @@
 //! |---|---|---|
 //! | `tokio` | yes | everything that opens a socket |
 //! | `saslprep` | yes | SCRAM with passwords beyond ASCII |
+//! | `tls-ring` | yes | TLS by rustls, with the cryptography of ring |
+//! | `tls-aws-lc-rs` | | TLS by rustls, with that of AWS-LC: post-quantum key exchange, FIPS |
+//! | `tls` | | TLS by rustls, with the provider that the process has installed |
 //! | `testing` | | `testing`: a scripted server, and a backend with real LISTEN and NOTIFY, for tests |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -62,6 +74,7 @@ pub mod config;
 mod error;
 mod notification;
 pub mod ring;
+pub mod route;
 pub mod session;
 pub mod supervisor;
 pub mod wire;
@@ -83,8 +96,10 @@ pub use connection::Connection;
 pub use error::{Error, ErrorKind};
 #[cfg(feature = "tokio")]
 pub use listener::{Listener, ListenerBuilder, ListenerHandle, Stats};
+#[cfg(feature = "tokio")]
+pub use net::PasswordRequest;
 pub use notification::{
-    Batch, Event, Gap, Iter, Lagged, Loss, Notification, NotificationRef, Stamp,
+    Batch, Event, Gap, Iter, Lagged, Loss, Notification, NotificationRef, SharedBatch, Stamp,
 };
 #[cfg(feature = "tokio")]
 pub use notifier::Notifier;

@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Buf;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::connection::{Driver, Step};
-use crate::net::{self, Timer};
+use crate::net::{self, Driver, Purpose, Step, Timer};
 use crate::session::{Answer, CommandId, SessionEvent};
 use crate::{Config, Error, ErrorKind, wire};
 
@@ -95,7 +94,8 @@ impl Notifier {
     /// # Cancel safety
     /// Dropping the future closes the socket.
     pub async fn connect(config: impl TryInto<Config, Error: Into<Error>>) -> Result<Self, Error> {
-        let driver = Driver::connect(config.try_into().map_err(Into::into)?).await?;
+        let config = config.try_into().map_err(Into::into)?;
+        let driver = net::establish(config, Purpose::Send).await?.driver;
         let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
         let process_id = driver.session.process_id();
         let shared = Arc::new(Shared { process_id, cause: OnceLock::new() });

@@ -6,9 +6,24 @@ use std::process::Command;
 /// Crates without TLS and without the tables of SASLprep.
 const CRATES_MAX: usize = 24;
 
+/// Crates that TLS adds: rustls with ring, and the authorities of the system.
+const TLS_CRATES_MAX: usize = 12;
+
 /// Other drivers: pgbell speaks the protocol itself.
 const DRIVERS: [&str; 6] =
     ["tokio-postgres", "postgres-protocol", "postgres", "sqlx", "sqlx-postgres", "pq-sys"];
+
+/// Queues between threads: the ring between reader and consumer is our own.
+const QUEUES: [&str; 8] = [
+    "rtrb",
+    "ringbuf",
+    "crossbeam-queue",
+    "crossbeam-channel",
+    "flume",
+    "kanal",
+    "async-channel",
+    "thingbuf",
+];
 
 fn tree(features: &str, edges: &str) -> BTreeSet<String> {
     let output = Command::new(env!("CARGO"))
@@ -43,6 +58,44 @@ fn the_tables_of_saslprep_add_few() {
 }
 
 #[test]
+fn tls_adds_few_and_each_provider_comes_alone() {
+    let without = tree("tokio", "normal,build");
+    for (feature, provider, other) in
+        [("tls-ring", "ring", "aws-lc-rs"), ("tls-aws-lc-rs", "aws-lc-rs", "ring")]
+    {
+        let with = tree(&format!("tokio,{feature}"), "normal,build");
+        let names = names(&with);
+        assert!(names.contains("rustls") && names.contains(provider), "{names:?}");
+        assert!(!names.contains(other), "{feature} brings {other}");
+        assert!(!names.contains("tokio-rustls") && !names.contains("rustls-pemfile"), "{names:?}");
+        if provider == "ring" {
+            let before = self::names(&without);
+            let added: Vec<_> = names.difference(&before).collect();
+            assert!(added.len() <= TLS_CRATES_MAX, "{added:?}");
+        }
+    }
+    let bare = tree("tokio,tls", "normal,build");
+    assert!(!names(&bare).contains("ring") && !names(&bare).contains("aws-lc-rs"));
+    assert!(!names(&without).contains("rustls"));
+}
+
+/// The default features are those that the documentation promises.
+#[test]
+fn by_default_there_is_tls_with_ring() {
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "--locked", "--offline", "-p", "pgbell", "-e", "normal,build"])
+        .args(["--prefix", "none", "--format", "{p}"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    for present in ["rustls v0.23", "ring v", "stringprep v", "tokio v"] {
+        assert!(text.lines().any(|line| line.starts_with(present)), "{present}");
+    }
+    assert!(!text.contains("aws-lc-rs v"));
+}
+
+#[test]
 fn tokio_comes_without_macros() {
     let tree = tree("tokio,saslprep", "normal,build");
     let tokio = tree.iter().find(|line| line.starts_with("tokio ")).unwrap();
@@ -55,6 +108,15 @@ fn the_sans_io_floors_bring_no_runtime() {
     let tree = tree("", "normal,build");
     for absent in ["tokio", "socket2", "getrandom", "mio", "libc-net"] {
         assert!(!names(&tree).contains(absent), "{absent}");
+    }
+}
+
+/// They are rivals of the ring, in benches. tokio's own channels carry requests, never notifications.
+#[test]
+fn no_crate_of_queues_is_linked() {
+    let tree = tree("tokio,saslprep,testing", "normal,build");
+    for queue in QUEUES {
+        assert!(!names(&tree).contains(queue), "{queue}");
     }
 }
 

@@ -70,7 +70,7 @@ struct Socket<H> {
 impl<H: Hub> Socket<H> {
     fn new(hub: H, evicts: bool, traffic: &Arc<Traffic>, held: fn() -> usize) -> Self {
         let max = if evicts { BUFFERS_MAX } else { usize::MAX };
-        let buffers = Buffers::new(BUFFER_BYTES, max);
+        let mut buffers = Buffers::new(BUFFER_BYTES, max);
         let input = buffers.first();
         let traffic = traffic.clone();
         Self { hub, input, buffers, traffic, next: 0, evicted: 0, held, held_max: held() }

@@ -33,7 +33,7 @@ pub struct Socket<R> {
 
 impl<R: Reader> Socket<R> {
     pub fn new(reader: R, traffic: &Arc<Traffic>) -> Self {
-        let buffers = Buffers::new(BUFFER_BYTES, BUFFERS_MAX);
+        let mut buffers = Buffers::new(BUFFER_BYTES, BUFFERS_MAX);
         Self { reader, input: buffers.first(), buffers, traffic: traffic.clone(), next: 0 }
     }
 

@@ -1,6 +1,7 @@
 //! The whole way of a listener: from the receive buffer through a queue to who looks at every byte.
 
 use std::marker::PhantomData;
+use std::num::NonZeroU64;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -75,6 +76,7 @@ pub struct Chunk {
     frames: Bytes,
     _count: usize,
     _stamp: (Duration, u32),
+    _buffer: Option<NonZeroU64>,
 }
 
 pub struct RunReader<Q: Queue> {
@@ -103,7 +105,12 @@ impl<Q: Queue> Reader for RunReader<Q> {
         let fits = self.fits(run, input);
         if fits.count > 0 {
             let frames = input.split_to(fits.bytes).freeze();
-            let chunk = Chunk { frames, _count: fits.count, _stamp: (Duration::ZERO, 1) };
+            let chunk = Chunk {
+                frames,
+                _count: fits.count,
+                _stamp: (Duration::ZERO, 1),
+                _buffer: NonZeroU64::new(1),
+            };
             self.sender.push(chunk, fits.count as u64, fits.bytes as u64);
         }
         if fits.count < run.count {

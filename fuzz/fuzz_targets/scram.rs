@@ -1,7 +1,7 @@
 //! A client against whatever a server says, a server against whatever a client says. Lines are messages.
 #![no_main]
 
-use pgbell::auth::scram::{ChannelBinding, Progress};
+use pgbell::auth::scram::{Binding, Progress};
 use pgbell::auth::{Password, ScramClient, ScramNonce, ScramServer, ScramVerifier};
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
@@ -10,7 +10,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let password = Password::new(next());
     let verifier = ScramVerifier::from_password(&password, b"salt", 1).unwrap();
     let mut server = ScramServer::new(verifier, ScramNonce::new([9; 18]));
-    let client = ScramClient::new(ScramNonce::new([7; 18]), &password, ChannelBinding::None);
+    let client = ScramClient::new(ScramNonce::new([7; 18]), &password, Binding::None);
     let mut client = client.unwrap().iterations_max(64);
     client.client_first().unwrap();
     if client.handle_server_first(next()).is_ok() {

@@ -11,6 +11,8 @@ use std::time::Instant;
 
 use bytes::{Buf, BytesMut};
 use clap::Args;
+use pgbell::session::FACTS_SQL;
+use pgbell::testing::Script;
 use pgbell::wire::{
     Authentication, BackendKeyData, BackendMessage, FirstPacket, Framer, FrontendMessage,
     StartupPacket, TransactionStatus,
@@ -194,6 +196,8 @@ fn greet(out: &mut BytesMut) -> Outcome<()> {
 fn reply(message: &FrontendMessage<'_>, out: &mut BytesMut) -> Outcome<()> {
     let ready = BackendMessage::ReadyForQuery { status: TransactionStatus::Idle };
     match message {
+        // What a client of pgbell asks first.
+        FrontendMessage::Query(FACTS_SQL) => out.extend_from_slice(Script::FACTS),
         FrontendMessage::Query(sql) => {
             let statements = sql.split(';').map(str::trim).filter(|sql| !sql.is_empty());
             let mut none = true;

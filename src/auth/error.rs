@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::policy::AuthMethod;
+use super::policy::{AuthMethod, ChannelBinding};
+use super::require::RequireAuth;
 use super::saslprep::NonAsciiPassword;
 use super::scram::ScramError;
 use crate::{Error, ErrorKind};
@@ -41,10 +42,22 @@ pub enum AuthError {
     },
     /// The policy forbids to answer. Nothing was sent.
     Refused {
-        /// What was asked for.
+        /// What was asked for; [`AuthMethod::Trust`] when nothing was.
         method: AuthMethod,
-        /// Why that is not given.
-        reason: &'static str,
+        /// What in the policy forbids it.
+        refusal: Refusal,
+    },
+    /// Channel binding is required and cannot be had. Nothing was sent.
+    NoChannelBinding {
+        /// What stands in the way.
+        obstacle: Obstacle,
+    },
+    /// The policy leaves no method that is spoken, whatever the server asks for. Nothing was sent.
+    Unsatisfiable {
+        /// The methods that are left.
+        require_auth: RequireAuth,
+        /// `Require` may be the other half of a contradiction.
+        channel_binding: ChannelBinding,
     },
     /// User or password cannot be sent at all. Nothing was sent.
     Credentials {
@@ -58,6 +71,30 @@ pub enum AuthError {
         /// What was called, and when it would have been right.
         problem: &'static str,
     },
+}
+
+/// What in the policy forbids a method.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The password would travel in clear.
+    Cleartext,
+    /// `require_auth` does not allow it.
+    RequireAuth(RequireAuth),
+    /// `channel_binding=require` allows SCRAM-SHA-256-PLUS alone.
+    ChannelBinding,
+}
+
+/// Why the exchange cannot be bound to the TLS channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Obstacle {
+    /// The connection is not encrypted.
+    NoTls,
+    /// The signature algorithm of the server's certificate names no hash: Ed25519 and the like. N28.
+    NoHash,
+    /// The server does not offer SCRAM-SHA-256-PLUS.
+    NotOffered,
 }
 
 impl fmt::Display for AuthError {
@@ -79,7 +116,20 @@ impl fmt::Display for AuthError {
             Self::NoPassword { method } => {
                 write!(f, "server asks for a password (method {method}) and none was given")
             }
-            Self::Refused { method, reason } => write!(f, "method {method} is refused: {reason}"),
+            Self::Refused { method, refusal } => refusal.describe(*method, f),
+            Self::NoChannelBinding { obstacle } => {
+                write!(f, "channel_binding=require cannot be met: {obstacle}")
+            }
+            Self::Unsatisfiable { require_auth, channel_binding: ChannelBinding::Require } => {
+                write!(
+                    f,
+                    "channel_binding=require needs scram-sha-256, which require_auth={require_auth} \
+                     does not allow"
+                )
+            }
+            Self::Unsatisfiable { require_auth, .. } => {
+                write!(f, "require_auth={require_auth} leaves no method that is spoken")
+            }
             Self::Credentials { problem } | Self::Misuse { problem } => f.write_str(problem),
             Self::NonAsciiPassword => NonAsciiPassword.fmt(f),
         }
@@ -102,6 +152,89 @@ impl From<ScramError> for AuthError {
 impl From<NonAsciiPassword> for AuthError {
     fn from(NonAsciiPassword: NonAsciiPassword) -> Self {
         Self::NonAsciiPassword
+    }
+}
+
+impl Refusal {
+    fn describe(self, method: AuthMethod, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let asks = match method {
+            AuthMethod::Trust => "server lets us in without asking for anything".to_owned(),
+            method => format!("server asks for method {method}"),
+        };
+        match self {
+            Self::Cleartext => {
+                write!(f, "{asks}, and the password would travel in clear")
+            }
+            Self::RequireAuth(list) => {
+                write!(f, "{asks}, which require_auth={list} does not allow")
+            }
+            Self::ChannelBinding => {
+                write!(f, "{asks}, which channel_binding=require does not allow")
+            }
+        }
+    }
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoTls => "the connection is not encrypted",
+            Self::NoHash => {
+                "the signature algorithm of the server's certificate (Ed25519 and the like) defines no \
+                 hash to bind to"
+            }
+            Self::NotOffered => "the server does not offer SCRAM-SHA-256-PLUS",
+        })
+    }
+}
+
+impl AuthError {
+    /// What can be done about it, where something can.
+    fn hint(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Refused { refusal: Refusal::Cleartext, .. } => {
+                "use TLS (sslmode=verify-full), give the role scram-sha-256, or allow it with \
+                 require_auth=password"
+            }
+            Self::Refused { refusal: Refusal::ChannelBinding, .. } => {
+                "give the role scram-sha-256 in pg_hba.conf and a password that is stored so, or set \
+                 channel_binding=prefer"
+            }
+            Self::Refused { method: AuthMethod::Trust, .. } => {
+                "trust, peer, ident and cert look like this, and so does a server that is not the one \
+                 that was meant: change pg_hba.conf, or allow it with require_auth=none"
+            }
+            Self::Refused { .. } => {
+                "pg_hba.conf and the form in which the role's password is stored decide the method: \
+                 change them, or allow the method in require_auth"
+            }
+            Self::NoChannelBinding { obstacle } => match obstacle {
+                Obstacle::NoTls => "ask for TLS (sslmode=verify-full)",
+                Obstacle::NoHash => {
+                    "have the certificate signed with RSA or ECDSA, or set channel_binding=prefer with \
+                     sslmode=verify-full"
+                }
+                Obstacle::NotOffered => {
+                    "a pooler or proxy that ends the TLS, or a server before PostgreSQL 11, cannot \
+                     offer it: connect past it, or set channel_binding=prefer"
+                }
+            },
+            Self::Unsatisfiable { channel_binding: ChannelBinding::Require, .. } => {
+                "allow scram-sha-256, or set channel_binding=prefer"
+            }
+            Self::Unsatisfiable { .. } => {
+                "name one of scram-sha-256, md5, password and none in require_auth"
+            }
+            Self::NoPassword { .. } => "set password, PGPASSWORD or a password file",
+            Self::Unsupported { .. } => {
+                "pgbell speaks scram-sha-256, md5, password and client certificates: give the role one \
+                 of them in pg_hba.conf"
+            }
+            Self::NoMechanism { offered } if offered.contains("OAUTHBEARER") => {
+                "OAuth is not spoken: give the role scram-sha-256 in pg_hba.conf"
+            }
+            _ => return None,
+        })
     }
 }
 
@@ -134,11 +267,19 @@ impl From<AuthError> for Error {
             }
             AuthError::NonAsciiPassword => (ErrorKind::Unsupported, "the password"),
             AuthError::NoPassword { .. } => (ErrorKind::Auth, "no password"),
-            AuthError::Refused { .. } => (ErrorKind::Auth, "the policy forbids the method"),
+            AuthError::Refused { .. } | AuthError::NoChannelBinding { .. } => {
+                (ErrorKind::Auth, "the policy forbids to go on")
+            }
+            AuthError::Unsatisfiable { .. } => (ErrorKind::Config, "the policy contradicts itself"),
             AuthError::Credentials { .. } => (ErrorKind::Config, "the credentials"),
             AuthError::Misuse { .. } => (ErrorKind::Misuse, "the authentication exchange"),
         };
-        Self::caused(kind, message, error)
+        let hint = error.hint();
+        let error = Self::caused(kind, message, error);
+        match hint {
+            Some(hint) => error.with_hint(hint),
+            None => error,
+        }
     }
 }
 

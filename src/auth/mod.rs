@@ -8,11 +8,23 @@
 //!   └─Sasl─► Send ─SaslContinue─► Compute… ─► Send ─SaslFinal─► Wait ─Ok─► done
 //! ```
 //! Everything else is an error, and an error is final: above all an AuthenticationOk inside SCRAM
-//! before the server's signature was verified, and a second request after the first.
+//! before the server's signature was verified, a second request after the first, and a method that
+//! the [policy](AuthPolicy) does not permit. Of what is refused, nothing is answered.
 
+mod credentials;
+#[cfg(feature = "tls")]
+#[cfg_attr(
+    not(feature = "tokio"),
+    allow(dead_code, reason = "the shell reads more of a certificate")
+)]
+pub(crate) mod der;
+#[cfg(feature = "tls")]
+mod end_point;
 mod error;
 pub mod md5;
+mod offer;
 mod policy;
+mod require;
 pub mod saslprep;
 pub mod scram;
 mod secret;
@@ -20,20 +32,21 @@ mod secret;
 use std::fmt;
 use std::mem;
 
-pub use error::AuthError;
-pub use policy::{AuthMethod, AuthPolicy, Channel, Credentials};
+pub use credentials::Credentials;
+#[cfg(feature = "tls")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+pub use end_point::tls_server_end_point;
+pub use error::{AuthError, Obstacle, Refusal};
+pub use offer::SASL_MECHANISMS_MAX;
+pub use policy::{AuthMethod, AuthPolicy, Channel, ChannelBinding, ChannelBindingError};
+pub use require::{RequireAuth, RequireAuthError};
 pub use saslprep::NonAsciiPassword;
 pub use scram::{ScramClient, ScramError, ScramNonce, ScramServer, ScramVerdict, ScramVerifier};
 pub use secret::{Password, Response};
 
+use self::offer::Offer;
 use crate::wire::Authentication;
-use scram::{
-    ChannelBinding, Progress, SCRAM_ROUNDS_PER_STEP_MAX, SCRAM_SHA_256, SCRAM_SHA_256_PLUS,
-};
-
-/// Most SASL mechanisms that a server may offer. PostgreSQL 18 offers at most two of SCRAM and one
-/// of OAuth. Note N20.
-pub const SASL_MECHANISMS_MAX: usize = 16;
+use scram::{Progress, SCRAM_ROUNDS_PER_STEP_MAX, SCRAM_SHA_256, SCRAM_SHA_256_PLUS};
 
 /// What the caller has to do now.
 #[derive(Debug)]
@@ -98,7 +111,10 @@ impl Authenticator {
     /// Any [`AuthError`]. Nothing may be sent after it, and every later call fails too.
     pub fn handle(&mut self, request: &Authentication<'_>) -> Result<Step, AuthError> {
         match (mem::replace(&mut self.state, State::Failed), request) {
-            (State::Start(_), Authentication::Ok) => self.done(AuthMethod::Trust),
+            (State::Start(_), Authentication::Ok) => {
+                self.policy.permit(AuthMethod::Trust)?;
+                self.done(AuthMethod::Trust)
+            }
             (State::Start(_), Authentication::CleartextPassword) => self.send_password(),
             (State::Start(_), Authentication::Md5Password { salt }) => self.send_md5(*salt),
             (State::Start(nonce), Authentication::Sasl { mechanisms }) => {
@@ -157,10 +173,7 @@ impl Authenticator {
 
     fn send_password(&mut self) -> Result<Step, AuthError> {
         let method = AuthMethod::Password;
-        if !self.policy.allow_cleartext {
-            let reason = "the password would be sent in clear";
-            return Err(AuthError::Refused { method, reason });
-        }
+        self.policy.permit(method)?;
         let response = Response::password(self.credentials.password_for(method)?.expose());
         self.state = State::Answered(method);
         Ok(Step::Send(response))
@@ -168,6 +181,7 @@ impl Authenticator {
 
     fn send_md5(&mut self, salt: [u8; 4]) -> Result<Step, AuthError> {
         let method = AuthMethod::Md5;
+        self.policy.permit(method)?;
         let password = self.credentials.password_for(method)?;
         let response = md5::response(self.credentials.user(), password, salt);
         self.state = State::Answered(method);
@@ -175,8 +189,9 @@ impl Authenticator {
     }
 
     fn start_scram(&mut self, nonce: ScramNonce, mechanisms: &[u8]) -> Result<Step, AuthError> {
-        let offer = Offer::parse(mechanisms)?;
-        let (method, binding) = offer.choose(&self.policy.channel)?;
+        self.policy.check_channel()?;
+        let (method, binding) = Offer::parse(mechanisms)?.choose(&self.policy)?;
+        self.policy.permit(method)?;
         let password = self.credentials.password_for(method)?;
         let mut client = ScramClient::new(nonce, password, binding)?
             .iterations_max(self.policy.scram_iterations_max);
@@ -198,64 +213,6 @@ impl fmt::Debug for Authenticator {
             .field("user", &self.credentials.user())
             .field("expected", &self.state.expected())
             .finish_non_exhaustive()
-    }
-}
-
-/// The mechanisms that the server offers, as far as we speak them.
-struct Offer {
-    scram: bool,
-    scram_plus: bool,
-    /// All names with commas between, for the error that none fits.
-    names: String,
-}
-
-impl Offer {
-    /// Names that each end with a NUL, then an empty one, and nothing after it.
-    fn parse(list: &[u8]) -> Result<Self, AuthError> {
-        let malformed =
-            |found| AuthError::Violation { expected: "a list of SASL mechanisms", found };
-        let mut offer = Self { scram: false, scram_plus: false, names: String::new() };
-        let body = match list {
-            [] | [0] => return Err(malformed("none")),
-            [body @ .., 0, 0] => body,
-            _ => return Err(malformed("a list without its end")),
-        };
-        for (count, name) in body.split(|&byte| byte == 0).enumerate() {
-            if name.is_empty() {
-                return Err(malformed("bytes after the list's end"));
-            }
-            if count == SASL_MECHANISMS_MAX {
-                return Err(malformed("more than 16 names"));
-            }
-            offer.scram |= name == SCRAM_SHA_256.as_bytes();
-            offer.scram_plus |= name == SCRAM_SHA_256_PLUS.as_bytes();
-            let comma = if count == 0 { "" } else { ", " };
-            offer.names.extend([comma, &String::from_utf8_lossy(name)]);
-        }
-        Ok(offer)
-    }
-
-    /// SCRAM-SHA-256-PLUS wherever both sides can, whatever the order of the list. N28.
-    fn choose(self, channel: &Channel) -> Result<(AuthMethod, ChannelBinding), AuthError> {
-        match (channel, self.scram, self.scram_plus) {
-            // A server offers it under TLS alone: somebody between us took the TLS off.
-            (Channel::Clear, _, true) => Err(AuthError::Violation {
-                expected: "no channel binding without TLS",
-                found: "an offer of SCRAM-SHA-256-PLUS",
-            }),
-            (Channel::Tls { end_point: Some(hash) }, _, true) => {
-                Ok((AuthMethod::ScramSha256Plus, ChannelBinding::TlsServerEndPoint(hash.clone())))
-            }
-            // A server that did offer it refuses this flag: a stripped offer is found out.
-            (Channel::Tls { end_point: Some(_) }, true, false) => {
-                Ok((AuthMethod::ScramSha256, ChannelBinding::SupportedNotOffered))
-            }
-            // Not `y`: under TLS the server would refuse it, having made the offer. N28.
-            (Channel::Clear | Channel::Tls { end_point: None }, true, _) => {
-                Ok((AuthMethod::ScramSha256, ChannelBinding::None))
-            }
-            (_, false, _) => Err(AuthError::NoMechanism { offered: self.names }),
-        }
     }
 }
 

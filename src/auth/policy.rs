@@ -1,59 +1,11 @@
-//! Who logs in, what they know, and what they agree to.
+//! What the client agrees to.
 
 use std::fmt;
+use std::str::FromStr;
 
-use super::error::AuthError;
+use super::error::{AuthError, Obstacle, Refusal};
+use super::require::RequireAuth;
 use super::scram::SCRAM_ITERATIONS_MAX;
-use super::secret::Password;
-
-/// Who logs in, and the password, if there is one.
-#[derive(Debug, Clone)]
-pub struct Credentials {
-    user: String,
-    password: Option<Password>,
-}
-
-impl Credentials {
-    /// A user without a password.
-    ///
-    /// # Errors
-    /// [`AuthError::Credentials`] when the name contains a NUL, which would end it on the wire.
-    pub fn new(user: impl Into<String>) -> Result<Self, AuthError> {
-        let user = user.into();
-        if user.contains('\0') {
-            return Err(AuthError::Credentials { problem: "the user name contains a NUL" });
-        }
-        Ok(Self { user, password: None })
-    }
-
-    /// The same user with this password. An empty one is none at all, as in libpq. N21.
-    ///
-    /// # Errors
-    /// [`AuthError::Credentials`] when it contains a NUL, which would end it on the wire.
-    pub fn password(mut self, password: Password) -> Result<Self, AuthError> {
-        if password.expose().contains(&0) {
-            return Err(AuthError::Credentials { problem: "the password contains a NUL" });
-        }
-        self.password = Some(password).filter(|password| !password.expose().is_empty());
-        Ok(self)
-    }
-
-    /// The name, as the startup message says it.
-    #[must_use]
-    pub fn user(&self) -> &str {
-        &self.user
-    }
-
-    /// Whether there is a password to answer with.
-    #[must_use]
-    pub fn has_password(&self) -> bool {
-        self.password.is_some()
-    }
-
-    pub(super) fn password_for(&self, method: AuthMethod) -> Result<&Password, AuthError> {
-        self.password.as_ref().ok_or(AuthError::NoPassword { method })
-    }
-}
 
 /// How the server let the client in. `Display` gives the names of `pg_hba.conf`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -71,6 +23,12 @@ pub enum AuthMethod {
     ScramSha256Plus,
 }
 
+impl AuthMethod {
+    /// Each of them.
+    pub(super) const ALL: [Self; 5] =
+        [Self::Trust, Self::Password, Self::Md5, Self::ScramSha256, Self::ScramSha256Plus];
+}
+
 impl fmt::Display for AuthMethod {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
@@ -83,25 +41,88 @@ impl fmt::Display for AuthMethod {
     }
 }
 
-/// What the bytes travel through, as far as it matters for channel binding.
+/// What the bytes travel through, as far as it matters for passwords and channel binding.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Channel {
-    /// No encryption: TCP in the clear, or a Unix socket.
+    /// TCP without encryption, to this machine too: whoever took the port would be sent the password.
     #[default]
     Clear,
+    /// A Unix socket. No network carries it, and its directory says who may offer it.
+    Local,
     /// TLS.
     Tls {
         /// Hash of the server's certificate for `tls-server-end-point` (RFC 5929), or `None` where
-        /// none is defined (Ed25519 and the like) or binding is not wanted.
+        /// none is defined: for Ed25519 and the like. N28.
         end_point: Option<Vec<u8>>,
     },
 }
 
+/// libpq's `channel_binding`: whether SCRAM is bound to the TLS channel, which shows a server in the
+/// middle that has a valid certificate but not the real server's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum ChannelBinding {
+    /// Never.
+    Disable,
+    /// Where both sides can.
+    #[default]
+    Prefer,
+    /// Always. Nothing is answered and nobody is believed without it.
+    Require,
+}
+
+impl ChannelBinding {
+    /// The word in a connection string.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Disable => "disable",
+            Self::Prefer => "prefer",
+            Self::Require => "require",
+        }
+    }
+}
+
+impl fmt::Display for ChannelBinding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for ChannelBinding {
+    type Err = ChannelBindingError;
+
+    /// Reads the word of a connection string. Case matters, as in libpq.
+    fn from_str(text: &str) -> Result<Self, ChannelBindingError> {
+        [Self::Disable, Self::Prefer, Self::Require]
+            .into_iter()
+            .find(|binding| binding.as_str() == text)
+            .ok_or(ChannelBindingError)
+    }
+}
+
+/// A text is no value of `channel_binding`. Holds nothing of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChannelBindingError;
+
+impl fmt::Display for ChannelBindingError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("expected disable, prefer or require")
+    }
+}
+
+impl std::error::Error for ChannelBindingError {}
+
 /// What the client agrees to. Setters take and return self.
+///
+/// All of it is decided before anything is answered: a method that is refused costs a server no byte
+/// of the password, nor of what is made of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuthPolicy {
     pub(super) channel: Channel,
+    pub(super) channel_binding: ChannelBinding,
+    pub(super) require_auth: Option<RequireAuth>,
     pub(super) allow_cleartext: bool,
     pub(super) scram_iterations_max: u32,
 }
@@ -110,7 +131,9 @@ impl Default for AuthPolicy {
     fn default() -> Self {
         Self {
             channel: Channel::Clear,
-            allow_cleartext: true,
+            channel_binding: ChannelBinding::Prefer,
+            require_auth: None,
+            allow_cleartext: false,
             scram_iterations_max: SCRAM_ITERATIONS_MAX,
         }
     }
@@ -124,7 +147,22 @@ impl AuthPolicy {
         self
     }
 
-    /// Whether a server that asks for the password in clear gets it. Default: yes.
+    /// Whether SCRAM is bound to the TLS channel. Default: [`ChannelBinding::Prefer`].
+    #[must_use]
+    pub fn channel_binding(mut self, channel_binding: ChannelBinding) -> Self {
+        self.channel_binding = channel_binding;
+        self
+    }
+
+    /// The methods that the server may use. Default: any that is spoken.
+    #[must_use]
+    pub fn require_auth(mut self, require_auth: RequireAuth) -> Self {
+        self.require_auth = Some(require_auth);
+        self
+    }
+
+    /// Whether a server that asks for the password in clear gets it over an unencrypted TCP connection
+    /// too. Default: no; a `require_auth` that names `password` is as good. libpq sends it anywhere.
     #[must_use]
     pub fn allow_cleartext(mut self, allow: bool) -> Self {
         self.allow_cleartext = allow;
@@ -136,5 +174,81 @@ impl AuthPolicy {
     pub fn scram_iterations_max(mut self, iterations: u32) -> Self {
         self.scram_iterations_max = iterations;
         self
+    }
+
+    /// Whether any server could satisfy it, over some channel: to be asked before anybody is called.
+    ///
+    /// # Errors
+    /// [`AuthError::Unsatisfiable`] when `require_auth`, with `channel_binding`, leaves nothing that is
+    /// spoken.
+    pub fn check(&self) -> Result<(), AuthError> {
+        let require = self.channel_binding == ChannelBinding::Require;
+        let possible = AuthMethod::ALL.into_iter().any(|method| {
+            let bound = method == AuthMethod::ScramSha256Plus;
+            (bound || !require) && self.require_auth.is_none_or(|list| list.allows(method))
+        });
+        if let Some(require_auth) = self.require_auth.filter(|_| !possible) {
+            let channel_binding = self.channel_binding;
+            return Err(AuthError::Unsatisfiable { require_auth, channel_binding });
+        }
+        Ok(())
+    }
+
+    /// Whether any server could satisfy it over this channel: to be asked before the first byte is sent
+    /// through it.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check); [`AuthError::NoChannelBinding`] when it is required over a channel that
+    /// cannot be bound.
+    pub fn check_channel(&self) -> Result<(), AuthError> {
+        self.check()?;
+        let obstacle = match &self.channel {
+            _ if self.channel_binding != ChannelBinding::Require => return Ok(()),
+            Channel::Tls { end_point: Some(_) } => return Ok(()),
+            Channel::Tls { end_point: None } => Obstacle::NoHash,
+            Channel::Clear | Channel::Local => Obstacle::NoTls,
+        };
+        Err(AuthError::NoChannelBinding { obstacle })
+    }
+
+    /// Whether this method may be answered, or believed where there is nothing to answer.
+    pub(super) fn permit(&self, method: AuthMethod) -> Result<(), AuthError> {
+        self.check_channel()?;
+        let is_bound = method == AuthMethod::ScramSha256Plus;
+        let refusal = match self.require_auth {
+            _ if self.channel_binding == ChannelBinding::Require && !is_bound => {
+                Refusal::ChannelBinding
+            }
+            Some(list) if !list.allows(method) => Refusal::RequireAuth(list),
+            _ if method == AuthMethod::Password && !self.may_send_password() => Refusal::Cleartext,
+            _ => return Ok(()),
+        };
+        Err(AuthError::Refused { method, refusal })
+    }
+
+    fn may_send_password(&self) -> bool {
+        self.allow_cleartext
+            || self.channel != Channel::Clear
+            || self.require_auth.is_some_and(|list| list.names(AuthMethod::Password))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_of_channel_binding_are_those_of_libpq() {
+        for (word, binding) in [
+            ("disable", ChannelBinding::Disable),
+            ("prefer", ChannelBinding::Prefer),
+            ("require", ChannelBinding::Require),
+        ] {
+            assert_eq!(word.parse(), Ok(binding));
+            assert_eq!(binding.to_string(), word);
+        }
+        for word in ["", "Require", "required", " require", "allow"] {
+            assert_eq!(word.parse::<ChannelBinding>(), Err(ChannelBindingError), "{word}");
+        }
     }
 }

@@ -1,8 +1,11 @@
-//! What other sources say about parameters that are not given: PostgreSQL's environment variables.
+//! What other sources say about parameters that are not given: PostgreSQL's environment variables,
+//! services.
+
+use zeroize::Zeroizing;
 
 use super::error::{ConfigError, Place};
-use super::keys::{Handling, KEYS, Key};
-use super::{Config, values::SslMode};
+use super::keys::Key;
+use super::{Config, Origin, Value, values::SslMode};
 
 /// The variables that libpq 13 to 19 reads, and the parameters they stand for.
 ///
@@ -22,6 +25,7 @@ pub(super) const VARIABLES: &[(&str, &str)] = &[
     ("PGLOADBALANCEHOSTS", "load_balance_hosts"),
     ("PGMAXPROTOCOLVERSION", "max_protocol_version"),
     ("PGMINPROTOCOLVERSION", "min_protocol_version"),
+    ("PGOAUTHCAFILE", "oauth_ca_file"),
     ("PGOPTIONS", "options"),
     ("PGPASSFILE", "passfile"),
     ("PGPASSWORD", "password"),
@@ -59,15 +63,22 @@ impl Config {
     /// # Errors
     /// A variable's value is refused, for the same reasons as in a connection string. The error
     /// names the variable and does not repeat its value.
-    pub fn with_environment(
+    pub fn with_environment<V: Into<Vec<u8>>>(
         mut self,
-        lookup: impl Fn(&str) -> Option<String>,
+        lookup: impl Fn(&str) -> Option<V>,
     ) -> Result<Self, ConfigError> {
+        let lookup = |name| {
+            lookup(name).map(|value| Zeroizing::new(value.into())).filter(|value| !value.is_empty())
+        };
         for &(variable, key) in VARIABLES {
-            self.fill(key, Place::Variable(variable), || lookup(variable))?;
+            if self.origin(key).is_none()
+                && let Some(value) = lookup(variable)
+            {
+                self.store(key, &value, Place::Variable(variable))?;
+            }
         }
         if self.text(Key::Sslmode).is_none()
-            && lookup(REQUIRE_SSL).is_some_and(|value| value.starts_with('1'))
+            && lookup(REQUIRE_SSL).is_some_and(|value| value.starts_with(b"1"))
         {
             let require = SslMode::Require.as_str().as_bytes();
             self.store(Key::Sslmode.name(), require, Place::Variable(REQUIRE_SSL))?;
@@ -75,37 +86,21 @@ impl Config {
         Ok(self)
     }
 
-    /// Fills what is not set from `fallback`, which is asked for each parameter by its name.
-    ///
-    /// As [`with_environment`](Self::with_environment) for sources that use the parameters' own
-    /// names, such as a service file.
-    ///
-    /// # Errors
-    /// A value is refused, for the same reasons as in a connection string.
-    pub fn or(mut self, fallback: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
-        for entry in KEYS {
-            self.fill(entry.name, Place::Call, || fallback(entry.name))?;
+    /// Fills what is not set, or only by the environment, from a service: what
+    /// [`ServiceFile::service`](super::ServiceFile::service) returned.
+    #[must_use]
+    pub fn with_service(mut self, service: &Self) -> Self {
+        let stays = |origin: Option<Origin>| origin == Some(Origin::Given);
+        for (key, Value { text, .. }) in &service.values {
+            if !stays(self.origin(key.name())) {
+                self.values.insert(*key, Value { text: text.clone(), origin: Origin::Given });
+            }
         }
-        Ok(self)
-    }
-
-    fn fill(
-        &mut self,
-        key: &'static str,
-        place: Place,
-        value: impl FnOnce() -> Option<String>,
-    ) -> Result<(), ConfigError> {
-        let set = match super::keys::find(key).map(|entry| entry.handling) {
-            Some(Handling::Kept(key, _)) => self.values.contains_key(&key),
-            Some(Handling::Password) => self.password.is_some(),
-            Some(Handling::Only(_) | Handling::Ignored | Handling::Refused) | None => false,
-        };
-        if set {
-            return Ok(());
+        if let Some((password, _)) = &service.password
+            && !stays(self.password.as_ref().map(|(_, origin)| *origin))
+        {
+            self.password = Some((password.clone(), Origin::Given));
         }
-        match value().map(zeroize::Zeroizing::new) {
-            Some(value) if !value.is_empty() => self.store(key, value.as_bytes(), place),
-            _ => Ok(()),
-        }
+        self
     }
 }

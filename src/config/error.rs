@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::auth::RequireAuthError;
 use crate::error::{Error, ErrorKind};
 
 /// Why connection parameters were refused.
@@ -23,6 +24,8 @@ pub(super) enum Place {
     Byte(usize),
     /// Name of the environment variable.
     Variable(&'static str),
+    /// Number of the line of a service file, from 1.
+    Line(usize),
     /// Given by a call: there is no text to point into.
     Call,
 }
@@ -34,7 +37,7 @@ pub(super) enum Fault {
     NoEquals,
     ExtraEquals,
     UnknownKey { nearest: Option<&'static str> },
-    Unsupported,
+    Unsupported { reason: &'static str },
     UnsupportedValue { supported: &'static [&'static str] },
     Unterminated,
     MissingValue,
@@ -56,6 +59,14 @@ pub(super) enum Fault {
     Encoding,
     PortCount { ports: usize, servers: usize },
     AddressCount { hosts: usize, addresses: usize },
+    RequireAuth(RequireAuthError),
+    BindingWithoutTls,
+    WeakForDirect,
+    WeakForSystem,
+    Above { other: &'static str },
+    SpaceInKey,
+    NestedService,
+    Ldap,
 }
 
 impl ConfigError {
@@ -72,12 +83,12 @@ impl ConfigError {
     }
 
     /// Where the offending part begins, in bytes from the start of the parsed text. `None` when
-    /// the value came from a setter or from the environment.
+    /// the value came from somewhere else: a setter, the environment, a service file.
     #[must_use]
     pub fn position(&self) -> Option<usize> {
         match self.place {
             Place::Byte(at) => Some(at),
-            Place::Variable(_) | Place::Call => None,
+            Place::Variable(_) | Place::Line(_) | Place::Call => None,
         }
     }
 
@@ -86,7 +97,16 @@ impl ConfigError {
     pub fn variable(&self) -> Option<&'static str> {
         match self.place {
             Place::Variable(name) => Some(name),
-            Place::Byte(_) | Place::Call => None,
+            Place::Byte(_) | Place::Line(_) | Place::Call => None,
+        }
+    }
+
+    /// The line of the service file that is wrong, counted from 1, if it is in one.
+    #[must_use]
+    pub fn line(&self) -> Option<usize> {
+        match self.place {
+            Place::Line(number) => Some(number),
+            Place::Byte(_) | Place::Variable(_) | Place::Call => None,
         }
     }
 }
@@ -97,6 +117,8 @@ impl fmt::Display for ConfigError {
             (Place::Byte(at), Some(key)) => write!(f, "{key} at byte {at}: ")?,
             (Place::Byte(at), None) => write!(f, "at byte {at}: ")?,
             (Place::Variable(name), _) => write!(f, "{name}: ")?,
+            (Place::Line(number), Some(key)) => write!(f, "{key} in line {number}: ")?,
+            (Place::Line(number), None) => write!(f, "line {number}: ")?,
             (Place::Call, Some(key)) => write!(f, "{key}: ")?,
             (Place::Call, None) => {}
         }
@@ -116,7 +138,7 @@ impl fmt::Display for Fault {
             Self::UnknownKey { nearest: Some(key) } => {
                 return write!(f, "this key is not known, the nearest one is {key}");
             }
-            Self::Unsupported => "not supported by this version",
+            Self::Unsupported { reason } => reason,
             Self::UnsupportedValue { supported } => {
                 return write!(f, "this version supports only {}", supported.join(", "));
             }
@@ -153,6 +175,14 @@ impl fmt::Display for Fault {
             Self::AddressCount { hosts, addresses } => {
                 return write!(f, "found {addresses} addresses for {hosts} hosts");
             }
+            Self::RequireAuth(error) => return error.fmt(f),
+            Self::BindingWithoutTls => "require binds to TLS, which sslmode=disable forbids",
+            Self::WeakForDirect => "sslnegotiation=direct needs require, verify-ca or verify-full",
+            Self::WeakForSystem => "sslrootcert=system needs verify-full, which is its default",
+            Self::Above { other } => return write!(f, "it is above {other}"),
+            Self::SpaceInKey => "a service file has no white space before =",
+            Self::NestedService => "a service cannot name another service",
+            Self::Ldap => "services in LDAP are not supported",
         })
     }
 }

@@ -4,11 +4,15 @@ use core::net::IpAddr;
 
 use super::Config;
 use super::error::{ConfigError, Fault, Place};
+use super::form::{address, list, port};
 use super::keys::Key;
-use super::values::{address, list, port};
 
 /// Port of a server for which none is given. `DEF_PGPORT` of PostgreSQL.
 pub const PORT_DEFAULT: u16 = 5432;
+
+/// Where servers put their sockets: Debian's directory, then PostgreSQL's own. They stand for the
+/// default server, as far as the platform has sockets of files.
+pub(crate) const SOCKET_DIRECTORIES: [&str; 2] = ["/var/run/postgresql", "/tmp"];
 
 /// How a server is called.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -35,6 +39,8 @@ impl Host {
 pub struct Server {
     host: Option<Host>,
     address: Option<IpAddr>,
+    /// As it was written: password files have the same spelling.
+    address_text: Option<String>,
     port: u16,
 }
 
@@ -51,6 +57,10 @@ impl Server {
     #[must_use]
     pub fn address(&self) -> Option<IpAddr> {
         self.address
+    }
+
+    pub(super) fn address_text(&self) -> Option<&str> {
+        self.address_text.as_deref()
     }
 
     /// Its TCP port, or the number in the name of its socket file.
@@ -94,10 +104,17 @@ impl Config {
         let one = items(Key::Port).next().filter(|_| ports == 1);
         let mut port_of_each = items(Key::Port);
         Ok((0..servers)
-            .map(|_| Server {
-                host: host.next().and_then(Host::new),
-                address: hostaddr.next().and_then(address),
-                port: one.or_else(|| port_of_each.next()).and_then(port).unwrap_or(PORT_DEFAULT),
+            .map(|_| {
+                let text = hostaddr.next().filter(|text| !text.is_empty());
+                Server {
+                    host: host.next().and_then(Host::new),
+                    address: text.and_then(address),
+                    address_text: text.map(ToOwned::to_owned),
+                    port: one
+                        .or_else(|| port_of_each.next())
+                        .and_then(port)
+                        .unwrap_or(PORT_DEFAULT),
+                }
             })
             .collect())
     }

@@ -1,54 +1,68 @@
 //! Every connection parameter of libpq, and what this version does with it.
 
-use super::values::{Form, LOAD_BALANCE_HOSTS, SSL_MODES, TARGET_SESSION_ATTRS};
+use super::form::Form;
+use super::values::{
+    LOAD_BALANCE_HOSTS, PROTOCOL_VERSIONS, SSL_CERT_MODES, SSL_MODES, SSL_NEGOTIATIONS,
+    TARGET_SESSION_ATTRS,
+};
 
-/// A parameter whose value is kept as text. The order is the one in which they are shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Key {
-    Host,
-    Hostaddr,
-    Port,
-    Dbname,
-    User,
-    ApplicationName,
-    FallbackApplicationName,
-    Options,
-    ClientEncoding,
-    ConnectTimeout,
-    Keepalives,
-    KeepalivesIdle,
-    KeepalivesInterval,
-    KeepalivesCount,
-    TcpUserTimeout,
-    TargetSessionAttrs,
-    LoadBalanceHosts,
-    Sslmode,
+/// The parameters whose values are kept as text.
+macro_rules! keys {
+    ($($variant:ident = $name:literal,)+) => {
+        /// A parameter whose value is kept as text. The order is the one in which they are shown.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub(super) enum Key {
+            $($variant,)+
+        }
+
+        impl Key {
+            /// libpq's spelling.
+            pub(super) const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)+
+                }
+            }
+        }
+    };
 }
 
-impl Key {
-    /// libpq's spelling.
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::Host => "host",
-            Self::Hostaddr => "hostaddr",
-            Self::Port => "port",
-            Self::Dbname => "dbname",
-            Self::User => "user",
-            Self::ApplicationName => "application_name",
-            Self::FallbackApplicationName => "fallback_application_name",
-            Self::Options => "options",
-            Self::ClientEncoding => "client_encoding",
-            Self::ConnectTimeout => "connect_timeout",
-            Self::Keepalives => "keepalives",
-            Self::KeepalivesIdle => "keepalives_idle",
-            Self::KeepalivesInterval => "keepalives_interval",
-            Self::KeepalivesCount => "keepalives_count",
-            Self::TcpUserTimeout => "tcp_user_timeout",
-            Self::TargetSessionAttrs => "target_session_attrs",
-            Self::LoadBalanceHosts => "load_balance_hosts",
-            Self::Sslmode => "sslmode",
-        }
-    }
+keys! {
+    Host = "host",
+    Hostaddr = "hostaddr",
+    Port = "port",
+    Dbname = "dbname",
+    User = "user",
+    Passfile = "passfile",
+    Service = "service",
+    Servicefile = "servicefile",
+    ApplicationName = "application_name",
+    FallbackApplicationName = "fallback_application_name",
+    Options = "options",
+    ClientEncoding = "client_encoding",
+    ConnectTimeout = "connect_timeout",
+    Keepalives = "keepalives",
+    KeepalivesIdle = "keepalives_idle",
+    KeepalivesInterval = "keepalives_interval",
+    KeepalivesCount = "keepalives_count",
+    TcpUserTimeout = "tcp_user_timeout",
+    TargetSessionAttrs = "target_session_attrs",
+    LoadBalanceHosts = "load_balance_hosts",
+    Sslmode = "sslmode",
+    Sslnegotiation = "sslnegotiation",
+    Sslrootcert = "sslrootcert",
+    Sslcert = "sslcert",
+    Sslkey = "sslkey",
+    Sslcertmode = "sslcertmode",
+    Sslcrl = "sslcrl",
+    Sslcrldir = "sslcrldir",
+    Sslsni = "sslsni",
+    SslMinProtocolVersion = "ssl_min_protocol_version",
+    SslMaxProtocolVersion = "ssl_max_protocol_version",
+    ChannelBinding = "channel_binding",
+    RequireAuth = "require_auth",
+    Requirepeer = "requirepeer",
+    MinProtocolVersion = "min_protocol_version",
+    MaxProtocolVersion = "max_protocol_version",
 }
 
 /// What becomes of a parameter's value.
@@ -62,8 +76,9 @@ pub(super) enum Handling {
     Only(&'static [&'static str]),
     /// Any value: it concerns a mechanism that is never used.
     Ignored,
-    /// Only the empty value. What a user asks for security is refused, never skipped.
-    Refused,
+    /// Only the empty value, for this reason. What a user asks for security is refused, never
+    /// skipped.
+    Refused(&'static str),
 }
 
 /// A connection parameter.
@@ -81,9 +96,15 @@ const fn only(name: &'static str, values: &'static [&'static str]) -> Entry {
     Entry { name, handling: Handling::Only(values) }
 }
 
-const fn refused(name: &'static str) -> Entry {
-    Entry { name, handling: Handling::Refused }
+const fn refused(name: &'static str, reason: &'static str) -> Entry {
+    Entry { name, handling: Handling::Refused(reason) }
 }
+
+const GSS: &str = "GSSAPI is not supported";
+const OAUTH: &str = "OAuth is not supported, password_provider hands out tokens as passwords";
+const SCRAM_KEY: &str = "SCRAM keys in place of a password are not supported";
+const ENCRYPTED_KEY: &str = "encrypted keys are not supported, decrypt the file of sslkey";
+const KEY_LOG: &str = "the secrets of a TLS session are never written to a file";
 
 /// Every parameter that libpq 13 to 19 knows. Their meaning and defaults: `keys.md`.
 pub(super) const KEYS: &[Entry] = &[
@@ -93,6 +114,9 @@ pub(super) const KEYS: &[Entry] = &[
     kept(Key::Dbname, Form::Text),
     kept(Key::User, Form::Text),
     Entry { name: "password", handling: Handling::Password },
+    kept(Key::Passfile, Form::Text),
+    kept(Key::Service, Form::Text),
+    kept(Key::Servicefile, Form::Text),
     kept(Key::ApplicationName, Form::Text),
     kept(Key::FallbackApplicationName, Form::Text),
     kept(Key::Options, Form::Text),
@@ -106,50 +130,36 @@ pub(super) const KEYS: &[Entry] = &[
     kept(Key::TargetSessionAttrs, Form::Choice(TARGET_SESSION_ATTRS)),
     kept(Key::LoadBalanceHosts, Form::Choice(LOAD_BALANCE_HOSTS)),
     kept(Key::Sslmode, Form::Choice(SSL_MODES)),
-    only("channel_binding", &["disable", "prefer"]),
+    kept(Key::Sslnegotiation, Form::Choice(SSL_NEGOTIATIONS)),
+    kept(Key::Sslrootcert, Form::Text),
+    kept(Key::Sslcert, Form::Text),
+    kept(Key::Sslkey, Form::Text),
+    kept(Key::Sslcertmode, Form::Choice(SSL_CERT_MODES)),
+    kept(Key::Sslcrl, Form::Text),
+    kept(Key::Sslcrldir, Form::Text),
+    kept(Key::Sslsni, Form::Choice(&["0", "1"])),
+    kept(Key::SslMinProtocolVersion, Form::TlsMin),
+    kept(Key::SslMaxProtocolVersion, Form::TlsMax),
+    kept(Key::ChannelBinding, Form::Choice(&["disable", "prefer", "require"])),
+    kept(Key::RequireAuth, Form::RequireAuth),
+    kept(Key::Requirepeer, Form::Text),
+    kept(Key::MinProtocolVersion, Form::Choice(PROTOCOL_VERSIONS)),
+    kept(Key::MaxProtocolVersion, Form::Choice(PROTOCOL_VERSIONS)),
     only("gssencmode", &["disable", "prefer"]),
     only("gssdelegation", &["0"]),
-    only("max_protocol_version", &["3.0", "latest"]),
-    only("min_protocol_version", &["3.0"]),
     only("replication", &["false", "off", "no", "0"]),
-    only("sslcertmode", &["disable", "allow"]),
     only("sslcompression", &["0"]),
-    only("sslnegotiation", &["postgres"]),
-    only("sslsni", &["0", "1"]),
     Entry { name: "krbsrvname", handling: Handling::Ignored },
-    refused("gsslib"),
-    refused("oauth_client_id"),
-    refused("oauth_client_secret"),
-    refused("oauth_issuer"),
-    refused("oauth_scope"),
-    refused("passfile"),
-    refused("require_auth"),
-    refused("requirepeer"),
-    refused("scram_client_key"),
-    refused("scram_server_key"),
-    refused("service"),
-    refused("servicefile"),
-    refused("ssl_max_protocol_version"),
-    refused("ssl_min_protocol_version"),
-    refused("sslcert"),
-    refused("sslcrl"),
-    refused("sslcrldir"),
-    refused("sslkey"),
-    refused("sslkeylogfile"),
-    refused("sslpassword"),
-    refused("sslrootcert"),
-];
-
-/// What other clients call the parameters, for the hint in an error.
-const FOREIGN: &[(&str, &str)] = &[
-    ("database", "dbname"),
-    ("db", "dbname"),
-    ("hostname", "host"),
-    ("pass", "password"),
-    ("passwd", "password"),
-    ("pwd", "password"),
-    ("timeout", "connect_timeout"),
-    ("username", "user"),
+    refused("gsslib", GSS),
+    refused("oauth_ca_file", OAUTH),
+    refused("oauth_client_id", OAUTH),
+    refused("oauth_client_secret", OAUTH),
+    refused("oauth_issuer", OAUTH),
+    refused("oauth_scope", OAUTH),
+    refused("scram_client_key", SCRAM_KEY),
+    refused("scram_server_key", SCRAM_KEY),
+    refused("sslkeylogfile", KEY_LOG),
+    refused("sslpassword", ENCRYPTED_KEY),
 ];
 
 /// The parameter of that name. Names are case-sensitive, as in libpq.
@@ -157,44 +167,11 @@ pub(super) fn find(name: &str) -> Option<&'static Entry> {
     KEYS.iter().find(|entry| entry.name == name)
 }
 
-/// The known parameter that was probably meant by an unknown name.
-pub(super) fn nearest(name: &str) -> Option<&'static str> {
-    if let Some((_, key)) = FOREIGN.iter().find(|(foreign, _)| name.eq_ignore_ascii_case(foreign)) {
-        return Some(key);
-    }
-    // A third of the letters may differ, two at most: more is guessing.
-    let most = (name.len() / 3).min(2);
-    KEYS.iter()
-        .filter(|entry| entry.name.len().abs_diff(name.len()) <= most)
-        .map(|entry| (distance(entry.name.as_bytes(), name.as_bytes()), entry.name))
-        .filter(|(distance, _)| *distance <= most)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, key)| key)
-}
-
-/// How many letters must be inserted, removed or replaced to get from one word to the other.
-fn distance(from: &[u8], to: &[u8]) -> usize {
-    // `row` holds the distances from the letters of `from` seen so far to each start of `to`.
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (removed, a) in from.iter().enumerate() {
-        let mut diagonal = removed;
-        let mut left = removed + 1;
-        let mut next = vec![left];
-        for (above, b) in row.iter().skip(1).zip(to) {
-            let replaced = diagonal + usize::from(!a.eq_ignore_ascii_case(b));
-            left = replaced.min(above + 1).min(left + 1);
-            next.push(left);
-            diagonal = *above;
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or(0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::env::VARIABLES;
-    use super::{Handling, KEYS, distance, nearest};
+    use super::super::{Config, PORT_DEFAULT};
+    use super::{Handling, KEYS};
 
     #[test]
     fn the_documented_table_names_every_parameter_and_its_variable() {
@@ -213,7 +190,7 @@ mod tests {
                     let item = format!("`{}` ({})", entry.name, values.join(", "));
                     assert!(text.contains(&item), "{item}");
                 }
-                Handling::Ignored | Handling::Refused => {
+                Handling::Ignored | Handling::Refused(_) => {
                     assert!(text.contains(&format!("`{}`", entry.name)), "{}", entry.name);
                 }
             }
@@ -224,23 +201,48 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_parameter_is_named_only_when_it_is_near() {
-        for (name, expected) in [
-            ("hst", Some("host")),
-            ("sslMode", Some("sslmode")),
-            ("ssl-mode", Some("sslmode")),
-            ("aplication_nmae", None),
-            ("applicationName", Some("application_name")),
-            ("connect_timout", Some("connect_timeout")),
-            ("PWD", Some("password")),
-            ("", None),
-            ("ab", None),
-            ("colour", None),
+    fn the_documented_defaults_are_those_that_hold() {
+        let config = Config::new();
+        let keepalive = config.effective_keepalive().unwrap();
+        for (key, default) in [
+            ("port", PORT_DEFAULT.to_string()),
+            ("connect_timeout", config.effective_connect_timeout().as_secs().to_string()),
+            ("keepalives_idle", keepalive.idle.as_secs().to_string()),
+            ("keepalives_interval", keepalive.interval.as_secs().to_string()),
+            ("keepalives_count", keepalive.count.to_string()),
+            ("tcp_user_timeout", config.effective_tcp_user_timeout().as_millis().to_string()),
+            ("load_balance_hosts", format!("`{}`", config.effective_load_balance_hosts())),
+            ("sslnegotiation", format!("`{}`", config.get_ssl_negotiation())),
+            ("sslcertmode", format!("`{}`", config.get_ssl_cert_mode())),
+            ("sslsni", u8::from(config.get_ssl_sni()).to_string()),
+            ("channel_binding", format!("`{}`", config.get_channel_binding())),
+            ("min_protocol_version", format!("`{}`", config.effective_min_protocol_version())),
+            (
+                "sslmode",
+                format!(
+                    "`{}`; `verify-full` with `sslrootcert=system`",
+                    config.effective_ssl_mode()
+                ),
+            ),
+            (
+                "target_session_attrs",
+                format!(
+                    "`{}`; `{}` with several hosts",
+                    config.effective_target_session_attrs(),
+                    config.clone().host("a,b").effective_target_session_attrs()
+                ),
+            ),
+            (
+                "application_name",
+                format!(
+                    "`fallback_application_name`, else `{}`",
+                    config.effective_application_name()
+                ),
+            ),
         ] {
-            assert_eq!(nearest(name), expected, "{name}");
+            let start = format!("| `{key}` |");
+            let row = include_str!("keys.md").lines().find(|line| line.starts_with(&start));
+            assert!(row.unwrap().ends_with(&format!("| {default} |")), "{key}: {default}");
         }
-        assert_eq!(distance(b"kitten", b"sitting"), 3);
-        assert_eq!(distance(b"", b"abc"), 3);
-        assert_eq!(distance(b"abc", b""), 3);
     }
 }

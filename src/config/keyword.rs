@@ -4,8 +4,8 @@ use zeroize::Zeroizing;
 
 use super::Config;
 use super::error::{ConfigError, Fault, Place};
+use super::form::is_space;
 use super::keys::find;
-use super::values::is_space;
 
 /// Reads the pairs of `text` into `config`. The last of several equal keys wins.
 pub(super) fn parse(text: &str, config: &mut Config) -> Result<(), ConfigError> {

@@ -1,14 +1,23 @@
 //! Connection parameters in libpq's grammar: text in, parameters out.
 //!
 //! Nothing is looked up here: no environment, no file, no name service. Other sources are merged
-//! by whoever has them, through [`Config::with_environment`] and [`Config::or`].
+//! by whoever has them, in libpq's order: [`Config::with_service`], then
+//! [`Config::with_environment`]; [`ServiceFile`] and [`PassFile`] read the files' texts.
 
+mod attachments;
+mod conflicts;
+mod effective;
 mod env;
 mod error;
+mod form;
 mod hosts;
 mod keys;
 mod keyword;
+mod nearest;
 mod parameters;
+mod passfile;
+mod security;
+mod service;
 mod url;
 mod values;
 
@@ -19,11 +28,21 @@ use std::str::FromStr;
 
 use zeroize::Zeroizing;
 
+pub use effective::{
+    APPLICATION_NAME_DEFAULT, CONNECT_TIMEOUT_DEFAULT, Keepalive, TCP_USER_TIMEOUT_DEFAULT,
+};
 pub use error::ConfigError;
 pub use hosts::{Host, PORT_DEFAULT, Server};
-pub use values::{LoadBalanceHosts, SslMode, TargetSessionAttrs};
+pub use passfile::PassFile;
+pub use service::ServiceFile;
+pub use values::{
+    LoadBalanceHosts, SslCertMode, SslMode, SslNegotiation, TargetSessionAttrs, TlsVersion,
+};
+
+pub use crate::auth::{ChannelBinding, RequireAuth};
 
 use crate::auth::Password;
+use attachments::Attachments;
 use error::{Fault, Place};
 use keys::{Handling, Key};
 
@@ -73,11 +92,27 @@ use keys::{Handling, Key};
 #[derive(Clone, Default)]
 pub struct Config {
     /// Every value was checked against its key's form. An empty one was given as empty.
-    values: BTreeMap<Key, String>,
+    values: BTreeMap<Key, Value>,
     /// Apart from the others, so that no loop over them can show it.
-    password: Option<Password>,
+    password: Option<(Password, Origin)>,
     /// The first value that a setter could not keep.
     fault: Option<ConfigError>,
+    attachments: Attachments,
+}
+
+#[derive(Clone)]
+struct Value {
+    text: String,
+    origin: Origin,
+}
+
+/// Where a value comes from, which decides what may replace it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// A connection string, a setter, a service file.
+    Given,
+    /// An environment variable: a service file wins over it.
+    Environment,
 }
 
 impl Config {
@@ -96,15 +131,23 @@ impl Config {
         Ok(self)
     }
 
-    /// Whether every setter got a value that can be kept, such as one without a zero byte.
+    /// Whether every setter got a value that can be kept, such as one without a zero byte, and no
+    /// two of the parameters contradict each other.
     ///
     /// Setters do not return errors: the first one is kept here, [`servers`](Self::servers)
     /// returns it too, and nothing is connected to.
     ///
     /// # Errors
-    /// The first value that was refused.
+    /// The first value that was refused, or the first contradiction.
     pub fn check(&self) -> Result<(), ConfigError> {
-        self.fault.map_or(Ok(()), Err)
+        self.fault.map_or(Ok(()), Err)?;
+        self.conflict(false)
+    }
+
+    /// Whether a parameter is set, be it to the empty text. The password is one of them.
+    #[must_use]
+    pub fn is_set(&self, key: &str) -> bool {
+        self.origin(key).is_some()
     }
 
     /// The text of a parameter that is set and not empty. The password is not among them.
@@ -112,12 +155,23 @@ impl Config {
     pub fn get(&self, key: &str) -> Option<&str> {
         match keys::find(key)?.handling {
             Handling::Kept(key, _) => self.text(key),
-            Handling::Password | Handling::Only(_) | Handling::Ignored | Handling::Refused => None,
+            Handling::Password | Handling::Only(_) | Handling::Ignored | Handling::Refused(_) => {
+                None
+            }
         }
     }
 
     fn text(&self, key: Key) -> Option<&str> {
-        self.values.get(&key).map(String::as_str).filter(|text| !text.is_empty())
+        self.values.get(&key).map(|value| value.text.as_str()).filter(|text| !text.is_empty())
+    }
+
+    /// Where the value of a parameter comes from, if it is set, empty or not.
+    fn origin(&self, name: &str) -> Option<Origin> {
+        match keys::find(name)?.handling {
+            Handling::Kept(key, _) => self.values.get(&key).map(|value| value.origin),
+            Handling::Password => self.password.as_ref().map(|(_, origin)| *origin),
+            Handling::Only(_) | Handling::Ignored | Handling::Refused(_) => None,
+        }
     }
 
     /// Checks and keeps a value. Every value of every source comes through here.
@@ -128,7 +182,7 @@ impl Config {
             return self.store(Key::Sslmode.name(), mode.as_str().as_bytes(), place);
         }
         let Some(entry) = keys::find(name) else {
-            let nearest = keys::nearest(name);
+            let nearest = nearest::nearest(name);
             return Err(ConfigError::new(Fault::UnknownKey { nearest }, None, place));
         };
         let fault = |fault| ConfigError::new(fault, Some(entry.name), place);
@@ -136,22 +190,28 @@ impl Config {
         if value.contains(&0) {
             return Err(fault(Fault::Nul));
         }
+        let origin = match place {
+            Place::Variable(_) => Origin::Environment,
+            Place::Byte(_) | Place::Line(_) | Place::Call => Origin::Given,
+        };
         if let Handling::Password = entry.handling {
-            self.password = Some(Password::new(value));
+            self.password = Some((Password::new(value), origin));
             return Ok(());
         }
         let text = std::str::from_utf8(value).map_err(|_| fault(Fault::NotUtf8))?;
         match entry.handling {
             Handling::Kept(key, form) => {
                 form.check(text).map_err(fault)?;
-                self.values.insert(key, text.to_owned());
+                self.values.insert(key, Value { text: text.to_owned(), origin });
                 Ok(())
             }
             Handling::Only(supported) if !supported.contains(&text) => {
                 Err(fault(Fault::UnsupportedValue { supported }))
             }
-            Handling::Refused if !text.is_empty() => Err(fault(Fault::Unsupported)),
-            Handling::Password | Handling::Only(_) | Handling::Ignored | Handling::Refused => {
+            Handling::Refused(reason) if !text.is_empty() => {
+                Err(fault(Fault::Unsupported { reason }))
+            }
+            Handling::Password | Handling::Only(_) | Handling::Ignored | Handling::Refused(_) => {
                 Ok(())
             }
         }
@@ -179,6 +239,7 @@ impl FromStr for Config {
         if config.text(Key::Host).or_else(|| config.text(Key::Hostaddr)).is_some() {
             config.pair()?;
         }
+        config.conflict(false)?;
         Ok(config)
     }
 }
@@ -219,7 +280,7 @@ impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, (key, value)) in self.values.iter().enumerate() {
             let space = if i == 0 { "" } else { " " };
-            write!(f, "{space}{}={}", key.name(), quoted(value))?;
+            write!(f, "{space}{}={}", key.name(), quoted(&value.text))?;
         }
         Ok(())
     }
@@ -227,7 +288,7 @@ impl fmt::Display for Config {
 
 /// A value as it is written in a pair.
 fn quoted(value: &str) -> Cow<'_, str> {
-    let plain = |c: char| !values::is_space(c) && !matches!(c, '\'' | '\\' | '=');
+    let plain = |c: char| !form::is_space(c) && !matches!(c, '\'' | '\\' | '=');
     if !value.is_empty() && value.chars().all(plain) {
         return Cow::Borrowed(value);
     }
@@ -238,13 +299,16 @@ impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut config = f.debug_struct("Config");
         for (key, value) in &self.values {
-            config.field(key.name(), value);
+            config.field(key.name(), &value.text);
         }
-        if let Some(password) = &self.password {
+        if let Some((password, _)) = &self.password {
             config.field("password", password);
         }
         if let Some(fault) = &self.fault {
             config.field("fault", fault);
+        }
+        if !self.attachments.is_empty() {
+            config.field("attachments", &self.attachments);
         }
         config.finish()
     }

@@ -1,4 +1,4 @@
-//! The parameters as typed setters and getters.
+//! The parameters as typed setters and getters, apart from those of `security.rs`.
 
 use std::time::Duration;
 
@@ -6,9 +6,9 @@ use zeroize::Zeroizing;
 
 use super::Config;
 use super::error::Place;
+use super::form::{integer, seconds, seconds_text, whole};
 use super::keys::Key;
-use super::values::{self, LoadBalanceHosts, SslMode, TargetSessionAttrs};
-use crate::auth::Password;
+use super::values::{LoadBalanceHosts, TargetSessionAttrs};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -57,6 +57,24 @@ impl Config {
         self
     }
 
+    /// Sets the file that [`PassFile`](super::PassFile) describes. It is read at every attempt.
+    #[must_use]
+    pub fn passfile(self, path: impl AsRef<str>) -> Self {
+        self.with(Key::Passfile, path)
+    }
+
+    /// Sets the service whose parameters fill what is not set here.
+    #[must_use]
+    pub fn service(self, name: impl AsRef<str>) -> Self {
+        self.with(Key::Service, name)
+    }
+
+    /// Sets the file that [`ServiceFile`](super::ServiceFile) describes.
+    #[must_use]
+    pub fn service_file(self, path: impl AsRef<str>) -> Self {
+        self.with(Key::Servicefile, path)
+    }
+
     /// Sets what `pg_stat_activity` shows.
     #[must_use]
     pub fn application_name(self, name: impl AsRef<str>) -> Self {
@@ -73,7 +91,7 @@ impl Config {
     /// limit.
     #[must_use]
     pub fn connect_timeout(self, timeout: Duration) -> Self {
-        self.with(Key::ConnectTimeout, values::seconds_text(timeout))
+        self.with(Key::ConnectTimeout, seconds_text(timeout))
     }
 
     /// Sets whether TCP keepalives are sent.
@@ -85,13 +103,13 @@ impl Config {
     /// Sets the silence before the first keepalive, rounded up to seconds. Zero: the system's.
     #[must_use]
     pub fn keepalives_idle(self, idle: Duration) -> Self {
-        self.with(Key::KeepalivesIdle, values::whole(idle, SECOND).to_string())
+        self.with(Key::KeepalivesIdle, whole(idle, SECOND).to_string())
     }
 
     /// Sets the time between keepalives, rounded up to seconds. Zero: the system's.
     #[must_use]
     pub fn keepalives_interval(self, interval: Duration) -> Self {
-        self.with(Key::KeepalivesInterval, values::whole(interval, SECOND).to_string())
+        self.with(Key::KeepalivesInterval, whole(interval, SECOND).to_string())
     }
 
     /// Sets how many keepalives may stay unanswered. Zero: the system's.
@@ -104,7 +122,7 @@ impl Config {
     /// system's.
     #[must_use]
     pub fn tcp_user_timeout(self, timeout: Duration) -> Self {
-        self.with(Key::TcpUserTimeout, values::whole(timeout, MILLISECOND).to_string())
+        self.with(Key::TcpUserTimeout, whole(timeout, MILLISECOND).to_string())
     }
 
     /// Sets which servers of a list are acceptable.
@@ -117,12 +135,6 @@ impl Config {
     #[must_use]
     pub fn load_balance_hosts(self, order: LoadBalanceHosts) -> Self {
         self.with(Key::LoadBalanceHosts, order.as_str())
-    }
-
-    /// Sets whether the connection is encrypted, and what is checked.
-    #[must_use]
-    pub fn ssl_mode(self, mode: SslMode) -> Self {
-        self.with(Key::Sslmode, mode.as_str())
     }
 }
 
@@ -143,7 +155,28 @@ impl Config {
     /// The bytes of the password. Keep them out of every text that is shown.
     #[must_use]
     pub fn get_password(&self) -> Option<&[u8]> {
-        self.password.as_ref().map(Password::expose).filter(|bytes| !bytes.is_empty())
+        self.password
+            .as_ref()
+            .map(|(password, _)| password.expose())
+            .filter(|bytes| !bytes.is_empty())
+    }
+
+    /// The password file.
+    #[must_use]
+    pub fn get_passfile(&self) -> Option<&str> {
+        self.text(Key::Passfile)
+    }
+
+    /// The name of the service.
+    #[must_use]
+    pub fn get_service(&self) -> Option<&str> {
+        self.text(Key::Service)
+    }
+
+    /// The service file.
+    #[must_use]
+    pub fn get_service_file(&self) -> Option<&str> {
+        self.text(Key::Servicefile)
     }
 
     /// The name to show in `pg_stat_activity`, or the fallback for it.
@@ -161,13 +194,13 @@ impl Config {
     /// The time for one attempt to connect. Zero: no limit is asked for.
     #[must_use]
     pub fn get_connect_timeout(&self) -> Option<Duration> {
-        self.text(Key::ConnectTimeout).and_then(values::seconds)
+        self.text(Key::ConnectTimeout).and_then(seconds)
     }
 
     /// Whether TCP keepalives are sent.
     #[must_use]
     pub fn get_keepalives(&self) -> Option<bool> {
-        self.text(Key::Keepalives).and_then(values::integer).map(|on| on != 0)
+        self.text(Key::Keepalives).and_then(integer).map(|on| on != 0)
     }
 
     /// The silence before the first keepalive. Zero: the system's.
@@ -206,14 +239,8 @@ impl Config {
         self.text(Key::LoadBalanceHosts).and_then(|text| text.parse().ok())
     }
 
-    /// Whether the connection is encrypted, and what is checked.
-    #[must_use]
-    pub fn get_ssl_mode(&self) -> Option<SslMode> {
-        self.text(Key::Sslmode).and_then(|text| text.parse().ok())
-    }
-
     /// A number below zero means zero.
-    fn number(&self, key: Key) -> Option<u32> {
-        self.text(key).and_then(values::integer).map(|number| u32::try_from(number).unwrap_or(0))
+    pub(super) fn number(&self, key: Key) -> Option<u32> {
+        self.text(key).and_then(integer).map(|number| u32::try_from(number).unwrap_or(0))
     }
 }

@@ -4,8 +4,8 @@ use zeroize::Zeroizing;
 
 use super::Config;
 use super::error::{ConfigError, Fault, Place};
+use super::form::is_space;
 use super::keys::{Key, find};
-use super::values::is_space;
 
 /// The beginnings of a URL. Case matters, as in libpq.
 const SCHEMES: [&str; 2] = ["postgresql://", "postgres://"];
@@ -184,15 +184,18 @@ struct Joined {
     /// Where the list begins, should all its items be empty.
     start: usize,
     first: bool,
+    /// Something stood there, be it white space, which is an empty value.
+    given: bool,
 }
 
 impl Joined {
     fn new(key: Key, start: usize) -> Self {
-        Self { key, value: Zeroizing::new(Vec::new()), at: None, start, first: true }
+        Self { key, value: Zeroizing::new(Vec::new()), at: None, start, first: true, given: false }
     }
 
     fn push(&mut self, item: Part<'_>, last: bool) -> Result<(), ConfigError> {
         let item = item.without_at(self.key)?;
+        self.given |= !item.text.is_empty() || !last;
         let key = Some(self.key.name());
         // White space is trimmed around the list, not around its items, as in libpq.
         let item = if self.first { item.trim_start() } else { item };
@@ -200,7 +203,7 @@ impl Joined {
         let bytes = item.decode_all(key)?;
         if let (Key::Port, Ok(text)) = (self.key, std::str::from_utf8(&bytes)) {
             // Checked here too, since only here it is known where this one stands.
-            super::values::Form::Ports.check(text).map_err(|fault| item.fault(fault, key))?;
+            super::form::Form::Ports.check(text).map_err(|fault| item.fault(fault, key))?;
         }
         if !std::mem::replace(&mut self.first, false) {
             self.value.push(b',');
@@ -213,7 +216,7 @@ impl Joined {
     }
 
     fn store(self, config: &mut Config) -> Result<(), ConfigError> {
-        if self.value.is_empty() {
+        if !self.given {
             return Ok(());
         }
         let at = self.at.unwrap_or(self.start);

@@ -1,20 +1,25 @@
 //! The inline path: one task owns the socket and drives it.
 
-mod driver;
 mod kept;
 
 use std::fmt;
+use std::time::Duration;
 
-use bytes::Buf;
-
-pub(crate) use driver::{Driver, Step};
+use bytes::{Buf, BytesMut};
 
 use self::kept::Kept;
 use crate::auth::AuthMethod;
+use crate::net::{self, Established, Purpose, Step};
 use crate::notification::{Batch, Gap, Lagged, Loss, Stamp};
 use crate::session::{Answer, CommandId, Rows, SessionEvent};
 use crate::wire::{Run, TransactionStatus};
-use crate::{Config, Error, net};
+use crate::{Config, Error};
+
+/// Capacity of the receive buffer, in bytes. Dense traffic comes in reads of this size.
+const INPUT_BYTES: usize = 256 * 1024;
+
+/// Most time for the proof that notifications come through a pooler.
+const PROOF_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Most bytes of notifications that are kept while a command waits for its answer, by default: 8 MiB.
 const QUEUE_BYTES: usize = 8 * 1024 * 1024;
@@ -40,7 +45,7 @@ const QUEUE_BYTES: usize = 8 * 1024 * 1024;
 /// # }
 /// ```
 pub struct Connection {
-    driver: Driver,
+    established: Established,
     /// Bytes at the head of the input that the last batch lent.
     lent: usize,
     /// Whether the last batch lent the oldest kept run.
@@ -76,10 +81,14 @@ impl Connection {
     /// Dropping the future closes the socket.
     pub async fn connect(config: impl TryInto<Config, Error: Into<Error>>) -> Result<Self, Error> {
         let config = config.try_into().map_err(Into::into)?;
-        let driver = Driver::connect(config).await?;
+        let mut established = net::establish(config, Purpose::Connect).await?;
+        let mut input = BytesMut::with_capacity(INPUT_BYTES);
+        input.extend_from_slice(&established.driver.input);
+        established.driver.input = input;
+        let driver = &established.driver;
         Ok(Self {
             stamp: Stamp { received_at: driver.received_at, epoch: 1 },
-            driver,
+            established,
             lent: 0,
             lent_kept: false,
             kept: Kept::new(QUEUE_BYTES),
@@ -114,7 +123,7 @@ impl Connection {
             if let Some(error) = &self.failed {
                 return Err(error.clone());
             }
-            match self.driver.step().await {
+            match self.established.driver.step().await {
                 Ok(Step::Run(run)) => break Some((self.arrived, run, None)),
                 Ok(Step::Event(event)) => self.handle_event(event, None),
                 Err(error) => self.failed = Some(error),
@@ -137,9 +146,9 @@ impl Connection {
             return Ok(Batch::new(self.kept.frames(), run.count, first, &self.stamp));
         }
         self.arrived = self.next;
-        self.stamp.received_at = self.driver.received_at;
+        self.stamp.received_at = self.established.driver.received_at;
         self.lent = run.bytes;
-        let frames = self.driver.input.get(..run.bytes).unwrap_or_default();
+        let frames = self.established.driver.input.get(..run.bytes).unwrap_or_default();
         Ok(Batch::new(frames, run.count, first, &self.stamp))
     }
 
@@ -170,7 +179,11 @@ impl Connection {
         channels: impl IntoIterator<Item = impl AsRef<str>>,
     ) -> Result<(), Error> {
         let channels: Vec<_> = channels.into_iter().collect();
-        let id = self.driver.session.listen(net::now(), &channels)?;
+        self.release();
+        if self.transaction_status() == TransactionStatus::Idle {
+            self.established.prove_delivery(net::now() + PROOF_TIMEOUT).await?;
+        }
+        let id = self.established.driver.session.listen(net::now(), &channels)?;
         self.complete(id).await.map(drop)
     }
 
@@ -182,7 +195,7 @@ impl Connection {
     /// # Cancel safety
     /// As [`listen`](Self::listen).
     pub async fn unlisten(&mut self, channel: &str) -> Result<(), Error> {
-        let id = self.driver.session.unlisten(net::now(), &[channel])?;
+        let id = self.established.driver.session.unlisten(net::now(), &[channel])?;
         self.complete(id).await.map(drop)
     }
 
@@ -194,7 +207,7 @@ impl Connection {
     /// # Cancel safety
     /// As [`listen`](Self::listen).
     pub async fn unlisten_all(&mut self) -> Result<(), Error> {
-        let id = self.driver.session.unlisten_all(net::now())?;
+        let id = self.established.driver.session.unlisten_all(net::now())?;
         self.complete(id).await.map(drop)
     }
 
@@ -209,7 +222,7 @@ impl Connection {
     /// # Cancel safety
     /// A dropped future does not take the command back.
     pub async fn notify(&mut self, channel: &str, payload: impl AsRef<str>) -> Result<(), Error> {
-        let id = self.driver.session.notify(net::now(), channel, payload.as_ref())?;
+        let id = self.established.driver.session.notify(net::now(), channel, payload.as_ref())?;
         self.complete(id).await.map(drop)
     }
 
@@ -225,7 +238,7 @@ impl Connection {
     /// # Cancel safety
     /// A dropped future does not take the query back; its answer is passed over.
     pub async fn simple_query(&mut self, sql: &str) -> Result<Vec<Rows>, Error> {
-        let id = self.driver.session.simple_query(net::now(), sql)?;
+        let id = self.established.driver.session.simple_query(net::now(), sql)?;
         self.complete(id).await
     }
 
@@ -267,7 +280,7 @@ impl Connection {
     /// # Cancel safety
     /// Dropping the future closes the socket.
     pub async fn close(self) -> Result<(), Error> {
-        self.driver.close().await;
+        self.established.driver.close().await;
         Ok(())
     }
 
@@ -275,29 +288,29 @@ impl Connection {
     /// notifications that this connection itself sends. Behind a pooler it may be another one's.
     #[must_use]
     pub fn process_id(&self) -> Option<i32> {
-        self.driver.session.process_id()
+        self.established.driver.session.process_id()
     }
 
     /// How the server let us in.
     #[must_use]
     pub fn auth_method(&self) -> Option<AuthMethod> {
-        self.driver.session.auth_method()
+        self.established.driver.session.auth_method()
     }
 
     /// Whether a transaction is open. Nothing is delivered inside one.
     #[must_use]
     pub fn transaction_status(&self) -> TransactionStatus {
-        self.driver.session.transaction_status()
+        self.established.driver.session.transaction_status()
     }
 
     /// Value of a parameter that the server reported, `server_version` for example.
     #[must_use]
     pub fn parameter(&self, name: &str) -> Option<&str> {
-        self.driver.session.parameter(name)
+        self.established.driver.session.parameter(name)
     }
 
     async fn run(&mut self, sql: &str, parameters: &[(u32, Option<&str>)]) -> Result<Rows, Error> {
-        let id = self.driver.session.query(net::now(), sql, parameters)?;
+        let id = self.established.driver.session.query(net::now(), sql, parameters)?;
         Ok(self.complete(id).await?.pop().unwrap_or_default())
     }
 
@@ -306,7 +319,7 @@ impl Connection {
         self.release();
         let mut answer = None;
         loop {
-            match self.driver.step().await {
+            match self.established.driver.step().await {
                 Ok(Step::Run(run)) => self.keep(run),
                 Ok(Step::Event(event)) => self.handle_event(event, Some((id, &mut answer))),
                 Err(error) => self.failed = Some(error),
@@ -315,11 +328,11 @@ impl Connection {
                 return answer;
             }
             if let Some(error) = &self.failed
-                && self.driver.session.commands_in_flight() == 0
+                && self.established.driver.session.commands_in_flight() == 0
             {
                 // The command's own error comes as an event, before this.
                 let error = error.clone();
-                while let Some(event) = self.driver.session.poll_event() {
+                while let Some(event) = self.established.driver.session.poll_event() {
                     self.handle_event(event, Some((id, &mut answer)));
                 }
                 return answer.unwrap_or(Err(error));
@@ -339,7 +352,11 @@ impl Connection {
             // The answer to a command whose future was dropped.
             (SessionEvent::Done { .. } | SessionEvent::Ready, _) => {}
             (SessionEvent::NotificationDropped(cause), _) => {
-                let gap = Gap::within_session(cause, self.driver.received_at, self.stamp.epoch);
+                let gap = Gap::within_session(
+                    cause,
+                    self.established.driver.received_at,
+                    self.stamp.epoch,
+                );
                 match &mut self.gap {
                     Some((_, first)) => first.merge(gap),
                     None => self.gap = Some((self.arrived, gap)),
@@ -350,16 +367,16 @@ impl Connection {
 
     /// Moves a run from the input to the queue. What has no room is lost, and told by its place.
     fn keep(&mut self, run: Run) {
-        let stamp = Stamp { received_at: self.driver.received_at, ..self.stamp };
-        self.kept.push(&self.driver.input, run, self.arrived, stamp);
+        let stamp = Stamp { received_at: self.established.driver.received_at, ..self.stamp };
+        self.kept.push(&self.established.driver.input, run, self.arrived, stamp);
         self.arrived = self.arrived.saturating_add(run.count as u64);
-        self.driver.input.advance(run.bytes);
+        self.established.driver.input.advance(run.bytes);
     }
 
     /// Takes back what the last batch lent.
     fn release(&mut self) {
         let lent = std::mem::take(&mut self.lent);
-        self.driver.input.advance(lent.min(self.driver.input.len()));
+        self.established.driver.input.advance(lent.min(self.established.driver.input.len()));
         if std::mem::take(&mut self.lent_kept) {
             self.kept.pop();
         }
@@ -386,6 +403,8 @@ impl Connection {
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection").field("session", &self.driver.session).finish_non_exhaustive()
+        f.debug_struct("Connection")
+            .field("session", &self.established.driver.session)
+            .finish_non_exhaustive()
     }
 }

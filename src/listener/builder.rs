@@ -9,6 +9,7 @@ use super::Listener;
 use super::shared::Shared;
 use super::sink::RingSink;
 use super::task::Task;
+use crate::ring::Pins;
 use crate::supervisor::{Overflow, Policy, Supervisor};
 use crate::{Config, Error, ErrorKind, net, ring, wire};
 
@@ -16,14 +17,18 @@ use crate::{Config, Error, ErrorKind, net, ring, wire};
 const QUEUE_CAPACITY_MAX: usize = 524_288;
 
 /// Most notifications in the queue, by default.
-const QUEUE_CAPACITY: usize = 16_384;
+pub(super) const QUEUE_CAPACITY: usize = 16_384;
 
 /// Most bytes of notifications in the queue, by default: 8 MiB.
-const QUEUE_BYTES: usize = 8 * 1024 * 1024;
+pub(super) const QUEUE_BYTES: usize = 8 * 1024 * 1024;
+
+/// Most bytes of receive buffers that are pinned, by default: 8 MiB, as many as may be queued. A consumer
+/// that hands whole batches on can have as much on its way as waits for it, and the sum stays below 32 MiB.
+pub(super) const PIN_LIMIT_BYTES: usize = 8 * 1024 * 1024;
 
 /// Slots beyond the capacity, each for one read: what arrives while a command waits for its answer may
 /// exceed the capacity.
-const SURPLUS_SLOTS: u64 = 1_024;
+pub(super) const SURPLUS_SLOTS: u64 = 1_024;
 
 /// Fewest bytes a queue can have: the longest notification must fit.
 const QUEUE_BYTES_MIN: usize = wire::limits::NOTIFICATION_FRAME_BYTES_MAX as usize + 1;
@@ -32,6 +37,18 @@ const QUEUE_BYTES_MIN: usize = wire::limits::NOTIFICATION_FRAME_BYTES_MAX as usi
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A listener to be connected. Made by [`Listener::builder`].
+///
+/// # Memory
+/// The queue, the receive buffers and what is pinned of them take at most
+/// ```text
+/// 256 KiB × (⌈queue_bytes / 232 KiB⌉ + 3) + pin_limit_bytes + 128 B × queue_capacity + 128 KiB
+/// ```
+/// whatever a consumer does: 20 MiB by default. A buffer is 256 KiB, of which the last 24 may stay
+/// unused; one more is in the reader's hand, one in the consumer's, and one is for what is dropped. They are
+/// made when they are needed.
+///
+/// A server that sends messages longer than a buffer, as PostgreSQL's errors may be, can make that
+/// `queue_bytes + 4 MiB` more: 32 MiB by default. Copies belong to whoever asked for them.
 #[derive(Debug, Clone)]
 #[must_use = "nothing happens before connect"]
 pub struct ListenerBuilder {
@@ -39,6 +56,7 @@ pub struct ListenerBuilder {
     channels: Vec<String>,
     capacity: usize,
     bytes: usize,
+    pin_limit: usize,
     overflow: Overflow,
 }
 
@@ -49,6 +67,7 @@ impl ListenerBuilder {
             channels: Vec::new(),
             capacity: QUEUE_CAPACITY,
             bytes: QUEUE_BYTES,
+            pin_limit: PIN_LIMIT_BYTES,
             overflow: Overflow::default(),
         }
     }
@@ -66,10 +85,22 @@ impl ListenerBuilder {
     }
 
     /// Most bytes of notifications in the queue, by default 8 MiB; at least 256 KiB and one byte, the
-    /// longest notification. Memory is bounded by
-    /// `256 KiB × (⌈bytes / 240 KiB⌉ + 3) + 144 B × capacity`.
+    /// longest notification. See [memory](Self#memory).
     pub fn queue_bytes(mut self, bytes: usize) -> Self {
         self.bytes = bytes;
+        self
+    }
+
+    /// Most bytes of receive buffers that [shared batches](crate::Batch::share) and
+    /// [retained](crate::NotificationRef::retain) notifications hold together, by default 8 MiB. See
+    /// [memory](Self#memory).
+    ///
+    /// What is held is whole buffers of 256 KiB, each counted once, however many views of it are kept. What
+    /// would exceed the limit is copied instead, and nothing is lost by it: the queue has its own buffers
+    /// beside. With less than 256 KiB everything is copied. [`Stats::pinned_bytes`](crate::Stats::pinned_bytes)
+    /// says how many there are.
+    pub fn pin_limit_bytes(mut self, bytes: usize) -> Self {
+        self.pin_limit = bytes;
         self
     }
 
@@ -113,16 +144,16 @@ impl ListenerBuilder {
             wire::check_channel(channel)?;
         }
         // As it will be used, so that what cannot work is told at once and by its name.
-        let resolved = net::resolve(config.clone())?;
+        let resolved = net::resolve(config.clone()).await?;
         let policy = Policy {
             channels: self.channels,
             overflow: self.overflow,
-            connect_timeout: net::connect_timeout(&resolved),
+            connect_timeout: resolved.effective_connect_timeout(),
             close_timeout: CLOSE_TIMEOUT,
         };
         let capacity = self.capacity as u64;
         let (producer, consumer) = ring::channel(capacity + SURPLUS_SLOTS);
-        let shared = Arc::new(Shared::new());
+        let shared = Arc::new(Shared::new(Pins::new(self.pin_limit as u64)));
         let sink = RingSink::new(producer, capacity, self.bytes, self.overflow, shared.clone());
         let (requests, inbox) = mpsc::unbounded_channel();
         let supervisor = Supervisor::new(net::now(), policy);

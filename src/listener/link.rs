@@ -8,24 +8,17 @@ use std::time::SystemTime;
 use bytes::BytesMut;
 
 use super::sink::RingSink;
-use crate::net::{self, Pipe};
+use crate::net::{self, Established, Pipe, Purpose};
 use crate::notification::Stamp;
-use crate::session::Login;
 use crate::supervisor::{LinkEvent, LinkId};
 use crate::{Config, Error};
 
-/// A socket being opened, with what its session needs to log in.
-pub(super) type Opening = Pin<Box<dyn Future<Output = Result<(Pipe, Login), Error>> + Send>>;
+/// A session being set up.
+pub(super) type Opening = Pin<Box<dyn Future<Output = Result<Established, Error>> + Send>>;
 
-/// Opens a socket. The supervisor bounds it in time.
+/// Connects and logs in. The supervisor bounds it in time.
 pub(super) fn open(config: Config) -> Opening {
-    Box::pin(async move {
-        let config = net::resolve(config)?;
-        let deadline = net::now() + net::connect_timeout(&config);
-        // Before the socket: a configuration that cannot work costs no connection.
-        let login = net::login(&config, deadline)?;
-        Ok((Pipe::new(net::dial(&config).await?), login))
-    })
+    Box::pin(net::establish(config, Purpose::Listen))
 }
 
 pub(super) struct Link {

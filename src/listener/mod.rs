@@ -1,6 +1,7 @@
 //! The supervised path: a task reads the socket into the ring, whatever the consumer does.
 
 mod builder;
+mod current;
 mod handle;
 mod link;
 mod shared;
@@ -21,16 +22,16 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, coop};
 
 pub use self::builder::ListenerBuilder;
+use self::current::Current;
 pub use self::handle::ListenerHandle;
 use self::handle::Request;
 pub use self::shared::Stats;
 use self::shared::{Counters, Shared};
 use self::sink::Chunk;
-use crate::notification::{Batch, Event, Gap, Lagged, Loss, Notification, NotificationRef, Stamp};
+use crate::notification::{Batch, Event, Gap, Lagged, Loss, Stamp};
 use crate::ring::{Consumer, Taken};
 use crate::session::Rows;
 use crate::supervisor::{Listening, State};
-use crate::wire::{self, Run};
 use crate::{Config, Error, ErrorKind};
 
 /// A listener whose socket is always read, into a bounded queue that never lies about loss.
@@ -56,7 +57,7 @@ use crate::{Config, Error, ErrorKind};
 /// Dropping it ends the session in the background; [`close`](Self::close) waits for that.
 pub struct Listener {
     consumer: Consumer<Chunk, Gap>,
-    current: Option<Current>,
+    current: Current,
     /// What the last batch lent.
     loss: Option<Loss>,
     /// For batches that carry a loss only.
@@ -66,16 +67,6 @@ pub struct Listener {
     handle: ListenerHandle,
     /// Taken when it is waited for.
     task: Option<JoinHandle<()>>,
-}
-
-/// The run that is being handed out.
-struct Current {
-    chunk: Chunk,
-    /// Bytes and notifications that were handed out.
-    offset: usize,
-    left: usize,
-    /// Sequence number of the next.
-    next: u64,
 }
 
 impl Listener {
@@ -109,7 +100,7 @@ impl Listener {
     ) -> Self {
         Self {
             consumer,
-            current: None,
+            current: Current::new(shared.pins.clone()),
             loss: None,
             stamp: Stamp { received_at: SystemTime::UNIX_EPOCH, epoch: 1 },
             told: false,
@@ -148,14 +139,7 @@ impl Listener {
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, Error>> {
         // The usual case alone is inlined, and returns where it makes the event: each further move of it
         // would be felt.
-        if let Some(current) = &mut self.current
-            && current.left > 0
-            && let Some(rest) = current.chunk.frames.get(current.offset..)
-            && let Some((raw, bytes)) = wire::first(rest)
-            && let Some(notification) =
-                Notification::from_frame(rest, raw, current.next, &current.chunk.stamp)
-        {
-            current.advance(Run { count: 1, bytes });
+        if let Some(notification) = self.current.next_inline() {
             Counters::add(&self.handle.shared().counters.consumer.delivered, 1);
             return Poll::Ready(Ok(Event::Notification(notification)));
         }
@@ -181,7 +165,7 @@ impl Listener {
     fn poll_run(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Event>, Error>> {
         // What a batch has lent was told with it.
         self.loss = None;
-        self.current = None;
+        self.current.let_go();
         let taken = ready!(self.poll_take(cx));
         Poll::Ready(self.take(taken).map(|()| self.loss.take().map(Event::from)))
     }
@@ -226,7 +210,7 @@ impl Listener {
     pub async fn recv_batch_max(&mut self, max: usize) -> Result<Batch<'_>, Error> {
         self.loss = None;
         self.skip_spent();
-        while self.current.is_none() && self.loss.is_none() {
+        while self.current.is_spent() && self.loss.is_none() {
             let taken = poll_fn(|cx| self.poll_take(cx)).await;
             self.take(taken)?;
             self.skip_spent();
@@ -234,21 +218,9 @@ impl Listener {
         if let Some(loss) = &self.loss {
             return Ok(Batch::new(&[], 0, self.consumer.sequence(), &self.stamp).after(loss));
         }
-        let Some(current) = &mut self.current else {
-            return Ok(Batch::new(&[], 0, self.consumer.sequence(), &self.stamp));
-        };
-        let (start, first) = (current.offset, current.next);
-        let rest = current.chunk.frames.get(start..).unwrap_or_default();
-        let run = if current.left <= max {
-            Run { count: current.left, bytes: rest.len() }
-        } else {
-            Run::first(max.max(1), rest)
-        };
-        current.advance(run);
-        let delivered = &self.handle.shared().counters.consumer.delivered;
-        Counters::add(delivered, run.count as u64);
-        let frames = current.chunk.frames.get(start..current.offset).unwrap_or_default();
-        Ok(Batch::new(frames, run.count, first, &current.chunk.stamp))
+        let batch = self.current.batch(max);
+        Counters::add(&self.handle.shared().counters.consumer.delivered, batch.len() as u64);
+        Ok(batch)
     }
 
     // ---- everything else, through the handle too ----
@@ -365,10 +337,7 @@ impl Listener {
     fn take(&mut self, taken: Taken<Chunk, Gap>) -> Result<(), Error> {
         match taken {
             Taken::Item { value: chunk, first, skip } => {
-                let mut current = Current { offset: 0, left: chunk.count, next: first, chunk };
-                let skip = usize::try_from(skip).unwrap_or(usize::MAX);
-                current.advance(Run::first(skip, &current.chunk.frames));
-                self.current = Some(current);
+                self.current.take(chunk, first, skip);
                 let counters = &self.handle.shared().counters;
                 Counters::set(&counters.consumer.taken, self.consumer.taken());
                 Counters::set(&counters.consumer.taken_bytes, self.consumer.taken_bytes());
@@ -395,24 +364,22 @@ impl Listener {
 
     /// Takes the next notification of the current run, if there is one.
     fn next_in_run(&mut self) -> Option<Event> {
-        let current = self.current.as_mut().filter(|current| current.left > 0)?;
-        let (raw, bytes) = wire::first(current.chunk.frames.get(current.offset..)?)?;
-        let notification =
-            NotificationRef::new(raw, current.next, &current.chunk.stamp).to_notification();
-        current.advance(Run { count: 1, bytes });
+        let notification = self.current.next_copied()?;
         Counters::add(&self.handle.shared().counters.consumer.delivered, 1);
         Some(Event::Notification(notification))
     }
 
     /// What is at hand when the current run is at its end: a loss before the next.
     fn next_loss(&mut self) -> Option<Event> {
-        self.current = None;
+        self.current.let_go();
         self.loss.take().map(Event::from)
     }
 
     /// Lets go of a run that was handed out whole, and so of its buffer.
     fn skip_spent(&mut self) {
-        self.current.take_if(|current| current.left == 0);
+        if self.current.is_spent() {
+            self.current.let_go();
+        }
     }
 }
 
@@ -425,14 +392,6 @@ impl Future for Recv<'_> {
     #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.get_mut().0.poll_recv(cx)
-    }
-}
-
-impl Current {
-    fn advance(&mut self, run: Run) {
-        self.offset = self.offset.saturating_add(run.bytes);
-        self.left = self.left.saturating_sub(run.count);
-        self.next = self.next.saturating_add(run.count as u64);
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use tokio::sync::watch;
 
+use crate::ring::Pins;
 use crate::supervisor::State;
 use crate::{Error, ErrorKind};
 
@@ -17,6 +18,7 @@ pub(super) struct Shared {
     /// `i64::MIN` while it is not known.
     process_id: AtomicI64,
     pub(super) counters: Counters,
+    pub(super) pins: Pins,
 }
 
 /// Counters, each with one writer. They are figures, not signals: all accesses are relaxed.
@@ -73,6 +75,10 @@ pub struct Stats {
     pub queued: u64,
     /// Bytes of the notifications in the queue.
     pub queued_bytes: u64,
+    /// Bytes of the receive buffers that [shared batches](crate::SharedBatch) and
+    /// [retained](crate::NotificationRef::retain) notifications hold: 256 KiB for each buffer, however
+    /// many hold it. Never above [`pin_limit_bytes`](crate::ListenerBuilder::pin_limit_bytes).
+    pub pinned_bytes: u64,
     /// Reads of the socket that brought something.
     pub reads: u64,
     /// Bytes read from the socket.
@@ -84,8 +90,9 @@ pub struct Stats {
 }
 
 impl Shared {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(pins: Pins) -> Self {
         Self {
+            pins,
             state: watch::Sender::new(State::Connecting),
             cause: OnceLock::new(),
             process_id: AtomicI64::new(i64::MIN),
@@ -144,6 +151,7 @@ impl Shared {
             gaps: get(&counters.gaps),
             queued: queued(&counters.kept, &counters.consumer.taken),
             queued_bytes: queued(&counters.kept_bytes, &counters.consumer.taken_bytes),
+            pinned_bytes: self.pins.bytes(),
             reads: get(&counters.reads),
             bytes_read: get(&counters.bytes_read),
             stalls: get(&counters.stalls),

@@ -1,5 +1,6 @@
 //! From runs of frames to the ring: what has room goes in, what has not is dropped and accounted for.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -12,11 +13,15 @@ use crate::supervisor::{Overflow, Sink};
 use crate::wire::Run;
 
 /// Size of a receive buffer, in bytes.
-const BUFFER_BYTES: usize = 256 * 1024;
+pub(super) const BUFFER_BYTES: usize = 256 * 1024;
 
 /// Least spare capacity to read into, in bytes: a buffer with less is put aside. Two of the server's
 /// own writes.
 const READ_BYTES_MIN: usize = 16 * 1024;
+
+/// Longest notification that PostgreSQL sends, in bytes, rounded up: so much at the end of a buffer may belong
+/// to one that is not whole, and moves to the next.
+const FRAME_BYTES: usize = 8 * 1024;
 
 /// An unbroken run of NotificationResponse frames, as they were read.
 #[derive(Debug)]
@@ -24,6 +29,8 @@ pub(super) struct Chunk {
     pub(super) frames: Bytes,
     pub(super) count: usize,
     pub(super) stamp: Stamp,
+    /// Number of the buffer in which the frames lie. `None`: they were copied.
+    pub(super) buffer: Option<NonZeroU64>,
 }
 
 /// The producing end of a listener's queue.
@@ -50,9 +57,9 @@ impl RingSink {
         shared: Arc<Shared>,
     ) -> Self {
         Self {
-            shared,
             producer,
-            buffers: Buffers::new(BUFFER_BYTES, buffers_max(bytes)),
+            buffers: Buffers::new(BUFFER_BYTES, buffers_max(bytes, shared.pins.limit())),
+            shared,
             capacity,
             bytes: bytes as u64,
             drop_oldest: overflow == Overflow::DropOldest,
@@ -61,7 +68,7 @@ impl RingSink {
     }
 
     /// The first receive buffer.
-    pub(super) fn first_buffer(&self) -> BytesMut {
+    pub(super) fn first_buffer(&mut self) -> BytesMut {
         self.buffers.first()
     }
 
@@ -73,8 +80,13 @@ impl RingSink {
 
     /// Makes room in `input` for the next read.
     pub(super) fn prepare(&mut self, input: &mut BytesMut) {
+        self.exchange(input, READ_BYTES_MIN);
+    }
+
+    /// With no `need`, nothing is moved: it is only seen whether a buffer became free.
+    fn exchange(&mut self, input: &mut BytesMut, need: usize) {
         loop {
-            self.starved = !self.buffers.exchange(input, READ_BYTES_MIN);
+            self.starved = !self.buffers.exchange(input, need);
             // What is evicted gives its buffer free, unless the consumer holds it.
             if !(self.starved && self.drop_oldest && self.producer.evict()) {
                 return;
@@ -102,8 +114,10 @@ impl RingSink {
             !starved && producer.has_slot() && producer.unread() < capacity && used <= bytes
         });
         if starved {
-            // Every buffer was looked into: perhaps one of them is free by now.
-            self.prepare(input);
+            // Every buffer was looked into: perhaps one of them is free by now. The consumer's next take says
+            // that it let go of one, and so does the end of a pin.
+            self.shared.pins.wake_on_release(cx);
+            self.exchange(input, 0);
             if !self.starved {
                 return Poll::Ready(());
             }
@@ -140,6 +154,10 @@ impl Sink for RingSink {
     }
 
     fn notifications(&mut self, input: &mut BytesMut, run: Run, stamp: Stamp, surplus: bool) {
+        if self.starved {
+            // Before anything is dropped for it: perhaps a buffer became free since.
+            self.exchange(input, 0);
+        }
         let fits = if self.producer.is_abandoned() {
             Run::default()
         } else {
@@ -147,7 +165,8 @@ impl Sink for RingSink {
         };
         if fits.count > 0 {
             let frames = self.cut(input, fits.bytes);
-            let chunk = Chunk { frames, count: fits.count, stamp };
+            let buffer = self.buffers.number();
+            let chunk = Chunk { frames, count: fits.count, stamp, buffer };
             self.producer.push(chunk, fits.count as u64, fits.bytes as u64);
         }
         if fits.count < run.count {
@@ -179,10 +198,13 @@ impl Sink for RingSink {
     }
 }
 
-/// How many buffers a queue of so many bytes may have: enough for all of them, if 16 KiB at the end of each
-/// stay unused, one in the reader's hand and one in the consumer's.
-pub(super) fn buffers_max(queue_bytes: usize) -> usize {
-    queue_bytes.div_ceil(BUFFER_BYTES - READ_BYTES_MIN).saturating_add(2)
+/// How many buffers a queue of so many bytes may have: enough for all of them, if 24 KiB at the end of each
+/// stay unused, one in the reader's hand and one in the consumer's; and as many more as may be pinned, so
+/// that a pin never takes one from the queue.
+pub(super) fn buffers_max(queue_bytes: usize, pin_limit: u64) -> usize {
+    let pinned = usize::try_from(pin_limit / BUFFER_BYTES as u64).unwrap_or(usize::MAX);
+    let queued = queue_bytes.div_ceil(BUFFER_BYTES - READ_BYTES_MIN - FRAME_BYTES);
+    queued.saturating_add(2).saturating_add(pinned)
 }
 
 /// Removes `bytes` bytes from the front. What follows moves up when it is no longer than what goes, so

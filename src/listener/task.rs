@@ -153,16 +153,20 @@ impl Task {
         let id = *id;
         self.opening = None;
         let event = match result {
-            Ok((pipe, login)) => {
+            Ok(established) => {
+                let (session, pipe, rest) = established.driver.into_parts();
                 let epoch = self.supervisor.epoch();
-                let input = self.sink.first_buffer();
+                let mut input = self.sink.first_buffer();
+                input.extend_from_slice(&rest);
                 self.link = Some(Link::new(id, pipe, input, epoch));
                 Counters::set(&self.shared.counters.sessions, epoch.into());
-                LinkEvent::Opened(Box::new(login))
+                LinkEvent::Opened(Box::new(session))
             }
             Err(error) => LinkEvent::Failed(error),
         };
         self.supervisor.handle_link(net::now(), id, event);
+        // What came right behind the login.
+        self.handle_bytes();
         self.act();
     }
 
@@ -223,18 +227,12 @@ impl Future for Task {
             task.supervisor.handle_timeout(net::now());
             task.act();
         }
-        let computing = task.supervisor.is_computing();
-        if computing {
-            task.supervisor.compute();
-            task.act();
-        }
         if task.done {
             return Poll::Ready(());
         }
-        // After each read the consumer gets its turn; after each step of a key derivation, everyone.
-        // A deadline that has moved is looked at once more, and what it has changed too.
+        // After each read the consumer gets its turn. A deadline that has moved is looked at once more, and what it has changed too.
         let is_due = task.timer.poll(cx, task.supervisor.poll_timeout());
-        if has_read || computing || was_due || is_due {
+        if has_read || was_due || is_due {
             cx.waker().wake_by_ref();
         }
         Poll::Pending

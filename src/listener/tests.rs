@@ -1,6 +1,10 @@
 //! The queue of a listener: what it drops, what it counts, how much memory it holds.
 
+mod pins;
+mod stall;
+
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::{Duration, SystemTime};
 
 use bytes::BytesMut;
@@ -9,7 +13,7 @@ use proptest::prelude::*;
 use super::shared::Shared;
 use super::sink::{Chunk, RingSink, buffers_max};
 use crate::notification::{Gap, Stamp};
-use crate::ring::{self, Consumer, Taken};
+use crate::ring::{self, Consumer, Pins, Taken};
 use crate::supervisor::{Overflow, Sink};
 use crate::wire::{self, BackendMessage, RawNotification};
 
@@ -19,30 +23,52 @@ const STAMP: Stamp = Stamp { received_at: SystemTime::UNIX_EPOCH, epoch: 1 };
 struct Queue {
     sink: RingSink,
     consumer: Consumer<Chunk, Gap>,
+    /// What the server wrote and was not read.
+    socket: BytesMut,
     input: BytesMut,
     sent: u64,
 }
 
 impl Queue {
     fn new(capacity: u64, bytes: usize, overflow: Overflow) -> Self {
-        let (producer, consumer) = ring::channel(capacity);
-        let sink = RingSink::new(producer, capacity, bytes, overflow, Arc::new(Shared::new()));
-        let input = sink.first_buffer();
-        Self { sink, consumer, input, sent: 0 }
+        Self::with_pins(capacity, bytes, overflow, &Pins::new(0))
     }
 
-    /// `count` notifications in one read; each payload begins with its number.
-    fn read(&mut self, count: u64, payload_bytes: usize) {
-        self.sink.prepare(&mut self.input);
+    fn with_pins(capacity: u64, bytes: usize, overflow: Overflow, pins: &Pins) -> Self {
+        let (producer, consumer) = ring::channel(capacity);
+        let shared = Arc::new(Shared::new(pins.clone()));
+        let mut sink = RingSink::new(producer, capacity, bytes, overflow, shared);
+        let input = sink.first_buffer();
+        Self { sink, consumer, socket: BytesMut::new(), input, sent: 0 }
+    }
+
+    /// The server writes `count` notifications; each payload begins with its number.
+    fn write(&mut self, count: u64, payload_bytes: usize) {
         for _ in 0..count {
             let payload = format!("{:0>1$}", self.sent, payload_bytes.max(8));
             let raw = RawNotification { process_id: 1, channel: b"c", payload: payload.as_bytes() };
-            BackendMessage::NotificationResponse(raw).encode(&mut self.input).unwrap();
+            BackendMessage::NotificationResponse(raw).encode(&mut self.socket).unwrap();
             self.sent += 1;
         }
-        let (run, _) = wire::scan(&self.input);
-        self.sink.notifications(&mut self.input, run, STAMP, false);
-        self.sink.publish();
+    }
+
+    /// Reads what there is room for, as a socket is read. Returns the run that stands there.
+    fn fill(&mut self) -> wire::Run {
+        self.sink.prepare(&mut self.input);
+        let room = self.input.capacity() - self.input.len();
+        let bytes = self.socket.split_to(room.min(self.socket.len()));
+        self.input.extend_from_slice(&bytes);
+        wire::scan(&self.input).0
+    }
+
+    /// Writes, and reads all of it: at once, if it is no more than 16 KiB.
+    fn read(&mut self, count: u64, payload_bytes: usize) {
+        self.write(count, payload_bytes);
+        while !self.socket.is_empty() {
+            let run = self.fill();
+            self.sink.notifications(&mut self.input, run, STAMP, false);
+            self.sink.publish();
+        }
         assert!(self.input.is_empty());
     }
 
@@ -119,7 +145,7 @@ fn dropped_bytes_use_up_no_buffer() {
         }
         queue.take(&mut next);
     }
-    assert!(queue.sink.buffers_alive() <= buffers_max(1 << 20) + 1);
+    assert!(queue.sink.buffers_alive() <= buffers_max(1 << 20, 0) + 1);
     queue.drain(&mut next);
     assert_eq!(next, queue.sent);
 }
@@ -136,7 +162,7 @@ fn views_that_a_consumer_keeps_cannot_take_more_buffers_than_the_formula_says() 
                 kept.push(value);
             }
         }
-        let limit = buffers_max(1 << 20) + 1;
+        let limit = buffers_max(1 << 20, 0) + 1;
         assert!(queue.sink.buffers_alive() <= limit);
         // Let go, and it receives again.
         kept.clear();
@@ -161,6 +187,33 @@ fn a_gap_keeps_its_place_between_losses() {
     assert_eq!(queue.take(&mut next), Some((0, 1)));
     assert!(matches!(queue.consumer.try_take(), Taken::Mark(_)));
     assert_eq!(queue.take(&mut next), Some((0, 2)));
+}
+
+/// It asks whenever it is woken, with what it has read in its hand.
+#[test]
+fn a_reader_that_waits_for_a_free_buffer_copies_nothing() {
+    let block = Overflow::Block { max_stall: Duration::from_secs(1) };
+    let mut queue = Queue::new(100_000, 1 << 20, block);
+    let mut kept = Vec::new();
+    while queue.sink.buffers_alive() <= buffers_max(1 << 20, 0) {
+        queue.read(1, 7_000);
+        if let Taken::Item { value, .. } = queue.consumer.try_take() {
+            kept.push(value);
+        }
+    }
+    let raw = RawNotification { process_id: 1, channel: b"c", payload: &[b'p'; 7_000] };
+    while queue.input.capacity() - queue.input.len() > 8_000 {
+        BackendMessage::NotificationResponse(raw).encode(&mut queue.input).unwrap();
+    }
+    let place = (queue.input.as_ptr(), queue.input.capacity());
+    let mut cx = Context::from_waker(Waker::noop());
+    for _ in 0..3 {
+        assert!(queue.sink.poll_room(&mut cx, &mut queue.input).is_pending());
+        assert_eq!((queue.input.as_ptr(), queue.input.capacity()), place);
+    }
+    drop(kept);
+    assert!(queue.sink.poll_room(&mut cx, &mut queue.input).is_ready());
+    assert_eq!((queue.input.as_ptr(), queue.input.capacity()), place);
 }
 
 /// Else a reader whose consumer went away while it stalled spins until its stall is used up.

@@ -1,121 +1,124 @@
-//! Opening a socket to one of the servers that a configuration names.
+//! Opening a socket to an address of a server.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+#[cfg(unix)]
 use std::path::PathBuf;
-use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpStream, lookup_host};
 
+#[cfg(unix)]
+use super::peer::check_peer;
 use super::stream::Stream;
 use crate::config::{Host, Server};
 use crate::{Config, Error, ErrorKind};
-
-/// Silence before the first keepalive. Linux' own two hours leave a listener deaf that long, and
-/// cloud load balancers forget an idle connection after about four minutes.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
-
-/// Between keepalives.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-
-/// Keepalives unanswered before the connection is dead.
-const KEEPALIVE_COUNT: u32 = 3;
-
-/// How long sent data may stay unacknowledged.
-const USER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Where PostgreSQL puts its sockets: Debian's directory, then PostgreSQL's own.
 #[cfg(unix)]
 const SOCKET_DIRECTORIES: [&str; 2] = ["/var/run/postgresql", "/tmp"];
 
-/// Connects to the first server, in their order, that takes a connection.
-///
-/// # Errors
-/// [`ErrorKind::Connect`] with what each server's address answered.
-pub(crate) async fn dial(config: &Config) -> Result<Stream, Error> {
-    let mut refusals = Vec::new();
-    for server in config.servers()? {
-        match open(config, &server, &mut refusals).await {
-            Some(stream) => return Ok(stream),
-            None => continue,
-        }
-    }
-    let message = format!("no server could be reached: {}", refusals.join("; "));
-    Err(Error::new(ErrorKind::Connect, message).with_hint(
-        "is the server running, and listening at this address? (listen_addresses, port, firewall)",
-    ))
+/// Where a server can be reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Address {
+    Tcp(SocketAddr),
+    #[cfg(unix)]
+    Unix {
+        directory: String,
+        port: u16,
+    },
 }
 
-/// Tries every address of one server; what each of them answered goes to `refusals`.
-async fn open(config: &Config, server: &Server, refusals: &mut Vec<String>) -> Option<Stream> {
-    let port = server.port();
-    let name = match (server.address(), server.host()) {
-        (Some(address), _) => address.to_string(),
-        #[cfg(unix)]
-        (None, Some(Host::Unix(directory))) => return open_unix(directory, port, refusals).await,
-        (None, Some(Host::Tcp(name))) => name.clone(),
-        (None, None) => {
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
             #[cfg(unix)]
-            for directory in SOCKET_DIRECTORIES {
-                if socket_path(directory, port).exists() {
-                    return open_unix(directory, port, refusals).await;
+            Self::Unix { directory, port } => write!(f, "{directory}/.s.PGSQL.{port}"),
+        }
+    }
+}
+
+impl Address {
+    pub(super) fn is_unix(&self) -> bool {
+        !matches!(self, Self::Tcp(_))
+    }
+
+    /// The addresses of a server, at least one. Looked up at every attempt: a failover may have changed
+    /// what the name means.
+    pub(super) async fn look_up(server: &Server) -> Result<Vec<Self>, Error> {
+        let port = server.port();
+        let name = match (server.address(), server.host()) {
+            (Some(address), _) => return Ok(vec![Self::Tcp((address, port).into())]),
+            #[cfg(unix)]
+            (None, Some(Host::Unix(directory))) => {
+                return Ok(vec![Self::Unix { directory: directory.clone(), port }]);
+            }
+            #[cfg(not(unix))]
+            (None, Some(Host::Unix(directory))) => {
+                let message = format!("{directory}: no Unix sockets on this platform");
+                return Err(Error::new(ErrorKind::Connect, message));
+            }
+            (None, Some(Host::Tcp(name))) => name.as_str(),
+            (None, None) => {
+                #[cfg(unix)]
+                for directory in SOCKET_DIRECTORIES {
+                    if socket_path(directory, port).exists() {
+                        return Ok(vec![Self::Unix { directory: directory.to_owned(), port }]);
+                    }
+                }
+                "localhost"
+            }
+        };
+        let found = lookup_host((name, port))
+            .await
+            .map_err(|error| Error::new(ErrorKind::Connect, format!("{name}: {error}")))?;
+        let addresses: Vec<_> = found.map(Self::Tcp).collect();
+        if addresses.is_empty() {
+            let message = format!("{name}: the name has no address");
+            return Err(Error::new(ErrorKind::Connect, message));
+        }
+        Ok(addresses)
+    }
+
+    pub(super) async fn dial(&self, config: &Config) -> Result<Stream, Error> {
+        let opened = match self {
+            Self::Tcp(address) => open_tcp(config, *address).await.map(Stream::Tcp),
+            #[cfg(unix)]
+            Self::Unix { directory, port } => {
+                let path = socket_path(directory, *port);
+                match tokio::net::UnixStream::connect(&path).await {
+                    Ok(stream) => {
+                        check_peer(config, &stream).await?;
+                        Ok(Stream::Unix(stream))
+                    }
+                    Err(error) => Err(error),
                 }
             }
-            "localhost".to_owned()
-        }
-        #[cfg(not(unix))]
-        (None, Some(Host::Unix(directory))) => {
-            refusals.push(format!("{directory}: no Unix sockets on this platform"));
-            return None;
-        }
-    };
-    // Looked up at every attempt: a failover may have changed what the name means.
-    let addresses: Vec<SocketAddr> = match lookup_host((name.as_str(), port)).await {
-        Ok(addresses) => addresses.collect(),
-        Err(error) => {
-            refusals.push(format!("{name}: {error}"));
-            return None;
-        }
-    };
-    if addresses.is_empty() {
-        refusals.push(format!("{name}: the name has no address"));
+        };
+        opened.map_err(|error| {
+            Error::new(ErrorKind::Connect, format!("{self}: {error}")).with_hint(
+                "is the server running, and listening at this address? (listen_addresses, port, firewall)",
+            )
+        })
     }
-    for address in addresses {
-        match open_tcp(config, address).await {
-            Ok(stream) => return Some(Stream::Tcp(stream)),
-            Err(error) => refusals.push(format!("{address}: {error}")),
-        }
-    }
-    None
 }
 
 async fn open_tcp(config: &Config, address: SocketAddr) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let socket = SockRef::from(&stream);
-    if config.get_keepalives().unwrap_or(true) {
+    if let Some(keepalive) = config.effective_keepalive() {
         let keepalive = TcpKeepalive::new()
-            .with_time(config.get_keepalives_idle().unwrap_or(KEEPALIVE_IDLE))
-            .with_interval(config.get_keepalives_interval().unwrap_or(KEEPALIVE_INTERVAL))
-            .with_retries(config.get_keepalives_count().unwrap_or(KEEPALIVE_COUNT));
+            .with_time(keepalive.idle)
+            .with_interval(keepalive.interval)
+            .with_retries(keepalive.count);
         socket.set_tcp_keepalive(&keepalive)?;
     }
     #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(config.get_tcp_user_timeout().unwrap_or(USER_TIMEOUT)))?;
+    socket.set_tcp_user_timeout(Some(config.effective_tcp_user_timeout()))?;
     Ok(stream)
-}
-
-#[cfg(unix)]
-async fn open_unix(directory: &str, port: u16, refusals: &mut Vec<String>) -> Option<Stream> {
-    let path = socket_path(directory, port);
-    match tokio::net::UnixStream::connect(&path).await {
-        Ok(stream) => Some(Stream::Unix(stream)),
-        Err(error) => {
-            refusals.push(format!("{directory}/.s.PGSQL.{port}: {error}"));
-            None
-        }
-    }
 }
 
 /// `<directory>/.s.PGSQL.<port>`; `@name` stands for Linux' abstract namespace, which begins with a NUL.

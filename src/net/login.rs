@@ -2,40 +2,50 @@
 
 use std::time::{Duration, Instant};
 
-use crate::auth::{AuthPolicy, Credentials, Password, ScramNonce};
-use crate::config::SslMode;
-use crate::session::Login;
-use crate::wire::ProtocolVersion;
-use crate::{Config, Error, ErrorKind};
-
-/// How long an attempt to connect may take when `connect_timeout` is not given.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+use super::{password, random};
+use crate::auth::{AuthPolicy, Channel, Credentials, Password, ScramNonce};
+use crate::config::Server;
+use crate::session::{Login, Session};
+use crate::{Config, Error};
 
 /// How long LISTEN and UNLISTEN may take. The first LISTEN of a session reads the whole notification
 /// queue, which is long when another listener lags behind.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// `application_name` when none is given, so that `pg_stat_activity` shows who listens.
-const APPLICATION_NAME: &str = "pgbell";
-
-/// How long an attempt may take, from the name to the first ReadyForQuery. Always finite.
-pub(crate) fn connect_timeout(config: &Config) -> Duration {
-    config.get_connect_timeout().filter(|timeout| !timeout.is_zero()).unwrap_or(CONNECT_TIMEOUT)
+/// Whether a session can log in with it at all: what cannot work costs no connection.
+pub(super) fn check(config: &Config, deadline: Instant) -> Result<(), Error> {
+    // Through a channel that leaves nothing to be desired: the real one is not known yet.
+    let channel = Channel::Tls { end_point: Some(Vec::new()) };
+    let login = assemble(config, None, channel, deadline)?;
+    login.policy.check()?;
+    Session::new(login).map(drop)
 }
 
-/// Puts together what one session needs to log in by `deadline`.
-pub(crate) fn login(config: &Config, deadline: Instant) -> Result<Login, Error> {
-    if let Some(mode @ (SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull)) =
-        config.get_ssl_mode()
-    {
-        return Err(Error::new(
-            ErrorKind::Unsupported,
-            format!("sslmode={mode} asks for TLS, which this version does not have"),
-        ));
-    }
+/// Puts together what one session needs to log in by `deadline`, through `channel`. Asks for the password.
+pub(super) async fn login(
+    config: &Config,
+    server: &Server,
+    channel: Channel,
+    deadline: Instant,
+) -> Result<Login, Error> {
+    let password = password::password(config, server).await?;
+    assemble(config, password, channel, deadline)
+}
+
+fn assemble(
+    config: &Config,
+    password: Option<Password>,
+    channel: Channel,
+    deadline: Instant,
+) -> Result<Login, Error> {
     let mut credentials = Credentials::new(config.get_user().unwrap_or_default())?;
-    if let Some(password) = config.get_password() {
-        credentials = credentials.password(Password::new(password))?;
+    if let Some(password) = password {
+        credentials = credentials.password(password)?;
+    }
+    let mut policy =
+        AuthPolicy::default().channel(channel).channel_binding(config.get_channel_binding());
+    if let Some(methods) = config.get_require_auth() {
+        policy = policy.require_auth(methods);
     }
     let mut parameters = Vec::new();
     let mut parameter = |name: &str, value: Option<&str>| {
@@ -44,18 +54,15 @@ pub(crate) fn login(config: &Config, deadline: Instant) -> Result<Login, Error> 
         }
     };
     parameter("database", config.get_dbname());
-    parameter("application_name", Some(config.get_application_name().unwrap_or(APPLICATION_NAME)));
+    parameter("application_name", Some(config.effective_application_name()));
     parameter("options", config.get_options());
-    let mut random = [0; 18];
-    getrandom::fill(&mut random).map_err(|error| {
-        Error::caused(ErrorKind::Connect, "the system has no random bytes", error)
-    })?;
     Ok(Login {
         credentials,
-        policy: AuthPolicy::default(),
-        nonce: ScramNonce::new(random),
+        policy,
+        nonce: ScramNonce::new(random()?),
         parameters,
-        protocol: ProtocolVersion::V3_0,
+        protocol: config.effective_max_protocol_version(),
+        min_protocol: config.effective_min_protocol_version(),
         deadline,
         command_timeout: COMMAND_TIMEOUT,
     })

@@ -1,12 +1,9 @@
 //! A socket between two byte buffers.
 
-use std::future::Future;
 use std::io;
-use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWrite};
 
 use super::stream::Stream;
 use crate::{Error, ErrorKind};
@@ -41,12 +38,12 @@ impl Pipe {
             out.clear();
         }
         while !out.is_empty() {
-            match ready!(Pin::new(&mut self.stream).poll_write(cx, out))? {
+            match ready!(self.stream.poll_write(cx, out))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 written => out.advance(written),
             }
         }
-        Pin::new(&mut self.stream).poll_flush(cx)
+        self.stream.poll_flush(cx)
     }
 
     /// Reads once into the spare capacity of `input`, of which there must be some.
@@ -56,8 +53,7 @@ impl Pipe {
         cx: &mut Context<'_>,
         input: &mut BytesMut,
     ) -> Poll<Result<usize, Error>> {
-        // The future holds no state: making it anew at every poll loses nothing.
-        let read = ready!(pin!(self.stream.read_buf(input)).poll(cx));
+        let read = ready!(self.stream.poll_read(cx, input));
         Poll::Ready(match (read, &self.failed) {
             (Ok(bytes @ 1..), _) => Ok(bytes),
             (_, Some(failed)) => Err(failed.clone()),
@@ -68,12 +64,16 @@ impl Pipe {
 
     /// Ends the sending direction.
     pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        Pin::new(&mut self.stream).poll_shutdown(cx).map(drop)
+        self.stream.poll_shutdown(cx).map(drop)
     }
 }
 
 #[cold]
 fn broken(during: &'static str, error: &io::Error) -> Error {
+    #[cfg(feature = "tls")]
+    if let Some(cause) = super::tls::cause(error) {
+        return cause.clone();
+    }
     // A fresh error of the same kind and text: `io::Error` itself cannot be shared.
     let error = io::Error::new(error.kind(), error.to_string());
     Error::caused(ErrorKind::Connect, format!("the connection broke while we {during}"), error)

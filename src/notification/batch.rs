@@ -3,7 +3,8 @@
 use std::fmt;
 use std::time::SystemTime;
 
-use super::{Loss, NotificationRef};
+use super::{Loss, NotificationRef, SharedBatch};
+use crate::ring::Lent;
 use crate::wire::Notifications;
 
 /// When and where notifications were read: what all of one read have in common.
@@ -27,6 +28,8 @@ pub struct Batch<'a> {
     first: u64,
     stamp: &'a Stamp,
     loss: Option<&'a Loss>,
+    /// Where the frames lie, when that may be pinned.
+    lent: Option<&'a Lent>,
 }
 
 impl<'a> Batch<'a> {
@@ -34,12 +37,18 @@ impl<'a> Batch<'a> {
     /// [`scan`](crate::wire::scan) accepted them, the first with sequence number `first`. For shells of
     /// other runtimes.
     pub fn new(frames: &'a [u8], count: usize, first: u64, stamp: &'a Stamp) -> Self {
-        Self { frames, count, first, stamp, loss: None }
+        Self { frames, count, first, stamp, loss: None, lent: None }
     }
 
     /// The same batch with a loss before its first notification.
     pub fn after(self, loss: &'a Loss) -> Self {
         Self { loss: Some(loss), ..self }
+    }
+
+    /// The same batch, whose frames lie in `lent`: to share it and to retain its notifications then need not
+    /// copy.
+    pub fn lent_by(self, lent: &'a Lent) -> Self {
+        Self { lent: Some(lent), ..self }
     }
 
     /// The notifications, in the order in which the server sent them.
@@ -51,6 +60,7 @@ impl<'a> Batch<'a> {
             sequence: self.first,
             left: self.count,
             stamp: self.stamp,
+            lent: self.lent,
         }
     }
 
@@ -70,6 +80,34 @@ impl<'a> Batch<'a> {
     #[must_use]
     pub fn loss(&self) -> Option<&'a Loss> {
         self.loss
+    }
+
+    /// The same batch for as long as somebody wants it, on any thread.
+    ///
+    /// Of a [`Listener`](crate::Listener), it pins the receive buffer and copies nothing, unless it fills less
+    /// than an eighth of the buffer, or would exceed
+    /// [`pin_limit_bytes`](crate::ListenerBuilder::pin_limit_bytes): then it is copied once, as always that of a
+    /// [`Connection`](crate::Connection), whose one buffer is read into again. One allocation, and one more for
+    /// a copy; none for each clone. To hand on what is shared already, clone that.
+    #[must_use]
+    pub fn share(&self) -> SharedBatch {
+        SharedBatch::new(self)
+    }
+
+    pub(super) fn frames(&self) -> &'a [u8] {
+        self.frames
+    }
+
+    pub(super) fn first(&self) -> u64 {
+        self.first
+    }
+
+    pub(super) fn stamp(&self) -> &'a Stamp {
+        self.stamp
+    }
+
+    pub(super) fn lent(&self) -> Option<&'a Lent> {
+        self.lent
     }
 }
 
@@ -108,6 +146,7 @@ pub struct Iter<'a> {
     sequence: u64,
     left: usize,
     stamp: &'a Stamp,
+    lent: Option<&'a Lent>,
 }
 
 impl<'a> Iterator for Iter<'a> {
@@ -119,7 +158,7 @@ impl<'a> Iterator for Iter<'a> {
         let raw = self.frames.next()?;
         let sequence = self.sequence;
         self.sequence += 1;
-        Some(NotificationRef::new(raw, sequence, self.stamp))
+        Some(NotificationRef::new(raw, sequence, self.stamp, self.lent))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

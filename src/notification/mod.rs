@@ -2,11 +2,14 @@
 //!
 //! - [`Batch`] lends [`NotificationRef`]s, views into the receive buffer.
 //! - [`Notification`] owns its bytes: inline up to 79, in one allocation above.
+//! - [`SharedBatch`] and a [retained](NotificationRef::retain) notification keep the views, and so the
+//!   buffer: counted and capped.
 //! - [`Gap`] and [`Lagged`] say what is missing, in their place in the stream.
 
 mod batch;
 mod loss;
 mod owned;
+mod shared;
 
 use std::fmt;
 use std::str::Utf8Error;
@@ -15,22 +18,33 @@ use std::time::SystemTime;
 pub use batch::{Batch, Iter, Stamp};
 pub use loss::{Event, Gap, Lagged, Loss};
 pub use owned::Notification;
+pub use shared::SharedBatch;
 
+use crate::ring::Lent;
 use crate::wire::RawNotification;
 
 /// A notification that borrows from the receive buffer it arrived in.
 ///
-/// To keep it beyond its batch, make it a [`Notification`] with [`to_owned`](Self::to_owned).
+/// To keep it beyond its batch, make it a [`Notification`]: with [`to_owned`](Self::to_owned), a copy, or with
+/// [`retain`](Self::retain), which leaves a long payload where it is.
 #[derive(Clone, Copy)]
 pub struct NotificationRef<'a> {
     raw: RawNotification<'a>,
     sequence: u64,
     stamp: &'a Stamp,
+    /// Where it lies, when that may be pinned.
+    lent: Option<&'a Lent>,
 }
 
 impl<'a> NotificationRef<'a> {
-    pub(crate) fn new(raw: RawNotification<'a>, sequence: u64, stamp: &'a Stamp) -> Self {
-        Self { raw, sequence, stamp }
+    #[inline]
+    pub(crate) fn new(
+        raw: RawNotification<'a>,
+        sequence: u64,
+        stamp: &'a Stamp,
+        lent: Option<&'a Lent>,
+    ) -> Self {
+        Self { raw, sequence, stamp, lent }
     }
 
     /// The channel it was sent on.
@@ -106,6 +120,18 @@ impl<'a> NotificationRef<'a> {
     #[must_use]
     pub fn to_notification(&self) -> Notification {
         self.to_owned()
+    }
+
+    /// The notification without a copy of its bytes: they stay in the receive buffer, and all of that buffer,
+    /// 256 KiB, is pinned until this and every clone of it is gone.
+    ///
+    /// For long payloads that live briefly; all those of one buffer together hold it once. It is
+    /// [copied](Self::to_owned) where that is cheaper, up to 79 bytes of channel and payload together, where
+    /// the buffer would exceed [`pin_limit_bytes`](crate::ListenerBuilder::pin_limit_bytes), and on a
+    /// [`Connection`](crate::Connection), whose one buffer is read into again.
+    #[must_use]
+    pub fn retain(&self) -> Notification {
+        Notification::retain(self)
     }
 }
 

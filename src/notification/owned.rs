@@ -5,6 +5,7 @@ use std::str::Utf8Error;
 use std::time::SystemTime;
 
 use super::{NotificationRef, Stamp, text_or_replacement};
+use crate::ring::Held;
 use crate::wire::{RawNotification, TEXT_AT};
 
 /// Bytes of channel and payload together that need no allocation.
@@ -16,8 +17,8 @@ const INLINE_BYTES: usize = TEXT_BYTES - 1;
 /// The same with the NUL that stands between the two, as on the wire, so that one copy takes all of it.
 const TEXT_BYTES: usize = 80;
 
-/// A notification that owns its bytes and pins no buffer. No allocation up to 79 bytes of channel and
-/// payload together.
+/// A notification that owns its bytes and pins no buffer, unless it was
+/// [retained](NotificationRef::retain). No allocation up to 79 bytes of channel and payload together.
 ///
 /// 128 bytes, each of which is written and moved as part of eight or sixteen: a processor does not pass
 /// on what was just written to a load that lies across two stores, but waits until both are in its cache.
@@ -48,6 +49,8 @@ enum Text {
     Inline(Pair, [u8; TEXT_BYTES]),
     /// Longer than that.
     Boxed(Pair, Box<[u8]>),
+    /// Longer than that, and where it was read.
+    Pinned(Pair, Held),
 }
 
 impl Text {
@@ -56,6 +59,7 @@ impl Text {
         let (lengths, text): (_, &[u8]) = match self {
             Self::Inline(lengths, text) => (lengths, text),
             Self::Boxed(lengths, text) => (lengths, text),
+            Self::Pinned(lengths, held) => (lengths, held.bytes()),
         };
         let length = |length: u32| usize::try_from(length).unwrap_or(usize::MAX);
         let text = text.get(..length(lengths.second())).unwrap_or(text);
@@ -109,6 +113,23 @@ impl Notification {
             Text::Boxed(lengths, [channel, &[0], payload].concat().into_boxed_slice())
         };
         Self::new(text, from.raw, from.sequence, from.stamp)
+    }
+
+    /// The same without a copy, where that is dearer than a pin, and may be.
+    pub(super) fn retain(from: &NotificationRef<'_>) -> Self {
+        let raw = from.raw;
+        let length = raw.channel.len() + 1 + raw.payload.len();
+        let held = from.lent.filter(|_| length > TEXT_BYTES).and_then(|lent| {
+            let start = lent.position(raw.channel)?;
+            lent.hold(start..start + length)
+        });
+        match held {
+            Some(held) => {
+                let text = Text::Pinned(Pair::lengths(raw), held);
+                Self::new(text, raw, from.sequence, from.stamp)
+            }
+            None => Self::copy(from),
+        }
     }
 
     /// The notification whose frame stands at the head of `frames`, as `raw`, if that can be had for less
@@ -236,7 +257,7 @@ mod tests {
         for len in [0, 1, 60, 66, 67, 68, 69, 74, 75, 76, 77, 1_000, 7_999] {
             let payload: Vec<u8> = (0..len).map(|i| b'a' + u8::try_from(i % 26).unwrap()).collect();
             let raw = RawNotification { process_id: -7, channel: b"jobs", payload: &payload };
-            let view = NotificationRef::new(raw, 42, &stamp);
+            let view = NotificationRef::new(raw, 42, &stamp, None);
             let owned = view.to_owned();
             assert_eq!(owned.channel(), "jobs");
             assert_eq!(owned.payload(), payload);
@@ -249,7 +270,7 @@ mod tests {
     fn a_name_that_is_not_utf8_is_shown_replaced_and_kept_as_bytes() {
         let stamp = Stamp { received_at: SystemTime::UNIX_EPOCH, epoch: 1 };
         let raw = RawNotification { process_id: 1, channel: b"a\xff", payload: b"\xfe" };
-        let owned = NotificationRef::new(raw, 0, &stamp).to_owned();
+        let owned = NotificationRef::new(raw, 0, &stamp, None).to_owned();
         assert_eq!(owned.channel(), "\u{fffd}");
         assert_eq!(owned.channel_bytes(), b"a\xff");
         assert!(owned.payload_str().is_err());
@@ -272,7 +293,7 @@ mod tests {
                     len + 2 <= INLINE_BYTES && frames.len() >= TEXT_AT + TEXT_BYTES
                 );
                 let Some(copied) = copied else { continue };
-                assert_eq!(copied, NotificationRef::new(raw, 9, &stamp).to_owned());
+                assert_eq!(copied, NotificationRef::new(raw, 9, &stamp, None).to_owned());
                 assert_eq!((copied.channel(), copied.payload()), ("c1", &payload[..]));
             }
         }

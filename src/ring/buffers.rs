@@ -1,8 +1,9 @@
 //! The receive buffers, reused as soon as nobody looks into them.
 
 use std::collections::VecDeque;
+use std::num::NonZeroU64;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 /// A bounded set of receive buffers of one size.
 ///
@@ -12,7 +13,7 @@ use bytes::BytesMut;
 /// consumer, a buffer knows by its reference count that its last view is gone.
 ///
 /// When all are looked into, there is one buffer more, from which nothing may be split: what is read into
-/// it is dropped in place. So at most `max + 1` are ever alive.
+/// it is dropped in place. So at most `max + 1` are ever alive. None of them is freed before the set is.
 #[derive(Debug)]
 pub struct Buffers {
     /// Put aside, oldest first. Empty handles that still hold their allocation.
@@ -23,6 +24,8 @@ pub struct Buffers {
     max: usize,
     /// The one in the reader's hand is larger than `size`.
     long: bool,
+    /// Changes whenever another one comes into the reader's hand.
+    number: u64,
 }
 
 impl Buffers {
@@ -30,13 +33,21 @@ impl Buffers {
     #[must_use]
     pub fn new(size: usize, max: usize) -> Self {
         // Room for them is made when they are: a maximum may be large and never reached.
-        Self { spent: VecDeque::new(), size, max: max.max(2), long: false }
+        Self { spent: VecDeque::new(), size, max: max.max(2), long: false, number: 0 }
     }
 
     /// The first buffer.
     #[must_use]
-    pub fn first(&self) -> BytesMut {
+    pub fn first(&mut self) -> BytesMut {
+        self.number += 1;
         BytesMut::with_capacity(self.size)
+    }
+
+    /// Number of the buffer in the reader's hand, which no other one ever has. For who
+    /// [lends](super::Lender) what is split off it. `None` for a [long](Self::is_long) one: nothing is.
+    #[must_use]
+    pub fn number(&self) -> Option<NonZeroU64> {
+        NonZeroU64::new(self.number).filter(|_| !self.long)
     }
 
     /// How many buffers are alive, the one in the reader's hand included.
@@ -52,21 +63,24 @@ impl Buffers {
     /// [long](Self::is_long) one until it is over.
     #[must_use]
     pub fn exchange(&mut self, current: &mut BytesMut, need: usize) -> bool {
-        // Is `current` the one buffer more? It becomes a usual one when another is free.
-        if self.alive() > self.max
-            && let Some(free) = self.find_free()
-        {
-            self.spent.remove(free);
-        }
         let length = current.len().saturating_add(need);
         // When nobody looks into `current` any more, what is left moves to its front, at every read: the
         // bytes there are the ones that the processor has in its cache.
         let whole = self.size.saturating_sub(current.len()).max(need);
         let has_room = current.try_reclaim(whole) || current.capacity() - current.len() >= need;
-        if !has_room || (self.long && length <= self.size) {
+        if !has_room && !self.long && length <= self.size && !self.may_split() {
+            // Nothing was split off it: what is in it has room at its own front, and to copy it to another
+            // would take two more. (A vector's way: a longer move than `try_reclaim` makes.)
+            *current = Bytes::from(Vec::from(std::mem::take(current))).into();
+        } else if !has_room || (self.long && length <= self.size) {
             self.replace(current, length);
         }
-        self.alive() <= self.max
+        self.may_split()
+    }
+
+    /// Whether runs may be split off the buffer in the reader's hand: at most `max` are looked into then.
+    fn may_split(&mut self) -> bool {
+        self.alive() <= self.max || self.find_free().is_some()
     }
 
     /// Whether the buffer in the reader's hand is one for a long message. Of what stands behind the
@@ -86,11 +100,13 @@ impl Buffers {
             let free = self.find_free().and_then(|free| self.spent.remove(free));
             free.unwrap_or_else(|| BytesMut::with_capacity(self.size))
         };
+        self.number += 1;
         next.extend_from_slice(current);
         current.clear();
         let mut old = std::mem::replace(current, next);
-        // Nothing was split off a long one. A usual one is free when it was only too small.
-        if !was_long && !old.try_reclaim(self.size) {
+        // Nothing was split off a long one. A usual one may be free: it was only too small, or its last
+        // view went a moment ago.
+        if !was_long && (self.alive() <= self.max || !old.try_reclaim(self.size)) {
             self.spent.push_back(old);
         }
     }
@@ -110,7 +126,7 @@ mod tests {
     const SIZE: usize = 1_024;
 
     /// Fills the current buffer and splits it off.
-    fn fill(current: &mut BytesMut) -> bytes::Bytes {
+    fn fill(current: &mut BytesMut) -> Bytes {
         current.resize(current.capacity(), b'x');
         current.split().freeze()
     }
@@ -124,6 +140,26 @@ mod tests {
             assert!(buffers.exchange(&mut current, SIZE));
         }
         assert_eq!(buffers.alive(), 1);
+    }
+
+    /// Else the next one is allocated anew, again and again.
+    #[test]
+    fn a_buffer_that_is_free_when_it_is_put_aside_is_not_freed() {
+        let mut buffers = Buffers::new(SIZE, 4);
+        let mut current = buffers.first();
+        let views = [fill(&mut current), {
+            assert!(buffers.exchange(&mut current, SIZE));
+            fill(&mut current)
+        }];
+        assert!(buffers.exchange(&mut current, SIZE));
+        assert_eq!(buffers.alive(), 3);
+        drop(views);
+        // A part of a message up to the end of the buffer, too long to be moved in place.
+        current.extend_from_slice(&[b'm'; SIZE]);
+        bytes::Buf::advance(&mut current, 100);
+        assert!(buffers.exchange(&mut current, 64));
+        assert!(!buffers.is_long());
+        assert_eq!(buffers.alive(), 3);
     }
 
     #[test]
@@ -159,7 +195,59 @@ mod tests {
         assert_eq!(buffers.alive(), 4);
         views.pop();
         assert!(buffers.exchange(&mut current, SIZE));
-        assert_eq!(buffers.alive(), 3);
+        // What is split off now is the third again.
+        views.push(fill(&mut current));
+        assert!(!buffers.exchange(&mut current, SIZE));
+        assert_eq!(buffers.alive(), 4);
+    }
+
+    /// Also while the parts of a long message come in, and in whatever place they do.
+    #[test]
+    fn there_are_never_two_more_than_the_maximum() {
+        for at in 0..SIZE - 64 {
+            let mut buffers = Buffers::new(SIZE, 2);
+            let mut current = buffers.first();
+            let first = fill(&mut current);
+            assert!(buffers.exchange(&mut current, SIZE));
+            let second = fill(&mut current);
+            assert!(!buffers.exchange(&mut current, SIZE));
+            let place = current.as_ptr();
+            current.resize(at, 0);
+            bytes::Buf::advance(&mut current, at);
+            current.extend((at..SIZE).map(|n| n.to_le_bytes()[0]));
+            let part = current.to_vec();
+            let need = 64.min(at);
+            assert!(!buffers.exchange(&mut current, need));
+            assert_eq!(current, part, "{at}");
+            assert!(current.capacity() - current.len() >= need);
+            assert!(current.as_ptr().addr() - place.addr() < SIZE, "{at}: moved to another");
+            drop((first, second));
+            assert!(buffers.exchange(&mut current, need));
+            assert_eq!((&current[..], buffers.alive()), (&part[..], 3));
+        }
+    }
+
+    /// A reader that waits for a free buffer asks again and again, with a full one in its hand.
+    #[test]
+    fn to_ask_for_a_free_buffer_moves_nothing_and_makes_none() {
+        let mut buffers = Buffers::new(SIZE, 2);
+        let mut current = buffers.first();
+        let mut views = vec![fill(&mut current)];
+        assert!(buffers.exchange(&mut current, SIZE));
+        views.push(fill(&mut current));
+        assert!(!buffers.exchange(&mut current, SIZE));
+        current.resize(SIZE, b'x');
+        let place = (current.as_ptr(), current.capacity());
+        for _ in 0..3 {
+            assert!(!buffers.exchange(&mut current, 0));
+            assert_eq!(
+                (current.as_ptr(), current.capacity(), buffers.alive()),
+                (place.0, place.1, 3)
+            );
+        }
+        views.pop();
+        assert!(buffers.exchange(&mut current, 0));
+        assert_eq!((current.as_ptr(), current.capacity(), buffers.alive()), (place.0, place.1, 3));
     }
 
     #[test]

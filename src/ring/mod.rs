@@ -11,8 +11,7 @@
 //! - **Publish** is wait-free, **take** lock-free, and all of it is safe code. Each side moves on by itself and
 //!   meets the other only where both want the same item, and there a locked slot is an answer. To the
 //!   consumer: the producer takes this item back, it is gone. To the producer: the consumer has this item,
-//!   it cannot be taken back; and if that is the slot for the next item, the one behind it is used, since
-//!   there is one more than may be unread.
+//!   it cannot be taken back; and if the next item belongs there, a round later, it goes one slot further.
 //! - **Loss is derived, never counted**: items carry the sequence number of their first notification,
 //!   and the consumer knows the next one that it has not accounted for. A jump is a loss. At the end
 //!   of the stream so far, `seen > next` is one too, although nothing follows it. Both come from the
@@ -24,11 +23,15 @@
 //!   [`evict`](Producer::evict) and [`keep_newest`](Producer::keep_newest) are the means, the policy
 //!   is the caller's.
 //!
+//! Beside it: the receive [`Buffers`] that its items lie in, and the account of those that a consumer
+//! keeps ([`Pins`]).
+//!
 //! Proof: models in `ring/loom.rs` (checked with `RUSTFLAGS="--cfg loom"`), property tests in
 //! `ring/tests.rs`.
 
 mod buffers;
 mod consumer;
+mod pins;
 mod producer;
 mod shared;
 mod sync;
@@ -41,10 +44,17 @@ mod tests;
 
 pub use buffers::Buffers;
 pub use consumer::{Consumer, Taken};
+pub use pins::{Held, Lender, Lent, Pins};
 pub use producer::Producer;
 
 /// Most slots of a ring: 1,048,576. Their memory is there from the beginning.
 pub const SLOTS_MAX: u64 = shared::SLOTS_MAX;
+
+/// What a slot costs, in bytes.
+#[cfg(all(test, feature = "tokio"))]
+pub(crate) fn slot_bytes<T>() -> usize {
+    shared::slot_bytes::<T>()
+}
 
 /// Makes a ring of `slots` slots, from 1 to [`SLOTS_MAX`]; a number outside is moved to the nearest.
 ///

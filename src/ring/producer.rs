@@ -6,8 +6,9 @@ use std::task::{Context, Poll};
 use super::shared::{Item, Place, Shared, Slot};
 use super::sync::{Arc, Ordering};
 
-/// Most unread marks; one more is merged into the last. A peer that makes marks cannot fill memory.
-const MARKS_MAX: usize = 1_024;
+/// Most unread marks; one more is merged into the last. A peer that makes marks cannot fill memory: those of
+/// a listener take up to 5 KB each.
+const MARKS_MAX: usize = 64;
 
 /// The writing half of a ring. Made by [`channel`](super::channel).
 pub struct Producer<T, M> {
@@ -48,7 +49,7 @@ impl<T, M> Producer<T, M> {
     /// Notifications in the ring that the consumer has not taken.
     #[must_use]
     pub fn unread(&self) -> u64 {
-        // Acquire: what the consumer did with the boxes happened before.
+        // Acquire: the consumer is done with what it took.
         let taken = self.shared.takings.taken.load(Ordering::Acquire);
         self.kept().saturating_sub(taken)
     }
@@ -95,32 +96,34 @@ impl<T, M> Producer<T, M> {
     /// The consumer sees it after [`publish`](Self::publish). When every slot holds an unread item,
     /// the oldest is evicted: the consumer will find its notifications lost.
     pub fn push(&mut self, value: T, count: u64, bytes: u64) {
-        if self.tail.position - self.oldest.position >= self.shared.unread_max() {
-            self.make_room();
-        }
-        let shared = &*self.shared;
-        let mut content = loop {
-            // There is a slot for every place.
-            let Some(slot) = shared.slot(self.tail) else { return self.skip(count) };
-            if let Some(content) = slot.open() {
-                slot.end.store(self.seen + count, Ordering::Relaxed);
-                break content;
+        loop {
+            if self.tail.position - self.oldest.position >= self.shared.unread_max() {
+                self.make_room();
             }
-            // The consumer is there still, a round behind: this slot stays unused.
+            // There is a slot for every place.
+            let Some(slot) = self.shared.slot(self.tail) else { return self.skip(count) };
+            if let Some(mut content) = slot.open() {
+                // Empty but for an item that could not be evicted: a consumer that was a round behind
+                // looked at it just then.
+                let before = if content.is_some() { content.take() } else { None };
+                let (position, first) = (self.tail.position, self.seen);
+                *content = Some(Item { position, first, count, bytes, value });
+                slot.end.store(self.seen + count, Ordering::Relaxed);
+                drop(content);
+                if let Some(before) = before {
+                    self.evicted += before.count;
+                    self.evicted_bytes += before.bytes;
+                }
+                break;
+            }
+            // The consumer is here still, a round behind: this slot stays unused, and counts as one.
             slot.end.store(self.seen, Ordering::Relaxed);
-            shared.advance(&mut self.tail);
-        };
-        let before = if content.is_some() { content.take() } else { None };
-        *content =
-            Some(Item { position: self.tail.position, first: self.seen, count, bytes, value });
-        drop(content);
-        shared.advance(&mut self.tail);
+            self.shared.advance(&mut self.tail);
+        }
+        self.shared.advance(&mut self.tail);
         self.seen += count;
         self.accepted += count;
         self.accepted_bytes += bytes;
-        if let Some(before) = before {
-            self.forget(&before);
-        }
     }
 
     /// Counts `count` notifications as received and lost.

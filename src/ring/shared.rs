@@ -47,6 +47,12 @@ impl<T> Slot<T> {
     }
 }
 
+/// What a slot costs, in bytes.
+#[cfg(all(test, feature = "tokio"))]
+pub(super) fn slot_bytes<T>() -> usize {
+    size_of::<Slot<T>>()
+}
+
 #[derive(Debug)]
 pub(super) struct Shared<T, M> {
     /// One more than may be unread. A mutex is tried, never waited for: who finds it locked knows what the

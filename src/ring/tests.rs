@@ -239,7 +239,7 @@ fn unread_marks_stay_bounded() {
             other => panic!("{other:?}"),
         }
     }
-    assert_eq!((marks, merged, lost), (1_024, 5_000, 5_000));
+    assert_eq!((marks, merged, lost), (64, 5_000, 5_000));
 }
 
 #[derive(Default)]

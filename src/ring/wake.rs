@@ -3,10 +3,10 @@
 //! ```text
 //! sleeper: store waker; sleeping.swap(true); look again      waker: make visible; sleeping.swap(false)? wake
 //! ```
-//! Two read-modify-writes on one atomic are ordered. Sleeper first: the waker sees `true` and
-//! wakes. Waker first: the sleeper's swap acquires what was made visible before the waker's swap,
-//! so its second look finds it. No wake-up is lost, and no stronger ordering than `AcqRel` is
-//! needed. (Model: `ring::loom::a_sleeper_is_woken`.)
+//! Nothing but read-modify-writes ever touches the atomic, and they are ordered. Sleeper first: the waker
+//! sees `true` and wakes. Waker first: the sleeper's swap acquires what was made visible before the
+//! waker's swap, so its second look finds it. No wake-up is lost, and no stronger ordering than `AcqRel`
+//! is needed. (Models: `ring::loom::a_sleeper_is_woken`, `ring::loom::a_sleeper_is_woken_every_time`.)
 
 use std::task::{Context, Waker};
 
@@ -43,8 +43,11 @@ impl WakeCell {
 
     /// Takes back [`WakeCell::prepare`] after the second look found something.
     pub(super) fn cancel(&self) {
-        // Relaxed: a wake that comes anyway is a spurious one, and harmless.
-        self.sleeping.store(false, Ordering::Relaxed);
+        // Acquire, and a read-modify-write: between the two looks the other side may have made more
+        // visible, found us awake, and woken nobody. A plain store would hide its swap from our next
+        // one, and that one's look could miss what came before it. A wake that comes anyway is a
+        // spurious one, and harmless.
+        self.sleeping.swap(false, Ordering::Acquire);
     }
 
     /// Wakes the other side if it sleeps. Call after making visible what it waits for.

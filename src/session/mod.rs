@@ -26,8 +26,12 @@
 //!
 //! Read while you write: a server that cannot send its notifications does not read our commands.
 
+mod cancel;
 mod command;
 mod commands;
+mod facts;
+mod getters;
+mod negotiate;
 mod parameters;
 mod rows;
 mod startup;
@@ -36,7 +40,6 @@ mod tests;
 mod violation;
 
 use std::collections::{BTreeSet, VecDeque};
-use std::fmt;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
@@ -47,12 +50,14 @@ use self::startup::Startup;
 use self::violation::Violation;
 use crate::auth::AuthMethod;
 use crate::wire::{
-    self, BackendMessage, DbError, Framer, FrontendMessage, ProtocolVersion, Run, StartupPacket,
-    Stop, TransactionStatus,
+    self, BackendMessage, DbError, Diagnostic, Framer, FrontendMessage, ProtocolVersion, Run,
+    StartupPacket, Stop, TransactionStatus,
 };
 use crate::{Error, ErrorKind};
 
+pub use cancel::CancelKey;
 pub use command::{Answer, CommandId, RESULT_BYTES_MAX};
+pub use facts::{FACTS_SQL, Facts};
 pub use rows::{Column, Row, Rows};
 pub use startup::{Login, STARTUP_BYTES_MAX, STARTUP_MESSAGES_MAX};
 
@@ -99,6 +104,7 @@ pub struct Session {
     channels: BTreeSet<String>,
     parameters: Parameters,
     process_id: Option<i32>,
+    cancel_key: Option<CancelKey>,
     status: TransactionStatus,
     method: Option<AuthMethod>,
     last_notice: Option<DbError>,
@@ -123,8 +129,9 @@ impl Session {
     /// A session that wants to send its startup packet.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when a startup parameter holds a NUL or all of them are longer than
-    /// 10,000 bytes.
+    /// [`ErrorKind::Config`] when a startup parameter holds a NUL, all of them are longer than 10,000
+    /// bytes, a protocol version is not spoken, or the policy contradicts itself;
+    /// [`ErrorKind::Auth`] when it requires channel binding over a channel that cannot be bound.
     pub fn new(login: Login) -> Result<Self, Error> {
         let mut transmit = BytesMut::new();
         let mut parameters = vec![("user", login.credentials.user())];
@@ -142,7 +149,7 @@ impl Session {
             command_timeout: login.command_timeout,
             phase: Phase::Startup {
                 deadline: login.deadline,
-                startup: Box::new(Startup::new(login)),
+                startup: Box::new(Startup::new(login)?),
             },
             transmit,
             events: VecDeque::new(),
@@ -151,6 +158,7 @@ impl Session {
             channels: BTreeSet::new(),
             parameters: Parameters::default(),
             process_id: None,
+            cancel_key: None,
             status: TransactionStatus::Idle,
             method: None,
             last_notice: None,
@@ -211,15 +219,15 @@ impl Session {
     ) -> Result<(), Error> {
         // At any moment, in every state.
         match message {
-            BackendMessage::LegacyError { text } => return Err(legacy_error(text)),
+            BackendMessage::LegacyError { text } => return Err(startup::legacy_error(text)),
             BackendMessage::NoticeResponse(notice) => {
                 self.count_startup(bytes)?;
                 self.notices = self.notices.saturating_add(1);
-                self.last_notice = Some(DbError::from(*notice));
+                self.last_notice = Some(DbError::brief(*notice));
                 return Ok(());
             }
             BackendMessage::ErrorResponse(error) => {
-                return self.handle_error(DbError::from(*error));
+                return self.handle_error(*error);
             }
             _ => {}
         }
@@ -230,50 +238,6 @@ impl Session {
             }
             Phase::Ready => self.handle_ready(now, message),
             Phase::Terminated | Phase::Failed(_) => Ok(()),
-        }
-    }
-
-    fn count_startup(&mut self, bytes: usize) -> Result<(), Violation> {
-        match &mut self.phase {
-            Phase::Startup { startup, .. } => startup.count(bytes),
-            _ => Ok(()),
-        }
-    }
-
-    fn handle_startup(&mut self, message: &BackendMessage<'_>) -> Result<(), Error> {
-        let Phase::Startup { startup, .. } = &mut self.phase else { return Ok(()) };
-        match message {
-            BackendMessage::Authentication(_) => {
-                let response = startup.authenticate(message)?;
-                self.method = startup.method;
-                self.respond(response)
-            }
-            BackendMessage::NegotiateProtocolVersion { version, options } => {
-                let options: Vec<_> = options.iter().collect();
-                self.version = startup.negotiate(*version, &options)?;
-                Ok(())
-            }
-            BackendMessage::BackendKeyData(key)
-                if startup.is_authenticated() && self.process_id.is_none() =>
-            {
-                // The key itself would serve to cancel a query, which a listener never does: it is
-                // not kept, so it cannot leak.
-                startup::check_key(self.version, key.secret_key)?;
-                self.process_id = Some(key.process_id);
-                Ok(())
-            }
-            BackendMessage::ParameterStatus { name, value } if startup.is_authenticated() => {
-                self.parameters.set(name, value);
-                Ok(())
-            }
-            BackendMessage::ReadyForQuery { status } if startup.is_authenticated() => {
-                self.parameters.check_encoding()?;
-                self.status = *status;
-                self.phase = Phase::Ready;
-                self.events.push_back(SessionEvent::Ready);
-                Ok(())
-            }
-            _ => Err(Violation::unexpected(message, "the startup").into()),
         }
     }
 
@@ -319,23 +283,28 @@ impl Session {
         }
     }
 
-    fn handle_error(&mut self, error: DbError) -> Result<(), Error> {
-        if matches!(self.phase, Phase::Startup { .. }) {
+    fn handle_error(&mut self, error: Diagnostic<'_>) -> Result<(), Error> {
+        let brief = DbError::brief(error);
+        if let Phase::Startup { startup, .. } = &self.phase {
             // Whatever its severity, the server closes after an error here.
-            return Err(Error::server("the server refused the connection", error));
+            return Err(startup.refused(error.into()));
         }
-        if error.is_fatal() {
+        if brief.is_fatal() {
             // Dead at once, even if the socket stays open. N33.
-            return Err(Error::server("the server ended the session", error));
+            return Err(Error::server("the server ended the session", error.into()));
         }
         match self.pending.front_mut() {
-            Some(pending) => pending.handle_error(error),
+            Some(pending) => pending.handle_error(error.into()),
             None => {
                 self.stray_error = true;
-                self.events.push_back(SessionEvent::NotificationDropped(Error::server(
-                    "the server dropped a notification",
-                    error,
-                )));
+                // Nothing was delivered since one that has yet to be told: they are one gap, however
+                // many a server sends.
+                if !matches!(self.events.back(), Some(SessionEvent::NotificationDropped(_))) {
+                    self.events.push_back(SessionEvent::NotificationDropped(Error::server(
+                        "the server dropped a notification",
+                        brief,
+                    )));
+                }
             }
         }
         Ok(())
@@ -423,6 +392,7 @@ impl Session {
         }
         self.channels.clear();
         self.transmit.clear();
+        self.cancel_key = None;
         self.phase = Phase::Failed(error.clone());
         error
     }
@@ -447,61 +417,6 @@ impl Session {
             Phase::Ready => self.pending.front().and_then(|pending| pending.deadline),
             Phase::Terminated | Phase::Failed(_) => None,
         }
-    }
-
-    // ---- getters ----
-
-    /// Whether commands are taken.
-    #[must_use]
-    pub fn is_ready(&self) -> bool {
-        matches!(self.phase, Phase::Ready)
-    }
-
-    /// How many commands have no complete answer yet.
-    #[must_use]
-    pub fn commands_in_flight(&self) -> usize {
-        self.pending.len()
-    }
-
-    /// Process id of the server's end, from BackendKeyData. Behind a pooler it may be another one's.
-    #[must_use]
-    pub fn process_id(&self) -> Option<i32> {
-        self.process_id
-    }
-
-    /// How the server let us in.
-    #[must_use]
-    pub fn auth_method(&self) -> Option<AuthMethod> {
-        self.method
-    }
-
-    /// The version of the protocol that is spoken.
-    #[must_use]
-    pub fn protocol_version(&self) -> ProtocolVersion {
-        self.version
-    }
-
-    /// Whether a transaction is open, as of the last ReadyForQuery.
-    #[must_use]
-    pub fn transaction_status(&self) -> TransactionStatus {
-        self.status
-    }
-
-    /// Value of a parameter that the server reported, `server_version` for example.
-    #[must_use]
-    pub fn parameter(&self, name: &str) -> Option<&str> {
-        self.parameters.get(name)
-    }
-
-    /// The channels that the server has confirmed.
-    pub fn channels(&self) -> impl Iterator<Item = &str> {
-        self.channels.iter().map(String::as_str)
-    }
-
-    /// How many notices the server sent, and the last of them.
-    #[must_use]
-    pub fn notices(&self) -> (u64, Option<&DbError>) {
-        (self.notices, self.last_notice.as_ref())
     }
 
     fn is_authenticated(&self) -> bool {
@@ -544,25 +459,4 @@ impl Session {
             Kind::Simple | Kind::Bound => {}
         }
     }
-}
-
-impl fmt::Debug for Session {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session")
-            .field("phase", &self.phase)
-            .field("process_id", &self.process_id)
-            .field("commands_in_flight", &self.pending.len())
-            .field("channels", &self.channels.len())
-            .finish_non_exhaustive()
-    }
-}
-
-/// An error in the form of protocol 2, which a server sends that cannot even fork. N3.
-#[cold]
-fn legacy_error(text: &[u8]) -> Error {
-    let text = String::from_utf8_lossy(text);
-    Error::new(
-        ErrorKind::Connect,
-        format!("the server refused the connection: {}", wire::escape::Escaped(text.trim_end())),
-    )
 }

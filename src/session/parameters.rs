@@ -36,8 +36,15 @@ impl Parameters {
     /// like a quote. N36.
     pub(super) fn check_encoding(&self) -> Result<(), Violation> {
         match self.get("client_encoding") {
-            Some("UTF8") => Ok(()),
-            found => Err(Violation::Encoding { found: found.unwrap_or("not reported").to_owned() }),
+            Some(name) if is_utf8(name) => Ok(()),
+            found => Err(Violation::Encoding { found: found.map(str::to_owned) }),
         }
     }
+}
+
+/// PostgreSQL reports `UTF8`. Servers and poolers that only speak its protocol have spellings of
+/// their own, which PostgreSQL takes for the same: case, `-` and `_` do not count there.
+fn is_utf8(name: &str) -> bool {
+    let plain: String = name.chars().filter(|c| !matches!(c, '-' | '_')).collect();
+    plain.eq_ignore_ascii_case("utf8") || plain.eq_ignore_ascii_case("unicode")
 }

@@ -2,9 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use super::cancel::CancelKey;
+use super::negotiate::Negotiation;
 use super::violation::Violation;
+use super::{Phase, Session, SessionEvent};
 use crate::auth::{AuthMethod, AuthPolicy, Authenticator, Credentials, ScramNonce, Step};
-use crate::wire::{BackendMessage, ProtocolVersion};
+use crate::wire::{self, BackendMessage, DbError, ProtocolVersion};
 use crate::{Error, ErrorKind};
 
 /// Most messages before the first ReadyForQuery. A real server sends about twenty.
@@ -25,8 +28,11 @@ pub struct Login {
     /// Startup parameters besides `user`: `database`, `application_name`, `options` and the like.
     /// `client_encoding` is always sent, as `UTF8`.
     pub parameters: Vec<(String, String)>,
-    /// The newest protocol version that is asked for.
+    /// The newest protocol version that is asked for: [`V3_0`](ProtocolVersion::V3_0), or
+    /// [`V3_2`](ProtocolVersion::V3_2) for a longer cancel key. An older one may come of it.
     pub protocol: ProtocolVersion,
+    /// The oldest protocol version to go on with.
+    pub min_protocol: ProtocolVersion,
     /// When the session must be ready.
     pub deadline: Instant,
     /// How long LISTEN and UNLISTEN may take, from when they are the oldest command.
@@ -39,23 +45,68 @@ pub(super) struct Startup {
     authenticator: Authenticator,
     pub(super) method: Option<AuthMethod>,
     pub(super) computing: bool,
-    requested: ProtocolVersion,
-    negotiated: bool,
+    pub(super) negotiation: Negotiation,
+    has_password: bool,
     messages: u32,
     bytes: usize,
 }
 
+impl Session {
+    pub(super) fn count_startup(&mut self, bytes: usize) -> Result<(), Violation> {
+        match &mut self.phase {
+            Phase::Startup { startup, .. } => startup.count(bytes),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn handle_startup(&mut self, message: &BackendMessage<'_>) -> Result<(), Error> {
+        let Phase::Startup { startup, .. } = &mut self.phase else { return Ok(()) };
+        match message {
+            BackendMessage::Authentication(_) => {
+                let response = startup.authenticate(message)?;
+                self.method = startup.method;
+                self.respond(response)
+            }
+            BackendMessage::NegotiateProtocolVersion { version, options } => {
+                let options: Vec<_> = options.iter().collect();
+                self.version = startup.negotiation.answer(*version, &options)?;
+                Ok(())
+            }
+            BackendMessage::BackendKeyData(key)
+                if startup.is_authenticated() && self.process_id.is_none() =>
+            {
+                self.cancel_key = Some(CancelKey::new(self.version, key)?);
+                self.process_id = Some(key.process_id);
+                Ok(())
+            }
+            BackendMessage::ParameterStatus { name, value } if startup.is_authenticated() => {
+                self.parameters.set(name, value);
+                Ok(())
+            }
+            BackendMessage::ReadyForQuery { status } if startup.is_authenticated() => {
+                self.parameters.check_encoding()?;
+                self.status = *status;
+                self.phase = Phase::Ready;
+                self.events.push_back(SessionEvent::Ready);
+                Ok(())
+            }
+            _ => Err(Violation::unexpected(message, "the startup").into()),
+        }
+    }
+}
+
 impl Startup {
-    pub(super) fn new(login: Login) -> Self {
-        Self {
+    pub(super) fn new(login: Login) -> Result<Self, Error> {
+        login.policy.check_channel()?;
+        Ok(Self {
+            negotiation: Negotiation::new(&login)?,
+            has_password: login.credentials.has_password(),
             authenticator: Authenticator::new(login.credentials, login.policy, login.nonce),
             method: None,
             computing: false,
-            requested: login.protocol,
-            negotiated: false,
             messages: 0,
             bytes: 0,
-        }
+        })
     }
 
     pub(super) fn is_authenticated(&self) -> bool {
@@ -81,6 +132,7 @@ impl Startup {
         if self.is_authenticated() || self.computing {
             return Err(Violation::unexpected(message, "this moment of the startup").into());
         }
+        self.negotiation.settle()?;
         let step = self.authenticator.handle(request)?;
         Ok(self.step(step))
     }
@@ -105,41 +157,22 @@ impl Startup {
         None
     }
 
-    /// Takes in NegotiateProtocolVersion: what the server speaks instead of what was asked.
-    pub(super) fn negotiate(
-        &mut self,
-        offered: ProtocolVersion,
-        options: &[&[u8]],
-    ) -> Result<ProtocolVersion, Error> {
-        // The rules of libpq's pqGetNegotiateProtocolVersion3. N32.
-        let why = if self.negotiated {
-            "came twice"
-        } else if self.is_authenticated() {
-            "came after authentication"
-        } else if offered > self.requested {
-            "offers a newer version than was asked for"
-        } else if offered < ProtocolVersion::V3_0 {
-            "offers a version below 3.0"
-        } else if offered == ProtocolVersion::V3_1 {
-            "offers version 3.1, which does not exist"
-        } else if !options.is_empty() {
-            "names an option that was not sent"
-        } else if offered == self.requested {
-            "changes nothing"
-        } else {
-            self.negotiated = true;
-            return Ok(offered);
+    /// The server refused the login, or ended the session before it was ready.
+    #[cold]
+    pub(super) fn refused(&self, error: DbError) -> Error {
+        let password = matches!(error.code(), "28P01" | "28000") && !self.has_password;
+        let hint = match self.negotiation.hint(error.code()) {
+            None if password => {
+                Some("no password was given: set password, PGPASSWORD or a password file")
+            }
+            hint => hint,
         };
-        Err(Violation::Negotiation { why }.into())
+        let error = Error::server("the server refused the connection", error);
+        match hint {
+            Some(hint) => error.with_hint(hint),
+            None => error,
+        }
     }
-}
-
-/// The key of BackendKeyData has four bytes before protocol 3.2 and 4 to 256 from there on. N6.
-pub(super) fn check_key(version: ProtocolVersion, key: &[u8]) -> Result<(), Violation> {
-    if version < ProtocolVersion::V3_2 && key.len() != 4 {
-        return Err(Violation::KeyLength { found: key.len(), expected: "4 in protocol 3.0" });
-    }
-    Ok(())
 }
 
 /// The handshake deadline has passed.
@@ -151,4 +184,14 @@ pub(super) fn timed_out(authenticated: bool) -> Error {
         "the server did not complete authentication in time"
     };
     Error::new(ErrorKind::Timeout, message)
+}
+
+/// An error in the form of protocol 2, which a server sends that cannot even fork. N3.
+#[cold]
+pub(super) fn legacy_error(text: &[u8]) -> Error {
+    let text = String::from_utf8_lossy(text);
+    Error::new(
+        ErrorKind::Connect,
+        format!("the server refused the connection: {}", wire::escape::Escaped(text.trim_end())),
+    )
 }

@@ -11,6 +11,7 @@ mod framing;
 mod notifications;
 mod properties;
 mod startup;
+mod versions;
 
 use std::time::{Duration, Instant};
 
@@ -61,10 +62,11 @@ fn message(tag: u8, body: &[u8]) -> Vec<u8> {
 fn login() -> Login {
     Login {
         credentials: Credentials::new("bob").unwrap(),
-        policy: AuthPolicy::default(),
+        policy: AuthPolicy::default().allow_cleartext(true),
         nonce: ScramNonce::new([7; 18]),
         parameters: vec![("database".into(), "db".into())],
         protocol: ProtocolVersion::V3_0,
+        min_protocol: ProtocolVersion::V3_0,
         deadline: Instant::now() + Duration::from_secs(10),
         command_timeout: Duration::from_secs(5),
     }

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use crate::wire::BackendMessage;
+use crate::wire::escape::Escaped;
+use crate::wire::{BackendMessage, ProtocolVersion};
 use crate::{Error, ErrorKind};
 
 /// What the server must not do.
@@ -19,9 +20,11 @@ pub(super) enum Violation {
     /// More messages or bytes before the first ReadyForQuery than a server has to say.
     EndlessStartup,
     /// A client encoding in which our quoting would not be safe.
-    Encoding { found: String },
+    Encoding { found: Option<String> },
     /// An answer to the protocol version that does not follow from what was asked.
-    Negotiation { why: &'static str },
+    Negotiation { offered: ProtocolVersion, why: &'static str },
+    /// A version was agreed to that nobody speaks.
+    Grease,
     /// BackendKeyData with a key of another length than this protocol version has.
     KeyLength { found: usize, expected: &'static str },
 }
@@ -64,10 +67,20 @@ impl fmt::Display for Violation {
             Self::EndlessStartup => {
                 f.write_str("more than 1,000 messages or 1 MiB before the first ReadyForQuery")
             }
-            Self::Encoding { found } => {
-                write!(f, "client_encoding is {}, UTF8 was asked for", found.escape_debug())
+            Self::Encoding { found: Some(found) } => {
+                write!(f, "client_encoding is {}, UTF8 was asked for", Escaped(found))
             }
-            Self::Negotiation { why } => write!(f, "NegotiateProtocolVersion {why}"),
+            Self::Encoding { found: None } => {
+                f.write_str("client_encoding was not reported, UTF8 was asked for")
+            }
+            Self::Negotiation { offered, why } => {
+                write!(f, "NegotiateProtocolVersion {why} ({offered})")
+            }
+            Self::Grease => write!(
+                f,
+                "version {} was asked for and not negotiated, but nobody speaks it",
+                ProtocolVersion::GREASE
+            ),
             Self::KeyLength { found, expected } => {
                 write!(f, "BackendKeyData has a key of {found} bytes, expected {expected}")
             }
@@ -78,17 +91,19 @@ impl fmt::Display for Violation {
 impl std::error::Error for Violation {}
 
 impl From<Violation> for Error {
+    #[cold]
     fn from(violation: Violation) -> Self {
-        let hint = match &violation {
-            Violation::Encoding { .. } => Some(
-                "a pooler, ALTER ROLE or options has changed client_encoding; pgbell needs UTF8",
+        match &violation {
+            // Nobody has broken the protocol: it is allowed, and we cannot live with it.
+            Violation::Encoding { .. } => Self::caused(
+                ErrorKind::Unsupported,
+                "the session does not speak UTF-8",
+                violation,
+            )
+            .with_hint(
+                "a pooler, ALTER ROLE, options or a SET has changed client_encoding: leave it at UTF8",
             ),
-            _ => None,
-        };
-        let error = Self::caused(ErrorKind::Protocol, "the server broke the protocol", violation);
-        match hint {
-            Some(hint) => error.with_hint(hint),
-            None => error,
+            _ => Self::caused(ErrorKind::Protocol, "the server broke the protocol", violation),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::Error;
-use crate::session::{Login, Rows};
+use crate::session::{Rows, Session};
 
 /// Names one connection of a supervisor. Never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -68,8 +68,8 @@ pub enum Listening {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum LinkEvent {
-    /// The socket is open. With it comes what the session needs to log in.
-    Opened(Box<Login>),
+    /// The socket is open. With it comes the session on it, which may be ready or still log in.
+    Opened(Box<Session>),
     /// It could not be opened, or broke.
     Failed(Error),
     /// The peer closed it.

@@ -18,6 +18,7 @@
 mod action;
 mod commands;
 mod flow;
+mod link;
 mod sink;
 #[cfg(test)]
 mod tests;
@@ -29,8 +30,10 @@ use bytes::BytesMut;
 
 use self::commands::Purpose;
 use self::flow::Flow;
+use self::link::{Link, Stage};
 use crate::notification::Gap;
 use crate::session::{self, Progress, Session, SessionEvent};
+use crate::wire::Run;
 use crate::{Error, ErrorKind};
 
 pub use crate::notification::Stamp;
@@ -67,22 +70,6 @@ pub struct Supervisor {
     actions: VecDeque<Action>,
     received: u64,
     gaps: u64,
-}
-
-#[derive(Debug)]
-struct Link {
-    id: LinkId,
-    stage: Stage,
-}
-
-#[derive(Debug)]
-enum Stage {
-    /// The shell opens the socket.
-    Opening { deadline: Instant },
-    /// A session is on it.
-    Open(Box<Session>),
-    /// Terminate was sent.
-    Closing { session: Box<Session>, deadline: Instant },
 }
 
 impl Supervisor {
@@ -124,12 +111,13 @@ impl Supervisor {
     pub fn handle_link(&mut self, now: Instant, link: LinkId, event: LinkEvent) {
         let Some(current) = self.link.as_mut().filter(|current| current.id == link) else { return };
         match event {
-            LinkEvent::Opened(login) => {
+            LinkEvent::Opened(session) => {
                 // A second one would take the place of a session whose commands wait for answers.
                 if let Stage::Opening { .. } = current.stage {
-                    match Session::new(*login) {
-                        Ok(session) => current.stage = Stage::Open(Box::new(session)),
-                        Err(error) => self.finish(Err(error)),
+                    let is_ready = session.is_ready();
+                    current.stage = Stage::Open(session);
+                    if is_ready {
+                        self.subscribe(now);
                     }
                 }
             }
@@ -143,7 +131,6 @@ impl Supervisor {
             }
             LinkEvent::Closed => self.lose(closed()),
         }
-        let _ = now;
     }
 
     /// Bytes arrived: `input` is all that was read and not yet handled. What is handled is removed.
@@ -175,12 +162,16 @@ impl Supervisor {
             input.clear();
             return false;
         };
+        let measured = std::mem::take(&mut current.measured);
         let Stage::Open(session) = &mut current.stage else {
             // Closing: nothing is delivered any more.
             input.clear();
             return false;
         };
-        let progress = session.handle_input(now, input);
+        let progress = match measured.count {
+            0 => session.handle_input(now, input),
+            _ => Ok(Progress::Notifications(measured)),
+        };
         self.handle_events(now, stamp, sink);
         match progress {
             Ok(Progress::NeedMore) => false,
@@ -192,6 +183,7 @@ impl Supervisor {
                 let take = if fits.count < run.count && !surplus && may_stall {
                     self.flow.stall(now);
                     self.actions.push_back(Action::Read { link, on: false });
+                    self.keep_measured(run, fits);
                     fits
                 } else {
                     run
@@ -206,6 +198,16 @@ impl Supervisor {
                 self.lose(error);
                 false
             }
+        }
+    }
+
+    /// Of `run`, `taken` is taken off the input now; the rest stays at its head.
+    fn keep_measured(&mut self, run: Run, taken: Run) {
+        if let Some(link) = &mut self.link {
+            link.measured = Run {
+                count: run.count.saturating_sub(taken.count),
+                bytes: run.bytes.saturating_sub(taken.bytes),
+            };
         }
     }
 
@@ -348,7 +350,7 @@ impl Supervisor {
         self.links = self.links.saturating_add(1);
         let id = LinkId(self.links);
         let deadline = now.checked_add(self.policy.connect_timeout).unwrap_or(now);
-        self.link = Some(Link { id, stage: Stage::Opening { deadline } });
+        self.link = Some(Link::new(id, Stage::Opening { deadline }));
         self.actions.push_back(Action::Open { link: id });
     }
 
@@ -384,10 +386,10 @@ impl Supervisor {
         let deadline = now.checked_add(self.policy.close_timeout).unwrap_or(now);
         self.resume(now);
         match self.link.take() {
-            Some(Link { id, stage: Stage::Open(mut session) }) => {
+            Some(Link { id, stage: Stage::Open(mut session), .. }) => {
                 session.terminate();
                 self.answer_all(&mut session, &closed());
-                self.link = Some(Link { id, stage: Stage::Closing { session, deadline } });
+                self.link = Some(Link::new(id, Stage::Closing { session, deadline }));
                 self.actions.push_back(Action::Close { link: id, how: Close::Graceful });
             }
             Some(link @ Link { stage: Stage::Closing { .. }, .. }) => self.link = Some(link),
@@ -411,7 +413,7 @@ impl Supervisor {
         if self.state == State::Closed {
             return;
         }
-        if let Some(Link { id, stage }) = self.link.take() {
+        if let Some(Link { id, stage, .. }) = self.link.take() {
             if let Stage::Open(mut session) = stage {
                 session.fail(closed());
                 let cause = match &result {

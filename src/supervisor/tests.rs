@@ -102,16 +102,21 @@ fn policy() -> Policy {
     }
 }
 
-fn login(now: Instant) -> Box<Login> {
-    Box::new(Login {
+fn session(now: Instant) -> Box<Session> {
+    Box::new(Session::new(login(now)).unwrap())
+}
+
+fn login(now: Instant) -> Login {
+    Login {
         credentials: Credentials::new("bob").unwrap().password(Password::new("secret")).unwrap(),
-        policy: AuthPolicy::default(),
+        policy: AuthPolicy::default().allow_cleartext(true),
         nonce: ScramNonce::new([7; 18]),
         parameters: Vec::new(),
         protocol: ProtocolVersion::V3_0,
+        min_protocol: ProtocolVersion::V3_0,
         deadline: now + Duration::from_secs(10),
         command_timeout: Duration::from_secs(5),
-    })
+    }
 }
 
 impl Shell {
@@ -139,7 +144,7 @@ impl Shell {
     /// The socket is open, the server has said nothing.
     fn opened(policy: Policy) -> Self {
         let mut shell = Self::new(policy);
-        shell.event(LinkEvent::Opened(login(shell.now)));
+        shell.event(LinkEvent::Opened(session(shell.now)));
         shell
     }
 

@@ -31,6 +31,7 @@ use crate::{Error, Notification, NotificationRef, wire};
 ///     nonce: ScramNonce::new([0; 18]),
 ///     parameters: Vec::new(),
 ///     protocol: ProtocolVersion::V3_0,
+///     min_protocol: ProtocolVersion::V3_0,
 ///     deadline: now + Duration::from_secs(10),
 ///     command_timeout: Duration::from_secs(10),
 /// };
@@ -239,7 +240,7 @@ impl Link {
         let stamp = Stamp { received_at: SystemTime::UNIX_EPOCH, epoch: 1 };
         let frames = self.to_client.arrived.get(..run.bytes).unwrap_or_default();
         for raw in wire::frames(frames) {
-            let one = NotificationRef::new(raw, self.sequence, &stamp);
+            let one = NotificationRef::new(raw, self.sequence, &stamp, None);
             self.notifications.push(one.to_owned());
             self.sequence = self.sequence.saturating_add(1);
         }

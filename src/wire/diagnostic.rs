@@ -7,6 +7,7 @@ use bytes::BytesMut;
 use super::cursor::{Body, Reader, tagged};
 use super::error::{DecodeError, EncodeError};
 use super::escape::Escaped;
+use super::limits::KEPT_DIAGNOSTIC_BYTES_MAX;
 use super::tags;
 
 /// The fields of an ErrorResponse or NoticeResponse, borrowed and checked.
@@ -181,6 +182,24 @@ impl DbError {
             std::borrow::Cow::Owned(text) => Some(text.into_boxed_str()),
         };
         Self { fields: fields.into_boxed_slice(), lossy }
+    }
+
+    /// The same, bounded: for one that is kept though nobody waits for it. What is longer than
+    /// [`KEPT_DIAGNOSTIC_BYTES_MAX`] loses all but severity, code and the beginning of its message.
+    pub(crate) fn brief(diagnostic: Diagnostic<'_>) -> Self {
+        if diagnostic.fields.len() <= KEPT_DIAGNOSTIC_BYTES_MAX {
+            return Self::from(diagnostic);
+        }
+        let mut fields = Vec::new();
+        for code in *b"SVCM" {
+            if let Some(value) = diagnostic.field(code) {
+                let most = if code == b'M' { KEPT_DIAGNOSTIC_BYTES_MAX / 2 } else { 32 };
+                fields.push(code);
+                fields.extend_from_slice(value.get(..most).unwrap_or(value));
+                fields.push(0);
+            }
+        }
+        Self::keep(fields)
     }
 
     /// Writes it as an ErrorResponse.

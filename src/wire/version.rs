@@ -13,6 +13,9 @@ impl ProtocolVersion {
     pub const V3_1: Self = Self(0x0003_0001);
     /// Version 3.2: PostgreSQL 18 and later; secret keys of up to 256 bytes.
     pub const V3_2: Self = Self(0x0003_0002);
+    /// Version 3.9999: never to be spoken either. Whoever asks for it tests that servers and proxies
+    /// negotiate, and is answered with one that exists. N12.
+    pub const GREASE: Self = Self(0x0003_270f);
 
     /// The major number.
     #[must_use]
@@ -40,7 +43,7 @@ mod tests {
     #[test]
     fn a_version_is_two_halves_of_a_word() {
         assert_eq!(ProtocolVersion::V3_2.to_string(), "3.2");
-        assert_eq!(ProtocolVersion(0x0003_270f).to_string(), "3.9999");
+        assert_eq!(ProtocolVersion::GREASE.to_string(), "3.9999");
         assert!(ProtocolVersion::V3_0 < ProtocolVersion::V3_2);
     }
 }

@@ -1,18 +1,21 @@
 //! What a cluster is to be like, and how it is made.
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::Write;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::fs::{self, File};
+use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::auth::Auth;
 use crate::cluster::Cluster;
 use crate::error::Error;
+use crate::files::{append, replace, write_private};
 use crate::guard::Scratch;
 use crate::installation::Installation;
 use crate::reach;
 use crate::server::Server;
+use crate::session::{ROLE_HBA, ROLE_SQL};
+use crate::setting::setting_line;
+use crate::tls::Tls;
 use crate::user::User;
 
 /// Name of the superuser of every cluster.
@@ -33,40 +36,6 @@ const SETTINGS: [(&str, &str); 7] = [
     ("timezone", "UTC"),
 ];
 
-/// How clients prove who they are. The names of `pg_hba.conf`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-#[non_exhaustive]
-pub enum Auth {
-    /// Not at all.
-    #[default]
-    Trust,
-    /// The password itself goes over the wire.
-    Password,
-    /// MD5, with passwords stored as MD5.
-    Md5,
-    /// SCRAM-SHA-256.
-    ScramSha256,
-}
-
-impl Auth {
-    fn method(self) -> &'static str {
-        match self {
-            Self::Trust => "trust",
-            Self::Password => "password",
-            Self::Md5 => "md5",
-            Self::ScramSha256 => "scram-sha-256",
-        }
-    }
-
-    /// What the server stores: `password_encryption`.
-    fn stored(self) -> &'static str {
-        match self {
-            Self::Md5 => "md5",
-            Self::Trust | Self::Password | Self::ScramSha256 => "scram-sha-256",
-        }
-    }
-}
-
 /// Describes a [`Cluster`]. Made by [`Cluster::builder`].
 #[derive(Clone)]
 pub struct ClusterBuilder {
@@ -75,6 +44,8 @@ pub struct ClusterBuilder {
     superuser_password: String,
     settings: Vec<(String, String)>,
     hba: Vec<String>,
+    ident: Vec<String>,
+    tls: Option<Tls>,
     files: Vec<(String, Vec<u8>)>,
     init_sql: Vec<String>,
     encoding: String,
@@ -91,6 +62,8 @@ impl ClusterBuilder {
             superuser_password: SUPERUSER_PASSWORD.to_owned(),
             settings: Vec::new(),
             hba: Vec::new(),
+            ident: Vec::new(),
+            tls: None,
             files: Vec::new(),
             init_sql: Vec::new(),
             encoding: "UTF8".to_owned(),
@@ -130,14 +103,31 @@ impl ClusterBuilder {
     }
 
     /// A line of `pg_hba.conf`, before those that [`auth`](Self::auth) stands for: the first that matches
-    /// counts.
+    /// counts. `hostnossl all all all reject` makes TLS a must.
     #[must_use]
     pub fn hba(mut self, line: impl Into<String>) -> Self {
         self.hba.push(line.into());
         self
     }
 
-    /// A file in the data directory, readable by the server's user only: a certificate, a key.
+    /// A line of `pg_ident.conf`: with the map of that name somebody whom the method knows as `system_user`
+    /// may log in as `role`. A line of [`hba`](Self::hba) uses it: `hostssl all all all cert map=people`.
+    #[must_use]
+    pub fn ident(mut self, map: &str, system_user: &str, role: &str) -> Self {
+        let quoted =
+            [map, system_user, role].map(|word| format!("\"{}\"", word.replace('"', "\"\"")));
+        self.ident.push(quoted.join(" "));
+        self
+    }
+
+    /// Offers TLS, with a certificate or with all that [`Tls`] can say. Connections without it stay possible.
+    #[must_use]
+    pub fn tls(mut self, tls: impl Into<Tls>) -> Self {
+        self.tls = Some(tls.into());
+        self
+    }
+
+    /// A file in the data directory, readable by the server's user only.
     #[must_use]
     pub fn file(mut self, name: impl Into<String>, contents: impl Into<Vec<u8>>) -> Self {
         self.files.push((name.into(), contents.into()));
@@ -212,6 +202,11 @@ impl ClusterBuilder {
     }
 
     fn initialize(&self, server: &Server) -> Result<(), Error> {
+        if self.auth == Auth::Cert && !self.tls.as_ref().is_some_and(Tls::asks_clients) {
+            return Err(Error::new(
+                "Auth::Cert needs a Tls with a client_authority: nobody could log in",
+            ));
+        }
         let mut initdb = server.command("initdb");
         initdb.args(["-U", SUPERUSER, "-A", "trust", "--no-sync", "--locale=C"]);
         initdb.arg(format!("--encoding={}", self.encoding));
@@ -220,10 +215,12 @@ impl ClusterBuilder {
         let data = server.data();
         append(&data.join("postgresql.conf"), &self.postgresql_conf()?)?;
         replace(&data.join("pg_hba.conf"), self.pg_hba_conf().as_bytes())?;
+        append(&data.join("pg_ident.conf"), &lines(&self.ident))?;
+        if let Some(tls) = &self.tls {
+            server.write_tls(tls)?;
+        }
         for (name, contents) in &self.files {
-            let path = data.join(name);
-            write_private(&path, contents)?;
-            server.scratch.user().give(&path)?;
+            server.write_file(name, contents)?;
         }
         self.run_sql(server)
     }
@@ -233,6 +230,9 @@ impl ClusterBuilder {
         let ours = SETTINGS.iter().chain(&stored).copied();
         let theirs = self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let mut text = String::from("\n");
+        if let Some(tls) = &self.tls {
+            text.push_str(&tls.settings()?);
+        }
         for (name, value) in ours.chain(theirs) {
             text.push_str(&setting_line(name, value)?);
         }
@@ -240,18 +240,7 @@ impl ClusterBuilder {
     }
 
     fn pg_hba_conf(&self) -> String {
-        let mut text = String::new();
-        for line in &self.hba {
-            text.push_str(line);
-            text.push('\n');
-        }
-        let method = self.auth.method();
-        for database in ["all", "replication"] {
-            text.push_str(&format!("local {database} all {method}\n"));
-            text.push_str(&format!("host {database} all 127.0.0.1/32 {method}\n"));
-            text.push_str(&format!("host {database} all ::1/128 {method}\n"));
-        }
-        text
+        [ROLE_HBA, &lines(&self.hba), &self.auth.hba()].concat()
     }
 
     /// One run of the server without a listener: commands come from a file and end it when they fail.
@@ -261,6 +250,7 @@ impl ClusterBuilder {
             "ALTER ROLE {SUPERUSER} PASSWORD E'{}'",
             password.replace('\\', "\\\\")
         ));
+        script.push_str(&command_text(ROLE_SQL));
         for sql in &self.init_sql {
             script.push_str(&command_text(sql));
         }
@@ -287,6 +277,7 @@ impl fmt::Debug for ClusterBuilder {
             .field("installation", &self.installation)
             .field("auth", &self.auth)
             .field("settings", &self.settings)
+            .field("tls", &self.tls)
             .field("encoding", &self.encoding)
             .field("unix_socket", &self.unix_socket)
             .field("data_parent", &self.data_parent)
@@ -295,61 +286,18 @@ impl fmt::Debug for ClusterBuilder {
     }
 }
 
+fn lines(lines: &[String]) -> String {
+    lines.iter().map(|line| format!("{line}\n")).collect()
+}
+
 /// With `-j` a command ends with a semicolon and an empty line.
 fn command_text(sql: &str) -> String {
     format!("{};\n\n", sql.trim_end_matches(|c: char| c == ';' || c.is_ascii_whitespace()))
 }
 
-pub(crate) fn setting_line(name: &str, value: &str) -> Result<String, Error> {
-    let named = !name.is_empty()
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.".contains(&byte));
-    if !named {
-        return Err(Error::new(format!("{name:?} is not the name of a setting")));
-    }
-    if value.contains(['\n', '\r', '\0']) {
-        return Err(Error::new(format!("the value of setting {name} has more than one line")));
-    }
-    Ok(format!("{name} = '{}'\n", value.replace('\\', "\\\\").replace('\'', "''")))
-}
-
-/// Appends to a file that initdb made, whose owner and mode stay.
-pub(crate) fn append(path: &Path, text: &str) -> Result<(), Error> {
-    OpenOptions::new()
-        .append(true)
-        .open(path)
-        .and_then(|mut file| file.write_all(text.as_bytes()))
-        .map_err(Error::on("write", path))
-}
-
-fn replace(path: &Path, contents: &[u8]) -> Result<(), Error> {
-    fs::write(path, contents).map_err(Error::on("write", path))
-}
-
-fn write_private(path: &Path, contents: &[u8]) -> Result<(), Error> {
-    OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)
-        .and_then(|mut file| {
-            file.set_permissions(Permissions::from_mode(0o600))?;
-            file.write_all(contents)
-        })
-        .map_err(Error::on("write", path))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn settings_are_quoted_and_checked() {
-        assert_eq!(setting_line("a.b", r"it's \").unwrap(), "a.b = 'it''s \\\\'\n");
-        assert!(setting_line("a b", "1").is_err());
-        assert!(setting_line("", "1").is_err());
-        assert!(setting_line("a", "1\nb = 2").is_err());
-    }
 
     #[test]
     fn a_command_ends_once_however_it_was_written() {

@@ -1,20 +1,16 @@
 //! A running cluster and what a test does to it.
 
 use std::fmt;
-use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use crate::builder::{ClusterBuilder, SUPERUSER, append, setting_line};
+use crate::builder::{ClusterBuilder, SUPERUSER};
 use crate::error::Error;
-use crate::guard::Scratch;
 use crate::installation::Installation;
 use crate::server::Server;
-use crate::signal::{Mode, Signal};
-
-/// The address that every server listens on.
-const HOST: &str = "127.0.0.1";
+use crate::signal::{Mode, Signal, process_stat};
+use crate::url::{self, HOST};
 
 /// A real PostgreSQL server with a data directory of its own. Both are gone when this is dropped, or when the
 /// process ends.
@@ -53,9 +49,14 @@ impl Cluster {
         }
     }
 
-    fn server(&self) -> MutexGuard<'_, Server> {
+    pub(crate) fn server(&self) -> MutexGuard<'_, Server> {
         // A panic of another thread leaves nothing half done that the next call would not see.
         self.server.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long a start, a stop or a wait may take.
+    pub(crate) fn patience(&self) -> Duration {
+        self.server().patience
     }
 
     /// The address of the server, `127.0.0.1`.
@@ -96,8 +97,7 @@ impl Cluster {
         password: impl Into<Option<&'a str>>,
         database: &str,
     ) -> String {
-        let login = login(user, password.into());
-        format!("postgresql://{login}@{HOST}:{}/{}", self.port, percent(database))
+        url::tcp(self.port, user, password.into(), database)
     }
 
     /// A connection URL over the Unix socket, over TCP when the cluster has no such socket.
@@ -109,9 +109,7 @@ impl Cluster {
         database: &str,
     ) -> String {
         let Some(dir) = &self.socket_dir else { return self.url(user, password, database) };
-        let login = login(user, password.into());
-        let (dir, database) = (percent(&dir.to_string_lossy()), percent(database));
-        format!("postgresql://{login}@/{database}?host={dir}&port={}", self.port)
+        url::socket(&dir.to_string_lossy(), self.port, user, password.into(), database)
     }
 
     /// The URL of the superuser in the database `postgres`, with the password.
@@ -123,7 +121,7 @@ impl Cluster {
     /// Everything that the server has logged, of all its starts.
     #[must_use]
     pub fn log(&self) -> String {
-        self.server().log()
+        self.server().log().all()
     }
 
     /// The installation that the server is of.
@@ -205,7 +203,19 @@ impl Cluster {
         self.server().signal(signal)
     }
 
-    /// Sends a signal to a backend of this server, by the process number that a client knows it under.
+    /// Ends a session as `pg_terminate_backend` does: the client is told 57P01.
+    ///
+    /// # Errors
+    /// As [`signal_backend`](Self::signal_backend).
+    pub fn terminate_backend(&self, pid: i32) -> Result<(), Error> {
+        self.signal_backend(pid, Signal::Term)
+    }
+
+    /// Sends a signal to a backend of this server, by the process number that a client knows it under. It may
+    /// be another child of the postmaster, as a WAL sender.
+    ///
+    /// After [`Signal::Stop`] the peer sees silence, and no keepalive of TCP notices. After [`Signal::Kill`]
+    /// the server ends all sessions and starts anew: see [`wait_ready`](Self::wait_ready).
     ///
     /// # Errors
     /// When that process is not a child of this postmaster.
@@ -214,69 +224,10 @@ impl Cluster {
         let postmaster = if server.is_running() { server.pid() } else { None };
         let foreign = || Error::new(format!("process {pid} is not a backend of this server"));
         let backend = u32::try_from(pid).map_err(|_| foreign())?;
-        match (postmaster, parent_of(backend)) {
-            (Some(postmaster), Some(parent)) if postmaster == parent => signal.send(backend),
+        match (postmaster, process_stat(backend)) {
+            (Some(postmaster), Some(stat)) if postmaster == stat.parent => signal.send(backend),
             _ => Err(foreign()),
         }
-    }
-
-    /// A standby that streams from this server: a copy of its data directory.
-    ///
-    /// This server is stopped ([`Mode::Fast`]) for the copy and started again, so that its sessions end.
-    ///
-    /// # Errors
-    /// When stopping, copying or starting fails.
-    pub fn standby(&self) -> Result<Self, Error> {
-        let mut primary = self.server();
-        let scratch = Scratch::new(
-            primary.scratch.user(),
-            // Beside the primary, where its user may write.
-            primary.scratch.dir().parent(),
-        )?;
-        let mut standby = Server {
-            scratch,
-            bin: primary.bin.clone(),
-            port: 0,
-            unix_socket: primary.unix_socket,
-            patience: primary.patience,
-            running: None,
-        };
-        primary.stop(Mode::Fast)?;
-        let mut copy = standby.scratch.command(Path::new("/bin/cp"));
-        copy.arg("-Rp").arg(primary.data()).arg(standby.data());
-        let copied = standby.scratch.run("cp", &mut copy);
-        primary.start_again()?;
-        copied?;
-
-        let conninfo = format!(
-            "host={HOST} port={} user={SUPERUSER} password={}",
-            self.port,
-            conninfo_value(&self.superuser_password)
-        );
-        let data = standby.data();
-        append(&data.join("postgresql.conf"), &setting_line("primary_conninfo", &conninfo)?)?;
-        let signal = data.join("standby.signal");
-        fs::write(&signal, "").map_err(Error::on("write", &signal))?;
-        standby.scratch.user().give(&signal)?;
-        standby.start_somewhere()?;
-        Ok(Self::new(standby, self.installation.clone(), self.superuser_password.clone()))
-    }
-
-    /// Makes a standby a primary and waits until it is one.
-    ///
-    /// # Errors
-    /// When the server is not a standby, or does not become a primary within 60 s.
-    pub fn promote(&self) -> Result<(), Error> {
-        let server = self.server();
-        let mut promote = server.scratch.user().command(server.bin.join("pg_ctl"));
-        promote.args(["promote", "-w", "-t", "60", "-D"]).arg(server.data());
-        let output =
-            promote.output().map_err(|cause| Error::io("cannot run pg_ctl promote", cause))?;
-        if output.status.success() {
-            return Ok(());
-        }
-        let said = String::from_utf8_lossy(&output.stderr);
-        Err(Error::new(format!("the server cannot be promoted: {}", said.trim())))
     }
 }
 
@@ -288,60 +239,5 @@ impl fmt::Debug for Cluster {
             .field("port", &self.port)
             .field("socket_dir", &self.socket_dir)
             .finish_non_exhaustive()
-    }
-}
-
-fn login(user: &str, password: Option<&str>) -> String {
-    match password {
-        Some(password) => format!("{}:{}", percent(user), percent(password)),
-        None => percent(user),
-    }
-}
-
-/// RFC 3986: everything but the unreserved characters is encoded.
-fn percent(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            encoded.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    encoded
-}
-
-/// A value of a key=value connection string.
-fn conninfo_value(value: &str) -> String {
-    format!("'{}'", value.replace('\\', r"\\").replace('\'', r"\'"))
-}
-
-fn parent_of(pid: u32) -> Option<u32> {
-    if let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) {
-        // `pid (name) state parent …`, and the name may hold anything.
-        let (_, rest) = stat.rsplit_once(')')?;
-        return rest.split_whitespace().nth(1)?.parse().ok();
-    }
-    let mut ps = Command::new("ps");
-    ps.args(["-o", "ppid=", "-p", &pid.to_string()]).stdin(Stdio::null());
-    String::from_utf8(ps.output().ok()?.stdout).ok()?.trim().parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn urls_hold_any_character() {
-        assert_eq!(login("bob", None), "bob");
-        assert_eq!(login("a@b", Some("ß:/?")), "a%40b:%C3%9F%3A%2F%3F");
-        assert_eq!(conninfo_value(r"it's \"), r"'it\'s \\'");
-    }
-
-    #[test]
-    fn a_process_knows_its_parent() {
-        let child = Command::new("/bin/sh").args(["-c", "echo $PPID"]).output().unwrap();
-        assert_eq!(String::from_utf8(child.stdout).unwrap().trim(), std::process::id().to_string());
-        assert_eq!(parent_of(std::process::id()), Some(std::os::unix::process::parent_id()));
     }
 }

@@ -1,4 +1,4 @@
-//! Why there is no server: one error type for everything, and the one case that callers act on.
+//! What went wrong: one error type for everything, and the one case that callers act on.
 
 use std::fmt;
 use std::io;
@@ -11,36 +11,62 @@ const HOW_TO_GET_ONE: &str = "run `apt-get install postgresql`, or set PGBELL_PO
 const HOW_TO_GET_THE_MATRIX: &str = "run `testkit/servers/fetch.sh` (`npm ci --prefix testkit/servers`), or set \
      PGBELL_MATRIX_DIR to the directory that holds pg13 to pg18";
 
-/// No PostgreSQL server was found. Its `Display` is one line that says how to get one.
+/// How to get what pools connections.
+const HOW_TO_GET_PGBOUNCER: &str =
+    "run `apt-get install pgbouncer`, or set PGBELL_PGBOUNCER to the program";
+
+/// How to get what makes certificates.
+const HOW_TO_GET_OPENSSL: &str =
+    "run `apt-get install openssl`, or set PGBELL_OPENSSL to the program";
+
+/// A program that must be installed was not found. Its `Display` is one line that says how to get it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotFound {
     what: String,
-    matrix: bool,
+    missing: Missing,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    Server,
+    Matrix,
+    PgBouncer,
+    OpenSsl,
 }
 
 impl NotFound {
     pub(crate) fn server(what: impl Into<String>) -> Self {
-        Self { what: what.into(), matrix: false }
+        Self { what: what.into(), missing: Missing::Server }
     }
 
     pub(crate) fn matrix(what: impl Into<String>) -> Self {
-        Self { what: what.into(), matrix: true }
+        Self { what: what.into(), missing: Missing::Matrix }
+    }
+
+    pub(crate) fn pgbouncer(what: impl Into<String>) -> Self {
+        Self { what: what.into(), missing: Missing::PgBouncer }
+    }
+
+    pub(crate) fn openssl(what: impl Into<String>) -> Self {
+        Self { what: what.into(), missing: Missing::OpenSsl }
     }
 }
 
 impl fmt::Display for NotFound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.matrix {
-            write!(f, "{}: {HOW_TO_GET_THE_MATRIX}", self.what)
-        } else {
-            write!(f, "{}: {HOW_TO_GET_ONE}, or {HOW_TO_GET_THE_MATRIX}", self.what)
+        let what = &self.what;
+        match self.missing {
+            Missing::Server => write!(f, "{what}: {HOW_TO_GET_ONE}, or {HOW_TO_GET_THE_MATRIX}"),
+            Missing::Matrix => write!(f, "{what}: {HOW_TO_GET_THE_MATRIX}"),
+            Missing::PgBouncer => write!(f, "{what}: {HOW_TO_GET_PGBOUNCER}"),
+            Missing::OpenSsl => write!(f, "{what}: {HOW_TO_GET_OPENSSL}"),
         }
     }
 }
 
 impl std::error::Error for NotFound {}
 
-/// Why a cluster could not be started, stopped or changed.
+/// Why a server or a certificate could not be made, or a server not be stopped or changed.
 ///
 /// When the server itself is to blame, the end of its log follows the message. No password is shown.
 #[derive(Debug)]
@@ -75,7 +101,7 @@ impl Error {
         Self { log: Some(log.into()), ..self }
     }
 
-    /// Whether the reason is that no PostgreSQL is installed: the case in which a demo does without one.
+    /// Whether the reason is that a program is not installed: the case in which a demo does without it.
     #[must_use]
     pub fn is_not_found(&self) -> bool {
         matches!(self.cause, Some(Cause::NotFound(_)))
@@ -108,10 +134,11 @@ impl std::error::Error for Error {
 
 impl From<NotFound> for Error {
     fn from(cause: NotFound) -> Self {
-        Self {
-            message: "no PostgreSQL cluster can be started".to_owned(),
-            log: None,
-            cause: Some(Cause::NotFound(cause)),
-        }
+        let message = match cause.missing {
+            Missing::Server | Missing::Matrix => "no PostgreSQL cluster can be started",
+            Missing::PgBouncer => "no PgBouncer can be started",
+            Missing::OpenSsl => "no certificate can be made",
+        };
+        Self { message: message.to_owned(), log: None, cause: Some(Cause::NotFound(cause)) }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A [`Cluster`] is a real PostgreSQL server on a free port of 127.0.0.1 with a data directory of its own. It
 //! runs as an ordinary user even when root runs the tests, and it is gone when the value is dropped or when
-//! the process that holds it ends in any way, SIGKILL included. The interface blocks and needs only std.
+//! the process that holds it ends in any way, SIGKILL included. The interface blocks; no driver is used.
 //!
 //! ```no_run
 //! use pgbell_testkit::{Auth, Cluster};
@@ -21,6 +21,9 @@
 //! one server of each supported major version. When there is none, the error is one line that says how to get
 //! one.
 //!
+//! Beside it: [`Certificates`] and [`Tls`], standbys ([`Cluster::standby`]), a pooler ([`PgBouncer`]), and a
+//! network that a test makes bad ([`Proxy`]).
+//!
 //! A `Cluster` in a `static` is never dropped: its server ends with the process all the same.
 
 #[cfg(not(unix))]
@@ -31,18 +34,38 @@ compile_error!("pgbell-testkit runs PostgreSQL on Unix only: depend on it under 
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+mod auth;
 mod builder;
+mod certificates;
 mod cluster;
 mod error;
+mod files;
 mod guard;
 mod installation;
+mod log;
+mod pgbouncer;
+mod port;
+mod proxy;
 mod reach;
+mod reload;
 mod server;
+mod session;
+mod setting;
 mod signal;
+mod standby;
+mod tls;
+mod url;
 mod user;
 
-pub use builder::{Auth, ClusterBuilder};
+pub use auth::Auth;
+pub use builder::ClusterBuilder;
+pub use certificates::{
+    Authority, Ca, Certificate, Certificates, Key, Leaf, RevocationList, Signature,
+};
 pub use cluster::Cluster;
 pub use error::{Error, NotFound};
 pub use installation::{Installation, MAJORS};
+pub use pgbouncer::{PgBouncer, PgBouncerBuilder, PoolMode};
+pub use proxy::{Cut, Direction, Flow, Proxy, ProxyHandle};
 pub use signal::{Mode, Signal};
+pub use tls::{Tls, TlsVersion};

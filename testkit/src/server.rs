@@ -1,28 +1,19 @@
 //! One postmaster in a directory: start, wait until it is ready, stop.
 
-use std::collections::hash_map::RandomState;
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
-use std::hash::{BuildHasher, Hasher};
-use std::io::{Read, Seek, SeekFrom};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
+use crate::files::write_private;
 use crate::guard::{Scratch, wait};
+use crate::log::Log;
+use crate::port;
 use crate::signal::{Mode, Signal};
-
-/// Ports below those that the kernel gives to outgoing connections (Linux: 32768 and up).
-///
-/// Between a stop and the next start nobody's connection takes the port, and a client that dials a stopped
-/// server cannot be connected to itself. N41.
-const PORTS: std::ops::Range<u16> = 10_240..32_000;
-
-/// How often another port is tried when somebody takes the one that was free.
-const PORT_ATTEMPTS_MAX: u32 = 20;
 
 /// How long a restart waits for its port, and for the processes of a killed postmaster to end.
 const LEFTOVERS_MAX: Duration = Duration::from_secs(20);
@@ -34,8 +25,17 @@ const LEFTOVERS_END_ALONE: Duration = Duration::from_secs(1);
 /// How long a server may take to die of SIGQUIT before SIGKILL.
 const QUIT_MAX: Duration = Duration::from_secs(10);
 
-/// How much of the log an error shows, in bytes.
-const LOG_TAIL_BYTES: usize = 4_000;
+/// OpenSSL's configuration for the server. That of the system may forbid what tests want to see: certificates
+/// signed with SHA-1, old versions of TLS.
+const OPENSSL: &str = "\
+openssl_conf = init
+[init]
+ssl_conf = ssl
+[ssl]
+system_default = anything
+[anything]
+CipherString = DEFAULT@SECLEVEL=0
+";
 
 /// Where a server is and how it is started. The processes are in [`Server::running`].
 #[derive(Debug)]
@@ -61,12 +61,15 @@ impl Server {
         self.scratch.dir().join("data")
     }
 
-    fn log_path(&self) -> PathBuf {
-        self.scratch.dir().join("log")
+    pub(crate) fn log(&self) -> Log {
+        Log::of(&self.scratch)
     }
 
-    pub(crate) fn log(&self) -> String {
-        fs::read(self.log_path()).map_or_else(|_| String::new(), |log| lossy(&log))
+    /// A file in the data directory, for the server's user only.
+    pub(crate) fn write_file(&self, name: &str, contents: &[u8]) -> Result<(), Error> {
+        let path = self.data().join(name);
+        write_private(&path, contents)?;
+        self.scratch.user().give(&path)
     }
 
     /// A command on this server's data directory. The guard knows of it.
@@ -80,10 +83,10 @@ impl Server {
     pub(crate) fn start_somewhere(&mut self) -> Result<(), Error> {
         let mut attempt = 1;
         loop {
-            self.port = free_port()?;
+            self.port = port::free()?;
             match self.launch() {
                 Ok(()) => return Ok(()),
-                Err(Failure::Passing(_)) if attempt < PORT_ATTEMPTS_MAX => attempt += 1,
+                Err(Failure::Passing(_)) if attempt < port::ATTEMPTS_MAX => attempt += 1,
                 Err(Failure::Passing(error) | Failure::Final(error)) => return Err(error),
             }
         }
@@ -126,28 +129,26 @@ impl Server {
     }
 
     fn launch(&mut self) -> Result<(), Failure> {
-        let log_path = self.log_path();
-        let log = OpenOptions::new().create(true).append(true).open(&log_path);
-        let log = log.map_err(Error::on("open", &log_path)).map_err(Failure::Final)?;
-        self.scratch.user().give(&log_path).map_err(Failure::Final)?;
-        let begin = log.metadata().map_or(0, |found| found.len());
-
+        let log = self.log();
+        let openssl = self.scratch.dir().join("openssl.cnf");
+        write_private(&openssl, OPENSSL.as_bytes()).map_err(Failure::Final)?;
+        self.scratch.user().give(&openssl).map_err(Failure::Final)?;
         let mut command = self.command("postgres");
+        command.env("OPENSSL_CONF", &openssl);
         command.args(["-p", &self.port.to_string(), "-k"]);
         if self.unix_socket {
             command.arg(self.scratch.socket_dir());
         } else {
             command.arg("");
         }
-        let error_log = log.try_clone().map_err(Error::on("open", &log_path));
-        command.stdout(log).stderr(error_log.map_err(Failure::Final)?);
+        let begin = log.attach(&self.scratch, &mut command).map_err(Failure::Final)?;
         let spawned = command.spawn().map_err(|cause| Error::io("cannot run postgres", cause));
         self.running = Some(spawned.map_err(Failure::Final)?);
 
         let outcome = self.wait_until_ready();
         outcome.map_err(|reason| {
             self.kill();
-            let tail = tail(&log_path, begin);
+            let tail = log.tail(begin);
             let passing = ["Address already in use", "pre-existing shared memory block"]
                 .iter()
                 .any(|words| tail.contains(words));
@@ -207,7 +208,7 @@ impl Server {
             "the server did not stop within {} s ({mode:?}): it still has sessions, or hangs",
             self.patience.as_secs()
         );
-        Err(Error::new(message).with_log(tail(&self.log_path(), 0)))
+        Err(Error::new(message).with_log(self.log().tail(0)))
     }
 
     /// Ends the postmaster without its having a say. Its children notice by themselves.
@@ -225,19 +226,20 @@ impl Server {
         Some(status)
     }
 
-    /// Ends the processes that a killed postmaster left. They are where every server process is: in the data
-    /// directory. Where there is no `/proc` they are waited for only.
+    /// Ends the processes that a killed postmaster left. Where there is no `/proc` they are waited for only.
     fn end_leftovers(&self) {
+        // Gone in the meantime is as good.
+        let _ = Signal::Kill.send_all(&self.processes());
+    }
+
+    /// The server's processes, the postmaster among them. They are where every server process is: in the data
+    /// directory.
+    fn processes(&self) -> Vec<u32> {
         let data = self.data();
-        let Ok(processes) = fs::read_dir("/proc") else { return };
-        for process in processes.flatten() {
-            let pid = process.file_name().to_string_lossy().parse::<u32>();
-            let here = fs::read_link(process.path().join("cwd")).is_ok_and(|cwd| cwd == data);
-            if let (Ok(pid), true) = (pid, here) {
-                // Gone in the meantime is as good.
-                let _ = Signal::Kill.send(pid);
-            }
-        }
+        let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
+        let here = |path: PathBuf| fs::read_link(path.join("cwd")).is_ok_and(|cwd| cwd == data);
+        let all = processes.flatten().filter(|process| here(process.path()));
+        all.filter_map(|process| process.file_name().to_string_lossy().parse().ok()).collect()
     }
 
     /// Takes away the shared memory of a postmaster that was killed: the kernel would keep it. N43.
@@ -257,8 +259,10 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         if self.is_running() {
-            // A postmaster that a test froze would not hear the rest.
+            // A postmaster that a test froze would not hear the rest, and would wait for a frozen child. All of
+            // them go on: a SIGSTOP may still be on its way.
             let _ = self.signal(Signal::Cont);
+            let _ = Signal::Cont.send_all(&self.processes());
             let _ = self.signal(Mode::Fast.signal());
             if self.wait(QUIT_MAX).is_none() {
                 let _ = self.signal(Mode::Immediate.signal());
@@ -280,42 +284,6 @@ fn is_ready(lock: &str, pid: u32) -> bool {
     let own = lines.next().is_some_and(|line| line.trim() == pid.to_string());
     // `standby` is what a server says that takes no queries before its promotion.
     own && lines.nth(6).is_some_and(|status| matches!(status.trim(), "ready" | "standby"))
-}
-
-fn free_port() -> Result<u16, Error> {
-    let span = u64::from(PORTS.end - PORTS.start);
-    for _ in 0..1_000 {
-        // Seeded by the system: two processes that start at once do not try the same ports.
-        let random = RandomState::new().build_hasher().finish() % span;
-        let port = PORTS.start + u16::try_from(random).unwrap_or(0);
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return Ok(port);
-        }
-    }
-    Err(Error::new(format!("no free port between {} and {}", PORTS.start, PORTS.end)))
-}
-
-/// The end of a file, from `begin` at the earliest.
-fn tail(path: &Path, begin: u64) -> String {
-    let read = || {
-        let mut file = File::open(path)?;
-        file.seek(SeekFrom::Start(begin))?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)?;
-        Ok::<_, std::io::Error>(bytes)
-    };
-    match read() {
-        Ok(bytes) => {
-            let text =
-                lossy(bytes.get(bytes.len().saturating_sub(LOG_TAIL_BYTES)..).unwrap_or_default());
-            text.trim_end().to_owned()
-        }
-        Err(cause) => format!("(no log: {cause})"),
-    }
-}
-
-fn lossy(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }
 
 impl fmt::Debug for Failure {
@@ -341,12 +309,5 @@ mod tests {
         assert!(!is_ready(&lock(8, "ready   "), 7));
         assert!(!is_ready("7\n/d\n", 7));
         assert!(!is_ready("", 7));
-    }
-
-    #[test]
-    fn a_free_port_is_below_the_ephemeral_ones() {
-        let port = free_port().unwrap();
-        assert!(PORTS.contains(&port));
-        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
     }
 }

@@ -7,6 +7,7 @@ use std::net::TcpStream;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use common::{Session, ask, until};
 use pgbell_testkit::{Auth, Cluster, Installation, Mode, Signal};
@@ -162,13 +163,15 @@ fn each_way_to_stop_does_so_and_a_start_follows() {
 
 #[test]
 fn a_smart_stop_with_a_client_is_an_error_within_the_timeout() {
-    let cluster = Cluster::builder().timeout(std::time::Duration::from_secs(2)).start().unwrap();
+    let cluster = Cluster::builder().timeout(Duration::from_secs(2)).start().unwrap();
     let session = Session::open(&cluster).unwrap();
     let error = cluster.stop(Mode::Smart).unwrap_err().to_string();
     assert!(error.contains("did not stop within 2 s (Smart)"), "{error}");
     assert!(error.contains("received smart shutdown"), "{error}");
     drop(session);
     cluster.stop(Mode::Smart).unwrap();
+    let error = cluster.wait_ready().unwrap_err().to_string();
+    assert!(error.contains("after 2 s Connection refused"), "{error}");
 }
 
 #[test]
@@ -227,6 +230,91 @@ fn a_backend_can_be_signalled_and_nobody_else() {
 }
 
 #[test]
+fn a_terminated_backend_says_so_and_a_killed_one_takes_all_along() {
+    let cluster = Cluster::start().unwrap();
+    let mut session = Session::open(&cluster).unwrap();
+    cluster.terminate_backend(session.process_id).unwrap();
+    assert!(session.last_words().contains("57P01"));
+
+    let mut victim = Session::open(&cluster).unwrap();
+    let mut other = Session::open(&cluster).unwrap();
+    let postmaster = cluster.postmaster_pid();
+    cluster.signal_backend(victim.process_id, Signal::Kill).unwrap();
+    assert_eq!(victim.last_words(), "");
+    assert!(other.last_words().contains("57P02"));
+    cluster.wait_ready().unwrap();
+    assert_eq!(ask(&cluster, "SELECT 1"), ["1"]);
+    assert_eq!(cluster.postmaster_pid(), postmaster);
+}
+
+#[test]
+fn a_frozen_backend_is_silent_until_it_goes_on() {
+    let cluster = Cluster::start().unwrap();
+    let mut session = Session::open(&cluster).unwrap();
+    let pid = session.process_id;
+    cluster.signal_backend(pid, Signal::Stop).unwrap();
+    let answer = std::thread::spawn(move || session.ask("SELECT 7"));
+    // Another one is served meanwhile.
+    for _ in 0..10 {
+        assert_eq!(ask(&cluster, "SELECT 8"), ["8"]);
+    }
+    assert!(!answer.is_finished());
+    cluster.signal_backend(pid, Signal::Cont).unwrap();
+    assert_eq!(answer.join().unwrap().unwrap(), ["7"]);
+}
+
+#[test]
+fn a_frozen_backend_does_not_hold_up_the_end() {
+    let cluster = Cluster::start().unwrap();
+    let session = Session::open(&cluster).unwrap();
+    cluster.signal_backend(session.process_id, Signal::Stop).unwrap();
+    let begin = Instant::now();
+    drop(cluster);
+    // The server itself waits for the frozen one until it is told to die, after ten seconds.
+    assert!(begin.elapsed() < Duration::from_secs(9), "{:?}", begin.elapsed());
+}
+
+#[test]
+fn a_setting_is_changed_for_those_who_come_after() {
+    let cluster = Cluster::start().unwrap();
+    let before = ask(&cluster, "SHOW work_mem");
+    cluster.set("work_mem", "77kB").unwrap();
+    assert_eq!(ask(&cluster, "SHOW work_mem"), ["77kB"]);
+    cluster.set_read_only(true).unwrap();
+    let mut session = Session::open(&cluster).unwrap();
+    assert!(session.ask("CREATE TABLE refused ()").unwrap_err().to_string().contains("25006"));
+    assert_eq!(ask(&cluster, "SHOW transaction_read_only"), ["on"]);
+    cluster.set_read_only(false).unwrap();
+    assert_eq!(ask(&cluster, "SHOW transaction_read_only"), ["off"]);
+
+    let refused = |name, value| cluster.set(name, value).unwrap_err().to_string();
+    let error = refused("work_mem", "none");
+    assert!(error.contains("invalid value for parameter \"work_mem\""), "{error}");
+    let error = refused("no_such_setting", "1");
+    assert!(error.contains("unrecognized configuration parameter"), "{error}");
+    let error = refused("max_connections", "33");
+    assert!(error.contains("cannot be changed without restarting"), "{error}");
+    // None of them is left in the file: the next change and the next start succeed.
+    cluster.set("application_name", "after").unwrap();
+    cluster.stop(Mode::Fast).unwrap();
+    cluster.set("max_connections", "33").unwrap();
+    cluster.start_again().unwrap();
+    assert_eq!(ask(&cluster, "SHOW max_connections"), ["33"]);
+    assert_eq!(ask(&cluster, "SHOW work_mem"), ["77kB"]);
+    assert_ne!(before, ["77kB"]);
+}
+
+#[test]
+fn the_testkits_own_role_needs_no_password_and_has_no_power() {
+    let cluster = Cluster::builder().hba("host all all all scram-sha-256").start().unwrap();
+    let mut own = Session::open_as(cluster.port(), "pgbell_testkit").unwrap();
+    assert_eq!(own.ask("SHOW is_superuser").unwrap(), ["off"]);
+    assert!(own.ask("SELECT pg_reload_conf()").is_err());
+    assert!(own.ask("CREATE ROLE another").is_err());
+    assert_eq!(Session::open(&cluster).unwrap().auth, 10);
+}
+
+#[test]
 fn the_postmaster_reloads_its_files() {
     let cluster = Cluster::start().unwrap();
     let conf = cluster.data_dir().join("postgresql.conf");
@@ -234,6 +322,9 @@ fn the_postmaster_reloads_its_files() {
     fs::write(&conf, text + "\nwork_mem = '77kB'\n").unwrap();
     cluster.signal_postmaster(Signal::Hup).unwrap();
     until("the new value", || ask(&cluster, "SHOW work_mem") == ["77kB"]);
+    fs::write(&conf, fs::read_to_string(&conf).unwrap() + "\nwork_mem = '88kB'\n").unwrap();
+    cluster.reload().unwrap();
+    assert_eq!(ask(&cluster, "SHOW work_mem"), ["88kB"]);
 }
 
 #[test]
@@ -243,28 +334,6 @@ fn a_frozen_postmaster_is_stopped_all_the_same() {
     cluster.signal_postmaster(Signal::Stop).unwrap();
     drop(cluster);
     assert!(!dir.exists());
-}
-
-#[test]
-fn a_standby_follows_and_can_be_promoted() {
-    let primary = Cluster::builder()
-        .auth(Auth::ScramSha256)
-        .hba("host all all 127.0.0.1/32 trust")
-        .superuser_password(r"it's \ a word")
-        .start()
-        .unwrap();
-    ask(&primary, "CREATE TABLE t AS SELECT 1 AS n");
-    let standby = primary.standby().unwrap();
-    assert_ne!(standby.port(), primary.port());
-    assert_eq!(ask(&standby, "SELECT pg_is_in_recovery()"), ["t"]);
-    ask(&primary, "INSERT INTO t VALUES (2)");
-    until("the row on the standby", || ask(&standby, "SELECT count(*) FROM t") == ["2"]);
-    assert!(primary.promote().is_err());
-
-    standby.promote().unwrap();
-    assert_eq!(ask(&standby, "SELECT pg_is_in_recovery()"), ["f"]);
-    ask(&standby, "INSERT INTO t VALUES (3)");
-    assert_eq!(ask(&primary, "SELECT count(*) FROM t"), ["2"]);
 }
 
 #[test]

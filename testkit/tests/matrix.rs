@@ -4,7 +4,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{Session, ask, until};
+use common::{Session, ask};
 use pgbell_testkit::{Auth, Cluster, Installation, MAJORS, Mode};
 
 fn installation(major: u32) -> Installation {
@@ -57,7 +57,10 @@ fn check(major: u32) {
     let standby = primary.standby().unwrap();
     assert_eq!(ask(&standby, "SELECT pg_is_in_recovery()"), ["t"]);
     ask(&primary, "INSERT INTO t VALUES (2)");
-    until("the row on the standby", || ask(&standby, "SELECT count(*) FROM t") == ["2"]);
+    standby.wait_caught_up(&primary).unwrap();
+    assert_eq!(ask(&standby, "SELECT count(*) FROM t"), ["2"]);
+    primary.set_read_only(true).unwrap();
+    assert_eq!(ask(&primary, "SHOW transaction_read_only"), ["on"]);
     standby.promote().unwrap();
     ask(&standby, "INSERT INTO t VALUES (3)");
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pgbell::config::{ConfigError, SslMode};
+use pgbell::config::{ConfigError, PassFile, ServiceFile, SslMode};
 use pgbell::{Config, Error};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -153,6 +153,40 @@ proptest! {
         }
         let set = Config::new().user("bob").password(secret.as_str());
         prop_assert!(!tells(&shown(&set)));
+    }
+
+    #[test]
+    fn no_error_and_no_debug_text_repeats_what_a_file_holds(
+        before in nearly(), secret in secret(), after in nearly(), key in select(vec![
+            "password", "port", "sslmode", "sslpassword", "service", "passwort", "ldap", "",
+        ]),
+    ) {
+        let text = format!("[a]\n{before}\n{key}={secret}{after}\n[b]\n{secret}");
+        let file = ServiceFile::new(text.as_bytes());
+        let mut said = format!("{file:?}");
+        for name in ["a", "b", &secret] {
+            if let Err(error) = file.service(name) {
+                said += &words(error);
+            }
+        }
+        let file = PassFile::new(text.as_str());
+        let server = &Config::new().host("a").servers().unwrap()[0];
+        said += &format!("{file:?}{:?}", file.password(server, &before, &after));
+        prop_assert!(!tells(&said), "{}", said);
+    }
+
+    #[test]
+    fn a_password_file_gives_back_what_was_written_into_it(
+        host in "[a-z:*\\\\]{1,8}", user in "[a-zé:*\\\\]{1,8}", password in "[^\0\r\n]{1,20}",
+    ) {
+        let escaped = |text: &str| text.replace('\\', r"\\").replace(':', r"\:").replace('*', r"\*");
+        let line = format!("{}:*:*:{}:{}\n", escaped(&host), escaped(&user), escaped(&password));
+        let server = &Config::new().host(&host).servers().unwrap()[0];
+        let file = PassFile::new(format!("other:1:d:u:p\n{line}{line}"));
+        let found = file.password(server, "shop", &user).unwrap();
+        prop_assert_eq!(crate::sources::shown(&found), password);
+        let other = user + "x";
+        prop_assert!(file.password(server, "shop", &other).is_none());
     }
 
     #[test]

@@ -1,7 +1,11 @@
 //! The whole client against the crate's own backend on a local socket: no PostgreSQL needed.
 
 mod connection;
+mod limits;
 mod listener;
 mod notifier;
+mod panics;
+mod pins;
 mod regression;
+mod servers;
 mod support;

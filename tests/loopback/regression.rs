@@ -7,29 +7,8 @@ use std::time::{Duration, Instant};
 
 use pgbell::{Connection, ErrorKind, Event, Listener, Notifier, Overflow};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::{server, soon};
-
-/// What a server says to let a client in.
-const PRELUDE: &[u8] = b"R\0\0\0\x08\0\0\0\0S\0\0\0\x19client_encoding\0UTF8\0\
-    K\0\0\0\x0c\0\0\0\x07\0\0\0\x01Z\0\0\0\x05I";
-
-/// Lets one client in after its startup packet.
-async fn let_in(listener: &TcpListener) -> TcpStream {
-    let (mut socket, _) = listener.accept().await.unwrap();
-    let length = socket.read_u32().await.unwrap();
-    let mut packet = vec![0; usize::try_from(length).unwrap() - 4];
-    socket.read_exact(&mut packet).await.unwrap();
-    socket.write_all(PRELUDE).await.unwrap();
-    socket
-}
-
-async fn listener() -> (TcpListener, String) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    (listener, format!("host=127.0.0.1 port={port} user=x sslmode=disable"))
-}
+use crate::support::{let_in, let_listen, listener, server, soon};
 
 #[tokio::test]
 async fn a_queue_of_unlimited_bytes_can_be_asked_for() {
@@ -62,7 +41,7 @@ async fn notifications_arrive_while_many_tasks_ask_a_handle_without_pause() {
 #[tokio::test]
 async fn an_answer_that_nobody_fetched_for_long_is_no_timeout() {
     let (server, url) = listener().await;
-    let (connection, mut socket) = tokio::join!(Connection::connect(&url), let_in(&server));
+    let (connection, mut socket) = tokio::join!(Connection::connect(&url), let_listen(&server));
     let mut connection = connection.unwrap();
     {
         let listen = pin!(connection.listen("a"));
@@ -83,7 +62,7 @@ async fn an_answer_that_nobody_fetched_for_long_is_no_timeout() {
 #[tokio::test]
 async fn a_listener_that_slept_over_an_answer_lives_on() {
     let (server, url) = listener().await;
-    let (listener, mut socket) = tokio::join!(Listener::connect(&url), let_in(&server));
+    let (listener, mut socket) = tokio::join!(Listener::connect(&url), let_listen(&server));
     let listener = listener.unwrap();
     let handle = listener.handle();
     let listening = tokio::spawn(async move { handle.listen("a").await });
@@ -118,7 +97,7 @@ async fn a_notifier_whose_server_fell_silent_can_be_closed() {
 async fn a_time_limit_holds_around_a_consumer_that_never_catches_up() {
     let (server, url) = listener().await;
     let builder = Listener::builder(&url).queue_capacity(64).overflow(Overflow::DropNewest);
-    let (listener, mut socket) = tokio::join!(builder.connect(), let_in(&server));
+    let (listener, mut socket) = tokio::join!(builder.connect(), let_listen(&server));
     let mut listener = listener.unwrap();
     let flood = b"A\0\0\0\x0c\0\0\0\x01a\0b\0".repeat(1_000);
     let flooding = tokio::spawn(async move { while socket.write_all(&flood).await.is_ok() {} });

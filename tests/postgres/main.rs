@@ -7,12 +7,17 @@
 mod backpressure;
 mod connect;
 mod ending;
+mod failover;
 mod matrix;
 mod meanwhile;
 mod notifier;
 mod overflow;
+mod pins;
+mod pooler;
 mod receiving;
 mod sql;
 mod subscribe;
 mod support;
+#[cfg(any(feature = "tls-ring", feature = "tls-aws-lc-rs"))]
+mod tls;
 mod transactions;

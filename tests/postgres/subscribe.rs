@@ -115,6 +115,30 @@ fn listen_all_is_one_round_trip_and_keeps_case() {
     });
 }
 
+/// Q13: 100 kB of one Query, and one answer to it: all of them or none.
+#[test]
+fn five_thousand_channels_are_one_query_and_one_transaction() {
+    let server = Server::logging();
+    run(async {
+        let names: Vec<String> = (0..5_000).map(|n| format!("channel number {n}")).collect();
+        let listener = server.listener(&[]).await;
+        listener.listen_all(names.clone()).await.unwrap();
+        assert_eq!(server.statements_of(listener.process_id()).len(), 1);
+        let mut inline = server.connection().await;
+        inline.listen_all(&names).await.unwrap();
+        assert_eq!(server.statements_of(inline.process_id()).len(), 1);
+        let count = "SELECT count(*) FROM pg_listening_channels()";
+        assert_eq!(value(&mut inline, count).await, "5000");
+        let rows = listener.simple_query(count).await.unwrap();
+        assert_eq!(rows[0].get(0).unwrap().get(0), Some("5000"));
+        // The transaction of one Query: what its last statement refuses, the first ones lose.
+        let mut other = server.connection().await;
+        let error = other.simple_query("LISTEN \"a\";LISTEN \"b\";SELECT 1/0").await.unwrap_err();
+        assert_eq!(error.sqlstate(), Some("22012"), "{error}");
+        assert_eq!(value(&mut other, count).await, "0");
+    });
+}
+
 /// D2: no channel at all is an error.
 #[test]
 fn zero_channels_are_an_error() {

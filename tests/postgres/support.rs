@@ -6,6 +6,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures_core::Stream;
+use pgbell::session::FACTS_SQL;
 use pgbell::{Batch, Connection, Error, Event, Listener, Loss, Notification, Notifier};
 use pgbell_testkit::{Cluster, ClusterBuilder, Installation};
 
@@ -76,6 +77,8 @@ impl Server {
         let log = self.cluster.log();
         log.lines()
             .filter_map(|line| starts.iter().find_map(|start| line.strip_prefix(start.as_str())))
+            // What a client that listens asks first.
+            .filter(|statement| *statement != FACTS_SQL)
             .map(str::to_owned)
             .collect()
     }

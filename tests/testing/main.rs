@@ -29,10 +29,11 @@ fn session(user: &str, password: Option<&str>, now: Instant) -> Session {
     }
     Session::new(Login {
         credentials,
-        policy: AuthPolicy::default(),
+        policy: AuthPolicy::default().allow_cleartext(true),
         nonce: ScramNonce::new(NONCE),
         parameters: vec![("application_name".into(), "test".into())],
         protocol: ProtocolVersion::V3_0,
+        min_protocol: ProtocolVersion::V3_0,
         deadline: now + Duration::from_secs(10),
         command_timeout: Duration::from_secs(10),
     })

@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use pgbell::testing::{Delivery, Output, Script};
-use pgbell::{Connection, ErrorKind};
+use pgbell::{Connection, ErrorKind, Event, Listener};
 
 use super::play::{Client, Do, serve};
 use super::session;
@@ -76,6 +76,11 @@ fn a_mismatch_shows_both_sides_in_digits_and_names() {
             b"",
             "step 1: expected a script without mistakes, found what the client sends is not written out",
         ),
+        (
+            new().flood(b"x").reversed(),
+            b"",
+            "step 1: expected a script without mistakes, found what the server sends is not written out",
+        ),
     ] {
         assert_eq!(found(script, input), expected);
     }
@@ -116,7 +121,8 @@ const HOSTILE: &[&str] = &[
 #[test]
 fn hostile_answers_end_the_session_for_every_split_and_lose_nothing_before_them() {
     for hex in HOSTILE {
-        let script = Script::listening().send(Script::A1).send_hex(hex).wait_for_eof();
+        let script = Script::let_in().expect_message(b'Q').send(Script::ACK);
+        let script = script.send(Script::A1).send_hex(hex).wait_for_eof();
         for delivery in Delivery::all(script.sent_bytes()) {
             let now = Instant::now();
             let mut client = Client::new(session("alice", None, now), now, &[Do::Listen(&["a"])]);
@@ -153,6 +159,52 @@ async fn a_hostile_server_on_a_socket_is_left_at_once() {
     }
 }
 
+#[test]
+fn what_is_said_may_depend_on_all_that_was_heard() {
+    let echo = |heard: &[Bytes]| heard.concat();
+    let new = Script::new().expect(b"ab").send_with(echo).expect_message(b'X').send_with(echo);
+    assert_eq!(new.sent_bytes(), 0);
+    // A copy has heard nothing of what the other one was told.
+    for _ in 0..2 {
+        let (mut script, mut input) = (new.clone(), BytesMut::from(&b"abX\0\0\0\x04"[..]));
+        assert_eq!(script.step(&mut input), Ok(Output::Send(b"ab"[..].into())));
+        assert_eq!(script.step(&mut input), Ok(Output::Send(b"abX\0\0\0\x04"[..].into())));
+        assert_eq!(script.step(&mut input), Ok(Output::Done));
+    }
+}
+
+#[test]
+fn a_flood_goes_on_until_the_other_side_has_gone() {
+    let (mut script, mut input) = (Script::new().flood(b"x"), BytesMut::new());
+    for _ in 0..3 {
+        assert_eq!(script.step(&mut input), Ok(Output::Flood(b"x"[..].into())));
+    }
+    assert_eq!(script.handle_eof(&input), Ok(Output::Close));
+}
+
+/// What the deliveries are for: the reader really gets the pieces.
+#[tokio::test]
+async fn bytes_that_are_delivered_one_by_one_are_read_one_by_one() {
+    let script = Script::listening().send(Script::A1.repeat(10)).expect_hex("58 00000004");
+    let mut reads = Vec::new();
+    for delivery in [Delivery::Whole, Delivery::SplitAt(140), Delivery::ByteByByte] {
+        let (address, task) = script.clone().wait_for_eof().serve(delivery).await.unwrap();
+        let mut listener = Listener::connect(&*url(address)).await.unwrap();
+        listener.listen("a").await.unwrap();
+        for _ in 0..10 {
+            assert!(matches!(listener.recv().await, Ok(Event::Notification(_))));
+        }
+        reads.push(listener.stats().reads);
+        listener.close().await.unwrap();
+        task.await.unwrap().unwrap();
+    }
+    // The answer to LISTEN, the notifications: the login was read before there was a listener.
+    assert_eq!(reads[..2], [2, 2]);
+    let login = Script::PRELUDE.len() + Script::FACTS.len();
+    let bytes = (script.sent_bytes() - login) as u64;
+    assert!((bytes * 9 / 10..=bytes).contains(&reads[2]), "{} reads of {bytes} bytes", reads[2]);
+}
+
 /// R1.
 #[tokio::test]
 async fn clients_are_served_in_turn_and_may_be_reset() {
@@ -178,7 +230,7 @@ async fn a_client_that_does_not_keep_to_the_script_is_reported() {
     let error = connection.listen("a").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Connect);
     let mismatch = task.await.unwrap().unwrap_err();
-    assert_eq!(mismatch.step(), 3);
+    assert_eq!(mismatch.step(), 5);
     assert_eq!(mismatch.expected(), "any Terminate");
     assert_eq!(mismatch.found(), "51 0000000f 4c495354454e2022612200 (Query)");
 }

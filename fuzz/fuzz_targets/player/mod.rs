@@ -28,6 +28,7 @@ impl Player {
             nonce: ScramNonce::new([7; 18]),
             parameters: vec![("database".into(), "db".into())],
             protocol: ProtocolVersion::V3_2,
+            min_protocol: ProtocolVersion::V3_0,
             deadline: now + Duration::from_secs(10),
             command_timeout: Duration::from_secs(5),
         };

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use super::SCRAM_ITERATIONS_MAX;
 use super::error::ScramError;
 use super::keys::{self, HmacSha256, Pbkdf2, Progress, SaltedPassword};
-use super::message::{self, ChannelBinding, ScramNonce, ServerFirst};
+use super::message::{self, Binding, ScramNonce, ServerFirst};
 use crate::auth::saslprep::{self, NonAsciiPassword};
 use crate::auth::secret::{Password, Response};
 
@@ -24,7 +24,7 @@ pub struct ScramClient {
     nonce: ScramNonce,
     /// `n=,r=<nonce>`: a part of AuthMessage. The user's name stands in the startup message.
     first_bare: String,
-    binding: ChannelBinding,
+    binding: Binding,
     iterations_max: u32,
     state: State,
 }
@@ -81,7 +81,7 @@ impl ScramClient {
     pub fn new(
         nonce: ScramNonce,
         password: &Password,
-        binding: ChannelBinding,
+        binding: Binding,
     ) -> Result<Self, NonAsciiPassword> {
         let prepared = Zeroizing::new(saslprep::prepare(password.expose())?.into_owned());
         Ok(Self {

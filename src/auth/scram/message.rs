@@ -38,7 +38,7 @@ impl fmt::Debug for ScramNonce {
 /// What the client says about binding the exchange to its TLS channel: the GS2 header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum ChannelBinding {
+pub enum Binding {
     /// `n,,`: no TLS, or no hash exists for the server's certificate.
     None,
     /// `y,,`: the client could, the server did not offer it. A server that did refuses this, so
@@ -48,7 +48,7 @@ pub enum ChannelBinding {
     TlsServerEndPoint(Vec<u8>),
 }
 
-impl ChannelBinding {
+impl Binding {
     pub(super) fn gs2_header(&self) -> &'static str {
         match self {
             Self::None => "n,,",
@@ -113,7 +113,7 @@ impl<'a> ServerFirst<'a> {
 /// What a client-first-message says. The username is not kept: the startup message counts. N23.
 pub(super) struct ClientFirst<'a> {
     /// The GS2 header.
-    pub(super) binding: ChannelBinding,
+    pub(super) binding: Binding,
     /// What follows the GS2 header: a part of AuthMessage.
     pub(super) bare: &'a [u8],
     pub(super) nonce: &'a str,
@@ -125,8 +125,8 @@ impl<'a> ClientFirst<'a> {
         let malformed = |problem| ScramError::Malformed { message, problem };
         let mut attributes = Attributes::new(message, text)?;
         let binding = match attributes.next() {
-            Some(b"n") => ChannelBinding::None,
-            Some(b"y") => ChannelBinding::SupportedNotOffered,
+            Some(b"n") => Binding::None,
+            Some(b"y") => Binding::SupportedNotOffered,
             Some([b'p', b'=', ..]) => {
                 return Err(ScramError::ChannelBinding { problem: "asked for, but not offered" });
             }

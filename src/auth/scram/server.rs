@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::error::{ScramError, ScramMessage};
 use super::keys::{self, Key, Pbkdf2, Progress};
-use super::message::{self, ChannelBinding, ClientFinal, ClientFirst, ScramNonce};
+use super::message::{self, Binding, ClientFinal, ClientFirst, ScramNonce};
 use super::{SCRAM_ITERATIONS_MAX, SCRAM_ROUNDS_PER_STEP_MAX, SCRAM_SALT_BYTES_MAX, SCRAM_SHA_256};
 use crate::auth::saslprep::{self, NonAsciiPassword};
 use crate::auth::secret::Password;
@@ -109,7 +109,7 @@ pub struct ScramServer {
 enum State {
     New,
     FirstSent {
-        binding: ChannelBinding,
+        binding: Binding,
         /// Both nonces together.
         nonce: String,
         /// `client-first-message-bare,server-first-message,`

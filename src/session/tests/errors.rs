@@ -106,6 +106,40 @@ fn notices_are_counted_and_only_the_last_is_kept() {
     assert!(play.sent_messages().len() == 1);
 }
 
+/// Each is kept until the consumer comes, or until the next: a megabyte, and three more where it is not
+/// UTF-8.
+#[test]
+fn an_error_or_a_notice_that_answers_nothing_is_kept_in_a_kilobyte() {
+    let long = [b"SERROR\0C42501\0M", &vec![0xe9; 900_000][..], b"\0Dwhy\0\0"].concat();
+    let mut play = Scene::idle().begin();
+    play.feed(&message(b'N', &long));
+    let notice = play.session.notices().1.unwrap();
+    assert_eq!((notice.code(), notice.field(b'M').unwrap().len()), ("42501", 512));
+    let mut input = BytesMut::from(&message(b'E', &long)[..]);
+    assert_eq!(play.session.handle_input(play.now, &mut input).unwrap(), Progress::NeedMore);
+    let Some(SessionEvent::NotificationDropped(error)) = play.session.poll_event() else {
+        panic!("no event")
+    };
+    let error = error.db_error().unwrap();
+    assert_eq!((error.code(), error.field(b'M').unwrap().len()), ("42501", 512));
+    assert_eq!(error.severity(), wire::Severity::Error);
+    // One of usual length is kept whole.
+    play.feed(&diagnostic(b'N', &["SNOTICE", "C00000", "Mone", "Dwhy"]));
+    assert_eq!(play.session.notices().1.unwrap().detail(), Some("why"));
+}
+
+/// A read may bring twenty thousand of them.
+#[test]
+fn errors_that_answer_nothing_are_one_gap_if_nothing_lies_between_them() {
+    let mut play = Scene::idle().begin();
+    let dropped =
+        "dropped: server error: the server dropped a notification: ERROR: no (SQLSTATE 42501)";
+    play.feed(
+        &[join(&[ERROR, READY]).repeat(1_000), hex(A1), join(&[ERROR, ERROR, READY])].concat(),
+    );
+    assert_eq!(play.log, [dropped, "A 1 a b", dropped]);
+}
+
 /// E11.
 #[test]
 fn a_translated_severity_is_judged_by_the_sqlstate() {

@@ -46,60 +46,20 @@ fn the_prelude_makes_it_ready() {
     assert_eq!(play.session.notices(), (0, None));
 }
 
-/// T14.
+/// 28P01 and 28000 keep their codes; who gave no password is told so.
 #[test]
-fn a_server_that_speaks_only_3_0_is_taken_at_its_word() {
-    let scene =
-        Scene { login: || Login { protocol: ProtocolVersion::V3_2, ..login() }, ..Scene::new() };
-    let negotiate = "76 0000000c 00030000 00000000";
-    check(&scene, &[negotiate, &PRELUDE.concat()], &["ready"]);
-    let mut play = scene.begin();
-    assert_eq!(play.sent[4..8], hex("00030002"));
-    play.feed(&join(&[negotiate, &PRELUDE.concat()]));
-    assert_eq!(play.session.protocol_version(), ProtocolVersion::V3_0);
-    // From here on the rules of 3.0 hold.
-    let long_key = ["4b 00000028 00000007", &"ab".repeat(32)].concat();
-    check(
-        &scene,
-        &[negotiate, AUTHENTICATION_OK, &long_key],
-        &[&format!("{BROKEN}BackendKeyData has a key of 32 bytes, expected 4 in protocol 3.0")],
-    );
-}
-
-/// The rules of libpq for `v`.
-#[test]
-fn a_negotiation_that_makes_no_sense_ends_the_session() {
-    let plain = Scene::new();
-    let newest =
-        Scene { login: || Login { protocol: ProtocolVersion::V3_2, ..login() }, ..Scene::new() };
-    let after = Scene::authenticated();
-    let fine = "76 0000000c 00030000 00000000";
-    for (scene, bytes, why) in [
-        (&plain, "76 0000000c 00030002 00000000", "offers a newer version than was asked for"),
-        (&plain, "76 0000000c 00020000 00000000", "offers a version below 3.0"),
-        (&newest, "76 0000000c 00030001 00000000", "offers version 3.1, which does not exist"),
-        (&plain, fine, "changes nothing"),
-        (
-            &newest,
-            "76 00000013 00030000 00000001 5f70715f2e7800",
-            "names an option that was not sent",
-        ),
-        (&after, fine, "came after authentication"),
-    ] {
-        check(scene, &[bytes], &[&format!("{BROKEN}NegotiateProtocolVersion {why}")]);
+fn a_refusal_of_who_gave_no_password_says_so() {
+    let hint = " (hint: no password was given: set password, PGPASSWORD or a password file)";
+    for code in ["28P01", "28000"] {
+        let line = format!("{REFUSED}FATAL: no (SQLSTATE {code})");
+        let line = line.replace("server error", "authentication");
+        for (scene, hint) in [(Scene::new(), hint), (Scene::with_password(), "")] {
+            check_bytes(&scene, &refusal(code), &[&format!("{line}{hint}")]);
+        }
     }
-    let twice = format!("{BROKEN}NegotiateProtocolVersion came twice");
-    check(&newest, &[fine, fine], &[&twice]);
-    check(
-        &plain,
-        &["76 0000000c 00030000 ffffffff"],
-        &[
-            "over: protocol violation: the server sent something malformed: option count is -1 where 0 or more is expected in NegotiateProtocolVersion",
-        ],
-    );
 }
 
-fn refusal(code: &str) -> Vec<u8> {
+pub(super) fn refusal(code: &str) -> Vec<u8> {
     let mut bytes = BytesMut::new();
     wire::DbError::new(Severity::Fatal, code, "no").encode_error(&mut bytes).unwrap();
     bytes.to_vec()
@@ -161,43 +121,31 @@ fn the_key_comes_at_most_once_and_before_the_server_is_ready() {
     check(&Scene::new(), &[&start, READY, KEY], &["ready", &during("an idle session")]);
 }
 
-/// T19.
-#[test]
-fn a_key_of_a_length_that_the_protocol_does_not_have_is_refused() {
-    let newest = Scene {
-        login: || Login { protocol: ProtocolVersion::V3_2, ..login() },
-        before: hex(AUTHENTICATION_OK),
-        ..Scene::new()
-    };
-    let malformed = "over: protocol violation: the server sent something malformed: ";
-    let short = format!("{malformed}length word 8 is below 12 in BackendKeyData");
-    let long = format!("{malformed}length word 265 is above 264 in BackendKeyData");
-    for scene in [&Scene::authenticated(), &newest] {
-        check(scene, &["4b 00000008 00000007"], &[&short]);
-        check(scene, &["4b 00000109 00000007", &"ab".repeat(257)], &[&long]);
-    }
-    let key_of_32 = ["4b 00000028 00000007", &"ab".repeat(32)].concat();
-    check(
-        &Scene::authenticated(),
-        &[&key_of_32],
-        &[&format!("{BROKEN}BackendKeyData has a key of 32 bytes, expected 4 in protocol 3.0")],
-    );
-    check(&newest, &[&key_of_32], &[]);
-}
-
 /// T23.
 #[test]
 fn another_client_encoding_is_refused_at_the_start_and_later() {
     let sql_ascii = "53 0000001e 636c69656e745f656e636f64696e6700 53514c5f415343494900";
-    let refused = |found| {
+    let refused = |found: &str| {
         format!(
-            "{BROKEN}client_encoding is {found}, UTF8 was asked for (hint: a pooler, ALTER ROLE or \
-             options has changed client_encoding; pgbell needs UTF8)"
+            "over: unsupported: the session does not speak UTF-8: client_encoding {found}, UTF8 was \
+             asked for (hint: a pooler, ALTER ROLE, options or a SET has changed client_encoding: \
+             leave it at UTF8)"
         )
     };
-    check(&Scene::authenticated(), &[sql_ascii, READY], &[&refused("SQL_ASCII")]);
-    check(&Scene::authenticated(), &[READY], &[&refused("not reported")]);
-    check(&Scene::idle(), &[A1, sql_ascii], &["A 1 a b", &refused("SQL_ASCII")]);
+    check(&Scene::authenticated(), &[sql_ascii, READY], &[&refused("is SQL_ASCII")]);
+    check(&Scene::authenticated(), &[READY], &[&refused("was not reported")]);
+    check(&Scene::idle(), &[A1, sql_ascii], &["A 1 a b", &refused("is SQL_ASCII")]);
+    let encoding = |value: &str| message(b'S', format!("client_encoding\0{value}\0").as_bytes());
+    for (value, shown) in
+        [("SJIS", "SJIS"), ("UTF8;", "UTF8;"), ("", ""), ("\x1b[2J", "\\u{1b}[2J")]
+    {
+        let line = refused(&format!("is {shown}"));
+        check_bytes(&Scene::idle(), &encoding(value), &[&line]);
+    }
+    // Spellings that PostgreSQL takes for the same.
+    for value in ["utf8", "UTF-8", "utf_8", "UNICODE"] {
+        check_bytes(&Scene::idle(), &encoding(value), &[]);
+    }
     // The last word counts.
     check(&Scene::authenticated(), &[sql_ascii, CLIENT_ENCODING, READY], &["ready"]);
 }

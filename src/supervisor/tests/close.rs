@@ -11,7 +11,7 @@ fn closing_before_the_socket_is_open_is_done_at_once() {
     shell.command(Command::Close);
     assert_eq!(shell.take_log(), ["0: Pending", "close Abort", "Closed", "done"]);
     // The socket opens all the same.
-    shell.event(LinkEvent::Opened(login(shell.now)));
+    shell.event(LinkEvent::Opened(session(shell.now)));
     assert_eq!(shell.take_log(), [""; 0]);
     assert_eq!(shell.take_sent(), [""; 0]);
 }

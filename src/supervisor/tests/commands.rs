@@ -210,8 +210,8 @@ fn a_notification_that_the_server_dropped_is_a_gap_in_its_place() {
 fn no_debug_shows_a_password_or_a_query() {
     let alter = || query("ALTER ROLE bob PASSWORD 'plugh'");
     let mut shell = Shell::new(policy());
-    let mut seen = format!("{:?} {:?}", alter(), LinkEvent::Opened(login(shell.now)));
-    shell.event(LinkEvent::Opened(login(shell.now)));
+    let mut seen = format!("{:?} {:?}", alter(), LinkEvent::Opened(session(shell.now)));
+    shell.event(LinkEvent::Opened(session(shell.now)));
     seen += &format!("{:?}", shell.supervisor);
     // The server asks for it.
     shell.read(b"R\0\0\0\x08\0\0\0\x03");

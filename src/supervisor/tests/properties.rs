@@ -66,7 +66,7 @@ fn overflow() -> impl Strategy<Value = Overflow> {
 impl Shell {
     fn step(&mut self, step: Step) {
         match step {
-            Step::Opened => self.event(LinkEvent::Opened(login(self.now))),
+            Step::Opened => self.event(LinkEvent::Opened(session(self.now))),
             Step::Failed => self.event(LinkEvent::Failed(Error::new(ErrorKind::Connect, "x"))),
             Step::Eof => self.event(LinkEvent::Eof),
             Step::Closed => self.event(LinkEvent::Closed),

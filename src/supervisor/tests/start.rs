@@ -71,16 +71,10 @@ fn a_first_attempt_that_fails_is_the_end_and_says_why() {
     assert_eq!(shell.take_log(), end("timeout: the server did not answer LISTEN within 5s"));
 
     let mut shell = Shell::new(Policy { channels: vec!["x\0".into()], ..policy() });
-    shell.event(LinkEvent::Opened(login(shell.now)));
+    shell.event(LinkEvent::Opened(session(shell.now)));
     shell.read(PRELUDE);
     let text = "misuse: the channel name is refused: channel name has a NUL at byte 1";
     assert_eq!(shell.take_log(), end(text));
-
-    let mut shell = Shell::new(policy());
-    let parameters = vec![("a\0".to_owned(), String::new())];
-    shell.event(LinkEvent::Opened(Box::new(Login { parameters, ..*login(shell.now) })));
-    let [_, _, done] = &shell.take_log()[..] else { panic!() };
-    assert!(done.starts_with("done: configuration: the startup parameters: "), "{done}");
 }
 
 #[test]
@@ -88,7 +82,7 @@ fn wishes_of_the_time_before_are_kept_and_subscribed_with_the_first() {
     let mut shell = Shell::new(policy());
     shell.command(listen(&["b", "c"]));
     shell.command(unlisten(&["b"]));
-    shell.event(LinkEvent::Opened(login(shell.now)));
+    shell.event(LinkEvent::Opened(session(shell.now)));
     shell.command(listen(&["d"]));
     shell.command(listen(&["e", ""]));
     shell.command(listen(&[]));
@@ -125,7 +119,7 @@ fn events_of_a_link_that_is_gone_or_never_was_are_passed_over() {
         LinkEvent::Eof,
         LinkEvent::Closed,
         LinkEvent::Failed(Error::new(ErrorKind::Connect, "late")),
-        LinkEvent::Opened(login(shell.now)),
+        LinkEvent::Opened(session(shell.now)),
     ] {
         shell.event(event);
     }
@@ -134,7 +128,7 @@ fn events_of_a_link_that_is_gone_or_never_was_are_passed_over() {
     assert!(shell.supervisor.transmit(LinkId(7)).is_none());
     assert_eq!(shell.take_log(), [""; 0]);
     shell.link = current;
-    shell.event(LinkEvent::Opened(login(shell.now)));
+    shell.event(LinkEvent::Opened(session(shell.now)));
     assert_eq!(shell.take_sent(), [""; 0]);
     shell.read(A1);
     assert_eq!(shell.take_queue(), ["1 notifications"]);
@@ -142,7 +136,7 @@ fn events_of_a_link_that_is_gone_or_never_was_are_passed_over() {
     // After the end, everything is late.
     shell.event(LinkEvent::Eof);
     shell.take_log();
-    for event in [LinkEvent::Eof, LinkEvent::Opened(login(shell.now)), LinkEvent::Closed] {
+    for event in [LinkEvent::Eof, LinkEvent::Opened(session(shell.now)), LinkEvent::Closed] {
         shell.event(event);
     }
     shell.read(A1);

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! SELECT expression [AS name] [, …] [FROM unnest(array [, …]) AS alias(column [, …])]
-//! expression: literal, NULL, $n, column, pg_notify(…), pg_backend_pid(), alone in its SELECT
-//!             count(…) or pg_listening_channels(); any of them with a ::type behind it
+//! expression: literal, NULL, $n, column, TRUE, FALSE, pg_notify(…), pg_backend_pid(), pg_is_in_recovery(),
+//!             current_setting(name[, missing_ok]), alone in its SELECT count(…) or
+//!             pg_listening_channels(); any of them with a ::type behind it
 //! type:       text, int4, int8, text[]
 //! ```
 
@@ -20,6 +21,7 @@ pub(super) type Value = Option<String>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Type {
     Text,
+    Bool,
     Int4,
     Int8,
     TextArray,
@@ -31,6 +33,7 @@ impl Type {
     pub(super) const fn oid(self) -> u32 {
         match self {
             Self::Text => 25,
+            Self::Bool => 16,
             Self::Int4 => 23,
             Self::Int8 => 20,
             Self::TextArray => 1009,
@@ -43,6 +46,7 @@ impl Type {
             Self::Text | Self::TextArray => -1,
             Self::Int4 | Self::Void => 4,
             Self::Int8 => 8,
+            Self::Bool => 1,
         }
     }
 }
@@ -81,6 +85,8 @@ enum Expression {
 enum Function {
     Notify,
     BackendPid,
+    InRecovery,
+    CurrentSetting,
     ListeningChannels,
     /// Of the rows in which its argument is not NULL.
     Count,
@@ -257,6 +263,9 @@ impl Expression {
             Some(Kind::Text(text)) => Self::Literal(Some(text.clone()), Type::Text),
             Some(Kind::Parameter(number)) if *number > 0 => Self::Parameter(*number),
             Some(Kind::Word(word)) if word == "null" => Self::Literal(None, Type::Text),
+            Some(Kind::Word(word)) if word == "true" || word == "false" => {
+                Self::Literal(word.get(..1).map(str::to_owned), Type::Bool)
+            }
             Some(Kind::Word(_) | Kind::Quoted(_)) => return Self::parse_named(parser),
             Some(Kind::Symbol(_)) => return Err(parser.not_understood()),
             _ => return Err(parser.unexpected()),
@@ -277,6 +286,8 @@ impl Expression {
         let function = match (name.as_str(), arguments.len()) {
             ("pg_notify", 2) => Function::Notify,
             ("pg_backend_pid", 0) => Function::BackendPid,
+            ("pg_is_in_recovery", 0) => Function::InRecovery,
+            ("current_setting", 1 | 2) => Function::CurrentSetting,
             ("pg_listening_channels", 0) => Function::ListeningChannels,
             ("count", 1) => Function::Count,
             _ => return Err(Refusal::not_understood(&format!("the function {name}"))),
@@ -339,6 +350,8 @@ impl Function {
         match self {
             Self::Notify => "pg_notify",
             Self::BackendPid => "pg_backend_pid",
+            Self::InRecovery => "pg_is_in_recovery",
+            Self::CurrentSetting => "current_setting",
             Self::ListeningChannels => "pg_listening_channels",
             Self::Count => "count",
         }
@@ -348,6 +361,8 @@ impl Function {
         match self {
             Self::Notify => Type::Void,
             Self::BackendPid => Type::Int4,
+            Self::InRecovery => Type::Bool,
+            Self::CurrentSetting => Type::Text,
             Self::Count => Type::Int8,
             Self::ListeningChannels => Type::Text,
         }
@@ -380,6 +395,22 @@ impl Scope<'_> {
             }
             Expression::Cast(inner, to) => cast(self.value(inner, context)?, *to),
             Expression::Call(Function::BackendPid, _) => Ok(Some(context.process_id().to_string())),
+            Expression::Call(Function::InRecovery, _) => Ok(Some("f".to_owned())),
+            Expression::Call(Function::CurrentSetting, arguments) => {
+                let name = match arguments.first() {
+                    Some(name) => self.value(name, context)?.unwrap_or_default(),
+                    None => String::new(),
+                };
+                match (name.as_str(), arguments.len()) {
+                    ("transaction_read_only", _) => Ok(Some("off".to_owned())),
+                    ("idle_session_timeout", _) => Ok(Some("0".to_owned())),
+                    (_, 2) => Ok(None),
+                    _ => Err(Refusal::new(
+                        "42704",
+                        format!("unrecognized configuration parameter \"{name}\""),
+                    )),
+                }
+            }
             Expression::Call(Function::Notify, arguments) => {
                 let mut values = Vec::with_capacity(2);
                 for argument in arguments {
@@ -404,7 +435,7 @@ fn cast(value: Value, to: Type) -> Result<Value, Refusal> {
         Type::Int4 => ("integer", text.trim().parse::<i32>().is_ok()),
         Type::Int8 => ("bigint", text.trim().parse::<i64>().is_ok()),
         Type::TextArray => return array::elements(text).map(|_| value),
-        Type::Text | Type::Void => return Ok(value),
+        Type::Text | Type::Bool | Type::Void => return Ok(value),
     };
     if fits {
         return Ok(value);

@@ -1,5 +1,7 @@
 //! In which pieces bytes are handed over.
 
+use std::time::Duration;
+
 /// In which pieces the bytes of a script are written.
 ///
 /// Whatever the pieces, the reader must come to the same result: a case is tested when it has run
@@ -13,6 +15,8 @@ pub enum Delivery {
     ByteByByte,
     /// As `Whole`, but for a break after so many bytes of all that is sent.
     SplitAt(usize),
+    /// As `ByteByByte`, with a pause of this length before each.
+    ByteEvery(Duration),
 }
 
 impl Delivery {
@@ -26,7 +30,7 @@ impl Delivery {
         let mut rest = bytes;
         let mut first = match self {
             Self::Whole => bytes.len(),
-            Self::ByteByByte => 1,
+            Self::ByteByByte | Self::ByteEvery(_) => 1,
             Self::SplitAt(at) => match at.checked_sub(before) {
                 Some(at) if at > 0 && at < bytes.len() => at,
                 _ => bytes.len(),
@@ -38,7 +42,7 @@ impl Delivery {
             }
             let (piece, left) = rest.split_at_checked(first)?;
             rest = left;
-            if self != Self::ByteByByte {
+            if let Self::Whole | Self::SplitAt(_) = self {
                 first = left.len();
             }
             Some(piece)
@@ -57,6 +61,8 @@ mod tests {
         };
         assert_eq!(pieces(Delivery::Whole, 0), [b"abcd"]);
         assert_eq!(pieces(Delivery::ByteByByte, 9), [b"a", b"b", b"c", b"d"]);
+        let slow = Delivery::ByteEvery(Duration::from_secs(1));
+        assert_eq!(pieces(slow, 9), [b"a", b"b", b"c", b"d"]);
         assert_eq!(pieces(Delivery::SplitAt(1), 0), [&b"a"[..], b"bcd"]);
         assert_eq!(pieces(Delivery::SplitAt(13), 10), [&b"abc"[..], b"d"]);
         for (at, before) in [(0, 0), (4, 0), (9, 10), (10, 10), (14, 10)] {

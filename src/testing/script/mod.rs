@@ -1,5 +1,6 @@
 //! One side of a conversation, byte for byte.
 
+mod computed;
 mod delivery;
 mod hex;
 mod mismatch;
@@ -9,8 +10,9 @@ mod transcript;
 
 use std::collections::VecDeque;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 
+use self::computed::Computed;
 use self::mismatch::Side;
 use crate::wire::{FirstPacket, Framer, StartupPacket};
 
@@ -47,6 +49,8 @@ pub struct Script {
     steps: VecDeque<Step>,
     /// How many steps are behind us.
     done: usize,
+    /// What was expected and came, message by message, for what is computed from it.
+    heard: Vec<Bytes>,
     side: Side,
     /// A step that could not be understood: told by the first [`step`](Self::step).
     fault: Option<String>,
@@ -56,6 +60,8 @@ pub struct Script {
 enum Step {
     Expect(Expected),
     Send(Bytes),
+    Compute(Computed),
+    Flood(Bytes),
     WaitForEof,
     Close,
     Reset,
@@ -77,6 +83,9 @@ pub enum Output {
     NeedMore,
     /// Write this, then call again.
     Send(Bytes),
+    /// Write this again and again until the other side takes nothing more, then call
+    /// [`Script::handle_eof`].
+    Flood(Bytes),
     /// Wait for the end of the stream, then call [`Script::handle_eof`].
     WaitForEof,
     /// Close the connection in order. The script is over.
@@ -103,6 +112,17 @@ impl Script {
         K\0\0\0\x0c\0\0\0\x07\0\0\0\x01\
         Z\0\0\0\x05I";
 
+    /// What a server says when it is asked what it is, before anything else: process id 7, no standby, accepts
+    /// writes, ends no idle sessions.
+    pub const FACTS: &[u8] = b"T\0\0\0\x70\0\x04\
+        pid\0\0\0\0\0\0\0\0\0\0\x17\0\x04\xff\xff\xff\xff\0\0\
+        in_recovery\0\0\0\0\0\0\0\0\0\0\x10\0\x01\xff\xff\xff\xff\0\0\
+        read_only\0\0\0\0\0\0\0\0\0\0\x19\xff\xff\xff\xff\xff\xff\0\0\
+        timeout\0\0\0\0\0\0\0\0\0\0\x19\xff\xff\xff\xff\xff\xff\0\0\
+        D\0\0\0\x1c\0\x04\0\0\0\x017\0\0\0\x01f\0\0\0\x03off\0\0\0\x010\
+        C\0\0\0\x0dSELECT 1\0\
+        Z\0\0\0\x05I";
+
     /// What a server says to one LISTEN. ACK of the fault catalogue.
     pub const ACK: &[u8] = b"C\0\0\0\x0bLISTEN\0Z\0\0\0\x05I";
 
@@ -112,13 +132,21 @@ impl Script {
     /// A server that does nothing.
     #[must_use]
     pub fn new() -> Self {
-        Self { steps: VecDeque::new(), done: 0, side: Side::Server, fault: None }
+        let (steps, heard) = (VecDeque::new(), Vec::new());
+        Self { steps, done: 0, heard, side: Side::Server, fault: None }
     }
 
-    /// A server that lets anybody in.
+    /// A server that lets anybody in. That is all for a bare session.
+    #[must_use]
+    pub fn let_in() -> Self {
+        Self::new().expect_startup().send(Self::PRELUDE)
+    }
+
+    /// A server that lets anybody in and says what it is: a [`Connection`](crate::Connection) and a
+    /// [`Listener`](crate::Listener) ask that first.
     #[must_use]
     pub fn ready() -> Self {
-        Self::new().expect_startup().send(Self::PRELUDE)
+        Self::let_in().expect_message(b'Q').send(Self::FACTS)
     }
 
     /// A server that lets anybody in and acknowledges one Query as a LISTEN.
@@ -172,6 +200,31 @@ impl Script {
         self.with_hex(digits, |script, bytes| script.send(bytes))
     }
 
+    /// Sends what `answer` makes of all that was expected so far and came, one item for each step that
+    /// expected something: a SCRAM server's part, for example, depends on the client's nonce.
+    ///
+    /// ```
+    /// use pgbell::testing::Script;
+    ///
+    /// // Whatever the Query says comes back as a notice.
+    /// let script = Script::ready().expect_message(b'Q').send_with(|heard| {
+    ///     let query = heard[1][5..].to_vec();
+    ///     let length = (query.len() as u32 + 6).to_be_bytes();
+    ///     [b"N", &length[..], b"M", &query, b"\0"].concat()
+    /// });
+    /// # let _ = script;
+    /// ```
+    #[must_use]
+    pub fn send_with(self, answer: impl Fn(&[Bytes]) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        self.then(Step::Compute(Computed::new(answer)))
+    }
+
+    /// Sends these bytes again and again until the other side has closed.
+    #[must_use]
+    pub fn flood(self, bytes: impl AsRef<[u8]>) -> Self {
+        self.then(Step::Flood(Bytes::copy_from_slice(bytes.as_ref())))
+    }
+
     fn with_hex(mut self, digits: &str, add: impl FnOnce(Self, Vec<u8>) -> Self) -> Self {
         match hex::parse(digits) {
             Ok(bytes) => add(self, bytes),
@@ -200,8 +253,8 @@ impl Script {
         self.then(Step::Reset)
     }
 
-    /// The same conversation seen from the other side. A step that expects any message of a kind
-    /// has no other side: the reversed script reports it when it runs.
+    /// The same conversation seen from the other side. A step that expects any message of a kind, or
+    /// computes what it sends, has no other side: the reversed script reports it when it runs.
     #[must_use]
     pub fn reversed(mut self) -> Self {
         self.side = self.side.other();
@@ -211,8 +264,12 @@ impl Script {
                 Step::Send(bytes) => Step::Expect(Expected::Bytes(bytes)),
                 Step::WaitForEof => Step::Close,
                 Step::Close | Step::Reset => Step::WaitForEof,
-                unknown @ Step::Expect(_) => {
-                    self.fault.get_or_insert("what the client sends is not written out".to_owned());
+                unknown @ (Step::Expect(_) | Step::Compute(_) | Step::Flood(_)) => {
+                    let problem = match &unknown {
+                        Step::Expect(_) => "what the client sends is not written out",
+                        _ => "what the server sends is not written out",
+                    };
+                    self.fault.get_or_insert(problem.to_owned());
                     unknown
                 }
             };
@@ -240,7 +297,8 @@ impl Script {
         self
     }
 
-    /// How many bytes it sends in all: the splits worth trying are below.
+    /// How many bytes it sends in all: the splits worth trying are below. What is computed or flooded
+    /// does not count.
     #[must_use]
     pub fn sent_bytes(&self) -> usize {
         let sent = self.steps.iter().map(|step| match step {
@@ -264,11 +322,15 @@ impl Script {
                 Step::Expect(expected) => match self.take(expected, input)? {
                     0 => return Ok(Output::NeedMore),
                     bytes => {
-                        input.advance(bytes.min(input.len()));
+                        let taken = input.split_to(bytes.min(input.len()));
+                        self.heard.push(taken.freeze());
                         self.pass();
                         continue;
                     }
                 },
+                Step::Compute(computed) => Output::Send(computed.answer(&self.heard)),
+                // It ends with the other side.
+                Step::Flood(bytes) => return Ok(Output::Flood(bytes.clone())),
                 Step::WaitForEof if input.is_empty() => return Ok(Output::WaitForEof),
                 Step::WaitForEof => return Err(self.mismatch("end of stream", input)),
                 Step::Send(bytes) => Output::Send(bytes.clone()),
@@ -295,7 +357,8 @@ impl Script {
                 Err(Mismatch::new(self.done, expected.to_text(self.side), found))
             }
             Some(Step::WaitForEof) => Err(self.mismatch("end of stream", input)),
-            Some(Step::Send(_) | Step::Close | Step::Reset) | None => Ok(Output::Close),
+            Some(Step::Send(_) | Step::Compute(_) | Step::Flood(_) | Step::Close | Step::Reset)
+            | None => Ok(Output::Close),
         }
     }
 

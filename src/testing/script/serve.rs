@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use super::{Delivery, Mismatch, Output, Script};
 
 /// How long a script waits for the other side: a test that hangs tells nothing.
-const STALL: Duration = Duration::from_secs(30);
+const STALL: Duration = Duration::from_secs(60);
 
 impl Script {
     /// Plays the script for one client, on a port of 127.0.0.1 that the system chose.
@@ -23,7 +23,7 @@ impl Script {
     ///
     /// # Errors
     /// What the system says when there is no port to be had. The task returns the mismatch, also
-    /// when the client lets it wait for more than 30 seconds.
+    /// when the client lets it wait for more than a minute.
     pub async fn serve(
         self,
         delivery: Delivery,
@@ -48,7 +48,7 @@ impl Script {
                 let stream = match accepted {
                     Ok(Ok((stream, _))) => stream,
                     Ok(Err(error)) => return Err(script.absent(&error.to_string())),
-                    Err(_) => return Err(script.absent("nobody within 30 seconds")),
+                    Err(_) => return Err(script.absent("nobody within a minute")),
                 };
                 script.play(stream, delivery).await?;
             }
@@ -83,10 +83,28 @@ impl Script {
             match output {
                 Output::Send(bytes) => {
                     for piece in delivery.pieces(sent, &bytes) {
+                        if let Delivery::ByteEvery(pause) = delivery
+                            && !mute
+                        {
+                            tokio::time::sleep(pause).await;
+                        }
                         mute = mute || stream.write_all(piece).await.is_err();
                         tokio::task::yield_now().await;
                     }
                     sent = sent.saturating_add(bytes.len());
+                }
+                Output::Flood(bytes) => {
+                    while !mute {
+                        let written = tokio::time::timeout(STALL, stream.write_all(&bytes)).await;
+                        mute = match written {
+                            Ok(result) => result.is_err(),
+                            Err(_) => {
+                                return Err(self.absent("one that reads nothing for a minute"));
+                            }
+                        };
+                    }
+                    let _ = stream.shutdown().await;
+                    return self.handle_eof(&input).map(drop);
                 }
                 Output::Reset => {
                     // If it cannot be reset, it is closed: as broken as the system allows.
@@ -107,7 +125,7 @@ impl Script {
         match tokio::time::timeout(STALL, stream.read_buf(input)).await {
             Ok(Ok(bytes)) => Ok(bytes == 0),
             Ok(Err(_)) => Ok(true),
-            Err(_) => Err(self.absent("nothing within 30 seconds")),
+            Err(_) => Err(self.absent("nothing within a minute")),
         }
     }
 }

@@ -82,6 +82,7 @@ mod tests {
             nonce: ScramNonce::from_text("rOprNGfwEbeRWgbNEkqO"),
             parameters: Vec::new(),
             protocol: ProtocolVersion::V3_0,
+            min_protocol: ProtocolVersion::V3_0,
             deadline: now + Duration::from_secs(10),
             command_timeout: Duration::from_secs(10),
         })

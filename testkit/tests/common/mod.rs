@@ -3,15 +3,60 @@
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use pgbell_testkit::Cluster;
 
-/// A session of the superuser.
+/// What a session talks through.
+enum Stream {
+    Tcp(TcpStream),
+    /// `openssl s_client`.
+    Tls(Child),
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.read(buffer),
+            Self::Tls(child) => child.stdout.as_mut().unwrap().read(buffer),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.write(buffer),
+            Self::Tls(child) => child.stdin.as_mut().unwrap().write(buffer),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.flush(),
+            Self::Tls(child) => child.stdin.as_mut().unwrap().flush(),
+        }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if let Self::Tls(child) = self {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// A session, of the superuser if nothing else is said.
 pub(crate) struct Session {
-    stream: TcpStream,
+    stream: Stream,
     pub(crate) process_id: i32,
     pub(crate) auth: i32,
+    /// Channels and payloads that came along with answers.
+    pub(crate) notifications: Vec<(String, String)>,
 }
 
 fn bad(text: &str) -> io::Error {
@@ -25,12 +70,41 @@ impl Session {
     }
 
     pub(crate) fn open_at(port: u16) -> io::Result<Self> {
+        Self::open_as(port, "postgres")
+    }
+
+    pub(crate) fn open_as(port: u16, user: &str) -> io::Result<Self> {
         let stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-        let mut session = Self { stream, process_id: 0, auth: -1 };
-        let body = b"\0\x03\0\0user\0postgres\0database\0postgres\0\0";
+        Self::log_in(Stream::Tcp(stream), user)
+    }
+
+    /// Over TLS, with arguments of `openssl s_client`. Everything that it says is the error's text.
+    pub(crate) fn open_tls(port: u16, user: &str, arguments: &[&str]) -> io::Result<Self> {
+        let mut command = Command::new("openssl");
+        command.args(["s_client", "-quiet", "-connect", &format!("127.0.0.1:{port}")]);
+        // Level 0: old hashes are fine. Whatever the system's configuration says.
+        command.args(["-cipher", "DEFAULT@SECLEVEL=0"]).args(arguments);
+        command.env("OPENSSL_CONF", "/dev/null").stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.stderr(Stdio::piped()).spawn()?;
+        let mut errors = child.stderr.take().unwrap();
+        let said = thread::spawn(move || {
+            let mut said = Vec::new();
+            let _ = errors.read_to_end(&mut said);
+            String::from_utf8_lossy(&said).into_owned()
+        });
+        match Self::log_in(Stream::Tls(child), user) {
+            // The stream is gone, and the command with it.
+            Err(cause) => Err(bad(&format!("{cause}\n{}", said.join().unwrap()))),
+            session => session,
+        }
+    }
+
+    fn log_in(stream: Stream, user: &str) -> io::Result<Self> {
+        let mut session = Self { stream, process_id: 0, auth: -1, notifications: Vec::new() };
+        let body = format!("\0\x03\0\0user\0{user}\0database\0postgres\0\0");
         let length = i32::try_from(body.len() + 4).unwrap();
-        session.stream.write_all(&[&length.to_be_bytes()[..], body].concat())?;
+        session.write(&[&length.to_be_bytes()[..], body.as_bytes()].concat())?;
         loop {
             match session.message()? {
                 (b'R', body) => {
@@ -47,6 +121,11 @@ impl Session {
         }
     }
 
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes)?;
+        self.stream.flush()
+    }
+
     fn message(&mut self) -> io::Result<(u8, Vec<u8>)> {
         let mut header = [0; 5];
         self.stream.read_exact(&mut header)?;
@@ -60,17 +139,25 @@ impl Session {
     pub(crate) fn ask(&mut self, sql: &str) -> io::Result<Vec<String>> {
         let length = i32::try_from(sql.len() + 5).unwrap();
         let message = [b"Q", &length.to_be_bytes()[..], sql.as_bytes(), b"\0"].concat();
-        self.stream.write_all(&message)?;
+        self.write(&message)?;
         let mut rows = Vec::new();
+        let mut refused = None;
         loop {
-            match self.message()? {
-                (b'D', body) => {
+            match self.message() {
+                Ok((b'D', body)) => {
                     let length = usize::try_from(word(&body[2..])?).map_err(|_| bad("null"))?;
                     rows.push(String::from_utf8_lossy(&body[6..6 + length]).into_owned());
                 }
-                (b'Z', _) => return Ok(rows),
-                (b'E', body) => return Err(bad(&String::from_utf8_lossy(&body))),
-                _ => {}
+                Ok((b'A', body)) => {
+                    let text = String::from_utf8_lossy(&body[4..]).into_owned();
+                    let mut parts = text.split('\0').map(str::to_owned);
+                    self.notifications.push((parts.next().unwrap(), parts.next().unwrap()));
+                }
+                Ok((b'Z', _)) => return refused.map_or(Ok(rows), Err),
+                Ok((b'E', body)) => refused = Some(bad(&String::from_utf8_lossy(&body))),
+                Ok(_) => {}
+                // The session may end with its error.
+                Err(cause) => return Err(refused.unwrap_or(cause)),
             }
         }
     }
@@ -99,6 +186,6 @@ pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !is_so() {
         assert!(Instant::now() < deadline, "never happened: {what}");
-        std::thread::sleep(Duration::from_millis(5));
+        thread::sleep(Duration::from_millis(5));
     }
 }

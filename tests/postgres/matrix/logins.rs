@@ -55,6 +55,12 @@ fn method(name: &str) -> AuthMethod {
     }
 }
 
+/// By TCP without TLS a password travels in clear only when that is asked for.
+fn over_tcp(url: String) -> String {
+    let more = if url.contains('?') { '&' } else { '?' };
+    url + &format!("{more}require_auth=none,password,md5,scram-sha-256")
+}
+
 async fn lets_in(url: String, role: &str, expect: AuthMethod) {
     let mut connection = Connection::connect(&url).await.unwrap_or_else(|e| panic!("{role}: {e}"));
     assert_eq!(connection.auth_method(), Some(expect), "{role}");
@@ -68,12 +74,12 @@ fn every_method_lets_in_over_tcp_and_unix_socket(major: u32) {
     run(async {
         for (role, name, password) in ROLES {
             let cluster = &server.cluster;
-            lets_in(cluster.url(role, password, "postgres"), role, method(name)).await;
+            lets_in(over_tcp(cluster.url(role, password, "postgres")), role, method(name)).await;
             lets_in(cluster.socket_url(role, password, "postgres"), role, method(name)).await;
         }
         // The listener and the notifier log in on paths of their own.
         for (role, _, password) in ROLES {
-            let url = server.cluster.url(role, password, "postgres");
+            let url = over_tcp(server.cluster.url(role, password, "postgres"));
             let mut listener = Listener::connect(&url).await.unwrap();
             listener.listen("ch").await.unwrap();
             let notifier = Notifier::connect(&url).await.unwrap();
@@ -111,7 +117,7 @@ fn wrong_passwords_and_databases_are_refused_without_showing_them(major: u32) {
     let server = server(major);
     run(async {
         for role in ["r_password", "r_md5", "r_scram", "u_md5", "u_scram"] {
-            let url = server.cluster.url(role, "Wröng-Wörd", "postgres");
+            let url = over_tcp(server.cluster.url(role, "Wröng-Wörd", "postgres"));
             let errors = [
                 Connection::connect(&url).await.unwrap_err(),
                 Listener::connect(&url).await.unwrap_err(),

@@ -3,7 +3,10 @@
 mod logins;
 mod million;
 mod order;
+mod protocol;
 mod round_trip;
+#[cfg(any(feature = "tls-ring", feature = "tls-aws-lc-rs"))]
+mod tls;
 
 /// Makes `pg13::…` to `pg18::…` of functions that take a major version.
 macro_rules! on_every_version {

@@ -16,7 +16,7 @@ fn check_vector(mut client: ScramClient, first: &str, c: &str, p: &str, v: &str)
 #[test]
 fn the_exchange_of_rfc_7677() {
     check_vector(
-        client(ChannelBinding::None).username("user"),
+        client(Binding::None).username("user"),
         "n,,n=user,r=rOprNGfwEbeRWgbNEkqO",
         "biws",
         "dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=",
@@ -27,7 +27,7 @@ fn the_exchange_of_rfc_7677() {
 #[test]
 fn the_exchange_as_postgresql_has_it_without_a_user_name() {
     check_vector(
-        client(ChannelBinding::None),
+        client(Binding::None),
         "n,,n=,r=rOprNGfwEbeRWgbNEkqO",
         "biws",
         "qvT2SWdEH5Q06albL+hjSYuUhCG7VndFyzIb7CK4n9k=",
@@ -38,7 +38,7 @@ fn the_exchange_as_postgresql_has_it_without_a_user_name() {
 #[test]
 fn the_exchange_with_channel_binding() {
     check_vector(
-        client(ChannelBinding::TlsServerEndPoint((0..0x20).collect())),
+        client(Binding::TlsServerEndPoint((0..0x20).collect())),
         "p=tls-server-end-point,,n=,r=rOprNGfwEbeRWgbNEkqO",
         "cD10bHMtc2VydmVyLWVuZC1wb2ludCwsAAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
         "Q8h71kjaoMzNI7dPksDrhRE/5mTUObF0fUHVIgBOWQg=",
@@ -48,7 +48,7 @@ fn the_exchange_with_channel_binding() {
 
 #[test]
 fn a_client_that_was_offered_no_binding_says_so_in_both_messages() {
-    let mut client = client(ChannelBinding::SupportedNotOffered);
+    let mut client = client(Binding::SupportedNotOffered);
     assert_eq!(client.client_first().unwrap(), b"y,,n=,r=rOprNGfwEbeRWgbNEkqO");
     client.handle_server_first(SERVER_FIRST.as_bytes()).unwrap();
     finish(&mut client);
@@ -121,7 +121,7 @@ fn a6_an_iteration_count_that_is_no_posit_number_or_above_the_cap_is_refused_bef
     waiting().handle_server_first(first("100000").as_bytes()).unwrap();
     waiting().handle_server_first(first("1").as_bytes()).unwrap();
 
-    let mut generous = client(ChannelBinding::None).iterations_max(100_001);
+    let mut generous = client(Binding::None).iterations_max(100_001);
     generous.client_first().unwrap();
     generous.handle_server_first(first("100001").as_bytes()).unwrap();
 }
@@ -226,7 +226,7 @@ fn calls_out_of_order_are_errors_and_final() {
         client
     };
     let states: [(&dyn Fn() -> ScramClient, &[usize]); 6] = [
-        (&|| client(ChannelBinding::None), &[0]),
+        (&|| client(Binding::None), &[0]),
         (&waiting, &[1]),
         (&computing, &[2]),
         (&computed, &[2, 3]),

@@ -13,7 +13,7 @@ const SALT: &str = "W22ZaJ0SNY7soEsUEjb6gQ==";
 const SERVER_FIRST: &str =
     "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096";
 
-fn client(binding: ChannelBinding) -> ScramClient {
+fn client(binding: Binding) -> ScramClient {
     let nonce = ScramNonce::from_text(CLIENT_NONCE);
     ScramClient::new(nonce, &Password::new("pencil"), binding).unwrap()
 }
@@ -26,7 +26,7 @@ fn server(password: &str, iterations: u32) -> ScramServer {
 
 /// A client that waits for the server-first-message.
 fn waiting() -> ScramClient {
-    let mut client = client(ChannelBinding::None);
+    let mut client = client(Binding::None);
     client.client_first().unwrap();
     client
 }

@@ -81,7 +81,7 @@ fn exchange(
 #[test]
 fn a_final_message_that_was_tampered_with_convinces_no_server() {
     let run = |tamper: &dyn Fn(Vec<u8>) -> Vec<u8>| {
-        exchange(client(ChannelBinding::None), server("pencil", 2), tamper)
+        exchange(client(Binding::None), server("pencil", 2), tamper)
     };
     let replace = |from: &'static str, to: &'static str| {
         run(&|text| String::from_utf8(text).unwrap().replacen(from, to, 1).into_bytes())
@@ -107,7 +107,7 @@ fn nothing_secret_shows_in_debug() {
         format!("{:?}", ScramVerifier::parse(VERIFIER)),
         format!("{:?}", server("pencil", 1)),
         format!("{:?}", ScramNonce::from_text(CLIENT_NONCE)),
-        format!("{:#?}", client(ChannelBinding::None)),
+        format!("{:#?}", client(Binding::None)),
         format!("{:#?}", waiting()),
         format!("{:#?}", waiting_for_final()),
     ];
@@ -139,7 +139,7 @@ proptest! {
         for given in [&password, &other] {
             let given_password = Password::new(given.as_str());
             let binding =
-                if offered { ChannelBinding::SupportedNotOffered } else { ChannelBinding::None };
+                if offered { Binding::SupportedNotOffered } else { Binding::None };
             let mut client =
                 ScramClient::new(ScramNonce::new(nonces.0), &given_password, binding).unwrap();
             let stored = Password::new(password.as_str());

@@ -6,13 +6,10 @@ use std::time::SystemTime;
 
 use bytes::{Buf, BytesMut};
 
-use crate::net::{self, Pipe, Timer};
-use crate::session::{Progress, Session, SessionEvent};
+use super::{Pipe, Timer, now};
+use crate::session::{Answer, CommandId, Progress, Session, SessionEvent};
 use crate::wire::Run;
-use crate::{Config, Error, ErrorKind};
-
-/// Capacity of the receive buffer, in bytes. Dense traffic comes in reads of this size.
-const INPUT_BYTES: usize = 256 * 1024;
+use crate::{Error, ErrorKind};
 
 /// Least spare capacity to read into, in bytes: two of the server's own writes.
 const READ_BYTES_MIN: usize = 16 * 1024;
@@ -41,39 +38,55 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    /// Connects and logs in, within the configured time.
-    pub(crate) async fn connect(config: Config) -> Result<Self, Error> {
-        let config = net::resolve(config)?;
-        let timeout = net::connect_timeout(&config);
-        // On the heap: the future of a whole login is large, and callers hold it.
-        match tokio::time::timeout(timeout, Box::pin(Self::attempt(&config))).await {
-            Ok(result) => result,
-            Err(_) => {
-                Err(Error::new(ErrorKind::Timeout, format!("no connection within {timeout:?}")))
+    pub(super) fn new(session: Session, pipe: Pipe) -> Self {
+        Self {
+            session,
+            input: BytesMut::new(),
+            received_at: SystemTime::UNIX_EPOCH,
+            pipe,
+            timer: Timer::default(),
+        }
+    }
+
+    /// Goes on until the server has let us in and is ready.
+    pub(super) async fn log_in(&mut self) -> Result<(), Error> {
+        loop {
+            match self.step().await? {
+                Step::Event(SessionEvent::Ready) => return Ok(()),
+                step => self.pass_over(&step),
             }
         }
     }
 
-    async fn attempt(config: &Config) -> Result<Self, Error> {
-        let deadline = net::now() + net::connect_timeout(config);
-        // Before the socket: a configuration that cannot work costs no connection.
-        let login = net::login(config, deadline)?;
-        let pipe = Pipe::new(net::dial(config).await?);
-        let mut driver = Self {
-            session: Session::new(login)?,
-            input: BytesMut::with_capacity(INPUT_BYTES),
-            received_at: SystemTime::UNIX_EPOCH,
-            pipe,
-            timer: Timer::default(),
-        };
+    /// Runs SQL before anything is listened to.
+    pub(super) async fn query(&mut self, sql: &str) -> Answer {
+        let id = self.session.simple_query(now(), sql)?;
+        match self.answer(id).await {
+            // What is asked here changes nothing: what broke the session tells more.
+            Err(error) if error.kind() == ErrorKind::InDoubt => Err(self.session.fail(error)),
+            answer => answer,
+        }
+    }
+
+    /// Waits for the answer to a command. Notifications meanwhile are none of anybody's.
+    pub(super) async fn answer(&mut self, awaited: CommandId) -> Answer {
         loop {
-            match driver.step().await? {
-                Step::Event(SessionEvent::Ready) => return Ok(driver),
-                // Nothing is listened to yet: a notification now is none of ours.
-                Step::Run(run) => driver.input.advance(run.bytes),
-                Step::Event(_) => {}
+            match self.step().await? {
+                Step::Event(SessionEvent::Done { id, result }) if id == awaited => return result,
+                step => self.pass_over(&step),
             }
         }
+    }
+
+    fn pass_over(&mut self, step: &Step) {
+        if let Step::Run(run) = step {
+            self.input.advance(run.bytes);
+        }
+    }
+
+    /// Takes it apart: the session, its socket, and what was read and not yet handled.
+    pub(crate) fn into_parts(self) -> (Session, Pipe, BytesMut) {
+        (self.session, self.pipe, self.input)
     }
 
     /// Waits for the next step. Cancel safe: all state is in the driver.
@@ -87,7 +100,7 @@ impl Driver {
             if let Some(event) = self.session.poll_event() {
                 return Poll::Ready(Ok(Step::Event(event)));
             }
-            let progress = self.session.handle_input(net::now(), &mut self.input);
+            let progress = self.session.handle_input(now(), &mut self.input);
             if let Some(event) = self.session.poll_event() {
                 return Poll::Ready(Ok(Step::Event(event)));
             }
@@ -115,7 +128,7 @@ impl Driver {
                     if !self.timer.poll(cx, self.session.poll_timeout()) {
                         return Poll::Pending;
                     }
-                    self.session.handle_timeout(net::now())?;
+                    self.session.handle_timeout(now())?;
                 }
             }
         }

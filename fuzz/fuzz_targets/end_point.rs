@@ -1,0 +1,13 @@
+//! A certificate that a server sends, and the hash that binds a login to it.
+#![no_main]
+
+use pgbell::auth::tls_server_end_point;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    if let Some(hash) = tls_server_end_point(data) {
+        assert!([28, 32, 48, 64].contains(&hash.len()));
+        // A certificate is one value, and nothing less.
+        assert_eq!(data[0], 0x30);
+        assert_eq!(tls_server_end_point(&data[..data.len() - 1]), None);
+    }
+});

@@ -1,0 +1,119 @@
+//! Password files: which password goes to which server.
+
+use std::fmt;
+
+use zeroize::Zeroizing;
+
+use super::hosts::{Host, SOCKET_DIRECTORIES, Server};
+use crate::auth::Password;
+
+/// The host of lines for the default server and its socket directory.
+const LOCALHOST: &str = "localhost";
+
+/// The text of a password file, such as `~/.pgpass`: lines `host:port:dbname:user:password`.
+///
+/// The first line that fits counts. A `*` fits everything, a backslash takes the next character as
+/// it is, `#` begins a comment at the start of a line.
+///
+/// ```
+/// use pgbell::Config;
+/// use pgbell::config::PassFile;
+///
+/// let file = PassFile::new("db1:*:shop:bob:secret\n*:*:*:bob:other\n");
+/// let config: Config = "host=db1,db2".parse()?;
+/// let servers = config.servers()?;
+/// assert!(file.password(&servers[0], "shop", "bob").is_some());
+/// assert!(file.password(&servers[1], "shop", "eve").is_none());
+/// # Ok::<_, pgbell::config::ConfigError>(())
+/// ```
+///
+/// The memory is cleared on drop.
+pub struct PassFile {
+    text: Zeroizing<Vec<u8>>,
+}
+
+impl PassFile {
+    /// A `String` or `Vec<u8>` is taken over without a copy.
+    #[must_use]
+    pub fn new(text: impl Into<Vec<u8>>) -> Self {
+        Self { text: Zeroizing::new(text.into()) }
+    }
+
+    /// The password of the first line for this server, database and user. It may be empty.
+    ///
+    /// The server is looked for by its name, else by its address, as it was written. The default
+    /// server is `localhost`; so is one of its socket directories, which fits by its path too.
+    #[must_use]
+    pub fn password(&self, server: &Server, dbname: &str, user: &str) -> Option<Password> {
+        let hosts = match (server.host(), server.address_text()) {
+            (Some(Host::Unix(directory)), _) if is_default(directory) => {
+                [Some(LOCALHOST), Some(directory.as_str())]
+            }
+            (Some(Host::Tcp(name) | Host::Unix(name)), _) => [Some(name.as_str()), None],
+            (None, Some(address)) => [Some(address), None],
+            (None, None) => [Some(LOCALHOST), None],
+        };
+        let port = server.port().to_string();
+        let of = |line| {
+            let behind_host = hosts.iter().flatten().find_map(|host| after(line, host));
+            after(after(after(behind_host?, &port)?, dbname)?, user)
+        };
+        self.lines().find_map(of).map(unescape)
+    }
+
+    fn lines(&self) -> impl Iterator<Item = &[u8]> {
+        self.text.split(|byte| *byte == b'\n').filter(|line| !line.starts_with(b"#")).map(|line| {
+            let end = line.iter().rposition(|byte| *byte != b'\r').map_or(0, |last| last + 1);
+            line.get(..end).unwrap_or_default()
+        })
+    }
+}
+
+fn is_default(directory: &str) -> bool {
+    SOCKET_DIRECTORIES.contains(&directory)
+}
+
+/// What follows the first field of the line, if that field fits.
+///
+/// A colon in `wanted` need not be escaped in the line, so that IPv6 addresses may be written as
+/// they are. As in libpq.
+fn after<'a>(line: &'a [u8], wanted: &str) -> Option<&'a [u8]> {
+    if let Some(rest) = line.strip_prefix(b"*:") {
+        return Some(rest);
+    }
+    let mut rest = line;
+    let mut wanted = wanted.bytes();
+    loop {
+        let (byte, escaped, behind) = match rest {
+            [b'\\', byte, behind @ ..] => (*byte, true, behind),
+            [byte, behind @ ..] => (*byte, false, behind),
+            [] => return None,
+        };
+        match wanted.next() {
+            None if byte == b':' && !escaped => return Some(behind),
+            Some(expected) if expected == byte => rest = behind,
+            _ => return None,
+        }
+    }
+}
+
+/// The last field, up to a colon: what follows it is not looked at. A backslash at the end is
+/// itself.
+fn unescape(field: &[u8]) -> Password {
+    let mut password = Vec::with_capacity(field.len());
+    let mut bytes = field.iter();
+    loop {
+        match bytes.next() {
+            None | Some(b':') => return Password::new(password),
+            Some(b'\\') => password.push(*bytes.next().unwrap_or(&b'\\')),
+            Some(byte) => password.push(*byte),
+        }
+    }
+}
+
+/// The number of bytes.
+impl fmt::Debug for PassFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PassFile({} bytes)", self.text.len())
+    }
+}

@@ -1,0 +1,233 @@
+//! The parameters about encryption, authentication and who the server is, as typed setters and
+//! getters.
+
+use super::Config;
+use super::keys::Key;
+use super::values::{SslCertMode, SslMode, SslNegotiation, TlsVersion};
+use crate::auth::{ChannelBinding, RequireAuth};
+use crate::wire::ProtocolVersion;
+
+/// The value of `sslrootcert` that means the authorities that the system trusts.
+pub(super) const SYSTEM_ROOTS: &str = "system";
+
+/// Setters of encryption. A value that cannot be kept is reported by [`check`](Config::check).
+impl Config {
+    /// Sets whether the connection is encrypted, and what is checked.
+    #[must_use]
+    pub fn ssl_mode(self, mode: SslMode) -> Self {
+        self.with(Key::Sslmode, mode.as_str())
+    }
+
+    /// Sets how TLS begins.
+    #[must_use]
+    pub fn ssl_negotiation(self, negotiation: SslNegotiation) -> Self {
+        self.with(Key::Sslnegotiation, negotiation.as_str())
+    }
+
+    /// Sets the file of the authorities to trust, or `system` for those that the system trusts.
+    #[must_use]
+    pub fn ssl_root_cert(self, path: impl AsRef<str>) -> Self {
+        self.with(Key::Sslrootcert, path)
+    }
+
+    /// Sets the file of the client's certificate and the ones above it.
+    #[must_use]
+    pub fn ssl_cert(self, path: impl AsRef<str>) -> Self {
+        self.with(Key::Sslcert, path)
+    }
+
+    /// Sets the file of the client's key, which is not encrypted.
+    #[must_use]
+    pub fn ssl_key(self, path: impl AsRef<str>) -> Self {
+        self.with(Key::Sslkey, path)
+    }
+
+    /// Sets whether the client's certificate is sent.
+    #[must_use]
+    pub fn ssl_cert_mode(self, mode: SslCertMode) -> Self {
+        self.with(Key::Sslcertmode, mode.as_str())
+    }
+
+    /// Sets the file of the certificates that are revoked.
+    #[must_use]
+    pub fn ssl_crl(self, path: impl AsRef<str>) -> Self {
+        self.with(Key::Sslcrl, path)
+    }
+
+    /// Sets the directory of files of certificates that are revoked.
+    #[must_use]
+    pub fn ssl_crl_dir(self, path: impl AsRef<str>) -> Self {
+        self.with(Key::Sslcrldir, path)
+    }
+
+    /// Sets whether the server's name is sent in clear, so that one address can be several servers.
+    #[must_use]
+    pub fn ssl_sni(self, on: bool) -> Self {
+        self.with(Key::Sslsni, if on { "1" } else { "0" })
+    }
+
+    /// Sets the lowest version of TLS to speak.
+    #[must_use]
+    pub fn ssl_min_protocol_version(self, version: TlsVersion) -> Self {
+        self.with(Key::SslMinProtocolVersion, version.as_str())
+    }
+
+    /// Sets the highest version of TLS to speak.
+    #[must_use]
+    pub fn ssl_max_protocol_version(self, version: TlsVersion) -> Self {
+        self.with(Key::SslMaxProtocolVersion, version.as_str())
+    }
+}
+
+/// Setters of authentication and protocol.
+impl Config {
+    /// Sets whether authentication must be bound to the TLS connection.
+    #[must_use]
+    pub fn channel_binding(self, binding: ChannelBinding) -> Self {
+        self.with(Key::ChannelBinding, binding.as_str())
+    }
+
+    /// Sets by which methods the server may let us in, such as `scram-sha-256` or `!password,!md5`:
+    /// [`RequireAuth`] has the grammar.
+    #[must_use]
+    pub fn require_auth(self, methods: impl AsRef<str>) -> Self {
+        self.with(Key::RequireAuth, methods)
+    }
+
+    /// Sets the account of the operating system that the server must run as, on Unix sockets.
+    #[must_use]
+    pub fn require_peer(self, account: impl AsRef<str>) -> Self {
+        self.with(Key::Requirepeer, account)
+    }
+
+    /// Sets the lowest version of the protocol to speak: 3.0 or 3.2.
+    #[must_use]
+    pub fn min_protocol_version(self, version: ProtocolVersion) -> Self {
+        self.with(Key::MinProtocolVersion, version.to_string())
+    }
+
+    /// Sets the highest version of the protocol to speak: 3.0 or 3.2.
+    #[must_use]
+    pub fn max_protocol_version(self, version: ProtocolVersion) -> Self {
+        self.with(Key::MaxProtocolVersion, version.to_string())
+    }
+}
+
+/// Getters of encryption.
+impl Config {
+    /// Whether the connection is encrypted, and what is checked. `None` means not given.
+    ///
+    /// With `sslrootcert=system` it is [`SslMode::VerifyFull`] where nothing else is given: any
+    /// authority of the system's list could vouch for somebody else's name.
+    #[must_use]
+    pub fn get_ssl_mode(&self) -> Option<SslMode> {
+        match self.text(Key::Sslmode) {
+            Some(text) => text.parse().ok(),
+            None if self.get_ssl_root_cert() == Some(SYSTEM_ROOTS) => Some(SslMode::VerifyFull),
+            None => None,
+        }
+    }
+
+    /// How TLS begins.
+    #[must_use]
+    pub fn get_ssl_negotiation(&self) -> SslNegotiation {
+        self.text(Key::Sslnegotiation).and_then(|text| text.parse().ok()).unwrap_or_default()
+    }
+
+    /// `system`, or the file of the authorities to trust.
+    #[must_use]
+    pub fn get_ssl_root_cert(&self) -> Option<&str> {
+        self.text(Key::Sslrootcert)
+    }
+
+    /// The file of the client's certificate.
+    #[must_use]
+    pub fn get_ssl_cert(&self) -> Option<&str> {
+        self.text(Key::Sslcert)
+    }
+
+    /// The file of the client's key.
+    #[must_use]
+    pub fn get_ssl_key(&self) -> Option<&str> {
+        self.text(Key::Sslkey)
+    }
+
+    /// Whether the client's certificate is sent.
+    #[must_use]
+    pub fn get_ssl_cert_mode(&self) -> SslCertMode {
+        self.text(Key::Sslcertmode).and_then(|text| text.parse().ok()).unwrap_or_default()
+    }
+
+    /// The file of the certificates that are revoked.
+    #[must_use]
+    pub fn get_ssl_crl(&self) -> Option<&str> {
+        self.text(Key::Sslcrl)
+    }
+
+    /// The directory of files of certificates that are revoked.
+    #[must_use]
+    pub fn get_ssl_crl_dir(&self) -> Option<&str> {
+        self.text(Key::Sslcrldir)
+    }
+
+    /// Whether the server's name is sent in clear.
+    #[must_use]
+    pub fn get_ssl_sni(&self) -> bool {
+        self.text(Key::Sslsni) != Some("0")
+    }
+
+    /// The lowest version of TLS to speak. An older one in the text counts as 1.2, the oldest one
+    /// that is spoken.
+    #[must_use]
+    pub fn get_ssl_min_protocol_version(&self) -> Option<TlsVersion> {
+        self.text(Key::SslMinProtocolVersion).and_then(TlsVersion::lowest)
+    }
+
+    /// The highest version of TLS to speak.
+    #[must_use]
+    pub fn get_ssl_max_protocol_version(&self) -> Option<TlsVersion> {
+        self.text(Key::SslMaxProtocolVersion).and_then(TlsVersion::named)
+    }
+}
+
+/// Getters of authentication and protocol.
+impl Config {
+    /// Whether authentication must be bound to the TLS connection.
+    #[must_use]
+    pub fn get_channel_binding(&self) -> ChannelBinding {
+        self.text(Key::ChannelBinding).and_then(|text| text.parse().ok()).unwrap_or_default()
+    }
+
+    /// By which methods the server may let us in. `None` means any.
+    #[must_use]
+    pub fn get_require_auth(&self) -> Option<RequireAuth> {
+        self.text(Key::RequireAuth).and_then(|text| text.parse().ok())
+    }
+
+    /// The account of the operating system that the server must run as, on Unix sockets.
+    #[must_use]
+    pub fn get_require_peer(&self) -> Option<&str> {
+        self.text(Key::Requirepeer)
+    }
+
+    /// The lowest version of the protocol to speak. `None` means not given.
+    #[must_use]
+    pub fn get_min_protocol_version(&self) -> Option<ProtocolVersion> {
+        self.text(Key::MinProtocolVersion).and_then(protocol_version)
+    }
+
+    /// The highest version of the protocol to speak. `None` means not given.
+    #[must_use]
+    pub fn get_max_protocol_version(&self) -> Option<ProtocolVersion> {
+        self.text(Key::MaxProtocolVersion).and_then(protocol_version)
+    }
+}
+
+/// Each of `PROTOCOL_VERSIONS`.
+fn protocol_version(text: &str) -> Option<ProtocolVersion> {
+    match text {
+        "3.0" => Some(ProtocolVersion::V3_0),
+        "3.2" | "latest" => Some(ProtocolVersion::V3_2),
+        _ => None,
+    }
+}

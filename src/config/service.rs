@@ -1,0 +1,116 @@
+//! Service files: named groups of parameters.
+
+use std::fmt;
+
+use super::Config;
+use super::error::{ConfigError, Fault, Place};
+use super::form::is_space_byte;
+use super::keys::{Key, find};
+use super::nearest::nearest;
+
+/// The text of a service file, such as `~/.pg_service.conf`.
+///
+/// A line `[name]` begins a service, `key=value` lines follow, without white space around `=` and
+/// without quotes. White space around a line falls away, `#` begins a comment. Of two equal keys
+/// the first counts, of two equal services too.
+///
+/// ```
+/// use pgbell::config::ServiceFile;
+///
+/// let file = ServiceFile::new(b"[shop]\nhost=db1\nuser=bob\n");
+/// let service = file.service("shop")?.unwrap();
+/// assert_eq!(service.to_string(), "host=db1 user=bob");
+/// assert!(file.service("other")?.is_none());
+/// # Ok::<_, pgbell::config::ConfigError>(())
+/// ```
+#[derive(Clone, Copy)]
+pub struct ServiceFile<'a> {
+    text: &'a [u8],
+}
+
+impl<'a> ServiceFile<'a> {
+    /// Nothing is checked before a service is asked for.
+    #[must_use]
+    pub fn new(text: &'a [u8]) -> Self {
+        Self { text }
+    }
+
+    /// The parameters of a service, or `None` when the file does not have it.
+    ///
+    /// Other services are not looked into, nor is what stands before the first one.
+    ///
+    /// # Errors
+    /// A line of the service is not `key=value`, or its value is refused, for the same reasons as
+    /// in a connection string; or it names another service, or asks LDAP.
+    /// [`line`](ConfigError::line) says which one.
+    pub fn service(&self, name: &str) -> Result<Option<Config>, ConfigError> {
+        let mut found = None;
+        for (number, line) in self.text.split(|byte| *byte == b'\n').map(trim).enumerate() {
+            match (&mut found, line.first()) {
+                (_, None | Some(b'#')) => {}
+                (None, Some(b'[')) if is_header(line, name) => found = Some(Config::new()),
+                (None, _) => {}
+                (Some(_), Some(b'[')) => break,
+                (Some(config), Some(_)) => config.store_line(line, Place::Line(number + 1))?,
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// As libpq, does not look at what follows the bracket.
+fn is_header(line: &[u8], name: &str) -> bool {
+    line.strip_prefix(b"[")
+        .and_then(|line| line.strip_prefix(name.as_bytes()))
+        .is_some_and(|line| line.starts_with(b"]"))
+}
+
+fn trim(mut line: &[u8]) -> &[u8] {
+    while let [first, rest @ ..] = line
+        && is_space_byte(*first)
+    {
+        line = rest;
+    }
+    while let [rest @ .., last] = line
+        && is_space_byte(*last)
+    {
+        line = rest;
+    }
+    line
+}
+
+impl Config {
+    fn store_line(&mut self, line: &[u8], place: Place) -> Result<(), ConfigError> {
+        let fault = |fault, key| Err(ConfigError::new(fault, key, place));
+        if line.starts_with(b"ldap") {
+            return fault(Fault::Ldap, None);
+        }
+        let Some(equals) = line.iter().position(|byte| *byte == b'=') else {
+            return fault(Fault::NoEquals, None);
+        };
+        let (key, value) = line.split_at(equals);
+        // What is not UTF-8 is not the name of a key.
+        let key = str::from_utf8(key).unwrap_or_default();
+        let Some(entry) = find(key) else {
+            let trimmed = find(key.trim_end()).map(|entry| entry.name);
+            return match trimmed {
+                Some(key) => fault(Fault::SpaceInKey, Some(key)),
+                None => fault(Fault::UnknownKey { nearest: nearest(key) }, None),
+            };
+        };
+        if [Key::Service.name(), Key::Servicefile.name()].contains(&entry.name) {
+            return fault(Fault::NestedService, Some(entry.name));
+        }
+        if self.origin(entry.name).is_some() {
+            return Ok(());
+        }
+        self.store(entry.name, value.get(1..).unwrap_or_default(), place)
+    }
+}
+
+/// The number of bytes: lines may hold passwords.
+impl fmt::Debug for ServiceFile<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ServiceFile({} bytes)", self.text.len())
+    }
+}

@@ -1,0 +1,280 @@
+//! What is kept beyond its batch: it stays as it was, it is counted, and it takes nothing from the queue.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::SharedBatch;
+use crate::listener::builder::{PIN_LIMIT_BYTES, QUEUE_BYTES, QUEUE_CAPACITY, SURPLUS_SLOTS};
+use crate::listener::current::Current;
+use crate::listener::sink::BUFFER_BYTES;
+use crate::notification::{Notification, NotificationRef};
+
+const BUFFER: u64 = BUFFER_BYTES as u64;
+
+/// What a notification must hold, whoever keeps it: the length tells the number's leading zeros.
+fn check(notification: &NotificationRef<'_>) {
+    let expect = format!("{:0>1$}", notification.sequence(), notification.payload().len());
+    assert_eq!(notification.payload_str(), Ok(&*expect));
+    assert_eq!((notification.channel(), notification.process_id()), ("c", 1));
+}
+
+fn check_owned(notification: &Notification) {
+    let expect = format!("{:0>1$}", notification.sequence(), notification.payload().len());
+    assert_eq!(notification.payload_str(), Ok(&*expect));
+    assert_eq!((notification.channel(), notification.process_id()), ("c", 1));
+}
+
+/// A consumer that keeps things, with a model of what that pins.
+struct Keeper {
+    queue: Queue,
+    pins: Pins,
+    current: Current,
+    /// The buffer that is in hand, if it may be pinned.
+    buffer: Option<u64>,
+    kept: Vec<(Thing, Option<u64>)>,
+}
+
+enum Thing {
+    Batch(SharedBatch, usize),
+    Notification(Notification),
+}
+
+impl Thing {
+    fn check(&self) {
+        match self {
+            Self::Batch(batch, count) => {
+                assert_eq!(batch.iter().inspect(check).count(), *count);
+            }
+            Self::Notification(notification) => check_owned(notification),
+        }
+    }
+}
+
+impl Keeper {
+    fn new(queue_bytes: usize, overflow: Overflow, pin_limit: u64) -> Self {
+        let pins = Pins::new(pin_limit);
+        Self {
+            queue: Queue::with_pins(100_000, queue_bytes, overflow, &pins),
+            current: Current::new(pins.clone()),
+            pins,
+            buffer: None,
+            kept: Vec::new(),
+        }
+    }
+
+    /// Takes the next run in hand. Returns whether there was one.
+    fn take(&mut self) -> bool {
+        self.current.let_go();
+        loop {
+            match self.queue.consumer.try_take() {
+                Taken::Item { value, first, skip } => {
+                    self.buffer = value.buffer.map(u64::from);
+                    self.current.take(value, first, skip);
+                    return true;
+                }
+                Taken::Empty => return false,
+                _ => {}
+            }
+        }
+    }
+
+    /// How often each buffer is pinned.
+    fn pinned(&self) -> BTreeMap<u64, usize> {
+        let mut pinned = BTreeMap::new();
+        for buffer in self.kept.iter().filter_map(|(_, buffer)| *buffer) {
+            *pinned.entry(buffer).or_default() += 1;
+        }
+        pinned
+    }
+
+    /// The buffer that is pinned by keeping something that is long enough for it.
+    fn pinned_by(&self, is_long: bool) -> Option<u64> {
+        let buffer = self.buffer.filter(|_| is_long)?;
+        let pinned = self.pinned();
+        let has_room = (pinned.len() as u64 + 1) * BUFFER <= self.pins.limit();
+        (has_room || pinned.contains_key(&buffer)).then_some(buffer)
+    }
+
+    fn share(&mut self, max: usize) {
+        let batch = self.current.batch(max);
+        let (count, frames_bytes) = (batch.len(), batch.iter().map(|n| frame_bytes(&n)).sum());
+        let shared = batch.share();
+        let is_long = 8_usize.saturating_mul(frames_bytes) >= BUFFER_BYTES;
+        let by = self.pinned_by(is_long);
+        self.kept.push((Thing::Batch(shared, count), by));
+    }
+
+    fn retain(&mut self, max: usize, nth: usize) {
+        let batch = self.current.batch(max);
+        let Some(one) = batch.iter().nth(nth) else { return };
+        let (is_long, retained) = (one.payload().len() + 1 > 79, one.retain());
+        let by = self.pinned_by(is_long);
+        self.kept.push((Thing::Notification(retained), by));
+    }
+
+    /// Keeps one thing more, out of a thing that is kept.
+    fn keep_more(&mut self, which: usize, nth: usize) {
+        let Some((thing, by)) = self.kept.get(which % self.kept.len().max(1)) else { return };
+        let more = match thing {
+            Thing::Notification(notification) => (Thing::Notification(notification.clone()), *by),
+            Thing::Batch(batch, count) if nth.is_multiple_of(3) => {
+                (Thing::Batch(batch.clone(), *count), *by)
+            }
+            Thing::Batch(batch, _) => {
+                let Some(one) = batch.iter().nth(nth) else { return };
+                let is_long = one.payload().len() + 1 > 79;
+                (Thing::Notification(one.retain()), by.filter(|_| is_long))
+            }
+        };
+        self.kept.push(more);
+    }
+
+    fn forget(&mut self, which: usize) {
+        if !self.kept.is_empty() {
+            self.kept.swap_remove(which % self.kept.len());
+        }
+    }
+
+    fn check(&self) {
+        for (thing, _) in &self.kept {
+            thing.check();
+        }
+        assert_eq!(self.pins.bytes(), self.pinned().len() as u64 * BUFFER);
+        assert!(self.pins.bytes() <= self.pins.limit());
+    }
+}
+
+fn frame_bytes(notification: &NotificationRef<'_>) -> usize {
+    notification.payload().len() + 12
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Write(u64, usize),
+    Take,
+    Share(usize),
+    Retain(usize, usize),
+    KeepMore(usize, usize),
+    Forget(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (1_u64..40, 8_usize..8_000).prop_map(|(count, bytes)| Step::Write(count, bytes)),
+        4 => Just(Step::Take),
+        2 => (1_usize..40).prop_map(Step::Share),
+        2 => (1_usize..40, 0_usize..40).prop_map(|(max, nth)| Step::Retain(max, nth)),
+        2 => (any::<usize>(), 0_usize..20).prop_map(|(which, nth)| Step::KeepMore(which, nth)),
+        3 => any::<usize>().prop_map(Step::Forget),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    #[test]
+    fn what_is_kept_stays_as_it_was_and_is_counted_once_for_each_buffer(
+        policy in 0..3,
+        pinned_buffers in 0_u64..5,
+        more in 0..BUFFER,
+        steps in prop::collection::vec(step(), 1..150),
+    ) {
+        let overflow = match policy {
+            0 => Overflow::DropNewest,
+            1 => Overflow::DropOldest,
+            _ => Overflow::Block { max_stall: Duration::from_secs(1) },
+        };
+        let limit = pinned_buffers * BUFFER + more;
+        let mut keeper = Keeper::new(1 << 20, overflow, limit);
+        for step in steps {
+            match step {
+                Step::Write(count, bytes) => keeper.queue.read(count, bytes),
+                Step::Take => drop(keeper.take()),
+                Step::Share(max) => keeper.share(max),
+                Step::Retain(max, nth) => keeper.retain(max, nth),
+                Step::KeepMore(which, nth) => keeper.keep_more(which, nth),
+                Step::Forget(which) => keeper.forget(which),
+            }
+            keeper.check();
+            let alive = keeper.queue.sink.buffers_alive();
+            prop_assert!(alive <= buffers_max(1 << 20, limit) + 1);
+        }
+        // The queue and its reader go first.
+        let Keeper { queue, pins, current, kept, .. } = keeper;
+        drop((queue, current));
+        for (thing, _) in &kept {
+            thing.check();
+        }
+        drop(kept);
+        prop_assert_eq!(pins.bytes(), 0);
+    }
+}
+
+/// Writes and reads `at_once` bytes at a time, in the middle of a notification or not, the first time `ahead`
+/// bytes more. Returns how many bytes the queue takes before it drops.
+fn fill(queue: &mut Queue, payload_bytes: usize, ahead: usize, at_once: usize) -> u64 {
+    let (mut written, mut next) = (BytesMut::new(), ahead + at_once);
+    loop {
+        while written.len() < next {
+            queue.write(1, payload_bytes);
+            written.unsplit(queue.socket.split());
+        }
+        queue.socket = written.split_to(next);
+        while !queue.socket.is_empty() {
+            let run = queue.fill();
+            queue.sink.notifications(&mut queue.input, run, STAMP, false);
+        }
+        queue.sink.publish();
+        if queue.sink.producer.kept() < queue.sink.producer.sequence() {
+            return queue.sink.producer.unread_bytes();
+        }
+        next = at_once;
+    }
+}
+
+/// Whatever is pinned, a queue takes all the bytes that it may have. (Without the buffers for the pins, it
+/// would take none here.)
+#[test]
+fn a_consumer_that_keeps_something_of_every_buffer_takes_nothing_from_the_queue() {
+    let pin_limit = 20 * BUFFER;
+    // The last one leaves as much of each buffer unused as can be: it is put aside as soon as it has less
+    // than 16 KiB to read into, and then the most of a notification moves to the next.
+    let cases = [(4, 40, 0, 8_192), (4, 4_000, 0, 8_192), (24, 7_916, 7_927, 30 * 7_928)];
+    for (queue_mib, payload_bytes, ahead, at_once) in cases {
+        let queue_bytes = queue_mib << 20;
+        let mut keeper = Keeper::new(queue_bytes, Overflow::DropNewest, pin_limit);
+        while keeper.kept.len() < 100 {
+            keeper.queue.read(500, 1_000);
+            while keeper.take() {
+                keeper.retain(usize::MAX, 0);
+            }
+            assert_eq!(keeper.queue.consumer.lost(), 0);
+        }
+        // One more is in the consumer's hand.
+        keeper.queue.read(1, 1_000);
+        assert!(keeper.take());
+        keeper.check();
+        assert_eq!((keeper.pins.bytes(), keeper.queue.consumer.lost()), (pin_limit, 0));
+        let taken = fill(&mut keeper.queue, payload_bytes, ahead, at_once);
+        let frame = payload_bytes as u64 + 12;
+        assert!(taken + frame > queue_bytes as u64, "{taken}: {payload_bytes}, {at_once}");
+        let alive = keeper.queue.sink.buffers_alive();
+        assert!(alive <= buffers_max(queue_bytes, pin_limit) + 1, "{alive}");
+        keeper.check();
+    }
+}
+
+/// What the documentation of `ListenerBuilder` says, with a consumer that does its worst.
+#[test]
+fn memory_is_what_the_formula_says() {
+    let buffers = buffers_max(QUEUE_BYTES, PIN_LIMIT_BYTES as u64) + 1;
+    let slots = QUEUE_CAPACITY + usize::try_from(SURPLUS_SLOTS).unwrap();
+    let memory = buffers * BUFFER_BYTES + slots * ring::slot_bytes::<Chunk>();
+    let formula = BUFFER_BYTES * (QUEUE_BYTES.div_ceil(232 * 1024) + 3)
+        + PIN_LIMIT_BYTES
+        + 128 * QUEUE_CAPACITY
+        + 128 * 1024;
+    assert!(memory <= formula, "{memory} > {formula}");
+    // And a server that sends messages longer than a buffer.
+    assert!(formula + QUEUE_BYTES + 4 * 1024 * 1024 < 32 * 1024 * 1024);
+}

@@ -1,0 +1,245 @@
+//! A reader that waits for room: whatever makes some wakes it.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+use bytes::Buf;
+
+use super::*;
+use crate::listener::sink::BUFFER_BYTES;
+use crate::ring::{Held, Lender};
+
+const BLOCK: Overflow = Overflow::Block { max_stall: Duration::from_secs(600) };
+
+#[derive(Default)]
+struct Wakes(AtomicUsize);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// A reader as the task is one, and a consumer as a listener is one, each taking a step at a time.
+struct Pair {
+    queue: Queue,
+    wakes: Arc<Wakes>,
+    /// Wakes when the reader went to sleep. `None`: it reads.
+    asleep_since: Option<usize>,
+    lender: Lender,
+    held: Vec<Held>,
+}
+
+impl Pair {
+    fn new(capacity: u64, queue_bytes: usize, pin_limit: u64) -> Self {
+        let pins = Pins::new(pin_limit);
+        Self {
+            queue: Queue::with_pins(capacity, queue_bytes, BLOCK, &pins),
+            wakes: Arc::default(),
+            asleep_since: None,
+            lender: Lender::new(pins, BUFFER_BYTES),
+            held: Vec::new(),
+        }
+    }
+
+    fn poll_room(&mut self) -> Poll<()> {
+        let waker = Waker::from(self.wakes.clone());
+        self.queue.sink.poll_room(&mut Context::from_waker(&waker), &mut self.queue.input)
+    }
+
+    /// Takes in what is in the input, until it is empty or the reader sleeps.
+    fn take_in(&mut self) {
+        while let (run, _) = wire::scan(&self.queue.input)
+            && run.count > 0
+        {
+            let fits = self.queue.sink.fits(&self.queue.input, run, false);
+            if fits.count > 0 {
+                self.queue.sink.notifications(&mut self.queue.input, fits, STAMP, false);
+                self.queue.sink.publish();
+            } else if self.poll_room().is_pending() {
+                self.asleep_since = Some(self.wakes.0.load(Ordering::SeqCst));
+                return;
+            }
+        }
+        self.asleep_since = None;
+    }
+
+    /// Reads until the socket is empty or the reader sleeps.
+    fn read(&mut self) {
+        while self.asleep_since.is_none() && !self.queue.socket.is_empty() {
+            self.queue.fill();
+            self.take_in();
+        }
+    }
+
+    fn write(&mut self, count: u64, payload_bytes: usize) {
+        self.queue.write(count, payload_bytes);
+        self.read();
+    }
+
+    /// Messages that are no notifications use up the buffer in the reader's hand.
+    fn waste(&mut self) {
+        if self.asleep_since.is_none() {
+            assert!(self.queue.input.is_empty());
+            self.queue.sink.prepare(&mut self.queue.input);
+            let spare = self.queue.input.capacity();
+            self.queue.input.resize(spare, 0);
+            self.queue.input.advance(spare);
+        }
+    }
+
+    fn mark(&mut self) {
+        let cause = crate::Error::new(crate::ErrorKind::Server, "dropped one");
+        self.queue.sink.gap(Gap::within_session(cause, SystemTime::UNIX_EPOCH, 1));
+    }
+
+    /// The consumer comes back, having let go of the last run.
+    fn take(&mut self, waits: bool) {
+        self.lender.let_go();
+        let taken = if waits {
+            match self.queue.consumer.poll_take(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(taken) => taken,
+                Poll::Pending => Taken::Empty,
+            }
+        } else {
+            self.queue.consumer.try_take()
+        };
+        if let Taken::Item { value, .. } = taken {
+            self.lender.lend(value.frames, value.buffer);
+        }
+    }
+
+    fn pin(&mut self) {
+        let lent = self.lender.lent();
+        self.held.extend(lent.hold(0..lent.bytes().len()).filter(|held| !held.bytes().is_empty()));
+    }
+
+    fn unpin(&mut self, which: usize) {
+        if !self.held.is_empty() {
+            self.held.swap_remove(which % self.held.len());
+        }
+    }
+
+    /// After a step of the consumer: if the reader was woken it goes on; if not, there must be no room.
+    fn check(&mut self) -> Result<(), &'static str> {
+        let Some(since) = self.asleep_since else { return Ok(()) };
+        if self.wakes.0.load(Ordering::SeqCst) > since {
+            self.take_in();
+            self.read();
+        } else if self.poll_room().is_ready() {
+            return Err("there is room, and the reader sleeps");
+        }
+        Ok(())
+    }
+
+    /// One notification in each of `buffers` buffers, and a reader that sleeps because of it.
+    fn starve(&mut self, buffers: usize) {
+        for _ in 0..buffers {
+            self.write(1, 8);
+            self.waste();
+        }
+        self.write(1, 8);
+        assert!(self.asleep_since.is_some());
+        assert!(self.queue.sink.producer.unread() < 10, "only buffers are short");
+    }
+}
+
+#[test]
+fn a_run_that_is_let_go_before_a_gap_wakes_the_reader() {
+    let mut pair = Pair::new(1_000, 1 << 20, 0);
+    pair.write(1, 8);
+    pair.waste();
+    pair.mark();
+    pair.starve(buffers_max(1 << 20, 0) - 1);
+    pair.take(false);
+    pair.check().unwrap();
+    assert!(pair.asleep_since.is_some(), "the buffer is in the consumer's hand");
+    // Now the gap, which the consumer may look at for long.
+    pair.take(false);
+    pair.check().unwrap();
+    assert!(pair.asleep_since.is_none());
+}
+
+#[test]
+fn a_pin_that_is_dropped_wakes_the_reader() {
+    let limit = BUFFER_BYTES as u64;
+    let mut pair = Pair::new(1_000, 1 << 20, limit);
+    pair.write(1, 8);
+    pair.waste();
+    pair.take(false);
+    pair.pin();
+    pair.take(false);
+    pair.starve(buffers_max(1 << 20, limit) - 1);
+    assert_eq!(pair.queue.sink.buffers_alive(), buffers_max(1 << 20, limit) + 1);
+    pair.unpin(0);
+    pair.check().unwrap();
+    assert!(pair.asleep_since.is_none());
+}
+
+/// A command waits for its answer, which lies behind notifications: they must be taken in or dropped now.
+#[test]
+fn nothing_is_dropped_for_want_of_a_buffer_that_became_free_meanwhile() {
+    let mut pair = Pair::new(1_000, 1 << 20, 0);
+    pair.starve(buffers_max(1 << 20, 0));
+    pair.take(false);
+    pair.take(false);
+    let (run, _) = wire::scan(&pair.queue.input);
+    assert_eq!(run.count, 1);
+    let unread = pair.queue.sink.producer.unread();
+    pair.queue.sink.notifications(&mut pair.queue.input, run, STAMP, true);
+    assert_eq!(pair.queue.sink.producer.unread(), unread + 1);
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Write(u64, usize),
+    Waste,
+    Mark,
+    Take(bool),
+    Pin,
+    Unpin(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (1_u64..30, 8_usize..8_000).prop_map(|(count, bytes)| Step::Write(count, bytes)),
+        4 => Just(Step::Waste),
+        1 => Just(Step::Mark),
+        4 => any::<bool>().prop_map(Step::Take),
+        2 => Just(Step::Pin),
+        1 => any::<usize>().prop_map(Step::Unpin),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// Room in the queue, a buffer let go by the consumer, a pin dropped: nothing is overlooked.
+    #[test]
+    fn a_reader_never_sleeps_while_there_is_room(
+        capacity in 1_u64..200,
+        pinned_buffers in 0_u64..4,
+        steps in prop::collection::vec(step(), 1..200),
+    ) {
+        let mut pair = Pair::new(capacity, 300 * 1024, pinned_buffers * BUFFER_BYTES as u64);
+        for step in steps {
+            match step {
+                Step::Write(count, bytes) => pair.write(count, bytes),
+                Step::Waste => pair.waste(),
+                Step::Mark => pair.mark(),
+                Step::Take(waits) => pair.take(waits),
+                Step::Pin => pair.pin(),
+                Step::Unpin(which) => pair.unpin(which),
+            }
+            pair.check().map_err(TestCaseError::fail)?;
+        }
+        // Nothing is left behind, and nobody need wait for it.
+        while pair.asleep_since.is_some() || pair.queue.sink.producer.unread() > 0 {
+            pair.take(false);
+            pair.check().map_err(TestCaseError::fail)?;
+        }
+        pair.take(false);
+        let (sent, received) = (pair.queue.sent, pair.queue.consumer.sequence());
+        prop_assert_eq!((received, pair.queue.consumer.lost()), (sent, 0));
+    }
+}

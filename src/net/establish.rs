@@ -1,0 +1,262 @@
+//! From a configuration to a session that is ready: which server, over what, and is it the right one?
+
+use std::time::Instant;
+
+use tokio::time::timeout_at;
+
+use super::dial::Address;
+use super::encrypt::Encryptor;
+use super::{Driver, Pipe, login, now, password, random, resolve};
+use crate::auth::Channel;
+use crate::config::{LoadBalanceHosts, Server, TargetSessionAttrs};
+use crate::route::{self, Encryption, Failure, Next, Reached, Shuffle};
+use crate::session::{FACTS_SQL, Facts, Session};
+use crate::{Config, Error, ErrorKind};
+
+/// What a session is wanted for, and so what the server must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// A listener: a server that accepts LISTEN, a session that is not ended for being idle.
+    Listen,
+    /// A connection, which may listen: as it is.
+    Connect,
+    /// NOTIFY and queries: nothing is asked that need not be.
+    Send,
+}
+
+/// A session that is ready.
+#[derive(Debug)]
+pub(crate) struct Established {
+    pub(crate) driver: Driver,
+    /// As it was used.
+    pub(crate) config: Config,
+    pub(crate) server: Server,
+    /// A pooler stands between: whether notifications arrive must be proven.
+    pub(crate) is_pooled: bool,
+}
+
+/// Connects and logs in, within the configured time.
+pub(crate) async fn establish(config: Config, purpose: Purpose) -> Result<Established, Error> {
+    let config = resolve(config).await?;
+    let deadline = now() + config.effective_connect_timeout();
+    // On the heap: the future of a whole login is large, and callers hold it.
+    Box::pin(async { Attempt::new(&config, purpose, deadline).await?.run().await }).await
+}
+
+/// One more session with `server`, for a moment.
+pub(super) async fn again(
+    config: &Config,
+    server: &Server,
+    deadline: Instant,
+) -> Result<Driver, Error> {
+    let mut attempt = Attempt::new(config, Purpose::Send, deadline).await?;
+    let tried = Box::pin(attempt.try_server(server, TargetSessionAttrs::Any, 1)).await;
+    match tried? {
+        Some(established) => Ok(established.driver),
+        None => Err(attempt.sum_up()),
+    }
+}
+
+/// The way through servers, addresses and kinds of encryption.
+struct Attempt<'a> {
+    config: &'a Config,
+    purpose: Purpose,
+    deadline: Instant,
+    shuffle: Option<Shuffle>,
+    encryptor: Encryptor,
+    failures: Vec<Failure>,
+}
+
+impl<'a> Attempt<'a> {
+    async fn new(config: &'a Config, purpose: Purpose, deadline: Instant) -> Result<Self, Error> {
+        // What cannot work costs no connection.
+        login::check(config, deadline)?;
+        let shuffle = match config.effective_load_balance_hosts() {
+            LoadBalanceHosts::Random => Some(Shuffle::new(u64::from_le_bytes(random()?))),
+            LoadBalanceHosts::Disable => None,
+        };
+        let encryptor = Encryptor::new(config).await?;
+        Ok(Self { config, purpose, deadline, shuffle, encryptor, failures: Vec::new() })
+    }
+
+    async fn run(mut self) -> Result<Established, Error> {
+        let mut servers = self.config.servers()?;
+        if let Some(shuffle) = &mut self.shuffle {
+            shuffle.shuffle(&mut servers);
+        }
+        let wanted = self.config.effective_target_session_attrs();
+        // When none is of the kind that is preferred, any will do.
+        let wishes: &[_] = match wanted {
+            TargetSessionAttrs::PreferStandby => &[wanted, TargetSessionAttrs::Any],
+            _ => &[wanted],
+        };
+        for (round, wanted) in wishes.iter().enumerate() {
+            for (index, server) in servers.iter().enumerate() {
+                let left = (wishes.len() - round) * servers.len() - index;
+                if let Some(found) = self.try_server(server, *wanted, left).await? {
+                    return Ok(found);
+                }
+            }
+        }
+        Err(self.sum_up())
+    }
+
+    /// Tries the addresses of a server, with every kind of encryption. `None` when another server may be
+    /// better; `servers` is how many are left, this one included.
+    ///
+    /// # Errors
+    /// When no other server would be.
+    async fn try_server(
+        &mut self,
+        server: &Server,
+        wanted: TargetSessionAttrs,
+        servers: usize,
+    ) -> Result<Option<Established>, Error> {
+        let found = bounded(self.share(servers), "name lookup", Address::look_up(server)).await;
+        let mut addresses = match found {
+            Ok(addresses) => addresses,
+            Err(error) => {
+                self.failures.push(Failure { at: String::new(), error });
+                return Ok(None);
+            }
+        };
+        if let Some(shuffle) = &mut self.shuffle {
+            shuffle.shuffle(&mut addresses);
+        }
+        let count = addresses.len();
+        for (index, address) in addresses.into_iter().enumerate() {
+            let until = self.share(servers - 1 + count - index);
+            let mut methods = self.encryptor.methods(&address).iter().peekable();
+            while let Some(method) = methods.next() {
+                let mut attempt = Try {
+                    attempt: self,
+                    server,
+                    address: &address,
+                    until,
+                    reached: Reached::Server,
+                    is_clear: false,
+                };
+                let error = match attempt.run(*method, wanted).await {
+                    Ok(established) => return Ok(Some(established)),
+                    Err(error) => error,
+                };
+                let other = methods.peek().is_some() && !attempt.is_clear;
+                let next = Next::after(&error, attempt.reached, other);
+                self.failures.push(Failure { at: address.to_string(), error });
+                match next {
+                    Next::Encryption => {}
+                    Next::Address => break,
+                    Next::Server => return Ok(None),
+                    Next::Nothing => return Err(self.sum_up()),
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Until when one of so many tries may last.
+    fn share(&self, tries: usize) -> Instant {
+        let now = now();
+        now + route::share(self.deadline.saturating_duration_since(now), tries)
+    }
+
+    /// Why there is no session.
+    fn sum_up(&mut self) -> Error {
+        route::sum_up(std::mem::take(&mut self.failures))
+    }
+}
+
+/// One connection that is tried.
+struct Try<'a> {
+    attempt: &'a Attempt<'a>,
+    server: &'a Server,
+    address: &'a Address,
+    until: Instant,
+    reached: Reached,
+    /// It came to be in the clear: to try that once more would be no other.
+    is_clear: bool,
+}
+
+impl Try<'_> {
+    async fn run(
+        &mut self,
+        method: Encryption,
+        wanted: TargetSessionAttrs,
+    ) -> Result<Established, Error> {
+        let Attempt { config, encryptor, .. } = self.attempt;
+        let dialled = bounded(self.until, "a connection", self.address.dial(config)).await?;
+        let wrapped = encryptor.wrap(dialled, method, self.server);
+        let (stream, channel) = bounded(self.until, "the TLS handshake", wrapped).await?;
+        self.is_clear = channel == Channel::Clear;
+        let login = login::login(config, self.server, channel, self.until);
+        let login = bounded(self.until, "the password", login).await?;
+        let has_password = login.credentials.has_password();
+        let mut driver = Driver::new(Session::new(login)?, Pipe::new(stream));
+        // Bounded by the session's own deadline.
+        let logged_in = driver.log_in().await;
+        if driver.session.auth_method().is_some() {
+            self.reached = Reached::Session;
+        }
+        if let Err(error) = logged_in {
+            let concerns_password = error.sqlstate() == Some("28P01") || !has_password;
+            return match password::password_hint(config, self.server).await {
+                Some(hint) if error.kind() == ErrorKind::Auth && concerns_password => {
+                    Err(error.with_hint(hint))
+                }
+                _ => Err(error),
+            };
+        }
+        bounded(self.until, "an answer", self.check(driver, wanted)).await
+    }
+
+    /// Whether it is the right server.
+    async fn check(
+        &self,
+        mut driver: Driver,
+        wanted: TargetSessionAttrs,
+    ) -> Result<Established, Error> {
+        let purpose = self.attempt.purpose;
+        let mut is_pooled = false;
+        if purpose != Purpose::Send || wanted != TargetSessionAttrs::Any {
+            let facts = Facts::from_rows(&driver.query(FACTS_SQL).await?)?;
+            route::accept(wanted, facts.server).map_err(|mismatch| {
+                Error::new(
+                    ErrorKind::Standby,
+                    format!("target_session_attrs={wanted} is asked for, and {mismatch}"),
+                )
+            })?;
+            if purpose == Purpose::Listen && facts.server.in_recovery {
+                return Err(Error::new(ErrorKind::Standby, "the server is a standby").with_hint(
+                    "LISTEN needs the primary: name it, or several hosts, of which the primary is chosen",
+                ));
+            }
+            if purpose == Purpose::Listen && facts.ends_idle_sessions {
+                driver.query("SET idle_session_timeout = 0").await?;
+            }
+            let process_id = driver.session.process_id();
+            is_pooled = process_id.is_some_and(|process_id| process_id != facts.backend_pid);
+        }
+        let mut established = Established {
+            driver,
+            config: self.attempt.config.clone(),
+            server: self.server.clone(),
+            is_pooled,
+        };
+        if purpose == Purpose::Listen {
+            established.prove_delivery(self.until).await?;
+        }
+        Ok(established)
+    }
+}
+
+/// Waits for `future`, but not longer than `until`.
+async fn bounded<T>(
+    until: Instant,
+    what: &'static str,
+    future: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    match timeout_at(until.into(), future).await {
+        Ok(result) => result,
+        Err(_) => Err(Error::new(ErrorKind::Timeout, format!("waited too long for {what}"))),
+    }
+}

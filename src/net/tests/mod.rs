@@ -1,0 +1,231 @@
+//! What is resolved from all sources together, and passwords, as libpq does it.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use pgbell_testkit::Installation;
+
+use super::environment::resolve_in;
+use crate::{Config, Error};
+use libpq::{Answer, Libpq};
+use random::Random;
+
+mod passfile;
+mod password;
+mod resolve;
+mod service;
+
+#[path = "../../../tests/conninfo/libpq.rs"]
+#[expect(dead_code, reason = "what it parses is compared where only that is needed")]
+mod libpq;
+#[path = "../../../tests/conninfo/random.rs"]
+mod random;
+#[path = "../../../tests/conninfo/texts.rs"]
+#[expect(dead_code, reason = "its values are used here, its texts are not")]
+mod texts;
+
+/// Nothing listens there: the port is reserved for `tcpmux`.
+const CLOSED_PORT: &str = "1";
+
+/// The variables of a process, which has no others; or the parameters of one source.
+type Variables = BTreeMap<String, String>;
+
+async fn resolve(text: &str, variables: &Variables) -> Result<Config, Error> {
+    let config: Config = text.parse()?;
+    resolve_in(config, |name| variables.get(name).map(OsString::from)).await
+}
+
+/// What to resolve.
+struct Case {
+    text: String,
+    variables: Variables,
+}
+
+impl Case {
+    fn request(&self) -> (String, Vec<String>) {
+        let variables = self.variables.iter().map(|(name, value)| format!("{name}={value}"));
+        (self.text.clone(), variables.collect())
+    }
+}
+
+/// Parameters with values that they take, more often than not.
+fn parameters(random: &mut Random, libpq: &Libpq, without: &[&str], most: usize) -> Variables {
+    let mut parameters = Variables::new();
+    for _ in 0..random.below(most + 1) {
+        let key = random.pick(texts::KEYS);
+        // Words were added to it in 14.
+        let old = *key == *"target_session_attrs" && libpq.version < 140_000;
+        if libpq.keys.contains(key) && !without.contains(&key) && !old {
+            let value = match (*key == *"user", texts::value_of(random, key)) {
+                // Who that is, the system says.
+                (true, "") => "eve",
+                (_, value) => value,
+            };
+            parameters.insert(key.to_owned(), value.to_owned());
+        }
+    }
+    parameters
+}
+
+/// As a connection string.
+fn pairs(parameters: &Variables) -> String {
+    let quoted = |value: &str| value.replace('\\', r"\\").replace('\'', r"\'");
+    parameters.iter().map(|(key, value)| format!("{key}='{}' ", quoted(value))).collect()
+}
+
+/// As environment variables, where there are some. Empty ones are left out: they count as missing here.
+fn environment(parameters: &Variables, libpq: &Libpq) -> Variables {
+    let variable = |(key, value): (&String, &String)| {
+        (!value.is_empty()).then_some((libpq.variables.get(key)?.clone(), value.clone()))
+    };
+    parameters.iter().filter_map(variable).collect()
+}
+
+/// What we refuse and libpq takes, or looks at when it is too late for it here; each as a part of our error.
+/// Notes N45 to N49.
+const STRICTER: [&str; 12] = [
+    "channel_binding: require binds to TLS",
+    "this version supports only TLSv1.2, TLSv1.3",
+    "this version supports only disable, prefer",
+    "this version supports only 0",
+    "this version supports only false, off, no, 0",
+    "expected an IP address",
+    "expected a host name, found @ in it",
+    "found a whole connection string inside one value",
+    "expected one of 0, 1",
+    "expected a number of seconds",
+    "expected a whole number of 32 bits",
+    "the client encoding is always UTF8",
+];
+
+/// Version from which `sslrootcert=system` is more than the name of a file.
+const SYSTEM: u32 = 160_000;
+
+/// Taken or refused, but not kept: there is nothing to compare.
+const NOT_KEPT: [&str; 7] = [
+    "gssdelegation",
+    "gssencmode",
+    "gsslib",
+    "krbsrvname",
+    "replication",
+    "sslcompression",
+    "sslpassword",
+];
+
+/// Whether both refuse, or resolve to the same. `Ok(true)`: to the same.
+fn compare(
+    ours: Result<Config, Error>,
+    theirs: &Answer,
+    libpq: &Libpq,
+    defaults: &Answer,
+) -> Result<bool, String> {
+    let before_system = libpq.version < SYSTEM;
+    let config = match ours.map_err(|error| error.to_string()) {
+        Err(_) if !theirs.accepted => return Ok(false),
+        Err(error) if STRICTER.iter().any(|words| error.contains(words)) => return Ok(false),
+        Err(error) if before_system && error.contains("sslrootcert=system needs") => {
+            return Ok(false);
+        }
+        Err(error) => return Err(format!("we refuse: {error}")),
+        Ok(config) if theirs.accepted => config,
+        Ok(_) => return Err(format!("libpq refuses: {}", theirs.text("error"))),
+    };
+    for key in texts::KEYS.iter().filter(|key| !NOT_KEPT.contains(key)) {
+        // What it keeps apart from the connection is not told.
+        if ["service", "servicefile"].contains(key) {
+            continue;
+        }
+        let theirs = theirs.text(key);
+        let ours = match *key {
+            "password" => {
+                config.get_password().map(|text| String::from_utf8_lossy(text).into_owned())
+            }
+            "sslmode" if before_system && config.get_ssl_root_cert() == Some("system") => continue,
+            // libpq has the locale's.
+            "client_encoding" if config.get(key) == Some("auto") => continue,
+            "sslmode" => config.get_ssl_mode().map(|mode| mode.to_string()),
+            key => config.get(key).map(ToOwned::to_owned),
+        };
+        let default = match *key {
+            "dbname" => config.get_user().unwrap_or_default().to_owned(),
+            key if config.is_set(key) => String::new(),
+            // Found out by libpq where it is looked for.
+            "passfile" => continue,
+            key => defaults.text(key),
+        };
+        let ours = ours.unwrap_or(default);
+        if ours != theirs {
+            return Err(format!("{key} is {ours:?}, for libpq {theirs:?}"));
+        }
+    }
+    Ok(true)
+}
+
+/// The libraries to compare with: the installed one, or each of the matrix.
+fn installed() -> Vec<Libpq> {
+    vec![Libpq::installed()]
+}
+
+fn matrix() -> Vec<Libpq> {
+    let library = |one: &Installation| one.bin().with_file_name("lib").join("libpq.so.5");
+    Installation::matrix().unwrap().iter().map(|one| Libpq::at(library(one))).collect()
+}
+
+/// Compares all cases. At least `same` of them must be resolved, and to the same.
+async fn compare_all(libpq: &Libpq, cases: &[Case], files: bool, same: usize) {
+    let requests: Vec<_> = cases.iter().map(Case::request).collect();
+    let nobody = [(String::new(), vec!["PGUSER=ann".to_owned()])];
+    let defaults = libpq.start(&nobody, false).remove(0);
+    let mut agreed = 0;
+    let mut wrong = Vec::new();
+    for (case, theirs) in cases.iter().zip(libpq.start(&requests, files)) {
+        let ours = resolve(&case.text, &case.variables).await;
+        match compare(ours, &theirs, libpq, &defaults) {
+            Ok(resolved) => agreed += usize::from(resolved),
+            Err(error) => wrong.push(format!("{} {:?}\n    {error}", case.text, case.variables)),
+        }
+    }
+    let first = &wrong[..wrong.len().min(20)];
+    assert!(
+        wrong.is_empty(),
+        "{} differ from {}:\n{}",
+        wrong.len(),
+        libpq.version,
+        first.join("\n")
+    );
+    assert!(agreed >= same, "only {agreed} of {} are resolved to the same", cases.len());
+}
+
+/// A directory that is gone when the test is over.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("pgbell-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.join(name).to_str().unwrap().to_owned()
+    }
+
+    /// Writes a file with this mode.
+    fn file(&self, name: &str, text: impl AsRef<[u8]>, mode: u32) -> String {
+        let path = self.path(name);
+        fs::create_dir_all(PathBuf::from(&path).parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+        path
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}

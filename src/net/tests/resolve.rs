@@ -1,0 +1,109 @@
+//! Connection strings and the environment.
+
+use super::*;
+
+const CASES: usize = 8_000;
+
+fn cases(seed: u64, libpq: &Libpq) -> Vec<Case> {
+    let random = &mut Random(seed);
+    let without = ["service", "servicefile", "passfile", "sslpassword", "gsslib", "krbsrvname"];
+    let case = |_| {
+        let text = pairs(&parameters(random, libpq, &without, 4));
+        let mut variables = environment(&parameters(random, libpq, &without, 4), libpq);
+        variables.entry("PGUSER".to_owned()).or_insert("ann".to_owned());
+        variables.insert("HOME".to_owned(), "/nonexistent".to_owned());
+        if random.once_in(5) {
+            variables.insert("PGREQUIRESSL".to_owned(), random.pick(&["0", "1"]).to_owned());
+        }
+        Case { text, variables }
+    };
+    (0..CASES).map(case).collect()
+}
+
+async fn check(seed: u64, libraries: Vec<Libpq>) {
+    for libpq in libraries {
+        compare_all(&libpq, &cases(seed, &libpq), false, CASES / 4).await;
+    }
+}
+
+#[tokio::test]
+async fn text_and_environment_are_resolved_as_by_the_installed_libpq() {
+    check(3, installed()).await;
+}
+
+#[tokio::test]
+async fn matrix_text_and_environment_are_resolved_as_by_every_libpq() {
+    check(4, matrix()).await;
+}
+
+/// Ours: an empty variable counts as missing. libpq takes it for a value, which some parameters refuse.
+#[tokio::test]
+async fn an_empty_variable_counts_as_missing() {
+    let names = ["PGHOST", "PGPORT", "PGSSLMODE", "PGSERVICE", "PGSERVICEFILE", "PGREQUIREAUTH"];
+    let mut variables: Variables = names.map(|name| (name.to_owned(), String::new())).into();
+    variables.insert("USER".to_owned(), "ann".to_owned());
+    let config = resolve("", &variables).await.unwrap();
+    assert_eq!(config.to_string(), "user=ann");
+}
+
+#[tokio::test]
+async fn every_variable_of_libpq_is_looked_at() {
+    let looked = std::sync::Mutex::new(Vec::new());
+    let lookup = |name: &str| {
+        looked.lock().unwrap().push(name.to_owned());
+        (name == "USER").then(|| OsString::from("ann"))
+    };
+    resolve_in(Config::new(), lookup).await.unwrap();
+    let looked = looked.into_inner().unwrap();
+    let libraries = installed().into_iter().chain(matrix_if_there());
+    for libpq in libraries {
+        let gone = ["PGAUTHTYPE", "PGTTY"];
+        for name in libpq.variables.values().filter(|name| !gone.contains(&name.as_str())) {
+            assert!(looked.contains(name), "{name} of libpq {}", libpq.version);
+        }
+    }
+}
+
+fn matrix_if_there() -> Vec<Libpq> {
+    if Installation::matrix().is_ok() { matrix() } else { Vec::new() }
+}
+
+#[tokio::test]
+async fn who_logs_in_is_the_user_of_the_system_when_nobody_is_named() {
+    let variables = |pairs: &[(&str, &str)]| -> Variables {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    };
+    let user = async |pairs: &[(&str, &str)]| {
+        resolve("", &variables(pairs)).await.map(|config| config.get_user().unwrap().to_owned())
+    };
+    assert_eq!(user(&[("USER", "ann"), ("LOGNAME", "eve")]).await.unwrap(), "ann");
+    assert_eq!(user(&[("USER", ""), ("LOGNAME", "eve")]).await.unwrap(), "eve");
+    assert_eq!(user(&[("USER", "ann"), ("PGUSER", "bob")]).await.unwrap(), "bob");
+    let error = user(&[]).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "configuration: no user is given, and USER is not set \
+         (hint: set `user` in the connection string, or PGUSER)"
+    );
+}
+
+/// What contradicts itself only with the defaults is told before anything is connected to.
+#[tokio::test]
+async fn contradictions_with_defaults_are_found_when_all_sources_are_read() {
+    let user: Variables = [("USER".to_owned(), "ann".to_owned())].into();
+    let error = resolve("sslnegotiation=direct", &user).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "configuration: the connection parameters are wrong: \
+         sslmode: sslnegotiation=direct needs require, verify-ca or verify-full"
+    );
+    let mut strong = user.clone();
+    strong.insert("PGSSLMODE".to_owned(), "require".to_owned());
+    resolve("sslnegotiation=direct", &strong).await.unwrap();
+    let error = resolve("sslrootcert=system", &strong).await.unwrap_err();
+    assert!(
+        error.to_string().ends_with("sslrootcert=system needs verify-full, which is its default")
+    );
+    let system = resolve("sslrootcert=system sslnegotiation=direct", &user).await.unwrap();
+    assert_eq!(system.effective_ssl_mode(), crate::config::SslMode::VerifyFull);
+}

@@ -1,0 +1,151 @@
+//! Who we are: the client's certificate and its key.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::SignatureScheme;
+use rustls::client::ResolvesClientCert;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+
+use super::file::{self, Access};
+use super::told::Told;
+use crate::config::SslCertMode;
+use crate::{Config, Error, ErrorKind};
+
+/// The user's own certificate and key, in the directory of libpq's files.
+const CERTIFICATE_FILE: &str = "postgresql.crt";
+const KEY_FILE: &str = "postgresql.key";
+
+/// What there is to show to a server that asks.
+#[derive(Debug, Clone)]
+pub(super) struct ClientCertificate {
+    pub(super) key: Option<Arc<CertifiedKey>>,
+    /// The file that was looked at, if any was.
+    pub(super) path: Option<PathBuf>,
+}
+
+impl ClientCertificate {
+    /// What the configuration and the files in `directory` have.
+    ///
+    /// As libpq has it, a file of the certificate that does not exist is no mistake, not even one that the
+    /// configuration names: the server decides whether it wants one. A certificate without its key is.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`], with the name of the file.
+    pub(super) fn load(
+        config: &Config,
+        directory: Option<&Path>,
+        provider: &CryptoProvider,
+    ) -> Result<Self, Error> {
+        let usual = |file: &str| directory.map(|directory| directory.join(file));
+        let path = config.get_ssl_cert().map(PathBuf::from).or_else(|| usual(CERTIFICATE_FILE));
+        let Some(path) = path.filter(|_| config.get_ssl_cert_mode() != SslCertMode::Disable) else {
+            return Ok(Self { key: None, path: None });
+        };
+        let bytes = file::read("the client's certificate", &path, Access::Any)?;
+        let Some(bytes) = bytes else { return Ok(Self { key: None, path: Some(path) }) };
+        let chain = read_chain(&path, &bytes)?;
+        let key_path = match config.get_ssl_key() {
+            // `engine:key`, but not `C:\key`.
+            Some(key) if key.chars().skip(2).any(|c| c == ':') && !Path::new(key).exists() => {
+                let message = format!("sslkey={key:?} names a key in an engine of OpenSSL");
+                return Err(Error::new(ErrorKind::Unsupported, message)
+                    .with_hint("only keys in files are supported"));
+            }
+            Some(key) => Some(PathBuf::from(key)),
+            None => usual(KEY_FILE),
+        };
+        let no_key = |named: String| {
+            let message =
+                format!("there is the client's certificate {path:?}, but not its key{named}");
+            Error::new(ErrorKind::Config, message)
+                .with_hint("name the key with sslkey, or send no certificate: sslcertmode=disable")
+        };
+        let Some(key_path) = key_path else { return Err(no_key(String::new())) };
+        let bytes = file::read("the client's key", &key_path, Access::Key)?;
+        let bytes = bytes.ok_or_else(|| no_key(format!(" {key_path:?}")))?;
+        let key = read_key(&key_path, &bytes)?;
+        let certified = CertifiedKey::from_der(chain, key, provider).map_err(|error| {
+            let message = match error {
+                rustls::Error::InconsistentKeys(_) => format!(
+                    "the client's key {key_path:?} is not the one of the certificate {path:?}"
+                ),
+                error => format!("the client's key {key_path:?} cannot be used: {error}"),
+            };
+            Error::new(ErrorKind::Config, message)
+        })?;
+        Ok(Self { key: Some(Arc::new(certified)), path: Some(path) })
+    }
+}
+
+fn read_chain(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(bytes).collect();
+    let problem = match chain {
+        Ok(chain) if !chain.is_empty() => return Ok(chain),
+        Ok(_) => "holds no certificate in PEM (-----BEGIN CERTIFICATE-----)".to_owned(),
+        Err(error) => format!("is malformed: {error}"),
+    };
+    Err(Error::new(ErrorKind::Config, format!("the client's certificate {path:?} {problem}")))
+}
+
+/// A key in PEM, or, as libpq takes it too, in DER.
+fn read_key(path: &Path, bytes: &[u8]) -> Result<PrivateKeyDer<'static>, Error> {
+    // `ENCRYPTED PRIVATE KEY`, and OpenSSL's older `Proc-Type: 4,ENCRYPTED`.
+    if bytes.windows(9).any(|window| window == b"ENCRYPTED") {
+        let message = format!("the client's key {path:?} is encrypted");
+        return Err(Error::new(ErrorKind::Unsupported, message).with_hint(
+            "decrypt it into a file of mode 0600 that is named by sslkey: openssl pkey -in KEY -out FILE",
+        ));
+    }
+    match PrivateKeyDer::from_pem_slice(bytes) {
+        Ok(key) => Ok(key),
+        Err(error) => PrivateKeyDer::try_from(bytes.to_vec()).map_err(|_| {
+            let message = format!("the client's key {path:?} holds no key");
+            Error::caused(ErrorKind::Config, message, error)
+        }),
+    }
+}
+
+/// Shows the certificate when it is asked for, and keeps that it was.
+#[derive(Debug)]
+pub(super) struct Shower {
+    pub(super) inner: Option<Arc<dyn ResolvesClientCert>>,
+    pub(super) told: Arc<Told>,
+}
+
+impl ResolvesClientCert for Shower {
+    fn resolve(&self, issuers: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.told.set_certificate_requested();
+        let key = self.inner.as_ref()?.resolve(issuers, schemes)?;
+        if key.key.choose_scheme(schemes).is_some() {
+            self.told.set_certificate_sent();
+        }
+        Some(key)
+    }
+
+    fn only_raw_public_keys(&self) -> bool {
+        self.inner.as_ref().is_some_and(|inner| inner.only_raw_public_keys())
+    }
+
+    /// Always, so that [`resolve`](Self::resolve) hears of every request.
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+/// One certificate for every server: as in libpq, what the server says of authorities is not looked at.
+#[derive(Debug)]
+pub(super) struct Always(pub(super) Arc<CertifiedKey>);
+
+impl ResolvesClientCert for Always {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.clone())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}

@@ -1,0 +1,151 @@
+//! From our data to records on the socket.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use rustls::{AlertDescription, ContentType, ProtocolVersion};
+use tokio::io::AsyncWrite;
+
+use super::fault::Fault;
+use super::incoming::Schedule;
+use super::keys::Sealer;
+
+/// Sealed bytes above which no more data is taken until the socket takes some: four records.
+const QUEUE_BYTES_MAX: usize = 64 * 1024;
+
+/// Records that are given to the socket at once.
+const SLICES: usize = 8;
+
+/// `KeyUpdate` that asks for nothing in return.
+const KEY_UPDATE: [u8; 5] = [24, 0, 0, 1, 0];
+
+/// The direction from us to the server.
+///
+/// What a byte of data costs: it is copied once, into the record that is then encrypted where it stands and
+/// given to the kernel.
+pub(super) struct Outgoing {
+    keys: Sealer,
+    /// Records to send, each in the allocation in which it was sealed.
+    queue: VecDeque<Vec<u8>>,
+    queued_bytes: usize,
+    /// How much of the first one is sent.
+    sent: usize,
+    /// Most bytes of data in a record.
+    fragment: usize,
+    goodbye: bool,
+}
+
+impl Outgoing {
+    pub(super) fn new(keys: Sealer, fragment: usize) -> Self {
+        Self {
+            keys,
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            sent: 0,
+            fragment: fragment.max(1),
+            goodbye: false,
+        }
+    }
+
+    /// Whether the last word is said.
+    pub(super) fn is_over(&self) -> bool {
+        self.goodbye
+    }
+
+    /// Whether there is room for data.
+    pub(super) fn has_room(&self) -> bool {
+        self.queued_bytes < QUEUE_BYTES_MAX
+    }
+
+    /// Seals as much of `data` as there is room for, and says how much that was.
+    pub(super) fn push(&mut self, schedule: &mut Schedule, data: &[u8]) -> Result<usize, Fault> {
+        let mut taken = 0;
+        for part in data.chunks(self.fragment) {
+            if !self.has_room() {
+                break;
+            }
+            if self.keys.is_worn() {
+                if schedule.protocol_version() != ProtocolVersion::TLSv1_3 {
+                    self.push_goodbye();
+                    return Err(Fault::KeysWorn);
+                }
+                self.push_key_update(schedule)?;
+            }
+            let record = self.keys.seal(ContentType::ApplicationData, part)?;
+            self.push_record(record);
+            taken += part.len();
+        }
+        Ok(taken)
+    }
+
+    /// Takes new keys, and says so under the old ones.
+    pub(super) fn push_key_update(&mut self, schedule: &mut Schedule) -> Result<(), Fault> {
+        let record = self.keys.seal(ContentType::Handshake, &KEY_UPDATE)?;
+        self.push_record(record);
+        let secrets = schedule.update_tx_secret().map_err(Fault::Crypto)?;
+        let suite = schedule.negotiated_cipher_suite();
+        self.keys = Sealer::new(suite, secrets).map_err(Fault::Crypto)?;
+        Ok(())
+    }
+
+    /// Says once that nothing more comes.
+    pub(super) fn push_goodbye(&mut self) {
+        if !self.goodbye {
+            self.push_alert(AlertDescription::CloseNotify);
+        }
+    }
+
+    /// The last word, whichever it is.
+    pub(super) fn push_alert(&mut self, alert: AlertDescription) {
+        self.goodbye = true;
+        // Without one the server sees the connection end, which is all that can be said then.
+        if let Ok(record) = self.keys.seal_alert(alert) {
+            self.push_record(record);
+        }
+    }
+
+    fn push_record(&mut self, record: Vec<u8>) {
+        self.queued_bytes = self.queued_bytes.saturating_add(record.len());
+        self.queue.push_back(record);
+    }
+
+    /// Writes until the socket has all of it.
+    pub(super) fn poll_send<S: AsyncWrite + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        io: &mut S,
+    ) -> Poll<io::Result<()>> {
+        while !self.queue.is_empty() {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            for (at, (slice, record)) in slices.iter_mut().zip(&self.queue).enumerate() {
+                let sent = if at == 0 { self.sent } else { 0 };
+                *slice = IoSlice::new(record.get(sent..).unwrap_or_default());
+            }
+            let slices = slices.get(..self.queue.len()).unwrap_or(&slices);
+            match ready!(Pin::new(&mut *io).poll_write_vectored(cx, slices))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => self.advance(written),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn advance(&mut self, written: usize) {
+        self.sent = self.sent.saturating_add(written);
+        while let Some(first) = self.queue.front() {
+            if self.sent < first.len() {
+                return;
+            }
+            self.sent -= first.len();
+            self.queued_bytes = self.queued_bytes.saturating_sub(first.len());
+            self.queue.pop_front();
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn keys_mut(&mut self) -> &mut Sealer {
+        &mut self.keys
+    }
+}

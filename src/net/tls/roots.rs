@@ -1,0 +1,231 @@
+//! Whom to trust: authorities, and what they have taken back.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, TrustAnchor};
+use webpki::{CertRevocationList, OwnedCertRevocationList, anchor_from_trusted_cert};
+
+use super::file::{self, Access};
+use crate::config::SslMode;
+use crate::{Config, Error, ErrorKind};
+
+/// The value of `sslrootcert` that means the authorities that the system trusts.
+const SYSTEM: &str = "system";
+
+/// The user's own authorities and what they have revoked, in the directory of libpq's files.
+const ROOT_FILE: &str = "root.crt";
+const REVOKED_FILE: &str = "root.crl";
+
+/// Authorities that may vouch for a server.
+pub(super) struct Trust {
+    pub(super) anchors: Vec<TrustAnchor<'static>>,
+    /// The same certificates whole: a server that shows one of them is known by it.
+    pub(super) pinned: Vec<CertificateDer<'static>>,
+    pub(super) revoked: Vec<CertRevocationList<'static>>,
+    pub(super) origin: Origin,
+}
+
+/// Where the authorities come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Origin {
+    System,
+    File(PathBuf),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::System => f.write_str("the list of this system"),
+            Self::File(path) => write!(f, "{path:?}"),
+        }
+    }
+}
+
+impl Trust {
+    /// What the configuration and the files in `directory` say, or `None` where nobody is to be asked: then
+    /// any server is believed to be the right one.
+    ///
+    /// As libpq has it, a file of authorities that exists is used with every `sslmode`; only `verify-ca` and
+    /// `verify-full` insist on one. Unlike libpq, a list of revoked certificates that the configuration names
+    /// must be there and well-formed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`], with the name of the file.
+    pub(super) fn load(
+        config: &Config,
+        mode: SslMode,
+        directory: Option<&Path>,
+    ) -> Result<Option<Self>, Error> {
+        let (path, bytes) = match config.get_ssl_root_cert() {
+            Some(SYSTEM) => return Self::system().map(Some),
+            Some(path) => {
+                let path = PathBuf::from(path);
+                let bytes = file::read("the file of authorities", &path, Access::Any)?;
+                (Some(path), bytes)
+            }
+            None => match directory.map(|directory| directory.join(ROOT_FILE)) {
+                None => (None, None),
+                Some(path) => {
+                    let bytes = file::read("the file of authorities", &path, Access::Any)?;
+                    (Some(path), bytes)
+                }
+            },
+        };
+        let (path, bytes) = match (path, bytes) {
+            (Some(path), Some(bytes)) => (path, bytes),
+            (path, _) if matches!(mode, SslMode::VerifyCa | SslMode::VerifyFull) => {
+                return Err(missing(mode, path.as_deref()));
+            }
+            _ => return Ok(None),
+        };
+        let (anchors, pinned) = read_authorities(&path, &bytes)?;
+        let revoked = read_revoked(config, directory)?;
+        Ok(Some(Self { anchors, pinned, revoked, origin: Origin::File(path) }))
+    }
+
+    fn system() -> Result<Self, Error> {
+        let found = rustls_native_certs::load_native_certs();
+        // A system's list may have some that we cannot use: the others count.
+        let anchors: Vec<_> = found
+            .certs
+            .iter()
+            .filter_map(|certificate| Some(anchor_from_trusted_cert(certificate).ok()?.to_owned()))
+            .collect();
+        if anchors.is_empty() {
+            let message = "sslrootcert=system, but this system has no list of authorities";
+            let hint = "install it (package ca-certificates), or name a file with sslrootcert";
+            let error = match found.errors.into_iter().next() {
+                Some(cause) => Error::caused(ErrorKind::Config, message, cause),
+                None => Error::new(ErrorKind::Config, message),
+            };
+            return Err(error.with_hint(hint));
+        }
+        // Nobody pins a whole list, and libpq looks for no revocations here.
+        Ok(Self { anchors, pinned: Vec::new(), revoked: Vec::new(), origin: Origin::System })
+    }
+}
+
+impl fmt::Debug for Trust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Trust")
+            .field("origin", &self.origin)
+            .field("anchors", &self.anchors.len())
+            .field("revoked", &self.revoked.len())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cold]
+fn missing(mode: SslMode, path: Option<&Path>) -> Error {
+    let message = match path {
+        Some(path) => {
+            format!("sslmode={mode} needs the file of authorities {path:?}, which does not exist")
+        }
+        None => {
+            format!("sslmode={mode} needs a file of authorities, and there is no home directory")
+        }
+    };
+    Error::new(ErrorKind::Config, message).with_hint(
+        "name it with sslrootcert, or trust the system's list with sslrootcert=system and \
+         sslmode=verify-full",
+    )
+}
+
+type Authorities = (Vec<TrustAnchor<'static>>, Vec<CertificateDer<'static>>);
+
+fn read_authorities(path: &Path, bytes: &[u8]) -> Result<Authorities, Error> {
+    let (mut anchors, mut pinned) = (Vec::new(), Vec::new());
+    for (at, certificate) in CertificateDer::pem_slice_iter(bytes).enumerate() {
+        let number = at + 1;
+        let malformed = |cause: String| {
+            let message = format!(
+                "certificate {number} in the file of authorities {path:?} is malformed: {cause}"
+            );
+            Error::new(ErrorKind::Config, message)
+        };
+        let certificate = certificate.map_err(|error| malformed(error.to_string()))?;
+        let anchor = anchor_from_trusted_cert(&certificate);
+        anchors.push(anchor.map_err(|error| malformed(error.to_string()))?.to_owned());
+        pinned.push(certificate);
+    }
+    if anchors.is_empty() {
+        let message = format!("the file of authorities {path:?} holds no certificate");
+        return Err(Error::new(ErrorKind::Config, message)
+            .with_hint("it must be PEM: -----BEGIN CERTIFICATE-----"));
+    }
+    Ok((anchors, pinned))
+}
+
+fn read_revoked(
+    config: &Config,
+    directory: Option<&Path>,
+) -> Result<Vec<CertRevocationList<'static>>, Error> {
+    let mut lists = Vec::new();
+    let named = config.get_ssl_crl().map(PathBuf::from);
+    let within = config.get_ssl_crl_dir().map(PathBuf::from);
+    let usual = match (&named, &within) {
+        (None, None) => directory.map(|directory| directory.join(REVOKED_FILE)),
+        _ => None,
+    };
+    if let Some(path) = named {
+        let bytes = read_list(&path)?.ok_or_else(|| no_list(&path, "does not exist"))?;
+        if add_lists(&mut lists, &path, &bytes)? == 0 {
+            return Err(no_list(&path, "holds no list of revoked certificates"));
+        }
+    }
+    if let Some(path) = within {
+        let unreadable = |error: std::io::Error| {
+            Error::caused(ErrorKind::Config, format!("sslcrldir {path:?} cannot be read"), error)
+        };
+        for entry in fs::read_dir(&path).map_err(unreadable)? {
+            let file = entry.map_err(unreadable)?.path();
+            if file.is_file() {
+                add_lists(&mut lists, &file, &read_list(&file)?.unwrap_or_default())?;
+            }
+        }
+        if lists.is_empty() {
+            return Err(no_list(&path, "holds no list of revoked certificates"));
+        }
+    }
+    if let Some(path) = usual
+        && let Some(bytes) = read_list(&path)?
+    {
+        add_lists(&mut lists, &path, &bytes)?;
+    }
+    Ok(lists)
+}
+
+fn read_list(path: &Path) -> Result<Option<zeroize::Zeroizing<Vec<u8>>>, Error> {
+    file::read("the list of revoked certificates", path, Access::Any)
+}
+
+#[cold]
+fn no_list(path: &Path, why: &str) -> Error {
+    let message = format!("the list of revoked certificates {path:?} {why}");
+    Error::new(ErrorKind::Config, message).with_hint(
+        "it must be PEM: -----BEGIN X509 CRL-----; libpq would not look at any list then",
+    )
+}
+
+/// Adds the lists in a file and says how many there were.
+fn add_lists(
+    lists: &mut Vec<CertRevocationList<'static>>,
+    path: &Path,
+    bytes: &[u8],
+) -> Result<usize, Error> {
+    let before = lists.len();
+    for list in CertificateRevocationListDer::pem_slice_iter(bytes) {
+        let malformed = |cause: &dyn fmt::Display| {
+            let message =
+                format!("the list of revoked certificates {path:?} is malformed: {cause}");
+            Error::new(ErrorKind::Config, message)
+        };
+        let list = list.map_err(|error| malformed(&error))?;
+        let list = OwnedCertRevocationList::from_der(&list).map_err(|error| malformed(&error))?;
+        lists.push(list.into());
+    }
+    Ok(lists.len() - before)
+}

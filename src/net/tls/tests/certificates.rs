@@ -1,0 +1,269 @@
+//! Every `sslmode` against every kind of certificate, as libpq has it.
+
+use pgbell_testkit::{Certificate, Key, Leaf, Signature};
+
+use super::server::*;
+use super::zoo::{self, CERTIFICATES, GOOD, INTERMEDIATE, OTHER_ROOT, ROOT, TempDir};
+use crate::{Error, ErrorKind};
+
+/// A server, and what verify-ca and verify-full say to it. `None`: welcome.
+struct Case {
+    name: &'static str,
+    setup: Setup,
+    verify_ca: Option<&'static str>,
+    verify_full: Option<&'static str>,
+}
+
+fn case(
+    name: &'static str,
+    certificate: &Certificate,
+    verify_ca: Option<&'static str>,
+    verify_full: Option<&'static str>,
+) -> Case {
+    Case { name, setup: Setup::new(certificate), verify_ca, verify_full }
+}
+
+/// T9, and the traps that users fall into.
+fn cases() -> Vec<Case> {
+    let self_signed = |leaf: Leaf| CERTIFICATES.self_signed(&leaf).unwrap();
+    let local = || Leaf::server("localhost");
+    let below = INTERMEDIATE.issue(&local()).unwrap();
+    let alone = Setup::pem(below.pem(), below.key_pem());
+    let stranger = OTHER_ROOT.issue(&local()).unwrap();
+    let namesake = CERTIFICATES.authority("root").unwrap().issue(&local()).unwrap();
+    let (v1, v1_key) = zoo::version_1();
+    let unknown = Some("no authority in");
+    let v1_words = Some("of version 1");
+    vec![
+        case("good", &GOOD, None, None),
+        case("below an intermediate", &below, None, None),
+        case(
+            "other host",
+            &zoo::issue(&Leaf::server("db.example")),
+            None,
+            Some("is for \"db.example\" and not for \"localhost\""),
+        ),
+        case("expired", &zoo::issue(&local().expired()), Some("expired"), Some("expired")),
+        case(
+            "not yet valid",
+            &zoo::issue(&local().not_yet_valid()),
+            Some("becomes valid"),
+            Some("becomes valid"),
+        ),
+        case(
+            "self-signed",
+            &self_signed(local()),
+            Some("signed by itself"),
+            Some("signed by itself"),
+        ),
+        // The traps of 1.3: what `openssl req -x509` makes, and a chain that is not sent whole.
+        case(
+            "self-signed authority",
+            &self_signed(local().as_authority()),
+            Some("of an authority as its own"),
+            Some("of an authority as its own"),
+        ),
+        Case {
+            name: "intermediate missing",
+            setup: alone,
+            verify_ca: Some("no authority in"),
+            verify_full: unknown,
+        },
+        case("unknown authority", &stranger, unknown, unknown),
+        case(
+            "another authority of that name",
+            &namesake,
+            Some("not the authority's"),
+            Some("not the authority's"),
+        ),
+        case(
+            "below no authority",
+            &zoo::below_no_authority(),
+            Some("not one of an authority"),
+            Some("not one of an authority"),
+        ),
+        case(
+            "for clients",
+            &zoo::issue(&Leaf::client("localhost").dns_name("localhost")),
+            Some("not for servers"),
+            Some("not for servers"),
+        ),
+        case(
+            "SHA-1",
+            &zoo::issue(&local().signature(Signature::Sha1)),
+            Some("not accepted"),
+            Some("not accepted"),
+        ),
+        Case {
+            name: "version 1",
+            setup: Setup::pem(&v1, &v1_key),
+            verify_ca: v1_words,
+            verify_full: v1_words,
+        },
+    ]
+}
+
+fn root_file(directory: &TempDir) -> String {
+    directory.file("root.crt", ROOT.certificate().pem())
+}
+
+fn check(case: &Case, mode: &str, result: Result<(), Error>, expected: Option<&str>) {
+    match (result, expected) {
+        (Ok(()), None) => {}
+        (Err(error), Some(words)) => {
+            assert_eq!(error.kind(), ErrorKind::Tls, "{}: {error}", case.name);
+            assert!(error.to_string().contains(words), "{} with {mode}: {error}", case.name);
+            assert!(error.hint().is_some(), "{} with {mode}: {error}", case.name);
+            assert!(!error.is_transient(), "{error}");
+        }
+        (result, expected) => panic!("{} with {mode}: {result:?}, not {expected:?}", case.name),
+    }
+}
+
+#[tokio::test]
+async fn each_mode_welcomes_and_refuses_as_libpq_does() {
+    let directory = zoo::tempdir();
+    let root = root_file(&directory);
+    for case in cases() {
+        for tls13 in [true, false] {
+            let setup = Setup::pem(&case.setup.chain, &case.setup.key).version(tls13);
+            for mode in ["allow", "prefer", "require"] {
+                // Nobody to ask: whoever has the key of the certificate is believed.
+                let result = attempt(&setup, &format!("sslmode={mode}")).await.0.map(drop);
+                check(&case, mode, result, None);
+            }
+            for (mode, expected) in [
+                // With a file of authorities they are asked, though nobody insists on it.
+                ("allow", case.verify_ca),
+                ("prefer", case.verify_ca),
+                ("require", case.verify_ca),
+                ("verify-ca", case.verify_ca),
+                ("verify-full", case.verify_full),
+            ] {
+                let parameters = format!("sslmode={mode} sslrootcert={root}");
+                let result = attempt(&setup, &parameters).await.0.map(drop);
+                check(&case, mode, result, expected);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_file_in_the_home_directory_counts_like_a_named_one() {
+    let directory = zoo::tempdir();
+    root_file(&directory);
+    let stranger = Setup::new(&OTHER_ROOT.issue(&Leaf::server("localhost")).unwrap());
+    for (setup, parameters, refused) in [
+        (Setup::good(), "sslmode=verify-full", false),
+        (Setup::good(), "sslmode=require", false),
+        (stranger, "sslmode=require", true),
+    ] {
+        let (ours, theirs) = tokio::io::duplex(64 * 1024);
+        let mut server = setup.over(theirs);
+        let config = config(parameters);
+        let tls = super::super::Tls::with_directory(&config, Some(&directory.0)).unwrap();
+        let to = config.servers().unwrap().remove(0);
+        let peer = [127, 0, 0, 1].into();
+        let (result, _) = tokio::join!(tls.connect_over(ours, &to, peer), server.shake());
+        assert_eq!(result.is_err(), refused, "{result:?}");
+    }
+}
+
+/// The other half of the trap: the same certificate on both sides.
+#[tokio::test]
+async fn a_server_that_shows_a_certificate_that_we_were_given_is_known_by_it() {
+    let directory = zoo::tempdir();
+    let leaf = || Leaf::server("localhost");
+    let self_signed = |leaf: Leaf| CERTIFICATES.self_signed(&leaf).unwrap();
+    let authority = self_signed(leaf().as_authority());
+    let plain = self_signed(leaf());
+    let other_host = self_signed(Leaf::server("db.example").as_authority());
+    let expired = self_signed(leaf().expired());
+    let early = self_signed(leaf().not_yet_valid());
+    let issued = INTERMEDIATE.issue(&leaf()).unwrap();
+    for (name, certificate, verify_ca, verify_full) in [
+        ("authority", &authority, None, None),
+        ("plain", &plain, None, None),
+        ("issued by somebody", &issued, None, None),
+        ("other host", &other_host, None, Some("and not for \"localhost\"")),
+        ("expired", &expired, Some("expired"), Some("expired")),
+        ("early", &early, Some("becomes valid"), Some("becomes valid")),
+    ] {
+        // Among others, and not first.
+        let both = format!("{}{}", ROOT.certificate().pem(), certificate.pem());
+        let file = directory.file("pinned.crt", both);
+        let setup = Setup::pem(certificate.pem(), certificate.key_pem());
+        for (mode, expected) in [("verify-ca", verify_ca), ("verify-full", verify_full)] {
+            for tls13 in [true, false] {
+                let setup = Setup::pem(&setup.chain, &setup.key).version(tls13);
+                let parameters = format!("sslmode={mode} sslrootcert={file}");
+                let result = attempt(&setup, &parameters).await.0.map(drop);
+                check(&case(name, certificate, None, None), mode, result, expected);
+            }
+        }
+    }
+}
+
+/// Whoever shows a certificate must have its key, also where the certificate itself does not matter.
+#[tokio::test]
+async fn a_certificate_without_its_key_is_refused_in_every_mode() {
+    let directory = zoo::tempdir();
+    let root = root_file(&directory);
+    let thief = zoo::issue(&Leaf::server("localhost"));
+    let (v1, _) = zoo::version_1();
+    for chain in [GOOD.chain_pem(), &v1] {
+        for tls13 in [true, false] {
+            let setup = Setup::pem(chain, thief.key_pem()).version(tls13);
+            let error = refusal(&setup, "sslmode=require").await;
+            assert!(error.to_string().contains("BadSignature"), "{error}");
+        }
+    }
+    for tls13 in [true, false] {
+        let setup = Setup::pem(GOOD.chain_pem(), thief.key_pem()).version(tls13);
+        let error = refusal(&setup, &format!("sslmode=verify-full sslrootcert={root}")).await;
+        assert!(error.to_string().contains("BadSignature"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn keys_of_every_kind_are_welcome() {
+    let directory = zoo::tempdir();
+    let root = root_file(&directory);
+    for key in [Key::P256, Key::P384, Key::Ed25519, Key::Rsa2048] {
+        let certificate = zoo::issue(&Leaf::server("localhost").key(key));
+        for tls13 in [true, false] {
+            let setup = Setup::new(&certificate).version(tls13);
+            for parameters in
+                ["sslmode=require".to_owned(), format!("sslmode=verify-full sslrootcert={root}")]
+            {
+                let secured = attempt(&setup, &parameters).await.0.unwrap();
+                assert_eq!(secured.end_point.map(|hash| hash.len()), Some(32), "{key:?}");
+            }
+        }
+    }
+    // Signed by a key without a hash.
+    let root = CERTIFICATES.authority(pgbell_testkit::Ca::new("ed").key(Key::Ed25519)).unwrap();
+    let setup = Setup::new(&root.issue(&Leaf::server("localhost")).unwrap());
+    assert_eq!(attempt(&setup, "sslmode=require").await.0.unwrap().end_point, None);
+}
+
+#[tokio::test]
+async fn hints_name_the_trap() {
+    let directory = zoo::tempdir();
+    let root = root_file(&directory);
+    let verify = format!("sslmode=verify-ca sslrootcert={root}");
+    let amazon = CERTIFICATES.authority("Amazon RDS eu-west-1 Root CA RSA2048 G1").unwrap();
+    let amazon = amazon.issue(&Leaf::server("localhost")).unwrap();
+    let hint = async |setup: &Setup| refusal(setup, &verify).await.hint().unwrap().to_owned();
+    let found = hint(&Setup::new(&amazon)).await;
+    assert!(found.contains("https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem"));
+    let below = INTERMEDIATE.issue(&Leaf::server("localhost")).unwrap();
+    let found = hint(&Setup::pem(below.pem(), below.key_pem())).await;
+    assert!(found.contains("does not send its intermediate"), "{found}");
+    let own = CERTIFICATES.self_signed(&Leaf::server("localhost").as_authority()).unwrap();
+    let found = hint(&Setup::new(&own)).await;
+    assert!(found.contains("copy exactly that file"), "{found}");
+    let error = refusal(&Setup::new(&amazon), &verify).await;
+    assert!(!error.to_string().contains("eu-west-1"), "nobody has vouched for that text: {error}");
+    assert!(error.to_string().contains(&format!("{root:?}")), "{error}");
+}

@@ -1,0 +1,13 @@
+//! TLS without a database: servers of rustls, and servers that lie, in this process.
+
+mod asking;
+mod certificates;
+mod client;
+mod conversation;
+mod handshakes;
+mod hosts;
+mod records;
+mod revoked;
+mod server;
+mod settings;
+mod zoo;

@@ -1,0 +1,72 @@
+//! What to say when no try led to a session.
+
+use std::fmt::Write;
+
+use crate::{Error, ErrorKind};
+
+/// A try that failed.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// The address. Empty when the error says it.
+    pub at: String,
+    /// Why.
+    pub error: Error,
+}
+
+impl Failure {
+    /// A server that answers tells more than one that cannot be reached.
+    fn is_answer(&self) -> bool {
+        !matches!(self.error.kind(), ErrorKind::Connect | ErrorKind::Timeout)
+    }
+}
+
+/// One error for all of them: the last that tells most gives the kind, the others stand before it.
+#[must_use]
+pub fn sum_up(mut failures: Vec<Failure>) -> Error {
+    let best = failures.iter().rposition(Failure::is_answer).or(failures.len().checked_sub(1));
+    let Some(best) = best.map(|index| failures.remove(index)) else {
+        return Error::new(ErrorKind::Config, "no server is named");
+    };
+    if failures.is_empty() {
+        return best.error;
+    }
+    let mut text = String::from("no server could be used: ");
+    let colon = |at: &str| if at.is_empty() { "" } else { ": " };
+    for Failure { at, error } in &failures {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{at}{}{error}; ", colon(at));
+    }
+    let _ = write!(text, "{}{}", best.at, colon(&best.at));
+    best.error.preceded_by(&text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(at: &str, kind: ErrorKind, text: &'static str) -> Failure {
+        Failure { at: at.to_owned(), error: Error::new(kind, text) }
+    }
+
+    #[test]
+    fn the_answer_of_a_server_stands_out_among_those_that_gave_none() {
+        let error = sum_up(vec![
+            failure("", ErrorKind::Connect, "nowhere: unknown"),
+            failure("10.0.0.2:5432", ErrorKind::Auth, "wrong password"),
+            failure("10.0.0.3:5432", ErrorKind::Timeout, "silent"),
+        ]);
+        assert_eq!(
+            error.to_string(),
+            "authentication: no server could be used: connection: nowhere: unknown; \
+             10.0.0.3:5432: timeout: silent; 10.0.0.2:5432: wrong password"
+        );
+        assert_eq!(error.kind(), ErrorKind::Auth);
+    }
+
+    #[test]
+    fn one_failure_is_told_as_it_is() {
+        let error = sum_up(vec![failure("a:1", ErrorKind::Connect, "a:1: refused")]);
+        assert_eq!(error.to_string(), "connection: a:1: refused");
+        assert_eq!(sum_up(Vec::new()).kind(), ErrorKind::Config);
+    }
+}

@@ -1,0 +1,54 @@
+//! How clients log in.
+
+/// How clients prove who they are. The names of `pg_hba.conf`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Auth {
+    /// Not at all.
+    #[default]
+    Trust,
+    /// The password itself goes over the wire.
+    Password,
+    /// MD5, with passwords stored as MD5.
+    Md5,
+    /// SCRAM-SHA-256.
+    ScramSha256,
+    /// The common name of the client's certificate is the role. Over TLS only; over the Unix socket it is
+    /// SCRAM-SHA-256. It needs [`Tls::client_authority`](crate::Tls::client_authority).
+    Cert,
+}
+
+impl Auth {
+    /// The method in `pg_hba.conf`, over TCP.
+    pub(crate) fn method(self) -> &'static str {
+        match self {
+            Self::Trust => "trust",
+            Self::Password => "password",
+            Self::Md5 => "md5",
+            Self::ScramSha256 => "scram-sha-256",
+            Self::Cert => "cert",
+        }
+    }
+
+    /// What the server stores: `password_encryption`.
+    pub(crate) fn stored(self) -> &'static str {
+        match self {
+            Self::Md5 => "md5",
+            Self::Trust | Self::Password | Self::ScramSha256 | Self::Cert => "scram-sha-256",
+        }
+    }
+
+    /// Lines of `pg_hba.conf` for everybody.
+    pub(crate) fn hba(self) -> String {
+        let (host, method) =
+            if self == Self::Cert { ("hostssl", "cert") } else { ("host", self.method()) };
+        let local = if self == Self::Cert { Self::ScramSha256.method() } else { method };
+        let mut text = String::new();
+        for database in ["all", "replication"] {
+            text.push_str(&format!("local {database} all {local}\n"));
+            text.push_str(&format!("{host} {database} all 127.0.0.1/32 {method}\n"));
+            text.push_str(&format!("{host} {database} all ::1/128 {method}\n"));
+        }
+        text
+    }
+}

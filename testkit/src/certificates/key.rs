@@ -1,0 +1,109 @@
+//! Kinds of keys and of signatures.
+
+use crate::error::Error;
+
+/// The key of a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Key {
+    /// ECDSA on the curve P-256. Quick to make.
+    #[default]
+    P256,
+    /// ECDSA on the curve P-384.
+    P384,
+    /// Ed25519. What it signs has no hash, so that `tls-server-end-point` is undefined.
+    Ed25519,
+    /// RSA of 2048 bits. It takes some tenths of a second to make one.
+    Rsa2048,
+}
+
+impl Key {
+    /// Arguments of `openssl genpkey`.
+    pub(super) fn options(self) -> &'static [&'static str] {
+        const NAMED: &str = "ec_param_enc:named_curve";
+        match self {
+            Self::P256 => {
+                &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-pkeyopt", NAMED]
+            }
+            Self::P384 => {
+                &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384", "-pkeyopt", NAMED]
+            }
+            Self::Ed25519 => &["-algorithm", "ED25519"],
+            Self::Rsa2048 => &["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"],
+        }
+    }
+
+    /// What a leaf with such a key may be used for: an RSA key also to carry another key.
+    pub(super) fn usage(self) -> &'static str {
+        match self {
+            Self::Rsa2048 => "digitalSignature,keyEncipherment",
+            Self::P256 | Self::P384 | Self::Ed25519 => "digitalSignature",
+        }
+    }
+}
+
+/// How an issuer signs a certificate: the hash, with RSA also the padding.
+///
+/// Together with the issuer's [`Key`] this is the certificate's `signatureAlgorithm`, from which the channel
+/// binding `tls-server-end-point` takes its hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Signature {
+    /// SHA-1 with ECDSA or RSA PKCS#1.
+    Sha1,
+    /// SHA-224 with ECDSA or RSA PKCS#1.
+    Sha224,
+    /// SHA-256 with ECDSA or RSA PKCS#1.
+    Sha256,
+    /// SHA-384 with ECDSA or RSA PKCS#1.
+    Sha384,
+    /// SHA-512 with ECDSA or RSA PKCS#1.
+    Sha512,
+    /// RSA-PSS with SHA-256.
+    PssSha256,
+    /// RSA-PSS with SHA-384.
+    PssSha384,
+    /// RSA-PSS with SHA-512.
+    PssSha512,
+}
+
+impl Signature {
+    /// Arguments of `openssl ca`, for an issuer with that key. Without a choice it is SHA-256, and with
+    /// Ed25519 what that key does by itself.
+    pub(super) fn options(
+        choice: Option<Self>,
+        issuer: Key,
+    ) -> Result<&'static [&'static str], Error> {
+        const PSS: &str = "rsa_padding_mode:pss";
+        // As long as the hash: what RFC 8446 asks for.
+        const SALT: &str = "rsa_pss_saltlen:-1";
+        let Some(signature) = choice else {
+            return Ok(if issuer == Key::Ed25519 { &[] } else { &["-md", "sha256"] });
+        };
+        match (signature, issuer) {
+            (_, Key::Ed25519) => Err(Error::new(format!(
+                "an issuer with an Ed25519 key signs in one way only, not with {signature:?}: leave the \
+                 signature out"
+            ))),
+            (Self::PssSha256 | Self::PssSha384 | Self::PssSha512, Key::P256 | Key::P384) => {
+                Err(Error::new(format!(
+                    "{signature:?} needs an issuer with an RSA key, this one has {issuer:?}"
+                )))
+            }
+            (Self::Sha1, _) => Ok(&["-md", "sha1"]),
+            (Self::Sha224, _) => Ok(&["-md", "sha224"]),
+            (Self::Sha256, _) => Ok(&["-md", "sha256"]),
+            (Self::Sha384, _) => Ok(&["-md", "sha384"]),
+            (Self::Sha512, _) => Ok(&["-md", "sha512"]),
+            (Self::PssSha256, Key::Rsa2048) => {
+                Ok(&["-md", "sha256", "-sigopt", PSS, "-sigopt", SALT])
+            }
+            (Self::PssSha384, Key::Rsa2048) => {
+                Ok(&["-md", "sha384", "-sigopt", PSS, "-sigopt", SALT])
+            }
+            (Self::PssSha512, Key::Rsa2048) => {
+                Ok(&["-md", "sha512", "-sigopt", PSS, "-sigopt", SALT])
+            }
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! What a certificate is to say.
+
+use std::net::IpAddr;
+
+use super::key::{Key, Signature};
+use crate::error::Error;
+
+/// Not before and not after. Fixed, so that nothing here reads a clock.
+const VALID: [&str; 2] = ["20200101000000Z", "20991231235959Z"];
+const EXPIRED: [&str; 2] = ["20200101000000Z", "20210101000000Z"];
+const NOT_YET_VALID: [&str; 2] = ["20980101000000Z", "20991231235959Z"];
+
+/// Describes an authority. A plain name is one too: `certificates.authority("root")`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ca {
+    pub(super) name: String,
+    pub(super) key: Key,
+    constraints: bool,
+}
+
+impl Ca {
+    /// An authority of that common name, with a key of the default kind.
+    #[must_use]
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), key: Key::default(), constraints: true }
+    }
+
+    /// The kind of its key, and so of all signatures that it gives.
+    #[must_use]
+    pub fn key(mut self, key: Key) -> Self {
+        self.key = key;
+        self
+    }
+
+    /// Without `basicConstraints`: it issues certificates, and is not entitled to.
+    #[must_use]
+    pub fn without_constraints(mut self) -> Self {
+        self.constraints = false;
+        self
+    }
+
+    pub(super) fn request(&self, self_signed: bool) -> Request<'_> {
+        let mut extensions = String::new();
+        if self.constraints {
+            extensions.push_str("basicConstraints = critical,CA:TRUE\n");
+            extensions.push_str("keyUsage = critical,keyCertSign,cRLSign\n");
+        }
+        extensions.push_str(identifiers(self_signed));
+        Request {
+            common_name: &self.name,
+            key: self.key,
+            signature: None,
+            dates: VALID,
+            extensions,
+        }
+    }
+}
+
+impl From<&str> for Ca {
+    fn from(name: &str) -> Self {
+        Self::new(name)
+    }
+}
+
+/// Describes a certificate of a server or of a client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leaf {
+    common_name: String,
+    names: Vec<Name>,
+    purpose: &'static str,
+    key: Key,
+    signature: Option<Signature>,
+    dates: [&'static str; 2],
+    authority: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Name {
+    Dns(String),
+    Ip(IpAddr),
+}
+
+impl Leaf {
+    /// For a server of that host name or IP address, which is the common name as well.
+    #[must_use]
+    pub fn server(name: impl Into<String>) -> Self {
+        let name = name.into();
+        let leaf = Self::new(name.clone(), "serverAuth");
+        match name.parse::<IpAddr>() {
+            Ok(address) => leaf.ip_address(address),
+            Err(_) => leaf.dns_name(name),
+        }
+    }
+
+    /// For a client of that common name: with the method `cert` its role, unless a map says otherwise.
+    #[must_use]
+    pub fn client(common_name: impl Into<String>) -> Self {
+        Self::new(common_name.into(), "clientAuth")
+    }
+
+    fn new(common_name: String, purpose: &'static str) -> Self {
+        Self {
+            common_name,
+            names: Vec::new(),
+            purpose,
+            key: Key::default(),
+            signature: None,
+            dates: VALID,
+            authority: false,
+        }
+    }
+
+    /// Another common name. The alternative names stay.
+    #[must_use]
+    pub fn common_name(mut self, name: impl Into<String>) -> Self {
+        self.common_name = name.into();
+        self
+    }
+
+    /// One more alternative name of type dNSName, as it is: a wildcard, the text of an IP address, a name
+    /// with a NUL in it.
+    #[must_use]
+    pub fn dns_name(mut self, name: impl Into<String>) -> Self {
+        self.names.push(Name::Dns(name.into()));
+        self
+    }
+
+    /// One more alternative name of type iPAddress.
+    #[must_use]
+    pub fn ip_address(mut self, address: impl Into<IpAddr>) -> Self {
+        self.names.push(Name::Ip(address.into()));
+        self
+    }
+
+    /// Takes all alternative names away: the common name remains.
+    #[must_use]
+    pub fn without_names(mut self) -> Self {
+        self.names.clear();
+        self
+    }
+
+    /// The kind of its key. P-256 by default.
+    #[must_use]
+    pub fn key(mut self, key: Key) -> Self {
+        self.key = key;
+        self
+    }
+
+    /// How the issuer signs it. By default as the issuer's key does: with SHA-256, without a hash with
+    /// Ed25519.
+    #[must_use]
+    pub fn signature(mut self, signature: Signature) -> Self {
+        self.signature = Some(signature);
+        self
+    }
+
+    /// Valid until the end of the year 2020.
+    #[must_use]
+    pub fn expired(mut self) -> Self {
+        self.dates = EXPIRED;
+        self
+    }
+
+    /// Valid from the year 2098 on.
+    #[must_use]
+    pub fn not_yet_valid(mut self) -> Self {
+        self.dates = NOT_YET_VALID;
+        self
+    }
+
+    /// An authority that a server shows as its own certificate: what `openssl req -x509` makes of nothing.
+    #[must_use]
+    pub fn as_authority(mut self) -> Self {
+        self.authority = true;
+        self
+    }
+
+    pub(super) fn request(&self, self_signed: bool) -> Result<Request<'_>, Error> {
+        let mut extensions = if self.authority {
+            "basicConstraints = critical,CA:TRUE\n".to_owned()
+        } else {
+            let usage = self.key.usage();
+            format!(
+                "basicConstraints = critical,CA:FALSE\nkeyUsage = critical,{usage}\n\
+                 extendedKeyUsage = {}\n",
+                self.purpose
+            )
+        };
+        extensions.push_str(identifiers(self_signed));
+        if !self.names.is_empty() {
+            extensions.push_str(&format!("subjectAltName = DER:{}\n", hex(&der(&self.names)?)));
+        }
+        Ok(Request {
+            common_name: &self.common_name,
+            key: self.key,
+            signature: self.signature,
+            dates: self.dates,
+            extensions,
+        })
+    }
+}
+
+/// A certificate in the words of the `openssl` command.
+pub(super) struct Request<'a> {
+    common_name: &'a str,
+    pub(super) key: Key,
+    pub(super) signature: Option<Signature>,
+    pub(super) dates: [&'static str; 2],
+    pub(super) extensions: String,
+}
+
+impl Request<'_> {
+    /// The argument of `-subj`. A backslash takes the next character as it is.
+    pub(super) fn subject(&self) -> Result<String, Error> {
+        if self.common_name.is_empty() || self.common_name.contains('\0') {
+            return Err(Error::new(format!("{:?} is no common name", self.common_name)));
+        }
+        let mut subject = "/CN=".to_owned();
+        for c in self.common_name.chars() {
+            if matches!(c, '/' | '+' | '\\') {
+                subject.push('\\');
+            }
+            subject.push(c);
+        }
+        Ok(subject)
+    }
+}
+
+fn identifiers(self_signed: bool) -> &'static str {
+    if self_signed {
+        "subjectKeyIdentifier = hash\n"
+    } else {
+        "subjectKeyIdentifier = hash\nauthorityKeyIdentifier = keyid\n"
+    }
+}
+
+/// GeneralNames of RFC 5280: made here, because the configuration's syntax cannot say every name.
+fn der(names: &[Name]) -> Result<Vec<u8>, Error> {
+    let mut content = Vec::new();
+    for name in names {
+        match name {
+            Name::Dns(name) => value(&mut content, 0x82, name.as_bytes())?,
+            Name::Ip(IpAddr::V4(address)) => value(&mut content, 0x87, &address.octets())?,
+            Name::Ip(IpAddr::V6(address)) => value(&mut content, 0x87, &address.octets())?,
+        }
+    }
+    let mut sequence = Vec::new();
+    value(&mut sequence, 0x30, &content)?;
+    Ok(sequence)
+}
+
+/// Tag, length and value.
+fn value(out: &mut Vec<u8>, tag: u8, content: &[u8]) -> Result<(), Error> {
+    let length = u16::try_from(content.len())
+        .map_err(|_| Error::new("the alternative names have more than 65,535 bytes"))?;
+    let [high, low] = length.to_be_bytes();
+    out.push(tag);
+    match length {
+        0..=0x7f => out.push(low),
+        0x80..=0xff => out.extend([0x81, low]),
+        _ => out.extend([0x82, high, low]),
+    }
+    out.extend_from_slice(content);
+    Ok(())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_every_length_are_encoded() {
+        let names = |name: &str| der(&[Name::Dns(name.to_owned())]).unwrap();
+        assert_eq!(names("a\0b"), [0x30, 5, 0x82, 3, b'a', 0, b'b']);
+        assert_eq!(names(&"x".repeat(126))[..5], [0x30, 0x81, 128, 0x82, 126]);
+        assert_eq!(names(&"x".repeat(300))[..8], [0x30, 0x82, 1, 48, 0x82, 0x82, 1, 44]);
+        let address = Name::Ip("127.0.0.1".parse().unwrap());
+        assert_eq!(der(&[address]).unwrap(), [0x30, 6, 0x87, 4, 127, 0, 0, 1]);
+        assert!(der(&[Name::Dns("x".repeat(70_000))]).is_err());
+    }
+
+    #[test]
+    fn a_subject_holds_any_character_and_is_never_empty() {
+        let subject = |name: &str| Leaf::client(name).request(false).unwrap().subject();
+        assert_eq!(subject(r"a/b+c\d=ß").unwrap(), r"/CN=a\/b\+c\\d=ß");
+        assert!(subject("").is_err());
+        assert!(subject("a\0b").is_err());
+    }
+
+    #[test]
+    fn an_address_and_a_host_name_are_told_apart() {
+        assert_eq!(Leaf::server("::1").names, [Name::Ip("::1".parse().unwrap())]);
+        assert_eq!(Leaf::server("db.test").names, [Name::Dns("db.test".to_owned())]);
+    }
+}

@@ -1,0 +1,84 @@
+//! What a server has said.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::error::Error;
+use crate::guard::Scratch;
+
+/// How much of the log an error shows, in bytes.
+const TAIL_BYTES: usize = 4_000;
+
+/// A file that a program's output goes to, over all of its starts.
+#[derive(Debug)]
+pub(crate) struct Log {
+    path: PathBuf,
+}
+
+impl Log {
+    pub(crate) fn of(scratch: &Scratch) -> Self {
+        Self { path: scratch.dir().join("log") }
+    }
+
+    /// Sends what the command writes here. Gives the place where that begins.
+    pub(crate) fn attach(&self, scratch: &Scratch, command: &mut Command) -> Result<u64, Error> {
+        let open = || OpenOptions::new().create(true).append(true).open(&self.path);
+        let output = open().map_err(Error::on("open", &self.path))?;
+        let errors = open().map_err(Error::on("open", &self.path))?;
+        scratch.user().give(&self.path)?;
+        command.stdout(output).stderr(errors);
+        Ok(self.length())
+    }
+
+    pub(crate) fn length(&self) -> u64 {
+        fs::metadata(&self.path).map_or(0, |found| found.len())
+    }
+
+    pub(crate) fn all(&self) -> String {
+        self.since(0).unwrap_or_default()
+    }
+
+    /// What was written from a place on.
+    pub(crate) fn since(&self, begin: u64) -> io::Result<String> {
+        let mut file = File::open(&self.path)?;
+        file.seek(SeekFrom::Start(begin))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// The end of it, from `begin` at the earliest.
+    pub(crate) fn tail(&self, begin: u64) -> String {
+        match self.since(begin) {
+            Ok(text) => {
+                let mut from = text.len().saturating_sub(TAIL_BYTES);
+                while !text.is_char_boundary(from) {
+                    from += 1;
+                }
+                text.get(from..).unwrap_or_default().trim_end().to_owned()
+            }
+            Err(cause) => format!("(no log: {cause})"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::user::User;
+
+    #[test]
+    fn a_tail_is_short_and_begins_with_a_whole_character() {
+        let scratch = Scratch::new(&User::caller(), None).unwrap();
+        let log = Log::of(&scratch);
+        assert!(log.tail(0).starts_with("(no log: "));
+        assert_eq!(log.length(), 0);
+        fs::write(scratch.dir().join("log"), format!("x{}\n", "é".repeat(TAIL_BYTES))).unwrap();
+        let tail = log.tail(0);
+        assert!(tail.chars().all(|c| c == 'é'), "{tail}");
+        assert!((TAIL_BYTES - 2..=TAIL_BYTES).contains(&tail.len()));
+        assert_eq!(log.tail(log.length() - 3), "é");
+    }
+}

@@ -1,0 +1,137 @@
+//! Streaming replication: a standby follows, catches up, takes over.
+
+use std::fs;
+use std::path::Path;
+use std::ptr;
+
+use crate::cluster::Cluster;
+use crate::error::Error;
+use crate::files::append;
+use crate::guard::Scratch;
+use crate::server::Server;
+use crate::session::{self, ROLE, Session};
+use crate::setting::setting_line;
+use crate::signal::Mode;
+use crate::url::HOST;
+
+impl Cluster {
+    /// A standby that streams from this server: a copy of its data directory, on a port of its own.
+    ///
+    /// This server is stopped ([`Mode::Fast`]) for the copy and started again, so that its sessions end. The
+    /// standby logs in as the testkit's own role, over TCP and without TLS.
+    ///
+    /// # Errors
+    /// When stopping, copying or starting fails.
+    pub fn standby(&self) -> Result<Self, Error> {
+        let mut primary = self.server();
+        let scratch = Scratch::new(
+            primary.scratch.user(),
+            // Beside the primary, where its user may write.
+            primary.scratch.dir().parent(),
+        )?;
+        let mut standby = Server {
+            scratch,
+            bin: primary.bin.clone(),
+            port: 0,
+            unix_socket: primary.unix_socket,
+            patience: primary.patience,
+            running: None,
+        };
+        copy(&mut primary, &standby)?;
+        standby.start_somewhere()?;
+        let (installation, password) = (self.installation(), self.superuser_password());
+        Ok(Self::new(standby, installation.clone(), password.to_owned()))
+    }
+
+    /// Makes this server a standby of another one, on its own port: what becomes of an old primary after a
+    /// failover. Its data are replaced by a copy, for which the other server is stopped ([`Mode::Fast`]) and
+    /// started again.
+    ///
+    /// # Errors
+    /// When both are the same or of different major versions, or stopping, copying or starting fails.
+    pub fn follow(&self, primary: &Self) -> Result<(), Error> {
+        if ptr::eq(self, primary) {
+            return Err(Error::new("a server cannot be its own standby"));
+        }
+        if self.major() != primary.major() {
+            let (own, other) = (self.major(), primary.major());
+            return Err(Error::new(format!(
+                "version {own} cannot be a standby of version {other}"
+            )));
+        }
+        let mut server = self.server();
+        let mut primary = primary.server();
+        server.stop(Mode::Immediate)?;
+        let data = server.data();
+        fs::remove_dir_all(&data).map_err(Error::on("remove", &data))?;
+        copy(&mut primary, &server)?;
+        server.start_again()
+    }
+
+    /// Waits until this standby shows everything that is committed on the server it follows.
+    ///
+    /// # Errors
+    /// When one of them does not answer, or it takes longer than the builder's timeout.
+    pub fn wait_caught_up(&self, primary: &Self) -> Result<(), Error> {
+        let target = position(primary.port()).map_err(session::unanswered(primary.port()))?;
+        let sql = format!("SELECT coalesce(pg_last_wal_replay_lsn() >= '{target}', false)");
+        session::until_true(self.port(), &sql, self.patience())
+            .map_err(|last| Error::new(format!("the standby did not reach {target}: {last}")))
+    }
+
+    /// Makes a standby a primary and waits until it is one.
+    ///
+    /// # Errors
+    /// When the server is not a standby, or does not become a primary within the builder's timeout.
+    pub fn promote(&self) -> Result<(), Error> {
+        let server = self.server();
+        let mut promote = server.scratch.user().command(server.bin.join("pg_ctl"));
+        let seconds = server.patience.as_secs().max(1).to_string();
+        promote.args(["promote", "-w", "-t", &seconds, "-D"]).arg(server.data());
+        let output =
+            promote.output().map_err(|cause| Error::io("cannot run pg_ctl promote", cause))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        Err(Error::new(format!("the server cannot be promoted: {}", said.trim())))
+    }
+}
+
+/// Where the write-ahead log ends, everything committed included.
+///
+/// With `synchronous_commit` off a commit may not be in the log yet: one more commit, which waits for the
+/// disk but for no other standby, takes all before it along.
+fn position(port: u16) -> std::io::Result<String> {
+    let mut session = Session::open(port)?;
+    if session.ask("SELECT pg_is_in_recovery()")? == "t" {
+        return session.ask("SELECT pg_last_wal_replay_lsn()");
+    }
+    session.ask(
+        "SET synchronous_commit = local; SELECT pg_logical_emit_message(true, 'pgbell-testkit', '')",
+    )?;
+    session.ask("SELECT pg_current_wal_flush_lsn()")
+}
+
+/// Fills the standby's data directory, which is not there, and leaves the primary running.
+fn copy(primary: &mut Server, standby: &Server) -> Result<(), Error> {
+    primary.stop(Mode::Fast)?;
+    let mut copy = standby.scratch.command(Path::new("/bin/cp"));
+    copy.arg("-Rp").arg(primary.data()).arg(standby.data());
+    let copied = standby.scratch.run("cp", &mut copy);
+    primary.start_again()?;
+    copied?;
+
+    let port = primary.port;
+    let conninfo = format!("host={HOST} port={port} user={ROLE} sslmode=disable");
+    let data = standby.data();
+    let settings = [
+        setting_line("primary_conninfo", &conninfo)?,
+        // 5 s by default: so long it would not notice that its primary is there again.
+        setting_line("wal_retrieve_retry_interval", "100ms")?,
+    ];
+    append(&data.join("postgresql.conf"), &settings.concat())?;
+    let signal = data.join("standby.signal");
+    fs::write(&signal, "").map_err(Error::on("write", &signal))?;
+    standby.scratch.user().give(&signal)
+}

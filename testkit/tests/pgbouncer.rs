@@ -1,0 +1,214 @@
+//! A pooler does what its mode says, and leaves nothing.
+
+mod common;
+
+use std::fs;
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{Session, until};
+use pgbell_testkit::{Auth, Certificates, Cluster, Leaf, Mode, PgBouncer, PoolMode, Signal};
+
+fn open(bouncer: &PgBouncer) -> Session {
+    Session::open_at(bouncer.port()).unwrap_or_else(|error| panic!("{error}\n{}", bouncer.log()))
+}
+
+fn backend(session: &mut Session) -> io::Result<Vec<String>> {
+    session.ask("SELECT pg_backend_pid()")
+}
+
+/// One server, all modes: a second client gets the only server connection when the first one's unit ends.
+#[test]
+fn each_mode_lends_the_server_for_as_long_as_it_is_called() {
+    let cluster = Cluster::start().unwrap();
+    let start = |mode| {
+        let builder = PgBouncer::builder(&cluster, mode).setting("default_pool_size", "1");
+        builder.setting("query_wait_timeout", "1").start().unwrap()
+    };
+
+    let session = start(PoolMode::Session);
+    let mut one = open(&session);
+    let first = backend(&mut one).unwrap();
+    // The pooler hands out process numbers of its own.
+    assert_ne!(first, [one.process_id.to_string()]);
+    // There is no second server connection: whoever asks waits, and is sent away.
+    let waiting = Session::open_at(session.port()).and_then(|mut two| backend(&mut two));
+    assert!(waiting.unwrap_err().to_string().contains("query_wait_timeout"));
+    one.ask("LISTEN ch").unwrap();
+    one.ask("NOTIFY ch, 'seven'").unwrap();
+    assert_eq!(one.notifications, [("ch".to_owned(), "seven".to_owned())]);
+    drop(one);
+    assert_eq!(backend(&mut open(&session)).unwrap(), first);
+
+    let transaction = start(PoolMode::Transaction);
+    let (mut one, mut two) = (open(&transaction), open(&transaction));
+    assert_eq!(backend(&mut one).unwrap(), backend(&mut two).unwrap());
+    // LISTEN succeeds, and its notifications go to whoever has the server next.
+    one.ask("LISTEN ch").unwrap();
+    two.ask("NOTIFY ch, 'seven'").unwrap();
+    assert_eq!(one.notifications, []);
+    assert_eq!(two.notifications, [("ch".to_owned(), "seven".to_owned())]);
+    one.ask("BEGIN").unwrap();
+    assert!(backend(&mut two).unwrap_err().to_string().contains("query_wait_timeout"));
+
+    let statement = start(PoolMode::Statement);
+    let error = open(&statement).ask("BEGIN").unwrap_err().to_string();
+    assert!(error.contains("transaction blocks not allowed in statement pooling mode"), "{error}");
+}
+
+#[test]
+fn a_password_is_asked_for_and_given_to_the_server() {
+    let cluster = Cluster::builder()
+        .auth(Auth::ScramSha256)
+        .superuser_password("it's \"a\" word")
+        .init_sql("CREATE ROLE bob LOGIN PASSWORD 'straße'")
+        .start()
+        .unwrap();
+    // Trust here, SCRAM there.
+    let builder = PgBouncer::builder(&cluster, PoolMode::Session).user("bob", "straße");
+    assert!(!format!("{builder:?}").contains("straße"));
+    let trusting = builder.clone().start().unwrap();
+    for user in ["postgres", "bob"] {
+        let mut session = Session::open_as(trusting.port(), user).unwrap();
+        assert_eq!(session.ask("SELECT session_user").unwrap(), [user]);
+    }
+    let error = Session::open_as(trusting.port(), "stranger").err().unwrap().to_string();
+    assert!(error.contains("authentication failed") || error.contains("no such user"), "{error}");
+    for (auth, code) in [(Auth::ScramSha256, 10), (Auth::Md5, 5), (Auth::Password, 3)] {
+        let asking = builder.clone().auth(auth).start().unwrap();
+        assert_eq!(open(&asking).auth, code, "{auth:?}");
+    }
+    let url = trusting.url("bob", "straße", "postgres");
+    assert_eq!(url, format!("postgresql://bob:stra%C3%9Fe@127.0.0.1:{}/postgres", trusting.port()));
+}
+
+#[test]
+fn a_pooler_offers_tls_on_its_own() {
+    let cluster = Cluster::start().unwrap();
+    let certificates = Certificates::new().unwrap();
+    let server = certificates.self_signed(&Leaf::server("localhost")).unwrap();
+    let builder = PgBouncer::builder(&cluster, PoolMode::Transaction).tls(&server);
+    let bouncer = builder.start().unwrap();
+    let arguments = [
+        "-starttls",
+        "postgres",
+        "-verify_return_error",
+        "-CAfile",
+        server.path().to_str().unwrap(),
+    ];
+    let mut session = Session::open_tls(bouncer.port(), "postgres", &arguments).unwrap();
+    let tls = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+    assert_eq!(session.ask(tls).unwrap(), ["f"]);
+    open(&bouncer);
+}
+
+#[test]
+fn a_pooler_stops_freezes_and_starts_again_and_leaves_nothing() {
+    let cluster = Cluster::start().unwrap();
+    let bouncer = PgBouncer::start(&cluster, PoolMode::Session).unwrap();
+    let process = PathBuf::from(format!("/proc/{}", bouncer.pid().unwrap()));
+    assert_ne!(fs::metadata(&process).unwrap().uid(), 0, "PgBouncer must not run as root");
+    let command = fs::read_to_string(process.join("cmdline")).unwrap();
+    let ini = PathBuf::from(command.trim_end_matches('\0').rsplit('\0').next().unwrap());
+    let dir = ini.parent().unwrap().to_owned();
+    assert!(dir.join("users.txt").exists());
+
+    let mut session = open(&bouncer);
+    bouncer.stop();
+    assert!(backend(&mut session).is_err());
+    assert_eq!(bouncer.pid(), None);
+    assert!(bouncer.signal(Signal::Stop).is_err());
+    bouncer.start_again().unwrap();
+    assert!(bouncer.start_again().unwrap_err().to_string().contains("runs already"));
+    // Its server's end does not end it. A client waits, and is served soon after the server is there again.
+    cluster.stop(Mode::Fast).unwrap();
+    let port = bouncer.port();
+    let waiting = thread::spawn(move || backend(&mut Session::open_at(port).unwrap()).unwrap());
+    until("the pooler finds no server", || bouncer.log().contains("connect failed"));
+    cluster.start_again().unwrap();
+    let begin = Instant::now();
+    waiting.join().unwrap();
+    assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
+    assert_eq!(bouncer.log().matches("process up").count(), 2);
+
+    let pid = bouncer.pid().unwrap();
+    bouncer.signal(Signal::Stop).unwrap();
+    drop(bouncer);
+    assert!(!dir.exists());
+    assert!(!PathBuf::from(format!("/proc/{pid}")).exists());
+}
+
+#[test]
+fn a_wrong_setting_is_an_error_with_the_log() {
+    let cluster = Cluster::start().unwrap();
+    let builder = PgBouncer::builder(&cluster, PoolMode::Session);
+    let error = builder.clone().setting("no_such_setting", "1").start().unwrap_err().to_string();
+    assert!(error.contains("ended while it started"), "{error}");
+    assert!(error.contains("no_such_setting"), "{error}");
+    assert!(builder.setting("pool_mode", "session\nauth_type = any").start().is_err());
+}
+
+/// Set in a process that runs one of these tests again.
+const INSIDE: &str = "PGBELL_TEST_INSIDE";
+
+/// The test of that name in a process of its own.
+fn inside(name: &str) -> Command {
+    let mut again = Command::new(std::env::current_exe().unwrap());
+    again.args(["--exact", name, "--nocapture"]).env(INSIDE, "1");
+    again
+}
+
+fn is_inside() -> bool {
+    std::env::var_os(INSIDE).is_some()
+}
+
+#[test]
+fn a_killed_process_leaves_no_pooler() {
+    if is_inside() {
+        let cluster = Cluster::start().unwrap();
+        let bouncer = PgBouncer::start(&cluster, PoolMode::Session).unwrap();
+        let mut out = io::stdout().lock();
+        writeln!(out, "\nPOOLER {}", bouncer.pid().unwrap()).unwrap();
+        io::stdin().lock().read_line(&mut String::new()).unwrap();
+        return;
+    }
+    let mut command = inside("a_killed_process_leaves_no_pooler");
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let pid = lines.into_iter().find_map(|line| line.strip_prefix("POOLER ").map(str::to_owned));
+    let process = PathBuf::from(format!("/proc/{}", pid.expect("no pooler")));
+    let command = fs::read_to_string(process.join("cmdline")).unwrap();
+    let ini = PathBuf::from(command.trim_end_matches('\0').rsplit('\0').next().unwrap());
+    assert!(ini.exists());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    until("the pooler is gone", || !process.exists());
+    until("its directory is gone", || !ini.parent().unwrap().exists());
+}
+
+/// The environment belongs to the whole process: the test runs itself in another one.
+#[test]
+fn without_the_programs_the_errors_say_how_to_get_them() {
+    if !is_inside() {
+        let mut again = inside("without_the_programs_the_errors_say_how_to_get_them");
+        again.env("PGBELL_PGBOUNCER", "/nonexistent/a").env("PGBELL_OPENSSL", "/nonexistent/b");
+        let output = again.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        return;
+    }
+    let cluster = Cluster::start().unwrap();
+    let error = PgBouncer::start(&cluster, PoolMode::Session).unwrap_err();
+    assert!(error.is_not_found());
+    let expect = "no PgBouncer can be started: there is no program /nonexistent/a: run `apt-get \
+                  install pgbouncer`, or set PGBELL_PGBOUNCER to the program";
+    assert_eq!(error.to_string(), expect);
+    let error = Certificates::new().unwrap().authority("root").unwrap_err();
+    assert!(error.is_not_found());
+    let expect = "no certificate can be made: the command /nonexistent/b was not found: run `apt-get \
+                  install openssl`, or set PGBELL_OPENSSL to the program";
+    assert_eq!(error.to_string(), expect);
+}

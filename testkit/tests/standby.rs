@@ -1,0 +1,113 @@
+//! A standby follows, catches up, takes over and changes places.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Session, ask, until};
+use pgbell_testkit::{Auth, Cluster, Mode};
+
+#[test]
+fn a_standby_follows_and_can_be_promoted() {
+    let primary = Cluster::builder()
+        .auth(Auth::ScramSha256)
+        .hba("host all all 127.0.0.1/32 trust")
+        .superuser_password(r"it's \ a word")
+        .start()
+        .unwrap();
+    ask(&primary, "CREATE TABLE t AS SELECT 1 AS n");
+    let standby = primary.standby().unwrap();
+    assert_ne!(standby.port(), primary.port());
+    assert_eq!(ask(&standby, "SELECT pg_is_in_recovery()"), ["t"]);
+    ask(&primary, "INSERT INTO t VALUES (2)");
+    until("the row on the standby", || ask(&standby, "SELECT count(*) FROM t") == ["2"]);
+    assert!(primary.promote().is_err());
+
+    standby.promote().unwrap();
+    assert_eq!(ask(&standby, "SELECT pg_is_in_recovery()"), ["f"]);
+    ask(&standby, "INSERT INTO t VALUES (3)");
+    assert_eq!(ask(&primary, "SELECT count(*) FROM t"), ["2"]);
+}
+
+#[test]
+fn a_standby_that_has_caught_up_shows_every_commit() {
+    let primary = Cluster::start().unwrap();
+    ask(&primary, "CREATE TABLE t (n int)");
+    let standby = primary.standby().unwrap();
+    let port = standby.port();
+    for n in 1..=20 {
+        ask(&primary, &format!("INSERT INTO t VALUES ({n})"));
+        standby.wait_caught_up(&primary).unwrap();
+        assert_eq!(ask(&standby, "SELECT count(*) FROM t"), [n.to_string()]);
+    }
+    // Nothing new is there: it is so at once.
+    standby.wait_caught_up(&primary).unwrap();
+
+    for mode in [Mode::Fast, Mode::Immediate] {
+        standby.stop(mode).unwrap();
+        ask(&primary, "INSERT INTO t VALUES (0)");
+        standby.start_again().unwrap();
+        assert_eq!(standby.port(), port);
+        standby.wait_caught_up(&primary).unwrap();
+    }
+    assert_eq!(ask(&standby, "SELECT count(*) FROM t"), ["22"]);
+    primary.restart().unwrap();
+    primary.set_read_only(true).unwrap();
+    let error = Session::open(&primary).unwrap().ask("INSERT INTO t VALUES (0)").unwrap_err();
+    assert!(error.to_string().contains("25006"), "{error}");
+    standby.wait_caught_up(&primary).unwrap();
+    primary.set_read_only(false).unwrap();
+    ask(&primary, "INSERT INTO t VALUES (0)");
+    standby.wait_caught_up(&primary).unwrap();
+    assert_eq!(ask(&standby, "SELECT count(*) FROM t"), ["23"]);
+
+    // A session of a standby can say so: LISTEN is what it refuses.
+    let mut session = Session::open(&standby).unwrap();
+    let error = session.ask("LISTEN a").unwrap_err().to_string();
+    assert!(error.contains("25006"), "{error}");
+}
+
+#[test]
+fn two_servers_change_places_on_their_ports() {
+    let one = Cluster::start().unwrap();
+    ask(&one, "CREATE TABLE t AS SELECT 1 AS n");
+    let two = one.standby().unwrap();
+    let ports = [one.port(), two.port()];
+    let (mut primary, mut standby) = (&one, &two);
+    for n in 2..=3 {
+        standby.wait_caught_up(primary).unwrap();
+        primary.kill_postmaster().unwrap();
+        standby.promote().unwrap();
+        primary.follow(standby).unwrap();
+        (primary, standby) = (standby, primary);
+        ask(primary, &format!("INSERT INTO t VALUES ({n})"));
+        standby.wait_caught_up(primary).unwrap();
+        assert_eq!(ask(standby, "SELECT count(*) FROM t"), [n.to_string()]);
+        assert_eq!(ask(standby, "SELECT pg_is_in_recovery()"), ["t"]);
+        assert_eq!(ask(primary, "SELECT pg_is_in_recovery()"), ["f"]);
+    }
+    assert_eq!(ports, [one.port(), two.port()]);
+    // A standby can be followed too.
+    let third = standby.standby().unwrap();
+    ask(primary, "INSERT INTO t VALUES (4)");
+    standby.wait_caught_up(primary).unwrap();
+    third.wait_caught_up(standby).unwrap();
+    assert_eq!(ask(&third, "SELECT count(*) FROM t"), ["4"]);
+    assert!(one.follow(&one).unwrap_err().to_string().contains("its own standby"));
+}
+
+#[test]
+fn a_standby_that_cannot_catch_up_is_an_error_within_the_timeout() {
+    let primary = Cluster::builder().timeout(Duration::from_secs(4)).start().unwrap();
+    let standby = primary.standby().unwrap();
+    standby.wait_caught_up(&primary).unwrap();
+    ask(&standby, "SELECT pg_wal_replay_pause()");
+    ask(&primary, "CREATE TABLE t ()");
+    let error = standby.wait_caught_up(&primary).unwrap_err().to_string();
+    assert!(error.contains("the standby did not reach 0/"), "{error}");
+    ask(&standby, "SELECT pg_wal_replay_resume()");
+    standby.wait_caught_up(&primary).unwrap();
+    primary.stop(Mode::Fast).unwrap();
+    let error = standby.wait_caught_up(&primary).unwrap_err().to_string();
+    assert!(error.contains("does not answer"), "{error}");
+}

@@ -1,0 +1,195 @@
+//! Nothing is allocated or freed per notification or per read, in any thread, once the buffers have been
+//! made; and a payload lies where the socket was read to.
+//!
+//! One test, because the counters belong to the whole process.
+
+mod places;
+mod replay;
+mod warm;
+
+use std::alloc::System;
+use std::time::Duration;
+
+use pgbell::{Connection, Event, Listener, Overflow};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, Stats, StatsAlloc};
+
+use self::places::Places;
+use self::replay::{Flow, Plan, Replay};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// Bytes of the queue, and so many notifications that the bytes are what limits it.
+const QUEUE_BYTES: usize = 1024 * 1024;
+const QUEUE_CAPACITY: usize = 65_536;
+
+/// Receive buffers that such a queue may have, `buffers_max` of `listener/sink.rs`; and there is one more.
+const BUFFERS_MAX: usize = QUEUE_BYTES.div_ceil(232 * 1024) + 2;
+
+/// Notifications that hold one buffer each: all of them and some more.
+const APART: u64 = BUFFERS_MAX as u64 + 3;
+
+/// Ways to receive.
+#[derive(Debug, Clone, Copy)]
+enum Path {
+    Inline,
+    Batches,
+    Owned,
+}
+
+#[test]
+fn receiving_allocates_nothing_and_copies_nothing() {
+    let flows = [Flow::Dense, Flow::Lockstep(160), Flow::Lockstep(16), Flow::Lockstep(1)];
+    for flow in flows {
+        for path in [Path::Inline, Path::Batches, Path::Owned] {
+            for workers in [0, 2] {
+                let change = run(workers, flow, path);
+                assert_eq!(change, Stats::default(), "{flow:?}, {path:?}, {workers} workers");
+            }
+        }
+    }
+    for workers in [0, 2] {
+        // No burst has made more buffers than there is use for: the reader's, the consumer's, and one more
+        // while the consumer goes from one to the next.
+        let few = batches(Flow::Lockstep(160), 0, 3);
+        warm::runtime(workers).block_on(warm::on(workers, few));
+    }
+}
+
+/// Receives on so many worker threads, or on this one if there are none. Returns what was allocated and
+/// freed in the steady state.
+fn run(workers: usize, flow: Flow, path: Path) -> Stats {
+    // Each way warms up in a runtime of its own, so that nothing of the one before is freed in the next.
+    let runtime = warm::runtime(workers);
+    let change = match path {
+        Path::Inline => runtime.block_on(warm::on(workers, inline(flow))),
+        Path::Batches => runtime.block_on(warm::on(workers, batches(flow, APART, BUFFERS_MAX + 1))),
+        Path::Owned => runtime.block_on(warm::on(workers, owned(flow))),
+    };
+    drop(runtime);
+    change
+}
+
+/// What is received, checked, and counted from a point on.
+struct Steady {
+    replay: Replay,
+    plan: Plan,
+    /// From here on nothing may be allocated.
+    begin: u64,
+    next: u64,
+    region: Option<Region<'static, System>>,
+}
+
+impl Steady {
+    fn start(flow: Flow, apart: u64) -> Self {
+        let (warm, measured) = match flow {
+            Flow::Dense => (50, 150),
+            Flow::Lockstep(_) => (200, 1_000),
+        };
+        let begin = apart + warm * flow.per_write();
+        let plan = Plan { apart, flow, total: begin + measured * flow.per_write() };
+        Self { replay: Replay::start(plan), plan, begin, next: 0, region: None }
+    }
+
+    fn is_over(&self) -> bool {
+        self.next >= self.plan.total
+    }
+
+    fn take(&mut self, payload: &[u8]) {
+        assert_eq!(replay::number(payload), self.next);
+        self.next += 1;
+    }
+
+    /// All that was at hand was taken.
+    fn received(&mut self) {
+        if self.next >= self.begin && self.region.is_none() {
+            self.region = Some(Region::new(ALLOCATOR));
+        }
+        self.replay.set_received(self.next);
+    }
+
+    fn change(&self) -> Stats {
+        assert!(self.is_over());
+        self.region.as_ref().expect("the warm-up ends").change()
+    }
+}
+
+async fn inline(flow: Flow) -> Stats {
+    let mut steady = Steady::start(flow, 0);
+    let mut connection = Connection::connect(steady.replay.url()).await.unwrap();
+    connection.listen("channel1").await.unwrap();
+    let mut places = Places::new(steady.plan.total);
+    while !steady.is_over() {
+        let batch = connection.recv_batch().await.unwrap();
+        assert!(batch.loss().is_none());
+        for n in batch {
+            steady.take(n.payload());
+            places.add(n.payload());
+        }
+        places.end_batch();
+        steady.received();
+    }
+    let change = steady.change();
+    places.check(1);
+    steady.replay.end();
+    connection.close().await.unwrap();
+    change
+}
+
+/// Expects to find at most so many buffers.
+async fn batches(flow: Flow, apart: u64, buffers: usize) -> Stats {
+    let (mut steady, mut listener) = listening(flow, apart).await;
+    let mut places = Places::new(steady.plan.total);
+    while !steady.is_over() {
+        let batch = listener.recv_batch().await.unwrap();
+        assert!(batch.loss().is_none());
+        for n in batch {
+            steady.take(n.payload());
+            if steady.next > steady.plan.apart {
+                places.add(n.payload());
+            }
+        }
+        places.end_batch();
+        steady.received();
+    }
+    let change = steady.change();
+    places.check(buffers);
+    steady.replay.end();
+    listener.close().await.unwrap();
+    change
+}
+
+async fn owned(flow: Flow) -> Stats {
+    let (mut steady, mut listener) = listening(flow, APART).await;
+    while !steady.is_over() {
+        match listener.recv().await.unwrap() {
+            Event::Notification(n) => steady.take(n.payload()),
+            loss => panic!("{loss:?}"),
+        }
+        steady.received();
+    }
+    let change = steady.change();
+    steady.replay.end();
+    listener.close().await.unwrap();
+    change
+}
+
+/// A listener that has made every buffer that it may have, if the server begins with [`APART`]
+/// notifications that are far apart.
+async fn listening(flow: Flow, apart: u64) -> (Steady, Listener) {
+    let steady = Steady::start(flow, apart);
+    let overflow = Overflow::Block { max_stall: Duration::from_secs(600) };
+    let builder = Listener::builder(steady.replay.url()).channels(["channel1"]).overflow(overflow);
+    let builder = builder.queue_capacity(QUEUE_CAPACITY).queue_bytes(QUEUE_BYTES);
+    // No buffers but those of the queue: they are to be made all before it begins.
+    let builder = builder.pin_limit_bytes(0);
+    let listener = builder.connect().await.unwrap();
+    if apart > 0 {
+        // Every buffer is looked into: the reader stalls, though the queue is nearly empty.
+        while listener.stats().stalls == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert!(listener.stats().queued <= apart);
+    }
+    (steady, listener)
+}

@@ -1,0 +1,54 @@
+//! Where payloads lie.
+
+use crate::replay::FRAME_BYTES;
+
+/// Size of a receive buffer, in bytes.
+const BUFFER_BYTES: usize = 256 * 1024;
+
+/// The addresses of all payloads, as stretches in which each lies one frame behind the one before: so
+/// they stand as on the wire, headers in between, and nobody has copied them one by one.
+pub(crate) struct Places {
+    /// Of the first and the last payload. Allocated beforehand.
+    stretches: Vec<(usize, usize)>,
+    /// Whether the next payload is the first of its batch.
+    fresh: bool,
+}
+
+impl Places {
+    pub(crate) fn new(payloads: u64) -> Self {
+        let most = usize::try_from(payloads).unwrap();
+        Self { stretches: Vec::with_capacity(most), fresh: true }
+    }
+
+    pub(crate) fn add(&mut self, payload: &[u8]) {
+        let at = payload.as_ptr().addr();
+        match self.stretches.last_mut() {
+            Some((_, last)) if *last + FRAME_BYTES == at => *last = at,
+            _ => {
+                assert!(self.fresh, "a batch is one piece");
+                assert!(self.stretches.len() < self.stretches.capacity(), "too many pieces");
+                self.stretches.push((at, at));
+            }
+        }
+        self.fresh = false;
+    }
+
+    pub(crate) fn end_batch(&mut self) {
+        self.fresh = true;
+    }
+
+    /// There are at most so many buffers.
+    pub(crate) fn check(mut self, buffers: usize) {
+        self.stretches.sort_unstable();
+        let mut found = 0;
+        let mut until = 0;
+        for (first, last) in self.stretches {
+            assert!(last - first < BUFFER_BYTES);
+            if last >= until {
+                found += 1;
+                until = first + BUFFER_BYTES;
+            }
+        }
+        assert!(found <= buffers, "{found} buffers instead of {buffers}");
+    }
+}

@@ -1,0 +1,183 @@
+//! A server that sends what was encoded beforehand, and allocates nothing while it does.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+
+use bytes::BytesMut;
+use pgbell::testing::Script;
+use pgbell::wire::{Authentication, BackendMessage, RawNotification, TransactionStatus};
+
+/// Bytes of one notification: 8 of channel, 32 of payload.
+pub(crate) const FRAME_BYTES: usize = 51;
+
+/// How notifications come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flow {
+    /// As fast as the socket takes them, in writes of 64 KiB.
+    Dense,
+    /// So many in each write, and the next write when all of them were received: one read each.
+    Lockstep(u64),
+}
+
+impl Flow {
+    /// Notifications in one write.
+    pub(crate) fn per_write(self) -> u64 {
+        match self {
+            Self::Dense => (64 * 1024 / FRAME_BYTES) as u64,
+            Self::Lockstep(count) => count,
+        }
+    }
+}
+
+/// What a server is to send, in this order.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Plan {
+    /// Single notifications with more than a receive buffer of notices behind each: as many buffers are
+    /// looked into.
+    pub(crate) apart: u64,
+    pub(crate) flow: Flow,
+    /// Notifications in all.
+    pub(crate) total: u64,
+}
+
+/// A server for one client. Its thread lives until [`end`](Self::end).
+pub(crate) struct Replay {
+    port: u16,
+    signals: Arc<Signals>,
+    thread: JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct Signals {
+    received: AtomicU64,
+    ended: AtomicBool,
+}
+
+impl Replay {
+    pub(crate) fn start(plan: Plan) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let signals = Arc::new(Signals::default());
+        let seen = signals.clone();
+        let thread = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.set_nodelay(true).unwrap();
+            let mut sending = Sending::new(plan);
+            log_in(&mut stream);
+            sending.send(&mut stream, &seen);
+            // Neither the thread nor what it holds goes while somebody counts.
+            while !seen.ended.load(Ordering::Acquire) {
+                thread::park();
+            }
+        });
+        Self { port, signals, thread }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("host=127.0.0.1 port={} user=test sslmode=disable", self.port)
+    }
+
+    /// So many were received. Allocates nothing.
+    pub(crate) fn set_received(&self, count: u64) {
+        self.signals.received.store(count, Ordering::Release);
+        self.thread.thread().unpark();
+    }
+
+    /// The client is gone.
+    pub(crate) fn end(self) {
+        self.signals.received.store(u64::MAX, Ordering::Release);
+        self.signals.ended.store(true, Ordering::Release);
+        self.thread.thread().unpark();
+        self.thread.join().unwrap();
+    }
+}
+
+fn log_in(stream: &mut TcpStream) {
+    let mut out = BytesMut::new();
+    let mut scratch = [0; 4_096];
+    let _ = stream.read(&mut scratch).unwrap();
+    let (name, value) = (&b"client_encoding"[..], &b"UTF8"[..]);
+    let ready = BackendMessage::ReadyForQuery { status: TransactionStatus::Idle };
+    BackendMessage::Authentication(Authentication::Ok).encode(&mut out).unwrap();
+    BackendMessage::ParameterStatus { name, value }.encode(&mut out).unwrap();
+    ready.encode(&mut out).unwrap();
+    stream.write_all(&out).unwrap();
+    let _ = stream.read(&mut scratch).unwrap();
+    stream.write_all(Script::FACTS).unwrap();
+    let _ = stream.read(&mut scratch).unwrap();
+    out.clear();
+    BackendMessage::CommandComplete { tag: b"LISTEN" }.encode(&mut out).unwrap();
+    ready.encode(&mut out).unwrap();
+    stream.write_all(&out).unwrap();
+}
+
+struct Sending {
+    plan: Plan,
+    /// Frames of one length, each rewritten in place with its number.
+    frames: Vec<u8>,
+    /// A notice, three of which are longer than a receive buffer.
+    notice: Vec<u8>,
+    next: u64,
+}
+
+impl Sending {
+    fn new(plan: Plan) -> Self {
+        let mut frame = BytesMut::new();
+        let raw = RawNotification { process_id: 1, channel: b"channel1", payload: &[b'0'; 32] };
+        BackendMessage::NotificationResponse(raw).encode(&mut frame).unwrap();
+        assert_eq!(frame.len(), FRAME_BYTES);
+        let frames = frame.repeat(usize::try_from(plan.flow.per_write()).unwrap());
+        let text = vec![b'n'; 90 * 1024];
+        let length = u32::try_from(text.len() + 7).unwrap().to_be_bytes();
+        let notice = [b"N", &length[..], b"M", &text, b"\0\0"].concat();
+        Self { plan, frames, notice, next: 0 }
+    }
+
+    /// Stops when the client goes.
+    fn send(&mut self, stream: &mut TcpStream, signals: &Signals) {
+        for _ in 0..self.plan.apart {
+            if !self.write(stream, 1) {
+                return;
+            }
+            for _ in 0..3 {
+                if stream.write_all(&self.notice).is_err() {
+                    return;
+                }
+            }
+        }
+        while self.next < self.plan.total {
+            let count = self.plan.flow.per_write().min(self.plan.total - self.next);
+            // What went before must be received, or two writes would come in one read.
+            while self.plan.flow != Flow::Dense
+                && signals.received.load(Ordering::Acquire) < self.next
+            {
+                thread::park();
+            }
+            if !self.write(stream, count) {
+                return;
+            }
+        }
+    }
+
+    fn write(&mut self, stream: &mut TcpStream, count: u64) -> bool {
+        let bytes = usize::try_from(count).unwrap() * FRAME_BYTES;
+        for frame in self.frames[..bytes].chunks_exact_mut(FRAME_BYTES) {
+            let end = frame.len() - 1;
+            let mut rest = self.next;
+            for digit in frame[end - 32..end].iter_mut().rev() {
+                *digit = b'0' + u8::try_from(rest % 10).unwrap();
+                rest /= 10;
+            }
+            self.next += 1;
+        }
+        stream.write_all(&self.frames[..bytes]).is_ok()
+    }
+}
+
+/// The payload is the number, 32 digits.
+pub(crate) fn number(payload: &[u8]) -> u64 {
+    payload.iter().fold(0, |n, digit| n * 10 + u64::from(digit - b'0'))
+}

@@ -1,0 +1,88 @@
+//! Section 2: what went wrong elsewhere, where no id of section 3 says it already.
+
+use pgbell::testing::{Delivery, Script};
+use pgbell::{Connection, ErrorKind, Listener};
+
+use super::attack::{message, runtime};
+use super::client::{check_text, soon, url};
+
+/// CVE-2018-10915: what one server said must not live on in the session with the next.
+#[test]
+fn v1_nothing_of_a_failed_attempt_is_left_in_the_next() {
+    let sjis = message(b'S', b"client_encoding\0SJIS\0");
+    let hostile = || {
+        let begun = Script::new().expect_startup().send_hex("52 00000008 00000000").send(&sjis);
+        begun.send(message(b'S', b"server_version\x001.0\0")).close()
+    };
+    // It says neither its version nor any encoding but UTF8.
+    let plain = || {
+        let encoding = &Script::PRELUDE[9..35];
+        let ready = Script::new().expect_startup().send_hex("52 00000008 00000000").send(encoding);
+        let ready = ready.send_hex("4b 0000000c 00000007 00000001 5a 00000005 49");
+        let ready = ready.expect_message(b'Q').send(Script::FACTS);
+        ready.expect_hex("58 00000004").wait_for_eof()
+    };
+    runtime().block_on(async {
+        let scripts = [hostile(), plain(), hostile(), plain()];
+        let (address, task) = Script::serve_in_turn(scripts, Delivery::Whole).await.unwrap();
+        let config: pgbell::Config = url(address).parse().unwrap();
+        let error = soon("connect", Connection::connect(&config)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Connect, "{error}");
+        let connection = soon("connect", Connection::connect(&config)).await.unwrap();
+        assert_eq!(connection.parameter("client_encoding"), Some("UTF8"));
+        assert_eq!(connection.parameter("server_version"), None);
+        soon("close", connection.close()).await.unwrap();
+        let error = soon("connect", Listener::connect(&config)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Connect, "{error}");
+        let listener = soon("connect", Listener::connect(&config)).await.unwrap();
+        assert_eq!(listener.process_id(), Some(7));
+        soon("close", listener.close()).await.unwrap();
+        soon("scripts", task).await.unwrap().unwrap();
+    });
+}
+
+/// CVE-2025-4207: a character that is cut off by the end of the payload is not read beyond it.
+#[test]
+fn v7_a_cut_off_character_is_delivered_as_it_came() {
+    let cut = message(b'A', b"\0\0\0\x01a\0caf\xe2\x82\0");
+    let script = Script::listening().send(&cut).expect_hex("58 00000004").wait_for_eof();
+    runtime().block_on(async {
+        for delivery in Delivery::all(script.sent_bytes()) {
+            let (address, task) = script.clone().serve(delivery).await.unwrap();
+            let mut connection = Connection::connect(&*url(address)).await.unwrap();
+            connection.listen("a").await.unwrap();
+            {
+                let batch = soon("batch", connection.recv_batch()).await.unwrap();
+                let one = batch.iter().next().unwrap();
+                assert_eq!(one.payload(), b"caf\xe2\x82");
+                assert!(one.payload_str().is_err());
+            }
+            soon("close", connection.close()).await.unwrap();
+            soon("script", task).await.unwrap().unwrap();
+        }
+    });
+}
+
+/// CVE-2024-32655, CVE-2024-27304, RUSTSEC-2024-0363, RUSTSEC-2024-0365: a length that wraps in 32 bits
+/// makes messages of what is behind it. Refused, and not a byte of it is written.
+#[cfg(target_pointer_width = "64")]
+#[test]
+fn v12_a_query_whose_length_wraps_is_refused_and_not_sent() {
+    runtime().block_on(async {
+        let script = Script::ready().expect_hex("58 00000004").wait_for_eof();
+        let (address, task) = script.serve(Delivery::Whole).await.unwrap();
+        let mut connection = Connection::connect(&*url(address)).await.unwrap();
+        for bytes in [(1_usize << 30) - 1, 1 << 31, (1 << 32) - 5, (1 << 32) + 16] {
+            // Pages of zeros that nobody writes to take no memory.
+            let sql = String::from_utf8(vec![0; bytes]).unwrap();
+            let error = soon("query", connection.simple_query(&sql)).await.unwrap_err();
+            check_text(&error);
+            assert_eq!(error.kind(), ErrorKind::Misuse, "{error}");
+            assert!(error.to_string().contains("Query would take"), "{error}");
+            let error = soon("notify", connection.notify("a", &sql)).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Misuse, "{error}");
+        }
+        soon("close", connection.close()).await.unwrap();
+        soon("script", task).await.unwrap().unwrap();
+    });
+}

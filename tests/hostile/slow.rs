@@ -1,0 +1,244 @@
+//! Servers that take their time, or all of ours.
+
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use pgbell::testing::{Delivery, Script};
+use pgbell::{Connection, Error, ErrorKind, Event, Listener};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::runtime::{Builder, Runtime};
+use tokio::time::Instant;
+
+use super::attack::{message, runtime};
+use super::client::{check_text, soon, url};
+use super::scram::{answered, begun, challenge, request, signature, verifier};
+
+/// A runtime whose clock stands still, and jumps to the next deadline when there is nothing to do.
+fn timeless() -> Runtime {
+    Builder::new_current_thread().enable_all().start_paused(true).build().unwrap()
+}
+
+fn within(address: SocketAddr, connect_timeout: &str) -> String {
+    format!("{}&connect_timeout={connect_timeout}", url(address))
+}
+
+/// Both clients connect to a server of this script. What became of it, and how long it took.
+async fn refused(
+    script: Script,
+    delivery: Delivery,
+    connect_timeout: &str,
+) -> Vec<(Error, Duration)> {
+    let mut found = Vec::new();
+    for client in ["connection", "listener"] {
+        let (address, task) = script.clone().serve(delivery).await.unwrap();
+        let (url, begin) = (within(address, connect_timeout), Instant::now());
+        let error = match client {
+            "connection" => Connection::connect(&url).await.map(drop).unwrap_err(),
+            _ => Listener::connect(&url).await.map(drop).unwrap_err(),
+        };
+        found.push((error, begin.elapsed()));
+        task.await.unwrap().unwrap();
+    }
+    found
+}
+
+/// Heartbeats will have to count the progress of messages, not of bytes.
+#[test]
+fn f18_a_valid_stream_at_ten_bytes_a_second_works() {
+    let notifications = 46;
+    let stream = Script::A1.repeat(notifications);
+    let slow = Delivery::ByteEvery(Duration::from_millis(100));
+    assert!(stream.len() >= 590, "a minute of it");
+    timeless().block_on(async {
+        let script = Script::listening().send(&stream).expect_hex("58 00000004").wait_for_eof();
+        let (address, task) = script.clone().serve(slow).await.unwrap();
+        let mut connection = Connection::connect(within(address, "60")).await.unwrap();
+        connection.listen("a").await.unwrap();
+        let begin = Instant::now();
+        let mut heard = 0;
+        while heard < notifications {
+            heard += connection.recv_batch().await.unwrap().len();
+        }
+        assert!(begin.elapsed() >= Duration::from_secs(58), "{:?}", begin.elapsed());
+        connection.close().await.unwrap();
+        task.await.unwrap().unwrap();
+
+        let (address, task) = script.serve(slow).await.unwrap();
+        let mut listener = Listener::connect(within(address, "60")).await.unwrap();
+        listener.listen("a").await.unwrap();
+        for _ in 0..notifications {
+            assert!(matches!(listener.recv().await.unwrap(), Event::Notification(_)));
+        }
+        listener.close().await.unwrap();
+        task.await.unwrap().unwrap();
+    });
+}
+
+#[test]
+fn t21_a_server_that_takes_the_call_and_says_nothing_costs_the_connect_timeout() {
+    timeless().block_on(async {
+        let mute = Script::new().expect_startup().wait_for_eof();
+        for (error, time) in refused(mute, Delivery::Whole, "3").await {
+            assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+            assert!(error.is_transient());
+            assert!((3.0..3.5).contains(&time.as_secs_f64()), "{time:?}");
+        }
+    });
+}
+
+/// The kernel lets further calls wait without a word: as a network does that swallows packets.
+#[cfg(target_os = "linux")]
+#[test]
+fn t21_a_server_that_takes_no_call_costs_the_connect_timeout() {
+    runtime().block_on(async {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let server = socket.listen(1).unwrap();
+        let address = server.local_addr().unwrap();
+        let mut callers = Vec::new();
+        let patience = Duration::from_millis(200);
+        while let Ok(caller) = tokio::time::timeout(patience, TcpStream::connect(address)).await {
+            callers.push(caller.unwrap());
+            assert!(callers.len() < 100, "the queue has no end");
+        }
+        let url = within(address, "0.3");
+        let begin = Instant::now();
+        for error in [
+            soon("connect", Connection::connect(&url)).await.map(drop).unwrap_err(),
+            soon("connect", Listener::connect(&url)).await.map(drop).unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+        }
+        assert!(begin.elapsed() >= Duration::from_millis(600));
+    });
+}
+
+#[test]
+fn t22_a_server_that_drips_through_the_startup_costs_the_connect_timeout() {
+    timeless().block_on(async {
+        let slow = Delivery::ByteEvery(Duration::from_secs(5));
+        for script in [
+            Script::let_in().wait_for_eof(),
+            // And one that is authenticated at once, and never ready.
+            Script::new()
+                .expect_startup()
+                .send(message(b'S', &[&b"a\0"[..], &[b'x'; 50], b"\0"].concat()))
+                .wait_for_eof(),
+        ] {
+            // The default.
+            for (error, time) in refused(script, slow, "10").await {
+                assert!(
+                    matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Protocol),
+                    "{error}"
+                );
+                assert!(time <= Duration::from_millis(10_500), "{time:?}");
+            }
+        }
+    });
+}
+
+/// The command's own deadline, 30 s: half an answer does not put it off.
+#[test]
+fn q8_silence_in_the_middle_of_an_answer_ends_at_the_deadline() {
+    timeless().block_on(async {
+        let half = Script::ready().expect_message(b'Q').send_hex("43 0000000b 4c495354454e00");
+        for client in ["connection", "listener"] {
+            let (address, task) = half.clone().wait_for_eof().serve(Delivery::Whole).await.unwrap();
+            let begin;
+            let errors = if client == "connection" {
+                let mut connection = Connection::connect(&*url(address)).await.unwrap();
+                begin = Instant::now();
+                let listening = connection.listen("a").await.unwrap_err();
+                [listening, connection.recv_batch().await.unwrap_err()]
+            } else {
+                let mut listener = Listener::connect(&*url(address)).await.unwrap();
+                begin = Instant::now();
+                let listening = listener.listen("a").await.unwrap_err();
+                [listening, listener.recv().await.unwrap_err()]
+            };
+            assert!((30.0..31.0).contains(&begin.elapsed().as_secs_f64()), "{:?}", begin.elapsed());
+            for error in errors {
+                assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+                assert!(error.to_string().contains("did not answer LISTEN within 30s"), "{error}");
+            }
+            task.await.unwrap().unwrap();
+        }
+    });
+}
+
+/// 100,000 iterations, on one thread: between two steps of 1,000 rounds every other task has a turn. How
+/// long a step takes is for the benches; how many rounds it has, for `auth::scram`.
+#[test]
+fn a7_the_longest_key_derivation_leaves_a_turn_to_others_after_every_step() {
+    let verifier = verifier(100_000);
+    let signed = verifier.clone();
+    let script = answered(&verifier)
+        .send_with(move |heard| {
+            let last = request(12, &signature(&signed, heard));
+            [&last[..], Script::PRELUDE].concat()
+        })
+        .expect_message(b'Q')
+        .send(Script::FACTS)
+        .expect_hex("58 00000004")
+        .wait_for_eof();
+    runtime().block_on(async {
+        for client in ["connection", "listener"] {
+            let (address, task) = script.clone().serve(Delivery::Whole).await.unwrap();
+            let turns = Arc::new(AtomicU32::new(0));
+            let counter = Arc::clone(&turns);
+            let others = tokio::spawn(poll_fn(move |cx| {
+                counter.fetch_add(1, Ordering::Relaxed);
+                cx.waker().wake_by_ref();
+                Poll::<()>::Pending
+            }));
+            let url = url(address);
+            let login = async move {
+                match client {
+                    "connection" => Connection::connect(&url).await.unwrap().close().await,
+                    _ => Listener::connect(&url).await.unwrap().close().await,
+                }
+            };
+            soon("login", tokio::spawn(login)).await.unwrap().unwrap();
+            others.abort();
+            let turns = turns.load(Ordering::Relaxed);
+            assert!(turns >= 100, "{client}: {turns} turns");
+            soon("script", task).await.unwrap().unwrap();
+        }
+    });
+}
+
+/// What a timeout does: the next step is not taken, and the socket is closed.
+#[test]
+fn a7_a_login_that_is_dropped_while_it_computes_stops_at_once() {
+    runtime().block_on(async {
+        let script = begun().send_with(challenge(|r| format!("r={r}x,s=c2FsdA==,i=100000")));
+        let (address, task) = script.wait_for_eof().serve(Delivery::Whole).await.unwrap();
+        let url = url(address);
+        {
+            let mut login = pin!(Connection::connect(&url));
+            // Far more turns than it takes to get to the derivation, and fewer than that has.
+            for _ in 0..40 {
+                let mut context = Context::from_waker(Waker::noop());
+                assert!(login.as_mut().poll(&mut context).is_pending());
+                tokio::task::yield_now().await;
+            }
+        }
+        soon("the end of the connection", task).await.unwrap().unwrap();
+    });
+    timeless().block_on(async {
+        // The clock jumps as soon as nobody has anything to do: the deadline is met in the derivation or
+        // before it, and after it there is none to meet.
+        let script = begun().send_with(challenge(|r| format!("r={r}x,s=c2FsdA==,i=100000")));
+        for (error, _) in
+            refused(script.expect_message(b'p').wait_for_eof(), Delivery::Whole, "1").await
+        {
+            check_text(&error);
+            assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+        }
+    });
+}

@@ -1,0 +1,184 @@
+//! Several servers in one configuration: which is used, and what is said when none is.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use pgbell::testing::{BackendConfig, Delivery, Script, Server};
+use pgbell::{Connection, ErrorKind, Listener, Notifier};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use crate::support::{server, soon};
+
+/// A port at which nobody listens.
+async fn closed_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
+}
+
+/// A server that takes connections and never says a word.
+async fn mute() -> (TcpListener, u16) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    (listener, port)
+}
+
+fn conninfo(ports: &[u16], more: &str) -> String {
+    let hosts = vec!["127.0.0.1"; ports.len()].join(",");
+    let ports: Vec<_> = ports.iter().map(u16::to_string).collect();
+    format!("host={hosts} port={} user=postgres sslmode=disable {more}", ports.join(","))
+}
+
+type Played = JoinHandle<Result<(), pgbell::testing::Mismatch>>;
+
+async fn play(script: Script) -> (SocketAddr, Played) {
+    script.serve(Delivery::Whole).await.unwrap()
+}
+
+/// What a server says of itself when it is a standby.
+fn standby_facts() -> Vec<u8> {
+    let mut facts = Script::FACTS.to_vec();
+    let at = facts.windows(5).position(|five| five == b"\0\0\0\x01f").unwrap();
+    facts[at + 4] = b't';
+    facts
+}
+
+fn standby() -> Script {
+    Script::let_in().expect_message(b'Q').send(standby_facts()).wait_for_eof()
+}
+
+#[tokio::test]
+async fn a_port_at_which_nobody_listens_leads_to_the_next_server() {
+    let server = server().await;
+    let ports = [closed_port().await, server.port()];
+    let mut connection = soon(Connection::connect(conninfo(&ports, ""))).await.unwrap();
+    soon(connection.listen("a")).await.unwrap();
+    let mut listener = soon(Listener::connect(conninfo(&ports, ""))).await.unwrap();
+    soon(listener.listen("a")).await.unwrap();
+    let notifier = soon(Notifier::connect(conninfo(&ports, ""))).await.unwrap();
+    soon(notifier.notify("a", "x")).await.unwrap();
+    assert_eq!(soon(connection.recv_batch()).await.unwrap().len(), 1);
+    soon(listener.recv()).await.unwrap();
+}
+
+/// T21: one that accepts and never speaks takes its share of the time, no more.
+#[tokio::test]
+async fn a_mute_server_leaves_time_for_the_next() {
+    let server = server().await;
+    let (_listener, port) = mute().await;
+    let begin = Instant::now();
+    let config = conninfo(&[port, server.port()], "connect_timeout=4");
+    soon(Connection::connect(config)).await.unwrap();
+    let took = begin.elapsed();
+    assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(4), "{took:?}");
+}
+
+#[tokio::test]
+async fn when_no_server_can_be_used_each_is_named_with_its_reason() {
+    let closed = closed_port().await;
+    let (_listener, silent) = mute().await;
+    let config = conninfo(&[closed, silent], "connect_timeout=2");
+    let error = soon(Connection::connect(config)).await.unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains(&format!("127.0.0.1:{closed}: ")), "{text}");
+    assert!(text.contains(&format!("127.0.0.1:{silent}: ")), "{text}");
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{text}");
+}
+
+/// As libpq: a password that is wrong is not tried at every server.
+#[tokio::test]
+async fn a_wrong_password_is_not_tried_at_the_next_server() {
+    let config = || {
+        let config = BackendConfig::new().auth(pgbell::testing::Auth::ScramSha256);
+        config.user("postgres", "right")
+    };
+    let first = Server::start(config()).await.unwrap();
+    let (second, port) = mute().await;
+    let config = conninfo(&[first.port(), port], "password=wrong");
+    let error = soon(Connection::connect(config)).await.unwrap_err();
+    assert_eq!((error.kind(), error.sqlstate()), (ErrorKind::Auth, Some("28P01")), "{error}");
+    let asked = tokio::time::timeout(Duration::from_millis(50), second.accept()).await;
+    assert!(asked.is_err(), "the second server was asked too");
+}
+
+/// 57P03: it starts up or recovers.
+#[tokio::test]
+async fn a_server_that_is_not_ready_yet_leads_to_the_next() {
+    let server = server().await;
+    let refusal = b"E\0\0\0\x37SFATAL\0C57P03\0Mthe database system is starting up\0\0";
+    let (address, played) = play(Script::new().expect_startup().send(refusal).close()).await;
+    let config = conninfo(&[address.port(), server.port()], "");
+    soon(Connection::connect(config)).await.unwrap();
+    soon(played).await.unwrap().unwrap();
+}
+
+/// LISTEN needs the primary, so of several servers that is the one.
+#[tokio::test]
+async fn of_several_servers_the_primary_is_chosen() {
+    let primary = server().await;
+    let (address, played) = play(standby()).await;
+    let ports = [address.port(), primary.port()];
+    soon(Listener::connect(conninfo(&ports, ""))).await.unwrap();
+    soon(played).await.unwrap().unwrap();
+
+    let (address, played) = play(standby()).await;
+    let ports = [address.port(), primary.port()];
+    let connection = soon(Connection::connect(conninfo(&ports, ""))).await.unwrap();
+    soon(played).await.unwrap().unwrap();
+    drop(connection);
+}
+
+#[tokio::test]
+async fn a_listener_refuses_a_standby_by_its_name_and_says_what_helps() {
+    let (address, _played) = play(standby()).await;
+    let config = conninfo(&[address.port()], "");
+    let error = soon(Listener::connect(config)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Standby, "{error}");
+    assert!(error.hint().is_some_and(|hint| hint.contains("primary")), "{error}");
+}
+
+#[tokio::test]
+async fn a_connection_to_a_standby_is_made_when_nothing_else_is_asked_for() {
+    for (attrs, expected) in [
+        ("any", Ok(())),
+        ("standby", Ok(())),
+        ("read-only", Ok(())),
+        ("prefer-standby", Ok(())),
+        ("primary", Err(ErrorKind::Standby)),
+        ("read-write", Err(ErrorKind::Standby)),
+    ] {
+        let (address, _played) = play(standby()).await;
+        let config = conninfo(&[address.port()], &format!("target_session_attrs={attrs}"));
+        let found = soon(Connection::connect(config)).await;
+        assert_eq!(found.map(drop).map_err(|error| error.kind()), expected, "{attrs}");
+    }
+}
+
+#[tokio::test]
+async fn a_standby_that_is_preferred_and_not_there_is_done_without() {
+    let server = server().await;
+    let ports = [closed_port().await, server.port()];
+    let config = conninfo(&ports, "target_session_attrs=prefer-standby");
+    soon(Connection::connect(config)).await.unwrap();
+}
+
+#[tokio::test]
+async fn in_random_order_every_server_is_used() {
+    let servers = [server().await, server().await];
+    let ports = [servers[0].port(), servers[1].port()];
+    let mut used = BTreeSet::new();
+    // The chance that one of the two is never first: 2^-39.
+    for _ in 0..40 {
+        let config = conninfo(&ports, "load_balance_hosts=random target_session_attrs=any");
+        let connection = soon(Connection::connect(config)).await.unwrap();
+        used.insert(servers.iter().position(|server| server.clients() > 0).unwrap());
+        soon(connection.close()).await.unwrap();
+        while servers.iter().any(|server| server.clients() > 0) {
+            tokio::task::yield_now().await;
+        }
+        if used.len() == 2 {
+            return;
+        }
+    }
+    panic!("only {used:?}");
+}

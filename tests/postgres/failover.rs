@@ -1,0 +1,83 @@
+//! A primary and its standby, named in one configuration.
+
+use pgbell::{Connection, ErrorKind, Listener};
+use pgbell_testkit::{Cluster, Mode};
+
+use crate::support::{Server, next, run, value};
+
+/// A configuration that names the servers in this order.
+fn conninfo(servers: [&Cluster; 2], more: &str) -> String {
+    let [first, second] = servers;
+    format!(
+        "host={},{} port={},{} user={} password={} dbname=postgres {more}",
+        first.host(),
+        second.host(),
+        first.port(),
+        second.port(),
+        first.superuser(),
+        first.superuser_password(),
+    )
+}
+
+async fn is_in_recovery(connection: &mut Connection) -> bool {
+    value(connection, "SELECT pg_is_in_recovery()").await == "t"
+}
+
+#[test]
+fn of_a_primary_and_a_standby_in_the_wrong_order_the_primary_is_chosen_also_after_promotion() {
+    let server = Server::start();
+    let standby = server.cluster.standby().unwrap_or_else(|error| panic!("{error}"));
+    standby.wait_caught_up(&server.cluster).unwrap();
+    run(async {
+        let wrong_order = conninfo([&standby, &server.cluster], "");
+        let mut listener = Listener::builder(&wrong_order).channels(["a"]).connect().await.unwrap();
+        server.notifier().await.notify("a", "from the primary").await.unwrap();
+        assert_eq!(next(&mut listener).await.payload(), b"from the primary");
+        listener.close().await.unwrap();
+
+        for (attrs, expected) in [
+            ("standby", true),
+            ("prefer-standby", true),
+            ("read-only", true),
+            ("read-write", false),
+        ] {
+            let right_order =
+                conninfo([&server.cluster, &standby], &format!("target_session_attrs={attrs}"));
+            let mut connection = Connection::connect(&right_order).await.unwrap();
+            assert_eq!(is_in_recovery(&mut connection).await, expected, "{attrs}");
+        }
+
+        // A standby alone is refused by its name, by the listener itself and where a connection listens.
+        let alone = standby.url_for_superuser();
+        let error = Listener::connect(&alone).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Standby, "{error}");
+        let mut connection = Connection::connect(&alone).await.unwrap();
+        let error = connection.listen("a").await.unwrap_err();
+        assert_eq!(
+            (error.kind(), error.sqlstate()),
+            (ErrorKind::Standby, Some("25006")),
+            "{error}"
+        );
+    });
+    server.cluster.stop(Mode::Fast).unwrap();
+    standby.promote().unwrap();
+    run(async {
+        let right_order = conninfo([&server.cluster, &standby], "");
+        let mut listener = Listener::builder(&right_order).channels(["a"]).connect().await.unwrap();
+        let mut connection = Connection::connect(&right_order).await.unwrap();
+        connection.notify("a", "from the new primary").await.unwrap();
+        assert_eq!(next(&mut listener).await.payload(), b"from the new primary");
+    });
+}
+
+/// E10: a server that ends idle sessions ends every quiet listener, unless it is told not to.
+#[test]
+fn a_listener_outlives_idle_session_timeout() {
+    let server = Server::with(|builder| builder.setting("idle_session_timeout", "300ms"));
+    run(async {
+        let mut listener = server.listener(&["a"]).await;
+        tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
+        server.notifier().await.notify("a", "still here").await.unwrap();
+        assert_eq!(next(&mut listener).await.payload(), b"still here");
+    });
+}

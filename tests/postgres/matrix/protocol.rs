@@ -1,0 +1,158 @@
+//! The version of the protocol, the cancel key, and the encoding that a session is to speak.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use pgbell::auth::{AuthPolicy, Credentials, ScramNonce};
+use pgbell::session::{Answer, Login, Session, SessionEvent};
+use pgbell::wire::ProtocolVersion;
+use pgbell::{Connection, ErrorKind};
+
+use super::on_every_version;
+use crate::support::{PATIENCE, Server, run, value};
+
+on_every_version! {
+    a_newer_protocol_is_spoken_where_it_is_known_and_its_key_cancels
+    a_greased_request_is_negotiated_down
+    the_encoding_is_utf8_whatever_the_role_says_and_the_end_of_the_session_when_it_is_changed
+}
+
+/// A session on a socket, without a runtime.
+struct Blocking {
+    session: Session,
+    socket: TcpStream,
+    input: BytesMut,
+}
+
+impl Blocking {
+    fn login(server: &Server, protocol: ProtocolVersion, parameters: &[(&str, &str)]) -> Self {
+        let socket = TcpStream::connect(("127.0.0.1", server.cluster.port())).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        let parameters = parameters.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+        let now = Instant::now();
+        let session = Session::new(Login {
+            credentials: Credentials::new("postgres").unwrap(),
+            policy: AuthPolicy::default(),
+            nonce: ScramNonce::new([7; 18]),
+            parameters: parameters.collect(),
+            protocol,
+            min_protocol: ProtocolVersion::V3_0,
+            deadline: now + PATIENCE,
+            command_timeout: PATIENCE,
+        });
+        let input = BytesMut::new();
+        let mut blocking = Self { session: session.unwrap(), socket, input };
+        assert!(matches!(blocking.next(), SessionEvent::Ready));
+        blocking
+    }
+
+    fn write(&mut self) {
+        let out = self.session.transmit().split();
+        self.socket.write_all(&out).unwrap();
+    }
+
+    /// The next event.
+    fn next(&mut self) -> SessionEvent {
+        loop {
+            self.write();
+            if let Some(event) = self.session.poll_event() {
+                return event;
+            }
+            let mut bytes = [0; 4_096];
+            let count = self.socket.read(&mut bytes).unwrap();
+            assert!(count > 0, "the server has closed");
+            self.input.extend_from_slice(&bytes[..count]);
+            let _ = self.session.handle_input(Instant::now(), &mut self.input).unwrap();
+        }
+    }
+
+    fn answer(&mut self) -> Answer {
+        match self.next() {
+            SessionEvent::Done { result, .. } => result,
+            event => panic!("{event:?}"),
+        }
+    }
+}
+
+/// 3.2 from 18 on, with a key of 32 bytes; 3.0 before, with one of four. Either cancels a query.
+fn a_newer_protocol_is_spoken_where_it_is_known_and_its_key_cancels(major: u32) {
+    let server = Server::of(major);
+    for (protocol, spoken) in [
+        (ProtocolVersion::V3_0, ProtocolVersion::V3_0),
+        (
+            ProtocolVersion::V3_2,
+            if major < 18 { ProtocolVersion::V3_0 } else { ProtocolVersion::V3_2 },
+        ),
+    ] {
+        let mut session = Blocking::login(&server, protocol, &[]);
+        assert_eq!(session.session.protocol_version(), spoken);
+        let key = session.session.cancel_key().expect("a key");
+        let mut request = BytesMut::new();
+        key.encode_request(&mut request).unwrap();
+        assert_eq!(request.len(), 12 + if spoken == ProtocolVersion::V3_2 { 32 } else { 4 });
+
+        session.session.simple_query(Instant::now(), "SELECT pg_sleep(60)").unwrap();
+        session.write();
+        // Repeated: the server may not have begun with the query when the first request arrives.
+        let canceller = std::thread::spawn({
+            let (port, request) = (server.cluster.port(), request.clone());
+            move || {
+                for _ in 0..100 {
+                    let mut socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
+                    socket.write_all(&request).unwrap();
+                    assert_eq!(socket.read(&mut [0]).unwrap(), 0, "an answer to a cancel request");
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            }
+        });
+        let begin = Instant::now();
+        let error = session.answer().unwrap_err();
+        assert_eq!(error.sqlstate(), Some("57014"), "{error}");
+        assert!(begin.elapsed() < Duration::from_secs(50));
+        canceller.join().unwrap();
+    }
+}
+
+/// What newer clients' tests ask for: a version and an option that no server has.
+fn a_greased_request_is_negotiated_down(major: u32) {
+    let server = Server::of(major);
+    for (protocol, options) in [
+        (ProtocolVersion::GREASE, &[("_pq_.test_protocol_negotiation", "")][..]),
+        (ProtocolVersion::GREASE, &[]),
+        (ProtocolVersion::V3_0, &[("_pq_.test_protocol_negotiation", "")]),
+    ] {
+        let mut session = Blocking::login(&server, protocol, options);
+        let newest = if major < 18 { ProtocolVersion::V3_0 } else { ProtocolVersion::V3_2 };
+        let expect = protocol.min(newest);
+        assert_eq!(session.session.protocol_version(), expect, "{protocol} {options:?}");
+        session.session.simple_query(Instant::now(), "SELECT 1").unwrap();
+        assert_eq!(session.answer().unwrap()[0].len(), 1);
+    }
+}
+
+/// What the startup packet says outweighs `ALTER ROLE` and `options`. A SET outweighs it, and is the end.
+fn the_encoding_is_utf8_whatever_the_role_says_and_the_end_of_the_session_when_it_is_changed(
+    major: u32,
+) {
+    let sql = "CREATE ROLE latin LOGIN; ALTER ROLE latin SET client_encoding = 'LATIN1'";
+    let server = Server::with(|builder| {
+        builder.init_sql(sql).installation(crate::support::installation(major))
+    });
+    run(async {
+        let url = server.cluster.url("latin", None, "postgres");
+        for url in [url.clone(), format!("{url}?options=-c%20client_encoding%3DLATIN1")] {
+            let mut connection = Connection::connect(&*url).await.unwrap();
+            assert_eq!(connection.parameter("client_encoding"), Some("UTF8"), "{url}");
+            assert_eq!(value(&mut connection, "SHOW client_encoding").await, "UTF8", "{url}");
+            connection.listen("é").await.unwrap();
+            let error = connection.simple_query("SET client_encoding = 'SJIS'").await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InDoubt, "{error}");
+            assert!(error.to_string().contains("client_encoding is SJIS"), "{error}");
+            let error = connection.recv_batch().await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+            assert!(error.hint().is_some_and(|hint| hint.contains("a SET")), "{error}");
+        }
+    });
+}

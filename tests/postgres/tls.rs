@@ -1,0 +1,185 @@
+//! TLS with the installed server.
+
+use std::time::Duration;
+
+use pgbell::auth::AuthMethod;
+use pgbell::config::SslMode;
+use pgbell::{Config, Connection, ErrorKind, Listener};
+use pgbell_testkit::{Auth, Ca, Certificates, Key, Leaf, Mode, Signature, Tls};
+
+use crate::support::{Server, run, value};
+
+/// Whether the session is encrypted, as the server has it.
+const IS_ON: &str = "SELECT ssl::text FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+
+fn localhost() -> Leaf {
+    Leaf::server("localhost").ip_address([127, 0, 0, 1])
+}
+
+#[test]
+fn each_mode_is_encrypted_as_it_says_with_and_without_tls_at_the_server() {
+    let certificates = Certificates::new().unwrap();
+    let root = certificates.authority("root").unwrap();
+    let with = Server::with(|builder| builder.tls(&root.issue(&localhost()).unwrap()));
+    let without = Server::start();
+    let root = root.certificate().path().to_str().unwrap();
+    run(async {
+        for (mode, on_with, on_without) in [
+            (SslMode::Disable, Some("false"), Some("false")),
+            (SslMode::Allow, Some("false"), Some("false")),
+            (SslMode::Prefer, Some("true"), Some("false")),
+            (SslMode::Require, Some("true"), None),
+            (SslMode::VerifyCa, Some("true"), None),
+            (SslMode::VerifyFull, Some("true"), None),
+        ] {
+            for (server, expected) in [(&with, on_with), (&without, on_without)] {
+                let config: Config = server.url().parse().unwrap();
+                let config = config.ssl_mode(mode).ssl_root_cert(root);
+                match Connection::connect(config).await {
+                    Ok(mut connection) => {
+                        assert_eq!(Some(value(&mut connection, IS_ON).await.as_str()), expected);
+                    }
+                    // T3.
+                    Err(error) => {
+                        assert_eq!(expected, None, "{mode}: {error}");
+                        assert_eq!(error.kind(), ErrorKind::Tls);
+                        assert!(error.to_string().contains(mode.as_str()), "{error}");
+                    }
+                }
+            }
+        }
+    });
+}
+
+/// A18: the server computes the hash for itself. Login by SCRAM-SHA-256-PLUS succeeds only if both are the same.
+#[test]
+fn a_login_is_bound_to_certificates_that_are_signed_in_every_way() {
+    let certificates = Certificates::new().unwrap();
+    let root = |key| certificates.authority(Ca::new("root").key(key)).unwrap();
+    let [p256, p384, rsa] = [Key::P256, Key::P384, Key::Rsa2048].map(root);
+    let server = Server::with(|builder| {
+        builder
+            .auth(Auth::ScramSha256)
+            .init_sql("CREATE ROLE bob LOGIN PASSWORD 'pencil'")
+            .tls(&p256.issue(&localhost()).unwrap())
+    });
+    use Signature::*;
+    let of_ecdsa = [Sha1, Sha224, Sha256, Sha384, Sha512];
+    let of_rsa = [Sha1, Sha224, Sha256, Sha384, Sha512, PssSha256, PssSha384, PssSha512];
+    let ways = of_ecdsa.map(|way| (&p256, way)).into_iter();
+    let ways = ways.chain(of_ecdsa.map(|way| (&p384, way))).chain(of_rsa.map(|way| (&rsa, way)));
+    run(async {
+        for (authority, way) in ways {
+            let leaf = authority.issue(&localhost().signature(way)).unwrap();
+            server.cluster.set_tls(&leaf).unwrap();
+            let url = server.cluster.url("bob", "pencil", "postgres");
+            // Without a root: rustls would not take each of these chains.
+            let url = format!("{url}?sslmode=require&channel_binding=require");
+            let connection = Connection::connect(&url).await;
+            let connection = connection.unwrap_or_else(|error| panic!("{way:?}: {error}"));
+            assert_eq!(connection.auth_method(), Some(AuthMethod::ScramSha256Plus), "{way:?}");
+        }
+    });
+}
+
+/// A17, V17.
+#[test]
+fn a_signature_without_a_hash_gives_no_binding_and_require_insists_on_one() {
+    let certificates = Certificates::new().unwrap();
+    let root = certificates.authority(Ca::new("root").key(Key::Ed25519)).unwrap();
+    let p256 = certificates.authority("root").unwrap();
+    let server = Server::with(|builder| {
+        builder
+            .auth(Auth::ScramSha256)
+            .init_sql("CREATE ROLE bob LOGIN PASSWORD 'pencil'")
+            .tls(&root.issue(&localhost()).unwrap())
+    });
+    // The issuer's signature counts, and not the certificate's own key.
+    for (leaf, bound) in [
+        (root.issue(&localhost()).unwrap(), false),
+        (root.issue(&localhost().key(Key::Ed25519)).unwrap(), false),
+        (p256.issue(&localhost().key(Key::Ed25519)).unwrap(), true),
+    ] {
+        server.cluster.set_tls(&leaf).unwrap();
+        run(async {
+            let url = server.cluster.url("bob", "pencil", "postgres");
+            let url = format!("{url}?sslmode=require");
+            let connection = Connection::connect(&url).await.unwrap();
+            let expected =
+                if bound { AuthMethod::ScramSha256Plus } else { AuthMethod::ScramSha256 };
+            assert_eq!(connection.auth_method(), Some(expected));
+            let insisting = Connection::connect(format!("{url}&channel_binding=require")).await;
+            match insisting {
+                Ok(_) => assert!(bound),
+                Err(error) => {
+                    assert!(!bound, "{error}");
+                    assert_eq!(error.kind(), ErrorKind::Auth, "{error}");
+                }
+            }
+        });
+    }
+}
+
+/// T11: a server that dies says no goodbye.
+#[test]
+fn a_server_that_dies_under_tls_is_an_error_and_not_an_end() {
+    let certificates = Certificates::new().unwrap();
+    let root = certificates.authority("root").unwrap();
+    let server = Server::with(|builder| builder.tls(&root.issue(&localhost()).unwrap()));
+    run(async {
+        let url = format!("{}?sslmode=require", server.url());
+        let mut listener = Listener::builder(&*url).channels(["ch"]).connect().await.unwrap();
+        let mut connection = Connection::connect(&url).await.unwrap();
+        server.cluster.kill_postmaster().unwrap();
+        server.cluster.stop(Mode::Immediate).ok();
+        let error = connection.simple_query("SELECT pg_sleep(60)").await.unwrap_err();
+        assert!(error.is_transient(), "{error}");
+        let ended = tokio::time::timeout(Duration::from_secs(30), listener.recv()).await.unwrap();
+        let error = ended.unwrap_err();
+        assert!(error.is_transient(), "{error}");
+    });
+}
+
+/// Revoked by the authority that the server asks, and by the one that we ask.
+#[test]
+fn what_is_revoked_is_refused_on_both_sides() {
+    let certificates = Certificates::new().unwrap();
+    let root = certificates.authority("root").unwrap();
+    let clients = certificates.authority("clients").unwrap();
+    let leaf = root.issue(&localhost()).unwrap();
+    let bob = clients.issue(&Leaf::client("bob")).unwrap();
+    let server = Server::with(|builder| {
+        builder
+            .auth(Auth::Cert)
+            .init_sql("CREATE ROLE bob LOGIN")
+            .tls(Tls::new(&leaf).client_authority(&clients))
+    });
+    let config = |list: Option<&pgbell_testkit::RevocationList>| {
+        let config: Config = server.cluster.url("bob", "", "postgres").parse().unwrap();
+        let config = config
+            .ssl_mode(SslMode::VerifyFull)
+            .ssl_root_cert(root.certificate().path().to_str().unwrap())
+            .ssl_cert(bob.path().to_str().unwrap())
+            .ssl_key(bob.key_path().to_str().unwrap());
+        match list {
+            Some(list) => config.ssl_crl(list.path().to_str().unwrap()),
+            None => config,
+        }
+    };
+    run(async {
+        let list = root.revocation_list().unwrap();
+        Connection::connect(config(Some(&list))).await.unwrap();
+        clients.revoke(&bob).unwrap();
+        let of_clients = clients.revocation_list().unwrap();
+        let tls = Tls::new(&leaf).client_authority(&clients).client_revocation_list(&of_clients);
+        server.cluster.set_tls(tls).unwrap();
+        let error = Connection::connect(config(None)).await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Tls | ErrorKind::Connect), "{error}");
+        server.cluster.set_tls(Tls::new(&leaf).client_authority(&clients)).unwrap();
+        root.revoke(&leaf).unwrap();
+        let list = root.revocation_list().unwrap();
+        let error = Connection::connect(config(Some(&list))).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Tls);
+        assert!(error.to_string().contains("is revoked"), "{error}");
+    });
+}
