@@ -31,6 +31,10 @@ const BLOCK_BYTES: usize = 4 * 1024 * 1024;
 /// The size of a write of PostgreSQL.
 pub(crate) const WRITE_BYTES: usize = 8 * 1024;
 
+/// The process that answers, in the greeting as in [`Script::FACTS`]: where they differ, a client of pgbell
+/// takes the server for a pooler.
+const PROCESS_ID: i32 = 7;
+
 /// What the server is to send.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Replay {
@@ -186,7 +190,7 @@ fn greet(out: &mut BytesMut) -> Outcome<()> {
         let (name, value) = (name.as_bytes(), value.as_bytes());
         BackendMessage::ParameterStatus { name, value }.encode(out)?;
     }
-    let key = BackendKeyData { process_id: 4_711, secret_key: b"0000" };
+    let key = BackendKeyData { process_id: PROCESS_ID, secret_key: b"0000" };
     BackendMessage::BackendKeyData(key).encode(out)?;
     BackendMessage::ReadyForQuery { status: TransactionStatus::Idle }.encode(out)?;
     Ok(())
