@@ -115,7 +115,7 @@ fn median(values: &[f64]) -> f64 {
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;
     match sorted.get(middle) {
-        Some(upper) if sorted.len() % 2 == 0 => (sorted[middle - 1] + upper) / 2.0,
+        Some(upper) if sorted.len().is_multiple_of(2) => (sorted[middle - 1] + upper) / 2.0,
         Some(middle) => *middle,
         None => 0.0,
     }

@@ -97,7 +97,7 @@ impl<T, M> Consumer<T, M> {
         self.taken_bytes
     }
 
-    /// Takes what comes next. Lock-free: it never waits for the producer.
+    /// Takes what comes next. It never waits for the producer, but for a mark that is being made.
     #[inline]
     pub fn try_take(&mut self) -> Taken<T, M> {
         let mut looked = false;
@@ -269,7 +269,7 @@ impl<T, M> Consumer<T, M> {
     }
 
     fn take_mark(&mut self) -> Option<M> {
-        let mut marks = self.shared.marks.lock().ok()?;
+        let mut marks = self.shared.marks();
         let (_, mark) = marks.pop_front()?;
         let next = marks.front().map_or(u64::MAX, |(position, _)| *position);
         self.shared.published.mark_at.store(next, Ordering::Release);

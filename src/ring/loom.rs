@@ -3,16 +3,15 @@
 //! `RUSTFLAGS="--cfg loom -C debug-assertions" cargo test --release --lib ring::loom`;
 //! `LOOM_MAX_PREEMPTIONS=2` keeps it to seconds, 4 takes minutes.
 
-use std::future::poll_fn;
-use std::num::NonZeroU64;
-use std::task::Poll;
+mod pins;
 
-use bytes::Bytes;
+use std::future::poll_fn;
+
 use loom::future::block_on;
 use loom::sync::Arc;
 use loom::thread;
 
-use super::{Consumer, Lender, Pins, Producer, Taken, channel};
+use super::{Consumer, Producer, Taken, channel};
 
 /// What an item holds: its own first sequence number and its length.
 type Probe = (u64, u64);
@@ -112,6 +111,47 @@ fn a_slot_that_the_consumer_is_in_is_passed_over() {
         let producer = writer.join().unwrap();
         assert_eq!((producer.unread(), producer.unread_bytes()), (0, 0));
         assert!(producer.has_slot());
+    });
+}
+
+/// It looks from a round behind for an item that is gone, and finds the one that is to be taken back.
+#[test]
+fn what_a_consumer_a_round_behind_keeps_from_eviction_is_delivered_or_lost() {
+    loom::model(|| {
+        let held = Arc::new(());
+        let (mut producer, mut consumer) = channel::<_, ()>(1);
+        producer.push(held.clone(), 1, 1);
+        producer.publish();
+        let writer = thread::spawn({
+            let held = held.clone();
+            move || {
+                producer.push(held.clone(), 1, 1);
+                producer.push(held.clone(), 1, 1);
+                let evicted = u64::from(producer.evict());
+                producer.publish();
+                (producer, evicted)
+            }
+        });
+        let (mut delivered, mut lost) = (0, 0);
+        while delivered + lost < 3 {
+            match consumer.try_take() {
+                Taken::Item { first, skip, .. } => {
+                    assert_eq!((first, skip), (delivered + lost, 0));
+                    delivered += 1;
+                }
+                Taken::Lost { first, count } => {
+                    assert_eq!(first, delivered + lost);
+                    lost += count;
+                }
+                _ => thread::yield_now(),
+            }
+        }
+        let (producer, evicted) = writer.join().unwrap();
+        // At most one stays in the ring, and what was taken back is not delivered.
+        assert!(delivered + evicted <= 3 && delivered <= 2, "{delivered} {evicted}");
+        assert_eq!((producer.unread(), producer.unread_bytes()), (0, 0));
+        assert!(matches!(consumer.try_take(), Taken::Empty));
+        assert_eq!(Arc::strong_count(&held), 1);
     });
 }
 
@@ -401,68 +441,5 @@ fn everything_is_freed_when_the_consumer_goes() {
         reader.join().unwrap();
         while producer.evict() {}
         assert_eq!(Arc::strong_count(&held), 1);
-    });
-}
-
-/// Lends a buffer of one byte.
-fn lender(pins: &Pins) -> Lender {
-    let mut lender = Lender::new(pins.clone(), 1);
-    lender.lend(Bytes::from_static(b"x"), NonZeroU64::new(1));
-    lender
-}
-
-#[test]
-fn two_buffers_never_have_the_room_of_one() {
-    loom::model(|| {
-        let pins = Pins::new(1);
-        let hold = |lender: Lender, pins: Pins| {
-            let held = lender.lent().hold(0..1);
-            assert!(pins.bytes() <= 1);
-            held.is_some()
-        };
-        let (first, second) = (lender(&pins), lender(&pins));
-        let other = thread::spawn({
-            let pins = pins.clone();
-            move || hold(first, pins)
-        });
-        let one_held = hold(second, pins.clone());
-        assert!(other.join().unwrap() || one_held, "the first to come has room");
-        assert_eq!(pins.bytes(), 0);
-    });
-}
-
-#[test]
-fn one_buffer_counts_once_whoever_holds_it() {
-    loom::model(|| {
-        let pins = Pins::new(1);
-        let lender = lender(&pins);
-        let held = lender.lent().hold(0..1).unwrap();
-        let other = thread::spawn(move || {
-            let clone = held.clone();
-            drop(held);
-            drop(clone);
-        });
-        // Perhaps before the other is at its end, perhaps after, and perhaps just then: it may find the
-        // limit reached, but what it holds is counted.
-        let again = lender.lent().hold(0..1);
-        assert!(again.is_none() || pins.bytes() == 1);
-        other.join().unwrap();
-        assert_eq!(pins.bytes(), u64::from(again.is_some()));
-        drop(again);
-        assert_eq!(pins.bytes(), 0);
-    });
-}
-
-#[test]
-fn the_last_pin_wakes_a_waiting_reader() {
-    loom::model(|| {
-        let pins = Pins::new(1);
-        let held = lender(&pins).lent().hold(0..1).unwrap();
-        let other = thread::spawn(move || drop(held));
-        block_on(poll_fn(|cx| {
-            pins.wake_on_release(cx);
-            if pins.bytes() == 0 { Poll::Ready(()) } else { Poll::Pending }
-        }));
-        other.join().unwrap();
     });
 }

@@ -8,10 +8,14 @@
 //! producer ── put at tail ──▶ [ ][item][item][ ] ── take at head ──▶ consumer
 //!             take back at oldest ◀─┘
 //! ```
-//! - **Publish** is wait-free, **take** lock-free, and all of it is safe code. Each side moves on by itself and
-//!   meets the other only where both want the same item, and there a locked slot is an answer. To the
-//!   consumer: the producer takes this item back, it is gone. To the producer: the consumer has this item,
-//!   it cannot be taken back; and if the next item belongs there, a round later, it goes one slot further.
+//! - **Nobody waits** for an item, and all of it is safe code. Each side moves on by itself and meets the
+//!   other only where both want the same slot, and there a locked slot is an answer. To the consumer: the
+//!   producer takes this item back, or is a round ahead; it is gone. To the producer: the consumer is here. So
+//!   this item is not taken back, but the next one; and if a new item belongs here, a round later, it goes
+//!   one slot further.
+//! - A consumer that is suspended just there can cost a loss that another place would have spared: an item
+//!   that is dropped in place of an older one, or one slot fewer. It needs a consumer that is a whole round
+//!   behind, and it is told as every loss is. Without evictions it cannot happen.
 //! - **Loss is derived, never counted**: items carry the sequence number of their first notification,
 //!   and the consumer knows the next one that it has not accounted for. A jump is a loss. At the end
 //!   of the stream so far, `seen > next` is one too, although nothing follows it. Both come from the
@@ -50,10 +54,10 @@ pub use producer::Producer;
 /// Most slots of a ring: 1,048,576. Their memory is there from the beginning.
 pub const SLOTS_MAX: u64 = shared::SLOTS_MAX;
 
-/// What a slot costs, in bytes.
+/// What a ring of so many slots costs, in bytes, without its halves and marks.
 #[cfg(all(test, feature = "tokio"))]
-pub(crate) fn slot_bytes<T>() -> usize {
-    shared::slot_bytes::<T>()
+pub(crate) fn bytes<T, M>(slots: usize) -> usize {
+    shared::bytes::<T, M>(slots)
 }
 
 /// Makes a ring of `slots` slots, from 1 to [`SLOTS_MAX`]; a number outside is moved to the nearest.

@@ -74,6 +74,9 @@ impl<T, M> Producer<T, M> {
     }
 
     /// Whether the next [`push`](Self::push) finds a free slot. If not, it evicts the oldest item.
+    ///
+    /// Who pushes only when there is one, and never evicts, never loses anything here. Behind an eviction a
+    /// slot can be passed over that was counted as free: see [`push`](Self::push).
     #[must_use]
     pub fn has_slot(&self) -> bool {
         let unread_max = self.shared.unread_max();
@@ -91,10 +94,14 @@ impl<T, M> Producer<T, M> {
         self.shared.takings.gone.load(Ordering::Acquire)
     }
 
-    /// Puts an item in that stands for `count` notifications of `bytes` bytes. Wait-free.
+    /// Puts an item in that stands for `count` notifications of `bytes` bytes.
     ///
     /// The consumer sees it after [`publish`](Self::publish). When every slot holds an unread item,
     /// the oldest is evicted: the consumer will find its notifications lost.
+    ///
+    /// Wait-free. A slot that the consumer is looking into, from a round behind, is passed over and stands for
+    /// an unread item until its turn is over, so that one item fewer fits. To be met in the next slot too, the
+    /// consumer must have moved on as well, and it moves no further than what is published.
     pub fn push(&mut self, value: T, count: u64, bytes: u64) {
         loop {
             if self.tail.position - self.oldest.position >= self.shared.unread_max() {
@@ -200,9 +207,10 @@ impl<T, M> Producer<T, M> {
     /// far and before everything that follows. It takes no room and is never dropped.
     ///
     /// `merge` is called instead with the last mark when nothing was received since, or when
-    /// very many marks are unread.
+    /// very many marks are unread. It runs behind the lock of the marks, for which a consumer that takes one
+    /// may wait: marks are rare, and items do not need it.
     pub fn mark(&mut self, mark: M, merge: impl FnOnce(&mut M, M)) {
-        let Ok(mut marks) = self.shared.marks.lock() else { return };
+        let mut marks = self.shared.marks();
         let crowded = marks.len() >= MARKS_MAX;
         match marks.back_mut() {
             Some((position, last)) if *position == self.seen || crowded => merge(last, mark),

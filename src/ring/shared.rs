@@ -1,6 +1,7 @@
 //! What both sides of the ring share: slots and positions.
 
 use std::collections::VecDeque;
+use std::sync::{PoisonError, TryLockError};
 
 use super::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Pad};
 use super::wake::WakeCell;
@@ -41,16 +42,25 @@ impl<T> Slot<T> {
     }
 
     /// What is in the slot, or `None` if the other side is there at this moment.
+    ///
+    /// A failed try is a load, and a load may be late. The consumer's is not: it looks for an item whose
+    /// `tail` it saw, and so sees the producer's unlock after putting it in. The producer's may show a consumer
+    /// that has left since: it says the same, that the consumer was there after the item.
     #[inline]
     pub(super) fn open(&self) -> Option<MutexGuard<'_, Option<Item<T>>>> {
-        self.content.try_lock().ok()
+        match self.content.try_lock() {
+            Ok(content) => Some(content),
+            // Nothing that may panic runs behind the lock. If it did: there is an item or there is none.
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 }
 
-/// What a slot costs, in bytes.
+/// What is allocated for a ring with so many unread items at most, in bytes.
 #[cfg(all(test, feature = "tokio"))]
-pub(super) fn slot_bytes<T>() -> usize {
-    size_of::<Slot<T>>()
+pub(super) fn bytes<T, M>(unread_max: usize) -> usize {
+    (unread_max + 1) * size_of::<Slot<T>>() + size_of::<Shared<T, M>>()
 }
 
 #[derive(Debug)]
@@ -63,7 +73,7 @@ pub(super) struct Shared<T, M> {
     /// Stored by the consumer, at every take.
     pub(super) takings: Pad<Takings>,
     /// Marks with their positions, in order. Locked only when there is one: a mark is rare.
-    pub(super) marks: Mutex<VecDeque<(u64, M)>>,
+    marks: Mutex<VecDeque<(u64, M)>>,
 }
 
 #[derive(Debug)]
@@ -120,6 +130,11 @@ impl<T, M> Shared<T, M> {
         }
     }
 
+    /// The marks with their positions. What panicked behind the lock was the merging of two.
+    pub(super) fn marks(&self) -> MutexGuard<'_, VecDeque<(u64, M)>> {
+        self.marks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn slots(&self) -> usize {
         self.slots.len()
     }
@@ -153,5 +168,24 @@ impl<T, M> Shared<T, M> {
     #[inline]
     pub(super) fn slot(&self, place: Place) -> Option<&Slot<T>> {
         self.slots.get(place.slot)
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+
+    #[test]
+    fn a_panic_behind_a_slots_lock_closes_the_slot_for_nobody() {
+        let slot = Slot::<u8>::new();
+        let panic = catch_unwind(AssertUnwindSafe(|| {
+            let _open = slot.open();
+            panic!("behind the lock");
+        }));
+        assert!(panic.is_err() && slot.content.is_poisoned());
+        assert!(slot.open().is_some());
     }
 }
