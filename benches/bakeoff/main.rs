@@ -143,7 +143,7 @@ fn hubs(options: &Options, title: &str, layout: fan_out::Layout) {
             expected: &'a [loads::digest::Digest],
         ) -> Contestant<'a> {
             let run = move || {
-                let outcome = fan_out::run::<F>(layout, traffic, reads, held);
+                let outcome = fan_out::run::<F>(layout, traffic, fan_out::UNREAD_MAX, reads, held);
                 fan_out::check(&outcome, expected);
                 outcome.sample
             };

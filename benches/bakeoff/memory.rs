@@ -114,7 +114,7 @@ fn hub<F: FanOut>(options: &Options) -> [String; 6] {
         let traffic = Arc::new(Traffic::of_subscribers(SUBSCRIBERS, run, HUB_READ));
         let reads = options.amount(40_000);
         let layout = fan_out::Layout::Alternate;
-        let outcome = fan_out::run::<F>(layout, &traffic, reads, held);
+        let outcome = fan_out::run::<F>(layout, &traffic, fan_out::UNREAD_MAX, reads, held);
         fan_out::check(&outcome, &traffic.digests(reads));
         outcome
     };

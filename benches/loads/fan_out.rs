@@ -16,7 +16,7 @@ use super::{Begin, Sample, machine};
 use crate::rivals::hub::{FanOut, Hub};
 use crate::rivals::path::{Consumer, Found};
 
-/// Most unread notifications of a subscriber.
+/// Most unread notifications of a subscriber where it is measured.
 pub const UNREAD_MAX: u64 = 1_024;
 
 /// Most unread notifications of who is waited for.
@@ -54,10 +54,13 @@ pub struct Outcome {
     pub buffers: usize,
     /// Most bytes that were held at the end of a read, since before the queues were made.
     pub held_bytes: usize,
+    /// Most unread notifications of a subscriber.
+    pub unread_max: u64,
 }
 
 struct Socket<H> {
     hub: H,
+    unread_max: u64,
     input: BytesMut,
     buffers: Buffers,
     traffic: Arc<Traffic>,
@@ -68,12 +71,27 @@ struct Socket<H> {
 }
 
 impl<H: Hub> Socket<H> {
-    fn new(hub: H, evicts: bool, traffic: &Arc<Traffic>, held: fn() -> usize) -> Self {
-        let max = if evicts { BUFFERS_MAX } else { usize::MAX };
+    fn new<F: FanOut<Hub = H>>(
+        hub: H,
+        unread_max: u64,
+        traffic: &Arc<Traffic>,
+        held: fn() -> usize,
+    ) -> Self {
+        let max = if F::EVICTS { BUFFERS_MAX } else { usize::MAX };
         let mut buffers = Buffers::new(BUFFER_BYTES, max);
         let input = buffers.first();
         let traffic = traffic.clone();
-        Self { hub, input, buffers, traffic, next: 0, evicted: 0, held, held_max: held() }
+        Self {
+            hub,
+            unread_max,
+            input,
+            buffers,
+            traffic,
+            next: 0,
+            evicted: 0,
+            held,
+            held_max: held(),
+        }
     }
 
     fn read(&mut self) {
@@ -94,7 +112,7 @@ impl<H: Hub> Socket<H> {
     /// Waits until nobody whom the last read concerned is far behind, except the sleeper. So the others lose
     /// nothing, and what is measured is not how far a reader gets ahead.
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let count = UNREAD_MAX - BEHIND_MAX;
+        let count = self.unread_max - BEHIND_MAX;
         for nth in 0..self.hub.touched().len() {
             let subscriber = self.hub.touched()[nth];
             if subscriber != SLEEPER && self.hub.poll_room(cx, subscriber, count).is_pending() {
@@ -109,6 +127,7 @@ impl<H: Hub> Socket<H> {
             evicted: self.evicted,
             buffers: self.buffers.alive(),
             held_bytes: self.held_max.saturating_sub(before),
+            unread_max: self.unread_max,
             ..Outcome::default()
         }
     }
@@ -118,12 +137,13 @@ impl<H: Hub> Socket<H> {
 pub fn run<F: FanOut>(
     layout: Layout,
     traffic: &Arc<Traffic>,
+    unread_max: u64,
     reads: u64,
     held: fn() -> usize,
 ) -> Outcome {
     let before = held();
-    let (hub, consumers) = F::open(UNREAD_MAX, traffic.names());
-    let socket = Socket::new(hub, F::EVICTS, traffic, held);
+    let (hub, consumers) = F::open(unread_max, traffic.names());
+    let socket = Socket::new::<F>(hub, unread_max, traffic, held);
     machine::pin(1);
     match layout {
         Layout::Alternate => alternate(socket, consumers, reads, before),
@@ -263,9 +283,9 @@ pub fn check(outcome: &Outcome, expected: &[Digest]) {
         if number == SLEEPER {
             assert!(digest.is_unbroken(), "the sleeper's sequence");
             assert_eq!(digest.next(), expected.next(), "the sleeper's sum of delivered and lost");
-            assert!(digest.delivered <= UNREAD_MAX, "more than may be unread");
+            assert!(digest.delivered <= outcome.unread_max, "more than may be unread");
             if outcome.evicted == 0 {
-                assert_eq!(digest.delivered, expected.delivered.min(UNREAD_MAX));
+                assert_eq!(digest.delivered, expected.delivered.min(outcome.unread_max));
             }
         } else {
             assert_eq!(digest, expected, "subscriber {number}");
