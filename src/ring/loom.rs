@@ -3,9 +3,12 @@
 //! `RUSTFLAGS="--cfg loom -C debug-assertions" cargo test --release --lib ring::loom`;
 //! `LOOM_MAX_PREEMPTIONS=2` keeps it to seconds, 4 takes minutes.
 
+pub(super) mod lock;
 mod pins;
+mod sleep;
 
 use std::future::poll_fn;
+use std::task::{Context, Poll};
 
 use loom::future::block_on;
 use loom::sync::Arc;
@@ -67,10 +70,22 @@ fn drain(mut consumer: Consumer<Probe, Place>) -> Sum {
     sum
 }
 
+/// Polls, and sleeps in between. A side that finds the other at its waker is polled again until that one is
+/// through: loom must be told that it waits.
+fn asleep<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> T {
+    block_on(poll_fn(|cx| {
+        let found = poll(cx);
+        if found.is_pending() {
+            thread::yield_now();
+        }
+        found
+    }))
+}
+
 /// The same, asleep while there is nothing.
 fn drain_asleep(mut consumer: Consumer<Probe, Place>) -> Sum {
     let mut sum = Sum::default();
-    while !sum.add(&block_on(poll_fn(|cx| consumer.poll_take(cx)))) {}
+    while !sum.add(&asleep(|cx| consumer.poll_take(cx))) {}
     sum
 }
 
@@ -116,7 +131,7 @@ fn a_slot_that_the_consumer_is_in_is_passed_over() {
 
 /// It looks from a round behind for an item that is gone, and finds the one that is to be taken back.
 #[test]
-fn what_a_consumer_a_round_behind_keeps_from_eviction_is_delivered_or_lost() {
+fn what_a_consumer_a_round_behind_keeps_from_eviction_is_accounted_for() {
     loom::model(|| {
         let held = Arc::new(());
         let (mut producer, mut consumer) = channel::<_, ()>(1);
@@ -128,12 +143,15 @@ fn what_a_consumer_a_round_behind_keeps_from_eviction_is_delivered_or_lost() {
                 producer.push(held.clone(), 1, 1);
                 producer.push(held.clone(), 1, 1);
                 let evicted = u64::from(producer.evict());
+                // Where it was kept, the second of these comes upon it.
+                producer.push(held.clone(), 1, 1);
+                producer.push(held.clone(), 1, 1);
                 producer.publish();
                 (producer, evicted)
             }
         });
         let (mut delivered, mut lost) = (0, 0);
-        while delivered + lost < 3 {
+        while delivered + lost < 5 {
             match consumer.try_take() {
                 Taken::Item { first, skip, .. } => {
                     assert_eq!((first, skip), (delivered + lost, 0));
@@ -147,8 +165,8 @@ fn what_a_consumer_a_round_behind_keeps_from_eviction_is_delivered_or_lost() {
             }
         }
         let (producer, evicted) = writer.join().unwrap();
-        // At most one stays in the ring, and what was taken back is not delivered.
-        assert!(delivered + evicted <= 3 && delivered <= 2, "{delivered} {evicted}");
+        // What was taken back is not delivered, and the newest is.
+        assert!((1..=5 - evicted).contains(&delivered), "{delivered} {evicted}");
         assert_eq!((producer.unread(), producer.unread_bytes()), (0, 0));
         assert!(matches!(consumer.try_take(), Taken::Empty));
         assert_eq!(Arc::strong_count(&held), 1);
@@ -316,113 +334,6 @@ fn no_mark_is_lost_while_another_is_taken() {
         });
         assert_eq!(drain(consumer), Sum { delivered: 0, lost: 1, marks: 3 });
         writer.join().unwrap();
-    });
-}
-
-#[test]
-fn a_sleeper_is_woken() {
-    loom::model(|| {
-        let (mut producer, mut consumer) = channel(2);
-        let writer = thread::spawn(move || {
-            push(&mut producer, 1);
-            producer.publish();
-            producer
-        });
-        let found = block_on(poll_fn(|cx| consumer.poll_take(cx)));
-        assert_eq!(found, Taken::Item { value: (0, 1), first: 0, skip: 0 });
-        drop(writer.join().unwrap());
-        assert_eq!(consumer.try_take(), Taken::Closed);
-    });
-}
-
-/// It falls asleep again while it is being woken from the time before, or found something just before it
-/// slept.
-#[test]
-fn a_sleeper_is_woken_every_time() {
-    loom::model(|| {
-        let (mut producer, mut consumer) = channel(2);
-        let writer = thread::spawn(move || {
-            for _ in 0..2 {
-                push(&mut producer, 1);
-                producer.publish();
-            }
-            producer
-        });
-        for first in 0..2 {
-            let found = block_on(poll_fn(|cx| consumer.poll_take(cx)));
-            assert_eq!(found, Taken::Item { value: (first, 1), first, skip: 0 });
-        }
-        drop(writer.join().unwrap());
-    });
-}
-
-#[test]
-fn a_mark_wakes_a_sleeper() {
-    loom::model(|| {
-        let (mut producer, mut consumer) = channel(1);
-        let writer = thread::spawn(move || {
-            mark(&mut producer);
-            producer
-        });
-        assert_eq!(block_on(poll_fn(|cx| consumer.poll_take(cx))), Taken::Mark((0, 1)));
-        drop(writer.join().unwrap());
-    });
-}
-
-#[test]
-fn the_end_wakes_a_sleeper() {
-    loom::model(|| {
-        let (producer, mut consumer) = channel::<Probe, Place>(1);
-        let writer = thread::spawn(move || drop(producer));
-        assert_eq!(block_on(poll_fn(|cx| consumer.poll_take(cx))), Taken::Closed);
-        writer.join().unwrap();
-    });
-}
-
-#[test]
-fn room_wakes_a_waiting_producer() {
-    loom::model(|| {
-        let (mut producer, mut consumer) = channel(1);
-        push(&mut producer, 1);
-        producer.publish();
-        let reader = thread::spawn(move || {
-            let taken = consumer.try_take();
-            (consumer, taken)
-        });
-        block_on(poll_fn(|cx| producer.poll_room(cx, |p| p.unread() == 0)));
-        let (_consumer, taken) = reader.join().unwrap();
-        assert_eq!(taken, Taken::Item { value: (0, 1), first: 0, skip: 0 });
-    });
-}
-
-/// What Block does: wait, then push. A slot that looks free is free.
-#[test]
-fn a_producer_that_waits_for_room_loses_nothing() {
-    loom::model(|| {
-        let (mut producer, consumer) = channel(1);
-        let writer = thread::spawn(move || {
-            for _ in 0..2 {
-                block_on(poll_fn(|cx| {
-                    producer.poll_room(cx, |p| p.has_slot() && p.unread_bytes() == 0)
-                }));
-                push(&mut producer, 1);
-                producer.publish();
-            }
-        });
-        assert_eq!(drain(consumer), Sum { delivered: 2, lost: 0, marks: 0 });
-        writer.join().unwrap();
-    });
-}
-
-#[test]
-fn a_consumer_that_goes_wakes_a_waiting_producer() {
-    loom::model(|| {
-        // Empty: nothing is taken that would wake it too.
-        let (mut producer, consumer) = channel::<Probe, Place>(1);
-        let reader = thread::spawn(move || drop(consumer));
-        block_on(poll_fn(|cx| producer.poll_room(cx, |_| false)));
-        assert!(producer.is_abandoned());
-        reader.join().unwrap();
     });
 }
 

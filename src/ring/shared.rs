@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{PoisonError, TryLockError};
 
-use super::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Pad};
+use super::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Pad, TryMutex, TryMutexGuard};
 use super::wake::WakeCell;
 
 /// Most slots a ring can have. Their memory is there from the beginning.
@@ -31,14 +31,14 @@ pub(super) struct Place {
 #[derive(Debug)]
 #[repr(align(64))]
 pub(super) struct Slot<T> {
-    content: Mutex<Option<Item<T>>>,
+    content: TryMutex<Option<Item<T>>>,
     /// The sequence number after the item, for the producer alone: it looks into a slot only to take its item.
     pub(super) end: AtomicU64,
 }
 
 impl<T> Slot<T> {
     fn new() -> Self {
-        Self { content: Mutex::new(None), end: AtomicU64::new(0) }
+        Self { content: TryMutex::new(None), end: AtomicU64::new(0) }
     }
 
     /// What is in the slot, or `None` if the other side is there at this moment.
@@ -47,7 +47,7 @@ impl<T> Slot<T> {
     /// `tail` it saw, and so sees the producer's unlock after putting it in. The producer's may show a consumer
     /// that has left since: it says the same, that the consumer was there after the item.
     #[inline]
-    pub(super) fn open(&self) -> Option<MutexGuard<'_, Option<Item<T>>>> {
+    pub(super) fn open(&self) -> Option<TryMutexGuard<'_, Option<Item<T>>>> {
         match self.content.try_lock() {
             Ok(content) => Some(content),
             // Nothing that may panic runs behind the lock. If it did: there is an item or there is none.

@@ -1,14 +1,13 @@
 //! Models of the account of pinned buffers.
 
-use std::future::poll_fn;
 use std::num::NonZeroU64;
 use std::task::Poll;
 
 use bytes::Bytes;
-use loom::future::block_on;
 use loom::thread;
 
 use super::super::{Lender, Pins};
+use super::asleep;
 
 /// Lends a buffer of one byte.
 fn lender(pins: &Pins) -> Lender {
@@ -65,10 +64,10 @@ fn the_last_pin_wakes_a_waiting_reader() {
         let pins = Pins::new(1);
         let held = lender(&pins).lent().hold(0..1).unwrap();
         let other = thread::spawn(move || drop(held));
-        block_on(poll_fn(|cx| {
+        asleep(|cx| {
             pins.wake_on_release(cx);
             if pins.bytes() == 0 { Poll::Ready(()) } else { Poll::Pending }
-        }));
+        });
         other.join().unwrap();
     });
 }
