@@ -214,10 +214,10 @@ impl<T, M> Consumer<T, M> {
             let position = self.head.position;
             let mut newer = None;
             let found = match self.shared.slot(self.head).and_then(Slot::open) {
-                Some(mut content) => match &*content {
-                    Some(item) if item.position == position => content.take(),
-                    other => {
-                        newer = other.as_ref().map(|item| item.position);
+                Some(mut content) => match content.as_ref().map(|item| item.position) {
+                    Some(found) if found <= position => content.take(),
+                    found => {
+                        newer = found;
                         None
                     }
                 },
@@ -234,7 +234,12 @@ impl<T, M> Consumer<T, M> {
                 takings.bytes.store(self.taken_bytes, Ordering::Release);
                 takings.taken.store(self.taken, Ordering::Release);
                 takings.producer.wake();
-                return Some(item);
+                if item.position == position {
+                    return Some(item);
+                }
+                // From a round before, and lost: we were in its slot when it was to be evicted, and here
+                // when the slot was to be used again.
+                continue;
             }
             // Evicted, or a slot that was not used. If the producer is a round ahead, all is gone up to one
             // round before it.

@@ -189,11 +189,12 @@ impl<T, M> Producer<T, M> {
         self.shared.jump(&mut self.oldest, head);
     }
 
-    /// Takes the item at `oldest` back, if it is there, and moves on.
+    /// Takes the item at `oldest` back, if it is there, and moves on. Or one from a round before, where this slot
+    /// was passed over.
     fn take_oldest(&mut self) -> bool {
         let position = self.oldest.position;
         let found = (self.shared.slot(self.oldest).and_then(Slot::open))
-            .and_then(|mut content| content.take_if(|item| item.position == position));
+            .and_then(|mut content| content.take_if(|item| item.position <= position));
         self.shared.advance(&mut self.oldest);
         found.inspect(|item| self.forget(item)).is_some()
     }
