@@ -5,7 +5,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`library`] | the library's ring |
-//! | [`swap_ring`] | its forerunner: slots are words, items lie in boxes whose numbers travel |
+//! | [`swap_ring`] | slots are words, items lie in boxes whose numbers travel |
 //! | [`positioned`] | one node per run in somebody else's queue, with the ring's accounting by positions |
 //! | [`fifo`] | those queues: rtrb, crossbeam's two, tokio's channel |
 //! | [`descriptors`] | one descriptor per notification beside a queue of receive segments |
