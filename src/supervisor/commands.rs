@@ -289,21 +289,33 @@ impl Supervisor {
     fn apply(&mut self, change: Change, rows: Vec<Rows>, listening: Listening) -> Reply {
         match change {
             Change::Listen(channels) => {
+                self.forget_refusals(&channels);
                 self.wanted.extend(channels);
                 Reply::Listening(listening)
             }
             Change::Unlisten(channels) => {
+                self.forget_refusals(&channels);
                 for channel in &channels {
                     self.wanted.remove(channel);
                 }
                 Reply::Unlistened
             }
             Change::UnlistenAll => {
+                if let Some(link) = &mut self.current {
+                    link.refused.clear();
+                }
                 self.wanted.clear();
                 Reply::Unlistened
             }
             Change::Query => Reply::Rows(rows),
             Change::Drain => Reply::Drained,
+        }
+    }
+
+    /// The server has changed its mind about them, or they are wanted no more.
+    fn forget_refusals(&mut self, channels: &[String]) {
+        if let Some(link) = &mut self.current {
+            channels.iter().for_each(|channel| drop(link.refused.remove(channel)));
         }
     }
 

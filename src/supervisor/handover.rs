@@ -212,6 +212,11 @@ impl Supervisor {
         let (fence, is_following) = match &self.handover.step {
             Step::Fenced { fence, .. } | Step::Forgetting { fence } => (fence, false),
             Step::Following { fence } => (fence, true),
+            // The old session is gone. What it has told comes again, up to the fence that has yet to be sent.
+            Step::Preparing { .. } if self.next.is_none() => {
+                input.advance(run.bytes);
+                return Passage::Done(true);
+            }
             Step::None | Step::Opening | Step::Preparing { .. } => return Passage::Deliver(run),
         };
         let Some((before, through)) = fence.find(input, run) else {
