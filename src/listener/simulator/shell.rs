@@ -91,7 +91,9 @@ impl World {
     pub(super) fn room(&mut self) {
         let waker = Waker::from(self.reader.clone());
         let mut context = Context::from_waker(&waker);
-        while let Some(index) = self.stalled() {
+        while let Some(index) = self.stalled()
+            && self.failure.is_none()
+        {
             if self.sink.ring.poll_room(&mut context, &mut self.buffer).is_pending() {
                 break;
             }
