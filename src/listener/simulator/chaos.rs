@@ -26,6 +26,7 @@ impl World {
             8..14 => self.fail_over(),
             14..20 => self.suspend(),
             20..26 => self.refuse(),
+            26..29 => self.flood(),
             _ => {
                 if let Some(victim) = self.victim() {
                     self.hurt(victim);

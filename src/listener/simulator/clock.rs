@@ -51,6 +51,8 @@ pub(super) enum Event {
     Consume(u64),
     /// The user gives a command.
     User,
+    /// He has had enough.
+    Leave,
     /// The hook returns.
     Hook(u64),
     // ---- the run ----
@@ -76,6 +78,7 @@ impl Event {
                 | Self::Room
                 | Self::Consume(_)
                 | Self::User
+                | Self::Leave
                 | Self::Hook(_)
         )
     }

@@ -71,6 +71,7 @@ impl World {
                 return self.fail(format!("command {id} was not answered"));
             }
             self.check_channels("everything is well");
+            self.check_figures();
             let is_free = self.plan.chaos == 0 && !self.is_hindered;
             if is_free && self.rotations > 0 && self.handovers == 0 {
                 return self.fail("it was to rotate, nothing was in the way, and it has not");
@@ -91,6 +92,22 @@ impl World {
             || stats.received != all.0
         {
             self.fail(format!("the figures are wrong: {stats:?}"));
+        }
+    }
+
+    /// What the supervisor counts is what has happened.
+    fn check_figures(&mut self) {
+        let figures = self.supervisor.figures();
+        let counted = [
+            (figures.received, self.sink.taken.len() as u64),
+            (figures.sessions, self.epochs.into()),
+            (figures.sessions_lost, self.lost_sessions.into()),
+            (figures.attempts, self.connections.len() as u64),
+            (figures.handovers, self.handovers.into()),
+            (figures.hooks, self.hook.number),
+        ];
+        if counted.iter().any(|(told, known)| told != known) {
+            self.fail(format!("the figures are wrong: {figures:?}, and not {counted:?}"));
         }
     }
 }

@@ -222,6 +222,9 @@ impl World {
             self.clock.at(first, Event::Chaos, &mut self.random);
         }
         self.clock.at(self.plan.calm, Event::Calm, &mut self.random);
+        if let Some(at) = self.plan.ends_at {
+            self.clock.at(at, Event::Leave, &mut self.random);
+        }
         while !self.is_over && self.failure.is_none() {
             let Some(event) = self.clock.next() else {
                 return self.fail("nothing is left to happen");
@@ -262,6 +265,7 @@ impl World {
             }
             Event::Consume(turn) => self.consume(turn),
             Event::User => self.user(),
+            Event::Leave => self.leave(),
             Event::Silence(index) => self.falls_silent(index),
             Event::Overdue(index) => self.is_overdue(index),
             Event::Flap(index) => self.flap(index),

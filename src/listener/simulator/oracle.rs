@@ -4,6 +4,7 @@ use super::connection::Stage;
 use super::server::Server;
 use super::subscriptions::Channel;
 use super::{World, say};
+use crate::listener::sink::buffers_max;
 use crate::supervisor::{ChannelState, Overflow, State};
 
 impl World {
@@ -101,6 +102,10 @@ impl World {
         if self.is_closing || self.done.is_some() {
             return;
         }
+        let (lost_at, restored_at) = (told.gap.lost_at(), told.gap.restored_at());
+        if lost_at > restored_at || restored_at > self.clock.wall() {
+            return self.fail(format!("a gap from {lost_at:?} to {restored_at:?}"));
+        }
         if told.gap.epoch() != self.connections[self.delivering.unwrap_or(0)].epoch {
             let epoch = told.gap.epoch();
             return self.fail(format!("a gap names session {epoch} as the one that goes on"));
@@ -188,6 +193,12 @@ impl World {
 
     /// The bounds that are said of memory.
     pub(super) fn check_memory(&mut self) {
+        // One is for what is dropped.
+        let buffers = self.sink.ring.buffers_alive();
+        let most = buffers_max(self.plan.bytes, 0) + 1;
+        if buffers > most {
+            self.fail(format!("{buffers} receive buffers are alive, {most} are the limit"));
+        }
         let unread = self.sink.ring.producer.unread_bytes();
         let bytes = self.plan.bytes as u64;
         if unread > bytes {

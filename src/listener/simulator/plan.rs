@@ -26,6 +26,8 @@ pub(super) struct Plan {
     pub(super) has_hook: bool,
     /// Each session is ended soon after it is live, over and over.
     pub(super) flaps: bool,
+    /// The user ends it all, whatever is under way.
+    pub(super) ends_at: Option<Micros>,
     /// From when on nothing breaks, and how long the listener then has to be well.
     pub(super) calm: Micros,
     /// Mean times between two of a kind. 0: never.
@@ -76,6 +78,7 @@ impl Plan {
             lifetime: random.chance(30).then(|| random.range(500, 6_000) * MILLI),
             has_hook: random.chance(30),
             flaps: random.chance(5),
+            ends_at: random.chance(15).then(|| random.range(0, 15_000) * MILLI),
             calm: random.range(3, 20) * SECOND,
             commits: often(random, 100 * MILLI, 1_500 * MILLI),
             commands: if random.chance(70) { often(random, 300 * MILLI, 4 * SECOND) } else { 0 },

@@ -34,7 +34,6 @@ impl World {
             45..75 => self.unlisten(&some),
             75..80 => self.unlisten_all(),
             80..97 => self.query(),
-            97..98 if self.random.chance(20) => self.end_by_choice(),
             _ => self.rotate(),
         }
     }
@@ -97,6 +96,12 @@ impl World {
     fn rotate(&mut self) {
         let id = self.next_command(Asked::Rotate);
         self.command(id, Command::Rotate);
+    }
+
+    pub(super) fn leave(&mut self) {
+        if !self.is_closing && self.done.is_none() && !self.has_all {
+            self.end_by_choice();
+        }
     }
 
     /// In one of the ways that a listener can end.

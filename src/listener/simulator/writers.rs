@@ -39,6 +39,12 @@ impl World {
         }
     }
 
+    pub(super) fn flood(&mut self) {
+        let channel = self.random.index(self.channels.0.len());
+        let count = self.random.range(100, 500);
+        self.commit(channel, count);
+    }
+
     /// A burst on one channel and its neighbours, in transactions of several notifications.
     fn commit(&mut self, first: usize, count: u64) {
         let server = self.primary;
