@@ -1,7 +1,7 @@
 //! The user's hook, as far as it can be simulated: it takes its time, and may fail.
 
 use super::World;
-use crate::supervisor::Live;
+use crate::supervisor::{Live, State};
 
 #[derive(Debug, Default)]
 pub(super) struct Hook {
@@ -31,6 +31,9 @@ impl World {
             }
             Live::AfterGap(_) => {}
         }
-        self.check_channels("a hook is run");
+        // By the time this is carried out the session may be lost again, or end.
+        if self.supervisor.state() == State::Connected && !self.is_closing {
+            self.check_channels("a hook is run");
+        }
     }
 }

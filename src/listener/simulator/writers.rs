@@ -109,8 +109,9 @@ impl World {
             at: self.clock.now(),
             is_expected: self.channels.0[channel].is_confirmed && !self.is_closing,
             is_forbidden: true,
-            // What is under way on our end may take the error for its answer.
-            is_unheard: !connection.socket.is_empty(),
+            // A command that is sent before the error arrives takes it for its answer. That ends the session,
+            // and the gap may come after later notifications.
+            is_unheard: true,
             position: None,
         };
         self.servers[self.primary].log.push(commit);
