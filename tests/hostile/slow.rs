@@ -225,7 +225,8 @@ fn a7_the_longest_key_derivation_leaves_a_turn_to_others_after_every_step() {
                     tokio::task::yield_now().await;
                 }
             });
-            let url = url(address);
+            // A debug build on a busy machine takes its time for so many rounds.
+            let url = within(address, "100");
             let login = async move {
                 match client {
                     "connection" => Connection::connect(&url).await.unwrap().close().await,
