@@ -1,10 +1,14 @@
 //! What breaks.
 
+use bytes::BytesMut;
+
 use super::clock::{Event, MILLI, Micros, SECOND};
 use super::connection::{Packet, Stage};
 use super::user::Asked;
 use super::{World, say};
-use crate::wire::Severity;
+use crate::supervisor::LinkEvent;
+use crate::wire::{BackendMessage, DbError, Severity};
+use crate::{Error, ErrorKind};
 
 /// When the kernel gives up a dead peer, at the latest: only a query that is under way excuses that the
 /// listener has not noticed before.
@@ -27,6 +31,8 @@ impl World {
             14..20 => self.suspend(),
             20..26 => self.refuse(),
             26..29 => self.flood(),
+            29..34 => self.chatter(),
+            34..39 if self.clock.now() >= self.asleep_until => self.call_for_nothing(),
             _ => {
                 if let Some(victim) = self.victim() {
                     self.hurt(victim);
@@ -161,6 +167,37 @@ impl World {
         self.connections[index].is_stopped = false;
         self.serve(index);
         self.emit(index);
+    }
+
+    /// A server says what nobody asked for and nothing follows from.
+    fn chatter(&mut self) {
+        let Some(index) = self.victim().filter(|&index| !self.connections[index].is_stopped) else {
+            return;
+        };
+        let mut bytes = BytesMut::new();
+        let notice = DbError::new(Severity::Notice, "00000", "this is to tell you");
+        notice.encode_notice(&mut bytes).unwrap();
+        let status = BackendMessage::ParameterStatus { name: b"TimeZone", value: b"UTC" };
+        status.encode(&mut bytes).unwrap();
+        say!(self, "connection {index}: chatter");
+        self.carry(index, false, bytes.freeze());
+    }
+
+    /// Calls that the supervisor has no use for.
+    fn call_for_nothing(&mut self) {
+        say!(self, "calls for nothing");
+        let is_closed = |&index: &usize| self.connections[index].is_closed();
+        let closed: Vec<usize> = (0..self.connections.len()).filter(is_closed).collect();
+        if !closed.is_empty() {
+            let index = self.random.pick(&closed);
+            let event = match self.random.below(3) {
+                0 => LinkEvent::Eof,
+                1 => LinkEvent::Closed,
+                _ => LinkEvent::Failed(Error::new(ErrorKind::Connect, "too late (simulated)")),
+            };
+            self.link_event(index, event);
+        }
+        self.call_too_early();
     }
 
     /// Our process does not run for a while.

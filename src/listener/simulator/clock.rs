@@ -28,6 +28,8 @@ pub(super) enum Event {
     Burst,
     /// Something breaks.
     Chaos,
+    /// A server stops that is not the primary one any more.
+    Stop(usize),
     /// A server comes up by one step.
     Up(usize),
     /// A stopped backend goes on.

@@ -97,7 +97,9 @@ impl World {
             && !self.sink.is_held
             && self.current().is_some_and(|index| {
                 let connection = &self.connections[index];
-                !connection.is_dead() && connection.to_client.last <= now
+                !connection.is_dead()
+                    && connection.to_client.last <= now
+                    && connection.server == self.primary
             });
         if is_well || now >= self.judgement || self.done.is_some() || self.is_closing {
             self.commit_everywhere();

@@ -251,6 +251,7 @@ impl World {
             Event::Commit => self.commit_something(),
             Event::Burst => self.burst(),
             Event::Chaos => self.chaos(),
+            Event::Stop(server) => self.stop(server),
             Event::Up(server) => self.come_up(server),
             Event::Mend(index) => self.mend(index),
             Event::Read(index) => self.read(index),

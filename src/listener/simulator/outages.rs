@@ -39,8 +39,17 @@ impl World {
         }
         say!(self, "failover from server {old} to server {next}");
         self.primary = next;
-        if self.random.chance(50) {
-            return self.restart(old);
+        match self.random.below(3) {
+            0 => return self.restart(old),
+            1 => {
+                // It lives on for a while, and nobody writes to it: whoever is connected there hears nothing.
+                for connection in self.connections.iter_mut().filter(|c| c.server == old) {
+                    connection.is_faulty = true;
+                }
+                let delay = self.random.range(MILLI, 10 * SECOND);
+                return self.clock.after(delay, Event::Stop(old), &mut self.random);
+            }
+            _ => {}
         }
         for (index, connection) in self.connections.iter_mut().enumerate() {
             if connection.server != old || connection.is_closed() {
@@ -50,6 +59,13 @@ impl World {
             connection.is_faulty = true;
             connection.to_server.is_cut = true;
             connection.to_client.is_cut = true;
+        }
+    }
+
+    /// A server that was left behind stops, unless it has become the primary one again.
+    pub(super) fn stop(&mut self, server: usize) {
+        if server != self.primary {
+            self.restart(server);
         }
     }
 

@@ -63,6 +63,7 @@ pub(super) fn payload(server: usize, number: usize) -> String {
     match number % 7 {
         3 | 4 => "again".to_owned(),
         5 => String::new(),
-        _ => format!("{server}:{number}:{}", "x".repeat(number % 50)),
+        6 => format!("{server}:{number}:{}", "x".repeat(number % 300)),
+        _ => format!("{server}:{number}"),
     }
 }

@@ -71,6 +71,24 @@ impl World {
         }
     }
 
+    /// Nothing is due, nothing has room, no hook runs, nothing was read.
+    pub(super) fn call_too_early(&mut self) {
+        let now = self.clock.instant();
+        if self.supervisor.poll_timeout().is_none_or(|due| due > now) {
+            self.supervisor.handle_timeout(now, &mut self.sink);
+        }
+        if self.stalled().is_none() {
+            self.supervisor.handle_room(now);
+        }
+        if self.hook.running.is_none() {
+            self.supervisor.handle_hook(now, Ok(()), &mut self.sink);
+        }
+        if let Some(index) = self.delivering {
+            self.handle_bytes(index);
+        }
+        self.act();
+    }
+
     pub(super) fn hook_returns(&mut self, number: u64) {
         if self.hook.running != Some(number) {
             return;
