@@ -48,7 +48,7 @@ fn r1_p9_every_number_arrives_once_in_order_or_lies_in_a_gap_whenever_the_backen
         assert_eq!((account.lagged, account.sessions), (0, disconnects()), "{account:?}");
         assert_eq!(stats.sessions_lost, disconnects());
         assert_eq!(stats.sessions, disconnects() + 1);
-        println!("{} backends killed: {account:?}, {stats:?}", disconnects());
+        report!("{} backends killed: {account:?}, {stats:?}", disconnects());
         listener.close().await.unwrap();
     });
 }
@@ -84,7 +84,7 @@ fn every_number_arrives_once_in_order_or_lies_in_a_gap_when_the_network_resets_a
         let (account, listener) = receiver.finish(writer).await;
         let stats = listener.stats();
         assert_eq!((account.lagged, account.sessions), (0, stats.sessions_lost), "{account:?}");
-        println!("{} cuts: {account:?}, {stats:?}", disconnects());
+        report!("{} cuts: {account:?}, {stats:?}", disconnects());
         listener.close().await.unwrap();
     });
 }

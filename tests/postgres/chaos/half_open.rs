@@ -43,7 +43,7 @@ fn h1_a_connection_that_is_dead_in_either_direction_or_both_is_noticed_in_time()
                 let event = tokio::time::timeout(PATIENCE, listener.recv()).await.unwrap().unwrap();
                 let Event::Gap(gap) = event else { panic!("{event:?}") };
                 assert_eq!(gap.cause().kind(), ErrorKind::Timeout, "{gap}");
-                println!(
+                report!(
                     "{directions:?} {flow:?}: noticed after {took:?}, {} attempts",
                     gap.attempts()
                 );

@@ -28,7 +28,7 @@ fn forty_handovers_under_a_writer_lose_and_repeat_nothing_and_are_no_gaps() {
         assert_eq!((account.gaps, account.missing, account.lagged), (0, 0, 0), "{account:?}");
         let stats = listener.stats();
         assert_eq!((stats.sessions, stats.sessions_lost, stats.handovers), (41, 0, 40));
-        println!("40 handovers: {account:?}");
+        report!("40 handovers: {account:?}");
         // The private channels are gone.
         let rows = listener.simple_query("SELECT pg_listening_channels()").await.unwrap();
         assert_eq!(
@@ -102,7 +102,7 @@ fn a_session_that_dies_during_a_handover_is_an_ordinary_gap() {
         }
         let (account, listener) = receiver.finish(writer).await;
         let stats = listener.stats();
-        println!("{account:?} {stats:?}");
+        report!("{account:?} {stats:?}");
         assert_eq!(account.sessions, stats.sessions_lost, "{account:?}");
         listener.close().await.unwrap();
     });

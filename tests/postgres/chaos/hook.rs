@@ -74,7 +74,7 @@ fn state_read_in_the_hook_and_the_notifications_after_it_leave_nothing_out() {
         tokio::join!(killer, follower);
         let states = read.lock().unwrap().clone();
         assert!(states[0].0 && states.iter().skip(1).all(|(start, _)| !start), "{states:?}");
-        println!("{states:?}");
+        report!("{states:?}");
         listener.close().await.unwrap();
     });
 }

@@ -26,9 +26,7 @@ fn ten_thousand_channels_come_back_in_groups_within_three_round_trips() {
         let statements = server.statements_of(listener.process_id());
         let groups = statements.iter().filter(|sql| sql.starts_with("LISTEN")).count();
         assert_eq!(groups, 10_000_usize.div_ceil(64));
-        println!(
-            "10,000 channels came back {took:?} after the loss, in {groups} pipelined queries"
-        );
+        report!("10,000 channels came back {took:?} after the loss, in {groups} pipelined queries");
         server.notifier().await.notify("channel 9999", "x").await.unwrap();
         assert_eq!(next(&mut listener).await.channel(), "channel 9999");
         listener.close().await.unwrap();
@@ -66,7 +64,7 @@ fn r9_a_refused_channel_isolates_itself_and_the_gap_names_it() {
         for (name, state) in handle.channels().await.unwrap() {
             match state {
                 ChannelState::Refused(error) => {
-                    assert_eq!((&*name, error.sqlstate()), ("漢", Some("22P05")))
+                    assert_eq!((&*name, error.sqlstate()), ("漢", Some("22P05")));
                 }
                 state => assert!(matches!(state, ChannelState::Active), "{name}: {state:?}"),
             }

@@ -25,7 +25,8 @@ fn r2_a_listener_survives_every_way_in_which_a_server_stops() {
         let handle = listener.handle();
         let writer = Writer::start(server.url());
         let receiver = Receiver::start(listener);
-        let stops: [(&str, fn(&Cluster)); 4] = [
+        type Stop = fn(&Cluster);
+        let stops: [(&str, Stop); 4] = [
             ("fast", |cluster| cluster.stop(Mode::Fast).unwrap()),
             ("immediate", |cluster| cluster.stop(Mode::Immediate).unwrap()),
             ("kill -9 of the postmaster", |cluster| cluster.kill_postmaster().unwrap()),
@@ -36,7 +37,7 @@ fn r2_a_listener_survives_every_way_in_which_a_server_stops() {
             tokio::task::block_in_place(|| stop(&server.cluster));
             until(how, || handle.state() == State::Reconnecting).await;
             let error = handle.last_error().unwrap();
-            println!("{how}: {error}");
+            report!("{how}: {error}");
             tokio::task::block_in_place(|| server.cluster.start_again().unwrap());
             connected(&handle).await;
             assert!(handle.stats().sessions_lost > index as u64, "{how}");

@@ -37,7 +37,7 @@ async fn closes(
     assert!(took < CLOSED, "{what}: {took:?}");
     drop(proxy);
     until(what, || sockets() <= sockets_before && tasks() <= tasks_before).await;
-    println!("{what}: closed after {took:?}");
+    report!("{what}: closed after {took:?}");
 }
 
 #[test]
