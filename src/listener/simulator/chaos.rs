@@ -117,9 +117,12 @@ impl World {
     fn deafen(&mut self, index: usize) {
         let connection = &mut self.connections[index];
         let (Some(session), Stage::Open) = (connection.session, &connection.stage) else { return };
-        if !self.commands.is_empty() {
+        let server = connection.server;
+        let hears = self.servers[server].backend.channels(session).next().is_some();
+        if !hears || !self.commands.is_empty() {
             return;
         }
+        let connection = &mut self.connections[index];
         connection.is_deaf = true;
         self.servers[connection.server].backend.forget_channels(session);
     }
@@ -127,19 +130,15 @@ impl World {
     /// A connection has been dead for so long that the kernel says so.
     pub(super) fn is_overdue(&mut self, index: usize) {
         let connection = &self.connections[index];
-        if connection.is_closed() || !connection.is_dead() {
+        if connection.is_closed() || !connection.is_silent() {
             return;
         }
-        // It may have stood beside another one until now.
-        let live_at = connection.live_at.unwrap_or_default();
-        if live_at + PATIENCE > self.clock.now() && live_at > 0 && !connection.is_overdue {
-            self.connections[index].is_overdue = true;
-            let at = live_at + PATIENCE;
-            return self.clock.at(at, Event::Overdue(index), &mut self.random);
-        }
+        let now = self.clock.now();
+        // It may have stood beside another one until a moment ago.
+        let was_live = connection.live_at.is_some_and(|at| at + PATIENCE / 2 < now);
+        let was_awake = self.asleep_until + PATIENCE / 2 < now;
         let has_query = self.commands.values().any(|asked| matches!(asked, Asked::Query));
-        let was_awake = self.asleep_until + PATIENCE / 2 < self.clock.now();
-        if !has_query && was_awake && self.connections[index].live_at.is_some() {
+        if was_live && was_awake && !has_query {
             return self.fail(format!("connection {index} is dead and was not noticed in time"));
         }
         say!(self, "connection {index}: given up by the kernel");

@@ -68,8 +68,6 @@ pub(super) struct Connection {
     pub(super) is_faulty: bool,
     /// The server has forgotten what it listens to.
     pub(super) is_deaf: bool,
-    /// The kernel was about to give it up, and waits a little.
-    pub(super) is_overdue: bool,
     /// The supervisor knows that it is over, or has ended it.
     pub(super) is_lost: bool,
     /// It was begun beside another session, to take its place.
@@ -108,7 +106,6 @@ impl Connection {
             is_stopped: false,
             is_faulty: false,
             is_deaf: false,
-            is_overdue: false,
             is_lost: false,
             is_successor: false,
             was_delivered: false,
@@ -123,9 +120,14 @@ impl Connection {
         matches!(self.stage, Stage::Closed)
     }
 
+    /// Whether nothing comes of it any more.
+    pub(super) fn is_silent(&self) -> bool {
+        self.is_stopped || self.to_server.is_cut || self.to_client.is_cut
+    }
+
     /// Whether nothing comes of it any more, or not what should.
     pub(super) fn is_dead(&self) -> bool {
-        self.is_stopped || self.is_deaf || self.to_server.is_cut || self.to_client.is_cut
+        self.is_silent() || self.is_deaf
     }
 
     /// Whether there is something to read, or an end.

@@ -72,7 +72,7 @@ impl World {
             }
             self.check_channels("everything is well");
             self.check_figures();
-            let is_free = self.plan.chaos == 0 && !self.is_hindered;
+            let is_free = self.plan.chaos == 0 && !self.plan.flaps && !self.is_hindered;
             if is_free && self.rotations > 0 && self.handovers == 0 {
                 return self.fail("it was to rotate, nothing was in the way, and it has not");
             }

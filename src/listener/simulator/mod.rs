@@ -95,6 +95,8 @@ struct World {
     consumer: Consumer,
     /// Wakes the reading side when the queue has room.
     reader: Arc<Bell>,
+    /// It looks for room.
+    is_in_room: bool,
     /// It was woken and will look.
     is_room_told: bool,
     timer: u64,
@@ -185,6 +187,7 @@ impl World {
             requests,
             consumer: Consumer::new(listener),
             reader: Arc::default(),
+            is_in_room: false,
             is_room_told: false,
             timer: 0,
             timer_at: None,

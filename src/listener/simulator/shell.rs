@@ -107,6 +107,9 @@ impl World {
 
     /// The consumer has made room, or so the waker says.
     pub(super) fn room(&mut self) {
+        if std::mem::replace(&mut self.is_in_room, true) {
+            return;
+        }
         let waker = Waker::from(self.reader.clone());
         let mut context = Context::from_waker(&waker);
         while let Some(index) = self.stalled()
@@ -119,6 +122,7 @@ impl World {
             self.supervisor.handle_room(self.clock.instant());
             self.act();
         }
+        self.is_in_room = false;
     }
 
     /// The connection that is left unread because the queue is full.
