@@ -194,6 +194,10 @@ impl Supervisor {
             return self.outlive(purpose, result);
         }
         match (purpose, result) {
+            // It is not the channel that is refused: a standby, a server that ends, a time limit.
+            (Purpose::Restore(_), Err(error)) if is_passing(&error) => {
+                self.fail(now, link, error, sink);
+            }
             (Purpose::Restore(channels), Err(error)) => {
                 self.restore_one_by_one(now, link, channels, error, sink);
             }
@@ -350,6 +354,11 @@ impl Supervisor {
     pub(super) fn reply(&mut self, id: CommandId, result: Result<Reply, Error>) {
         self.actions.push_back(Action::Reply { id, result });
     }
+}
+
+/// Whether another session may be told otherwise a moment later. 57014 and 55P03 are time limits. N31.
+fn is_passing(error: &Error) -> bool {
+    error.is_transient() || matches!(error.sqlstate(), Some("57014" | "55P03"))
 }
 
 fn check(channels: &[String]) -> Result<(), Error> {
