@@ -286,18 +286,29 @@ impl Supervisor {
     }
 
     fn apply(&mut self, change: Change, rows: Vec<Rows>, listening: Listening) -> Reply {
+        // What it refused before is listened to, or nobody wants it.
+        let refused = self.current.as_mut().map(|link| &mut link.refused);
         match change {
             Change::Listen(channels) => {
+                if let (Some(refused), Listening::Active) = (refused, listening) {
+                    refused.retain(|channel, _| !channels.contains(channel));
+                }
                 self.wanted.extend(channels);
                 Reply::Listening(listening)
             }
             Change::Unlisten(channels) => {
+                if let Some(refused) = refused {
+                    refused.retain(|channel, _| !channels.contains(channel));
+                }
                 for channel in &channels {
                     self.wanted.remove(channel);
                 }
                 Reply::Unlistened
             }
             Change::UnlistenAll => {
+                if let Some(refused) = refused {
+                    refused.clear();
+                }
                 self.wanted.clear();
                 Reply::Unlistened
             }
