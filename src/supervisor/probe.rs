@@ -122,7 +122,8 @@ impl Supervisor {
         let Some(deadline) = self.probe.deadline() else { return };
         if now.saturating_duration_since(deadline) >= LATE && !self.probe.was_late {
             self.probe.was_late = true;
-            self.probe.alive_at = now;
+            // All of the time: the answer may have been there for long.
+            self.probe.resume(now);
             return;
         }
         let message = match self.probe.sent_at {
