@@ -151,6 +151,8 @@ impl Supervisor {
         self.handover.step = Step::Preparing { channel, old_is_ready: false };
         self.handover.alive_at = Some(now);
         self.handover.limit = now.checked_add(LIMIT);
+        // The answers lie behind unread notifications.
+        self.resume(now);
         if let Some(id) = self.next.as_ref().map(|link| link.id) {
             self.restore(now, id, sink);
         }
@@ -321,6 +323,8 @@ impl Supervisor {
         // Not to be on it any more matters little: the next one is another.
         if let (Some(channel), Some(link)) = (channel, self.current.as_mut()) {
             let _ = link.start(Purpose::Forget, |session| session.unlisten(now, &[channel]));
+            // The answers to it and to what waited lie behind unread notifications.
+            self.resume(now);
         }
         self.proceed(now, sink);
     }

@@ -84,6 +84,7 @@ impl Supervisor {
         let current = self.current.as_ref();
         current.is_some_and(|link| link.is_live() && link.in_flight.is_empty())
             && !self.handover.is_running()
+            && !self.flow.is_stalled()
     }
 
     /// Time has passed, or the session has nothing more to do.
