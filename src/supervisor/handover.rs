@@ -18,7 +18,7 @@ use bytes::{Buf, BytesMut};
 use super::action::{Action, Close, Incident};
 use super::commands::Purpose;
 use super::link::{Link, Stage};
-use super::{Sink, Supervisor};
+use super::{Sink, Supervisor, closed};
 use crate::route::Shuffle;
 use crate::session::Session;
 use crate::wire::{self, Run};
@@ -263,7 +263,10 @@ impl Supervisor {
                 old.stage = Stage::Closing { session, deadline };
             }
             self.actions.push_back(Action::Close { link: old.id, how: Close::Graceful });
-            self.old = Some(old);
+            if let Some(older) = self.old.replace(old) {
+                // It had its time: there is one that is being closed at most.
+                self.abandon(older, closed());
+            }
         }
         self.current = self.next.take();
         self.deliver_current();
