@@ -329,6 +329,10 @@ impl Supervisor {
             // The answers to it and to what waited lie behind unread notifications.
             self.resume(now);
         }
+        if !self.outages.is_empty() && self.current.as_ref().is_some_and(Link::is_live) {
+            // The server dropped something meanwhile, in a session that goes on.
+            self.run_hook(now, sink);
+        }
         self.proceed(now, sink);
     }
 
