@@ -212,6 +212,11 @@ impl Supervisor {
         let (fence, is_following) = match &self.handover.step {
             Step::Fenced { fence, .. } => (fence, false),
             Step::Following { fence } => (fence, true),
+            // The old one is gone: what it has told since this one listens would be told twice.
+            Step::Preparing { .. } if self.next.is_none() => {
+                input.advance(run.bytes);
+                return Passage::Done(true);
+            }
             Step::None | Step::Opening | Step::Preparing { .. } => return Passage::Deliver(run),
         };
         match (fence.find(input, run), is_following) {
