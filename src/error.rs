@@ -37,6 +37,8 @@ pub enum ErrorKind {
     Standby,
     /// The connection broke after the command was sent: the server may have carried it out.
     InDoubt,
+    /// An error of the user's own code: [`Error::other`].
+    Other,
 }
 
 impl ErrorKind {
@@ -55,6 +57,7 @@ impl ErrorKind {
             Self::Pooler => "pooler",
             Self::Standby => "standby",
             Self::InDoubt => "in doubt",
+            Self::Other => "other",
         }
     }
 }
@@ -74,6 +77,12 @@ struct Inner {
 }
 
 impl Error {
+    /// An error of the caller's, for what must return one of this type: a hook for example.
+    #[cold]
+    pub fn other(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::caused(ErrorKind::Other, "in code of the caller", source)
+    }
+
     /// An error of our own words: lower case, no full stop, what was expected and found.
     #[cold]
     pub(crate) fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {

@@ -197,13 +197,14 @@ impl Supervisor {
             (Purpose::Restore(channels), Err(error)) => {
                 self.restore_one_by_one(now, link, channels, error, sink);
             }
-            // Of a handover that was given up, it does not matter.
-            (Purpose::Private | Purpose::Fence, Err(error)) if self.handover.is_running() => {
-                match self.next {
-                    Some(_) => self.give_up_handover(now, error, sink),
-                    None => self.lose(now, error, sink),
-                }
+            (Purpose::Forget, Ok(_)) => self.private_is_forgotten(now, sink),
+            (Purpose::Private | Purpose::Fence, Err(_)) if !self.handover.is_under_way() => {
+                // The handover was given up.
             }
+            (Purpose::Private | Purpose::Fence | Purpose::Forget, Err(error)) => match self.next {
+                Some(_) => self.give_up_handover(now, error, sink),
+                None => self.lose(now, error, sink),
+            },
             (Purpose::Proof { expected }, Ok(rows)) => {
                 self.check_proof(now, &expected, &rows, sink);
             }

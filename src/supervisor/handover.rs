@@ -52,6 +52,8 @@ enum Step {
     Fenced { fence: Fence, new_passed: bool },
     /// The old session has come to the fence. The new one is the current one, and discards up to the fence.
     Following { fence: Fence },
+    /// It was given up after the fence was sent: it may come to the old session until that has left the channel.
+    Forgetting { fence: Fence },
 }
 
 /// A notification that nobody else sends.
@@ -81,6 +83,11 @@ impl Handover {
     /// Whether two sessions share the subscriptions: they must not change.
     pub(super) fn is_running(&self) -> bool {
         !matches!(self.step, Step::None | Step::Opening)
+    }
+
+    /// Whether it may still succeed.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.is_running() && !matches!(self.step, Step::Forgetting { .. })
     }
 
     pub(super) fn alive(&mut self, now: Instant) {
@@ -210,7 +217,7 @@ impl Supervisor {
         sink: &mut impl Sink,
     ) -> Passage {
         let (fence, is_following) = match &self.handover.step {
-            Step::Fenced { fence, .. } => (fence, false),
+            Step::Fenced { fence, .. } | Step::Forgetting { fence } => (fence, false),
             Step::Following { fence } => (fence, true),
             // The old one is gone: what it has told since this one listens would be told twice.
             Step::Preparing { .. } if self.next.is_none() => {
@@ -219,25 +226,26 @@ impl Supervisor {
             }
             Step::None | Step::Opening | Step::Preparing { .. } => return Passage::Deliver(run),
         };
-        match (fence.find(input, run), is_following) {
-            (None, false) => Passage::Deliver(run),
-            (None, true) => {
-                input.advance(run.bytes);
-                Passage::Done(true)
+        let Some((before, through)) = fence.find(input, run) else {
+            if !is_following {
+                return Passage::Deliver(run);
             }
-            (Some((before, _)), false) if before.count > 0 => Passage::Deliver(before),
-            (Some(_), false) => {
-                // What stands behind it comes from the new session too.
-                input.clear();
-                self.old_has_passed(now, sink);
-                Passage::Done(false)
-            }
-            (Some((_, through)), true) => {
-                input.advance(through.bytes);
-                self.new_has_passed(now, sink);
-                Passage::Done(true)
-            }
+            input.advance(run.bytes);
+            return Passage::Done(true);
+        };
+        if !is_following && before.count > 0 {
+            return Passage::Deliver(before);
         }
+        input.advance(through.bytes);
+        if is_following {
+            self.new_has_passed(now, sink);
+        } else if let Step::Fenced { .. } = self.handover.step {
+            // What stands behind it comes from the new session too.
+            input.clear();
+            self.old_has_passed(now, sink);
+            return Passage::Done(false);
+        }
+        Passage::Done(true)
     }
 
     /// A run that arrived on the new session while the old one is the current one. Says whether to go on.
@@ -326,19 +334,39 @@ impl Supervisor {
         let channel = match step {
             Step::None | Step::Opening => None,
             Step::Preparing { channel, .. } => Some(channel),
-            Step::Fenced { fence, .. } | Step::Following { fence } => Some(fence.channel),
+            Step::Fenced { fence, .. } | Step::Following { fence } | Step::Forgetting { fence } => {
+                let channel = fence.channel.clone();
+                self.handover.step = Step::Forgetting { fence };
+                Some(channel)
+            }
         };
-        // Not to be on it any more matters little: the next one is another.
         if let (Some(channel), Some(link)) = (channel, self.current.as_mut()) {
-            let _ = link.start(Purpose::Forget, |session| session.unlisten(now, &[channel]));
+            if let Err(error) =
+                link.start(Purpose::Forget, |session| session.unlisten(now, &[channel]))
+            {
+                return self.lose(now, error, sink);
+            }
             // The answers to it and to what waited lie behind unread notifications.
             self.resume(now);
         }
-        if !self.outages.is_empty() && self.current.as_ref().is_some_and(Link::is_live) {
-            // The server dropped something meanwhile, in a session that goes on.
+        self.tell_dropped(now, sink);
+        self.proceed(now, sink);
+    }
+
+    /// The current session has left the private channel.
+    pub(super) fn private_is_forgotten(&mut self, now: Instant, sink: &mut impl Sink) {
+        if let Step::Forgetting { .. } = self.handover.step {
+            self.handover.end();
+            self.tell_dropped(now, sink);
+        }
+    }
+
+    /// What the server dropped during a handover that came to nothing, in the session that goes on.
+    fn tell_dropped(&mut self, now: Instant, sink: &mut impl Sink) {
+        let is_live = self.current.as_ref().is_some_and(Link::is_live);
+        if is_live && !self.outages.is_empty() && !self.handover.is_running() {
             self.run_hook(now, sink);
         }
-        self.proceed(now, sink);
     }
 
     /// The current session was lost: if another one was to take its place, it does so now. Says whether.
@@ -362,7 +390,7 @@ impl Supervisor {
             Step::Fenced { fence, new_passed: true } => {
                 self.end_handover(now, &fence.channel, sink);
             }
-            Step::Fenced { fence, .. } | Step::Following { fence } => {
+            Step::Fenced { fence, .. } | Step::Following { fence } | Step::Forgetting { fence } => {
                 self.handover.step = Step::Following { fence };
             }
         }

@@ -5,6 +5,7 @@
 #![cfg(all(unix, feature = "tokio", feature = "saslprep"))]
 
 mod backpressure;
+mod chaos;
 mod connect;
 mod ending;
 mod failover;

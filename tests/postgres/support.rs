@@ -15,11 +15,16 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs a test: two workers, so that the library's tasks and the test really run side by side.
 pub(crate) fn run(test: impl Future<Output = ()>) {
+    run_for(2 * PATIENCE, test);
+}
+
+/// Runs a test that may take so long.
+pub(crate) fn run_for(longest: Duration, test: impl Future<Output = ()>) {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let test = Box::pin(test);
     runtime.block_on(async {
-        tokio::time::timeout(2 * PATIENCE, test).await.expect("the test did not end");
+        tokio::time::timeout(longest, test).await.expect("the test did not end");
     });
 }
 

@@ -1,0 +1,132 @@
+//! One session takes the place of another, and nobody notices.
+
+use std::time::Duration;
+
+use pgbell::{Event, Listener};
+
+use super::sequence::{CHANNEL, Receiver, Writer};
+use crate::support::{PATIENCE, Server, next, run, until};
+
+#[test]
+fn forty_handovers_under_a_writer_lose_and_repeat_nothing_and_are_no_gaps() {
+    let server = Server::start();
+    run(async {
+        let builder = Listener::builder(server.url()).channels([CHANNEL]).queue_capacity(500_000);
+        let listener = builder.connect().await.unwrap();
+        let handle = listener.handle();
+        let writer = Writer::start(server.url());
+        writer.goes_on(1).await;
+        let receiver = Receiver::start(listener);
+        for rotation in 1..=40 {
+            writer.goes_on(rotation % 5).await;
+            let process_id = handle.process_id();
+            handle.rotate().await.unwrap();
+            until("it is handed over", || handle.stats().handovers == rotation).await;
+            let _ = process_id;
+        }
+        let (account, listener) = receiver.finish(writer).await;
+        assert_eq!((account.gaps, account.missing, account.lagged), (0, 0, 0), "{account:?}");
+        let stats = listener.stats();
+        assert_eq!((stats.sessions, stats.sessions_lost, stats.handovers), (41, 0, 40));
+        println!("40 handovers: {account:?}");
+        // The private channels are gone.
+        let rows = listener.simple_query("SELECT pg_listening_channels()").await.unwrap();
+        assert_eq!(
+            rows[0].iter().map(|row| row.get(0).unwrap().to_owned()).collect::<Vec<_>>(),
+            [CHANNEL]
+        );
+        listener.close().await.unwrap();
+    });
+}
+
+/// Contents are not compared: what was sent twice arrives twice.
+#[test]
+fn equal_payloads_of_two_transactions_across_a_handover_both_arrive() {
+    let server = Server::start();
+    run(async {
+        let mut listener = server.listener(&["a"]).await;
+        let notifier = server.notifier().await;
+        let handle = listener.handle();
+        for handovers in 1..=10 {
+            notifier.notify("a", "same").await.unwrap();
+            let (rotated, sent) = tokio::join!(handle.rotate(), notifier.notify("a", "same"));
+            rotated.and(sent).unwrap();
+            until("it is handed over", || listener.stats().handovers == handovers).await;
+            notifier.notify("a", "same").await.unwrap();
+            for _ in 0..3 {
+                assert_eq!(next(&mut listener).await.payload(), b"same");
+            }
+        }
+        notifier.notify("a", "end").await.unwrap();
+        assert_eq!(next(&mut listener).await.payload(), b"end");
+        listener.close().await.unwrap();
+    });
+}
+
+#[test]
+fn a_session_of_some_age_is_replaced_by_itself() {
+    let server = Server::start();
+    run(async {
+        let builder = Listener::builder(server.url()).channels(["a"]);
+        let mut listener = builder.max_lifetime(Duration::from_secs(1)).connect().await.unwrap();
+        let notifier = server.notifier().await;
+        for handovers in 1..=2 {
+            until("it is handed over", || listener.stats().handovers == handovers).await;
+            notifier.notify("a", "x").await.unwrap();
+            assert_eq!(next(&mut listener).await.epoch() as u64, handovers + 1);
+        }
+        listener.close().await.unwrap();
+    });
+}
+
+#[test]
+fn a_session_that_dies_during_a_handover_is_an_ordinary_gap() {
+    let server = Server::start();
+    run(async {
+        let builder = Listener::builder(server.url()).channels([CHANNEL]).queue_capacity(500_000);
+        let builder = builder.backoff(Duration::from_millis(10), Duration::from_millis(50));
+        let listener = builder.connect().await.unwrap();
+        let handle = listener.handle();
+        let writer = Writer::start(server.url());
+        writer.goes_on(1).await;
+        let receiver = Receiver::start(listener);
+        for step in 0..20 {
+            writer.goes_on(1).await;
+            let Some(process_id) = handle.process_id() else { continue };
+            handle.rotate().await.unwrap();
+            // At some moment of the handover.
+            tokio::time::sleep(Duration::from_micros(step * 700)).await;
+            let _ = server.cluster.terminate_backend(process_id);
+            let settled = handle.wait_state(pgbell::State::Connected);
+            tokio::time::timeout(PATIENCE, settled).await.unwrap().unwrap();
+        }
+        let (account, listener) = receiver.finish(writer).await;
+        let stats = listener.stats();
+        println!("{account:?} {stats:?}");
+        assert_eq!(account.sessions, stats.sessions_lost, "{account:?}");
+        listener.close().await.unwrap();
+    });
+}
+
+#[test]
+fn a_handover_that_fails_leaves_the_old_session_alone() {
+    let server = Server::start();
+    run(async {
+        let mut admin = server.connection().await;
+        admin.simple_query("CREATE ROLE one LOGIN PASSWORD 'x' CONNECTION LIMIT 1").await.unwrap();
+        let url = server.cluster.url("one", "x", "postgres");
+        let builder = Listener::builder(&url).channels(["a"]);
+        let builder = builder.backoff(Duration::from_millis(10), Duration::from_millis(50));
+        let mut listener = builder.connect().await.unwrap();
+        listener.handle().rotate().await.unwrap();
+        until("it was tried", || listener.stats().attempts >= 3).await;
+        assert_eq!(listener.last_error().unwrap().sqlstate(), Some("53300"));
+        server.notifier().await.notify("a", "x").await.unwrap();
+        let event = listener.recv().await.unwrap();
+        assert!(matches!(&event, Event::Notification(n) if n.epoch() == 1), "{event:?}");
+        admin.simple_query("ALTER ROLE one CONNECTION LIMIT 2").await.unwrap();
+        until("it is handed over", || listener.stats().handovers == 1).await;
+        assert_eq!(listener.stats().gaps, 0);
+        listener.close().await.unwrap();
+    });
+}

@@ -1,0 +1,169 @@
+//! However it stands with a listener, it ends in time and leaves nothing behind.
+
+use std::time::{Duration, Instant};
+
+use pgbell::{ErrorKind, Event, Listener, Overflow, State};
+use pgbell_testkit::{Cut, Direction, Flow, Mode, Proxy};
+
+use crate::support::{PATIENCE, Server, next, number, run, send_numbers, until, until_gone};
+
+/// Longest that `close` may take, and a margin for a busy machine.
+const CLOSED: Duration = Duration::from_millis(1_000 + 1_500);
+
+/// Open files of this process that are sockets.
+fn sockets() -> usize {
+    let links = std::fs::read_dir("/proc/self/fd").unwrap();
+    let is_socket = |entry: &std::fs::DirEntry| {
+        std::fs::read_link(entry.path()).is_ok_and(|to| to.to_string_lossy().starts_with("socket:"))
+    };
+    links.filter(|entry| entry.as_ref().is_ok_and(is_socket)).count()
+}
+
+/// How many tasks the runtime has.
+fn tasks() -> usize {
+    tokio::runtime::Handle::current().metrics().num_alive_tasks()
+}
+
+/// Closes it, and then the proxy, whose sockets are this process's too.
+async fn closes(
+    what: &str,
+    listener: Listener,
+    proxy: Option<Proxy>,
+    (sockets_before, tasks_before): (usize, usize),
+) {
+    let begin = Instant::now();
+    listener.close().await.unwrap();
+    let took = begin.elapsed();
+    assert!(took < CLOSED, "{what}: {took:?}");
+    drop(proxy);
+    until(what, || sockets() <= sockets_before && tasks() <= tasks_before).await;
+    println!("{what}: closed after {took:?}");
+}
+
+#[test]
+fn p11_close_returns_in_time_in_every_state_and_leaves_no_task_and_no_socket() {
+    let server = Server::start();
+    let cluster = &server.cluster;
+    run(async {
+        let mut admin = server.connection().await;
+        let before = (sockets(), tasks());
+        let quick = |builder: pgbell::ListenerBuilder| {
+            builder.backoff(Duration::from_millis(10), Duration::from_millis(50))
+        };
+
+        let listener = server.listener(&["a"]).await;
+        let process_id = listener.process_id();
+        closes("idle", listener, None, before).await;
+        until_gone(&mut admin, process_id).await;
+
+        // An attempt to which nobody answers.
+        let proxy = Proxy::start(cluster.port()).unwrap();
+        let url = proxy.url(cluster.superuser(), cluster.superuser_password(), "postgres");
+        let listener = quick(Listener::builder(&url).channels(["a"])).connect().await.unwrap();
+        proxy.handle().set(Direction::ToClient, Flow::Hold);
+        proxy.handle().cut(Cut::Reset).unwrap();
+        until("the loss is noticed", || listener.state() == State::Reconnecting).await;
+        until("an attempt is under way", || listener.stats().attempts >= 2).await;
+        closes("logging in", listener, Some(proxy), before).await;
+
+        let proxy = Proxy::start(cluster.port()).unwrap();
+        let url = proxy.url(cluster.superuser(), cluster.superuser_password(), "postgres");
+        let builder = quick(Listener::builder(&url).channels(["a"]));
+        let builder = builder.heartbeat(Duration::from_millis(50), PATIENCE);
+        let listener = builder.connect().await.unwrap();
+        proxy.handle().set(Direction::ToClient, Flow::Hold);
+        let proofs = listener.stats().proofs;
+        until("a proof is in flight", || listener.stats().proofs > proofs).await;
+        closes("a proof in flight", listener, Some(proxy), before).await;
+
+        let proxy = Proxy::start(cluster.port()).unwrap();
+        let url = proxy.url(cluster.superuser(), cluster.superuser_password(), "postgres");
+        let builder = quick(Listener::builder(&url).channels(["a"]));
+        let listener = builder.connect().await.unwrap();
+        proxy.handle().set(Direction::ToServer, Flow::Hold);
+        // Much more than the kernels take.
+        let names: Vec<String> = (0..200_000).map(|n| format!("{n:060}")).collect();
+        let handle = listener.handle();
+        let writing = tokio::spawn(async move { handle.listen_all(names).await });
+        tokio::task::yield_now().await;
+        closes("a blocked write", listener, Some(proxy), (before.0, before.1 + 1)).await;
+        assert!(writing.await.unwrap().is_err());
+
+        let listener =
+            quick(Listener::builder(server.url()).channels(["a"])).connect().await.unwrap();
+        tokio::task::block_in_place(|| cluster.stop(Mode::Immediate).unwrap());
+        until("backoff", || listener.stats().attempts >= 2).await;
+        closes("backoff", listener, None, before).await;
+        tokio::task::block_in_place(|| cluster.start_again().unwrap());
+
+        for overflow in [Overflow::Block { max_stall: PATIENCE }, Overflow::DropNewest] {
+            let builder = Listener::builder(server.url()).channels(["a"]).queue_capacity(10);
+            let listener = builder.overflow(overflow).connect().await.unwrap();
+            let mut writer = server.connection().await;
+            send_numbers(&mut writer, "a", 1, 10_000).await;
+            until("the queue is full", || listener.stats().queued == 10).await;
+            writer.close().await.unwrap();
+            closes("a full queue", listener, None, before).await;
+        }
+
+        let listener = server.listener(&["a"]).await;
+        let handle = listener.handle();
+        let query = tokio::spawn(async move { handle.simple_query("SELECT pg_sleep(60)").await });
+        tokio::task::yield_now().await;
+        closes("a query in flight", listener, None, before).await;
+        assert!(query.await.unwrap().is_err());
+
+        let hook = |_, _| std::future::pending();
+        let builder = Listener::builder(server.url()).channels(["a"]).on_live(hook);
+        let listener = builder.connect().await.unwrap();
+        until("the hook runs", || listener.stats().hooks == 1).await;
+        closes("a hook that never ends", listener, None, before).await;
+    });
+}
+
+#[test]
+fn s11_a_drain_delivers_everything_that_was_committed_before_and_then_the_end() {
+    let server = Server::start();
+    run(async {
+        let mut listener = server.listener(&["a"]).await;
+        let handle = listener.handle();
+        let mut writer = server.connection().await;
+        send_numbers(&mut writer, "a", 1, 10_000).await;
+        let draining = tokio::spawn(async move { handle.drain(PATIENCE).await });
+        for expect in 1..=10_000 {
+            assert_eq!(number(next(&mut listener).await.payload()), expect);
+        }
+        draining.await.unwrap().unwrap();
+        assert_eq!(listener.recv().await.unwrap_err().kind(), ErrorKind::Closed);
+        assert_eq!(listener.drain(PATIENCE).await.unwrap_err().kind(), ErrorKind::Closed);
+    });
+}
+
+#[test]
+fn a_drain_without_a_session_tells_the_loss_and_ends() {
+    let server = Server::start();
+    run(async {
+        let mut listener = server.listener(&["a"]).await;
+        tokio::task::block_in_place(|| server.cluster.stop(Mode::Immediate).unwrap());
+        until("the loss is noticed", || listener.state() == State::Reconnecting).await;
+        listener.drain(PATIENCE).await.unwrap();
+        assert!(matches!(listener.recv().await.unwrap(), Event::Gap(_)));
+        assert_eq!(listener.recv().await.unwrap_err().kind(), ErrorKind::Closed);
+    });
+}
+
+#[test]
+fn a_drain_that_takes_too_long_says_so() {
+    let server = Server::start();
+    let cluster = &server.cluster;
+    let proxy = Proxy::start(cluster.port()).unwrap();
+    run(async {
+        let url = proxy.url(cluster.superuser(), cluster.superuser_password(), "postgres");
+        let listener = Listener::builder(&url).channels(["a"]).connect().await.unwrap();
+        proxy.handle().set(Direction::ToClient, Flow::Hold);
+        let begin = Instant::now();
+        let error = listener.drain(Duration::from_millis(200)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+        assert!(begin.elapsed() < CLOSED, "{:?}", begin.elapsed());
+    });
+}

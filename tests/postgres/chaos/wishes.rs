@@ -1,0 +1,39 @@
+//! Subscriptions that change while no session is up.
+
+use std::time::Duration;
+
+use pgbell::{ChannelState, Event, Listener, Listening, State};
+use pgbell_testkit::Mode;
+
+use crate::support::{PATIENCE, Server, next, run, until};
+
+#[test]
+fn p7_p12_what_is_wished_while_the_server_is_away_is_done_when_it_is_back() {
+    let server = Server::start();
+    run(async {
+        let builder = Listener::builder(server.url()).channels(["kept", "left"]);
+        let builder = builder.backoff(Duration::from_millis(10), Duration::from_millis(100));
+        let mut listener = builder.connect().await.unwrap();
+        let handle = listener.handle();
+        tokio::task::block_in_place(|| server.cluster.stop(Mode::Fast).unwrap());
+        until("the loss is noticed", || handle.state() == State::Reconnecting).await;
+        assert_eq!(handle.listen("new").await.unwrap(), Listening::Pending);
+        handle.unlisten("left").await.unwrap();
+        assert!(handle.simple_query("SELECT 1").await.is_err());
+        let channels = handle.channels().await.unwrap();
+        let names: Vec<&str> = channels.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["kept", "new"]);
+        assert!(channels.iter().all(|(_, state)| matches!(state, ChannelState::Pending)));
+        tokio::task::block_in_place(|| server.cluster.start_again().unwrap());
+        let event = tokio::time::timeout(PATIENCE, listener.recv()).await.unwrap().unwrap();
+        assert!(matches!(&event, Event::Gap(gap) if gap.sessions() == 1), "{event:?}");
+        assert_eq!(handle.state(), State::Connected);
+        let notifier = server.notifier().await;
+        for channel in ["left", "kept", "new"] {
+            notifier.notify(channel, channel).await.unwrap();
+        }
+        assert_eq!(next(&mut listener).await.channel(), "kept");
+        assert_eq!(next(&mut listener).await.channel(), "new");
+        listener.close().await.unwrap();
+    });
+}
