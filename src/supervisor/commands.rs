@@ -100,7 +100,8 @@ impl Supervisor {
             Some((_, Purpose::Rollback { .. } | Purpose::User { change: Change::Query, .. })) => {
                 true
             }
-            Some(_) => matches!(command, Command::SimpleQuery(_)),
+            // The proof in front of a drain names what is listened to when it is carried out.
+            Some(_) => matches!(command, Command::SimpleQuery(_) | Command::Drain { .. }),
         }
     }
 
