@@ -36,7 +36,7 @@ pub(super) struct Wire {
     pub(super) sent: Vec<u8>,
     unread: bool,
     /// What the server has confirmed.
-    listening: BTreeSet<String>,
+    pub(super) listening: BTreeSet<String>,
 }
 
 impl Wire {
@@ -172,6 +172,7 @@ impl Shell {
     }
 
     pub(super) fn act(&mut self) {
+        let mut last_state = None;
         while let Some(action) = self.supervisor.poll_action() {
             let line = match action {
                 Action::Open { link } => {
@@ -214,7 +215,7 @@ impl Shell {
                     Err(error) => format!("{}: {error}", id.0),
                 },
                 Action::State(state) => {
-                    assert_eq!(state, self.supervisor.state());
+                    last_state = Some(state);
                     format!("{state:?}")
                 }
                 Action::Done(result) => {
@@ -228,6 +229,7 @@ impl Shell {
             };
             self.log.push(line);
         }
+        assert!(last_state.is_none_or(|state| state == self.supervisor.state()));
         for (&link, wire) in &mut self.wires {
             if let Some(out) = self.supervisor.transmit(link) {
                 wire.sent.extend(out.split());
