@@ -10,7 +10,8 @@ use super::Listener;
 use super::hook::Hook;
 use super::shared::Shared;
 use super::sink::RingSink;
-use super::task::Task;
+use super::task::{Means, Task};
+use super::telemetry::Telemetry;
 use crate::ring::Pins;
 use crate::supervisor::{Heartbeat, Live, Overflow, Policy, Reconnect, Supervisor};
 use crate::{Config, Connection, Error, ErrorKind, net, ring, wire};
@@ -283,9 +284,11 @@ impl ListenerBuilder {
         let sink = RingSink::new(producer, capacity, self.bytes, self.overflow, shared.clone());
         let (requests, inbox) = mpsc::unbounded_channel();
         let seed = u64::from_le_bytes(net::random()?);
+        let telemetry = Telemetry::new(&resolved, &policy);
         let supervisor = Supervisor::new(net::now(), SystemTime::now(), seed, policy);
         let (connected, wait) = oneshot::channel();
-        let task = Task::new(config, supervisor, sink, inbox, shared.clone(), connected, self.hook);
+        let means = Means { config, hook: self.hook, telemetry };
+        let task = Task::new(means, supervisor, sink, inbox, shared.clone(), connected);
         let task = tokio::spawn(task);
         // The listener exists from here on: dropping this future drops it, which ends the task.
         let listener = Listener::new(consumer, requests, shared, task);

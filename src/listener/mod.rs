@@ -6,9 +6,12 @@ mod handle;
 mod hook;
 mod link;
 mod links;
+#[cfg(feature = "metrics")]
+mod meters;
 mod shared;
 mod sink;
 mod task;
+mod telemetry;
 #[cfg(test)]
 mod tests;
 

@@ -14,6 +14,7 @@ use super::link;
 use super::links::Links;
 use super::shared::{Counters, Shared};
 use super::sink::RingSink;
+use super::telemetry::Telemetry;
 use crate::Config;
 use crate::Error;
 use crate::net::{self, Timer};
@@ -25,10 +26,18 @@ use crate::supervisor::{
 /// time: requests without end must leave some of them for reading and writing.
 const REQUESTS_AT_ONCE: usize = 32;
 
+/// What the supervisor's wishes are carried out with.
+pub(super) struct Means {
+    /// For sessions, and for the hook's connections.
+    pub(super) config: Config,
+    pub(super) hook: Option<Hook>,
+    pub(super) telemetry: Telemetry,
+}
+
 /// Reads the socket for as long as the listener lives.
 #[must_use]
 pub(super) struct Task {
-    config: Config,
+    means: Means,
     supervisor: Supervisor,
     sink: RingSink,
     links: Links,
@@ -39,23 +48,21 @@ pub(super) struct Task {
     /// Told when the first subscription is active; dropped when there will be none.
     connected: Option<oneshot::Sender<()>>,
     timer: Timer,
-    hook: Option<Hook>,
     running: Option<HookRun>,
     done: bool,
 }
 
 impl Task {
     pub(super) fn new(
-        config: Config,
+        means: Means,
         supervisor: Supervisor,
         mut sink: RingSink,
         requests: mpsc::UnboundedReceiver<Request>,
         shared: Arc<Shared>,
         connected: oneshot::Sender<()>,
-        hook: Option<Hook>,
     ) -> Self {
         Self {
-            config,
+            means,
             supervisor,
             links: Links::new(&mut sink),
             sink,
@@ -65,7 +72,6 @@ impl Task {
             shared,
             connected: Some(connected),
             timer: Timer::default(),
-            hook,
             running: None,
             done: false,
         }
@@ -76,7 +82,11 @@ impl Task {
         let mut entered = None;
         while let Some(action) = self.supervisor.poll_action() {
             match action {
-                Action::Open { link } => self.links.open(link, link::open(self.config.clone())),
+                Action::Open { link } => {
+                    let opening = link::open(self.means.config.clone());
+                    let attempt = self.supervisor.figures().attempts;
+                    self.links.open(link, self.means.telemetry.opening(attempt, opening));
+                }
                 Action::Read { link, on } => {
                     if let Some(current) = self.links.get(link) {
                         current.reading = on;
@@ -93,11 +103,14 @@ impl Task {
                 }
                 Action::Close { link, how: Close::Abort } => self.links.abort(link),
                 Action::RunHook(live) => {
-                    let run = |hook: &Hook| hook.run(self.config.clone(), live);
-                    self.running = self.hook.as_ref().map(run);
+                    let run = |hook: &Hook| hook.run(self.means.config.clone(), live);
+                    self.running = self.means.hook.as_ref().map(run);
                 }
                 Action::CancelHook => self.running = None,
-                Action::Tell(incident) => self.shared.tell(incident),
+                Action::Tell(incident) => {
+                    self.means.telemetry.tell(&incident);
+                    self.shared.tell(incident);
+                }
                 Action::Reply { id, result } => {
                     if let Some(reply) = self.replies.remove(&id) {
                         let _ = reply.send(result);
@@ -105,6 +118,7 @@ impl Task {
                 }
                 Action::State(state) => entered = Some(state),
                 Action::Done(result) => {
+                    self.means.telemetry.end(result.as_ref().err());
                     if let Err(cause) = result {
                         self.shared.end(cause);
                     }
@@ -113,6 +127,7 @@ impl Task {
             }
         }
         self.shared.counters.set_figures(&self.supervisor.figures());
+        self.means.telemetry.count(|| self.shared.stats());
         // Last: who sees the end of the listener finds its cause.
         if let Some(state) = entered {
             self.shared.set_process_id(self.supervisor.process_id());

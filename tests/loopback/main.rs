@@ -1,6 +1,7 @@
 //! The whole client against the crate's own backend on a local socket: no PostgreSQL needed.
 
 mod connection;
+mod dropped;
 mod limits;
 mod listener;
 mod notifier;

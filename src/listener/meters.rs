@@ -1,0 +1,68 @@
+//! The figures of a listener, through the facade of the `metrics` crate.
+
+use metrics::{Counter, Gauge, counter, gauge};
+
+use super::shared::Stats;
+
+/// Counters and gauges, labelled with the application's name: listeners of one name add up.
+pub(super) struct Meters {
+    counters: [Counter; COUNTERS.len()],
+    queued: Gauge,
+    queued_bytes: Gauge,
+    last: Stats,
+}
+
+type Figure = fn(&Stats) -> u64;
+
+/// Name and value of each counter.
+const COUNTERS: [(&str, Figure); 13] = [
+    ("pgbell_notifications_received_total", |stats| stats.received),
+    ("pgbell_notifications_delivered_total", |stats| stats.delivered),
+    ("pgbell_notifications_lagged_total", |stats| stats.lagged),
+    ("pgbell_bytes_read_total", |stats| stats.bytes_read),
+    ("pgbell_gaps_total", |stats| stats.gaps),
+    ("pgbell_stalls_total", |stats| stats.stalls),
+    ("pgbell_sessions_total", |stats| stats.sessions),
+    ("pgbell_sessions_lost_total", |stats| stats.sessions_lost),
+    ("pgbell_attempts_total", |stats| stats.attempts),
+    ("pgbell_proofs_total", |stats| stats.proofs),
+    ("pgbell_handovers_total", |stats| stats.handovers),
+    ("pgbell_hooks_total", |stats| stats.hooks),
+    ("pgbell_hook_failures_total", |stats| stats.hook_failures),
+];
+
+impl Meters {
+    pub(super) fn new(application: &str) -> Self {
+        let label = || application.to_owned();
+        Self {
+            counters: COUNTERS.map(|(name, _)| counter!(name, "application" => label())),
+            queued: gauge!("pgbell_queued_notifications", "application" => label()),
+            queued_bytes: gauge!("pgbell_queued_bytes", "application" => label()),
+            last: Stats::default(),
+        }
+    }
+
+    /// Adds what has changed. Called once for each read, at most.
+    pub(super) fn count(&mut self, stats: &Stats) {
+        for (counter, (_, value)) in self.counters.iter().zip(COUNTERS) {
+            let more = value(stats).saturating_sub(value(&self.last));
+            if more > 0 {
+                counter.increment(more);
+            }
+        }
+        // Gauges of several listeners add up as well: each adds its own difference.
+        #[allow(clippy::cast_precision_loss, reason = "a gauge is a float")]
+        let change = |now: u64, before: u64| now as f64 - before as f64;
+        self.queued.increment(change(stats.queued, self.last.queued));
+        self.queued_bytes.increment(change(stats.queued_bytes, self.last.queued_bytes));
+        self.last = *stats;
+    }
+}
+
+impl Drop for Meters {
+    fn drop(&mut self) {
+        // Of what is queued nothing comes any more.
+        let stats = Stats { queued: 0, queued_bytes: 0, ..self.last };
+        self.count(&stats);
+    }
+}

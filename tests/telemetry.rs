@@ -1,0 +1,146 @@
+//! What a listener writes into the log, and what it counts: enough to understand a night by it, and no secret.
+
+#![cfg(all(feature = "tokio", feature = "testing", feature = "tracing", feature = "metrics"))]
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+use pgbell::testing::{Auth, BackendConfig, Server};
+use pgbell::{Error, Event, Listener, State};
+use tracing_subscriber::fmt::MakeWriter;
+
+const PASSWORD: &str = "a password that nobody may see";
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+/// The figures by name.
+fn figures(recorder: &DebuggingRecorder) -> BTreeMap<String, f64> {
+    let snapshot = recorder.snapshotter().snapshot().into_vec();
+    let figure = |value: DebugValue| match value {
+        #[allow(clippy::cast_precision_loss, reason = "small numbers")]
+        DebugValue::Counter(count) => count as f64,
+        DebugValue::Gauge(gauge) => gauge.into_inner(),
+        DebugValue::Histogram(_) => panic!("no histogram is kept"),
+    };
+    let name = |key: metrics_util::CompositeKey| {
+        assert_eq!(key.key().labels().next().unwrap().value(), "night");
+        key.key().name().to_owned()
+    };
+    snapshot.into_iter().map(|(key, _, _, value)| (name(key), figure(value))).collect()
+}
+
+#[test]
+fn r7_a_night_can_be_read_from_the_log_and_the_figures() {
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).with_ansi(false).finish();
+    let recorder = DebuggingRecorder::new();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let counted = tracing::subscriber::with_default(subscriber, || {
+        metrics::with_local_recorder(&recorder, || {
+            runtime.block_on(async {
+                tokio::time::timeout(Duration::from_secs(20), night()).await.unwrap();
+                figures(&recorder)
+            })
+        })
+    });
+
+    let text = log.text();
+    let mut lines = text.lines();
+    for (level, expected) in [
+        ("INFO", "configured channels=2 reconnect=true"),
+        ("INFO", "established: every channel is active epoch=1 channels=2"),
+        (
+            "WARN",
+            "the on_live hook failed and runs again error=other: in code of the caller: not yet",
+        ),
+        ("WARN", "the session was lost error=server error: the server ended the session: FATAL"),
+        ("INFO", "reconnecting delay="),
+        ("INFO", "established: every channel is active epoch=2 channels=2"),
+        ("INFO", "handed over to another session, without a gap epoch=3"),
+        ("INFO", "closed"),
+    ] {
+        let found = lines.find(|line| line.contains(expected));
+        let line = found.unwrap_or_else(|| panic!("{expected} is not in its place:\n{text}"));
+        assert!(line.contains(level) && line.contains("application=\"night\""), "{line}");
+    }
+    assert!(!text.contains(PASSWORD), "{text}");
+
+    for (name, value) in [
+        ("pgbell_notifications_received_total", 2.0),
+        ("pgbell_gaps_total", 1.0),
+        ("pgbell_sessions_total", 3.0),
+        ("pgbell_sessions_lost_total", 1.0),
+        ("pgbell_handovers_total", 1.0),
+        ("pgbell_hook_failures_total", 1.0),
+        ("pgbell_queued_notifications", 0.0),
+    ] {
+        assert_eq!(counted.get(name), Some(&value), "{name} in {counted:?}");
+    }
+}
+
+async fn night() {
+    let config = BackendConfig::new().auth(Auth::ScramSha256).user("bell", PASSWORD);
+    let server = Server::start(config).await.unwrap();
+    let url = format!(
+        "host=127.0.0.1 port={} user=bell password='{PASSWORD}' dbname=postgres sslmode=disable \
+         application_name=night",
+        server.port()
+    );
+    let failed = Arc::new(Mutex::new(false));
+    let mut listener =
+        Listener::builder(&*url)
+            .channels(["a", "b"])
+            .backoff(Duration::from_millis(1), Duration::from_millis(10))
+            .on_live(move |connection, _| {
+                let first = !std::mem::replace(&mut *failed.lock().unwrap(), true);
+                async move {
+                    if first { Err(Error::other("not yet")) } else { connection.close().await }
+                }
+            })
+            .connect()
+            .await
+            .unwrap();
+    let mut sending = pgbell::Connection::connect(&*url).await.unwrap();
+    sending.notify("a", "1").await.unwrap();
+    assert!(matches!(listener.recv().await.unwrap(), Event::Notification(_)));
+    server.terminate(listener.process_id().unwrap());
+    assert!(matches!(listener.recv().await.unwrap(), Event::Gap(_)));
+    sending.notify("b", "2").await.unwrap();
+    assert!(matches!(listener.recv().await.unwrap(), Event::Notification(_)));
+    let handle = listener.handle();
+    handle.rotate().await.unwrap();
+    while listener.stats().handovers == 0 {
+        tokio::task::yield_now().await;
+    }
+    handle.wait_state(State::Connected).await.unwrap();
+    listener.close().await.unwrap();
+}
