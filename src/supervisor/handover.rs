@@ -143,9 +143,11 @@ impl Supervisor {
     /// The new session is there: both are prepared. Commands that are in flight on the old one come first,
     /// so that both know the same channels.
     pub(super) fn prepare_handover(&mut self, now: Instant, sink: &mut impl Sink) {
-        let is_open = self.next.as_ref().is_some_and(Link::is_open);
+        let is_ready = self.next.as_mut().is_some_and(|link| link.ready().is_some());
         let Some(current) = self.current.as_mut().filter(|link| link.is_live()) else { return };
-        if !matches!(self.handover.step, Step::Opening) || !is_open || !current.in_flight.is_empty()
+        if !matches!(self.handover.step, Step::Opening)
+            || !is_ready
+            || !current.in_flight.is_empty()
         {
             return;
         }
