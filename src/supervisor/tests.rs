@@ -1,17 +1,21 @@
 //! A supervisor between a scripted server and a small queue, without a clock.
 
+mod attempts;
+mod chaos;
 mod close;
 mod commands;
 mod drain;
 mod flow;
 mod handover;
 mod handover_broken;
+mod handover_random;
 mod hook;
 mod probe;
 mod properties;
 mod queue;
 mod reconnect;
 mod restore;
+mod server;
 mod shell;
 mod start;
 mod words;

@@ -2,10 +2,6 @@
 
 use super::*;
 
-fn seconds(n: u64) -> Duration {
-    Duration::from_secs(n)
-}
-
 /// The new socket is to be opened.
 fn begun(policy: Policy) -> Shell {
     let mut shell = Shell::up(policy);
@@ -151,10 +147,7 @@ fn commands_wait_for_the_end_of_a_handover() {
     let fence = shell.fence();
     shell.on(2).read(&fence);
     shell.on(1).read(&fence);
-    assert_eq!(
-        shell.on(2).serve(),
-        [r#"UNLISTEN "private""#, r#"LISTEN "c""#, r#"UNLISTEN "a""#]
-    );
+    assert_eq!(shell.on(2).serve(), [r#"UNLISTEN "private""#, r#"LISTEN "c""#, r#"UNLISTEN "a""#]);
     assert_eq!(shell.take_log()[3..], ["3: Active", "4: Unlistened"]);
     assert_eq!(shell.channels(), ["b Active", "c Active"]);
 }
@@ -178,11 +171,15 @@ fn rotating_without_a_live_session_is_done_by_the_next_one() {
 
 #[test]
 fn a_session_is_replaced_within_the_last_tenth_of_its_lifetime() {
-    let mut shell = Shell::up(Policy { max_lifetime: Some(seconds(1_000)), ..lasting() });
+    let mut shell =
+        Shell::up(Policy { max_lifetime: Some(Duration::from_secs(1_000)), ..lasting() });
     let mut delays = BTreeSet::new();
     for link in [1, 2, 3, 4] {
         let delay = shell.due_in();
-        assert!(delay >= seconds(900) && delay <= seconds(1_000), "{delay:?}");
+        assert!(
+            delay >= Duration::from_secs(900) && delay <= Duration::from_secs(1_000),
+            "{delay:?}"
+        );
         delays.insert(delay);
         shell.pass_until_due();
         assert_eq!(shell.take_log(), [format!("open {}", link + 1)]);
@@ -206,7 +203,7 @@ fn an_old_session_that_does_not_end_is_aborted_in_time_or_by_the_next_one() {
     let mut shell = handed_over();
     shell.serve();
     shell.forget();
-    assert_eq!(shell.due_in(), seconds(2));
+    assert_eq!(shell.due_in(), Duration::from_secs(2));
     shell.pass_until_due();
     assert_eq!(shell.take_log(), ["close 1 Abort"]);
 
