@@ -67,7 +67,7 @@ fn login(now: Instant) -> Login {
 /// A session that is logged in.
 fn ready(now: Instant) -> Box<Session> {
     let mut session = session(now);
-    session.handle_input(now, &mut BytesMut::from(PRELUDE)).unwrap();
+    let _ = session.handle_input(now, &mut BytesMut::from(PRELUDE)).unwrap();
     assert!(session.poll_event().is_some() && session.is_ready());
     session.transmit().clear();
     session

@@ -73,10 +73,10 @@ impl Shell {
             }
             Step::Bytes(_) | Step::Serve | Step::Fence => {}
             Step::Command(command) => self.command(command),
-            Step::Time(ms) => self.pass(Duration::from_millis(ms)),
+            Step::Time(ms) => self.pass_all(Duration::from_millis(ms)),
             Step::UntilDue => {
                 if self.supervisor.poll_timeout().is_some() {
-                    self.pass_until_due();
+                    self.pass_all(self.due_in());
                 }
             }
             Step::Consume => self.consume(4),
@@ -85,6 +85,19 @@ impl Shell {
                 self.hook(if well { Ok(()) } else { failed() });
             }
         }
+    }
+
+    /// What one deadline brings about may be late itself, but that comes to an end.
+    fn pass_all(&mut self, time: Duration) {
+        self.now += time;
+        for _ in 0..4 {
+            self.supervisor.handle_timeout(self.now, &mut self.queue);
+            self.act();
+            if self.supervisor.poll_timeout().is_none_or(|due| due > self.now) {
+                return;
+            }
+        }
+        panic!("a deadline stays due");
     }
 
     /// Nothing is held back once there is nothing left to wait for.
@@ -97,7 +110,7 @@ impl Shell {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(3_000))]
+    #![proptest_config(ProptestConfig::with_cases(600))]
 
     /// Never more than three links, and none at the end; no deadline that stays due; done once; every command
     /// answered once; nothing held back for ever.
@@ -114,6 +127,7 @@ proptest! {
             ..lasting()
         };
         let mut shell = Shell::new(policy);
+        shell.queue.lies = true;
         shell.open();
         shell.serve();
         let mut asked = Vec::new();
