@@ -4,7 +4,15 @@ use std::path::Path;
 use std::process::{Command, exit};
 
 /// Packages of the lock file whose versions are shown.
-const PEERS: [&str; 5] = ["pgbell", "postgres-protocol", "sqlx", "tokio", "tokio-postgres"];
+const PEERS: [&str; 7] = [
+    "pgbell",
+    "postgres-protocol",
+    "rustls",
+    "sqlx",
+    "tokio",
+    "tokio-postgres",
+    "tokio-postgres-rustls",
+];
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");

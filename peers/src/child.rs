@@ -29,7 +29,13 @@ impl Child {
     /// Starts this program again, with other arguments.
     pub(crate) fn start(arguments: &[String]) -> Outcome<Self> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.args(arguments);
+        Self::spawn(command)
+    }
+
+    /// Starts a command that is this program in the end.
+    pub(crate) fn spawn(mut command: Command) -> Outcome<Self> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
         // Nobody is to connect otherwise than told.
         for (name, _) in std::env::vars_os() {
             if name.to_str().is_some_and(|name| name.starts_with("PG")) {

@@ -6,6 +6,7 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use crate::shape::Shape;
+use crate::source::Origin;
 
 /// A client, or a decoder.
 #[derive(
@@ -17,6 +18,9 @@ pub(crate) enum Contestant {
     Raw,
     /// The same, and touches a byte of every cache line: what any client pays at least.
     RawTouch,
+    /// Over TLS only: a blocking loop through rustls that touches a byte of every cache line. There
+    /// `raw-touch` decrypts in place, which rustls does not.
+    RawRustls,
     /// `pgbell::Connection::recv_batch`
     PgbellInline,
     /// `pgbell::Listener::recv_batch`, reader and consumer on one thread.
@@ -62,8 +66,21 @@ impl Contestant {
         Self::Sqlx,
     ];
 
+    /// All that speak TLS.
+    const TLS: [Self; 9] = [
+        Self::RawTouch,
+        Self::RawRustls,
+        Self::PgbellInline,
+        Self::PgbellListener1t,
+        Self::PgbellListener2t,
+        Self::PgbellRecv,
+        Self::Libpq,
+        Self::TokioPostgres,
+        Self::Sqlx,
+    ];
+
     /// All that read memory.
-    pub(crate) const DECODERS: [Self; 4] = [
+    const DECODERS: [Self; 4] = [
         Self::DecodePgbell,
         Self::DecodePgbellViews,
         Self::DecodePostgresProtocol,
@@ -78,6 +95,15 @@ impl Contestant {
         Self::PgbellListener2t,
         Self::TokioPostgres,
     ];
+
+    /// All that can receive from there.
+    pub(crate) fn of(origin: Origin) -> Vec<Self> {
+        match origin {
+            Origin::Replay | Origin::Postgres => Self::CLIENTS.to_vec(),
+            Origin::Tls => Self::TLS.to_vec(),
+            Origin::Memory => Self::DECODERS.to_vec(),
+        }
+    }
 
     pub(crate) fn name(self) -> String {
         self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
@@ -96,6 +122,7 @@ impl Contestant {
         let (most, most_bytes): (u64, u64) = match self {
             Self::Raw
             | Self::RawTouch
+            | Self::RawRustls
             | Self::PgbellInline
             | Self::PgbellListener1t
             | Self::PgbellListener2t

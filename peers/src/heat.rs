@@ -12,9 +12,13 @@ use crate::server::Server;
 use crate::shape::{Block, Shape};
 use crate::source::{Expected, Origin, Postgres, Source, options};
 use crate::tally::Report;
+use crate::tls::Identity;
 
 /// Share of a core from which on a sender is the bottleneck.
 const SENDER_BOUND: f64 = 0.9;
+
+/// Bytes of a sample over TLS.
+const SEALED_BYTES: u64 = 1 << 28;
 
 /// What is run.
 #[derive(Debug, Clone, Serialize)]
@@ -49,6 +53,8 @@ impl Heat {
             (Some(count), _) => count,
             // One transaction.
             (None, Origin::Postgres) => own.min(1_000_000),
+            // All of it is encrypted beforehand.
+            (None, Origin::Tls) => own.min(SEALED_BYTES / self.shape.size as u64),
             (None, _) => own,
         }
     }
@@ -91,7 +97,7 @@ impl Heat {
         };
         source.prepare(count)?;
         let mut arguments = vec!["child".to_owned(), contestant.name()];
-        arguments.extend(["--port".to_owned(), source.port().to_string()]);
+        arguments.extend(source.address()?);
         arguments.extend(["--count".to_owned(), count.to_string()]);
         arguments.extend(options(self.shape, cores.client(contestant.threads())));
         let mut child = Child::start(&arguments)?.watched();
@@ -108,7 +114,11 @@ impl Heat {
 
     fn source(&self, cores: &Cores, server: &mut Server) -> Outcome<Source> {
         match self.origin {
-            Origin::Replay => Source::replay(self.shape, self.write_bytes, &cores.server),
+            Origin::Replay => Source::replay(self.shape, self.write_bytes, &cores.server, None),
+            Origin::Tls => {
+                let identity = Some(Identity::new()?);
+                Source::replay(self.shape, self.write_bytes, &cores.server, identity)
+            }
             Origin::Postgres => {
                 let cluster = server.cluster(&cores.server)?;
                 Ok(Source::Postgres(Box::new(Postgres::new(cluster, self.shape)?)))
@@ -148,10 +158,10 @@ impl Heat {
     }
 
     /// The time that counts: with PostgreSQL from the first notification on, because before it the other
-    /// session's transaction runs.
+    /// session's transaction runs. Over TLS too: before it the server encrypts.
     pub(crate) fn wall_ns(&self, report: &Report) -> u64 {
         match self.origin {
-            Origin::Postgres => report.wall_ns.saturating_sub(report.first_ns),
+            Origin::Postgres | Origin::Tls => report.wall_ns.saturating_sub(report.first_ns),
             Origin::Replay | Origin::Memory => report.wall_ns,
         }
     }

@@ -11,6 +11,7 @@
 mod child;
 mod client;
 mod contestant;
+mod copies;
 mod cores;
 mod digest;
 mod heat;
@@ -28,9 +29,11 @@ mod shape;
 mod sleeper;
 mod source;
 mod spread;
+mod stream;
 mod table;
 mod tally;
 mod target;
+mod tls;
 mod usage;
 
 use std::fs;
@@ -98,9 +101,11 @@ fn run(options: &Options) -> Outcome<ExitCode> {
         eprintln!("peers: done: ping-pong");
     }
     let sleeper = plan.sleeper.map(|count| Nap::run(count, &cores));
+    let copies = copies::run(&plan.copies, |contestant| options.admits(contestant), &cores);
     machine.finish(server.version());
-    let targets = Target::all(&heats, &latency, sleeper.as_ref());
-    let results = Results { machine, heats, latency, sleeper, targets };
+    let mut targets = Target::all(&heats, &latency, sleeper.as_ref());
+    targets.extend(Target::of_copies(&copies));
+    let results = Results { machine, heats, latency, sleeper, copies, targets };
     if let Some(dir) = &options.plot {
         plot::draw(&results.heats, dir)?;
     }

@@ -24,7 +24,7 @@ pub(crate) struct CommandLine {
 }
 
 /// What to run, and what to print.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct Options {
     /// Rounds of the main heats [default: 10]; the others have at most 3.
     #[arg(long)]
@@ -93,6 +93,10 @@ pub(crate) enum Scenario {
     Latency,
     /// A consumer that sleeps while notifications arrive.
     Sleeper,
+    /// As throughput, over TLS.
+    Tls,
+    /// How often a byte is copied, in the clear and over TLS. Needs valgrind; only when asked for.
+    Copies,
 }
 
 /// A process of a run.

@@ -13,6 +13,9 @@ const SIZES: [usize; 6] = [19, 127, 256, 1_031, 4_096, 8_073];
 /// The other numbers of channels.
 const CHANNELS: [u64; 2] = [16, 1_000];
 
+/// Sizes over TLS, where a byte costs more than a notification does.
+const TLS_SIZES: [usize; 3] = [51, 1_031, 8_073];
+
 /// A write of a server that sends a lot at once.
 const LARGE_WRITE_BYTES: usize = 64 * 1024;
 
@@ -30,6 +33,8 @@ pub(crate) struct Plan {
     pub(crate) ping_pong: Option<(usize, u64)>,
     /// Notifications that arrive while the consumer sleeps.
     pub(crate) sleeper: Option<u64>,
+    /// Sizes of which copies are counted.
+    pub(crate) copies: Vec<usize>,
 }
 
 impl Plan {
@@ -47,6 +52,11 @@ impl Plan {
                 (false, false) => full(options, rounds),
             };
         }
+        if wants(Scenario::Tls) && !options.names_a_load() {
+            heats.extend(tls(options, rounds, &TLS_SIZES));
+        } else if options.scenario == Some(Scenario::Tls) {
+            heats = named(&Options { source: vec![Origin::Tls], ..options.clone() }, rounds);
+        }
         if options.quick {
             heats.iter_mut().for_each(|heat| heat.count = heat.count.or(Some(QUICK_COUNT)));
         }
@@ -54,7 +64,13 @@ impl Plan {
             heat.contestants.retain(|contestant| options.admits(*contestant));
         }
         heats.retain(|heat| !heat.contestants.is_empty());
+        let copies = match (options.scenario, &options.size[..]) {
+            (Some(Scenario::Copies), []) => TLS_SIZES.to_vec(),
+            (Some(Scenario::Copies), sizes) => sizes.to_vec(),
+            _ => Vec::new(),
+        };
         Self {
+            copies,
             heats,
             ping_pong: (wants(Scenario::Latency) && !narrow)
                 .then_some((rounds, options.count.unwrap_or(pings))),
@@ -87,9 +103,19 @@ fn decoding(options: &Options, rounds: usize, channels: u64) -> Heat {
     Heat {
         origin: Origin::Memory,
         shape: Shape { channels, ..main.shape },
-        contestants: Contestant::DECODERS.to_vec(),
+        contestants: Contestant::of(Origin::Memory),
         ..main
     }
+}
+
+fn tls(options: &Options, rounds: usize, sizes: &[usize]) -> Vec<Heat> {
+    let main = Heat {
+        origin: Origin::Tls,
+        contestants: Contestant::of(Origin::Tls),
+        ..heat(options, rounds)
+    };
+    let shape = |size: &usize| Shape { size: *size, ..main.shape };
+    sizes.iter().map(|size| Heat { shape: shape(size), ..main.clone() }).collect()
 }
 
 /// Those for whom the sender is not the only thing that is measured.
@@ -147,9 +173,7 @@ fn named(options: &Options, rounds: usize) -> Vec<Heat> {
                     heat.origin = origin;
                     heat.shape = Shape { size, channels };
                     heat.write_bytes = write_bytes;
-                    if origin == Origin::Memory {
-                        heat.contestants = Contestant::DECODERS.to_vec();
-                    }
+                    heat.contestants = Contestant::of(origin);
                     heats.push(heat);
                 }
             }

@@ -3,8 +3,9 @@
 //! It is a process of its own. On its standard output it says its port, on its standard input it is told
 //! `go COUNT`: then it sends so many notifications to the client that came last, and says what it sent.
 
-use std::io::{BufRead, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufRead, Write};
+use std::net::TcpListener;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
@@ -17,12 +18,15 @@ use pgbell::wire::{
     Authentication, BackendKeyData, BackendMessage, FirstPacket, Framer, FrontendMessage,
     StartupPacket, TransactionStatus,
 };
+use rustls::ServerConfig;
 use serde::{Deserialize, Serialize};
 
 use crate::cores;
 use crate::outcome::Outcome;
 use crate::shape::{Block, Shape};
+use crate::stream::Stream;
 use crate::tally::nanos;
+use crate::tls;
 use crate::usage::Usage;
 
 /// Bytes that are encoded beforehand: more than the caches next to a core hold, little enough to be quick.
@@ -30,6 +34,10 @@ const BLOCK_BYTES: usize = 4 * 1024 * 1024;
 
 /// The size of a write of PostgreSQL.
 pub(crate) const WRITE_BYTES: usize = 8 * 1024;
+
+/// The process that answers, in the greeting as in [`Script::FACTS`]: where they differ, a client of pgbell
+/// takes the server for a pooler.
+const PROCESS_ID: i32 = 7;
 
 /// What the server is to send.
 #[derive(Debug, Clone, Args)]
@@ -42,6 +50,12 @@ pub(crate) struct Replay {
     /// Cores to run on, all by default.
     #[arg(long, value_delimiter = ',')]
     pub(crate) cores: Vec<usize>,
+    /// Its certificate: it has TLS. Without one it has none.
+    #[arg(long, requires = "key")]
+    pub(crate) certificate: Option<PathBuf>,
+    /// The key of the certificate.
+    #[arg(long)]
+    pub(crate) key: Option<PathBuf>,
 }
 
 /// What was sent.
@@ -58,20 +72,28 @@ pub(crate) struct Sent {
 }
 
 /// The client that came last, and its number.
-type Client = Arc<Mutex<(u64, Option<TcpStream>)>>;
+type Client = Arc<Mutex<(u64, Option<Stream>)>>;
 
 pub(crate) fn serve(replay: &Replay) -> Outcome<()> {
     cores::pin(&replay.cores)?;
     let block = Block::new(replay.shape.checked()?, BLOCK_BYTES)?;
+    let tls = match (&replay.certificate, &replay.key) {
+        (Some(certificate), Some(key)) => Some(Arc::new(tls::server_config(certificate, key)?)),
+        _ => None,
+    };
     let listener = TcpListener::bind("127.0.0.1:0")?;
     say(&listener.local_addr()?.port())?;
     let client = Client::default();
     let clients = client.clone();
     thread::spawn(move || {
         for (number, stream) in (1..).zip(listener.incoming().flatten()) {
-            let client = clients.clone();
+            let (client, tls) = (clients.clone(), tls.clone());
             // A client that goes wrong does so in its own process, and is told of there.
-            thread::spawn(move || answer(number, stream, &client));
+            thread::spawn(move || {
+                // As PostgreSQL does.
+                stream.set_nodelay(true)?;
+                answer(number, Stream::new(stream), tls.as_ref(), &client)
+            });
         }
     });
     for line in std::io::stdin().lock().lines() {
@@ -79,7 +101,7 @@ pub(crate) fn serve(replay: &Replay) -> Outcome<()> {
         let count = line.strip_prefix("go ").ok_or("the only command is go")?.parse()?;
         let client = client.lock().unwrap_or_else(PoisonError::into_inner).1.take();
         let client = client.ok_or("nobody to send to")?;
-        say(&send(client, &block, count, replay.write_bytes)?)?;
+        say(&send(&client, &block, count, replay.write_bytes)?)?;
     }
     Ok(())
 }
@@ -90,13 +112,15 @@ fn say(line: &impl Serialize) -> Outcome<()> {
     Ok(out.flush()?)
 }
 
-fn send(mut client: TcpStream, block: &Block, count: u64, write_bytes: usize) -> Outcome<Sent> {
+fn send(client: &Stream, block: &Block, count: u64, write_bytes: usize) -> Outcome<Sent> {
     let digest = block.digest(count);
+    let writes = || block.slices(count).flat_map(|slice| slice.chunks(write_bytes));
+    // Encrypted beforehand: sending is what is to be measured.
+    let sealed = client.seal(writes())?;
     let (begin, usage) = (Instant::now(), Usage::of_thread()?);
-    for slice in block.slices(count) {
-        for write in slice.chunks(write_bytes) {
-            client.write_all(write)?;
-        }
+    match &sealed {
+        Some(sealed) => sealed.writes().try_for_each(|write| client.send(write))?,
+        None => writes().try_for_each(|write| client.send(write))?,
     }
     let (wall, used) = (begin.elapsed(), Usage::of_thread()?.since(&usage));
     Ok(Sent {
@@ -109,19 +133,26 @@ fn send(mut client: TcpStream, block: &Block, count: u64, write_bytes: usize) ->
 }
 
 /// Answers one client until it goes.
-fn answer(number: u64, mut stream: TcpStream, client: &Client) -> Outcome<()> {
-    // As PostgreSQL does.
-    stream.set_nodelay(true)?;
+fn answer(
+    number: u64,
+    mut stream: Stream,
+    tls: Option<&Arc<ServerConfig>>,
+    client: &Client,
+) -> Outcome<()> {
     let mut input = BytesMut::new();
     let mut out = BytesMut::new();
-    while let Some(packet) = read_first(&mut stream, &mut input)? {
-        match packet {
-            First::Encryption => stream.write_all(b"N")?,
-            First::Startup => break,
+    while let Some(packet) = read_first(&stream, &mut input)? {
+        match (packet, tls) {
+            (First::Startup, _) => break,
+            (First::Tls, Some(config)) => {
+                stream.write(b"S")?;
+                stream.secure(config)?;
+            }
+            (First::Tls | First::Gss, _) => stream.write(b"N")?,
         }
     }
     greet(&mut out)?;
-    stream.write_all(&out.split())?;
+    stream.write(&out.split())?;
     loop {
         while let Some(frame) = Framer::frontend().next(&input)? {
             let taken = frame.wire_len();
@@ -131,45 +162,39 @@ fn answer(number: u64, mut stream: TcpStream, client: &Client) -> Outcome<()> {
         // Before the answer: who has it may be sent to. An older client may still say goodbye.
         let mut last = client.lock().unwrap_or_else(PoisonError::into_inner);
         if last.0 <= number {
-            *last = (number, Some(stream.try_clone()?));
+            *last = (number, Some(stream.clone()));
         }
         drop(last);
-        stream.write_all(&out.split())?;
-        if !read(&mut stream, &mut input)? {
+        stream.write(&out.split())?;
+        if !stream.read(&mut input)? {
             return Ok(());
         }
     }
 }
 
 enum First {
-    Encryption,
+    Tls,
+    Gss,
     Startup,
 }
 
-fn read_first(stream: &mut TcpStream, input: &mut BytesMut) -> Outcome<Option<First>> {
+fn read_first(stream: &Stream, input: &mut BytesMut) -> Outcome<Option<First>> {
     loop {
         if let Some(packet) = FirstPacket::next(input)? {
             let taken = packet.wire_len();
             let first = match StartupPacket::decode(packet)? {
                 StartupPacket::Startup { .. } => First::Startup,
-                StartupPacket::SslRequest | StartupPacket::GssEncRequest => First::Encryption,
+                StartupPacket::SslRequest => First::Tls,
+                StartupPacket::GssEncRequest => First::Gss,
                 _ => return Err("a cancel request".into()),
             };
             input.advance(taken);
             return Ok(Some(first));
         }
-        if !read(stream, input)? {
+        if !stream.read(input)? {
             return Ok(None);
         }
     }
-}
-
-/// Reads more. `false` at the end.
-fn read(stream: &mut TcpStream, input: &mut BytesMut) -> Outcome<bool> {
-    let mut scratch = [0; 4_096];
-    let n = stream.read(&mut scratch)?;
-    input.extend_from_slice(&scratch[..n]);
-    Ok(n > 0)
 }
 
 fn greet(out: &mut BytesMut) -> Outcome<()> {
@@ -186,7 +211,7 @@ fn greet(out: &mut BytesMut) -> Outcome<()> {
         let (name, value) = (name.as_bytes(), value.as_bytes());
         BackendMessage::ParameterStatus { name, value }.encode(out)?;
     }
-    let key = BackendKeyData { process_id: 4_711, secret_key: b"0000" };
+    let key = BackendKeyData { process_id: PROCESS_ID, secret_key: b"0000" };
     BackendMessage::BackendKeyData(key).encode(out)?;
     BackendMessage::ReadyForQuery { status: TransactionStatus::Idle }.encode(out)?;
     Ok(())

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::contestant::Contestant;
+use crate::copies::Copied;
 use crate::heat::{Heat, Sample};
 use crate::latency::Rally;
 use crate::machine::Machine;
@@ -18,6 +19,7 @@ pub(crate) struct Results {
     pub(crate) heats: Vec<Ran>,
     pub(crate) latency: Vec<Rally>,
     pub(crate) sleeper: Option<Nap>,
+    pub(crate) copies: Vec<Copied>,
     pub(crate) targets: Vec<Target>,
 }
 
@@ -169,6 +171,11 @@ impl Results {
         for rally in &self.latency {
             let who = rally.contestant;
             voids.extend(rally.voids.iter().map(|why| format!("VOID: {who}, ping-pong: {why}")));
+        }
+        for Copied { contestant, size, void, .. } in &self.copies {
+            voids.extend(
+                void.iter().map(|why| format!("VOID: {contestant}, copies, {size} B: {why}")),
+            );
         }
         if let Some(Nap { void: Some(why), .. }) = &self.sleeper {
             voids.push(format!("VOID: sleeper: {why}"));

@@ -48,9 +48,9 @@ impl Nap {
 }
 
 fn run(count: u64, cores: &Cores) -> Outcome<Slept> {
-    let mut source = Source::replay(Shape::MAIN, WRITE_BYTES, &cores.server)?;
+    let mut source = Source::replay(Shape::MAIN, WRITE_BYTES, &cores.server, None)?;
     let mut arguments = vec!["sleeper".to_owned()];
-    arguments.extend(["--port".to_owned(), source.port().to_string()]);
+    arguments.extend(source.address()?);
     arguments.extend(["--count".to_owned(), count.to_string()]);
     arguments.extend(options(Shape::MAIN, cores.client(1)));
     let mut child = Child::start(&arguments)?.watched();

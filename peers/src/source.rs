@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::Write;
+use std::path::Path;
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -17,6 +18,7 @@ use crate::outcome::Outcome;
 use crate::replay::Sent;
 use crate::shape::Shape;
 use crate::tally::nanos;
+use crate::tls::Identity;
 use crate::usage;
 
 /// The kinds of senders.
@@ -25,6 +27,8 @@ use crate::usage;
 pub(crate) enum Origin {
     /// A server that sends what it encoded beforehand.
     Replay,
+    /// The same over TLS: it sends what it encrypted beforehand.
+    Tls,
     /// PostgreSQL: one transaction of unique `pg_notify` by another session.
     Postgres,
     /// The client's own memory, for the decoders.
@@ -35,6 +39,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Replay => "replay server",
+            Self::Tls => "replay server over TLS",
             Self::Postgres => "PostgreSQL",
             Self::Memory => "memory",
         })
@@ -44,22 +49,41 @@ impl fmt::Display for Origin {
 /// A sender that runs.
 #[derive(Debug)]
 pub(crate) enum Source {
-    Replay { process: Child, port: u16 },
+    Replay { process: Child, port: u16, identity: Option<Box<Identity>> },
     Postgres(Box<Postgres>),
     Memory(Expected),
 }
 
 impl Source {
-    pub(crate) fn replay(shape: Shape, write_bytes: usize, cores: &[usize]) -> Outcome<Self> {
+    pub(crate) fn replay(
+        shape: Shape,
+        write_bytes: usize,
+        cores: &[usize],
+        identity: Option<Identity>,
+    ) -> Outcome<Self> {
         let mut arguments = vec!["replay".to_owned()];
         arguments.extend(options(shape, cores));
         arguments.extend(["--write-bytes".to_owned(), write_bytes.to_string()]);
+        if let Some(identity) = &identity {
+            let [certificate, key] = identity.files();
+            arguments.extend(["--certificate".to_owned(), text(certificate)?]);
+            arguments.extend(["--key".to_owned(), text(key)?]);
+        }
         let mut process = Child::start(&arguments)?;
         let port = process.value()?;
-        Ok(Self::Replay { process, port })
+        Ok(Self::Replay { process, port, identity: identity.map(Box::new) })
     }
 
-    pub(crate) fn port(&self) -> u16 {
+    /// How a client finds it.
+    pub(crate) fn address(&self) -> Outcome<Vec<String>> {
+        let mut arguments = vec!["--port".to_owned(), self.port().to_string()];
+        if let Self::Replay { identity: Some(identity), .. } = self {
+            arguments.extend(["--root".to_owned(), text(identity.root())?]);
+        }
+        Ok(arguments)
+    }
+
+    fn port(&self) -> u16 {
         match self {
             Self::Replay { port, .. } => *port,
             Self::Postgres(postgres) => postgres.port,
@@ -122,6 +146,10 @@ pub(crate) fn options(shape: Shape, cores: &[usize]) -> Vec<String> {
         .into_iter()
         .flat_map(|(name, value)| [name.to_owned(), value])
         .collect()
+}
+
+fn text(path: &Path) -> Outcome<String> {
+    Ok(path.to_str().ok_or("a path that is not UTF-8")?.to_owned())
 }
 
 /// What must arrive.

@@ -68,13 +68,15 @@ pub(crate) fn show(results: &Results, style: Style) -> String {
         "Median [least, most] of interleaved rounds. CPU is user and system time of the client, in ns a \
          notification; sender CPU the same of the process that sends. \"of raw\" is the rate over that of \
          `raw-touch` in the same round. Everybody reads every byte; count and checksum are compared with \
-         the sender's. Peak memory has the program in it, with all drivers: see `raw`.\n",
+         the sender's. Peak memory has the program in it, with all drivers: see `raw`. Over TLS `raw-touch` decrypts \
+         in place, and `raw-rustls` through rustls' own connection.\n",
     );
     // A README has room for the main heats.
     let most = results.heats.iter().map(|ran| ran.heat.rounds).max().unwrap_or(0);
     let shown = |ran: &&Ran| style == Style::Text || ran.heat.rounds == most;
     let heats = results.heats.iter().filter(shown);
-    let tables = heats.map(heat).chain(latency(results)).chain(sleeper(results));
+    let tables =
+        heats.map(heat).chain(latency(results)).chain(sleeper(results)).chain(copies(results));
     for table in tables.chain(targets(results)) {
         out.push_str(&table.show(style));
     }
@@ -158,6 +160,23 @@ fn sleeper(results: &Results) -> Option<Table> {
             line("peak MiB", number(slept.peak_rss_kib as f64 / 1024.0));
         }
         None => line("VOID", nap.void.clone().unwrap_or_default()),
+    }
+    Some(table)
+}
+
+fn copies(results: &Results) -> Option<Table> {
+    results.copies.first()?;
+    let title = "bytes copied by memcpy and its kin in the client, a byte of the wire";
+    let mut table = Table::new(title, &["", "size", "in the clear", "over TLS", "more"]);
+    let show = |copied: Option<f64>| copied.map_or_else(|| "-".to_owned(), number);
+    for copied in &results.copies {
+        table.rows.push(vec![
+            copied.contestant.name(),
+            copied.size.to_string(),
+            show(copied.clear),
+            show(copied.tls),
+            show(copied.more()),
+        ]);
     }
     Some(table)
 }

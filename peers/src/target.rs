@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::contestant::Contestant::{self, *};
+use crate::copies::Copied;
 use crate::latency::Rally;
 use crate::results::Metric::{self, Cpu, Rate};
 use crate::results::Ran;
@@ -153,9 +154,29 @@ impl Target {
     }
 }
 
+/// All of pgbell that copies are counted of.
+const OURS: [Contestant; 3] = [PgbellInline, PgbellListener1t, PgbellRecv];
+
+/// Bytes that TLS copies more, for a byte of the wire: once each. Heads and ends of records and buffers that are
+/// moved are the rest.
+const TLS_COPIES: f64 = 1.05;
+
 /// The heat with one channel and the writes of PostgreSQL; the first is the one with most rounds.
 fn find(heats: &[Ran], origin: Origin, shape: Shape) -> Option<&Ran> {
     heats.iter().find(|ran| ran.heat.origin == origin && ran.heat.shape == shape)
+}
+
+impl Target {
+    /// Of pgbell, TLS costs one copy a byte.
+    pub(crate) fn of_copies(copies: &[Copied]) -> Vec<Self> {
+        let ours = copies.iter().filter(|copied| OURS.contains(&copied.contestant));
+        let more = ours.filter_map(|copied| {
+            let (who, size) = (copied.contestant, copied.size);
+            let what = format!("{who}, bytes copied more a byte over TLS, {size} B");
+            Some(Self::new(what, Bound::AtMost(TLS_COPIES), Spread::of([copied.more()?])?))
+        });
+        more.collect()
+    }
 }
 
 impl Ratio {

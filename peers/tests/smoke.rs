@@ -19,6 +19,19 @@ const CLIENTS: [&str; 10] = [
     "tokio-postgres-chan",
 ];
 
+/// Everybody who speaks TLS.
+const TLS_CLIENTS: [&str; 9] = [
+    "libpq",
+    "pgbell-inline",
+    "pgbell-listener-1t",
+    "pgbell-listener-2t",
+    "pgbell-recv",
+    "raw-rustls",
+    "raw-touch",
+    "sqlx",
+    "tokio-postgres",
+];
+
 fn peers(arguments: &[&str]) -> (bool, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_peers")).args(arguments).output().unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
@@ -50,11 +63,13 @@ fn everybody_receives_what_was_sent() {
                 assert_eq!(report["checksum"], sent["checksum"], "{sample}");
             }
         }
-        if origin != "memory" {
-            assert_eq!(ran_here, BTreeSet::from(CLIENTS), "{origin}");
+        match origin {
+            "memory" => {}
+            "tls" => assert_eq!(ran_here, BTreeSet::from(TLS_CLIENTS)),
+            _ => assert_eq!(ran_here, BTreeSet::from(CLIENTS), "{origin}"),
         }
     }
-    assert_eq!(origins, BTreeSet::from(["memory", "postgres", "replay"]));
+    assert_eq!(origins, BTreeSet::from(["memory", "postgres", "replay", "tls"]));
     assert_eq!(array(&results, "latency").len(), 5);
     for rally in array(&results, "latency") {
         assert_eq!(array(rally, "voids"), [Value::Null; 0], "{rally}");
@@ -79,6 +94,17 @@ fn the_text_and_the_drawings_name_everybody() {
             assert!(shown.contains(who), "{who} is missing: {shown}");
         }
     }
+}
+
+#[test]
+fn tls_is_measured_with_other_writes_and_many_channels_too() {
+    let load = ["--quick", "--json", "--scenario", "tls", "--size", "1031", "--channels", "1000"];
+    let (right, said) = peers(&[&load[..], &["--write-bytes", "65536"]].concat());
+    assert!(right, "{said}");
+    let results: Value = serde_json::from_str(&said).unwrap_or_else(|_| panic!("{said}"));
+    let [ran] = array(&results, "heats") else { panic!("{said}") };
+    assert_eq!(ran["heat"]["origin"], "tls");
+    assert_eq!(array(ran, "samples").len(), TLS_CLIENTS.len());
 }
 
 #[test]

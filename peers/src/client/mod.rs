@@ -4,8 +4,11 @@ pub(crate) mod decode;
 mod libpq;
 mod pgbell;
 mod raw;
+mod raw_tls;
 mod sqlx;
 mod tokio_postgres;
+
+use std::path::PathBuf;
 
 use clap::Args;
 
@@ -37,12 +40,19 @@ pub(crate) struct Job {
     /// Cores to run on, all by default.
     #[arg(long, value_delimiter = ',')]
     pub(crate) cores: Vec<usize>,
+    /// The certificate that the server's own is checked with: TLS. Without it, in the clear.
+    #[arg(long)]
+    pub(crate) root: Option<PathBuf>,
 }
 
 impl Job {
-    /// `key=value` parameters that libpq, tokio-postgres and pgbell understand.
+    /// `key=value` parameters that libpq and pgbell understand, and tokio-postgres in the clear.
     fn conninfo(&self) -> String {
-        format!("host=127.0.0.1 port={} user={USER} dbname={USER} sslmode=disable", self.port)
+        let tls = match &self.root {
+            None => "sslmode=disable".to_owned(),
+            Some(root) => format!("sslmode=verify-ca sslrootcert='{}'", root.display()),
+        };
+        format!("host=127.0.0.1 port={} user={USER} dbname={USER} {tls}", self.port)
     }
 }
 
@@ -50,6 +60,8 @@ impl Job {
 pub(crate) fn run(contestant: Contestant, job: &Job) -> Outcome<()> {
     cores::pin(&job.cores)?;
     match contestant {
+        Contestant::RawTouch if job.root.is_some() => raw_tls::in_place(job),
+        Contestant::RawRustls => raw_tls::rustls(job),
         Contestant::Raw => raw::run(job, raw::Touch::Nothing),
         Contestant::RawTouch => raw::run(job, raw::Touch::EveryLine),
         Contestant::PgbellInline => pgbell::inline(job),
@@ -57,6 +69,7 @@ pub(crate) fn run(contestant: Contestant, job: &Job) -> Outcome<()> {
         Contestant::PgbellListener2t => pgbell::listener(job, 2),
         Contestant::PgbellRecv => pgbell::recv(job),
         Contestant::Libpq => libpq::run(job),
+        Contestant::TokioPostgres if job.root.is_some() => tokio_postgres::polled_tls(job),
         Contestant::TokioPostgres => tokio_postgres::polled(job),
         Contestant::TokioPostgresChan => tokio_postgres::channelled(job),
         Contestant::Sqlx => sqlx::run(job),

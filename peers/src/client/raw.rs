@@ -14,7 +14,7 @@ use crate::outcome::Outcome;
 use crate::tally::Tally;
 
 /// Bytes that a read may bring.
-const READ_BYTES: usize = 256 * 1024;
+pub(super) const READ_BYTES: usize = 256 * 1024;
 
 /// Bytes of a cache line.
 const LINE_BYTES: usize = 64;
@@ -27,16 +27,10 @@ pub(super) enum Touch {
     EveryLine,
 }
 
-pub(super) fn run(job: &Job, touch: Touch) -> Outcome<()> {
-    let mut stream = TcpStream::connect(("127.0.0.1", job.port))?;
-    stream.set_nodelay(true)?;
+pub(super) fn run(job: &Job, kind: Touch) -> Outcome<()> {
+    let mut stream = connect(job)?;
     let mut buffer = vec![0; READ_BYTES];
-    login(&mut stream, &mut buffer)?;
-    let mut out = BytesMut::new();
-    FrontendMessage::Query(&job.shape.listen_sql()).encode(&mut out)?;
-    stream.write_all(&out)?;
-    until_ready(&mut stream, &mut buffer)?;
-
+    listen(job, &mut stream, &mut buffer)?;
     let wanted = job.count * job.shape.size as u64;
     let mut tally = Tally::begin(job.count)?;
     let mut received = 0;
@@ -46,16 +40,39 @@ pub(super) fn run(job: &Job, touch: Touch) -> Outcome<()> {
             return Err("the server closed the connection".into());
         }
         tally.arrived();
-        if let Touch::EveryLine = touch {
-            let sum = buffer[..n].iter().step_by(LINE_BYTES).fold(0_u8, |a, b| a.wrapping_add(*b));
-            black_box(sum);
+        if let Touch::EveryLine = kind {
+            touch(&buffer[..n]);
         }
         received += n as u64;
     }
     tally.finish_raw(received, job.shape.size)
 }
 
-fn login(stream: &mut TcpStream, buffer: &mut [u8]) -> Outcome<()> {
+/// Reads a byte of every cache line.
+pub(super) fn touch(bytes: &[u8]) {
+    black_box(bytes.iter().step_by(LINE_BYTES).fold(0_u8, |a, b| a.wrapping_add(*b)));
+}
+
+pub(super) fn connect(job: &Job) -> Outcome<TcpStream> {
+    let stream = TcpStream::connect(("127.0.0.1", job.port))?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// Logs in and subscribes. Nothing stands behind the last answer yet.
+pub(super) fn listen(
+    job: &Job,
+    stream: &mut (impl Read + Write),
+    buffer: &mut [u8],
+) -> Outcome<()> {
+    login(stream, buffer)?;
+    let mut out = BytesMut::new();
+    FrontendMessage::Query(&job.shape.listen_sql()).encode(&mut out)?;
+    stream.write_all(&out)?;
+    until_ready(stream, buffer)
+}
+
+fn login(stream: &mut (impl Read + Write), buffer: &mut [u8]) -> Outcome<()> {
     let mut out = BytesMut::new();
     let parameters = [("user", USER), ("database", USER)];
     let parameters = StartupParameters::from(&parameters[..]);
@@ -65,7 +82,7 @@ fn login(stream: &mut TcpStream, buffer: &mut [u8]) -> Outcome<()> {
 }
 
 /// Reads up to ReadyForQuery, behind which nothing stands yet.
-fn until_ready(stream: &mut TcpStream, buffer: &mut [u8]) -> Outcome<()> {
+fn until_ready(stream: &mut impl Read, buffer: &mut [u8]) -> Outcome<()> {
     let mut input = Vec::new();
     loop {
         let n = stream.read(buffer)?;

@@ -9,7 +9,11 @@ use crate::tally::Tally;
 pub(super) fn run(job: &Job) -> Outcome<()> {
     let job = job.clone();
     block_on(1, async move {
-        let url = format!("postgres://{USER}@127.0.0.1:{}/{USER}?sslmode=disable", job.port);
+        let tls = match &job.root {
+            None => "sslmode=disable".to_owned(),
+            Some(root) => format!("sslmode=verify-ca&sslrootcert={}", root.display()),
+        };
+        let url = format!("postgres://{USER}@127.0.0.1:{}/{USER}?{tls}", job.port);
         let mut listener = PgListener::connect(&url).await?;
         let channels = job.shape.all_channels();
         listener.listen_all(channels.iter().map(String::as_str)).await?;

@@ -4,25 +4,33 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
 
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
-use tokio_postgres::tls::NoTlsStream;
-use tokio_postgres::{AsyncMessage, Client, NoTls};
+use tokio_postgres::{AsyncMessage, Client, NoTls, Socket};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::{Job, PING, block_on};
+use super::{Job, PING, USER, block_on};
 use crate::latency::{Latency, Stopwatch};
 use crate::outcome::Outcome;
 use crate::tally::Tally;
+use crate::tls;
 
-type Connection = tokio_postgres::Connection<tokio_postgres::Socket, NoTlsStream>;
+type Connection<T> = tokio_postgres::Connection<Socket, T>;
 
 /// The next message of the server.
-async fn message(connection: &mut Connection) -> Outcome<AsyncMessage> {
+async fn message(
+    connection: &mut Connection<impl AsyncRead + AsyncWrite + Unpin>,
+) -> Outcome<AsyncMessage> {
     let message = poll_fn(|cx| connection.poll_message(cx)).await;
     Ok(message.ok_or("the connection is closed")??)
 }
 
 /// Runs a command while the connection is driven from here.
-async fn execute(client: &Client, connection: &mut Connection, sql: &str) -> Outcome<()> {
+async fn execute(
+    client: &Client,
+    connection: &mut Connection<impl AsyncRead + AsyncWrite + Unpin>,
+    sql: &str,
+) -> Outcome<()> {
     let mut command = pin!(client.batch_execute(sql));
     poll_fn(|cx| {
         if let Poll::Ready(result) = command.as_mut().poll(cx) {
@@ -44,17 +52,39 @@ async fn execute(client: &Client, connection: &mut Connection, sql: &str) -> Out
 pub(super) fn polled(job: &Job) -> Outcome<()> {
     let job = job.clone();
     block_on(1, async move {
-        let (client, mut connection) = tokio_postgres::connect(&job.conninfo(), NoTls).await?;
-        execute(&client, &mut connection, &job.shape.listen_sql()).await?;
-        let mut tally = Tally::begin(job.count)?;
-        while !tally.is_complete() {
-            if let AsyncMessage::Notification(n) = message(&mut connection).await? {
-                tally.arrived();
-                tally.add(n.channel().as_bytes(), n.payload().as_bytes());
-            }
-        }
-        tally.finish()
+        let (client, connection) = tokio_postgres::connect(&job.conninfo(), NoTls).await?;
+        poll(&job, &client, connection).await
     })
+}
+
+pub(super) fn polled_tls(job: &Job) -> Outcome<()> {
+    let job = job.clone();
+    block_on(1, async move {
+        let root = job.root.as_ref().ok_or("TLS needs --root")?;
+        let tls = MakeRustlsConnect::new(tls::client_config(root)?);
+        // It checks the certificate whatever the mode.
+        let port = job.port;
+        let conninfo =
+            format!("host=127.0.0.1 port={port} user={USER} dbname={USER} sslmode=require");
+        let (client, connection) = tokio_postgres::connect(&conninfo, tls).await?;
+        poll(&job, &client, connection).await
+    })
+}
+
+async fn poll(
+    job: &Job,
+    client: &Client,
+    mut connection: Connection<impl AsyncRead + AsyncWrite + Unpin>,
+) -> Outcome<()> {
+    execute(client, &mut connection, &job.shape.listen_sql()).await?;
+    let mut tally = Tally::begin(job.count)?;
+    while !tally.is_complete() {
+        if let AsyncMessage::Notification(n) = message(&mut connection).await? {
+            tally.arrived();
+            tally.add(n.channel().as_bytes(), n.payload().as_bytes());
+        }
+    }
+    tally.finish()
 }
 
 pub(super) fn channelled(job: &Job) -> Outcome<()> {
