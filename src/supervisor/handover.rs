@@ -114,6 +114,11 @@ impl Handover {
         silence.into_iter().chain(self.limit).min()
     }
 
+    /// When the next one begins: not before the last one is forgotten.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.due.filter(|_| !matches!(self.step, Step::Forgetting { .. }))
+    }
+
     pub(super) fn end(&mut self) {
         (self.step, self.alive_at, self.limit) = (Step::None, None, None);
     }
@@ -402,7 +407,7 @@ impl Supervisor {
 
     /// Nothing has come for too long while a fence was awaited.
     pub(super) fn check_handover(&mut self, now: Instant, sink: &mut impl Sink) {
-        if self.handover.due.is_some_and(|due| due <= now) {
+        if self.handover.due().is_some_and(|due| due <= now) {
             self.hand_over(now);
         }
         let patience = self.policy.heartbeat.deadline;

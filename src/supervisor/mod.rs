@@ -216,7 +216,7 @@ impl Supervisor {
             None => [
                 self.current.as_ref().and_then(Link::deadline),
                 self.probe_timeout(),
-                self.handover.due,
+                self.handover.due(),
                 self.handover.deadline(self.policy.heartbeat.deadline),
             ],
         };
