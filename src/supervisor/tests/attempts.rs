@@ -29,6 +29,7 @@ fn server_refuses(code: &str) -> LinkEvent {
 /// The session was lost, the next socket is to be opened.
 fn down() -> Shell {
     let mut shell = Shell::up(lasting());
+    shell.pass(seconds(1));
     shell.break_and_reopen();
     shell.forget();
     shell
@@ -74,6 +75,8 @@ fn a_refused_login_is_the_end_unless_another_try_may_help() {
         assert_eq!(log[..2], ["close 2 Abort", "Closed"]);
         assert!(log[2].starts_with("done: "), "{log:?}");
         assert_eq!(shell.seen(), ["GAP"]);
+        let gap = &shell.take_gaps()[0];
+        assert!(gap.restored_at() >= gap.lost_at());
         assert_eq!(shell.supervisor.poll_timeout(), None);
 
         let mut policy = lasting();

@@ -182,3 +182,16 @@ fn a_handover_reads_a_socket_that_was_left_unread() {
         assert_eq!(shell.queue.lost, 0);
     }
 }
+
+/// The retry was due in between, and forgotten.
+#[test]
+fn a_handover_is_tried_again_even_if_the_old_session_is_slow_to_leave_the_private_channel() {
+    let mut shell = prepared();
+    shell.event(broken());
+    shell.on(1).take_sent();
+    shell.pass(seconds(1));
+    assert_eq!(shell.take_log(), ["close 2 Abort"]);
+    shell.read(&[UNLISTEN, READY].concat());
+    shell.pass(Duration::ZERO);
+    assert_eq!(shell.take_log(), ["open 3"]);
+}

@@ -206,6 +206,17 @@ fn none_is_asked_for_while_the_socket_is_not_read() {
     assert!(!is_lost(&shell));
 }
 
+/// Nobody would read the answer.
+#[test]
+fn the_end_of_a_hook_asks_for_no_proof_on_a_socket_that_is_not_read() {
+    let overflow = Overflow::Block { max_stall: seconds(100) };
+    let mut shell = Shell::up(Policy { overflow, has_hook: true, ..proving() });
+    shell.read(&A1.repeat(5));
+    shell.pass(EVERY);
+    shell.hook(Ok(()));
+    assert_eq!(shell.take_sent(), NOTHING);
+}
+
 /// A command makes the socket be read: what was not read before was not waited for.
 #[test]
 fn the_time_begins_anew_after_a_stall() {

@@ -36,7 +36,9 @@ impl Shell {
             match FrontendMessage::decode(frame).unwrap() {
                 FrontendMessage::Query(PROOF_SQL) => lines.push("proof".to_owned()),
                 FrontendMessage::Query(sql) => {
-                    if let Some((_, name)) = sql.split_once("\"pgbell_") {
+                    if let Some((_, name)) = sql.split_once("LISTEN \"pgbell_")
+                        && !sql.starts_with("UN")
+                    {
                         self.private = format!("pgbell_{}", name.trim_end_matches('"'));
                     }
                     lines.push(sql.replace(&self.private, "private"));
@@ -46,7 +48,7 @@ impl Shell {
                         .iter()
                         .map(|value| std::str::from_utf8(value.unwrap()).unwrap())
                         .collect();
-                    assert_eq!(text[0], self.private);
+                    self.private = text[0].to_owned();
                     self.nonce = text[1].to_owned();
                     lines.push("notify".to_owned());
                 }
