@@ -3,7 +3,11 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::*;
+use crate::notification::Gap;
 use crate::route::Shuffle;
+
+/// Every session may die.
+const ANY: u32 = 0;
 
 /// Servers that carry out what they are asked in any order, and a network that brings their answers in pieces.
 struct World {
@@ -86,20 +90,33 @@ impl World {
     }
 
     fn step(&mut self, kill: Option<u32>) {
-        let id = 1 + u32::try_from(self.below(3)).unwrap();
+        let ids: Vec<u32> = self.up.keys().copied().collect();
+        let id = match self.below(ids.len().max(1)) {
+            index if index < ids.len() => ids[index],
+            _ => return self.wait(),
+        };
         match self.below(40) {
             0..10 => self.commit(),
             10..22 => _ = self.execute(id),
-            22..39 => {
+            22 => self.shell.command(Command::Rotate),
+            23..39 => {
                 let most = 1 + self.below(60);
                 self.read(id, most);
             }
             _ => {
-                if let Some(id) = kill.filter(|id| self.up.contains_key(id)) {
-                    self.shell.on(id).event(broken());
+                let victim = kill.map(|victim| if victim == ANY { id } else { victim });
+                if let Some(victim) = victim.filter(|victim| self.up.contains_key(victim)) {
+                    self.shell.on(victim).event(broken());
                 }
             }
         }
+        self.settle();
+    }
+
+    /// Nobody is there: until the next attempt.
+    fn wait(&mut self) {
+        self.commit();
+        self.shell.pass_until_due();
         self.settle();
     }
 
@@ -146,10 +163,10 @@ fn check(seen: &[String], commits: u32, seed: u64) -> usize {
 #[test]
 fn whatever_dies_and_when_nothing_comes_twice_and_nothing_is_missing_without_a_gap() {
     let (mut handed_over, mut lost, mut given_up) = (0, 0, 0);
-    for seed in 0..3_000 {
+    for seed in 0..2_000 {
         let mut world = World::new(seed);
         world.settle();
-        let kill = [None, Some(1), Some(2)][usize::try_from(seed % 3).unwrap()];
+        let kill = [None, Some(1), Some(2), Some(ANY)][usize::try_from(seed % 4).unwrap()];
         for _ in 0..world.below(200) {
             world.step(kill);
         }
@@ -163,8 +180,9 @@ fn whatever_dies_and_when_nothing_comes_twice_and_nothing_is_missing_without_a_g
         let failed = |one: &&Incident| matches!(one, Incident::HandoverFailed { .. });
         given_up += world.shell.told.iter().filter(failed).count();
         assert_eq!(gaps as u64, figures.gaps);
-        assert_eq!(gaps as u64, figures.sessions_lost, "one gap for each, seed {seed}");
+        let sessions: u32 = world.shell.take_gaps().iter().map(Gap::sessions).sum();
+        assert_eq!(u64::from(sessions), figures.sessions_lost, "each is told, seed {seed}");
         assert!(kill.is_some() || gaps == 0, "no gap for nothing, seed {seed}");
     }
-    assert!(handed_over > 1_000 && lost > 500 && given_up > 500, "{handed_over} {lost} {given_up}");
+    assert!(handed_over > 500 && lost > 200 && given_up > 100, "{handed_over} {lost} {given_up}");
 }
