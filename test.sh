@@ -38,6 +38,9 @@ step() {
     printf '    done in %d s\n' $((SECONDS - begin))
 }
 
+# Keeps what a command prints, to be looked through for secrets at the end.
+kept() { "$@" 2>&1 | tee -a "$target/kept.txt"; }
+
 skip() { printf '\n=== skipped: %s\n' "$*"; }
 
 as_root() {
@@ -147,7 +150,7 @@ lints() {
 tests() {
     step "tests, on PostgreSQL 13 to 18 where they name the matrix" \
         cargo nextest run --locked "${members[@]}" --all-features
-    step "examples in the documentation" cargo test --locked --doc "${members[@]}" --all-features -q
+    step "examples in the documentation" kept cargo test --locked --doc "${members[@]}" --all-features -q
 }
 
 models() {
@@ -181,7 +184,7 @@ examples() {
     read -r url <&"${SERVER[0]}"
     for example in "${runnable[@]}"; do
         example=$(basename "$example" .rs)
-        step "example $example" env DATABASE_URL="$url" \
+        DATABASE_URL=$url step "example $example" kept \
             timeout 60 cargo run --locked -q --all-features --example "$example"
     done
     exec {input}>&-
@@ -232,13 +235,22 @@ demo() {
     # The command exists when its help names it.
     step "build the command line" cargo build --locked --release -p pgbell-cli
     if "$target/release/pgbell" --help 2>/dev/null | grep -q '\bdemo\b'; then
-        step "demo on a real server" cargo run --locked --release -q -p pgbell-cli -- demo --json
+        step "demo on a real server" kept cargo run --locked --release -q -p pgbell-cli -- demo --json
     else
         skip "demo: the command line has none"
     fi
 }
 
+# Passwords and keys of the tests hold a planted word: it must stand in nothing that was shown.
+secrets() {
+    # nextest has a directory of its own, wherever cargo builds.
+    step "no planted secret in what tests, examples and the demo have shown" \
+        tests/planted/check.sh target/nextest/default/junit.xml "$target/kept.txt"
+}
+
 prepare
+mkdir -p "$target"
+: >"$target/kept.txt"
 if [ "$mode" = quick ]; then
     quick
 else
@@ -251,5 +263,6 @@ else
     benches
     fuzz
     demo
+    secrets
 fi
 say "./test.sh $mode: passed in $SECONDS s"

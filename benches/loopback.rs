@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use pgbell::testing::Script;
-use pgbell::wire::{Authentication, BackendMessage, RawNotification, TransactionStatus};
+use pgbell::wire::{
+    Authentication, BackendKeyData, BackendMessage, RawNotification, TransactionStatus,
+};
 use pgbell::{Connection, Event, Listener, Overflow};
 use tokio::runtime::Runtime;
 
@@ -41,6 +43,9 @@ fn greeting() -> BytesMut {
     encode(&BackendMessage::Authentication(Authentication::Ok), &mut out);
     let (name, value) = (&b"client_encoding"[..], &b"UTF8"[..]);
     encode(&BackendMessage::ParameterStatus { name, value }, &mut out);
+    // Of the process that `Script::FACTS` tells, so that no pooler stands between.
+    let key = BackendKeyData { process_id: 7, secret_key: &[0; 4] };
+    encode(&BackendMessage::BackendKeyData(key), &mut out);
     encode(&BackendMessage::ReadyForQuery { status: TransactionStatus::Idle }, &mut out);
     out
 }

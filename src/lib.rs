@@ -39,8 +39,8 @@
 //! Memory is bounded, whatever a server sends; no length that it announces is allocated. Nothing that it
 //! sends panics, and no error or `Debug` text shows a secret.
 //!
-//! This version has no TLS and does not reconnect: when its session is lost, a listener hands out
-//! everything that was received, then the cause, and ends.
+//! This version does not reconnect: when its session is lost, a listener hands out everything that was
+//! received, then the cause, and ends.
 //!
 //! # Lent, kept, owned
 //!

@@ -13,6 +13,18 @@ const TLS_CRATES_MAX: usize = 12;
 const DRIVERS: [&str; 6] =
     ["tokio-postgres", "postgres-protocol", "postgres", "sqlx", "sqlx-postgres", "pq-sys"];
 
+/// Queues between threads: the ring between reader and consumer is our own.
+const QUEUES: [&str; 8] = [
+    "rtrb",
+    "ringbuf",
+    "crossbeam-queue",
+    "crossbeam-channel",
+    "flume",
+    "kanal",
+    "async-channel",
+    "thingbuf",
+];
+
 fn tree(features: &str, edges: &str) -> BTreeSet<String> {
     let output = Command::new(env!("CARGO"))
         .args(["tree", "--locked", "--offline", "-p", "pgbell", "--no-default-features"])
@@ -96,6 +108,15 @@ fn the_sans_io_floors_bring_no_runtime() {
     let tree = tree("", "normal,build");
     for absent in ["tokio", "socket2", "getrandom", "mio", "libc-net"] {
         assert!(!names(&tree).contains(absent), "{absent}");
+    }
+}
+
+/// They are rivals of the ring, in benches. tokio's own channels carry requests, never notifications.
+#[test]
+fn no_crate_of_queues_is_linked() {
+    let tree = tree("tokio,saslprep,testing", "normal,build");
+    for queue in QUEUES {
+        assert!(!names(&tree).contains(queue), "{queue}");
     }
 }
 

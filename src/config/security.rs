@@ -8,7 +8,7 @@ use crate::auth::{ChannelBinding, RequireAuth};
 use crate::wire::ProtocolVersion;
 
 /// The value of `sslrootcert` that means the authorities that the system trusts.
-pub(super) const SYSTEM_ROOTS: &str = "system";
+pub(crate) const SYSTEM_ROOTS: &str = "system";
 
 /// Setters of encryption. A value that cannot be kept is reported by [`check`](Config::check).
 impl Config {

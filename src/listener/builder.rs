@@ -30,8 +30,8 @@ pub(super) const QUEUE_BYTES: usize = 8 * 1024 * 1024;
 pub(super) const PIN_LIMIT_BYTES: usize = 8 * 1024 * 1024;
 
 /// Slots beyond the capacity, each for one read: what arrives while a command waits for its answer may
-/// exceed the capacity.
-pub(super) const SURPLUS_SLOTS: u64 = 1_024;
+/// exceed the capacity. With the ring's own slot and its positions they take 128 KiB.
+pub(super) const SURPLUS_SLOTS: u64 = 1_016;
 
 /// Fewest bytes a queue can have: the longest notification must fit.
 const QUEUE_BYTES_MIN: usize = wire::limits::NOTIFICATION_FRAME_BYTES_MAX as usize + 1;

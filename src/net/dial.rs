@@ -12,12 +12,10 @@ use tokio::net::{TcpStream, lookup_host};
 #[cfg(unix)]
 use super::peer::check_peer;
 use super::stream::Stream;
+#[cfg(unix)]
+use crate::config::hosts::SOCKET_DIRECTORIES;
 use crate::config::{Host, Server};
 use crate::{Config, Error, ErrorKind};
-
-/// Where PostgreSQL puts its sockets: Debian's directory, then PostgreSQL's own.
-#[cfg(unix)]
-const SOCKET_DIRECTORIES: [&str; 2] = ["/var/run/postgresql", "/tmp"];
 
 /// Where a server can be reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,5 +125,40 @@ fn socket_path(directory: &str, port: u16) -> PathBuf {
     match directory.strip_prefix('@') {
         Some(name) => PathBuf::from(format!("\0{name}/.s.PGSQL.{port}")),
         None => PathBuf::from(format!("{directory}/.s.PGSQL.{port}")),
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// What the kernel was told, for a configuration.
+    async fn options(text: &str) -> (Option<[u64; 3]>, Duration, bool) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let config: Config = format!("host=127.0.0.1 {text}").parse().unwrap();
+        let address = Address::Tcp(listener.local_addr().unwrap());
+        let Ok(Stream::Tcp(stream)) = address.dial(&config).await else { panic!("no socket") };
+        let socket = SockRef::from(&stream);
+        let keepalive = socket.keepalive().unwrap().then(|| {
+            [
+                socket.tcp_keepalive_time().unwrap().as_secs(),
+                socket.tcp_keepalive_interval().unwrap().as_secs(),
+                u64::from(socket.tcp_keepalive_retries().unwrap()),
+            ]
+        });
+        let user_timeout = socket.tcp_user_timeout().unwrap().unwrap_or_default();
+        (keepalive, user_timeout, stream.nodelay().unwrap())
+    }
+
+    #[tokio::test]
+    async fn keepalives_and_the_user_timeout_reach_the_kernel() {
+        let seconds = Duration::from_secs;
+        assert_eq!(options("").await, (Some([30, 10, 3]), seconds(30), true));
+        let text =
+            "keepalives_idle=7 keepalives_interval=5 keepalives_count=2 tcp_user_timeout=9000";
+        assert_eq!(options(text).await, (Some([7, 5, 2]), seconds(9), true));
+        assert_eq!(options("keepalives=0").await, (None, seconds(30), true));
     }
 }

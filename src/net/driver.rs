@@ -1,10 +1,12 @@
 //! A session on a socket: carries bytes and time, decides nothing.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::task::{Context, Poll, ready};
 use std::time::SystemTime;
 
 use bytes::{Buf, BytesMut};
+use tokio::task::yield_now;
 
 use super::{Pipe, Timer, now};
 use crate::session::{Answer, CommandId, Progress, Session, SessionEvent};
@@ -109,8 +111,9 @@ impl Driver {
             }
             if self.session.is_computing() {
                 self.session.compute()?;
-                // Others get their turn between two steps of the key derivation.
-                cx.waker().wake_by_ref();
+                // Others get their turn between two steps of the key derivation, sockets and timers too:
+                // this puts the wake off until the runtime has looked at them.
+                let _ = pin!(yield_now()).poll(cx);
                 return Poll::Pending;
             }
             // Not waited for: reading goes on meanwhile.

@@ -75,7 +75,8 @@ impl<'a> Attempt<'a> {
             LoadBalanceHosts::Random => Some(Shuffle::new(u64::from_le_bytes(random()?))),
             LoadBalanceHosts::Disable => None,
         };
-        let encryptor = Encryptor::new(config).await?;
+        // A network file system may hang.
+        let encryptor = bounded(deadline, "the files of TLS", Encryptor::new(config)).await?;
         Ok(Self { config, purpose, deadline, shuffle, encryptor, failures: Vec::new() })
     }
 
@@ -140,7 +141,7 @@ impl<'a> Attempt<'a> {
                     Ok(established) => return Ok(Some(established)),
                     Err(error) => error,
                 };
-                let other = methods.peek().is_some() && !attempt.is_clear;
+                let other = methods.peek().copied().copied().filter(|_| !attempt.is_clear);
                 let next = Next::after(&error, attempt.reached, other);
                 self.failures.push(Failure { at: address.to_string(), error });
                 match next {
@@ -199,11 +200,13 @@ impl Try<'_> {
         }
         if let Err(error) = logged_in {
             let concerns_password = error.sqlstate() == Some("28P01") || !has_password;
-            return match password::password_hint(config, self.server).await {
-                Some(hint) if error.kind() == ErrorKind::Auth && concerns_password => {
-                    Err(error.with_hint(hint))
-                }
-                _ => Err(error),
+            if error.kind() != ErrorKind::Auth || !concerns_password {
+                return Err(error);
+            }
+            let hint = password::password_hint(config, self.server);
+            return match timeout_at(self.until.into(), hint).await {
+                Ok(Some(hint)) => Err(error.with_hint(hint)),
+                Ok(None) | Err(_) => Err(error),
             };
         }
         bounded(self.until, "an answer", self.check(driver, wanted)).await
@@ -233,8 +236,8 @@ impl Try<'_> {
             if purpose == Purpose::Listen && facts.ends_idle_sessions {
                 driver.query("SET idle_session_timeout = 0").await?;
             }
-            let process_id = driver.session.process_id();
-            is_pooled = process_id.is_some_and(|process_id| process_id != facts.backend_pid);
+            // PostgreSQL always gives a key. Who gives none, or that of another process, stands between.
+            is_pooled = driver.session.process_id() != Some(facts.backend_pid);
         }
         let mut established = Established {
             driver,

@@ -1,4 +1,4 @@
-//! The only file that reads the user's small configuration files, and knows where they are.
+//! The only file that reads files, and knows where the user's own ones are.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -11,19 +11,19 @@ use zeroize::Zeroizing;
 /// Most bytes that are read of a password or service file. Real ones have a few lines.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
-/// Permissions of a group and of everybody else.
-#[cfg(unix)]
-const OTHERS: u32 = 0o077;
-
 /// Why a file was not read.
 #[derive(Debug)]
 pub(super) enum FileFault {
     Missing,
     NotRegular,
-    TooLong,
-    /// Others may read or write it. The mode's last nine bits.
+    /// Longer than this.
+    TooLong(u64),
+    /// Others may read or write it.
     #[cfg(unix)]
-    Permissions(u32),
+    Permissions {
+        mode: u32,
+        allowed: &'static str,
+    },
     Io(io::Error),
 }
 
@@ -33,10 +33,10 @@ impl fmt::Display for FileFault {
         match self {
             Self::Missing => f.write_str("does not exist"),
             Self::NotRegular => f.write_str("is not a regular file"),
-            Self::TooLong => write!(f, "has more than {FILE_BYTES_MAX} bytes"),
+            Self::TooLong(limit) => write!(f, "has more than {limit} bytes"),
             #[cfg(unix)]
-            Self::Permissions(mode) => {
-                write!(f, "has mode {mode:04o}, which lets others in: chmod 0600 cures it")
+            Self::Permissions { mode, allowed } => {
+                write!(f, "has mode {mode:04o}, which lets others in: chmod {allowed} cures it")
             }
             Self::Io(error) => write!(f, "cannot be read: {error}"),
         }
@@ -60,46 +60,66 @@ pub(super) enum Access {
     Any,
     /// Its owner alone, as for a file with passwords. Not checked on Windows, as in libpq.
     Owner,
+    /// As libpq has it for keys: the owner alone, and a group that may read what belongs to root. Not checked
+    /// on Windows.
+    #[cfg(feature = "tls")]
+    Key,
 }
 
 /// Reads a file whole, off the threads that run tasks: a network file system may hang.
 pub(super) async fn read(path: PathBuf, access: Access) -> Result<Zeroizing<Vec<u8>>, FileFault> {
-    match tokio::task::spawn_blocking(move || read_now(&path, access)).await {
+    match tokio::task::spawn_blocking(move || read_now(&path, access, FILE_BYTES_MAX)).await {
         Ok(result) => result,
         Err(error) => Err(FileFault::Io(io::Error::other(error))),
     }
 }
 
-fn read_now(path: &Path, access: Access) -> Result<Zeroizing<Vec<u8>>, FileFault> {
+/// Reads a file whole, here and now, if it has at most `limit` bytes.
+pub(super) fn read_now(
+    path: &Path,
+    access: Access,
+    limit: u64,
+) -> Result<Zeroizing<Vec<u8>>, FileFault> {
     // Before it is opened: opening a pipe waits for somebody to write into it.
-    check(&fs::metadata(path)?, access)?;
+    check(&fs::metadata(path)?, access, limit)?;
     let file = File::open(path)?;
     let metadata = file.metadata()?;
-    check(&metadata, access)?;
-    // Room for all of it, so that growing leaves no copy of a password behind.
+    check(&metadata, access, limit)?;
+    // Room for all of it, so that growing leaves no copy of a password or key behind.
     let room = usize::try_from(metadata.len()).unwrap_or_default().saturating_add(1);
-    let mut text = Zeroizing::new(Vec::with_capacity(room));
+    let mut bytes = Zeroizing::new(Vec::with_capacity(room));
     // The file may grow while it is read.
-    let read = file.take(FILE_BYTES_MAX + 1).read_to_end(&mut text)?;
-    if read as u64 > FILE_BYTES_MAX { Err(FileFault::TooLong) } else { Ok(text) }
+    let read = file.take(limit + 1).read_to_end(&mut bytes)?;
+    if read as u64 > limit { Err(FileFault::TooLong(limit)) } else { Ok(bytes) }
 }
 
-fn check(metadata: &fs::Metadata, access: Access) -> Result<(), FileFault> {
+fn check(metadata: &fs::Metadata, access: Access, limit: u64) -> Result<(), FileFault> {
     if !metadata.is_file() {
         return Err(FileFault::NotRegular);
     }
-    if metadata.len() > FILE_BYTES_MAX {
-        return Err(FileFault::TooLong);
+    if metadata.len() > limit {
+        return Err(FileFault::TooLong(limit));
     }
-    #[cfg(unix)]
-    if access == Access::Owner {
-        let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o777;
-        if mode & OTHERS != 0 {
-            return Err(FileFault::Permissions(mode));
-        }
-    }
-    #[cfg(not(unix))]
-    let (Access::Any | Access::Owner) = access;
+    check_permissions(metadata, access)
+}
+
+#[cfg(unix)]
+fn check_permissions(metadata: &fs::Metadata, access: Access) -> Result<(), FileFault> {
+    use std::os::unix::fs::MetadataExt;
+    let (forbidden, allowed) = match access {
+        Access::Any => (0, ""),
+        Access::Owner => (0o077, "0600"),
+        #[cfg(feature = "tls")]
+        Access::Key if metadata.uid() == 0 => (0o037, "0640"),
+        #[cfg(feature = "tls")]
+        Access::Key => (0o077, "0600"),
+    };
+    let mode = metadata.mode() & 0o777;
+    if mode & forbidden == 0 { Ok(()) } else { Err(FileFault::Permissions { mode, allowed }) }
+}
+
+#[cfg(not(unix))]
+fn check_permissions(_: &fs::Metadata, _: Access) -> Result<(), FileFault> {
     Ok(())
 }
 

@@ -145,9 +145,14 @@ pub(crate) async fn password(config: &Config, server: &Server) -> Result<Option<
 /// What to say beside the error that the password is missing or wrong: where it was looked for, and
 /// why a password file was not used. It has no content of the file.
 ///
-/// `None` when the password came from elsewhere.
+/// `None` when the password stands in the configuration.
 pub(crate) async fn password_hint(config: &Config, server: &Server) -> Option<String> {
-    if config.attachment::<Provider>().is_some() || config.get_password().is_some() {
+    if config.attachment::<Provider>().is_some() {
+        let hint = "the password came from the password_provider, which is asked anew at every attempt: \
+                    does it last, and is it for this user?";
+        return Some(hint.to_owned());
+    }
+    if config.get_password().is_some() {
         return None;
     }
     let cure = "set `password`, PGPASSWORD or a password_provider";

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::task::{Context, Poll};
 
-use super::shared::{BoxIndex, Item, Shared, Word};
+use super::shared::{Item, Place, Shared, Slot};
 use super::sync::{Arc, Ordering};
 
 /// What the consumer finds next in the stream.
@@ -34,12 +34,22 @@ pub enum Taken<T, M> {
     Closed,
 }
 
+/// What was published at the last look.
+#[derive(Debug, Default)]
+struct Known {
+    tail: u64,
+    seen: u64,
+    closed: bool,
+    /// Position of the first unread mark. One that was made later stands behind all that is known.
+    mark_at: u64,
+}
+
 /// The reading half of a ring. Made by [`channel`](super::channel).
 pub struct Consumer<T, M> {
     shared: Arc<Shared<T, M>>,
-    spare: BoxIndex,
     /// Position of the next item to take.
-    head: u64,
+    head: Place,
+    known: Known,
     /// Sequence number of the next notification: all below was handed out or reported lost.
     next: u64,
     /// An item that was taken while something that lies before it has yet to be handed out.
@@ -50,8 +60,17 @@ pub struct Consumer<T, M> {
 }
 
 impl<T, M> Consumer<T, M> {
-    pub(super) fn new(shared: Arc<Shared<T, M>>, spare: BoxIndex) -> Self {
-        Self { shared, spare, head: 0, next: 0, stash: None, taken: 0, taken_bytes: 0, lost: 0 }
+    pub(super) fn new(shared: Arc<Shared<T, M>>) -> Self {
+        Self {
+            shared,
+            head: Place::default(),
+            known: Known::default(),
+            next: 0,
+            stash: None,
+            taken: 0,
+            taken_bytes: 0,
+            lost: 0,
+        }
     }
 
     /// Sequence number of the next notification: as many were handed out or reported lost so far.
@@ -78,36 +97,90 @@ impl<T, M> Consumer<T, M> {
         self.taken_bytes
     }
 
-    /// Takes what comes next. Lock-free: it never waits for the producer.
+    /// Takes what comes next. It never waits for the producer, but for a mark that is being made.
+    #[inline]
     pub fn try_take(&mut self) -> Taken<T, M> {
+        let mut looked = false;
         loop {
-            // This order: what was accepted below `seen` is below `tail`, and after `closed`
-            // nothing more is stored.
-            let closed = self.shared.closed.load(Ordering::Acquire);
-            let seen = self.shared.seen.load(Ordering::Acquire);
-            if self.stash.is_none() {
-                self.stash = self.take_item();
+            if self.stash.is_some() {
+                match self.hand_out_stash() {
+                    Some(found) => return found,
+                    None => continue,
+                }
             }
-            let Some(item) = &self.stash else {
-                return match self.before(seen) {
-                    Some(found) => found,
-                    None if closed => Taken::Closed,
-                    None => Taken::Empty,
-                };
-            };
-            let end = item.first + item.count;
-            let floor = self.shared.floor.load(Ordering::Acquire).clamp(item.first, end);
-            // No mark stands inside an item: it is one unbroken run.
-            if let Some(found) = self.before(floor) {
-                return found;
+            if self.head.position >= self.known.tail {
+                self.look();
+                looked = true;
             }
-            let Some(item) = self.stash.take() else { continue };
-            if self.next >= end {
-                continue;
+            if let Some(item) = self.take_item() {
+                if !self.is_next(&item) {
+                    self.stash = Some(item);
+                    continue;
+                }
+                self.next = item.first + item.count;
+                return Taken::Item { value: item.value, first: item.first, skip: 0 };
             }
-            let skip = self.next.saturating_sub(item.first);
-            self.next = end;
-            return Taken::Item { value: item.value, first: item.first, skip };
+            if looked {
+                return self.end();
+            }
+        }
+    }
+
+    /// Looks at what is published.
+    #[inline]
+    fn look(&mut self) {
+        let published = &self.shared.published;
+        // This order: after `closed` nothing more is stored, what was accepted below `seen` is below
+        // `tail`, and a mark that stands below either is in `mark_at`.
+        self.known.closed = published.closed.load(Ordering::Acquire);
+        self.known.seen = published.seen.load(Ordering::Acquire);
+        self.known.tail = published.tail.load(Ordering::Acquire);
+        self.look_for_marks();
+        // What lies a round behind is gone.
+        let round = self.shared.slots() as u64;
+        self.shared.jump(&mut self.head, self.known.tail.saturating_sub(round));
+    }
+
+    #[inline]
+    fn look_for_marks(&mut self) {
+        // Acquire: pairs with the producer's store in `mark`.
+        self.known.mark_at = self.shared.published.mark_at.load(Ordering::Acquire);
+    }
+
+    /// Whether nothing stands before an item and nothing of it is lost.
+    #[inline]
+    fn is_next(&self, item: &Item<T>) -> bool {
+        self.next == item.first
+            && self.known.mark_at > item.first
+            && self.shared.takings.floor.load(Ordering::Acquire) <= item.first
+    }
+
+    /// Hands out what stands before the item in the stash, then the item. `None` if all of it is lost.
+    #[cold]
+    fn hand_out_stash(&mut self) -> Option<Taken<T, M>> {
+        let item = self.stash.as_ref()?;
+        let (first, end) = (item.first, item.first + item.count);
+        let floor = self.shared.takings.floor.load(Ordering::Acquire).clamp(first, end);
+        self.look_for_marks();
+        // No mark stands inside an item: it is one unbroken run.
+        if let Some(found) = self.before(floor) {
+            return Some(found);
+        }
+        let item = self.stash.take()?;
+        if self.next >= end {
+            return None;
+        }
+        let skip = self.next.saturating_sub(first);
+        self.next = end;
+        Some(Taken::Item { value: item.value, first, skip })
+    }
+
+    /// What stands behind the last item that was published.
+    fn end(&mut self) -> Taken<T, M> {
+        match self.before(self.known.seen) {
+            Some(found) => found,
+            None if self.known.closed => Taken::Closed,
+            None => Taken::Empty,
         }
     }
 
@@ -119,52 +192,60 @@ impl<T, M> Consumer<T, M> {
             Taken::Empty => {}
             found => return Poll::Ready(found),
         }
-        self.shared.consumer.prepare(cx);
+        self.shared.published.consumer.prepare(cx);
         match self.try_take() {
             Taken::Empty => {
                 // By now the caller has let go of the last item, and so of the memory that a
                 // waiting producer may need.
-                self.shared.producer.wake();
+                self.shared.takings.producer.wake();
                 Poll::Pending
             }
             found => {
-                self.shared.consumer.cancel();
+                self.shared.published.consumer.cancel();
                 Poll::Ready(found)
             }
         }
     }
 
-    /// The next item out of the slots, whatever lies before it in the stream.
+    /// The next item out of the slots below the known tail, whatever lies before it in the stream.
+    #[inline]
     fn take_item(&mut self) -> Option<Item<T>> {
-        let tail = self.shared.tail.load(Ordering::Acquire);
-        let slots = self.shared.slots();
-        self.head = self.head.max(tail.saturating_sub(slots));
-        while self.head < tail {
-            let word = self.shared.load(self.head);
-            if word.is_full_at(self.head) {
-                if !self.shared.exchange(self.head, word, Word::empty(self.spare)) {
-                    continue;
+        while self.head.position < self.known.tail {
+            let position = self.head.position;
+            let mut newer = None;
+            let found = match self.shared.slot(self.head).and_then(Slot::open) {
+                Some(mut content) => match content.as_ref().map(|item| item.position) {
+                    Some(found) if found <= position => content.take(),
+                    found => {
+                        newer = found;
+                        None
+                    }
+                },
+                // The producer takes it back at this moment.
+                None => None,
+            };
+            self.shared.advance(&mut self.head);
+            if let Some(item) = found {
+                self.taken += item.count;
+                self.taken_bytes += item.bytes;
+                let takings = &self.shared.takings;
+                // Release: pairs with the producer's look for room.
+                takings.head.store(self.head.position, Ordering::Release);
+                takings.bytes.store(self.taken_bytes, Ordering::Release);
+                takings.taken.store(self.taken, Ordering::Release);
+                takings.producer.wake();
+                if item.position == position {
+                    return Some(item);
                 }
-                self.spare = word.box_index();
-                self.head += 1;
-                let mut content = None;
-                self.shared.swap_box(self.spare, &mut content);
-                if let Some(item) = &content {
-                    self.taken += item.count;
-                    self.taken_bytes += item.bytes;
-                    // Release: pairs with the producer's look for room.
-                    self.shared.taken_bytes.store(self.taken_bytes, Ordering::Release);
-                    self.shared.taken.store(self.taken, Ordering::Release);
-                    self.shared.producer.wake();
-                    return content;
-                }
-            } else if word.is_full() {
-                // Lapped while we looked: the slot holds a newer item, so everything up to one
-                // round before it is gone.
-                self.head += (word.distance_from(self.head) + 1).saturating_sub(slots).max(1);
-            } else {
-                // Evicted.
-                self.head += 1;
+                // From a round before, and lost: we were in its slot when it was to be evicted, and here
+                // when the slot was to be used again.
+                continue;
+            }
+            // Evicted, or a slot that was not used. If the producer is a round ahead, all is gone up to one
+            // round before it.
+            if let Some(newer) = newer {
+                let gone = (newer + 1).saturating_sub(self.shared.slots() as u64);
+                self.shared.jump(&mut self.head, gone);
             }
         }
         None
@@ -172,8 +253,7 @@ impl<T, M> Consumer<T, M> {
 
     /// The mark or the loss that lies before sequence number `limit`, if any.
     fn before(&mut self, limit: u64) -> Option<Taken<T, M>> {
-        // Acquire: pairs with the producer's store in `mark`.
-        let mark_at = self.shared.mark_at.load(Ordering::Acquire);
+        let mark_at = self.known.mark_at;
         if mark_at <= limit {
             if mark_at > self.next {
                 return Some(self.lose(mark_at));
@@ -194,10 +274,11 @@ impl<T, M> Consumer<T, M> {
     }
 
     fn take_mark(&mut self) -> Option<M> {
-        let mut marks = self.shared.marks.lock().ok()?;
+        let mut marks = self.shared.marks();
         let (_, mark) = marks.pop_front()?;
         let next = marks.front().map_or(u64::MAX, |(position, _)| *position);
-        self.shared.mark_at.store(next, Ordering::Release);
+        self.shared.published.mark_at.store(next, Ordering::Release);
+        self.known.mark_at = next;
         Some(mark)
     }
 }
@@ -205,9 +286,10 @@ impl<T, M> Consumer<T, M> {
 impl<T, M> Drop for Consumer<T, M> {
     /// Frees what nobody will read, and tells the producer.
     fn drop(&mut self) {
-        self.shared.consumer_gone.store(true, Ordering::Release);
+        self.shared.takings.gone.store(true, Ordering::Release);
+        self.look();
         while self.take_item().is_some() {}
-        self.shared.producer.wake();
+        self.shared.takings.producer.wake();
     }
 }
 

@@ -1,19 +1,20 @@
 //! Models of the ring: every interleaving within the preemption bound, weak memory included.
 //!
 //! `RUSTFLAGS="--cfg loom -C debug-assertions" cargo test --release --lib ring::loom`;
-//! `LOOM_MAX_PREEMPTIONS=2` keeps it to seconds, 4 takes minutes. With the assertions it also fails where a
-//! box would have two owners.
+//! `LOOM_MAX_PREEMPTIONS=2` keeps it to seconds, 4 takes minutes.
+
+pub(super) mod lock;
+mod pins;
+mod sleep;
 
 use std::future::poll_fn;
-use std::num::NonZeroU64;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
-use bytes::Bytes;
 use loom::future::block_on;
 use loom::sync::Arc;
 use loom::thread;
 
-use super::{Consumer, Lender, Pins, Producer, Taken, channel};
+use super::{Consumer, Producer, Taken, channel};
 
 /// What an item holds: its own first sequence number and its length.
 type Probe = (u64, u64);
@@ -69,10 +70,22 @@ fn drain(mut consumer: Consumer<Probe, Place>) -> Sum {
     sum
 }
 
+/// Polls, and sleeps in between. A side that finds the other at its waker is polled again until that one is
+/// through: loom must be told that it waits.
+fn asleep<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> T {
+    block_on(poll_fn(|cx| {
+        let found = poll(cx);
+        if found.is_pending() {
+            thread::yield_now();
+        }
+        found
+    }))
+}
+
 /// The same, asleep while there is nothing.
 fn drain_asleep(mut consumer: Consumer<Probe, Place>) -> Sum {
     let mut sum = Sum::default();
-    while !sum.add(&block_on(poll_fn(|cx| consumer.poll_take(cx)))) {}
+    while !sum.add(&asleep(|cx| consumer.poll_take(cx))) {}
     sum
 }
 
@@ -90,6 +103,99 @@ fn lapping_loses_exactly_what_is_not_delivered() {
         assert_eq!(sum.delivered + sum.lost, 3);
         assert!(sum.lost <= 1, "two of three fit");
         writer.join().unwrap();
+    });
+}
+
+/// Two slots, of which one may be unread: the third item belongs where the consumer may still be.
+#[test]
+fn a_slot_that_the_consumer_is_in_is_passed_over() {
+    loom::model(|| {
+        let (mut producer, mut consumer) = channel(1);
+        let writer = thread::spawn(move || {
+            for _ in 0..3 {
+                push(&mut producer, 1);
+                producer.publish();
+            }
+            producer
+        });
+        let mut sum = Sum::default();
+        while sum.delivered + sum.lost < 3 {
+            sum.add(&consumer.try_take());
+        }
+        assert!(sum.delivered >= 1, "the last one is never lost");
+        let producer = writer.join().unwrap();
+        assert_eq!((producer.unread(), producer.unread_bytes()), (0, 0));
+        assert!(producer.has_slot());
+    });
+}
+
+/// It looks from a round behind for an item that is gone, and finds the one that is to be taken back.
+#[test]
+fn what_a_consumer_a_round_behind_keeps_from_eviction_is_accounted_for() {
+    loom::model(|| {
+        let held = Arc::new(());
+        let (mut producer, mut consumer) = channel::<_, ()>(1);
+        producer.push(held.clone(), 1, 1);
+        producer.publish();
+        let writer = thread::spawn({
+            let held = held.clone();
+            move || {
+                producer.push(held.clone(), 1, 1);
+                producer.push(held.clone(), 1, 1);
+                let evicted = u64::from(producer.evict());
+                // Where it was kept, the second of these comes upon it.
+                producer.push(held.clone(), 1, 1);
+                producer.push(held.clone(), 1, 1);
+                producer.publish();
+                (producer, evicted)
+            }
+        });
+        let (mut delivered, mut lost) = (0, 0);
+        while delivered + lost < 5 {
+            match consumer.try_take() {
+                Taken::Item { first, skip, .. } => {
+                    assert_eq!((first, skip), (delivered + lost, 0));
+                    delivered += 1;
+                }
+                Taken::Lost { first, count } => {
+                    assert_eq!(first, delivered + lost);
+                    lost += count;
+                }
+                _ => thread::yield_now(),
+            }
+        }
+        let (producer, evicted) = writer.join().unwrap();
+        // What was taken back is not delivered, and the newest is.
+        assert!((1..=5 - evicted).contains(&delivered), "{delivered} {evicted}");
+        assert_eq!((producer.unread(), producer.unread_bytes()), (0, 0));
+        assert!(matches!(consumer.try_take(), Taken::Empty));
+        assert_eq!(Arc::strong_count(&held), 1);
+    });
+}
+
+/// What is not there any more counts neither as unread nor as taken, whoever was quicker.
+#[test]
+fn room_is_counted_right_whoever_gets_an_item() {
+    loom::model(|| {
+        let (mut producer, mut consumer) = channel(2);
+        push(&mut producer, 1);
+        push(&mut producer, 2);
+        producer.publish();
+        let reader = thread::spawn(move || {
+            let mut sum = Sum::default();
+            sum.add(&consumer.try_take());
+            (consumer, sum)
+        });
+        let evicted = producer.evict();
+        push(&mut producer, 4);
+        producer.publish();
+        let (mut consumer, mut sum) = reader.join().unwrap();
+        assert!(evicted);
+        while sum.delivered + sum.lost < 7 {
+            assert!(!sum.add(&consumer.try_take()));
+        }
+        assert!(sum.delivered >= 4, "the last one is never lost");
+        assert_eq!((producer.unread(), producer.unread_bytes()), (0, 0));
     });
 }
 
@@ -231,113 +337,6 @@ fn no_mark_is_lost_while_another_is_taken() {
     });
 }
 
-#[test]
-fn a_sleeper_is_woken() {
-    loom::model(|| {
-        let (mut producer, mut consumer) = channel(2);
-        let writer = thread::spawn(move || {
-            push(&mut producer, 1);
-            producer.publish();
-            producer
-        });
-        let found = block_on(poll_fn(|cx| consumer.poll_take(cx)));
-        assert_eq!(found, Taken::Item { value: (0, 1), first: 0, skip: 0 });
-        drop(writer.join().unwrap());
-        assert_eq!(consumer.try_take(), Taken::Closed);
-    });
-}
-
-/// It falls asleep again while it is being woken from the time before, or found something just before it
-/// slept.
-#[test]
-fn a_sleeper_is_woken_every_time() {
-    loom::model(|| {
-        let (mut producer, mut consumer) = channel(2);
-        let writer = thread::spawn(move || {
-            for _ in 0..2 {
-                push(&mut producer, 1);
-                producer.publish();
-            }
-            producer
-        });
-        for first in 0..2 {
-            let found = block_on(poll_fn(|cx| consumer.poll_take(cx)));
-            assert_eq!(found, Taken::Item { value: (first, 1), first, skip: 0 });
-        }
-        drop(writer.join().unwrap());
-    });
-}
-
-#[test]
-fn a_mark_wakes_a_sleeper() {
-    loom::model(|| {
-        let (mut producer, mut consumer) = channel(1);
-        let writer = thread::spawn(move || {
-            mark(&mut producer);
-            producer
-        });
-        assert_eq!(block_on(poll_fn(|cx| consumer.poll_take(cx))), Taken::Mark((0, 1)));
-        drop(writer.join().unwrap());
-    });
-}
-
-#[test]
-fn the_end_wakes_a_sleeper() {
-    loom::model(|| {
-        let (producer, mut consumer) = channel::<Probe, Place>(1);
-        let writer = thread::spawn(move || drop(producer));
-        assert_eq!(block_on(poll_fn(|cx| consumer.poll_take(cx))), Taken::Closed);
-        writer.join().unwrap();
-    });
-}
-
-#[test]
-fn room_wakes_a_waiting_producer() {
-    loom::model(|| {
-        let (mut producer, mut consumer) = channel(1);
-        push(&mut producer, 1);
-        producer.publish();
-        let reader = thread::spawn(move || {
-            let taken = consumer.try_take();
-            (consumer, taken)
-        });
-        block_on(poll_fn(|cx| producer.poll_room(cx, |p| p.unread() == 0)));
-        let (_consumer, taken) = reader.join().unwrap();
-        assert_eq!(taken, Taken::Item { value: (0, 1), first: 0, skip: 0 });
-    });
-}
-
-/// What Block does: wait, then push. A slot that looks free is free.
-#[test]
-fn a_producer_that_waits_for_room_loses_nothing() {
-    loom::model(|| {
-        let (mut producer, consumer) = channel(1);
-        let writer = thread::spawn(move || {
-            for _ in 0..2 {
-                block_on(poll_fn(|cx| {
-                    producer.poll_room(cx, |p| p.has_slot() && p.unread_bytes() == 0)
-                }));
-                push(&mut producer, 1);
-                producer.publish();
-            }
-        });
-        assert_eq!(drain(consumer), Sum { delivered: 2, lost: 0, marks: 0 });
-        writer.join().unwrap();
-    });
-}
-
-#[test]
-fn a_consumer_that_goes_wakes_a_waiting_producer() {
-    loom::model(|| {
-        // Empty: nothing is taken that would wake it too.
-        let (mut producer, consumer) = channel::<Probe, Place>(1);
-        let reader = thread::spawn(move || drop(consumer));
-        block_on(poll_fn(|cx| producer.poll_room(cx, |_| false)));
-        assert!(producer.is_abandoned());
-        reader.join().unwrap();
-    });
-}
-
 /// A consumer goes while the producer pushes and evicts: no item is left where nobody can reach it.
 #[test]
 fn everything_is_freed_when_the_consumer_goes() {
@@ -353,68 +352,5 @@ fn everything_is_freed_when_the_consumer_goes() {
         reader.join().unwrap();
         while producer.evict() {}
         assert_eq!(Arc::strong_count(&held), 1);
-    });
-}
-
-/// Lends a buffer of one byte.
-fn lender(pins: &Pins) -> Lender {
-    let mut lender = Lender::new(pins.clone(), 1);
-    lender.lend(Bytes::from_static(b"x"), NonZeroU64::new(1));
-    lender
-}
-
-#[test]
-fn two_buffers_never_have_the_room_of_one() {
-    loom::model(|| {
-        let pins = Pins::new(1);
-        let hold = |lender: Lender, pins: Pins| {
-            let held = lender.lent().hold(0..1);
-            assert!(pins.bytes() <= 1);
-            held.is_some()
-        };
-        let (first, second) = (lender(&pins), lender(&pins));
-        let other = thread::spawn({
-            let pins = pins.clone();
-            move || hold(first, pins)
-        });
-        let one_held = hold(second, pins.clone());
-        assert!(other.join().unwrap() || one_held, "the first to come has room");
-        assert_eq!(pins.bytes(), 0);
-    });
-}
-
-#[test]
-fn one_buffer_counts_once_whoever_holds_it() {
-    loom::model(|| {
-        let pins = Pins::new(1);
-        let lender = lender(&pins);
-        let held = lender.lent().hold(0..1).unwrap();
-        let other = thread::spawn(move || {
-            let clone = held.clone();
-            drop(held);
-            drop(clone);
-        });
-        // Perhaps before the other is at its end, perhaps after, and perhaps just then: it may find the
-        // limit reached, but what it holds is counted.
-        let again = lender.lent().hold(0..1);
-        assert!(again.is_none() || pins.bytes() == 1);
-        other.join().unwrap();
-        assert_eq!(pins.bytes(), u64::from(again.is_some()));
-        drop(again);
-        assert_eq!(pins.bytes(), 0);
-    });
-}
-
-#[test]
-fn the_last_pin_wakes_a_waiting_reader() {
-    loom::model(|| {
-        let pins = Pins::new(1);
-        let held = lender(&pins).lent().hold(0..1).unwrap();
-        let other = thread::spawn(move || drop(held));
-        block_on(poll_fn(|cx| {
-            pins.wake_on_release(cx);
-            if pins.bytes() == 0 { Poll::Ready(()) } else { Poll::Pending }
-        }));
-        other.join().unwrap();
     });
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::task::{Context, Poll};
 
-use super::shared::{BoxIndex, Item, Shared, Word};
+use super::shared::{Item, Place, Shared, Slot};
 use super::sync::{Arc, Ordering};
 
 /// Most unread marks; one more is merged into the last. A peer that makes marks cannot fill memory: those of
@@ -13,9 +13,10 @@ const MARKS_MAX: usize = 64;
 /// The writing half of a ring. Made by [`channel`](super::channel).
 pub struct Producer<T, M> {
     shared: Arc<Shared<T, M>>,
-    spare: BoxIndex,
     /// Items put into slots; published up to here by [`Producer::publish`].
-    tail: u64,
+    tail: Place,
+    /// No unread item stands below.
+    oldest: Place,
     /// Notifications received, lost ones included.
     seen: u64,
     /// Notifications put into the ring, and those of them that it took back.
@@ -23,26 +24,19 @@ pub struct Producer<T, M> {
     accepted_bytes: u64,
     evicted: u64,
     evicted_bytes: u64,
-    /// No unread item stands below this position.
-    oldest: u64,
-    /// The sequence number after each slot's item: a box may be looked into by its owner only.
-    ends: Box<[u64]>,
 }
 
 impl<T, M> Producer<T, M> {
-    pub(super) fn new(shared: Arc<Shared<T, M>>, spare: BoxIndex) -> Self {
-        let slots = usize::try_from(shared.slots()).unwrap_or(0);
+    pub(super) fn new(shared: Arc<Shared<T, M>>) -> Self {
         Self {
-            ends: vec![0; slots].into_boxed_slice(),
             shared,
-            spare,
-            tail: 0,
+            tail: Place::default(),
+            oldest: Place::default(),
             seen: 0,
             accepted: 0,
             accepted_bytes: 0,
             evicted: 0,
             evicted_bytes: 0,
-            oldest: 0,
         }
     }
 
@@ -55,15 +49,15 @@ impl<T, M> Producer<T, M> {
     /// Notifications in the ring that the consumer has not taken.
     #[must_use]
     pub fn unread(&self) -> u64 {
-        // Acquire: what the consumer did with the boxes happened before.
-        let taken = self.shared.taken.load(Ordering::Acquire);
+        // Acquire: the consumer is done with what it took.
+        let taken = self.shared.takings.taken.load(Ordering::Acquire);
         self.kept().saturating_sub(taken)
     }
 
     /// Bytes of the notifications in the ring that the consumer has not taken.
     #[must_use]
     pub fn unread_bytes(&self) -> u64 {
-        let taken = self.shared.taken_bytes.load(Ordering::Acquire);
+        let taken = self.shared.takings.bytes.load(Ordering::Acquire);
         self.kept_bytes().saturating_sub(taken)
     }
 
@@ -80,37 +74,63 @@ impl<T, M> Producer<T, M> {
     }
 
     /// Whether the next [`push`](Self::push) finds a free slot. If not, it evicts the oldest item.
+    ///
+    /// Who pushes only when there is one, and never evicts, never loses anything here. Behind an eviction a
+    /// slot can be passed over that was counted as free: see [`push`](Self::push).
     #[must_use]
     pub fn has_slot(&self) -> bool {
-        !self.shared.load(self.tail).is_full()
+        let unread_max = self.shared.unread_max();
+        if self.tail.position - self.oldest.position < unread_max {
+            return true;
+        }
+        // Acquire: the consumer is done with the slots below.
+        let head = self.shared.takings.head.load(Ordering::Acquire);
+        self.tail.position - self.oldest.position.max(head) < unread_max
     }
 
     /// Whether the consumer was dropped: nobody will ever read.
     #[must_use]
     pub fn is_abandoned(&self) -> bool {
-        self.shared.consumer_gone.load(Ordering::Acquire)
+        self.shared.takings.gone.load(Ordering::Acquire)
     }
 
-    /// Puts an item in that stands for `count` notifications of `bytes` bytes. Wait-free.
+    /// Puts an item in that stands for `count` notifications of `bytes` bytes.
     ///
     /// The consumer sees it after [`publish`](Self::publish). When every slot holds an unread item,
     /// the oldest is evicted: the consumer will find its notifications lost.
+    ///
+    /// Wait-free. A slot that the consumer is looking into, from a round behind, is passed over and stands for
+    /// an unread item until its turn is over, so that one item fewer fits. To be met in the next slot too, the
+    /// consumer must have moved on as well, and it moves no further than what is published.
     pub fn push(&mut self, value: T, count: u64, bytes: u64) {
-        let mut content = Some(Item { first: self.seen, count, bytes, value });
-        self.shared.swap_box(self.spare, &mut content);
-        if let Some(end) = self.ends.get_mut(self.shared.index(self.tail)) {
-            *end = self.seen + count;
+        loop {
+            if self.tail.position - self.oldest.position >= self.shared.unread_max() {
+                self.make_room();
+            }
+            // There is a slot for every place.
+            let Some(slot) = self.shared.slot(self.tail) else { return self.skip(count) };
+            if let Some(mut content) = slot.open() {
+                // Empty but for an item that could not be evicted: a consumer that was a round behind
+                // looked at it just then.
+                let before = if content.is_some() { content.take() } else { None };
+                let (position, first) = (self.tail.position, self.seen);
+                *content = Some(Item { position, first, count, bytes, value });
+                slot.end.store(self.seen + count, Ordering::Relaxed);
+                drop(content);
+                if let Some(before) = before {
+                    self.evicted += before.count;
+                    self.evicted_bytes += before.bytes;
+                }
+                break;
+            }
+            // The consumer is here still, a round behind: this slot stays unused, and counts as one.
+            slot.end.store(self.seen, Ordering::Relaxed);
+            self.shared.advance(&mut self.tail);
         }
-        let before = self.shared.put(self.tail, Word::full(self.tail, self.spare));
-        self.spare = before.box_index();
-        self.tail += 1;
+        self.shared.advance(&mut self.tail);
         self.seen += count;
         self.accepted += count;
         self.accepted_bytes += bytes;
-        if before.is_full() {
-            self.drop_spare();
-            self.oldest = self.oldest.max(self.tail - self.shared.slots());
-        }
     }
 
     /// Counts `count` notifications as received and lost.
@@ -124,7 +144,7 @@ impl<T, M> Producer<T, M> {
     pub fn keep_newest(&mut self, n: u64) {
         let floor = self.seen.saturating_sub(n);
         // Release: pairs with the consumer's load after it took an item.
-        self.shared.floor.store(floor, Ordering::Release);
+        self.shared.takings.floor.store(floor, Ordering::Release);
         // By positions, not by `unread()`: that lags behind a consumer that is taking an item at
         // this moment, and one item too many would go.
         while self.evict_ending_by(floor) {}
@@ -139,14 +159,13 @@ impl<T, M> Producer<T, M> {
 
     /// Takes the oldest unread item back if its notifications end by sequence number `limit`.
     fn evict_ending_by(&mut self, limit: u64) -> bool {
-        while self.oldest_end().is_some_and(|end| end <= limit) {
-            let word = self.shared.load(self.oldest);
-            if word.is_full_at(self.oldest)
-                && self.shared.exchange(self.oldest, word, Word::empty(self.spare))
-            {
-                self.spare = word.box_index();
-                self.drop_spare();
-                self.oldest += 1;
+        self.skip_taken();
+        while self.oldest.position < self.tail.position {
+            let end = self.shared.slot(self.oldest).map(|slot| slot.end.load(Ordering::Relaxed));
+            if end.is_none_or(|end| end > limit) {
+                return false;
+            }
+            if self.take_oldest() {
                 return true;
             }
             // The consumer was quicker: the next one has to pass the limit too.
@@ -154,22 +173,43 @@ impl<T, M> Producer<T, M> {
         false
     }
 
-    /// The sequence number after the oldest unread item. Moves `oldest` to that item.
-    fn oldest_end(&mut self) -> Option<u64> {
-        while self.oldest < self.tail {
-            if self.shared.load(self.oldest).is_full_at(self.oldest) {
-                return self.ends.get(self.shared.index(self.oldest)).copied();
-            }
-            self.oldest += 1;
+    /// Makes room for one more item.
+    #[cold]
+    fn make_room(&mut self) {
+        self.skip_taken();
+        if self.tail.position - self.oldest.position >= self.shared.unread_max() {
+            // Or the consumer is taking it at this moment, which makes room too.
+            self.take_oldest();
         }
-        None
+    }
+
+    /// Moves `oldest` over what the consumer is done with.
+    fn skip_taken(&mut self) {
+        let head = self.shared.takings.head.load(Ordering::Acquire);
+        self.shared.jump(&mut self.oldest, head);
+    }
+
+    /// Takes the item at `oldest` back, if it is there, and moves on. Or one from a round before, where this slot
+    /// was passed over.
+    fn take_oldest(&mut self) -> bool {
+        let position = self.oldest.position;
+        let found = (self.shared.slot(self.oldest).and_then(Slot::open))
+            .and_then(|mut content| content.take_if(|item| item.position <= position));
+        self.shared.advance(&mut self.oldest);
+        found.inspect(|item| self.forget(item)).is_some()
+    }
+
+    fn forget(&mut self, item: &Item<T>) {
+        self.evicted += item.count;
+        self.evicted_bytes += item.bytes;
     }
 
     /// Puts a mark at this point of the stream: the consumer meets it after everything received so
     /// far and before everything that follows. It takes no room and is never dropped.
     ///
     /// `merge` is called instead with the last mark when nothing was received since, or when
-    /// very many marks are unread.
+    /// very many marks are unread. It runs behind the lock of the marks, for which a consumer that takes one
+    /// may wait: marks are rare, and items do not need it.
     pub fn mark(&mut self, mark: M, merge: impl FnOnce(&mut M, M)) {
         self.mark_at(self.seen, mark, merge);
     }
@@ -178,7 +218,7 @@ impl<T, M> Producer<T, M> {
     /// [published](Self::publish) yet. A position before the last mark's counts as that.
     pub fn mark_at(&mut self, position: u64, mark: M, merge: impl FnOnce(&mut M, M)) {
         let position = position.min(self.seen);
-        let Ok(mut marks) = self.shared.marks.lock() else { return };
+        let mut marks = self.shared.marks();
         let crowded = marks.len() >= MARKS_MAX;
         match marks.back_mut() {
             Some((last, merged)) if *last >= position || crowded => merge(merged, mark),
@@ -186,17 +226,17 @@ impl<T, M> Producer<T, M> {
         }
         let first = marks.front().map_or(u64::MAX, |(position, _)| *position);
         // Release: pairs with the consumer's load, which then takes the lock.
-        self.shared.mark_at.store(first, Ordering::Release);
+        self.shared.published.mark_at.store(first, Ordering::Release);
         drop(marks);
-        self.shared.consumer.wake();
+        self.shared.published.consumer.wake();
     }
 
     /// Shows the consumer everything up to here, and wakes it if it sleeps.
     pub fn publish(&mut self) {
         // This order: who sees `seen` sees a `tail` that holds all that was accepted below it.
-        self.shared.tail.store(self.tail, Ordering::Release);
-        self.shared.seen.store(self.seen, Ordering::Release);
-        self.shared.consumer.wake();
+        self.shared.published.tail.store(self.tail.position, Ordering::Release);
+        self.shared.published.seen.store(self.seen, Ordering::Release);
+        self.shared.published.consumer.wake();
     }
 
     /// Waits until the consumer takes something or goes away. The caller looks first, then
@@ -211,22 +251,12 @@ impl<T, M> Producer<T, M> {
         if look(self) || self.is_abandoned() {
             return Poll::Ready(());
         }
-        self.shared.producer.prepare(cx);
+        self.shared.takings.producer.prepare(cx);
         if look(self) || self.is_abandoned() {
-            self.shared.producer.cancel();
+            self.shared.takings.producer.cancel();
             return Poll::Ready(());
         }
         Poll::Pending
-    }
-
-    /// Empties the box in hand, which held an unread item.
-    fn drop_spare(&mut self) {
-        let mut content = None;
-        self.shared.swap_box(self.spare, &mut content);
-        if let Some(item) = content {
-            self.evicted += item.count;
-            self.evicted_bytes += item.bytes;
-        }
     }
 }
 
@@ -234,8 +264,8 @@ impl<T, M> Drop for Producer<T, M> {
     /// Publishes what was put in, and ends the stream.
     fn drop(&mut self) {
         self.publish();
-        self.shared.closed.store(true, Ordering::Release);
-        self.shared.consumer.wake();
+        self.shared.published.closed.store(true, Ordering::Release);
+        self.shared.published.consumer.wake();
     }
 }
 

@@ -1,15 +1,20 @@
 //! One set of names for the atomics of the standard library and of the loom model checker.
 
 #[cfg(all(test, loom))]
+pub(super) use super::loom::lock::{TryMutex, TryMutexGuard};
+#[cfg(all(test, loom))]
 pub(super) use loom::sync::{
-    Arc, Mutex,
+    Arc, Mutex, MutexGuard,
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 #[cfg(not(all(test, loom)))]
 pub(super) use std::sync::{
-    Arc, Mutex,
+    Arc, Mutex, MutexGuard,
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
+/// A mutex that is only tried, never waited for.
+#[cfg(not(all(test, loom)))]
+pub(super) use std::sync::{Mutex as TryMutex, MutexGuard as TryMutexGuard};
 
 /// A value alone on its cache lines, so that one side's writes do not evict what the other reads.
 ///

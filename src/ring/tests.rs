@@ -1,6 +1,7 @@
 //! The ring against a naive model, and with two threads.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
@@ -155,6 +156,7 @@ proptest! {
             }
             prop_assert_eq!(producer.sequence(), model.seen());
         }
+        let kept = producer.kept();
         drop(producer);
         model.visible = model.seen();
         loop {
@@ -166,7 +168,7 @@ proptest! {
                 found => prop_assert_eq!(found, model.take()),
             }
         }
-        prop_assert_eq!(consumer.sequence(), model.seen());
+        prop_assert_eq!((consumer.sequence(), consumer.taken()), (model.seen(), kept));
     }
 }
 
@@ -240,6 +242,38 @@ fn unread_marks_stay_bounded() {
         }
     }
     assert_eq!((marks, merged, lost), (64, 5_000, 5_000));
+}
+
+#[test]
+fn marks_are_made_and_taken_after_a_panic_while_two_were_merged() {
+    let (mut producer, mut consumer) = channel::<u8, u32>(2);
+    producer.mark(1, |_, _| {});
+    let merging = AssertUnwindSafe(|| producer.mark(1, |_, _| panic!("in the merging")));
+    assert!(catch_unwind(merging).is_err());
+    producer.mark(1, |last, more| *last += more);
+    assert_eq!(consumer.try_take(), Taken::Mark(2));
+}
+
+/// Its loss is told where it stands: a consumer that did not look meanwhile finds the newest round.
+#[test]
+fn a_consumer_that_is_rounds_behind_finds_the_newest_round() {
+    let (mut producer, mut consumer) = channel::<u64, ()>(3);
+    for item in 0..2 {
+        producer.push(item, 1, 1);
+        producer.publish();
+    }
+    assert_eq!(consumer.try_take(), Taken::Item { value: 0, first: 0, skip: 0 });
+    // It knows of one more, which is gone when it comes back, and so are four rounds behind it.
+    for item in 2..20 {
+        producer.push(item, 1, 1);
+    }
+    producer.publish();
+    assert_eq!((producer.unread(), producer.unread_bytes()), (3, 3));
+    assert_eq!(consumer.try_take(), Taken::Lost { first: 1, count: 16 });
+    for item in 17..20 {
+        assert_eq!(consumer.try_take(), Taken::Item { value: item, first: item, skip: 0 });
+    }
+    assert_eq!(consumer.try_take(), Taken::Empty);
 }
 
 #[derive(Default)]
@@ -316,7 +350,7 @@ fn two_threads_account_for_every_notification() {
                     producer.publish();
                 }
             }
-            producer.sequence()
+            (producer.sequence(), producer.kept())
         });
         let mut next = 0;
         loop {
@@ -336,6 +370,7 @@ fn two_threads_account_for_every_notification() {
                 Taken::Closed => break,
             }
         }
-        assert_eq!(next, writer.join().unwrap());
+        // What was not taken back was taken, and counts as unread for neither side.
+        assert_eq!((next, consumer.taken()), writer.join().unwrap());
     }
 }

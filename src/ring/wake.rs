@@ -6,23 +6,23 @@
 //! Nothing but read-modify-writes ever touches the atomic, and they are ordered. Sleeper first: the waker
 //! sees `true` and wakes. Waker first: the sleeper's swap acquires what was made visible before the
 //! waker's swap, so its second look finds it. No wake-up is lost, and no stronger ordering than `AcqRel`
-//! is needed. (Models: `ring::loom::a_sleeper_is_woken`, `ring::loom::a_sleeper_is_woken_every_time`.)
+//! is needed. (Models: `ring::loom::sleep::a_sleeper_is_woken`, `ring::loom::sleep::a_sleeper_is_woken_every_time`.)
 
 use std::task::{Context, Waker};
 
-use super::sync::{AtomicBool, Mutex, Ordering};
+use super::sync::{AtomicBool, Ordering, TryMutex};
 
 /// The place where one side leaves its waker before it sleeps.
 #[derive(Debug)]
 pub(super) struct WakeCell {
     sleeping: AtomicBool,
-    /// Only ever `try_lock`ed: neither side waits for the other.
-    waker: Mutex<Option<Waker>>,
+    /// Neither side waits for the other.
+    waker: TryMutex<Option<Waker>>,
 }
 
 impl WakeCell {
     pub(super) fn new() -> Self {
-        Self { sleeping: AtomicBool::new(false), waker: Mutex::new(None) }
+        Self { sleeping: AtomicBool::new(false), waker: TryMutex::new(None) }
     }
 
     /// Leaves the waker of `cx` and declares the caller asleep. The caller must look once more

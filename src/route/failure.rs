@@ -20,6 +20,9 @@ impl Failure {
     }
 }
 
+/// Most of the others that are told: a name may have any number of addresses.
+const OTHERS_MAX: usize = 16;
+
 /// One error for all of them: the last that tells most gives the kind, the others stand before it.
 #[must_use]
 pub fn sum_up(mut failures: Vec<Failure>) -> Error {
@@ -32,9 +35,12 @@ pub fn sum_up(mut failures: Vec<Failure>) -> Error {
     }
     let mut text = String::from("no server could be used: ");
     let colon = |at: &str| if at.is_empty() { "" } else { ": " };
-    for Failure { at, error } in &failures {
-        // Writing to a string cannot fail.
+    // Writing to a string cannot fail.
+    for Failure { at, error } in failures.iter().take(OTHERS_MAX) {
         let _ = write!(text, "{at}{}{error}; ", colon(at));
+    }
+    if let Some(more @ 1..) = failures.len().checked_sub(OTHERS_MAX) {
+        let _ = write!(text, "{more} more; ");
     }
     let _ = write!(text, "{}{}", best.at, colon(&best.at));
     best.error.preceded_by(&text)
@@ -61,6 +67,16 @@ mod tests {
              10.0.0.3:5432: timeout: silent; 10.0.0.2:5432: wrong password"
         );
         assert_eq!(error.kind(), ErrorKind::Auth);
+    }
+
+    #[test]
+    fn a_name_with_many_addresses_is_told_in_few_words() {
+        let error = sum_up(vec![failure("10.0.0.1:5432", ErrorKind::Connect, "refused"); 5_000]);
+        let text = error.to_string();
+        assert!(text.contains("; 4983 more; 10.0.0.1:5432: refused"), "{text}");
+        assert!(text.len() < 2_000, "{text}");
+        let text = sum_up(vec![failure("a", ErrorKind::Connect, "b"); OTHERS_MAX + 1]).to_string();
+        assert!(!text.contains("more"), "{text}");
     }
 
     #[test]

@@ -291,34 +291,35 @@ impl Supervisor {
     }
 
     fn apply(&mut self, change: Change, rows: Vec<Rows>, listening: Listening) -> Reply {
-        // What it refused before is listened to, or nobody wants it.
-        let refused = self.current.as_mut().map(|link| &mut link.refused);
         match change {
             Change::Listen(channels) => {
-                if let (Some(refused), Listening::Active) = (refused, listening) {
-                    refused.retain(|channel, _| !channels.contains(channel));
-                }
+                self.forget_refusals(&channels);
                 self.wanted.extend(channels);
                 Reply::Listening(listening)
             }
             Change::Unlisten(channels) => {
-                if let Some(refused) = refused {
-                    refused.retain(|channel, _| !channels.contains(channel));
-                }
+                self.forget_refusals(&channels);
                 for channel in &channels {
                     self.wanted.remove(channel);
                 }
                 Reply::Unlistened
             }
             Change::UnlistenAll => {
-                if let Some(refused) = refused {
-                    refused.clear();
+                if let Some(link) = &mut self.current {
+                    link.refused.clear();
                 }
                 self.wanted.clear();
                 Reply::Unlistened
             }
             Change::Query => Reply::Rows(rows),
             Change::Drain => Reply::Drained,
+        }
+    }
+
+    /// The server has changed its mind about them, or they are wanted no more.
+    fn forget_refusals(&mut self, channels: &[String]) {
+        if let Some(link) = &mut self.current {
+            channels.iter().for_each(|channel| drop(link.refused.remove(channel)));
         }
     }
 

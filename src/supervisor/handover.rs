@@ -226,7 +226,7 @@ impl Supervisor {
         let (fence, is_following) = match &self.handover.step {
             Step::Fenced { fence, .. } | Step::Forgetting { fence } => (fence, false),
             Step::Following { fence } => (fence, true),
-            // The old one is gone: what it has told since this one listens would be told twice.
+            // The old session is gone. What it has told comes again, up to the fence that has yet to be sent.
             Step::Preparing { .. } if self.next.is_none() => {
                 input.advance(run.bytes);
                 return Passage::Done(true);

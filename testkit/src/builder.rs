@@ -21,8 +21,9 @@ use crate::user::User;
 /// Name of the superuser of every cluster.
 pub(crate) const SUPERUSER: &str = "postgres";
 
-/// The superuser's password when the test does not set one.
-const SUPERUSER_PASSWORD: &str = "pgbell";
+/// The superuser's password when the test does not set one: with a word that the check for secrets in the output
+/// of tests knows.
+const SUPERUSER_PASSWORD: &str = "pl4nted";
 
 /// What makes a server quick and lonely. The test's own settings come after these.
 const SETTINGS: [(&str, &str); 7] = [
@@ -87,7 +88,7 @@ impl ClusterBuilder {
         self
     }
 
-    /// Password of the superuser `postgres`. `pgbell` by default.
+    /// Password of the superuser `postgres`. `pl4nted` by default.
     #[must_use]
     pub fn superuser_password(mut self, password: impl Into<String>) -> Self {
         self.superuser_password = password.into();

@@ -8,10 +8,15 @@ use std::thread::{self, JoinHandle};
 
 use bytes::BytesMut;
 use pgbell::testing::Script;
-use pgbell::wire::{Authentication, BackendMessage, RawNotification, TransactionStatus};
+use pgbell::wire::{
+    Authentication, BackendKeyData, BackendMessage, RawNotification, TransactionStatus,
+};
 
 /// Bytes of one notification: 8 of channel, 32 of payload.
 pub(crate) const FRAME_BYTES: usize = 51;
+
+/// Of the process that `Script::FACTS` tells, so that no pooler stands between.
+const KEY: BackendKeyData<'static> = BackendKeyData { process_id: 7, secret_key: &[0; 4] };
 
 /// How notifications come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,6 +108,7 @@ fn log_in(stream: &mut TcpStream) {
     let ready = BackendMessage::ReadyForQuery { status: TransactionStatus::Idle };
     BackendMessage::Authentication(Authentication::Ok).encode(&mut out).unwrap();
     BackendMessage::ParameterStatus { name, value }.encode(&mut out).unwrap();
+    BackendMessage::BackendKeyData(KEY).encode(&mut out).unwrap();
     ready.encode(&mut out).unwrap();
     stream.write_all(&out).unwrap();
     let _ = stream.read(&mut scratch).unwrap();

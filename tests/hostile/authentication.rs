@@ -291,6 +291,25 @@ fn a17_a_certificate_without_a_hash_is_bound_to_by_nobody() {
     refused(SASL, BINDING, without);
 }
 
+/// The other way round: that binding is required is no reason not to call anybody who has TLS.
+#[cfg(feature = "tls")]
+#[test]
+fn a17_where_binding_is_required_the_server_is_asked_for_tls_first() {
+    runtime().block_on(async {
+        let script = || Script::new().expect_hex("00000008 04d2162f").send(b"N").wait_for_eof();
+        let (address, task) = script().serve(Delivery::Whole).await.unwrap();
+        let binding = "sslmode=require&channel_binding=require";
+        let url = |address| url(address).replace("sslmode=disable", binding);
+        let error = soon("connect", Connection::connect(&*url(address))).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Tls, "{error}");
+        soon("script", task).await.unwrap().unwrap();
+        let (address, task) = script().serve(Delivery::Whole).await.unwrap();
+        let error = soon("connect", Listener::connect(&*url(address))).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Tls, "{error}");
+        soon("script", task).await.unwrap().unwrap();
+    });
+}
+
 /// One attempt, and no second one: a server that counts failures must not lock the role out.
 #[test]
 fn a20_a_wrong_password_is_told_and_not_tried_again() {

@@ -21,18 +21,16 @@ enum Place {
 
 use Place::{As, ByConstruction, Here, Tests, With};
 
-const TLS: Place = With("TLS: the tests of the sockets that encrypt");
 const RECONNECT: Place =
     With("reconnecting: a listener has one session, its end is the error here");
-const CONFIG: Place = With("connection strings, their files and variables");
 
 /// Section 2, advisories, then the sections 3.1, 3.2, 3.3, 3.5, 3.6 and 3.10.
 const CATALOGUE: &[(&str, Place)] = &[
     ("V1", Here),
     ("V2", RECONNECT),
-    ("V3", TLS),
+    ("V3", As(&["T2"])),
     ("V4", As(&["E5"])),
-    ("V5", TLS),
+    ("V5", As(&["T1"])),
     ("V6", As(&["T23", "I1"])),
     ("V7", Here),
     ("V8", As(&["F4", "T24"])),
@@ -41,11 +39,17 @@ const CATALOGUE: &[(&str, Place)] = &[
         ByConstruction("unsafe code is forbidden, and no buffer has the size that a server says"),
     ),
     ("V10", ByConstruction("the signature is compared by `Mac::verify_slice`, in constant time")),
-    ("V11", TLS),
+    ("V11", Here),
     ("V12", Here),
     ("V13", Tests(&["parameters_are_bound_and_never_text", "only_the_double_quote_is_special"])),
     ("V14", As(&["I1", "I2", "I3", "I5", "I7"])),
-    ("V15", TLS),
+    (
+        "V15",
+        Tests(&[
+            "each_mode_welcomes_and_refuses_as_libpq_does",
+            "a_host_is_known_by_its_names_alone",
+        ]),
+    ),
     ("V16", As(&["A12", "A13"])),
     ("V17", As(&["A17"])),
     ("V18", As(&["A6"])),
@@ -56,11 +60,11 @@ const CATALOGUE: &[(&str, Place)] = &[
     ("V23", As(&["A5"])),
     ("V24", As(&["E4"])),
     ("V25", As(&["T24"])),
-    ("V26", TLS),
+    ("V26", As(&["A18"])),
     ("V27", As(&["A4", "A19"])),
-    ("V28", CONFIG),
+    ("V28", Tests(&["no_text_panics", "no_error_repeats_a_password_wherever_it_stands"])),
     ("V29", With("dependencies: deny.toml, tests/dependencies.rs")),
-    ("V30", CONFIG),
+    ("V30", Tests(&["what_is_not_done_is_refused_by_name_and_with_the_reason"])),
     ("V31", As(&["E7"])),
     ("F1", Here),
     ("F2", Here),
@@ -77,17 +81,44 @@ const CATALOGUE: &[(&str, Place)] = &[
     ("F16", Here),
     ("F17", Here),
     ("F18", Here),
-    ("T1", TLS),
-    ("T2", TLS),
-    ("T3", TLS),
-    ("T5", TLS),
-    ("T6", TLS),
-    ("T7", TLS),
-    ("T8", TLS),
-    ("T9", TLS),
-    ("T10", TLS),
-    ("T11", TLS),
-    ("T12", TLS),
+    ("T1", Here),
+    ("T2", Here),
+    ("T3", Here),
+    ("T5", Here),
+    ("T6", Here),
+    (
+        "T7",
+        Tests(&[
+            "direct_tls_needs_the_protocol_to_be_chosen",
+            "another_protocol_is_refused_however_tls_began",
+        ]),
+    ),
+    ("T8", Tests(&["a_host_is_known_by_its_names_alone", "the_host_counts_and_not_its_address"])),
+    (
+        "T9",
+        Tests(&[
+            "each_mode_welcomes_and_refuses_as_libpq_does",
+            "hints_name_the_trap",
+            "a_revoked_certificate_is_refused_with_and_without_its_host_checked",
+            "a_list_that_cannot_be_read_is_an_error",
+        ]),
+    ),
+    ("T10", Tests(&["servers_with_older_versions_are_refused_with_the_cure"])),
+    (
+        "T11",
+        Tests(&[
+            "an_end_without_a_goodbye_is_never_a_clean_one",
+            "a_server_that_dies_under_tls_is_an_error_and_not_an_end",
+        ]),
+    ),
+    (
+        "T12",
+        Tests(&[
+            "a_goodbye_within_the_handshake_ends_it",
+            "a_handshake_at_one_byte_a_second_waits_for_the_deadline",
+            "floods_within_the_handshake_end_it",
+        ]),
+    ),
     ("T14", Here),
     ("T16", Here),
     ("T17", Here),
@@ -98,7 +129,7 @@ const CATALOGUE: &[(&str, Place)] = &[
     ("T23", Here),
     ("T24", Here),
     ("T26", Here),
-    // `requirepeer` is refused like every key that is not supported.
+    // Its path; who the server runs as is `a_server_of_another_account_is_refused_where_requirepeer_names_one`.
     ("T27", Here),
     ("T28", Here),
     ("A1", Here),
@@ -114,12 +145,13 @@ const CATALOGUE: &[(&str, Place)] = &[
     ("A14", Here),
     ("A15", Here),
     ("A17", Here),
-    ("A18", TLS),
+    ("A18", Tests(&["a_login_is_bound_to_certificates_that_are_signed_in_every_way"])),
     (
         "A19",
         Tests(&[
             "passwords_that_are_not_ascii_are_prepared_in_the_order_of_the_server",
             "the_bytes_are_those_that_libpq_hashes",
+            "every_password_on_which_the_rfc_and_the_server_disagree_logs_in",
         ]),
     ),
     ("A20", Here),
@@ -153,7 +185,7 @@ const CATALOGUE: &[(&str, Place)] = &[
     ("L1", Here),
     ("L3", Here),
     ("L4", Tests(&["debug_shows_no_byte_of_a_password"])),
-    ("L5", CONFIG),
+    ("L5", Tests(&["a_password_file_that_is_not_used_is_told_with_the_reason_and_no_content"])),
 ];
 
 /// How many ids there are of each letter: a row that is lost is missed.

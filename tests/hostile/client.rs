@@ -1,7 +1,9 @@
 //! The clients that are attacked, told what to do, and what came of it.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::net::SocketAddr;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
@@ -63,10 +65,20 @@ pub(crate) fn check_text(error: &Error) {
         text.push_str(&format!(" {cause} {cause:?}"));
         source = cause.source();
     }
+    print_once(&text);
     assert!(!text.contains(PASSWORD) && !text.contains("s3cret"), "{text}");
     let wild = |c: char| c.is_control() || ('\u{202a}'..='\u{202e}').contains(&c);
     assert!(!text.contains(wild), "{}", text.escape_debug());
     assert!(text.len() < 64 * 1024, "{} bytes of text", text.len());
+}
+
+/// Prints a text once: what is printed is looked through for passwords by `tests/planted`.
+#[expect(clippy::print_stdout, reason = "that is what it is for")]
+fn print_once(text: &str) {
+    static SHOWN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    if SHOWN.lock().unwrap().insert(text.to_owned()) {
+        println!("{}", text.escape_debug());
+    }
 }
 
 /// Fails instead of hanging.
@@ -138,7 +150,9 @@ pub(crate) async fn connection(url: &str, todo: &[Do]) -> Outcome {
 
 pub(crate) async fn listener(url: &str, todo: &[Do]) -> Outcome {
     let mut outcome = Outcome::default();
-    let connected = soon("connect", Listener::connect(url)).await;
+    // The first loss is what is looked at: what follows it is another test's.
+    let builder = Listener::builder(url).reconnect(false);
+    let connected = soon("connect", builder.connect()).await;
     if !outcome.note("connect", &connected) {
         return outcome;
     }

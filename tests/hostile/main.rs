@@ -16,3 +16,5 @@ mod names;
 mod scram;
 mod slow;
 mod startup;
+#[cfg(feature = "tls")]
+mod tls;

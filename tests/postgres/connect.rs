@@ -45,6 +45,36 @@ fn a_url_a_string_and_a_config_connect() {
     });
 }
 
+/// Before anything is sent: whoever may write to the directory could offer a socket of that name.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_server_of_another_account_is_refused_where_requirepeer_names_one() {
+    use std::os::unix::fs::MetadataExt;
+
+    let server = Server::start();
+    let process = format!("/proc/{}", server.cluster.postmaster_pid().unwrap());
+    let account = std::fs::metadata(process).unwrap().uid().to_string();
+    run(async {
+        let config: Config =
+            server.cluster.socket_url("postgres", None, "postgres").parse().unwrap();
+        Connection::connect(config.clone().require_peer(account)).await.unwrap();
+        for account in ["4294967294", "nobody at all"] {
+            let config = config.clone().require_peer(account);
+            for error in [
+                Connection::connect(&config).await.unwrap_err(),
+                Listener::connect(&config).await.unwrap_err(),
+                Notifier::connect(&config).await.unwrap_err(),
+            ] {
+                assert_eq!(error.kind(), ErrorKind::Auth, "{error}");
+                assert!(error.to_string().contains("requirepeer"), "{error}");
+            }
+        }
+        // Over TCP there is nothing to ask, as in libpq.
+        let config: Config = server.url().parse().unwrap();
+        Connection::connect(config.require_peer("nobody at all")).await.unwrap();
+    });
+}
+
 /// P1: the first error is returned.
 #[test]
 fn a_refused_port_is_a_connect_error() {

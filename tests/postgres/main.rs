@@ -15,6 +15,7 @@ mod notifier;
 mod overflow;
 mod pins;
 mod pooler;
+mod provider;
 mod receiving;
 mod sql;
 mod subscribe;

@@ -61,16 +61,16 @@ impl Server {
     }
 
     pub(crate) async fn connection(&self) -> Connection {
-        Connection::connect(self.url()).await.unwrap()
+        shown(Connection::connect(self.url()).await.unwrap())
     }
 
     pub(crate) async fn listener(&self, channels: &[&str]) -> Listener {
         let channels = channels.iter().copied();
-        Listener::builder(self.url()).channels(channels).connect().await.unwrap()
+        shown(Listener::builder(self.url()).channels(channels).connect().await.unwrap())
     }
 
     pub(crate) async fn notifier(&self) -> Notifier {
-        Notifier::connect(self.url()).await.unwrap()
+        shown(Notifier::connect(self.url()).await.unwrap())
     }
 
     /// The statements that a session has begun, one for each Query or Execute message. The server
@@ -87,6 +87,13 @@ impl Server {
             .map(str::to_owned)
             .collect()
     }
+}
+
+/// What is printed is looked through for passwords: `tests/planted`.
+#[expect(clippy::print_stdout, reason = "that is what it is for")]
+fn shown<T: std::fmt::Debug>(what: T) -> T {
+    println!("{what:?}");
+    what
 }
 
 pub(crate) fn installation(major: u32) -> Installation {
@@ -240,7 +247,7 @@ pub(crate) fn all_text(error: &Error) -> String {
         text.push_str(&format!(" {cause} {cause:?}"));
         source = cause.source();
     }
-    text
+    shown(text)
 }
 
 /// How many a batch lost before its first notification.

@@ -51,6 +51,38 @@ fn each_mode_is_encrypted_as_it_says_with_and_without_tls_at_the_server() {
     });
 }
 
+/// Each try counts against the role, and the second would go through a channel that anybody may listen to.
+#[test]
+fn a_wrong_password_under_tls_is_not_tried_once_more_in_the_clear() {
+    let certificates = Certificates::new().unwrap();
+    let root = certificates.authority("root").unwrap();
+    let server = Server::with(|builder| {
+        builder
+            .hba("hostssl all eve 127.0.0.1/32 reject")
+            .auth(Auth::ScramSha256)
+            .init_sql(
+                "CREATE ROLE bob LOGIN PASSWORD 'pencil'; CREATE ROLE eve LOGIN PASSWORD 'pencil'",
+            )
+            .tls(&root.issue(&localhost()).unwrap())
+    });
+    run(async {
+        for (attempts, mode) in [(1, "prefer"), (2, "allow"), (3, "require")] {
+            let url = server.cluster.url("bob", "pl4nted, but wrong", "postgres");
+            let error = Connection::connect(format!("{url}?sslmode={mode}")).await.unwrap_err();
+            assert_eq!(error.sqlstate(), Some("28P01"), "{mode}: {error}");
+            let log = server.cluster.log();
+            let failed = log.matches("FATAL:  password authentication failed").count();
+            assert_eq!(failed, attempts, "{mode}: {log}");
+        }
+        // Where the server has no rule for TLS, there is another one for connections in the clear.
+        let url = server.cluster.url("eve", "pencil", "postgres");
+        let mut connection = Connection::connect(format!("{url}?sslmode=prefer")).await.unwrap();
+        assert_eq!(value(&mut connection, IS_ON).await, "false");
+        let error = Connection::connect(format!("{url}?sslmode=require")).await.unwrap_err();
+        assert_eq!(error.sqlstate(), Some("28000"), "{error}");
+    });
+}
+
 /// A18: the server computes the hash for itself. Login by SCRAM-SHA-256-PLUS succeeds only if both are the same.
 #[test]
 fn a_login_is_bound_to_certificates_that_are_signed_in_every_way() {

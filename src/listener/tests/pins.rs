@@ -269,7 +269,7 @@ fn a_consumer_that_keeps_something_of_every_buffer_takes_nothing_from_the_queue(
 fn memory_is_what_the_formula_says() {
     let buffers = buffers_max(QUEUE_BYTES, PIN_LIMIT_BYTES as u64) + 1;
     let slots = QUEUE_CAPACITY + usize::try_from(SURPLUS_SLOTS).unwrap();
-    let memory = buffers * BUFFER_BYTES + slots * ring::slot_bytes::<Chunk>();
+    let memory = buffers * BUFFER_BYTES + ring::bytes::<Chunk, Gap>(slots);
     let formula = BUFFER_BYTES * (QUEUE_BYTES.div_ceil(232 * 1024) + 3)
         + PIN_LIMIT_BYTES
         + 128 * QUEUE_CAPACITY

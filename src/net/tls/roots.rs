@@ -10,10 +10,8 @@ use webpki::{CertRevocationList, OwnedCertRevocationList, anchor_from_trusted_ce
 
 use super::file::{self, Access};
 use crate::config::SslMode;
+use crate::config::security::SYSTEM_ROOTS;
 use crate::{Config, Error, ErrorKind};
-
-/// The value of `sslrootcert` that means the authorities that the system trusts.
-const SYSTEM: &str = "system";
 
 /// The user's own authorities and what they have revoked, in the directory of libpq's files.
 const ROOT_FILE: &str = "root.crt";
@@ -60,7 +58,7 @@ impl Trust {
         directory: Option<&Path>,
     ) -> Result<Option<Self>, Error> {
         let (path, bytes) = match config.get_ssl_root_cert() {
-            Some(SYSTEM) => return Self::system().map(Some),
+            Some(SYSTEM_ROOTS) => return Self::system().map(Some),
             Some(path) => {
                 let path = PathBuf::from(path);
                 let bytes = file::read("the file of authorities", &path, Access::Any)?;

@@ -57,8 +57,7 @@ fn step() -> impl Strategy<Value = (u32, Step)> {
 
 impl Shell {
     fn random_step(&mut self, back: u32, step: Step) {
-        // A server carries out what was sent to it, and reads no more when the link is gone.
-        let last = self.last_link();
+        let last = self.supervisor.links;
         self.on(last.saturating_sub(back).max(1));
         match step {
             Step::Open => self.open(),

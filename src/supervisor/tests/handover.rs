@@ -237,17 +237,3 @@ fn a_channel_that_only_the_new_session_is_refused_ends_the_handover_and_not_the_
     shell.pass_until_due();
     assert_eq!(shell.take_log(), ["open 3"]);
 }
-
-#[test]
-fn a_channel_that_both_are_refused_does_not_stand_in_the_way() {
-    let mut shell = Shell::up(lasting());
-    shell.refused.insert("a".to_owned());
-    shell.break_and_reopen();
-    shell.open();
-    shell.serve();
-    shell.command(Command::Rotate);
-    shell.on(3).open();
-    shell.on(2).serve();
-    shell.on(3).serve();
-    assert_eq!(shell.take_sent(), ["notify"]);
-}

@@ -195,3 +195,17 @@ fn a_handover_is_tried_again_even_if_the_old_session_is_slow_to_leave_the_privat
     shell.pass(Duration::ZERO);
     assert_eq!(shell.take_log(), ["open 3"]);
 }
+
+#[test]
+fn a_channel_that_both_are_refused_does_not_stand_in_the_way() {
+    let mut shell = Shell::up(lasting());
+    shell.refused.insert("a".to_owned());
+    shell.break_and_reopen();
+    shell.open();
+    shell.serve();
+    shell.command(Command::Rotate);
+    shell.on(3).open();
+    shell.on(2).serve();
+    shell.on(3).serve();
+    assert_eq!(shell.take_sent(), ["notify"]);
+}

@@ -125,8 +125,8 @@ fn commands_given_while_a_session_is_restored_wait_until_it_is() {
 
 #[test]
 fn wishes_of_the_time_without_a_session_are_applied_once_and_in_order() {
-    type Wish = fn() -> Command;
-    let wishes: [(Wish, fn(&mut BTreeSet<String>)); 5] = [
+    type Wish = (fn() -> Command, fn(&mut BTreeSet<String>));
+    let wishes: [Wish; 5] = [
         (|| listen(&["b"]), |set| set.extend(["b".into()])),
         (|| listen(&["c", "b"]), |set| set.extend(["b".into(), "c".into()])),
         (|| unlisten(&["a"]), |set| set.retain(|name| name != "a")),

@@ -81,11 +81,6 @@ impl Shell {
         self.wires.entry(self.link).or_default()
     }
 
-    /// The link that was opened last.
-    pub(super) fn last_link(&self) -> u32 {
-        self.supervisor.links
-    }
-
     pub(super) fn event(&mut self, event: LinkEvent) {
         self.supervisor.handle_link(self.now, self.link, event, &mut self.queue);
         self.act();

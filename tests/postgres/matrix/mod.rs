@@ -5,6 +5,9 @@ mod million;
 mod order;
 mod protocol;
 mod round_trip;
+mod saslprep;
+#[cfg(any(feature = "tls-ring", feature = "tls-aws-lc-rs"))]
+mod table;
 #[cfg(any(feature = "tls-ring", feature = "tls-aws-lc-rs"))]
 mod tls;
 

@@ -1,0 +1,64 @@
+//! Nothing is allocated to receive under TLS: a record is decrypted where the socket was read to, and each byte of it
+//! is copied once, into the receive buffer that batches are lent from.
+//!
+//! One test, because the counters belong to the whole process.
+
+#![cfg(all(unix, feature = "tls-ring"))]
+
+use std::alloc::System;
+use std::time::Duration;
+
+use pgbell::Connection;
+use pgbell_testkit::{Certificates, Cluster, Leaf, Tls, TlsVersion};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, Stats, StatsAlloc};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// Notifications of one transaction. All of them fit between the server and us, so that the sender is done before
+/// they are received.
+const COUNT: usize = 5_000;
+
+/// Rounds until all buffers have grown to what a round takes.
+const WARM_UP: usize = 4;
+
+async fn receive(connection: &mut Connection) {
+    let mut count = 0;
+    while count < COUNT {
+        let batch = tokio::time::timeout(Duration::from_secs(60), connection.recv_batch());
+        let batch = batch.await.expect("nothing arrives").unwrap();
+        assert!(batch.iter().all(|one| one.payload().len() == 32));
+        count += batch.len();
+    }
+}
+
+#[test]
+fn receiving_under_tls_allocates_nothing() {
+    let certificates = Certificates::new().unwrap();
+    let root = certificates.authority("root").unwrap();
+    let leaf = Leaf::server("localhost").ip_address([127, 0, 0, 1]);
+    let leaf = root.issue(&leaf).unwrap();
+    let cluster = Cluster::builder().tls(&leaf).start().unwrap_or_else(|error| panic!("{error}"));
+    let root = root.certificate().path().display().to_string();
+    let url = format!("{}?sslmode=verify-full&sslrootcert={root}", cluster.url_for_superuser());
+    for version in [TlsVersion::V1_3, TlsVersion::V1_2] {
+        cluster.set_tls(Tls::new(&leaf).max_version(version)).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut connection = Connection::connect(&url).await.unwrap();
+            connection.listen("ch").await.unwrap();
+            let mut sender = Connection::connect(&url).await.unwrap();
+            let sql = format!(
+                "SELECT count(pg_notify('ch', lpad(i::text, 32, '0'))) FROM generate_series(1, {COUNT}) i"
+            );
+            for _ in 0..WARM_UP {
+                sender.simple_query(&sql).await.unwrap();
+                receive(&mut connection).await;
+            }
+            sender.simple_query(&sql).await.unwrap();
+            let region = Region::new(ALLOCATOR);
+            receive(&mut connection).await;
+            assert_eq!(region.change(), Stats::default(), "{version:?}");
+        });
+    }
+}
