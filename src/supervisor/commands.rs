@@ -100,7 +100,8 @@ impl Supervisor {
             Some((_, Purpose::Rollback { .. } | Purpose::User { change: Change::Query, .. })) => {
                 true
             }
-            Some(_) => matches!(command, Command::SimpleQuery(_)),
+            // The proof in front of a drain names what is listened to when it is carried out.
+            Some(_) => matches!(command, Command::SimpleQuery(_) | Command::Drain { .. }),
         }
     }
 
@@ -201,7 +202,10 @@ impl Supervisor {
             (Purpose::Restore(channels), Err(error)) => {
                 self.restore_one_by_one(now, link, channels, error, sink);
             }
-            (Purpose::Forget, Ok(_)) => self.private_is_forgotten(),
+            (Purpose::Forget, Ok(_)) => self.private_is_forgotten(now, sink),
+            (Purpose::Private | Purpose::Fence, Err(_)) if !self.handover.is_under_way() => {
+                // The handover was given up.
+            }
             (Purpose::Private | Purpose::Fence | Purpose::Forget, Err(error)) => match self.next {
                 Some(_) => self.give_up_handover(now, error, sink),
                 None => self.lose(now, error, sink),

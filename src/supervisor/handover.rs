@@ -18,7 +18,7 @@ use bytes::{Buf, BytesMut};
 use super::action::{Action, Close, Incident};
 use super::commands::Purpose;
 use super::link::{Link, Stage};
-use super::{Sink, Supervisor};
+use super::{Sink, Supervisor, closed};
 use crate::route::Shuffle;
 use crate::session::Session;
 use crate::wire::{self, Run};
@@ -85,6 +85,11 @@ impl Handover {
         !matches!(self.step, Step::None | Step::Opening)
     }
 
+    /// Whether it may still succeed.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.is_running() && !matches!(self.step, Step::Forgetting { .. })
+    }
+
     pub(super) fn alive(&mut self, now: Instant) {
         if let Some(alive_at) = &mut self.alive_at {
             *alive_at = now;
@@ -107,6 +112,11 @@ impl Handover {
     pub(super) fn deadline(&self, patience: Duration) -> Option<Instant> {
         let silence = self.alive_at?.checked_add(patience);
         silence.into_iter().chain(self.limit).min()
+    }
+
+    /// When the next one begins: not before the last one is forgotten.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.due.filter(|_| !matches!(self.step, Step::Forgetting { .. }))
     }
 
     pub(super) fn end(&mut self) {
@@ -138,9 +148,11 @@ impl Supervisor {
     /// The new session is there: both are prepared. Commands that are in flight on the old one come first,
     /// so that both know the same channels.
     pub(super) fn prepare_handover(&mut self, now: Instant, sink: &mut impl Sink) {
-        let is_open = self.next.as_ref().is_some_and(Link::is_open);
+        let is_ready = self.next.as_mut().is_some_and(|link| link.ready().is_some());
         let Some(current) = self.current.as_mut().filter(|link| link.is_live()) else { return };
-        if !matches!(self.handover.step, Step::Opening) || !is_open || !current.in_flight.is_empty()
+        if !matches!(self.handover.step, Step::Opening)
+            || !is_ready
+            || !current.in_flight.is_empty()
         {
             return;
         }
@@ -153,6 +165,8 @@ impl Supervisor {
         self.handover.step = Step::Preparing { channel, old_is_ready: false };
         self.handover.alive_at = Some(now);
         self.handover.limit = now.checked_add(LIMIT);
+        // The answers lie behind unread notifications.
+        self.resume(now);
         if let Some(id) = self.next.as_ref().map(|link| link.id) {
             self.restore(now, id, sink);
         }
@@ -269,7 +283,10 @@ impl Supervisor {
                 old.stage = Stage::Closing { session, deadline };
             }
             self.actions.push_back(Action::Close { link: old.id, how: Close::Graceful });
-            self.old = Some(old);
+            if let Some(older) = self.old.replace(old) {
+                // It had its time: there is one that is being closed at most.
+                self.abandon(older, closed());
+            }
         }
         self.current = self.next.take();
         self.deliver_current();
@@ -330,19 +347,32 @@ impl Supervisor {
                 Some(channel)
             }
         };
-        if let (Some(channel), Some(link)) = (channel, self.current.as_mut())
-            && let Err(error) =
+        if let (Some(channel), Some(link)) = (channel, self.current.as_mut()) {
+            if let Err(error) =
                 link.start(Purpose::Forget, |session| session.unlisten(now, &[channel]))
-        {
-            return self.lose(now, error, sink);
+            {
+                return self.lose(now, error, sink);
+            }
+            // The answers to it and to what waited lie behind unread notifications.
+            self.resume(now);
         }
+        self.tell_dropped(now, sink);
         self.proceed(now, sink);
     }
 
     /// The current session has left the private channel.
-    pub(super) fn private_is_forgotten(&mut self) {
+    pub(super) fn private_is_forgotten(&mut self, now: Instant, sink: &mut impl Sink) {
         if let Step::Forgetting { .. } = self.handover.step {
             self.handover.end();
+            self.tell_dropped(now, sink);
+        }
+    }
+
+    /// What the server dropped during a handover that came to nothing, in the session that goes on.
+    fn tell_dropped(&mut self, now: Instant, sink: &mut impl Sink) {
+        let is_live = self.current.as_ref().is_some_and(Link::is_live);
+        if is_live && !self.outages.is_empty() && !self.handover.is_running() {
+            self.run_hook(now, sink);
         }
     }
 
@@ -377,7 +407,7 @@ impl Supervisor {
 
     /// Nothing has come for too long while a fence was awaited.
     pub(super) fn check_handover(&mut self, now: Instant, sink: &mut impl Sink) {
-        if self.handover.due.is_some_and(|due| due <= now) {
+        if self.handover.due().is_some_and(|due| due <= now) {
             self.hand_over(now);
         }
         let patience = self.policy.heartbeat.deadline;
