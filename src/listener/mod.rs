@@ -9,6 +9,8 @@ mod links;
 #[cfg(feature = "metrics")]
 mod meters;
 mod shared;
+#[cfg(all(test, feature = "testing"))]
+mod simulator;
 mod sink;
 mod task;
 mod telemetry;

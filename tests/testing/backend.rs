@@ -1,6 +1,7 @@
 //! LISTEN, NOTIFY and transactions, from session to session.
 
-use pgbell::testing::{Backend, BackendConfig};
+use pgbell::supervisor::PROOF_SQL;
+use pgbell::testing::{Backend, BackendConfig, Link};
 use pgbell::wire::TransactionStatus;
 
 use super::{heard, ready, run, texts};
@@ -286,4 +287,59 @@ fn a_client_that_vanishes_takes_its_transaction_with_it() {
     listener.session().terminate();
     assert!(listener.settle(&mut backend).is_none());
     assert_eq!(backend.sessions().count(), 0);
+}
+
+#[test]
+fn a_commit_of_somebody_else_is_heard_from_the_process_that_it_names() {
+    let mut backend = Backend::default();
+    let mut link = ready(&mut backend, &[]);
+    run(&mut link, &mut backend, "LISTEN a").unwrap();
+    backend.commit(77, [("a", "1"), ("b", "2"), ("a", "1"), ("a", "3")]);
+    assert_eq!(backend.poll_wake(), Some(link.id()));
+    let heard = heard(&mut link, &mut backend);
+    assert_eq!(heard, [(77, "a".into(), "1".into()), (77, "a".into(), "3".into())]);
+    assert_eq!((backend.count("a").committed, backend.count("b").committed), (2, 1));
+}
+
+#[test]
+fn a_refused_channel_spoils_its_query_and_nothing_else() {
+    let mut backend = Backend::default();
+    let mut link = ready(&mut backend, &[]);
+    run(&mut link, &mut backend, "LISTEN a").unwrap();
+    backend.refuse_channels(["a", "b"]);
+    let error = run(&mut link, &mut backend, "LISTEN c; LISTEN b").unwrap_err();
+    assert_eq!(error.sqlstate(), Some("42501"));
+    // Who listens already goes on; whoever comes later is refused too.
+    assert_eq!(backend.channels(link.id()).collect::<Vec<_>>(), ["a"]);
+    let mut other = ready(&mut backend, &[]);
+    assert!(run(&mut other, &mut backend, "LISTEN a").is_err());
+    backend.refuse_channels(["c"]);
+    run(&mut other, &mut backend, "LISTEN a; LISTEN b").unwrap();
+}
+
+#[test]
+fn a_session_whose_channels_are_forgotten_hears_nothing_and_is_told_nothing() {
+    let mut backend = Backend::default();
+    let mut link = ready(&mut backend, &[]);
+    run(&mut link, &mut backend, "LISTEN a").unwrap();
+    backend.forget_channels(link.id());
+    backend.commit(77, [("a", "1")]);
+    assert_eq!(backend.poll_wake(), None);
+    assert!(texts(&mut link, &mut backend).is_empty());
+}
+
+#[test]
+fn the_proof_of_a_subscription_counts_the_channels_and_digests_their_names() {
+    let mut backend = Backend::default();
+    let mut link = ready(&mut backend, &[]);
+    let proof = |link: &mut Link, backend: &mut Backend| {
+        let rows = run(link, backend, PROOF_SQL).unwrap();
+        let row = rows[0].get(0).unwrap();
+        (row.get(0).map(str::to_owned), row.get(1).map(str::to_owned))
+    };
+    assert_eq!(proof(&mut link, &mut backend), (Some("0".into()), None));
+    run(&mut link, &mut backend, "LISTEN b; LISTEN a").unwrap();
+    // md5('a,b')
+    let digest = "b345e1dc09f20fdefdea469f09167892";
+    assert_eq!(proof(&mut link, &mut backend), (Some("2".into()), Some(digest.into())));
 }

@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Runs the simulator of a listener: N worlds that break, each drawn from a seed.
+#
+#   ./simulate.sh N [FIRST]   N seeds from FIRST (0), in release mode, on all processors
+#   ./simulate.sh 1 SEED      one seed, with all that happens in it
+#
+# PGBELL_ALL=1 goes on after a failure and shows the kinds of failures.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+if [ $# -lt 1 ] || [ $# -gt 2 ]; then
+    echo "usage: ./simulate.sh N [FIRST]" >&2
+    exit 2
+fi
+count=$1 first=${2-0}
+test=ten_thousand_seeds_of_a_world_that_breaks
+
+binary=$(cargo test --locked --release -p pgbell --all-features --lib --no-run --message-format=json |
+    sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1)
+
+if [ "$count" = 1 ]; then
+    exec env PGBELL_SEED="$first" "$binary" "$test" --nocapture
+fi
+
+workers=$(nproc)
+share=$(((count + workers - 1) / workers))
+pids=()
+for ((worker = 0; worker < workers; worker++)); do
+    from=$((first + worker * share))
+    left=$((first + count - from))
+    [ "$left" -gt 0 ] || break
+    PGBELL_FIRST=$from PGBELL_SEEDS=$((left < share ? left : share)) "$binary" "$test" --nocapture &
+    pids+=($!)
+done
+status=0
+for pid in "${pids[@]}"; do
+    wait "$pid" || status=1
+done
+exit "$status"

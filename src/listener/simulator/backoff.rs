@@ -1,0 +1,110 @@
+//! What is known of delays before attempts: that they grow, and that they are spread.
+
+use std::time::Duration;
+
+use super::clock::{Event, MILLI, Micros};
+use super::{World, say};
+use crate::supervisor::Incident;
+
+#[derive(Debug, Default)]
+pub(super) struct Backoff {
+    /// Failures since the delays were short, at least and at most.
+    failures: (u32, u32),
+    /// When the next attempt is due.
+    due: Option<Micros>,
+    /// Where delays lay between the shortest and their limit, where that was long: 0 to 1.
+    pub(super) spread: Vec<f64>,
+    has_attempted: bool,
+}
+
+impl Backoff {
+    /// A session was live for so long: a stable one makes delays short again.
+    pub(super) fn was_live(
+        &mut self,
+        time: Micros,
+        is_certain: bool,
+        delays: Option<(Micros, Micros)>,
+    ) {
+        let Some((_, max)) = delays else { return };
+        // Of a session that took the place of another one it is not known when it was live.
+        if time >= max {
+            self.failures.0 = 0;
+            if is_certain {
+                self.failures.1 = 0;
+            }
+        } else if !is_certain {
+            self.failures.0 = 0;
+        }
+    }
+
+    /// Whether most of the delays were shorter than they should have been.
+    pub(super) fn is_too_short(&self) -> bool {
+        let sum: f64 = self.spread.iter().sum();
+        self.spread.len() >= 16 && sum / (self.spread.len() as f64) < 0.15
+    }
+}
+
+impl World {
+    pub(super) fn noted(&mut self, incident: &Incident) {
+        say!(self, "noted: {incident:?}");
+        match incident {
+            Incident::Reconnecting { delay } => self.waits(*delay),
+            Incident::HandedOver { .. } => {
+                self.handovers += 1;
+                self.is_live();
+            }
+            _ => {}
+        }
+    }
+
+    /// The session that is delivered has all that is wanted.
+    pub(super) fn is_live(&mut self) {
+        let now = self.clock.now();
+        let Some(index) = self.delivering else { return };
+        self.connections[index].live_at = Some(now);
+        if self.plan.flaps && !self.is_calm {
+            let delay = self.random.range(1, 50) * MILLI;
+            self.clock.after(delay, Event::Flap(index), &mut self.random);
+        }
+    }
+
+    fn waits(&mut self, delay: Duration) {
+        let Some((min, max)) = self.plan.delays else {
+            return self.fail("it comes back, and was not to");
+        };
+        let failures = &mut self.backoff.failures;
+        *failures = (failures.0 + 1, failures.1 + 1);
+        let limit = |failures: u32| min.saturating_mul(1 << failures.min(30)).min(max.max(min));
+        let (low, high) = (limit(failures.0), limit(failures.1));
+        let delay = u64::try_from(delay.as_micros()).unwrap();
+        if delay < min || delay > high {
+            return self.fail(format!("a delay of {delay} µs, it must be from {min} to {high}"));
+        }
+        if low == high && low >= 8 * min {
+            self.backoff.spread.push((delay - min) as f64 / (low - min) as f64);
+            if self.backoff.is_too_short() {
+                return self.fail("the delays are too short for so many failures");
+            }
+        }
+        self.backoff.due = Some(self.clock.now() + delay);
+    }
+
+    /// An attempt to connect begins.
+    pub(super) fn attempted(&mut self, is_successor: bool) {
+        if self.done.is_some() || self.is_closing {
+            return self.fail("a connection is opened after the end");
+        }
+        let is_first = !std::mem::replace(&mut self.backoff.has_attempted, true);
+        if is_successor {
+            self.be_busy();
+        }
+        if is_first || is_successor {
+            return;
+        }
+        let now = self.clock.now();
+        match self.backoff.due.take() {
+            Some(due) if due <= now + 1 => {}
+            due => self.fail(format!("an attempt at {now} µs, and the next one is due at {due:?}")),
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! What breaks.
+
+use bytes::BytesMut;
+
+use super::clock::{Event, MILLI, Micros, SECOND};
+use super::connection::{Packet, Stage};
+use super::user::Asked;
+use super::{World, say};
+use crate::supervisor::LinkEvent;
+use crate::wire::{BackendMessage, DbError, Severity};
+use crate::{Error, ErrorKind};
+
+/// When the kernel gives up a dead peer, at the latest: only a query that is under way excuses that the
+/// listener has not noticed before.
+pub(super) const PATIENCE: Micros = 75 * SECOND;
+
+/// Whether a server goes on sending though nothing of ours arrives, its packets unacknowledged: behind a
+/// proxy it may.
+const UP_ALONE: bool = true;
+
+impl World {
+    pub(super) fn chaos(&mut self) {
+        if self.is_calm {
+            return;
+        }
+        let delay = self.random.range(1, 2 * self.plan.chaos);
+        self.clock.after(delay, Event::Chaos, &mut self.random);
+        match self.random.below(100) {
+            0..8 => self.restart(self.primary),
+            8..14 => self.fail_over(),
+            14..20 => self.suspend(),
+            20..26 => self.refuse(),
+            26..29 => self.flood(),
+            29..34 => self.chatter(),
+            34..39 if self.clock.now() >= self.asleep_until => self.call_for_nothing(),
+            _ => {
+                if let Some(victim) = self.victim() {
+                    self.hurt(victim);
+                }
+            }
+        }
+    }
+
+    /// A connection that both ends believe in.
+    fn victim(&mut self) -> Option<usize> {
+        let is_alive = |&index: &usize| {
+            let connection = &self.connections[index];
+            connection.session.is_some() && !connection.is_closed()
+        };
+        let alive: Vec<usize> = (0..self.connections.len()).filter(is_alive).collect();
+        if alive.is_empty() { None } else { Some(self.random.pick(&alive)) }
+    }
+
+    fn hurt(&mut self, index: usize) {
+        self.connections[index].is_faulty = true;
+        let administrator = "terminating connection due to administrator command";
+        match self.random.below(10) {
+            0 => {
+                say!(self, "connection {index}: reset");
+                self.kill(index, None, true);
+            }
+            1 => {
+                say!(self, "connection {index}: ended by the server without a word");
+                self.kill(index, None, false);
+            }
+            2 => {
+                say!(self, "connection {index}: terminated");
+                self.kill(index, Some((Severity::Fatal, "57P01", administrator)), false);
+            }
+            3 => {
+                say!(self, "connection {index}: another backend crashes");
+                let text = "terminating connection because of crash of another server process";
+                self.kill(index, Some((Severity::Warning, "57P02", text)), false);
+            }
+            4..6 => {
+                let (up, down) = self.random.pick(&[(true, false), (false, true), (true, true)]);
+                say!(self, "connection {index}: half-open (up {up}, down {down})");
+                self.clock.after(PATIENCE, Event::Overdue(index), &mut self.random);
+                if up && !down && !UP_ALONE {
+                    let delay = self.random.range(0, 5 * SECOND);
+                    self.clock.after(delay, Event::Silence(index), &mut self.random);
+                }
+                let connection = &mut self.connections[index];
+                connection.to_server.is_cut |= up;
+                connection.to_client.is_cut |= down;
+                if self.random.chance(50) {
+                    connection.to_server.packets.retain(|_| !up);
+                    connection.to_client.packets.retain(|_| !down);
+                }
+            }
+            6 => {
+                say!(self, "connection {index}: the backend is stopped");
+                self.connections[index].is_stopped = true;
+                if self.random.chance(70) {
+                    let delay = self.random.range(100 * MILLI, 10 * SECOND);
+                    self.clock.after(delay, Event::Mend(index), &mut self.random);
+                } else {
+                    self.clock.after(PATIENCE, Event::Overdue(index), &mut self.random);
+                }
+            }
+            7 => {
+                say!(self, "connection {index}: slow");
+                let late = self.random.range(100 * MILLI, 4 * SECOND);
+                let now = self.clock.now();
+                let lane = &mut self.connections[index].to_client;
+                lane.last = lane.last.max(now + late);
+            }
+            8 => self.drop_notification(index),
+            _ => {
+                say!(self, "connection {index}: the server forgets what it listens to");
+                self.deafen(index);
+            }
+        }
+    }
+
+    /// As a pooler does that sends DISCARD ALL.
+    fn deafen(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        let (Some(session), Stage::Open) = (connection.session, &connection.stage) else { return };
+        if !self.commands.is_empty() {
+            return;
+        }
+        connection.is_deaf = true;
+        self.servers[connection.server].backend.forget_channels(session);
+    }
+
+    /// A connection has been dead for so long that the kernel says so.
+    pub(super) fn is_overdue(&mut self, index: usize) {
+        let connection = &self.connections[index];
+        if connection.is_closed() || !connection.is_dead() {
+            return;
+        }
+        // It may have stood beside another one until now.
+        let live_at = connection.live_at.unwrap_or_default();
+        if live_at + PATIENCE > self.clock.now() && live_at > 0 && !connection.is_overdue {
+            self.connections[index].is_overdue = true;
+            let at = live_at + PATIENCE;
+            return self.clock.at(at, Event::Overdue(index), &mut self.random);
+        }
+        let has_query = self.commands.values().any(|asked| matches!(asked, Asked::Query));
+        let was_awake = self.asleep_until + PATIENCE / 2 < self.clock.now();
+        if !has_query && was_awake && self.connections[index].live_at.is_some() {
+            return self.fail(format!("connection {index} is dead and was not noticed in time"));
+        }
+        say!(self, "connection {index}: given up by the kernel");
+        self.forget(index);
+        self.connections[index].to_client.is_cut = false;
+        self.put(index, false, Packet::Rst);
+    }
+
+    /// The server sends no more, because nothing is acknowledged.
+    pub(super) fn falls_silent(&mut self, index: usize) {
+        self.connections[index].to_client.is_cut = true;
+    }
+
+    /// A session is ended soon after it was live.
+    pub(super) fn flap(&mut self, index: usize) {
+        if !self.is_calm && !self.connections[index].is_closed() {
+            say!(self, "connection {index}: flaps");
+            let rst = self.random.chance(50);
+            self.kill(index, None, rst);
+        }
+    }
+
+    pub(super) fn mend(&mut self, index: usize) {
+        say!(self, "connection {index}: the backend goes on");
+        self.connections[index].is_stopped = false;
+        self.serve(index);
+        self.emit(index);
+    }
+
+    /// A server says what nobody asked for and nothing follows from.
+    fn chatter(&mut self) {
+        let Some(index) = self.victim().filter(|&index| !self.connections[index].is_stopped) else {
+            return;
+        };
+        let mut bytes = BytesMut::new();
+        let notice = DbError::new(Severity::Notice, "00000", "this is to tell you");
+        notice.encode_notice(&mut bytes).unwrap();
+        let status = BackendMessage::ParameterStatus { name: b"TimeZone", value: b"UTC" };
+        status.encode(&mut bytes).unwrap();
+        say!(self, "connection {index}: chatter");
+        self.carry(index, false, bytes.freeze());
+    }
+
+    /// Calls that the supervisor has no use for.
+    fn call_for_nothing(&mut self) {
+        say!(self, "calls for nothing");
+        let is_closed = |&index: &usize| self.connections[index].is_closed();
+        let closed: Vec<usize> = (0..self.connections.len()).filter(is_closed).collect();
+        if !closed.is_empty() {
+            let index = self.random.pick(&closed);
+            let event = match self.random.below(3) {
+                0 => LinkEvent::Eof,
+                1 => LinkEvent::Closed,
+                _ => LinkEvent::Failed(Error::new(ErrorKind::Connect, "too late (simulated)")),
+            };
+            self.link_event(index, event);
+        }
+        self.call_too_early();
+    }
+
+    /// Our process does not run for a while.
+    fn suspend(&mut self) {
+        let time = if self.random.chance(70) {
+            self.random.range(10 * MILLI, SECOND)
+        } else {
+            self.random.range(SECOND, 30 * SECOND)
+        };
+        let until = (self.clock.now() + time).min(self.plan.calm);
+        say!(self, "our process is suspended until {} ms", until / MILLI);
+        self.asleep_until = self.asleep_until.max(until);
+        for connection in &mut self.connections {
+            connection.is_faulty = true;
+        }
+    }
+
+    /// The servers refuse other channels than before.
+    fn refuse(&mut self) {
+        let refused: Vec<String> = if self.random.chance(50) {
+            Vec::new()
+        } else {
+            let refusable = self.channels.0.iter().filter(|channel| channel.is_refusable);
+            refusable.map(|channel| channel.name.clone()).collect()
+        };
+        say!(self, "the servers refuse {refused:?}");
+        for server in &mut self.servers {
+            server.backend.refuse_channels(refused.iter().cloned());
+        }
+    }
+}

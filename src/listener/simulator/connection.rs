@@ -1,0 +1,135 @@
+//! A connection of the listener: both ends, and what is on its way between them.
+
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+
+use super::clock::Micros;
+use crate::session::Session;
+use crate::supervisor::LinkId;
+use crate::testing::SessionId;
+
+/// Something on its way.
+#[derive(Debug)]
+pub(super) enum Packet {
+    Bytes(Bytes),
+    Fin,
+    /// What was not read is lost.
+    Rst,
+}
+
+/// One direction. Nothing overtakes.
+#[derive(Debug, Default)]
+pub(super) struct Lane {
+    pub(super) packets: VecDeque<Packet>,
+    /// When the last of them arrives.
+    pub(super) last: Micros,
+    /// What is sent vanishes.
+    pub(super) is_cut: bool,
+}
+
+/// How our end of a connection stands.
+#[derive(Debug)]
+pub(super) enum Stage {
+    Connecting,
+    LoggingIn(Box<Session>),
+    /// The supervisor has it.
+    Open,
+    Closed,
+}
+
+pub(super) struct Connection {
+    pub(super) link: LinkId,
+    pub(super) server: usize,
+    pub(super) opened_at: Micros,
+    pub(super) epoch: u32,
+    // ---- our end ----
+    pub(super) stage: Stage,
+    /// What was read and not handled.
+    pub(super) input: BytesMut,
+    /// What has arrived and was not read.
+    pub(super) socket: BytesMut,
+    /// What follows it.
+    pub(super) end: Option<Packet>,
+    pub(super) is_reading: bool,
+    pub(super) is_closing: bool,
+    pub(super) is_shut: bool,
+    /// The socket takes nothing at present.
+    pub(super) is_blocked: bool,
+    // ---- between ----
+    pub(super) to_server: Lane,
+    pub(super) to_client: Lane,
+    // ---- the server's end ----
+    pub(super) session: Option<SessionId>,
+    pub(super) arrived: BytesMut,
+    pub(super) is_stopped: bool,
+    // ---- what is known of it ----
+    /// Something was done to it that may end it.
+    pub(super) is_faulty: bool,
+    /// The server has forgotten what it listens to.
+    pub(super) is_deaf: bool,
+    /// The kernel was about to give it up, and waits a little.
+    pub(super) is_overdue: bool,
+    /// The supervisor knows that it is over, or has ended it.
+    pub(super) is_lost: bool,
+    /// It was begun beside another session, to take its place.
+    pub(super) is_successor: bool,
+    /// Its notifications were delivered, from some moment on.
+    pub(super) was_delivered: bool,
+    /// Since when everything was active on it, as far as the supervisor said so.
+    pub(super) live_at: Option<Micros>,
+    /// Process ids of the notifications that the server wrote to it.
+    pub(super) sent: Vec<i32>,
+    /// How many of them the listener took or may have passed over.
+    pub(super) taken: usize,
+    /// Whether any of them was taken.
+    pub(super) has_taken: bool,
+}
+
+impl Connection {
+    pub(super) fn new(link: LinkId, server: usize, now: Micros) -> Self {
+        Self {
+            link,
+            server,
+            opened_at: now,
+            epoch: 0,
+            stage: Stage::Connecting,
+            input: BytesMut::new(),
+            socket: BytesMut::new(),
+            end: None,
+            is_reading: true,
+            is_closing: false,
+            is_shut: false,
+            is_blocked: false,
+            to_server: Lane::default(),
+            to_client: Lane::default(),
+            session: None,
+            arrived: BytesMut::new(),
+            is_stopped: false,
+            is_faulty: false,
+            is_deaf: false,
+            is_overdue: false,
+            is_lost: false,
+            is_successor: false,
+            was_delivered: false,
+            live_at: None,
+            sent: Vec::new(),
+            taken: 0,
+            has_taken: false,
+        }
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        matches!(self.stage, Stage::Closed)
+    }
+
+    /// Whether nothing comes of it any more, or not what should.
+    pub(super) fn is_dead(&self) -> bool {
+        self.is_stopped || self.is_deaf || self.to_server.is_cut || self.to_client.is_cut
+    }
+
+    /// Whether there is something to read, or an end.
+    pub(super) fn is_readable(&self) -> bool {
+        !self.is_closed() && self.is_reading && (!self.socket.is_empty() || self.end.is_some())
+    }
+}

@@ -1,0 +1,227 @@
+//! Who receives: in every way that a listener has, at any speed, and sometimes not at all.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+use super::clock::{Event, SECOND};
+use super::{World, say};
+use crate::listener::Listener;
+use crate::notification::{Lagged, Loss, NotificationRef};
+use crate::supervisor::Sink;
+use crate::{Error, ErrorKind, Event as Received, Notification};
+
+/// A waker that says whether it was woken.
+#[derive(Debug, Default)]
+pub(super) struct Bell {
+    rung: AtomicBool,
+    count: AtomicU64,
+}
+
+impl Bell {
+    pub(super) fn take(&self) -> bool {
+        self.rung.swap(false, Ordering::Relaxed)
+    }
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.rung.store(true, Ordering::Relaxed);
+        self.count.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+pub(super) struct Consumer {
+    /// `None`: dropped.
+    pub(super) listener: Option<Listener>,
+    pub(super) bell: Arc<Bell>,
+    /// Polled in vain: it is polled again when its waker is woken.
+    pub(super) is_asleep: bool,
+    /// The poll that is to come; others are out of date.
+    turn: u64,
+    /// The next notification it has not been told of, delivered or lost.
+    pub(super) next: u64,
+    /// How many gaps it was told of.
+    pub(super) gaps: usize,
+    pub(super) delivered: u64,
+    pub(super) lagged: u64,
+    /// It was told of the end.
+    pub(super) has_ended: bool,
+}
+
+impl Consumer {
+    pub(super) fn new(listener: Listener) -> Self {
+        Self {
+            listener: Some(listener),
+            bell: Arc::default(),
+            is_asleep: false,
+            turn: 0,
+            next: 0,
+            gaps: 0,
+            delivered: 0,
+            lagged: 0,
+            has_ended: false,
+        }
+    }
+}
+
+/// What one poll brought.
+enum Polled {
+    Nothing { will_wake: bool },
+    Something,
+    End,
+}
+
+impl World {
+    /// The consumer is polled in a while.
+    pub(super) fn schedule_consumer(&mut self) {
+        let nap = self.plan.naps && !self.is_calm && self.random.chance(5);
+        let delay = if nap {
+            self.random.range(0, 10 * SECOND)
+        } else {
+            self.random.range(1, if self.is_calm { 100 } else { self.plan.laziness })
+        };
+        self.consumer.turn += 1;
+        self.clock.after(delay, Event::Consume(self.consumer.turn), &mut self.random);
+    }
+
+    /// After anything has happened: who was woken will be polled.
+    pub(super) fn look_at_bells(&mut self) {
+        if self.consumer.is_asleep && self.consumer.bell.take() {
+            self.consumer.is_asleep = false;
+            self.schedule_consumer();
+        }
+        if self.reader.take() {
+            self.is_room_told = true;
+            self.clock.after(1, Event::Room, &mut self.random);
+        }
+        if self.stalled().is_some() && !self.is_room_told && self.sink.ring.is_empty() {
+            self.fail("the queue is empty, the socket is left unread, and nobody was woken");
+        }
+        let seen = (usize::try_from(self.consumer.next).unwrap(), self.consumer.gaps);
+        if self.consumer.is_asleep && self.consumer.listener.is_some() && seen != self.sink.shown {
+            let shown = self.sink.shown;
+            self.fail(format!(
+                "the consumer sleeps and was not woken: it has seen {seen:?} of {shown:?} \
+                 (notifications, gaps)"
+            ));
+        }
+    }
+
+    /// A poll without waiting for its turn.
+    pub(super) fn consume_now(&mut self) {
+        self.consume(self.consumer.turn);
+    }
+
+    pub(super) fn consume(&mut self, turn: u64) {
+        if turn != self.consumer.turn || self.consumer.has_ended {
+            return;
+        }
+        let Some(mut listener) = self.consumer.listener.take() else { return };
+        let mut most = if self.is_calm { 1_000 } else { self.random.size(64) };
+        loop {
+            match self.poll_once(&mut listener) {
+                Polled::Nothing { will_wake: true } => {
+                    self.consumer.is_asleep = true;
+                    break;
+                }
+                // It looks again, and another method may then leave a waker.
+                Polled::Nothing { will_wake: false } | Polled::Something => most -= 1,
+                Polled::End => {
+                    self.consumer.has_ended = true;
+                    break;
+                }
+            }
+            if most == 0 {
+                self.schedule_consumer();
+                break;
+            }
+        }
+        self.consumer.listener = Some(listener);
+    }
+
+    fn poll_once(&mut self, listener: &mut Listener) -> Polled {
+        let waker = Waker::from(self.consumer.bell.clone());
+        let mut context = Context::from_waker(&waker);
+        // Of a waker that was left before, nothing may come any more.
+        match self.random.below(4) {
+            0 => match listener.try_recv() {
+                Ok(Some(event)) => self.received(event),
+                Ok(None) => Polled::Nothing { will_wake: false },
+                Err(error) => self.heard_the_end(&error),
+            },
+            1 => match listener.poll_recv(&mut context) {
+                Poll::Ready(Ok(event)) => self.received(event),
+                Poll::Ready(Err(error)) => self.heard_the_end(&error),
+                Poll::Pending => Polled::Nothing { will_wake: true },
+            },
+            way => {
+                let max = if way == 2 { usize::MAX } else { self.random.index(9) };
+                // The future is dropped after one poll: nothing may be lost by that.
+                match pin!(listener.recv_batch_max(max)).poll(&mut context) {
+                    Poll::Ready(Ok(batch)) => {
+                        if let Some(loss) = batch.loss() {
+                            self.missed(loss.clone());
+                        }
+                        for one in batch.iter() {
+                            self.notified(&one);
+                        }
+                        Polled::Something
+                    }
+                    Poll::Ready(Err(error)) => self.heard_the_end(&error),
+                    Poll::Pending => Polled::Nothing { will_wake: true },
+                }
+            }
+        }
+    }
+
+    fn received(&mut self, event: Received) -> Polled {
+        match event {
+            Received::Notification(one) => self.notified_owned(&one),
+            Received::Gap(gap) => self.missed(Loss::Gap(gap)),
+            Received::Lagged(lagged) => self.missed(Loss::Lagged(lagged)),
+        }
+        Polled::Something
+    }
+
+    fn notified_owned(&mut self, one: &Notification) {
+        self.delivered(
+            one.sequence(),
+            one.process_id(),
+            one.epoch(),
+            one.channel_bytes(),
+            one.payload(),
+        );
+    }
+
+    fn notified(&mut self, one: &NotificationRef<'_>) {
+        self.delivered(
+            one.sequence(),
+            one.process_id(),
+            one.epoch(),
+            one.channel_bytes(),
+            one.payload(),
+        );
+    }
+
+    fn missed(&mut self, loss: Loss) {
+        match loss {
+            Loss::Lagged(Lagged { first_sequence, count }) => self.lagged(first_sequence, count),
+            Loss::Gap(gap) => self.told_of_gap(&gap),
+        }
+    }
+
+    fn heard_the_end(&mut self, error: &Error) -> Polled {
+        say!(self, "consumer: {error}");
+        if self.done.is_none() {
+            self.fail(format!("the consumer was told of an end that has not come: {error}"));
+        }
+        let all = (self.sink.taken.len() as u64, self.sink.gaps.len());
+        if (self.consumer.next, self.consumer.gaps) != all {
+            self.fail(format!("the consumer was told of the end before all of {all:?}"));
+        }
+        if error.kind() == ErrorKind::Closed { Polled::End } else { Polled::Something }
+    }
+}

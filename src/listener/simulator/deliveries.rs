@@ -1,0 +1,103 @@
+//! What must hold of all that the consumer is told.
+
+use super::server::{Server, payload};
+use super::{World, say};
+use crate::notification::Gap;
+
+impl World {
+    pub(super) fn delivered(
+        &mut self,
+        sequence: u64,
+        process_id: i32,
+        epoch: u32,
+        channel: &[u8],
+        text: &[u8],
+    ) {
+        let expected = self.consumer.next;
+        let position = usize::try_from(sequence).unwrap();
+        if position >= self.sink.shown.0 {
+            return self
+                .fail(format!("notification {sequence} was delivered while it was held back"));
+        }
+        if sequence != expected {
+            return self
+                .fail(format!("notification {sequence} was delivered instead of {expected}"));
+        }
+        self.check_gaps_before(sequence + 1);
+        let Some(taken) = self.sink.taken.get(position) else {
+            return self.fail(format!("notification {sequence} was delivered and never taken in"));
+        };
+        if (taken.process_id, taken.epoch) != (process_id, epoch) {
+            let taken = *taken;
+            return self
+                .fail(format!("{taken:?} was delivered as {process_id} of session {epoch}"));
+        }
+        let server = self.connections[taken.connection].server;
+        if let Some(number) = Server::number(process_id) {
+            let commit = &self.servers[server].log[number];
+            let name = &self.channels.0[commit.channel].name;
+            if name.as_bytes() != channel || payload(server, number).as_bytes() != text {
+                let text = String::from_utf8_lossy(text).into_owned();
+                return self
+                    .fail(format!("commit {number} was delivered with other text: {text:?}"));
+            }
+        }
+        self.consumer.next += 1;
+        self.consumer.delivered += 1;
+    }
+
+    pub(super) fn lagged(&mut self, first: u64, count: u64) {
+        say!(self, "consumer: {count} lost from {first}");
+        let expected = self.consumer.next;
+        if first != expected || count == 0 {
+            return self
+                .fail(format!("{count} from {first} are told as lost, {expected} comes next"));
+        }
+        self.consumer.next += count;
+        self.consumer.lagged += count;
+        let taken = self.sink.taken.len() as u64;
+        if self.consumer.next > taken {
+            return self
+                .fail(format!("{count} from {first} are told as lost, {taken} were taken in"));
+        }
+        self.check_gaps_before(self.consumer.next);
+        // Nothing is lost unless the queue was full.
+        let capacity = self.plan.capacity;
+        let bytes = self.plan.bytes as u64;
+        if self.most_unread <= capacity && self.sink.most_unread_bytes <= bytes {
+            let most = self.most_unread;
+            self.fail(format!(
+                "{count} were lost, and never more than {most} of {capacity} waited"
+            ));
+        }
+    }
+
+    /// No gap that stands before `position` is passed over.
+    fn check_gaps_before(&mut self, position: u64) {
+        let gaps = &self.sink.gaps[self.consumer.gaps..];
+        if gaps.first().is_some_and(|told| told.position < position) {
+            let at = gaps[0].position;
+            self.fail(format!("the gap at {at} was not told before notification {}", position - 1));
+        }
+    }
+
+    pub(super) fn told_of_gap(&mut self, gap: &Gap) {
+        let next = self.consumer.next;
+        say!(self, "consumer: gap before {next}: {gap}");
+        let gaps = &self.sink.gaps[self.consumer.gaps..];
+        let here = gaps.iter().take_while(|told| told.position == next);
+        let (mut count, mut sessions) = (0, 0);
+        for told in here {
+            count += 1;
+            sessions += told.gap.sessions();
+        }
+        if count == 0 {
+            return self.fail(format!("a gap is told before {next} where none is"));
+        }
+        self.consumer.gaps += count;
+        if gap.sessions() != sessions {
+            let told = gap.sessions();
+            self.fail(format!("a gap tells of {told} lost sessions, {sessions} belong to it"));
+        }
+    }
+}

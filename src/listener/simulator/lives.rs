@@ -1,0 +1,149 @@
+//! Begin and end of connections, of the listener and of the run.
+
+use std::sync::Arc;
+
+use super::clock::{Event, MILLI, SECOND};
+use super::connection::Stage;
+use super::{World, say};
+use crate::Error;
+use crate::listener::handle::Request;
+use crate::listener::shared::Shared;
+use crate::listener::sink::RingSink;
+use crate::ring::{self, Pins};
+use crate::supervisor::{Command, State};
+
+impl World {
+    /// Where a new connection goes.
+    pub(super) fn choose_server(&mut self) -> usize {
+        self.primary
+    }
+
+    /// Whether a session is up, and not about to end.
+    pub(super) fn is_beside_another(&self) -> bool {
+        self.delivering.is_some_and(|index| {
+            let connection = &self.connections[index];
+            matches!(connection.stage, Stage::Open) && !connection.is_lost
+        })
+    }
+
+    /// The supervisor is about to learn that a connection is over, or says so.
+    pub(super) fn lost(&mut self, index: usize) {
+        let now = self.clock.now();
+        let connection = &mut self.connections[index];
+        if !matches!(connection.stage, Stage::Open) || connection.is_lost {
+            return;
+        }
+        connection.is_lost = true;
+        if connection.was_delivered && !connection.is_closing {
+            self.lost_sessions += 1;
+            self.hook.has_succeeded = false;
+            if let Some(live_at) = connection.live_at {
+                let is_certain = !connection.is_successor;
+                self.backoff.was_live(now - live_at, is_certain, self.plan.delays);
+            }
+        }
+    }
+
+    /// The supervisor ends a connection at once.
+    pub(super) fn given_up(&mut self, index: usize) {
+        let connection = &self.connections[index];
+        let is_open = matches!(connection.stage, Stage::Open);
+        let has_reason = connection.is_faulty
+            || connection.is_lost
+            || connection.is_closing
+            || connection.is_successor && !connection.was_delivered
+            || self.is_closing;
+        if is_open && !has_reason {
+            return self
+                .fail(format!("connection {index} was given up, and nothing is wrong with it"));
+        }
+        self.lost(index);
+    }
+
+    pub(super) fn finished(&mut self, result: Result<(), Error>) {
+        say!(self, "done: {result:?}");
+        if self.done.is_some() {
+            return self.fail("the supervisor was done already");
+        }
+        if result.is_ok() && !self.is_closing && self.consumer.listener.is_some() {
+            return self.fail("the listener has ended, and nobody asked for it");
+        }
+        let shared = self.consumer.listener.as_ref().map(|listener| listener.handle.shared());
+        if let (Some(shared), Err(cause)) = (shared, &result) {
+            shared.end(cause.clone());
+        }
+        self.done = Some(result);
+        // The producing end goes with the task, and so the stream ends.
+        let shared = Arc::new(Shared::new(Pins::new(0)));
+        let (producer, _) = ring::channel(1);
+        self.sink.ring = RingSink::new(producer, 1, self.plan.bytes, self.plan.overflow, shared);
+        self.sink.shown = (self.sink.taken.len(), self.sink.gaps.len());
+    }
+
+    /// What the listener asks for itself: its end, when it is dropped.
+    pub(super) fn look_at_requests(&mut self) {
+        while let Ok(request) = self.requests.try_recv() {
+            if matches!(request, Request::Command(Command::Close, None)) && !self.is_closing {
+                self.close();
+            }
+        }
+    }
+
+    /// When the listener is well again, or should be, the last notifications are sent.
+    pub(super) fn look(&mut self) {
+        let now = self.clock.now();
+        let is_well = self.state == State::Connected
+            && self.commands.is_empty()
+            && !self.sink.is_held
+            && self.current().is_some_and(|index| {
+                let connection = &self.connections[index];
+                !connection.is_dead()
+                    && connection.to_client.last <= now
+                    && connection.server == self.primary
+            });
+        if is_well || now >= self.judgement || self.done.is_some() || self.is_closing {
+            self.commit_everywhere();
+            return self.clock.after(2 * SECOND, Event::Judge, &mut self.random);
+        }
+        self.clock.after(SECOND / 2, Event::Look, &mut self.random);
+    }
+
+    /// The bound of a close has passed.
+    pub(super) fn end(&mut self) {
+        let now = self.clock.now();
+        if self.done.is_none() && now < self.asleep_until + self.plan.close_timeout {
+            let at = self.asleep_until + 2 * self.plan.close_timeout;
+            return self.clock.at(at, Event::End, &mut self.random);
+        }
+        if self.done.is_none() {
+            let since = self.close_at.unwrap_or_default();
+            let passed = (self.clock.now() - since) / MILLI;
+            return self.fail(format!("close has not ended after {passed} ms"));
+        }
+        if self.state != State::Closed {
+            let state = self.state;
+            return self.fail(format!("it is over, and {state:?}"));
+        }
+        if let Some((id, _)) = self.commands.first_key_value() {
+            return self.fail(format!("command {id} was never answered"));
+        }
+        // What is queued is still delivered, then the end is told.
+        self.is_calm = true;
+        for _ in 0..1_000 {
+            if self.consumer.has_ended || self.consumer.listener.is_none() || self.failure.is_some()
+            {
+                break;
+            }
+            self.consumer.is_asleep = false;
+            self.schedule_consumer();
+            self.consume_now();
+        }
+        if !self.consumer.has_ended && self.consumer.listener.is_some() {
+            self.fail("the consumer was not told of the end");
+        }
+        if self.failure.is_none() {
+            self.check_coverage(true);
+        }
+        self.is_over = true;
+    }
+}

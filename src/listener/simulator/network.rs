@@ -1,0 +1,255 @@
+//! What carries bytes between our end and the server's.
+
+use std::mem;
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use super::World;
+use super::clock::{Event, MILLI, Micros};
+use super::connection::{Lane, Packet, Stage};
+use super::server::Status;
+use crate::wire::{DbError, Severity};
+
+impl World {
+    /// Hands `bytes` to a connection, in one direction, in pieces.
+    pub(super) fn carry(&mut self, index: usize, up: bool, mut bytes: Bytes) {
+        while bytes.has_remaining() {
+            let length = if self.random.chance(self.plan.splits) {
+                1 + self.random.index(bytes.len())
+            } else {
+                bytes.len()
+            };
+            self.put(index, up, Packet::Bytes(bytes.split_to(length)));
+        }
+    }
+
+    pub(super) fn put(&mut self, index: usize, up: bool, packet: Packet) {
+        let delay = self.delay();
+        let at = self.clock.now() + delay;
+        let lane = self.lane(index, up);
+        if lane.is_cut {
+            return;
+        }
+        // An RST does not wait for what it makes worthless.
+        if matches!(packet, Packet::Rst) {
+            lane.packets.clear();
+        }
+        lane.packets.push_back(packet);
+        lane.last = lane.last.max(at);
+        let at = lane.last;
+        let event = if up { Event::ToServer(index) } else { Event::ToClient(index) };
+        self.clock.at(at, event, &mut self.random);
+    }
+
+    fn lane(&mut self, index: usize, up: bool) -> &mut Lane {
+        let connection = &mut self.connections[index];
+        if up { &mut connection.to_server } else { &mut connection.to_client }
+    }
+
+    pub(super) fn delay(&mut self) -> Micros {
+        let most = self.plan.delay;
+        if self.random.chance(2) {
+            return self.random.range(0, 300 * MILLI);
+        }
+        self.random.range(10, most)
+    }
+
+    // ---- arrivals ----
+
+    pub(super) fn arrive_at_server(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        match connection.to_server.packets.pop_front() {
+            Some(Packet::Bytes(bytes)) => {
+                connection.arrived.extend_from_slice(&bytes);
+                self.serve(index);
+            }
+            Some(Packet::Fin) => {
+                // A client that ends its direction without Terminate is gone all the same.
+                self.serve(index);
+                if self.connections[index].session.is_some() && !self.connections[index].is_stopped
+                {
+                    self.forget(index);
+                    self.put(index, false, Packet::Fin);
+                }
+            }
+            Some(Packet::Rst) => self.forget(index),
+            // Lost on the way.
+            None => {}
+        }
+    }
+
+    pub(super) fn arrive_at_client(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        match connection.to_client.packets.pop_front() {
+            _ if connection.is_closed() => {}
+            Some(Packet::Bytes(bytes)) => connection.socket.extend_from_slice(&bytes),
+            Some(Packet::Fin) => connection.end = Some(Packet::Fin),
+            Some(Packet::Rst) => {
+                connection.socket.clear();
+                connection.end = Some(Packet::Rst);
+            }
+            None => {}
+        }
+        if self.connections[index].is_readable() {
+            let delay = self.random.below(20);
+            self.clock.after(delay, Event::Read(index), &mut self.random);
+        }
+    }
+
+    // ---- the server's end ----
+
+    /// The backend handles what has arrived.
+    pub(super) fn serve(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        let Some(session) = connection.session.filter(|_| !connection.is_stopped) else { return };
+        let mut arrived = mem::take(&mut connection.arrived);
+        let server = connection.server;
+        self.servers[server].backend.handle_input(session, &mut arrived);
+        self.connections[index].arrived = arrived;
+        self.emit(index);
+        self.emit_woken(server);
+    }
+
+    /// What other sessions were given.
+    pub(super) fn emit_woken(&mut self, server: usize) {
+        while let Some(session) = self.servers[server].backend.poll_wake() {
+            if let Some(&index) = self.sessions.get(&(server, session)) {
+                self.emit(index);
+            }
+        }
+    }
+
+    /// Sends what the backend has written.
+    pub(super) fn emit(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        let Some(session) = connection.session.filter(|_| !connection.is_stopped) else { return };
+        let backend = &mut self.servers[connection.server].backend;
+        let output = backend.transmit(session).split().freeze();
+        let is_closed = backend.is_closed(session);
+        note_sent(&output, &mut connection.sent);
+        self.carry(index, false, output);
+        if is_closed {
+            self.forget(index);
+            self.put(index, false, Packet::Fin);
+        }
+    }
+
+    /// The server's end is no more.
+    pub(super) fn forget(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        if let Some(session) = connection.session.take() {
+            let server = connection.server;
+            self.servers[server].backend.disconnect(session);
+            self.sessions.remove(&(server, session));
+        }
+    }
+
+    /// The server's end dies without a word of its backend: `last` is what the postmaster makes it say.
+    pub(super) fn kill(&mut self, index: usize, last: Option<(Severity, &str, &str)>, rst: bool) {
+        let connection = &mut self.connections[index];
+        connection.is_faulty = true;
+        if connection.session.is_none() {
+            return;
+        }
+        self.emit(index);
+        self.forget(index);
+        if rst {
+            self.put(index, true, Packet::Rst);
+            self.put(index, false, Packet::Rst);
+            return;
+        }
+        if let Some((severity, code, text)) = last {
+            let mut bytes = BytesMut::new();
+            let error = DbError::new(severity, code, text);
+            match severity {
+                Severity::Warning => error.encode_notice(&mut bytes).unwrap(),
+                _ => error.encode_error(&mut bytes).unwrap(),
+            }
+            self.carry(index, false, bytes.freeze());
+        }
+        self.put(index, false, Packet::Fin);
+    }
+
+    // ---- our end ----
+
+    /// An attempt to connect has come to its end.
+    pub(super) fn connected(&mut self, index: usize) {
+        let connection = &self.connections[index];
+        if !matches!(connection.stage, Stage::Connecting) {
+            return;
+        }
+        let server = connection.server;
+        if server != self.primary {
+            return self.opening_failed(index, "the server is a standby (simulated)");
+        }
+        match self.servers[server].status {
+            Status::Up => {}
+            Status::Down => return self.opening_failed(index, "connection refused (simulated)"),
+            Status::Starting => {
+                let error =
+                    DbError::new(Severity::Fatal, "57P03", "the database system is starting up");
+                return self.opening_refused(index, error);
+            }
+        }
+        if self.random.chance(self.login_trouble()) {
+            // A refusal for good ends a listener that has no reason to try again.
+            let (code, text) = match self.random.below(10) {
+                0 => ("28P01", "password authentication failed for user \"bob\""),
+                _ => ("53300", "sorry, too many clients already"),
+            };
+            return self.opening_refused(index, DbError::new(Severity::Fatal, code, text));
+        }
+        let session = self.servers[server].backend.connect();
+        self.sessions.insert((server, session), index);
+        self.connections[index].session = Some(session);
+        self.log_in(index);
+    }
+
+    fn login_trouble(&self) -> u64 {
+        if self.is_calm { 0 } else { 3 }
+    }
+
+    /// Writes what `out` has, unless the socket takes nothing or only a part.
+    pub(super) fn write(&mut self, index: usize, out: &mut BytesMut) {
+        if out.is_empty() || self.connections[index].is_blocked {
+            return;
+        }
+        let length = if self.random.chance(self.plan.splits / 5) {
+            let length = 1 + self.random.index(out.len());
+            if length < out.len() {
+                self.connections[index].is_blocked = true;
+                let delay = self.delay();
+                self.clock.after(delay, Event::Write(index), &mut self.random);
+            }
+            length
+        } else {
+            out.len()
+        };
+        let bytes = out.split_to(length).freeze();
+        self.carry(index, true, bytes);
+    }
+
+    /// Our end is closed, at once.
+    pub(super) fn drop_connection(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        if connection.is_closed() {
+            return;
+        }
+        connection.stage = Stage::Closed;
+        connection.socket.clear();
+        self.links.remove(&connection.link);
+        self.put(index, true, Packet::Rst);
+    }
+}
+
+/// Process ids of the notifications in what a backend wrote: whole messages.
+fn note_sent(mut output: &[u8], sent: &mut Vec<i32>) {
+    while let [kind, a, b, c, d, body @ ..] = output {
+        let length = usize::try_from(u32::from_be_bytes([*a, *b, *c, *d])).unwrap();
+        if *kind == b'A' {
+            sent.push(i32::from_be_bytes([body[0], body[1], body[2], body[3]]));
+        }
+        output = &body[length - 4..];
+    }
+    assert!(output.is_empty(), "half a message of the backend");
+}

@@ -1,0 +1,215 @@
+//! What must hold, checked while it happens.
+
+use super::connection::Stage;
+use super::server::Server;
+use super::subscriptions::Channel;
+use super::{World, say};
+use crate::listener::sink::buffers_max;
+use crate::supervisor::{ChannelState, Overflow, State};
+
+impl World {
+    /// The first thing that is wrong ends the run.
+    pub(super) fn fail(&mut self, why: impl Into<String>) {
+        if self.failure.is_none() {
+            let why = why.into();
+            say!(self, "WRONG: {why}");
+            self.failure = Some(why);
+        }
+    }
+
+    // ---- what the listener takes in ----
+
+    /// Looks at what was taken in since the last time.
+    pub(super) fn check_taken(&mut self) {
+        let unread = self.sink.taken.len() as u64 - self.consumer.next;
+        self.most_unread = self.most_unread.max(unread);
+        while self.sink.checked.0 < self.sink.taken.len() {
+            self.check_notification(self.sink.checked.0);
+            self.sink.checked.0 += 1;
+        }
+        while self.sink.checked.1 < self.sink.gaps.len() {
+            self.check_gap(self.sink.checked.1);
+            self.sink.checked.1 += 1;
+        }
+    }
+
+    fn check_notification(&mut self, position: usize) {
+        let taken = self.sink.taken[position];
+        let connection = &mut self.connections[taken.connection];
+        let (server, process_id) = (connection.server, taken.process_id);
+        let Some(number) = Server::number(process_id) else {
+            return self.fail(format!("a notification of our own was delivered: {taken:?}"));
+        };
+        // Each session is delivered without holes: only the first of a successor may come late.
+        let rest = &connection.sent[connection.taken..];
+        let skipped = rest.iter().position(|&sent| sent == process_id);
+        let holes =
+            rest.iter().take(skipped.unwrap_or(0)).filter(|&&sent| Server::number(sent).is_some());
+        let holes = holes.count();
+        let may_skip = !connection.has_taken && connection.is_successor;
+        match skipped {
+            Some(skipped) => {
+                connection.taken += skipped + 1;
+                connection.has_taken = true;
+            }
+            None => {
+                let sent = format!("{:?}", connection.sent);
+                return self.fail(format!(
+                    "{taken:?} was taken, which is not what comes next of what was sent: {sent}"
+                ));
+            }
+        }
+        if holes > 0 && !may_skip {
+            return self.fail(format!("before {taken:?} {holes} of its session were passed over"));
+        }
+        let epoch = connection.epoch;
+        if taken.epoch != epoch {
+            return self.fail(format!("{taken:?} came with session {epoch}"));
+        }
+        let commit = &mut self.servers[server].log[number];
+        if let Some(before) = commit.position.replace(position as u64) {
+            return self.fail(format!("{taken:?} was taken twice: as {before} and as {position}"));
+        }
+        if commit.is_forbidden {
+            let name = &self.channels.0[commit.channel].name;
+            return self.fail(format!(
+                "{taken:?} on {name:?} was committed after the channel was given up"
+            ));
+        }
+        if self.last_taken[server].is_some_and(|last| last >= number) {
+            return self.fail(format!("{taken:?} comes after a later commit of its server"));
+        }
+        self.last_taken[server] = Some(number);
+        say!(self, "taken as {position}: commit {number} of server {server}");
+    }
+
+    fn check_gap(&mut self, index: usize) {
+        let told = self.sink.gaps[index].clone();
+        say!(self, "gap at {}: {}", told.position, told.gap);
+        self.gaps_at.push(self.clock.now());
+        let lost = self.lost_sessions;
+        self.told_sessions += told.gap.sessions();
+        if self.told_sessions > lost {
+            let told = self.told_sessions;
+            return self.fail(format!("gaps tell of {told} lost sessions, {lost} were lost"));
+        }
+        let refused: Vec<usize> =
+            told.gap.refused().iter().filter_map(|(name, _)| self.channels.find(name)).collect();
+        if self.plan.has_hook && !self.hook.has_succeeded && !self.is_closing && self.done.is_none()
+        {
+            return self.fail("a gap was told before the hook has read the state");
+        }
+        if self.is_closing || self.done.is_some() {
+            return;
+        }
+        let (lost_at, restored_at) = (told.gap.lost_at(), told.gap.restored_at());
+        if lost_at > restored_at || restored_at > self.clock.wall() {
+            return self.fail(format!("a gap from {lost_at:?} to {restored_at:?}"));
+        }
+        if told.gap.epoch() != self.connections[self.delivering.unwrap_or(0)].epoch {
+            let epoch = told.gap.epoch();
+            return self.fail(format!("a gap names session {epoch} as the one that goes on"));
+        }
+        self.check_listening(&refused, "a gap was told");
+        self.channels.restored(&refused);
+    }
+
+    /// Whether the server knows of all that is wanted on the session that goes on.
+    fn check_listening(&mut self, refused: &[usize], when: &str) {
+        let Some(index) = self.current() else { return };
+        let connection = &self.connections[index];
+        // When the server's end is gone, our end will know.
+        let Some(session) = connection.session else { return };
+        let backend = &self.servers[connection.server].backend;
+        let active: Vec<&str> = backend.channels(session).collect();
+        let missing = self.channels.0.iter().enumerate().find(|(id, channel)| {
+            channel.is_wanted
+                && channel.is_settled()
+                && !refused.contains(id)
+                && !connection.is_deaf
+                && !active.contains(&channel.name.as_str())
+        });
+        if let Some((_, channel)) = missing {
+            let name = channel.name.clone();
+            self.fail(format!(
+                "{when} before the server listens to {name:?} for connection {index}"
+            ));
+        }
+    }
+
+    /// The open connection that notifications are taken from.
+    pub(super) fn current(&self) -> Option<usize> {
+        self.delivering.filter(|&index| matches!(self.connections[index].stage, Stage::Open))
+    }
+
+    // ---- what the supervisor says ----
+
+    pub(super) fn entered(&mut self, state: State) {
+        say!(self, "state {state:?}");
+        let legal = matches!(
+            (self.state, state),
+            (State::Connecting | State::Reconnecting, State::Connected | State::Closed)
+                | (State::Connected, State::Reconnecting | State::Closed)
+        );
+        if !legal {
+            let from = self.state;
+            self.fail(format!("from {from:?} to {state:?}"));
+        }
+        self.state = state;
+        // By the time this is carried out the session may be lost again.
+        if state == State::Connected && self.supervisor.state() == state {
+            self.check_channels("it is connected");
+            self.is_live();
+        }
+    }
+
+    /// What it says of each channel is what the user asked for and what the server knows.
+    pub(super) fn check_channels(&mut self, when: &str) {
+        let states: Vec<(String, ChannelState)> =
+            self.supervisor.channels().map(|(name, state)| (name.to_owned(), state)).collect();
+        let mut refused = Vec::new();
+        let mut wanted = vec![false; self.channels.0.len()];
+        for (name, state) in states {
+            let Some(id) = self.channels.find(&name) else {
+                return self.fail(format!("{when}, and it wants {name:?}"));
+            };
+            wanted[id] = true;
+            match state {
+                ChannelState::Refused(_) if self.channels.0[id].is_refusable => refused.push(id),
+                ChannelState::Active => {}
+                state => return self.fail(format!("{when}, and {name:?} is {state:?}")),
+            }
+        }
+        let is_wrong = |(channel, &wanted): (&Channel, &bool)| {
+            channel.is_settled() && channel.is_wanted != wanted
+        };
+        if let Some(wrong) = self.channels.0.iter().zip(&wanted).position(is_wrong) {
+            let channel = format!("{:?}", self.channels.0[wrong]);
+            return self.fail(format!("{when}, and it is mistaken about {channel}"));
+        }
+        self.check_listening(&refused, when);
+        self.channels.restored(&refused);
+    }
+
+    /// The bounds that are said of memory.
+    pub(super) fn check_memory(&mut self) {
+        // One is for what is dropped.
+        let buffers = self.sink.ring.buffers_alive();
+        let most = buffers_max(self.plan.bytes, 0) + 1;
+        if buffers > most {
+            self.fail(format!("{buffers} receive buffers are alive, {most} are the limit"));
+        }
+        let unread = self.sink.ring.producer.unread_bytes();
+        let bytes = self.plan.bytes as u64;
+        if unread > bytes {
+            self.fail(format!("{unread} bytes are queued, {bytes} are the limit"));
+        }
+        let unread = self.sink.ring.producer.unread();
+        // An item that lies across the limit is kept whole by DropOldest: the consumer skips its lower part.
+        let is_exact = self.plan.overflow != Overflow::DropOldest && !self.sink.had_surplus;
+        if unread > self.plan.capacity && is_exact {
+            let capacity = self.plan.capacity;
+            self.fail(format!("{unread} are queued, {capacity} is the capacity"));
+        }
+    }
+}

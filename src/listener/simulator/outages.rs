@@ -1,0 +1,84 @@
+//! What breaks of servers: they stop, come back, and change their roles.
+
+use super::chaos::PATIENCE;
+use super::clock::{Event, MILLI, SECOND};
+use super::server::Status;
+use super::{World, say};
+use crate::wire::Severity;
+
+impl World {
+    pub(super) fn restart(&mut self, server: usize) {
+        let way = self.random.below(3);
+        say!(self, "server {server}: restart ({way})");
+        self.servers[server].status = Status::Down;
+        for index in 0..self.connections.len() {
+            if self.connections[index].server == server {
+                match way {
+                    0 => {
+                        let text = "terminating connection due to administrator command";
+                        self.kill(index, Some((Severity::Fatal, "57P01", text)), false);
+                    }
+                    1 => {
+                        let text = "terminating connection due to immediate shutdown command";
+                        self.kill(index, Some((Severity::Warning, "57P01", text)), false);
+                    }
+                    _ => self.kill(index, None, true),
+                }
+            }
+        }
+        let delay = self.random.range(10 * MILLI, 8 * SECOND);
+        self.clock.after(delay, Event::Up(server), &mut self.random);
+    }
+
+    /// Another server becomes the primary one. The old one stops, or is cut off from us for good.
+    pub(super) fn fail_over(&mut self) {
+        let old = self.primary;
+        let next = (old + 1 + self.random.index(self.servers.len())) % self.servers.len();
+        if next == old || self.servers[next].status != Status::Up {
+            return;
+        }
+        say!(self, "failover from server {old} to server {next}");
+        self.primary = next;
+        match self.random.below(3) {
+            0 => return self.restart(old),
+            1 => {
+                // It lives on for a while, and nobody writes to it: whoever is connected there hears nothing.
+                for connection in self.connections.iter_mut().filter(|c| c.server == old) {
+                    connection.is_faulty = true;
+                }
+                let delay = self.random.range(MILLI, 10 * SECOND);
+                return self.clock.after(delay, Event::Stop(old), &mut self.random);
+            }
+            _ => {}
+        }
+        for (index, connection) in self.connections.iter_mut().enumerate() {
+            if connection.server != old || connection.is_closed() {
+                continue;
+            }
+            self.clock.after(PATIENCE, Event::Overdue(index), &mut self.random);
+            connection.is_faulty = true;
+            connection.to_server.is_cut = true;
+            connection.to_client.is_cut = true;
+        }
+    }
+
+    /// A server that was left behind stops, unless it has become the primary one again.
+    pub(super) fn stop(&mut self, server: usize) {
+        if server != self.primary {
+            self.restart(server);
+        }
+    }
+
+    /// A server comes up: first it says that it is starting.
+    pub(super) fn come_up(&mut self, server: usize) {
+        let status = &mut self.servers[server].status;
+        if *status == Status::Down && self.random.chance(40) && !self.is_calm {
+            *status = Status::Starting;
+            let delay = self.random.range(10 * MILLI, 2 * SECOND);
+            self.clock.after(delay, Event::Up(server), &mut self.random);
+        } else {
+            *status = Status::Up;
+        }
+        say!(self, "server {server}: {:?}", self.servers[server].status);
+    }
+}

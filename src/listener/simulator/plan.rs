@@ -1,0 +1,122 @@
+//! What kind of run it is: drawn from the seed before it begins.
+
+use std::time::Duration;
+
+use super::clock::{MILLI, Micros, SECOND};
+use super::random::Random;
+use crate::supervisor::{Heartbeat, Overflow, Policy, Reconnect};
+
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    pub(super) servers: usize,
+    pub(super) channels: usize,
+    /// The first so many of the channels are wanted from the start.
+    pub(super) initial: usize,
+    pub(super) capacity: u64,
+    pub(super) bytes: usize,
+    pub(super) overflow: Overflow,
+    pub(super) connect_timeout: Micros,
+    pub(super) close_timeout: Micros,
+    /// Shortest and longest delay before an attempt. `None`: the first loss is the end.
+    pub(super) delays: Option<(Micros, Micros)>,
+    pub(super) retry_refusals: bool,
+    pub(super) every: Micros,
+    pub(super) deadline: Micros,
+    pub(super) lifetime: Option<Micros>,
+    pub(super) has_hook: bool,
+    /// Each session is ended soon after it is live, over and over.
+    pub(super) flaps: bool,
+    /// The user ends it all, whatever is under way.
+    pub(super) ends_at: Option<Micros>,
+    /// From when on nothing breaks, and how long the listener then has to be well.
+    pub(super) calm: Micros,
+    /// Mean times between two of a kind. 0: never.
+    pub(super) commits: Micros,
+    pub(super) commands: Micros,
+    pub(super) chaos: Micros,
+    /// Longest usual time of a packet on its way.
+    pub(super) delay: Micros,
+    /// How often a packet is split, in percent.
+    pub(super) splits: u64,
+    /// Longest usual time from a wake-up of the consumer to its poll.
+    pub(super) laziness: Micros,
+    /// The consumer sleeps now and then for seconds.
+    pub(super) naps: bool,
+}
+
+impl Plan {
+    pub(super) fn new(random: &mut Random) -> Self {
+        let channels = match random.below(20) {
+            0 => random.range(65, 300),
+            1..4 => random.range(8, 40),
+            _ => random.range(1, 7),
+        };
+        let overflow = match random.below(4) {
+            0 => Overflow::DropNewest,
+            1 => Overflow::DropOldest,
+            _ => {
+                let max_stall = random.pick(&[10, 100, 1_000, 5_000]);
+                Overflow::Block { max_stall: Duration::from_millis(max_stall) }
+            }
+        };
+        let often = |random: &mut Random, from: Micros, to: Micros| random.range(from, to);
+        Self {
+            servers: random.pick(&[1, 1, 2, 3]),
+            channels: usize::try_from(channels).unwrap(),
+            initial: random.index(usize::try_from(channels).unwrap() + 1),
+            capacity: if random.chance(30) { random.size(4) } else { random.size(256) },
+            bytes: usize::try_from(random.pick(&[1_024, 4_096, 65_536])).unwrap(),
+            overflow,
+            connect_timeout: random.range(1, 5) * SECOND,
+            close_timeout: SECOND,
+            delays: random
+                .chance(95)
+                .then(|| (random.range(5, 200) * MILLI, random.pick(&[500, 1_000, 3_000]) * MILLI)),
+            retry_refusals: random.chance(50),
+            every: random.range(1, 8) * SECOND,
+            deadline: random.range(1, 4) * SECOND,
+            lifetime: random.chance(30).then(|| random.range(500, 6_000) * MILLI),
+            has_hook: random.chance(30),
+            flaps: random.chance(5),
+            ends_at: random.chance(15).then(|| random.range(0, 15_000) * MILLI),
+            calm: random.range(3, 20) * SECOND,
+            commits: often(random, 100 * MILLI, 1_500 * MILLI),
+            commands: if random.chance(70) { often(random, 300 * MILLI, 4 * SECOND) } else { 0 },
+            chaos: if random.chance(90) { often(random, SECOND, 6 * SECOND) } else { 0 },
+            delay: random.pick(&[MILLI / 10, MILLI, 10 * MILLI, 100 * MILLI]),
+            splits: random.pick(&[0, 10, 50]),
+            laziness: random.pick(&[10, MILLI, 50 * MILLI, 500 * MILLI]),
+            naps: random.chance(30),
+        }
+    }
+
+    /// How long the listener has to be well again, whatever broke before.
+    pub(super) fn recovery(&self) -> Micros {
+        let (_, longest) = self.delays.unwrap_or_default();
+        // A dead peer is noticed by a proof, by the timeout of a command, or by the kernel. Then two attempts, of which the first may hang, and two runs of the hook.
+        let noticed = 75 * SECOND;
+        let back = 2 * (longest + self.connect_timeout) + 2 * (longest + SECOND);
+        // A handover that is stuck is given up after its limit.
+        noticed + back + 30 * SECOND
+    }
+
+    pub(super) fn policy(&self, channels: Vec<String>) -> Policy {
+        Policy {
+            channels,
+            overflow: self.overflow,
+            connect_timeout: Duration::from_micros(self.connect_timeout),
+            close_timeout: Duration::from_micros(self.close_timeout),
+            reconnect: self.delays.map(|(min, max)| Reconnect {
+                min: Duration::from_micros(min),
+                max: Duration::from_micros(max),
+                retry_refusals: self.retry_refusals,
+            }),
+            heartbeat: Heartbeat {
+                every: Duration::from_micros(self.every),
+                deadline: Duration::from_micros(self.deadline),
+            },
+            max_lifetime: self.lifetime.map(Duration::from_micros),
+            has_hook: self.has_hook,
+        }
+    }
+}

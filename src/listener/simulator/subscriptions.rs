@@ -1,0 +1,133 @@
+//! What the user was told of each channel: a model that knows nothing of sessions.
+
+/// Index of a channel.
+pub(super) type ChannelId = usize;
+
+#[derive(Debug)]
+pub(super) struct Channel {
+    pub(super) name: String,
+    /// Servers may refuse it at times.
+    pub(super) is_refusable: bool,
+    /// The user wants it, as far as he was answered.
+    pub(super) is_wanted: bool,
+    /// He was told that it is active, and has not asked for its end since.
+    pub(super) is_confirmed: bool,
+    /// He was told that it is not, and has not asked for it since.
+    pub(super) is_off: bool,
+    /// The last command about it.
+    last: u64,
+    /// How many commands about it are not answered.
+    open: u32,
+}
+
+impl Channel {
+    fn new(index: usize, is_refusable: bool) -> Self {
+        let name = match index % 5 {
+            3 => format!("We\"ird {index}"),
+            4 => format!("kanäle.{index}"),
+            _ => format!("channel_{index}"),
+        };
+        Self {
+            name,
+            is_refusable,
+            is_wanted: false,
+            is_confirmed: false,
+            is_off: true,
+            last: 0,
+            open: 0,
+        }
+    }
+
+    /// No command about it is under way.
+    pub(super) fn is_settled(&self) -> bool {
+        self.open == 0
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Subscriptions(pub(super) Vec<Channel>);
+
+impl Subscriptions {
+    pub(super) fn new(count: usize, initial: usize) -> Self {
+        let mut channels: Vec<Channel> = (0..count)
+            .map(|index| Channel::new(index, index >= initial && index % 3 == 1))
+            .collect();
+        for channel in &mut channels[..initial] {
+            (channel.is_wanted, channel.is_off) = (true, false);
+        }
+        Self(channels)
+    }
+
+    pub(super) fn names(&self, channels: &[ChannelId]) -> Vec<String> {
+        channels.iter().map(|&channel| self.0[channel].name.clone()).collect()
+    }
+
+    pub(super) fn find(&self, name: &str) -> Option<ChannelId> {
+        self.0.iter().position(|channel| channel.name == name)
+    }
+
+    pub(super) fn all(&self) -> Vec<ChannelId> {
+        (0..self.0.len()).collect()
+    }
+
+    /// The user asks for them.
+    pub(super) fn listens(&mut self, id: u64, channels: &[ChannelId]) {
+        for &channel in channels {
+            let channel = &mut self.0[channel];
+            channel.is_off = false;
+            channel.last = id;
+            channel.open += 1;
+        }
+    }
+
+    /// The user asks for their end.
+    pub(super) fn unlistens(&mut self, id: u64, channels: &[ChannelId]) {
+        for &channel in channels {
+            let channel = &mut self.0[channel];
+            channel.is_confirmed = false;
+            channel.last = id;
+            channel.open += 1;
+        }
+    }
+
+    /// The answer to `listens`. `None`: refused, and so nothing has changed.
+    pub(super) fn listened(&mut self, id: u64, channels: &[ChannelId], active: Option<bool>) {
+        for &channel in channels {
+            let channel = &mut self.0[channel];
+            channel.open -= 1;
+            match active {
+                Some(active) => {
+                    channel.is_wanted = true;
+                    if channel.last == id {
+                        channel.is_confirmed |= active;
+                    }
+                }
+                None if channel.last == id => channel.is_off = !channel.is_wanted,
+                None => {}
+            }
+        }
+    }
+
+    /// The answer to `unlistens`. If it failed, nothing has changed, but who can rely on it?
+    pub(super) fn unlistened(&mut self, id: u64, channels: &[ChannelId], is_done: bool) {
+        for &channel in channels {
+            let channel = &mut self.0[channel];
+            channel.open -= 1;
+            channel.is_wanted &= !is_done;
+            if channel.last == id {
+                channel.is_off = is_done;
+            }
+        }
+    }
+
+    /// The user was told that all he wants is active, but for these.
+    pub(super) fn restored(&mut self, refused: &[ChannelId]) {
+        for (index, channel) in self.0.iter_mut().enumerate() {
+            if refused.contains(&index) {
+                channel.is_confirmed = false;
+            } else if channel.is_wanted && channel.open == 0 {
+                channel.is_confirmed = true;
+            }
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Runs of many seeds.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fmt;
+use std::io::{self, Write};
+
+use super::World;
+
+/// Seeds of every commit.
+const SEEDS: u64 = 10_000;
+
+fn number(name: &str) -> Option<u64> {
+    let text = env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text:?}")))
+}
+
+/// Runs one seed. The error is what is wrong, with what happened before.
+fn run(seed: u64, is_traced: bool) -> Result<World, String> {
+    let mut world = World::new(seed, is_traced);
+    world.run();
+    match &world.failure {
+        Some(why) => Err(format!("{}\nseed {seed}: {why}", world.trace.text())),
+        None => Ok(world),
+    }
+}
+
+fn run_all(first: u64, count: u64) {
+    let shows_all = env::var_os("PGBELL_ALL").is_some();
+    let mut sum = Sum::default();
+    for seed in first..first + count {
+        match run(seed, false) {
+            Ok(world) => sum.add(&world),
+            Err(why) if shows_all => sum.failed(seed, &why),
+            Err(_) => {
+                let trace = run(seed, true).err().unwrap_or_default();
+                let lines: Vec<&str> = trace.lines().collect();
+                let last = &lines[lines.len().saturating_sub(60)..];
+                panic!("…\n{}\nreplay: ./simulate.sh 1 {seed}", last.join("\n"));
+            }
+        }
+    }
+    let _ = writeln!(io::stderr(), "{count} seeds from {first}: {sum}");
+    assert!(sum.failures.is_empty(), "{} kinds of failures", sum.failures.len());
+    sum.check();
+}
+
+/// What many runs brought.
+#[derive(Default)]
+struct Sum {
+    runs: u64,
+    events: u64,
+    commits: u64,
+    delivered: u64,
+    lagged: u64,
+    lost: u64,
+    handovers: u64,
+    spread: Vec<f64>,
+    /// What is wrong, numbers left out: how often, the first seed, and its words.
+    failures: BTreeMap<String, (u64, u64, String)>,
+}
+
+impl Sum {
+    fn add(&mut self, world: &World) {
+        self.runs += 1;
+        self.events += world.clock.count();
+        self.commits += world.commits;
+        self.delivered += world.consumer.delivered;
+        self.lagged += world.consumer.lagged;
+        self.lost += u64::from(world.lost_sessions);
+        self.handovers += u64::from(world.handovers);
+        self.spread.extend(&world.backoff.spread);
+    }
+
+    fn failed(&mut self, seed: u64, why: &str) {
+        let why = why.trim().to_owned();
+        let (_, words) = why.split_once(": ").unwrap_or_default();
+        let kind = words.split('"').step_by(2).flat_map(str::chars);
+        let kind = kind.filter(|c| !c.is_ascii_digit()).collect();
+        self.failures.entry(kind).or_insert((0, seed, why)).0 += 1;
+    }
+
+    /// What only many runs can show.
+    fn check(&self) {
+        if self.runs < 1_000 {
+            return;
+        }
+        assert!(self.delivered > 10 * self.runs, "hardly anything was delivered: {self}");
+        assert!(
+            self.lagged > self.runs && self.lost > self.runs,
+            "hardly anything was lost: {self}"
+        );
+        assert!(self.handovers > self.runs / 10, "hardly any handover was done: {self}");
+        let mean = self.spread.iter().sum::<f64>() / self.spread.len() as f64;
+        assert!((0.4..0.6).contains(&mean), "delays are not spread: {mean} on average");
+    }
+}
+
+impl fmt::Display for Sum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { events, commits, delivered, lagged, lost, handovers, .. } = self;
+        write!(
+            f,
+            "{events} events, {commits} commits, {delivered} delivered, {lagged} lagged, \
+             {lost} sessions lost, {handovers} handovers"
+        )?;
+        for (count, _, words) in self.failures.values() {
+            write!(f, "\n{count} times, first with {words}")?;
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn ten_thousand_seeds_of_a_world_that_breaks() {
+    if let Some(seed) = number("PGBELL_SEED") {
+        let (text, result) = match run(seed, true) {
+            Ok(world) => (world.trace.text(), Ok(())),
+            Err(text) => (text, Err(())),
+        };
+        let _ = io::stderr().write_all(text.as_bytes());
+        assert!(result.is_ok(), "seed {seed} fails");
+        return;
+    }
+    run_all(number("PGBELL_FIRST").unwrap_or(0), number("PGBELL_SEEDS").unwrap_or(SEEDS));
+}

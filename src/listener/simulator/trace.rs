@@ -1,0 +1,45 @@
+//! What happened in a run, for who reads it.
+
+use std::collections::VecDeque;
+
+/// Most lines that are kept: the last ones.
+const LINES_MAX: usize = 4_000;
+
+#[derive(Debug, Default)]
+pub(super) struct Trace {
+    pub(super) is_on: bool,
+    lines: VecDeque<String>,
+}
+
+impl Trace {
+    pub(super) fn new(is_on: bool) -> Self {
+        Self { is_on, lines: VecDeque::new() }
+    }
+
+    pub(super) fn push(&mut self, now: u64, text: &str) {
+        if self.lines.len() == LINES_MAX {
+            self.lines.pop_front();
+        }
+        self.lines.push_back(format!("{:>4}.{:06} s  {text}", now / 1_000_000, now % 1_000_000));
+    }
+
+    pub(super) fn text(&self) -> String {
+        let mut text = String::new();
+        for line in &self.lines {
+            text.push_str(line);
+            text.push('\n');
+        }
+        text
+    }
+}
+
+/// Writes a line into the trace of a world, if somebody reads it.
+macro_rules! say {
+    ($world:expr, $($text:tt)*) => {
+        if $world.trace.is_on {
+            let text = format!($($text)*);
+            $world.trace.push($world.clock.now(), &text);
+        }
+    };
+}
+pub(super) use say;

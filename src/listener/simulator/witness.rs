@@ -1,0 +1,116 @@
+//! The real queue, with a witness of what goes into it.
+
+use bytes::BytesMut;
+
+use crate::listener::sink::RingSink;
+use crate::notification::{Gap, Stamp};
+use crate::supervisor::Sink;
+use crate::wire::{self, Run};
+
+/// A notification that the listener took in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Taken {
+    /// Index of the connection it came on.
+    pub(super) connection: usize,
+    pub(super) process_id: i32,
+    /// As the stamp says.
+    pub(super) epoch: u32,
+}
+
+/// A gap that the listener put into the stream.
+#[derive(Debug, Clone)]
+pub(super) struct Told {
+    /// How many notifications were taken before it.
+    pub(super) position: u64,
+    pub(super) gap: Gap,
+}
+
+pub(super) struct Witness {
+    pub(super) ring: RingSink,
+    /// The connection whose input is being handled.
+    pub(super) connection: usize,
+    pub(super) taken: Vec<Taken>,
+    pub(super) gaps: Vec<Told>,
+    /// Of both, how many the consumer can see.
+    pub(super) shown: (usize, usize),
+    /// Nothing is shown at present.
+    pub(super) is_held: bool,
+    /// How often that began.
+    pub(super) holds: u32,
+    /// Most bytes that waited after a run was taken in.
+    pub(super) most_unread_bytes: u64,
+    /// How many of the last two were checked.
+    pub(super) checked: (usize, usize),
+    /// Whether any run came with a surplus.
+    pub(super) had_surplus: bool,
+}
+
+impl Witness {
+    pub(super) fn new(ring: RingSink) -> Self {
+        Self {
+            ring,
+            connection: usize::MAX,
+            taken: Vec::new(),
+            gaps: Vec::new(),
+            shown: (0, 0),
+            is_held: false,
+            holds: 0,
+            most_unread_bytes: 0,
+            checked: (0, 0),
+            had_surplus: false,
+        }
+    }
+}
+
+impl Sink for Witness {
+    fn fits(&self, frames: &[u8], run: Run, surplus: bool) -> Run {
+        self.ring.fits(frames, run, surplus)
+    }
+
+    fn notifications(&mut self, input: &mut BytesMut, run: Run, stamp: Stamp, surplus: bool) {
+        let before = self.taken.len();
+        for one in wire::frames(&input[..run.bytes]) {
+            let connection = self.connection;
+            let (process_id, epoch) = (one.process_id, stamp.epoch);
+            self.taken.push(Taken { connection, process_id, epoch });
+        }
+        assert_eq!(self.taken.len() - before, run.count, "the run has another length");
+        let bytes = self.ring.producer.unread_bytes() + run.bytes as u64;
+        self.most_unread_bytes = self.most_unread_bytes.max(bytes);
+        self.had_surplus |= surplus;
+        self.ring.notifications(input, run, stamp, surplus);
+    }
+
+    fn publish(&mut self) {
+        if !self.is_held {
+            self.shown = (self.taken.len(), self.gaps.len());
+        }
+        self.ring.publish();
+    }
+
+    fn position(&self) -> u64 {
+        let position = self.ring.position();
+        assert_eq!(position, self.taken.len() as u64, "the position is another");
+        position
+    }
+
+    fn hold(&mut self) {
+        self.publish();
+        self.is_held = true;
+        self.holds += 1;
+        self.ring.hold();
+    }
+
+    fn release(&mut self, gaps: Vec<(u64, Gap)>) {
+        for (position, gap) in &gaps {
+            self.gaps.push(Told { position: *position, gap: gap.clone() });
+        }
+        self.is_held = false;
+        self.shown = (self.taken.len(), self.gaps.len());
+        self.ring.release(gaps);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.ring.is_empty()
+    }
+}

@@ -1,0 +1,124 @@
+//! Who commits what the listener is to hear of.
+
+use bytes::BytesMut;
+
+use super::clock::Event;
+use super::server::{Commit, Status, payload};
+use super::{World, say};
+use crate::wire::{DbError, Severity};
+
+impl World {
+    pub(super) fn commit_something(&mut self) {
+        if self.has_all {
+            return;
+        }
+        // While all gets well there is less to see.
+        let mean = if self.is_calm { 4 * self.plan.commits } else { self.plan.commits };
+        let delay = self.random.range(1, 2 * mean);
+        self.clock.after(delay, Event::Commit, &mut self.random);
+        let count = if self.random.chance(10) { self.random.size(40) } else { self.random.size(3) };
+        let channel = self.random.index(self.channels.0.len());
+        self.commit(channel, count);
+    }
+
+    /// Much is committed while a session takes the place of another one.
+    pub(super) fn be_busy(&mut self) {
+        self.busy_until = self.clock.now() + 10 * self.plan.delay;
+        self.clock.after(self.plan.delay, Event::Burst, &mut self.random);
+    }
+
+    pub(super) fn burst(&mut self) {
+        if self.has_all {
+            return;
+        }
+        let channel = self.random.index(self.channels.0.len());
+        self.commit(channel, 1);
+        if self.clock.now() < self.busy_until {
+            let delay = self.random.range(1, self.plan.delay);
+            self.clock.after(delay, Event::Burst, &mut self.random);
+        }
+    }
+
+    pub(super) fn flood(&mut self) {
+        let channel = self.random.index(self.channels.0.len());
+        let count = self.random.range(100, 500);
+        self.commit(channel, count);
+    }
+
+    /// A burst on one channel and its neighbours, in transactions of several notifications.
+    fn commit(&mut self, first: usize, count: u64) {
+        let server = self.primary;
+        if self.servers[server].status != Status::Up {
+            return;
+        }
+        let now = self.clock.now();
+        for n in 0..count {
+            let id = (first + usize::try_from(n / 3).unwrap()) % self.channels.0.len();
+            let channel = &self.channels.0[id];
+            let process_id = self.servers[server].next_process_id();
+            let is_expected = channel.is_confirmed && self.done.is_none() && !self.is_closing;
+            let is_forbidden = channel.is_off;
+            let is_unheard = self.delivering.is_some_and(|index| self.connections[index].is_deaf);
+            let text = payload(server, self.servers[server].log.len());
+            say!(
+                self,
+                "commit {} of server {server} on {:?}{}{}",
+                self.servers[server].log.len(),
+                channel.name,
+                if is_expected { ", expected" } else { "" },
+                if is_forbidden { ", forbidden" } else { "" }
+            );
+            let server = &mut self.servers[server];
+            server.log.push(Commit {
+                channel: id,
+                at: now,
+                is_expected,
+                is_forbidden,
+                is_unheard,
+                position: None,
+            });
+            server.backend.commit(process_id, [(self.channels.0[id].name.as_str(), text.as_str())]);
+            self.commits += 1;
+        }
+        self.emit_woken(server);
+    }
+
+    /// The last of a run: one on every channel.
+    pub(super) fn commit_everywhere(&mut self) {
+        self.has_all = true;
+        for channel in 0..self.channels.0.len() {
+            self.commit(channel, 1);
+        }
+    }
+
+    /// A server before 18.2 cannot absorb a notification: it says so, and goes on without it. N38.
+    pub(super) fn drop_notification(&mut self, index: usize) {
+        let connection = &self.connections[index];
+        let is_idle = self.commands.is_empty()
+            && connection.live_at.is_some()
+            && !connection.is_dead()
+            && connection.to_server.packets.is_empty()
+            && connection.to_client.packets.is_empty();
+        if !is_idle || connection.server != self.primary || self.delivering != Some(index) {
+            return;
+        }
+        say!(self, "connection {index}: the server drops a notification");
+        let channel = self.random.index(self.channels.0.len());
+        let commit = Commit {
+            channel,
+            at: self.clock.now(),
+            is_expected: self.channels.0[channel].is_confirmed && !self.is_closing,
+            is_forbidden: true,
+            // A command that is sent before the error arrives takes it for its answer. That ends the session,
+            // and the gap may come after later notifications.
+            is_unheard: true,
+            position: None,
+        };
+        self.servers[self.primary].log.push(commit);
+        let mut bytes = BytesMut::new();
+        let text = "could not access status of transaction 1234";
+        DbError::new(Severity::Error, "58P01", text).encode_error(&mut bytes).unwrap();
+        bytes.extend_from_slice(b"Z\0\0\0\x05I");
+        self.carry(index, false, bytes.freeze());
+    }
+}

@@ -1,0 +1,46 @@
+"""Plants the bugs of a list in a copy of the sources, and prints their names.
+
+An entry of the list is a line `bug: NAME`, a line `file: PATH`, then the old text and the new one between
+lines of <<<<, ==== and >>>>. The old text must stand in the file exactly once: a list that has fallen behind
+the sources is an error. The new one asks `crate::planted("NAME")` whether its bug is awake.
+"""
+
+import pathlib
+import re
+import sys
+
+PLANTED = '''
+/// Whether the bug of this name is awake.
+#[allow(missing_docs, unreachable_pub)]
+pub fn planted(name: &str) -> bool {
+    static AWAKE: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
+    AWAKE.get_or_init(|| std::env::var("PGBELL_BUG").ok()).as_deref() == Some(name)
+}
+'''
+
+ENTRY = re.compile(r"^bug: (\S+)\nfile: (\S+)\n<<<<\n(.*?)\n====\n(.*?)\n>>>>$", re.M | re.S)
+
+
+def main(tree: pathlib.Path, listed: str) -> None:
+    names, wrong = [], []
+    for name, path, old, new in ENTRY.findall(listed):
+        file = tree / path
+        text = file.read_text()
+        if text.count(old) != 1:
+            wrong.append(f"{name}: the old text stands {text.count(old)} times in {path}")
+            continue
+        if f'crate::planted("{name}")' not in new:
+            sys.exit(f"{name}: the new text does not ask whether the bug is awake")
+        file.write_text(text.replace(old, new))
+        if name not in names:
+            names.append(name)
+    if wrong:
+        sys.exit("\n".join(wrong))
+    if len(names) != len(set(re.findall(r"^bug: (\S+)$", listed, re.M))):
+        sys.exit("an entry of the list could not be read")
+    lib = tree / "src/lib.rs"
+    lib.write_text(lib.read_text() + PLANTED)
+    print("\n".join(names))
+
+
+main(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]).read_text())

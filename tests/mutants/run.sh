@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Plants bugs in a copy of the sources, one at a time, and demands that the simulator finds each.
+#
+#   tests/mutants/run.sh [SEEDS]   at most so many seeds for each (10,000)
+#
+# bugs.txt says what is planted. The copy is built once: which of the bugs is awake is said by PGBELL_BUG.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+seeds=${1-10000}
+target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
+copy=$target/mutants/tree
+rm -rf "$copy"
+mkdir -p "$copy"
+tar cf - --exclude=./target --exclude=./.git --exclude=node_modules . | tar xf - -C "$copy"
+
+names=$(python3 tests/mutants/plant.py "$copy" tests/mutants/bugs.txt)
+mapfile -t bugs <<<"$names"
+
+binary=$(cd "$copy" && CARGO_TARGET_DIR=$target/mutants cargo test --locked -p pgbell --all-features --lib \
+    --no-run --message-format=json | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1)
+
+run() {
+    PGBELL_BUG=$1 PGBELL_SEEDS=$seeds "$binary" ten_thousand_seeds_of_a_world_that_breaks --nocapture 2>&1
+}
+
+status=0
+for bug in "${bugs[@]}"; do
+    begin=$SECONDS
+    if output=$(run "$bug"); then
+        printf '%-28s NOT FOUND by %d seeds\n' "$bug" "$seeds" >&2
+        status=1
+    else
+        # A bug that makes the test itself panic has no seed.
+        found=$(grep -m 1 '^seed ' <<<"$output" || tail -n 1 <<<"$output")
+        printf '%-28s %3d s  %s\n' "$bug" $((SECONDS - begin)) "$found"
+    fi
+done
+exit "$status"
