@@ -11,17 +11,19 @@
 //! If the old session is lost on the way, there is a gap, and the new one is still discarded up to the fence:
 //! what the old one has told stands before it.
 
+mod fence;
+
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, BytesMut};
+use self::fence::Fence;
+pub(super) use self::fence::Passage;
 
-use super::action::{Action, Close, Incident};
+use super::action::{Action, Incident};
 use super::commands::Purpose;
-use super::link::{Link, Stage};
-use super::{Sink, Supervisor, closed};
+use super::link::Link;
+use super::{Sink, Supervisor};
 use crate::route::Shuffle;
 use crate::session::Session;
-use crate::wire::{self, Run};
 use crate::{Error, ErrorKind};
 
 /// How long the commands of users may wait for a handover, bytes or no bytes.
@@ -54,21 +56,6 @@ enum Step {
     Following { fence: Fence },
     /// It was given up after the fence was sent: it may come to the old session until that has left the channel.
     Forgetting { fence: Fence },
-}
-
-/// A notification that nobody else sends.
-#[derive(Debug)]
-struct Fence {
-    channel: String,
-    nonce: String,
-}
-
-/// What is to be done with a run of notifications.
-pub(super) enum Passage {
-    /// It is delivered: all of it, or the part before the fence.
-    Deliver(Run),
-    /// It was taken care of. Whether there is more to be handled now.
-    Done(bool),
 }
 
 impl Handover {
@@ -215,95 +202,6 @@ impl Supervisor {
         };
     }
 
-    /// What is to be done with a run that arrived on the current session.
-    pub(super) fn pass_current(
-        &mut self,
-        now: Instant,
-        input: &mut BytesMut,
-        run: Run,
-        sink: &mut impl Sink,
-    ) -> Passage {
-        let (fence, is_following) = match &self.handover.step {
-            Step::Fenced { fence, .. } | Step::Forgetting { fence } => (fence, false),
-            Step::Following { fence } => (fence, true),
-            // The old session is gone. What it has told comes again, up to the fence that has yet to be sent.
-            Step::Preparing { .. } if self.next.is_none() => {
-                input.advance(run.bytes);
-                return Passage::Done(true);
-            }
-            Step::None | Step::Opening | Step::Preparing { .. } => return Passage::Deliver(run),
-        };
-        let Some((before, through)) = fence.find(input, run) else {
-            if !is_following {
-                return Passage::Deliver(run);
-            }
-            input.advance(run.bytes);
-            return Passage::Done(true);
-        };
-        if !is_following && before.count > 0 {
-            return Passage::Deliver(before);
-        }
-        input.advance(through.bytes);
-        if is_following {
-            self.new_has_passed(now, sink);
-        } else if let Step::Fenced { .. } = self.handover.step {
-            // What stands behind it comes from the new session too.
-            input.clear();
-            self.old_has_passed(now, sink);
-            return Passage::Done(false);
-        }
-        Passage::Done(true)
-    }
-
-    /// A run that arrived on the new session while the old one is the current one. Says whether to go on.
-    pub(super) fn pass_next(&mut self, input: &mut BytesMut, run: Run) -> bool {
-        if let Step::Fenced { fence, new_passed } = &mut self.handover.step
-            && let Some((_, through)) = fence.find(input, run)
-        {
-            input.advance(through.bytes);
-            *new_passed = true;
-            if let Some(next) = &self.next {
-                self.actions.push_back(Action::Read { link: next.id, on: false });
-            }
-            return false;
-        }
-        input.advance(run.bytes);
-        true
-    }
-
-    /// The old session is delivered up to the fence: the new one goes on.
-    fn old_has_passed(&mut self, now: Instant, sink: &mut impl Sink) {
-        let Step::Fenced { fence, new_passed } = std::mem::take(&mut self.handover.step) else {
-            return;
-        };
-        if let Some(mut old) = self.current.take() {
-            if let Stage::Open(mut session) = old.stage {
-                session.terminate();
-                let deadline = now.checked_add(self.policy.close_timeout).unwrap_or(now);
-                old.stage = Stage::Closing { session, deadline };
-            }
-            self.actions.push_back(Action::Close { link: old.id, how: Close::Graceful });
-            if let Some(older) = self.old.replace(old) {
-                // It had its time: there is one that is being closed at most.
-                self.abandon(older, closed());
-            }
-        }
-        self.current = self.next.take();
-        self.deliver_current();
-        let channel = fence.channel.clone();
-        if new_passed {
-            self.end_handover(now, &channel, sink);
-        } else {
-            self.handover.step = Step::Following { fence };
-        }
-    }
-
-    fn new_has_passed(&mut self, now: Instant, sink: &mut impl Sink) {
-        if let Step::Following { fence } = std::mem::take(&mut self.handover.step) {
-            self.end_handover(now, &fence.channel, sink);
-        }
-    }
-
     /// The new session is the only one, and delivered.
     fn end_handover(&mut self, now: Instant, channel: &str, sink: &mut impl Sink) {
         self.handover.end();
@@ -428,16 +326,6 @@ impl Supervisor {
             Step::None | Step::Opening => {}
             _ => self.lose(now, missing("the new"), sink),
         }
-    }
-}
-
-impl Fence {
-    /// The run before the fence, and the run that ends with it.
-    fn find(&self, frames: &[u8], run: Run) -> Option<(Run, Run)> {
-        let found = wire::frames(frames.get(..run.bytes)?).position(|one| {
-            one.channel == self.channel.as_bytes() && one.payload == self.nonce.as_bytes()
-        })?;
-        Some((Run::first(found, frames), Run::first(found.saturating_add(1), frames)))
     }
 }
 
