@@ -140,6 +140,8 @@ lints() {
         "--no-default-features --features tls" \
         "--no-default-features --features tokio,tls" \
         "--no-default-features --features tokio,tls-aws-lc-rs" \
+        "--no-default-features --features tokio,tracing" \
+        "--no-default-features --features tokio,metrics" \
         ""; do
         # shellcheck disable=SC2086 # several words
         step "lints with features: ${features:-default}" \
@@ -151,6 +153,11 @@ tests() {
     step "tests, on PostgreSQL 13 to 18 where they name the matrix" \
         cargo nextest run --locked "${members[@]}" --all-features
     step "examples in the documentation" kept cargo test --locked --doc "${members[@]}" --all-features -q
+}
+
+# What is known to go wrong, planted into a copy: the simulator must notice.
+mutants() {
+    step "planted bugs are found by the simulator" tests/mutants/run.sh
 }
 
 models() {
@@ -257,6 +264,7 @@ else
     format
     lints
     tests
+    mutants
     models
     documents
     examples

@@ -62,6 +62,9 @@ pub(crate) struct Listen {
     /// End with exit code 6 at the first gap or loss
     #[arg(long)]
     pub(crate) fail_on_loss: bool,
+    /// End with exit code 1 when the session is lost; else another one follows, and a gap is told
+    #[arg(long)]
+    pub(crate) no_reconnect: bool,
     /// Say nothing on stderr but errors, warnings and losses
     #[arg(short, long)]
     pub(crate) quiet: bool,

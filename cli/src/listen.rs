@@ -21,7 +21,8 @@ const LAST_WRITE_MAX: Duration = Duration::from_millis(500);
 pub(crate) async fn run(args: Listen, signals: &mut Signals) -> Result<Exit, Failure> {
     let config = connect::config(args.server.url.as_deref())?;
     let place = connect::place(&config);
-    let connecting = Listener::builder(config).channels(args.channels.clone()).connect();
+    let builder = Listener::builder(config).channels(args.channels.clone());
+    let connecting = builder.reconnect(!args.no_reconnect).connect();
     let mut listener = tokio::select! {
         exit = signals.recv() => return Ok(exit),
         connected = connecting => connected.map_err(|error| Failure::connecting(&error))?,

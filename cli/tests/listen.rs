@@ -199,21 +199,46 @@ fn many_arrive_all_and_in_order() {
     assert_eq!(records, 50_000);
 }
 
-#[test]
-fn a_lost_session_is_a_failure_with_a_summary() {
-    let mut listen = Running::listening(connected().args(["listen", "lost", "--format", "json"]));
-    notify("lost", "last words\n");
-    listen.line();
+/// Ends the session that listens to `channel`, from the server's side.
+fn kill(channel: &str) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let process_id = runtime.block_on(async {
         let mut connection =
             pgbell::Connection::connect(cluster().url_for_superuser()).await.unwrap();
-        let sql = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'LISTEN \"lost\"%'";
-        let rows = connection.simple_query(sql).await.unwrap();
+        let sql =
+            format!("SELECT pid FROM pg_stat_activity WHERE query LIKE 'LISTEN \"{channel}\"%'");
+        let rows = connection.simple_query(&sql).await.unwrap();
         let row = rows[0].get(0).expect("the listening session");
         row.get(0).unwrap().parse().unwrap()
     });
     cluster().signal_backend(process_id, Signal::Term).unwrap();
+}
+
+#[test]
+fn a_lost_session_is_followed_by_another_one_and_a_gap_in_its_place() {
+    let mut listen =
+        Running::listening(connected().args(["listen", "kept", "--format", "json", "-n", "2"]));
+    notify("kept", "before\n");
+    let record: Value = serde_json::from_str(&listen.line()).unwrap();
+    assert_eq!(record["payload"], "before");
+    kill("kept");
+    let gap: Value = serde_json::from_str(&listen.line()).unwrap();
+    assert_eq!((&gap["event"], &gap["sessions"]), (&"gap".into(), &1.into()));
+    assert!(gap["cause"].as_str().unwrap().contains("57P01"), "{gap}");
+    notify("kept", "after\n");
+    let record: Value = serde_json::from_str(&listen.line()).unwrap();
+    assert_eq!((&record["payload"], &record["epoch"]), (&"after".into(), &2.into()));
+    let (code, out, err) = listen.end();
+    assert_eq!((code, out.as_str()), (0, ""), "{err}");
+}
+
+#[test]
+fn without_reconnecting_a_lost_session_is_a_failure_with_a_summary() {
+    let listen = ["listen", "lost", "--format", "json", "--no-reconnect"];
+    let mut listen = Running::listening(connected().args(listen));
+    notify("lost", "last words\n");
+    listen.line();
+    kill("lost");
     let (code, out, err) = listen.end();
     assert_eq!((code, out.as_str()), (1, ""));
     assert!(err.contains("received 1 in "), "{err}");

@@ -100,7 +100,8 @@ impl Supervisor {
             Some((_, Purpose::Rollback { .. } | Purpose::User { change: Change::Query, .. })) => {
                 true
             }
-            Some(_) => matches!(command, Command::SimpleQuery(_)),
+            // The proof in front of a drain names what is listened to when it is carried out.
+            Some(_) => matches!(command, Command::SimpleQuery(_) | Command::Drain { .. }),
         }
     }
 
@@ -194,10 +195,17 @@ impl Supervisor {
             return self.outlive(purpose, result);
         }
         match (purpose, result) {
+            // It is not the channel that is refused: a standby, a server that ends, a time limit.
+            (Purpose::Restore(_), Err(error)) if is_passing(&error) => {
+                self.fail(now, link, error, sink);
+            }
             (Purpose::Restore(channels), Err(error)) => {
                 self.restore_one_by_one(now, link, channels, error, sink);
             }
-            (Purpose::Forget, Ok(_)) => self.private_is_forgotten(),
+            (Purpose::Forget, Ok(_)) => self.private_is_forgotten(now, sink),
+            (Purpose::Private | Purpose::Fence, Err(_)) if !self.handover.is_under_way() => {
+                // The handover was given up.
+            }
             (Purpose::Private | Purpose::Fence | Purpose::Forget, Err(error)) => match self.next {
                 Some(_) => self.give_up_handover(now, error, sink),
                 None => self.lose(now, error, sink),
@@ -350,6 +358,11 @@ impl Supervisor {
     pub(super) fn reply(&mut self, id: CommandId, result: Result<Reply, Error>) {
         self.actions.push_back(Action::Reply { id, result });
     }
+}
+
+/// Whether another session may be told otherwise a moment later. 57014 and 55P03 are time limits. N31.
+fn is_passing(error: &Error) -> bool {
+    error.is_transient() || matches!(error.sqlstate(), Some("57014" | "55P03"))
 }
 
 fn check(channels: &[String]) -> Result<(), Error> {

@@ -62,6 +62,7 @@ impl Supervisor {
         if link.ready().is_none() || link.live_since.is_some() {
             return;
         }
+        link.was_ready = true;
         match self.role(id) {
             Some(Role::Current) => self.restore(now, id, sink),
             _ => self.prepare_handover(now, sink),

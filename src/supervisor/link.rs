@@ -15,6 +15,8 @@ pub(super) struct Link {
     /// Number of its session, from 1. 0 before there is one.
     pub(super) epoch: u32,
     pub(super) stage: Stage,
+    /// Its session took commands.
+    pub(super) was_ready: bool,
     /// What was sent on it and not answered.
     pub(super) in_flight: BTreeMap<session::CommandId, Purpose>,
     /// Channels that the server refuses to this session.
@@ -42,6 +44,7 @@ impl Link {
             id,
             epoch: 0,
             stage: Stage::Opening { deadline },
+            was_ready: false,
             in_flight: BTreeMap::new(),
             refused: BTreeMap::new(),
             live_since: None,

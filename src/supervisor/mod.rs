@@ -216,7 +216,7 @@ impl Supervisor {
             None => [
                 self.current.as_ref().and_then(Link::deadline),
                 self.probe_timeout(),
-                self.handover.due,
+                self.handover.due(),
                 self.handover.deadline(self.policy.heartbeat.deadline),
             ],
         };
@@ -307,7 +307,8 @@ impl Supervisor {
             self.current = Some(link);
             return self.finish(Ok(()), sink);
         }
-        let (was_open, live_since) = (link.is_open(), link.live_since);
+        // A login that goes on in the session is an attempt still.
+        let (was_open, live_since) = (link.was_ready, link.live_since);
         self.abandon(link, error.clone());
         if was_open {
             self.figures.sessions_lost = self.figures.sessions_lost.saturating_add(1);

@@ -84,7 +84,8 @@ impl Outages {
 impl Outage {
     fn gap(&self, restored_at: SystemTime, epoch: u32, refused: &[(String, Error)]) -> Gap {
         Gap::new(self.cause.clone(), self.lost_at, self.sessions).restored(
-            restored_at,
+            // The end comes at the time that was known last.
+            restored_at.max(self.lost_at),
             self.attempts,
             epoch,
             refused.to_vec(),

@@ -84,6 +84,7 @@ impl Supervisor {
         let current = self.current.as_ref();
         current.is_some_and(|link| link.is_live() && link.in_flight.is_empty())
             && !self.handover.is_running()
+            && !self.flow.is_stalled()
     }
 
     /// Time has passed, or the session has nothing more to do.
@@ -122,7 +123,8 @@ impl Supervisor {
         let Some(deadline) = self.probe.deadline() else { return };
         if now.saturating_duration_since(deadline) >= LATE && !self.probe.was_late {
             self.probe.was_late = true;
-            self.probe.alive_at = now;
+            // All of the time: the answer may have been there for long.
+            self.probe.resume(now);
             return;
         }
         let message = match self.probe.sent_at {

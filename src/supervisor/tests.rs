@@ -1,110 +1,38 @@
 //! A supervisor between a scripted server and a small queue, without a clock.
 
+mod attempts;
+mod chaos;
 mod close;
 mod commands;
+mod drain;
 mod flow;
+mod handover;
+mod handover_broken;
+mod handover_random;
+mod hook;
+mod probe;
 mod properties;
+mod queue;
+mod reconnect;
+mod restore;
+mod server;
+mod shell;
 mod start;
+mod words;
 
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::BytesMut;
 
+use self::shell::Shell;
+use self::words::*;
 use super::*;
 use crate::auth::{AuthPolicy, Credentials, Password, ScramNonce};
-use crate::notification::{Gap, Lagged};
 use crate::session::Login;
-use crate::wire;
-use crate::wire::{FirstPacket, Framer, ProtocolVersion, Run};
-
-/// What the server says to let us in.
-const PRELUDE: &[u8] = b"R\0\0\0\x08\0\0\0\0S\0\0\0\x19client_encoding\0UTF8\0\
-    K\0\0\0\x0c\0\0\0\x07\0\0\0\x01Z\0\0\0\x05I";
-const READY: &[u8] = b"Z\0\0\0\x05I";
-const IN_TRANSACTION: &[u8] = b"Z\0\0\0\x05T";
-const LISTEN: &[u8] = b"C\0\0\0\x0bLISTEN\0";
-const UNLISTEN: &[u8] = b"C\0\0\0\x0dUNLISTEN\0";
-const SELECT: &[u8] = b"C\0\0\0\x0dSELECT 1\0";
-const ERROR: &[u8] = b"E\0\0\0\x17SERROR\0C42501\0Mno\0\0";
-const FATAL: &[u8] = b"E\0\0\0\x17SFATAL\0C57P01\0Mno\0\0";
-/// Process id 1, channel `a`, payload `b`.
-const A1: &[u8] = b"A\0\0\0\x0c\0\0\0\x01a\0b\0";
+use crate::wire::ProtocolVersion;
 
 /// None at all.
 const HEARTBEAT: Heartbeat = Heartbeat { every: Duration::MAX, deadline: Duration::from_secs(8) };
-
-/// A queue that holds so many notifications, and says what came into it.
-#[derive(Debug)]
-struct Queue {
-    capacity: usize,
-    unread: usize,
-    taken: u64,
-    lost: u64,
-    log: Vec<String>,
-    published: bool,
-}
-
-impl Sink for Queue {
-    fn fits(&self, frames: &[u8], run: Run, surplus: bool) -> Run {
-        let room = if surplus { usize::MAX } else { self.capacity.saturating_sub(self.unread) };
-        if run.count <= room { run } else { Run::first(room, frames) }
-    }
-
-    fn notifications(&mut self, input: &mut BytesMut, run: Run, stamp: Stamp, surplus: bool) {
-        assert_eq!(stamp.epoch, 1);
-        let fits = self.fits(input, run, surplus);
-        let frames = input.split_to(run.bytes);
-        assert_eq!(wire::frames(&frames).count(), run.count);
-        self.taken += run.count as u64;
-        self.unread += fits.count;
-        if fits.count > 0 {
-            self.log.push(format!("{} notifications", fits.count));
-        }
-        let count = (run.count - fits.count) as u64;
-        if count > 0 {
-            self.lost += count;
-            self.log.push(Lagged { first_sequence: self.taken - count, count }.to_string());
-        }
-        self.published = false;
-    }
-
-    fn publish(&mut self) {
-        self.published = true;
-    }
-
-    fn is_empty(&self) -> bool {
-        self.unread == 0
-    }
-
-    fn position(&self) -> u64 {
-        self.taken
-    }
-
-    fn hold(&mut self) {
-        self.log.push("hold".to_owned());
-    }
-
-    fn release(&mut self, gaps: Vec<(u64, Gap)>) {
-        for (position, gap) in gaps {
-            self.log.push(format!("gap at {position}: {gap}"));
-        }
-        self.published = true;
-    }
-}
-
-/// The shell: it carries bytes, time and actions, and writes down what it sees.
-struct Shell {
-    supervisor: Supervisor,
-    queue: Queue,
-    now: Instant,
-    link: LinkId,
-    reading: bool,
-    /// What was read and not yet handled.
-    input: BytesMut,
-    sent: Vec<u8>,
-    log: Vec<String>,
-    commands: u64,
-}
 
 fn policy() -> Policy {
     Policy {
@@ -136,167 +64,26 @@ fn login(now: Instant) -> Login {
     }
 }
 
-impl Shell {
-    /// The socket is to be opened.
-    fn new(policy: Policy) -> Self {
-        let now = Instant::now();
-        let queue =
-            Queue { capacity: 4, unread: 0, taken: 0, lost: 0, log: Vec::new(), published: true };
-        let mut shell = Self {
-            supervisor: Supervisor::new(now, SystemTime::UNIX_EPOCH, 1, policy),
-            queue,
-            now,
-            link: LinkId(u32::MAX),
-            reading: true,
-            input: BytesMut::new(),
-            sent: Vec::new(),
-            log: Vec::new(),
-            commands: 0,
-        };
-        shell.act();
-        assert_eq!(shell.take_log(), ["open 1"]);
-        shell
-    }
-
-    /// The socket is open, the server has said nothing.
-    fn opened(policy: Policy) -> Self {
-        let mut shell = Self::new(policy);
-        shell.event(LinkEvent::Opened(session(shell.now)));
-        shell
-    }
-
-    /// The first subscription is active.
-    fn connected(policy: Policy) -> Self {
-        let mut shell = Self::opened(policy);
-        shell.read(PRELUDE);
-        assert_eq!(shell.take_sent(), ["startup", r#"LISTEN "a""#]);
-        shell.read(&[LISTEN, READY].concat());
-        assert_eq!(shell.take_log(), ["Connected"]);
-        shell
-    }
-
-    fn event(&mut self, event: LinkEvent) {
-        self.supervisor.handle_link(self.now, self.link, event, &mut self.queue);
-        self.act();
-    }
-
-    fn read(&mut self, bytes: &[u8]) {
-        self.input.extend_from_slice(bytes);
-        self.handle_bytes();
-        self.act();
-    }
-
-    fn handle_bytes(&mut self) {
-        let (now, link) = (self.now, self.link);
-        let received_at = SystemTime::UNIX_EPOCH;
-        self.supervisor.handle_bytes(now, received_at, link, &mut self.input, &mut self.queue);
-        assert!(self.queue.published);
-        assert_eq!(self.queue.taken, self.supervisor.figures().received);
-    }
-
-    fn command(&mut self, command: Command) {
-        let id = CommandId(self.commands);
-        self.commands += 1;
-        self.supervisor.handle_command(self.now, id, command, &mut self.queue);
-        self.act();
-    }
-
-    /// The consumer takes so many.
-    fn consume(&mut self, n: usize) {
-        self.queue.unread = self.queue.unread.saturating_sub(n);
-        self.supervisor.handle_room(self.now);
-        self.act();
-    }
-
-    /// So much time passes, at once.
-    fn pass(&mut self, time: Duration) {
-        self.now += time;
-        self.supervisor.handle_timeout(self.now, &mut self.queue);
-        self.act();
-        let due = self.supervisor.poll_timeout();
-        assert!(due.is_none_or(|due| due > self.now), "still due");
-    }
-
-    /// Until the next deadline.
-    fn pass_until_due(&mut self) {
-        let due = self.supervisor.poll_timeout().expect("a deadline");
-        self.pass(due.saturating_duration_since(self.now));
-    }
-
-    fn act(&mut self) {
-        while let Some(action) = self.supervisor.poll_action() {
-            let line = match action {
-                Action::Open { link } => {
-                    self.link = link;
-                    format!("open {}", link.0)
-                }
-                Action::Read { on, .. } => {
-                    self.reading = on;
-                    if on {
-                        self.handle_bytes();
-                    }
-                    format!("read {on}")
-                }
-                Action::Deliver { .. } | Action::Tell(_) => continue,
-                Action::RunHook(live) => format!("hook {live:?}"),
-                Action::CancelHook => "cancel hook".to_owned(),
-                Action::Close { how, .. } => format!("close {how:?}"),
-                Action::Reply { id, result } => match result {
-                    Ok(Reply::Listening(listening)) => format!("{}: {listening:?}", id.0),
-                    Ok(Reply::Unlistened) => format!("{}: Unlistened", id.0),
-                    Ok(reply @ (Reply::Rotating | Reply::Drained)) => {
-                        format!("{}: {reply:?}", id.0)
-                    }
-                    Ok(Reply::Rows(rows)) => format!("{}: {} results", id.0, rows.len()),
-                    Err(error) => format!("{}: {error}", id.0),
-                },
-                Action::State(state) => {
-                    assert_eq!(state, self.supervisor.state());
-                    format!("{state:?}")
-                }
-                Action::Done(Ok(())) => "done".to_owned(),
-                Action::Done(Err(error)) => format!("done: {error}"),
-            };
-            self.log.push(line);
-        }
-        if let Some(out) = self.supervisor.transmit(self.link) {
-            self.sent.extend(out.split());
-        }
-    }
-
-    fn take_log(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.log)
-    }
-
-    fn take_queue(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.queue.log)
-    }
-
-    /// The text of the queries that were sent, and the names of other messages.
-    fn take_sent(&mut self) -> Vec<String> {
-        let sent = std::mem::take(&mut self.sent);
-        let mut rest = &sent[..];
-        let mut lines = Vec::new();
-        if let Some(0) = rest.first() {
-            let packet = FirstPacket::next(rest).unwrap().unwrap();
-            rest = &rest[packet.wire_len()..];
-            lines.push("startup".to_owned());
-        }
-        while !rest.is_empty() {
-            let frame = Framer::frontend().next(rest).unwrap().expect("whole messages only");
-            lines.push(match wire::FrontendMessage::decode(frame).unwrap() {
-                wire::FrontendMessage::Query(sql) => sql.to_owned(),
-                other => other.name().to_owned(),
-            });
-            rest = &rest[frame.wire_len()..];
-        }
-        lines
-    }
-
-    fn channels(&self) -> Vec<String> {
-        self.supervisor.channels().map(|(name, how)| format!("{name} {how:?}")).collect()
-    }
+/// A session that is logged in.
+fn ready(now: Instant) -> Box<Session> {
+    let mut session = session(now);
+    let _ = session.handle_input(now, &mut BytesMut::from(PRELUDE)).unwrap();
+    assert!(session.poll_event().is_some() && session.is_ready());
+    session.transmit().clear();
+    session
 }
+
+fn broken() -> LinkEvent {
+    LinkEvent::Failed(Error::new(ErrorKind::Connect, "broken"))
+}
+
+/// As [`policy`], but it comes back after a loss.
+fn lasting() -> Policy {
+    let (min, max) = (Duration::from_millis(50), Duration::from_secs(30));
+    Policy { reconnect: Some(Reconnect { min, max, retry_refusals: false }), ..policy() }
+}
+
+const NOTHING: [&str; 0] = [];
 
 fn listen(channels: &[&str]) -> Command {
     Command::Listen(channels.iter().map(|&name| name.to_owned()).collect())

@@ -9,7 +9,7 @@ fn closing_before_the_socket_is_open_is_done_at_once() {
     let mut shell = Shell::new(policy());
     shell.command(listen(&["b"]));
     shell.command(Command::Close);
-    assert_eq!(shell.take_log(), ["0: Pending", "close Abort", "Closed", "done"]);
+    assert_eq!(shell.take_log(), ["0: Pending", "close 1 Abort", "Closed", "done"]);
     // The socket opens all the same.
     shell.event(LinkEvent::Opened(session(shell.now)));
     assert_eq!(shell.take_log(), [""; 0]);
@@ -61,7 +61,7 @@ fn closing_is_bounded_and_answers_every_command_at_every_stage() {
                 shell
             }),
             &["Terminate"],
-            &["read true"],
+            &["read 1 true"],
         ),
         (
             "LISTEN in flight",
@@ -111,7 +111,7 @@ fn closing_is_bounded_and_answers_every_command_at_every_stage() {
                 .iter()
                 .map(|line| line.replace("IN DOUBT", &format!("{in_doubt}: {CLOSED}")))
                 .collect();
-            expect.push("close Graceful".into());
+            expect.push("close 1 Graceful".into());
             assert_eq!(shell.take_log(), expect, "{stage}");
             assert_eq!(shell.take_sent(), sent, "{stage}");
             assert_eq!(
@@ -122,7 +122,7 @@ fn closing_is_bounded_and_answers_every_command_at_every_stage() {
             // Nothing is delivered or taken any more, and a second close changes nothing.
             let before = shell.queue.taken;
             shell.read(&[LISTEN, READY, A1, A1].concat());
-            assert!(shell.input.is_empty());
+            assert!(shell.wire().input.is_empty());
             assert_eq!(shell.queue.taken, before);
             assert!(before == taken || stage == "stalled");
             shell.command(Command::Close);
@@ -136,7 +136,7 @@ fn closing_is_bounded_and_answers_every_command_at_every_stage() {
                 "broken" => shell.event(LinkEvent::Failed(Error::new(ErrorKind::Connect, "x"))),
                 _ => shell.pass_until_due(),
             }
-            assert_eq!(shell.take_log(), ["close Abort", "Closed", "done"], "{stage}, {end}");
+            assert_eq!(shell.take_log(), ["close 1 Abort", "Closed", "done"], "{stage}, {end}");
             assert_eq!(shell.supervisor.poll_timeout(), None);
             assert!(shell.supervisor.transmit(shell.link).is_none());
         }

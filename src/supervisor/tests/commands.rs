@@ -113,7 +113,7 @@ fn a_command_behind_a_refused_subscription_gets_an_answer() {
     assert_eq!(
         shell.take_log(),
         [
-            "close Abort",
+            "close 1 Abort",
             &format!("0: {UNSENT}: {NOT_LISTENED}"),
             &format!("1: {UNSENT}: {NOT_LISTENED}"),
             "Closed",
@@ -147,7 +147,7 @@ fn a_lost_session_answers_every_command_and_ends_the_listener() {
         lose(&mut shell);
         assert_eq!(
             shell.take_log(),
-            [&format!("0: {text}"), "close Abort", "Closed", &format!("done: {text}")]
+            [&format!("0: {text}"), "close 1 Abort", "Closed", &format!("done: {text}")]
         );
         let mut shell = Shell::connected(policy());
         shell.command(query("DELETE FROM t"));
@@ -157,7 +157,7 @@ fn a_lost_session_answers_every_command_and_ends_the_listener() {
             shell.take_log(),
             [
                 &format!("0: {in_doubt}: {text}"),
-                "close Abort",
+                "close 1 Abort",
                 &format!("1: {UNSENT}: {text}"),
                 "Closed",
                 &format!("done: {text}"),
@@ -181,7 +181,7 @@ fn a_listen_without_answer_ends_at_its_deadline() {
     let text = "timeout: the server did not answer LISTEN within 5s";
     assert_eq!(
         shell.take_log(),
-        [&format!("0: {text}"), "close Abort", "Closed", &format!("done: {text}")]
+        [&format!("0: {text}"), "close 1 Abort", "Closed", &format!("done: {text}")]
     );
 }
 

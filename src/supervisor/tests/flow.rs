@@ -10,18 +10,18 @@ fn second() -> Duration {
 fn a_full_queue_stalls_the_socket_until_there_is_room() {
     let mut shell = Shell::connected(policy());
     shell.read(&A1.repeat(6));
-    assert_eq!(shell.take_log(), ["read false"]);
+    assert_eq!(shell.take_log(), ["read 1 false"]);
     assert_eq!(shell.take_queue(), ["4 notifications"]);
-    assert_eq!(shell.input, A1.repeat(2));
+    assert_eq!(shell.wire().input, A1.repeat(2));
     assert_eq!(shell.supervisor.figures().stalls, 1);
     // The kernel may have handed over some more.
     shell.read(A1);
     assert_eq!(shell.take_queue(), [""; 0]);
     shell.pass(second() / 2);
     shell.consume(3);
-    assert_eq!(shell.take_log(), ["read true"]);
+    assert_eq!(shell.take_log(), ["read 1 true"]);
     assert_eq!(shell.take_queue(), ["2 notifications", "1 notifications"]);
-    assert!(shell.input.is_empty());
+    assert!(shell.wire().input.is_empty());
     assert_eq!((shell.queue.lost, shell.supervisor.figures().received), (0, 7));
     assert_eq!(shell.supervisor.poll_timeout(), None);
 }
@@ -48,9 +48,9 @@ fn a_stall_that_takes_too_long_gives_up_and_is_armed_again_only_when_the_queue_w
     shell.read(&A1.repeat(6));
     shell.take_queue();
     shell.pass(second() - Duration::from_nanos(1));
-    assert_eq!(shell.take_log(), ["read false"]);
+    assert_eq!(shell.take_log(), ["read 1 false"]);
     shell.pass_until_due();
-    assert_eq!(shell.take_log(), ["read true"]);
+    assert_eq!(shell.take_log(), ["read 1 true"]);
     assert_eq!(shell.take_queue(), ["2 notifications were dropped: the queue was full"]);
     // Some room is no reason to stall again.
     shell.consume(1);
@@ -62,7 +62,7 @@ fn a_stall_that_takes_too_long_gives_up_and_is_armed_again_only_when_the_queue_w
     );
     shell.consume(4);
     shell.read(&A1.repeat(5));
-    assert_eq!(shell.take_log(), ["read false"]);
+    assert_eq!(shell.take_log(), ["read 1 false"]);
     assert_eq!(shell.take_queue(), ["4 notifications"]);
     assert_eq!(shell.supervisor.figures().stalls, 2);
 }
@@ -79,13 +79,13 @@ fn short_stalls_use_up_one_budget() {
     assert_eq!(
         shell.take_log(),
         [
-            "read false",
-            "read true",
-            "read false",
-            "read true",
-            "read false",
-            "read true",
-            "read false",
+            "read 1 false",
+            "read 1 true",
+            "read 1 false",
+            "read 1 true",
+            "read 1 false",
+            "read 1 true",
+            "read 1 false",
         ]
     );
     let due = shell.supervisor.poll_timeout().unwrap();
@@ -113,9 +113,9 @@ fn a_stall_without_limit_waits_for_room_alone() {
     let mut shell = Shell::connected(Policy { overflow, ..policy() });
     shell.read(&A1.repeat(6));
     shell.pass(Duration::from_secs(1_000_000));
-    assert_eq!(shell.take_log(), ["read false"]);
+    assert_eq!(shell.take_log(), ["read 1 false"]);
     shell.consume(4);
-    assert_eq!(shell.take_log(), ["read true"]);
+    assert_eq!(shell.take_log(), ["read 1 true"]);
     assert_eq!(shell.queue.lost, 0);
 }
 
@@ -125,14 +125,14 @@ fn a_command_during_a_stall_reads_on_beyond_the_limit_until_it_is_answered() {
     shell.read(&A1.repeat(6));
     shell.take_queue();
     shell.command(listen(&["b"]));
-    assert_eq!(shell.take_log(), ["read false", "read true"]);
+    assert_eq!(shell.take_log(), ["read 1 false", "read 1 true"]);
     assert_eq!(shell.take_queue(), ["2 notifications"]);
     shell.read(&[&A1.repeat(3)[..], LISTEN, A1, READY].concat());
     assert_eq!(shell.take_log(), ["0: Active"]);
     assert_eq!(shell.take_queue(), ["3 notifications", "1 notifications"]);
     // From here on the limit holds again.
     shell.read(A1);
-    assert_eq!(shell.take_log(), ["read false"]);
+    assert_eq!(shell.take_log(), ["read 1 false"]);
     assert_eq!(shell.queue.lost, 0);
 }
 
@@ -141,10 +141,10 @@ fn answers_behind_a_stall_are_in_time() {
     let mut shell = Shell::connected(policy());
     shell.command(listen(&["b"]));
     shell.read(&[&A1.repeat(6)[..], LISTEN, READY, A1].concat());
-    assert_eq!(shell.take_log(), ["0: Active", "read false"]);
+    assert_eq!(shell.take_log(), ["0: Active", "read 1 false"]);
     shell.pass(second() / 2);
     shell.consume(7);
-    assert_eq!(shell.take_log(), ["read true"]);
+    assert_eq!(shell.take_log(), ["read 1 true"]);
     assert_eq!((shell.queue.taken, shell.queue.lost), (7, 0));
 }
 
@@ -155,7 +155,7 @@ fn a_link_that_breaks_during_a_stall_leaves_no_deadline_behind() {
     shell.event(LinkEvent::Failed(Error::new(ErrorKind::Connect, "broken")));
     assert_eq!(
         shell.take_log(),
-        ["read false", "close Abort", "Closed", "done: connection: broken"]
+        ["read 1 false", "close 1 Abort", "Closed", "done: connection: broken"]
     );
     assert_eq!(shell.supervisor.poll_timeout(), None);
     shell.consume(4);
@@ -175,7 +175,7 @@ fn a_consumer_that_has_caught_up_is_worth_a_stall_again() {
     for _ in 0..5 {
         shell.read(A1);
     }
-    assert_eq!(shell.take_log(), ["read false"]);
+    assert_eq!(shell.take_log(), ["read 1 false"]);
     assert_eq!((shell.queue.lost, shell.supervisor.figures().stalls), (2, 2));
 }
 

@@ -76,7 +76,7 @@ impl Shell {
                 self.link = link;
             }
             // A shell reads only when it is told to.
-            Step::Bytes(bytes) if self.reading => self.read(&bytes),
+            Step::Bytes(bytes) if self.wire().reading() => self.read(&bytes),
             Step::Bytes(_) => {}
             Step::Command(command) => self.command(command),
             Step::Time(ms) => self.pass(Duration::from_millis(ms)),
@@ -114,7 +114,7 @@ proptest! {
             Step::Time(60_000),
         ]) {
             let id = shell.commands;
-            let before = (shell.log.len(), shell.queue.log.len(), shell.sent.len());
+            let before = (shell.log.len(), shell.queue.log.len(), shell.wire().sent.len());
             if matches!(&step, Step::Command(command) if *command != Command::Close) {
                 asked.push(id);
             }
@@ -123,11 +123,11 @@ proptest! {
             if over {
                 // Only the answer to a command that came too late.
                 prop_assert!(shell.log.len() - before.0 <= usize::from(is_command));
-                prop_assert_eq!((shell.queue.log.len(), shell.sent.len()), (before.1, before.2));
+                prop_assert_eq!((shell.queue.log.len(), shell.wire().sent.len()), (before.1, before.2));
                 prop_assert_eq!(shell.supervisor.poll_timeout(), None);
             }
             over = shell.supervisor.state() == State::Closed;
-            let reading = shell.supervisor.state() == State::Closed || shell.reading;
+            let reading = shell.supervisor.state() == State::Closed || shell.wire().reading();
             prop_assert_eq!(!reading, shell.supervisor.flow.is_stalled() && !over);
             let queue = &shell.queue;
             prop_assert_eq!(queue.taken, shell.supervisor.figures().received);

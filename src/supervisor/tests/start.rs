@@ -32,7 +32,7 @@ fn a_listener_without_channels_is_connected_as_soon_as_the_server_is_ready() {
 
 #[test]
 fn a_first_attempt_that_fails_is_the_end_and_says_why() {
-    let end = |text: &str| ["close Abort", "Closed", &format!("done: {text}")].map(str::to_owned);
+    let end = |text: &str| ["close 1 Abort", "Closed", &format!("done: {text}")].map(str::to_owned);
 
     let mut shell = Shell::new(policy());
     shell.event(LinkEvent::Failed(Error::new(ErrorKind::Connect, "refused")));
@@ -124,7 +124,7 @@ fn events_of_a_link_that_is_gone_or_never_was_are_passed_over() {
         shell.event(event);
     }
     shell.read(FATAL);
-    assert!(shell.input.is_empty());
+    assert!(shell.wire().input.is_empty());
     assert!(shell.supervisor.transmit(LinkId(7)).is_none());
     assert_eq!(shell.take_log(), [""; 0]);
     shell.link = current;

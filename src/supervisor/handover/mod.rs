@@ -11,17 +11,19 @@
 //! If the old session is lost on the way, there is a gap, and the new one is still discarded up to the fence:
 //! what the old one has told stands before it.
 
+mod fence;
+
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, BytesMut};
+use self::fence::Fence;
+pub(super) use self::fence::Passage;
 
-use super::action::{Action, Close, Incident};
+use super::action::{Action, Incident};
 use super::commands::Purpose;
-use super::link::{Link, Stage};
+use super::link::Link;
 use super::{Sink, Supervisor};
 use crate::route::Shuffle;
 use crate::session::Session;
-use crate::wire::{self, Run};
 use crate::{Error, ErrorKind};
 
 /// How long the commands of users may wait for a handover, bytes or no bytes.
@@ -56,21 +58,6 @@ enum Step {
     Forgetting { fence: Fence },
 }
 
-/// A notification that nobody else sends.
-#[derive(Debug)]
-struct Fence {
-    channel: String,
-    nonce: String,
-}
-
-/// What is to be done with a run of notifications.
-pub(super) enum Passage {
-    /// It is delivered: all of it, or the part before the fence.
-    Deliver(Run),
-    /// It was taken care of. Whether there is more to be handled now.
-    Done(bool),
-}
-
 impl Handover {
     /// The channel that the sessions of a handover share.
     pub(super) fn private_channel(&self) -> Option<&str> {
@@ -83,6 +70,11 @@ impl Handover {
     /// Whether two sessions share the subscriptions: they must not change.
     pub(super) fn is_running(&self) -> bool {
         !matches!(self.step, Step::None | Step::Opening)
+    }
+
+    /// Whether it may still succeed.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.is_running() && !matches!(self.step, Step::Forgetting { .. })
     }
 
     pub(super) fn alive(&mut self, now: Instant) {
@@ -107,6 +99,11 @@ impl Handover {
     pub(super) fn deadline(&self, patience: Duration) -> Option<Instant> {
         let silence = self.alive_at?.checked_add(patience);
         silence.into_iter().chain(self.limit).min()
+    }
+
+    /// When the next one begins: not before the last one is forgotten.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.due.filter(|_| !matches!(self.step, Step::Forgetting { .. }))
     }
 
     pub(super) fn end(&mut self) {
@@ -138,9 +135,11 @@ impl Supervisor {
     /// The new session is there: both are prepared. Commands that are in flight on the old one come first,
     /// so that both know the same channels.
     pub(super) fn prepare_handover(&mut self, now: Instant, sink: &mut impl Sink) {
-        let is_open = self.next.as_ref().is_some_and(Link::is_open);
+        let is_ready = self.next.as_mut().is_some_and(|link| link.ready().is_some());
         let Some(current) = self.current.as_mut().filter(|link| link.is_live()) else { return };
-        if !matches!(self.handover.step, Step::Opening) || !is_open || !current.in_flight.is_empty()
+        if !matches!(self.handover.step, Step::Opening)
+            || !is_ready
+            || !current.in_flight.is_empty()
         {
             return;
         }
@@ -153,6 +152,8 @@ impl Supervisor {
         self.handover.step = Step::Preparing { channel, old_is_ready: false };
         self.handover.alive_at = Some(now);
         self.handover.limit = now.checked_add(LIMIT);
+        // The answers lie behind unread notifications.
+        self.resume(now);
         if let Some(id) = self.next.as_ref().map(|link| link.id) {
             self.restore(now, id, sink);
         }
@@ -201,92 +202,6 @@ impl Supervisor {
         };
     }
 
-    /// What is to be done with a run that arrived on the current session.
-    pub(super) fn pass_current(
-        &mut self,
-        now: Instant,
-        input: &mut BytesMut,
-        run: Run,
-        sink: &mut impl Sink,
-    ) -> Passage {
-        let (fence, is_following) = match &self.handover.step {
-            Step::Fenced { fence, .. } | Step::Forgetting { fence } => (fence, false),
-            Step::Following { fence } => (fence, true),
-            // The old session is gone. What it has told comes again, up to the fence that has yet to be sent.
-            Step::Preparing { .. } if self.next.is_none() => {
-                input.advance(run.bytes);
-                return Passage::Done(true);
-            }
-            Step::None | Step::Opening | Step::Preparing { .. } => return Passage::Deliver(run),
-        };
-        let Some((before, through)) = fence.find(input, run) else {
-            if !is_following {
-                return Passage::Deliver(run);
-            }
-            input.advance(run.bytes);
-            return Passage::Done(true);
-        };
-        if !is_following && before.count > 0 {
-            return Passage::Deliver(before);
-        }
-        input.advance(through.bytes);
-        if is_following {
-            self.new_has_passed(now, sink);
-        } else if let Step::Fenced { .. } = self.handover.step {
-            // What stands behind it comes from the new session too.
-            input.clear();
-            self.old_has_passed(now, sink);
-            return Passage::Done(false);
-        }
-        Passage::Done(true)
-    }
-
-    /// A run that arrived on the new session while the old one is the current one. Says whether to go on.
-    pub(super) fn pass_next(&mut self, input: &mut BytesMut, run: Run) -> bool {
-        if let Step::Fenced { fence, new_passed } = &mut self.handover.step
-            && let Some((_, through)) = fence.find(input, run)
-        {
-            input.advance(through.bytes);
-            *new_passed = true;
-            if let Some(next) = &self.next {
-                self.actions.push_back(Action::Read { link: next.id, on: false });
-            }
-            return false;
-        }
-        input.advance(run.bytes);
-        true
-    }
-
-    /// The old session is delivered up to the fence: the new one goes on.
-    fn old_has_passed(&mut self, now: Instant, sink: &mut impl Sink) {
-        let Step::Fenced { fence, new_passed } = std::mem::take(&mut self.handover.step) else {
-            return;
-        };
-        if let Some(mut old) = self.current.take() {
-            if let Stage::Open(mut session) = old.stage {
-                session.terminate();
-                let deadline = now.checked_add(self.policy.close_timeout).unwrap_or(now);
-                old.stage = Stage::Closing { session, deadline };
-            }
-            self.actions.push_back(Action::Close { link: old.id, how: Close::Graceful });
-            self.old = Some(old);
-        }
-        self.current = self.next.take();
-        self.deliver_current();
-        let channel = fence.channel.clone();
-        if new_passed {
-            self.end_handover(now, &channel, sink);
-        } else {
-            self.handover.step = Step::Following { fence };
-        }
-    }
-
-    fn new_has_passed(&mut self, now: Instant, sink: &mut impl Sink) {
-        if let Step::Following { fence } = std::mem::take(&mut self.handover.step) {
-            self.end_handover(now, &fence.channel, sink);
-        }
-    }
-
     /// The new session is the only one, and delivered.
     fn end_handover(&mut self, now: Instant, channel: &str, sink: &mut impl Sink) {
         self.handover.end();
@@ -330,19 +245,32 @@ impl Supervisor {
                 Some(channel)
             }
         };
-        if let (Some(channel), Some(link)) = (channel, self.current.as_mut())
-            && let Err(error) =
+        if let (Some(channel), Some(link)) = (channel, self.current.as_mut()) {
+            if let Err(error) =
                 link.start(Purpose::Forget, |session| session.unlisten(now, &[channel]))
-        {
-            return self.lose(now, error, sink);
+            {
+                return self.lose(now, error, sink);
+            }
+            // The answers to it and to what waited lie behind unread notifications.
+            self.resume(now);
         }
+        self.tell_dropped(now, sink);
         self.proceed(now, sink);
     }
 
     /// The current session has left the private channel.
-    pub(super) fn private_is_forgotten(&mut self) {
+    pub(super) fn private_is_forgotten(&mut self, now: Instant, sink: &mut impl Sink) {
         if let Step::Forgetting { .. } = self.handover.step {
             self.handover.end();
+            self.tell_dropped(now, sink);
+        }
+    }
+
+    /// What the server dropped during a handover that came to nothing, in the session that goes on.
+    fn tell_dropped(&mut self, now: Instant, sink: &mut impl Sink) {
+        let is_live = self.current.as_ref().is_some_and(Link::is_live);
+        if is_live && !self.outages.is_empty() && !self.handover.is_running() {
+            self.run_hook(now, sink);
         }
     }
 
@@ -377,7 +305,7 @@ impl Supervisor {
 
     /// Nothing has come for too long while a fence was awaited.
     pub(super) fn check_handover(&mut self, now: Instant, sink: &mut impl Sink) {
-        if self.handover.due.is_some_and(|due| due <= now) {
+        if self.handover.due().is_some_and(|due| due <= now) {
             self.hand_over(now);
         }
         let patience = self.policy.heartbeat.deadline;
@@ -398,16 +326,6 @@ impl Supervisor {
             Step::None | Step::Opening => {}
             _ => self.lose(now, missing("the new"), sink),
         }
-    }
-}
-
-impl Fence {
-    /// The run before the fence, and the run that ends with it.
-    fn find(&self, frames: &[u8], run: Run) -> Option<(Run, Run)> {
-        let found = wire::frames(frames.get(..run.bytes)?).position(|one| {
-            one.channel == self.channel.as_bytes() && one.payload == self.nonce.as_bytes()
-        })?;
-        Some((Run::first(found, frames), Run::first(found.saturating_add(1), frames)))
     }
 }
 

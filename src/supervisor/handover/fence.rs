@@ -1,0 +1,127 @@
+//! The notification at which two sessions are exchanged, and what stands before and behind it.
+
+use std::time::Instant;
+
+use bytes::{Buf, BytesMut};
+
+use super::super::action::{Action, Close};
+use super::super::link::Stage;
+use super::super::{Sink, Supervisor, closed};
+use super::Step;
+use crate::wire::{self, Run};
+
+/// A notification that nobody else sends.
+#[derive(Debug)]
+pub(super) struct Fence {
+    pub(super) channel: String,
+    pub(super) nonce: String,
+}
+
+/// What is to be done with a run of notifications.
+pub(in crate::supervisor) enum Passage {
+    /// It is delivered: all of it, or the part before the fence.
+    Deliver(Run),
+    /// It was taken care of. Whether there is more to be handled now.
+    Done(bool),
+}
+
+impl Supervisor {
+    /// What is to be done with a run that arrived on the current session.
+    pub(in crate::supervisor) fn pass_current(
+        &mut self,
+        now: Instant,
+        input: &mut BytesMut,
+        run: Run,
+        sink: &mut impl Sink,
+    ) -> Passage {
+        let (fence, is_following) = match &self.handover.step {
+            Step::Fenced { fence, .. } | Step::Forgetting { fence } => (fence, false),
+            Step::Following { fence } => (fence, true),
+            // The old session is gone. What it has told comes again, up to the fence that has yet to be sent.
+            Step::Preparing { .. } if self.next.is_none() => {
+                input.advance(run.bytes);
+                return Passage::Done(true);
+            }
+            Step::None | Step::Opening | Step::Preparing { .. } => return Passage::Deliver(run),
+        };
+        let Some((before, through)) = fence.find(input, run) else {
+            if !is_following {
+                return Passage::Deliver(run);
+            }
+            input.advance(run.bytes);
+            return Passage::Done(true);
+        };
+        if !is_following && before.count > 0 {
+            return Passage::Deliver(before);
+        }
+        input.advance(through.bytes);
+        if is_following {
+            self.new_has_passed(now, sink);
+        } else if let Step::Fenced { .. } = self.handover.step {
+            // What stands behind it comes from the new session too.
+            input.clear();
+            self.old_has_passed(now, sink);
+            return Passage::Done(false);
+        }
+        Passage::Done(true)
+    }
+
+    /// A run that arrived on the new session while the old one is the current one. Says whether to go on.
+    pub(in crate::supervisor) fn pass_next(&mut self, input: &mut BytesMut, run: Run) -> bool {
+        if let Step::Fenced { fence, new_passed } = &mut self.handover.step
+            && let Some((_, through)) = fence.find(input, run)
+        {
+            input.advance(through.bytes);
+            *new_passed = true;
+            if let Some(next) = &self.next {
+                self.actions.push_back(Action::Read { link: next.id, on: false });
+            }
+            return false;
+        }
+        input.advance(run.bytes);
+        true
+    }
+
+    /// The old session is delivered up to the fence: the new one goes on.
+    fn old_has_passed(&mut self, now: Instant, sink: &mut impl Sink) {
+        let Step::Fenced { fence, new_passed } = std::mem::take(&mut self.handover.step) else {
+            return;
+        };
+        if let Some(mut old) = self.current.take() {
+            if let Stage::Open(mut session) = old.stage {
+                session.terminate();
+                let deadline = now.checked_add(self.policy.close_timeout).unwrap_or(now);
+                old.stage = Stage::Closing { session, deadline };
+            }
+            self.actions.push_back(Action::Close { link: old.id, how: Close::Graceful });
+            if let Some(older) = self.old.replace(old) {
+                // It had its time: there is one that is being closed at most.
+                self.abandon(older, closed());
+            }
+        }
+        self.current = self.next.take();
+        self.deliver_current();
+        let channel = fence.channel.clone();
+        if new_passed {
+            self.end_handover(now, &channel, sink);
+        } else {
+            self.handover.step = Step::Following { fence };
+        }
+    }
+
+    fn new_has_passed(&mut self, now: Instant, sink: &mut impl Sink) {
+        if let Step::Following { fence } = std::mem::take(&mut self.handover.step) {
+            self.end_handover(now, &fence.channel, sink);
+        }
+    }
+}
+
+impl Fence {
+    /// The run before the fence, and the run that ends with it.
+    fn find(&self, frames: &[u8], run: Run) -> Option<(Run, Run)> {
+        let found = wire::frames(frames.get(..run.bytes)?).position(|one| {
+            one.channel == self.channel.as_bytes() && one.payload == self.nonce.as_bytes()
+        })?;
+        Some((Run::first(found, frames), Run::first(found.saturating_add(1), frames)))
+    }
+}

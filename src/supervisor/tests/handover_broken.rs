@@ -1,0 +1,211 @@
+//! A handover in which something breaks.
+
+use super::*;
+
+fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+/// Both are prepared, and the fence was sent and not carried out.
+fn prepared() -> Shell {
+    let mut shell = Shell::up(lasting());
+    shell.command(Command::Rotate);
+    shell.on(2).open();
+    shell.on(1).serve();
+    shell.on(2).serve();
+    shell.forget();
+    shell
+}
+
+#[test]
+fn a_fence_that_does_not_come_ends_the_wait_of_whoever_waits_for_it() {
+    // Neither brings it: the new one is of no use.
+    let mut shell = prepared();
+    assert_eq!(shell.due_in(), HEARTBEAT.deadline);
+    shell.pass_until_due();
+    assert_eq!(shell.take_log(), ["close 2 Abort"]);
+    assert_eq!(shell.supervisor.state(), State::Connected);
+    // Only the new one does: the old one is dead.
+    let mut shell = prepared();
+    shell.serve();
+    let fence = shell.fence();
+    shell.read(&fence);
+    shell.pass_until_due();
+    let log = ["read 2 false", "close 1 Abort", "Reconnecting", "read 2 true", "Connected"];
+    assert_eq!(shell.take_log(), log);
+    assert_eq!(shell.seen(), ["GAP"]);
+    // Only the old one does: the new one is dead, and the old one is closed.
+    let mut shell = prepared();
+    shell.serve();
+    shell.on(1).read(&fence);
+    let log = ["close 1 Graceful", "read 2 true", "close 1 Abort", "close 2 Abort", "Reconnecting"];
+    shell.pass(seconds(2));
+    shell.pass_until_due();
+    assert_eq!(shell.take_log(), log);
+    assert_eq!(shell.seen(), NOTHING);
+}
+
+#[test]
+fn commands_do_not_wait_longer_than_half_a_minute_however_much_comes() {
+    let mut shell = prepared();
+    shell.command(listen(&["b"]));
+    for _ in 0..29 {
+        shell.pass(seconds(1));
+        shell.on(1).read(A1);
+        shell.consume(1);
+    }
+    assert_eq!(shell.take_log(), NOTHING);
+    shell.pass(seconds(1));
+    assert_eq!(shell.take_log(), ["close 2 Abort"]);
+    shell.serve_all();
+    assert_eq!(shell.take_log(), ["1: Active"]);
+}
+
+#[test]
+fn a_fence_that_comes_after_the_handover_was_given_up_is_not_delivered() {
+    let mut shell = prepared();
+    assert_eq!(shell.take_sent(), ["notify"]);
+    shell.event(broken());
+    let fence = shell.fence();
+    shell.on(1).read(&[note("1"), fence, note("2")].concat());
+    assert_eq!(shell.serve(), [r#"UNLISTEN "private""#]);
+    assert_eq!(shell.seen(), ["1", "2"]);
+}
+
+/// It was held for ever, and with it all that came later.
+#[test]
+fn a_notification_dropped_during_a_handover_is_told_whatever_becomes_of_it() {
+    for is_given_up in [true, false] {
+        let mut shell = prepared();
+        shell.on(1).read(&[ERROR, READY].concat());
+        shell.on(2).serve();
+        assert_eq!(shell.seen(), NOTHING);
+        let last = if is_given_up {
+            shell.event(broken());
+            1
+        } else {
+            let fence = shell.fence();
+            shell.read(&fence);
+            shell.on(1).read(&fence);
+            2
+        };
+        shell.on(last).serve();
+        shell.read(&note("1"));
+        assert_eq!(shell.seen(), ["GAP", "1"]);
+    }
+}
+
+/// Both were told: what the old one has delivered came again from the new one.
+#[test]
+fn an_old_session_that_dies_before_the_fence_is_sent_is_a_gap_and_nothing_comes_twice() {
+    let mut shell = Shell::up(lasting());
+    shell.command(Command::Rotate);
+    shell.on(2).open();
+    shell.on(1).read(&note("1"));
+    shell.event(broken());
+    // It listened already, and says so late.
+    shell.on(2).read(&[LISTEN, &note("1"), READY].concat());
+    shell.read(&[LISTEN, &note("2"), READY].concat());
+    assert_eq!(shell.seen(), ["1"]);
+    assert_eq!(shell.supervisor.state(), State::Reconnecting);
+    shell.take_sent();
+    assert_eq!(shell.wire().sent.len(), 0);
+    let fence = shell.fence();
+    shell.read(&[fence, notified(), note("3")].concat());
+    assert_eq!(shell.seen(), ["GAP", "3"]);
+    let gap = &shell.take_gaps()[0];
+    assert_eq!((gap.sessions(), gap.attempts(), gap.epoch()), (1, 1, 2));
+    assert_eq!(shell.supervisor.figures().handovers, 0, "not without a gap");
+}
+
+#[test]
+fn a_new_session_that_dies_leaves_the_old_one_as_it_was_and_another_one_is_tried() {
+    let mut shell = Shell::up(lasting());
+    shell.command(Command::Rotate);
+    for link in 2..5 {
+        let is_open = link > 2;
+        if is_open {
+            shell.on(link).open();
+            shell.on(1).serve();
+        }
+        if link > 3 {
+            shell.on(link).serve();
+        }
+        shell.take_log();
+        shell.on(link).event(broken());
+        assert_eq!(shell.take_log(), [format!("close {link} Abort")]);
+        shell.on(1).read(&note("1"));
+        shell.consume(1);
+        assert_eq!(shell.seen(), ["1"]);
+        assert_eq!(shell.serve(), if is_open { &[r#"UNLISTEN "private""#][..] } else { &[] });
+        shell.pass_until_due();
+        assert_eq!(shell.take_log(), [format!("open {}", link + 1)]);
+    }
+    assert_eq!(shell.queue.gaps.len(), 0);
+}
+
+/// The refusal was laid at the door of a session that is well.
+#[test]
+fn a_private_channel_refused_after_the_handover_was_given_up_costs_nothing() {
+    let mut shell = Shell::up(lasting());
+    shell.command(Command::Rotate);
+    shell.on(2).open();
+    shell.event(broken());
+    let private = shell.on(1).take_sent();
+    assert_eq!(private, [r#"LISTEN "private""#, "proof", r#"UNLISTEN "private""#]);
+    shell.read(&[ERROR, READY].concat());
+    assert_eq!(shell.supervisor.state(), State::Connected);
+}
+
+/// Nobody would read the answers, and the deadline of LISTEN would pass.
+#[test]
+fn a_handover_reads_a_socket_that_was_left_unread() {
+    let overflow = Overflow::Block { max_stall: seconds(100) };
+    for is_given_up in [true, false] {
+        let mut shell = Shell::up(Policy { overflow, ..lasting() });
+        shell.command(Command::Rotate);
+        if is_given_up {
+            shell.on(2).open();
+            shell.on(1).serve();
+        }
+        shell.on(1).read(&A1.repeat(5));
+        assert!(!shell.wire().reading());
+        if is_given_up {
+            shell.on(2).event(broken());
+        } else {
+            shell.on(2).open();
+        }
+        assert!(shell.on(1).wire().reading());
+        shell.serve();
+        shell.pass(seconds(7));
+        assert_eq!(shell.supervisor.state(), State::Connected);
+        assert_eq!(shell.queue.lost, 0);
+    }
+}
+
+/// The retry was due in between, and forgotten.
+#[test]
+fn a_handover_is_tried_again_even_if_the_old_session_is_slow_to_leave_the_private_channel() {
+    let mut shell = prepared();
+    shell.event(broken());
+    shell.on(1).take_sent();
+    shell.pass(seconds(1));
+    assert_eq!(shell.take_log(), ["close 2 Abort"]);
+    shell.read(&[UNLISTEN, READY].concat());
+    shell.pass(Duration::ZERO);
+    assert_eq!(shell.take_log(), ["open 3"]);
+}
+
+#[test]
+fn a_channel_that_both_are_refused_does_not_stand_in_the_way() {
+    let mut shell = Shell::up(lasting());
+    shell.refused.insert("a".to_owned());
+    shell.break_and_reopen();
+    shell.open();
+    shell.serve();
+    shell.command(Command::Rotate);
+    shell.on(3).open();
+    shell.on(2).serve();
+    shell.on(3).serve();
+    assert_eq!(shell.take_sent(), ["notify"]);
+}

@@ -1,0 +1,205 @@
+//! The user's hook: nothing is delivered before it is done.
+
+use super::*;
+
+fn hooked() -> Policy {
+    Policy { has_hook: true, ..lasting() }
+}
+
+fn failed() -> Result<(), Error> {
+    Err(Error::new(ErrorKind::Misuse, "no"))
+}
+
+/// The first subscription is active, the hook runs.
+fn started() -> Shell {
+    let mut shell = Shell::new(hooked());
+    shell.open();
+    shell.serve();
+    assert_eq!(shell.take_log(), ["Connected", "hook"]);
+    shell
+}
+
+/// The session was lost and restored, the hook runs.
+fn restored() -> Shell {
+    let mut shell = Shell::up(hooked());
+    shell.hook(Ok(()));
+    shell.break_and_reopen();
+    shell.open();
+    shell.serve();
+    let after = "hook after notifications may be missing here: connection: broken";
+    assert_eq!(shell.take_log().last().unwrap(), after);
+    shell
+}
+
+#[test]
+fn nothing_is_delivered_before_the_hook_of_the_start_is_done() {
+    let mut shell = Shell::new(hooked());
+    shell.open();
+    shell.read(&[LISTEN, A1, READY].concat());
+    assert_eq!(shell.take_log(), ["Connected", "hook"]);
+    shell.read(A1);
+    assert_eq!(shell.seen(), NOTHING);
+    shell.hook(Ok(()));
+    assert_eq!(shell.seen(), ["b", "b"]);
+    shell.read(A1);
+    assert_eq!(shell.seen(), ["b"]);
+    assert_eq!(shell.supervisor.figures().hooks, 1);
+    // One that nobody waits for.
+    shell.hook(failed());
+    assert_eq!((shell.take_log(), shell.supervisor.poll_timeout()), (Vec::new(), None));
+}
+
+#[test]
+fn the_gap_comes_after_the_hook_and_before_what_arrived_meanwhile() {
+    let mut shell = restored();
+    shell.read(&note("1"));
+    assert_eq!(shell.seen(), NOTHING);
+    shell.hook(Ok(()));
+    assert_eq!(shell.seen(), ["GAP", "1"]);
+    shell.read(&note("2"));
+    assert_eq!(shell.seen(), ["2"]);
+    assert_eq!(shell.supervisor.figures().hooks, 2);
+}
+
+#[test]
+fn commands_do_not_wait_for_the_hook() {
+    let mut shell = restored();
+    shell.command(listen(&["b"]));
+    shell.command(query("SELECT 1"));
+    shell.serve_all();
+    assert_eq!(shell.take_log(), ["0: Active", "1: 1 results"]);
+}
+
+#[test]
+fn a_hook_that_fails_runs_again_after_a_delay_and_nothing_is_delivered_meanwhile() {
+    for mut shell in [started(), restored()] {
+        shell.read(&note("1"));
+        let mut limit = Duration::from_millis(100);
+        for failures in 1..10 {
+            shell.hook(failed());
+            assert_eq!(shell.take_log(), NOTHING);
+            let Some(Incident::HookFailed { delay, .. }) = shell.told.pop() else { panic!("told") };
+            assert_eq!(delay, shell.due_in());
+            assert!(delay >= Duration::from_millis(50) && delay <= limit, "{failures}: {delay:?}");
+            limit *= 2;
+            shell.pass_until_due();
+            assert!(shell.take_log().concat().starts_with("hook"));
+        }
+        assert_eq!(shell.seen(), NOTHING);
+        shell.hook(Ok(()));
+        assert_eq!(shell.seen().last().unwrap(), "1");
+        assert_eq!(shell.supervisor.figures().hook_failures, 9);
+        assert_eq!(shell.supervisor.poll_timeout(), None);
+    }
+}
+
+#[test]
+fn a_loss_cancels_the_hook_and_the_next_session_runs_it_for_both_losses() {
+    let mut shell = restored();
+    shell.read(&note("1"));
+    shell.event(LinkEvent::Eof);
+    assert_eq!(shell.take_log(), ["close 2 Abort", "cancel hook", "Reconnecting"]);
+    // It ends all the same: too late.
+    shell.hook(Ok(()));
+    assert_eq!(shell.seen(), NOTHING);
+    shell.pass_until_due();
+    shell.open();
+    shell.serve();
+    let log = shell.take_log();
+    assert_eq!(log[..2], ["open 3", "Connected"]);
+    assert!(log[2].starts_with("hook after"));
+    shell.read(&note("2"));
+    shell.hook(Ok(()));
+    assert_eq!(shell.seen(), ["GAP", "1", "GAP", "2"]);
+}
+
+#[test]
+fn a_hook_of_the_start_that_a_loss_cancels_is_a_start_again() {
+    let mut shell = started();
+    shell.read(&note("1"));
+    shell.event(broken());
+    shell.pass_until_due();
+    shell.open();
+    shell.serve();
+    let log = shell.take_log();
+    assert_eq!(
+        log,
+        ["close 1 Abort", "cancel hook", "Reconnecting", "open 2", "Connected", "hook"]
+    );
+    shell.hook(Ok(()));
+    assert_eq!(shell.seen(), ["1", "GAP"]);
+}
+
+#[test]
+fn a_hook_that_waits_to_run_again_is_not_run_without_a_session() {
+    let mut shell = restored();
+    shell.hook(failed());
+    shell.event(broken());
+    assert_eq!(shell.take_log(), ["close 2 Abort", "Reconnecting"]);
+    shell.pass_until_due();
+    assert_eq!(shell.take_log(), ["open 3"]);
+    shell.pass(Duration::from_secs(9));
+    assert_eq!(shell.take_log(), NOTHING);
+    shell.open();
+    shell.serve();
+    assert_eq!(shell.take_log()[0], "Connected");
+}
+
+/// What the hook has read may be older than what was dropped since.
+#[test]
+fn a_loss_that_is_noticed_while_the_hook_runs_makes_it_run_again() {
+    let mut shell = restored();
+    shell.read(&[&note("1")[..], ERROR, READY, &note("2")].concat());
+    assert_eq!(shell.take_log(), NOTHING, "one at a time");
+    shell.hook(Ok(()));
+    assert!(shell.take_log()[0].starts_with("hook after"));
+    assert_eq!(shell.seen(), NOTHING);
+    shell.hook(Ok(()));
+    assert_eq!(shell.seen(), ["GAP", "1", "GAP", "2"]);
+    assert_eq!(shell.take_log(), NOTHING);
+}
+
+#[test]
+fn closing_or_draining_does_not_wait_for_the_hook_and_shows_what_has_arrived() {
+    for mut shell in [started(), restored()] {
+        shell.read(&note("1"));
+        shell.command(Command::Close);
+        let link = shell.link.0;
+        assert_eq!(shell.take_log(), ["cancel hook", &format!("close {link} Graceful")]);
+        assert_eq!(shell.seen().last().unwrap(), "1");
+    }
+    for mut shell in [started(), restored()] {
+        shell.read(&note("1"));
+        shell.command(Command::Drain { within: Duration::from_secs(3) });
+        assert_eq!(shell.serve(), ["proof", "UNLISTEN *"]);
+        let link = shell.link.0;
+        let log = ["0: Drained", "cancel hook", &format!("close {link} Graceful")];
+        assert_eq!(shell.take_log(), log);
+        assert_eq!(shell.seen().last().unwrap(), "1");
+        shell.event(LinkEvent::Closed);
+        assert_eq!(shell.take_log().last().unwrap(), "done");
+    }
+    // And one that has failed.
+    let mut shell = restored();
+    shell.hook(failed());
+    shell.command(Command::Close);
+    assert_eq!(shell.take_log(), ["close 2 Graceful"]);
+    assert_eq!(shell.seen(), ["GAP"]);
+}
+
+#[test]
+fn a_handover_runs_no_hook_because_nothing_is_missing() {
+    let mut shell = Shell::up(hooked());
+    shell.hook(Ok(()));
+    shell.command(Command::Rotate);
+    shell.on(2).open();
+    shell.on(1).serve();
+    shell.on(2).serve();
+    shell.serve();
+    let fence = shell.fence();
+    shell.read(&fence);
+    shell.on(1).read(&fence);
+    assert_eq!((shell.supervisor.figures().handovers, shell.supervisor.figures().hooks), (1, 1));
+    shell.on(2).read(&note("1"));
+    assert_eq!(shell.seen(), ["1"]);
+}

@@ -1,0 +1,234 @@
+//! The proof that a session lives.
+
+use super::*;
+
+const EVERY: Duration = Duration::from_secs(10);
+const DEADLINE: Duration = Duration::from_secs(8);
+
+fn proving() -> Policy {
+    Policy { heartbeat: Heartbeat { every: EVERY, deadline: DEADLINE }, ..lasting() }
+}
+
+fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+/// A proof was sent just now.
+fn asked() -> Shell {
+    let mut shell = Shell::up(proving());
+    shell.pass(EVERY);
+    assert_eq!(shell.take_sent(), ["proof"]);
+    shell
+}
+
+fn is_lost(shell: &Shell) -> bool {
+    shell.supervisor.state() == State::Reconnecting
+}
+
+fn cause(shell: &Shell) -> String {
+    let error = shell.told.iter().find_map(|incident| match incident {
+        Incident::Lost { error } => Some(error.to_string()),
+        _ => None,
+    });
+    error.unwrap_or_default()
+}
+
+#[test]
+fn a_live_session_is_proven_at_every_interval() {
+    let mut shell = Shell::up(proving());
+    for n in 1..4 {
+        assert_eq!(shell.due_in(), EVERY);
+        shell.pass(EVERY - Duration::from_millis(1));
+        assert_eq!(shell.take_sent(), NOTHING);
+        shell.pass_until_due();
+        assert_eq!(shell.due_in(), DEADLINE);
+        assert_eq!(shell.serve(), ["proof"]);
+        assert_eq!(shell.supervisor.figures().proofs, n);
+    }
+    assert_eq!(shell.take_log(), NOTHING);
+    // Of no channel too: the server says NULL.
+    shell.command(Command::UnlistenAll);
+    shell.serve();
+    shell.pass_until_due();
+    assert_eq!(shell.serve(), ["proof"]);
+    assert_eq!(shell.take_log(), ["0: Unlistened"]);
+}
+
+#[test]
+fn silence_loses_the_session_at_the_deadline_and_not_before() {
+    let mut shell = asked();
+    shell.pass(DEADLINE - Duration::from_millis(1));
+    assert!(!is_lost(&shell));
+    shell.pass_until_due();
+    assert!(is_lost(&shell));
+    assert!(cause(&shell).starts_with("timeout: nothing came from the server for 8s while"));
+}
+
+#[test]
+fn whatever_comes_extends_the_deadline() {
+    let mut shell = asked();
+    for _ in 0..4 {
+        shell.pass(seconds(7));
+        // Half of a notification is enough.
+        shell.read(&A1[..6]);
+        shell.pass(seconds(7));
+        shell.read(&A1[6..]);
+        shell.consume(1);
+    }
+    assert_eq!(shell.due_in(), seconds(4), "a minute in all");
+    assert!(!is_lost(&shell));
+    let answer = shell.answer("proof");
+    shell.read(&answer);
+    assert_eq!(shell.due_in(), EVERY);
+}
+
+/// Silence counts from the question: before it nothing had to come.
+#[test]
+fn a_session_that_was_quiet_before_has_all_the_time_for_its_answer() {
+    let mut shell = Shell::up(Policy {
+        heartbeat: Heartbeat { every: seconds(600), deadline: DEADLINE },
+        ..lasting()
+    });
+    shell.pass_until_due();
+    assert_eq!(shell.due_in(), DEADLINE);
+}
+
+#[test]
+fn a_flood_without_an_answer_ends_after_a_minute() {
+    let mut shell = asked();
+    for _ in 0..59 {
+        shell.pass(seconds(1));
+        shell.read(A1);
+        shell.consume(1);
+    }
+    assert!(!is_lost(&shell));
+    assert_eq!(shell.due_in(), seconds(1));
+    shell.pass_until_due();
+    assert!(is_lost(&shell));
+    assert_eq!(cause(&shell).split(" (hint").next().unwrap(), PROOF_LATE);
+}
+
+const PROOF_LATE: &str = "timeout: the server did not prove the subscription within 60s";
+
+#[test]
+fn who_was_asleep_gives_the_server_one_more_chance() {
+    for asleep in [DEADLINE + seconds(1), seconds(61), seconds(3_600)] {
+        // What came meanwhile is read only after the timer was looked at.
+        let mut shell = asked();
+        shell.pass(asleep);
+        assert!(!is_lost(&shell), "{asleep:?}");
+        assert_eq!(shell.due_in(), DEADLINE);
+        let answer = shell.answer("proof");
+        shell.read(&answer);
+        assert_eq!(shell.due_in(), EVERY);
+
+        let mut shell = asked();
+        shell.pass(asleep);
+        shell.pass_until_due();
+        assert!(is_lost(&shell), "one");
+
+        // And it is asked for, when it was not.
+        let mut shell = Shell::up(proving());
+        shell.pass(asleep + EVERY);
+        assert_eq!(shell.take_sent(), ["proof"]);
+        assert_eq!(shell.due_in(), DEADLINE);
+        // The next proof has a chance of its own.
+        let mut shell = asked();
+        shell.pass(asleep);
+        let answer = shell.answer("proof");
+        shell.read(&answer);
+        shell.pass(EVERY);
+        shell.pass(asleep);
+        assert!(!is_lost(&shell));
+    }
+}
+
+#[test]
+fn a_wrong_count_or_a_wrong_digest_loses_the_session() {
+    let set = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+    let null = [row(&[None, None]), READY.to_vec()].concat();
+    let nothing = [SELECT, READY].concat();
+    let answers = [
+        (proof(&set(&[])), "names 0"),
+        (proof(&set(&["a", "b"])), "names 2"),
+        (proof(&set(&["b"])), "names 1"),
+        (null, "names an unknown number of"),
+        (nothing, "names an unknown number of"),
+    ];
+    for (answer, text) in answers {
+        let mut shell = asked();
+        shell.read(&answer);
+        assert!(is_lost(&shell), "{text}");
+        let cause = cause(&shell);
+        assert!(cause.contains("pooler") && cause.contains(text), "{cause}");
+        shell.pass_until_due();
+        shell.open();
+        assert_eq!(shell.serve(), [r#"LISTEN "a""#]);
+        assert_eq!(shell.seen(), ["GAP"]);
+    }
+}
+
+#[test]
+fn a_refused_proof_is_a_sign_of_life() {
+    let mut shell = asked();
+    shell.read(&[ERROR, READY].concat());
+    assert!(!is_lost(&shell));
+    assert_eq!(shell.due_in(), EVERY);
+}
+
+#[test]
+fn none_is_asked_for_while_a_command_runs_whose_deadline_counts() {
+    let mut shell = Shell::up(proving());
+    shell.command(query("SELECT 1"));
+    shell.pass(EVERY * 10);
+    assert_eq!(shell.supervisor.poll_timeout(), None);
+    assert_eq!(shell.serve(), ["SELECT 1"]);
+    // As soon as it is over.
+    assert_eq!(shell.serve(), ["proof"]);
+    shell.command(listen(&["b"]));
+    assert_eq!(shell.due_in(), seconds(5));
+    shell.pass_until_due();
+    assert_eq!(cause(&shell), "timeout: the server did not answer LISTEN within 5s");
+}
+
+#[test]
+fn none_is_asked_for_while_the_socket_is_not_read() {
+    let overflow = Overflow::Block { max_stall: seconds(100) };
+    let mut shell = Shell::up(Policy { overflow, ..proving() });
+    shell.read(&A1.repeat(5));
+    assert_eq!(shell.due_in(), seconds(100));
+    shell.pass(seconds(99));
+    assert_eq!(shell.take_sent(), NOTHING);
+    shell.consume(4);
+    shell.pass(Duration::ZERO);
+    assert_eq!(shell.take_sent(), ["proof"]);
+    assert_eq!(shell.due_in(), DEADLINE);
+    assert!(!is_lost(&shell));
+}
+
+/// Nobody would read the answer.
+#[test]
+fn the_end_of_a_hook_asks_for_no_proof_on_a_socket_that_is_not_read() {
+    let overflow = Overflow::Block { max_stall: seconds(100) };
+    let mut shell = Shell::up(Policy { overflow, has_hook: true, ..proving() });
+    shell.read(&A1.repeat(5));
+    shell.pass(EVERY);
+    shell.hook(Ok(()));
+    assert_eq!(shell.take_sent(), NOTHING);
+}
+
+/// A command makes the socket be read: what was not read before was not waited for.
+#[test]
+fn the_time_begins_anew_after_a_stall() {
+    let overflow = Overflow::Block { max_stall: seconds(100) };
+    let mut shell = Shell::up(Policy { overflow, has_hook: true, ..proving() });
+    shell.hook(Ok(()));
+    shell.pass(EVERY - seconds(1));
+    shell.read(&A1.repeat(5));
+    shell.pass(seconds(50));
+    shell.command(listen(&["b"]));
+    assert_eq!(shell.serve(), [r#"LISTEN "b""#]);
+    assert_eq!(shell.serve(), ["proof"]);
+    assert_eq!(shell.due_in(), EVERY);
+    assert!(!is_lost(&shell));
+}

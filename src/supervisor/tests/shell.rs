@@ -1,0 +1,246 @@
+//! The shell around a supervisor: it carries bytes, time and actions, and writes down what it sees.
+
+use std::collections::BTreeMap;
+
+use super::queue::Queue;
+use super::server::Wire;
+use super::*;
+
+pub(super) struct Shell {
+    pub(super) supervisor: Supervisor,
+    pub(super) queue: Queue,
+    began: Instant,
+    pub(super) now: Instant,
+    /// The link that is spoken of.
+    pub(super) link: LinkId,
+    pub(super) log: Vec<String>,
+    pub(super) told: Vec<Incident>,
+    pub(super) commands: u64,
+    wires: BTreeMap<LinkId, Wire>,
+    /// Links that were opened and not aborted.
+    alive: BTreeSet<LinkId>,
+    /// Its notifications are delivered.
+    delivered: Option<LinkId>,
+    /// What the server refuses to listen to.
+    pub(super) refused: BTreeSet<String>,
+    /// The last private channel, and the nonce on it.
+    pub(super) private: String,
+    pub(super) nonce: String,
+}
+
+impl Shell {
+    /// The socket is to be opened.
+    pub(super) fn new(policy: Policy) -> Self {
+        let now = Instant::now();
+        let mut shell = Self {
+            supervisor: Supervisor::new(now, SystemTime::UNIX_EPOCH, 1, policy),
+            queue: Queue::new(4),
+            began: now,
+            now,
+            link: LinkId(u32::MAX),
+            log: Vec::new(),
+            told: Vec::new(),
+            commands: 0,
+            wires: BTreeMap::new(),
+            alive: BTreeSet::new(),
+            delivered: None,
+            refused: BTreeSet::new(),
+            private: "?".to_owned(),
+            nonce: String::new(),
+        };
+        shell.act();
+        assert_eq!(shell.take_log(), ["open 1"]);
+        shell
+    }
+
+    /// The socket is open, the server has said nothing.
+    pub(super) fn opened(policy: Policy) -> Self {
+        let mut shell = Self::new(policy);
+        shell.event(LinkEvent::Opened(session(shell.now)));
+        shell
+    }
+
+    /// The first subscription is active.
+    pub(super) fn connected(policy: Policy) -> Self {
+        let mut shell = Self::opened(policy);
+        shell.read(PRELUDE);
+        assert_eq!(shell.take_sent(), ["startup", r#"LISTEN "a""#]);
+        shell.read(&[LISTEN, READY].concat());
+        shell.wire().listening.insert("a".to_owned());
+        assert_eq!(shell.take_log(), ["Connected"]);
+        shell
+    }
+
+    /// From here on it is this link that is spoken of.
+    pub(super) fn on(&mut self, link: u32) -> &mut Self {
+        self.link = LinkId(link);
+        self
+    }
+
+    pub(super) fn wire(&mut self) -> &mut Wire {
+        self.wires.entry(self.link).or_default()
+    }
+
+    pub(super) fn event(&mut self, event: LinkEvent) {
+        self.supervisor.handle_link(self.now, self.link, event, &mut self.queue);
+        self.act();
+    }
+
+    /// The link is open and logged in.
+    pub(super) fn open(&mut self) {
+        self.event(LinkEvent::Opened(ready(self.now)));
+    }
+
+    pub(super) fn read(&mut self, bytes: &[u8]) {
+        self.wire().input.extend_from_slice(bytes);
+        self.handle_bytes(self.link);
+        self.act();
+    }
+
+    fn handle_bytes(&mut self, link: LinkId) {
+        let mut input = std::mem::take(&mut self.wires.entry(link).or_default().input);
+        let now = self.now;
+        let received_at = self.wall();
+        let taken = self.queue.taken;
+        self.supervisor.handle_bytes(now, received_at, link, &mut input, &mut self.queue);
+        assert!(taken == self.queue.taken || self.delivered.is_none_or(|one| one == link));
+        self.wires.entry(link).or_default().input = input;
+        assert!(self.queue.published);
+        assert_eq!(self.queue.taken, self.supervisor.figures().received);
+    }
+
+    /// Time of day.
+    pub(super) fn wall(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + self.now.saturating_duration_since(self.began)
+    }
+
+    pub(super) fn command(&mut self, command: Command) {
+        let id = CommandId(self.commands);
+        self.commands += 1;
+        self.supervisor.handle_command(self.now, id, command, &mut self.queue);
+        self.act();
+    }
+
+    /// The hook has ended.
+    pub(super) fn hook(&mut self, result: Result<(), Error>) {
+        self.supervisor.handle_hook(self.now, result, &mut self.queue);
+        self.act();
+    }
+
+    /// The consumer takes so many.
+    pub(super) fn consume(&mut self, n: usize) {
+        self.queue.unread = self.queue.unread.saturating_sub(n);
+        self.supervisor.handle_room(self.now);
+        self.act();
+    }
+
+    /// So much time passes, at once.
+    pub(super) fn pass(&mut self, time: Duration) {
+        self.now += time;
+        self.supervisor.handle_timeout(self.now, &mut self.queue);
+        self.act();
+        let due = self.supervisor.poll_timeout();
+        assert!(due.is_none_or(|due| due > self.now), "still due");
+    }
+
+    /// How long until the next deadline.
+    pub(super) fn due_in(&self) -> Duration {
+        let due = self.supervisor.poll_timeout().expect("a deadline");
+        due.saturating_duration_since(self.now)
+    }
+
+    /// Until the next deadline.
+    pub(super) fn pass_until_due(&mut self) {
+        self.pass(self.due_in());
+    }
+
+    pub(super) fn act(&mut self) {
+        let mut last_state = None;
+        while let Some(action) = self.supervisor.poll_action() {
+            let line = match action {
+                Action::Open { link } => {
+                    self.link = link;
+                    self.alive.insert(link);
+                    assert!(self.alive.len() <= 3, "{:?}", self.alive);
+                    format!("open {}", link.0)
+                }
+                Action::Read { link, on } => {
+                    self.wires.entry(link).or_default().unread = !on;
+                    if on {
+                        self.handle_bytes(link);
+                    }
+                    format!("read {} {on}", link.0)
+                }
+                Action::Deliver { link } => {
+                    self.delivered = Some(link);
+                    continue;
+                }
+                Action::Tell(incident) => {
+                    self.told.push(incident);
+                    continue;
+                }
+                Action::RunHook(Live::Start) => "hook".to_owned(),
+                Action::RunHook(Live::AfterGap(gap)) => format!("hook after {gap}"),
+                Action::CancelHook => "cancel hook".to_owned(),
+                Action::Close { link, how } => {
+                    if how == Close::Abort {
+                        self.alive.remove(&link);
+                    }
+                    format!("close {} {how:?}", link.0)
+                }
+                Action::Reply { id, result } => match result {
+                    Ok(Reply::Listening(listening)) => format!("{}: {listening:?}", id.0),
+                    Ok(Reply::Unlistened) => format!("{}: Unlistened", id.0),
+                    Ok(reply @ (Reply::Rotating | Reply::Drained)) => {
+                        format!("{}: {reply:?}", id.0)
+                    }
+                    Ok(Reply::Rows(rows)) => format!("{}: {} results", id.0, rows.len()),
+                    Err(error) => format!("{}: {error}", id.0),
+                },
+                Action::State(state) => {
+                    last_state = Some(state);
+                    format!("{state:?}")
+                }
+                Action::Done(result) => {
+                    assert_eq!(self.alive, BTreeSet::new(), "a link is left");
+                    assert!(!self.queue.held, "what has arrived is shown");
+                    match result {
+                        Ok(()) => "done".to_owned(),
+                        Err(error) => format!("done: {error}"),
+                    }
+                }
+            };
+            self.log.push(line);
+        }
+        assert!(last_state.is_none_or(|state| state == self.supervisor.state()));
+        for (&link, wire) in &mut self.wires {
+            if let Some(out) = self.supervisor.transmit(link) {
+                wire.sent.extend(out.split());
+            }
+        }
+        if let Some(out) = self.supervisor.transmit(self.link) {
+            let sent = out.split();
+            self.wire().sent.extend(sent);
+        }
+    }
+
+    pub(super) fn take_log(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.log)
+    }
+
+    pub(super) fn take_queue(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.queue.log)
+    }
+
+    pub(super) fn seen(&mut self) -> Vec<String> {
+        self.queue.take_seen()
+    }
+
+    pub(super) fn take_gaps(&mut self) -> Vec<crate::notification::Gap> {
+        std::mem::take(&mut self.queue.gaps)
+    }
+
+    pub(super) fn channels(&self) -> Vec<String> {
+        self.supervisor.channels().map(|(name, how)| format!("{name} {how:?}")).collect()
+    }
+}
