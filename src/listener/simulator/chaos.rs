@@ -41,6 +41,21 @@ impl World {
         }
     }
 
+    pub(super) fn trouble(&mut self) {
+        if self.is_calm {
+            return;
+        }
+        if self.random.chance(30) {
+            return self.refuse();
+        }
+        if let Some(victim) = self.victim() {
+            self.connections[victim].is_faulty = true;
+            let rst = self.random.chance(50);
+            say!(self, "connection {victim}: ended in the middle (reset {rst})");
+            self.kill(victim, None, rst);
+        }
+    }
+
     /// A connection that both ends believe in.
     fn victim(&mut self) -> Option<usize> {
         let is_alive = |&index: &usize| {

@@ -253,6 +253,7 @@ impl World {
             Event::ToClient(index) => self.arrive_at_client(index),
             Event::Commit => self.commit_something(),
             Event::Burst => self.burst(),
+            Event::Trouble => self.trouble(),
             Event::Chaos => self.chaos(),
             Event::Stop(server) => self.stop(server),
             Event::Up(server) => self.come_up(server),

@@ -25,6 +25,11 @@ impl World {
     pub(super) fn be_busy(&mut self) {
         self.busy_until = self.clock.now() + 10 * self.plan.delay;
         self.clock.after(self.plan.delay, Event::Burst, &mut self.random);
+        // And things break just then.
+        if self.plan.chaos > 0 && !self.is_calm && self.random.chance(30) {
+            let delay = self.random.range(1, 12 * self.plan.delay);
+            self.clock.after(delay, Event::Trouble, &mut self.random);
+        }
     }
 
     pub(super) fn burst(&mut self) {
