@@ -39,6 +39,12 @@ impl World {
         }
         say!(self, "failover from server {old} to server {next}");
         self.primary = next;
+        // Who was left behind on it goes no further, or would never know of the time between.
+        for index in 0..self.connections.len() {
+            if self.connections[index].server == next {
+                self.kill(index, None, true);
+            }
+        }
         match self.random.below(3) {
             0 => return self.restart(old),
             1 => {
