@@ -94,6 +94,10 @@ impl ListenerHandle {
     /// Runs SQL on the listening session. Nothing is delivered until it is done, so keep it short; a
     /// transaction that it leaves open is rolled back, and is an error.
     /// A query may take as long as the server likes: put a time limit around it where that matters.
+    /// While it runs TCP keepalive alone watches the connection, and a server process that is stopped is not
+    /// noticed. Channels are the business of [`listen`](Self::listen) and [`unlisten`](Self::unlisten): if a
+    /// query changes them, the next [proof](crate::ListenerBuilder::heartbeat) finds the subscription wrong, and the
+    /// session is replaced, with a [`Gap`](crate::Gap).
     ///
     /// # Errors
     /// What the server refuses, a result of more than 64 MiB, COPY; [`ErrorKind::Closed`] when no
