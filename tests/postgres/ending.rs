@@ -20,7 +20,7 @@ async fn terminate(connection: &mut Connection, process_id: Option<i32>) {
 fn a_terminated_backend_is_told_once_after_what_was_received() {
     let server = Server::start();
     run(async {
-        let mut listener = server.listener(&["ch"]).await;
+        let mut listener = server.listener_of_one_session(&["ch"]).await;
         let handle = listener.handle();
         let mut other = server.connection().await;
         send_numbers(&mut other, "ch", 1, 3).await;
@@ -59,7 +59,7 @@ fn a_terminated_backend_is_told_once_after_what_was_received() {
 fn streams_and_connections_end_with_the_cause_too() {
     let server = Server::start();
     run(async {
-        let mut listener = server.listener(&["ch"]).await;
+        let mut listener = server.listener_of_one_session(&["ch"]).await;
         let mut inline = server.connection().await;
         inline.listen("ch").await.unwrap();
         let mut other = server.connection().await;
@@ -202,7 +202,7 @@ fn closing_through_a_handle_ends_a_pending_receive() {
 fn a_payload_that_is_not_utf8_ends_the_sessions_of_an_sql_ascii_database() {
     let server = Server::with(|builder| builder.encoding("SQL_ASCII"));
     run(async {
-        let mut listener = server.listener(&["a"]).await;
+        let mut listener = server.listener_of_one_session(&["a"]).await;
         let mut sender = server.connection().await;
         sender.notify("a", "pässt").await.unwrap();
         sender.simple_query("SELECT pg_notify('a', E'\\xff')").await.unwrap();

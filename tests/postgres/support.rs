@@ -69,6 +69,12 @@ impl Server {
         shown(Listener::builder(self.url()).channels(channels).connect().await.unwrap())
     }
 
+    /// One that ends with its session.
+    pub(crate) async fn listener_of_one_session(&self, channels: &[&str]) -> Listener {
+        let builder = Listener::builder(self.url()).channels(channels.iter().copied());
+        builder.reconnect(false).connect().await.unwrap()
+    }
+
     pub(crate) async fn notifier(&self) -> Notifier {
         shown(Notifier::connect(self.url()).await.unwrap())
     }

@@ -73,7 +73,9 @@ fn state_read_in_the_hook_and_the_notifications_after_it_leave_nothing_out() {
         };
         tokio::join!(killer, follower);
         let states = read.lock().unwrap().clone();
-        assert!(states[0].0 && states.iter().skip(1).all(|(start, _)| !start), "{states:?}");
+        // A session that is lost while the hook runs at the start has it run at the start again.
+        let mut later = states.iter().skip_while(|(start, _)| *start);
+        assert!(states[0].0 && later.all(|(start, _)| !start), "{states:?}");
         report!("{states:?}");
         listener.close().await.unwrap();
     });
