@@ -160,7 +160,8 @@ fn a_server_that_dies_under_tls_is_an_error_and_not_an_end() {
     let server = Server::with(|builder| builder.tls(&root.issue(&localhost()).unwrap()));
     run(async {
         let url = format!("{}?sslmode=require", server.url());
-        let mut listener = Listener::builder(&*url).channels(["ch"]).connect().await.unwrap();
+        let builder = Listener::builder(&*url).channels(["ch"]).reconnect(false);
+        let mut listener = builder.connect().await.unwrap();
         let mut connection = Connection::connect(&url).await.unwrap();
         server.cluster.kill_postmaster().unwrap();
         server.cluster.stop(Mode::Immediate).ok();
