@@ -9,4 +9,5 @@ mod panics;
 mod pins;
 mod regression;
 mod servers;
+mod steps;
 mod support;

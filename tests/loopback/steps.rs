@@ -1,0 +1,96 @@
+//! A listener that is closed while it comes back, at every step of that.
+
+use std::time::{Duration, Instant};
+
+use pgbell::{Listener, ListenerBuilder, State};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::support::{let_in, let_listen, listener, soon};
+
+/// How far the server goes along with the second attempt, before it says nothing more.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    /// Nobody takes the connection out of the kernel's hands.
+    Connecting,
+    /// TLS is asked for.
+    Tls,
+    /// The startup packet has come.
+    LoggingIn,
+    /// What the server is, is asked.
+    Asking,
+    /// LISTEN is in flight.
+    Listening,
+}
+
+/// One session that listens to `a`, and ends.
+async fn first_session(server: &TcpListener) {
+    let mut socket = let_listen(server).await;
+    let mut message = [0; 5 + 11];
+    socket.read_exact(&mut message).await.unwrap();
+    assert_eq!(&message[5..15], b"LISTEN \"a\"");
+    socket.write_all(b"C\0\0\0\x0bLISTEN\0Z\0\0\0\x05I").await.unwrap();
+}
+
+/// What is held open, so that nothing ends by itself.
+async fn second_session(server: &TcpListener, step: Step) -> Option<TcpStream> {
+    match step {
+        Step::Connecting => None,
+        Step::Tls | Step::LoggingIn => {
+            let (mut socket, _) = server.accept().await.unwrap();
+            socket.read_u32().await.unwrap();
+            Some(socket)
+        }
+        Step::Asking => Some(let_in(server).await),
+        Step::Listening => Some(let_listen(server).await),
+    }
+}
+
+fn builder(url: &str) -> ListenerBuilder {
+    let delay = Duration::from_millis(1);
+    Listener::builder(url).channels(["a"]).backoff(delay, delay)
+}
+
+async fn no_task_is_left() {
+    while tokio::runtime::Handle::current().metrics().num_alive_tasks() > 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn p11_close_returns_at_once_at_every_step_of_coming_back() {
+    for step in [Step::Connecting, Step::LoggingIn, Step::Asking, Step::Listening] {
+        let (server, url) = listener().await;
+        let (listener, ()) = tokio::join!(builder(&url).connect(), first_session(&server));
+        let listener = listener.unwrap();
+        let handle = listener.handle();
+        soon(handle.wait_state(State::Reconnecting)).await.unwrap();
+        let held = soon(second_session(&server, step)).await;
+        while handle.stats().attempts < 2 {
+            tokio::task::yield_now().await;
+        }
+        let begin = Instant::now();
+        soon(listener.close()).await.unwrap();
+        assert!(begin.elapsed() < Duration::from_millis(2_500), "{step:?}: {:?}", begin.elapsed());
+        drop(held);
+        soon(no_task_is_left()).await;
+    }
+}
+
+/// A first attempt that hangs anywhere ends with its future.
+#[tokio::test]
+async fn a_connect_that_is_dropped_at_any_step_leaves_no_task() {
+    for step in [Step::Connecting, Step::Tls, Step::LoggingIn, Step::Asking, Step::Listening] {
+        let (server, url) = listener().await;
+        let url = match step {
+            Step::Tls => url.replace("sslmode=disable", "sslmode=prefer"),
+            _ => url,
+        };
+        let connecting = tokio::spawn(builder(&url).connect());
+        let held = soon(second_session(&server, step)).await;
+        connecting.abort();
+        let _ = connecting.await;
+        drop(held);
+        soon(no_task_is_left()).await;
+    }
+}
