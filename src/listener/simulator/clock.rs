@@ -110,8 +110,12 @@ impl Clock {
     }
 
     pub(super) fn wall(&self) -> SystemTime {
+        self.wall_at(self.now)
+    }
+
+    pub(super) fn wall_at(&self, at: Micros) -> SystemTime {
         // Not the epoch of Unix: what is forgotten shall not look right.
-        SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000) + Duration::from_micros(self.now)
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000) + Duration::from_micros(at)
     }
 
     /// The first moment that is not before `instant`.

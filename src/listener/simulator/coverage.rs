@@ -2,6 +2,7 @@
 
 use super::clock::Micros;
 use super::{World, say};
+use crate::notification::Gap;
 
 impl World {
     /// Every notification that was committed while the user believed to listen was taken in, or lies in a gap
@@ -51,8 +52,13 @@ impl World {
         if last.is_none() && is_over {
             return true;
         }
+        // A channel that the new session is refused is silent while others go on. What was committed on it during the
+        // outage is covered by the gap, wherever later ones stand: who reads the state on it finds it.
+        let is_refusable = self.channels.0[log[number].channel].is_refusable;
+        let is_within = |gap: &Gap| is_refusable && gap.lost_at() <= self.clock.wall_at(at);
         self.sink.gaps.iter().zip(&self.gaps_at).any(|(told, &told_at)| {
-            told.position >= first && last.is_none_or(|last| told.position <= last) && told_at >= at
+            let is_before = last.is_none_or(|last| told.position <= last);
+            told_at >= at && is_before && (told.position >= first || is_within(&told.gap))
         })
     }
 

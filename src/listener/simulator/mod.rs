@@ -67,7 +67,7 @@ use crate::supervisor::{LinkId, State, Supervisor};
 use crate::testing::SessionId;
 
 /// More is no run but a storm.
-const EVENTS_MAX: u64 = 200_000;
+const EVENTS_MAX: u64 = 1_000_000;
 
 struct World {
     plan: Plan,

@@ -104,7 +104,13 @@ impl World {
             && !connection.is_dead()
             && connection.to_server.packets.is_empty()
             && connection.to_client.packets.is_empty();
-        if !is_idle || connection.server != self.primary || self.delivering != Some(index) {
+        // A successor would have to hear what only this session does not.
+        let is_alone = self.connections.iter().filter(|one| one.session.is_some()).count() == 1;
+        if !is_idle
+            || !is_alone
+            || connection.server != self.primary
+            || self.delivering != Some(index)
+        {
             return;
         }
         say!(self, "connection {index}: the server drops a notification");
