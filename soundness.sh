@@ -201,6 +201,8 @@ part_valgrind() {
     # Hundreds of cases of each property take an hour here. The sanitizer runs them all.
     local variable=${host//-/_} name skip=()
     for name in $(property_tests); do skip+=(--skip "$name"); done
+    # A few worlds of the simulator are enough for it, and take it minutes.
+    local -x PGBELL_SEEDS=20
     local -x "CARGO_TARGET_${variable^^}_RUNNER=${valgrind[*]}" "${optimised[@]}" "CARGO_TARGET_DIR=$target/optimised"
     "${longest[@]}" cargo test --locked -p pgbell --features testing --lib -- --test-threads=2 "${skip[@]}" \
         ring:: listener:: notification:: net::tls::incoming net::tls::buffer net::tls::keys net::tls::record:: &&
