@@ -206,7 +206,10 @@ part_valgrind() {
     local -x "CARGO_TARGET_${variable^^}_RUNNER=${valgrind[*]}" "${optimised[@]}" "CARGO_TARGET_DIR=$target/optimised"
     "${longest[@]}" cargo test --locked -p pgbell --features testing --lib -- --test-threads=2 "${skip[@]}" \
         ring:: listener:: notification:: net::tls::incoming net::tls::buffer net::tls::keys net::tls::record:: &&
-        "${longest[@]}" cargo test --locked -p pgbell --features testing --test loopback -- --test-threads=2 \
+        # Not optimised: a comparison that is made ahead of the one that decides (of the niche of an Option, in
+        # net/password.rs) looks uninitialised. What decides does not.
+        env CARGO_PROFILE_DEV_OPT_LEVEL=0 CARGO_TARGET_DIR="$target" \
+            "${longest[@]}" cargo test --locked -p pgbell --features testing --test loopback -- --test-threads=2 \
             listener::every_way pins:: || return
     detail="$(passed_tests <"$log") tests"
 }
