@@ -39,6 +39,13 @@ pub(super) enum Change {
     Drain,
 }
 
+impl Change {
+    /// Whether it may be carried out on a later session too.
+    fn is_wish(&self) -> bool {
+        matches!(self, Self::Listen(_) | Self::Unlisten(_) | Self::UnlistenAll)
+    }
+}
+
 impl Supervisor {
     /// A user wants something. The answer is an [`Action::Reply`], except to `Close`, whose answer is
     /// [`Action::Done`].
@@ -203,6 +210,8 @@ impl Supervisor {
                 self.restore_one_by_one(now, link, channels, error, sink);
             }
             (Purpose::Forget, Ok(_)) => self.private_is_forgotten(now, sink),
+            // Behind the handover that it was for.
+            (Purpose::Fence, Ok(_)) if !self.handover.is_running() => self.probe.restart(now),
             (Purpose::Private | Purpose::Fence, Err(_)) if !self.handover.is_under_way() => {
                 // The handover was given up.
             }
@@ -226,6 +235,15 @@ impl Supervisor {
             (Purpose::User { change: Change::Drain, .. }, result) => {
                 self.answer_drain(result.map(|_| Reply::Drained));
                 self.close(now, sink);
+            }
+            (Purpose::User { id, change }, Err(error))
+                if change.is_wish() && is_of_server(&error) =>
+            {
+                let error = error.with_hint(
+                    "this may be no answer: a server older than 18.2 says so when it drops a notification",
+                );
+                self.outlive(Purpose::User { id, change }, Err(error.clone()));
+                self.fail(now, link, error, sink);
             }
             (purpose, result) => self.settle(purpose, result),
         }
@@ -284,9 +302,7 @@ impl Supervisor {
             (Purpose::User { change: Change::Drain, .. }, result) => {
                 self.answer_drain(result.map(|_| Reply::Drained));
             }
-            (Purpose::User { id, change }, Err(_))
-                if !matches!(change, Change::Query) && self.goes_on() =>
-            {
+            (Purpose::User { id, change }, Err(_)) if change.is_wish() && self.goes_on() => {
                 let reply = self.apply(change, Vec::new(), Listening::Pending);
                 self.reply(id, Ok(reply));
             }
@@ -363,6 +379,15 @@ impl Supervisor {
 /// Whether another session may be told otherwise a moment later. 57014 and 55P03 are time limits. N31.
 fn is_passing(error: &Error) -> bool {
     error.is_transient() || matches!(error.sqlstate(), Some("57014" | "55P03"))
+}
+
+/// Whether it tells of the server's own trouble: an error that no name of a channel causes. Servers before 18.2 report
+/// so, in the middle of anything, that they have dropped a notification. Taken for the answer to a LISTEN, it would
+/// leave the true answer for the next command. N38.
+fn is_of_server(error: &Error) -> bool {
+    error
+        .sqlstate()
+        .is_some_and(|code| ["53", "58", "XX"].iter().any(|class| code.starts_with(class)))
 }
 
 fn check(channels: &[String]) -> Result<(), Error> {

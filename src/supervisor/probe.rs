@@ -54,6 +54,13 @@ impl Probe {
         }
     }
 
+    /// The server owes an answer from here on: that it comes proves that the session lives.
+    pub(super) fn expect(&mut self, now: Instant) {
+        // What was silent before was not asked.
+        self.alive_at = now;
+        self.sent_at = Some(now);
+    }
+
     /// A session is live.
     pub(super) fn restart(&mut self, now: Instant) {
         self.stop();
@@ -113,9 +120,7 @@ impl Supervisor {
         let send = |session: &mut Session| session.simple_query(now, PROOF_SQL);
         link.start(Purpose::Proof { expected }, send)?;
         self.figures.proofs = self.figures.proofs.saturating_add(1);
-        // What was silent before was not asked.
-        self.probe.alive_at = now;
-        self.probe.sent_at = Some(now);
+        self.probe.expect(now);
         Ok(())
     }
 

@@ -52,10 +52,11 @@ impl World {
         if last.is_none() && is_over {
             return true;
         }
-        // A channel that the new session is refused is silent while others go on. What was committed on it during the
-        // outage is covered by the gap, wherever later ones stand: who reads the state on it finds it.
-        let is_refusable = self.channels.0[log[number].channel].is_refusable;
-        let is_within = |gap: &Gap| is_refusable && gap.lost_at() <= self.clock.wall_at(at);
+        // A session becomes deaf and hears again channel by channel: what was committed in between may be missing on one
+        // while it came on another. A gap that tells of all this time covers it, wherever later ones stand: who reads the
+        // state on it finds it.
+        let wall = self.clock.wall_at(at);
+        let is_within = |gap: &Gap| gap.lost_at() <= wall && wall <= gap.restored_at();
         self.sink.gaps.iter().zip(&self.gaps_at).any(|(told, &told_at)| {
             let is_before = last.is_none_or(|last| told.position <= last);
             told_at >= at && is_before && (told.position >= first || is_within(&told.gap))

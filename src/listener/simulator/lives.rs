@@ -52,7 +52,9 @@ impl World {
             || connection.is_lost
             || connection.is_closing
             || connection.is_successor && !connection.was_delivered
-            || self.is_closing;
+            || self.is_closing
+            // A channel that was asked for before anything was there is refused.
+            || self.state == State::Connecting && self.supervisor.state() == State::Closed;
         if is_open && !has_reason {
             return self
                 .fail(format!("connection {index} was given up, and nothing is wrong with it"));

@@ -217,6 +217,12 @@ impl Supervisor {
             self.actions.push_back(Action::Tell(Incident::HandedOver { epoch: self.epoch() }));
         }
         self.restored(now, sink);
+        // Its notification came before the end of its answer, and a NOTIFY has no deadline of its own.
+        let awaits_fence =
+            |link: &Link| link.in_flight.values().any(|sent| matches!(sent, Purpose::Fence));
+        if self.current.as_ref().is_some_and(awaits_fence) {
+            self.probe.expect(now);
+        }
     }
 
     /// The shell moves what it has read of the current session to where it can be delivered from.

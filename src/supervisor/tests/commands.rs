@@ -38,6 +38,26 @@ fn a_refused_listen_leaves_the_session_up_and_the_channel_unwanted() {
     assert_eq!(shell.take_sent(), [r#"LISTEN "b""#]);
 }
 
+/// A server that drops a notification says so in between, and whose answer it is cannot be seen. The next command got the
+/// true answer, and a channel was heard that nobody wanted. N38.
+#[test]
+fn an_error_of_the_server_itself_is_no_answer_to_a_listen() {
+    for code in ["58P01", "XX000", "53200"] {
+        let mut shell = Shell::connected(lasting());
+        shell.command(listen(&["b"]));
+        shell.command(unlisten(&["a"]));
+        shell.read(&[&diagnostic(b'E', "ERROR", code)[..], READY].concat());
+        let log = shell.take_log();
+        assert_eq!(log[..3], ["0: Pending", "1: Unlistened", "close 1 Abort"], "{code}: {log:?}");
+        assert_eq!(shell.channels(), ["b Pending"]);
+        shell.pass_until_due();
+        shell.open();
+        shell.serve_all();
+        assert_eq!(shell.channels(), ["b Active"]);
+        assert!(shell.queue.gaps[0].cause().to_string().contains("drops a notification"));
+    }
+}
+
 #[test]
 fn a_transaction_that_a_query_leaves_open_is_rolled_back_and_told() {
     for status in [IN_TRANSACTION, b"Z\0\0\0\x05E"] {

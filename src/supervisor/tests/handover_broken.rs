@@ -45,6 +45,31 @@ fn a_fence_that_does_not_come_ends_the_wait_of_whoever_waits_for_it() {
     assert_eq!(shell.seen(), NOTHING);
 }
 
+/// Its fence came, and the rest of the answer to it never did: nothing had a deadline any more.
+#[test]
+fn a_new_session_that_dies_behind_its_fence_is_noticed_in_time() {
+    let mut shell = prepared();
+    assert_eq!(shell.take_sent(), ["notify"]);
+    let fence = shell.fence();
+    shell.on(1).read(&fence);
+    shell.event(LinkEvent::Closed);
+    shell.on(2).read(&fence);
+    assert_eq!(shell.supervisor.figures().handovers, 1);
+    shell.forget();
+    assert_eq!(shell.due_in(), HEARTBEAT.deadline);
+    shell.pass_until_due();
+    assert_eq!(shell.take_log(), ["close 2 Abort", "Reconnecting"]);
+    // One that lives has nothing to fear.
+    let mut shell = prepared();
+    assert_eq!(shell.take_sent(), ["notify"]);
+    let fence = shell.fence();
+    shell.on(1).read(&fence);
+    shell.event(LinkEvent::Closed);
+    shell.on(2).read(&[fence, notified()].concat());
+    shell.serve_all();
+    assert_eq!(shell.supervisor.poll_timeout(), None);
+}
+
 #[test]
 fn commands_do_not_wait_longer_than_half_a_minute_however_much_comes() {
     let mut shell = prepared();
