@@ -5,6 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::SystemTime;
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -232,6 +233,7 @@ impl Future for Task {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let task = self.get_mut();
+        task.supervisor.set_time(net::now(), SystemTime::now());
         task.act();
         task.poll_requests(cx);
         task.poll_opening(cx);

@@ -438,6 +438,14 @@ impl Session {
     }
 
     /// The oldest command's time runs from now.
+    /// The input was left unread until now: nothing could come, and the deadline of the oldest command begins anew.
+    pub fn resume(&mut self, now: Instant) {
+        if let Some(pending) = self.pending.front_mut() {
+            pending.deadline = None;
+        }
+        self.start_clock(now);
+    }
+
     fn start_clock(&mut self, now: Instant) {
         if let Some(pending) = self.pending.front_mut()
             && pending.deadline.is_none()

@@ -28,7 +28,7 @@ impl Supervisor {
                 session.terminate();
                 self.settle_events(&mut session, &mut in_flight);
                 self.end(now, &closed(), sink);
-                let mut link = Link::opening(id, deadline);
+                let mut link = Link::opening(now, id, deadline);
                 link.stage = Stage::Closing { session, deadline };
                 self.current = Some(link);
                 self.actions.push_back(Action::Close { link: id, how: Close::Graceful });

@@ -18,10 +18,10 @@ pub(super) enum Purpose {
     Private,
     /// The one notification on it.
     Fence,
-    /// To be off it again.
-    Forget,
-    /// To prove the subscription: how many channels there should be, and their digest.
-    Proof { expected: (usize, String) },
+    /// To be off it again. How often it may still be tried.
+    Forget { channel: String, tries: u32 },
+    /// To prove the subscription: how many channels there should be, and their digest. `None` when that cannot be said.
+    Proof { expected: Option<(usize, String)> },
     /// A user's command.
     User { id: CommandId, change: Change },
     /// A user's query left a transaction open, in which nothing is delivered: its answer is held back
@@ -39,7 +39,24 @@ pub(super) enum Change {
     Drain,
 }
 
+impl Purpose {
+    /// Whether a user's SQL decides how long it takes.
+    pub(super) fn is_query(&self) -> bool {
+        matches!(self, Self::User { change: Change::Query, .. })
+    }
+}
+
 impl Change {
+    fn of(command: &Command) -> Self {
+        match command {
+            Command::Listen(channels) => Self::Listen(channels.clone()),
+            Command::Unlisten(channels) => Self::Unlisten(channels.clone()),
+            Command::UnlistenAll => Self::UnlistenAll,
+            Command::Drain { .. } => Self::Drain,
+            Command::SimpleQuery(_) | Command::Rotate | Command::Close => Self::Query,
+        }
+    }
+
     /// Whether it may be carried out on a later session too.
     fn is_wish(&self) -> bool {
         matches!(self, Self::Listen(_) | Self::Unlisten(_) | Self::UnlistenAll)
@@ -73,9 +90,10 @@ impl Supervisor {
 
     /// Something is over, and what waited for it may go on.
     pub(super) fn proceed(&mut self, now: Instant, sink: &mut impl Sink) {
+        // First, or commands without end would never let it.
+        self.prove(now, sink);
         self.start_waiting(now, sink);
         self.prepare_handover(now, sink);
-        self.prove(now, sink);
     }
 
     /// Starts the commands whose turn it is, in their order.
@@ -99,7 +117,7 @@ impl Supervisor {
         // Two sessions with one set of subscriptions, or one that has yet to get them: it must not change.
         let is_changing =
             self.handover.is_running() || self.next.as_ref().is_some_and(Link::is_open);
-        if link.live_since.is_none() || is_changing {
+        if link.live_since.is_none() || is_changing || self.probe.is_overdue() {
             return true;
         }
         match link.in_flight.first_key_value() {
@@ -119,37 +137,29 @@ impl Supervisor {
         command: Command,
         sink: &mut impl Sink,
     ) -> Result<(), Error> {
-        let Some(session) = self.current.as_mut().and_then(Link::ready) else {
+        let is_ready = self.current.as_mut().is_some_and(|link| link.ready().is_some());
+        if !is_ready {
             return self.wish(id, command, sink);
-        };
-        let (sent, change) = match command {
-            Command::Listen(channels) => {
-                (session.listen(now, &channels)?, Change::Listen(channels))
-            }
-            Command::Unlisten(channels) => {
-                (session.unlisten(now, &channels)?, Change::Unlisten(channels))
-            }
-            Command::UnlistenAll => (session.unlisten_all(now)?, Change::UnlistenAll),
-            Command::SimpleQuery(sql) => (session.simple_query(now, &sql)?, Change::Query),
-            Command::Drain { .. } => {
-                // In front of the end: whether everything until then was heard.
-                self.send_proof(now, None)?;
-                let Some(session) = self.current.as_mut().and_then(Link::ready) else {
-                    return Err(closed());
-                };
-                (session.unlisten_all(now)?, Change::Drain)
-            }
+        }
+        match command {
             Command::Rotate => {
                 self.hand_over(now);
                 self.reply(id, Ok(Reply::Rotating));
                 return Ok(());
             }
-            Command::Close => return Ok(()),
-        };
-        if let Some(link) = &mut self.current {
-            link.in_flight.insert(sent, Purpose::User { id, change });
+            // In front of the end: whether everything until then was heard.
+            Command::Drain { .. } => self.send_proof(now, None)?,
+            _ => {}
         }
-        Ok(())
+        let Some(link) = &mut self.current else { return Err(closed()) };
+        let purpose = Purpose::User { id, change: Change::of(&command) };
+        link.start(now, purpose, |session| match &command {
+            Command::Listen(channels) => session.listen(now, channels),
+            Command::Unlisten(channels) => session.unlisten(now, channels),
+            Command::SimpleQuery(sql) => session.simple_query(now, sql),
+            Command::UnlistenAll | Command::Drain { .. } => session.unlisten_all(now),
+            Command::Rotate | Command::Close => Err(closed()),
+        })
     }
 
     /// No session is up: a wish is kept, anything else cannot be done.
@@ -196,59 +206,47 @@ impl Supervisor {
         sink: &mut impl Sink,
     ) {
         let Some(found) = Self::find(&mut self.current, &mut self.next, link) else { return };
-        let Some(purpose) = found.in_flight.remove(&id) else { return };
+        let Some(purpose) = found.answered(now, id) else { return };
         if found.ready().is_none() {
             // The session has failed, and with it the command.
             return self.outlive(purpose, result);
         }
-        match (purpose, result) {
-            // It is not the channel that is refused: a standby, a server that ends, a time limit.
-            (Purpose::Restore(_), Err(error)) if is_passing(&error) => {
-                self.fail(now, link, error, sink);
+        match purpose {
+            Purpose::Restore(channels) => self.restore_answered(now, link, channels, result, sink),
+            Purpose::Private | Purpose::Fence | Purpose::Forget { .. } => {
+                self.handover_answered(now, purpose, result, sink);
             }
-            (Purpose::Restore(channels), Err(error)) => {
-                self.restore_one_by_one(now, link, channels, error, sink);
-            }
-            (Purpose::Forget, Ok(_)) => self.private_is_forgotten(now, sink),
-            // Behind the handover that it was for.
-            (Purpose::Fence, Ok(_)) if !self.handover.is_running() => self.probe.restart(now),
-            (Purpose::Private | Purpose::Fence, Err(_)) if !self.handover.is_under_way() => {
-                // The handover was given up.
-            }
-            (Purpose::Private | Purpose::Fence | Purpose::Forget, Err(error)) => match self.next {
-                Some(_) => self.give_up_handover(now, error, sink),
-                None => self.lose(now, error, sink),
-            },
-            (Purpose::Proof { expected }, Ok(rows)) => {
-                self.check_proof(now, &expected, &rows, sink);
-            }
-            // Cancelled or refused: that proves at least that the server is there.
-            (Purpose::Proof { .. }, Err(error)) => {
-                self.probe.restart(now);
-                if self.handover.is_running() {
-                    self.give_up_handover(now, error, sink);
-                }
-            }
-            (Purpose::User { id, change: Change::Query }, _) if self.in_transaction() => {
-                self.roll_back(now, id);
-            }
-            (Purpose::User { change: Change::Drain, .. }, result) => {
+            Purpose::Proof { expected } => self.proof_answered(now, expected, result, sink),
+            Purpose::User { id, change } => self.user_answered(now, id, change, result, sink),
+            Purpose::Rollback { .. } => self.settle(purpose, result),
+        }
+        self.check_restored(now, link, sink);
+        self.proceed(now, sink);
+    }
+
+    fn user_answered(
+        &mut self,
+        now: Instant,
+        id: CommandId,
+        change: Change,
+        result: Answer,
+        sink: &mut impl Sink,
+    ) {
+        match (change, result) {
+            (Change::Query, _) if self.in_transaction() => self.roll_back(now, id),
+            (Change::Drain, result) => {
                 self.answer_drain(result.map(|_| Reply::Drained));
                 self.close(now, sink);
             }
-            (Purpose::User { id, change }, Err(error))
-                if change.is_wish() && is_of_server(&error) =>
-            {
+            (change, Err(error)) if change.is_wish() && is_of_server(&error) => {
                 let error = error.with_hint(
                     "this may be no answer: a server older than 18.2 says so when it drops a notification",
                 );
                 self.outlive(Purpose::User { id, change }, Err(error.clone()));
-                self.fail(now, link, error, sink);
+                self.lose(now, error, sink);
             }
-            (purpose, result) => self.settle(purpose, result),
+            (change, result) => self.settle(Purpose::User { id, change }, result),
         }
-        self.check_restored(now, link, sink);
-        self.proceed(now, sink);
     }
 
     fn in_transaction(&self) -> bool {
@@ -261,7 +259,7 @@ impl Supervisor {
     fn roll_back(&mut self, now: Instant, id: CommandId) {
         let Some(link) = &mut self.current else { return };
         let rollback = |session: &mut Session| session.simple_query(now, "ROLLBACK");
-        if let Err(error) = link.start(Purpose::Rollback { id }, rollback) {
+        if let Err(error) = link.start(now, Purpose::Rollback { id }, rollback) {
             self.reply(id, Err(error));
         }
     }
@@ -288,7 +286,7 @@ impl Supervisor {
                 Purpose::Restore(_)
                 | Purpose::Private
                 | Purpose::Fence
-                | Purpose::Forget
+                | Purpose::Forget { .. }
                 | Purpose::Proof { .. },
                 _,
             ) => {}
@@ -374,11 +372,6 @@ impl Supervisor {
     pub(super) fn reply(&mut self, id: CommandId, result: Result<Reply, Error>) {
         self.actions.push_back(Action::Reply { id, result });
     }
-}
-
-/// Whether another session may be told otherwise a moment later. 57014 and 55P03 are time limits. N31.
-fn is_passing(error: &Error) -> bool {
-    error.is_transient() || matches!(error.sqlstate(), Some("57014" | "55P03"))
 }
 
 /// Whether it tells of the server's own trouble: an error that no name of a channel causes. Servers before 18.2 report

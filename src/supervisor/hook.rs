@@ -14,8 +14,8 @@ pub(super) enum Hook {
     Idle,
     /// It runs, for so many outages.
     Running(u64),
-    /// It has failed and will run again.
-    Again(Instant),
+    /// It has failed and will run again, if that is not too far away.
+    Again(Option<Instant>),
 }
 
 impl Supervisor {
@@ -43,19 +43,20 @@ impl Supervisor {
             Ok(()) => {
                 self.hook = Hook::Idle;
                 self.started = true;
-                self.hook_backoff.reset();
                 if self.outages.count() == known {
+                    self.hook_backoff.reset();
                     self.let_through(now, sink);
                 } else {
-                    // What the hook has read may be older than what was lost since.
-                    self.run_hook(now, sink);
+                    // What the hook has read may be older than what was lost since. Not at once: a server that drops
+                    // something every time would make it run without end.
+                    self.hook = Hook::Again(now.checked_add(self.hook_backoff.next()));
                 }
                 self.proceed(now, sink);
             }
             Err(error) => {
                 self.figures.hook_failures = self.figures.hook_failures.saturating_add(1);
                 let delay = self.hook_backoff.next();
-                self.hook = Hook::Again(now.checked_add(delay).unwrap_or(now));
+                self.hook = Hook::Again(now.checked_add(delay));
                 self.actions.push_back(Action::Tell(Incident::HookFailed { error, delay }));
             }
         }
@@ -64,7 +65,7 @@ impl Supervisor {
     /// When a hook that has failed runs again.
     pub(super) fn hook_timeout(&self) -> Option<Instant> {
         match self.hook {
-            Hook::Again(at) => Some(at),
+            Hook::Again(at) => at,
             Hook::Idle | Hook::Running(_) => None,
         }
     }

@@ -5,6 +5,7 @@ use std::time::{Instant, SystemTime};
 use bytes::BytesMut;
 
 use super::action::{Action, Close};
+use super::commands::Purpose;
 use super::handover::Passage;
 use super::link::{Link, Stage};
 use super::{LinkEvent, LinkId, Role, Sink, Stamp, Supervisor, closed};
@@ -79,10 +80,8 @@ impl Supervisor {
         input: &mut BytesMut,
         sink: &mut impl Sink,
     ) {
-        self.wall.set(now, received_at);
-        if self.role(link) == Some(Role::Current) {
-            self.probe.alive(now);
-            self.handover.alive(now);
+        if let Some(link) = Self::find(&mut self.current, &mut self.next, link) {
+            link.alive_at = now;
         }
         while self.handle_some(now, received_at, link, input, sink) {}
         sink.publish();
@@ -183,11 +182,19 @@ impl Supervisor {
         }
     }
 
-    /// Whether something that somebody waits for lies behind the notifications: the end of the login,
-    /// or the answer to a command, which an event may have sent just now.
+    /// Whether something that somebody waits for lies behind the notifications: the end of the login, the first
+    /// subscription, or the answer to a user's command. A proof and a handover have time until they are read again.
     fn awaits_answer(&self) -> bool {
-        self.session()
-            .is_some_and(|session| !session.is_ready() || session.commands_in_flight() > 0)
+        let Some(link) = &self.current else { return false };
+        let is_waited_for = |sent: &Purpose| match sent {
+            Purpose::Restore(_) | Purpose::User { .. } | Purpose::Rollback { .. } => true,
+            Purpose::Private | Purpose::Fence | Purpose::Forget { .. } | Purpose::Proof { .. } => {
+                false
+            }
+        };
+        !link.session().is_some_and(Session::is_ready)
+            || !self.waiting.is_empty()
+            || link.in_flight.values().any(is_waited_for)
     }
 
     fn handle_events(&mut self, now: Instant, id: LinkId, sink: &mut impl Sink) {
@@ -236,6 +243,7 @@ impl Supervisor {
         self.check_hook(now, sink);
         if !self.flow.is_stalled() {
             self.check_link(now, Role::Current, sink);
+            self.check_owed(now, sink);
             self.prove(now, sink);
             self.check_handover(now, sink);
         }
@@ -285,15 +293,18 @@ impl Supervisor {
     /// Whether a login waits for [`compute`](Self::compute).
     #[must_use]
     pub fn is_computing(&self) -> bool {
-        self.session().is_some_and(Session::is_computing)
+        let links = [&self.current, &self.next].into_iter().flatten();
+        links.filter_map(Link::session).any(Session::is_computing)
     }
 
     /// A bounded step of a login's key derivation. Let others run in between.
     pub fn compute(&mut self, now: Instant, sink: &mut impl Sink) {
-        if let Some(Link { stage: Stage::Open(session), .. }) = &mut self.current
-            && let Err(error) = session.compute()
-        {
-            self.lose(now, error, sink);
+        let failed = [&mut self.current, &mut self.next].into_iter().flatten().find_map(|link| {
+            let Stage::Open(session) = &mut link.stage else { return None };
+            Some((link.id, session.compute().err()?))
+        });
+        if let Some((id, error)) = failed {
+            self.fail(now, id, error, sink);
         }
     }
 }

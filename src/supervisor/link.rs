@@ -17,8 +17,12 @@ pub(super) struct Link {
     pub(super) stage: Stage,
     /// Its session took commands.
     pub(super) was_ready: bool,
+    /// When bytes came last.
+    pub(super) alive_at: Instant,
     /// What was sent on it and not answered.
     pub(super) in_flight: BTreeMap<session::CommandId, Purpose>,
+    /// Since when the answer to the oldest of these is due.
+    owed_since: Instant,
     /// Channels that the server refuses to this session.
     pub(super) refused: BTreeMap<String, Error>,
     /// Since when every wanted channel is active or refused.
@@ -26,6 +30,13 @@ pub(super) struct Link {
     /// What is left of a run for which there was no room. It stands at the head of the input. To measure
     /// it again whenever the consumer has taken one would cost the square of its length.
     pub(super) measured: Run,
+}
+
+/// An answer that is due.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Owed {
+    pub(super) since: Instant,
+    pub(super) silent_since: Instant,
 }
 
 #[derive(Debug)]
@@ -39,13 +50,15 @@ pub(super) enum Stage {
 }
 
 impl Link {
-    pub(super) fn opening(id: LinkId, deadline: Instant) -> Self {
+    pub(super) fn opening(now: Instant, id: LinkId, deadline: Instant) -> Self {
         Self {
             id,
             epoch: 0,
             stage: Stage::Opening { deadline },
             was_ready: false,
+            alive_at: now,
             in_flight: BTreeMap::new(),
+            owed_since: now,
             refused: BTreeMap::new(),
             live_since: None,
             measured: Run::default(),
@@ -79,13 +92,49 @@ impl Link {
     /// Sends what `send` says, for this purpose.
     pub(super) fn start(
         &mut self,
+        now: Instant,
         purpose: Purpose,
         send: impl FnOnce(&mut Session) -> Result<session::CommandId, Error>,
     ) -> Result<(), Error> {
         let Some(session) = self.ready() else { return Err(super::closed()) };
         let id = send(session)?;
+        if self.in_flight.is_empty() {
+            self.owed_since = now;
+        }
         self.in_flight.insert(id, purpose);
         Ok(())
+    }
+
+    /// A command is answered: what it was for.
+    pub(super) fn answered(&mut self, now: Instant, id: session::CommandId) -> Option<Purpose> {
+        self.owed_since = now;
+        self.in_flight.remove(&id)
+    }
+
+    /// What the proofs in flight should say is not known any more.
+    pub(super) fn void_proofs(&mut self) {
+        for sent in self.in_flight.values_mut() {
+            if let Purpose::Proof { expected } = sent {
+                *expected = None;
+            }
+        }
+    }
+
+    /// Since when a live session owes an answer, and since when nothing came while it did. A user's query may take
+    /// as long as it likes.
+    pub(super) fn owes(&self) -> Option<Owed> {
+        let (_, oldest) = self.in_flight.first_key_value()?;
+        let owed =
+            Owed { since: self.owed_since, silent_since: self.owed_since.max(self.alive_at) };
+        (self.is_live() && !oldest.is_query()).then_some(owed)
+    }
+
+    /// It was not read until now: nothing could come.
+    pub(super) fn resume(&mut self, now: Instant) {
+        (self.alive_at, self.owed_since) = (now, now);
+        if let Stage::Open(session) = &mut self.stage {
+            session.resume(now);
+        }
     }
 
     /// When something on it must have happened.

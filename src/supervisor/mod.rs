@@ -165,7 +165,7 @@ impl Supervisor {
             outages: Outages::default(),
             backoff: policy.reconnect.map(|delays| Backoff::new(&delays, random.number())),
             retry_at: None,
-            probe: Probe::new(now, policy.heartbeat),
+            probe: Probe::new(policy.heartbeat),
             handover: Handover::default(),
             handover_backoff: Backoff::new(&delays, random.number()),
             hook: Hook::Idle,
@@ -181,6 +181,12 @@ impl Supervisor {
         };
         supervisor.current = Some(supervisor.open(now));
         supervisor
+    }
+
+    /// It is `time` of the day at `now`. Said before anything else that happens then, or what is told of losses is as
+    /// late as the last time that it was said.
+    pub fn set_time(&mut self, now: Instant, time: SystemTime) {
+        self.wall.set(now, time);
     }
 
     // ---- output ----
@@ -211,13 +217,13 @@ impl Supervisor {
             self.retry_at,
         ];
         // A stalled socket brings no answer: no deadline runs on it but the stall's own.
-        let here = match self.flow.deadline() {
-            Some(stalled) => [Some(stalled), None, None, None],
-            None => [
+        let here = match self.flow.is_stalled() {
+            true => [self.flow.deadline(), None, None, None],
+            false => [
                 self.current.as_ref().and_then(Link::deadline),
                 self.probe_timeout(),
                 self.handover.due(),
-                self.handover.deadline(self.policy.heartbeat.deadline),
+                self.handover_deadline(),
             ],
         };
         elsewhere.into_iter().chain(here).flatten().min()
@@ -297,7 +303,7 @@ impl Supervisor {
         let id = LinkId(self.links);
         let deadline = now.checked_add(self.policy.connect_timeout).unwrap_or(now);
         self.actions.push_back(Action::Open { link: id });
-        Link::opening(id, deadline)
+        Link::opening(now, id, deadline)
     }
 
     /// The current link is broken, or could not be opened.
@@ -344,7 +350,7 @@ impl Supervisor {
     fn retry_later(&mut self, now: Instant) {
         let Some(backoff) = &mut self.backoff else { return };
         let delay = backoff.next();
-        self.retry_at = Some(now.checked_add(delay).unwrap_or(now));
+        self.retry_at = now.checked_add(delay);
         self.actions.push_back(Action::Tell(Incident::Reconnecting { delay }));
     }
 
@@ -358,10 +364,10 @@ impl Supervisor {
 
     fn resume(&mut self, now: Instant) {
         if self.flow.resume(now)
-            && let Some(link) = &self.current
+            && let Some(link) = &mut self.current
         {
             // What was not read was not waited for.
-            self.probe.resume(now);
+            link.resume(now);
             self.handover.resume(now);
             self.actions.push_back(Action::Read { link: link.id, on: true });
         }

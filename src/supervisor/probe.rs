@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use md5::{Digest, Md5};
 
 use super::commands::Purpose;
+use super::link::{Link, Owed};
 use super::{Heartbeat, Sink, Supervisor};
-use crate::session::{Rows, Session};
+use crate::session::{Answer, Rows, Session};
 use crate::{Error, ErrorKind};
 
 /// Asks what the session listens to: a count and a digest, however many channels there are. Sorted and hashed
@@ -17,9 +18,9 @@ pub const PROOF_SQL: &str = "SELECT pg_catalog.count(*), pg_catalog.md5(pg_catal
     pg_catalog.string_agg(c, ',' ORDER BY pg_catalog.convert_to(c, 'UTF8')), 'UTF8')) \
     FROM pg_catalog.pg_listening_channels() AS c";
 
-/// Longest wait for a proof, whatever else comes: our direction alone may be cut, or stuck in a proxy. An
-/// answer stands behind what the kernels hold, and that is read in seconds.
-const PROOF_MAX: Duration = Duration::from_secs(60);
+/// Longest wait for an answer, whatever else comes: our direction alone may be stuck in a proxy, which TCP's own
+/// timeouts do not see. A server under a flood answers when it has caught up, and that may take its time.
+const LONGEST: Duration = Duration::from_secs(300);
 
 /// Who comes so much too late to a deadline did not run: nobody else is to blame for what was not read.
 const LATE: Duration = Duration::from_secs(1);
@@ -27,55 +28,39 @@ const LATE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Probe {
     heartbeat: Heartbeat,
-    /// When the last bytes came.
-    alive_at: Instant,
     /// When the next proof is due.
     due: Option<Instant>,
-    /// Since when the answer is waited for.
-    sent_at: Option<Instant>,
+    /// It was asked for.
+    is_asked: bool,
+    /// It waits for the commands in flight, and later ones wait for it.
+    is_overdue: bool,
     was_late: bool,
 }
 
 impl Probe {
-    pub(super) fn new(now: Instant, heartbeat: Heartbeat) -> Self {
-        Self { heartbeat, alive_at: now, due: None, sent_at: None, was_late: false }
-    }
-
-    /// Bytes came.
-    pub(super) fn alive(&mut self, now: Instant) {
-        self.alive_at = now;
-    }
-
-    /// The socket is read again: nothing could come before.
-    pub(super) fn resume(&mut self, now: Instant) {
-        self.alive_at = now;
-        if let Some(sent_at) = &mut self.sent_at {
-            *sent_at = now;
-        }
-    }
-
-    /// The server owes an answer from here on: that it comes proves that the session lives.
-    pub(super) fn expect(&mut self, now: Instant) {
-        // What was silent before was not asked.
-        self.alive_at = now;
-        self.sent_at = Some(now);
+    pub(super) fn new(heartbeat: Heartbeat) -> Self {
+        Self { heartbeat, due: None, is_asked: false, is_overdue: false, was_late: false }
     }
 
     /// A session is live.
     pub(super) fn restart(&mut self, now: Instant) {
         self.stop();
-        self.alive_at = now;
         self.due = now.checked_add(self.heartbeat.every);
     }
 
     /// There is no session to be proven.
     pub(super) fn stop(&mut self) {
-        (self.due, self.sent_at, self.was_late) = (None, None, false);
+        *self = Self::new(self.heartbeat);
     }
 
-    fn deadline(&self) -> Option<Instant> {
-        let longest = self.sent_at?.checked_add(PROOF_MAX.max(self.heartbeat.deadline));
-        let silence = self.alive_at.checked_add(self.heartbeat.deadline);
+    pub(super) fn is_overdue(&self) -> bool {
+        self.is_overdue
+    }
+
+    /// When an answer that is owed must have come.
+    fn deadline(&self, owed: Owed) -> Option<Instant> {
+        let longest = owed.since.checked_add(LONGEST.max(self.heartbeat.deadline));
+        let silence = owed.silent_since.checked_add(self.heartbeat.deadline);
         longest.into_iter().chain(silence).min()
     }
 }
@@ -83,28 +68,37 @@ impl Probe {
 impl Supervisor {
     /// When to look at the proof again.
     pub(super) fn probe_timeout(&self) -> Option<Instant> {
-        // While commands are in flight theirs are the deadlines.
-        self.probe.deadline().or(self.probe.due.filter(|_| self.may_prove()))
+        let is_waiting = self.probe.is_asked || self.probe.is_overdue || !self.may_prove();
+        let due = self.probe.due.filter(|_| !is_waiting);
+        let owed = self.current.as_ref().and_then(Link::owes);
+        due.into_iter().chain(owed.and_then(|owed| self.probe.deadline(owed))).min()
     }
 
+    /// Whether a proof can be asked for, at once or as soon as the commands in flight are answered.
     fn may_prove(&self) -> bool {
-        let current = self.current.as_ref();
-        current.is_some_and(|link| link.is_live() && link.in_flight.is_empty())
-            && !self.handover.is_running()
-            && !self.flow.is_stalled()
+        let Some(link) = self.current.as_ref().filter(|link| link.is_live()) else { return false };
+        let is_free = link.in_flight.first_key_value().is_none_or(|(_, oldest)| !oldest.is_query());
+        is_free && !self.handover.is_running() && !self.flow.is_stalled()
     }
 
-    /// Time has passed, or the session has nothing more to do.
-    pub(super) fn prove(&mut self, now: Instant, sink: &mut impl Sink) {
-        if self.probe.deadline().is_some_and(|deadline| deadline <= now) {
-            return self.miss_proof(now, sink);
-        }
-        let is_due = self.probe.due.is_some_and(|due| due <= now);
-        if is_due
-            && self.probe.sent_at.is_none()
-            && self.may_prove()
-            && let Err(error) = self.send_proof(now, None)
+    /// Time has passed: whether an answer that is owed is missing.
+    pub(super) fn check_owed(&mut self, now: Instant, sink: &mut impl Sink) {
+        if let Some(owed) = self.current.as_ref().and_then(Link::owes)
+            && self.probe.deadline(owed).is_some_and(|deadline| deadline <= now)
         {
+            self.miss_answer(now, owed, sink);
+        }
+    }
+
+    /// Asks for a proof if one is due and the session has nothing else to do.
+    pub(super) fn prove(&mut self, now: Instant, sink: &mut impl Sink) {
+        let is_due = self.probe.due.is_some_and(|due| due <= now);
+        if !is_due || self.probe.is_asked || !self.may_prove() {
+            return;
+        }
+        let is_idle = self.current.as_ref().is_some_and(|link| link.in_flight.is_empty());
+        self.probe.is_overdue = !is_idle;
+        if is_idle && let Err(error) = self.send_proof(now, None) {
             self.lose(now, error, sink);
         }
     }
@@ -117,27 +111,27 @@ impl Supervisor {
             None => proof(confirmed),
             Some(_) => proof(confirmed.chain(more).collect::<BTreeSet<_>>().into_iter()),
         };
-        let send = |session: &mut Session| session.simple_query(now, PROOF_SQL);
-        link.start(Purpose::Proof { expected }, send)?;
+        let purpose = Purpose::Proof { expected: Some(expected) };
+        link.start(now, purpose, |session| session.simple_query(now, PROOF_SQL))?;
         self.figures.proofs = self.figures.proofs.saturating_add(1);
-        self.probe.expect(now);
+        (self.probe.is_asked, self.probe.is_overdue) = (true, false);
         Ok(())
     }
 
-    fn miss_proof(&mut self, now: Instant, sink: &mut impl Sink) {
-        let Some(deadline) = self.probe.deadline() else { return };
+    fn miss_answer(&mut self, now: Instant, owed: Owed, sink: &mut impl Sink) {
+        let Some(deadline) = self.probe.deadline(owed) else { return };
         if now.saturating_duration_since(deadline) >= LATE && !self.probe.was_late {
             self.probe.was_late = true;
             // All of the time: the answer may have been there for long.
-            self.probe.resume(now);
+            if let Some(link) = &mut self.current {
+                link.resume(now);
+            }
             return;
         }
-        let message = match self.probe.sent_at {
-            Some(sent_at) if now.saturating_duration_since(sent_at) >= PROOF_MAX => {
-                format!("the server did not prove the subscription within {PROOF_MAX:?}")
-            }
+        let message = match now.saturating_duration_since(owed.since) {
+            long if long >= LONGEST => format!("the server did not answer within {LONGEST:?}"),
             _ => format!(
-                "nothing came from the server for {:?} while it was to prove the subscription",
+                "nothing came from the server for {:?} while it owed an answer",
                 self.probe.heartbeat.deadline
             ),
         };
@@ -147,14 +141,32 @@ impl Supervisor {
     }
 
     /// The answer to a proof.
-    pub(super) fn check_proof(
+    pub(super) fn proof_answered(
+        &mut self,
+        now: Instant,
+        expected: Option<(usize, String)>,
+        result: Answer,
+        sink: &mut impl Sink,
+    ) {
+        self.probe.restart(now);
+        match (expected, result) {
+            (Some(expected), Ok(rows)) => self.check_proof(now, &expected, &rows, sink),
+            (None, Ok(_)) => {}
+            // Cancelled or refused: that proves at least that the server is there.
+            (_, Err(error)) if self.handover.is_running() => {
+                self.give_up_handover(now, error, sink);
+            }
+            (_, Err(_)) => {}
+        }
+    }
+
+    fn check_proof(
         &mut self,
         now: Instant,
         expected: &(usize, String),
         found: &[Rows],
         sink: &mut impl Sink,
     ) {
-        self.probe.restart(now);
         let (count, digest) = expected;
         let row = found.first().and_then(|rows| rows.get(0));
         let found = row.and_then(|row| row.get(0)?.parse::<usize>().ok());

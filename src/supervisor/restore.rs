@@ -6,6 +6,7 @@ use super::action::{Action, Incident};
 use super::commands::Purpose;
 use super::{LinkId, Role, Sink, State, Supervisor};
 use crate::Error;
+use crate::session::Answer;
 
 /// How many channels one Query subscribes to: a refused one spoils this many, which then go one by one.
 const GROUP: usize = 64;
@@ -23,13 +24,14 @@ impl Supervisor {
         let Some(link) = Self::find(&mut self.current, &mut self.next, id) else { return };
         for group in wanted.chunks(GROUP) {
             let channels = group.iter().map(|&name| name.clone()).collect();
-            let sent = link.start(Purpose::Restore(channels), |session| session.listen(now, group));
+            let sent =
+                link.start(now, Purpose::Restore(channels), |session| session.listen(now, group));
             if let Err(error) = sent {
                 return self.fail(now, id, error, sink);
             }
         }
         if let Some(channel) = private {
-            let sent = link.start(Purpose::Private, |session| session.listen(now, &[channel]));
+            let sent = link.start(now, Purpose::Private, |session| session.listen(now, &[channel]));
             if let Err(error) = sent {
                 return self.fail(now, id, error, sink);
             }
@@ -37,8 +39,25 @@ impl Supervisor {
         self.check_restored(now, id, sink);
     }
 
+    /// The answer to a group.
+    pub(super) fn restore_answered(
+        &mut self,
+        now: Instant,
+        id: LinkId,
+        channels: Vec<String>,
+        result: Answer,
+        sink: &mut impl Sink,
+    ) {
+        match result {
+            Ok(_) => {}
+            // It is not the channel that is refused: a standby, a server that ends, a time limit.
+            Err(error) if is_passing(&error) => self.fail(now, id, error, sink),
+            Err(error) => self.restore_one_by_one(now, id, channels, error, sink),
+        }
+    }
+
     /// The server refused a group: its channels again, one by one, so that only the bad one is left out.
-    pub(super) fn restore_one_by_one(
+    fn restore_one_by_one(
         &mut self,
         now: Instant,
         id: LinkId,
@@ -53,7 +72,8 @@ impl Supervisor {
         }
         for channel in channels {
             let one = vec![channel.clone()];
-            let sent = link.start(Purpose::Restore(one), |session| session.listen(now, &[channel]));
+            let sent =
+                link.start(now, Purpose::Restore(one), |session| session.listen(now, &[channel]));
             if let Err(error) = sent {
                 return self.fail(now, id, error, sink);
             }
@@ -102,4 +122,9 @@ impl Supervisor {
         let established = Incident::Established { epoch: link.epoch, channels, refused };
         self.actions.push_back(Action::Tell(established));
     }
+}
+
+/// Whether another session may be told otherwise a moment later. 57014 and 55P03 are time limits. N31.
+fn is_passing(error: &Error) -> bool {
+    error.is_transient() || matches!(error.sqlstate(), Some("57014" | "55P03"))
 }

@@ -14,9 +14,9 @@ use crate::{Error, ErrorKind};
 /// listener has not noticed before.
 pub(super) const PATIENCE: Micros = 75 * SECOND;
 
-/// Whether a server goes on sending though nothing of ours arrives, its packets unacknowledged: behind a
-/// proxy it may.
-const UP_ALONE: bool = true;
+/// The same where the server goes on sending though nothing of ours arrives, as a proxy lets it: the listener's own
+/// patience is all there is.
+pub(super) const UP_ALONE: Micros = 330 * SECOND;
 
 impl World {
     pub(super) fn chaos(&mut self) {
@@ -90,11 +90,8 @@ impl World {
             4..6 => {
                 let (up, down) = self.random.pick(&[(true, false), (false, true), (true, true)]);
                 say!(self, "connection {index}: half-open (up {up}, down {down})");
-                self.clock.after(PATIENCE, Event::Overdue(index), &mut self.random);
-                if up && !down && !UP_ALONE {
-                    let delay = self.random.range(0, 5 * SECOND);
-                    self.clock.after(delay, Event::Silence(index), &mut self.random);
-                }
+                let patience = if down { PATIENCE } else { UP_ALONE };
+                self.clock.after(patience, Event::Overdue(index), &mut self.random);
                 let connection = &mut self.connections[index];
                 connection.to_server.is_cut |= up;
                 connection.to_client.is_cut |= down;
@@ -162,11 +159,6 @@ impl World {
         self.forget(index);
         self.connections[index].to_client.is_cut = false;
         self.put(index, false, Packet::Rst);
-    }
-
-    /// The server sends no more, because nothing is acknowledged.
-    pub(super) fn falls_silent(&mut self, index: usize) {
-        self.connections[index].to_client.is_cut = true;
     }
 
     /// A session is ended soon after it was live.

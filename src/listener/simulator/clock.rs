@@ -36,8 +36,6 @@ pub(super) enum Event {
     Up(usize),
     /// A stopped backend goes on.
     Mend(usize),
-    /// The other direction of a half-open connection ends too.
-    Silence(usize),
     /// The kernel gives up a dead connection.
     Overdue(usize),
     /// A session that is live is ended.

@@ -271,7 +271,6 @@ impl World {
             Event::Consume(turn) => self.consume(turn),
             Event::User => self.user(),
             Event::Leave => self.leave(),
-            Event::Silence(index) => self.falls_silent(index),
             Event::Overdue(index) => self.is_overdue(index),
             Event::Flap(index) => self.flap(index),
             Event::Hook(number) => self.hook_returns(number),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::chaos::UP_ALONE;
 use super::clock::{MILLI, Micros, SECOND};
 use super::random::Random;
 use crate::supervisor::{Heartbeat, Overflow, Policy, Reconnect};
@@ -94,7 +95,7 @@ impl Plan {
     pub(super) fn recovery(&self) -> Micros {
         let (_, longest) = self.delays.unwrap_or_default();
         // A dead peer is noticed by a proof, by the timeout of a command, or by the kernel. Then two attempts, of which the first may hang, and two runs of the hook.
-        let noticed = 75 * SECOND;
+        let noticed = UP_ALONE;
         let back = 2 * (longest + self.connect_timeout) + 2 * (longest + SECOND);
         // A handover that is stuck is given up after its limit.
         noticed + back + 30 * SECOND

@@ -1,6 +1,7 @@
 //! Stands where the task stands: everything that is said to the supervisor, and all that it says.
 
 use std::task::{Context, Waker};
+use std::time::Instant;
 
 use super::clock::{Clock, Event, MILLI, SECOND};
 use super::connection::{Connection, Stage};
@@ -21,9 +22,16 @@ pub(super) fn supervisor(clock: &Clock, random: &mut Random, policy: Policy) -> 
 impl World {
     // ---- to the supervisor ----
 
+    /// What time it is, for the supervisor too.
+    fn look_at_the_clock(&mut self) -> Instant {
+        let now = self.clock.instant();
+        self.supervisor.set_time(now, self.clock.wall());
+        now
+    }
+
     pub(super) fn command(&mut self, id: u64, command: Command) {
         say!(self, "command {id}: {command:?}");
-        let now = self.clock.instant();
+        let now = self.look_at_the_clock();
         self.supervisor.handle_command(now, CommandId(id), command, &mut self.sink);
         self.act();
     }
@@ -31,11 +39,13 @@ impl World {
     pub(super) fn link_event(&mut self, index: usize, event: LinkEvent) {
         say!(self, "connection {index}: {event:?}");
         let link = self.connections[index].link;
-        self.supervisor.handle_link(self.clock.instant(), link, event, &mut self.sink);
+        let now = self.look_at_the_clock();
+        self.supervisor.handle_link(now, link, event, &mut self.sink);
         self.act();
     }
 
     pub(super) fn handle_bytes(&mut self, index: usize) {
+        let (now, wall) = (self.look_at_the_clock(), self.clock.wall());
         let connection = &mut self.connections[index];
         if !matches!(connection.stage, Stage::Open) {
             return;
@@ -43,7 +53,6 @@ impl World {
         self.sink.connection = index;
         let is_delivered = self.delivering == Some(index);
         let input = if is_delivered { &mut self.buffer } else { &mut connection.input };
-        let (now, wall) = (self.clock.instant(), self.clock.wall());
         self.supervisor.handle_bytes(now, wall, connection.link, input, &mut self.sink);
     }
 
@@ -58,9 +67,9 @@ impl World {
                 self.read(index);
             }
         }
-        self.supervisor.handle_timeout(self.clock.instant(), &mut self.sink);
+        let now = self.look_at_the_clock();
+        self.supervisor.handle_timeout(now, &mut self.sink);
         self.act();
-        let now = self.clock.instant();
         if self.done.is_none() && self.supervisor.poll_timeout().is_some_and(|due| due <= now) {
             self.late_calls += 1;
             if self.late_calls > 3 {
@@ -73,7 +82,7 @@ impl World {
 
     /// Nothing is due, nothing has room, no hook runs, nothing was read.
     pub(super) fn call_too_early(&mut self) {
-        let now = self.clock.instant();
+        let now = self.look_at_the_clock();
         if self.supervisor.poll_timeout().is_none_or(|due| due > now) {
             self.supervisor.handle_timeout(now, &mut self.sink);
         }
@@ -101,7 +110,8 @@ impl World {
         };
         say!(self, "hook: {result:?}");
         self.hook.has_succeeded |= result.is_ok();
-        self.supervisor.handle_hook(self.clock.instant(), result, &mut self.sink);
+        let now = self.look_at_the_clock();
+        self.supervisor.handle_hook(now, result, &mut self.sink);
         self.act();
     }
 
@@ -119,7 +129,8 @@ impl World {
                 break;
             }
             say!(self, "connection {index}: there is room");
-            self.supervisor.handle_room(self.clock.instant());
+            let now = self.look_at_the_clock();
+            self.supervisor.handle_room(now);
             self.act();
         }
         self.is_in_room = false;

@@ -5,9 +5,10 @@ use std::time::Instant;
 use bytes::{Buf, BytesMut};
 
 use super::super::action::{Action, Close};
-use super::super::link::Stage;
+use super::super::link::{Link, Stage};
 use super::super::{Sink, Supervisor, closed};
 use super::Step;
+use crate::Error;
 use crate::wire::{self, Run};
 
 /// A notification that nobody else sends.
@@ -88,6 +89,7 @@ impl Supervisor {
             return;
         };
         if let Some(mut old) = self.current.take() {
+            self.tell_healed(now, &old, sink);
             if let Stage::Open(mut session) = old.stage {
                 session.terminate();
                 let deadline = now.checked_add(self.policy.close_timeout).unwrap_or(now);
@@ -100,12 +102,21 @@ impl Supervisor {
             }
         }
         self.current = self.next.take();
-        self.deliver_current();
+        self.deliver_current(now);
         let channel = fence.channel.clone();
         if new_passed {
             self.end_handover(now, &channel, sink);
         } else {
             self.handover.step = Step::Following { fence };
+        }
+    }
+
+    /// A channel that was refused is listened to from here on: what was notified on it until now was not heard.
+    fn tell_healed(&mut self, now: Instant, old: &Link, sink: &mut impl Sink) {
+        let Some(new) = &self.next else { return };
+        let healed = |(channel, _): &(&String, &Error)| !new.refused.contains_key(*channel);
+        if let Some((_, error)) = old.refused.iter().find(healed) {
+            self.hold(now, error.clone(), 0, sink);
         }
     }
 

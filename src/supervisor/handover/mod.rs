@@ -23,11 +23,14 @@ use super::commands::Purpose;
 use super::link::Link;
 use super::{Sink, Supervisor};
 use crate::route::Shuffle;
-use crate::session::Session;
+use crate::session::{Answer, Session};
 use crate::{Error, ErrorKind};
 
 /// How long the commands of users may wait for a handover, bytes or no bytes.
 const LIMIT: Duration = Duration::from_secs(30);
+
+/// How often the private channel is left, if the server refuses that.
+const FORGET_TRIES: u32 = 3;
 
 /// Where a handover stands.
 #[derive(Debug, Default)]
@@ -35,8 +38,8 @@ pub(super) struct Handover {
     step: Step,
     /// When the next one begins.
     pub(super) due: Option<Instant>,
-    /// When the last bytes of the current session came.
-    alive_at: Option<Instant>,
+    /// Since when the fence is on its way.
+    fenced_at: Option<Instant>,
     /// When it must be over, whatever comes.
     limit: Option<Instant>,
 }
@@ -77,15 +80,8 @@ impl Handover {
         self.is_running() && !matches!(self.step, Step::Forgetting { .. })
     }
 
-    pub(super) fn alive(&mut self, now: Instant) {
-        if let Some(alive_at) = &mut self.alive_at {
-            *alive_at = now;
-        }
-    }
-
     /// The socket is read again: nothing could come before.
     pub(super) fn resume(&mut self, now: Instant) {
-        self.alive(now);
         if let Some(limit) = &mut self.limit {
             *limit = now.checked_add(LIMIT).unwrap_or(now);
         }
@@ -96,18 +92,13 @@ impl Handover {
         matches!(self.step, Step::Fenced { new_passed: true, .. })
     }
 
-    pub(super) fn deadline(&self, patience: Duration) -> Option<Instant> {
-        let silence = self.alive_at?.checked_add(patience);
-        silence.into_iter().chain(self.limit).min()
-    }
-
     /// When the next one begins: not before the last one is forgotten.
     pub(super) fn due(&self) -> Option<Instant> {
         self.due.filter(|_| !matches!(self.step, Step::Forgetting { .. }))
     }
 
     pub(super) fn end(&mut self) {
-        (self.step, self.alive_at, self.limit) = (Step::None, None, None);
+        (self.step, self.fenced_at, self.limit) = (Step::None, None, None);
     }
 }
 
@@ -144,16 +135,14 @@ impl Supervisor {
             return;
         }
         let channel = format!("pgbell_{}", hex(&mut self.random));
-        let private = current.start(Purpose::Private, |session| session.listen(now, &[&channel]));
+        let listen = |session: &mut Session| session.listen(now, &[&channel]);
+        let private = current.start(now, Purpose::Private, listen);
         // And proves for the last time that it has listened until then: nobody could tell later.
         if let Err(error) = private.and_then(|()| self.send_proof(now, Some(&channel))) {
             return self.lose(now, error, sink);
         }
         self.handover.step = Step::Preparing { channel, old_is_ready: false };
-        self.handover.alive_at = Some(now);
         self.handover.limit = now.checked_add(LIMIT);
-        // The answers lie behind unread notifications.
-        self.resume(now);
         if let Some(id) = self.next.as_ref().map(|link| link.id) {
             self.restore(now, id, sink);
         }
@@ -193,9 +182,10 @@ impl Supervisor {
         }
         let fence = Fence { channel, nonce: hex(&mut self.random) };
         let send = |session: &mut Session| session.notify(now, &fence.channel, &fence.nonce);
-        if let Err(error) = new.start(Purpose::Fence, send) {
+        if let Err(error) = new.start(now, Purpose::Fence, send) {
             return self.fail(now, id, error, sink);
         }
+        self.handover.fenced_at = Some(now);
         self.handover.step = match is_alone {
             true => Step::Following { fence },
             false => Step::Fenced { fence, new_passed: false },
@@ -206,28 +196,54 @@ impl Supervisor {
     fn end_handover(&mut self, now: Instant, channel: &str, sink: &mut impl Sink) {
         self.handover.end();
         self.handover_backoff.reset();
-        if let Some(link) = &mut self.current
-            && let Err(error) =
-                link.start(Purpose::Forget, |session| session.unlisten(now, &[channel]))
-        {
+        if let Err(error) = self.forget(now, channel.to_owned(), FORGET_TRIES) {
             return self.lose(now, error, sink);
         }
-        if self.outages.is_empty() {
+        if !self.outages.has_lost_session() {
             self.figures.handovers = self.figures.handovers.saturating_add(1);
             self.actions.push_back(Action::Tell(Incident::HandedOver { epoch: self.epoch() }));
         }
         self.restored(now, sink);
-        // Its notification came before the end of its answer, and a NOTIFY has no deadline of its own.
-        let awaits_fence =
-            |link: &Link| link.in_flight.values().any(|sent| matches!(sent, Purpose::Fence));
-        if self.current.as_ref().is_some_and(awaits_fence) {
-            self.probe.expect(now);
+    }
+
+    /// The current session leaves the private channel.
+    fn forget(&mut self, now: Instant, channel: String, tries: u32) -> Result<(), Error> {
+        let Some(link) = &mut self.current else { return Ok(()) };
+        let purpose = Purpose::Forget { channel: channel.clone(), tries };
+        link.start(now, purpose, |session| session.unlisten(now, &[channel]))
+    }
+
+    /// The answer to a command of ours.
+    pub(super) fn handover_answered(
+        &mut self,
+        now: Instant,
+        purpose: Purpose,
+        result: Answer,
+        sink: &mut impl Sink,
+    ) {
+        match (purpose, result) {
+            (Purpose::Forget { .. }, Ok(_)) => self.private_is_forgotten(now, sink),
+            // A time limit, as a rule. To be on it still does no harm.
+            (Purpose::Forget { channel, tries }, Err(error)) => {
+                let again = tries.checked_sub(1).map(|tries| self.forget(now, channel, tries));
+                if !matches!(again, Some(Ok(()))) {
+                    self.lose(now, error, sink);
+                }
+            }
+            (_, Err(error)) if self.handover.is_under_way() => match self.next {
+                Some(_) => self.give_up_handover(now, error, sink),
+                None => self.lose(now, error, sink),
+            },
+            // Well, or given up.
+            _ => {}
         }
     }
 
     /// The shell moves what it has read of the current session to where it can be delivered from.
-    pub(super) fn deliver_current(&mut self) {
-        if let Some(link) = &self.current {
+    pub(super) fn deliver_current(&mut self, now: Instant) {
+        if let Some(link) = &mut self.current {
+            // It may have waited for the old one, unread.
+            link.resume(now);
             self.actions.push_back(Action::Deliver { link: link.id });
             self.actions.push_back(Action::Read { link: link.id, on: true });
         }
@@ -251,14 +267,14 @@ impl Supervisor {
                 Some(channel)
             }
         };
-        if let (Some(channel), Some(link)) = (channel, self.current.as_mut()) {
-            if let Err(error) =
-                link.start(Purpose::Forget, |session| session.unlisten(now, &[channel]))
-            {
+        if let Some(channel) = channel {
+            // It may be that the server has refused the private channel, which the proof behind it counts on.
+            if let Some(link) = &mut self.current {
+                link.void_proofs();
+            }
+            if let Err(error) = self.forget(now, channel, FORGET_TRIES) {
                 return self.lose(now, error, sink);
             }
-            // The answers to it and to what waited lie behind unread notifications.
-            self.resume(now);
         }
         self.tell_dropped(now, sink);
         self.proceed(now, sink);
@@ -288,7 +304,7 @@ impl Supervisor {
             return false;
         };
         self.outages.count_attempt();
-        self.deliver_current();
+        self.deliver_current(now);
         match std::mem::take(&mut self.handover.step) {
             Step::None | Step::Opening => {
                 self.handover.end();
@@ -305,8 +321,25 @@ impl Supervisor {
                 self.handover.step = Step::Following { fence };
             }
         }
-        self.handover.alive(now);
         true
+    }
+
+    /// When the fence must have come: after so long a silence, or in any case.
+    pub(super) fn handover_deadline(&self) -> Option<Instant> {
+        self.handover_silence().into_iter().chain(self.handover.limit).min()
+    }
+
+    /// Until when whoever is to bring the fence may be silent. Before it is sent, LISTEN and the proof have their own
+    /// deadlines.
+    fn handover_silence(&self) -> Option<Instant> {
+        let fenced_at = self.handover.fenced_at?;
+        let awaited = match self.handover.is_waiting() {
+            true => [&self.current, &None],
+            false => [&self.current, &self.next],
+        };
+        let alive_at = awaited.into_iter().flatten().map(|link| link.alive_at);
+        let since = alive_at.chain([fenced_at]).max().unwrap_or(fenced_at);
+        since.checked_add(self.policy.heartbeat.deadline)
     }
 
     /// Nothing has come for too long while a fence was awaited.
@@ -314,10 +347,10 @@ impl Supervisor {
         if self.handover.due().is_some_and(|due| due <= now) {
             self.hand_over(now);
         }
-        let patience = self.policy.heartbeat.deadline;
-        if self.handover.deadline(patience).is_none_or(|deadline| now < deadline) {
+        if self.handover_deadline().is_none_or(|deadline| now < deadline) {
             return;
         }
+        let is_silent = self.handover_silence().is_some_and(|deadline| deadline <= now);
         let missing = |whose: &str| {
             let message = format!(
                 "a handover was not done in time: {whose} session does not bring the fence"
@@ -327,7 +360,13 @@ impl Supervisor {
             )
         };
         match &self.handover.step {
-            Step::Fenced { new_passed: true, .. } => self.lose(now, missing("the old"), sink),
+            Step::Fenced { new_passed: true, .. } if is_silent => {
+                self.lose(now, missing("the old"), sink);
+            }
+            // An old one that lives is not given up, however slow it is.
+            Step::Fenced { new_passed: true, .. } => {
+                self.give_up_handover(now, missing("the old"), sink);
+            }
             _ if self.next.is_some() => self.give_up_handover(now, missing("the new"), sink),
             Step::None | Step::Opening => {}
             _ => self.lose(now, missing("the new"), sink),

@@ -180,11 +180,107 @@ fn a_private_channel_refused_after_the_handover_was_given_up_costs_nothing() {
     assert_eq!(private, [r#"LISTEN "private""#, "proof", r#"UNLISTEN "private""#]);
     shell.read(&[ERROR, READY].concat());
     assert_eq!(shell.supervisor.state(), State::Connected);
+    // It counted on the channel that was refused.
+    let answer = shell.answer("proof");
+    shell.read(&[&answer, UNLISTEN, READY].concat());
+    assert_eq!(shell.supervisor.state(), State::Connected);
+    // Refused while it is under way.
+    let mut shell = Shell::up(lasting());
+    shell.command(Command::Rotate);
+    shell.on(2).open();
+    shell.on(1).take_sent();
+    shell.read(&[ERROR, READY].concat());
+    let answer = shell.answer("proof");
+    shell.read(&answer);
+    shell.serve();
+    assert_eq!(shell.take_log(), ["open 2", "0: Rotating", "close 2 Abort"]);
+    assert_eq!(shell.supervisor.figures().sessions_lost, 0);
 }
 
-/// Nobody would read the answers, and the deadline of LISTEN would pass.
 #[test]
-fn a_handover_reads_a_socket_that_was_left_unread() {
+fn a_private_channel_that_cannot_be_left_at_once_is_left_later() {
+    let mut shell = prepared();
+    shell.serve();
+    let fence = shell.fence();
+    shell.on(1).read(&fence);
+    shell.on(2).read(&fence);
+    shell.forget();
+    for _ in 0..3 {
+        assert_eq!(shell.take_sent(), [r#"UNLISTEN "private""#]);
+        shell.read(&[ERROR, READY].concat());
+    }
+    assert_eq!(shell.serve(), [r#"UNLISTEN "private""#]);
+    assert_eq!(shell.take_log(), NOTHING);
+    assert_eq!(shell.supervisor.figures().sessions_lost, 0);
+}
+
+/// Only what came on the old session counted, and it had nothing to say.
+#[test]
+fn a_successor_that_takes_its_time_to_subscribe_is_not_given_up() {
+    let channels = (0..300).map(|n| format!("{n:03}")).collect();
+    let mut shell = Shell::up(Policy { channels, ..lasting() });
+    shell.command(Command::Rotate);
+    shell.on(2).open();
+    shell.on(1).serve();
+    let sent = shell.on(2).take_sent();
+    assert_eq!(sent.len(), 6);
+    shell.forget();
+    for line in &sent {
+        shell.pass(seconds(4));
+        let answer = shell.answer(line);
+        shell.read(&answer);
+    }
+    assert_eq!(shell.take_log(), NOTHING);
+    assert_eq!(shell.take_sent(), ["notify"]);
+}
+
+/// It was lost, by our own hand.
+#[test]
+fn an_old_session_that_lives_is_not_lost_to_a_handover_that_takes_too_long() {
+    let mut shell = prepared();
+    for second in 0..30 {
+        if second == 28 {
+            shell.on(2).serve();
+            let fence = shell.fence();
+            shell.read(&fence);
+        }
+        shell.pass(seconds(1));
+        shell.on(1).read(A1);
+        shell.consume(1);
+        shell.on(2).read(A1);
+    }
+    assert_eq!(shell.take_log(), ["read 2 false", "close 2 Abort"]);
+    assert_eq!(shell.supervisor.state(), State::Connected);
+    assert_eq!(shell.supervisor.figures().sessions_lost, 0);
+}
+
+#[test]
+fn a_channel_that_the_new_session_is_not_refused_any_more_has_its_gap() {
+    let mut shell = Shell::up(lasting());
+    shell.refused.insert("a".to_owned());
+    shell.break_and_reopen();
+    shell.open();
+    shell.serve_all();
+    assert_eq!(shell.seen(), ["GAP"]);
+    shell.refused.clear();
+    shell.command(Command::Rotate);
+    shell.on(3).open();
+    shell.on(2).serve();
+    shell.on(3).serve();
+    shell.serve();
+    let fence = shell.fence();
+    shell.forget();
+    shell.on(3).read(&[note("unheard by the old one"), fence.clone(), note("after")].concat());
+    shell.on(2).read(&fence);
+    assert_eq!(shell.seen(), ["GAP", "after"]);
+    let gap = &shell.queue.gaps[0];
+    assert_eq!((gap.sessions(), gap.refused().len()), (0, 0));
+    assert_eq!(shell.supervisor.figures().handovers, 1);
+}
+
+/// Its answers lie behind what is not read: they have their time from when it is read again, and nothing is dropped for them.
+#[test]
+fn a_handover_waits_for_a_consumer_that_blocks_the_socket() {
     let overflow = Overflow::Block { max_stall: seconds(100) };
     for is_given_up in [true, false] {
         let mut shell = Shell::up(Policy { overflow, ..lasting() });
@@ -199,12 +295,16 @@ fn a_handover_reads_a_socket_that_was_left_unread() {
             shell.on(2).event(broken());
         } else {
             shell.on(2).open();
+            shell.serve();
         }
-        assert!(shell.on(1).wire().reading());
+        shell.pass(seconds(60));
+        assert!(!shell.on(1).wire().reading());
+        shell.consume(5);
+        assert!(shell.wire().reading());
+        shell.pass(seconds(4));
         shell.serve();
-        shell.pass(seconds(7));
         assert_eq!(shell.supervisor.state(), State::Connected);
-        assert_eq!(shell.queue.lost, 0);
+        assert_eq!((shell.queue.lost, shell.supervisor.figures().sessions_lost), (0, 0));
     }
 }
 

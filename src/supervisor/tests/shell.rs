@@ -102,6 +102,7 @@ impl Shell {
         let now = self.now;
         let received_at = self.wall();
         let taken = self.queue.taken;
+        self.supervisor.set_time(now, received_at);
         self.supervisor.handle_bytes(now, received_at, link, &mut input, &mut self.queue);
         assert!(taken == self.queue.taken || self.delivered.is_none_or(|one| one == link));
         self.wires.entry(link).or_default().input = input;
