@@ -438,12 +438,11 @@ impl Session {
     }
 
     /// The oldest command's time runs from now.
-    /// The input was left unread until now: nothing could come, and the deadline of the oldest command begins anew.
-    pub fn resume(&mut self, now: Instant) {
-        if let Some(pending) = self.pending.front_mut() {
-            pending.deadline = None;
+    /// The input was left unread for so long: the deadline of the oldest command is that much later.
+    pub fn extend(&mut self, time: Duration) {
+        if let Some(Pending { deadline: Some(deadline), .. }) = self.pending.front_mut() {
+            *deadline = deadline.checked_add(time).unwrap_or(*deadline);
         }
-        self.start_clock(now);
     }
 
     fn start_clock(&mut self, now: Instant) {

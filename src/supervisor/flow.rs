@@ -74,11 +74,11 @@ impl Flow {
         }
     }
 
-    /// Reading goes on: what the stall took comes off the budget. Returns whether there was one.
-    pub(super) fn resume(&mut self, now: Instant) -> bool {
-        let Some(since) = self.stalled_at.take() else { return false };
-        self.budget = self.budget.saturating_sub(now.saturating_duration_since(since));
-        true
+    /// Reading goes on: what the stall took comes off the budget. Returns how long it was, if there was one.
+    pub(super) fn resume(&mut self, now: Instant) -> Option<Duration> {
+        let stalled = now.saturating_duration_since(self.stalled_at.take()?);
+        self.budget = self.budget.saturating_sub(stalled);
+        Some(stalled)
     }
 
     /// When the stall must end.
@@ -102,12 +102,12 @@ mod tests {
         assert!(flow.may_stall(true));
         flow.stall(start);
         assert_eq!(flow.deadline(), Some(start + seconds(3)));
-        assert!(flow.resume(start + seconds(2)));
+        assert_eq!(flow.resume(start + seconds(2)), Some(seconds(2)));
         // A consumer that takes a little now and then does not stall the socket for ever.
         assert!(flow.may_stall(false));
         flow.stall(start + seconds(10));
         assert_eq!(flow.deadline(), Some(start + seconds(11)));
-        assert!(flow.resume(start + seconds(11)));
+        assert_eq!(flow.resume(start + seconds(11)), Some(seconds(1)));
         assert!(!flow.may_stall(false));
         assert!(flow.may_stall(true));
         assert_eq!(flow.stalls(), 2);

@@ -1,7 +1,7 @@
 //! One connection of a listener, and how far it has come.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::LinkId;
 use super::commands::Purpose;
@@ -129,11 +129,18 @@ impl Link {
         (self.is_live() && !oldest.is_query()).then_some(owed)
     }
 
-    /// It was not read until now: nothing could come.
-    pub(super) fn resume(&mut self, now: Instant) {
+    /// Whatever it owes, its time begins now.
+    pub(super) fn owes_from(&mut self, now: Instant) {
         (self.alive_at, self.owed_since) = (now, now);
+    }
+
+    /// For so long it was not read: nothing could come.
+    pub(super) fn was_unread(&mut self, time: Duration) {
+        for moment in [&mut self.alive_at, &mut self.owed_since] {
+            *moment = moment.checked_add(time).unwrap_or(*moment);
+        }
         if let Stage::Open(session) = &mut self.stage {
-            session.resume(now);
+            session.extend(time);
         }
     }
 

@@ -363,12 +363,12 @@ impl Supervisor {
     }
 
     fn resume(&mut self, now: Instant) {
-        if self.flow.resume(now)
+        if let Some(stalled) = self.flow.resume(now)
             && let Some(link) = &mut self.current
         {
             // What was not read was not waited for.
-            link.resume(now);
-            self.handover.resume(now);
+            link.was_unread(stalled);
+            self.handover.was_unread(stalled);
             self.actions.push_back(Action::Read { link: link.id, on: true });
         }
     }

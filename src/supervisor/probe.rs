@@ -124,7 +124,7 @@ impl Supervisor {
             self.probe.was_late = true;
             // All of the time: the answer may have been there for long.
             if let Some(link) = &mut self.current {
-                link.resume(now);
+                link.owes_from(now);
             }
             return;
         }

@@ -80,10 +80,10 @@ impl Handover {
         self.is_running() && !matches!(self.step, Step::Forgetting { .. })
     }
 
-    /// The socket is read again: nothing could come before.
-    pub(super) fn resume(&mut self, now: Instant) {
-        if let Some(limit) = &mut self.limit {
-            *limit = now.checked_add(LIMIT).unwrap_or(now);
+    /// For so long the current session was not read: nothing could come.
+    pub(super) fn was_unread(&mut self, time: Duration) {
+        for moment in [&mut self.fenced_at, &mut self.limit].into_iter().flatten() {
+            *moment = moment.checked_add(time).unwrap_or(*moment);
         }
     }
 
@@ -243,7 +243,7 @@ impl Supervisor {
     pub(super) fn deliver_current(&mut self, now: Instant) {
         if let Some(link) = &mut self.current {
             // It may have waited for the old one, unread.
-            link.resume(now);
+            link.owes_from(now);
             self.actions.push_back(Action::Deliver { link: link.id });
             self.actions.push_back(Action::Read { link: link.id, on: true });
         }
