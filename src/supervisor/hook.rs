@@ -3,83 +3,127 @@
 use std::time::Instant;
 
 use super::action::{Action, Incident, Live};
+use super::backoff::Backoff;
 use super::{Sink, Supervisor};
 use crate::Error;
 
+/// The hook, and how often it may run.
+#[derive(Debug)]
+pub(super) struct Hook {
+    step: Step,
+    /// It was done once.
+    pub(super) started: bool,
+    done_at: Option<Instant>,
+    backoff: Backoff,
+}
+
 /// What the hook does at this moment.
 #[derive(Debug, Default)]
-pub(super) enum Hook {
+enum Step {
     /// Nothing: everything is delivered.
     #[default]
     Idle,
     /// It runs, for so many outages.
     Running(u64),
-    /// It has failed and will run again, if that is not too far away.
-    Again(Option<Instant>),
+    /// It will run then, if that is not too far away.
+    Later(Option<Instant>),
+}
+
+impl Hook {
+    pub(super) fn new(backoff: Backoff) -> Self {
+        Self { step: Step::Idle, started: false, done_at: None, backoff }
+    }
+
+    /// Whether nothing is held back for it.
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(self.step, Step::Idle)
+    }
+
+    /// When it runs later.
+    pub(super) fn timeout(&self) -> Option<Instant> {
+        match self.step {
+            Step::Later(at) => at,
+            Step::Idle | Step::Running(_) => None,
+        }
+    }
+
+    fn later(&mut self, now: Instant) -> std::time::Duration {
+        let delay = self.backoff.next();
+        self.step = Step::Later(now.checked_add(delay));
+        delay
+    }
+
+    /// It has read the state. If it has not for long, the next delay is short again.
+    fn done(&mut self, now: Instant) {
+        match self.done_at.replace(now) {
+            Some(before) => self.backoff.was_live(now.saturating_duration_since(before)),
+            None => self.backoff.reset(),
+        }
+        self.started = true;
+    }
 }
 
 impl Supervisor {
     /// Every wanted channel is active or refused: runs the hook if there is one and something to tell,
     /// else lets everything through.
     pub(super) fn run_hook(&mut self, now: Instant, sink: &mut impl Sink) {
-        if !matches!(self.hook, Hook::Idle) {
+        if !self.hook.is_idle() {
             return;
         }
         let live = match self.sum_of_outages(now) {
             _ if !self.policy.has_hook => return self.let_through(now, sink),
-            _ if !self.started => Live::Start,
+            _ if !self.hook.started => Live::Start,
             Some(gap) => Live::AfterGap(gap),
             None => return self.let_through(now, sink),
         };
-        self.hook = Hook::Running(self.outages.count());
+        self.hook.step = Step::Running(self.outages.count());
         self.figures.hooks = self.figures.hooks.saturating_add(1);
         self.actions.push_back(Action::RunHook(live));
     }
 
+    /// The same in a session that goes on. Not at once: a server that drops something all the time would make the
+    /// hook run without end.
+    pub(super) fn run_hook_later(&mut self, now: Instant, sink: &mut impl Sink) {
+        if !self.policy.has_hook {
+            self.let_through(now, sink);
+        } else if self.hook.is_idle() {
+            self.hook.later(now);
+        }
+    }
+
     /// The hook has ended. If it failed, it runs again after a delay; nothing is delivered meanwhile.
     pub fn handle_hook(&mut self, now: Instant, result: Result<(), Error>, sink: &mut impl Sink) {
-        let Hook::Running(known) = self.hook else { return };
+        let Step::Running(known) = self.hook.step else { return };
+        self.hook.step = Step::Idle;
         match result {
             Ok(()) => {
-                self.hook = Hook::Idle;
-                self.started = true;
+                self.hook.done(now);
                 if self.outages.count() == known {
-                    self.hook_backoff.reset();
                     self.let_through(now, sink);
                 } else {
-                    // What the hook has read may be older than what was lost since. Not at once: a server that drops
-                    // something every time would make it run without end.
-                    self.hook = Hook::Again(now.checked_add(self.hook_backoff.next()));
+                    // What the hook has read may be older than what was lost since.
+                    self.run_hook_later(now, sink);
                 }
                 self.proceed(now, sink);
             }
             Err(error) => {
                 self.figures.hook_failures = self.figures.hook_failures.saturating_add(1);
-                let delay = self.hook_backoff.next();
-                self.hook = Hook::Again(now.checked_add(delay));
+                let delay = self.hook.later(now);
                 self.actions.push_back(Action::Tell(Incident::HookFailed { error, delay }));
             }
         }
     }
 
-    /// When a hook that has failed runs again.
-    pub(super) fn hook_timeout(&self) -> Option<Instant> {
-        match self.hook {
-            Hook::Again(at) => at,
-            Hook::Idle | Hook::Running(_) => None,
-        }
-    }
-
     pub(super) fn check_hook(&mut self, now: Instant, sink: &mut impl Sink) {
-        if self.hook_timeout().is_some_and(|at| at <= now) {
-            self.hook = Hook::Idle;
+        if self.hook.timeout().is_some_and(|at| at <= now) {
+            self.hook.step = Step::Idle;
             self.run_hook(now, sink);
         }
     }
 
     /// There is no session to be live: what the hook does is in vain.
     pub(super) fn cancel_hook(&mut self) {
-        if let Hook::Running(_) = std::mem::take(&mut self.hook) {
+        if let Step::Running(_) = std::mem::take(&mut self.hook.step) {
             self.actions.push_back(Action::CancelHook);
         }
     }

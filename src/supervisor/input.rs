@@ -220,7 +220,7 @@ impl Supervisor {
                 let is_live = self.current.as_ref().is_some_and(Link::is_live);
                 // Else it is told with what else is not over.
                 if is_live && !self.handover.is_running() {
-                    self.run_hook(now, sink);
+                    self.run_hook_later(now, sink);
                 }
             }
             // What else it would not see, nobody knows.

@@ -92,9 +92,6 @@ pub struct Supervisor {
     handover: Handover,
     handover_backoff: Backoff,
     hook: Hook,
-    hook_backoff: Backoff,
-    /// The hook was done once.
-    started: bool,
     draining: Option<Draining>,
     /// The end was asked for, or has come.
     ending: bool,
@@ -168,9 +165,7 @@ impl Supervisor {
             probe: Probe::new(policy.heartbeat),
             handover: Handover::default(),
             handover_backoff: Backoff::new(&delays, random.number()),
-            hook: Hook::Idle,
-            hook_backoff: Backoff::new(&delays, random.number()),
-            started: false,
+            hook: Hook::new(Backoff::new(&delays, random.number())),
             draining: None,
             ending: false,
             random,
@@ -213,7 +208,7 @@ impl Supervisor {
             self.next.as_ref().and_then(Link::deadline),
             self.old.as_ref().and_then(Link::deadline),
             self.draining.as_ref().and_then(|draining| draining.deadline),
-            self.hook_timeout(),
+            self.hook.timeout(),
             self.retry_at,
         ];
         // A stalled socket brings no answer: no deadline runs on it but the stall's own.

@@ -14,7 +14,7 @@ const GROUP: usize = 64;
 impl Supervisor {
     /// A session is ready: subscribes to everything, in pipelined groups. N141.
     pub(super) fn restore(&mut self, now: Instant, id: LinkId, sink: &mut impl Sink) {
-        if self.policy.has_hook && !self.started {
+        if self.policy.has_hook && !self.hook.started {
             // The hook comes first.
             sink.hold();
         }

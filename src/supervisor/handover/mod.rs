@@ -292,7 +292,7 @@ impl Supervisor {
     fn tell_dropped(&mut self, now: Instant, sink: &mut impl Sink) {
         let is_live = self.current.as_ref().is_some_and(Link::is_live);
         if is_live && !self.outages.is_empty() && !self.handover.is_running() {
-            self.run_hook(now, sink);
+            self.run_hook_later(now, sink);
         }
     }
 

@@ -103,7 +103,7 @@ impl Shell {
     fn is_stuck(&self) -> bool {
         let supervisor = &self.supervisor;
         let is_live = supervisor.current.as_ref().is_some_and(Link::is_live);
-        let waits = supervisor.handover.is_running() || !matches!(supervisor.hook, Hook::Idle);
+        let waits = supervisor.handover.is_running() || !supervisor.hook.is_idle();
         self.queue.held && is_live && !waits
     }
 }
