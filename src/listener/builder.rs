@@ -62,7 +62,8 @@ const LIFETIME_MIN: Duration = Duration::from_secs(1);
 /// made when they are needed.
 ///
 /// A server that sends messages longer than a buffer, as PostgreSQL's errors may be, can make that
-/// `queue_bytes + 4 MiB` more: 32 MiB by default. Copies belong to whoever asked for them.
+/// `queue_bytes + 4 MiB` more: 32 MiB by default. Each channel takes its name, and 5 KB more while the server
+/// refuses it. Copies belong to whoever asked for them.
 #[derive(Debug, Clone)]
 #[must_use = "nothing happens before connect"]
 pub struct ListenerBuilder {

@@ -163,7 +163,7 @@ impl Shared {
             | Incident::HandoverFailed { error, .. } => error,
             _ => return,
         };
-        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.brief());
     }
 
     pub(super) fn last_error(&self) -> Option<Error> {
