@@ -162,7 +162,7 @@ impl ListenerHandle {
         self.shared.state()
     }
 
-    /// Waits until the listener is in this state. Returns at once when it is.
+    /// Waits until the listener is in this state, or was while this waited. Returns at once when it is.
     ///
     /// # Errors
     /// [`ErrorKind::Closed`] when it never will be: the listener is over.
@@ -171,12 +171,13 @@ impl ListenerHandle {
     /// Nothing is changed.
     pub async fn wait_state(&self, state: State) -> Result<(), Error> {
         let mut watch = self.shared.watch();
+        let before = watch.borrow().times(state);
         loop {
             let current = *watch.borrow_and_update();
-            if current == state {
+            if current.state == state || current.times(state) != before {
                 return Ok(());
             }
-            if current == State::Closed || watch.changed().await.is_err() {
+            if current.state == State::Closed || watch.changed().await.is_err() {
                 return Err(self.shared.closed());
             }
         }

@@ -12,7 +12,7 @@ use crate::{Error, ErrorKind};
 #[derive(Debug)]
 pub(super) struct Shared {
     /// Written by the task alone.
-    state: watch::Sender<State>,
+    state: watch::Sender<Entered>,
     /// Why the listener ended, if nobody asked for it.
     cause: OnceLock<Error>,
     /// `i64::MIN` while it is not known.
@@ -21,6 +21,26 @@ pub(super) struct Shared {
     last_error: Mutex<Option<Error>>,
     pub(super) counters: Counters,
     pub(super) pins: Pins,
+}
+
+/// A state, and how often each was entered: who waits for one misses none, however short it was.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Entered {
+    pub(super) state: State,
+    times: [u64; 4],
+}
+
+impl Entered {
+    pub(super) fn times(&self, state: State) -> u64 {
+        self.times.get(state as usize).copied().unwrap_or(0)
+    }
+
+    fn enter(&mut self, state: State) {
+        self.state = state;
+        if let Some(times) = self.times.get_mut(state as usize) {
+            *times = times.wrapping_add(1);
+        }
+    }
 }
 
 /// Counters, each with one writer. They are figures, not signals: all accesses are relaxed.
@@ -126,7 +146,7 @@ impl Shared {
     pub(super) fn new(pins: Pins) -> Self {
         Self {
             pins,
-            state: watch::Sender::new(State::Connecting),
+            state: watch::Sender::new(Entered { state: State::Connecting, times: [0; 4] }),
             cause: OnceLock::new(),
             process_id: AtomicI64::new(i64::MIN),
             last_error: Mutex::new(None),
@@ -135,14 +155,14 @@ impl Shared {
     }
 
     pub(super) fn state(&self) -> State {
-        *self.state.borrow()
+        self.state.borrow().state
     }
 
     pub(super) fn set_state(&self, state: State) {
-        self.state.send_replace(state);
+        self.state.send_modify(|entered| entered.enter(state));
     }
 
-    pub(super) fn watch(&self) -> watch::Receiver<State> {
+    pub(super) fn watch(&self) -> watch::Receiver<Entered> {
         self.state.subscribe()
     }
 
