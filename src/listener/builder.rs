@@ -180,9 +180,10 @@ impl ListenerBuilder {
     /// [`Gap`](crate::Gap), before any notification is delivered: to read the state that notifications change.
     /// What it reads is complete, because what is committed later arrives after it.
     ///
-    /// It gets a connection of its own. Notifications that arrive meanwhile wait in the queue, within its
-    /// bounds. If it fails or panics, it is run again after a delay; if the session is lost, it is
-    /// cancelled, and run again when the next one listens.
+    /// It gets a connection of its own, to the server that the session is on, whatever other hosts there are; it
+    /// fails when that one takes no other connection, or is a standby. Notifications that arrive meanwhile wait in
+    /// the queue, within its bounds. If it fails or panics, it is run again after a delay; if the session is lost,
+    /// it is cancelled, and run again when the next one listens. There is no limit to its time but yours.
     ///
     /// ```no_run
     /// # async fn example() -> Result<(), pgbell::Error> {

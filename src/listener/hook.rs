@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 
-use crate::net::{Timer, now};
+use crate::net::{Place, Timer, now};
 use crate::supervisor::Live;
 use crate::{Config, Connection, Error, ErrorKind};
 
@@ -31,11 +31,14 @@ impl Hook {
         Self(Arc::new(move |connection, live| Box::pin(hook(connection, live))))
     }
 
-    /// Opens a connection and runs the hook with it, in a task of its own: a panic stays there.
-    pub(super) fn run(&self, config: Config, live: Live) -> HookRun {
+    /// Opens a connection and runs the hook with it, in a task of its own: a panic stays there. It reads the server
+    /// that the session listens to: another one may lag behind it.
+    pub(super) fn run(&self, config: Config, place: Option<Place>, live: Live) -> HookRun {
         let hook = self.0.clone();
         HookRun(tokio::spawn(async move {
-            let connection = Connection::connect(config).await?;
+            let gone =
+                || Error::new(ErrorKind::Connect, "the session that the hook is for is gone");
+            let connection = Connection::beside(config, &place.ok_or_else(gone)?).await?;
             hook(connection, live).await
         }))
     }

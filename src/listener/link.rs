@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use bytes::BytesMut;
 
-use crate::net::{self, Established, Pipe, Purpose};
+use crate::net::{self, Established, Pipe, Place, Purpose};
 use crate::supervisor::{LinkEvent, LinkId};
 use crate::{Config, Error};
 
@@ -21,6 +21,7 @@ pub(super) fn open(config: Config) -> Opening {
 
 pub(super) struct Link {
     pub(super) id: LinkId,
+    pub(super) place: Place,
     pipe: Pipe,
     /// What was read and not yet handled, unless it is delivered: then it lies in the queue's buffer.
     pub(super) rest: BytesMut,
@@ -33,9 +34,9 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(id: LinkId, pipe: Pipe, rest: BytesMut) -> Self {
+    pub(super) fn new(id: LinkId, place: Place, pipe: Pipe, rest: BytesMut) -> Self {
         let received_at = SystemTime::UNIX_EPOCH;
-        Self { id, pipe, rest, received_at, reading: true, closing: false, shut: false }
+        Self { id, place, pipe, rest, received_at, reading: true, closing: false, shut: false }
     }
 
     /// From now on: write what is left, end our direction, read to the end.

@@ -103,7 +103,8 @@ impl Task {
                 Action::Close { link, how: Close::Abort } => self.links.abort(link),
                 Action::RunHook(live) => {
                     if let Some(hook) = &self.means.hook {
-                        self.hooks.start(hook.run(self.means.config.clone(), live));
+                        let place = self.links.place();
+                        self.hooks.start(hook.run(self.means.config.clone(), place, live));
                     }
                 }
                 Action::CancelHook => self.hooks.cancel(),
