@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::BytesMut;
 
@@ -14,9 +14,11 @@ use crate::{Config, Error};
 /// A session being set up.
 pub(super) type Opening = Pin<Box<dyn Future<Output = Result<Established, Error>> + Send>>;
 
-/// Connects and logs in. The supervisor bounds it in time.
-pub(super) fn open(config: Config) -> Opening {
-    Box::pin(net::establish(config, Purpose::Listen))
+/// Connects and logs in. The supervisor bounds it in time; a moment before, it ends by itself and says where the
+/// time went.
+pub(super) fn open(config: Config, timeout: Duration) -> Opening {
+    let deadline = net::now() + timeout - timeout / 50;
+    Box::pin(net::establish_until(config, Purpose::Listen, deadline))
 }
 
 pub(super) struct Link {

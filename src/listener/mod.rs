@@ -309,6 +309,12 @@ impl Listener {
         self.handle.last_error()
     }
 
+    /// See [`ListenerHandle::last_error_at`].
+    #[must_use]
+    pub fn last_error_at(&self) -> Option<(SystemTime, Error)> {
+        self.handle.last_error_at()
+    }
+
     /// Figures as of now.
     #[must_use]
     pub fn stats(&self) -> Stats {
@@ -321,7 +327,7 @@ impl Listener {
         self.handle.process_id()
     }
 
-    /// See [`ListenerHandle::drain`].
+    /// See [`ListenerHandle::drain`]. To receive meanwhile, use a [`handle`](Self::handle).
     ///
     /// # Errors
     /// As there.

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -30,6 +31,7 @@ const REQUESTS_AT_ONCE: usize = 32;
 pub(super) struct Means {
     /// For sessions, and for the hook's connections.
     pub(super) config: Config,
+    pub(super) connect_timeout: Duration,
     pub(super) hook: Option<Hook>,
     pub(super) telemetry: Telemetry,
 }
@@ -82,7 +84,7 @@ impl Task {
         while let Some(action) = self.supervisor.poll_action() {
             match action {
                 Action::Open { link } => {
-                    let opening = link::open(self.means.config.clone());
+                    let opening = link::open(self.means.config.clone(), self.means.connect_timeout);
                     let attempt = self.supervisor.figures().attempts;
                     self.links.open(link, self.means.telemetry.opening(attempt, opening));
                 }

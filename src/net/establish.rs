@@ -8,7 +8,7 @@ use super::dial::Address;
 use super::encrypt::Encryptor;
 use super::{Driver, Pipe, login, now, password, random, resolve};
 use crate::auth::Channel;
-use crate::config::{LoadBalanceHosts, Server, TargetSessionAttrs};
+use crate::config::{Host, LoadBalanceHosts, Server, TargetSessionAttrs};
 use crate::route::{self, Encryption, Failure, Next, Reached, Shuffle};
 use crate::session::{FACTS_SQL, Facts, Session};
 use crate::{Config, Error, ErrorKind};
@@ -48,8 +48,21 @@ pub(crate) struct Place {
 pub(crate) async fn establish(config: Config, purpose: Purpose) -> Result<Established, Error> {
     let config = resolve(config).await?;
     let deadline = now() + config.effective_connect_timeout();
+    run(&config, purpose, deadline).await
+}
+
+/// As [`establish`], until then.
+pub(crate) async fn establish_until(
+    config: Config,
+    purpose: Purpose,
+    deadline: Instant,
+) -> Result<Established, Error> {
+    run(&resolve(config).await?, purpose, deadline).await
+}
+
+async fn run(config: &Config, purpose: Purpose, deadline: Instant) -> Result<Established, Error> {
     // On the heap: the future of a whole login is large, and callers hold it.
-    Box::pin(async { Attempt::new(&config, purpose, deadline).await?.run().await }).await
+    Box::pin(async { Attempt::new(config, purpose, deadline).await?.run().await }).await
 }
 
 /// As [`establish`], with the server at `place` and no other.
@@ -143,7 +156,12 @@ impl<'a> Attempt<'a> {
         let mut addresses = match found {
             Ok(addresses) => addresses,
             Err(error) => {
-                self.failures.push(Failure { at: String::new(), error });
+                // Other words name it.
+                let at = match server.host() {
+                    Some(Host::Tcp(name)) if error.kind() == ErrorKind::Timeout => name.clone(),
+                    _ => String::new(),
+                };
+                self.failures.push(Failure { at, error });
                 return Ok(None);
             }
         };

@@ -140,9 +140,26 @@ impl Gap {
     }
 }
 
+/// One line: the cause, how many sessions were lost, for how long, and how many channels are refused.
 impl fmt::Display for Gap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "notifications may be missing here: {}", self.0.cause)
+        let Facts { cause, lost_at, restored_at, attempts, sessions, .. } = &*self.0;
+        write!(f, "notifications may be missing here: {cause} (")?;
+        match sessions {
+            0 => f.write_str("the session goes on")?,
+            1 => f.write_str("1 session lost")?,
+            more => write!(f, "{more} sessions lost")?,
+        }
+        if *sessions > 0 {
+            let lasted = restored_at.duration_since(*lost_at).unwrap_or_default();
+            let plural = if *attempts == 1 { "" } else { "s" };
+            write!(f, ", for {:.1} s, {attempts} attempt{plural}", lasted.as_secs_f64())?;
+        }
+        match self.refused().len() {
+            0 => f.write_str(")"),
+            1 => f.write_str(", 1 channel refused)"),
+            more => write!(f, ", {more} channels refused)"),
+        }
     }
 }
 
@@ -208,6 +225,24 @@ impl From<Loss> for Event {
 mod tests {
     use super::*;
     use crate::ErrorKind;
+
+    #[test]
+    fn a_line_of_the_log_says_what_a_gap_was() {
+        let at = |millis| SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(millis);
+        let cause = || Error::new(ErrorKind::Connect, "lost");
+        let refusals = Refusals::default();
+        let gap = Gap::new(cause(), at(0), 1).restored(at(1_250), 1, 2, refusals.clone());
+        let words = "notifications may be missing here: connection: lost";
+        assert_eq!(gap.to_string(), format!("{words} (1 session lost, for 1.2 s, 1 attempt)"));
+        refusals.set(vec![("a".to_owned(), cause()), ("b".to_owned(), cause())]);
+        let gap = Gap::new(cause(), at(0), 3).restored(at(60_000), 12, 2, refusals);
+        assert_eq!(
+            gap.to_string(),
+            format!("{words} (3 sessions lost, for 60.0 s, 12 attempts, 2 channels refused)")
+        );
+        let gap = Gap::within_session(cause(), at(0), 1);
+        assert_eq!(gap.to_string(), format!("{words} (the session goes on)"));
+    }
 
     #[test]
     fn gaps_that_wait_to_be_read_share_one_list_of_refused_channels() {

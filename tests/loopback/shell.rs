@@ -5,16 +5,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use pgbell::testing::Script;
-use pgbell::{Event, Listener, State};
+use pgbell::{ErrorKind, Event, Listener, State};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
-use crate::support::{let_listen, listener, server, soon};
+use crate::support::{let_listen, listener, refuse, server, soon};
 
-/// An ErrorResponse of this severity, five letters.
+/// An ErrorResponse.
 fn error(severity: &str) -> Vec<u8> {
-    let fields = format!("S{severity}\0V{severity}\0C57P01\0Mgone\0\0");
+    error_of(severity, "57P01")
+}
+
+fn error_of(severity: &str, code: &str) -> Vec<u8> {
+    let fields = format!("S{severity}\0V{severity}\0C{code}\0Mgone\0\0");
     let length = u32::try_from(fields.len() + 4).unwrap().to_be_bytes();
     [&b"E"[..], &length, fields.as_bytes()].concat()
 }
@@ -64,7 +68,8 @@ async fn a_hook_that_runs_a_second_time_at_once_holds_nothing_up() {
     let told = tokio::time::timeout(Duration::from_secs(2), listener.recv()).await;
     assert!(matches!(told, Ok(Ok(Event::Gap(_)))), "{told:?}");
     assert!(matches!(soon(listener.recv()).await, Ok(Event::Notification(_))));
-    assert_eq!(listener.stats().hooks, 2);
+    let stats = listener.stats();
+    assert_eq!((stats.hooks, stats.gaps, stats.dropped_by_server), (2, 1, 1));
 }
 
 #[tokio::test]
@@ -155,4 +160,61 @@ async fn no_hook_outlives_the_close_of_its_listener() {
     soon(runs.acquire()).await.unwrap().forget();
     soon(listener.close()).await.unwrap();
     assert!(gone.load(Ordering::SeqCst), "the hook has its connection still");
+}
+
+/// A file of passwords may have the new one at the next attempt.
+#[tokio::test]
+async fn a_login_that_is_refused_once_is_tried_again_where_that_is_asked_for() {
+    for retries in [false, true] {
+        let (server, url) = listener().await;
+        let delay = Duration::from_millis(1);
+        let builder = Listener::builder(&url).channels(["a"]).backoff(delay, delay);
+        let builder = if retries { builder.retry_refusals(true) } else { builder };
+        let serve = async {
+            let mut socket = let_ask(&server).await;
+            socket.write_all(Script::ACK).await.unwrap();
+            socket
+        };
+        let (connected, socket) = tokio::join!(builder.connect(), serve);
+        let mut listener = connected.unwrap();
+        drop(socket);
+        soon(refuse(&server, &error_of("FATAL", "28P01"))).await;
+        if !retries {
+            assert!(matches!(soon(listener.recv()).await, Ok(Event::Gap(_))));
+            let error = soon(listener.recv()).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Auth, "{error}");
+            continue;
+        }
+        let mut socket = soon(let_ask(&server)).await;
+        socket.write_all(Script::ACK).await.unwrap();
+        assert!(matches!(soon(listener.recv()).await, Ok(Event::Gap(gap)) if gap.attempts() == 2));
+        assert_eq!(listener.stats().attempts_failed, 1);
+        assert_eq!(listener.last_error_at().unwrap().1.kind(), ErrorKind::Auth);
+    }
+}
+
+#[tokio::test]
+async fn a_query_without_a_session_says_that_it_may_be_asked_again() {
+    let (server, url) = listener().await;
+    let serve = async {
+        let mut socket = let_ask(&server).await;
+        socket.write_all(Script::ACK).await.unwrap();
+    };
+    let (connected, ()) = tokio::join!(Listener::builder(&url).channels(["a"]).connect(), serve);
+    let listener = connected.unwrap();
+    soon(listener.handle().wait_state(State::Reconnecting)).await.unwrap();
+    let error = soon(listener.simple_query("SELECT 1")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Connect);
+    assert!(error.is_transient() && error.hint().is_some(), "{error}");
+}
+
+#[tokio::test]
+async fn a_timeout_of_connect_names_the_address_that_did_not_answer() {
+    // The kernel takes the connection, and nobody speaks.
+    let (server, url) = listener().await;
+    let url = format!("{url} connect_timeout=1");
+    let error = soon(Listener::connect(url.as_str())).await.map(drop).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+    let address = server.local_addr().unwrap().to_string();
+    assert!(error.to_string().contains(&address), "{error}");
 }

@@ -131,7 +131,12 @@ fn a_handover_that_fails_leaves_the_old_session_alone() {
         let mut listener = builder.connect().await.unwrap();
         listener.handle().rotate().await.unwrap();
         until("it was tried", || listener.stats().attempts >= 3).await;
-        assert_eq!(listener.last_error().unwrap().sqlstate(), Some("53300"));
+        let (at, error) = listener.last_error_at().unwrap();
+        assert_eq!(error.sqlstate(), Some("53300"));
+        assert!(at.elapsed().unwrap() < PATIENCE, "{at:?}");
+        let stats = listener.stats();
+        assert!(stats.handover_failures >= 1, "{stats:?}");
+        assert_eq!(stats.attempts_failed, 0);
         server.notifier().await.notify("a", "x").await.unwrap();
         let event = listener.recv().await.unwrap();
         assert!(matches!(&event, Event::Notification(n) if n.epoch() == 1), "{event:?}");
