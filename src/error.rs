@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::wire::{ChannelError, DbError, DecodeError, EncodeError, PayloadError};
+use crate::wire::{ChannelError, DbError, DecodeError, Diagnostic, EncodeError, PayloadError};
 
 /// What went wrong, coarsely enough to decide what to do about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -173,6 +173,34 @@ impl Error {
         Self::build(Inner { kind: self.0.kind, message, hint, db_error, source })
     }
 
+    /// The same error with the server's words cut to what may be kept: for one that outlives its call.
+    #[cold]
+    pub(crate) fn brief(self) -> Self {
+        self.shortened().unwrap_or(self)
+    }
+
+    /// `None` when it is brief.
+    fn shortened(&self) -> Option<Self> {
+        let words = self.db_error().map(DbError::diagnostic).filter(Diagnostic::is_long);
+        let cause = self.0.source.as_ref().and_then(|cause| cause.downcast_ref::<Self>());
+        let cause = cause.and_then(Self::shortened);
+        if words.is_none() && cause.is_none() {
+            return None;
+        }
+        let source = cause.map(Into::into);
+        let as_text = || self.0.source.as_ref().map(|source| source.to_string().into());
+        Some(Self::build(Inner {
+            kind: self.0.kind,
+            message: self.0.message.clone(),
+            hint: self.0.hint.clone(),
+            db_error: match words {
+                Some(words) => Some(Box::new(DbError::brief(words))),
+                None => self.0.db_error.clone(),
+            },
+            source: source.or_else(as_text),
+        }))
+    }
+
     fn build(inner: Inner) -> Self {
         Self(Arc::new(inner))
     }
@@ -337,6 +365,23 @@ mod tests {
         let outer = Error::caused(ErrorKind::InDoubt, "the connection was lost", inner);
         assert_eq!(outer.to_string(), "in doubt: the connection was lost: connection: broken pipe");
         assert!(std::error::Error::source(&outer).is_some());
+    }
+
+    #[test]
+    fn an_error_that_is_kept_is_brief_and_so_is_its_cause() {
+        let long = DbError::new(Severity::Error, "42501", &"é".repeat(100_000));
+        let long = Error::server("refused", long).with_hint("ask");
+        let outer = Error::caused(ErrorKind::InDoubt, "lost", long.clone());
+        let brief = long.brief();
+        assert_eq!((brief.kind(), brief.sqlstate()), (ErrorKind::Server, Some("42501")));
+        assert_eq!(brief.hint(), Some("ask"));
+        assert!(brief.db_error().unwrap().message().len() < 2_000);
+        let outer = outer.brief();
+        let cause = std::error::Error::source(&outer).unwrap().downcast_ref::<Error>().unwrap();
+        assert!(cause.db_error().unwrap().message().len() < 2_000);
+        // What is short stays as it is.
+        let short = server("57P01");
+        assert!(Arc::ptr_eq(&short.clone().brief().0, &short.0));
     }
 
     #[test]

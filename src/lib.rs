@@ -39,8 +39,8 @@
 //! Memory is bounded, whatever a server sends; no length that it announces is allocated. Nothing that it
 //! sends panics, and no error or `Debug` text shows a secret.
 //!
-//! This version does not reconnect: when its session is lost, a listener hands out everything that was
-//! received, then the cause, and ends.
+//! A [`Listener`] whose session is lost comes back by itself, listens to everything again, and tells a [`Gap`] in
+//! its place; [`on_live`](ListenerBuilder::on_live) reads the state before anything later is delivered.
 //!
 //! # Lent, kept, owned
 //!
@@ -65,7 +65,38 @@
 //! | `tls-ring` | yes | TLS by rustls, with the cryptography of ring |
 //! | `tls-aws-lc-rs` | | TLS by rustls, with that of AWS-LC: post-quantum key exchange, FIPS |
 //! | `tls` | | TLS by rustls, with the provider that the process has installed |
+//! | `tracing` | | events of a [`Listener`], and a span `connect` for each attempt |
+//! | `metrics` | | its figures, by the names below |
 //! | `testing` | | `testing`: a scripted server, and a backend with real LISTEN and NOTIFY, for tests |
+//!
+//! # Log and figures
+//!
+//! With the feature `tracing`, everything of a listener stands in a span `pgbell_listener` with the fields `id` and
+//! `application`: sessions that are established, lost and handed over, attempts that fail, hooks that fail, the end.
+//!
+//! With the feature `metrics`, its [`Stats`] are counters and gauges with the label `application`, the
+//! `application_name` of its sessions; listeners of one name add up.
+//!
+//! | counter | of [`Stats`] |
+//! |---|---|
+//! | `pgbell_notifications_received_total` | `received` |
+//! | `pgbell_notifications_delivered_total` | `delivered` |
+//! | `pgbell_notifications_lagged_total` | `lagged` |
+//! | `pgbell_bytes_read_total` | `bytes_read` |
+//! | `pgbell_gaps_total` | `gaps` |
+//! | `pgbell_stalls_total` | `stalls` |
+//! | `pgbell_sessions_total` | `sessions` |
+//! | `pgbell_sessions_lost_total` | `sessions_lost` |
+//! | `pgbell_attempts_total` | `attempts` |
+//! | `pgbell_attempts_failed_total` | `attempts_failed` |
+//! | `pgbell_proofs_total` | `proofs` |
+//! | `pgbell_handovers_total` | `handovers` |
+//! | `pgbell_handover_failures_total` | `handover_failures` |
+//! | `pgbell_dropped_by_server_total` | `dropped_by_server` |
+//! | `pgbell_hooks_total` | `hooks` |
+//! | `pgbell_hook_failures_total` | `hook_failures` |
+//!
+//! The gauges are `pgbell_queued_notifications` and `pgbell_queued_bytes`.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -9,7 +9,7 @@ use bytes::{Buf, BytesMut};
 
 use self::kept::Kept;
 use crate::auth::AuthMethod;
-use crate::net::{self, Established, Purpose, Step};
+use crate::net::{self, Established, Place, Purpose, Step};
 use crate::notification::{Batch, Gap, Lagged, Loss, Stamp};
 use crate::session::{Answer, CommandId, Rows, SessionEvent};
 use crate::wire::{Run, TransactionStatus};
@@ -81,12 +81,20 @@ impl Connection {
     /// Dropping the future closes the socket.
     pub async fn connect(config: impl TryInto<Config, Error: Into<Error>>) -> Result<Self, Error> {
         let config = config.try_into().map_err(Into::into)?;
-        let mut established = net::establish(config, Purpose::Connect).await?;
+        Ok(Self::new(net::establish(config, Purpose::Connect).await?))
+    }
+
+    /// On the server that a listener's session is on, and no other.
+    pub(crate) async fn beside(config: Config, place: &Place) -> Result<Self, Error> {
+        Ok(Self::new(net::establish_at(config, Purpose::Read, place).await?))
+    }
+
+    fn new(mut established: Established) -> Self {
         let mut input = BytesMut::with_capacity(INPUT_BYTES);
         input.extend_from_slice(&established.driver.input);
         established.driver.input = input;
         let driver = &established.driver;
-        Ok(Self {
+        Self {
             stamp: Stamp { received_at: driver.received_at, epoch: 1 },
             established,
             lent: 0,
@@ -97,7 +105,7 @@ impl Connection {
             gap: None,
             loss: None,
             failed: None,
-        })
+        }
     }
 
     /// Waits for notifications and lends all that one read of the socket brought.

@@ -62,7 +62,8 @@ const LIFETIME_MIN: Duration = Duration::from_secs(1);
 /// made when they are needed.
 ///
 /// A server that sends messages longer than a buffer, as PostgreSQL's errors may be, can make that
-/// `queue_bytes + 4 MiB` more: 32 MiB by default. Copies belong to whoever asked for them.
+/// `queue_bytes + 4 MiB` more: 32 MiB by default. Each channel takes its name, and 5 KB more while the server
+/// refuses it. Copies belong to whoever asked for them.
 #[derive(Debug, Clone)]
 #[must_use = "nothing happens before connect"]
 pub struct ListenerBuilder {
@@ -73,6 +74,7 @@ pub struct ListenerBuilder {
     pin_limit: usize,
     overflow: Overflow,
     reconnect: bool,
+    retry_refusals: Option<bool>,
     backoff: (Duration, Duration),
     heartbeat: Heartbeat,
     max_lifetime: Option<Duration>,
@@ -89,6 +91,7 @@ impl ListenerBuilder {
             pin_limit: PIN_LIMIT_BYTES,
             overflow: Overflow::default(),
             reconnect: true,
+            retry_refusals: None,
             backoff: (BACKOFF_MIN, BACKOFF_MAX),
             heartbeat: HEARTBEAT,
             max_lifetime: None,
@@ -130,6 +133,10 @@ impl ListenerBuilder {
 
     /// What to do with notifications that the full queue cannot take. By default
     /// `Block { max_stall: 1 s }`.
+    ///
+    /// Under `Block` the socket is read on, and what the full queue cannot take is dropped and told, while an answer
+    /// is waited for that lies behind the notifications: to a command of yours, or of a
+    /// [drain](crate::ListenerHandle::drain).
     pub fn overflow(mut self, overflow: Overflow) -> Self {
         self.overflow = overflow;
         self
@@ -140,9 +147,20 @@ impl ListenerBuilder {
     ///
     /// Every attempt looks names up again, tries all hosts and asks the password provider again. It lasts at
     /// most `connect_timeout`. A refused login, and a database that does not exist, end the listener, unless
-    /// there are several hosts or a password provider.
+    /// [`retry_refusals`](Self::retry_refusals) says otherwise.
     pub fn reconnect(mut self, reconnect: bool) -> Self {
         self.reconnect = reconnect;
+        self
+    }
+
+    /// Whether a refusal is tried again like any other failure of an attempt to come back: a wrong password, a role
+    /// or a database that does not exist. By default it is where the next attempt may be another one: with several
+    /// hosts, or a password provider.
+    ///
+    /// Say `true` where a file of passwords (`.pgpass`) or the server's roles change under a running service: the
+    /// file is read again at every attempt. The first attempt, [`connect`](Self::connect), is never tried again.
+    pub fn retry_refusals(mut self, retry: bool) -> Self {
+        self.retry_refusals = Some(retry);
         self
     }
 
@@ -179,9 +197,10 @@ impl ListenerBuilder {
     /// [`Gap`](crate::Gap), before any notification is delivered: to read the state that notifications change.
     /// What it reads is complete, because what is committed later arrives after it.
     ///
-    /// It gets a connection of its own. Notifications that arrive meanwhile wait in the queue, within its
-    /// bounds. If it fails or panics, it is run again after a delay; if the session is lost, it is
-    /// cancelled, and run again when the next one listens.
+    /// It gets a connection of its own, to the server that the session is on, whatever other hosts there are; it
+    /// fails when that one takes no other connection, or is a standby. Notifications that arrive meanwhile wait in
+    /// the queue, within its bounds. If it fails or panics, it is run again after a delay; if the session is lost,
+    /// it is cancelled, and run again when the next one listens. There is no limit to its time but yours.
     ///
     /// ```no_run
     /// # async fn example() -> Result<(), pgbell::Error> {
@@ -272,7 +291,10 @@ impl ListenerBuilder {
             reconnect: self.reconnect.then_some(Reconnect {
                 min,
                 max,
-                retry_refusals: resolved.has_password_provider() || resolved.servers()?.len() > 1,
+                retry_refusals: match self.retry_refusals {
+                    Some(retry) => retry,
+                    None => resolved.has_password_provider() || resolved.servers()?.len() > 1,
+                },
             }),
             heartbeat: self.heartbeat,
             max_lifetime: self.max_lifetime,
@@ -287,7 +309,8 @@ impl ListenerBuilder {
         let telemetry = Telemetry::new(&resolved, &policy);
         let supervisor = Supervisor::new(net::now(), SystemTime::now(), seed, policy);
         let (connected, wait) = oneshot::channel();
-        let means = Means { config, hook: self.hook, telemetry };
+        let connect_timeout = resolved.effective_connect_timeout();
+        let means = Means { config, connect_timeout, hook: self.hook, telemetry };
         let task = Task::new(means, supervisor, sink, inbox, shared.clone(), connected);
         let task = tokio::spawn(task);
         // The listener exists from here on: dropping this future drops it, which ends the task.

@@ -1,7 +1,7 @@
 //! Acting on a listener while another task receives.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -100,8 +100,9 @@ impl ListenerHandle {
     /// session is replaced, with a [`Gap`](crate::Gap).
     ///
     /// # Errors
-    /// What the server refuses, a result of more than 64 MiB, COPY; [`ErrorKind::Closed`] when no
-    /// session is up, [`ErrorKind::InDoubt`] when it was lost before the answer.
+    /// What the server refuses, a result of more than 64 MiB, COPY; [`ErrorKind::Connect`], which is transient, when
+    /// no session is up; [`ErrorKind::InDoubt`] when it was lost before the answer; [`ErrorKind::Closed`] when the
+    /// listener is over.
     ///
     /// # Cancel safety
     /// A dropped future does not take the query back.
@@ -132,7 +133,7 @@ impl ListenerHandle {
     /// gap and without anything delivered twice. For a password that has changed, or to move to another
     /// server process. Returns when it was begun, or when there is no session to replace;
     /// [`Stats::handovers`] says when it is done. If it fails, the current session goes on, and it is tried
-    /// again after a delay.
+    /// again after a delay: [`Stats::handover_failures`] and [`last_error`](Self::last_error) tell of that.
     ///
     /// # Errors
     /// [`ErrorKind::Closed`] when the listener is over.
@@ -162,7 +163,7 @@ impl ListenerHandle {
         self.shared.state()
     }
 
-    /// Waits until the listener is in this state. Returns at once when it is.
+    /// Waits until the listener is in this state, or was while this waited. Returns at once when it is.
     ///
     /// # Errors
     /// [`ErrorKind::Closed`] when it never will be: the listener is over.
@@ -171,12 +172,13 @@ impl ListenerHandle {
     /// Nothing is changed.
     pub async fn wait_state(&self, state: State) -> Result<(), Error> {
         let mut watch = self.shared.watch();
+        let before = watch.borrow().times(state);
         loop {
             let current = *watch.borrow_and_update();
-            if current == state {
+            if current.state == state || current.times(state) != before {
                 return Ok(());
             }
-            if current == State::Closed || watch.changed().await.is_err() {
+            if current.state == State::Closed || watch.changed().await.is_err() {
                 return Err(self.shared.closed());
             }
         }
@@ -185,6 +187,12 @@ impl ListenerHandle {
     /// The last trouble there was: why the last session was lost, an attempt, a handover or a hook failed.
     #[must_use]
     pub fn last_error(&self) -> Option<Error> {
+        self.last_error_at().map(|(_, error)| error)
+    }
+
+    /// As [`last_error`](Self::last_error), with when that was. It stays when the trouble is over.
+    #[must_use]
+    pub fn last_error_at(&self) -> Option<(SystemTime, Error)> {
         self.shared.last_error()
     }
 

@@ -3,24 +3,27 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::BytesMut;
 
-use crate::net::{self, Established, Pipe, Purpose};
+use crate::net::{self, Established, Pipe, Place, Purpose};
 use crate::supervisor::{LinkEvent, LinkId};
 use crate::{Config, Error};
 
 /// A session being set up.
 pub(super) type Opening = Pin<Box<dyn Future<Output = Result<Established, Error>> + Send>>;
 
-/// Connects and logs in. The supervisor bounds it in time.
-pub(super) fn open(config: Config) -> Opening {
-    Box::pin(net::establish(config, Purpose::Listen))
+/// Connects and logs in. The supervisor bounds it in time; a moment before, it ends by itself and says where the
+/// time went.
+pub(super) fn open(config: Config, timeout: Duration) -> Opening {
+    let deadline = net::now() + timeout - timeout / 50;
+    Box::pin(net::establish_until(config, Purpose::Listen, deadline))
 }
 
 pub(super) struct Link {
     pub(super) id: LinkId,
+    pub(super) place: Place,
     pipe: Pipe,
     /// What was read and not yet handled, unless it is delivered: then it lies in the queue's buffer.
     pub(super) rest: BytesMut,
@@ -33,9 +36,9 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(id: LinkId, pipe: Pipe, rest: BytesMut) -> Self {
+    pub(super) fn new(id: LinkId, place: Place, pipe: Pipe, rest: BytesMut) -> Self {
         let received_at = SystemTime::UNIX_EPOCH;
-        Self { id, pipe, rest, received_at, reading: true, closing: false, shut: false }
+        Self { id, place, pipe, rest, received_at, reading: true, closing: false, shut: false }
     }
 
     /// From now on: write what is left, end our direction, read to the end.

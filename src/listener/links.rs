@@ -7,7 +7,7 @@ use bytes::BytesMut;
 
 use super::link::{Link, Opening};
 use super::sink::RingSink;
-use crate::net::Established;
+use crate::net::{Established, Place};
 use crate::session::Session;
 use crate::supervisor::{LinkEvent, LinkId};
 
@@ -49,13 +49,20 @@ impl Links {
     }
 
     fn take_in(&mut self, id: LinkId, established: Established) -> Box<Session> {
-        let (session, pipe, rest) = established.driver.into_parts();
-        self.open.push(Link::new(id, pipe, rest));
+        let Established { driver, place, .. } = established;
+        let (session, pipe, rest) = driver.into_parts();
+        self.open.push(Link::new(id, place, pipe, rest));
         Box::new(session)
     }
 
     pub(super) fn get(&mut self, id: LinkId) -> Option<&mut Link> {
         self.open.iter_mut().find(|link| link.id == id)
+    }
+
+    /// Where the delivered one is.
+    pub(super) fn place(&self) -> Option<Place> {
+        let delivered = |link: &&Link| self.delivered == Some(link.id);
+        self.open.iter().find(delivered).map(|link| link.place.clone())
     }
 
     /// The ids of the sockets that are open. There are three at most.

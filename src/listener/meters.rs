@@ -14,8 +14,8 @@ pub(super) struct Meters {
 
 type Figure = fn(&Stats) -> u64;
 
-/// Name and value of each counter.
-const COUNTERS: [(&str, Figure); 13] = [
+/// Name and value of each counter, as the documentation of the crate lists them.
+const COUNTERS: [(&str, Figure); 16] = [
     ("pgbell_notifications_received_total", |stats| stats.received),
     ("pgbell_notifications_delivered_total", |stats| stats.delivered),
     ("pgbell_notifications_lagged_total", |stats| stats.lagged),
@@ -25,8 +25,11 @@ const COUNTERS: [(&str, Figure); 13] = [
     ("pgbell_sessions_total", |stats| stats.sessions),
     ("pgbell_sessions_lost_total", |stats| stats.sessions_lost),
     ("pgbell_attempts_total", |stats| stats.attempts),
+    ("pgbell_attempts_failed_total", |stats| stats.attempts_failed),
     ("pgbell_proofs_total", |stats| stats.proofs),
     ("pgbell_handovers_total", |stats| stats.handovers),
+    ("pgbell_handover_failures_total", |stats| stats.handover_failures),
+    ("pgbell_dropped_by_server_total", |stats| stats.dropped_by_server),
     ("pgbell_hooks_total", |stats| stats.hooks),
     ("pgbell_hook_failures_total", |stats| stats.hook_failures),
 ];
@@ -64,5 +67,20 @@ impl Drop for Meters {
         // Of what is queued nothing comes any more.
         let stats = Stats { queued: 0, queued_bytes: 0, ..self.last };
         self.count(&stats);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_figure_is_documented() {
+        let documentation = include_str!("../lib.rs");
+        let gauges = ["pgbell_queued_notifications", "pgbell_queued_bytes"];
+        for name in COUNTERS.iter().map(|(name, _)| *name).chain(gauges) {
+            assert!(documentation.contains(&format!("`{name}`")), "{name}");
+        }
+        assert_eq!(documentation.matches("`pgbell_").count(), COUNTERS.len() + gauges.len() + 1);
     }
 }

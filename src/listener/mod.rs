@@ -309,6 +309,12 @@ impl Listener {
         self.handle.last_error()
     }
 
+    /// See [`ListenerHandle::last_error_at`].
+    #[must_use]
+    pub fn last_error_at(&self) -> Option<(SystemTime, Error)> {
+        self.handle.last_error_at()
+    }
+
     /// Figures as of now.
     #[must_use]
     pub fn stats(&self) -> Stats {
@@ -321,7 +327,7 @@ impl Listener {
         self.handle.process_id()
     }
 
-    /// See [`ListenerHandle::drain`].
+    /// See [`ListenerHandle::drain`]. To receive meanwhile, use a [`handle`](Self::handle).
     ///
     /// # Errors
     /// As there.
@@ -332,7 +338,9 @@ impl Listener {
         self.handle.drain(deadline).await
     }
 
-    /// Ends the session cleanly and waits for the task: the server sees Terminate. Takes at most a second.
+    /// Ends the session cleanly and waits for the task: the server sees Terminate. Takes at most a second, which
+    /// a hook that was running has too to come to its next await. The lookup of a name goes on in a thread of the
+    /// runtime's, whose end waits for it.
     ///
     /// # Errors
     /// None at present.

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::SystemTime;
 
 use tokio::sync::watch;
 
@@ -12,15 +13,35 @@ use crate::{Error, ErrorKind};
 #[derive(Debug)]
 pub(super) struct Shared {
     /// Written by the task alone.
-    state: watch::Sender<State>,
+    state: watch::Sender<Entered>,
     /// Why the listener ended, if nobody asked for it.
     cause: OnceLock<Error>,
     /// `i64::MIN` while it is not known.
     process_id: AtomicI64,
     /// The last trouble there was. Written by the task alone, seldom.
-    last_error: Mutex<Option<Error>>,
+    last_error: Mutex<Option<(SystemTime, Error)>>,
     pub(super) counters: Counters,
     pub(super) pins: Pins,
+}
+
+/// A state, and how often each was entered: who waits for one misses none, however short it was.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Entered {
+    pub(super) state: State,
+    times: [u64; 4],
+}
+
+impl Entered {
+    pub(super) fn times(&self, state: State) -> u64 {
+        self.times.get(state as usize).copied().unwrap_or(0)
+    }
+
+    fn enter(&mut self, state: State) {
+        self.state = state;
+        if let Some(times) = self.times.get_mut(state as usize) {
+            *times = times.wrapping_add(1);
+        }
+    }
 }
 
 /// Counters, each with one writer. They are figures, not signals: all accesses are relaxed.
@@ -37,8 +58,11 @@ pub(super) struct Counters {
     sessions: AtomicU64,
     sessions_lost: AtomicU64,
     attempts: AtomicU64,
+    attempts_failed: AtomicU64,
     proofs: AtomicU64,
     handovers: AtomicU64,
+    handover_failures: AtomicU64,
+    pub(super) dropped_by_server: AtomicU64,
     hooks: AtomicU64,
     hook_failures: AtomicU64,
     pub(super) consumer: ConsumerCounters,
@@ -110,12 +134,18 @@ pub struct Stats {
     pub sessions: u64,
     /// Sessions lost. Those that were closed or [handed over](crate::ListenerHandle::rotate) are none.
     pub sessions_lost: u64,
-    /// Attempts to open a session.
+    /// Attempts to open a session, those for a [handover](crate::ListenerHandle::rotate) included.
     pub attempts: u64,
+    /// Attempts to come back that failed.
+    pub attempts_failed: u64,
     /// Proofs of the subscription asked for: see [`heartbeat`](crate::ListenerBuilder::heartbeat).
     pub proofs: u64,
     /// Sessions that took the place of another one without a gap.
     pub handovers: u64,
+    /// Handovers that failed, each of which is tried again: [`last_error`](crate::ListenerHandle::last_error) says why.
+    pub handover_failures: u64,
+    /// Gaps at which no session was lost: the server said that it dropped a notification.
+    pub dropped_by_server: u64,
     /// How often the [hook](crate::ListenerBuilder::on_live) was run.
     pub hooks: u64,
     /// How often it failed.
@@ -126,7 +156,7 @@ impl Shared {
     pub(super) fn new(pins: Pins) -> Self {
         Self {
             pins,
-            state: watch::Sender::new(State::Connecting),
+            state: watch::Sender::new(Entered { state: State::Connecting, times: [0; 4] }),
             cause: OnceLock::new(),
             process_id: AtomicI64::new(i64::MIN),
             last_error: Mutex::new(None),
@@ -135,14 +165,14 @@ impl Shared {
     }
 
     pub(super) fn state(&self) -> State {
-        *self.state.borrow()
+        self.state.borrow().state
     }
 
     pub(super) fn set_state(&self, state: State) {
-        self.state.send_replace(state);
+        self.state.send_modify(|entered| entered.enter(state));
     }
 
-    pub(super) fn watch(&self) -> watch::Receiver<State> {
+    pub(super) fn watch(&self) -> watch::Receiver<Entered> {
         self.state.subscribe()
     }
 
@@ -157,16 +187,22 @@ impl Shared {
     /// Writes down what happened.
     pub(super) fn tell(&self, incident: Incident) {
         let error = match incident {
-            Incident::Lost { error }
-            | Incident::AttemptFailed { error }
-            | Incident::HookFailed { error, .. }
-            | Incident::HandoverFailed { error, .. } => error,
+            Incident::Lost { error } | Incident::HookFailed { error, .. } => error,
+            Incident::AttemptFailed { error } => {
+                Counters::add(&self.counters.attempts_failed, 1);
+                error
+            }
+            Incident::HandoverFailed { error, .. } => {
+                Counters::add(&self.counters.handover_failures, 1);
+                error
+            }
             _ => return,
         };
-        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        let trouble = (SystemTime::now(), error.brief());
+        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(trouble);
     }
 
-    pub(super) fn last_error(&self) -> Option<Error> {
+    pub(super) fn last_error(&self) -> Option<(SystemTime, Error)> {
         self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -208,8 +244,11 @@ impl Shared {
             sessions: get(&counters.sessions),
             sessions_lost: get(&counters.sessions_lost),
             attempts: get(&counters.attempts),
+            attempts_failed: get(&counters.attempts_failed),
             proofs: get(&counters.proofs),
             handovers: get(&counters.handovers),
+            handover_failures: get(&counters.handover_failures),
+            dropped_by_server: get(&counters.dropped_by_server),
             hooks: get(&counters.hooks),
             hook_failures: get(&counters.hook_failures),
         }

@@ -215,6 +215,9 @@ impl Sink for RingSink {
 
     fn release(&mut self, gaps: Vec<(u64, Gap)>) {
         for (position, gap) in gaps {
+            if gap.sessions() == 0 {
+                Counters::add(&self.shared.counters.dropped_by_server, 1);
+            }
             self.producer.mark_at(position, gap, Gap::merge);
         }
         self.held = false;

@@ -5,12 +5,12 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, oneshot};
 
 use super::handle::Request;
-use super::hook::{Hook, HookRun};
+use super::hook::{Hook, Hooks};
 use super::link;
 use super::links::Links;
 use super::shared::{Counters, Shared};
@@ -31,6 +31,7 @@ const REQUESTS_AT_ONCE: usize = 32;
 pub(super) struct Means {
     /// For sessions, and for the hook's connections.
     pub(super) config: Config,
+    pub(super) connect_timeout: Duration,
     pub(super) hook: Option<Hook>,
     pub(super) telemetry: Telemetry,
 }
@@ -46,10 +47,10 @@ pub(super) struct Task {
     replies: BTreeMap<CommandId, oneshot::Sender<Result<Reply, Error>>>,
     next_command: u64,
     shared: Arc<Shared>,
-    /// Told when the first subscription is active; dropped when there will be none.
+    /// Told when the first subscription is active; dropped with the task when there will be none.
     connected: Option<oneshot::Sender<()>>,
     timer: Timer,
-    running: Option<HookRun>,
+    hooks: Hooks,
     done: bool,
 }
 
@@ -73,18 +74,17 @@ impl Task {
             shared,
             connected: Some(connected),
             timer: Timer::default(),
-            running: None,
+            hooks: Hooks::default(),
             done: false,
         }
     }
 
     /// Carries out what the supervisor wants.
     fn act(&mut self) {
-        let mut entered = None;
         while let Some(action) = self.supervisor.poll_action() {
             match action {
                 Action::Open { link } => {
-                    let opening = link::open(self.means.config.clone());
+                    let opening = link::open(self.means.config.clone(), self.means.connect_timeout);
                     let attempt = self.supervisor.figures().attempts;
                     self.links.open(link, self.means.telemetry.opening(attempt, opening));
                 }
@@ -104,10 +104,12 @@ impl Task {
                 }
                 Action::Close { link, how: Close::Abort } => self.links.abort(link),
                 Action::RunHook(live) => {
-                    let run = |hook: &Hook| hook.run(self.means.config.clone(), live);
-                    self.running = self.means.hook.as_ref().map(run);
+                    if let Some(hook) = &self.means.hook {
+                        let place = self.links.place();
+                        self.hooks.start(hook.run(self.means.config.clone(), place, live));
+                    }
                 }
-                Action::CancelHook => self.running = None,
+                Action::CancelHook => self.hooks.cancel(),
                 Action::Tell(incident) => {
                     self.means.telemetry.tell(&incident);
                     self.shared.tell(incident);
@@ -117,7 +119,9 @@ impl Task {
                         let _ = reply.send(result);
                     }
                 }
-                Action::State(state) => entered = Some(state),
+                // That is told when the task ends: who sees it finds the cause, and no hook that runs.
+                Action::State(State::Closed) => {}
+                Action::State(state) => self.enter(state),
                 Action::Done(result) => {
                     self.means.telemetry.end(result.as_ref().err());
                     if let Err(cause) = result {
@@ -127,18 +131,24 @@ impl Task {
                 }
             }
         }
-        self.shared.counters.set_figures(&self.supervisor.figures());
+        self.set_figures();
         self.means.telemetry.count(|| self.shared.stats());
-        // Last: who sees the end of the listener finds its cause.
-        if let Some(state) = entered {
-            self.shared.set_process_id(self.supervisor.process_id());
-            self.shared.set_state(state);
-            // Dropped, and so told, when the first state is the last.
-            let waiting = self.connected.take();
-            if let Some(connected) = waiting.filter(|_| state == State::Connected) {
-                let _ = connected.send(());
-            }
+    }
+
+    /// Each state is told, however soon the next one comes.
+    fn enter(&mut self, state: State) {
+        self.set_figures();
+        self.shared.set_state(state);
+        let connected = self.connected.take_if(|_| state == State::Connected);
+        if let Some(connected) = connected {
+            let _ = connected.send(());
         }
+    }
+
+    fn set_figures(&self) {
+        self.shared.counters.set_figures(&self.supervisor.figures());
+        // A handover changes it, and the state stays as it is.
+        self.shared.set_process_id(self.supervisor.process_id());
     }
 
     fn poll_requests(&mut self, cx: &mut Context<'_>) {
@@ -218,10 +228,9 @@ impl Task {
         }
     }
 
+    /// One that has ended may be followed by the next at once, which is to be polled too.
     fn poll_hook(&mut self, cx: &mut Context<'_>) {
-        let Some(running) = &mut self.running else { return };
-        if let Poll::Ready(result) = running.poll(cx) {
-            self.running = None;
+        while let Poll::Ready(result) = self.hooks.poll(cx) {
             self.supervisor.handle_hook(net::now(), result, &mut self.sink);
             self.act();
         }
@@ -233,6 +242,9 @@ impl Future for Task {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let task = self.get_mut();
+        if task.done {
+            return task.hooks.poll_gone(cx);
+        }
         task.supervisor.set_time(net::now(), SystemTime::now());
         task.act();
         task.poll_requests(cx);
@@ -247,7 +259,7 @@ impl Future for Task {
             task.act();
         }
         if task.done {
-            return Poll::Ready(());
+            return task.hooks.poll_gone(cx);
         }
         // After each read the consumer gets its turn. A deadline that has moved is looked at once more, and what it has changed too.
         let is_due = task.timer.poll(cx, task.supervisor.poll_timeout());

@@ -8,7 +8,7 @@ use super::dial::Address;
 use super::encrypt::Encryptor;
 use super::{Driver, Pipe, login, now, password, random, resolve};
 use crate::auth::Channel;
-use crate::config::{LoadBalanceHosts, Server, TargetSessionAttrs};
+use crate::config::{Host, LoadBalanceHosts, Server, TargetSessionAttrs};
 use crate::route::{self, Encryption, Failure, Next, Reached, Shuffle};
 use crate::session::{FACTS_SQL, Facts, Session};
 use crate::{Config, Error, ErrorKind};
@@ -20,6 +20,8 @@ pub(crate) enum Purpose {
     Listen,
     /// A connection, which may listen: as it is.
     Connect,
+    /// To read beside a listener: where it listens, a server that accepts LISTEN.
+    Read,
     /// NOTIFY and queries: nothing is asked that need not be.
     Send,
 }
@@ -30,17 +32,54 @@ pub(crate) struct Established {
     pub(crate) driver: Driver,
     /// As it was used.
     pub(crate) config: Config,
-    pub(crate) server: Server,
+    pub(crate) place: Place,
     /// A pooler stands between: whether notifications arrive must be proven.
     pub(crate) is_pooled: bool,
+}
+
+/// Where a session is: the server as it was named, and the address that was used.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    pub(super) server: Server,
+    address: Address,
 }
 
 /// Connects and logs in, within the configured time.
 pub(crate) async fn establish(config: Config, purpose: Purpose) -> Result<Established, Error> {
     let config = resolve(config).await?;
     let deadline = now() + config.effective_connect_timeout();
+    run(&config, purpose, deadline).await
+}
+
+/// As [`establish`], until then.
+pub(crate) async fn establish_until(
+    config: Config,
+    purpose: Purpose,
+    deadline: Instant,
+) -> Result<Established, Error> {
+    run(&resolve(config).await?, purpose, deadline).await
+}
+
+async fn run(config: &Config, purpose: Purpose, deadline: Instant) -> Result<Established, Error> {
     // On the heap: the future of a whole login is large, and callers hold it.
-    Box::pin(async { Attempt::new(&config, purpose, deadline).await?.run().await }).await
+    Box::pin(async { Attempt::new(config, purpose, deadline).await?.run().await }).await
+}
+
+/// As [`establish`], with the server at `place` and no other.
+pub(crate) async fn establish_at(
+    config: Config,
+    purpose: Purpose,
+    place: &Place,
+) -> Result<Established, Error> {
+    let config = resolve(config).await?;
+    let deadline = now() + config.effective_connect_timeout();
+    let mut attempt = Attempt::new(&config, purpose, deadline).await?;
+    let address = vec![place.address.clone()];
+    let tried = attempt.try_addresses(&place.server, address, TargetSessionAttrs::Any, 1);
+    match Box::pin(tried).await? {
+        Some(established) => Ok(established),
+        None => Err(attempt.sum_up()),
+    }
 }
 
 /// One more session with `server`, for a moment.
@@ -117,13 +156,28 @@ impl<'a> Attempt<'a> {
         let mut addresses = match found {
             Ok(addresses) => addresses,
             Err(error) => {
-                self.failures.push(Failure { at: String::new(), error });
+                // Other words name it.
+                let at = match server.host() {
+                    Some(Host::Tcp(name)) if error.kind() == ErrorKind::Timeout => name.clone(),
+                    _ => String::new(),
+                };
+                self.failures.push(Failure { at, error });
                 return Ok(None);
             }
         };
         if let Some(shuffle) = &mut self.shuffle {
             shuffle.shuffle(&mut addresses);
         }
+        self.try_addresses(server, addresses, wanted, servers).await
+    }
+
+    async fn try_addresses(
+        &mut self,
+        server: &Server,
+        addresses: Vec<Address>,
+        wanted: TargetSessionAttrs,
+        servers: usize,
+    ) -> Result<Option<Established>, Error> {
         let count = addresses.len();
         for (index, address) in addresses.into_iter().enumerate() {
             let until = self.share(servers - 1 + count - index);
@@ -228,7 +282,8 @@ impl Try<'_> {
                     format!("target_session_attrs={wanted} is asked for, and {mismatch}"),
                 )
             })?;
-            if purpose == Purpose::Listen && facts.server.in_recovery {
+            let is_of_listener = matches!(purpose, Purpose::Listen | Purpose::Read);
+            if is_of_listener && facts.server.in_recovery {
                 return Err(Error::new(ErrorKind::Standby, "the server is a standby").with_hint(
                     "LISTEN needs the primary: name it, or several hosts, of which the primary is chosen",
                 ));
@@ -242,7 +297,7 @@ impl Try<'_> {
         let mut established = Established {
             driver,
             config: self.attempt.config.clone(),
-            server: self.server.clone(),
+            place: Place { server: self.server.clone(), address: self.address.clone() },
             is_pooled,
         };
         if purpose == Purpose::Listen {

@@ -21,7 +21,7 @@ mod tls;
 
 pub(crate) use driver::{Driver, Step};
 pub(crate) use environment::resolve;
-pub(crate) use establish::{Established, Purpose, establish};
+pub(crate) use establish::{Established, Place, Purpose, establish, establish_at, establish_until};
 pub use password::PasswordRequest;
 pub(crate) use pipe::Pipe;
 pub(crate) use timer::{Timer, now};

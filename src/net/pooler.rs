@@ -38,7 +38,7 @@ impl Established {
     }
 
     async fn hear(&mut self, channel: &str, until: Instant) -> Result<(), Error> {
-        let mut other = again(&self.config, &self.server, until).await.map_err(|error| {
+        let mut other = again(&self.config, &self.place.server, until).await.map_err(|error| {
             let message = "a pooler stands before the server, and whether notifications come through \
                 cannot be tried without a second connection";
             Error::caused(ErrorKind::Pooler, message, error)

@@ -1,6 +1,7 @@
 //! What is missing, and where.
 
 use std::fmt;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use super::Notification;
@@ -25,7 +26,27 @@ struct Facts {
     attempts: u32,
     epoch: u32,
     sessions: u32,
-    refused: Vec<(String, Error)>,
+    refusals: Refusals,
+    /// As it was when it was first asked for.
+    refused: OnceLock<Refused>,
+}
+
+/// Channels and why they are refused.
+type Refused = Arc<[(String, Error)]>;
+
+/// The channels that a listener's server refuses: one list, however many gaps wait to be read.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Refusals(Arc<Mutex<Refused>>);
+
+impl Refusals {
+    /// Every wanted channel but these is active.
+    pub(crate) fn set(&self, refused: Vec<(String, Error)>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = refused.into();
+    }
+
+    fn get(&self) -> Refused {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 impl Gap {
@@ -42,11 +63,11 @@ impl Gap {
         at: SystemTime,
         attempts: u32,
         epoch: u32,
-        refused: Vec<(String, Error)>,
+        refusals: Refusals,
     ) -> Self {
         let facts = &mut self.0;
-        (facts.restored_at, facts.attempts, facts.epoch, facts.refused) =
-            (at, attempts, epoch, refused);
+        (facts.restored_at, facts.attempts, facts.epoch, facts.refusals) =
+            (at, attempts, epoch, refusals);
         self
     }
 
@@ -59,7 +80,8 @@ impl Gap {
             attempts: 0,
             epoch,
             sessions: 0,
-            refused: Vec::new(),
+            refusals: Refusals::default(),
+            refused: OnceLock::new(),
         }))
     }
 
@@ -70,7 +92,7 @@ impl Gap {
         facts.attempts = facts.attempts.saturating_add(later.attempts);
         facts.epoch = later.epoch;
         facts.sessions = facts.sessions.saturating_add(later.sessions);
-        facts.refused = later.refused;
+        (facts.refusals, facts.refused) = (later.refusals, later.refused);
     }
 
     /// Why: the first cause, when several gaps were merged.
@@ -110,16 +132,34 @@ impl Gap {
         self.0.sessions
     }
 
-    /// Channels that the server refuses now, with its reason.
+    /// Channels that the server refuses, with its reason: as of the last gap that was told before this is first
+    /// called. However many gaps wait to be read, they share one list.
     #[must_use]
     pub fn refused(&self) -> &[(String, Error)] {
-        &self.0.refused
+        self.0.refused.get_or_init(|| self.0.refusals.get())
     }
 }
 
+/// One line: the cause, how many sessions were lost, for how long, and how many channels are refused.
 impl fmt::Display for Gap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "notifications may be missing here: {}", self.0.cause)
+        let Facts { cause, lost_at, restored_at, attempts, sessions, .. } = &*self.0;
+        write!(f, "notifications may be missing here: {cause} (")?;
+        match sessions {
+            0 => f.write_str("the session goes on")?,
+            1 => f.write_str("1 session lost")?,
+            more => write!(f, "{more} sessions lost")?,
+        }
+        if *sessions > 0 {
+            let lasted = restored_at.duration_since(*lost_at).unwrap_or_default();
+            let plural = if *attempts == 1 { "" } else { "s" };
+            write!(f, ", for {:.1} s, {attempts} attempt{plural}", lasted.as_secs_f64())?;
+        }
+        match self.refused().len() {
+            0 => f.write_str(")"),
+            1 => f.write_str(", 1 channel refused)"),
+            more => write!(f, ", {more} channels refused)"),
+        }
     }
 }
 
@@ -178,5 +218,49 @@ impl From<Loss> for Event {
             Loss::Gap(gap) => Self::Gap(gap),
             Loss::Lagged(lagged) => Self::Lagged(lagged),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorKind;
+
+    #[test]
+    fn a_line_of_the_log_says_what_a_gap_was() {
+        let at = |millis| SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(millis);
+        let cause = || Error::new(ErrorKind::Connect, "lost");
+        let refusals = Refusals::default();
+        let gap = Gap::new(cause(), at(0), 1).restored(at(1_250), 1, 2, refusals.clone());
+        let words = "notifications may be missing here: connection: lost";
+        assert_eq!(gap.to_string(), format!("{words} (1 session lost, for 1.2 s, 1 attempt)"));
+        refusals.set(vec![("a".to_owned(), cause()), ("b".to_owned(), cause())]);
+        let gap = Gap::new(cause(), at(0), 3).restored(at(60_000), 12, 2, refusals);
+        assert_eq!(
+            gap.to_string(),
+            format!("{words} (3 sessions lost, for 60.0 s, 12 attempts, 2 channels refused)")
+        );
+        let gap = Gap::within_session(cause(), at(0), 1);
+        assert_eq!(gap.to_string(), format!("{words} (the session goes on)"));
+    }
+
+    #[test]
+    fn gaps_that_wait_to_be_read_share_one_list_of_refused_channels() {
+        let error = || Error::new(ErrorKind::Connect, "lost");
+        let refusals = Refusals::default();
+        let gap = || {
+            let gap = Gap::new(error(), SystemTime::UNIX_EPOCH, 1);
+            gap.restored(SystemTime::UNIX_EPOCH, 1, 2, refusals.clone())
+        };
+        refusals.set(vec![("a".to_owned(), error())]);
+        let read = gap();
+        assert_eq!(read.refused().len(), 1);
+        let unread = [gap(), gap()];
+        refusals.set(vec![("b".to_owned(), error()), ("c".to_owned(), error())]);
+        let [first, second] = unread.each_ref().map(|gap| gap.refused());
+        assert_eq!(first.len(), 2);
+        assert!(std::ptr::eq(first, second));
+        // What was told stays as it was.
+        assert_eq!(read.refused()[0].0, "a");
     }
 }

@@ -16,6 +16,7 @@ use std::str::Utf8Error;
 use std::time::SystemTime;
 
 pub use batch::{Batch, Iter, Stamp};
+pub(crate) use loss::Refusals;
 pub use loss::{Event, Gap, Lagged, Loss};
 pub use owned::Notification;
 pub use shared::SharedBatch;

@@ -7,7 +7,7 @@ use super::shared::{Item, Place, Shared, Slot};
 use super::sync::{Arc, Ordering};
 
 /// Most unread marks; one more is merged into the last. A peer that makes marks cannot fill memory: those of
-/// a listener take up to 5 KB each.
+/// a listener take up to 5 KB each, because a cause is brief, and all of them share the list of what is refused.
 const MARKS_MAX: usize = 64;
 
 /// The writing half of a ring. Made by [`channel`](super::channel).

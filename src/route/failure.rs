@@ -31,7 +31,13 @@ pub fn sum_up(mut failures: Vec<Failure>) -> Error {
         return Error::new(ErrorKind::Config, "no server is named");
     };
     if failures.is_empty() {
-        return best.error;
+        // The words of a timeout do not say at which address it was.
+        let has_address = best.error.kind() != ErrorKind::Timeout || best.at.is_empty();
+        return if has_address {
+            best.error
+        } else {
+            best.error.preceded_by(&format!("{}: ", best.at))
+        };
     }
     let mut text = String::from("no server could be used: ");
     let colon = |at: &str| if at.is_empty() { "" } else { ": " };
@@ -83,6 +89,8 @@ mod tests {
     fn one_failure_is_told_as_it_is() {
         let error = sum_up(vec![failure("a:1", ErrorKind::Connect, "a:1: refused")]);
         assert_eq!(error.to_string(), "connection: a:1: refused");
+        let error = sum_up(vec![failure("a:1", ErrorKind::Timeout, "waited too long")]);
+        assert_eq!(error.to_string(), "timeout: a:1: waited too long");
         assert_eq!(sum_up(Vec::new()).kind(), ErrorKind::Config);
     }
 }

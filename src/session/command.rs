@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::rows::Rows;
 use super::violation::Violation;
-use crate::wire::{BackendMessage, DbError};
+use crate::wire::{BackendMessage, DbError, Diagnostic};
 use crate::{Error, ErrorKind};
 
 /// Names a command of one session, in the order in which they were given.
@@ -175,8 +175,13 @@ impl Pending {
         Ok(Next::Wait)
     }
 
-    /// Takes in the server's refusal.
-    pub(super) fn handle_error(&mut self, error: DbError) {
+    /// Takes in the server's refusal. That of a query is its answer; of a channel it is kept for as long as it
+    /// lasts, for each channel.
+    pub(super) fn handle_error(&mut self, error: Diagnostic<'_>) {
+        let error = match self.kind {
+            Kind::Simple | Kind::Bound => DbError::from(error),
+            Kind::Listen(_) | Kind::Unlisten(_) | Kind::UnlistenAll => DbError::brief(error),
+        };
         let context = match self.kind {
             Kind::Simple | Kind::Bound => "the server refused the query",
             Kind::Listen(_) => "the server refused LISTEN",

@@ -287,14 +287,14 @@ impl Session {
         let brief = DbError::brief(error);
         if let Phase::Startup { startup, .. } = &self.phase {
             // Whatever its severity, the server closes after an error here.
-            return Err(startup.refused(error.into()));
+            return Err(startup.refused(brief));
         }
         if brief.is_fatal() {
             // Dead at once, even if the socket stays open. N33.
-            return Err(Error::server("the server ended the session", error.into()));
+            return Err(Error::server("the server ended the session", brief));
         }
         match self.pending.front_mut() {
-            Some(pending) => pending.handle_error(error.into()),
+            Some(pending) => pending.handle_error(error),
             None => {
                 self.stray_error = true;
                 // Nothing was delivered since one that has yet to be told: they are one gap, however

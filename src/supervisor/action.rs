@@ -171,7 +171,8 @@ pub enum LinkEvent {
 pub enum State {
     /// The first session is being set up.
     Connecting,
-    /// Every wanted channel is active.
+    /// Every wanted channel is active, or refused by the server: [`ChannelState`] says which. With a hook, delivery
+    /// begins when that is done.
     Connected,
     /// The session was lost and another one is being set up.
     Reconnecting,

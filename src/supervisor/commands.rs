@@ -188,7 +188,9 @@ impl Supervisor {
                 return Ok(());
             }
             Command::SimpleQuery(_) | Command::Close => {
-                return Err(Error::new(ErrorKind::Closed, "no session is up"));
+                return Err(Error::new(ErrorKind::Connect, "no session is up").with_hint(
+                    "the listener comes back by itself: ask again when its state is Connected",
+                ));
             }
         };
         let reply = self.apply(change, Vec::new(), Listening::Pending);

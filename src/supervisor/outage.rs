@@ -4,7 +4,7 @@ use std::time::{Instant, SystemTime};
 
 use super::{Sink, Supervisor};
 use crate::Error;
-use crate::notification::Gap;
+use crate::notification::{Gap, Refusals};
 
 /// Most losses that wait; one more is merged into the last. A server that flaps cannot fill memory.
 const OUTAGES_MAX: usize = 64;
@@ -16,6 +16,8 @@ pub(super) struct Outages {
     waiting: Vec<Outage>,
     /// How many there were since the beginning.
     count: u64,
+    /// What all their gaps tell of the channels.
+    refusals: Refusals,
 }
 
 #[derive(Debug)]
@@ -50,7 +52,10 @@ impl Outages {
             Some(last) if last.position == position || is_full => {
                 last.sessions = last.sessions.saturating_add(sessions);
             }
-            _ => self.waiting.push(Outage { position, cause, lost_at, sessions, attempts: 0 }),
+            _ => {
+                let cause = cause.brief();
+                self.waiting.push(Outage { position, cause, lost_at, sessions, attempts: 0 });
+            }
         }
     }
 
@@ -62,38 +67,29 @@ impl Outages {
     }
 
     /// All of them as one, for who wants to read the state again.
-    pub(super) fn sum(
-        &self,
-        now: SystemTime,
-        epoch: u32,
-        refused: &[(String, Error)],
-    ) -> Option<Gap> {
-        let mut gaps = self.waiting.iter().map(|outage| outage.gap(now, epoch, refused));
+    pub(super) fn sum(&self, now: SystemTime, epoch: u32) -> Option<Gap> {
+        let mut gaps = self.waiting.iter().map(|outage| outage.gap(now, epoch, &self.refusals));
         let mut sum = gaps.next()?;
         gaps.for_each(|gap| sum.merge(gap));
         Some(sum)
     }
 
     /// It is over: the gaps, each with its position.
-    pub(super) fn take(
-        &mut self,
-        now: SystemTime,
-        epoch: u32,
-        refused: &[(String, Error)],
-    ) -> Vec<(u64, Gap)> {
+    pub(super) fn take(&mut self, now: SystemTime, epoch: u32) -> Vec<(u64, Gap)> {
         let outages = std::mem::take(&mut self.waiting);
-        outages.iter().map(|outage| (outage.position, outage.gap(now, epoch, refused))).collect()
+        let gap = |outage: &Outage| outage.gap(now, epoch, &self.refusals);
+        outages.iter().map(|outage| (outage.position, gap(outage))).collect()
     }
 }
 
 impl Outage {
-    fn gap(&self, restored_at: SystemTime, epoch: u32, refused: &[(String, Error)]) -> Gap {
+    fn gap(&self, restored_at: SystemTime, epoch: u32, refusals: &Refusals) -> Gap {
         Gap::new(self.cause.clone(), self.lost_at, self.sessions).restored(
             // The end comes at the time that was known last.
             restored_at.max(self.lost_at),
             self.attempts,
             epoch,
-            refused.to_vec(),
+            refusals.clone(),
         )
     }
 }
@@ -106,18 +102,23 @@ impl Supervisor {
     }
 
     pub(super) fn sum_of_outages(&self, now: Instant) -> Option<Gap> {
-        self.outages.sum(self.wall.time(now), self.epoch(), &self.refused())
+        self.list_refused();
+        self.outages.sum(self.wall.time(now), self.epoch())
     }
 
     /// Tells what was lost, and shows what has arrived since.
     pub(super) fn let_through(&mut self, now: Instant, sink: &mut impl Sink) {
-        let gaps = self.outages.take(self.wall.time(now), self.epoch(), &self.refused());
+        self.list_refused();
+        let gaps = self.outages.take(self.wall.time(now), self.epoch());
         self.figures.gaps = self.figures.gaps.saturating_add(gaps.len() as u64);
         sink.release(gaps);
     }
 
-    fn refused(&self) -> Vec<(String, Error)> {
-        let refused = self.current.iter().flat_map(|link| &link.refused);
-        refused.map(|(channel, error)| (channel.clone(), error.clone())).collect()
+    /// What gaps tell of the channels. At the end nothing is known that would be better than what was.
+    fn list_refused(&self) {
+        if let Some(link) = self.current.as_ref().filter(|_| !self.outages.is_empty()) {
+            let list = link.refused.iter().map(|(channel, error)| (channel.clone(), error.clone()));
+            self.outages.refusals.set(list.collect());
+        }
     }
 }

@@ -67,7 +67,7 @@ impl Supervisor {
     ) {
         let Some(link) = Self::find(&mut self.current, &mut self.next, id) else { return };
         if let [channel] = channels.as_slice() {
-            link.refused.insert(channel.clone(), error);
+            link.refused.insert(channel.clone(), error.brief());
             return;
         }
         for channel in channels {

@@ -40,6 +40,11 @@ impl<'a> Diagnostic<'a> {
         Fields { rest: self.fields }
     }
 
+    /// Whether it is too long to be kept whole.
+    pub(crate) fn is_long(&self) -> bool {
+        self.fields.len() > KEPT_DIAGNOSTIC_BYTES_MAX
+    }
+
     /// The first field with this code.
     #[must_use]
     pub fn field(&self, code: u8) -> Option<&'a [u8]> {
@@ -184,10 +189,10 @@ impl DbError {
         Self { fields: fields.into_boxed_slice(), lossy }
     }
 
-    /// The same, bounded: for one that is kept though nobody waits for it. What is longer than
+    /// The same, bounded: for one that outlives the call that it answers, or answers none. What is longer than
     /// [`KEPT_DIAGNOSTIC_BYTES_MAX`] loses all but severity, code and the beginning of its message.
     pub(crate) fn brief(diagnostic: Diagnostic<'_>) -> Self {
-        if diagnostic.fields.len() <= KEPT_DIAGNOSTIC_BYTES_MAX {
+        if !diagnostic.is_long() {
             return Self::from(diagnostic);
         }
         let mut fields = Vec::new();

@@ -18,7 +18,8 @@ pub const NOTIFICATION_FRAME_BYTES_MAX: u32 = 256 * 1024;
 /// libpq sets no limit of its own here. Ours leaves room for a statement quoted in `CONTEXT`.
 pub const DIAGNOSTIC_FRAME_BYTES_MAX: u32 = 1024 * 1024;
 
-/// Longest error or notice that is kept whole though it answers nothing, in bytes of its fields.
+/// Longest error or notice that is kept whole though it answers no query, in bytes of its fields: the end of a
+/// session, the refusal of a channel, a notice.
 ///
 /// PostgreSQL's have 100 to 300. A server may send any number of them, and of
 /// [`DIAGNOSTIC_FRAME_BYTES_MAX`] each.

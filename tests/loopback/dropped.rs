@@ -6,10 +6,13 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
+use futures_core::Stream;
 use pgbell::testing::Server;
-use pgbell::{Connection, Event, Listener, Notifier};
+use pgbell::{ChannelState, Connection, Event, Listener, Notifier, State};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
-use crate::support::{server, soon};
+use crate::support::{let_listen, listener, server, soon};
 
 /// Most polls of one future, a millisecond between them: most are done by then.
 const POLLS: usize = 12;
@@ -30,7 +33,7 @@ async fn poll_some<T>(future: impl Future<Output = T>, polls: usize) -> bool {
 type Call =
     for<'a> fn(&'a mut Listener, &'a Server) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
-fn calls() -> [(&'static str, Call); 12] {
+fn calls() -> [(&'static str, Call); 14] {
     fn boxed<'a>(
         future: impl Future<Output = ()> + Send + 'a,
     ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
@@ -44,6 +47,11 @@ fn calls() -> [(&'static str, Call); 12] {
         ("recv_batch_max", |listener, _| {
             boxed(async { drop(listener.recv_batch_max(1).await.map(|_| ())) })
         }),
+        ("recv of the stream", |listener, _| {
+            boxed(async {
+                drop(poll_fn(|cx| Pin::new(&mut *listener).poll_next(cx)).await);
+            })
+        }),
         ("listen", |listener, _| boxed(async { drop(listener.listen("b").await) })),
         ("listen_all", |listener, _| boxed(async { drop(listener.listen_all(["b", "c"]).await) })),
         ("unlisten", |listener, _| boxed(async { drop(listener.unlisten("b").await) })),
@@ -56,10 +64,13 @@ fn calls() -> [(&'static str, Call); 12] {
         ("simple_query", |listener, _| {
             boxed(async { drop(listener.simple_query("SELECT 1").await) })
         }),
+        ("notification_queue_usage", |listener, _| {
+            boxed(async { drop(listener.handle().notification_queue_usage().await) })
+        }),
         ("channels", |listener, _| boxed(async { drop(listener.handle().channels().await) })),
         ("rotate", |listener, _| boxed(async { drop(listener.handle().rotate().await) })),
         ("wait_state", |listener, _| {
-            boxed(async { drop(listener.handle().wait_state(pgbell::State::Reconnecting).await) })
+            boxed(async { drop(listener.handle().wait_state(State::Reconnecting).await) })
         }),
         ("connect", |_, server| boxed(async { drop(Listener::connect(server.url()).await) })),
     ]
@@ -118,7 +129,7 @@ async fn an_end_that_was_asked_for_comes_also_when_nobody_waits_for_it() {
                 "handle.close" => soon(poll_some(handle.close(), polls)).await,
                 _ => soon(poll_some(handle.drain(Duration::from_secs(5)), polls)).await,
             };
-            let ended = soon(handle.wait_state(pgbell::State::Closed)).await;
+            let ended = soon(handle.wait_state(State::Closed)).await;
             assert!(ended.is_ok(), "{name}, {polls} polls");
             if done {
                 break;
@@ -144,7 +155,7 @@ fn d3_d5_a_listener_may_be_dropped_anywhere() {
     let (outside, at_the_end, mut after) = (connect(), connect(), connect());
     let handle = outside.handle();
     drop(outside);
-    runtime.block_on(soon(handle.wait_state(pgbell::State::Closed))).unwrap();
+    runtime.block_on(soon(handle.wait_state(State::Closed))).unwrap();
     let in_a_thread = connect();
     std::thread::spawn(move || {
         let _listener = in_a_thread;
@@ -161,7 +172,7 @@ fn d3_d5_a_listener_may_be_dropped_anywhere() {
     drop(guard);
     // Nobody is left who could read: that is told, not waited for.
     assert!(after.try_recv().is_err());
-    assert_eq!(after.state(), pgbell::State::Closed);
+    assert_eq!(after.state(), State::Closed);
     drop(after);
 }
 
@@ -169,12 +180,28 @@ fn d3_d5_a_listener_may_be_dropped_anywhere() {
 #[tokio::test]
 async fn every_future_of_a_connection_may_be_dropped_at_every_poll() {
     let server = server().await;
-    for name in ["listen", "unlisten", "notify", "simple_query", "query", "recv_batch"] {
+    for name in [
+        "listen",
+        "listen_all",
+        "unlisten",
+        "unlisten_all",
+        "notify",
+        "simple_query",
+        "query",
+        "query_typed",
+        "recv_batch",
+    ] {
         let mut connection = Connection::connect(server.url()).await.unwrap();
         connection.listen("a").await.unwrap();
         for polls in 1..POLLS {
             let done = match name {
                 "listen" => poll_some(connection.listen("b"), polls).await,
+                "listen_all" => poll_some(connection.listen_all(["b", "c"]), polls).await,
+                "unlisten_all" => poll_some(connection.unlisten_all(), polls).await,
+                "query_typed" => {
+                    let query = connection.query_typed("SELECT $1", &[(25, "1")]);
+                    poll_some(query, polls).await
+                }
                 "unlisten" => poll_some(connection.unlisten("b"), polls).await,
                 "notify" => poll_some(connection.notify("b", "x"), polls).await,
                 "simple_query" => poll_some(connection.simple_query("SELECT 1"), polls).await,
@@ -188,5 +215,150 @@ async fn every_future_of_a_connection_may_be_dropped_at_every_poll() {
             }
         }
         soon(connection.close()).await.unwrap();
+    }
+}
+
+/// What is opened or closed when its future is dropped is gone soon.
+#[tokio::test]
+async fn a_connection_that_is_dropped_while_it_is_made_or_closed_leaves_no_session() {
+    let server = server().await;
+    for name in ["Connection::connect", "Connection::close", "Notifier::connect", "Notifier::close"]
+    {
+        for polls in 1..POLLS {
+            let done = match name {
+                "Connection::connect" => poll_some(Connection::connect(server.url()), polls).await,
+                "Notifier::connect" => poll_some(Notifier::connect(server.url()), polls).await,
+                "Connection::close" => {
+                    let connection = Connection::connect(server.url()).await.unwrap();
+                    poll_some(connection.close(), polls).await
+                }
+                _ => {
+                    let notifier = Notifier::connect(server.url()).await.unwrap();
+                    poll_some(notifier.close(), polls).await
+                }
+            };
+            let gone = async {
+                while server.clients() > 0 {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(20), gone)
+                .await
+                .unwrap_or_else(|_| panic!("{name}, {polls} polls: a session is left"));
+            if done {
+                break;
+            }
+        }
+    }
+}
+
+/// What was sent is sent once, whoever waits for the answer.
+#[tokio::test]
+async fn every_future_of_a_notifier_may_be_dropped_at_every_poll() {
+    let server = server().await;
+    let mut listener = Listener::builder(server.url()).channels(["a"]).connect().await.unwrap();
+    for name in ["notify", "notify_many"] {
+        let notifier = Notifier::connect(server.url()).await.unwrap();
+        for polls in 1..POLLS {
+            let done = if name == "notify" {
+                poll_some(notifier.notify("a", "1"), polls).await
+            } else {
+                poll_some(notifier.notify_many([("a", "1"), ("a", "2")]), polls).await
+            };
+            soon(notifier.notify("a", "end")).await.unwrap();
+            let mut payloads = Vec::new();
+            while payloads.last().is_none_or(|last| last != "end") {
+                match soon(listener.recv()).await.unwrap() {
+                    Event::Notification(n) => payloads.push(n.payload_str().unwrap().to_owned()),
+                    other => panic!("{name}, {polls} polls: {other:?}"),
+                }
+            }
+            let all = if name == "notify" { &["1", "end"][..] } else { &["1", "2", "end"] };
+            let is_none = payloads == ["end"] && !done;
+            assert!(payloads == all || is_none, "{name}, {polls} polls: {payloads:?}");
+            if done {
+                break;
+            }
+        }
+        soon(notifier.close()).await.unwrap();
+    }
+}
+
+/// The text of a Query.
+async fn hear_query(socket: &mut TcpStream) -> String {
+    assert_eq!(socket.read_u8().await.unwrap(), b'Q');
+    let length = socket.read_u32().await.unwrap();
+    let mut text = vec![0; usize::try_from(length).unwrap() - 4];
+    socket.read_exact(&mut text).await.unwrap();
+    text.pop();
+    String::from_utf8(text).unwrap()
+}
+
+/// Answers a Query of so many LISTEN.
+async fn accept_listen(socket: &mut TcpStream, channels: usize) {
+    let answer = [&b"C\0\0\0\x0bLISTEN\0".repeat(channels)[..], b"Z\0\0\0\x05I"].concat();
+    socket.write_all(&answer).await.unwrap();
+}
+
+/// While no session is up, too: a wish is kept though nobody waits for its answer.
+#[tokio::test]
+async fn every_future_may_be_dropped_while_the_listener_comes_back() {
+    let kept = r#"LISTEN "a";LISTEN "z""#;
+    for (name, expected) in [
+        ("listen", r#"LISTEN "a";LISTEN "b";LISTEN "z""#),
+        ("listen_all", r#"LISTEN "a";LISTEN "b";LISTEN "c";LISTEN "z""#),
+        ("unlisten", r#"LISTEN "z""#),
+        ("unlisten_all", r#"LISTEN "z""#),
+        ("simple_query", kept),
+        ("notification_queue_usage", kept),
+        ("channels", kept),
+        ("rotate", kept),
+        ("wait_state", kept),
+        ("recv", kept),
+        ("recv_batch", kept),
+    ] {
+        for polls in 1..5 {
+            let (server, url) = listener().await;
+            let delay = Duration::from_millis(1);
+            let connect = Listener::builder(&url).channels(["a"]).backoff(delay, delay).connect();
+            let first = async {
+                let mut socket = let_listen(&server).await;
+                hear_query(&mut socket).await;
+                accept_listen(&mut socket, 1).await;
+            };
+            let (listener, ()) = soon(async { tokio::join!(connect, first) }).await;
+            let mut listener = listener.unwrap();
+            let handle = listener.handle();
+            soon(handle.wait_state(State::Reconnecting)).await.unwrap();
+            match name {
+                "listen" => poll_some(handle.listen("b"), polls).await,
+                "listen_all" => poll_some(handle.listen_all(["b", "c"]), polls).await,
+                "unlisten" => poll_some(handle.unlisten("a"), polls).await,
+                "unlisten_all" => poll_some(handle.unlisten_all(), polls).await,
+                "simple_query" => poll_some(handle.simple_query("SELECT 1"), polls).await,
+                "notification_queue_usage" => {
+                    poll_some(handle.notification_queue_usage(), polls).await
+                }
+                "channels" => poll_some(handle.channels(), polls).await,
+                "rotate" => poll_some(handle.rotate(), polls).await,
+                "wait_state" => poll_some(handle.wait_state(State::Connected), polls).await,
+                "recv" => poll_some(listener.recv(), polls).await,
+                _ => poll_some(listener.recv_batch(), polls).await,
+            };
+            assert_eq!(listener.state(), State::Reconnecting);
+            soon(handle.listen("z")).await.unwrap();
+            let second = async {
+                let mut socket = let_listen(&server).await;
+                let wanted = hear_query(&mut socket).await;
+                assert_eq!(wanted, expected, "{name}, {polls} polls");
+                accept_listen(&mut socket, wanted.matches("LISTEN").count()).await;
+                socket
+            };
+            let _socket = soon(second).await;
+            let event = soon(listener.recv()).await;
+            assert!(matches!(event, Ok(Event::Gap(_))), "{name}, {polls} polls: {event:?}");
+            let channels = soon(handle.channels()).await.unwrap();
+            assert!(channels.iter().all(|(_, state)| matches!(state, ChannelState::Active)));
+        }
     }
 }

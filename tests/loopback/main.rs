@@ -9,5 +9,6 @@ mod panics;
 mod pins;
 mod regression;
 mod servers;
+mod shell;
 mod steps;
 mod support;

@@ -33,6 +33,15 @@ pub(crate) async fn let_in(listener: &TcpListener) -> TcpStream {
     socket
 }
 
+/// Refuses one client.
+pub(crate) async fn refuse(listener: &TcpListener, error: &[u8]) {
+    let (mut socket, _) = listener.accept().await.unwrap();
+    let length = socket.read_u32().await.unwrap();
+    let mut packet = vec![0; usize::try_from(length).unwrap() - 4];
+    socket.read_exact(&mut packet).await.unwrap();
+    socket.write_all(error).await.unwrap();
+}
+
 /// Lets a client in that listens, and answers what it asks first.
 pub(crate) async fn let_listen(listener: &TcpListener) -> TcpStream {
     let mut socket = let_in(listener).await;

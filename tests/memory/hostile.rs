@@ -1,10 +1,15 @@
 //! What a server can do to it that is none.
 
+use std::time::Duration;
+
 use pgbell::{Listener, Overflow};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 use crate::alone;
 use crate::bound::{BESIDE_BYTES, formula};
-use crate::peer::{Pair, diagnostic, notifications};
+use crate::meter::Meter;
+use crate::peer::{Pair, bind, diagnostic, hear_query, let_in, notifications};
 
 /// Longest messages that are accepted, in bytes with the type byte.
 const NOTIFICATION_BYTES: usize = 256 * 1024 + 1;
@@ -54,4 +59,86 @@ fn messages_of_the_greatest_length_take_a_bounded_amount_of_memory() {
             assert_eq!(gaps, 64);
         }
     }
+}
+
+/// What the words of an error take that outlives its call.
+const KEPT_BYTES: usize = 5 * 1024;
+
+/// Writes all of it; the meter looks at every turn of the reader's.
+async fn write(socket: &mut TcpStream, mut bytes: &[u8], meter: &mut Meter) {
+    while !bytes.is_empty() {
+        if let Ok(count) = socket.try_write(bytes) {
+            bytes = &bytes[count..];
+        }
+        tokio::task::yield_now().await;
+        meter.look();
+    }
+}
+
+#[test]
+fn a_server_that_refuses_every_channel_at_length_does_not_fill_memory() {
+    const CHANNELS: usize = 256;
+    let refusal = [&diagnostic(b'E', DIAGNOSTIC_BYTES)[..], b"Z\0\0\0\x05I"].concat();
+    let (peak, error) = alone(async {
+        let (server, url) = bind().await;
+        let mut meter = Meter::start();
+        let names = (0..CHANNELS).map(|index| format!("c{index}"));
+        let connect = Listener::builder(&url).channels(names).connect();
+        let serve = async {
+            let mut socket = let_in(&server).await;
+            // In four groups, then one by one.
+            for _ in 0..4 + CHANNELS {
+                hear_query(&mut socket).await;
+                write(&mut socket, &refusal, &mut meter).await;
+            }
+        };
+        let (listener, ()) = tokio::join!(connect, serve);
+        let error = listener.map(drop).expect_err("every channel is refused");
+        (meter.peak(), error)
+    });
+    assert_eq!(error.sqlstate(), None, "{error}");
+    let most = BESIDE_BYTES + long(DIAGNOSTIC_BYTES) + CHANNELS * KEPT_BYTES;
+    assert!(peak <= most, "{peak} and not {most}");
+}
+
+#[test]
+fn sessions_that_end_with_long_words_do_not_fill_memory_behind_a_consumer_that_sleeps() {
+    let mut end = diagnostic(b'E', DIAGNOSTIC_BYTES);
+    let severity = end.windows(6).position(|word| word == b"SERROR").unwrap();
+    end[severity..severity + 6].copy_from_slice(b"SFATAL");
+    let single = notifications(1, 1);
+    let (peak, gaps) = alone(async {
+        let (server, url) = bind().await;
+        let mut meter = Meter::start();
+        let soon = Duration::from_millis(1);
+        let builder = Listener::builder(&url).channels(["a"]).queue_bytes(300 * 1024);
+        let connect =
+            builder.queue_capacity(1_000).pin_limit_bytes(0).backoff(soon, soon).connect();
+        let serve = async {
+            let mut sessions = Vec::new();
+            for _ in 0..66 {
+                let mut socket = let_in(&server).await;
+                hear_query(&mut socket).await;
+                socket.write_all(b"C\0\0\0\x0bLISTEN\0Z\0\0\0\x05I").await.unwrap();
+                write(&mut socket, &single, &mut meter).await;
+                write(&mut socket, &end, &mut meter).await;
+                sessions.push(socket);
+            }
+            let mut socket = let_in(&server).await;
+            hear_query(&mut socket).await;
+            socket.write_all(b"C\0\0\0\x0bLISTEN\0Z\0\0\0\x05I").await.unwrap();
+            sessions.push(socket);
+            sessions
+        };
+        let (listener, _sessions) = tokio::join!(connect, serve);
+        let listener = listener.unwrap();
+        while listener.stats().gaps < 66 {
+            tokio::task::yield_now().await;
+            meter.look();
+        }
+        (meter.peak(), listener.stats().gaps)
+    });
+    let most = formula(1_000, 300 * 1024) + BESIDE_BYTES + long(300 * 1024) + 2 * 64 * KEPT_BYTES;
+    assert!(peak <= most, "{peak} and not {most}");
+    assert_eq!(gaps, 66);
 }

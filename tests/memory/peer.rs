@@ -47,12 +47,17 @@ pub(crate) async fn let_in(server: &TcpListener) -> TcpStream {
     socket.read_exact(&mut packet).await.unwrap();
     socket.write_all(PRELUDE).await.unwrap();
     // What the server is.
+    hear_query(&mut socket).await;
+    socket.write_all(Script::FACTS).await.unwrap();
+    socket
+}
+
+/// Reads one Query message.
+pub(crate) async fn hear_query(socket: &mut TcpStream) {
     assert_eq!(socket.read_u8().await.unwrap(), b'Q');
     let length = socket.read_u32().await.unwrap();
     let mut query = vec![0; usize::try_from(length).unwrap() - 4];
     socket.read_exact(&mut query).await.unwrap();
-    socket.write_all(Script::FACTS).await.unwrap();
-    socket
 }
 
 /// A listener on the other end of a socket, and everything that came of it so far.

@@ -70,6 +70,40 @@ fn of_a_primary_and_a_standby_in_the_wrong_order_the_primary_is_chosen_also_afte
     });
 }
 
+/// What was committed before LISTEN is not notified, and a standby may not have it yet.
+#[test]
+fn the_hook_reads_the_server_that_the_session_is_on_and_not_a_standby_that_lags() {
+    let server = Server::start();
+    let standby = server.cluster.standby().unwrap_or_else(|error| panic!("{error}"));
+    standby.wait_caught_up(&server.cluster).unwrap();
+    run(async {
+        let mut paused = Connection::connect(standby.url_for_superuser()).await.unwrap();
+        paused.simple_query("SELECT pg_wal_replay_pause()").await.unwrap();
+        let mut writer = server.connection().await;
+        writer.simple_query("CREATE TABLE state AS SELECT 'new' AS word").await.unwrap();
+        for more in ["target_session_attrs=any", "target_session_attrs=prefer-standby"] {
+            for servers in [[&standby, &server.cluster], [&server.cluster, &standby]] {
+                let (sender, mut read) = tokio::sync::mpsc::unbounded_channel();
+                let builder = Listener::builder(conninfo(servers, more).as_str()).channels(["a"]);
+                let builder = builder.on_live(move |mut connection, _| {
+                    let sender = sender.clone();
+                    async move {
+                        let is_standby = is_in_recovery(&mut connection).await;
+                        let rows = connection.simple_query("SELECT word FROM state").await;
+                        sender.send((is_standby, rows.map(|rows| rows[0].len()))).unwrap();
+                        connection.close().await
+                    }
+                });
+                let listener = builder.connect().await.unwrap();
+                let (is_standby, rows) = read.recv().await.unwrap();
+                assert!(!is_standby, "{more}");
+                assert_eq!(rows.unwrap(), 1, "{more}");
+                listener.close().await.unwrap();
+            }
+        }
+    });
+}
+
 /// E10: a server that ends idle sessions ends every quiet listener, unless it is told not to.
 #[test]
 fn a_listener_outlives_idle_session_timeout() {

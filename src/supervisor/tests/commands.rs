@@ -215,7 +215,7 @@ fn a_notification_that_the_server_dropped_is_a_gap_in_its_place() {
             "1 notifications",
             "hold",
             "gap at 1: notifications may be missing here: server error: the server dropped a notification: \
-         ERROR: no (SQLSTATE 42501)",
+         ERROR: no (SQLSTATE 42501) (the session goes on)",
             "2 notifications",
         ]
     );

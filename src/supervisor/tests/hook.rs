@@ -26,8 +26,8 @@ fn restored() -> Shell {
     shell.break_and_reopen();
     shell.open();
     shell.serve();
-    let after = "hook after notifications may be missing here: connection: broken";
-    assert_eq!(shell.take_log().last().unwrap(), after);
+    let after = "hook after notifications may be missing here: connection: broken (1 session lost";
+    assert!(shell.take_log().last().unwrap().starts_with(after));
     shell
 }
 

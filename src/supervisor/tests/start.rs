@@ -95,7 +95,8 @@ fn wishes_of_the_time_before_are_kept_and_subscribed_with_the_first() {
             "2: Pending",
             "3: misuse: the channel name is refused: channel name is empty: 1 to 63 bytes",
             "4: misuse: no channel was named",
-            "5: closed: no session is up",
+            "5: connection: no session is up (hint: the listener comes back by itself: ask again when its \
+             state is Connected)",
         ]
     );
     shell.read(PRELUDE);

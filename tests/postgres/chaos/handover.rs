@@ -19,10 +19,13 @@ fn forty_handovers_under_a_writer_lose_and_repeat_nothing_and_are_no_gaps() {
         let receiver = Receiver::start(listener);
         for rotation in 1..=40 {
             writer.goes_on(rotation % 5).await;
-            let process_id = handle.process_id();
+            let before = handle.process_id();
             handle.rotate().await.unwrap();
             until("it is handed over", || handle.stats().handovers == rotation).await;
-            let _ = process_id;
+            let rows = handle.simple_query("SELECT pg_backend_pid()").await.unwrap();
+            let process_id = rows[0].get(0).unwrap().get(0).unwrap().parse().unwrap();
+            assert_eq!(handle.process_id(), Some(process_id));
+            assert_ne!(before, Some(process_id));
         }
         let (account, listener) = receiver.finish(writer).await;
         assert_eq!((account.gaps, account.missing, account.lagged), (0, 0, 0), "{account:?}");
@@ -92,11 +95,17 @@ fn a_session_that_dies_during_a_handover_is_an_ordinary_gap() {
         let receiver = Receiver::start(listener);
         for step in 0..20 {
             writer.goes_on(1).await;
-            let Some(process_id) = handle.process_id() else { continue };
+            let before = handle.stats();
+            let process_id = handle.process_id().unwrap();
             handle.rotate().await.unwrap();
             // At some moment of the handover.
-            tokio::time::sleep(Duration::from_micros(step * 700)).await;
+            tokio::time::sleep(Duration::from_micros(step * 400)).await;
             let _ = server.cluster.terminate_backend(process_id);
+            until("it was lost, or handed over before", || {
+                let stats = handle.stats();
+                stats.sessions_lost > before.sessions_lost || stats.handovers > before.handovers
+            })
+            .await;
             let settled = handle.wait_state(pgbell::State::Connected);
             tokio::time::timeout(PATIENCE, settled).await.unwrap().unwrap();
         }
@@ -104,6 +113,8 @@ fn a_session_that_dies_during_a_handover_is_an_ordinary_gap() {
         let stats = listener.stats();
         report!("{account:?} {stats:?}");
         assert_eq!(account.sessions, stats.sessions_lost, "{account:?}");
+        // Some of them did die in the middle of it.
+        assert!(stats.sessions_lost >= 3, "{stats:?}");
         listener.close().await.unwrap();
     });
 }
@@ -120,7 +131,12 @@ fn a_handover_that_fails_leaves_the_old_session_alone() {
         let mut listener = builder.connect().await.unwrap();
         listener.handle().rotate().await.unwrap();
         until("it was tried", || listener.stats().attempts >= 3).await;
-        assert_eq!(listener.last_error().unwrap().sqlstate(), Some("53300"));
+        let (at, error) = listener.last_error_at().unwrap();
+        assert_eq!(error.sqlstate(), Some("53300"));
+        assert!(at.elapsed().unwrap() < PATIENCE, "{at:?}");
+        let stats = listener.stats();
+        assert!(stats.handover_failures >= 1, "{stats:?}");
+        assert_eq!(stats.attempts_failed, 0);
         server.notifier().await.notify("a", "x").await.unwrap();
         let event = listener.recv().await.unwrap();
         assert!(matches!(&event, Event::Notification(n) if n.epoch() == 1), "{event:?}");

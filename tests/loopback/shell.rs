@@ -1,0 +1,220 @@
+//! What the task of a listener does with actions, states and hooks that come in one turn.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use pgbell::testing::Script;
+use pgbell::{ErrorKind, Event, Listener, State};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+use crate::support::{let_listen, listener, refuse, server, soon};
+
+/// An ErrorResponse.
+fn error(severity: &str) -> Vec<u8> {
+    error_of(severity, "57P01")
+}
+
+fn error_of(severity: &str, code: &str) -> Vec<u8> {
+    let fields = format!("S{severity}\0V{severity}\0C{code}\0Mgone\0\0");
+    let length = u32::try_from(fields.len() + 4).unwrap().to_be_bytes();
+    [&b"E"[..], &length, fields.as_bytes()].concat()
+}
+
+/// Takes a client in and reads its `LISTEN "a"`. The answer is left to the test.
+async fn let_ask(server: &TcpListener) -> TcpStream {
+    let mut socket = let_listen(server).await;
+    let mut message = [0; 5 + 11];
+    socket.read_exact(&mut message).await.unwrap();
+    assert_eq!(&message[5..15], b"LISTEN \"a\"");
+    socket
+}
+
+#[tokio::test]
+async fn a_hook_that_runs_a_second_time_at_once_holds_nothing_up() {
+    let (server, url) = listener().await;
+    let gate = Arc::new(Semaphore::new(0));
+    let hooks_gate = gate.clone();
+    let builder = Listener::builder(&url).channels(["a"]).heartbeat(Duration::MAX, Duration::MAX);
+    let builder = builder.on_live(move |_connection, _live| {
+        let gate = hooks_gate.clone();
+        async move {
+            gate.acquire().await.unwrap().forget();
+            Ok(())
+        }
+    });
+    let serve = async {
+        let mut socket = let_ask(&server).await;
+        socket.write_all(Script::ACK).await.unwrap();
+        socket
+    };
+    let (connected, mut socket) = tokio::join!(builder.connect(), serve);
+    let mut listener = connected.unwrap();
+    tokio::spawn(async move {
+        let mut hooks = Vec::new();
+        loop {
+            hooks.push(let_listen(&server).await);
+        }
+    });
+    // While the hook runs, a server older than 18.2 says that it has dropped a notification.
+    let dropped = [&error("ERROR")[..], b"Z\0\0\0\x05I", Script::A1].concat();
+    socket.write_all(&dropped).await.unwrap();
+    while listener.stats().received < 1 {
+        tokio::task::yield_now().await;
+    }
+    gate.add_permits(2);
+    let told = tokio::time::timeout(Duration::from_secs(2), listener.recv()).await;
+    assert!(matches!(told, Ok(Ok(Event::Gap(_)))), "{told:?}");
+    assert!(matches!(soon(listener.recv()).await, Ok(Event::Notification(_))));
+    let stats = listener.stats();
+    assert_eq!((stats.hooks, stats.gaps, stats.dropped_by_server), (2, 1, 1));
+}
+
+#[tokio::test]
+async fn a_listener_whose_first_session_ends_in_the_read_that_makes_it_live_is_connected_and_comes_back()
+ {
+    let (server, url) = listener().await;
+    let delay = Duration::from_millis(1);
+    let builder = Listener::builder(&url).channels(["a"]).backoff(delay, delay);
+    let serve = async {
+        let mut socket = let_ask(&server).await;
+        // Read at once.
+        socket.write_all(&[Script::ACK, Script::A1, &error("FATAL")].concat()).await.unwrap();
+        let mut second = let_ask(&server).await;
+        second.write_all(&[Script::ACK, Script::A1].concat()).await.unwrap();
+        [socket, second]
+    };
+    let (connected, _sockets) = soon(async { tokio::join!(builder.connect(), serve) }).await;
+    let mut listener = connected.unwrap();
+    assert!(matches!(soon(listener.recv()).await, Ok(Event::Notification(_))));
+    let Event::Gap(gap) = soon(listener.recv()).await.unwrap() else { panic!("no gap") };
+    assert_eq!(gap.cause().sqlstate(), Some("57P01"));
+    assert!(matches!(soon(listener.recv()).await, Ok(Event::Notification(_))));
+}
+
+#[tokio::test]
+async fn a_state_that_lasts_no_longer_than_one_read_is_seen_by_who_waits_for_it() {
+    let (server, url) = listener().await;
+    let delay = Duration::from_millis(1);
+    let builder = Listener::builder(&url).channels(["a"]).backoff(delay, delay);
+    let serve = async {
+        let mut socket = let_ask(&server).await;
+        socket.write_all(Script::ACK).await.unwrap();
+        socket
+    };
+    let (connected, socket) = tokio::join!(builder.connect(), serve);
+    let handle = connected.as_ref().unwrap().handle();
+    drop(socket);
+    soon(handle.wait_state(State::Reconnecting)).await.unwrap();
+    let serve = async {
+        let mut second = let_ask(&server).await;
+        tokio::task::yield_now().await;
+        second.write_all(&[Script::ACK, Script::A1, &error("FATAL")].concat()).await.unwrap();
+        second
+    };
+    // There is no third session.
+    let (seen, _second) =
+        soon(async { tokio::join!(handle.wait_state(State::Connected), serve) }).await;
+    seen.unwrap();
+}
+
+#[tokio::test]
+async fn the_process_id_is_that_of_the_session_that_goes_on_after_a_handover() {
+    let server = server().await;
+    let listener = Listener::builder(server.url()).channels(["a"]).connect().await.unwrap();
+    let before = listener.process_id();
+    listener.handle().rotate().await.unwrap();
+    while listener.stats().handovers < 1 {
+        tokio::task::yield_now().await;
+    }
+    let rows = soon(listener.simple_query("SELECT pg_backend_pid()")).await.unwrap();
+    let now: i32 = rows[0].get(0).unwrap().get(0).unwrap().parse().unwrap();
+    assert_eq!(listener.process_id(), Some(now));
+    assert_ne!(before, Some(now));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_hook_outlives_the_close_of_its_listener() {
+    struct Gone(Arc<AtomicBool>);
+    impl Drop for Gone {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+    let server = server().await;
+    let (runs, gone) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicBool::new(false)));
+    let (hooks_runs, hooks_gone) = (runs.clone(), gone.clone());
+    let builder = Listener::builder(server.url()).channels(["a"]).on_live(move |connection, _| {
+        let (runs, gone) = (hooks_runs.clone(), Gone(hooks_gone.clone()));
+        async move {
+            runs.add_permits(1);
+            // It does not come to its next await soon.
+            std::thread::sleep(Duration::from_millis(300));
+            let _held = (gone, connection);
+            std::future::pending().await
+        }
+    });
+    let listener = builder.connect().await.unwrap();
+    soon(runs.acquire()).await.unwrap().forget();
+    soon(listener.close()).await.unwrap();
+    assert!(gone.load(Ordering::SeqCst), "the hook has its connection still");
+}
+
+/// A file of passwords may have the new one at the next attempt.
+#[tokio::test]
+async fn a_login_that_is_refused_once_is_tried_again_where_that_is_asked_for() {
+    for retries in [false, true] {
+        let (server, url) = listener().await;
+        let delay = Duration::from_millis(1);
+        let builder = Listener::builder(&url).channels(["a"]).backoff(delay, delay);
+        let builder = if retries { builder.retry_refusals(true) } else { builder };
+        let serve = async {
+            let mut socket = let_ask(&server).await;
+            socket.write_all(Script::ACK).await.unwrap();
+            socket
+        };
+        let (connected, socket) = tokio::join!(builder.connect(), serve);
+        let mut listener = connected.unwrap();
+        drop(socket);
+        soon(refuse(&server, &error_of("FATAL", "28P01"))).await;
+        if !retries {
+            assert!(matches!(soon(listener.recv()).await, Ok(Event::Gap(_))));
+            let error = soon(listener.recv()).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Auth, "{error}");
+            continue;
+        }
+        let mut socket = soon(let_ask(&server)).await;
+        socket.write_all(Script::ACK).await.unwrap();
+        assert!(matches!(soon(listener.recv()).await, Ok(Event::Gap(gap)) if gap.attempts() == 2));
+        assert_eq!(listener.stats().attempts_failed, 1);
+        assert_eq!(listener.last_error_at().unwrap().1.kind(), ErrorKind::Auth);
+    }
+}
+
+#[tokio::test]
+async fn a_query_without_a_session_says_that_it_may_be_asked_again() {
+    let (server, url) = listener().await;
+    let serve = async {
+        let mut socket = let_ask(&server).await;
+        socket.write_all(Script::ACK).await.unwrap();
+    };
+    let (connected, ()) = tokio::join!(Listener::builder(&url).channels(["a"]).connect(), serve);
+    let listener = connected.unwrap();
+    soon(listener.handle().wait_state(State::Reconnecting)).await.unwrap();
+    let error = soon(listener.simple_query("SELECT 1")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Connect);
+    assert!(error.is_transient() && error.hint().is_some(), "{error}");
+}
+
+#[tokio::test]
+async fn a_timeout_of_connect_names_the_address_that_did_not_answer() {
+    // The kernel takes the connection, and nobody speaks.
+    let (server, url) = listener().await;
+    let url = format!("{url} connect_timeout=1");
+    let error = soon(Listener::connect(url.as_str())).await.map(drop).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+    let address = server.local_addr().unwrap().to_string();
+    assert!(error.to_string().contains(&address), "{error}");
+}
