@@ -19,6 +19,9 @@ const READ_BYTES_MIN: usize = 16 * 1024;
 /// Longest wait for the server's end of the connection after Terminate.
 const CLOSE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(1);
 
+/// Most bytes of an answer to a question of ours.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+
 /// What there is to act on.
 #[derive(Debug)]
 pub(crate) enum Step {
@@ -62,7 +65,7 @@ impl Driver {
 
     /// Runs SQL before anything is listened to.
     pub(super) async fn query(&mut self, sql: &str) -> Answer {
-        let id = self.session.simple_query(now(), sql)?;
+        let id = self.session.short_query(now(), sql, ANSWER_BYTES_MAX)?;
         match self.answer(id).await {
             // What is asked here changes nothing: what broke the session tells more.
             Err(error) if error.kind() == ErrorKind::InDoubt => Err(self.session.fail(error)),

@@ -69,6 +69,8 @@ pub(super) struct Pending {
     results: Vec<Rows>,
     completed: usize,
     size: usize,
+    /// Most bytes of an answer.
+    size_max: usize,
     copying_out: bool,
     /// CopyFail was sent: the server has only its error to say.
     copy_refused: bool,
@@ -97,10 +99,16 @@ impl Pending {
             results: Vec::new(),
             completed: 0,
             size: 0,
+            size_max: RESULT_BYTES_MAX,
             copying_out: false,
             copy_refused: false,
             refusal: None,
         }
+    }
+
+    /// An answer of more bytes is refused.
+    pub(super) fn limit(&mut self, bytes: usize) {
+        self.size_max = bytes;
     }
 
     /// Takes in one message of the answer, ReadyForQuery excepted.
@@ -165,7 +173,7 @@ impl Pending {
             }
             (BackendMessage::CopyData(data), None) if self.copying_out => {
                 self.size = self.size.saturating_add(data.len());
-                if self.size > RESULT_BYTES_MAX {
+                if self.size > self.size_max {
                     return Err(Violation::endless_copy());
                 }
             }
@@ -224,10 +232,11 @@ impl Pending {
 
     fn grow(&mut self, bytes: usize) {
         self.size = self.size.saturating_add(bytes);
-        if self.size > RESULT_BYTES_MAX {
+        if self.size > self.size_max {
+            let bytes = self.size_max;
             self.refuse(Error::new(
                 ErrorKind::Unsupported,
-                format!("the result is larger than {RESULT_BYTES_MAX} bytes"),
+                format!("the result is larger than {bytes} bytes"),
             ));
         }
     }
@@ -235,6 +244,9 @@ impl Pending {
     /// The answer will be an error of ours; what the server still sends for it is passed over.
     fn refuse(&mut self, error: Error) {
         self.results.clear();
+        if let Some(rows) = &mut self.rows {
+            rows.clear();
+        }
         self.refusal.get_or_insert(error);
     }
 }

@@ -26,6 +26,24 @@ impl Session {
         self.command(now, Kind::Simple, &[FrontendMessage::Query(sql)])
     }
 
+    /// As [`simple_query`](Self::simple_query), for an answer that is short if the server is sane: one of more than
+    /// `bytes` is refused with [`ErrorKind::Unsupported`].
+    ///
+    /// # Errors
+    /// As [`simple_query`](Self::simple_query).
+    pub fn short_query(
+        &mut self,
+        now: Instant,
+        sql: &str,
+        bytes: usize,
+    ) -> Result<CommandId, Error> {
+        let id = self.simple_query(now, sql)?;
+        if let Some(pending) = self.pending.back_mut() {
+            pending.limit(bytes);
+        }
+        Ok(id)
+    }
+
     /// Runs one statement with parameters in text format, each with the object id of its type;
     /// 0 lets the server derive it.
     ///

@@ -62,6 +62,11 @@ impl Rows {
         true
     }
 
+    /// The values are given up.
+    pub(super) fn clear(&mut self) {
+        (self.bytes, self.ends) = (Vec::new(), Vec::new());
+    }
+
     pub(super) fn complete(mut self, tag: &[u8]) -> Self {
         self.tag = String::from_utf8_lossy(tag).into_owned();
         self

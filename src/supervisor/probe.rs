@@ -18,6 +18,9 @@ pub const PROOF_SQL: &str = "SELECT pg_catalog.count(*), pg_catalog.md5(pg_catal
     pg_catalog.string_agg(c, ',' ORDER BY pg_catalog.convert_to(c, 'UTF8')), 'UTF8')) \
     FROM pg_catalog.pg_listening_channels() AS c";
 
+/// Most bytes of a proof: one row of a number and a digest.
+const PROOF_BYTES_MAX: usize = 4 * 1024;
+
 /// Longest wait for an answer, whatever else comes: our direction alone may be stuck in a proxy, which TCP's own
 /// timeouts do not see. A server under a flood answers when it has caught up, and that may take its time.
 const LONGEST: Duration = Duration::from_secs(300);
@@ -112,7 +115,7 @@ impl Supervisor {
             Some(_) => proof(confirmed.chain(more).collect::<BTreeSet<_>>().into_iter()),
         };
         let purpose = Purpose::Proof { expected: Some(expected) };
-        link.start(now, purpose, |session| session.simple_query(now, PROOF_SQL))?;
+        link.start(now, purpose, |session| session.short_query(now, PROOF_SQL, PROOF_BYTES_MAX))?;
         self.figures.proofs = self.figures.proofs.saturating_add(1);
         (self.probe.is_asked, self.probe.is_overdue) = (true, false);
         Ok(())
@@ -152,6 +155,8 @@ impl Supervisor {
         match (expected, result) {
             (Some(expected), Ok(rows)) => self.check_proof(now, &expected, &rows, sink),
             (None, Ok(_)) => {}
+            // It is no answer of a PostgreSQL server.
+            (_, Err(error)) if error.db_error().is_none() => self.lose(now, error, sink),
             // Cancelled or refused: that proves at least that the server is there.
             (_, Err(error)) if self.handover.is_running() => {
                 self.give_up_handover(now, error, sink);

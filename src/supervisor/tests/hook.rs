@@ -206,3 +206,21 @@ fn a_handover_runs_no_hook_because_nothing_is_missing() {
     shell.on(2).read(&note("1"));
     assert_eq!(shell.seen(), ["1"]);
 }
+
+/// It ran as often as the server said so.
+#[test]
+fn errors_without_end_do_not_make_the_hook_run_without_end() {
+    let mut shell = restored();
+    shell.hook(Ok(()));
+    shell.forget();
+    let before = shell.supervisor.figures().hooks;
+    for _ in 0..10_000 {
+        shell.read(&[ERROR, READY].concat());
+        shell.pass(Duration::from_millis(1));
+        if shell.take_log().iter().any(|line| line.starts_with("hook after")) {
+            shell.hook(Ok(()));
+        }
+    }
+    let hooks = shell.supervisor.figures().hooks - before;
+    assert!((2..20).contains(&hooks), "{hooks}");
+}

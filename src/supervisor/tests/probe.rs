@@ -294,3 +294,12 @@ fn a_stall_without_an_end_leaves_nothing_due() {
     shell.pass(seconds(101));
     assert_eq!(shell.supervisor.poll_timeout(), None);
 }
+
+#[test]
+fn a_proof_that_is_much_too_long_is_none() {
+    let mut shell = asked();
+    let long = "x".repeat(5_000);
+    shell.read(&[row(&[Some("1"), Some(&long)]), READY.to_vec()].concat());
+    assert!(is_lost(&shell));
+    assert!(cause(&shell).contains("larger than 4096 bytes"), "{}", cause(&shell));
+}
