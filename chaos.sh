@@ -1,14 +1,36 @@
 #!/usr/bin/env bash
 # Sessions killed and networks cut under a writer that commits a numbered sequence: every number must arrive once, in order, or lie
-# in a reported gap. Then a consumer that never reads.
+# in a reported gap. Then a consumer that never reads, and a network that dies without a word.
 #
 #   ./chaos.sh [DISCONNECTS [BIG_MESSAGES]]     by default 1,000 and 1,000,000 (of 8 kB)
+#   ./chaos.sh network                          the dead network alone
 #
-# The same tests run in ./test.sh, with fewer of both. Needs PostgreSQL, as ./test.sh installs it.
+# The same tests run in ./test.sh, with fewer disconnects and messages. Needs PostgreSQL, as ./test.sh installs it. The network is
+# made of network namespaces: that part needs Linux, root and iproute2.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
+run() { cargo nextest run --release -p pgbell --all-features --success-output immediate "$@"; }
+
+network() {
+    local ip
+    if [ "$(id -u)" != 0 ]; then
+        echo "=== the dead network needs root: only root makes network namespaces" >&2
+        return 1
+    fi
+    ip=$(PATH=$PATH:/usr/sbin:/sbin command -v ip) || {
+        echo "=== ip is missing: install iproute2" >&2
+        return 1
+    }
+    printf '=== a dead network between two namespaces\n'
+    PATH=$PATH:${ip%/*} run --test network --profile network
+}
+
+if [ "${1-}" = network ]; then
+    network
+    exit
+fi
 export PGBELL_DISCONNECTS=${1-1000} PGBELL_BIG_MESSAGES=${2-1000000}
 printf '=== %s disconnects, %s notifications of 8 kB\n' "$PGBELL_DISCONNECTS" "$PGBELL_BIG_MESSAGES"
-cargo nextest run --release -p pgbell --all-features --test postgres --profile chaos --success-output immediate \
-    -E 'test(chaos::disconnects) or test(chaos::bounds)'
+run --test postgres --profile chaos -E 'test(chaos::disconnects) or test(chaos::bounds)'
+network

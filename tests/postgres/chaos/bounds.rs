@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use pgbell::{Connection, Listener, Overflow};
+use pgbell::{Listener, Overflow};
 
 use crate::support::{Server, next, run_for, until, until_sql, value};
 
@@ -20,7 +20,8 @@ fn patience() -> Duration {
 /// Sent together, and received by the other listener before more are sent: its queue can hold them.
 const ROUND: u64 = 1000;
 
-/// Rounds before the sleeper is there: everything else has then the memory that it needs.
+/// Rounds before the sleeper is there, each in the other's queue as a whole: everything else has then all the memory
+/// that it needs.
 const WARM_UP: u64 = 10;
 
 const KIB: u64 = 1024;
@@ -40,11 +41,13 @@ fn page_bytes() -> u64 {
     String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
 }
 
-async fn round(writer: &mut Connection, other: &mut Listener) {
-    let sql = format!(
+fn round_sql() -> String {
+    format!(
         "SELECT count(pg_notify('a', repeat('x', 7990) || i)) FROM generate_series(1, {ROUND}) i"
-    );
-    writer.simple_query(&sql).await.unwrap();
+    )
+}
+
+async fn receive_round(other: &mut Listener) {
     for _ in 0..ROUND {
         next(other).await;
     }
@@ -56,10 +59,14 @@ fn s1_a_consumer_that_never_polls_leaves_the_servers_queue_empty_and_others_unaf
     run_for(patience(), async {
         let mut other = server.listener(&["a", "b"]).await;
         let mut writer = server.connection().await;
+        let mut before = 0;
         for _ in 0..WARM_UP {
-            round(&mut writer, &mut other).await;
+            writer.simple_query(&round_sql()).await.unwrap();
+            let all = other.stats().delivered + ROUND;
+            until("its queue holds the whole round", || other.stats().received == all).await;
+            before = before.max(resident());
+            receive_round(&mut other).await;
         }
-        let before = resident();
         let begin = Instant::now();
         let sleeper = Listener::builder(server.url()).channels(["a"]).pin_limit_bytes(0);
         let sleeper = sleeper.overflow(Overflow::DropOldest).connect().await.unwrap();
@@ -69,7 +76,8 @@ fn s1_a_consumer_that_never_polls_leaves_the_servers_queue_empty_and_others_unaf
         );
         let (rounds, mut writing, mut most) = (messages() / ROUND, 0, 0);
         for _ in 0..rounds {
-            round(&mut writer, &mut other).await;
+            writer.simple_query(&round_sql()).await.unwrap();
+            receive_round(&mut other).await;
             most = most.max(resident());
             // For a moment it may: what counts is that nobody waits for the sleeper.
             writing += u64::from(value(&mut writer, &wait_event).await == "ClientWrite");
