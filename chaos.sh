@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Sessions killed and networks cut under a writer that commits a numbered sequence: every number must arrive once, in order, or lie
-# in a reported gap. Then a consumer that never reads, and a network that dies without a word.
+# in a reported gap. Then a consumer that never reads, many clients of a server that restarts, and a network that dies without a
+# word.
 #
-#   ./chaos.sh [DISCONNECTS [BIG_MESSAGES]]     by default 1,000 and 1,000,000 (of 8 kB)
-#   ./chaos.sh network                          the dead network alone
+#   ./chaos.sh [DISCONNECTS [BIG_MESSAGES [CLIENTS]]]     by default 1,000, 1,000,000 (of 8 kB) and 1,000
+#   ./chaos.sh network                                    the dead network alone
 #
-# The same tests run in ./test.sh, with fewer disconnects and messages. Needs PostgreSQL, as ./test.sh installs it. The network is
-# made of network namespaces: that part needs Linux, root and iproute2.
+# The same tests run in ./test.sh, with fewer of all. Needs PostgreSQL, as ./test.sh installs it. The network is made of network
+# namespaces: that part needs Linux, root and iproute2.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
@@ -30,7 +31,10 @@ if [ "${1-}" = network ]; then
     network
     exit
 fi
-export PGBELL_DISCONNECTS=${1-1000} PGBELL_BIG_MESSAGES=${2-1000000}
-printf '=== %s disconnects, %s notifications of 8 kB\n' "$PGBELL_DISCONNECTS" "$PGBELL_BIG_MESSAGES"
-run --test postgres --profile chaos -E 'test(chaos::disconnects) or test(chaos::bounds)'
+export PGBELL_DISCONNECTS=${1-1000} PGBELL_BIG_MESSAGES=${2-1000000} PGBELL_CLIENTS=${3-1000}
+printf '=== %s disconnects, %s notifications of 8 kB, %s clients\n' \
+    "$PGBELL_DISCONNECTS" "$PGBELL_BIG_MESSAGES" "$PGBELL_CLIENTS"
+# A socket for every client, and what the tests need beside.
+[ "$(ulimit -n)" = unlimited ] || [ "$(ulimit -n)" -ge $((PGBELL_CLIENTS + 500)) ] || ulimit -n $((PGBELL_CLIENTS + 500))
+run --test postgres --profile chaos -E 'test(chaos::disconnects) or test(chaos::bounds) or test(chaos::many)'
 network
