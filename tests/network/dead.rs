@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use pgbell::{ErrorKind, Event, Gap, Listener, ListenerBuilder, State};
+use pgbell::{ChannelState, ErrorKind, Event, Gap, Listener, ListenerBuilder, Listening, State};
 
 use crate::namespaces::{Fault, Network};
 use crate::sequence::{Account, CHANNEL, Writer};
@@ -30,6 +30,9 @@ const SETTLED: u32 = 30;
 
 /// An attempt to connect that began in the dead network may have to end before one succeeds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Longest that `close` may take, and a margin for a busy machine.
+const CLOSED: Duration = Duration::from_millis(1_000 + 1_500);
 
 /// Prints a figure: nextest shows it with `--success-output immediate`.
 #[expect(clippy::print_stdout, reason = "figures are what these tests are for")]
@@ -250,6 +253,55 @@ fn a_network_that_is_back_before_the_deadline_is_no_loss() {
         }
         assert_eq!((play.account.missing, play.listener.stats().sessions), (0, 1));
         play.end().await;
+    };
+    scene.network.on_client(|| run(test));
+}
+
+/// It is not known whether the server has done it: it is done again with the next session. A proof would have to wait
+/// for it, so TCP notices, or the limit of 30 s that commands have.
+#[test]
+fn a_listen_that_a_dead_network_swallows_ends_in_time_and_is_kept() {
+    let scene = &Scene::new();
+    let test = async {
+        let mut play = scene.play(scene.builder(TCP).heartbeat(EVERY, DEADLINE)).await;
+        for (index, fault) in Fault::ALL.into_iter().enumerate() {
+            play.settles().await;
+            scene.network.fail(fault);
+            let (begin, handle) = (Instant::now(), play.listener.handle());
+            let channel = format!("more {index}");
+            let listening = tokio::time::timeout(PATIENCE, handle.listen(&channel)).await;
+            let (listening, took) = (listening.expect("it hangs").unwrap(), begin.elapsed());
+            assert_eq!(listening, Listening::Pending, "{fault:?}");
+            assert!(took < noticed_by_tcp(fault), "{fault:?}: {took:?}");
+            report(&format!("{fault:?}: a LISTEN ended as pending after {took:?}"));
+            scene.network.repair(fault);
+            assert_eq!(play.hears_all().await.len(), 1, "{fault:?}");
+            let channels = handle.channels().await.unwrap();
+            assert_eq!(channels.len(), index + 2);
+            for (name, state) in channels {
+                assert!(matches!(state, ChannelState::Active), "{fault:?}: {name}: {state:?}");
+            }
+        }
+        play.end().await;
+    };
+    scene.network.on_client(|| run(test));
+}
+
+#[test]
+fn close_in_a_dead_network_is_bounded() {
+    let scene = &Scene::new();
+    let test = async {
+        for fault in Fault::ALL {
+            let play = scene.play(scene.builder("")).await;
+            scene.network.fail(fault);
+            let begin = Instant::now();
+            play.listener.close().await.unwrap();
+            let took = begin.elapsed();
+            assert!(took < CLOSED, "{fault:?}: {took:?}");
+            report(&format!("{fault:?}: closed after {took:?}"));
+            scene.network.repair(fault);
+            play.writer.stop().await;
+        }
     };
     scene.network.on_client(|| run(test));
 }

@@ -13,13 +13,13 @@ use pgbell_testkit::{Direction, Flow, Proxy, Signal};
 use crate::support::{PATIENCE, Server, run, until};
 
 const EVERY: Duration = Duration::from_secs(3);
-const DEADLINE: Duration = Duration::from_millis(500);
+const DEADLINE: Duration = Duration::from_secs(1);
 
 /// How long the process is stopped: longer than it may be silent.
-const SUSPENDED: Duration = Duration::from_secs(4);
+const SUSPENDED: Duration = Duration::from_secs(5);
 
 /// From its wake-up. A whole interval more would be a proof that waited for its next turn.
-const NOTICED: Duration = Duration::from_millis(1500);
+const NOTICED: Duration = Duration::from_secs(2);
 
 /// Names the server for the process that is to be stopped.
 const URL: &str = "PGBELL_SUSPENDED";
