@@ -1,14 +1,35 @@
 #!/usr/bin/env bash
 # Sessions killed and networks cut under a writer that commits a numbered sequence: every number must arrive once, in order, or lie
-# in a reported gap. Then a consumer that never reads.
+# in a reported gap. Then a consumer that never reads, many clients of a server that restarts, and a network that dies without a
+# word.
 #
-#   ./chaos.sh [DISCONNECTS [BIG_MESSAGES]]     by default 1,000 and 1,000,000 (of 8 kB)
+#   ./chaos.sh [DISCONNECTS [BIG_MESSAGES [CLIENTS]]]     by default 1,000, 1,000,000 (of 8 kB) and 1,000
+#   ./chaos.sh network                                    the dead network alone
 #
-# The same tests run in ./test.sh, with fewer of both. Needs PostgreSQL, as ./test.sh installs it.
+# The same tests run in ./test.sh, with fewer of all. Needs PostgreSQL, as ./test.sh installs it. The network is made of network
+# namespaces: that part needs Linux, root and iproute2.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-export PGBELL_DISCONNECTS=${1-1000} PGBELL_BIG_MESSAGES=${2-1000000}
-printf '=== %s disconnects, %s notifications of 8 kB\n' "$PGBELL_DISCONNECTS" "$PGBELL_BIG_MESSAGES"
-cargo nextest run --release -p pgbell --all-features --test postgres --profile chaos --success-output immediate \
-    -E 'test(chaos::disconnects) or test(chaos::bounds)'
+run() { cargo nextest run --release -p pgbell --all-features --success-output immediate "$@"; }
+
+network() {
+    printf '=== a dead network between two network namespaces\n'
+    run --test network --profile network
+}
+
+if [ "${1-}" = network ]; then
+    network
+    exit
+fi
+export PGBELL_DISCONNECTS=${1-1000} PGBELL_BIG_MESSAGES=${2-1000000} PGBELL_CLIENTS=${3-1000}
+printf '=== %s disconnects, %s notifications of 8 kB, %s clients\n' \
+    "$PGBELL_DISCONNECTS" "$PGBELL_BIG_MESSAGES" "$PGBELL_CLIENTS"
+# A socket for every client, and what the tests need beside.
+[ "$(ulimit -n)" = unlimited ] || [ "$(ulimit -n)" -ge $((PGBELL_CLIENTS + 500)) ] || ulimit -n $((PGBELL_CLIENTS + 500))
+run --test postgres --profile chaos -E 'test(chaos::disconnects) or test(chaos::bounds) or test(chaos::many)'
+if [ "$(id -u)" = 0 ]; then
+    network
+else
+    printf '=== skipped: the dead network: only root makes network namespaces\n'
+fi

@@ -4,8 +4,8 @@
 #   ./test.sh         everything: lints, tests on PostgreSQL 13 to 18, models, documents, benches, fuzz targets, demo
 #   ./test.sh quick   the inner loop: format, lints of the library, unit, property and loopback tests
 #
-# It installs what is missing and says so: PostgreSQL, libpq, Python, PgBouncer and openssl by apt-get, the server
-# matrix by npm, cargo-nextest and cargo-fuzz by cargo. FUZZ_SECONDS (5) is the time of each fuzz target.
+# It installs what is missing and says so: PostgreSQL, libpq, Python, PgBouncer, openssl and, for root, iproute2 by apt-get,
+# the server matrix by npm, cargo-nextest and cargo-fuzz by cargo. FUZZ_SECONDS (5) is the time of each fuzz target.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 exec </dev/null
@@ -84,6 +84,13 @@ has_libpq() {
     command -v python3 >/dev/null && python3 -c 'import ctypes; ctypes.CDLL("libpq.so.5")' 2>/dev/null
 }
 
+has_ip() { PATH=$PATH:/usr/sbin:/sbin command -v ip >/dev/null; }
+
+# A container may forbid it, root or not.
+can_make_networks() {
+    PATH=$PATH:/usr/sbin:/sbin ip netns add "pgbell-try-$$" && PATH=$PATH:/usr/sbin:/sbin ip netns delete "pgbell-try-$$"
+}
+
 # Whether the servers are there, all of them and as the lock file has them now.
 has_matrix() {
     [ -n "${PGBELL_MATRIX_DIR-}" ] ||
@@ -132,6 +139,8 @@ format() {
 
 lints() {
     step "lints" cargo clippy --locked "${members[@]}" --all-targets --all-features -- -D warnings
+    step "lints of the tests that run only when they are named" \
+        cargo clippy --locked -p pgbell --test network --all-features -- -D warnings
     local features
     for features in \
         "--no-default-features" \
@@ -153,6 +162,21 @@ tests() {
     step "tests, on PostgreSQL 13 to 18 where they name the matrix" \
         cargo nextest run --locked "${members[@]}" --all-features
     step "examples in the documentation" kept cargo test --locked --doc "${members[@]}" --all-features -q
+}
+
+# It needs a network of its own, which is made of network namespaces.
+dead_network() {
+    local why="the dead network (./chaos.sh network)"
+    if [ "$(id -u)" != 0 ]; then
+        skip "$why: only root makes network namespaces"
+    elif ! has_ip && ! { can_install && say "install: iproute2 is missing" && install_packages iproute2; }; then
+        skip "$why: it needs iproute2, which cannot be installed here"
+    elif ! can_make_networks; then
+        skip "$why: network namespaces cannot be made here"
+    else
+        step "a dead network between two network namespaces" kept cargo nextest run --locked -p pgbell \
+            --all-features --test network --profile network --success-output immediate
+    fi
 }
 
 # What is known to go wrong, planted into a copy: the simulator must notice.
@@ -264,6 +288,7 @@ else
     format
     lints
     tests
+    dead_network
     mutants
     models
     documents

@@ -31,7 +31,7 @@ impl Mode {
     }
 }
 
-/// A signal for a server process.
+/// A signal for a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Signal {
@@ -64,8 +64,12 @@ impl Signal {
         }
     }
 
-    /// Sends the signal to one process. A process that is to freeze is frozen when this returns.
-    pub(crate) fn send(self, pid: u32) -> Result<(), Error> {
+    /// Sends the signal to one process, of a server or of the test. A process that is to freeze is frozen when
+    /// this returns.
+    ///
+    /// # Errors
+    /// When there is no such process, or it is somebody else's.
+    pub fn send(self, pid: u32) -> Result<(), Error> {
         self.send_all(&[pid])?;
         let deadline = Instant::now() + STOP_MAX;
         while self == Self::Stop && process_stat(pid).is_some_and(|stat| !stat.is_stopped()) {

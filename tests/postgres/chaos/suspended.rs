@@ -1,0 +1,251 @@
+//! H6. A process that is stopped for longer than its heartbeat allows, as on a laptop that sleeps.
+//!
+//! Each test runs itself once more as that process: a listener that tells on standard error what it hears.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use pgbell::{Event, Listener, Notifier, State};
+use pgbell_testkit::{Direction, Flow, Proxy, Signal};
+
+use crate::support::{PATIENCE, Server, run, until};
+
+const EVERY: Duration = Duration::from_secs(3);
+const DEADLINE: Duration = Duration::from_secs(1);
+
+/// How long the process is stopped: longer than it may be silent.
+const SUSPENDED: Duration = Duration::from_secs(5);
+
+/// From its wake-up. A whole interval more would be a proof that waited for its next turn.
+const NOTICED: Duration = Duration::from_secs(2);
+
+/// Names the server for the process that is to be stopped.
+const URL: &str = "PGBELL_SUSPENDED";
+
+/// The other process, when this is it.
+fn be_the_process() -> bool {
+    let Ok(url) = std::env::var(URL) else { return false };
+    run(async {
+        let builder = Listener::builder(url).channels(["a"]).heartbeat(EVERY, DEADLINE);
+        let builder = builder.backoff(Duration::from_millis(10), Duration::from_millis(100));
+        let mut listener = builder.connect().await.unwrap();
+        say(&format!("listens as {}", listener.process_id().unwrap()));
+        let handle = listener.handle();
+        tokio::spawn(async move {
+            if handle.wait_state(State::Reconnecting).await.is_ok() {
+                say("lost");
+            }
+        });
+        loop {
+            match listener.recv().await.unwrap() {
+                Event::Notification(notification) if notification.payload() == b"end" => break,
+                Event::Notification(notification) => say(notification.payload_str().unwrap()),
+                Event::Gap(gap) => {
+                    say(&format!("gap {:?} of {}", gap.cause().kind(), gap.sessions()));
+                }
+                other => say(&format!("{other:?}")),
+            }
+        }
+        // An alarm that is false would come with the next proof, or the one after it.
+        let proofs = listener.stats().proofs;
+        until("the session is proven", || listener.stats().proofs > proofs + 1).await;
+        let stats = listener.stats();
+        say(&format!("sessions {} gaps {}", stats.sessions, stats.gaps));
+    });
+    true
+}
+
+/// Standard output has the words of the test harness.
+#[expect(clippy::print_stderr, reason = "what the other process reads")]
+fn say(line: &str) {
+    eprintln!("{line}");
+}
+
+/// The other process. It ends with this value.
+struct Process {
+    child: Child,
+    lines: Receiver<String>,
+    /// Of its server process.
+    process_id: i32,
+}
+
+impl Process {
+    fn start(test: &str, url: &str) -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args([&format!("chaos::suspended::{test}"), "--exact", "--nocapture"]);
+        command.env(URL, url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let told = BufReader::new(child.stderr.take().unwrap());
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            told.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+        });
+        let mut process = Self { child, lines, process_id: 0 };
+        let line = process.line();
+        process.process_id = line.strip_prefix("listens as ").expect(&line).parse().unwrap();
+        process
+    }
+
+    fn line(&self) -> String {
+        self.lines.recv_timeout(PATIENCE).expect("the process says nothing")
+    }
+
+    /// Stopped until it is woken.
+    fn stop(&self) {
+        Signal::Stop.send(self.child.id()).unwrap();
+    }
+
+    fn wake(&self) -> Instant {
+        let begin = Instant::now();
+        Signal::Cont.send(self.child.id()).unwrap();
+        begin
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Commits numbers for as long as the process is to be stopped.
+async fn write_meanwhile(writer: &mut Notifier) -> u32 {
+    let (begin, mut number) = (Instant::now(), 0);
+    while begin.elapsed() < SUSPENDED {
+        number += 1;
+        writer.notify("a", &number.to_string()).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    number
+}
+
+/// It hears what was committed while it was stopped, and has lost nothing.
+async fn hears_without_a_loss(process: &Process, writer: &mut Notifier, last: u32) {
+    for number in 1..=last {
+        assert_eq!(process.line(), number.to_string());
+    }
+    writer.notify("a", "end").await.unwrap();
+    assert_eq!(process.line(), "sessions 1 gaps 0");
+}
+
+#[test]
+fn h6_a_process_that_was_suspended_while_its_session_lived_misses_nothing() {
+    if be_the_process() {
+        return;
+    }
+    let server = Server::start();
+    run(async {
+        let test = "h6_a_process_that_was_suspended_while_its_session_lived_misses_nothing";
+        let process = Process::start(test, &server.url());
+        let mut writer = server.notifier().await;
+        process.stop();
+        let last = write_meanwhile(&mut writer).await;
+        process.wake();
+        hears_without_a_loss(&process, &mut writer, last).await;
+    });
+}
+
+/// The answer came while nobody could read it: its deadline is long over.
+#[test]
+fn h6_a_process_that_was_suspended_before_an_answer_to_its_proof_takes_it_later() {
+    if be_the_process() {
+        return;
+    }
+    let server = Server::start();
+    let proxy = proxy(&server);
+    run(async {
+        let test = "h6_a_process_that_was_suspended_before_an_answer_to_its_proof_takes_it_later";
+        let process = Process::start(test, &url(&server, &proxy));
+        let mut writer = server.notifier().await;
+        let network = proxy.handle();
+        network.set(Direction::ToClient, Flow::Hold);
+        let before = network.forwarded(Direction::ToServer);
+        until("it asks for a proof", || network.forwarded(Direction::ToServer) > before).await;
+        process.stop();
+        network.set(Direction::ToClient, Flow::Forward);
+        let last = write_meanwhile(&mut writer).await;
+        process.wake();
+        hears_without_a_loss(&process, &mut writer, last).await;
+    });
+}
+
+#[test]
+fn h6_a_process_that_was_suspended_while_its_backend_ended_tells_at_once() {
+    if be_the_process() {
+        return;
+    }
+    let server = Server::start();
+    run(async {
+        let test = "h6_a_process_that_was_suspended_while_its_backend_ended_tells_at_once";
+        let process = Process::start(test, &server.url());
+        let mut writer = server.notifier().await;
+        process.stop();
+        server.cluster.terminate_backend(process.process_id).unwrap();
+        write_meanwhile(&mut writer).await;
+        let begin = process.wake();
+        comes_back(&process, &mut writer, "gap Server of 1").await;
+        report!("terminated: back {:?} after it went on", begin.elapsed());
+        assert!(begin.elapsed() < NOTICED, "{:?}", begin.elapsed());
+    });
+}
+
+#[test]
+fn h6_a_process_that_was_suspended_while_its_network_died_asks_at_once() {
+    if be_the_process() {
+        return;
+    }
+    let server = Server::start();
+    run(async {
+        let test = "h6_a_process_that_was_suspended_while_its_network_died_asks_at_once";
+        // Idle when it is stopped, or in the middle of a proof.
+        for asked in [false, true] {
+            let proxy = proxy(&server);
+            let process = Process::start(test, &url(&server, &proxy));
+            let mut writer = server.notifier().await;
+            let network = proxy.handle();
+            if asked {
+                network.set_both(Flow::Swallow);
+                until("it asks for a proof", || network.swallowed(Direction::ToServer) > 0).await;
+                process.stop();
+            } else {
+                process.stop();
+                network.set_both(Flow::Swallow);
+            }
+            write_meanwhile(&mut writer).await;
+            let begin = process.wake();
+            assert_eq!(process.line(), "lost");
+            let took = begin.elapsed();
+            report!("dead, asked before: {asked}: noticed {took:?} after it went on");
+            assert!((DEADLINE..NOTICED).contains(&took), "asked before: {asked}: {took:?}");
+            network.set_both(Flow::Forward);
+            comes_back(&process, &mut writer, "gap Timeout of 1").await;
+        }
+    });
+}
+
+/// With one gap, and nothing of what it missed.
+async fn comes_back(process: &Process, writer: &mut Notifier, gap: &str) {
+    let mut line = process.line();
+    if line == "lost" {
+        line = process.line();
+    }
+    assert_eq!(line, gap);
+    writer.notify("a", "heard").await.unwrap();
+    let mut line = process.line();
+    if line == "lost" {
+        line = process.line();
+    }
+    assert_eq!(line, "heard");
+}
+
+fn proxy(server: &Server) -> Proxy {
+    Proxy::start(server.cluster.port()).unwrap()
+}
+
+fn url(server: &Server, proxy: &Proxy) -> String {
+    let cluster = &server.cluster;
+    proxy.url(cluster.superuser(), cluster.superuser_password(), "postgres")
+}
