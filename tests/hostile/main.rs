@@ -13,6 +13,8 @@ mod client;
 mod errors;
 mod framing;
 mod names;
+#[cfg(unix)]
+mod reconnect;
 mod scram;
 mod slow;
 mod startup;

@@ -1,0 +1,8 @@
+//! A listener that comes back: a server that flaps, lies, stalls or floods makes it reconnect and report. It cannot
+//! make it spin, grow, hang or be silent.
+
+mod attacks;
+mod attempts;
+mod host;
+mod live;
+mod peer;
