@@ -3,6 +3,8 @@
 
 mod attacks;
 mod attempts;
+mod flapping;
 mod host;
 mod live;
+mod lying;
 mod peer;
