@@ -159,9 +159,9 @@ impl Drop for Host {
     }
 }
 
-/// Fails instead of hanging. The time is the clock's, which may jump: far beyond every deadline there is.
+/// Fails instead of hanging. The time is the clock's, which may jump: beyond every deadline there is.
 pub(super) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(Duration::from_secs(100_000), future).await {
+    match tokio::time::timeout(QUIET, future).await {
         Ok(value) => value,
         Err(_) => panic!("{what} did not come"),
     }

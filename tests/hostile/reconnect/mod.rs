@@ -4,7 +4,9 @@
 mod attacks;
 mod attempts;
 mod flapping;
+mod flooding;
 mod host;
 mod live;
 mod lying;
 mod peer;
+mod stalling;
