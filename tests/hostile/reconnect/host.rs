@@ -2,7 +2,7 @@
 //! stands still and jumps when nobody has anything to do shows every delay as it is.
 
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -27,6 +27,9 @@ pub(super) const QUIET: Duration = Duration::from_secs(3_600);
 pub(super) fn timeless() -> Runtime {
     Builder::new_current_thread().enable_all().start_paused(true).build().unwrap()
 }
+
+/// Where a client looks for it.
+const SOCKET: &str = ".s.PGSQL.5432";
 
 /// What has happened, in its order.
 #[derive(Debug, Clone, Default)]
@@ -73,31 +76,19 @@ impl Host {
         let name = format!("pgbell-hostile-{}-{number}", std::process::id());
         let directory = std::env::temp_dir().join(name);
         std::fs::create_dir(&directory).unwrap();
-        let socket = UnixListener::bind(directory.join(".s.PGSQL.5432")).unwrap();
         let visits = Arc::new(Mutex::new(Visits::default()));
-        let shared = visits.clone();
-        let task = tokio::spawn(async move {
-            let mut serving = JoinSet::new();
-            loop {
-                tokio::select! {
-                    accepted = socket.accept() => {
-                        let (stream, _) = accepted.unwrap();
-                        let number = {
-                            let mut visits = shared.lock().unwrap();
-                            visits.accepted.push(Instant::now());
-                            u32::try_from(visits.accepted.len()).unwrap()
-                        };
-                        serving.spawn(serve(number, Peer::new(stream)));
-                    }
-                    Some(ended) = serving.join_next() => {
-                        // What went wrong there must not go unnoticed.
-                        ended.unwrap();
-                        shared.lock().unwrap().ended += 1;
-                    }
-                }
-            }
-        });
+        let task = accept(&directory, visits.clone(), serve);
         Self { directory, visits, task }
+    }
+
+    /// As [`start`](Self::start), where one was stopped. Its clients are numbered on.
+    pub(super) fn start_again<F, Fut>(&mut self, serve: F)
+    where
+        F: Fn(u32, Peer) -> Fut + Send + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        std::fs::remove_file(self.directory.join(SOCKET)).unwrap();
+        self.task = accept(&self.directory, self.visits.clone(), serve);
     }
 
     pub(super) fn url(&self) -> String {
@@ -126,11 +117,13 @@ impl Host {
         self.accepted().windows(2).map(|two| two[1] - two[0]).collect()
     }
 
-    /// Nobody answers any more.
+    /// Nobody answers any more: whoever calls is refused.
     pub(super) async fn stop(&mut self) {
         assert!(!self.task.is_finished(), "a conversation went wrong");
         self.task.abort();
         let _ = (&mut self.task).await;
+        let mut visits = self.visits.lock().unwrap();
+        visits.ended = visits.accepted.len();
     }
 
     /// After the listener was closed: every socket was closed by its owner, and no task is left.
@@ -149,6 +142,35 @@ impl Host {
         })
         .await;
     }
+}
+
+fn accept<F, Fut>(directory: &Path, visits: Arc<Mutex<Visits>>, serve: F) -> JoinHandle<()>
+where
+    F: Fn(u32, Peer) -> Fut + Send + 'static,
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    let socket = UnixListener::bind(directory.join(SOCKET)).unwrap();
+    tokio::spawn(async move {
+        let mut serving = JoinSet::new();
+        loop {
+            tokio::select! {
+                accepted = socket.accept() => {
+                    let (stream, _) = accepted.unwrap();
+                    let number = {
+                        let mut visits = visits.lock().unwrap();
+                        visits.accepted.push(Instant::now());
+                        u32::try_from(visits.accepted.len()).unwrap()
+                    };
+                    serving.spawn(serve(number, Peer::new(stream)));
+                }
+                Some(ended) = serving.join_next() => {
+                    // What went wrong there must not go unnoticed.
+                    ended.unwrap();
+                    visits.lock().unwrap().ended += 1;
+                }
+            }
+        }
+    })
 }
 
 impl Drop for Host {

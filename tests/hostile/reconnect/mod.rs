@@ -3,6 +3,7 @@
 
 mod attacks;
 mod attempts;
+mod closing;
 mod flapping;
 mod flooding;
 mod host;
@@ -10,3 +11,4 @@ mod live;
 mod lying;
 mod peer;
 mod stalling;
+mod time;
