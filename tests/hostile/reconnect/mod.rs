@@ -10,5 +10,9 @@ mod host;
 mod live;
 mod lying;
 mod peer;
+#[cfg(feature = "tls-ring")]
+mod security;
 mod stalling;
 mod time;
+#[cfg(feature = "tls-ring")]
+mod tls_server;
