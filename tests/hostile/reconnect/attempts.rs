@@ -104,7 +104,7 @@ async fn run(attack: &Attack, moment: Moment) {
         assert!((BACKOFF.0..=most).contains(pause), "{what}: attempt {attempt}, {pause:?}");
     }
     close(listener).await;
-    host.is_left().await;
+    host.ends().await;
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn a_refused_login_ends_the_listener_with_its_reason_behind_the_gap() {
             assert_eq!(listener.state(), State::Closed);
             assert_eq!(host.accepted().len(), 2);
             close(listener).await;
-            host.is_left().await;
+            host.ends().await;
         });
     }
 }
@@ -160,7 +160,7 @@ fn a_server_that_has_no_room_yet_is_tried_again() {
             assert_eq!(gap(&mut listener).await.attempts(), FAILURES + 1);
             assert_eq!(payload(&mut listener).await, "after");
             close(listener).await;
-            host.is_left().await;
+            host.ends().await;
         });
     }
 }

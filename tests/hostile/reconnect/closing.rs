@@ -182,7 +182,7 @@ fn a_listener_is_closed_in_time_while_its_password_is_awaited() {
         assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
         assert!(error.to_string().contains("the password"), "{error}");
         close(listener).await;
-        host.is_left().await;
+        host.ends().await;
     });
 }
 
@@ -204,7 +204,7 @@ fn a_listener_that_is_dropped_while_its_attempt_hangs_leaves_nothing() {
         tokio::time::sleep(Duration::from_secs(1)).await;
         drop(listener);
         soon("the end", handle.wait_state(State::Closed)).await.unwrap();
-        host.is_left().await;
+        host.ends().await;
     });
 }
 
@@ -228,6 +228,6 @@ fn a_drain_while_an_attempt_hangs_ends_with_the_gap() {
         let end = soon("the end", listener.recv()).await.unwrap_err();
         assert_eq!(end.kind(), ErrorKind::Closed, "{end}");
         drop(listener);
-        host.is_left().await;
+        host.ends().await;
     });
 }

@@ -97,13 +97,18 @@ fn unread(kind: Flood, overflow: Overflow) {
         let builder = builder.heartbeat(every, Duration::from_secs(20));
         let mut listener = builder.connect().await.unwrap();
         tokio::time::sleep(Duration::from_millis(500)).await;
+        // Whatever that takes on a busy machine.
+        soon("a flood, and proofs in it", async {
+            while sent.load(Ordering::Relaxed) < 4 * 1024 * 1024
+                || !drops && listener.stats().proofs < 2
+            {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await;
         let grown = resident().saturating_sub(before);
         assert!(grown < MEMORY, "{kind:?}, {overflow:?}: {grown} bytes");
-        // It is a flood.
-        let sent = sent.load(Ordering::Relaxed);
-        assert!(sent > 1024 * 1024, "{kind:?}, {overflow:?}: {sent} bytes");
         let stats = listener.stats();
-        assert!(drops || stats.proofs >= 2, "{kind:?}, {overflow:?}: {} proofs", stats.proofs);
         assert_eq!((stats.sessions_lost, host.accepted().len()), (0, 1), "{kind:?}");
         let (mut notifications, mut gaps) = (0_u64, 0);
         let end = Instant::now() + Duration::from_millis(100);
@@ -119,7 +124,7 @@ fn unread(kind: Flood, overflow: Overflow) {
         soon("the end", listener.close()).await.unwrap();
         // A second, and a margin for a busy machine.
         assert!(begin.elapsed() < Duration::from_millis(2_500), "{kind:?}: {:?}", begin.elapsed());
-        host.is_left().await;
+        host.ends().await;
     });
 }
 
@@ -156,7 +161,7 @@ fn a_flood_that_does_not_hold_the_proof_is_a_gap_in_time() {
                     return peer.behave().await;
                 }
                 peer.listening().await;
-                let pause = Duration::from_millis(100);
+                let pause = Duration::from_millis(500);
                 flood(&mut peer, kind, false, pause, &AtomicUsize::new(0)).await;
             })
             .await;
@@ -174,7 +179,7 @@ fn a_flood_that_does_not_hold_the_proof_is_a_gap_in_time() {
             let most = every + Duration::from_secs(60) + BACKOFF.1 * 2;
             assert!(begin.elapsed() <= most, "{kind:?}: {:?}", begin.elapsed());
             close(listener).await;
-            host.is_left().await;
+            host.ends().await;
         });
     }
 }
@@ -214,7 +219,7 @@ fn t26_a_flood_during_every_attempt_costs_an_attempt_each_and_little_is_read_of_
             let each = sent.load(Ordering::Relaxed) / 3;
             assert!(each < 2 * 1024 * 1024, "{kind:?}: {each} bytes");
             close(listener).await;
-            host.is_left().await;
+            host.ends().await;
         });
     }
 }
@@ -224,14 +229,14 @@ fn t26_a_flood_during_every_attempt_costs_an_attempt_each_and_little_is_read_of_
 fn a_flood_of_notifications_instead_of_an_answer_costs_the_attempt_its_time() {
     #[derive(Debug, Clone, Copy)]
     enum Instead {
-        OfReadiness,
-        OfFacts,
-        OfListen,
+        Readiness,
+        Facts,
+        Listen,
     }
     for (instead, limit) in [
-        (Instead::OfReadiness, Duration::from_secs(2)),
-        (Instead::OfFacts, Duration::from_secs(2)),
-        (Instead::OfListen, Duration::from_secs(30)),
+        (Instead::Readiness, Duration::from_secs(2)),
+        (Instead::Facts, Duration::from_secs(2)),
+        (Instead::Listen, Duration::from_secs(30)),
     ] {
         timeless().block_on(async {
             let before = resident();
@@ -242,12 +247,12 @@ fn a_flood_of_notifications_instead_of_an_answer_costs_the_attempt_its_time() {
                         return tokio::time::sleep(Duration::from_millis(1)).await;
                     }
                     (3.., _) => return peer.behave().await,
-                    (_, Instead::OfReadiness) => {
+                    (_, Instead::Readiness) => {
                         peer.packet().await;
                         peer.send(hex(OK)).await;
                     }
-                    (_, Instead::OfFacts) => peer.let_in().await,
-                    (_, Instead::OfListen) => {
+                    (_, Instead::Facts) => peer.let_in().await,
+                    (_, Instead::Listen) => {
                         peer.ready().await;
                         peer.subscribes().await;
                     }
@@ -262,7 +267,7 @@ fn a_flood_of_notifications_instead_of_an_answer_costs_the_attempt_its_time() {
             let mut listener = builder.connect().await.unwrap();
             let gap = gap(&mut listener).await;
             // What was sent before LISTEN was answered lies between two losses: each has its place.
-            let attempts = if matches!(instead, Instead::OfListen) { 1 } else { 2 };
+            let attempts = if matches!(instead, Instead::Listen) { 1 } else { 2 };
             assert_eq!((gap.sessions(), gap.attempts()), (1, attempts), "{instead:?}");
             let error = listener.last_error().unwrap();
             assert_eq!(error.kind(), ErrorKind::Timeout, "{instead:?}: {error}");
@@ -272,7 +277,7 @@ fn a_flood_of_notifications_instead_of_an_answer_costs_the_attempt_its_time() {
             let grown = resident().saturating_sub(before);
             assert!(grown < MEMORY, "{instead:?}: {grown} bytes");
             close(listener).await;
-            host.is_left().await;
+            host.ends().await;
         });
     }
 }
@@ -305,7 +310,7 @@ fn errors_that_answer_nothing_and_nobody_reads_are_merged() {
             assert!((1..=most).contains(&gaps), "{kind:?}: {gaps}");
             assert_eq!(host.accepted().len(), 1, "{kind:?}");
             close(listener).await;
-            host.is_left().await;
+            host.ends().await;
         });
     }
 }

@@ -127,7 +127,7 @@ impl Host {
     }
 
     /// After the listener was closed: every socket was closed by its owner, and no task is left.
-    pub(super) async fn is_left(mut self) {
+    pub(super) async fn ends(mut self) {
         soon("the end of every conversation", async {
             while self.clients() > 0 && !self.task.is_finished() {
                 tokio::time::sleep(Duration::from_millis(1)).await;
@@ -181,9 +181,12 @@ impl Drop for Host {
     }
 }
 
-/// Fails instead of hanging. The time is the clock's, which may jump: beyond every deadline there is.
+/// Longest that anything here may take, of the clock's time, which may jump: beyond every deadline there is.
+const PATIENCE: Duration = Duration::from_secs(1_000);
+
+/// Fails instead of hanging.
 pub(super) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(QUIET, future).await {
+    match tokio::time::timeout(PATIENCE, future).await {
         Ok(value) => value,
         Err(_) => panic!("{what} did not come"),
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use pgbell::testing::Delivery;
 use pgbell::testing::Script;
 
+use super::super::attack::message;
 use super::super::client::check_text;
 use super::attacks::{self, Attack};
 use super::host::{Host, Log, close, gap, payload, timeless, watch};
@@ -67,7 +68,7 @@ async fn run(attack: &Attack, delivery: Delivery) {
     assert_eq!((stats.received, stats.delivered, stats.lagged), (4, 4, 0), "{what}");
     assert_eq!(host.accepted().len(), 2, "{what}");
     close(listener).await;
-    host.is_left().await;
+    host.ends().await;
 }
 
 /// In one write with what comes before; byte by byte.
@@ -87,9 +88,36 @@ fn it_is_no_other_gap_wherever_the_hostile_bytes_are_cut() {
     for attack in attacks::all().into_iter().filter(|attack| !attack.closes) {
         let total = 2 * before + attack.bytes.len();
         // Long ones are cut in some places.
-        let step = (attack.bytes.len() / 12).max(1);
+        let step = (attack.bytes.len() / 6).max(1);
         for at in (before + 1..total).step_by(step) {
             timeless().block_on(run(&attack, Delivery::SplitAt(at)));
         }
     }
+}
+
+/// It is one line of a log.
+#[test]
+fn an_error_of_the_greatest_length_is_shown_in_few_words() {
+    let begin = "SFATAL\0VFATAL\0C57P01\0M";
+    let text = "x".repeat(1024 * 1024 - 4 - begin.len() - 2);
+    let longest = message(b'E', format!("{begin}{text}\0\0").as_bytes());
+    timeless().block_on(async {
+        let host = Host::start(move |number, mut peer| {
+            let longest = longest.clone();
+            async move {
+                if number > 1 {
+                    return peer.behave().await;
+                }
+                peer.listening().await;
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                peer.send(longest).await;
+            }
+        })
+        .await;
+        let mut listener = host.builder().connect().await.unwrap();
+        let text = gap(&mut listener).await.cause().to_string();
+        assert!(text.contains("FATAL: xxx") && text.len() < 64 * 1024, "{}", text.len());
+        close(listener).await;
+        host.ends().await;
+    });
 }

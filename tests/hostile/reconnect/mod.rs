@@ -5,14 +5,19 @@ mod attacks;
 mod attempts;
 mod closing;
 mod flapping;
+#[cfg(target_os = "linux")]
 mod flooding;
 mod host;
 mod live;
 mod lying;
 mod peer;
+mod proofs;
 #[cfg(feature = "tls-ring")]
 mod security;
+mod servers;
 mod stalling;
+mod tcp;
 mod time;
 #[cfg(feature = "tls-ring")]
 mod tls_server;
+mod unanswered;

@@ -38,7 +38,7 @@ fn idle(time: Duration, every: Duration) {
         assert_eq!((stats.gaps, stats.sessions, host.accepted().len()), (0, 1, 1));
         assert!(listener.try_recv().unwrap().is_none());
         close(listener).await;
-        host.is_left().await;
+        host.ends().await;
     });
 }
 
@@ -64,7 +64,7 @@ fn c3_a_listener_with_nothing_to_do_does_nothing() {
         tokio::time::sleep(DAY * 365).await;
         assert!(parks() - before <= 64, "{} wakes", parks() - before);
         close(listener).await;
-        host.is_left().await;
+        host.ends().await;
     });
 }
 
@@ -100,7 +100,7 @@ fn c3_a_year_with_losses_is_a_gap_for_each_and_every_notification_between() {
         }
         assert!(begin.elapsed() <= DAY * 52 * 7 + HOUR, "{:?}", begin.elapsed());
         close(listener).await;
-        host.is_left().await;
+        host.ends().await;
     });
 }
 
@@ -141,7 +141,7 @@ fn r6_a_day_of_refused_connections_is_a_bounded_number_of_attempts_an_hour() {
         assert_eq!(u64::from(gap.attempts()), listener.stats().attempts - 1);
         assert_eq!(payload(&mut listener).await, "back");
         close(listener).await;
-        host.is_left().await;
+        host.ends().await;
     });
 }
 
@@ -166,6 +166,6 @@ fn r6_a_day_of_calls_that_are_hung_up_is_no_more_attempts_than_a_day_of_refusals
             host.accepted().len()
         });
         assert_eq!(end.await, accepted);
-        host.is_left().await;
+        host.ends().await;
     });
 }
