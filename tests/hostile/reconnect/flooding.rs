@@ -161,7 +161,7 @@ fn a_flood_that_does_not_hold_the_proof_is_a_gap_in_time() {
                     return peer.behave().await;
                 }
                 peer.listening().await;
-                let pause = Duration::from_millis(500);
+                let pause = Duration::from_secs(1);
                 flood(&mut peer, kind, false, pause, &AtomicUsize::new(0)).await;
             })
             .await;

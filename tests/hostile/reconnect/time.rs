@@ -147,7 +147,7 @@ fn r6_a_day_of_refused_connections_is_a_bounded_number_of_attempts_an_hour() {
 
 /// A server that hangs up at once is as good as none.
 #[test]
-fn r6_a_day_of_calls_that_are_hung_up_is_no_more_attempts_than_a_day_of_refusals() {
+fn r6_calls_that_are_hung_up_are_no_more_attempts_an_hour_than_refusals() {
     timeless().block_on(async {
         let host = Host::start(|number, mut peer| async move {
             if number == 1 {
@@ -158,9 +158,10 @@ fn r6_a_day_of_calls_that_are_hung_up_is_no_more_attempts_than_a_day_of_refusals
         .await;
         let builder = Listener::builder(&*host.url()).channels(["a"]).heartbeat(QUIET, QUIET);
         let listener = builder.connect().await.unwrap();
-        tokio::time::sleep(DAY).await;
+        tokio::time::sleep(HOUR * 6).await;
         let accepted = host.accepted().len();
-        assert!((5_200..6_400).contains(&accepted), "{accepted} calls");
+        // 240 an hour on average, and seven deviations.
+        assert!((1_280..1_610).contains(&accepted), "{accepted} calls");
         let end = soon("the end", async {
             close(listener).await;
             host.accepted().len()

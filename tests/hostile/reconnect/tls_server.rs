@@ -4,7 +4,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -216,7 +216,7 @@ impl Visit {
         let expected = tls_server_end_point(&leaf).unwrap();
         self.met.is_bound = binding == [header.as_bytes(), &expected].concat();
         let signed = format!("{bare},{server_first},{without_proof}");
-        let key = hmac(&salted_password(), b"Server Key");
+        let key = hmac(salted_password(), b"Server Key");
         let signature = format!("v={}", STANDARD.encode(hmac(&key, signed.as_bytes())));
         tls.write_all(&request(12, signature.as_bytes()))
     }
@@ -228,14 +228,18 @@ fn hmac(key: &[u8], text: &[u8]) -> Vec<u8> {
     mac.finalize().into_bytes().to_vec()
 }
 
-fn salted_password() -> Vec<u8> {
-    let mut last = hmac(PASSWORD.as_bytes(), b"salt\0\0\0\x01");
-    let mut sum = last.clone();
-    for _ in 1..4_096 {
-        last = hmac(PASSWORD.as_bytes(), &last);
-        sum.iter_mut().zip(&last).for_each(|(sum, byte)| *sum ^= byte);
-    }
-    sum
+/// Derived once.
+fn salted_password() -> &'static [u8] {
+    static SALTED: OnceLock<Vec<u8>> = OnceLock::new();
+    SALTED.get_or_init(|| {
+        let mut last = hmac(PASSWORD.as_bytes(), b"salt\0\0\0\x01");
+        let mut sum = last.clone();
+        for _ in 1..4_096 {
+            last = hmac(PASSWORD.as_bytes(), &last);
+            sum.iter_mut().zip(&last).for_each(|(sum, byte)| *sum ^= byte);
+        }
+        sum
+    })
 }
 
 fn packet(stream: &mut impl Read) -> std::io::Result<Vec<u8>> {
