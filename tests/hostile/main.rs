@@ -2,7 +2,8 @@
 //! named in `catalogue` with the place where it is one.
 //!
 //! Every attack runs against the sans-IO session split at every byte, and over real sockets against
-//! `Connection` and `Listener`: in one write, byte by byte, and split at every byte of what is hostile.
+//! `Connection` and `Listener`: in one write, byte by byte, and split at every byte of what is hostile. There a
+//! listener has one session. What it does about the next one is `reconnect`.
 
 mod advisories;
 mod answers;
@@ -13,6 +14,8 @@ mod client;
 mod errors;
 mod framing;
 mod names;
+#[cfg(unix)]
+mod reconnect;
 mod scram;
 mod slow;
 mod startup;

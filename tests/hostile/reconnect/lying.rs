@@ -1,0 +1,196 @@
+//! Servers whose answers are well formed and wrong: what they say does no harm, or it is a gap.
+
+use std::time::Duration;
+
+use pgbell::testing::Script;
+use pgbell::{ErrorKind, Event};
+
+use super::super::attack::{hex, message};
+use super::attacks::diagnostic;
+use super::host::{Host, close, gap, payload, soon, timeless};
+use super::peer::{OK, READY, note, rows};
+
+const EVERY: Duration = Duration::from_secs(1);
+const DEADLINE: Duration = Duration::from_secs(2);
+
+/// The second session answers LISTEN with these bytes, over and over in new sessions, until the sixth.
+#[test]
+fn an_answer_to_listen_that_is_none_is_never_taken_for_one() {
+    let tag = |tag: &str| message(b'C', format!("{tag}\0").as_bytes());
+    let ready = hex(READY);
+    for answer in [
+        tag("SELECT 1"),
+        tag("UNLISTEN"),
+        tag("listen"),
+        tag(""),
+        tag("NOTIFY"),
+        hex("49 00000004"),
+        Vec::new(),
+        rows(1, &[]),
+        [tag("LISTEN"), tag("LISTEN")].concat(),
+    ] {
+        let what = answer.escape_ascii().to_string();
+        let bytes = [answer, ready.clone()].concat();
+        timeless().block_on(async {
+            let host = Host::start(move |number, mut peer| {
+                let bytes = bytes.clone();
+                async move {
+                    match number {
+                        1 => {
+                            peer.listening().await;
+                            tokio::time::sleep(Duration::from_millis(1)).await;
+                        }
+                        2..6 => {
+                            peer.ready().await;
+                            peer.subscribes().await;
+                            peer.send(bytes).await;
+                            peer.leaves().await;
+                        }
+                        _ => peer.behave().await,
+                    }
+                }
+            })
+            .await;
+            let mut listener = host.builder().connect().await.unwrap();
+            let gap = gap(&mut listener).await;
+            assert_eq!((gap.sessions(), gap.attempts()), (5, 5), "{what}");
+            assert_eq!(gap.cause().kind(), ErrorKind::Connect, "{what}");
+            let last = listener.last_error().unwrap();
+            assert_eq!(last.kind(), ErrorKind::Protocol, "{what}: {last}");
+            assert!(last.to_string().contains("LISTEN"), "{what}: {last}");
+            close(listener).await;
+            host.ends().await;
+        });
+    }
+}
+
+/// Bytes before the first ReadyForQuery of the second session: it is let in, or the third one is.
+async fn logs_in(before: Vec<u8>, sessions: usize, what: &str) {
+    let host = Host::start(move |number, mut peer| {
+        let before = before.clone();
+        async move {
+            match number {
+                1 => {
+                    peer.listening().await;
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                2 => {
+                    peer.packet().await;
+                    peer.send(before).await;
+                    if peer.query().await.is_some() {
+                        peer.send(Script::FACTS).await;
+                        peer.subscribes().await;
+                        peer.send([Script::ACK, &note("heard")].concat()).await;
+                        peer.serve().await;
+                    }
+                }
+                _ => {
+                    peer.listening().await;
+                    peer.send(note("heard")).await;
+                    peer.serve().await;
+                }
+            }
+        }
+    })
+    .await;
+    let mut listener = host.builder().connect().await.unwrap();
+    let gap = gap(&mut listener).await;
+    assert_eq!((gap.sessions(), gap.attempts() as usize), (1, sessions - 1), "{what}");
+    assert_eq!(payload(&mut listener).await, "heard", "{what}");
+    assert_eq!(host.accepted().len(), sessions, "{what}");
+    close(listener).await;
+    host.ends().await;
+}
+
+#[test]
+fn what_a_server_says_of_itself_while_it_lets_us_in_is_harmless_or_a_failed_attempt() {
+    let status = |name: &str, value: &str| message(b'S', format!("{name}\0{value}\0").as_bytes());
+    let utf8 = status("client_encoding", "UTF8");
+    let key = hex("4b 0000000c 00000007 00000001");
+    let (ok, ready) = (hex(OK), hex(READY));
+    let with = |more: &[&[u8]]| [&ok[..], &utf8, &more.concat(), &key, &ready].concat();
+    let long = "9".repeat(10_000);
+    for version in ["13.0", "18.4", "0", "", "-1", "nonsense", "\u{202e}", "18.4\x1b[2J", &long] {
+        let bytes = with(&[&status("server_version", version)]);
+        timeless().block_on(logs_in(bytes, 2, &format!("server_version {version:.20}")));
+    }
+    for (what, bytes, sessions) in [
+        ("a notification", with(&[&note("too early")]), 2),
+        ("a notification of another channel", with(&[Script::A1]), 2),
+        ("a parameter again and again", with(&[&status("TimeZone", "UTC").repeat(500)]), 2),
+        ("the encoding twice", with(&[&utf8]), 2),
+        ("the encoding, spelled otherwise", with(&[&status("client_encoding", "utf-8")]), 2),
+        ("the key twice", with(&[&key]), 3),
+        ("a notification before it has authenticated us", note("too early"), 3),
+        ("more notifications than a startup may have", with(&[&note("x").repeat(200_000)]), 2),
+    ] {
+        timeless().block_on(logs_in(bytes, sessions, what));
+    }
+}
+
+#[test]
+fn what_a_live_session_says_unasked_does_no_harm() {
+    let status = |name: &str, value: &str| message(b'S', format!("{name}\0{value}\0").as_bytes());
+    let said = [
+        status("application_name", "x\u{202e}"),
+        status("server_version", "13.0"),
+        status("server_version", "nonsense"),
+        status("client_encoding", "UTF8"),
+        status("client_encoding", "unicode"),
+        status("in_hot_standby", "on"),
+        status("default_transaction_read_only", "on"),
+        status("is_superuser", "on"),
+        diagnostic(b'N', "WARNING", "01000"),
+        diagnostic(b'N', "WARNING", "57P01"),
+        diagnostic(b'N', "PANIC", "XX000"),
+    ];
+    timeless().block_on(async {
+        let bytes = [said.concat(), note("1"), said.concat().repeat(100), note("2")].concat();
+        let host = Host::start(move |_, mut peer| {
+            let bytes = bytes.clone();
+            async move {
+                peer.listening().await;
+                peer.send(bytes).await;
+                peer.serve().await;
+            }
+        })
+        .await;
+        let builder = host.builder().heartbeat(EVERY, DEADLINE);
+        let mut listener = builder.connect().await.unwrap();
+        for expected in ["1", "2"] {
+            assert_eq!(payload(&mut listener).await, expected);
+        }
+        tokio::time::sleep(EVERY * 10).await;
+        assert_eq!((listener.stats().gaps, host.accepted().len()), (0, 1));
+        close(listener).await;
+        host.ends().await;
+    });
+}
+
+/// It is the server's word: what it sends is shown as it came, whoever it names as the sender.
+#[test]
+fn n7_a_notification_that_nobody_asked_for_is_shown_as_what_it_is() {
+    timeless().block_on(async {
+        let host = Host::start(|_, mut peer| async move {
+            peer.listening().await;
+            for process_id in ["00000000", "80000000", "ffffffff"] {
+                let body = [&hex(process_id)[..], b"a\"; DROP\0\xff\xfe\0"].concat();
+                peer.send(message(b'A', &body)).await;
+            }
+            peer.send(note("mine")).await;
+            peer.serve().await;
+        })
+        .await;
+        let mut listener = host.builder().connect().await.unwrap();
+        for process_id in [0, i32::MIN, -1] {
+            let event = soon("an event", listener.recv()).await.unwrap();
+            let Event::Notification(foreign) = event else { panic!("{event:?}") };
+            assert_eq!((foreign.channel(), foreign.process_id()), ("a\"; DROP", process_id));
+            assert_eq!(foreign.payload(), b"\xff\xfe");
+            assert!(foreign.payload_str().is_err());
+        }
+        assert_eq!(payload(&mut listener).await, "mine");
+        close(listener).await;
+        host.ends().await;
+    });
+}

@@ -1,0 +1,254 @@
+//! V2, R14: no session is had for less than the first one, whatever the server says when it is met again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pgbell::{Config, ErrorKind, Event, Gap, Listener, State};
+use pgbell_testkit::{Authority, Certificate, Certificates, Leaf};
+
+use super::super::attack::{hex, message, no_task_is_left, runtime};
+use super::super::client::{PASSWORD, check_text, soon};
+use super::super::scram::SASL;
+use super::tls_server::{Act, Met, TlsServer};
+
+struct Zoo {
+    certificates: Certificates,
+    root: Authority,
+    server: Certificate,
+    client: Certificate,
+}
+
+impl Zoo {
+    fn new() -> Self {
+        let certificates = Certificates::new().unwrap();
+        let root = certificates.authority("root").unwrap();
+        let server = root.issue(&Leaf::server("localhost")).unwrap();
+        let client = root.issue(&Leaf::client("alice")).unwrap();
+        Self { certificates, root, server, client }
+    }
+
+    fn serve(&self, acts: Vec<Act>) -> TlsServer {
+        TlsServer::start(&self.server, &self.root, false, acts)
+    }
+
+    /// All that can be insisted on, but for the parameters that are given otherwise.
+    fn strict(&self, server: &TlsServer, more: &str) -> Config {
+        let path = |path: &std::path::Path| path.display().to_string();
+        let names: Vec<&str> =
+            more.split(' ').filter_map(|pair| Some(pair.split_once('=')?.0)).collect();
+        let given = [
+            ("host", "localhost".to_owned()),
+            ("hostaddr", "127.0.0.1".to_owned()),
+            ("port", server.address.port().to_string()),
+            ("user", "alice".to_owned()),
+            ("password", PASSWORD.to_owned()),
+            ("sslmode", "verify-full".to_owned()),
+            ("sslrootcert", path(self.root.certificate().path())),
+            ("sslcert", path(self.client.path())),
+            ("sslkey", path(self.client.key_path())),
+            ("channel_binding", "require".to_owned()),
+            ("require_auth", "scram-sha-256".to_owned()),
+        ];
+        let kept = given.iter().filter(|(name, _)| !names.contains(name));
+        let kept: String = kept.map(|(name, value)| format!("{name}={value} ")).collect();
+        (kept + more).parse().unwrap()
+    }
+}
+
+async fn connect(config: Config) -> Listener {
+    let builder = Listener::builder(config).channels(["a"]);
+    let builder = builder.backoff(Duration::from_millis(5), Duration::from_millis(20));
+    let mut listener = soon("the first session", builder.connect()).await.unwrap();
+    let event = soon("a notification", listener.recv()).await.unwrap();
+    assert!(matches!(event, Event::Notification(_)), "{event:?}");
+    listener
+}
+
+async fn gap(listener: &mut Listener) -> Gap {
+    match soon("a gap", listener.recv()).await.unwrap() {
+        Event::Gap(gap) => {
+            check_text(gap.cause());
+            gap
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn close(listener: Listener) {
+    soon("the end", listener.close()).await.unwrap();
+    no_task_is_left().await;
+}
+
+#[test]
+fn v2_the_next_session_is_met_exactly_as_the_first_one() {
+    let zoo = Zoo::new();
+    runtime().block_on(async {
+        for more in [
+            "",
+            "sslmode=verify-ca",
+            "sslmode=require channel_binding=prefer",
+            "sslcertmode=disable",
+            "channel_binding=disable",
+            "sslnegotiation=direct",
+            "sslsni=0",
+            "application_name=x options='-c work_mem=1MB'",
+            "max_protocol_version=3.2",
+        ] {
+            let acts = vec![Act::Lose { goodbye: false }, Act::Lose { goodbye: true }, Act::Serve];
+            let direct = more.contains("direct");
+            let server = TlsServer::start(&zoo.server, &zoo.root, direct, acts);
+            let mut listener = connect(zoo.strict(&server, more)).await;
+            gap(&mut listener).await;
+            let event = soon("a notification", listener.recv()).await.unwrap();
+            assert!(matches!(event, Event::Notification(_)), "{more}: {event:?}");
+            gap(&mut listener).await;
+            close(listener).await;
+            let met = all(&server, 3).await;
+            let first = &met[0];
+            assert_eq!(first.before, if direct { Vec::new() } else { hex("00000008 04d2162f") });
+            assert_eq!(first.certificates.is_empty(), more.contains("sslcertmode"), "{more}");
+            assert_eq!(
+                first.is_bound,
+                !more.contains("disable") || more.contains("cert"),
+                "{more}"
+            );
+            assert_eq!(first.server_name.is_none(), more.contains("sni"), "{more}");
+            assert_eq!(first.protocol.as_deref(), Some(&b"postgresql"[..]), "{more}");
+            for met in &met[1..] {
+                assert_eq!(met, first, "{more}");
+            }
+        }
+    });
+}
+
+/// When so many clients have left.
+async fn all(server: &TlsServer, count: usize) -> Vec<Met> {
+    soon("the end of a visit", async {
+        while server.met().len() < count {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    server.met()
+}
+
+/// R14: no server of ours any more, or it has lost its TLS, or somebody stands between. That may pass.
+#[test]
+fn v2_a_server_that_is_not_the_one_that_was_left_is_never_let_in_and_tried_again() {
+    let zoo = Zoo::new();
+    let stranger = zoo.certificates.authority("stranger").unwrap();
+    let show = |certificate: Certificate| Act::Show(Arc::new(certificate));
+    let refusal = b"ESECRET-LOOKING TEXT\0";
+    for (what, act, words) in [
+        ("no TLS", Act::Answer(b"N"), "asks for TLS"),
+        ("no TLS, and lets us in at once", Act::Answer(b"NR\0\0\0\x08\0\0\0\0"), "TLS"),
+        ("an error in the clear", Act::Answer(refusal), ""),
+        ("bytes behind the yes", Act::Answer(b"SR\0\0\0\x08\0\0\0\0"), ""),
+        ("no answer that is one", Act::Answer(b"G"), "0x47"),
+        ("an unknown CA", show(stranger.issue(&Leaf::server("localhost")).unwrap()), ""),
+        ("another host", show(zoo.root.issue(&Leaf::server("example.com")).unwrap()), ""),
+        ("expired", show(zoo.root.issue(&Leaf::server("localhost").expired()).unwrap()), ""),
+    ] {
+        let server = zoo.serve(vec![
+            Act::Lose { goodbye: false },
+            act.clone(),
+            act.clone(),
+            act,
+            Act::Serve,
+        ]);
+        runtime().block_on(async {
+            let mut listener = connect(zoo.strict(&server, "")).await;
+            let gap = gap(&mut listener).await;
+            assert_eq!((gap.sessions(), gap.attempts()), (1, 4), "{what}");
+            let error = listener.last_error().unwrap();
+            check_text(&error);
+            let is_tls = matches!(error.kind(), ErrorKind::Tls | ErrorKind::Connect);
+            assert!(is_tls, "{what}: {error}");
+            assert!(error.to_string().contains(words), "{what}: {error}");
+            assert!(!error.to_string().contains("SECRET"), "{what}: {error}");
+            assert_eq!(listener.state(), State::Connected, "{what}");
+            close(listener).await;
+            let met = all(&server, 5).await;
+            assert_eq!(met.len(), 5, "{what}: a connection beside");
+            for met in &met[1..4] {
+                assert_eq!(met.before, hex("00000008 04d2162f"), "{what}");
+                // Not a byte of a login: of TLS at most.
+                assert_eq!((&met.startup[..], &met.mechanism[..]), (&b""[..], ""), "{what}");
+                let first = met.afterwards.first();
+                assert!(matches!(first, None | Some(0x15 | 0x16)), "{what}: {met:?}");
+            }
+            assert_eq!(met[4], met[0], "{what}");
+        });
+    }
+}
+
+/// Under TLS, by the right certificate: it does not prove that it knows the password.
+#[test]
+fn v2_a_login_for_less_than_was_asked_for_ends_the_listener_and_not_a_byte_is_sent() {
+    let zoo = Zoo::new();
+    let code = |code: u32, more: &[u8]| message(b'R', &[&code.to_be_bytes()[..], more].concat());
+    for (what, bytes) in [
+        ("no binding is offered", hex(SASL)),
+        ("the password in the clear", code(3, b"")),
+        ("MD5", code(5, &[1, 2, 3, 4])),
+        ("no password at all", code(0, b"")),
+        ("in at once", pgbell::testing::Script::PRELUDE.to_vec()),
+        ("another mechanism", code(10, b"SCRAM-SHA-1-PLUS\0\0")),
+    ] {
+        // By itself, and where another password may help: then it goes on, and finds the right server at last.
+        for goes_on in [false, true] {
+            let lose = Act::Lose { goodbye: false };
+            let say = Act::Say(bytes.clone());
+            let server = zoo.serve(vec![lose, say.clone(), say, Act::Serve]);
+            runtime().block_on(async {
+                let mut config = zoo.strict(&server, "");
+                if goes_on {
+                    let password = async |_| Ok::<_, std::io::Error>(PASSWORD);
+                    config = config.password_provider(password);
+                }
+                let mut listener = connect(config).await;
+                let gap = gap(&mut listener).await;
+                assert_eq!(gap.sessions(), 1, "{what}");
+                let error = if goes_on {
+                    assert_eq!(gap.attempts(), 3, "{what}");
+                    listener.last_error().unwrap()
+                } else {
+                    soon("the end", listener.recv()).await.unwrap_err()
+                };
+                check_text(&error);
+                let is_refusal = matches!(error.kind(), ErrorKind::Auth | ErrorKind::Unsupported);
+                assert!(is_refusal, "{what}: {error}");
+                close(listener).await;
+                let count = if goes_on { 4 } else { 2 };
+                let met = all(&server, count).await;
+                assert_eq!(met.len(), count, "{what}: a connection beside");
+                for met in &met[1..count.min(3)] {
+                    assert_eq!(met.startup, server.met()[0].startup, "{what}");
+                    assert_eq!(met.afterwards, b"", "{what}");
+                }
+                if goes_on {
+                    assert_eq!(met[3], met[0], "{what}");
+                }
+            });
+        }
+    }
+}
+
+/// T11.
+#[test]
+fn the_end_of_tls_with_and_without_a_goodbye_is_a_gap() {
+    let zoo = Zoo::new();
+    for goodbye in [false, true] {
+        let server = zoo.serve(vec![Act::Lose { goodbye }, Act::Serve]);
+        runtime().block_on(async {
+            let mut listener = connect(zoo.strict(&server, "")).await;
+            let gap = gap(&mut listener).await;
+            assert_eq!((gap.sessions(), gap.attempts()), (1, 1), "{goodbye}");
+            let cause = gap.cause();
+            assert!(matches!(cause.kind(), ErrorKind::Connect | ErrorKind::Tls), "{cause}");
+            // Whose end it was without one, nobody knows.
+            assert_eq!(cause.to_string().contains("without a goodbye"), !goodbye, "{cause}");
+            close(listener).await;
+        });
+    }
+}

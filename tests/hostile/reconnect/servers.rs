@@ -1,0 +1,167 @@
+//! What is met on the way back: standbys, servers that are another process than they say, and a thousand others who come
+//! back too.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use pgbell::testing::Script;
+use pgbell::{ErrorKind, Listener, State};
+use tokio::time::Instant;
+
+use super::super::attack::hex;
+use super::attacks::diagnostic;
+use super::host::{BACKOFF, Host, QUIET, close, gap, payload, soon, timeless};
+use super::peer::{Peer, READY, note};
+
+/// What a server says of itself, with this value in the place of that one, which is as long.
+fn facts(value: &[u8], other: &[u8]) -> Vec<u8> {
+    let mut facts = Script::FACTS.to_vec();
+    let at = facts.windows(value.len()).rposition(|part| part == value).unwrap();
+    facts[at..at + value.len()].copy_from_slice(other);
+    facts
+}
+
+/// What three attempts in a row meet.
+#[derive(Debug, Clone)]
+enum Met {
+    /// It says this of itself.
+    Facts(Vec<u8>),
+    /// It answers LISTEN so.
+    Answer(Vec<u8>),
+}
+
+async fn meet(peer: &mut Peer, met: Met) {
+    match met {
+        Met::Facts(facts) => {
+            peer.let_in().await;
+            peer.query().await;
+            peer.send(facts).await;
+        }
+        Met::Answer(answer) => {
+            peer.ready().await;
+            peer.subscribes().await;
+            peer.send(answer).await;
+        }
+    }
+    peer.leaves().await;
+}
+
+/// R5 and the like: the server is there, and it is not the time to listen to it.
+#[test]
+fn r5_a_server_that_will_not_listen_now_is_left_and_tried_again_and_no_channel_is_given_up() {
+    let refusal = |code| [diagnostic(b'E', "ERROR", code), hex(READY)].concat();
+    for (met, kind) in [
+        (Met::Facts(facts(b"\x01f\0", b"\x01t\0")), ErrorKind::Standby),
+        (Met::Answer(refusal("25006")), ErrorKind::Standby),
+        (Met::Answer(refusal("57014")), ErrorKind::Server),
+        (Met::Answer(refusal("55P03")), ErrorKind::Server),
+        (Met::Answer(refusal("53200")), ErrorKind::Server),
+    ] {
+        timeless().block_on(async {
+            let what = format!("{met:?}");
+            let host = Host::start(move |number, mut peer| {
+                let met = met.clone();
+                async move {
+                    match number {
+                        1 => {
+                            peer.listening().await;
+                            tokio::time::sleep(Duration::from_millis(1)).await;
+                        }
+                        2..5 => meet(&mut peer, met).await,
+                        _ => peer.behave().await,
+                    }
+                }
+            })
+            .await;
+            let mut listener = host.builder().connect().await.unwrap();
+            let gap = gap(&mut listener).await;
+            assert_eq!((gap.attempts(), gap.refused().len()), (4, 0), "{what}");
+            let error = listener.last_error().unwrap();
+            assert_eq!(error.kind(), kind, "{what}: {error}");
+            assert!(host.pauses().iter().all(|pause| *pause >= BACKOFF.0), "{what}");
+            assert_eq!(host.accepted().len(), 5, "{what}");
+            close(listener).await;
+            host.ends().await;
+        });
+    }
+}
+
+/// R15: its word that it is another process means that something stands between; then a second session must prove that
+/// notifications come through. None comes: no session is live before one does.
+#[test]
+fn r15_a_server_that_swallows_what_is_notified_is_never_called_connected() {
+    timeless().block_on(async {
+        let attempts = Arc::new(AtomicU32::new(0));
+        let host = Host::start(move |number, mut peer: Peer| {
+            let attempts = attempts.clone();
+            async move {
+                if number == 1 {
+                    peer.listening().await;
+                    return tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                peer.let_in().await;
+                // Two kinds of clients: one asks what the server is, the other notifies, and is not heard.
+                if matches!(peer.message().await, Some((b'Q', _))) {
+                    let is_sane = attempts.fetch_add(1, Ordering::Relaxed) == 3;
+                    let pid = if is_sane { b"\x017" } else { b"\x018" };
+                    peer.send(facts(b"\x017", pid)).await;
+                    let Some(query) = peer.query().await else { return };
+                    assert_eq!(query.starts_with("LISTEN \"pgbell_"), !is_sane, "{query}");
+                    peer.send(Script::ACK).await;
+                    if is_sane {
+                        return peer.serve().await;
+                    }
+                }
+                peer.leaves().await;
+            }
+        })
+        .await;
+        let mut listener = host.builder().connect().await.unwrap();
+        let gap = gap(&mut listener).await;
+        assert_eq!((gap.sessions(), gap.attempts()), (1, 4));
+        let error = listener.last_error().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Pooler, "{error}");
+        assert_eq!(host.accepted().len(), 1 + 3 * 2 + 1);
+        close(listener).await;
+        host.ends().await;
+    });
+}
+
+/// R8.
+#[test]
+fn r8_two_hundred_listeners_come_back_to_a_restarted_server_one_after_the_other() {
+    timeless().block_on(async {
+        let mut host = Host::start(|_, peer| peer.behave()).await;
+        let mut listeners = Vec::new();
+        for _ in 0..200 {
+            let builder = Listener::builder(&*host.url()).channels(["a"]).heartbeat(QUIET, QUIET);
+            listeners.push(builder.connect().await.unwrap());
+        }
+        host.stop().await;
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        host.start_again(|_, mut peer| async move {
+            peer.listening().await;
+            peer.send(note("back")).await;
+            peer.serve().await;
+        });
+        let begin = Instant::now();
+        for listener in &mut listeners {
+            assert_eq!(gap(listener).await.sessions(), 1);
+            assert_eq!(payload(listener).await, "back");
+        }
+        assert!(begin.elapsed() <= Duration::from_secs(31), "{:?}", begin.elapsed());
+        let mut seconds = [0_u32; 32];
+        for at in &host.accepted()[200..] {
+            seconds[usize::try_from((*at - begin).as_secs()).unwrap()] += 1;
+        }
+        assert_eq!(seconds.iter().sum::<u32>(), 200);
+        // Fifteen on average.
+        assert!(*seconds.iter().max().unwrap() <= 50, "{seconds:?}");
+        for listener in listeners {
+            assert_eq!(listener.state(), State::Connected);
+            soon("the end", listener.close()).await.unwrap();
+        }
+        host.ends().await;
+    });
+}

@@ -1,0 +1,105 @@
+//! The same over TCP, with the real clock, and what only TCP has: a connection that is reset.
+
+use std::time::Duration;
+
+use pgbell::testing::{Delivery, Script};
+use pgbell::{ErrorKind, Event, Listener, State};
+
+use super::super::attack::{no_task_is_left, runtime};
+use super::super::client::{check_text, soon, url};
+use super::attacks;
+use super::host::{BACKOFF, QUIET};
+use super::peer::note;
+
+/// Up to a live session that has heard one notification. Then the client says something, so that what follows comes
+/// when it is live.
+fn live() -> Script {
+    Script::listening().send(note("1")).expect_message(b'Q').send(Script::ACK)
+}
+
+fn sane() -> Script {
+    let script = Script::listening().send(note("2"));
+    script.expect_hex("58 00000004").wait_for_eof()
+}
+
+/// The first session ends as its script does.
+async fn run(what: &str, script: Script, kind: ErrorKind, says: &str) {
+    let served = Script::serve_in_turn([script, sane()], Delivery::Whole).await;
+    let (address, task) = served.unwrap();
+    let builder = Listener::builder(&*url(address)).channels(["a"]).heartbeat(QUIET, QUIET);
+    let builder = builder.backoff(BACKOFF.0, BACKOFF.1);
+    let mut listener = soon("connect", builder.connect()).await.unwrap();
+    soon("an answer", listener.listen("a")).await.unwrap();
+    let mut heard = Vec::new();
+    while heard.len() < 3 {
+        match soon("an event", listener.recv()).await.unwrap() {
+            Event::Notification(n) => heard.push(n.payload_str().unwrap().to_owned()),
+            Event::Gap(gap) => {
+                check_text(gap.cause());
+                assert_eq!(gap.cause().kind(), kind, "{what}: {}", gap.cause());
+                assert!(gap.cause().to_string().contains(says), "{what}: {}", gap.cause());
+                assert_eq!((gap.sessions(), gap.attempts()), (1, 1), "{what}");
+                heard.push("gap".to_owned());
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(heard, ["1", "gap", "2"], "{what}");
+    assert_eq!(listener.state(), State::Connected, "{what}");
+    soon("close", listener.close()).await.unwrap();
+    let played = soon("script", task).await.unwrap();
+    assert_eq!(played, Ok(()), "{what}");
+    no_task_is_left().await;
+}
+
+#[test]
+fn whatever_ends_a_live_session_over_tcp_is_one_gap_too() {
+    for attack in attacks::all() {
+        let script = live().send(&attack.bytes);
+        let script = if attack.closes { script.close() } else { script.wait_for_eof() };
+        runtime().block_on(run(&attack.name, script, attack.kind, &attack.says));
+    }
+}
+
+#[test]
+fn r1_a_connection_that_is_reset_is_one_gap() {
+    for bytes in [&b""[..], b"A", b"A\0\0\0\x0c\0\0\0\x01a"] {
+        let script = live().send(bytes).reset();
+        runtime().block_on(run("reset", script, ErrorKind::Connect, "reset"));
+    }
+}
+
+/// As fast as it goes: the runtime has no quiet moment in which the time could be looked at.
+#[test]
+fn a_flood_of_notifications_during_the_login_does_not_keep_the_clock_from_being_looked_at() {
+    for script in [
+        Script::new().expect_startup().send_hex("52 00000008 00000000"),
+        Script::let_in().expect_message(b'Q'),
+    ] {
+        runtime().block_on(async {
+            let scripts = [live().close(), script.flood(note("x").repeat(4_000)), sane()];
+            let (address, task) = Script::serve_in_turn(scripts, Delivery::Whole).await.unwrap();
+            let url = format!("{}&connect_timeout=1", url(address));
+            let builder = Listener::builder(&*url).channels(["a"]).heartbeat(QUIET, QUIET);
+            let builder = builder.backoff(BACKOFF.0, BACKOFF.1);
+            let mut listener = soon("connect", builder.connect()).await.unwrap();
+            soon("an answer", listener.listen("a")).await.unwrap();
+            soon("a loss", listener.handle().wait_state(State::Reconnecting)).await.unwrap();
+            let begin = std::time::Instant::now();
+            soon("the return", listener.handle().wait_state(State::Connected)).await.unwrap();
+            let took = begin.elapsed();
+            // And a margin for a busy machine.
+            assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(5), "{took:?}");
+            let error = listener.last_error().unwrap();
+            assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+            let mut events = Vec::new();
+            while events.len() < 3 {
+                events.push(soon("an event", listener.recv()).await.unwrap());
+            }
+            assert!(matches!(&events[1], Event::Gap(gap) if gap.attempts() == 2), "{events:?}");
+            soon("close", listener.close()).await.unwrap();
+            soon("script", task).await.unwrap().unwrap();
+            no_task_is_left().await;
+        });
+    }
+}
