@@ -7,6 +7,9 @@ mod closing;
 mod flapping;
 #[cfg(target_os = "linux")]
 mod flooding;
+mod found;
+mod growing;
+mod hooks;
 mod host;
 mod live;
 mod lying;

@@ -1,0 +1,46 @@
+//! What reads the state again, while a server makes it necessary again and again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use pgbell::session::FACTS_SQL;
+
+use super::super::attack::hex;
+use super::attacks::diagnostic;
+use super::host::{BACKOFF, Host, close, timeless};
+use super::peer::{Peer, READY};
+
+/// Each error that answers nothing is a gap, and each gap runs the hook; but a server must not be able to make a
+/// client connect as fast as it can.
+#[test]
+fn a_flood_of_errors_that_answer_nothing_runs_the_hook_no_more_often_than_the_backoff_allows() {
+    timeless().block_on(async {
+        let host = Host::start(|_, mut peer: Peer| async move {
+            peer.ready().await;
+            let Some(query) = peer.query().await else { return };
+            if query == FACTS_SQL || !query.starts_with("LISTEN") {
+                return peer.serve().await;
+            }
+            peer.send(Peer::answer(&query)).await;
+            let dropped = [diagnostic(b'E', "ERROR", "XX000"), hex(READY)].concat();
+            while peer.send(&dropped).await {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
+        let runs = Arc::new(AtomicU32::new(0));
+        let counter = runs.clone();
+        let builder = host.builder().on_live(move |connection, _| {
+            counter.fetch_add(1, Ordering::Relaxed);
+            connection.close()
+        });
+        let listener = builder.connect().await.unwrap();
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let runs = runs.load(Ordering::Relaxed);
+        let most = 10_000 / BACKOFF.0.as_millis();
+        assert!(u128::from(runs) <= most + 1, "{runs} runs in 10 s");
+        close(listener).await;
+        host.ends().await;
+    });
+}
