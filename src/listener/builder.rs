@@ -283,10 +283,12 @@ impl ListenerBuilder {
         }
         // As it will be used, so that what cannot work is told at once and by its name.
         let resolved = net::resolve(config.clone()).await?;
+        let connect_timeout = resolved.effective_connect_timeout();
         let policy = Policy {
             channels: self.channels,
             overflow: self.overflow,
-            connect_timeout: resolved.effective_connect_timeout(),
+            // The attempt itself is the first to notice, and says at which address the time was spent.
+            connect_timeout: connect_timeout.saturating_add(connect_timeout / 50),
             close_timeout: CLOSE_TIMEOUT,
             reconnect: self.reconnect.then_some(Reconnect {
                 min,
@@ -309,7 +311,6 @@ impl ListenerBuilder {
         let telemetry = Telemetry::new(&resolved, &policy);
         let supervisor = Supervisor::new(net::now(), SystemTime::now(), seed, policy);
         let (connected, wait) = oneshot::channel();
-        let connect_timeout = resolved.effective_connect_timeout();
         let means = Means { config, connect_timeout, hook: self.hook, telemetry };
         let task = Task::new(means, supervisor, sink, inbox, shared.clone(), connected);
         let task = tokio::spawn(task);

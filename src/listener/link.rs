@@ -14,11 +14,9 @@ use crate::{Config, Error};
 /// A session being set up.
 pub(super) type Opening = Pin<Box<dyn Future<Output = Result<Established, Error>> + Send>>;
 
-/// Connects and logs in. The supervisor bounds it in time; a moment before, it ends by itself and says where the
-/// time went.
+/// Connects and logs in. When the time is up it ends by itself and says where it was spent.
 pub(super) fn open(config: Config, timeout: Duration) -> Opening {
-    let deadline = net::now() + timeout - timeout / 50;
-    Box::pin(net::establish_until(config, Purpose::Listen, deadline))
+    Box::pin(net::establish_until(config, Purpose::Listen, net::now() + timeout))
 }
 
 pub(super) struct Link {
