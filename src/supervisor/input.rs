@@ -48,7 +48,9 @@ impl Supervisor {
             LinkEvent::Failed(error) => self.fail(now, link, error, sink),
             LinkEvent::Eof => {
                 let error = match &mut found.stage {
-                    Stage::Open(session) => session.handle_eof(&[]),
+                    // Of what there is, it only asks whether there is any.
+                    Stage::Open(session) if found.has_part => session.handle_eof(b"part"),
+                    Stage::Open(session) => session.handle_eof(b""),
                     Stage::Opening { .. } | Stage::Closing { .. } => closed(),
                 };
                 self.fail(now, link, error, sink);
@@ -119,6 +121,7 @@ impl Supervisor {
             0 => session.handle_input(now, input),
             _ => Ok(Progress::Notifications(measured)),
         };
+        link.has_part = matches!(progress, Ok(Progress::NeedMore)) && !input.is_empty();
         self.handle_events(now, id, sink);
         match progress {
             Ok(Progress::NeedMore) => false,

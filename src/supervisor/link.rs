@@ -17,6 +17,8 @@ pub(super) struct Link {
     pub(super) stage: Stage,
     /// Its session took commands.
     pub(super) was_ready: bool,
+    /// A part of a message has come, and the rest has not.
+    pub(super) has_part: bool,
     /// When bytes came last.
     pub(super) alive_at: Instant,
     /// What was sent on it and not answered.
@@ -56,6 +58,7 @@ impl Link {
             epoch: 0,
             stage: Stage::Opening { deadline },
             was_ready: false,
+            has_part: false,
             alive_at: now,
             in_flight: BTreeMap::new(),
             owed_since: now,

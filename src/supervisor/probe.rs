@@ -156,7 +156,10 @@ impl Supervisor {
             (Some(expected), Ok(rows)) => self.check_proof(now, &expected, &rows, sink),
             (None, Ok(_)) => {}
             // It is no answer of a PostgreSQL server.
-            (_, Err(error)) if error.db_error().is_none() => self.lose(now, error, sink),
+            (_, Err(error)) if error.db_error().is_none() => {
+                let message = "the session does not answer as a PostgreSQL server does";
+                self.lose(now, Error::caused(ErrorKind::Pooler, message, error), sink);
+            }
             // Cancelled or refused: that proves at least that the server is there.
             (_, Err(error)) if self.handover.is_running() => {
                 self.give_up_handover(now, error, sink);

@@ -176,7 +176,7 @@ fn a_flood_that_does_not_hold_the_proof_is_a_gap_in_time() {
                 }
             };
             assert_eq!(gap.cause().kind(), ErrorKind::Timeout, "{kind:?}: {}", gap.cause());
-            let most = every + Duration::from_secs(60) + BACKOFF.1 * 2;
+            let most = every + Duration::from_secs(300) + BACKOFF.1 * 2;
             assert!(begin.elapsed() <= most, "{kind:?}: {:?}", begin.elapsed());
             close(listener).await;
             host.ends().await;

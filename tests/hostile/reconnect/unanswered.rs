@@ -11,7 +11,7 @@ use super::peer::{Peer, note, proof};
 use super::stalling::{COMMAND, MARGIN, drip};
 
 /// What a proof may take whatever else comes.
-const PROOF: Duration = Duration::from_secs(60);
+const PROOF: Duration = Duration::from_secs(300);
 
 /// A live session that says nothing, something else, or a byte now and then, while it is to prove that it listens.
 #[test]
@@ -79,7 +79,12 @@ fn a_live_session_that_does_not_answer_is_given_up_in_time_whatever_else_it_says
             assert!(took >= within - deadline, "{silence:?}: {took:?}");
             assert_eq!(gap.cause().kind(), ErrorKind::Timeout, "{silence:?}");
             let text = gap.cause().to_string();
-            assert!(text.contains("prove the subscription"), "{silence:?}: {text}");
+            let says = if within > PROOF {
+                "did not answer within 300s"
+            } else {
+                "while it owed an answer"
+            };
+            assert!(text.contains(says), "{silence:?}: {text}");
             close(listener).await;
             host.ends().await;
         });
