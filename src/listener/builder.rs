@@ -146,16 +146,16 @@ impl ListenerBuilder {
     /// [`recv`](Listener::recv) returns the cause.
     ///
     /// Every attempt looks names up again, tries all hosts and asks the password provider again. It lasts at
-    /// most `connect_timeout`. A refused login, and a database that does not exist, end the listener, unless
-    /// [`retry_refusals`](Self::retry_refusals) says otherwise.
+    /// most `connect_timeout`. A refusal ends the listener, unless [`retry_refusals`](Self::retry_refusals) says
+    /// otherwise.
     pub fn reconnect(mut self, reconnect: bool) -> Self {
         self.reconnect = reconnect;
         self
     }
 
     /// Whether a refusal is tried again like any other failure of an attempt to come back: a wrong password, a role
-    /// or a database that does not exist. By default it is where the next attempt may be another one: with several
-    /// hosts, or a password provider.
+    /// or a database that does not exist, a server that asks for what this build does not do. By default it is where
+    /// the next attempt may be another one: with several hosts, or a password provider.
     ///
     /// Say `true` where a file of passwords (`.pgpass`) or the server's roles change under a running service: the
     /// file is read again at every attempt. The first attempt, [`connect`](Self::connect), is never tried again.

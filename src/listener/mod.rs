@@ -12,6 +12,7 @@ mod shared;
 #[cfg(all(test, feature = "testing"))]
 mod simulator;
 mod sink;
+mod stream;
 mod task;
 mod telemetry;
 #[cfg(test)]
@@ -24,7 +25,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
-use futures_core::Stream;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, coop};
 
@@ -39,7 +39,7 @@ use crate::notification::{Batch, Event, Gap, Lagged, Loss, Stamp};
 use crate::ring::{Consumer, Taken};
 use crate::session::Rows;
 use crate::supervisor::{Listening, State};
-use crate::{Config, Error, ErrorKind};
+use crate::{Config, Error};
 
 /// A listener whose socket is always read, into a bounded queue that never lies about loss.
 ///
@@ -129,7 +129,7 @@ impl Listener {
     /// # Errors
     /// When the listener has ended, because a lost session was not to be followed by another one or a new one
     /// was refused for good: the cause once, after everything that was received; from then on
-    /// [`ErrorKind::Closed`]. After [`close`](Self::close) through a handle: [`ErrorKind::Closed`].
+    /// [`Closed`](crate::ErrorKind::Closed). After [`close`](Self::close) through a handle: the same.
     ///
     /// # Cancel safety
     /// A dropped future loses nothing.
@@ -425,18 +425,6 @@ impl Future for Recv<'_> {
     #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.get_mut().0.poll_recv(cx)
-    }
-}
-
-impl Stream for Listener {
-    type Item = Result<Event, Error>;
-
-    /// Ends after the cause of the end, or at once after a close that was asked for.
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        Poll::Ready(match ready!(self.get_mut().poll_recv(cx)) {
-            Err(error) if error.kind() == ErrorKind::Closed => None,
-            item => Some(item),
-        })
     }
 }
 

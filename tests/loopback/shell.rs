@@ -135,6 +135,33 @@ async fn the_process_id_is_that_of_the_session_that_goes_on_after_a_handover() {
     assert_ne!(before, Some(now));
 }
 
+#[tokio::test]
+async fn a_hook_whose_server_takes_no_other_connection_runs_again_and_asks_no_other_server() {
+    let ((server, url), (other, _)) = (listener().await, listener().await);
+    let (port, other_port) =
+        (server.local_addr().unwrap().port(), other.local_addr().unwrap().port());
+    let url = url.replace("host=127.0.0.1", "host=127.0.0.1,127.0.0.1");
+    let url = url.replace(&format!("port={port}"), &format!("port={port},{other_port}"));
+    let delay = Duration::from_millis(1);
+    let builder = Listener::builder(url.as_str()).channels(["a"]).backoff(delay, delay);
+    let builder = builder.on_live(|_, _| async { Ok(()) });
+    let serve = async {
+        let mut socket = let_ask(&server).await;
+        socket.write_all(&[Script::ACK, Script::A1].concat()).await.unwrap();
+        refuse(&server, &error_of("FATAL", "53300")).await;
+        (socket, let_listen(&server).await)
+    };
+    let (connected, _sockets) = soon(async { tokio::join!(builder.connect(), serve) }).await;
+    let mut listener = connected.unwrap();
+    assert!(matches!(soon(listener.recv()).await, Ok(Event::Notification(_))));
+    let stats = listener.stats();
+    assert_eq!((stats.hooks, stats.hook_failures), (2, 1));
+    assert_eq!(listener.last_error().unwrap().sqlstate(), Some("53300"));
+    // Nobody has called there.
+    let called = tokio::time::timeout(Duration::from_millis(50), other.accept()).await;
+    assert!(called.is_err());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_hook_outlives_the_close_of_its_listener() {
     struct Gone(Arc<AtomicBool>);
