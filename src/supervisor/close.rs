@@ -26,7 +26,7 @@ impl Supervisor {
             Some(Link { id, stage: Stage::Open(mut session), mut in_flight, .. }) => {
                 let deadline = now.checked_add(self.policy.close_timeout).unwrap_or(now);
                 session.terminate();
-                self.settle_events(&mut session, &mut in_flight);
+                self.settle_events(&mut session, &mut in_flight, None);
                 self.end(now, &closed(), sink);
                 let mut link = Link::opening(now, id, deadline);
                 link.stage = Stage::Closing { session, deadline };

@@ -245,9 +245,18 @@ impl Supervisor {
                     "this may be no answer: a server older than 18.2 says so when it drops a notification",
                 );
                 self.outlive(Purpose::User { id, change }, Err(error.clone()));
+                if let Some(link) = &mut self.current {
+                    link.is_doubtful = true;
+                }
                 self.lose(now, error, sink);
             }
-            (change, result) => self.settle(Purpose::User { id, change }, result),
+            (change, result) => {
+                if result.as_ref().is_err_and(is_of_server) {
+                    // Whatever comes next, nobody is told of it before a proof has shown whose answer this was.
+                    self.probe.demand(now);
+                }
+                self.settle(Purpose::User { id, change }, result);
+            }
         }
     }
 
@@ -346,8 +355,9 @@ impl Supervisor {
     /// A link is given up: what was sent on it gets its answer, or the error of its end.
     pub(super) fn settle_all(&mut self, mut link: Link, error: Error) {
         if let Stage::Open(session) = &mut link.stage {
+            let doubt = link.is_doubtful.then(|| error.clone());
             session.fail(error);
-            self.settle_events(session, &mut link.in_flight);
+            self.settle_events(session, &mut link.in_flight, doubt.as_ref());
         }
     }
 
@@ -355,12 +365,13 @@ impl Supervisor {
         &mut self,
         session: &mut Session,
         in_flight: &mut std::collections::BTreeMap<session::CommandId, Purpose>,
+        doubt: Option<&Error>,
     ) {
         while let Some(event) = session.poll_event() {
             if let SessionEvent::Done { id, result } = event
                 && let Some(purpose) = in_flight.remove(&id)
             {
-                self.outlive(purpose, result);
+                self.outlive(purpose, doubt.map_or(result, |error| Err(error.clone())));
             }
         }
     }

@@ -27,6 +27,8 @@ pub(super) struct Link {
     owed_since: Instant,
     /// Channels that the server refuses to this session.
     pub(super) refused: BTreeMap<String, Error>,
+    /// Its answers may be those of other commands.
+    pub(super) is_doubtful: bool,
     /// Since when every wanted channel is active or refused.
     pub(super) live_since: Option<Instant>,
     /// What is left of a run for which there was no room. It stands at the head of the input. To measure
@@ -63,6 +65,7 @@ impl Link {
             in_flight: BTreeMap::new(),
             owed_since: now,
             refused: BTreeMap::new(),
+            is_doubtful: false,
             live_since: None,
             measured: Run::default(),
         }

@@ -51,6 +51,11 @@ impl Probe {
         self.due = now.checked_add(self.heartbeat.every);
     }
 
+    /// A proof is due at once.
+    pub(super) fn demand(&mut self, now: Instant) {
+        self.due = Some(now);
+    }
+
     /// There is no session to be proven.
     pub(super) fn stop(&mut self) {
         *self = Self::new(self.heartbeat);

@@ -50,6 +50,9 @@ impl World {
         }
         if let Some(victim) = self.victim() {
             self.connections[victim].is_faulty = true;
+            if self.random.chance(40) {
+                return self.cut(victim);
+            }
             let rst = self.random.chance(50);
             say!(self, "connection {victim}: ended in the middle (reset {rst})");
             self.kill(victim, None, rst);
@@ -87,19 +90,7 @@ impl World {
                 let text = "terminating connection because of crash of another server process";
                 self.kill(index, Some((Severity::Warning, "57P02", text)), false);
             }
-            4..6 => {
-                let (up, down) = self.random.pick(&[(true, false), (false, true), (true, true)]);
-                say!(self, "connection {index}: half-open (up {up}, down {down})");
-                let patience = if down { PATIENCE } else { UP_ALONE };
-                self.clock.after(patience, Event::Overdue(index), &mut self.random);
-                let connection = &mut self.connections[index];
-                connection.to_server.is_cut |= up;
-                connection.to_client.is_cut |= down;
-                if self.random.chance(50) {
-                    connection.to_server.packets.retain(|_| !up);
-                    connection.to_client.packets.retain(|_| !down);
-                }
-            }
+            4..6 => self.cut(index),
             6 => {
                 say!(self, "connection {index}: the backend is stopped");
                 self.connections[index].is_stopped = true;
@@ -124,6 +115,21 @@ impl World {
                 self.deafen(index);
             }
             _ => {}
+        }
+    }
+
+    /// Nothing arrives any more in one direction or both, and nobody says so.
+    fn cut(&mut self, index: usize) {
+        let (up, down) = self.random.pick(&[(true, false), (false, true), (true, true)]);
+        say!(self, "connection {index}: half-open (up {up}, down {down})");
+        let patience = if down { PATIENCE } else { UP_ALONE };
+        self.clock.after(patience, Event::Overdue(index), &mut self.random);
+        let connection = &mut self.connections[index];
+        connection.to_server.is_cut |= up;
+        connection.to_client.is_cut |= down;
+        if self.random.chance(50) {
+            connection.to_server.packets.retain(|_| !up);
+            connection.to_client.packets.retain(|_| !down);
         }
     }
 

@@ -53,6 +53,8 @@ pub(super) enum Event {
     Consume(u64),
     /// The user gives a command.
     User,
+    /// And another one, while something else is on its way.
+    Whim,
     /// He has had enough.
     Leave,
     /// The hook returns.

@@ -254,6 +254,7 @@ impl World {
             Event::Commit => self.commit_something(),
             Event::Burst => self.burst(),
             Event::Trouble => self.trouble(),
+            Event::Whim => self.act_as_user(),
             Event::Chaos => self.chaos(),
             Event::Stop(server) => self.stop(server),
             Event::Up(server) => self.come_up(server),

@@ -24,6 +24,14 @@ impl World {
             return;
         }
         self.schedule_user();
+        self.act_as_user();
+    }
+
+    /// Something comes to the user's mind.
+    pub(super) fn act_as_user(&mut self) {
+        if self.is_closing || self.done.is_some() || self.has_all {
+            return;
+        }
         // Who changes what the server has forgotten makes up for it before a proof can tell.
         if self.delivering.is_some_and(|index| self.connections[index].is_deaf) {
             return self.query();

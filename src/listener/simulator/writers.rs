@@ -126,6 +126,11 @@ impl World {
             position: None,
         };
         self.servers[self.primary].log.push(commit);
+        // The error crosses what is asked meanwhile.
+        for _ in 0..self.random.below(4) {
+            let delay = self.random.range(1, 2 * self.plan.delay);
+            self.clock.after(delay, Event::Whim, &mut self.random);
+        }
         let mut bytes = BytesMut::new();
         let text = "could not access status of transaction 1234";
         DbError::new(Severity::Error, "58P01", text).encode_error(&mut bytes).unwrap();

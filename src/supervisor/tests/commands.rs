@@ -59,6 +59,31 @@ fn an_error_of_the_server_itself_is_no_answer_to_a_listen() {
 }
 
 #[test]
+fn an_answer_behind_a_doubtful_one_is_not_believed() {
+    let mut shell = Shell::connected(lasting());
+    shell.command(listen(&["b"]));
+    shell.command(listen(&["c"]));
+    shell.read(&[&diagnostic(b'E', "ERROR", "58P01")[..], READY, LISTEN, READY].concat());
+    assert_eq!(shell.take_log()[..2], ["0: Pending", "1: Pending"]);
+}
+
+/// A query may have any answer: what follows it shows whether it had its own.
+#[test]
+fn an_error_of_the_server_itself_in_answer_to_a_query_is_followed_by_a_proof() {
+    let dropped = [&diagnostic(b'E', "ERROR", "58P01")[..], READY].concat();
+    let mut shell = Shell::connected(lasting());
+    shell.command(query("SELECT nothing"));
+    shell.command(listen(&["b"]));
+    shell.read(&dropped);
+    assert_eq!(shell.take_sent(), ["SELECT nothing", "proof", r#"LISTEN "b""#]);
+    let answer = shell.answer("proof");
+    // The query's own answer, and that of the proof.
+    shell.read(&[ERROR, READY, &answer].concat());
+    assert_eq!(shell.supervisor.state(), State::Reconnecting);
+    assert_eq!(shell.channels(), ["a Pending", "b Pending"]);
+}
+
+#[test]
 fn a_transaction_that_a_query_leaves_open_is_rolled_back_and_told() {
     for status in [IN_TRANSACTION, b"Z\0\0\0\x05E"] {
         let answer = if status == IN_TRANSACTION { SELECT } else { ERROR };
