@@ -58,7 +58,7 @@ impl Change {
     }
 
     /// Whether it may be carried out on a later session too.
-    fn is_wish(&self) -> bool {
+    pub(super) fn is_wish(&self) -> bool {
         matches!(self, Self::Listen(_) | Self::Unlisten(_) | Self::UnlistenAll)
     }
 }
@@ -209,6 +209,7 @@ impl Supervisor {
     ) {
         let Some(found) = Self::find(&mut self.current, &mut self.next, link) else { return };
         let Some(purpose) = found.answered(now, id) else { return };
+        let result = found.believe(&purpose, result);
         if found.ready().is_none() {
             // The session has failed, and with it the command.
             return self.outlive(purpose, result);
@@ -240,14 +241,8 @@ impl Supervisor {
                 self.answer_drain(result.map(|_| Reply::Drained));
                 self.close(now, sink);
             }
-            (change, Err(error)) if change.is_wish() && is_of_server(&error) => {
-                let error = error.with_hint(
-                    "this may be no answer: a server older than 18.2 says so when it drops a notification",
-                );
+            (change, Err(error)) if self.is_doubtful() => {
                 self.outlive(Purpose::User { id, change }, Err(error.clone()));
-                if let Some(link) = &mut self.current {
-                    link.is_doubtful = true;
-                }
                 self.lose(now, error, sink);
             }
             (change, result) => {
@@ -258,6 +253,10 @@ impl Supervisor {
                 self.settle(Purpose::User { id, change }, result);
             }
         }
+    }
+
+    fn is_doubtful(&self) -> bool {
+        self.current.as_ref().is_some_and(|link| link.doubt.is_some())
     }
 
     fn in_transaction(&self) -> bool {
@@ -355,9 +354,8 @@ impl Supervisor {
     /// A link is given up: what was sent on it gets its answer, or the error of its end.
     pub(super) fn settle_all(&mut self, mut link: Link, error: Error) {
         if let Stage::Open(session) = &mut link.stage {
-            let doubt = link.is_doubtful.then(|| error.clone());
             session.fail(error);
-            self.settle_events(session, &mut link.in_flight, doubt.as_ref());
+            self.settle_events(session, &mut link.in_flight, link.doubt.as_ref());
         }
     }
 
@@ -390,7 +388,7 @@ impl Supervisor {
 /// Whether it tells of the server's own trouble: an error that no name of a channel causes. Servers before 18.2 report
 /// so, in the middle of anything, that they have dropped a notification. Taken for the answer to a LISTEN, it would
 /// leave the true answer for the next command. N38.
-fn is_of_server(error: &Error) -> bool {
+pub(super) fn is_of_server(error: &Error) -> bool {
     error
         .sqlstate()
         .is_some_and(|code| ["53", "58", "XX"].iter().any(|class| code.starts_with(class)))

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::LinkId;
-use super::commands::Purpose;
+use super::commands::{Purpose, is_of_server};
 use crate::Error;
-use crate::session::{self, Session};
+use crate::session::{self, Answer, Session};
 use crate::wire::Run;
 
 #[derive(Debug)]
@@ -27,8 +27,8 @@ pub(super) struct Link {
     owed_since: Instant,
     /// Channels that the server refuses to this session.
     pub(super) refused: BTreeMap<String, Error>,
-    /// Its answers may be those of other commands.
-    pub(super) is_doubtful: bool,
+    /// Why its answers may be those of other commands.
+    pub(super) doubt: Option<Error>,
     /// Since when every wanted channel is active or refused.
     pub(super) live_since: Option<Instant>,
     /// What is left of a run for which there was no room. It stands at the head of the input. To measure
@@ -65,7 +65,7 @@ impl Link {
             in_flight: BTreeMap::new(),
             owed_since: now,
             refused: BTreeMap::new(),
-            is_doubtful: false,
+            doubt: None,
             live_since: None,
             measured: Run::default(),
         }
@@ -115,6 +115,25 @@ impl Link {
     pub(super) fn answered(&mut self, now: Instant, id: session::CommandId) -> Option<Purpose> {
         self.owed_since = now;
         self.in_flight.remove(&id)
+    }
+
+    /// The answer to a command. If it may be none, no later one is believed either.
+    pub(super) fn believe(&mut self, purpose: &Purpose, answer: Answer) -> Answer {
+        if let Some(doubt) = &self.doubt {
+            return Err(doubt.clone());
+        }
+        match (purpose, answer) {
+            (Purpose::User { change, .. }, Err(error))
+                if change.is_wish() && is_of_server(&error) =>
+            {
+                let error = error.with_hint(
+                    "this may be no answer: a server older than 18.2 says so when it drops a notification",
+                );
+                self.doubt = Some(error.clone());
+                Err(error)
+            }
+            (_, answer) => answer,
+        }
     }
 
     /// What the proofs in flight should say is not known any more.
