@@ -72,7 +72,7 @@ impl World {
     fn hurt(&mut self, index: usize) {
         self.connections[index].is_faulty = true;
         let administrator = "terminating connection due to administrator command";
-        match self.random.below(10) {
+        match self.random.below(11) {
             0 => {
                 say!(self, "connection {index}: reset");
                 self.kill(index, None, true);
@@ -108,7 +108,7 @@ impl World {
                 let lane = &mut self.connections[index].to_client;
                 lane.last = lane.last.max(now + late);
             }
-            8 => self.drop_notification(index),
+            8..10 => self.drop_notification(index),
             // Of a successor nobody could tell before it is proven for the first time.
             _ if self.delivering == Some(index) => {
                 say!(self, "connection {index}: the server forgets what it listens to");

@@ -127,7 +127,7 @@ impl World {
         };
         self.servers[self.primary].log.push(commit);
         // The error crosses what is asked meanwhile.
-        for _ in 0..self.random.below(4) {
+        for _ in 0..self.random.below(6) {
             let delay = self.random.range(1, 2 * self.plan.delay);
             self.clock.after(delay, Event::Whim, &mut self.random);
         }

@@ -70,6 +70,20 @@ fn a_new_session_that_dies_behind_its_fence_is_noticed_in_time() {
     assert_eq!(shell.supervisor.poll_timeout(), None);
 }
 
+/// It waited for the old one, and nobody read what it had said.
+#[test]
+fn a_new_session_that_waited_has_all_the_time_for_the_rest_of_its_answer() {
+    let mut shell = prepared();
+    assert_eq!(shell.take_sent(), ["notify"]);
+    let fence = shell.fence();
+    shell.on(2).read(&fence);
+    shell.pass(seconds(7));
+    shell.on(1).read(&fence);
+    shell.event(LinkEvent::Closed);
+    assert_eq!(shell.supervisor.figures().handovers, 1);
+    assert_eq!(shell.due_in(), HEARTBEAT.deadline);
+}
+
 #[test]
 fn commands_do_not_wait_longer_than_half_a_minute_however_much_comes() {
     let mut shell = prepared();
