@@ -96,7 +96,8 @@
 //! | `pgbell_hooks_total` | `hooks` |
 //! | `pgbell_hook_failures_total` | `hook_failures` |
 //!
-//! The gauges are `pgbell_queued_notifications` and `pgbell_queued_bytes`.
+//! The gauges are `pgbell_queued_notifications`, `pgbell_queued_bytes` and `pgbell_connected`: how many listeners have a
+//! session that listens.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

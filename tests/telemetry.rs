@@ -83,7 +83,7 @@ fn r7_a_night_can_be_read_from_the_log_and_the_figures() {
             "the on_live hook failed and runs again error=other: in code of the caller: not yet",
         ),
         ("WARN", "the session was lost error=server error: the server ended the session: FATAL"),
-        ("INFO", "reconnecting delay="),
+        ("INFO", "reconnecting error=server error: the server ended the session: FATAL"),
         ("INFO", "established: every channel is active epoch=2 channels=2"),
         ("INFO", "handed over to another session, without a gap epoch=3"),
         ("INFO", "closed"),
@@ -102,6 +102,7 @@ fn r7_a_night_can_be_read_from_the_log_and_the_figures() {
         ("pgbell_handovers_total", 1.0),
         ("pgbell_hook_failures_total", 1.0),
         ("pgbell_queued_notifications", 0.0),
+        ("pgbell_connected", 0.0),
     ] {
         assert_eq!(counted.get(name), Some(&value), "{name} in {counted:?}");
     }

@@ -36,7 +36,7 @@ pub(super) const SURPLUS_SLOTS: u64 = 1_016;
 /// Fewest bytes a queue can have: the longest notification must fit.
 const QUEUE_BYTES_MIN: usize = wire::limits::NOTIFICATION_FRAME_BYTES_MAX as usize + 1;
 
-/// How long a clean close may take.
+/// How long a clean close may take, by default.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Shortest and longest delay before an attempt to come back, by default.
@@ -78,6 +78,7 @@ pub struct ListenerBuilder {
     backoff: (Duration, Duration),
     heartbeat: Heartbeat,
     max_lifetime: Option<Duration>,
+    close_timeout: Duration,
     hook: Option<Hook>,
 }
 
@@ -95,6 +96,7 @@ impl ListenerBuilder {
             backoff: (BACKOFF_MIN, BACKOFF_MAX),
             heartbeat: HEARTBEAT,
             max_lifetime: None,
+            close_timeout: CLOSE_TIMEOUT,
             hook: None,
         }
     }
@@ -178,8 +180,13 @@ impl ListenerBuilder {
     /// how long nothing at all may come while the proof is due, by default 8 s.
     ///
     /// So a connection that is dead without an end, a server that is stuck, or a pooler that has forgotten
-    /// the subscription are noticed within the sum. The proof is one short query. While a query of your own
-    /// runs on the listening session there is none: TCP keepalive alone watches then.
+    /// the subscription are noticed within the sum. The proof is one short query. The same patience is had with the
+    /// answer to a `listen` or `unlisten` of yours on a live session; while a new session subscribes, the server has
+    /// 30 s for each answer, because the first LISTEN may read a long queue.
+    ///
+    /// Whatever comes counts as a sign of life: a server under a flood, which answers when it has caught up, has five
+    /// minutes. While a query of your own runs on the listening session there is no proof: TCP's keepalive and user
+    /// timeout alone watch then.
     pub fn heartbeat(mut self, every: Duration, deadline: Duration) -> Self {
         self.heartbeat = Heartbeat { every, deadline };
         self
@@ -190,6 +197,12 @@ impl ListenerBuilder {
     /// By default there is no limit.
     pub fn max_lifetime(mut self, lifetime: Duration) -> Self {
         self.max_lifetime = Some(lifetime);
+        self
+    }
+
+    /// How long the clean end of a session may take, by default a second: see [`close`](Listener::close).
+    pub fn close_timeout(mut self, timeout: Duration) -> Self {
+        self.close_timeout = timeout;
         self
     }
 
@@ -289,7 +302,7 @@ impl ListenerBuilder {
             overflow: self.overflow,
             // The attempt itself is the first to notice, and says at which address the time was spent.
             connect_timeout: connect_timeout.saturating_add(connect_timeout / 50),
-            close_timeout: CLOSE_TIMEOUT,
+            close_timeout: self.close_timeout,
             reconnect: self.reconnect.then_some(Reconnect {
                 min,
                 max,

@@ -227,7 +227,8 @@ impl ListenerHandle {
     }
 
     /// Ends the session and the listener. What is queued is still delivered, then `recv` returns
-    /// [`ErrorKind::Closed`]. Takes at most a second.
+    /// [`ErrorKind::Closed`]. Takes at most a second, or what
+    /// [`close_timeout`](crate::ListenerBuilder::close_timeout) says.
     ///
     /// # Errors
     /// None at present: to close twice is no error.

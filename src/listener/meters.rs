@@ -3,12 +3,15 @@
 use metrics::{Counter, Gauge, counter, gauge};
 
 use super::shared::Stats;
+use crate::supervisor::Incident;
 
 /// Counters and gauges, labelled with the application's name: listeners of one name add up.
 pub(super) struct Meters {
     counters: [Counter; COUNTERS.len()],
     queued: Gauge,
     queued_bytes: Gauge,
+    connected: Gauge,
+    is_connected: bool,
     last: Stats,
 }
 
@@ -41,8 +44,25 @@ impl Meters {
             counters: COUNTERS.map(|(name, _)| counter!(name, "application" => label())),
             queued: gauge!("pgbell_queued_notifications", "application" => label()),
             queued_bytes: gauge!("pgbell_queued_bytes", "application" => label()),
+            connected: gauge!("pgbell_connected", "application" => label()),
+            is_connected: false,
             last: Stats::default(),
         }
+    }
+
+    /// Something has happened.
+    pub(super) fn tell(&mut self, incident: &Incident) {
+        match incident {
+            Incident::Established { .. } => self.connected(true),
+            Incident::Lost { .. } => self.connected(false),
+            _ => {}
+        }
+    }
+
+    fn connected(&mut self, connected: bool) {
+        let change = f64::from(u8::from(connected)) - f64::from(u8::from(self.is_connected));
+        self.connected.increment(change);
+        self.is_connected = connected;
     }
 
     /// Adds what has changed. Called once for each read, at most.
@@ -64,6 +84,7 @@ impl Meters {
 
 impl Drop for Meters {
     fn drop(&mut self) {
+        self.connected(false);
         // Of what is queued nothing comes any more.
         let stats = Stats { queued: 0, queued_bytes: 0, ..self.last };
         self.count(&stats);
@@ -77,7 +98,7 @@ mod tests {
     #[test]
     fn every_figure_is_documented() {
         let documentation = include_str!("../lib.rs");
-        let gauges = ["pgbell_queued_notifications", "pgbell_queued_bytes"];
+        let gauges = ["pgbell_queued_notifications", "pgbell_queued_bytes", "pgbell_connected"];
         for name in COUNTERS.iter().map(|(name, _)| *name).chain(gauges) {
             assert!(documentation.contains(&format!("`{name}`")), "{name}");
         }

@@ -338,9 +338,9 @@ impl Listener {
         self.handle.drain(deadline).await
     }
 
-    /// Ends the session cleanly and waits for the task: the server sees Terminate. Takes at most a second, which
-    /// a hook that was running has too to come to its next await. The lookup of a name goes on in a thread of the
-    /// runtime's, whose end waits for it.
+    /// Ends the session cleanly and waits for the task: the server sees Terminate. Takes at most a second, or what
+    /// [`close_timeout`](ListenerBuilder::close_timeout) says; a hook that was running has a second to come to its next
+    /// await. The lookup of a name goes on in a thread of the runtime's, whose end waits for it.
     ///
     /// # Errors
     /// None at present.

@@ -64,10 +64,12 @@ impl Telemetry {
     }
 
     /// Something has happened.
-    pub(super) fn tell(&self, incident: &Incident) {
+    pub(super) fn tell(&mut self, incident: &Incident) {
         #[cfg(feature = "tracing")]
         self.log(incident);
-        #[cfg(not(feature = "tracing"))]
+        #[cfg(feature = "metrics")]
+        self.meters.tell(incident);
+        #[cfg(not(any(feature = "tracing", feature = "metrics")))]
         let _ = incident;
     }
 
@@ -85,7 +87,9 @@ impl Telemetry {
             }
             Incident::Lost { error } => warn!(parent: span, %error, "the session was lost"),
             Incident::AttemptFailed { error } => warn!(parent: span, %error, "no session"),
-            Incident::Reconnecting { delay } => info!(parent: span, ?delay, "reconnecting"),
+            Incident::Reconnecting { error, delay } => {
+                info!(parent: span, %error, ?delay, "reconnecting");
+            }
             Incident::HookFailed { error, delay } => {
                 warn!(parent: span, %error, ?delay, "the on_live hook failed and runs again");
             }

@@ -107,7 +107,7 @@ impl Gap {
         self.0.lost_at
     }
 
-    /// When every channel was listened to again.
+    /// When every channel was listened to again, or, if that did not come to be, when the listener ended.
     #[must_use]
     pub fn restored_at(&self) -> SystemTime {
         self.0.restored_at

@@ -127,6 +127,8 @@ pub enum Incident {
     },
     /// The next attempt comes after a delay.
     Reconnecting {
+        /// Why it is needed.
+        error: Error,
         /// So long from now.
         delay: Duration,
     },
@@ -155,7 +157,7 @@ pub enum Incident {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum LinkEvent {
-    /// The socket is open. With it comes the session on it, which may be ready or still log in.
+    /// The socket is open. With it comes the session on it: ready, or logging in, which the supervisor then sees to.
     Opened(Box<Session>),
     /// It could not be opened, or broke.
     Failed(Error),

@@ -387,7 +387,7 @@ impl Supervisor {
 
 /// Whether it tells of the server's own trouble: an error that no name of a channel causes. Servers before 18.2 report
 /// so, in the middle of anything, that they have dropped a notification. Taken for the answer to a LISTEN, it would
-/// leave the true answer for the next command. N38.
+/// leave the true answer for the next command. N38, N144.
 pub(super) fn is_of_server(error: &Error) -> bool {
     error
         .sqlstate()

@@ -17,6 +17,9 @@ pub enum Overflow {
     ///
     /// A client that does not read its socket holds up the server's cluster-wide notification queue
     /// and its VACUUM: keep `max_stall` short. N37.
+    ///
+    /// While an answer to a user's command is due the socket is read all the same, because it lies behind the
+    /// notifications.
     Block {
         /// How long the socket may go unread between two moments at which the queue was empty.
         max_stall: Duration,

@@ -322,7 +322,7 @@ impl Supervisor {
             return self.finish(Err(error), sink);
         }
         if was_open {
-            self.hold(now, error, 1, sink);
+            self.hold(now, error.clone(), 1, sink);
             self.flow.resume(now);
             self.cancel_hook();
             self.probe.stop();
@@ -333,7 +333,7 @@ impl Supervisor {
             backoff.was_live(now.saturating_duration_since(since));
         }
         if !self.succeed(now, sink) {
-            self.retry_later(now);
+            self.retry_later(now, error);
         }
         self.start_waiting(now, sink);
     }
@@ -342,11 +342,11 @@ impl Supervisor {
         self.policy.reconnect.is_some_and(|reconnect| reconnect.retry_refusals)
     }
 
-    fn retry_later(&mut self, now: Instant) {
+    fn retry_later(&mut self, now: Instant, error: Error) {
         let Some(backoff) = &mut self.backoff else { return };
         let delay = backoff.next();
         self.retry_at = now.checked_add(delay);
-        self.actions.push_back(Action::Tell(Incident::Reconnecting { delay }));
+        self.actions.push_back(Action::Tell(Incident::Reconnecting { error, delay }));
     }
 
     fn retry(&mut self, now: Instant) {

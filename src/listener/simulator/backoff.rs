@@ -48,7 +48,7 @@ impl World {
     pub(super) fn noted(&mut self, incident: &Incident) {
         say!(self, "noted: {incident:?}");
         match incident {
-            Incident::Reconnecting { delay } => self.waits(*delay),
+            Incident::Reconnecting { delay, .. } => self.waits(*delay),
             Incident::HandedOver { .. } => {
                 self.handovers += 1;
                 self.is_live();

@@ -9,7 +9,7 @@ fn seconds(n: u64) -> Duration {
 fn delays(shell: &mut Shell) -> Vec<Duration> {
     let told = std::mem::take(&mut shell.told);
     let delay = |incident| match incident {
-        Incident::Reconnecting { delay } => Some(delay),
+        Incident::Reconnecting { delay, .. } => Some(delay),
         _ => None,
     };
     told.into_iter().filter_map(delay).collect()
