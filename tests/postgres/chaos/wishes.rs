@@ -27,7 +27,7 @@ fn p7_p12_what_is_wished_while_the_server_is_away_is_done_when_it_is_back() {
         tokio::task::block_in_place(|| server.cluster.start_again().unwrap());
         let event = tokio::time::timeout(PATIENCE, listener.recv()).await.unwrap().unwrap();
         assert!(matches!(&event, Event::Gap(gap) if gap.sessions() == 1), "{event:?}");
-        assert_eq!(handle.state(), State::Connected);
+        until("it is connected", || handle.state() == State::Connected).await;
         let notifier = server.notifier().await;
         for channel in ["left", "kept", "new"] {
             notifier.notify(channel, channel).await.unwrap();
