@@ -186,18 +186,23 @@ fn a_listener_is_closed_in_time_while_its_password_is_awaited() {
     });
 }
 
+/// A host whose first session ends, and which says nothing to the next.
+async fn once_and_then_mute() -> Host {
+    Host::start(|number, mut peer| async move {
+        if number == 1 {
+            peer.listening().await;
+            return tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        peer.leaves().await;
+    })
+    .await
+}
+
 /// Nobody waits for the provider, and nothing that it may say later is heard.
 #[test]
 fn a_listener_that_is_dropped_while_its_attempt_hangs_leaves_nothing() {
     timeless().block_on(async {
-        let host = Host::start(|number, mut peer| async move {
-            if number == 1 {
-                peer.listening().await;
-                return tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-            peer.leaves().await;
-        })
-        .await;
+        let host = once_and_then_mute().await;
         let listener = host.builder().connect().await.unwrap();
         let handle = listener.handle();
         soon("a loss", handle.wait_state(State::Reconnecting)).await.unwrap();
@@ -212,14 +217,7 @@ fn a_listener_that_is_dropped_while_its_attempt_hangs_leaves_nothing() {
 #[test]
 fn a_drain_while_an_attempt_hangs_ends_with_the_gap() {
     timeless().block_on(async {
-        let host = Host::start(|number, mut peer| async move {
-            if number == 1 {
-                peer.listening().await;
-                return tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-            peer.leaves().await;
-        })
-        .await;
+        let host = once_and_then_mute().await;
         let mut listener = host.builder().connect().await.unwrap();
         soon("a loss", listener.handle().wait_state(State::Reconnecting)).await.unwrap();
         tokio::time::sleep(Duration::from_secs(1)).await;
