@@ -90,6 +90,7 @@
 //! | `pgbell_attempts_total` | `attempts` |
 //! | `pgbell_attempts_failed_total` | `attempts_failed` |
 //! | `pgbell_proofs_total` | `proofs` |
+//! | `pgbell_proofs_refused_total` | `proofs_refused` |
 //! | `pgbell_handovers_total` | `handovers` |
 //! | `pgbell_handover_failures_total` | `handover_failures` |
 //! | `pgbell_dropped_by_server_total` | `dropped_by_server` |

@@ -18,7 +18,7 @@ pub(super) struct Meters {
 type Figure = fn(&Stats) -> u64;
 
 /// Name and value of each counter, as the documentation of the crate lists them.
-const COUNTERS: [(&str, Figure); 16] = [
+const COUNTERS: [(&str, Figure); 17] = [
     ("pgbell_notifications_received_total", |stats| stats.received),
     ("pgbell_notifications_delivered_total", |stats| stats.delivered),
     ("pgbell_notifications_lagged_total", |stats| stats.lagged),
@@ -30,6 +30,7 @@ const COUNTERS: [(&str, Figure); 16] = [
     ("pgbell_attempts_total", |stats| stats.attempts),
     ("pgbell_attempts_failed_total", |stats| stats.attempts_failed),
     ("pgbell_proofs_total", |stats| stats.proofs),
+    ("pgbell_proofs_refused_total", |stats| stats.proofs_refused),
     ("pgbell_handovers_total", |stats| stats.handovers),
     ("pgbell_handover_failures_total", |stats| stats.handover_failures),
     ("pgbell_dropped_by_server_total", |stats| stats.dropped_by_server),

@@ -62,6 +62,7 @@ pub(super) struct Counters {
     proofs: AtomicU64,
     handovers: AtomicU64,
     handover_failures: AtomicU64,
+    proofs_refused: AtomicU64,
     pub(super) dropped_by_server: AtomicU64,
     hooks: AtomicU64,
     hook_failures: AtomicU64,
@@ -140,6 +141,9 @@ pub struct Stats {
     pub attempts_failed: u64,
     /// Proofs of the subscription asked for: see [`heartbeat`](crate::ListenerBuilder::heartbeat).
     pub proofs: u64,
+    /// Proofs that the server refused to give: it is there, and what it listens to is not known.
+    /// [`last_error`](crate::ListenerHandle::last_error) says why.
+    pub proofs_refused: u64,
     /// Sessions that took the place of another one without a gap.
     pub handovers: u64,
     /// Handovers that failed, each of which is tried again: [`last_error`](crate::ListenerHandle::last_error) says why.
@@ -190,6 +194,10 @@ impl Shared {
             Incident::Lost { error } | Incident::HookFailed { error, .. } => error,
             Incident::AttemptFailed { error } => {
                 Counters::add(&self.counters.attempts_failed, 1);
+                error
+            }
+            Incident::ProofRefused { error } => {
+                Counters::add(&self.counters.proofs_refused, 1);
                 error
             }
             Incident::HandoverFailed { error, .. } => {
@@ -246,6 +254,7 @@ impl Shared {
             attempts: get(&counters.attempts),
             attempts_failed: get(&counters.attempts_failed),
             proofs: get(&counters.proofs),
+            proofs_refused: get(&counters.proofs_refused),
             handovers: get(&counters.handovers),
             handover_failures: get(&counters.handover_failures),
             dropped_by_server: get(&counters.dropped_by_server),

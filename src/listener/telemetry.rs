@@ -90,6 +90,9 @@ impl Telemetry {
             Incident::Reconnecting { error, delay } => {
                 info!(parent: span, %error, ?delay, "reconnecting");
             }
+            Incident::ProofRefused { error } => {
+                warn!(parent: span, %error, "the server does not say what it listens to");
+            }
             Incident::HookFailed { error, delay } => {
                 warn!(parent: span, %error, ?delay, "the on_live hook failed and runs again");
             }

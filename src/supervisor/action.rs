@@ -132,6 +132,11 @@ pub enum Incident {
         /// So long from now.
         delay: Duration,
     },
+    /// The server has refused a proof of the subscription: that it still listens is not known, only that it is there.
+    ProofRefused {
+        /// Why.
+        error: Error,
+    },
     /// The hook has failed.
     HookFailed {
         /// Why.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use md5::{Digest, Md5};
 
+use super::action::{Action, Incident};
 use super::commands::Purpose;
 use super::link::{Link, Owed};
 use super::{Heartbeat, Sink, Supervisor};
@@ -169,7 +170,9 @@ impl Supervisor {
             (_, Err(error)) if self.handover.is_running() => {
                 self.give_up_handover(now, error, sink);
             }
-            (_, Err(_)) => {}
+            (_, Err(error)) => {
+                self.actions.push_back(Action::Tell(Incident::ProofRefused { error }))
+            }
         }
     }
 

@@ -174,6 +174,8 @@ fn a_refused_proof_is_a_sign_of_life() {
     shell.read(&[ERROR, READY].concat());
     assert!(!is_lost(&shell));
     assert_eq!(shell.due_in(), EVERY);
+    // And of no more: that is told.
+    assert!(matches!(shell.told[..], [Incident::ProofRefused { .. }]));
 }
 
 #[test]

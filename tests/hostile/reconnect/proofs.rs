@@ -53,6 +53,8 @@ async fn proves(answer: Vec<u8>, expect: Outcome, what: &str) {
         Harmless => {
             assert_eq!(payload(&mut listener).await, "still here", "{what}");
             assert_eq!((listener.stats().gaps, host.accepted().len()), (0, 1), "{what}");
+            // Who does not say what he listens to is known for it.
+            assert_eq!(listener.stats().proofs_refused > 0, what == "refused", "{what}");
         }
         Gap(kind, says) => {
             let gap = gap(&mut listener).await;
