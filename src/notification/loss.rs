@@ -146,7 +146,7 @@ impl fmt::Display for Gap {
         let Facts { cause, lost_at, restored_at, attempts, sessions, .. } = &*self.0;
         write!(f, "notifications may be missing here: {cause} (")?;
         match sessions {
-            0 => f.write_str("the session goes on")?,
+            0 => f.write_str("no session was lost")?,
             1 => f.write_str("1 session lost")?,
             more => write!(f, "{more} sessions lost")?,
         }

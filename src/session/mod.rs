@@ -437,7 +437,6 @@ impl Session {
         Ok(message.encode(&mut self.transmit)?)
     }
 
-    /// The oldest command's time runs from now.
     /// The input was left unread for so long: the deadline of the oldest command is that much later.
     pub fn extend(&mut self, time: Duration) {
         if let Some(Pending { deadline: Some(deadline), .. }) = self.pending.front_mut() {
@@ -445,6 +444,7 @@ impl Session {
         }
     }
 
+    /// The oldest command's time runs from now.
     fn start_clock(&mut self, now: Instant) {
         if let Some(pending) = self.pending.front_mut()
             && pending.deadline.is_none()

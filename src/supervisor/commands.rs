@@ -44,6 +44,11 @@ impl Purpose {
     pub(super) fn is_query(&self) -> bool {
         matches!(self, Self::User { change: Change::Query, .. })
     }
+
+    /// Whether it is a LISTEN on a session that is live.
+    pub(super) fn listens(&self) -> bool {
+        matches!(self, Self::Private | Self::User { change: Change::Listen(_), .. })
+    }
 }
 
 impl Change {
@@ -83,9 +88,9 @@ impl Supervisor {
             _ => {}
         }
         self.waiting.push_back((id, command));
-        self.start_waiting(now, sink);
-        // The answer lies behind unread notifications: read on.
+        // The answer will lie behind unread notifications: read on.
         self.resume(now);
+        self.start_waiting(now, sink);
     }
 
     /// Something is over, and what waited for it may go on.
@@ -117,7 +122,7 @@ impl Supervisor {
         // Two sessions with one set of subscriptions, or one that has yet to get them: it must not change.
         let is_changing =
             self.handover.is_running() || self.next.as_ref().is_some_and(Link::is_open);
-        if link.live_since.is_none() || is_changing || self.probe.is_overdue() {
+        if link.live_since.is_none() || is_changing || self.probe.must_come_first() {
             return true;
         }
         match link.in_flight.first_key_value() {
@@ -210,9 +215,19 @@ impl Supervisor {
         let Some(found) = Self::find(&mut self.current, &mut self.next, link) else { return };
         let Some(purpose) = found.answered(now, id) else { return };
         let result = found.believe(&purpose, result);
+        let is_suspect =
+            result.is_err() && matches!(purpose, Purpose::User { .. }) && found.errors_may_stray();
+        let doubt = found.doubt.clone();
         if found.ready().is_none() {
             // The session has failed, and with it the command.
             return self.outlive(purpose, result);
+        }
+        if let Some(doubt) = doubt {
+            self.outlive(purpose, result);
+            return self.fail(now, link, doubt, sink);
+        }
+        if is_suspect {
+            self.probe.demand(now);
         }
         match purpose {
             Purpose::Restore(channels) => self.restore_answered(now, link, channels, result, sink),
@@ -241,22 +256,8 @@ impl Supervisor {
                 self.answer_drain(result.map(|_| Reply::Drained));
                 self.close(now, sink);
             }
-            (change, Err(error)) if self.is_doubtful() => {
-                self.outlive(Purpose::User { id, change }, Err(error.clone()));
-                self.lose(now, error, sink);
-            }
-            (change, result) => {
-                if result.as_ref().is_err_and(is_of_server) {
-                    // Whatever comes next, nobody is told of it before a proof has shown whose answer this was.
-                    self.probe.demand(now);
-                }
-                self.settle(Purpose::User { id, change }, result);
-            }
+            (change, result) => self.settle(Purpose::User { id, change }, result),
         }
-    }
-
-    fn is_doubtful(&self) -> bool {
-        self.current.as_ref().is_some_and(|link| link.doubt.is_some())
     }
 
     fn in_transaction(&self) -> bool {
@@ -383,15 +384,6 @@ impl Supervisor {
     pub(super) fn reply(&mut self, id: CommandId, result: Result<Reply, Error>) {
         self.actions.push_back(Action::Reply { id, result });
     }
-}
-
-/// Whether it tells of the server's own trouble: an error that no name of a channel causes. Servers before 18.2 report
-/// so, in the middle of anything, that they have dropped a notification. Taken for the answer to a LISTEN, it would
-/// leave the true answer for the next command. N38, N144.
-pub(super) fn is_of_server(error: &Error) -> bool {
-    error
-        .sqlstate()
-        .is_some_and(|code| ["53", "58", "XX"].iter().any(|class| code.starts_with(class)))
 }
 
 fn check(channels: &[String]) -> Result<(), Error> {

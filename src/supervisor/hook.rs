@@ -1,10 +1,10 @@
 //! The user's hook: what it read is complete, because nothing is delivered before it is done.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::action::{Action, Incident, Live};
 use super::backoff::Backoff;
-use super::{Sink, Supervisor};
+use super::{Reconnect, Sink, Supervisor};
 use crate::Error;
 
 /// The hook, and how often it may run.
@@ -14,8 +14,18 @@ pub(super) struct Hook {
     /// It was done once.
     pub(super) started: bool,
     done_at: Option<Instant>,
+    /// After a failure.
     backoff: Backoff,
+    /// From one loss in a session that goes on to the next.
+    pace: Backoff,
 }
+
+/// Delays of a hook that a server makes run again and again.
+const PACE: Reconnect = Reconnect {
+    min: Duration::from_millis(20),
+    max: Duration::from_secs(1),
+    retry_refusals: false,
+};
 
 /// What the hook does at this moment.
 #[derive(Debug, Default)]
@@ -30,8 +40,9 @@ enum Step {
 }
 
 impl Hook {
-    pub(super) fn new(backoff: Backoff) -> Self {
-        Self { step: Step::Idle, started: false, done_at: None, backoff }
+    pub(super) fn new(backoff: Backoff, seed: u64) -> Self {
+        let pace = Backoff::new(&PACE, seed);
+        Self { step: Step::Idle, started: false, done_at: None, backoff, pace }
     }
 
     /// Whether nothing is held back for it.
@@ -47,17 +58,15 @@ impl Hook {
         }
     }
 
-    fn later(&mut self, now: Instant) -> std::time::Duration {
-        let delay = self.backoff.next();
+    fn later(&mut self, now: Instant, delay: Duration) {
         self.step = Step::Later(now.checked_add(delay));
-        delay
     }
 
     /// It has read the state. If it has not for long, the next delay is short again.
     fn done(&mut self, now: Instant) {
-        match self.done_at.replace(now) {
-            Some(before) => self.backoff.was_live(now.saturating_duration_since(before)),
-            None => self.backoff.reset(),
+        self.backoff.reset();
+        if let Some(before) = self.done_at.replace(now) {
+            self.pace.was_live(now.saturating_duration_since(before));
         }
         self.started = true;
     }
@@ -87,7 +96,8 @@ impl Supervisor {
         if !self.policy.has_hook {
             self.let_through(now, sink);
         } else if self.hook.is_idle() {
-            self.hook.later(now);
+            let delay = self.hook.pace.next();
+            self.hook.later(now, delay);
         }
     }
 
@@ -108,7 +118,8 @@ impl Supervisor {
             }
             Err(error) => {
                 self.figures.hook_failures = self.figures.hook_failures.saturating_add(1);
-                let delay = self.hook.later(now);
+                let delay = self.hook.backoff.next();
+                self.hook.later(now, delay);
                 self.actions.push_back(Action::Tell(Incident::HookFailed { error, delay }));
             }
         }

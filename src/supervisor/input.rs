@@ -261,7 +261,7 @@ impl Supervisor {
             Role::Old => &mut self.old,
         };
         let Some(link) = link.as_mut() else { return };
-        let id = link.id;
+        let (id, owes) = (link.id, link.owes().is_some());
         match &mut link.stage {
             Stage::Opening { deadline } if *deadline <= now => {
                 let message = format!("no connection within {:?}", self.policy.connect_timeout);
@@ -271,12 +271,13 @@ impl Supervisor {
             Stage::Closing { deadline, .. } if *deadline <= now => {
                 self.fail(now, id, closed(), sink);
             }
-            Stage::Open(session) => {
+            // What it owes has a deadline that moves with what comes.
+            Stage::Open(session) if !owes => {
                 if let Err(error) = session.handle_timeout(now) {
                     self.fail(now, id, error, sink);
                 }
             }
-            Stage::Opening { .. } | Stage::Closing { .. } => {}
+            Stage::Opening { .. } | Stage::Open(_) | Stage::Closing { .. } => {}
         }
     }
 

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::LinkId;
-use super::commands::{Purpose, is_of_server};
+use super::commands::Purpose;
 use crate::Error;
-use crate::session::{self, Answer, Session};
+use crate::session::{self, Session};
 use crate::wire::Run;
 
 #[derive(Debug)]
@@ -117,25 +117,6 @@ impl Link {
         self.in_flight.remove(&id)
     }
 
-    /// The answer to a command. If it may be none, no later one is believed either.
-    pub(super) fn believe(&mut self, purpose: &Purpose, answer: Answer) -> Answer {
-        if let Some(doubt) = &self.doubt {
-            return Err(doubt.clone());
-        }
-        match (purpose, answer) {
-            (Purpose::User { change, .. }, Err(error))
-                if change.is_wish() && is_of_server(&error) =>
-            {
-                let error = error.with_hint(
-                    "this may be no answer: a server older than 18.2 says so when it drops a notification",
-                );
-                self.doubt = Some(error.clone());
-                Err(error)
-            }
-            (_, answer) => answer,
-        }
-    }
-
     /// What the proofs in flight should say is not known any more.
     pub(super) fn void_proofs(&mut self) {
         for sent in self.in_flight.values_mut() {
@@ -146,12 +127,15 @@ impl Link {
     }
 
     /// Since when a live session owes an answer, and since when nothing came while it did. A user's query may take
-    /// as long as it likes.
+    /// as long as it likes, and the first LISTEN of a session reads the whole queue: it has the session's deadline.
     pub(super) fn owes(&self) -> Option<Owed> {
         let (_, oldest) = self.in_flight.first_key_value()?;
-        let owed =
-            Owed { since: self.owed_since, silent_since: self.owed_since.max(self.alive_at) };
-        (self.is_live() && !oldest.is_query()).then_some(owed)
+        let listens_to_nothing =
+            self.session().is_some_and(|session| session.channels().next().is_none());
+        if !self.is_live() || oldest.is_query() || oldest.listens() && listens_to_nothing {
+            return None;
+        }
+        Some(Owed { since: self.owed_since, silent_since: self.owed_since.max(self.alive_at) })
     }
 
     /// Whatever it owes, its time begins now.
@@ -160,19 +144,21 @@ impl Link {
     }
 
     /// For so long it was not read: nothing could come.
-    pub(super) fn was_unread(&mut self, time: Duration) {
+    pub(super) fn was_unread(&mut self, now: Instant, time: Duration) {
         for moment in [&mut self.alive_at, &mut self.owed_since] {
-            *moment = moment.checked_add(time).unwrap_or(*moment);
+            // What was sent meanwhile was not waited for as long.
+            *moment = moment.checked_add(time).map_or(now, |later| later.min(now));
         }
         if let Stage::Open(session) = &mut self.stage {
             session.extend(time);
         }
     }
 
-    /// When something on it must have happened.
+    /// When something on it must have happened, whatever it owes.
     pub(super) fn deadline(&self) -> Option<Instant> {
         match &self.stage {
             Stage::Opening { deadline } | Stage::Closing { deadline, .. } => Some(*deadline),
+            Stage::Open(_) if self.owes().is_some() => None,
             Stage::Open(session) => session.poll_timeout(),
         }
     }

@@ -25,6 +25,7 @@ mod action;
 mod backoff;
 mod close;
 mod commands;
+mod doubt;
 mod flow;
 mod handover;
 mod hook;
@@ -40,7 +41,7 @@ mod tests;
 mod wall;
 
 use std::collections::{BTreeSet, VecDeque};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::BytesMut;
 
@@ -135,10 +136,13 @@ enum Role {
     Old,
 }
 
+/// Longest time for a connect or a close: a deadline that cannot be told is at once.
+const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
+
 /// Between attempts of handovers and hooks, when nothing is said of the delays of reconnecting.
 const DELAYS: Reconnect = Reconnect {
-    min: std::time::Duration::from_millis(50),
-    max: std::time::Duration::from_secs(30),
+    min: Duration::from_millis(50),
+    max: Duration::from_secs(30),
     retry_refusals: false,
 };
 
@@ -146,7 +150,10 @@ impl Supervisor {
     /// A listener that wants to open its first connection. `time` is the time of day at `now`; what is left
     /// to chance follows from `seed`.
     #[must_use]
-    pub fn new(now: Instant, time: SystemTime, seed: u64, policy: Policy) -> Self {
+    pub fn new(now: Instant, time: SystemTime, seed: u64, mut policy: Policy) -> Self {
+        for timeout in [&mut policy.connect_timeout, &mut policy.close_timeout] {
+            *timeout = TIMEOUT_MAX.min(*timeout);
+        }
         let mut random = Shuffle::new(seed);
         let delays = policy.reconnect.unwrap_or(DELAYS);
         let mut supervisor = Self {
@@ -165,7 +172,7 @@ impl Supervisor {
             probe: Probe::new(policy.heartbeat),
             handover: Handover::default(),
             handover_backoff: Backoff::new(&delays, random.number()),
-            hook: Hook::new(Backoff::new(&delays, random.number())),
+            hook: Hook::new(Backoff::new(&delays, random.number()), random.number()),
             draining: None,
             ending: false,
             random,
@@ -362,8 +369,8 @@ impl Supervisor {
             && let Some(link) = &mut self.current
         {
             // What was not read was not waited for.
-            link.was_unread(stalled);
-            self.handover.was_unread(stalled);
+            link.was_unread(now, stalled);
+            self.handover.was_unread(now, stalled);
             self.actions.push_back(Action::Read { link: link.id, on: true });
         }
     }

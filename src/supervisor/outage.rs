@@ -34,11 +34,6 @@ impl Outages {
         self.waiting.is_empty()
     }
 
-    /// Whether a session was lost.
-    pub(super) fn has_lost_session(&self) -> bool {
-        self.waiting.iter().any(|outage| outage.sessions > 0)
-    }
-
     pub(super) fn count(&self) -> u64 {
         self.count
     }

@@ -38,12 +38,21 @@ pub(super) struct Probe {
     is_asked: bool,
     /// It waits for the commands in flight, and later ones wait for it.
     is_overdue: bool,
+    /// What is told next depends on it.
+    is_demanded: bool,
     was_late: bool,
 }
 
 impl Probe {
     pub(super) fn new(heartbeat: Heartbeat) -> Self {
-        Self { heartbeat, due: None, is_asked: false, is_overdue: false, was_late: false }
+        Self {
+            heartbeat,
+            due: None,
+            is_asked: false,
+            is_overdue: false,
+            is_demanded: false,
+            was_late: false,
+        }
     }
 
     /// A session is live.
@@ -52,9 +61,10 @@ impl Probe {
         self.due = now.checked_add(self.heartbeat.every);
     }
 
-    /// A proof is due at once.
+    /// A proof is due at once, and must be given: whether the last answer was one is not known.
     pub(super) fn demand(&mut self, now: Instant) {
         self.due = Some(now);
+        self.is_demanded = true;
     }
 
     /// There is no session to be proven.
@@ -62,8 +72,9 @@ impl Probe {
         *self = Self::new(self.heartbeat);
     }
 
-    pub(super) fn is_overdue(&self) -> bool {
-        self.is_overdue
+    /// Whether commands wait for it.
+    pub(super) fn must_come_first(&self) -> bool {
+        self.is_overdue || self.is_demanded
     }
 
     /// When an answer that is owed must have come.
@@ -138,7 +149,7 @@ impl Supervisor {
             return;
         }
         let message = match now.saturating_duration_since(owed.since) {
-            long if long >= LONGEST => format!("the server did not answer within {LONGEST:?}"),
+            long if long >= LONGEST => format!("the server did not answer within {long:.0?}"),
             _ => format!(
                 "nothing came from the server for {:?} while it owed an answer",
                 self.probe.heartbeat.deadline
@@ -157,6 +168,7 @@ impl Supervisor {
         result: Answer,
         sink: &mut impl Sink,
     ) {
+        let is_demanded = self.probe.is_demanded;
         self.probe.restart(now);
         match (expected, result) {
             (Some(expected), Ok(rows)) => self.check_proof(now, &expected, &rows, sink),
@@ -166,12 +178,14 @@ impl Supervisor {
                 let message = "the session does not answer as a PostgreSQL server does";
                 self.lose(now, Error::caused(ErrorKind::Pooler, message, error), sink);
             }
+            // Or it is the answer to what was asked before.
+            (_, Err(error)) if is_demanded => self.lose(now, error, sink),
             // Cancelled or refused: that proves at least that the server is there.
             (_, Err(error)) if self.handover.is_running() => {
                 self.give_up_handover(now, error, sink);
             }
             (_, Err(error)) => {
-                self.actions.push_back(Action::Tell(Incident::ProofRefused { error }))
+                self.actions.push_back(Action::Tell(Incident::ProofRefused { error }));
             }
         }
     }

@@ -52,11 +52,16 @@ impl World {
         if last.is_none() && is_over {
             return true;
         }
-        // A session becomes deaf and hears again channel by channel: what was committed in between may be missing on one
-        // while it came on another. A gap that tells of all this time covers it, wherever later ones stand: who reads the
-        // state on it finds it.
+        // A session hears again channel by channel, and may be refused one: what was committed on it then may be missing
+        // though another one was heard. The gap of that time covers it, wherever later ones stand: who reads the state on
+        // it finds it.
+        let is_partial = self.channels.0[log[number].channel].is_refusable
+            || self.connections.iter().any(|connection| {
+                connection.opened_at <= at && connection.live_at.is_none_or(|live_at| at <= live_at)
+            });
         let wall = self.clock.wall_at(at);
-        let is_within = |gap: &Gap| gap.lost_at() <= wall && wall <= gap.restored_at();
+        let is_within =
+            |gap: &Gap| is_partial && gap.lost_at() <= wall && wall <= gap.restored_at();
         self.sink.gaps.iter().zip(&self.gaps_at).any(|(told, &told_at)| {
             let is_before = last.is_none_or(|last| told.position <= last);
             told_at >= at && is_before && (told.position >= first || is_within(&told.gap))

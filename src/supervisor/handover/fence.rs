@@ -102,6 +102,8 @@ impl Supervisor {
             }
         }
         self.current = self.next.take();
+        // There is no other one to go back to.
+        self.handover.limit = None;
         self.deliver_current(now);
         let channel = fence.channel.clone();
         if new_passed {

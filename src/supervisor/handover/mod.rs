@@ -26,10 +26,10 @@ use crate::route::Shuffle;
 use crate::session::{Answer, Session};
 use crate::{Error, ErrorKind};
 
-/// How long the commands of users may wait for a handover, bytes or no bytes.
+/// How long a handover may take while both sessions live: the commands of users wait for it.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// How often the private channel is left, if the server refuses that.
+/// How often it is tried again to leave the private channel, if the server refuses that.
 const FORGET_TRIES: u32 = 3;
 
 /// Where a handover stands.
@@ -81,9 +81,9 @@ impl Handover {
     }
 
     /// For so long the current session was not read: nothing could come.
-    pub(super) fn was_unread(&mut self, time: Duration) {
-        for moment in [&mut self.fenced_at, &mut self.limit].into_iter().flatten() {
-            *moment = moment.checked_add(time).unwrap_or(*moment);
+    pub(super) fn was_unread(&mut self, now: Instant, time: Duration) {
+        for (moment, most) in [(&mut self.fenced_at, Duration::ZERO), (&mut self.limit, LIMIT)] {
+            *moment = moment.and_then(|at| Some(at.checked_add(time)?.min(now.checked_add(most)?)));
         }
     }
 
@@ -199,7 +199,7 @@ impl Supervisor {
         if let Err(error) = self.forget(now, channel.to_owned(), FORGET_TRIES) {
             return self.lose(now, error, sink);
         }
-        if !self.outages.has_lost_session() {
+        if self.outages.is_empty() {
             self.figures.handovers = self.figures.handovers.saturating_add(1);
             self.actions.push_back(Action::Tell(Incident::HandedOver { epoch: self.epoch() }));
         }
@@ -223,10 +223,11 @@ impl Supervisor {
     ) {
         match (purpose, result) {
             (Purpose::Forget { .. }, Ok(_)) => self.private_is_forgotten(now, sink),
-            // A time limit, as a rule. To be on it still does no harm.
+            // A time limit, as a rule. To be on it still does no harm, unless a fence may come.
             (Purpose::Forget { channel, tries }, Err(error)) => {
                 let again = tries.checked_sub(1).map(|tries| self.forget(now, channel, tries));
-                if !matches!(again, Some(Ok(()))) {
+                let must_leave = matches!(self.handover.step, Step::Forgetting { .. });
+                if must_leave && !matches!(again, Some(Ok(()))) {
                     self.lose(now, error, sink);
                 }
             }
@@ -304,6 +305,8 @@ impl Supervisor {
             return false;
         };
         self.outages.count_attempt();
+        // There is no other one to go back to.
+        self.handover.limit = None;
         self.deliver_current(now);
         match std::mem::take(&mut self.handover.step) {
             Step::None | Step::Opening => {

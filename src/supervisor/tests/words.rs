@@ -6,7 +6,10 @@ use md5::{Digest, Md5};
 
 /// What the server says to let us in.
 pub(super) const PRELUDE: &[u8] = b"R\0\0\0\x08\0\0\0\0S\0\0\0\x19client_encoding\0UTF8\0\
+    S\0\0\0\x18server_version\x0018.7\0\
     K\0\0\0\x0c\0\0\0\x07\0\0\0\x01Z\0\0\0\x05I";
+/// A server that reports errors which are no answers.
+pub(super) const OLD: &[u8] = b"S\0\0\0\x18server_version\x0018.1\0";
 pub(super) const READY: &[u8] = b"Z\0\0\0\x05I";
 pub(super) const IN_TRANSACTION: &[u8] = b"Z\0\0\0\x05T";
 pub(super) const LISTEN: &[u8] = b"C\0\0\0\x0bLISTEN\0";
