@@ -35,8 +35,8 @@ fn ten_thousand_channels_come_back_in_groups_of_64() {
 }
 
 /// How long bytes take, each way.
-const ONE_WAY: Duration = Duration::from_millis(100);
-const ROUND_TRIP: Duration = Duration::from_millis(200);
+const ONE_WAY: Duration = Duration::from_millis(200);
+const ROUND_TRIP: Duration = Duration::from_millis(400);
 
 /// A name that LATIN1 does not know.
 const REFUSED: &str = "漢";
@@ -74,7 +74,7 @@ async fn round_trips(
     wish: Option<&str>,
 ) -> (f64, String) {
     let mut shortest = [Duration::MAX; 2];
-    for _ in 0..3 {
+    for _ in 0..2 {
         for (index, one_way) in [Duration::ZERO, ONE_WAY].into_iter().enumerate() {
             let (took, gap) = restore(listener, proxy, one_way, wish).await;
             let refused: Vec<&str> = gap.refused().iter().map(|(name, _)| name.as_str()).collect();
@@ -83,6 +83,8 @@ async fn round_trips(
         }
     }
     let [near, far] = shortest;
+    // One is the least: less would mean that the way was not long.
+    assert!(far >= ROUND_TRIP.mul_f64(0.9), "{far:?}");
     let trips = far.saturating_sub(near).as_secs_f64() / ROUND_TRIP.as_secs_f64();
     (
         trips,
@@ -98,6 +100,8 @@ fn ten_thousand_channels_come_back_within_three_round_trips_with_a_refused_one_a
     let cluster = &server.cluster;
     let proxy = Proxy::start(cluster.port()).unwrap();
     let url = proxy.url(cluster.superuser(), cluster.superuser_password(), "latin");
+    // One round trip of the login less to wait for.
+    let url = format!("{url}?sslmode=disable");
     run(async {
         create_latin(&server).await;
         let builder = Listener::builder(url).channels((0..10_000).map(|n| format!("channel {n}")));
@@ -114,8 +118,7 @@ fn ten_thousand_channels_come_back_within_three_round_trips_with_a_refused_one_a
             let refused = wish.iter().len();
             report!("10,000 channels, {refused} more refused: {figures}");
             expect(&listener, 10_000, refused).await;
-            // One is the least: less would mean that the way was not long.
-            assert!((0.8..=3.0).contains(&trips), "{figures}");
+            assert!(trips <= 3.0, "{figures}");
         }
         listener.close().await.unwrap();
     });
