@@ -12,6 +12,7 @@ use pgbell::{ErrorKind, Event, Gap, Listener, State};
 use pgbell_testkit::Mode;
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::dead::report;
 use crate::support::{PATIENCE, Server, next, run, until};
 
 /// Of a domain for tests (RFC 2606).
@@ -128,6 +129,11 @@ fn r12_a_name_that_has_another_address_leads_the_next_attempt_there() {
             let gap = comes_back_to(&mut listener, &second, "after the failover").await;
             assert_eq!(gap.sessions(), 1, "{gap}");
             assert!(gap.attempts() >= 4, "{gap}");
+            report(&format!(
+                "an address that changed: {} attempts, {}",
+                gap.attempts(),
+                gap.cause()
+            ));
 
             // The old server is back and gets the name again: whoever has a session keeps it …
             tokio::task::block_in_place(|| first.cluster.start_again().unwrap());
@@ -175,6 +181,7 @@ fn a_name_that_is_gone_for_a_while_is_an_attempt_that_fails_and_no_end() {
             let gap = comes_back_to(&mut listener, &server, "after the gap").await;
             assert_eq!(gap.sessions(), 1, "{gap}");
             assert!(u64::from(gap.attempts()) > failed, "{gap}");
+            report(&format!("a name that was gone: {failed} attempts failed in {took:?}: {error}"));
             let stats = listener.stats();
             assert_eq!((stats.sessions, stats.sessions_lost, stats.received), (2, 1, 2));
             listener.close().await.unwrap();
