@@ -94,8 +94,9 @@ async fn round_trips(
     )
 }
 
+/// With a refused one among them too.
 #[test]
-fn ten_thousand_channels_come_back_within_three_round_trips_with_a_refused_one_among_them_too() {
+fn ten_thousand_channels_come_back_in_groups_within_three_round_trips() {
     let server = Server::start();
     let cluster = &server.cluster;
     let proxy = Proxy::start(cluster.port()).unwrap();
