@@ -170,6 +170,55 @@ fn a_delay_holds_each_way_up_on_its_own_and_ends_at_once() {
 }
 
 #[test]
+fn a_delay_makes_the_way_long_and_not_narrow() {
+    let network = Network::new();
+    let (mut client, server) = network.ends();
+    let delay = Duration::from_millis(400);
+    network.proxy.handle().set(Direction::ToServer, Flow::Delay(delay));
+    let begin = Instant::now();
+    // Many that follow each other, and one that is larger than what is read at once.
+    for byte in 0..20 {
+        client.write_all(&[byte]).unwrap();
+        thread::sleep(Duration::from_millis(10));
+    }
+    client.write_all(&[7; 1_000_000]).unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    let sent = begin.elapsed();
+    assert_eq!(receive(&server, 1), [0]);
+    assert!(begin.elapsed() >= delay, "{:?}", begin.elapsed());
+    let (bytes, end) = rest(&server);
+    let took = begin.elapsed();
+    assert!(bytes[..19].iter().copied().eq(1..20) && bytes[19..].iter().all(|byte| *byte == 7));
+    assert_eq!((bytes.len(), end), (19 + 1_000_000, Ok(())));
+    assert!(took >= sent + delay / 2 && took < sent + 2 * delay, "sent {sent:?}, there {took:?}");
+}
+
+/// It would take the sender's memory otherwise.
+#[test]
+fn a_long_way_takes_no_more_than_its_bound() {
+    let network = Network::new();
+    let handle = network.proxy.handle();
+    let (mut client, server) = network.ends();
+    handle.set(Direction::ToServer, Flow::Delay(Duration::from_secs(3600)));
+    client.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+    let mut sent = 0_usize;
+    let blocked = loop {
+        assert!(sent < 64 * 1024 * 1024, "it takes everything");
+        match client.write(&[7; 65_536]) {
+            Ok(count) => sent += count,
+            Err(cause) => break cause.kind(),
+        }
+    };
+    assert!(matches!(blocked, ErrorKind::WouldBlock | ErrorKind::TimedOut), "{blocked:?}");
+    assert!(sent > 4 * 1024 * 1024, "{sent}");
+    assert!(is_silent(&server));
+    handle.set(Direction::ToServer, Flow::Forward);
+    client.shutdown(Shutdown::Write).unwrap();
+    let (bytes, end) = rest(&server);
+    assert_eq!((bytes.len(), end), (sent, Ok(())));
+}
+
+#[test]
 fn what_is_held_fills_the_sender_up_and_arrives_later() {
     let network = Network::new();
     let handle = network.proxy.handle();

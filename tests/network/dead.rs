@@ -36,7 +36,7 @@ const CLOSED: Duration = Duration::from_millis(1_000 + 1_500);
 
 /// Prints a figure: nextest shows it with `--success-output immediate`.
 #[expect(clippy::print_stdout, reason = "figures are what these tests are for")]
-fn report(text: &str) {
+pub(crate) fn report(text: &str) {
     println!("{text}");
 }
 

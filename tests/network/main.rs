@@ -1,4 +1,5 @@
-//! A network that dies without a word, between two network namespaces of Linux.
+//! A network that dies without a word, between two network namespaces of Linux, and names whose addresses change, in a
+//! mount namespace.
 //!
 //! `./chaos.sh network` runs these tests, which need root and iproute2; `./test.sh` runs them where it has both.
 //! Nothing else does: an ordinary user who runs all tests has no use for them.
@@ -6,6 +7,7 @@
 #![cfg(target_os = "linux")]
 
 mod dead;
+mod names;
 mod namespaces;
 #[path = "../postgres/chaos/sequence.rs"]
 #[expect(dead_code, reason = "what receives in the background is for tests of many disconnects")]

@@ -42,7 +42,7 @@ impl Direction {
 pub enum Flow {
     /// They go on at once.
     Forward,
-    /// What was read at once goes on after that time, and no more is read meanwhile.
+    /// They go on that much later than they came, as on a long way: those behind them come meanwhile, up to 4 MiB.
     Delay(Duration),
     /// They wait: the sender's kernel fills up, until it cannot write any more. None is lost.
     Hold,

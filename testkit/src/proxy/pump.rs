@@ -1,5 +1,6 @@
 //! The threads of a proxy: one accepts, two carry bytes for each connection.
 
+use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -12,11 +13,17 @@ use super::{Cut, Direction};
 /// Most bytes that are read at once.
 const CHUNK_BYTES: usize = 64 * 1024;
 
+/// How many bytes are on a long way at a time, in one direction of a connection: no more is read then.
+const UNDERWAY_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 /// How long the server may take to answer a connection.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 
 /// How long a writer is blocked before it looks whether its connection was cut.
 const WRITE_STEP: Duration = Duration::from_millis(20);
+
+/// How long a reader waits for more before it looks whether what waits may go on.
+const READ_STEP: Duration = Duration::from_millis(20);
 
 /// Accepts until the proxy ends.
 pub(super) fn accept(shared: &Arc<Shared>, listener: TcpListener) {
@@ -102,38 +109,88 @@ fn carry(shared: &Arc<Shared>, id: u64, client: &Arc<TcpStream>) {
     pump(shared, id, Direction::ToServer, client, Some(&server));
 }
 
-fn pump(
-    shared: &Shared,
-    id: u64,
-    direction: Direction,
-    mut from: &TcpStream,
-    to: Option<&TcpStream>,
-) {
-    let mut buffer = vec![0; CHUNK_BYTES];
-    loop {
-        let read = from.read(&mut buffer);
-        if read.as_ref().is_err_and(|cause| cause.kind() == ErrorKind::Interrupted) {
-            continue;
+/// What was read at once. No bytes stand for the end of the stream.
+struct Chunk {
+    arrived: Instant,
+    bytes: Vec<u8>,
+    /// It ended with an error.
+    broken: bool,
+}
+
+/// What was read and has to wait.
+#[derive(Default)]
+struct Underway {
+    chunks: VecDeque<Chunk>,
+    bytes: usize,
+    /// Reads end after a while.
+    is_timed: bool,
+}
+
+impl Underway {
+    fn can_read(&self) -> bool {
+        self.bytes < UNDERWAY_BYTES_MAX
+            && self.chunks.back().is_none_or(|last| !last.bytes.is_empty())
+    }
+
+    /// Adds what there is to read: for so long, or until there is some.
+    fn read(&mut self, mut from: &TcpStream, buffer: &mut [u8], longest: Option<Duration>) {
+        if self.is_timed || longest.is_some() {
+            // Without it the read is as long as the one before: it ends with the connection.
+            let _ = from.set_read_timeout(longest);
+            self.is_timed = longest.is_some();
         }
-        let bytes = buffer.get(..*read.as_ref().unwrap_or(&0)).unwrap_or_default();
-        match (shared.judge(id, direction, bytes.len(), Instant::now()), to) {
-            (Verdict::Swallowed, _) => {}
+        let (bytes, broken) = match from.read(buffer) {
+            Ok(count) => (buffer.get(..count).unwrap_or_default(), false),
+            Err(cause) if is_interrupted(&cause) => return,
+            Err(_) => (&[][..], true),
+        };
+        self.bytes += bytes.len();
+        self.chunks.push_back(Chunk { arrived: Instant::now(), bytes: bytes.to_vec(), broken });
+    }
+
+    fn take_first(&mut self) {
+        if let Some(first) = self.chunks.pop_front() {
+            self.bytes -= first.bytes.len();
+        }
+    }
+}
+
+fn is_interrupted(cause: &std::io::Error) -> bool {
+    use ErrorKind::{Interrupted, TimedOut, WouldBlock};
+    matches!(cause.kind(), Interrupted | TimedOut | WouldBlock)
+}
+
+fn pump(shared: &Shared, id: u64, direction: Direction, from: &TcpStream, to: Option<&TcpStream>) {
+    let mut buffer = vec![0; CHUNK_BYTES];
+    let mut underway = Underway::default();
+    loop {
+        let can_read = underway.can_read();
+        let Some(first) = underway.chunks.front() else {
+            underway.read(from, &mut buffer, None);
+            continue;
+        };
+        let verdict = shared.judge(id, direction, first.bytes.len(), first.arrived, can_read);
+        match (verdict, to) {
+            (Verdict::Early(rest), _) => {
+                underway.read(from, &mut buffer, Some(rest.min(READ_STEP)));
+            }
+            (Verdict::Swallowed, _) => underway.take_first(),
             (Verdict::Forward(count, cut), Some(to)) => {
-                if bytes.is_empty() {
+                if first.bytes.is_empty() {
                     // The end of one stream is not that of the other; a reset is the end of both.
-                    match read {
-                        Ok(_) => drop(to.shutdown(Shutdown::Write)),
-                        Err(_) => shared.cut(id, Cut::Reset),
-                    }
-                    return;
+                    return match first.broken {
+                        false => drop(to.shutdown(Shutdown::Write)),
+                        true => shared.cut(id, Cut::Reset),
+                    };
                 }
-                let bytes = bytes.get(..count).unwrap_or_default();
+                let bytes = first.bytes.get(..count).unwrap_or_default();
                 if !write(shared, id, direction, to, bytes) {
                     return;
                 }
                 if let Some(cut) = cut {
                     return shared.cut(id, cut);
                 }
+                underway.take_first();
             }
             (Verdict::Over | Verdict::Forward(..), _) => return,
         }

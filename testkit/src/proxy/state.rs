@@ -54,6 +54,8 @@ pub(super) enum Verdict {
     /// Forward so many bytes, then cut.
     Forward(usize, Option<Cut>),
     Swallowed,
+    /// It may go on so much later, if nothing changes meanwhile.
+    Early(Duration),
     /// The connection is over.
     Over,
 }
@@ -161,13 +163,15 @@ impl Shared {
         self.lock().links.get(&id).is_none_or(|link| link.cut)
     }
 
-    /// Decides about bytes, none of them for the end of the stream, and waits as long as they have to.
+    /// Decides about bytes, none of them for the end of the stream, and waits as long as they have to. Who can read
+    /// meanwhile does not wait for the end of a delay.
     pub(super) fn judge(
         &self,
         id: u64,
         direction: Direction,
         bytes: usize,
         arrived: Instant,
+        can_read: bool,
     ) -> Verdict {
         let way = direction.index();
         let mut state = self.lock();
@@ -191,6 +195,9 @@ impl Shared {
                 }
                 Flow::Delay(delay) if arrived.elapsed() < delay => {
                     let rest = delay.saturating_sub(arrived.elapsed());
+                    if can_read && !rest.is_zero() {
+                        return Verdict::Early(rest);
+                    }
                     let waited = self.changed.wait_timeout(state, rest);
                     state = waited.unwrap_or_else(PoisonError::into_inner).0;
                 }
