@@ -90,10 +90,7 @@ impl World {
             }
             None => {}
         }
-        if self.connections[index].is_readable() {
-            let delay = self.random.below(20);
-            self.clock.after(delay, Event::Read(index), &mut self.random);
-        }
+        self.connections[index].wake_reader();
     }
 
     // ---- the server's end ----
