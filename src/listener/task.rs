@@ -28,7 +28,7 @@ pub(super) struct Task<O: Outside> {
     pub(super) outside: O,
     pub(super) supervisor: Supervisor,
     links: Links<O>,
-    requests: mpsc::UnboundedReceiver<Request>,
+    pub(super) requests: mpsc::UnboundedReceiver<Request>,
     replies: BTreeMap<CommandId, oneshot::Sender<Result<Reply, Error>>>,
     next_command: u64,
     shared: Arc<Shared>,

@@ -124,6 +124,8 @@ struct World {
     /// Whether the listener is connected for the first time.
     connected: Option<oneshot::Receiver<()>>,
     is_closing: bool,
+    /// The task has looked at that.
+    is_end_known: bool,
     close_at: Option<Micros>,
     // ---- what is known ----
     state: State,
@@ -220,6 +222,7 @@ impl World {
             answered: Vec::new(),
             connected: Some(connected),
             is_closing: false,
+            is_end_known: false,
             close_at: None,
             state: State::Connecting,
             entered: [0; 4],
@@ -283,7 +286,7 @@ impl World {
                 shell::call_for_nothing(&mut task);
             }
             task.outside.look_at_bells(event);
-            task.outside.check_sleep(&mut task.supervisor);
+            task.outside.check_sleep(&mut task.supervisor, task.requests.len());
             task.outside.check_memory();
         }
     }

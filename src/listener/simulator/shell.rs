@@ -199,14 +199,15 @@ pub(super) fn poll(task: &mut Task<&mut World>) -> bool {
     let world = &mut *task.outside;
     world.is_scheduled = false;
     world.count_call();
-    // All that was asked for until here is looked at, unless it has ended before.
-    if world.done.is_none() {
-        world.accepted = world.next_command;
-    }
+    let was_done = world.done.is_some();
     let waker = Waker::from(world.bell.clone());
     let polled = Pin::new(&mut *task).poll(&mut Context::from_waker(&waker));
-    let Task { outside, supervisor, .. } = task;
+    let Task { outside, supervisor, requests, .. } = task;
     outside.settle();
+    if !was_done {
+        outside.accepted = outside.next_command - requests.len() as u64;
+        outside.is_end_known = outside.is_closing && requests.is_empty();
+    }
     outside.check_told(supervisor);
     polled.is_pending()
 }

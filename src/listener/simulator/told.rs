@@ -72,11 +72,11 @@ impl World {
     }
 
     /// Who sleeps must have somebody to wake him: for each thing that the task waits for, it has left a waker.
-    pub(super) fn check_sleep(&mut self, supervisor: &mut Supervisor) {
+    pub(super) fn check_sleep(&mut self, supervisor: &mut Supervisor, requests: usize) {
         if self.is_scheduled || self.done.is_some() || self.failure.is_some() {
             return;
         }
-        let mut wrong = None;
+        let mut wrong = (requests > 0).then(|| format!("{requests} requests wait"));
         for (&link, &index) in &self.links {
             let connection = &self.connections[index];
             if connection.is_readable() && connection.reader.is_none() {

@@ -27,7 +27,11 @@ impl World {
             return;
         }
         self.schedule_user();
-        self.act_as_user();
+        // More at once than the task looks at in one go, now and then.
+        let count = if self.random.chance(1) { 40 } else { 1 };
+        for _ in 0..count {
+            self.act_as_user();
+        }
     }
 
     /// Something comes to the user's mind.
