@@ -2,15 +2,15 @@
 //! and what breaks. All of it follows from a seed.
 //!
 //! ```text
-//! user ─ commands ─▶ Supervisor ─ Sink ─▶ queue ─▶ Listener ─ recv, recv_batch ─▶ consumer
-//!                     ▲      │ actions
+//! user ─ requests ─▶ Task(Supervisor) ─ Sink ─▶ queue ─▶ Listener ─ recv, recv_batch ─▶ consumer
+//!                     ▲      │ clock, timer, hook
 //!                     │      ▼
-//!                    the Task ◀─ packets ─▶ network ◀─▶ servers (testing::Backend) ◀─ writers
+//!                    our sockets ◀─ packets ─▶ network ◀─▶ servers (testing::Backend) ◀─ writers
 //! ```
 //! The task, the supervisor, the sessions, the queue and the consuming half of the listener are the real ones. The
 //! task is polled as a runtime does it: when it was woken, and only then. The [shell](shell) is what it finds
-//! outside: a clock, sockets, a hook. The [oracle](oracle) knows what every server
-//! sent to whom and what the user was told, and looks at each thing that the listener does.
+//! outside. The [oracle](oracle) knows what every server sent to whom and what the user was told, and looks at
+//! each thing that the listener does.
 //!
 //! `PGBELL_SEED=n` replays one run and shows what happened; `PGBELL_SEEDS=n` runs so many.
 

@@ -90,7 +90,10 @@ impl World {
             }
             None => {}
         }
-        self.connections[index].wake_reader();
+        let connection = &mut self.connections[index];
+        if !connection.socket.is_empty() || connection.end.is_some() {
+            connection.wake_reader();
+        }
     }
 
     // ---- the server's end ----

@@ -124,7 +124,14 @@ impl Outside for &mut World {
         socket: &mut End,
         out: &mut BytesMut,
     ) -> Poll<()> {
-        self.write(socket.index, out);
+        let index = socket.index;
+        if out.is_empty() {
+            return Poll::Ready(());
+        }
+        if self.connections[index].is_shut {
+            self.fail(format!("connection {index} is written, and was shut"));
+        }
+        self.write(index, out);
         if out.is_empty() {
             return Poll::Ready(());
         }
