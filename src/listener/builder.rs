@@ -8,9 +8,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Listener;
 use super::hook::Hook;
+use super::outside::Means;
 use super::shared::Shared;
 use super::sink::RingSink;
-use super::task::{Means, Task};
+use super::task::Task;
 use super::telemetry::Telemetry;
 use crate::ring::Pins;
 use crate::supervisor::{Heartbeat, Live, Overflow, Policy, Reconnect, Supervisor};
@@ -324,8 +325,8 @@ impl ListenerBuilder {
         let telemetry = Telemetry::new(&resolved, &policy);
         let supervisor = Supervisor::new(net::now(), SystemTime::now(), seed, policy);
         let (connected, wait) = oneshot::channel();
-        let means = Means { config, connect_timeout, hook: self.hook, telemetry };
-        let task = Task::new(means, supervisor, sink, inbox, shared.clone(), connected);
+        let means = Means { config, connect_timeout, hook: self.hook, telemetry, sink };
+        let task = Task::new(means, supervisor, inbox, shared.clone(), connected);
         let task = tokio::spawn(task);
         // The listener exists from here on: dropping this future drops it, which ends the task.
         let listener = Listener::new(consumer, requests, shared, task);

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 
-use crate::net::{Place, Timer, now};
+use super::outside::Outside;
+use crate::net::Place;
 use crate::supervisor::Live;
 use crate::{Config, Connection, Error, ErrorKind};
 
@@ -51,42 +52,49 @@ impl fmt::Debug for Hook {
 }
 
 /// The hook that runs, and those that were told to end and may have a socket still.
-#[derive(Default)]
-pub(super) struct Hooks {
-    running: Option<HookRun>,
-    cancelled: Vec<HookRun>,
+pub(super) struct Hooks<O: Outside> {
+    running: Option<O::Run>,
+    cancelled: Vec<O::Run>,
     /// How long the end of the listener waits for them.
     until: Option<Instant>,
-    timer: Timer,
+    timer: O::Timer,
 }
 
-impl Hooks {
-    pub(super) fn start(&mut self, run: HookRun) {
-        self.cancel();
+impl<O: Outside> Hooks<O> {
+    pub(super) fn new() -> Self {
+        Self { running: None, cancelled: Vec::new(), until: None, timer: O::Timer::default() }
+    }
+
+    pub(super) fn start(&mut self, outside: &mut O, run: O::Run) {
+        self.cancel(outside);
         self.running = Some(run);
     }
 
-    pub(super) fn cancel(&mut self) {
-        if let Some(run) = self.running.take() {
-            run.0.abort();
+    pub(super) fn cancel(&mut self, outside: &mut O) {
+        if let Some(mut run) = self.running.take() {
+            outside.cancel_hook(&mut run);
             self.cancelled.push(run);
-            self.until = now().checked_add(CANCEL_TIMEOUT);
+            self.until = outside.now().checked_add(CANCEL_TIMEOUT);
         }
     }
 
     /// Waits for the end of the one that runs.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.cancelled.retain_mut(|run| run.poll(cx).is_pending());
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        outside: &mut O,
+    ) -> Poll<Result<(), Error>> {
+        self.cancelled.retain_mut(|run| outside.poll_hook(cx, run).is_pending());
         let Some(running) = &mut self.running else { return Poll::Pending };
-        let result = ready!(running.poll(cx));
+        let result = ready!(outside.poll_hook(cx, running));
         self.running = None;
         Poll::Ready(result)
     }
 
     /// Waits until none is left.
-    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.cancelled.retain_mut(|run| run.poll(cx).is_pending());
-        if self.cancelled.is_empty() || self.timer.poll(cx, self.until) {
+    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>, outside: &mut O) -> Poll<()> {
+        self.cancelled.retain_mut(|run| outside.poll_hook(cx, run).is_pending());
+        if self.cancelled.is_empty() || outside.poll_timer(cx, &mut self.timer, self.until) {
             return Poll::Ready(());
         }
         Poll::Pending
@@ -97,7 +105,12 @@ impl Hooks {
 pub(super) struct HookRun(JoinHandle<Result<(), Error>>);
 
 impl HookRun {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+    /// It ends at its next await.
+    pub(super) fn abort(&self) {
+        self.0.abort();
+    }
+
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         Pin::new(&mut self.0).poll(cx).map(|joined| match joined {
             Ok(result) => result,
             Err(error) if error.is_panic() => {

@@ -1,28 +1,16 @@
 //! A socket of a listener, as its task sees it.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use bytes::BytesMut;
 
-use crate::net::{self, Established, Pipe, Place, Purpose};
+use super::outside::Outside;
 use crate::supervisor::{LinkEvent, LinkId};
-use crate::{Config, Error};
 
-/// A session being set up.
-pub(super) type Opening = Pin<Box<dyn Future<Output = Result<Established, Error>> + Send>>;
-
-/// Connects and logs in. When the time is up it ends by itself and says where it was spent.
-pub(super) fn open(config: Config, timeout: Duration) -> Opening {
-    Box::pin(net::establish_until(config, Purpose::Listen, net::now() + timeout))
-}
-
-pub(super) struct Link {
+pub(super) struct Link<O: Outside> {
     pub(super) id: LinkId,
-    pub(super) place: Place,
-    pipe: Pipe,
+    pub(super) socket: O::Socket,
     /// What was read and not yet handled, unless it is delivered: then it lies in the queue's buffer.
     pub(super) rest: BytesMut,
     /// Of the last read.
@@ -33,10 +21,10 @@ pub(super) struct Link {
     shut: bool,
 }
 
-impl Link {
-    pub(super) fn new(id: LinkId, place: Place, pipe: Pipe, rest: BytesMut) -> Self {
+impl<O: Outside> Link<O> {
+    pub(super) fn new(id: LinkId, socket: O::Socket, rest: BytesMut) -> Self {
         let received_at = SystemTime::UNIX_EPOCH;
-        Self { id, place, pipe, rest, received_at, reading: true, closing: false, shut: false }
+        Self { id, socket, rest, received_at, reading: true, closing: false, shut: false }
     }
 
     /// From now on: write what is left, end our direction, read to the end.
@@ -46,9 +34,10 @@ impl Link {
     }
 
     /// Writes what is left in `out`.
-    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, out: &mut BytesMut) {
-        if self.pipe.poll_write(cx, out).is_ready() && self.closing && !self.shut {
-            self.shut = self.pipe.poll_shutdown(cx).is_ready();
+    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, outside: &mut O, out: &mut BytesMut) {
+        let is_written = outside.poll_write(cx, &mut self.socket, out).is_ready();
+        if is_written && self.closing && !self.shut {
+            self.shut = outside.poll_shutdown(cx, &mut self.socket).is_ready();
         }
     }
 
@@ -56,12 +45,13 @@ impl Link {
     pub(super) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
+        outside: &mut O,
         input: &mut BytesMut,
     ) -> Poll<Result<usize, LinkEvent>> {
-        self.pipe.poll_read(cx, input).map(|read| match read {
+        outside.poll_read(cx, &mut self.socket, input).map(|read| match read {
             Ok(0) => Err(LinkEvent::Eof),
             Ok(bytes) => {
-                self.received_at = SystemTime::now();
+                self.received_at = outside.time();
                 Ok(bytes)
             }
             Err(error) => Err(LinkEvent::Failed(error)),

@@ -5,41 +5,47 @@ use std::time::SystemTime;
 
 use bytes::BytesMut;
 
-use super::link::{Link, Opening};
-use super::sink::RingSink;
-use crate::net::{Established, Place};
-use crate::session::Session;
+use super::link::Link;
+use super::outside::{Opened, Outside};
 use crate::supervisor::{LinkEvent, LinkId};
 
 /// Least spare capacity to read into, in bytes, on a link that is not delivered.
 const READ_BYTES: usize = 16 * 1024;
 
-pub(super) struct Links {
-    opening: Vec<(LinkId, Opening)>,
-    open: Vec<Link>,
+pub(super) struct Links<O: Outside> {
+    opening: Vec<(LinkId, O::Opening)>,
+    open: Vec<Link<O>>,
     /// Its input lies in the queue's receive buffer.
     delivered: Option<LinkId>,
     buffer: BytesMut,
 }
 
-impl Links {
-    pub(super) fn new(sink: &mut RingSink) -> Self {
-        Self { opening: Vec::new(), open: Vec::new(), delivered: None, buffer: sink.first_buffer() }
+impl<O: Outside> Links<O> {
+    pub(super) fn new(outside: &mut O) -> Self {
+        let buffer = outside.ring().first_buffer();
+        Self { opening: Vec::new(), open: Vec::new(), delivered: None, buffer }
     }
 
-    pub(super) fn open(&mut self, id: LinkId, opening: Opening) {
+    pub(super) fn open(&mut self, id: LinkId, opening: O::Opening) {
         self.opening.push((id, opening));
     }
 
     /// An attempt that has ended.
-    pub(super) fn poll_opened(&mut self, cx: &mut Context<'_>) -> Poll<(LinkId, LinkEvent)> {
+    pub(super) fn poll_opened(
+        &mut self,
+        cx: &mut Context<'_>,
+        outside: &mut O,
+    ) -> Poll<(LinkId, LinkEvent)> {
         for index in 0..self.opening.len() {
             let Some((id, opening)) = self.opening.get_mut(index) else { break };
             let id = *id;
-            if let Poll::Ready(result) = opening.as_mut().poll(cx) {
+            if let Poll::Ready(result) = outside.poll_opening(cx, opening) {
                 drop(self.opening.swap_remove(index));
                 let event = match result {
-                    Ok(established) => LinkEvent::Opened(self.take_in(id, established)),
+                    Ok(Opened { session, socket, rest }) => {
+                        self.open.push(Link::new(id, socket, rest));
+                        LinkEvent::Opened(session)
+                    }
                     Err(error) => LinkEvent::Failed(error),
                 };
                 return Poll::Ready((id, event));
@@ -48,36 +54,29 @@ impl Links {
         Poll::Pending
     }
 
-    fn take_in(&mut self, id: LinkId, established: Established) -> Box<Session> {
-        let Established { driver, place, .. } = established;
-        let (session, pipe, rest) = driver.into_parts();
-        self.open.push(Link::new(id, place, pipe, rest));
-        Box::new(session)
-    }
-
-    pub(super) fn get(&mut self, id: LinkId) -> Option<&mut Link> {
+    pub(super) fn get(&mut self, id: LinkId) -> Option<&mut Link<O>> {
         self.open.iter_mut().find(|link| link.id == id)
     }
 
-    /// Where the delivered one is.
-    pub(super) fn place(&self) -> Option<Place> {
-        let delivered = |link: &&Link| self.delivered == Some(link.id);
-        self.open.iter().find(delivered).map(|link| link.place.clone())
+    /// The socket of the delivered one.
+    pub(super) fn socket(&self) -> Option<&O::Socket> {
+        let delivered = |link: &&Link<O>| self.delivered == Some(link.id);
+        self.open.iter().find(delivered).map(|link| &link.socket)
     }
 
     /// The ids of the sockets that are open. There are three at most.
-    pub(super) fn ids(&self) -> impl Iterator<Item = LinkId> + use<> {
+    pub(super) fn ids(&self) -> impl Iterator<Item = LinkId> + use<O> {
         let id = |index: usize| self.open.get(index).map(|link| link.id);
         [id(0), id(1), id(2)].into_iter().flatten()
     }
 
     /// From now on this one is delivered: what was read of it moves to where it can be.
-    pub(super) fn deliver(&mut self, id: LinkId, sink: &mut RingSink) {
+    pub(super) fn deliver(&mut self, id: LinkId, outside: &mut O) {
         self.buffer.clear();
         self.delivered = Some(id);
         if let Some(link) = self.open.iter_mut().find(|link| link.id == id) {
             let rest = std::mem::take(&mut link.rest);
-            sink.make_room(&mut self.buffer, rest.len());
+            outside.ring().make_room(&mut self.buffer, rest.len());
             self.buffer.extend_from_slice(&rest);
         }
     }
@@ -102,29 +101,29 @@ impl Links {
     pub(super) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
+        outside: &mut O,
         id: LinkId,
-        sink: &mut RingSink,
     ) -> Poll<Result<usize, LinkEvent>> {
         let is_delivered = self.delivered == Some(id);
         let Some(link) = self.open.iter_mut().find(|link| link.id == id && link.reading) else {
             return Poll::Pending;
         };
         if is_delivered {
-            sink.prepare(&mut self.buffer);
-            return link.poll_read(cx, &mut self.buffer);
+            outside.ring().prepare(&mut self.buffer);
+            return link.poll_read(cx, outside, &mut self.buffer);
         }
         let mut rest = std::mem::take(&mut link.rest);
         rest.reserve(READ_BYTES);
-        let read = link.poll_read(cx, &mut rest);
+        let read = link.poll_read(cx, outside, &mut rest);
         link.rest = rest;
         read
     }
 
     /// While the delivered one is left unread: whether the consumer has made room.
-    pub(super) fn poll_room(&mut self, cx: &mut Context<'_>, sink: &mut RingSink) -> Poll<()> {
-        let is_stalled = |link: &Link| self.delivered == Some(link.id) && !link.reading;
+    pub(super) fn poll_room(&mut self, cx: &mut Context<'_>, outside: &mut O) -> Poll<()> {
+        let is_stalled = |link: &Link<O>| self.delivered == Some(link.id) && !link.reading;
         if self.open.iter().any(is_stalled) {
-            return sink.poll_room(cx, &mut self.buffer);
+            return outside.ring().poll_room(cx, &mut self.buffer);
         }
         Poll::Pending
     }

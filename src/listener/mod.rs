@@ -8,6 +8,7 @@ mod link;
 mod links;
 #[cfg(feature = "metrics")]
 mod meters;
+mod outside;
 mod shared;
 #[cfg(all(test, feature = "testing"))]
 mod simulator;

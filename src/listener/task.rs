@@ -5,20 +5,15 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, oneshot};
 
 use super::handle::Request;
-use super::hook::{Hook, Hooks};
-use super::link;
+use super::hook::Hooks;
 use super::links::Links;
+use super::outside::Outside;
 use super::shared::{Counters, Shared};
-use super::sink::RingSink;
-use super::telemetry::Telemetry;
-use crate::Config;
 use crate::Error;
-use crate::net::{self, Timer};
 use crate::supervisor::{
     Action, Close, Command, CommandId, LinkEvent, LinkId, Reply, State, Supervisor,
 };
@@ -27,54 +22,42 @@ use crate::supervisor::{
 /// time: requests without end must leave some of them for reading and writing.
 const REQUESTS_AT_ONCE: usize = 32;
 
-/// What the supervisor's wishes are carried out with.
-pub(super) struct Means {
-    /// For sessions, and for the hook's connections.
-    pub(super) config: Config,
-    pub(super) connect_timeout: Duration,
-    pub(super) hook: Option<Hook>,
-    pub(super) telemetry: Telemetry,
-}
-
 /// Reads the socket for as long as the listener lives.
 #[must_use]
-pub(super) struct Task {
-    means: Means,
-    supervisor: Supervisor,
-    sink: RingSink,
-    links: Links,
-    requests: mpsc::UnboundedReceiver<Request>,
+pub(super) struct Task<O: Outside> {
+    pub(super) outside: O,
+    pub(super) supervisor: Supervisor,
+    links: Links<O>,
+    pub(super) requests: mpsc::UnboundedReceiver<Request>,
     replies: BTreeMap<CommandId, oneshot::Sender<Result<Reply, Error>>>,
     next_command: u64,
     shared: Arc<Shared>,
     /// Told when the first subscription is active; dropped with the task when there will be none.
     connected: Option<oneshot::Sender<()>>,
-    timer: Timer,
-    hooks: Hooks,
+    timer: O::Timer,
+    hooks: Hooks<O>,
     done: bool,
 }
 
-impl Task {
+impl<O: Outside> Task<O> {
     pub(super) fn new(
-        means: Means,
+        mut outside: O,
         supervisor: Supervisor,
-        mut sink: RingSink,
         requests: mpsc::UnboundedReceiver<Request>,
         shared: Arc<Shared>,
         connected: oneshot::Sender<()>,
     ) -> Self {
         Self {
-            means,
+            links: Links::new(&mut outside),
+            outside,
             supervisor,
-            links: Links::new(&mut sink),
-            sink,
             requests,
             replies: BTreeMap::new(),
             next_command: 0,
             shared,
             connected: Some(connected),
-            timer: Timer::default(),
-            hooks: Hooks::default(),
+            timer: O::Timer::default(),
+            hooks: Hooks::new(),
             done: false,
         }
     }
@@ -82,11 +65,11 @@ impl Task {
     /// Carries out what the supervisor wants.
     fn act(&mut self) {
         while let Some(action) = self.supervisor.poll_action() {
+            self.outside.acts(&action, &self.supervisor);
             match action {
                 Action::Open { link } => {
-                    let opening = link::open(self.means.config.clone(), self.means.connect_timeout);
                     let attempt = self.supervisor.figures().attempts;
-                    self.links.open(link, self.means.telemetry.opening(attempt, opening));
+                    self.links.open(link, self.outside.open(link, attempt));
                 }
                 Action::Read { link, on } => {
                     if let Some(current) = self.links.get(link) {
@@ -96,7 +79,7 @@ impl Task {
                         }
                     }
                 }
-                Action::Deliver { link } => self.links.deliver(link, &mut self.sink),
+                Action::Deliver { link } => self.links.deliver(link, &mut self.outside),
                 Action::Close { link, how: Close::Graceful } => {
                     if let Some(current) = self.links.get(link) {
                         current.close();
@@ -104,16 +87,12 @@ impl Task {
                 }
                 Action::Close { link, how: Close::Abort } => self.links.abort(link),
                 Action::RunHook(live) => {
-                    if let Some(hook) = &self.means.hook {
-                        let place = self.links.place();
-                        self.hooks.start(hook.run(self.means.config.clone(), place, live));
+                    if let Some(run) = self.outside.run_hook(self.links.socket(), live) {
+                        self.hooks.start(&mut self.outside, run);
                     }
                 }
-                Action::CancelHook => self.hooks.cancel(),
-                Action::Tell(incident) => {
-                    self.means.telemetry.tell(&incident);
-                    self.shared.tell(incident);
-                }
+                Action::CancelHook => self.hooks.cancel(&mut self.outside),
+                Action::Tell(incident) => self.shared.tell(incident),
                 Action::Reply { id, result } => {
                     if let Some(reply) = self.replies.remove(&id) {
                         let _ = reply.send(result);
@@ -123,7 +102,6 @@ impl Task {
                 Action::State(State::Closed) => {}
                 Action::State(state) => self.enter(state),
                 Action::Done(result) => {
-                    self.means.telemetry.end(result.as_ref().err());
                     if let Err(cause) = result {
                         self.shared.end(cause);
                     }
@@ -132,7 +110,7 @@ impl Task {
             }
         }
         self.set_figures();
-        self.means.telemetry.count(|| self.shared.stats());
+        self.outside.has_acted(&self.shared);
     }
 
     /// Each state is told, however soon the next one comes.
@@ -174,12 +152,12 @@ impl Task {
     }
 
     fn command(&mut self, id: CommandId, command: Command) {
-        self.supervisor.handle_command(net::now(), id, command, &mut self.sink);
+        self.supervisor.handle_command(self.outside.now(), id, command, self.outside.sink());
         self.act();
     }
 
     fn poll_opening(&mut self, cx: &mut Context<'_>) {
-        while let Poll::Ready((link, event)) = self.links.poll_opened(cx) {
+        while let Poll::Ready((link, event)) = self.links.poll_opened(cx, &mut self.outside) {
             self.event(link, event);
             // What came right behind the login.
             self.handle_bytes(link);
@@ -188,7 +166,7 @@ impl Task {
     }
 
     fn event(&mut self, link: LinkId, event: LinkEvent) {
-        self.supervisor.handle_link(net::now(), link, event, &mut self.sink);
+        self.supervisor.handle_link(self.outside.now(), link, event, self.outside.sink());
         self.act();
     }
 
@@ -197,9 +175,9 @@ impl Task {
         let mut has_read = false;
         for id in self.links.ids() {
             if let (Some(link), Some(out)) = (self.links.get(id), self.supervisor.transmit(id)) {
-                link.poll_write(cx, out);
+                link.poll_write(cx, &mut self.outside, out);
             }
-            match self.links.poll_read(cx, id, &mut self.sink) {
+            match self.links.poll_read(cx, &mut self.outside, id) {
                 Poll::Ready(Ok(bytes)) => {
                     Counters::add(&self.shared.counters.reads, 1);
                     Counters::add(&self.shared.counters.bytes_read, bytes as u64);
@@ -214,38 +192,45 @@ impl Task {
         has_read
     }
 
-    fn handle_bytes(&mut self, id: LinkId) {
+    pub(super) fn handle_bytes(&mut self, id: LinkId) {
         let Some((input, received_at)) = self.links.input(id) else { return };
-        self.supervisor.handle_bytes(net::now(), received_at, id, input, &mut self.sink);
+        self.outside.handles(id);
+        let now = self.outside.now();
+        self.supervisor.handle_bytes(now, received_at, id, input, self.outside.sink());
     }
 
     /// While the socket is left unread: has the consumer made room? What was read already may fill it
     /// again at once, so this ends with reading on or with a waker left.
     fn poll_room(&mut self, cx: &mut Context<'_>) {
-        while self.links.poll_room(cx, &mut self.sink).is_ready() {
-            self.supervisor.handle_room(net::now());
+        while self.links.poll_room(cx, &mut self.outside).is_ready() {
+            self.supervisor.handle_room(self.outside.now());
             self.act();
         }
     }
 
     /// One that has ended may be followed by the next at once, which is to be polled too.
     fn poll_hook(&mut self, cx: &mut Context<'_>) {
-        while let Poll::Ready(result) = self.hooks.poll(cx) {
-            self.supervisor.handle_hook(net::now(), result, &mut self.sink);
+        while let Poll::Ready(result) = self.hooks.poll(cx, &mut self.outside) {
+            self.supervisor.handle_hook(self.outside.now(), result, self.outside.sink());
             self.act();
         }
     }
+
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> bool {
+        let deadline = self.supervisor.poll_timeout();
+        self.outside.poll_timer(cx, &mut self.timer, deadline)
+    }
 }
 
-impl Future for Task {
+impl<O: Outside> Future for Task<O> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let task = self.get_mut();
         if task.done {
-            return task.hooks.poll_gone(cx);
+            return task.hooks.poll_gone(cx, &mut task.outside);
         }
-        task.supervisor.set_time(net::now(), SystemTime::now());
+        task.supervisor.set_time(task.outside.now(), task.outside.time());
         task.act();
         task.poll_requests(cx);
         task.poll_opening(cx);
@@ -253,16 +238,16 @@ impl Future for Task {
         task.poll_hook(cx);
         let has_read = task.poll_links(cx);
         // After reading: an answer that is there was in time, however late we come for it.
-        let was_due = task.timer.poll(cx, task.supervisor.poll_timeout());
+        let was_due = task.poll_timer(cx);
         if was_due {
-            task.supervisor.handle_timeout(net::now(), &mut task.sink);
+            task.supervisor.handle_timeout(task.outside.now(), task.outside.sink());
             task.act();
         }
         if task.done {
-            return task.hooks.poll_gone(cx);
+            return task.hooks.poll_gone(cx, &mut task.outside);
         }
         // After each read the consumer gets its turn. A deadline that has moved is looked at once more, and what it has changed too.
-        let is_due = task.timer.poll(cx, task.supervisor.poll_timeout());
+        let is_due = task.poll_timer(cx);
         if has_read || was_due || is_due {
             cx.waker().wake_by_ref();
         }
@@ -270,7 +255,7 @@ impl Future for Task {
     }
 }
 
-impl Drop for Task {
+impl<O: Outside> Drop for Task<O> {
     /// Also when the runtime ends before the listener. The producer goes with the task, and so the ring
     /// ends after what was published.
     fn drop(&mut self) {

@@ -5,9 +5,9 @@
 #[cfg(feature = "tracing")]
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::link::Opening;
 #[cfg(feature = "metrics")]
 use super::meters::Meters;
+use super::outside::Opening;
 use super::shared::Stats;
 use crate::supervisor::{Incident, Policy};
 use crate::{Config, Error};

@@ -36,7 +36,7 @@ def main(tree: pathlib.Path, listed: str) -> None:
             names.append(name)
     if wrong:
         sys.exit("\n".join(wrong))
-    if len(names) != len(set(re.findall(r"^bug: (\S+)$", listed, re.M))):
+    if len(ENTRY.findall(listed)) != len(re.findall(r"^<<<<$", listed, re.M)):
         sys.exit("an entry of the list could not be read")
     lib = tree / "src/lib.rs"
     lib.write_text(lib.read_text() + PLANTED)

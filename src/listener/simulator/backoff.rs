@@ -91,7 +91,7 @@ impl World {
 
     /// An attempt to connect begins.
     pub(super) fn attempted(&mut self, is_successor: bool) {
-        if self.done.is_some() || self.is_closing {
+        if self.done.is_some() || self.is_end_known {
             return self.fail("a connection is opened after the end");
         }
         let is_first = !std::mem::replace(&mut self.backoff.has_attempted, true);

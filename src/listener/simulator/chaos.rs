@@ -6,9 +6,7 @@ use super::clock::{Event, MILLI, Micros, SECOND};
 use super::connection::{Packet, Stage};
 use super::user::Asked;
 use super::{World, say};
-use crate::supervisor::LinkEvent;
 use crate::wire::{BackendMessage, DbError, Severity};
-use crate::{Error, ErrorKind};
 
 /// When the kernel gives up a dead peer, at the latest: only a query that is under way excuses that the
 /// listener has not noticed before.
@@ -32,7 +30,7 @@ impl World {
             20..26 => self.refuse(),
             26..29 => self.flood(),
             29..34 => self.chatter(),
-            34..39 if self.clock.now() >= self.asleep_until => self.call_for_nothing(),
+            34..39 if self.clock.now() >= self.asleep_until => self.is_called_for_nothing = true,
             _ => {
                 if let Some(victim) = self.victim() {
                     self.hurt(victim);
@@ -195,23 +193,6 @@ impl World {
         status.encode(&mut bytes).unwrap();
         say!(self, "connection {index}: chatter");
         self.carry(index, false, bytes.freeze());
-    }
-
-    /// Calls that the supervisor has no use for.
-    fn call_for_nothing(&mut self) {
-        say!(self, "calls for nothing");
-        let is_closed = |&index: &usize| self.connections[index].is_closed();
-        let closed: Vec<usize> = (0..self.connections.len()).filter(is_closed).collect();
-        if !closed.is_empty() {
-            let index = self.random.pick(&closed);
-            let event = match self.random.below(3) {
-                0 => LinkEvent::Eof,
-                1 => LinkEvent::Closed,
-                _ => LinkEvent::Failed(Error::new(ErrorKind::Connect, "too late (simulated)")),
-            };
-            self.link_event(index, event);
-        }
-        self.call_too_early();
     }
 
     /// Our process does not run for a while.

@@ -40,15 +40,13 @@ pub(super) enum Event {
     Overdue(usize),
     /// A session that is live is ended.
     Flap(usize),
-    // ---- our process: nothing of it happens while it is suspended ----
-    /// What our socket has is read.
-    Read(usize),
-    /// The socket takes bytes again.
+    /// A socket of ours takes bytes again.
     Write(usize),
-    /// The supervisor's timeout is due.
-    Timer(u64),
-    /// The queue has room: the waker of the reading side was woken.
-    Room,
+    /// A deadline of the task is due.
+    Alarm(usize, u64),
+    // ---- our process: nothing of it happens while it is suspended ----
+    /// The task was woken and is polled.
+    Task,
     /// The consumer runs.
     Consume(u64),
     /// The user gives a command.
@@ -76,10 +74,7 @@ impl Event {
         matches!(
             self,
             Self::Connected(_)
-                | Self::Read(_)
-                | Self::Write(_)
-                | Self::Timer(_)
-                | Self::Room
+                | Self::Task
                 | Self::Consume(_)
                 | Self::User
                 | Self::Leave

@@ -1,10 +1,12 @@
 //! A connection of the listener: both ends, and what is on its way between them.
 
 use std::collections::VecDeque;
+use std::task::Waker;
 
 use bytes::{Bytes, BytesMut};
 
 use super::clock::Micros;
+use crate::Error;
 use crate::session::Session;
 use crate::supervisor::LinkId;
 use crate::testing::SessionId;
@@ -32,6 +34,8 @@ pub(super) struct Lane {
 #[derive(Debug)]
 pub(super) enum Stage {
     Connecting,
+    /// It will not be open: the task is yet to see it.
+    Failed(Error),
     LoggingIn(Box<Session>),
     /// The supervisor has it.
     Open,
@@ -45,12 +49,15 @@ pub(super) struct Connection {
     pub(super) epoch: u32,
     // ---- our end ----
     pub(super) stage: Stage,
-    /// What was read and not handled.
+    /// What was read and not handled by the login.
     pub(super) input: BytesMut,
     /// What has arrived and was not read.
     pub(super) socket: BytesMut,
     /// What follows it.
     pub(super) end: Option<Packet>,
+    /// Who waits for something to read, and for the socket to take bytes.
+    pub(super) reader: Option<Waker>,
+    pub(super) writer: Option<Waker>,
     pub(super) is_reading: bool,
     pub(super) is_closing: bool,
     pub(super) is_shut: bool,
@@ -95,6 +102,8 @@ impl Connection {
             input: BytesMut::new(),
             socket: BytesMut::new(),
             end: None,
+            reader: None,
+            writer: None,
             is_reading: true,
             is_closing: false,
             is_shut: false,
@@ -132,6 +141,17 @@ impl Connection {
 
     /// Whether there is something to read, or an end.
     pub(super) fn is_readable(&self) -> bool {
-        !self.is_closed() && self.is_reading && (!self.socket.is_empty() || self.end.is_some())
+        let has_come = !self.socket.is_empty() || self.end.is_some();
+        match &self.stage {
+            Stage::Failed(_) => true,
+            Stage::LoggingIn(_) | Stage::Open => self.is_reading && has_come,
+            Stage::Connecting | Stage::Closed => false,
+        }
+    }
+
+    pub(super) fn wake_reader(&mut self) {
+        if let Some(waker) = self.reader.take() {
+            waker.wake();
+        }
     }
 }

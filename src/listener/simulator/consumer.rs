@@ -10,7 +10,6 @@ use super::clock::{Event, SECOND};
 use super::{World, say};
 use crate::listener::Listener;
 use crate::notification::{Lagged, Loss, NotificationRef};
-use crate::supervisor::Sink;
 use crate::{Error, ErrorKind, Event as Received, Notification};
 
 /// A waker that says whether it was woken.
@@ -88,17 +87,16 @@ impl World {
     }
 
     /// After anything has happened: who was woken will be polled.
-    pub(super) fn look_at_bells(&mut self) {
+    pub(super) fn look_at_bells(&mut self, event: Event) {
         if self.consumer.is_asleep && self.consumer.bell.take() {
             self.consumer.is_asleep = false;
             self.schedule_consumer();
         }
-        if self.reader.take() {
-            self.is_room_told = true;
-            self.clock.after(1, Event::Room, &mut self.random);
-        }
-        if self.stalled().is_some() && !self.is_room_told && self.sink.ring.is_empty() {
-            self.fail("the queue is empty, the socket is left unread, and nobody was woken");
+        if self.bell.take() && !self.is_gone && !self.is_scheduled {
+            self.is_scheduled = true;
+            // Who wakes himself comes next: if he does so without end, no time passes.
+            let delay = if event == Event::Task { 0 } else { self.random.below(20) };
+            self.clock.after(delay, Event::Task, &mut self.random);
         }
         let seen = (usize::try_from(self.consumer.next).unwrap(), self.consumer.gaps);
         if self.consumer.is_asleep && self.consumer.listener.is_some() && seen != self.sink.shown {

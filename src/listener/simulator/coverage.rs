@@ -3,6 +3,7 @@
 use super::clock::Micros;
 use super::{World, say};
 use crate::notification::Gap;
+use crate::supervisor::Supervisor;
 
 impl World {
     /// Every notification that was committed while the user believed to listen was taken in, or lies in a gap
@@ -69,7 +70,7 @@ impl World {
     }
 
     /// All is well again: the listener is connected, and has everything.
-    pub(super) fn judge(&mut self) {
+    pub(super) fn judge(&mut self, supervisor: Option<&Supervisor>) {
         if self.is_closing {
             return;
         }
@@ -82,7 +83,9 @@ impl World {
             if let Some((id, _)) = self.commands.first_key_value() {
                 return self.fail(format!("command {id} was not answered"));
             }
-            self.check_channels("everything is well");
+            if let Some(supervisor) = supervisor {
+                self.check_channels("everything is well", supervisor);
+            }
             self.check_figures();
             let is_free = self.plan.chaos == 0 && !self.plan.flaps && !self.is_hindered;
             if is_free && self.rotations > 0 && self.handovers == 0 {
@@ -107,9 +110,9 @@ impl World {
         }
     }
 
-    /// What the supervisor counts is what has happened.
+    /// What is told of figures is what has happened.
     fn check_figures(&mut self) {
-        let figures = self.supervisor.figures();
+        let figures = self.shared.stats();
         let counted = [
             (figures.received, self.sink.taken.len() as u64),
             (figures.sessions, self.epochs.into()),

@@ -1,20 +1,46 @@
 //! The user's hook, as far as it can be simulated: it takes its time, and may fail.
 
-use super::World;
-use crate::supervisor::{Live, State};
+use std::collections::BTreeMap;
+use std::task::{Context, Poll, Waker};
+
+use super::clock::{Event, MILLI, SECOND};
+use super::{World, say};
+use crate::supervisor::{Live, State, Supervisor};
+use crate::{Error, ErrorKind};
 
 #[derive(Debug, Default)]
 pub(super) struct Hook {
     pub(super) number: u64,
     pub(super) running: Option<u64>,
+    runs: BTreeMap<u64, Life>,
     /// It has read the state since the last session was lost.
     pub(super) has_succeeded: bool,
     /// It was run at the start.
     has_begun: bool,
 }
 
+/// A hook that runs, in the hands of the task.
+#[derive(Debug)]
+pub(super) struct Run(u64);
+
+#[derive(Debug, Default)]
+struct Life {
+    /// How it has ended.
+    result: Option<Result<(), Error>>,
+    waker: Option<Waker>,
+    is_cancelled: bool,
+}
+
+impl Hook {
+    /// A hook has ended, and whoever waits for it does not know.
+    pub(super) fn has_unseen_end(&self) -> bool {
+        self.runs.values().any(|life| life.result.is_some())
+    }
+}
+
 impl World {
-    pub(super) fn hook_begins(&mut self, live: &Live) {
+    pub(super) fn hook_begins(&mut self, live: &Live, supervisor: &Supervisor) {
+        say!(self, "hook: {live:?}");
         if !self.plan.has_hook {
             return self.fail("a hook is run, and there is none");
         }
@@ -22,7 +48,7 @@ impl World {
             return self.fail("a hook is run while it runs");
         }
         // By the time this is carried out everything may have ended.
-        if !self.sink.is_held && self.supervisor.state() != State::Closed {
+        if !self.sink.is_held && supervisor.state() != State::Closed {
             return self.fail("a hook is run while notifications are shown");
         }
         match live {
@@ -33,8 +59,70 @@ impl World {
             Live::AfterGap(_) => {}
         }
         // By the time this is carried out the session may be lost again, or end.
-        if self.supervisor.state() == State::Connected && !self.is_closing {
-            self.check_channels("a hook is run");
+        if supervisor.state() == State::Connected && !self.is_closing {
+            self.check_channels("a hook is run", supervisor);
         }
+    }
+
+    pub(super) fn start_hook(&mut self) -> Run {
+        self.hook.number += 1;
+        let number = self.hook.number;
+        self.hook.running = Some(number);
+        self.hook.runs.insert(number, Life::default());
+        let time = if self.random.chance(10) { 0 } else { self.random.range(0, SECOND) };
+        self.clock.after(time, Event::Hook(number), &mut self.random);
+        Run(number)
+    }
+
+    /// It goes on to its next await, which may take its time.
+    pub(super) fn stop_hook(&mut self, run: &Run) {
+        if let Some(life) = self.hook.runs.get_mut(&run.0) {
+            life.is_cancelled = true;
+        }
+        self.hook.running = None;
+        let most = if self.random.chance(10) { 3 * SECOND } else { 5 * MILLI };
+        let time = self.random.range(0, most);
+        self.clock.after(time, Event::Hook(run.0), &mut self.random);
+    }
+
+    pub(super) fn hook_returns(&mut self, number: u64) {
+        let is_calm = self.is_calm;
+        let Some(life) = self.hook.runs.get_mut(&number) else { return };
+        if life.result.is_some() {
+            return;
+        }
+        let result = if life.is_cancelled {
+            Err(Error::new(ErrorKind::Closed, "the hook was cancelled (simulated)"))
+        } else if self.random.chance(if is_calm { 0 } else { 30 }) {
+            Err(Error::new(ErrorKind::Connect, "the hook fails (simulated)"))
+        } else {
+            Ok(())
+        };
+        life.result = Some(result);
+        if let Some(waker) = life.waker.take() {
+            waker.wake();
+        }
+        say!(self, "hook {number}: {:?}", self.hook.runs[&number].result);
+    }
+
+    pub(super) fn look_at_hook(
+        &mut self,
+        cx: &mut Context<'_>,
+        run: &Run,
+    ) -> Poll<Result<(), Error>> {
+        let Some(life) = self.hook.runs.get_mut(&run.0) else {
+            self.fail("a hook is polled that has ended");
+            return Poll::Pending;
+        };
+        let Some(result) = life.result.take() else {
+            life.waker = Some(cx.waker().clone());
+            return Poll::Pending;
+        };
+        self.hook.runs.remove(&run.0);
+        if self.hook.running == Some(run.0) {
+            self.hook.running = None;
+            self.hook.has_succeeded |= result.is_ok();
+        }
+        Poll::Ready(result)
     }
 }

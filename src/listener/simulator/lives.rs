@@ -6,11 +6,10 @@ use super::clock::{Event, MILLI, SECOND};
 use super::connection::Stage;
 use super::{World, say};
 use crate::Error;
-use crate::listener::handle::Request;
 use crate::listener::shared::Shared;
 use crate::listener::sink::RingSink;
 use crate::ring::{self, Pins};
-use crate::supervisor::{Command, State};
+use crate::supervisor::{State, Supervisor};
 
 impl World {
     /// Where a new connection goes.
@@ -45,7 +44,7 @@ impl World {
     }
 
     /// The supervisor ends a connection at once.
-    pub(super) fn given_up(&mut self, index: usize) {
+    pub(super) fn given_up(&mut self, index: usize, supervisor: &Supervisor) {
         let connection = &self.connections[index];
         let is_open = matches!(connection.stage, Stage::Open);
         let has_reason = connection.is_faulty
@@ -54,7 +53,7 @@ impl World {
             || connection.is_successor && !connection.was_delivered
             || self.is_closing
             // A channel that was asked for before anything was there is refused.
-            || self.state == State::Connecting && self.supervisor.state() == State::Closed;
+            || self.state == State::Connecting && supervisor.state() == State::Closed;
         if is_open && !has_reason {
             return self
                 .fail(format!("connection {index} was given up, and nothing is wrong with it"));
@@ -70,25 +69,43 @@ impl World {
         if result.is_ok() && !self.is_closing && self.consumer.listener.is_some() {
             return self.fail("the listener has ended, and nobody asked for it");
         }
-        let shared = self.consumer.listener.as_ref().map(|listener| listener.handle.shared());
-        if let (Some(shared), Err(cause)) = (shared, &result) {
-            shared.end(cause.clone());
-        }
         self.done = Some(result);
+        self.done_at = self.clock.now();
+    }
+
+    /// The task has ended.
+    pub(super) fn gone(&mut self) {
+        say!(self, "the task has ended");
+        self.is_gone = true;
+        self.settle();
+        let watch = self.shared.watch();
+        let told = (self.shared.state(), watch.borrow().times(State::Closed));
+        if told != (State::Closed, 1) {
+            return self.fail(format!("the task has ended, and told is {told:?}"));
+        }
+        let cause = self.shared.cause();
+        let is_known = match &self.done {
+            Some(Ok(())) => cause.is_none(),
+            Some(Err(_)) => cause.is_some(),
+            None => false,
+        };
+        if !is_known {
+            let done = &self.done;
+            return self.fail(format!("the task has ended with {done:?}, and told is {cause:?}"));
+        }
+        // What it did not look at any more is answered by its end.
+        while let Some((id, asked)) = self.commands.pop_first() {
+            if id < self.accepted {
+                return self.fail(format!("command {id} was never answered"));
+            }
+            self.answers.remove(&id);
+            self.replied_at_the_end(id, &asked);
+        }
         // The producing end goes with the task, and so the stream ends.
         let shared = Arc::new(Shared::new(Pins::new(0)));
         let (producer, _) = ring::channel(1);
         self.sink.ring = RingSink::new(producer, 1, self.plan.bytes, self.plan.overflow, shared);
         self.sink.shown = (self.sink.taken.len(), self.sink.gaps.len());
-    }
-
-    /// What the listener asks for itself: its end, when it is dropped.
-    pub(super) fn look_at_requests(&mut self) {
-        while let Ok(request) = self.requests.try_recv() {
-            if matches!(request, Request::Command(Command::Close, None)) && !self.is_closing {
-                self.close();
-            }
-        }
     }
 
     /// When the listener is well again, or should be, the last notifications are sent.
@@ -121,6 +138,14 @@ impl World {
             let since = self.close_at.unwrap_or_default();
             let passed = (self.clock.now() - since) / MILLI;
             return self.fail(format!("close has not ended after {passed} ms"));
+        }
+        // A hook that was cancelled may run on for a second.
+        let latest = self.done_at.max(self.asleep_until) + SECOND + 100 * MILLI;
+        if !self.is_gone && now < latest {
+            return self.clock.at(latest, Event::End, &mut self.random);
+        }
+        if !self.is_gone {
+            return self.fail("all is done, and the task has not ended");
         }
         if self.state != State::Closed {
             let state = self.state;

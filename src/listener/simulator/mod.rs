@@ -2,17 +2,19 @@
 //! and what breaks. All of it follows from a seed.
 //!
 //! ```text
-//! user ─ commands ─▶ Supervisor ─ Sink ─▶ queue ─▶ Listener ─ recv, recv_batch ─▶ consumer
-//!                     ▲      │ actions
+//! user ─ requests ─▶ Task(Supervisor) ─ Sink ─▶ queue ─▶ Listener ─ recv, recv_batch ─▶ consumer
+//!                     ▲      │ clock, timer, hook
 //!                     │      ▼
-//!                    the shell ◀─ packets ─▶ network ◀─▶ servers (testing::Backend) ◀─ writers
+//!                    our sockets ◀─ packets ─▶ network ◀─▶ servers (testing::Backend) ◀─ writers
 //! ```
-//! The supervisor, the sessions, the queue and the consuming half of the listener are the real ones; the
-//! [shell](shell) takes the place of the task and its sockets. The [oracle](oracle) knows what every server
-//! sent to whom and what the user was told, and looks at each thing that the listener does.
+//! The task, the supervisor, the sessions, the queue and the consuming half of the listener are the real ones. The
+//! task is polled as a runtime does it: when it was woken, and only then. The [shell](shell) is what it finds
+//! outside. The [oracle](oracle) knows what every server sent to whom and what the user was told, and looks at
+//! each thing that the listener does.
 //!
 //! `PGBELL_SEED=n` replays one run and shows what happened; `PGBELL_SEEDS=n` runs so many.
 
+mod alarms;
 mod backoff;
 mod chaos;
 mod clock;
@@ -32,17 +34,20 @@ mod shell;
 mod sockets;
 mod subscriptions;
 mod tests;
+mod told;
 mod trace;
 mod user;
 mod witness;
 mod writers;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
-use bytes::BytesMut;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
+use self::alarms::Set;
 use self::backoff::Backoff;
 use self::clock::{Clock, Event, Micros, SECOND};
 use self::connection::Connection;
@@ -51,6 +56,7 @@ use self::hook::Hook;
 use self::plan::Plan;
 use self::random::Random;
 use self::server::{Server, Status};
+use self::shell::Inside;
 use self::subscriptions::Subscriptions;
 use self::trace::{Trace, say};
 use self::user::Asked;
@@ -60,14 +66,17 @@ use super::current::Current;
 use super::handle::{ListenerHandle, Request};
 use super::shared::Shared;
 use super::sink::RingSink;
+use super::task::Task;
 use crate::Error;
 use crate::notification::Stamp;
 use crate::ring::{self, Pins};
-use crate::supervisor::{LinkId, State, Supervisor};
+use crate::supervisor::{LinkId, Reply, State, Supervisor};
 use crate::testing::SessionId;
 
 /// More is no run but a storm.
 const EVENTS_MAX: u64 = 1_000_000;
+
+type Answer = oneshot::Receiver<Result<Reply, Error>>;
 
 struct World {
     plan: Plan,
@@ -83,37 +92,45 @@ struct World {
     /// Until when commits follow each other closely.
     busy_until: Micros,
     // ---- our process ----
-    supervisor: Supervisor,
     sink: Witness,
+    shared: Arc<Shared>,
     links: BTreeMap<LinkId, usize>,
-    /// The connection that notifications are taken from, and what was read of it and not handled.
+    /// Our ends that the task has dropped.
+    dropped: Rc<RefCell<Vec<usize>>>,
+    /// The connection that notifications are taken from.
     delivering: Option<usize>,
-    buffer: BytesMut,
     hook: Hook,
     backoff: Backoff,
-    requests: mpsc::UnboundedReceiver<Request>,
+    requests: mpsc::UnboundedSender<Request>,
+    /// How many commands the task has looked at.
+    accepted: u64,
     consumer: Consumer,
-    /// Wakes the reading side when the queue has room.
-    reader: Arc<Bell>,
-    /// It looks for room.
-    is_in_room: bool,
-    /// It was woken and will look.
-    is_room_told: bool,
-    timer: u64,
-    timer_at: Option<Micros>,
+    /// Wakes the task.
+    bell: Arc<Bell>,
+    /// It was woken and will be polled.
+    is_scheduled: bool,
+    alarms: Vec<Set>,
     /// At which moment so many calls were made.
     calls: (Micros, u32),
     asleep_until: Micros,
-    /// How often a deadline was due still after it had been looked at.
-    late_calls: u32,
+    is_called_for_nothing: bool,
     // ---- the user ----
     channels: Subscriptions,
     commands: BTreeMap<u64, Asked>,
     next_command: u64,
+    /// Where answers are to come, and those that should be there, with whether they are good ones.
+    answers: BTreeMap<u64, Answer>,
+    answered: Vec<(u64, bool, Answer)>,
+    /// Whether the listener is connected for the first time.
+    connected: Option<oneshot::Receiver<()>>,
     is_closing: bool,
+    /// The task has looked at that.
+    is_end_known: bool,
     close_at: Option<Micros>,
     // ---- what is known ----
     state: State,
+    /// How often each state was entered.
+    entered: [u64; 4],
     epochs: u32,
     lost_sessions: u32,
     told_sessions: u32,
@@ -134,12 +151,15 @@ struct World {
     /// The last commits were made.
     has_all: bool,
     done: Option<Result<(), Error>>,
+    done_at: Micros,
+    /// The task has ended.
+    is_gone: bool,
     is_over: bool,
     failure: Option<String>,
 }
 
 impl World {
-    fn new(seed: u64, is_traced: bool) -> Self {
+    fn new(seed: u64, is_traced: bool) -> (Self, Inside) {
         let mut random = Random::new(seed);
         let plan = Plan::new(&mut random);
         let clock = Clock::new();
@@ -149,22 +169,24 @@ impl World {
         let (producer, consumer) = ring::channel(plan.capacity + 16);
         let pins = Pins::new(0);
         let shared = Arc::new(Shared::new(pins.clone()));
-        let mut ring =
+        let ring =
             RingSink::new(producer, plan.capacity, plan.bytes, plan.overflow, shared.clone());
-        let buffer = ring.first_buffer();
         let (sender, requests) = mpsc::unbounded_channel();
+        let (tells, connected) = oneshot::channel();
+        let seed = random.number();
+        let supervisor = Supervisor::new(clock.instant(), clock.wall(), seed, policy);
+        let inside = Inside { supervisor, requests, connected: tells };
         let listener = Listener {
             consumer,
             current: Current::new(pins),
             loss: None,
             stamp: Stamp { received_at: clock.wall(), epoch: 1 },
             told: false,
-            handle: ListenerHandle::new(sender, shared),
+            handle: ListenerHandle::new(sender.clone(), shared.clone()),
             task: None,
         };
-        Self {
+        let world = Self {
             servers: (0..plan.servers).map(Server::new).collect(),
-            supervisor: shell::supervisor(&clock, &mut random, policy),
             last_taken: vec![None; plan.servers],
             random,
             clock,
@@ -177,28 +199,33 @@ impl World {
             rotations: 0,
             is_hindered: false,
             sink: Witness::new(ring),
+            shared,
             links: BTreeMap::new(),
+            dropped: Rc::default(),
             delivering: None,
-            buffer,
             hook: Hook::default(),
             backoff: Backoff::default(),
-            late_calls: 0,
+            is_called_for_nothing: false,
             handovers: 0,
-            requests,
+            requests: sender,
+            accepted: 0,
             consumer: Consumer::new(listener),
-            reader: Arc::default(),
-            is_in_room: false,
-            is_room_told: false,
-            timer: 0,
-            timer_at: None,
+            bell: Arc::default(),
+            is_scheduled: true,
+            alarms: Vec::new(),
             calls: (0, 0),
             asleep_until: 0,
             channels,
             commands: BTreeMap::new(),
             next_command: 0,
+            answers: BTreeMap::new(),
+            answered: Vec::new(),
+            connected: Some(connected),
             is_closing: false,
+            is_end_known: false,
             close_at: None,
             state: State::Connecting,
+            entered: [0; 4],
             epochs: 0,
             lost_sessions: 0,
             told_sessions: 0,
@@ -208,15 +235,18 @@ impl World {
             judgement: plan.calm + plan.recovery(),
             has_all: false,
             done: None,
+            done_at: 0,
+            is_gone: false,
             is_over: false,
             failure: None,
             plan,
-        }
+        };
+        (world, inside)
     }
 
-    fn run(&mut self) {
+    fn run(&mut self, inside: Inside) {
         say!(self, "{:?}", self.plan);
-        self.act();
+        self.clock.at(0, Event::Task, &mut self.random);
         self.schedule_consumer();
         self.schedule_user();
         self.clock.at(0, Event::Commit, &mut self.random);
@@ -228,21 +258,63 @@ impl World {
         if let Some(at) = self.plan.ends_at {
             self.clock.at(at, Event::Leave, &mut self.random);
         }
+        self.run_with_task(inside);
+        self.gone();
+        while let Some(event) = self.next() {
+            match event {
+                Event::Judge => self.come_to_judgement(None),
+                event => self.handle(event),
+            }
+            self.look_at_bells(event);
+            self.check_memory();
+        }
+    }
+
+    /// Until the task has ended.
+    fn run_with_task(&mut self, inside: Inside) {
+        let Inside { supervisor, requests, connected } = inside;
+        let shared = self.shared.clone();
+        let mut task = Task::new(self, supervisor, requests, shared, connected);
+        while let Some(event) = task.outside.next() {
+            match event {
+                Event::Task if !shell::poll(&mut task) => return,
+                Event::Task => {}
+                Event::Judge => task.outside.come_to_judgement(Some(&task.supervisor)),
+                event => task.outside.handle(event),
+            }
+            if std::mem::take(&mut task.outside.is_called_for_nothing) {
+                shell::call_for_nothing(&mut task);
+            }
+            task.outside.look_at_bells(event);
+            task.outside.check_sleep(&mut task.supervisor, task.requests.len());
+            task.outside.check_memory();
+        }
+    }
+
+    /// What happens next.
+    fn next(&mut self) -> Option<Event> {
         while !self.is_over && self.failure.is_none() {
             let Some(event) = self.clock.next() else {
-                return self.fail("nothing is left to happen");
+                self.fail("nothing is left to happen");
+                break;
             };
             if self.clock.count() > EVENTS_MAX {
-                return self.fail(format!("more than {EVENTS_MAX} events"));
+                self.fail(format!("more than {EVENTS_MAX} events"));
+                break;
             }
             if event.is_ours() && self.clock.now() < self.asleep_until {
                 self.clock.at(self.asleep_until, event, &mut self.random);
                 continue;
             }
-            self.handle(event);
-            self.look_at_requests();
-            self.look_at_bells();
-            self.check_memory();
+            return Some(event);
+        }
+        None
+    }
+
+    fn come_to_judgement(&mut self, supervisor: Option<&Supervisor>) {
+        self.judge(supervisor);
+        if !self.is_closing && self.failure.is_none() {
+            self.end_by_choice();
         }
     }
 
@@ -259,16 +331,8 @@ impl World {
             Event::Stop(server) => self.stop(server),
             Event::Up(server) => self.come_up(server),
             Event::Mend(index) => self.mend(index),
-            Event::Read(index) => self.read(index),
-            Event::Write(index) => {
-                self.connections[index].is_blocked = false;
-                self.write_all();
-            }
-            Event::Timer(number) => self.timer(number),
-            Event::Room => {
-                self.is_room_told = false;
-                self.room();
-            }
+            Event::Write(index) => self.unblock(index),
+            Event::Alarm(number, turn) => self.ring(number, turn),
             Event::Consume(turn) => self.consume(turn),
             Event::User => self.user(),
             Event::Leave => self.leave(),
@@ -277,12 +341,8 @@ impl World {
             Event::Hook(number) => self.hook_returns(number),
             Event::Calm => self.calm(),
             Event::Look => self.look(),
-            Event::Judge => {
-                self.judge();
-                if !self.is_closing && self.failure.is_none() {
-                    self.end_by_choice();
-                }
-            }
+            // Those are of whoever has the task.
+            Event::Task | Event::Judge => {}
             Event::End => self.end(),
         }
     }

@@ -90,9 +90,9 @@ impl World {
             }
             None => {}
         }
-        if self.connections[index].is_readable() {
-            let delay = self.random.below(20);
-            self.clock.after(delay, Event::Read(index), &mut self.random);
+        let connection = &mut self.connections[index];
+        if !connection.socket.is_empty() || connection.end.is_some() {
+            connection.wake_reader();
         }
     }
 

@@ -5,7 +5,7 @@ use super::server::Server;
 use super::subscriptions::Channel;
 use super::{World, say};
 use crate::listener::sink::buffers_max;
-use crate::supervisor::{ChannelState, Overflow, State};
+use crate::supervisor::{ChannelState, Overflow, State, Supervisor};
 
 impl World {
     /// The first thing that is wrong ends the run.
@@ -146,7 +146,7 @@ impl World {
 
     // ---- what the supervisor says ----
 
-    pub(super) fn entered(&mut self, state: State) {
+    pub(super) fn entered(&mut self, state: State, supervisor: &Supervisor) {
         say!(self, "state {state:?}");
         let legal = matches!(
             (self.state, state),
@@ -158,17 +158,18 @@ impl World {
             self.fail(format!("from {from:?} to {state:?}"));
         }
         self.state = state;
+        self.entered[state as usize] += 1;
         // By the time this is carried out the session may be lost again.
-        if state == State::Connected && self.supervisor.state() == state {
-            self.check_channels("it is connected");
+        if state == State::Connected && supervisor.state() == state {
+            self.check_channels("it is connected", supervisor);
             self.is_live();
         }
     }
 
     /// What it says of each channel is what the user asked for and what the server knows.
-    pub(super) fn check_channels(&mut self, when: &str) {
+    pub(super) fn check_channels(&mut self, when: &str, supervisor: &Supervisor) {
         let states: Vec<(String, ChannelState)> =
-            self.supervisor.channels().map(|(name, state)| (name.to_owned(), state)).collect();
+            supervisor.channels().map(|(name, state)| (name.to_owned(), state)).collect();
         let mut refused = Vec::new();
         let mut wanted = vec![false; self.channels.0.len()];
         for (name, state) in states {

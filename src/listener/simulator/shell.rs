@@ -1,258 +1,253 @@
-//! Stands where the task stands: everything that is said to the supervisor, and all that it says.
+//! The world as the task of the listener has it: its clock, its sockets, its hook, and who polls it.
 
-use std::task::{Context, Waker};
-use std::time::Instant;
+use std::cell::RefCell;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Instant, SystemTime};
 
-use super::clock::{Clock, Event, MILLI, SECOND};
-use super::connection::{Connection, Stage};
-use super::random::Random;
-use super::{World, say};
-use crate::supervisor::{
-    Action, Close, Command, CommandId, LinkEvent, LinkId, Live, Policy, Supervisor,
-};
+use bytes::BytesMut;
+use tokio::sync::{mpsc, oneshot};
+
+use super::World;
+use super::alarms::Alarm;
+use super::connection::Packet;
+use super::hook::Run;
+use super::witness::Witness;
+use crate::listener::handle::Request;
+use crate::listener::outside::{Opened, Outside};
+use crate::listener::shared::Shared;
+use crate::listener::sink::RingSink;
+use crate::listener::task::Task;
+use crate::supervisor::{Action, LinkEvent, LinkId, Live, Supervisor};
 use crate::{Error, ErrorKind};
 
 /// More calls at one moment are no progress.
 const CALLS_MAX: u32 = 3_000;
 
-pub(super) fn supervisor(clock: &Clock, random: &mut Random, policy: Policy) -> Supervisor {
-    Supervisor::new(clock.instant(), clock.wall(), random.number(), policy)
+/// What the task is made of, besides the world.
+pub(super) struct Inside {
+    pub(super) supervisor: Supervisor,
+    pub(super) requests: mpsc::UnboundedReceiver<Request>,
+    pub(super) connected: oneshot::Sender<()>,
+}
+
+/// Our end of a connection, in the hands of the task. That it is dropped is how the world knows that it is closed.
+pub(super) struct End {
+    index: usize,
+    dropped: Option<Rc<RefCell<Vec<usize>>>>,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        if let Some(dropped) = &self.dropped {
+            dropped.borrow_mut().push(self.index);
+        }
+    }
+}
+
+impl Outside for &mut World {
+    type Opening = End;
+    type Socket = End;
+    type Run = Run;
+    type Timer = Alarm;
+    type Sink = Witness;
+
+    fn now(&self) -> Instant {
+        self.clock.instant()
+    }
+
+    fn time(&self) -> SystemTime {
+        self.clock.wall()
+    }
+
+    fn poll_timer(
+        &mut self,
+        cx: &mut Context<'_>,
+        timer: &mut Alarm,
+        deadline: Option<Instant>,
+    ) -> bool {
+        self.look_at_alarm(cx, timer, deadline)
+    }
+
+    fn sink(&mut self) -> &mut Witness {
+        &mut self.sink
+    }
+
+    fn ring(&mut self) -> &mut RingSink {
+        &mut self.sink.ring
+    }
+
+    fn open(&mut self, link: LinkId, attempt: u64) -> End {
+        self.settle();
+        let index = self.begin(link);
+        if attempt != self.connections.len() as u64 {
+            self.fail(format!("connection {index} is told as attempt {attempt}"));
+        }
+        End { index, dropped: Some(self.dropped.clone()) }
+    }
+
+    fn poll_opening(
+        &mut self,
+        cx: &mut Context<'_>,
+        opening: &mut End,
+    ) -> Poll<Result<Opened<End>, Error>> {
+        let index = opening.index;
+        match self.go_on_logging_in(index) {
+            Poll::Ready(Ok(session)) => {
+                let rest = std::mem::take(&mut self.connections[index].input);
+                let socket = End { index, dropped: opening.dropped.take() };
+                Poll::Ready(Ok(Opened { session, socket, rest }))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => {
+                self.connections[index].reader = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        socket: &mut End,
+        input: &mut BytesMut,
+    ) -> Poll<Result<usize, Error>> {
+        self.read(cx, socket.index, input)
+    }
+
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        socket: &mut End,
+        out: &mut BytesMut,
+    ) -> Poll<()> {
+        let index = socket.index;
+        if out.is_empty() {
+            return Poll::Ready(());
+        }
+        if self.connections[index].is_shut {
+            self.fail(format!("connection {index} is written, and was shut"));
+        }
+        self.write(index, out);
+        if out.is_empty() {
+            return Poll::Ready(());
+        }
+        self.connections[socket.index].writer = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    fn poll_shutdown(&mut self, _cx: &mut Context<'_>, socket: &mut End) -> Poll<()> {
+        let index = socket.index;
+        if !self.connections[index].is_closing {
+            self.fail(format!("connection {index} is shut, and nobody asked for it"));
+        }
+        if std::mem::replace(&mut self.connections[index].is_shut, true) {
+            self.fail(format!("connection {index} is shut twice"));
+        }
+        self.put(index, true, Packet::Fin);
+        Poll::Ready(())
+    }
+
+    fn run_hook(&mut self, _socket: Option<&End>, _live: Live) -> Option<Run> {
+        self.plan.has_hook.then(|| self.start_hook())
+    }
+
+    fn poll_hook(&mut self, cx: &mut Context<'_>, run: &mut Run) -> Poll<Result<(), Error>> {
+        self.look_at_hook(cx, run)
+    }
+
+    fn cancel_hook(&mut self, run: &mut Run) {
+        self.stop_hook(run);
+    }
+
+    fn handles(&mut self, link: LinkId) {
+        self.sink.connection = self.links[&link];
+    }
+
+    fn acts(&mut self, action: &Action, supervisor: &Supervisor) {
+        self.settle();
+        self.count_call();
+        self.note(action, supervisor);
+    }
+
+    fn has_acted(&mut self, _shared: &Shared) {
+        self.settle();
+        self.count_call();
+        self.check_taken();
+    }
 }
 
 impl World {
-    // ---- to the supervisor ----
-
-    /// What time it is, for the supervisor too.
-    fn look_at_the_clock(&mut self) -> Instant {
-        let now = self.clock.instant();
-        self.supervisor.set_time(now, self.clock.wall());
-        now
-    }
-
-    pub(super) fn command(&mut self, id: u64, command: Command) {
-        say!(self, "command {id}: {command:?}");
-        let now = self.look_at_the_clock();
-        self.supervisor.handle_command(now, CommandId(id), command, &mut self.sink);
-        self.act();
-    }
-
-    pub(super) fn link_event(&mut self, index: usize, event: LinkEvent) {
-        say!(self, "connection {index}: {event:?}");
-        let link = self.connections[index].link;
-        let now = self.look_at_the_clock();
-        self.supervisor.handle_link(now, link, event, &mut self.sink);
-        self.act();
-    }
-
-    pub(super) fn handle_bytes(&mut self, index: usize) {
-        let (now, wall) = (self.look_at_the_clock(), self.clock.wall());
-        let connection = &mut self.connections[index];
-        if !matches!(connection.stage, Stage::Open) {
-            return;
-        }
-        self.sink.connection = index;
-        let is_delivered = self.delivering == Some(index);
-        let input = if is_delivered { &mut self.buffer } else { &mut connection.input };
-        self.supervisor.handle_bytes(now, wall, connection.link, input, &mut self.sink);
-    }
-
-    pub(super) fn timer(&mut self, number: u64) {
-        if number != self.timer {
-            return;
-        }
-        self.timer_at = None;
-        // After reading: an answer that is there was in time, however late we come for it.
-        for index in 0..self.connections.len() {
-            if self.connections[index].is_readable() {
-                self.read(index);
-            }
-        }
-        let now = self.look_at_the_clock();
-        self.supervisor.handle_timeout(now, &mut self.sink);
-        self.act();
-        if self.done.is_none() && self.supervisor.poll_timeout().is_some_and(|due| due <= now) {
-            self.late_calls += 1;
-            if self.late_calls > 3 {
-                self.fail("the supervisor has looked at its deadlines again and again, and one is still due");
-            }
-        } else {
-            self.late_calls = 0;
+    /// Our ends that the task has dropped are closed.
+    pub(super) fn settle(&mut self) {
+        loop {
+            let Some(index) = self.dropped.borrow_mut().pop() else { return };
+            self.drop_connection(index);
         }
     }
 
-    /// Nothing is due, nothing has room, no hook runs, nothing was read.
-    pub(super) fn call_too_early(&mut self) {
-        let now = self.look_at_the_clock();
-        if self.supervisor.poll_timeout().is_none_or(|due| due > now) {
-            self.supervisor.handle_timeout(now, &mut self.sink);
-        }
-        if self.stalled().is_none() {
-            self.supervisor.handle_room(now);
-        }
-        if self.hook.running.is_none() {
-            self.supervisor.handle_hook(now, Ok(()), &mut self.sink);
-        }
-        if let Some(index) = self.delivering {
-            self.handle_bytes(index);
-        }
-        self.act();
-    }
-
-    pub(super) fn hook_returns(&mut self, number: u64) {
-        if self.hook.running != Some(number) {
-            return;
-        }
-        self.hook.running = None;
-        let result = if self.random.chance(if self.is_calm { 0 } else { 30 }) {
-            Err(Error::new(ErrorKind::Connect, "the hook fails (simulated)"))
-        } else {
-            Ok(())
-        };
-        say!(self, "hook: {result:?}");
-        self.hook.has_succeeded |= result.is_ok();
-        let now = self.look_at_the_clock();
-        self.supervisor.handle_hook(now, result, &mut self.sink);
-        self.act();
-    }
-
-    /// The consumer has made room, or so the waker says.
-    pub(super) fn room(&mut self) {
-        if std::mem::replace(&mut self.is_in_room, true) {
-            return;
-        }
-        let waker = Waker::from(self.reader.clone());
-        let mut context = Context::from_waker(&waker);
-        while let Some(index) = self.stalled()
-            && self.failure.is_none()
-        {
-            if self.sink.ring.poll_room(&mut context, &mut self.buffer).is_pending() {
-                break;
-            }
-            say!(self, "connection {index}: there is room");
-            let now = self.look_at_the_clock();
-            self.supervisor.handle_room(now);
-            self.act();
-        }
-        self.is_in_room = false;
-    }
-
-    /// The connection that is left unread because the queue is full.
-    pub(super) fn stalled(&self) -> Option<usize> {
-        let index = self.delivering?;
-        let connection = &self.connections[index];
-        (matches!(connection.stage, Stage::Open) && !connection.is_reading).then_some(index)
-    }
-
-    // ---- from the supervisor ----
-
-    /// Carries out what the supervisor wants, as `Task::act` does.
-    pub(super) fn act(&mut self) {
-        self.count_call();
-        while let Some(action) = self.supervisor.poll_action() {
-            self.count_call();
-            match action {
-                Action::Open { link } => self.open(link),
-                Action::Read { link, on } => {
-                    let Some(&index) = self.links.get(&link) else { continue };
-                    say!(self, "connection {index}: read {on}");
-                    self.connections[index].is_reading = on;
-                    if on {
-                        self.handle_bytes(index);
-                        self.wake_reader(index);
-                    }
-                }
-                Action::Close { link, how: Close::Graceful } => {
-                    let Some(&index) = self.links.get(&link) else { continue };
-                    say!(self, "connection {index}: close");
-                    let connection = &mut self.connections[index];
-                    (connection.is_closing, connection.is_reading) = (true, true);
-                    self.wake_reader(index);
-                }
-                Action::Close { link, how: Close::Abort } => {
-                    let Some(&index) = self.links.get(&link) else { continue };
-                    say!(self, "connection {index}: abort");
-                    self.given_up(index);
-                    self.drop_connection(index);
-                }
-                Action::Deliver { link } => {
-                    let Some(&index) = self.links.get(&link) else { continue };
-                    self.deliver(index);
-                }
-                Action::RunHook(live) => self.run_hook(&live),
-                Action::CancelHook => self.hook.running = None,
-                Action::Tell(incident) => self.noted(&incident),
-                Action::Reply { id, result } => self.replied(id.0, result),
-                Action::State(state) => self.entered(state),
-                Action::Done(result) => self.finished(result),
-            }
-        }
-        self.write_all();
-        self.schedule_timer();
-        self.check_taken();
-        self.room();
-    }
-
-    fn count_call(&mut self) {
+    pub(super) fn count_call(&mut self) {
         let now = self.clock.now();
         if self.calls.0 != now {
             self.calls = (now, 0);
         }
         self.calls.1 += 1;
         if self.calls.1 > CALLS_MAX {
-            self.fail("the supervisor is called without end and time does not pass: it spins");
+            self.fail("the task is called without end and time does not pass: it spins");
         }
     }
+}
 
-    fn open(&mut self, link: LinkId) {
-        let server = self.choose_server();
-        let index = self.connections.len();
-        say!(self, "connection {index}: open {link:?} to server {server}");
-        let mut connection = Connection::new(link, server, self.clock.now());
-        connection.is_successor = self.is_beside_another();
-        self.attempted(connection.is_successor);
-        self.connections.push(connection);
-        self.links.insert(link, index);
-        if !self.is_calm && self.random.chance(5) {
-            // Nobody answers: the supervisor's deadline must end it.
-            self.is_hindered = true;
-            return;
-        }
-        let delay = 2 * self.delay();
-        self.clock.after(delay, Event::Connected(index), &mut self.random);
+/// Whether the task goes on. It does not when it has ended.
+pub(super) fn poll(task: &mut Task<&mut World>) -> bool {
+    let world = &mut *task.outside;
+    world.is_scheduled = false;
+    world.count_call();
+    let was_done = world.done.is_some();
+    let waker = Waker::from(world.bell.clone());
+    let polled = Pin::new(&mut *task).poll(&mut Context::from_waker(&waker));
+    let Task { outside, supervisor, requests, .. } = task;
+    outside.settle();
+    if !was_done {
+        outside.accepted = outside.next_command - requests.len() as u64;
+        outside.is_end_known = outside.is_closing && requests.is_empty();
     }
+    outside.check_told(supervisor);
+    polled.is_pending()
+}
 
-    /// What was read of it moves to where the queue takes it from.
-    fn deliver(&mut self, index: usize) {
-        say!(self, "connection {index}: is delivered");
-        self.buffer.clear();
-        self.delivering = Some(index);
-        let connection = &mut self.connections[index];
-        connection.was_delivered = true;
-        let rest = connection.input.split();
-        self.sink.ring.make_room(&mut self.buffer, rest.len());
-        self.buffer.extend_from_slice(&rest);
+/// Calls that the supervisor has no use for: nothing is due, nothing has room, no hook runs, nothing was read.
+pub(super) fn call_for_nothing(task: &mut Task<&mut World>) {
+    let Task { outside: world, supervisor, .. } = task;
+    let now = world.clock.instant();
+    supervisor.set_time(now, world.clock.wall());
+    let is_closed = |&index: &usize| world.connections[index].is_closed();
+    let closed: Vec<usize> = (0..world.connections.len()).filter(is_closed).collect();
+    if !closed.is_empty() {
+        let index = world.random.pick(&closed);
+        let event = match world.random.below(3) {
+            0 => LinkEvent::Eof,
+            1 => LinkEvent::Closed,
+            _ => LinkEvent::Failed(Error::new(ErrorKind::Connect, "too late (simulated)")),
+        };
+        let link = world.connections[index].link;
+        supervisor.handle_link(now, link, event, &mut world.sink);
     }
-
-    fn run_hook(&mut self, live: &Live) {
-        say!(self, "hook: {live:?}");
-        self.hook_begins(live);
-        self.hook.number += 1;
-        self.hook.running = Some(self.hook.number);
-        let time = self.random.range(0, SECOND);
-        self.clock.after(time, Event::Hook(self.hook.number), &mut self.random);
+    if supervisor.poll_timeout().is_none_or(|due| due > now) {
+        supervisor.handle_timeout(now, &mut world.sink);
     }
-
-    fn schedule_timer(&mut self) {
-        let due = self.supervisor.poll_timeout().filter(|_| self.done.is_none());
-        let due = due.map(|due| self.clock.micros(due));
-        if due == self.timer_at {
-            return;
-        }
-        self.timer_at = due;
-        self.timer += 1;
-        if let Some(due) = due {
-            let late = if self.random.chance(2) { self.random.range(0, 50 * MILLI) } else { 0 };
-            self.clock.at(due.saturating_add(late), Event::Timer(self.timer), &mut self.random);
-        }
+    if world.stalled().is_none() {
+        supervisor.handle_room(now);
     }
+    if world.hook.running.is_none() {
+        supervisor.handle_hook(now, Ok(()), &mut world.sink);
+    }
+    let delivering = world.current().map(|index| world.connections[index].link);
+    if let Some(link) = delivering {
+        task.handle_bytes(link);
+    }
+    Arc::clone(&task.outside.bell).wake();
 }

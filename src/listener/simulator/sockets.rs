@@ -1,34 +1,52 @@
-//! Our ends of connections, as the task has them: they are opened, log in, are read, written and closed.
+//! Our ends of connections: they are opened, log in, are read and written.
 
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::BytesMut;
 
 use super::clock::Event;
-use super::connection::{Packet, Stage};
+use super::connection::{Connection, Packet, Stage};
 use super::{World, say};
 use crate::auth::{AuthPolicy, Credentials, ScramNonce};
 use crate::session::{Login, Session};
-use crate::supervisor::LinkEvent;
+use crate::supervisor::LinkId;
 use crate::wire::{DbError, ProtocolVersion};
 use crate::{Error, ErrorKind};
 
-/// Least room to read into on a connection that is not delivered.
-const READ_BYTES: usize = 512;
-
 impl World {
+    /// An attempt to connect begins.
+    pub(super) fn begin(&mut self, link: LinkId) -> usize {
+        let server = self.choose_server();
+        let index = self.connections.len();
+        say!(self, "connection {index}: open {link:?} to server {server}");
+        let mut connection = Connection::new(link, server, self.clock.now());
+        connection.is_successor = self.is_beside_another();
+        self.attempted(connection.is_successor);
+        self.connections.push(connection);
+        self.links.insert(link, index);
+        if !self.is_calm && self.random.chance(5) {
+            // Nobody answers: the supervisor's deadline must end it.
+            self.is_hindered = true;
+            return index;
+        }
+        let delay = 2 * self.delay();
+        self.clock.after(delay, Event::Connected(index), &mut self.random);
+        index
+    }
+
     pub(super) fn opening_failed(&mut self, index: usize, why: &str) {
-        self.is_hindered = true;
-        self.connections[index].stage = Stage::Closed;
-        let error = Error::new(ErrorKind::Connect, why.to_owned());
-        self.link_event(index, LinkEvent::Failed(error));
+        self.opening_ends(index, Error::new(ErrorKind::Connect, why.to_owned()));
     }
 
     pub(super) fn opening_refused(&mut self, index: usize, error: DbError) {
+        self.opening_ends(index, Error::server("the server refuses the connection", error));
+    }
+
+    fn opening_ends(&mut self, index: usize, error: Error) {
         self.is_hindered = true;
-        self.connections[index].stage = Stage::Closed;
-        let error = Error::server("the server refuses the connection", error);
-        self.link_event(index, LinkEvent::Failed(error));
+        self.connections[index].stage = Stage::Failed(error);
+        self.connections[index].wake_reader();
     }
 
     /// The socket is open: the session begins.
@@ -50,102 +68,87 @@ impl World {
         self.put(index, true, Packet::Bytes(bytes));
     }
 
-    /// A whole attempt is the shell's: the supervisor gets a session that is ready.
-    fn go_on_logging_in(&mut self, index: usize) {
+    /// A whole attempt belongs to what the task waits for: the supervisor gets a session that is ready.
+    pub(super) fn go_on_logging_in(&mut self, index: usize) -> Poll<Result<Box<Session>, Error>> {
         let connection = &mut self.connections[index];
-        let Stage::LoggingIn(session) = &mut connection.stage else { return };
-        let read = connection.socket.split();
-        connection.input.extend_from_slice(&read);
-        let failed = session.handle_input(self.clock.instant(), &mut connection.input).err();
-        if let Some(error) = failed {
-            connection.stage = Stage::Closed;
-            return self.link_event(index, LinkEvent::Failed(error));
+        let (error, session) = match std::mem::replace(&mut connection.stage, Stage::Closed) {
+            Stage::Failed(error) => (Some(error), None),
+            Stage::LoggingIn(mut session) => {
+                let read = connection.socket.split();
+                connection.input.extend_from_slice(&read);
+                let handled = session.handle_input(self.clock.instant(), &mut connection.input);
+                let ended = match (&connection.end, session.is_ready()) {
+                    (Some(Packet::Fin), false) => Some(session.handle_eof(&connection.input)),
+                    (Some(_), false) => Some(reset()),
+                    _ => None,
+                };
+                (handled.err().or(ended), Some(session))
+            }
+            stage => {
+                connection.stage = stage;
+                return Poll::Pending;
+            }
+        };
+        if let Some(error) = error {
+            say!(self, "connection {index}: {error}");
+            self.put(index, true, Packet::Rst);
+            return Poll::Ready(Err(error));
         }
+        let Some(mut session) = session else { return Poll::Pending };
         if !session.is_ready() {
-            return;
+            connection.stage = Stage::LoggingIn(session);
+            return Poll::Pending;
         }
         while session.poll_event().is_some() {}
-        let stage = std::mem::replace(&mut connection.stage, Stage::Open);
-        let Stage::LoggingIn(session) = stage else { return };
+        connection.stage = Stage::Open;
         self.epochs += 1;
         connection.epoch = self.epochs;
         say!(self, "connection {index}: logged in, session {}", self.epochs);
-        self.link_event(index, LinkEvent::Opened(session));
-        self.handle_bytes(index);
-        self.act();
-    }
-
-    pub(super) fn wake_reader(&mut self, index: usize) {
-        if self.connections[index].is_readable() {
-            self.clock.after(1, Event::Read(index), &mut self.random);
-        }
+        Poll::Ready(Ok(session))
     }
 
     /// Reads once.
-    pub(super) fn read(&mut self, index: usize) {
-        if !self.connections[index].is_readable() {
-            return;
+    pub(super) fn read(
+        &mut self,
+        cx: &mut Context<'_>,
+        index: usize,
+        input: &mut BytesMut,
+    ) -> Poll<Result<usize, Error>> {
+        let connection = &mut self.connections[index];
+        if !connection.is_reading {
+            self.fail(format!("connection {index} is read, and it was not to be"));
+            return Poll::Pending;
         }
-        if let Stage::LoggingIn(_) = self.connections[index].stage {
-            self.go_on_logging_in(index);
-        } else if !self.connections[index].socket.is_empty() {
-            let connection = &mut self.connections[index];
-            let input = if self.delivering == Some(index) {
-                self.sink.ring.prepare(&mut self.buffer);
-                &mut self.buffer
-            } else {
-                connection.input.reserve(READ_BYTES);
-                &mut connection.input
-            };
+        if !connection.socket.is_empty() {
             let room = input.capacity() - input.len();
             let bytes = connection.socket.split_to(room.min(connection.socket.len()));
             input.extend_from_slice(&bytes);
             say!(self, "connection {index}: {} bytes read", bytes.len());
-            self.handle_bytes(index);
-            self.act();
+            return Poll::Ready(Ok(bytes.len()));
         }
-        let connection = &mut self.connections[index];
-        if !connection.is_closed() && connection.is_reading && connection.socket.is_empty() {
-            if let Some(end) = connection.end.take() {
-                self.ended(index, &end);
+        let read = match &connection.end {
+            Some(Packet::Fin) => Ok(0),
+            Some(_) => Err(reset()),
+            None => {
+                connection.reader = Some(cx.waker().clone());
+                return Poll::Pending;
             }
-        } else {
-            self.wake_reader(index);
-        }
-    }
-
-    fn ended(&mut self, index: usize, end: &Packet) {
-        let connection = &mut self.connections[index];
-        let event = match (&mut connection.stage, end) {
-            (Stage::LoggingIn(session), Packet::Fin) => {
-                LinkEvent::Failed(session.handle_eof(&connection.input))
-            }
-            (_, Packet::Fin) => LinkEvent::Eof,
-            _ => LinkEvent::Failed(Error::new(ErrorKind::Connect, "connection reset by peer")),
         };
+        say!(self, "connection {index}: {read:?}");
         self.lost(index);
-        self.link_event(index, event);
-        self.drop_connection(index);
+        Poll::Ready(read)
     }
 
-    pub(super) fn write_all(&mut self) {
-        for index in 0..self.connections.len() {
-            let connection = &self.connections[index];
-            if !matches!(connection.stage, Stage::Open) {
-                continue;
-            }
-            let Some(out) = self.supervisor.transmit(connection.link) else { continue };
-            let mut out: BytesMut = out.split();
-            self.write(index, &mut out);
-            if !out.is_empty() {
-                let link = self.connections[index].link;
-                if let Some(rest) = self.supervisor.transmit(link) {
-                    *rest = out;
-                }
-            } else if self.connections[index].is_closing && !self.connections[index].is_shut {
-                self.connections[index].is_shut = true;
-                self.put(index, true, Packet::Fin);
-            }
+    /// The socket takes bytes again.
+    pub(super) fn unblock(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        connection.is_blocked = false;
+        if let Some(waker) = connection.writer.take() {
+            waker.wake();
         }
     }
+}
+
+fn reset() -> Error {
+    Error::new(ErrorKind::Connect, "connection reset by peer")
 }

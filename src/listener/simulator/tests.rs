@@ -17,8 +17,8 @@ fn number(name: &str) -> Option<u64> {
 
 /// Runs one seed. The error is what is wrong, with what happened before.
 fn run(seed: u64, is_traced: bool) -> Result<World, String> {
-    let mut world = World::new(seed, is_traced);
-    world.run();
+    let (mut world, inside) = World::new(seed, is_traced);
+    world.run(inside);
     match &world.failure {
         Some(why) => Err(format!("{}\nseed {seed}: {why}", world.trace.text())),
         None => Ok(world),

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+
 use super::clock::{Event, MILLI};
 use super::subscriptions::ChannelId;
 use super::{World, say};
-use crate::supervisor::{Command, Listening, Reply, State};
+use crate::listener::handle::Request;
+use crate::supervisor::{Command, Listening, Reply, State, Supervisor};
 use crate::{Error, ErrorKind};
 
 /// A command without an answer yet.
@@ -24,7 +27,11 @@ impl World {
             return;
         }
         self.schedule_user();
-        self.act_as_user();
+        // More at once than the task looks at in one go, now and then.
+        let count = if self.random.chance(1) { 40 } else { 1 };
+        for _ in 0..count {
+            self.act_as_user();
+        }
     }
 
     /// Something comes to the user's mind.
@@ -64,9 +71,25 @@ impl World {
     }
 
     fn next_command(&mut self, asked: Asked) -> u64 {
+        let id = self.next_command;
+        self.commands.insert(id, asked);
+        id
+    }
+
+    /// As a handle of the listener does it.
+    fn command(&mut self, id: u64, command: Command) {
+        say!(self, "command {id}: {command:?}");
+        let (reply, answer) = oneshot::channel();
+        self.answers.insert(id, answer);
+        self.send(Request::Command(command, Some(reply)));
+    }
+
+    /// The task numbers what it is asked for as it comes.
+    fn send(&mut self, request: Request) {
         self.next_command += 1;
-        self.commands.insert(self.next_command, asked);
-        self.next_command
+        if self.requests.send(request).is_err() && !self.is_gone {
+            self.fail("the task takes no commands, and has not ended");
+        }
     }
 
     fn listen(&mut self, channels: &[ChannelId]) {
@@ -119,7 +142,8 @@ impl World {
             1 if self.consumer.listener.is_some() => {
                 say!(self, "the consumer is dropped");
                 self.consumer.listener = None;
-                self.look_at_requests();
+                self.next_command += 1;
+                self.closes();
             }
             _ => self.close(),
         }
@@ -132,21 +156,33 @@ impl World {
         self.close_at = Some(self.clock.now());
         let bound = within + self.plan.close_timeout + 100 * MILLI;
         self.clock.after(bound, Event::End, &mut self.random);
+        if self.is_gone {
+            return;
+        }
         let id = self.next_command(Asked::Drain);
         self.command(id, Command::Drain { within: Duration::from_micros(within) });
     }
 
-    pub(super) fn close(&mut self) {
+    fn close(&mut self) {
         say!(self, "the user closes");
+        self.send(Request::Command(Command::Close, None));
+        self.closes();
+    }
+
+    fn closes(&mut self) {
         self.is_closing = true;
         self.close_at = Some(self.clock.now());
-        self.command(u64::MAX, Command::Close);
         let bound = self.plan.close_timeout + 100 * MILLI;
         self.clock.after(bound, Event::End, &mut self.random);
     }
 
     /// Each command is answered once, and truly.
-    pub(super) fn replied(&mut self, id: u64, result: Result<Reply, Error>) {
+    pub(super) fn replied(
+        &mut self,
+        id: u64,
+        result: Result<Reply, Error>,
+        supervisor: &Supervisor,
+    ) {
         say!(self, "command {id}: {result:?}");
         let Some(asked) = self.commands.remove(&id) else {
             return self.fail(format!("command {id} was answered, and is not open: {result:?}"));
@@ -172,12 +208,22 @@ impl World {
             }
             (Asked::Unlisten(channels), Err(_)) => self.channels.unlistened(id, &channels, false),
             (Asked::Rotate, Ok(Reply::Rotating)) => {
-                self.rotations += u32::from(self.supervisor.state() == State::Connected);
+                self.rotations += u32::from(supervisor.state() == State::Connected);
             }
             (Asked::Query, Ok(Reply::Rows(_)) | Err(_))
             | (Asked::Rotate, Err(_))
             | (Asked::Drain, Ok(Reply::Drained) | Err(_)) => {}
             (asked, reply) => self.fail(format!("{asked:?} was answered with {reply:?}")),
+        }
+    }
+
+    /// The listener was over before it looked at the command.
+    pub(super) fn replied_at_the_end(&mut self, id: u64, asked: &Asked) {
+        say!(self, "command {id}: the listener is over");
+        match asked {
+            Asked::Listen(channels) => self.channels.listened(id, channels, None),
+            Asked::Unlisten(channels) => self.channels.unlistened(id, channels, false),
+            Asked::Query | Asked::Rotate | Asked::Drain => {}
         }
     }
 

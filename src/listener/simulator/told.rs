@@ -1,0 +1,111 @@
+//! What the supervisor wants, and whether the task does it: tells all of it, and sleeps only with somebody to wake it.
+
+use super::{World, say};
+use crate::supervisor::{Action, Close, State, Supervisor};
+
+impl World {
+    /// This is about to be carried out by the task.
+    pub(super) fn note(&mut self, action: &Action, supervisor: &Supervisor) {
+        match action {
+            Action::Open { .. } | Action::CancelHook => {}
+            Action::Read { link, on } => {
+                let Some(&index) = self.links.get(link) else { return };
+                say!(self, "connection {index}: read {on}");
+                self.connections[index].is_reading = *on;
+            }
+            Action::Close { link, how: Close::Graceful } => {
+                let Some(&index) = self.links.get(link) else { return };
+                say!(self, "connection {index}: close");
+                let connection = &mut self.connections[index];
+                (connection.is_closing, connection.is_reading) = (true, true);
+            }
+            Action::Close { link, how: Close::Abort } => {
+                let Some(&index) = self.links.get(link) else { return };
+                say!(self, "connection {index}: abort");
+                self.given_up(index, supervisor);
+            }
+            Action::Deliver { link } => {
+                let Some(&index) = self.links.get(link) else { return };
+                say!(self, "connection {index}: is delivered");
+                self.delivering = Some(index);
+                self.connections[index].was_delivered = true;
+            }
+            Action::RunHook(live) => self.hook_begins(live, supervisor),
+            Action::Tell(incident) => self.noted(incident),
+            Action::Reply { id, result } => {
+                // Of an end that nobody waits for.
+                if let Some(answer) = self.answers.remove(&id.0) {
+                    self.answered.push((id.0, result.is_ok(), answer));
+                }
+                self.replied(id.0, result.clone(), supervisor);
+            }
+            Action::State(state) => self.entered(*state, supervisor),
+            Action::Done(result) => self.finished(result.clone()),
+        }
+    }
+
+    /// After the task was polled: whoever waits for an answer has it, and what can be seen from outside is so.
+    pub(super) fn check_told(&mut self, supervisor: &Supervisor) {
+        for (id, is_ok, mut answer) in std::mem::take(&mut self.answered) {
+            match answer.try_recv() {
+                Ok(result) if result.is_ok() == is_ok => {}
+                found => self.fail(format!("command {id} was answered, and told is {found:?}")),
+            }
+        }
+        let watch = self.shared.watch();
+        for state in [State::Connected, State::Reconnecting] {
+            let (known, told) = (self.entered[state as usize], watch.borrow().times(state));
+            if known != told {
+                self.fail(format!("it was {state:?} {known} times, and told were {told}"));
+            }
+        }
+        if self.entered[State::Connected as usize] > 0
+            && let Some(mut connected) = self.connected.take()
+            && connected.try_recv().is_err()
+        {
+            self.fail("it is connected for the first time, and nobody was told");
+        }
+        let (known, told) = (supervisor.process_id(), self.shared.process_id());
+        if known != told {
+            self.fail(format!("the process is {known:?}, and told is {told:?}"));
+        }
+    }
+
+    /// Who sleeps must have somebody to wake him: for each thing that the task waits for, it has left a waker.
+    pub(super) fn check_sleep(&mut self, supervisor: &mut Supervisor, requests: usize) {
+        if self.is_scheduled || self.done.is_some() || self.failure.is_some() {
+            return;
+        }
+        let mut wrong = (requests > 0).then(|| format!("{requests} requests wait"));
+        for (&link, &index) in &self.links {
+            let connection = &self.connections[index];
+            if connection.is_readable() && connection.reader.is_none() {
+                wrong = Some(format!("connection {index} has something to read"));
+            }
+            if supervisor.transmit(link).is_some_and(|out| !out.is_empty())
+                && (!connection.is_blocked || connection.writer.is_none())
+            {
+                wrong = Some(format!("connection {index} has something to write"));
+            }
+        }
+        let due = supervisor.poll_timeout().map(|due| self.clock.micros(due));
+        let set = self.alarms.first().and_then(|set| set.at);
+        if due != set {
+            wrong = Some(format!("a deadline is {due:?}, and the timer is set to {set:?}"));
+        }
+        if self.hook.has_unseen_end() {
+            wrong = Some("a hook has ended".to_owned());
+        }
+        if self.stalled().is_some() && self.sink.ring.producer.unread() == 0 {
+            wrong = Some("the queue is empty, the socket is left unread".to_owned());
+        }
+        if let Some(wrong) = wrong {
+            self.fail(format!("{wrong}, and the task sleeps and was not woken"));
+        }
+    }
+
+    /// The connection that is left unread because the queue is full.
+    pub(super) fn stalled(&self) -> Option<usize> {
+        self.current().filter(|&index| !self.connections[index].is_reading)
+    }
+}
