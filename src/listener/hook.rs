@@ -51,40 +51,49 @@ impl fmt::Debug for Hook {
     }
 }
 
-/// The hook that runs, and those that were told to end and may have a socket still.
+/// The hook, one run after the other: one that was told to end may go on to its next await.
 pub(super) struct Hooks<O: Outside> {
+    /// Begins when the one before it has ended.
+    next: Option<Live>,
     running: Option<O::Run>,
-    cancelled: Vec<O::Run>,
-    /// How long the end of the listener waits for them.
+    cancelled: Option<O::Run>,
+    /// How long the end of the listener waits for that.
     until: Option<Instant>,
     timer: O::Timer,
 }
 
 impl<O: Outside> Hooks<O> {
     pub(super) fn new() -> Self {
-        Self { running: None, cancelled: Vec::new(), until: None, timer: O::Timer::default() }
+        let timer = O::Timer::default();
+        Self { next: None, running: None, cancelled: None, until: None, timer }
     }
 
-    pub(super) fn start(&mut self, outside: &mut O, run: O::Run) {
-        self.cancel(outside);
-        self.running = Some(run);
+    pub(super) fn start(&mut self, live: Live) {
+        self.next = Some(live);
     }
 
     pub(super) fn cancel(&mut self, outside: &mut O) {
+        self.next = None;
         if let Some(mut run) = self.running.take() {
             outside.cancel_hook(&mut run);
-            self.cancelled.push(run);
+            self.cancelled = Some(run);
             self.until = outside.now().checked_add(CANCEL_TIMEOUT);
         }
     }
 
-    /// Waits for the end of the one that runs.
+    /// Waits for the end of the one that runs, beside the session on this socket.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
         outside: &mut O,
+        socket: Option<&O::Socket>,
     ) -> Poll<Result<(), Error>> {
-        self.cancelled.retain_mut(|run| outside.poll_hook(cx, run).is_pending());
+        if !self.has_ended(cx, outside) {
+            return Poll::Pending;
+        }
+        if let Some(live) = self.next.take() {
+            self.running = outside.run_hook(socket, live);
+        }
         let Some(running) = &mut self.running else { return Poll::Pending };
         let result = ready!(outside.poll_hook(cx, running));
         self.running = None;
@@ -93,11 +102,16 @@ impl<O: Outside> Hooks<O> {
 
     /// Waits until none is left.
     pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>, outside: &mut O) -> Poll<()> {
-        self.cancelled.retain_mut(|run| outside.poll_hook(cx, run).is_pending());
-        if self.cancelled.is_empty() || outside.poll_timer(cx, &mut self.timer, self.until) {
+        if self.has_ended(cx, outside) || outside.poll_timer(cx, &mut self.timer, self.until) {
             return Poll::Ready(());
         }
         Poll::Pending
+    }
+
+    /// Whether the one that was told to end has ended.
+    fn has_ended(&mut self, cx: &mut Context<'_>, outside: &mut O) -> bool {
+        self.cancelled.take_if(|run| outside.poll_hook(cx, run).is_ready());
+        self.cancelled.is_none()
     }
 }
 

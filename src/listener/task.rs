@@ -86,11 +86,7 @@ impl<O: Outside> Task<O> {
                     }
                 }
                 Action::Close { link, how: Close::Abort } => self.links.abort(link),
-                Action::RunHook(live) => {
-                    if let Some(run) = self.outside.run_hook(self.links.socket(), live) {
-                        self.hooks.start(&mut self.outside, run);
-                    }
-                }
+                Action::RunHook(live) => self.hooks.start(live),
                 Action::CancelHook => self.hooks.cancel(&mut self.outside),
                 Action::Tell(incident) => self.shared.tell(incident),
                 Action::Reply { id, result } => {
@@ -210,7 +206,8 @@ impl<O: Outside> Task<O> {
 
     /// One that has ended may be followed by the next at once, which is to be polled too.
     fn poll_hook(&mut self, cx: &mut Context<'_>) {
-        while let Poll::Ready(result) = self.hooks.poll(cx, &mut self.outside) {
+        while let Poll::Ready(result) = self.hooks.poll(cx, &mut self.outside, self.links.socket())
+        {
             self.supervisor.handle_hook(self.outside.now(), result, self.outside.sink());
             self.act();
         }

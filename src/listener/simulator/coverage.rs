@@ -119,7 +119,7 @@ impl World {
             (figures.sessions_lost, self.lost_sessions.into()),
             (figures.attempts, self.connections.len() as u64),
             (figures.handovers, self.handovers.into()),
-            (figures.hooks, self.hook.number),
+            (figures.hooks, self.hook.asked),
         ];
         if counted.iter().any(|(told, known)| told != known) {
             self.fail(format!("the figures are wrong: {figures:?}, and not {counted:?}"));

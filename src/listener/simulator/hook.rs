@@ -10,7 +10,11 @@ use crate::{Error, ErrorKind};
 
 #[derive(Debug, Default)]
 pub(super) struct Hook {
-    pub(super) number: u64,
+    /// How often it was asked for.
+    pub(super) asked: u64,
+    /// It was asked for, and has yet to begin: the one before it may run on.
+    pub(super) is_asked: bool,
+    number: u64,
     pub(super) running: Option<u64>,
     runs: BTreeMap<u64, Life>,
     /// It has read the state since the last session was lost.
@@ -44,9 +48,11 @@ impl World {
         if !self.plan.has_hook {
             return self.fail("a hook is run, and there is none");
         }
-        if self.hook.running.is_some() {
+        if self.hook.running.is_some() || self.hook.is_asked {
             return self.fail("a hook is run while it runs");
         }
+        self.hook.asked += 1;
+        self.hook.is_asked = true;
         // By the time this is carried out everything may have ended.
         if !self.sink.is_held && supervisor.state() != State::Closed {
             return self.fail("a hook is run while notifications are shown");
@@ -65,6 +71,10 @@ impl World {
     }
 
     pub(super) fn start_hook(&mut self) -> Run {
+        if !self.hook.runs.is_empty() {
+            self.fail("a hook begins before the last one has ended");
+        }
+        self.hook.is_asked = false;
         self.hook.number += 1;
         let number = self.hook.number;
         self.hook.running = Some(number);

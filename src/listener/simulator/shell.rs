@@ -242,7 +242,7 @@ pub(super) fn call_for_nothing(task: &mut Task<&mut World>) {
     if world.stalled().is_none() {
         supervisor.handle_room(now);
     }
-    if world.hook.running.is_none() {
+    if world.hook.running.is_none() && !world.hook.is_asked {
         supervisor.handle_hook(now, Ok(()), &mut world.sink);
     }
     let delivering = world.current().map(|index| world.connections[index].link);

@@ -7,7 +7,7 @@ impl World {
     /// This is about to be carried out by the task.
     pub(super) fn note(&mut self, action: &Action, supervisor: &Supervisor) {
         match action {
-            Action::Open { .. } | Action::CancelHook => {}
+            Action::Open { .. } => {}
             Action::Read { link, on } => {
                 let Some(&index) = self.links.get(link) else { return };
                 say!(self, "connection {index}: read {on}");
@@ -31,6 +31,7 @@ impl World {
                 self.connections[index].was_delivered = true;
             }
             Action::RunHook(live) => self.hook_begins(live, supervisor),
+            Action::CancelHook => self.hook.is_asked = false,
             Action::Tell(incident) => self.noted(incident),
             Action::Reply { id, result } => {
                 // Of an end that nobody waits for.
