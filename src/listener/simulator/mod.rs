@@ -42,6 +42,7 @@ mod writers;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -258,8 +259,11 @@ impl World {
         if let Some(at) = self.plan.ends_at {
             self.clock.at(at, Event::Leave, &mut self.random);
         }
-        self.run_with_task(inside);
-        self.gone();
+        let run = catch_unwind(AssertUnwindSafe(|| self.run_with_task(inside)));
+        match run {
+            Err(panic) if self.failure.is_none() => resume_unwind(panic),
+            _ => self.gone(),
+        }
         while let Some(event) = self.next() {
             match event {
                 Event::Judge => self.come_to_judgement(None),
