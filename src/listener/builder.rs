@@ -214,7 +214,8 @@ impl ListenerBuilder {
     /// It gets a connection of its own, to the server that the session is on, whatever other hosts there are; it
     /// fails when that one takes no other connection, or is a standby. Notifications that arrive meanwhile wait in
     /// the queue, within its bounds. If it fails or panics, it is run again after a delay; if the session is lost,
-    /// it is cancelled, and run again when the next one listens. There is no limit to its time but yours.
+    /// it is cancelled, and run again when the next one listens and this run has ended: at its next await. There is no
+    /// limit to its time but yours, and nothing is delivered before it is done.
     ///
     /// ```no_run
     /// # async fn example() -> Result<(), pgbell::Error> {
