@@ -63,7 +63,8 @@ fn state_read_in_the_hook_and_the_notifications_after_it_leave_nothing_out() {
                         known = known.max(n);
                     }
                     Event::Gap(_) => {
-                        assert!(states.len() > reads, "a gap before the state was read");
+                        // Two losses with something between them are two gaps, and may be one run of the hook.
+                        assert!(states.len() >= reads.max(1), "a gap before the state was read");
                         reads = states.len();
                         known = known.max(states[reads - 1].1);
                     }
