@@ -241,7 +241,7 @@ mod tests {
             format!("{words} (3 sessions lost, for 60.0 s, 12 attempts, 2 channels refused)")
         );
         let gap = Gap::within_session(cause(), at(0), 1);
-        assert_eq!(gap.to_string(), format!("{words} (the session goes on)"));
+        assert_eq!(gap.to_string(), format!("{words} (no session was lost)"));
     }
 
     #[test]

@@ -97,7 +97,7 @@ impl Setup {
     }
 
     pub(super) fn over<S>(&self, io: S) -> Server<S> {
-        Server { connection: self.connection(), io, failed: None }
+        Server { connection: self.connection(), io, failed: None, data: Vec::new() }
     }
 }
 
@@ -115,6 +115,8 @@ pub(super) struct Server<S> {
     pub(super) connection: ServerConnection,
     pub(super) io: S,
     pub(super) failed: Option<rustls::Error>,
+    /// What was received, and has not been asked for. rustls keeps little of it.
+    data: Vec<u8>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Server<S> {
@@ -139,6 +141,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Server<S> {
                 self.failed = Some(error);
                 self.flush().await;
                 return false;
+            }
+            let mut part = [0; 4096];
+            while let Ok(count @ 1..) = self.connection.reader().read(&mut part) {
+                self.data.extend_from_slice(&part[..count]);
             }
         }
         count > 0
@@ -170,17 +176,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Server<S> {
 
     /// Reads until so much data is there, or the client has ended.
     pub(super) async fn data(&mut self, count: usize) -> Vec<u8> {
-        let mut data = Vec::new();
-        loop {
-            let mut part = vec![0; 64 * 1024];
-            while let Ok(count @ 1..) = self.connection.reader().read(&mut part) {
-                data.extend_from_slice(&part[..count]);
-            }
-            if data.len() >= count || !self.receive().await {
-                return data;
-            }
+        while self.data.len() < count && self.receive().await {
             self.flush().await;
         }
+        std::mem::take(&mut self.data)
     }
 
     /// Gives its keys out of the hands of rustls: records of any kind can be made with them.
