@@ -39,6 +39,7 @@ pub(super) struct Link {
 /// An answer that is due.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Owed {
+    pub(super) is_proof: bool,
     pub(super) since: Instant,
     pub(super) silent_since: Instant,
 }
@@ -135,7 +136,11 @@ impl Link {
         if !self.is_live() || oldest.is_query() || oldest.listens() && listens_to_nothing {
             return None;
         }
-        Some(Owed { since: self.owed_since, silent_since: self.owed_since.max(self.alive_at) })
+        Some(Owed {
+            is_proof: matches!(oldest, Purpose::Proof { .. }),
+            since: self.owed_since,
+            silent_since: self.owed_since.max(self.alive_at),
+        })
     }
 
     /// Whatever it owes, its time begins now.

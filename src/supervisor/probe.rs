@@ -26,6 +26,9 @@ const PROOF_BYTES_MAX: usize = 4 * 1024;
 /// timeouts do not see. A server under a flood answers when it has caught up, and that may take its time.
 const LONGEST: Duration = Duration::from_secs(300);
 
+/// Longest silence while a LISTEN or an UNLISTEN is not answered, whatever is said of proofs.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+
 /// Who comes so much too late to a deadline did not run: nobody else is to blame for what was not read.
 const LATE: Duration = Duration::from_secs(1);
 
@@ -77,10 +80,20 @@ impl Probe {
         self.is_overdue || self.is_demanded
     }
 
+    /// How long nothing may come while this is owed.
+    fn patience(&self, owed: Owed) -> Duration {
+        match owed.is_proof {
+            true => self.heartbeat.deadline,
+            // Somebody may wait for it.
+            false => self.heartbeat.deadline.min(SILENCE_MAX),
+        }
+    }
+
     /// When an answer that is owed must have come.
     fn deadline(&self, owed: Owed) -> Option<Instant> {
-        let longest = owed.since.checked_add(LONGEST.max(self.heartbeat.deadline));
-        let silence = owed.silent_since.checked_add(self.heartbeat.deadline);
+        let patience = self.patience(owed);
+        let longest = owed.since.checked_add(LONGEST.max(patience));
+        let silence = owed.silent_since.checked_add(patience);
         longest.into_iter().chain(silence).min()
     }
 }
@@ -152,7 +165,7 @@ impl Supervisor {
             long if long >= LONGEST => format!("the server did not answer within {long:.0?}"),
             _ => format!(
                 "nothing came from the server for {:?} while it owed an answer",
-                self.probe.heartbeat.deadline
+                self.probe.patience(owed)
             ),
         };
         let error = Error::new(ErrorKind::Timeout, message)

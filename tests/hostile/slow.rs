@@ -168,8 +168,8 @@ fn t22_a_server_that_drips_through_the_startup_costs_the_connect_timeout() {
     });
 }
 
-/// The command's own deadline, 30 s, which half an answer does not put off; and a listener's patience with a silent
-/// server.
+/// The command's own deadline, 30 s: half an answer does not put it off. A listener has the same patience with the first
+/// LISTEN of a session.
 #[test]
 fn q8_silence_in_the_middle_of_an_answer_ends_at_the_deadline() {
     timeless().block_on(async {
@@ -189,15 +189,11 @@ fn q8_silence_in_the_middle_of_an_answer_ends_at_the_deadline() {
                 let listening = listener.listen("a").await.unwrap_err();
                 [listening, listener.recv().await.unwrap_err()]
             };
-            let (least, says) = match client {
-                "connection" => (30.0, "did not answer LISTEN within 30s"),
-                _ => (8.0, "nothing came from the server for 8s while it owed an answer"),
-            };
             let took = begin.elapsed().as_secs_f64();
-            assert!((least..least + 1.0).contains(&took), "{client}: {took}");
+            assert!((30.0..31.0).contains(&took), "{client}: {took}");
             for error in errors {
                 assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
-                assert!(error.to_string().contains(says), "{error}");
+                assert!(error.to_string().contains("did not answer LISTEN within 30s"), "{error}");
             }
             task.await.unwrap().unwrap();
         }

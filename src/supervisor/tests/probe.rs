@@ -333,3 +333,13 @@ fn what_is_sent_at_the_end_of_a_stall_is_not_waited_for_longer() {
     shell.pass(Duration::ZERO);
     assert_eq!(shell.due_in(), DEADLINE);
 }
+
+#[test]
+fn a_listen_is_not_waited_for_without_end_where_no_proof_is_asked_for() {
+    let never = Heartbeat { every: Duration::MAX, deadline: Duration::MAX };
+    let mut shell = Shell::up(Policy { heartbeat: never, ..lasting() });
+    shell.command(listen(&["b"]));
+    assert_eq!(shell.due_in(), seconds(30));
+    shell.pass_until_due();
+    assert!(is_lost(&shell));
+}
