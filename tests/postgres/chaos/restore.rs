@@ -38,6 +38,12 @@ fn ten_thousand_channels_come_back_in_groups_of_64() {
 const ONE_WAY: Duration = Duration::from_millis(200);
 const ROUND_TRIP: Duration = Duration::from_millis(400);
 
+/// What is promised of a restore.
+const TRIPS_MAX: f64 = 3.0;
+
+/// How often a machine may be too busy to tell.
+const TRIES_MAX: usize = 6;
+
 /// A name that LATIN1 does not know.
 const REFUSED: &str = "漢";
 
@@ -67,31 +73,39 @@ async fn restore(
     (begin.elapsed(), gap)
 }
 
-/// What a long way adds to the time is round trips. A busy machine adds to it too, so the shortest of some counts.
+/// What a long way adds to the time is round trips. A busy machine adds to it too, and never takes away: the shortest of
+/// as many tries as it needs counts.
 async fn round_trips(
     listener: &mut Listener,
     proxy: &ProxyHandle,
     wish: Option<&str>,
 ) -> (f64, String) {
     let mut shortest = [Duration::MAX; 2];
-    for _ in 0..2 {
+    for _ in 0..TRIES_MAX {
         for (index, one_way) in [Duration::ZERO, ONE_WAY].into_iter().enumerate() {
             let (took, gap) = restore(listener, proxy, one_way, wish).await;
             let refused: Vec<&str> = gap.refused().iter().map(|(name, _)| name.as_str()).collect();
             assert_eq!(refused, Vec::from_iter(wish));
             shortest[index] = took.min(shortest[index]);
         }
+        if trips(shortest) <= TRIPS_MAX {
+            break;
+        }
     }
     let [near, far] = shortest;
     // One is the least: less would mean that the way was not long.
     assert!(far >= ROUND_TRIP.mul_f64(0.9), "{far:?}");
-    let trips = far.saturating_sub(near).as_secs_f64() / ROUND_TRIP.as_secs_f64();
+    let trips = trips(shortest);
     (
         trips,
         format!(
             "{trips:.2} round trips: {near:?} without a delay, {far:?} with {ONE_WAY:?} each way"
         ),
     )
+}
+
+fn trips([near, far]: [Duration; 2]) -> f64 {
+    far.saturating_sub(near).as_secs_f64() / ROUND_TRIP.as_secs_f64()
 }
 
 /// With a refused one among them too.
@@ -119,7 +133,7 @@ fn ten_thousand_channels_come_back_in_groups_within_three_round_trips() {
             let refused = wish.iter().len();
             report!("10,000 channels, {refused} more refused: {figures}");
             expect(&listener, 10_000, refused).await;
-            assert!(trips <= 3.0, "{figures}");
+            assert!(trips <= TRIPS_MAX, "{figures}");
         }
         listener.close().await.unwrap();
     });
