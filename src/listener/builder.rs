@@ -182,8 +182,8 @@ impl ListenerBuilder {
     ///
     /// So a connection that is dead without an end, a server that is stuck, or a pooler that has forgotten
     /// the subscription are noticed within the sum. The proof is one short query. The same patience is had with the
-    /// answer to a `listen` or `unlisten` of yours on a live session; while a new session subscribes, the server has
-    /// 30 s for each answer, because the first LISTEN may read a long queue.
+    /// answer to a `listen` or `unlisten` of yours on a live session, but for 30 s at most; while a new session
+    /// subscribes, the server has 30 s for each answer, because the first LISTEN may read a long queue.
     ///
     /// Whatever comes counts as a sign of life: a server under a flood, which answers when it has caught up, has five
     /// minutes. While a query of your own runs on the listening session there is no proof: TCP's keepalive and user

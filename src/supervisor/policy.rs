@@ -40,7 +40,7 @@ pub struct Reconnect {
 /// How a live session is proven to be one.
 ///
 /// Every `every` the server is asked what the session listens to. This answer, and that to any LISTEN or UNLISTEN on a
-/// live session, must come within `deadline` of the last bytes that came: so a dead peer is noticed after at most
+/// live session, must come within `deadline` of the last bytes that came (LISTEN and UNLISTEN: 30 s at most): so a dead peer is noticed after at most
 /// `every + deadline`. A slow one that still sends is given up after five minutes, or `deadline` if that is longer.
 /// While a user's query runs, nothing is asked and nothing is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
