@@ -90,13 +90,10 @@ impl World {
             }
             4..6 => self.cut(index),
             6 => {
-                say!(self, "connection {index}: the backend is stopped");
-                self.connections[index].is_stopped = true;
+                self.stop_backend(index);
                 if self.random.chance(70) {
                     let delay = self.random.range(100 * MILLI, 10 * SECOND);
                     self.clock.after(delay, Event::Mend(index), &mut self.random);
-                } else {
-                    self.clock.after(PATIENCE, Event::Overdue(index), &mut self.random);
                 }
             }
             7 => {
@@ -116,15 +113,29 @@ impl World {
         }
     }
 
+    pub(super) fn stop_backend(&mut self, index: usize) {
+        say!(self, "connection {index}: the backend is stopped");
+        self.connections[index].stop(self.clock.now());
+        self.clock.after(PATIENCE, Event::Overdue(index), &mut self.random);
+    }
+
     /// Nothing arrives any more in one direction or both, and nobody says so.
     fn cut(&mut self, index: usize) {
         let (up, down) = self.random.pick(&[(true, false), (false, true), (true, true)]);
+        self.cut_ways(index, up, down);
+    }
+
+    pub(super) fn cut_ways(&mut self, index: usize, up: bool, down: bool) {
         say!(self, "connection {index}: half-open (up {up}, down {down})");
         let patience = if down { PATIENCE } else { UP_ALONE };
         self.clock.after(patience, Event::Overdue(index), &mut self.random);
+        let now = self.clock.now();
         let connection = &mut self.connections[index];
-        connection.to_server.is_cut |= up;
-        connection.to_client.is_cut |= down;
+        for (lane, is_cut) in [(&mut connection.to_server, up), (&mut connection.to_client, down)] {
+            if is_cut {
+                lane.cut(now);
+            }
+        }
         if self.random.chance(50) {
             connection.to_server.packets.retain(|_| !up);
             connection.to_client.packets.retain(|_| !down);
@@ -148,12 +159,15 @@ impl World {
     /// A connection has been dead for so long that the kernel says so.
     pub(super) fn is_overdue(&mut self, index: usize) {
         let connection = &self.connections[index];
-        if connection.is_closed() || !connection.is_silent() {
+        let Some(overdue_at) = connection.overdue_at().filter(|_| !connection.is_closed()) else {
             return;
-        }
+        };
         let now = self.clock.now();
-        // It may have stood beside another one until a moment ago.
-        let was_live = connection.live_at.is_some_and(|at| at + PATIENCE / 2 < now);
+        if now < overdue_at {
+            // What this was said of is over, and something else is broken.
+            return self.clock.at(overdue_at, Event::Overdue(index), &mut self.random);
+        }
+        let was_live = connection.live_at.is_some();
         let was_awake = self.asleep_until + PATIENCE / 2 < now;
         let has_query = self.commands.values().any(|asked| matches!(asked, Asked::Query));
         if was_live && was_awake && !has_query {
@@ -161,7 +175,7 @@ impl World {
         }
         say!(self, "connection {index}: given up by the kernel");
         self.forget(index);
-        self.connections[index].to_client.is_cut = false;
+        self.connections[index].to_client.cut_at = None;
         self.put(index, false, Packet::Rst);
     }
 
@@ -176,14 +190,15 @@ impl World {
 
     pub(super) fn mend(&mut self, index: usize) {
         say!(self, "connection {index}: the backend goes on");
-        self.connections[index].is_stopped = false;
+        self.connections[index].stopped_at = None;
         self.serve(index);
         self.emit(index);
     }
 
     /// A server says what nobody asked for and nothing follows from.
     fn chatter(&mut self) {
-        let Some(index) = self.victim().filter(|&index| !self.connections[index].is_stopped) else {
+        let Some(index) = self.victim().filter(|&index| !self.connections[index].is_stopped())
+        else {
             return;
         };
         let mut bytes = BytesMut::new();

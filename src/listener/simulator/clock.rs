@@ -28,6 +28,8 @@ pub(super) enum Event {
     Burst,
     /// Something breaks.
     Chaos,
+    /// What a script says.
+    Act(usize),
     /// Something breaks while a session takes the place of another one.
     Trouble,
     /// A server stops that is not the primary one any more.

@@ -5,6 +5,7 @@ use std::task::Waker;
 
 use bytes::{Bytes, BytesMut};
 
+use super::chaos::{PATIENCE, UP_ALONE};
 use super::clock::Micros;
 use crate::Error;
 use crate::session::Session;
@@ -26,8 +27,18 @@ pub(super) struct Lane {
     pub(super) packets: VecDeque<Packet>,
     /// When the last of them arrives.
     pub(super) last: Micros,
-    /// What is sent vanishes.
-    pub(super) is_cut: bool,
+    /// Since when what is sent vanishes.
+    pub(super) cut_at: Option<Micros>,
+}
+
+impl Lane {
+    pub(super) fn cut(&mut self, now: Micros) {
+        self.cut_at.get_or_insert(now);
+    }
+
+    pub(super) fn is_cut(&self) -> bool {
+        self.cut_at.is_some()
+    }
 }
 
 /// How our end of a connection stands.
@@ -69,7 +80,8 @@ pub(super) struct Connection {
     // ---- the server's end ----
     pub(super) session: Option<SessionId>,
     pub(super) arrived: BytesMut,
-    pub(super) is_stopped: bool,
+    /// Since when the backend does nothing.
+    pub(super) stopped_at: Option<Micros>,
     // ---- what is known of it ----
     /// Something was done to it that may end it.
     pub(super) is_faulty: bool,
@@ -112,7 +124,7 @@ impl Connection {
             to_client: Lane::default(),
             session: None,
             arrived: BytesMut::new(),
-            is_stopped: false,
+            stopped_at: None,
             is_faulty: false,
             is_deaf: false,
             is_lost: false,
@@ -131,7 +143,24 @@ impl Connection {
 
     /// Whether nothing comes of it any more.
     pub(super) fn is_silent(&self) -> bool {
-        self.is_stopped || self.to_server.is_cut || self.to_client.is_cut
+        self.is_stopped() || self.to_server.is_cut() || self.to_client.is_cut()
+    }
+
+    /// When the listener must have noticed that nothing comes of it, or the kernel says so: the time runs for each thing
+    /// that is broken now, and not for what was mended.
+    pub(super) fn overdue_at(&self) -> Option<Micros> {
+        let silent = [self.stopped_at, self.to_client.cut_at].map(|since| (since, PATIENCE));
+        let all = silent.into_iter().chain([(self.to_server.cut_at, UP_ALONE)]);
+        let live_at = self.live_at.unwrap_or_default();
+        all.filter_map(|(since, patience)| Some(since?.max(live_at) + patience)).min()
+    }
+
+    pub(super) fn stop(&mut self, now: Micros) {
+        self.stopped_at.get_or_insert(now);
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped_at.is_some()
     }
 
     /// Whether nothing comes of it any more, or not what should.

@@ -114,11 +114,14 @@ impl World {
         let is_well = self.state == State::Connected
             && self.commands.is_empty()
             && !self.sink.is_held
-            && self.current().is_some_and(|index| {
-                let connection = &self.connections[index];
-                !connection.is_dead()
-                    && connection.to_client.last <= now
-                    && connection.server == self.primary
+            && self
+                .current()
+                .is_some_and(|index| self.connections[index].to_client.last <= now)
+            // A dead session may be about to take the place of one that lives.
+            && self.connections.iter().all(|connection| {
+                !matches!(connection.stage, Stage::Open)
+                    || connection.is_closing
+                    || !connection.is_dead() && connection.server == self.primary
             });
         if is_well || now >= self.judgement || self.done.is_some() || self.is_closing {
             self.commit_everywhere();

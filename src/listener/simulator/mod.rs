@@ -29,6 +29,7 @@ mod oracle;
 mod outages;
 mod plan;
 mod random;
+mod script;
 mod server;
 mod shell;
 mod sockets;
@@ -56,6 +57,7 @@ use self::consumer::{Bell, Consumer};
 use self::hook::Hook;
 use self::plan::Plan;
 use self::random::Random;
+use self::script::Script;
 use self::server::{Server, Status};
 use self::shell::Inside;
 use self::subscriptions::Subscriptions;
@@ -84,6 +86,7 @@ struct World {
     random: Random,
     clock: Clock,
     trace: Trace,
+    script: Script,
     // ---- outside ----
     servers: Vec<Server>,
     primary: usize,
@@ -163,6 +166,10 @@ impl World {
     fn new(seed: u64, is_traced: bool) -> (Self, Inside) {
         let mut random = Random::new(seed);
         let plan = Plan::new(&mut random);
+        Self::with(plan, random, is_traced)
+    }
+
+    fn with(plan: Plan, mut random: Random, is_traced: bool) -> (Self, Inside) {
         let clock = Clock::new();
         let channels = Subscriptions::new(plan.channels, plan.initial);
         let initial: Vec<usize> = (0..plan.initial).collect();
@@ -192,6 +199,7 @@ impl World {
             random,
             clock,
             trace: Trace::new(is_traced),
+            script: Script::default(),
             primary: 0,
             connections: Vec::new(),
             sessions: BTreeMap::new(),
@@ -251,6 +259,7 @@ impl World {
         self.schedule_consumer();
         self.schedule_user();
         self.clock.at(0, Event::Commit, &mut self.random);
+        self.schedule_script();
         if self.plan.chaos > 0 {
             let first = self.random.range(0, self.plan.chaos);
             self.clock.at(first, Event::Chaos, &mut self.random);
@@ -332,6 +341,7 @@ impl World {
             Event::Trouble => self.trouble(),
             Event::Whim => self.act_as_user(),
             Event::Chaos => self.chaos(),
+            Event::Act(number) => self.act(number),
             Event::Stop(server) => self.stop(server),
             Event::Up(server) => self.come_up(server),
             Event::Mend(index) => self.mend(index),

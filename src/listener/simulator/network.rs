@@ -27,7 +27,7 @@ impl World {
         let delay = self.delay();
         let at = self.clock.now() + delay;
         let lane = self.lane(index, up);
-        if lane.is_cut {
+        if lane.is_cut() {
             return;
         }
         // An RST does not wait for what it makes worthless.
@@ -66,7 +66,8 @@ impl World {
             Some(Packet::Fin) => {
                 // A client that ends its direction without Terminate is gone all the same.
                 self.serve(index);
-                if self.connections[index].session.is_some() && !self.connections[index].is_stopped
+                if self.connections[index].session.is_some()
+                    && !self.connections[index].is_stopped()
                 {
                     self.forget(index);
                     self.put(index, false, Packet::Fin);
@@ -101,7 +102,7 @@ impl World {
     /// The backend handles what has arrived.
     pub(super) fn serve(&mut self, index: usize) {
         let connection = &mut self.connections[index];
-        let Some(session) = connection.session.filter(|_| !connection.is_stopped) else { return };
+        let Some(session) = connection.session.filter(|_| !connection.is_stopped()) else { return };
         let mut arrived = mem::take(&mut connection.arrived);
         let server = connection.server;
         self.servers[server].backend.handle_input(session, &mut arrived);
@@ -122,7 +123,7 @@ impl World {
     /// Sends what the backend has written.
     pub(super) fn emit(&mut self, index: usize) {
         let connection = &mut self.connections[index];
-        let Some(session) = connection.session.filter(|_| !connection.is_stopped) else { return };
+        let Some(session) = connection.session.filter(|_| !connection.is_stopped()) else { return };
         let backend = &mut self.servers[connection.server].backend;
         let output = backend.transmit(session).split().freeze();
         let is_closed = backend.is_closed(session);

@@ -57,14 +57,15 @@ impl World {
             }
             _ => {}
         }
+        let now = self.clock.now();
         for (index, connection) in self.connections.iter_mut().enumerate() {
             if connection.server != old || connection.is_closed() {
                 continue;
             }
             self.clock.after(PATIENCE, Event::Overdue(index), &mut self.random);
             connection.is_faulty = true;
-            connection.to_server.is_cut = true;
-            connection.to_client.is_cut = true;
+            connection.to_server.cut(now);
+            connection.to_client.cut(now);
         }
     }
 

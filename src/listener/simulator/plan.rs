@@ -91,6 +91,36 @@ impl Plan {
         }
     }
 
+    /// Nothing breaks of itself and the user does nothing.
+    pub(super) fn quiet() -> Self {
+        Self {
+            servers: 1,
+            channels: 2,
+            initial: 2,
+            capacity: 100,
+            bytes: 65_536,
+            overflow: Overflow::DropOldest,
+            connect_timeout: 3 * SECOND,
+            close_timeout: SECOND,
+            delays: Some((100 * MILLI, SECOND)),
+            retry_refusals: false,
+            every: 5 * SECOND,
+            deadline: 4 * SECOND,
+            lifetime: None,
+            has_hook: false,
+            flaps: false,
+            ends_at: None,
+            calm: 6 * SECOND,
+            commits: 500 * MILLI,
+            commands: 0,
+            chaos: 0,
+            delay: MILLI,
+            splits: 0,
+            laziness: MILLI,
+            naps: false,
+        }
+    }
+
     /// How long the listener has to be well again, whatever broke before.
     pub(super) fn recovery(&self) -> Micros {
         let (_, longest) = self.delays.unwrap_or_default();

@@ -124,7 +124,7 @@ impl World {
         self.command(id, Command::SimpleQuery(sql));
     }
 
-    fn rotate(&mut self) {
+    pub(super) fn rotate(&mut self) {
         let id = self.next_command(Asked::Rotate);
         self.command(id, Command::Rotate);
     }

@@ -1,0 +1,88 @@
+//! Runs in which it is written down what breaks, and when.
+//!
+//! They keep what a seed has shown: a seed means something else as soon as the world can do one thing more.
+
+use super::World;
+use super::clock::{Event, MILLI, Micros, SECOND};
+use super::plan::Plan;
+use super::random::Random;
+
+/// What happens then. Connections are named by their index: in the order in which they were begun.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Act {
+    /// The backend does nothing any more. The kernel looks at the connection when it should be over.
+    Stop(usize),
+    /// The backend goes on.
+    Mend(usize),
+    /// Nothing arrives any more: at the server, and at our end.
+    Cut { index: usize, up: bool, down: bool },
+    /// The user asks for another session.
+    Rotate,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Script(Vec<(Micros, Act)>);
+
+impl World {
+    pub(super) fn schedule_script(&mut self) {
+        for (number, (at, _)) in self.script.0.iter().enumerate() {
+            self.clock.at(*at, Event::Act(number), &mut self.random);
+        }
+    }
+
+    pub(super) fn act(&mut self, number: usize) {
+        let act = self.script.0[number].1;
+        self.is_hindered |= !matches!(act, Act::Rotate);
+        match act {
+            Act::Stop(index) => self.stop_backend(index),
+            Act::Mend(index) => self.mend(index),
+            Act::Cut { index, up, down } => {
+                self.connections[index].is_faulty = true;
+                self.cut_ways(index, up, down);
+            }
+            Act::Rotate => self.rotate(),
+        }
+    }
+}
+
+/// A world in which nothing is left to chance but how long packets are on their way. Each act comes so many milliseconds
+/// after the start.
+fn play(plan: Plan, acts: &[(u64, Act)]) -> World {
+    let (mut world, inside) = World::with(plan, Random::new(0), true);
+    world.script = Script(acts.iter().map(|&(at, act)| (at * MILLI, act)).collect());
+    world.run(inside);
+    assert_eq!(world.failure, None, "{}", world.trace.text());
+    world
+}
+
+/// Seeds 520890, 2237907 and 7596549 as they were: the time of the stopped backend ran on after it had gone on, and ended
+/// while only our direction was cut.
+#[test]
+fn a_connection_that_is_only_cut_on_our_way_up_has_all_its_time_after_a_stop() {
+    let plan = Plan::quiet();
+    let acts = [
+        (1_000, Act::Stop(0)),
+        (1_200, Act::Mend(0)),
+        (6_000, Act::Cut { index: 0, up: true, down: false }),
+    ];
+    let world = play(plan, &acts);
+    // It is noticed all the same: by the listener, and not by the kernel.
+    assert_eq!(world.lost_sessions, 1);
+    assert!(!world.trace.text().contains("given up by the kernel"));
+}
+
+/// Seed 5355804 as it was: while the old session was well the new one was dead, and took its place after it had been said
+/// that all was well.
+#[test]
+fn a_session_that_dies_while_it_takes_the_place_of_another_one_is_not_well() {
+    let plan = Plan { delay: 50 * MILLI, deadline: SECOND, ..Plan::quiet() };
+    let acts = [
+        (5_000, Act::Rotate),
+        // Its LISTEN is done, and the fence is on its way.
+        (5_105, Act::Stop(1)),
+        (5_200, Act::Cut { index: 1, up: false, down: true }),
+        (7_850, Act::Mend(1)),
+    ];
+    let world = play(plan, &acts);
+    assert_eq!((world.lost_sessions, world.handovers), (1, 0));
+}
