@@ -5,7 +5,7 @@ mod kept;
 use std::fmt;
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
+use bytes::Buf;
 
 use self::kept::Kept;
 use crate::auth::AuthMethod;
@@ -90,9 +90,7 @@ impl Connection {
     }
 
     fn new(mut established: Established) -> Self {
-        let mut input = BytesMut::with_capacity(INPUT_BYTES);
-        input.extend_from_slice(&established.driver.input);
-        established.driver.input = input;
+        established.driver.set_input_bytes(INPUT_BYTES);
         let driver = &established.driver;
         Self {
             stamp: Stamp { received_at: driver.received_at, epoch: 1 },

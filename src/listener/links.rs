@@ -8,9 +8,13 @@ use bytes::BytesMut;
 use super::link::Link;
 use super::outside::{Opened, Outside};
 use crate::supervisor::{LinkEvent, LinkId};
+use crate::wire::buffer;
 
 /// Least spare capacity to read into, in bytes, on a link that is not delivered.
 const READ_BYTES: usize = 16 * 1024;
+
+/// Size of such a link's receive buffer when no message is long, in bytes.
+const REST_BYTES: usize = 4 * READ_BYTES;
 
 pub(super) struct Links<O: Outside> {
     opening: Vec<(LinkId, O::Opening)>,
@@ -113,6 +117,7 @@ impl<O: Outside> Links<O> {
             return link.poll_read(cx, outside, &mut self.buffer);
         }
         let mut rest = std::mem::take(&mut link.rest);
+        buffer::shrink(&mut rest, REST_BYTES);
         rest.reserve(READ_BYTES);
         let read = link.poll_read(cx, outside, &mut rest);
         link.rest = rest;

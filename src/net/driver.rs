@@ -10,11 +10,14 @@ use tokio::task::yield_now;
 
 use super::{Pipe, Timer, now};
 use crate::session::{Answer, CommandId, Progress, Session, SessionEvent};
-use crate::wire::Run;
+use crate::wire::{Run, buffer};
 use crate::{Error, ErrorKind};
 
 /// Least spare capacity to read into, in bytes: two of the server's own writes.
 const READ_BYTES_MIN: usize = 16 * 1024;
+
+/// Size of the receive buffer when no message is long, in bytes.
+const INPUT_BYTES: usize = 4 * READ_BYTES_MIN;
 
 /// Longest wait for the server's end of the connection after Terminate.
 const CLOSE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(1);
@@ -36,6 +39,8 @@ pub(crate) enum Step {
 pub(crate) struct Driver {
     pub(crate) session: Session,
     pub(crate) input: BytesMut,
+    /// What the input is made of again when a message that needed more is over, in bytes.
+    input_bytes: usize,
     /// When the last bytes were read.
     pub(crate) received_at: SystemTime,
     pipe: Pipe,
@@ -47,10 +52,18 @@ impl Driver {
         Self {
             session,
             input: BytesMut::new(),
+            input_bytes: INPUT_BYTES,
             received_at: SystemTime::UNIX_EPOCH,
             pipe,
             timer: Timer::default(),
         }
+    }
+
+    /// From now on the receive buffer has this size, in bytes.
+    pub(crate) fn set_input_bytes(&mut self, bytes: usize) {
+        let mut input = BytesMut::with_capacity(bytes);
+        input.extend_from_slice(&self.input);
+        (self.input, self.input_bytes) = (input, bytes);
     }
 
     /// Goes on until the server has let us in and is ready.
@@ -121,6 +134,7 @@ impl Driver {
             }
             // Not waited for: reading goes on meanwhile.
             let _ = self.pipe.poll_write(cx, self.session.transmit());
+            buffer::shrink(&mut self.input, self.input_bytes);
             self.input.reserve(READ_BYTES_MIN);
             match self.pipe.poll_read(cx, &mut self.input) {
                 Poll::Ready(Ok(0)) => {

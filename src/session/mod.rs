@@ -51,7 +51,7 @@ use self::violation::Violation;
 use crate::auth::AuthMethod;
 use crate::wire::{
     self, BackendMessage, DbError, Diagnostic, Framer, FrontendMessage, ProtocolVersion, Run,
-    StartupPacket, Stop, TransactionStatus,
+    StartupPacket, Stop, TransactionStatus, buffer,
 };
 use crate::{Error, ErrorKind};
 
@@ -60,6 +60,12 @@ pub use command::{Answer, CommandId, RESULT_BYTES_MAX};
 pub use facts::{FACTS_SQL, Facts};
 pub use rows::{Column, Row, Rows};
 pub use startup::{Login, STARTUP_BYTES_MAX, STARTUP_MESSAGES_MAX};
+
+/// Memory that an empty send buffer may keep, in bytes.
+const TRANSMIT_BYTES_KEPT: usize = 64 * 1024;
+
+/// Elements for which an empty queue of commands or events may keep room.
+const QUEUE_KEPT: usize = 64;
 
 /// Type byte of NotificationResponse.
 const NOTIFICATION_RESPONSE: u8 = b'A';
@@ -401,12 +407,19 @@ impl Session {
 
     /// What is to be written. The caller removes from its front what it has written.
     pub fn transmit(&mut self) -> &mut BytesMut {
+        buffer::release(&mut self.transmit, TRANSMIT_BYTES_KEPT);
         &mut self.transmit
     }
 
     /// What happened, oldest first.
     pub fn poll_event(&mut self) -> Option<SessionEvent> {
-        self.events.pop_front()
+        let event = self.events.pop_front();
+        if self.events.is_empty() {
+            // The commands that were answered may have been many, too.
+            buffer::release_queue(&mut self.events, QUEUE_KEPT);
+            buffer::release_queue(&mut self.pending, QUEUE_KEPT);
+        }
+        event
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is due.

@@ -29,6 +29,7 @@
 
 pub mod authentication;
 pub mod backend;
+pub(crate) mod buffer;
 #[cfg(test)]
 mod catalogue;
 pub mod cursor;

@@ -5,6 +5,7 @@ mod consumer;
 mod hostile;
 mod meter;
 mod peer;
+mod shrink;
 
 use std::alloc::System;
 use std::future::Future;

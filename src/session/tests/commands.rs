@@ -238,3 +238,19 @@ fn a_failed_session_has_nothing_to_send() {
     play.take_events();
     play.end(&error);
 }
+
+/// Commands that were given one after the other before the first answer came.
+#[test]
+fn the_queues_of_very_many_commands_are_freed_when_all_are_answered() {
+    const COMMANDS: usize = 5_000;
+    let mut play = Scene::idle().begin();
+    for _ in 0..COMMANDS {
+        play.session.simple_query(play.now, "SELECT 1").unwrap();
+    }
+    play.write();
+    play.feed(&join(&[SELECT_1, READY]).repeat(COMMANDS));
+    assert_eq!(play.log.len(), COMMANDS);
+    let Session { pending, events, .. } = &play.session;
+    let room = (pending.capacity(), events.capacity());
+    assert!(room.0 <= 64 && room.1 <= 64, "{room:?}");
+}

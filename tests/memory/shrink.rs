@@ -1,0 +1,141 @@
+//! What a long message, or many short ones, has taken is given back when it is over.
+
+use pgbell::{Connection, Listener, Notifier};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::alone;
+use crate::meter::Meter;
+use crate::peer::{PRELUDE, bind, diagnostic, let_in, notifications};
+
+/// What a connection that is idle may hold: a receive buffer of 256 KiB, its session, its socket, and what the runtime
+/// keeps.
+const CONNECTION_BYTES: usize = 320 * 1024;
+
+/// The same of a session without that receive buffer.
+const SESSION_BYTES: usize = 128 * 1024;
+
+const LONG_BYTES: usize = 8 * 1024 * 1024;
+
+const SELECTED: &[u8] = b"C\0\0\0\x0dSELECT 1\0Z\0\0\0\x05I";
+
+/// Answers every Query, and reads without keeping. Ends with the client.
+async fn answer(mut socket: TcpStream, answer: &[u8]) {
+    let mut scratch = [0; 16 * 1024];
+    while let Ok(b'Q') = socket.read_u8().await {
+        let mut left = usize::try_from(socket.read_u32().await.unwrap()).unwrap() - 4;
+        while left > 0 {
+            let most = left.min(scratch.len());
+            left -= socket.read(&mut scratch[..most]).await.unwrap();
+        }
+        socket.write_all(answer).await.unwrap();
+    }
+}
+
+async fn connection(server: &TcpListener, url: &str) -> (Connection, TcpStream) {
+    let (connection, socket) = tokio::join!(Connection::connect(url), let_in(server));
+    (connection.unwrap(), socket)
+}
+
+#[test]
+fn a_connection_that_has_received_a_long_message_goes_back_to_its_usual_size() {
+    let held = alone(async {
+        let (server, url) = bind().await;
+        let mut meter = Meter::start();
+        let (mut connection, mut socket) = connection(&server, &url).await;
+        let notice = diagnostic(b'N', 1024 * 1024);
+        let single = notifications(1, 100);
+        let write = async {
+            socket.write_all(&notice).await.unwrap();
+            for _ in 0..100 {
+                socket.write_all(&single).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+        };
+        let receive = async {
+            let mut received = 0;
+            while received < 100 {
+                received += connection.recv_batch().await.unwrap().len();
+            }
+        };
+        tokio::join!(write, receive);
+        drop((notice, single));
+        meter.held()
+    });
+    assert!(held <= CONNECTION_BYTES, "{held} bytes");
+}
+
+#[test]
+fn a_connection_that_has_sent_a_long_query_goes_back_to_its_usual_size() {
+    let held = alone(async {
+        let (server, url) = bind().await;
+        let mut meter = Meter::start();
+        let (mut connection, socket) = connection(&server, &url).await;
+        let served = tokio::spawn(answer(socket, SELECTED));
+        let sql = "x".repeat(LONG_BYTES);
+        connection.simple_query(&sql).await.unwrap();
+        drop(sql);
+        connection.simple_query("SELECT 1").await.unwrap();
+        let held = meter.held();
+        connection.close().await.unwrap();
+        served.await.unwrap();
+        held
+    });
+    assert!(held <= CONNECTION_BYTES, "{held} bytes");
+}
+
+#[test]
+fn a_listener_that_has_sent_a_long_query_goes_back_to_its_usual_size() {
+    let held = alone(async {
+        let (server, url) = bind().await;
+        let mut meter = Meter::start();
+        let (listener, socket) = tokio::join!(Listener::builder(&url).connect(), let_in(&server));
+        let listener = listener.unwrap();
+        let served = tokio::spawn(answer(socket, SELECTED));
+        listener.simple_query("x".repeat(LONG_BYTES)).await.unwrap();
+        listener.simple_query("SELECT 1").await.unwrap();
+        let held = meter.held();
+        listener.close().await.unwrap();
+        served.await.unwrap();
+        held
+    });
+    // The queue's slots, and its first buffer.
+    assert!(held <= 3 * 1024 * 1024, "{held} bytes");
+}
+
+#[test]
+fn a_notifier_that_has_sent_very_many_at_once_goes_back_to_its_usual_size() {
+    let held = alone(async {
+        let (server, url) = bind().await;
+        let mut meter = Meter::start();
+        let serve = tokio::spawn(async move {
+            let (mut socket, _) = server.accept().await.unwrap();
+            let length = socket.read_u32().await.unwrap();
+            let mut packet = vec![0; usize::try_from(length).unwrap() - 4];
+            socket.read_exact(&mut packet).await.unwrap();
+            socket.write_all(PRELUDE).await.unwrap();
+            // Each ends with a Sync.
+            let mut scratch = [0; 16 * 1024];
+            while let Ok(tag) = socket.read_u8().await {
+                let mut left = usize::try_from(socket.read_u32().await.unwrap()).unwrap() - 4;
+                while left > 0 {
+                    let most = left.min(scratch.len());
+                    left -= socket.read(&mut scratch[..most]).await.unwrap();
+                }
+                if tag == b'S' {
+                    let done = [b"1\0\0\0\x042\0\0\0\x04n\0\0\0\x04", SELECTED].concat();
+                    socket.write_all(&done).await.unwrap();
+                }
+            }
+        });
+        let notifier = Notifier::connect(&*url).await.unwrap();
+        let many = (0..1_000).map(|_| ("a", "p".repeat(7_999)));
+        assert_eq!(notifier.notify_many(many).await.unwrap(), 1_000);
+        notifier.notify("a", "one").await.unwrap();
+        let held = meter.held();
+        notifier.close().await.unwrap();
+        serve.await.unwrap();
+        held
+    });
+    assert!(held <= SESSION_BYTES, "{held} bytes");
+}
