@@ -4,12 +4,15 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, SharedString, Unit};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use pgbell::testing::{Auth, BackendConfig, Server};
 use pgbell::{Error, Event, Listener, State};
+use tracing::span::{Attributes, Id, Record};
 use tracing_subscriber::fmt::MakeWriter;
 
 const PASSWORD: &str = "a password that nobody may see";
@@ -144,4 +147,138 @@ async fn night() {
     }
     handle.wait_state(State::Connected).await.unwrap();
     listener.close().await.unwrap();
+}
+
+/// A recorder and a subscriber that panic from some moment on, and are counted.
+#[derive(Clone, Default)]
+struct Broken(Arc<Calls>);
+
+#[derive(Default)]
+struct Calls {
+    is_broken: AtomicBool,
+    panics: AtomicU64,
+}
+
+impl Calls {
+    fn call(&self) {
+        if self.is_broken.load(Ordering::SeqCst) {
+            self.panics.fetch_add(1, Ordering::SeqCst);
+            panic!("what receives it is broken");
+        }
+    }
+}
+
+impl metrics::CounterFn for Calls {
+    fn increment(&self, _: u64) {
+        self.call();
+    }
+
+    fn absolute(&self, _: u64) {
+        self.call();
+    }
+}
+
+impl metrics::GaugeFn for Calls {
+    fn increment(&self, _: f64) {
+        self.call();
+    }
+
+    fn decrement(&self, _: f64) {
+        self.call();
+    }
+
+    fn set(&self, _: f64) {
+        self.call();
+    }
+}
+
+impl metrics::Recorder for Broken {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
+        Counter::from_arc(self.0.clone())
+    }
+
+    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::from_arc(self.0.clone())
+    }
+
+    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::noop()
+    }
+}
+
+impl tracing::Subscriber for Broken {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, _: &tracing::Event<'_>) {
+        self.0.call();
+    }
+
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+
+    fn try_close(&self, _: Id) -> bool {
+        self.0.call();
+        true
+    }
+}
+
+/// Runs a listener whose telemetry panics from now on: it goes on without, and says so.
+async fn goes_on(broken: &Calls) {
+    let server = Server::start(BackendConfig::new()).await.unwrap();
+    let url = server.url();
+    let builder = Listener::builder(&*url).channels(["a"]);
+    let delay = Duration::from_millis(1);
+    let mut listener = builder.backoff(delay, delay).connect().await.unwrap();
+    broken.is_broken.store(true, Ordering::SeqCst);
+    let mut sending = pgbell::Connection::connect(&*url).await.unwrap();
+    sending.notify("a", "1").await.unwrap();
+    assert!(matches!(listener.recv().await.unwrap(), Event::Notification(_)));
+    let mut errors = vec![listener.last_error()];
+    server.terminate(listener.process_id().unwrap());
+    assert!(matches!(listener.recv().await.unwrap(), Event::Gap(_)));
+    sending.notify("a", "2").await.unwrap();
+    assert!(matches!(listener.recv().await.unwrap(), Event::Notification(_)));
+    errors.push(listener.last_error());
+    let says_so =
+        |error: &Error| error.to_string().contains("panicked: what receives it is broken");
+    assert!(errors.iter().flatten().any(says_so), "{errors:?}");
+    listener.close().await.unwrap();
+    // Once where it is called, and once more where it is dropped.
+    let panics = broken.panics.load(Ordering::SeqCst);
+    assert!((1..=2).contains(&panics), "{panics}");
+}
+
+#[test]
+fn a_recorder_of_metrics_that_panics_is_not_called_again_and_the_listener_goes_on() {
+    let broken = Broken::default();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    metrics::with_local_recorder(&broken, || {
+        runtime.block_on(async {
+            tokio::time::timeout(Duration::from_secs(20), goes_on(&broken.0)).await.unwrap();
+        });
+    });
+}
+
+#[test]
+fn a_subscriber_of_tracing_that_panics_is_not_called_again_and_the_listener_goes_on() {
+    let broken = Broken::default();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    tracing::subscriber::with_default(broken.clone(), || {
+        runtime.block_on(async {
+            tokio::time::timeout(Duration::from_secs(20), goes_on(&broken.0)).await.unwrap();
+        });
+    });
 }

@@ -7,6 +7,8 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Listener;
+use super::attempt::Turn;
+use super::guarded::Guarded;
 use super::hook::Hook;
 use super::outside::Means;
 use super::shared::Shared;
@@ -250,7 +252,8 @@ impl ListenerBuilder {
     /// # Errors
     /// [`ErrorKind::Config`] for parameters that cannot work, [`ErrorKind::Misuse`] for a channel name
     /// that is empty, longer than 63 bytes or holds a NUL; else what kept the first session from being
-    /// ready. The first attempt is the only one.
+    /// ready. The first attempt is the only one. A panic in code of yours that the attempt runs, such as a
+    /// [password provider](Config::password_provider), is [`ErrorKind::Other`].
     ///
     /// # Panics
     /// Outside a tokio runtime.
@@ -326,9 +329,10 @@ impl ListenerBuilder {
         let telemetry = Telemetry::new(&resolved, &policy);
         let supervisor = Supervisor::new(net::now(), SystemTime::now(), seed, policy);
         let (connected, wait) = oneshot::channel();
-        let means = Means { config, connect_timeout, hook: self.hook, telemetry, sink };
+        let turn = Turn::new();
+        let means = Means { config, connect_timeout, hook: self.hook, telemetry, sink, turn };
         let task = Task::new(means, supervisor, inbox, shared.clone(), connected);
-        let task = tokio::spawn(task);
+        let task = tokio::spawn(Guarded(task));
         // The listener exists from here on: dropping this future drops it, which ends the task.
         let listener = Listener::new(consumer, requests, shared, task);
         match wait.await {

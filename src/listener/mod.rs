@@ -1,7 +1,10 @@
 //! The supervised path: a task reads the socket into the ring, whatever the consumer does.
 
+mod attempt;
 mod builder;
 mod current;
+mod facades;
+mod guarded;
 mod handle;
 mod hook;
 mod link;
@@ -130,7 +133,8 @@ impl Listener {
     /// # Errors
     /// When the listener has ended, because a lost session was not to be followed by another one or a new one
     /// was refused for good: the cause once, after everything that was received; from then on
-    /// [`Closed`](crate::ErrorKind::Closed). After [`close`](Self::close) through a handle: the same.
+    /// [`Closed`](crate::ErrorKind::Closed). After [`close`](Self::close) through a handle: the same. When its task has
+    /// panicked, as in the waker of a future that receives: [`Other`](crate::ErrorKind::Other), with the panic's message.
     ///
     /// # Cancel safety
     /// A dropped future loses nothing.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::BytesMut;
 
+use super::attempt::{Attempt, Turn};
 use super::hook::{Hook, HookRun};
 use super::shared::Shared;
 use super::sink::RingSink;
@@ -112,9 +113,10 @@ pub(super) struct Means {
     pub(super) hook: Option<Hook>,
     pub(super) telemetry: Telemetry,
     pub(super) sink: RingSink,
+    pub(super) turn: Turn,
 }
 
-/// A session being set up.
+/// How a session is set up.
 pub(super) type Opening = Pin<Box<dyn Future<Output = Result<Established, Error>> + Send>>;
 
 /// A socket, and where it leads to.
@@ -124,7 +126,7 @@ pub(super) struct Socket {
 }
 
 impl Outside for Means {
-    type Opening = Opening;
+    type Opening = Attempt;
     type Socket = Socket;
     type Run = HookRun;
     type Timer = Timer;
@@ -156,18 +158,18 @@ impl Outside for Means {
     }
 
     /// When the time is up it ends by itself and says where it was spent.
-    fn open(&mut self, _link: LinkId, attempt: u64) -> Opening {
+    fn open(&mut self, _link: LinkId, attempt: u64) -> Attempt {
         let until = net::now() + self.connect_timeout;
         let opening = net::establish_until(self.config.clone(), Purpose::Listen, until);
-        self.telemetry.opening(attempt, Box::pin(opening))
+        Attempt::start(self.telemetry.opening(attempt, self.turn.take(until, opening)))
     }
 
     fn poll_opening(
         &mut self,
         cx: &mut Context<'_>,
-        opening: &mut Opening,
+        attempt: &mut Attempt,
     ) -> Poll<Result<Opened<Socket>, Error>> {
-        opening.as_mut().poll(cx).map_ok(|established| {
+        attempt.poll(cx).map_ok(|established| {
             let Established { driver, place, .. } = established;
             let (session, pipe, rest) = driver.into_parts();
             Opened { session: Box::new(session), socket: Socket { pipe, place }, rest }
@@ -219,5 +221,8 @@ impl Outside for Means {
 
     fn has_acted(&mut self, shared: &Shared) {
         self.telemetry.count(|| shared.stats());
+        if let Some(error) = self.telemetry.poll_failure() {
+            shared.note_trouble(error);
+        }
     }
 }

@@ -207,6 +207,11 @@ impl Shared {
             }
             _ => return,
         };
+        self.note_trouble(error);
+    }
+
+    /// Keeps the last trouble there was.
+    pub(super) fn note_trouble(&self, error: Error) {
         let trouble = (SystemTime::now(), error.brief());
         *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(trouble);
     }

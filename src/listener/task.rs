@@ -62,6 +62,13 @@ impl<O: Outside> Task<O> {
         }
     }
 
+    /// It has panicked: nothing of it is asked any more.
+    #[cold]
+    pub(super) fn give_up(&mut self, cause: Error) {
+        self.shared.end(cause);
+        self.done = true;
+    }
+
     /// Carries out what the supervisor wants.
     fn act(&mut self) {
         while let Some(action) = self.supervisor.poll_action() {

@@ -1,63 +1,39 @@
 //! What a listener tells the program around it, besides its events: log lines, spans and figures.
 //!
-//! Without the features `tracing` and `metrics` it tells nothing, and costs nothing.
+//! Without the features `tracing` and `metrics` it tells nothing, and costs nothing. What receives it is the user's:
+//! a subscriber or recorder that panics must not end the listener. It is not called again, and
+//! [`last_error`](crate::ListenerHandle::last_error) says why.
 
-#[cfg(feature = "tracing")]
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
-#[cfg(feature = "metrics")]
-use super::meters::Meters;
+use super::facades::Facades;
 use super::outside::Opening;
 use super::shared::Stats;
 use crate::supervisor::{Incident, Policy};
 use crate::{Config, Error};
 
-/// Everything of one listener stands in a span of its own.
+/// What panics, in words.
+const WHAT: &str = "a subscriber of tracing or a recorder of metrics";
+
 pub(super) struct Telemetry {
-    #[cfg(feature = "tracing")]
-    span: tracing::Span,
-    #[cfg(feature = "metrics")]
-    meters: Meters,
+    /// `None` once it has panicked.
+    facades: Option<Facades>,
+    failure: Option<Error>,
 }
 
 impl Telemetry {
-    /// A listener begins. Nothing of `config` is told that could be a secret.
+    /// A listener begins. Nothing of `config` is told that could be a secret. A panic in here is the caller's.
     pub(super) fn new(config: &Config, policy: &Policy) -> Self {
-        // Not used without the features.
-        let _ = (config, policy);
-        #[cfg(feature = "tracing")]
-        let span = {
-            static LISTENERS: AtomicU64 = AtomicU64::new(1);
-            let id = LISTENERS.fetch_add(1, Ordering::Relaxed);
-            let application = config.effective_application_name();
-            let span = tracing::info_span!("pgbell_listener", id, application);
-            tracing::info!(
-                parent: &span,
-                channels = policy.channels.len(),
-                reconnect = policy.reconnect.is_some(),
-                heartbeat = ?policy.heartbeat.every,
-                max_lifetime = ?policy.max_lifetime,
-                "configured"
-            );
-            span
-        };
-        Self {
-            #[cfg(feature = "tracing")]
-            span,
-            #[cfg(feature = "metrics")]
-            meters: Meters::new(config.effective_application_name()),
-        }
+        Self { facades: Some(Facades::new(config, policy)), failure: None }
     }
 
     /// An attempt to connect, in a span of its own.
-    pub(super) fn opening(&self, attempt: u64, opening: Opening) -> Opening {
+    pub(super) fn opening(&mut self, attempt: u64, opening: Opening) -> Opening {
         #[cfg(feature = "tracing")]
-        let opening: Opening = {
+        if let Some(span) = self.call(|facades| facades.attempt(attempt)) {
             use tracing::Instrument;
-            Box::pin(
-                opening.instrument(tracing::info_span!(parent: &self.span, "connect", attempt)),
-            )
-        };
+            return Box::pin(opening.instrument(span));
+        }
         #[cfg(not(feature = "tracing"))]
         let _ = attempt;
         opening
@@ -65,62 +41,49 @@ impl Telemetry {
 
     /// Something has happened.
     pub(super) fn tell(&mut self, incident: &Incident) {
-        #[cfg(feature = "tracing")]
-        self.log(incident);
-        #[cfg(feature = "metrics")]
-        self.meters.tell(incident);
-        #[cfg(not(any(feature = "tracing", feature = "metrics")))]
-        let _ = incident;
-    }
-
-    #[cfg(feature = "tracing")]
-    fn log(&self, incident: &Incident) {
-        use tracing::{info, warn};
-
-        let span = &self.span;
-        match incident {
-            Incident::Established { epoch, channels, refused: 0 } => {
-                info!(parent: span, epoch, channels, "established: every channel is active");
-            }
-            Incident::Established { epoch, channels, refused } => {
-                warn!(parent: span, epoch, channels, refused, "established, and channels are refused");
-            }
-            Incident::Lost { error } => warn!(parent: span, %error, "the session was lost"),
-            Incident::AttemptFailed { error } => warn!(parent: span, %error, "no session"),
-            Incident::Reconnecting { error, delay } => {
-                info!(parent: span, %error, ?delay, "reconnecting");
-            }
-            Incident::ProofRefused { error } => {
-                warn!(parent: span, %error, "the server does not say what it listens to");
-            }
-            Incident::HookFailed { error, delay } => {
-                warn!(parent: span, %error, ?delay, "the on_live hook failed and runs again");
-            }
-            Incident::HandedOver { epoch } => {
-                info!(parent: span, epoch, "handed over to another session, without a gap");
-            }
-            Incident::HandoverFailed { error, delay } => {
-                warn!(parent: span, %error, ?delay, "a handover failed, the session goes on");
-            }
-        }
+        self.call(|facades| facades.tell(incident));
     }
 
     /// The listener is over.
-    pub(super) fn end(&self, cause: Option<&Error>) {
-        #[cfg(feature = "tracing")]
-        match cause {
-            None => tracing::info!(parent: &self.span, "closed"),
-            Some(error) => tracing::error!(parent: &self.span, %error, "ended"),
-        }
-        #[cfg(not(feature = "tracing"))]
-        let _ = cause;
+    pub(super) fn end(&mut self, cause: Option<&Error>) {
+        self.call(|facades| facades.end(cause));
     }
 
     /// The figures have changed.
     pub(super) fn count(&mut self, stats: impl FnOnce() -> Stats) {
-        #[cfg(feature = "metrics")]
-        self.meters.count(&stats());
-        #[cfg(not(feature = "metrics"))]
-        let _ = stats;
+        self.call(|facades| facades.count(stats));
+    }
+
+    /// Why nothing more is told, once.
+    pub(super) fn poll_failure(&mut self) -> Option<Error> {
+        self.failure.take()
+    }
+
+    fn call<T>(&mut self, call: impl FnOnce(&mut Facades) -> T) -> Option<T> {
+        let facades = self.facades.as_mut()?;
+        match catch_unwind(AssertUnwindSafe(|| call(facades))) {
+            Ok(value) => Some(value),
+            Err(payload) => {
+                self.failure = Some(Error::panicked(WHAT, &*payload));
+                self.let_go();
+                None
+            }
+        }
+    }
+
+    /// Spans and figures end by calls of the same code.
+    fn let_go(&mut self) {
+        if let Some(facades) = self.facades.take()
+            && let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(facades)))
+        {
+            // What has panicked may panic again: the first time is told.
+            self.failure.get_or_insert_with(|| Error::panicked(WHAT, &*payload));
+        }
+    }
+}
+
+impl Drop for Telemetry {
+    fn drop(&mut self) {
+        self.let_go();
     }
 }

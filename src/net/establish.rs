@@ -308,7 +308,7 @@ impl Try<'_> {
 }
 
 /// Waits for `future`, but not longer than `until`.
-async fn bounded<T>(
+pub(crate) async fn bounded<T>(
     until: Instant,
     what: &'static str,
     future: impl Future<Output = Result<T, Error>>,

@@ -21,7 +21,9 @@ mod tls;
 
 pub(crate) use driver::{Driver, Step};
 pub(crate) use environment::resolve;
-pub(crate) use establish::{Established, Place, Purpose, establish, establish_at, establish_until};
+pub(crate) use establish::{
+    Established, Place, Purpose, bounded, establish, establish_at, establish_until,
+};
 pub use password::PasswordRequest;
 pub(crate) use pipe::Pipe;
 pub(crate) use timer::{Timer, now};

@@ -87,6 +87,19 @@ impl Config {
     /// An error of it ends the attempt with [`ErrorKind::Auth`] and is shown as the cause: keep
     /// secrets out of its text. So does an empty password.
     ///
+    /// It must not block its thread: ask a slow source asynchronously, or within tokio's `spawn_blocking`. A
+    /// [`Listener`](crate::Listener) runs it in a task of its own, one attempt at a time: a provider that blocks all the
+    /// same delays neither the delivery of notifications nor [`close`](crate::Listener::close), as long as the runtime
+    /// has another thread. On a runtime with one thread everything waits for it.
+    ///
+    /// # Panics
+    /// A panic in the provider ends the attempt of a [`Listener`](crate::Listener) with [`ErrorKind::Other`], and the
+    /// error has the panic's message; a listener that comes back tries again. [`Connection::connect`] and
+    /// [`Notifier::connect`] run the provider in the task of their caller, and so the panic is the caller's.
+    ///
+    /// [`Connection::connect`]: crate::Connection::connect
+    /// [`Notifier::connect`]: crate::Notifier::connect
+    ///
     /// # Cancel safety
     /// The future is dropped when the time of the attempt (`connect_timeout`) is over.
     #[must_use]

@@ -12,3 +12,4 @@ mod servers;
 mod shell;
 mod steps;
 mod support;
+mod user_code;

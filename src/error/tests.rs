@@ -1,0 +1,81 @@
+//! Errors.
+
+use super::*;
+use crate::wire::Severity;
+
+fn server(code: &str) -> Error {
+    Error::server("the server refused", DbError::new(Severity::Fatal, code, "no"))
+}
+
+#[test]
+fn what_may_pass_is_told_from_what_will_not() {
+    for code in ["57P01", "57P02", "57P03", "57P05", "53300", "08006", "40001", "25006"] {
+        assert!(server(code).is_transient(), "{code}");
+    }
+    for code in ["28P01", "28000", "3D000", "42501", "57P04", "0A000", "57014", ""] {
+        assert!(!server(code).is_transient(), "{code}");
+    }
+    assert!(Error::new(ErrorKind::Connect, "x").is_transient());
+    assert!(!Error::new(ErrorKind::Protocol, "x").is_transient());
+}
+
+#[test]
+fn the_kind_follows_from_the_sqlstate() {
+    assert_eq!(server("28P01").kind(), ErrorKind::Auth);
+    assert_eq!(server("25006").kind(), ErrorKind::Standby);
+    assert_eq!(server("42501").kind(), ErrorKind::Server);
+    assert_eq!(server("42501").sqlstate(), Some("42501"));
+    assert_eq!(server("").sqlstate(), None);
+}
+
+#[test]
+fn a_hint_is_shown_last_and_survives_a_clone() {
+    let first = Error::new(ErrorKind::Config, "no user");
+    let shared = first.clone();
+    let error = first.with_hint("set PGUSER");
+    assert_eq!(error.to_string(), "configuration: no user (hint: set PGUSER)");
+    assert_eq!(shared.to_string(), "configuration: no user");
+}
+
+#[test]
+fn causes_are_shown_once_and_reachable() {
+    let inner = Error::new(ErrorKind::Connect, "broken pipe");
+    let outer = Error::caused(ErrorKind::InDoubt, "the connection was lost", inner);
+    assert_eq!(outer.to_string(), "in doubt: the connection was lost: connection: broken pipe");
+    assert!(std::error::Error::source(&outer).is_some());
+}
+
+#[test]
+fn an_error_that_is_kept_is_brief_and_so_is_its_cause() {
+    let long = DbError::new(Severity::Error, "42501", &"é".repeat(100_000));
+    let long = Error::server("refused", long).with_hint("ask");
+    let outer = Error::caused(ErrorKind::InDoubt, "lost", long.clone());
+    let brief = long.brief();
+    assert_eq!((brief.kind(), brief.sqlstate()), (ErrorKind::Server, Some("42501")));
+    assert_eq!(brief.hint(), Some("ask"));
+    assert!(brief.db_error().unwrap().message().len() < 2_000);
+    let outer = outer.brief();
+    let cause = std::error::Error::source(&outer).unwrap().downcast_ref::<Error>().unwrap();
+    assert!(cause.db_error().unwrap().message().len() < 2_000);
+    // What is short stays as it is.
+    let short = server("57P01");
+    assert!(Arc::ptr_eq(&short.clone().brief().0, &short.0));
+}
+
+#[test]
+fn it_can_be_cloned_sent_and_kept() {
+    fn check<T: Send + Sync + Clone + 'static>() {}
+    check::<Error>();
+}
+
+#[test]
+fn a_panic_is_an_error_with_as_much_of_its_message_as_is_sane() {
+    let error = Error::panicked("the attempt", &"gone");
+    assert_eq!(error.kind(), ErrorKind::Other);
+    assert_eq!(error.to_string(), "other: the attempt panicked: gone");
+    let error = Error::panicked("the attempt", &String::from("gone"));
+    assert_eq!(error.to_string(), "other: the attempt panicked: gone");
+    let error = Error::panicked("the attempt", &"é".repeat(100_000));
+    assert_eq!(error.to_string(), format!("other: the attempt panicked: {}", "é".repeat(200)));
+    assert_eq!(Error::panicked("the attempt", &404).to_string(), "other: the attempt panicked");
+}

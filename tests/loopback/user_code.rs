@@ -1,0 +1,333 @@
+//! Code of the user that runs in a listener's tasks: it panics, or keeps its thread.
+
+use std::convert::Infallible;
+use std::error::Error as _;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::task::{Context, Wake, Waker};
+use std::time::Duration;
+
+use pgbell::testing::Server;
+use pgbell::{
+    Config, Connection, Error, ErrorKind, Event, Listener, ListenerBuilder, Notifier, State,
+};
+
+use crate::support::{server, soon};
+
+const DELAY: Duration = Duration::from_millis(1);
+
+/// A configuration whose provider is called with the number of the call, from 1.
+fn asked<Fut>(server: &Server, provider: impl Fn(u64) -> Fut + Send + Sync + 'static) -> Config
+where
+    Fut: Future<Output = Result<String, Infallible>> + Send + 'static,
+{
+    let calls = AtomicU64::new(0);
+    let config: Config = server.url().parse().unwrap();
+    config.password_provider(move |_| provider(calls.fetch_add(1, Ordering::SeqCst) + 1))
+}
+
+fn builder(config: Config) -> ListenerBuilder {
+    Listener::builder(config).channels(["a"]).backoff(DELAY, DELAY)
+}
+
+async fn send(server: &Server, payload: &str) {
+    let mut sending = Connection::connect(server.url()).await.unwrap();
+    sending.notify("a", payload).await.unwrap();
+    sending.close().await.unwrap();
+}
+
+async fn hears(server: &Server, listener: &mut Listener, payload: &str) {
+    send(server, payload).await;
+    let event = soon(listener.recv()).await;
+    let is_heard = |n: &pgbell::Notification| n.payload() == payload.as_bytes();
+    assert!(matches!(&event, Ok(Event::Notification(n)) if is_heard(n)), "{event:?}");
+}
+
+async fn until(mut is_so: impl FnMut() -> bool) {
+    soon(async {
+        while !is_so() {
+            tokio::time::sleep(DELAY).await;
+        }
+    })
+    .await;
+}
+
+/// The ways in which a provider panics.
+#[derive(Clone, Copy, Debug)]
+enum Panic {
+    /// Before there is a future, with a text that was formatted.
+    InTheCall,
+    /// In the future, with a literal.
+    InTheFuture,
+    /// With something that is no text.
+    WithoutWords,
+    /// With a text that is far too long.
+    WithManyWords,
+}
+
+impl Panic {
+    const ALL: [Self; 4] =
+        [Self::InTheCall, Self::InTheFuture, Self::WithoutWords, Self::WithManyWords];
+
+    fn words(self) -> &'static str {
+        match self {
+            Self::InTheCall => "panicked: the vault is closed (2)",
+            Self::InTheFuture => "panicked: the vault has fallen",
+            Self::WithoutWords => "panicked",
+            Self::WithManyWords => "panicked: éééé",
+        }
+    }
+
+    /// A provider that panics at these calls.
+    fn config(self, server: &Server, at: impl Fn(u64) -> bool + Send + Sync + 'static) -> Config {
+        asked(server, move |call| {
+            let how = Some(self).filter(|_| at(call));
+            assert!(!matches!(how, Some(Self::InTheCall)), "the vault is closed ({call})");
+            async move {
+                match how {
+                    Some(Self::InTheFuture) => panic!("the vault has fallen"),
+                    Some(Self::WithoutWords) => std::panic::panic_any(404),
+                    Some(Self::WithManyWords) => panic!("{}", "é".repeat(1_000_000)),
+                    _ => Ok("pl4nted".to_owned()),
+                }
+            }
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_password_provider_that_panics_on_a_reconnect_is_a_failed_attempt_with_its_message() {
+    let server = server().await;
+    for how in Panic::ALL {
+        let config = how.config(&server, |call| call == 2);
+        // Not only where refusals are tried again, as they are by default with a provider.
+        let connect = builder(config).retry_refusals(false).connect();
+        let mut listener = soon(connect).await.unwrap();
+        server.terminate(listener.process_id().unwrap());
+        let event = soon(listener.recv()).await;
+        let Ok(Event::Gap(gap)) = event else { panic!("{how:?}: {event:?}") };
+        assert_eq!((gap.sessions(), gap.attempts()), (1, 2), "{how:?}: {gap}");
+        hears(&server, &mut listener, "heard").await;
+        let error = listener.last_error().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Other, "{how:?}: {error}");
+        assert!(!error.is_transient(), "{how:?}: {error}");
+        let text = error.to_string();
+        assert!(text.contains(how.words()) && text.len() < 1_000, "{how:?}: {text}");
+        assert_eq!(listener.stats().attempts_failed, 1);
+        soon(listener.close()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_password_provider_that_panics_at_first_is_the_error_of_connect() {
+    let server = server().await;
+    for how in Panic::ALL {
+        let config = how.config(&server, |_| true);
+        let error = soon(builder(config.clone()).connect()).await.map(drop).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Other, "{how:?}: {error}");
+        // These have no task: the panic is the caller's.
+        let connecting = tokio::spawn(Connection::connect(config.clone()));
+        assert!(soon(connecting).await.unwrap_err().is_panic(), "{how:?}");
+        let connecting = tokio::spawn(Notifier::connect(config));
+        assert!(soon(connecting).await.unwrap_err().is_panic(), "{how:?}");
+    }
+}
+
+/// A thread that is kept until the end of the test.
+#[derive(Clone, Default)]
+struct Gate(Arc<(Mutex<(u64, bool)>, Condvar)>);
+
+impl Gate {
+    fn block(&self) {
+        let (state, opened) = &*self.0;
+        let mut state = state.lock().unwrap();
+        state.0 += 1;
+        let _open = opened.wait_while(state, |(_, is_open)| !*is_open).unwrap();
+    }
+
+    fn came(&self) -> u64 {
+        self.0.0.lock().unwrap().0
+    }
+}
+
+/// Opens a gate in any case, so that a test that fails ends.
+struct Opens(Gate);
+
+impl Drop for Opens {
+    fn drop(&mut self) {
+        let (state, opened) = &*self.0.0;
+        state.lock().unwrap().1 = true;
+        opened.notify_all();
+    }
+}
+
+/// A provider that keeps its thread from its second call on.
+fn blocked(server: &Server, gate: &Gate) -> Config {
+    let gate = gate.clone();
+    asked(server, move |call| {
+        let gate = gate.clone();
+        async move {
+            if call > 1 {
+                gate.block();
+            }
+            Ok("pl4nted".to_owned())
+        }
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_password_provider_that_keeps_its_thread_delays_neither_delivery_nor_close() {
+    let server = server().await;
+    let gate = Gate::default();
+    let opens = Opens(gate.clone());
+    let mut listener = soon(builder(blocked(&server, &gate)).connect()).await.unwrap();
+    // For a session that is to take the place of one that is well.
+    soon(listener.handle().rotate()).await.unwrap();
+    until(|| gate.came() == 1).await;
+    for payload in ["1", "2", "3"] {
+        hears(&server, &mut listener, payload).await;
+    }
+    let rows = soon(listener.simple_query("SELECT 'there'")).await.unwrap();
+    assert_eq!(rows[0].get(0).unwrap().get(0), Some("there"));
+    soon(listener.close()).await.unwrap();
+    drop(opens);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_listener_that_comes_back_is_closed_while_its_provider_keeps_a_thread() {
+    let server = server().await;
+    let gate = Gate::default();
+    let opens = Opens(gate.clone());
+    let listener = soon(builder(blocked(&server, &gate)).connect()).await.unwrap();
+    server.terminate(listener.process_id().unwrap());
+    until(|| gate.came() == 1).await;
+    assert_eq!(listener.state(), State::Reconnecting);
+    soon(listener.close()).await.unwrap();
+    drop(opens);
+}
+
+/// Each would keep a thread more, and the runtime has few.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn attempts_of_a_provider_that_keeps_its_thread_do_not_pile_up() {
+    let server = server().await;
+    let gate = Gate::default();
+    let opens = Opens(gate.clone());
+    let config = blocked(&server, &gate).connect_timeout(Duration::from_secs(1));
+    let mut listener = soon(builder(config).connect()).await.unwrap();
+    server.terminate(listener.process_id().unwrap());
+    until(|| listener.stats().attempts_failed >= 2).await;
+    assert_eq!(gate.came(), 1);
+    let error = listener.last_error().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+    drop(opens);
+    assert!(matches!(soon(listener.recv()).await, Ok(Event::Gap(_))));
+    hears(&server, &mut listener, "heard").await;
+    soon(listener.close()).await.unwrap();
+}
+
+/// An attempt ends with its listener, and what it holds is gone.
+#[tokio::test]
+async fn an_attempt_that_waits_for_its_provider_ends_with_the_listener() {
+    let server = server().await;
+    let held = Arc::new(());
+    let theirs = held.clone();
+    let config = asked(&server, move |call| {
+        let held = theirs.clone();
+        async move {
+            if call > 1 {
+                std::future::pending::<()>().await;
+            }
+            drop(held);
+            Ok("pl4nted".to_owned())
+        }
+    });
+    let listener = soon(builder(config).connect()).await.unwrap();
+    server.terminate(listener.process_id().unwrap());
+    until(|| Arc::strong_count(&held) == 3).await;
+    soon(listener.close()).await.unwrap();
+    // The configuration went with the listener, and the attempt too.
+    until(|| Arc::strong_count(&held) == 1).await;
+}
+
+/// Wakers are called by the task of the listener.
+#[tokio::test]
+async fn a_listener_whose_task_panics_says_so_and_not_that_it_was_closed() {
+    struct Panics;
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("a waker that panics");
+        }
+    }
+    let server = server().await;
+    let mut listener = Listener::builder(server.url()).channels(["a"]).connect().await.unwrap();
+    let handle = listener.handle();
+    {
+        let mut receiving = pin!(listener.recv());
+        let waker = Waker::from(Arc::new(Panics));
+        assert!(receiving.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        send(&server, "1").await;
+        soon(handle.wait_state(State::Closed)).await.unwrap();
+    }
+    let error = loop {
+        if let Err(error) = soon(listener.recv()).await {
+            break error;
+        }
+    };
+    assert_eq!(error.kind(), ErrorKind::Other, "{error}");
+    assert!(error.to_string().contains("panicked: a waker that panics"), "{error}");
+    // From then on, as after every end: with the cause.
+    let error = soon(listener.recv()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+    assert!(error.source().is_some(), "{error}");
+    let error = soon(handle.listen("b")).await.unwrap_err();
+    assert!(error.to_string().contains("a waker that panics"), "{error}");
+    soon(listener.close()).await.unwrap();
+}
+
+/// What a closure has captured is dropped where its last owner is.
+#[tokio::test]
+async fn a_captured_value_whose_drop_panics_does_not_disturb_the_end() {
+    struct Captured;
+    impl Drop for Captured {
+        fn drop(&mut self) {
+            // At the end of the test too, if that has failed.
+            assert!(std::thread::panicking(), "a drop that panics");
+        }
+    }
+    let server = server().await;
+    let captured = Captured;
+    let config = asked(&server, move |_| {
+        let _ = &captured;
+        async { Ok("pl4nted".to_owned()) }
+    });
+    let listener = soon(builder(config).connect()).await.unwrap();
+    let handle = listener.handle();
+    soon(listener.close()).await.unwrap();
+    assert_eq!(handle.state(), State::Closed);
+    let error = soon(handle.listen("b")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+}
+
+/// Before it has returned a future.
+#[tokio::test]
+async fn a_hook_that_panics_in_its_call_has_failed_and_runs_again() {
+    let server = server().await;
+    let runs = AtomicU64::new(0);
+    let hook = move |connection: Connection, _| {
+        let run = runs.fetch_add(1, Ordering::SeqCst) + 1;
+        assert!(run != 2, "a hook that panics");
+        async move { connection.close().await }
+    };
+    let config: Config = server.url().parse().unwrap();
+    let mut listener = soon(builder(config).on_live(hook).connect()).await.unwrap();
+    until(|| listener.stats().hooks == 1).await;
+    hears(&server, &mut listener, "1").await;
+    server.terminate(listener.process_id().unwrap());
+    assert!(matches!(soon(listener.recv()).await, Ok(Event::Gap(_))));
+    hears(&server, &mut listener, "2").await;
+    let stats = listener.stats();
+    assert_eq!((stats.hooks, stats.hook_failures), (3, 1));
+    let error: Error = listener.last_error().unwrap();
+    assert!(error.to_string().contains("panicked"), "{error}");
+}
