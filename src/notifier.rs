@@ -272,6 +272,7 @@ impl Task {
             }
             match self.driver.poll_step(cx) {
                 Poll::Ready(Ok(Step::Event(event))) => self.handle_event(event),
+                Poll::Ready(Ok(Step::Private)) => {}
                 // Nothing is listened to: none of ours.
                 Poll::Ready(Ok(Step::Run(run))) => self.driver.input.advance(run.bytes),
                 Poll::Ready(Err(error)) => return Poll::Ready(End::Lost(error)),

@@ -1,5 +1,6 @@
 //! The inline path: one task owns the socket and drives it.
 
+mod arrivals;
 mod kept;
 
 use std::fmt;
@@ -7,12 +8,12 @@ use std::time::Duration;
 
 use bytes::Buf;
 
-use self::kept::Kept;
+use self::arrivals::Arrivals;
 use crate::auth::AuthMethod;
-use crate::net::{self, Established, Place, Purpose, Step};
-use crate::notification::{Batch, Gap, Lagged, Loss, Stamp};
+use crate::net::{self, Established, Meanwhile, Place, Purpose, Step};
+use crate::notification::{Batch, Loss, Stamp};
 use crate::session::{Answer, CommandId, Rows, SessionEvent};
-use crate::wire::{Run, TransactionStatus};
+use crate::wire::TransactionStatus;
 use crate::{Config, Error};
 
 /// Capacity of the receive buffer, in bytes. Dense traffic comes in reads of this size.
@@ -23,6 +24,9 @@ const PROOF_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Most bytes of notifications that are kept while a command waits for its answer, by default: 8 MiB.
 const QUEUE_BYTES: usize = 8 * 1024 * 1024;
+
+/// A connection has one session.
+const EPOCH: u32 = 1;
 
 /// A connection whose socket is read by whoever waits on it: no task, no queue, no reconnecting.
 ///
@@ -50,14 +54,8 @@ pub struct Connection {
     lent: usize,
     /// Whether the last batch lent the oldest kept run.
     lent_kept: bool,
-    /// Notifications that arrived while a command waited.
-    kept: Kept,
-    /// Sequence number of the next notification that arrives.
-    arrived: u64,
-    /// Sequence number of the next notification to hand out.
-    next: u64,
-    /// Gaps with their places in the stream. Adjacent ones merge.
-    gap: Option<(u64, Gap)>,
+    /// What has arrived, and how much of it was handed out.
+    arrivals: Arrivals,
     /// What the last batch lent.
     loss: Option<Loss>,
     stamp: Stamp,
@@ -93,14 +91,11 @@ impl Connection {
         established.driver.set_input_bytes(INPUT_BYTES);
         let driver = &established.driver;
         Self {
-            stamp: Stamp { received_at: driver.received_at, epoch: 1 },
+            stamp: Stamp { received_at: driver.received_at, epoch: EPOCH },
             established,
             lent: 0,
             lent_kept: false,
-            kept: Kept::new(QUEUE_BYTES),
-            arrived: 0,
-            next: 0,
-            gap: None,
+            arrivals: Arrivals::new(QUEUE_BYTES),
             loss: None,
             failed: None,
         }
@@ -119,39 +114,40 @@ impl Connection {
     pub async fn recv_batch(&mut self) -> Result<Batch<'_>, Error> {
         self.release();
         let found = loop {
-            if let Some(kept) = self.kept.front() {
+            if let Some(kept) = self.arrivals.kept.front() {
                 break Some((kept.first, kept.run, Some(kept.stamp)));
             }
             // Before an error: what was lost or dropped earlier comes first.
-            if self.arrived > self.next || self.gap.is_some() {
+            if self.arrivals.has_loss() {
                 break None;
             }
             if let Some(error) = &self.failed {
                 return Err(error.clone());
             }
             match self.established.driver.step().await {
-                Ok(Step::Run(run)) => break Some((self.arrived, run, None)),
+                Ok(Step::Run(run)) => break Some((self.arrivals.arrived(), run, None)),
                 Ok(Step::Event(event)) => self.handle_event(event, None),
+                Ok(Step::Private) => {}
                 Err(error) => self.failed = Some(error),
             }
         };
         // The place before which losses are told: the first notification found, or all that arrived.
-        let until = found.map_or(self.arrived, |(first, ..)| first);
-        if let Some(loss) = self.take_loss(until) {
+        let until = found.map_or(self.arrivals.arrived(), |(first, ..)| first);
+        if let Some(loss) = self.arrivals.take_loss(until) {
             // What was found stays where it is, for the next call.
             let loss = self.loss.insert(loss);
-            return Ok(Batch::new(&[], 0, self.next, &self.stamp).after(loss));
+            return Ok(Batch::new(&[], 0, self.arrivals.next(), &self.stamp).after(loss));
         }
         let Some((first, run, kept)) = found else {
-            return Ok(Batch::new(&[], 0, self.next, &self.stamp));
+            return Ok(Batch::new(&[], 0, self.arrivals.next(), &self.stamp));
         };
-        self.next = first.saturating_add(run.count as u64);
         if let Some(stamp) = kept {
+            self.arrivals.hand_out(first, run);
             self.stamp = stamp;
             self.lent_kept = true;
-            return Ok(Batch::new(self.kept.frames(), run.count, first, &self.stamp));
+            return Ok(Batch::new(self.arrivals.kept.frames(), run.count, first, &self.stamp));
         }
-        self.arrived = self.next;
+        self.arrivals.pass(run);
         self.stamp.received_at = self.established.driver.received_at;
         self.lent = run.bytes;
         let frames = self.established.driver.input.get(..run.bytes).unwrap_or_default();
@@ -187,7 +183,8 @@ impl Connection {
         let channels: Vec<_> = channels.into_iter().collect();
         self.release();
         if self.transaction_status() == TransactionStatus::Idle {
-            self.established.prove_delivery(net::now() + PROOF_TIMEOUT).await?;
+            let until = net::now() + PROOF_TIMEOUT;
+            self.established.prove_delivery(until, &mut self.arrivals).await?;
         }
         let id = self.established.driver.session.listen(net::now(), &channels)?;
         self.complete(id).await.map(drop)
@@ -278,7 +275,8 @@ impl Connection {
         self.run(sql, &parameters).await
     }
 
-    /// Ends the session cleanly: the server sees Terminate. Takes at most a second.
+    /// Ends the session cleanly: the server sees Terminate. Takes at most a second. Notifications that were not taken
+    /// with [`recv_batch`](Self::recv_batch) before are discarded.
     ///
     /// # Errors
     /// None at present.
@@ -326,8 +324,9 @@ impl Connection {
         let mut answer = None;
         loop {
             match self.established.driver.step().await {
-                Ok(Step::Run(run)) => self.keep(run),
+                Ok(Step::Run(run)) => self.arrivals.take(&mut self.established.driver, run),
                 Ok(Step::Event(event)) => self.handle_event(event, Some((id, &mut answer))),
+                Ok(Step::Private) => {}
                 Err(error) => self.failed = Some(error),
             }
             if let Some(answer) = answer.take() {
@@ -358,25 +357,9 @@ impl Connection {
             // The answer to a command whose future was dropped.
             (SessionEvent::Done { .. } | SessionEvent::Ready, _) => {}
             (SessionEvent::NotificationDropped(cause), _) => {
-                let gap = Gap::within_session(
-                    cause,
-                    self.established.driver.received_at,
-                    self.stamp.epoch,
-                );
-                match &mut self.gap {
-                    Some((_, first)) => first.merge(gap),
-                    None => self.gap = Some((self.arrived, gap)),
-                }
+                self.arrivals.miss(&self.established.driver, cause);
             }
         }
-    }
-
-    /// Moves a run from the input to the queue. What has no room is lost, and told by its place.
-    fn keep(&mut self, run: Run) {
-        let stamp = Stamp { received_at: self.established.driver.received_at, ..self.stamp };
-        self.kept.push(&self.established.driver.input, run, self.arrived, stamp);
-        self.arrived = self.arrived.saturating_add(run.count as u64);
-        self.established.driver.input.advance(run.bytes);
     }
 
     /// Takes back what the last batch lent.
@@ -384,26 +367,8 @@ impl Connection {
         let lent = std::mem::take(&mut self.lent);
         self.established.driver.input.advance(lent.min(self.established.driver.input.len()));
         if std::mem::take(&mut self.lent_kept) {
-            self.kept.pop();
+            self.arrivals.kept.pop();
         }
-    }
-
-    /// The loss that lies before sequence number `until`.
-    fn take_loss(&mut self, until: u64) -> Option<Loss> {
-        if let Some((at, gap)) = self.gap.take_if(|(at, _)| *at <= until) {
-            if at <= self.next {
-                return Some(Loss::Gap(gap));
-            }
-            let lagged = self.lag(at);
-            self.gap = Some((at, gap));
-            return Some(lagged);
-        }
-        (until > self.next).then(|| self.lag(until))
-    }
-
-    fn lag(&mut self, until: u64) -> Loss {
-        let first_sequence = std::mem::replace(&mut self.next, until);
-        Loss::Lagged(Lagged { first_sequence, count: until - first_sequence })
     }
 }
 

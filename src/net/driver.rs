@@ -10,7 +10,7 @@ use tokio::task::yield_now;
 
 use super::{Pipe, Timer, now};
 use crate::session::{Answer, CommandId, Progress, Session, SessionEvent};
-use crate::wire::{Run, buffer};
+use crate::wire::{self, RawNotification, Run, buffer};
 use crate::{Error, ErrorKind};
 
 /// Least spare capacity to read into, in bytes: two of the server's own writes.
@@ -32,6 +32,29 @@ pub(crate) enum Step {
     Run(Run),
     /// Something happened in the session.
     Event(SessionEvent),
+    /// Notifications came on the private channel. They are not in the input any more.
+    Private,
+}
+
+/// Takes what arrives while an answer is waited for.
+pub(crate) trait Meanwhile {
+    /// A run of notifications stands at the head of the driver's input: takes it off.
+    fn take(&mut self, driver: &mut Driver, run: Run);
+
+    /// The server has dropped a notification.
+    fn miss(&mut self, driver: &Driver, cause: Error);
+}
+
+/// No LISTEN of ours is active: what arrives nevertheless was listened to by someone else, before a pooler lent us
+/// this session of the server.
+pub(super) struct NotListening;
+
+impl Meanwhile for NotListening {
+    fn take(&mut self, driver: &mut Driver, run: Run) {
+        driver.input.advance(run.bytes);
+    }
+
+    fn miss(&mut self, _driver: &Driver, _cause: Error) {}
 }
 
 /// A session and its socket.
@@ -43,6 +66,8 @@ pub(crate) struct Driver {
     input_bytes: usize,
     /// When the last bytes were read.
     pub(crate) received_at: SystemTime,
+    /// The channel by which delivery is proven. What arrives on it is no notification of the user's.
+    pub(super) private: Option<String>,
     pipe: Pipe,
     timer: Timer,
 }
@@ -54,6 +79,7 @@ impl Driver {
             input: BytesMut::new(),
             input_bytes: INPUT_BYTES,
             received_at: SystemTime::UNIX_EPOCH,
+            private: None,
             pipe,
             timer: Timer::default(),
         }
@@ -71,7 +97,7 @@ impl Driver {
         loop {
             match self.step().await? {
                 Step::Event(SessionEvent::Ready) => return Ok(()),
-                step => self.pass_over(&step),
+                step => self.hand_on(step, &mut NotListening),
             }
         }
     }
@@ -79,27 +105,48 @@ impl Driver {
     /// Runs SQL before anything is listened to.
     pub(super) async fn query(&mut self, sql: &str) -> Answer {
         let id = self.session.short_query(now(), sql, ANSWER_BYTES_MAX)?;
-        match self.answer(id).await {
+        match self.answer(id, &mut NotListening).await {
             // What is asked here changes nothing: what broke the session tells more.
             Err(error) if error.kind() == ErrorKind::InDoubt => Err(self.session.fail(error)),
             answer => answer,
         }
     }
 
-    /// Waits for the answer to a command. Notifications meanwhile are none of anybody's.
-    pub(super) async fn answer(&mut self, awaited: CommandId) -> Answer {
+    /// Waits for the answer to a command. What arrives meanwhile is given to `meanwhile`.
+    pub(super) async fn answer(
+        &mut self,
+        awaited: CommandId,
+        meanwhile: &mut impl Meanwhile,
+    ) -> Answer {
         loop {
             match self.step().await? {
                 Step::Event(SessionEvent::Done { id, result }) if id == awaited => return result,
-                step => self.pass_over(&step),
+                step => self.hand_on(step, meanwhile),
             }
         }
     }
 
-    fn pass_over(&mut self, step: &Step) {
-        if let Step::Run(run) = step {
-            self.input.advance(run.bytes);
+    /// Hands on what is nothing of ours.
+    pub(super) fn hand_on(&mut self, step: Step, meanwhile: &mut impl Meanwhile) {
+        match step {
+            Step::Run(run) => meanwhile.take(self, run),
+            Step::Event(SessionEvent::NotificationDropped(cause)) => meanwhile.miss(self, cause),
+            // The answer to a command whose future was dropped.
+            Step::Event(SessionEvent::Ready | SessionEvent::Done { .. }) | Step::Private => {}
         }
+    }
+
+    /// What to do about a run at the head of the input, part of which may be private.
+    fn part(&mut self, run: Run) -> Step {
+        let Some(private) = &self.private else { return Step::Run(run) };
+        let is_private = |one: RawNotification<'_>| one.channel == private.as_bytes();
+        let frames = self.input.get(..run.bytes).unwrap_or_default();
+        if !wire::frames(frames).any(is_private) {
+            return Step::Run(run);
+        }
+        // What stays is found again by the next step.
+        let _ = wire::extract(&mut self.input, run, is_private);
+        Step::Private
     }
 
     /// Takes it apart: the session, its socket, and what was read and not yet handled.
@@ -123,7 +170,7 @@ impl Driver {
                 return Poll::Ready(Ok(Step::Event(event)));
             }
             if let Progress::Notifications(run) = progress? {
-                return Poll::Ready(Ok(Step::Run(run)));
+                return Poll::Ready(Ok(self.part(run)));
             }
             if self.session.is_computing() {
                 self.session.compute()?;

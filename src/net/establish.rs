@@ -5,6 +5,7 @@ use std::time::Instant;
 use tokio::time::timeout_at;
 
 use super::dial::Address;
+use super::driver::NotListening;
 use super::encrypt::Encryptor;
 use super::{Driver, Pipe, login, now, password, random, resolve};
 use crate::auth::Channel;
@@ -301,7 +302,7 @@ impl Try<'_> {
             is_pooled,
         };
         if purpose == Purpose::Listen {
-            established.prove_delivery(self.until).await?;
+            established.prove_delivery(self.until, &mut NotListening).await?;
         }
         Ok(established)
     }

@@ -19,7 +19,7 @@ mod timer;
 #[cfg(feature = "tls")]
 mod tls;
 
-pub(crate) use driver::{Driver, Step};
+pub(crate) use driver::{Driver, Meanwhile, Step};
 pub(crate) use environment::resolve;
 pub(crate) use establish::{
     Established, Place, Purpose, bounded, establish, establish_at, establish_until,

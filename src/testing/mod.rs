@@ -17,7 +17,7 @@ mod script;
 mod server;
 
 pub use backend::{
-    Auth, Backend, BackendConfig, Count, OUTPUT_BYTES_MAX, SCRAM_ITERATIONS, SessionId,
+    Auth, Backend, BackendConfig, Count, OUTPUT_BYTES_MAX, Proxy, SCRAM_ITERATIONS, SessionId,
 };
 pub use link::Link;
 pub use script::{Delivery, Mismatch, Output, Script};

@@ -19,6 +19,7 @@
 //! | [`list`] | rows, columns, parameters inside them |
 //! | [`diagnostic`] | ErrorResponse and NoticeResponse, [`DbError`] |
 //! | [`notification`] | runs of NotificationResponse, without a message type in between |
+//! | [`mod@extract`] | single notifications taken out of a run |
 //! | [`quote`] | quoted identifiers, limits of channel and payload |
 //! | [`cursor`], [`escape`] | bounded reading, writing with the length filled in, safe display |
 //!
@@ -36,6 +37,7 @@ pub mod cursor;
 pub mod diagnostic;
 pub mod error;
 pub mod escape;
+pub mod extract;
 pub mod framer;
 pub mod frontend;
 pub mod limits;
@@ -51,6 +53,7 @@ pub use authentication::{Authentication, SaslMechanisms};
 pub use backend::BackendMessage;
 pub use diagnostic::{DbError, Diagnostic, Severity};
 pub use error::{DecodeError, DecodeFault, EncodeError};
+pub use extract::extract;
 pub use framer::{FirstPacket, Frame, Framer};
 pub use frontend::{FrontendMessage, PasswordMessage, SaslInitialResponse, SaslResponse, Target};
 pub use list::{Column, Columns, Formats, List, Names, Oids, StartupParameters, Values};

@@ -7,6 +7,7 @@ mod listener;
 mod notifier;
 mod panics;
 mod pins;
+mod pooler;
 mod regression;
 mod servers;
 mod shell;

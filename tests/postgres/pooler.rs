@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use pgbell::{Connection, ErrorKind, Listener, Notifier};
 use pgbell_testkit::{PgBouncer, PoolMode};
 
-use crate::support::{Server, next, run};
+use crate::support::{Server, next, number, receive, run, send_numbers};
 
 /// A pooler before the server, and the URL to go through it.
 fn pooler(server: &Server, mode: PoolMode) -> (PgBouncer, String) {
@@ -66,4 +66,24 @@ fn through_a_pooler_that_keeps_no_sessions_listening_is_refused_with_the_cause()
             assert_eq!(next(&mut direct).await.payload(), b"x");
         });
     }
+}
+
+/// What arrives while delivery is proven belongs to the user: LISTEN may have been sent in a query.
+#[test]
+fn a_notification_that_arrives_while_listen_proves_delivery_is_kept() {
+    let server = Server::start();
+    let (_pooler, url) = pooler(&server, PoolMode::Session);
+    run(async {
+        let mut direct = server.connection().await;
+        let mut inline = Connection::connect(&url).await.unwrap();
+        inline.simple_query("LISTEN a").await.unwrap();
+        send_numbers(&mut direct, "a", 1, 100).await;
+        inline.listen("b").await.unwrap();
+        send_numbers(&mut direct, "b", 101, 200).await;
+        let found = receive(&mut inline, 200).await;
+        for (index, n) in (0..).zip(&found) {
+            assert_eq!((n.sequence(), number(n.payload())), (index, index + 1));
+            assert_eq!(n.channel(), if index < 100 { "a" } else { "b" });
+        }
+    });
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::Proxy;
 use crate::auth::Password;
 use crate::auth::scram::SCRAM_NONCE_BYTES;
 use crate::wire::ProtocolVersion;
@@ -46,6 +47,8 @@ pub struct BackendConfig {
     pub(super) scram_nonce: Option<[u8; SCRAM_NONCE_BYTES]>,
     pub(super) scram_iterations: u32,
     pub(super) output_bytes_max: usize,
+    pub(super) proxy: Proxy,
+    pub(super) sessions_max: usize,
 }
 
 /// What PostgreSQL 18 reports after a login. N61.
@@ -82,6 +85,8 @@ impl Default for BackendConfig {
             scram_nonce: None,
             scram_iterations: SCRAM_ITERATIONS,
             output_bytes_max: OUTPUT_BYTES_MAX,
+            proxy: Proxy::None,
+            sessions_max: usize::MAX,
         }
     }
 }
@@ -193,6 +198,21 @@ impl BackendConfig {
     #[must_use]
     pub fn output_bytes_max(mut self, bytes: usize) -> Self {
         self.output_bytes_max = bytes;
+        self
+    }
+
+    /// A proxy that stands before the backend. Default: [`Proxy::None`].
+    #[must_use]
+    pub fn proxy(mut self, proxy: Proxy) -> Self {
+        self.proxy = proxy;
+        self
+    }
+
+    /// How many sessions there may be at the same time: a further client is refused with FATAL 53300. By default there
+    /// is no limit.
+    #[must_use]
+    pub fn sessions_max(mut self, sessions: usize) -> Self {
+        self.sessions_max = sessions;
         self
     }
 }

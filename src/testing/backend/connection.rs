@@ -25,6 +25,8 @@ pub(super) struct Connection {
     pub(super) output: BytesMut,
     pub(super) executor: Executor,
     pub(super) pipeline: Pipeline,
+    /// There are as many sessions as there may be: it is refused.
+    pub(super) is_surplus: bool,
     /// Notifications that wait for the end of a transaction.
     inbox: VecDeque<(i32, Arc<Note>)>,
     inbox_bytes: usize,
@@ -57,6 +59,7 @@ impl Connection {
             output: BytesMut::new(),
             executor,
             pipeline: Pipeline::default(),
+            is_surplus: false,
             inbox: VecDeque::new(),
             inbox_bytes: 0,
             reports: Vec::new(),

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
+use super::Proxy;
 use super::proof;
 use super::refusal::Refusal;
 use super::select::{Context, Value};
@@ -47,6 +48,9 @@ pub(super) struct Executor {
     process_id: i32,
     settings: BTreeMap<String, String>,
     listening: BTreeSet<String>,
+    proxy: Proxy,
+    /// How many statements were carried out.
+    statements: i32,
     /// Channels that it may not listen to.
     refused: Arc<BTreeSet<String>>,
     status: TransactionStatus,
@@ -60,11 +64,13 @@ pub(super) struct Executor {
 }
 
 impl Executor {
-    pub(super) fn new(process_id: i32, settings: BTreeMap<String, String>) -> Self {
+    pub(super) fn new(process_id: i32, settings: BTreeMap<String, String>, proxy: Proxy) -> Self {
         Self {
             process_id,
             settings,
             listening: BTreeSet::new(),
+            proxy,
+            statements: 0,
             refused: Arc::default(),
             status: TransactionStatus::Idle,
             changes: Vec::new(),
@@ -122,6 +128,7 @@ impl Executor {
         statement: &Statement,
         parameters: &[Value],
     ) -> Result<Answer, Refusal> {
+        self.statements = self.statements.wrapping_add(1);
         let ends = matches!(statement, Statement::Commit | Statement::Rollback);
         if self.status == TransactionStatus::Failed && !ends {
             return Err(aborted());
@@ -156,7 +163,10 @@ impl Executor {
                 Ok(Answer { tag: format!("SELECT {}", rows.len()), rows, ..Answer::default() })
             }
             Statement::Proof => {
-                let row = proof::row(&self.listening);
+                let row = match self.proxy {
+                    Proxy::SharedListen => proof::row(&BTreeSet::new()),
+                    _ => proof::row(&self.listening),
+                };
                 Ok(Answer { rows: vec![row], ..Answer::tagged("SELECT 1") })
             }
             Statement::Set { name, value } => Ok(self.set(name, value)),
@@ -276,11 +286,17 @@ impl Context for Executor {
     }
 
     fn process_id(&self) -> i32 {
-        self.process_id
+        match self.proxy {
+            Proxy::SharedListen => self.process_id.wrapping_add(self.statements),
+            _ => self.process_id,
+        }
     }
 
     fn channels(&self) -> Vec<String> {
-        self.listening.iter().cloned().collect()
+        match self.proxy {
+            Proxy::SharedListen => Vec::new(),
+            _ => self.listening.iter().cloned().collect(),
+        }
     }
 }
 

@@ -8,6 +8,7 @@ mod executor;
 mod extended;
 mod login;
 mod proof;
+mod proxy;
 mod random;
 mod refusal;
 mod select;
@@ -29,6 +30,7 @@ use crate::wire::{DbError, ProtocolVersion, Severity};
 
 pub use config::{Auth, BackendConfig, OUTPUT_BYTES_MAX, SCRAM_ITERATIONS};
 pub use counts::Count;
+pub use proxy::Proxy;
 
 /// Names a session of one backend. Never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -56,6 +58,7 @@ pub struct Backend {
     connections: BTreeMap<SessionId, Connection>,
     /// Channels to which nobody may listen.
     refused: Arc<BTreeSet<String>>,
+    sessions_max: usize,
     next_session: u64,
     next_process_id: i32,
     /// Sessions that got output from somebody else's command.
@@ -72,6 +75,7 @@ struct Shared {
     counts: Counts,
     protocol_max: ProtocolVersion,
     output_bytes_max: usize,
+    proxy: Proxy,
     /// Notifications that one message committed, for the other sessions.
     outbox: Vec<Arc<Note>>,
 }
@@ -95,11 +99,13 @@ impl Backend {
                 counts: Counts::default(),
                 protocol_max: config.protocol_max,
                 output_bytes_max: config.output_bytes_max,
+                proxy: config.proxy,
                 outbox: Vec::new(),
             },
             parameters: config.parameters,
             connections: BTreeMap::new(),
             refused: Arc::default(),
+            sessions_max: config.sessions_max,
             next_session: 0,
             next_process_id: config.first_process_id,
             woken: BTreeSet::new(),
@@ -111,10 +117,12 @@ impl Backend {
     pub fn connect(&mut self) -> SessionId {
         let id = SessionId(self.next_session);
         self.next_session = self.next_session.wrapping_add(1);
-        let mut executor = Executor::new(self.next_process_id, self.parameters.clone());
+        let proxy = self.shared.proxy;
+        let mut executor = Executor::new(self.next_process_id, self.parameters.clone(), proxy);
         executor.refuse(Arc::clone(&self.refused));
         self.next_process_id = self.next_process_id.wrapping_add(1);
-        let connection = Connection::new(executor, self.shared.random.bytes());
+        let mut connection = Connection::new(executor, self.shared.random.bytes());
+        connection.is_surplus = self.connections.len() >= self.sessions_max;
         self.connections.insert(id, connection);
         id
     }

@@ -2,9 +2,9 @@
 
 use bytes::BytesMut;
 
-use super::Shared;
 use super::connection::{Connection, Phase};
 use super::login::{Verdict, malformed};
+use super::{Proxy, Shared};
 use crate::wire::{
     Authentication, BackendKeyData, BackendMessage, DbError, FirstPacket, Names, ProtocolVersion,
     Severity, StartupPacket, StartupParameters, TransactionStatus,
@@ -73,9 +73,13 @@ impl Connection {
         for (name, value) in parameters {
             self.check_parameter(name, value)?;
         }
+        if self.is_surplus {
+            let text = "sorry, too many clients already";
+            return Err(DbError::new(Severity::Fatal, "53300", text));
+        }
         self.executor.assign("session_authorization", user);
         match shared.roles.challenge(user, &mut shared.random)? {
-            None => self.accept(version),
+            None => self.accept(version, shared.proxy),
             Some(exchange) => {
                 self.send(&BackendMessage::Authentication(exchange.request()));
                 self.phase = Phase::Login { user: user.to_owned(), version, exchange };
@@ -116,13 +120,13 @@ impl Connection {
                     let last = Authentication::SaslFinal(&last);
                     self.send(&BackendMessage::Authentication(last));
                 }
-                self.accept(version);
+                self.accept(version, shared.proxy);
             }
         }
         Ok(())
     }
 
-    fn accept(&mut self, version: ProtocolVersion) {
+    fn accept(&mut self, version: ProtocolVersion, proxy: Proxy) {
         self.phase = Phase::Ready;
         self.send(&BackendMessage::Authentication(Authentication::Ok));
         for (name, value) in self.executor.settings().clone() {
@@ -130,8 +134,9 @@ impl Connection {
         }
         let key = self.secret_key;
         let secret_key = if version < ProtocolVersion::V3_2 { &key[..4] } else { &key[..] };
-        let process_id = self.executor.process_id();
-        self.send(&BackendMessage::BackendKeyData(BackendKeyData { process_id, secret_key }));
+        if let Some(process_id) = proxy.key_process_id(self.executor.process_id()) {
+            self.send(&BackendMessage::BackendKeyData(BackendKeyData { process_id, secret_key }));
+        }
         self.send(&BackendMessage::ReadyForQuery { status: TransactionStatus::Idle });
     }
 }

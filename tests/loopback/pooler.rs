@@ -1,0 +1,165 @@
+//! Servers behind a proxy, or that look so: whether notifications come through is proven.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+
+use pgbell::testing::{BackendConfig, Proxy, Script, Server};
+use pgbell::{Connection, Loss};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::support::{let_in, listener, soon};
+
+async fn server(proxy: Proxy) -> Server {
+    Server::start(BackendConfig::new().proxy(proxy)).await.unwrap()
+}
+
+/// The channels and payloads of so many notifications, without a loss, numbered from 0.
+async fn receive(connection: &mut Connection, count: u64) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    while (found.len() as u64) < count {
+        let batch = soon(connection.recv_batch()).await.unwrap();
+        assert!(batch.loss().is_none(), "{:?}", batch.loss());
+        for n in batch {
+            assert_eq!(n.sequence(), found.len() as u64);
+            found.push((n.channel().to_owned(), n.payload_str().unwrap().to_owned()));
+        }
+    }
+    found
+}
+
+/// Polls a future so often, each time when it was woken. Then it is dropped. Says whether it was ready.
+async fn poll_times<T>(future: impl Future<Output = T>, mut times: u32) -> bool {
+    let mut future = pin!(future);
+    soon(poll_fn(|cx| {
+        if times == 0 {
+            return Poll::Ready(false);
+        }
+        times -= 1;
+        if future.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(true);
+        }
+        if times == 0 { Poll::Ready(false) } else { Poll::Pending }
+    }))
+    .await
+}
+
+#[tokio::test]
+async fn a_listen_that_is_dropped_while_it_proves_delivery_shows_nothing_of_the_proof() {
+    let server = server(Proxy::InventedKey).await;
+    let mut other = Connection::connect(server.url()).await.unwrap();
+    let mut was_ready = false;
+    let mut times = 1;
+    while !was_ready {
+        let mut connection = Connection::connect(server.url()).await.unwrap();
+        connection.simple_query("LISTEN a").await.unwrap();
+        other.notify("a", "1").await.unwrap();
+        was_ready = poll_times(connection.listen("b"), times).await;
+        other.notify("a", "2").await.unwrap();
+        soon(connection.listen("b")).await.unwrap();
+        other.notify("b", "3").await.unwrap();
+        let found = receive(&mut connection, 3).await;
+        let expected = [("a", "1"), ("a", "2"), ("b", "3")];
+        assert_eq!(found, expected.map(|(c, p)| (c.to_owned(), p.to_owned())), "{times}");
+        times += 1;
+    }
+    assert!(times > 5, "{times}");
+}
+
+/// More than a connection keeps, 8 MiB, arrives while delivery is proven: the rest is counted and told in its place.
+#[tokio::test]
+async fn what_does_not_fit_while_delivery_is_proven_is_told_as_lagged() {
+    let server = server(Proxy::InventedKey).await;
+    let mut connection = Connection::connect(server.url()).await.unwrap();
+    connection.simple_query("LISTEN a").await.unwrap();
+    let mut other = Connection::connect(server.url()).await.unwrap();
+    let payload = "x".repeat(7_990);
+    let sent = 1_200_u64;
+    for n in 0..sent {
+        other.notify("a", format!("{n:07}{payload}")).await.unwrap();
+    }
+    soon(connection.listen("b")).await.unwrap();
+    let (mut next, mut lagged) = (0, 0);
+    while next < sent {
+        let batch = soon(connection.recv_batch()).await.unwrap();
+        if let Some(loss) = batch.loss() {
+            let Loss::Lagged(loss) = loss else { panic!("{loss:?}") };
+            assert_eq!(loss.first_sequence(), next);
+            lagged += loss.count();
+            next += loss.count();
+        }
+        for n in batch {
+            let number = format!("{next:07}").into_bytes();
+            assert_eq!((n.sequence(), n.payload()[..7].to_vec()), (next, number));
+            next += 1;
+        }
+    }
+    assert!((100..400).contains(&lagged), "{lagged} of {sent} for 8 MiB");
+}
+
+/// Reads messages up to one of this type. Returns its body.
+async fn read_up_to(socket: &mut TcpStream, tag: u8) -> Vec<u8> {
+    loop {
+        let found = socket.read_u8().await.unwrap();
+        let length = socket.read_u32().await.unwrap();
+        let mut body = vec![0; usize::try_from(length).unwrap() - 4];
+        socket.read_exact(&mut body).await.unwrap();
+        if found == tag {
+            return body;
+        }
+    }
+}
+
+/// What a server says to a client that a proxy gave the process id 7.
+fn facts_of_another_process() -> Vec<u8> {
+    let mut facts = Script::FACTS.to_vec();
+    let at = facts.windows(5).position(|bytes| bytes == b"\0\0\0\x017").unwrap();
+    facts[at + 4] = b'8';
+    facts
+}
+
+/// Until 18.1 a server may say at any moment that it dropped a notification.
+#[tokio::test]
+async fn a_loss_that_the_server_reports_while_delivery_is_proven_is_told() {
+    let (server, url) = listener().await;
+    let serve = async {
+        let mut socket = let_in(&server).await;
+        read_up_to(&mut socket, b'Q').await;
+        socket.write_all(&facts_of_another_process()).await.unwrap();
+        let listen = read_up_to(&mut socket, b'Q').await;
+        let channel = listen[8..listen.len() - 2].to_vec();
+        socket.write_all(Script::ACK).await.unwrap();
+        let mut second = let_in(&server).await;
+        // The end of NOTIFY with bound parameters.
+        read_up_to(&mut second, b'S').await;
+        let dropped = b"SERROR\0VERROR\0C53200\0Mout of memory\0\0";
+        socket.write_all(&message(b'E', dropped)).await.unwrap();
+        socket.write_all(&message(b'Z', b"I")).await.unwrap();
+        let complete = message(b'C', b"SELECT 1\0");
+        let answer = [message(b'1', b""), message(b'2', b""), message(b'n', b""), complete];
+        second.write_all(&[answer.concat(), message(b'Z', b"I")].concat()).await.unwrap();
+        let note = [b"\0\0\0\x08", &channel[..], b"\0\0"].concat();
+        socket.write_all(&message(b'A', &note)).await.unwrap();
+        read_up_to(&mut socket, b'Q').await;
+        let unlistened = [message(b'C', b"UNLISTEN\0"), message(b'Z', b"I")].concat();
+        socket.write_all(&unlistened).await.unwrap();
+        read_up_to(&mut socket, b'Q').await;
+        socket.write_all(&[Script::ACK, Script::A1].concat()).await.unwrap();
+        (socket, second)
+    };
+    let client = async {
+        let mut connection = Connection::connect(&url).await.unwrap();
+        connection.listen("a").await.unwrap();
+        let batch = connection.recv_batch().await.unwrap();
+        let Some(Loss::Gap(gap)) = batch.loss() else { panic!("{batch:?}") };
+        assert_eq!((gap.cause().sqlstate(), gap.sessions()), (Some("53200"), 0));
+        assert_eq!(receive(&mut connection, 1).await, [("a".to_owned(), "b".to_owned())]);
+    };
+    soon(async { tokio::join!(client, serve) }).await;
+}
+
+fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(body.len() + 4).unwrap().to_be_bytes();
+    [&[tag][..], &length, body].concat()
+}
