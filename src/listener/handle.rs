@@ -230,6 +230,10 @@ impl ListenerHandle {
     /// [`ErrorKind::Closed`]. Takes at most a second, or what
     /// [`close_timeout`](crate::ListenerBuilder::close_timeout) says.
     ///
+    /// The socket is read until the server has ended the session. All that was read is delivered, also what a full queue has
+    /// [held up](crate::Overflow::Block): beyond [`queue_capacity`](crate::ListenerBuilder::queue_capacity), but not beyond
+    /// [`queue_bytes`](crate::ListenerBuilder::queue_bytes). What has no room is told as [`Lagged`](crate::Lagged).
+    ///
     /// # Errors
     /// None at present: to close twice is no error.
     ///

@@ -5,6 +5,7 @@ use std::time::Instant;
 use bytes::BytesMut;
 
 use super::command::{CommandId, Kind, Pending};
+use super::rest::Rest;
 use super::{Phase, Session};
 use crate::wire::{self, FrontendMessage, Oids, Target, Values};
 use crate::{Error, ErrorKind};
@@ -135,19 +136,22 @@ impl Session {
 
     /// Ends the session cleanly: Terminate is what is left to send, or nothing before the server was
     /// ready. Commands in flight get no answer any more.
+    ///
+    /// Notifications that still come are [told](super::Progress::Notifications) as before, until the server has read Terminate
+    /// and closes the connection. All other messages are passed over.
     pub fn terminate(&mut self) {
-        if matches!(self.phase, Phase::Failed(_) | Phase::Terminated) {
+        if matches!(self.phase, Phase::Failed(_) | Phase::Terminated(_)) {
             return;
         }
         let closed = Error::new(ErrorKind::Closed, "the connection was closed");
-        let mut rest = BytesMut::new();
+        let (mut unsent, mut rest) = (BytesMut::new(), Rest::Nothing);
         // The startup has no place for Terminate: the server would log a violation. N67.
         if self.is_ready() && self.send(&FrontendMessage::Terminate).is_ok() {
-            rest = std::mem::take(&mut self.transmit);
+            (unsent, rest) = (std::mem::take(&mut self.transmit), Rest::Messages);
         }
         self.fail(closed);
-        self.transmit = rest;
-        self.phase = Phase::Terminated;
+        self.transmit = unsent;
+        self.phase = Phase::Terminated(rest);
     }
 
     fn command(
@@ -165,7 +169,7 @@ impl Session {
                     error.clone(),
                 ));
             }
-            Phase::Startup { .. } | Phase::Terminated => {
+            Phase::Startup { .. } | Phase::Terminated(_) => {
                 return Err(Error::new(ErrorKind::Closed, "the session is not ready"));
             }
         }

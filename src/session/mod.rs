@@ -33,6 +33,7 @@ mod facts;
 mod getters;
 mod negotiate;
 mod parameters;
+mod rest;
 mod rows;
 mod startup;
 #[cfg(test)]
@@ -46,6 +47,7 @@ use bytes::{Buf, BytesMut};
 
 use self::command::{Kind, Next, Pending};
 use self::parameters::Parameters;
+use self::rest::Rest;
 use self::startup::Startup;
 use self::violation::Violation;
 use crate::auth::AuthMethod;
@@ -127,7 +129,7 @@ enum Phase {
     },
     Ready,
     /// Terminate was sent.
-    Terminated,
+    Terminated(Rest),
     Failed(Error),
 }
 
@@ -192,9 +194,8 @@ impl Session {
 
     fn handle_messages(&mut self, now: Instant, input: &mut BytesMut) -> Result<Progress, Error> {
         loop {
-            if matches!(self.phase, Phase::Terminated) {
-                input.clear();
-                return Ok(Progress::NeedMore);
+            if let Phase::Terminated(rest) = &mut self.phase {
+                return Ok(rest.handle(input));
             }
             if self.is_authenticated() && input.first() == Some(&NOTIFICATION_RESPONSE) {
                 let (run, stop) = wire::scan(input);
@@ -243,7 +244,7 @@ impl Session {
                 self.handle_startup(message)
             }
             Phase::Ready => self.handle_ready(now, message),
-            Phase::Terminated | Phase::Failed(_) => Ok(()),
+            Phase::Terminated(_) | Phase::Failed(_) => Ok(()),
         }
     }
 
@@ -428,14 +429,14 @@ impl Session {
         match &self.phase {
             Phase::Startup { deadline, .. } => Some(*deadline),
             Phase::Ready => self.pending.front().and_then(|pending| pending.deadline),
-            Phase::Terminated | Phase::Failed(_) => None,
+            Phase::Terminated(_) | Phase::Failed(_) => None,
         }
     }
 
     fn is_authenticated(&self) -> bool {
         match &self.phase {
             Phase::Startup { startup, .. } => startup.is_authenticated(),
-            Phase::Ready | Phase::Terminated | Phase::Failed(_) => true,
+            Phase::Ready | Phase::Terminated(_) | Phase::Failed(_) => true,
         }
     }
 

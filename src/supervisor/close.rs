@@ -15,27 +15,28 @@ pub(super) struct Draining {
 }
 
 impl Supervisor {
-    /// Ends the session cleanly, within the time for it. What has arrived is shown, with the gaps before it.
+    /// Ends the session cleanly, within the time for it. What has arrived is shown, with the gaps before it, and so is
+    /// what still arrives.
     pub(super) fn close(&mut self, now: Instant, sink: &mut impl Sink) {
         if self.state == State::Closed {
             return;
         }
         self.resume(now);
         self.ending = true;
-        match self.current.take() {
-            Some(Link { id, stage: Stage::Open(mut session), mut in_flight, .. }) => {
+        let Some(mut link) = self.current.take() else { return self.finish(Ok(()), sink) };
+        match link.stage {
+            Stage::Open(_) => {
                 let deadline = now.checked_add(self.policy.close_timeout).unwrap_or(now);
-                session.terminate();
-                self.settle_events(&mut session, &mut in_flight, None);
+                link.close(deadline, self.handover.rest(self.next.is_none()));
+                self.settle_events(&mut link);
                 self.end(now, &closed(), sink);
-                let mut link = Link::opening(now, id, deadline);
-                link.stage = Stage::Closing { session, deadline };
+                let id = link.id;
                 self.current = Some(link);
                 self.actions.push_back(Action::Close { link: id, how: Close::Graceful });
             }
-            Some(link @ Link { stage: Stage::Closing { .. }, .. }) => self.current = Some(link),
-            other => {
-                self.current = other;
+            Stage::Closing { .. } => self.current = Some(link),
+            Stage::Opening { .. } => {
+                self.current = Some(link);
                 self.finish(Ok(()), sink);
             }
         }

@@ -356,21 +356,19 @@ impl Supervisor {
     pub(super) fn settle_all(&mut self, mut link: Link, error: Error) {
         if let Stage::Open(session) = &mut link.stage {
             session.fail(error);
-            self.settle_events(session, &mut link.in_flight, link.doubt.as_ref());
         }
+        self.settle_events(&mut link);
     }
 
-    pub(super) fn settle_events(
-        &mut self,
-        session: &mut Session,
-        in_flight: &mut std::collections::BTreeMap<session::CommandId, Purpose>,
-        doubt: Option<&Error>,
-    ) {
+    /// Answers what its session has answers for.
+    pub(super) fn settle_events(&mut self, link: &mut Link) {
+        let Link { stage, in_flight, doubt, .. } = link;
+        let (Stage::Open(session) | Stage::Closing { session, .. }) = stage else { return };
         while let Some(event) = session.poll_event() {
             if let SessionEvent::Done { id, result } = event
                 && let Some(purpose) = in_flight.remove(&id)
             {
-                self.outlive(purpose, doubt.map_or(result, |error| Err(error.clone())));
+                self.outlive(purpose, doubt.clone().map_or(result, Err));
             }
         }
     }

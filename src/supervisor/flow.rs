@@ -19,7 +19,7 @@ pub enum Overflow {
     /// and its VACUUM: keep `max_stall` short. N37.
     ///
     /// While an answer to a user's command is due the socket is read all the same, because it lies behind the
-    /// notifications.
+    /// notifications. So it is while the listener is being closed.
     Block {
         /// How long the socket may go unread between two moments at which the queue was empty.
         max_stall: Duration,

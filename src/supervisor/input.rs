@@ -29,6 +29,10 @@ impl Supervisor {
                 _ => self.fail(now, link, closed(), sink),
             };
         }
+        let is_end = !matches!(event, LinkEvent::Opened(_));
+        if is_end && self.flow.is_stalled() && self.role(link) == Some(Role::Current) {
+            return self.end_behind(now, event);
+        }
         let epoch = self.epoch.saturating_add(1);
         let Some(found) = Self::find(&mut self.current, &mut self.next, link) else { return };
         match event {
@@ -87,6 +91,11 @@ impl Supervisor {
         }
         while self.handle_some(now, received_at, link, input, sink) {}
         sink.publish();
+        let end =
+            Self::find(&mut self.current, &mut self.next, link).and_then(|link| link.end.take());
+        if let Some(end) = end {
+            self.handle_link(now, link, end, sink);
+        }
     }
 
     /// Handles one run of notifications, or the messages before it. Returns whether to go on.
@@ -112,8 +121,7 @@ impl Supervisor {
         };
         let measured = std::mem::take(&mut link.measured);
         let epoch = link.epoch;
-        let Stage::Open(session) = &mut link.stage else {
-            // Closing: nothing is delivered any more.
+        let (Stage::Open(session) | Stage::Closing { session, .. }) = &mut link.stage else {
             input.clear();
             return false;
         };
@@ -152,11 +160,15 @@ impl Supervisor {
         sink: &mut impl Sink,
     ) -> bool {
         let whole = run;
-        let run = match self.pass_current(now, input, run, sink) {
+        let passage = match &mut self.current {
+            Some(Link { stage: Stage::Closing { rest, .. }, .. }) => rest.pass(input, run),
+            _ => self.pass_current(now, input, run, sink),
+        };
+        let run = match passage {
             Passage::Deliver(run) => run,
             Passage::Done(goes_on) => return goes_on,
         };
-        let surplus = self.awaits_answer();
+        let surplus = self.is_ending() || self.awaits_answer();
         // Asked for every run: an empty queue that the run does not fill counts too.
         let may_stall = self.flow.may_stall(sink.is_empty());
         let fits = sink.fits(input, run, surplus);
@@ -183,6 +195,13 @@ impl Supervisor {
                 bytes: run.bytes.saturating_sub(taken.bytes),
             };
         }
+    }
+
+    /// Whether nothing comes any more that would make it worth while to wait for room.
+    fn is_ending(&self) -> bool {
+        let is_ending =
+            |link: &Link| link.end.is_some() || matches!(link.stage, Stage::Closing { .. });
+        self.current.as_ref().is_some_and(is_ending)
     }
 
     /// Whether something that somebody waits for lies behind the notifications: the end of the login, the first

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::LinkId;
 use super::commands::Purpose;
+use super::rest::Rest;
+use super::{LinkEvent, LinkId};
 use crate::Error;
 use crate::session::{self, Session};
 use crate::wire::Run;
@@ -34,6 +35,8 @@ pub(super) struct Link {
     /// What is left of a run for which there was no room. It stands at the head of the input. To measure
     /// it again whenever the consumer has taken one would cost the square of its length.
     pub(super) measured: Run,
+    /// How it ended, while it was not read. That is looked at behind what was read before.
+    pub(super) end: Option<LinkEvent>,
 }
 
 /// An answer that is due.
@@ -51,7 +54,7 @@ pub(super) enum Stage {
     /// A session is on it.
     Open(Box<Session>),
     /// Terminate was sent.
-    Closing { session: Box<Session>, deadline: Instant },
+    Closing { session: Box<Session>, deadline: Instant, rest: Rest },
 }
 
 impl Link {
@@ -69,6 +72,7 @@ impl Link {
             doubt: None,
             live_since: None,
             measured: Run::default(),
+            end: None,
         }
     }
 
@@ -78,6 +82,18 @@ impl Link {
             Stage::Open(session) | Stage::Closing { session, .. } => Some(session),
             Stage::Opening { .. } => None,
         }
+    }
+
+    /// From now on the session is being ended: at `deadline` it must be over.
+    pub(super) fn close(&mut self, deadline: Instant, rest: Rest) {
+        let stage = std::mem::replace(&mut self.stage, Stage::Opening { deadline });
+        self.stage = match stage {
+            Stage::Open(mut session) => {
+                session.terminate();
+                Stage::Closing { session, deadline, rest }
+            }
+            stage => stage,
+        };
     }
 
     /// The session, if commands can be sent on it.

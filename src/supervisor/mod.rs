@@ -34,6 +34,7 @@ mod link;
 mod outage;
 mod policy;
 mod probe;
+mod rest;
 mod restore;
 mod sink;
 #[cfg(test)]
@@ -310,6 +311,9 @@ impl Supervisor {
 
     /// The current link is broken, or could not be opened.
     fn lose(&mut self, now: Instant, error: Error, sink: &mut impl Sink) {
+        if self.flow.is_stalled() {
+            return self.end_behind(now, LinkEvent::Failed(error));
+        }
         let Some(link) = self.current.take() else { return };
         if let Stage::Closing { .. } = link.stage {
             self.current = Some(link);
@@ -343,6 +347,14 @@ impl Supervisor {
             self.retry_later(now, error);
         }
         self.start_waiting(now, sink);
+    }
+
+    /// What was read of the current link and waits for room stands before its end: it is delivered first.
+    fn end_behind(&mut self, now: Instant, end: LinkEvent) {
+        self.resume(now);
+        if let Some(link) = &mut self.current {
+            link.end.get_or_insert(end);
+        }
     }
 
     fn retries_refusals(&self) -> bool {

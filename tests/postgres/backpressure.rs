@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use pgbell::{Connection, ErrorKind, Listener, Overflow, State};
+use pgbell::{Connection, ErrorKind, Event, Listener, Overflow, State};
 
 use crate::support::{
     Server, expect_numbers, next_lagged, run, send_numbers, until, until_received, until_sql, value,
@@ -69,7 +69,7 @@ fn a_slow_consumer_loses_nothing_while_it_blocks() {
     });
 }
 
-/// P6: `close` completes while blocked; what is queued is still delivered, then the end.
+/// P6: `close` completes while blocked; what was committed before is still delivered, then the end.
 #[test]
 fn close_completes_while_blocked() {
     let server = Server::start();
@@ -81,7 +81,7 @@ fn close_completes_while_blocked() {
         first.handle().close().await.unwrap();
         assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
         assert_eq!(first.state(), State::Closed);
-        expect_numbers(&mut first, 1, CAPACITY).await;
+        expect_numbers(&mut first, 1, 1_000).await;
         assert_eq!(first.recv().await.unwrap_err().kind(), ErrorKind::Closed);
 
         let second = blocking(&server, Duration::from_secs(100)).await;
@@ -89,6 +89,56 @@ fn close_completes_while_blocked() {
         stall(&mut sender, &second, 1, 1_000).await;
         second.close().await.unwrap();
         crate::support::until_gone(&mut sender, process_id).await;
+    });
+}
+
+/// P6: whatever the queue does when it is full: what was committed before `close` is delivered or told as lost. Under
+/// `Block` the consumer got the queue's 10, and `Closed`.
+#[test]
+fn what_was_committed_before_a_close_is_delivered_or_told_as_lost() {
+    let max_stall = Duration::from_secs(100);
+    let server = Server::start();
+    run(async {
+        let mut sender = server.connection().await;
+        // Whether the listener is asked to end by itself, or with what it has.
+        for drains in [false, true] {
+            for overflow in
+                [Overflow::Block { max_stall }, Overflow::DropNewest, Overflow::DropOldest]
+            {
+                let builder = Listener::builder(server.url()).channels(["ch"]).queue_capacity(10);
+                let mut listener = builder.overflow(overflow).connect().await.unwrap();
+                send_numbers(&mut sender, "ch", 1, 1_000).await;
+                let blocks = matches!(overflow, Overflow::Block { .. });
+                until("it has read as much as it will", || {
+                    let stats = listener.stats();
+                    if blocks { stats.stalls > 0 } else { stats.received == 1_000 }
+                })
+                .await;
+                let handle = listener.handle();
+                match drains {
+                    true => handle.drain(Duration::from_secs(60)).await.unwrap(),
+                    false => handle.close().await.unwrap(),
+                }
+                let (mut delivered, mut lost) = (0, 0);
+                loop {
+                    match listener.recv().await {
+                        Ok(Event::Notification(one)) => {
+                            assert_eq!(one.sequence(), delivered + lost);
+                            assert_eq!(
+                                one.payload_str().unwrap(),
+                                (delivered + lost + 1).to_string()
+                            );
+                            delivered += 1;
+                        }
+                        Ok(Event::Lagged(lagged)) => lost += lagged.count(),
+                        Ok(event) => panic!("{event:?}"),
+                        Err(error) => break assert_eq!(error.kind(), ErrorKind::Closed),
+                    }
+                }
+                assert_eq!(delivered + lost, 1_000, "{overflow:?}");
+                assert_eq!(delivered, if blocks { 1_000 } else { 10 }, "{overflow:?}");
+            }
+        }
     });
 }
 

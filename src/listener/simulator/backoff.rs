@@ -5,6 +5,8 @@ use std::time::Duration;
 use super::clock::{Event, MILLI, Micros};
 use super::{World, say};
 use crate::supervisor::Incident;
+use crate::wire::{DbError, Severity};
+use crate::{Error, ErrorKind};
 
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
@@ -49,6 +51,8 @@ impl World {
         say!(self, "noted: {incident:?}");
         match incident {
             Incident::Reconnecting { delay, .. } => self.waits(*delay),
+            // What stands behind an answer that ends the session belongs to the gap.
+            Incident::Lost { error } if is_of_an_answer(error) => self.unchecked = None,
             Incident::HandedOver { .. } => {
                 self.handovers += 1;
                 self.is_live();
@@ -107,4 +111,10 @@ impl World {
             due => self.fail(format!("an attempt at {now} µs, and the next one is due at {due:?}")),
         }
     }
+}
+
+/// Whether the listener has ended the session because of what the server answered.
+fn is_of_an_answer(error: &Error) -> bool {
+    let is_fatal = |error: &DbError| error.is_fatal() || error.severity() == Severity::Warning;
+    error.kind() == ErrorKind::Pooler || error.db_error().is_some_and(|error| !is_fatal(error))
 }

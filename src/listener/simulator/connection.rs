@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::task::Waker;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 use super::chaos::{PATIENCE, UP_ALONE};
 use super::clock::Micros;
@@ -38,6 +38,30 @@ impl Lane {
 
     pub(super) fn is_cut(&self) -> bool {
         self.cut_at.is_some()
+    }
+}
+
+/// Counts the notifications in what our end reads, from the first byte on.
+#[derive(Debug, Default)]
+pub(super) struct Reading {
+    unfinished: BytesMut,
+    pub(super) notifications: usize,
+    /// The server has said why it ends the session, or the end of the stream was read.
+    pub(super) is_ended: bool,
+}
+
+impl Reading {
+    pub(super) fn add(&mut self, bytes: &[u8]) {
+        self.unfinished.extend_from_slice(bytes);
+        while let [kind, a, b, c, d, ..] = *self.unfinished {
+            let length = 1 + usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap();
+            if self.unfinished.len() < length {
+                return;
+            }
+            self.notifications += usize::from(kind == b'A');
+            self.is_ended |= kind == b'E' && self.unfinished[5..].starts_with(b"SFATAL\0");
+            self.unfinished.advance(length);
+        }
     }
 }
 
@@ -97,10 +121,12 @@ pub(super) struct Connection {
     pub(super) live_at: Option<Micros>,
     /// Process ids of the notifications that the server wrote to it.
     pub(super) sent: Vec<i32>,
+    /// How many of them were read by our end.
+    pub(super) read: Reading,
     /// How many of them the listener took or may have passed over.
     pub(super) taken: usize,
-    /// Whether any of them was taken.
-    pub(super) has_taken: bool,
+    /// The first of them that was taken.
+    pub(super) first_taken: Option<usize>,
 }
 
 impl Connection {
@@ -132,8 +158,9 @@ impl Connection {
             was_delivered: false,
             live_at: None,
             sent: Vec::new(),
+            read: Reading::default(),
             taken: 0,
-            has_taken: false,
+            first_taken: None,
         }
     }
 

@@ -103,6 +103,8 @@ struct World {
     dropped: Rc<RefCell<Vec<usize>>>,
     /// The connection that notifications are taken from.
     delivering: Option<usize>,
+    /// It was closed, and what became of that which was read from it was not looked at.
+    unchecked: Option<usize>,
     hook: Hook,
     backoff: Backoff,
     requests: mpsc::UnboundedSender<Request>,
@@ -212,6 +214,7 @@ impl World {
             links: BTreeMap::new(),
             dropped: Rc::default(),
             delivering: None,
+            unchecked: None,
             hook: Hook::default(),
             backoff: Backoff::default(),
             is_called_for_nothing: false,

@@ -239,6 +239,9 @@ impl World {
         connection.stage = Stage::Closed;
         connection.socket.clear();
         self.links.remove(&connection.link);
+        if self.delivering == Some(index) {
+            self.unchecked = Some(index);
+        }
         self.put(index, true, Packet::Rst);
     }
 }

@@ -31,6 +31,29 @@ impl World {
             self.check_gap(self.sink.checked.1);
             self.sink.checked.1 += 1;
         }
+        if let Some(index) = self.unchecked.take() {
+            self.check_all_taken(index);
+        }
+    }
+
+    /// However a session has ended, unless by an answer that cannot be believed: all that was read from it was taken
+    /// in, and so it is delivered or told as lost.
+    fn check_all_taken(&mut self, index: usize) {
+        let connection = &self.connections[index];
+        if !connection.read.is_ended && !connection.is_closing {
+            return;
+        }
+        // What comes before its fence are repetitions: where that stands is only known from what follows.
+        let first = if connection.is_successor { connection.first_taken } else { Some(0) };
+        let read =
+            first.and_then(|first| connection.sent.get(first..connection.read.notifications));
+        let log = &self.servers[connection.server].log;
+        let mut commits = read.into_iter().flatten().filter_map(|&sent| Server::number(sent));
+        if let Some(lost) = commits.find(|&number| log[number].position.is_none()) {
+            self.fail(format!(
+                "commit {lost} was read from connection {index}, and was not taken in before its end"
+            ));
+        }
     }
 
     fn check_notification(&mut self, position: usize) {
@@ -46,11 +69,11 @@ impl World {
         let holes =
             rest.iter().take(skipped.unwrap_or(0)).filter(|&&sent| Server::number(sent).is_some());
         let holes = holes.count();
-        let may_skip = !connection.has_taken && connection.is_successor;
+        let may_skip = connection.first_taken.is_none() && connection.is_successor;
         match skipped {
             Some(skipped) => {
+                connection.first_taken.get_or_insert(connection.taken + skipped);
                 connection.taken += skipped + 1;
-                connection.has_taken = true;
             }
             None => {
                 let sent = format!("{:?}", connection.sent);

@@ -75,6 +75,7 @@ impl World {
             Stage::Failed(error) => (Some(error), None),
             Stage::LoggingIn(mut session) => {
                 let read = connection.socket.split();
+                connection.read.add(&read);
                 connection.input.extend_from_slice(&read);
                 let handled = session.handle_input(self.clock.instant(), &mut connection.input);
                 let ended = match (&connection.end, session.is_ready()) {
@@ -122,6 +123,7 @@ impl World {
         if !connection.socket.is_empty() {
             let room = input.capacity() - input.len();
             let bytes = connection.socket.split_to(room.min(connection.socket.len()));
+            connection.read.add(&bytes);
             input.extend_from_slice(&bytes);
             say!(self, "connection {index}: {} bytes read", bytes.len());
             return Poll::Ready(Ok(bytes.len()));
@@ -134,6 +136,7 @@ impl World {
                 return Poll::Pending;
             }
         };
+        connection.read.is_ended = true;
         say!(self, "connection {index}: {read:?}");
         self.lost(index);
         Poll::Ready(read)

@@ -202,16 +202,59 @@ fn a_clean_end_sends_terminate_behind_what_is_left_and_answers_every_command() {
     assert_eq!(play.log.len(), 2);
     assert_eq!(play.log[0], "done 0: closed: the connection was closed");
     assert!(play.log[1].starts_with("done 1: in doubt: "));
-    // What the server still says is passed over, whatever it is.
-    play.feed(&join(&[A1, LISTEN, READY, "00000000 ff"]));
+    // What the server still says is passed over, whatever it is. What it notifies is not.
+    play.feed(&join(&[A1, LISTEN, READY, A1, A1, ERROR, A1, "00000000 ff"]));
     assert!(play.input.is_empty());
     play.session.terminate();
     play.write();
     assert_eq!(play.sent_messages().len(), 4);
-    assert_eq!(play.log.len(), 2);
+    assert_eq!(play.log[2..], ["A 1 a b"; 4]);
     assert_eq!(play.session.poll_timeout(), None);
     assert_eq!(play.session.listen(play.now, &["a"]).unwrap_err().kind(), ErrorKind::Closed);
     play.eof();
+}
+
+/// However the bytes come, and whatever else comes between: what was notified before the server has read Terminate
+/// arrives.
+#[test]
+fn notifications_behind_terminate_are_told_and_nothing_else_is() {
+    let fatal = join(&["45 00000017 53464154414c00 43353750303100 4d6e6f00 00"]);
+    let stream = [
+        hex(A1),
+        // No answer to anything, and no message that the session was to have now.
+        join(&[LISTEN, READY, SELECT_1, COLUMN, ROW, ERROR, READY, PRELUDE[0], KEY]),
+        message(b'S', b"client_encoding\0LATIN1\0"),
+        message(b'N', b"\0"),
+        hex(A1),
+        fatal,
+        message(b'd', &[b'x'; 100_000]),
+        hex(A1),
+    ]
+    .concat();
+    for step in [1, 7, 1_000, stream.len()] {
+        let mut play = Scene::querying().begin();
+        play.session.terminate();
+        play.take_events();
+        play.log.clear();
+        stream.chunks(step).for_each(|bytes| play.feed(bytes));
+        assert_eq!(play.log, ["A 1 a b"; 3], "{step}");
+        assert!(play.input.is_empty(), "{step}");
+    }
+}
+
+/// A type that does not exist, a length below the least, a notification that is none.
+#[test]
+fn malformed_bytes_behind_terminate_end_the_notifications_without_an_error() {
+    for malformed in ["00 00000004", "5a 00000003", "41 00000003", "41 0000000c 00000001 6100 6262"]
+    {
+        let mut play = Scene::idle().begin();
+        play.session.terminate();
+        play.feed(&join(&[A1, malformed, A1]));
+        assert_eq!(play.log, ["A 1 a b"], "{malformed}");
+        play.feed(&hex(A1));
+        assert_eq!(play.log.len(), 1, "{malformed}");
+        assert!(play.input.is_empty(), "{malformed}");
+    }
 }
 
 #[test]

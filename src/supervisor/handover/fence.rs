@@ -5,7 +5,8 @@ use std::time::Instant;
 use bytes::{Buf, BytesMut};
 
 use super::super::action::{Action, Close};
-use super::super::link::{Link, Stage};
+use super::super::link::Link;
+use super::super::rest::Rest;
 use super::super::{Sink, Supervisor, closed};
 use super::Step;
 use crate::Error;
@@ -13,8 +14,8 @@ use crate::wire::{self, Run};
 
 /// A notification that nobody else sends.
 #[derive(Debug)]
-pub(super) struct Fence {
-    pub(super) channel: String,
+pub(in crate::supervisor) struct Fence {
+    pub(in crate::supervisor) channel: String,
     pub(super) nonce: String,
 }
 
@@ -90,11 +91,8 @@ impl Supervisor {
         };
         if let Some(mut old) = self.current.take() {
             self.tell_healed(now, &old, sink);
-            if let Stage::Open(mut session) = old.stage {
-                session.terminate();
-                let deadline = now.checked_add(self.policy.close_timeout).unwrap_or(now);
-                old.stage = Stage::Closing { session, deadline };
-            }
+            let deadline = now.checked_add(self.policy.close_timeout).unwrap_or(now);
+            old.close(deadline, Rest::Nothing);
             self.actions.push_back(Action::Close { link: old.id, how: Close::Graceful });
             if let Some(older) = self.old.replace(old) {
                 // It had its time: there is one that is being closed at most.
@@ -131,7 +129,7 @@ impl Supervisor {
 
 impl Fence {
     /// The run before the fence, and the run that ends with it.
-    fn find(&self, frames: &[u8], run: Run) -> Option<(Run, Run)> {
+    pub(in crate::supervisor) fn find(&self, frames: &[u8], run: Run) -> Option<(Run, Run)> {
         let found = wire::frames(frames.get(..run.bytes)?).position(|one| {
             one.channel == self.channel.as_bytes() && one.payload == self.nonce.as_bytes()
         })?;

@@ -15,12 +15,12 @@ mod fence;
 
 use std::time::{Duration, Instant};
 
-use self::fence::Fence;
-pub(super) use self::fence::Passage;
+pub(super) use self::fence::{Fence, Passage};
 
 use super::action::{Action, Incident};
 use super::commands::Purpose;
 use super::link::Link;
+use super::rest::Rest;
 use super::{Sink, Supervisor};
 use crate::route::Shuffle;
 use crate::session::{Answer, Session};
@@ -95,6 +95,20 @@ impl Handover {
     /// When the next one begins: not before the last one is forgotten.
     pub(super) fn due(&self) -> Option<Instant> {
         self.due.filter(|_| !matches!(self.step, Step::Forgetting { .. }))
+    }
+
+    /// The current session is being ended: what is still delivered of it. Whether it `is_alone`: there is no other one.
+    pub(super) fn rest(&mut self, is_alone: bool) -> Rest {
+        match std::mem::take(&mut self.step) {
+            Step::None | Step::Opening => Rest::All { private: None },
+            // The fence will not be sent.
+            Step::Preparing { .. } if is_alone => Rest::Nothing,
+            Step::Preparing { channel, .. } => Rest::All { private: Some(channel) },
+            Step::Fenced { fence, .. } | Step::Forgetting { fence } => {
+                Rest::All { private: Some(fence.channel) }
+            }
+            Step::Following { fence } => Rest::Behind(fence),
+        }
     }
 
     pub(super) fn end(&mut self) {

@@ -155,7 +155,7 @@ fn a_link_that_breaks_during_a_stall_leaves_no_deadline_behind() {
     shell.event(LinkEvent::Failed(Error::new(ErrorKind::Connect, "broken")));
     assert_eq!(
         shell.take_log(),
-        ["read 1 false", "close 1 Abort", "Closed", "done: connection: broken"]
+        ["read 1 false", "read 1 true", "close 1 Abort", "Closed", "done: connection: broken"]
     );
     assert_eq!(shell.supervisor.poll_timeout(), None);
     shell.consume(4);
@@ -201,4 +201,36 @@ fn notifications_before_the_server_is_ready_do_not_stall_the_login() {
     shell.read(&[&PRELUDE[..9], &A1.repeat(6)[..]].concat());
     assert_eq!(shell.take_log(), [""; 0]);
     assert_eq!(shell.supervisor.poll_timeout(), Some(shell.now + Duration::from_secs(10)));
+}
+
+/// It was read before the end was noticed, and stands before the gap.
+#[test]
+fn a_session_that_is_lost_during_a_stall_delivers_what_was_read_before_its_gap() {
+    for event in [broken(), LinkEvent::Eof, LinkEvent::Closed] {
+        let mut shell = Shell::up(lasting());
+        let numbers: Vec<u8> = (1..=6).flat_map(|n| note(&n.to_string())).collect();
+        shell.read(&numbers);
+        shell.read(&[message(b'S', b"TimeZone\0UTC\0"), note("7")].concat());
+        assert_eq!(shell.take_log(), ["read 1 false"]);
+        shell.event(event);
+        assert_eq!(shell.take_log(), ["read 1 true", "close 1 Abort", "Reconnecting"]);
+        shell.pass_until_due();
+        shell.open();
+        shell.serve();
+        assert_eq!(shell.seen(), ["1", "2", "3", "4", "5", "6", "7", "GAP"]);
+        assert_eq!((shell.queue.taken, shell.queue.lost), (7, 0));
+    }
+}
+
+/// The server has said why before the socket broke: that is the reason.
+#[test]
+fn a_session_that_is_lost_during_a_stall_is_lost_once() {
+    let mut shell = Shell::connected(policy());
+    shell.read(&A1.repeat(6));
+    shell.read(FATAL);
+    shell.event(broken());
+    let log = ["read 1 false", "read 1 true", "close 1 Abort", "Closed", &format!("done: {ENDED}")];
+    assert_eq!(shell.take_log(), log);
+    assert_eq!((shell.queue.taken, shell.queue.lost), (6, 0));
+    assert_eq!(shell.supervisor.figures().sessions_lost, 1);
 }

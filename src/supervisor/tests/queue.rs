@@ -21,7 +21,7 @@ pub(super) struct Queue {
     pub(super) gaps: Vec<Gap>,
     /// A server that sends what nobody sent.
     pub(super) lies: bool,
-    epoch: u32,
+    stamp: Option<Stamp>,
     /// What the consumer has not seen, each with its position.
     story: VecDeque<(u64, String)>,
     /// So much of it is shown.
@@ -40,7 +40,7 @@ impl Queue {
             held: false,
             gaps: Vec::new(),
             lies: false,
-            epoch: 0,
+            stamp: None,
             story: VecDeque::new(),
             shown: 0,
         }
@@ -51,6 +51,11 @@ impl Queue {
         let shown = std::mem::take(&mut self.shown);
         self.story.drain(..shown).map(|(_, what)| what).collect()
     }
+
+    /// What came with the last notification.
+    pub(super) fn last_stamp(&self) -> Stamp {
+        self.stamp.expect("a notification")
+    }
 }
 
 impl Sink for Queue {
@@ -60,8 +65,8 @@ impl Sink for Queue {
     }
 
     fn notifications(&mut self, input: &mut BytesMut, run: Run, stamp: Stamp, surplus: bool) {
-        assert!(stamp.epoch >= self.epoch, "sessions do not come back");
-        self.epoch = stamp.epoch;
+        let last = self.stamp.replace(stamp);
+        assert!(last.is_none_or(|last| last.epoch <= stamp.epoch), "sessions do not come back");
         let fits = self.fits(input, run, surplus);
         let frames = input.split_to(run.bytes);
         assert_eq!(wire::frames(&frames).count(), run.count);
