@@ -9,6 +9,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::wire::escape::Escaped;
 use crate::wire::{ChannelError, DbError, DecodeError, Diagnostic, EncodeError, PayloadError};
 
 /// What went wrong, coarsely enough to decide what to do about it.
@@ -68,7 +69,8 @@ impl ErrorKind {
 
 /// Why an operation failed. Cloning is one reference count.
 ///
-/// No text of it holds a secret, and text that a server sent is escaped.
+/// No text of it holds a secret. What a server sent is escaped in `Display` and `Debug`, and cut there after 2,048 bytes
+/// of each of its fields; [`db_error`](Self::db_error) and [`hint`](Self::hint) return it whole and as it came.
 #[derive(Clone)]
 pub struct Error(Arc<Inner>);
 
@@ -205,6 +207,11 @@ impl Error {
         }))
     }
 
+    /// Whether the text of its cause is bounded and fit for a line, or is the user's own.
+    fn is_safe(&self, cause: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+        cause.is::<Self>() || self.0.kind == ErrorKind::Other
+    }
+
     fn build(inner: Inner) -> Self {
         Self(Arc::new(inner))
     }
@@ -227,7 +234,7 @@ impl Error {
         self.db_error().map(DbError::code).filter(|code| !code.is_empty())
     }
 
-    /// A line that says what to change, when we know one. The server's own hint comes second.
+    /// A line that says what to change, when we know one. The server's own hint comes second: whole, and as it came.
     #[must_use]
     pub fn hint(&self) -> Option<&str> {
         self.0.hint.as_deref().or_else(|| self.db_error().and_then(DbError::hint))
@@ -262,25 +269,35 @@ impl fmt::Display for Error {
         if let Some(error) = &self.0.db_error {
             write!(f, ": {error}")?;
         }
-        if let Some(source) = &self.0.source {
-            write!(f, ": {source}")?;
+        match &self.0.source {
+            None => {}
+            Some(source) if self.is_safe(&**source) => write!(f, ": {source}")?,
+            // A library's words may repeat what the peer sent: the names of a certificate for example.
+            Some(source) => write!(f, ": {}", Escaped(&source.to_string()))?,
         }
-        if let Some(hint) = self.hint() {
-            write!(f, " (hint: {})", hint.escape_debug())?;
+        match self.hint() {
+            Some(hint) => write!(f, " (hint: {})", Escaped(hint)),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Error")
+        let mut shown = f.debug_struct("Error");
+        shown
             .field("kind", &self.0.kind)
             .field("message", &self.0.message)
             .field("hint", &self.0.hint)
-            .field("db_error", &self.0.db_error)
-            .field("source", &self.0.source)
-            .finish()
+            .field("db_error", &self.0.db_error);
+        match &self.0.source {
+            Some(source) if !self.is_safe(&**source) => {
+                let text = format!("{source:?}");
+                shown.field("source", &format_args!("{}", Escaped(&text)))
+            }
+            source => shown.field("source", source),
+        };
+        shown.finish()
     }
 }
 

@@ -367,6 +367,24 @@ proptest! {
         }
     }
 
+    /// Whatever the message, and however long its parts.
+    #[test]
+    fn no_message_is_shown_without_a_bound(byte in any::<u8>(), tag in 0..256_usize) {
+        let tag = u8::try_from(tag).unwrap();
+        let bodies = [
+            vec![byte; 200_000],
+            [&vec![byte; 100_000][..], b"\0", &vec![byte; 100_000][..], b"\0\0"].concat(),
+            [&20_000_u16.to_be_bytes()[..], &vec![0xff; 80_000]].concat(),
+            [&b"\0\0\0\x0a"[..], &vec![byte; 100_000], b"\0\0"].concat(),
+        ];
+        for body in bodies {
+            if let Ok(message) = BackendMessage::decode(Frame::new(tag, &body)) {
+                let shown = format!("{message:?}");
+                prop_assert!(shown.len() < 256 * 1024, "{} bytes", shown.len());
+            }
+        }
+    }
+
     #[test]
     fn what_a_server_says_is_shown_without_control_characters(fields in vec(any::<u8>(), 0..80)) {
         let body = [&fields[..], b"\0\0"].concat();

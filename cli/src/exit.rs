@@ -106,10 +106,12 @@ impl Failure {
 /// The text of an error without the hint that its `Display` ends with, and that hint.
 fn split_hint(error: &Error) -> (String, Option<String>) {
     let text = error.to_string();
-    let Some(hint) = error.hint() else { return (text, None) };
-    let suffix = format!(" (hint: {})", hint.escape_debug());
-    let message = text.strip_suffix(&suffix).unwrap_or(&text).to_owned();
-    (message, Some(hint.to_owned()))
+    // As it stands there it is escaped and cut: the server's own may be of any length.
+    let split = || text.strip_suffix(')')?.rsplit_once(" (hint: ");
+    match error.hint().and_then(|_| split()) {
+        Some((message, hint)) => (message.to_owned(), Some(hint.to_owned())),
+        None => (text, None),
+    }
 }
 
 #[cfg(test)]

@@ -155,3 +155,34 @@ fn help_tells_every_exit_code() {
         assert!(out.lines().any(|found| found.starts_with(&line)), "{code}: {out}");
     }
 }
+
+/// As a trigger or a pooler may word it.
+#[test]
+fn a_hint_of_the_server_that_is_very_long_is_one_line_of_bounded_length() {
+    use std::io::{Read, Write};
+
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = std::thread::spawn(move || {
+        let (mut socket, _) = listener.accept().unwrap();
+        let mut packet = [0; 4_096];
+        assert!(socket.read(&mut packet).unwrap() > 8);
+        let let_in = b"R\0\0\0\x08\0\0\0\0S\0\0\0\x19client_encoding\0UTF8\0Z\0\0\0\x05I";
+        socket.write_all(let_in).unwrap();
+        assert!(socket.read(&mut packet).unwrap() > 8);
+        let hint = vec![b'h'; 900_000];
+        let fields = [b"SERROR\0VERROR\0C42501\0Mrefused\0H", &hint[..], b"\0\0"].concat();
+        let length = u32::try_from(fields.len() + 4).unwrap().to_be_bytes();
+        let refusal = [b"E", &length[..], &fields, b"Z\0\0\0\x05I"].concat();
+        socket.write_all(&refusal).unwrap();
+        while socket.read(&mut packet).unwrap_or(0) > 0 {}
+    });
+    let url = format!("postgres://bob@127.0.0.1:{port}/shop?sslmode=disable");
+    let (code, _, err) = run(pgbell().env("DATABASE_URL", url).args(["notify", "c", "x"]));
+    server.join().unwrap();
+    assert_ne!(code, 0, "{err}");
+    assert!(err.len() < 8 * 1024, "{} bytes", err.len());
+    let lines: Vec<_> = err.lines().collect();
+    assert!(lines.len() == 2 && lines[0].contains("refused"), "{err}");
+    assert!(lines[1].starts_with("hint: hhh"), "{err}");
+}

@@ -6,6 +6,7 @@ use super::policy::{AuthMethod, ChannelBinding};
 use super::require::RequireAuth;
 use super::saslprep::NonAsciiPassword;
 use super::scram::ScramError;
+use crate::wire::escape::Escaped;
 use crate::{Error, ErrorKind};
 
 /// Why the client cannot log in. After any of these the [`Authenticator`](super::Authenticator) is
@@ -111,7 +112,7 @@ impl fmt::Display for AuthError {
             Self::NoMechanism { offered } => write!(
                 f,
                 "expected SCRAM-SHA-256 among the SASL mechanisms, found {}",
-                offered.escape_debug()
+                Escaped(offered)
             ),
             Self::NoPassword { method } => {
                 write!(f, "server asks for a password (method {method}) and none was given")

@@ -79,3 +79,24 @@ fn a_panic_is_an_error_with_as_much_of_its_message_as_is_sane() {
     assert_eq!(error.to_string(), format!("other: the attempt panicked: {}", "é".repeat(200)));
     assert_eq!(Error::panicked("the attempt", &404).to_string(), "other: the attempt panicked");
 }
+
+/// Whatever a server or a library says, and wherever in an error it stands.
+#[test]
+fn no_text_of_a_peer_is_shown_without_a_bound() {
+    let long = "h\u{1b}".repeat(500_000);
+    let mut words = DbError::new(Severity::Error, &long, &long);
+    for field in *b"SVDHWstcdnFRq" {
+        words = words.with_field(field, &long);
+    }
+    let server = Error::server("the server refused the query", words);
+    assert_eq!(server.hint(), Some(&*long), "the getter returns all of it");
+    let tls = Error::caused(ErrorKind::Tls, "the handshake failed", long);
+    let both = Error::caused(ErrorKind::InDoubt, "the connection was lost", server.clone());
+    for error in [server.clone(), tls, both, server.preceded_by("another failed: ")] {
+        let (display, debug) = (error.to_string(), format!("{error:?}"));
+        // A byte takes six when it is written out.
+        assert!(display.len() < 64 * 1024, "{} bytes of Display", display.len());
+        assert!(debug.len() < 256 * 1024, "{} bytes of Debug", debug.len());
+        assert!(!format!("{display}{debug}").contains(char::is_control));
+    }
+}

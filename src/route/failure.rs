@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::wire::escape::Escaped;
 use crate::{Error, ErrorKind};
 
 /// A try that failed.
@@ -43,7 +44,8 @@ pub fn sum_up(mut failures: Vec<Failure>) -> Error {
     let colon = |at: &str| if at.is_empty() { "" } else { ": " };
     // Writing to a string cannot fail.
     for Failure { at, error } in failures.iter().take(OTHERS_MAX) {
-        let _ = write!(text, "{at}{}{error}; ", colon(at));
+        let error = error.to_string();
+        let _ = write!(text, "{at}{}{}; ", colon(at), Escaped(&error));
     }
     if let Some(more @ 1..) = failures.len().checked_sub(OTHERS_MAX) {
         let _ = write!(text, "{more} more; ");

@@ -2,10 +2,14 @@
 
 use std::fmt;
 
+use crate::wire::escape::Escaped;
 use crate::wire::{Columns, Values};
 
+/// Most columns that `Debug` of a result shows.
+const SHOWN_MAX: usize = 16;
+
 /// A column of a result.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Column {
     name: String,
     type_oid: u32,
@@ -22,6 +26,16 @@ impl Column {
     #[must_use]
     pub fn type_oid(&self) -> u32 {
         self.type_oid
+    }
+}
+
+/// Its name is escaped and cut.
+impl fmt::Debug for Column {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Column")
+            .field("name", &format_args!("\"{}\"", Escaped(&self.name)))
+            .field("type_oid", &self.type_oid)
+            .finish()
     }
 }
 
@@ -136,13 +150,21 @@ impl Rows {
     }
 }
 
-/// Values are the application's data: their number only.
+/// Values are the application's data: their number only. Of many columns the first 16.
 impl fmt::Debug for Rows {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        struct Shown<'a>(&'a [Column]);
+        impl fmt::Debug for Shown<'_> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let mut list = f.debug_list();
+                list.entries(self.0.iter().take(SHOWN_MAX));
+                if self.0.len() > SHOWN_MAX { list.finish_non_exhaustive() } else { list.finish() }
+            }
+        }
         f.debug_struct("Rows")
-            .field("columns", &self.columns)
+            .field("columns", &Shown(&self.columns))
             .field("len", &self.len())
-            .field("command_tag", &self.tag)
+            .field("command_tag", &format_args!("\"{}\"", Escaped(&self.tag)))
             .finish_non_exhaustive()
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::cursor::{Body, Reader};
 use super::error::{DecodeError, EncodeError};
+use super::escape::EscapedBytes;
 
 /// The body of an `R` message: what the server asks for, or that it is satisfied.
 ///
@@ -145,7 +146,7 @@ impl fmt::Debug for Authentication<'_> {
             Self::Ok => f.write_str("Ok"),
             Self::CleartextPassword => f.write_str("CleartextPassword"),
             Self::Md5Password { .. } => f.write_str("Md5Password"),
-            Self::Sasl { mechanisms } => write!(f, "Sasl(\"{}\")", mechanisms.escape_ascii()),
+            Self::Sasl { mechanisms } => write!(f, "Sasl(\"{}\")", EscapedBytes(mechanisms)),
             Self::SaslContinue(data) => write!(f, "SaslContinue({} bytes)", data.len()),
             Self::SaslFinal(data) => write!(f, "SaslFinal({} bytes)", data.len()),
             Self::Unsupported { code, data } => {

@@ -11,6 +11,7 @@ use bytes::BytesMut;
 use super::cursor::{Body, Reader, tagged};
 use super::diagnostic::Diagnostic;
 use super::error::{DecodeError, EncodeError};
+use super::escape::EscapedBytes;
 use super::framer::Frame;
 use super::limits::{UNAUTHENTICATED_ERROR_BYTES_MAX, in_memory};
 use super::list::{Columns, List, Names, Oids, Values};
@@ -292,14 +293,14 @@ impl fmt::Debug for BackendMessage<'_> {
             Self::Authentication(authentication) => write!(f, "({authentication:?})"),
             Self::BackendKeyData(key) => write!(f, "(process id {})", key.process_id),
             Self::ParameterStatus { name, value } => {
-                write!(f, "({} = {})", name.escape_ascii(), value.escape_ascii())
+                write!(f, "({} = {})", EscapedBytes(name), EscapedBytes(value))
             }
             Self::NoticeResponse(diagnostic) | Self::ErrorResponse(diagnostic) => {
                 write!(f, "({diagnostic:?})")
             }
             Self::NotificationResponse(notification) => write!(f, "({notification:?})"),
             Self::LegacyError { text: bytes } | Self::CommandComplete { tag: bytes } => {
-                write!(f, "({})", bytes.escape_ascii())
+                write!(f, "({})", EscapedBytes(bytes))
             }
             Self::ReadyForQuery { status } => write!(f, "({status:?})"),
             Self::RowDescription { columns } => write!(f, "({columns:?})"),

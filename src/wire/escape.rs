@@ -25,6 +25,19 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
+/// Shows bytes that are mostly ASCII, all others written out, cut after [`DISPLAY_BYTES_MAX`] bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct EscapedBytes<'a>(pub &'a [u8]);
+
+impl fmt::Display for EscapedBytes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.get(..DISPLAY_BYTES_MAX).filter(|head| head.len() < self.0.len()) {
+            Some(head) => write!(f, "{}… ({} bytes)", head.escape_ascii(), self.0.len()),
+            None => self.0.escape_ascii().fmt(f),
+        }
+    }
+}
+
 fn is_harmless(character: char) -> bool {
     !character.is_control()
         && !matches!(character,
@@ -47,7 +60,10 @@ mod tests {
     #[test]
     fn a_long_text_is_cut() {
         let long = "x".repeat(1 << 20);
-        let shown = Escaped(&long).to_string();
-        assert_eq!(shown.len(), DISPLAY_BYTES_MAX + "… (1048576 bytes)".len());
+        for shown in [Escaped(&long).to_string(), EscapedBytes(long.as_bytes()).to_string()] {
+            assert_eq!(shown.len(), DISPLAY_BYTES_MAX + "… (1048576 bytes)".len());
+        }
+        let whole = "x".repeat(DISPLAY_BYTES_MAX);
+        assert_eq!(EscapedBytes(whole.as_bytes()).to_string(), whole);
     }
 }

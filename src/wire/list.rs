@@ -7,6 +7,10 @@ use std::fmt;
 
 use super::cursor::{Body, Reader};
 use super::error::{DecodeError, EncodeError};
+use super::escape::EscapedBytes;
+
+/// Most elements that `Debug` shows.
+const SHOWN_MAX: usize = 16;
 
 /// Type OIDs of Parse and ParameterDescription.
 pub type Oids<'a> = List<'a, u32>;
@@ -193,7 +197,9 @@ impl<'a, T: Item<'a>> fmt::Debug for List<'a, T> {
                 self.0.show(f)
             }
         }
-        f.debug_list().entries(self.iter().map(Shown)).finish()
+        let mut list = f.debug_list();
+        list.entries(self.iter().take(SHOWN_MAX).map(Shown));
+        if self.len() > SHOWN_MAX { list.finish_non_exhaustive() } else { list.finish() }
     }
 }
 
@@ -229,7 +235,7 @@ impl<'a> Item<'a> for &'a [u8] {
         body.cstr("name", self)
     }
     fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "\"{}\"", self.escape_ascii())
+        write!(f, "\"{}\"", EscapedBytes(self))
     }
 }
 
@@ -343,7 +349,7 @@ impl<'a> Item<'a> for Column<'a> {
     }
 
     fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "\"{}\" type {}", self.name.escape_ascii(), self.type_oid)
+        write!(f, "\"{}\" type {}", EscapedBytes(self.name), self.type_oid)
     }
 }
 

@@ -182,3 +182,50 @@ fn a_copy_with_a_command_behind_it_leaves_nobody_waiting() {
         assert!(error.to_string().contains("08P01"), "{error}");
     });
 }
+
+/// The server's words may be of any length: what is shown of them is not.
+#[test]
+fn an_error_whose_fields_are_very_long_is_shown_in_part_and_kept_whole() {
+    const LONG: usize = 1_000_000;
+    let server = Server::start();
+    run(async {
+        let mut connection = server.connection().await;
+        let listener = server.listener(&["ch"]).await;
+        for field in
+            ["MESSAGE", "DETAIL", "HINT", "COLUMN", "CONSTRAINT", "DATATYPE", "TABLE", "SCHEMA"]
+        {
+            // A message of its own stands before the others.
+            let message = if field == "MESSAGE" { "" } else { "MESSAGE = 'short', " };
+            let sql = format!(
+                "DO $$ BEGIN RAISE USING {message}{field} = repeat(E'\\x1b', {LONG}); END $$"
+            );
+            for error in [
+                connection.simple_query(&sql).await.unwrap_err(),
+                listener.simple_query(&*sql).await.unwrap_err(),
+            ] {
+                let words = error.db_error().unwrap();
+                assert_eq!(words.code(), "P0001", "{field}");
+                let kept = words.diagnostic().fields().any(|(_, value)| value.len() == LONG);
+                assert!(kept, "{field}");
+                if field == "HINT" {
+                    assert_eq!(error.hint().map(str::len), Some(LONG));
+                }
+                for shown in [
+                    error.to_string(),
+                    format!("{error:?}"),
+                    words.to_string(),
+                    format!("{words:?}"),
+                ] {
+                    assert!(shown.len() < 32 * 1024, "{field}: {} bytes", shown.len());
+                    assert!(!shown.contains('\u{1b}'), "{field}");
+                }
+            }
+        }
+        assert_eq!(value(&mut connection, "SELECT 1").await, "1");
+        let names: Vec<_> = (0..1_600).map(|n| format!("1 AS {}_{n:04}", "c".repeat(58))).collect();
+        let rows = connection.simple_query(&format!("SELECT {}", names.join(","))).await.unwrap();
+        assert_eq!(rows[0].columns().len(), 1_600);
+        let shown = format!("{rows:?}");
+        assert!(shown.len() < 16 * 1024, "{} bytes", shown.len());
+    });
+}

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::wire::escape::Escaped;
+
 /// The four messages of the exchange, by RFC 5802's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -110,7 +112,7 @@ impl fmt::Display for ScramError {
                 write!(f, "server asks for {found} SCRAM iterations, more than the {max} allowed")
             }
             Self::Refused { error } => {
-                write!(f, "server ended the SCRAM exchange: {}", error.escape_debug())
+                write!(f, "server ended the SCRAM exchange: {}", Escaped(error))
             }
             Self::WrongServerSignature => {
                 f.write_str("server signature is wrong: the server does not know the password")
