@@ -135,7 +135,7 @@ pub use notification::{
     Batch, Event, Gap, Iter, Lagged, Loss, Notification, NotificationRef, SharedBatch, Stamp,
 };
 #[cfg(feature = "tokio")]
-pub use notifier::Notifier;
+pub use notifier::{Notifier, NotifierBuilder};
 pub use session::{Column, Row, Rows};
 pub use supervisor::{ChannelState, Listening, Live, Overflow, State};
 pub use wire::DbError;

@@ -101,8 +101,8 @@ impl ListenerHandle {
     ///
     /// # Errors
     /// What the server refuses, a result of more than 64 MiB, COPY; [`ErrorKind::Connect`], which is transient, when
-    /// no session is up; [`ErrorKind::InDoubt`] when it was lost before the answer; [`ErrorKind::Closed`] when the
-    /// listener is over.
+    /// no session is up; [`ErrorKind::InDoubt`] when it was lost before the answer, or the runtime of the listener
+    /// ended; [`ErrorKind::Closed`] when the listener is over.
     ///
     /// # Cancel safety
     /// A dropped future does not take the query back.
@@ -253,13 +253,28 @@ impl ListenerHandle {
 
     async fn command(&self, command: Command) -> Result<Reply, Error> {
         let (reply, answer) = oneshot::channel();
+        // LISTEN and the like can be asked for again. A query may have been carried out.
+        let leaves_doubt = matches!(command, Command::SimpleQuery(_));
         self.send(Request::Command(command, Some(reply)))?;
-        answer.await.map_err(|_| self.shared.closed())?
+        answer.await.unwrap_or_else(|_| {
+            let closed = self.shared.closed();
+            Err(if leaves_doubt { in_doubt(closed) } else { closed })
+        })
     }
 
     fn send(&self, request: Request) -> Result<(), Error> {
         self.requests.send(request).map_err(|_| self.shared.closed())
     }
+}
+
+/// The task ended with the query in hand.
+#[cold]
+fn in_doubt(cause: Error) -> Error {
+    Error::caused(
+        ErrorKind::InDoubt,
+        "the listener's task ended before the server answered, it may have carried out the query",
+        cause,
+    )
 }
 
 /// The supervisor answered another command than the one that was given.

@@ -263,6 +263,13 @@ impl<O: Outside> Drop for Task<O> {
     /// Also when the runtime ends before the listener. The producer goes with the task, and so the ring
     /// ends after what was published.
     fn drop(&mut self) {
+        // What was not taken was not sent.
+        self.requests.close();
+        while let Ok(request) = self.requests.try_recv() {
+            if let Request::Command(_, Some(reply)) = request {
+                let _ = reply.send(Err(self.shared.closed()));
+            }
+        }
         self.shared.set_state(State::Closed);
     }
 }

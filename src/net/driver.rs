@@ -149,6 +149,11 @@ impl Driver {
         Step::Private
     }
 
+    /// How many bytes were written.
+    pub(crate) fn written(&self) -> u64 {
+        self.pipe.written()
+    }
+
     /// Takes it apart: the session, its socket, and what was read and not yet handled.
     pub(crate) fn into_parts(self) -> (Session, Pipe, BytesMut) {
         (self.session, self.pipe, self.input)

@@ -23,7 +23,9 @@ pub(crate) enum Purpose {
     Connect,
     /// To read beside a listener: where it listens, a server that accepts LISTEN.
     Read,
-    /// NOTIFY and queries: nothing is asked that need not be.
+    /// A notifier: a session that is not ended for being idle.
+    Notify,
+    /// NOTIFY once: nothing is asked that need not be.
     Send,
 }
 
@@ -289,11 +291,17 @@ impl Try<'_> {
                     "LISTEN needs the primary: name it, or several hosts, of which the primary is chosen",
                 ));
             }
-            if purpose == Purpose::Listen && facts.ends_idle_sessions {
-                driver.query("SET idle_session_timeout = 0").await?;
-            }
             // PostgreSQL always gives a key. Who gives none, or that of another process, stands between.
             is_pooled = driver.session.process_id() != Some(facts.backend_pid);
+            let stays = match purpose {
+                Purpose::Listen => true,
+                // Behind a pooler the setting would stay with a server process that serves others next.
+                Purpose::Notify => !is_pooled,
+                Purpose::Connect | Purpose::Read | Purpose::Send => false,
+            };
+            if stays && facts.ends_idle_sessions {
+                driver.query("SET idle_session_timeout = 0").await?;
+            }
         }
         let mut established = Established {
             driver,

@@ -15,11 +15,13 @@ pub(crate) struct Pipe {
     /// Writing has failed. Told by reading, after all that the server had said before: its reason is
     /// better than "broken pipe".
     failed: Option<Error>,
+    /// How many bytes the stream has taken.
+    written: u64,
 }
 
 impl Pipe {
     pub(crate) fn new(stream: Stream) -> Self {
-        Self { stream, failed: None }
+        Self { stream, failed: None, written: 0 }
     }
 
     /// Writes from the front of `out` and removes what was written. Ready when nothing is left to do,
@@ -40,10 +42,18 @@ impl Pipe {
         while !out.is_empty() {
             match ready!(self.stream.poll_write(cx, out))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                written => out.advance(written),
+                written => {
+                    out.advance(written);
+                    self.written = self.written.saturating_add(written as u64);
+                }
             }
         }
         self.stream.poll_flush(cx)
+    }
+
+    /// How many bytes were written. What a layer of encryption has taken counts.
+    pub(crate) fn written(&self) -> u64 {
+        self.written
     }
 
     /// Reads once into the spare capacity of `input`, of which there must be some.

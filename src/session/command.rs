@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::rows::Rows;
 use super::violation::Violation;
-use crate::wire::{BackendMessage, DbError, Diagnostic};
+use crate::wire::{BackendMessage, DbError, Diagnostic, TransactionStatus};
 use crate::{Error, ErrorKind};
 
 /// Names a command of one session, in the order in which they were given.
@@ -74,6 +74,8 @@ pub(super) struct Pending {
     copying_out: bool,
     /// CopyFail was sent: the server has only its error to say.
     copy_refused: bool,
+    /// When it is answered, no transaction may be open.
+    must_commit: bool,
     refusal: Option<Error>,
 }
 
@@ -102,6 +104,7 @@ impl Pending {
             size_max: RESULT_BYTES_MAX,
             copying_out: false,
             copy_refused: false,
+            must_commit: false,
             refusal: None,
         }
     }
@@ -109,6 +112,11 @@ impl Pending {
     /// An answer of more bytes is refused.
     pub(super) fn limit(&mut self, bytes: usize) {
         self.size_max = bytes;
+    }
+
+    /// An answer that leaves a transaction open breaks the protocol.
+    pub(super) fn require_commit(&mut self) {
+        self.must_commit = true;
     }
 
     /// Takes in one message of the answer, ReadyForQuery excepted.
@@ -199,8 +207,11 @@ impl Pending {
         self.refusal = Some(Error::server(context, error));
     }
 
-    /// ReadyForQuery came: whether the answer is complete.
-    pub(super) fn check_complete(&self) -> Result<(), Violation> {
+    /// ReadyForQuery came: whether the answer is complete, and the command committed if it must be.
+    pub(super) fn check_complete(&self, status: TransactionStatus) -> Result<(), Violation> {
+        if self.must_commit && status != TransactionStatus::Idle {
+            return Err(Violation::uncommitted(self.kind.name()));
+        }
         let complete = match self.kind.completions() {
             _ if self.refusal.is_some() => true,
             Some((due, _)) => self.completed == due,

@@ -36,6 +36,7 @@ mod parameters;
 mod rest;
 mod rows;
 mod startup;
+mod terms;
 #[cfg(test)]
 mod tests;
 mod violation;
@@ -261,7 +262,7 @@ impl Session {
                 }
                 // Checked before it is taken off: on an error it must still get its answer.
                 if let Some(pending) = self.pending.front() {
-                    pending.check_complete()?;
+                    pending.check_complete(*status)?;
                 }
                 let Some(pending) = self.pending.pop_front() else {
                     return Err(Violation::unexpected(message, "an idle session").into());

@@ -15,6 +15,8 @@ pub(super) enum Violation {
     RowShape { values: usize, columns: usize },
     /// ReadyForQuery before the answer was complete.
     Incomplete { command: &'static str },
+    /// A transaction is open behind a command that is a transaction of its own.
+    Uncommitted { command: &'static str },
     /// More copied data than anyone wants to skip.
     EndlessCopy,
     /// More messages or bytes before the first ReadyForQuery than a server has to say.
@@ -46,6 +48,11 @@ impl Violation {
     }
 
     #[cold]
+    pub(super) fn uncommitted(command: &'static str) -> Self {
+        Self::Uncommitted { command }
+    }
+
+    #[cold]
     pub(super) fn endless_copy() -> Self {
         Self::EndlessCopy
     }
@@ -63,6 +70,10 @@ impl fmt::Display for Violation {
             Self::Incomplete { command } => {
                 write!(f, "ReadyForQuery came before the answer to {command} was complete")
             }
+            Self::Uncommitted { command } => write!(
+                f,
+                "{command} was answered inside a transaction that this session did not begin"
+            ),
             Self::EndlessCopy => f.write_str("COPY data without end"),
             Self::EndlessStartup => {
                 f.write_str("more than 1,000 messages or 1 MiB before the first ReadyForQuery")

@@ -27,11 +27,6 @@ fn clear() -> Script {
         .wait_for_eof()
 }
 
-/// As [`clear`], for a notifier, which asks nothing.
-fn clear_for_a_notifier() -> Script {
-    Script::let_in().expect_hex("58 00000004").wait_for_eof()
-}
-
 fn with(address: SocketAddr, parameters: &str) -> String {
     url(address).replace("sslmode=disable", parameters)
 }
@@ -45,13 +40,13 @@ async fn connect(client: &str, url: &str) -> Result<(), Error> {
 }
 
 /// Plays the scripts to one client after the other connection. Returns what became of each client.
-fn play(parameters: &str, scripts: impl Fn(&str) -> Vec<Script>) -> Vec<Result<(), Error>> {
+fn play(parameters: &str, scripts: impl Fn() -> Vec<Script>) -> Vec<Result<(), Error>> {
     let mut outcomes = Vec::new();
     for client in ["connection", "listener", "notifier"] {
-        let hostile = scripts(client).first().map_or(0, Script::sent_bytes);
+        let hostile = scripts().first().map_or(0, Script::sent_bytes);
         for delivery in Delivery::all(hostile) {
             runtime().block_on(async {
-                let served = Script::serve_in_turn(scripts(client), delivery).await;
+                let served = Script::serve_in_turn(scripts(), delivery).await;
                 let (address, task) = served.unwrap();
                 let outcome = soon("connect", connect(client, &with(address, parameters))).await;
                 // Every connection was opened, none was opened beside, and nothing else was sent.
@@ -70,7 +65,7 @@ fn play(parameters: &str, scripts: impl Fn(&str) -> Vec<Script>) -> Vec<Result<(
 
 #[track_caller]
 fn refused(parameters: &str, script: &Script, kind: ErrorKind, words: &str) {
-    for outcome in play(parameters, |_| vec![script.clone()]) {
+    for outcome in play(parameters, || vec![script.clone()]) {
         let error = outcome.unwrap_err();
         assert_eq!(error.kind(), kind, "{error}");
         assert!(error.to_string().contains(words), "{error}");
@@ -91,10 +86,7 @@ fn t1_an_error_before_tls_is_not_shown() {
 /// With TLS that is only preferred it is one new connection in the clear, and no text of the first.
 #[test]
 fn t1_where_tls_is_preferred_an_error_leads_to_one_connection_in_the_clear() {
-    let outcomes = play("sslmode=prefer", |client| {
-        let second = if client == "notifier" { clear_for_a_notifier() } else { clear() };
-        vec![answer(b"ESECRET-LOOKING TEXT\0"), second]
-    });
+    let outcomes = play("sslmode=prefer", || vec![answer(b"ESECRET-LOOKING TEXT\0"), clear()]);
     assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
 }
 
@@ -104,7 +96,7 @@ fn t2_bytes_behind_the_answer_are_never_taken_for_the_servers() {
     for behind in [&b"R\0\0\0\x08\0\0\0\0"[..], Script::PRELUDE, b"S", b"N", b"\x16\x03\x03"] {
         let bytes = [b"S", behind].concat();
         let script = Script::new().expect_hex(REQUEST).send(&bytes).close();
-        for outcome in play("sslmode=require", |_| vec![script.clone()]) {
+        for outcome in play("sslmode=require", || vec![script.clone()]) {
             let error = outcome.unwrap_err();
             assert!(matches!(error.kind(), ErrorKind::Tls | ErrorKind::Connect), "{error}");
         }
@@ -147,17 +139,14 @@ fn t6_a_yes_and_then_the_protocol_in_the_clear_is_refused() {
     let lie = Script::new().expect_hex(REQUEST).send(b"S").expect_hex("16 0301");
     let lie = lie.send(Script::PRELUDE).close();
     let mut told = 0;
-    for outcome in play("sslmode=require", |_| vec![lie.clone()]) {
+    for outcome in play("sslmode=require", || vec![lie.clone()]) {
         let error = outcome.unwrap_err();
         // The end of the connection may overtake what was said.
         assert!(matches!(error.kind(), ErrorKind::Tls | ErrorKind::Connect), "{error}");
         told += u32::from(error.to_string().contains("not TLS"));
     }
     assert!(told > 0, "never told what it is");
-    let outcomes = play("sslmode=prefer", |client| {
-        let second = if client == "notifier" { clear_for_a_notifier() } else { clear() };
-        vec![lie.clone(), second]
-    });
+    let outcomes = play("sslmode=prefer", || vec![lie.clone(), clear()]);
     assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
 }
 
@@ -165,7 +154,7 @@ fn t6_a_yes_and_then_the_protocol_in_the_clear_is_refused() {
 #[test]
 fn v11_a_server_that_always_says_no_is_asked_once() {
     let no = Script::new().expect_hex(REQUEST).send(b"N").expect_startup().send(b"N").close();
-    for outcome in play("sslmode=prefer", |_| vec![no.clone()]) {
+    for outcome in play("sslmode=prefer", || vec![no.clone()]) {
         let error = outcome.unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::Protocol | ErrorKind::Connect), "{error}");
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use pgbell::{Connection, ErrorKind, Event, Listener, Notifier, Overflow};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{let_in, let_listen, listener, server, soon};
+use crate::support::{let_listen, listener, server, soon};
 
 #[tokio::test]
 async fn a_queue_of_unlimited_bytes_can_be_asked_for() {
@@ -79,7 +79,7 @@ async fn a_listener_that_slept_over_an_answer_lives_on() {
 #[tokio::test]
 async fn a_notifier_whose_server_fell_silent_can_be_closed() {
     let (server, url) = listener().await;
-    let (notifier, _socket) = tokio::join!(Notifier::connect(&url), let_in(&server));
+    let (notifier, _socket) = tokio::join!(Notifier::connect(&url), let_listen(&server));
     let notifier = notifier.unwrap();
     let waiting = tokio::spawn({
         let notifier = notifier.clone();

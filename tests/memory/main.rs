@@ -4,6 +4,7 @@ mod bound;
 mod consumer;
 mod hostile;
 mod meter;
+mod notifier;
 mod peer;
 mod shrink;
 

@@ -1,8 +1,11 @@
 //! Sending from many tasks over one connection.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
-use pgbell::ErrorKind;
+use pgbell::{Error, ErrorKind, Notifier};
+use pgbell_testkit::Signal;
+use tokio::task::JoinHandle;
 
 use crate::support::{
     Server, next, number, run, until_blocked, until_gone, until_sql, up_to_end, value,
@@ -221,5 +224,120 @@ fn functions_of_the_same_name_in_the_search_path_are_not_called() {
         for payload in ["1", "2", "3"] {
             assert_eq!(next(&mut listener).await.payload_str().unwrap(), payload);
         }
+    });
+}
+
+/// What a stopped server process gets for its answers.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Within the documented bound, and what a busy machine takes besides.
+fn assert_bounded(begin: Instant, bound: Duration) {
+    let took = begin.elapsed();
+    assert!(took <= bound + Duration::from_secs(2), "{took:?}");
+}
+
+/// Notifications to a server process that is stopped: 256 are in flight, the others wait.
+async fn to_a_stopped_process(
+    server: &Server,
+    count: usize,
+) -> (Notifier, Vec<JoinHandle<Result<(), Error>>>) {
+    let builder = Notifier::builder(server.url()).answer_timeout(ANSWER_TIMEOUT);
+    let notifier = builder.connect().await.unwrap();
+    notifier.notify("ch", "heard").await.unwrap();
+    server.cluster.signal_backend(notifier.process_id().unwrap(), Signal::Stop).unwrap();
+    let waiting = (0..count).map(|i| {
+        let notifier = notifier.clone();
+        tokio::spawn(async move { notifier.notify("ch", i.to_string()).await })
+    });
+    let waiting = waiting.collect();
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    (notifier, waiting)
+}
+
+#[test]
+fn a_stopped_server_process_bounds_every_call_and_its_doubts_are_told() {
+    let server = Server::start();
+    run(async {
+        let mut watch = server.connection().await;
+        let (notifier, waiting) = to_a_stopped_process(&server, 2_000).await;
+        let begin = Instant::now();
+        let mut errors = vec![notifier.notify("ch", "plain").await.unwrap_err()];
+        assert_bounded(begin, ANSWER_TIMEOUT);
+        for call in waiting {
+            errors.push(call.await.unwrap().unwrap_err());
+        }
+        assert_bounded(begin, ANSWER_TIMEOUT);
+        let mut in_doubt = 0;
+        for error in errors {
+            match error.kind() {
+                ErrorKind::InDoubt => in_doubt += 1,
+                ErrorKind::Closed | ErrorKind::Timeout => {}
+                _ => panic!("{error}"),
+            }
+        }
+        assert_eq!(in_doubt, 256);
+        let process_id = notifier.process_id();
+        server.cluster.signal_backend(process_id.unwrap(), Signal::Cont).unwrap();
+        until_gone(&mut watch, process_id).await;
+    });
+}
+
+#[test]
+fn a_notifier_of_a_stopped_server_process_can_be_closed_behind_two_thousand_calls() {
+    let server = Server::start();
+    run(async {
+        let mut watch = server.connection().await;
+        let (notifier, waiting) = to_a_stopped_process(&server, 2_000).await;
+        let process_id = notifier.process_id();
+        let begin = Instant::now();
+        notifier.close().await.unwrap();
+        assert_bounded(begin, ANSWER_TIMEOUT + Duration::from_secs(1));
+        for call in waiting {
+            let kind = call.await.unwrap().unwrap_err().kind();
+            assert!(matches!(kind, ErrorKind::InDoubt | ErrorKind::Closed), "{kind:?}");
+        }
+        assert_bounded(begin, ANSWER_TIMEOUT + Duration::from_secs(1));
+        server.cluster.signal_backend(process_id.unwrap(), Signal::Cont).unwrap();
+        until_gone(&mut watch, process_id).await;
+    });
+}
+
+/// The task ends, and with it the socket.
+#[test]
+fn a_dropped_notifier_of_a_stopped_server_process_lets_go_of_its_socket() {
+    let server = Server::start();
+    run(async {
+        let mut watch = server.connection().await;
+        let (notifier, waiting) = to_a_stopped_process(&server, 2_000).await;
+        let process_id = notifier.process_id();
+        let begin = Instant::now();
+        let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+        waiting.iter().for_each(JoinHandle::abort);
+        drop((notifier, waiting));
+        assert!(tasks() > 0, "the task has ended with answers due");
+        crate::support::until("the task ends", || tasks() == 0).await;
+        assert_bounded(begin, ANSWER_TIMEOUT + Duration::from_secs(1));
+        server.cluster.signal_backend(process_id.unwrap(), Signal::Cont).unwrap();
+        until_gone(&mut watch, process_id).await;
+    });
+}
+
+/// E10: also where the role says so, and not the server.
+#[test]
+fn a_notifier_outlives_the_idle_session_timeout_of_its_role() {
+    let server = Server::start();
+    run(async {
+        let mut watch = server.connection().await;
+        let mut listener = server.listener(&["ch"]).await;
+        let sql = "ALTER ROLE postgres SET idle_session_timeout = '300ms'";
+        watch.simple_query(sql).await.unwrap();
+        let notifier = server.notifier().await;
+        // A session that does not ask to stay is gone: the time is over.
+        let mut idle = server.connection().await;
+        assert_eq!(idle.recv_batch().await.unwrap_err().sqlstate(), Some("57P05"));
+        notifier.notify("ch", "still here").await.unwrap();
+        assert_eq!(next(&mut listener).await.payload(), b"still here");
     });
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use pgbell::{Connection, ErrorKind, Listener, Notifier};
 use pgbell_testkit::{PgBouncer, PoolMode};
 
-use crate::support::{Server, next, number, receive, run, send_numbers};
+use crate::support::{Server, next, number, receive, run, send_numbers, value};
 
 /// A pooler before the server, and the URL to go through it.
 fn pooler(server: &Server, mode: PoolMode) -> (PgBouncer, String) {
@@ -85,5 +85,25 @@ fn a_notification_that_arrives_while_listen_proves_delivery_is_kept() {
             assert_eq!((n.sequence(), number(n.payload())), (index, index + 1));
             assert_eq!(n.channel(), if index < 100 { "a" } else { "b" });
         }
+    });
+}
+
+/// A SET would stay with a server process that serves another client next.
+#[test]
+fn a_notifier_through_a_pooler_leaves_no_setting_behind() {
+    let server = Server::start();
+    run(async {
+        let mut direct = server.listener(&["a"]).await;
+        let sql = "ALTER ROLE postgres SET idle_session_timeout = '1h'";
+        server.connection().await.simple_query(sql).await.unwrap();
+        let (_pooler, url) = pooler(&server, PoolMode::Transaction);
+        let notifier = Notifier::connect(&url).await.unwrap();
+        notifier.notify("a", "x").await.unwrap();
+        assert_eq!(next(&mut direct).await.payload(), b"x");
+        let mut other = Connection::connect(&url).await.unwrap();
+        assert_eq!(value(&mut other, "SHOW idle_session_timeout").await, "1h");
+        notifier.notify_many([("a", "y"), ("a", "z")]).await.unwrap();
+        assert_eq!(next(&mut direct).await.payload(), b"y");
+        assert_eq!(value(&mut other, "SHOW idle_session_timeout").await, "1h");
     });
 }

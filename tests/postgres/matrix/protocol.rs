@@ -11,11 +11,12 @@ use pgbell::wire::ProtocolVersion;
 use pgbell::{Connection, ErrorKind};
 
 use super::on_every_version;
-use crate::support::{PATIENCE, Server, run, value};
+use crate::support::{PATIENCE, Server, next, run, until_gone, value};
 
 on_every_version! {
     a_newer_protocol_is_spoken_where_it_is_known_and_its_key_cancels
     a_greased_request_is_negotiated_down
+    a_notification_is_committed_by_the_last_byte_of_its_sync
     the_encoding_is_utf8_whatever_the_role_says_and_the_end_of_the_session_when_it_is_changed
 }
 
@@ -154,5 +155,25 @@ fn the_encoding_is_utf8_whatever_the_role_says_and_the_end_of_the_session_when_i
             assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
             assert!(error.hint().is_some_and(|hint| hint.contains("a SET")), "{error}");
         }
+    });
+}
+
+/// The client goes away when it has written all but so many bytes: without the last one nothing was sent.
+fn a_notification_is_committed_by_the_last_byte_of_its_sync(major: u32) {
+    let server = Server::of(major);
+    run(async {
+        let mut listener = server.listener(&["a"]).await;
+        let mut watch = server.connection().await;
+        for missing in [5, 1, 0] {
+            let mut session = Blocking::login(&server, ProtocolVersion::V3_0, &[]);
+            let process_id = session.session.process_id();
+            session.session.notify(Instant::now(), "a", &format!("but for {missing}")).unwrap();
+            let written = session.session.transmit().len() - missing;
+            session.session.transmit().truncate(written);
+            session.write();
+            drop(session);
+            until_gone(&mut watch, process_id).await;
+        }
+        assert_eq!(next(&mut listener).await.payload(), b"but for 0");
     });
 }

@@ -1,0 +1,247 @@
+//! What waits, what was sent, and until when each call gets its answer. Without I/O: bytes are a session's, time
+//! is an argument.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::request::{Reply, Request, Room};
+use crate::session::{CommandId, Session, SessionEvent};
+use crate::{Error, ErrorKind};
+
+/// Most commands without an answer. Enough to fill a round trip of 10 ms with commits of 100 µs.
+pub(super) const PIPELINE_MAX: usize = 256;
+
+/// A call returns within so many times the answer timeout, whatever the server does.
+const CALL_TIMEOUTS: u32 = 2;
+
+/// The commands of a notifier, in their order.
+///
+/// ```text
+/// accept ─▶ waiting ─start─▶ in flight ─handle_event─▶ answered
+///              │                 ├─ handle_timeout: its time is up ─▶ in doubt
+///              │                 └─ end ─▶ in doubt, or not sent while a byte of it is unwritten
+///              └─ handle_timeout, end ─▶ not sent
+/// ```
+#[derive(Debug)]
+pub(super) struct Pipeline {
+    answer_timeout: Duration,
+    waiting: VecDeque<Request>,
+    in_flight: VecDeque<InFlight>,
+    /// How many bytes the socket has taken.
+    written: u64,
+    /// Since when an answer is due, and neither an answer came nor a byte of the oldest command was written.
+    silent_since: Option<Instant>,
+    /// Since when nothing more is accepted.
+    closing_since: Option<Instant>,
+}
+
+/// A command that was given to the session.
+#[derive(Debug)]
+struct InFlight {
+    id: CommandId,
+    /// How many bytes the socket has taken when it has taken the last one of this command.
+    end: u64,
+    called_at: Instant,
+    /// `None` when the call has returned before the answer.
+    reply: Option<Reply>,
+    _room: Room,
+}
+
+impl Pipeline {
+    /// For a session of which the socket has taken `written` bytes.
+    pub(super) fn new(answer_timeout: Duration, written: u64) -> Self {
+        Self {
+            answer_timeout,
+            waiting: VecDeque::new(),
+            in_flight: VecDeque::new(),
+            written,
+            silent_since: None,
+            closing_since: None,
+        }
+    }
+
+    /// Takes in a call.
+    pub(super) fn accept(&mut self, request: Request) {
+        self.waiting.push_back(request);
+    }
+
+    /// Nothing more is accepted. What was accepted has one answer timeout left.
+    pub(super) fn close(&mut self, now: Instant) {
+        self.closing_since.get_or_insert(now);
+    }
+
+    /// Whether every call has its answer.
+    pub(super) fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.in_flight.is_empty()
+    }
+
+    /// Gives commands to the session, as many as may be in flight.
+    pub(super) fn start(&mut self, now: Instant, session: &mut Session) {
+        while self.in_flight.len() < PIPELINE_MAX
+            && let Some(request) = self.waiting.pop_front()
+        {
+            let Request { message, called_at, room, reply } = request;
+            match message.send(now, session) {
+                Ok(id) => {
+                    if self.in_flight.is_empty() {
+                        self.silent_since = Some(now);
+                    }
+                    let unwritten = session.transmit().len() as u64;
+                    let end = self.written.saturating_add(unwritten);
+                    let reply = Some(reply);
+                    self.in_flight.push_back(InFlight { id, end, called_at, reply, _room: room });
+                }
+                Err(error) => drop(reply.send(Err(error))),
+            }
+        }
+    }
+
+    /// The socket has taken so many bytes by now.
+    pub(super) fn wrote(&mut self, now: Instant, written: u64) {
+        let is_partly_written = self.in_flight.front().is_some_and(|one| one.end > self.written);
+        if written > self.written && is_partly_written {
+            self.silent_since = Some(now);
+        }
+        self.written = written;
+    }
+
+    /// Something happened in the session.
+    pub(super) fn handle_event(&mut self, now: Instant, event: SessionEvent) {
+        let SessionEvent::Done { id, result } = event else { return };
+        // The session is over. `end` decides about each, it knows how much was written.
+        if result.as_ref().is_err_and(|error| error.kind() == ErrorKind::InDoubt) {
+            return;
+        }
+        // The answers come in the order of the commands.
+        if self.in_flight.front().is_none_or(|oldest| oldest.id != id) {
+            return;
+        }
+        if let Some(InFlight { reply: Some(reply), .. }) = self.in_flight.pop_front() {
+            let _ = reply.send(result.map(drop));
+        }
+        self.silent_since = (!self.in_flight.is_empty()).then_some(now);
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is due. `None`: never.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let unsent = self.waiting.front().and_then(|request| self.send_deadline(request));
+        let unanswered = self.in_flight.iter().find(|command| command.reply.is_some());
+        let unanswered = unanswered.and_then(|command| self.call_deadline(command));
+        [unsent, unanswered, self.silence_deadline(), self.close_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Answers the calls whose time is up. Returns why the connection is over, if it is.
+    pub(super) fn handle_timeout(&mut self, now: Instant) -> Option<Error> {
+        let is_over = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
+        let limit = self.answer_timeout;
+        if is_over(self.silence_deadline()) {
+            let message = format!("the server did not answer within {limit:?}");
+            return Some(Error::new(ErrorKind::Timeout, message));
+        }
+        if is_over(self.close_deadline()) {
+            let message =
+                format!("the server did not answer everything within {limit:?} of the close");
+            return Some(Error::new(ErrorKind::Timeout, message));
+        }
+        while let Some(request) = self.waiting.front()
+            && is_over(self.send_deadline(request))
+            && let Some(request) = self.waiting.pop_front()
+        {
+            let _ = request.reply.send(Err(late(limit)));
+        }
+        for index in 0..self.in_flight.len() {
+            let Some(command) = self.in_flight.get(index) else { break };
+            if command.reply.is_none() {
+                continue;
+            }
+            if !is_over(self.call_deadline(command)) {
+                break;
+            }
+            let reply = self.in_flight.get_mut(index).and_then(|command| command.reply.take());
+            if let Some(reply) = reply {
+                let _ = reply.send(Err(unanswered(limit.saturating_mul(CALL_TIMEOUTS))));
+            }
+        }
+        None
+    }
+
+    /// The connection is over: every call gets its answer. One whose last byte was written may have been
+    /// committed. One of which a byte is missing was not, because the Sync at its end commits it. N171.
+    pub(super) fn end(&mut self, cause: &Error) {
+        let written = self.written;
+        for command in self.in_flight.drain(..) {
+            let Some(reply) = command.reply else { continue };
+            let answer = if command.end <= written { in_doubt(cause) } else { unsent(cause) };
+            let _ = reply.send(Err(answer));
+        }
+        for request in self.waiting.drain(..) {
+            let _ = request.reply.send(Err(unsent(cause)));
+        }
+    }
+
+    fn send_deadline(&self, request: &Request) -> Option<Instant> {
+        request.called_at.checked_add(self.answer_timeout)
+    }
+
+    fn call_deadline(&self, command: &InFlight) -> Option<Instant> {
+        command.called_at.checked_add(self.answer_timeout.checked_mul(CALL_TIMEOUTS)?)
+    }
+
+    fn silence_deadline(&self) -> Option<Instant> {
+        self.silent_since?.checked_add(self.answer_timeout)
+    }
+
+    fn close_deadline(&self) -> Option<Instant> {
+        self.closing_since?.checked_add(self.answer_timeout)
+    }
+}
+
+impl Drop for Pipeline {
+    /// The task is dropped in the middle of its work, as when its runtime ends. What the session had taken counts as
+    /// written.
+    fn drop(&mut self) {
+        if !self.is_idle() {
+            self.written = u64::MAX;
+            self.end(&Error::new(ErrorKind::Closed, "the runtime of the notifier has ended"));
+        }
+    }
+}
+
+/// The answer to a call that waited too long to be sent.
+#[cold]
+pub(super) fn late(limit: Duration) -> Error {
+    Error::new(
+        ErrorKind::Timeout,
+        format!("the notification could not be sent within {limit:?}, and was not sent"),
+    )
+}
+
+/// The answer to a call whose command was sent too long ago.
+#[cold]
+fn unanswered(limit: Duration) -> Error {
+    let cause =
+        Error::new(ErrorKind::Timeout, format!("the server did not answer within {limit:?}"));
+    in_doubt(&cause)
+}
+
+#[cold]
+fn in_doubt(cause: &Error) -> Error {
+    Error::caused(
+        ErrorKind::InDoubt,
+        "the server has not answered, it may have committed the notification",
+        cause.clone(),
+    )
+}
+
+/// The answer to a call that the end of the connection came before.
+#[cold]
+pub(super) fn unsent(cause: &Error) -> Error {
+    Error::caused(
+        ErrorKind::Closed,
+        "the connection ended before the notification was sent",
+        cause.clone(),
+    )
+}

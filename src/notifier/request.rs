@@ -1,0 +1,78 @@
+//! A call that was accepted.
+
+use std::time::Instant;
+
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use crate::Error;
+use crate::session::{CommandId, Session};
+
+/// Object id of the type `text[]` in `pg_type`.
+const TEXT_ARRAY_OID: u32 = 1009;
+
+/// One statement, so one transaction; `unnest` gives its rows in the order of the arrays, and the
+/// server keeps that order. N51. Names are qualified against a user's `search_path`; `unnest` with several
+/// arguments is syntax, which the server only knows unqualified, and always means its own.
+const NOTIFY_MANY: &str = "SELECT pg_catalog.count(pg_catalog.pg_notify(c, p)) \
+                           FROM unnest($1, $2) AS t(c, p)";
+
+/// Most bytes of the server's answer. It has one row with one number, or one empty text.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// A call that was accepted.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) message: Message,
+    pub(super) called_at: Instant,
+    /// What it takes of the queue.
+    pub(super) room: Room,
+    pub(super) reply: Reply,
+}
+
+/// Given back when it is dropped. `None` for one that takes no room, in tests.
+pub(super) type Room = Option<OwnedSemaphorePermit>;
+
+/// A reply that is dropped without an answer means that nothing was sent.
+pub(super) type Reply = oneshot::Sender<Result<(), Error>>;
+
+/// What is to be sent. `Debug` shows no payload.
+pub(super) enum Message {
+    Notify {
+        channel: String,
+        payload: String,
+    },
+    /// Two array literals.
+    Many {
+        channels: String,
+        payloads: String,
+    },
+}
+
+impl Message {
+    /// Gives the command to a session, in whose output it stands afterwards.
+    pub(super) fn send(self, now: Instant, session: &mut Session) -> Result<CommandId, Error> {
+        let id = match self {
+            Self::Notify { channel, payload } => session.notify(now, &channel, &payload)?,
+            Self::Many { channels, payloads } => {
+                // A buffer that grows by doubling would take twice as much.
+                session.transmit().reserve(channels.len() + payloads.len() + 1_024);
+                let parameters =
+                    [(TEXT_ARRAY_OID, Some(&*channels)), (TEXT_ARRAY_OID, Some(&*payloads))];
+                session.query(now, NOTIFY_MANY, &parameters)?
+            }
+        };
+        session.require_commit(id);
+        session.limit_answer(id, ANSWER_BYTES_MAX);
+        Ok(id)
+    }
+}
+
+impl std::fmt::Debug for Message {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (name, bytes) = match self {
+            Self::Notify { channel, payload } => ("Notify", channel.len() + payload.len()),
+            Self::Many { channels, payloads } => ("Many", channels.len() + payloads.len()),
+        };
+        write!(f, "{name}({bytes} bytes)")
+    }
+}

@@ -1,0 +1,333 @@
+//! The pipeline against bytes and a clock that a test moves.
+
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, BytesMut};
+use tokio::sync::oneshot::{self, Receiver};
+
+use super::pipeline::{PIPELINE_MAX, Pipeline};
+use super::request::{Message, Request};
+use crate::auth::{AuthPolicy, Credentials, ScramNonce};
+use crate::session::{Login, Session};
+use crate::wire::ProtocolVersion;
+use crate::{Error, ErrorKind};
+
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+const PRELUDE: &[u8] = b"R\0\0\0\x08\0\0\0\0S\0\0\0\x19client_encoding\0UTF8\0Z\0\0\0\x05I";
+
+/// ParseComplete, BindComplete, RowDescription, DataRow, CommandComplete.
+const RESULT: &[u8] =
+    b"1\0\0\0\x042\0\0\0\x04T\0\0\0\x1a\0\x01c\0\0\0\0\0\0\0\0\0\0\x19\xff\xff\xff\xff\xff\xff\0\0\
+    D\0\0\0\x0a\0\x01\0\0\0\0C\0\0\0\x0dSELECT 1\0";
+const READY: &[u8] = b"Z\0\0\0\x05I";
+
+type Call = Receiver<Result<(), Error>>;
+
+/// A pipeline, its session, and the socket's end of it.
+struct Scene {
+    pipeline: Pipeline,
+    session: Session,
+    now: Instant,
+    written: u64,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let now = Instant::now();
+        let mut session = Session::new(Login {
+            credentials: Credentials::new("bob").unwrap(),
+            policy: AuthPolicy::default(),
+            nonce: ScramNonce::new([7; 18]),
+            parameters: Vec::new(),
+            protocol: ProtocolVersion::V3_0,
+            min_protocol: ProtocolVersion::V3_0,
+            deadline: now + TIMEOUT,
+            command_timeout: TIMEOUT,
+        })
+        .unwrap();
+        session.transmit().clear();
+        let _ = session.handle_input(now, &mut BytesMut::from(PRELUDE)).unwrap();
+        while session.poll_event().is_some() {}
+        Self { pipeline: Pipeline::new(TIMEOUT, 0), session, now, written: 0 }
+    }
+
+    fn call(&mut self) -> Call {
+        let (reply, call) = oneshot::channel();
+        let message = Message::Notify { channel: "a".to_owned(), payload: "b".to_owned() };
+        self.pipeline.accept(Request { message, called_at: self.now, room: None, reply });
+        self.pipeline.start(self.now, &mut self.session);
+        call
+    }
+
+    fn unwritten(&mut self) -> usize {
+        self.session.transmit().len()
+    }
+
+    /// The socket takes so many bytes.
+    fn write(&mut self, bytes: usize) {
+        self.session.transmit().advance(bytes);
+        self.written += bytes as u64;
+        self.pipeline.wrote(self.now, self.written);
+    }
+
+    fn write_all(&mut self) {
+        let bytes = self.unwritten();
+        self.write(bytes);
+    }
+
+    /// The server says this. Returns what ended the session.
+    fn hear(&mut self, bytes: &[u8]) -> Option<Error> {
+        let error = self.session.handle_input(self.now, &mut BytesMut::from(bytes)).err();
+        while let Some(event) = self.session.poll_event() {
+            self.pipeline.handle_event(self.now, event);
+        }
+        if let Some(error) = &error {
+            self.pipeline.end(error);
+        }
+        self.pipeline.start(self.now, &mut self.session);
+        error
+    }
+
+    fn answer(&mut self) {
+        assert!(self.hear(&[RESULT, READY].concat()).is_none());
+    }
+
+    fn wait(&mut self, time: Duration) {
+        self.now += time;
+    }
+
+    /// Time passes to the next deadline. Returns why the connection is over, if it is, as the task does.
+    fn wait_for_the_deadline(&mut self) -> Option<Error> {
+        let deadline = self.pipeline.poll_timeout().expect("there is a deadline");
+        assert!(deadline > self.now, "it is over already");
+        self.now = deadline;
+        let error = self.pipeline.handle_timeout(self.now)?;
+        let error = self.session.fail(error);
+        while let Some(event) = self.session.poll_event() {
+            self.pipeline.handle_event(self.now, event);
+        }
+        self.pipeline.end(&error);
+        Some(error)
+    }
+}
+
+/// The kind of the answer; `None` while there is none.
+fn kind(call: &mut Call) -> Option<Result<(), ErrorKind>> {
+    let answer = call.try_recv().ok()?;
+    Some(answer.map_err(|error| error.kind()))
+}
+
+#[test]
+fn what_was_written_is_in_doubt_after_silence_and_what_was_not_is_not() {
+    let mut scene = Scene::new();
+    let begin = scene.now;
+    let mut written = scene.call();
+    scene.write_all();
+    let mut but_for_a_byte = scene.call();
+    let mut unwritten = scene.call();
+    let of_one = scene.unwritten() / 2;
+    scene.write(of_one - 1);
+    let mut beyond: Vec<_> = (0..PIPELINE_MAX).map(|_| scene.call()).collect();
+    let error = scene.wait_for_the_deadline().unwrap();
+    assert_eq!((error.kind(), scene.now - begin), (ErrorKind::Timeout, TIMEOUT));
+    let answer = written.try_recv().unwrap().unwrap_err();
+    assert_eq!(answer.kind(), ErrorKind::InDoubt);
+    assert!(answer.to_string().contains("did not answer within 30s"), "{answer}");
+    let answer = but_for_a_byte.try_recv().unwrap().unwrap_err();
+    assert_eq!(answer.kind(), ErrorKind::Closed);
+    assert!(answer.to_string().contains("before the notification was sent"), "{answer}");
+    assert_eq!(kind(&mut unwritten), Some(Err(ErrorKind::Closed)));
+    for call in &mut beyond {
+        assert_eq!(kind(call), Some(Err(ErrorKind::Closed)));
+    }
+    assert!(scene.pipeline.is_idle());
+}
+
+/// The end of a connection is told as an event first.
+#[test]
+fn an_unwritten_notification_is_not_in_doubt_when_the_server_ends_the_session() {
+    let mut scene = Scene::new();
+    let mut written = scene.call();
+    scene.write_all();
+    let mut unwritten = scene.call();
+    let fatal = b"E\0\0\0\x1aSFATAL\0C57P01\0Mbye\0\0";
+    let fatal = [&fatal[..1], &u32::try_from(fatal.len() - 1).unwrap().to_be_bytes(), &fatal[5..]];
+    let error = scene.hear(&fatal.concat()).unwrap();
+    assert_eq!(error.sqlstate(), Some("57P01"));
+    assert_eq!(kind(&mut written), Some(Err(ErrorKind::InDoubt)));
+    assert_eq!(kind(&mut unwritten), Some(Err(ErrorKind::Closed)));
+}
+
+#[test]
+fn each_answer_begins_the_time_for_the_next_one_anew() {
+    let mut scene = Scene::new();
+    let mut calls: Vec<_> = (0..3).map(|_| scene.call()).collect();
+    scene.write_all();
+    for call in calls.iter_mut().take(2) {
+        scene.wait(Duration::from_secs(25));
+        assert!(scene.pipeline.handle_timeout(scene.now).is_none());
+        scene.answer();
+        assert_eq!(kind(call), Some(Ok(())));
+    }
+    // 50 s are over.
+    scene.wait(Duration::from_secs(9));
+    scene.answer();
+    assert_eq!(kind(&mut calls[2]), Some(Ok(())));
+    assert_eq!(scene.pipeline.poll_timeout(), None);
+}
+
+/// A command that is still being written has no answer to come.
+#[test]
+fn writing_a_long_command_is_no_silence_and_writing_behind_it_is() {
+    let mut scene = Scene::new();
+    let begin = scene.now;
+    let mut first = scene.call();
+    scene.wait(Duration::from_secs(20));
+    scene.write(10);
+    scene.wait(Duration::from_secs(20));
+    assert!(scene.pipeline.handle_timeout(scene.now).is_none());
+    scene.write_all();
+    // What others send meanwhile does not delay its end.
+    scene.wait(Duration::from_secs(10));
+    let mut second = scene.call();
+    scene.write_all();
+    assert_eq!(kind(&mut first), None);
+    scene.wait(Duration::from_secs(9));
+    assert!(scene.pipeline.handle_timeout(scene.now).is_none());
+    assert!(scene.wait_for_the_deadline().is_none(), "it is 60 s old");
+    assert_eq!(scene.now - begin, 2 * TIMEOUT);
+    assert_eq!(kind(&mut first), Some(Err(ErrorKind::InDoubt)));
+    assert!(scene.wait_for_the_deadline().is_some());
+    assert_eq!(scene.now - begin, Duration::from_secs(70));
+    assert_eq!(kind(&mut second), Some(Err(ErrorKind::InDoubt)));
+}
+
+/// An answer every 29 s keeps the connection, and no call.
+#[test]
+fn a_server_that_answers_too_slowly_keeps_no_call_longer_than_twice_the_timeout() {
+    let mut scene = Scene::new();
+    let begin = scene.now;
+    let mut calls: Vec<_> = (0..PIPELINE_MAX + 10).map(|_| scene.call()).collect();
+    scene.write_all();
+    let mut answered = 0;
+    while calls.iter_mut().any(|call| !call.is_terminated() && kind(call).is_none()) {
+        let next = begin + Duration::from_secs(29 * (answered + 1));
+        if scene.pipeline.poll_timeout().unwrap() < next {
+            assert!(scene.wait_for_the_deadline().is_none());
+        } else {
+            scene.now = next;
+            scene.answer();
+            scene.write_all();
+            answered += 1;
+        }
+    }
+    assert!(scene.now - begin <= 2 * TIMEOUT, "{:?}", scene.now - begin);
+    // The connection goes on: late answers are passed over, the next call is answered.
+    assert!(!scene.pipeline.is_idle());
+    while !scene.pipeline.is_idle() {
+        scene.answer();
+        scene.write_all();
+    }
+    let mut next = scene.call();
+    scene.write_all();
+    scene.answer();
+    assert_eq!(kind(&mut next), Some(Ok(())));
+}
+
+#[test]
+fn a_call_that_could_not_be_sent_in_time_says_that_nothing_was_sent() {
+    let mut scene = Scene::new();
+    let begin = scene.now;
+    let mut calls: Vec<_> = (0..PIPELINE_MAX + 3).map(|_| scene.call()).collect();
+    for _ in 0..2 {
+        scene.write_all();
+        scene.wait(Duration::from_secs(10));
+        scene.answer();
+    }
+    assert!(scene.wait_for_the_deadline().is_none());
+    assert_eq!(scene.now - begin, TIMEOUT);
+    let answer = calls.pop().unwrap().try_recv().unwrap().unwrap_err();
+    assert_eq!(answer.kind(), ErrorKind::Timeout);
+    assert!(answer.to_string().contains("was not sent"), "{answer}");
+    assert!(calls[2..].iter_mut().all(|call| kind(call).is_none()));
+}
+
+#[test]
+fn a_close_gives_what_was_accepted_one_timeout_however_the_answers_come() {
+    let mut scene = Scene::new();
+    let mut calls: Vec<_> = (0..PIPELINE_MAX + 1).map(|_| scene.call()).collect();
+    scene.write_all();
+    scene.wait(Duration::from_secs(20));
+    scene.answer();
+    scene.write_all();
+    let begin = scene.now;
+    scene.pipeline.close(scene.now);
+    scene.wait(Duration::from_secs(20));
+    scene.answer();
+    scene.pipeline.close(scene.now);
+    let error = scene.wait_for_the_deadline().unwrap();
+    assert_eq!((error.kind(), scene.now - begin), (ErrorKind::Timeout, TIMEOUT));
+    let answers: Vec<_> = calls.iter_mut().map(|call| kind(call).unwrap()).collect();
+    assert_eq!(answers[..2], [Ok(()), Ok(())]);
+    assert!(answers[2..].iter().all(|answer| *answer == Err(ErrorKind::InDoubt)));
+}
+
+#[test]
+fn what_is_dropped_with_the_task_is_in_doubt_if_the_session_had_it() {
+    let mut scene = Scene::new();
+    let mut calls: Vec<_> = (0..PIPELINE_MAX + 1).map(|_| scene.call()).collect();
+    drop(scene);
+    for call in &mut calls[..PIPELINE_MAX] {
+        assert_eq!(kind(call), Some(Err(ErrorKind::InDoubt)));
+    }
+    assert_eq!(kind(&mut calls[PIPELINE_MAX]), Some(Err(ErrorKind::Closed)));
+}
+
+/// A pooled server process, in which another client has begun a transaction: it commits, or it does not.
+#[test]
+fn an_answer_inside_a_transaction_is_not_told_as_committed() {
+    for status in [b"Z\0\0\0\x05T", b"Z\0\0\0\x05E"] {
+        let mut scene = Scene::new();
+        let (mut first, mut second) = (scene.call(), scene.call());
+        scene.write_all();
+        let error = scene.hear(&[RESULT, status, RESULT, READY].concat()).unwrap();
+        assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
+        assert!(error.to_string().contains("inside a transaction"), "{error}");
+        assert_eq!(kind(&mut first), Some(Err(ErrorKind::InDoubt)));
+        assert_eq!(kind(&mut second), Some(Err(ErrorKind::InDoubt)));
+        // The connection is not used again.
+        assert_eq!(kind(&mut scene.call()), Some(Err(ErrorKind::Closed)));
+    }
+}
+
+#[test]
+fn a_refusal_is_the_answer_of_its_own_call_alone() {
+    let mut scene = Scene::new();
+    let (mut first, mut second) = (scene.call(), scene.call());
+    scene.write_all();
+    let refused = b"E\0\0\0\x17SERROR\0C42501\0Mno\0\0Z\0\0\0\x05I";
+    assert!(scene.hear(refused).is_none());
+    assert_eq!(kind(&mut first), Some(Err(ErrorKind::Server)));
+    scene.answer();
+    assert_eq!(kind(&mut second), Some(Ok(())));
+}
+
+/// Nothing that a server says to a notification is worth more memory.
+#[test]
+fn an_endless_answer_to_a_notification_is_refused() {
+    let mut scene = Scene::new();
+    let mut call = scene.call();
+    scene.write_all();
+    let (begin, rest) = RESULT.split_at(RESULT.len() - 25);
+    assert!(scene.hear(begin).is_none());
+    let value = 60_000_u32;
+    let mut row =
+        [&b"D"[..], &(value + 10).to_be_bytes(), b"\0\x01", &value.to_be_bytes()].concat();
+    row.resize(row.len() + 60_000, b'x');
+    for _ in 0..100 {
+        assert!(scene.hear(&row).is_none());
+    }
+    assert!(scene.hear(&[rest, READY].concat()).is_none());
+    assert_eq!(kind(&mut call), Some(Err(ErrorKind::Unsupported)));
+}

@@ -1,0 +1,112 @@
+//! A runtime that ends while a command is on its way: the server may have carried it out.
+
+use std::future::Future;
+
+use pgbell::{ErrorKind, Listener, Notifier};
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::support::{let_listen, listener, soon};
+
+fn runtime() -> Runtime {
+    Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+}
+
+/// The server and the calls have a runtime of their own; the client's task lives in the other one, which ends.
+struct Scene {
+    own: Runtime,
+    other: Runtime,
+    server: TcpListener,
+    url: String,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let (own, other) = (runtime(), runtime());
+        let (server, url) = own.block_on(listener());
+        Self { own, other, server, url }
+    }
+
+    /// Connects in the runtime that ends.
+    fn connect<T: Send + 'static>(
+        &self,
+        client: impl Future<Output = T> + Send + 'static,
+    ) -> (T, TcpStream) {
+        let connecting = self.other.spawn(client);
+        let socket = self.own.block_on(soon(let_listen(&self.server)));
+        (self.own.block_on(soon(connecting)).unwrap(), socket)
+    }
+}
+
+#[test]
+fn a_notify_is_in_doubt_when_the_runtime_of_the_notifier_ends_before_the_answer() {
+    let scene = Scene::new();
+    let url = scene.url.clone();
+    let (notifier, mut socket) =
+        scene.connect(async move { Notifier::connect(url).await.unwrap() });
+    let Scene { own, other, .. } = scene;
+    let waiting = notifier.clone();
+    let waiting = own.spawn(async move { waiting.notify("a", "x").await });
+    own.block_on(soon(socket.read_u8())).unwrap();
+    other.shutdown_background();
+    let error = own.block_on(soon(waiting)).unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InDoubt, "{error}");
+    assert!(error.to_string().contains("runtime"), "{error}");
+    // Later ones are not sent.
+    let error = own.block_on(soon(notifier.notify("a", "x"))).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+    own.block_on(soon(notifier.close())).unwrap();
+}
+
+#[test]
+fn calls_that_wait_are_not_in_doubt_when_the_runtime_of_the_notifier_ends() {
+    let scene = Scene::new();
+    let url = scene.url.clone();
+    let connect = async move { Notifier::builder(url).queue_bytes(1).connect().await.unwrap() };
+    let (notifier, mut socket) = scene.connect(connect);
+    let Scene { own, other, .. } = scene;
+    let first = notifier.clone();
+    let first = own.spawn(async move { first.notify("a", "x").await });
+    own.block_on(soon(socket.read_u8())).unwrap();
+    let waiting: Vec<_> = (0..10)
+        .map(|_| {
+            let notifier = notifier.clone();
+            own.spawn(async move { notifier.notify("a", "x").await })
+        })
+        .collect();
+    own.block_on(async {
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+    });
+    other.shutdown_background();
+    let error = own.block_on(soon(first)).unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InDoubt, "{error}");
+    for call in waiting {
+        let error = own.block_on(soon(call)).unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+    }
+}
+
+#[test]
+fn a_query_is_in_doubt_when_the_runtime_of_the_listener_ends_before_the_answer() {
+    let scene = Scene::new();
+    let url = scene.url.clone();
+    let (listener, mut socket) =
+        scene.connect(async move { Listener::connect(url).await.unwrap() });
+    let Scene { own, other, .. } = scene;
+    let handle = listener.handle();
+    let listening = listener.handle();
+    let query = own.spawn(async move { handle.simple_query("DELETE FROM t").await });
+    own.block_on(soon(socket.read_u8())).unwrap();
+    // Behind the query: it waits, and may be asked for again in any case.
+    let listening = own.spawn(async move { listening.listen("a").await });
+    other.shutdown_background();
+    let error = own.block_on(soon(query)).unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InDoubt, "{error}");
+    let error = own.block_on(soon(listening)).unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+    let error = own.block_on(soon(listener.handle().simple_query("SELECT 1"))).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+}

@@ -1,0 +1,329 @@
+//! A notifier whose server falls silent, is slow, stops reading or breaks off: every call has its answer in time, and
+//! the answer is right.
+
+use std::future::Future;
+use std::time::Duration;
+
+use pgbell::{Error, ErrorKind, Notifier};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::support::{let_listen, listener, soon};
+
+/// The answer timeout that the documentation names.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What the server says to one notification.
+const ANSWER: &[u8] =
+    b"1\0\0\0\x042\0\0\0\x04T\0\0\0\x1a\0\x01c\0\0\0\0\0\0\0\0\0\0\x19\xff\xff\xff\xff\xff\xff\0\0\
+    D\0\0\0\x0a\0\x01\0\0\0\0C\0\0\0\x0dSELECT 1\0Z\0\0\0\x05I";
+
+/// A notifier, and its server's end. From here on the clock stands still, and jumps to the next deadline when there is
+/// nothing to do.
+async fn pair() -> (Notifier, TcpStream) {
+    let (server, url) = listener().await;
+    let (notifier, socket) = tokio::join!(Notifier::connect(&url), let_listen(&server));
+    tokio::time::pause();
+    (notifier.unwrap(), socket)
+}
+
+type Call = JoinHandle<Result<(), Error>>;
+
+fn notify(notifier: &Notifier, payload_bytes: usize) -> Call {
+    let notifier = notifier.clone();
+    tokio::spawn(async move { notifier.notify("a", "x".repeat(payload_bytes)).await })
+}
+
+/// So many calls, begun.
+async fn calls(notifier: &Notifier, count: usize, payload_bytes: usize) -> Vec<Call> {
+    let calls = (0..count).map(|_| notify(notifier, payload_bytes)).collect();
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    calls
+}
+
+/// How many ended with each kind.
+async fn kinds(calls: Vec<Call>) -> Vec<(ErrorKind, usize)> {
+    let mut found: Vec<(ErrorKind, usize)> = Vec::new();
+    for call in calls {
+        let kind = soon_paused(call).await.unwrap().unwrap_err().kind();
+        match found.iter_mut().find(|(other, _)| *other == kind) {
+            Some((_, count)) => *count += 1,
+            None => found.push((kind, 1)),
+        }
+    }
+    found
+}
+
+/// An hour of a clock that jumps is no time.
+async fn soon_paused<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(3_600), future).await.expect("it took an hour")
+}
+
+/// Reads to the end of the connection. What the server says to notifications waits meanwhile.
+async fn until_the_end(mut socket: TcpStream) -> usize {
+    let (mut bytes, mut buffer) = (0, vec![0; 64 * 1024]);
+    while let Ok(count @ 1..) = socket.read(&mut buffer).await {
+        bytes += count;
+    }
+    bytes
+}
+
+#[tokio::test]
+async fn a_notify_that_is_never_answered_is_in_doubt_after_the_answer_timeout() {
+    let (notifier, _socket) = pair().await;
+    let begin = Instant::now();
+    let error = soon_paused(notifier.notify("a", "x")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InDoubt, "{error}");
+    assert!(error.to_string().contains("did not answer within 30s"), "{error}");
+    assert!((TIMEOUT..TIMEOUT + Duration::from_secs(1)).contains(&begin.elapsed()));
+    let error = soon_paused(notifier.notify("a", "x")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+    assert!(error.to_string().contains("did not answer within 30s"), "{error}");
+}
+
+/// 256 are in flight, others wait in the queue, and the rest waits for room in it.
+#[tokio::test]
+async fn a_full_queue_and_calls_that_wait_for_room_end_with_a_silent_connection() {
+    let (notifier, _socket) = pair().await;
+    let begin = Instant::now();
+    let waiting = calls(&notifier, 3_000, 7_000).await;
+    let found = kinds(waiting).await;
+    assert!(begin.elapsed() < TIMEOUT + Duration::from_secs(1), "{:?}", begin.elapsed());
+    assert!(found.contains(&(ErrorKind::InDoubt, 256)), "{found:?}");
+    assert!(found.iter().all(|(kind, _)| *kind != ErrorKind::Server), "{found:?}");
+}
+
+#[tokio::test]
+async fn a_close_behind_a_full_queue_of_a_silent_server_is_bounded() {
+    let (notifier, _socket) = pair().await;
+    let waiting = calls(&notifier, 3_000, 7_000).await;
+    let begin = Instant::now();
+    soon_paused(notifier.clone().close()).await.unwrap();
+    assert!(begin.elapsed() <= TIMEOUT + Duration::from_secs(1), "{:?}", begin.elapsed());
+    let found = kinds(waiting).await;
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found.contains(&(ErrorKind::InDoubt, 256)), "{found:?}");
+    assert!(found.contains(&(ErrorKind::Closed, 2_744)), "{found:?}");
+    assert!(begin.elapsed() <= TIMEOUT + Duration::from_secs(1), "{:?}", begin.elapsed());
+}
+
+#[tokio::test]
+async fn calls_that_wait_for_room_are_refused_as_soon_as_the_notifier_is_closed() {
+    let (notifier, _socket) = pair().await;
+    let accepted = calls(&notifier, 1_000, 7_999).await;
+    let begin = Instant::now();
+    let waiting = calls(&notifier, 500, 7_999).await;
+    let closing = tokio::spawn(notifier.clone().close());
+    assert_eq!(kinds(waiting).await, [(ErrorKind::Closed, 500)]);
+    assert!(begin.elapsed() < TIMEOUT, "{:?}", begin.elapsed());
+    let error = notifier.notify("a", "late").await.unwrap_err();
+    assert!(error.to_string().contains("the notifier is closed"), "{error}");
+    soon_paused(closing).await.unwrap().unwrap();
+    drop(accepted);
+}
+
+#[tokio::test]
+async fn a_dropped_notifier_with_answers_due_leaves_a_silent_server() {
+    let (notifier, socket) = pair().await;
+    let waiting = calls(&notifier, 2_000, 10).await;
+    let begin = Instant::now();
+    // A dropped call does not take it back.
+    waiting.iter().for_each(JoinHandle::abort);
+    drop((waiting, notifier));
+    soon_paused(until_the_end(socket)).await;
+    assert!(begin.elapsed() <= TIMEOUT + Duration::from_secs(1), "{:?}", begin.elapsed());
+}
+
+/// A window that never opens: what was not written to its end cannot have been committed.
+#[tokio::test]
+async fn a_server_that_stops_reading_holds_no_call_and_leaves_no_doubt_about_half_a_command() {
+    let (notifier, _socket) = pair().await;
+    let begin = Instant::now();
+    let payload = "x".repeat(7_999);
+    let pairs = (0..4_000).map(|_| ("a", payload.as_str()));
+    let (many, behind) =
+        soon_paused(async { tokio::join!(notifier.notify_many(pairs), notifier.notify("a", "y")) })
+            .await;
+    assert!(begin.elapsed() < TIMEOUT + Duration::from_secs(1), "{:?}", begin.elapsed());
+    let error = many.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+    assert!(error.to_string().contains("did not answer within 30s"), "{error}");
+    // It waited for room until both times were over.
+    let kind = behind.unwrap_err().kind();
+    assert!(matches!(kind, ErrorKind::Closed | ErrorKind::Timeout), "{kind:?}");
+}
+
+#[tokio::test]
+async fn a_connection_that_is_reset_while_a_command_is_written_leaves_no_doubt_about_it() {
+    let (notifier, mut socket) = pair().await;
+    let payload = "x".repeat(7_999);
+    let pairs = (0..4_000).map(|_| ("a", payload.as_str()));
+    let many = notifier.notify_many(pairs);
+    let server = async {
+        socket.read_exact(&mut vec![0; 100_000]).await.unwrap();
+        // Unread bytes make it a reset.
+        drop(socket);
+    };
+    let (many, ()) = soon_paused(async { tokio::join!(many, server) }).await;
+    let error = many.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+    assert!(error.to_string().contains("before the notification was sent"), "{error}");
+}
+
+/// Half an answer is none.
+#[tokio::test]
+async fn an_answer_that_comes_a_byte_a_second_is_silence() {
+    let (notifier, mut socket) = pair().await;
+    tokio::spawn(async move {
+        for byte in ANSWER.iter().cycle() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            if socket.write_all(&[*byte]).await.is_err() {
+                break;
+            }
+        }
+    });
+    let begin = Instant::now();
+    let error = soon_paused(notifier.notify("a", "x")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InDoubt, "{error}");
+    assert!(begin.elapsed() < TIMEOUT + Duration::from_secs(1), "{:?}", begin.elapsed());
+}
+
+/// One answer in 20 s: the connection is alive, and no call waits for its turn longer than a minute.
+#[tokio::test]
+async fn a_server_that_answers_too_slowly_does_not_hold_calls_for_hours() {
+    let (notifier, mut socket) = pair().await;
+    let begin = Instant::now();
+    let waiting = calls(&notifier, 2_000, 10).await;
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(Duration::from_secs(20)).await;
+            if socket.write_all(ANSWER).await.is_err() {
+                break;
+            }
+        }
+    });
+    let mut answers = Vec::new();
+    for call in waiting {
+        answers.push(soon_paused(call).await.unwrap().map_err(|error| error.kind()));
+    }
+    assert!(begin.elapsed() <= 2 * TIMEOUT + Duration::from_secs(1), "{:?}", begin.elapsed());
+    let count = |kind| answers.iter().filter(|answer| **answer == kind).count();
+    let committed = count(Ok(()));
+    assert!((2..=3).contains(&committed), "{committed}");
+    // One place is free at 20 s, one more at 30 s if the answer is quicker than the limit.
+    assert_eq!(count(Err(ErrorKind::InDoubt)), 257 - committed);
+    assert_eq!(count(Err(ErrorKind::Timeout)), 2_000 - 257);
+    let begin = Instant::now();
+    soon_paused(notifier.close()).await.unwrap();
+    assert!(begin.elapsed() <= TIMEOUT + Duration::from_secs(1), "{:?}", begin.elapsed());
+}
+
+/// Each answer is a refusal, and then comes the end.
+#[tokio::test]
+async fn refusals_and_the_end_of_the_session_are_told_to_the_calls_that_they_belong_to() {
+    let (notifier, mut socket) = pair().await;
+    let waiting = calls(&notifier, 10, 1).await;
+    let refusal = b"E\0\0\0\x17SERROR\0C42501\0Mno\0\0Z\0\0\0\x05I".repeat(4);
+    let fatal = b"E\0\0\0\x18SFATAL\0C57P01\0Mbye\0\0";
+    socket.write_all(&[&refusal[..], ANSWER, fatal].concat()).await.unwrap();
+    let mut answers = Vec::new();
+    for call in waiting {
+        answers.push(soon_paused(call).await.unwrap().map_err(|error| error.kind()));
+    }
+    assert_eq!(answers[..4], [Err(ErrorKind::Server); 4]);
+    assert_eq!(answers[4], Ok(()));
+    assert_eq!(answers[5..], [Err(ErrorKind::InDoubt); 5]);
+}
+
+/// An answer to nothing, and one that stops in its middle.
+#[tokio::test]
+async fn answers_in_the_wrong_order_are_never_told_as_committed() {
+    for wrong in [
+        &b"Z\0\0\0\x05I"[..],
+        b"C\0\0\0\x0dSELECT 1\0C\0\0\0\x0dSELECT 1\0D\0\0\0\x0a\0\x01\0\0\0\0",
+        b"1\0\0\0\x042\0\0\0\x04Z\0\0\0\x05I",
+        b"K\0\0\0\x0c\0\0\0\x07\0\0\0\x01",
+    ] {
+        let (notifier, mut socket) = pair().await;
+        let waiting = calls(&notifier, 2, 1).await;
+        socket.write_all(wrong).await.unwrap();
+        assert_eq!(kinds(waiting).await, [(ErrorKind::InDoubt, 2)]);
+        tokio::time::resume();
+    }
+}
+
+/// Another client of the same server process has begun a transaction, which may be rolled back.
+#[tokio::test]
+async fn an_answer_inside_a_transaction_is_not_told_as_committed() {
+    let (notifier, mut socket) = pair().await;
+    let waiting = calls(&notifier, 2, 1).await;
+    let mut answer = ANSWER.to_vec();
+    *answer.last_mut().unwrap() = b'T';
+    socket.write_all(&answer).await.unwrap();
+    assert_eq!(kinds(waiting).await, [(ErrorKind::InDoubt, 2)]);
+    let error = notifier.notify("a", "x").await.unwrap_err();
+    assert!(error.to_string().contains("inside a transaction"), "{error}");
+}
+
+/// One at a time is accepted here: the order of the calls is the order of their notifications.
+#[tokio::test]
+async fn calls_that_wait_for_room_keep_their_order() {
+    let (server, url) = listener().await;
+    let builder = Notifier::builder(&*url).queue_bytes(1);
+    let (notifier, mut socket) = tokio::join!(builder.connect(), let_listen(&server));
+    let notifier = notifier.unwrap();
+    let mut waiting = Vec::new();
+    for number in 0..50 {
+        let notifier = notifier.clone();
+        let payload = format!("number {number};");
+        waiting.push(tokio::spawn(async move { notifier.notify("a", payload).await }));
+        tokio::task::yield_now().await;
+    }
+    let (mut heard, mut buffer) = (Vec::new(), vec![0; 4_096]);
+    for number in 0..50 {
+        let payload = format!("number {number};");
+        while !heard.windows(payload.len()).any(|bytes| bytes == payload.as_bytes()) {
+            let count = soon(socket.read(&mut buffer)).await.unwrap();
+            assert!(count > 0);
+            heard.extend_from_slice(&buffer[..count]);
+        }
+        let numbers = heard.windows(7).filter(|bytes| *bytes == b"number ").count();
+        assert_eq!(numbers, number + 1, "no more than one is on its way");
+        socket.write_all(ANSWER).await.unwrap();
+    }
+    for call in waiting {
+        soon(call).await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn settings_that_cannot_work_are_refused_by_their_name() {
+    let (_server, url) = listener().await;
+    for (builder, name) in [
+        (Notifier::builder(&*url).answer_timeout(Duration::ZERO), "answer_timeout"),
+        (Notifier::builder(&*url).queue_bytes(0), "queue_bytes"),
+        (Notifier::builder(&*url).queue_bytes(usize::MAX), "queue_bytes"),
+    ] {
+        let error = builder.connect().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+        assert!(error.to_string().contains(name), "{error}");
+    }
+}
+
+/// No limit at all can be asked for.
+#[tokio::test]
+async fn an_endless_answer_timeout_is_no_error() {
+    let (server, url) = listener().await;
+    let builder = Notifier::builder(&*url).answer_timeout(Duration::MAX);
+    let (notifier, mut socket) = tokio::join!(builder.connect(), let_listen(&server));
+    let notifier = notifier.unwrap();
+    let waiting = calls(&notifier, 1, 1).await;
+    socket.write_all(ANSWER).await.unwrap();
+    for call in waiting {
+        soon(call).await.unwrap().unwrap();
+    }
+}

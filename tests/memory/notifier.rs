@@ -1,0 +1,53 @@
+//! What a notifier holds while its server does not read, and afterwards.
+
+use std::time::Duration;
+
+use pgbell::{ErrorKind, Notifier};
+
+use crate::alone;
+use crate::meter::Meter;
+use crate::peer::{bind, let_in};
+
+/// What the documentation of `NotifierBuilder` says of calls that were accepted, and of their encoded commands.
+const QUEUE_BYTES: usize = 1024 * 1024;
+const MOST_BYTES: usize = 3 * QUEUE_BYTES;
+
+/// The task, its socket, and the buffers of both directions.
+const BESIDE_BYTES: usize = 256 * 1024;
+
+/// What one future of a call that waits takes: its payload is the caller's.
+const CALL_BYTES: usize = 4 * 1024;
+
+#[test]
+fn calls_without_end_to_a_server_that_does_not_read_take_a_bounded_amount_of_memory() {
+    const CALLS: usize = 3_000;
+    let payload: &'static str = Box::leak("x".repeat(7_999).into_boxed_str());
+    let (peak, in_doubt) = alone(async {
+        let (server, url) = bind().await;
+        let builder = Notifier::builder(&*url).queue_bytes(QUEUE_BYTES);
+        let builder = builder.answer_timeout(Duration::from_millis(500));
+        let (notifier, _socket) = tokio::join!(builder.connect(), let_in(&server));
+        let notifier = notifier.unwrap();
+        let mut meter = Meter::start();
+        let calls: Vec<_> = (0..CALLS)
+            .map(|_| {
+                let notifier = notifier.clone();
+                tokio::spawn(async move { notifier.notify("a", payload).await })
+            })
+            .collect();
+        meter.look();
+        let mut in_doubt = 0;
+        for call in calls {
+            while !call.is_finished() {
+                tokio::task::yield_now().await;
+                meter.look();
+            }
+            let kind = call.await.unwrap().unwrap_err().kind();
+            in_doubt += usize::from(kind == ErrorKind::InDoubt);
+        }
+        (meter.peak(), in_doubt)
+    });
+    let most = MOST_BYTES + BESIDE_BYTES + CALLS * CALL_BYTES;
+    assert!(peak <= most, "{peak} and not {most}");
+    assert!((1..=QUEUE_BYTES / 8_000).contains(&in_doubt), "{in_doubt}");
+}
