@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::action::Action;
+use super::doubt::is_trouble;
 use super::link::{Link, Stage};
 use super::{Command, CommandId, LinkId, Listening, Reply, Sink, State, Supervisor, closed};
 use crate::session::{self, Answer, Rows, Session, SessionEvent};
@@ -43,6 +44,12 @@ impl Purpose {
     /// Whether a user's SQL decides how long it takes.
     pub(super) fn is_query(&self) -> bool {
         matches!(self, Self::User { change: Change::Query, .. })
+    }
+
+    /// Whether an error in answer to it is followed by a proof where errors may be no answers. Behind the others a proof
+    /// comes anyway, or the end of the session.
+    fn may_get_a_stray(&self) -> bool {
+        matches!(self, Self::User { .. } | Self::Rollback { .. } | Self::Forget { .. })
     }
 
     /// Whether it is a LISTEN on a session that is live.
@@ -215,8 +222,9 @@ impl Supervisor {
         let Some(found) = Self::find(&mut self.current, &mut self.next, link) else { return };
         let Some(purpose) = found.answered(now, id) else { return };
         let result = found.believe(&purpose, result);
-        let is_suspect =
-            result.is_err() && matches!(purpose, Purpose::User { .. }) && found.errors_may_stray();
+        let is_suspect = result.is_err() && purpose.may_get_a_stray() && found.errors_may_stray();
+        let loss = result.as_ref().err().filter(|error| is_suspect && is_trouble(&purpose, error));
+        let loss = loss.cloned();
         let doubt = found.doubt.clone();
         if found.ready().is_none() {
             // The session has failed, and with it the command.
@@ -228,6 +236,9 @@ impl Supervisor {
         }
         if is_suspect {
             self.probe.demand(now);
+        }
+        if let Some(cause) = loss {
+            self.drop_noticed(now, link, cause, sink);
         }
         match purpose {
             Purpose::Restore(channels) => self.restore_answered(now, link, channels, result, sink),

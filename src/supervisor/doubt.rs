@@ -34,17 +34,29 @@ impl Link {
     }
 }
 
+/// Whether the answer to a query tells of trouble of the server itself. It may be the query's, or tell of a notification
+/// that was dropped right behind it, ahead of the ReadyForQuery: nothing tells them apart.
+pub(super) fn is_trouble(purpose: &Purpose, error: &Error) -> bool {
+    (purpose.is_query() || matches!(purpose, Purpose::Rollback { .. }))
+        && is_of(error, &["53", "58", "XX"])
+}
+
 /// Whether it cannot be the answer to this command. No name of a channel makes a server report trouble of its own, and
 /// a proof names no channel at all. A query may have any answer.
 fn is_stray(purpose: &Purpose, error: &Error) -> bool {
-    let is_of = |classes: &[&str]| {
-        error.sqlstate().is_some_and(|code| classes.iter().any(|class| code.starts_with(class)))
-    };
+    let is_of = |classes| is_of(error, classes);
     match purpose {
         Purpose::User { change, .. } => change.is_wish() && is_of(&["53", "58", "XX"]),
+        Purpose::Restore(_) | Purpose::Private | Purpose::Fence | Purpose::Forget { .. } => {
+            is_of(&["53", "58", "XX"])
+        }
         Purpose::Proof { .. } => is_of(&["22", "53", "58", "XX"]),
-        _ => false,
+        Purpose::Rollback { .. } => false,
     }
+}
+
+fn is_of(error: &Error, classes: &[&str]) -> bool {
+    error.sqlstate().is_some_and(|code| classes.iter().any(|class| code.starts_with(class)))
 }
 
 /// From 18.2, 17.8, 16.12, 15.16 and 14.21 on the error ends the session.

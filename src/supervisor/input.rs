@@ -235,10 +235,26 @@ impl Supervisor {
     }
 
     /// The server says that it dropped a notification, in a session that goes on.
-    fn drop_noticed(&mut self, now: Instant, id: LinkId, cause: Error, sink: &mut impl Sink) {
+    pub(super) fn drop_noticed(
+        &mut self,
+        now: Instant,
+        id: LinkId,
+        cause: Error,
+        sink: &mut impl Sink,
+    ) {
         match self.role(id) {
+            // It may have been the fence, and then all that comes would be discarded.
+            Some(Role::Current) if self.handover.is_following() => {
+                let message = "the server dropped a notification while the handover waited for the one \
+                     at which the new session begins";
+                self.lose(now, Error::caused(cause.kind(), message, cause), sink);
+            }
             Some(Role::Current) => {
-                self.hold(now, cause, 0, sink);
+                self.hold(now, cause.clone(), 0, sink);
+                if self.handover.is_running() && self.next.is_some() {
+                    // It may have been the fence too: the old session would wait for it.
+                    return self.give_up_handover(now, cause, sink);
+                }
                 let is_live = self.current.as_ref().is_some_and(Link::is_live);
                 // Else it is told with what else is not over.
                 if is_live && !self.handover.is_running() {

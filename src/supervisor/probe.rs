@@ -26,8 +26,8 @@ const PROOF_BYTES_MAX: usize = 4 * 1024;
 /// timeouts do not see. A server under a flood answers when it has caught up, and that may take its time.
 const LONGEST: Duration = Duration::from_secs(300);
 
-/// Longest silence while a LISTEN or an UNLISTEN is not answered, whatever is said of proofs.
-const SILENCE_MAX: Duration = Duration::from_secs(30);
+/// Longest silence while a LISTEN or an UNLISTEN is not answered or a fence is awaited, whatever is said of proofs.
+pub(super) const SILENCE_MAX: Duration = Duration::from_secs(30);
 
 /// Who comes so much too late to a deadline did not run: nobody else is to blame for what was not read.
 const LATE: Duration = Duration::from_secs(1);

@@ -48,8 +48,10 @@ impl World {
         }
         if let Some(victim) = self.victim() {
             self.connections[victim].is_faulty = true;
-            if self.random.chance(40) {
-                return self.cut(victim);
+            match self.random.below(10) {
+                0..4 => return self.cut(victim),
+                4..6 => return self.drop_next(victim),
+                _ => {}
             }
             let rst = self.random.chance(50);
             say!(self, "connection {victim}: ended in the middle (reset {rst})");
@@ -70,7 +72,7 @@ impl World {
     fn hurt(&mut self, index: usize) {
         self.connections[index].is_faulty = true;
         let administrator = "terminating connection due to administrator command";
-        match self.random.below(11) {
+        match self.random.below(12) {
             0 => {
                 say!(self, "connection {index}: reset");
                 self.kill(index, None, true);
@@ -97,13 +99,11 @@ impl World {
                 }
             }
             7 => {
-                say!(self, "connection {index}: slow");
                 let late = self.random.range(100 * MILLI, 4 * SECOND);
-                let now = self.clock.now();
-                let lane = &mut self.connections[index].to_client;
-                lane.last = lane.last.max(now + late);
+                self.slow_down(index, late);
             }
             8..10 => self.drop_notification(index),
+            10 => self.drop_next(index),
             // Of a successor nobody could tell before it is proven for the first time.
             _ if self.delivering == Some(index) => {
                 say!(self, "connection {index}: the server forgets what it listens to");
@@ -111,6 +111,13 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    pub(super) fn slow_down(&mut self, index: usize, late: Micros) {
+        say!(self, "connection {index}: slow");
+        let now = self.clock.now();
+        let lane = &mut self.connections[index].to_client;
+        lane.last = lane.last.max(now + late);
     }
 
     pub(super) fn stop_backend(&mut self, index: usize) {

@@ -104,6 +104,8 @@ pub(super) struct Connection {
     // ---- the server's end ----
     pub(super) session: Option<SessionId>,
     pub(super) arrived: BytesMut,
+    /// The backend loses the next notification of this session, and says so.
+    pub(super) drops_next: bool,
     /// Since when the backend does nothing.
     pub(super) stopped_at: Option<Micros>,
     // ---- what is known of it ----
@@ -150,6 +152,7 @@ impl Connection {
             to_client: Lane::default(),
             session: None,
             arrived: BytesMut::new(),
+            drops_next: false,
             stopped_at: None,
             is_faulty: false,
             is_deaf: false,

@@ -127,6 +127,8 @@ impl World {
         let backend = &mut self.servers[connection.server].backend;
         let output = backend.transmit(session).split().freeze();
         let is_closed = backend.is_closed(session);
+        let output = self.drop_from(index, output);
+        let connection = &mut self.connections[index];
         note_sent(&output, &mut connection.sent);
         self.carry(index, false, output);
         if is_closed {

@@ -131,8 +131,10 @@ impl World {
         }
         // By now, another session may have taken the place of the one that had what it was told with.
         let epoch = told.gap.epoch();
-        let going_on = [self.delivering.unwrap_or(0), self.sink.connection];
-        if going_on.iter().all(|&index| epoch != self.connections[index].epoch) {
+        let going_on = [self.delivering.unwrap_or(0), self.sink.connection, told.connection];
+        let has_epoch =
+            |index: usize| self.connections.get(index).is_some_and(|one| one.epoch == epoch);
+        if !going_on.into_iter().any(has_epoch) {
             return self.fail(format!("a gap names session {epoch} as the one that goes on"));
         }
         self.check_listening(&refused, "a gap was told");

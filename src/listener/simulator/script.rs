@@ -2,6 +2,8 @@
 //!
 //! They keep what a seed has shown: a seed means something else as soon as the world can do one thing more.
 
+use std::collections::BTreeSet;
+
 use super::World;
 use super::clock::{Event, MILLI, Micros, SECOND};
 use super::plan::Plan;
@@ -16,6 +18,10 @@ pub(super) enum Act {
     Mend(usize),
     /// Nothing arrives any more: at the server, and at our end.
     Cut { index: usize, up: bool, down: bool },
+    /// What the server sends from here on is so much later.
+    Slow(usize, Micros),
+    /// The server cannot absorb the next notification of it, and says so.
+    Drop(usize),
     /// The user asks for another session.
     Rotate,
 }
@@ -40,6 +46,8 @@ impl World {
                 self.connections[index].is_faulty = true;
                 self.cut_ways(index, up, down);
             }
+            Act::Slow(index, late) => self.slow_down(index, late),
+            Act::Drop(index) => self.drop_next(index),
             Act::Rotate => self.rotate(),
         }
     }
@@ -85,4 +93,25 @@ fn a_session_that_dies_while_it_takes_the_place_of_another_one_is_not_well() {
     ];
     let world = play(plan, &acts);
     assert_eq!((world.lost_sessions, world.handovers), (1, 0));
+}
+
+/// The server drops the fence of a handover, or what stands beside it: on the old session, on the new one, or on the new
+/// one that is behind. That was waited for without end, and what came meanwhile was discarded.
+#[test]
+fn a_fence_that_is_dropped_ends_the_handover_or_the_session_and_nothing_is_missing() {
+    let mut outcomes = BTreeSet::new();
+    for (name, dropped, late) in [("old", 0, 0), ("new", 1, 0), ("new and behind", 1, 2 * SECOND)] {
+        for at in 0..30 {
+            let plan = Plan { delay: 50 * MILLI, ..Plan::quiet() };
+            let at = 1_060 + 5 * at;
+            let acts = [(1_000, Act::Rotate), (at, Act::Slow(1, late)), (at, Act::Drop(dropped))];
+            let world = play(plan, &acts);
+            outcomes.insert((name, world.lost_sessions, world.handovers, world.sink.gaps.len()));
+        }
+    }
+    // Given up and done later, with a gap; lost with a gap. What else there is hangs on a millisecond.
+    for expected in [("old", 0, 1, 1), ("new and behind", 1, 0, 1)] {
+        assert!(outcomes.contains(&expected), "{outcomes:?}");
+    }
+    assert!(outcomes.iter().all(|(_, lost, _, gaps)| *lost <= 1 && *gaps <= 1), "{outcomes:?}");
 }

@@ -23,6 +23,8 @@ pub(super) struct Told {
     /// How many notifications were taken before it.
     pub(super) position: u64,
     pub(super) gap: Gap,
+    /// The connection whose input was handled then.
+    pub(super) connection: usize,
 }
 
 pub(super) struct Witness {
@@ -103,7 +105,8 @@ impl Sink for Witness {
 
     fn release(&mut self, gaps: Vec<(u64, Gap)>) {
         for (position, gap) in &gaps {
-            self.gaps.push(Told { position: *position, gap: gap.clone() });
+            let (position, connection) = (*position, self.connection);
+            self.gaps.push(Told { position, gap: gap.clone(), connection });
         }
         self.is_held = false;
         self.shown = (self.taken.len(), self.gaps.len());

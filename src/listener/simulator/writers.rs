@@ -1,9 +1,9 @@
 //! Who commits what the listener is to hear of.
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 use super::clock::Event;
-use super::server::{Commit, Status, payload};
+use super::server::{Commit, Server, Status, payload};
 use super::{World, say};
 use crate::wire::{DbError, Severity};
 
@@ -96,6 +96,49 @@ impl World {
         }
     }
 
+    /// The same of the next notification that this session would get, whatever it is: that of a handover too, and while
+    /// something is asked.
+    pub(super) fn drop_next(&mut self, index: usize) {
+        say!(self, "connection {index}: the server drops the next notification");
+        self.connections[index].is_faulty = true;
+        self.connections[index].drops_next = true;
+    }
+
+    /// What a backend has written, without the notification that it lost. An error that comes with an answer has its
+    /// ReadyForQuery, any other one brings one.
+    pub(super) fn drop_from(&mut self, index: usize, output: Bytes) -> Bytes {
+        let connection = &mut self.connections[index];
+        let messages = messages(&output);
+        let found = messages.iter().position(|message| message[0] == b'A');
+        let Some(at) = found.filter(|_| connection.drops_next) else { return output };
+        connection.drops_next = false;
+        let (before, rest) = (&messages[..at], &messages[at + 1..]);
+        let others = rest.iter().take_while(|message| message[0] == b'A').count();
+        let (others, rest) = rest.split_at(others);
+        let server = connection.server;
+        let lost = messages[at];
+        let process_id = i32::from_be_bytes([lost[5], lost[6], lost[7], lost[8]]);
+        say!(self, "connection {index}: dropped what process {process_id} sent");
+        if let Some(number) = Server::number(process_id) {
+            // What is asked meanwhile takes the error for its answer. That ends the session, and the gap may come after
+            // later notifications.
+            self.servers[server].log[number].is_unheard = true;
+        }
+        let mut bytes = BytesMut::from(&before.concat()[..]);
+        let text = "could not access status of transaction 1234";
+        DbError::new(Severity::Error, "58P01", text).encode_error(&mut bytes).unwrap();
+        match rest.split_first() {
+            Some((ready, rest)) if ready[0] == b'Z' => {
+                bytes.extend_from_slice(&[ready, &others.concat()[..], &rest.concat()].concat());
+            }
+            _ => {
+                bytes.extend_from_slice(b"Z\0\0\0\x05I");
+                bytes.extend_from_slice(&[others.concat(), rest.concat()].concat());
+            }
+        }
+        bytes.freeze()
+    }
+
     /// A server before 18.2 cannot absorb a notification: it says so, and goes on without it. N38.
     pub(super) fn drop_notification(&mut self, index: usize) {
         let connection = &self.connections[index];
@@ -137,4 +180,16 @@ impl World {
         bytes.extend_from_slice(b"Z\0\0\0\x05I");
         self.carry(index, false, bytes.freeze());
     }
+}
+
+/// Whole messages of a backend, one by one.
+fn messages(mut output: &[u8]) -> Vec<&[u8]> {
+    let mut messages = Vec::new();
+    while let [_, a, b, c, d, ..] = output {
+        let length = usize::try_from(u32::from_be_bytes([*a, *b, *c, *d])).unwrap();
+        let (message, rest) = output.split_at(1 + length);
+        messages.push(message);
+        output = rest;
+    }
+    messages
 }

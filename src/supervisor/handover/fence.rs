@@ -100,14 +100,13 @@ impl Supervisor {
             }
         }
         self.current = self.next.take();
-        // There is no other one to go back to.
-        self.handover.limit = None;
         self.deliver_current(now);
         let channel = fence.channel.clone();
         if new_passed {
             self.end_handover(now, &channel, sink);
         } else {
-            self.handover.step = Step::Following { fence };
+            // There is no other one to go back to.
+            self.handover.follow(now, fence);
         }
     }
 

@@ -10,6 +10,11 @@
 //!
 //! If the old session is lost on the way, there is a gap, and the new one is still discarded up to the fence:
 //! what the old one has told stands before it.
+//!
+//! No step lasts without end. While both live, half a minute in all, or a silence, ends the handover and the old session
+//! goes on. The new one alone has half a minute to come to the fence; then it is lost, and the gap covers what was
+//! discarded. A server that says that it dropped a notification may have dropped the fence: that ends the handover at
+//! once, or the session that is alone.
 
 mod fence;
 
@@ -20,13 +25,15 @@ pub(super) use self::fence::{Fence, Passage};
 use super::action::{Action, Incident};
 use super::commands::Purpose;
 use super::link::Link;
+use super::probe::SILENCE_MAX;
 use super::rest::Rest;
 use super::{Sink, Supervisor};
 use crate::route::Shuffle;
 use crate::session::{Answer, Session};
 use crate::{Error, ErrorKind};
 
-/// How long a handover may take while both sessions live: the commands of users wait for it.
+/// How long a handover may take while both sessions live, and from then on how long the new one may take to come to the
+/// fence: the commands of users wait for it.
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// How often it is tried again to leave the private channel, if the server refuses that.
@@ -85,6 +92,17 @@ impl Handover {
         for (moment, most) in [(&mut self.fenced_at, Duration::ZERO), (&mut self.limit, LIMIT)] {
             *moment = moment.and_then(|at| Some(at.checked_add(time)?.min(now.checked_add(most)?)));
         }
+    }
+
+    /// The old session is gone: the new one discards what comes until the fence. It has the time of a limit for that.
+    pub(super) fn follow(&mut self, now: Instant, fence: Fence) {
+        self.step = Step::Following { fence };
+        self.limit = now.checked_add(LIMIT);
+    }
+
+    /// Whether what comes on the current session is discarded, and only the fence ends that.
+    pub(super) fn is_following(&self) -> bool {
+        matches!(self.step, Step::Following { .. })
     }
 
     /// The new session waits for the old one.
@@ -200,10 +218,11 @@ impl Supervisor {
             return self.fail(now, id, error, sink);
         }
         self.handover.fenced_at = Some(now);
-        self.handover.step = match is_alone {
-            true => Step::Following { fence },
-            false => Step::Fenced { fence, new_passed: false },
-        };
+        if is_alone {
+            self.handover.follow(now, fence);
+        } else {
+            self.handover.step = Step::Fenced { fence, new_passed: false };
+        }
     }
 
     /// The new session is the only one, and delivered.
@@ -319,7 +338,7 @@ impl Supervisor {
             return false;
         };
         self.outages.count_attempt();
-        // There is no other one to go back to.
+        // There is no other one to go back to. Each of its commands has a deadline.
         self.handover.limit = None;
         self.deliver_current(now);
         match std::mem::take(&mut self.handover.step) {
@@ -335,7 +354,7 @@ impl Supervisor {
                 self.end_handover(now, &fence.channel, sink);
             }
             Step::Fenced { fence, .. } | Step::Following { fence } | Step::Forgetting { fence } => {
-                self.handover.step = Step::Following { fence };
+                self.handover.follow(now, fence);
             }
         }
         true
@@ -356,7 +375,7 @@ impl Supervisor {
         };
         let alive_at = awaited.into_iter().flatten().map(|link| link.alive_at);
         let since = alive_at.chain([fenced_at]).max().unwrap_or(fenced_at);
-        since.checked_add(self.policy.heartbeat.deadline)
+        since.checked_add(self.policy.heartbeat.deadline.min(SILENCE_MAX))
     }
 
     /// Nothing has come for too long while a fence was awaited.

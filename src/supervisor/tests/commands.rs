@@ -305,3 +305,30 @@ fn no_debug_shows_a_password_or_a_query() {
         assert!(!seen.contains(secret), "{secret}: {seen}");
     }
 }
+
+/// It told of a notification that was dropped behind the query, and nothing but the error of the query was told.
+#[test]
+fn a_query_that_is_answered_with_trouble_of_an_old_server_may_be_a_gap() {
+    let trouble = [SELECT, &diagnostic(b'E', "ERROR", "58P01"), READY].concat();
+    for is_old in [true, false] {
+        let mut shell = Shell::up(lasting());
+        if is_old {
+            shell.read(OLD);
+        }
+        shell.command(query("SELECT 1"));
+        shell.take_sent();
+        shell.read(&[note("1"), trouble.clone(), note("2")].concat());
+        assert_eq!(shell.serve_all().len(), usize::from(is_old), "a proof");
+        assert_eq!(shell.supervisor.state(), State::Connected);
+        let seen = if is_old { vec!["1", "GAP", "2"] } else { vec!["1", "2"] };
+        assert_eq!(shell.seen(), seen);
+        // Of ours.
+        shell.command(query("SELECT 1"));
+        shell.take_sent();
+        shell.read(&[SELECT, IN_TRANSACTION].concat());
+        assert_eq!(shell.take_sent(), ["ROLLBACK"]);
+        shell.read(&trouble);
+        shell.serve_all();
+        assert_eq!(shell.seen(), if is_old { vec!["GAP"] } else { vec![] });
+    }
+}

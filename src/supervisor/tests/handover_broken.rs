@@ -111,29 +111,6 @@ fn a_fence_that_comes_after_the_handover_was_given_up_is_not_delivered() {
     assert_eq!(shell.seen(), ["1", "2"]);
 }
 
-/// It was held for ever, and with it all that came later.
-#[test]
-fn a_notification_dropped_during_a_handover_is_told_whatever_becomes_of_it() {
-    for is_given_up in [true, false] {
-        let mut shell = prepared();
-        shell.on(1).read(&[ERROR, READY].concat());
-        shell.on(2).serve();
-        assert_eq!(shell.seen(), NOTHING);
-        let last = if is_given_up {
-            shell.event(broken());
-            1
-        } else {
-            let fence = shell.fence();
-            shell.read(&fence);
-            shell.on(1).read(&fence);
-            2
-        };
-        shell.on(last).serve();
-        shell.read(&note("1"));
-        assert_eq!(shell.seen(), ["GAP", "1"]);
-    }
-}
-
 /// Both were told: what the old one has delivered came again from the new one.
 #[test]
 fn an_old_session_that_dies_before_the_fence_is_sent_is_a_gap_and_nothing_comes_twice() {
@@ -269,13 +246,13 @@ fn an_old_session_that_lives_is_not_lost_to_a_handover_that_takes_too_long() {
     assert_eq!(shell.supervisor.figures().sessions_lost, 0);
 }
 
-/// The old one is gone, and nobody else has what the new one has.
+/// The old one is gone, and nobody else has what the new one has: it has all the time from then on.
 #[test]
-fn a_new_session_that_is_alone_and_lives_is_not_given_up_however_long_it_takes() {
+fn a_new_session_that_is_alone_and_lives_has_half_a_minute_of_its_own() {
     let mut shell = prepared();
     assert_eq!(shell.take_sent(), ["notify"]);
     let fence = shell.fence();
-    for second in 0..60 {
+    for second in 0..57 {
         shell.pass(seconds(1));
         if second < 28 {
             shell.on(1).read(A1);
@@ -371,4 +348,170 @@ fn a_channel_that_both_are_refused_does_not_stand_in_the_way() {
     shell.on(2).serve();
     shell.on(3).serve();
     assert_eq!(shell.take_sent(), ["notify"]);
+}
+
+/// As [`prepared`], and the servers report errors that are no answers.
+fn prepared_on_old_servers() -> Shell {
+    let mut shell = prepared();
+    shell.on(1).read(OLD);
+    shell.on(2).read(OLD);
+    shell
+}
+
+/// A server before 18.2 cannot absorb a notification: nobody asked for this error.
+fn dropped() -> Vec<u8> {
+    [diagnostic(b'E', "ERROR", "58P01"), READY.to_vec()].concat()
+}
+
+/// It was waited for without end: everything that came was discarded, and no gap was told.
+#[test]
+fn a_server_that_drops_what_may_be_the_fence_of_the_new_session_ends_the_session_with_a_gap() {
+    for is_lost in [false, true] {
+        let mut shell = prepared_on_old_servers();
+        assert_eq!(shell.on(2).serve(), ["notify"]);
+        let fence = shell.fence();
+        if is_lost {
+            shell.on(1).event(broken());
+        } else {
+            shell.on(1).read(&[note("1"), fence].concat());
+        }
+        shell.on(1).event(LinkEvent::Closed);
+        shell.take_log();
+        // It is behind, and the fence never comes.
+        shell.on(2).read(&[note("1"), dropped(), note("2")].concat());
+        assert_eq!(shell.take_log()[0], "close 2 Abort");
+        assert_eq!(shell.supervisor.state(), State::Reconnecting);
+        shell.pass_until_due();
+        shell.open();
+        shell.serve_all();
+        shell.read(&note("3"));
+        assert_eq!(shell.supervisor.state(), State::Connected);
+        let first = if is_lost { vec![] } else { vec!["1"] };
+        assert_eq!(shell.seen(), [first, vec!["GAP", "3"]].concat());
+        let gap = &shell.take_gaps()[0];
+        assert_eq!(gap.sessions(), 1 + u32::from(is_lost));
+    }
+}
+
+/// Whatever comes counts as a sign of life: it was waited for without end.
+#[test]
+fn a_new_session_that_never_brings_the_fence_is_lost_after_half_a_minute_however_much_comes() {
+    for is_lost in [false, true] {
+        let mut shell = prepared();
+        shell.on(2).serve();
+        if is_lost {
+            shell.on(1).event(broken());
+        } else {
+            shell.pass(seconds(7));
+            let fence = shell.fence();
+            shell.on(1).read(&fence);
+            shell.event(LinkEvent::Closed);
+        }
+        shell.command(listen(&["b"]));
+        shell.take_log();
+        for _ in 0..29 {
+            shell.pass(seconds(1));
+            shell.on(2).read(A1);
+        }
+        assert_eq!(shell.take_log(), NOTHING);
+        assert_eq!(shell.due_in(), seconds(1));
+        shell.pass_until_due();
+        assert_eq!(shell.take_log()[0], "close 2 Abort");
+        assert_eq!(shell.supervisor.state(), State::Reconnecting);
+        shell.pass_until_due();
+        shell.open();
+        shell.serve_all();
+        assert_eq!(shell.take_log().last().unwrap(), "Connected");
+        assert_eq!(shell.channels(), ["a Active", "b Active"]);
+        assert_eq!(shell.seen(), ["GAP"]);
+    }
+}
+
+/// The time for a proof may be without end. That for a fence is not.
+#[test]
+fn a_silent_session_does_not_hold_up_a_handover_where_proofs_may_take_for_ever() {
+    let never = Heartbeat { every: Duration::MAX, deadline: Duration::MAX };
+    let mut shell = Shell::up(Policy { heartbeat: never, ..lasting() });
+    shell.command(Command::Rotate);
+    shell.on(2).open();
+    shell.on(1).serve();
+    shell.on(2).serve();
+    shell.serve();
+    let fence = shell.fence();
+    shell.on(1).read(&fence);
+    shell.event(LinkEvent::Closed);
+    shell.forget();
+    assert_eq!(shell.due_in(), seconds(30));
+    shell.pass_until_due();
+    assert_eq!(shell.take_log(), ["close 2 Abort", "Reconnecting"]);
+}
+
+/// It may have been the fence, for which the handover then waited half a minute.
+#[test]
+fn a_server_that_drops_something_on_the_old_session_ends_the_handover_and_the_gap_is_told() {
+    for is_fenced in [false, true] {
+        let mut shell = Shell::up(lasting());
+        shell.command(Command::Rotate);
+        shell.on(2).open();
+        shell.on(1).serve();
+        if is_fenced {
+            shell.on(2).serve();
+            assert_eq!(shell.serve(), ["notify"]);
+        }
+        shell.on(1).read(OLD);
+        shell.take_log();
+        shell.read(&[note("1"), dropped()].concat());
+        assert_eq!(shell.take_log(), ["close 2 Abort"]);
+        assert_eq!(shell.serve(), [r#"UNLISTEN "private""#]);
+        shell.read(&note("2"));
+        assert_eq!(shell.seen(), ["1", "GAP", "2"]);
+        assert_eq!(shell.take_gaps()[0].sessions(), 0);
+        assert_eq!(shell.supervisor.state(), State::Connected);
+        // And it is tried again.
+        shell.pass_until_due();
+        assert_eq!(shell.take_log(), ["open 3"]);
+    }
+}
+
+/// The server was taken to have refused it, and the loss was not told.
+#[test]
+fn an_error_of_the_server_itself_is_no_answer_to_a_command_of_a_handover() {
+    // To listen to the private channel.
+    let mut shell = Shell::up(lasting());
+    shell.read(OLD);
+    shell.command(Command::Rotate);
+    shell.on(2).open();
+    shell.on(1).take_sent();
+    shell.forget();
+    shell.read(&dropped());
+    assert_eq!(shell.take_log(), ["close 1 Abort", "Reconnecting", "read 2 true"]);
+    // To leave it.
+    let mut shell = prepared_on_old_servers();
+    shell.event(broken());
+    shell.forget();
+    shell.on(1).read(&dropped());
+    assert_eq!(shell.take_log(), ["close 1 Abort", "Reconnecting"]);
+    // To send the fence, on a session that is alone.
+    let mut shell = prepared_on_old_servers();
+    shell.on(1).event(broken());
+    shell.forget();
+    shell.on(2).read(&dropped());
+    assert_eq!(shell.take_log(), ["close 2 Abort"]);
+    assert_eq!(shell.supervisor.state(), State::Reconnecting);
+}
+
+/// Its true answer was taken for that to the user's query.
+#[test]
+fn an_error_of_an_old_server_in_answer_to_the_end_of_a_handover_is_followed_by_a_proof() {
+    let mut shell = prepared_on_old_servers();
+    shell.event(broken());
+    shell.command(query("SELECT 1"));
+    assert_eq!(shell.on(1).take_sent(), [r#"UNLISTEN "private""#]);
+    shell.read(&[ERROR, READY].concat());
+    assert_eq!(shell.take_sent(), [r#"UNLISTEN "private""#]);
+    shell.read(&[UNLISTEN, READY].concat());
+    assert_eq!(shell.take_sent(), ["proof"]);
+    // The answer to the second one.
+    shell.read(&[UNLISTEN, READY].concat());
+    assert_eq!(shell.supervisor.state(), State::Reconnecting);
 }
