@@ -14,7 +14,7 @@ use crate::net::{self, Established, Meanwhile, Place, Purpose, Step};
 use crate::notification::{Batch, Loss, Stamp};
 use crate::session::{Answer, CommandId, Rows, SessionEvent};
 use crate::wire::TransactionStatus;
-use crate::{Config, Error};
+use crate::{Config, Error, ErrorKind};
 
 /// Capacity of the receive buffer, in bytes. Dense traffic comes in reads of this size.
 const INPUT_BYTES: usize = 256 * 1024;
@@ -75,9 +75,14 @@ impl Connection {
     /// [`Auth`](crate::ErrorKind::Auth) and [`Server`](crate::ErrorKind::Server) when it refuses,
     /// [`Timeout`](crate::ErrorKind::Timeout).
     ///
+    /// # Panics
+    /// Outside a tokio runtime, and in one without timers or without I/O: `enable_all` of
+    /// [`tokio::runtime::Builder`] gives both.
+    ///
     /// # Cancel safety
     /// Dropping the future closes the socket.
     pub async fn connect(config: impl TryInto<Config, Error: Into<Error>>) -> Result<Self, Error> {
+        net::check_runtime();
         let config = config.try_into().map_err(Into::into)?;
         Ok(Self::new(net::establish(config, Purpose::Connect).await?))
     }
@@ -157,9 +162,12 @@ impl Connection {
     /// Listens to a channel. Returns when the server has committed it: what is committed from now on
     /// arrives.
     ///
+    /// Commands whose futures were dropped are waited for first: one of them may have opened a transaction.
+    ///
     /// # Errors
     /// [`ErrorKind::Misuse`](crate::ErrorKind::Misuse) for a name that is empty, longer than 63 bytes
-    /// or holds a NUL: nothing is sent. Else what the server refuses, or the end of the connection.
+    /// or holds a NUL, and inside a transaction, where LISTEN has no effect before COMMIT, and none at all after
+    /// ROLLBACK: nothing is sent. Else what the server refuses, or the end of the connection.
     ///
     /// # Cancel safety
     /// A dropped future does not take the command back; its answer is passed over.
@@ -181,13 +189,11 @@ impl Connection {
         channels: impl IntoIterator<Item = impl AsRef<str>>,
     ) -> Result<(), Error> {
         let channels: Vec<_> = channels.into_iter().collect();
-        self.release();
-        if self.transaction_status() == TransactionStatus::Idle {
-            let until = net::now() + PROOF_TIMEOUT;
-            self.established.prove_delivery(until, &mut self.arrivals).await?;
-        }
+        self.outside_transaction("LISTEN").await?;
+        let until = net::now() + PROOF_TIMEOUT;
+        self.established.prove_delivery(until, &mut self.arrivals).await?;
         let id = self.established.driver.session.listen(net::now(), &channels)?;
-        self.complete(id).await.map(drop)
+        self.commit("LISTEN", id).await
     }
 
     /// Stops listening to a channel. What was committed before may still arrive.
@@ -198,20 +204,23 @@ impl Connection {
     /// # Cancel safety
     /// As [`listen`](Self::listen).
     pub async fn unlisten(&mut self, channel: &str) -> Result<(), Error> {
+        self.outside_transaction("UNLISTEN").await?;
         let id = self.established.driver.session.unlisten(net::now(), &[channel])?;
-        self.complete(id).await.map(drop)
+        self.commit("UNLISTEN", id).await
     }
 
     /// Stops listening to every channel.
     ///
     /// # Errors
-    /// The end of the connection.
+    /// [`ErrorKind::Misuse`](crate::ErrorKind::Misuse) inside a transaction, as [`listen`](Self::listen); the end of
+    /// the connection.
     ///
     /// # Cancel safety
     /// As [`listen`](Self::listen).
     pub async fn unlisten_all(&mut self) -> Result<(), Error> {
+        self.outside_transaction("UNLISTEN").await?;
         let id = self.established.driver.session.unlisten_all(net::now())?;
-        self.complete(id).await.map(drop)
+        self.commit("UNLISTEN", id).await
     }
 
     /// Sends a notification, both values bound. Inside a transaction of yours it is delivered when that
@@ -318,17 +327,47 @@ impl Connection {
         Ok(self.complete(id).await?.pop().unwrap_or_default())
     }
 
+    /// Waits until the answers to all commands are there, those whose futures were dropped too. Then no transaction
+    /// may be open.
+    async fn outside_transaction(&mut self, command: &'static str) -> Result<(), Error> {
+        self.release();
+        while self.failed.is_none() && self.established.driver.session.commands_in_flight() > 0 {
+            self.advance(None).await;
+        }
+        match self.transaction_status() {
+            TransactionStatus::Idle => Ok(()),
+            // It is over: the command itself says why.
+            _ if self.failed.is_some() => Ok(()),
+            _ => Err(inside_transaction(command)),
+        }
+    }
+
+    /// Drives the connection until a LISTEN or UNLISTEN is committed.
+    async fn commit(&mut self, command: &'static str, id: CommandId) -> Result<(), Error> {
+        self.complete(id).await?;
+        match self.transaction_status() {
+            TransactionStatus::Idle => Ok(()),
+            // It was sent outside one. A proxy may have its own idea of what a transaction is.
+            _ => Err(inside_transaction(command)),
+        }
+    }
+
+    /// Takes one step, on the way to the answer to a command.
+    async fn advance(&mut self, waiting: Option<(CommandId, &mut Option<Answer>)>) {
+        match self.established.driver.step().await {
+            Ok(Step::Run(run)) => self.arrivals.take(&mut self.established.driver, run),
+            Ok(Step::Event(event)) => self.handle_event(event, waiting),
+            Ok(Step::Private) => {}
+            Err(error) => self.failed = Some(error),
+        }
+    }
+
     /// Drives the connection until the command is complete. Notifications meanwhile are kept.
     async fn complete(&mut self, id: CommandId) -> Answer {
         self.release();
         let mut answer = None;
         loop {
-            match self.established.driver.step().await {
-                Ok(Step::Run(run)) => self.arrivals.take(&mut self.established.driver, run),
-                Ok(Step::Event(event)) => self.handle_event(event, Some((id, &mut answer))),
-                Ok(Step::Private) => {}
-                Err(error) => self.failed = Some(error),
-            }
+            self.advance(Some((id, &mut answer))).await;
             if let Some(answer) = answer.take() {
                 return answer;
             }
@@ -370,6 +409,14 @@ impl Connection {
             self.arrivals.kept.pop();
         }
     }
+}
+
+#[cold]
+fn inside_transaction(command: &'static str) -> Error {
+    let message = format!(
+        "a transaction is open, in which {command} takes effect when it commits and is undone by ROLLBACK"
+    );
+    Error::new(ErrorKind::Misuse, message).with_hint("end the transaction first")
 }
 
 impl fmt::Debug for Connection {

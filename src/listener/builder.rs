@@ -256,11 +256,13 @@ impl ListenerBuilder {
     /// [password provider](Config::password_provider), is [`ErrorKind::Other`].
     ///
     /// # Panics
-    /// Outside a tokio runtime.
+    /// Outside a tokio runtime, and in one without timers or without I/O: `enable_all` of
+    /// [`tokio::runtime::Builder`] gives both.
     ///
     /// # Cancel safety
     /// Dropping the future closes the socket.
     pub async fn connect(self) -> Result<Listener, Error> {
+        net::check_runtime();
         let config = self.config?;
         let limit = |what: &str, found: usize, min: usize, max: usize| {
             if (min..=max).contains(&found) {

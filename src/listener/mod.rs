@@ -90,7 +90,8 @@ impl Listener {
     /// As [`ListenerBuilder::connect`].
     ///
     /// # Panics
-    /// Outside a tokio runtime.
+    /// Outside a tokio runtime, and in one without timers or without I/O: `enable_all` of
+    /// [`tokio::runtime::Builder`] gives both.
     ///
     /// # Cancel safety
     /// Dropping the future closes the socket.

@@ -12,6 +12,7 @@ mod password;
 mod peer;
 mod pipe;
 mod pooler;
+mod runtime;
 mod stream;
 #[cfg(all(test, unix))]
 mod tests;
@@ -26,6 +27,7 @@ pub(crate) use establish::{
 };
 pub use password::PasswordRequest;
 pub(crate) use pipe::Pipe;
+pub(crate) use runtime::check_runtime;
 pub(crate) use timer::{Timer, now};
 
 use crate::{Error, ErrorKind};

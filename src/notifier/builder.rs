@@ -79,11 +79,13 @@ impl NotifierBuilder {
     /// [`Connection::connect`](crate::Connection::connect).
     ///
     /// # Panics
-    /// Outside a tokio runtime.
+    /// Outside a tokio runtime, and in one without timers or without I/O: `enable_all` of
+    /// [`tokio::runtime::Builder`] gives both.
     ///
     /// # Cancel safety
     /// Dropping the future closes the socket.
     pub async fn connect(self) -> Result<Notifier, Error> {
+        net::check_runtime();
         let Self { config, answer_timeout, queue_bytes } = self;
         let config = config?;
         if answer_timeout.is_zero() {

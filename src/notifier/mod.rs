@@ -52,7 +52,8 @@ impl Notifier {
     /// As [`NotifierBuilder::connect`].
     ///
     /// # Panics
-    /// Outside a tokio runtime.
+    /// Outside a tokio runtime, and in one without timers or without I/O: `enable_all` of
+    /// [`tokio::runtime::Builder`] gives both.
     ///
     /// # Cancel safety
     /// Dropping the future closes the socket.

@@ -269,7 +269,8 @@ impl Session {
                 };
                 let id = pending.id;
                 let (kind, result) = pending.end();
-                if result.is_ok() {
+                // Inside a transaction LISTEN and UNLISTEN change nothing yet.
+                if result.is_ok() && *status == TransactionStatus::Idle {
                     self.confirm(kind);
                 }
                 self.events.push_back(SessionEvent::Done { id, result });

@@ -15,4 +15,5 @@ mod shell;
 mod silence;
 mod steps;
 mod support;
+mod timers;
 mod user_code;

@@ -1,9 +1,13 @@
 //! What a transaction does to notifications: all on COMMIT, none on ROLLBACK, equal ones once.
 
+use std::pin::pin;
+
 use pgbell::wire::TransactionStatus;
 use pgbell::{Connection, ErrorKind};
 
-use crate::support::{Server, expect_numbers, receive, run, send_numbers, up_to_end, value};
+use crate::support::{
+    Server, expect_numbers, poll_once, receive, run, send_numbers, up_to_end, value,
+};
 
 fn payloads(found: &[(String, String)]) -> Vec<&str> {
     found.iter().map(|(_, payload)| payload.as_str()).collect()
@@ -178,5 +182,65 @@ fn a_payload_that_is_too_long_fails_the_writer_alone() {
         writer.notify("ch", "end").await.unwrap();
         let found = up_to_end(&mut listener).await;
         assert_eq!(payloads(&found), ["lost", &"x".repeat(7_999)]);
+    });
+}
+
+/// What a session listens to.
+async fn listening(connection: &mut Connection) -> Vec<String> {
+    let rows = connection.simple_query("SELECT pg_listening_channels() ORDER BY 1").await.unwrap();
+    rows[0].iter().map(|row| row.get(0).unwrap().to_owned()).collect()
+}
+
+/// A LISTEN that ROLLBACK undoes must not be reported as done.
+#[test]
+fn a_listen_inside_a_transaction_of_the_user_is_refused_and_nothing_is_sent() {
+    let server = Server::logging();
+    run(async {
+        let mut inline = server.connection().await;
+        inline.listen("before").await.unwrap();
+        for open in ["BEGIN", "BEGIN; SELECT 1 / 0"] {
+            let _ = inline.simple_query(open).await;
+            for command in 0..4 {
+                let refused = match command {
+                    0 => inline.listen("a").await,
+                    1 => inline.listen_all(["a", "b"]).await,
+                    2 => inline.unlisten("before").await,
+                    _ => inline.unlisten_all().await,
+                };
+                let error = refused.unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Misuse, "{open}: {error}");
+                assert!(error.to_string().contains("a transaction is open"), "{error}");
+            }
+            inline.simple_query("ROLLBACK").await.unwrap();
+        }
+        assert_eq!(listening(&mut inline).await, ["before"]);
+        let statements = server.statements_of(inline.process_id());
+        let of_ours = |sql: &&String| sql.contains("LISTEN ");
+        let sent: Vec<_> = statements.iter().filter(of_ours).collect();
+        assert_eq!(sent, [r#"LISTEN "before""#]);
+        // Outside one it is as ever.
+        inline.listen("a").await.unwrap();
+        inline.unlisten("before").await.unwrap();
+        assert_eq!(listening(&mut inline).await, ["a"]);
+    });
+}
+
+/// The transaction was opened by a query whose future was dropped: its answer says so.
+#[test]
+fn a_listen_behind_a_dropped_begin_is_refused_too() {
+    let server = Server::start();
+    run(async {
+        let mut inline = server.connection().await;
+        assert!(poll_once(pin!(inline.simple_query("BEGIN"))).await.is_none());
+        assert_eq!(inline.transaction_status(), TransactionStatus::Idle);
+        let error = inline.listen("a").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Misuse, "{error}");
+        inline.simple_query("ROLLBACK").await.unwrap();
+        assert!(listening(&mut inline).await.is_empty());
+        // And one that was ended that way is over.
+        inline.simple_query("BEGIN").await.unwrap();
+        assert!(poll_once(pin!(inline.simple_query("COMMIT"))).await.is_none());
+        inline.listen("a").await.unwrap();
+        assert_eq!(listening(&mut inline).await, ["a"]);
     });
 }

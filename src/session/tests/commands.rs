@@ -166,6 +166,22 @@ fn the_confirmed_channels_follow_the_answers_and_not_the_commands() {
     }
 }
 
+/// Inside a transaction LISTEN and UNLISTEN change nothing before COMMIT, and ROLLBACK undoes them.
+#[test]
+fn what_is_answered_inside_a_transaction_is_not_confirmed() {
+    let mut play = Scene::after(|session, now| {
+        session.listen(now, &["a"]).unwrap();
+        session.listen(now, &["b"]).unwrap();
+        session.unlisten_all(now).unwrap();
+    })
+    .begin();
+    for status in ["54", "45"] {
+        play.feed(&join(&[LISTEN, "5a 00000005", status]));
+        assert_eq!(play.session.channels().count(), 0);
+    }
+    assert_eq!(play.session.commands_in_flight(), 1);
+}
+
 #[test]
 fn the_transaction_status_is_that_of_the_last_ready() {
     let begin = "43 0000000a 424547494e00";

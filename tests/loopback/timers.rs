@@ -1,0 +1,51 @@
+//! Runtimes that lack something: the call that connects panics with tokio's words, and no task of ours does later.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use pgbell::{Connection, Listener, Notifier};
+use tokio::runtime::Builder;
+
+use crate::support::server;
+
+/// Connects in each of the three ways. Returns what the panic of each says.
+fn panics(builder: &mut Builder, url: &str) -> Vec<String> {
+    let connect = |way: usize| {
+        let runtime = builder.build().unwrap();
+        let connected = catch_unwind(AssertUnwindSafe(|| {
+            runtime.block_on(async {
+                match way {
+                    0 => drop(Connection::connect(url).await),
+                    1 => drop(Listener::connect(url).await),
+                    _ => drop(Notifier::connect(url).await),
+                }
+            });
+        }));
+        let panic = connected.expect_err("it did not panic");
+        // The runtime is as it was: no task of ours was started.
+        assert_eq!(runtime.metrics().num_alive_tasks(), 0);
+        panic
+            .downcast_ref::<String>()
+            .cloned()
+            .or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()))
+            .unwrap()
+    };
+    (0..3).map(connect).collect()
+}
+
+#[test]
+fn a_runtime_without_timers_is_named_by_the_call_that_connects() {
+    let full = Builder::new_current_thread().enable_all().build().unwrap();
+    let server = full.block_on(server());
+    for said in panics(Builder::new_current_thread().enable_io(), &server.url()) {
+        assert!(said.contains("timers are disabled. Call `enable_time`"), "{said}");
+    }
+}
+
+#[test]
+fn a_runtime_without_io_is_named_by_the_call_that_connects() {
+    let full = Builder::new_current_thread().enable_all().build().unwrap();
+    let server = full.block_on(server());
+    for said in panics(Builder::new_current_thread().enable_time(), &server.url()) {
+        assert!(said.contains("IO is disabled. Call `enable_io`"), "{said}");
+    }
+}
