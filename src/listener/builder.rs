@@ -16,7 +16,7 @@ use super::sink::RingSink;
 use super::task::Task;
 use super::telemetry::Telemetry;
 use crate::ring::Pins;
-use crate::supervisor::{Heartbeat, Live, Overflow, Policy, Reconnect, Supervisor};
+use crate::supervisor::{Heartbeat, HookPolicy, Live, Overflow, Policy, Reconnect, Supervisor};
 use crate::{Config, Connection, Error, ErrorKind, net, ring, wire};
 
 /// Most notifications that a queue can be made for. The [ring](crate::ring) has room for twice as many.
@@ -49,6 +49,9 @@ const BACKOFF_MAX: Duration = Duration::from_secs(30);
 /// When a live session is proven to be one, by default: a dead one is noticed within 18 seconds.
 const HEARTBEAT: Heartbeat =
     Heartbeat { every: Duration::from_secs(10), deadline: Duration::from_secs(8) };
+
+/// How long the hook may run, by default.
+const HOOK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Shortest lifetime of a session that can be asked for.
 const LIFETIME_MIN: Duration = Duration::from_secs(1);
@@ -83,6 +86,7 @@ pub struct ListenerBuilder {
     max_lifetime: Option<Duration>,
     close_timeout: Duration,
     hook: Option<Hook>,
+    hook_policy: HookPolicy,
 }
 
 impl ListenerBuilder {
@@ -101,6 +105,7 @@ impl ListenerBuilder {
             max_lifetime: None,
             close_timeout: CLOSE_TIMEOUT,
             hook: None,
+            hook_policy: HookPolicy { timeout: HOOK_TIMEOUT, failures_max: None },
         }
     }
 
@@ -213,11 +218,21 @@ impl ListenerBuilder {
     /// [`Gap`](crate::Gap), before any notification is delivered: to read the state that notifications change.
     /// What it reads is complete, because what is committed later arrives after it.
     ///
-    /// It gets a connection of its own, to the server that the session is on, whatever other hosts there are; it
-    /// fails when that one takes no other connection, or is a standby. Notifications that arrive meanwhile wait in
-    /// the queue, within its bounds. If it fails or panics, it is run again after a delay; if the session is lost,
-    /// it is cancelled, and run again when the next one listens and this run has ended: at its next await. There is no
-    /// limit to its time but yours, and nothing is delivered before it is done.
+    /// It gets a connection of its own, to the server that the session is on, whatever other hosts there are. It
+    /// fails when that server takes no other connection, or is a standby. Notifications that arrive meanwhile wait in
+    /// the queue, within its bounds. The state of the listener is [`State::CatchingUp`](crate::State::CatchingUp)
+    /// until the hook is done.
+    ///
+    /// [`connect`](Self::connect) waits for the first run. If that fails or panics, or the session is lost meanwhile,
+    /// `connect` returns the error. So the hook must not wait for something that happens after `connect` has returned:
+    /// for the listener itself, or for a task that is started later.
+    ///
+    /// A later run that fails, panics, or takes longer than [`on_live_timeout`](Self::on_live_timeout) is repeated
+    /// after a delay, as [`backoff`](Self::backoff) says, with the state `CatchingUp`;
+    /// [`Stats::hook_failures`](crate::Stats::hook_failures) counts these, and
+    /// [`last_error`](crate::ListenerHandle::last_error) has the reason. Nothing is delivered meanwhile. See
+    /// [`on_live_failures_max`](Self::on_live_failures_max) for a limit. If the session is lost, the run is cancelled:
+    /// it ends at its next await. The next one begins after that, when the next session listens.
     ///
     /// ```no_run
     /// # async fn example() -> Result<(), pgbell::Error> {
@@ -247,13 +262,29 @@ impl ListenerBuilder {
         self
     }
 
-    /// Connects, listens to the channels, and starts the task that reads the socket.
+    /// How long a run of the [hook](Self::on_live) may take, its connection included: by default 30 s. A run that takes
+    /// longer is cancelled at its next await, and has failed.
+    pub fn on_live_timeout(mut self, timeout: Duration) -> Self {
+        self.hook_policy.timeout = timeout;
+        self
+    }
+
+    /// After how many failures of the [hook](Self::on_live) in a row the listener ends, with the last one as the cause:
+    /// at least 1. By default it does not end, and the hook runs again and again.
+    pub fn on_live_failures_max(mut self, failures: u32) -> Self {
+        self.hook_policy.failures_max = Some(failures);
+        self
+    }
+
+    /// Connects, listens to the channels, starts the task that reads the socket, and waits for the first run of the
+    /// [hook](Self::on_live).
     ///
     /// # Errors
     /// [`ErrorKind::Config`] for parameters that cannot work, [`ErrorKind::Misuse`] for a channel name
     /// that is empty, longer than 63 bytes or holds a NUL; else what kept the first session from being
-    /// ready. The first attempt is the only one. A panic in code of yours that the attempt runs, such as a
-    /// [password provider](Config::password_provider), is [`ErrorKind::Other`].
+    /// ready, or the error of the first run of the [hook](Self::on_live). The first attempt is the only one. A panic in
+    /// code of yours that the attempt runs, such as a [password provider](Config::password_provider), is
+    /// [`ErrorKind::Other`].
     ///
     /// # Panics
     /// Outside a tokio runtime, and in one without timers or without I/O: `enable_all` of
@@ -298,6 +329,11 @@ impl ListenerBuilder {
                 format!("max_lifetime is {lifetime:?}, at least {LIFETIME_MIN:?} is needed");
             return Err(Error::new(ErrorKind::Config, message));
         }
+        let HookPolicy { timeout, failures_max } = self.hook_policy;
+        if timeout.is_zero() || failures_max == Some(0) {
+            let message = "on_live_timeout and on_live_failures_max must be above zero";
+            return Err(Error::new(ErrorKind::Config, message));
+        }
         for channel in &self.channels {
             wire::check_channel(channel)?;
         }
@@ -320,7 +356,7 @@ impl ListenerBuilder {
             }),
             heartbeat: self.heartbeat,
             max_lifetime: self.max_lifetime,
-            has_hook: self.hook.is_some(),
+            hook: self.hook.is_some().then_some(self.hook_policy),
         };
         let capacity = self.capacity as u64;
         let (producer, consumer) = ring::channel(capacity + SURPLUS_SLOTS);

@@ -28,7 +28,7 @@ pub(super) struct Shared {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Entered {
     pub(super) state: State,
-    times: [u64; 4],
+    times: [u64; 5],
 }
 
 impl Entered {
@@ -161,7 +161,7 @@ impl Shared {
     pub(super) fn new(pins: Pins) -> Self {
         Self {
             pins,
-            state: watch::Sender::new(Entered { state: State::Connecting, times: [0; 4] }),
+            state: watch::Sender::new(Entered { state: State::Connecting, times: [0; 5] }),
             cause: OnceLock::new(),
             process_id: AtomicI64::new(i64::MIN),
             last_error: Mutex::new(None),

@@ -45,8 +45,6 @@ pub(super) struct RingSink {
     drop_oldest: bool,
     /// Every buffer is looked into and no more may be had: nothing can be taken.
     starved: bool,
-    /// Nothing is shown to the consumer at present.
-    held: bool,
     shared: Arc<Shared>,
 }
 
@@ -66,7 +64,6 @@ impl RingSink {
             bytes: bytes as u64,
             drop_oldest: overflow == Overflow::DropOldest,
             starved: false,
-            held: false,
         }
     }
 
@@ -194,9 +191,7 @@ impl Sink for RingSink {
         Counters::set(&counters.received, self.producer.sequence());
         Counters::set(&counters.kept, self.producer.kept());
         Counters::set(&counters.kept_bytes, self.producer.kept_bytes());
-        if !self.held {
-            self.producer.publish();
-        }
+        self.producer.publish();
     }
 
     fn is_empty(&self) -> bool {
@@ -208,9 +203,9 @@ impl Sink for RingSink {
     }
 
     fn hold(&mut self) {
-        // What came before it is shown.
+        // What came before it is shown, and counted first.
         self.publish();
-        self.held = true;
+        self.producer.hold();
     }
 
     fn release(&mut self, gaps: Vec<(u64, Gap)>) {
@@ -218,10 +213,12 @@ impl Sink for RingSink {
             if gap.sessions() == 0 {
                 Counters::add(&self.shared.counters.dropped_by_server, 1);
             }
-            self.producer.mark_at(position, gap, Gap::merge);
+            self.producer.mark_at(position, gap, |last, gap, is_adjacent| match is_adjacent {
+                true => last.merge(gap),
+                false => last.absorb(gap),
+            });
         }
-        self.held = false;
-        self.publish();
+        self.producer.release();
     }
 }
 

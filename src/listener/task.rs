@@ -13,10 +13,10 @@ use super::hook::Hooks;
 use super::links::Links;
 use super::outside::Outside;
 use super::shared::{Counters, Shared};
-use crate::Error;
 use crate::supervisor::{
-    Action, Close, Command, CommandId, LinkEvent, LinkId, Reply, State, Supervisor,
+    Action, Close, Command, CommandId, LinkEvent, LinkId, Reply, Sink, State, Supervisor,
 };
+use crate::{Error, ErrorKind};
 
 /// Most requests that are handled before the socket gets its turn. Tokio lets a task do 128 things at a
 /// time: requests without end must leave some of them for reading and writing.
@@ -32,7 +32,8 @@ pub(super) struct Task<O: Outside> {
     replies: BTreeMap<CommandId, oneshot::Sender<Result<Reply, Error>>>,
     next_command: u64,
     shared: Arc<Shared>,
-    /// Told when the first subscription is active; dropped with the task when there will be none.
+    /// Told when the first subscription is active and the first run of the hook was successful; dropped with the task
+    /// when that will not be.
     connected: Option<oneshot::Sender<()>>,
     timer: O::Timer,
     hooks: Hooks<O>,
@@ -72,6 +73,8 @@ impl<O: Outside> Task<O> {
     /// Carries out what the supervisor wants.
     fn act(&mut self) {
         while let Some(action) = self.supervisor.poll_action() {
+            // First: whoever sees what an action shows finds the figures that belong to it.
+            self.set_figures();
             self.outside.acts(&action, &self.supervisor);
             match action {
                 Action::Open { link } => {
@@ -96,6 +99,7 @@ impl<O: Outside> Task<O> {
                 Action::RunHook(live) => self.hooks.start(live),
                 Action::CancelHook => self.hooks.cancel(&mut self.outside),
                 Action::Tell(incident) => self.shared.tell(incident),
+                Action::Release => self.release(),
                 Action::Reply { id, result } => {
                     if let Some(reply) = self.replies.remove(&id) {
                         let _ = reply.send(result);
@@ -103,7 +107,7 @@ impl<O: Outside> Task<O> {
                 }
                 // That is told when the task ends: who sees it finds the cause, and no hook that runs.
                 Action::State(State::Closed) => {}
-                Action::State(state) => self.enter(state),
+                Action::State(state) => self.shared.set_state(state),
                 Action::Done(result) => {
                     if let Err(cause) = result {
                         self.shared.end(cause);
@@ -113,17 +117,36 @@ impl<O: Outside> Task<O> {
             }
         }
         self.set_figures();
+        if self.supervisor.has_begun()
+            && let Some(connected) = self.connected.take()
+        {
+            let _ = connected.send(());
+        }
         self.outside.has_acted(&self.shared);
     }
 
-    /// Each state is told, however soon the next one comes.
-    fn enter(&mut self, state: State) {
-        self.set_figures();
-        self.shared.set_state(state);
-        let connected = self.connected.take_if(|_| state == State::Connected);
-        if let Some(connected) = connected {
-            let _ = connected.send(());
+    /// Shows the consumer what was held back.
+    fn release(&mut self) {
+        if let Some(gaps) = self.supervisor.release() {
+            self.set_figures();
+            self.outside.sink().release(gaps);
         }
+    }
+
+    /// The task is dropped before its end has come: what was read is delivered or counted, then the end is there.
+    #[cold]
+    fn leave(&mut self) {
+        let result = if self.supervisor.is_ending() {
+            Ok(())
+        } else {
+            let cause = "the runtime of the listener has ended, or its task was dropped";
+            Err(Error::new(ErrorKind::Closed, cause))
+        };
+        if self.supervisor.has_session() {
+            self.command(CommandId(u64::MAX), Command::Close);
+        }
+        self.supervisor.finish(result);
+        self.act();
     }
 
     fn set_figures(&self) {
@@ -155,7 +178,7 @@ impl<O: Outside> Task<O> {
     }
 
     fn command(&mut self, id: CommandId, command: Command) {
-        self.supervisor.handle_command(self.outside.now(), id, command, self.outside.sink());
+        self.supervisor.handle_command(self.outside.now(), id, command);
         self.act();
     }
 
@@ -260,9 +283,15 @@ impl<O: Outside> Future for Task<O> {
 }
 
 impl<O: Outside> Drop for Task<O> {
-    /// Also when the runtime ends before the listener. The producer goes with the task, and so the ring
-    /// ends after what was published.
+    /// Also when the runtime ends before the listener, or something in here has panicked: then with a cause. The
+    /// producer goes with the task, and so the queue ends after what was published.
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // The supervisor may be in the middle of anything. What is held back stays so: the end is the loss.
+            self.shared.end(Error::new(ErrorKind::Closed, "the listener's task has panicked"));
+        } else if !self.done {
+            self.leave();
+        }
         // What was not taken was not sent.
         self.requests.close();
         while let Ok(request) = self.requests.try_recv() {

@@ -95,6 +95,14 @@ impl Gap {
         (facts.refusals, facts.refused) = (later.refusals, later.refused);
     }
 
+    /// Takes in a later gap though something was delivered between the two: this one stays where it is, and what was
+    /// delivered behind it belongs to the session that it names already.
+    pub(crate) fn absorb(&mut self, later: Self) {
+        let epoch = self.0.epoch;
+        self.merge(later);
+        self.0.epoch = epoch;
+    }
+
     /// Why: the first cause, when several gaps were merged.
     #[must_use]
     pub fn cause(&self) -> &Error {
@@ -119,7 +127,8 @@ impl Gap {
         self.0.attempts
     }
 
-    /// Number of the session that goes on after the gap.
+    /// Number of the session that goes on after the gap: the [`epoch`](Notification::epoch) of the next notification
+    /// that is delivered. All later ones have this number or a higher one.
     #[must_use]
     pub fn epoch(&self) -> u32 {
         self.0.epoch

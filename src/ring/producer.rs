@@ -24,6 +24,8 @@ pub struct Producer<T, M> {
     accepted_bytes: u64,
     evicted: u64,
     evicted_bytes: u64,
+    /// What follows is not shown for now.
+    is_holding: bool,
 }
 
 impl<T, M> Producer<T, M> {
@@ -37,6 +39,7 @@ impl<T, M> Producer<T, M> {
             accepted_bytes: 0,
             evicted: 0,
             evicted_bytes: 0,
+            is_holding: false,
         }
     }
 
@@ -211,17 +214,20 @@ impl<T, M> Producer<T, M> {
     /// very many marks are unread. It runs behind the lock of the marks, for which a consumer that takes one
     /// may wait: marks are rare, and items do not need it.
     pub fn mark(&mut self, mark: M, merge: impl FnOnce(&mut M, M)) {
-        self.mark_at(self.seen, mark, merge);
+        self.mark_at(self.seen, mark, |last, mark, _| merge(last, mark));
     }
 
     /// As [`mark`](Self::mark), at a position further back: before what was received since then and is not
-    /// [published](Self::publish) yet. A position before the last mark's counts as that.
-    pub fn mark_at(&mut self, position: u64, mark: M, merge: impl FnOnce(&mut M, M)) {
+    /// [published](Self::publish) yet. A position before the last mark's counts as that. `merge` is also given
+    /// whether nothing was received between the two marks.
+    pub fn mark_at(&mut self, position: u64, mark: M, merge: impl FnOnce(&mut M, M, bool)) {
         let position = position.min(self.seen);
         let mut marks = self.shared.marks();
         let crowded = marks.len() >= MARKS_MAX;
         match marks.back_mut() {
-            Some((last, merged)) if *last >= position || crowded => merge(merged, mark),
+            Some((last, merged)) if *last >= position || crowded => {
+                merge(merged, mark, *last >= position);
+            }
             _ => marks.push_back((position, mark)),
         }
         let first = marks.front().map_or(u64::MAX, |(position, _)| *position);
@@ -231,8 +237,25 @@ impl<T, M> Producer<T, M> {
         self.shared.published.consumer.wake();
     }
 
-    /// Shows the consumer everything up to here, and wakes it if it sleeps.
+    /// Shows the consumer everything up to here, and nothing of what follows until [`release`](Self::release): not
+    /// even when this half is dropped. What is held back then is lost.
+    pub fn hold(&mut self) {
+        self.publish();
+        self.is_holding = true;
+    }
+
+    /// Shows the consumer what was held back.
+    pub fn release(&mut self) {
+        self.is_holding = false;
+        self.publish();
+    }
+
+    /// Shows the consumer everything up to here, and wakes it if it sleeps. While this half is
+    /// [holding](Self::hold), it does nothing.
     pub fn publish(&mut self) {
+        if self.is_holding {
+            return;
+        }
         // This order: who sees `seen` sees a `tail` that holds all that was accepted below it.
         self.shared.published.tail.store(self.tail.position, Ordering::Release);
         self.shared.published.seen.store(self.seen, Ordering::Release);
@@ -261,7 +284,7 @@ impl<T, M> Producer<T, M> {
 }
 
 impl<T, M> Drop for Producer<T, M> {
-    /// Publishes what was put in, and ends the stream.
+    /// Publishes what was put in and is not held back, and ends the stream.
     fn drop(&mut self) {
         self.publish();
         self.shared.published.closed.store(true, Ordering::Release);

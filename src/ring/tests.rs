@@ -221,6 +221,51 @@ fn marks_without_anything_between_them_merge() {
     assert_eq!(consumer.try_take(), Taken::Empty);
 }
 
+/// It was published: notifications of a later session without the mark before them.
+#[test]
+fn what_is_held_back_is_not_shown_when_the_producer_is_dropped() {
+    let (mut producer, mut consumer) = channel::<u8, u32>(8);
+    producer.push(1, 1, 1);
+    producer.hold();
+    producer.push(2, 1, 1);
+    producer.publish();
+    producer.mark_at(1, 1, |_, _, _| {});
+    producer.release();
+    producer.push(3, 1, 1);
+    producer.hold();
+    producer.push(4, 1, 1);
+    drop(producer);
+    let mut seen = Vec::new();
+    loop {
+        match consumer.try_take() {
+            Taken::Item { value, .. } => seen.push(u32::from(value)),
+            Taken::Mark(mark) => seen.push(100 + mark),
+            Taken::Closed => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(seen, [1, 101, 2, 3]);
+}
+
+#[test]
+fn marks_with_something_between_them_are_merged_as_such_when_there_are_very_many() {
+    let (mut producer, mut consumer) = channel::<u8, (u32, bool)>(2);
+    for n in 0..65 {
+        producer.mark_at(n, (1, true), |last, more, is_adjacent| {
+            *last = (last.0 + more.0, is_adjacent);
+        });
+        producer.skip(1);
+    }
+    producer.publish();
+    let mut last = (0, true);
+    while let taken @ (Taken::Mark(_) | Taken::Lost { .. }) = consumer.try_take() {
+        if let Taken::Mark(mark) = taken {
+            last = mark;
+        }
+    }
+    assert_eq!(last, (2, false), "the last one stands for two");
+}
+
 #[test]
 fn unread_marks_stay_bounded() {
     let (mut producer, mut consumer) = channel::<u8, u32>(2);

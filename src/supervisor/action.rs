@@ -178,8 +178,12 @@ pub enum LinkEvent {
 pub enum State {
     /// The first session is being set up.
     Connecting,
-    /// Every wanted channel is active, or refused by the server: [`ChannelState`] says which. With a hook, delivery
-    /// begins when that is done.
+    /// Every wanted channel is active or refused, and notifications arrive, but none is delivered yet: the hook
+    /// runs, or waits to run again after a failure; or the server has dropped a notification during a handover,
+    /// and the gap is reported when that is done.
+    CatchingUp,
+    /// Every wanted channel is active, or refused by the server: [`ChannelState`] says which. Notifications are
+    /// delivered.
     Connected,
     /// The session was lost and another one is being set up.
     Reconnecting,
@@ -232,6 +236,10 @@ pub enum Action {
     CancelHook,
     /// Write it down.
     Tell(Incident),
+    /// Show the consumer what is held back: call [`Supervisor::release`](super::Supervisor::release), and give
+    /// [`Sink::release`](super::Sink::release) what it returns. All that comes before this action can be seen
+    /// from outside by then, the state above all.
+    Release,
     /// Answer a command.
     Reply {
         /// Which.

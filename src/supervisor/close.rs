@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::action::{Action, Close};
 use super::link::{Link, Stage};
-use super::{CommandId, Reply, Sink, State, Supervisor, closed};
+use super::{CommandId, Reply, State, Supervisor, closed};
 use crate::{Error, ErrorKind};
 
 /// A drain that is under way.
@@ -17,19 +17,19 @@ pub(super) struct Draining {
 impl Supervisor {
     /// Ends the session cleanly, within the time for it. What has arrived is shown, with the gaps before it, and so is
     /// what still arrives.
-    pub(super) fn close(&mut self, now: Instant, sink: &mut impl Sink) {
+    pub(super) fn close(&mut self, now: Instant) {
         if self.state == State::Closed {
             return;
         }
         self.resume(now);
         self.ending = true;
-        let Some(mut link) = self.current.take() else { return self.finish(Ok(()), sink) };
+        let Some(mut link) = self.current.take() else { return self.finish(Ok(())) };
         match link.stage {
             Stage::Open(_) => {
                 let deadline = now.checked_add(self.policy.close_timeout).unwrap_or(now);
                 link.close(deadline, self.handover.rest(self.next.is_none()));
                 self.settle_events(&mut link);
-                self.end(now, &closed(), sink);
+                self.end(now, &closed());
                 let id = link.id;
                 self.current = Some(link);
                 self.actions.push_back(Action::Close { link: id, how: Close::Graceful });
@@ -37,13 +37,20 @@ impl Supervisor {
             Stage::Closing { .. } => self.current = Some(link),
             Stage::Opening { .. } => {
                 self.current = Some(link);
-                self.finish(Ok(()), sink);
+                self.finish(Ok(()));
             }
         }
     }
 
-    /// The end, at once.
-    pub(super) fn finish(&mut self, result: Result<(), Error>, sink: &mut impl Sink) {
+    /// Whether the end was asked for, or has come.
+    #[must_use]
+    pub fn is_ending(&self) -> bool {
+        self.ending || self.draining.is_some()
+    }
+
+    /// The end, at once: the shell goes away, because its runtime ends for example. What was handed in is shown, each
+    /// gap at its position, and commands in flight get an error.
+    pub fn finish(&mut self, result: Result<(), Error>) {
         if self.state == State::Closed {
             return;
         }
@@ -59,13 +66,13 @@ impl Supervisor {
         if let Some(link) = self.current.take() {
             self.abandon(link, closed());
         }
-        self.end(self.wall.at(), &unsent, sink);
+        self.end(self.wall.at(), &unsent);
         self.enter(State::Closed);
         self.actions.push_back(Action::Done(result));
     }
 
     /// Nothing is begun any more: all but the current link is given up, what waits gets `unsent`.
-    fn end(&mut self, now: Instant, unsent: &Error, sink: &mut impl Sink) {
+    fn end(&mut self, now: Instant, unsent: &Error) {
         self.ending = true;
         for link in [self.next.take(), self.old.take()].into_iter().flatten() {
             self.abandon(link, closed());
@@ -75,7 +82,7 @@ impl Supervisor {
         self.handover.end();
         self.probe.stop();
         self.cancel_hook();
-        self.let_through(now, sink);
+        self.report_outages(now);
         for (id, command) in std::mem::take(&mut self.waiting) {
             if !matches!(command, super::Command::Drain { .. }) {
                 self.reply(id, Err(unsent.clone()));
@@ -98,12 +105,12 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn check_drain(&mut self, now: Instant, sink: &mut impl Sink) {
+    pub(super) fn check_drain(&mut self, now: Instant) {
         let deadline = self.draining.as_ref().and_then(|draining| draining.deadline);
         if deadline.is_some_and(|deadline| deadline <= now) {
             let message = "not everything that was committed before could be delivered in time";
             self.answer_drain(Err(Error::new(ErrorKind::Timeout, message)));
-            self.close(now, sink);
+            self.close(now);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::action::Action;
 use super::doubt::is_trouble;
 use super::link::{Link, Stage};
-use super::{Command, CommandId, LinkId, Listening, Reply, Sink, State, Supervisor, closed};
+use super::{Command, CommandId, LinkId, Listening, Reply, Sink, Supervisor, closed};
 use crate::session::{self, Answer, Rows, Session, SessionEvent};
 use crate::wire::{self, TransactionStatus};
 use crate::{Error, ErrorKind};
@@ -78,15 +78,9 @@ impl Change {
 impl Supervisor {
     /// A user wants something. The answer is an [`Action::Reply`], except to `Close`, whose answer is
     /// [`Action::Done`].
-    pub fn handle_command(
-        &mut self,
-        now: Instant,
-        id: CommandId,
-        command: Command,
-        sink: &mut impl Sink,
-    ) {
+    pub fn handle_command(&mut self, now: Instant, id: CommandId, command: Command) {
         match command {
-            Command::Close => return self.close(now, sink),
+            Command::Close => return self.close(now),
             _ if self.ending || self.draining.is_some() => return self.reply(id, Err(closed())),
             Command::Drain { within } => {
                 let deadline = now.checked_add(within);
@@ -97,25 +91,25 @@ impl Supervisor {
         self.waiting.push_back((id, command));
         // The answer will lie behind unread notifications: read on.
         self.resume(now);
-        self.start_waiting(now, sink);
+        self.start_waiting(now);
     }
 
     /// Something is over, and what waited for it may go on.
     pub(super) fn proceed(&mut self, now: Instant, sink: &mut impl Sink) {
         // First, or commands without end would never let it.
         self.prove(now, sink);
-        self.start_waiting(now, sink);
+        self.start_waiting(now);
         self.prepare_handover(now, sink);
     }
 
     /// Starts the commands whose turn it is, in their order.
-    pub(super) fn start_waiting(&mut self, now: Instant, sink: &mut impl Sink) {
+    pub(super) fn start_waiting(&mut self, now: Instant) {
         while let Some((_, next)) = self.waiting.front()
             && !self.must_wait(next)
             && let Some((id, command)) = self.waiting.pop_front()
         {
             let drains = matches!(command, Command::Drain { .. });
-            match self.start(now, id, command, sink) {
+            match self.start(now, id, command) {
                 Ok(()) => {}
                 Err(error) if drains => self.answer_drain(Err(error)),
                 Err(error) => self.reply(id, Err(error)),
@@ -142,16 +136,10 @@ impl Supervisor {
         }
     }
 
-    fn start(
-        &mut self,
-        now: Instant,
-        id: CommandId,
-        command: Command,
-        sink: &mut impl Sink,
-    ) -> Result<(), Error> {
+    fn start(&mut self, now: Instant, id: CommandId, command: Command) -> Result<(), Error> {
         let is_ready = self.current.as_mut().is_some_and(|link| link.ready().is_some());
         if !is_ready {
-            return self.wish(id, command, sink);
+            return self.wish(id, command);
         }
         match command {
             Command::Rotate => {
@@ -175,7 +163,7 @@ impl Supervisor {
     }
 
     /// No session is up: a wish is kept, anything else cannot be done.
-    fn wish(&mut self, id: CommandId, command: Command, sink: &mut impl Sink) -> Result<(), Error> {
+    fn wish(&mut self, id: CommandId, command: Command) -> Result<(), Error> {
         if self.ending {
             return Err(closed());
         }
@@ -192,7 +180,7 @@ impl Supervisor {
             // What it would wait for is lost, and that is told.
             Command::Drain { .. } => {
                 self.answer_drain(Ok(Reply::Drained));
-                self.finish(Ok(()), sink);
+                self.finish(Ok(()));
                 return Ok(());
             }
             Command::Rotate => {
@@ -246,26 +234,19 @@ impl Supervisor {
                 self.handover_answered(now, purpose, result, sink);
             }
             Purpose::Proof { expected } => self.proof_answered(now, expected, result, sink),
-            Purpose::User { id, change } => self.user_answered(now, id, change, result, sink),
+            Purpose::User { id, change } => self.user_answered(now, id, change, result),
             Purpose::Rollback { .. } => self.settle(purpose, result),
         }
         self.check_restored(now, link, sink);
         self.proceed(now, sink);
     }
 
-    fn user_answered(
-        &mut self,
-        now: Instant,
-        id: CommandId,
-        change: Change,
-        result: Answer,
-        sink: &mut impl Sink,
-    ) {
+    fn user_answered(&mut self, now: Instant, id: CommandId, change: Change, result: Answer) {
         match (change, result) {
             (Change::Query, _) if self.in_transaction() => self.roll_back(now, id),
             (Change::Drain, result) => {
                 self.answer_drain(result.map(|_| Reply::Drained));
-                self.close(now, sink);
+                self.close(now);
             }
             (change, result) => self.settle(Purpose::User { id, change }, result),
         }
@@ -384,10 +365,9 @@ impl Supervisor {
         }
     }
 
-    /// Whether a lost session is followed by another one.
+    /// Whether a lost session is followed by another one. The first one is not, before everything was in place.
     pub(super) fn goes_on(&self) -> bool {
-        let is_over = self.ending || self.draining.is_some();
-        self.policy.reconnect.is_some() && self.state != State::Connecting && !is_over
+        self.policy.reconnect.is_some() && self.has_begun && !self.is_ending()
     }
 
     pub(super) fn reply(&mut self, id: CommandId, result: Result<Reply, Error>) {

@@ -1,19 +1,19 @@
-//! The user's hook: what it read is complete, because nothing is delivered before it is done.
+//! The user's hook: what it reads is complete, because nothing is delivered before it is done.
 
 use std::time::{Duration, Instant};
 
 use super::action::{Action, Incident, Live};
 use super::backoff::Backoff;
-use super::{Reconnect, Sink, Supervisor};
-use crate::Error;
+use super::{Reconnect, Sink, State, Supervisor};
+use crate::{Error, ErrorKind};
 
 /// The hook, and how often it may run.
 #[derive(Debug)]
 pub(super) struct Hook {
     step: Step,
-    /// It was done once.
-    pub(super) started: bool,
     done_at: Option<Instant>,
+    /// In a row, up to now.
+    failures: u32,
     /// After a failure.
     backoff: Backoff,
     /// From one loss in a session that goes on to the next.
@@ -33,8 +33,8 @@ enum Step {
     /// Nothing: everything is delivered.
     #[default]
     Idle,
-    /// It runs, for so many outages.
-    Running(u64),
+    /// It runs, for so many outages. It fails if it is not done by then.
+    Running { outages: u64, until: Option<Instant> },
     /// It will run then, if that is not too far away.
     Later(Option<Instant>),
 }
@@ -42,7 +42,7 @@ enum Step {
 impl Hook {
     pub(super) fn new(backoff: Backoff, seed: u64) -> Self {
         let pace = Backoff::new(&PACE, seed);
-        Self { step: Step::Idle, started: false, done_at: None, backoff, pace }
+        Self { step: Step::Idle, done_at: None, failures: 0, backoff, pace }
     }
 
     /// Whether nothing is held back for it.
@@ -50,11 +50,11 @@ impl Hook {
         matches!(self.step, Step::Idle)
     }
 
-    /// When it runs later.
+    /// When it runs, or has run for too long.
     pub(super) fn timeout(&self) -> Option<Instant> {
         match self.step {
-            Step::Later(at) => at,
-            Step::Idle | Step::Running(_) => None,
+            Step::Later(at) | Step::Running { until: at, .. } => at,
+            Step::Idle => None,
         }
     }
 
@@ -64,77 +64,97 @@ impl Hook {
 
     /// It has read the state. If it has not for long, the next delay is short again.
     fn done(&mut self, now: Instant) {
+        self.failures = 0;
         self.backoff.reset();
         if let Some(before) = self.done_at.replace(now) {
             self.pace.was_live(now.saturating_duration_since(before));
         }
-        self.started = true;
     }
 }
 
 impl Supervisor {
-    /// Every wanted channel is active or refused: runs the hook if there is one and something to tell,
+    /// Every wanted channel is active or refused: runs the hook if there is one and something to report,
     /// else lets everything through.
-    pub(super) fn run_hook(&mut self, now: Instant, sink: &mut impl Sink) {
+    pub(super) fn run_hook(&mut self, now: Instant) {
         if !self.hook.is_idle() {
             return;
         }
-        let live = match self.sum_of_outages(now) {
-            _ if !self.policy.has_hook => return self.let_through(now, sink),
-            _ if !self.hook.started => Live::Start,
-            Some(gap) => Live::AfterGap(gap),
-            None => return self.let_through(now, sink),
+        let (policy, live) = match (self.policy.hook, self.sum_of_outages(now)) {
+            (Some(policy), _) if !self.has_begun => (policy, Live::Start),
+            (Some(policy), Some(gap)) => (policy, Live::AfterGap(gap)),
+            _ => return self.let_through(now),
         };
-        self.hook.step = Step::Running(self.outages.count());
+        let until = now.checked_add(policy.timeout);
+        self.hook.step = Step::Running { outages: self.outages.count(), until };
         self.figures.hooks = self.figures.hooks.saturating_add(1);
+        self.enter(State::CatchingUp);
         self.actions.push_back(Action::RunHook(live));
     }
 
     /// The same in a session that goes on. Not at once: a server that drops something all the time would make the
     /// hook run without end.
-    pub(super) fn run_hook_later(&mut self, now: Instant, sink: &mut impl Sink) {
-        if !self.policy.has_hook {
-            self.let_through(now, sink);
-        } else if self.hook.is_idle() {
+    pub(super) fn run_hook_later(&mut self, now: Instant) {
+        if self.policy.hook.is_none() {
+            return self.let_through(now);
+        }
+        if self.hook.is_idle() {
             let delay = self.hook.pace.next();
             self.hook.later(now, delay);
         }
+        self.enter(State::CatchingUp);
     }
 
     /// The hook has ended. If it failed, it runs again after a delay; nothing is delivered meanwhile.
     pub fn handle_hook(&mut self, now: Instant, result: Result<(), Error>, sink: &mut impl Sink) {
-        let Step::Running(known) = self.hook.step else { return };
+        let Step::Running { outages, .. } = self.hook.step else { return };
         self.hook.step = Step::Idle;
         match result {
             Ok(()) => {
                 self.hook.done(now);
-                if self.outages.count() == known {
-                    self.let_through(now, sink);
+                self.has_begun = true;
+                if self.outages.count() == outages {
+                    self.let_through(now);
                 } else {
                     // What the hook has read may be older than what was lost since.
-                    self.run_hook_later(now, sink);
+                    self.run_hook_later(now);
                 }
                 self.proceed(now, sink);
             }
-            Err(error) => {
-                self.figures.hook_failures = self.figures.hook_failures.saturating_add(1);
-                let delay = self.hook.backoff.next();
-                self.hook.later(now, delay);
-                self.actions.push_back(Action::Tell(Incident::HookFailed { error, delay }));
-            }
+            Err(error) => self.hook_failed(now, error),
         }
     }
 
-    pub(super) fn check_hook(&mut self, now: Instant, sink: &mut impl Sink) {
-        if self.hook.timeout().is_some_and(|at| at <= now) {
-            self.hook.step = Step::Idle;
-            self.run_hook(now, sink);
+    fn hook_failed(&mut self, now: Instant, error: Error) {
+        self.figures.hook_failures = self.figures.hook_failures.saturating_add(1);
+        self.hook.failures = self.hook.failures.saturating_add(1);
+        let limit = self.policy.hook.and_then(|policy| policy.failures_max);
+        if !self.has_begun || limit.is_some_and(|limit| self.hook.failures >= limit) {
+            return self.finish(Err(error));
+        }
+        let delay = self.hook.backoff.next();
+        self.hook.later(now, delay);
+        self.actions.push_back(Action::Tell(Incident::HookFailed { error, delay }));
+    }
+
+    pub(super) fn check_hook(&mut self, now: Instant) {
+        if self.hook.timeout().is_none_or(|at| now < at) {
+            return;
+        }
+        match std::mem::take(&mut self.hook.step) {
+            Step::Later(_) => self.run_hook(now),
+            Step::Running { .. } => {
+                self.actions.push_back(Action::CancelHook);
+                let timeout = self.policy.hook.map_or(Duration::ZERO, |policy| policy.timeout);
+                let message = format!("the on_live hook was not done within {timeout:?}");
+                self.hook_failed(now, Error::new(ErrorKind::Timeout, message));
+            }
+            Step::Idle => {}
         }
     }
 
     /// There is no session to be live: what the hook does is in vain.
     pub(super) fn cancel_hook(&mut self) {
-        if let Step::Running(_) = std::mem::take(&mut self.hook.step) {
+        if let Step::Running { .. } = std::mem::take(&mut self.hook.step) {
             self.actions.push_back(Action::CancelHook);
         }
     }

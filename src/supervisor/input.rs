@@ -168,7 +168,7 @@ impl Supervisor {
             Passage::Deliver(run) => run,
             Passage::Done(goes_on) => return goes_on,
         };
-        let surplus = self.is_ending() || self.awaits_answer();
+        let surplus = self.is_last_of_session() || self.awaits_answer();
         // Asked for every run: an empty queue that the run does not fill counts too.
         let may_stall = self.flow.may_stall(sink.is_empty());
         let fits = sink.fits(input, run, surplus);
@@ -180,6 +180,7 @@ impl Supervisor {
         };
         self.figures.received = self.figures.received.saturating_add(take.count as u64);
         if take.count > 0 {
+            self.outages.followed_by(stamp.epoch);
             sink.notifications(input, take, stamp, surplus);
         }
         true
@@ -198,10 +199,10 @@ impl Supervisor {
     }
 
     /// Whether nothing comes any more that would make it worth while to wait for room.
-    fn is_ending(&self) -> bool {
-        let is_ending =
+    fn is_last_of_session(&self) -> bool {
+        let is_last =
             |link: &Link| link.end.is_some() || matches!(link.stage, Stage::Closing { .. });
-        self.current.as_ref().is_some_and(is_ending)
+        self.current.as_ref().is_some_and(is_last)
     }
 
     /// Whether something that somebody waits for lies behind the notifications: the end of the login, the first
@@ -258,7 +259,9 @@ impl Supervisor {
                 let is_live = self.current.as_ref().is_some_and(Link::is_live);
                 // Else it is told with what else is not over.
                 if is_live && !self.handover.is_running() {
-                    self.run_hook_later(now, sink);
+                    self.run_hook_later(now);
+                } else {
+                    self.catch_up();
                 }
             }
             // What else it would not see, nobody knows.
@@ -276,9 +279,9 @@ impl Supervisor {
         if self.flow.deadline().is_some_and(|deadline| deadline <= now) {
             self.resume(now);
         }
-        self.check_drain(now, sink);
+        self.check_drain(now);
         self.retry(now);
-        self.check_hook(now, sink);
+        self.check_hook(now);
         if !self.flow.is_stalled() {
             self.check_link(now, Role::Current, sink);
             self.check_owed(now, sink);

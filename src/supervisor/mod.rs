@@ -6,11 +6,16 @@
 //! and the world, and decides nothing; so a simulator can take the shell's place.
 //!
 //! ```text
-//! Connecting ── opened, LISTEN active ──▶ Connected ◀── every LISTEN active or refused, gap told ──┐
-//!     │                                   │  ▲ │                                                   │
-//!     │ any failure               handover└──┘ └── session lost ──▶ Reconnecting ── backoff, attempt ──┘
-//!     ▼                                                                 │ refused for good
-//!   Closed ◀── close, drain, or a loss when it does not reconnect ◀─────┘
+//!                              hook, if there is one
+//! Connecting ── LISTEN active ──▶ CatchingUp ──▶ Connected ◀┐ handover
+//!     │                             ▲                │  └───┘
+//!     │                             │                │ session lost
+//!     │                             │                ▼
+//!     │ any failure                 └──────────── Reconnecting ◀┐ backoff, attempt
+//!     ▼       every LISTEN active or refused         │  └───────┘
+//!   Closed ◀─────────────────────────────────────────┘ refused for good
+//!     ▲
+//!     └─ from every state: close, drain; a failure before it was Connected; a loss, if it does not reconnect
 //! ```
 //!
 //! At most three links live: the current one, whose notifications are delivered; during a
@@ -55,6 +60,7 @@ use self::link::{Link, Stage};
 use self::outage::Outages;
 use self::probe::Probe;
 use self::wall::Wall;
+use crate::notification::Gap;
 use crate::route::Shuffle;
 use crate::session::Session;
 use crate::{Error, ErrorKind};
@@ -65,7 +71,7 @@ pub use action::{
     Reply, State,
 };
 pub use flow::Overflow;
-pub use policy::{Heartbeat, Policy, Reconnect};
+pub use policy::{Heartbeat, HookPolicy, Policy, Reconnect};
 pub use probe::PROOF_SQL;
 pub use sink::Sink;
 
@@ -88,6 +94,10 @@ pub struct Supervisor {
     waiting: VecDeque<(CommandId, Command)>,
     flow: Flow,
     outages: Outages,
+    /// Gaps that are over and not in the queue yet, each with its position.
+    gaps: Vec<(u64, Gap)>,
+    /// [`Action::Release`] is on its way, and nothing was lost since.
+    is_releasing: bool,
     backoff: Option<Backoff>,
     retry_at: Option<Instant>,
     probe: Probe,
@@ -95,6 +105,9 @@ pub struct Supervisor {
     handover_backoff: Backoff,
     hook: Hook,
     draining: Option<Draining>,
+    /// The first session listens to everything, and the hook has succeeded: from here on a loss is followed by another
+    /// session.
+    has_begun: bool,
     /// The end was asked for, or has come.
     ending: bool,
     random: Shuffle,
@@ -168,6 +181,8 @@ impl Supervisor {
             waiting: VecDeque::new(),
             flow: Flow::new(policy.overflow),
             outages: Outages::default(),
+            gaps: Vec::new(),
+            is_releasing: false,
             backoff: policy.reconnect.map(|delays| Backoff::new(&delays, random.number())),
             retry_at: None,
             probe: Probe::new(policy.heartbeat),
@@ -175,6 +190,7 @@ impl Supervisor {
             handover_backoff: Backoff::new(&delays, random.number()),
             hook: Hook::new(Backoff::new(&delays, random.number()), random.number()),
             draining: None,
+            has_begun: false,
             ending: false,
             random,
             wall: Wall::new(now, time),
@@ -240,6 +256,13 @@ impl Supervisor {
         self.state
     }
 
+    /// Whether the first session listens to everything, and the hook has succeeded once. A failure before that ends the
+    /// listener.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.has_begun
+    }
+
     /// Process id of the server's end.
     #[must_use]
     pub fn process_id(&self) -> Option<i32> {
@@ -273,6 +296,12 @@ impl Supervisor {
             };
             (name.as_str(), state)
         })
+    }
+
+    /// Whether there is a session: logging in, or further.
+    #[must_use]
+    pub fn has_session(&self) -> bool {
+        self.current.as_ref().is_some_and(Link::is_open)
     }
 
     fn session(&self) -> Option<&Session> {
@@ -317,7 +346,7 @@ impl Supervisor {
         let Some(link) = self.current.take() else { return };
         if let Stage::Closing { .. } = link.stage {
             self.current = Some(link);
-            return self.finish(Ok(()), sink);
+            return self.finish(Ok(()));
         }
         // A login that goes on in the session is an attempt still.
         let (was_open, live_since) = (link.was_ready, link.live_since);
@@ -330,7 +359,7 @@ impl Supervisor {
         }
         let refused = !was_open && is_refusal(&error) && !self.retries_refusals();
         if !self.goes_on() || refused {
-            return self.finish(Err(error), sink);
+            return self.finish(Err(error));
         }
         if was_open {
             self.hold(now, error.clone(), 1, sink);
@@ -346,7 +375,7 @@ impl Supervisor {
         if !self.succeed(now, sink) {
             self.retry_later(now, error);
         }
-        self.start_waiting(now, sink);
+        self.start_waiting(now);
     }
 
     /// What was read of the current link and waits for room stands before its end: it is delivered first.
@@ -388,6 +417,7 @@ impl Supervisor {
     }
 
     fn enter(&mut self, state: State) {
+        self.has_begun |= state == State::Connected;
         if self.state != state {
             self.state = state;
             self.actions.push_back(Action::State(state));

@@ -2,7 +2,8 @@
 
 use std::time::{Instant, SystemTime};
 
-use super::{Sink, Supervisor};
+use super::action::Action;
+use super::{Sink, State, Supervisor};
 use crate::Error;
 use crate::notification::{Gap, Refusals};
 
@@ -27,6 +28,8 @@ struct Outage {
     lost_at: SystemTime,
     sessions: u32,
     attempts: u32,
+    /// Number of the session whose notification stands next in the stream. `None`: nothing was delivered since.
+    epoch: Option<u32>,
 }
 
 impl Outages {
@@ -49,8 +52,16 @@ impl Outages {
             }
             _ => {
                 let cause = cause.brief();
-                self.waiting.push(Outage { position, cause, lost_at, sessions, attempts: 0 });
+                let (attempts, epoch) = (0, None);
+                self.waiting.push(Outage { position, cause, lost_at, sessions, attempts, epoch });
             }
+        }
+    }
+
+    /// A notification of this session was delivered: it stands behind the last loss.
+    pub(super) fn followed_by(&mut self, epoch: u32) {
+        if let Some(last) = self.waiting.last_mut() {
+            last.epoch.get_or_insert(epoch);
         }
     }
 
@@ -69,7 +80,7 @@ impl Outages {
         Some(sum)
     }
 
-    /// It is over: the gaps, each with its position.
+    /// It is over: the gaps, each with its position. `epoch` is the current session.
     pub(super) fn take(&mut self, now: SystemTime, epoch: u32) -> Vec<(u64, Gap)> {
         let outages = std::mem::take(&mut self.waiting);
         let gap = |outage: &Outage| outage.gap(now, epoch, &self.refusals);
@@ -83,7 +94,7 @@ impl Outage {
             // The end comes at the time that was known last.
             restored_at.max(self.lost_at),
             self.attempts,
-            epoch,
+            self.epoch.unwrap_or(epoch),
             refusals.clone(),
         )
     }
@@ -93,6 +104,8 @@ impl Supervisor {
     /// Something may be missing here: nothing of what follows is shown before that is over.
     pub(super) fn hold(&mut self, now: Instant, cause: Error, sessions: u32, sink: &mut impl Sink) {
         sink.hold();
+        // A release that was not carried out yet would show what follows. Its gaps are reported with this one.
+        self.is_releasing = false;
         self.outages.add(sink.position(), cause, self.wall.time(now), sessions);
     }
 
@@ -101,12 +114,38 @@ impl Supervisor {
         self.outages.sum(self.wall.time(now), self.epoch())
     }
 
-    /// Tells what was lost, and shows what has arrived since.
-    pub(super) fn let_through(&mut self, now: Instant, sink: &mut impl Sink) {
+    /// Everything is delivered from here on: reports what was lost, and shows what has arrived since.
+    pub(super) fn let_through(&mut self, now: Instant) {
+        // First: a consumer that has read the gap finds this state.
+        self.enter(State::Connected);
+        self.report_outages(now);
+    }
+
+    /// Reports what was lost, and shows what has arrived since, when the shell comes to it.
+    pub(super) fn report_outages(&mut self, now: Instant) {
         self.list_refused();
         let gaps = self.outages.take(self.wall.time(now), self.epoch());
+        self.gaps.extend(gaps);
+        self.is_releasing = true;
+        self.actions.push_back(Action::Release);
+    }
+
+    /// Carries out [`Action::Release`]: the gaps to be put into the queue, each with its position. `None` when
+    /// something was lost since the action was made: nothing is shown then before that is over.
+    pub fn release(&mut self) -> Option<Vec<(u64, Gap)>> {
+        if !std::mem::take(&mut self.is_releasing) {
+            return None;
+        }
+        let gaps = std::mem::take(&mut self.gaps);
         self.figures.gaps = self.figures.gaps.saturating_add(gaps.len() as u64);
-        sink.release(gaps);
+        Some(gaps)
+    }
+
+    /// Nothing is delivered for now, though the session lives.
+    pub(super) fn catch_up(&mut self) {
+        if self.state == State::Connected {
+            self.enter(State::CatchingUp);
+        }
     }
 
     /// What gaps tell of the channels. At the end nothing is known that would be better than what was.

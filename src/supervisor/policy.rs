@@ -22,8 +22,19 @@ pub struct Policy {
     /// How long a session may live before another one takes its place, without a gap. Up to a tenth is
     /// taken off it at random, so that many listeners do not do it at once.
     pub max_lifetime: Option<Duration>,
-    /// Whether [`Action::RunHook`](super::Action::RunHook) is carried out before anything is delivered.
-    pub has_hook: bool,
+    /// How [`Action::RunHook`](super::Action::RunHook) is carried out before anything is delivered. `None`: there
+    /// is no hook.
+    pub hook: Option<HookPolicy>,
+}
+
+/// How long the hook may run, and how often it may fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HookPolicy {
+    /// A run that takes longer is cancelled, and is a failure.
+    pub timeout: Duration,
+    /// After so many failures in a row the listener ends with the last one. `None`: it never does. Before the first
+    /// success, one failure is enough.
+    pub failures_max: Option<u32>,
 }
 
 /// How to come back after a loss.

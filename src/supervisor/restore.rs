@@ -14,7 +14,7 @@ const GROUP: usize = 64;
 impl Supervisor {
     /// A session is ready: subscribes to everything, in pipelined groups. N141.
     pub(super) fn restore(&mut self, now: Instant, id: LinkId, sink: &mut impl Sink) {
-        if self.policy.has_hook && !self.hook.started {
+        if self.policy.hook.is_some() && !self.has_begun {
             // The hook comes first.
             sink.hold();
         }
@@ -105,13 +105,12 @@ impl Supervisor {
         {
             let message = format!("the channel {channel:?} cannot be listened to");
             let error = Error::caused(error.kind(), message, error);
-            return self.finish(Err(error), sink);
+            return self.finish(Err(error));
         }
         self.probe.restart(now);
         self.plan_handover(now);
-        self.enter(State::Connected);
         self.tell_established();
-        self.run_hook(now, sink);
+        self.run_hook(now);
         self.proceed(now, sink);
     }
 

@@ -43,7 +43,7 @@ fn policy() -> Policy {
         reconnect: None,
         heartbeat: HEARTBEAT,
         max_lifetime: None,
-        has_hook: false,
+        hook: None,
     }
 }
 
@@ -76,6 +76,9 @@ fn ready(now: Instant) -> Box<Session> {
 fn broken() -> LinkEvent {
     LinkEvent::Failed(Error::new(ErrorKind::Connect, "broken"))
 }
+
+/// A hook that may run for so long.
+const HOOK: HookPolicy = HookPolicy { timeout: Duration::from_secs(30), failures_max: None };
 
 /// As [`policy`], but it comes back after a loss.
 fn lasting() -> Policy {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use pgbell::testing::Script;
-use pgbell::{ErrorKind, Event, Listener, State};
+use pgbell::{ErrorKind, Event, Listener, Live, State};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -35,7 +35,7 @@ async fn let_ask(server: &TcpListener) -> TcpStream {
 #[tokio::test]
 async fn a_hook_that_runs_a_second_time_at_once_holds_nothing_up() {
     let (server, url) = listener().await;
-    let gate = Arc::new(Semaphore::new(0));
+    let gate = Arc::new(Semaphore::new(1));
     let hooks_gate = gate.clone();
     let builder = Listener::builder(&url).channels(["a"]).heartbeat(Duration::MAX, Duration::MAX);
     let builder = builder.on_live(move |_connection, _live| {
@@ -48,9 +48,9 @@ async fn a_hook_that_runs_a_second_time_at_once_holds_nothing_up() {
     let serve = async {
         let mut socket = let_ask(&server).await;
         socket.write_all(Script::ACK).await.unwrap();
-        socket
+        (socket, let_listen(&server).await)
     };
-    let (connected, mut socket) = tokio::join!(builder.connect(), serve);
+    let (connected, (mut socket, _first_hook)) = tokio::join!(builder.connect(), serve);
     let mut listener = connected.unwrap();
     tokio::spawn(async move {
         let mut hooks = Vec::new();
@@ -58,9 +58,14 @@ async fn a_hook_that_runs_a_second_time_at_once_holds_nothing_up() {
             hooks.push(let_listen(&server).await);
         }
     });
-    // While the hook runs, a server older than 18.2 says that it has dropped a notification.
-    let dropped = [&error("ERROR")[..], b"Z\0\0\0\x05I", Script::A1].concat();
+    // A server older than 18.2 says that it has dropped a notification, and again while the hook runs.
+    let dropped = [&error("ERROR")[..], b"Z\0\0\0\x05I"].concat();
     socket.write_all(&dropped).await.unwrap();
+    while listener.stats().hooks < 2 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(listener.state(), State::CatchingUp);
+    socket.write_all(&[&dropped[..], Script::A1].concat()).await.unwrap();
     while listener.stats().received < 1 {
         tokio::task::yield_now().await;
     }
@@ -69,7 +74,7 @@ async fn a_hook_that_runs_a_second_time_at_once_holds_nothing_up() {
     assert!(matches!(told, Ok(Ok(Event::Gap(_)))), "{told:?}");
     assert!(matches!(soon(listener.recv()).await, Ok(Event::Notification(_))));
     let stats = listener.stats();
-    assert_eq!((stats.hooks, stats.gaps, stats.dropped_by_server), (2, 1, 1));
+    assert_eq!((stats.hooks, stats.gaps, stats.dropped_by_server), (3, 1, 1));
 }
 
 #[tokio::test]
@@ -145,17 +150,34 @@ async fn a_hook_whose_server_takes_no_other_connection_runs_again_and_asks_no_ot
     let delay = Duration::from_millis(1);
     let builder = Listener::builder(url.as_str()).channels(["a"]).backoff(delay, delay);
     let builder = builder.on_live(|_, _| async { Ok(()) });
+    let refused_at_first = async {
+        let mut socket = let_ask(&server).await;
+        socket.write_all(Script::ACK).await.unwrap();
+        refuse(&server, &error_of("FATAL", "53300")).await;
+        socket
+    };
+    let connect = builder.clone().connect();
+    let (refused, _socket) = soon(async { tokio::join!(connect, refused_at_first) }).await;
+    assert_eq!(refused.unwrap_err().sqlstate(), Some("53300"));
+    let serve = async {
+        let mut socket = let_ask(&server).await;
+        socket.write_all(Script::ACK).await.unwrap();
+        (socket, let_listen(&server).await)
+    };
+    let (connected, sockets) = soon(async { tokio::join!(builder.connect(), serve) }).await;
+    let mut listener = connected.unwrap();
+    drop(sockets);
     let serve = async {
         let mut socket = let_ask(&server).await;
         socket.write_all(&[Script::ACK, Script::A1].concat()).await.unwrap();
         refuse(&server, &error_of("FATAL", "53300")).await;
         (socket, let_listen(&server).await)
     };
-    let (connected, _sockets) = soon(async { tokio::join!(builder.connect(), serve) }).await;
-    let mut listener = connected.unwrap();
+    let (gap, _sockets) = soon(async { tokio::join!(listener.recv(), serve) }).await;
+    assert!(matches!(gap, Ok(Event::Gap(_))), "{gap:?}");
     assert!(matches!(soon(listener.recv()).await, Ok(Event::Notification(_))));
     let stats = listener.stats();
-    assert_eq!((stats.hooks, stats.hook_failures), (2, 1));
+    assert_eq!((stats.hooks, stats.hook_failures), (3, 1));
     assert_eq!(listener.last_error().unwrap().sqlstate(), Some("53300"));
     // Nobody has called there.
     let called = tokio::time::timeout(Duration::from_millis(50), other.accept()).await;
@@ -173,17 +195,23 @@ async fn no_hook_outlives_the_close_of_its_listener() {
     let server = server().await;
     let (runs, gone) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicBool::new(false)));
     let (hooks_runs, hooks_gone) = (runs.clone(), gone.clone());
-    let builder = Listener::builder(server.url()).channels(["a"]).on_live(move |connection, _| {
-        let (runs, gone) = (hooks_runs.clone(), Gone(hooks_gone.clone()));
-        async move {
-            runs.add_permits(1);
-            // It does not come to its next await soon.
-            std::thread::sleep(Duration::from_millis(300));
-            let _held = (gone, connection);
-            std::future::pending().await
-        }
-    });
+    let builder =
+        Listener::builder(server.url()).channels(["a"]).on_live(move |connection, live| {
+            let (runs, gone) = (hooks_runs.clone(), hooks_gone.clone());
+            async move {
+                if let Live::Start = live {
+                    return connection.close().await;
+                }
+                let gone = Gone(gone);
+                runs.add_permits(1);
+                // It does not come to its next await soon.
+                std::thread::sleep(Duration::from_millis(300));
+                let _held = (gone, connection);
+                std::future::pending().await
+            }
+        });
     let listener = builder.connect().await.unwrap();
+    server.terminate(listener.process_id().unwrap());
     soon(runs.acquire()).await.unwrap().forget();
     soon(listener.close()).await.unwrap();
     assert!(gone.load(Ordering::SeqCst), "the hook has its connection still");

@@ -3,7 +3,7 @@
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
-use pgbell::{Connection, ErrorKind, Event, Listener, State};
+use pgbell::{Connection, ErrorKind, Event, Listener, Live, State};
 
 use crate::support::{
     Server, expect_numbers, next, next_item, poll_once, run, send_numbers, until_gone,
@@ -210,5 +210,45 @@ fn a_payload_that_is_not_utf8_ends_the_sessions_of_an_sql_ascii_database() {
         let error = listener.recv().await.unwrap_err();
         assert_eq!(error.sqlstate(), Some("22021"), "{error}");
         assert!(error.hint().unwrap().contains("SQL_ASCII"), "{error}");
+    });
+}
+
+/// The producing end published what was held back when it was dropped, and the gap went with the task.
+#[test]
+fn a_runtime_that_ends_while_the_hook_runs_shows_nothing_of_the_later_session_before_its_gap() {
+    let server = Server::start();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let mut listener = runtime
+        .block_on(async {
+            let builder = Listener::builder(server.url()).channels(["ch"]);
+            let builder = builder.backoff(Duration::from_millis(1), Duration::from_millis(10));
+            let builder = builder.on_live(|_, live| async move {
+                match live {
+                    Live::Start => Ok(()),
+                    _ => std::future::pending().await,
+                }
+            });
+            builder.connect().await
+        })
+        .unwrap();
+    run(async {
+        let mut other = server.connection().await;
+        send_numbers(&mut other, "ch", 1, 3).await;
+        until_received(&listener, 3).await;
+        terminate(&mut other, listener.process_id()).await;
+        listener.handle().wait_state(State::CatchingUp).await.unwrap();
+        send_numbers(&mut other, "ch", 4, 5).await;
+        until_received(&listener, 5).await;
+        runtime.shutdown_background();
+        listener.handle().wait_state(State::Closed).await.unwrap();
+
+        expect_numbers(&mut listener, 1, 3).await;
+        let event = listener.recv().await.unwrap();
+        let Event::Gap(gap) = &event else { panic!("{event:?}") };
+        assert_eq!((gap.sessions(), gap.epoch()), (1, 2));
+        expect_numbers(&mut listener, 4, 5).await;
+        let cause = listener.recv().await.unwrap_err();
+        assert!(cause.to_string().contains("runtime"), "{cause}");
+        assert_eq!(listener.recv().await.unwrap_err().kind(), ErrorKind::Closed);
     });
 }

@@ -57,6 +57,8 @@ pub(super) enum Event {
     Whim,
     /// He has had enough.
     Leave,
+    /// The runtime of the listener ends: its task is dropped.
+    Drop,
     /// The hook returns.
     Hook(u64),
     // ---- the run ----

@@ -42,8 +42,9 @@ pub(super) struct Consumer {
     turn: u64,
     /// The next notification it has not been told of, delivered or lost.
     pub(super) next: u64,
-    /// How many gaps it was told of.
+    /// How many gaps it was told of, and the session that the last of them names.
     pub(super) gaps: usize,
+    pub(super) gap_epoch: u32,
     pub(super) delivered: u64,
     pub(super) lagged: u64,
     /// It was told of the end.
@@ -59,6 +60,7 @@ impl Consumer {
             turn: 0,
             next: 0,
             gaps: 0,
+            gap_epoch: 0,
             delivered: 0,
             lagged: 0,
             has_ended: false,

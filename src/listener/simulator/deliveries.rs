@@ -24,6 +24,12 @@ impl World {
                 .fail(format!("notification {sequence} was delivered instead of {expected}"));
         }
         self.check_gaps_before(sequence + 1);
+        if epoch < self.consumer.gap_epoch {
+            let named = self.consumer.gap_epoch;
+            return self.fail(format!(
+                "notification {sequence} of session {epoch} comes after a gap that names session {named}"
+            ));
+        }
         let Some(taken) = self.sink.taken.get(position) else {
             return self.fail(format!("notification {sequence} was delivered and never taken in"));
         };
@@ -95,6 +101,7 @@ impl World {
             return self.fail(format!("a gap is told before {next} where none is"));
         }
         self.consumer.gaps += count;
+        self.consumer.gap_epoch = gap.epoch();
         if gap.sessions() != sessions {
             let told = gap.sessions();
             self.fail(format!("a gap tells of {told} lost sessions, {sessions} belong to it"));

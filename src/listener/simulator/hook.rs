@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::task::{Context, Poll, Waker};
 
-use super::clock::{Event, MILLI, SECOND};
+use super::clock::{Event, MILLI, Micros, SECOND};
 use super::{World, say};
 use crate::supervisor::{Live, State, Supervisor};
 use crate::{Error, ErrorKind};
@@ -12,6 +12,7 @@ use crate::{Error, ErrorKind};
 pub(super) struct Hook {
     /// How often it was asked for.
     pub(super) asked: u64,
+    asked_at: Micros,
     /// It was asked for, and has yet to begin: the one before it may run on.
     pub(super) is_asked: bool,
     number: u64,
@@ -21,6 +22,12 @@ pub(super) struct Hook {
     pub(super) has_succeeded: bool,
     /// It was run at the start.
     has_begun: bool,
+    /// It has succeeded once.
+    has_ever_succeeded: bool,
+    /// How often in a row it has failed.
+    failures: u32,
+    /// It has failed for the last time: the listener ends.
+    pub(super) was_last: bool,
 }
 
 /// A hook that runs, in the hands of the task.
@@ -52,6 +59,7 @@ impl World {
             return self.fail("a hook is run while it runs");
         }
         self.hook.asked += 1;
+        self.hook.asked_at = self.clock.now();
         self.hook.is_asked = true;
         // By the time this is carried out everything may have ended.
         if !self.sink.is_held && supervisor.state() != State::Closed {
@@ -65,8 +73,16 @@ impl World {
             Live::AfterGap(_) => {}
         }
         // By the time this is carried out the session may be lost again, or end.
-        if supervisor.state() == State::Connected && !self.is_closing {
+        if supervisor.state() == State::CatchingUp && !self.is_closing {
             self.check_channels("a hook is run", supervisor);
+        }
+    }
+
+    /// The session is gone, or it took too long.
+    pub(super) fn hook_is_cancelled(&mut self) {
+        self.hook.is_asked = false;
+        if self.clock.now() >= self.hook.asked_at + self.plan.hook_timeout {
+            self.hook_ended(false);
         }
     }
 
@@ -79,7 +95,8 @@ impl World {
         let number = self.hook.number;
         self.hook.running = Some(number);
         self.hook.runs.insert(number, Life::default());
-        let time = if self.random.chance(10) { 0 } else { self.random.range(0, SECOND) };
+        let most = if self.is_calm { self.plan.hook_timeout / 2 } else { SECOND };
+        let time = if self.random.chance(10) { 0 } else { self.random.range(0, most.min(SECOND)) };
         self.clock.after(time, Event::Hook(number), &mut self.random);
         Run(number)
     }
@@ -96,14 +113,25 @@ impl World {
     }
 
     pub(super) fn hook_returns(&mut self, number: u64) {
-        let is_calm = self.is_calm;
+        // Most listeners begin well: a first run that fails is their end.
+        let failures = match (self.is_calm, self.hook.has_ever_succeeded) {
+            (true, _) => 0,
+            (false, true) => 30,
+            (false, false) => 5,
+        };
         let Some(life) = self.hook.runs.get_mut(&number) else { return };
         if life.result.is_some() {
             return;
         }
+        // A process that sleeps cancels nothing.
+        let since = self.hook.asked_at.max(self.asleep_until);
+        let is_late = self.clock.now() > since + self.plan.hook_timeout + 100 * MILLI;
+        if is_late && !life.is_cancelled {
+            return self.fail("a hook runs for longer than it may");
+        }
         let result = if life.is_cancelled {
             Err(Error::new(ErrorKind::Closed, "the hook was cancelled (simulated)"))
-        } else if self.random.chance(if is_calm { 0 } else { 30 }) {
+        } else if self.random.chance(failures) {
             Err(Error::new(ErrorKind::Connect, "the hook fails (simulated)"))
         } else {
             Ok(())
@@ -113,6 +141,16 @@ impl World {
             waker.wake();
         }
         say!(self, "hook {number}: {:?}", self.hook.runs[&number].result);
+    }
+
+    /// A run has succeeded, failed, or took too long.
+    fn hook_ended(&mut self, is_ok: bool) {
+        let hook = &mut self.hook;
+        hook.has_succeeded |= is_ok;
+        hook.has_ever_succeeded |= is_ok;
+        hook.failures = if is_ok { 0 } else { hook.failures + 1 };
+        let is_last = self.plan.hook_failures_max.is_some_and(|most| hook.failures >= most);
+        hook.was_last = !is_ok && (is_last || !hook.has_ever_succeeded);
     }
 
     pub(super) fn look_at_hook(
@@ -131,7 +169,7 @@ impl World {
         self.hook.runs.remove(&run.0);
         if self.hook.running == Some(run.0) {
             self.hook.running = None;
-            self.hook.has_succeeded |= result.is_ok();
+            self.hook_ended(result.is_ok());
         }
         Poll::Ready(result)
     }

@@ -53,7 +53,9 @@ impl World {
             || connection.is_successor && !connection.was_delivered
             || self.is_closing
             // A channel that was asked for before anything was there is refused.
-            || self.state == State::Connecting && supervisor.state() == State::Closed;
+            || self.state == State::Connecting && supervisor.state() == State::Closed
+            || self.is_dropped
+            || self.hook.was_last;
         if is_open && !has_reason {
             return self
                 .fail(format!("connection {index} was given up, and nothing is wrong with it"));

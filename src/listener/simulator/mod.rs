@@ -136,7 +136,7 @@ struct World {
     // ---- what is known ----
     state: State,
     /// How often each state was entered.
-    entered: [u64; 4],
+    entered: [u64; 5],
     epochs: u32,
     lost_sessions: u32,
     told_sessions: u32,
@@ -158,6 +158,8 @@ struct World {
     has_all: bool,
     done: Option<Result<(), Error>>,
     done_at: Micros,
+    /// The task was dropped before it had ended.
+    is_dropped: bool,
     /// The task has ended.
     is_gone: bool,
     is_over: bool,
@@ -209,7 +211,7 @@ impl World {
             busy_until: 0,
             rotations: 0,
             is_hindered: false,
-            sink: Witness::new(ring),
+            sink: Witness::new(ring, shared.clone()),
             shared,
             links: BTreeMap::new(),
             dropped: Rc::default(),
@@ -237,7 +239,7 @@ impl World {
             is_end_known: false,
             close_at: None,
             state: State::Connecting,
-            entered: [0; 4],
+            entered: [0; 5],
             epochs: 0,
             lost_sessions: 0,
             told_sessions: 0,
@@ -248,6 +250,7 @@ impl World {
             has_all: false,
             done: None,
             done_at: 0,
+            is_dropped: false,
             is_gone: false,
             is_over: false,
             failure: None,
@@ -268,6 +271,9 @@ impl World {
             self.clock.at(first, Event::Chaos, &mut self.random);
         }
         self.clock.at(self.plan.calm, Event::Calm, &mut self.random);
+        if let Some(at) = self.plan.drops_at {
+            self.clock.at(at, Event::Drop, &mut self.random);
+        }
         if let Some(at) = self.plan.ends_at {
             self.clock.at(at, Event::Leave, &mut self.random);
         }
@@ -295,6 +301,11 @@ impl World {
             match event {
                 Event::Task if !shell::poll(&mut task) => return,
                 Event::Task => {}
+                Event::Drop => {
+                    say!(task.outside, "the runtime ends, and the task is dropped");
+                    task.outside.is_dropped = true;
+                    return;
+                }
                 Event::Judge => task.outside.come_to_judgement(Some(&task.supervisor)),
                 event => task.outside.handle(event),
             }
@@ -359,7 +370,7 @@ impl World {
             Event::Calm => self.calm(),
             Event::Look => self.look(),
             // Those are of whoever has the task.
-            Event::Task | Event::Judge => {}
+            Event::Task | Event::Judge | Event::Drop => {}
             Event::End => self.end(),
         }
     }

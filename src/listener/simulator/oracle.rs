@@ -3,6 +3,7 @@
 use super::connection::Stage;
 use super::server::Server;
 use super::subscriptions::Channel;
+use super::witness::Told;
 use super::{World, say};
 use crate::listener::sink::buffers_max;
 use crate::supervisor::{ChannelState, Overflow, State, Supervisor};
@@ -118,23 +119,34 @@ impl World {
         }
         let refused: Vec<usize> =
             told.gap.refused().iter().filter_map(|(name, _)| self.channels.find(name)).collect();
-        if self.plan.has_hook && !self.hook.has_succeeded && !self.is_closing && self.done.is_none()
-        {
-            return self.fail("a gap was told before the hook has read the state");
-        }
-        if self.is_closing || self.done.is_some() {
+        // At the end it is told all the same.
+        if self.is_closing || self.is_dropped || self.done.is_some() {
             return;
+        }
+        if self.plan.has_hook && !self.hook.has_succeeded {
+            return self.fail("a gap was told before the hook has read the state");
         }
         let (lost_at, restored_at) = (told.gap.lost_at(), told.gap.restored_at());
         if lost_at > restored_at || restored_at > self.clock.wall() {
             return self.fail(format!("a gap from {lost_at:?} to {restored_at:?}"));
         }
-        // By now, another session may have taken the place of the one that had what it was told with.
+        if told.state != State::Connected || told.counted < index as u64 + 1 {
+            let Told { state, counted, .. } = told;
+            return self.fail(format!(
+                "the consumer finds a gap, and from outside the state is {state:?}, gaps counted are {counted}"
+            ));
+        }
+        // The session of the next notification. If there is none yet: by now, another session may have taken the
+        // place of the one that had what it was told with.
         let epoch = told.gap.epoch();
-        let going_on = [self.delivering.unwrap_or(0), self.sink.connection, told.connection];
         let has_epoch =
             |index: usize| self.connections.get(index).is_some_and(|one| one.epoch == epoch);
-        if !going_on.into_iter().any(has_epoch) {
+        let going_on = [self.delivering.unwrap_or(0), self.sink.connection, told.connection];
+        let is_true = match self.sink.taken.get(usize::try_from(told.position).unwrap()) {
+            Some(next) => next.epoch == epoch,
+            None => going_on.into_iter().any(has_epoch),
+        };
+        if !is_true {
             return self.fail(format!("a gap names session {epoch} as the one that goes on"));
         }
         self.check_listening(&refused, "a gap was told");
@@ -175,19 +187,25 @@ impl World {
         say!(self, "state {state:?}");
         let legal = matches!(
             (self.state, state),
-            (State::Connecting | State::Reconnecting, State::Connected | State::Closed)
-                | (State::Connected, State::Reconnecting | State::Closed)
+            (
+                State::Connecting | State::Reconnecting,
+                State::CatchingUp | State::Connected | State::Closed
+            ) | (State::CatchingUp, State::Connected | State::Reconnecting | State::Closed)
+                | (State::Connected, State::CatchingUp | State::Reconnecting | State::Closed)
         );
         if !legal {
             let from = self.state;
             self.fail(format!("from {from:?} to {state:?}"));
         }
+        let was_live = matches!(self.state, State::CatchingUp | State::Connected);
         self.state = state;
         self.entered[state as usize] += 1;
         // By the time this is carried out the session may be lost again.
-        if state == State::Connected && supervisor.state() == state {
+        if matches!(state, State::CatchingUp | State::Connected) && supervisor.state() == state {
             self.check_channels("it is connected", supervisor);
-            self.is_live();
+            if !was_live {
+                self.is_live();
+            }
         }
     }
 

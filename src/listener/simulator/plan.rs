@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::chaos::UP_ALONE;
 use super::clock::{MILLI, Micros, SECOND};
 use super::random::Random;
-use crate::supervisor::{Heartbeat, Overflow, Policy, Reconnect};
+use crate::supervisor::{Heartbeat, HookPolicy, Overflow, Policy, Reconnect};
 
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
@@ -25,10 +25,15 @@ pub(super) struct Plan {
     pub(super) deadline: Micros,
     pub(super) lifetime: Option<Micros>,
     pub(super) has_hook: bool,
+    /// Longest time of a run of the hook, and how often in a row it may fail.
+    pub(super) hook_timeout: Micros,
+    pub(super) hook_failures_max: Option<u32>,
     /// Each session is ended soon after it is live, over and over.
     pub(super) flaps: bool,
     /// The user ends it all, whatever is under way.
     pub(super) ends_at: Option<Micros>,
+    /// The runtime of the listener ends, whatever is under way.
+    pub(super) drops_at: Option<Micros>,
     /// From when on nothing breaks, and how long the listener then has to be well.
     pub(super) calm: Micros,
     /// Mean times between two of a kind. 0: never.
@@ -78,8 +83,11 @@ impl Plan {
             deadline: random.range(1, 4) * SECOND,
             lifetime: random.chance(30).then(|| random.range(500, 6_000) * MILLI),
             has_hook: random.chance(30),
+            hook_timeout: random.pick(&[600 * MILLI, 30 * SECOND]),
+            hook_failures_max: random.chance(10).then(|| random.pick(&[1, 2, 5])),
             flaps: random.chance(5),
             ends_at: random.chance(15).then(|| random.range(0, 15_000) * MILLI),
+            drops_at: random.chance(8).then(|| random.range(0, 15_000) * MILLI),
             calm: random.range(3, 20) * SECOND,
             commits: often(random, 100 * MILLI, 1_500 * MILLI),
             commands: if random.chance(70) { often(random, 300 * MILLI, 4 * SECOND) } else { 0 },
@@ -108,8 +116,11 @@ impl Plan {
             deadline: 4 * SECOND,
             lifetime: None,
             has_hook: false,
+            hook_timeout: 30 * SECOND,
+            hook_failures_max: None,
             flaps: false,
             ends_at: None,
+            drops_at: None,
             calm: 6 * SECOND,
             commits: 500 * MILLI,
             commands: 0,
@@ -147,7 +158,10 @@ impl Plan {
                 deadline: Duration::from_micros(self.deadline),
             },
             max_lifetime: self.lifetime.map(Duration::from_micros),
-            has_hook: self.has_hook,
+            hook: self.has_hook.then_some(HookPolicy {
+                timeout: Duration::from_micros(self.hook_timeout),
+                failures_max: self.hook_failures_max,
+            }),
         }
     }
 }

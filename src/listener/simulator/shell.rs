@@ -178,6 +178,9 @@ impl Outside for &mut World {
         self.settle();
         self.count_call();
         self.check_taken();
+        if self.hook.was_last && self.done.is_none() {
+            self.fail("the hook has failed for the last time, and the listener goes on");
+        }
     }
 }
 

@@ -30,8 +30,9 @@ impl World {
                 self.delivering = Some(index);
                 self.connections[index].was_delivered = true;
             }
+            Action::Release => {}
             Action::RunHook(live) => self.hook_begins(live, supervisor),
-            Action::CancelHook => self.hook.is_asked = false,
+            Action::CancelHook => self.hook_is_cancelled(),
             Action::Tell(incident) => self.noted(incident),
             Action::Reply { id, result } => {
                 // Of an end that nobody waits for.
@@ -54,7 +55,7 @@ impl World {
             }
         }
         let watch = self.shared.watch();
-        for state in [State::Connected, State::Reconnecting] {
+        for state in [State::CatchingUp, State::Connected, State::Reconnecting] {
             let (known, told) = (self.entered[state as usize], watch.borrow().times(state));
             if known != told {
                 self.fail(format!("it was {state:?} {known} times, and told were {told}"));

@@ -1,10 +1,13 @@
 //! The real queue, with a witness of what goes into it.
 
+use std::sync::Arc;
+
 use bytes::BytesMut;
 
+use crate::listener::shared::Shared;
 use crate::listener::sink::RingSink;
 use crate::notification::{Gap, Stamp};
-use crate::supervisor::Sink;
+use crate::supervisor::{Sink, State};
 use crate::wire::{self, Run};
 
 /// A notification that the listener took in.
@@ -25,10 +28,14 @@ pub(super) struct Told {
     pub(super) gap: Gap,
     /// The connection whose input was handled then.
     pub(super) connection: usize,
+    /// What could be seen from outside when the consumer could see it: the state, and how many gaps were counted.
+    pub(super) state: State,
+    pub(super) counted: u64,
 }
 
 pub(super) struct Witness {
     pub(super) ring: RingSink,
+    shared: Arc<Shared>,
     /// The connection whose input is being handled.
     pub(super) connection: usize,
     pub(super) taken: Vec<Taken>,
@@ -48,9 +55,10 @@ pub(super) struct Witness {
 }
 
 impl Witness {
-    pub(super) fn new(ring: RingSink) -> Self {
+    pub(super) fn new(ring: RingSink, shared: Arc<Shared>) -> Self {
         Self {
             ring,
+            shared,
             connection: usize::MAX,
             taken: Vec::new(),
             gaps: Vec::new(),
@@ -106,7 +114,8 @@ impl Sink for Witness {
     fn release(&mut self, gaps: Vec<(u64, Gap)>) {
         for (position, gap) in &gaps {
             let (position, connection) = (*position, self.connection);
-            self.gaps.push(Told { position, gap: gap.clone(), connection });
+            let (state, counted) = (self.shared.state(), self.shared.stats().gaps);
+            self.gaps.push(Told { position, gap: gap.clone(), connection, state, counted });
         }
         self.is_held = false;
         self.shown = (self.taken.len(), self.gaps.len());

@@ -101,6 +101,9 @@ impl Supervisor {
         }
         self.current = self.next.take();
         self.deliver_current(now);
+        if !self.outages.is_empty() {
+            self.catch_up();
+        }
         let channel = fence.channel.clone();
         if new_passed {
             self.end_handover(now, &channel, sink);

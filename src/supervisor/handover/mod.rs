@@ -255,7 +255,7 @@ impl Supervisor {
         sink: &mut impl Sink,
     ) {
         match (purpose, result) {
-            (Purpose::Forget { .. }, Ok(_)) => self.private_is_forgotten(now, sink),
+            (Purpose::Forget { .. }, Ok(_)) => self.private_is_forgotten(now),
             // A time limit, as a rule. To be on it still does no harm, unless a fence may come.
             (Purpose::Forget { channel, tries }, Err(error)) => {
                 let again = tries.checked_sub(1).map(|tries| self.forget(now, channel, tries));
@@ -310,23 +310,23 @@ impl Supervisor {
                 return self.lose(now, error, sink);
             }
         }
-        self.tell_dropped(now, sink);
+        self.tell_dropped(now);
         self.proceed(now, sink);
     }
 
     /// The current session has left the private channel.
-    pub(super) fn private_is_forgotten(&mut self, now: Instant, sink: &mut impl Sink) {
+    pub(super) fn private_is_forgotten(&mut self, now: Instant) {
         if let Step::Forgetting { .. } = self.handover.step {
             self.handover.end();
-            self.tell_dropped(now, sink);
+            self.tell_dropped(now);
         }
     }
 
     /// What the server dropped during a handover that came to nothing, in the session that goes on.
-    fn tell_dropped(&mut self, now: Instant, sink: &mut impl Sink) {
+    fn tell_dropped(&mut self, now: Instant) {
         let is_live = self.current.as_ref().is_some_and(Link::is_live);
         if is_live && !self.outages.is_empty() && !self.handover.is_running() {
-            self.run_hook_later(now, sink);
+            self.run_hook_later(now);
         }
     }
 

@@ -120,7 +120,7 @@ proptest! {
         steps in vec(step(), 0..150),
     ) {
         let policy = Policy {
-            has_hook,
+            hook: has_hook.then_some(HOOK),
             heartbeat: Heartbeat { every: Duration::from_secs(10), deadline: Duration::from_secs(8) },
             max_lifetime: rotates.then_some(Duration::from_secs(60)),
             ..lasting()

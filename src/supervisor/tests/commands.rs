@@ -272,9 +272,9 @@ fn a_notification_that_the_server_dropped_is_a_gap_in_its_place() {
         [
             "1 notifications",
             "hold",
+            "2 notifications",
             "gap at 1: notifications may be missing here: server error: the server dropped a notification: \
          ERROR: no (SQLSTATE 42501) (no session was lost)",
-            "2 notifications",
         ]
     );
     assert_eq!(shell.supervisor.figures().gaps, 1);

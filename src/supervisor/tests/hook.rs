@@ -3,7 +3,7 @@
 use super::*;
 
 fn hooked() -> Policy {
-    Policy { has_hook: true, ..lasting() }
+    Policy { hook: Some(HOOK), ..lasting() }
 }
 
 fn failed() -> Result<(), Error> {
@@ -15,14 +15,13 @@ fn started() -> Shell {
     let mut shell = Shell::new(hooked());
     shell.open();
     shell.serve();
-    assert_eq!(shell.take_log(), ["Connected", "hook"]);
+    assert_eq!(shell.take_log(), ["CatchingUp", "hook"]);
     shell
 }
 
 /// The session was lost and restored, the hook runs.
 fn restored() -> Shell {
     let mut shell = Shell::up(hooked());
-    shell.hook(Ok(()));
     shell.break_and_reopen();
     shell.open();
     shell.serve();
@@ -36,10 +35,11 @@ fn nothing_is_delivered_before_the_hook_of_the_start_is_done() {
     let mut shell = Shell::new(hooked());
     shell.open();
     shell.read(&[LISTEN, A1, READY].concat());
-    assert_eq!(shell.take_log(), ["Connected", "hook"]);
+    assert_eq!(shell.take_log(), ["CatchingUp", "hook"]);
     shell.read(A1);
     assert_eq!(shell.seen(), NOTHING);
     shell.hook(Ok(()));
+    assert_eq!(shell.take_log(), ["Connected"]);
     assert_eq!(shell.seen(), ["b", "b"]);
     shell.read(A1);
     assert_eq!(shell.seen(), ["b"]);
@@ -72,25 +72,84 @@ fn commands_do_not_wait_for_the_hook() {
 
 #[test]
 fn a_hook_that_fails_runs_again_after_a_delay_and_nothing_is_delivered_meanwhile() {
-    for mut shell in [started(), restored()] {
-        shell.read(&note("1"));
-        let mut limit = Duration::from_millis(100);
-        for failures in 1..10 {
-            shell.hook(failed());
-            assert_eq!(shell.take_log(), NOTHING);
-            let Some(Incident::HookFailed { delay, .. }) = shell.told.pop() else { panic!("told") };
-            assert_eq!(delay, shell.due_in());
-            assert!(delay >= Duration::from_millis(50) && delay <= limit, "{failures}: {delay:?}");
-            limit *= 2;
-            shell.pass_until_due();
-            assert!(shell.take_log().concat().starts_with("hook"));
-        }
-        assert_eq!(shell.seen(), NOTHING);
-        shell.hook(Ok(()));
-        assert_eq!(shell.seen().last().unwrap(), "1");
-        assert_eq!(shell.supervisor.figures().hook_failures, 9);
-        assert_eq!(shell.supervisor.poll_timeout(), None);
+    let mut shell = restored();
+    shell.read(&note("1"));
+    let mut limit = Duration::from_millis(100);
+    for failures in 1..10 {
+        shell.hook(failed());
+        assert_eq!(shell.take_log(), NOTHING);
+        let Some(Incident::HookFailed { delay, .. }) = shell.told.pop() else { panic!("told") };
+        assert_eq!(delay, shell.due_in());
+        assert!(delay >= Duration::from_millis(50) && delay <= limit, "{failures}: {delay:?}");
+        assert_eq!(shell.supervisor.state(), State::CatchingUp);
+        limit *= 2;
+        shell.pass_until_due();
+        assert!(shell.take_log().concat().starts_with("hook"));
     }
+    assert_eq!(shell.seen(), NOTHING);
+    shell.hook(Ok(()));
+    assert_eq!(shell.take_log(), ["Connected"]);
+    assert_eq!(shell.seen(), ["GAP", "1"]);
+    assert_eq!(shell.supervisor.figures().hook_failures, 9);
+    assert_eq!(shell.supervisor.poll_timeout(), None);
+}
+
+/// It was retried for ever, and whoever waited for the listener did not learn of it.
+#[test]
+fn a_hook_that_fails_at_the_start_ends_the_listener() {
+    let mut shell = started();
+    shell.hook(failed());
+    assert_eq!(shell.take_log(), ["close 1 Abort", "Closed", "done: misuse: no"]);
+    assert_eq!(shell.supervisor.figures().hook_failures, 1);
+}
+
+#[test]
+fn a_hook_that_takes_too_long_is_cancelled_and_has_failed() {
+    let mut shell = started();
+    assert_eq!(shell.due_in(), HOOK.timeout);
+    shell.pass_until_due();
+    let done = "done: timeout: the on_live hook was not done within 30s";
+    assert_eq!(shell.take_log(), ["cancel hook", "close 1 Abort", "Closed", done]);
+
+    let mut shell = restored();
+    shell.pass_until_due();
+    assert_eq!(shell.take_log(), ["cancel hook"]);
+    assert_eq!(shell.supervisor.state(), State::CatchingUp);
+    let Some(Incident::HookFailed { error, .. }) = shell.told.pop() else { panic!("told") };
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    // What it says afterwards comes too late.
+    shell.hook(Ok(()));
+    assert_eq!(shell.seen(), NOTHING);
+    shell.pass_until_due();
+    assert!(shell.take_log().concat().starts_with("hook after"));
+    shell.hook(Ok(()));
+    assert_eq!(shell.seen(), ["GAP"]);
+}
+
+#[test]
+fn a_listener_ends_after_so_many_failures_of_its_hook_in_a_row() {
+    let policy = Policy { hook: Some(HookPolicy { failures_max: Some(3), ..HOOK }), ..lasting() };
+    let mut shell = Shell::up(policy);
+    for round in 0..2 {
+        shell.break_and_reopen();
+        shell.open();
+        shell.serve();
+        for _ in 0..2 {
+            shell.hook(failed());
+            assert_eq!(shell.supervisor.state(), State::CatchingUp);
+            shell.pass_until_due();
+        }
+        if round == 0 {
+            shell.hook(Ok(()));
+            assert_eq!(shell.supervisor.state(), State::Connected);
+        }
+    }
+    shell.read(&note("1"));
+    shell.forget();
+    shell.hook(failed());
+    assert_eq!(shell.take_log(), ["close 3 Abort", "Closed", "done: misuse: no"]);
+    // What has arrived is shown, behind its gap.
+    assert_eq!(shell.seen(), ["GAP", "GAP", "1"]);
 }
 
 #[test]
@@ -106,7 +165,7 @@ fn a_loss_cancels_the_hook_and_the_next_session_runs_it_for_both_losses() {
     shell.open();
     shell.serve();
     let log = shell.take_log();
-    assert_eq!(log[..2], ["open 3", "Connected"]);
+    assert_eq!(log[..2], ["open 3", "CatchingUp"]);
     assert!(log[2].starts_with("hook after"));
     shell.read(&note("2"));
     shell.hook(Ok(()));
@@ -114,20 +173,12 @@ fn a_loss_cancels_the_hook_and_the_next_session_runs_it_for_both_losses() {
 }
 
 #[test]
-fn a_hook_of_the_start_that_a_loss_cancels_is_a_start_again() {
+fn a_session_that_is_lost_while_the_first_hook_runs_is_the_end() {
     let mut shell = started();
     shell.read(&note("1"));
     shell.event(broken());
-    shell.pass_until_due();
-    shell.open();
-    shell.serve();
-    let log = shell.take_log();
-    assert_eq!(
-        log,
-        ["close 1 Abort", "cancel hook", "Reconnecting", "open 2", "Connected", "hook"]
-    );
-    shell.hook(Ok(()));
-    assert_eq!(shell.seen(), ["1", "GAP"]);
+    let done = "done: connection: broken";
+    assert_eq!(shell.take_log(), ["close 1 Abort", "cancel hook", "Closed", done]);
 }
 
 #[test]
@@ -142,7 +193,7 @@ fn a_hook_that_waits_to_run_again_is_not_run_without_a_session() {
     assert_eq!(shell.take_log(), NOTHING);
     shell.open();
     shell.serve();
-    assert_eq!(shell.take_log()[0], "Connected");
+    assert_eq!(shell.take_log()[0], "CatchingUp");
 }
 
 /// What the hook has read may be older than what was dropped since.
@@ -159,7 +210,7 @@ fn a_loss_that_is_noticed_while_the_hook_runs_makes_it_run_again() {
     assert_eq!(shell.seen(), NOTHING);
     shell.hook(Ok(()));
     assert_eq!(shell.seen(), ["GAP", "1", "GAP", "2"]);
-    assert_eq!(shell.take_log(), NOTHING);
+    assert_eq!(shell.take_log(), ["Connected"]);
 }
 
 #[test]
@@ -193,7 +244,6 @@ fn closing_or_draining_does_not_wait_for_the_hook_and_shows_what_has_arrived() {
 #[test]
 fn a_handover_runs_no_hook_because_nothing_is_missing() {
     let mut shell = Shell::up(hooked());
-    shell.hook(Ok(()));
     shell.command(Command::Rotate);
     shell.on(2).open();
     shell.on(1).serve();

@@ -212,7 +212,7 @@ fn none_is_asked_for_while_the_socket_is_not_read() {
 #[test]
 fn the_end_of_a_hook_asks_for_no_proof_on_a_socket_that_is_not_read() {
     let overflow = Overflow::Block { max_stall: seconds(100) };
-    let mut shell = Shell::up(Policy { overflow, has_hook: true, ..proving() });
+    let mut shell = Shell::up(Policy { overflow, hook: Some(HOOK), ..proving() });
     shell.read(&A1.repeat(5));
     shell.pass(EVERY);
     shell.hook(Ok(()));
@@ -223,7 +223,7 @@ fn the_end_of_a_hook_asks_for_no_proof_on_a_socket_that_is_not_read() {
 #[test]
 fn the_time_begins_anew_after_a_stall() {
     let overflow = Overflow::Block { max_stall: seconds(100) };
-    let mut shell = Shell::up(Policy { overflow, has_hook: true, ..proving() });
+    let mut shell = Shell::up(Policy { overflow, hook: Some(HOOK), ..proving() });
     shell.hook(Ok(()));
     shell.pass(EVERY - seconds(1));
     shell.read(&A1.repeat(5));

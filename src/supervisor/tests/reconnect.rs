@@ -120,7 +120,7 @@ fn losses_with_nothing_between_are_one_gap() {
 }
 
 #[test]
-fn losses_with_a_notification_between_are_two_gaps_in_their_places() {
+fn each_gap_names_the_session_of_the_notification_behind_it() {
     let mut shell = down();
     shell.open();
     shell.read(&note("1"));
@@ -133,7 +133,7 @@ fn losses_with_a_notification_between_are_two_gaps_in_their_places() {
     assert_eq!(shell.seen(), ["GAP", "1", "GAP", "2"]);
     let gaps = shell.take_gaps();
     assert_eq!((gaps[0].sessions(), gaps[1].sessions()), (1, 1));
-    assert_eq!((gaps[0].epoch(), gaps[1].epoch()), (3, 3));
+    assert_eq!((gaps[0].epoch(), gaps[1].epoch()), (2, 3));
     assert_eq!(gaps[1].cause().to_string(), "connection: the server closed the connection");
 }
 
@@ -167,4 +167,22 @@ fn a_dropped_notification_is_a_gap_in_a_session_that_goes_on() {
     assert_eq!(gap.lost_at(), gap.restored_at());
     assert!(gap.cause().to_string().starts_with("server error: the server dropped a notification"));
     assert_eq!(shell.take_log(), NOTHING);
+}
+
+/// It was shown as soon as the shell came to release what the session before had held back.
+#[test]
+fn a_session_that_is_lost_in_the_read_that_makes_it_live_holds_back_what_follows() {
+    let mut shell = down();
+    shell.open();
+    assert_eq!(shell.take_sent(), [r#"LISTEN "a""#]);
+    shell.read(&[LISTEN, READY, &note("1"), FATAL].concat());
+    assert_eq!(shell.seen(), NOTHING);
+    shell.pass_until_due();
+    shell.open();
+    shell.read(&note("2"));
+    assert_eq!(shell.seen(), NOTHING);
+    shell.serve();
+    assert_eq!(shell.seen(), ["GAP", "1", "GAP", "2"]);
+    let gaps = shell.take_gaps();
+    assert_eq!((gaps[0].epoch(), gaps[1].epoch()), (2, 3));
 }

@@ -115,11 +115,14 @@ impl Shell {
         std::iter::from_fn(|| Some(self.serve()).filter(|lines| !lines.is_empty())).collect()
     }
 
-    /// A session is up, all that is wanted is active or refused, and nothing of that is in the logs.
+    /// A session is up, all that is wanted is active or refused, the hook is done, and nothing of that is in the logs.
     pub(super) fn up(policy: Policy) -> Self {
         let mut shell = Self::new(policy);
         shell.open();
         shell.serve_all();
+        if shell.supervisor.state() == State::CatchingUp {
+            shell.hook(Ok(()));
+        }
         assert_eq!(shell.supervisor.state(), State::Connected);
         shell.forget();
         shell

@@ -118,7 +118,7 @@ impl Shell {
     pub(super) fn command(&mut self, command: Command) {
         let id = CommandId(self.commands);
         self.commands += 1;
-        self.supervisor.handle_command(self.now, id, command, &mut self.queue);
+        self.supervisor.handle_command(self.now, id, command);
         self.act();
     }
 
@@ -180,6 +180,12 @@ impl Shell {
                     self.told.push(incident);
                     continue;
                 }
+                Action::Release => {
+                    if let Some(gaps) = self.supervisor.release() {
+                        self.queue.release(gaps);
+                    }
+                    continue;
+                }
                 Action::RunHook(Live::Start) => "hook".to_owned(),
                 Action::RunHook(Live::AfterGap(gap)) => format!("hook after {gap}"),
                 Action::CancelHook => "cancel hook".to_owned(),
@@ -237,7 +243,7 @@ impl Shell {
         self.queue.take_seen()
     }
 
-    pub(super) fn take_gaps(&mut self) -> Vec<crate::notification::Gap> {
+    pub(super) fn take_gaps(&mut self) -> Vec<Gap> {
         std::mem::take(&mut self.queue.gaps)
     }
 

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use pgbell::{Error, Event, Listener, Live};
+use pgbell::{Error, ErrorKind, Event, Listener, ListenerBuilder, Live, State};
 
 use crate::support::{PATIENCE, Server, number, run, until, value};
 
@@ -74,43 +74,159 @@ fn state_read_in_the_hook_and_the_notifications_after_it_leave_nothing_out() {
         };
         tokio::join!(killer, follower);
         let states = read.lock().unwrap().clone();
-        // A session that is lost while the hook runs at the start has it run at the start again.
-        let mut later = states.iter().skip_while(|(start, _)| *start);
-        assert!(states[0].0 && later.all(|(start, _)| !start), "{states:?}");
+        assert!(states[0].0 && states[1..].iter().all(|(start, _)| !start), "{states:?}");
         report!("{states:?}");
         listener.close().await.unwrap();
     });
 }
 
+/// It was retried without end, `connect` returned Ok, and `recv` waited for ever.
 #[test]
-fn a_hook_that_fails_or_panics_is_run_again_and_holds_delivery_back_until_it_succeeds() {
+fn a_hook_that_fails_at_the_start_is_the_error_of_connect() {
     let server = Server::start();
     run(async {
+        let builder = || Listener::builder(server.url()).channels(["a"]);
+        let missing = builder().on_live(|mut connection, _| async move {
+            connection.simple_query("SELECT * FROM missing").await.map(drop)
+        });
+        let error = connect_fails(missing).await;
+        assert_eq!(error.sqlstate(), Some("42P01"), "{error}");
+
+        let panics = builder().on_live(|_, _| async { panic!("a hook that panics") });
+        let error = connect_fails(panics).await;
+        assert!(error.to_string().contains("panicked"), "{error}");
+
+        let slow = builder().on_live(|_, _| std::future::pending());
+        let error = connect_fails(slow.on_live_timeout(Duration::from_millis(200))).await;
+        assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+
+        // The session is lost meanwhile.
+        let (sender, mut begun) = tokio::sync::mpsc::unbounded_channel();
+        let lost = builder().on_live(move |_, _| {
+            sender.send(()).unwrap();
+            std::future::pending()
+        });
+        let kill = async {
+            begun.recv().await.unwrap();
+            let mut other = server.connection().await;
+            let listening = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+                             WHERE query LIKE 'LISTEN%'";
+            assert_eq!(value(&mut other, listening).await, "1");
+        };
+        let (error, ()) = tokio::join!(connect_fails(lost), kill);
+        assert_eq!(error.sqlstate(), Some("57P01"), "{error}");
+    });
+}
+
+async fn connect_fails(builder: ListenerBuilder) -> Error {
+    let connected = tokio::time::timeout(PATIENCE, builder.connect()).await.unwrap();
+    connected.map(drop).unwrap_err()
+}
+
+#[test]
+fn connect_returns_after_the_first_run_of_the_hook() {
+    let server = Server::start();
+    run(async {
+        let done = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&done);
+        let builder = Listener::builder(server.url()).channels(["a"]);
+        let builder = builder.on_live(move |mut connection, _| {
+            let done = Arc::clone(&counter);
+            async move {
+                connection.simple_query("SELECT pg_sleep(0.2)").await?;
+                done.fetch_add(1, Ordering::SeqCst);
+                Ok(())
+            }
+        });
+        let listener = builder.connect().await.unwrap();
+        assert_eq!(done.load(Ordering::SeqCst), 1);
+        assert_eq!(listener.state(), State::Connected);
+        listener.close().await.unwrap();
+    });
+}
+
+/// A table is missing for a while: that can be seen from outside, and nothing is delivered meanwhile.
+#[test]
+fn a_hook_that_fails_or_panics_later_is_run_again_and_can_be_seen_to_fail() {
+    let server = Server::start();
+    run(async {
+        let mut writer = server.connection().await;
+        writer.simple_query("CREATE TABLE state AS SELECT 1 AS n").await.unwrap();
         let runs = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&runs);
         let builder = Listener::builder(server.url()).channels(["a"]);
         let builder = builder.backoff(Duration::from_millis(10), Duration::from_millis(50));
         let mut listener = builder
-            .on_live(move |connection, _| {
+            .on_live(move |mut connection, _| {
                 let run = counter.fetch_add(1, Ordering::SeqCst);
                 async move {
-                    match run {
-                        0 => Err(Error::other("not yet")),
-                        1 => panic!("a hook that panics"),
-                        _ => connection.close().await,
-                    }
+                    assert_ne!(run, 1, "a hook that panics");
+                    connection.simple_query("SELECT n FROM state").await?;
+                    connection.close().await
                 }
             })
             .connect()
             .await
             .unwrap();
-        server.notifier().await.notify("a", "held back").await.unwrap();
-        until("the hook has failed", || listener.stats().hook_failures == 1).await;
+        writer.simple_query("ALTER TABLE state RENAME TO gone").await.unwrap();
+        server.cluster.terminate_backend(listener.process_id().unwrap()).unwrap();
+        until("the hook has failed", || listener.stats().hook_failures >= 3).await;
+        assert_eq!(listener.state(), State::CatchingUp);
+        assert_eq!(listener.last_error().unwrap().sqlstate(), Some("42P01"));
+        writer.notify("a", "held back").await.unwrap();
+        until("it has arrived", || listener.stats().received == 1).await;
+        assert!(listener.try_recv().unwrap().is_none());
+        writer.simple_query("ALTER TABLE gone RENAME TO state").await.unwrap();
+        let event = tokio::time::timeout(PATIENCE, listener.recv()).await.unwrap().unwrap();
+        assert!(matches!(&event, Event::Gap(_)), "{event:?}");
+        assert_eq!(listener.state(), State::Connected);
         let event = tokio::time::timeout(PATIENCE, listener.recv()).await.unwrap().unwrap();
         assert!(matches!(&event, Event::Notification(_)), "{event:?}");
-        assert_eq!(runs.load(Ordering::SeqCst), 3);
-        assert_eq!((listener.stats().hooks, listener.stats().hook_failures), (3, 2));
-        assert!(listener.last_error().unwrap().to_string().contains("panicked"));
         listener.close().await.unwrap();
+    });
+}
+
+#[test]
+fn a_listener_ends_after_as_many_failures_of_its_hook_as_it_was_told() {
+    let server = Server::start();
+    run(async {
+        let builder = Listener::builder(server.url()).channels(["a"]).on_live_failures_max(3);
+        let builder = builder.backoff(Duration::from_millis(10), Duration::from_millis(50));
+        let builder = builder.on_live(|_, live| async move {
+            match live {
+                Live::Start => Ok(()),
+                _ => Err(Error::other("no")),
+            }
+        });
+        let mut listener = builder.connect().await.unwrap();
+        server.cluster.terminate_backend(listener.process_id().unwrap()).unwrap();
+        let event = tokio::time::timeout(PATIENCE, listener.recv()).await.unwrap().unwrap();
+        assert!(matches!(&event, Event::Gap(_)), "{event:?}");
+        let cause = listener.recv().await.unwrap_err();
+        assert_eq!(cause.kind(), ErrorKind::Other, "{cause}");
+        assert_eq!(listener.stats().hook_failures, 3);
+        assert_eq!(listener.state(), State::Closed);
+    });
+}
+
+/// In 81 of 200 it was Reconnecting still, for up to 5.6 ms.
+#[test]
+fn right_behind_a_gap_the_state_is_connected_and_the_figures_know_of_it() {
+    let server = Server::start();
+    run(async {
+        let builder = Listener::builder(server.url()).channels(["a"]);
+        let builder = builder.backoff(Duration::from_millis(1), Duration::from_millis(2));
+        let mut listener = builder.connect().await.unwrap();
+        for gaps in 1..=200 {
+            let before = listener.process_id().unwrap();
+            server.cluster.terminate_backend(before).unwrap();
+            let event = tokio::time::timeout(PATIENCE, listener.recv()).await.unwrap().unwrap();
+            assert!(matches!(&event, Event::Gap(_)), "{event:?}");
+            let (state, stats) = (listener.state(), listener.stats());
+            assert_eq!(state, State::Connected, "behind gap {gaps}");
+            assert_eq!((stats.gaps, stats.sessions_lost, stats.sessions), (gaps, gaps, gaps + 1));
+            assert!(listener.process_id().is_some_and(|now| now != before));
+            assert_eq!(listener.last_error().unwrap().sqlstate(), Some("57P01"));
+        }
     });
 }

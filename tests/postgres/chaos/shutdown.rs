@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use pgbell::{ErrorKind, Event, Listener, Overflow, State};
+use pgbell::{ErrorKind, Event, Listener, Live, Overflow, State};
 use pgbell_testkit::{Cut, Direction, Flow, Mode, Proxy};
 
 use crate::support::{PATIENCE, Server, next, number, run, send_numbers, until, until_gone};
@@ -113,10 +113,16 @@ fn p11_close_returns_in_time_in_every_state_and_leaves_no_task_and_no_socket() {
         closes("a query in flight", listener, None, before).await;
         assert!(query.await.unwrap().is_err());
 
-        let hook = |_, _| std::future::pending();
+        let hook = |_, live| async move {
+            match live {
+                Live::Start => Ok(()),
+                _ => std::future::pending().await,
+            }
+        };
         let builder = Listener::builder(server.url()).channels(["a"]).on_live(hook);
         let listener = builder.connect().await.unwrap();
-        until("the hook runs", || listener.stats().hooks == 1).await;
+        server.cluster.terminate_backend(listener.process_id().unwrap()).unwrap();
+        until("the hook runs", || listener.stats().hooks == 2).await;
         closes("a hook that never ends", listener, None, before).await;
     });
 }
