@@ -363,9 +363,9 @@ impl ListenerBuilder {
         let shared = Arc::new(Shared::new(Pins::new(self.pin_limit as u64)));
         let sink = RingSink::new(producer, capacity, self.bytes, self.overflow, shared.clone());
         let (requests, inbox) = mpsc::unbounded_channel();
-        let seed = u64::from_le_bytes(net::random()?);
+        let secret = net::random()?;
         let telemetry = Telemetry::new(&resolved, &policy);
-        let supervisor = Supervisor::new(net::now(), SystemTime::now(), seed, policy);
+        let supervisor = Supervisor::new(net::now(), SystemTime::now(), secret, policy);
         let (connected, wait) = oneshot::channel();
         let turn = Turn::new();
         let means = Means { config, connect_timeout, hook: self.hook, telemetry, sink, turn };

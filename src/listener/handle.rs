@@ -131,9 +131,18 @@ impl ListenerHandle {
 
     /// Lets another session take the place of the current one: listening first, then exchanged, without a
     /// gap and without anything delivered twice. For a password that has changed, or to move to another
-    /// server process. Returns when it was begun, or when there is no session to replace;
+    /// server process. Returns when it was begun;
     /// [`Stats::handovers`] says when it is done. If it fails, the current session goes on, and it is tried
     /// again after a delay: [`Stats::handover_failures`] and [`last_error`](Self::last_error) tell of that.
+    ///
+    /// Whenever it is called, what follows is a session whose opening began after the call:
+    ///
+    /// - Between two attempts to connect it returns at once: the next attempt reads password and parameters anew.
+    /// - While an attempt is under way, or another session is being opened to take the place of the current one, that
+    ///   attempt may have read the old password. It is not broken off: its session becomes the current one and is
+    ///   replaced in its turn at once. However many calls come meanwhile, that is one more exchange.
+    /// - While two sessions are being exchanged, or a session that was opened is being subscribed, the call waits for the end
+    ///   of that, and then begins.
     ///
     /// # Errors
     /// [`ErrorKind::Closed`] when the listener is over.

@@ -63,7 +63,8 @@ pub enum Reply {
     Unlistened,
     /// To `SimpleQuery`: a result for each statement.
     Rows(Vec<Rows>),
-    /// To `Rotate`: it has begun, or does as soon as a session is live.
+    /// To `Rotate`: the exchange has begun, or the next session that is live was opened later than this was asked for, or
+    /// is replaced by one that was.
     Rotating,
     /// To `Drain`: everything that was committed before stands in the queue.
     Drained,

@@ -139,11 +139,11 @@ impl Supervisor {
     fn start(&mut self, now: Instant, id: CommandId, command: Command) -> Result<(), Error> {
         let is_ready = self.current.as_mut().is_some_and(|link| link.ready().is_some());
         if !is_ready {
-            return self.wish(id, command);
+            return self.wish(now, id, command);
         }
         match command {
             Command::Rotate => {
-                self.hand_over(now);
+                self.rotate(now);
                 self.reply(id, Ok(Reply::Rotating));
                 return Ok(());
             }
@@ -163,7 +163,7 @@ impl Supervisor {
     }
 
     /// No session is up: a wish is kept, anything else cannot be done.
-    fn wish(&mut self, id: CommandId, command: Command) -> Result<(), Error> {
+    fn wish(&mut self, now: Instant, id: CommandId, command: Command) -> Result<(), Error> {
         if self.ending {
             return Err(closed());
         }
@@ -184,6 +184,7 @@ impl Supervisor {
                 return Ok(());
             }
             Command::Rotate => {
+                self.rotate(now);
                 self.reply(id, Ok(Reply::Rotating));
                 return Ok(());
             }

@@ -36,6 +36,7 @@ mod handover;
 mod hook;
 mod input;
 mod link;
+mod nonces;
 mod outage;
 mod policy;
 mod probe;
@@ -57,6 +58,7 @@ use self::flow::Flow;
 use self::handover::Handover;
 use self::hook::Hook;
 use self::link::{Link, Stage};
+use self::nonces::Nonces;
 use self::outage::Outages;
 use self::probe::Probe;
 use self::wall::Wall;
@@ -110,7 +112,10 @@ pub struct Supervisor {
     has_begun: bool,
     /// The end was asked for, or has come.
     ending: bool,
+    /// For what may be guessed: when the next handover is due.
     random: Shuffle,
+    /// For what must not: the fence of a handover, and the name of its channel.
+    nonces: Nonces,
     wall: Wall,
     actions: VecDeque<Action>,
     figures: Figures,
@@ -162,13 +167,14 @@ const DELAYS: Reconnect = Reconnect {
 
 impl Supervisor {
     /// A listener that wants to open its first connection. `time` is the time of day at `now`; what is left
-    /// to chance follows from `seed`.
+    /// to chance follows from `secret`: 32 bytes from the operating system, which no other listener has.
     #[must_use]
-    pub fn new(now: Instant, time: SystemTime, seed: u64, mut policy: Policy) -> Self {
+    pub fn new(now: Instant, time: SystemTime, secret: [u8; 32], mut policy: Policy) -> Self {
         for timeout in [&mut policy.connect_timeout, &mut policy.close_timeout] {
             *timeout = TIMEOUT_MAX.min(*timeout);
         }
-        let mut random = Shuffle::new(seed);
+        let mut nonces = Nonces::new(secret);
+        let mut random = Shuffle::new(nonces.seed());
         let delays = policy.reconnect.unwrap_or(DELAYS);
         let mut supervisor = Self {
             state: State::Connecting,
@@ -193,6 +199,7 @@ impl Supervisor {
             has_begun: false,
             ending: false,
             random,
+            nonces,
             wall: Wall::new(now, time),
             actions: VecDeque::new(),
             figures: Figures::default(),
@@ -330,6 +337,7 @@ impl Supervisor {
     // ---- transitions ----
 
     fn open(&mut self, now: Instant) -> Link {
+        self.handover.attempt_begins();
         self.links = self.links.saturating_add(1);
         self.figures.attempts = self.figures.attempts.saturating_add(1);
         let id = LinkId(self.links);

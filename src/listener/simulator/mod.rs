@@ -185,8 +185,9 @@ impl World {
             RingSink::new(producer, plan.capacity, plan.bytes, plan.overflow, shared.clone());
         let (sender, requests) = mpsc::unbounded_channel();
         let (tells, connected) = oneshot::channel();
-        let seed = random.number();
-        let supervisor = Supervisor::new(clock.instant(), clock.wall(), seed, policy);
+        let mut secret = [0; 32];
+        secret[..8].copy_from_slice(&random.number().to_be_bytes());
+        let supervisor = Supervisor::new(clock.instant(), clock.wall(), secret, policy);
         let inside = Inside { supervisor, requests, connected: tells };
         let listener = Listener {
             consumer,

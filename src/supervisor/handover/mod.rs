@@ -28,7 +28,6 @@ use super::link::Link;
 use super::probe::SILENCE_MAX;
 use super::rest::Rest;
 use super::{Sink, Supervisor};
-use crate::route::Shuffle;
 use crate::session::{Answer, Session};
 use crate::{Error, ErrorKind};
 
@@ -45,6 +44,9 @@ pub(super) struct Handover {
     step: Step,
     /// When the next one begins.
     pub(super) due: Option<Instant>,
+    /// Another session was asked for while an attempt was under way, which may have read the old password: its session is
+    /// to be replaced as soon as it is live.
+    is_wanted: bool,
     /// Since when the fence is on its way.
     fenced_at: Option<Instant>,
     /// When it must be over, whatever comes.
@@ -105,6 +107,11 @@ impl Handover {
         matches!(self.step, Step::Following { .. })
     }
 
+    /// An attempt begins: it reads everything anew.
+    pub(super) fn attempt_begins(&mut self) {
+        self.is_wanted = false;
+    }
+
     /// The new session waits for the old one.
     pub(super) fn is_waiting(&self) -> bool {
         matches!(self.step, Step::Fenced { new_passed: true, .. })
@@ -137,11 +144,24 @@ impl Handover {
 impl Supervisor {
     /// The current session is live: when is it to be replaced?
     pub(super) fn plan_handover(&mut self, now: Instant) {
+        if std::mem::take(&mut self.handover.is_wanted) {
+            self.handover.due = Some(now);
+            return;
+        }
         self.handover.due = self.policy.max_lifetime.and_then(|lifetime| {
             let tenth = u64::try_from((lifetime / 10).as_nanos()).unwrap_or(u64::MAX);
             let early = Duration::from_nanos(self.random.number() % tenth.saturating_add(1).max(1));
             now.checked_add(lifetime.saturating_sub(early))
         });
+    }
+
+    /// A user asks for another session. Where none is live, the next one is another one anyway. An attempt that is under way
+    /// may have read what the user has changed since: its session is replaced as soon as it is live.
+    pub(super) fn rotate(&mut self, now: Instant) {
+        let is_live = self.current.as_ref().is_some_and(Link::is_live);
+        let attempt = if is_live { &self.next } else { &self.current };
+        self.handover.is_wanted |= attempt.is_some();
+        self.hand_over(now);
     }
 
     /// Begins a handover, if a live session is there and none is under way.
@@ -166,7 +186,7 @@ impl Supervisor {
         {
             return;
         }
-        let channel = format!("pgbell_{}", hex(&mut self.random));
+        let channel = format!("pgbell_{}", self.nonces.hex());
         let listen = |session: &mut Session| session.listen(now, &[&channel]);
         let private = current.start(now, Purpose::Private, listen);
         // And proves for the last time that it has listened until then: nobody could tell later.
@@ -212,7 +232,7 @@ impl Supervisor {
             let error = Error::caused(error.kind(), message, error.clone());
             return self.give_up_handover(now, error, sink);
         }
-        let fence = Fence { channel, nonce: hex(&mut self.random) };
+        let fence = Fence { channel, nonce: self.nonces.hex() };
         let send = |session: &mut Session| session.notify(now, &fence.channel, &fence.nonce);
         if let Err(error) = new.start(now, Purpose::Fence, send) {
             return self.fail(now, id, error, sink);
@@ -408,9 +428,4 @@ impl Supervisor {
             _ => self.lose(now, missing("the new"), sink),
         }
     }
-}
-
-/// 128 bits that nobody else draws.
-fn hex(random: &mut Shuffle) -> String {
-    format!("{:016x}{:016x}", random.number(), random.number())
 }

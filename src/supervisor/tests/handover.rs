@@ -163,10 +163,134 @@ fn rotating_without_a_live_session_is_done_by_the_next_one() {
     shell.serve();
     assert_eq!(shell.take_log(), ["open 2", "Connected"]);
     assert!(shell.supervisor.poll_timeout().is_none());
-    // And twice is once.
+}
+
+/// The whole of a handover to the session that is being opened.
+fn exchange(shell: &mut Shell, old: u32) {
+    shell.on(old + 1).open();
+    shell.on(old).serve();
+    shell.on(old + 1).serve();
+    shell.serve();
+    let fence = shell.fence();
+    shell.read(&fence);
+    shell.on(old).read(&fence);
+    shell.event(LinkEvent::Closed);
+    shell.on(old + 1).serve_all();
+    shell.take_log();
+}
+
+/// The attempt may have read the password that was changed since: it was answered with "rotating", and forgotten.
+#[test]
+fn rotating_during_an_attempt_replaces_the_session_that_comes_of_it() {
+    for is_logging_in in [false, true] {
+        let mut shell = Shell::up(lasting());
+        shell.break_and_reopen();
+        if is_logging_in {
+            shell.event(LinkEvent::Opened(session(shell.now)));
+        }
+        shell.take_log();
+        shell.command(Command::Rotate);
+        shell.command(Command::Rotate);
+        assert_eq!(shell.take_log(), ["0: Rotating", "1: Rotating"]);
+        if is_logging_in {
+            shell.read(PRELUDE);
+        } else {
+            shell.open();
+        }
+        shell.serve_all();
+        assert_eq!(shell.take_log(), ["Connected"]);
+        shell.pass_until_due();
+        assert_eq!(shell.take_log(), ["open 3"]);
+        exchange(&mut shell, 2);
+        assert_eq!(shell.supervisor.figures().handovers, 1);
+        // Once for all of them.
+        assert!(shell.supervisor.poll_timeout().is_none());
+    }
+    // The attempt fails: the next one begins after all was changed.
+    let mut shell = Shell::up(lasting());
+    shell.break_and_reopen();
+    shell.command(Command::Rotate);
+    shell.event(broken());
+    shell.pass_until_due();
+    shell.open();
+    shell.serve_all();
+    assert_eq!(shell.take_log().last().unwrap(), "Connected");
+    assert!(shell.supervisor.poll_timeout().is_none());
+}
+
+#[test]
+fn rotating_while_a_session_is_restored_begins_when_it_is_live() {
+    let mut shell = Shell::up(lasting());
+    shell.break_and_reopen();
+    shell.open();
+    shell.take_log();
+    shell.command(Command::Rotate);
+    assert_eq!(shell.take_log(), NOTHING);
+    shell.serve();
+    assert_eq!(shell.take_log(), ["Connected", "open 3", "0: Rotating"]);
+}
+
+/// Whose opening began before the second call is not what that call asks for.
+#[test]
+fn rotating_during_a_handover_is_followed_by_one_more() {
+    let mut shell = begun(lasting());
     shell.command(Command::Rotate);
     shell.command(Command::Rotate);
-    assert_eq!(shell.take_log(), ["open 3", "1: Rotating", "2: Rotating"]);
+    assert_eq!(shell.take_log(), ["1: Rotating", "2: Rotating"]);
+    exchange(&mut shell, 1);
+    shell.pass_until_due();
+    assert_eq!(shell.take_log(), ["open 3"]);
+    shell.on(3).open();
+    // Two sessions share their subscriptions: it waits.
+    shell.command(Command::Rotate);
+    assert_eq!(shell.take_log(), NOTHING);
+    shell.on(2).serve();
+    shell.on(3).serve();
+    shell.serve();
+    let fence = shell.fence();
+    shell.read(&fence);
+    shell.on(2).read(&fence);
+    shell.on(2).event(LinkEvent::Closed);
+    shell.on(3).serve_all();
+    let log = shell.take_log();
+    assert_eq!(log[3..], ["open 4", "3: Rotating", "close 2 Abort"]);
+    exchange(&mut shell, 3);
+    assert_eq!(shell.supervisor.figures().handovers, 3);
+    assert!(shell.supervisor.poll_timeout().is_none());
+}
+
+#[test]
+fn rotating_while_a_listener_drains_is_refused() {
+    let mut shell = Shell::up(lasting());
+    shell.command(Command::Drain { within: Duration::from_secs(1) });
+    shell.command(Command::Rotate);
+    assert_eq!(shell.take_log(), [format!("1: {OVER}")]);
+}
+
+/// Where a generator of the SplitMix64 kind stands whose last number this is.
+fn state_after(number: u64) -> u64 {
+    let unshift = |number: u64, by: u32| (0..64 / by).fold(number, |x, _| number ^ (x >> by));
+    let divide = |number: u64, by: u64| {
+        let inverse =
+            (0..6).fold(by, |x, _| x.wrapping_mul(2_u64.wrapping_sub(by.wrapping_mul(x))));
+        number.wrapping_mul(inverse)
+    };
+    let number = divide(unshift(number, 31), 0x94D0_49BB_1331_11EB);
+    unshift(divide(unshift(number, 27), 0xBF58_476D_1CE4_E5B9), 30)
+}
+
+/// The name shows in `pg_stat_activity`, and what comes next of a generator with one word of state follows from it.
+#[test]
+fn the_fence_of_a_handover_does_not_follow_from_the_name_of_its_channel() {
+    let mut generator = Shuffle::new(7);
+    let mut same = Shuffle::new(state_after(generator.number()));
+    assert_eq!(same.number(), generator.number());
+
+    let shell = fenced();
+    let last = u64::from_str_radix(&shell.private[shell.private.len() - 16..], 16).unwrap();
+    let mut generator = Shuffle::new(state_after(last));
+    let guess = format!("{:016x}{:016x}", generator.number(), generator.number());
+    assert_ne!(shell.nonce, guess);
 }
 
 #[test]

@@ -33,7 +33,7 @@ impl Shell {
     pub(super) fn new(policy: Policy) -> Self {
         let now = Instant::now();
         let mut shell = Self {
-            supervisor: Supervisor::new(now, SystemTime::UNIX_EPOCH, 1, policy),
+            supervisor: Supervisor::new(now, SystemTime::UNIX_EPOCH, [1; 32], policy),
             queue: Queue::new(4),
             began: now,
             now,
