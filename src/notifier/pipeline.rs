@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::request::{Reply, Request, Room};
 use crate::session::{CommandId, Session, SessionEvent};
+use crate::wire::buffer;
 use crate::{Error, ErrorKind};
 
 /// Most commands without an answer. Enough to fill a round trip of 10 ms with commits of 100 µs.
@@ -94,6 +95,7 @@ impl Pipeline {
                 Err(error) => drop(reply.send(Err(error))),
             }
         }
+        buffer::release_queue(&mut self.waiting, PIPELINE_MAX);
     }
 
     /// The socket has taken so many bytes by now.

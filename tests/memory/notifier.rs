@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use pgbell::{ErrorKind, Notifier};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::alone;
 use crate::meter::Meter;
@@ -17,6 +18,10 @@ const BESIDE_BYTES: usize = 256 * 1024;
 
 /// What one future of a call that waits takes: its payload is the caller's.
 const CALL_BYTES: usize = 4 * 1024;
+
+/// ParseComplete to ReadyForQuery.
+const ANSWER: &[u8] = b"1\0\0\0\x042\0\0\0\x04T\0\0\0\x1e\0\x01count\0\0\0\0\0\0\0\0\0\0\x14\0\x08\xff\xff\xff\xff\0\0\
+    D\0\0\0\x0b\0\x01\0\0\0\x011C\0\0\0\x0dSELECT 1\0Z\0\0\0\x05I";
 
 #[test]
 fn calls_without_end_to_a_server_that_does_not_read_take_a_bounded_amount_of_memory() {
@@ -50,4 +55,37 @@ fn calls_without_end_to_a_server_that_does_not_read_take_a_bounded_amount_of_mem
     let most = MOST_BYTES + BESIDE_BYTES + CALLS * CALL_BYTES;
     assert!(peak <= most, "{peak} and not {most}");
     assert!((1..=QUEUE_BYTES / 8_000).contains(&in_doubt), "{in_doubt}");
+}
+
+#[test]
+fn after_a_million_notifications_in_one_call_the_memory_is_given_back() {
+    let held = alone(async {
+        let (server, url) = bind().await;
+        let (notifier, socket) = tokio::join!(Notifier::connect(&*url), let_in(&server));
+        let (notifier, mut socket) = (notifier.unwrap(), socket);
+        let mut meter = Meter::start();
+        let payload = "x".repeat(40);
+        let sending = notifier.clone();
+        let sent = tokio::spawn(async move {
+            let sent = sending.notify_many((0..1_000_000).map(|n| ("a", format!("{payload}{n}"))));
+            let sent = sent.await;
+            drop(payload);
+            sent
+        });
+        // To the Sync at the end.
+        let mut buffer = vec![0; 64 * 1024];
+        let mut tail = Vec::new();
+        while !tail.ends_with(b"S\0\0\0\x04") {
+            let count = socket.read(&mut buffer).await.unwrap();
+            assert!(count > 0);
+            tail = buffer[count.saturating_sub(5)..count].to_vec();
+        }
+        drop((buffer, tail));
+        socket.write_all(ANSWER).await.unwrap();
+        assert_eq!(sent.await.unwrap().unwrap(), 1_000_000);
+        let held = meter.held();
+        notifier.close().await.unwrap();
+        held
+    });
+    assert!(held <= BESIDE_BYTES, "{held} bytes are left");
 }

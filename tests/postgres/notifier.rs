@@ -8,7 +8,7 @@ use pgbell_testkit::Signal;
 use tokio::task::JoinHandle;
 
 use crate::support::{
-    Server, next, number, run, until_blocked, until_gone, until_sql, up_to_end, value,
+    Server, next, number, poll_once, run, until_blocked, until_gone, until_sql, up_to_end, value,
 };
 
 /// S7: many notifications are one statement, so one commit; channels keep their case, all keep their order.
@@ -245,13 +245,13 @@ async fn to_a_stopped_process(
     let notifier = builder.connect().await.unwrap();
     notifier.notify("ch", "heard").await.unwrap();
     server.cluster.signal_backend(notifier.process_id().unwrap(), Signal::Stop).unwrap();
-    let waiting = (0..count).map(|i| {
+    let mut waiting = Vec::new();
+    for i in 0..count {
         let notifier = notifier.clone();
-        tokio::spawn(async move { notifier.notify("ch", i.to_string()).await })
-    });
-    let waiting = waiting.collect();
-    for _ in 0..10 {
-        tokio::task::yield_now().await;
+        let mut call = Box::pin(async move { notifier.notify("ch", i.to_string()).await });
+        // Each of them has begun.
+        assert!(poll_once(call.as_mut()).await.is_none());
+        waiting.push(tokio::spawn(call));
     }
     (notifier, waiting)
 }
