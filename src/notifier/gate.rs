@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::{
     OwnedSemaphorePermit, Semaphore, SemaphorePermit, TryAcquireError, mpsc, oneshot,
 };
@@ -28,6 +29,8 @@ pub(super) struct Gate {
 pub(super) struct Shared {
     process_id: Option<i32>,
     answer_timeout: Duration,
+    /// Where the task runs, and the clock: a call may be made in any runtime, or in none.
+    runtime: Handle,
     /// Why the connection is over.
     cause: OnceLock<Error>,
     /// For one call: it waits for room, the others wait for their turn. So none overtakes another one.
@@ -38,6 +41,7 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    /// For a task of the current runtime.
     pub(super) fn new(
         process_id: Option<i32>,
         answer_timeout: Duration,
@@ -46,6 +50,7 @@ impl Shared {
         Self {
             process_id,
             answer_timeout,
+            runtime: Handle::current(),
             cause: OnceLock::new(),
             turn: Semaphore::new(1),
             room: Arc::new(Semaphore::new(room_bytes)),
@@ -110,7 +115,7 @@ impl Gate {
         &self,
         bytes: usize,
     ) -> Result<(SemaphorePermit<'_>, OwnedSemaphorePermit), Error> {
-        let Shared { turn, room, room_bytes, answer_timeout, .. } = &*self.shared;
+        let Shared { turn, room, room_bytes, answer_timeout, runtime, .. } = &*self.shared;
         // What is larger than all of the room has it for itself.
         let bytes = bytes.saturating_add(CALL_BYTES).min(*room_bytes);
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
@@ -135,7 +140,11 @@ impl Gate {
             let room = room.clone().acquire_many_owned(bytes).await.map_err(closed)?;
             Ok((my_turn, room))
         };
-        match tokio::time::timeout(*answer_timeout, waiting).await {
+        let limited = {
+            let _inside = runtime.enter();
+            tokio::time::timeout(*answer_timeout, waiting)
+        };
+        match limited.await {
             Ok(entered) => entered,
             Err(_) => Err(late(*answer_timeout)),
         }

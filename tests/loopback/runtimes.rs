@@ -1,6 +1,11 @@
 //! A runtime that ends while a command is on its way: the server may have carried it out.
 
 use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::Duration;
 
 use pgbell::{ErrorKind, Listener, Notifier};
 use tokio::io::AsyncReadExt;
@@ -87,6 +92,41 @@ fn calls_that_wait_are_not_in_doubt_when_the_runtime_of_the_notifier_ends() {
         let error = own.block_on(soon(call)).unwrap().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
     }
+}
+
+/// Wakes a thread that waits for a future without any runtime.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let mut future = pin!(future);
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return output;
+        }
+        thread::park();
+    }
+}
+
+#[test]
+fn a_call_that_waits_for_room_outside_of_every_runtime_is_bounded_too() {
+    let scene = Scene::new();
+    let url = scene.url.clone();
+    let (notifier, _socket) = scene.connect(async move {
+        let builder = Notifier::builder(url).queue_bytes(1);
+        builder.answer_timeout(Duration::from_millis(300)).connect().await.unwrap()
+    });
+    let mut sent = pin!(notifier.notify("a", "x"));
+    assert!(sent.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    let waiting = block_on(notifier.notify("a", "y")).unwrap_err();
+    assert!(matches!(waiting.kind(), ErrorKind::Timeout | ErrorKind::Closed), "{waiting}");
+    assert_eq!(block_on(sent).unwrap_err().kind(), ErrorKind::InDoubt);
 }
 
 #[test]

@@ -192,6 +192,25 @@ async fn an_answer_that_comes_a_byte_a_second_is_silence() {
     assert!(begin.elapsed() < TIMEOUT + Duration::from_secs(1), "{:?}", begin.elapsed());
 }
 
+/// What is no answer, without end: the clock runs, however much there is to read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_that_holds_no_answer_is_silence() {
+    let notice = b"N\0\0\0\x1bSNOTICE\0C00000\0Mhello\0\0";
+    let notification = b"A\0\0\0\x0c\0\0\0\x01a\0b\0";
+    for flood in [notice.repeat(1_000), notification.repeat(1_000)] {
+        let (server, url) = listener().await;
+        let timeout = Duration::from_millis(300);
+        let builder = Notifier::builder(&*url).answer_timeout(timeout);
+        let (notifier, mut socket) = tokio::join!(builder.connect(), let_listen(&server));
+        let notifier = notifier.unwrap();
+        let flooding = tokio::spawn(async move { while socket.write_all(&flood).await.is_ok() {} });
+        let error = soon(notifier.notify("a", "x")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InDoubt, "{error}");
+        assert!(error.to_string().contains("did not answer within 300ms"), "{error}");
+        soon(flooding).await.unwrap();
+    }
+}
+
 /// One answer in 20 s: the connection is alive, and no call waits for its turn longer than a minute.
 #[tokio::test]
 async fn a_server_that_answers_too_slowly_does_not_hold_calls_for_hours() {
