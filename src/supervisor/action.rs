@@ -133,7 +133,8 @@ pub enum Incident {
         /// So long from now.
         delay: Duration,
     },
-    /// The server has refused a proof of the subscription: that it still listens is not known, only that it is there.
+    /// The server has refused a proof of the subscription: that it still listens is not known, only that it is there. For
+    /// the rest of the session something easier is asked for, if there is anything.
     ProofRefused {
         /// Why.
         error: Error,

@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::action::Action;
 use super::doubt::is_trouble;
 use super::link::{Link, Stage};
+use super::proof::{Expected, Question};
 use super::{Command, CommandId, LinkId, Listening, Reply, Sink, Supervisor, closed};
 use crate::session::{self, Answer, Rows, Session, SessionEvent};
 use crate::wire::{self, TransactionStatus};
@@ -21,8 +22,8 @@ pub(super) enum Purpose {
     Fence,
     /// To be off it again. How often it may still be tried.
     Forget { channel: String, tries: u32 },
-    /// To prove the subscription: how many channels there should be, and their digest. `None` when that cannot be said.
-    Proof { expected: Option<(usize, String)> },
+    /// To prove the subscription: what the answer must be. `None` when that cannot be said.
+    Proof { question: Question, expected: Option<Expected> },
     /// A user's command.
     User { id: CommandId, change: Change },
     /// A user's query left a transaction open, in which nothing is delivered: its answer is held back
@@ -234,7 +235,9 @@ impl Supervisor {
             Purpose::Private | Purpose::Fence | Purpose::Forget { .. } => {
                 self.handover_answered(now, purpose, result, sink);
             }
-            Purpose::Proof { expected } => self.proof_answered(now, expected, result, sink),
+            Purpose::Proof { question, expected } => {
+                self.proof_answered(now, question, expected, result, sink);
+            }
             Purpose::User { id, change } => self.user_answered(now, id, change, result),
             Purpose::Rollback { .. } => self.settle(purpose, result),
         }

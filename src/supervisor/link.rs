@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::commands::Purpose;
+use super::proof::Question;
 use super::rest::Rest;
 use super::{LinkEvent, LinkId};
 use crate::Error;
@@ -30,6 +31,8 @@ pub(super) struct Link {
     pub(super) refused: BTreeMap<String, Error>,
     /// Why its answers may be those of other commands.
     pub(super) doubt: Option<Error>,
+    /// What it is asked to prove, of what the server does not refuse to answer.
+    pub(super) question: Question,
     /// Since when every wanted channel is active or refused.
     pub(super) live_since: Option<Instant>,
     /// What is left of a run for which there was no room. It stands at the head of the input. To measure
@@ -70,6 +73,7 @@ impl Link {
             owed_since: now,
             refused: BTreeMap::new(),
             doubt: None,
+            question: Question::default(),
             live_since: None,
             measured: Run::default(),
             end: None,
@@ -137,7 +141,7 @@ impl Link {
     /// What the proofs in flight should say is not known any more.
     pub(super) fn void_proofs(&mut self) {
         for sent in self.in_flight.values_mut() {
-            if let Purpose::Proof { expected } = sent {
+            if let Purpose::Proof { expected, .. } = sent {
                 *expected = None;
             }
         }

@@ -40,6 +40,7 @@ mod nonces;
 mod outage;
 mod policy;
 mod probe;
+mod proof;
 mod rest;
 mod restore;
 mod sink;
@@ -74,7 +75,7 @@ pub use action::{
 };
 pub use flow::Overflow;
 pub use policy::{Heartbeat, HookPolicy, Policy, Reconnect};
-pub use probe::PROOF_SQL;
+pub use proof::{PROOF_COUNT_SQL, PROOF_OF_LIFE_SQL, PROOF_SQL};
 pub use sink::Sink;
 
 /// One listener. See the [module](self).

@@ -1,23 +1,16 @@
 //! The proof that a session lives and listens to what it should.
 
 use std::collections::BTreeSet;
-use std::fmt::Write;
 use std::time::{Duration, Instant};
-
-use md5::{Digest, Md5};
 
 use super::action::{Action, Incident};
 use super::commands::Purpose;
 use super::link::{Link, Owed};
+use super::proof::{self, Expected, Question};
+use super::restore::is_passing;
 use super::{Heartbeat, Sink, Supervisor};
 use crate::session::{Answer, Rows, Session};
 use crate::{Error, ErrorKind};
-
-/// Asks what the session listens to: a count and a digest, however many channels there are. Sorted and hashed
-/// in UTF-8, whatever the server's encoding is. N140.
-pub const PROOF_SQL: &str = "SELECT pg_catalog.count(*), pg_catalog.md5(pg_catalog.convert_to(\
-    pg_catalog.string_agg(c, ',' ORDER BY pg_catalog.convert_to(c, 'UTF8')), 'UTF8')) \
-    FROM pg_catalog.pg_listening_channels() AS c";
 
 /// Most bytes of a proof: one row of a number and a digest.
 const PROOF_BYTES_MAX: usize = 4 * 1024;
@@ -141,11 +134,13 @@ impl Supervisor {
         let Some(link) = &mut self.current else { return Ok(()) };
         let confirmed = link.session().into_iter().flat_map(Session::channels);
         let expected = match more {
-            None => proof(confirmed),
-            Some(_) => proof(confirmed.chain(more).collect::<BTreeSet<_>>().into_iter()),
+            None => Expected::of(confirmed),
+            Some(_) => Expected::of(confirmed.chain(more).collect::<BTreeSet<_>>().into_iter()),
         };
-        let purpose = Purpose::Proof { expected: Some(expected) };
-        link.start(now, purpose, |session| session.short_query(now, PROOF_SQL, PROOF_BYTES_MAX))?;
+        let question = link.question;
+        let purpose = Purpose::Proof { question, expected: Some(expected) };
+        let sql = question.sql();
+        link.start(now, purpose, |session| session.short_query(now, sql, PROOF_BYTES_MAX))?;
         self.figures.proofs = self.figures.proofs.saturating_add(1);
         (self.probe.is_asked, self.probe.is_overdue) = (true, false);
         Ok(())
@@ -177,46 +172,72 @@ impl Supervisor {
     pub(super) fn proof_answered(
         &mut self,
         now: Instant,
-        expected: Option<(usize, String)>,
+        question: Question,
+        expected: Option<Expected>,
         result: Answer,
         sink: &mut impl Sink,
     ) {
         let is_demanded = self.probe.is_demanded;
         self.probe.restart(now);
         match (expected, result) {
-            (Some(expected), Ok(rows)) => self.check_proof(now, &expected, &rows, sink),
+            (Some(expected), Ok(rows)) => self.check_proof(now, question, &expected, &rows, sink),
             (None, Ok(_)) => {}
             // It is no answer of a PostgreSQL server.
             (_, Err(error)) if error.db_error().is_none() => {
                 let message = "the session does not answer as a PostgreSQL server does";
                 self.lose(now, Error::caused(ErrorKind::Pooler, message, error), sink);
             }
+            (_, Err(error)) => self.proof_refused(now, question, error, is_demanded, sink),
+        }
+    }
+
+    /// Cancelled or refused: that proves at least that the server is there.
+    fn proof_refused(
+        &mut self,
+        now: Instant,
+        question: Question,
+        error: Error,
+        is_demanded: bool,
+        sink: &mut impl Sink,
+    ) {
+        let easier = question.easier().filter(|_| !is_passing(&error));
+        if easier.is_none() && is_demanded {
             // Or it is the answer to what was asked before.
-            (_, Err(error)) if is_demanded => self.lose(now, error, sink),
-            // Cancelled or refused: that proves at least that the server is there.
-            (_, Err(error)) if self.handover.is_running() => {
-                self.give_up_handover(now, error, sink);
+            return self.lose(now, error, sink);
+        }
+        self.actions.push_back(Action::Tell(Incident::ProofRefused { error }));
+        let Some(easier) = easier else {
+            // It is no reason against the new session.
+            return self.old_is_proven(now, sink);
+        };
+        if let Some(link) = self.current.as_mut().filter(|link| link.question == question) {
+            link.question = easier;
+        }
+        let private = self.handover.private_channel().filter(|_| self.next.is_some());
+        if let Some(private) = private.map(str::to_owned) {
+            if let Err(error) = self.send_proof(now, Some(&private)) {
+                self.lose(now, error, sink);
             }
-            (_, Err(error)) => {
-                self.actions.push_back(Action::Tell(Incident::ProofRefused { error }));
-            }
+        } else if is_demanded {
+            self.probe.demand(now);
+        } else {
+            self.probe.due = Some(now);
         }
     }
 
     fn check_proof(
         &mut self,
         now: Instant,
-        expected: &(usize, String),
+        question: Question,
+        expected: &Expected,
         found: &[Rows],
         sink: &mut impl Sink,
     ) {
-        let (count, digest) = expected;
-        let row = found.first().and_then(|rows| rows.get(0));
-        let found = row.and_then(|row| row.get(0)?.parse::<usize>().ok());
-        let same = row.is_some_and(|row| row.get(1).unwrap_or_default() == digest.as_str());
-        if found == Some(*count) && same {
+        if expected.is_met(question, found) {
             return self.old_is_proven(now, sink);
         }
+        let count = expected.count;
+        let found = proof::number(found);
         let found = found.map_or_else(|| "an unknown number of".to_owned(), |n| n.to_string());
         let error = Error::new(
             ErrorKind::Pooler,
@@ -228,26 +249,4 @@ impl Supervisor {
         );
         self.lose(now, error, sink);
     }
-}
-
-/// The answer to [`PROOF_SQL`] of a server that listens to these channels, sorted: how many there are, and the
-/// digest of their names.
-fn proof<'a>(channels: impl Iterator<Item = &'a str>) -> (usize, String) {
-    let mut md5 = Md5::new();
-    let mut count = 0;
-    for channel in channels {
-        if count > 0 {
-            md5.update(b",");
-        }
-        md5.update(channel);
-        count += 1;
-    }
-    let mut hex = String::new();
-    if count > 0 {
-        for byte in md5.finalize() {
-            let _ = write!(hex, "{byte:02x}");
-        }
-    }
-    // No channel: the server says NULL.
-    (count, hex)
 }

@@ -124,6 +124,6 @@ impl Supervisor {
 }
 
 /// Whether another session may be told otherwise a moment later. 57014 and 55P03 are time limits. N31.
-fn is_passing(error: &Error) -> bool {
+pub(super) fn is_passing(error: &Error) -> bool {
     error.is_transient() || matches!(error.sqlstate(), Some("57014" | "55P03"))
 }

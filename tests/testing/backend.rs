@@ -1,6 +1,6 @@
 //! LISTEN, NOTIFY and transactions, from session to session.
 
-use pgbell::supervisor::PROOF_SQL;
+use pgbell::supervisor::{PROOF_COUNT_SQL, PROOF_OF_LIFE_SQL, PROOF_SQL};
 use pgbell::testing::{Backend, BackendConfig, Link};
 use pgbell::wire::TransactionStatus;
 
@@ -339,7 +339,12 @@ fn the_proof_of_a_subscription_counts_the_channels_and_digests_their_names() {
     };
     assert_eq!(proof(&mut link, &mut backend), (Some("0".into()), None));
     run(&mut link, &mut backend, "LISTEN b; LISTEN a").unwrap();
-    // md5('a,b')
-    let digest = "b345e1dc09f20fdefdea469f09167892";
+    // sha256('a,b')
+    let digest = "1eb7c54d52831bbfe8942af0b1c56b7409523a59ed6ca99c1174fef7eb32c1b5";
     assert_eq!(proof(&mut link, &mut backend), (Some("2".into()), Some(digest.into())));
+    for (sql, answer) in [(PROOF_COUNT_SQL, "2"), (PROOF_OF_LIFE_SQL, "pgbell")] {
+        let rows = run(&mut link, &mut backend, sql).unwrap();
+        let row = rows[0].get(0).unwrap();
+        assert_eq!((row.len(), row.get(0)), (1, Some(answer)));
+    }
 }

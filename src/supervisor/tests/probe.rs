@@ -169,13 +169,125 @@ fn a_wrong_count_or_a_wrong_digest_loses_the_session() {
 }
 
 #[test]
-fn a_refused_proof_is_a_sign_of_life() {
+fn a_proof_that_was_cut_off_is_a_sign_of_life() {
     let mut shell = asked();
-    shell.read(&[ERROR, READY].concat());
+    shell.read(&[diagnostic(b'E', "ERROR", "57014"), READY.to_vec()].concat());
     assert!(!is_lost(&shell));
     assert_eq!(shell.due_in(), EVERY);
     // And of no more: that is told.
     assert!(matches!(shell.told[..], [Incident::ProofRefused { .. }]));
+    // It is asked again as before.
+    shell.pass(EVERY);
+    assert_eq!(shell.take_sent(), ["proof"]);
+}
+
+/// Each heartbeat was refused, and with it every handover: where a function may not be executed, or does not exist.
+#[test]
+fn a_session_that_is_refused_a_proof_is_asked_for_an_easier_one_from_then_on() {
+    let refused = [ERROR, READY].concat();
+    let mut shell = asked();
+    shell.read(&refused);
+    assert_eq!(shell.serve(), ["count"]);
+    assert_eq!(shell.due_in(), EVERY);
+    assert!(matches!(shell.told[..], [Incident::ProofRefused { .. }]));
+    shell.pass(EVERY);
+    assert_eq!(shell.serve(), ["count"]);
+    shell.pass(EVERY);
+    assert_eq!(shell.take_sent(), ["count"]);
+    shell.read(&refused);
+    assert_eq!(shell.serve(), ["life"]);
+    assert_eq!(shell.due_in(), EVERY);
+    shell.pass(EVERY);
+    assert_eq!(shell.take_sent(), ["life"]);
+    // There is nothing easier.
+    shell.read(&refused);
+    assert_eq!(shell.take_sent(), NOTHING);
+    assert_eq!(shell.due_in(), EVERY);
+    assert_eq!(shell.told.len(), 3);
+    assert!(!is_lost(&shell));
+    // Another session may be another role's.
+    shell.break_and_reopen();
+    shell.open();
+    shell.serve();
+    shell.pass_until_due();
+    assert_eq!(shell.take_sent(), ["proof"]);
+}
+
+#[test]
+fn an_easier_proof_with_another_answer_loses_the_session() {
+    let set = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+    let one = |value| [row(&[Some(value)]), READY.to_vec()].concat();
+    let answers = [
+        (vec!["count"], one("2")),
+        (vec!["count"], one("pgbell")),
+        // The answer to the one before.
+        (vec!["count"], proof(&set(&["a"]))),
+        (vec!["count", "life"], one("1")),
+        (vec!["count", "life"], [SELECT, READY].concat()),
+    ];
+    for (questions, answer) in answers {
+        let mut shell = asked();
+        for question in questions {
+            shell.read(&[ERROR, READY].concat());
+            assert_eq!(shell.take_sent(), [question]);
+        }
+        shell.read(&answer);
+        assert!(is_lost(&shell), "{answer:?}");
+    }
+}
+
+/// The session was lost.
+#[test]
+fn a_proof_behind_an_error_of_an_old_server_may_be_refused_too() {
+    let mut shell = Shell::up(lasting());
+    shell.read(OLD);
+    shell.command(query("SELECT 1"));
+    shell.take_sent();
+    shell.read(&[ERROR, READY].concat());
+    assert_eq!(shell.take_sent(), ["proof"]);
+    shell.command(query("SELECT 1"));
+    shell.read(&[ERROR, READY].concat());
+    assert_eq!(shell.take_sent(), ["count"]);
+    // Nothing is sent before one was given.
+    let answer = shell.answer("count");
+    shell.read(&answer);
+    assert_eq!(shell.serve(), ["SELECT 1"]);
+    assert!(!is_lost(&shell));
+}
+
+/// A session that may not prove anything was never replaced.
+#[test]
+fn a_refused_proof_is_no_reason_against_a_handover() {
+    let cut_off = [diagnostic(b'E', "ERROR", "57014"), READY.to_vec()].concat();
+    let refused = [ERROR, READY].concat();
+    for (questions, answer) in [
+        (vec!["proof"], cut_off),
+        (vec!["proof", "count"], Vec::new()),
+        (vec!["proof", "count", "life"], Vec::new()),
+        (vec!["proof", "count", "life"], refused.clone()),
+    ] {
+        let mut shell = Shell::up(lasting());
+        shell.command(Command::Rotate);
+        shell.on(2).open();
+        shell.on(2).serve();
+        let sent = shell.on(1).take_sent();
+        let listened = shell.answer(&sent[0]);
+        shell.read(&listened);
+        let (last, others) = questions.split_last().unwrap();
+        for (n, question) in others.iter().enumerate() {
+            assert_eq!(*question, questions[n]);
+            shell.read(&refused);
+        }
+        assert_eq!(shell.on(2).take_sent(), NOTHING);
+        let answer = if answer.is_empty() { shell.on(1).answer(last) } else { answer };
+        shell.on(1).read(&answer);
+        assert_eq!(shell.on(2).serve(), ["notify"], "{questions:?}");
+        let fence = shell.fence();
+        shell.read(&fence);
+        shell.on(1).read(&fence);
+        assert_eq!(shell.supervisor.figures().handovers, 1);
+        assert_eq!(shell.queue.gaps.len(), 0);
+    }
 }
 
 #[test]

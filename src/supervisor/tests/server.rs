@@ -35,6 +35,8 @@ impl Shell {
             let frame = Framer::frontend().next(rest).unwrap().expect("whole messages only");
             match FrontendMessage::decode(frame).unwrap() {
                 FrontendMessage::Query(PROOF_SQL) => lines.push("proof".to_owned()),
+                FrontendMessage::Query(PROOF_COUNT_SQL) => lines.push("count".to_owned()),
+                FrontendMessage::Query(PROOF_OF_LIFE_SQL) => lines.push("life".to_owned()),
                 FrontendMessage::Query(sql) => {
                     if let Some((_, name)) = sql.split_once("LISTEN \"pgbell_")
                         && !sql.starts_with("UN")
@@ -95,6 +97,11 @@ impl Shell {
             [&UNLISTEN.repeat(names.len()), READY].concat()
         } else if line == "proof" {
             proof(&self.wire().listening)
+        } else if line == "count" {
+            let count = self.wire().listening.len().to_string();
+            [row(&[Some(&count)]), READY.to_vec()].concat()
+        } else if line == "life" {
+            [row(&[Some("pgbell")]), READY.to_vec()].concat()
         } else if line == "notify" {
             notified()
         } else if line == "startup" || line == "Terminate" {

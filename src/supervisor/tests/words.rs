@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use md5::{Digest, Md5};
+use sha2::{Digest, Sha256};
 
 /// What the server says to let us in.
 pub(super) const PRELUDE: &[u8] = b"R\0\0\0\x08\0\0\0\0S\0\0\0\x19client_encoding\0UTF8\0\
@@ -62,7 +62,7 @@ pub(super) fn row(values: &[Option<&str>]) -> Vec<u8> {
 pub(super) fn proof(channels: &BTreeSet<String>) -> Vec<u8> {
     let all: Vec<&str> = channels.iter().map(String::as_str).collect();
     let digest: String =
-        Md5::digest(all.join(",")).iter().map(|byte| format!("{byte:02x}")).collect();
+        Sha256::digest(all.join(",")).iter().map(|byte| format!("{byte:02x}")).collect();
     let digest = (!all.is_empty()).then_some(digest.as_str());
     [row(&[Some(&all.len().to_string()), digest]), READY.to_vec()].concat()
 }

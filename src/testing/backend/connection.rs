@@ -10,7 +10,6 @@ use super::Shared;
 use super::executor::{Executor, Note};
 use super::extended::Pipeline;
 use super::login::{Exchange, malformed};
-use super::proof;
 use super::refusal::Refusal;
 use super::statement::{self, Statement};
 use crate::wire::{
@@ -173,8 +172,8 @@ impl Connection {
         let shown;
         let columns: Vec<Column<'_>> = match statement {
             Statement::Select(select) => select.columns().collect(),
-            Statement::Proof => {
-                proof::COLUMNS.iter().map(|name| Column::text(name.as_bytes())).collect()
+            Statement::Proof(proof) => {
+                proof.columns().iter().map(|name| Column::text(name.as_bytes())).collect()
             }
             Statement::Show { name } => {
                 // As the parameter is spelled, not as it was asked for.

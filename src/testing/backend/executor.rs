@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use super::Proxy;
-use super::proof;
 use super::refusal::Refusal;
 use super::select::{Context, Value};
 use super::statement::Statement;
@@ -162,10 +161,10 @@ impl Executor {
                 let rows = select.rows(parameters, self)?;
                 Ok(Answer { tag: format!("SELECT {}", rows.len()), rows, ..Answer::default() })
             }
-            Statement::Proof => {
+            Statement::Proof(proof) => {
                 let row = match self.proxy {
-                    Proxy::SharedListen => proof::row(&BTreeSet::new()),
-                    _ => proof::row(&self.listening),
+                    Proxy::SharedListen => proof.row(&BTreeSet::new()),
+                    _ => proof.row(&self.listening),
                 };
                 Ok(Answer { rows: vec![row], ..Answer::tagged("SELECT 1") })
             }

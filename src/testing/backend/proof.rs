@@ -1,22 +1,54 @@
-//! The one query with an aggregate that is understood: how many channels a session listens to, and a digest.
+//! The only queries with an aggregate that are understood: how many channels a session listens to, and a digest.
 
 use std::collections::BTreeSet;
 
-use md5::{Digest, Md5};
+use sha2::{Digest, Sha256};
 
 use super::select::Value;
 use super::token::{Kind, Token};
 
 /// Its tokens, without `pg_catalog.` before the functions.
-const TOKENS: &str = "select count ( * ) , md5 ( convert_to ( string_agg ( c , ',' order by \
-    convert_to ( c , 'UTF8' ) ) , 'UTF8' ) ) from pg_listening_channels ( ) as c";
+const DIGEST: &str = "select count ( * ) , encode ( sha256 ( convert_to ( string_agg ( c , ',' order by \
+    convert_to ( c , 'UTF8' ) ) , 'UTF8' ) ) , 'hex' ) from pg_listening_channels ( ) as c";
 
-/// The columns that it returns.
-pub(super) const COLUMNS: [&str; 2] = ["count", "md5"];
+/// The same without the digest.
+const COUNT: &str = "select count ( * ) from pg_listening_channels ( ) as c";
 
-/// Whether it is this query.
-pub(super) fn is_proof(tokens: &[Token<'_>]) -> bool {
-    let mut expected = TOKENS.split_whitespace();
+/// What is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Proof {
+    Digest,
+    Count,
+}
+
+impl Proof {
+    /// What this query asks for, if it is one of these.
+    pub(super) fn of(tokens: &[Token<'_>]) -> Option<Self> {
+        [(DIGEST, Self::Digest), (COUNT, Self::Count)]
+            .into_iter()
+            .find_map(|(expected, proof)| is(tokens, expected).then_some(proof))
+    }
+
+    /// The columns that it returns.
+    pub(super) fn columns(self) -> &'static [&'static str] {
+        match self {
+            Self::Digest => &["count", "encode"],
+            Self::Count => &["count"],
+        }
+    }
+
+    /// Its only row.
+    pub(super) fn row(self, channels: &BTreeSet<String>) -> Vec<Value> {
+        let all: Vec<&str> = channels.iter().map(String::as_str).collect();
+        let digest = Sha256::digest(all.join(","));
+        let hex = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let row = [Some(all.len().to_string()), (!all.is_empty()).then_some(hex)];
+        row.into_iter().take(self.columns().len()).collect()
+    }
+}
+
+fn is(tokens: &[Token<'_>], query: &str) -> bool {
+    let mut expected = query.split_whitespace();
     let mut rest = tokens.iter();
     while let Some(token) = rest.next() {
         if matches!(&token.kind, Kind::Word(word) if word == "pg_catalog") {
@@ -26,12 +58,4 @@ pub(super) fn is_proof(tokens: &[Token<'_>]) -> bool {
         }
     }
     expected.next().is_none()
-}
-
-/// Its only row.
-pub(super) fn row(channels: &BTreeSet<String>) -> Vec<Value> {
-    let all: Vec<&str> = channels.iter().map(String::as_str).collect();
-    let digest = Md5::digest(all.join(","));
-    let hex = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    vec![Some(all.len().to_string()), (!all.is_empty()).then_some(hex)]
 }

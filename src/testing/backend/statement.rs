@@ -1,6 +1,6 @@
 //! The statements that the backend understands.
 
-use super::proof;
+use super::proof::Proof;
 use super::refusal::Refusal;
 use super::select::Select;
 use super::token::{self, Kind, Token};
@@ -19,8 +19,8 @@ pub(super) enum Statement {
     Commit,
     Rollback,
     Select(Select),
-    /// A [proof](super::proof) of what is listened to.
-    Proof,
+    /// A proof of what is listened to.
+    Proof(Proof),
     Set {
         name: String,
         value: String,
@@ -43,8 +43,8 @@ pub(super) fn parse(sql: &str) -> Result<Script, Refusal> {
     let tokens = token::tokens(sql, &mut script.cuts)?;
     let end = sql.chars().count().saturating_add(1);
     for tokens in tokens.split(|token| token.kind == Kind::Symbol(';')) {
-        if proof::is_proof(tokens) {
-            script.statements.push(Statement::Proof);
+        if let Some(proof) = Proof::of(tokens) {
+            script.statements.push(Statement::Proof(proof));
         } else if !tokens.is_empty() {
             let mut parser = Parser { tokens: tokens.iter(), end };
             script.statements.push(parser.statement()?);

@@ -12,7 +12,7 @@ use tokio::net::UnixStream;
 use super::super::attack::{hex, message};
 
 /// What a server that listens to `a` says to the question for a proof: one channel, the digest of its name.
-pub(super) const DIGEST: &str = "0cc175b9c0f1b6a831c399e269772661";
+pub(super) const DIGEST: &str = "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb";
 
 /// ReadyForQuery.
 pub(super) const READY: &str = "5a 00000005 49";
