@@ -21,7 +21,7 @@ binary=$(cd "$copy" && CARGO_TARGET_DIR=$target/mutants cargo test --locked -p p
     --no-run --message-format=json | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1)
 
 run() {
-    PGBELL_BUG=$1 PGBELL_SEEDS=$seeds "$binary" ten_thousand_seeds_of_a_world_that_breaks --nocapture 2>&1
+    PGBELL_BUG=$1 PGBELL_SEEDS=$seeds "$binary" listener::simulator:: --nocapture 2>&1
 }
 
 status=0

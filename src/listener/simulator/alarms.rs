@@ -45,6 +45,7 @@ impl World {
             set.turn += 1;
             let event = Event::Alarm(number, set.turn);
             let late = if self.random.chance(2) { self.random.range(0, 50 * MILLI) } else { 0 };
+            let late = late + self.plan.lateness;
             self.clock.at(due.saturating_add(late), event, &mut self.random);
         }
         false

@@ -128,6 +128,7 @@ impl World {
         let output = backend.transmit(session).split().freeze();
         let is_closed = backend.is_closed(session);
         let output = self.drop_from(index, output);
+        let output = self.swallow_from(index, output);
         let connection = &mut self.connections[index];
         note_sent(&output, &mut connection.sent);
         self.carry(index, false, output);

@@ -48,6 +48,8 @@ pub(super) struct Plan {
     pub(super) laziness: Micros,
     /// The consumer sleeps now and then for seconds.
     pub(super) naps: bool,
+    /// Every timer rings so much too late.
+    pub(super) lateness: Micros,
 }
 
 impl Plan {
@@ -96,6 +98,7 @@ impl Plan {
             splits: random.pick(&[0, 10, 50]),
             laziness: random.pick(&[10, MILLI, 50 * MILLI, 500 * MILLI]),
             naps: random.chance(30),
+            lateness: 0,
         }
     }
 
@@ -129,6 +132,7 @@ impl Plan {
             splits: 0,
             laziness: MILLI,
             naps: false,
+            lateness: 0,
         }
     }
 

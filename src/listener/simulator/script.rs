@@ -22,6 +22,8 @@ pub(super) enum Act {
     Slow(usize, Micros),
     /// The server cannot absorb the next notification of it, and says so.
     Drop(usize),
+    /// The fence of a handover does not come to it, and nothing is said.
+    Swallow(usize),
     /// The user asks for another session.
     Rotate,
 }
@@ -48,6 +50,7 @@ impl World {
             }
             Act::Slow(index, late) => self.slow_down(index, late),
             Act::Drop(index) => self.drop_next(index),
+            Act::Swallow(index) => self.swallow_fence(index),
             Act::Rotate => self.rotate(),
         }
     }
@@ -114,4 +117,21 @@ fn a_fence_that_is_dropped_ends_the_handover_or_the_session_and_nothing_is_missi
         assert!(outcomes.contains(&expected), "{outcomes:?}");
     }
     assert!(outcomes.iter().all(|(_, lost, _, gaps)| *lost <= 1 && *gaps <= 1), "{outcomes:?}");
+}
+
+/// The new session is alone, and its fence never comes though everything else does. It was waited for without end, and all
+/// that came was discarded.
+#[test]
+fn a_fence_that_never_comes_is_waited_for_half_a_minute() {
+    let acts = [(1_000, Act::Rotate), (1_010, Act::Swallow(1))];
+    let world = play(Plan { delay: 50 * MILLI, ..Plan::quiet() }, &acts);
+    assert_eq!((world.lost_sessions, world.handovers, world.sink.gaps.len()), (1, 0, 1));
+}
+
+/// A task that never runs in time was late for each of its deadlines, and gave the server one more chance each time.
+#[test]
+fn a_task_that_is_always_late_notices_a_dead_connection_all_the_same() {
+    let plan = Plan { lateness: 1_200 * MILLI, ..Plan::quiet() };
+    let world = play(plan, &[(3_000, Act::Cut { index: 0, up: true, down: true })]);
+    assert_eq!((world.lost_sessions, world.sink.gaps.len()), (1, 1));
 }

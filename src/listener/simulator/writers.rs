@@ -139,6 +139,28 @@ impl World {
         bytes.freeze()
     }
 
+    /// The fence of a handover does not come to this session, and nobody says so.
+    pub(super) fn swallow_fence(&mut self, index: usize) {
+        say!(self, "connection {index}: the fence of a handover will be swallowed");
+        let connection = &mut self.connections[index];
+        (connection.is_faulty, connection.is_deaf, connection.swallows_fence) = (true, true, true);
+    }
+
+    pub(super) fn swallow_from(&self, index: usize, output: Bytes) -> Bytes {
+        if !self.connections[index].swallows_fence {
+            return output;
+        }
+        let is_fence = |message: &&[u8]| {
+            message[0] == b'A'
+                && Server::number(i32::from_be_bytes([
+                    message[5], message[6], message[7], message[8],
+                ]))
+                .is_none()
+        };
+        let kept = messages(&output).into_iter().filter(|message| !is_fence(message));
+        Bytes::from(kept.collect::<Vec<_>>().concat())
+    }
+
     /// A server before 18.2 cannot absorb a notification: it says so, and goes on without it. N38.
     pub(super) fn drop_notification(&mut self, index: usize) {
         let connection = &self.connections[index];

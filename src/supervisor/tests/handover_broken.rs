@@ -515,3 +515,34 @@ fn an_error_of_an_old_server_in_answer_to_the_end_of_a_handover_is_followed_by_a
     shell.read(&[UNLISTEN, READY].concat());
     assert_eq!(shell.supervisor.state(), State::Reconnecting);
 }
+
+/// Nothing of it was read meanwhile, and it was given up when the consumer had room again.
+#[test]
+fn the_time_of_a_stall_is_no_time_of_a_handover() {
+    let overflow = Overflow::Block { max_stall: seconds(100) };
+    let mut shell = Shell::up(Policy { overflow, ..lasting() });
+    shell.command(Command::Rotate);
+    shell.on(2).open();
+    shell.on(1).serve();
+    shell.on(2).serve();
+    shell.serve();
+    shell.forget();
+    let goes_on = |shell: &mut Shell, time: u64| {
+        for _ in 0..time {
+            shell.pass(seconds(1));
+            shell.on(2).read(A1);
+            shell.on(1).read(A1);
+            shell.consume(1);
+        }
+    };
+    goes_on(&mut shell, 20);
+    shell.on(1).read(&A1.repeat(6));
+    assert!(!shell.wire().reading());
+    shell.pass(seconds(60));
+    shell.consume(6);
+    assert!(shell.wire().reading());
+    goes_on(&mut shell, 9);
+    assert_eq!(shell.take_log(), ["read 1 false", "read 1 true"]);
+    shell.pass(seconds(1));
+    assert_eq!(shell.take_log(), ["close 2 Abort"]);
+}

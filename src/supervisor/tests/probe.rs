@@ -455,3 +455,14 @@ fn a_listen_is_not_waited_for_without_end_where_no_proof_is_asked_for() {
     shell.pass_until_due();
     assert!(is_lost(&shell));
 }
+
+/// It is late for every deadline, by as much as a task that did not run: the server was given one more chance each time.
+#[test]
+fn who_is_always_late_notices_a_dead_connection_all_the_same() {
+    let late = DEADLINE + seconds(1);
+    let mut shell = asked();
+    shell.pass(late);
+    assert!(!is_lost(&shell));
+    shell.pass(late);
+    assert!(is_lost(&shell));
+}
