@@ -3,8 +3,8 @@
 use bytes::BytesMut;
 use pgbell::wire::{
     Authentication, BackendKeyData, BackendMessage, Column, CopyResponse, DbError, DecodeError,
-    FirstPacket, Frame, Framer, FrontendMessage, PasswordMessage, ProtocolVersion, RawNotification,
-    Run, SaslInitialResponse, SaslResponse, Severity, StartupPacket, Stop, Target,
+    DecodeFault, FirstPacket, Frame, Framer, FrontendMessage, PasswordMessage, ProtocolVersion,
+    RawNotification, Run, SaslInitialResponse, SaslResponse, Severity, StartupPacket, Stop, Target,
     TransactionStatus, frames, scan,
 };
 use proptest::collection::vec;
@@ -311,6 +311,35 @@ proptest! {
             prop_assert_eq!(&whole.1, &None);
             prop_assert_eq!(&frames_of_growing(framer, &stream, &steps), &whole);
             prop_assert_eq!(&frames_of_growing(framer, &stream, &bytewise), &whole);
+        }
+    }
+
+    /// A head decides at once whether a message is whole, long, or none; and more bytes never change that.
+    #[test]
+    fn a_length_word_means_the_same_however_many_bytes_follow(
+        tag in any::<u8>(),
+        length in prop_oneof![0..40_u32, 29_000..31_000_u32, 1_048_000..1_049_000_u32, any::<u32>()],
+        more in 0..40_usize,
+    ) {
+        let head = [&[tag][..], &length.to_be_bytes()].concat();
+        let stream = [&head[..], &vec![b'x'; more]].concat();
+        for framer in [Framer::startup(), Framer::established(), Framer::frontend()] {
+            let long = framer.long(&head);
+            prop_assert_eq!(long, framer.long(&stream));
+            for end in 0..5 {
+                prop_assert_eq!(framer.long(&head[..end]), None);
+            }
+            match (framer.next(&head), long) {
+                (Ok(_), long) => prop_assert_eq!(long, None),
+                (Err(_), None) => {}
+                (Err(error), Some(long)) => {
+                    let is_cap = matches!(error.fault(), DecodeFault::LengthAboveCap { .. });
+                    prop_assert!(is_cap, "{}", error);
+                    prop_assert_eq!((long.tag, long.name), (tag, error.message_name()));
+                    prop_assert_eq!(long.wire_len(), usize::try_from(length).unwrap() + 1);
+                    prop_assert!(long.whole(&stream).is_none());
+                }
+            }
         }
     }
 

@@ -16,6 +16,9 @@ pub const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 /// How long sent data may stay unacknowledged. Linux' own limit is about a quarter of an hour.
 pub const TCP_USER_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 
+/// Most bytes that one query may return: 64 MiB.
+pub const RESULT_LIMIT_BYTES_DEFAULT: usize = 64 * 1024 * 1024;
+
 /// How a silent TCP connection is probed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -68,6 +71,12 @@ impl Config {
     #[must_use]
     pub fn effective_tcp_user_timeout(&self) -> Duration {
         self.get_tcp_user_timeout().unwrap_or(TCP_USER_TIMEOUT_DEFAULT)
+    }
+
+    /// Most bytes that one query may return: [`RESULT_LIMIT_BYTES_DEFAULT`] where nothing is said.
+    #[must_use]
+    pub fn effective_result_limit_bytes(&self) -> usize {
+        self.get_result_limit_bytes().unwrap_or(RESULT_LIMIT_BYTES_DEFAULT)
     }
 
     /// Which servers are acceptable. When several are given and nothing is said, it is

@@ -29,7 +29,8 @@ use std::str::FromStr;
 use zeroize::Zeroizing;
 
 pub use effective::{
-    APPLICATION_NAME_DEFAULT, CONNECT_TIMEOUT_DEFAULT, Keepalive, TCP_USER_TIMEOUT_DEFAULT,
+    APPLICATION_NAME_DEFAULT, CONNECT_TIMEOUT_DEFAULT, Keepalive, RESULT_LIMIT_BYTES_DEFAULT,
+    TCP_USER_TIMEOUT_DEFAULT,
 };
 pub use error::ConfigError;
 pub use hosts::{Host, PORT_DEFAULT, Server};
@@ -98,6 +99,8 @@ pub struct Config {
     /// The first value that a setter could not keep.
     fault: Option<ConfigError>,
     attachments: Attachments,
+    /// Not a parameter of libpq: a setter alone sets it.
+    result_limit_bytes: Option<usize>,
 }
 
 #[derive(Clone)]
@@ -303,6 +306,9 @@ impl fmt::Debug for Config {
         }
         if let Some((password, _)) = &self.password {
             config.field("password", password);
+        }
+        if let Some(bytes) = &self.result_limit_bytes {
+            config.field("result_limit_bytes", bytes);
         }
         if let Some(fault) = &self.fault {
             config.field("fault", fault);

@@ -57,6 +57,21 @@ impl Config {
         self
     }
 
+    /// Sets how many bytes one query may return, rows and their descriptions together, as they are kept in memory. By
+    /// default 64 MiB; less than 64 KiB counts as that. A result that is longer is [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported), and the
+    /// session goes on: the rest of it is skipped as it comes.
+    ///
+    /// Holds for every session with this configuration: of a [`Connection`](crate::Connection), of a
+    /// [`Listener`](crate::Listener) and of the connections of its hook. It is no parameter of libpq: a connection
+    /// string cannot set it, and `Display` does not show it.
+    ///
+    /// While one row comes in, its session takes up to four times the row's length of memory.
+    #[must_use]
+    pub fn result_limit_bytes(mut self, bytes: usize) -> Self {
+        self.result_limit_bytes = Some(bytes);
+        self
+    }
+
     /// Sets the file that [`PassFile`](super::PassFile) describes. It is read at every attempt.
     #[must_use]
     pub fn passfile(self, path: impl AsRef<str>) -> Self {
@@ -159,6 +174,12 @@ impl Config {
             .as_ref()
             .map(|(password, _)| password.expose())
             .filter(|bytes| !bytes.is_empty())
+    }
+
+    /// How many bytes one query may return, if it was set.
+    #[must_use]
+    pub fn get_result_limit_bytes(&self) -> Option<usize> {
+        self.result_limit_bytes
     }
 
     /// The password file.

@@ -68,7 +68,10 @@ const LIFETIME_MIN: Duration = Duration::from_secs(1);
 /// made when they are needed.
 ///
 /// A server that sends messages longer than a buffer, as PostgreSQL's errors may be, can make that
-/// `queue_bytes + 4 MiB` more: 32 MiB by default. Each channel takes its name, and 5 KB more while the server
+/// `queue_bytes + 4 MiB` more: 32 MiB by default. So does a query of yours on the listening session
+/// ([`simple_query`](Listener::simple_query)) whose rows are so long, and while one row comes in, it takes up to four
+/// times its length beside; what the query returns is yours, and limited by
+/// [`Config::result_limit_bytes`](crate::Config::result_limit_bytes). Each channel takes its name, and 5 KB more while the server
 /// refuses it. Copies belong to whoever asked for them.
 #[derive(Debug, Clone)]
 #[must_use = "nothing happens before connect"]

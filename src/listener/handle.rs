@@ -100,9 +100,10 @@ impl ListenerHandle {
     /// session is replaced, with a [`Gap`](crate::Gap).
     ///
     /// # Errors
-    /// What the server refuses, a result of more than 64 MiB, COPY; [`ErrorKind::Connect`], which is transient, when
-    /// no session is up; [`ErrorKind::InDoubt`] when it was lost before the answer, or the runtime of the listener
-    /// ended; [`ErrorKind::Closed`] when the listener is over.
+    /// What the server refuses, a result of more than 64 MiB or
+    /// [`Config::result_limit_bytes`](crate::Config::result_limit_bytes), COPY; [`ErrorKind::Connect`], which is
+    /// transient, when no session is up; [`ErrorKind::InDoubt`] when it was lost before the answer, or the runtime of
+    /// the listener ended; [`ErrorKind::Closed`] when the listener is over.
     ///
     /// # Cancel safety
     /// A dropped future does not take the query back.

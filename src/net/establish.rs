@@ -249,7 +249,9 @@ impl Try<'_> {
         let login = login::login(config, self.server, channel, self.until);
         let login = bounded(self.until, "the password", login).await?;
         let has_password = login.credentials.has_password();
-        let mut driver = Driver::new(Session::new(login)?, Pipe::new(stream));
+        let mut session = Session::new(login)?;
+        session.limit_results(config.effective_result_limit_bytes());
+        let mut driver = Driver::new(session, Pipe::new(stream));
         // Bounded by the session's own deadline.
         let logged_in = driver.log_in().await;
         if driver.session.auth_method().is_some() {

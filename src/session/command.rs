@@ -4,17 +4,18 @@ use std::time::Instant;
 
 use super::rows::Rows;
 use super::violation::Violation;
-use crate::wire::{BackendMessage, DbError, Diagnostic, TransactionStatus};
+use crate::config::RESULT_LIMIT_BYTES_DEFAULT;
+use crate::wire::{BackendMessage, DbError, Diagnostic, LongMessage, TransactionStatus};
 use crate::{Error, ErrorKind};
 
 /// Names a command of one session, in the order in which they were given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CommandId(pub(super) u64);
 
-/// Most bytes that one command may return, rows and copied data together: 64 MiB.
+/// Most bytes that one command may return, unless the session is told otherwise: 64 MiB.
 ///
 /// pgbell is a listener, not a query driver: a larger result is refused, and the session goes on.
-pub const RESULT_BYTES_MAX: usize = 64 * 1024 * 1024;
+pub const RESULT_BYTES_MAX: usize = RESULT_LIMIT_BYTES_DEFAULT;
 
 /// What a command asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,8 +92,17 @@ pub(super) enum Next {
     RefuseCopy { sync: bool },
 }
 
+/// What to do about a long message of an answer.
+pub(super) enum Long {
+    /// The result may be as long: take it whole.
+    Take,
+    /// Pass over it.
+    Skip,
+}
+
 impl Pending {
-    pub(super) fn new(id: CommandId, kind: Kind) -> Self {
+    /// Its answer may have at most so many bytes.
+    pub(super) fn new(id: CommandId, kind: Kind, size_max: usize) -> Self {
         Self {
             id,
             kind,
@@ -101,7 +111,7 @@ impl Pending {
             results: Vec::new(),
             completed: 0,
             size: 0,
-            size_max: RESULT_BYTES_MAX,
+            size_max,
             copying_out: false,
             copy_refused: false,
             must_commit: false,
@@ -117,6 +127,27 @@ impl Pending {
     /// An answer that leaves a transaction open breaks the protocol.
     pub(super) fn require_commit(&mut self) {
         self.must_commit = true;
+    }
+
+    /// A message of the answer begins that is long. Asked until all of it is there, if it is to be taken.
+    pub(super) fn handle_long(&mut self, long: LongMessage) -> Result<Long, Violation> {
+        let is_query = self.kind.completions().is_none();
+        let goes_on = is_query && !self.refused_by_server() && !self.copy_refused;
+        match long.tag {
+            b'd' if goes_on && self.copying_out => return Ok(Long::Skip),
+            b'D' if goes_on && self.rows.is_some() => {}
+            b'T' if goes_on && self.rows.is_none() => {}
+            _ => return Err(Violation::misplaced(long.name, self.kind.name())),
+        }
+        let room = self.size_max.saturating_sub(self.size);
+        if self.refusal.is_none() && long.body_bytes() <= room {
+            return Ok(Long::Take);
+        }
+        if long.tag == b'T' {
+            self.rows = Some(Rows::default());
+        }
+        self.grow(long.body_bytes());
+        Ok(Long::Skip)
     }
 
     /// Takes in one message of the answer, ReadyForQuery excepted.
@@ -179,13 +210,8 @@ impl Pending {
                 self.copying_out = true;
                 self.refuse(Error::new(ErrorKind::Unsupported, "COPY TO STDOUT is not supported"));
             }
-            (BackendMessage::CopyData(data), None) if self.copying_out => {
-                self.size = self.size.saturating_add(data.len());
-                if self.size > self.size_max {
-                    return Err(Violation::endless_copy());
-                }
-            }
-            (BackendMessage::CopyDone, None) if self.copying_out => {}
+            // Of a refused result all that comes is passed over, for as long as the server likes: rows too.
+            (BackendMessage::CopyData(_) | BackendMessage::CopyDone, None) if self.copying_out => {}
             _ => return Err(unexpected()),
         }
         Ok(Next::Wait)

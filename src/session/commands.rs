@@ -183,7 +183,7 @@ impl Session {
         }
         let id = CommandId(self.next_command);
         self.next_command = self.next_command.wrapping_add(1);
-        self.pending.push_back(Pending::new(id, kind));
+        self.pending.push_back(Pending::new(id, kind, self.result_bytes_max));
         self.start_clock(now);
         Ok(id)
     }

@@ -31,6 +31,7 @@ mod command;
 mod commands;
 mod facts;
 mod getters;
+mod long;
 mod negotiate;
 mod parameters;
 mod rest;
@@ -118,6 +119,10 @@ pub struct Session {
     method: Option<AuthMethod>,
     last_notice: Option<DbError>,
     notices: u64,
+    /// Most bytes that a command may return.
+    result_bytes_max: usize,
+    /// Bytes of a long message that are to be passed over when they come.
+    skipping: usize,
     /// An error that answers no command was reported: a ReadyForQuery of its own follows. N38.
     stray_error: bool,
 }
@@ -172,6 +177,8 @@ impl Session {
             method: None,
             last_notice: None,
             notices: 0,
+            result_bytes_max: RESULT_BYTES_MAX,
+            skipping: 0,
             stray_error: false,
         })
     }
@@ -198,6 +205,9 @@ impl Session {
             if let Phase::Terminated(rest) = &mut self.phase {
                 return Ok(rest.handle(input));
             }
+            if !self.has_skipped(input) {
+                return Ok(Progress::NeedMore);
+            }
             if self.is_authenticated() && input.first() == Some(&NOTIFICATION_RESPONSE) {
                 let (run, stop) = wire::scan(input);
                 if run.count > 0 {
@@ -211,11 +221,22 @@ impl Session {
             }
             let framer =
                 if self.is_authenticated() { Framer::established() } else { Framer::startup() };
-            let Some(frame) = framer.next(input)? else { return Ok(Progress::NeedMore) };
-            let bytes = frame.wire_len();
-            let message = BackendMessage::decode(frame)?;
-            self.handle_message(now, &message, bytes)?;
-            input.advance(bytes);
+            match framer.next(input) {
+                Ok(None) => return Ok(Progress::NeedMore),
+                Ok(Some(frame)) => {
+                    let bytes = frame.wire_len();
+                    let message = BackendMessage::decode(frame)?;
+                    self.handle_message(now, &message, bytes)?;
+                    input.advance(bytes);
+                }
+                Err(error) => {
+                    let long = framer.long(input).ok_or(error)?;
+                    if !self.handle_long(now, long, input)? {
+                        return Ok(Progress::NeedMore);
+                    }
+                    self.skipping = long.wire_len();
+                }
+            }
         }
     }
 
@@ -324,7 +345,8 @@ impl Session {
         if let Phase::Failed(error) = &self.phase {
             return error.clone();
         }
-        let during = if input.is_empty() { "" } else { " in the middle of a message" };
+        let during =
+            if input.is_empty() && self.skipping == 0 { "" } else { " in the middle of a message" };
         let error = match self.last_notice.take() {
             // 57P01 and 57P02 come as a WARNING before an immediate shutdown. N34.
             Some(notice) if notice.code().starts_with("57P") => {

@@ -123,6 +123,14 @@ impl Startup {
         Ok(())
     }
 
+    /// Whether a message of so many bytes may come.
+    pub(super) fn check_room(&self, bytes: usize) -> Result<(), Violation> {
+        match self.bytes.saturating_add(bytes) <= STARTUP_BYTES_MAX {
+            true => Ok(()),
+            false => Err(Violation::EndlessStartup),
+        }
+    }
+
     /// Takes in an Authentication message. Returns what to send, a whole `p` body.
     pub(super) fn authenticate(
         &mut self,

@@ -8,6 +8,7 @@ mod authentication;
 mod commands;
 mod errors;
 mod framing;
+mod long;
 mod notifications;
 mod properties;
 mod startup;

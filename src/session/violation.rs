@@ -17,8 +17,6 @@ pub(super) enum Violation {
     Incomplete { command: &'static str },
     /// A transaction is open behind a command that is a transaction of its own.
     Uncommitted { command: &'static str },
-    /// More copied data than anyone wants to skip.
-    EndlessCopy,
     /// More messages or bytes before the first ReadyForQuery than a server has to say.
     EndlessStartup,
     /// A client encoding in which our quoting would not be safe.
@@ -34,7 +32,13 @@ pub(super) enum Violation {
 impl Violation {
     #[cold]
     pub(super) fn unexpected(message: &BackendMessage<'_>, during: &'static str) -> Self {
-        Self::Unexpected { message: message.name(), during }
+        Self::misplaced(message.name(), during)
+    }
+
+    /// As [`unexpected`](Self::unexpected), for a message that is known by its name alone.
+    #[cold]
+    pub(super) fn misplaced(message: &'static str, during: &'static str) -> Self {
+        Self::Unexpected { message, during }
     }
 
     #[cold]
@@ -50,11 +54,6 @@ impl Violation {
     #[cold]
     pub(super) fn uncommitted(command: &'static str) -> Self {
         Self::Uncommitted { command }
-    }
-
-    #[cold]
-    pub(super) fn endless_copy() -> Self {
-        Self::EndlessCopy
     }
 }
 
@@ -74,7 +73,6 @@ impl fmt::Display for Violation {
                 f,
                 "{command} was answered inside a transaction that this session did not begin"
             ),
-            Self::EndlessCopy => f.write_str("COPY data without end"),
             Self::EndlessStartup => {
                 f.write_str("more than 1,000 messages or 1 MiB before the first ReadyForQuery")
             }

@@ -173,6 +173,20 @@ impl<'a> BackendMessage<'a> {
         Ok(message)
     }
 
+    /// Reads the beginning of a ParameterStatus: the name and as much as there is of the value.
+    ///
+    /// # Errors
+    /// The name or the value ends the body before its end.
+    pub(crate) fn parameter_status(beginning: &'a [u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new("ParameterStatus", beginning);
+        let name = reader.cstr("parameter name")?;
+        let value = reader.remaining();
+        if reader.cstr("parameter value").is_ok() {
+            reader.finish()?;
+        }
+        Ok(Self::ParameterStatus { name, value })
+    }
+
     /// The type byte.
     #[must_use]
     pub const fn tag(&self) -> u8 {

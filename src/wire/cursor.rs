@@ -204,7 +204,7 @@ pub(crate) fn tagged(
     shape: Shape,
     fill: impl FnOnce(&mut Body<'_>) -> Result<(), EncodeError>,
 ) -> Result<(), EncodeError> {
-    message(out, Some(tag), shape.name, in_memory(shape.cap), fill)
+    message(out, Some(tag), shape.name, in_memory(shape.most), fill)
 }
 
 /// Writes a message without a type byte. On an error `out` is as it was.
@@ -377,7 +377,7 @@ impl Body<'_> {
 mod tests {
     use super::*;
 
-    const SMALL: Shape = Shape { name: "Small", floor: 4, cap: 10 };
+    const SMALL: Shape = Shape { name: "Small", floor: 4, cap: 10, most: 10 };
 
     #[test]
     fn reads_are_bounded_by_the_body() {

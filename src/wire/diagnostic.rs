@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::BytesMut;
 
 use super::cursor::{Body, Reader, tagged};
-use super::error::{DecodeError, EncodeError};
+use super::error::{DecodeError, DecodeFault, EncodeError};
 use super::escape::Escaped;
 use super::limits::KEPT_DIAGNOSTIC_BYTES_MAX;
 use super::tags;
@@ -179,6 +179,41 @@ impl DbError {
         fields.extend(text.iter().take_while(|&&byte| byte != 0));
         fields.push(0);
         Self::keep(fields)
+    }
+
+    /// What the beginning of a message says that is not there whole: its fields up to there. The last one is cut, before
+    /// a character that is not whole.
+    ///
+    /// # Errors
+    /// The list of fields ends within the beginning.
+    pub(crate) fn from_beginning(
+        message: &'static str,
+        beginning: &[u8],
+    ) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(message, beginning);
+        let mut rest = beginning;
+        loop {
+            match reader.u8("field code") {
+                Ok(0) => {
+                    let bytes = reader.remaining().len();
+                    return Err(DecodeError::new(message, DecodeFault::Leftover { bytes }));
+                }
+                Ok(_) if reader.cstr("field value").is_ok() => rest = reader.remaining(),
+                Ok(_) | Err(_) => break,
+            }
+        }
+        let whole = beginning.len().saturating_sub(rest.len());
+        let mut fields = beginning.get(..whole).unwrap_or_default().to_vec();
+        if let Some((code, value)) = rest.split_first() {
+            let end = match std::str::from_utf8(value) {
+                Err(error) if error.error_len().is_none() => error.valid_up_to(),
+                _ => value.len(),
+            };
+            fields.push(*code);
+            fields.extend_from_slice(value.get(..end).unwrap_or(value));
+            fields.push(0);
+        }
+        Ok(Self::keep(fields))
     }
 
     fn keep(fields: Vec<u8>) -> Self {
@@ -441,5 +476,39 @@ impl fmt::Debug for DbError {
             }
         }
         shown.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn beginning(bytes: &[u8]) -> DbError {
+        DbError::from_beginning("ErrorResponse", bytes).unwrap()
+    }
+
+    #[test]
+    fn of_a_beginning_whole_fields_are_kept_and_the_last_is_cut_before_half_a_character() {
+        let error = beginning("SERROR\0C42501\0Mépoque".as_bytes());
+        let found = (error.severity(), error.code(), error.message());
+        assert_eq!(found, (Severity::Error, "42501", "époque"));
+        assert_eq!(beginning(&"C42501\0Mé".as_bytes()[..9]).message(), "");
+        assert_eq!(beginning(b"C42501\0Mnon\0D").detail(), Some(""));
+        assert_eq!(beginning(b"C42501\0Mnon\0").message(), "non");
+        assert_eq!(beginning(b"").code(), "");
+        // Not UTF-8 at all: as it came.
+        assert_eq!(beginning(b"Mcaf\xe9s").field(b'M'), Some(&b"caf\xe9s"[..]));
+        // What is kept can be sent.
+        let mut out = BytesMut::new();
+        error.encode_error(&mut out).unwrap();
+        assert!(out.ends_with("époque\0\0".as_bytes()));
+    }
+
+    #[test]
+    fn a_list_that_ends_before_its_message_is_malformed() {
+        for bytes in [&b"\0"[..], b"C42501\0\0", b"C42501\0\0Mx"] {
+            let error = DbError::from_beginning("ErrorResponse", bytes).unwrap_err();
+            assert!(matches!(error.fault(), DecodeFault::Leftover { .. }), "{error}");
+        }
     }
 }

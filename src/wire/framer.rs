@@ -54,6 +54,45 @@ impl std::fmt::Debug for Frame<'_> {
     }
 }
 
+/// A message that is longer than what is taken whole of its type, known by its first five bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LongMessage {
+    /// The type byte.
+    pub tag: u8,
+    /// The manual's name of the message.
+    pub name: &'static str,
+    length: u32,
+    cap: u32,
+}
+
+impl LongMessage {
+    /// How many bytes the body has.
+    #[must_use]
+    pub fn body_bytes(&self) -> usize {
+        in_memory(self.length.saturating_sub(4))
+    }
+
+    /// How many bytes of the stream the message takes.
+    #[must_use]
+    pub fn wire_len(&self) -> usize {
+        self.body_bytes().saturating_add(FRAME_HEADER_BYTES)
+    }
+
+    /// The message at the head of `input`, or `None` if more bytes must come first.
+    #[must_use]
+    pub fn whole<'a>(&self, input: &'a [u8]) -> Option<Frame<'a>> {
+        input.get(FRAME_HEADER_BYTES..self.wire_len()).map(|body| Frame::new(self.tag, body))
+    }
+
+    /// The beginning of its body, as much as is taken of the longest message that is taken whole; or `None` if more
+    /// bytes must come first.
+    #[must_use]
+    pub fn beginning<'a>(&self, input: &'a [u8]) -> Option<&'a [u8]> {
+        let bytes = in_memory(self.cap.saturating_sub(4));
+        input.get(FRAME_HEADER_BYTES..)?.get(..bytes)
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Startup,
@@ -111,6 +150,20 @@ impl Framer {
         Ok(body.get(..body_bytes).map(|body| Frame::new(tag, body)))
     }
 
+    /// The message at the head of `input` that is longer than what [`next`](Self::next) takes, if it is one that a
+    /// server may send. `next` has refused it: whoever knows what it belongs to decides what becomes of it.
+    #[cold]
+    #[must_use]
+    pub fn long(&self, input: &[u8]) -> Option<LongMessage> {
+        let &[tag, a, b, c, d] = input.first_chunk::<FRAME_HEADER_BYTES>()?;
+        let Shape { name, cap, most, .. } = match self.0 {
+            Phase::Established => tags::backend(tag),
+            Phase::Startup | Phase::Frontend => None,
+        }?;
+        let length = u32::from_be_bytes([a, b, c, d]);
+        (length > cap && length <= most).then_some(LongMessage { tag, name, length, cap })
+    }
+
     #[cold]
     fn refuse<'a>(self, tag: u8, input: &[u8]) -> Result<Option<Frame<'a>>, DecodeError> {
         let direction = match self.0 {
@@ -137,11 +190,12 @@ impl Framer {
 
 #[inline]
 fn check_length(length: u32, shape: Shape) -> Result<(), DecodeError> {
-    let Shape { name, floor, cap } = shape;
+    let Shape { name, floor, cap, most } = shape;
     if length < floor {
         return Err(DecodeError::new(name, DecodeFault::LengthBelowFloor { length, floor }));
     }
     if length > cap {
+        let cap = if length > most { most } else { cap };
         return Err(DecodeError::new(name, DecodeFault::LengthAboveCap { length, cap }));
     }
     Ok(())
@@ -192,6 +246,7 @@ impl<'a> FirstPacket<'a> {
         floor: 8,
         // A literal, because the limit of memory cannot be narrowed in a constant.
         cap: 10_004,
+        most: 10_004,
     };
 
     /// The packet at the head of `input`, or `None` if more bytes must come first.

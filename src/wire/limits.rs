@@ -10,12 +10,20 @@ pub const FRAME_HEADER_BYTES: usize = 5;
 ///
 /// The longest legal one is 8,072 (63 byte channel, 7,999 byte payload); conversion to another
 /// client encoding may grow text fourfold, and a server built with 32 KiB blocks allows about
-/// 130 kB. N1.
+/// 130 kB. No server sends a longer one: it is no message, and ends the session. N1.
 pub const NOTIFICATION_FRAME_BYTES_MAX: u32 = 256 * 1024;
 
-/// Longest ErrorResponse or NoticeResponse after authentication, as a length word.
+/// Longest message of a server, as a length word: its body is a string of the server's, which has at most
+/// `MaxAllocSize` (1 GiB) less two bytes. N163.
 ///
-/// libpq sets no limit of its own here. Ours leaves room for a statement quoted in `CONTEXT`.
+/// The types of which a server sends such long ones are those that libpq takes without a limit (`fe-protocol3.c`,
+/// `VALID_LONG_MESSAGE_TYPE`), and ParameterStatus. What is longer than the limits below is not taken whole.
+pub const MESSAGE_BYTES_MAX: u32 = 0x4000_0002;
+
+/// Longest ErrorResponse or NoticeResponse that is taken whole after authentication, as a length word. Of a longer one
+/// the beginning is taken, as far as this, and the rest is skipped.
+///
+/// Leaves room for a statement quoted in `CONTEXT`.
 pub const DIAGNOSTIC_FRAME_BYTES_MAX: u32 = 1024 * 1024;
 
 /// Longest error or notice that is kept whole though it answers no query, in bytes of its fields: the end of a
@@ -25,17 +33,21 @@ pub const DIAGNOSTIC_FRAME_BYTES_MAX: u32 = 1024 * 1024;
 /// [`DIAGNOSTIC_FRAME_BYTES_MAX`] each.
 pub const KEPT_DIAGNOSTIC_BYTES_MAX: usize = 1_024;
 
-/// Longest RowDescription, DataRow, CopyData or FunctionCallResponse, as a length word.
-///
-/// Rows answer our own small queries.
+/// Longest RowDescription, DataRow, CopyData or FunctionCallResponse that is taken whole whatever it answers, as a
+/// length word. A longer row, or description of rows, is taken whole if the result may be as long, and skipped if not;
+/// longer copied data is skipped.
 pub const ROW_FRAME_BYTES_MAX: u32 = 1024 * 1024;
+
+/// Longest ParameterDescription, as a length word: 65,535 parameters.
+pub const PARAMETER_DESCRIPTION_BYTES_MAX: u32 = 6 + 4 * 65_535;
 
 /// Longest message of every other type, as a length word.
 ///
 /// libpq (`fe-protocol3.c`, `VALID_LONG_MESSAGE_TYPE`) takes a longer one for loss of sync. N2.
 pub const SHORT_FRAME_BYTES_MAX: u32 = 30_000;
 
-/// Longest ParameterStatus, as a length word: libpq's general limit. N2.
+/// Longest ParameterStatus that is taken whole, as a length word: libpq's general limit. Of a longer one, which
+/// `search_path` may make since PostgreSQL 18, the beginning is taken. N2, N164.
 pub const PARAMETER_STATUS_FRAME_BYTES_MAX: u32 = SHORT_FRAME_BYTES_MAX;
 
 /// Longest Authentication message and NegotiateProtocolVersion, as a length word.

@@ -54,7 +54,7 @@ pub use backend::BackendMessage;
 pub use diagnostic::{DbError, Diagnostic, Severity};
 pub use error::{DecodeError, DecodeFault, EncodeError};
 pub use extract::extract;
-pub use framer::{FirstPacket, Frame, Framer};
+pub use framer::{FirstPacket, Frame, Framer, LongMessage};
 pub use frontend::{FrontendMessage, PasswordMessage, SaslInitialResponse, SaslResponse, Target};
 pub use list::{Column, Columns, Formats, List, Names, Oids, StartupParameters, Values};
 pub(crate) use notification::TEXT_AT;

@@ -5,7 +5,8 @@
 
 use super::limits::{
     AUTHENTICATION_BYTES_MAX, DIAGNOSTIC_FRAME_BYTES_MAX, FRONTEND_AUTHENTICATION_BYTES_MAX,
-    FRONTEND_LARGE_FRAME_BYTES_MAX, FRONTEND_SMALL_FRAME_BYTES_MAX, NOTIFICATION_FRAME_BYTES_MAX,
+    FRONTEND_LARGE_FRAME_BYTES_MAX, FRONTEND_SMALL_FRAME_BYTES_MAX, MESSAGE_BYTES_MAX,
+    NOTIFICATION_FRAME_BYTES_MAX, PARAMETER_DESCRIPTION_BYTES_MAX,
     PARAMETER_STATUS_FRAME_BYTES_MAX, ROW_FRAME_BYTES_MAX, SHORT_FRAME_BYTES_MAX,
     UNAUTHENTICATED_ERROR_BYTES_MAX,
 };
@@ -17,12 +18,20 @@ pub struct Shape {
     pub name: &'static str,
     /// Smallest length word of a well-formed one.
     pub floor: u32,
-    /// Largest length word that is accepted.
+    /// Largest length word of one that is taken whole.
     pub cap: u32,
+    /// Largest length word of a well-formed one.
+    pub most: u32,
 }
 
+/// A message that is taken whole, or is none.
 const fn shape(name: &'static str, floor: u32, cap: u32) -> Option<Shape> {
-    Some(Shape { name, floor, cap })
+    Some(Shape { name, floor, cap, most: cap })
+}
+
+/// A message that may be longer than what is taken whole.
+const fn long(name: &'static str, floor: u32, cap: u32) -> Option<Shape> {
+    Some(Shape { name, floor, cap, most: MESSAGE_BYTES_MAX })
 }
 
 /// Messages of the server after AuthenticationOk.
@@ -34,24 +43,24 @@ pub const fn backend(tag: u8) -> Option<Shape> {
     match tag {
         b'A' => shape("NotificationResponse", 11, NOTIFICATION_FRAME_BYTES_MAX),
         b'C' => shape("CommandComplete", 5, SHORT_FRAME_BYTES_MAX),
-        b'D' => shape("DataRow", 6, ROW_FRAME_BYTES_MAX),
-        b'E' => shape("ErrorResponse", 5, DIAGNOSTIC_FRAME_BYTES_MAX),
+        b'D' => long("DataRow", 6, ROW_FRAME_BYTES_MAX),
+        b'E' => long("ErrorResponse", 5, DIAGNOSTIC_FRAME_BYTES_MAX),
         b'G' => shape("CopyInResponse", 7, SHORT_FRAME_BYTES_MAX),
         b'H' => shape("CopyOutResponse", 7, SHORT_FRAME_BYTES_MAX),
         b'I' => shape("EmptyQueryResponse", 4, 4),
         b'K' => shape("BackendKeyData", 12, 264),
-        b'N' => shape("NoticeResponse", 5, DIAGNOSTIC_FRAME_BYTES_MAX),
+        b'N' => long("NoticeResponse", 5, DIAGNOSTIC_FRAME_BYTES_MAX),
         b'R' => shape("Authentication", 8, AUTHENTICATION_BYTES_MAX),
-        b'S' => shape("ParameterStatus", 6, PARAMETER_STATUS_FRAME_BYTES_MAX),
-        b'T' => shape("RowDescription", 6, ROW_FRAME_BYTES_MAX),
+        b'S' => long("ParameterStatus", 6, PARAMETER_STATUS_FRAME_BYTES_MAX),
+        b'T' => long("RowDescription", 6, ROW_FRAME_BYTES_MAX),
         b'V' => shape("FunctionCallResponse", 8, ROW_FRAME_BYTES_MAX),
         b'W' => shape("CopyBothResponse", 7, SHORT_FRAME_BYTES_MAX),
         b'Z' => shape("ReadyForQuery", 5, 5),
         b'c' => shape("CopyDone", 4, 4),
-        b'd' => shape("CopyData", 4, ROW_FRAME_BYTES_MAX),
+        b'd' => long("CopyData", 4, ROW_FRAME_BYTES_MAX),
         b'n' => shape("NoData", 4, 4),
         b's' => shape("PortalSuspended", 4, 4),
-        b't' => shape("ParameterDescription", 6, SHORT_FRAME_BYTES_MAX),
+        b't' => shape("ParameterDescription", 6, PARAMETER_DESCRIPTION_BYTES_MAX),
         b'v' => shape("NegotiateProtocolVersion", 12, AUTHENTICATION_BYTES_MAX),
         b'1' => shape("ParseComplete", 4, 4),
         b'2' => shape("BindComplete", 4, 4),

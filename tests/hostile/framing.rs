@@ -45,8 +45,8 @@ fn f3_one_byte_above_the_limit_is_refused_and_the_limit_is_delivered() {
 fn f4_an_announced_length_is_neither_awaited_nor_allocated() {
     for (bytes, name) in [
         ("41 7fffffff", "above 262144 in NotificationResponse"),
-        ("4e 7fffffff", "above 1048576 in NoticeResponse"),
-        ("44 7fffffff", "above 1048576 in DataRow"),
+        ("4e 7fffffff", "above 1073741826 in NoticeResponse"),
+        ("44 7fffffff", "above 1073741826 in DataRow"),
     ] {
         when_idle(&hex(bytes), &format!("Protocol | length word 2147483647 is {name}"));
     }
@@ -60,6 +60,43 @@ fn f4_an_announced_length_is_neither_awaited_nor_allocated() {
         input.extend_from_slice(&hex(head));
         assert_eq!(session.handle_input(now, &mut input).unwrap(), Progress::NeedMore);
         assert_eq!((input.len(), input.capacity()), (5, 64), "{head}");
+    }
+}
+
+/// A message that is longer than others fails its own command alone: in one write and in pieces, in every client.
+#[test]
+fn long_messages_fail_their_own_command_alone() {
+    let column = hex("54 0000001a 0001 6300 00000000 0000 00000019 ffff ffffffff 0000");
+    let end = hex("43 0000000d 53454c454354203100 5a 00000005 49");
+    let ready = hex("5a 00000005 49");
+    let row = |bytes: u32| {
+        let value = vec![b'x'; usize::try_from(bytes).unwrap()];
+        message(b'D', &[&[0, 1][..], &bytes.to_be_bytes(), &value].concat())
+    };
+    let words = |tag, severity: &str| {
+        let text = "x".repeat(2_000_000);
+        let fields = format!("S{severity}\0V{severity}\0C42501\0M{text}\0Hh\0\0");
+        message(tag, fields.as_bytes())
+    };
+    let path = message(b'S', &[b"search_path\0", &[b'p'; 40_000][..], b"\0"].concat());
+    let cases = [
+        ([&column[..], &row(1_100_000), &end].concat(), "query SELECT 1[1]"),
+        (
+            [&column[..], &row(68_000_000), &end].concat(),
+            "query: Unsupported | the result is larger than 67108864 bytes",
+        ),
+        ([&words(b'E', "ERROR")[..], &ready].concat(), "query: Server | (SQLSTATE 42501)"),
+        ([&words(b'N', "NOTICE")[..], &column, &end].concat(), "query SELECT 1[0]"),
+        ([&path[..], &column, &end].concat(), "query SELECT 1[0]"),
+    ];
+    for (answer, expect) in cases {
+        let script = Script::listening().expect_message(b'Q').send(&answer).send(Script::A1);
+        let script = script.expect_hex("58 00000004").wait_for_eof();
+        let todo = &[Do::Listen(&["a"]), Do::Query("SELECT 'x'"), Do::Receive(1), Do::Close];
+        let begin = script.sent_bytes() - answer.len() - Script::A1.len();
+        let splits = begin..begin + 20;
+        let attack = Attack::new(script, answer.len(), todo).splits(splits);
+        attack.run(&["connect", "listen", expect, "close"], &["1 a b"]);
     }
 }
 

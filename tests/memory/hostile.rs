@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pgbell::{Listener, Overflow};
+use pgbell::{Connection, ErrorKind, Listener, Overflow};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
@@ -141,4 +141,53 @@ fn sessions_that_end_with_long_words_do_not_fill_memory_behind_a_consumer_that_s
     let most = formula(1_000, 300 * 1024) + BESIDE_BYTES + long(300 * 1024) + 2 * 64 * KEPT_BYTES;
     assert!(peak <= most, "{peak} and not {most}");
     assert_eq!(gaps, 66);
+}
+
+/// What is above a limit is passed over as it comes.
+#[test]
+fn messages_that_are_skipped_take_no_memory_however_long_they_are() {
+    const LONG: usize = 100 * 1024 * 1024;
+    let length = u32::try_from(LONG + 10).unwrap().to_be_bytes();
+    let value = u32::try_from(LONG).unwrap().to_be_bytes();
+    let head = [&length[..], &[0, 1], &value].concat();
+    let column = b"T\0\0\0\x1a\0\x01c\0\0\0\0\0\0\0\0\0\0\x19\xff\xff\xff\xff\xff\xff\0\0";
+    let end = b"C\0\0\0\x0dSELECT 1\0Z\0\0\0\x05I";
+    let notice = [&b"N"[..], &length, b"SNOTICE\0M"].concat();
+    let cases: [(&str, Vec<u8>); 3] = [
+        ("row", [&column[..], b"D", &head].concat()),
+        ("copied", [&b"H\0\0\0\x07\0\0\0d"[..], &length].concat()),
+        ("notice", notice),
+    ];
+    for (what, begin) in cases {
+        let peak = alone(async {
+            let (server, url) = bind().await;
+            let connect = Connection::connect(&url);
+            let mut meter = Meter::start();
+            let (connection, mut socket) = tokio::join!(connect, let_in(&server));
+            let mut connection = connection.unwrap();
+            let serve = async {
+                hear_query(&mut socket).await;
+                write(&mut socket, &begin, &mut meter).await;
+                let chunk = [b'x'; 64 * 1024];
+                // The bytes of the message behind its length word, and which of them are in `begin`.
+                let sent = begin.len() - begin.windows(4).position(|w| w == length).unwrap() - 4;
+                let mut left = LONG + 6 - sent;
+                while left > 0 {
+                    let most = left.min(chunk.len());
+                    write(&mut socket, &chunk[..most], &mut meter).await;
+                    left -= most;
+                }
+                let rest: &[u8] = if what == "notice" { column } else { b"" };
+                write(&mut socket, &[rest, end].concat(), &mut meter).await;
+                meter.peak()
+            };
+            let (answer, peak) = tokio::join!(connection.simple_query("SELECT"), serve);
+            match what {
+                "notice" => assert_eq!(answer.unwrap().len(), 1),
+                _ => assert_eq!(answer.unwrap_err().kind(), ErrorKind::Unsupported, "{what}"),
+            }
+            peak
+        });
+        assert!(peak <= 5 * 1024 * 1024, "{what}: {peak} bytes");
+    }
 }

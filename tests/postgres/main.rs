@@ -9,6 +9,7 @@ mod chaos;
 mod connect;
 mod ending;
 mod failover;
+mod long;
 mod matrix;
 mod meanwhile;
 mod notifier;

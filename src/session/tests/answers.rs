@@ -66,7 +66,7 @@ fn copy_requests_without_end_do_not_fill_the_memory() {
 
 /// Q2.
 #[test]
-fn copied_data_is_passed_over_and_bounded() {
+fn copied_data_is_passed_over_and_kept_nowhere() {
     let scene = Scene::querying();
     let copy_out = "48 00000007 00 0000";
     let rest = ["63 00000004", SELECT_1, READY].concat();
@@ -78,13 +78,10 @@ fn copied_data_is_passed_over_and_bounded() {
     let mut play = scene.begin();
     play.feed(&hex(copy_out));
     let data = message(b'd', &vec![b'x'; 1_000_000]);
-    let most = RESULT_BYTES_MAX / 1_000_000;
-    for _ in 0..most {
+    for _ in 0..RESULT_BYTES_MAX / 500_000 {
         play.feed(&data);
         assert!(!play.over && play.input.is_empty());
     }
-    play.feed(&data);
-    assert_eq!(play.log.last().unwrap(), &format!("over: {BROKEN}COPY data without end"));
     for (message, name) in [("64 00000004", "CopyData"), ("63 00000004", "CopyDone")] {
         check_broken(&scene, &[message], &unexpected(name, "a query"));
         let tag = [copy_out, SELECT_1, message];

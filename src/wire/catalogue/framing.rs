@@ -14,8 +14,8 @@ fn impossible_lengths_are_refused_with_five_bytes() {
         ("41 80000000", "length word 2147483648 is above 262144 in NotificationResponse"),
         ("41 ffffffff", "length word 4294967295 is above 262144 in NotificationResponse"),
         ("41 7fffffff", "length word 2147483647 is above 262144 in NotificationResponse"),
-        ("4e 7fffffff", "length word 2147483647 is above 1048576 in NoticeResponse"),
-        ("44 7fffffff", "length word 2147483647 is above 1048576 in DataRow"),
+        ("4e 7fffffff", "length word 2147483647 is above 1073741826 in NoticeResponse"),
+        ("44 7fffffff", "length word 2147483647 is above 1073741826 in DataRow"),
         ("5a 00000006", "length word 6 is above 5 in ReadyForQuery"),
     ] {
         assert_eq!(fault(established, bytes), expected);
@@ -23,6 +23,44 @@ fn impossible_lengths_are_refused_with_five_bytes() {
             assert_eq!(established.next(&hex(bytes)[..prefix]), Ok(None), "{bytes} {prefix}");
         }
     }
+}
+
+/// Not taken whole, and not refused either: its session decides.
+#[test]
+fn a_message_that_a_server_may_send_is_long_and_not_malformed() {
+    let established = Framer::established();
+    for (bytes, name) in [
+        ("53 00007531", "ParameterStatus"),
+        ("4e 00100001", "NoticeResponse"),
+        ("45 00100001", "ErrorResponse"),
+        ("54 00100001", "RowDescription"),
+        ("44 00100001", "DataRow"),
+        ("64 00100001", "CopyData"),
+        ("44 40000002", "DataRow"),
+    ] {
+        let long = established.long(&hex(bytes)).unwrap();
+        assert_eq!((long.name, long.tag), (name, hex(bytes)[0]));
+        assert_eq!(long.wire_len(), long.body_bytes() + 5);
+        assert_eq!(long.whole(&hex(bytes)), None);
+        assert_eq!(long.beginning(&hex(bytes)), None);
+        assert!(established.next(&hex(bytes)).is_err());
+        for prefix in 0..5 {
+            assert_eq!(established.long(&hex(bytes)[..prefix]), None, "{bytes} {prefix}");
+        }
+        for other in [Framer::startup(), Framer::frontend()] {
+            assert_eq!(other.long(&hex(bytes)), None, "{bytes}");
+        }
+    }
+    // Taken whole, or none at all.
+    for bytes in ["44 00100000", "44 40000003", "41 00040001", "43 00007531", "56 00100001"] {
+        assert_eq!(established.long(&hex(bytes)), None, "{bytes}");
+    }
+    let status = [&hex("53 00007531")[..], &[b'x'; 29_996]].concat();
+    let long = established.long(&status).unwrap();
+    assert_eq!(long.beginning(&status).unwrap().len(), 29_996);
+    assert_eq!(long.whole(&status), None);
+    let status = [&status[..], b"x"].concat();
+    assert_eq!(long.whole(&status).unwrap().body.len(), 29_997);
 }
 
 /// F3: one byte over the limit is refused, the limit itself is delivered.
