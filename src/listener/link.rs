@@ -22,8 +22,13 @@ pub(super) struct Link<O: Outside> {
 }
 
 impl<O: Outside> Link<O> {
-    pub(super) fn new(id: LinkId, socket: O::Socket, rest: BytesMut) -> Self {
-        let received_at = SystemTime::UNIX_EPOCH;
+    /// `rest` was received by then.
+    pub(super) fn new(
+        id: LinkId,
+        socket: O::Socket,
+        rest: BytesMut,
+        received_at: SystemTime,
+    ) -> Self {
         Self { id, socket, rest, received_at, reading: true, closing: false, shut: false }
     }
 

@@ -47,7 +47,7 @@ impl<O: Outside> Links<O> {
                 drop(self.opening.swap_remove(index));
                 let event = match result {
                     Ok(Opened { session, socket, rest }) => {
-                        self.open.push(Link::new(id, socket, rest));
+                        self.open.push(Link::new(id, socket, rest, outside.time()));
                         LinkEvent::Opened(session)
                     }
                     Err(error) => LinkEvent::Failed(error),

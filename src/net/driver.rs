@@ -9,7 +9,7 @@ use bytes::{Buf, BytesMut};
 use tokio::task::yield_now;
 
 use super::{Pipe, Timer, now};
-use crate::session::{Answer, CommandId, Progress, Session, SessionEvent};
+use crate::session::{Answer, CommandId, Progress, STARTUP_BYTES_MAX, Session, SessionEvent};
 use crate::wire::{self, RawNotification, Run, buffer};
 use crate::{Error, ErrorKind};
 
@@ -24,6 +24,9 @@ const CLOSE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Most bytes of an answer to a question of ours.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// Most bytes of notifications that are kept while a session is set up: as many as a startup may have.
+const EARLY_BYTES_MAX: usize = STARTUP_BYTES_MAX;
 
 /// What there is to act on.
 #[derive(Debug)]
@@ -45,12 +48,17 @@ pub(crate) trait Meanwhile {
     fn miss(&mut self, driver: &Driver, cause: Error);
 }
 
-/// No LISTEN of ours is active: what arrives nevertheless was listened to by someone else, before a pooler lent us
-/// this session of the server.
+/// No LISTEN of ours is active: what arrives nevertheless was listened to by another client, before a pooler lent us
+/// its session of the server. It is kept: a moment later it would be delivered.
 pub(super) struct NotListening;
 
 impl Meanwhile for NotListening {
     fn take(&mut self, driver: &mut Driver, run: Run) {
+        if driver.early.len().saturating_add(run.bytes) > EARLY_BYTES_MAX {
+            let message = "more than 1 MiB of notifications came before the session was set up";
+            driver.session.fail(Error::new(ErrorKind::Protocol, message));
+        }
+        driver.early.extend_from_slice(driver.input.get(..run.bytes).unwrap_or_default());
         driver.input.advance(run.bytes);
     }
 
@@ -68,6 +76,8 @@ pub(crate) struct Driver {
     pub(crate) received_at: SystemTime,
     /// The channel by which delivery is proven. What arrives on it is no notification of the user's.
     pub(super) private: Option<String>,
+    /// Notifications that came while the session was set up. N165.
+    early: BytesMut,
     pipe: Pipe,
     timer: Timer,
 }
@@ -80,6 +90,7 @@ impl Driver {
             input_bytes: INPUT_BYTES,
             received_at: SystemTime::UNIX_EPOCH,
             private: None,
+            early: BytesMut::new(),
             pipe,
             timer: Timer::default(),
         }
@@ -152,6 +163,15 @@ impl Driver {
     /// How many bytes were written.
     pub(crate) fn written(&self) -> u64 {
         self.pipe.written()
+    }
+
+    /// The session is set up: what came meanwhile stands before all that comes from now on.
+    pub(super) fn is_set_up(&mut self) {
+        if !self.early.is_empty() {
+            let mut input = std::mem::take(&mut self.early);
+            input.extend_from_slice(&self.input);
+            self.input = input;
+        }
     }
 
     /// Takes it apart: the session, its socket, and what was read and not yet handled.

@@ -314,6 +314,7 @@ impl Try<'_> {
         if purpose == Purpose::Listen {
             established.prove_delivery(self.until, &mut NotListening).await?;
         }
+        established.driver.is_set_up();
         Ok(established)
     }
 }

@@ -8,6 +8,7 @@ use bytes::BytesMut;
 /// takes at most half of that.
 ///
 /// Costs a comparison, and a move of what is left. Nothing is allocated for a buffer that never was larger.
+#[allow(dead_code, reason = "only shells receive, and a build may have none")]
 pub(crate) fn shrink(buffer: &mut BytesMut, standard: usize) {
     let length = buffer.len();
     if length <= standard / 2 && buffer.try_reclaim(standard - length + 1) {

@@ -81,6 +81,7 @@ const CATALOGUE: &[(&str, Place)] = &[
     ("T1", Here),
     ("T2", Here),
     ("T3", Here),
+    ("T4", Here),
     ("T5", Here),
     ("T6", Here),
     (
@@ -269,7 +270,7 @@ const CATALOGUE: &[(&str, Place)] = &[
 const COUNTS: [(char, usize); 14] = [
     ('V', 31),
     ('F', 15),
-    ('T', 23),
+    ('T', 24),
     ('A', 16),
     ('N', 10),
     ('R', 14),

@@ -12,7 +12,7 @@ use super::attack::{
     Attack, LISTEN, after_authentication, at_login, harmless_at_login, hex, message, runtime,
     when_idle,
 };
-use super::client::{self, Do, check_text, soon};
+use super::client::{self, Do, check_text, soon, url};
 
 const OK: &str = "52 00000008 00000000";
 const UTF8: &str = "53 00000019 636c69656e745f656e636f64696e6700 5554463800";
@@ -212,5 +212,57 @@ fn the_startup_packet_asks_for_utf8_and_for_version_3_0() {
         let (connection, listener) = attack.over_sockets(Delivery::Whole).await;
         assert_eq!(connection, listener);
         assert_eq!(connection.lines, ["connect", "close"]);
+    });
+}
+
+/// A pooler may lend a session of the server that listens to channels of another client.
+#[test]
+fn what_arrives_before_the_session_is_ready_is_delivered_like_all_that_follows() {
+    let [ok, rest] = [&Script::PRELUDE[..9], &Script::PRELUDE[9..]];
+    let early = [ok, Script::A1, rest, Script::A1].concat();
+    let facts = [Script::A1, Script::FACTS, Script::A1].concat();
+    let script = Script::new().expect_startup().send(&early).expect_message(b'Q').send(&facts);
+    let script = script.expect_message(b'Q').send(Script::A1).send(Script::ACK);
+    let script = script.expect_hex("58 00000004").wait_for_eof();
+    let todo = &[Do::Listen(&["b"]), Do::Receive(5), Do::Close];
+    let tail = script.sent_bytes();
+    Attack::new(script, tail, todo).run(&["connect", "listen", "close"], &["1 a b"; 5]);
+}
+
+#[test]
+fn what_arrives_early_has_the_time_at_which_it_arrived() {
+    let begin = std::time::SystemTime::now();
+    let early = [&Script::PRELUDE[..9], Script::A1, &Script::PRELUDE[9..]].concat();
+    let script = Script::new().expect_startup().send(&early).expect_message(b'Q');
+    let script = script.send(Script::FACTS).expect_hex("58 00000004").wait_for_eof();
+    runtime().block_on(async {
+        let (address, task) = script.clone().serve(Delivery::Whole).await.unwrap();
+        let mut listener = Listener::connect(&*url(address)).await.unwrap();
+        let event = soon("event", listener.recv()).await.unwrap();
+        let pgbell::Event::Notification(n) = event else { panic!("{event:?}") };
+        assert!(n.received_at() >= begin, "{:?}", n.received_at());
+        listener.close().await.unwrap();
+        soon("script", task).await.unwrap().unwrap();
+        let (address, task) = script.serve(Delivery::Whole).await.unwrap();
+        let mut connection = Connection::connect(&*url(address)).await.unwrap();
+        let batch = soon("batch", connection.recv_batch()).await.unwrap();
+        assert!(batch.iter().all(|n| n.received_at() >= begin) && batch.len() == 1);
+        connection.close().await.unwrap();
+        soon("script", task).await.unwrap().unwrap();
+    });
+}
+
+/// It is kept in memory until the session is ready: no server may fill that.
+#[test]
+fn notifications_without_end_before_the_session_is_ready_end_the_attempt() {
+    let flood = Script::A1.repeat(2_000);
+    let script = Script::new().expect_startup().send(&Script::PRELUDE[..9]).flood(&flood);
+    runtime().block_on(async {
+        let attack = Attack::new(script, 0, &[]);
+        let (connection, listener) = attack.over_sockets(Delivery::Whole).await;
+        for outcome in [connection, listener] {
+            let [line] = &outcome.lines[..] else { panic!("{outcome:#?}") };
+            assert!(line.contains("more than 1 MiB of notifications"), "{line}");
+        }
     });
 }

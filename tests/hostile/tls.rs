@@ -100,7 +100,7 @@ fn t2_bytes_behind_the_answer_are_never_taken_for_the_servers() {
             let error = outcome.unwrap_err();
             assert!(matches!(error.kind(), ErrorKind::Tls | ErrorKind::Connect), "{error}");
         }
-        // A no with something behind it is no answer either.
+        // What stands behind a no changes nothing about it.
         let bytes = [b"N", behind].concat();
         let script = Script::new().expect_hex(REQUEST).send(&bytes).wait_for_eof();
         runtime().block_on(async {
@@ -123,6 +123,53 @@ fn t3_a_no_ends_what_insists_on_tls_and_nothing_more_is_sent() {
         let parameters = format!("sslmode={mode}&sslrootcert={root}");
         let words = format!("sslmode={mode} asks for TLS");
         refused(&parameters, &answer(b"N"), ErrorKind::Tls, &words);
+    }
+}
+
+/// What stands behind a no is the answer to the startup packet, which follows: in one segment or in two, at every byte.
+#[test]
+fn t4_bytes_behind_a_no_mean_the_same_however_they_are_cut() {
+    let fatal = message(b'E', b"SFATAL\0VFATAL\0C53300\0Mtoo many\0\0");
+    let early = [&Script::PRELUDE[..9], Script::A1, &Script::PRELUDE[9..], Script::A1].concat();
+    for (behind, expect) in [
+        (Script::PRELUDE, Ok(())),
+        (&early, Ok(())),
+        (&fatal, Err(ErrorKind::Server)),
+        (b"HTTP/1.1 400 Bad Request\r\n", Err(ErrorKind::Protocol)),
+        (b"\x16\x03\x03\0\x01\0", Err(ErrorKind::Protocol)),
+    ] {
+        let no = Script::new().expect_hex(REQUEST).send([b"N", behind].concat()).expect_startup();
+        let script = match expect {
+            Err(_) => no.wait_for_eof(),
+            Ok(()) => {
+                let asked = no.expect_message(b'Q').send(Script::FACTS);
+                asked.expect_hex("58 00000004").wait_for_eof()
+            }
+        };
+        for outcome in play("sslmode=prefer", || vec![script.clone()]) {
+            let found = outcome.as_ref().copied().map_err(Error::kind);
+            assert_eq!(found, expect, "{}: {outcome:?}", behind.escape_ascii());
+        }
+    }
+}
+
+/// All that a server says from the first byte to the first answer, cut at each byte: in the clear, and where TLS is
+/// refused.
+#[test]
+fn a_login_means_the_same_however_it_is_cut() {
+    let login = [Script::PRELUDE, Script::A1].concat();
+    let facts = [Script::A1, Script::FACTS].concat();
+    let script = |mode: &str| {
+        let script = match mode {
+            "disable" => Script::new(),
+            _ => Script::new().expect_hex(REQUEST).send(b"N"),
+        };
+        let script = script.expect_startup().send(&login).expect_message(b'Q').send(&facts);
+        script.expect_hex("58 00000004").wait_for_eof()
+    };
+    for mode in ["disable", "prefer"] {
+        let outcomes = play(&format!("sslmode={mode}"), || vec![script(mode)]);
+        assert!(outcomes.iter().all(Result::is_ok), "{mode}: {outcomes:?}");
     }
 }
 

@@ -19,9 +19,10 @@ pub(crate) enum Answer {
 
 /// Asks the server for TLS, once.
 ///
-/// The answer is one byte. What else a server says before TLS is not its word but anybody's: it is never
-/// shown, and bytes behind the answer are an error, since they would be read as if they had come through TLS
-/// (CVE-2021-23222).
+/// The answer is one byte, and no more is read here: what comes behind a no belongs to the session in the clear,
+/// whether it came in one segment with the answer or later. What a server says before TLS is not its word but
+/// anybody's, and is never shown. Bytes behind a yes are an error of the handshake, which begins with silence: they
+/// would be read as if they had come through TLS (CVE-2021-23222).
 ///
 /// # Errors
 /// [`ErrorKind::Connect`]: the connection broke, or the server has an error to tell. [`ErrorKind::Tls`]: any
@@ -33,8 +34,7 @@ pub(crate) async fn ask<S: AsyncRead + AsyncWrite + Unpin>(io: &mut S) -> Result
     let broken = |error| hint::broken_io("the connection broke when TLS was asked for", error);
     io.write_all(&SSL_REQUEST).await.map_err(broken)?;
     io.flush().await.map_err(broken)?;
-    // Room for one byte more than there may be.
-    let mut answer = [0; 2];
+    let mut answer = [0];
     let count = io.read(&mut answer).await.map_err(broken)?;
     match (count, answer) {
         (0, _) => {
@@ -42,17 +42,16 @@ pub(crate) async fn ask<S: AsyncRead + AsyncWrite + Unpin>(io: &mut S) -> Result
             Err(Error::new(ErrorKind::Connect, message)
                 .with_hint("is there a PostgreSQL server at this port? It may also be overloaded"))
         }
-        (_, [b'E', _]) => {
+        (_, [b'E']) => {
             let message = "the server answered the request for TLS with an error, which is not shown: \
                            before TLS anybody could have written it";
             // Connect, which may go well later: so says a server that cannot fork.
             Err(Error::new(ErrorKind::Connect, message)
                 .with_hint("the server's log has the reason"))
         }
-        (1, [b'S', _]) => Ok(Answer::Yes),
-        (1, [b'N', _]) => Ok(Answer::No),
-        (_, [b'S' | b'N', _]) => Err(hint::stuffed()),
-        (_, [byte, _]) => {
+        (_, [b'S']) => Ok(Answer::Yes),
+        (_, [b'N']) => Ok(Answer::No),
+        (_, [byte]) => {
             let message = format!(
                 "the server answered the request for TLS with the byte 0x{byte:02x}, not with S or N"
             );

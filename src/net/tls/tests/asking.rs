@@ -47,31 +47,42 @@ async fn an_error_before_tls_is_not_shown() {
     }
 }
 
-/// T2, V3.
+/// T2, V3: bytes behind a yes and before our hello, in one segment with it or in one of their own.
 #[tokio::test]
-async fn bytes_behind_the_answer_are_an_error() {
-    for answer in [&b"SR\0\0\0\x08\0\0\0\0"[..], b"SS", b"S\x16", b"NR\0\0\0\x08\0\0\0\0"] {
-        let error = refused(answer, ErrorKind::Tls).await;
-        assert!(error.contains("in clear behind its answer"), "{error}");
+async fn bytes_before_our_hello_are_an_error() {
+    for behind in [&b"R\0\0\0\x08\0\0\0\0"[..], b"S", b"\x16"] {
+        for at in [0, behind.len()] {
+            let (with, later) = behind.split_at(at);
+            let (mut ours, mut theirs) = duplex(1024);
+            let serve = async {
+                theirs.read_exact(&mut [0; 8]).await.unwrap();
+                theirs.write_all(&[b"S", with].concat()).await.unwrap();
+            };
+            let (answer, ()) = tokio::join!(ask(&mut ours), serve);
+            assert_eq!(answer.unwrap(), Answer::Yes);
+            theirs.write_all(later).await.unwrap();
+            let error = connect(&config("sslmode=require"), ours).await.unwrap_err();
+            assert!(error.to_string().contains("in clear behind its answer"), "{error}");
+            let mut sent = Vec::new();
+            theirs.read_to_end(&mut sent).await.unwrap();
+            assert_eq!(sent, b"", "no hello to a peer like that");
+        }
     }
 }
 
-/// T2: the same in a segment of its own, before we say hello.
+/// T4: they belong to the session in the clear.
 #[tokio::test]
-async fn bytes_before_our_hello_are_an_error() {
+async fn bytes_behind_a_no_are_left_where_they_are() {
     let (mut ours, mut theirs) = duplex(1024);
     let serve = async {
         theirs.read_exact(&mut [0; 8]).await.unwrap();
-        theirs.write_all(b"S").await.unwrap();
+        theirs.write_all(b"NR\0\0\0\x08\0\0\0\0").await.unwrap();
     };
     let (answer, ()) = tokio::join!(ask(&mut ours), serve);
-    assert_eq!(answer.unwrap(), Answer::Yes);
-    theirs.write_all(b"R\0\0\0\x08\0\0\0\0").await.unwrap();
-    let error = connect(&config("sslmode=require"), ours).await.unwrap_err();
-    assert!(error.to_string().contains("in clear behind its answer"), "{error}");
-    let mut sent = Vec::new();
-    theirs.read_to_end(&mut sent).await.unwrap();
-    assert_eq!(sent, b"", "no hello to whoever that is");
+    assert_eq!(answer.unwrap(), Answer::No);
+    let mut behind = [0; 9];
+    ours.read_exact(&mut behind).await.unwrap();
+    assert_eq!(&behind, b"R\0\0\0\x08\0\0\0\0");
 }
 
 /// T5.
