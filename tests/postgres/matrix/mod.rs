@@ -3,6 +3,7 @@
 mod logins;
 mod million;
 mod order;
+mod proofs;
 mod protocol;
 mod round_trip;
 mod saslprep;
