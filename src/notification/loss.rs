@@ -71,6 +71,11 @@ impl Gap {
         self
     }
 
+    /// Another session goes on after it than was said before.
+    pub(crate) fn goes_on_with(&mut self, epoch: u32) {
+        self.0.epoch = epoch;
+    }
+
     /// A gap in a session that goes on: the server says that it dropped something.
     pub(crate) fn within_session(cause: Error, at: SystemTime, epoch: u32) -> Self {
         Self(Box::new(Facts {

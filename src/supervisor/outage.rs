@@ -125,6 +125,11 @@ impl Supervisor {
     pub(super) fn report_outages(&mut self, now: Instant) {
         self.list_refused();
         let gaps = self.outages.take(self.wall.time(now), self.epoch());
+        // Their release was withdrawn, and nothing was delivered behind them: another session goes on than was said.
+        if let Some((position, first)) = gaps.first() {
+            let pending = self.gaps.iter_mut().rev().take_while(|(at, _)| at == position);
+            pending.for_each(|(_, gap)| gap.goes_on_with(first.epoch()));
+        }
         self.gaps.extend(gaps);
         self.is_releasing = true;
         self.actions.push_back(Action::Release);

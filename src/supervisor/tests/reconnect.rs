@@ -186,3 +186,18 @@ fn a_session_that_is_lost_in_the_read_that_makes_it_live_holds_back_what_follows
     let gaps = shell.take_gaps();
     assert_eq!((gaps[0].epoch(), gaps[1].epoch()), (2, 3));
 }
+
+/// The first of the two named the session that was lost right behind it, of which nothing was delivered any more.
+#[test]
+fn two_gaps_with_nothing_between_name_the_session_that_goes_on() {
+    let mut shell = Shell::up(lasting());
+    shell.read(OLD);
+    shell.read(&[&diagnostic(b'E', "ERROR", "58P01"), READY, FATAL].concat());
+    shell.pass_until_due();
+    shell.open();
+    shell.serve_all();
+    shell.read(&note("1"));
+    assert_eq!(shell.seen(), ["GAP", "GAP", "1"]);
+    let epochs: Vec<u32> = shell.take_gaps().iter().map(|gap| gap.epoch()).collect();
+    assert_eq!(epochs, [2, 2]);
+}
