@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::meter::Meter;
 
 /// What a server says to let a client in.
-pub(crate) const PRELUDE: &[u8] = b"R\0\0\0\x08\0\0\0\0S\0\0\0\x19client_encoding\0UTF8\0\
+const PRELUDE: &[u8] = b"R\0\0\0\x08\0\0\0\0S\0\0\0\x19client_encoding\0UTF8\0\
     K\0\0\0\x0c\0\0\0\x07\0\0\0\x01Z\0\0\0\x05I";
 
 /// Turns of the runtime in which nothing was read: the reader still waits for the consumer.

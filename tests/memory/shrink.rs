@@ -6,7 +6,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::alone;
 use crate::meter::Meter;
-use crate::peer::{PRELUDE, bind, diagnostic, let_in, notifications};
+use crate::peer::{bind, diagnostic, let_in, notifications};
 
 /// What a connection that is idle may hold: a receive buffer of 256 KiB, its session, its socket, and what the runtime
 /// keeps.
@@ -109,11 +109,7 @@ fn a_notifier_that_has_sent_very_many_at_once_goes_back_to_its_usual_size() {
         let (server, url) = bind().await;
         let mut meter = Meter::start();
         let serve = tokio::spawn(async move {
-            let (mut socket, _) = server.accept().await.unwrap();
-            let length = socket.read_u32().await.unwrap();
-            let mut packet = vec![0; usize::try_from(length).unwrap() - 4];
-            socket.read_exact(&mut packet).await.unwrap();
-            socket.write_all(PRELUDE).await.unwrap();
+            let mut socket = let_in(&server).await;
             // Each ends with a Sync.
             let mut scratch = [0; 16 * 1024];
             while let Ok(tag) = socket.read_u8().await {

@@ -208,12 +208,19 @@ impl World {
         else {
             return;
         };
+        // Some of it is longer than what a session takes whole: it is cut, and the rest is skipped.
+        let (text, value) = match self.clock.now() % 8 {
+            0 => (1024 * 1024, 3),
+            1..4 => (10, 40_000),
+            _ => (10, 3),
+        };
         let mut bytes = BytesMut::new();
-        let notice = DbError::new(Severity::Notice, "00000", "this is to tell you");
+        let notice = DbError::new(Severity::Notice, "00000", &"n".repeat(text));
         notice.encode_notice(&mut bytes).unwrap();
-        let status = BackendMessage::ParameterStatus { name: b"TimeZone", value: b"UTC" };
+        let value = vec![b'p'; value];
+        let status = BackendMessage::ParameterStatus { name: b"search_path", value: &value };
         status.encode(&mut bytes).unwrap();
-        say!(self, "connection {index}: chatter");
+        say!(self, "connection {index}: chatter of {} bytes", bytes.len());
         self.carry(index, false, bytes.freeze());
     }
 
