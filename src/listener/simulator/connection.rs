@@ -106,6 +106,8 @@ pub(super) struct Connection {
     pub(super) arrived: BytesMut,
     /// The backend loses the next notification of this session, and says so.
     pub(super) drops_next: bool,
+    /// It did so.
+    pub(super) has_dropped: bool,
     /// What is sent to this session that no commit of the world is goes missing, and nobody says so: the fence of a handover.
     pub(super) swallows_fence: bool,
     /// Since when the backend does nothing.
@@ -155,6 +157,7 @@ impl Connection {
             session: None,
             arrived: BytesMut::new(),
             drops_next: false,
+            has_dropped: false,
             swallows_fence: false,
             stopped_at: None,
             is_faulty: false,

@@ -111,7 +111,7 @@ impl World {
         let messages = messages(&output);
         let found = messages.iter().position(|message| message[0] == b'A');
         let Some(at) = found.filter(|_| connection.drops_next) else { return output };
-        connection.drops_next = false;
+        (connection.drops_next, connection.has_dropped) = (false, true);
         let (before, rest) = (&messages[..at], &messages[at + 1..]);
         let others = rest.iter().take_while(|message| message[0] == b'A').count();
         let (others, rest) = rest.split_at(others);
@@ -179,6 +179,7 @@ impl World {
             return;
         }
         say!(self, "connection {index}: the server drops a notification");
+        self.connections[index].has_dropped = true;
         let channel = self.random.index(self.channels.0.len());
         let commit = Commit {
             channel,
