@@ -383,6 +383,9 @@ impl World {
         for server in &mut self.servers {
             server.status = Status::Up;
         }
+        for connection in &mut self.connections {
+            connection.drops_next = false;
+        }
         self.schedule_consumer();
         self.clock.after(SECOND, Event::Look, &mut self.random);
     }
