@@ -60,7 +60,7 @@ fn exchange(
         }
         while let Some(event) = session.poll_event() {
             match event {
-                SessionEvent::Done { id, result } => println!("{id:?} done: {result:?}"),
+                SessionEvent::Done { id, result, .. } => println!("{id:?} done: {result:?}"),
                 other => println!("{other:?}"),
             }
         }

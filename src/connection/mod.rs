@@ -391,7 +391,7 @@ impl Connection {
         waiting: Option<(CommandId, &mut Option<Answer>)>,
     ) {
         match (event, waiting) {
-            (SessionEvent::Done { id, result }, Some((awaited, answer))) if id == awaited => {
+            (SessionEvent::Done { id, result, .. }, Some((awaited, answer))) if id == awaited => {
                 *answer = Some(result);
             }
             // The answer to a command whose future was dropped.

@@ -131,7 +131,9 @@ impl Driver {
     ) -> Answer {
         loop {
             match self.step().await? {
-                Step::Event(SessionEvent::Done { id, result }) if id == awaited => return result,
+                Step::Event(SessionEvent::Done { id, result, .. }) if id == awaited => {
+                    return result;
+                }
                 step => self.hand_on(step, meanwhile),
             }
         }

@@ -96,6 +96,9 @@ pub enum SessionEvent {
         id: CommandId,
         /// What it returned.
         result: Answer,
+        /// Whether the server was inside a transaction when it had answered: then nothing of it lasts before a COMMIT.
+        /// Of a command that was not answered, what was known last.
+        status: TransactionStatus,
     },
     /// The server reported an error that answers no command: it could not absorb a notification, and
     /// has dropped it. (Before 18.2, 17.8, 16.12, 15.16 and 14.21; later ones end the session.)
@@ -294,7 +297,7 @@ impl Session {
                 if result.is_ok() && *status == TransactionStatus::Idle {
                     self.confirm(kind);
                 }
-                self.events.push_back(SessionEvent::Done { id, result });
+                self.events.push_back(SessionEvent::Done { id, result, status: *status });
                 self.start_clock(now);
                 Ok(())
             }
@@ -419,7 +422,8 @@ impl Session {
                     error.clone(),
                 )
             });
-            self.events.push_back(SessionEvent::Done { id: pending.id, result });
+            let status = self.status;
+            self.events.push_back(SessionEvent::Done { id: pending.id, result, status });
         }
         self.channels.clear();
         self.transmit.clear();

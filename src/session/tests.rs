@@ -226,11 +226,11 @@ impl Play {
                     self.commands_sent += self.session.commands_in_flight();
                     "ready".to_owned()
                 }
-                SessionEvent::Done { id, result: Ok(results) } => {
+                SessionEvent::Done { id, result: Ok(results), .. } => {
                     let results: Vec<String> = results.iter().map(show).collect();
                     format!("done {}: {}", id.0, results.join(", "))
                 }
-                SessionEvent::Done { id, result: Err(error) } => {
+                SessionEvent::Done { id, result: Err(error), .. } => {
                     format!("done {}: {error}", id.0)
                 }
                 SessionEvent::NotificationDropped(error) => format!("dropped: {error}"),

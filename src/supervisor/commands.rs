@@ -29,6 +29,8 @@ pub(super) enum Purpose {
     /// A user's query left a transaction open, in which nothing is delivered: its answer is held back
     /// until the transaction is rolled back.
     Rollback { id: CommandId },
+    /// To end a transaction that is not ours. Then the session is replaced.
+    Leave,
 }
 
 /// What a user's command changes when the server agrees.
@@ -124,7 +126,11 @@ impl Supervisor {
         // Two sessions with one set of subscriptions, or one that has yet to get them: it must not change.
         let is_changing =
             self.handover.is_running() || self.next.as_ref().is_some_and(Link::is_open);
-        if link.live_since.is_none() || is_changing || self.probe.must_come_first() {
+        if link.live_since.is_none()
+            || link.doubt.is_some()
+            || is_changing
+            || self.probe.must_come_first()
+        {
             return true;
         }
         match link.in_flight.first_key_value() {
@@ -206,7 +212,7 @@ impl Supervisor {
         now: Instant,
         link: LinkId,
         id: session::CommandId,
-        result: Answer,
+        (result, status): (Answer, TransactionStatus),
         sink: &mut impl Sink,
     ) {
         let Some(found) = Self::find(&mut self.current, &mut self.next, link) else { return };
@@ -220,7 +226,14 @@ impl Supervisor {
             // The session has failed, and with it the command.
             return self.outlive(purpose, result);
         }
+        let is_idle = status == TransactionStatus::Idle;
+        if !is_idle && doubt.is_none() && !purpose.is_query() {
+            return self.leave(now, link, purpose, result, sink);
+        }
         if let Some(doubt) = doubt {
+            if found.is_leaving() {
+                return found.undone.push(purpose);
+            }
             self.outlive(purpose, result);
             return self.fail(now, link, doubt, sink);
         }
@@ -238,8 +251,10 @@ impl Supervisor {
             Purpose::Proof { question, expected } => {
                 self.proof_answered(now, question, expected, result, sink);
             }
+            // Its answer waits for that of the ROLLBACK.
+            Purpose::User { id, change: Change::Query } if !is_idle => self.roll_back(now, id),
             Purpose::User { id, change } => self.user_answered(now, id, change, result),
-            Purpose::Rollback { .. } => self.settle(purpose, result),
+            Purpose::Rollback { .. } | Purpose::Leave => self.settle(purpose, result),
         }
         self.check_restored(now, link, sink);
         self.proceed(now, sink);
@@ -247,27 +262,11 @@ impl Supervisor {
 
     fn user_answered(&mut self, now: Instant, id: CommandId, change: Change, result: Answer) {
         match (change, result) {
-            (Change::Query, _) if self.in_transaction() => self.roll_back(now, id),
             (Change::Drain, result) => {
                 self.answer_drain(result.map(|_| Reply::Drained));
                 self.close(now);
             }
             (change, result) => self.settle(Purpose::User { id, change }, result),
-        }
-    }
-
-    fn in_transaction(&self) -> bool {
-        let session = self.current.as_ref().and_then(Link::session);
-        session.is_some_and(|session| {
-            session.is_ready() && session.transaction_status() != TransactionStatus::Idle
-        })
-    }
-
-    fn roll_back(&mut self, now: Instant, id: CommandId) {
-        let Some(link) = &mut self.current else { return };
-        let rollback = |session: &mut Session| session.simple_query(now, "ROLLBACK");
-        if let Err(error) = link.start(now, Purpose::Rollback { id }, rollback) {
-            self.reply(id, Err(error));
         }
     }
 
@@ -294,7 +293,8 @@ impl Supervisor {
                 | Purpose::Private
                 | Purpose::Fence
                 | Purpose::Forget { .. }
-                | Purpose::Proof { .. },
+                | Purpose::Proof { .. }
+                | Purpose::Leave,
                 _,
             ) => {}
         }
@@ -302,7 +302,7 @@ impl Supervisor {
 
     /// The session was lost before the command was complete. Wishes outlive it, if there will be another one:
     /// that one begins with what is wanted then.
-    fn outlive(&mut self, purpose: Purpose, result: Answer) {
+    pub(super) fn outlive(&mut self, purpose: Purpose, result: Answer) {
         match (purpose, result) {
             (Purpose::User { change: Change::Drain, .. }, result) => {
                 self.answer_drain(result.map(|_| Reply::Drained));
@@ -358,10 +358,13 @@ impl Supervisor {
 
     /// Answers what its session has answers for.
     pub(super) fn settle_events(&mut self, link: &mut Link) {
-        let Link { stage, in_flight, doubt, .. } = link;
+        let Link { stage, in_flight, doubt, undone, .. } = link;
+        for purpose in undone.drain(..) {
+            self.outlive(purpose, Err(doubt.clone().unwrap_or_else(closed)));
+        }
         let (Stage::Open(session) | Stage::Closing { session, .. }) = stage else { return };
         while let Some(event) = session.poll_event() {
-            if let SessionEvent::Done { id, result } = event
+            if let SessionEvent::Done { id, result, .. } = event
                 && let Some(purpose) = in_flight.remove(&id)
             {
                 self.outlive(purpose, doubt.clone().map_or(result, Err));

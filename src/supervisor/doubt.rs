@@ -51,7 +51,7 @@ fn is_stray(purpose: &Purpose, error: &Error) -> bool {
             is_of(&["53", "58", "XX"])
         }
         Purpose::Proof { .. } => is_of(&["22", "53", "58", "XX"]),
-        Purpose::Rollback { .. } => false,
+        Purpose::Rollback { .. } | Purpose::Leave => false,
     }
 }
 

@@ -210,7 +210,10 @@ impl Supervisor {
     fn awaits_answer(&self) -> bool {
         let Some(link) = &self.current else { return false };
         let is_waited_for = |sent: &Purpose| match sent {
-            Purpose::Restore(_) | Purpose::User { .. } | Purpose::Rollback { .. } => true,
+            Purpose::Restore(_)
+            | Purpose::User { .. }
+            | Purpose::Rollback { .. }
+            | Purpose::Leave => true,
             Purpose::Private | Purpose::Fence | Purpose::Forget { .. } | Purpose::Proof { .. } => {
                 false
             }
@@ -227,8 +230,8 @@ impl Supervisor {
         {
             match event {
                 SessionEvent::Ready => self.session_is_ready(now, id, sink),
-                SessionEvent::Done { id: command, result } => {
-                    self.done(now, id, command, result, sink);
+                SessionEvent::Done { id: command, result, status } => {
+                    self.done(now, id, command, (result, status), sink);
                 }
                 SessionEvent::NotificationDropped(cause) => self.drop_noticed(now, id, cause, sink),
             }

@@ -33,6 +33,8 @@ pub(super) struct Link {
     pub(super) doubt: Option<Error>,
     /// What it is asked to prove, of what the server does not refuse to answer.
     pub(super) question: Question,
+    /// What was answered inside a transaction that is not ours, and so is not done.
+    pub(super) undone: Vec<Purpose>,
     /// Since when every wanted channel is active or refused.
     pub(super) live_since: Option<Instant>,
     /// What is left of a run for which there was no room. It stands at the head of the input. To measure
@@ -74,6 +76,7 @@ impl Link {
             refused: BTreeMap::new(),
             doubt: None,
             question: Question::default(),
+            undone: Vec::new(),
             live_since: None,
             measured: Run::default(),
             end: None,
@@ -136,6 +139,11 @@ impl Link {
     pub(super) fn answered(&mut self, now: Instant, id: session::CommandId) -> Option<Purpose> {
         self.owed_since = now;
         self.in_flight.remove(&id)
+    }
+
+    /// Whether it is being taken out of a transaction.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.in_flight.values().any(|sent| matches!(sent, Purpose::Leave))
     }
 
     /// What the proofs in flight should say is not known any more.

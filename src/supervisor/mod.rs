@@ -46,6 +46,7 @@ mod restore;
 mod sink;
 #[cfg(test)]
 mod tests;
+mod transaction;
 mod wall;
 
 use std::collections::{BTreeSet, VecDeque};

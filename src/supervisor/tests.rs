@@ -18,6 +18,7 @@ mod restore;
 mod server;
 mod shell;
 mod start;
+mod transaction;
 mod words;
 
 use std::time::{Duration, Instant, SystemTime};

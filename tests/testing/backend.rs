@@ -145,7 +145,7 @@ fn pipelined_commands_are_answered_in_order() {
     ];
     assert!(link.settle(&mut backend).is_none());
     let done = link.take_events().into_iter().map(|event| match event {
-        pgbell::session::SessionEvent::Done { id, result } => (id, result.is_ok()),
+        pgbell::session::SessionEvent::Done { id, result, .. } => (id, result.is_ok()),
         other => panic!("{other:?}"),
     });
     let expected: Vec<_> = ids.into_iter().zip([true, true, false, true, true, true]).collect();

@@ -105,8 +105,12 @@ impl World {
         let Some(session) = connection.session.filter(|_| !connection.is_stopped()) else { return };
         let mut arrived = mem::take(&mut connection.arrived);
         let server = connection.server;
-        self.servers[server].backend.handle_input(session, &mut arrived);
-        self.connections[index].arrived = arrived;
+        let backend = &mut self.servers[server].backend;
+        backend.handle_input(session, &mut arrived);
+        let is_inside = backend.is_in_transaction(session);
+        let connection = &mut self.connections[index];
+        connection.arrived = arrived;
+        connection.is_inside &= is_inside;
         self.emit(index);
         self.emit_woken(server);
     }

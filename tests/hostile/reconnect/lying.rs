@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pgbell::testing::Script;
-use pgbell::{ErrorKind, Event};
+use pgbell::{ChannelState, ErrorKind, Event, Listening};
 
 use super::super::attack::{hex, message};
 use super::attacks::diagnostic;
@@ -204,6 +204,43 @@ fn n7_a_notification_that_nobody_asked_for_is_shown_as_what_it_is() {
             assert!(foreign.payload_str().is_err());
         }
         assert_eq!(payload(&mut listener).await, "mine");
+        close(listener).await;
+        host.ends().await;
+    });
+}
+
+/// As behind a pooler that begins a transaction for whatever its client sends.
+#[test]
+fn a_listen_inside_a_transaction_of_a_pooler_is_not_active() {
+    let inside = hex("5a 00000005 54");
+    timeless().block_on(async {
+        let host = Host::start(move |number, mut peer| {
+            let inside = inside.clone();
+            async move {
+                if number > 1 {
+                    peer.ready().await;
+                    return peer.serve().await;
+                }
+                peer.listening().await;
+                assert_eq!(peer.query().await.unwrap(), "LISTEN \"b\"");
+                peer.send([message(b'C', b"LISTEN\0"), inside].concat()).await;
+                assert_eq!(peer.query().await.unwrap(), "ROLLBACK");
+                peer.send([note("held back"), message(b'C', b"ROLLBACK\0"), hex(READY)].concat())
+                    .await;
+                peer.leaves().await;
+            }
+        })
+        .await;
+        let mut listener = host.builder().connect().await.unwrap();
+        assert_eq!(listener.listen("b").await.unwrap(), Listening::Pending);
+        assert_eq!(payload(&mut listener).await, "held back");
+        let gap = gap(&mut listener).await;
+        assert_eq!((gap.sessions(), gap.cause().kind()), (1, ErrorKind::Pooler), "{gap}");
+        let active = listener.handle().channels().await.unwrap();
+        assert!(
+            active.iter().all(|(_, state)| matches!(state, ChannelState::Active)),
+            "{active:?}"
+        );
         close(listener).await;
         host.ends().await;
     });

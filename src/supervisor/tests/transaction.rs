@@ -1,0 +1,186 @@
+//! A session that a pooler or a proxy keeps inside a transaction: what is said there does not last.
+
+use super::*;
+
+/// Inside one that has failed.
+const FAILED: &[u8] = b"Z\0\0\0\x05E";
+const INSIDE: &str = "inside a transaction that the listener has not begun";
+
+/// What the listener does when something is answered from inside a transaction: one ROLLBACK, and then another session.
+fn is_replaced(shell: &mut Shell, what: &str) -> Vec<String> {
+    assert_eq!(shell.take_sent(), ["ROLLBACK"], "{what}");
+    // What it is told of now was held back until then.
+    shell.read(&[SELECT, READY].concat());
+    shell.serve();
+    let log = shell.take_log();
+    let lost = log.windows(2).any(|two| two == ["close 1 Abort", "Reconnecting"]);
+    assert!(lost, "{what}: {log:?}");
+    assert!(shell.told.iter().any(|told| match told {
+        Incident::Lost { error } => {
+            error.kind() == ErrorKind::Pooler && error.to_string().contains(INSIDE)
+        }
+        _ => false,
+    }));
+    shell.pass_until_due();
+    shell.open();
+    shell.serve_all();
+    log
+}
+
+#[test]
+fn a_listen_that_is_answered_inside_a_transaction_is_not_active() {
+    for inside in [IN_TRANSACTION, FAILED] {
+        let mut shell = Shell::up(lasting());
+        shell.command(listen(&["b"]));
+        shell.command(unlisten(&["a"]));
+        assert_eq!(shell.take_sent(), [r#"LISTEN "b""#, r#"UNLISTEN "a""#]);
+        shell.read(&[if inside == FAILED { ERROR } else { LISTEN }, inside].concat());
+        assert_eq!(shell.channels(), ["a Active"]);
+        // Nothing new is asked of it.
+        shell.command(listen(&["c"]));
+        shell.command(query("SELECT 1"));
+        shell.read(&[UNLISTEN, inside].concat());
+        assert_eq!(shell.take_log(), NOTHING);
+        let log = is_replaced(&mut shell, "LISTEN");
+        assert_eq!(log[..2], ["0: Pending", "1: Unlistened"]);
+        assert_eq!(shell.channels(), ["b Active", "c Active"]);
+        assert_eq!(shell.seen(), ["GAP"]);
+    }
+}
+
+#[test]
+fn a_proof_or_an_unlisten_that_is_answered_inside_a_transaction_is_none() {
+    for inside in [IN_TRANSACTION, FAILED] {
+        let heartbeat = Heartbeat { every: Duration::from_secs(30), ..HEARTBEAT };
+        let mut shell = Shell::up(Policy { heartbeat, ..lasting() });
+        shell.pass_until_due();
+        assert_eq!(shell.take_sent(), ["proof"]);
+        let mut answer = shell.answer("proof");
+        answer.truncate(answer.len() - READY.len());
+        shell.read(&[&answer, inside].concat());
+        is_replaced(&mut shell, "proof");
+
+        let mut shell = Shell::up(lasting());
+        shell.command(unlisten(&["a"]));
+        shell.take_sent();
+        shell.read(&[UNLISTEN, inside].concat());
+        let log = is_replaced(&mut shell, "UNLISTEN");
+        assert_eq!(log[0], "0: Unlistened");
+        assert_eq!(shell.channels(), NOTHING);
+    }
+}
+
+#[test]
+fn a_rollback_that_is_answered_inside_a_transaction_ends_the_session() {
+    let mut shell = Shell::up(lasting());
+    shell.command(query("BEGIN"));
+    shell.read(&[SELECT, IN_TRANSACTION].concat());
+    assert_eq!(shell.take_sent(), ["BEGIN", "ROLLBACK"]);
+    assert_eq!(shell.take_log(), NOTHING);
+    shell.read(&[SELECT, IN_TRANSACTION].concat());
+    let log = shell.take_log();
+    assert!(log[0].starts_with("0: pooler") && log[0].contains(INSIDE), "{log:?}");
+    assert_eq!(log[1..], ["close 1 Abort", "Reconnecting"]);
+}
+
+/// What is told of it until then is delivered: it was read.
+#[test]
+fn what_comes_while_a_session_leaves_a_transaction_is_delivered_before_the_gap() {
+    let mut shell = Shell::up(lasting());
+    shell.command(unlisten(&["b"]));
+    shell.take_sent();
+    shell.read(&[UNLISTEN, IN_TRANSACTION, &note("1")].concat());
+    shell.read(&[&note("2"), SELECT, READY].concat());
+    shell.pass_until_due();
+    shell.open();
+    shell.serve_all();
+    assert_eq!(shell.seen(), ["1", "2", "GAP"]);
+}
+
+/// It has its deadline, and nothing is waited for beyond that.
+#[test]
+fn a_drain_that_is_answered_inside_a_transaction_is_the_end_at_once() {
+    for status in [READY, IN_TRANSACTION] {
+        let mut shell = Shell::up(lasting());
+        shell.command(Command::Drain { within: Duration::from_secs(3) });
+        let mut proof = shell.answer("proof");
+        proof.truncate(proof.len() - READY.len());
+        shell.read(&[&proof[..], status, UNLISTEN, IN_TRANSACTION].concat());
+        let log = shell.take_log();
+        assert!(log[0].starts_with("0: pooler") && log[0].contains(INSIDE), "{log:?}");
+        assert_eq!(log[1..3], ["close 1 Abort", "Closed"]);
+    }
+}
+
+#[test]
+fn a_session_that_does_not_answer_the_rollback_is_lost_in_time() {
+    let mut shell = Shell::up(lasting());
+    shell.command(unlisten(&["b"]));
+    shell.read(&[UNLISTEN, IN_TRANSACTION].concat());
+    assert_eq!(shell.due_in(), HEARTBEAT.deadline);
+    shell.pass_until_due();
+    assert_eq!(shell.take_log(), ["0: Unlistened", "close 1 Abort", "Reconnecting"]);
+}
+
+/// Nothing was delivered yet: there is nothing to be rolled back for.
+#[test]
+fn a_session_that_is_restored_inside_a_transaction_is_given_up_at_once() {
+    let mut shell = Shell::opened(policy());
+    shell.read(PRELUDE);
+    shell.read(&[LISTEN, IN_TRANSACTION].concat());
+    let log = shell.take_log();
+    assert_eq!(log[..2], ["close 1 Abort", "Closed"]);
+    assert!(log[2].starts_with("done: pooler") && log[2].contains(INSIDE), "{log:?}");
+
+    let mut shell = Shell::up(lasting());
+    shell.break_and_reopen();
+    shell.open();
+    shell.forget();
+    shell.read(&[LISTEN, IN_TRANSACTION].concat());
+    assert_eq!(shell.take_log(), ["close 2 Abort"]);
+    assert_eq!(shell.supervisor.state(), State::Reconnecting);
+    assert_eq!(shell.seen(), NOTHING);
+}
+
+/// Whichever of both sessions it is, and whatever of a handover it answers.
+#[test]
+fn a_handover_inside_a_transaction_is_none() {
+    // The new one, with its channels or with the fence.
+    for answers in [0, 2] {
+        let mut shell = Shell::up(lasting());
+        shell.command(Command::Rotate);
+        shell.on(2).open();
+        shell.on(1).serve();
+        shell.on(2).read(&[LISTEN, READY].repeat(answers).concat());
+        let last: &[u8] = if answers == 0 { LISTEN } else { SELECT };
+        let inside = match answers {
+            0 => [last, IN_TRANSACTION].concat(),
+            _ => {
+                let notified = notified();
+                [&notified[..notified.len() - READY.len()], IN_TRANSACTION].concat()
+            }
+        };
+        shell.read(&inside);
+        let log = shell.take_log();
+        assert_eq!(log.last().unwrap(), "close 2 Abort", "{log:?}");
+        assert_eq!(shell.supervisor.state(), State::Connected);
+        assert_eq!(shell.on(1).serve(), [r#"UNLISTEN "private""#]);
+    }
+    // The old one.
+    let mut shell = Shell::up(lasting());
+    shell.command(Command::Rotate);
+    shell.on(2).open();
+    shell.on(1).take_sent();
+    shell.read(&[LISTEN, IN_TRANSACTION].concat());
+    assert_eq!(shell.take_sent(), ["ROLLBACK"]);
+    let proof = shell.answer("proof");
+    shell.read(&[&proof[..], SELECT, READY].concat());
+    let log = shell.take_log();
+    assert!(log.contains(&"Reconnecting".to_owned()), "{log:?}");
+    shell.on(2).serve();
+    let sent = shell.serve();
+    assert_eq!(sent, ["notify"]);
+    let fence = shell.fence();
+    shell.read(&[fence, note("1")].concat());
+    assert_eq!(shell.seen(), ["GAP", "1"]);
+}
