@@ -128,6 +128,8 @@ pub struct Session {
     skipping: usize,
     /// An error that answers no command was reported: a ReadyForQuery of its own follows. N38.
     stray_error: bool,
+    /// The same error while nothing has followed it: if the stream ends here, it is the reason.
+    last_error: Option<DbError>,
 }
 
 #[derive(Debug)]
@@ -183,6 +185,7 @@ impl Session {
             result_bytes_max: RESULT_BYTES_MAX,
             skipping: 0,
             stray_error: false,
+            last_error: None,
         })
     }
 
@@ -214,6 +217,7 @@ impl Session {
             if self.is_authenticated() && input.first() == Some(&NOTIFICATION_RESPONSE) {
                 let (run, stop) = wire::scan(input);
                 if run.count > 0 {
+                    self.tell_dropped();
                     return Ok(Progress::Notifications(run));
                 }
                 match stop {
@@ -281,6 +285,7 @@ impl Session {
             }
             BackendMessage::ReadyForQuery { status } => {
                 self.status = *status;
+                self.tell_dropped();
                 if std::mem::take(&mut self.stray_error) {
                     return Ok(());
                 }
@@ -302,6 +307,9 @@ impl Session {
                 Ok(())
             }
             _ => {
+                // The ReadyForQuery of an error comes before any answer: this peer sends none.
+                self.tell_dropped();
+                self.stray_error = false;
                 let Some(pending) = self.pending.front_mut() else {
                     return Err(Violation::unexpected(message, "an idle session").into());
                 };
@@ -330,17 +338,20 @@ impl Session {
             Some(pending) => pending.handle_error(error),
             None => {
                 self.stray_error = true;
-                // Nothing was delivered since one that has yet to be told: they are one gap, however
-                // many a server sends.
-                if !matches!(self.events.back(), Some(SessionEvent::NotificationDropped(_))) {
-                    self.events.push_back(SessionEvent::NotificationDropped(Error::server(
-                        "the server dropped a notification",
-                        brief,
-                    )));
-                }
+                self.last_error.get_or_insert(brief);
             }
         }
         Ok(())
+    }
+
+    /// The session goes on behind an error that answers no command: a notification was dropped.
+    fn tell_dropped(&mut self) {
+        let Some(error) = self.last_error.take() else { return };
+        // Nothing was delivered since one that has yet to be told: they are one gap, however many a server sends.
+        if !matches!(self.events.back(), Some(SessionEvent::NotificationDropped(_))) {
+            let error = Error::server("the server dropped a notification", error);
+            self.events.push_back(SessionEvent::NotificationDropped(error));
+        }
     }
 
     /// The peer closed the connection, or it broke: `input` is what has not been handled.
@@ -350,9 +361,14 @@ impl Session {
         }
         let during =
             if input.is_empty() && self.skipping == 0 { "" } else { " in the middle of a message" };
-        let error = match self.last_notice.take() {
+        let error = match (self.last_error.take(), self.last_notice.take()) {
+            // Of a proxy that ends idle clients, for example. A server that drops a notification goes on: its
+            // ReadyForQuery comes with the error. N159.
+            (Some(error), _) => {
+                Error::server(format!("the server closed the connection{during}"), error)
+            }
             // 57P01 and 57P02 come as a WARNING before an immediate shutdown. N34.
-            Some(notice) if notice.code().starts_with("57P") => {
+            (None, Some(notice)) if notice.code().starts_with("57P") => {
                 Error::server(format!("the server closed the connection{during}"), notice)
             }
             _ if matches!(self.phase, Phase::Startup { .. }) => Error::new(

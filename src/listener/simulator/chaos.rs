@@ -72,7 +72,7 @@ impl World {
     fn hurt(&mut self, index: usize) {
         self.connections[index].is_faulty = true;
         let administrator = "terminating connection due to administrator command";
-        match self.random.below(13) {
+        match self.random.below(12) {
             0 => {
                 say!(self, "connection {index}: reset");
                 self.kill(index, None, true);
@@ -104,7 +104,6 @@ impl World {
             }
             8..10 => self.drop_notification(index),
             10 => self.drop_next(index),
-            11 => self.enclose(index),
             // Of a successor nobody could tell before it is proven for the first time.
             _ if self.delivering == Some(index) => {
                 say!(self, "connection {index}: the server forgets what it listens to");
@@ -162,19 +161,6 @@ impl World {
         let connection = &mut self.connections[index];
         connection.is_deaf = true;
         self.servers[connection.server].backend.forget_channels(session);
-    }
-
-    /// As a proxy does that sends BEGIN of its own.
-    fn enclose(&mut self, index: usize) {
-        let connection = &mut self.connections[index];
-        let (Some(session), Stage::Open) = (connection.session, &connection.stage) else { return };
-        let backend = &mut self.servers[connection.server].backend;
-        if backend.is_in_transaction(session) {
-            return;
-        }
-        say!(self, "connection {index}: a transaction is begun in it");
-        backend.begin(session);
-        connection.is_inside = true;
     }
 
     /// A connection has been dead for so long that the kernel says so.

@@ -117,8 +117,6 @@ pub(super) struct Connection {
     pub(super) is_faulty: bool,
     /// The server has forgotten what it listens to.
     pub(super) is_deaf: bool,
-    /// A transaction was begun in it that the listener does not know of: nothing is delivered there.
-    pub(super) is_inside: bool,
     /// The supervisor knows that it is over, or has ended it.
     pub(super) is_lost: bool,
     /// It was begun beside another session, to take its place.
@@ -164,7 +162,6 @@ impl Connection {
             stopped_at: None,
             is_faulty: false,
             is_deaf: false,
-            is_inside: false,
             is_lost: false,
             is_successor: false,
             was_delivered: false,
@@ -204,7 +201,7 @@ impl Connection {
 
     /// Whether nothing comes of it any more, or not what should.
     pub(super) fn is_dead(&self) -> bool {
-        self.is_silent() || self.is_deaf || self.is_inside
+        self.is_silent() || self.is_deaf
     }
 
     /// Whether there is something to read, or an end.

@@ -105,12 +105,8 @@ impl World {
         let Some(session) = connection.session.filter(|_| !connection.is_stopped()) else { return };
         let mut arrived = mem::take(&mut connection.arrived);
         let server = connection.server;
-        let backend = &mut self.servers[server].backend;
-        backend.handle_input(session, &mut arrived);
-        let is_inside = backend.is_in_transaction(session);
-        let connection = &mut self.connections[index];
-        connection.arrived = arrived;
-        connection.is_inside &= is_inside;
+        self.servers[server].backend.handle_input(session, &mut arrived);
+        self.connections[index].arrived = arrived;
         self.emit(index);
         self.emit_woken(server);
     }

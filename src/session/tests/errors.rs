@@ -115,7 +115,7 @@ fn an_error_or_a_notice_that_answers_nothing_is_kept_in_a_kilobyte() {
     play.feed(&message(b'N', &long));
     let notice = play.session.notices().1.unwrap();
     assert_eq!((notice.code(), notice.field(b'M').unwrap().len()), ("42501", 512));
-    let mut input = BytesMut::from(&message(b'E', &long)[..]);
+    let mut input = BytesMut::from(&[message(b'E', &long), hex(READY)].concat()[..]);
     assert_eq!(play.session.handle_input(play.now, &mut input).unwrap(), Progress::NeedMore);
     let Some(SessionEvent::NotificationDropped(error)) = play.session.poll_event() else {
         panic!("no event")
@@ -164,6 +164,48 @@ fn a_dropped_notification_is_told_and_its_ready_is_no_answer() {
     play.feed(&join(&[READY, LISTEN, READY]));
     assert_eq!(play.log, [dropped, "done 0: "]);
     assert_eq!(play.session.channels().collect::<Vec<_>>(), ["a"]);
+}
+
+/// A pooler that ends idle clients says so with an ERROR, and closes. What is dropped has a ReadyForQuery.
+#[test]
+fn an_error_right_before_the_end_of_the_stream_is_its_reason() {
+    let reason = "over: server error: the server closed the connection: ERROR: no (SQLSTATE 42501)";
+    let dropped =
+        "dropped: server error: the server dropped a notification: ERROR: no (SQLSTATE 42501)";
+    for (bytes, expect) in [
+        (vec![ERROR], vec![reason]),
+        (vec![ERROR, ERROR], vec![reason]),
+        (vec![A1, ERROR], vec!["A 1 a b", reason]),
+        // Something has followed: the session went on.
+        (
+            vec![ERROR, READY],
+            vec![dropped, "over: connection: the server closed the connection"],
+        ),
+        (
+            vec![ERROR, A1],
+            vec![dropped, "A 1 a b", "over: connection: the server closed the connection"],
+        ),
+        (vec![ERROR, READY, A1, ERROR], vec![dropped, "A 1 a b", reason]),
+    ] {
+        let stream = join(&bytes);
+        for step in [1, stream.len()] {
+            let mut play = Scene::idle().begin();
+            stream.chunks(step).for_each(|bytes| play.feed(bytes));
+            play.eof();
+            assert_eq!(play.log, expect, "{bytes:?}");
+        }
+    }
+}
+
+/// It was taken to belong to the error, and the answer was waited for in vain.
+#[test]
+fn an_error_without_a_ready_of_its_own_does_not_take_that_of_an_answer() {
+    let mut play = Scene::idle().begin();
+    play.feed(&hex(ERROR));
+    play.session.listen(play.now, &["a"]).unwrap();
+    play.feed(&join(&[LISTEN, READY]));
+    assert_eq!(play.log.last().unwrap(), "done 0: ");
+    assert_eq!(play.log.len(), 2);
 }
 
 #[test]

@@ -201,3 +201,24 @@ fn two_gaps_with_nothing_between_name_the_session_that_goes_on() {
     let epochs: Vec<u32> = shell.take_gaps().iter().map(|gap| gap.epoch()).collect();
     assert_eq!(epochs, [2, 2]);
 }
+
+/// As Pgpool-II does to an idle client: there were two gaps, and the first spoke of a dropped notification.
+#[test]
+fn an_error_right_before_the_end_is_one_gap_that_carries_it() {
+    for is_old in [false, true] {
+        let mut shell = Shell::up(lasting());
+        if is_old {
+            shell.read(OLD);
+        }
+        shell.read(&[&note("1"), ERROR].concat());
+        shell.event(LinkEvent::Eof);
+        shell.pass_until_due();
+        shell.open();
+        shell.serve_all();
+        shell.read(&note("2"));
+        assert_eq!(shell.seen(), ["1", "GAP", "2"]);
+        let [gap] = &shell.queue.gaps[..] else { panic!("{:?}", shell.queue.gaps) };
+        assert_eq!((gap.sessions(), gap.cause().sqlstate()), (1, Some("42501")), "{gap}");
+        assert!(!gap.cause().to_string().contains("dropped"), "{gap}");
+    }
+}

@@ -112,13 +112,6 @@ impl Executor {
         self.listening.clear();
     }
 
-    /// A block is opened, and the client is not told so.
-    pub(super) fn open_block(&mut self) {
-        if self.status == TransactionStatus::Idle {
-            self.status = TransactionStatus::InTransaction;
-        }
-    }
-
     pub(super) fn listening(&self) -> &BTreeSet<String> {
         &self.listening
     }

@@ -26,7 +26,7 @@ use self::counts::Counts;
 use self::executor::{Executor, Note};
 use self::login::Roles;
 use self::random::Random;
-use crate::wire::{DbError, ProtocolVersion, Severity, TransactionStatus};
+use crate::wire::{DbError, ProtocolVersion, Severity};
 
 pub use config::{Auth, BackendConfig, OUTPUT_BYTES_MAX, SCRAM_ITERATIONS};
 pub use counts::Count;
@@ -168,21 +168,6 @@ impl Backend {
         if let Some(connection) = self.connections.get_mut(&session) {
             connection.executor.forget_channels();
         }
-    }
-
-    /// A transaction is opened in a session that has none, and the client is not told so before the next ReadyForQuery: as
-    /// by a pooler or a proxy that sends `BEGIN` of its own.
-    pub fn begin(&mut self, session: SessionId) {
-        if let Some(connection) = self.connections.get_mut(&session) {
-            connection.executor.open_block();
-        }
-    }
-
-    /// Whether a transaction is open in a session, failed or not.
-    #[must_use]
-    pub fn is_in_transaction(&self, session: SessionId) -> bool {
-        let connection = self.connections.get(&session);
-        connection.is_some_and(|one| one.executor.status() != TransactionStatus::Idle)
     }
 
     /// From now on LISTEN to one of these channels is refused: ERROR 42501, as by an extension that guards
