@@ -8,6 +8,9 @@ use crate::config::RESULT_LIMIT_BYTES_DEFAULT;
 use crate::wire::{BackendMessage, DbError, Diagnostic, LongMessage, TransactionStatus};
 use crate::{Error, ErrorKind};
 
+/// SQLSTATE of the notice that an identifier is cut. N160.
+const NAME_TOO_LONG: &str = "42622";
+
 /// Names a command of one session, in the order in which they were given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CommandId(pub(super) u64);
@@ -78,6 +81,8 @@ pub(super) struct Pending {
     /// When it is answered, no transaction may be open.
     must_commit: bool,
     refusal: Option<Error>,
+    /// The server has cut a name of a LISTEN.
+    cut: Option<DbError>,
 }
 
 /// What a command returned: a result for each statement.
@@ -116,6 +121,7 @@ impl Pending {
             copy_refused: false,
             must_commit: false,
             refusal: None,
+            cut: None,
         }
     }
 
@@ -217,6 +223,18 @@ impl Pending {
         Ok(Next::Wait)
     }
 
+    /// Takes in a notice that came with the answer.
+    pub(super) fn handle_notice(&mut self, notice: &DbError) {
+        if matches!(self.kind, Kind::Listen(_)) && notice.code() == NAME_TOO_LONG {
+            self.cut.get_or_insert_with(|| notice.clone());
+        }
+    }
+
+    /// Whether the server listens to another name than one of those that were asked for.
+    pub(super) fn is_cut(&self) -> bool {
+        self.cut.is_some() && self.refusal.is_none()
+    }
+
     /// Takes in the server's refusal. That of a query is its answer; of a channel it is kept for as long as it
     /// lasts, for each channel.
     pub(super) fn handle_error(&mut self, error: Diagnostic<'_>) {
@@ -249,7 +267,12 @@ impl Pending {
 
     /// What the command asked for, and what came of it.
     pub(super) fn end(self) -> (Kind, Answer) {
-        let answer = match self.refusal {
+        let cut = self.cut.map(|notice| {
+            Error::server("the server cuts the name of the channel", notice).with_hint(
+                "a name may have 63 bytes in the encoding of the database, which are more than in UTF-8",
+            )
+        });
+        let answer = match self.refusal.or(cut) {
             Some(error) => Err(error),
             None => Ok(self.results),
         };

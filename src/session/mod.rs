@@ -259,7 +259,11 @@ impl Session {
             BackendMessage::NoticeResponse(notice) => {
                 self.count_startup(bytes)?;
                 self.notices = self.notices.saturating_add(1);
-                self.last_notice = Some(DbError::brief(*notice));
+                let notice = DbError::brief(*notice);
+                if let Some(pending) = self.pending.front_mut() {
+                    pending.handle_notice(&notice);
+                }
+                self.last_notice = Some(notice);
                 return Ok(());
             }
             BackendMessage::ErrorResponse(error) => {
@@ -296,8 +300,11 @@ impl Session {
                 let Some(pending) = self.pending.pop_front() else {
                     return Err(Violation::unexpected(message, "an idle session").into());
                 };
-                let id = pending.id;
+                let (id, is_cut) = (pending.id, pending.is_cut());
                 let (kind, result) = pending.end();
+                if let (Kind::Listen(channels), true) = (&kind, is_cut) {
+                    self.undo(now, channels)?;
+                }
                 // Inside a transaction LISTEN and UNLISTEN change nothing yet.
                 if result.is_ok() && *status == TransactionStatus::Idle {
                     self.confirm(kind);
@@ -510,6 +517,14 @@ impl Session {
         {
             pending.deadline = now.checked_add(self.command_timeout);
         }
+    }
+
+    /// The server listens to these, and has cut a name of them: which one, it does not say. It cuts that of an UNLISTEN in
+    /// the same place.
+    fn undo(&mut self, now: Instant, channels: &[String]) -> Result<(), Error> {
+        let is_new = |channel: &&String| !self.channels.contains(*channel);
+        let new: Vec<String> = channels.iter().filter(is_new).cloned().collect();
+        if new.is_empty() { Ok(()) } else { self.unlisten(now, &new).map(drop) }
     }
 
     fn confirm(&mut self, kind: Kind) {

@@ -313,3 +313,22 @@ fn the_queues_of_very_many_commands_are_freed_when_all_are_answered() {
     let room = (pending.capacity(), events.capacity());
     assert!(room.0 <= 64 && room.1 <= 64, "{room:?}");
 }
+
+/// Names are cut to 63 bytes in the encoding of the database, and the notice says nothing of the place.
+#[test]
+fn a_listen_whose_name_the_server_cuts_is_refused_and_undone() {
+    let mut play = Scene::idle().begin();
+    play.session.listen(play.now, &["a"]).unwrap();
+    play.feed(&join(&[LISTEN, READY]));
+    play.session.listen(play.now, &["a", "b", "long"]).unwrap();
+    play.session.listen(play.now, &["c"]).unwrap();
+    let notice = message(b'N', b"SNOTICE\0C42622\0Mcut\0\0");
+    play.feed(&[notice, join(&[LISTEN, LISTEN, LISTEN, READY])].concat());
+    play.write();
+    let sent = play.sent_messages();
+    assert_eq!(sent.last().unwrap(), &query("UNLISTEN \"b\";UNLISTEN \"long\""));
+    let unlisten = "43 0000000d 554e4c495354454e00";
+    play.feed(&join(&[LISTEN, READY, unlisten, unlisten, READY]));
+    assert!(play.log[1].starts_with("done 1: server error: the server cuts the name"), "{:?}", play.log);
+    assert_eq!(play.session.channels().collect::<Vec<_>>(), ["a", "c"]);
+}
