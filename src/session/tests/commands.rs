@@ -329,6 +329,10 @@ fn a_listen_whose_name_the_server_cuts_is_refused_and_undone() {
     assert_eq!(sent.last().unwrap(), &query("UNLISTEN \"b\";UNLISTEN \"long\""));
     let unlisten = "43 0000000d 554e4c495354454e00";
     play.feed(&join(&[LISTEN, READY, unlisten, unlisten, READY]));
-    assert!(play.log[1].starts_with("done 1: server error: the server cuts the name"), "{:?}", play.log);
+    assert!(
+        play.log[1].starts_with("done 1: server error: the server cuts the name"),
+        "{:?}",
+        play.log
+    );
     assert_eq!(play.session.channels().collect::<Vec<_>>(), ["a", "c"]);
 }

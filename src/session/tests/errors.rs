@@ -177,10 +177,7 @@ fn an_error_right_before_the_end_of_the_stream_is_its_reason() {
         (vec![ERROR, ERROR], vec![reason]),
         (vec![A1, ERROR], vec!["A 1 a b", reason]),
         // Something has followed: the session went on.
-        (
-            vec![ERROR, READY],
-            vec![dropped, "over: connection: the server closed the connection"],
-        ),
+        (vec![ERROR, READY], vec![dropped, "over: connection: the server closed the connection"]),
         (
             vec![ERROR, A1],
             vec![dropped, "A 1 a b", "over: connection: the server closed the connection"],
