@@ -1,12 +1,21 @@
 //! Commands in flight: what was sent, and what its answer has brought so far.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::rows::Rows;
 use super::violation::Violation;
 use crate::config::RESULT_LIMIT_BYTES_DEFAULT;
 use crate::wire::{BackendMessage, DbError, Diagnostic, LongMessage, TransactionStatus};
 use crate::{Error, ErrorKind};
+
+/// Time for one comparison of two names, in nanoseconds: ten times what a server needs. N161.
+const COMPARE_NANOSECONDS: u64 = 20;
+
+/// So many comparisons take no time that matters.
+const COMPARED_AT_ONCE: u64 = 10_000_000;
+
+/// Longest time that a command gets for its comparisons: a connection that is dead is noticed in the end.
+const QUIET_TIME_MAX: Duration = Duration::from_secs(300);
 
 /// SQLSTATE of the notice that an identifier is cut. N160.
 const NAME_TOO_LONG: &str = "42622";
@@ -54,6 +63,18 @@ impl Kind {
             Self::Unlisten(channels) => Some((channels.len(), b"UNLISTEN")),
             Self::UnlistenAll => Some((1, b"UNLISTEN")),
         }
+    }
+
+    /// For how long the server may say nothing while it carries this out in a session that listens to `known` channels. It
+    /// commits each LISTEN and UNLISTEN by comparing its name with all of them. N161.
+    pub(super) fn quiet_time(&self, known: usize) -> Duration {
+        let (Self::Listen(channels) | Self::Unlisten(channels)) = self else {
+            return Duration::ZERO;
+        };
+        let names = channels.len() as u64;
+        let compared = names.saturating_mul(names.saturating_add(known as u64));
+        let time = compared.saturating_sub(COMPARED_AT_ONCE).saturating_mul(COMPARE_NANOSECONDS);
+        Duration::from_nanos(time).min(QUIET_TIME_MAX)
     }
 
     /// Whether it can be carried out twice without harm: then a lost connection leaves no doubt.

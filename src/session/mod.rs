@@ -509,13 +509,22 @@ impl Session {
         }
     }
 
+    /// For how long the server may say nothing while it carries out the oldest command, beyond its usual time: to
+    /// listen to many thousands of channels takes it seconds and minutes.
+    #[must_use]
+    pub fn quiet_time(&self) -> Duration {
+        let oldest = self.pending.front();
+        oldest.map_or(Duration::ZERO, |pending| pending.kind.quiet_time(self.channels.len()))
+    }
+
     /// The oldest command's time runs from now.
     fn start_clock(&mut self, now: Instant) {
+        let quiet_time = self.quiet_time();
         if let Some(pending) = self.pending.front_mut()
             && pending.deadline.is_none()
             && pending.kind.is_repeatable()
         {
-            pending.deadline = now.checked_add(self.command_timeout);
+            pending.deadline = now.checked_add(self.command_timeout.saturating_add(quiet_time));
         }
     }
 

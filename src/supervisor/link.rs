@@ -48,6 +48,8 @@ pub(super) struct Link {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Owed {
     pub(super) is_proof: bool,
+    /// For so long the server may be silent beyond the usual time.
+    pub(super) quiet_time: Duration,
     pub(super) since: Instant,
     pub(super) silent_since: Instant,
 }
@@ -166,6 +168,7 @@ impl Link {
         }
         Some(Owed {
             is_proof: matches!(oldest, Purpose::Proof { .. }),
+            quiet_time: self.session().map(Session::quiet_time).unwrap_or_default(),
             since: self.owed_since,
             silent_since: self.owed_since.max(self.alive_at),
         })

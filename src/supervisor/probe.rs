@@ -75,11 +75,12 @@ impl Probe {
 
     /// How long nothing may come while this is owed.
     fn patience(&self, owed: Owed) -> Duration {
-        match owed.is_proof {
+        let patience = match owed.is_proof {
             true => self.heartbeat.deadline,
             // Somebody may wait for it.
             false => self.heartbeat.deadline.min(SILENCE_MAX),
-        }
+        };
+        patience.saturating_add(owed.quiet_time)
     }
 
     /// When an answer that is owed must have come.

@@ -49,6 +49,7 @@ impl Supervisor {
         sink: &mut impl Sink,
     ) {
         match result {
+            Ok(_) if self.role(id) == Some(Role::Next) => self.handover.progresses(now),
             Ok(_) => {}
             // It is not the channel that is refused: a standby, a server that ends, a time limit.
             Err(error) if is_passing(&error) => self.fail(now, id, error, sink),

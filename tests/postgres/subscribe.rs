@@ -251,3 +251,43 @@ fn a_name_that_is_too_long_in_the_encoding_of_the_database_is_refused() {
         assert!(error.to_string().contains("42622"), "{error}");
     });
 }
+
+/// What a server needs for so many it does without a word, again and again: at the first LISTEN, for each proof, in a
+/// handover and after a loss. `PGBELL_CHANNELS` says how many.
+#[test]
+fn thirty_thousand_channels_are_listened_to_proven_handed_over_and_restored() {
+    let many = std::env::var("PGBELL_CHANNELS").map_or(30_000, |many| many.parse().unwrap());
+    let server = Server::start();
+    crate::support::run_for(Duration::from_secs(1_200), async {
+        let builder = Listener::builder(server.url()).channels(["first"]);
+        let mut listener = builder.connect().await.unwrap();
+        let mut sender = server.connection().await;
+        let channels: Vec<String> = (0..many).map(|n| format!("channel.{n}")).collect();
+        let last = channels.last().unwrap().clone();
+        let begin = std::time::Instant::now();
+        assert_eq!(listener.listen_all(channels).await.unwrap(), Listening::Active);
+        eprintln!("LISTEN to {many}: {:?}", begin.elapsed());
+        assert_eq!(listener.stats().sessions, 1);
+        sender.notify(&last, "1").await.unwrap();
+        assert_eq!(next(&mut listener).await.payload_str().unwrap(), "1");
+        let handle = listener.handle();
+        handle.rotate().await.unwrap();
+        let begin = std::time::Instant::now();
+        while listener.stats().handovers == 0 {
+            assert_eq!(listener.stats().handover_failures, 0, "{:?}", listener.last_error());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        eprintln!("handover: {:?}", begin.elapsed());
+        sender.notify(&last, "2").await.unwrap();
+        assert_eq!(next(&mut listener).await.payload_str().unwrap(), "2");
+        let sql = format!("SELECT pg_terminate_backend({})", listener.process_id().unwrap());
+        assert_eq!(value(&mut sender, &sql).await, "t");
+        let begin = std::time::Instant::now();
+        let gap = listener.recv().await.unwrap();
+        eprintln!("restored: {:?}", begin.elapsed());
+        assert!(matches!(gap, pgbell::Event::Gap(_)), "{gap:?}");
+        sender.notify(&last, "3").await.unwrap();
+        assert_eq!(next(&mut listener).await.payload_str().unwrap(), "3");
+        listener.close().await.unwrap();
+    });
+}

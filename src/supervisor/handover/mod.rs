@@ -96,6 +96,13 @@ impl Handover {
         }
     }
 
+    /// The new session has got some of its channels: with very many of them that takes longer than the limit.
+    pub(super) fn progresses(&mut self, now: Instant) {
+        if let (Step::Preparing { .. }, Some(limit)) = (&self.step, &mut self.limit) {
+            *limit = now.checked_add(LIMIT).unwrap_or(*limit);
+        }
+    }
+
     /// The old session is gone: the new one discards what comes until the fence. It has the time of a limit for that.
     pub(super) fn follow(&mut self, now: Instant, fence: Fence) {
         self.step = Step::Following { fence };

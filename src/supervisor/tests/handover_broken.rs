@@ -546,3 +546,34 @@ fn the_time_of_a_stall_is_no_time_of_a_handover() {
     shell.pass(seconds(1));
     assert_eq!(shell.take_log(), ["close 2 Abort"]);
 }
+
+/// Of very many channels the new session gets a group at a time: the limit is for the silence between them.
+#[test]
+fn a_handover_of_very_many_channels_takes_longer_than_its_limit() {
+    let channels = (0..640).map(|n| format!("c{n:03}")).collect();
+    let mut shell = Shell::up(Policy { channels, ..lasting() });
+    shell.command(Command::Rotate);
+    shell.on(2).open();
+    shell.on(1).serve();
+    shell.forget();
+    let began = shell.now;
+    for line in shell.on(2).take_sent() {
+        shell.pass(seconds(4));
+        let answer = shell.answer(&line);
+        shell.read(&answer);
+    }
+    assert_eq!(shell.now - began, seconds(44));
+    shell.serve();
+    let fence = shell.fence();
+    shell.read(&fence);
+    shell.on(1).read(&fence);
+    assert_eq!(shell.supervisor.figures().handovers, 1);
+    // One that stops in between is given up.
+    let mut shell = Shell::up(lasting());
+    shell.command(Command::Rotate);
+    shell.on(2).open();
+    shell.on(1).serve();
+    shell.forget();
+    shell.pass_until_due();
+    assert_eq!(shell.take_log(), ["close 2 Abort"]);
+}

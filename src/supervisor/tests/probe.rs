@@ -466,3 +466,22 @@ fn who_is_always_late_notices_a_dead_connection_all_the_same() {
     shell.pass(late);
     assert!(is_lost(&shell));
 }
+
+/// The server commits LISTEN in quadratic time and says nothing meanwhile: the session was lost after 8 s.
+#[test]
+fn a_listen_to_very_many_channels_is_waited_for_as_long_as_it_takes() {
+    let many = |count: usize| Command::Listen((0..count).map(|n| format!("c{n}")).collect());
+    for (count, seconds) in [(1, 0), (3_000, 0), (30_000, 17), (100_000, 199), (200_000, 300)] {
+        let mut shell = Shell::up(lasting());
+        shell.command(many(count));
+        let quiet = shell.due_in() - HEARTBEAT.deadline;
+        assert_eq!(quiet.as_secs(), seconds, "{count}");
+        // It is bounded: one that is dead is lost.
+        shell.pass_until_due();
+        assert!(is_lost(&shell), "{count}");
+        // And the first LISTEN of a session has its own deadline.
+        let mut shell = Shell::up(Policy { channels: Vec::new(), ..lasting() });
+        shell.command(many(count));
+        assert_eq!((shell.due_in() - Duration::from_secs(5)).as_secs(), seconds, "{count}");
+    }
+}
