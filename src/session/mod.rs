@@ -208,11 +208,15 @@ impl Session {
 
     fn handle_messages(&mut self, now: Instant, input: &mut BytesMut) -> Result<Progress, Error> {
         loop {
-            if let Phase::Terminated(rest) = &mut self.phase {
-                return Ok(rest.handle(input));
-            }
             if !self.has_skipped(input) {
                 return Ok(Progress::NeedMore);
+            }
+            if let Phase::Terminated(rest) = &mut self.phase {
+                match rest.handle(input) {
+                    Ok(progress) => return Ok(progress),
+                    Err(long) => self.skipping = long.wire_len(),
+                }
+                continue;
             }
             if self.is_authenticated() && input.first() == Some(&NOTIFICATION_RESPONSE) {
                 let (run, stop) = wire::scan(input);

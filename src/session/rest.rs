@@ -6,7 +6,7 @@
 use bytes::{Buf, BytesMut};
 
 use super::{NOTIFICATION_RESPONSE, Progress};
-use crate::wire::{self, Framer, Stop};
+use crate::wire::{self, Framer, LongMessage, Stop};
 
 /// How the bytes after Terminate are read.
 #[derive(Debug)]
@@ -18,14 +18,15 @@ pub(super) enum Rest {
 }
 
 impl Rest {
-    /// Goes on to the next run of notifications, and removes what stands before it.
-    pub(super) fn handle(&mut self, input: &mut BytesMut) -> Progress {
+    /// Goes on to the next run of notifications, and removes what stands before it. Stops at a long message, which is to
+    /// be skipped.
+    pub(super) fn handle(&mut self, input: &mut BytesMut) -> Result<Progress, LongMessage> {
         while let Self::Messages = self {
             if input.first() == Some(&NOTIFICATION_RESPONSE) {
                 let (run, stop) = wire::scan(input);
                 match stop {
-                    _ if run.count > 0 => return Progress::Notifications(run),
-                    Stop::NeedMore => return Progress::NeedMore,
+                    _ if run.count > 0 => return Ok(Progress::Notifications(run)),
+                    Stop::NeedMore => return Ok(Progress::NeedMore),
                     Stop::Invalid(_) | Stop::OtherMessage => *self = Self::Nothing,
                 }
                 continue;
@@ -35,11 +36,14 @@ impl Rest {
                     let bytes = frame.wire_len();
                     input.advance(bytes);
                 }
-                Ok(None) => return Progress::NeedMore,
-                Err(_) => *self = Self::Nothing,
+                Ok(None) => return Ok(Progress::NeedMore),
+                Err(_) => match Framer::established().long(input) {
+                    Some(long) => return Err(long),
+                    None => *self = Self::Nothing,
+                },
             }
         }
         input.clear();
-        Progress::NeedMore
+        Ok(Progress::NeedMore)
     }
 }

@@ -264,27 +264,21 @@ fn thirty_thousand_channels_are_listened_to_proven_handed_over_and_restored() {
         let mut sender = server.connection().await;
         let channels: Vec<String> = (0..many).map(|n| format!("channel.{n}")).collect();
         let last = channels.last().unwrap().clone();
-        let begin = std::time::Instant::now();
         assert_eq!(listener.listen_all(channels).await.unwrap(), Listening::Active);
-        eprintln!("LISTEN to {many}: {:?}", begin.elapsed());
         assert_eq!(listener.stats().sessions, 1);
         sender.notify(&last, "1").await.unwrap();
         assert_eq!(next(&mut listener).await.payload_str().unwrap(), "1");
         let handle = listener.handle();
         handle.rotate().await.unwrap();
-        let begin = std::time::Instant::now();
         while listener.stats().handovers == 0 {
             assert_eq!(listener.stats().handover_failures, 0, "{:?}", listener.last_error());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        eprintln!("handover: {:?}", begin.elapsed());
         sender.notify(&last, "2").await.unwrap();
         assert_eq!(next(&mut listener).await.payload_str().unwrap(), "2");
         let sql = format!("SELECT pg_terminate_backend({})", listener.process_id().unwrap());
         assert_eq!(value(&mut sender, &sql).await, "t");
-        let begin = std::time::Instant::now();
         let gap = listener.recv().await.unwrap();
-        eprintln!("restored: {:?}", begin.elapsed());
         assert!(matches!(gap, pgbell::Event::Gap(_)), "{gap:?}");
         sender.notify(&last, "3").await.unwrap();
         assert_eq!(next(&mut listener).await.payload_str().unwrap(), "3");

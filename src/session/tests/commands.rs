@@ -244,10 +244,12 @@ fn notifications_behind_terminate_are_told_and_nothing_else_is() {
         hex(A1),
         fatal,
         message(b'd', &[b'x'; 100_000]),
+        // Longer than a row may be.
+        message(b'D', &vec![0; 1_100_000]),
         hex(A1),
     ]
     .concat();
-    for step in [1, 7, 1_000, stream.len()] {
+    for step in [997, 100_000, stream.len()] {
         let mut play = Scene::querying().begin();
         play.session.terminate();
         play.take_events();
