@@ -1,6 +1,8 @@
 //! The error of the public interface: one opaque, cheaply cloned type with a kind.
 
+#[cfg(feature = "tokio")]
 mod panicked;
+mod passing;
 #[cfg(test)]
 mod tests;
 
@@ -80,6 +82,8 @@ struct Inner {
     hint: Option<Cow<'static, str>>,
     db_error: Option<Box<DbError>>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    /// See [`Error::passing`].
+    passing: bool,
 }
 
 impl Error {
@@ -98,22 +102,26 @@ impl Error {
             hint: None,
             db_error: None,
             source: None,
+            passing: false,
         })
     }
 
-    /// As [`Error::new`], caused by another error whose text is shown after ours.
+    /// As [`Error::new`], caused by another error whose text is shown after ours. What caused that one causes this one
+    /// too: a fault that came from outside stays one.
     #[cold]
     pub(crate) fn caused(
         kind: ErrorKind,
         message: impl Into<Cow<'static, str>>,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
+        let source = source.into();
         Self::build(Inner {
             kind,
             message: message.into(),
             hint: None,
             db_error: None,
-            source: Some(source.into()),
+            passing: source.downcast_ref().is_some_and(Self::is_passing),
+            source: Some(source),
         })
     }
 
@@ -149,6 +157,7 @@ impl Error {
             hint: hint.map(Cow::Borrowed),
             db_error: Some(Box::new(error)),
             source: None,
+            passing: false,
         })
     }
 
@@ -165,6 +174,7 @@ impl Error {
                 hint,
                 db_error: shared.db_error.clone(),
                 source: shared.source.as_ref().map(|source| source.to_string().into()),
+                passing: shared.passing,
             }),
         }
     }
@@ -176,7 +186,8 @@ impl Error {
         let hint = self.0.hint.clone();
         let db_error = self.0.db_error.clone();
         let source = self.0.source.as_ref().map(|source| source.to_string().into());
-        Self::build(Inner { kind: self.0.kind, message, hint, db_error, source })
+        let (kind, passing) = (self.0.kind, self.0.passing);
+        Self::build(Inner { kind, message, hint, db_error, source, passing })
     }
 
     /// The same error with the server's words cut to what may be kept: for one that outlives its call.
@@ -204,6 +215,7 @@ impl Error {
                 None => self.0.db_error.clone(),
             },
             source: source.or_else(as_text),
+            passing: self.0.passing,
         }))
     }
 
@@ -240,10 +252,13 @@ impl Error {
         self.0.hint.as_deref().or_else(|| self.db_error().and_then(DbError::hint))
     }
 
-    /// Whether the same call may succeed later without any change on the client's side.
+    /// Whether the same call may succeed later although nothing in it is changed.
     ///
-    /// Broken connections, timeouts, a server that starts, stops or is full. Not: a wrong password,
-    /// an unknown database, a protocol violation, misuse, a panic.
+    /// It may after a broken connection, after a timeout, and with a server that starts, stops or is full. It may also
+    /// when the fault came from something outside of the call that was read for it: a file of certificates, of a key, of
+    /// passwords or of services that is missing, cannot be read, or is being replaced; a password provider that
+    /// returned an error. Not: a parameter that is wrong by itself, a password that the server refuses, an unknown
+    /// database, a protocol violation, misuse, a panic.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self.0.kind {
@@ -258,6 +273,7 @@ impl Error {
                     || code.starts_with("53")
                     || (code.starts_with("57P") && code != "57P04")
             }),
+            ErrorKind::Config | ErrorKind::Auth | ErrorKind::Unsupported => self.is_passing(),
             _ => false,
         }
     }

@@ -190,6 +190,12 @@ impl fmt::Display for Obstacle {
 }
 
 impl AuthError {
+    /// Whether it goes well with another password, as far as the client knows.
+    #[cfg_attr(not(feature = "tokio"), expect(dead_code, reason = "who asks has a network"))]
+    pub(crate) fn is_about_password(&self) -> bool {
+        matches!(self, Self::NoPassword { .. } | Self::NonAsciiPassword | Self::Credentials { .. })
+    }
+
     /// What can be done about it, where something can.
     fn hint(&self) -> Option<&'static str> {
         Some(match self {

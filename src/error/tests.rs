@@ -68,6 +68,7 @@ fn it_can_be_cloned_sent_and_kept() {
     check::<Error>();
 }
 
+#[cfg(feature = "tokio")]
 #[test]
 fn a_panic_is_an_error_with_as_much_of_its_message_as_is_sane() {
     let error = Error::panicked("the attempt", &"gone");
@@ -99,4 +100,32 @@ fn no_text_of_a_peer_is_shown_without_a_bound() {
         assert!(debug.len() < 256 * 1024, "{} bytes of Debug", debug.len());
         assert!(!format!("{display}{debug}").contains(char::is_control));
     }
+}
+
+#[test]
+fn a_fault_that_came_from_outside_stays_one_whatever_is_said_about_it() {
+    let fault = || Error::new(ErrorKind::Config, "the file is empty").passing();
+    let shared = fault();
+    let (hinted, marked) = (shared.clone().with_hint("fill it"), Error::new(ErrorKind::Auth, "x"));
+    for error in [
+        fault(),
+        fault().passing(),
+        fault().with_hint("fill it"),
+        hinted,
+        fault().preceded_by("10.0.0.1: "),
+        Error::caused(ErrorKind::Auth, "no password", fault()),
+        marked.clone().passing(),
+        Error::server("refused", DbError::new(Severity::Fatal, "28000", &"é".repeat(100_000)))
+            .passing()
+            .brief(),
+    ] {
+        assert!(error.is_passing() && error.is_transient(), "{error}");
+    }
+    assert!(shared.is_passing());
+    // To mark one does not mark another.
+    assert!(!marked.is_passing() && !marked.is_transient());
+    // What has ended has ended, whatever the cause.
+    let over = Error::caused(ErrorKind::Closed, "the listener has ended", fault());
+    assert!(!over.is_transient(), "{over}");
+    assert!(!Error::new(ErrorKind::Config, "no user").is_transient());
 }

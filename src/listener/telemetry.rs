@@ -74,7 +74,9 @@ impl Telemetry {
     /// Spans and figures end by calls of the same code.
     fn let_go(&mut self) {
         if let Some(facades) = self.facades.take()
-            && let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(facades)))
+            && let Err(payload) = catch_unwind(AssertUnwindSafe(move || {
+                let _last = facades;
+            }))
         {
             // What has panicked may panic again: the first time is told.
             self.failure.get_or_insert_with(|| Error::panicked(WHAT, &*payload));

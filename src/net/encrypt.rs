@@ -1,5 +1,7 @@
 //! From a socket to what the session talks through: the socket itself, or TLS on it.
 
+use std::path::Path;
+
 use super::dial::Address;
 use super::stream::Stream;
 #[cfg(feature = "tls")]
@@ -43,6 +45,15 @@ impl Encryptor {
             // What is preferred and not there is done without.
             _ => Ok(Self { mode: SslMode::Disable, direct }),
         }
+    }
+
+    /// The file of the client's certificate that the configuration names, if it does not exist: as in libpq, there is
+    /// no certificate then, and the server decides whether it wants one.
+    pub(super) fn missing_certificate(&self) -> Option<&Path> {
+        #[cfg(feature = "tls")]
+        return self.tls.as_ref().and_then(Tls::missing_certificate);
+        #[cfg(not(feature = "tls"))]
+        None
     }
 
     /// What is tried with this address, in this order.

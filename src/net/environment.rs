@@ -42,13 +42,23 @@ pub(super) async fn resolve_in(
     config: Config,
     variable: impl Fn(&str) -> Option<OsString> + Send + Sync,
 ) -> Result<Config, Error> {
-    let config = match service_name(&config, &variable)? {
+    match service_name(&config, &variable)? {
         Some(name) => {
             let service = find_service(&name, service_files(&config, &variable)).await?;
-            config.with_service(&service)
+            complete(config.with_service(&service), variable).map_err(Error::passing)
         }
-        None => config,
-    };
+        None => complete(config, variable),
+    }
+}
+
+/// Whether a part of what [`resolve`] makes of it comes from a service file. What is wrong with the parameters may be
+/// wrong in that file alone.
+pub(super) fn has_service(config: &Config) -> bool {
+    service_name(config, |name| env::var_os(name)).is_ok_and(|name| name.is_some())
+}
+
+/// With what the environment has.
+fn complete(config: Config, variable: impl Fn(&str) -> Option<OsString>) -> Result<Config, Error> {
     let config =
         config.with_environment(|name| variable(name).map(OsString::into_encoded_bytes))?;
     let config = match config.get_user() {
@@ -119,7 +129,7 @@ fn service_files(config: &Config, variable: impl Fn(&str) -> Option<OsString>) -
 
 async fn find_service(name: &str, candidates: Vec<Candidate>) -> Result<Config, Error> {
     let refused = |path: &Path, fault: &dyn std::fmt::Display| {
-        Error::new(ErrorKind::Config, format!("the service file {path:?} {fault}"))
+        Error::new(ErrorKind::Config, format!("the service file {path:?} {fault}")).passing()
     };
     let mut looked = Vec::new();
     for Candidate { path, named } in candidates {
@@ -133,7 +143,7 @@ async fn find_service(name: &str, candidates: Vec<Candidate>) -> Result<Config, 
             Ok(None) => looked.push(format!("{path:?}")),
             Err(error) => {
                 let message = format!("the service file {path:?} is wrong");
-                return Err(Error::caused(ErrorKind::Config, message, error));
+                return Err(Error::caused(ErrorKind::Config, message, error).passing());
             }
         }
     }
@@ -141,7 +151,7 @@ async fn find_service(name: &str, candidates: Vec<Candidate>) -> Result<Config, 
         true => format!("service {name:?} is given, but there is no service file"),
         false => format!("service {name:?} is not in {}", looked.join(", ")),
     };
-    Err(Error::new(ErrorKind::Config, message).with_hint(
+    Err(Error::new(ErrorKind::Config, message).passing().with_hint(
         "services are looked for in servicefile, else PGSERVICEFILE, else ~/.pg_service.conf; \
          then in pg_service.conf of PGSYSCONFDIR",
     ))

@@ -7,6 +7,7 @@ use tokio::time::timeout_at;
 use super::dial::Address;
 use super::driver::NotListening;
 use super::encrypt::Encryptor;
+use super::environment::has_service;
 use super::{Driver, Pipe, login, now, password, random, resolve};
 use crate::auth::Channel;
 use crate::config::{Host, LoadBalanceHosts, Server, TargetSessionAttrs};
@@ -49,9 +50,10 @@ pub(crate) struct Place {
 
 /// Connects and logs in, within the configured time.
 pub(crate) async fn establish(config: Config, purpose: Purpose) -> Result<Established, Error> {
+    let has_service = has_service(&config);
     let config = resolve(config).await?;
     let deadline = now() + config.effective_connect_timeout();
-    run(&config, purpose, deadline).await
+    run(&config, purpose, deadline).await.map_err(|error| blame_service(error, has_service))
 }
 
 /// As [`establish`], until then.
@@ -60,7 +62,14 @@ pub(crate) async fn establish_until(
     purpose: Purpose,
     deadline: Instant,
 ) -> Result<Established, Error> {
-    run(&resolve(config).await?, purpose, deadline).await
+    let has_service = has_service(&config);
+    let run = run(&resolve(config).await?, purpose, deadline).await;
+    run.map_err(|error| blame_service(error, has_service))
+}
+
+/// Parameters that are wrong may be so because of the service file, which is read anew by the next attempt.
+fn blame_service(error: Error, has_service: bool) -> Error {
+    if has_service && error.kind() == ErrorKind::Config { error.passing() } else { error }
 }
 
 async fn run(config: &Config, purpose: Purpose, deadline: Instant) -> Result<Established, Error> {
@@ -246,6 +255,7 @@ impl Try<'_> {
         let wrapped = encryptor.wrap(dialled, method, self.server);
         let (stream, channel) = bounded(self.until, "the TLS handshake", wrapped).await?;
         self.is_clear = channel == Channel::Clear;
+        let is_tls = matches!(channel, Channel::Tls { .. });
         let login = login::login(config, self.server, channel, self.until);
         let login = bounded(self.until, "the password", login).await?;
         let has_password = login.credentials.has_password();
@@ -258,6 +268,13 @@ impl Try<'_> {
             self.reached = Reached::Session;
         }
         if let Err(error) = logged_in {
+            let error = password::blame_password(error, config);
+            let missing = encryptor.missing_certificate().filter(|_| is_tls);
+            if let (Some("28000"), Some(path)) = (error.sqlstate(), missing) {
+                // The certificate may be what the server misses.
+                let hint = format!("the file of the client's certificate {path:?} does not exist");
+                return Err(error.passing().with_hint(hint));
+            }
             let concerns_password = error.sqlstate() == Some("28P01") || !has_password;
             if error.kind() != ErrorKind::Auth || !concerns_password {
                 return Err(error);

@@ -30,6 +30,7 @@ pub(super) async fn login(
 ) -> Result<Login, Error> {
     let password = password::password(config, server).await?;
     assemble(config, password, channel, deadline)
+        .map_err(|error| password::blame_password(error, config))
 }
 
 fn assemble(

@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use super::files::{self, Access, FileFault};
-use crate::auth::Password;
+use crate::auth::{AuthError, Password};
 use crate::config::{Host, PassFile, Server};
 use crate::{Config, Error, ErrorKind};
 
@@ -85,7 +85,8 @@ impl Config {
     /// ```
     ///
     /// An error of it ends the attempt with [`ErrorKind::Auth`] and is shown as the cause: keep
-    /// secrets out of its text. So does an empty password.
+    /// secrets out of its text. So does an empty password. Both may pass
+    /// ([`is_transient`](Error::is_transient)): a listener that comes back tries again.
     ///
     /// It must not block its thread: ask a slow source asynchronously, or within tokio's `spawn_blocking`. A
     /// [`Listener`](crate::Listener) runs it in a task of its own, one attempt at a time: a provider that blocks all the
@@ -137,10 +138,13 @@ pub(crate) async fn password(config: &Config, server: &Server) -> Result<Option<
     if let Some(provider) = config.attachment::<Provider>() {
         let request = PasswordRequest::new(config, server);
         let password = (provider.0)(request).await.map_err(|cause| {
-            Error::caused(ErrorKind::Auth, "the password provider failed", cause)
+            Error::caused(ErrorKind::Auth, "the password provider failed", cause).passing()
         })?;
         return match password.expose() {
-            [] => Err(Error::new(ErrorKind::Auth, "the password provider gave an empty password")),
+            [] => {
+                let message = "the password provider gave an empty password";
+                Err(Error::new(ErrorKind::Auth, message).passing())
+            }
             _ => Ok(Some(password)),
         };
     }
@@ -153,6 +157,22 @@ pub(crate) async fn password(config: &Config, server: &Server) -> Result<Option<
         None => None,
     };
     Ok(password.filter(|password| !password.expose().is_empty()))
+}
+
+/// The same error, marked as one that [may pass](Error::passing) if the next attempt may have another password because
+/// of which it goes well: one from a provider or a password file, where this one was missing or could not be sent.
+///
+/// A password that the server refuses is not meant: that is the server's answer.
+pub(crate) fn blame_password(error: Error, config: &Config) -> Error {
+    let fault = StdError::source(&error).and_then(<dyn StdError>::downcast_ref::<AuthError>);
+    let is_fault = fault.is_some_and(AuthError::is_about_password);
+    if is_fault && is_read_anew(config) { error.passing() } else { error }
+}
+
+/// Whether the password is not one of the parameters, but asked for at every attempt.
+fn is_read_anew(config: &Config) -> bool {
+    let has_file = || File::of(config, |name| env::var_os(name)).is_some();
+    config.has_password_provider() || config.get_password().is_none() && has_file()
 }
 
 /// What to say beside the error that the password is missing or wrong: where it was looked for, and

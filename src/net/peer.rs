@@ -24,7 +24,7 @@ pub(crate) async fn check_peer(config: &Config, stream: &UnixStream) -> Result<(
         Ok(credentials) => credentials.uid(),
         Err(error) => {
             let message = "the account of the server cannot be asked for, which requirepeer needs";
-            return Err(Error::caused(ErrorKind::Auth, message, error));
+            return Err(Error::caused(ErrorKind::Auth, message, error).passing());
         }
     };
     let accounts = files::read(PathBuf::from(ACCOUNTS), Access::Any).await;
@@ -47,7 +47,8 @@ fn check(account: &str, uid: u32, accounts: &[u8]) -> Result<(), Error> {
             None => format!("number {uid}"),
         }),
         None => refused(format!("number {uid}")).map_err(|error| {
-            error.with_hint(format!(
+            // The list may be read again.
+            error.passing().with_hint(format!(
                 "{account:?} is not in {ACCOUNTS}: give the account's number instead"
             ))
         }),

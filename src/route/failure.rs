@@ -24,9 +24,16 @@ impl Failure {
 /// Most of the others that are told: a name may have any number of addresses.
 const OTHERS_MAX: usize = 16;
 
-/// One error for all of them: the last that tells most gives the kind, the others stand before it.
+/// One error for all of them: the last that tells most gives the kind, the others stand before it. If one of them came
+/// from outside, the next attempt may go well there.
 #[must_use]
-pub fn sum_up(mut failures: Vec<Failure>) -> Error {
+pub fn sum_up(failures: Vec<Failure>) -> Error {
+    let may_pass = failures.iter().any(|failure| failure.error.is_passing());
+    let sum = sum_of(failures);
+    if may_pass { sum.passing() } else { sum }
+}
+
+fn sum_of(mut failures: Vec<Failure>) -> Error {
     let best = failures.iter().rposition(Failure::is_answer).or(failures.len().checked_sub(1));
     let Some(best) = best.map(|index| failures.remove(index)) else {
         return Error::new(ErrorKind::Config, "no server is named");
@@ -94,5 +101,16 @@ mod tests {
         let error = sum_up(vec![failure("a:1", ErrorKind::Timeout, "waited too long")]);
         assert_eq!(error.to_string(), "timeout: a:1: waited too long");
         assert_eq!(sum_up(Vec::new()).kind(), ErrorKind::Config);
+    }
+
+    #[test]
+    fn where_one_of_them_may_pass_the_sum_may_pass() {
+        let fault = |kind| Failure { at: String::new(), error: Error::new(kind, "x").passing() };
+        let other = || failure("a:1", ErrorKind::Auth, "refused");
+        assert!(sum_up(vec![fault(ErrorKind::Auth)]).is_transient());
+        assert!(sum_up(vec![fault(ErrorKind::Auth), other()]).is_transient());
+        assert!(sum_up(vec![other(), fault(ErrorKind::Config)]).is_transient());
+        // A server that cannot be reached does not make a refusal less of one.
+        assert!(!sum_up(vec![failure("b:1", ErrorKind::Connect, "x"), other()]).is_transient());
     }
 }

@@ -435,9 +435,11 @@ impl Supervisor {
     }
 }
 
-/// Whether the next attempt would fail as this one did, unless another host or another password helps.
+/// Whether the next attempt would fail as this one did, unless another host or another password helps. What was read
+/// outside is read anew: it may be another by then.
 fn is_refusal(error: &Error) -> bool {
     match error.kind() {
+        _ if error.is_passing() => false,
         ErrorKind::Auth | ErrorKind::Config | ErrorKind::Misuse | ErrorKind::Unsupported => true,
         // The database does not exist, or was dropped. N31.
         _ => matches!(error.sqlstate(), Some("3D000" | "57P04")),

@@ -13,6 +13,8 @@ mod long;
 mod matrix;
 mod meanwhile;
 mod notifier;
+#[cfg(any(feature = "tls-ring", feature = "tls-aws-lc-rs"))]
+mod outside;
 mod overflow;
 mod pins;
 mod pooler;

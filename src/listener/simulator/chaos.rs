@@ -31,11 +31,23 @@ impl World {
             26..29 => self.flood(),
             29..34 => self.chatter(),
             34..39 if self.clock.now() >= self.asleep_until => self.is_called_for_nothing = true,
+            39..44 => self.break_files(),
             _ => {
                 if let Some(victim) = self.victim() {
                     self.hurt(victim);
                 }
             }
+        }
+    }
+
+    /// A file that every attempt reads is wrong for a while, and a session has a reason to be followed by another.
+    fn break_files(&mut self) {
+        let time = self.random.range(10 * MILLI, 10 * SECOND);
+        let until = (self.clock.now() + time).min(self.plan.calm);
+        say!(self, "a file is wrong until {} ms", until / MILLI);
+        self.files_wrong_until = self.files_wrong_until.max(until);
+        if let Some(victim) = self.victim().filter(|_| self.random.chance(80)) {
+            self.hurt(victim);
         }
     }
 

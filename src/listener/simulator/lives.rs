@@ -71,8 +71,22 @@ impl World {
         if result.is_ok() && !self.is_closing && self.consumer.listener.is_some() {
             return self.fail("the listener has ended, and nobody asked for it");
         }
+        if let Err(error) = &result
+            && !self.may_end_with(error)
+        {
+            return self.fail(format!(
+                "the listener has ended, and the next attempt may go well: {error}"
+            ));
+        }
         self.done = Some(result);
         self.done_at = self.clock.now();
+    }
+
+    /// Whether the listener may give up because of this, though it was not told to end.
+    fn may_end_with(&self, error: &Error) -> bool {
+        let has_begun = self.entered[State::Connected as usize] > 0;
+        let is_refusal = error.sqlstate() == Some("28P01") && !self.plan.retry_refusals;
+        !has_begun || self.plan.delays.is_none() || is_refusal || self.is_closing
     }
 
     /// The task has ended.

@@ -143,6 +143,8 @@ struct World {
     /// Most notifications that waited for the consumer.
     most_unread: u64,
     handovers: u32,
+    /// Until when a file that attempts read is wrong.
+    files_wrong_until: Micros,
     /// An attempt to connect has failed, or will.
     is_hindered: bool,
     /// How often one was asked for, of a listener that could do it.
@@ -211,6 +213,7 @@ impl World {
             commits: 0,
             busy_until: 0,
             rotations: 0,
+            files_wrong_until: 0,
             is_hindered: false,
             sink: Witness::new(ring, shared.clone()),
             shared,

@@ -183,6 +183,12 @@ impl World {
             return;
         }
         let server = connection.server;
+        if self.clock.now() < self.files_wrong_until {
+            return self.opening_finds_wrong_files(index);
+        }
+        if self.random.chance(self.login_trouble()) {
+            return self.opening_panics(index);
+        }
         if server != self.primary {
             return self.opening_failed(index, "the server is a standby (simulated)");
         }

@@ -43,6 +43,17 @@ impl World {
         self.opening_ends(index, Error::server("the server refuses the connection", error));
     }
 
+    /// What is wrong with a file is told as parameters that are wrong.
+    pub(super) fn opening_finds_wrong_files(&mut self, index: usize) {
+        let error = Error::new(ErrorKind::Config, "a file is empty (simulated)").passing();
+        self.opening_ends(index, error);
+    }
+
+    /// Code of the user panics in it.
+    pub(super) fn opening_panics(&mut self, index: usize) {
+        self.opening_ends(index, Error::panicked("the attempt to connect", &"(simulated)"));
+    }
+
     fn opening_ends(&mut self, index: usize, error: Error) {
         self.is_hindered = true;
         self.connections[index].stage = Stage::Failed(error);

@@ -25,6 +25,8 @@ pub(super) struct ClientCertificate {
     pub(super) key: Option<Arc<CertifiedKey>>,
     /// The file that was looked at, if any was.
     pub(super) path: Option<PathBuf>,
+    /// The configuration names it.
+    is_named: bool,
 }
 
 impl ClientCertificate {
@@ -40,17 +42,17 @@ impl ClientCertificate {
         directory: Option<&Path>,
         provider: &CryptoProvider,
     ) -> Result<Self, Error> {
+        let is_named = config.get_ssl_cert().is_some();
         let usual = |file: &str| directory.map(|directory| directory.join(file));
         let path = config.get_ssl_cert().map(PathBuf::from).or_else(|| usual(CERTIFICATE_FILE));
         let Some(path) = path.filter(|_| config.get_ssl_cert_mode() != SslCertMode::Disable) else {
-            return Ok(Self { key: None, path: None });
+            return Ok(Self { key: None, path: None, is_named });
         };
         let bytes = file::read("the client's certificate", &path, Access::Any)?;
-        let Some(bytes) = bytes else { return Ok(Self { key: None, path: Some(path) }) };
+        let Some(bytes) = bytes else { return Ok(Self { key: None, path: Some(path), is_named }) };
         let chain = read_chain(&path, &bytes)?;
         let key_path = match config.get_ssl_key() {
-            // `engine:key`, but not `C:\key`.
-            Some(key) if key.chars().skip(2).any(|c| c == ':') && !Path::new(key).exists() => {
+            Some(key) if is_in_engine(key) && !Path::new(key).exists() => {
                 let message = format!("sslkey={key:?} names a key in an engine of OpenSSL");
                 return Err(Error::new(ErrorKind::Unsupported, message)
                     .with_hint("only keys in files are supported"));
@@ -61,7 +63,7 @@ impl ClientCertificate {
         let no_key = |named: String| {
             let message =
                 format!("there is the client's certificate {path:?}, but not its key{named}");
-            Error::new(ErrorKind::Config, message)
+            file::wrong(message)
                 .with_hint("name the key with sslkey, or send no certificate: sslcertmode=disable")
         };
         let Some(key_path) = key_path else { return Err(no_key(String::new())) };
@@ -75,10 +77,21 @@ impl ClientCertificate {
                 ),
                 error => format!("the client's key {key_path:?} cannot be used: {error}"),
             };
-            Error::new(ErrorKind::Config, message)
+            file::wrong(message)
         })?;
-        Ok(Self { key: Some(Arc::new(certified)), path: Some(path) })
+        Ok(Self { key: Some(Arc::new(certified)), path: Some(path), is_named })
     }
+
+    /// The file that the configuration names, if it does not exist.
+    pub(super) fn missing(&self) -> Option<&Path> {
+        self.path.as_deref().filter(|_| self.is_named && self.key.is_none())
+    }
+}
+
+/// Whether it is `engine:key`, and neither `C:\key` nor the path of a file that has a colon in its name.
+fn is_in_engine(key: &str) -> bool {
+    let engine = key.char_indices().skip(2).find(|(_, c)| *c == ':');
+    engine.and_then(|(end, _)| key.get(..end)).is_some_and(|name| !name.contains(['/', '\\']))
 }
 
 fn read_chain(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, Error> {
@@ -88,7 +101,7 @@ fn read_chain(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>,
         Ok(_) => "holds no certificate in PEM (-----BEGIN CERTIFICATE-----)".to_owned(),
         Err(error) => format!("is malformed: {error}"),
     };
-    Err(Error::new(ErrorKind::Config, format!("the client's certificate {path:?} {problem}")))
+    Err(file::wrong(format!("the client's certificate {path:?} {problem}")))
 }
 
 /// A key in PEM, or, as libpq takes it too, in DER.
@@ -96,7 +109,7 @@ fn read_key(path: &Path, bytes: &[u8]) -> Result<PrivateKeyDer<'static>, Error> 
     // `ENCRYPTED PRIVATE KEY`, and OpenSSL's older `Proc-Type: 4,ENCRYPTED`.
     if bytes.windows(9).any(|window| window == b"ENCRYPTED") {
         let message = format!("the client's key {path:?} is encrypted");
-        return Err(Error::new(ErrorKind::Unsupported, message).with_hint(
+        return Err(Error::new(ErrorKind::Unsupported, message).passing().with_hint(
             "decrypt it into a file of mode 0600 that is named by sslkey: openssl pkey -in KEY -out FILE",
         ));
     }
@@ -104,7 +117,7 @@ fn read_key(path: &Path, bytes: &[u8]) -> Result<PrivateKeyDer<'static>, Error> 
         Ok(key) => Ok(key),
         Err(error) => PrivateKeyDer::try_from(bytes.to_vec()).map_err(|_| {
             let message = format!("the client's key {path:?} holds no key");
-            Error::caused(ErrorKind::Config, message, error)
+            Error::caused(ErrorKind::Config, message, error).passing()
         }),
     }
 }

@@ -10,6 +10,7 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, SupportedProtocolVersion};
 
 use super::client_certificate::{Always, ClientCertificate, Shower};
+use super::file;
 use super::provider::provider;
 use super::roots::Trust;
 use super::told::Told;
@@ -88,9 +89,13 @@ impl Tls {
         let config = config.clone();
         match tokio::task::spawn_blocking(move || Self::new(&config)).await {
             Ok(result) => result,
-            Err(error) => {
-                Err(Error::caused(ErrorKind::Connect, "the files of TLS were not read", error))
-            }
+            Err(error) => Err(match error.try_into_panic() {
+                // In the cryptography that the program has installed.
+                Ok(payload) => Error::panicked("what read the files of TLS", &*payload),
+                Err(error) => {
+                    Error::caused(ErrorKind::Connect, "the files of TLS were not read", error)
+                }
+            }),
         }
     }
 
@@ -125,6 +130,14 @@ impl Tls {
         match &self.base {
             Base::Own(_) => None,
             Base::Made(made) => made.certificate.path.clone(),
+        }
+    }
+
+    /// The file of our certificate that the configuration names, if it does not exist.
+    pub(crate) fn missing_certificate(&self) -> Option<&Path> {
+        match &self.base {
+            Base::Own(_) => None,
+            Base::Made(made) => made.certificate.missing(),
         }
     }
 
@@ -191,7 +204,8 @@ impl Made {
             let message = format!(
                 "the list of revoked certificates {list:?} is given, but no authority to trust"
             );
-            return Err(Error::new(ErrorKind::Config, message).with_hint(
+            // A file of them that does not exist may be there at the next attempt.
+            return Err(file::wrong(message).with_hint(
                 "name the file of authorities with sslrootcert: without it nothing is checked",
             ));
         }

@@ -1,5 +1,6 @@
 //! Files of certificates and keys.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use zeroize::Zeroizing;
@@ -25,8 +26,15 @@ pub(super) fn read(
     };
     Err(match fault {
         FileFault::Io(cause) => {
-            Error::caused(ErrorKind::Config, format!("{what} {path:?} cannot be read"), cause)
+            let message = format!("{what} {path:?} cannot be read");
+            Error::caused(ErrorKind::Config, message, cause).passing()
         }
-        fault => Error::new(ErrorKind::Config, format!("{what} {path:?} {fault}")),
+        fault => wrong(format!("{what} {path:?} {fault}")),
     })
+}
+
+/// What is wrong with a file. The next attempt reads it anew.
+#[cold]
+pub(super) fn wrong(message: impl Into<Cow<'static, str>>) -> Error {
+    Error::new(ErrorKind::Config, message).passing()
 }

@@ -96,8 +96,8 @@ impl Trust {
             let message = "sslrootcert=system, but this system has no list of authorities";
             let hint = "install it (package ca-certificates), or name a file with sslrootcert";
             let error = match found.errors.into_iter().next() {
-                Some(cause) => Error::caused(ErrorKind::Config, message, cause),
-                None => Error::new(ErrorKind::Config, message),
+                Some(cause) => Error::caused(ErrorKind::Config, message, cause).passing(),
+                None => file::wrong(message),
             };
             return Err(error.with_hint(hint));
         }
@@ -126,7 +126,7 @@ fn missing(mode: SslMode, path: Option<&Path>) -> Error {
             format!("sslmode={mode} needs a file of authorities, and there is no home directory")
         }
     };
-    Error::new(ErrorKind::Config, message).with_hint(
+    file::wrong(message).with_hint(
         "name it with sslrootcert, or trust the system's list with sslrootcert=system and \
          sslmode=verify-full",
     )
@@ -142,7 +142,7 @@ fn read_authorities(path: &Path, bytes: &[u8]) -> Result<Authorities, Error> {
             let message = format!(
                 "certificate {number} in the file of authorities {path:?} is malformed: {cause}"
             );
-            Error::new(ErrorKind::Config, message)
+            file::wrong(message)
         };
         let certificate = certificate.map_err(|error| malformed(error.to_string()))?;
         let anchor = anchor_from_trusted_cert(&certificate);
@@ -151,8 +151,7 @@ fn read_authorities(path: &Path, bytes: &[u8]) -> Result<Authorities, Error> {
     }
     if anchors.is_empty() {
         let message = format!("the file of authorities {path:?} holds no certificate");
-        return Err(Error::new(ErrorKind::Config, message)
-            .with_hint("it must be PEM: -----BEGIN CERTIFICATE-----"));
+        return Err(file::wrong(message).with_hint("it must be PEM: -----BEGIN CERTIFICATE-----"));
     }
     Ok((anchors, pinned))
 }
@@ -176,7 +175,8 @@ fn read_revoked(
     }
     if let Some(path) = within {
         let unreadable = |error: std::io::Error| {
-            Error::caused(ErrorKind::Config, format!("sslcrldir {path:?} cannot be read"), error)
+            let message = format!("sslcrldir {path:?} cannot be read");
+            Error::caused(ErrorKind::Config, message, error).passing()
         };
         for entry in fs::read_dir(&path).map_err(unreadable)? {
             let file = entry.map_err(unreadable)?.path();
@@ -203,7 +203,7 @@ fn read_list(path: &Path) -> Result<Option<zeroize::Zeroizing<Vec<u8>>>, Error> 
 #[cold]
 fn no_list(path: &Path, why: &str) -> Error {
     let message = format!("the list of revoked certificates {path:?} {why}");
-    Error::new(ErrorKind::Config, message).with_hint(
+    file::wrong(message).with_hint(
         "it must be PEM: -----BEGIN X509 CRL-----; libpq would not look at any list then",
     )
 }
@@ -219,7 +219,7 @@ fn add_lists(
         let malformed = |cause: &dyn fmt::Display| {
             let message =
                 format!("the list of revoked certificates {path:?} is malformed: {cause}");
-            Error::new(ErrorKind::Config, message)
+            file::wrong(message)
         };
         let list = list.map_err(|error| malformed(&error))?;
         let list = OwnedCertRevocationList::from_der(&list).map_err(|error| malformed(&error))?;

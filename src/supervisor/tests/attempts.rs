@@ -100,6 +100,36 @@ fn a_refused_login_is_the_end_unless_another_try_may_help() {
     }
 }
 
+/// A file, the password provider or the operating system may be well again at the next attempt.
+#[test]
+fn an_attempt_that_fails_because_of_something_outside_is_tried_again() {
+    let faults: [fn() -> Error; 5] = [
+        || Error::new(ErrorKind::Config, "the file is empty").passing(),
+        || Error::new(ErrorKind::Unsupported, "the key is encrypted").passing(),
+        || Error::caused(ErrorKind::Auth, "the provider failed", "sealed").passing(),
+        || Error::panicked("the attempt to connect", &"the vault is closed"),
+        || Error::new(ErrorKind::Other, "in code of the caller"),
+    ];
+    for fault in faults {
+        let mut shell = down();
+        for link in 2..5 {
+            shell.event(LinkEvent::Failed(fault()));
+            assert_eq!(shell.take_log(), [format!("close {link} Abort")], "{}", fault());
+            assert_eq!(shell.supervisor.state(), State::Reconnecting);
+            shell.pass_until_due();
+            assert_eq!(shell.take_log(), [format!("open {}", link + 1)]);
+        }
+        shell.open();
+        shell.serve();
+        assert_eq!(shell.seen(), ["GAP"]);
+        assert_eq!(shell.take_gaps()[0].attempts(), 4);
+        // There is one attempt before the first success.
+        let mut shell = Shell::new(lasting());
+        shell.event(LinkEvent::Failed(fault()));
+        assert_eq!(shell.supervisor.state(), State::Closed);
+    }
+}
+
 /// The database was dropped under a live session: that is a loss first.
 #[test]
 fn a_live_session_that_ends_with_a_dropped_database_is_tried_once_more() {
