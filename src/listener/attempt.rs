@@ -1,47 +1,14 @@
-//! An attempt to connect, in a task of its own. Code of the user runs in it, such as a password provider or a check of
-//! a certificate: a panic there ends the attempt alone, and code that keeps its thread keeps the attempt alone.
+//! An attempt to connect, in a task of its own. Code of the user runs in it, such as a check of a certificate or a key in
+//! hardware: a panic there ends the attempt alone, and its time is not that of the listener's task.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
 
-use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use super::outside::Opening;
-use crate::net::{self, Established};
+use crate::net::Established;
 use crate::{Error, ErrorKind};
-
-/// The attempts of a listener, one at a time. One that was given up may run on while code of the user keeps its
-/// thread: if the next one began meanwhile, each might keep a thread more.
-#[derive(Clone)]
-pub(super) struct Turn(Arc<Semaphore>);
-
-impl Turn {
-    pub(super) fn new() -> Self {
-        Self(Arc::new(Semaphore::new(1)))
-    }
-
-    /// Runs `opening` when no other attempt runs, if that is before `until`.
-    pub(super) fn take(
-        &self,
-        until: Instant,
-        opening: impl Future<Output = Result<Established, Error>> + Send + 'static,
-    ) -> Opening {
-        let turn = self.0.clone();
-        Box::pin(async move {
-            let waited = async { turn.acquire_owned().await.map_err(|_| gone()) };
-            // Until the attempt has ended in any way.
-            let _turn = net::bounded(until, "the end of the attempt before it", waited)
-                .await
-                .map_err(|error| {
-                    error.with_hint("does the password_provider block the thread it runs on?")
-                })?;
-            opening.await
-        })
-    }
-}
 
 /// An attempt that runs. Dropping it ends it at its next await.
 pub(super) struct Attempt(JoinHandle<Result<Established, Error>>);

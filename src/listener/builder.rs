@@ -7,7 +7,6 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Listener;
-use super::attempt::Turn;
 use super::guarded::Guarded;
 use super::hook::Hook;
 use super::outside::Means;
@@ -370,8 +369,8 @@ impl ListenerBuilder {
         let telemetry = Telemetry::new(&resolved, &policy);
         let supervisor = Supervisor::new(net::now(), SystemTime::now(), secret, policy);
         let (connected, wait) = oneshot::channel();
-        let turn = Turn::new();
-        let means = Means { config, connect_timeout, hook: self.hook, telemetry, sink, turn };
+        let config = net::ask_apart(config);
+        let means = Means { config, connect_timeout, hook: self.hook, telemetry, sink };
         let task = Task::new(means, supervisor, inbox, shared.clone(), connected);
         let task = tokio::spawn(Guarded(task));
         // The listener exists from here on: dropping this future drops it, which ends the task.

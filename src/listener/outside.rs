@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::BytesMut;
 
-use super::attempt::{Attempt, Turn};
+use super::attempt::Attempt;
 use super::hook::{Hook, HookRun};
 use super::shared::Shared;
 use super::sink::RingSink;
@@ -113,7 +113,6 @@ pub(super) struct Means {
     pub(super) hook: Option<Hook>,
     pub(super) telemetry: Telemetry,
     pub(super) sink: RingSink,
-    pub(super) turn: Turn,
 }
 
 /// How a session is set up.
@@ -161,7 +160,7 @@ impl Outside for Means {
     fn open(&mut self, _link: LinkId, attempt: u64) -> Attempt {
         let until = net::now() + self.connect_timeout;
         let opening = net::establish_until(self.config.clone(), Purpose::Listen, until);
-        Attempt::start(self.telemetry.opening(attempt, self.turn.take(until, opening)))
+        Attempt::start(self.telemetry.opening(attempt, Box::pin(opening)))
     }
 
     fn poll_opening(

@@ -271,7 +271,7 @@ impl Try<'_> {
             let error = password::blame_password(error, config);
             let missing = encryptor.missing_certificate().filter(|_| is_tls);
             if let (Some("28000"), Some(path)) = (error.sqlstate(), missing) {
-                // The certificate may be what the server misses.
+                // The certificate may be what the server misses. N153.
                 let hint = format!("the file of the client's certificate {path:?} does not exist");
                 return Err(error.passing().with_hint(hint));
             }
@@ -337,7 +337,7 @@ impl Try<'_> {
 }
 
 /// Waits for `future`, but not longer than `until`.
-pub(crate) async fn bounded<T>(
+async fn bounded<T>(
     until: Instant,
     what: &'static str,
     future: impl Future<Output = Result<T, Error>>,

@@ -1,5 +1,6 @@
 //! The outside world: sockets, the clock, randomness, the environment. Here, and nowhere else.
 
+mod apart;
 mod dial;
 mod driver;
 mod encrypt;
@@ -20,11 +21,10 @@ mod timer;
 #[cfg(feature = "tls")]
 mod tls;
 
+pub(crate) use apart::ask_apart;
 pub(crate) use driver::{Driver, Meanwhile, Step};
 pub(crate) use environment::resolve;
-pub(crate) use establish::{
-    Established, Place, Purpose, bounded, establish, establish_at, establish_until,
-};
+pub(crate) use establish::{Established, Place, Purpose, establish, establish_at, establish_until};
 pub use password::PasswordRequest;
 pub(crate) use pipe::Pipe;
 pub(crate) use runtime::check_runtime;

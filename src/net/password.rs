@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use super::apart;
 use super::files::{self, Access, FileFault};
 use crate::auth::{AuthError, Password};
 use crate::config::{Host, PassFile, Server};
@@ -88,15 +89,16 @@ impl Config {
     /// secrets out of its text. So does an empty password. Both may pass
     /// ([`is_transient`](Error::is_transient)): a listener that comes back tries again.
     ///
-    /// It must not block its thread: ask a slow source asynchronously, or within tokio's `spawn_blocking`. A
-    /// [`Listener`](crate::Listener) runs it in a task of its own, one attempt at a time: a provider that blocks all the
-    /// same delays neither the delivery of notifications nor [`close`](crate::Listener::close), as long as the runtime
-    /// has another thread. On a runtime with one thread everything waits for it.
+    /// A [`Listener`](crate::Listener) asks it in a thread of its own, within the runtime, and one call at a time: it may
+    /// block, and delays neither the delivery of notifications nor [`close`](crate::Listener::close). One that goes on
+    /// blocking after the time of its attempt keeps its thread, and no other call begins before it returns.
+    /// [`Connection::connect`] and [`Notifier::connect`] ask it in the task of their caller, where it must not block: ask
+    /// a slow source asynchronously, or within tokio's `spawn_blocking`.
     ///
     /// # Panics
     /// A panic in the provider ends the attempt of a [`Listener`](crate::Listener) with [`ErrorKind::Other`], and the
     /// error has the panic's message; a listener that comes back tries again. [`Connection::connect`] and
-    /// [`Notifier::connect`] run the provider in the task of their caller, and so the panic is the caller's.
+    /// [`Notifier::connect`] pass the panic on to their caller.
     ///
     /// [`Connection::connect`]: crate::Connection::connect
     /// [`Notifier::connect`]: crate::Notifier::connect
@@ -137,7 +139,9 @@ impl Config {
 pub(crate) async fn password(config: &Config, server: &Server) -> Result<Option<Password>, Error> {
     if let Some(provider) = config.attachment::<Provider>() {
         let request = PasswordRequest::new(config, server);
-        let password = (provider.0)(request).await.map_err(|cause| {
+        // The call too may block or panic.
+        let asked = apart::ask(config, async move { (provider.0)(request).await }).await?;
+        let password = asked.map_err(|cause| {
             Error::caused(ErrorKind::Auth, "the password provider failed", cause).passing()
         })?;
         return match password.expose() {

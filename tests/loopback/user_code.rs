@@ -176,7 +176,8 @@ fn blocked(server: &Server, gate: &Gate) -> Config {
     })
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+/// On a runtime of one thread too.
+#[tokio::test]
 async fn a_password_provider_that_keeps_its_thread_delays_neither_delivery_nor_close() {
     let server = server().await;
     let gate = Gate::default();
@@ -194,7 +195,7 @@ async fn a_password_provider_that_keeps_its_thread_delays_neither_delivery_nor_c
     drop(opens);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+#[tokio::test]
 async fn a_listener_that_comes_back_is_closed_while_its_provider_keeps_a_thread() {
     let server = server().await;
     let gate = Gate::default();
@@ -207,7 +208,7 @@ async fn a_listener_that_comes_back_is_closed_while_its_provider_keeps_a_thread(
     drop(opens);
 }
 
-/// Each would keep a thread more, and the runtime has few.
+/// Each would keep a thread more.
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn attempts_of_a_provider_that_keeps_its_thread_do_not_pile_up() {
     let server = server().await;
