@@ -1,6 +1,5 @@
 //! The error of the public interface: one opaque, cheaply cloned type with a kind.
 
-#[cfg(feature = "tokio")]
 mod panicked;
 mod passing;
 #[cfg(test)]

@@ -5,8 +5,10 @@ use std::any::Any;
 use super::{Error, ErrorKind};
 
 /// Most characters of a panic's message that are shown. A message may hold anything.
+#[allow(dead_code, reason = "as for `panicked`")]
 const MESSAGE_CHARS_MAX: usize = 200;
 
+#[allow(dead_code, reason = "only shells have tasks, and a build may have none")]
 impl Error {
     /// `what` has panicked with this payload: a text, or something that is not shown.
     #[cold]

@@ -68,7 +68,6 @@ fn it_can_be_cloned_sent_and_kept() {
     check::<Error>();
 }
 
-#[cfg(feature = "tokio")]
 #[test]
 fn a_panic_is_an_error_with_as_much_of_its_message_as_is_sane() {
     let error = Error::panicked("the attempt", &"gone");

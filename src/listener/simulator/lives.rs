@@ -86,7 +86,8 @@ impl World {
     fn may_end_with(&self, error: &Error) -> bool {
         let has_begun = self.entered[State::Connected as usize] > 0;
         let is_refusal = error.sqlstate() == Some("28P01") && !self.plan.retry_refusals;
-        !has_begun || self.plan.delays.is_none() || is_refusal || self.is_closing
+        let is_told = self.is_closing || self.is_dropped;
+        !has_begun || self.plan.delays.is_none() || is_refusal || self.hook.was_last || is_told
     }
 
     /// The task has ended.

@@ -186,9 +186,6 @@ impl World {
         if self.clock.now() < self.files_wrong_until {
             return self.opening_finds_wrong_files(index);
         }
-        if self.random.chance(self.login_trouble()) {
-            return self.opening_panics(index);
-        }
         if server != self.primary {
             return self.opening_failed(index, "the server is a standby (simulated)");
         }
@@ -205,6 +202,7 @@ impl World {
             // A refusal for good ends a listener that has no reason to try again.
             let (code, text) = match self.random.below(10) {
                 0 => ("28P01", "password authentication failed for user \"bob\""),
+                1..4 => return self.opening_panics(index),
                 _ => ("53300", "sorry, too many clients already"),
             };
             return self.opening_refused(index, DbError::new(Severity::Fatal, code, text));
