@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::clock::{Event, MILLI, SECOND};
-use super::connection::Stage;
+use super::clock::{Event, MILLI, Micros, SECOND};
+use super::connection::{Connection, Stage};
 use super::{World, say};
 use crate::Error;
 use crate::listener::shared::Shared;
@@ -140,11 +140,18 @@ impl World {
                     || connection.is_closing
                     || !connection.is_dead() && connection.server == self.primary
             });
-        if is_well || now >= self.judgement || self.done.is_some() || self.is_closing {
+        if is_well || now >= self.judgement() || self.done.is_some() || self.is_closing {
             self.commit_everywhere();
             return self.clock.after(2 * SECOND, Event::Judge, &mut self.random);
         }
         self.clock.after(SECOND / 2, Event::Look, &mut self.random);
+    }
+
+    /// When the listener must be well again, at the latest. One dead session may take the place of another.
+    fn judgement(&self) -> Micros {
+        let dead = self.connections.iter().filter(|connection| !connection.is_closed());
+        let noticed = dead.filter_map(Connection::overdue_at).max();
+        noticed.map_or(self.judgement, |at| self.judgement.max(at + self.plan.back()))
     }
 
     /// The bound of a close has passed.

@@ -138,12 +138,17 @@ impl Plan {
 
     /// How long the listener has to be well again, whatever broke before.
     pub(super) fn recovery(&self) -> Micros {
+        // A dead peer is noticed by a proof, by the timeout of a command, or by the kernel.
+        UP_ALONE + self.back()
+    }
+
+    /// How long it takes to come back once that was noticed.
+    pub(super) fn back(&self) -> Micros {
         let (_, longest) = self.delays.unwrap_or_default();
-        // A dead peer is noticed by a proof, by the timeout of a command, or by the kernel. Then two attempts, of which the first may hang, and two runs of the hook.
-        let noticed = UP_ALONE;
+        // Two attempts, of which the first may hang, and two runs of the hook.
         let back = 2 * (longest + self.connect_timeout) + 2 * (longest + SECOND);
         // A handover that is stuck is given up after its limit.
-        noticed + back + 30 * SECOND
+        back + 30 * SECOND
     }
 
     pub(super) fn policy(&self, channels: Vec<String>) -> Policy {
