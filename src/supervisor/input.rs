@@ -255,16 +255,15 @@ impl Supervisor {
             }
             Some(Role::Current) => {
                 self.hold(now, cause.clone(), 0, sink);
+                let is_live = self.current.as_ref().is_some_and(Link::is_live);
+                if is_live && !self.handover.is_running() {
+                    return self.run_hook_later(now);
+                }
+                // It is reported with what else is not over.
+                self.catch_up();
                 if self.handover.is_running() && self.next.is_some() {
                     // It may have been the fence too: the old session would wait for it.
-                    return self.give_up_handover(now, cause, sink);
-                }
-                let is_live = self.current.as_ref().is_some_and(Link::is_live);
-                // Else it is told with what else is not over.
-                if is_live && !self.handover.is_running() {
-                    self.run_hook_later(now);
-                } else {
-                    self.catch_up();
+                    self.give_up_handover(now, cause, sink);
                 }
             }
             // What else it would not see, nobody knows.

@@ -22,7 +22,7 @@ use crate::listener::outside::{Opened, Outside};
 use crate::listener::shared::Shared;
 use crate::listener::sink::RingSink;
 use crate::listener::task::Task;
-use crate::supervisor::{Action, LinkEvent, LinkId, Live, Supervisor};
+use crate::supervisor::{Action, LinkEvent, LinkId, Live, State, Supervisor};
 use crate::{Error, ErrorKind};
 
 /// More calls at one moment are no progress.
@@ -178,7 +178,18 @@ impl Outside for &mut World {
         self.settle();
         self.count_call();
         self.check_taken();
-        if self.hook.was_last && self.done.is_none() {
+        let (state, is_held) = (self.shared.state(), self.sink.is_held);
+        let is_wrong = match state {
+            State::Connected => is_held,
+            State::CatchingUp => !is_held,
+            State::Connecting | State::Reconnecting | State::Closed => false,
+        };
+        if is_wrong && self.done.is_none() && !self.is_closing && !self.is_dropped {
+            self.fail(format!(
+                "the state is {state:?}, and notifications are held back: {is_held}"
+            ));
+        }
+        if self.hook.was_last && self.done.is_none() && !self.is_dropped {
             self.fail("the hook has failed for the last time, and the listener goes on");
         }
     }
