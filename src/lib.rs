@@ -123,7 +123,7 @@ mod notifier;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use config::Config;
+pub use config::{Config, DeliveryProof};
 #[cfg(feature = "tokio")]
 pub use connection::Connection;
 pub use error::{Error, ErrorKind};

@@ -6,6 +6,7 @@
 
 mod attachments;
 mod conflicts;
+mod delivery;
 mod effective;
 mod env;
 mod error;
@@ -28,6 +29,7 @@ use std::str::FromStr;
 
 use zeroize::Zeroizing;
 
+pub use delivery::DeliveryProof;
 pub use effective::{
     APPLICATION_NAME_DEFAULT, CONNECT_TIMEOUT_DEFAULT, Keepalive, RESULT_LIMIT_BYTES_DEFAULT,
     TCP_USER_TIMEOUT_DEFAULT,
@@ -101,6 +103,7 @@ pub struct Config {
     attachments: Attachments,
     /// Not a parameter of libpq: a setter alone sets it.
     result_limit_bytes: Option<usize>,
+    delivery_proof: DeliveryProof,
 }
 
 #[derive(Clone)]
@@ -315,6 +318,9 @@ impl fmt::Debug for Config {
         }
         if !self.attachments.is_empty() {
             config.field("attachments", &self.attachments);
+        }
+        if self.delivery_proof != DeliveryProof::Auto {
+            config.field("delivery_proof", &self.delivery_proof);
         }
         config.finish()
     }

@@ -190,7 +190,8 @@ impl ListenerBuilder {
     /// how long nothing at all may come while the proof is due, by default 8 s.
     ///
     /// So a connection that is dead without an end, a server that is stuck, or a pooler that has forgotten
-    /// the subscription are noticed within the sum. The proof is one short query. The same patience is had with the
+    /// the subscription are noticed within the sum. The proof is one short query, or what
+    /// [`Config::delivery_proof`] says. The same patience is had with the
     /// answer to a `listen` or `unlisten` of yours on a live session, but for 30 s at most; while a new session
     /// subscribes, the server has 30 s for each answer, because the first LISTEN may read a long queue.
     ///

@@ -5,7 +5,6 @@ use std::time::Instant;
 use tokio::time::timeout_at;
 
 use super::dial::Address;
-use super::driver::NotListening;
 use super::encrypt::Encryptor;
 use super::environment::has_service;
 use super::{Driver, Pipe, login, now, password, random, resolve};
@@ -329,7 +328,7 @@ impl Try<'_> {
             is_pooled,
         };
         if purpose == Purpose::Listen {
-            established.prove_delivery(self.until, &mut NotListening).await?;
+            established.choose_evidence(self.until).await?;
         }
         established.driver.is_set_up();
         Ok(established)

@@ -11,17 +11,52 @@ use tokio::time::timeout_at;
 use super::driver::{Meanwhile, NotListening, Step};
 use super::establish::{Established, again};
 use super::{now, random};
+use crate::config::DeliveryProof;
+use crate::session::{Evidence, SessionEvent};
 use crate::{Error, ErrorKind};
 
+/// How long it may take until a second session has sent its notification. In a pool without a free connection it
+/// would wait until another client leaves.
+const SECOND_SESSION_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// How long a notification through a pooler may take. A pooler that passes it on needs milliseconds.
-const PROOF_TIMEOUT: Duration = Duration::from_secs(3);
+const ARRIVAL_TIMEOUT: Duration = Duration::from_millis(1_500);
 
 /// How long it may take to leave the private channel after the proof has failed.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Asks for the channels that the server knows of. N167.
+const CHANNELS_SQL: &str = "SELECT pg_catalog.pg_listening_channels()";
+
+/// Most bytes of the answer: some hundred channels, where there should be one.
+const CHANNELS_BYTES_MAX: usize = 64 * 1024;
+
 impl Established {
-    /// If a pooler stands between: listens to a private channel and has another session notify it. What arrives
-    /// on other channels is given to `meanwhile`.
+    /// For a listener: proves that notifications arrive, and chooses by what that is proven later.
+    pub(super) async fn choose_evidence(&mut self, until: Instant) -> Result<(), Error> {
+        let proof = self.config.get_delivery_proof();
+        let evidence = match proof {
+            DeliveryProof::Skip => Evidence::Answer,
+            DeliveryProof::Auto if !self.is_pooled => Evidence::Channels,
+            DeliveryProof::Auto | DeliveryProof::Heartbeat => {
+                let channel = self.enter(&mut NotListening).await?;
+                if self.is_pooled {
+                    self.prove(&channel, until, &mut NotListening).await?;
+                }
+                if proof == DeliveryProof::Auto && self.is_named(&channel).await? {
+                    self.leave(&channel, &mut NotListening).await?;
+                    Evidence::Channels
+                } else {
+                    Evidence::Echo(channel)
+                }
+            }
+        };
+        self.driver.session.prove_by(evidence);
+        Ok(())
+    }
+
+    /// For a connection: if a pooler stands between, proves that notifications arrive. What arrives on other channels
+    /// is given to `meanwhile`.
     ///
     /// # Cancel safety
     /// The private channel stays private when the future is dropped.
@@ -30,10 +65,26 @@ impl Established {
         until: Instant,
         meanwhile: &mut impl Meanwhile,
     ) -> Result<(), Error> {
-        if !self.is_pooled {
+        if !self.is_pooled || self.config.get_delivery_proof() == DeliveryProof::Skip {
             return Ok(());
         }
-        let until = until.min(now() + PROOF_TIMEOUT);
+        let channel = self.enter(meanwhile).await?;
+        if let Err(error) = self.prove(&channel, until, meanwhile).await {
+            if self.driver.session.is_ready() {
+                // The server connection may go to other clients. It need not be the one that listens.
+                let until = now() + LEAVE_TIMEOUT;
+                let _ = timeout_at(until.into(), self.leave(&channel, meanwhile)).await;
+            }
+            return Err(error);
+        }
+        self.leave(&channel, meanwhile).await?;
+        self.driver.private = None;
+        self.is_pooled = false;
+        Ok(())
+    }
+
+    /// Listens to a private channel, and returns its name.
+    async fn enter(&mut self, meanwhile: &mut impl Meanwhile) -> Result<String, Error> {
         let channel = match &self.driver.private {
             // An earlier proof was not completed.
             Some(channel) => channel.clone(),
@@ -42,37 +93,50 @@ impl Established {
         self.driver.private = Some(channel.clone());
         let id = self.driver.session.listen(now(), &[&channel])?;
         self.driver.answer(id, meanwhile).await?;
-        let heard = match timeout_at(until.into(), self.hear(&channel, until, meanwhile)).await {
-            Ok(heard) => heard,
-            Err(_) => Err(swallowed()),
-        };
-        if heard.is_err() && self.driver.session.is_ready() {
-            // The server connection may go to other clients. It need not be the one that listens.
-            let until = now() + LEAVE_TIMEOUT;
-            let _ = timeout_at(until.into(), self.leave(&channel, meanwhile)).await;
-        }
-        heard?;
-        self.leave(&channel, meanwhile).await?;
-        self.driver.private = None;
-        self.is_pooled = false;
-        Ok(())
+        Ok(channel)
     }
 
-    async fn hear(
+    /// Stops listening to the private channel.
+    async fn leave(&mut self, channel: &str, meanwhile: &mut impl Meanwhile) -> Result<(), Error> {
+        let id = self.driver.session.unlisten(now(), &[channel])?;
+        self.driver.answer(id, meanwhile).await.map(drop)
+    }
+
+    /// Proves that what another session notifies on the private channel arrives.
+    async fn prove(
         &mut self,
         channel: &str,
         until: Instant,
         meanwhile: &mut impl Meanwhile,
     ) -> Result<(), Error> {
-        let mut other = again(&self.config, &self.place.server, until).await.map_err(|error| {
-            let message = "a pooler stands before the server, and whether notifications come through \
-                cannot be tried without a second connection";
-            Error::caused(ErrorKind::Pooler, message, error)
-        })?;
-        let id = other.session.notify(now(), channel, "")?;
-        other.answer(id, &mut NotListening).await?;
-        // Not waited for: the pool may be small, and the proof is what counts.
-        tokio::spawn(other.close());
+        let deadline = until.min(now() + SECOND_SESSION_TIMEOUT);
+        match self.notify_by_another(channel, deadline).await {
+            Ok(()) => within(until, self.hear(meanwhile)).await,
+            Err(_) if self.config.get_delivery_proof() == DeliveryProof::Heartbeat => {
+                within(until, self.hear_itself(channel, meanwhile)).await
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Has a second session notify the private channel. It is closed afterwards.
+    async fn notify_by_another(&self, channel: &str, deadline: Instant) -> Result<(), Error> {
+        let begin = now();
+        let notify = async {
+            let mut other = again(&self.config, &self.place.server, deadline).await?;
+            let id = other.session.notify(now(), channel, "")?;
+            other.answer(id, &mut NotListening).await?;
+            // Not waited for: the pool may be small, and the proof is what counts.
+            tokio::spawn(other.close());
+            Ok(())
+        };
+        match timeout_at(deadline.into(), notify).await {
+            Ok(notified) => notified.map_err(alone),
+            Err(_) => Err(waited_in_vain(now().saturating_duration_since(begin))),
+        }
+    }
+
+    async fn hear(&mut self, meanwhile: &mut impl Meanwhile) -> Result<(), Error> {
         loop {
             match self.driver.step().await? {
                 Step::Private => return Ok(()),
@@ -81,11 +145,75 @@ impl Established {
         }
     }
 
-    /// Stops listening to the private channel.
-    async fn leave(&mut self, channel: &str, meanwhile: &mut impl Meanwhile) -> Result<(), Error> {
-        let id = self.driver.session.unlisten(now(), &[channel])?;
-        self.driver.answer(id, meanwhile).await.map(drop)
+    /// The session notifies the private channel itself. The notification may come ahead of the answer. N145.
+    async fn hear_itself(
+        &mut self,
+        channel: &str,
+        meanwhile: &mut impl Meanwhile,
+    ) -> Result<(), Error> {
+        let notify = self.driver.session.notify(now(), channel, "")?;
+        let (mut is_answered, mut is_heard) = (false, false);
+        while !(is_answered && is_heard) {
+            match self.driver.step().await? {
+                Step::Private => is_heard = true,
+                Step::Event(SessionEvent::Done { id, result, .. }) if id == notify => {
+                    result?;
+                    is_answered = true;
+                }
+                step => self.driver.hand_on(step, meanwhile),
+            }
+        }
+        Ok(())
     }
+
+    /// Whether the server says that the session listens to the channel. Behind a proxy that listens in place of its
+    /// clients it does not. What cannot be asked is not so.
+    async fn is_named(&mut self, channel: &str) -> Result<bool, Error> {
+        let id = self.driver.session.short_query(now(), CHANNELS_SQL, CHANNELS_BYTES_MAX)?;
+        match self.driver.answer(id, &mut NotListening).await {
+            Ok(results) => Ok(results
+                .iter()
+                .flat_map(|rows| rows.iter())
+                .any(|row| row.get(0) == Some(channel))),
+            // Refused.
+            Err(_) if self.driver.session.is_ready() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Waits for a notification that was committed.
+async fn within(
+    until: Instant,
+    arrival: impl Future<Output = Result<(), Error>>,
+) -> Result<(), Error> {
+    let patience = now() + ARRIVAL_TIMEOUT;
+    match timeout_at(until.min(patience).into(), arrival).await {
+        Ok(heard) => heard,
+        Err(_) if until < patience => {
+            let message =
+                "waited too long for the notification that proves delivery through a pooler";
+            Err(Error::new(ErrorKind::Timeout, message))
+        }
+        Err(_) => Err(swallowed()),
+    }
+}
+
+const ALONE: &str = "a pooler or a proxy stands before the server, and whether notifications come through it is not \
+    known, because a second session could not be had";
+
+const ALONE_HINT: &str = "give the pool one more connection, or say with Config::delivery_proof how far the pooler is \
+    to be trusted";
+
+#[cold]
+fn alone(cause: Error) -> Error {
+    Error::caused(ErrorKind::Pooler, ALONE, cause).with_hint(ALONE_HINT)
+}
+
+#[cold]
+fn waited_in_vain(waited: Duration) -> Error {
+    let message = format!("{ALONE} within {waited:.1?}: it seems that the pool has no free slot");
+    Error::new(ErrorKind::Pooler, message).with_hint(ALONE_HINT)
 }
 
 #[cold]

@@ -29,6 +29,7 @@
 mod cancel;
 mod command;
 mod commands;
+mod evidence;
 mod facts;
 mod getters;
 mod long;
@@ -61,6 +62,7 @@ use crate::{Error, ErrorKind};
 
 pub use cancel::CancelKey;
 pub use command::{Answer, CommandId, RESULT_BYTES_MAX};
+pub use evidence::Evidence;
 pub use facts::{FACTS_SQL, Facts};
 pub use rows::{Column, Row, Rows};
 pub use startup::{Login, STARTUP_BYTES_MAX, STARTUP_MESSAGES_MAX};
@@ -115,6 +117,7 @@ pub struct Session {
     pending: VecDeque<Pending>,
     next_command: u64,
     channels: BTreeSet<String>,
+    evidence: Evidence,
     parameters: Parameters,
     process_id: Option<i32>,
     cancel_key: Option<CancelKey>,
@@ -175,6 +178,7 @@ impl Session {
             pending: VecDeque::new(),
             next_command: 0,
             channels: BTreeSet::new(),
+            evidence: Evidence::default(),
             parameters: Parameters::default(),
             process_id: None,
             cancel_key: None,

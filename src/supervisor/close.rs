@@ -12,6 +12,8 @@ use crate::{Error, ErrorKind};
 pub(super) struct Draining {
     pub(super) id: CommandId,
     pub(super) deadline: Option<Instant>,
+    /// The proof in front of the end was asked for.
+    pub(super) is_proven: bool,
 }
 
 impl Supervisor {

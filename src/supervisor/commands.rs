@@ -24,6 +24,10 @@ pub(super) enum Purpose {
     Forget { channel: String, tries: u32 },
     /// To prove the subscription: what the answer must be. `None` when that cannot be said.
     Proof { question: Question, expected: Option<Expected> },
+    /// The notification that the session sends to itself, where the server cannot name its channels.
+    Sign,
+    /// To listen to the private channel of the session again, after UNLISTEN of everything.
+    PrivateAgain,
     /// A user's command.
     User { id: CommandId, change: Change },
     /// A user's query left a transaction open, in which nothing is delivered: its answer is held back
@@ -87,7 +91,7 @@ impl Supervisor {
             _ if self.ending || self.draining.is_some() => return self.reply(id, Err(closed())),
             Command::Drain { within } => {
                 let deadline = now.checked_add(within);
-                self.draining = Some(super::close::Draining { id, deadline });
+                self.draining = Some(super::close::Draining { id, deadline, is_proven: false });
             }
             _ => {}
         }
@@ -133,7 +137,11 @@ impl Supervisor {
         {
             return true;
         }
+        // UNLISTEN might overtake it.
+        let must_come_back =
+            link.echo.is_some() && matches!(command, Command::UnlistenAll | Command::Drain { .. });
         match link.in_flight.first_key_value() {
+            _ if must_come_back => true,
             None => false,
             Some((_, Purpose::Rollback { .. } | Purpose::User { change: Change::Query, .. })) => {
                 true
@@ -155,7 +163,20 @@ impl Supervisor {
                 return Ok(());
             }
             // In front of the end: whether everything until then was heard.
-            Command::Drain { .. } => self.send_proof(now, None)?,
+            Command::Drain { .. } => {
+                let is_proven = self
+                    .draining
+                    .as_mut()
+                    .is_some_and(|draining| std::mem::replace(&mut draining.is_proven, true));
+                if !is_proven {
+                    self.send_proof(now, None)?;
+                    if self.current.as_ref().is_some_and(|link| link.echo.is_some()) {
+                        // It ends when that has come back.
+                        self.waiting.push_front((id, command));
+                        return Ok(());
+                    }
+                }
+            }
             _ => {}
         }
         let Some(link) = &mut self.current else { return Err(closed()) };
@@ -166,7 +187,13 @@ impl Supervisor {
             Command::SimpleQuery(sql) => session.simple_query(now, sql),
             Command::UnlistenAll | Command::Drain { .. } => session.unlisten_all(now),
             Command::Rotate | Command::Close => Err(closed()),
-        })
+        })?;
+        match (command, link.private.clone()) {
+            (Command::UnlistenAll, Some(private)) => {
+                link.start(now, Purpose::PrivateAgain, |session| session.listen(now, &[private]))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// No session is up: a wish is kept, anything else cannot be done.
@@ -251,6 +278,8 @@ impl Supervisor {
             Purpose::Proof { question, expected } => {
                 self.proof_answered(now, question, expected, result, sink);
             }
+            Purpose::Sign => self.sign_answered(now, result, sink),
+            Purpose::PrivateAgain => self.private_again(now, link, result, sink),
             // Its answer waits for that of the ROLLBACK.
             Purpose::User { id, change: Change::Query } if !is_idle => self.roll_back(now, id),
             Purpose::User { id, change } => self.user_answered(now, id, change, result),
@@ -294,7 +323,9 @@ impl Supervisor {
                 | Purpose::Fence
                 | Purpose::Forget { .. }
                 | Purpose::Proof { .. }
-                | Purpose::Leave,
+                | Purpose::Leave
+                | Purpose::Sign
+                | Purpose::PrivateAgain,
                 _,
             ) => {}
         }

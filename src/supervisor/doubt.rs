@@ -47,10 +47,12 @@ fn is_stray(purpose: &Purpose, error: &Error) -> bool {
     let is_of = |classes| is_of(error, classes);
     match purpose {
         Purpose::User { change, .. } => change.is_wish() && is_of(&["53", "58", "XX"]),
-        Purpose::Restore(_) | Purpose::Private | Purpose::Fence | Purpose::Forget { .. } => {
-            is_of(&["53", "58", "XX"])
-        }
-        Purpose::Proof { .. } => is_of(&["22", "53", "58", "XX"]),
+        Purpose::Restore(_)
+        | Purpose::Private
+        | Purpose::PrivateAgain
+        | Purpose::Fence
+        | Purpose::Forget { .. } => is_of(&["53", "58", "XX"]),
+        Purpose::Proof { .. } | Purpose::Sign => is_of(&["22", "53", "58", "XX"]),
         Purpose::Rollback { .. } | Purpose::Leave => false,
     }
 }

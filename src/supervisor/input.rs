@@ -8,8 +8,9 @@ use super::action::{Action, Close};
 use super::commands::Purpose;
 use super::handover::Passage;
 use super::link::{Link, Stage};
+use super::proof::Question;
 use super::{LinkEvent, LinkId, Role, Sink, Stamp, Supervisor, closed};
-use crate::session::{Progress, Session, SessionEvent};
+use crate::session::{Evidence, Progress, Session, SessionEvent};
 use crate::wire::Run;
 use crate::{Error, ErrorKind};
 
@@ -39,6 +40,11 @@ impl Supervisor {
             LinkEvent::Opened(session) => {
                 // A second one would take the place of a session whose commands wait for answers.
                 if let Stage::Opening { .. } = found.stage {
+                    match session.evidence() {
+                        Evidence::Channels => {}
+                        Evidence::Echo(channel) => found.private = Some(channel.clone()),
+                        Evidence::Answer => found.question = Question::Life,
+                    }
                     found.stage = Stage::Open(session);
                     found.epoch = epoch;
                     self.epoch = epoch;
@@ -135,7 +141,13 @@ impl Supervisor {
             Ok(Progress::NeedMore) => false,
             Ok(Progress::Notifications(run)) => match self.role(id) {
                 Some(Role::Current) => {
-                    self.handle_run(now, Stamp { received_at, epoch }, input, run, sink)
+                    let run = self.hear_echo(now, input, run, sink);
+                    if self.role(id) != Some(Role::Current) {
+                        input.clear();
+                        return false;
+                    }
+                    run.count == 0
+                        || self.handle_run(now, Stamp { received_at, epoch }, input, run, sink)
                 }
                 Some(Role::Next) => self.pass_next(input, run),
                 Some(Role::Old) | None => {
@@ -214,9 +226,12 @@ impl Supervisor {
             | Purpose::User { .. }
             | Purpose::Rollback { .. }
             | Purpose::Leave => true,
-            Purpose::Private | Purpose::Fence | Purpose::Forget { .. } | Purpose::Proof { .. } => {
-                false
-            }
+            Purpose::Private
+            | Purpose::Fence
+            | Purpose::Forget { .. }
+            | Purpose::Proof { .. }
+            | Purpose::Sign
+            | Purpose::PrivateAgain => false,
         };
         !link.session().is_some_and(Session::is_ready)
             || !self.waiting.is_empty()

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::commands::Purpose;
+use super::echo::Echo;
 use super::proof::Question;
 use super::rest::Rest;
 use super::{LinkEvent, LinkId};
@@ -27,6 +28,10 @@ pub(super) struct Link {
     pub(super) in_flight: BTreeMap<session::CommandId, Purpose>,
     /// Since when the answer to the oldest of these is due.
     owed_since: Instant,
+    /// The channel on which its session notifies itself. Nothing that arrives on it is the user's.
+    pub(super) private: Option<String>,
+    /// A notification of its own that is to come back.
+    pub(super) echo: Option<Echo>,
     /// Channels that the server refuses to this session.
     pub(super) refused: BTreeMap<String, Error>,
     /// Why its answers may be those of other commands.
@@ -75,6 +80,8 @@ impl Link {
             alive_at: now,
             in_flight: BTreeMap::new(),
             owed_since: now,
+            private: None,
+            echo: None,
             refused: BTreeMap::new(),
             doubt: None,
             question: Question::default(),
@@ -140,7 +147,14 @@ impl Link {
     /// A command is answered: what it was for.
     pub(super) fn answered(&mut self, now: Instant, id: session::CommandId) -> Option<Purpose> {
         self.owed_since = now;
-        self.in_flight.remove(&id)
+        let purpose = self.in_flight.remove(&id);
+        if let Some(echo) =
+            self.echo.as_mut().filter(|_| purpose.as_ref().is_some_and(Purpose::is_query))
+        {
+            // While it ran nothing was delivered.
+            echo.waits_from(now);
+        }
+        purpose
     }
 
     /// Whether it is being taken out of a transaction.
@@ -167,7 +181,7 @@ impl Link {
             return None;
         }
         Some(Owed {
-            is_proof: matches!(oldest, Purpose::Proof { .. }),
+            is_proof: matches!(oldest, Purpose::Proof { .. } | Purpose::Sign),
             quiet_time: self.session().map(Session::quiet_time).unwrap_or_default(),
             since: self.owed_since,
             silent_since: self.owed_since.max(self.alive_at),
@@ -177,6 +191,9 @@ impl Link {
     /// Whatever it owes, its time begins now.
     pub(super) fn owes_from(&mut self, now: Instant) {
         (self.alive_at, self.owed_since) = (now, now);
+        if let Some(echo) = &mut self.echo {
+            echo.waits_from(now);
+        }
     }
 
     /// For so long it was not read: nothing could come.
@@ -184,6 +201,9 @@ impl Link {
         for moment in [&mut self.alive_at, &mut self.owed_since] {
             // What was sent meanwhile was not waited for as long.
             *moment = moment.checked_add(time).map_or(now, |later| later.min(now));
+        }
+        if let Some(echo) = &mut self.echo {
+            echo.was_unread(now, time);
         }
         if let Stage::Open(session) = &mut self.stage {
             session.extend(time);

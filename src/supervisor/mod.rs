@@ -31,6 +31,7 @@ mod backoff;
 mod close;
 mod commands;
 mod doubt;
+mod echo;
 mod flow;
 mod handover;
 mod hook;
@@ -246,10 +247,11 @@ impl Supervisor {
         ];
         // A stalled socket brings no answer: no deadline runs on it but the stall's own.
         let here = match self.flow.is_stalled() {
-            true => [self.flow.deadline(), None, None, None],
+            true => [self.flow.deadline(), None, None, None, None],
             false => [
                 self.current.as_ref().and_then(Link::deadline),
                 self.probe_timeout(),
+                self.echo_deadline(),
                 self.handover.due(),
                 self.handover_deadline(),
             ],

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::action::{Action, Incident};
 use super::commands::Purpose;
+use super::echo::Echo;
 use super::link::{Link, Owed};
 use super::proof::{self, Expected, Question};
 use super::restore::is_passing;
@@ -17,7 +18,7 @@ const PROOF_BYTES_MAX: usize = 4 * 1024;
 
 /// Longest wait for an answer, whatever else comes: our direction alone may be stuck in a proxy, which TCP's own
 /// timeouts do not see. A server under a flood answers when it has caught up, and that may take its time.
-const LONGEST: Duration = Duration::from_secs(300);
+pub(super) const LONGEST: Duration = Duration::from_secs(300);
 
 /// Longest silence while a LISTEN or an UNLISTEN is not answered or a fence is awaited, whatever is said of proofs.
 pub(super) const SILENCE_MAX: Duration = Duration::from_secs(30);
@@ -113,8 +114,31 @@ impl Supervisor {
         if let Some(owed) = self.current.as_ref().and_then(Link::owes)
             && self.probe.deadline(owed).is_some_and(|deadline| deadline <= now)
         {
-            self.miss_answer(now, owed, sink);
+            return self.miss_answer(now, owed, sink);
         }
+        if let Some(deadline) = self.echo_deadline().filter(|deadline| *deadline <= now)
+            && !self.forgives(now, deadline)
+        {
+            self.miss_echo(now, sink);
+        }
+    }
+
+    /// A proof was given.
+    pub(super) fn restart_probe(&mut self, now: Instant) {
+        self.probe.restart(now);
+    }
+
+    /// Whether this task has come so late to a deadline that it did not run: once in a while that is forgiven, and all
+    /// of the time is given again. What is waited for may have been there for long.
+    fn forgives(&mut self, now: Instant, deadline: Instant) -> bool {
+        let is_late = now.saturating_duration_since(deadline) >= LATE && !self.probe.was_late;
+        if is_late {
+            self.probe.was_late = true;
+            if let Some(link) = &mut self.current {
+                link.owes_from(now);
+            }
+        }
+        is_late
     }
 
     /// Asks for a proof if one is due and the session has nothing else to do.
@@ -133,6 +157,23 @@ impl Supervisor {
     /// Asks the current session for a proof; `more` is a channel whose LISTEN is on its way.
     pub(super) fn send_proof(&mut self, now: Instant, more: Option<&str>) -> Result<(), Error> {
         let Some(link) = &mut self.current else { return Ok(()) };
+        match link.private.clone() {
+            None => self.ask_for_channels(now, more)?,
+            Some(private) => {
+                let echo = Echo::new(now, self.figures.proofs);
+                link.start(now, Purpose::Sign, |session| {
+                    session.notify(now, &private, echo.nonce())
+                })?;
+                link.echo = Some(echo);
+            }
+        }
+        self.figures.proofs = self.figures.proofs.saturating_add(1);
+        (self.probe.is_asked, self.probe.is_overdue) = (true, false);
+        Ok(())
+    }
+
+    fn ask_for_channels(&mut self, now: Instant, more: Option<&str>) -> Result<(), Error> {
+        let Some(link) = &mut self.current else { return Ok(()) };
         let confirmed = link.session().into_iter().flat_map(Session::channels);
         let expected = match more {
             None => Expected::of(confirmed),
@@ -141,20 +182,12 @@ impl Supervisor {
         let question = link.question;
         let purpose = Purpose::Proof { question, expected: Some(expected) };
         let sql = question.sql();
-        link.start(now, purpose, |session| session.short_query(now, sql, PROOF_BYTES_MAX))?;
-        self.figures.proofs = self.figures.proofs.saturating_add(1);
-        (self.probe.is_asked, self.probe.is_overdue) = (true, false);
-        Ok(())
+        link.start(now, purpose, |session| session.short_query(now, sql, PROOF_BYTES_MAX))
     }
 
     fn miss_answer(&mut self, now: Instant, owed: Owed, sink: &mut impl Sink) {
         let Some(deadline) = self.probe.deadline(owed) else { return };
-        if now.saturating_duration_since(deadline) >= LATE && !self.probe.was_late {
-            self.probe.was_late = true;
-            // All of the time: the answer may have been there for long.
-            if let Some(link) = &mut self.current {
-                link.owes_from(now);
-            }
+        if self.forgives(now, deadline) {
             return;
         }
         let message = match now.saturating_duration_since(owed.since) {

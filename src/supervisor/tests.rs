@@ -5,6 +5,7 @@ mod chaos;
 mod close;
 mod commands;
 mod drain;
+mod echo;
 mod flow;
 mod handover;
 mod handover_broken;

@@ -3,9 +3,10 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
+use std::time::Duration;
 
 use pgbell::testing::{BackendConfig, Proxy, Script, Server};
-use pgbell::{Connection, Loss};
+use pgbell::{Config, Connection, DeliveryProof, ErrorKind, Event, Listener, Loss};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -162,4 +163,100 @@ async fn a_loss_that_the_server_reports_while_delivery_is_proven_is_told() {
 fn message(tag: u8, body: &[u8]) -> Vec<u8> {
     let length = u32::try_from(body.len() + 4).unwrap().to_be_bytes();
     [&[tag][..], &length, body].concat()
+}
+
+/// What a user gets of so many notifications that `other` sends, and how many heartbeats there were meanwhile.
+async fn listen_for_a_while(listener: &mut Listener, other: &mut Connection) {
+    let mut next = 0_u64;
+    let proofs = listener.stats().proofs;
+    while listener.stats().proofs < proofs + 10 {
+        other.notify("a", next.to_string()).await.unwrap();
+        match soon(listener.recv()).await.unwrap() {
+            Event::Notification(n) => assert_eq!(n.payload_str().unwrap(), next.to_string()),
+            loss => panic!("{loss:?}"),
+        }
+        next += 1;
+    }
+    let stats = listener.stats();
+    assert_eq!((stats.received, stats.gaps, stats.sessions), (next, 0, 1));
+}
+
+/// Proxies that invent the process id, or leave it out, or listen in place of their clients. Each is proven once, and no
+/// heartbeat fails.
+#[tokio::test]
+async fn a_proxy_that_delivers_is_listened_through_without_a_loop_of_proofs() {
+    let proofs = [DeliveryProof::Auto, DeliveryProof::Heartbeat, DeliveryProof::Skip];
+    for proxy in [Proxy::None, Proxy::InventedKey, Proxy::NoKey, Proxy::SharedListen] {
+        for proof in proofs {
+            let server = server(proxy).await;
+            let config: Config = server.url().parse().unwrap();
+            let config = config.delivery_proof(proof);
+            let builder = Listener::builder(&config).channels(["a"]);
+            let heartbeat = Duration::from_millis(2);
+            let builder = builder.heartbeat(heartbeat, Duration::from_secs(10));
+            let mut listener = soon(builder.connect()).await.unwrap();
+            let mut other = Connection::connect(server.url()).await.unwrap();
+            listen_for_a_while(&mut listener, &mut other).await;
+            let mut inline = Connection::connect(&config).await.unwrap();
+            soon(inline.listen("a")).await.unwrap();
+            other.notify("a", "x").await.unwrap();
+            assert_eq!(receive(&mut inline, 1).await, [("a".to_owned(), "x".to_owned())]);
+            soon(listener.close()).await.unwrap();
+        }
+    }
+}
+
+/// A handover behind a proxy that listens in place of its clients.
+#[tokio::test]
+async fn a_handover_through_a_proxy_that_listens_for_its_clients_loses_nothing() {
+    let server = server(Proxy::SharedListen).await;
+    let builder = Listener::builder(server.url()).channels(["a"]);
+    let builder = builder.heartbeat(Duration::from_millis(2), Duration::from_secs(10));
+    let mut listener = soon(builder.connect()).await.unwrap();
+    let mut other = Connection::connect(server.url()).await.unwrap();
+    let mut next = 0_u64;
+    for handovers in 1..=5 {
+        listener.handle().rotate().await.unwrap();
+        while listener.stats().handovers < handovers {
+            other.notify("a", next.to_string()).await.unwrap();
+            match soon(listener.recv()).await.unwrap() {
+                Event::Notification(n) => assert_eq!(n.payload_str().unwrap(), next.to_string()),
+                loss => panic!("{loss:?}"),
+            }
+            next += 1;
+        }
+    }
+    assert_eq!(listener.stats().gaps, 0);
+}
+
+/// A server that takes one client: a second session is refused.
+#[tokio::test]
+async fn a_server_of_one_session_is_refused_by_default_and_listened_to_where_the_user_says_so() {
+    let config = BackendConfig::new().proxy(Proxy::NoKey).sessions_max(1);
+    let server = Server::start(config).await.unwrap();
+    let config: Config = server.url().parse().unwrap();
+    let error = soon(Listener::builder(&config).channels(["a"]).connect()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Pooler, "{error}");
+    let text = error.to_string();
+    assert!(text.contains("a second session could not be had"), "{text}");
+    assert!(text.contains("sorry, too many clients already"), "{text}");
+    assert!(text.contains("delivery_proof"), "{text}");
+    while server.clients() > 0 {
+        tokio::task::yield_now().await;
+    }
+    for proof in [DeliveryProof::Heartbeat, DeliveryProof::Skip] {
+        let config = config.clone().delivery_proof(proof);
+        let builder = Listener::builder(&config).channels(["a"]);
+        let builder = builder.heartbeat(Duration::from_millis(2), Duration::from_secs(10));
+        let listener = soon(builder.connect()).await.unwrap();
+        while listener.stats().proofs < 10 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let stats = listener.stats();
+        assert_eq!((stats.received, stats.gaps, stats.sessions), (0, 0, 1), "{proof:?}");
+        soon(listener.close()).await.unwrap();
+        while server.clients() > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
 }

@@ -186,12 +186,19 @@ async fn in_random_order_every_server_is_used() {
 /// Whoever gives no key is no PostgreSQL: whether notifications come through is tried, and not believed.
 #[tokio::test]
 async fn a_server_that_gives_no_key_must_prove_that_it_delivers() {
+    const UNLISTENED: &[u8] = b"C\0\0\0\x0dUNLISTEN\0Z\0\0\0\x05I";
     let keyless = b"R\0\0\0\x08\0\0\0\0S\0\0\0\x19client_encoding\0UTF8\0Z\0\0\0\x05I";
     let script = Script::new().expect_startup().send(keyless).expect_message(b'Q');
-    let script = script.send(Script::FACTS).expect_message(b'Q').send(Script::ACK).wait_for_eof();
+    let listening = script.send(Script::FACTS).expect_message(b'Q').send(Script::ACK);
     for listens_at_once in [true, false] {
+        let script = match listens_at_once {
+            true => listening.clone(),
+            // It leaves the private channel, and goes on.
+            false => listening.clone().expect_message(b'Q').send(UNLISTENED),
+        };
+        let script = script.wait_for_eof();
         // It takes one connection: there is nobody to notify the other.
-        let (address, played) = play(script.clone()).await;
+        let (address, played) = play(script).await;
         let config = conninfo(&[address.port()], "connect_timeout=2");
         let error = if listens_at_once {
             soon(Listener::connect(config)).await.unwrap_err()

@@ -2,10 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use pgbell::{Connection, ErrorKind, Listener, Notifier};
+use pgbell::{Config, Connection, DeliveryProof, ErrorKind, Event, Listener, Notifier};
 use pgbell_testkit::{PgBouncer, PoolMode};
 
-use crate::support::{Server, next, number, receive, run, send_numbers, value};
+use crate::support::{
+    Server, expect_numbers, next, number, receive, run, send_numbers, until, value,
+};
 
 /// A pooler before the server, and the URL to go through it.
 fn pooler(server: &Server, mode: PoolMode) -> (PgBouncer, String) {
@@ -105,5 +107,130 @@ fn a_notifier_through_a_pooler_leaves_no_setting_behind() {
         notifier.notify_many([("a", "y"), ("a", "z")]).await.unwrap();
         assert_eq!(next(&mut direct).await.payload(), b"y");
         assert_eq!(value(&mut other, "SHOW idle_session_timeout").await, "1h");
+    });
+}
+
+/// A pooler with one free slot: it is given to the first session, and the second one would wait for its end.
+fn pool_of_one(server: &Server) -> (PgBouncer, Config) {
+    let cluster = &server.cluster;
+    let builder = PgBouncer::builder(cluster, PoolMode::Session);
+    let pooler = builder.setting("default_pool_size", "1").start();
+    let pooler = pooler.unwrap_or_else(|error| panic!("{error}"));
+    let url = pooler.url(cluster.superuser(), cluster.superuser_password(), "postgres");
+    (pooler, url.parse().unwrap())
+}
+
+#[test]
+fn a_pool_without_a_second_free_slot_is_not_reported_as_one_that_swallows_notifications() {
+    let server = Server::start();
+    let (_pooler, config) = pool_of_one(&server);
+    run(async {
+        let begin = Instant::now();
+        let error = Listener::builder(&config).channels(["a"]).connect().await.unwrap_err();
+        assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+        assert_eq!(error.kind(), ErrorKind::Pooler, "{error}");
+        let text = error.to_string();
+        assert!(text.contains("a second session could not be had within 3"), "{text}");
+        assert!(
+            text.contains("no free slot") && !text.contains("no notification arrives"),
+            "{text}"
+        );
+        assert!(text.contains("delivery_proof"), "{text}");
+
+        let mut inline = Connection::connect(&config).await.unwrap();
+        let begin = Instant::now();
+        let error = inline.listen("a").await.unwrap_err();
+        assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+        assert!(error.to_string().contains("no free slot"), "{error}");
+        // It is of use for everything else, and left no subscription behind.
+        let rows = inline.simple_query("SELECT pg_listening_channels()").await.unwrap();
+        assert!(rows[0].is_empty());
+    });
+}
+
+#[test]
+fn a_pool_without_a_second_free_slot_is_listened_through_where_the_user_says_so() {
+    let server = Server::start();
+    for proof in [DeliveryProof::Heartbeat, DeliveryProof::Skip] {
+        let (_pooler, config) = pool_of_one(&server);
+        let config = config.delivery_proof(proof);
+        run(async {
+            let heartbeat = (Duration::from_millis(50), Duration::from_secs(10));
+            let builder = Listener::builder(&config).channels(["a"]);
+            let mut listener = builder.heartbeat(heartbeat.0, heartbeat.1).connect().await.unwrap();
+            let mut direct = server.connection().await;
+            // The private channel is not the user's to see, and survives what he does.
+            listener.unlisten_all().await.unwrap();
+            listener.listen("b").await.unwrap();
+            let proofs = listener.stats().proofs;
+            until("more heartbeats", || listener.stats().proofs > proofs + 3).await;
+            send_numbers(&mut direct, "b", 1, 100).await;
+            expect_numbers(&mut listener, 1, 100).await;
+            let stats = listener.stats();
+            assert_eq!((stats.received, stats.gaps, stats.sessions), (100, 0, 1), "{proof:?}");
+            // A drain ends behind everything that was committed before.
+            send_numbers(&mut direct, "b", 101, 200).await;
+            listener.handle().drain(Duration::from_secs(30)).await.unwrap();
+            expect_numbers(&mut listener, 101, 200).await;
+            listener.close().await.unwrap();
+
+            let mut inline = Connection::connect(&config).await.unwrap();
+            inline.listen("a").await.unwrap();
+            send_numbers(&mut direct, "a", 1, 10).await;
+            assert_eq!(receive(&mut inline, 10).await.len(), 10);
+        });
+    }
+}
+
+/// With a second session it is tried, and so a pool that keeps no sessions is refused whatever is said of heartbeats.
+#[test]
+fn a_pooler_that_keeps_no_sessions_is_refused_by_name_with_heartbeats_too() {
+    let server = Server::start();
+    let (_pooler, url) = pooler(&server, PoolMode::Transaction);
+    let config: Config = url.parse().unwrap();
+    let config = config.delivery_proof(DeliveryProof::Heartbeat);
+    run(async {
+        let begin = Instant::now();
+        let error = Listener::connect(&config).await.unwrap_err();
+        assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+        assert_eq!(error.kind(), ErrorKind::Pooler, "{error}");
+        assert!(error.to_string().contains("no notification arrives"), "{error}");
+        let mut inline = Connection::connect(&config).await.unwrap();
+        let error = inline.listen("a").await.unwrap_err();
+        assert!(error.to_string().contains("no notification arrives"), "{error}");
+    });
+}
+
+/// A heartbeat that does not come back costs the session: here the server connection is taken out of the channel.
+#[test]
+fn a_heartbeat_that_is_swallowed_ends_the_session_with_the_cause() {
+    let server = Server::start();
+    let config: Config = server.url().parse().unwrap();
+    let config = config.delivery_proof(DeliveryProof::Heartbeat);
+    run(async {
+        let builder = Listener::builder(&config).channels(["a"]);
+        let every = Duration::from_millis(50);
+        let mut listener =
+            builder.heartbeat(every, Duration::from_secs(1)).connect().await.unwrap();
+        until("a heartbeat", || listener.stats().proofs > 2).await;
+        listener.handle().simple_query("UNLISTEN *").await.unwrap();
+        let Event::Gap(gap) = listener.recv().await.unwrap() else { panic!("no gap") };
+        assert_eq!(gap.cause().kind(), ErrorKind::Pooler, "{gap}");
+        assert!(gap.cause().to_string().contains("did not come back within 1s"), "{gap}");
+        let mut direct = server.connection().await;
+        send_numbers(&mut direct, "a", 1, 10).await;
+        expect_numbers(&mut listener, 1, 10).await;
+        // The next session has its own heartbeat.
+        let proofs = listener.stats().proofs;
+        until("more heartbeats", || listener.stats().proofs > proofs + 3).await;
+        assert_eq!(listener.stats().gaps, 1);
+        // A handover moves it too.
+        listener.handle().rotate().await.unwrap();
+        until("the handover", || listener.stats().handovers == 1).await;
+        let proofs = listener.stats().proofs;
+        until("more heartbeats", || listener.stats().proofs > proofs + 3).await;
+        send_numbers(&mut direct, "a", 11, 20).await;
+        expect_numbers(&mut listener, 11, 20).await;
+        assert_eq!((listener.stats().gaps, listener.stats().received), (1, 20));
     });
 }

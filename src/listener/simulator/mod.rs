@@ -201,7 +201,7 @@ impl World {
             task: None,
         };
         let world = Self {
-            servers: (0..plan.servers).map(Server::new).collect(),
+            servers: (0..plan.servers).map(|index| Server::new(index, plan.is_proxied)).collect(),
             last_taken: vec![None; plan.servers],
             random,
             clock,

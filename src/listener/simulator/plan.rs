@@ -50,10 +50,14 @@ pub(super) struct Plan {
     pub(super) naps: bool,
     /// Every timer rings so much too late.
     pub(super) lateness: Micros,
+    /// A proxy listens in place of its clients: the server cannot name the channels of a session.
+    pub(super) is_proxied: bool,
 }
 
 impl Plan {
     pub(super) fn new(random: &mut Random) -> Self {
+        // Apart from what else is drawn: all other seeds mean what they meant.
+        let is_proxied = random.apart().chance(20);
         let channels = match random.below(20) {
             0 => random.range(65, 300),
             1..4 => random.range(8, 40),
@@ -99,6 +103,7 @@ impl Plan {
             laziness: random.pick(&[10, MILLI, 50 * MILLI, 500 * MILLI]),
             naps: random.chance(30),
             lateness: 0,
+            is_proxied,
         }
     }
 
@@ -133,6 +138,7 @@ impl Plan {
             laziness: MILLI,
             naps: false,
             lateness: 0,
+            is_proxied: false,
         }
     }
 

@@ -12,6 +12,11 @@ impl Random {
         random
     }
 
+    /// Another one, which takes nothing away from this one.
+    pub(super) fn apart(&self) -> Self {
+        Self::new(self.0)
+    }
+
     pub(super) fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;

@@ -2,7 +2,7 @@
 
 use super::clock::Micros;
 use super::subscriptions::ChannelId;
-use crate::testing::{Backend, BackendConfig};
+use crate::testing::{Backend, BackendConfig, Proxy};
 
 /// Whom a connection finds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,9 +41,11 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) fn new(index: usize) -> Self {
+    pub(super) fn new(index: usize, is_proxied: bool) -> Self {
         let first = i32::try_from(index).unwrap() * 10_000 + 1_000;
-        let backend = Backend::new(BackendConfig::new().first_process_id(first));
+        let proxy = if is_proxied { Proxy::SharedListen } else { Proxy::None };
+        let config = BackendConfig::new().first_process_id(first).proxy(proxy);
+        let backend = Backend::new(config);
         Self { backend, status: Status::Up, log: Vec::new() }
     }
 

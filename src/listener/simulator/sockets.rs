@@ -9,7 +9,7 @@ use super::clock::Event;
 use super::connection::{Connection, Packet, Stage};
 use super::{World, say};
 use crate::auth::{AuthPolicy, Credentials, ScramNonce};
-use crate::session::{Login, Session};
+use crate::session::{Evidence, Login, Session};
 use crate::supervisor::LinkId;
 use crate::wire::{DbError, ProtocolVersion};
 use crate::{Error, ErrorKind};
@@ -112,6 +112,13 @@ impl World {
             return Poll::Pending;
         }
         while session.poll_event().is_some() {}
+        if self.plan.is_proxied {
+            // As an attempt does that finds such a proxy. The answer comes when the supervisor has the session.
+            let private = format!("private_{index}");
+            let listen = session.listen(self.clock.instant(), &[&private]);
+            listen.expect("the session is ready");
+            session.prove_by(Evidence::Echo(private));
+        }
         connection.stage = Stage::Open;
         self.epochs += 1;
         connection.epoch = self.epochs;

@@ -190,6 +190,7 @@ impl Supervisor {
         if !matches!(self.handover.step, Step::Opening)
             || !is_ready
             || !current.in_flight.is_empty()
+            || current.echo.is_some()
         {
             return;
         }
