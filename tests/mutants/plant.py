@@ -1,7 +1,8 @@
-"""Plants the bugs of a list in a copy of the sources, and prints their names.
+"""Plants the bugs of a list in a copy of the sources, and prints for each its name and the tests that must find it.
 
 An entry of the list is a line `bug: NAME`, a line `file: PATH`, then the old text and the new one between
-lines of <<<<, ==== and >>>>. The old text must stand in the file exactly once: a list that has fallen behind
+lines of <<<<, ==== and >>>>. A line `test: FILTER` behind the name says which unit tests must find the bug, where the
+simulator cannot make it happen. The old text must stand in the file exactly once: a list that has fallen behind
 the sources is an error. The new one asks `crate::planted("NAME")` whether its bug is awake.
 """
 
@@ -18,12 +19,16 @@ pub fn planted(name: &str) -> bool {
 }
 '''
 
-ENTRY = re.compile(r"^bug: (\S+)\nfile: (\S+)\n<<<<\n(.*?)\n====\n(.*?)\n>>>>$", re.M | re.S)
+SIMULATOR = "listener::simulator::"
+
+ENTRY = re.compile(
+    r"^bug: (\S+)\n(?:test: (\S+)\n)?file: (\S+)\n<<<<\n(.*?)\n====\n(.*?)\n>>>>$", re.M | re.S
+)
 
 
 def main(tree: pathlib.Path, listed: str) -> None:
-    names, wrong = [], []
-    for name, path, old, new in ENTRY.findall(listed):
+    found_by, wrong = {}, []
+    for name, test, path, old, new in ENTRY.findall(listed):
         file = tree / path
         text = file.read_text()
         if text.count(old) != 1:
@@ -32,15 +37,14 @@ def main(tree: pathlib.Path, listed: str) -> None:
         if f'crate::planted("{name}")' not in new:
             sys.exit(f"{name}: the new text does not ask whether the bug is awake")
         file.write_text(text.replace(old, new))
-        if name not in names:
-            names.append(name)
+        found_by.setdefault(name, test or SIMULATOR)
     if wrong:
         sys.exit("\n".join(wrong))
     if len(ENTRY.findall(listed)) != len(re.findall(r"^<<<<$", listed, re.M)):
         sys.exit("an entry of the list could not be read")
     lib = tree / "src/lib.rs"
     lib.write_text(lib.read_text() + PLANTED)
-    print("\n".join(names))
+    print("\n".join(f"{name} {test}" for name, test in found_by.items()))
 
 
 main(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]).read_text())

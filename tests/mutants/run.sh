@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Plants bugs in a copy of the sources, one at a time, and demands that the simulator finds each.
+# Plants bugs in a copy of the sources, one at a time, and demands that the simulator, or the unit tests that the list
+# names, find each.
 #
 #   tests/mutants/run.sh [SEEDS]   at most so many seeds for each (10,000)
 #
@@ -20,15 +21,17 @@ mapfile -t bugs <<<"$names"
 binary=$(cd "$copy" && CARGO_TARGET_DIR=$target/mutants cargo test --locked -p pgbell --all-features --lib \
     --no-run --message-format=json | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1)
 
+# Its name, and which tests must find it.
 run() {
-    PGBELL_BUG=$1 PGBELL_SEEDS=$seeds "$binary" listener::simulator:: --nocapture 2>&1
+    PGBELL_BUG=$1 PGBELL_SEEDS=$seeds "$binary" "$2" --nocapture 2>&1
 }
 
 status=0
-for bug in "${bugs[@]}"; do
+for line in "${bugs[@]}"; do
+    read -r bug tests <<<"$line"
     begin=$SECONDS
-    if output=$(run "$bug"); then
-        printf '%-28s NOT FOUND by %d seeds\n' "$bug" "$seeds" >&2
+    if output=$(run "$bug" "$tests"); then
+        printf '%-28s NOT FOUND by %s (%d seeds)\n' "$bug" "$tests" "$seeds" >&2
         status=1
     else
         # A bug that makes the test itself panic has no seed.
