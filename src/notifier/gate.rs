@@ -154,7 +154,7 @@ impl Gate {
     pub(super) async fn close(self) {
         let (reply, closed) = oneshot::channel();
         if self.closes.send(reply).is_ok() {
-            // Dropped without a word it is the end as well.
+            // If it is dropped, the task has ended as well.
             let _ = closed.await;
         }
     }

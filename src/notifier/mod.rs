@@ -45,7 +45,7 @@ pub struct Notifier {
 impl Notifier {
     /// Connects, and starts the task that drives the connection.
     ///
-    /// A session that the server would end when it is idle (`idle_session_timeout`) is told to stay, unless a
+    /// Where the server ends idle sessions (`idle_session_timeout`), that is switched off for this session, unless a
     /// pooler stands between.
     ///
     /// # Errors

@@ -110,7 +110,7 @@ impl Pipeline {
     /// Something happened in the session.
     pub(super) fn handle_event(&mut self, now: Instant, event: SessionEvent) {
         let SessionEvent::Done { id, result, .. } = event else { return };
-        // The session is over. `end` decides about each, it knows how much was written.
+        // The session is over. `end` decides about each by the bytes that were written.
         if result.as_ref().is_err_and(|error| error.kind() == ErrorKind::InDoubt) {
             return;
         }

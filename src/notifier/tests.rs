@@ -144,7 +144,7 @@ fn what_was_written_is_in_doubt_after_silence_and_what_was_not_is_not() {
     assert!(scene.pipeline.is_idle());
 }
 
-/// The end of a connection is told as an event first.
+/// The session reports its end as an event first.
 #[test]
 fn an_unwritten_notification_is_not_in_doubt_when_the_server_ends_the_session() {
     let mut scene = Scene::new();
@@ -286,7 +286,7 @@ fn what_is_dropped_with_the_task_is_in_doubt_if_the_session_had_it() {
 
 /// A pooled server process, in which another client has begun a transaction: it commits, or it does not.
 #[test]
-fn an_answer_inside_a_transaction_is_not_told_as_committed() {
+fn an_answer_inside_a_transaction_is_not_reported_as_committed() {
     for status in [b"Z\0\0\0\x05T", b"Z\0\0\0\x05E"] {
         let mut scene = Scene::new();
         let (mut first, mut second) = (scene.call(), scene.call());
@@ -313,7 +313,7 @@ fn a_refusal_is_the_answer_of_its_own_call_alone() {
     assert_eq!(kind(&mut second), Some(Ok(())));
 }
 
-/// Nothing that a server says to a notification is worth more memory.
+/// The answer to a notification is short, or refused.
 #[test]
 fn an_endless_answer_to_a_notification_is_refused() {
     let mut scene = Scene::new();

@@ -243,7 +243,7 @@ async fn a_server_that_answers_too_slowly_does_not_hold_calls_for_hours() {
 
 /// Each answer is a refusal, and then comes the end.
 #[tokio::test]
-async fn refusals_and_the_end_of_the_session_are_told_to_the_calls_that_they_belong_to() {
+async fn refusals_and_the_end_of_the_session_reach_the_calls_that_they_belong_to() {
     let (notifier, mut socket) = pair().await;
     let waiting = calls(&notifier, 10, 1).await;
     let refusal = b"E\0\0\0\x17SERROR\0C42501\0Mno\0\0Z\0\0\0\x05I".repeat(4);
@@ -260,7 +260,7 @@ async fn refusals_and_the_end_of_the_session_are_told_to_the_calls_that_they_bel
 
 /// An answer to nothing, and one that stops in its middle.
 #[tokio::test]
-async fn answers_in_the_wrong_order_are_never_told_as_committed() {
+async fn answers_in_the_wrong_order_are_never_reported_as_committed() {
     for wrong in [
         &b"Z\0\0\0\x05I"[..],
         b"C\0\0\0\x0dSELECT 1\0C\0\0\0\x0dSELECT 1\0D\0\0\0\x0a\0\x01\0\0\0\0",
@@ -277,7 +277,7 @@ async fn answers_in_the_wrong_order_are_never_told_as_committed() {
 
 /// Another client of the same server process has begun a transaction, which may be rolled back.
 #[tokio::test]
-async fn an_answer_inside_a_transaction_is_not_told_as_committed() {
+async fn an_answer_inside_a_transaction_is_not_reported_as_committed() {
     let (notifier, mut socket) = pair().await;
     let waiting = calls(&notifier, 2, 1).await;
     let mut answer = ANSWER.to_vec();

@@ -227,7 +227,7 @@ fn functions_of_the_same_name_in_the_search_path_are_not_called() {
     });
 }
 
-/// What a stopped server process gets for its answers.
+/// How long a stopped server process may be silent.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Within the documented bound, and what a busy machine takes besides.
@@ -257,7 +257,7 @@ async fn to_a_stopped_process(
 }
 
 #[test]
-fn a_stopped_server_process_bounds_every_call_and_its_doubts_are_told() {
+fn a_call_to_a_stopped_server_process_is_bounded_and_in_doubt_if_it_was_written() {
     let server = Server::start();
     run(async {
         let mut watch = server.connection().await;
