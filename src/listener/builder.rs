@@ -111,7 +111,8 @@ impl ListenerBuilder {
         }
     }
 
-    /// Channels to listen to. [`connect`](Self::connect) returns when all of them are active.
+    /// Channels to listen to. [`connect`](Self::connect) returns when all of them are active. Keep them below 1,000: see
+    /// [`listen_all`](crate::ListenerHandle::listen_all).
     pub fn channels(mut self, channels: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.channels.extend(channels.into_iter().map(Into::into));
         self

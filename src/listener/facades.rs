@@ -74,6 +74,13 @@ impl Facades {
             Incident::Established { epoch, channels, refused } => {
                 warn!(parent: span, epoch, channels, refused, "established, and channels are refused");
             }
+            Incident::ManyChannels { channels } => {
+                warn!(
+                    parent: span,
+                    channels,
+                    "so many channels are slow: use fewer, and put the subject into the payload"
+                );
+            }
             Incident::Lost { error } => warn!(parent: span, %error, "the session was lost"),
             Incident::AttemptFailed { error } => warn!(parent: span, %error, "no session"),
             Incident::Reconnecting { error, delay } => {

@@ -54,9 +54,9 @@ impl ListenerHandle {
     ///
     /// Keep the channels of a listener below 1,000. PostgreSQL up to 18 compares every notification of the database with each
     /// of them (2 ns), and each LISTEN too: the time for all of them grows with the square of their number, and the
-    /// server says nothing meanwhile. For 100,000 in one call that is half a minute on a fast machine. It is waited for,
+    /// server says nothing meanwhile: 30,000 in one call took a second, 200,000 took 73. It is waited for,
     /// for up to five minutes beyond the usual time; meanwhile a dead connection is not noticed. A handover restores them
-    /// in groups, and commands wait for its end.
+    /// in groups, and commands wait for its end. With the feature `tracing` a warning is logged when there are more.
     ///
     /// # Errors
     /// As [`listen`](Self::listen); no channel at all is [`ErrorKind::Misuse`].

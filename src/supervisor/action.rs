@@ -103,6 +103,11 @@ pub enum Live {
     AfterGap(Gap),
 }
 
+/// A listener with more channels than this is reported in the log. Up to PostgreSQL 18 a session with 1,000 channels
+/// costs its server 2 µs for every notification of its database, whatever its channel is, and the cost of LISTEN grows with the
+/// square of their number.
+pub const CHANNELS_WARNED: usize = 1_000;
+
 /// What people want to read in a log. Nothing depends on it.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -115,6 +120,11 @@ pub enum Incident {
         channels: usize,
         /// How many are refused.
         refused: usize,
+    },
+    /// More channels are wanted than is good for the server, and were not before: see [`CHANNELS_WARNED`].
+    ManyChannels {
+        /// How many are wanted.
+        channels: usize,
     },
     /// A session was lost.
     Lost {

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::action::Action;
+use super::action::{Action, CHANNELS_WARNED, Incident};
 use super::doubt::is_trouble;
 use super::link::{Link, Stage};
 use super::proof::{Expected, Question};
@@ -350,7 +350,9 @@ impl Supervisor {
         match change {
             Change::Listen(channels) => {
                 self.forget_refusals(&channels);
+                let before = self.wanted.len();
                 self.wanted.extend(channels);
+                self.warn_of_channels(before);
                 Reply::Listening(listening)
             }
             Change::Unlisten(channels) => {
@@ -369,6 +371,14 @@ impl Supervisor {
             }
             Change::Query => Reply::Rows(rows),
             Change::Drain => Reply::Drained,
+        }
+    }
+
+    /// Says so when the number of wanted channels, which was `before`, has become very large.
+    pub(super) fn warn_of_channels(&mut self, before: usize) {
+        let channels = self.wanted.len();
+        if before <= CHANNELS_WARNED && channels > CHANNELS_WARNED {
+            self.actions.push_back(Action::Tell(Incident::ManyChannels { channels }));
         }
     }
 

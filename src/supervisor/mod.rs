@@ -72,8 +72,8 @@ use crate::{Error, ErrorKind};
 
 pub use crate::notification::Stamp;
 pub use action::{
-    Action, ChannelState, Close, Command, CommandId, Incident, LinkEvent, LinkId, Listening, Live,
-    Reply, State,
+    Action, CHANNELS_WARNED, ChannelState, Close, Command, CommandId, Incident, LinkEvent, LinkId,
+    Listening, Live, Reply, State,
 };
 pub use flow::Overflow;
 pub use policy::{Heartbeat, HookPolicy, Policy, Reconnect};
@@ -208,6 +208,7 @@ impl Supervisor {
             figures: Figures::default(),
             policy,
         };
+        supervisor.warn_of_channels(0);
         supervisor.current = Some(supervisor.open(now));
         supervisor
     }

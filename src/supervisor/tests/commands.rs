@@ -332,3 +332,31 @@ fn a_query_that_is_answered_with_trouble_of_an_old_server_may_be_a_gap() {
         assert_eq!(shell.seen(), if is_old { vec!["GAP"] } else { vec![] });
     }
 }
+
+#[test]
+fn very_many_channels_are_reported_when_they_become_so_many() {
+    let names = |count: usize| (0..count).map(|n| format!("c{n}")).collect::<Vec<_>>();
+    let warned = |shell: &mut Shell| {
+        let told = std::mem::take(&mut shell.told);
+        let many = |incident: &Incident| match incident {
+            Incident::ManyChannels { channels } => Some(*channels),
+            _ => None,
+        };
+        told.iter().filter_map(many).collect::<Vec<_>>()
+    };
+    let mut shell = Shell::up(Policy { channels: names(CHANNELS_WARNED), ..policy() });
+    assert_eq!(warned(&mut shell), []);
+    for (command, expected) in [
+        (listen(&["c0"]), vec![]),
+        (listen(&["more"]), vec![CHANNELS_WARNED + 1]),
+        (listen(&["and more"]), vec![]),
+        (unlisten(&["more", "and more"]), vec![]),
+        (listen(&["again", "twice"]), vec![CHANNELS_WARNED + 2]),
+    ] {
+        shell.command(command);
+        shell.serve();
+        assert_eq!(warned(&mut shell), expected);
+    }
+    let mut shell = Shell::new(Policy { channels: names(CHANNELS_WARNED + 1), ..policy() });
+    assert_eq!(warned(&mut shell), [CHANNELS_WARNED + 1]);
+}
