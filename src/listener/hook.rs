@@ -125,12 +125,10 @@ impl HookRun {
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        Pin::new(&mut self.0).poll(cx).map(|joined| match joined {
+        Pin::new(&mut self.0).poll(cx).map(|joined| match joined.map_err(|e| e.try_into_panic()) {
             Ok(result) => result,
-            Err(error) if error.is_panic() => {
-                Err(Error::new(ErrorKind::Misuse, "the on_live hook panicked"))
-            }
-            Err(_) => Err(Error::new(ErrorKind::Closed, "the runtime ends")),
+            Err(Ok(payload)) => Err(Error::panicked("the on_live hook", &*payload)),
+            Err(Err(_)) => Err(Error::new(ErrorKind::Closed, "the runtime ends")),
         })
     }
 }
