@@ -348,8 +348,13 @@ impl Connection {
         self.complete(id).await?;
         match self.transaction_status() {
             TransactionStatus::Idle => Ok(()),
-            // It was sent outside one. A proxy may have its own idea of what a transaction is.
-            _ => Err(inside_transaction(command)),
+            // It was sent outside one.
+            _ => {
+                let message =
+                    format!("the answer to {command} was given inside a transaction, so it is not committed");
+                let hint = "a pooler or a proxy has begun one: connect to the server itself";
+                Err(Error::new(ErrorKind::Pooler, message).with_hint(hint))
+            }
         }
     }
 

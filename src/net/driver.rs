@@ -57,6 +57,7 @@ impl Meanwhile for NotListening {
         if driver.early.len().saturating_add(run.bytes) > EARLY_BYTES_MAX {
             let message = "more than 1 MiB of notifications came before the session was set up";
             driver.session.fail(Error::new(ErrorKind::Protocol, message));
+            return driver.input.advance(run.bytes);
         }
         driver.early.extend_from_slice(driver.input.get(..run.bytes).unwrap_or_default());
         driver.input.advance(run.bytes);

@@ -95,6 +95,9 @@ impl Config {
     /// [`Connection::connect`] and [`Notifier::connect`] ask it in the task of their caller, where it must not block: ask
     /// a slow source asynchronously, or within tokio's `spawn_blocking`.
     ///
+    /// A clock that tokio has paused for a test does not wait for that thread: the attempt ends at once with
+    /// [`ErrorKind::Timeout`]. Use a password of the configuration in such a test.
+    ///
     /// # Panics
     /// A panic in the provider ends the attempt of a [`Listener`](crate::Listener) with [`ErrorKind::Other`], and the
     /// error has the panic's message; a listener that comes back tries again. [`Connection::connect`] and

@@ -42,6 +42,8 @@ pub(super) enum Kind {
     Unlisten(Vec<String>),
     /// `UNLISTEN *`.
     UnlistenAll,
+    /// UNLISTEN of the names of a LISTEN that the server has cut, then LISTEN on what that would take away.
+    Undo { names: Vec<String>, kept: Vec<String> },
 }
 
 impl Kind {
@@ -51,17 +53,18 @@ impl Kind {
             Self::Simple => "a query",
             Self::Bound => "a query with parameters",
             Self::Listen(_) => "LISTEN",
-            Self::Unlisten(_) | Self::UnlistenAll => "UNLISTEN",
+            Self::Unlisten(_) | Self::UnlistenAll | Self::Undo { .. } => "UNLISTEN",
         }
     }
 
-    /// How many `LISTEN` or `UNLISTEN` completions are due, and their command tag.
-    fn completions(&self) -> Option<(usize, &'static [u8])> {
+    /// How many `UNLISTEN` completions are due, and how many `LISTEN` completions behind them.
+    fn completions(&self) -> Option<(usize, usize)> {
         match self {
             Self::Simple | Self::Bound => None,
-            Self::Listen(channels) => Some((channels.len(), b"LISTEN")),
-            Self::Unlisten(channels) => Some((channels.len(), b"UNLISTEN")),
-            Self::UnlistenAll => Some((1, b"UNLISTEN")),
+            Self::Listen(channels) => Some((0, channels.len())),
+            Self::Unlisten(channels) => Some((channels.len(), 0)),
+            Self::UnlistenAll => Some((1, 0)),
+            Self::Undo { names, kept } => Some((names.len(), kept.len())),
         }
     }
 
@@ -187,8 +190,10 @@ impl Pending {
             return Err(unexpected());
         }
         match (message, self.kind.completions()) {
-            (BackendMessage::CommandComplete { tag }, Some((due, expected))) => {
-                if *tag != expected || self.completed == due {
+            (BackendMessage::CommandComplete { tag }, Some((unlistens, listens))) => {
+                let expected: &[u8] =
+                    if self.completed < unlistens { b"UNLISTEN" } else { b"LISTEN" };
+                if *tag != expected || self.completed == unlistens.saturating_add(listens) {
                     return Err(unexpected());
                 }
                 self.completed = self.completed.saturating_add(1);
@@ -261,12 +266,12 @@ impl Pending {
     pub(super) fn handle_error(&mut self, error: Diagnostic<'_>) {
         let error = match self.kind {
             Kind::Simple | Kind::Bound => DbError::from(error),
-            Kind::Listen(_) | Kind::Unlisten(_) | Kind::UnlistenAll => DbError::brief(error),
+            _ => DbError::brief(error),
         };
         let context = match self.kind {
             Kind::Simple | Kind::Bound => "the server refused the query",
             Kind::Listen(_) => "the server refused LISTEN",
-            Kind::Unlisten(_) | Kind::UnlistenAll => "the server refused UNLISTEN",
+            _ => "the server refused UNLISTEN",
         };
         self.rows = None;
         self.refusal = Some(Error::server(context, error));
@@ -279,7 +284,7 @@ impl Pending {
         }
         let complete = match self.kind.completions() {
             _ if self.refusal.is_some() => true,
-            Some((due, _)) => self.completed == due,
+            Some((unlistens, listens)) => self.completed == unlistens.saturating_add(listens),
             // Even an empty query has its EmptyQueryResponse.
             None => self.rows.is_none() && !self.results.is_empty(),
         };

@@ -154,7 +154,7 @@ impl Session {
         self.phase = Phase::Terminated(rest);
     }
 
-    fn command(
+    pub(super) fn command(
         &mut self,
         now: Instant,
         kind: Kind,
@@ -191,7 +191,7 @@ impl Session {
 
 /// `LISTEN "a";LISTEN "b"`: one Query, so one transaction and one round trip. Names are always
 /// quoted. N9.
-fn statements(verb: &str, channels: &[impl AsRef<str>]) -> Result<String, Error> {
+pub(super) fn statements(verb: &str, channels: &[impl AsRef<str>]) -> Result<String, Error> {
     if channels.is_empty() {
         return Err(Error::new(ErrorKind::Misuse, "no channel was named"));
     }

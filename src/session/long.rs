@@ -45,6 +45,11 @@ impl Session {
             // Before it is waited for.
             startup.check_room(bytes)?;
         }
+        if matches!(self.phase, Phase::Ready) && !matches!(long.tag, b'E' | b'N' | b'S') {
+            // As before a message of an answer that is short.
+            self.tell_dropped();
+            self.stray_error = false;
+        }
         match long.tag {
             b'E' | b'N' => {
                 let Some(beginning) = long.beginning(input) else { return Ok(false) };

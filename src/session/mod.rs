@@ -41,6 +41,7 @@ mod startup;
 mod terms;
 #[cfg(test)]
 mod tests;
+mod undo;
 mod violation;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -536,14 +537,6 @@ impl Session {
         }
     }
 
-    /// The server listens to these, and has cut a name of them: which one, it does not say. It cuts that of an UNLISTEN in
-    /// the same place.
-    fn undo(&mut self, now: Instant, channels: &[String]) -> Result<(), Error> {
-        let is_new = |channel: &&String| !self.channels.contains(*channel);
-        let new: Vec<String> = channels.iter().filter(is_new).cloned().collect();
-        if new.is_empty() { Ok(()) } else { self.unlisten(now, &new).map(drop) }
-    }
-
     fn confirm(&mut self, kind: Kind) {
         match kind {
             Kind::Listen(channels) => self.channels.extend(channels),
@@ -553,6 +546,9 @@ impl Session {
                 }
             }
             Kind::UnlistenAll => self.channels.clear(),
+            Kind::Undo { names, kept } => {
+                self.channels.retain(|channel| !names.contains(channel) || kept.contains(channel));
+            }
             Kind::Simple | Kind::Bound => {}
         }
     }

@@ -94,6 +94,7 @@ pub(super) struct Connection {
     pub(super) reader: Option<Waker>,
     pub(super) writer: Option<Waker>,
     pub(super) is_reading: bool,
+    pub(super) unread_since: Option<Micros>,
     pub(super) is_closing: bool,
     pub(super) is_shut: bool,
     /// The socket takes nothing at present.
@@ -149,6 +150,7 @@ impl Connection {
             reader: None,
             writer: None,
             is_reading: true,
+            unread_since: None,
             is_closing: false,
             is_shut: false,
             is_blocked: false,

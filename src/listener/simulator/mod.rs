@@ -215,7 +215,7 @@ impl World {
             rotations: 0,
             files_wrong_until: 0,
             is_hindered: false,
-            sink: Witness::new(ring, shared.clone()),
+            sink: Witness::new(ring, shared.clone(), plan.overflow),
             shared,
             links: BTreeMap::new(),
             dropped: Rc::default(),

@@ -178,6 +178,9 @@ impl Outside for &mut World {
         self.settle();
         self.count_call();
         self.check_taken();
+        if std::mem::take(&mut self.sink.drops_too_early) {
+            self.fail("notifications were dropped though the socket could be left unread");
+        }
         let (state, is_held) = (self.shared.state(), self.sink.is_held);
         let is_wrong = match state {
             State::Connected => is_held,

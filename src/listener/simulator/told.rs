@@ -1,5 +1,7 @@
 //! What the supervisor wants, and whether the task does it: tells all of it, and sleeps only with somebody to wake it.
 
+use std::time::Duration;
+
 use super::{World, say};
 use crate::supervisor::{Action, Close, State, Supervisor};
 
@@ -11,7 +13,17 @@ impl World {
             Action::Read { link, on } => {
                 let Some(&index) = self.links.get(link) else { return };
                 say!(self, "connection {index}: read {on}");
-                self.connections[index].is_reading = *on;
+                let now = self.clock.now();
+                let connection = &mut self.connections[index];
+                connection.is_reading = *on;
+                if !on {
+                    connection.unread_since = Some(now);
+                } else if let Some(since) = connection.unread_since.take()
+                    && self.delivering == Some(index)
+                {
+                    let stalled = self.sink.stalled.get() + Duration::from_micros(now - since);
+                    self.sink.stalled.set(stalled);
+                }
             }
             Action::Close { link, how: Close::Graceful } => {
                 let Some(&index) = self.links.get(link) else { return };

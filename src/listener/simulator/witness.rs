@@ -1,13 +1,15 @@
 //! The real queue, with a witness of what goes into it.
 
+use std::cell::Cell;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 
 use crate::listener::shared::Shared;
 use crate::listener::sink::RingSink;
 use crate::notification::{Gap, Stamp};
-use crate::supervisor::{Sink, State};
+use crate::supervisor::{Overflow, Sink, State};
 use crate::wire::{self, Run};
 
 /// A notification that the listener took in.
@@ -52,10 +54,15 @@ pub(super) struct Witness {
     pub(super) checked: (usize, usize),
     /// Whether any run came with a surplus.
     pub(super) had_surplus: bool,
+    /// How long the socket may go unread, and how long it was since the queue was empty when that was asked.
+    max_stall: Option<Duration>,
+    pub(super) stalled: Cell<Duration>,
+    /// Something was dropped though there was time left to wait.
+    pub(super) drops_too_early: bool,
 }
 
 impl Witness {
-    pub(super) fn new(ring: RingSink, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(ring: RingSink, shared: Arc<Shared>, overflow: Overflow) -> Self {
         Self {
             ring,
             shared,
@@ -68,6 +75,12 @@ impl Witness {
             most_unread_bytes: 0,
             checked: (0, 0),
             had_surplus: false,
+            max_stall: match overflow {
+                Overflow::Block { max_stall } => Some(max_stall),
+                _ => None,
+            },
+            stalled: Cell::default(),
+            drops_too_early: false,
         }
     }
 }
@@ -88,6 +101,10 @@ impl Sink for Witness {
         let bytes = self.ring.producer.unread_bytes() + run.bytes as u64;
         self.most_unread_bytes = self.most_unread_bytes.max(bytes);
         self.had_surplus |= surplus;
+        let has_budget = self.max_stall.is_some_and(|most| self.stalled.get() < most);
+        let drops = self.ring.fits(input, run, surplus).count < run.count;
+        self.drops_too_early |=
+            drops && !surplus && has_budget && !self.ring.producer.is_abandoned();
         self.ring.notifications(input, run, stamp, surplus);
     }
 
@@ -105,7 +122,10 @@ impl Sink for Witness {
     }
 
     fn hold(&mut self) {
-        self.publish();
+        // The queue itself must show what came before.
+        if !self.is_held {
+            self.shown = (self.taken.len(), self.gaps.len());
+        }
         self.is_held = true;
         self.holds += 1;
         self.ring.hold();
@@ -123,6 +143,10 @@ impl Sink for Witness {
     }
 
     fn is_empty(&self) -> bool {
-        self.ring.is_empty()
+        let is_empty = self.ring.is_empty();
+        if is_empty {
+            self.stalled.set(Duration::ZERO);
+        }
+        is_empty
     }
 }

