@@ -350,8 +350,9 @@ impl Connection {
             TransactionStatus::Idle => Ok(()),
             // It was sent outside one.
             _ => {
-                let message =
-                    format!("the answer to {command} was given inside a transaction, so it is not committed");
+                let message = format!(
+                    "the answer to {command} was given inside a transaction, so it is not committed"
+                );
                 let hint = "a pooler or a proxy has begun one: connect to the server itself";
                 Err(Error::new(ErrorKind::Pooler, message).with_hint(hint))
             }

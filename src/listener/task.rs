@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -99,7 +100,7 @@ impl<O: Outside> Task<O> {
                 Action::RunHook(live) => self.hooks.start(live),
                 Action::CancelHook => self.hooks.cancel(&mut self.outside),
                 Action::Tell(incident) => self.shared.tell(incident),
-                Action::Release => self.release(),
+                Action::Release { number } => self.release(number),
                 Action::Reply { id, result } => {
                     if let Some(reply) = self.replies.remove(&id) {
                         let _ = reply.send(result);
@@ -126,8 +127,8 @@ impl<O: Outside> Task<O> {
     }
 
     /// Shows the consumer what was held back.
-    fn release(&mut self) {
-        if let Some(gaps) = self.supervisor.release() {
+    fn release(&mut self, number: u64) {
+        if let Some(gaps) = self.supervisor.release(number) {
             self.set_figures();
             self.outside.sink().release(gaps);
         }
@@ -286,18 +287,21 @@ impl<O: Outside> Drop for Task<O> {
     /// Also when the runtime ends before the listener, or something in here has panicked: then with a cause. The
     /// producer goes with the task, and so the queue ends after what was published.
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            // The supervisor may be in the middle of anything. What is held back stays so: the end is the loss.
-            self.shared.end(Error::new(ErrorKind::Closed, "the listener's task has panicked"));
-        } else if !self.done {
-            self.leave();
-        }
-        // What was not taken was not sent.
-        self.requests.close();
-        while let Ok(request) = self.requests.try_recv() {
-            if let Request::Command(_, Some(reply)) = request {
-                let _ = reply.send(Err(self.shared.closed()));
+        // Wakers are code of the user. Whatever they do, the end comes, and waits for nothing.
+        let left = catch_unwind(AssertUnwindSafe(|| {
+            if !self.done {
+                self.leave();
             }
+            // What was not taken was not sent.
+            self.requests.close();
+            while let Ok(request) = self.requests.try_recv() {
+                if let Request::Command(_, Some(reply)) = request {
+                    let _ = reply.send(Err(self.shared.closed()));
+                }
+            }
+        }));
+        if let Err(payload) = left {
+            self.shared.end(Error::panicked("the task of the listener", &*payload));
         }
         self.shared.set_state(State::Closed);
     }

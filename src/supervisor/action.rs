@@ -251,7 +251,10 @@ pub enum Action {
     /// Show the consumer what is held back: call [`Supervisor::release`](super::Supervisor::release), and give
     /// [`Sink::release`](super::Sink::release) what it returns. All that comes before this action can be seen
     /// from outside by then, the state above all.
-    Release,
+    Release {
+        /// Which of them this is.
+        number: u64,
+    },
     /// Answer a command.
     Reply {
         /// Which.

@@ -31,9 +31,10 @@ impl Supervisor {
                 let deadline = now.checked_add(self.policy.close_timeout).unwrap_or(now);
                 link.close(deadline, self.handover.rest(self.next.is_none()));
                 self.settle_events(&mut link);
-                self.end(now, &closed());
                 let id = link.id;
+                // It goes on after the gaps that are reported now.
                 self.current = Some(link);
+                self.end(now, &closed());
                 self.actions.push_back(Action::Close { link: id, how: Close::Graceful });
             }
             Stage::Closing { .. } => self.current = Some(link),

@@ -61,7 +61,10 @@ impl Purpose {
 
     /// Whether it is a LISTEN on a session that is live.
     pub(super) fn listens(&self) -> bool {
-        matches!(self, Self::Private | Self::User { change: Change::Listen(_), .. })
+        matches!(
+            self,
+            Self::Private | Self::PrivateAgain | Self::User { change: Change::Listen(_), .. }
+        )
     }
 }
 
@@ -137,9 +140,12 @@ impl Supervisor {
         {
             return true;
         }
-        // UNLISTEN might overtake it.
-        let must_come_back =
-            link.echo.is_some() && matches!(command, Command::UnlistenAll | Command::Drain { .. });
+        // UNLISTEN could be carried out before it comes back, and query after query would put its end off.
+        let must_come_back = link.echo.is_some()
+            && matches!(
+                command,
+                Command::SimpleQuery(_) | Command::UnlistenAll | Command::Drain { .. }
+            );
         match link.in_flight.first_key_value() {
             _ if must_come_back => true,
             None => false,

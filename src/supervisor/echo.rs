@@ -11,7 +11,7 @@ use super::link::Link;
 use super::probe::LONGEST;
 use super::proof::Question;
 use super::{LinkId, Sink, Supervisor};
-use crate::session::Answer;
+use crate::session::{Answer, Session};
 use crate::wire::{self, RawNotification, Run};
 use crate::{Error, ErrorKind};
 
@@ -129,7 +129,8 @@ impl Supervisor {
         let link = self.current.as_ref().filter(|link| link.is_live())?;
         let is_busy = link.in_flight.values().any(super::commands::Purpose::is_query);
         let echo = link.echo.as_ref().filter(|_| !is_busy)?;
-        echo.deadline(self.policy.heartbeat.deadline)
+        let quiet_time = link.session().map(Session::quiet_time).unwrap_or_default();
+        echo.deadline(self.policy.heartbeat.deadline.saturating_add(quiet_time))
     }
 
     /// It did not come back in time.

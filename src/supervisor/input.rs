@@ -221,14 +221,16 @@ impl Supervisor {
     /// subscription, or the answer to a user's command. A proof and a handover have time until they are read again.
     fn awaits_answer(&self) -> bool {
         let Some(link) = &self.current else { return false };
+        // Until it has left the channel of a handover nothing is shown, and so nothing makes room.
+        let is_held = !self.outages.is_empty();
         let is_waited_for = |sent: &Purpose| match sent {
+            Purpose::Forget { .. } => is_held,
             Purpose::Restore(_)
             | Purpose::User { .. }
             | Purpose::Rollback { .. }
             | Purpose::Leave => true,
             Purpose::Private
             | Purpose::Fence
-            | Purpose::Forget { .. }
             | Purpose::Proof { .. }
             | Purpose::Sign
             | Purpose::PrivateAgain => false,

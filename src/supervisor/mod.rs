@@ -101,8 +101,10 @@ pub struct Supervisor {
     outages: Outages,
     /// Gaps that are over and not in the queue yet, each with its position.
     gaps: Vec<(u64, Gap)>,
-    /// [`Action::Release`] is on its way, and nothing was lost since.
-    is_releasing: bool,
+    /// Number of the [`Action::Release`] that is on its way. `None`: something was lost since, or there is none.
+    release: Option<u64>,
+    /// How many there were.
+    releases: u64,
     backoff: Option<Backoff>,
     retry_at: Option<Instant>,
     probe: Probe,
@@ -191,7 +193,8 @@ impl Supervisor {
             flow: Flow::new(policy.overflow),
             outages: Outages::default(),
             gaps: Vec::new(),
-            is_releasing: false,
+            release: None,
+            releases: 0,
             backoff: policy.reconnect.map(|delays| Backoff::new(&delays, random.number())),
             retry_at: None,
             probe: Probe::new(policy.heartbeat),

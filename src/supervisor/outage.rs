@@ -105,7 +105,7 @@ impl Supervisor {
     pub(super) fn hold(&mut self, now: Instant, cause: Error, sessions: u32, sink: &mut impl Sink) {
         sink.hold();
         // A release that was not carried out yet would show what follows. Its gaps are reported with this one.
-        self.is_releasing = false;
+        self.release = None;
         self.outages.add(sink.position(), cause, self.wall.time(now), sessions);
     }
 
@@ -131,16 +131,15 @@ impl Supervisor {
             pending.for_each(|(_, gap)| gap.goes_on_with(first.epoch()));
         }
         self.gaps.extend(gaps);
-        self.is_releasing = true;
-        self.actions.push_back(Action::Release);
+        self.releases = self.releases.wrapping_add(1);
+        self.release = Some(self.releases);
+        self.actions.push_back(Action::Release { number: self.releases });
     }
 
     /// Carries out [`Action::Release`]: the gaps to be put into the queue, each with its position. `None` when
-    /// something was lost since the action was made: nothing is shown then before that is over.
-    pub fn release(&mut self) -> Option<Vec<(u64, Gap)>> {
-        if !std::mem::take(&mut self.is_releasing) {
-            return None;
-        }
+    /// something was lost since the action was made: nothing is shown then before that is over, and a later action says so.
+    pub fn release(&mut self, number: u64) -> Option<Vec<(u64, Gap)>> {
+        self.release.take_if(|release| *release == number)?;
         let gaps = std::mem::take(&mut self.gaps);
         self.figures.gaps = self.figures.gaps.saturating_add(gaps.len() as u64);
         Some(gaps)

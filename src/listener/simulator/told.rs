@@ -42,7 +42,7 @@ impl World {
                 self.delivering = Some(index);
                 self.connections[index].was_delivered = true;
             }
-            Action::Release => {}
+            Action::Release { .. } => {}
             Action::RunHook(live) => self.hook_begins(live, supervisor),
             Action::CancelHook => self.hook_is_cancelled(),
             Action::Tell(incident) => self.noted(incident),

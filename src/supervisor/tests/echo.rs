@@ -193,3 +193,19 @@ fn where_nothing_is_proven_only_an_answer_is_asked_for() {
     shell.pass(DEADLINE);
     assert!(cause(&shell).starts_with("timeout: nothing came"), "{}", cause(&shell));
 }
+
+/// Each query put the end of the wait off, so that a loss was never noticed.
+#[test]
+fn queries_do_not_put_off_the_end_of_a_heartbeat_that_does_not_come_back() {
+    let mut shell = asked();
+    shell.read(&notified());
+    for _ in 0..3 {
+        shell.pass(Duration::from_secs(2));
+        shell.command(query("SELECT 1"));
+        shell.serve();
+    }
+    assert_eq!(shell.take_log(), NOTHING, "they wait for it");
+    shell.pass(DEADLINE - Duration::from_secs(6));
+    assert_eq!(shell.supervisor.state(), State::Reconnecting);
+    assert!(cause(&shell).starts_with(SWALLOWED), "{}", cause(&shell));
+}

@@ -579,3 +579,40 @@ fn a_handover_of_very_many_channels_takes_longer_than_its_limit() {
     shell.pass_until_due();
     assert_eq!(shell.take_log(), ["close 2 Abort"]);
 }
+
+/// Nothing was shown, so nothing made room, so the answer that would have ended this was never read.
+#[test]
+fn a_full_queue_that_is_held_back_does_not_keep_the_end_of_a_handover_from_being_read() {
+    let overflow = Overflow::Block { max_stall: Duration::MAX };
+    let mut shell = Shell::up(Policy { overflow, ..lasting() });
+    shell.command(Command::Rotate);
+    shell.on(2).open();
+    shell.on(1).serve();
+    shell.on(2).serve();
+    shell.on(1).read(OLD);
+    shell.read(&dropped());
+    assert_eq!(shell.supervisor.state(), State::CatchingUp);
+    let more = shell.queue.capacity + 1;
+    shell.read(&(0..more).map(|_| note("1")).collect::<Vec<_>>().concat());
+    assert_eq!(shell.supervisor.figures().stalls, 0);
+    shell.serve();
+    assert_eq!(shell.supervisor.state(), State::Connected);
+    assert_eq!(shell.seen()[0], "GAP");
+}
+
+/// It named the session that was opened last, which never came to be.
+#[test]
+fn a_gap_that_is_told_by_a_close_names_the_session_that_goes_on() {
+    let mut shell = Shell::up(Policy { hook: Some(HOOK), ..lasting() });
+    shell.command(Command::Rotate);
+    shell.on(2).open();
+    shell.event(broken());
+    shell.on(1).serve_all();
+    shell.read(OLD);
+    shell.read(&dropped());
+    assert_eq!(shell.supervisor.state(), State::CatchingUp);
+    shell.command(Command::Close);
+    shell.read(&note("1"));
+    assert_eq!(shell.seen(), ["GAP", "1"]);
+    assert_eq!(shell.take_gaps()[0].epoch(), 1);
+}

@@ -180,8 +180,8 @@ impl Shell {
                     self.told.push(incident);
                     continue;
                 }
-                Action::Release => {
-                    if let Some(gaps) = self.supervisor.release() {
+                Action::Release { number } => {
+                    if let Some(gaps) = self.supervisor.release(number) {
                         self.queue.release(gaps);
                     }
                     continue;
