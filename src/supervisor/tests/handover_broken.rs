@@ -616,3 +616,20 @@ fn a_gap_that_is_told_by_a_close_names_the_session_that_goes_on() {
     assert_eq!(shell.seen(), ["GAP", "1"]);
     assert_eq!(shell.take_gaps()[0].epoch(), 1);
 }
+
+/// The new session waits, unread: that it has spoken says nothing of the old one.
+#[test]
+fn the_silence_of_the_old_session_is_its_own() {
+    let mut shell = Shell::up(lasting());
+    shell.command(Command::Rotate);
+    shell.on(2).open();
+    shell.on(1).serve();
+    shell.on(2).serve();
+    assert_eq!(shell.serve(), ["notify"]);
+    shell.pass(Duration::from_secs(5));
+    let fence = shell.fence();
+    shell.read(&fence);
+    assert_eq!(shell.due_in(), HEARTBEAT.deadline - Duration::from_secs(5));
+    shell.pass_until_due();
+    assert_eq!(shell.supervisor.figures().sessions_lost, 1);
+}
