@@ -79,9 +79,11 @@ impl World {
     }
 
     /// The session is gone, or it took too long.
-    pub(super) fn hook_is_cancelled(&mut self) {
+    pub(super) fn hook_is_cancelled(&mut self, state: State) {
         self.hook.is_asked = false;
-        if self.clock.now() >= self.hook.asked_at + self.plan.hook_timeout {
+        let is_late = self.clock.now() >= self.hook.asked_at + self.plan.hook_timeout;
+        // A process that slept may find both at once: then the session is gone, or the end was asked for.
+        if is_late && state != State::Reconnecting && !self.is_closing && !self.is_dropped {
             self.hook_ended(false);
         }
     }
