@@ -37,7 +37,7 @@ pub enum ErrorKind {
     Misuse,
     /// The server asks for something that this build or this crate does not do.
     Unsupported,
-    /// A pooler stands in between, and notifications do not come through it, or it cannot be known whether they do:
+    /// The connection goes through a pooler that does not deliver notifications, or it could not be proven that it does. See
     /// [`DeliveryProof`](crate::DeliveryProof).
     Pooler,
     /// The server is a standby, where LISTEN is refused.

@@ -106,7 +106,7 @@ impl Failure {
 /// The text of an error without the hint that its `Display` ends with, and that hint.
 fn split_hint(error: &Error) -> (String, Option<String>) {
     let text = error.to_string();
-    // As it stands there it is escaped and cut: the server's own may be of any length.
+    // Taken from the text of the error, where it is escaped and shortened: a hint of the server may have any length.
     let split = || text.strip_suffix(')')?.rsplit_once(" (hint: ");
     match error.hint().and_then(|_| split()) {
         Some((message, hint)) => (message.to_owned(), Some(hint.to_owned())),

@@ -24,13 +24,15 @@ pub enum DeliveryProof {
     /// At each heartbeat of a [`Listener`](crate::Listener) the session sends itself a notification on a private channel,
     /// which must come back within the deadline of the heartbeat. The server is not asked what the session listens to.
     ///
-    /// When the session is set up, it is proven by a second session as in [`Auto`](Self::Auto). But where no second
+    /// When a session is set up that a pooler or a proxy may stand before, a second session proves it as in
+    /// [`Auto`](Self::Auto). Where no second
     /// session can be had, because the pool has no free connection or the server takes only one, it is enough that the
     /// session hears itself.
     ///
     /// A session that hears itself is no proof against a pool in transaction mode, which may lend the same server
     /// connection to both commands: choose this where the pool is known to keep sessions. It does not prove each of the
-    /// channels either. A [`Connection`](crate::Connection) has no heartbeat: it is proven at its first `listen`.
+    /// channels either. A [`Connection`](crate::Connection) has no heartbeat: where a pooler or a proxy may stand before
+    /// it, it is proven at its first `listen`.
     Heartbeat,
     /// Nothing is proven. A heartbeat only asks whether the server answers (`SELECT 'pgbell'`).
     ///

@@ -59,7 +59,7 @@ impl Config {
 
     /// Sets how many bytes one query may return, rows and their descriptions together, as they are kept in memory. By
     /// default 64 MiB; less than 64 KiB counts as that. A result that is longer is [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported), and the
-    /// session goes on: the rest of it is skipped as it comes.
+    /// session goes on: the rest of it is skipped as it comes. The server has carried out the statement all the same.
     ///
     /// Holds for every session with this configuration: of a [`Connection`](crate::Connection), of a
     /// [`Listener`](crate::Listener) and of the connections of its hook. It is no parameter of libpq: a connection

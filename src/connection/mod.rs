@@ -244,8 +244,9 @@ impl Connection {
     /// A query may take as long as the server likes: put a time limit around it where that matters.
     ///
     /// # Errors
-    /// What the server refuses, a result of more than 64 MiB or
-    /// [`Config::result_limit_bytes`](crate::Config::result_limit_bytes), COPY, the end of the connection
+    /// What the server refuses, a result larger than
+    /// [`Config::result_limit_bytes`](crate::Config::result_limit_bytes) (64 MiB by default; the statement was carried
+    /// out), COPY, the end of the connection
     /// ([`ErrorKind::InDoubt`](crate::ErrorKind::InDoubt) then).
     ///
     /// # Cancel safety

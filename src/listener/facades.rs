@@ -9,7 +9,7 @@ use super::shared::Stats;
 use crate::supervisor::{Incident, Policy};
 use crate::{Config, Error};
 
-/// Everything of one listener stands in a span of its own.
+/// All events of one listener are recorded in a span of its own.
 pub(super) struct Facades {
     #[cfg(feature = "tracing")]
     span: tracing::Span,
@@ -18,7 +18,7 @@ pub(super) struct Facades {
 }
 
 impl Facades {
-    /// A listener begins. Nothing of `config` is told that could be a secret.
+    /// Opens the span of a listener. No secret of `config` is recorded.
     pub(super) fn new(config: &Config, policy: &Policy) -> Self {
         // Not used without the features.
         let _ = (config, policy);

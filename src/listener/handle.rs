@@ -106,8 +106,9 @@ impl ListenerHandle {
     /// session is replaced, with a [`Gap`](crate::Gap).
     ///
     /// # Errors
-    /// What the server refuses, a result of more than 64 MiB or
-    /// [`Config::result_limit_bytes`](crate::Config::result_limit_bytes), COPY; [`ErrorKind::Connect`], which is
+    /// What the server refuses, a result larger than
+    /// [`Config::result_limit_bytes`](crate::Config::result_limit_bytes) (64 MiB by default; the statement was carried
+    /// out), COPY; [`ErrorKind::Connect`], which is
     /// transient, when no session is up; [`ErrorKind::InDoubt`] when it was lost before the answer, or the runtime of
     /// the listener ended; [`ErrorKind::Closed`] when the listener is over.
     ///
@@ -246,9 +247,11 @@ impl ListenerHandle {
     /// [`ErrorKind::Closed`]. Takes at most a second, or what
     /// [`close_timeout`](crate::ListenerBuilder::close_timeout) says.
     ///
-    /// The socket is read until the server has ended the session. All that was read is delivered, also what a full queue has
-    /// [held up](crate::Overflow::Block): beyond [`queue_capacity`](crate::ListenerBuilder::queue_capacity), but not beyond
-    /// [`queue_bytes`](crate::ListenerBuilder::queue_bytes). What has no room is told as [`Lagged`](crate::Lagged).
+    /// The socket is read until the server has ended the session. Every notification that was read is delivered, also those
+    /// that a full queue has [held up](crate::Overflow::Block). The queue may exceed
+    /// [`queue_capacity`](crate::ListenerBuilder::queue_capacity) for that, but not
+    /// [`queue_bytes`](crate::ListenerBuilder::queue_bytes). Notifications that do not fit are reported as
+    /// [`Lagged`](crate::Lagged).
     ///
     /// # Errors
     /// None at present: to close twice is no error.

@@ -22,7 +22,8 @@ pub(super) struct Telemetry {
 }
 
 impl Telemetry {
-    /// A listener begins. Nothing of `config` is told that could be a secret. A panic in here is the caller's.
+    /// Opens the span of a listener. No secret of `config` is recorded. A panic in the subscriber or the recorder is
+    /// passed on to the caller.
     pub(super) fn new(config: &Config, policy: &Policy) -> Self {
         Self { facades: Some(Facades::new(config, policy)), failure: None }
     }

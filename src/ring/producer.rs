@@ -24,7 +24,7 @@ pub struct Producer<T, M> {
     accepted_bytes: u64,
     evicted: u64,
     evicted_bytes: u64,
-    /// What follows is not shown for now.
+    /// What was put in since [`Producer::hold`] is not published.
     is_holding: bool,
 }
 

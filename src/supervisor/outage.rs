@@ -145,7 +145,7 @@ impl Supervisor {
         Some(gaps)
     }
 
-    /// Nothing is delivered for now, though the session lives.
+    /// The session lives, and its notifications are held back.
     pub(super) fn catch_up(&mut self) {
         if self.state == State::Connected {
             self.enter(State::CatchingUp);

@@ -109,7 +109,7 @@ pub(super) struct Connection {
     pub(super) drops_next: bool,
     /// It did so.
     pub(super) has_dropped: bool,
-    /// What is sent to this session that no commit of the world is goes missing, and nobody says so: the fence of a handover.
+    /// The fence of a handover is dropped on its way to this session, and no error is reported.
     pub(super) swallows_fence: bool,
     /// Since when the backend does nothing.
     pub(super) stopped_at: Option<Micros>,

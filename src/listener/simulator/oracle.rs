@@ -124,7 +124,7 @@ impl World {
         }
         let refused: Vec<usize> =
             told.gap.refused().iter().filter_map(|(name, _)| self.channels.find(name)).collect();
-        // At the end it is told all the same.
+        // When the listener ends, its gaps are reported without a run of the hook.
         if self.is_closing || self.is_dropped || self.done.is_some() {
             return;
         }

@@ -98,8 +98,8 @@ fn a_session_that_dies_while_it_takes_the_place_of_another_one_is_not_well() {
     assert_eq!((world.lost_sessions, world.handovers), (1, 0));
 }
 
-/// The server drops the fence of a handover, or what stands beside it: on the old session, on the new one, or on the new
-/// one that is behind. That was waited for without end, and what came meanwhile was discarded.
+/// The server drops the fence of a handover, or a notification next to it: on the old session, on the new session, or on
+/// a new session that lags behind. The listener waited for the fence without a limit and discarded all notifications.
 #[test]
 fn a_fence_that_is_dropped_ends_the_handover_or_the_session_and_nothing_is_missing() {
     let mut outcomes = BTreeSet::new();

@@ -43,7 +43,7 @@ impl World {
         self.opening_ends(index, Error::server("the server refuses the connection", error));
     }
 
-    /// What is wrong with a file is told as parameters that are wrong.
+    /// A wrong file has the same kind of error as wrong parameters.
     pub(super) fn opening_finds_wrong_files(&mut self, index: usize) {
         let error = Error::new(ErrorKind::Config, "a file is empty (simulated)").passing();
         self.opening_ends(index, error);

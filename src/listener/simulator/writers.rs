@@ -139,7 +139,7 @@ impl World {
         bytes.freeze()
     }
 
-    /// The fence of a handover does not come to this session, and nobody says so.
+    /// The server drops the fence of a handover on its way to this session, and reports no error.
     pub(super) fn swallow_fence(&mut self, index: usize) {
         say!(self, "connection {index}: the fence of a handover will be swallowed");
         let connection = &mut self.connections[index];
