@@ -20,7 +20,11 @@ pub(crate) fn cluster() -> &'static Cluster {
 
 /// The program, with nothing of the caller's environment that chooses a server.
 pub(crate) fn pgbell() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pgbell"));
+    without_server(Command::new(env!("CARGO_BIN_EXE_pgbell")))
+}
+
+/// A command with nothing of the caller's environment that chooses a server.
+pub(crate) fn without_server(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("PG") && !name.to_string_lossy().starts_with("PGBELL")
         {
