@@ -4,8 +4,12 @@
 #   ./test.sh         everything: lints, tests on PostgreSQL 13 to 18, models, documents, benches, fuzz targets, demo
 #   ./test.sh quick   the inner loop: format, lints of the library, unit, property and loopback tests
 #
+# It prints one line a step, the slowest tests and the tables. What the commands print is in target/test-log, and the end of
+# it is shown when a step fails.
+#
 # It installs what is missing and says so: PostgreSQL, libpq, Python, PgBouncer, openssl and, for root, iproute2 by apt-get,
-# the server matrix by npm, cargo-nextest and cargo-fuzz by cargo. FUZZ_SECONDS (5) is the time of each fuzz target.
+# the server matrix by npm, cargo-nextest and cargo-fuzz by cargo. No service is started or enabled. FUZZ_SECONDS (5) is the
+# time of each fuzz target.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 exec </dev/null
@@ -22,24 +26,30 @@ target=${CARGO_TARGET_DIR:-target}
 members=(--workspace --exclude peers)
 [ -d "$HOME/.cargo/bin" ] && PATH=$PATH:$HOME/.cargo/bin
 
+logs=$target/test-log
+steps=0
+
 say() { printf '\n=== %s\n' "$*"; }
 
-# Runs one step: what it is for, then the command, which is shown, then how long it took.
+# Runs one step: what it is for, then the command. Its output goes to a file of its own.
 step() {
-    local title=$1 begin=$SECONDS
+    local title=$1 begin=$SECONDS status=0
     shift
-    say "$title"
-    printf '    %s\n' "$*"
-    "$@" || {
-        local status=$?
-        printf '=== FAILED after %d s: %s (exit %d)\n' $((SECONDS - begin)) "$title" "$status" >&2
+    steps=$((steps + 1))
+    log=$logs/$(printf %02d "$steps")-$(printf %s "$title" | tr -cs 'A-Za-z0-9' - | cut -c -60).txt
+    printf '=== %s\n    %s\n' "$title" "$*"
+    "$@" >"$log" 2>&1 || status=$?
+    [ "$status" = 0 ] || {
+        tail -n 300 "$log"
+        printf '=== FAILED after %d s: %s (exit %d). All of it is in %s\n' \
+            $((SECONDS - begin)) "$title" "$status" "$log" >&2
         exit "$status"
     }
     printf '    done in %d s\n' $((SECONDS - begin))
 }
 
-# Keeps what a command prints, to be looked through for secrets at the end.
-kept() { "$@" 2>&1 | tee -a "$target/kept.txt"; }
+# The lines of the last step's output that match.
+shown() { grep -E "$1" "$log" | sed 's/^/    /' || true; }
 
 skip() { printf '\n=== skipped: %s\n' "$*"; }
 
@@ -52,13 +62,25 @@ can_install() {
     command -v apt-get >/dev/null && { [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; }
 }
 
+# Servers come as services, which would be enabled: the tests start their own.
 install_packages() {
     if ! can_install; then
         printf '=== cannot install %s: needs apt-get, and root or sudo without a password\n' "$*" >&2
         return 1
     fi
-    as_root apt-get update -q &&
-        as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@"
+    local policy=/usr/sbin/policy-rc.d is_ours='' status=0 package
+    if [ ! -e "$policy" ]; then
+        is_ours=yes
+        printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+        as_root chmod 755 "$policy"
+    fi
+    { as_root apt-get update -q &&
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@"; } || status=$?
+    [ -z "$is_ours" ] || as_root rm "$policy"
+    for package in "$@"; do
+        [ ! -e "/etc/init.d/$package" ] || as_root update-rc.d "$package" disable
+    done
+    return "$status"
 }
 
 has_postgres() {
@@ -161,7 +183,9 @@ lints() {
 tests() {
     step "tests, on PostgreSQL 13 to 18 where they name the matrix" \
         cargo nextest run --locked "${members[@]}" --all-features
-    step "examples in the documentation" kept cargo test --locked --doc "${members[@]}" --all-features -q
+    shown '^ *Summary'
+    python3 tests/report.py target/nextest/default/junit.xml | sed 's/^/    /'
+    step "examples in the documentation" cargo test --locked --doc "${members[@]}" --all-features -q
 }
 
 # It needs a network of its own, which is made of network namespaces.
@@ -174,20 +198,21 @@ dead_network() {
     elif ! can_make_networks; then
         skip "$why: network namespaces cannot be made here"
     else
-        step "a dead network between two network namespaces" kept cargo nextest run --locked -p pgbell \
+        step "a dead network between two network namespaces" cargo nextest run --locked -p pgbell \
             --all-features --test network --profile network --success-output immediate
     fi
 }
 
-# What is known to go wrong, planted into a copy: the simulator must notice.
+# What is known to go wrong, planted into a copy: the simulator, or the tests that the list names, must notice.
 mutants() {
     step "planted bugs are found by the simulator" tests/mutants/run.sh
+    printf '    %s bugs, each found\n' "$(grep -c '^[a-z0-9-]* *[0-9]* s  ' "$log")"
 }
 
 models() {
     # Not in the same directory as the rest: the flag would build everything anew each time.
     if grep -rqs 'loom' src/ring; then
-        step "loom models of the ring" env RUSTFLAGS="--cfg loom -C debug-assertions" LOOM_MAX_PREEMPTIONS=3 \
+        step "loom models of the ring" env RUSTFLAGS="--cfg loom -C debug-assertions" LOOM_MAX_PREEMPTIONS=2 \
             CARGO_TARGET_DIR="$target/loom" \
             cargo test --locked --release -p pgbell --lib --no-default-features -q ring::
     else
@@ -215,7 +240,7 @@ examples() {
     read -r url <&"${SERVER[0]}"
     for example in "${runnable[@]}"; do
         example=$(basename "$example" .rs)
-        DATABASE_URL=$url step "example $example" kept \
+        DATABASE_URL=$url step "example $example" \
             timeout 60 cargo run --locked -q --all-features --example "$example"
     done
     exec {input}>&-
@@ -225,7 +250,8 @@ examples() {
 
 benches() {
     if compgen -G 'benches/*.rs' >/dev/null; then
-        step "benches as tests" cargo bench --locked -p pgbell --bench '*' --all-features -- --test
+        # In the profile of the tests: whether they run, not how fast they are.
+        step "benches as tests" cargo bench --locked -p pgbell --bench '*' --all-features --profile dev -- --test
     else
         skip "benches: there are none"
     fi
@@ -266,7 +292,8 @@ demo() {
     # The command exists when its help names it.
     step "build the command line" cargo build --locked --release -p pgbell-cli
     if "$target/release/pgbell" --help 2>/dev/null | grep -q '\bdemo\b'; then
-        step "demo on a real server" kept cargo run --locked --release -q -p pgbell-cli -- demo --json
+        step "demo on a real server" cargo run --locked --release -q -p pgbell-cli -- demo --json
+        shown '^[{]'
     else
         skip "demo: the command line has none"
     fi
@@ -275,13 +302,15 @@ demo() {
 # Passwords and keys of the tests hold a planted word: it must stand in nothing that was shown.
 secrets() {
     # nextest has a directory of its own, wherever cargo builds.
-    step "no planted secret in what tests, examples and the demo have shown" \
-        tests/planted/check.sh target/nextest/default/junit.xml "$target/kept.txt"
+    local shown
+    mapfile -t shown < <(find "$logs" -name '*.txt' -size +0)
+    step "no planted secret in what was shown" \
+        tests/planted/check.sh target/nextest/default/junit.xml "${shown[@]}"
 }
 
+rm -rf "$logs"
+mkdir -p "$logs"
 prepare
-mkdir -p "$target"
-: >"$target/kept.txt"
 if [ "$mode" = quick ]; then
     quick
 else

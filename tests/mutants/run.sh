@@ -21,22 +21,19 @@ mapfile -t bugs <<<"$names"
 binary=$(cd "$copy" && CARGO_TARGET_DIR=$target/mutants cargo test --locked -p pgbell --all-features --lib \
     --no-run --message-format=json | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1)
 
-# Its name, and which tests must find it.
+# Runs one, whose name and tests are given. As many at a time as there are cores.
 run() {
-    PGBELL_BUG=$1 PGBELL_SEEDS=$seeds "$binary" "$2" --nocapture 2>&1
+    local bug tests begin=$SECONDS output found
+    read -r bug tests <<<"$1"
+    if output=$(PGBELL_BUG=$bug PGBELL_SEEDS=$seeds "$binary" "$tests" --nocapture 2>&1); then
+        printf '%-28s NOT FOUND by %s (%d seeds)\n' "$bug" "$tests" "$seeds"
+        return 1
+    fi
+    # A bug that makes the test itself panic has no seed.
+    found=$(grep -m 1 '^seed ' <<<"$output" || tail -n 1 <<<"$output")
+    printf '%-28s %3d s  %s\n' "$bug" $((SECONDS - begin)) "$found"
 }
 
-status=0
-for line in "${bugs[@]}"; do
-    read -r bug tests <<<"$line"
-    begin=$SECONDS
-    if output=$(run "$bug" "$tests"); then
-        printf '%-28s NOT FOUND by %s (%d seeds)\n' "$bug" "$tests" "$seeds" >&2
-        status=1
-    else
-        # A bug that makes the test itself panic has no seed.
-        found=$(grep -m 1 '^seed ' <<<"$output" || tail -n 1 <<<"$output")
-        printf '%-28s %3d s  %s\n' "$bug" $((SECONDS - begin)) "$found"
-    fi
-done
-exit "$status"
+export -f run
+export seeds binary
+printf '%s\0' "${bugs[@]}" | xargs -0 -n 1 -P "$(nproc)" bash -c 'set -euo pipefail; run "$1"' run
