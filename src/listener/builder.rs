@@ -228,8 +228,8 @@ impl ListenerBuilder {
     /// until the hook is done.
     ///
     /// [`connect`](Self::connect) waits for the first run. If that fails or panics, or the session is lost meanwhile,
-    /// `connect` returns the error. So the hook must not wait for something that happens after `connect` has returned:
-    /// for the listener itself, or for a task that is started later.
+    /// `connect` ends the session and returns the error. So the hook must not wait for something that happens after
+    /// `connect` has returned: for the listener itself, or for a task that is started later.
     ///
     /// A later run that fails, panics, or takes longer than [`on_live_timeout`](Self::on_live_timeout) is repeated
     /// after a delay, as [`backoff`](Self::backoff) says, with the state `CatchingUp`;
@@ -274,7 +274,9 @@ impl ListenerBuilder {
     }
 
     /// After how many failures of the [hook](Self::on_live) in a row the listener ends, with the last one as the cause:
-    /// at least 1. By default it does not end, and the hook runs again and again.
+    /// at least 1. Its session is closed as [`close`](Listener::close) does it: what was read is still delivered, or
+    /// counted, before [`recv`](Listener::recv) returns the cause. By default the listener does not end, and the hook runs
+    /// again and again.
     pub fn on_live_failures_max(mut self, failures: u32) -> Self {
         self.hook_policy.failures_max = Some(failures);
         self

@@ -34,7 +34,7 @@ impl Supervisor {
                 let id = link.id;
                 // It goes on after the gaps that are reported now.
                 self.current = Some(link);
-                self.end(now, &closed());
+                self.end(now, &unsent(self.cause.as_ref()));
                 self.actions.push_back(Action::Close { link: id, how: Close::Graceful });
             }
             Stage::Closing { .. } => self.current = Some(link),
@@ -45,6 +45,13 @@ impl Supervisor {
         }
     }
 
+    /// Ends the listener for a reason of its own while its session is well: as [`close`](Self::close) does it, so that what
+    /// was read is delivered or counted.
+    pub(super) fn close_because(&mut self, now: Instant, cause: Error) {
+        self.cause.get_or_insert(cause);
+        self.close(now);
+    }
+
     /// Whether the end was asked for, or has come.
     #[must_use]
     pub fn is_ending(&self) -> bool {
@@ -52,19 +59,13 @@ impl Supervisor {
     }
 
     /// The end, at once: the shell goes away, because its runtime ends for example. What was handed in is shown, each
-    /// gap at its position, and commands in flight get an error.
+    /// gap at its position, and commands in flight get an error. If the listener ends already, it is with the cause of that.
     pub fn finish(&mut self, result: Result<(), Error>) {
         if self.state == State::Closed {
             return;
         }
-        let unsent = match &result {
-            Ok(()) => closed(),
-            Err(cause) => Error::caused(
-                ErrorKind::Closed,
-                "the listener has ended before this was sent",
-                cause.clone(),
-            ),
-        };
+        let result = self.cause.take().map_or(result, Err);
+        let unsent = unsent(result.as_ref().err());
         self.ending = true;
         if let Some(link) = self.current.take() {
             self.abandon(link, closed());
@@ -115,5 +116,17 @@ impl Supervisor {
             self.answer_drain(Err(Error::new(ErrorKind::Timeout, message)));
             self.close(now);
         }
+    }
+}
+
+/// The answer to a command that was not sent, of a listener that ends with this cause.
+pub(super) fn unsent(cause: Option<&Error>) -> Error {
+    match cause {
+        None => closed(),
+        Some(cause) => Error::caused(
+            ErrorKind::Closed,
+            "the listener has ended before this was sent",
+            cause.clone(),
+        ),
     }
 }

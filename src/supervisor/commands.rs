@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::action::{Action, CHANNELS_WARNED, Incident};
+use super::close::unsent;
 use super::doubt::is_trouble;
 use super::link::{Link, Stage};
 use super::proof::{Expected, Question};
@@ -91,7 +92,9 @@ impl Supervisor {
     pub fn handle_command(&mut self, now: Instant, id: CommandId, command: Command) {
         match command {
             Command::Close => return self.close(now),
-            _ if self.ending || self.draining.is_some() => return self.reply(id, Err(closed())),
+            _ if self.ending || self.draining.is_some() => {
+                return self.reply(id, Err(unsent(self.cause.as_ref())));
+            }
             Command::Drain { within } => {
                 let deadline = now.checked_add(within);
                 self.draining = Some(super::close::Draining { id, deadline, is_proven: false });

@@ -129,7 +129,7 @@ impl Supervisor {
         self.hook.failures = self.hook.failures.saturating_add(1);
         let limit = self.policy.hook.and_then(|policy| policy.failures_max);
         if !self.has_begun || limit.is_some_and(|limit| self.hook.failures >= limit) {
-            return self.finish(Err(error));
+            return self.close_because(now, error);
         }
         let delay = self.hook.backoff.next();
         self.hook.later(now, delay);

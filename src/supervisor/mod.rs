@@ -117,6 +117,8 @@ pub struct Supervisor {
     has_begun: bool,
     /// The end was asked for, or has come.
     ending: bool,
+    /// Why it has come, if it was not asked for. It is reported when the session is closed.
+    cause: Option<Error>,
     /// For what may be guessed: when the next handover is due.
     random: Shuffle,
     /// For what must not: the fence of a handover, and the name of its channel.
@@ -204,6 +206,7 @@ impl Supervisor {
             draining: None,
             has_begun: false,
             ending: false,
+            cause: None,
             random,
             nonces,
             wall: Wall::new(now, time),

@@ -26,7 +26,7 @@ pub(super) struct Hook {
     has_ever_succeeded: bool,
     /// How often in a row it has failed.
     failures: u32,
-    /// It has failed for the last time: the listener ends.
+    /// It has failed for the last time: the listener closes.
     pub(super) was_last: bool,
 }
 
@@ -57,6 +57,9 @@ impl World {
         }
         if self.hook.running.is_some() || self.hook.is_asked {
             return self.fail("a hook is run while it runs");
+        }
+        if self.hook.was_last {
+            return self.fail("a hook is run that has failed for the last time");
         }
         self.hook.asked += 1;
         self.hook.asked_at = self.clock.now();
@@ -153,6 +156,10 @@ impl World {
         hook.failures = if is_ok { 0 } else { hook.failures + 1 };
         let is_last = self.plan.hook_failures_max.is_some_and(|most| hook.failures >= most);
         hook.was_last = !is_ok && (is_last || !hook.has_ever_succeeded);
+        if hook.was_last && !self.is_closing {
+            say!(self, "the hook has failed for the last time");
+            self.closes();
+        }
     }
 
     pub(super) fn look_at_hook(

@@ -54,8 +54,7 @@ impl World {
             || self.is_closing
             // A channel that was asked for before anything was there is refused.
             || self.state == State::Connecting && supervisor.state() == State::Closed
-            || self.is_dropped
-            || self.hook.was_last;
+            || self.is_dropped;
         if is_open && !has_reason {
             return self
                 .fail(format!("connection {index} was given up, and nothing is wrong with it"));
@@ -70,6 +69,11 @@ impl World {
         }
         if result.is_ok() && !self.is_closing && self.consumer.listener.is_some() {
             return self.fail("the listener has ended, and nobody asked for it");
+        }
+        if result.is_ok() && self.hook.was_last {
+            return self.fail(
+                "the hook has failed for the last time, and that is not the cause of the end",
+            );
         }
         if let Err(error) = &result
             && !self.may_end_with(error)
@@ -87,7 +91,7 @@ impl World {
         let has_begun = self.entered[State::Connected as usize] > 0;
         let is_refusal = error.sqlstate() == Some("28P01") && !self.plan.retry_refusals;
         let is_told = self.is_closing || self.is_dropped;
-        !has_begun || self.plan.delays.is_none() || is_refusal || self.hook.was_last || is_told
+        !has_begun || self.plan.delays.is_none() || is_refusal || is_told
     }
 
     /// The task has ended.

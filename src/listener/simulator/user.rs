@@ -169,7 +169,8 @@ impl World {
         self.closes();
     }
 
-    fn closes(&mut self) {
+    /// The listener is to end, within the time of a close.
+    pub(super) fn closes(&mut self) {
         self.is_closing = true;
         self.close_at = Some(self.clock.now());
         let bound = self.plan.close_timeout + 100 * MILLI;

@@ -99,6 +99,9 @@ fn a_hook_that_fails_runs_again_after_a_delay_and_nothing_is_delivered_meanwhile
 fn a_hook_that_fails_at_the_start_ends_the_listener() {
     let mut shell = started();
     shell.hook(failed());
+    assert_eq!(shell.take_log(), ["close 1 Graceful"]);
+    assert_eq!(shell.take_sent(), ["Terminate"]);
+    shell.event(LinkEvent::Closed);
     assert_eq!(shell.take_log(), ["close 1 Abort", "Closed", "done: misuse: no"]);
     assert_eq!(shell.supervisor.figures().hook_failures, 1);
 }
@@ -108,8 +111,10 @@ fn a_hook_that_takes_too_long_is_cancelled_and_has_failed() {
     let mut shell = started();
     assert_eq!(shell.due_in(), HOOK.timeout);
     shell.pass_until_due();
+    assert_eq!(shell.take_log(), ["cancel hook", "close 1 Graceful"]);
+    shell.event(LinkEvent::Closed);
     let done = "done: timeout: the on_live hook was not done within 30s";
-    assert_eq!(shell.take_log(), ["cancel hook", "close 1 Abort", "Closed", done]);
+    assert_eq!(shell.take_log(), ["close 1 Abort", "Closed", done]);
 
     let mut shell = restored();
     shell.pass_until_due();
@@ -147,9 +152,73 @@ fn a_listener_ends_after_so_many_failures_of_its_hook_in_a_row() {
     shell.read(&note("1"));
     shell.forget();
     shell.hook(failed());
-    assert_eq!(shell.take_log(), ["close 3 Abort", "Closed", "done: misuse: no"]);
+    assert_eq!(shell.take_log(), ["close 3 Graceful"]);
     // What has arrived is shown, behind its gap.
     assert_eq!(shell.seen(), ["GAP", "GAP", "1"]);
+    shell.event(LinkEvent::Closed);
+    assert_eq!(shell.take_log(), ["close 3 Abort", "Closed", "done: misuse: no"]);
+}
+
+/// It was dropped without a count: the consumer saw the end, and not that something is missing before it.
+#[test]
+fn what_a_stall_held_back_is_delivered_when_the_hook_fails_for_the_last_time() {
+    let limited = HookPolicy { failures_max: Some(1), ..HOOK };
+    let end: [fn(&mut Shell); 2] = [|shell| shell.hook(failed()), |shell| shell.pass(HOOK.timeout)];
+    for (end, is_started) in end.into_iter().flat_map(|end| [(end, true), (end, false)]) {
+        let overflow = Overflow::Block { max_stall: Duration::MAX };
+        let policy = Policy { hook: Some(limited), overflow, ..lasting() };
+        let mut shell = if is_started { Shell::new(policy) } else { Shell::up(policy) };
+        if !is_started {
+            shell.break_and_reopen();
+        }
+        shell.open();
+        shell.serve();
+        shell.read(&A1.repeat(6));
+        assert_eq!((shell.queue.taken, shell.wire().reading()), (4, false));
+        shell.forget();
+        end(&mut shell);
+        let link = shell.link.0;
+        assert_eq!(shell.take_log().last().unwrap(), &format!("close {link} Graceful"));
+        assert_eq!((shell.queue.taken, shell.queue.held), (6, false));
+        assert_eq!(shell.seen().len(), 6 + usize::from(!is_started));
+        // What comes until the server has read Terminate, too.
+        shell.read(&note("last"));
+        assert_eq!(shell.seen(), ["last"]);
+        shell.event(LinkEvent::Eof);
+        let log = shell.take_log();
+        assert_eq!(log[..2], [format!("close {link} Abort"), "Closed".to_owned()]);
+        assert!(log[2].starts_with("done: "), "{log:?}");
+    }
+}
+
+/// Whatever the user does meanwhile, the cause of the end stays the same, and commands are answered with it.
+#[test]
+fn the_failure_of_a_hook_is_the_cause_of_the_end_whatever_ends_the_session() {
+    let ends: [fn(&mut Shell); 5] = [
+        |shell| shell.event(LinkEvent::Closed),
+        |shell| shell.event(broken()),
+        |shell| shell.event(LinkEvent::Eof),
+        Shell::pass_until_due,
+        |shell| shell.supervisor.finish(Ok(())),
+    ];
+    for end in ends {
+        let mut shell = started();
+        shell.command(listen(&["b"]));
+        shell.command(query("SELECT 1"));
+        shell.hook(failed());
+        shell.command(listen(&["c"]));
+        shell.command(Command::Close);
+        shell.hook(Ok(()));
+        end(&mut shell);
+        shell.act();
+        let log = shell.take_log();
+        let unsent = format!("{UNSENT}: misuse: no");
+        assert!(log.contains(&format!("1: {unsent}")), "{log:?}");
+        assert!(log.contains(&format!("2: {unsent}")), "{log:?}");
+        assert_eq!(log[log.len() - 2..], ["Closed", "done: misuse: no"]);
+        assert!(!shell.supervisor.has_begun());
+        assert_eq!(shell.supervisor.poll_timeout(), None);
+    }
 }
 
 #[test]
