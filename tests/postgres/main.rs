@@ -26,3 +26,5 @@ mod support;
 #[cfg(any(feature = "tls-ring", feature = "tls-aws-lc-rs"))]
 mod tls;
 mod transactions;
+#[cfg(any(feature = "tls-ring", feature = "tls-aws-lc-rs"))]
+mod trust;

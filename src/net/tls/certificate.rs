@@ -1,18 +1,25 @@
-//! What a certificate says of itself, as far as rustls does not tell: for the check of a pinned one and for the
-//! words of an error.
+//! What a certificate says of itself, as far as rustls does not tell: for the checks that webpki does not make and
+//! for the words of an error.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::extension::Extensions;
 use crate::auth::der::{self, Reader, Value, tag};
 
 /// `2.5.4.3`
 const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
 /// `2.5.29.17`
 const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 0x11];
+/// The number 2, which stands for version 3.
+const VERSION_3: [u8; 3] = [0x02, 1, 2];
 
 /// A certificate in parts. Nothing in it is verified.
 #[derive(Debug)]
 pub(super) struct Certificate<'a> {
+    /// Version 3, the only one with extensions.
+    pub(super) is_version_3: bool,
+    /// The contents of a number, of a name, and of another name.
+    pub(super) serial: &'a [u8],
     pub(super) issuer: &'a [u8],
     pub(super) subject: &'a [u8],
     /// Seconds since 1970.
@@ -29,19 +36,34 @@ impl<'a> Certificate<'a> {
         let signed = der::single(certificate, tag::SEQUENCE)?.values().of(tag::SEQUENCE)?;
         let mut parts = signed.values();
         // The version: the first one is said by saying nothing.
-        parts.of(tag::explicit(0));
-        parts.of(tag::INTEGER)?;
+        let version = parts.of(tag::explicit(0));
+        let is_version_3 = version.is_some_and(|version| version.contents == VERSION_3);
+        let serial = parts.of(tag::INTEGER)?.contents;
         parts.of(tag::SEQUENCE)?;
-        let issuer = parts.of(tag::SEQUENCE)?.whole;
+        let issuer = parts.of(tag::SEQUENCE)?.contents;
         let mut validity = parts.of(tag::SEQUENCE)?.values();
         let not_before = time(validity.any()?)?;
         let not_after = time(validity.any()?)?;
-        let subject = parts.of(tag::SEQUENCE)?.whole;
+        let subject = parts.of(tag::SEQUENCE)?.contents;
         let public_key = parts.of(tag::SEQUENCE)?.whole;
         parts.of(tag::implicit(1));
         parts.of(tag::implicit(2));
         let extensions = parts.of(tag::explicit(3));
-        Some(Self { issuer, subject, not_before, not_after, public_key, extensions })
+        Some(Self {
+            is_version_3,
+            serial,
+            issuer,
+            subject,
+            not_before,
+            not_after,
+            public_key,
+            extensions,
+        })
+    }
+
+    /// Its extensions, or `None` if they are malformed as a whole.
+    pub(super) fn extensions(&self) -> Option<Extensions<'a>> {
+        Extensions::new(self.extensions)
     }
 
     /// Whether it names itself as its issuer.
@@ -55,32 +77,23 @@ impl<'a> Certificate<'a> {
     }
 
     fn alternative_names(&self) -> Option<Vec<String>> {
-        let mut extensions = der::single(self.extensions?.contents, tag::SEQUENCE)?.values();
-        while let Some(extension) = extensions.of(tag::SEQUENCE) {
-            let mut parts = extension.values();
-            if parts.of(tag::OBJECT_IDENTIFIER)?.contents != SUBJECT_ALT_NAME {
-                continue;
+        let found = self.extensions()?.map_while(|extension| extension);
+        let names = found.into_iter().find(|extension| extension.id == SUBJECT_ALT_NAME)?;
+        let mut names = der::single(names.value, tag::SEQUENCE)?.values();
+        let mut hosts = Vec::new();
+        while let Some(name) = names.any() {
+            if name.tag == tag::implicit(2) {
+                hosts.push(text(name));
+            } else if name.tag == tag::implicit(7) {
+                hosts.extend(address(name.contents).map(|address| address.to_string()));
             }
-            // Whether it is critical.
-            parts.of(tag::BOOLEAN);
-            let names = parts.of(tag::OCTET_STRING)?;
-            let mut names = der::single(names.contents, tag::SEQUENCE)?.values();
-            let mut hosts = Vec::new();
-            while let Some(name) = names.any() {
-                if name.tag == tag::implicit(2) {
-                    hosts.push(text(name));
-                } else if name.tag == tag::implicit(7) {
-                    hosts.extend(address(name.contents).map(|address| address.to_string()));
-                }
-            }
-            return Some(hosts);
         }
-        None
+        Some(hosts)
     }
 
     /// The `CN` of its subject.
     pub(super) fn common_name(&self) -> Option<String> {
-        let mut names = der::single(self.subject, tag::SEQUENCE)?.values();
+        let mut names = Reader::new(self.subject);
         while let Some(name) = names.of(tag::SET) {
             let mut attributes = name.values();
             while let Some(attribute) = attributes.of(tag::SEQUENCE) {
@@ -105,7 +118,7 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
 }
 
 /// `YYMMDDhhmmssZ` with years from 1950 on, or `YYYYMMDDhhmmssZ`. RFC 5280 has no other form.
-fn time(value: Value<'_>) -> Option<i64> {
+pub(super) fn time(value: Value<'_>) -> Option<i64> {
     let (century, digits) = match (value.tag, value.contents) {
         (tag::UTC_TIME, [digits @ .., b'Z']) if digits.len() == 12 => (None, digits),
         (tag::GENERALIZED_TIME, [a, b, digits @ .., b'Z']) if digits.len() == 12 => {

@@ -10,9 +10,11 @@ use std::io;
 use rustls::pki_types::CertificateDer;
 use rustls::{AlertDescription as Alert, PeerIncompatible};
 
+use super::authorities::Other;
 use super::certificate::Certificate;
 use super::fault::{AlertName, Fault};
 use super::handshake::Failure;
+use super::refusal::{Flaw, Refusal};
 use super::roots::Origin;
 use super::told::Told;
 use super::verifier::Check;
@@ -30,8 +32,8 @@ const AMAZON_RDS: &[u8] = b"Amazon RDS";
 /// What a server showed.
 pub(super) struct Shown<'a> {
     pub(super) certificate: &'a CertificateDer<'a>,
-    /// How many certificates it sent beside its own.
-    pub(super) intermediates: usize,
+    /// The certificates that it sent beside its own.
+    pub(super) intermediates: &'a [CertificateDer<'a>],
 }
 
 fn tls(message: impl Into<Cow<'static, str>>, hint: impl Into<Cow<'static, str>>) -> Error {
@@ -40,7 +42,75 @@ fn tls(message: impl Into<Cow<'static, str>>, hint: impl Into<Cow<'static, str>>
 
 /// Why a server's certificate is refused.
 #[cold]
-pub(super) fn refused(error: &webpki::Error, check: &Check, shown: &Shown<'_>) -> Error {
+pub(super) fn refused(refusal: &Refusal, check: &Check, shown: &Shown<'_>) -> Error {
+    match refusal {
+        Refusal::Chain(error) => of_chain(error, check, shown),
+        Refusal::Flaw(flaw) => of_flaw(*flaw, check),
+    }
+}
+
+/// What webpki does not look at.
+fn of_flaw(flaw: Flaw, check: &Check) -> Error {
+    let place = place(check);
+    match flaw {
+        Flaw::AuthorityExpired { days } => tls(
+            format!(
+                "the authority that vouches for the server's certificate expired {days} days ago"
+            ),
+            format!("put its new certificate into {place}; or is the clock of this machine wrong?"),
+        ),
+        Flaw::AuthorityNotYetValid { days } => tls(
+            format!(
+                "the authority that vouches for the server's certificate becomes valid in {days} days only"
+            ),
+            "is the clock of this machine, or of the one that made it, wrong?",
+        ),
+        Flaw::AuthorityRevoked => tls(
+            "the authority that vouches for the server's certificate is revoked",
+            format!("a list of revoked certificates names it: take it out of {place}"),
+        ),
+        Flaw::AuthorityNotForServers => tls(
+            "the authority that vouches for the server's certificate is not for servers (its \
+             extendedKeyUsage lacks serverAuth)",
+            "issue its certificate again with extendedKeyUsage=serverAuth, or without that extension",
+        ),
+        Flaw::UnknownExtension => tls(
+            "the authority that vouches for the server's certificate has a critical extension that is not \
+             known here",
+            "issue its certificate again without that extension, or not as a critical one",
+        ),
+        Flaw::TooLong => tls(
+            "there are more intermediate certificates than the authority above them allows (pathlen of \
+             basicConstraints)",
+            "issue the authority's certificate again with a larger pathlen, or the server's by an authority \
+             closer to it",
+        ),
+        Flaw::IntermediateMayNotSign => tls(
+            "a certificate above the server's may not sign others (its keyUsage lacks keyCertSign)",
+            "issue the intermediate certificate again with keyUsage=keyCertSign,cRLSign",
+        ),
+        Flaw::ServerMayNotSpeakTls => tls(
+            "the server's certificate is not for TLS (its keyUsage has neither digitalSignature nor \
+             keyEncipherment nor keyAgreement)",
+            "issue it again with keyUsage=digitalSignature,keyEncipherment, or without that extension",
+        ),
+        Flaw::ServerNotForServers => not_for_servers(),
+        Flaw::Unreadable => tls(
+            "an extension of the server's certificate, or of one above it, is malformed",
+            "issue it again",
+        ),
+    }
+}
+
+fn not_for_servers() -> Error {
+    tls(
+        "the server's certificate is not for servers (its extendedKeyUsage lacks serverAuth)",
+        "issue it again with extendedKeyUsage=serverAuth, or without that extension",
+    )
+}
+
+/// What webpki says.
+fn of_chain(error: &webpki::Error, check: &Check, shown: &Shown<'_>) -> Error {
     use webpki::Error as E;
     let parsed = Certificate::parse(shown.certificate);
     match error {
@@ -67,7 +137,8 @@ pub(super) fn refused(error: &webpki::Error, check: &Check, shown: &Shown<'_>) -
         E::CaUsedAsEndEntity => tls(
             "the server shows the certificate of an authority as its own",
             "openssl req -x509 makes such a certificate (CA:TRUE): copy exactly that file from the server \
-             into sslrootcert, and it is accepted; or let the authority issue one for the server",
+             into sslrootcert, and it is accepted, and with it all that its key signs; or let the authority \
+             issue one for the server",
         ),
         E::EndEntityUsedAsCa => tls(
             "a certificate above the server's is not one of an authority (no basicConstraints CA:TRUE)",
@@ -77,10 +148,7 @@ pub(super) fn refused(error: &webpki::Error, check: &Check, shown: &Shown<'_>) -
             "the server's certificate is of version 1, in which hosts and purposes cannot be told",
             "openssl x509 -req makes those: give it -extfile with a line subjectAltName=DNS:HOST",
         ),
-        E::RequiredEkuNotFoundContext(_) => tls(
-            "the server's certificate is not for servers (its extendedKeyUsage lacks serverAuth)",
-            "issue it again with extendedKeyUsage=serverAuth, or without that extension",
-        ),
+        E::RequiredEkuNotFoundContext(_) => not_for_servers(),
         E::CertRevoked => tls(
             "the server's certificate, or one above it, is revoked",
             "the server needs a new certificate",
@@ -125,39 +193,77 @@ fn days_before(error: &webpki::Error) -> u64 {
     seconds.div_ceil(86_400)
 }
 
+/// Where the authorities come from.
+fn place(check: &Check) -> String {
+    match check {
+        Check::Nothing => String::new(),
+        Check::Chain(trust) | Check::Host(trust, _) => trust.origin.to_string(),
+    }
+}
+
 fn unknown_issuer(check: &Check, shown: &Shown<'_>, parsed: Option<&Certificate<'_>>) -> Error {
-    let origin = match check {
+    let trust = match check {
         Check::Nothing => None,
-        Check::Chain(trust) | Check::Host(trust, _) => Some(&trust.origin),
+        Check::Chain(trust) | Check::Host(trust, _) => Some(trust),
     };
+    let is_system = trust.is_some_and(|trust| trust.origin == Origin::System);
     let self_issued = parsed.is_some_and(Certificate::is_self_issued);
     let of_amazon = parsed.is_some_and(|parsed| {
         parsed.issuer.windows(AMAZON_RDS.len()).any(|part| part == AMAZON_RDS)
     });
-    let place = origin.map(ToString::to_string).unwrap_or_default();
+    // A name proves nothing, and nothing follows from it but the hint.
+    let sent = shown.intermediates.iter().filter_map(|certificate| Certificate::parse(certificate));
+    let issuers =
+        parsed.map(|parsed| parsed.issuer).into_iter().chain(sent.map(|sent| sent.issuer));
+    let other = trust
+        .and_then(|trust| issuers.into_iter().find_map(|issuer| trust.authorities.other(issuer)));
+    let place = place(check);
     let message = if self_issued {
         format!("the server's certificate is signed by itself, and it is not in {place}")
     } else {
         format!("no authority in {place} vouches for the server's certificate")
     };
-    tls(
-        message,
-        if of_amazon {
-            "Amazon RDS has authorities of its own: download \
-             https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem and name it with sslrootcert"
-        } else if self_issued {
-            "copy the certificate from the server, and name that file with sslrootcert"
-        } else if shown.intermediates == 0 {
-            "either sslrootcert has to name the authority that issued it (a hosted database offers the \
-             file for download), or the server does not send its intermediate certificates: its \
-             ssl_cert_file must hold them, after its own"
-        } else if origin == Some(&Origin::System) {
-            "is it a private authority? Name its certificate with sslrootcert"
-        } else {
-            "name the authority that issued it with sslrootcert; a hosted database offers the file for \
-             download"
-        },
-    )
+    let hint: Cow<'static, str> = if let (Some(other), false) = (other, self_issued) {
+        format!("{place} has a certificate with the name of the issuer, but {}", reason(other))
+            .into()
+    } else if of_amazon {
+        "Amazon RDS has authorities of its own: download \
+         https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem and name it with sslrootcert"
+            .into()
+    } else if self_issued {
+        "copy the certificate from the server, and name that file with sslrootcert".into()
+    } else if shown.intermediates.is_empty() {
+        "either sslrootcert has to name the authority that issued it (a hosted database offers the \
+         file for download), or the server does not send its intermediate certificates: its \
+         ssl_cert_file must hold them, after its own"
+            .into()
+    } else if is_system {
+        "is it a private authority? Name its certificate with sslrootcert".into()
+    } else {
+        "name the authority that issued it with sslrootcert; a hosted database offers the file for \
+         download"
+            .into()
+    };
+    tls(message, hint)
+}
+
+/// Why a certificate of the file vouches for nobody.
+fn reason(other: Other) -> &'static str {
+    match other {
+        Other::OldVersion => {
+            "it is of version 1, which cannot say that it is an authority: issue it again, with the same key \
+             and name, with basicConstraints=critical,CA:TRUE"
+        }
+        Other::NotAuthority => {
+            "it is not an authority (no basicConstraints CA:TRUE), and is known as a server's own only: issue \
+             it again, with the same key and name, with basicConstraints=critical,CA:TRUE"
+        }
+        Other::MayNotSign => {
+            "it may not sign others (its keyUsage lacks keyCertSign): issue it again, with the same key and \
+             name, with keyUsage=keyCertSign,cRLSign"
+        }
+        Other::Malformed => "it is malformed in part, and vouches for no other",
+    }
 }
 
 /// An authority has vouched for the certificate: its names can be shown.

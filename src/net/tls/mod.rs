@@ -17,19 +17,24 @@
 //! - Encrypted keys and keys in an engine are refused.
 
 mod ask;
+mod authorities;
 mod buffer;
 mod certificate;
 mod client_certificate;
 mod config;
+mod extension;
 mod fault;
 mod file;
 mod handshake;
 mod hint;
 mod incoming;
 mod keys;
+mod lists;
 mod outgoing;
 mod provider;
 mod record;
+mod refusal;
+mod rights;
 mod roots;
 mod stream;
 mod told;

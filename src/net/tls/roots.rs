@@ -5,10 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, TrustAnchor};
-use webpki::{CertRevocationList, OwnedCertRevocationList, anchor_from_trusted_cert};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 
+use super::authorities::Authorities;
 use super::file::{self, Access};
+use super::lists::{List, Lists};
 use crate::config::SslMode;
 use crate::config::security::SYSTEM_ROOTS;
 use crate::{Config, Error, ErrorKind};
@@ -17,12 +18,12 @@ use crate::{Config, Error, ErrorKind};
 const ROOT_FILE: &str = "root.crt";
 const REVOKED_FILE: &str = "root.crl";
 
-/// Authorities that may vouch for a server.
+/// What vouches for a server.
 pub(super) struct Trust {
-    pub(super) anchors: Vec<TrustAnchor<'static>>,
-    /// The same certificates whole: a server that shows one of them is known by it.
-    pub(super) pinned: Vec<CertificateDer<'static>>,
-    pub(super) revoked: Vec<CertRevocationList<'static>>,
+    pub(super) authorities: Authorities,
+    /// Every certificate of the file, also those that vouch for nobody else: a server that shows one is known by it.
+    pinned: Vec<CertificateDer<'static>>,
+    pub(super) lists: Lists,
     pub(super) origin: Origin,
 }
 
@@ -79,20 +80,23 @@ impl Trust {
             }
             _ => return Ok(None),
         };
-        let (anchors, pinned) = read_authorities(&path, &bytes)?;
-        let revoked = read_revoked(config, directory)?;
-        Ok(Some(Self { anchors, pinned, revoked, origin: Origin::File(path) }))
+        let (authorities, pinned) = read_authorities(&path, &bytes)?;
+        let lists = read_revoked(config, directory)?;
+        Ok(Some(Self { authorities, pinned, lists, origin: Origin::File(path) }))
+    }
+
+    /// Whether it is one of the certificates that we were given, byte for byte.
+    pub(super) fn is_pinned(&self, certificate: &CertificateDer<'_>) -> bool {
+        self.pinned.iter().any(|pinned| pinned == certificate)
     }
 
     fn system() -> Result<Self, Error> {
         let found = rustls_native_certs::load_native_certs();
         // A system's list may have some that we cannot use: the others count.
-        let anchors: Vec<_> = found
-            .certs
-            .iter()
-            .filter_map(|certificate| Some(anchor_from_trusted_cert(certificate).ok()?.to_owned()))
-            .collect();
-        if anchors.is_empty() {
+        let mut usable = found.certs;
+        usable.retain(|certificate| webpki::anchor_from_trusted_cert(certificate).is_ok());
+        let authorities = Authorities::new(&usable).unwrap_or_default();
+        if authorities.anchors.is_empty() {
             let message = "sslrootcert=system, but this system has no list of authorities";
             let hint = "install it (package ca-certificates), or name a file with sslrootcert";
             let error = match found.errors.into_iter().next() {
@@ -102,7 +106,8 @@ impl Trust {
             return Err(error.with_hint(hint));
         }
         // Nobody pins a whole list, and libpq looks for no revocations here.
-        Ok(Self { anchors, pinned: Vec::new(), revoked: Vec::new(), origin: Origin::System })
+        let (pinned, lists) = (Vec::new(), Lists::default());
+        Ok(Self { authorities, pinned, lists, origin: Origin::System })
     }
 }
 
@@ -110,8 +115,9 @@ impl fmt::Debug for Trust {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Trust")
             .field("origin", &self.origin)
-            .field("anchors", &self.anchors.len())
-            .field("revoked", &self.revoked.len())
+            .field("anchors", &self.authorities.anchors.len())
+            .field("pinned", &self.pinned.len())
+            .field("lists", &self.lists.len())
             .finish_non_exhaustive()
     }
 }
@@ -132,34 +138,30 @@ fn missing(mode: SslMode, path: Option<&Path>) -> Error {
     )
 }
 
-type Authorities = (Vec<TrustAnchor<'static>>, Vec<CertificateDer<'static>>);
-
-fn read_authorities(path: &Path, bytes: &[u8]) -> Result<Authorities, Error> {
-    let (mut anchors, mut pinned) = (Vec::new(), Vec::new());
-    for (at, certificate) in CertificateDer::pem_slice_iter(bytes).enumerate() {
+fn read_authorities(
+    path: &Path,
+    bytes: &[u8],
+) -> Result<(Authorities, Vec<CertificateDer<'static>>), Error> {
+    let malformed = |at: usize, cause: &dyn fmt::Display| {
         let number = at + 1;
-        let malformed = |cause: String| {
-            let message = format!(
-                "certificate {number} in the file of authorities {path:?} is malformed: {cause}"
-            );
-            file::wrong(message)
-        };
-        let certificate = certificate.map_err(|error| malformed(error.to_string()))?;
-        let anchor = anchor_from_trusted_cert(&certificate);
-        anchors.push(anchor.map_err(|error| malformed(error.to_string()))?.to_owned());
-        pinned.push(certificate);
+        let message = format!(
+            "certificate {number} in the file of authorities {path:?} is malformed: {cause}"
+        );
+        file::wrong(message)
+    };
+    let mut given = Vec::new();
+    for (at, certificate) in CertificateDer::pem_slice_iter(bytes).enumerate() {
+        given.push(certificate.map_err(|error| malformed(at, &error))?);
     }
-    if anchors.is_empty() {
+    if given.is_empty() {
         let message = format!("the file of authorities {path:?} holds no certificate");
         return Err(file::wrong(message).with_hint("it must be PEM: -----BEGIN CERTIFICATE-----"));
     }
-    Ok((anchors, pinned))
+    let authorities = Authorities::new(&given).map_err(|(at, error)| malformed(at, &error))?;
+    Ok((authorities, given))
 }
 
-fn read_revoked(
-    config: &Config,
-    directory: Option<&Path>,
-) -> Result<Vec<CertRevocationList<'static>>, Error> {
+fn read_revoked(config: &Config, directory: Option<&Path>) -> Result<Lists, Error> {
     let mut lists = Vec::new();
     let named = config.get_ssl_crl().map(PathBuf::from);
     let within = config.get_ssl_crl_dir().map(PathBuf::from);
@@ -193,7 +195,7 @@ fn read_revoked(
     {
         add_lists(&mut lists, &path, &bytes)?;
     }
-    Ok(lists)
+    Ok(Lists::new(lists))
 }
 
 fn read_list(path: &Path) -> Result<Option<zeroize::Zeroizing<Vec<u8>>>, Error> {
@@ -209,11 +211,7 @@ fn no_list(path: &Path, why: &str) -> Error {
 }
 
 /// Adds the lists in a file and says how many there were.
-fn add_lists(
-    lists: &mut Vec<CertRevocationList<'static>>,
-    path: &Path,
-    bytes: &[u8],
-) -> Result<usize, Error> {
+fn add_lists(lists: &mut Vec<List>, path: &Path, bytes: &[u8]) -> Result<usize, Error> {
     let before = lists.len();
     for list in CertificateRevocationListDer::pem_slice_iter(bytes) {
         let malformed = |cause: &dyn fmt::Display| {
@@ -222,8 +220,7 @@ fn add_lists(
             file::wrong(message)
         };
         let list = list.map_err(|error| malformed(&error))?;
-        let list = OwnedCertRevocationList::from_der(&list).map_err(|error| malformed(&error))?;
-        lists.push(list.into());
+        lists.push(List::read(list).map_err(|error| malformed(&error))?);
     }
     Ok(lists.len() - before)
 }

@@ -1,20 +1,21 @@
 //! Whether the server is who it should be.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{self, WebPkiSupportedAlgorithms};
 use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
-use rustls::{
-    CertificateError, DigitallySignedStruct, Error, OtherError, PeerMisbehaved, SignatureScheme,
-};
+use rustls::{CertificateError, DigitallySignedStruct, Error, PeerMisbehaved, SignatureScheme};
 use webpki::{
     EndEntityCert, ExpirationPolicy, KeyUsage, RawPublicKeyEntity, RevocationCheckDepth,
-    RevocationOptionsBuilder, UnknownStatusPolicy,
+    RevocationOptionsBuilder, UnknownStatusPolicy, VerifiedPath,
 };
 
 use super::certificate::Certificate;
 use super::hint::{self, Shown};
+use super::refusal::{Flaw, Refusal};
+use super::rights::Rights;
 use super::roots::Trust;
 use super::told::Told;
 
@@ -43,25 +44,61 @@ impl Verifier {
         certificate: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
-    ) -> Result<(), webpki::Error> {
+    ) -> Result<(), Refusal> {
         let (trust, host) = match &self.check {
             Check::Nothing => return Ok(()),
             Check::Chain(trust) => (trust, None),
             Check::Host(trust, host) => (trust, Some(host)),
         };
-        // webpki wants no authority at the end of a chain, and wants one above every certificate. A server
-        // that shows the very certificate that we were given is known all the same: what
-        // `openssl req -x509` makes for a server is such a one.
-        if trust.pinned.iter().any(|pinned| pinned == certificate) {
-            check_dates(certificate, now)?;
+        if trust.is_pinned(certificate) {
+            self.verify_pinned(trust, certificate, intermediates, now)?;
         } else {
             self.verify_chain(trust, certificate, intermediates, now)?;
         }
-        match host {
-            Some(host) => {
-                EndEntityCert::try_from(certificate)?.verify_is_valid_for_subject_name(host)
-            }
-            None => Ok(()),
+        if let Some(host) = host {
+            EndEntityCert::try_from(certificate)?.verify_is_valid_for_subject_name(host)?;
+        }
+        Ok(())
+    }
+
+    /// A server that shows the very certificate that we were given is known by it. webpki wants no authority at the
+    /// end of a chain, and wants one above every certificate: what `openssl req -x509` makes for a server would
+    /// never do.
+    ///
+    /// All else is as in OpenSSL for such a one: its dates, what it may be used for, and with lists of revoked
+    /// certificates that one of them clears it.
+    fn verify_pinned(
+        &self,
+        trust: &Trust,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(), Refusal> {
+        let parsed = Certificate::parse(certificate).ok_or(webpki::Error::BadDer)?;
+        check_dates(&parsed, now)?;
+        let rights = Rights::of(&parsed).ok_or(webpki::Error::BadDer)?;
+        if !rights.may_speak_tls() {
+            return Err(Flaw::ServerMayNotSpeakTls.into());
+        }
+        if !rights.is_for_servers() {
+            return Err(Flaw::ServerNotForServers.into());
+        }
+        if rights.has_unknown_critical {
+            return Err(webpki::Error::UnsupportedCriticalExtension.into());
+        }
+        if trust.lists.is_empty() {
+            return Ok(());
+        }
+        if parsed.is_self_issued() {
+            let lists = &trust.lists;
+            return Ok(lists.check_self_signed(&parsed, rights, &self.algorithms, now)?);
+        }
+        // Who has issued it says whether it is revoked.
+        match self.verify_chain(trust, certificate, intermediates, now) {
+            Err(Refusal::Chain(
+                webpki::Error::UnknownIssuer | webpki::Error::CaUsedAsEndEntity,
+            )) => Err(webpki::Error::UnknownRevocationStatus.into()),
+            verified => verified,
         }
     }
 
@@ -71,8 +108,11 @@ impl Verifier {
         certificate: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
-    ) -> Result<(), webpki::Error> {
-        let lists: Vec<_> = trust.revoked.iter().collect();
+    ) -> Result<(), Refusal> {
+        let lists = trust.lists.at(now);
+        if lists.is_empty() && !trust.lists.is_empty() {
+            return Err(webpki::Error::UnknownRevocationStatus.into());
+        }
         // As OpenSSL does when it is given a list: one for each authority of the chain, none of them old.
         let revocation = RevocationOptionsBuilder::new(&lists).ok().map(|options| {
             options
@@ -81,27 +121,48 @@ impl Verifier {
                 .with_expiration_policy(ExpirationPolicy::Enforce)
                 .build()
         });
+        let authorities = &trust.authorities;
+        let given = authorities.intermediates.iter().chain(intermediates);
+        let intermediates: Vec<_> =
+            given.map(|certificate| CertificateDer::from(certificate.as_ref())).collect();
+        let flaw = Cell::new(None);
+        let judge = |path: &VerifiedPath<'_>| {
+            authorities.judge(path, &trust.lists, now).map_err(|found| {
+                flaw.set(Some(found));
+                // Any that lets webpki look for another chain.
+                webpki::Error::UnknownIssuer
+            })
+        };
         let certificate = EndEntityCert::try_from(certificate)?;
         let path = certificate.verify_for_usage(
             self.algorithms.all,
-            &trust.anchors,
-            intermediates,
+            &authorities.anchors,
+            &intermediates,
             now,
             KeyUsage::server_auth(),
             revocation,
-            None,
+            Some(&judge),
         );
-        path.map(drop)
+        match (path, flaw.get()) {
+            (Ok(_), _) => Ok(()),
+            (Err(_), Some(flaw)) => Err(flaw.into()),
+            (Err(error), None) => Err(error.into()),
+        }
     }
 
     /// The key with which a server proves that the certificate is its own, where the certificate itself is not
-    /// judged: webpki reads only those of version 3, and what `openssl x509 -req` makes is of version 1.
+    /// judged: webpki reads only those of version 3, and what `openssl x509 -req` makes is of version 1. One that
+    /// is pinned is not judged by webpki either, unless its names are asked for.
     fn bare_key<'a>(
         &self,
         certificate: &'a CertificateDer<'_>,
     ) -> Option<SubjectPublicKeyInfoDer<'a>> {
-        match self.check {
-            Check::Nothing => Some(Certificate::parse(certificate)?.public_key.into()),
+        let bare = |parsed: Certificate<'a>| SubjectPublicKeyInfoDer::from(parsed.public_key);
+        match &self.check {
+            Check::Nothing => Certificate::parse(certificate).map(bare),
+            Check::Chain(trust) if trust.is_pinned(certificate) => {
+                Certificate::parse(certificate).filter(|parsed| !parsed.is_version_3).map(bare)
+            }
             Check::Chain(_) | Check::Host(..) => None,
         }
     }
@@ -116,11 +177,10 @@ impl ServerCertVerifier for Verifier {
         _: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        self.verify(certificate, intermediates, now).map_err(|error| {
-            let alert = alert_for(&error);
-            let shown = Shown { certificate, intermediates: intermediates.len() };
-            self.told.set_refusal(hint::refused(&error, &self.check, &shown));
-            Error::InvalidCertificate(alert)
+        self.verify(certificate, intermediates, now).map_err(|refusal| {
+            let shown = Shown { certificate, intermediates };
+            self.told.set_refusal(hint::refused(&refusal, &self.check, &shown));
+            Error::InvalidCertificate(refusal.alert())
         })?;
         Ok(ServerCertVerified::assertion())
     }
@@ -181,8 +241,7 @@ fn verify_signature(
 }
 
 /// A pinned certificate ends like any other.
-fn check_dates(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), webpki::Error> {
-    let dates = Certificate::parse(certificate).ok_or(webpki::Error::BadDer)?;
+fn check_dates(dates: &Certificate<'_>, now: UnixTime) -> Result<(), webpki::Error> {
     let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
     let at = |seconds: i64| {
         let seconds = u64::try_from(seconds).unwrap_or_default();
@@ -197,23 +256,4 @@ fn check_dates(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), we
         return Err(webpki::Error::CertExpired { time: now, not_after });
     }
     Ok(())
-}
-
-/// What rustls tells the server, by way of the alert that it has for this.
-fn alert_for(error: &webpki::Error) -> CertificateError {
-    use webpki::Error as E;
-    match error {
-        E::UnknownIssuer => CertificateError::UnknownIssuer,
-        E::CertExpired { .. } | E::InvalidCertValidity => CertificateError::Expired,
-        E::CertNotValidYet { .. } => CertificateError::NotValidYet,
-        E::CertNotValidForName(_) => CertificateError::NotValidForName,
-        E::CertRevoked => CertificateError::Revoked,
-        E::UnknownRevocationStatus | E::CrlExpired { .. } => {
-            CertificateError::UnknownRevocationStatus
-        }
-        E::BadDer | E::BadDerTime | E::TrailingData(_) => CertificateError::BadEncoding,
-        E::InvalidSignatureForPublicKey => CertificateError::BadSignature,
-        E::RequiredEkuNotFoundContext(_) => CertificateError::InvalidPurpose,
-        other => CertificateError::Other(OtherError(Arc::new(other.clone()))),
-    }
 }

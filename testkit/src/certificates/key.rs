@@ -15,6 +15,8 @@ pub enum Key {
     Ed25519,
     /// RSA of 2048 bits. It takes some tenths of a second to make one.
     Rsa2048,
+    /// RSA of 1024 bits, which is too short for any use today.
+    Rsa1024,
 }
 
 impl Key {
@@ -30,13 +32,14 @@ impl Key {
             }
             Self::Ed25519 => &["-algorithm", "ED25519"],
             Self::Rsa2048 => &["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"],
+            Self::Rsa1024 => &["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:1024"],
         }
     }
 
     /// What a leaf with such a key may be used for: an RSA key also to carry another key.
     pub(super) fn usage(self) -> &'static str {
         match self {
-            Self::Rsa2048 => "digitalSignature,keyEncipherment",
+            Self::Rsa2048 | Self::Rsa1024 => "digitalSignature,keyEncipherment",
             Self::P256 | Self::P384 | Self::Ed25519 => "digitalSignature",
         }
     }
@@ -95,13 +98,13 @@ impl Signature {
             (Self::Sha256, _) => Ok(&["-md", "sha256"]),
             (Self::Sha384, _) => Ok(&["-md", "sha384"]),
             (Self::Sha512, _) => Ok(&["-md", "sha512"]),
-            (Self::PssSha256, Key::Rsa2048) => {
+            (Self::PssSha256, Key::Rsa2048 | Key::Rsa1024) => {
                 Ok(&["-md", "sha256", "-sigopt", PSS, "-sigopt", SALT])
             }
-            (Self::PssSha384, Key::Rsa2048) => {
+            (Self::PssSha384, Key::Rsa2048 | Key::Rsa1024) => {
                 Ok(&["-md", "sha384", "-sigopt", PSS, "-sigopt", SALT])
             }
-            (Self::PssSha512, Key::Rsa2048) => {
+            (Self::PssSha512, Key::Rsa2048 | Key::Rsa1024) => {
                 Ok(&["-md", "sha512", "-sigopt", PSS, "-sigopt", SALT])
             }
         }

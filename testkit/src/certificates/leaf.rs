@@ -15,14 +15,25 @@ const NOT_YET_VALID: [&str; 2] = ["20980101000000Z", "20991231235959Z"];
 pub struct Ca {
     pub(super) name: String,
     pub(super) key: Key,
-    constraints: bool,
+    signature: Option<Signature>,
+    dates: [&'static str; 2],
+    extensions: Option<String>,
 }
 
 impl Ca {
     /// An authority of that common name, with a key of the default kind.
     #[must_use]
     pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), key: Key::default(), constraints: true }
+        Self {
+            name: name.into(),
+            key: Key::default(),
+            signature: None,
+            dates: VALID,
+            extensions: Some(
+                "basicConstraints = critical,CA:TRUE\nkeyUsage = critical,keyCertSign,cRLSign\n"
+                    .into(),
+            ),
+        }
     }
 
     /// The kind of its key, and so of all signatures that it gives.
@@ -32,26 +43,59 @@ impl Ca {
         self
     }
 
+    /// How its issuer signs it: itself, if it is a root.
+    #[must_use]
+    pub fn signature(mut self, signature: Signature) -> Self {
+        self.signature = Some(signature);
+        self
+    }
+
     /// Without `basicConstraints`: it issues certificates, and is not entitled to.
     #[must_use]
-    pub fn without_constraints(mut self) -> Self {
-        self.constraints = false;
+    pub fn without_constraints(self) -> Self {
+        self.extensions("")
+    }
+
+    /// Other extensions in place of `basicConstraints` and `keyUsage`: lines of the `openssl` command's
+    /// configuration, such as `basicConstraints = critical,CA:TRUE,pathlen:0`.
+    #[must_use]
+    pub fn extensions(mut self, lines: impl Into<String>) -> Self {
+        self.extensions = Some(lines.into());
+        self
+    }
+
+    /// Of X.509 version 1, which has no extensions.
+    #[must_use]
+    pub fn version_1(mut self) -> Self {
+        self.extensions = None;
+        self
+    }
+
+    /// Valid until the end of the year 2020.
+    #[must_use]
+    pub fn expired(mut self) -> Self {
+        self.dates = EXPIRED;
+        self
+    }
+
+    /// Valid from the year 2098 on.
+    #[must_use]
+    pub fn not_yet_valid(mut self) -> Self {
+        self.dates = NOT_YET_VALID;
         self
     }
 
     pub(super) fn request(&self, self_signed: bool) -> Request<'_> {
-        let mut extensions = String::new();
-        if self.constraints {
-            extensions.push_str("basicConstraints = critical,CA:TRUE\n");
-            extensions.push_str("keyUsage = critical,keyCertSign,cRLSign\n");
-        }
-        extensions.push_str(identifiers(self_signed));
+        let extensions = self
+            .extensions
+            .as_ref()
+            .map(|lines| format!("{}\n{}", lines.trim_end(), identifiers(self_signed)));
         Request {
             common_name: &self.name,
             key: self.key,
-            signature: None,
-            dates: VALID,
-            extensions,
+            signature: self.signature,
+            dates: self.dates,
+            extensions: extensions.unwrap_or_default(),
         }
     }
 }
@@ -72,6 +116,7 @@ pub struct Leaf {
     signature: Option<Signature>,
     dates: [&'static str; 2],
     authority: bool,
+    extensions: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,6 +152,7 @@ impl Leaf {
             signature: None,
             dates: VALID,
             authority: false,
+            extensions: None,
         }
     }
 
@@ -175,8 +221,18 @@ impl Leaf {
         self
     }
 
+    /// Other extensions in place of `basicConstraints`, `keyUsage` and `extendedKeyUsage`: lines of the `openssl`
+    /// command's configuration. The alternative names stay.
+    #[must_use]
+    pub fn extensions(mut self, lines: impl Into<String>) -> Self {
+        self.extensions = Some(lines.into());
+        self
+    }
+
     pub(super) fn request(&self, self_signed: bool) -> Result<Request<'_>, Error> {
-        let mut extensions = if self.authority {
+        let mut extensions = if let Some(lines) = &self.extensions {
+            format!("{}\n", lines.trim_end())
+        } else if self.authority {
             "basicConstraints = critical,CA:TRUE\n".to_owned()
         } else {
             let usage = self.key.usage();
@@ -206,6 +262,7 @@ pub(super) struct Request<'a> {
     pub(super) key: Key,
     pub(super) signature: Option<Signature>,
     pub(super) dates: [&'static str; 2],
+    /// Lines of its configuration. Without any the certificate is of version 1.
     pub(super) extensions: String,
 }
 
@@ -230,7 +287,7 @@ fn identifiers(self_signed: bool) -> &'static str {
     if self_signed {
         "subjectKeyIdentifier = hash\n"
     } else {
-        "subjectKeyIdentifier = hash\nauthorityKeyIdentifier = keyid\n"
+        "subjectKeyIdentifier = hash\nauthorityKeyIdentifier = keyid,issuer\n"
     }
 }
 

@@ -101,10 +101,11 @@ pub(super) fn sign(
     let [begin, end] = request.dates;
     let [from, to, extensions] =
         ["request.pem", "certificate.pem", "extensions.cnf"].map(|name| dir.join(name));
+    let given = ["-extfile", text(&extensions)?];
     let arguments = [
         &["ca", "-batch", "-notext", "-utf8", "-rand_serial", "-startdate", begin][..],
         &["-enddate", end, "-in", text(&from)?, "-out", text(&to)?],
-        &["-extfile", text(&extensions)?],
+        if request.extensions.is_empty() { &[] } else { &given },
         signature,
         more,
     ];
