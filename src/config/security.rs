@@ -25,6 +25,22 @@ impl Config {
     }
 
     /// Sets the file of the authorities to trust, or `system` for those that the system trusts.
+    ///
+    /// The file is PEM and holds any number of certificates:
+    ///
+    /// - The certificate of an authority (version 3, `basicConstraints` with CA:TRUE, and keyCertSign where
+    ///   `keyUsage` is given) vouches for every certificate that its key has signed. What `openssl req -x509` makes
+    ///   is one, also when it is meant for a single server.
+    /// - Any other certificate is known when a server shows exactly it, and vouches for no other. So is that of an
+    ///   authority, when a server shows it as its own. With `verify-full` its names count as usual.
+    ///
+    /// A chain is checked as in libpq with OpenSSL, up to the root: signatures, dates, `pathlen`, name constraints,
+    /// `keyUsage`, `extendedKeyUsage`, critical extensions, keys and hashes that are too weak, and the lists of
+    /// [`ssl_crl`](Self::ssl_crl). An intermediate whose root is in the file too is checked against it.
+    ///
+    /// Accepted here and not by libpq: an intermediate, or a certificate that somebody has issued, without its root.
+    /// Accepted by libpq and not here: an authority of version 1, or one without `basicConstraints`; and a common
+    /// name in place of a host name. The type of a certificate in Netscape's extension is not looked at.
     #[must_use]
     pub fn ssl_root_cert(self, path: impl AsRef<str>) -> Self {
         self.with(Key::Sslrootcert, path)
@@ -49,6 +65,10 @@ impl Config {
     }
 
     /// Sets the file of the certificates that are revoked.
+    ///
+    /// There must be a list of every authority of the chain, none of them old; of several lists of one authority the
+    /// newest counts. That holds for a certificate that is itself in the file of
+    /// [`ssl_root_cert`](Self::ssl_root_cert) too: one that signs itself needs a list that it has signed.
     #[must_use]
     pub fn ssl_crl(self, path: impl AsRef<str>) -> Self {
         self.with(Key::Sslcrl, path)

@@ -20,7 +20,7 @@ pub(super) struct Authorities {
     limits: Vec<Limits>,
     /// Authorities below others that were given: as in OpenSSL, a chain goes on to the top.
     pub(super) intermediates: Vec<CertificateDer<'static>>,
-    /// Certificates that vouch for nobody, by their names.
+    /// Certificates that vouch for no other, by their names.
     others: Vec<(Vec<u8>, Other)>,
 }
 
@@ -33,7 +33,7 @@ struct Limits {
     rights: Rights,
 }
 
-/// Why a certificate vouches for nobody.
+/// Why a certificate vouches for no other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Other {
     /// It is of version 1 or 2, in which nothing says that it is one of an authority.
@@ -86,7 +86,7 @@ impl Authorities {
         Ok(sorted)
     }
 
-    /// Why a certificate of that name vouches for nobody, if there is one.
+    /// Why a certificate of that name vouches for no other, if there is one.
     pub(super) fn other(&self, name: &[u8]) -> Option<Other> {
         self.others.iter().find(|(other, _)| other == name).map(|(_, why)| *why)
     }

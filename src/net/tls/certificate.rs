@@ -160,6 +160,7 @@ fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::rights::Rights;
     use super::*;
 
     fn seconds(tag: u8, text: &str) -> Option<i64> {
@@ -194,6 +195,7 @@ mod tests {
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             if let Some(certificate) = Certificate::parse(&bytes) {
                 let _ = (certificate.hosts(), certificate.common_name());
+                let _ = Rights::of(&certificate);
             }
         }
     }

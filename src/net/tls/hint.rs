@@ -247,7 +247,7 @@ fn unknown_issuer(check: &Check, shown: &Shown<'_>, parsed: Option<&Certificate<
     tls(message, hint)
 }
 
-/// Why a certificate of the file vouches for nobody.
+/// Why a certificate of the file vouches for no other.
 fn reason(other: Other) -> &'static str {
     match other {
         Other::OldVersion => {

@@ -148,3 +148,18 @@ fn is_signed_by(signed: &Signed<'_>, key: &[u8], algorithms: &WebPkiSupportedAlg
         key.verify_signature(*algorithm, signed.data.whole, signed.signature).is_ok()
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = dates(&bytes);
+            let _ = List::read(CertificateRevocationListDer::from(bytes));
+        }
+    }
+}

@@ -10,9 +10,10 @@
 //!
 //! - The common name of a certificate is not a host name; libpq looks at it when there is no subjectAltName.
 //! - A server that shows one of the certificates in `sslrootcert` is accepted by that, also when OpenSSL would
-//!   not find a chain from it, or when it is one that may not vouch for servers.
-//! - An authority in `sslrootcert` counts whether or not its own certificate has expired, and whether or not
-//!   it is a root.
+//!   not find a chain from it to a root.
+//! - An authority in `sslrootcert` counts also when it is not a root, and its root is not there.
+//! - A certificate of version 1, or without `basicConstraints`, is none of an authority.
+//! - Netscape's types of certificates are not looked at.
 //! - `sslcrl` and `sslcrldir` must lead to well-formed lists, and need a file of authorities.
 //! - Encrypted keys and keys in an engine are refused.
 

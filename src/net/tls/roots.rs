@@ -21,7 +21,7 @@ const REVOKED_FILE: &str = "root.crl";
 /// What vouches for a server.
 pub(super) struct Trust {
     pub(super) authorities: Authorities,
-    /// Every certificate of the file, also those that vouch for nobody else: a server that shows one is known by it.
+    /// Every certificate of the file, also those that vouch for no other else: a server that shows one is known by it.
     pinned: Vec<CertificateDer<'static>>,
     pub(super) lists: Lists,
     pub(super) origin: Origin,

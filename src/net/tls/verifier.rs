@@ -93,7 +93,7 @@ impl Verifier {
             let lists = &trust.lists;
             return Ok(lists.check_self_signed(&parsed, rights, &self.algorithms, now)?);
         }
-        // Who has issued it says whether it is revoked.
+        // The list of its issuer says whether it is revoked.
         match self.verify_chain(trust, certificate, intermediates, now) {
             Err(Refusal::Chain(
                 webpki::Error::UnknownIssuer | webpki::Error::CaUsedAsEndEntity,

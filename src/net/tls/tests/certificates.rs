@@ -1,6 +1,6 @@
 //! Every `sslmode` against every kind of certificate, as libpq has it.
 
-use pgbell_testkit::{Certificate, Key, Leaf, Signature};
+use pgbell_testkit::{Ca, Certificate, Key, Leaf, Signature};
 
 use super::server::*;
 use super::zoo::{self, CERTIFICATES, GOOD, INTERMEDIATE, OTHER_ROOT, ROOT, TempDir};
@@ -204,6 +204,25 @@ async fn a_server_that_shows_a_certificate_that_we_were_given_is_known_by_it() {
     }
 }
 
+/// The key of a pinned server makes its own certificate, and vouches for no other.
+#[tokio::test]
+async fn what_a_pinned_leaf_has_signed_is_refused_and_the_hint_says_why() {
+    let directory = zoo::tempdir();
+    let lines = "basicConstraints = critical,CA:FALSE\nsubjectAltName = DNS:db.example";
+    let pinned = CERTIFICATES.authority(Ca::new("db.example").extensions(lines)).unwrap();
+    let signed = pinned.issue(&Leaf::server("localhost")).unwrap();
+    let both = format!("{}{}", ROOT.certificate().pem(), pinned.certificate().pem());
+    let file = directory.file("pinned.crt", both);
+    for mode in ["require", "verify-ca", "verify-full"] {
+        for tls13 in [true, false] {
+            let setup = Setup::new(&signed).version(tls13);
+            let error = refusal(&setup, &format!("sslmode={mode} sslrootcert={file}")).await;
+            assert_eq!(error.kind(), ErrorKind::Tls, "{error}");
+            assert!(error.hint().unwrap().contains("is not an authority"), "{error}");
+        }
+    }
+}
+
 /// Whoever shows a certificate must have its key, also where the certificate itself does not matter.
 #[tokio::test]
 async fn a_certificate_without_its_key_is_refused_in_every_mode() {
@@ -242,7 +261,7 @@ async fn keys_of_every_kind_are_welcome() {
         }
     }
     // Signed by a key without a hash.
-    let root = CERTIFICATES.authority(pgbell_testkit::Ca::new("ed").key(Key::Ed25519)).unwrap();
+    let root = CERTIFICATES.authority(Ca::new("ed").key(Key::Ed25519)).unwrap();
     let setup = Setup::new(&root.issue(&Leaf::server("localhost")).unwrap());
     assert_eq!(attempt(&setup, "sslmode=require").await.0.unwrap().end_point, None);
 }
