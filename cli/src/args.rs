@@ -117,9 +117,9 @@ pub(crate) struct Url {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// `2026-11-21T12:00:01.123Z orders #4711 {"id":1}`, control characters escaped
+    /// `2026-11-21T12:00:01.123Z orders #4711 {"id":1}`, what cannot be seen is escaped
     Text,
-    /// One JSON object a line
+    /// One JSON object a line, escaped likewise
     Json,
 }
 

@@ -8,6 +8,7 @@ mod console;
 mod demo;
 mod exit;
 mod figures;
+mod json;
 mod listen;
 mod notify;
 mod output;

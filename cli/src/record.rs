@@ -6,10 +6,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use pgbell::wire::escape::is_hidden;
 use pgbell::{Batch, Gap, Lagged, Loss, NotificationRef};
 use serde::Serialize;
 
 use crate::args::Format;
+use crate::json;
 
 /// A notification as JSON. The order of the fields is the order of the keys.
 #[derive(Serialize)]
@@ -151,7 +153,7 @@ fn lagged_record(lagged: Lagged) -> LossRecord {
 
 fn push_json(record: &impl Serialize, out: &mut Vec<u8>) {
     // Neither writing to a Vec nor serialising strings and numbers fails.
-    let _ = serde_json::to_writer(&mut *out, record);
+    let _ = json::write(record, &mut *out);
     out.push(b'\n');
 }
 
@@ -199,8 +201,8 @@ fn civil(days: u64) -> (u64, u64, u64) {
     (400 * cycle + year + next, month, day)
 }
 
-/// Appends text with everything made visible that would move the cursor, end the line, colour the
-/// terminal or turn the direction of writing.
+/// Appends text with everything made visible that [`is_hidden`] is about: what would move the cursor, end the line,
+/// colour the terminal, turn the direction of writing, or not be seen.
 pub(crate) fn push_visible(text: &str, out: &mut Vec<u8>) {
     let mut rest = text;
     while let Some(at) = rest.find(is_hidden) {
@@ -225,12 +227,6 @@ fn push_visible_bytes(bytes: &[u8], out: &mut Vec<u8>) {
             out.extend_from_slice(text.as_bytes());
         }
     }
-}
-
-/// Control characters, line and paragraph separators, and the marks that order bidirectional text.
-fn is_hidden(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
@@ -291,6 +287,7 @@ mod tests {
             (b"\x1b[2J\x07\x7f", "\\u{1b}[2J\\u{7}\\u{7f}"),
             ("\u{85}\u{9b}".as_bytes(), "\\u{85}\\u{9b}"),
             ("x\u{202e}y\u{2028}".as_bytes(), "x\\u{202e}y\\u{2028}"),
+            ("x\u{200b}y\u{e0041}\u{feff}".as_bytes(), "x\\u{200b}y\\u{e0041}\\u{feff}"),
             ("grüße 🔔".as_bytes(), "grüße 🔔"),
             (b"C:\\dir", "C:\\dir"),
             (b"a\xff\xfeb", "a\\xff\\xfeb"),

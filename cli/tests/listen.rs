@@ -47,6 +47,32 @@ fn a_text_record_stays_one_line() {
     assert_eq!(listen.end(), (0, String::new(), String::new()));
 }
 
+/// C1 controls, DEL, marks of the reading direction, separators, characters without width, tags.
+#[test]
+fn what_cannot_be_seen_is_written_out_in_both_formats() {
+    let hidden = ['\u{9b}', '\u{7f}', '\u{202e}', '\u{2028}', '\u{200b}', '\u{e0041}', '\u{feff}'];
+    let channel: String = "hidden".chars().chain(hidden).collect();
+    let payload: String = hidden.iter().flat_map(|c| ['x', *c]).collect();
+    for format in ["json", "text"] {
+        let arguments = ["listen", &channel, "-n", "1", "--format", format];
+        let mut listen = Running::listening(connected().args(arguments));
+        assert!(connected().args(["notify", &channel, &payload]).status().unwrap().success());
+        let line = listen.line();
+        assert!(line.is_ascii() && !line.contains('\x7f'), "{}", line.escape_debug());
+        if format == "json" {
+            let record: Value = serde_json::from_str(&line).unwrap();
+            assert_eq!(
+                (&record["channel"], &record["payload"]),
+                (&channel.as_str().into(), &payload.as_str().into())
+            );
+            assert!(line.contains("x\\udb40\\udc41x\\ufeff"), "{line}");
+        } else {
+            assert!(line.ends_with("x\\u{e0041}x\\u{feff}"), "{line}");
+        }
+        assert_eq!(listen.end(), (0, String::new(), String::new()));
+    }
+}
+
 #[test]
 fn it_says_where_it_listens_unless_quiet() {
     let mut listen = Running::start(connected().args(["listen", "a", "b"]));

@@ -80,6 +80,11 @@ pub enum AuthError {
 pub enum Refusal {
     /// The password would travel in clear.
     Cleartext,
+    /// The server at the other end of the Unix socket runs as an account that is not trusted with it.
+    Account {
+        /// The account's number, as far as it is known.
+        uid: Option<u32>,
+    },
     /// `require_auth` does not allow it.
     RequireAuth(RequireAuth),
     /// `channel_binding=require` allows SCRAM-SHA-256-PLUS alone.
@@ -166,6 +171,13 @@ impl Refusal {
             Self::Cleartext => {
                 write!(f, "{asks}, and the password would travel in clear")
             }
+            Self::Account { uid: Some(uid) } => write!(
+                f,
+                "{asks} and runs as account number {uid}, which is neither root, postgres nor ours"
+            ),
+            Self::Account { uid: None } => {
+                write!(f, "{asks}, and it cannot be told as which account it runs")
+            }
             Self::RequireAuth(list) => {
                 write!(f, "{asks}, which require_auth={list} does not allow")
             }
@@ -202,6 +214,10 @@ impl AuthError {
             Self::Refused { refusal: Refusal::Cleartext, .. } => {
                 "use TLS (sslmode=verify-full), give the role scram-sha-256, or allow it with \
                  require_auth=password"
+            }
+            Self::Refused { refusal: Refusal::Account { .. }, .. } => {
+                "any local user may listen on a socket in a directory such as /tmp: name the account that is \
+                 meant with requirepeer, give the role scram-sha-256, or allow any with require_auth=password"
             }
             Self::Refused { refusal: Refusal::ChannelBinding, .. } => {
                 "give the role scram-sha-256 in pg_hba.conf and a password that is stored so, or set \

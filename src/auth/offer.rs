@@ -46,13 +46,13 @@ impl Offer {
     pub(super) fn choose(self, policy: &AuthPolicy) -> Result<(AuthMethod, Binding), AuthError> {
         let hash = match &policy.channel {
             // A server offers it under TLS alone: somebody between us took the TLS off.
-            Channel::Clear | Channel::Local if self.scram_plus => {
+            Channel::Clear | Channel::Local | Channel::UntrustedLocal { .. } if self.scram_plus => {
                 return Err(AuthError::Violation {
                     expected: "no channel binding without TLS",
                     found: "an offer of SCRAM-SHA-256-PLUS",
                 });
             }
-            Channel::Clear | Channel::Local => None,
+            Channel::Clear | Channel::Local | Channel::UntrustedLocal { .. } => None,
             Channel::Tls { end_point } => end_point.as_ref(),
         };
         let hash = hash.filter(|_| policy.channel_binding != ChannelBinding::Disable);

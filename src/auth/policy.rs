@@ -48,8 +48,14 @@ pub enum Channel {
     /// TCP without encryption, to this machine too: whoever took the port would be sent the password.
     #[default]
     Clear,
-    /// A Unix socket. No network carries it, and its directory says who may offer it.
+    /// A Unix socket whose server can be trusted with a password: it runs as root, as `postgres`, as ourselves, or as
+    /// the account that the user named. N191.
     Local,
+    /// A Unix socket of any other account. Counts as the clear: in a directory such as `/tmp` any local user can listen.
+    UntrustedLocal {
+        /// The account's number, as far as it is known.
+        uid: Option<u32>,
+    },
     /// TLS.
     Tls {
         /// Hash of the server's certificate for `tls-server-end-point` (RFC 5929), or `None` where
@@ -161,8 +167,8 @@ impl AuthPolicy {
         self
     }
 
-    /// Whether a server that asks for the password in clear gets it over an unencrypted TCP connection
-    /// too. Default: no; a `require_auth` that names `password` is as good. libpq sends it anywhere.
+    /// Whether a server that asks for the password in clear gets it over an unencrypted TCP connection,
+    /// and on the Unix socket of any account, too. Default: no; a `require_auth` that names `password` is as good. libpq sends it anywhere.
     #[must_use]
     pub fn allow_cleartext(mut self, allow: bool) -> Self {
         self.allow_cleartext = allow;
@@ -206,7 +212,7 @@ impl AuthPolicy {
             _ if self.channel_binding != ChannelBinding::Require => return Ok(()),
             Channel::Tls { end_point: Some(_) } => return Ok(()),
             Channel::Tls { end_point: None } => Obstacle::NoHash,
-            Channel::Clear | Channel::Local => Obstacle::NoTls,
+            Channel::Clear | Channel::Local | Channel::UntrustedLocal { .. } => Obstacle::NoTls,
         };
         Err(AuthError::NoChannelBinding { obstacle })
     }
@@ -220,7 +226,12 @@ impl AuthPolicy {
                 Refusal::ChannelBinding
             }
             Some(list) if !list.allows(method) => Refusal::RequireAuth(list),
-            _ if method == AuthMethod::Password && !self.may_send_password() => Refusal::Cleartext,
+            _ if method == AuthMethod::Password && !self.may_send_password() => {
+                match self.channel {
+                    Channel::UntrustedLocal { uid } => Refusal::Account { uid },
+                    _ => Refusal::Cleartext,
+                }
+            }
             _ => return Ok(()),
         };
         Err(AuthError::Refused { method, refusal })
@@ -228,7 +239,7 @@ impl AuthPolicy {
 
     fn may_send_password(&self) -> bool {
         self.allow_cleartext
-            || self.channel != Channel::Clear
+            || !matches!(self.channel, Channel::Clear | Channel::UntrustedLocal { .. })
             || self.require_auth.is_some_and(|list| list.names(AuthMethod::Password))
     }
 }

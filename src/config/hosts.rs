@@ -10,9 +10,8 @@ use super::keys::Key;
 /// Port of a server for which none is given. `DEF_PGPORT` of PostgreSQL.
 pub const PORT_DEFAULT: u16 = 5432;
 
-/// Where servers put their sockets: Debian's directory, then PostgreSQL's own. They stand for the
-/// default server, as far as the platform has sockets of files.
-pub(crate) const SOCKET_DIRECTORIES: [&str; 2] = ["/var/run/postgresql", "/tmp"];
+/// Where servers put their sockets: the directory of the packages of Linux distributions.
+pub(crate) const SOCKET_DIRECTORY: &str = "/var/run/postgresql";
 
 /// How a server is called.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -45,8 +44,9 @@ pub struct Server {
 }
 
 impl Server {
-    /// Its name. `None` with an address: only that is known. `None` without: the default server,
-    /// which is the platform's socket directory or localhost.
+    /// Its name. `None` with an address: only that is known. `None` without: the default server, whose
+    /// socket is in `/var/run/postgresql` where that directory exists, else in `/tmp`; localhost where the
+    /// platform has no Unix sockets.
     #[must_use]
     pub fn host(&self) -> Option<&Host> {
         self.host.as_ref()

@@ -4,7 +4,7 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
-use super::hosts::{Host, SOCKET_DIRECTORIES, Server};
+use super::hosts::{Host, SOCKET_DIRECTORY, Server};
 use crate::auth::Password;
 
 /// The host of lines for the default server and its socket directory.
@@ -42,11 +42,22 @@ impl PassFile {
     /// The password of the first line for this server, database and user. It may be empty.
     ///
     /// The server is looked for by its name, else by its address, as it was written. The default
-    /// server is `localhost`; so is one of its socket directories, which fits by its path too.
+    /// server is `localhost`; so is its socket directory `/var/run/postgresql`, which fits by its path too.
     #[must_use]
     pub fn password(&self, server: &Server, dbname: &str, user: &str) -> Option<Password> {
+        self.password_in(SOCKET_DIRECTORY, server, dbname, user)
+    }
+
+    /// The same where the default server's socket is in the directory `default`.
+    pub(crate) fn password_in(
+        &self,
+        default: &str,
+        server: &Server,
+        dbname: &str,
+        user: &str,
+    ) -> Option<Password> {
         let hosts = match (server.host(), server.address_text()) {
-            (Some(Host::Unix(directory)), _) if is_default(directory) => {
+            (Some(Host::Unix(directory)), _) if directory == default => {
                 [Some(LOCALHOST), Some(directory.as_str())]
             }
             (Some(Host::Tcp(name) | Host::Unix(name)), _) => [Some(name.as_str()), None],
@@ -67,10 +78,6 @@ impl PassFile {
             line.get(..end).unwrap_or_default()
         })
     }
-}
-
-fn is_default(directory: &str) -> bool {
-    SOCKET_DIRECTORIES.contains(&directory)
 }
 
 /// What follows the first field of the line, if that field fits.

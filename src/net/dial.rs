@@ -4,18 +4,25 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 #[cfg(unix)]
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+#[cfg(unix)]
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpStream, lookup_host};
 
 #[cfg(unix)]
-use super::peer::check_peer;
+use super::peer;
 use super::stream::Stream;
+use crate::auth::Channel;
 #[cfg(unix)]
-use crate::config::hosts::SOCKET_DIRECTORIES;
+use crate::config::hosts::SOCKET_DIRECTORY;
 use crate::config::{Host, Server};
 use crate::{Config, Error, ErrorKind};
+
+/// PostgreSQL's own choice, used where there is no [`SOCKET_DIRECTORY`]. Every user may put a socket there. N190.
+#[cfg(unix)]
+const SOCKET_DIRECTORY_ELSE: &str = "/tmp";
 
 /// Where a server can be reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +50,20 @@ impl Address {
         !matches!(self, Self::Tcp(_))
     }
 
+    /// What to look at when no socket can be opened to it.
+    fn hint(&self) -> &'static str {
+        match self {
+            Self::Tcp(_) => {
+                "is the server running, and listening at this address? (listen_addresses, port, firewall)"
+            }
+            #[cfg(unix)]
+            Self::Unix { .. } => {
+                "is the server running, and is its socket in this directory? (unix_socket_directories, port) \
+                 `host` names another one, and host=localhost is TCP"
+            }
+        }
+    }
+
     /// The addresses of a server, at least one. Looked up at every attempt: a failover may have changed
     /// what the name means.
     pub(super) async fn look_up(server: &Server) -> Result<Vec<Self>, Error> {
@@ -59,15 +80,12 @@ impl Address {
                 return Err(Error::new(ErrorKind::Connect, message));
             }
             (None, Some(Host::Tcp(name))) => name.as_str(),
+            #[cfg(unix)]
             (None, None) => {
-                #[cfg(unix)]
-                for directory in SOCKET_DIRECTORIES {
-                    if socket_path(directory, port).exists() {
-                        return Ok(vec![Self::Unix { directory: directory.to_owned(), port }]);
-                    }
-                }
-                "localhost"
+                return Ok(vec![Self::Unix { directory: default_directory().to_owned(), port }]);
             }
+            #[cfg(not(unix))]
+            (None, None) => "localhost",
         };
         let found = lookup_host((name, port))
             .await
@@ -80,27 +98,36 @@ impl Address {
         Ok(addresses)
     }
 
-    pub(super) async fn dial(&self, config: &Config) -> Result<Stream, Error> {
+    /// Opens a socket to it, and tells what a password would travel through.
+    pub(super) async fn dial(&self, config: &Config) -> Result<Dialled, Error> {
         let opened = match self {
-            Self::Tcp(address) => open_tcp(config, *address).await.map(Stream::Tcp),
+            Self::Tcp(address) => open_tcp(config, *address)
+                .await
+                .map(|stream| Dialled { stream: Stream::Tcp(stream), channel: Channel::Clear }),
             #[cfg(unix)]
             Self::Unix { directory, port } => {
                 let path = socket_path(directory, *port);
                 match tokio::net::UnixStream::connect(&path).await {
                     Ok(stream) => {
-                        check_peer(config, &stream).await?;
-                        Ok(Stream::Unix(stream))
+                        let channel = peer::check(config, &stream).await?;
+                        Ok(Dialled { stream: Stream::Unix(stream), channel })
                     }
                     Err(error) => Err(error),
                 }
             }
         };
         opened.map_err(|error| {
-            Error::new(ErrorKind::Connect, format!("{self}: {error}")).with_hint(
-                "is the server running, and listening at this address? (listen_addresses, port, firewall)",
-            )
+            Error::new(ErrorKind::Connect, format!("{self}: {error}")).with_hint(self.hint())
         })
     }
+}
+
+/// A socket to a server to which nothing was said.
+#[derive(Debug)]
+pub(super) struct Dialled {
+    pub(super) stream: Stream,
+    /// Until TLS is on it.
+    pub(super) channel: Channel,
 }
 
 async fn open_tcp(config: &Config, address: SocketAddr) -> io::Result<TcpStream> {
@@ -117,6 +144,21 @@ async fn open_tcp(config: &Config, address: SocketAddr) -> io::Result<TcpStream>
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(Some(config.effective_tcp_user_timeout()))?;
     Ok(stream)
+}
+
+/// Where the default server has its socket.
+#[cfg(unix)]
+pub(super) fn default_directory() -> &'static str {
+    static WAS_THERE: AtomicBool = AtomicBool::new(false);
+    choose_directory(Path::new(SOCKET_DIRECTORY).is_dir(), &WAS_THERE)
+}
+
+/// `/tmp` where the usual directory is not there, and was not before: some systems remove it when the server stops, and
+/// in `/tmp` any user can listen. N190.
+#[cfg(unix)]
+fn choose_directory(is_there: bool, was_there: &AtomicBool) -> &'static str {
+    let was_there = was_there.fetch_or(is_there, Ordering::Relaxed);
+    if is_there || was_there { SOCKET_DIRECTORY } else { SOCKET_DIRECTORY_ELSE }
 }
 
 /// `<directory>/.s.PGSQL.<port>`; `@name` stands for Linux' abstract namespace, which begins with a NUL.
@@ -139,7 +181,11 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let config: Config = format!("host=127.0.0.1 {text}").parse().unwrap();
         let address = Address::Tcp(listener.local_addr().unwrap());
-        let Ok(Stream::Tcp(stream)) = address.dial(&config).await else { panic!("no socket") };
+        let Ok(Dialled { stream: Stream::Tcp(stream), channel: Channel::Clear }) =
+            address.dial(&config).await
+        else {
+            panic!("no socket")
+        };
         let socket = SockRef::from(&stream);
         let keepalive = socket.keepalive().unwrap().then(|| {
             [
@@ -150,6 +196,17 @@ mod tests {
         });
         let user_timeout = socket.tcp_user_timeout().unwrap().unwrap_or_default();
         (keepalive, user_timeout, stream.nodelay().unwrap())
+    }
+
+    /// Where the package's directory goes away with its server, `/tmp` does not take its place.
+    #[test]
+    fn the_default_directory_is_never_replaced_by_one_that_every_user_writes_to() {
+        let was_there = AtomicBool::new(false);
+        assert_eq!(choose_directory(false, &was_there), "/tmp");
+        assert_eq!(choose_directory(true, &was_there), "/var/run/postgresql");
+        assert_eq!(choose_directory(false, &was_there), "/var/run/postgresql");
+        let is_there = Path::new("/var/run/postgresql").is_dir();
+        assert_eq!(default_directory() == "/tmp", !is_there);
     }
 
     #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::dial::Address;
+use super::dial::{Address, Dialled};
 use super::stream::Stream;
 #[cfg(feature = "tls")]
 use super::tls::{Answer, Secured, Tls, ask};
@@ -65,18 +65,19 @@ impl Encryptor {
     #[cfg(feature = "tls")]
     pub(super) async fn wrap(
         &self,
-        stream: Stream,
+        dialled: Dialled,
         method: Encryption,
         server: &Server,
     ) -> Result<(Stream, Channel), Error> {
+        let Dialled { stream, channel } = dialled;
         let tls = self.tls.as_ref().filter(|_| method.may_be_tls());
         let (mut tcp, tls) = match (stream, tls) {
             (Stream::Tcp(tcp), Some(tls)) => (tcp, tls),
-            (stream, _) => return Ok(plain(stream)),
+            (stream, _) => return Ok((stream, channel)),
         };
         if method != Encryption::DirectTls && ask(&mut tcp).await? == Answer::No {
             return match method {
-                Encryption::TlsIfOffered => Ok((Stream::Tcp(tcp), Channel::Clear)),
+                Encryption::TlsIfOffered => Ok((Stream::Tcp(tcp), channel)),
                 _ => Err(without_tls(self.mode)),
             };
         }
@@ -89,21 +90,12 @@ impl Encryptor {
     #[expect(clippy::unused_async, reason = "with TLS, hands are shaken")]
     pub(super) async fn wrap(
         &self,
-        stream: Stream,
+        dialled: Dialled,
         _: Encryption,
         _: &Server,
     ) -> Result<(Stream, Channel), Error> {
-        Ok(plain(stream))
+        Ok((dialled.stream, dialled.channel))
     }
-}
-
-fn plain(stream: Stream) -> (Stream, Channel) {
-    let channel = match &stream {
-        #[cfg(unix)]
-        Stream::Unix(_) => Channel::Local,
-        _ => Channel::Clear,
-    };
-    (stream, channel)
 }
 
 #[cfg(feature = "tls")]

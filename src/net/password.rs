@@ -245,7 +245,11 @@ impl File {
         let mut text = files::read(self.path.clone(), Access::Owner).await?;
         let user = config.get_user().unwrap_or_default();
         let dbname = config.get_dbname().unwrap_or(user);
-        Ok(PassFile::new(std::mem::take(&mut *text)).password(server, dbname, user))
+        let file = PassFile::new(std::mem::take(&mut *text));
+        #[cfg(unix)]
+        return Ok(file.password_in(super::dial::default_directory(), server, dbname, user));
+        #[cfg(not(unix))]
+        Ok(file.password(server, dbname, user))
     }
 }
 

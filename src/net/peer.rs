@@ -1,38 +1,68 @@
-//! `requirepeer`: as whom the server at the other end of a Unix socket runs.
+//! As whom the server at the other end of a Unix socket runs: `requirepeer`, and whether it is sent a password in clear.
 
 use std::path::PathBuf;
 
 use tokio::net::UnixStream;
+use zeroize::Zeroizing;
 
 use super::files::{self, Access};
+use crate::auth::Channel;
 use crate::{Config, Error, ErrorKind};
 
 /// The accounts of this machine: `name:password:uid:…`.
 const ACCOUNTS: &str = "/etc/passwd";
 
-/// Whether the server at the other end runs as the account that `requirepeer` names, if it names
-/// one.
+/// Number of the account that may do anything on this machine.
+const ROOT: u32 = 0;
+
+/// The account that servers usually run as.
+const USUAL_ACCOUNT: &str = "postgres";
+
+/// What a password would travel through, by the account that the server at the other end runs as: to one that is root,
+/// [`USUAL_ACCOUNT`], ourselves or the one that `requirepeer` names it may be sent in clear. N191.
 ///
-/// The account is looked up in `/etc/passwd` alone. One that another service knows is given by its
+/// Accounts are looked up in `/etc/passwd` alone. For `requirepeer` one that another service knows is given by its
 /// number, which libpq does not take.
 ///
 /// # Errors
-/// [`ErrorKind::Auth`]: it does not, or it cannot be told. Nothing may be sent to it.
-pub(crate) async fn check_peer(config: &Config, stream: &UnixStream) -> Result<(), Error> {
-    let Some(account) = config.get_require_peer() else { return Ok(()) };
-    let uid = match stream.peer_cred() {
-        Ok(credentials) => credentials.uid(),
-        Err(error) => {
-            let message = "the account of the server cannot be asked for, which requirepeer needs";
-            return Err(Error::caused(ErrorKind::Auth, message, error).passing());
-        }
+/// [`ErrorKind::Auth`]: it is not the account that `requirepeer` names, or it cannot be told. Nothing may be sent to it.
+pub(crate) async fn check(config: &Config, stream: &UnixStream) -> Result<Channel, Error> {
+    let uid = stream.peer_cred().map(|credentials| credentials.uid());
+    let Some(account) = config.get_require_peer() else {
+        let is_trusted = match uid {
+            Ok(uid) => uid == ROOT || own_uid() == Some(uid) || is_usual(uid, &accounts().await),
+            Err(_) => false,
+        };
+        let channel =
+            if is_trusted { Channel::Local } else { Channel::UntrustedLocal { uid: uid.ok() } };
+        return Ok(channel);
     };
-    let accounts = files::read(PathBuf::from(ACCOUNTS), Access::Any).await;
-    let accounts = accounts.as_deref().map(Vec::as_slice).unwrap_or_default();
-    check(account, uid, accounts)
+    let uid = uid.map_err(|error| {
+        let message = "the account of the server cannot be asked for, which requirepeer needs";
+        Error::caused(ErrorKind::Auth, message, error).passing()
+    })?;
+    require(account, uid, &accounts().await)?;
+    Ok(Channel::Local)
 }
 
-fn check(account: &str, uid: u32, accounts: &[u8]) -> Result<(), Error> {
+/// As whom this process runs. The kernel tells it of the other end of a socket, and both ends are ours.
+fn own_uid() -> Option<u32> {
+    let (_, other) = UnixStream::pair().ok()?;
+    Some(other.peer_cred().ok()?.uid())
+}
+
+fn is_usual(uid: u32, accounts: &[u8]) -> bool {
+    let mut entries = accounts.split(|byte| *byte == b'\n').filter_map(entry);
+    // The first line of a name counts.
+    entries.find(|(name, _)| *name == USUAL_ACCOUNT).is_some_and(|(_, found)| found == uid)
+}
+
+/// The accounts of this machine. None where they cannot be read.
+async fn accounts() -> Zeroizing<Vec<u8>> {
+    files::read(PathBuf::from(ACCOUNTS), Access::Any).await.unwrap_or_default()
+}
+
+fn require(account: &str, uid: u32, accounts: &[u8]) -> Result<(), Error> {
     let refused = |found: String| {
         let message =
             format!("requirepeer asks for the account {account:?}, the server runs as {found}");
@@ -72,37 +102,50 @@ mod tests {
 
     #[test]
     fn the_account_is_compared_by_the_number_that_its_name_has() {
-        check("root", 0, FILE).unwrap();
-        check("postgres", 104, FILE).unwrap();
-        let error = check("root", 104, FILE).unwrap_err();
+        require("root", 0, FILE).unwrap();
+        require("postgres", 104, FILE).unwrap();
+        let error = require("root", 104, FILE).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Auth);
         assert_eq!(
             error.to_string(),
             "authentication: requirepeer asks for the account \"root\", the server runs as \"postgres\""
         );
-        assert!(check("root", 5, FILE).unwrap_err().to_string().ends_with("as number 5"));
+        assert!(require("root", 5, FILE).unwrap_err().to_string().ends_with("as number 5"));
     }
 
     #[test]
     fn an_account_that_is_not_listed_is_given_by_its_number() {
-        check("500", 500, FILE).unwrap();
-        check("500", 501, FILE).unwrap_err();
-        check("-1", u32::MAX, FILE).unwrap_err();
+        require("500", 500, FILE).unwrap();
+        require("500", 501, FILE).unwrap_err();
+        require("-1", u32::MAX, FILE).unwrap_err();
         // A name of digits is a name.
-        check("77", 78, FILE).unwrap();
-        check("77", 77, FILE).unwrap_err();
-        let error = check("ldap", 500, FILE).unwrap_err();
+        require("77", 78, FILE).unwrap();
+        require("77", 77, FILE).unwrap_err();
+        let error = require("ldap", 500, FILE).unwrap_err();
         assert!(error.hint().unwrap().contains("the account's number"), "{error}");
-        check("ldap", 500, b"").unwrap_err();
+        require("ldap", 500, b"").unwrap_err();
+    }
+
+    #[test]
+    fn the_usual_account_is_the_first_of_its_name() {
+        assert!(is_usual(104, FILE));
+        for uid in [0, 101, 105, 78] {
+            assert!(!is_usual(uid, FILE), "{uid}");
+        }
+        assert!(!is_usual(104, b""));
+        assert!(!is_usual(104, b"postgresql:x:104:\npostgres:x:105:\npostgres:x:104:"));
     }
 
     #[tokio::test]
     async fn the_kernel_says_who_the_peer_is() {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let uid = theirs.peer_cred().unwrap().uid();
-        check_peer(&Config::new(), &ours).await.unwrap();
-        check_peer(&Config::new().require_peer(uid.to_string()), &ours).await.unwrap();
-        let error = check_peer(&Config::new().require_peer("nobody-at-all"), &ours).await;
-        assert_eq!(error.unwrap_err().kind(), ErrorKind::Auth);
+        let local = Ok(Channel::Local);
+        let channel =
+            async |config: Config| check(&config, &ours).await.map_err(|error| error.kind());
+        assert_eq!(channel(Config::new()).await, local, "our own account");
+        assert_eq!(channel(Config::new().require_peer(uid.to_string())).await, local);
+        let other = Config::new().require_peer("nobody-at-all");
+        assert_eq!(channel(other).await, Err(ErrorKind::Auth));
     }
 }

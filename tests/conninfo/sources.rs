@@ -157,7 +157,7 @@ fn the_default_server_and_its_socket_are_localhost() {
         ("localhost:*:*:*:x", "user=a", true),
         ("localhost:*:*:*:x", "host='' user=a", true),
         ("localhost:*:*:*:x", "host=/var/run/postgresql user=a", true),
-        ("localhost:*:*:*:x", "host=/tmp user=a", true),
+        ("localhost:*:*:*:x", "host=/tmp user=a", false),
         ("/tmp:*:*:*:x", "host=/tmp user=a", true),
         ("localhost:*:*:*:x", "host=/run/x user=a", false),
         ("/run/x:*:*:*:x", "host=/run/x user=a", true),

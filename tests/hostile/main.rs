@@ -13,6 +13,8 @@ mod catalogue;
 mod client;
 mod errors;
 mod framing;
+#[cfg(unix)]
+mod local;
 mod names;
 #[cfg(unix)]
 mod reconnect;

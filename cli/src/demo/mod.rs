@@ -16,6 +16,8 @@ use crate::args::Demo;
 use crate::console;
 use crate::exit::{Exit, Failure};
 use crate::figures::grouped;
+use crate::json;
+use crate::record::push_visible;
 use crate::signals::Signals;
 use receiver::Receiver;
 use report::Report;
@@ -108,15 +110,19 @@ async fn show(args: &Demo, server: &Server) -> Result<Exit, Failure> {
     Ok(Exit::Loss)
 }
 
-/// A line of the demonstration. Nothing depends on somebody reading it.
+/// A line of the demonstration, in which a server may have words. Nothing depends on somebody reading it.
 fn say(line: &str) {
-    let _ = writeln!(io::stdout().lock(), "{line}");
+    let mut text = Vec::with_capacity(line.len() + 1);
+    push_visible(line, &mut text);
+    text.push(b'\n');
+    let _ = io::stdout().lock().write_all(&text);
 }
 
 fn print_json(report: &Report) -> Result<(), Failure> {
     let failed =
         |error: io::Error| Failure::new(Exit::Runtime, format!("cannot write to stdout: {error}"));
-    let mut text = serde_json::to_vec(report).map_err(|error| failed(error.into()))?;
+    let mut text = Vec::new();
+    json::write(report, &mut text).map_err(|error| failed(error.into()))?;
     text.push(b'\n');
     match io::stdout().lock().write_all(&text) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(failed(error)),

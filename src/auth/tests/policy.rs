@@ -16,6 +16,8 @@ fn bound() -> Channel {
 
 const NO_HASH: Channel = Channel::Tls { end_point: None };
 
+const NOT_TRUSTED: Channel = Channel::UntrustedLocal { uid: Some(1) };
+
 /// The first requests of a server, in the order of the columns below.
 const REQUESTS: [&Authentication<'static>; 5] =
     [&Authentication::Ok, &Authentication::CleartextPassword, &MD5, &SASL, &PLUS];
@@ -58,6 +60,10 @@ fn a12_a13_what_is_not_allowed_is_not_answered() {
     for (policy, expect) in [
         (over(Channel::Clear, any), "t-ms!"),
         (over(Channel::Local, any), "tcms!"),
+        (over(NOT_TRUSTED, any), "t-ms!"),
+        (over(NOT_TRUSTED, |policy| policy.allow_cleartext(true)), "tcms!"),
+        (over(NOT_TRUSTED, list("password")), "-c--!"),
+        (over(NOT_TRUSTED, list("!md5")), "t--s!"),
         (over(NO_HASH, any), "tcmss"),
         (over(bound(), any), "tcmsp"),
         (over(Channel::Clear, |policy| policy.allow_cleartext(true)), "tcms!"),
@@ -127,6 +133,17 @@ fn a_refusal_names_the_setting_and_the_cure() {
             over(Channel::Clear, |policy| policy),
             clear,
             "server asks for method password, and the password would travel in clear (hint: use TLS",
+        ),
+        (
+            over(NOT_TRUSTED, |policy| policy),
+            clear,
+            "server asks for method password and runs as account number 1, which is neither root, postgres \
+             nor ours (hint: any local user may",
+        ),
+        (
+            over(Channel::UntrustedLocal { uid: None }, |policy| policy),
+            clear,
+            "server asks for method password, and it cannot be told as which account it runs (hint: any",
         ),
         (
             over(bound(), list("scram-sha-256")),
@@ -215,6 +232,7 @@ fn a_policy_that_no_server_can_satisfy_is_found_before_a_byte_is_sent() {
         (NO_HASH, Obstacle::NoHash),
         (Channel::Clear, Obstacle::NoTls),
         (Channel::Local, Obstacle::NoTls),
+        (NOT_TRUSTED, Obstacle::NoTls),
     ] {
         let unbound = bind(AuthPolicy::default().channel(channel));
         assert_eq!(unbound.check(), Ok(()));

@@ -1,0 +1,73 @@
+//! JSON with everything written out that must not be shown as it is.
+
+use std::io;
+
+use pgbell::wire::escape::is_hidden;
+use serde::Serialize;
+use serde_json::Serializer;
+use serde_json::ser::Formatter;
+
+/// Appends a value, in one line. A reader of JSON gets the same strings as without the escapes.
+///
+/// # Errors
+/// What the value or the output says.
+pub(crate) fn write(value: &impl Serialize, out: impl io::Write) -> serde_json::Result<()> {
+    value.serialize(&mut Serializer::with_formatter(out, Escaping))
+}
+
+/// `\u202e` for a character that is hidden, in two halves where it needs more than 16 bits.
+struct Escaping;
+
+impl Formatter for Escaping {
+    /// Pieces of strings without what JSON itself escapes.
+    fn write_string_fragment<W: ?Sized + io::Write>(
+        &mut self,
+        out: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        let mut rest = fragment;
+        while let Some(at) = rest.find(is_hidden) {
+            let (plain, tail) = rest.split_at(at);
+            out.write_all(plain.as_bytes())?;
+            let mut characters = tail.chars();
+            if let Some(hidden) = characters.next() {
+                for half in hidden.encode_utf16(&mut [0; 2]) {
+                    write!(out, "\\u{half:04x}")?;
+                }
+            }
+            rest = characters.as_str();
+        }
+        out.write_all(rest.as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(text: &str) -> String {
+        let mut out = Vec::new();
+        write(&text, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn what_is_hidden_is_escaped_in_valid_json() {
+        for (text, expected) in [
+            ("grüße 🔔", "\"grüße 🔔\""),
+            ("\u{9b}2J\u{7f}", "\"\\u009b2J\\u007f\""),
+            ("a\u{202e}b\u{2028}\u{2029}", "\"a\\u202eb\\u2028\\u2029\""),
+            ("\u{200b}\"\n\u{e0041}x", "\"\\u200b\\\"\\n\\udb40\\udc41x\""),
+        ] {
+            assert_eq!(written(text), expected);
+        }
+    }
+
+    #[test]
+    fn every_character_comes_back_and_none_is_hidden() {
+        let all: String = ('\0'..=char::MAX).collect();
+        let json = written(&all);
+        assert!(!json.contains(is_hidden));
+        assert_eq!(serde_json::from_str::<String>(&json).unwrap(), all);
+    }
+}
