@@ -98,7 +98,7 @@ impl Address {
         Ok(addresses)
     }
 
-    /// Opens a socket to it, and tells what a password would travel through.
+    /// Opens a socket to it. The result says whether the channel is safe for a password in clear.
     pub(super) async fn dial(&self, config: &Config) -> Result<Dialled, Error> {
         let opened = match self {
             Self::Tcp(address) => open_tcp(config, *address)
@@ -122,11 +122,11 @@ impl Address {
     }
 }
 
-/// A socket to a server to which nothing was said.
+/// An open socket to a server. Nothing was sent yet.
 #[derive(Debug)]
 pub(super) struct Dialled {
     pub(super) stream: Stream,
-    /// Until TLS is on it.
+    /// The channel as it is before TLS.
     pub(super) channel: Channel,
 }
 

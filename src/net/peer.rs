@@ -1,4 +1,5 @@
-//! As whom the server at the other end of a Unix socket runs: `requirepeer`, and whether it is sent a password in clear.
+//! The account of the server at the other end of a Unix socket: the check of `requirepeer`, and whether a password in
+//! clear may be sent.
 
 use std::path::PathBuf;
 
@@ -18,14 +19,14 @@ const ROOT: u32 = 0;
 /// The account that servers usually run as.
 const USUAL_ACCOUNT: &str = "postgres";
 
-/// What a password would travel through, by the account that the server at the other end runs as: to one that is root,
-/// [`USUAL_ACCOUNT`], ourselves or the one that `requirepeer` names it may be sent in clear. N191.
+/// Returns the channel for the account of the server. [`Channel::Local`] if the account is root, [`USUAL_ACCOUNT`], the
+/// account of this process, or the one that `requirepeer` names: a password may be sent in clear. N191.
 ///
 /// Accounts are looked up in `/etc/passwd` alone. For `requirepeer` one that another service knows is given by its
 /// number, which libpq does not take.
 ///
 /// # Errors
-/// [`ErrorKind::Auth`]: it is not the account that `requirepeer` names, or it cannot be told. Nothing may be sent to it.
+/// [`ErrorKind::Auth`]: it is not the account that `requirepeer` names, or it is not known. Nothing may be sent to the server.
 pub(crate) async fn check(config: &Config, stream: &UnixStream) -> Result<Channel, Error> {
     let uid = stream.peer_cred().map(|credentials| credentials.uid());
     let Some(account) = config.get_require_peer() else {
@@ -45,7 +46,8 @@ pub(crate) async fn check(config: &Config, stream: &UnixStream) -> Result<Channe
     Ok(Channel::Local)
 }
 
-/// As whom this process runs. The kernel tells it of the other end of a socket, and both ends are ours.
+/// The effective user id of this process: the kernel reports it for the other end of a socket pair, which this process
+/// owns too.
 fn own_uid() -> Option<u32> {
     let (_, other) = UnixStream::pair().ok()?;
     Some(other.peer_cred().ok()?.uid())
@@ -137,7 +139,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_kernel_says_who_the_peer_is() {
+    async fn the_account_of_the_server_decides_what_may_be_sent() {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let uid = theirs.peer_cred().unwrap().uid();
         let local = Ok(Channel::Local);

@@ -1,5 +1,5 @@
-//! Unix sockets that another user of the machine listens on. As root the fake server runs as `nobody`; somebody else
-//! can make no other user, and sees that a server of the own account is trusted.
+//! Unix sockets on which another user of the machine listens. When root runs the tests, the fake server runs as `nobody`.
+//! Other users cannot change the account: for them the tests check that a server of the own account is trusted.
 
 use std::ffi::OsStr;
 use std::fs;

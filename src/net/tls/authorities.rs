@@ -1,5 +1,5 @@
-//! The certificates that were given, and what each may do: vouch for others, lead to one that vouches, or stand for
-//! itself alone.
+//! The certificates of `sslrootcert`, sorted: authorities at the end of a chain, intermediates, and certificates that are
+//! trusted only as the server's own.
 
 use std::collections::HashSet;
 

@@ -51,7 +51,7 @@ impl From<Flaw> for Refusal {
 }
 
 impl Refusal {
-    /// What rustls tells the server, by way of the alert that it has for this.
+    /// The error of rustls that has the same meaning. It decides which alert the server receives.
     pub(super) fn alert(&self) -> CertificateError {
         match self {
             Self::Chain(error) => of_chain(error),

@@ -39,24 +39,19 @@ pub(super) struct Verifier {
 }
 
 impl Verifier {
-    fn verify(
-        &self,
-        certificate: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<(), Refusal> {
+    fn verify(&self, shown: &Shown<'_>, now: UnixTime) -> Result<(), Refusal> {
         let (trust, host) = match &self.check {
             Check::Nothing => return Ok(()),
             Check::Chain(trust) => (trust, None),
             Check::Host(trust, host) => (trust, Some(host)),
         };
-        if trust.is_pinned(certificate) {
-            self.verify_pinned(trust, certificate, intermediates, now)?;
+        if trust.is_pinned(shown.certificate) {
+            self.verify_pinned(trust, shown, now)?;
         } else {
-            self.verify_chain(trust, certificate, intermediates, now)?;
+            self.verify_chain(trust, shown, now)?;
         }
         if let Some(host) = host {
-            EndEntityCert::try_from(certificate)?.verify_is_valid_for_subject_name(host)?;
+            EndEntityCert::try_from(shown.certificate)?.verify_is_valid_for_subject_name(host)?;
         }
         Ok(())
     }
@@ -70,11 +65,10 @@ impl Verifier {
     fn verify_pinned(
         &self,
         trust: &Trust,
-        certificate: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
+        shown: &Shown<'_>,
         now: UnixTime,
     ) -> Result<(), Refusal> {
-        let parsed = Certificate::parse(certificate).ok_or(webpki::Error::BadDer)?;
+        let parsed = Certificate::parse(shown.certificate).ok_or(webpki::Error::BadDer)?;
         check_dates(&parsed, now)?;
         let rights = Rights::of(&parsed).ok_or(webpki::Error::BadDer)?;
         if !rights.may_speak_tls() {
@@ -94,7 +88,7 @@ impl Verifier {
             return Ok(lists.check_self_signed(&parsed, rights, &self.algorithms, now)?);
         }
         // The list of its issuer says whether it is revoked.
-        match self.verify_chain(trust, certificate, intermediates, now) {
+        match self.verify_chain(trust, shown, now) {
             Err(Refusal::Chain(
                 webpki::Error::UnknownIssuer | webpki::Error::CaUsedAsEndEntity,
             )) => Err(webpki::Error::UnknownRevocationStatus.into()),
@@ -102,13 +96,7 @@ impl Verifier {
         }
     }
 
-    fn verify_chain(
-        &self,
-        trust: &Trust,
-        certificate: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<(), Refusal> {
+    fn verify_chain(&self, trust: &Trust, shown: &Shown<'_>, now: UnixTime) -> Result<(), Refusal> {
         let lists = trust.lists.at(now);
         if lists.is_empty() && !trust.lists.is_empty() {
             return Err(webpki::Error::UnknownRevocationStatus.into());
@@ -122,7 +110,7 @@ impl Verifier {
                 .build()
         });
         let authorities = &trust.authorities;
-        let given = authorities.intermediates.iter().chain(intermediates);
+        let given = authorities.intermediates.iter().chain(shown.intermediates);
         let intermediates: Vec<_> =
             given.map(|certificate| CertificateDer::from(certificate.as_ref())).collect();
         let flaw = Cell::new(None);
@@ -133,7 +121,7 @@ impl Verifier {
                 webpki::Error::UnknownIssuer
             })
         };
-        let certificate = EndEntityCert::try_from(certificate)?;
+        let certificate = EndEntityCert::try_from(shown.certificate)?;
         let path = certificate.verify_for_usage(
             self.algorithms.all,
             &authorities.anchors,
@@ -177,8 +165,8 @@ impl ServerCertVerifier for Verifier {
         _: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        self.verify(certificate, intermediates, now).map_err(|refusal| {
-            let shown = Shown { certificate, intermediates };
+        let shown = Shown { certificate, intermediates };
+        self.verify(&shown, now).map_err(|refusal| {
             self.told.set_refusal(hint::refused(&refusal, &self.check, &shown));
             Error::InvalidCertificate(refusal.alert())
         })?;

@@ -43,13 +43,6 @@ impl Ca {
         self
     }
 
-    /// How its issuer signs it: itself, if it is a root.
-    #[must_use]
-    pub fn signature(mut self, signature: Signature) -> Self {
-        self.signature = Some(signature);
-        self
-    }
-
     /// Without `basicConstraints`: it issues certificates, and is not entitled to.
     #[must_use]
     pub fn without_constraints(self) -> Self {
@@ -68,20 +61,6 @@ impl Ca {
     #[must_use]
     pub fn version_1(mut self) -> Self {
         self.extensions = None;
-        self
-    }
-
-    /// Valid until the end of the year 2020.
-    #[must_use]
-    pub fn expired(mut self) -> Self {
-        self.dates = EXPIRED;
-        self
-    }
-
-    /// Valid from the year 2098 on.
-    #[must_use]
-    pub fn not_yet_valid(mut self) -> Self {
-        self.dates = NOT_YET_VALID;
         self
     }
 
@@ -192,28 +171,6 @@ impl Leaf {
         self
     }
 
-    /// How the issuer signs it. By default as the issuer's key does: with SHA-256, without a hash with
-    /// Ed25519.
-    #[must_use]
-    pub fn signature(mut self, signature: Signature) -> Self {
-        self.signature = Some(signature);
-        self
-    }
-
-    /// Valid until the end of the year 2020.
-    #[must_use]
-    pub fn expired(mut self) -> Self {
-        self.dates = EXPIRED;
-        self
-    }
-
-    /// Valid from the year 2098 on.
-    #[must_use]
-    pub fn not_yet_valid(mut self) -> Self {
-        self.dates = NOT_YET_VALID;
-        self
-    }
-
     /// An authority that a server shows as its own certificate: what `openssl req -x509` makes of nothing.
     #[must_use]
     pub fn as_authority(mut self) -> Self {
@@ -255,6 +212,38 @@ impl Leaf {
         })
     }
 }
+
+/// The methods that authorities and other certificates have in common.
+macro_rules! signed {
+    ($kind:ident) => {
+        impl $kind {
+            /// How the issuer signs it; the issuer of a root is the root. By default as the issuer's key does: with
+            /// SHA-256, without a hash with Ed25519.
+            #[must_use]
+            pub fn signature(mut self, signature: Signature) -> Self {
+                self.signature = Some(signature);
+                self
+            }
+
+            /// Valid until the end of the year 2020.
+            #[must_use]
+            pub fn expired(mut self) -> Self {
+                self.dates = EXPIRED;
+                self
+            }
+
+            /// Valid from the year 2098 on.
+            #[must_use]
+            pub fn not_yet_valid(mut self) -> Self {
+                self.dates = NOT_YET_VALID;
+                self
+            }
+        }
+    };
+}
+
+signed!(Ca);
+signed!(Leaf);
 
 /// A certificate in the words of the `openssl` command.
 pub(super) struct Request<'a> {
