@@ -44,7 +44,7 @@ impl Entered {
     }
 }
 
-/// Counters, each with one writer. They are figures, not signals: all accesses are relaxed.
+/// Counters, each with one writer. They signal nothing, so accesses are relaxed, except where a count belongs to an error.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     // The task.
@@ -80,17 +80,18 @@ pub(super) struct ConsumerCounters {
 }
 
 impl Counters {
-    /// What the supervisor has counted.
+    /// What the supervisor has counted. A user that sees a count finds the error that was kept before.
     pub(super) fn set_figures(&self, figures: &Figures) {
-        Self::set(&self.gaps, figures.gaps);
-        Self::set(&self.stalls, figures.stalls);
-        Self::set(&self.sessions, figures.sessions);
-        Self::set(&self.sessions_lost, figures.sessions_lost);
-        Self::set(&self.attempts, figures.attempts);
-        Self::set(&self.proofs, figures.proofs);
-        Self::set(&self.handovers, figures.handovers);
-        Self::set(&self.hooks, figures.hooks);
-        Self::set(&self.hook_failures, figures.hook_failures);
+        let set = |counter: &AtomicU64, value| counter.store(value, Ordering::Release);
+        set(&self.gaps, figures.gaps);
+        set(&self.stalls, figures.stalls);
+        set(&self.sessions, figures.sessions);
+        set(&self.sessions_lost, figures.sessions_lost);
+        set(&self.attempts, figures.attempts);
+        set(&self.proofs, figures.proofs);
+        set(&self.handovers, figures.handovers);
+        set(&self.hooks, figures.hooks);
+        set(&self.hook_failures, figures.hook_failures);
     }
 
     #[inline]
@@ -189,25 +190,23 @@ impl Shared {
         self.cause.get()
     }
 
-    /// Writes down what happened.
-    pub(super) fn tell(&self, incident: Incident) {
-        let error = match incident {
-            Incident::Lost { error } | Incident::HookFailed { error, .. } => error,
-            Incident::AttemptFailed { error } => {
-                Counters::add(&self.counters.attempts_failed, 1);
-                error
-            }
-            Incident::ProofRefused { error } => {
-                Counters::add(&self.counters.proofs_refused, 1);
-                error
-            }
+    /// Keeps the error of what happened, and counts it: a user that sees the count finds the error.
+    pub(super) fn tell(&self, incident: &Incident) {
+        let (error, counter) = match incident {
+            // Counted by the supervisor.
+            Incident::Lost { error } | Incident::HookFailed { error, .. } => (error, None),
+            Incident::AttemptFailed { error } => (error, Some(&self.counters.attempts_failed)),
+            Incident::ProofRefused { error } => (error, Some(&self.counters.proofs_refused)),
             Incident::HandoverFailed { error, .. } => {
-                Counters::add(&self.counters.handover_failures, 1);
-                error
+                (error, Some(&self.counters.handover_failures))
             }
             _ => return,
         };
-        self.note_trouble(error);
+        self.note_trouble(error.clone());
+        if let Some(counter) = counter {
+            // The task is its only writer.
+            counter.store(counter.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
+        }
     }
 
     /// Keeps the last trouble there was.
@@ -239,7 +238,7 @@ impl Shared {
     }
 
     pub(super) fn stats(&self) -> Stats {
-        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let get = |counter: &AtomicU64| counter.load(Ordering::Acquire);
         // The consumer may have counted already what the task has yet to count.
         let queued = |kept, taken| get(kept).saturating_sub(get(taken));
         let counters = &self.counters;

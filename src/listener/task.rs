@@ -74,8 +74,14 @@ impl<O: Outside> Task<O> {
     /// Carries out what the supervisor wants.
     fn act(&mut self) {
         while let Some(action) = self.supervisor.poll_action() {
-            // First: whoever sees what an action shows finds the figures that belong to it.
-            self.set_figures();
+            // The error first, then the figures, then what the action shows: a user that sees one of them finds those
+            // before it.
+            if let Action::Tell(incident) = &action {
+                self.shared.tell(incident);
+            }
+            if is_visible(&action) {
+                self.set_figures();
+            }
             self.outside.acts(&action, &self.supervisor);
             match action {
                 Action::Open { link } => {
@@ -99,7 +105,7 @@ impl<O: Outside> Task<O> {
                 Action::Close { link, how: Close::Abort } => self.links.abort(link),
                 Action::RunHook(live) => self.hooks.start(live),
                 Action::CancelHook => self.hooks.cancel(&mut self.outside),
-                Action::Tell(incident) => self.shared.tell(incident),
+                Action::Tell(_) => {}
                 Action::Release { number } => self.release(number),
                 Action::Reply { id, result } => {
                     if let Some(reply) = self.replies.remove(&id) {
@@ -248,6 +254,14 @@ impl<O: Outside> Task<O> {
         let deadline = self.supervisor.poll_timeout();
         self.outside.poll_timer(cx, &mut self.timer, deadline)
     }
+}
+
+/// Whether a user can see what the action does. An error that belongs to the figures may come behind one that is not.
+fn is_visible(action: &Action) -> bool {
+    !matches!(
+        action,
+        Action::Open { .. } | Action::Close { .. } | Action::RunHook(_) | Action::CancelHook
+    )
 }
 
 impl<O: Outside> Future for Task<O> {

@@ -369,13 +369,14 @@ impl Supervisor {
         }
         // A login that goes on in the session is an attempt still.
         let (was_open, live_since) = (link.was_ready, link.live_since);
-        self.abandon(link, error.clone());
+        // Before what follows from it, as the answers to commands in flight.
         if was_open {
             self.figures.sessions_lost = self.figures.sessions_lost.saturating_add(1);
             self.actions.push_back(Action::Tell(Incident::Lost { error: error.clone() }));
         } else {
             self.actions.push_back(Action::Tell(Incident::AttemptFailed { error: error.clone() }));
         }
+        self.abandon(link, error.clone());
         let refused = !was_open && is_refusal(&error) && !self.retries_refusals();
         if !self.goes_on() || refused {
             return self.finish(Err(error));

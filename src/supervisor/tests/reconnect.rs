@@ -61,6 +61,20 @@ fn every_cause_of_a_loss_is_named_in_the_gap_and_followed_by_another_session() {
     }
 }
 
+/// The statistics said that a session was lost, and `last_error` did not know of it yet.
+#[test]
+fn the_error_of_a_lost_session_is_reported_before_all_that_follows_from_the_loss() {
+    let mut shell = Shell::up(lasting());
+    shell.command(query("SELECT 1"));
+    shell.supervisor.handle_link(shell.now, shell.link, broken(), &mut shell.queue);
+    assert_eq!(shell.supervisor.figures().sessions_lost, 1);
+    let first = shell.supervisor.poll_action();
+    assert!(matches!(first, Some(Action::Tell(Incident::Lost { .. }))), "{first:?}");
+    shell.act();
+    let log = shell.take_log();
+    assert!(log.iter().any(|line| line.starts_with("0: in doubt: ")), "{log:?}");
+}
+
 #[test]
 fn a_gap_says_when_and_why_and_what_it_took() {
     let mut shell = Shell::up(lasting());
