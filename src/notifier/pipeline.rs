@@ -184,7 +184,11 @@ impl Pipeline {
         }
     }
 
+    /// `None` behind a close: what was accepted then has until the deadline of the close.
     fn send_deadline(&self, request: &Request) -> Option<Instant> {
+        if self.closing_since.is_some() {
+            return None;
+        }
         request.called_at.checked_add(self.answer_timeout)
     }
 

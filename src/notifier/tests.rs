@@ -273,6 +273,23 @@ fn a_close_gives_what_was_accepted_one_timeout_however_the_answers_come() {
     assert!(answers[2..].iter().all(|answer| *answer == Err(ErrorKind::InDoubt)));
 }
 
+/// Calls that were accepted a moment before others were sent got a timeout of their own, and not the end of the connection.
+#[test]
+fn a_close_leaves_the_calls_that_wait_to_be_sent_until_its_own_deadline() {
+    let mut scene = Scene::new();
+    let mut sent: Vec<_> = (0..PIPELINE_MAX).map(|_| scene.call()).collect();
+    let mut waiting = scene.call();
+    scene.wait(Duration::from_millis(3));
+    scene.write_all();
+    scene.wait(Duration::from_secs(1));
+    scene.pipeline.close(scene.now);
+    let error =
+        scene.wait_for_the_deadline().expect("the first deadline is that of the server's silence");
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    assert!(sent.iter_mut().all(|call| kind(call) == Some(Err(ErrorKind::InDoubt))));
+    assert_eq!(kind(&mut waiting), Some(Err(ErrorKind::Closed)));
+}
+
 #[test]
 fn what_is_dropped_with_the_task_is_in_doubt_if_the_session_had_it() {
     let mut scene = Scene::new();
