@@ -28,6 +28,10 @@ pub(super) enum Event {
     Burst,
     /// Something breaks.
     Chaos,
+    /// A proxy meddles with a session.
+    Meddle,
+    /// A proxy rolls back what it has begun.
+    Undo(usize),
     /// What a script says.
     Act(usize),
     /// Something breaks while a session takes the place of another one.

@@ -7,6 +7,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use super::chaos::{PATIENCE, UP_ALONE};
 use super::clock::Micros;
+use super::proxy::Begin;
 use crate::Error;
 use crate::session::Session;
 use crate::supervisor::LinkId;
@@ -41,11 +42,13 @@ impl Lane {
     }
 }
 
-/// Counts the notifications in what our end reads, from the first byte on.
+/// Counts the notifications and the answers in what our end reads, from the first byte on.
 #[derive(Debug, Default)]
 pub(super) struct Reading {
     unfinished: BytesMut,
     pub(super) notifications: usize,
+    /// Answers that are complete.
+    pub(super) readies: usize,
     /// The server has said why it ends the session, or the end of the stream was read.
     pub(super) is_ended: bool,
 }
@@ -59,6 +62,7 @@ impl Reading {
                 return;
             }
             self.notifications += usize::from(kind == b'A');
+            self.readies += usize::from(kind == b'Z');
             self.is_ended |= kind == b'E' && self.unfinished[5..].starts_with(b"SFATAL\0");
             self.unfinished.advance(length);
         }
@@ -111,6 +115,13 @@ pub(super) struct Connection {
     pub(super) has_dropped: bool,
     /// The fence of a handover is dropped on its way to this session, and no error is reported.
     pub(super) swallows_fence: bool,
+    /// A transaction that a proxy is about to begin.
+    pub(super) begin: Option<Begin>,
+    /// How many answers were written to it, and which of them came from inside a transaction of a proxy.
+    pub(super) readies: usize,
+    pub(super) inside: VecDeque<usize>,
+    /// Since when our end knows of such an answer.
+    pub(super) inside_at: Option<Micros>,
     /// Since when the backend does nothing.
     pub(super) stopped_at: Option<Micros>,
     // ---- what is known of it ----
@@ -161,6 +172,10 @@ impl Connection {
             drops_next: false,
             has_dropped: false,
             swallows_fence: false,
+            begin: None,
+            readies: 0,
+            inside: VecDeque::new(),
+            inside_at: None,
             stopped_at: None,
             is_faulty: false,
             is_deaf: false,
@@ -187,7 +202,8 @@ impl Connection {
     /// When the listener must have noticed that nothing comes of it, or the kernel says so: the time runs for each thing
     /// that is broken now, and not for what was mended.
     pub(super) fn overdue_at(&self) -> Option<Micros> {
-        let silent = [self.stopped_at, self.to_client.cut_at].map(|since| (since, PATIENCE));
+        let silent =
+            [self.stopped_at, self.to_client.cut_at, self.inside_at].map(|since| (since, PATIENCE));
         let all = silent.into_iter().chain([(self.to_server.cut_at, UP_ALONE)]);
         let live_at = self.live_at.unwrap_or_default();
         all.filter_map(|(since, patience)| Some(since?.max(live_at) + patience)).min()
@@ -203,7 +219,7 @@ impl Connection {
 
     /// Whether nothing comes of it any more, or not what should.
     pub(super) fn is_dead(&self) -> bool {
-        self.is_silent() || self.is_deaf
+        self.is_silent() || self.is_deaf || self.inside_at.is_some()
     }
 
     /// Whether there is something to read, or an end.

@@ -28,6 +28,7 @@ mod network;
 mod oracle;
 mod outages;
 mod plan;
+mod proxy;
 mod random;
 mod script;
 mod server;
@@ -84,6 +85,8 @@ type Answer = oneshot::Receiver<Result<Reply, Error>>;
 struct World {
     plan: Plan,
     random: Random,
+    /// Where all that a proxy does comes from.
+    proxy: Random,
     clock: Clock,
     trace: Trace,
     script: Script,
@@ -143,6 +146,9 @@ struct World {
     /// Most notifications that waited for the consumer.
     most_unread: u64,
     handovers: u32,
+    /// How many notifications the servers have dropped and said so, and how many gaps told of one.
+    drops: u32,
+    told_drops: u32,
     /// Until when a file that attempts read is wrong.
     files_wrong_until: Micros,
     /// An attempt to connect has failed, or will.
@@ -203,6 +209,7 @@ impl World {
         let world = Self {
             servers: (0..plan.servers).map(|index| Server::new(index, plan.is_proxied)).collect(),
             last_taken: vec![None; plan.servers],
+            proxy: random.apart(),
             random,
             clock,
             trace: Trace::new(is_traced),
@@ -225,6 +232,8 @@ impl World {
             backoff: Backoff::default(),
             is_called_for_nothing: false,
             handovers: 0,
+            drops: 0,
+            told_drops: 0,
             requests: sender,
             accepted: 0,
             consumer: Consumer::new(listener),
@@ -273,6 +282,10 @@ impl World {
         if self.plan.chaos > 0 {
             let first = self.random.range(0, self.plan.chaos);
             self.clock.at(first, Event::Chaos, &mut self.random);
+        }
+        if self.plan.begins || self.plan.ends_with_error {
+            let first = self.proxy.range(0, 6 * SECOND);
+            self.clock.at(first, Event::Meddle, &mut self.random);
         }
         self.clock.at(self.plan.calm, Event::Calm, &mut self.random);
         if let Some(at) = self.plan.drops_at {
@@ -359,6 +372,8 @@ impl World {
             Event::Trouble => self.trouble(),
             Event::Whim => self.act_as_user(),
             Event::Chaos => self.chaos(),
+            Event::Meddle => self.meddle(),
+            Event::Undo(index) => self.undo(index),
             Event::Act(number) => self.act(number),
             Event::Stop(server) => self.stop(server),
             Event::Up(server) => self.come_up(server),
@@ -388,6 +403,7 @@ impl World {
         }
         for connection in &mut self.connections {
             connection.drops_next = false;
+            connection.begin = None;
         }
         self.schedule_consumer();
         self.clock.after(SECOND, Event::Look, &mut self.random);

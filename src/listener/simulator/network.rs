@@ -7,12 +7,16 @@ use bytes::{Buf, Bytes, BytesMut};
 use super::World;
 use super::clock::{Event, MILLI, Micros};
 use super::connection::{Lane, Packet, Stage};
+use super::proxy::count_readies;
 use super::server::Status;
 use crate::wire::{DbError, Severity};
 
 impl World {
     /// Hands `bytes` to a connection, in one direction, in pieces.
     pub(super) fn carry(&mut self, index: usize, up: bool, mut bytes: Bytes) {
+        if !up {
+            self.connections[index].readies += count_readies(&bytes);
+        }
         while bytes.has_remaining() {
             let length = if self.random.chance(self.plan.splits) {
                 1 + self.random.index(bytes.len())
@@ -105,7 +109,9 @@ impl World {
         let Some(session) = connection.session.filter(|_| !connection.is_stopped()) else { return };
         let mut arrived = mem::take(&mut connection.arrived);
         let server = connection.server;
-        self.servers[server].backend.handle_input(session, &mut arrived);
+        if self.serve_one_by_one(index, &mut arrived) {
+            self.servers[server].backend.handle_input(session, &mut arrived);
+        }
         self.connections[index].arrived = arrived;
         self.emit(index);
         self.emit_woken(server);

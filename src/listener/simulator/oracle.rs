@@ -44,8 +44,9 @@ impl World {
         if !connection.read.is_ended && !connection.is_closing {
             return;
         }
-        // An error that crossed a command was taken for its answer, and nothing behind it is believed.
-        if connection.has_dropped {
+        // An error that crossed a command was taken for its answer, or a proxy has begun a transaction: nothing behind it
+        // is believed.
+        if connection.has_dropped || connection.inside_at.is_some() {
             return;
         }
         // What comes before its fence are repetitions: where that stands is only known from what follows.
@@ -122,6 +123,7 @@ impl World {
             let told = self.told_sessions;
             return self.fail(format!("gaps tell of {told} lost sessions, {lost} were lost"));
         }
+        self.check_cause(&told);
         let refused: Vec<usize> =
             told.gap.refused().iter().filter_map(|(name, _)| self.channels.find(name)).collect();
         // When the listener ends, its gaps are reported without a run of the hook.

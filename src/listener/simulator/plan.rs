@@ -52,12 +52,18 @@ pub(super) struct Plan {
     pub(super) lateness: Micros,
     /// A proxy listens in place of its clients: the server cannot name the channels of a session.
     pub(super) is_proxied: bool,
+    /// A proxy begins transactions.
+    pub(super) begins: bool,
+    /// A proxy ends sessions with an ERROR.
+    pub(super) ends_with_error: bool,
 }
 
 impl Plan {
     pub(super) fn new(random: &mut Random) -> Self {
         // Apart from what else is drawn: all other seeds mean what they meant.
-        let is_proxied = random.apart().chance(20);
+        let mut apart = random.apart();
+        let is_proxied = apart.chance(20);
+        let (begins, ends_with_error) = (apart.chance(10), apart.chance(10));
         let channels = match random.below(20) {
             0 => random.range(65, 300),
             1..4 => random.range(8, 40),
@@ -104,6 +110,8 @@ impl Plan {
             naps: random.chance(30),
             lateness: 0,
             is_proxied,
+            begins,
+            ends_with_error,
         }
     }
 
@@ -139,6 +147,8 @@ impl Plan {
             naps: false,
             lateness: 0,
             is_proxied: false,
+            begins: false,
+            ends_with_error: false,
         }
     }
 

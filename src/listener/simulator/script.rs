@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use super::World;
 use super::clock::{Event, MILLI, Micros, SECOND};
 use super::plan::Plan;
+use super::proxy::Begin;
 use super::random::Random;
 
 /// What happens then. Connections are named by their index: in the order in which they were begun.
@@ -24,8 +25,16 @@ pub(super) enum Act {
     Drop(usize),
     /// The fence of a handover does not come to it, and nothing is said.
     Swallow(usize),
+    /// A proxy begins a transaction at the next command of such a kind.
+    Begin(usize, Begin),
+    /// A proxy says why in an ERROR, and ends the connection so much later.
+    EndWithError(usize, Micros),
     /// The user asks for another session.
     Rotate,
+    /// The user asks for all channels, again.
+    Listen,
+    /// The user leaves a transaction open.
+    BeginByUser,
 }
 
 #[derive(Debug, Default)]
@@ -51,7 +60,11 @@ impl World {
             Act::Slow(index, late) => self.slow_down(index, late),
             Act::Drop(index) => self.drop_next(index),
             Act::Swallow(index) => self.swallow_fence(index),
+            Act::Begin(index, begin) => self.begin_transaction(index, begin),
+            Act::EndWithError(index, late) => self.end_with_error(index, "57000", late),
             Act::Rotate => self.rotate(),
+            Act::Listen => self.listen(&self.channels.all()),
+            Act::BeginByUser => self.ask("BEGIN"),
         }
     }
 }
@@ -134,4 +147,47 @@ fn a_task_that_is_always_late_notices_a_dead_connection_all_the_same() {
     let plan = Plan { lateness: 1_200 * MILLI, ..Plan::quiet() };
     let world = play(plan, &[(3_000, Act::Cut { index: 0, up: true, down: true })]);
     assert_eq!((world.lost_sessions, world.sink.gaps.len()), (1, 1));
+}
+
+/// What was answered inside a transaction that a proxy has begun was believed, and undone by the ROLLBACK of the proxy: a
+/// channel that was said to be active was not listened to, and all that was notified on it was missing without a gap.
+#[test]
+fn a_session_that_a_proxy_keeps_inside_a_transaction_is_replaced() {
+    for is_before in [false, true] {
+        for is_failed in [false, true] {
+            for times in [1, 2] {
+                let begin = |command| {
+                    let begin = Begin { command, is_before, is_failed, times };
+                    (1_000, Act::Begin(0, begin))
+                };
+                let kinds: [&[(u64, Act)]; 4] = [
+                    // The heartbeat.
+                    &[begin("SELECT")],
+                    &[begin("LISTEN"), (1_500, Act::Listen)],
+                    &[begin("ROLLBACK"), (1_500, Act::BeginByUser)],
+                    // In the middle of a handover.
+                    &[begin(""), (1_500, Act::Rotate)],
+                ];
+                for acts in kinds {
+                    let world = play(Plan::quiet(), acts);
+                    let found = (world.lost_sessions, world.sink.gaps.len());
+                    assert_eq!(found, (1, 1), "{acts:?}\n{}", world.trace.text());
+                }
+                // The heartbeat that comes back.
+                let world = play(Plan { is_proxied: true, ..Plan::quiet() }, &[begin("")]);
+                assert_eq!((world.lost_sessions, world.sink.gaps.len()), (1, 1));
+            }
+        }
+    }
+}
+
+/// An ERROR was told as a dropped notification as soon as it came, and the end that it announced as another loss.
+#[test]
+fn an_error_that_a_proxy_sends_before_it_ends_a_session_is_one_gap_that_carries_it() {
+    for late in [0, 10 * MILLI, SECOND] {
+        let world = play(Plan::quiet(), &[(2_000, Act::EndWithError(0, late))]);
+        let [told] = &world.sink.gaps[..] else { panic!("{}", world.trace.text()) };
+        let (sessions, cause) = (told.gap.sessions(), told.gap.cause());
+        assert_eq!((sessions, cause.sqlstate()), (1, Some("57000")), "{cause}");
+    }
 }

@@ -144,6 +144,7 @@ impl World {
             connection.read.add(&bytes);
             input.extend_from_slice(&bytes);
             say!(self, "connection {index}: {} bytes read", bytes.len());
+            self.check_inside(index);
             return Poll::Ready(Ok(bytes.len()));
         }
         let read = match &connection.end {

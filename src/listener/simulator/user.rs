@@ -11,6 +11,10 @@ use crate::listener::handle::Request;
 use crate::supervisor::{Command, Listening, Reply, State, Supervisor};
 use crate::{Error, ErrorKind};
 
+/// What a user asks of a server.
+pub(super) const QUERIES: [&str; 4] =
+    ["SELECT 1; SELECT 'two'", "SELECT nothing", "BEGIN", "SELECT pg_backend_pid()"];
+
 /// A command without an answer yet.
 #[derive(Debug)]
 pub(super) enum Asked {
@@ -92,7 +96,7 @@ impl World {
         }
     }
 
-    fn listen(&mut self, channels: &[ChannelId]) {
+    pub(super) fn listen(&mut self, channels: &[ChannelId]) {
         let names = self.channels.names(channels);
         let id = self.next_command(Asked::Listen(channels.to_vec()));
         self.channels.listens(id, channels);
@@ -114,14 +118,13 @@ impl World {
     }
 
     fn query(&mut self) {
-        let sql = match self.random.below(4) {
-            0 => "SELECT 1; SELECT 'two'".to_owned(),
-            1 => "SELECT nothing".to_owned(),
-            2 => "BEGIN".to_owned(),
-            _ => "SELECT pg_backend_pid()".to_owned(),
-        };
+        let sql = self.random.pick(&QUERIES);
+        self.ask(sql);
+    }
+
+    pub(super) fn ask(&mut self, sql: &str) {
         let id = self.next_command(Asked::Query);
-        self.command(id, Command::SimpleQuery(sql));
+        self.command(id, Command::SimpleQuery(sql.to_owned()));
     }
 
     pub(super) fn rotate(&mut self) {

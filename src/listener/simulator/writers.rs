@@ -112,6 +112,7 @@ impl World {
         let found = messages.iter().position(|message| message[0] == b'A');
         let Some(at) = found.filter(|_| connection.drops_next) else { return output };
         (connection.drops_next, connection.has_dropped) = (false, true);
+        self.drops += 1;
         let (before, rest) = (&messages[..at], &messages[at + 1..]);
         let others = rest.iter().take_while(|message| message[0] == b'A').count();
         let (others, rest) = rest.split_at(others);
@@ -180,6 +181,7 @@ impl World {
         }
         say!(self, "connection {index}: the server drops a notification");
         self.connections[index].has_dropped = true;
+        self.drops += 1;
         let channel = self.random.index(self.channels.0.len());
         let commit = Commit {
             channel,
@@ -206,7 +208,7 @@ impl World {
 }
 
 /// Whole messages of a backend, one by one.
-fn messages(mut output: &[u8]) -> Vec<&[u8]> {
+pub(super) fn messages(mut output: &[u8]) -> Vec<&[u8]> {
     let mut messages = Vec::new();
     while let [_, a, b, c, d, ..] = output {
         let length = usize::try_from(u32::from_be_bytes([*a, *b, *c, *d])).unwrap();
