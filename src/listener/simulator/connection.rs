@@ -122,6 +122,8 @@ pub(super) struct Connection {
     pub(super) inside: VecDeque<usize>,
     /// Since when our end knows of such an answer.
     pub(super) inside_at: Option<Micros>,
+    /// How often it was rolled back since then.
+    pub(super) rollbacks: usize,
     /// Since when the backend does nothing.
     pub(super) stopped_at: Option<Micros>,
     // ---- what is known of it ----
@@ -176,6 +178,7 @@ impl Connection {
             readies: 0,
             inside: VecDeque::new(),
             inside_at: None,
+            rollbacks: 0,
             stopped_at: None,
             is_faulty: false,
             is_deaf: false,

@@ -240,6 +240,7 @@ impl World {
             out.len()
         };
         let bytes = out.split_to(length).freeze();
+        self.check_rollbacks(index, &bytes);
         self.carry(index, true, bytes);
     }
 

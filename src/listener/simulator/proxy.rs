@@ -173,6 +173,19 @@ impl World {
         }
     }
 
+    /// A session that was answered inside a transaction of the proxy is rolled back once.
+    pub(super) fn check_rollbacks(&mut self, index: usize, written: &[u8]) {
+        let connection = &mut self.connections[index];
+        if connection.inside_at.is_none() {
+            return;
+        }
+        let is_rollback = |words: &&[u8]| *words == b"ROLLBACK\0";
+        connection.rollbacks += written.windows(9).filter(is_rollback).count();
+        if connection.rollbacks > 1 {
+            self.fail(format!("connection {index} is rolled back again"));
+        }
+    }
+
     // ---- the end of a session ----
 
     /// The proxy says why with an ERROR, and ends the connection at once or so much later.

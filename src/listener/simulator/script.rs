@@ -191,3 +191,17 @@ fn an_error_that_a_proxy_sends_before_it_ends_a_session_is_one_gap_that_carries_
         assert_eq!((sessions, cause.sqlstate()), (1, Some("57000")), "{cause}");
     }
 }
+
+/// A notification of the next session was shown, and the gap before it was not: the task was dropped while the hook ran.
+#[test]
+fn a_task_that_is_dropped_while_the_hook_runs_shows_the_gap_before_what_follows() {
+    let mut held = 0;
+    for drops_at in 0..50 {
+        let drops_at = Some((2_100 + 20 * drops_at) * MILLI);
+        let plan = Plan { commits: 20 * MILLI, has_hook: true, drops_at, ..Plan::quiet() };
+        let world = play(plan, &[(2_000, Act::EndWithError(0, 0))]);
+        let Some(gap) = world.sink.gaps.first() else { continue };
+        held += usize::from(world.is_dropped && world.sink.taken.len() as u64 > gap.position);
+    }
+    assert!(held > 10, "{held}");
+}
