@@ -17,7 +17,8 @@ mod script;
 mod server;
 
 pub use backend::{
-    Auth, Backend, BackendConfig, Count, OUTPUT_BYTES_MAX, Proxy, SCRAM_ITERATIONS, SessionId,
+    Answer, Auth, Backend, BackendConfig, Count, OUTPUT_BYTES_MAX, Proxy, Query, SCRAM_ITERATIONS,
+    SessionId,
 };
 pub use link::Link;
 pub use script::{Delivery, Mismatch, Output, Script};

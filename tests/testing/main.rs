@@ -1,11 +1,16 @@
 //! The server without PostgreSQL: against our own session in memory, and on a real socket.
 #![cfg(feature = "testing")]
 
+mod answers;
 mod backend;
+#[cfg(feature = "tokio")]
+mod control;
 mod extended;
 mod golden;
 mod login;
 mod play;
+#[cfg(feature = "tokio")]
+mod readme;
 #[cfg(feature = "tokio")]
 mod script;
 #[cfg(feature = "tokio")]

@@ -9,9 +9,11 @@ use bytes::{Buf, BytesMut};
 use super::Shared;
 use super::executor::{Executor, Note};
 use super::extended::Pipeline;
+use super::field::Field;
 use super::login::{Exchange, malformed};
+use super::query::Query;
 use super::refusal::Refusal;
-use super::statement::{self, Statement};
+use super::statement::{self, Script};
 use crate::wire::{
     BackendMessage, Column, Columns, DbError, Framer, FrontendMessage, ProtocolVersion,
     RawNotification, Severity, TransactionStatus, Values,
@@ -133,7 +135,7 @@ impl Connection {
                 | FrontendMessage::Flush,
             ) => {}
             _ => {
-                if let Err(refusal) = self.handle_extended(&message) {
+                if let Err(refusal) = self.handle_extended(shared, &message) {
                     self.refuse(&refusal);
                     self.pipeline.fail();
                 }
@@ -144,46 +146,42 @@ impl Connection {
 
     fn handle_query(&mut self, shared: &mut Shared, sql: &str) {
         self.pipeline.forget_unnamed();
-        if let Err(refusal) = self.run(sql) {
+        if let Err(refusal) = self.run(shared, sql) {
             self.refuse(&refusal);
         }
         self.ready(shared);
     }
 
-    fn run(&mut self, sql: &str) -> Result<(), Refusal> {
-        let script = statement::parse(sql)?;
+    fn run(&mut self, shared: &mut Shared, sql: &str) -> Result<(), Refusal> {
+        let script = self.parse_sql(shared, sql)?;
         self.notice_cuts(&script.cuts);
         if script.statements.is_empty() {
             self.send(&BackendMessage::EmptyQueryResponse);
         }
         for statement in &script.statements {
-            let answer = self.executor.execute(statement, &[])?;
-            self.describe(statement);
-            for row in &answer.rows {
+            let outcome = self.executor.execute(statement, &[], &mut shared.answers)?;
+            if let Some(fields) = &outcome.fields {
+                self.describe(fields);
+            }
+            for row in &outcome.rows {
                 self.row(row);
             }
-            self.complete(answer.warning.as_ref(), answer.report, &answer.tag);
+            self.complete(outcome.warning.as_ref(), outcome.report, &outcome.tag);
         }
         Ok(())
     }
 
-    /// RowDescription, for a statement that returns rows. Says whether it does.
-    pub(super) fn describe(&mut self, statement: &Statement) -> bool {
-        let shown;
-        let columns: Vec<Column<'_>> = match statement {
-            Statement::Select(select) => select.columns().collect(),
-            Statement::Proof(proof) => {
-                proof.columns().iter().map(|name| Column::text(name.as_bytes())).collect()
-            }
-            Statement::Show { name } => {
-                // As the parameter is spelled, not as it was asked for.
-                shown = self.executor.setting(name).map(|(known, _)| known.clone());
-                vec![Column::text(shown.as_ref().unwrap_or(name).as_bytes())]
-            }
-            _ => return false,
-        };
+    /// The statements of a text, in which the answers of the test stand for what they answer.
+    pub(super) fn parse_sql(&self, shared: &mut Shared, sql: &str) -> Result<Script, Refusal> {
+        let process_id = self.executor.process_id();
+        let answers = &mut shared.answers;
+        statement::parse(sql, &mut |sql| answers.find(&Query { sql, parameters: None, process_id }))
+    }
+
+    /// RowDescription.
+    pub(super) fn describe(&mut self, fields: &[Field]) {
+        let columns: Vec<Column<'_>> = fields.iter().map(Field::column).collect();
         self.send(&BackendMessage::RowDescription { columns: Columns::new(&columns) });
-        true
     }
 
     pub(super) fn row(&mut self, row: &[Option<String>]) {
@@ -300,6 +298,15 @@ impl Connection {
         self.inbox_bytes = 0;
         // It does not fit only if it quotes something huge: then the end of the stream must do.
         let _ = error.encode_error(&mut self.output);
+    }
+
+    /// Ends the session without a last message. What waits is lost.
+    pub(super) fn cut(&mut self) {
+        self.phase = Phase::Closed;
+        self.executor.abort();
+        self.inbox.clear();
+        self.inbox_bytes = 0;
+        self.output.clear();
     }
 
     /// Ends the session of a client that does not read. What waits stays, the reason follows it.

@@ -4,9 +4,13 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use super::Proxy;
+use super::answers::Answers;
+use super::field::Field;
+use super::query::Query;
 use super::refusal::Refusal;
 use super::select::{Context, Value};
 use super::statement::Statement;
+use super::types::Type;
 use crate::wire::limits::{CHANNEL_BYTES_MAX, PAYLOAD_BYTES_MAX};
 use crate::wire::{DbError, Severity, TransactionStatus};
 
@@ -19,16 +23,18 @@ pub(super) struct Note {
 
 /// What a statement brought.
 #[derive(Debug, Default)]
-pub(super) struct Answer {
+pub(super) struct Outcome {
     /// The command tag.
     pub(super) tag: String,
+    /// `None` for a statement that returns no rows.
+    pub(super) fields: Option<Vec<Field>>,
     pub(super) rows: Vec<Vec<Value>>,
     pub(super) warning: Option<DbError>,
     /// A parameter that has to be reported before the next ReadyForQuery.
     pub(super) report: Option<(String, String)>,
 }
 
-impl Answer {
+impl Outcome {
     fn tagged(tag: &str) -> Self {
         Self { tag: tag.to_owned(), ..Self::default() }
     }
@@ -121,17 +127,47 @@ impl Executor {
         std::mem::take(&mut self.committed)
     }
 
+    /// The columns that a statement returns, as far as they are known before it is carried out.
+    pub(super) fn fields(&self, statement: &Statement) -> Option<Vec<Field>> {
+        let text = |name: &str| Field::new(name, Type::TEXT);
+        match statement {
+            Statement::Select(select) => Some(select.fields()),
+            Statement::Proof(proof) => Some(proof.columns().iter().copied().map(text).collect()),
+            // As the parameter is spelled, not as it was asked for.
+            Statement::Show { name } => {
+                let known = self.setting(name).map_or(name, |(known, _)| known);
+                Some(vec![text(known)])
+            }
+            Statement::Scripted { fields, .. } => fields.clone(),
+            _ => None,
+        }
+    }
+
     /// Carries out one statement.
     pub(super) fn execute(
         &mut self,
         statement: &Statement,
         parameters: &[Value],
-    ) -> Result<Answer, Refusal> {
+        answers: &mut Answers,
+    ) -> Result<Outcome, Refusal> {
         self.statements = self.statements.wrapping_add(1);
         let ends = matches!(statement, Statement::Commit | Statement::Rollback);
         if self.status == TransactionStatus::Failed && !ends {
             return Err(aborted());
         }
+        let mut outcome = self.carry_out(statement, parameters, answers)?;
+        if !matches!(statement, Statement::Scripted { .. }) {
+            outcome.fields = self.fields(statement);
+        }
+        Ok(outcome)
+    }
+
+    fn carry_out(
+        &mut self,
+        statement: &Statement,
+        parameters: &[Value],
+        answers: &mut Answers,
+    ) -> Result<Outcome, Refusal> {
         match statement {
             Statement::Begin => Ok(self.begin()),
             Statement::Commit => Ok(self.end(true)),
@@ -143,31 +179,32 @@ impl Executor {
                     return Err(Refusal::new("42501", text));
                 }
                 self.changes.push(Change::Listen(channel.clone()));
-                Ok(Answer::tagged("LISTEN"))
+                Ok(Outcome::tagged("LISTEN"))
             }
             Statement::Unlisten(channel) => {
                 self.changes.push(Change::Unlisten(channel.clone()));
-                Ok(Answer::tagged("UNLISTEN"))
+                Ok(Outcome::tagged("UNLISTEN"))
             }
             Statement::UnlistenAll => {
                 self.changes.push(Change::UnlistenAll);
-                Ok(Answer::tagged("UNLISTEN"))
+                Ok(Outcome::tagged("UNLISTEN"))
             }
             Statement::Notify { channel, payload } => {
                 self.notify(channel, payload)?;
-                Ok(Answer::tagged("NOTIFY"))
+                Ok(Outcome::tagged("NOTIFY"))
             }
             Statement::Select(select) => {
                 let rows = select.rows(parameters, self)?;
-                Ok(Answer { tag: format!("SELECT {}", rows.len()), rows, ..Answer::default() })
+                Ok(Outcome { tag: format!("SELECT {}", rows.len()), rows, ..Outcome::default() })
             }
             Statement::Proof(proof) => {
                 let row = match self.proxy {
                     Proxy::SharedListen => proof.row(&BTreeSet::new()),
                     _ => proof.row(&self.listening),
                 };
-                Ok(Answer { rows: vec![row], ..Answer::tagged("SELECT 1") })
+                Ok(Outcome { rows: vec![row], ..Outcome::tagged("SELECT 1") })
             }
+            Statement::Scripted { sql, .. } => self.answer(sql, parameters, answers),
             Statement::Set { name, value } => Ok(self.set(name, value)),
             Statement::Show { name } => {
                 let value = self.setting(name).map(|(_, value)| value.clone());
@@ -175,9 +212,31 @@ impl Executor {
                     let text = format!("unrecognized configuration parameter \"{name}\"");
                     Refusal::new("42704", text)
                 })?;
-                Ok(Answer { rows: vec![vec![Some(value)]], ..Answer::tagged("SHOW") })
+                Ok(Outcome { rows: vec![vec![Some(value)]], ..Outcome::tagged("SHOW") })
             }
         }
+    }
+
+    /// What a test has scripted.
+    fn answer(
+        &mut self,
+        sql: &str,
+        parameters: &[Value],
+        answers: &mut Answers,
+    ) -> Result<Outcome, Refusal> {
+        let query = Query { sql, parameters: Some(parameters), process_id: self.process_id };
+        let Some(answer) = answers.find(&query) else {
+            let text = "the test answered this query when it was prepared, and not now";
+            return Err(Refusal::new("XX000", text));
+        };
+        let tag = answer.command_tag();
+        if let Some(refusal) = answer.refusal {
+            return Err(refusal);
+        }
+        for (channel, payload) in &answer.notifications {
+            self.notify(channel, payload)?;
+        }
+        Ok(Outcome { tag, fields: answer.fields, rows: answer.rows, ..Outcome::default() })
     }
 
     /// The end of a Query or Sync: what ran outside a block is committed.
@@ -195,23 +254,23 @@ impl Executor {
         }
     }
 
-    fn begin(&mut self) -> Answer {
-        let mut answer = Answer::tagged("BEGIN");
+    fn begin(&mut self) -> Outcome {
+        let mut outcome = Outcome::tagged("BEGIN");
         if self.status == TransactionStatus::InTransaction {
             let text = "there is already a transaction in progress";
-            answer.warning = Some(DbError::new(Severity::Warning, "25001", text));
+            outcome.warning = Some(DbError::new(Severity::Warning, "25001", text));
         }
         self.status = TransactionStatus::InTransaction;
-        answer
+        outcome
     }
 
-    fn end(&mut self, commit: bool) -> Answer {
+    fn end(&mut self, commit: bool) -> Outcome {
         // COMMIT of a failed block rolls back, and says so.
         let commit = commit && self.status != TransactionStatus::Failed;
-        let mut answer = Answer::tagged(if commit { "COMMIT" } else { "ROLLBACK" });
+        let mut outcome = Outcome::tagged(if commit { "COMMIT" } else { "ROLLBACK" });
         if self.status == TransactionStatus::Idle {
             let text = "there is no transaction in progress";
-            answer.warning = Some(DbError::new(Severity::Warning, "25P01", text));
+            outcome.warning = Some(DbError::new(Severity::Warning, "25P01", text));
         }
         self.status = TransactionStatus::Idle;
         if commit {
@@ -219,7 +278,7 @@ impl Executor {
         } else {
             self.discard();
         }
-        answer
+        outcome
     }
 
     /// First the channels, then the notifications: a transaction that does both hears itself. N62.
@@ -254,12 +313,12 @@ impl Executor {
     }
 
     /// At once, and not undone by ROLLBACK: the one liberty that is taken with transactions.
-    fn set(&mut self, name: &str, value: &str) -> Answer {
-        let mut answer = Answer::tagged("SET");
+    fn set(&mut self, name: &str, value: &str) -> Outcome {
+        let mut outcome = Outcome::tagged("SET");
         let known = self.setting(name).map(|(name, _)| name.clone());
-        answer.report = known.clone().map(|name| (name, value.to_owned()));
+        outcome.report = known.clone().map(|name| (name, value.to_owned()));
         self.settings.insert(known.unwrap_or_else(|| name.to_owned()), value.to_owned());
-        answer
+        outcome
     }
 }
 

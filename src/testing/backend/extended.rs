@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::Shared;
 use super::connection::Connection;
-use super::executor::{Answer, aborted};
+use super::executor::{Outcome, aborted};
 use super::refusal::Refusal;
-use super::select::{Type, Value};
-use super::statement::{self, Statement};
+use super::select::Value;
+use super::statement::Statement;
+use super::types::Type;
 use crate::wire::{BackendMessage, FrontendMessage, Oids, Target, TransactionStatus, Values};
 
 /// What a session has prepared, and where its pipeline stands.
@@ -33,7 +35,7 @@ struct Portal {
     statement: Option<Arc<Statement>>,
     parameters: Vec<Value>,
     /// What it returned, once it was executed, and how many rows the client has.
-    result: Option<(Answer, usize)>,
+    result: Option<(Outcome, usize)>,
 }
 
 impl Pipeline {
@@ -69,11 +71,15 @@ impl Pipeline {
 }
 
 impl Connection {
-    pub(super) fn handle_extended(&mut self, message: &FrontendMessage<'_>) -> Result<(), Refusal> {
+    pub(super) fn handle_extended(
+        &mut self,
+        shared: &mut Shared,
+        message: &FrontendMessage<'_>,
+    ) -> Result<(), Refusal> {
         match message {
             FrontendMessage::Parse { statement, query, parameter_types } => {
                 self.pipeline.open = true;
-                self.parse(statement, query, *parameter_types)
+                self.parse(shared, statement, query, *parameter_types)
             }
             FrontendMessage::Bind { portal, statement, parameters } => {
                 self.pipeline.open = true;
@@ -82,7 +88,7 @@ impl Connection {
             FrontendMessage::Describe { target, name } => self.describe_named(*target, name),
             FrontendMessage::Execute { portal, max_rows } => {
                 self.pipeline.open = true;
-                self.execute(portal, *max_rows)
+                self.execute(shared, portal, *max_rows)
             }
             FrontendMessage::Close { target, name } => {
                 match target {
@@ -97,12 +103,18 @@ impl Connection {
         }
     }
 
-    fn parse(&mut self, name: &str, query: &str, types: Oids<'_>) -> Result<(), Refusal> {
+    fn parse(
+        &mut self,
+        shared: &mut Shared,
+        name: &str,
+        query: &str,
+        types: Oids<'_>,
+    ) -> Result<(), Refusal> {
         if !name.is_empty() && self.pipeline.statements.contains_key(name) {
             let text = format!("prepared statement \"{name}\" already exists");
             return Err(Refusal::new("42P05", text));
         }
-        let script = statement::parse(query)?;
+        let script = self.parse_sql(shared, query)?;
         self.notice_cuts(&script.cuts);
         let mut statements = script.statements.into_iter();
         let statement = statements.next();
@@ -111,17 +123,14 @@ impl Connection {
             return Err(Refusal::syntax(text));
         }
         self.refuse_in_failed_block(statement.as_ref())?;
-        let count = match &statement {
-            Some(Statement::Select(select)) => select.parameter_count(),
-            _ => 0,
-        };
+        let count = statement.as_ref().map_or(0, Statement::parameter_count);
         if count > usize::from(u16::MAX) {
             return Err(Refusal::syntax(format!("there is no parameter ${count}")));
         }
         let mut types: Vec<u32> = types.iter().collect();
         types.resize(types.len().max(count), 0);
         for oid in types.iter_mut().filter(|oid| **oid == 0) {
-            *oid = Type::Text.oid();
+            *oid = Type::TEXT.oid();
         }
         let prepared = Prepared { statement: statement.map(Arc::new), types };
         self.pipeline.statements.insert(name.to_owned(), prepared);
@@ -160,45 +169,52 @@ impl Connection {
             }
             Target::Portal => self.portal(name)?.statement.clone(),
         };
-        if !statement.is_some_and(|statement| self.describe(&statement)) {
-            self.send(&BackendMessage::NoData);
+        match statement.and_then(|statement| self.executor.fields(&statement)) {
+            Some(fields) => self.describe(&fields),
+            None => self.send(&BackendMessage::NoData),
         }
         Ok(())
     }
 
-    fn execute(&mut self, name: &str, max_rows: i32) -> Result<(), Refusal> {
+    fn execute(&mut self, shared: &mut Shared, name: &str, max_rows: i32) -> Result<(), Refusal> {
         let portal = self.portal(name)?;
         let Some(statement) = portal.statement.clone() else {
             self.send(&BackendMessage::EmptyQueryResponse);
             return Ok(());
         };
         let result = portal.result.take();
-        let (answer, sent) = match result {
+        let (outcome, sent) = match result {
             Some(result) => result,
             None => {
                 let parameters = std::mem::take(&mut portal.parameters);
-                (self.executor.execute(&statement, &parameters)?, 0)
+                let known = self.executor.fields(&statement);
+                let outcome =
+                    self.executor.execute(&statement, &parameters, &mut shared.answers)?;
+                if outcome.fields != known {
+                    return Err(Refusal::new("0A000", "cached plan must not change result type"));
+                }
+                (outcome, 0)
             }
         };
         let limit = usize::try_from(max_rows).ok().filter(|&limit| limit > 0);
-        let end = limit.map_or(answer.rows.len(), |limit| sent.saturating_add(limit));
-        for row in answer.rows.get(sent..end.min(answer.rows.len())).unwrap_or_default() {
+        let end = limit.map_or(outcome.rows.len(), |limit| sent.saturating_add(limit));
+        for row in outcome.rows.get(sent..end.min(outcome.rows.len())).unwrap_or_default() {
             self.row(row);
         }
         // As PostgreSQL does: a portal that has returned exactly as many as asked for may have more.
-        if limit.is_some_and(|_| end <= answer.rows.len()) {
+        if limit.is_some_and(|_| end <= outcome.rows.len()) {
             self.send(&BackendMessage::PortalSuspended);
             if let Ok(portal) = self.portal(name) {
-                portal.result = Some((answer, end));
+                portal.result = Some((outcome, end));
             }
             return Ok(());
         }
-        let returned = answer.rows.len().saturating_sub(sent);
+        let returned = outcome.rows.len().saturating_sub(sent);
         let tag = match *statement {
             Statement::Select(_) => format!("SELECT {returned}"),
-            _ => answer.tag,
+            _ => outcome.tag,
         };
-        self.complete(answer.warning.as_ref(), answer.report, &tag);
+        self.complete(outcome.warning.as_ref(), outcome.report, &tag);
         Ok(())
     }
 

@@ -1,26 +1,32 @@
 //! A server that speaks PostgreSQL's protocol and knows LISTEN and NOTIFY, without any I/O.
 
+mod answer;
+mod answers;
 mod array;
 mod config;
 mod connection;
 mod counts;
 mod executor;
 mod extended;
+mod field;
 mod login;
 mod proof;
 mod proxy;
+mod query;
 mod random;
 mod refusal;
 mod select;
 mod startup;
 mod statement;
 mod token;
+mod types;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::BytesMut;
 
+use self::answers::Answers;
 use self::connection::Connection;
 use self::counts::Counts;
 use self::executor::{Executor, Note};
@@ -28,9 +34,11 @@ use self::login::Roles;
 use self::random::Random;
 use crate::wire::{DbError, ProtocolVersion, Severity};
 
+pub use answer::Answer;
 pub use config::{Auth, BackendConfig, OUTPUT_BYTES_MAX, SCRAM_ITERATIONS};
 pub use counts::Count;
 pub use proxy::Proxy;
+pub use query::Query;
 
 /// Names a session of one backend. Never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -46,8 +54,8 @@ pub struct SessionId(u64);
 /// output of every idle listener when the call that committed it returns.
 ///
 /// What it does not do: tables, SQL beyond the few statements that listeners and notifiers need
-/// (anything else is ERROR 0A000, never a wrong answer), savepoints, TLS, GSSAPI, the binary format,
-/// COPY, several databases, privileges. SET and the values of parameters have no effect but on what
+/// (anything else is answered by the test, see [`answer`](Self::answer), or is ERROR 0A000, never
+/// a wrong answer), savepoints, TLS, GSSAPI, the binary format, COPY, several databases, privileges. SET and the values of parameters have no effect but on what
 /// SHOW and ParameterStatus tell.
 ///
 /// Methods that take the id of a session that is gone do nothing.
@@ -76,6 +84,7 @@ struct Shared {
     protocol_max: ProtocolVersion,
     output_bytes_max: usize,
     proxy: Proxy,
+    answers: Answers,
     /// Notifications that one message committed, for the other sessions.
     outbox: Vec<Arc<Note>>,
 }
@@ -100,6 +109,7 @@ impl Backend {
                 protocol_max: config.protocol_max,
                 output_bytes_max: config.output_bytes_max,
                 proxy: config.proxy,
+                answers: Answers::default(),
                 outbox: Vec::new(),
             },
             parameters: config.parameters,
@@ -161,6 +171,35 @@ impl Backend {
             }
         }
         self.hand_out(None, process_id);
+    }
+
+    /// Answers every statement with exactly this text with `answer`, which replaces an earlier one.
+    /// Blanks and comments around the text and semicolons at its end do not count.
+    ///
+    /// It also replaces an answer that the backend itself would give: a LISTEN can be refused too.
+    pub fn answer(&mut self, sql: &str, answer: Answer) {
+        self.shared.answers.set(sql, answer);
+    }
+
+    /// Asks `function` about every statement that has no answer by its text, also about those that this crate sends by
+    /// itself. After `None` the next function is asked, older ones last, and then the backend answers by itself.
+    ///
+    /// It is asked about a statement twice or more: when that is prepared, where only the columns of the answer matter,
+    /// and whenever it is carried out ([`Query::is_executed`]). An answer that is an error counts when it is carried out.
+    /// With the extended protocol the columns must stay what they were.
+    ///
+    /// If it panics, so does [`handle_input`](Self::handle_input); a [`Server`](crate::testing::Server) closes the
+    /// connection.
+    pub fn answer_with(
+        &mut self,
+        function: impl FnMut(&Query<'_>) -> Option<Answer> + Send + 'static,
+    ) {
+        self.shared.answers.add(Box::new(function));
+    }
+
+    /// Forgets all answers and functions.
+    pub fn forget_answers(&mut self) {
+        self.shared.answers.clear();
     }
 
     /// A session listens to nothing any more and is not told so, as behind a pooler that sends `DISCARD ALL`.
@@ -236,6 +275,14 @@ impl Backend {
         }
     }
 
+    /// Ends a session without a message to its client, as when the server process is killed.
+    pub fn kill(&mut self, session: SessionId) {
+        if let Some(connection) = self.connections.get_mut(&session) {
+            connection.cut();
+            self.woken.insert(session);
+        }
+    }
+
     /// The sessions that have not been [disconnected](Self::disconnect), oldest first.
     pub fn sessions(&self) -> impl Iterator<Item = SessionId> {
         self.connections.keys().copied()
@@ -247,10 +294,11 @@ impl Backend {
         self.connections.get(&session).map(|connection| connection.executor.process_id())
     }
 
-    /// The channels that a session listens to, sorted.
+    /// The channels that a session listens to, sorted. A session that is over listens to none.
     pub fn channels(&self, session: SessionId) -> impl Iterator<Item = &str> {
         let connection = self.connections.get(&session);
         connection
+            .filter(|connection| !connection.is_closed())
             .into_iter()
             .flat_map(|connection| connection.executor.listening())
             .map(String::as_str)

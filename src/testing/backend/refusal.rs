@@ -1,18 +1,20 @@
 //! Why a statement is not carried out.
 
+use std::borrow::Cow;
+
 use crate::wire::{DbError, Severity};
 
 /// An ERROR that is on its way to the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Refusal {
-    code: &'static str,
+    code: Cow<'static, str>,
     message: String,
     position: Option<usize>,
 }
 
 impl Refusal {
-    pub(super) fn new(code: &'static str, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), position: None }
+    pub(super) fn new(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        Self { code: code.into(), message: message.into(), position: None }
     }
 
     pub(super) fn syntax(message: impl Into<String>) -> Self {
@@ -32,7 +34,7 @@ impl Refusal {
 
     /// As the server words it.
     pub(super) fn to_error(&self) -> DbError {
-        let error = DbError::new(Severity::Error, self.code, &self.message);
+        let error = DbError::new(Severity::Error, &self.code, &self.message);
         match self.position {
             Some(position) => error.with_field(b'P', &position.to_string()),
             None => error,
@@ -41,7 +43,7 @@ impl Refusal {
 
     #[cfg(test)]
     pub(super) fn code(&self) -> &str {
-        self.code
+        &self.code
     }
 
     #[cfg(test)]

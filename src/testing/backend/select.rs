@@ -9,47 +9,14 @@
 //! ```
 
 use super::array;
+use super::field::Field;
 use super::refusal::Refusal;
 use super::statement::Parser;
 use super::token::Kind;
-use crate::wire::Column;
+use super::types::Type;
 
 /// A value in text format. `None` is NULL.
 pub(super) type Value = Option<String>;
-
-/// The types that a value can have here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Type {
-    Text,
-    Bool,
-    Int4,
-    Int8,
-    TextArray,
-    Void,
-}
-
-impl Type {
-    /// Object id in `pg_type`.
-    pub(super) const fn oid(self) -> u32 {
-        match self {
-            Self::Text => 25,
-            Self::Bool => 16,
-            Self::Int4 => 23,
-            Self::Int8 => 20,
-            Self::TextArray => 1009,
-            Self::Void => 2278,
-        }
-    }
-
-    const fn size(self) -> i16 {
-        match self {
-            Self::Text | Self::TextArray => -1,
-            Self::Int4 | Self::Void => 4,
-            Self::Int8 => 8,
-            Self::Bool => 1,
-        }
-    }
-}
 
 /// What a SELECT asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,15 +103,9 @@ impl Select {
     }
 
     /// The columns that it returns.
-    pub(super) fn columns(&self) -> impl Iterator<Item = Column<'_>> {
-        self.items.iter().map(|item| {
-            let of = item.expression.type_of();
-            Column {
-                type_oid: of.oid(),
-                type_size: of.size(),
-                ..Column::text(item.name.as_bytes())
-            }
-        })
+    pub(super) fn fields(&self) -> Vec<Field> {
+        let field = |item: &Item| Field::new(item.name.clone(), item.expression.type_of());
+        self.items.iter().map(field).collect()
     }
 
     /// The rows, all at once.
@@ -259,12 +220,12 @@ impl Expression {
 
     fn parse_operand(parser: &mut Parser<'_>) -> Result<Self, Refusal> {
         let operand = match parser.peek() {
-            Some(Kind::Number(digits)) => Self::Literal(Some(digits.clone()), Type::Int4),
-            Some(Kind::Text(text)) => Self::Literal(Some(text.clone()), Type::Text),
+            Some(Kind::Number(digits)) => Self::Literal(Some(digits.clone()), Type::INT4),
+            Some(Kind::Text(text)) => Self::Literal(Some(text.clone()), Type::TEXT),
             Some(Kind::Parameter(number)) if *number > 0 => Self::Parameter(*number),
-            Some(Kind::Word(word)) if word == "null" => Self::Literal(None, Type::Text),
+            Some(Kind::Word(word)) if word == "null" => Self::Literal(None, Type::TEXT),
             Some(Kind::Word(word)) if word == "true" || word == "false" => {
-                Self::Literal(word.get(..1).map(str::to_owned), Type::Bool)
+                Self::Literal(word.get(..1).map(str::to_owned), Type::BOOL)
             }
             Some(Kind::Word(_) | Kind::Quoted(_)) => return Self::parse_named(parser),
             Some(Kind::Symbol(_)) => return Err(parser.not_understood()),
@@ -301,10 +262,10 @@ impl Expression {
             Self::Literal(..) | Self::Parameter(_) => "?column?".to_owned(),
             Self::Column(name) => name.clone(),
             Self::Call(function, _) => function.name().to_owned(),
-            Self::Cast(inner, to) => match (inner.name(), to) {
+            Self::Cast(inner, to) => match (inner.name(), *to) {
                 (name, _) if name != "?column?" => name,
-                (_, Type::Int4) => "int4".to_owned(),
-                (_, Type::Int8) => "int8".to_owned(),
+                (_, Type::INT4) => "int4".to_owned(),
+                (_, Type::INT8) => "int8".to_owned(),
                 _ => "text".to_owned(),
             },
         }
@@ -313,7 +274,7 @@ impl Expression {
     fn type_of(&self) -> Type {
         match self {
             Self::Literal(_, of) | Self::Cast(_, of) => *of,
-            Self::Parameter(_) | Self::Column(_) => Type::Text,
+            Self::Parameter(_) | Self::Column(_) => Type::TEXT,
             Self::Call(function, _) => function.type_of(),
         }
     }
@@ -337,10 +298,10 @@ fn type_name(parser: &mut Parser<'_>) -> Result<Type, Refusal> {
         parser.require(']')?;
     }
     match (name.as_str(), array) {
-        ("text" | "varchar", false) => Ok(Type::Text),
-        ("int4" | "int" | "integer", false) => Ok(Type::Int4),
-        ("int8" | "bigint", false) => Ok(Type::Int8),
-        ("text", true) => Ok(Type::TextArray),
+        ("text" | "varchar", false) => Ok(Type::TEXT),
+        ("int4" | "int" | "integer", false) => Ok(Type::INT4),
+        ("int8" | "bigint", false) => Ok(Type::INT8),
+        ("text", true) => Ok(Type::TEXT_ARRAY),
         _ => Err(Refusal::not_understood(&format!("the type {name}"))),
     }
 }
@@ -359,12 +320,12 @@ impl Function {
 
     const fn type_of(self) -> Type {
         match self {
-            Self::Notify => Type::Void,
-            Self::BackendPid => Type::Int4,
-            Self::InRecovery => Type::Bool,
-            Self::CurrentSetting => Type::Text,
-            Self::Count => Type::Int8,
-            Self::ListeningChannels => Type::Text,
+            Self::Notify => Type::VOID,
+            Self::BackendPid => Type::INT4,
+            Self::InRecovery => Type::BOOL,
+            Self::CurrentSetting => Type::TEXT,
+            Self::Count => Type::INT8,
+            Self::ListeningChannels => Type::TEXT,
         }
     }
 }
@@ -432,10 +393,10 @@ impl Scope<'_> {
 fn cast(value: Value, to: Type) -> Result<Value, Refusal> {
     let Some(text) = &value else { return Ok(None) };
     let (name, fits) = match to {
-        Type::Int4 => ("integer", text.trim().parse::<i32>().is_ok()),
-        Type::Int8 => ("bigint", text.trim().parse::<i64>().is_ok()),
-        Type::TextArray => return array::elements(text).map(|_| value),
-        Type::Text | Type::Bool | Type::Void => return Ok(value),
+        Type::INT4 => ("integer", text.trim().parse::<i32>().is_ok()),
+        Type::INT8 => ("bigint", text.trim().parse::<i64>().is_ok()),
+        Type::TEXT_ARRAY => return array::elements(text).map(|_| value),
+        _ => return Ok(value),
     };
     if fits {
         return Ok(value);

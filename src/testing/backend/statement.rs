@@ -1,5 +1,8 @@
 //! The statements that the backend understands.
 
+use super::answer::Answer;
+use super::answers;
+use super::field::Field;
 use super::proof::Proof;
 use super::refusal::Refusal;
 use super::select::Select;
@@ -28,6 +31,33 @@ pub(super) enum Statement {
     Show {
         name: String,
     },
+    /// One that a test answers.
+    Scripted {
+        sql: String,
+        /// The columns that it has when it is prepared.
+        fields: Option<Vec<Field>>,
+        parameters: usize,
+    },
+}
+
+impl Statement {
+    /// How many parameters it has.
+    pub(super) fn parameter_count(&self) -> usize {
+        match self {
+            Self::Select(select) => select.parameter_count(),
+            Self::Scripted { parameters, .. } => *parameters,
+            _ => 0,
+        }
+    }
+
+    fn scripted(sql: &str, tokens: &[Token<'_>], answer: Answer) -> Self {
+        let numbers = tokens.iter().map(|token| match token.kind {
+            Kind::Parameter(number) => number,
+            _ => 0,
+        });
+        let parameters = numbers.max().unwrap_or(0);
+        Self::Scripted { sql: sql.to_owned(), fields: answer.fields, parameters }
+    }
 }
 
 /// The statements of a query, and the names that were cut.
@@ -37,15 +67,34 @@ pub(super) struct Script {
     pub(super) cuts: Vec<(String, String)>,
 }
 
+/// The answer of a test to the text of a statement.
+pub(super) type Scripted<'a> = dyn FnMut(&str) -> Option<Answer> + 'a;
+
 /// Parses all statements before any is carried out: one syntax error stops all of them. N60.
-pub(super) fn parse(sql: &str) -> Result<Script, Refusal> {
+///
+/// What the test answers does not have to be understood.
+pub(super) fn parse(sql: &str, scripted: &mut Scripted<'_>) -> Result<Script, Refusal> {
     let mut script = Script::default();
-    let tokens = token::tokens(sql, &mut script.cuts)?;
+    let tokens = match token::tokens(sql, &mut script.cuts) {
+        Ok(tokens) => tokens,
+        Err(refusal) => {
+            let text = answers::trimmed(sql);
+            let answer = scripted(text).ok_or(refusal)?;
+            script.statements.push(Statement::scripted(text, &[], answer));
+            return Ok(script);
+        }
+    };
     let end = sql.chars().count().saturating_add(1);
     for tokens in tokens.split(|token| token.kind == Kind::Symbol(';')) {
-        if let Some(proof) = Proof::of(tokens) {
+        if tokens.is_empty() {
+            continue;
+        }
+        let text = token::span(sql, tokens);
+        if let Some(answer) = scripted(text) {
+            script.statements.push(Statement::scripted(text, tokens, answer));
+        } else if let Some(proof) = Proof::of(tokens) {
             script.statements.push(Statement::Proof(proof));
-        } else if !tokens.is_empty() {
+        } else {
             let mut parser = Parser { tokens: tokens.iter(), end };
             script.statements.push(parser.statement()?);
             parser.finish()?;
@@ -360,9 +409,13 @@ const OTHER_COMMANDS: &[&str] = &[
 mod tests {
     use super::*;
 
+    fn unscripted(sql: &str) -> Result<Script, Refusal> {
+        parse(sql, &mut |_| None)
+    }
+
     #[test]
     fn statements_of_listen_and_notify() {
-        let script = parse(
+        let script = unscripted(
             "LISTEN A; listen \"A;b\";; UNLISTEN *; unlisten \"*\"; NOTIFY x; NOTIFY x, 'it''s';
              BEGIN WORK; commit transaction; ABORT; START TRANSACTION; END; rollback",
         );
@@ -385,7 +438,7 @@ mod tests {
                 Statement::Rollback,
             ]
         );
-        assert_eq!(parse(" ; -- nothing").unwrap().statements, []);
+        assert_eq!(unscripted(" ; -- nothing").unwrap().statements, []);
     }
 
     #[test]
@@ -406,7 +459,7 @@ mod tests {
             ("LISTEN E'a'", "0A000", Some(8)),
             ("BEGIN ISOLATION LEVEL SERIALIZABLE", "0A000", Some(7)),
         ] {
-            let refusal = parse(sql).unwrap_err();
+            let refusal = unscripted(sql).unwrap_err();
             assert_eq!((refusal.code(), refusal.position()), (code, position), "{sql}");
         }
     }

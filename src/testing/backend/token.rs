@@ -28,6 +28,8 @@ pub(super) struct Token<'a> {
     pub(super) kind: Kind,
     /// As it was written.
     pub(super) raw: &'a str,
+    /// Its first byte.
+    pub(super) start: usize,
     /// Its first character, counted from 1 as field `P` of an error does.
     pub(super) position: usize,
 }
@@ -44,6 +46,12 @@ pub(super) fn tokens<'a>(
         tokens.push(token);
     }
     Ok(tokens)
+}
+
+/// The text from the first of these tokens to the last.
+pub(super) fn span<'a>(sql: &'a str, tokens: &[Token<'_>]) -> &'a str {
+    let (Some(first), Some(last)) = (tokens.first(), tokens.last()) else { return "" };
+    sql.get(first.start..last.start.saturating_add(last.raw.len())).unwrap_or_default()
 }
 
 struct Scanner<'a, 'c> {
@@ -113,7 +121,7 @@ impl<'a> Scanner<'a, '_> {
             }
         };
         let raw = self.sql.get(start..self.at).unwrap_or_default();
-        Ok(Some(Token { kind, raw, position }))
+        Ok(Some(Token { kind, raw, start, position }))
     }
 
     /// Blanks and both kinds of comments; those in `/* */` may be nested.

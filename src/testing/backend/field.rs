@@ -1,0 +1,26 @@
+//! A column of a result.
+
+use super::types::Type;
+use crate::wire::Column;
+
+/// A column of a result: its name and the type of its values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Field {
+    pub(super) name: String,
+    pub(super) of: Type,
+}
+
+impl Field {
+    pub(super) fn new(name: impl Into<String>, of: Type) -> Self {
+        Self { name: name.into(), of }
+    }
+
+    /// As RowDescription has it.
+    pub(super) fn column(&self) -> Column<'_> {
+        Column {
+            type_oid: self.of.oid(),
+            type_size: self.of.size(),
+            ..Column::text(self.name.as_bytes())
+        }
+    }
+}
