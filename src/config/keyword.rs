@@ -32,7 +32,7 @@ pub(super) fn parse(text: &str, config: &mut Config) -> Result<(), ConfigError> 
             None if value.len() < tail.len() && begins_with_key(value) => {
                 return Err(ConfigError::new(Fault::MissingValue, name, at(tail)));
             }
-            None => unescape(value),
+            None => unescape_unquoted(value),
         };
         let place = if name.is_some() { at(value) } else { start };
         config.store(key, bytes.as_bytes(), place)?;
@@ -44,35 +44,43 @@ pub(super) fn parse(text: &str, config: &mut Config) -> Result<(), ConfigError> 
 /// A value up to its closing quote, and what follows. `None` if it has none: a backslash takes
 /// the quote behind it along, and one at the end of the text closes nothing.
 fn unquote(text: &str) -> Option<(Zeroizing<String>, &str)> {
-    let mut value = buffer(text);
-    let mut chars = text.chars();
-    loop {
-        match chars.next()? {
-            '\'' => return Some((value, chars.as_str())),
-            '\\' => value.push(chars.next()?),
-            c => value.push(c),
-        }
-    }
+    let (value, rest) = text.split_at(end(text, |c| c == '\''));
+    Some((unescape(value), rest.strip_prefix('\'')?))
 }
 
 /// A value up to white space, and what follows. A backslash at the end of the text falls away.
-fn unescape(text: &str) -> (Zeroizing<String>, &str) {
-    let mut value = buffer(text);
-    let mut chars = text.chars();
-    loop {
-        match chars.next() {
-            None => break,
-            Some(c) if is_space(c) => break,
-            Some('\\') => value.extend(chars.next()),
-            Some(c) => value.push(c),
-        }
-    }
-    (value, chars.as_str())
+fn unescape_unquoted(text: &str) -> (Zeroizing<String>, &str) {
+    let (value, rest) = text.split_at(end(text, is_space));
+    (unescape(value), rest)
 }
 
-/// Room for the longest value, so that growing leaves no copy of a password behind.
-fn buffer(text: &str) -> Zeroizing<String> {
-    Zeroizing::new(String::with_capacity(text.len()))
+/// Where the first character that ends a value is, else the end of the text. A backslash takes the next character
+/// as it is.
+fn end(text: &str, ends: impl Fn(char) -> bool) -> usize {
+    let mut chars = text.char_indices();
+    while let Some((at, c)) = chars.next() {
+        if ends(c) {
+            return at;
+        }
+        if c == '\\' {
+            chars.next();
+        }
+    }
+    text.len()
+}
+
+/// A value without its backslashes. There is room for all of it, so that growing leaves no copy of a password behind,
+/// and for no more: with room for the rest of the text, many values would take time and memory in the square of it.
+fn unescape(value: &str) -> Zeroizing<String> {
+    let mut bare = Zeroizing::new(String::with_capacity(value.len()));
+    let mut chars = value.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => bare.extend(chars.next()),
+            c => bare.push(c),
+        }
+    }
+    bare
 }
 
 /// Whether a known key and `=` come next.

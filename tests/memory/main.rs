@@ -1,4 +1,4 @@
-//! How much memory a listener takes, in bytes, and that it gives all of it back.
+//! How much memory a listener takes, in bytes, that all of it is given back, and how much reading a long text takes.
 
 mod bound;
 mod consumer;
@@ -7,6 +7,7 @@ mod meter;
 mod notifier;
 mod peer;
 mod shrink;
+mod texts;
 
 use std::alloc::System;
 use std::future::Future;
