@@ -32,8 +32,9 @@ impl Fault {
             Self::Forged => Some(AlertDescription::BadRecordMac),
             Self::Unexpected(_) => Some(AlertDescription::UnexpectedMessage),
             Self::Crypto(_) => Some(AlertDescription::InternalError),
-            // It is over already, or ends in order.
-            Self::Alert(_) | Self::KeysWorn => None,
+            Self::KeysWorn => Some(AlertDescription::CloseNotify),
+            // It is over already.
+            Self::Alert(_) => None,
         }
     }
 }

@@ -34,6 +34,8 @@ pub(super) struct Outgoing {
     sent: usize,
     /// Most bytes of data in a record.
     fragment: usize,
+    /// A fault that occurred after data was taken. The next call returns it.
+    fault: Option<Fault>,
     goodbye: bool,
 }
 
@@ -45,6 +47,7 @@ impl Outgoing {
             queued_bytes: 0,
             sent: 0,
             fragment: fragment.max(1),
+            fault: None,
             goodbye: false,
         }
     }
@@ -59,25 +62,42 @@ impl Outgoing {
         self.queued_bytes < QUEUE_BYTES_MAX
     }
 
-    /// Seals as much of `data` as there is room for, and says how much that was.
+    /// Seals as much of `data` as there is room for, and returns how much that was.
+    ///
+    /// # Errors
+    /// Nothing of `data` was sealed. If a fault occurs after some of it was sealed, the next call returns the fault: what
+    /// was sealed may reach the server.
     pub(super) fn push(&mut self, schedule: &mut Schedule, data: &[u8]) -> Result<usize, Fault> {
+        if let Some(fault) = self.fault.take() {
+            return Err(fault);
+        }
         let mut taken = 0;
         for part in data.chunks(self.fragment) {
             if !self.has_room() {
                 break;
             }
-            if self.keys.is_worn() {
-                if schedule.protocol_version() != ProtocolVersion::TLSv1_3 {
-                    self.push_goodbye();
-                    return Err(Fault::KeysWorn);
+            match self.push_part(schedule, part) {
+                Ok(()) => taken += part.len(),
+                Err(fault) if taken == 0 => return Err(fault),
+                Err(fault) => {
+                    self.fault = Some(fault);
+                    break;
                 }
-                self.push_key_update(schedule)?;
             }
-            let record = self.keys.seal(ContentType::ApplicationData, part)?;
-            self.push_record(record);
-            taken += part.len();
         }
         Ok(taken)
+    }
+
+    fn push_part(&mut self, schedule: &mut Schedule, part: &[u8]) -> Result<(), Fault> {
+        if self.keys.is_worn() {
+            if schedule.protocol_version() != ProtocolVersion::TLSv1_3 {
+                return Err(Fault::KeysWorn);
+            }
+            self.push_key_update(schedule)?;
+        }
+        let record = self.keys.seal(ContentType::ApplicationData, part)?;
+        self.push_record(record);
+        Ok(())
     }
 
     /// Takes new keys, and says so under the old ones.

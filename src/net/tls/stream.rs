@@ -31,6 +31,8 @@ pub(crate) struct TlsStream<S = TcpStream> {
     told: Arc<Told>,
     /// Why nothing more can be read, told again at every call.
     failed: Option<Error>,
+    /// An error of the socket that was noticed after data was taken. The next call that writes returns it.
+    unsent: Option<io::Error>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
@@ -41,7 +43,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
         outgoing: Outgoing,
         told: Arc<Told>,
     ) -> Self {
-        Self { io, schedule, incoming, outgoing, told, failed: None }
+        Self { io, schedule, incoming, outgoing, told, failed: None, unsent: None }
     }
 
     /// Moves data that is there into the spare capacity of `out`, of which there should be some; reads from
@@ -80,6 +82,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
 
     /// Takes some of `data`, encrypts it, and gives to the socket what that takes. Pending when the socket
     /// takes nothing and too much waits for it already.
+    ///
+    /// # Errors
+    /// Nothing of `data` was taken. If an error occurs after some of it was taken, the next call returns the error: what
+    /// was taken may have reached the server.
     pub(crate) fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
@@ -89,42 +95,60 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         if !self.outgoing.has_room() {
-            ready!(self.outgoing.poll_send(cx, &mut self.io))?;
+            ready!(self.poll_send(cx))?;
         }
         // What the server asked for comes before more data: RFC 8446 §4.6.3.
         self.answer(cx);
+        if let Some(error) = self.unsent.take() {
+            return Poll::Ready(Err(error));
+        }
         let taken = match self.outgoing.push(&mut self.schedule, data) {
             Ok(taken) => taken,
             Err(fault) => return Poll::Ready(Err(self.fail(cx, &fault))),
         };
-        match self.outgoing.poll_send(cx, &mut self.io) {
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            // What the socket does not take waits for a flush.
-            Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(Ok(taken)),
-        }
+        // What the socket does not take waits for a flush.
+        self.send(cx);
+        Poll::Ready(Ok(taken))
     }
 
     /// Gives everything that was taken to the socket.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.outgoing.poll_send(cx, &mut self.io))?;
+        ready!(self.poll_send(cx))?;
         Pin::new(&mut self.io).poll_flush(cx)
     }
 
     /// Says goodbye, and ends our direction of the connection. The server's goes on.
     pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.outgoing.push_goodbye();
-        ready!(self.outgoing.poll_send(cx, &mut self.io))?;
+        ready!(self.poll_send(cx))?;
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 
-    /// Sends what the protocol asks of us, as far as the socket takes it. A socket that is broken for writing
-    /// is told to who writes: reading goes on to what the server had said before.
+    /// Writes until the socket has all of it.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.unsent.take() {
+            Some(error) => Poll::Ready(Err(error)),
+            None => self.outgoing.poll_send(cx, &mut self.io),
+        }
+    }
+
+    /// Writes as much as the socket takes. The next call that writes returns the error, if there is one.
+    fn send(&mut self, cx: &mut Context<'_>) {
+        if self.unsent.is_none()
+            && let Poll::Ready(Err(error)) = self.outgoing.poll_send(cx, &mut self.io)
+        {
+            self.unsent = Some(error);
+        }
+    }
+
+    /// Sends what the protocol asks for, as far as the socket takes it. The next write returns an error of the socket:
+    /// reading goes on until everything is read that the server sent before.
     fn answer(&mut self, cx: &mut Context<'_>) {
         if self.outgoing.has_room() && self.incoming.take_key_update() {
             // Without new keys of ours the connection goes on: the limit of the old ones still holds.
             let _ = self.outgoing.push_key_update(&mut self.schedule);
         }
-        let _ = self.outgoing.poll_send(cx, &mut self.io);
+        self.send(cx);
     }
 
     /// The end, for this reason: the server is told, and so is every later call.
@@ -133,7 +157,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
         if let Some(alert) = fault.alert() {
             self.outgoing.push_alert(alert);
         }
-        let _ = self.outgoing.poll_send(cx, &mut self.io);
+        self.send(cx);
         let error = hint::broken(fault, &self.told);
         self.failed = Some(error.clone());
         io::Error::other(error)

@@ -4,6 +4,7 @@ mod asking;
 mod certificates;
 mod client;
 mod conversation;
+mod ends;
 mod handshakes;
 mod hosts;
 mod records;
