@@ -65,8 +65,10 @@ impl NotifierBuilder {
     }
 
     /// Most bytes of calls that were accepted and have no answer: 1 to 268,435,456 (256 MiB), by default 8 MiB.
-    /// Each call counts 512 bytes besides its texts. Further calls wait, in their order. See
-    /// [memory](Self#memory).
+    /// Each call counts 512 bytes besides its texts. Further calls wait, and get room in their order.
+    ///
+    /// Poll the future of a call that waits, or drop it: until then it keeps the room that it has got, and calls behind it
+    /// may wait for that room. See [memory](Self#memory).
     pub fn queue_bytes(mut self, bytes: usize) -> Self {
         self.queue_bytes = bytes;
         self

@@ -1,15 +1,14 @@
-//! The way into the queue: one call after the other, and no more bytes than there is room for.
+//! The way into the queue. It has room for so many bytes, and calls get room in the order in which they were made.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::{
-    OwnedSemaphorePermit, Semaphore, SemaphorePermit, TryAcquireError, mpsc, oneshot,
-};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, oneshot};
 
-use super::pipeline::{late, unsent};
-use super::request::{Message, Request};
+use super::pipeline::{abandoned, late, unsent};
+use super::request::{Message, Reply, Request};
 use crate::{Error, ErrorKind, net};
 
 /// What a call takes of the queue besides its texts, in bytes: the messages around them, and its place in
@@ -33,9 +32,8 @@ pub(super) struct Shared {
     runtime: Handle,
     /// Why the connection is over.
     cause: OnceLock<Error>,
-    /// For one call: it waits for room, the others wait for their turn. So none overtakes another one.
-    turn: Semaphore,
-    /// In bytes.
+    /// In bytes. Calls that wait get it in their order, and a later call gets none before them. A call that waits holds
+    /// nothing else: if its future is kept and not polled, it must not stop the others.
     room: Arc<Semaphore>,
     room_bytes: usize,
 }
@@ -52,7 +50,6 @@ impl Shared {
             answer_timeout,
             runtime: Handle::current(),
             cause: OnceLock::new(),
-            turn: Semaphore::new(1),
             room: Arc::new(Semaphore::new(room_bytes)),
             room_bytes,
         }
@@ -60,13 +57,21 @@ impl Shared {
 
     /// Nothing more is accepted: calls that wait for room are refused.
     pub(super) fn shut(&self) {
-        self.turn.close();
-        self.room.close();
+        // The wakers of those calls are code of the user and may panic. Each is called at most once, so this ends.
+        while catch_unwind(AssertUnwindSafe(|| self.room.close())).is_err() {}
     }
 
-    /// Why the connection is over, if the notifier was not closed.
+    /// The connection is over for this reason.
     pub(super) fn end(&self, cause: Error) {
         let _ = self.cause.set(cause);
+        self.shut();
+    }
+
+    /// The task is dropped. If it has not ended by itself, its runtime has ended.
+    pub(super) fn abandon(&self) {
+        if !self.room.is_closed() {
+            self.end(abandoned());
+        }
     }
 
     /// The answer to a call of which nothing was sent.
@@ -101,51 +106,32 @@ impl Gate {
         message: impl FnOnce() -> Message,
     ) -> Result<(), Error> {
         let called_at = net::now();
-        let (turn, room) = self.enter(bytes).await?;
+        let room = self.enter(bytes).await?;
         let (reply, answer) = oneshot::channel();
+        let reply = Reply(reply);
         let request = Request { message: message(), called_at, room: Some(room), reply };
         // When the task is gone, the reply goes with the request.
         let _ = self.requests.send(request);
-        drop(turn);
         answer.await.unwrap_or_else(|_| Err(self.shared.refusal()))
     }
 
     /// Waits for room, at most for one answer timeout.
-    async fn enter(
-        &self,
-        bytes: usize,
-    ) -> Result<(SemaphorePermit<'_>, OwnedSemaphorePermit), Error> {
-        let Shared { turn, room, room_bytes, answer_timeout, runtime, .. } = &*self.shared;
+    async fn enter(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Error> {
+        let Shared { room, room_bytes, answer_timeout, runtime, .. } = &*self.shared;
         // What is larger than all of the room has it for itself.
         let bytes = bytes.saturating_add(CALL_BYTES).min(*room_bytes);
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        let closed = |_| self.shared.refusal();
-        let my_turn = match turn.try_acquire() {
-            Ok(my_turn) => Some(my_turn),
-            Err(TryAcquireError::NoPermits) => None,
+        match room.clone().try_acquire_many_owned(bytes) {
+            Ok(room) => return Ok(room),
             Err(TryAcquireError::Closed) => return Err(self.shared.refusal()),
-        };
-        let my_turn = match my_turn {
-            Some(my_turn) => match room.clone().try_acquire_many_owned(bytes) {
-                Ok(room) => return Ok((my_turn, room)),
-                Err(_) => Some(my_turn),
-            },
-            None => None,
-        };
-        let waiting = async {
-            let my_turn = match my_turn {
-                Some(my_turn) => my_turn,
-                None => turn.acquire().await.map_err(closed)?,
-            };
-            let room = room.clone().acquire_many_owned(bytes).await.map_err(closed)?;
-            Ok((my_turn, room))
-        };
+            Err(TryAcquireError::NoPermits) => {}
+        }
         let limited = {
             let _inside = runtime.enter();
-            tokio::time::timeout(*answer_timeout, waiting)
+            tokio::time::timeout(*answer_timeout, room.clone().acquire_many_owned(bytes))
         };
         match limited.await {
-            Ok(entered) => entered,
+            Ok(entered) => entered.map_err(|_| self.shared.refusal()),
             Err(_) => Err(late(*answer_timeout)),
         }
     }

@@ -78,9 +78,9 @@ impl Notifier {
     /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) when it could not be sent within one answer timeout;
     /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) when the connection ended before it was sent.
     ///
-    /// [`ErrorKind::InDoubt`](crate::ErrorKind::InDoubt) when it was sent and the answer is missing: the connection
+    /// [`ErrorKind::InDoubt`](crate::ErrorKind::InDoubt) when it was sent and its commit is not confirmed: the connection
     /// ended, two answer timeouts are over, the runtime of the notifier ended, or the server answered inside a
-    /// transaction of somebody else.
+    /// transaction of another client, with too many bytes, or with something that is no answer to a notification.
     ///
     /// # Cancel safety
     /// A dropped future does not take it back once it was accepted.

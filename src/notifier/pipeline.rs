@@ -92,7 +92,7 @@ impl Pipeline {
                     let reply = Some(reply);
                     self.in_flight.push_back(InFlight { id, end, called_at, reply, _room: room });
                 }
-                Err(error) => drop(reply.send(Err(error))),
+                Err(error) => reply.send(Err(error)),
             }
         }
         buffer::release_queue(&mut self.waiting, PIPELINE_MAX);
@@ -110,16 +110,20 @@ impl Pipeline {
     /// Something happened in the session.
     pub(super) fn handle_event(&mut self, now: Instant, event: SessionEvent) {
         let SessionEvent::Done { id, result, .. } = event else { return };
-        // The session is over. `end` decides about each by the bytes that were written.
-        if result.as_ref().is_err_and(|error| error.kind() == ErrorKind::InDoubt) {
-            return;
-        }
+        let result = match result {
+            // The session is over. `end` decides about each by the bytes that were written.
+            Err(error) if matches!(error.kind(), ErrorKind::InDoubt | ErrorKind::Connect) => return,
+            // Not a refusal by the server: the answer is too large, or it is no answer to a notification. The server may
+            // have committed it all the same.
+            Err(error) if error.kind() == ErrorKind::Unsupported => Err(in_doubt(&error)),
+            result => result.map(drop),
+        };
         // The answers come in the order of the commands.
         if self.in_flight.front().is_none_or(|oldest| oldest.id != id) {
             return;
         }
         if let Some(InFlight { reply: Some(reply), .. }) = self.in_flight.pop_front() {
-            let _ = reply.send(result.map(drop));
+            reply.send(result);
         }
         self.silent_since = (!self.in_flight.is_empty()).then_some(now);
     }
@@ -152,7 +156,7 @@ impl Pipeline {
             && is_over(self.send_deadline(request))
             && let Some(request) = self.waiting.pop_front()
         {
-            let _ = request.reply.send(Err(late(limit)));
+            request.reply.send(Err(late(limit)));
         }
         for index in 0..self.in_flight.len() {
             let Some(command) = self.in_flight.get(index) else { break };
@@ -164,7 +168,7 @@ impl Pipeline {
             }
             let reply = self.in_flight.get_mut(index).and_then(|command| command.reply.take());
             if let Some(reply) = reply {
-                let _ = reply.send(Err(unanswered(limit.saturating_mul(CALL_TIMEOUTS))));
+                reply.send(Err(unanswered(limit.saturating_mul(CALL_TIMEOUTS))));
             }
         }
         None
@@ -177,10 +181,10 @@ impl Pipeline {
         for command in self.in_flight.drain(..) {
             let Some(reply) = command.reply else { continue };
             let answer = if command.end <= written { in_doubt(cause) } else { unsent(cause) };
-            let _ = reply.send(Err(answer));
+            reply.send(Err(answer));
         }
         for request in self.waiting.drain(..) {
-            let _ = request.reply.send(Err(unsent(cause)));
+            request.reply.send(Err(unsent(cause)));
         }
     }
 
@@ -206,14 +210,18 @@ impl Pipeline {
 }
 
 impl Drop for Pipeline {
-    /// The task is dropped in the middle of its work, as when its runtime ends. What the session had taken counts as
-    /// written.
+    /// The task is dropped while calls have no answer.
     fn drop(&mut self) {
         if !self.is_idle() {
-            self.written = u64::MAX;
-            self.end(&Error::new(ErrorKind::Closed, "the runtime of the notifier has ended"));
+            self.end(&abandoned());
         }
     }
+}
+
+/// The cause when the task is dropped before it has ended.
+#[cold]
+pub(super) fn abandoned() -> Error {
+    Error::new(ErrorKind::Closed, "the runtime of the notifier has ended")
 }
 
 /// The answer to a call that waited too long to be sent.
@@ -237,7 +245,7 @@ fn unanswered(limit: Duration) -> Error {
 fn in_doubt(cause: &Error) -> Error {
     Error::caused(
         ErrorKind::InDoubt,
-        "the server has not answered, it may have committed the notification",
+        "the server has not confirmed the notification, it may have committed it",
         cause.clone(),
     )
 }

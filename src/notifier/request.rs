@@ -1,5 +1,6 @@
 //! A call that was accepted.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -33,7 +34,16 @@ pub(super) struct Request {
 pub(super) type Room = Option<OwnedSemaphorePermit>;
 
 /// A reply that is dropped without an answer means that nothing was sent.
-pub(super) type Reply = oneshot::Sender<Result<(), Error>>;
+#[derive(Debug)]
+pub(super) struct Reply(pub(super) oneshot::Sender<Result<(), Error>>);
+
+impl Reply {
+    /// Answers the call. Its waker is code of the user: if that panics, the other calls are answered all the same.
+    pub(super) fn send(self, answer: Result<(), Error>) {
+        // The answer is stored before the waker is called.
+        let _ = catch_unwind(AssertUnwindSafe(|| self.0.send(answer)));
+    }
+}
 
 /// What is to be sent. `Debug` shows no payload.
 pub(super) enum Message {

@@ -1,6 +1,7 @@
 //! The shell around the pipeline: it carries requests, bytes and time, and decides nothing.
 
 use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -19,11 +20,12 @@ const REQUESTS_AT_ONCE: usize = 64;
 
 /// Drives the connection for as long as there is a notifier.
 pub(super) struct Task {
+    /// Dropped first, which sets the cause: a call whose reply is dropped returns that cause.
+    shared: Shut,
     driver: Driver,
     pipeline: Pipeline,
     requests: mpsc::UnboundedReceiver<Request>,
     closes: mpsc::UnboundedReceiver<oneshot::Sender<()>>,
-    shared: Shut,
     timer: Timer,
     /// There will be no more requests.
     is_drained: bool,
@@ -46,11 +48,11 @@ impl Task {
         shared: Arc<Shared>,
     ) -> Self {
         Self {
+            shared: Shut(shared),
             driver,
             pipeline,
             requests,
             closes,
-            shared: Shut(shared),
             timer: Timer::default(),
             is_drained: false,
             closing: Vec::new(),
@@ -58,9 +60,18 @@ impl Task {
     }
 
     pub(super) async fn run(mut self) {
-        match poll_fn(|cx| self.poll(cx)).await {
+        // The waker of a call is code of the user and may panic.
+        let end = poll_fn(|cx| {
+            let polled = catch_unwind(AssertUnwindSafe(|| self.poll(cx)));
+            polled.unwrap_or_else(|payload| {
+                let cause = Error::panicked("the task of the notifier", &*payload);
+                Poll::Ready(End::Lost(cause))
+            })
+        });
+        match end.await {
             End::Lost(cause) => {
                 self.shared.0.end(cause.clone());
+                self.pipeline.wrote(net::now(), self.driver.written());
                 self.pipeline.end(&cause);
             }
             End::Closed => self.driver.close().await,
@@ -137,6 +148,6 @@ struct Shut(Arc<Shared>);
 
 impl Drop for Shut {
     fn drop(&mut self) {
-        self.0.shut();
+        self.0.abandon();
     }
 }

@@ -6,7 +6,7 @@ use bytes::{Buf, BytesMut};
 use tokio::sync::oneshot::{self, Receiver};
 
 use super::pipeline::{PIPELINE_MAX, Pipeline};
-use super::request::{Message, Request};
+use super::request::{Message, Reply, Request};
 use crate::auth::{AuthPolicy, Credentials, ScramNonce};
 use crate::session::{Login, Session};
 use crate::wire::ProtocolVersion;
@@ -55,6 +55,7 @@ impl Scene {
     fn call(&mut self) -> Call {
         let (reply, call) = oneshot::channel();
         let message = Message::Notify { channel: "a".to_owned(), payload: "b".to_owned() };
+        let reply = Reply(reply);
         self.pipeline.accept(Request { message, called_at: self.now, room: None, reply });
         self.pipeline.start(self.now, &mut self.session);
         call
@@ -291,14 +292,20 @@ fn a_close_leaves_the_calls_that_wait_to_be_sent_until_its_own_deadline() {
 }
 
 #[test]
-fn what_is_dropped_with_the_task_is_in_doubt_if_the_session_had_it() {
+fn what_is_dropped_with_the_task_is_in_doubt_if_it_was_written_and_else_was_not_sent() {
     let mut scene = Scene::new();
-    let mut calls: Vec<_> = (0..PIPELINE_MAX + 1).map(|_| scene.call()).collect();
+    let mut written = scene.call();
+    scene.write_all();
+    let mut unwritten = scene.call();
+    let all_but_one = scene.unwritten() - 1;
+    scene.write(all_but_one);
+    let mut waiting: Vec<_> = (0..PIPELINE_MAX).map(|_| scene.call()).collect();
     drop(scene);
-    for call in &mut calls[..PIPELINE_MAX] {
-        assert_eq!(kind(call), Some(Err(ErrorKind::InDoubt)));
-    }
-    assert_eq!(kind(&mut calls[PIPELINE_MAX]), Some(Err(ErrorKind::Closed)));
+    assert_eq!(kind(&mut written), Some(Err(ErrorKind::InDoubt)));
+    let answer = unwritten.try_recv().unwrap().unwrap_err();
+    assert_eq!(answer.kind(), ErrorKind::Closed);
+    assert!(answer.to_string().contains("the runtime of the notifier has ended"), "{answer}");
+    assert!(waiting.iter_mut().all(|call| kind(call) == Some(Err(ErrorKind::Closed))));
 }
 
 /// A pooled server process, in which another client has begun a transaction: it commits, or it does not.
@@ -330,9 +337,9 @@ fn a_refusal_is_the_answer_of_its_own_call_alone() {
     assert_eq!(kind(&mut second), Some(Ok(())));
 }
 
-/// The answer to a notification is short, or refused.
+/// The answer to a notification is short. A longer one is not read, but the server may have committed the notification.
 #[test]
-fn an_endless_answer_to_a_notification_is_refused() {
+fn a_notification_with_an_endless_answer_is_in_doubt() {
     let mut scene = Scene::new();
     let mut call = scene.call();
     scene.write_all();
@@ -346,5 +353,18 @@ fn an_endless_answer_to_a_notification_is_refused() {
         assert!(scene.hear(&row).is_none());
     }
     assert!(scene.hear(&[rest, READY].concat()).is_none());
-    assert_eq!(kind(&mut call), Some(Err(ErrorKind::Unsupported)));
+    let answer = call.try_recv().unwrap().unwrap_err();
+    assert_eq!(answer.kind(), ErrorKind::InDoubt, "{answer}");
+    assert!(answer.to_string().contains("larger than"), "{answer}");
+}
+
+/// COPY data in the place of an answer to a notification.
+#[test]
+fn a_notification_that_is_answered_by_a_copy_is_in_doubt() {
+    let mut scene = Scene::new();
+    let mut call = scene.call();
+    scene.write_all();
+    let copy = b"H\0\0\0\x07\0\0\0c\0\0\0\x04C\0\0\0\x0bCOPY 0\0";
+    assert!(scene.hear(&[&copy[..], READY].concat()).is_none());
+    assert_eq!(kind(&mut call), Some(Err(ErrorKind::InDoubt)));
 }

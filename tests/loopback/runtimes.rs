@@ -61,6 +61,7 @@ fn a_notify_is_in_doubt_when_the_runtime_of_the_notifier_ends_before_the_answer(
     // Later ones are not sent.
     let error = own.block_on(soon(notifier.notify("a", "x"))).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+    assert!(error.to_string().contains("the runtime of the notifier has ended"), "{error}");
     own.block_on(soon(notifier.close())).unwrap();
 }
 
@@ -91,6 +92,7 @@ fn calls_that_wait_are_not_in_doubt_when_the_runtime_of_the_notifier_ends() {
     for call in waiting {
         let error = own.block_on(soon(call)).unwrap().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+        assert!(error.to_string().contains("the runtime of the notifier has ended"), "{error}");
     }
 }
 

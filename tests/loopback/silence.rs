@@ -2,6 +2,8 @@
 //! the answer is right.
 
 use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use pgbell::{Error, ErrorKind, Notifier};
@@ -317,6 +319,28 @@ async fn calls_that_wait_for_room_keep_their_order() {
     for call in waiting {
         soon(call).await.unwrap().unwrap();
     }
+}
+
+/// As in a `select!` that runs another branch: the call was polled once, and waits for room.
+#[tokio::test]
+async fn a_call_that_is_kept_and_not_polled_does_not_stop_the_others() {
+    let (server, url) = listener().await;
+    // Room for the first call alone, or for two short ones.
+    let builder = Notifier::builder(&*url).queue_bytes(1_200);
+    let (notifier, mut socket) = tokio::join!(builder.connect(), let_listen(&server));
+    let notifier = notifier.unwrap();
+    let first = calls(&notifier, 1, 500).await.remove(0);
+    let mut kept = pin!(notifier.notify("a", "kept"));
+    assert!(kept.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    let second = calls(&notifier, 1, 1).await.remove(0);
+    for call in [first, second] {
+        let count = soon(socket.read(&mut [0; 4_096])).await.unwrap();
+        assert!(count > 0);
+        socket.write_all(ANSWER).await.unwrap();
+        soon(call).await.unwrap().unwrap();
+    }
+    socket.write_all(ANSWER).await.unwrap();
+    soon(kept).await.unwrap();
 }
 
 #[tokio::test]

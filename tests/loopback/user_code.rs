@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::error::Error as _;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::task::{Context, Wake, Waker};
@@ -251,22 +251,62 @@ async fn an_attempt_that_waits_for_its_provider_ends_with_the_listener() {
     until(|| Arc::strong_count(&held) == 1).await;
 }
 
+struct Panics;
+
+impl Wake for Panics {
+    fn wake(self: Arc<Self>) {
+        panic!("a waker that panics");
+    }
+}
+
+/// Polls it once. Its waker panics when it is called.
+fn begin<T>(future: Pin<&mut impl Future<Output = T>>) {
+    let waker = Waker::from(Arc::new(Panics));
+    assert!(future.poll(&mut Context::from_waker(&waker)).is_pending());
+}
+
+/// Wakers are called by the task of the notifier.
+#[tokio::test]
+async fn a_waker_that_panics_at_the_answer_of_its_call_does_not_end_the_notifier() {
+    let server = server().await;
+    let notifier = Notifier::connect(server.url()).await.unwrap();
+    let mut first = pin!(notifier.notify("a", "1"));
+    begin(first.as_mut());
+    soon(notifier.notify("a", "2")).await.unwrap();
+    soon(first).await.unwrap();
+    soon(notifier.clone().close()).await.unwrap();
+    assert_eq!(server.count("a").committed, 2);
+}
+
+/// Also the waker of a call that waits for room is called by that task.
+#[tokio::test]
+async fn a_notifier_whose_task_panics_says_so_and_not_that_it_was_closed() {
+    let server = server().await;
+    let builder = Notifier::builder(server.url()).queue_bytes(1);
+    let notifier = builder.connect().await.unwrap();
+    let mut first = pin!(notifier.notify("a", "1"));
+    assert!(first.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    let mut waiting = pin!(notifier.notify("a", "2"));
+    begin(waiting.as_mut());
+    soon(first).await.unwrap();
+    for error in
+        [soon(waiting).await.unwrap_err(), soon(notifier.notify("a", "3")).await.unwrap_err()]
+    {
+        assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+        assert!(error.to_string().contains("panicked: a waker that panics"), "{error}");
+    }
+    soon(notifier.clone().close()).await.unwrap();
+}
+
 /// Wakers are called by the task of the listener.
 #[tokio::test]
 async fn a_listener_whose_task_panics_says_so_and_not_that_it_was_closed() {
-    struct Panics;
-    impl Wake for Panics {
-        fn wake(self: Arc<Self>) {
-            panic!("a waker that panics");
-        }
-    }
     let server = server().await;
     let mut listener = Listener::builder(server.url()).channels(["a"]).connect().await.unwrap();
     let handle = listener.handle();
     {
         let mut receiving = pin!(listener.recv());
-        let waker = Waker::from(Arc::new(Panics));
-        assert!(receiving.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        begin(receiving.as_mut());
         send(&server, "1").await;
         soon(handle.wait_state(State::Closed)).await.unwrap();
     }
