@@ -229,7 +229,8 @@ impl Connection {
     /// # Errors
     /// [`ErrorKind::Misuse`](crate::ErrorKind::Misuse) for a channel that is empty, longer than 63
     /// bytes or holds a NUL, and for a payload longer than 7,999 bytes or with a NUL: nothing is sent.
-    /// [`ErrorKind::InDoubt`](crate::ErrorKind::InDoubt) when the connection broke before the answer.
+    /// [`ErrorKind::InDoubt`](crate::ErrorKind::InDoubt) when the connection broke before the answer;
+    /// [`ErrorKind::Connect`](crate::ErrorKind::Connect) when it broke before all of it was sent.
     ///
     /// # Cancel safety
     /// A dropped future does not take the command back.
@@ -246,8 +247,8 @@ impl Connection {
     /// # Errors
     /// What the server refuses, a result larger than
     /// [`Config::result_limit_bytes`](crate::Config::result_limit_bytes) (64 MiB by default; the statement was carried
-    /// out), COPY, the end of the connection
-    /// ([`ErrorKind::InDoubt`](crate::ErrorKind::InDoubt) then).
+    /// out), COPY, the end of the connection: [`ErrorKind::InDoubt`](crate::ErrorKind::InDoubt) when the statements were
+    /// sent, else [`ErrorKind::Connect`](crate::ErrorKind::Connect), and nothing was carried out.
     ///
     /// # Cancel safety
     /// A dropped future does not take the query back; its answer is passed over.

@@ -117,11 +117,14 @@ impl Driver {
     /// Runs SQL before anything is listened to.
     pub(super) async fn query(&mut self, sql: &str) -> Answer {
         let id = self.session.short_query(now(), sql, ANSWER_BYTES_MAX)?;
-        match self.answer(id, &mut NotListening).await {
-            // What is asked here changes nothing: what broke the session tells more.
-            Err(error) if error.kind() == ErrorKind::InDoubt => Err(self.session.fail(error)),
-            answer => answer,
-        }
+        let answer = self.answer(id, &mut NotListening).await;
+        answer.map_err(|error| self.cause(error))
+    }
+
+    /// The error of a command that changes nothing. If the session has ended, that is the error that ended it: whether
+    /// such a command was carried out does not matter.
+    pub(super) fn cause(&mut self, error: Error) -> Error {
+        if self.session.is_ready() { error } else { self.session.fail(error) }
     }
 
     /// Waits for the answer to a command. What arrives meanwhile is given to `meanwhile`.

@@ -25,20 +25,19 @@ impl Pipe {
     }
 
     /// Writes from the front of `out` and removes what was written. Ready when nothing is left to do,
-    /// which is also so when writing has failed: then reading says why.
+    /// which is also so when writing has failed: then reading returns the error, and what was not written stays in `out`.
     pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, out: &mut BytesMut) -> Poll<()> {
+        if self.failed.is_some() {
+            return Poll::Ready(());
+        }
         let result = ready!(self.poll_write_all(cx, out));
         if let Err(error) = result {
-            out.clear();
             self.failed.get_or_insert_with(|| broken("wrote", &error));
         }
         Poll::Ready(())
     }
 
     fn poll_write_all(&mut self, cx: &mut Context<'_>, out: &mut BytesMut) -> Poll<io::Result<()>> {
-        if self.failed.is_some() {
-            out.clear();
-        }
         while !out.is_empty() {
             match ready!(self.stream.poll_write(cx, out))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),

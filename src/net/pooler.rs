@@ -157,11 +157,7 @@ impl Established {
             match self.driver.step().await? {
                 Step::Private => is_heard = true,
                 Step::Event(SessionEvent::Done { id, result, .. }) if id == notify => {
-                    // What broke the session says more than that the answer is in doubt.
-                    result.map_err(|error| match error.kind() {
-                        ErrorKind::InDoubt => self.driver.session.fail(error),
-                        _ => error,
-                    })?;
+                    result.map_err(|error| self.driver.cause(error))?;
                     is_answered = true;
                 }
                 step => self.driver.hand_on(step, meanwhile),
@@ -181,8 +177,7 @@ impl Established {
                 .any(|row| row.get(0) == Some(channel))),
             // Refused.
             Err(_) if self.driver.session.is_ready() => Ok(false),
-            // What broke the session says more than that the answer is in doubt.
-            Err(error) => Err(self.driver.session.fail(error)),
+            Err(error) => Err(self.driver.cause(error)),
         }
     }
 }

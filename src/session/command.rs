@@ -91,6 +91,9 @@ impl Kind {
 pub(super) struct Pending {
     pub(super) id: CommandId,
     pub(super) kind: Kind,
+    /// How many bytes were queued up to the end of its last message before the Sync. With that message the server carries
+    /// it out: a COMMIT takes effect without the Sync. N154.
+    end: u64,
     /// When the answer must be complete. Runs from when the command is the oldest.
     pub(super) deadline: Option<Instant>,
     rows: Option<Rows>,
@@ -131,10 +134,11 @@ pub(super) enum Long {
 
 impl Pending {
     /// Its answer may have at most so many bytes.
-    pub(super) fn new(id: CommandId, kind: Kind, size_max: usize) -> Self {
+    pub(super) fn new(id: CommandId, kind: Kind, end: u64, size_max: usize) -> Self {
         Self {
             id,
             kind,
+            end,
             deadline: None,
             rows: None,
             results: Vec::new(),
@@ -303,6 +307,26 @@ impl Pending {
             None => Ok(self.results),
         };
         (self.kind, answer)
+    }
+
+    /// Its result when the session ends before the answer. `written` is how many of the queued bytes were written.
+    #[cold]
+    pub(super) fn outcome(&self, written: u64, error: &Error) -> Error {
+        if self.kind.is_repeatable() {
+            return error.clone();
+        }
+        let (kind, message) = if self.end > written {
+            (
+                ErrorKind::Connect,
+                "the connection was lost before the query was sent, it was not carried out",
+            )
+        } else {
+            (
+                ErrorKind::InDoubt,
+                "the connection was lost before the server answered, it may have carried out the query",
+            )
+        };
+        Error::caused(kind, message, error.clone())
     }
 
     fn refused_by_server(&self) -> bool {

@@ -173,17 +173,22 @@ impl Session {
                 return Err(Error::new(ErrorKind::Closed, "the session is not ready"));
             }
         }
-        let before = self.transmit.len();
+        let before = (self.transmit.len(), self.queued);
+        let mut end = self.queued;
         for message in messages {
             if let Err(error) = self.send(message) {
                 // All of a command or nothing of it.
-                self.transmit.truncate(before);
+                self.transmit.truncate(before.0);
+                self.queued = before.1;
                 return Err(error);
+            }
+            if !matches!(message, FrontendMessage::Sync) {
+                end = self.queued;
             }
         }
         let id = CommandId(self.next_command);
         self.next_command = self.next_command.wrapping_add(1);
-        self.pending.push_back(Pending::new(id, kind, self.result_bytes_max));
+        self.pending.push_back(Pending::new(id, kind, end, self.result_bytes_max));
         self.start_clock(now);
         Ok(id)
     }

@@ -114,6 +114,8 @@ pub struct Session {
     version: ProtocolVersion,
     command_timeout: Duration,
     transmit: BytesMut,
+    /// How many bytes were put into `transmit` since the startup packet.
+    queued: u64,
     events: VecDeque<SessionEvent>,
     pending: VecDeque<Pending>,
     next_command: u64,
@@ -175,6 +177,7 @@ impl Session {
                 startup: Box::new(Startup::new(login)?),
             },
             transmit,
+            queued: 0,
             events: VecDeque::new(),
             pending: VecDeque::new(),
             next_command: 0,
@@ -439,21 +442,15 @@ impl Session {
     }
 
     /// Ends the session with an error of the caller's, a broken socket for example: every command in
-    /// flight gets it.
+    /// flight gets it. What the caller has not removed from [`transmit`](Self::transmit) counts as not sent, and is
+    /// discarded.
     pub fn fail(&mut self, error: Error) -> Error {
         if let Phase::Failed(first) = &self.phase {
             return first.clone();
         }
+        let written = self.queued.saturating_sub(self.transmit.len() as u64);
         for pending in self.pending.drain(..) {
-            let result = Err(if pending.kind.is_repeatable() {
-                error.clone()
-            } else {
-                Error::caused(
-                    ErrorKind::InDoubt,
-                    "the connection was lost before the server answered, it may have carried out the query",
-                    error.clone(),
-                )
-            });
+            let result = Err(pending.outcome(written, &error));
             let status = self.status;
             self.events.push_back(SessionEvent::Done { id: pending.id, result, status });
         }
@@ -508,7 +505,11 @@ impl Session {
     }
 
     fn send(&mut self, message: &FrontendMessage<'_>) -> Result<(), Error> {
-        Ok(message.encode(&mut self.transmit)?)
+        let before = self.transmit.len();
+        let encoded = message.encode(&mut self.transmit);
+        let bytes = self.transmit.len().saturating_sub(before) as u64;
+        self.queued = self.queued.saturating_add(bytes);
+        Ok(encoded?)
     }
 
     /// The input was left unread for so long: the deadline of the oldest command is that much later.

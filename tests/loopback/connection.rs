@@ -2,9 +2,11 @@ use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Waker};
 
-use pgbell::{Connection, ErrorKind, Loss};
+use pgbell::testing::Script;
+use pgbell::{Connection, ErrorKind, Listener, Loss};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{server, soon};
+use crate::support::{let_listen, listener, server, soon};
 
 #[tokio::test]
 async fn notifications_arrive_in_order_with_channel_payload_and_sender() {
@@ -124,6 +126,48 @@ async fn the_end_of_the_session_is_an_error_now_and_later() {
     assert!(error.is_transient());
     assert_eq!(soon(connection.recv_batch()).await.unwrap_err().sqlstate(), Some("57P01"));
     assert_eq!(connection.listen("b").await.unwrap_err().kind(), ErrorKind::Closed);
+}
+
+/// The end of the session was read with the notification before it: nothing is written any more.
+#[tokio::test]
+async fn a_query_behind_the_end_of_the_session_is_not_in_doubt() {
+    let (server, url) = listener().await;
+    let (connection, mut socket) = tokio::join!(Connection::connect(&url), let_listen(&server));
+    let mut connection = connection.unwrap();
+    let fatal = b"E\0\0\0\x18SFATAL\0C57P01\0Mbye\0\0";
+    socket.write_all(&[Script::A1, fatal].concat()).await.unwrap();
+    assert_eq!(soon(connection.recv_batch()).await.unwrap().len(), 1);
+    let error = soon(connection.simple_query("DELETE FROM t")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Connect, "{error}");
+    assert!(error.is_transient() && error.to_string().contains("57P01"), "{error}");
+    assert!(error.to_string().contains("it was not carried out"), "{error}");
+}
+
+/// A server carries out a query when it has all of its bytes.
+#[tokio::test]
+async fn a_query_of_which_a_part_was_written_is_not_in_doubt() {
+    let sql = format!("SELECT '{}'", "x".repeat(32 * 1024 * 1024));
+    for is_listener in [false, true] {
+        let (server, url) = listener().await;
+        let client = async {
+            if is_listener {
+                let listener = Listener::connect(&url).await.unwrap();
+                listener.simple_query(&*sql).await.unwrap_err()
+            } else {
+                let mut connection = Connection::connect(&url).await.unwrap();
+                connection.simple_query(&sql).await.unwrap_err()
+            }
+        };
+        let server = async {
+            let mut socket = let_listen(&server).await;
+            socket.read_exact(&mut vec![0; 100_000]).await.unwrap();
+            // With bytes unread, the kernel sends a reset.
+            drop(socket);
+        };
+        let (error, ()) = soon(async { tokio::join!(client, server) }).await;
+        assert_eq!(error.kind(), ErrorKind::Connect, "{error}");
+        assert!(error.to_string().contains("it was not carried out"), "{error}");
+    }
 }
 
 #[tokio::test]

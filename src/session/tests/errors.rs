@@ -1,6 +1,7 @@
 //! Errors and notices of the server, and the end of a session.
 
 use super::*;
+use bytes::Buf;
 
 const ENDED: &str = "server error: the server ended the session: ";
 
@@ -216,15 +217,46 @@ fn a_query_is_in_doubt_when_the_connection_is_lost_and_listen_is_not() {
         session.unlisten_all(now).unwrap();
     })
     .begin();
-    let lost = Error::new(ErrorKind::Connect, "broken pipe");
-    let error = play.session.fail(lost);
+    let (error, kinds) = lose(&mut play);
+    let (lost, in_doubt) = (ErrorKind::Connect, ErrorKind::InDoubt);
+    assert_eq!(kinds, [lost, in_doubt, in_doubt, in_doubt, lost, lost]);
+    play.end(&error);
+}
+
+/// Breaks the connection. Returns the error of the session, and the kinds of the errors of its commands.
+fn lose(play: &mut Play) -> (Error, Vec<ErrorKind>) {
+    let error = play.session.fail(Error::new(ErrorKind::Connect, "broken pipe"));
     let mut kinds = Vec::new();
     while let Some(event) = play.session.poll_event() {
         let SessionEvent::Done { result: Err(error), .. } = event else { panic!("{event:?}") };
         assert!(error.to_string().contains("broken pipe"));
         kinds.push(error.kind());
     }
-    let (lost, in_doubt) = (ErrorKind::Connect, ErrorKind::InDoubt);
-    assert_eq!(kinds, [lost, in_doubt, in_doubt, in_doubt, lost, lost]);
-    play.end(&error);
+    (error, kinds)
+}
+
+/// The server carries out a query when it has its last byte. For one with parameters it does not need the Sync.
+#[test]
+fn a_query_that_was_not_sent_is_not_in_doubt() {
+    const SYNC_BYTES: usize = 5;
+    for (is_bound, unwritten, kind) in [
+        (false, 0, ErrorKind::InDoubt),
+        (false, 1, ErrorKind::Connect),
+        (true, 0, ErrorKind::InDoubt),
+        (true, SYNC_BYTES, ErrorKind::InDoubt),
+        (true, SYNC_BYTES + 1, ErrorKind::Connect),
+    ] {
+        let mut play = Scene::idle().begin();
+        play.session.simple_query(play.now, "DELETE FROM t").unwrap();
+        play.session.transmit().clear();
+        match is_bound {
+            false => play.session.simple_query(play.now, "DELETE FROM t").unwrap(),
+            true => play.session.query(play.now, "DELETE FROM t", &[]).unwrap(),
+        };
+        let bytes = play.session.transmit().len();
+        play.session.notify(play.now, "a", "b").unwrap();
+        play.session.transmit().advance(bytes - unwritten);
+        let (_, kinds) = lose(&mut play);
+        assert_eq!(kinds, [ErrorKind::InDoubt, kind, ErrorKind::Connect], "{is_bound} {unwritten}");
+    }
 }

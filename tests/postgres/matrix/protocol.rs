@@ -17,6 +17,7 @@ on_every_version! {
     a_newer_protocol_is_spoken_where_it_is_known_and_its_key_cancels
     a_greased_request_is_negotiated_down
     a_notification_is_committed_by_the_last_byte_of_its_sync
+    a_query_is_carried_out_by_its_last_byte_and_a_commit_before_its_sync
     the_encoding_is_utf8_whatever_the_role_says_and_the_end_of_the_session_when_it_is_changed
 }
 
@@ -52,6 +53,16 @@ impl Blocking {
     fn write(&mut self) {
         let out = self.session.transmit().split();
         self.socket.write_all(&out).unwrap();
+    }
+
+    /// Closes the socket when all but the last `missing` bytes are written, and waits until the server has ended the session.
+    async fn leave_but_for(mut self, missing: usize, watch: &mut Connection) {
+        let process_id = self.session.process_id();
+        let written = self.session.transmit().len() - missing;
+        self.session.transmit().truncate(written);
+        self.write();
+        drop(self);
+        until_gone(watch, process_id).await;
     }
 
     /// The next event.
@@ -158,7 +169,7 @@ fn the_encoding_is_utf8_whatever_the_role_says_and_the_end_of_the_session_when_i
     });
 }
 
-/// The client goes away when it has written all but so many bytes: without the last one nothing was sent.
+/// Without the last byte nothing was sent.
 fn a_notification_is_committed_by_the_last_byte_of_its_sync(major: u32) {
     let server = Server::of(major);
     run(async {
@@ -166,14 +177,31 @@ fn a_notification_is_committed_by_the_last_byte_of_its_sync(major: u32) {
         let mut watch = server.connection().await;
         for missing in [5, 1, 0] {
             let mut session = Blocking::login(&server, ProtocolVersion::V3_0, &[]);
-            let process_id = session.session.process_id();
             session.session.notify(Instant::now(), "a", &format!("but for {missing}")).unwrap();
-            let written = session.session.transmit().len() - missing;
-            session.session.transmit().truncate(written);
-            session.write();
-            drop(session);
-            until_gone(&mut watch, process_id).await;
+            session.leave_but_for(missing, &mut watch).await;
         }
         assert_eq!(next(&mut listener).await.payload(), b"but for 0");
+    });
+}
+
+/// A COMMIT with Parse, Bind and Execute takes effect although the server never reads a Sync.
+fn a_query_is_carried_out_by_its_last_byte_and_a_commit_before_its_sync(major: u32) {
+    let server = Server::of(major);
+    run(async {
+        let mut watch = server.connection().await;
+        watch.simple_query("CREATE TABLE t (how text)").await.unwrap();
+        for (is_bound, missing) in [(false, 1), (false, 0), (true, 6), (true, 5)] {
+            let mut session = Blocking::login(&server, ProtocolVersion::V3_0, &[]);
+            let sql = format!("BEGIN; INSERT INTO t VALUES ('{is_bound} {missing}')");
+            session.session.simple_query(Instant::now(), &sql).unwrap();
+            session.answer().unwrap();
+            match is_bound {
+                false => session.session.simple_query(Instant::now(), "COMMIT").unwrap(),
+                true => session.session.query(Instant::now(), "COMMIT", &[]).unwrap(),
+            };
+            session.leave_but_for(missing, &mut watch).await;
+        }
+        let found = value(&mut watch, "SELECT string_agg(how, ', ') FROM t").await;
+        assert_eq!(found, "false 0, true 5");
     });
 }
