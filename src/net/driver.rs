@@ -171,13 +171,19 @@ impl Driver {
         self.pipe.written()
     }
 
-    /// The session is set up: what came meanwhile stands before all that comes from now on.
-    pub(super) fn is_set_up(&mut self) {
-        if !self.early.is_empty() {
-            let mut input = std::mem::take(&mut self.early);
-            input.extend_from_slice(&self.input);
-            self.input = input;
+    /// Ends the setup: puts the notifications that arrived early in front of the input. If the rest of a long message is
+    /// still to be skipped, that rest comes first in the input, so this waits until it is skipped.
+    pub(super) async fn set_up(&mut self) -> Result<(), Error> {
+        if self.early.is_empty() {
+            return Ok(());
         }
+        while !self.session.has_skipped(&mut self.input) {
+            poll_fn(|cx| self.poll_exchange(cx)).await?;
+        }
+        let mut input = std::mem::take(&mut self.early);
+        input.extend_from_slice(&self.input);
+        self.input = input;
+        Ok(())
     }
 
     /// Takes it apart: the session, its socket, and what was read and not yet handled.
@@ -210,26 +216,29 @@ impl Driver {
                 let _ = pin!(yield_now()).poll(cx);
                 return Poll::Pending;
             }
-            // Not waited for: reading goes on meanwhile.
-            let _ = self.pipe.poll_write(cx, self.session.transmit());
-            buffer::shrink(&mut self.input, self.input_bytes);
-            self.input.reserve(READ_BYTES_MIN);
-            match self.pipe.poll_read(cx, &mut self.input) {
-                Poll::Ready(Ok(0)) => {
-                    let error = self.session.handle_eof(&self.input);
-                    return Poll::Ready(Err(error));
-                }
-                Poll::Ready(Ok(_)) => self.received_at = SystemTime::now(),
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(self.session.fail(error))),
-                // Only now: an answer that is there was in time, however late we come for it.
-                Poll::Pending => {
-                    if !self.timer.poll(cx, self.session.poll_timeout()) {
-                        return Poll::Pending;
-                    }
-                    self.session.handle_timeout(now())?;
-                }
-            }
+            ready!(self.poll_exchange(cx))?;
         }
+    }
+
+    /// Writes what is to be written, and reads once. Looks at the deadline of the session if there is nothing to read.
+    fn poll_exchange(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        // Not waited for: reading goes on meanwhile.
+        let _ = self.pipe.poll_write(cx, self.session.transmit());
+        buffer::shrink(&mut self.input, self.input_bytes);
+        self.input.reserve(READ_BYTES_MIN);
+        Poll::Ready(match self.pipe.poll_read(cx, &mut self.input) {
+            Poll::Ready(Ok(0)) => Err(self.session.handle_eof(&self.input)),
+            Poll::Ready(Ok(_)) => {
+                self.received_at = SystemTime::now();
+                Ok(())
+            }
+            Poll::Ready(Err(error)) => Err(self.session.fail(error)),
+            // Only now: an answer that is there was in time, however late we come for it.
+            Poll::Pending if self.timer.poll(cx, self.session.poll_timeout()) => {
+                self.session.handle_timeout(now())
+            }
+            Poll::Pending => return Poll::Pending,
+        })
     }
 
     /// Says goodbye: Terminate, end of our direction, then whatever the server still sends, so

@@ -330,7 +330,7 @@ impl Try<'_> {
         if purpose == Purpose::Listen {
             established.choose_evidence(self.until).await?;
         }
-        established.driver.is_set_up();
+        established.driver.set_up().await?;
         Ok(established)
     }
 }

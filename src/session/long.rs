@@ -25,7 +25,7 @@ impl Session {
     }
 
     /// Passes over what is left of a long message. Returns whether that was all.
-    pub(super) fn has_skipped(&mut self, input: &mut BytesMut) -> bool {
+    pub(crate) fn has_skipped(&mut self, input: &mut BytesMut) -> bool {
         let bytes = self.skipping.min(input.len());
         input.advance(bytes);
         self.skipping -= bytes;

@@ -229,6 +229,21 @@ fn what_arrives_before_the_session_is_ready_is_delivered_like_all_that_follows()
     Attack::new(script, tail, todo).run(&["connect", "listen", "close"], &["1 a b"; 5]);
 }
 
+/// The rest of a long parameter is skipped when it arrives. Notifications that arrived earlier must not be put before that rest.
+#[test]
+fn what_arrives_early_is_not_skipped_with_a_long_message_behind_it() {
+    // Makes the receive buffer so large that one read takes in the answer and the beginning of the parameter.
+    let notice = message(b'N', &[&b"SNOTICE\0M"[..], &[b'x'; 60_000], b"\0\0"].concat());
+    let early = [&Script::PRELUDE[..9], &notice, Script::A1, &Script::PRELUDE[9..]].concat();
+    let path = message(b'S', &[&b"search_path\0"[..], &[b'x'; 60_000], b"\0"].concat());
+    let rest = [&path[..], Script::A1].concat();
+    let script = Script::new().expect_startup().send(&early).expect_message(b'Q');
+    let script = script.send([Script::FACTS, &rest].concat());
+    let script = script.expect_hex("58 00000004").wait_for_eof();
+    let attack = Attack::new(script, rest.len(), &[Do::Receive(2), Do::Close]);
+    attack.run(&["connect", "close"], &["1 a b"; 2]);
+}
+
 #[test]
 fn what_arrives_early_has_the_time_at_which_it_arrived() {
     let begin = std::time::SystemTime::now();
