@@ -257,8 +257,9 @@ impl Error {
     /// It may after a broken connection, after a timeout, and with a server that starts, stops or is full. It may also
     /// when the fault came from something outside of the call that was read for it: a file of certificates, of a key, of
     /// passwords or of services that is missing, cannot be read, or is being replaced; a password provider that
-    /// returned an error. Not: a parameter that is wrong by itself, a password that the server refuses, an unknown
-    /// database, a protocol violation, misuse, a panic.
+    /// returned an error. It may also when a pool had no free slot for the second session that proves delivery. It does not
+    /// after a parameter that is wrong by itself, a password that the server refuses, an unknown database, a protocol
+    /// violation, misuse, a panic.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self.0.kind {
@@ -273,7 +274,9 @@ impl Error {
                     || code.starts_with("53")
                     || (code.starts_with("57P") && code != "57P04")
             }),
-            ErrorKind::Config | ErrorKind::Auth | ErrorKind::Unsupported => self.is_passing(),
+            ErrorKind::Config | ErrorKind::Auth | ErrorKind::Unsupported | ErrorKind::Pooler => {
+                self.is_passing()
+            }
             _ => false,
         }
     }

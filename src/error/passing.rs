@@ -6,8 +6,8 @@ use super::{Error, Inner};
 
 impl Error {
     /// The same error, marked: its cause is something outside that was read for the call, as a file, or that was asked,
-    /// as the operating system or a password provider. Parameters that are right stay right, so a later attempt with
-    /// the same ones may succeed. The kind stays as it is.
+    /// as the operating system, a password provider or a pool. Parameters that are right stay right, so a later attempt
+    /// with the same ones may succeed. The kind stays as it is.
     #[cold]
     pub(crate) fn passing(self) -> Self {
         if self.is_passing() {

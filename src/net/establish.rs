@@ -43,8 +43,15 @@ pub(crate) struct Established {
 /// Where a session is: the server as it was named, and the address that was used.
 #[derive(Debug, Clone)]
 pub(crate) struct Place {
-    pub(super) server: Server,
+    server: Server,
     address: Address,
+}
+
+#[cfg(test)]
+impl Place {
+    pub(super) fn tcp(server: Server, address: std::net::SocketAddr) -> Self {
+        Self { server, address: Address::Tcp(address) }
+    }
 }
 
 /// Connects and logs in, within the configured time.
@@ -84,27 +91,17 @@ pub(crate) async fn establish_at(
 ) -> Result<Established, Error> {
     let config = resolve(config).await?;
     let deadline = now() + config.effective_connect_timeout();
-    let mut attempt = Attempt::new(&config, purpose, deadline).await?;
-    let address = vec![place.address.clone()];
-    let tried = attempt.try_addresses(&place.server, address, TargetSessionAttrs::Any, 1);
-    match Box::pin(tried).await? {
-        Some(established) => Ok(established),
-        None => Err(attempt.sum_up()),
-    }
+    Attempt::new(&config, purpose, deadline).await?.run_at(place).await
 }
 
-/// One more session with `server`, for a moment.
+/// One more session with the server at `place`, for a short time.
 pub(super) async fn again(
     config: &Config,
-    server: &Server,
+    place: &Place,
     deadline: Instant,
 ) -> Result<Driver, Error> {
-    let mut attempt = Attempt::new(config, Purpose::Send, deadline).await?;
-    let tried = Box::pin(attempt.try_server(server, TargetSessionAttrs::Any, 1)).await;
-    match tried? {
-        Some(established) => Ok(established.driver),
-        None => Err(attempt.sum_up()),
-    }
+    let attempt = Attempt::new(config, Purpose::Send, deadline).await?;
+    attempt.run_at(place).await.map(|established| established.driver)
 }
 
 /// The way through servers, addresses and kinds of encryption.
@@ -150,6 +147,16 @@ impl<'a> Attempt<'a> {
             }
         }
         Err(self.sum_up())
+    }
+
+    /// Tries this address only. Another address of the same name may belong to another server.
+    async fn run_at(mut self, place: &Place) -> Result<Established, Error> {
+        let address = vec![place.address.clone()];
+        let tried = self.try_addresses(&place.server, address, TargetSessionAttrs::Any, 1);
+        match Box::pin(tried).await? {
+            Some(established) => Ok(established),
+            None => Err(self.sum_up()),
+        }
     }
 
     /// Tries the addresses of a server, with every kind of encryption. `None` when another server may be

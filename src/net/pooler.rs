@@ -123,7 +123,7 @@ impl Established {
     async fn notify_by_another(&self, channel: &str, deadline: Instant) -> Result<(), Error> {
         let begin = now();
         let notify = async {
-            let mut other = again(&self.config, &self.place.server, deadline).await?;
+            let mut other = again(&self.config, &self.place, deadline).await?;
             let id = other.session.notify(now(), channel, "")?;
             other.answer(id, &mut NotListening).await?;
             // Not waited for: the pool may be small, and the proof is what counts.
@@ -207,13 +207,16 @@ const ALONE_HINT: &str = "give the pool one more connection, or say with Config:
 
 #[cold]
 fn alone(cause: Error) -> Error {
-    Error::caused(ErrorKind::Pooler, ALONE, cause).with_hint(ALONE_HINT)
+    let is_transient = cause.is_transient();
+    let error = Error::caused(ErrorKind::Pooler, ALONE, cause).with_hint(ALONE_HINT);
+    if is_transient { error.passing() } else { error }
 }
 
 #[cold]
 fn waited_in_vain(waited: Duration) -> Error {
     let message = format!("{ALONE} within {waited:.1?}: it seems that the pool has no free slot");
-    Error::new(ErrorKind::Pooler, message).with_hint(ALONE_HINT)
+    // A slot becomes free when another client leaves.
+    Error::new(ErrorKind::Pooler, message).with_hint(ALONE_HINT).passing()
 }
 
 #[cold]

@@ -237,6 +237,7 @@ async fn a_server_of_one_session_is_refused_by_default_and_listened_to_where_the
     let config: Config = server.url().parse().unwrap();
     let error = soon(Listener::builder(&config).channels(["a"]).connect()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Pooler, "{error}");
+    assert!(error.is_transient(), "{error}");
     let text = error.to_string();
     assert!(text.contains("a second session could not be had"), "{text}");
     assert!(text.contains("sorry, too many clients already"), "{text}");

@@ -129,6 +129,7 @@ fn a_pool_without_a_second_free_slot_is_not_reported_as_one_that_swallows_notifi
         let error = Listener::builder(&config).channels(["a"]).connect().await.unwrap_err();
         assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
         assert_eq!(error.kind(), ErrorKind::Pooler, "{error}");
+        assert!(error.is_transient(), "{error}");
         let text = error.to_string();
         assert!(text.contains("a second session could not be had within 3"), "{text}");
         assert!(
@@ -195,6 +196,7 @@ fn a_pooler_that_keeps_no_sessions_is_refused_by_name_with_heartbeats_too() {
         assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
         assert_eq!(error.kind(), ErrorKind::Pooler, "{error}");
         assert!(error.to_string().contains("no notification arrives"), "{error}");
+        assert!(!error.is_transient(), "{error}");
         let mut inline = Connection::connect(&config).await.unwrap();
         let error = inline.listen("a").await.unwrap_err();
         assert!(error.to_string().contains("no notification arrives"), "{error}");

@@ -15,6 +15,7 @@ use random::Random;
 
 mod passfile;
 mod password;
+mod place;
 mod resolve;
 mod service;
 
