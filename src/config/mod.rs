@@ -316,9 +316,7 @@ impl fmt::Debug for Config {
         if let Some(fault) = &self.fault {
             config.field("fault", fault);
         }
-        if !self.attachments.is_empty() {
-            config.field("attachments", &self.attachments);
-        }
+        self.attachments.show(&mut config);
         if self.delivery_proof != DeliveryProof::Auto {
             config.field("delivery_proof", &self.delivery_proof);
         }

@@ -11,18 +11,18 @@ use std::task::Poll;
 use std::thread;
 
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Mutex, oneshot};
 
 use crate::{Config, Error, ErrorKind};
 
 /// One call at a time: one that was given up may run on, and if the next one began meanwhile, each might keep a thread
 /// more.
-struct Apart(Arc<Semaphore>);
+struct Apart(Arc<Mutex<()>>);
 
 /// The same configuration, whose password provider, if it has one, is asked in a thread of its own.
 pub(crate) fn ask_apart(config: Config) -> Config {
     match config.has_password_provider() {
-        true => config.attach(Arc::new(Apart(Arc::new(Semaphore::new(1))))),
+        true => config.attach(None, Arc::new(Apart(Arc::default()))),
         false => config,
     }
 }
@@ -40,7 +40,7 @@ pub(super) async fn ask<T: Send + 'static>(
     provider: impl Future<Output = T> + Send + 'static,
 ) -> Result<T, Error> {
     let Some(apart) = config.attachment::<Apart>() else { return Ok(provider.await) };
-    let turn = apart.0.clone().acquire_owned().await.map_err(|_| gone())?;
+    let turn = apart.0.clone().lock_owned().await;
     let runtime = Handle::current();
     let (mut answer, answered) = oneshot::channel();
     let call = move || {
@@ -57,20 +57,14 @@ pub(super) async fn ask<T: Send + 'static>(
                 .await
             })
         }));
-        let _ = answer.send(asked);
+        if let Some(asked) = asked.transpose() {
+            let _ = answer.send(asked);
+        }
     };
     thread::Builder::new().name("pgbell-password".to_owned()).spawn(call).map_err(|error| {
         let message = "there is no thread for the password provider";
         Error::caused(ErrorKind::Connect, message, error)
     })?;
-    match answered.await {
-        Ok(Ok(Some(value))) => Ok(value),
-        Ok(Err(payload)) => Err(Error::panicked("the password provider", &*payload)),
-        Ok(Ok(None)) | Err(_) => Err(gone()),
-    }
-}
-
-#[cold]
-fn gone() -> Error {
-    Error::new(ErrorKind::Closed, "the runtime ends")
+    let answered = answered.await.unwrap_or_else(|error| Err(Box::new(error)));
+    answered.map_err(|payload| Error::panicked("the password provider", &*payload))
 }

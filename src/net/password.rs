@@ -121,7 +121,7 @@ impl Config {
             let answer = provider(request);
             Box::pin(async move { answer.await.map(Password::new).map_err(Into::into) })
         }));
-        self.attach(Arc::new(provider))
+        self.attach(Some("password_provider"), Arc::new(provider))
     }
 
     /// Whether the next attempt may have another password.

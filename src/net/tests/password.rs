@@ -101,7 +101,7 @@ async fn no_secret_of_a_provider_is_shown() {
     });
     assert_eq!(ask(&config).await.unwrap(), Some(b"pencil".to_vec()));
     let shown = format!("{config} {config:?} {config:#?}");
-    assert!(shown.contains("Provider") && !shown.contains("pencil"), "{shown}");
+    assert!(shown.contains("password_provider: set") && !shown.contains("pencil"), "{shown}");
 }
 
 #[tokio::test]

@@ -75,7 +75,7 @@ impl Config {
     #[must_use]
     #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
     pub fn rustls_0_23(self, client: Arc<ClientConfig>) -> Self {
-        self.attach(Arc::new(Attached(client)))
+        self.attach(Some("rustls_0_23"), Arc::new(Attached(client)))
     }
 }
 
