@@ -164,6 +164,10 @@ impl Connection {
     ///
     /// Commands whose futures were dropped are waited for first: one of them may have opened a transaction.
     ///
+    /// In a database whose encoding is not UTF-8 the server cuts a name that is too long there, and says so in a notice
+    /// only. Before a name of more than 31 bytes that is not ASCII, `client_min_messages` of the session is therefore set to
+    /// `notice`.
+    ///
     /// # Errors
     /// [`ErrorKind::Misuse`](crate::ErrorKind::Misuse) for a name that is empty, longer than 63 bytes
     /// or holds a NUL, and inside a transaction, where LISTEN has no effect before COMMIT, and none at all after

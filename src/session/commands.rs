@@ -7,6 +7,7 @@ use bytes::BytesMut;
 use super::command::{CommandId, Kind, Pending};
 use super::rest::Rest;
 use super::{Phase, Session};
+use crate::wire::limits::CHANNEL_BYTES_MAX;
 use crate::wire::{self, FrontendMessage, Oids, Target, Values};
 use crate::{Error, ErrorKind};
 
@@ -15,6 +16,16 @@ const TEXT_OID: u32 = 25;
 
 /// Qualified, so that no function of that name in a user's `search_path` comes before the server's.
 const NOTIFY: &str = "SELECT pg_catalog.pg_notify($1, $2)";
+
+/// Makes the server send notices although the role hides them. It reports in a notice that it cuts a name.
+const SHOW_NOTICES: &str = "SET client_min_messages = notice";
+
+/// Most bytes of the answer to it: a command tag.
+const SHOW_NOTICES_BYTES_MAX: usize = 1_024;
+
+/// A name of so many bytes fits into every encoding that a server can have: a character that is not ASCII has at least 2
+/// bytes in UTF-8, and at most 4 in any of them. N160.
+const FITTING_NAME_BYTES: usize = CHANNEL_BYTES_MAX / 2;
 
 impl Session {
     /// Runs one or more statements, separated by semicolons, in one transaction unless they say
@@ -99,6 +110,9 @@ impl Session {
 
     /// Listens to channels: all of them or, when the server refuses one, none.
     ///
+    /// Of a name that is too long in the encoding of the database the server sends a notice only, which a role can hide.
+    /// So `SET client_min_messages = notice` goes before a name that may be too long. The answer to it is passed over.
+    ///
     /// # Errors
     /// [`ErrorKind::Misuse`] when there is none, or a name is empty, longer than 63 bytes or holds a
     /// NUL; [`ErrorKind::Closed`] when the session is not ready.
@@ -108,6 +122,13 @@ impl Session {
         channels: &[impl AsRef<str>],
     ) -> Result<CommandId, Error> {
         let sql = statements("LISTEN ", channels)?;
+        let may_be_cut = |name: &str| name.len() > FITTING_NAME_BYTES && !name.is_ascii();
+        if !self.parameters.is_database_utf8()
+            && channels.iter().any(|name| may_be_cut(name.as_ref()))
+        {
+            // A query of its own: the server parses all of a query before it carries out the first statement.
+            self.short_query(now, SHOW_NOTICES, SHOW_NOTICES_BYTES_MAX)?;
+        }
         let kind = Kind::Listen(owned(channels));
         self.command(now, kind, &[FrontendMessage::Query(&sql)])
     }

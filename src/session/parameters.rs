@@ -40,6 +40,11 @@ impl Parameters {
             found => Err(Violation::Encoding { found: found.map(str::to_owned) }),
         }
     }
+
+    /// Whether a name has as many bytes in the database as in UTF-8. A proxy need not report that.
+    pub(super) fn is_database_utf8(&self) -> bool {
+        self.get("server_encoding").is_some_and(is_utf8)
+    }
 }
 
 /// PostgreSQL reports `UTF8`. Servers and poolers that only speak its protocol have spellings of

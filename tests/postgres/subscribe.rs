@@ -211,45 +211,49 @@ fn refused_names_and_payloads_send_nothing() {
 }
 
 /// 60 bytes in UTF-8 and 90 in the database: the server cuts the name and says so in a NOTICE. The listener took the
-/// channel for active, and lost its session at every proof.
+/// channel for active, and lost its session at every proof. Settings of the role can hide the notice.
 #[test]
 fn a_name_that_is_too_long_in_the_encoding_of_the_database_is_refused() {
     let server = Server::with(|builder| builder.encoding("EUC_JP"));
-    let long = "é".repeat(30);
     run(async {
-        let every = Duration::from_millis(100);
-        let builder = Listener::builder(server.url()).channels(["a"]);
-        let mut listener =
-            builder.heartbeat(every, Duration::from_secs(10)).connect().await.unwrap();
-        let error = listener.listen(&long).await.unwrap_err();
-        assert_eq!(error.sqlstate(), Some("42622"), "{error}");
-        assert!(error.hint().unwrap().contains("63 bytes"), "{error}");
-        // All or none, and what was listened to before stays.
-        let all = ["a".to_owned(), "é".repeat(20), long.clone()];
-        assert_eq!(listener.listen_all(all).await.unwrap_err().sqlstate(), Some("42622"));
-        listener.listen("é".repeat(20)).await.unwrap();
-        let sql = "SELECT string_agg(c, ',' ORDER BY c) FROM pg_listening_channels() c";
-        let rows = listener.simple_query(sql).await.unwrap();
-        assert_eq!(rows[0].get(0).unwrap().get(0), Some(&*format!("a,{}", "é".repeat(20))));
-        let proofs = listener.stats().proofs;
-        until("it is proven three times more", || listener.stats().proofs > proofs + 3).await;
-        assert_eq!(listener.stats().sessions, 1);
-        let mut connection = server.connection().await;
-        assert_eq!(connection.listen(&long).await.unwrap_err().sqlstate(), Some("42622"));
-        assert_eq!(
-            value(&mut connection, "SELECT count(*) FROM pg_listening_channels()").await,
-            "0"
-        );
-        // What is sent to such a name is refused by the server, too.
-        assert_eq!(connection.notify(&long, "").await.unwrap_err().sqlstate(), Some("22023"));
-        connection.notify("a", "last").await.unwrap();
-        assert_eq!(next(&mut listener).await.payload_str().unwrap(), "last");
-        listener.close().await.unwrap();
-        // Among the first channels it is the error of `connect`.
-        let channels = ["a".to_owned(), long];
-        let error = Listener::builder(server.url()).channels(channels).connect().await.unwrap_err();
-        assert!(error.to_string().contains("42622"), "{error}");
+        for level in ["notice", "warning", "error"] {
+            let sql = format!("ALTER ROLE postgres SET client_min_messages = {level}");
+            server.connection().await.simple_query(&sql).await.unwrap();
+            refuses_long_names(&server).await;
+        }
     });
+}
+
+async fn refuses_long_names(server: &Server) {
+    let long = "é".repeat(30);
+    let every = Duration::from_millis(100);
+    let builder = Listener::builder(server.url()).channels(["a"]);
+    let mut listener = builder.heartbeat(every, Duration::from_secs(10)).connect().await.unwrap();
+    let error = listener.listen(&long).await.unwrap_err();
+    assert_eq!(error.sqlstate(), Some("42622"), "{error}");
+    assert!(error.hint().unwrap().contains("63 bytes"), "{error}");
+    // All or none, and what was listened to before stays.
+    let all = ["a".to_owned(), "é".repeat(20), long.clone()];
+    assert_eq!(listener.listen_all(all).await.unwrap_err().sqlstate(), Some("42622"));
+    listener.listen("é".repeat(20)).await.unwrap();
+    let sql = "SELECT string_agg(c, ',' ORDER BY c) FROM pg_listening_channels() c";
+    let rows = listener.simple_query(sql).await.unwrap();
+    assert_eq!(rows[0].get(0).unwrap().get(0), Some(&*format!("a,{}", "é".repeat(20))));
+    let proofs = listener.stats().proofs;
+    until("it is proven three times more", || listener.stats().proofs > proofs + 3).await;
+    assert_eq!(listener.stats().sessions, 1);
+    let mut connection = server.connection().await;
+    assert_eq!(connection.listen(&long).await.unwrap_err().sqlstate(), Some("42622"));
+    assert_eq!(value(&mut connection, "SELECT count(*) FROM pg_listening_channels()").await, "0");
+    // What is sent to such a name is refused by the server, too.
+    assert_eq!(connection.notify(&long, "").await.unwrap_err().sqlstate(), Some("22023"));
+    connection.notify("a", "last").await.unwrap();
+    assert_eq!(next(&mut listener).await.payload_str().unwrap(), "last");
+    listener.close().await.unwrap();
+    // Among the first channels it is the error of `connect`.
+    let channels = ["a".to_owned(), long];
+    let error = Listener::builder(server.url()).channels(channels).connect().await.unwrap_err();
+    assert!(error.to_string().contains("42622"), "{error}");
 }
 
 /// What a server needs for so many it does without a word, again and again: at the first LISTEN, for each proof, in a

@@ -339,6 +339,43 @@ fn a_listen_whose_name_the_server_cuts_is_refused_and_undone() {
     assert_eq!(play.session.channels().collect::<Vec<_>>(), ["a", "c"]);
 }
 
+/// A role can have settings that hide the notice: the server cut the name, and the LISTEN was taken for active.
+#[test]
+fn notices_are_asked_for_before_a_name_that_the_server_may_cut() {
+    let (long, fitting) = ("\u{e9}".repeat(16), "\u{e9}".repeat(15));
+    let (ascii, set) = ("x".repeat(63), query("SET client_min_messages = notice"));
+    for (encoding, name, is_asked) in [
+        (Some("EUC_JP"), &long, true),
+        (None, &long, true),
+        (Some("EUC_JP"), &fitting, false),
+        (Some("EUC_JP"), &ascii, false),
+        (Some("UTF8"), &long, false),
+    ] {
+        let mut play = Scene::idle().begin();
+        if let Some(encoding) = encoding {
+            play.feed(&message(b'S', format!("server_encoding\0{encoding}\0").as_bytes()));
+        }
+        let before = play.sent_messages().len();
+        play.session.listen(play.now, &["a", name]).unwrap();
+        play.write();
+        let listen = query(&format!("LISTEN \"a\";LISTEN \"{name}\""));
+        let expected = if is_asked { vec![set.clone(), listen] } else { vec![listen] };
+        assert_eq!(play.sent_messages()[before..], expected, "{encoding:?} {name}");
+    }
+}
+
+#[test]
+fn a_name_is_listened_to_although_notices_are_refused() {
+    let mut play = Scene::idle().begin();
+    let long = "\u{e9}".repeat(16);
+    play.session.listen(play.now, &[&long]).unwrap();
+    play.write();
+    let refused = message(b'E', b"SERROR\0VERROR\0C42501\0Mno\0\0");
+    play.feed(&[refused, join(&[READY, LISTEN, READY])].concat());
+    assert_eq!(play.session.channels().collect::<Vec<_>>(), [&long]);
+    assert_eq!(play.session.commands_in_flight(), 0);
+}
+
 /// The UNLISTEN that took it back ended what another LISTEN, on its way meanwhile, had begun.
 #[test]
 fn a_cut_listen_is_undone_without_the_channels_that_others_listen_to() {
