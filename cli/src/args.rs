@@ -39,7 +39,9 @@ JSON records have these keys, always in this order:
 Losses stand in their place in the stream:
   {\"event\":\"gap\", cause, lost_at, restored_at, attempts, sessions, epoch, refused}
   {\"event\":\"lagged\", count, first_sequence}
-In text, a loss is a line with `~` in place of the channel.";
+In text, a loss is a line with `~` in place of the channel. A backslash is
+written \\\\, what cannot be seen \\n, \\r, \\t or \\u{HEX}, a byte that is not UTF-8 \\xHH,
+and a space in a channel's name \\u{20}: what was sent can be restored exactly.";
 
 #[derive(clap::Args)]
 #[command(after_long_help = RECORDS)]
@@ -65,7 +67,7 @@ pub(crate) struct Listen {
     /// End with exit code 1 when the session is lost; else another one follows, and a gap is told
     #[arg(long)]
     pub(crate) no_reconnect: bool,
-    /// Say nothing on stderr but errors, warnings and losses
+    /// Say nothing on stderr but errors, warnings, losses, and when the session is lost and restored
     #[arg(short, long)]
     pub(crate) quiet: bool,
 }

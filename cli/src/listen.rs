@@ -11,6 +11,7 @@ use crate::connect;
 use crate::console;
 use crate::exit::{Exit, Failure};
 use crate::figures::{counted, grouped, seconds};
+use crate::outage;
 use crate::output::{Output, Reader};
 use crate::record;
 use crate::signals::Signals;
@@ -91,13 +92,16 @@ impl<'a> Session<'a> {
                 None => pending().await,
             }
         };
-        tokio::pin!(deadline);
+        let outages = outage::report(listener.handle());
+        tokio::pin!(deadline, outages);
         loop {
             let idle = !self.output.is_empty();
             let step = tokio::select! {
                 biased;
                 exit = signals.recv() => Step::End(exit),
                 () = &mut deadline => Step::End(self.exit_at_deadline()),
+                // Before the gap that follows.
+                never = &mut outages => match never {},
                 batch = listener.recv_batch_max(self.wanted()) => {
                     self.take(batch.map_err(|error| Failure::running(&error))?)
                 }
@@ -113,6 +117,7 @@ impl<'a> Session<'a> {
             let reader = tokio::select! {
                 biased;
                 exit = signals.recv() => return Ok(exit),
+                never = &mut outages => match never {},
                 written = self.output.flush() => written?,
             };
             if reader == Reader::Gone {

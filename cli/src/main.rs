@@ -11,6 +11,7 @@ mod figures;
 mod json;
 mod listen;
 mod notify;
+mod outage;
 mod output;
 mod record;
 mod signals;

@@ -1,6 +1,5 @@
 //! One record a line: notifications and losses as text and as JSON.
 
-use std::fmt::Write as _;
 use std::io::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -67,10 +66,10 @@ pub(crate) fn push_batch(batch: &Batch<'_>, format: Format, out: &mut Vec<u8>) {
 fn push_text(notification: &NotificationRef<'_>, received_at: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(received_at.as_bytes());
     out.push(b' ');
-    push_visible(notification.channel(), out);
+    push_data(notification.channel(), |c| c == ' ', out);
     // Writing to a Vec does not fail.
     let _ = write!(out, " #{} ", notification.process_id());
-    push_visible_bytes(notification.payload(), out);
+    push_data_bytes(notification.payload(), out);
     out.push(b'\n');
 }
 
@@ -201,32 +200,44 @@ fn civil(days: u64) -> (u64, u64, u64) {
     (400 * cycle + year + next, month, day)
 }
 
-/// Appends text with everything made visible that [`is_hidden`] is about: what would move the cursor, end the line,
-/// colour the terminal, turn the direction of writing, or not be seen.
+/// Appends a line for a person, with everything escaped that [`is_hidden`] is about: what would move the cursor, end the
+/// line, colour the terminal, turn the direction of writing, or not be seen. Backslashes stay as they are.
 pub(crate) fn push_visible(text: &str, out: &mut Vec<u8>) {
+    push_escaped(text, is_hidden, out);
+}
+
+/// Appends data so that it can be restored: as [`push_visible`], and a backslash is escaped too, and what `or` names.
+fn push_data(text: &str, or: impl Fn(char) -> bool, out: &mut Vec<u8>) {
+    push_escaped(text, |c| c == '\\' || or(c) || is_hidden(c), out);
+}
+
+/// As [`push_data`], with bytes that are not UTF-8 as `\xff`.
+fn push_data_bytes(bytes: &[u8], out: &mut Vec<u8>) {
+    for chunk in bytes.utf8_chunks() {
+        push_data(chunk.valid(), |_| false, out);
+        for byte in chunk.invalid() {
+            // Writing to a Vec does not fail.
+            let _ = write!(out, "\\x{byte:02x}");
+        }
+    }
+}
+
+fn push_escaped(text: &str, is_escaped: impl Fn(char) -> bool, out: &mut Vec<u8>) {
     let mut rest = text;
-    while let Some(at) = rest.find(is_hidden) {
+    while let Some(at) = rest.find(&is_escaped) {
         let (plain, tail) = rest.split_at(at);
         out.extend_from_slice(plain.as_bytes());
         let mut characters = tail.chars();
-        if let Some(hidden) = characters.next() {
-            out.extend(hidden.escape_default().map(|c| u8::try_from(c).unwrap_or(b'?')));
+        match characters.next() {
+            // Printable: the standard library leaves it as it is.
+            Some(' ') => out.extend_from_slice(b"\\u{20}"),
+            // ASCII, whatever the character is.
+            Some(character) => out.extend(character.escape_default().map(|c| c as u8)),
+            None => {}
         }
         rest = characters.as_str();
     }
     out.extend_from_slice(rest.as_bytes());
-}
-
-/// As [`push_visible`], with bytes that are not UTF-8 as `\xff`.
-fn push_visible_bytes(bytes: &[u8], out: &mut Vec<u8>) {
-    for chunk in bytes.utf8_chunks() {
-        push_visible(chunk.valid(), out);
-        for byte in chunk.invalid() {
-            let mut text = String::with_capacity(4);
-            let _ = write!(text, "\\x{byte:02x}");
-            out.extend_from_slice(text.as_bytes());
-        }
-    }
 }
 
 #[cfg(test)]
@@ -235,7 +246,7 @@ mod tests {
 
     fn visible(bytes: &[u8]) -> String {
         let mut out = Vec::new();
-        push_visible_bytes(bytes, &mut out);
+        push_data_bytes(bytes, &mut out);
         String::from_utf8(out).unwrap()
     }
 
@@ -289,12 +300,66 @@ mod tests {
             ("x\u{202e}y\u{2028}".as_bytes(), "x\\u{202e}y\\u{2028}"),
             ("x\u{200b}y\u{e0041}\u{feff}".as_bytes(), "x\\u{200b}y\\u{e0041}\\u{feff}"),
             ("grüße 🔔".as_bytes(), "grüße 🔔"),
-            (b"C:\\dir", "C:\\dir"),
+            (b"C:\\dir", "C:\\\\dir"),
+            (b"\\n", "\\\\n"),
+            (b"\\xff", "\\\\xff"),
             (b"a\xff\xfeb", "a\\xff\\xfeb"),
             (b"", ""),
         ] {
             assert_eq!(visible(bytes), expected);
         }
+    }
+
+    /// The inverse, as the documentation describes it.
+    fn restored(text: &str) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut rest = text;
+        while let Some((plain, escape)) = rest.split_once('\\') {
+            bytes.extend_from_slice(plain.as_bytes());
+            let kind = escape.chars().next().unwrap();
+            rest = &escape[1..];
+            match kind {
+                '\\' => bytes.push(b'\\'),
+                'n' => bytes.push(b'\n'),
+                'r' => bytes.push(b'\r'),
+                't' => bytes.push(b'\t'),
+                'x' => {
+                    bytes.push(u8::from_str_radix(&rest[..2], 16).unwrap());
+                    rest = &rest[2..];
+                }
+                'u' => {
+                    let (digits, after) = rest[1..].split_once('}').unwrap();
+                    let character = char::from_u32(u32::from_str_radix(digits, 16).unwrap());
+                    bytes.extend_from_slice(character.unwrap().to_string().as_bytes());
+                    rest = after;
+                }
+                other => panic!("{other}"),
+            }
+        }
+        bytes.extend_from_slice(rest.as_bytes());
+        bytes
+    }
+
+    #[test]
+    fn a_newline_and_a_backslash_with_an_n_are_written_differently_and_both_can_be_restored() {
+        assert_ne!(visible(b"a\nb"), visible(b"a\\nb"));
+        let every: String = (0..0x11_0000).filter_map(char::from_u32).collect();
+        let mut samples =
+            vec![every.into_bytes(), (0..=255).collect(), b"\\u{20}\\x0a\\\\".to_vec()];
+        samples.extend((0..=255).map(|byte| vec![b'\\', byte, b'n']));
+        for sample in samples {
+            let text = visible(&sample);
+            assert!(!text.contains(is_hidden));
+            assert_eq!(restored(&text), sample);
+        }
+    }
+
+    #[test]
+    fn a_space_in_the_name_of_a_channel_does_not_end_the_name() {
+        let mut out = Vec::new();
+        push_data("a #1 b", |c| c == ' ', &mut out);
+        let text = String::from_utf8(out).unwrap();
+        assert_eq!((text.as_str(), restored(&text)), ("a\\u{20}#1\\u{20}b", b"a #1 b".to_vec()));
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 mod common;
 
-use common::{Running, cluster, connected, notify, run};
-use pgbell_testkit::Signal;
+use common::{Running, cluster, connected, notify, pgbell, run};
+use pgbell_testkit::{Cluster, Mode, Signal};
 use serde_json::Value;
 
 #[test]
@@ -270,4 +270,28 @@ fn without_reconnecting_a_lost_session_is_a_failure_with_a_summary() {
     assert!(err.contains("received 1 in "), "{err}");
     assert!(err.contains("57P01"), "{err}");
     assert_eq!(err.lines().filter(|line| line.starts_with("pgbell: ")).count(), 1, "{err}");
+}
+
+#[test]
+fn while_the_server_is_away_stderr_says_when_the_session_was_lost_and_restored() {
+    let cluster = Cluster::start().unwrap();
+    let url = cluster.url_for_superuser();
+    let arguments = ["listen", "away", "--format", "json"];
+    let mut listen = Running::listening(pgbell().args(arguments).env("DATABASE_URL", &url));
+    cluster.stop(Mode::Fast).unwrap();
+    let mut lines: Vec<String> = Vec::new();
+    while !lines.iter().any(|line| line.starts_with("pgbell: still connecting: ")) {
+        lines.push(listen.error_line());
+        assert!(lines.len() < 10, "{lines:?}");
+    }
+    cluster.start_again().unwrap();
+    while !lines.iter().any(|line| line.starts_with("pgbell: gap: ")) {
+        lines.push(listen.error_line());
+        assert!(lines.len() < 20, "{lines:?}");
+    }
+    let lost = lines.iter().position(|line| line.starts_with("pgbell: session lost: ")).unwrap();
+    assert!(lines[lost].contains("57P01"), "{lines:?}");
+    assert!(lines[lost].ends_with("; connecting again"), "{lines:?}");
+    let restored = "pgbell: session restored after ";
+    assert!(lines[lines.len() - 2].starts_with(restored), "{lines:?}");
 }

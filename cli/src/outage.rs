@@ -1,0 +1,45 @@
+//! Lines on stderr while the server is away.
+
+use std::convert::Infallible;
+use std::future::pending;
+use std::time::{Duration, Instant};
+
+use pgbell::{ListenerHandle, State};
+
+use crate::console;
+use crate::figures::seconds;
+
+/// How often is looked whether attempts fail for another reason than before.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Prints a line when the session is lost, when attempts to connect fail for another reason, and when the next session is
+/// live. Never completes.
+pub(crate) async fn report(handle: ListenerHandle) -> Infallible {
+    loop {
+        if handle.wait_state(State::Reconnecting).await.is_err() {
+            // The listener has ended: its cause is printed at the end of the program.
+            return pending().await;
+        }
+        let since = Instant::now();
+        let mut reason = last_error(&handle);
+        console::line(&format!("pgbell: session lost: {reason}; connecting again"));
+        let mut restored = std::pin::pin!(handle.wait_state(State::Connected));
+        loop {
+            match tokio::time::timeout(LOOK_EVERY, &mut restored).await {
+                Ok(Ok(())) => break,
+                Ok(Err(_)) => return pending().await,
+                Err(_) => {}
+            }
+            let current = last_error(&handle);
+            if current != reason {
+                console::line(&format!("pgbell: still connecting: {current}"));
+                reason = current;
+            }
+        }
+        console::line(&format!("pgbell: session restored after {}", seconds(since.elapsed())));
+    }
+}
+
+fn last_error(handle: &ListenerHandle) -> String {
+    handle.last_error().map_or_else(|| "no reason is known".to_owned(), |error| error.to_string())
+}
