@@ -1,5 +1,6 @@
 //! The error of the public interface: one opaque, cheaply cloned type with a kind.
 
+mod declined;
 mod panicked;
 mod passing;
 #[cfg(test)]
@@ -84,6 +85,8 @@ struct Inner {
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
     /// See [`Error::passing`].
     passing: bool,
+    /// See [`Error::declined`].
+    declined: bool,
 }
 
 impl Error {
@@ -103,6 +106,7 @@ impl Error {
             db_error: None,
             source: None,
             passing: false,
+            declined: false,
         })
     }
 
@@ -121,6 +125,7 @@ impl Error {
             hint: None,
             db_error: None,
             passing: source.downcast_ref().is_some_and(Self::is_passing),
+            declined: false,
             source: Some(source),
         })
     }
@@ -158,6 +163,7 @@ impl Error {
             db_error: Some(Box::new(error)),
             source: None,
             passing: false,
+            declined: false,
         })
     }
 
@@ -175,6 +181,7 @@ impl Error {
                 db_error: shared.db_error.clone(),
                 source: shared.source.as_ref().map(|source| source.to_string().into()),
                 passing: shared.passing,
+                declined: shared.declined,
             }),
         }
     }
@@ -186,8 +193,8 @@ impl Error {
         let hint = self.0.hint.clone();
         let db_error = self.0.db_error.clone();
         let source = self.0.source.as_ref().map(|source| source.to_string().into());
-        let (kind, passing) = (self.0.kind, self.0.passing);
-        Self::build(Inner { kind, message, hint, db_error, source, passing })
+        let Inner { kind, passing, declined, .. } = *self.0;
+        Self::build(Inner { kind, message, hint, db_error, source, passing, declined })
     }
 
     /// The same error with the server's words cut to what may be kept: for one that outlives its call.
@@ -216,6 +223,7 @@ impl Error {
             },
             source: source.or_else(as_text),
             passing: self.0.passing,
+            declined: self.0.declined,
         }))
     }
 

@@ -53,6 +53,9 @@ pub enum AuthError {
         /// What stands in the way.
         obstacle: Obstacle,
     },
+    /// The server offers channel binding, its certificate has no hash to bind to, and the certificate was not verified: a
+    /// machine in between may have chosen it. Nothing was sent.
+    CannotBind,
     /// The policy leaves no method that is spoken, whatever the server asks for. Nothing was sent.
     Unsatisfiable {
         /// The methods that are left.
@@ -85,6 +88,8 @@ pub enum Refusal {
         /// The account's number, as far as it is known.
         uid: Option<u32>,
     },
+    /// The password would travel in clear under TLS that is only preferred, to a server that nothing has verified.
+    Unverified,
     /// `require_auth` does not allow it.
     RequireAuth(RequireAuth),
     /// `channel_binding=require` allows SCRAM-SHA-256-PLUS alone.
@@ -126,6 +131,12 @@ impl fmt::Display for AuthError {
             Self::NoChannelBinding { obstacle } => {
                 write!(f, "channel_binding=require cannot be met: {obstacle}")
             }
+            Self::CannotBind => write!(
+                f,
+                "the server offers channel binding, and its certificate was not verified: \
+                 channel_binding=prefer cannot be met, because {}",
+                Obstacle::NoHash
+            ),
             Self::Unsatisfiable { require_auth, channel_binding: ChannelBinding::Require } => {
                 write!(
                     f,
@@ -178,6 +189,11 @@ impl Refusal {
             Self::Account { uid: None } => {
                 write!(f, "{asks}, and it cannot be told as which account it runs")
             }
+            Self::Unverified => write!(
+                f,
+                "{asks}, TLS is only preferred, and the certificate was not verified: any server would be sent the \
+                 password in clear"
+            ),
             Self::RequireAuth(list) => {
                 write!(f, "{asks}, which require_auth={list} does not allow")
             }
@@ -219,6 +235,10 @@ impl AuthError {
                 "any local user may listen on a socket in a directory such as /tmp: name the account that is \
                  meant with requirepeer, give the role scram-sha-256, or allow any with require_auth=password"
             }
+            Self::Refused { refusal: Refusal::Unverified, .. } => {
+                "verify the server (sslmode=verify-full with sslrootcert), give the role scram-sha-256, or allow it \
+                 with sslmode=require or require_auth=password"
+            }
             Self::Refused { refusal: Refusal::ChannelBinding, .. } => {
                 "give the role scram-sha-256 in pg_hba.conf and a password that is stored so, or set \
                  channel_binding=prefer"
@@ -242,6 +262,10 @@ impl AuthError {
                      offer it: connect past it, or set channel_binding=prefer"
                 }
             },
+            Self::CannotBind => {
+                "verify the server (sslmode=verify-full with sslrootcert), have its certificate signed with RSA or \
+                 ECDSA, or do without with channel_binding=disable"
+            }
             Self::Unsatisfiable { channel_binding: ChannelBinding::Require, .. } => {
                 "allow scram-sha-256, or set channel_binding=prefer"
             }
@@ -290,9 +314,9 @@ impl From<AuthError> for Error {
             }
             AuthError::NonAsciiPassword => (ErrorKind::Unsupported, "the password"),
             AuthError::NoPassword { .. } => (ErrorKind::Auth, "no password"),
-            AuthError::Refused { .. } | AuthError::NoChannelBinding { .. } => {
-                (ErrorKind::Auth, "the policy forbids to go on")
-            }
+            AuthError::Refused { .. }
+            | AuthError::NoChannelBinding { .. }
+            | AuthError::CannotBind => (ErrorKind::Auth, "the policy forbids to go on"),
             AuthError::Unsatisfiable { .. } => (ErrorKind::Config, "the policy contradicts itself"),
             AuthError::Credentials { .. } => (ErrorKind::Config, "the credentials"),
             AuthError::Misuse { .. } => (ErrorKind::Misuse, "the authentication exchange"),

@@ -55,7 +55,7 @@ impl Offer {
             Channel::Clear | Channel::Local | Channel::UntrustedLocal { .. } => None,
             Channel::Tls { end_point } => end_point.as_ref(),
         };
-        let hash = hash.filter(|_| policy.channel_binding != ChannelBinding::Disable);
+        let hash = hash.filter(|_| policy.seeks_binding());
         let require = policy.channel_binding == ChannelBinding::Require;
         match (hash, self.scram, self.scram_plus) {
             (Some(hash), _, true) => {
@@ -64,11 +64,18 @@ impl Offer {
             (Some(_), true, _) if require => {
                 Err(AuthError::NoChannelBinding { obstacle: Obstacle::NotOffered })
             }
-            // A server that did offer it refuses this flag: a stripped offer is found out.
-            (Some(_), true, false) => Ok((AuthMethod::ScramSha256, Binding::SupportedNotOffered)),
-            // Not `y`: under TLS the server would refuse it, having made the offer. N28.
-            (None, true, _) => Ok((AuthMethod::ScramSha256, Binding::None)),
             (_, false, _) => Err(AuthError::NoMechanism { offered: self.names }),
+            // A server that did offer it refuses this flag: a stripped offer is found out. Also without a hash: who
+            // strips the offer may have chosen the certificate too.
+            (_, true, false) if policy.seeks_binding() => {
+                Ok((AuthMethod::ScramSha256, Binding::SupportedNotOffered))
+            }
+            // With a certificate of its choice, a machine in between would avoid the binding.
+            (None, true, true) if policy.seeks_binding() && !policy.server_verified => {
+                Err(AuthError::CannotBind)
+            }
+            // Not `y`: under TLS the server would refuse it, having made the offer. N28.
+            (_, true, _) => Ok((AuthMethod::ScramSha256, Binding::None)),
         }
     }
 }

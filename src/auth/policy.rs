@@ -130,6 +130,8 @@ pub struct AuthPolicy {
     pub(super) channel_binding: ChannelBinding,
     pub(super) require_auth: Option<RequireAuth>,
     pub(super) allow_cleartext: bool,
+    pub(super) server_verified: bool,
+    pub(super) opportunistic: bool,
     pub(super) scram_iterations_max: u32,
 }
 
@@ -140,6 +142,8 @@ impl Default for AuthPolicy {
             channel_binding: ChannelBinding::Prefer,
             require_auth: None,
             allow_cleartext: false,
+            server_verified: false,
+            opportunistic: false,
             scram_iterations_max: SCRAM_ITERATIONS_MAX,
         }
     }
@@ -167,11 +171,32 @@ impl AuthPolicy {
         self
     }
 
-    /// Whether a server that asks for the password in clear gets it over an unencrypted TCP connection,
-    /// and on the Unix socket of any account, too. Default: no; a `require_auth` that names `password` is as good. libpq sends it anywhere.
+    /// Whether a server that asks for the password in clear gets it over an unencrypted TCP connection, on the Unix
+    /// socket of any account, and over [opportunistic](Self::opportunistic) TLS, too. Default: no; a `require_auth` that
+    /// names `password` is as good. libpq sends it anywhere.
     #[must_use]
     pub fn allow_cleartext(mut self, allow: bool) -> Self {
         self.allow_cleartext = allow;
+        self
+    }
+
+    /// Whether the certificate of the server was verified: by an authority that is trusted, or because it is one that was
+    /// given. Default: no. It counts under [`Channel::Tls`] alone.
+    ///
+    /// Without it, a machine between client and server may have chosen the certificate. If that certificate has no hash
+    /// (N28), and the server offers channel binding, the login is refused with [`AuthError::CannotBind`] unless binding
+    /// is disabled.
+    #[must_use]
+    pub fn server_verified(mut self, verified: bool) -> Self {
+        self.server_verified = verified;
+        self
+    }
+
+    /// Whether TLS is used only because the server offered it: `sslmode=prefer` and `allow`. Default: no. Without a
+    /// [verified](Self::server_verified) certificate the password in clear is then not sent, as without TLS.
+    #[must_use]
+    pub fn opportunistic(mut self, opportunistic: bool) -> Self {
+        self.opportunistic = opportunistic;
         self
     }
 
@@ -226,21 +251,29 @@ impl AuthPolicy {
                 Refusal::ChannelBinding
             }
             Some(list) if !list.allows(method) => Refusal::RequireAuth(list),
-            _ if method == AuthMethod::Password && !self.may_send_password() => {
-                match self.channel {
-                    Channel::UntrustedLocal { uid } => Refusal::Account { uid },
-                    _ => Refusal::Cleartext,
+            _ if method != AuthMethod::Password || self.password_is_allowed() => return Ok(()),
+            _ => match self.channel {
+                Channel::Clear => Refusal::Cleartext,
+                Channel::UntrustedLocal { uid } => Refusal::Account { uid },
+                Channel::Tls { .. } if self.opportunistic && !self.server_verified => {
+                    Refusal::Unverified
                 }
-            }
-            _ => return Ok(()),
+                Channel::Tls { .. } | Channel::Local => return Ok(()),
+            },
         };
         Err(AuthError::Refused { method, refusal })
     }
 
-    fn may_send_password(&self) -> bool {
+    /// Whether the password may go in clear through any channel.
+    fn password_is_allowed(&self) -> bool {
         self.allow_cleartext
-            || !matches!(self.channel, Channel::Clear | Channel::UntrustedLocal { .. })
             || self.require_auth.is_some_and(|list| list.names(AuthMethod::Password))
+    }
+
+    /// Whether binding is wanted and the channel is one that a server can bind to. It says nothing of whether we can.
+    pub(super) fn seeks_binding(&self) -> bool {
+        let is_tls = matches!(self.channel, Channel::Tls { .. });
+        is_tls && self.channel_binding != ChannelBinding::Disable
     }
 }
 

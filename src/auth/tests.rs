@@ -236,8 +236,9 @@ fn the_channel_decides_mechanism_and_header() {
     let hash = Some(vec![7; 32]);
     for (policy, offer, expect) in [
         (AuthPolicy::default(), &SASL, &b"SCRAM-SHA-256\0\0\0\0\x20n,,n=,r="[..]),
-        (tls(None), &SASL, b"SCRAM-SHA-256\0\0\0\0\x20n,,n=,r="),
-        (tls(None), &PLUS, b"SCRAM-SHA-256\0\0\0\0\x20n,,n=,r="),
+        (tls(None), &SASL, b"SCRAM-SHA-256\0\0\0\0\x20y,,n=,r="),
+        (tls(None).server_verified(true), &SASL, b"SCRAM-SHA-256\0\0\0\0\x20y,,n=,r="),
+        (tls(None).server_verified(true), &PLUS, b"SCRAM-SHA-256\0\0\0\0\x20n,,n=,r="),
         (tls(hash.clone()), &SASL, b"SCRAM-SHA-256\0\0\0\0\x20y,,n=,r="),
         (tls(hash), &PLUS, b"SCRAM-SHA-256-PLUS\0\0\0\0\x35p=tls-server-end-point,,n=,r="),
     ] {

@@ -23,6 +23,7 @@ impl Error {
                 db_error: shared.db_error.clone(),
                 source: shared.source.as_ref().map(|source| source.to_string().into()),
                 passing: true,
+                declined: shared.declined,
             }),
         }
     }

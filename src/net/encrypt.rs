@@ -11,6 +11,14 @@ use crate::config::{Server, SslMode, SslNegotiation};
 use crate::route::Encryption;
 use crate::{Config, Error, ErrorKind};
 
+/// What a session talks through.
+pub(super) struct Wrapped {
+    pub(super) stream: Stream,
+    pub(super) channel: Channel,
+    /// The certificate of the server was verified.
+    pub(super) is_verified: bool,
+}
+
 /// Wraps sockets as the configuration wants it. Made anew for every attempt: files may have changed.
 pub(super) struct Encryptor {
     mode: SslMode,
@@ -68,21 +76,25 @@ impl Encryptor {
         dialled: Dialled,
         method: Encryption,
         server: &Server,
-    ) -> Result<(Stream, Channel), Error> {
+    ) -> Result<Wrapped, Error> {
         let Dialled { stream, channel } = dialled;
         let tls = self.tls.as_ref().filter(|_| method.may_be_tls());
         let (mut tcp, tls) = match (stream, tls) {
             (Stream::Tcp(tcp), Some(tls)) => (tcp, tls),
-            (stream, _) => return Ok((stream, channel)),
+            (stream, _) => return Ok(plain(stream, channel)),
         };
         if method != Encryption::DirectTls && ask(&mut tcp).await? == Answer::No {
             return match method {
-                Encryption::TlsIfOffered => Ok((Stream::Tcp(tcp), channel)),
+                Encryption::TlsIfOffered => Ok(plain(Stream::Tcp(tcp), channel)),
                 _ => Err(without_tls(self.mode)),
             };
         }
         let Secured { stream, end_point, .. } = tls.connect(tcp, server).await?;
-        Ok((Stream::Tls(Box::new(stream)), Channel::Tls { end_point }))
+        Ok(Wrapped {
+            stream: Stream::Tls(Box::new(stream)),
+            channel: Channel::Tls { end_point },
+            is_verified: tls.verifies(),
+        })
     }
 
     /// Without TLS there is nothing to wrap in.
@@ -93,9 +105,13 @@ impl Encryptor {
         dialled: Dialled,
         _: Encryption,
         _: &Server,
-    ) -> Result<(Stream, Channel), Error> {
-        Ok((dialled.stream, dialled.channel))
+    ) -> Result<Wrapped, Error> {
+        Ok(plain(dialled.stream, dialled.channel))
     }
+}
+
+fn plain(stream: Stream, channel: Channel) -> Wrapped {
+    Wrapped { stream, channel, is_verified: false }
 }
 
 #[cfg(feature = "tls")]

@@ -5,7 +5,7 @@ use std::time::Instant;
 use tokio::time::timeout_at;
 
 use super::dial::Address;
-use super::encrypt::Encryptor;
+use super::encrypt::{Encryptor, Wrapped};
 use super::environment::has_service;
 use super::{Driver, Pipe, login, now, password, random, resolve};
 use crate::auth::Channel;
@@ -213,7 +213,8 @@ impl<'a> Attempt<'a> {
                     Ok(established) => return Ok(Some(established)),
                     Err(error) => error,
                 };
-                let other = methods.peek().copied().copied().filter(|_| !attempt.is_clear);
+                let other = methods.peek().copied().copied();
+                let other = other.filter(|other| other.may_be_tls() || !attempt.is_clear);
                 let next = Next::after(&error, attempt.reached, other);
                 self.failures.push(Failure { at: address.to_string(), error });
                 match next {
@@ -259,10 +260,11 @@ impl Try<'_> {
         let Attempt { config, encryptor, .. } = self.attempt;
         let dialled = bounded(self.until, "a connection", self.address.dial(config)).await?;
         let wrapped = encryptor.wrap(dialled, method, self.server);
-        let (stream, channel) = bounded(self.until, "the TLS handshake", wrapped).await?;
+        let wrapped = bounded(self.until, "the TLS handshake", wrapped).await?;
+        let Wrapped { stream, channel, is_verified } = wrapped;
         self.is_clear = channel == Channel::Clear;
         let is_tls = matches!(channel, Channel::Tls { .. });
-        let login = login::login(config, self.server, channel, self.until);
+        let login = login::login(config, self.server, (channel, is_verified), self.until);
         let login = bounded(self.until, "the password", login).await?;
         let has_password = login.credentials.has_password();
         let mut session = Session::new(login)?;
@@ -272,6 +274,8 @@ impl Try<'_> {
         let logged_in = driver.log_in().await;
         if driver.session.auth_method().is_some() {
             self.reached = Reached::Session;
+        } else if driver.session.was_asked() {
+            self.reached = Reached::Rule;
         }
         if let Err(error) = logged_in {
             let error = password::blame_password(error, config);

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{password, random};
 use crate::auth::{AuthPolicy, Channel, Credentials, Password, ScramNonce};
-use crate::config::Server;
+use crate::config::{Server, SslMode};
 use crate::session::{Login, Session};
 use crate::{Config, Error};
 
@@ -16,16 +16,17 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) fn check(config: &Config, deadline: Instant) -> Result<(), Error> {
     // Through a channel that leaves nothing to be desired: the real one is not known yet.
     let channel = Channel::Tls { end_point: Some(Vec::new()) };
-    let login = assemble(config, None, channel, deadline)?;
+    let login = assemble(config, None, (channel, true), deadline)?;
     login.policy.check()?;
     Session::new(login).map(drop)
 }
 
-/// Puts together what one session needs to log in by `deadline`, through `channel`. Asks for the password.
+/// Puts together what one session needs to log in by `deadline`, through a channel to a server that was verified or
+/// was not. Asks for the password.
 pub(super) async fn login(
     config: &Config,
     server: &Server,
-    channel: Channel,
+    channel: (Channel, bool),
     deadline: Instant,
 ) -> Result<Login, Error> {
     let password = password::password(config, server).await?;
@@ -36,15 +37,19 @@ pub(super) async fn login(
 fn assemble(
     config: &Config,
     password: Option<Password>,
-    channel: Channel,
+    (channel, is_verified): (Channel, bool),
     deadline: Instant,
 ) -> Result<Login, Error> {
     let mut credentials = Credentials::new(config.get_user().unwrap_or_default())?;
     if let Some(password) = password {
         credentials = credentials.password(password)?;
     }
-    let mut policy =
-        AuthPolicy::default().channel(channel).channel_binding(config.get_channel_binding());
+    let is_opportunistic = matches!(config.effective_ssl_mode(), SslMode::Prefer | SslMode::Allow);
+    let mut policy = AuthPolicy::default()
+        .channel(channel)
+        .server_verified(is_verified)
+        .opportunistic(is_opportunistic)
+        .channel_binding(config.get_channel_binding());
     if let Some(methods) = config.get_require_auth() {
         policy = policy.require_auth(methods);
     }

@@ -6,8 +6,10 @@ use crate::{Error, ErrorKind};
 /// How far a try had come when it failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reached {
-    /// The server had not let us in.
+    /// The server had not asked for authentication.
     Server,
+    /// The server had asked for authentication: its rule for this kind of encryption was found.
+    Rule,
     /// The server had let us in.
     Session,
 }
@@ -28,8 +30,8 @@ pub enum Next {
 impl Next {
     /// After `error`. `other` is the encryption that is left to try with the same address.
     ///
-    /// As libpq does it, except that a certificate that is refused leads to the next server, and a wrong
-    /// password leads nowhere. N94.
+    /// As libpq does it, except that a certificate that is refused leads to the next server, that a wrong
+    /// password leads nowhere, and that nothing which we have refused leads from TLS to the clear. N94, N173.
     #[must_use]
     pub fn after(error: &Error, reached: Reached, other: Option<Encryption>) -> Self {
         match (error.kind(), error.sqlstate()) {
@@ -49,15 +51,14 @@ impl Next {
 impl Encryption {
     /// Whether it is worth a try, and safe.
     fn is_left_after(self, error: &Error, reached: Reached) -> bool {
-        let is_safe = match error.kind() {
-            // The other kind did not come about, or the server says no: there may be another rule in its
-            // `pg_hba.conf` for this one.
-            ErrorKind::Connect | ErrorKind::Timeout | ErrorKind::Tls => true,
-            _ if error.sqlstate().is_some() => true,
-            // What we have refused under TLS is not asked for once more in the clear.
-            _ => self.may_be_tls(),
-        };
-        is_safe && reached < Reached::Session
+        match self {
+            // What we have refused under TLS is not asked for once more in the clear: the server must have declined TLS,
+            // or have no rule for it in its `pg_hba.conf`.
+            Self::Clear => {
+                reached < Reached::Rule && (error.is_declined() || error.sqlstate().is_some())
+            }
+            Self::TlsIfOffered | Self::Tls | Self::DirectTls => reached < Reached::Session,
+        }
     }
 }
 
@@ -73,13 +74,14 @@ mod tests {
     #[test]
     fn a_refused_socket_leads_on_and_a_refused_password_does_not() {
         let next = |kind, reached, other| Next::after(&Error::new(kind, "x"), reached, other);
-        let clear = Some(Encryption::Clear);
+        let (clear, tls) = (Some(Encryption::Clear), Some(Encryption::Tls));
         assert_eq!(next(ErrorKind::Connect, Reached::Server, None), Next::Address);
-        assert_eq!(next(ErrorKind::Connect, Reached::Server, clear), Next::Encryption);
+        assert_eq!(next(ErrorKind::Connect, Reached::Server, tls), Next::Encryption);
+        assert_eq!(next(ErrorKind::Connect, Reached::Server, clear), Next::Address);
         assert_eq!(next(ErrorKind::Connect, Reached::Session, clear), Next::Address);
         assert_eq!(next(ErrorKind::Auth, Reached::Server, None), Next::Nothing);
         assert_eq!(next(ErrorKind::Tls, Reached::Server, None), Next::Server);
-        for other in [None, clear, Some(Encryption::Tls)] {
+        for other in [None, clear, tls] {
             assert_eq!(next(ErrorKind::Standby, Reached::Session, other), Next::Server);
             assert_eq!(next(ErrorKind::Config, Reached::Server, other), Next::Nothing);
             assert_eq!(next(ErrorKind::Pooler, Reached::Session, other), Next::Nothing);
@@ -88,6 +90,30 @@ mod tests {
         // No line of pg_hba.conf for this kind of encryption.
         assert_eq!(Next::after(&server("28000"), Reached::Server, clear), Next::Encryption);
         assert_eq!(Next::after(&server("28000"), Reached::Server, None), Next::Nothing);
+        // There is one, and it is not met.
+        assert_eq!(Next::after(&server("28000"), Reached::Rule, clear), Next::Nothing);
+        assert_eq!(Next::after(&server("28000"), Reached::Rule, tls), Next::Encryption);
+    }
+
+    #[test]
+    fn where_the_server_has_declined_tls_the_clear_is_tried_and_nowhere_else() {
+        let clear = Some(Encryption::Clear);
+        for kind in [ErrorKind::Connect, ErrorKind::Tls] {
+            let declined = Error::new(kind, "x").declined();
+            assert_eq!(
+                Next::after(&declined, Reached::Server, clear),
+                Next::Encryption,
+                "{kind:?}"
+            );
+        }
+        for (kind, next) in [
+            (ErrorKind::Connect, Next::Address),
+            (ErrorKind::Timeout, Next::Address),
+            (ErrorKind::Tls, Next::Server),
+        ] {
+            let error = Error::new(kind, "x");
+            assert_eq!(Next::after(&error, Reached::Server, clear), next, "{kind:?}");
+        }
     }
 
     /// A server that does not prove itself under TLS gets no second chance in the clear.

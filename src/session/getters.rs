@@ -37,6 +37,12 @@ impl Session {
         self.method
     }
 
+    /// Whether the server has asked for authentication, or let us in without: its rule for this connection was found.
+    #[must_use]
+    pub fn was_asked(&self) -> bool {
+        self.asked
+    }
+
     /// The version of the protocol that is spoken.
     #[must_use]
     pub fn protocol_version(&self) -> ProtocolVersion {

@@ -126,6 +126,8 @@ pub struct Session {
     cancel_key: Option<CancelKey>,
     status: TransactionStatus,
     method: Option<AuthMethod>,
+    /// The server has asked for authentication.
+    asked: bool,
     last_notice: Option<DbError>,
     notices: u64,
     /// Most bytes that a command may return.
@@ -188,6 +190,7 @@ impl Session {
             cancel_key: None,
             status: TransactionStatus::Idle,
             method: None,
+            asked: false,
             last_notice: None,
             notices: 0,
             result_bytes_max: RESULT_BYTES_MAX,

@@ -63,6 +63,7 @@ impl Session {
         let Phase::Startup { startup, .. } = &mut self.phase else { return Ok(()) };
         match message {
             BackendMessage::Authentication(_) => {
+                self.asked = true;
                 let response = startup.authenticate(message)?;
                 self.method = startup.method;
                 self.respond(response)

@@ -249,11 +249,12 @@ fn a15_a_method_that_is_not_spoken_is_named_and_not_answered() {
     }
 }
 
-/// V17: where the certificate has no hash, `prefer` says `n`, and `require` ends before the first byte.
+/// V17: where the certificate has no hash, `prefer` says `n` if it was verified, else it sends nothing, and `require` ends
+/// before the first byte.
 #[test]
 fn a17_a_certificate_without_a_hash_is_bound_to_by_nobody() {
     for login in [
-        || with_policy(bound(None)),
+        || with_policy(bound(None).server_verified(true)),
         || with_policy(bound(Some(vec![7; 32])).channel_binding(ChannelBinding::Disable)),
     ] {
         let verifier = verifier(1);
@@ -280,6 +281,8 @@ fn a17_a_certificate_without_a_hash_is_bound_to_by_nobody() {
         let attack = Attack::new(script, 0, &[Do::Close]).splits(1..300).login(login);
         attack.run(&["connect", "close"], &[]);
     }
+    let unverified = || with_policy(bound(None));
+    refused(SASL_PLUS, (unverified, None), "Auth | the server offers channel binding");
     let require = bound(None).channel_binding(ChannelBinding::Require);
     let error = Session::new(with_policy(require)).unwrap_err();
     client::check_text(&error);

@@ -5,8 +5,12 @@
 #![cfg(all(unix, feature = "tokio", feature = "saslprep"))]
 
 mod backpressure;
+#[cfg(feature = "tls-ring")]
+mod binding;
 mod chaos;
 mod connect;
+#[cfg(feature = "tls-ring")]
+mod control;
 mod ending;
 mod failover;
 mod long;
@@ -18,8 +22,12 @@ mod outside;
 mod overflow;
 mod pins;
 mod pooler;
+#[cfg(feature = "tls-ring")]
+mod preferred;
 mod provider;
 mod receiving;
+#[cfg(feature = "tls-ring")]
+mod relay;
 mod sql;
 mod subscribe;
 mod support;

@@ -127,15 +127,16 @@ fn a_signature_without_a_hash_gives_no_binding_and_require_insists_on_one() {
             .tls(&root.issue(&localhost()).unwrap())
     });
     // The issuer's signature counts, and not the certificate's own key.
-    for (leaf, bound) in [
-        (root.issue(&localhost()).unwrap(), false),
-        (root.issue(&localhost().key(Key::Ed25519)).unwrap(), false),
-        (p256.issue(&localhost().key(Key::Ed25519)).unwrap(), true),
+    for (issuer, leaf, bound) in [
+        (&root, localhost(), false),
+        (&root, localhost().key(Key::Ed25519), false),
+        (&p256, localhost().key(Key::Ed25519), true),
     ] {
-        server.cluster.set_tls(&leaf).unwrap();
+        server.cluster.set_tls(&issuer.issue(&leaf).unwrap()).unwrap();
+        let issuer = issuer.certificate().path().to_str().unwrap().replace('/', "%2F");
         run(async {
             let url = server.cluster.url("bob", "pencil", "postgres");
-            let url = format!("{url}?sslmode=require");
+            let url = format!("{url}?sslmode=verify-full&sslrootcert={issuer}");
             let connection = Connection::connect(&url).await.unwrap();
             let expected =
                 if bound { AuthMethod::ScramSha256Plus } else { AuthMethod::ScramSha256 };

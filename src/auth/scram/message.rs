@@ -39,9 +39,9 @@ impl fmt::Debug for ScramNonce {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Binding {
-    /// `n,,`: no TLS, or no hash exists for the server's certificate.
+    /// `n,,`: no TLS, binding is disabled, or the server offers it and its certificate, which was verified, has no hash.
     None,
-    /// `y,,`: the client could, the server did not offer it. A server that did refuses this, so
+    /// `y,,`: the client wants it, the server did not offer it. A server that did refuses this, so
     /// that stripping the offer is found out.
     SupportedNotOffered,
     /// `p=tls-server-end-point,,`, with the hash of the server's certificate (RFC 5929).

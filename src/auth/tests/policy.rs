@@ -57,6 +57,7 @@ fn a12_a13_what_is_not_allowed_is_not_answered() {
     let list = |list: &'static str| move |policy: AuthPolicy| policy.require_auth(require(list));
     let any = |policy: AuthPolicy| policy;
     let binding = |binding| move |policy: AuthPolicy| policy.channel_binding(binding);
+    let preferred = |policy: AuthPolicy| policy.opportunistic(true);
     for (policy, expect) in [
         (over(Channel::Clear, any), "t-ms!"),
         (over(Channel::Local, any), "tcms!"),
@@ -64,7 +65,18 @@ fn a12_a13_what_is_not_allowed_is_not_answered() {
         (over(NOT_TRUSTED, |policy| policy.allow_cleartext(true)), "tcms!"),
         (over(NOT_TRUSTED, list("password")), "-c--!"),
         (over(NOT_TRUSTED, list("!md5")), "t--s!"),
-        (over(NO_HASH, any), "tcmss"),
+        // Without a hash, what is offered can be bound to no certificate: only one that was verified will do.
+        (over(NO_HASH, any), "tcms-"),
+        (over(NO_HASH, |policy| policy.server_verified(true)), "tcmss"),
+        (over(NO_HASH, binding(ChannelBinding::Disable)), "tcmss"),
+        // TLS that is only preferred counts as the clear for a password, unless the server was verified.
+        (over(bound(), preferred), "t-msp"),
+        (over(bound(), |policy| preferred(policy).server_verified(true)), "tcmsp"),
+        (over(bound(), |policy| preferred(policy).allow_cleartext(true)), "tcmsp"),
+        (over(bound(), |policy| preferred(list("password")(policy))), "-c---"),
+        (over(bound(), |policy| preferred(list("!md5")(policy))), "t--sp"),
+        (over(Channel::Local, preferred), "tcms!"),
+        (over(Channel::Clear, |policy| preferred(policy).server_verified(true)), "t-ms!"),
         (over(bound(), any), "tcmsp"),
         (over(Channel::Clear, |policy| policy.allow_cleartext(true)), "tcms!"),
         (over(Channel::Clear, list("password")), "-c--!"),
@@ -179,6 +191,19 @@ fn a_refusal_names_the_setting_and_the_cure() {
             over(Channel::Clear, bind),
             &SASL,
             "channel_binding=require cannot be met: the connection is not encrypted (hint: ask for TLS",
+        ),
+        (
+            over(NO_HASH, |policy| policy),
+            &PLUS,
+            "(Ed25519 and the like) defines no hash to bind to (hint: verify the server (sslmode=verify-full with \
+             sslrootcert), have its certificate signed with RSA or ECDSA, or do without with \
+             channel_binding=disable)",
+        ),
+        (
+            over(bound(), |policy| policy.opportunistic(true)),
+            clear,
+            "server asks for method password, TLS is only preferred, and the certificate was not verified: any \
+             server would be sent the password in clear (hint: verify the server",
         ),
         (over(bound(), |policy| policy), oauth, "found OAUTHBEARER (hint: OAuth is not spoken"),
         (

@@ -31,7 +31,8 @@ pub(crate) enum Answer {
 /// # Cancel safety
 /// Not cancel safe: drop the connection too.
 pub(crate) async fn ask<S: AsyncRead + AsyncWrite + Unpin>(io: &mut S) -> Result<Answer, Error> {
-    let broken = |error| hint::broken_io("the connection broke when TLS was asked for", error);
+    let broken =
+        |error| hint::broken_io("the connection broke when TLS was asked for", error).declined();
     io.write_all(&SSL_REQUEST).await.map_err(broken)?;
     io.flush().await.map_err(broken)?;
     let mut answer = [0];
@@ -40,6 +41,7 @@ pub(crate) async fn ask<S: AsyncRead + AsyncWrite + Unpin>(io: &mut S) -> Result
         (0, _) => {
             let message = "the server ended the connection when TLS was asked for";
             Err(Error::new(ErrorKind::Connect, message)
+                .declined()
                 .with_hint("is there a PostgreSQL server at this port? It may also be overloaded"))
         }
         (_, [b'E']) => {
@@ -47,6 +49,7 @@ pub(crate) async fn ask<S: AsyncRead + AsyncWrite + Unpin>(io: &mut S) -> Result
                            before TLS anybody could have written it";
             // Connect, which may go well later: so says a server that cannot fork.
             Err(Error::new(ErrorKind::Connect, message)
+                .declined()
                 .with_hint("the server's log has the reason"))
         }
         (_, [b'S']) => Ok(Answer::Yes),

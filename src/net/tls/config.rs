@@ -56,7 +56,8 @@ impl Config {
     /// used, and `sslnegotiation`, `sslsni=0` and `sslcertmode` hold; `sslrootcert`, `sslcert`, `sslkey`,
     /// `sslcrl`, `sslcrldir`, `ssl_min_protocol_version` and `ssl_max_protocol_version` are not looked at. The
     /// protocol `postgresql` is offered whatever its `alpn_protocols` are, no session is resumed, and its
-    /// cryptography must let go of the keys of a connection (`enable_secret_extraction` is set in a copy).
+    /// cryptography must let go of the keys of a connection (`enable_secret_extraction` is set in a copy). A server that it
+    /// accepts counts as verified: a verifier that accepts every certificate lets any server ask for the password in clear.
     ///
     /// ```
     /// # #[cfg(feature = "tls-ring")] {
@@ -123,6 +124,15 @@ impl Tls {
             negotiation: config.get_ssl_negotiation(),
             certificate_mode: config.get_ssl_cert_mode(),
         })
+    }
+
+    /// Whether a server that is accepted was verified: an authority vouches for its certificate, or it is one that was
+    /// given. A `ClientConfig` of the user's own is taken to verify.
+    pub(crate) fn verifies(&self) -> bool {
+        match &self.base {
+            Base::Own(_) => true,
+            Base::Made(made) => made.trust.is_some(),
+        }
     }
 
     /// Where a certificate of ours was looked for.

@@ -310,11 +310,18 @@ fn listed(names: &[String]) -> String {
     text
 }
 
-/// Why a handshake failed.
+/// Why a handshake failed. Marked as [declined](Error::declined) where it ended before anything was decided about the
+/// server: not where we have refused what it sent.
 #[cold]
 pub(super) fn failed(failure: Failure, told: &Told) -> Error {
+    // Whatever ended the connection after it.
+    if let Some(refusal) = told.refusal() {
+        return refusal;
+    }
     match failure {
-        Failure::Io(error) => broken_io("the connection broke in the TLS handshake", error),
+        Failure::Io(error) => {
+            broken_io("the connection broke in the TLS handshake", error).declined()
+        }
         Failure::Closed => closed(),
         Failure::Stuffed => stuffed(),
         Failure::Fault(Fault::Alert(alert)) => ended_by(alert, told),
@@ -322,14 +329,16 @@ pub(super) fn failed(failure: Failure, told: &Told) -> Error {
             fault.to_string(),
             "is there a PostgreSQL server at this port? With sslnegotiation=direct it must be version 17 or \
              later",
-        ),
+        )
+        .declined(),
         Failure::Fault(fault) => Error::new(ErrorKind::Tls, fault.to_string()),
-        Failure::Tls(error) => told.refusal().unwrap_or_else(|| not_agreed(error, told)),
+        Failure::Tls(error) => not_agreed(error, told),
     }
 }
 
 fn closed() -> Error {
     Error::new(ErrorKind::Connect, "the server ended the connection in the TLS handshake")
+        .declined()
         .with_hint(
             "the server's log has the reason; it may also be overloaded, or be no PostgreSQL",
         )
@@ -361,6 +370,7 @@ fn too_old() -> Error {
 /// The server has ended it with an alert.
 fn ended_by(alert: Alert, told: &Told) -> Error {
     match alert {
+        // As much our decision as the server's.
         Alert::ProtocolVersion => return too_old(),
         Alert::CloseNotify => return closed(),
         _ => {}
@@ -393,7 +403,7 @@ fn ended_by(alert: Alert, told: &Told) -> Error {
         }
         _ => "the server's log has the reason".into(),
     };
-    tls(message, hint)
+    tls(message, hint).declined()
 }
 
 fn is_about_our_certificate(alert: Alert, told: &Told) -> bool {

@@ -1,0 +1,32 @@
+//! Errors of a server that did not take up TLS.
+
+use std::sync::Arc;
+
+use super::{Error, Inner};
+
+impl Error {
+    /// The same error, marked: the server declined TLS, or the connection ended before anything was decided about the
+    /// server. Where TLS is only preferred, a connection in the clear may follow. A refusal of ours is never marked.
+    #[allow(dead_code, reason = "only the shell with TLS marks, and a build may have none")]
+    #[cold]
+    pub(crate) fn declined(self) -> Self {
+        match Arc::try_unwrap(self.0) {
+            Ok(inner) => Self::build(Inner { declined: true, ..inner }),
+            // As it is with a hint.
+            Err(shared) => Self::build(Inner {
+                kind: shared.kind,
+                message: shared.message.clone(),
+                hint: shared.hint.clone(),
+                db_error: shared.db_error.clone(),
+                source: shared.source.as_ref().map(|source| source.to_string().into()),
+                passing: shared.passing,
+                declined: true,
+            }),
+        }
+    }
+
+    /// Whether it was the server that declined TLS: see [`Error::declined`].
+    pub(crate) fn is_declined(&self) -> bool {
+        self.0.declined
+    }
+}

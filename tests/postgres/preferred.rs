@@ -1,0 +1,370 @@
+//! TLS that is only preferred: what leads from TLS to the clear, and where the password may go.
+
+use std::fs;
+
+use pgbell::{Connection, Error, ErrorKind, Listener, Notifier};
+use pgbell_testkit::{Auth, Authority, Ca, Certificate, Certificates, Key, Leaf, RevocationList};
+
+use crate::control::psql_gets_in;
+use crate::relay::{Answer, Met, Offer, Plan, Relay, Shown};
+use crate::support::{Server, all_text, run};
+
+const PASSWORD: &str = "pl4nted-for-the-right-server";
+
+struct Zoo {
+    certificates: Certificates,
+    root: Authority,
+    other: Authority,
+    good: Certificate,
+    server: Server,
+}
+
+fn localhost() -> Leaf {
+    Leaf::server("localhost").ip_address([127, 0, 0, 1])
+}
+
+impl Zoo {
+    fn new() -> Self {
+        let certificates = Certificates::new().unwrap();
+        let root = certificates.authority("root").unwrap();
+        let other = certificates.authority("other").unwrap();
+        let good = root.issue(&localhost()).unwrap();
+        let server = Server::with(|builder| {
+            builder
+                .auth(Auth::ScramSha256)
+                .hba("host all clear 127.0.0.1/32 password")
+                .init_sql(format!(
+                    "CREATE ROLE bob LOGIN PASSWORD '{PASSWORD}'; CREATE ROLE clear LOGIN PASSWORD '{PASSWORD}'"
+                ))
+                .tls(&good)
+        });
+        Self { certificates, root, other, good, server }
+    }
+
+    fn relay(&self) -> Relay {
+        Relay::start(&self.server.cluster, &self.root, Plan::show(&self.good))
+    }
+
+    /// `&sslrootcert=` and so on.
+    fn path(name: &str, path: &std::path::Path) -> String {
+        format!("&{name}={}", path.to_str().unwrap().replace('/', "%2F"))
+    }
+
+    fn trusting(&self) -> String {
+        Self::path("sslrootcert", self.root.certificate().path())
+    }
+
+    fn clients(&self, plan: Plan, clients: Option<&Authority>, is_old: bool) -> Plan {
+        let clients = clients.map(|authority| authority.certificate().pem().to_owned());
+        let shown = Shown { certificate: self.good.clone(), is_old, clients };
+        Plan { answer: Answer::Show(Box::new(shown)), ..plan }
+    }
+}
+
+fn url(relay: &Relay, role: &str, parameters: &str) -> String {
+    format!("postgresql://{role}:{PASSWORD}@{}/postgres?{parameters}", relay.address)
+}
+
+/// What became of a connection, and the clients that the relay met.
+fn connect(relay: &Relay, url: &str) -> (Result<(), Error>, Vec<Met>) {
+    let mut result = Ok(());
+    run(async {
+        result = match Connection::connect(url).await {
+            Ok(connection) => connection.close().await,
+            Err(error) => Err(error),
+        }
+    });
+    if let Err(error) = &result {
+        assert!(!all_text(error).contains("pl4nted"), "the password is shown");
+    }
+    (result, relay.met())
+}
+
+fn in_clear(met: &[Met]) -> usize {
+    met.iter().filter(|met| met.startup_under_tls == Some(false)).count()
+}
+
+/// A message with this type byte and body.
+fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(body.len() + 4).unwrap().to_be_bytes();
+    [&[tag][..], &length, body].concat()
+}
+
+fn fatal(code: &str) -> Vec<u8> {
+    message(b'E', format!("SFATAL\0VFATAL\0C{code}\0Mno\0\0").as_bytes())
+}
+
+const SASL: &[u8] = b"R\0\0\0\x17\0\0\0\x0aSCRAM-SHA-256\0\0";
+const CLEARTEXT: &[u8] = b"R\0\0\0\x08\0\0\0\x03";
+
+/// One line of the table: what comes, whether a connection in the clear follows, and whether libpq makes one.
+struct Line {
+    what: &'static str,
+    plan: Plan,
+    parameters: String,
+    leads_to_clear: bool,
+    /// `None`: psql 15 does not know the parameters, or does not get as far.
+    libpq: Option<bool>,
+}
+
+/// Whether it is our refusal or the server's decides. What leads to the clear can be forged by whoever stands between;
+/// what does not is a promise.
+#[test]
+#[expect(clippy::print_stdout, reason = "the table is what the test run is to print")]
+#[expect(clippy::too_many_lines, reason = "it is a table")]
+fn the_table_of_what_leads_from_preferred_tls_to_the_clear() {
+    let zoo = Zoo::new();
+    let relay = zoo.relay();
+    let expired = zoo.root.issue(&localhost().expired()).unwrap();
+    let stranger = zoo.other.issue(&localhost()).unwrap();
+    let client_only = zoo.root.issue(&Leaf::client("localhost")).unwrap();
+    let no_hash = zoo.certificates.authority(Ca::new("none").key(Key::Ed25519)).unwrap();
+    let no_hash = no_hash.issue(&localhost().key(Key::Ed25519)).unwrap();
+    let of_other: RevocationList = zoo.other.revocation_list().unwrap();
+    let revoked = zoo.root.issue(&localhost()).unwrap();
+    zoo.root.revoke(&revoked).unwrap();
+    let list = zoo.root.revocation_list().unwrap();
+    let bob = zoo.other.issue(&Leaf::client("bob")).unwrap();
+    let trusting = zoo.trusting();
+    let with_list = |list: &RevocationList| trusting.clone() + &Zoo::path("sslcrl", list.path());
+    let with_key = Zoo::path("sslcert", bob.path()) + &Zoo::path("sslkey", bob.key_path());
+    let none = String::new;
+    let good = || Plan::show(&zoo.good);
+    let saying = |bytes: &[u8]| {
+        Plan::answer(Answer::Show(Box::new(Shown {
+            certificate: zoo.good.clone(),
+            is_old: false,
+            clients: None,
+        })))
+        .says(bytes)
+    };
+    let answer = |bytes| Plan::answer(Answer::Say(bytes));
+    let line = |what, plan, parameters, leads_to_clear, libpq| Line {
+        what,
+        plan,
+        parameters,
+        leads_to_clear,
+        libpq,
+    };
+    let after_sasl = |code| [SASL.to_vec(), fatal(code)].concat();
+    let table = [
+        // The server declines TLS, or the connection ends before we have decided anything about the server.
+        line("it says no", Plan::answer(Answer::No), trusting.clone(), true, Some(true)),
+        line("it says an error", answer(b"Eno\0"), trusting.clone(), true, None),
+        line("it leaves", answer(b""), trusting.clone(), true, Some(false)),
+        line("it says yes and leaves", answer(b"S"), trusting.clone(), true, Some(true)),
+        line(
+            "alert handshake_failure",
+            Plan::answer(Answer::ToHello(b"\x15\x03\x03\0\x02\x02\x28")),
+            trusting.clone(),
+            true,
+            Some(true),
+        ),
+        line(
+            "yes, and then no TLS",
+            Plan::answer(Answer::ToHello(b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I")),
+            trusting.clone(),
+            true,
+            Some(true),
+        ),
+        line(
+            "it refuses our certificate",
+            zoo.clients(good(), Some(&zoo.root), true),
+            trusting.clone() + &with_key,
+            true,
+            Some(true),
+        ),
+        line(
+            "the same in TLS 1.3",
+            zoo.clients(good(), Some(&zoo.root), false),
+            trusting.clone() + &with_key,
+            true,
+            Some(false),
+        ),
+        line("no rule for TLS", saying(&fatal("28000")), trusting.clone(), true, Some(true)),
+        // We have refused something.
+        line("another answer", answer(b"G"), none(), false, Some(false)),
+        line(
+            "bytes behind the yes",
+            answer(b"SR\0\0\0\x08\0\0\0\0"),
+            none(),
+            false,
+            // Depends on whether they are there when it looks.
+            None,
+        ),
+        line(
+            "alert protocol_version",
+            Plan::answer(Answer::ToHello(b"\x15\x03\x03\0\x02\x02\x46")),
+            none(),
+            false,
+            Some(true),
+        ),
+        line(
+            "a version below ssl_min_protocol_version",
+            zoo.clients(good(), None, true),
+            "&ssl_min_protocol_version=TLSv1.3".to_owned(),
+            false,
+            Some(true),
+        ),
+        line("another authority", Plan::show(&stranger), trusting.clone(), false, Some(true)),
+        line("expired", Plan::show(&expired), trusting.clone(), false, Some(true)),
+        line("not for servers", Plan::show(&client_only), trusting.clone(), false, Some(true)),
+        line("revoked", Plan::show(&revoked), with_list(&list), false, Some(true)),
+        line("no list of its authority", good(), with_list(&of_other), false, Some(true)),
+        line(
+            "our certificate is required, and not asked for",
+            good(),
+            trusting.clone() + &with_key + "&sslcertmode=require",
+            false,
+            None,
+        ),
+        line(
+            "channel_binding=require, not offered",
+            good(),
+            "&channel_binding=require".to_owned(),
+            false,
+            Some(false),
+        ),
+        line(
+            "no hash, offered, not verified",
+            Plan::show(&no_hash).offer(Offer::Kept),
+            none(),
+            false,
+            Some(false),
+        ),
+        line("require_auth", good(), "&require_auth=md5".to_owned(), false, None),
+        line("the password in clear", saying(CLEARTEXT), none(), false, None),
+        line(
+            "in without a proof",
+            saying(&[SASL, b"R\0\0\0\x08\0\0\0\0"].concat()),
+            none(),
+            false,
+            None,
+        ),
+        line(
+            "min_protocol_version",
+            saying(b"v\0\0\0\x0c\0\x03\0\0\0\0\0\0"),
+            "&min_protocol_version=3.2&max_protocol_version=3.2".to_owned(),
+            false,
+            None,
+        ),
+        line("not our protocol", saying(b"HTTP/1.1 400 Bad Request\r\n"), none(), false, None),
+        // The server's rule was found: there is no other to look for.
+        line("refused after a request", saying(&after_sasl("28000")), none(), false, None),
+        line("a wrong password", saying(&after_sasl("28P01")), none(), false, None),
+        line(
+            "an offer that was stripped",
+            good().offer(Offer::Stripped),
+            none(),
+            false,
+            // It comes into the clear, where channel binding is offered: a violation there.
+            None,
+        ),
+        // The connection is established: its end is not TLS's.
+        line("it leaves after the startup packet", saying(b""), none(), false, Some(false)),
+    ];
+    for Line { what, plan, parameters, leads_to_clear, libpq } in table {
+        relay.set(plan);
+        let url = url(&relay, "bob", &format!("sslmode=prefer{parameters}"));
+        let (result, met) = connect(&relay, &url);
+        let count = in_clear(&met);
+        let libpq_count = libpq.and_then(|_| psql_gets_in(&url)).map(|_| in_clear(&relay.met()));
+        println!("{what:50} clear {count}, libpq {libpq_count:?}: {:?}", result.as_ref().err());
+        assert_eq!(count, usize::from(leads_to_clear), "{what}: {result:?} {met:?}");
+        // The server behind the relay lets in whoever comes to it in the clear.
+        assert_eq!(result.is_ok(), leads_to_clear, "{what}: {result:?}");
+        if let (Some(expected), Some(found)) = (libpq, libpq_count) {
+            assert_eq!(found, usize::from(expected), "{what}: psql");
+        }
+    }
+}
+
+/// `allow` begins in the clear. What we refuse there may be had under TLS; what we refuse under TLS is final.
+#[test]
+fn allow_leads_from_the_clear_to_tls_and_never_back() {
+    let zoo = Zoo::new();
+    let relay = zoo.relay();
+    let stranger = zoo.other.issue(&localhost()).unwrap();
+    for (what, certificate, role, parameters, expected) in [
+        ("the password in clear, and then verified", &zoo.good, "clear", zoo.trusting(), Ok(())),
+        ("never verified", &zoo.good, "clear", String::new(), Err(ErrorKind::Auth)),
+        ("refused", &stranger, "clear", zoo.trusting(), Err(ErrorKind::Tls)),
+    ] {
+        relay.set(Plan::show(certificate));
+        let url = url(&relay, role, &format!("sslmode=allow{parameters}"));
+        let (result, met) = connect(&relay, &url);
+        assert_eq!(result.as_ref().copied().map_err(Error::kind), expected, "{what}: {result:?}");
+        let ways: Vec<_> = met.iter().map(|met| met.startup_under_tls).collect();
+        let under_tls = if expected == Err(ErrorKind::Tls) { None } else { Some(true) };
+        assert_eq!(ways, [Some(false), under_tls], "{what}");
+        assert!(met[0].password.is_none(), "{what}: the password went out in the clear");
+    }
+}
+
+/// What is refused does not reach the next start of a listener either, nor a notifier.
+#[test]
+fn a_listener_and_a_notifier_do_not_go_to_the_clear_after_a_refusal() {
+    let zoo = Zoo::new();
+    let relay = zoo.relay();
+    relay.set(Plan::show(&zoo.other.issue(&localhost()).unwrap()));
+    let url = url(&relay, "bob", &format!("sslmode=prefer{}", zoo.trusting()));
+    run(async {
+        let errors = [
+            Listener::connect(&*url).await.unwrap_err(),
+            Notifier::connect(&*url).await.unwrap_err(),
+        ];
+        for error in errors {
+            assert_eq!(error.kind(), ErrorKind::Tls, "{error}");
+        }
+    });
+    assert_eq!(in_clear(&relay.met()), 0);
+}
+
+/// Where the password is sent in clear: `sslmode`, verified or not, `require_auth`, and the same of libpq, which sends it
+/// anywhere.
+#[test]
+fn the_table_of_where_a_password_is_sent_in_clear() {
+    let zoo = Zoo::new();
+    let relay = zoo.relay();
+    let home = zoo.certificates_without_root();
+    for mode in ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] {
+        for is_verified in [false, true] {
+            if mode.starts_with("verify") && !is_verified {
+                continue;
+            }
+            for named in [false, true] {
+                let what = format!("{mode}, verified {is_verified}, named {named}");
+                let is_verified = is_verified && mode != "disable";
+                relay.set(Plan::show(&zoo.good));
+                let trust = if is_verified { zoo.trusting() } else { home.clone() };
+                let with =
+                    |more: &str| url(&relay, "clear", &format!("sslmode={mode}{trust}{more}"));
+                let url = with(if named { "&require_auth=password" } else { "" });
+                let (result, met) = connect(&relay, &url);
+                let is_sent = met.iter().any(|met| met.password.is_some());
+                let expected = named || is_verified || mode == "require";
+                assert_eq!(is_sent, expected, "{what}: {result:?}");
+                assert_eq!(result.is_ok(), expected, "{what}: {result:?}");
+                if let Err(error) = result {
+                    assert_eq!(error.kind(), ErrorKind::Auth, "{what}: {error}");
+                    let hint = error.hint().unwrap();
+                    assert!(hint.contains("require_auth=password"), "{what}: {error}");
+                }
+                // psql 15 has no `require_auth`.
+                if let Some(is_in) = psql_gets_in(&with("")) {
+                    assert!(is_in, "psql, {what}");
+                    assert!(relay.met().iter().any(|met| met.password.is_some()), "psql, {what}");
+                }
+            }
+        }
+    }
+}
+
+impl Zoo {
+    /// A parameter that leaves the library without authorities, wherever the tests run.
+    fn certificates_without_root(&self) -> String {
+        let path = self.root.certificate().path().with_file_name("no-such-file");
+        assert!(fs::metadata(&path).is_err());
+        Self::path("sslrootcert", &path)
+    }
+}

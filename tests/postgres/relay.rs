@@ -1,0 +1,376 @@
+//! A machine between client and server: it ends the client's TLS with a certificate of its own, hands on what both
+//! sides say, and notes how it was met.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use pgbell_testkit::{Authority, Certificate, Cluster};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::version::{TLS12, TLS13};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
+};
+
+use crate::support::PATIENCE;
+
+/// The request for TLS.
+const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
+
+/// An empty packet, which no client sends.
+const BARRIER: [u8; 4] = [0, 0, 0, 4];
+
+/// What the relay does to each client.
+#[derive(Clone)]
+pub(crate) struct Plan {
+    /// What it answers to the request for TLS.
+    pub(crate) answer: Answer,
+    /// Under TLS, this is said to the startup packet, and the connection ends.
+    pub(crate) says: Option<Vec<u8>>,
+    /// How it speaks to the server.
+    pub(crate) offer: Offer,
+}
+
+#[derive(Clone)]
+pub(crate) enum Answer {
+    /// This, and the end of the connection.
+    Say(&'static [u8]),
+    /// Yes, and to the client's hello this, and the end of the connection.
+    ToHello(&'static [u8]),
+    /// No. The client may go on in the clear.
+    No,
+    /// Yes, and this certificate.
+    Show(Box<Shown>),
+}
+
+#[derive(Clone)]
+pub(crate) struct Shown {
+    pub(crate) certificate: Certificate,
+    /// TLS 1.2 and no other.
+    pub(crate) is_old: bool,
+    /// Certificates of clients must be from this authority.
+    pub(crate) clients: Option<String>,
+}
+
+/// What a client is offered, beside SCRAM-SHA-256.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Offer {
+    /// What the server offers under TLS: SCRAM-SHA-256-PLUS.
+    Kept,
+    /// That, without SCRAM-SHA-256-PLUS.
+    Stripped,
+    /// What the server offers without TLS: nothing.
+    Clear,
+}
+
+impl Plan {
+    pub(crate) fn answer(answer: Answer) -> Self {
+        Self { answer, says: None, offer: Offer::Clear }
+    }
+
+    pub(crate) fn show(certificate: &Certificate) -> Self {
+        Self::answer(Answer::Show(Box::new(Shown {
+            certificate: certificate.clone(),
+            is_old: false,
+            clients: None,
+        })))
+    }
+
+    pub(crate) fn offer(self, offer: Offer) -> Self {
+        Self { offer, ..self }
+    }
+
+    pub(crate) fn says(self, bytes: &[u8]) -> Self {
+        Self { says: Some(bytes.to_vec()), ..self }
+    }
+}
+
+/// How one client met the relay.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Met {
+    /// A startup packet came: under TLS or not.
+    pub(crate) startup_under_tls: Option<bool>,
+    /// Mechanism and GS2 flag of its first SASL message: `SCRAM-SHA-256 y`.
+    pub(crate) sasl: Option<String>,
+    /// What it said to a request for the password in clear or MD5.
+    pub(crate) password: Option<Vec<u8>>,
+    /// The server was ready for its queries.
+    pub(crate) is_in: bool,
+}
+
+pub(crate) struct Relay {
+    pub(crate) address: SocketAddr,
+    plan: Arc<Mutex<Plan>>,
+    met: Arc<Mutex<Vec<Met>>>,
+    barriers: Arc<AtomicUsize>,
+    over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Relay {
+    /// Between its clients and `server`, whose certificate is from `root`.
+    pub(crate) fn start(server: &Cluster, root: &Authority, plan: Plan) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let upstream = Upstream {
+            address: format!("{}:{}", server.host(), server.port()),
+            config: client_config(root),
+        };
+        let mut relay = Self {
+            address,
+            plan: Arc::new(Mutex::new(plan)),
+            met: Arc::default(),
+            barriers: Arc::default(),
+            over: Arc::default(),
+            thread: None,
+        };
+        let (plan, met) = (relay.plan.clone(), relay.met.clone());
+        let (barriers, over) = (relay.barriers.clone(), relay.over.clone());
+        relay.thread = Some(std::thread::spawn(move || {
+            loop {
+                let (tcp, _) = listener.accept().unwrap();
+                if over.load(Ordering::Relaxed) {
+                    return;
+                }
+                let plan = plan.lock().unwrap().clone();
+                let upstream = upstream.clone();
+                let mut visit = Visit { plan, upstream, met: Met::default(), is_barrier: false };
+                // A client or server that leaves in the middle is an error here.
+                let _ = visit.receive(tcp);
+                if visit.is_barrier {
+                    barriers.fetch_add(1, Ordering::Release);
+                } else {
+                    met.lock().unwrap().push(visit.met);
+                }
+            }
+        }));
+        relay
+    }
+
+    pub(crate) fn set(&self, plan: Plan) {
+        *self.plan.lock().unwrap() = plan;
+    }
+
+    /// The clients since the last call. Waits for those that are still there.
+    pub(crate) fn met(&self) -> Vec<Met> {
+        let deadline = Instant::now() + PATIENCE;
+        let before = self.barriers.load(Ordering::Acquire);
+        // They are served one by one, and this one comes last.
+        TcpStream::connect(self.address).unwrap().write_all(&BARRIER).unwrap();
+        while self.barriers.load(Ordering::Acquire) == before {
+            assert!(Instant::now() < deadline, "a client does not leave the relay");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        std::mem::take(&mut *self.met.lock().unwrap())
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        let _ = TcpStream::connect(self.address);
+        let ended = self.thread.take().map(JoinHandle::join);
+        assert!(std::thread::panicking() || matches!(ended, Some(Ok(()))), "the relay went wrong");
+    }
+}
+
+#[derive(Clone)]
+struct Upstream {
+    address: String,
+    config: Arc<ClientConfig>,
+}
+
+trait Stream: Read + Write {}
+impl<T: Read + Write> Stream for T {}
+
+struct Visit {
+    plan: Plan,
+    upstream: Upstream,
+    met: Met,
+    is_barrier: bool,
+}
+
+impl Visit {
+    fn receive(&mut self, mut tcp: TcpStream) -> io::Result<()> {
+        tcp.set_nodelay(true)?;
+        tcp.set_read_timeout(Some(PATIENCE))?;
+        let mut first = packet(&mut tcp)?;
+        self.is_barrier = first == BARRIER;
+        if self.is_barrier {
+            return Ok(());
+        }
+        if first == SSL_REQUEST {
+            match self.plan.answer.clone() {
+                Answer::Say(bytes) => return end_with(tcp, bytes),
+                Answer::ToHello(bytes) => {
+                    tcp.write_all(b"S")?;
+                    tcp.read_exact(&mut [0; 5])?;
+                    return end_with(tcp, bytes);
+                }
+                Answer::No => {
+                    tcp.write_all(b"N")?;
+                    first = packet(&mut tcp)?;
+                }
+                Answer::Show(shown) => {
+                    tcp.write_all(b"S")?;
+                    let connection = ServerConnection::new(shown.config()).unwrap();
+                    let mut tls = StreamOwned::new(connection, tcp);
+                    let startup = packet(&mut tls)?;
+                    self.met.startup_under_tls = Some(true);
+                    if let Some(bytes) = self.plan.says.clone() {
+                        tls.write_all(&bytes)?;
+                        tls.conn.send_close_notify();
+                        tls.flush()?;
+                        tls.sock.shutdown(Shutdown::Write)?;
+                        return tls.sock.read_to_end(&mut Vec::new()).map(drop);
+                    }
+                    return self.hand_on(&startup, &mut tls);
+                }
+            }
+        }
+        self.met.startup_under_tls = Some(false);
+        self.hand_on(&first, &mut tcp)
+    }
+
+    fn hand_on(&mut self, startup: &[u8], client: &mut dyn Stream) -> io::Result<()> {
+        let mut server = self.upstream.connect(self.plan.offer != Offer::Clear)?;
+        server.write_all(startup)?;
+        server.flush()?;
+        loop {
+            // The server's turn.
+            let mut asked = None;
+            while asked.is_none() {
+                let (tag, mut body) = message(&mut *server)?;
+                if (tag, body.get(..4)) == (b'R', Some(&[0, 0, 0, 10])) && self.is_stripping() {
+                    body = strip(&body);
+                }
+                send(client, tag, &body)?;
+                asked = match (tag, body.get(..4)) {
+                    (b'R', Some([0, 0, 0, code @ (3 | 5 | 10 | 11)])) => Some(*code),
+                    (b'Z', _) => {
+                        self.met.is_in = true;
+                        Some(0)
+                    }
+                    _ => None,
+                };
+            }
+            // The client's.
+            loop {
+                let (tag, body) = message(client)?;
+                match asked {
+                    Some(3 | 5) => self.met.password = Some(body.clone()),
+                    Some(10) => self.met.sasl = Some(sasl(&body)),
+                    _ => {}
+                }
+                send(&mut *server, tag, &body)?;
+                match tag {
+                    b'X' => return Ok(()),
+                    b'p' | b'Q' | b'S' => break,
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn is_stripping(&self) -> bool {
+        self.plan.offer == Offer::Stripped
+    }
+}
+
+impl Upstream {
+    fn connect(&self, is_tls: bool) -> io::Result<Box<dyn Stream>> {
+        let mut tcp = TcpStream::connect(&self.address)?;
+        tcp.set_nodelay(true)?;
+        tcp.set_read_timeout(Some(PATIENCE))?;
+        if !is_tls {
+            return Ok(Box::new(tcp));
+        }
+        tcp.write_all(&SSL_REQUEST)?;
+        let mut answer = [0];
+        tcp.read_exact(&mut answer)?;
+        assert_eq!(&answer, b"S");
+        let name = "localhost".try_into().unwrap();
+        let connection = ClientConnection::new(self.config.clone(), name).unwrap();
+        Ok(Box::new(StreamOwned::new(connection, tcp)))
+    }
+}
+
+impl Shown {
+    fn config(&self) -> Arc<ServerConfig> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let versions: &[_] = if self.is_old { &[&TLS12] } else { &[&TLS12, &TLS13] };
+        let builder = ServerConfig::builder_with_provider(provider.clone());
+        let builder = builder.with_protocol_versions(versions).unwrap();
+        let builder = match &self.clients {
+            None => builder.with_no_client_auth(),
+            Some(pem) => {
+                let roots = Arc::new(roots(pem));
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
+                builder.with_client_cert_verifier(verifier.build().unwrap())
+            }
+        };
+        let chain = CertificateDer::pem_slice_iter(self.certificate.chain_pem().as_bytes());
+        let key = PrivateKeyDer::from_pem_slice(self.certificate.key_pem().as_bytes()).unwrap();
+        Arc::new(builder.with_single_cert(chain.map(Result::unwrap).collect(), key).unwrap())
+    }
+}
+
+fn client_config(root: &Authority) -> Arc<ClientConfig> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let builder = builder.unwrap().with_root_certificates(roots(root.certificate().pem()));
+    Arc::new(builder.with_no_client_auth())
+}
+
+fn roots(pem: &str) -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()).unwrap();
+    roots
+}
+
+/// Says it, ends its direction, and waits for the end of the other.
+fn end_with(mut tcp: TcpStream, bytes: &[u8]) -> io::Result<()> {
+    tcp.write_all(bytes)?;
+    tcp.shutdown(Shutdown::Write)?;
+    tcp.read_to_end(&mut Vec::new()).map(drop)
+}
+
+/// The same AuthenticationSASL without SCRAM-SHA-256-PLUS.
+fn strip(body: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8(body.to_vec()).unwrap();
+    assert!(text.contains("SCRAM-SHA-256-PLUS\0"), "nothing to strip");
+    text.replace("SCRAM-SHA-256-PLUS\0", "").into_bytes()
+}
+
+/// Mechanism and flag of SASLInitialResponse.
+fn sasl(body: &[u8]) -> String {
+    let end = body.iter().position(|byte| *byte == 0).unwrap();
+    let flag = char::from(body[end + 5]);
+    format!("{} {flag}", String::from_utf8_lossy(&body[..end]))
+}
+
+fn packet(stream: &mut (impl Read + ?Sized)) -> io::Result<Vec<u8>> {
+    let mut length = [0; 4];
+    stream.read_exact(&mut length)?;
+    let mut rest = vec![0; usize::try_from(u32::from_be_bytes(length)).unwrap() - 4];
+    stream.read_exact(&mut rest)?;
+    Ok([&length[..], &rest].concat())
+}
+
+fn message(stream: &mut (impl Read + ?Sized)) -> io::Result<(u8, Vec<u8>)> {
+    let mut tag = [0];
+    stream.read_exact(&mut tag)?;
+    Ok((tag[0], packet(stream)?.split_off(4)))
+}
+
+fn send(stream: &mut (impl Write + ?Sized), tag: u8, body: &[u8]) -> io::Result<()> {
+    let length = u32::try_from(body.len() + 4).unwrap().to_be_bytes();
+    stream.write_all(&[&[tag][..], &length, body].concat())?;
+    stream.flush()
+}
