@@ -2,15 +2,21 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::future::Future;
 use std::path::{Path, PathBuf};
 
-use super::files::{self, Access, FileFault};
+use tokio::time::timeout;
+
+use super::files::{self, Access};
 use crate::config::{ConfigError, ServiceFile};
 use crate::{Config, Error, ErrorKind};
 
 /// Directories of `pg_service.conf` for all users, where `PGSYSCONFDIR` names none: what the
 /// packages of Debian and of PostgreSQL's own repository for Red Hat are built with.
 const SYSTEM_DIRECTORIES: [&str; 2] = ["/etc/postgresql-common", "/etc/sysconfig/pgsql"];
+
+/// The cure where no user is known.
+const USER_HINT: &str = "set `user` in the connection string, or PGUSER";
 
 impl Config {
     /// The configuration that the `PG*` environment variables give.
@@ -34,21 +40,26 @@ impl Config {
 /// contradict each other.
 pub(crate) async fn resolve(config: Config) -> Result<Config, Error> {
     let variable = |name: &str| env::var_os(name);
-    resolve_in(config, variable).await
+    resolve_in(config, variable, account).await
 }
 
-/// The same for these variables.
-pub(super) async fn resolve_in(
+/// The same with these variables, and this account of the process.
+pub(super) async fn resolve_in<F: Future<Output = Option<OsString>> + Send>(
     config: Config,
     variable: impl Fn(&str) -> Option<OsString> + Send + Sync,
+    account: impl FnOnce() -> F + Send,
 ) -> Result<Config, Error> {
-    match service_name(&config, &variable)? {
-        Some(name) => {
-            let service = find_service(&name, service_files(&config, &variable)).await?;
-            complete(config.with_service(&service), variable).map_err(Error::passing)
-        }
-        None => complete(config, variable),
-    }
+    let Some(name) = service_name(&config, &variable)? else {
+        return complete(config, variable, account).await;
+    };
+    let service = find_service(&name, service_files(&config, &variable)).await?;
+    complete(config.with_service(&service), variable, account).await.map_err(Error::passing)
+}
+
+/// The name of the account of the process: that of its effective user id, as libpq has it. `None` if the system has no
+/// account of that id. A directory service may be asked over the network.
+pub(super) async fn account() -> Option<OsString> {
+    tokio::task::spawn_blocking(|| whoami::username_os().ok()).await.ok().flatten()
 }
 
 /// Whether a part of what [`resolve`] makes of it comes from a service file. What is wrong with the parameters may be
@@ -57,23 +68,44 @@ pub(super) fn has_service(config: &Config) -> bool {
     service_name(config, |name| env::var_os(name)).is_ok_and(|name| name.is_some())
 }
 
-/// With what the environment has.
-fn complete(config: Config, variable: impl Fn(&str) -> Option<OsString>) -> Result<Config, Error> {
+/// With what the environment has, and the user of the process. The account is waited for as long as a
+/// connection.
+async fn complete<F: Future<Output = Option<OsString>> + Send>(
+    config: Config,
+    variable: impl Fn(&str) -> Option<OsString> + Send + Sync,
+    account: impl FnOnce() -> F + Send,
+) -> Result<Config, Error> {
     let config =
         config.with_environment(|name| variable(name).map(OsString::into_encoded_bytes))?;
     let config = match config.get_user() {
         Some(_) => config,
-        // libpq asks the operating system for the name of the user; a login sets these to it.
-        None => match ["USER", "LOGNAME"].iter().find_map(|name| given(&variable, name)) {
-            Some(user) => config.set("user", &utf8("USER", user)?)?,
-            None => {
-                return Err(Error::new(ErrorKind::Config, "no user is given, and USER is not set")
-                    .with_hint("set `user` in the connection string, or PGUSER"));
-            }
-        },
+        None => {
+            let found = timeout(config.effective_connect_timeout(), user(variable, account)).await;
+            let late = "waited too long for the name of the account of this process";
+            let late = |_| Error::new(ErrorKind::Timeout, late).with_hint(USER_HINT);
+            config.set("user", &found.map_err(late)??)?
+        }
     };
     config.check_complete()?;
     Ok(config)
+}
+
+/// The user where no source names one.
+async fn user<F: Future<Output = Option<OsString>> + Send>(
+    variable: impl Fn(&str) -> Option<OsString> + Send + Sync,
+    account: impl FnOnce() -> F + Send,
+) -> Result<String, Error> {
+    if let Some(name) = account().await.filter(|name| !name.is_empty()) {
+        return utf8("the name of the account of this process", name);
+    }
+    // A container may run under an id without an account. libpq gives up there.
+    if let Some((name, value)) =
+        ["USER", "LOGNAME"].iter().find_map(|name| Some((name, given(&variable, name)?)))
+    {
+        return utf8(name, value);
+    }
+    let message = "no user is given, this process has no account, and USER is not set";
+    Err(Error::new(ErrorKind::Config, message).with_hint(USER_HINT))
 }
 
 /// A variable that is set to something.
@@ -135,7 +167,7 @@ async fn find_service(name: &str, candidates: Vec<Candidate>) -> Result<Config, 
     for Candidate { path, named } in candidates {
         let text = match files::read(path.clone(), Access::Any).await {
             Ok(text) => text,
-            Err(FileFault::Missing) if !named => continue,
+            Err(fault) if !named && fault.is_absence() => continue,
             Err(fault) => return Err(refused(&path, &fault)),
         };
         match ServiceFile::new(&text).service(name) {

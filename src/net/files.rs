@@ -15,6 +15,8 @@ const FILE_BYTES_MAX: u64 = 1024 * 1024;
 #[derive(Debug)]
 pub(super) enum FileFault {
     Missing,
+    /// A directory of its path cannot be entered: whether it exists is not known.
+    Unreachable(io::Error),
     NotRegular,
     /// Longer than this.
     TooLong(u64),
@@ -32,6 +34,7 @@ impl fmt::Display for FileFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Missing => f.write_str("does not exist"),
+            Self::Unreachable(error) => write!(f, "cannot be reached: {error}"),
             Self::NotRegular => f.write_str("is not a regular file"),
             Self::TooLong(limit) => write!(f, "has more than {limit} bytes"),
             #[cfg(unix)]
@@ -40,6 +43,13 @@ impl fmt::Display for FileFault {
             }
             Self::Io(error) => write!(f, "cannot be read: {error}"),
         }
+    }
+}
+
+impl FileFault {
+    /// Whether a file that the user did not name is passed over: as far as this process can see, there is none.
+    pub(super) fn is_absence(&self) -> bool {
+        matches!(self, Self::Missing | Self::Unreachable(_))
     }
 }
 
@@ -81,7 +91,11 @@ pub(super) fn read_now(
     limit: u64,
 ) -> Result<Zeroizing<Vec<u8>>, FileFault> {
     // Before it is opened: opening a pipe waits for somebody to write into it.
-    check(&fs::metadata(path)?, access, limit)?;
+    let metadata = fs::metadata(path).map_err(|error| match error.kind() {
+        io::ErrorKind::PermissionDenied => FileFault::Unreachable(error),
+        _ => error.into(),
+    })?;
+    check(&metadata, access, limit)?;
     let file = File::open(path)?;
     let metadata = file.metadata()?;
     check(&metadata, access, limit)?;

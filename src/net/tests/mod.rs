@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
+use std::future::ready;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
@@ -35,8 +36,12 @@ const CLOSED_PORT: &str = "1";
 type Variables = BTreeMap<String, String>;
 
 async fn resolve(text: &str, variables: &Variables) -> Result<Config, Error> {
-    let config: Config = text.parse()?;
-    resolve_in(config, |name| variables.get(name).map(OsString::from)).await
+    resolve_config(text.parse()?, variables).await
+}
+
+/// By a process whose account has no name.
+async fn resolve_config(config: Config, variables: &Variables) -> Result<Config, Error> {
+    resolve_in(config, |name| variables.get(name).map(OsString::from), || ready(None)).await
 }
 
 /// What to resolve.

@@ -1,6 +1,9 @@
 //! Connection strings and the environment.
 
+use std::time::Duration;
+
 use super::*;
+use crate::ErrorKind;
 
 const CASES: usize = 8_000;
 
@@ -53,7 +56,7 @@ async fn every_variable_of_libpq_is_looked_at() {
         looked.lock().unwrap().push(name.to_owned());
         (name == "USER").then(|| OsString::from("ann"))
     };
-    resolve_in(Config::new(), lookup).await.unwrap();
+    resolve_in(Config::new(), lookup, || ready(None)).await.unwrap();
     let looked = looked.into_inner().unwrap();
     let libraries = installed().into_iter().chain(matrix_if_there());
     for libpq in libraries {
@@ -68,23 +71,49 @@ fn matrix_if_there() -> Vec<Libpq> {
     if Installation::matrix().is_ok() { matrix() } else { Vec::new() }
 }
 
+/// libpq never looks at USER: it may be that of another account, behind `su` or in a container.
 #[tokio::test]
-async fn who_logs_in_is_the_user_of_the_system_when_nobody_is_named() {
-    let variables = |pairs: &[(&str, &str)]| -> Variables {
-        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+async fn without_a_user_the_account_of_the_process_is_used_whatever_user_says() {
+    let user = async |account: Option<&str>, pairs: &[(&str, &str)]| {
+        let lookup = |name: &str| {
+            let found = pairs.iter().find(|(variable, _)| *variable == name);
+            found.map(|(_, value)| OsString::from(value))
+        };
+        let resolved = resolve_in(Config::new(), lookup, || ready(account.map(OsString::from)));
+        resolved.await.map(|config| config.get_user().unwrap().to_owned())
     };
-    let user = async |pairs: &[(&str, &str)]| {
-        resolve("", &variables(pairs)).await.map(|config| config.get_user().unwrap().to_owned())
-    };
-    assert_eq!(user(&[("USER", "ann"), ("LOGNAME", "eve")]).await.unwrap(), "ann");
-    assert_eq!(user(&[("USER", ""), ("LOGNAME", "eve")]).await.unwrap(), "eve");
-    assert_eq!(user(&[("USER", "ann"), ("PGUSER", "bob")]).await.unwrap(), "bob");
-    let error = user(&[]).await.unwrap_err();
+    assert_eq!(user(Some("ann"), &[]).await.unwrap(), "ann");
+    assert_eq!(user(Some("ann"), &[("USER", "eve"), ("LOGNAME", "eve")]).await.unwrap(), "ann");
+    assert_eq!(user(Some("ann"), &[("USER", "eve"), ("PGUSER", "bob")]).await.unwrap(), "bob");
+    // An id without an account.
+    assert_eq!(user(None, &[("USER", "ann"), ("LOGNAME", "eve")]).await.unwrap(), "ann");
+    assert_eq!(user(None, &[("USER", ""), ("LOGNAME", "eve")]).await.unwrap(), "eve");
+    let error = user(None, &[]).await.unwrap_err();
     assert_eq!(
         error.to_string(),
-        "configuration: no user is given, and USER is not set \
+        "configuration: no user is given, this process has no account, and USER is not set \
          (hint: set `user` in the connection string, or PGUSER)"
     );
+}
+
+/// A directory service may be asked for it over the network.
+#[tokio::test(start_paused = true)]
+async fn an_account_is_waited_for_as_long_as_a_connection() {
+    let config = Config::new().connect_timeout(Duration::from_secs(5));
+    let begin = tokio::time::Instant::now();
+    let error = resolve_in(config, |_| None, std::future::pending).await.unwrap_err();
+    assert_eq!((error.kind(), begin.elapsed().as_secs()), (ErrorKind::Timeout, 5), "{error}");
+    assert!(error.hint().unwrap().contains("PGUSER"), "{error}");
+}
+
+#[tokio::test]
+async fn the_account_of_the_process_is_that_of_its_effective_user_id() {
+    let id = std::process::Command::new("id").arg("-un").output().unwrap();
+    let expected = String::from_utf8(id.stdout).unwrap();
+    let config = Config::new();
+    let nothing = |_: &str| None;
+    let config = resolve_in(config, nothing, super::super::environment::account).await.unwrap();
+    assert_eq!(config.get_user(), Some(expected.trim_end()));
 }
 
 /// What contradicts itself only with the defaults is told before anything is connected to.

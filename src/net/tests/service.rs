@@ -162,9 +162,7 @@ async fn a_service_wins_over_an_environment_that_was_read_before() {
     let lookup = |name: &str| variables.get(name).cloned();
     let before = Config::new().with_environment(lookup).unwrap();
     assert_eq!(before.get("host"), Some("variable"));
-    let resolve = async |config: Config| {
-        resolve_in(config, |name| variables.get(name).map(OsString::from)).await.unwrap()
-    };
+    let resolve = async |config: Config| resolve_config(config, &variables).await.unwrap();
     let config = resolve(before.clone()).await;
     assert_eq!(config.get("host"), Some("service"));
     assert_eq!(config.get_password(), Some(&b"theirs"[..]));

@@ -48,7 +48,8 @@ impl ClientCertificate {
         let Some(path) = path.filter(|_| config.get_ssl_cert_mode() != SslCertMode::Disable) else {
             return Ok(Self { key: None, path: None, is_named });
         };
-        let bytes = file::read("the client's certificate", &path, Access::Any)?;
+        let read = if is_named { file::read_named } else { file::read_default };
+        let bytes = read("the client's certificate", &path, Access::Any)?;
         let Some(bytes) = bytes else { return Ok(Self { key: None, path: Some(path), is_named }) };
         let chain = read_chain(&path, &bytes)?;
         let key_path = match config.get_ssl_key() {
@@ -67,7 +68,7 @@ impl ClientCertificate {
                 .with_hint("name the key with sslkey, or send no certificate: sslcertmode=disable")
         };
         let Some(key_path) = key_path else { return Err(no_key(String::new())) };
-        let bytes = file::read("the client's key", &key_path, Access::Key)?;
+        let bytes = file::read_named("the client's key", &key_path, Access::Key)?;
         let bytes = bytes.ok_or_else(|| no_key(format!(" {key_path:?}")))?;
         let key = read_key(&key_path, &bytes)?;
         let certified = CertifiedKey::from_der(chain, key, provider).map_err(|error| {

@@ -13,24 +13,53 @@ use crate::{Error, ErrorKind};
 /// longer.
 const FILE_BYTES_MAX: u64 = 32 * 1024 * 1024;
 
-/// Reads a file, which `what` says what it is. `None` if there is none of that name.
-pub(super) fn read(
+/// U+FEFF in UTF-8.
+const MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// Reads a file that the user named. `what` names it in errors. `None` if there is none of that name.
+pub(super) fn read_named(
     what: &str,
     path: &Path,
     access: Access,
 ) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
-    let fault = match read_now(path, access, FILE_BYTES_MAX) {
-        Ok(bytes) => return Ok(Some(bytes)),
-        Err(FileFault::Missing) => return Ok(None),
-        Err(fault) => fault,
-    };
-    Err(match fault {
+    match read_now(path, access, FILE_BYTES_MAX) {
+        Ok(bytes) => Ok(Some(without_mark(bytes))),
+        Err(FileFault::Missing) => Ok(None),
+        Err(fault) => Err(unusable(what, path, fault)),
+    }
+}
+
+/// Reads a file that is looked for where the user named none. `None` if it is not there, or in a directory that this
+/// process cannot enter.
+pub(super) fn read_default(
+    what: &str,
+    path: &Path,
+    access: Access,
+) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
+    match read_now(path, access, FILE_BYTES_MAX) {
+        Ok(bytes) => Ok(Some(without_mark(bytes))),
+        Err(fault) if fault.is_absence() => Ok(None),
+        Err(fault) => Err(unusable(what, path, fault)),
+    }
+}
+
+/// Some editors write a byte-order mark in front of a text. One is removed.
+fn without_mark(mut bytes: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
+    if bytes.starts_with(MARK) {
+        bytes.drain(..MARK.len());
+    }
+    bytes
+}
+
+#[cold]
+fn unusable(what: &str, path: &Path, fault: FileFault) -> Error {
+    match fault {
         FileFault::Io(cause) => {
             let message = format!("{what} {path:?} cannot be read");
             Error::caused(ErrorKind::Config, message, cause).passing()
         }
         fault => wrong(format!("{what} {path:?} {fault}")),
-    })
+    }
 }
 
 /// What is wrong with a file. The next attempt reads it anew.

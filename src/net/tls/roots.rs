@@ -18,6 +18,9 @@ use crate::{Config, Error, ErrorKind};
 const ROOT_FILE: &str = "root.crt";
 const REVOKED_FILE: &str = "root.crl";
 
+/// What errors call such a list.
+const REVOKED: &str = "the list of revoked certificates";
+
 /// What vouches for a server.
 pub(super) struct Trust {
     pub(super) authorities: Authorities,
@@ -62,13 +65,13 @@ impl Trust {
             Some(SYSTEM_ROOTS) => return Self::system().map(Some),
             Some(path) => {
                 let path = PathBuf::from(path);
-                let bytes = file::read("the file of authorities", &path, Access::Any)?;
+                let bytes = file::read_named("the file of authorities", &path, Access::Any)?;
                 (Some(path), bytes)
             }
             None => match directory.map(|directory| directory.join(ROOT_FILE)) {
                 None => (None, None),
                 Some(path) => {
-                    let bytes = file::read("the file of authorities", &path, Access::Any)?;
+                    let bytes = file::read_default("the file of authorities", &path, Access::Any)?;
                     (Some(path), bytes)
                 }
             },
@@ -76,7 +79,8 @@ impl Trust {
         let (path, bytes) = match (path, bytes) {
             (Some(path), Some(bytes)) => (path, bytes),
             (path, _) if matches!(mode, SslMode::VerifyCa | SslMode::VerifyFull) => {
-                return Err(missing(mode, path.as_deref()));
+                let is_named = config.get_ssl_root_cert().is_some();
+                return Err(missing(mode, path.as_deref(), is_named));
             }
             _ => return Ok(None),
         };
@@ -123,10 +127,14 @@ impl fmt::Debug for Trust {
 }
 
 #[cold]
-fn missing(mode: SslMode, path: Option<&Path>) -> Error {
+fn missing(mode: SslMode, path: Option<&Path>, is_named: bool) -> Error {
     let message = match path {
         Some(path) => {
-            format!("sslmode={mode} needs the file of authorities {path:?}, which does not exist")
+            let more =
+                if is_named { "" } else { ", or is in a directory that this process cannot enter" };
+            format!(
+                "sslmode={mode} needs the file of authorities {path:?}, which does not exist{more}"
+            )
         }
         None => {
             format!("sslmode={mode} needs a file of authorities, and there is no home directory")
@@ -191,7 +199,7 @@ fn read_revoked(config: &Config, directory: Option<&Path>) -> Result<Lists, Erro
         }
     }
     if let Some(path) = usual
-        && let Some(bytes) = read_list(&path)?
+        && let Some(bytes) = file::read_default(REVOKED, &path, Access::Any)?
     {
         add_lists(&mut lists, &path, &bytes)?;
     }
@@ -199,7 +207,7 @@ fn read_revoked(config: &Config, directory: Option<&Path>) -> Result<Lists, Erro
 }
 
 fn read_list(path: &Path) -> Result<Option<zeroize::Zeroizing<Vec<u8>>>, Error> {
-    file::read("the list of revoked certificates", path, Access::Any)
+    file::read_named(REVOKED, path, Access::Any)
 }
 
 #[cold]

@@ -57,6 +57,23 @@ async fn a_certificate_is_shown_to_a_server_that_asks_for_one() {
     }
 }
 
+/// Editors on Windows write one.
+#[tokio::test]
+async fn a_byte_order_mark_before_a_certificate_or_a_key_is_passed_over() {
+    let directory = identity(&Leaf::client("bob"));
+    let path = |file: &str| directory.0.join(file);
+    for file in ["postgresql.crt", "postgresql.key"] {
+        let pem = std::fs::read_to_string(path(file)).unwrap();
+        for (marks, is_accepted) in [("\u{feff}", true), ("\u{feff}\u{feff}", false)] {
+            std::fs::write(path(file), format!("{marks}{pem}")).unwrap();
+            let result = attempt(&asking(true), &parameters(&directory)).await.0;
+            let sent = result.map(|secured| secured.certificate_sent);
+            assert_eq!(sent.is_ok_and(|sent| sent), is_accepted, "{file}");
+        }
+        std::fs::write(path(file), pem).unwrap();
+    }
+}
+
 #[tokio::test]
 async fn it_is_shown_only_when_it_is_asked_for_and_not_disabled() {
     let directory = identity(&Leaf::client("bob"));

@@ -50,6 +50,35 @@ async fn a_revoked_certificate_is_refused_with_and_without_its_host_checked() {
     }
 }
 
+/// Editors on Windows write one.
+#[tokio::test]
+async fn a_byte_order_mark_before_authorities_or_lists_is_passed_over() {
+    let revoking = revoking();
+    let [good, bad] = [(), ()].map(|()| revoking.root.issue(&Leaf::server("localhost")).unwrap());
+    revoking.root.revoke(&bad).unwrap();
+    let list = revoking.root.revocation_list().unwrap();
+    let root = revoking.root.certificate();
+    for (mark, is_accepted) in [("\u{feff}", true), ("\u{feff}\u{feff}", false)] {
+        let directory = zoo::tempdir();
+        let root = directory.file("root.crt", format!("{mark}{}", root.pem()));
+        let list = directory.file("root.crl", format!("{mark}{}", list.pem()));
+        let directory = directory.0.display();
+        for parameters in [
+            format!("sslrootcert={root}"),
+            format!("{} sslcrl={list}", revoking.parameters),
+            format!("{} sslcrldir={directory}", revoking.parameters),
+        ] {
+            let parameters = format!("sslmode=verify-full {parameters}");
+            let result = attempt(&Setup::new(&good), &parameters).await.0.map(drop);
+            assert_eq!(result.is_ok(), is_accepted, "{parameters}: {result:?}");
+            if is_accepted && !parameters.contains(&root) {
+                let result = attempt(&Setup::new(&bad), &parameters).await.0.map(drop);
+                assert!(words(result).contains("is revoked"), "{parameters}");
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn each_authority_of_a_chain_needs_its_list() {
     let revoking = revoking();
