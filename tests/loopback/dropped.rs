@@ -9,10 +9,10 @@ use std::time::Duration;
 use futures_core::Stream;
 use pgbell::testing::Server;
 use pgbell::{ChannelState, Connection, Event, Listener, Notifier, State};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::support::{let_listen, listener, server, soon};
+use crate::support::{let_listen, listener, read_message, server, soon};
 
 /// Most polls of one future, a millisecond between them: most are done by then.
 const POLLS: usize = 12;
@@ -286,10 +286,7 @@ async fn every_future_of_a_notifier_may_be_dropped_at_every_poll() {
 
 /// The text of a Query.
 async fn hear_query(socket: &mut TcpStream) -> String {
-    assert_eq!(socket.read_u8().await.unwrap(), b'Q');
-    let length = socket.read_u32().await.unwrap();
-    let mut text = vec![0; usize::try_from(length).unwrap() - 4];
-    socket.read_exact(&mut text).await.unwrap();
+    let mut text = read_message(socket, b'Q').await;
     text.pop();
     String::from_utf8(text).unwrap()
 }

@@ -7,10 +7,9 @@ use std::time::Duration;
 
 use pgbell::testing::{BackendConfig, Proxy, Script, Server};
 use pgbell::{Config, Connection, DeliveryProof, ErrorKind, Event, Listener, Loss};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::AsyncWriteExt;
 
-use crate::support::{let_in, listener, soon};
+use crate::support::{expect_surplus, let_in, listener, message, read_up_to, soon, surplus};
 
 async fn server(proxy: Proxy) -> Server {
     Server::start(BackendConfig::new().proxy(proxy)).await.unwrap()
@@ -75,41 +74,12 @@ async fn what_does_not_fit_while_delivery_is_proven_is_told_as_lagged() {
     let mut connection = Connection::connect(server.url()).await.unwrap();
     connection.simple_query("LISTEN a").await.unwrap();
     let mut other = Connection::connect(server.url()).await.unwrap();
-    let payload = "x".repeat(7_990);
-    let sent = 1_200_u64;
-    for n in 0..sent {
-        other.notify("a", format!("{n:07}{payload}")).await.unwrap();
+    let sent = surplus();
+    for payload in &sent {
+        other.notify("a", payload).await.unwrap();
     }
     soon(connection.listen("b")).await.unwrap();
-    let (mut next, mut lagged) = (0, 0);
-    while next < sent {
-        let batch = soon(connection.recv_batch()).await.unwrap();
-        if let Some(loss) = batch.loss() {
-            let Loss::Lagged(loss) = loss else { panic!("{loss:?}") };
-            assert_eq!(loss.first_sequence(), next);
-            lagged += loss.count();
-            next += loss.count();
-        }
-        for n in batch {
-            let number = format!("{next:07}").into_bytes();
-            assert_eq!((n.sequence(), n.payload()[..7].to_vec()), (next, number));
-            next += 1;
-        }
-    }
-    assert!((100..400).contains(&lagged), "{lagged} of {sent} for 8 MiB");
-}
-
-/// Reads messages up to one of this type. Returns its body.
-async fn read_up_to(socket: &mut TcpStream, tag: u8) -> Vec<u8> {
-    loop {
-        let found = socket.read_u8().await.unwrap();
-        let length = socket.read_u32().await.unwrap();
-        let mut body = vec![0; usize::try_from(length).unwrap() - 4];
-        socket.read_exact(&mut body).await.unwrap();
-        if found == tag {
-            return body;
-        }
-    }
+    expect_surplus(&mut connection, &sent).await;
 }
 
 /// What a server says to a client that a proxy gave the process id 7.
@@ -158,11 +128,6 @@ async fn a_loss_that_the_server_reports_while_delivery_is_proven_is_told() {
         assert_eq!(receive(&mut connection, 1).await, [("a".to_owned(), "b".to_owned())]);
     };
     soon(async { tokio::join!(client, serve) }).await;
-}
-
-fn message(tag: u8, body: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(body.len() + 4).unwrap().to_be_bytes();
-    [&[tag][..], &length, body].concat()
 }
 
 /// What a user gets of so many notifications that `other` sends, and how many heartbeats there were meanwhile.

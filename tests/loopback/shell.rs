@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
-use crate::support::{let_listen, listener, refuse, server, soon};
+use crate::support::{let_listen, listener, message, refuse, server, soon};
 
 /// An ErrorResponse.
 fn error(severity: &str) -> Vec<u8> {
@@ -19,8 +19,7 @@ fn error(severity: &str) -> Vec<u8> {
 
 fn error_of(severity: &str, code: &str) -> Vec<u8> {
     let fields = format!("S{severity}\0V{severity}\0C{code}\0Mgone\0\0");
-    let length = u32::try_from(fields.len() + 4).unwrap().to_be_bytes();
-    [&b"E"[..], &length, fields.as_bytes()].concat()
+    message(b'E', fields.as_bytes())
 }
 
 /// Takes a client in and reads its `LISTEN "a"`. The answer is left to the test.

@@ -2,6 +2,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use pgbell::testing::{BackendConfig, Script, Server};
+use pgbell::{Connection, Loss};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -21,14 +22,43 @@ pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
 const PRELUDE: &[u8] = b"R\0\0\0\x08\0\0\0\0S\0\0\0\x19client_encoding\0UTF8\0\
     K\0\0\0\x0c\0\0\0\x07\0\0\0\x01Z\0\0\0\x05I";
 
+/// Reads a length word and the bytes that it counts: a startup packet, or a message after its type byte.
+async fn read_body(socket: &mut TcpStream) -> Vec<u8> {
+    let length = socket.read_u32().await.unwrap();
+    let mut body = vec![0; usize::try_from(length).unwrap() - 4];
+    socket.read_exact(&mut body).await.unwrap();
+    body
+}
+
+/// Reads a message of this type. Returns its body.
+pub(crate) async fn read_message(socket: &mut TcpStream, tag: u8) -> Vec<u8> {
+    assert_eq!(socket.read_u8().await.unwrap(), tag);
+    read_body(socket).await
+}
+
+/// Reads messages up to one of this type. Returns its body.
+pub(crate) async fn read_up_to(socket: &mut TcpStream, tag: u8) -> Vec<u8> {
+    loop {
+        let found = socket.read_u8().await.unwrap();
+        let body = read_body(socket).await;
+        if found == tag {
+            return body;
+        }
+    }
+}
+
+/// A message with this type byte.
+pub(crate) fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(body.len() + 4).unwrap().to_be_bytes();
+    [&[tag][..], &length, body].concat()
+}
+
 /// Lets one client in after its startup packet.
 pub(crate) async fn let_in(listener: &TcpListener) -> TcpStream {
     let (mut socket, _) = listener.accept().await.unwrap();
     // A write is a segment of its own.
     socket.set_nodelay(true).unwrap();
-    let length = socket.read_u32().await.unwrap();
-    let mut packet = vec![0; usize::try_from(length).unwrap() - 4];
-    socket.read_exact(&mut packet).await.unwrap();
+    read_body(&mut socket).await;
     socket.write_all(PRELUDE).await.unwrap();
     socket
 }
@@ -36,19 +66,14 @@ pub(crate) async fn let_in(listener: &TcpListener) -> TcpStream {
 /// Refuses one client.
 pub(crate) async fn refuse(listener: &TcpListener, error: &[u8]) {
     let (mut socket, _) = listener.accept().await.unwrap();
-    let length = socket.read_u32().await.unwrap();
-    let mut packet = vec![0; usize::try_from(length).unwrap() - 4];
-    socket.read_exact(&mut packet).await.unwrap();
+    read_body(&mut socket).await;
     socket.write_all(error).await.unwrap();
 }
 
 /// Lets a client in that listens, and answers what it asks first.
 pub(crate) async fn let_listen(listener: &TcpListener) -> TcpStream {
     let mut socket = let_in(listener).await;
-    assert_eq!(socket.read_u8().await.unwrap(), b'Q');
-    let length = socket.read_u32().await.unwrap();
-    let mut query = vec![0; usize::try_from(length).unwrap() - 4];
-    socket.read_exact(&mut query).await.unwrap();
+    read_message(&mut socket, b'Q').await;
     socket.write_all(Script::FACTS).await.unwrap();
     socket
 }
@@ -58,4 +83,30 @@ pub(crate) async fn listener() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     (listener, format!("host=127.0.0.1 port={port} user=x sslmode=disable"))
+}
+
+/// Long texts that begin with the numbers from 0: more than a connection keeps, 8 MiB.
+pub(crate) fn surplus() -> Vec<String> {
+    let payload = "x".repeat(7_990);
+    (0..1_200).map(|n| format!("{n:07}{payload}")).collect()
+}
+
+/// Receives the texts of [`surplus`]. Those that a connection has not kept are reported as lost, in their place.
+pub(crate) async fn expect_surplus(connection: &mut Connection, sent: &[String]) {
+    let (mut next, mut lagged) = (0, 0);
+    while next < sent.len() as u64 {
+        let batch = soon(connection.recv_batch()).await.unwrap();
+        if let Some(loss) = batch.loss() {
+            let Loss::Lagged(loss) = loss else { panic!("{loss:?}") };
+            assert_eq!(loss.first_sequence(), next);
+            lagged += loss.count();
+            next += loss.count();
+        }
+        for n in batch {
+            let number = format!("{next:07}").into_bytes();
+            assert_eq!((n.sequence(), n.payload()[..7].to_vec()), (next, number));
+            next += 1;
+        }
+    }
+    assert!((100..400).contains(&lagged), "{lagged} of {} for 8 MiB", sent.len());
 }

@@ -46,6 +46,10 @@ impl Files {
         fs::rename(new, path).unwrap();
     }
 
+    fn let_others_read(&self, file: &str) {
+        fs::set_permissions(self.path(file), Permissions::from_mode(0o644)).unwrap();
+    }
+
     fn remove(&self, file: &str) {
         fs::remove_file(self.path(file)).unwrap();
     }
@@ -148,10 +152,7 @@ const FAULTS: [(&str, &str, Break, &str); 24] = [
     (
         "a key that others may read",
         "bob",
-        |_, files| {
-            let open = Permissions::from_mode(0o644);
-            fs::set_permissions(files.path("client.key"), open).unwrap();
-        },
+        |_, files| files.let_others_read("client.key"),
         "lets others in",
     ),
     (
@@ -219,10 +220,7 @@ const FAULTS: [(&str, &str, Break, &str); 24] = [
     (
         "a password file that others may read",
         "eve",
-        |_, files| {
-            let open = Permissions::from_mode(0o644);
-            fs::set_permissions(files.path("pgpass"), open).unwrap();
-        },
+        |_, files| files.let_others_read("pgpass"),
         "lets others in",
     ),
     ("no service file", "postgres", |_, files| files.remove("service.conf"), "does not exist"),
