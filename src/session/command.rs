@@ -42,7 +42,7 @@ pub(super) enum Kind {
     Unlisten(Vec<String>),
     /// `UNLISTEN *`.
     UnlistenAll,
-    /// UNLISTEN of the names of a LISTEN that the server has cut, then LISTEN on what that would take away.
+    /// UNLISTEN of names that the server cuts, or may cut, then LISTEN on what that would take away.
     Undo { names: Vec<String>, kept: Vec<String> },
 }
 

@@ -7,7 +7,6 @@ use bytes::BytesMut;
 use super::command::{CommandId, Kind, Pending};
 use super::rest::Rest;
 use super::{Phase, Session};
-use crate::wire::limits::CHANNEL_BYTES_MAX;
 use crate::wire::{self, FrontendMessage, Oids, Target, Values};
 use crate::{Error, ErrorKind};
 
@@ -22,10 +21,6 @@ const SHOW_NOTICES: &str = "SET client_min_messages = notice";
 
 /// Most bytes of the answer to it: a command tag.
 const SHOW_NOTICES_BYTES_MAX: usize = 1_024;
-
-/// A name of so many bytes fits into every encoding that a server can have: a character that is not ASCII has at least 2
-/// bytes in UTF-8, and at most 4 in any of them. N160.
-const FITTING_NAME_BYTES: usize = CHANNEL_BYTES_MAX / 2;
 
 impl Session {
     /// Runs one or more statements, separated by semicolons, in one transaction unless they say
@@ -122,10 +117,7 @@ impl Session {
         channels: &[impl AsRef<str>],
     ) -> Result<CommandId, Error> {
         let sql = statements("LISTEN ", channels)?;
-        let may_be_cut = |name: &str| name.len() > FITTING_NAME_BYTES && !name.is_ascii();
-        if !self.parameters.is_database_utf8()
-            && channels.iter().any(|name| may_be_cut(name.as_ref()))
-        {
+        if channels.iter().any(|name| self.may_be_cut(name.as_ref())) {
             // A query of its own: the server parses all of a query before it carries out the first statement.
             self.short_query(now, SHOW_NOTICES, SHOW_NOTICES_BYTES_MAX)?;
         }
@@ -142,9 +134,9 @@ impl Session {
         now: Instant,
         channels: &[impl AsRef<str>],
     ) -> Result<CommandId, Error> {
-        let sql = statements("UNLISTEN ", channels)?;
-        let kind = Kind::Unlisten(owned(channels));
-        self.command(now, kind, &[FrontendMessage::Query(&sql)])
+        let names = owned(channels);
+        let kept = self.also_ended_by(&names);
+        self.unlisten_but(now, names, kept)
     }
 
     /// Stops listening to every channel.

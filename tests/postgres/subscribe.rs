@@ -245,6 +245,11 @@ async fn refuses_long_names(server: &Server) {
     let mut connection = server.connection().await;
     assert_eq!(connection.listen(&long).await.unwrap_err().sqlstate(), Some("42622"));
     assert_eq!(value(&mut connection, "SELECT count(*) FROM pg_listening_channels()").await, "0");
+    // As the server cuts it, it names another channel, which it does not end.
+    let cut = "é".repeat(21);
+    connection.listen(&cut).await.unwrap();
+    connection.unlisten(&long).await.unwrap();
+    assert_eq!(value(&mut connection, "SELECT pg_listening_channels()").await, cut);
     // What is sent to such a name is refused by the server, too.
     assert_eq!(connection.notify(&long, "").await.unwrap_err().sqlstate(), Some("22023"));
     connection.notify("a", "last").await.unwrap();

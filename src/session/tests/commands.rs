@@ -364,6 +364,30 @@ fn notices_are_asked_for_before_a_name_that_the_server_may_cut() {
     }
 }
 
+/// The server cuts the name of an UNLISTEN in the same place: it ended the channel that the cut name is.
+#[test]
+fn an_unlisten_whose_name_the_server_may_cut_ends_no_other_channel() {
+    let (cut, long) = ("\u{e9}".repeat(21), "\u{e9}".repeat(30));
+    for (encoding, is_kept) in [("EUC_JP", true), ("UTF8", false)] {
+        let mut play = Scene::idle().begin();
+        play.feed(&message(b'S', format!("server_encoding\0{encoding}\0").as_bytes()));
+        play.session.listen(play.now, &["a", &cut]).unwrap();
+        play.session.unlisten(play.now, &[&long, "a"]).unwrap();
+        play.write();
+        let listen = if is_kept { format!(";LISTEN \"{cut}\"") } else { String::new() };
+        let expected = query(&format!("UNLISTEN \"{long}\";UNLISTEN \"a\"{listen}"));
+        assert_eq!(play.sent_messages().last().unwrap(), &expected, "{encoding}");
+        if is_kept {
+            // That of the SET is passed over.
+            let set = message(b'C', b"SET\0");
+            play.feed(&[set, join(&[READY, LISTEN, LISTEN, READY])].concat());
+            let unlisten = "43 0000000d 554e4c495354454e00";
+            play.feed(&join(&[unlisten, unlisten, LISTEN, READY]));
+            assert_eq!(play.session.channels().collect::<Vec<_>>(), [&cut]);
+        }
+    }
+}
+
 #[test]
 fn a_name_is_listened_to_although_notices_are_refused() {
     let mut play = Scene::idle().begin();
