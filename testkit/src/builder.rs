@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::auth::Auth;
 use crate::cluster::Cluster;
 use crate::error::Error;
-use crate::files::{append, replace, write_private};
+use crate::files::{append_as, create, write_as};
 use crate::guard::Scratch;
 use crate::installation::Installation;
 use crate::reach;
@@ -161,8 +161,8 @@ impl ClusterBuilder {
 
     /// Where the cluster's directory is made: `TMPDIR`, else `/tmp`, by default.
     ///
-    /// The server's user must be able to enter it, and to remove its own directory from it (as in `/tmp`, or
-    /// when it is that user's): otherwise an empty directory stays when the process is killed.
+    /// The server's user must be able to enter it. Where the caller is root, it and all directories above it must be
+    /// root's, and not open to others unless they are sticky, as `/tmp` is: another user could exchange directories.
     #[must_use]
     pub fn data_parent(mut self, dir: impl Into<PathBuf>) -> Self {
         self.data_parent = Some(dir.into());
@@ -214,9 +214,10 @@ impl ClusterBuilder {
         server.scratch.run("initdb", &mut initdb)?;
 
         let data = server.data();
-        append(&data.join("postgresql.conf"), &self.postgresql_conf()?)?;
-        replace(&data.join("pg_hba.conf"), self.pg_hba_conf().as_bytes())?;
-        append(&data.join("pg_ident.conf"), &lines(&self.ident))?;
+        let user = server.scratch.user();
+        append_as(user, &data.join("postgresql.conf"), &self.postgresql_conf()?)?;
+        write_as(user, &data.join("pg_hba.conf"), self.pg_hba_conf().as_bytes())?;
+        append_as(user, &data.join("pg_ident.conf"), &lines(&self.ident))?;
         if let Some(tls) = &self.tls {
             server.write_tls(tls)?;
         }
@@ -255,8 +256,8 @@ impl ClusterBuilder {
         for sql in &self.init_sql {
             script.push_str(&command_text(sql));
         }
-        let path = server.scratch.dir().join("init.sql");
-        write_private(&path, script.as_bytes())?;
+        let path = server.scratch.init_sql();
+        create(&path, script.as_bytes(), 0o600)?;
         let input = File::open(&path).map_err(Error::on("open", &path))?;
         // `postgres` takes `--single` as its first argument only.
         let mut single = server.scratch.command(&server.bin.join("postgres"));

@@ -44,7 +44,7 @@ impl Cluster {
             installation,
             superuser_password: password,
             port: server.port,
-            socket_dir: server.unix_socket.then(|| server.scratch.socket_dir().to_owned()),
+            socket_dir: server.unix_socket.then(|| server.scratch.socket_dir()),
             server: Mutex::new(server),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -19,15 +20,19 @@ pub(crate) struct Log {
 
 impl Log {
     pub(crate) fn of(scratch: &Scratch) -> Self {
-        Self { path: scratch.dir().join("log") }
+        Self { path: scratch.log() }
     }
 
     /// Sends what the command writes here. Gives the place where that begins.
-    pub(crate) fn attach(&self, scratch: &Scratch, command: &mut Command) -> Result<u64, Error> {
-        let open = || OpenOptions::new().create(true).append(true).open(&self.path);
+    pub(crate) fn attach(&self, command: &mut Command) -> Result<u64, Error> {
+        // Private, and in a directory of the caller's: the program writes to it by its handles alone.
+        let open = || {
+            let mut options = OpenOptions::new();
+            options.create(true).append(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+            options.open(&self.path)
+        };
         let output = open().map_err(Error::on("open", &self.path))?;
         let errors = open().map_err(Error::on("open", &self.path))?;
-        scratch.user().give(&self.path)?;
         command.stdout(output).stderr(errors);
         Ok(self.length())
     }
@@ -75,7 +80,7 @@ mod tests {
         let log = Log::of(&scratch);
         assert!(log.tail(0).starts_with("(no log: "));
         assert_eq!(log.length(), 0);
-        fs::write(scratch.dir().join("log"), format!("x{}\n", "é".repeat(TAIL_BYTES))).unwrap();
+        fs::write(scratch.log(), format!("x{}\n", "é".repeat(TAIL_BYTES))).unwrap();
         let tail = log.tail(0);
         assert!(tail.chars().all(|c| c == 'é'), "{tail}");
         assert!((TAIL_BYTES - 2..=TAIL_BYTES).contains(&tail.len()));

@@ -1,9 +1,9 @@
 //! Programs that the server's user cannot reach, as those in a checkout under a home of mode 0700, are copied
 //! to where it can.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -108,8 +108,11 @@ fn make(prefix: &Path, cache: &Path, copy: &Path) -> Result<(), Error> {
     let unfinished = cache.join(format!("unfinished-{}-{number}", process::id()));
     let _ = fs::remove_dir_all(&unfinished);
     let made = directory(&unfinished)
-        .and_then(|()| {
-            PARTS.iter().try_for_each(|part| tree(&prefix.join(part), &unfinished.join(part)))
+        .and_then(|()| fs::metadata(prefix))
+        .and_then(|found| {
+            PARTS
+                .iter()
+                .try_for_each(|part| tree(&prefix.join(part), &unfinished.join(part), found.uid()))
         })
         .and_then(|()| match fs::rename(&unfinished, copy) {
             // Somebody else was first.
@@ -139,7 +142,10 @@ fn directory(path: &Path) -> io::Result<()> {
 }
 
 /// A tree that everybody can read. Relative links stay links, others become what they point to.
-fn tree(from: &Path, to: &Path) -> io::Result<()> {
+///
+/// The copy holds what belongs to the `owner` of the installation, and what everybody can read anyway: a link leads to
+/// nothing else, also when it is put there while this runs.
+fn tree(from: &Path, to: &Path, owner: u32) -> io::Result<()> {
     directory(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
@@ -151,11 +157,19 @@ fn tree(from: &Path, to: &Path) -> io::Result<()> {
                 continue;
             }
         }
-        let found = fs::metadata(&source)?;
+        // A pipe is not waited for.
+        let mut options = OpenOptions::new();
+        let mut file = options.read(true).custom_flags(libc::O_NONBLOCK).open(&source)?;
+        let found = file.metadata()?;
         if found.is_dir() {
-            tree(&source, &target)?;
+            tree(&source, &target, owner)?;
+        } else if !found.is_file() {
+            return Err(io::Error::other(format!("{} is not a file", source.display())));
+        } else if found.uid() != owner && found.mode() & 0o004 == 0 {
+            let message = format!("{} is a closed file of another owner", source.display());
+            return Err(io::Error::other(message));
         } else {
-            io::copy(&mut File::open(&source)?, &mut File::create_new(&target)?)?;
+            io::copy(&mut file, &mut File::create_new(&target)?)?;
             let mode = if found.mode() & 0o100 == 0 { 0o644 } else { 0o755 };
             fs::set_permissions(&target, fs::Permissions::from_mode(mode))?;
         }
@@ -172,15 +186,15 @@ mod tests {
     fn a_cache_that_others_can_write_to_is_refused() {
         let user = User::detect().unwrap();
         let scratch = Scratch::new(&user, None).unwrap();
-        let cache_dir = scratch.dir().join("pgbell-servers-0");
+        let cache_dir = scratch.home().join("pgbell-servers-0");
         fs::create_dir(&cache_dir).unwrap();
         fs::set_permissions(&cache_dir, fs::Permissions::from_mode(0o777)).unwrap();
-        let error = cache(scratch.dir()).unwrap_err().to_string();
+        let error = cache(scratch.home()).unwrap_err().to_string();
         assert!(error.contains("only root can write to"), "{error}");
 
         fs::remove_dir(&cache_dir).unwrap();
         symlink("/tmp", &cache_dir).unwrap();
-        let error = cache(scratch.dir()).unwrap_err().to_string();
+        let error = cache(scratch.home()).unwrap_err().to_string();
         assert!(error.contains("only root can write to"), "{error}");
     }
 
@@ -188,7 +202,7 @@ mod tests {
     fn a_copy_keeps_links_and_what_can_be_run() {
         let user = User::detect().unwrap();
         let scratch = Scratch::new(&user, None).unwrap();
-        let from = scratch.dir().join("from");
+        let from = scratch.home().join("from");
         fs::create_dir_all(from.join("deep")).unwrap();
         fs::write(from.join("deep/file"), "text").unwrap();
         fs::set_permissions(from.join("deep/file"), fs::Permissions::from_mode(0o600)).unwrap();
@@ -197,12 +211,25 @@ mod tests {
         symlink("deep/file", from.join("relative")).unwrap();
         symlink(from.join("deep/file"), from.join("absolute")).unwrap();
 
-        let to = scratch.dir().join("to");
-        tree(&from, &to).unwrap();
+        let to = scratch.home().join("to");
+        let own = fs::metadata(&from).unwrap().uid();
+        tree(&from, &to, own).unwrap();
         let mode = |name: &str| fs::symlink_metadata(to.join(name)).unwrap().mode() & 0o777;
         assert_eq!(fs::read_to_string(to.join("deep/file")).unwrap(), "text");
         assert_eq!((mode("deep"), mode("deep/file"), mode("program")), (0o755, 0o644, 0o755));
         assert_eq!(fs::read_link(to.join("relative")).unwrap(), Path::new("deep/file"));
         assert!(fs::symlink_metadata(to.join("absolute")).unwrap().is_file());
+
+        if user.is_other() {
+            let secret = scratch.home().join("secret");
+            fs::write(&secret, "pl4nted").unwrap();
+            fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+            let mut ln = user.command("ln");
+            ln.arg("-s").arg(&secret).arg(scratch.data().join("theirs"));
+            assert!(ln.status().unwrap().success());
+            let owner = fs::metadata(scratch.data()).unwrap().uid();
+            let error = tree(&scratch.data(), &scratch.home().join("open"), owner).unwrap_err();
+            assert!(error.to_string().contains("of another owner"), "{error}");
+        }
     }
 }

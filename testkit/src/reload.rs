@@ -1,12 +1,11 @@
 //! Changes while the server runs.
 
-use std::fs;
 use std::thread;
 use std::time::Instant;
 
 use crate::cluster::Cluster;
 use crate::error::Error;
-use crate::files::{append, replace};
+use crate::files::{read_as, write_as};
 use crate::server::Server;
 use crate::session::{self, PAUSE, Session, unanswered};
 use crate::setting::setting_line;
@@ -48,6 +47,15 @@ impl Cluster {
         server.configure(&tls.settings()?)
     }
 
+    /// Writes a file in the data directory as the server's user, in the place of what is there. It is readable by that user
+    /// only. The server reads it when it is told to: see [`reload`](Self::reload).
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_file(&self, name: &str, contents: impl AsRef<[u8]>) -> Result<(), Error> {
+        self.server().write_file(name, contents.as_ref())
+    }
+
     /// Makes the server read its files again, and waits until every new connection is served by them.
     ///
     /// # Errors
@@ -76,13 +84,14 @@ impl Server {
     /// Adds lines to `postgresql.conf`, and takes them away again when the server does not want them.
     fn configure(&mut self, lines: &str) -> Result<(), Error> {
         let path = self.data().join("postgresql.conf");
-        let before = fs::read(&path).map_err(Error::on("read", &path))?;
-        append(&path, lines)?;
+        let user = self.scratch.user().clone();
+        let before = read_as(&user, &path)?;
+        write_as(&user, &path, &[before.as_slice(), lines.as_bytes()].concat())?;
         if !self.is_running() {
             return Ok(());
         }
         self.reload().or_else(|error| {
-            replace(&path, &before)?;
+            write_as(&user, &path, &before)?;
             Err(error)
         })
     }

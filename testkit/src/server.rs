@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
-use crate::files::write_private;
+use crate::files::{create, read_small, write_as};
 use crate::guard::{Scratch, wait};
 use crate::log::Log;
 use crate::port;
@@ -58,7 +58,7 @@ enum Failure {
 
 impl Server {
     pub(crate) fn data(&self) -> PathBuf {
-        self.scratch.dir().join("data")
+        self.scratch.data()
     }
 
     pub(crate) fn log(&self) -> Log {
@@ -67,9 +67,7 @@ impl Server {
 
     /// A file in the data directory, for the server's user only.
     pub(crate) fn write_file(&self, name: &str, contents: &[u8]) -> Result<(), Error> {
-        let path = self.data().join(name);
-        write_private(&path, contents)?;
-        self.scratch.user().give(&path)
+        write_as(self.scratch.user(), &self.data().join(name), contents)
     }
 
     /// A command on this server's data directory. The guard knows of it.
@@ -130,9 +128,10 @@ impl Server {
 
     fn launch(&mut self) -> Result<(), Failure> {
         let log = self.log();
-        let openssl = self.scratch.dir().join("openssl.cnf");
-        write_private(&openssl, OPENSSL.as_bytes()).map_err(Failure::Final)?;
-        self.scratch.user().give(&openssl).map_err(Failure::Final)?;
+        let openssl = self.scratch.openssl();
+        if !openssl.exists() {
+            create(&openssl, OPENSSL.as_bytes(), 0o644).map_err(Failure::Final)?;
+        }
         let mut command = self.command("postgres");
         command.env("OPENSSL_CONF", &openssl);
         command.args(["-p", &self.port.to_string(), "-k"]);
@@ -141,7 +140,7 @@ impl Server {
         } else {
             command.arg("");
         }
-        let begin = log.attach(&self.scratch, &mut command).map_err(Failure::Final)?;
+        let begin = log.attach(&mut command).map_err(Failure::Final)?;
         let spawned = command.spawn().map_err(|cause| Error::io("cannot run postgres", cause));
         self.running = Some(spawned.map_err(Failure::Final)?);
 
@@ -162,7 +161,7 @@ impl Server {
     fn wait_until_ready(&mut self) -> Result<(), String> {
         let Some(child) = self.running.as_mut() else { return Err("is not there".to_owned()) };
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
-        let lock_path = self.scratch.dir().join("data/postmaster.pid");
+        let lock_path = self.scratch.data().join("postmaster.pid");
         let deadline = Instant::now() + self.patience;
         loop {
             match child.try_wait() {
@@ -170,7 +169,7 @@ impl Server {
                 Ok(Some(status)) => return Err(format!("ended while it started ({status})")),
                 Err(cause) => return Err(format!("cannot be waited for: {cause}")),
             }
-            let lock = fs::read_to_string(&lock_path).unwrap_or_default();
+            let lock = read_small(&lock_path);
             if is_ready(&lock, child.id())
                 && TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok()
             {
@@ -244,7 +243,7 @@ impl Server {
 
     /// Takes away the shared memory of a postmaster that was killed: the kernel would keep it. N43.
     fn remove_shared_memory(&self) {
-        let lock = fs::read_to_string(self.data().join("postmaster.pid")).unwrap_or_default();
+        let lock = read_small(&self.data().join("postmaster.pid"));
         // The seventh line is key and identifier.
         let Some(id) = lock.lines().nth(6).and_then(|line| line.split_whitespace().nth(1)) else {
             return;

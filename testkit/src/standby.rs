@@ -1,12 +1,11 @@
 //! Streaming replication: a standby follows, catches up, takes over.
 
-use std::fs;
 use std::path::Path;
 use std::ptr;
 
 use crate::cluster::Cluster;
 use crate::error::Error;
-use crate::files::append;
+use crate::files::{append_as, write_as};
 use crate::guard::Scratch;
 use crate::server::Server;
 use crate::session::{self, ROLE, Session};
@@ -26,8 +25,8 @@ impl Cluster {
         let mut primary = self.server();
         let scratch = Scratch::new(
             primary.scratch.user(),
-            // Beside the primary, where its user may write.
-            primary.scratch.dir().parent(),
+            // Beside the primary, where its user gets in.
+            primary.scratch.home().parent(),
         )?;
         let mut standby = Server {
             scratch,
@@ -62,8 +61,7 @@ impl Cluster {
         let mut server = self.server();
         let mut primary = primary.server();
         server.stop(Mode::Immediate)?;
-        let data = server.data();
-        fs::remove_dir_all(&data).map_err(Error::on("remove", &data))?;
+        server.scratch.empty_data()?;
         copy(&mut primary, &server)?;
         server.start_again()
     }
@@ -113,11 +111,11 @@ fn position(port: u16) -> std::io::Result<String> {
     session.ask("SELECT pg_current_wal_flush_lsn()")
 }
 
-/// Fills the standby's data directory, which is not there, and leaves the primary running.
+/// Fills the standby's data directory, which is empty, and leaves the primary running.
 fn copy(primary: &mut Server, standby: &Server) -> Result<(), Error> {
     primary.stop(Mode::Fast)?;
     let mut copy = standby.scratch.command(Path::new("/bin/cp"));
-    copy.arg("-Rp").arg(primary.data()).arg(standby.data());
+    copy.arg("-Rp").arg(primary.data().join(".")).arg(standby.data());
     let copied = standby.scratch.run("cp", &mut copy);
     primary.start_again()?;
     copied?;
@@ -130,8 +128,7 @@ fn copy(primary: &mut Server, standby: &Server) -> Result<(), Error> {
         // 5 s by default: so long it would not notice that its primary is there again.
         setting_line("wal_retrieve_retry_interval", "100ms")?,
     ];
-    append(&data.join("postgresql.conf"), &settings.concat())?;
-    let signal = data.join("standby.signal");
-    fs::write(&signal, "").map_err(Error::on("write", &signal))?;
-    standby.scratch.user().give(&signal)
+    let user = standby.scratch.user();
+    append_as(user, &data.join("postgresql.conf"), &settings.concat())?;
+    write_as(user, &data.join("standby.signal"), b"")
 }

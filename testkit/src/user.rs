@@ -2,12 +2,13 @@
 
 use std::env;
 use std::ffi::OsStr;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::fchown;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::error::Error;
+use crate::files::open_directory;
 
 /// Users that root becomes, the first that exists. `PGBELL_TEST_USER` goes before them.
 const PREFERRED: [&str; 2] = ["postgres", "nobody"];
@@ -83,12 +84,12 @@ impl User {
         command
     }
 
-    /// Makes that user the owner.
+    /// Makes that user the owner of a directory, which is not a link to one.
     pub(crate) fn give(&self, path: &Path) -> Result<(), Error> {
         match &self.other {
-            Some(other) => {
-                chown(path, Some(other.uid), Some(other.gid)).map_err(Error::on("give away", path))
-            }
+            Some(other) => open_directory(path)
+                .and_then(|dir| fchown(dir, Some(other.uid), Some(other.gid)))
+                .map_err(Error::on("give away", path)),
             None => Ok(()),
         }
     }

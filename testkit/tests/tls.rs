@@ -252,7 +252,7 @@ fn a_key_that_does_not_fit_is_refused_and_the_old_one_stays() {
     let root = certificates.authority("root").unwrap();
     let server = root.issue(&Leaf::server("localhost")).unwrap();
     let cluster = Cluster::builder().tls(&server).start().unwrap();
-    fs::write(cluster.data_dir().join("tls.key"), root.certificate().key_pem()).unwrap();
+    cluster.write_file("tls.key", root.certificate().key_pem()).unwrap();
     let error = cluster.reload().unwrap_err().to_string();
     assert!(error.contains("SSL configuration was not reloaded"), "{error}");
     Session::open_tls(cluster.port(), "postgres", &checking(&root)).unwrap();

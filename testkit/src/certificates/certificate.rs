@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::Area;
 use crate::error::Error;
-use crate::files::write_private;
+use crate::files::create;
 
 /// A certificate with its key.
 #[derive(Clone)]
@@ -29,7 +29,7 @@ impl Certificate {
         let pem = fs::read_to_string(&path).map_err(Error::on("read", &path))?;
         let key_pem = fs::read_to_string(&key_path).map_err(Error::on("read", &key_path))?;
         let chain_pem = format!("{pem}{intermediates}");
-        write_private(&chain_path, chain_pem.as_bytes())?;
+        create(&chain_path, chain_pem.as_bytes(), 0o600)?;
         let area = area.clone();
         Ok(Self { area, dir, path, chain_path, key_path, pem, chain_pem, key_pem })
     }

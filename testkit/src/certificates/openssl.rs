@@ -13,7 +13,7 @@ use super::Area;
 use super::key::{Key, Signature};
 use super::leaf::Request;
 use crate::error::{Error, NotFound};
-use crate::files::write_private;
+use crate::files::create;
 
 /// The command's configuration, in the directory of each key. Paths are relative to that: a path in it could
 /// hold characters that mean something there.
@@ -71,16 +71,16 @@ pub(super) fn run(dir: &Path, arguments: &[&str]) -> Result<(), Error> {
 pub(super) fn prepare(area: &Area, request: &Request<'_>) -> Result<PathBuf, Error> {
     let subject = request.subject()?;
     let number = area.next.fetch_add(1, Ordering::Relaxed);
-    let dir = area.scratch.dir().join(number.to_string());
+    let dir = area.scratch.data().join(number.to_string());
     for path in [&dir, &dir.join("issued")] {
         DirBuilder::new().mode(0o700).create(path).map_err(Error::on("create", path))?;
     }
-    write_private(&dir.join("openssl.cnf"), CONFIGURATION.as_bytes())?;
-    write_private(&dir.join("extensions.cnf"), request.extensions.as_bytes())?;
-    write_private(&dir.join("index"), b"")?;
-    write_private(&dir.join("crlnumber"), b"01\n")?;
+    create(&dir.join("openssl.cnf"), CONFIGURATION.as_bytes(), 0o600)?;
+    create(&dir.join("extensions.cnf"), request.extensions.as_bytes(), 0o600)?;
+    create(&dir.join("index"), b"", 0o600)?;
+    create(&dir.join("crlnumber"), b"01\n", 0o600)?;
     // The command writes to a file that is private already.
-    write_private(&dir.join("key.pem"), b"")?;
+    create(&dir.join("key.pem"), b"", 0o600)?;
     run(&dir, &[&["genpkey", "-out", "key.pem"], request.key.options()].concat())?;
     run(
         &dir,

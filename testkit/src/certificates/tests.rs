@@ -170,7 +170,7 @@ fn keys_are_private_not_shown_and_gone_with_the_last_user() {
     let certificates = Certificates::new().unwrap();
     let root = certificates.authority("root").unwrap();
     let leaf = root.issue(&Leaf::client("bob")).unwrap();
-    let dir = certificates.area.scratch.dir().to_owned();
+    let dir = certificates.area.scratch.data();
     assert_eq!(fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
     for one in [root.certificate(), &leaf] {
         let found = fs::metadata(one.key_path()).unwrap();

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, NotFound};
-use crate::files::write_private;
+use crate::files::write_as;
 use crate::guard::{Scratch, wait};
 use crate::log::Log;
 use crate::signal::Signal;
@@ -45,13 +45,11 @@ impl Process {
     }
 
     pub(super) fn file(&self, name: &str) -> PathBuf {
-        self.scratch.dir().join(name)
+        self.scratch.socket_dir().join(name)
     }
 
     pub(super) fn write(&self, name: &str, text: &str) -> Result<(), Error> {
-        let path = self.file(name);
-        write_private(&path, text.as_bytes())?;
-        self.scratch.user().give(&path)
+        write_as(self.scratch.user(), &self.file(name), text.as_bytes())
     }
 
     pub(super) fn is_running(&mut self) -> bool {
@@ -66,7 +64,7 @@ impl Process {
         let log = self.log();
         let mut command = self.scratch.command(&self.program);
         command.arg(self.file("pgbouncer.ini"));
-        let begin = log.attach(&self.scratch, &mut command)?;
+        let begin = log.attach(&mut command)?;
         let spawned = command.spawn().map_err(|cause| Error::io("cannot run pgbouncer", cause))?;
         self.running = Some(spawned);
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));

@@ -1,7 +1,6 @@
 //! The table of logins: every method, through every kind of encryption, over both transports.
 
-use std::fs::{self, OpenOptions};
-use std::io::Write;
+use std::fs;
 
 use pgbell::auth::AuthMethod;
 use pgbell::config::{SslCertMode, SslMode, SslNegotiation};
@@ -265,13 +264,12 @@ impl Table {
     /// Why there is no cell for client certificates over Unix sockets.
     fn certificates_are_not_for_unix_sockets(&self) {
         let cluster = &self.server.cluster;
-        let path = cluster.data_dir().join("pg_hba.conf");
-        let before = fs::read(&path).unwrap();
-        let mut file = OpenOptions::new().append(true).open(&path).unwrap();
-        file.write_all(b"local all cert cert\n").unwrap();
+        let before = fs::read(cluster.data_dir().join("pg_hba.conf")).unwrap();
+        let line = b"local all cert cert\n".as_slice();
+        cluster.write_file("pg_hba.conf", [&before, line].concat()).unwrap();
         let refusal = cluster.reload().unwrap_err().to_string();
         assert!(refusal.contains("cert authentication is only supported"), "{refusal}");
-        fs::write(&path, before).unwrap();
+        cluster.write_file("pg_hba.conf", before).unwrap();
         cluster.reload().unwrap();
     }
 }

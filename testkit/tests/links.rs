@@ -1,0 +1,218 @@
+//! The server's user plants symbolic links in the server's directory. Root follows none of them.
+//!
+//! Only root has a server of another user: run by anybody else, the tests of that print that they are skipped.
+
+mod common;
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, SystemTime};
+
+use common::ask;
+use pgbell_testkit::{Certificates, Cluster, Leaf};
+
+const SECRET: &str = "pl4nted line";
+
+/// A file of the caller that nobody else may read.
+struct Victim {
+    path: PathBuf,
+    written: SystemTime,
+}
+
+impl Victim {
+    fn new(name: &str) -> Self {
+        let path =
+            std::env::temp_dir().join(format!("pgbell-victim-{}-{name}", std::process::id()));
+        fs::write(&path, SECRET).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        let written = fs::metadata(&path).unwrap().modified().unwrap();
+        Self { path, written }
+    }
+
+    #[track_caller]
+    fn is_untouched(&self) {
+        let found = fs::metadata(&self.path).unwrap();
+        assert_eq!(fs::read_to_string(&self.path).unwrap(), SECRET);
+        // What was written and restored has another time.
+        assert_eq!(found.modified().unwrap(), self.written);
+        let own = fs::metadata("/proc/self").unwrap().uid();
+        assert_eq!((found.uid(), found.mode() & 0o777), (own, 0o600));
+    }
+}
+
+impl Drop for Victim {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Whether the tests run as root. Prints a message when they do not.
+#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
+fn is_root() -> bool {
+    let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
+    if !is_root {
+        eprintln!("skipped: only root has a server that runs as another user");
+    }
+    is_root
+}
+
+/// What the server's user does. Says whether it can.
+fn as_server(cluster: &Cluster, program: &str, arguments: &[&Path]) -> bool {
+    let owner = fs::metadata(cluster.data_dir()).unwrap();
+    let mut command = Command::new(program);
+    command.args(arguments).uid(owner.uid()).gid(owner.gid()).current_dir("/");
+    command.stderr(Stdio::null()).status().unwrap().success()
+}
+
+/// Puts a link in the place of a file, as the server's user.
+fn plant(cluster: &Cluster, victim: &Victim, path: &Path) -> bool {
+    as_server(cluster, "rm", &[Path::new("-f"), path])
+        && as_server(cluster, "ln", &[Path::new("-s"), &victim.path, path])
+}
+
+#[test]
+fn a_planted_link_in_the_data_directory_is_replaced_and_not_followed() {
+    let certificates = Certificates::new().unwrap();
+    let root = certificates.authority("root").unwrap();
+    let leaf = root.issue(&Leaf::server("localhost")).unwrap();
+    let cluster = Cluster::start().unwrap();
+    let victim = Victim::new("tls");
+    for name in ["tls.crt", "tls.key", "tls-ca.crt", "tls.crl"] {
+        assert!(plant(&cluster, &victim, &cluster.data_dir().join(name)), "{name}");
+    }
+    cluster.set_tls(&leaf).unwrap();
+    victim.is_untouched();
+    assert_eq!(ask(&cluster, "SHOW ssl"), ["on"]);
+    let key = fs::symlink_metadata(cluster.data_dir().join("tls.key")).unwrap();
+    assert_eq!((key.is_file(), key.mode() & 0o777), (true, 0o600));
+}
+
+/// A process that plants links as the server's user, until it is dropped.
+struct Attacker(Child);
+
+impl Attacker {
+    /// `$1` begins the names of the directories of all clusters of this process, the rest are pairs of a name in there and
+    /// the file behind the link. A link within `data` is made when `initdb` has made the file that it replaces: `initdb`
+    /// takes no directory that has something in it.
+    const SCRIPT: &'static str = r#"
+begin=$1
+shift
+while :; do
+    for home in "$begin"*; do
+        for pair in "$@"; do
+            path=$home/${pair%%=*}
+            [ "${path##*/data/}" = "$path" ] || [ -e "$path" ] || continue
+            [ -L "$path" ] || ln -sf -- "${pair#*=}" "$path"
+        done
+    done
+done
+"#;
+
+    fn start(owner: &fs::Metadata, pairs: &[(&str, &Victim)]) -> Self {
+        let begin = std::env::temp_dir().join(format!("pgbell-{}-", std::process::id()));
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", Self::SCRIPT, "sh"]).arg(begin);
+        command
+            .args(pairs.iter().map(|(name, victim)| format!("{name}={}", victim.path.display())));
+        command.uid(owner.uid()).gid(owner.gid()).current_dir("/").stderr(Stdio::null());
+        Self(command.spawn().unwrap())
+    }
+}
+
+impl Drop for Attacker {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The server's user runs a program while root starts a cluster: the names of the files are known in advance.
+#[test]
+fn links_that_are_planted_during_a_start_have_no_file_of_root_overwritten() {
+    if !is_root() {
+        return;
+    }
+    let owner = {
+        let cluster = Cluster::start().unwrap();
+        fs::metadata(cluster.data_dir()).unwrap()
+    };
+    let names = ["init.sql", "log", "openssl.cnf", "data/pg_hba.conf"];
+    let victims = names.map(|name| Victim::new(&format!("start-{}", name.replace('/', "-"))));
+    let pairs: Vec<_> = names.into_iter().zip(&victims).collect();
+    let attacker = Attacker::start(&owner, &pairs);
+    // Its own user may keep the server from starting. The test is about what root writes meanwhile.
+    let _ = Cluster::builder().timeout(Duration::from_secs(20)).start();
+    drop(attacker);
+    victims.iter().for_each(Victim::is_untouched);
+}
+
+/// Root may read it, the server's user may not.
+#[test]
+fn a_planted_link_does_not_have_a_secret_copied_into_the_data_directory() {
+    let cluster = Cluster::start().unwrap();
+    let victim = Victim::new("conf");
+    let conf = cluster.data_dir().join("postgresql.conf");
+    assert!(plant(&cluster, &victim, &conf));
+    let changed = cluster.set("work_mem", "5MB");
+    victim.is_untouched();
+    if is_root() {
+        assert!(changed.is_err());
+        let copied = fs::symlink_metadata(&conf).is_ok_and(|found| found.is_file())
+            && fs::read_to_string(&conf).unwrap().contains(SECRET);
+        assert!(!copied);
+    }
+}
+
+/// Neither the log nor OpenSSL's configuration nor the SQL of the start is where the server's user can plant anything.
+#[test]
+fn nothing_that_the_caller_writes_is_in_a_directory_of_the_server() {
+    let cluster = Cluster::start().unwrap();
+    let data = cluster.data_dir();
+    let home = data.parent().unwrap();
+    let own = fs::metadata("/proc/self").unwrap().uid();
+    let found = fs::metadata(home).unwrap();
+    assert_eq!((found.uid(), found.mode() & 0o022), (own, 0), "{home:?}");
+    for entry in fs::read_dir(home).unwrap() {
+        let entry = entry.unwrap();
+        let found = entry.metadata().unwrap();
+        assert!(found.is_dir() || found.uid() == own, "{entry:?}");
+    }
+    if !is_root() {
+        return;
+    }
+    let victim = Victim::new("home");
+    for name in ["init.sql", "log", "openssl.cnf", "pid", "data", "other"] {
+        assert!(!plant(&cluster, &victim, &home.join(name)), "{name}");
+    }
+    cluster.restart().unwrap();
+    victim.is_untouched();
+}
+
+/// A pipe where a file is expected would be read from without end.
+#[test]
+fn a_planted_pipe_does_not_hold_up_the_end_of_a_cluster() {
+    let cluster = Cluster::start().unwrap();
+    cluster.stop(pgbell_testkit::Mode::Fast).unwrap();
+    let lock = cluster.data_dir().join("postmaster.pid");
+    assert!(as_server(&cluster, "mkfifo", &[&lock]));
+    drop(cluster);
+    assert!(!lock.exists());
+}
+
+/// Whoever could rename the outer directory could put another one in its place.
+#[test]
+fn a_directory_of_another_user_is_no_place_for_a_cluster_of_root() {
+    if !is_root() {
+        return;
+    }
+    let area = std::env::temp_dir().join(format!("pgbell-theirs-{}", std::process::id()));
+    fs::DirBuilder::new().mode(0o755).create(&area).unwrap();
+    std::os::unix::fs::chown(&area, Some(65_534), None).unwrap();
+    let started = Cluster::builder().data_parent(&area).start();
+    fs::remove_dir_all(&area).unwrap();
+    let error = started.unwrap_err().to_string();
+    assert!(error.contains("another user can exchange"), "{error}");
+}
