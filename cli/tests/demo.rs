@@ -3,6 +3,8 @@
 mod common;
 
 use std::fs::{self, Permissions};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -177,6 +179,47 @@ fn a_signal_leaves_nothing_behind() {
     demo.signal("TERM");
     assert_eq!(demo.end().0, 143);
     temporary.until("something is left", |temporary| !temporary.is_left());
+}
+
+/// What a server answers to a startup packet: the type of its first message, and the rest.
+fn knock(port: u16, parameters: &str) -> (u8, Vec<u8>) {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let body = [b"\0\x03\0\0", parameters.as_bytes(), b"\0"].concat();
+    let length = u32::try_from(body.len() + 4).unwrap().to_be_bytes();
+    stream.write_all(&[&length[..], &body].concat()).unwrap();
+    let mut head = [0; 5];
+    stream.read_exact(&mut head).unwrap();
+    let length = u32::from_be_bytes(head[1..].try_into().unwrap());
+    let mut body = vec![0; usize::try_from(length).unwrap() - 4];
+    stream.read_exact(&mut body).unwrap();
+    (head[0], body)
+}
+
+/// Another user of the machine could copy the cluster, keep its log from being recycled, and send on its channel.
+#[test]
+fn the_server_of_the_demo_refuses_every_login_without_its_password() {
+    let temporary = Temporary::new("doors");
+    let long = ["--server", "postgres", "--count", "10000000"];
+    let mut demo = Running::start(temporary.demo().args(long));
+    let line = demo.line();
+    let port = line.rsplit_once(':').unwrap().1.parse().unwrap();
+    for replication in ["", "replication\0true\0"] {
+        for user in ["postgres", "demo", "pgbell_testkit", "nobody"] {
+            let parameters = format!("user\0{user}\0database\0postgres\0{replication}");
+            let (kind, body) = knock(port, &parameters);
+            let asks_for_scram = kind == b'R' && body.starts_with(&[0, 0, 0, 10]);
+            assert!(kind == b'E' || asks_for_scram, "{user} {replication:?}: {kind}");
+            assert_eq!(kind == b'E', user == "pgbell_testkit", "{user} {replication:?}");
+        }
+    }
+    // The directories of the socket and of the data are the server's alone.
+    let home = fs::read_dir(&temporary.0).unwrap().next().unwrap().unwrap().path();
+    for name in ["data", "run"] {
+        let mode = fs::metadata(home.join(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "{name}");
+    }
+    demo.signal("INT");
+    assert_eq!(demo.end().0, 130);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The PostgreSQL server of a run, started when it is first needed.
 
-use pgbell_testkit::Cluster;
+use pgbell_testkit::{Auth, Cluster};
 
 use crate::cores;
 use crate::outcome::Outcome;
@@ -24,7 +24,8 @@ impl Server {
                 // Its processes are confined to where this thread is when they start.
                 let before = cores::allowed()?;
                 cores::pin(cpus)?;
-                let started = Cluster::builder().setting("autovacuum", "off").start();
+                let started =
+                    Cluster::builder().auth(Auth::Trust).setting("autovacuum", "off").start();
                 cores::pin(&before)?;
                 none.insert((cpus.to_vec(), started?))
             }

@@ -1,11 +1,10 @@
 //! How clients log in.
 
 /// How clients prove who they are. The names of `pg_hba.conf`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Auth {
-    /// Not at all.
-    #[default]
+    /// Not at all: every user of this machine can do with the server what a superuser can, run programs included.
     Trust,
     /// The password itself goes over the wire.
     Password,
@@ -38,11 +37,15 @@ impl Auth {
         }
     }
 
-    /// Lines of `pg_hba.conf` for everybody.
-    pub(crate) fn hba(self) -> String {
-        let (host, method) =
-            if self == Self::Cert { ("hostssl", "cert") } else { ("host", self.method()) };
-        let local = if self == Self::Cert { Self::ScramSha256.method() } else { method };
+    /// Lines of `pg_hba.conf` for everybody. Over the Unix socket, whose directory only the server's user can enter, a
+    /// password is asked for where the test has chosen a method.
+    pub(crate) fn hba(chosen: Option<Self>) -> String {
+        let method = chosen.unwrap_or(Self::ScramSha256).method();
+        let (host, local) = match chosen {
+            None => ("host", Self::Trust.method()),
+            Some(Self::Cert) => ("hostssl", Self::ScramSha256.method()),
+            Some(_) => ("host", method),
+        };
         let mut text = String::new();
         for database in ["all", "replication"] {
             text.push_str(&format!("local {database} all {local}\n"));

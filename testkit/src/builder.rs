@@ -1,14 +1,15 @@
 //! What a cluster is to be like, and how it is made.
 
 use std::fmt;
-use std::fs::{self, File};
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::auth::Auth;
 use crate::cluster::Cluster;
 use crate::error::Error;
-use crate::files::{append_as, create, write_as};
+use crate::files::{append_as, write_as};
 use crate::guard::Scratch;
 use crate::installation::Installation;
 use crate::reach;
@@ -21,9 +22,10 @@ use crate::user::User;
 /// Name of the superuser of every cluster.
 pub(crate) const SUPERUSER: &str = "postgres";
 
-/// The superuser's password when the test does not set one: with a word that the check for secrets in the output
-/// of tests knows.
-const SUPERUSER_PASSWORD: &str = "pl4nted";
+/// The superuser's password when the test does not set one begins with a word that the check for secrets in the output
+/// of tests knows. So many random bytes follow.
+const PASSWORD_WORD: &str = "pl4nted";
+const PASSWORD_BYTES: usize = 16;
 
 /// What makes a server quick and lonely. The test's own settings come after these.
 const SETTINGS: [(&str, &str); 7] = [
@@ -41,8 +43,8 @@ const SETTINGS: [(&str, &str); 7] = [
 #[derive(Clone)]
 pub struct ClusterBuilder {
     installation: Option<Installation>,
-    auth: Auth,
-    superuser_password: String,
+    auth: Option<Auth>,
+    superuser_password: Option<String>,
     settings: Vec<(String, String)>,
     hba: Vec<String>,
     ident: Vec<String>,
@@ -59,8 +61,8 @@ impl ClusterBuilder {
     pub(crate) fn new() -> Self {
         Self {
             installation: None,
-            auth: Auth::Trust,
-            superuser_password: SUPERUSER_PASSWORD.to_owned(),
+            auth: None,
+            superuser_password: None,
             settings: Vec::new(),
             hba: Vec::new(),
             ident: Vec::new(),
@@ -81,17 +83,18 @@ impl ClusterBuilder {
         self
     }
 
-    /// How clients log in, over TCP and over the Unix socket. [`Auth::Trust`] by default.
+    /// How clients log in, over TCP and over the Unix socket. By default it is [`Auth::ScramSha256`] over TCP, and nothing
+    /// is asked for over the socket, whose directory only the server's user and root can enter.
     #[must_use]
     pub fn auth(mut self, auth: Auth) -> Self {
-        self.auth = auth;
+        self.auth = Some(auth);
         self
     }
 
-    /// Password of the superuser `postgres`. `pl4nted` by default.
+    /// Password of the superuser `postgres`. Random by default, with `pl4nted` at its beginning.
     #[must_use]
     pub fn superuser_password(mut self, password: impl Into<String>) -> Self {
-        self.superuser_password = password.into();
+        self.superuser_password = Some(password.into());
         self
     }
 
@@ -152,7 +155,8 @@ impl ClusterBuilder {
         self
     }
 
-    /// Whether the server listens on a Unix socket beside its TCP port. It does by default.
+    /// Whether clients get in over a Unix socket beside the TCP port. They do by default. The testkit's own role does
+    /// always.
     #[must_use]
     pub fn unix_socket(mut self, listen: bool) -> Self {
         self.unix_socket = listen;
@@ -182,11 +186,11 @@ impl ClusterBuilder {
     /// [`Error::is_not_found`] when there is no PostgreSQL: the text says how to get one. Else what failed,
     /// with the end of the server's log.
     pub fn start(self) -> Result<Cluster, Error> {
+        let user = User::detect()?;
         let installation = match &self.installation {
             Some(installation) => installation.clone(),
             None => Installation::find()?,
         };
-        let user = User::detect()?;
         let bin = reach::programs(&installation, &user)?;
         let scratch = Scratch::new(&user, self.data_parent.as_deref())?;
         let mut server = Server {
@@ -197,13 +201,17 @@ impl ClusterBuilder {
             patience: self.timeout,
             running: None,
         };
-        self.initialize(&server)?;
+        let password = match &self.superuser_password {
+            Some(password) => password.clone(),
+            None => random_password()?,
+        };
+        self.initialize(&server, &password)?;
         server.start_somewhere()?;
-        Ok(Cluster::new(server, installation, self.superuser_password))
+        Ok(Cluster::new(server, installation, password))
     }
 
-    fn initialize(&self, server: &Server) -> Result<(), Error> {
-        if self.auth == Auth::Cert && !self.tls.as_ref().is_some_and(Tls::asks_clients) {
+    fn initialize(&self, server: &Server, password: &str) -> Result<(), Error> {
+        if self.auth == Some(Auth::Cert) && !self.tls.as_ref().is_some_and(Tls::asks_clients) {
             return Err(Error::new(
                 "Auth::Cert needs a Tls with a client_authority: nobody could log in",
             ));
@@ -224,11 +232,12 @@ impl ClusterBuilder {
         for (name, contents) in &self.files {
             server.write_file(name, contents)?;
         }
-        self.run_sql(server)
+        self.run_sql(server, password)
     }
 
     fn postgresql_conf(&self) -> Result<String, Error> {
-        let stored = [("password_encryption", self.auth.stored())];
+        let stored = self.auth.unwrap_or(Auth::ScramSha256).stored();
+        let stored = [("password_encryption", stored)];
         let ours = SETTINGS.iter().chain(&stored).copied();
         let theirs = self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let mut text = String::from("\n");
@@ -242,34 +251,26 @@ impl ClusterBuilder {
     }
 
     fn pg_hba_conf(&self) -> String {
-        [ROLE_HBA, &lines(&self.hba), &self.auth.hba()].concat()
+        let others = if self.unix_socket { "" } else { "local all all reject\n" };
+        [ROLE_HBA, others, &lines(&self.hba), &Auth::hba(self.auth)].concat()
     }
 
-    /// One run of the server without a listener: commands come from a file and end it when they fail.
-    fn run_sql(&self, server: &Server) -> Result<(), Error> {
-        let password = self.superuser_password.replace('\'', "''");
-        let mut script = command_text(&format!(
-            "ALTER ROLE {SUPERUSER} PASSWORD E'{}'",
-            password.replace('\\', "\\\\")
-        ));
-        script.push_str(&command_text(ROLE_SQL));
-        for sql in &self.init_sql {
-            script.push_str(&command_text(sql));
-        }
-        let path = server.scratch.init_sql();
-        create(&path, script.as_bytes(), 0o600)?;
-        let input = File::open(&path).map_err(Error::on("open", &path))?;
-        // `postgres` takes `--single` as its first argument only.
-        let mut single = server.scratch.command(&server.bin.join("postgres"));
-        single.args(["--single", "-F", "-j", "-c", "exit_on_error=true"]);
-        // The statement may hold a password.
-        single.args(["-c", "log_min_error_statement=panic", "-c", "log_statement=none"]);
-        single.args(["-c", "log_min_duration_statement=-1", "-c", "logging_collector=off"]);
-        single.arg("-D").arg(server.data()).arg("postgres").stdin(input);
-        let outcome = server.scratch.run("the SQL before the start", &mut single);
-        fs::remove_file(&path).map_err(Error::on("remove", &path))?;
-        outcome
+    fn run_sql(&self, server: &Server, password: &str) -> Result<(), Error> {
+        let password = password.replace('\'', "''").replace('\\', "\\\\");
+        let password = format!("ALTER ROLE {SUPERUSER} PASSWORD E'{password}'");
+        let own = [password.as_str(), ROLE_SQL].into_iter();
+        server.run_alone(own.chain(self.init_sql.iter().map(String::as_str)))
     }
+}
+
+/// A password that nobody can guess.
+fn random_password() -> Result<String, Error> {
+    let mut bytes = [0; PASSWORD_BYTES];
+    let path = Path::new("/dev/urandom");
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut bytes));
+    read.map_err(Error::on("read", path))?;
+    let digits = bytes.iter().map(|byte| format!("{byte:02x}"));
+    Ok(format!("{PASSWORD_WORD}-{}", digits.collect::<String>()))
 }
 
 impl fmt::Debug for ClusterBuilder {
@@ -292,20 +293,15 @@ fn lines(lines: &[String]) -> String {
     lines.iter().map(|line| format!("{line}\n")).collect()
 }
 
-/// With `-j` a command ends with a semicolon and an empty line.
-fn command_text(sql: &str) -> String {
-    format!("{};\n\n", sql.trim_end_matches(|c: char| c == ';' || c.is_ascii_whitespace()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_command_ends_once_however_it_was_written() {
-        for sql in ["SELECT 1", "SELECT 1;", "SELECT 1 ;\n\n"] {
-            assert_eq!(command_text(sql), "SELECT 1;\n\n", "{sql:?}");
-        }
+    fn a_password_is_another_one_each_time() {
+        let [one, two] = [random_password().unwrap(), random_password().unwrap()];
+        assert_ne!(one, two);
+        assert!(one.starts_with("pl4nted-") && one.len() == "pl4nted-".len() + 32, "{}", one.len());
     }
 
     #[test]

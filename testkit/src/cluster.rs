@@ -21,11 +21,13 @@ pub struct Cluster {
     superuser_password: String,
     port: u16,
     socket_dir: Option<std::path::PathBuf>,
+    /// For the testkit's own sessions.
+    pub(crate) socket: std::path::PathBuf,
     server: Mutex<Server>,
 }
 
 impl Cluster {
-    /// Describes a cluster: trust login, the installation that is found first.
+    /// Describes a cluster: SCRAM, a random password of the superuser, the installation that is found first.
     #[must_use]
     pub fn builder() -> ClusterBuilder {
         ClusterBuilder::new()
@@ -44,6 +46,7 @@ impl Cluster {
             installation,
             superuser_password: password,
             port: server.port,
+            socket: server.socket(),
             socket_dir: server.unix_socket.then(|| server.scratch.socket_dir()),
             server: Mutex::new(server),
         }

@@ -34,6 +34,7 @@ compile_error!("pgbell-testkit runs PostgreSQL on Unix only: depend on it under 
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+mod alone;
 mod auth;
 mod builder;
 mod certificates;

@@ -70,7 +70,7 @@ impl Cluster {
     /// # Errors
     /// When it takes longer than the builder's timeout.
     pub fn wait_ready(&self) -> Result<(), Error> {
-        session::until_true(self.port(), "SELECT true", self.patience())
+        session::until_true(&self.socket, "SELECT true", self.patience())
             .map_err(|last| Error::new(format!("the server on port {}: {last}", self.port())))
     }
 }
@@ -97,15 +97,16 @@ impl Server {
     }
 
     fn reload(&mut self) -> Result<(), Error> {
-        let open = |port| Session::open(port).map_err(unanswered(port));
-        let before = open(self.port)?.ask("SELECT pg_conf_load_time()");
-        let before = before.map_err(unanswered(self.port))?;
+        let socket = self.socket();
+        let open = || Session::open(&socket).map_err(unanswered(&socket));
+        let before = open()?.ask("SELECT pg_conf_load_time()");
+        let before = before.map_err(unanswered(&socket))?;
         let begin = self.log().length();
         self.signal(Signal::Hup)?;
         // A new session has the time from the postmaster, which keeps the old one when it takes nothing.
         let sql = format!("SELECT pg_conf_load_time() > '{before}'");
         let deadline = Instant::now() + self.patience;
-        while let Err(last) = session::is_true(self.port, &sql) {
+        while let Err(last) = session::is_true(&socket, &sql) {
             self.refusal(begin)?;
             if Instant::now() >= deadline {
                 let seconds = self.patience.as_secs();
@@ -116,7 +117,7 @@ impl Server {
             thread::sleep(PAUSE);
         }
         // The postmaster has let nobody in before it was done with all of them.
-        drop(open(self.port)?);
+        drop(open()?);
         self.refusal(begin)
     }
 

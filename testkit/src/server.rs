@@ -43,6 +43,7 @@ pub(crate) struct Server {
     pub(crate) scratch: Scratch,
     pub(crate) bin: PathBuf,
     pub(crate) port: u16,
+    /// Whether clients get in over the Unix socket.
     pub(crate) unix_socket: bool,
     /// How long a start or a stop may take.
     pub(crate) patience: Duration,
@@ -63,6 +64,11 @@ impl Server {
 
     pub(crate) fn log(&self) -> Log {
         Log::of(&self.scratch)
+    }
+
+    /// The Unix socket, which is there also where clients do not get in over it.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.scratch.socket_dir().join(format!(".s.PGSQL.{}", self.port))
     }
 
     /// A file in the data directory, for the server's user only.
@@ -134,12 +140,7 @@ impl Server {
         }
         let mut command = self.command("postgres");
         command.env("OPENSSL_CONF", &openssl);
-        command.args(["-p", &self.port.to_string(), "-k"]);
-        if self.unix_socket {
-            command.arg(self.scratch.socket_dir());
-        } else {
-            command.arg("");
-        }
+        command.args(["-p", &self.port.to_string(), "-k"]).arg(self.scratch.socket_dir());
         let begin = log.attach(&mut command).map_err(Failure::Final)?;
         let spawned = command.spawn().map_err(|cause| Error::io("cannot run postgres", cause));
         self.running = Some(spawned.map_err(Failure::Final)?);

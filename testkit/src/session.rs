@@ -1,10 +1,12 @@
 //! The least of a client: what the testkit itself has to ask a server.
 //!
-//! It logs in as a role of its own that needs no password, whatever the cluster asks of others, and that may
-//! do nothing but stream and look.
+//! It logs in as a role of its own over the cluster's Unix socket, whose directory only the server's user and root can
+//! enter. The role needs no password there, gets in nowhere else, and may do nothing but look; and stream once there is
+//! a standby.
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,12 +16,16 @@ use crate::error::Error;
 pub(crate) const ROLE: &str = "pgbell_testkit";
 
 /// Makes the role.
-pub(crate) const ROLE_SQL: &str = "CREATE ROLE pgbell_testkit LOGIN REPLICATION";
+pub(crate) const ROLE_SQL: &str = "CREATE ROLE pgbell_testkit LOGIN";
 
-/// Lines of `pg_hba.conf` that let the role in, before all others.
+/// Lets a standby stream.
+pub(crate) const ROLE_STREAMS_SQL: &str = "ALTER ROLE pgbell_testkit REPLICATION";
+
+/// Lines of `pg_hba.conf` for the role, before all others.
 pub(crate) const ROLE_HBA: &str = "\
-host postgres pgbell_testkit 127.0.0.1/32 trust
-host replication pgbell_testkit 127.0.0.1/32 trust
+local postgres,replication pgbell_testkit trust
+local all pgbell_testkit reject
+host all,replication pgbell_testkit all reject
 ";
 
 /// How long one read or write may take.
@@ -33,13 +39,12 @@ const MESSAGE_BYTES_MAX: usize = 1 << 20;
 
 /// A session of the testkit's role in the database `postgres`.
 pub(crate) struct Session {
-    stream: TcpStream,
+    stream: UnixStream,
 }
 
 impl Session {
-    pub(crate) fn open(port: u16) -> io::Result<Self> {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let stream = TcpStream::connect_timeout(&address, STEP_MAX)?;
+    pub(crate) fn open(socket: &Path) -> io::Result<Self> {
+        let stream = UnixStream::connect(socket)?;
         stream.set_read_timeout(Some(STEP_MAX))?;
         stream.set_write_timeout(Some(STEP_MAX))?;
         let mut session = Self { stream };
@@ -99,15 +104,16 @@ impl Drop for Session {
 }
 
 /// For `map_err`: the server was asked and did not answer.
-pub(crate) fn unanswered(port: u16) -> impl FnOnce(io::Error) -> Error {
-    move |cause| Error::io(format!("the server on port {port} does not answer"), cause)
+pub(crate) fn unanswered(socket: &Path) -> impl FnOnce(io::Error) -> Error {
+    let message = format!("the server on {} does not answer", socket.display());
+    move |cause| Error::io(message, cause)
 }
 
 /// Asks in a new session each time until the answer is true. Gives the last answer when time is over.
-pub(crate) fn until_true(port: u16, sql: &str, longest: Duration) -> Result<(), String> {
+pub(crate) fn until_true(socket: &Path, sql: &str, longest: Duration) -> Result<(), String> {
     let deadline = Instant::now() + longest;
     loop {
-        match is_true(port, sql) {
+        match is_true(socket, sql) {
             Ok(()) => return Ok(()),
             Err(last) if Instant::now() >= deadline => {
                 return Err(format!("after {} s {last}", longest.as_secs()));
@@ -118,8 +124,8 @@ pub(crate) fn until_true(port: u16, sql: &str, longest: Duration) -> Result<(), 
 }
 
 /// Asks in a session of its own. Gives the answer when it is not true.
-pub(crate) fn is_true(port: u16, sql: &str) -> Result<(), String> {
-    match Session::open(port).and_then(|mut session| session.ask(sql)) {
+pub(crate) fn is_true(socket: &Path, sql: &str) -> Result<(), String> {
+    match Session::open(socket).and_then(|mut session| session.ask(sql)) {
         Ok(answer) if answer == "t" => Ok(()),
         Ok(answer) => Err(format!("{sql} is {answer}")),
         Err(cause) => Err(cause.to_string()),
@@ -162,9 +168,9 @@ mod tests {
     }
 
     #[test]
-    fn a_port_without_a_server_is_an_error() {
-        let port = crate::port::free().unwrap();
-        let error = Session::open(port).map_err(unanswered(port)).err().unwrap().to_string();
-        assert!(error.starts_with(&format!("the server on port {port} does not answer: ")));
+    fn a_socket_without_a_server_is_an_error() {
+        let socket = Path::new("/nonexistent/.s.PGSQL.1");
+        let error = Session::open(socket).map_err(unanswered(socket)).err().unwrap().to_string();
+        assert!(error.starts_with("the server on /nonexistent/.s.PGSQL.1 does not answer: "));
     }
 }

@@ -8,16 +8,18 @@ use crate::error::Error;
 use crate::files::{append_as, write_as};
 use crate::guard::Scratch;
 use crate::server::Server;
-use crate::session::{self, ROLE, Session};
+use crate::session::{self, ROLE, ROLE_STREAMS_SQL, Session};
 use crate::setting::setting_line;
 use crate::signal::Mode;
-use crate::url::HOST;
+
+/// Makes a server a standby. It removes it when it is promoted.
+const SIGNAL: &str = "standby.signal";
 
 impl Cluster {
     /// A standby that streams from this server: a copy of its data directory, on a port of its own.
     ///
     /// This server is stopped ([`Mode::Fast`]) for the copy and started again, so that its sessions end. The
-    /// standby logs in as the testkit's own role, over TCP and without TLS.
+    /// standby logs in as the testkit's own role, over the Unix socket, which lets that role stream from now on.
     ///
     /// # Errors
     /// When stopping, copying or starting fails.
@@ -71,9 +73,9 @@ impl Cluster {
     /// # Errors
     /// When one of them does not answer, or it takes longer than the builder's timeout.
     pub fn wait_caught_up(&self, primary: &Self) -> Result<(), Error> {
-        let target = position(primary.port()).map_err(session::unanswered(primary.port()))?;
+        let target = position(&primary.socket).map_err(session::unanswered(&primary.socket))?;
         let sql = format!("SELECT coalesce(pg_last_wal_replay_lsn() >= '{target}', false)");
-        session::until_true(self.port(), &sql, self.patience())
+        session::until_true(&self.socket, &sql, self.patience())
             .map_err(|last| Error::new(format!("the standby did not reach {target}: {last}")))
     }
 
@@ -100,8 +102,8 @@ impl Cluster {
 ///
 /// With `synchronous_commit` off a commit may not be in the log yet: one more commit, which waits for the
 /// disk but for no other standby, takes all before it along.
-fn position(port: u16) -> std::io::Result<String> {
-    let mut session = Session::open(port)?;
+fn position(socket: &Path) -> std::io::Result<String> {
+    let mut session = Session::open(socket)?;
     if session.ask("SELECT pg_is_in_recovery()")? == "t" {
         return session.ask("SELECT pg_last_wal_replay_lsn()");
     }
@@ -114,14 +116,18 @@ fn position(port: u16) -> std::io::Result<String> {
 /// Fills the standby's data directory, which is empty, and leaves the primary running.
 fn copy(primary: &mut Server, standby: &Server) -> Result<(), Error> {
     primary.stop(Mode::Fast)?;
+    // A standby has it from its primary, and carries out nothing.
+    if !primary.data().join(SIGNAL).exists() {
+        primary.run_alone([ROLE_STREAMS_SQL].into_iter())?;
+    }
     let mut copy = standby.scratch.command(Path::new("/bin/cp"));
     copy.arg("-Rp").arg(primary.data().join(".")).arg(standby.data());
     let copied = standby.scratch.run("cp", &mut copy);
     primary.start_again()?;
     copied?;
 
-    let port = primary.port;
-    let conninfo = format!("host={HOST} port={port} user={ROLE} sslmode=disable");
+    let (host, port) = (primary.scratch.socket_dir(), primary.port);
+    let conninfo = format!("host={} port={port} user={ROLE}", host.display());
     let data = standby.data();
     let settings = [
         setting_line("primary_conninfo", &conninfo)?,
@@ -130,5 +136,5 @@ fn copy(primary: &mut Server, standby: &Server) -> Result<(), Error> {
     ];
     let user = standby.scratch.user();
     append_as(user, &data.join("postgresql.conf"), &settings.concat())?;
-    write_as(user, &data.join("standby.signal"), b"")
+    write_as(user, &data.join(SIGNAL), b"")
 }

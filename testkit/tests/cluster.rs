@@ -6,10 +6,10 @@ use std::fs;
 use std::net::TcpStream;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use common::{Session, ask, until};
+use common::{Session, ask, own_role, trusting, until};
 use pgbell_testkit::{Auth, Cluster, Installation, Mode, Signal};
 
 fn gone(cluster: &Cluster) -> impl Fn() -> bool + use<> {
@@ -19,7 +19,7 @@ fn gone(cluster: &Cluster) -> impl Fn() -> bool + use<> {
 
 #[test]
 fn a_cluster_answers_and_leaves_nothing() {
-    let cluster = Cluster::start().unwrap();
+    let cluster = trusting().start().unwrap();
     assert_eq!(ask(&cluster, "SHOW server_encoding"), ["UTF8"]);
     assert_eq!(ask(&cluster, "SHOW fsync"), ["off"]);
     let version = ask(&cluster, "SHOW server_version");
@@ -46,15 +46,20 @@ fn a_cluster_answers_and_leaves_nothing() {
 
 #[test]
 fn the_unix_socket_is_there_when_asked_for() {
-    let with = Cluster::start().unwrap();
+    let with = trusting().start().unwrap();
     let socket = with.socket_dir().unwrap().join(format!(".s.PGSQL.{}", with.port()));
     assert!(socket.as_os_str().len() < 107);
     UnixStream::connect(&socket).unwrap();
     assert!(with.socket_url("a", None, "b").contains("?host=%2F"));
 
-    let without = Cluster::builder().unix_socket(false).start().unwrap();
+    let without = trusting().unix_socket(false).start().unwrap();
     assert_eq!(without.socket_dir(), None);
-    assert_eq!(ask(&without, "SHOW unix_socket_directories"), [""]);
+    // The testkit's own sessions need one.
+    let dir = ask(&without, "SHOW unix_socket_directories").remove(0);
+    let refused = Session::open_socket(Path::new(&dir), without.port(), "postgres");
+    let error = refused.err().unwrap().to_string();
+    assert!(error.contains("28000") && error.contains("rejects"), "{error}");
+    without.set("work_mem", "77kB").unwrap();
     assert_eq!(without.socket_url("a", None, "b"), without.url("a", None, "b"));
 }
 
@@ -63,7 +68,7 @@ fn a_long_directory_has_its_socket_elsewhere() {
     let short = std::env::temp_dir().join(format!("pgbell-long-{}", std::process::id()));
     let dir = short.join("d".repeat(100));
     fs::create_dir_all(&dir).unwrap();
-    let far = Cluster::builder().data_parent(&dir).start().unwrap();
+    let far = trusting().data_parent(&dir).start().unwrap();
     assert!(far.data_dir().starts_with(&dir));
     let socket_dir = far.socket_dir().unwrap().to_owned();
     UnixStream::connect(socket_dir.join(format!(".s.PGSQL.{}", far.port()))).unwrap();
@@ -75,7 +80,7 @@ fn a_long_directory_has_its_socket_elsewhere() {
 
 #[test]
 fn settings_files_and_sql_are_in_force() {
-    let cluster = Cluster::builder()
+    let cluster = trusting()
         .setting("max_connections", "17")
         .setting("application_name", r"it's a \ name")
         .file("extra.txt", "in the data directory")
@@ -96,7 +101,7 @@ fn each_auth_asks_for_what_it_is_called() {
     // AuthenticationOk, CleartextPassword, MD5Password, SASL.
     let expect = [(Auth::Trust, 0), (Auth::Password, 3), (Auth::Md5, 5), (Auth::ScramSha256, 10)];
     for (auth, code) in expect {
-        let cluster = Cluster::builder().auth(auth).start().unwrap();
+        let cluster = trusting().auth(auth).start().unwrap();
         assert_eq!(Session::open(&cluster).unwrap().auth, code, "{auth:?}");
     }
 }
@@ -106,7 +111,7 @@ fn passwords_are_stored_by_the_server_as_the_method_wants() {
     let look = "SELECT rolname || ' ' || left(rolpassword, 14) FROM pg_authid \
                 WHERE rolpassword IS NOT NULL ORDER BY 1";
     for (auth, stored) in [(Auth::Md5, "md5"), (Auth::ScramSha256, "SCRAM-SHA-256$")] {
-        let cluster = Cluster::builder()
+        let cluster = trusting()
             .auth(auth)
             .hba("host all postgres 127.0.0.1/32 trust")
             .superuser_password(r"it's \ a word")
@@ -131,7 +136,7 @@ fn passwords_are_stored_by_the_server_as_the_method_wants() {
 
 #[test]
 fn urls_hold_user_password_and_database() {
-    let cluster = Cluster::builder().superuser_password("p@ß").start().unwrap();
+    let cluster = trusting().superuser_password("p@ß").start().unwrap();
     let place = format!("127.0.0.1:{}", cluster.port());
     assert_eq!(
         cluster.url_for_superuser(),
@@ -143,7 +148,7 @@ fn urls_hold_user_password_and_database() {
 
 #[test]
 fn each_way_to_stop_does_so_and_a_start_follows() {
-    let cluster = Cluster::start().unwrap();
+    let cluster = trusting().start().unwrap();
     let port = cluster.port();
     for mode in [Mode::Smart, Mode::Fast, Mode::Immediate] {
         cluster.stop(mode).unwrap();
@@ -165,7 +170,7 @@ fn each_way_to_stop_does_so_and_a_start_follows() {
 
 #[test]
 fn a_smart_stop_with_a_client_is_an_error_within_the_timeout() {
-    let cluster = Cluster::builder().timeout(Duration::from_secs(2)).start().unwrap();
+    let cluster = trusting().timeout(Duration::from_secs(2)).start().unwrap();
     let session = Session::open(&cluster).unwrap();
     let error = cluster.stop(Mode::Smart).unwrap_err().to_string();
     assert!(error.contains("did not stop within 2 s (Smart)"), "{error}");
@@ -173,12 +178,12 @@ fn a_smart_stop_with_a_client_is_an_error_within_the_timeout() {
     drop(session);
     cluster.stop(Mode::Smart).unwrap();
     let error = cluster.wait_ready().unwrap_err().to_string();
-    assert!(error.contains("after 2 s Connection refused"), "{error}");
+    assert!(error.contains("after 2 s No such file"), "{error}");
 }
 
 #[test]
 fn a_restart_ends_sessions_and_keeps_data() {
-    let cluster = Cluster::start().unwrap();
+    let cluster = trusting().start().unwrap();
     ask(&cluster, "CREATE TABLE kept AS SELECT 7 AS n");
     let mut session = Session::open(&cluster).unwrap();
     cluster.restart().unwrap();
@@ -188,7 +193,7 @@ fn a_restart_ends_sessions_and_keeps_data() {
 
 #[test]
 fn a_killed_postmaster_starts_again() {
-    let cluster = Cluster::start().unwrap();
+    let cluster = trusting().start().unwrap();
     let mut session = Session::open(&cluster).unwrap();
     cluster.kill_postmaster().unwrap();
     assert_eq!(cluster.postmaster_pid(), None);
@@ -201,7 +206,7 @@ fn a_killed_postmaster_starts_again() {
 
 #[test]
 fn shared_memory_of_a_killed_postmaster_is_removed() {
-    let cluster = Cluster::start().unwrap();
+    let cluster = trusting().start().unwrap();
     let lock = fs::read_to_string(cluster.data_dir().join("postmaster.pid")).unwrap();
     let id = lock.lines().nth(6).unwrap().split_whitespace().nth(1).unwrap().to_owned();
     let listed = || {
@@ -219,7 +224,7 @@ fn shared_memory_of_a_killed_postmaster_is_removed() {
 
 #[test]
 fn a_backend_can_be_signalled_and_nobody_else() {
-    let cluster = Cluster::start().unwrap();
+    let cluster = trusting().start().unwrap();
     let mut session = Session::open(&cluster).unwrap();
     cluster.signal_backend(session.process_id, Signal::Term).unwrap();
     assert!(session.last_words().contains("57P01"));
@@ -233,7 +238,7 @@ fn a_backend_can_be_signalled_and_nobody_else() {
 
 #[test]
 fn a_terminated_backend_says_so_and_a_killed_one_takes_all_along() {
-    let cluster = Cluster::start().unwrap();
+    let cluster = trusting().start().unwrap();
     let mut session = Session::open(&cluster).unwrap();
     cluster.terminate_backend(session.process_id).unwrap();
     assert!(session.last_words().contains("57P01"));
@@ -251,7 +256,7 @@ fn a_terminated_backend_says_so_and_a_killed_one_takes_all_along() {
 
 #[test]
 fn a_frozen_backend_is_silent_until_it_goes_on() {
-    let cluster = Cluster::start().unwrap();
+    let cluster = trusting().start().unwrap();
     let mut session = Session::open(&cluster).unwrap();
     let pid = session.process_id;
     cluster.signal_backend(pid, Signal::Stop).unwrap();
@@ -267,7 +272,7 @@ fn a_frozen_backend_is_silent_until_it_goes_on() {
 
 #[test]
 fn a_frozen_backend_does_not_hold_up_the_end() {
-    let cluster = Cluster::start().unwrap();
+    let cluster = trusting().start().unwrap();
     let session = Session::open(&cluster).unwrap();
     cluster.signal_backend(session.process_id, Signal::Stop).unwrap();
     let begin = Instant::now();
@@ -278,7 +283,7 @@ fn a_frozen_backend_does_not_hold_up_the_end() {
 
 #[test]
 fn a_setting_is_changed_for_those_who_come_after() {
-    let cluster = Cluster::start().unwrap();
+    let cluster = trusting().start().unwrap();
     let before = ask(&cluster, "SHOW work_mem");
     cluster.set("work_mem", "77kB").unwrap();
     assert_eq!(ask(&cluster, "SHOW work_mem"), ["77kB"]);
@@ -307,18 +312,29 @@ fn a_setting_is_changed_for_those_who_come_after() {
 }
 
 #[test]
-fn the_testkits_own_role_needs_no_password_and_has_no_power() {
-    let cluster = Cluster::builder().hba("host all all all scram-sha-256").start().unwrap();
-    let mut own = Session::open_as(cluster.port(), "pgbell_testkit").unwrap();
-    assert_eq!(own.ask("SHOW is_superuser").unwrap(), ["off"]);
-    assert!(own.ask("SELECT pg_reload_conf()").is_err());
-    assert!(own.ask("CREATE ROLE another").is_err());
-    assert_eq!(Session::open(&cluster).unwrap().auth, 10);
+fn the_testkits_own_role_gets_in_over_the_private_socket_alone_and_has_no_power() {
+    own_role(&trusting().start().unwrap());
+}
+
+/// Other users of the machine reach the port, and do not reach the socket.
+#[test]
+fn a_cluster_refuses_every_login_without_its_password() {
+    let [cluster, other] = [(), ()].map(|()| Cluster::start().unwrap());
+    assert_ne!(cluster.superuser_password(), other.superuser_password());
+    for user in ["postgres", "stranger", "postgres\0replication\0true"] {
+        assert_eq!(Session::open_as(cluster.port(), user).unwrap().auth, 10, "{user:?}");
+    }
+    own_role(&cluster);
+    let dir = cluster.socket_dir().unwrap();
+    let found = fs::metadata(dir).unwrap();
+    assert_eq!(found.permissions().mode() & 0o777, 0o700);
+    assert_eq!(found.uid(), fs::metadata(cluster.data_dir()).unwrap().uid());
+    assert_eq!(Session::open_socket(dir, cluster.port(), "postgres").unwrap().auth, 0);
 }
 
 #[test]
 fn the_postmaster_reloads_its_files() {
-    let cluster = Cluster::start().unwrap();
+    let cluster = trusting().start().unwrap();
     let conf = cluster.data_dir().join("postgresql.conf");
     let text = fs::read_to_string(&conf).unwrap();
     cluster.write_file("postgresql.conf", text + "\nwork_mem = '77kB'\n").unwrap();
@@ -332,7 +348,7 @@ fn the_postmaster_reloads_its_files() {
 
 #[test]
 fn a_frozen_postmaster_is_stopped_all_the_same() {
-    let cluster = Cluster::start().unwrap();
+    let cluster = trusting().start().unwrap();
     let dir = cluster.data_dir();
     cluster.signal_postmaster(Signal::Stop).unwrap();
     drop(cluster);
@@ -341,16 +357,16 @@ fn a_frozen_postmaster_is_stopped_all_the_same() {
 
 #[test]
 fn an_error_shows_what_the_server_said() {
-    let error = Cluster::builder().setting("no_such_setting", "1").start().unwrap_err();
+    let error = trusting().setting("no_such_setting", "1").start().unwrap_err();
     assert!(error.to_string().contains("no_such_setting"), "{error}");
-    let error = Cluster::builder().setting("wal_level", "minimal").start().unwrap_err();
+    let error = trusting().setting("wal_level", "minimal").start().unwrap_err();
     assert!(error.to_string().contains("end of the server's log"), "{error}");
     assert!(error.to_string().contains("max_wal_senders"), "{error}");
 }
 
 #[test]
 fn sql_that_fails_is_an_error_without_its_text() {
-    let error = Cluster::builder()
+    let error = trusting()
         .init_sql("CREATE ROLE bob PASSWORD 'very quiet' NO_SUCH_WORD")
         .start()
         .unwrap_err()
@@ -365,7 +381,7 @@ fn sql_that_fails_is_an_error_without_its_text() {
 #[test]
 fn clusters_start_side_by_side() {
     let clusters: Vec<Cluster> = std::thread::scope(|scope| {
-        let starts: Vec<_> = (0..4).map(|_| scope.spawn(|| Cluster::start().unwrap())).collect();
+        let starts: Vec<_> = (0..4).map(|_| scope.spawn(|| trusting().start().unwrap())).collect();
         starts.into_iter().map(|start| start.join().unwrap()).collect()
     });
     let mut ports: Vec<u16> = clusters.iter().map(Cluster::port).collect();
@@ -377,6 +393,6 @@ fn clusters_start_side_by_side() {
 #[test]
 fn the_found_installation_is_the_default() {
     let found = Installation::find().unwrap();
-    assert_eq!(Cluster::start().unwrap().installation(), &found);
+    assert_eq!(trusting().start().unwrap().installation(), &found);
     assert_eq!(Installation::at(found.bin()).unwrap(), found);
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime};
 
-use common::ask;
+use common::{ask, trusting};
 use pgbell_testkit::{Certificates, Cluster, Leaf};
 
 const SECRET: &str = "pl4nted line";
@@ -78,7 +78,7 @@ fn a_planted_link_in_the_data_directory_is_replaced_and_not_followed() {
     let certificates = Certificates::new().unwrap();
     let root = certificates.authority("root").unwrap();
     let leaf = root.issue(&Leaf::server("localhost")).unwrap();
-    let cluster = Cluster::start().unwrap();
+    let cluster = trusting().start().unwrap();
     let victim = Victim::new("tls");
     for name in ["tls.crt", "tls.key", "tls-ca.crt", "tls.crl"] {
         assert!(plant(&cluster, &victim, &cluster.data_dir().join(name)), "{name}");
@@ -152,7 +152,7 @@ fn links_that_are_planted_during_a_start_have_no_file_of_root_overwritten() {
 /// Root may read it, the server's user may not.
 #[test]
 fn a_planted_link_does_not_have_a_secret_copied_into_the_data_directory() {
-    let cluster = Cluster::start().unwrap();
+    let cluster = trusting().start().unwrap();
     let victim = Victim::new("conf");
     let conf = cluster.data_dir().join("postgresql.conf");
     assert!(plant(&cluster, &victim, &conf));
@@ -169,7 +169,7 @@ fn a_planted_link_does_not_have_a_secret_copied_into_the_data_directory() {
 /// Neither the log nor OpenSSL's configuration nor the SQL of the start is where the server's user can plant anything.
 #[test]
 fn nothing_that_the_caller_writes_is_in_a_directory_of_the_server() {
-    let cluster = Cluster::start().unwrap();
+    let cluster = trusting().start().unwrap();
     let data = cluster.data_dir();
     let home = data.parent().unwrap();
     let own = fs::metadata("/proc/self").unwrap().uid();
@@ -194,7 +194,7 @@ fn nothing_that_the_caller_writes_is_in_a_directory_of_the_server() {
 /// A pipe where a file is expected would be read from without end.
 #[test]
 fn a_planted_pipe_does_not_hold_up_the_end_of_a_cluster() {
-    let cluster = Cluster::start().unwrap();
+    let cluster = trusting().start().unwrap();
     cluster.stop(pgbell_testkit::Mode::Fast).unwrap();
     let lock = cluster.data_dir().join("postmaster.pid");
     assert!(as_server(&cluster, "mkfifo", &[&lock]));
@@ -211,7 +211,7 @@ fn a_directory_of_another_user_is_no_place_for_a_cluster_of_root() {
     let area = std::env::temp_dir().join(format!("pgbell-theirs-{}", std::process::id()));
     fs::DirBuilder::new().mode(0o755).create(&area).unwrap();
     std::os::unix::fs::chown(&area, Some(65_534), None).unwrap();
-    let started = Cluster::builder().data_parent(&area).start();
+    let started = trusting().data_parent(&area).start();
     fs::remove_dir_all(&area).unwrap();
     let error = started.unwrap_err().to_string();
     assert!(error.contains("another user can exchange"), "{error}");

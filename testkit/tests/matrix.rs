@@ -4,8 +4,8 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{Session, ask};
-use pgbell_testkit::{Auth, Cluster, Installation, MAJORS, Mode};
+use common::{Session, ask, own_role, trusting};
+use pgbell_testkit::{Auth, Installation, MAJORS, Mode};
 
 fn installation(major: u32) -> Installation {
     let matrix = Installation::matrix().unwrap_or_else(|error| panic!("{error}"));
@@ -17,7 +17,7 @@ fn installation(major: u32) -> Installation {
 #[test]
 fn matrix_a_postmaster_killed_as_soon_as_it_is_ready_starts_again() {
     for major in MAJORS {
-        let cluster = Cluster::builder().installation(installation(major)).start().unwrap();
+        let cluster = trusting().installation(installation(major)).start().unwrap();
         for _ in 0..3 {
             let begin = Instant::now();
             cluster.kill_postmaster().unwrap();
@@ -31,12 +31,14 @@ fn check(major: u32) {
     // AuthenticationOk, CleartextPassword, MD5Password, SASL.
     let expect = [(Auth::Trust, 0), (Auth::Password, 3), (Auth::Md5, 5), (Auth::ScramSha256, 10)];
     for (auth, code) in expect {
-        let cluster =
-            Cluster::builder().installation(installation(major)).auth(auth).start().unwrap();
+        let cluster = trusting().installation(installation(major)).auth(auth).start().unwrap();
         assert_eq!(Session::open(&cluster).unwrap().auth, code, "{auth:?}");
+        if auth == Auth::Trust {
+            own_role(&cluster);
+        }
     }
 
-    let primary = Cluster::builder()
+    let primary = trusting()
         .installation(installation(major))
         .auth(Auth::ScramSha256)
         .hba("host all all 127.0.0.1/32 trust")

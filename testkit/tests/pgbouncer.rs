@@ -10,8 +10,8 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Session, until};
-use pgbell_testkit::{Auth, Certificates, Cluster, Leaf, Mode, PgBouncer, PoolMode, Signal};
+use common::{Session, trusting, until};
+use pgbell_testkit::{Auth, Certificates, Leaf, Mode, PgBouncer, PoolMode, Signal};
 
 fn open(bouncer: &PgBouncer) -> Session {
     Session::open_at(bouncer.port()).unwrap_or_else(|error| panic!("{error}\n{}", bouncer.log()))
@@ -24,9 +24,10 @@ fn backend(session: &mut Session) -> io::Result<Vec<String>> {
 /// One server, all modes: a second client gets the only server connection when the first one's unit ends.
 #[test]
 fn each_mode_lends_the_server_for_as_long_as_it_is_called() {
-    let cluster = Cluster::start().unwrap();
+    let cluster = trusting().start().unwrap();
     let start = |mode| {
-        let builder = PgBouncer::builder(&cluster, mode).setting("default_pool_size", "1");
+        let builder =
+            PgBouncer::builder(&cluster, mode).auth(Auth::Trust).setting("default_pool_size", "1");
         builder.setting("query_wait_timeout", "1").start().unwrap()
     };
 
@@ -62,14 +63,15 @@ fn each_mode_lends_the_server_for_as_long_as_it_is_called() {
 
 #[test]
 fn a_password_is_asked_for_and_given_to_the_server() {
-    let cluster = Cluster::builder()
+    let cluster = trusting()
         .auth(Auth::ScramSha256)
         .superuser_password("it's \"a\" word")
         .init_sql("CREATE ROLE bob LOGIN PASSWORD 'straße'")
         .start()
         .unwrap();
     // Trust here, SCRAM there.
-    let builder = PgBouncer::builder(&cluster, PoolMode::Session).user("bob", "straße");
+    let builder =
+        PgBouncer::builder(&cluster, PoolMode::Session).auth(Auth::Trust).user("bob", "straße");
     assert!(!format!("{builder:?}").contains("straße"));
     let trusting = builder.clone().start().unwrap();
     for user in ["postgres", "bob"] {
@@ -88,10 +90,11 @@ fn a_password_is_asked_for_and_given_to_the_server() {
 
 #[test]
 fn a_pooler_offers_tls_on_its_own() {
-    let cluster = Cluster::start().unwrap();
+    let cluster = trusting().start().unwrap();
     let certificates = Certificates::new().unwrap();
     let server = certificates.self_signed(&Leaf::server("localhost")).unwrap();
-    let builder = PgBouncer::builder(&cluster, PoolMode::Transaction).tls(&server);
+    let builder =
+        PgBouncer::builder(&cluster, PoolMode::Transaction).auth(Auth::Trust).tls(&server);
     let bouncer = builder.start().unwrap();
     let arguments = [
         "-starttls",
@@ -108,8 +111,9 @@ fn a_pooler_offers_tls_on_its_own() {
 
 #[test]
 fn a_pooler_stops_freezes_and_starts_again_and_leaves_nothing() {
-    let cluster = Cluster::start().unwrap();
-    let bouncer = PgBouncer::start(&cluster, PoolMode::Session).unwrap();
+    let cluster = trusting().start().unwrap();
+    let bouncer =
+        PgBouncer::builder(&cluster, PoolMode::Session).auth(Auth::Trust).start().unwrap();
     let process = PathBuf::from(format!("/proc/{}", bouncer.pid().unwrap()));
     assert_ne!(fs::metadata(&process).unwrap().uid(), 0, "PgBouncer must not run as root");
     let command = fs::read_to_string(process.join("cmdline")).unwrap();
@@ -144,8 +148,8 @@ fn a_pooler_stops_freezes_and_starts_again_and_leaves_nothing() {
 
 #[test]
 fn a_wrong_setting_is_an_error_with_the_log() {
-    let cluster = Cluster::start().unwrap();
-    let builder = PgBouncer::builder(&cluster, PoolMode::Session);
+    let cluster = trusting().start().unwrap();
+    let builder = PgBouncer::builder(&cluster, PoolMode::Session).auth(Auth::Trust);
     let error = builder.clone().setting("no_such_setting", "1").start().unwrap_err().to_string();
     assert!(error.contains("ended while it started"), "{error}");
     assert!(error.contains("no_such_setting"), "{error}");
@@ -169,8 +173,9 @@ fn is_inside() -> bool {
 #[test]
 fn a_killed_process_leaves_no_pooler() {
     if is_inside() {
-        let cluster = Cluster::start().unwrap();
-        let bouncer = PgBouncer::start(&cluster, PoolMode::Session).unwrap();
+        let cluster = trusting().start().unwrap();
+        let bouncer =
+            PgBouncer::builder(&cluster, PoolMode::Session).auth(Auth::Trust).start().unwrap();
         let mut out = io::stdout().lock();
         writeln!(out, "\nPOOLER {}", bouncer.pid().unwrap()).unwrap();
         io::stdin().lock().read_line(&mut String::new()).unwrap();
@@ -200,8 +205,9 @@ fn without_the_programs_the_errors_say_how_to_get_them() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         return;
     }
-    let cluster = Cluster::start().unwrap();
-    let error = PgBouncer::start(&cluster, PoolMode::Session).unwrap_err();
+    let cluster = trusting().start().unwrap();
+    let error =
+        PgBouncer::builder(&cluster, PoolMode::Session).auth(Auth::Trust).start().unwrap_err();
     assert!(error.is_not_found());
     let expect = "no PgBouncer can be started: there is no program /nonexistent/a: run `apt-get \
                   install pgbouncer`, or set PGBELL_PGBOUNCER to the program";

@@ -8,8 +8,8 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Session, until};
-use pgbell_testkit::{Cluster, Cut, Direction, Flow, Proxy};
+use common::{Session, trusting, until};
+use pgbell_testkit::{Cut, Direction, Flow, Proxy};
 
 const BOTH: [Direction; 2] = [Direction::ToServer, Direction::ToClient];
 
@@ -415,7 +415,7 @@ fn a_writer_that_is_blocked_is_cut_too() {
 /// The same for a real server: a session that is cut, one that waits, a server that moves.
 #[test]
 fn a_session_goes_through_a_proxy_and_follows_it_to_the_new_primary() {
-    let primary = Cluster::start().unwrap();
+    let primary = trusting().start().unwrap();
     let standby = primary.standby().unwrap();
     let proxy = Proxy::start(primary.port()).unwrap();
     let handle = proxy.handle();

@@ -4,12 +4,12 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Session, ask, until};
-use pgbell_testkit::{Auth, Cluster, Mode};
+use common::{Session, ask, trusting, until};
+use pgbell_testkit::{Auth, Mode};
 
 #[test]
 fn a_standby_follows_and_can_be_promoted() {
-    let primary = Cluster::builder()
+    let primary = trusting()
         .auth(Auth::ScramSha256)
         .hba("host all all 127.0.0.1/32 trust")
         .superuser_password(r"it's \ a word")
@@ -31,7 +31,7 @@ fn a_standby_follows_and_can_be_promoted() {
 
 #[test]
 fn a_standby_that_has_caught_up_shows_every_commit() {
-    let primary = Cluster::start().unwrap();
+    let primary = trusting().start().unwrap();
     ask(&primary, "CREATE TABLE t (n int)");
     let standby = primary.standby().unwrap();
     let port = standby.port();
@@ -69,7 +69,7 @@ fn a_standby_that_has_caught_up_shows_every_commit() {
 
 #[test]
 fn two_servers_change_places_on_their_ports() {
-    let one = Cluster::start().unwrap();
+    let one = trusting().start().unwrap();
     ask(&one, "CREATE TABLE t AS SELECT 1 AS n");
     let two = one.standby().unwrap();
     let ports = [one.port(), two.port()];
@@ -98,7 +98,7 @@ fn two_servers_change_places_on_their_ports() {
 
 #[test]
 fn a_standby_that_cannot_catch_up_is_an_error_within_the_timeout() {
-    let primary = Cluster::builder().timeout(Duration::from_secs(4)).start().unwrap();
+    let primary = trusting().timeout(Duration::from_secs(4)).start().unwrap();
     let standby = primary.standby().unwrap();
     standby.wait_caught_up(&primary).unwrap();
     ask(&standby, "SELECT pg_wal_replay_pause()");

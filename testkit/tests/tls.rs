@@ -5,7 +5,7 @@ mod common;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-use common::{Session, ask};
+use common::{Session, ask, trusting};
 use pgbell_testkit::{
     Auth, Authority, Ca, Certificates, Cluster, Installation, Key, Leaf, Signature, Tls, TlsVersion,
 };
@@ -55,8 +55,7 @@ fn matrix_every_kind_of_certificate_is_served() {
     installations.push(Installation::find().unwrap());
     for (number, installation) in installations.into_iter().enumerate() {
         let major = installation.major();
-        let cluster =
-            Cluster::builder().installation(installation).tls(&served[0].1).start().unwrap();
+        let cluster = trusting().installation(installation).tls(&served[0].1).start().unwrap();
         assert_eq!(ask(&cluster, "SHOW ssl"), ["on"], "{major}");
         let served = if number < newest { &served[..common] } else { &served };
         for (root, certificate) in served {
@@ -94,7 +93,7 @@ fn a_bad_certificate_is_served_and_the_client_sees_why_not() {
         (certificates.self_signed(&localhost).unwrap(), "self-signed certificate"),
         (root.issue(&localhost.without_names().dns_name("a\0b")).unwrap(), "verify error"),
     ];
-    let cluster = Cluster::builder().tls(&expect[0].0).start().unwrap();
+    let cluster = trusting().tls(&expect[0].0).start().unwrap();
     for (certificate, says) in &expect {
         cluster.set_tls(certificate).unwrap();
         let session = Session::open_tls(cluster.port(), "postgres", &checking(&root));
@@ -118,7 +117,7 @@ fn the_servers_copies_belong_to_its_user_and_are_private() {
     let server = root.issue(&Leaf::server("localhost")).unwrap();
     let tls = Tls::new(&server).client_authority(&root);
     assert!(!format!("{tls:?}").contains("PRIVATE KEY"));
-    let cluster = Cluster::builder().tls(&tls).start().unwrap();
+    let cluster = trusting().tls(&tls).start().unwrap();
     let owner = fs::metadata(cluster.data_dir()).unwrap().uid();
     for name in ["tls.crt", "tls.key", "tls-ca.crt"] {
         let found = fs::metadata(cluster.data_dir().join(name)).unwrap();
@@ -134,7 +133,7 @@ fn the_servers_copies_belong_to_its_user_and_are_private() {
 fn versions_of_tls_are_those_that_were_asked_for() {
     let certificates = Certificates::new().unwrap();
     let server = certificates.self_signed(&Leaf::server("localhost")).unwrap();
-    let cluster = Cluster::builder()
+    let cluster = trusting()
         .tls(Tls::new(&server).min_version(TlsVersion::V1_0).max_version(TlsVersion::V1_1))
         .start()
         .unwrap();
@@ -159,7 +158,7 @@ fn versions_of_tls_are_those_that_were_asked_for() {
 fn a_line_can_be_for_tls_only_or_for_all_else_and_tls_can_end() {
     let certificates = Certificates::new().unwrap();
     let server = certificates.self_signed(&Leaf::server("localhost")).unwrap();
-    let cluster = Cluster::builder()
+    let cluster = trusting()
         .tls(&server)
         .hba("hostnossl all safe all reject")
         .hba("hostssl all plain all reject")
@@ -198,7 +197,7 @@ fn a_clients_certificate_is_its_login() {
     let tls = lists.iter().fold(Tls::new(&server).client_authority(&clients), |tls, list| {
         tls.client_revocation_list(list)
     });
-    let cluster = Cluster::builder()
+    let cluster = trusting()
         .auth(Auth::Cert)
         .tls(tls)
         .hba("hostssl all alice 127.0.0.1/32 cert map=people")
@@ -240,7 +239,7 @@ fn a_clients_certificate_is_its_login() {
 fn a_login_by_certificate_without_an_authority_is_refused_at_once() {
     let certificates = Certificates::new().unwrap();
     let server = certificates.self_signed(&Leaf::server("localhost")).unwrap();
-    for builder in [Cluster::builder(), Cluster::builder().tls(&server)] {
+    for builder in [trusting(), trusting().tls(&server)] {
         let error = builder.auth(Auth::Cert).start().unwrap_err().to_string();
         assert!(error.contains("client_authority"), "{error}");
     }
@@ -251,7 +250,7 @@ fn a_key_that_does_not_fit_is_refused_and_the_old_one_stays() {
     let certificates = Certificates::new().unwrap();
     let root = certificates.authority("root").unwrap();
     let server = root.issue(&Leaf::server("localhost")).unwrap();
-    let cluster = Cluster::builder().tls(&server).start().unwrap();
+    let cluster = trusting().tls(&server).start().unwrap();
     cluster.write_file("tls.key", root.certificate().key_pem()).unwrap();
     let error = cluster.reload().unwrap_err().to_string();
     assert!(error.contains("SSL configuration was not reloaded"), "{error}");

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use futures_core::Stream;
 use pgbell::session::FACTS_SQL;
 use pgbell::{Batch, Connection, Error, Event, Listener, Loss, Notification, Notifier};
-use pgbell_testkit::{Cluster, ClusterBuilder, Installation};
+use pgbell_testkit::{Auth, Cluster, ClusterBuilder, Installation};
 
 /// Longest wait for anything that must happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -39,8 +39,10 @@ impl Server {
         Self::with(|builder| builder)
     }
 
+    /// Logins ask for no password unless the test says so: many tests count what a login without one sends.
     pub(crate) fn with(change: impl FnOnce(ClusterBuilder) -> ClusterBuilder) -> Self {
-        let cluster = change(Cluster::builder()).start().unwrap_or_else(|error| panic!("{error}"));
+        let builder = Cluster::builder().auth(Auth::Trust);
+        let cluster = change(builder).start().unwrap_or_else(|error| panic!("{error}"));
         Self { cluster }
     }
 

@@ -12,15 +12,15 @@ use crate::connect;
 use crate::console;
 use crate::exit::{Exit, Failure};
 
-/// The role of the loopback backend.
-const LOOPBACK_USER: &str = "demo";
+/// The role that listens and sends. It has the rights of every role, and no other.
+const USER: &str = "demo";
 
 /// Random bytes of a throw-away password.
 const PASSWORD_BYTES: usize = 16;
 
 // No `Debug`: the passwords.
 pub(crate) enum Server {
-    Throwaway(Cluster),
+    Throwaway { cluster: Cluster, password: String },
     Loopback { server: testing::Server, password: String },
     Given { config: Config, place: String },
 }
@@ -36,7 +36,7 @@ impl Server {
             return Self::loopback().await;
         }
         let why = match Self::throwaway().await? {
-            Ok(cluster) => return Ok(Self::Throwaway(cluster)),
+            Ok(server) => return Ok(server),
             Err(why) => why,
         };
         if args.server == DemoServer::Postgres {
@@ -52,20 +52,22 @@ impl Server {
     }
 
     /// The inner error says why there is no PostgreSQL.
-    async fn throwaway() -> Result<Result<Cluster, String>, Failure> {
-        // Whoever shares the machine could log in otherwise: a superuser may run programs.
+    async fn throwaway() -> Result<Result<Self, String>, Failure> {
+        // Every user of the machine could log in otherwise. The superuser's password is random too, and not used.
         let password = password()?;
-        let builder = Cluster::builder().auth(Auth::ScramSha256).superuser_password(password);
+        let sql = format!("CREATE ROLE {USER} LOGIN PASSWORD '{password}'");
+        let builder = Cluster::builder().auth(Auth::ScramSha256).init_sql(sql);
         let started = tokio::task::spawn_blocking(|| builder.start()).await;
         let started = started.map_err(|error| Failure::new(Exit::Runtime, error.to_string()))?;
-        Ok(started.map_err(|error| error.to_string()))
+        let started = started.map_err(|error| error.to_string());
+        Ok(started.map(|cluster| Self::Throwaway { cluster, password }))
     }
 
     async fn loopback() -> Result<Self, Failure> {
         let password = password()?;
         let config = testing::BackendConfig::new()
             .auth(testing::Auth::ScramSha256)
-            .user(LOOPBACK_USER, password.as_str());
+            .user(USER, password.as_str());
         let server = testing::Server::start(config).await.map_err(|error| {
             Failure::new(Exit::Runtime, format!("cannot start the loopback backend: {error}"))
         })?;
@@ -74,7 +76,9 @@ impl Server {
 
     pub(crate) fn config(&self) -> Result<Config, Failure> {
         match self {
-            Self::Throwaway(cluster) => Self::parse(&cluster.url_for_superuser()),
+            Self::Throwaway { cluster, password } => {
+                Self::parse(&cluster.url(USER, password.as_str(), "postgres"))
+            }
             Self::Loopback { server, password } => {
                 Ok(Self::parse(&server.url())?.password(password.as_str()))
             }
@@ -113,7 +117,7 @@ impl Server {
     /// Where it comes from.
     pub(crate) fn origin(&self) -> String {
         match self {
-            Self::Throwaway(cluster) => format!(
+            Self::Throwaway { cluster, .. } => format!(
                 "a throw-away one of {} on 127.0.0.1:{}",
                 cluster.installation().bin().display(),
                 cluster.port()
@@ -134,14 +138,14 @@ impl Server {
     pub(crate) fn committed(&self, channel: &str) -> Option<u64> {
         match self {
             Self::Loopback { server, .. } => Some(server.count(channel).committed),
-            Self::Throwaway(_) | Self::Given { .. } => None,
+            Self::Throwaway { .. } | Self::Given { .. } => None,
         }
     }
 
     /// Ends it; nothing is left of it when this returns.
     pub(crate) async fn stop(self) {
         match self {
-            Self::Throwaway(cluster) => {
+            Self::Throwaway { cluster, .. } => {
                 // Blocks until the server is gone.
                 let _ = tokio::task::spawn_blocking(move || drop(cluster)).await;
             }

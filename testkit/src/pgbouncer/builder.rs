@@ -34,8 +34,8 @@ pub struct PgBouncerBuilder {
 }
 
 impl PgBouncerBuilder {
-    /// How clients log in to the pooler. [`Auth::Trust`] by default: the pooler knows the passwords that the
-    /// server wants.
+    /// How clients log in to the pooler. [`Auth::ScramSha256`] by default. The pooler knows the passwords that the server
+    /// wants: with [`Auth::Trust`] every user of this machine gets to the server as the superuser.
     #[must_use]
     pub fn auth(mut self, auth: Auth) -> Self {
         self.auth = auth;
@@ -70,7 +70,7 @@ impl PgBouncerBuilder {
         Self {
             server_port: cluster.port(),
             mode,
-            auth: Auth::Trust,
+            auth: Auth::ScramSha256,
             users: vec![superuser],
             settings: Vec::new(),
             tls: None,

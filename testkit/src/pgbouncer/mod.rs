@@ -45,7 +45,7 @@ pub struct PgBouncer {
 }
 
 impl PgBouncer {
-    /// A pooler that lets everybody in whom it knows: the cluster's superuser.
+    /// A pooler that lets the cluster's superuser in, with the password.
     ///
     /// # Errors
     /// As [`PgBouncerBuilder::start`].

@@ -3,15 +3,42 @@
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use pgbell_testkit::Cluster;
+use pgbell_testkit::{Auth, Cluster, ClusterBuilder};
+
+/// A cluster that asks for no password: the client of these tests computes none.
+pub(crate) fn trusting() -> ClusterBuilder {
+    Cluster::builder().auth(Auth::Trust)
+}
+
+/// What the testkit's role may do: to look, over the socket.
+pub(crate) fn own_role(cluster: &Cluster) {
+    for user in ["pgbell_testkit", "pgbell_testkit\0replication\0true"] {
+        let error = Session::open_as(cluster.port(), user).err().unwrap().to_string();
+        assert!(error.contains("28000") && error.contains("rejects"), "{user:?}: {error}");
+    }
+    let dir = cluster.socket_dir().unwrap();
+    let open = |user| Session::open_socket(dir, cluster.port(), user);
+    let mut own = open("pgbell_testkit").unwrap();
+    assert_eq!(own.ask("SHOW is_superuser").unwrap(), ["off"]);
+    for sql in ["SELECT pg_reload_conf()", "CREATE ROLE another", "SELECT * FROM pg_authid"] {
+        assert!(own.ask(sql).is_err(), "{sql}");
+    }
+    // It streams when there is a standby, and not before.
+    let streams = "SELECT rolreplication FROM pg_roles WHERE rolname = current_user";
+    assert_eq!(own.ask(streams).unwrap(), ["f"]);
+    assert!(open("pgbell_testkit\0replication\0true").is_err());
+}
 
 /// What a session talks through.
 enum Stream {
     Tcp(TcpStream),
+    Unix(UnixStream),
     /// `openssl s_client`.
     Tls(Child),
 }
@@ -20,6 +47,7 @@ impl Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.read(buffer),
+            Self::Unix(stream) => stream.read(buffer),
             Self::Tls(child) => child.stdout.as_mut().unwrap().read(buffer),
         }
     }
@@ -29,6 +57,7 @@ impl Write for Stream {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.write(buffer),
+            Self::Unix(stream) => stream.write(buffer),
             Self::Tls(child) => child.stdin.as_mut().unwrap().write(buffer),
         }
     }
@@ -36,6 +65,7 @@ impl Write for Stream {
     fn flush(&mut self) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => stream.flush(),
+            Self::Unix(stream) => stream.flush(),
             Self::Tls(child) => child.stdin.as_mut().unwrap().flush(),
         }
     }
@@ -77,6 +107,13 @@ impl Session {
         let stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
         Self::log_in(Stream::Tcp(stream), user)
+    }
+
+    /// Over the Unix socket in a directory.
+    pub(crate) fn open_socket(dir: &Path, port: u16, user: &str) -> io::Result<Self> {
+        let stream = UnixStream::connect(dir.join(format!(".s.PGSQL.{port}")))?;
+        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+        Self::log_in(Stream::Unix(stream), user)
     }
 
     /// Over TLS, with arguments of `openssl s_client`. Everything that it says is the error's text.
