@@ -311,6 +311,8 @@ secrets() {
 rm -rf "$logs"
 mkdir -p "$logs"
 prepare
+# No program looks for servers where it was built.
+export PGBELL_MATRIX_DIR=${PGBELL_MATRIX_DIR:-$PWD/testkit/servers/node_modules}
 if [ "$mode" = quick ]; then
     quick
 else

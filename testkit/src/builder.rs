@@ -191,7 +191,7 @@ impl ClusterBuilder {
             Some(installation) => installation.clone(),
             None => Installation::find()?,
         };
-        let bin = reach::programs(&installation, &user)?;
+        let bin = reach::programs(installation.bin(), &user)?;
         let scratch = Scratch::new(&user, self.data_parent.as_deref())?;
         let mut server = Server {
             scratch,

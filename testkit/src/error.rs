@@ -56,7 +56,10 @@ impl fmt::Display for NotFound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = &self.what;
         match self.missing {
-            Missing::Server => write!(f, "{what}: {HOW_TO_GET_ONE}, or {HOW_TO_GET_THE_MATRIX}"),
+            Missing::Server => write!(
+                f,
+                "{what}: {HOW_TO_GET_ONE}, or run `testkit/servers/fetch.sh` and set PGBELL_MATRIX_DIR to its node_modules"
+            ),
             Missing::Matrix => write!(f, "{what}: {HOW_TO_GET_THE_MATRIX}"),
             Missing::PgBouncer => write!(f, "{what}: {HOW_TO_GET_PGBOUNCER}"),
             Missing::OpenSsl => write!(f, "{what}: {HOW_TO_GET_OPENSSL}"),

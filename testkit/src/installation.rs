@@ -3,15 +3,18 @@
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use crate::error::NotFound;
+use crate::reach;
+use crate::user::User;
 
 /// Major versions of the matrix, oldest first.
 pub const MAJORS: [u32; 6] = [13, 14, 15, 16, 17, 18];
 
-/// Where `testkit/servers/fetch.sh` puts the matrix, when this crate was built in its repository.
-const FETCHED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/servers/node_modules");
+/// Where `testkit/servers/fetch.sh` puts the matrix, seen from the packages of the repository. Tests look there, which
+/// cargo tells the place of their package; nothing else does.
+const FETCHED: [&str; 3] =
+    ["servers/node_modules", "testkit/servers/node_modules", "../testkit/servers/node_modules"];
 
 /// Debian and Ubuntu: one directory for each major version.
 const DEBIAN: &str = "/usr/lib/postgresql";
@@ -28,8 +31,8 @@ impl Installation {
     /// The installation that tests use when they do not name one.
     ///
     /// The first of: `PGBELL_POSTGRES` (a directory with the programs, or the one above its `bin`), `postgres`
-    /// on `PATH`, `pg_config --bindir`, the highest version under `/usr/lib/postgresql`, the highest of the
-    /// [matrix](Self::matrix).
+    /// on `PATH`, `pg_config --bindir`, the highest version under `/usr/lib/postgresql`, the highest in
+    /// `PGBELL_MATRIX_DIR`. The programs are run as the user that the server will run as, also to learn their version.
     ///
     /// # Errors
     /// [`NotFound`] when there is none, or when `PGBELL_POSTGRES` is set to something else.
@@ -40,7 +43,7 @@ impl Installation {
         on_path()
             .or_else(by_pg_config)
             .or_else(|| highest(by_debian(Path::new(DEBIAN))))
-            .or_else(|| highest(matrix_in(&matrix_dirs())))
+            .or_else(|| highest(matrix_in(&named_matrix())))
             .ok_or_else(|| {
                 NotFound::server(
                     "no PostgreSQL server on PATH, by pg_config or in /usr/lib/postgresql",
@@ -50,13 +53,16 @@ impl Installation {
 
     /// One installation of each of [`MAJORS`], oldest first: the real servers that are fetched from npm.
     ///
-    /// Looked for in `PGBELL_MATRIX_DIR` (`<dir>/pg13/native/bin` and so on), else where
-    /// `testkit/servers/fetch.sh` puts them.
+    /// Looked for in `PGBELL_MATRIX_DIR` (`<dir>/pg13/native/bin` and so on), else, in a test of this repository that
+    /// cargo runs (`CARGO_MANIFEST_DIR`), where `testkit/servers/fetch.sh` puts them.
     ///
     /// # Errors
     /// [`NotFound`] when any of them is missing: it names them and says how to get them.
     pub fn matrix() -> Result<Vec<Self>, NotFound> {
-        let dirs = matrix_dirs();
+        let dirs = match named_matrix() {
+            named if named.is_empty() => fetched_matrix(),
+            named => named,
+        };
         let found = matrix_in(&dirs);
         let missing: Vec<String> = MAJORS
             .iter()
@@ -67,11 +73,12 @@ impl Installation {
             return Ok(found);
         }
         let dirs: Vec<String> = dirs.iter().map(|dir| dir.display().to_string()).collect();
-        Err(NotFound::matrix(format!(
-            "PostgreSQL {} of the matrix not found in {}",
-            missing.join(", "),
-            dirs.join(", ")
-        )))
+        let place = match dirs.is_empty() {
+            true => "where nothing names it: PGBELL_MATRIX_DIR is not set".to_owned(),
+            false => dirs.join(", "),
+        };
+        let missing = missing.join(", ");
+        Err(NotFound::matrix(format!("PostgreSQL {missing} of the matrix not found in {place}")))
     }
 
     /// The installation in a directory that holds `postgres` and `initdb`, or whose `bin` does.
@@ -113,12 +120,12 @@ impl Installation {
         if !bin.join("initdb").is_file() {
             return None;
         }
-        let said = Command::new(&postgres)
-            .arg("--version")
-            .env("LC_ALL", "C")
-            .stdin(Stdio::null())
-            .output();
-        let (major, version) = parse_version(&String::from_utf8(said.ok()?.stdout).ok()?)?;
+        let user = User::detect().ok()?;
+        // Never as root: what it is, is known only when it has said so.
+        let (major, version) = reach::programs(&bin, &user).ok().and_then(|bin| {
+            let said = user.command(bin.join("postgres")).arg("--version").output();
+            parse_version(&String::from_utf8(said.ok()?.stdout).ok()?)
+        })?;
         Some(Self { bin, major, version })
     }
 }
@@ -136,7 +143,7 @@ fn on_path() -> Option<Installation> {
 }
 
 fn by_pg_config() -> Option<Installation> {
-    let said = Command::new("pg_config").arg("--bindir").stdin(Stdio::null()).output().ok()?;
+    let said = User::detect().ok()?.command("pg_config").arg("--bindir").output().ok()?;
     Installation::in_bin(Path::new(String::from_utf8(said.stdout).ok()?.trim()))
 }
 
@@ -149,11 +156,17 @@ fn highest(found: Vec<Installation>) -> Option<Installation> {
     found.into_iter().max_by_key(|one| one.major)
 }
 
-fn matrix_dirs() -> Vec<PathBuf> {
-    match env::var_os("PGBELL_MATRIX_DIR").filter(|dir| !dir.is_empty()) {
-        Some(dir) => vec![PathBuf::from(dir)],
-        None => vec![PathBuf::from(FETCHED)],
-    }
+/// The directory that the user names.
+fn named_matrix() -> Vec<PathBuf> {
+    let named = env::var_os("PGBELL_MATRIX_DIR").filter(|dir| !dir.is_empty());
+    named.into_iter().map(PathBuf::from).collect()
+}
+
+/// For tests that cargo runs.
+fn fetched_matrix() -> Vec<PathBuf> {
+    let package = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    let dirs = package.iter().flat_map(|package| FETCHED.map(|dir| package.join(dir)));
+    dirs.filter(|dir| dir.is_dir()).collect()
 }
 
 /// What is there of the matrix, oldest first. A folder whose server is of another major is not counted.

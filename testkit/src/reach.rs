@@ -11,7 +11,6 @@ use std::time::{Duration, SystemTime};
 
 use crate::error::Error;
 use crate::guard::shared_parent;
-use crate::installation::Installation;
 use crate::user::User;
 
 /// A copy that is not finished after this time was left by a process that was killed.
@@ -20,45 +19,38 @@ const ABANDONED_AFTER: Duration = Duration::from_secs(3600);
 /// What of an installation a server needs, beside `bin` in the directory above it.
 const PARTS: [&str; 3] = ["bin", "lib", "share"];
 
-/// The directory of the programs for this user: the installation's own, or that of a copy.
-pub(crate) fn programs(installation: &Installation, user: &User) -> Result<PathBuf, Error> {
-    if !user.is_other() || runs(installation.bin(), user) {
-        return Ok(installation.bin().to_owned());
+/// The directory of the programs for this user: the installation's own, or that of a copy where the user does not get in.
+pub(crate) fn programs(bin: &Path, user: &User) -> Result<PathBuf, Error> {
+    if !user.is_other() || user.can_enter(bin) {
+        return Ok(bin.to_owned());
     }
-    let copy = copied(installation, user)?;
-    if runs(&copy, user) {
+    let copy = copied(bin, user)?;
+    if user.can_enter(&copy) {
         return Ok(copy);
     }
     Err(Error::new(format!(
-        "the server's user ({}) cannot run the copy of PostgreSQL in {}",
+        "the server's user ({}) cannot reach the copy of PostgreSQL in {}",
         user.name(),
         copy.display()
     )))
 }
 
-fn runs(bin: &Path, user: &User) -> bool {
-    ["initdb", "postgres"].iter().all(|program| {
-        let output = user.command(bin.join(program)).arg("--version").output();
-        output.is_ok_and(|output| output.status.success())
-    })
-}
-
-fn copied(installation: &Installation, user: &User) -> Result<PathBuf, Error> {
-    let prefix = installation.bin().parent().filter(|prefix| {
-        installation.bin().ends_with("bin") && PARTS.iter().all(|part| prefix.join(part).is_dir())
+fn copied(bin: &Path, user: &User) -> Result<PathBuf, Error> {
+    let prefix = bin.parent().filter(|prefix| {
+        bin.ends_with("bin") && PARTS.iter().all(|part| prefix.join(part).is_dir())
     });
     let Some(prefix) = prefix else {
         return Err(Error::new(format!(
-            "the server's user ({}) cannot run the programs in {}, and they are not a bin, lib and share that \
+            "the server's user ({}) cannot reach the programs in {}, and they are not a bin, lib and share that \
              could be copied: make the directory reachable, or set PGBELL_TEST_USER",
             user.name(),
-            installation.bin().display()
+            bin.display()
         )));
     };
     let cache = cache(&shared_parent(user)?)?;
-    let copy = cache.join(name(installation)?);
+    let copy = cache.join(name(bin, user)?);
     if !copy.exists() {
-        make(prefix, &cache, &copy)?;
+        make(prefix, &cache, &copy, user)?;
     }
     Ok(copy.join("bin"))
 }
@@ -86,34 +78,37 @@ fn cache(parent: &Path) -> Result<PathBuf, Error> {
     Ok(cache)
 }
 
-/// The same for the same files: place, version, size and time of `postgres`.
-fn name(installation: &Installation) -> Result<String, Error> {
-    let postgres = installation.bin().join("postgres");
+/// The same for the same files, place, size and time of `postgres`, and for the same user.
+fn name(bin: &Path, user: &User) -> Result<String, Error> {
+    let postgres = bin.join("postgres");
     let found = fs::metadata(&postgres).map_err(Error::on("look at", &postgres))?;
-    let (version, size) = (installation.version(), found.size());
-    let identity =
-        format!("{}|{version}|{size}|{}|{}", postgres.display(), found.mtime(), found.mtime_nsec());
+    let (size, time, nanos) = (found.size(), found.mtime(), found.mtime_nsec());
+    let identity = format!("{}|{size}|{time}|{nanos}|{:?}", postgres.display(), user.group());
     // FNV-1a: a name, not a seal.
     let hash = identity.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
-    Ok(format!("{}-{hash:016x}", installation.major()))
+    Ok(format!("{hash:016x}"))
 }
 
-/// Copies under another name and renames: a copy is there as a whole or not at all.
-fn make(prefix: &Path, cache: &Path, copy: &Path) -> Result<(), Error> {
+/// Copies under another name and renames: a copy is there as a whole or not at all. What was closed to others is closed
+/// to all but the server's user.
+fn make(prefix: &Path, cache: &Path, copy: &Path, user: &User) -> Result<(), Error> {
     remove_abandoned(cache);
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let unfinished = cache.join(format!("unfinished-{}-{number}", process::id()));
     let _ = fs::remove_dir_all(&unfinished);
-    let made = directory(&unfinished)
+    let made = DirBuilder::new()
+        .mode(0o700)
+        .create(&unfinished)
         .and_then(|()| fs::metadata(prefix))
         .and_then(|found| {
             PARTS
                 .iter()
                 .try_for_each(|part| tree(&prefix.join(part), &unfinished.join(part), found.uid()))
         })
+        .and_then(|()| user.let_in(&unfinished))
         .and_then(|()| match fs::rename(&unfinished, copy) {
             // Somebody else was first.
             Err(_) if copy.is_dir() => Ok(()),

@@ -2,7 +2,8 @@
 
 use std::env;
 use std::ffi::OsStr;
-use std::os::unix::fs::fchown;
+use std::io;
+use std::os::unix::fs::{PermissionsExt, fchown};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -92,6 +93,20 @@ impl User {
                 .map_err(Error::on("give away", path)),
             None => Ok(()),
         }
+    }
+
+    /// Lets that user into a directory of root's, and no other user.
+    pub(crate) fn let_in(&self, path: &Path) -> io::Result<()> {
+        let dir = open_directory(path)?;
+        if let Some(other) = &self.other {
+            fchown(&dir, None, Some(other.gid))?;
+        }
+        dir.set_permissions(PermissionsExt::from_mode(0o750))
+    }
+
+    /// Number of the user's group, where the user is not the caller.
+    pub(crate) fn group(&self) -> Option<u32> {
+        self.other.as_ref().map(|other| other.gid)
     }
 
     /// Whether that user gets into the directory.

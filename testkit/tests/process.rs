@@ -141,7 +141,7 @@ fn a_closed_installation_is_copied_once_to_where_the_server_reaches_it() {
             let copy = fs::read_dir(&cache).unwrap().map(Result::unwrap).collect::<Vec<_>>();
             assert_eq!(copy.len(), 1);
             let found = copy[0].metadata().unwrap();
-            assert_eq!((found.uid(), found.permissions().mode() & 0o777), (0, 0o755));
+            assert_eq!((found.uid(), found.permissions().mode() & 0o777), (0, 0o750));
             copies.push(found.ino());
         } else {
             // Whoever is not root runs the server as themselves and reaches their own files.
