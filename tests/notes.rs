@@ -1,5 +1,5 @@
 //! Holds `protocol-notes.md` to the code: every number that the code cites is there, every note names a
-//! test, and every test that it names exists.
+//! test, and every test that it names exists. So do the tests of the attacks in `tests/hostile/README.md`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -95,6 +95,51 @@ fn every_note_names_tests_that_exist() {
             {
                 wrong.push(format!("N{number}: there is no test {test}"));
             }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Where cargo finds the sources of what a command of the list of attacks runs.
+fn target(command: &str) -> Option<PathBuf> {
+    let after = |option: &str| {
+        let mut words = command.split(' ').skip_while(|word| *word != option);
+        words.nth(1)
+    };
+    let package = match after("-p")? {
+        "pgbell" => root().to_owned(),
+        "pgbell-testkit" => root().join("testkit"),
+        "pgbell-cli" => root().join("cli"),
+        _ => return None,
+    };
+    match after("--test") {
+        Some(test) => Some(package.join("tests").join(test)),
+        None if command.contains(" --lib ") || command.contains(" --bin ") => {
+            Some(package.join("src"))
+        }
+        None => None,
+    }
+}
+
+#[test]
+fn every_attack_names_a_test_that_its_command_runs() {
+    let text = fs::read_to_string(root().join("tests/hostile/README.md")).unwrap();
+    let sources = sources();
+    let rows: Vec<&str> = text.lines().filter(|line| line.contains("`cargo ")).collect();
+    assert!(rows.len() > 10, "the table was not found");
+    let mut wrong = Vec::new();
+    for row in rows {
+        let mut quoted = row.split('|').skip(2).map(|cell| cell.trim().trim_matches('`'));
+        let (test, command) = (quoted.next().unwrap(), quoted.next().unwrap());
+        let test = format!("fn {test}(");
+        let is_there = target(command).is_some_and(|target| {
+            sources.iter().any(|(path, source)| {
+                (path.starts_with(&target) || path.with_extension("") == target)
+                    && source.contains(&test)
+            })
+        });
+        if !is_there {
+            wrong.push(row);
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
