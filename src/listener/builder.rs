@@ -171,7 +171,12 @@ impl ListenerBuilder {
     /// the next attempt may be another one: with several hosts, or a password provider.
     ///
     /// Say `true` where a file of passwords (`.pgpass`) or the server's roles change under a running service: the
-    /// file is read again at every attempt. The first attempt, [`connect`](Self::connect), is never tried again.
+    /// file is read again at every attempt.
+    ///
+    /// A refusal with SQLSTATE 28000 is tried again in any case where `sslcert` names a file that does not exist: perhaps
+    /// the server wants this certificate. N153.
+    ///
+    /// The first attempt, [`connect`](Self::connect), is never tried again.
     pub fn retry_refusals(mut self, retry: bool) -> Self {
         self.retry_refusals = Some(retry);
         self
@@ -267,7 +272,8 @@ impl ListenerBuilder {
     }
 
     /// How long a run of the [hook](Self::on_live) may take, its connection included: by default 30 s. A run that takes
-    /// longer is cancelled at its next await, and has failed.
+    /// longer is cancelled at its next await, and has failed. The next run begins when the cancelled one has ended, and its
+    /// time begins then. A run that cannot begin within this time has failed, too.
     pub fn on_live_timeout(mut self, timeout: Duration) -> Self {
         self.hook_policy.timeout = timeout;
         self

@@ -229,11 +229,15 @@ impl ListenerHandle {
     /// ends the session and the listener as [`close`](Self::close) does. The consumer goes on to receive
     /// meanwhile, and afterwards what is queued, then [`ErrorKind::Closed`].
     ///
+    /// Before it stops, the server is asked to prove that the session listens to its channels, as for a
+    /// [`heartbeat`](crate::ListenerBuilder::heartbeat). If the server refuses that query, a simpler one is sent.
+    ///
     /// If no session is up, the loss is told as a [`Gap`](crate::Gap), and that is the end.
     ///
     /// # Errors
-    /// [`ErrorKind::Timeout`] when it takes longer than `deadline`; what the session was lost by; the
-    /// listener is over in any case. [`ErrorKind::Closed`] when it was before.
+    /// [`ErrorKind::Timeout`] when it takes longer than `deadline`; what the session was lost by; the refusal, usually
+    /// [`ErrorKind::Server`], when the server refused every proof. Then what arrived was delivered, but whether the session
+    /// listened until the end is not known. The listener is over in any case. [`ErrorKind::Closed`] when it was before.
     ///
     /// # Cancel safety
     /// A dropped future does not take it back.

@@ -81,19 +81,27 @@ impl<O: Outside> Hooks<O> {
         }
     }
 
-    /// Waits for the end of the one that runs, beside the session on this socket.
-    pub(super) fn poll(
+    /// Begins the next one beside the session on this socket, if none is left of the one before. Returns whether it did.
+    pub(super) fn begin(
         &mut self,
         cx: &mut Context<'_>,
         outside: &mut O,
         socket: Option<&O::Socket>,
-    ) -> Poll<Result<(), Error>> {
+    ) -> bool {
         if !self.has_ended(cx, outside) {
-            return Poll::Pending;
+            return false;
         }
-        if let Some(live) = self.next.take() {
-            self.running = outside.run_hook(socket, live);
-        }
+        let Some(live) = self.next.take() else { return false };
+        self.running = outside.run_hook(socket, live);
+        true
+    }
+
+    /// Waits for the end of the one that runs.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        outside: &mut O,
+    ) -> Poll<Result<(), Error>> {
         let Some(running) = &mut self.running else { return Poll::Pending };
         let result = ready!(outside.poll_hook(cx, running));
         self.running = None;

@@ -116,7 +116,9 @@ pub struct Stats {
     pub delivered: u64,
     /// Notifications that the full queue dropped and the consumer was told of.
     pub lagged: u64,
-    /// Gaps reported.
+    /// Gaps put into the stream. A gap is put there when the next session is live, or at the end of the listener; all losses
+    /// until then that lie at one place of the stream are one gap. A consumer may receive fewer: two gaps that it has not
+    /// taken yet become one if no notification lies between them, or if 64 of them wait.
     pub gaps: u64,
     /// Notifications in the queue.
     pub queued: u64,

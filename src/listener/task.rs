@@ -243,8 +243,11 @@ impl<O: Outside> Task<O> {
 
     /// One that has ended may be followed by the next at once, which is to be polled too.
     fn poll_hook(&mut self, cx: &mut Context<'_>) {
-        while let Poll::Ready(result) = self.hooks.poll(cx, &mut self.outside, self.links.socket())
-        {
+        loop {
+            if self.hooks.begin(cx, &mut self.outside, self.links.socket()) {
+                self.supervisor.handle_hook_begun(self.outside.now());
+            }
+            let Poll::Ready(result) = self.hooks.poll(cx, &mut self.outside) else { return };
             self.supervisor.handle_hook(self.outside.now(), result, self.outside.sink());
             self.act();
         }

@@ -116,7 +116,8 @@ impl Driver {
 
     /// Runs SQL before anything is listened to.
     pub(super) async fn query(&mut self, sql: &str) -> Answer {
-        let id = self.session.short_query(now(), sql, ANSWER_BYTES_MAX)?;
+        let id = self.session.simple_query(now(), sql)?;
+        self.session.limit_answer(id, ANSWER_BYTES_MAX);
         let answer = self.answer(id, &mut NotListening).await;
         answer.map_err(|error| self.cause(error))
     }

@@ -169,7 +169,8 @@ impl Established {
     /// Whether the server says that the session listens to the channel. Behind a proxy that listens in place of its
     /// clients it does not. What cannot be asked is not so.
     async fn is_named(&mut self, channel: &str) -> Result<bool, Error> {
-        let id = self.driver.session.short_query(now(), CHANNELS_SQL, CHANNELS_BYTES_MAX)?;
+        let id = self.driver.session.simple_query(now(), CHANNELS_SQL)?;
+        self.driver.session.limit_answer(id, CHANNELS_BYTES_MAX);
         match self.driver.answer(id, &mut NotListening).await {
             Ok(results) => Ok(results
                 .iter()

@@ -33,24 +33,6 @@ impl Session {
         self.command(now, Kind::Simple, &[FrontendMessage::Query(sql)])
     }
 
-    /// As [`simple_query`](Self::simple_query), for an answer that is short if the server is sane: one of more than
-    /// `bytes` is refused with [`ErrorKind::Unsupported`].
-    ///
-    /// # Errors
-    /// As [`simple_query`](Self::simple_query).
-    pub fn short_query(
-        &mut self,
-        now: Instant,
-        sql: &str,
-        bytes: usize,
-    ) -> Result<CommandId, Error> {
-        let id = self.simple_query(now, sql)?;
-        if let Some(pending) = self.pending.back_mut() {
-            pending.limit(bytes);
-        }
-        Ok(id)
-    }
-
     /// Runs one statement with parameters in text format, each with the object id of its type;
     /// 0 lets the server derive it.
     ///
@@ -119,7 +101,8 @@ impl Session {
         let sql = statements("LISTEN ", channels)?;
         if channels.iter().any(|name| self.may_be_cut(name.as_ref())) {
             // A query of its own: the server parses all of a query before it carries out the first statement.
-            self.short_query(now, SHOW_NOTICES, SHOW_NOTICES_BYTES_MAX)?;
+            let id = self.simple_query(now, SHOW_NOTICES)?;
+            self.limit_answer(id, SHOW_NOTICES_BYTES_MAX);
         }
         let kind = Kind::Listen(owned(channels));
         self.command(now, kind, &[FrontendMessage::Query(&sql)])

@@ -191,8 +191,8 @@ pub enum State {
     /// The first session is being set up.
     Connecting,
     /// Every wanted channel is active or refused, and notifications arrive, but none is delivered yet: the hook
-    /// runs, or waits to run again after a failure; or the server has dropped a notification during a handover,
-    /// and the gap is reported when that is done.
+    /// runs, or waits to run again after a failure; or during a handover the server has dropped a notification, or has
+    /// accepted a channel that it had refused, and the gap is reported when the handover is done.
     CatchingUp,
     /// Every wanted channel is active, or refused by the server: [`ChannelState`] says which. Notifications are
     /// delivered.
@@ -242,7 +242,7 @@ pub enum Action {
         /// How.
         how: Close,
     },
-    /// Run the user's hook, and report how it ended.
+    /// Run the user's hook as soon as no cancelled run of it is left. Report when it begins and how it ended.
     RunHook(Live),
     /// The session is gone: what the hook does is in vain.
     CancelHook,

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::action::{Action, Close};
 use super::link::{Link, Stage};
-use super::{CommandId, Reply, State, Supervisor, closed};
+use super::{CommandId, LinkId, Reply, State, Supervisor, closed};
 use crate::{Error, ErrorKind};
 
 /// A drain that is under way.
@@ -12,8 +12,10 @@ use crate::{Error, ErrorKind};
 pub(super) struct Draining {
     pub(super) id: CommandId,
     pub(super) deadline: Option<Instant>,
-    /// The proof in front of the end was asked for.
-    pub(super) is_proven: bool,
+    /// The link that was asked for the proof before the end.
+    pub(super) asked: Option<LinkId>,
+    /// The answer of a server that refused every proof.
+    pub(super) refusal: Option<Error>,
 }
 
 impl Supervisor {
@@ -66,6 +68,11 @@ impl Supervisor {
         }
         let result = self.cause.take().map_or(result, Err);
         let unsent = unsent(result.as_ref().err());
+        if let Err(cause) = &result
+            && self.draining.as_ref().is_some_and(|draining| draining.asked.is_some())
+        {
+            self.answer_drain(Err(cause.clone()));
+        }
         self.ending = true;
         if let Some(link) = self.current.take() {
             self.abandon(link, closed());
@@ -104,6 +111,10 @@ impl Supervisor {
     /// Whoever drains is told how it went, once. However that was, it is the end.
     pub(super) fn answer_drain(&mut self, result: Result<Reply, Error>) {
         if let Some(draining) = self.draining.take() {
+            let result = match draining.refusal {
+                Some(refusal) => result.and_then(|_| Err(unproven(refusal))),
+                None => result,
+            };
             self.ending = true;
             self.reply(draining.id, result);
         }
@@ -129,4 +140,12 @@ pub(super) fn unsent(cause: Option<&Error>) -> Error {
             cause.clone(),
         ),
     }
+}
+
+/// The answer to a drain where the server refused every proof.
+#[cold]
+fn unproven(refusal: Error) -> Error {
+    let message = "what arrived was delivered, but the server refused to prove that the session listened to its \
+         channels until the drain";
+    Error::caused(refusal.kind(), message, refusal)
 }

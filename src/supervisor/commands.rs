@@ -97,7 +97,8 @@ impl Supervisor {
             }
             Command::Drain { within } => {
                 let deadline = now.checked_add(within);
-                self.draining = Some(super::close::Draining { id, deadline, is_proven: false });
+                let (asked, refusal) = (None, None);
+                self.draining = Some(super::close::Draining { id, deadline, asked, refusal });
             }
             _ => {}
         }
@@ -124,7 +125,10 @@ impl Supervisor {
             let drains = matches!(command, Command::Drain { .. });
             match self.start(now, id, command) {
                 Ok(()) => {}
-                Err(error) if drains => self.answer_drain(Err(error)),
+                Err(error) if drains => {
+                    self.answer_drain(Err(error));
+                    self.close(now);
+                }
                 Err(error) => self.reply(id, Err(error)),
             }
         }
@@ -134,8 +138,10 @@ impl Supervisor {
         let is_ready = |link: &&Link| link.session().is_some_and(Session::is_ready);
         let Some(link) = self.current.as_ref().filter(is_ready) else { return false };
         // Two sessions with one set of subscriptions, or one that has yet to get them: it must not change.
-        let is_changing =
-            self.handover.is_running() || self.next.as_ref().is_some_and(Link::is_open);
+        let is_asked = self.draining.as_ref().is_some_and(|one| one.asked == Some(link.id));
+        // A drain that has asked for its proof does not wait for a session that was opened since.
+        let is_changing = self.handover.is_running()
+            || !is_asked && self.next.as_ref().is_some_and(Link::is_open);
         if link.live_since.is_none()
             || link.doubt.is_some()
             || is_changing
@@ -171,19 +177,16 @@ impl Supervisor {
                 self.reply(id, Ok(Reply::Rotating));
                 return Ok(());
             }
-            // In front of the end: whether everything until then was heard.
+            // First a proof that everything until then was heard.
             Command::Drain { .. } => {
-                let is_proven = self
-                    .draining
-                    .as_mut()
-                    .is_some_and(|draining| std::mem::replace(&mut draining.is_proven, true));
-                if !is_proven {
+                let link = self.current.as_ref().map(|link| link.id);
+                let Some(draining) = &mut self.draining else { return Err(closed()) };
+                if std::mem::replace(&mut draining.asked, link) != link {
+                    draining.refusal = None;
                     self.send_proof(now, None)?;
-                    if self.current.as_ref().is_some_and(|link| link.echo.is_some()) {
-                        // It ends when that has come back.
-                        self.waiting.push_front((id, command));
-                        return Ok(());
-                    }
+                    // It goes on when that is answered. After a refusal a simpler proof comes first.
+                    self.waiting.push_front((id, command));
+                    return Ok(());
                 }
             }
             _ => {}

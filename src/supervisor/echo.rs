@@ -10,7 +10,7 @@ use bytes::BytesMut;
 use super::link::Link;
 use super::probe::LONGEST;
 use super::proof::Question;
-use super::{LinkId, Sink, Supervisor};
+use super::{LinkId, Sink, Supervisor, search};
 use crate::session::{Answer, Session};
 use crate::wire::{self, RawNotification, Run};
 use crate::{Error, ErrorKind};
@@ -18,7 +18,7 @@ use crate::{Error, ErrorKind};
 /// A notification that the session has sent to itself.
 #[derive(Debug)]
 pub(super) struct Echo {
-    /// Its payload.
+    /// Its payload, which cannot be guessed.
     nonce: String,
     /// It has come back.
     is_heard: bool,
@@ -29,8 +29,8 @@ pub(super) struct Echo {
 }
 
 impl Echo {
-    pub(super) fn new(now: Instant, number: u64) -> Self {
-        Self { nonce: number.to_string(), is_heard: false, answered_at: None, silent_since: now }
+    pub(super) fn new(now: Instant, nonce: String) -> Self {
+        Self { nonce, is_heard: false, answered_at: None, silent_since: now }
     }
 
     pub(super) fn nonce(&self) -> &str {
@@ -62,18 +62,19 @@ impl Echo {
 
 impl Supervisor {
     /// Takes the notifications of the private channel out of a run of the current session: they are not the user's.
-    /// Returns the rest of the run.
+    /// Returns the rest of the run. What is left of a run that was searched is not searched again.
     pub(super) fn hear_echo(
         &mut self,
         now: Instant,
         input: &mut BytesMut,
         run: Run,
+        is_searched: bool,
         sink: &mut impl Sink,
     ) -> Run {
         let Some(Link { private: Some(private), echo, .. }) = &mut self.current else { return run };
         let is_private = |one: RawNotification<'_>| one.channel == private.as_bytes();
         let frames = input.get(..run.bytes).unwrap_or_default();
-        if !wire::frames(frames).any(is_private) {
+        if is_searched || search::position(frames, is_private).is_none() {
             if let Some(echo) = echo {
                 echo.silent_since = now;
             }
@@ -95,15 +96,15 @@ impl Supervisor {
     /// The answer to the command that sent the notification.
     pub(super) fn sign_answered(&mut self, now: Instant, result: Answer, sink: &mut impl Sink) {
         let Some(link) = &mut self.current else { return };
-        match (&mut link.echo, result) {
-            (Some(echo), Ok(_)) => {
-                (echo.answered_at, echo.silent_since) = (Some(now), now);
+        match result {
+            Ok(_) => {
+                if let Some(echo) = &mut link.echo {
+                    (echo.answered_at, echo.silent_since) = (Some(now), now);
+                }
                 self.check_echo(now, sink);
             }
-            // Given up meanwhile.
-            (None, Ok(_)) => {}
-            (echo, Err(error)) => {
-                *echo = None;
+            Err(error) => {
+                link.echo = None;
                 self.proof_answered(now, Question::Life, None, Err(error), sink);
             }
         }

@@ -33,8 +33,9 @@ enum Step {
     /// Nothing: everything is delivered.
     #[default]
     Idle,
-    /// It runs, for so many outages. It fails if it is not done by then.
-    Running { outages: u64, until: Option<Instant> },
+    /// It runs, for so many outages, or waits for the end of a run that was cancelled. If it is not done by then, or has not
+    /// begun, it has failed.
+    Running { outages: u64, until: Option<Instant>, has_begun: bool },
     /// It will run then, if that is not too far away.
     Later(Option<Instant>),
 }
@@ -79,16 +80,29 @@ impl Supervisor {
         if !self.hook.is_idle() {
             return;
         }
-        let (policy, live) = match (self.policy.hook, self.sum_of_outages(now)) {
-            (Some(policy), _) if !self.has_begun => (policy, Live::Start),
-            (Some(policy), Some(gap)) => (policy, Live::AfterGap(gap)),
+        let live = match (self.policy.hook, self.sum_of_outages(now)) {
+            (Some(_), _) if !self.has_begun => Live::Start,
+            (Some(_), Some(gap)) => Live::AfterGap(gap),
             _ => return self.let_through(now),
         };
-        let until = now.checked_add(policy.timeout);
-        self.hook.step = Step::Running { outages: self.outages.count(), until };
+        let (until, has_begun) = (self.hook_limit(now), false);
+        self.hook.step = Step::Running { outages: self.outages.count(), until, has_begun };
         self.figures.hooks = self.figures.hooks.saturating_add(1);
         self.enter(State::CatchingUp);
         self.actions.push_back(Action::RunHook(live));
+    }
+
+    /// When a run of the hook that begins now must be done.
+    fn hook_limit(&self, now: Instant) -> Option<Instant> {
+        now.checked_add(self.policy.hook?.timeout)
+    }
+
+    /// The hook runs from now on: no cancelled run of it is left. Its time begins again.
+    pub fn handle_hook_begun(&mut self, now: Instant) {
+        let limit = self.hook_limit(now);
+        if let Step::Running { until, has_begun, .. } = &mut self.hook.step {
+            (*until, *has_begun) = (limit, true);
+        }
     }
 
     /// The same in a session that goes on. Not at once: a server that drops something all the time would make the
@@ -142,10 +156,15 @@ impl Supervisor {
         }
         match std::mem::take(&mut self.hook.step) {
             Step::Later(_) => self.run_hook(now),
-            Step::Running { .. } => {
+            Step::Running { has_begun, .. } => {
                 self.actions.push_back(Action::CancelHook);
                 let timeout = self.policy.hook.map_or(Duration::ZERO, |policy| policy.timeout);
-                let message = format!("the on_live hook was not done within {timeout:?}");
+                let message = match has_begun {
+                    true => format!("the on_live hook was not done within {timeout:?}"),
+                    false => format!(
+                        "the on_live hook could not begin within {timeout:?}: its last run was cancelled and has not ended"
+                    ),
+                };
                 self.hook_failed(now, Error::new(ErrorKind::Timeout, message));
             }
             Step::Idle => {}

@@ -126,6 +126,8 @@ impl Supervisor {
             return false;
         };
         let measured = std::mem::take(&mut link.measured);
+        // It was searched when it was measured.
+        let is_searched = measured.count > 0;
         let epoch = link.epoch;
         let (Stage::Open(session) | Stage::Closing { session, .. }) = &mut link.stage else {
             input.clear();
@@ -141,13 +143,13 @@ impl Supervisor {
             Ok(Progress::NeedMore) => false,
             Ok(Progress::Notifications(run)) => match self.role(id) {
                 Some(Role::Current) => {
-                    let run = self.hear_echo(now, input, run, sink);
+                    let run = self.hear_echo(now, input, run, is_searched, sink);
                     if self.role(id) != Some(Role::Current) {
                         input.clear();
                         return false;
                     }
-                    run.count == 0
-                        || self.handle_run(now, Stamp { received_at, epoch }, input, run, sink)
+                    let stamp = Stamp { received_at, epoch };
+                    run.count == 0 || self.handle_run(now, stamp, input, (run, is_searched), sink)
                 }
                 Some(Role::Next) => self.pass_next(input, run),
                 Some(Role::Old) | None => {
@@ -162,19 +164,19 @@ impl Supervisor {
         }
     }
 
-    /// Delivers a run of the current session, as much of it as has room or cannot wait.
+    /// Delivers a run of the current session, as much of it as has room or cannot wait. `is_searched` says that the run was
+    /// searched before, and that all of it is the user's.
     fn handle_run(
         &mut self,
         now: Instant,
         stamp: Stamp,
         input: &mut BytesMut,
-        run: Run,
+        (run, is_searched): (Run, bool),
         sink: &mut impl Sink,
     ) -> bool {
-        let whole = run;
         let passage = match &mut self.current {
             Some(Link { stage: Stage::Closing { rest, .. }, .. }) => rest.pass(input, run),
-            _ => self.pass_current(now, input, run, sink),
+            _ => self.pass_current(now, input, (run, is_searched), sink),
         };
         let run = match passage {
             Passage::Deliver(run) => run,
@@ -185,7 +187,7 @@ impl Supervisor {
         let may_stall = self.flow.may_stall(sink.is_empty());
         let fits = sink.fits(input, run, surplus);
         let take = if fits.count < run.count && !surplus && may_stall {
-            self.stall(now, whole, fits);
+            self.stall(now, run, fits);
             fits
         } else {
             run

@@ -44,6 +44,7 @@ mod probe;
 mod proof;
 mod rest;
 mod restore;
+mod search;
 mod sink;
 #[cfg(test)]
 mod tests;
@@ -134,7 +135,7 @@ pub struct Supervisor {
 pub struct Figures {
     /// Notifications taken from the sessions.
     pub received: u64,
-    /// Gaps told.
+    /// Gaps put into the stream. A queue may merge those that lie in one place.
     pub gaps: u64,
     /// Sessions begun.
     pub sessions: u64,

@@ -160,7 +160,7 @@ impl Supervisor {
         match link.private.clone() {
             None => self.ask_for_channels(now, more)?,
             Some(private) => {
-                let echo = Echo::new(now, self.figures.proofs);
+                let echo = Echo::new(now, self.nonces.hex());
                 link.start(now, Purpose::Sign, |session| {
                     session.notify(now, &private, echo.nonce())
                 })?;
@@ -182,7 +182,11 @@ impl Supervisor {
         let question = link.question;
         let purpose = Purpose::Proof { question, expected: Some(expected) };
         let sql = question.sql();
-        link.start(now, purpose, |session| session.short_query(now, sql, PROOF_BYTES_MAX))
+        link.start(now, purpose, |session| {
+            let id = session.simple_query(now, sql)?;
+            session.limit_answer(id, PROOF_BYTES_MAX);
+            Ok(id)
+        })
     }
 
     fn miss_answer(&mut self, now: Instant, owed: Owed, sink: &mut impl Sink) {
@@ -239,8 +243,11 @@ impl Supervisor {
             // Or it is the answer to what was asked before.
             return self.lose(now, error, sink);
         }
-        self.actions.push_back(Action::Tell(Incident::ProofRefused { error }));
+        self.actions.push_back(Action::Tell(Incident::ProofRefused { error: error.clone() }));
         let Some(easier) = easier else {
+            if let Some(draining) = &mut self.draining {
+                draining.refusal = Some(error);
+            }
             // It is no reason against the new session.
             return self.old_is_proven(now, sink);
         };

@@ -7,7 +7,8 @@
 use bytes::{Buf, BytesMut};
 
 use super::handover::{Fence, Passage};
-use crate::wire::{self, Run};
+use super::search;
+use crate::wire::Run;
 
 #[derive(Debug)]
 pub(super) enum Rest {
@@ -26,8 +27,7 @@ impl Rest {
             Self::All { private: None } => return Passage::Deliver(run),
             Self::All { private: Some(channel) } => {
                 let frames = input.get(..run.bytes).unwrap_or_default();
-                let mut all = wire::frames(frames);
-                match all.position(|one| one.channel == channel.as_bytes()) {
+                match search::position(frames, |one| one.channel == channel.as_bytes()) {
                     None => return Passage::Deliver(run),
                     Some(0) => input.advance(Run::first(1, frames).bytes),
                     Some(before) => return Passage::Deliver(Run::first(before, frames)),

@@ -48,8 +48,11 @@ impl Supervisor {
         result: Answer,
         sink: &mut impl Sink,
     ) {
+        if self.role(id) == Some(Role::Next) {
+            // A refusal is progress, too.
+            self.handover.progresses(now);
+        }
         match result {
-            Ok(_) if self.role(id) == Some(Role::Next) => self.handover.progresses(now),
             Ok(_) => {}
             // It is not the channel that is refused: a standby, a server that ends, a time limit.
             Err(error) if is_passing(&error) => self.fail(now, id, error, sink),

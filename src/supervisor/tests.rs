@@ -26,7 +26,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::BytesMut;
 
-use self::shell::Shell;
+use self::shell::{Shell, looked_at_in_a_run_without_room};
 use self::words::*;
 use super::*;
 use crate::auth::{AuthPolicy, Credentials, Password, ScramNonce};

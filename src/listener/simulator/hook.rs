@@ -12,7 +12,10 @@ use crate::{Error, ErrorKind};
 pub(super) struct Hook {
     /// How often it was asked for.
     pub(super) asked: u64,
-    asked_at: Micros,
+    /// When it was asked for, and then when it has begun: its time runs from there.
+    since: Micros,
+    /// How many sessions were lost when it was asked for.
+    lost_sessions: u32,
     /// It was asked for, and has yet to begin: the one before it may run on.
     pub(super) is_asked: bool,
     number: u64,
@@ -62,7 +65,7 @@ impl World {
             return self.fail("a hook is run that has failed for the last time");
         }
         self.hook.asked += 1;
-        self.hook.asked_at = self.clock.now();
+        (self.hook.since, self.hook.lost_sessions) = (self.clock.now(), self.lost_sessions);
         self.hook.is_asked = true;
         // By the time this is carried out everything may have ended.
         if !self.sink.is_held && supervisor.state() != State::Closed {
@@ -84,10 +87,15 @@ impl World {
     /// The session is gone, or it took too long.
     pub(super) fn hook_is_cancelled(&mut self, state: State) {
         self.hook.is_asked = false;
-        let is_late = self.clock.now() >= self.hook.asked_at + self.plan.hook_timeout;
-        // A process that slept may find both at once: then the session is gone, or the end was asked for.
-        if is_late && state != State::Reconnecting && !self.is_closing && !self.is_dropped {
+        let is_late = self.clock.now() >= self.hook.since + self.plan.hook_timeout;
+        if self.is_closing || self.is_dropped {
+            return;
+        }
+        // A process that slept may find both at once: then the session is gone.
+        if is_late && state != State::Reconnecting {
             self.hook_ended(false);
+        } else if state == State::CatchingUp && self.lost_sessions == self.hook.lost_sessions {
+            self.fail("a hook is cancelled before its time, and the session is there");
         }
     }
 
@@ -95,7 +103,7 @@ impl World {
         if !self.hook.runs.is_empty() {
             self.fail("a hook begins before the last one has ended");
         }
-        self.hook.is_asked = false;
+        (self.hook.is_asked, self.hook.since) = (false, self.clock.now());
         self.hook.number += 1;
         let number = self.hook.number;
         self.hook.running = Some(number);
@@ -129,7 +137,7 @@ impl World {
             return;
         }
         // A process that sleeps cancels nothing.
-        let since = self.hook.asked_at.max(self.asleep_until);
+        let since = self.hook.since.max(self.asleep_until);
         let is_late = self.clock.now() > since + self.plan.hook_timeout + 100 * MILLI;
         if is_late && !life.is_cancelled {
             return self.fail("a hook runs for longer than it may");

@@ -7,10 +7,10 @@ use bytes::{Buf, BytesMut};
 use super::super::action::{Action, Close};
 use super::super::link::Link;
 use super::super::rest::Rest;
-use super::super::{Sink, Supervisor, closed};
+use super::super::{Sink, Supervisor, closed, search};
 use super::Step;
 use crate::Error;
-use crate::wire::{self, Run};
+use crate::wire::Run;
 
 /// A notification that nobody else sends.
 #[derive(Debug)]
@@ -28,12 +28,13 @@ pub(in crate::supervisor) enum Passage {
 }
 
 impl Supervisor {
-    /// What is to be done with a run that arrived on the current session.
+    /// What is to be done with a run that arrived on the current session. A run that was searched before ends before the
+    /// fence.
     pub(in crate::supervisor) fn pass_current(
         &mut self,
         now: Instant,
         input: &mut BytesMut,
-        run: Run,
+        (run, is_searched): (Run, bool),
         sink: &mut impl Sink,
     ) -> Passage {
         let (fence, is_following) = match &self.handover.step {
@@ -46,6 +47,9 @@ impl Supervisor {
             }
             Step::None | Step::Opening | Step::Preparing { .. } => return Passage::Deliver(run),
         };
+        if is_searched && !is_following {
+            return Passage::Deliver(run);
+        }
         let Some((before, through)) = fence.find(input, run) else {
             if !is_following {
                 return Passage::Deliver(run);
@@ -132,7 +136,7 @@ impl Supervisor {
 impl Fence {
     /// The run before the fence, and the run that ends with it.
     pub(in crate::supervisor) fn find(&self, frames: &[u8], run: Run) -> Option<(Run, Run)> {
-        let found = wire::frames(frames.get(..run.bytes)?).position(|one| {
+        let found = search::position(frames.get(..run.bytes)?, |one| {
             one.channel == self.channel.as_bytes() && one.payload == self.nonce.as_bytes()
         })?;
         Some((Run::first(found, frames), Run::first(found.saturating_add(1), frames)))

@@ -96,7 +96,7 @@ impl Handover {
         }
     }
 
-    /// The new session has got some of its channels: with very many of them that takes longer than the limit.
+    /// The server has accepted or refused some channels of the new session. Very many of them take longer than the limit.
     pub(super) fn progresses(&mut self, now: Instant) {
         if let (Step::Preparing { .. }, Some(limit)) = (&self.step, &mut self.limit) {
             *limit = now.checked_add(LIMIT).unwrap_or(*limit);
@@ -321,9 +321,10 @@ impl Supervisor {
         let step = std::mem::take(&mut self.handover.step);
         self.handover.end();
         let channel = match step {
-            Step::None | Step::Opening => None,
+            // Following and forgetting are steps without a next session.
+            Step::None | Step::Opening | Step::Following { .. } | Step::Forgetting { .. } => None,
             Step::Preparing { channel, .. } => Some(channel),
-            Step::Fenced { fence, .. } | Step::Following { fence } | Step::Forgetting { fence } => {
+            Step::Fenced { fence, .. } => {
                 let channel = fence.channel.clone();
                 self.handover.step = Step::Forgetting { fence };
                 Some(channel)
@@ -370,7 +371,8 @@ impl Supervisor {
         self.handover.limit = None;
         self.deliver_current(now);
         match std::mem::take(&mut self.handover.step) {
-            Step::None | Step::Opening => {
+            // Following and forgetting are steps without a next session.
+            Step::None | Step::Opening | Step::Following { .. } | Step::Forgetting { .. } => {
                 self.handover.end();
                 self.session_is_ready(now, id, sink);
             }
@@ -381,9 +383,7 @@ impl Supervisor {
             Step::Fenced { fence, new_passed: true } => {
                 self.end_handover(now, &fence.channel, sink);
             }
-            Step::Fenced { fence, .. } | Step::Following { fence } | Step::Forgetting { fence } => {
-                self.handover.follow(now, fence);
-            }
+            Step::Fenced { fence, .. } => self.handover.follow(now, fence),
         }
         true
     }

@@ -209,3 +209,28 @@ fn queries_do_not_put_off_the_end_of_a_heartbeat_that_does_not_come_back() {
     assert_eq!(shell.supervisor.state(), State::Reconnecting);
     assert!(cause(&shell).starts_with(SWALLOWED), "{}", cause(&shell));
 }
+
+/// It was a counter: anyone who may notify the channel could answer in place of the session.
+#[test]
+fn a_heartbeat_cannot_be_guessed() {
+    let mut shell = asked();
+    let mut seen = BTreeSet::new();
+    for _ in 0..3 {
+        assert!(shell.nonce.len() == 32 && seen.insert(shell.nonce.clone()), "{}", shell.nonce);
+        let both = [notified(), shell.fence()].concat();
+        shell.read(&both);
+        shell.pass_until_due();
+        assert_eq!(shell.take_sent(), ["notify"]);
+    }
+}
+
+/// With each one that the consumer took, all the others were searched again.
+#[test]
+fn a_run_without_room_is_searched_once_for_the_heartbeat() {
+    let mut shell = asked();
+    let looked_at = looked_at_in_a_run_without_room(&mut shell);
+    assert!(looked_at <= 500, "{looked_at}");
+    let both = [notified(), shell.fence()].concat();
+    shell.read(&both);
+    assert_eq!(shell.due_in(), EVERY);
+}

@@ -633,3 +633,50 @@ fn the_silence_of_the_old_session_is_its_own() {
     shell.pass_until_due();
     assert_eq!(shell.supervisor.figures().sessions_lost, 1);
 }
+
+/// With each one that the consumer took, all the others were searched again.
+#[test]
+fn a_run_without_room_is_searched_once_for_the_fence() {
+    let mut shell = prepared();
+    shell.serve();
+    let fence = shell.fence();
+    shell.read(&fence);
+    let looked_at = looked_at_in_a_run_without_room(shell.on(1));
+    assert!(looked_at <= 500, "{looked_at}");
+    // And where the fence stands in the run.
+    let mut shell = prepared();
+    shell.serve();
+    shell.read(&fence);
+    shell.on(1).read(&[&A1.repeat(6), &fence[..], A1].concat());
+    assert_eq!((shell.queue.taken, shell.wire().reading()), (4, false));
+    shell.consume(4);
+    assert_eq!((shell.queue.taken, shell.supervisor.figures().handovers), (6, 1));
+}
+
+/// They were no progress: with many of them the handover was given up.
+#[test]
+fn a_handover_with_many_refused_channels_takes_longer_than_its_limit() {
+    let channels: Vec<String> = (0..10).map(|n| format!("c{n}")).collect();
+    let mut shell = Shell::up(Policy { channels: channels.clone(), ..lasting() });
+    shell.refused.extend(channels);
+    shell.break_and_reopen();
+    shell.open();
+    shell.serve_all();
+    shell.command(Command::Rotate);
+    shell.on(3).open();
+    shell.on(2).serve();
+    let began = shell.now;
+    for _ in 0..2 {
+        for line in shell.on(3).take_sent() {
+            shell.pass(seconds(4));
+            let answer = shell.answer(&line);
+            shell.read(&answer);
+        }
+    }
+    assert_eq!(shell.now - began, seconds(48));
+    shell.serve();
+    let fence = shell.fence();
+    shell.read(&fence);
+    shell.on(2).read(&fence);
+    assert_eq!(shell.supervisor.figures().handovers, 1);
+}

@@ -131,6 +131,35 @@ fn a_hook_that_takes_too_long_is_cancelled_and_has_failed() {
     assert_eq!(shell.seen(), ["GAP"]);
 }
 
+/// Its time went by while it waited, so that it was cancelled as soon as it ran.
+#[test]
+fn a_run_that_waits_for_the_end_of_the_last_one_has_all_of_its_time() {
+    let mut shell = restored();
+    shell.event(broken());
+    shell.pass_until_due();
+    shell.open();
+    shell.is_hook_late = true;
+    shell.serve();
+    shell.pass(HOOK.timeout - Duration::from_secs(1));
+    shell.forget();
+    shell.supervisor.handle_hook_begun(shell.now);
+    shell.pass(HOOK.timeout - Duration::from_secs(1));
+    assert_eq!(shell.take_log(), NOTHING);
+    shell.hook(Ok(()));
+    assert_eq!(shell.supervisor.state(), State::Connected);
+    // The wait has a limit, too. A report of a run that is not wanted changes nothing.
+    shell.supervisor.handle_hook_begun(shell.now);
+    shell.break_and_reopen();
+    shell.open();
+    shell.serve();
+    shell.forget();
+    assert_eq!(shell.due_in(), HOOK.timeout);
+    shell.pass_until_due();
+    assert_eq!(shell.take_log(), ["cancel hook"]);
+    let Some(Incident::HookFailed { error, .. }) = shell.told.pop() else { panic!("told") };
+    assert!(error.to_string().contains("could not begin within 30s"), "{error}");
+}
+
 #[test]
 fn a_listener_ends_after_so_many_failures_of_its_hook_in_a_row() {
     let policy = Policy { hook: Some(HookPolicy { failures_max: Some(3), ..HOOK }), ..lasting() };
@@ -294,7 +323,8 @@ fn closing_or_draining_does_not_wait_for_the_hook_and_shows_what_has_arrived() {
     for mut shell in [started(), restored()] {
         shell.read(&note("1"));
         shell.command(Command::Drain { within: Duration::from_secs(3) });
-        assert_eq!(shell.serve(), ["proof", "UNLISTEN *"]);
+        assert_eq!(shell.serve(), ["proof"]);
+        assert_eq!(shell.serve(), ["UNLISTEN *"]);
         let link = shell.link.0;
         let log = ["0: Drained", "cancel hook", &format!("close {link} Graceful")];
         assert_eq!(shell.take_log(), log);

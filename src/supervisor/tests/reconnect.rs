@@ -236,3 +236,25 @@ fn an_error_right_before_the_end_is_one_gap_that_carries_it() {
         assert!(!gap.cause().to_string().contains("dropped"), "{gap}");
     }
 }
+
+/// A gap is counted when it is put into the stream. Losses before that, in one place, are one gap.
+#[test]
+fn gaps_are_counted_as_they_are_put_into_the_stream() {
+    let mut shell = down();
+    shell.event(broken());
+    shell.pass_until_due();
+    shell.open();
+    shell.event(broken());
+    shell.pass_until_due();
+    shell.open();
+    shell.serve_all();
+    let figures = shell.supervisor.figures();
+    assert_eq!((figures.sessions_lost, figures.gaps), (2, 1));
+    assert_eq!(shell.take_gaps()[0].sessions(), 2);
+    // The consumer may have taken the first one or not: if not, it gets both as one.
+    shell.break_and_reopen();
+    shell.open();
+    shell.serve_all();
+    let figures = shell.supervisor.figures();
+    assert_eq!((figures.sessions_lost, figures.gaps), (3, 2));
+}

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::queue::Queue;
+use super::search::LOOKED_AT;
 use super::server::Wire;
 use super::*;
 
@@ -26,6 +27,8 @@ pub(super) struct Shell {
     /// The last private channel, and the nonce on it.
     pub(super) private: String,
     pub(super) nonce: String,
+    /// A run of the hook that was cancelled goes on, and the next one waits for it.
+    pub(super) is_hook_late: bool,
 }
 
 impl Shell {
@@ -47,6 +50,7 @@ impl Shell {
             refused: BTreeSet::new(),
             private: "?".to_owned(),
             nonce: String::new(),
+            is_hook_late: false,
         };
         shell.act();
         assert_eq!(shell.take_log(), ["open 1"]);
@@ -186,8 +190,15 @@ impl Shell {
                     }
                     continue;
                 }
-                Action::RunHook(Live::Start) => "hook".to_owned(),
-                Action::RunHook(Live::AfterGap(gap)) => format!("hook after {gap}"),
+                Action::RunHook(live) => {
+                    if !self.is_hook_late {
+                        self.supervisor.handle_hook_begun(self.now);
+                    }
+                    match live {
+                        Live::Start => "hook".to_owned(),
+                        Live::AfterGap(gap) => format!("hook after {gap}"),
+                    }
+                }
                 Action::CancelHook => "cancel hook".to_owned(),
                 Action::Close { link, how } => {
                     if how == Close::Abort {
@@ -250,4 +261,15 @@ impl Shell {
     pub(super) fn channels(&self) -> Vec<String> {
         self.supervisor.channels().map(|(name, how)| format!("{name} {how:?}")).collect()
     }
+}
+
+/// The consumer takes one notification at a time of a long run. How many were searched for that.
+pub(super) fn looked_at_in_a_run_without_room(shell: &mut Shell) -> usize {
+    LOOKED_AT.set(0);
+    shell.read(&A1.repeat(400));
+    for _ in 0..400 {
+        shell.consume(1);
+    }
+    assert_eq!((shell.queue.taken, shell.queue.lost), (400, 0));
+    LOOKED_AT.get()
 }

@@ -158,6 +158,27 @@ fn a_drain_without_a_session_tells_the_loss_and_ends() {
     });
 }
 
+/// It returned success without the answer to its proof.
+#[test]
+fn a_drain_whose_proof_is_refused_asks_for_simpler_ones_first() {
+    let server = Server::start();
+    run(async {
+        let mut admin = server.connection().await;
+        admin.simple_query("CREATE ROLE bell LOGIN PASSWORD 'x'").await.unwrap();
+        let url = server.cluster.url("bell", "x", "postgres");
+        for (revoked, refusals) in [("sha256(bytea)", 1), ("pg_listening_channels()", 2)] {
+            let sql = format!("REVOKE EXECUTE ON FUNCTION pg_catalog.{revoked} FROM PUBLIC");
+            admin.simple_query(&sql).await.unwrap();
+            let mut listener = Listener::builder(&url).channels(["a"]).connect().await.unwrap();
+            admin.notify("a", "x").await.unwrap();
+            listener.drain(PATIENCE).await.unwrap();
+            assert_eq!(listener.stats().proofs_refused, refusals, "{revoked}");
+            assert_eq!(next(&mut listener).await.payload(), b"x");
+            assert_eq!(listener.recv().await.unwrap_err().kind(), ErrorKind::Closed);
+        }
+    });
+}
+
 #[test]
 fn a_drain_that_takes_too_long_says_so() {
     let server = Server::start();
