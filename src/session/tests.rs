@@ -17,6 +17,7 @@ mod versions;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use proptest::sample::Index;
 
 use super::{Login, Progress, Rows, Session, SessionEvent};
 use crate::auth::{AuthPolicy, Credentials, Password, ScramNonce};
@@ -324,12 +325,27 @@ fn check_bytes(scene: &Scene, bytes: &[u8], expect: &[&str]) {
     let all = whole.0.len() == expect.len() && whole.0.iter().zip(expect).all(|(a, b)| fits(a, b));
     let head = bytes.get(..60).unwrap_or(bytes).escape_ascii();
     assert!(all, "\n{head}\nfound    {:#?}\nexpected {expect:#?}", whole.0);
+    check_splits(scene, bytes, &whole);
+}
+
+/// The bytes give the same, byte by byte and split in two.
+fn check_splits(scene: &Scene, bytes: &[u8], whole: &(Vec<String>, Vec<u8>)) {
+    let head = bytes.get(..60).unwrap_or(bytes).escape_ascii();
     let single: Vec<&[u8]> = bytes.chunks(1).collect();
-    assert!(play(scene, &single) == whole, "byte by byte: {head}");
+    assert!(play(scene, &single) == *whole, "byte by byte: {head}");
     for at in splits(bytes.len()) {
-        let (head, tail) = bytes.split_at(at);
-        assert!(play(scene, &[head, tail]) == whole, "split at {at}: {}", bytes.escape_ascii());
+        let (first, second) = bytes.split_at(at);
+        assert!(play(scene, &[first, second]) == *whole, "split at {at}: {head}");
     }
+}
+
+/// A stream that is cut at these places.
+fn pieces<'a>(stream: &'a [u8], cuts: &[Index]) -> Vec<&'a [u8]> {
+    let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(stream.len() + 1)).collect();
+    cuts.sort_unstable();
+    let from = std::iter::once(0).chain(cuts.iter().copied());
+    let to = cuts.iter().copied().chain([stream.len()]);
+    from.zip(to).map(|(from, to)| &stream[from..to]).collect()
 }
 
 fn check(scene: &Scene, parts: &[&str], expect: &[&str]) {

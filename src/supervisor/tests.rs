@@ -75,6 +75,10 @@ fn ready(now: Instant) -> Box<Session> {
     session
 }
 
+fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
 fn broken() -> LinkEvent {
     LinkEvent::Failed(Error::new(ErrorKind::Connect, "broken"))
 }

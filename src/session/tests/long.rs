@@ -2,6 +2,7 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
+use proptest::sample::Index;
 
 use super::*;
 
@@ -33,12 +34,7 @@ fn short(log: &[String]) -> Vec<String> {
 fn check_long(scene: &Scene, bytes: &[u8], expect: &[&str]) {
     let whole = play(scene, &[bytes]);
     assert_eq!(short(&whole.0), expect);
-    let single: Vec<&[u8]> = bytes.chunks(1).collect();
-    assert!(play(scene, &single) == whole, "byte by byte");
-    for at in splits(bytes.len()) {
-        let (head, tail) = bytes.split_at(at);
-        assert!(play(scene, &[head, tail]) == whole, "split at {at}");
-    }
+    check_splits(scene, bytes, &whole);
 }
 
 const TOO_LARGE: &str = "done 0: unsupported: the result is larger than 67108864 bytes";
@@ -305,7 +301,7 @@ proptest! {
     #[test]
     fn any_split_of_an_answer_with_long_messages_gives_the_same_events(
         stream in answer(),
-        cuts in vec(any::<prop::sample::Index>(), 0..40),
+        cuts in vec(any::<Index>(), 0..40),
         size in 1_000..200_000_usize,
     ) {
         let scene = Scene::after(|session, now| {
@@ -314,16 +310,7 @@ proptest! {
             session.simple_query(now, "SELECT 'y'").unwrap();
         });
         let whole = play(&scene, &[&stream]);
-        let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(stream.len() + 1)).collect();
-        cuts.sort_unstable();
-        let mut pieces = Vec::new();
-        let mut from = 0;
-        for cut in cuts {
-            pieces.push(&stream[from..cut]);
-            from = cut;
-        }
-        pieces.push(&stream[from..]);
-        prop_assert!(play(&scene, &pieces) == whole);
+        prop_assert!(play(&scene, &pieces(&stream, &cuts)) == whole);
         let even: Vec<&[u8]> = stream.chunks(size).collect();
         prop_assert!(play(&scene, &even) == whole);
     }

@@ -2,7 +2,7 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::sample::select;
+use proptest::sample::{Index, select};
 
 use super::*;
 
@@ -60,12 +60,12 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
         2 => Just(join(&[LISTEN, READY])),
         2 => Just(join(&[COLUMN, ROW, SELECT_1, READY])),
         1 => vec(any::<u8>(), 0..40),
-        1 => (word(), any::<prop::sample::Index>(), any::<u8>()).prop_map(|(mut word, at, byte)| {
+        1 => (word(), any::<Index>(), any::<u8>()).prop_map(|(mut word, at, byte)| {
             let at = at.index(word.len());
             word[at] = byte;
             word
         }),
-        1 => (word(), any::<prop::sample::Index>()).prop_map(|(mut word, at)| {
+        1 => (word(), any::<Index>()).prop_map(|(mut word, at)| {
             word.truncate(at.index(word.len()));
             word
         }),
@@ -164,7 +164,7 @@ proptest! {
     #[test]
     fn any_split_of_a_stream_gives_the_same_events(
         words in vec(bytes(), 0..25),
-        cuts in vec(any::<prop::sample::Index>(), 0..12),
+        cuts in vec(any::<Index>(), 0..12),
         which in 0..3_u8,
     ) {
         let scene = match which {
@@ -177,17 +177,8 @@ proptest! {
             }),
         };
         let stream = words.concat();
-        let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(stream.len() + 1)).collect();
-        cuts.sort_unstable();
-        let mut pieces = Vec::new();
-        let mut from = 0;
-        for cut in cuts {
-            pieces.push(&stream[from..cut]);
-            from = cut;
-        }
-        pieces.push(&stream[from..]);
         // How much of another protocol is quoted depends on what has arrived.
-        let [whole, split] = [vec![&stream[..]], pieces].map(|pieces| {
+        let [whole, split] = [vec![&stream[..]], pieces(&stream, &cuts)].map(|pieces| {
             let (log, sent) = play(&scene, &pieces);
             let log: Vec<_> = log
                 .iter()

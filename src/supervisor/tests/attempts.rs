@@ -2,10 +2,6 @@
 
 use super::*;
 
-fn seconds(n: u64) -> Duration {
-    Duration::from_secs(n)
-}
-
 fn delays(shell: &mut Shell) -> Vec<Duration> {
     let told = std::mem::take(&mut shell.told);
     let delay = |incident| match incident {
@@ -42,8 +38,7 @@ fn delays_follow_from_the_seed_and_are_short_again_only_after_a_stable_session()
         for _ in 0..12 {
             shell.break_and_reopen();
             shell.event(refused(ErrorKind::Connect, "nobody there"));
-            shell.pass_until_due();
-            shell.open();
+            shell.reopen();
             shell.serve();
             shell.pass(lived);
         }
@@ -86,8 +81,7 @@ fn a_refused_login_is_the_end_unless_another_try_may_help() {
         shell.forget();
         shell.event(refusal());
         assert_eq!(shell.take_log(), ["close 2 Abort"]);
-        shell.pass_until_due();
-        shell.open();
+        shell.reopen();
         shell.serve();
         assert_eq!(shell.seen(), ["GAP"]);
     }

@@ -51,8 +51,7 @@ fn an_error_of_the_server_itself_is_no_answer_to_a_listen() {
         let log = shell.take_log();
         assert_eq!(log[..3], ["0: Pending", "1: Unlistened", "close 1 Abort"], "{code}: {log:?}");
         assert_eq!(shell.channels(), ["b Pending"]);
-        shell.pass_until_due();
-        shell.open();
+        shell.reopen();
         shell.serve_all();
         assert_eq!(shell.channels(), ["b Active"]);
         assert!(shell.queue.gaps[0].cause().to_string().contains("drops a notification"));

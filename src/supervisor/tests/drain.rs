@@ -90,8 +90,7 @@ fn draining_without_a_session_is_done_at_once_and_the_loss_is_told() {
 #[test]
 fn a_session_that_is_restored_is_drained_when_it_is() {
     let mut shell = Shell::up(lasting());
-    shell.break_and_reopen();
-    shell.open();
+    shell.come_back();
     shell.forget();
     shell.command(drain());
     assert_eq!(shell.serve(), [r#"LISTEN "a""#]);
@@ -110,10 +109,7 @@ fn a_drain_waits_for_a_handover_and_none_begins_after_it() {
     shell.command(drain());
     shell.on(1).serve();
     shell.on(2).serve();
-    shell.serve();
-    let fence = shell.fence();
-    shell.read(&fence);
-    shell.on(1).read(&fence);
+    shell.exchange(1);
     assert_eq!(shell.on(2).serve(), [r#"UNLISTEN "private""#]);
     assert_eq!(shell.serve(), ["proof"]);
     assert_eq!(shell.serve(), ["UNLISTEN *"]);
@@ -143,26 +139,14 @@ fn a_drain_waits_for_a_handover_and_none_begins_after_it() {
 /// What comes before a drain, and how often the server answers then.
 type Stage = (fn(&mut Shell), usize);
 
-/// The session is lost, and the next one is there.
-fn reopened(shell: &mut Shell) {
-    shell.break_and_reopen();
-    shell.open();
-}
-
 #[test]
 fn a_drain_that_takes_too_long_says_so_and_is_the_end() {
     let stages: [Stage; 5] = [
         (|_| {}, 0),
         (|_| {}, 1),
         (|shell| shell.command(query("SELECT 1")), 0),
-        (reopened, 0),
-        (
-            |shell| {
-                shell.command(Command::Rotate);
-                shell.on(2).open();
-            },
-            0,
-        ),
+        (Shell::come_back, 0),
+        (|shell| shell.rotate_to(2), 0),
     ];
     for (stage, answers) in stages {
         let mut shell = Shell::up(lasting());
@@ -189,8 +173,12 @@ fn a_drain_that_takes_too_long_says_so_and_is_the_end() {
 
 #[test]
 fn a_session_that_is_lost_while_it_is_drained_is_the_end_with_its_cause() {
-    let stages: [Stage; 4] =
-        [(|_| {}, 0), (|_| {}, 1), (|shell| shell.command(query("SELECT 1")), 0), (reopened, 0)];
+    let stages: [Stage; 4] = [
+        (|_| {}, 0),
+        (|_| {}, 1),
+        (|shell| shell.command(query("SELECT 1")), 0),
+        (Shell::come_back, 0),
+    ];
     for (stage, answers) in stages {
         let mut shell = Shell::up(lasting());
         stage(&mut shell);

@@ -214,8 +214,7 @@ fn a_session_that_is_lost_during_a_stall_delivers_what_was_read_before_its_gap()
         assert_eq!(shell.take_log(), ["read 1 false"]);
         shell.event(event);
         assert_eq!(shell.take_log(), ["read 1 true", "close 1 Abort", "Reconnecting"]);
-        shell.pass_until_due();
-        shell.open();
+        shell.reopen();
         shell.serve();
         assert_eq!(shell.seen(), ["1", "2", "3", "4", "5", "6", "7", "GAP"]);
         assert_eq!((shell.queue.taken, shell.queue.lost), (7, 0));

@@ -158,8 +158,7 @@ fn rotating_without_a_live_session_is_done_by_the_next_one() {
     shell.event(broken());
     shell.command(Command::Rotate);
     assert_eq!(shell.take_log(), ["close 1 Abort", "Reconnecting", "0: Rotating"]);
-    shell.pass_until_due();
-    shell.open();
+    shell.reopen();
     shell.serve();
     assert_eq!(shell.take_log(), ["open 2", "Connected"]);
     assert!(shell.supervisor.poll_timeout().is_none());
@@ -210,9 +209,7 @@ fn rotating_during_an_attempt_replaces_the_session_that_comes_of_it() {
     let mut shell = Shell::up(lasting());
     shell.break_and_reopen();
     shell.command(Command::Rotate);
-    shell.event(broken());
-    shell.pass_until_due();
-    shell.open();
+    shell.come_back();
     shell.serve_all();
     assert_eq!(shell.take_log().last().unwrap(), "Connected");
     assert!(shell.supervisor.poll_timeout().is_none());
@@ -221,8 +218,7 @@ fn rotating_during_an_attempt_replaces_the_session_that_comes_of_it() {
 #[test]
 fn rotating_while_a_session_is_restored_begins_when_it_is_live() {
     let mut shell = Shell::up(lasting());
-    shell.break_and_reopen();
-    shell.open();
+    shell.come_back();
     shell.take_log();
     shell.command(Command::Rotate);
     assert_eq!(shell.take_log(), NOTHING);
@@ -246,10 +242,7 @@ fn rotating_during_a_handover_is_followed_by_one_more() {
     assert_eq!(shell.take_log(), NOTHING);
     shell.on(2).serve();
     shell.on(3).serve();
-    shell.serve();
-    let fence = shell.fence();
-    shell.read(&fence);
-    shell.on(2).read(&fence);
+    shell.exchange(2);
     shell.on(2).event(LinkEvent::Closed);
     shell.on(3).serve_all();
     let log = shell.take_log();
@@ -334,10 +327,7 @@ fn an_old_session_that_does_not_end_is_aborted_in_time_or_by_the_next_one() {
     // It was forgotten, with its socket.
     let mut shell = handed_over();
     shell.serve();
-    shell.command(Command::Rotate);
-    shell.on(3).open();
-    shell.on(2).serve();
-    shell.on(3).serve();
+    shell.prepare(2, 3);
     shell.serve();
     shell.forget();
     let fence = shell.fence();

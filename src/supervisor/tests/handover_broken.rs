@@ -2,17 +2,10 @@
 
 use super::*;
 
-fn seconds(n: u64) -> Duration {
-    Duration::from_secs(n)
-}
-
 /// Both are prepared, and the fence was sent and not carried out.
 fn prepared() -> Shell {
     let mut shell = Shell::up(lasting());
-    shell.command(Command::Rotate);
-    shell.on(2).open();
-    shell.on(1).serve();
-    shell.on(2).serve();
+    shell.prepare(1, 2);
     shell.forget();
     shell
 }
@@ -115,8 +108,7 @@ fn a_fence_that_comes_after_the_handover_was_given_up_is_not_delivered() {
 #[test]
 fn an_old_session_that_dies_before_the_fence_is_sent_is_a_gap_and_nothing_comes_twice() {
     let mut shell = Shell::up(lasting());
-    shell.command(Command::Rotate);
-    shell.on(2).open();
+    shell.rotate_to(2);
     shell.on(1).read(&note("1"));
     shell.event(broken());
     // It listened already, and says so late.
@@ -164,8 +156,7 @@ fn a_new_session_that_dies_leaves_the_old_one_as_it_was_and_another_one_is_tried
 #[test]
 fn a_private_channel_refused_after_the_handover_was_given_up_costs_nothing() {
     let mut shell = Shell::up(lasting());
-    shell.command(Command::Rotate);
-    shell.on(2).open();
+    shell.rotate_to(2);
     shell.event(broken());
     let private = shell.on(1).take_sent();
     assert_eq!(private, [r#"LISTEN "private""#, "proof", r#"UNLISTEN "private""#]);
@@ -177,8 +168,7 @@ fn a_private_channel_refused_after_the_handover_was_given_up_costs_nothing() {
     assert_eq!(shell.supervisor.state(), State::Connected);
     // Refused while it is under way.
     let mut shell = Shell::up(lasting());
-    shell.command(Command::Rotate);
-    shell.on(2).open();
+    shell.rotate_to(2);
     shell.on(1).take_sent();
     shell.read(&[ERROR, READY].concat());
     let answer = shell.answer("proof");
@@ -211,8 +201,7 @@ fn a_private_channel_that_cannot_be_left_costs_nothing() {
 fn a_successor_that_takes_its_time_to_subscribe_is_not_given_up() {
     let channels = (0..300).map(|n| format!("{n:03}")).collect();
     let mut shell = Shell::up(Policy { channels, ..lasting() });
-    shell.command(Command::Rotate);
-    shell.on(2).open();
+    shell.rotate_to(2);
     shell.on(1).serve();
     let sent = shell.on(2).take_sent();
     assert_eq!(sent.len(), 6);
@@ -272,15 +261,11 @@ fn a_new_session_that_is_alone_and_lives_has_half_a_minute_of_its_own() {
 fn a_channel_that_the_new_session_is_not_refused_any_more_has_its_gap() {
     let mut shell = Shell::up(lasting());
     shell.refused.insert("a".to_owned());
-    shell.break_and_reopen();
-    shell.open();
+    shell.come_back();
     shell.serve_all();
     assert_eq!(shell.seen(), ["GAP"]);
     shell.refused.clear();
-    shell.command(Command::Rotate);
-    shell.on(3).open();
-    shell.on(2).serve();
-    shell.on(3).serve();
+    shell.prepare(2, 3);
     shell.serve();
     let fence = shell.fence();
     shell.forget();
@@ -340,13 +325,9 @@ fn a_handover_is_tried_again_even_if_the_old_session_is_slow_to_leave_the_privat
 fn a_channel_that_both_are_refused_does_not_stand_in_the_way() {
     let mut shell = Shell::up(lasting());
     shell.refused.insert("a".to_owned());
-    shell.break_and_reopen();
-    shell.open();
+    shell.come_back();
     shell.serve();
-    shell.command(Command::Rotate);
-    shell.on(3).open();
-    shell.on(2).serve();
-    shell.on(3).serve();
+    shell.prepare(2, 3);
     assert_eq!(shell.take_sent(), ["notify"]);
 }
 
@@ -381,8 +362,7 @@ fn a_server_that_drops_what_may_be_the_fence_of_the_new_session_ends_the_session
         shell.on(2).read(&[note("1"), dropped(), note("2")].concat());
         assert_eq!(shell.take_log()[0], "close 2 Abort");
         assert_eq!(shell.supervisor.state(), State::Reconnecting);
-        shell.pass_until_due();
-        shell.open();
+        shell.reopen();
         shell.serve_all();
         shell.read(&note("3"));
         assert_eq!(shell.supervisor.state(), State::Connected);
@@ -418,8 +398,7 @@ fn a_new_session_that_never_brings_the_fence_is_lost_after_half_a_minute_however
         shell.pass_until_due();
         assert_eq!(shell.take_log()[0], "close 2 Abort");
         assert_eq!(shell.supervisor.state(), State::Reconnecting);
-        shell.pass_until_due();
-        shell.open();
+        shell.reopen();
         shell.serve_all();
         assert_eq!(shell.take_log().last().unwrap(), "Connected");
         assert_eq!(shell.channels(), ["a Active", "b Active"]);
@@ -432,10 +411,7 @@ fn a_new_session_that_never_brings_the_fence_is_lost_after_half_a_minute_however
 fn a_silent_session_does_not_hold_up_a_handover_where_proofs_may_take_for_ever() {
     let never = Heartbeat { every: Duration::MAX, deadline: Duration::MAX };
     let mut shell = Shell::up(Policy { heartbeat: never, ..lasting() });
-    shell.command(Command::Rotate);
-    shell.on(2).open();
-    shell.on(1).serve();
-    shell.on(2).serve();
+    shell.prepare(1, 2);
     shell.serve();
     let fence = shell.fence();
     shell.on(1).read(&fence);
@@ -451,8 +427,7 @@ fn a_silent_session_does_not_hold_up_a_handover_where_proofs_may_take_for_ever()
 fn a_server_that_drops_something_on_the_old_session_ends_the_handover_and_the_gap_is_told() {
     for is_fenced in [false, true] {
         let mut shell = Shell::up(lasting());
-        shell.command(Command::Rotate);
-        shell.on(2).open();
+        shell.rotate_to(2);
         shell.on(1).serve();
         if is_fenced {
             shell.on(2).serve();
@@ -481,8 +456,7 @@ fn an_error_of_the_server_itself_is_no_answer_to_a_command_of_a_handover() {
     // To listen to the private channel.
     let mut shell = Shell::up(lasting());
     shell.read(OLD);
-    shell.command(Command::Rotate);
-    shell.on(2).open();
+    shell.rotate_to(2);
     shell.on(1).take_sent();
     shell.forget();
     shell.read(&dropped());
@@ -523,10 +497,7 @@ fn an_error_of_an_old_server_in_answer_to_the_end_of_a_handover_is_followed_by_a
 fn the_time_of_a_stall_is_no_time_of_a_handover() {
     let overflow = Overflow::Block { max_stall: seconds(100) };
     let mut shell = Shell::up(Policy { overflow, ..lasting() });
-    shell.command(Command::Rotate);
-    shell.on(2).open();
-    shell.on(1).serve();
-    shell.on(2).serve();
+    shell.prepare(1, 2);
     shell.serve();
     shell.forget();
     let goes_on = |shell: &mut Shell, time: u64| {
@@ -554,8 +525,7 @@ fn the_time_of_a_stall_is_no_time_of_a_handover() {
 fn a_handover_of_very_many_channels_takes_longer_than_its_limit() {
     let channels = (0..640).map(|n| format!("c{n:03}")).collect();
     let mut shell = Shell::up(Policy { channels, ..lasting() });
-    shell.command(Command::Rotate);
-    shell.on(2).open();
+    shell.rotate_to(2);
     shell.on(1).serve();
     shell.forget();
     let began = shell.now;
@@ -565,15 +535,11 @@ fn a_handover_of_very_many_channels_takes_longer_than_its_limit() {
         shell.read(&answer);
     }
     assert_eq!(shell.now - began, seconds(44));
-    shell.serve();
-    let fence = shell.fence();
-    shell.read(&fence);
-    shell.on(1).read(&fence);
+    shell.exchange(1);
     assert_eq!(shell.supervisor.figures().handovers, 1);
     // One that stops in between is given up.
     let mut shell = Shell::up(lasting());
-    shell.command(Command::Rotate);
-    shell.on(2).open();
+    shell.rotate_to(2);
     shell.on(1).serve();
     shell.forget();
     shell.pass_until_due();
@@ -585,10 +551,7 @@ fn a_handover_of_very_many_channels_takes_longer_than_its_limit() {
 fn a_full_queue_that_is_held_back_does_not_keep_the_end_of_a_handover_from_being_read() {
     let overflow = Overflow::Block { max_stall: Duration::MAX };
     let mut shell = Shell::up(Policy { overflow, ..lasting() });
-    shell.command(Command::Rotate);
-    shell.on(2).open();
-    shell.on(1).serve();
-    shell.on(2).serve();
+    shell.prepare(1, 2);
     shell.on(1).read(OLD);
     shell.read(&dropped());
     assert_eq!(shell.supervisor.state(), State::CatchingUp);
@@ -604,8 +567,7 @@ fn a_full_queue_that_is_held_back_does_not_keep_the_end_of_a_handover_from_being
 #[test]
 fn a_gap_that_is_told_by_a_close_names_the_session_that_goes_on() {
     let mut shell = Shell::up(Policy { hook: Some(HOOK), ..lasting() });
-    shell.command(Command::Rotate);
-    shell.on(2).open();
+    shell.rotate_to(2);
     shell.event(broken());
     shell.on(1).serve_all();
     shell.read(OLD);
@@ -621,10 +583,7 @@ fn a_gap_that_is_told_by_a_close_names_the_session_that_goes_on() {
 #[test]
 fn the_silence_of_the_old_session_is_its_own() {
     let mut shell = Shell::up(lasting());
-    shell.command(Command::Rotate);
-    shell.on(2).open();
-    shell.on(1).serve();
-    shell.on(2).serve();
+    shell.prepare(1, 2);
     assert_eq!(shell.serve(), ["notify"]);
     shell.pass(Duration::from_secs(5));
     let fence = shell.fence();
@@ -659,11 +618,9 @@ fn a_handover_with_many_refused_channels_takes_longer_than_its_limit() {
     let channels: Vec<String> = (0..10).map(|n| format!("c{n}")).collect();
     let mut shell = Shell::up(Policy { channels: channels.clone(), ..lasting() });
     shell.refused.extend(channels);
-    shell.break_and_reopen();
-    shell.open();
+    shell.come_back();
     shell.serve_all();
-    shell.command(Command::Rotate);
-    shell.on(3).open();
+    shell.rotate_to(3);
     shell.on(2).serve();
     let began = shell.now;
     for _ in 0..2 {
@@ -674,9 +631,6 @@ fn a_handover_with_many_refused_channels_takes_longer_than_its_limit() {
         }
     }
     assert_eq!(shell.now - began, seconds(48));
-    shell.serve();
-    let fence = shell.fence();
-    shell.read(&fence);
-    shell.on(2).read(&fence);
+    shell.exchange(2);
     assert_eq!(shell.supervisor.figures().handovers, 1);
 }

@@ -10,6 +10,14 @@ fn failed() -> Result<(), Error> {
     Err(Error::new(ErrorKind::Misuse, "no"))
 }
 
+/// What was reported last: why a run has failed, and when the next one comes.
+fn take_failure(shell: &mut Shell) -> (Error, Duration) {
+    match shell.told.pop() {
+        Some(Incident::HookFailed { error, delay }) => (error, delay),
+        other => panic!("{other:?}"),
+    }
+}
+
 /// The first subscription is active, the hook runs.
 fn started() -> Shell {
     let mut shell = Shell::new(hooked());
@@ -22,8 +30,7 @@ fn started() -> Shell {
 /// The session was lost and restored, the hook runs.
 fn restored() -> Shell {
     let mut shell = Shell::up(hooked());
-    shell.break_and_reopen();
-    shell.open();
+    shell.come_back();
     shell.serve();
     let after = "hook after notifications may be missing here: connection: broken (1 session lost";
     assert!(shell.take_log().last().unwrap().starts_with(after));
@@ -78,7 +85,7 @@ fn a_hook_that_fails_runs_again_after_a_delay_and_nothing_is_delivered_meanwhile
     for failures in 1..10 {
         shell.hook(failed());
         assert_eq!(shell.take_log(), NOTHING);
-        let Some(Incident::HookFailed { delay, .. }) = shell.told.pop() else { panic!("told") };
+        let (_, delay) = take_failure(&mut shell);
         assert_eq!(delay, shell.due_in());
         assert!(delay >= Duration::from_millis(50) && delay <= limit, "{failures}: {delay:?}");
         assert_eq!(shell.supervisor.state(), State::CatchingUp);
@@ -120,7 +127,7 @@ fn a_hook_that_takes_too_long_is_cancelled_and_has_failed() {
     shell.pass_until_due();
     assert_eq!(shell.take_log(), ["cancel hook"]);
     assert_eq!(shell.supervisor.state(), State::CatchingUp);
-    let Some(Incident::HookFailed { error, .. }) = shell.told.pop() else { panic!("told") };
+    let (error, _) = take_failure(&mut shell);
     assert_eq!(error.kind(), ErrorKind::Timeout);
     // What it says afterwards comes too late.
     shell.hook(Ok(()));
@@ -135,9 +142,7 @@ fn a_hook_that_takes_too_long_is_cancelled_and_has_failed() {
 #[test]
 fn a_run_that_waits_for_the_end_of_the_last_one_has_all_of_its_time() {
     let mut shell = restored();
-    shell.event(broken());
-    shell.pass_until_due();
-    shell.open();
+    shell.come_back();
     shell.is_hook_late = true;
     shell.serve();
     shell.pass(HOOK.timeout - Duration::from_secs(1));
@@ -149,14 +154,13 @@ fn a_run_that_waits_for_the_end_of_the_last_one_has_all_of_its_time() {
     assert_eq!(shell.supervisor.state(), State::Connected);
     // The wait has a limit, too. A report of a run that is not wanted changes nothing.
     shell.supervisor.handle_hook_begun(shell.now);
-    shell.break_and_reopen();
-    shell.open();
+    shell.come_back();
     shell.serve();
     shell.forget();
     assert_eq!(shell.due_in(), HOOK.timeout);
     shell.pass_until_due();
     assert_eq!(shell.take_log(), ["cancel hook"]);
-    let Some(Incident::HookFailed { error, .. }) = shell.told.pop() else { panic!("told") };
+    let (error, _) = take_failure(&mut shell);
     assert!(error.to_string().contains("could not begin within 30s"), "{error}");
 }
 
@@ -165,8 +169,7 @@ fn a_listener_ends_after_so_many_failures_of_its_hook_in_a_row() {
     let policy = Policy { hook: Some(HookPolicy { failures_max: Some(3), ..HOOK }), ..lasting() };
     let mut shell = Shell::up(policy);
     for round in 0..2 {
-        shell.break_and_reopen();
-        shell.open();
+        shell.come_back();
         shell.serve();
         for _ in 0..2 {
             shell.hook(failed());
@@ -259,8 +262,7 @@ fn a_loss_cancels_the_hook_and_the_next_session_runs_it_for_both_losses() {
     // It ends all the same: too late.
     shell.hook(Ok(()));
     assert_eq!(shell.seen(), NOTHING);
-    shell.pass_until_due();
-    shell.open();
+    shell.reopen();
     shell.serve();
     let log = shell.take_log();
     assert_eq!(log[..2], ["open 3", "CatchingUp"]);
@@ -343,14 +345,8 @@ fn closing_or_draining_does_not_wait_for_the_hook_and_shows_what_has_arrived() {
 #[test]
 fn a_handover_runs_no_hook_because_nothing_is_missing() {
     let mut shell = Shell::up(hooked());
-    shell.command(Command::Rotate);
-    shell.on(2).open();
-    shell.on(1).serve();
-    shell.on(2).serve();
-    shell.serve();
-    let fence = shell.fence();
-    shell.read(&fence);
-    shell.on(1).read(&fence);
+    shell.prepare(1, 2);
+    shell.exchange(1);
     assert_eq!((shell.supervisor.figures().handovers, shell.supervisor.figures().hooks), (1, 1));
     shell.on(2).read(&note("1"));
     assert_eq!(shell.seen(), ["1"]);

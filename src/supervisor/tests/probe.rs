@@ -9,10 +9,6 @@ fn proving() -> Policy {
     Policy { heartbeat: Heartbeat { every: EVERY, deadline: DEADLINE }, ..lasting() }
 }
 
-fn seconds(n: u64) -> Duration {
-    Duration::from_secs(n)
-}
-
 /// A proof was sent just now.
 fn asked() -> Shell {
     let mut shell = Shell::up(proving());
@@ -161,8 +157,7 @@ fn a_wrong_count_or_a_wrong_digest_loses_the_session() {
         assert!(is_lost(&shell), "{text}");
         let cause = cause(&shell);
         assert!(cause.contains("pooler") && cause.contains(text), "{cause}");
-        shell.pass_until_due();
-        shell.open();
+        shell.reopen();
         assert_eq!(shell.serve(), [r#"LISTEN "a""#]);
         assert_eq!(shell.seen(), ["GAP"]);
     }
@@ -206,8 +201,7 @@ fn a_session_that_is_refused_a_proof_is_asked_for_an_easier_one_from_then_on() {
     assert_eq!(shell.told.len(), 3);
     assert!(!is_lost(&shell));
     // Another session may be another role's.
-    shell.break_and_reopen();
-    shell.open();
+    shell.come_back();
     shell.serve();
     shell.pass_until_due();
     assert_eq!(shell.take_sent(), ["proof"]);
@@ -267,8 +261,7 @@ fn a_refused_proof_is_no_reason_against_a_handover() {
         (vec!["proof", "count", "life"], refused.clone()),
     ] {
         let mut shell = Shell::up(lasting());
-        shell.command(Command::Rotate);
-        shell.on(2).open();
+        shell.rotate_to(2);
         shell.on(2).serve();
         let sent = shell.on(1).take_sent();
         let listened = shell.answer(&sent[0]);

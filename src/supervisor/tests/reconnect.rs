@@ -2,10 +2,6 @@
 
 use super::*;
 
-fn seconds(n: u64) -> Duration {
-    Duration::from_secs(n)
-}
-
 /// The session was lost, the next socket is to be opened.
 fn down() -> Shell {
     let mut shell = Shell::up(lasting());
@@ -51,8 +47,7 @@ fn every_cause_of_a_loss_is_named_in_the_gap_and_followed_by_another_session() {
         let mut shell = Shell::up(lasting());
         lose(&mut shell);
         assert_eq!(shell.supervisor.state(), State::Reconnecting, "{cause}");
-        shell.pass_until_due();
-        shell.open();
+        shell.reopen();
         shell.serve();
         assert_eq!(shell.seen(), ["GAP"]);
         let found = shell.take_gaps()[0].cause().to_string();
@@ -122,8 +117,7 @@ fn the_gap_comes_after_the_last_listen_and_before_what_arrived_with_it() {
 fn losses_with_nothing_between_are_one_gap() {
     let mut shell = Shell::up(lasting());
     for _ in 0..3 {
-        shell.break_and_reopen();
-        shell.open();
+        shell.come_back();
         assert_eq!(shell.take_sent(), [r#"LISTEN "a""#]);
     }
     shell.read(&[LISTEN, READY].concat());
@@ -139,8 +133,7 @@ fn each_gap_names_the_session_of_the_notification_behind_it() {
     shell.open();
     shell.read(&note("1"));
     shell.event(LinkEvent::Eof);
-    shell.pass_until_due();
-    shell.open();
+    shell.reopen();
     shell.read(&note("2"));
     assert_eq!(shell.seen(), NOTHING);
     shell.serve();
@@ -191,8 +184,7 @@ fn a_session_that_is_lost_in_the_read_that_makes_it_live_holds_back_what_follows
     assert_eq!(shell.take_sent(), [r#"LISTEN "a""#]);
     shell.read(&[LISTEN, READY, &note("1"), FATAL].concat());
     assert_eq!(shell.seen(), NOTHING);
-    shell.pass_until_due();
-    shell.open();
+    shell.reopen();
     shell.read(&note("2"));
     assert_eq!(shell.seen(), NOTHING);
     shell.serve();
@@ -207,8 +199,7 @@ fn two_gaps_with_nothing_between_name_the_session_that_goes_on() {
     let mut shell = Shell::up(lasting());
     shell.read(OLD);
     shell.read(&[&diagnostic(b'E', "ERROR", "58P01"), READY, FATAL].concat());
-    shell.pass_until_due();
-    shell.open();
+    shell.reopen();
     shell.serve_all();
     shell.read(&note("1"));
     assert_eq!(shell.seen(), ["GAP", "GAP", "1"]);
@@ -226,8 +217,7 @@ fn an_error_right_before_the_end_is_one_gap_that_carries_it() {
         }
         shell.read(&[&note("1"), ERROR].concat());
         shell.event(LinkEvent::Eof);
-        shell.pass_until_due();
-        shell.open();
+        shell.reopen();
         shell.serve_all();
         shell.read(&note("2"));
         assert_eq!(shell.seen(), ["1", "GAP", "2"]);
@@ -241,19 +231,14 @@ fn an_error_right_before_the_end_is_one_gap_that_carries_it() {
 #[test]
 fn gaps_are_counted_as_they_are_put_into_the_stream() {
     let mut shell = down();
-    shell.event(broken());
-    shell.pass_until_due();
-    shell.open();
-    shell.event(broken());
-    shell.pass_until_due();
-    shell.open();
+    shell.come_back();
+    shell.come_back();
     shell.serve_all();
     let figures = shell.supervisor.figures();
     assert_eq!((figures.sessions_lost, figures.gaps), (2, 1));
     assert_eq!(shell.take_gaps()[0].sessions(), 2);
     // The consumer may have taken the first one or not: if not, it gets both as one.
-    shell.break_and_reopen();
-    shell.open();
+    shell.come_back();
     shell.serve_all();
     let figures = shell.supervisor.figures();
     assert_eq!((figures.sessions_lost, figures.gaps), (3, 2));

@@ -62,8 +62,7 @@ fn a_refused_channel_is_tried_again_with_every_new_session() {
     // A group of one is not tried twice on one session.
     assert_eq!(shell.serve(), NOTHING);
     shell.refused.clear();
-    shell.break_and_reopen();
-    shell.open();
+    shell.come_back();
     assert_eq!(shell.serve(), [r#"LISTEN "a""#]);
     assert_eq!(shell.channels(), ["a Active"]);
     assert!(shell.take_gaps()[1].refused().is_empty());
@@ -162,8 +161,7 @@ fn a_channel_whose_unlisten_was_in_flight_at_the_loss_is_not_subscribed_again() 
         shell.take_sent();
         shell.event(broken());
         assert_eq!(shell.take_log(), ["0: Unlistened", "close 1 Abort", "Reconnecting"]);
-        shell.pass_until_due();
-        shell.open();
+        shell.reopen();
         let rest = if command == Command::UnlistenAll { &[][..] } else { &[r#"LISTEN "b""#][..] };
         assert_eq!(shell.serve(), rest);
         assert_eq!(shell.seen(), ["GAP"]);
@@ -183,8 +181,7 @@ fn a_listen_in_flight_at_the_loss_is_pending_and_active_before_the_gap() {
         ["0: Active", "1: Pending", "2: Unlistened", "close 1 Abort", "Reconnecting"]
     );
     assert_eq!(shell.channels(), ["a Pending", "c Pending"]);
-    shell.pass_until_due();
-    shell.open();
+    shell.reopen();
     assert_eq!(shell.seen(), NOTHING);
     assert_eq!(shell.serve(), [r#"LISTEN "a";LISTEN "c""#]);
     assert_eq!(shell.seen(), ["GAP"]);
@@ -218,8 +215,7 @@ fn commands_that_waited_for_a_restore_that_breaks_are_wishes() {
     shell.command(Command::Rotate);
     shell.event(broken());
     assert_eq!(shell.take_log(), ["close 2 Abort", "0: Pending", NO_SESSION, "2: Rotating"]);
-    shell.pass_until_due();
-    shell.open();
+    shell.reopen();
     assert_eq!(shell.serve(), [r#"LISTEN "a";LISTEN "b""#]);
     assert_eq!(shell.take_log(), ["open 3", "Connected"]);
 }

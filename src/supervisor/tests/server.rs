@@ -147,4 +147,37 @@ impl Shell {
         self.event(broken());
         self.pass_until_due();
     }
+
+    /// The delay of the next attempt passes, and it succeeds.
+    pub(super) fn reopen(&mut self) {
+        self.pass_until_due();
+        self.open();
+    }
+
+    /// The session or the attempt is lost, and the next session is open.
+    pub(super) fn come_back(&mut self) {
+        self.break_and_reopen();
+        self.open();
+    }
+
+    /// A handover begins, and the new session is open.
+    pub(super) fn rotate_to(&mut self, new: u32) {
+        self.command(Command::Rotate);
+        self.on(new).open();
+    }
+
+    /// Both sessions of a handover are prepared. The fence was sent, and is not answered.
+    pub(super) fn prepare(&mut self, old: u32, new: u32) {
+        self.rotate_to(new);
+        self.on(old).serve();
+        self.on(new).serve();
+    }
+
+    /// The fence is answered, and comes to the new session and then to the old one.
+    pub(super) fn exchange(&mut self, old: u32) {
+        self.serve();
+        let fence = self.fence();
+        self.read(&fence);
+        self.on(old).read(&fence);
+    }
 }

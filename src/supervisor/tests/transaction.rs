@@ -21,8 +21,7 @@ fn is_replaced(shell: &mut Shell, what: &str) -> Vec<String> {
         }
         _ => false,
     }));
-    shell.pass_until_due();
-    shell.open();
+    shell.reopen();
     shell.serve_all();
     log
 }
@@ -91,8 +90,7 @@ fn what_comes_while_a_session_leaves_a_transaction_is_delivered_before_the_gap()
     shell.take_sent();
     shell.read(&[UNLISTEN, IN_TRANSACTION, &note("1")].concat());
     shell.read(&[&note("2"), SELECT, READY].concat());
-    shell.pass_until_due();
-    shell.open();
+    shell.reopen();
     shell.serve_all();
     assert_eq!(shell.seen(), ["1", "2", "GAP"]);
 }
@@ -135,8 +133,7 @@ fn a_session_that_is_restored_inside_a_transaction_is_given_up_at_once() {
     assert!(log[2].starts_with("done: pooler") && log[2].contains(INSIDE), "{log:?}");
 
     let mut shell = Shell::up(lasting());
-    shell.break_and_reopen();
-    shell.open();
+    shell.come_back();
     shell.forget();
     shell.read(&[LISTEN, IN_TRANSACTION].concat());
     assert_eq!(shell.take_log(), ["close 2 Abort"]);
@@ -150,8 +147,7 @@ fn a_handover_inside_a_transaction_is_none() {
     // The new one, with its channels or with the fence.
     for answers in [0, 2] {
         let mut shell = Shell::up(lasting());
-        shell.command(Command::Rotate);
-        shell.on(2).open();
+        shell.rotate_to(2);
         shell.on(1).serve();
         shell.on(2).read(&[LISTEN, READY].repeat(answers).concat());
         let last: &[u8] = if answers == 0 { LISTEN } else { SELECT };
@@ -170,8 +166,7 @@ fn a_handover_inside_a_transaction_is_none() {
     }
     // The old one.
     let mut shell = Shell::up(lasting());
-    shell.command(Command::Rotate);
-    shell.on(2).open();
+    shell.rotate_to(2);
     shell.on(1).take_sent();
     shell.read(&[LISTEN, IN_TRANSACTION].concat());
     assert_eq!(shell.take_sent(), ["ROLLBACK"]);
