@@ -201,14 +201,15 @@ async fn a_flood_that_holds_no_answer_is_silence() {
     let notification = b"A\0\0\0\x0c\0\0\0\x01a\0b\0";
     for flood in [notice.repeat(1_000), notification.repeat(1_000)] {
         let (server, url) = listener().await;
-        let timeout = Duration::from_millis(300);
+        // A busy machine must not delay the task by so much: the call would be over first.
+        let timeout = Duration::from_secs(1);
         let builder = Notifier::builder(&*url).answer_timeout(timeout);
         let (notifier, mut socket) = tokio::join!(builder.connect(), let_listen(&server));
         let notifier = notifier.unwrap();
         let flooding = tokio::spawn(async move { while socket.write_all(&flood).await.is_ok() {} });
         let error = soon(notifier.notify("a", "x")).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InDoubt, "{error}");
-        assert!(error.to_string().contains("did not answer within 300ms"), "{error}");
+        assert!(error.to_string().contains("did not answer within 1s"), "{error}");
         soon(flooding).await.unwrap();
     }
 }
