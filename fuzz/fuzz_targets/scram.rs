@@ -11,7 +11,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let verifier = ScramVerifier::from_password(&password, b"salt", 1).unwrap();
     let mut server = ScramServer::new(verifier, ScramNonce::new([9; 18]));
     let client = ScramClient::new(ScramNonce::new([7; 18]), &password, Binding::None);
-    let mut client = client.unwrap().iterations_max(64);
+    let mut client = client.unwrap().iterations_min(1).iterations_max(64);
     client.client_first().unwrap();
     if client.handle_server_first(next()).is_ok() {
         while client.compute(1_000).unwrap() == Progress::More {}

@@ -23,7 +23,7 @@ pub enum AuthError {
         /// What came.
         found: &'static str,
     },
-    /// The SCRAM exchange failed: the server's fault, but for [`ScramError::TooManyIterations`],
+    /// The SCRAM exchange failed: the server's fault, but for [`ScramError::TooManyIterations`] and [`ScramError::TooFewIterations`],
     /// which the policy refuses.
     Scram(ScramError),
     /// The server asks for a method that this crate does not speak.
@@ -272,6 +272,13 @@ impl AuthError {
             Self::Unsatisfiable { .. } => {
                 "name one of scram-sha-256, md5, password and none in require_auth"
             }
+            Self::Scram(ScramError::TooFewIterations { .. }) => {
+                "set the role's password again with scram_iterations of at least 4096, or lower scram_iterations_min; \
+                 a server that is not the one that was meant looks like this too"
+            }
+            Self::Scram(ScramError::TooManyIterations { .. }) => {
+                "raise scram_iterations_max, and connect_timeout if they take long"
+            }
             Self::NoPassword { .. } => "set password, PGPASSWORD or a password file",
             Self::Unsupported { .. } => {
                 "pgbell speaks scram-sha-256, md5, password and client certificates: give the role one \
@@ -299,6 +306,7 @@ impl From<AuthError> for Error {
                 | ScramError::NonceMismatch { .. }
                 | ScramError::NonceNotExtended
                 | ScramError::ChannelBinding { .. }
+                | ScramError::TooFewIterations { .. }
                 | ScramError::TooManyIterations { .. } => {
                     (ErrorKind::Auth, "the SCRAM exchange failed")
                 }

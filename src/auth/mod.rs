@@ -41,7 +41,10 @@ pub use offer::SASL_MECHANISMS_MAX;
 pub use policy::{AuthMethod, AuthPolicy, Channel, ChannelBinding, ChannelBindingError};
 pub use require::{RequireAuth, RequireAuthError};
 pub use saslprep::NonAsciiPassword;
-pub use scram::{ScramClient, ScramError, ScramNonce, ScramServer, ScramVerdict, ScramVerifier};
+pub use scram::{
+    SCRAM_ITERATIONS_MAX, SCRAM_ITERATIONS_MIN, ScramClient, ScramError, ScramNonce, ScramServer,
+    ScramVerdict, ScramVerifier,
+};
 pub use secret::{Password, Response};
 
 use self::offer::Offer;
@@ -194,6 +197,7 @@ impl Authenticator {
         self.policy.permit(method)?;
         let password = self.credentials.password_for(method)?;
         let mut client = ScramClient::new(nonce, password, binding)?
+            .iterations_min(self.policy.scram_iterations_min)
             .iterations_max(self.policy.scram_iterations_max);
         let mechanism = match method {
             AuthMethod::ScramSha256Plus => SCRAM_SHA_256_PLUS,

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use super::error::{AuthError, Obstacle, Refusal};
 use super::require::RequireAuth;
-use super::scram::SCRAM_ITERATIONS_MAX;
+use super::scram::{SCRAM_ITERATIONS_MAX, SCRAM_ITERATIONS_MIN};
 
 /// How the server let the client in. `Display` gives the names of `pg_hba.conf`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -132,6 +132,7 @@ pub struct AuthPolicy {
     pub(super) allow_cleartext: bool,
     pub(super) server_verified: bool,
     pub(super) opportunistic: bool,
+    pub(super) scram_iterations_min: u32,
     pub(super) scram_iterations_max: u32,
 }
 
@@ -144,6 +145,7 @@ impl Default for AuthPolicy {
             allow_cleartext: false,
             server_verified: false,
             opportunistic: false,
+            scram_iterations_min: SCRAM_ITERATIONS_MIN,
             scram_iterations_max: SCRAM_ITERATIONS_MAX,
         }
     }
@@ -197,6 +199,14 @@ impl AuthPolicy {
     #[must_use]
     pub fn opportunistic(mut self, opportunistic: bool) -> Self {
         self.opportunistic = opportunistic;
+        self
+    }
+
+    /// Fewest SCRAM iterations that the server may ask for. Default: [`SCRAM_ITERATIONS_MIN`]. From the answer to a fake
+    /// server the password can be guessed, and each iteration makes each guess slower.
+    #[must_use]
+    pub fn scram_iterations_min(mut self, iterations: u32) -> Self {
+        self.scram_iterations_min = iterations;
         self
     }
 

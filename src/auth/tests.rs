@@ -62,7 +62,8 @@ struct Scram {
 impl Scram {
     /// Up to and with the server-first-message.
     fn challenged(iterations: u32) -> (Self, Vec<u8>) {
-        let mut client = authenticator();
+        let policy = AuthPolicy::default().scram_iterations_min(1);
+        let mut client = authenticator_with(credentials(), policy);
         let body = sent(client.handle(&SASL));
         let first = body.strip_prefix(b"SCRAM-SHA-256\0\0\0\0\x20").expect("name and length");
         let verifier =
@@ -185,6 +186,31 @@ fn a6_a_count_above_the_policys_cap_is_refused_before_any_work() {
         let found = u64::from(max) + 1;
         assert_eq!(error, AuthError::Scram(ScramError::TooManyIterations { found, max }));
         assert_eq!(Error::from(error).kind(), ErrorKind::Auth);
+    }
+}
+
+/// A proof for one iteration makes it 4,096 times cheaper to guess the password.
+#[test]
+fn a6_a_count_below_the_policys_minimum_gets_no_proof() {
+    let policy = AuthPolicy::default().scram_iterations_min(600_000);
+    for (policy, min) in [(AuthPolicy::default(), SCRAM_ITERATIONS_MIN), (policy, 600_000)] {
+        for found in [1, min - 1] {
+            let mut client = authenticator_with(credentials(), policy.clone());
+            sent(client.handle(&SASL));
+            let challenge = format!("r={NONCE}x,s=AAAA,i={found}");
+            let error =
+                client.handle(&Authentication::SaslContinue(challenge.as_bytes())).unwrap_err();
+            let found = u64::from(found);
+            assert_eq!(error, AuthError::Scram(ScramError::TooFewIterations { found, min }));
+            let error = Error::from(error);
+            assert_eq!(error.kind(), ErrorKind::Auth);
+            assert!(error.hint().unwrap().contains("lower scram_iterations_min"), "{error}");
+        }
+        let mut client = authenticator_with(credentials(), policy);
+        sent(client.handle(&SASL));
+        let challenge = format!("r={NONCE}x,s=AAAA,i={min}");
+        let step = client.handle(&Authentication::SaslContinue(challenge.as_bytes()));
+        assert!(matches!(step, Ok(Step::Compute)), "{step:?}");
     }
 }
 
@@ -410,7 +436,7 @@ fn no_secret_shows_in_debug_or_display() {
     }
     let mut client = client();
     sent(client.handle(&SASL));
-    let challenge = format!("r={NONCE}x,s=AAAA,i=2000");
+    let challenge = format!("r={NONCE}x,s=AAAA,i=4096");
     let mut step = client.handle(&Authentication::SaslContinue(challenge.as_bytes()));
     while matches!(step, Ok(Step::Compute)) {
         shown.push(format!("{client:#?}"));

@@ -44,6 +44,13 @@ impl Config {
             return fault(above, Key::SslMinProtocolVersion);
         }
         if let (Some(min), Some(max)) =
+            (self.get_scram_iterations_min(), self.get_scram_iterations_max())
+            && min > max
+        {
+            let above = Fault::Above { other: Key::ScramIterationsMax.name() };
+            return fault(above, Key::ScramIterationsMin);
+        }
+        if let (Some(min), Some(max)) =
             (self.get_min_protocol_version(), self.get_max_protocol_version())
             && min > max
         {

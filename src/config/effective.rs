@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::Config;
 use super::keys::Key;
 use super::values::{LoadBalanceHosts, SslMode, TargetSessionAttrs};
+use crate::auth::{SCRAM_ITERATIONS_MAX, SCRAM_ITERATIONS_MIN};
 use crate::wire::ProtocolVersion;
 
 /// `application_name`, so that `pg_stat_activity` shows who listens.
@@ -77,6 +78,28 @@ impl Config {
     #[must_use]
     pub fn effective_result_limit_bytes(&self) -> usize {
         self.get_result_limit_bytes().unwrap_or(RESULT_LIMIT_BYTES_DEFAULT)
+    }
+
+    /// The fewest iterations of SCRAM that the server may ask for: [`SCRAM_ITERATIONS_MIN`] where nothing is said, or the most
+    /// that it may ask for if these are fewer.
+    #[must_use]
+    pub fn effective_scram_iterations_min(&self) -> u32 {
+        let default = || {
+            self.get_scram_iterations_max()
+                .map_or(SCRAM_ITERATIONS_MIN, |max| max.min(SCRAM_ITERATIONS_MIN))
+        };
+        self.get_scram_iterations_min().unwrap_or_else(default)
+    }
+
+    /// The most iterations of SCRAM that the server may ask for: [`SCRAM_ITERATIONS_MAX`] where nothing is said, or the fewest
+    /// that it may ask for if these are more.
+    #[must_use]
+    pub fn effective_scram_iterations_max(&self) -> u32 {
+        let default = || {
+            self.get_scram_iterations_min()
+                .map_or(SCRAM_ITERATIONS_MAX, |min| min.max(SCRAM_ITERATIONS_MAX))
+        };
+        self.get_scram_iterations_max().unwrap_or_else(default)
     }
 
     /// Which servers are acceptable. When several are given and nothing is said, it is

@@ -54,6 +54,7 @@ pub(super) enum Fault {
     Port,
     Address,
     Integer,
+    Iterations,
     Seconds,
     Choice { expected: &'static [&'static str] },
     Encoding,
@@ -160,6 +161,7 @@ impl fmt::Display for Fault {
             Self::Host => "expected a host name, found @ in it",
             Self::Port => "expected a number from 1 to 65535",
             Self::Address => "expected an IP address, names belong into host",
+            Self::Iterations => "expected a number from 1 to 2147483647",
             Self::Integer => "expected a whole number of 32 bits",
             Self::Seconds => "expected a number of seconds",
             Self::Choice { expected } => {

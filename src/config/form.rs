@@ -20,6 +20,8 @@ pub(super) enum Form {
     Addresses,
     /// A number of 32 bits.
     Integer,
+    /// A number of SCRAM iterations, from 1.
+    Iterations,
     /// A number of seconds, with up to three decimals.
     Seconds,
     /// One of these words.
@@ -58,6 +60,7 @@ impl Form {
                 .then_some(())
                 .ok_or(Fault::Address),
             Self::Integer => integer(text).map(drop).ok_or(Fault::Integer),
+            Self::Iterations => iterations(text).map(drop).ok_or(Fault::Iterations),
             Self::Seconds => seconds(text).map(drop).ok_or(Fault::Seconds),
             Self::Choice(expected) => {
                 expected.contains(&text).then_some(()).ok_or(Fault::Choice { expected })
@@ -105,6 +108,11 @@ pub(super) fn address(text: &str) -> Option<IpAddr> {
 /// A number as `strtol` reads it in base 10, white space around it allowed, within 32 bits.
 pub(super) fn integer(text: &str) -> Option<i32> {
     text.trim_matches(is_space).parse().ok()
+}
+
+/// A number of iterations: 1 to what PostgreSQL can be set to, with white space around it if need be.
+pub(super) fn iterations(text: &str) -> Option<u32> {
+    integer(text).and_then(|count| u32::try_from(count).ok()).filter(|count| *count != 0)
 }
 
 /// A number of seconds. Not positive is zero. Decimals are ours: libpq knows whole seconds only.

@@ -16,7 +16,7 @@ macro_rules! keys {
         }
 
         impl Key {
-            /// libpq's spelling.
+            /// libpq's spelling, where libpq has it.
             pub(super) const fn name(self) -> &'static str {
                 match self {
                     $(Self::$variant => $name,)+
@@ -61,6 +61,8 @@ keys! {
     ChannelBinding = "channel_binding",
     RequireAuth = "require_auth",
     Requirepeer = "requirepeer",
+    ScramIterationsMin = "scram_iterations_min",
+    ScramIterationsMax = "scram_iterations_max",
     MinProtocolVersion = "min_protocol_version",
     MaxProtocolVersion = "max_protocol_version",
 }
@@ -106,7 +108,7 @@ const SCRAM_KEY: &str = "SCRAM keys in place of a password are not supported";
 const ENCRYPTED_KEY: &str = "encrypted keys are not supported, decrypt the file of sslkey";
 const KEY_LOG: &str = "the secrets of a TLS session are never written to a file";
 
-/// Every parameter that libpq 13 to 19 knows. Their meaning and defaults: `keys.md`.
+/// Every parameter that libpq 13 to 19 knows, and two of our own: `scram_iterations_min` and `scram_iterations_max`. Their meaning and defaults: `keys.md`.
 pub(super) const KEYS: &[Entry] = &[
     kept(Key::Host, Form::Hosts),
     kept(Key::Hostaddr, Form::Addresses),
@@ -143,6 +145,8 @@ pub(super) const KEYS: &[Entry] = &[
     kept(Key::ChannelBinding, Form::Choice(&["disable", "prefer", "require"])),
     kept(Key::RequireAuth, Form::RequireAuth),
     kept(Key::Requirepeer, Form::Text),
+    kept(Key::ScramIterationsMin, Form::Iterations),
+    kept(Key::ScramIterationsMax, Form::Iterations),
     kept(Key::MinProtocolVersion, Form::Choice(PROTOCOL_VERSIONS)),
     kept(Key::MaxProtocolVersion, Form::Choice(PROTOCOL_VERSIONS)),
     only("gssencmode", &["disable", "prefer"]),
@@ -215,6 +219,8 @@ mod tests {
             ("sslnegotiation", format!("`{}`", config.get_ssl_negotiation())),
             ("sslcertmode", format!("`{}`", config.get_ssl_cert_mode())),
             ("sslsni", u8::from(config.get_ssl_sni()).to_string()),
+            ("scram_iterations_min", config.effective_scram_iterations_min().to_string()),
+            ("scram_iterations_max", config.effective_scram_iterations_max().to_string()),
             ("channel_binding", format!("`{}`", config.get_channel_binding())),
             ("min_protocol_version", format!("`{}`", config.effective_min_protocol_version())),
             (

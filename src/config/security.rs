@@ -2,6 +2,7 @@
 //! getters.
 
 use super::Config;
+use super::form::iterations;
 use super::keys::Key;
 use super::values::{SslCertMode, SslMode, SslNegotiation, TlsVersion};
 use crate::auth::{ChannelBinding, RequireAuth};
@@ -114,6 +115,22 @@ impl Config {
         self.with(Key::RequireAuth, methods)
     }
 
+    /// Sets the fewest iterations of SCRAM that the server may ask for, 1 to 2,147,483,647; more count as that, and 0 is
+    /// refused. By default 4,096, as PostgreSQL uses. With fewer the password is guessed faster from what a fake server
+    /// is sent; it is lowered for a server whose passwords were made so. libpq has no such parameter and accepts 1.
+    #[must_use]
+    pub fn scram_iterations_min(self, iterations: u32) -> Self {
+        self.with(Key::ScramIterationsMin, iterations_text(iterations))
+    }
+
+    /// Sets the most iterations of SCRAM that the server may ask for, 1 to 2,147,483,647; more count as that, and 0 is
+    /// refused. By default 2,000,000. They are computed in steps, between which other tasks run, and end with the time
+    /// of the attempt (`connect_timeout`) at the latest. libpq has no such parameter and computes what is asked for.
+    #[must_use]
+    pub fn scram_iterations_max(self, iterations: u32) -> Self {
+        self.with(Key::ScramIterationsMax, iterations_text(iterations))
+    }
+
     /// Sets the account of the operating system that the server must run as, on Unix sockets.
     #[must_use]
     pub fn require_peer(self, account: impl AsRef<str>) -> Self {
@@ -224,6 +241,18 @@ impl Config {
         self.text(Key::RequireAuth).and_then(|text| text.parse().ok())
     }
 
+    /// The fewest iterations of SCRAM that the server may ask for. `None` means not given.
+    #[must_use]
+    pub fn get_scram_iterations_min(&self) -> Option<u32> {
+        self.text(Key::ScramIterationsMin).and_then(iterations)
+    }
+
+    /// The most iterations of SCRAM that the server may ask for. `None` means not given.
+    #[must_use]
+    pub fn get_scram_iterations_max(&self) -> Option<u32> {
+        self.text(Key::ScramIterationsMax).and_then(iterations)
+    }
+
     /// The account of the operating system that the server must run as, on Unix sockets.
     #[must_use]
     pub fn get_require_peer(&self) -> Option<&str> {
@@ -241,6 +270,11 @@ impl Config {
     pub fn get_max_protocol_version(&self) -> Option<ProtocolVersion> {
         self.text(Key::MaxProtocolVersion).and_then(protocol_version)
     }
+}
+
+/// What `iterations` reads.
+fn iterations_text(iterations: u32) -> String {
+    iterations.min(i32::MAX.unsigned_abs()).to_string()
 }
 
 /// Each of `PROTOCOL_VERSIONS`.

@@ -130,7 +130,10 @@ impl ListenerHandle {
     /// # Cancel safety
     /// Nothing is changed.
     pub async fn notification_queue_usage(&self) -> Result<f64, Error> {
-        let results = self.simple_query("SELECT pg_catalog.pg_notification_queue_usage()").await?;
+        let results = match self.command(Command::QueueUsage).await? {
+            Reply::Rows(results) => results,
+            reply => return Err(mismatch(&reply)),
+        };
         let usage = results.first().and_then(|rows| rows.get(0)?.get(0)?.parse().ok());
         usage.ok_or_else(|| {
             Error::new(ErrorKind::Protocol, "the server does not say its queue usage")
@@ -277,7 +280,7 @@ impl ListenerHandle {
     async fn command(&self, command: Command) -> Result<Reply, Error> {
         let (reply, answer) = oneshot::channel();
         // LISTEN and the like can be asked for again. A query may have been carried out.
-        let leaves_doubt = matches!(command, Command::SimpleQuery(_));
+        let leaves_doubt = matches!(command, Command::SimpleQuery(_) | Command::QueueUsage);
         self.send(Request::Command(command, Some(reply)))?;
         answer.await.unwrap_or_else(|_| {
             let closed = self.shared.closed();

@@ -114,10 +114,11 @@ impl Driver {
         }
     }
 
-    /// Runs SQL before anything is listened to.
+    /// Runs one statement that returns at most one row, before anything is listened to.
     pub(super) async fn query(&mut self, sql: &str) -> Answer {
         let id = self.session.simple_query(now(), sql)?;
         self.session.limit_answer(id, ANSWER_BYTES_MAX);
+        self.session.limit_rows(id, 1);
         let answer = self.answer(id, &mut NotListening).await;
         answer.map_err(|error| self.cause(error))
     }
@@ -211,6 +212,7 @@ impl Driver {
                 return Poll::Ready(Ok(self.part(run)));
             }
             if self.session.is_computing() {
+                self.session.handle_timeout(now())?;
                 self.session.compute()?;
                 // Others get their turn between two steps of the key derivation, sockets and timers too:
                 // this puts the wake off until the runtime has looked at them.

@@ -49,7 +49,9 @@ fn assemble(
         .channel(channel)
         .server_verified(is_verified)
         .opportunistic(is_opportunistic)
-        .channel_binding(config.get_channel_binding());
+        .channel_binding(config.get_channel_binding())
+        .scram_iterations_min(config.effective_scram_iterations_min())
+        .scram_iterations_max(config.effective_scram_iterations_max());
     if let Some(methods) = config.get_require_auth() {
         policy = policy.require_auth(methods);
     }

@@ -31,6 +31,9 @@ const CHANNELS_SQL: &str = "SELECT pg_catalog.pg_listening_channels()";
 /// Most bytes of the answer: some hundred channels, where there should be one.
 const CHANNELS_BYTES_MAX: usize = 64 * 1024;
 
+/// Most channels in the answer.
+const CHANNELS_MAX: usize = 1_000;
+
 impl Established {
     /// For a listener: proves that notifications arrive, and chooses by what that is proven later.
     pub(super) async fn choose_evidence(&mut self, until: Instant) -> Result<(), Error> {
@@ -171,6 +174,7 @@ impl Established {
     async fn is_named(&mut self, channel: &str) -> Result<bool, Error> {
         let id = self.driver.session.simple_query(now(), CHANNELS_SQL)?;
         self.driver.session.limit_answer(id, CHANNELS_BYTES_MAX);
+        self.driver.session.limit_rows(id, CHANNELS_MAX);
         match self.driver.answer(id, &mut NotListening).await {
             Ok(results) => Ok(results
                 .iter()

@@ -73,6 +73,7 @@ impl Message {
         };
         session.require_commit(id);
         session.limit_answer(id, ANSWER_BYTES_MAX);
+        session.limit_rows(id, 1);
         Ok(id)
     }
 }

@@ -339,7 +339,7 @@ fn a_refusal_is_the_answer_of_its_own_call_alone() {
 
 /// The answer to a notification is short. A longer one is not read, but the server may have committed the notification.
 #[test]
-fn a_notification_with_an_endless_answer_is_in_doubt() {
+fn a_notification_with_a_long_answer_is_in_doubt() {
     let mut scene = Scene::new();
     let mut call = scene.call();
     scene.write_all();
@@ -349,13 +349,26 @@ fn a_notification_with_an_endless_answer_is_in_doubt() {
     let mut row =
         [&b"D"[..], &(value + 10).to_be_bytes(), b"\0\x01", &value.to_be_bytes()].concat();
     row.resize(row.len() + 60_000, b'x');
-    for _ in 0..100 {
+    for _ in 0..2 {
         assert!(scene.hear(&row).is_none());
     }
     assert!(scene.hear(&[rest, READY].concat()).is_none());
     let answer = call.try_recv().unwrap().unwrap_err();
     assert_eq!(answer.kind(), ErrorKind::InDoubt, "{answer}");
     assert!(answer.to_string().contains("larger than"), "{answer}");
+}
+
+/// One row is due. What does not end is not read to its end.
+#[test]
+fn a_notification_with_an_endless_answer_ends_the_session() {
+    let mut scene = Scene::new();
+    let mut call = scene.call();
+    scene.write_all();
+    assert!(scene.hear(&RESULT[..RESULT.len() - 25]).is_none());
+    let row = b"D\0\0\0\x0a\0\x01\0\0\0\0";
+    let error = (0..10).find_map(|_| scene.hear(row)).expect("it goes on with ten rows");
+    assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
+    assert_eq!(kind(&mut call), Some(Err(ErrorKind::InDoubt)));
 }
 
 /// COPY data in the place of an answer to a notification.

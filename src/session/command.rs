@@ -17,6 +17,9 @@ const COMPARED_AT_ONCE: u64 = 10_000_000;
 /// Longest time that a command gets for its comparisons: a connection that is dead is noticed in the end.
 const QUIET_TIME_MAX: Duration = Duration::from_secs(300);
 
+/// Messages of an answer to one statement, beside its rows: at most four, and some that poolers may add.
+const MESSAGES_BESIDE_ROWS: usize = 8;
+
 /// SQLSTATE of the notice that an identifier is cut. N160.
 const NAME_TOO_LONG: &str = "42622";
 
@@ -102,6 +105,8 @@ pub(super) struct Pending {
     size: usize,
     /// Most bytes of an answer.
     size_max: usize,
+    /// How many more messages the answer may have.
+    messages_left: Option<usize>,
     copying_out: bool,
     /// CopyFail was sent: the server has only its error to say.
     copy_refused: bool,
@@ -145,6 +150,7 @@ impl Pending {
             completed: 0,
             size: 0,
             size_max,
+            messages_left: None,
             copying_out: false,
             copy_refused: false,
             must_commit: false,
@@ -156,6 +162,20 @@ impl Pending {
     /// An answer of more bytes is refused.
     pub(super) fn limit(&mut self, bytes: usize) {
         self.size_max = bytes;
+    }
+
+    /// An answer of more rows breaks the protocol.
+    pub(super) fn limit_rows(&mut self, rows: usize) {
+        self.messages_left = Some(rows.saturating_add(MESSAGES_BESIDE_ROWS));
+    }
+
+    /// One more message of the answer.
+    fn count_message(&mut self) -> Result<(), Violation> {
+        if let Some(left) = self.messages_left {
+            let left = left.checked_sub(1);
+            self.messages_left = Some(left.ok_or_else(|| Violation::endless(self.kind.name()))?);
+        }
+        Ok(())
     }
 
     /// An answer that leaves a transaction open breaks the protocol.
@@ -177,6 +197,7 @@ impl Pending {
         if self.refusal.is_none() && long.body_bytes() <= room {
             return Ok(Long::Take);
         }
+        self.count_message()?;
         if long.tag == b'T' {
             self.rows = Some(Rows::default());
         }
@@ -186,6 +207,7 @@ impl Pending {
 
     /// Takes in one message of the answer, ReadyForQuery excepted.
     pub(super) fn handle(&mut self, message: &BackendMessage<'_>) -> Result<Next, Violation> {
+        self.count_message()?;
         let unexpected = || Violation::unexpected(message, self.kind.name());
         if self.refused_by_server() || self.copy_refused {
             // After an error the server skips to the end of the command: only ReadyForQuery follows.

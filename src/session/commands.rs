@@ -82,7 +82,10 @@ impl Session {
     ) -> Result<CommandId, Error> {
         wire::check_channel(channel)?;
         wire::check_payload(payload)?;
-        self.query(now, NOTIFY, &[(TEXT_OID, Some(channel)), (TEXT_OID, Some(payload))])
+        let parameters = [(TEXT_OID, Some(channel)), (TEXT_OID, Some(payload))];
+        let id = self.query(now, NOTIFY, &parameters)?;
+        self.limit_rows(id, 1);
+        Ok(id)
     }
 
     /// Listens to channels: all of them or, when the server refuses one, none.
@@ -103,6 +106,7 @@ impl Session {
             // A query of its own: the server parses all of a query before it carries out the first statement.
             let id = self.simple_query(now, SHOW_NOTICES)?;
             self.limit_answer(id, SHOW_NOTICES_BYTES_MAX);
+            self.limit_rows(id, 1);
         }
         let kind = Kind::Listen(owned(channels));
         self.command(now, kind, &[FrontendMessage::Query(&sql)])

@@ -413,6 +413,9 @@ impl Session {
             return Ok(());
         }
         let error = match (&self.phase, self.pending.front()) {
+            (Phase::Startup { startup, .. }, _) if startup.computing => {
+                startup::computed_too_long()
+            }
             (Phase::Startup { startup, .. }, _) => startup::timed_out(startup.is_authenticated()),
             (_, Some(pending)) => Error::new(
                 ErrorKind::Timeout,
@@ -434,7 +437,8 @@ impl Session {
     }
 
     /// Derives the keys of SCRAM, at most 1,000 rounds a call: about half a millisecond. Call it
-    /// while [`is_computing`](Self::is_computing), and let others run in between.
+    /// while [`is_computing`](Self::is_computing), let others run in between, and ask
+    /// [`handle_timeout`](Self::handle_timeout) too: a server may ask for more rounds than there is time for.
     ///
     /// # Errors
     /// When the exchange cannot go on. The session is over then.

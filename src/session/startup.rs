@@ -195,6 +195,14 @@ pub(super) fn timed_out(authenticated: bool) -> Error {
     Error::new(ErrorKind::Timeout, message)
 }
 
+/// The handshake deadline has passed while keys were derived.
+#[cold]
+pub(super) fn computed_too_long() -> Error {
+    let message = "the server asks for more SCRAM iterations than there is time for";
+    Error::new(ErrorKind::Timeout, message)
+        .with_hint("raise connect_timeout, or refuse so many at once with scram_iterations_max")
+}
+
 /// An error in the form of protocol 2, which a server sends that cannot even fork. N3.
 #[cold]
 pub(super) fn legacy_error(text: &[u8]) -> Error {

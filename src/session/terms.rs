@@ -20,6 +20,14 @@ impl Session {
         }
     }
 
+    /// An answer of more than `rows` rows breaks the protocol: the session is over. For statements whose answer is known,
+    /// so that a server cannot keep the session busy with rows until the time of the command is over.
+    pub fn limit_rows(&mut self, id: CommandId, rows: usize) {
+        if let Some(pending) = self.find(id) {
+            pending.limit_rows(rows);
+        }
+    }
+
     fn find(&mut self, id: CommandId) -> Option<&mut Pending> {
         self.pending.iter_mut().rev().find(|pending| pending.id == id)
     }

@@ -64,7 +64,7 @@ fn message(tag: u8, body: &[u8]) -> Vec<u8> {
 fn login() -> Login {
     Login {
         credentials: Credentials::new("bob").unwrap(),
-        policy: AuthPolicy::default().allow_cleartext(true),
+        policy: AuthPolicy::default().allow_cleartext(true).scram_iterations_min(1),
         nonce: ScramNonce::new([7; 18]),
         parameters: vec![("database".into(), "db".into())],
         protocol: ProtocolVersion::V3_0,

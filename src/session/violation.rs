@@ -17,6 +17,8 @@ pub(super) enum Violation {
     Incomplete { command: &'static str },
     /// A transaction is open behind a command that is a transaction of its own.
     Uncommitted { command: &'static str },
+    /// More messages than the answer to a statement of ours can have.
+    Endless { command: &'static str },
     /// More messages or bytes before the first ReadyForQuery than a server has to say.
     EndlessStartup,
     /// A client encoding in which our quoting would not be safe.
@@ -52,6 +54,11 @@ impl Violation {
     }
 
     #[cold]
+    pub(super) fn endless(command: &'static str) -> Self {
+        Self::Endless { command }
+    }
+
+    #[cold]
     pub(super) fn uncommitted(command: &'static str) -> Self {
         Self::Uncommitted { command }
     }
@@ -73,6 +80,9 @@ impl fmt::Display for Violation {
                 f,
                 "{command} was answered inside a transaction that this session did not begin"
             ),
+            Self::Endless { command } => {
+                write!(f, "the answer to {command} has more rows than this statement can return")
+            }
             Self::EndlessStartup => {
                 f.write_str("more than 1,000 messages or 1 MiB before the first ReadyForQuery")
             }

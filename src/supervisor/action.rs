@@ -27,6 +27,8 @@ pub enum Command {
     UnlistenAll,
     /// Run SQL on the listening session. Delivery waits until it is done.
     SimpleQuery(String),
+    /// Ask how full the server's notification queue is: the answer is that of a query, with one number in one row.
+    QueueUsage,
     /// Let another session take the place of the current one, without a gap.
     Rotate,
     /// Stop listening, deliver everything that was committed before, then end as `Close` does.
@@ -46,6 +48,7 @@ impl fmt::Debug for Command {
             Self::Unlisten(channels) => f.debug_tuple("Unlisten").field(channels).finish(),
             Self::UnlistenAll => f.write_str("UnlistenAll"),
             Self::SimpleQuery(sql) => write!(f, "SimpleQuery({} bytes)", sql.len()),
+            Self::QueueUsage => f.write_str("QueueUsage"),
             Self::Rotate => f.write_str("Rotate"),
             Self::Drain { within } => f.debug_struct("Drain").field("within", within).finish(),
             Self::Close => f.write_str("Close"),

@@ -69,6 +69,9 @@ impl Purpose {
     }
 }
 
+/// Qualified, so that no function of that name in a user's `search_path` comes before the server's. N37.
+const QUEUE_USAGE_SQL: &str = "SELECT pg_catalog.pg_notification_queue_usage()";
+
 impl Change {
     fn of(command: &Command) -> Self {
         match command {
@@ -76,7 +79,9 @@ impl Change {
             Command::Unlisten(channels) => Self::Unlisten(channels.clone()),
             Command::UnlistenAll => Self::UnlistenAll,
             Command::Drain { .. } => Self::Drain,
-            Command::SimpleQuery(_) | Command::Rotate | Command::Close => Self::Query,
+            Command::SimpleQuery(_) | Command::QueueUsage | Command::Rotate | Command::Close => {
+                Self::Query
+            }
         }
     }
 
@@ -153,7 +158,10 @@ impl Supervisor {
         let must_come_back = link.echo.is_some()
             && matches!(
                 command,
-                Command::SimpleQuery(_) | Command::UnlistenAll | Command::Drain { .. }
+                Command::SimpleQuery(_)
+                    | Command::QueueUsage
+                    | Command::UnlistenAll
+                    | Command::Drain { .. }
             );
         match link.in_flight.first_key_value() {
             _ if must_come_back => true,
@@ -162,7 +170,10 @@ impl Supervisor {
                 true
             }
             // The proof in front of a drain names what is listened to when it is carried out.
-            Some(_) => matches!(command, Command::SimpleQuery(_) | Command::Drain { .. }),
+            Some(_) => matches!(
+                command,
+                Command::SimpleQuery(_) | Command::QueueUsage | Command::Drain { .. }
+            ),
         }
     }
 
@@ -197,6 +208,11 @@ impl Supervisor {
             Command::Listen(channels) => session.listen(now, channels),
             Command::Unlisten(channels) => session.unlisten(now, channels),
             Command::SimpleQuery(sql) => session.simple_query(now, sql),
+            Command::QueueUsage => {
+                let id = session.simple_query(now, QUEUE_USAGE_SQL)?;
+                session.limit_rows(id, 1);
+                Ok(id)
+            }
             Command::UnlistenAll | Command::Drain { .. } => session.unlisten_all(now),
             Command::Rotate | Command::Close => Err(closed()),
         })?;
@@ -234,7 +250,7 @@ impl Supervisor {
                 self.reply(id, Ok(Reply::Rotating));
                 return Ok(());
             }
-            Command::SimpleQuery(_) | Command::Close => {
+            Command::SimpleQuery(_) | Command::QueueUsage | Command::Close => {
                 return Err(Error::new(ErrorKind::Connect, "no session is up").with_hint(
                     "the listener comes back by itself: ask again when its state is Connected",
                 ));

@@ -185,6 +185,7 @@ impl Supervisor {
         link.start(now, purpose, |session| {
             let id = session.simple_query(now, sql)?;
             session.limit_answer(id, PROOF_BYTES_MAX);
+            session.limit_rows(id, 1);
             Ok(id)
         })
     }

@@ -8,14 +8,14 @@ use std::time::Instant;
 
 use super::commands::Purpose;
 use super::{CommandId, LinkId, Role, Sink, Supervisor};
-use crate::session::{Answer, Session};
+use crate::session::{self, Answer, Session};
 use crate::{Error, ErrorKind};
 
 impl Supervisor {
     /// A user's query left a transaction open: its answer waits until that is rolled back.
     pub(super) fn roll_back(&mut self, now: Instant, id: CommandId) {
         let Some(link) = &mut self.current else { return };
-        let rollback = |session: &mut Session| session.simple_query(now, "ROLLBACK");
+        let rollback = |session: &mut Session| send_rollback(session, now);
         if let Err(error) = link.start(now, Purpose::Rollback { id }, rollback) {
             self.reply(id, Err(error));
         }
@@ -38,7 +38,7 @@ impl Supervisor {
         let Some(link) = Self::find(&mut self.current, &mut self.next, id) else { return };
         link.doubt = Some(error.clone());
         link.undone.push(purpose);
-        let rollback = |session: &mut Session| session.simple_query(now, "ROLLBACK");
+        let rollback = |session: &mut Session| send_rollback(session, now);
         // Once. A session that is not live yet has delivered nothing.
         let is_leaving = !was_rolled_back
             && may_stay
@@ -48,6 +48,12 @@ impl Supervisor {
             self.fail(now, id, error, sink);
         }
     }
+}
+
+fn send_rollback(session: &mut Session, now: Instant) -> Result<session::CommandId, Error> {
+    let id = session.simple_query(now, "ROLLBACK")?;
+    session.limit_rows(id, 0);
+    Ok(id)
 }
 
 fn is_in_transaction(refusal: Option<Error>) -> Error {

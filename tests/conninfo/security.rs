@@ -102,6 +102,46 @@ fn versions_are_read_as_libpq_writes_them() {
 }
 
 #[test]
+fn the_iterations_of_scram_have_a_minimum_and_a_maximum() {
+    let bounds = |config: &Config| {
+        (config.effective_scram_iterations_min(), config.effective_scram_iterations_max())
+    };
+    for (text, expected) in [
+        ("host=h", (4_096, 2_000_000)),
+        ("scram_iterations_min=1", (1, 2_000_000)),
+        ("postgres://h?scram_iterations_max=10000000", (4_096, 10_000_000)),
+        ("scram_iterations_min=600000 scram_iterations_max=600000", (600_000, 600_000)),
+        ("scram_iterations_max=2147483647 scram_iterations_min=' 1 '", (1, 2_147_483_647)),
+        // One alone moves the other's default out of its way.
+        ("scram_iterations_min=3000000", (3_000_000, 3_000_000)),
+        ("scram_iterations_max=1000", (1_000, 1_000)),
+    ] {
+        let config = parse(text);
+        config.check_complete().unwrap();
+        assert_eq!(bounds(&config), expected, "{text}");
+        assert_eq!(bounds(&parse(&config.to_string())), expected, "{text}");
+    }
+    let set = Config::new().scram_iterations_min(10_000).scram_iterations_max(u32::MAX);
+    assert_eq!(set.to_string(), "scram_iterations_min=10000 scram_iterations_max=2147483647");
+    assert_eq!(set.get_scram_iterations_min(), Some(10_000));
+    let none = Config::new();
+    assert_eq!((none.get_scram_iterations_min(), none.get_scram_iterations_max()), (None, None));
+    let number = "expected a number from 1 to 2147483647";
+    for value in ["0", "-1", "4096x", "2147483648", "1e6"] {
+        let refused = [
+            (format!("scram_iterations_min={value}"), "scram_iterations_min at byte 21"),
+            (format!("scram_iterations_max={value}"), "scram_iterations_max at byte 21"),
+        ];
+        for (text, place) in refused {
+            let error = text.parse::<Config>().unwrap_err();
+            assert_eq!(error.to_string(), format!("{place}: {number}"), "{text}");
+        }
+    }
+    let zero = Config::new().scram_iterations_max(0).check().unwrap_err();
+    assert_eq!(zero.key(), Some("scram_iterations_max"));
+}
+
+#[test]
 fn what_contradicts_itself_is_refused() {
     let system = "sslmode: sslrootcert=system needs verify-full, which is its default";
     let direct = "sslmode: sslnegotiation=direct needs require, verify-ca or verify-full";
@@ -119,6 +159,10 @@ fn what_contradicts_itself_is_refused() {
         (
             "ssl_min_protocol_version=TLSv1.3 ssl_max_protocol_version=TLSv1.2",
             "ssl_min_protocol_version: it is above ssl_max_protocol_version",
+        ),
+        (
+            "scram_iterations_min=4097 scram_iterations_max=4096",
+            "scram_iterations_min: it is above scram_iterations_max",
         ),
         (
             "min_protocol_version=latest max_protocol_version=3.0",

@@ -1,9 +1,10 @@
 //! 3.5: what answers a command, and what does not.
 
-use pgbell::testing::Script;
+use pgbell::testing::{Delivery, Script};
+use pgbell::{Connection, ErrorKind, Listener};
 
-use super::attack::{Attack, LISTEN, hex, message, to_listen, to_query, when_idle};
-use super::client::Do;
+use super::attack::{Attack, LISTEN, hex, message, runtime, to_listen, to_query, when_idle};
+use super::client::{Do, check_text, soon, url};
 
 const LISTENED: &str = "43 0000000b 4c495354454e00";
 const SELECTED: &str = "43 0000000d 53454c454354203100";
@@ -187,4 +188,32 @@ fn what_the_server_is_can_be_answered_with_nonsense_too() {
         let script = Script::let_in().expect_message(b'Q').send(&answer);
         Attack::new(script.close(), answer.len(), LISTEN).run(&[expect], &[]);
     }
+}
+
+/// Nothing of it takes memory: it is the time of the processor that has a bound.
+#[test]
+fn an_endless_answer_to_a_question_of_ours_ends_the_session_at_once() {
+    let (no_columns, empty_row) = ("54 00000006 0000", "44 00000006 0000");
+    let (empty_query, copied) = ("49 00000004", "64 00000004");
+    runtime().block_on(async {
+        for (begin, again) in
+            [(no_columns, empty_row), ("", SELECTED), ("", empty_query), (COPY_OUT, copied)]
+        {
+            // It goes on for as long as the client stays.
+            let bytes = [hex(begin), hex(again).repeat(100)].concat();
+            let script = Script::let_in().expect_message(b'Q').send(&bytes).wait_for_eof();
+            for client in ["connection", "listener"] {
+                let (address, task) = script.clone().serve(Delivery::Whole).await.unwrap();
+                let url = format!("{}&connect_timeout=5", url(address));
+                let error = match client {
+                    "connection" => Connection::connect(&url).await.map(drop).unwrap_err(),
+                    _ => Listener::connect(&url).await.map(drop).unwrap_err(),
+                };
+                check_text(&error);
+                assert_eq!(error.kind(), ErrorKind::Protocol, "{client}, {again}: {error}");
+                assert!(error.to_string().contains("more rows"), "{client}, {again}: {error}");
+                soon("script", task).await.unwrap().unwrap();
+            }
+        }
+    });
 }

@@ -167,13 +167,29 @@ fn a6_an_iteration_count_above_the_cap_or_malformed_is_refused_before_any_work()
     for count in ["0", "-1", "+4096", "4096x", "04096", ""] {
         refused_challenge(move |r| format!("r={r}x,s=c2FsdA==,i={count}"), malformed);
     }
-    for count in ["100001", "2147483647", "4294967297"] {
+    for count in ["2000001", "2147483647", "4294967297"] {
         let expect =
-            format!("Auth | asks for {count} SCRAM iterations, more than the 100000 allowed");
+            format!("Auth | asks for {count} SCRAM iterations, more than the 2000000 allowed");
         refused_challenge(move |r| format!("r={r}x,s=c2FsdA==,i={count}"), &expect);
     }
     refused_challenge(|r| format!("r={r}x,s=c2FsdA=="), "Protocol | no iteration count (i=)");
     refused_challenge(|r| format!("m=x,r={r}x,s=c2FsdA==,i=1"), "Protocol | mandatory extension");
+}
+
+/// The proof for one iteration makes it 4,096 times cheaper to guess the password.
+#[test]
+fn a6_few_iterations_get_no_proof() {
+    for count in [1, 4_095] {
+        let script = begun()
+            .send_with(challenge(move |r| format!("r={r}x,s=c2FsdA==,i={count}")))
+            .wait_for_eof();
+        let attack = Attack::new(script, 0, LISTEN).splits(24..90).asking(
+            || Login { policy: AuthPolicy::default(), ..client::login() },
+            "&scram_iterations_min=4096",
+        );
+        let expect = format!("asks for {count} SCRAM iterations, fewer than the 4096 demanded");
+        attack.run(&[&format!("connect: Auth | {expect}")], &[]);
+    }
 }
 
 #[test]

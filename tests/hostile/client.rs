@@ -90,7 +90,7 @@ pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
 }
 
 pub(crate) fn url(address: SocketAddr) -> String {
-    format!("postgresql://alice:{PASSWORD}@{address}/db?sslmode=disable")
+    format!("postgresql://alice:{PASSWORD}@{address}/db?sslmode=disable&scram_iterations_min=1")
 }
 
 fn show(results: &[Rows]) -> String {
@@ -204,7 +204,7 @@ pub(crate) fn login() -> Login {
     let now = Instant::now();
     Login {
         credentials: credentials.unwrap(),
-        policy: AuthPolicy::default(),
+        policy: AuthPolicy::default().scram_iterations_min(1),
         nonce: ScramNonce::new([7; 18]),
         parameters: vec![("database".into(), "db".into())],
         protocol: ProtocolVersion::V3_0,

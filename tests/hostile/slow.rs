@@ -244,6 +244,23 @@ fn a7_the_longest_key_derivation_leaves_a_turn_to_others_after_every_step() {
     });
 }
 
+/// Allowed by the configuration, and more than there is time for.
+#[test]
+fn a7_a_key_derivation_that_takes_too_long_ends_with_the_connect_timeout() {
+    runtime().block_on(async {
+        let script = begun().send_with(challenge(|r| format!("r={r}x,s=c2FsdA==,i=2147483647")));
+        let (address, task) = script.wait_for_eof().serve(Delivery::Whole).await.unwrap();
+        let url = format!("{}&scram_iterations_max=2147483647", within(address, "0.5"));
+        let connect = tokio::spawn(async move { Connection::connect(&url).await.map(drop) });
+        let error = soon("the deadline", connect).await.unwrap().unwrap_err();
+        check_text(&error);
+        assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+        let text = error.to_string();
+        assert!(text.contains("SCRAM iterations") && text.contains("connect_timeout"), "{text}");
+        soon("script", task).await.unwrap().unwrap();
+    });
+}
+
 /// What a timeout does: the next step is not taken, and the socket is closed.
 #[test]
 fn a7_a_login_that_is_dropped_while_it_computes_stops_at_once() {

@@ -42,7 +42,7 @@ fn login() -> Login {
     let deadline = Instant::now() + Duration::from_secs(60);
     Login {
         credentials: credentials(),
-        policy: AuthPolicy::default().allow_cleartext(true),
+        policy: AuthPolicy::default().allow_cleartext(true).scram_iterations_min(1),
         nonce: nonce(),
         parameters: Vec::new(),
         protocol: ProtocolVersion::V3_2,
@@ -91,7 +91,8 @@ fn configurations_files_and_their_errors() {
 fn authenticators_and_the_messages_they_make() {
     show!(Password::new(PASSWORD), credentials(), nonce(), login());
     let verifier = ScramVerifier::from_password(&Password::new(PASSWORD), KEY, 1).unwrap();
-    let mut client = ScramClient::new(nonce(), &Password::new(PASSWORD), Binding::None).unwrap();
+    let client = ScramClient::new(nonce(), &Password::new(PASSWORD), Binding::None).unwrap();
+    let mut client = client.iterations_min(1);
     let mut server = ScramServer::new(verifier.clone(), nonce());
     show!(verifier, client, server);
     let first = client.client_first().unwrap();
@@ -191,7 +192,7 @@ async fn clients_and_the_errors_of_logins() {
         let server = Server::start(config).await.unwrap();
         let port = server.address().port();
         let config = Config::new().host("127.0.0.1").port(port).user("bob").dbname("db");
-        let config = config.require_auth("password,md5,scram-sha-256");
+        let config = config.require_auth("password,md5,scram-sha-256").scram_iterations_min(1);
         let right = config.clone().password(PASSWORD);
         let connection = Connection::connect(&right).await.unwrap();
         let builder = Listener::builder(&right);

@@ -13,6 +13,8 @@ mod connect;
 mod control;
 mod ending;
 mod failover;
+#[cfg(feature = "tls-ring")]
+mod iterations;
 mod long;
 mod matrix;
 mod meanwhile;

@@ -34,7 +34,7 @@ fn session(user: &str, password: Option<&str>, now: Instant) -> Session {
     }
     Session::new(Login {
         credentials,
-        policy: AuthPolicy::default().allow_cleartext(true),
+        policy: AuthPolicy::default().allow_cleartext(true).scram_iterations_min(1),
         nonce: ScramNonce::new(NONCE),
         parameters: vec![("application_name".into(), "test".into())],
         protocol: ProtocolVersion::V3_0,

@@ -24,7 +24,7 @@ impl Player {
         let now = Instant::now();
         let login = Login {
             credentials: Credentials::new("bob").unwrap().password(Password::new("x")).unwrap(),
-            policy: AuthPolicy::default().scram_iterations_max(64),
+            policy: AuthPolicy::default().scram_iterations_min(1).scram_iterations_max(64),
             nonce: ScramNonce::new([7; 18]),
             parameters: vec![("database".into(), "db".into())],
             protocol: ProtocolVersion::V3_2,

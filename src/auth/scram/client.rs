@@ -2,14 +2,15 @@
 
 use std::fmt;
 use std::mem;
+use std::ops::RangeInclusive;
 
 use hmac::Mac;
 use zeroize::Zeroizing;
 
-use super::SCRAM_ITERATIONS_MAX;
 use super::error::ScramError;
 use super::keys::{self, HmacSha256, Pbkdf2, Progress, SaltedPassword};
 use super::message::{self, Binding, ScramNonce, ServerFirst};
+use super::{SCRAM_ITERATIONS_MAX, SCRAM_ITERATIONS_MIN};
 use crate::auth::saslprep::{self, NonAsciiPassword};
 use crate::auth::secret::{Password, Response};
 
@@ -25,7 +26,7 @@ pub struct ScramClient {
     /// `n=,r=<nonce>`: a part of AuthMessage. The user's name stands in the startup message.
     first_bare: String,
     binding: Binding,
-    iterations_max: u32,
+    iterations: RangeInclusive<u32>,
     state: State,
 }
 
@@ -88,7 +89,7 @@ impl ScramClient {
             first_bare: format!("n=,r={}", nonce.as_str()),
             nonce,
             binding,
-            iterations_max: SCRAM_ITERATIONS_MAX,
+            iterations: SCRAM_ITERATIONS_MIN..=SCRAM_ITERATIONS_MAX,
             state: State::New { prepared },
         })
     }
@@ -96,7 +97,14 @@ impl ScramClient {
     /// Most iterations that the server may ask for, instead of [`SCRAM_ITERATIONS_MAX`].
     #[must_use]
     pub fn iterations_max(mut self, iterations: u32) -> Self {
-        self.iterations_max = iterations;
+        self.iterations = *self.iterations.start()..=iterations;
+        self
+    }
+
+    /// Fewest iterations that the server may ask for, instead of [`SCRAM_ITERATIONS_MIN`].
+    #[must_use]
+    pub fn iterations_min(mut self, iterations: u32) -> Self {
+        self.iterations = iterations..=*self.iterations.end();
         self
     }
 
@@ -128,7 +136,7 @@ impl ScramClient {
     pub fn handle_server_first(&mut self, text: &[u8]) -> Result<(), ScramError> {
         match self.take_state() {
             State::FirstSent { prepared } => {
-                let first = ServerFirst::parse(text, self.nonce.as_str(), self.iterations_max)?;
+                let first = ServerFirst::parse(text, self.nonce.as_str(), &self.iterations)?;
                 let agreed = Agreed { nonce: first.nonce.to_owned(), server_first: text.to_vec() };
                 let hi = Box::new(Pbkdf2::new(&prepared, first.salt, first.iterations));
                 self.state = State::Computing { hi, agreed };

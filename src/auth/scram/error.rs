@@ -75,6 +75,14 @@ pub enum ScramError {
         /// What is allowed.
         max: u32,
     },
+    /// Fewer PBKDF2 iterations than allowed. Refused before anything was computed: the proof would make it cheap to guess
+    /// the password.
+    TooFewIterations {
+        /// What was asked for.
+        found: u64,
+        /// What is allowed.
+        min: u32,
+    },
     /// The server ended the exchange with `e=`.
     Refused {
         /// Its word, as sent: escaped in `Display`.
@@ -110,6 +118,9 @@ impl fmt::Display for ScramError {
             }
             Self::TooManyIterations { found, max } => {
                 write!(f, "server asks for {found} SCRAM iterations, more than the {max} allowed")
+            }
+            Self::TooFewIterations { found, min } => {
+                write!(f, "server asks for {found} SCRAM iterations, fewer than the {min} demanded")
             }
             Self::Refused { error } => {
                 write!(f, "server ended the SCRAM exchange: {}", Escaped(error))

@@ -1,6 +1,7 @@
 //! The grammar of RFC 5802 section 7, as strict as it is written.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -80,7 +81,7 @@ impl<'a> ServerFirst<'a> {
     pub(super) fn parse(
         text: &'a [u8],
         client_nonce: &str,
-        iterations_max: u32,
+        allowed: &RangeInclusive<u32>,
     ) -> Result<Self, ScramError> {
         let message = ScramMessage::ServerFirst;
         let mut attributes = Attributes::new(message, text)?;
@@ -103,10 +104,12 @@ impl<'a> ServerFirst<'a> {
             return Err(ScramError::Malformed { message, problem: "salt not of 1 to 1024 bytes" });
         }
         let iterations = parse_iterations(iterations, message)?;
-        let within = u32::try_from(iterations).ok().filter(|&count| count <= iterations_max);
-        let iterations = within
-            .ok_or(ScramError::TooManyIterations { found: iterations, max: iterations_max })?;
-        Ok(Self { nonce, salt, iterations })
+        let (min, max) = (*allowed.start(), *allowed.end());
+        match u32::try_from(iterations) {
+            Ok(few) if few < min => Err(ScramError::TooFewIterations { found: iterations, min }),
+            Ok(iterations) if iterations <= max => Ok(Self { nonce, salt, iterations }),
+            _ => Err(ScramError::TooManyIterations { found: iterations, max }),
+        }
     }
 }
 

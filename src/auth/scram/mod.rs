@@ -22,11 +22,17 @@ pub const SCRAM_SHA_256: &str = "SCRAM-SHA-256";
 /// Name of the mechanism with channel binding.
 pub const SCRAM_SHA_256_PLUS: &str = "SCRAM-SHA-256-PLUS";
 
+/// Fewest PBKDF2 iterations a server may ask for, unless the caller says otherwise.
+///
+/// What RFC 7677 asks for, and what PostgreSQL uses unless `scram_iterations` (16 and later) is changed. A server that
+/// asks for one iteration gets a proof from which a password is guessed 4,096 times faster. Note N22.
+pub const SCRAM_ITERATIONS_MIN: u32 = 4_096;
+
 /// Most PBKDF2 iterations a server may ask for, unless the caller says otherwise.
 ///
-/// The cap that the field settled on in 2026 after CVE-2026-42198 and RUSTSEC-2026-0179. PostgreSQL
-/// uses 4,096 unless `scram_iterations` (16 and later) is raised. Note N22.
-pub const SCRAM_ITERATIONS_MAX: u32 = 100_000;
+/// Guides of 2026 recommend 600,000 to 1,000,000. They are computed in steps between which a deadline can end the login:
+/// CVE-2026-42198 and RUSTSEC-2026-0179 are about clients that compute as long as the server likes. Note N22.
+pub const SCRAM_ITERATIONS_MAX: u32 = 2_000_000;
 
 /// Most PBKDF2 rounds that one call computes: 0.16 ms with the SHA instructions of x86-64.
 ///

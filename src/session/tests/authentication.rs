@@ -155,7 +155,7 @@ fn a_first_message_of_the_server_that_is_wrong_costs_no_computation() {
         (format!("{r},{s},i=04096"), ErrorKind::Protocol),
         (format!("{r},{s},i=4294967297"), ErrorKind::Auth),
         (format!("{r},{s},i=2147483647"), ErrorKind::Auth),
-        (format!("{r},{s},i=100001"), ErrorKind::Auth),
+        (format!("{r},{s},i=2000001"), ErrorKind::Auth),
         (format!("{r},{s}"), ErrorKind::Protocol),
         (format!("m=x,{r},{s},i=1"), ErrorKind::Protocol),
         (String::new(), ErrorKind::Protocol),

@@ -1,6 +1,7 @@
 //! What commands send, and what is left of them.
 
 use super::*;
+use crate::session::CommandId;
 use crate::wire::TransactionStatus;
 
 /// The messages behind the startup packet.
@@ -420,4 +421,28 @@ fn a_cut_listen_is_undone_without_the_channels_that_others_listen_to() {
     play.feed(&join(&[unlisten, unlisten, unlisten, LISTEN, LISTEN, READY]));
     assert_eq!(play.session.channels().collect::<Vec<_>>(), ["a", "long"]);
     assert_eq!(play.session.commands_in_flight(), 0);
+}
+
+#[test]
+fn more_rows_than_a_statement_of_ours_can_return_end_the_session() {
+    let (no_columns, empty_row) = (hex("54 00000006 0000"), hex("44 00000006 0000"));
+    let fed = |rows: usize, ask: fn(&mut Session, Instant) -> CommandId| {
+        let mut play = Scene::idle().begin();
+        ask(&mut play.session, play.now);
+        play.feed(&[no_columns.clone(), empty_row.repeat(rows)].concat());
+        play.over
+    };
+    let notify: fn(&mut Session, Instant) -> CommandId =
+        |session, now| session.notify(now, "a", "").unwrap();
+    let limited: fn(&mut Session, Instant) -> CommandId = |session, now| {
+        let id = session.simple_query(now, "SELECT").unwrap();
+        session.limit_rows(id, 100);
+        id
+    };
+    for (ask, enough, too_many) in [(notify, 1, 20), (limited, 100, 120)] {
+        assert!(!fed(enough, ask));
+        assert!(fed(too_many, ask));
+    }
+    // A user's own query returns what it returns.
+    assert!(!fed(1_000, |session, now| session.simple_query(now, "SELECT").unwrap()));
 }

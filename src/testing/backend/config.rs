@@ -185,7 +185,7 @@ impl BackendConfig {
         self
     }
 
-    /// PBKDF2 rounds of every SCRAM password, 1 to 100,000. Default: [`SCRAM_ITERATIONS`]. They
+    /// PBKDF2 rounds of every SCRAM password, 1 to 2,000,000. Default: [`SCRAM_ITERATIONS`]. They
     /// are computed once per role, when the backend is made.
     #[must_use]
     pub fn scram_iterations(mut self, iterations: u32) -> Self {
