@@ -108,7 +108,10 @@ impl Driver {
     pub(super) async fn log_in(&mut self) -> Result<(), Error> {
         loop {
             match self.step().await? {
-                Step::Event(SessionEvent::Ready) => return Ok(()),
+                Step::Event(SessionEvent::Ready) => {
+                    self.pipe.end_login();
+                    return Ok(());
+                }
                 step => self.hand_on(step, &mut NotListening),
             }
         }

@@ -99,12 +99,33 @@ pub(super) fn read_now(
     let file = File::open(path)?;
     let metadata = file.metadata()?;
     check(&metadata, access, limit)?;
-    // Room for all of it, so that growing leaves no copy of a password or key behind.
     let room = usize::try_from(metadata.len()).unwrap_or_default().saturating_add(1);
-    let mut bytes = Zeroizing::new(Vec::with_capacity(room));
-    // The file may grow while it is read.
-    let read = file.take(limit + 1).read_to_end(&mut bytes)?;
-    if read as u64 > limit { Err(FileFault::TooLong(limit)) } else { Ok(bytes) }
+    let bytes = read_all(file.take(limit + 1), room)?;
+    if bytes.len() as u64 > limit { Err(FileFault::TooLong(limit)) } else { Ok(bytes) }
+}
+
+/// Reads to the end, with room for so many bytes at first. No copy of a password or key stays behind: `read_to_end` reads
+/// what is short, and the end of the rest, into a buffer on the stack, which is not cleared.
+fn read_all(mut file: impl Read, room: usize) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut bytes = Zeroizing::new(vec![0; room]);
+    let mut filled = 0;
+    loop {
+        if filled == bytes.len() {
+            // The file has grown since it was measured.
+            let mut larger = Zeroizing::new(vec![0; bytes.len().saturating_mul(2).max(1)]);
+            larger.iter_mut().zip(&**bytes).for_each(|(to, from)| *to = *from);
+            bytes = larger;
+        }
+        match file.read(bytes.get_mut(filled..).unwrap_or_default()) {
+            Ok(0) => {
+                bytes.truncate(filled);
+                return Ok(bytes);
+            }
+            Ok(read) => filled = filled.saturating_add(read),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 fn check(metadata: &fs::Metadata, access: Access, limit: u64) -> Result<(), FileFault> {

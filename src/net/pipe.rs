@@ -4,6 +4,7 @@ use std::io;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
+use zeroize::Zeroize;
 
 use super::stream::Stream;
 use crate::{Error, ErrorKind};
@@ -17,11 +18,18 @@ pub(crate) struct Pipe {
     failed: Option<Error>,
     /// How many bytes the stream has taken.
     written: u64,
+    /// What was written may be a password: it is overwritten.
+    is_login: bool,
 }
 
 impl Pipe {
     pub(crate) fn new(stream: Stream) -> Self {
-        Self { stream, failed: None, written: 0 }
+        Self { stream, failed: None, written: 0, is_login: true }
+    }
+
+    /// The login is over: what is written from now on holds no password.
+    pub(super) fn end_login(&mut self) {
+        self.is_login = false;
     }
 
     /// Writes from the front of `out` and removes what was written. Ready when nothing is left to do,
@@ -42,6 +50,9 @@ impl Pipe {
             match ready!(self.stream.poll_write(cx, out))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 written => {
+                    if self.is_login {
+                        out.get_mut(..written).unwrap_or_default().zeroize();
+                    }
                     out.advance(written);
                     self.written = self.written.saturating_add(written as u64);
                 }

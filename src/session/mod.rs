@@ -48,6 +48,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
+use zeroize::Zeroize;
 
 use self::command::{Kind, Next, Pending};
 use self::parameters::Parameters;
@@ -462,7 +463,7 @@ impl Session {
             self.events.push_back(SessionEvent::Done { id: pending.id, result, status });
         }
         self.channels.clear();
-        self.transmit.clear();
+        self.discard_output();
         self.cancel_key = None;
         self.phase = Phase::Failed(error.clone());
         error
@@ -470,7 +471,8 @@ impl Session {
 
     // ---- output ----
 
-    /// What is to be written. The caller removes from its front what it has written.
+    /// What is to be written. The caller removes from its front what it has written. Until the session is ready it may
+    /// hold a password: overwrite it before it is removed, if it is to leave memory.
     pub fn transmit(&mut self) -> &mut BytesMut {
         buffer::release(&mut self.transmit, TRANSMIT_BYTES_KEPT);
         &mut self.transmit
@@ -502,6 +504,14 @@ impl Session {
             Phase::Startup { startup, .. } => startup.is_authenticated(),
             Phase::Ready | Phase::Terminated(_) | Phase::Failed(_) => true,
         }
+    }
+
+    /// Forgets what is not written. During the login it may hold a password.
+    fn discard_output(&mut self) {
+        if matches!(self.phase, Phase::Startup { .. }) {
+            self.transmit.as_mut().zeroize();
+        }
+        self.transmit.clear();
     }
 
     fn respond(&mut self, response: Option<crate::auth::Response>) -> Result<(), Error> {
@@ -559,5 +569,12 @@ impl Session {
             }
             Kind::Simple | Kind::Bound => {}
         }
+    }
+}
+
+/// A login that is given up leaves no password behind.
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.discard_output();
     }
 }

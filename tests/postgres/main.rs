@@ -18,6 +18,8 @@ mod iterations;
 mod long;
 mod matrix;
 mod meanwhile;
+#[cfg(target_os = "linux")]
+mod memory;
 mod notifier;
 #[cfg(any(feature = "tls-ring", feature = "tls-aws-lc-rs"))]
 mod outside;
