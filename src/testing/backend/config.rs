@@ -186,7 +186,8 @@ impl BackendConfig {
     }
 
     /// PBKDF2 rounds of every SCRAM password, 1 to 2,000,000. Default: [`SCRAM_ITERATIONS`]. They
-    /// are computed once per role, when the backend is made.
+    /// are computed once per role, when the backend is made. A client accepts fewer than 4,096 only with
+    /// [`Config::scram_iterations_min`](crate::Config::scram_iterations_min).
     #[must_use]
     pub fn scram_iterations(mut self, iterations: u32) -> Self {
         self.scram_iterations = iterations;

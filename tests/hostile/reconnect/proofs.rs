@@ -85,6 +85,8 @@ fn a_proof_with_another_answer_than_the_right_one_is_a_gap() {
     let wrong = "the session does not listen to its 1 channels: the server names";
     let pooler = Gap(ErrorKind::Pooler, wrong);
     let long = Gap(ErrorKind::Pooler, "larger than 4096 bytes");
+    let endless = Gap(ErrorKind::Protocol, "more rows than this statement can return");
+    let long_number = "1".repeat(5_000);
     let ready = hex(READY);
     let one = |count: Option<&str>, digest: Option<&str>| rows(2, &[&[count, digest]]);
     let digest_of_b = "3e23e8160039594a33894f6564e1b1348bbd7a0088d42c4acb73eeaed59c009d";
@@ -109,11 +111,12 @@ fn a_proof_with_another_answer_than_the_right_one_is_a_gap() {
         ("no result", tag("LISTEN"), pooler),
         ("nothing to do", [hex("49 00000004"), ready.clone()].concat(), pooler),
         ("a wrong one and a right one", rows(2, &[&[Some("0"), None], right]), pooler),
-        ("a wrong row and 99,999 right ones", rows(2, &many_wrong), long),
+        ("a long number", one(Some(&long_number), None), long),
+        ("a wrong row and 99,999 right ones", rows(2, &many_wrong), endless),
         // It says at least what it should.
         ("three columns", rows(3, &[&[Some("1"), Some(DIGEST), Some("x")]]), Harmless),
         ("two rows", rows(2, &[right, right]), Harmless),
-        ("100,000 rows", rows(2, &many), long),
+        ("100,000 rows", rows(2, &many), endless),
         ("with notices", [diagnostic(b'N', "NOTICE", "00000"), proof()].concat(), Harmless),
         // A role may be refused the question, or a limit of time may cut it off: the server is there at least.
         ("refused", [diagnostic(b'E', "ERROR", "42501"), ready.clone()].concat(), Harmless),
