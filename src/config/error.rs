@@ -41,6 +41,7 @@ pub(super) enum Fault {
     UnsupportedValue { supported: &'static [&'static str] },
     Unterminated,
     MissingValue,
+    Separator,
     PercentEncoding,
     WhiteSpace,
     StrayAt,
@@ -51,6 +52,8 @@ pub(super) enum Fault {
     NotUtf8,
     Nested,
     Host,
+    HostMark,
+    HostNumber,
     Port,
     Address,
     Integer,
@@ -147,6 +150,9 @@ impl fmt::Display for Fault {
             Self::MissingValue => {
                 "the value is missing before the next key, an empty one is written ''"
             }
+            Self::Separator => {
+                "pairs are separated by blanks, and a value with other marks between pairs in it is quoted"
+            }
             Self::PercentEncoding => "expected two hexadecimal digits after %",
             Self::WhiteSpace => "found white space in a URL, write it percent-encoded",
             Self::StrayAt => {
@@ -159,6 +165,10 @@ impl fmt::Display for Fault {
             Self::NotUtf8 => "expected UTF-8",
             Self::Nested => "found a whole connection string inside one value",
             Self::Host => "expected a host name, found @ in it",
+            Self::HostMark => {
+                "expected a host name, found one of : ; = & in it, a port is given by port"
+            }
+            Self::HostNumber => "expected a host name, found a number, a port is given by port",
             Self::Port => "expected a number from 1 to 65535",
             Self::Address => "expected an IP address, names belong into host",
             Self::Iterations => "expected a number from 1 to 2147483647",

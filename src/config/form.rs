@@ -1,6 +1,6 @@
 //! The forms that values take: text, numbers, lists.
 
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use super::error::Fault;
@@ -46,10 +46,7 @@ impl Form {
             // A connection string, or a piece of a URL, put here by mistake would show its
             // password. N49.
             Self::Text | Self::Hosts if is_nested(text) => Err(Fault::Nested),
-            Self::Hosts => list(text)
-                .all(|item| item.starts_with(['/', '@']) || !item.contains('@'))
-                .then_some(())
-                .ok_or(Fault::Host),
+            Self::Hosts => list(text).try_for_each(host),
             Self::Text => Ok(()),
             Self::Ports => list(text)
                 .all(|item| item.is_empty() || port(item).is_some())
@@ -78,6 +75,28 @@ impl Form {
             Self::RequireAuth => text.parse::<RequireAuth>().map(drop).map_err(Fault::RequireAuth),
         }
     }
+}
+
+/// Checks one item of a list of hosts. What a host never holds comes from a mistake, and may be followed by a password.
+fn host(item: &str) -> Result<(), Fault> {
+    if item.starts_with(['/', '@']) {
+        return Ok(());
+    }
+    if item.contains('@') {
+        return Err(Fault::Host);
+    }
+    // With a zone behind it if need be: fe80::1%eth0.
+    let is_ipv6 = || {
+        let address = item.split_once('%').map_or(item, |(address, _)| address);
+        address.parse::<Ipv6Addr>().is_ok()
+    };
+    if item.contains([';', '=', '&']) || (item.contains(':') && !is_ipv6()) {
+        return Err(Fault::HostMark);
+    }
+    if !item.is_empty() && item.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(Fault::HostNumber);
+    }
+    Ok(())
 }
 
 /// White space of libpq: `isspace` in the C locale. Rust's `is_ascii_whitespace` lacks 0x0b.
@@ -159,6 +178,9 @@ fn is_utf8(text: &str) -> bool {
         || ["utf8", "unicode", "auto"].iter().any(|known| name.eq_ignore_ascii_case(known))
 }
 
+/// What other connection strings have between their pairs: those of ADO.NET, of lists, of URLs.
+pub(super) const SEPARATORS: [char; 3] = [';', ',', '&'];
+
 /// Whether a value is a connection string itself, or holds one with a password in it.
 fn is_nested(text: &str) -> bool {
     let lower = text.to_ascii_lowercase();
@@ -167,7 +189,8 @@ fn is_nested(text: &str) -> bool {
     }
     lower.match_indices("password").any(|(at, word)| {
         let (before, rest) = lower.split_at(at);
-        let starts = before.chars().next_back().is_none_or(is_space);
+        let starts =
+            before.chars().next_back().is_none_or(|c| is_space(c) || SEPARATORS.contains(&c));
         starts
             && rest
                 .strip_prefix(word)

@@ -4,7 +4,7 @@ use zeroize::Zeroizing;
 
 use super::Config;
 use super::error::{ConfigError, Fault, Place};
-use super::form::is_space;
+use super::form::{SEPARATORS, is_space};
 use super::keys::find;
 
 /// Reads the pairs of `text` into `config`. The last of several equal keys wins.
@@ -32,7 +32,14 @@ pub(super) fn parse(text: &str, config: &mut Config) -> Result<(), ConfigError> 
             None if value.len() < tail.len() && begins_with_key(value) => {
                 return Err(ConfigError::new(Fault::MissingValue, name, at(tail)));
             }
-            None => unescape_unquoted(value),
+            None => {
+                let (bytes, after) = unescape_unquoted(value);
+                let (raw, _) = value.split_at(value.len() - after.len());
+                if joins_pairs(raw) || (raw.ends_with(';') && name != Some("password")) {
+                    return Err(ConfigError::new(Fault::Separator, name, at(value)));
+                }
+                (bytes, after)
+            }
         };
         let place = if name.is_some() { at(value) } else { start };
         config.store(key, bytes.as_bytes(), place)?;
@@ -81,6 +88,25 @@ fn unescape(value: &str) -> Zeroizing<String> {
         }
     }
     bare
+}
+
+/// Keys of other connection strings.
+const OTHER_KEYS: [&str; 6] = ["database", "username", "uid", "pwd", "server", "user id"];
+
+/// The longest name of a key, and some more.
+const KEY_BYTES_MAX: usize = 40;
+
+/// Whether the value goes on with another pair behind a separator that is not libpq's: `localhost;password=x`. libpq takes
+/// all of it for the value, and shows it, password included, where it shows the value. N49.
+fn joins_pairs(value: &str) -> bool {
+    value.match_indices(SEPARATORS).any(|(at, separator)| {
+        let rest = value.get(at + separator.len()..).unwrap_or_default();
+        let Some(end) = rest.bytes().take(KEY_BYTES_MAX).position(|byte| byte == b'=') else {
+            return false;
+        };
+        let key = rest.get(..end).unwrap_or_default().to_ascii_lowercase();
+        find(&key).is_some() || OTHER_KEYS.contains(&key.as_str())
+    })
 }
 
 /// Whether a known key and `=` come next.

@@ -294,7 +294,7 @@ impl fmt::Display for Config {
 
 /// A value as it is written in a pair.
 fn quoted(value: &str) -> Cow<'_, str> {
-    let plain = |c: char| !form::is_space(c) && !matches!(c, '\'' | '\\' | '=');
+    let plain = |c: char| !form::is_space(c) && !matches!(c, '\'' | '\\' | '=' | ';');
     if !value.is_empty() && value.chars().all(plain) {
         return Cow::Borrowed(value);
     }

@@ -52,7 +52,7 @@ struct Difference {
 const ALL: fn(u32) -> bool = |_| true;
 
 /// Reasons: N45 to N49.
-const DIFFERENCES: [Difference; 13] = [
+const DIFFERENCES: [Difference; 15] = [
     Difference {
         name: "libpq does not know the parameter yet",
         of: ALL,
@@ -96,6 +96,28 @@ const DIFFERENCES: [Difference; 13] = [
                         .text("host")
                         .split(',')
                         .any(|host| host.contains('@') && !host.starts_with(['/', '@'])))
+        },
+    },
+    Difference {
+        name: "a host that is a number, or has a mark that no host has",
+        of: ALL,
+        explains: |case| {
+            // An older libpq keeps the blanks around it.
+            let number = |host: &str| host.trim().bytes().all(|byte| byte.is_ascii_digit());
+            refusal(case, "expected a host name, found ")
+                && (overridden(case)
+                    || case.theirs.text("host").split(',').any(|host| {
+                        host.contains([':', ';', '=', '&']) || (!host.is_empty() && number(host))
+                    }))
+        },
+    },
+    Difference {
+        name: "pairs that are separated by other marks than blanks",
+        of: ALL,
+        explains: |case| {
+            !is_url(case.text)
+                && refusal(case, "pairs are separated by blanks")
+                && at(case).contains([';', ',', '&'])
         },
     },
     Difference {

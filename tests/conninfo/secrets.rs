@@ -43,6 +43,47 @@ fn a_password_that_is_not_encoded_is_never_taken_for_something_else() {
     assert!(!format!("{config:?}").contains("secret"));
 }
 
+/// The password landed in the host, was shown in the error of the lookup, and was sent to the name server.
+#[test]
+fn pairs_that_are_not_separated_by_blanks_are_refused() {
+    let blanks =
+        "pairs are separated by blanks, and a value with other marks between pairs in it is quoted";
+    for separator in [";", ",", "&", "; "] {
+        let text = ["host=db1", "port=5432", "user=u", "password=hunter2", "database=d"];
+        refuse(&[(&text.join(separator), &format!("host at byte 5: {blanks}"))]);
+    }
+    refuse(&[
+        ("host=db1 user=u;pwd=hunter2", &format!("user at byte 14: {blanks}")),
+        ("user=u; host=db1", &format!("user at byte 5: {blanks}")),
+        ("password=hunter2;Database=d host=db1", &format!("password at byte 9: {blanks}")),
+        ("dbname=d&user=u", &format!("dbname at byte 7: {blanks}")),
+    ]);
+    // Where nothing says that it is a pair, or it is quoted, it is part of the value.
+    for text in ["password=a;b,c&d=e;", "password='a;user=b'", "options=-ca=b,c=d", "host=a,b"] {
+        parse(text);
+    }
+    let nested = "found a whole connection string inside one value";
+    let mark = "expected a host name, found one of : ; = & in it, a port is given by port";
+    let number = "expected a host name, found a number, a port is given by port";
+    refuse(&[
+        ("dbname='d;password=hunter2'", &format!("dbname at byte 7: {nested}")),
+        ("host='/tmp;password=hunter2'", &format!("host at byte 5: {nested}")),
+        ("postgres://u@h/d;password=hunter2", &format!("dbname at byte 15: {nested}")),
+        ("postgres://u@h;port=1/d", &format!("host at byte 13: {mark}")),
+        ("host='db1;pass=hunter2'", &format!("host at byte 5: {mark}")),
+        ("host=db1:5432", &format!("host at byte 5: {mark}")),
+        ("host=db1,5432", &format!("host at byte 5: {number}")),
+    ]);
+    for host in ["::1", "fe80::1%eth0", "fe80::1%1", "10.0.0.1", "db-1.example", "1db", "/tmp/a=b"]
+    {
+        parse(&format!("host={host}"));
+    }
+    assert_eq!(
+        Config::new().host("5432").check().unwrap_err().to_string(),
+        format!("host: {number}")
+    );
+}
+
 /// A password of letters that occur in none of our words, and of every mark that means something.
 fn secret() -> impl Strategy<Value = String> {
     let piece = select(vec![
@@ -177,7 +218,7 @@ proptest! {
 
     #[test]
     fn a_password_file_gives_back_what_was_written_into_it(
-        host in "[a-z:*\\\\]{1,8}", user in "[a-zé:*\\\\]{1,8}", password in "[^\0\r\n]{1,20}",
+        host in prop_oneof!["[a-z*\\\\]{1,8}", Just("fe80::1".to_owned())], user in "[a-zé:*\\\\]{1,8}", password in "[^\0\r\n]{1,20}",
     ) {
         let escaped = |text: &str| text.replace('\\', r"\\").replace(':', r"\:").replace('*', r"\*");
         let line = format!("{}:*:*:{}:{}\n", escaped(&host), escaped(&user), escaped(&password));
