@@ -2,6 +2,7 @@
 
 use std::future::{pending, ready};
 use std::io::{IsTerminal, stderr, stdout};
+use std::pin::pin;
 use std::time::{Duration, Instant, SystemTime};
 
 use pgbell::{Batch, Listener, Loss};
@@ -19,14 +20,29 @@ use crate::signals::Signals;
 /// How long what was received may take to be written out after a signal.
 const LAST_WRITE_MAX: Duration = Duration::from_millis(500);
 
+/// How long connecting may take before a line says that it is under way.
+const SILENT_MAX: Duration = Duration::from_secs(1);
+
 pub(crate) async fn run(args: Listen, signals: &mut Signals) -> Result<Exit, Failure> {
     let config = connect::config(args.server.url.as_deref())?;
     let place = connect::place(&config);
     let builder = Listener::builder(config).channels(args.channels.clone());
-    let connecting = builder.reconnect(!args.no_reconnect).connect();
-    let mut listener = tokio::select! {
-        exit = signals.recv() => return Ok(exit),
-        connected = connecting => connected.map_err(|error| Failure::connecting(&error))?,
+    let retry = args.retry_connect.unwrap_or_default();
+    let builder = builder.reconnect(!args.no_reconnect).retry_first_connect(retry);
+    let mut connecting = pin!(builder.connect());
+    let mut patience = pin!(tokio::time::sleep(SILENT_MAX));
+    let mut is_waiting = false;
+    let mut listener = loop {
+        tokio::select! {
+            exit = signals.recv() => return Ok(exit),
+            connected = &mut connecting => {
+                break connected.map_err(|error| Failure::connecting(&error))?;
+            }
+            () = &mut patience, if !is_waiting && !args.quiet => {
+                is_waiting = true;
+                console::line(&format!("connecting to {place}"));
+            }
+        }
     };
     if !args.quiet {
         console::line(&format!("listening to {} on {place}", args.channels.join(", ")));

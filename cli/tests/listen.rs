@@ -295,3 +295,21 @@ fn while_the_server_is_away_stderr_says_when_the_session_was_lost_and_restored()
     let restored = "pgbell: session restored after ";
     assert!(lines[lines.len() - 2].starts_with(restored), "{lines:?}");
 }
+
+#[test]
+fn a_server_that_starts_later_is_waited_for_where_it_is_asked_for() {
+    let cluster = Cluster::start().unwrap();
+    let url = cluster.url_for_superuser();
+    cluster.stop(Mode::Fast).unwrap();
+    let listen = |arguments: &[&str]| {
+        let mut command = pgbell();
+        command.args(["listen", "late"]).args(arguments).env("DATABASE_URL", &url);
+        command
+    };
+    assert_eq!(run(&mut listen(&[])).0, 3);
+    assert_eq!(run(&mut listen(&["--retry-connect", "100ms"])).0, 3);
+    let mut late = Running::start(&mut listen(&["--retry-connect", "5m", "-n", "1"]));
+    assert_eq!(late.error_line(), format!("connecting to 127.0.0.1:{}", cluster.port()));
+    cluster.start_again().unwrap();
+    assert!(late.error_line().starts_with("listening to late on "));
+}

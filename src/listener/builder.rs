@@ -6,7 +6,6 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::Listener;
 use super::guarded::Guarded;
 use super::hook::Hook;
 use super::outside::Means;
@@ -14,6 +13,7 @@ use super::shared::Shared;
 use super::sink::RingSink;
 use super::task::Task;
 use super::telemetry::Telemetry;
+use super::{Listener, first_connect};
 use crate::ring::Pins;
 use crate::supervisor::{Heartbeat, HookPolicy, Live, Overflow, Policy, Reconnect, Supervisor};
 use crate::{Config, Connection, Error, ErrorKind, net, ring, wire};
@@ -83,6 +83,7 @@ pub struct ListenerBuilder {
     overflow: Overflow,
     reconnect: bool,
     retry_refusals: Option<bool>,
+    retry_first_connect: Duration,
     backoff: (Duration, Duration),
     heartbeat: Heartbeat,
     max_lifetime: Option<Duration>,
@@ -102,6 +103,7 @@ impl ListenerBuilder {
             overflow: Overflow::default(),
             reconnect: true,
             retry_refusals: None,
+            retry_first_connect: Duration::ZERO,
             backoff: (BACKOFF_MIN, BACKOFF_MAX),
             heartbeat: HEARTBEAT,
             max_lifetime: None,
@@ -171,14 +173,40 @@ impl ListenerBuilder {
     /// the next attempt may be another one: with several hosts, or a password provider.
     ///
     /// Say `true` where a file of passwords (`.pgpass`) or the server's roles change under a running service: the
-    /// file is read again at every attempt.
+    /// file is read again at every attempt. It holds for the attempts of [`retry_first_connect`](Self::retry_first_connect)
+    /// too, where only `true` says so.
     ///
     /// A refusal with SQLSTATE 28000 is tried again in any case where `sslcert` names a file that does not exist: perhaps
     /// the server wants this certificate. N153.
-    ///
-    /// The first attempt, [`connect`](Self::connect), is never tried again.
     pub fn retry_refusals(mut self, retry: bool) -> Self {
         self.retry_refusals = Some(retry);
+        self
+    }
+
+    /// For how long [`connect`](Self::connect) tries again while the server cannot be reached, is starting, or has no
+    /// connection left: by default not at all. For a program that may start before its database.
+    ///
+    /// An attempt that has failed is followed by another one after a delay, as [`backoff`](Self::backoff) says, where the
+    /// error is [transient](Error::is_transient), until `limit` has passed; then `connect` returns the last error. Other
+    /// errors, such as a wrong password, are returned at once. No attempt begins later than `limit` after the first one,
+    /// and each takes at most `connect_timeout` and the time of the first run of the [hook](Self::on_live).
+    /// `Duration::MAX` is no limit.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), pgbell::Error> {
+    /// use std::time::Duration;
+    /// use pgbell::Listener;
+    ///
+    /// let listener = Listener::builder("postgres://localhost/shop")
+    ///     .channels(["orders"])
+    ///     .retry_first_connect(Duration::from_secs(60))
+    ///     .connect()
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn retry_first_connect(mut self, limit: Duration) -> Self {
+        self.retry_first_connect = limit;
         self
     }
 
@@ -294,8 +322,8 @@ impl ListenerBuilder {
     /// # Errors
     /// [`ErrorKind::Config`] for parameters that cannot work, [`ErrorKind::Misuse`] for a channel name
     /// that is empty, longer than 63 bytes or holds a NUL; else what kept the first session from being
-    /// ready, or the error of the first run of the [hook](Self::on_live). The first attempt is the only one. A panic in
-    /// code of yours that the attempt runs, such as a [password provider](Config::password_provider), is
+    /// ready, or the error of the first run of the [hook](Self::on_live). The first attempt is the only one, unless
+    /// [`retry_first_connect`](Self::retry_first_connect) says otherwise. A panic in code of yours that the attempt runs, such as a [password provider](Config::password_provider), is
     /// [`ErrorKind::Other`].
     ///
     /// # Panics
@@ -306,6 +334,16 @@ impl ListenerBuilder {
     /// Dropping the future closes the socket.
     pub async fn connect(self) -> Result<Listener, Error> {
         net::check_runtime();
+        if self.retry_first_connect.is_zero() {
+            return self.connect_once().await;
+        }
+        let limit = self.retry_first_connect;
+        let (min, max) = self.backoff;
+        let retry_refusals = self.retry_refusals.unwrap_or(false);
+        first_connect::connect(self, limit, Reconnect { min, max, retry_refusals }).await
+    }
+
+    pub(super) async fn connect_once(self) -> Result<Listener, Error> {
         let config = self.config?;
         let limit = |what: &str, found: usize, min: usize, max: usize| {
             if (min..=max).contains(&found) {

@@ -4,6 +4,7 @@ mod attempt;
 mod builder;
 mod current;
 mod facades;
+mod first_connect;
 mod guarded;
 mod handle;
 mod hook;

@@ -8,7 +8,7 @@ use crate::route::Shuffle;
 /// Exponential delays with full jitter, from a seed: many listeners that lost the same server do not come back
 /// in step.
 #[derive(Debug)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     min: Duration,
     max: Duration,
     failures: u32,
@@ -16,13 +16,13 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
-    pub(super) fn new(reconnect: &Reconnect, seed: u64) -> Self {
+    pub(crate) fn new(reconnect: &Reconnect, seed: u64) -> Self {
         let Reconnect { min, max, .. } = *reconnect;
         Self { min, max: max.max(min), failures: 0, random: Shuffle::new(seed) }
     }
 
     /// The next delay: anything from the shortest to a limit that doubles every time.
-    pub(super) fn next(&mut self) -> Duration {
+    pub(crate) fn next(&mut self) -> Duration {
         self.failures = self.failures.saturating_add(1);
         let factor = 2u32.checked_pow(self.failures).unwrap_or(u32::MAX);
         let limit = self.min.saturating_mul(factor).min(self.max);

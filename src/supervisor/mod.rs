@@ -56,7 +56,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::BytesMut;
 
-use self::backoff::Backoff;
+pub(crate) use self::backoff::Backoff;
 use self::close::Draining;
 use self::flow::Flow;
 use self::handover::Handover;

@@ -1,9 +1,10 @@
 //! Connecting: every way to name a server, and every reason not to.
 
 use std::net::TcpListener;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pgbell::{Config, Connection, ErrorKind, Listener, Notifier, Overflow, State};
+use pgbell_testkit::Mode;
 
 use crate::support::{Server, next, run, value};
 
@@ -202,5 +203,43 @@ fn each_listener_has_a_session_of_its_own() {
         let sql = "SELECT string_agg(pid::text, ' ' ORDER BY pid::text) FROM pg_stat_activity \
                    WHERE backend_type = 'client backend' AND application_name = 'pgbell'";
         assert_eq!(value(&mut watch, sql).await, pids.join(" "));
+    });
+}
+
+#[test]
+fn the_first_connect_is_tried_again_while_the_server_is_down_where_it_is_asked_for() {
+    let server = Server::start();
+    let url = server.cluster.url("postgres", None, "postgres");
+    server.cluster.stop(Mode::Fast).unwrap();
+    run(async {
+        let builder = || {
+            let delays = (Duration::from_millis(10), Duration::from_millis(50));
+            Listener::builder(&*url).channels(["early"]).backoff(delays.0, delays.1)
+        };
+        let error = builder().connect().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Connect, "{error}");
+        // The limit ends it, with the last error.
+        let limit = Duration::from_millis(300);
+        let begin = Instant::now();
+        let error = builder().retry_first_connect(limit).connect().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Connect, "{error}");
+        assert!(begin.elapsed() >= limit, "{:?}", begin.elapsed());
+        let early = tokio::spawn(builder().retry_first_connect(Duration::MAX).connect());
+        tokio::time::sleep(limit).await;
+        assert!(!early.is_finished());
+        server.cluster.start_again().unwrap();
+        let mut listener = early.await.unwrap().unwrap();
+        assert_eq!((listener.state(), listener.stats().sessions), (State::Connected, 1));
+        let mut writer = Connection::connect(&*url).await.unwrap();
+        writer.notify("early", "1").await.unwrap();
+        assert_eq!(next(&mut listener).await.payload(), b"1");
+        // What no later attempt changes is returned at once.
+        let begin = Instant::now();
+        let other = server.cluster.url("stranger", None, "postgres");
+        let refused = Listener::builder(&*other).retry_first_connect(Duration::from_secs(600));
+        assert_eq!(refused.connect().await.unwrap_err().sqlstate(), Some("28000"));
+        let misuse = builder().channels([""]).retry_first_connect(Duration::from_secs(600));
+        assert_eq!(misuse.connect().await.unwrap_err().kind(), ErrorKind::Misuse);
+        assert!(begin.elapsed() < Duration::from_secs(300));
     });
 }

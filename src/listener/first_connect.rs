@@ -1,0 +1,34 @@
+//! Attempts to connect for the first time, until one succeeds or its time is over.
+
+use std::time::Duration;
+
+use super::{Listener, ListenerBuilder};
+use crate::supervisor::{Backoff, Reconnect};
+use crate::{Error, ErrorKind, net};
+
+/// Connects, with more attempts for as long as `limit` where the error allows it.
+pub(super) async fn connect(
+    builder: ListenerBuilder,
+    limit: Duration,
+    reconnect: Reconnect,
+) -> Result<Listener, Error> {
+    let begin = tokio::time::Instant::now();
+    let mut backoff = Backoff::new(&reconnect, u64::from_ne_bytes(net::random()?));
+    loop {
+        let error = match builder.clone().connect_once().await {
+            Ok(listener) => return Ok(listener),
+            Err(error) => error,
+        };
+        let left = limit.saturating_sub(begin.elapsed());
+        if left.is_zero() || !may_succeed_later(&error, reconnect.retry_refusals) {
+            return Err(error);
+        }
+        tokio::time::sleep(backoff.next().min(left)).await;
+    }
+}
+
+fn may_succeed_later(error: &Error, retry_refusals: bool) -> bool {
+    let is_refusal = matches!(error.kind(), ErrorKind::Auth | ErrorKind::Unsupported)
+        || error.sqlstate().is_some_and(|code| code.starts_with("3D"));
+    error.is_transient() || (retry_refusals && is_refusal)
+}
