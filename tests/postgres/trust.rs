@@ -540,8 +540,8 @@ fn a_chain_is_checked_up_to_its_root_like_openssl_does() {
     add("a root for this host", &leaf(&permitted), &permitted, Both);
     add("a root for all but this host", &leaf(&excluded), &excluded, Neither(""));
     add("a root for another host", &leaf(&elsewhere), &elsewhere, Neither(""));
-    add("a root with a short key", &short.1, &short.0, Neither(""));
-    add("a server with a short key", &short_key, &good, Neither(""));
+    add("a root with a short key", &short.1, &short.0, Neither("an RSA key of 1024 bits"));
+    add("a server with a short key", &short_key, &good, Neither("an RSA key of 1024 bits"));
     add("a root signed with SHA-1 by itself", &sha1_self.1, &sha1_self.0, Both);
     add("a server signed with SHA-1", &sha1, &good, Neither("not accepted"));
     add(
@@ -573,5 +573,24 @@ fn a_chain_is_checked_up_to_its_root_like_openssl_does() {
         &[&cert_of(&expired.0), &cert_of(&good)],
         Both,
     );
+    Stage::new().play(rows);
+}
+
+#[test]
+fn a_key_that_is_not_supported_is_named_with_the_cure() {
+    let certificates = Certificates::new().unwrap();
+    let (good, _) = pair(&certificates, "root");
+    let mut rows = Vec::new();
+    for (name, key, words) in [
+        ("P-521", Key::P521, "an ECDSA key on P-521, which is not supported"),
+        ("Ed448", Key::Ed448, "an Ed448 key, which is not supported"),
+        ("RSA-PSS", Key::RsaPss2048, "an RSA key for RSASSA-PSS alone, which is not supported"),
+    ] {
+        let why = "rustls has no signatures of such a key";
+        let leaf = good.issue(&localhost().key(key)).unwrap();
+        rows.push(row(name, &leaf, &[good.certificate().pem()], PsqlAlone(words, why)));
+        let (root, leaf) = pair(&certificates, Ca::new("root").key(key));
+        rows.push(row(name, &leaf, &[root.certificate().pem()], PsqlAlone(words, why)));
+    }
     Stage::new().play(rows);
 }

@@ -7,9 +7,11 @@ use rustls::pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use webpki::{VerifiedPath, anchor_from_trusted_cert};
 
 use super::certificate::Certificate;
+use super::key::Key;
 use super::lists::Lists;
 use super::refusal::Flaw;
 use super::rights::Rights;
+use crate::auth::der::Reader;
 
 /// What they come to.
 #[derive(Default)]
@@ -89,6 +91,16 @@ impl Authorities {
     /// Why a certificate of that name vouches for no other, if there is one.
     pub(super) fn other(&self, name: &[u8]) -> Option<Other> {
         self.others.iter().find(|(other, _)| other == name).map(|(_, why)| *why)
+    }
+
+    /// The keys of the authorities of that name.
+    pub(super) fn keys<'a>(&'a self, name: &'a [u8]) -> impl Iterator<Item = Key> + 'a {
+        let anchors = self.anchors.iter().filter(move |anchor| anchor.subject.as_ref() == name);
+        let intermediates = self.intermediates.iter().filter_map(|der| Certificate::parse(der));
+        let intermediates = intermediates.filter(move |certificate| certificate.subject == name);
+        anchors
+            .filter_map(|anchor| Key::parse(Reader::new(anchor.subject_public_key_info.as_ref())))
+            .chain(intermediates.filter_map(|certificate| Key::of(&certificate)))
     }
 
     /// What OpenSSL asks of a chain and webpki does not.

@@ -14,6 +14,7 @@ use super::authorities::Other;
 use super::certificate::Certificate;
 use super::fault::{AlertName, Fault};
 use super::handshake::Failure;
+use super::key::Key;
 use super::refusal::{Flaw, Refusal};
 use super::roots::Origin;
 use super::told::Told;
@@ -95,11 +96,31 @@ fn of_flaw(flaw: Flaw, check: &Check) -> Error {
             "issue it again with keyUsage=digitalSignature,keyEncipherment, or without that extension",
         ),
         Flaw::ServerNotForServers => not_for_servers(),
+        Flaw::ServerKey(key) => unsupported_key("the server's certificate", key),
+        Flaw::AuthorityKey(key) => {
+            unsupported_key("the certificate of an authority above the server's", key)
+        }
         Flaw::Unreadable => tls(
             "an extension of the server's certificate, or of one above it, is malformed",
             "issue it again",
         ),
     }
+}
+
+fn unsupported_key(certificate: &str, key: Key) -> Error {
+    let cure = match key {
+        Key::Rsa { .. } => "make a new key, of 2,048 to 8,192 bits, and a new certificate",
+        Key::RsaPss => {
+            "make the certificate again with a plain RSA key (openssl genpkey -algorithm RSA): TLS uses PSS with \
+             those too"
+        }
+        Key::P521 => {
+            "make a new key and certificate, ECDSA on P-256 or P-384 for example; or build pgbell with the feature \
+             tls-aws-lc-rs and without tls-ring"
+        }
+        _ => "make a new key and certificate, ECDSA on P-256 or P-384 for example",
+    };
+    tls(format!("{certificate} has {key}, which is not supported"), cure)
 }
 
 fn not_for_servers() -> Error {

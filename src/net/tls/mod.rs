@@ -29,6 +29,7 @@ mod file;
 mod handshake;
 mod hint;
 mod incoming;
+mod key;
 mod keys;
 mod lists;
 mod outgoing;

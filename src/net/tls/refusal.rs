@@ -1,8 +1,11 @@
 //! Why a server's certificate is refused.
 
+use std::fmt;
 use std::sync::Arc;
 
 use rustls::{CertificateError, OtherError};
+
+use super::key::Key;
 
 /// What is wrong.
 #[derive(Debug)]
@@ -34,6 +37,10 @@ pub(super) enum Flaw {
     ServerMayNotSpeakTls,
     /// The `extendedKeyUsage` of the server's certificate lacks serverAuth.
     ServerNotForServers,
+    /// The server's certificate is for a key whose signatures cannot be verified.
+    ServerKey(Key),
+    /// So is the one of the authority that signed the server's certificate, or of one above it.
+    AuthorityKey(Key),
     /// A certificate cannot be read.
     Unreadable,
 }
@@ -61,6 +68,9 @@ impl Refusal {
                 Flaw::AuthorityRevoked => CertificateError::Revoked,
                 Flaw::UnknownExtension => CertificateError::UnhandledCriticalExtension,
                 Flaw::Unreadable => CertificateError::BadEncoding,
+                Flaw::ServerKey(_) | Flaw::AuthorityKey(_) => {
+                    CertificateError::Other(OtherError(Arc::new(UnsupportedKey)))
+                }
                 Flaw::AuthorityNotForServers
                 | Flaw::TooLong
                 | Flaw::IntermediateMayNotSign
@@ -70,6 +80,18 @@ impl Refusal {
         }
     }
 }
+
+/// For rustls, which sends the alert `certificate_unknown` for it.
+#[derive(Debug)]
+struct UnsupportedKey;
+
+impl fmt::Display for UnsupportedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the kind of the certificate's key is not supported")
+    }
+}
+
+impl std::error::Error for UnsupportedKey {}
 
 fn of_chain(error: &webpki::Error) -> CertificateError {
     use webpki::Error as E;

@@ -14,6 +14,7 @@ use webpki::{
 
 use super::certificate::Certificate;
 use super::hint::{self, Shown};
+use super::key::{self, Key};
 use super::refusal::{Flaw, Refusal};
 use super::rights::Rights;
 use super::roots::Trust;
@@ -40,6 +41,10 @@ pub(super) struct Verifier {
 
 impl Verifier {
     fn verify(&self, shown: &Shown<'_>, now: UnixTime) -> Result<(), Refusal> {
+        let key = Certificate::parse(shown.certificate).and_then(|parsed| Key::of(&parsed));
+        if let Some(key) = key.filter(|key| !key.is_supported(&self.algorithms)) {
+            return Err(Flaw::ServerKey(key).into());
+        }
         let (trust, host) = match &self.check {
             Check::Nothing => return Ok(()),
             Check::Chain(trust) => (trust, None),
@@ -134,8 +139,24 @@ impl Verifier {
         match (path, flaw.get()) {
             (Ok(_), _) => Ok(()),
             (Err(_), Some(flaw)) => Err(flaw.into()),
-            (Err(error), None) => Err(error.into()),
+            (Err(error), None) => {
+                Err(self.unsupported_issuer(trust, shown).unwrap_or(error.into()))
+            }
         }
+    }
+
+    /// Whether a certificate above the server's, by its name, has a key whose signatures cannot be verified. webpki says
+    /// only that a signature is wrong, or that its algorithm is not supported.
+    fn unsupported_issuer(&self, trust: &Trust, shown: &Shown<'_>) -> Option<Refusal> {
+        let sent = [shown.certificate].into_iter().chain(shown.intermediates);
+        let sent: Vec<_> = sent.filter_map(|der| Certificate::parse(der)).collect();
+        let key = sent.iter().find_map(|certificate| {
+            let above = sent.iter().skip(1).filter(|above| above.subject == certificate.issuer);
+            let mut keys =
+                above.filter_map(Key::of).chain(trust.authorities.keys(certificate.issuer));
+            keys.find(|key| !key.is_supported(&self.algorithms))
+        })?;
+        Some(Flaw::AuthorityKey(key).into())
     }
 
     /// The key with which a server proves that the certificate is its own, where the certificate itself is not
@@ -200,7 +221,7 @@ impl ServerCertVerifier for Verifier {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
+        key::offered(&self.algorithms)
     }
 }
 

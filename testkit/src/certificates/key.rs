@@ -11,12 +11,18 @@ pub enum Key {
     P256,
     /// ECDSA on the curve P-384.
     P384,
+    /// ECDSA on the curve P-521.
+    P521,
     /// Ed25519. What it signs has no hash, so that `tls-server-end-point` is undefined.
     Ed25519,
     /// RSA of 2048 bits. It takes some tenths of a second to make one.
     Rsa2048,
     /// RSA of 1024 bits, which is too short for any use today.
     Rsa1024,
+    /// RSA of 2048 bits for signatures of RSASSA-PSS alone.
+    RsaPss2048,
+    /// Ed448.
+    Ed448,
 }
 
 impl Key {
@@ -30,7 +36,12 @@ impl Key {
             Self::P384 => {
                 &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384", "-pkeyopt", NAMED]
             }
+            Self::P521 => {
+                &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-521", "-pkeyopt", NAMED]
+            }
             Self::Ed25519 => &["-algorithm", "ED25519"],
+            Self::Ed448 => &["-algorithm", "ED448"],
+            Self::RsaPss2048 => &["-algorithm", "RSA-PSS", "-pkeyopt", "rsa_keygen_bits:2048"],
             Self::Rsa2048 => &["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"],
             Self::Rsa1024 => &["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:1024"],
         }
@@ -40,7 +51,7 @@ impl Key {
     pub(super) fn usage(self) -> &'static str {
         match self {
             Self::Rsa2048 | Self::Rsa1024 => "digitalSignature,keyEncipherment",
-            Self::P256 | Self::P384 | Self::Ed25519 => "digitalSignature",
+            _ => "digitalSignature",
         }
     }
 }
@@ -81,18 +92,23 @@ impl Signature {
         // As long as the hash: what RFC 8446 asks for.
         const SALT: &str = "rsa_pss_saltlen:-1";
         let Some(signature) = choice else {
-            return Ok(if issuer == Key::Ed25519 { &[] } else { &["-md", "sha256"] });
+            return Ok(if matches!(issuer, Key::Ed25519 | Key::Ed448) {
+                &[]
+            } else {
+                &["-md", "sha256"]
+            });
         };
         match (signature, issuer) {
-            (_, Key::Ed25519) => Err(Error::new(format!(
-                "an issuer with an Ed25519 key signs in one way only, not with {signature:?}: leave the \
+            (_, Key::Ed25519 | Key::Ed448 | Key::RsaPss2048) => Err(Error::new(format!(
+                "an issuer with such a key ({issuer:?}) signs in one way only, not with {signature:?}: leave the \
                  signature out"
             ))),
-            (Self::PssSha256 | Self::PssSha384 | Self::PssSha512, Key::P256 | Key::P384) => {
-                Err(Error::new(format!(
-                    "{signature:?} needs an issuer with an RSA key, this one has {issuer:?}"
-                )))
-            }
+            (
+                Self::PssSha256 | Self::PssSha384 | Self::PssSha512,
+                Key::P256 | Key::P384 | Key::P521,
+            ) => Err(Error::new(format!(
+                "{signature:?} needs an issuer with an RSA key, this one has {issuer:?}"
+            ))),
             (Self::Sha1, _) => Ok(&["-md", "sha1"]),
             (Self::Sha224, _) => Ok(&["-md", "sha224"]),
             (Self::Sha256, _) => Ok(&["-md", "sha256"]),

@@ -286,3 +286,28 @@ async fn hints_name_the_trap() {
     assert!(!error.to_string().contains("eu-west-1"), "nobody has vouched for that text: {error}");
     assert!(error.to_string().contains(&format!("{root:?}")), "{error}");
 }
+
+/// Of every kind that openssl makes, with the length of RSA's.
+#[test]
+fn the_kind_of_a_key_is_read_from_a_certificate() {
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject;
+
+    use super::super::certificate::Certificate;
+    use super::super::key::Key as Kind;
+
+    for (key, kind) in [
+        (Key::P256, Kind::P256),
+        (Key::P384, Kind::P384),
+        (Key::P521, Kind::P521),
+        (Key::Ed25519, Kind::Ed25519),
+        (Key::Ed448, Kind::Ed448),
+        (Key::Rsa1024, Kind::Rsa { bits: 1_024 }),
+        (Key::Rsa2048, Kind::Rsa { bits: 2_048 }),
+        (Key::RsaPss2048, Kind::RsaPss),
+    ] {
+        let certificate = zoo::issue(&Leaf::server("localhost").key(key));
+        let der = CertificateDer::from_pem_slice(certificate.pem().as_bytes()).unwrap();
+        assert_eq!(Kind::of(&Certificate::parse(&der).unwrap()), Some(kind), "{key:?}");
+    }
+}
