@@ -17,7 +17,7 @@ async fn main() -> Result<(), pgbell::Error> {
                 println!("{} #{} {}", n.channel(), n.process_id(), n.payload().escape_ascii());
             }
             // Whoever keeps state from notifications reads it again here.
-            loss => println!("~ {loss:?}"),
+            loss => println!("~ {loss}"),
         }
     }
 }

@@ -18,7 +18,7 @@ async fn main() -> Result<(), pgbell::Error> {
     while received < sent {
         let batch = connection.recv_batch().await?;
         if let Some(loss) = batch.loss() {
-            println!("lost: {loss:?}");
+            println!("lost: {loss}");
             break;
         }
         received += batch.len() as u64;

@@ -49,6 +49,13 @@ pub enum ErrorKind {
     Other,
 }
 
+/// As in the text of an error: `connection`, `timeout`, `in doubt`.
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())
+    }
+}
+
 impl ErrorKind {
     fn label(self) -> &'static str {
         match self {

@@ -11,7 +11,7 @@
 //! notifier.notify("orders", "{\"id\": 1}").await?;
 //!
 //! match listener.recv().await? {
-//!     Event::Notification(n) => println!("{}: {:?}", n.channel(), n.payload_str()),
+//!     Event::Notification(n) => println!("{}: {}", n.channel(), n.payload_str().unwrap_or("?")),
 //!     Event::Lagged(lagged) => println!("{} were dropped here", lagged.count()),
 //!     Event::Gap(gap) => println!("read the state again: {gap}"),
 //!     _ => {}

@@ -128,3 +128,22 @@ fn a_fault_that_came_from_outside_stays_one_whatever_is_said_about_it() {
     assert!(!over.is_transient(), "{over}");
     assert!(!Error::new(ErrorKind::Config, "no user").is_transient());
 }
+
+#[test]
+fn kinds_states_and_policies_have_words_for_a_person() {
+    use std::time::Duration;
+
+    use crate::supervisor::{Overflow, State};
+
+    let max_stall = Duration::from_millis(1_500);
+    for (shown, words) in [
+        (ErrorKind::InDoubt.to_string(), "in doubt"),
+        (ErrorKind::Tls.to_string(), "TLS"),
+        (State::CatchingUp.to_string(), "catching up"),
+        (State::Connected.to_string(), "connected"),
+        (Overflow::DropOldest.to_string(), "drop oldest"),
+        (Overflow::Block { max_stall }.to_string(), "block for at most 1.5s"),
+    ] {
+        assert_eq!(shown, words);
+    }
+}

@@ -56,8 +56,8 @@ use crate::{Config, Error};
 /// listener.listen("orders").await?;
 /// loop {
 ///     match listener.recv().await? {
-///         Event::Notification(n) => println!("{}: {:?}", n.channel(), n.payload_str()),
-///         loss => println!("read the state again: {loss:?}"),
+///         Event::Notification(n) => println!("{}: {}", n.channel(), n.payload_str().unwrap_or("?")),
+///         loss => println!("read the state again: {loss}"),
 ///     }
 /// }
 /// # }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::Notification;
 use crate::Error;
@@ -12,13 +12,13 @@ use crate::Error;
 /// The session was lost, or the server said that it dropped one. How many they were, nobody knows:
 /// PostgreSQL keeps none. It comes after every channel is listened to again (or refused) and before any
 /// later notification: state that is read on it is complete.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Gap(
     // A pointer: gaps are rare, and must not make every `Event` larger.
     Box<Facts>,
 );
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 struct Facts {
     cause: Error,
     lost_at: SystemTime,
@@ -147,6 +147,11 @@ impl Gap {
         self.0.sessions
     }
 
+    /// From the loss to the end of it. Zero where the clock went back meanwhile.
+    fn lasted(&self) -> Duration {
+        self.0.restored_at.duration_since(self.0.lost_at).unwrap_or_default()
+    }
+
     /// Channels that the server refuses, with its reason: as of the last gap that was told before this is first
     /// called. However many gaps wait to be read, they share one list.
     #[must_use]
@@ -155,10 +160,24 @@ impl Gap {
     }
 }
 
+impl fmt::Debug for Gap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Facts { cause, attempts, sessions, epoch, .. } = &*self.0;
+        f.debug_struct("Gap")
+            .field("cause", cause)
+            .field("sessions", sessions)
+            .field("lasted", &self.lasted())
+            .field("attempts", attempts)
+            .field("epoch", epoch)
+            .field("refused", &self.refused().len())
+            .finish_non_exhaustive()
+    }
+}
+
 /// One line: the cause, how many sessions were lost, for how long, and how many channels are refused.
 impl fmt::Display for Gap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Facts { cause, lost_at, restored_at, attempts, sessions, .. } = &*self.0;
+        let Facts { cause, attempts, sessions, .. } = &*self.0;
         write!(f, "notifications may be missing here: {cause} (")?;
         match sessions {
             0 => f.write_str("no session was lost")?,
@@ -166,9 +185,8 @@ impl fmt::Display for Gap {
             more => write!(f, "{more} sessions lost")?,
         }
         if *sessions > 0 {
-            let lasted = restored_at.duration_since(*lost_at).unwrap_or_default();
             let plural = if *attempts == 1 { "" } else { "s" };
-            write!(f, ", for {:.1} s, {attempts} attempt{plural}", lasted.as_secs_f64())?;
+            write!(f, ", for {:.1} s, {attempts} attempt{plural}", self.lasted().as_secs_f64())?;
         }
         match self.refused().len() {
             0 => f.write_str(")"),
@@ -201,7 +219,10 @@ impl Lagged {
 
 impl fmt::Display for Lagged {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} notifications were dropped: the queue was full", self.count)
+        match self.count {
+            1 => f.write_str("1 notification was dropped: the queue was full"),
+            more => write!(f, "{more} notifications were dropped: the queue was full"),
+        }
     }
 }
 
@@ -215,6 +236,16 @@ pub enum Loss {
     Lagged(Lagged),
 }
 
+/// As the gap or the lag that it is.
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gap(gap) => gap.fmt(f),
+            Self::Lagged(lagged) => lagged.fmt(f),
+        }
+    }
+}
+
 /// What a listener receives, one at a time.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -225,6 +256,17 @@ pub enum Event {
     Gap(Gap),
     /// Here the queue dropped a counted number.
     Lagged(Lagged),
+}
+
+/// One line, without the payload: it is the application's data.
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Notification(notification) => notification.fmt(f),
+            Self::Gap(gap) => gap.fmt(f),
+            Self::Lagged(lagged) => lagged.fmt(f),
+        }
+    }
 }
 
 impl From<Loss> for Event {
@@ -243,7 +285,7 @@ mod tests {
 
     #[test]
     fn a_line_of_the_log_says_what_a_gap_was() {
-        let at = |millis| SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(millis);
+        let at = |millis| SystemTime::UNIX_EPOCH + Duration::from_millis(millis);
         let cause = || Error::new(ErrorKind::Connect, "lost");
         let refusals = Refusals::default();
         let gap = Gap::new(cause(), at(0), 1).restored(at(1_250), 1, 2, refusals.clone());
@@ -257,6 +299,29 @@ mod tests {
         );
         let gap = Gap::within_session(cause(), at(0), 1);
         assert_eq!(gap.to_string(), format!("{words} (no session was lost)"));
+    }
+
+    #[test]
+    fn a_gap_can_be_read_by_a_person_in_every_form() {
+        let at = |millis| SystemTime::UNIX_EPOCH + Duration::from_millis(millis);
+        let cause = Error::new(ErrorKind::Connect, "lost");
+        let gap = Gap::new(cause, at(0), 1).restored(at(1_250), 1, 2, Refusals::default());
+        let debug = format!("{:?}", Event::Gap(gap.clone()));
+        assert!(debug.contains("sessions: 1, lasted: 1.25s, attempts: 1, epoch: 2"), "{debug}");
+        assert!(!debug.contains("Mutex") && !debug.contains("tv_sec"), "{debug}");
+        let lagged = |count| Lagged { first_sequence: 7, count };
+        for (event, words) in [
+            (Event::Gap(gap.clone()), gap.to_string()),
+            (Event::Lagged(lagged(1)), "1 notification was dropped: the queue was full".to_owned()),
+            (
+                Event::Lagged(lagged(2)),
+                "2 notifications were dropped: the queue was full".to_owned(),
+            ),
+        ] {
+            assert_eq!(event.to_string(), words);
+        }
+        assert_eq!(Loss::Gap(gap.clone()).to_string(), gap.to_string());
+        assert_eq!(Loss::Lagged(lagged(2)).to_string(), lagged(2).to_string());
     }
 
     #[test]

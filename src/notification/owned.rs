@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use super::{NotificationRef, Stamp, text_or_replacement};
 use crate::ring::Held;
+use crate::wire::escape::Escaped;
 use crate::wire::{RawNotification, TEXT_AT};
 
 /// Bytes of channel and payload together that need no allocation.
@@ -230,6 +231,14 @@ impl PartialEq for Notification {
 }
 
 impl Eq for Notification {}
+
+/// One line, without the payload: it is the application's data.
+impl fmt::Display for Notification {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (channel, bytes) = (Escaped(self.channel()), self.payload().len());
+        write!(f, "{channel}: {bytes} bytes from process {}", self.process_id())
+    }
+}
 
 /// The payload is the application's data: its length only.
 impl fmt::Debug for Notification {

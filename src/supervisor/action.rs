@@ -206,6 +206,19 @@ pub enum State {
     Closed,
 }
 
+/// In words: `catching up`.
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connecting => "connecting",
+            Self::CatchingUp => "catching up",
+            Self::Connected => "connected",
+            Self::Reconnecting => "reconnecting",
+            Self::Closed => "closed",
+        })
+    }
+}
+
 /// How to close a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Close {

@@ -1,5 +1,6 @@
 //! What happens when the queue is full: when to stall the socket, and for how long.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 /// What a listener does with notifications that its full queue cannot take.
@@ -24,6 +25,17 @@ pub enum Overflow {
         /// How long the socket may go unread between two moments at which the queue was empty.
         max_stall: Duration,
     },
+}
+
+/// In words: `block for at most 1s`.
+impl fmt::Display for Overflow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DropNewest => f.write_str("drop newest"),
+            Self::DropOldest => f.write_str("drop oldest"),
+            Self::Block { max_stall } => write!(f, "block for at most {max_stall:?}"),
+        }
+    }
 }
 
 impl Default for Overflow {
