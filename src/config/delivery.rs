@@ -10,7 +10,8 @@ use super::Config;
 pub enum DeliveryProof {
     /// A session that a pooler or a proxy may stand before is proven by a second session, when it is set up.
     ///
-    /// Such a session has no process id from BackendKeyData, or another one than `pg_backend_pid()` says. It listens to
+    /// Such a session has no process id from BackendKeyData, or another one than `pg_backend_pid()` says, or is reached over
+    /// TCP while `inet_server_port()` is NULL. It listens to
     /// a private channel, and a second session, which is closed at once, sends a notification on that channel. The
     /// second session may take 3 s, and the notification 1.5 s more. If there is no second session, or the notification
     /// does not arrive, the session is not used, and the error of kind [`Pooler`](crate::ErrorKind::Pooler) says which

@@ -36,7 +36,7 @@ pub(crate) struct Established {
     /// As it was used.
     pub(crate) config: Config,
     pub(crate) place: Place,
-    /// A pooler stands between: whether notifications arrive must be proven.
+    /// A pooler or a proxy may stand between: whether notifications arrive must be proven.
     pub(crate) is_pooled: bool,
 }
 
@@ -306,6 +306,7 @@ impl Try<'_> {
     ) -> Result<Established, Error> {
         let purpose = self.attempt.purpose;
         let mut is_pooled = false;
+        let mut is_apart = false;
         if purpose != Purpose::Send || wanted != TargetSessionAttrs::Any {
             let facts = Facts::from_rows(&driver.query(FACTS_SQL).await?)?;
             route::accept(wanted, facts.server).map_err(|mismatch| {
@@ -322,6 +323,9 @@ impl Try<'_> {
             }
             // PostgreSQL always gives a key. Who gives none, or that of another process, stands between.
             is_pooled = driver.session.process_id() != Some(facts.backend_pid);
+            // Behind TCP the server process has a port. A server that has none for us may share one session among its
+            // clients, all of them with its process id. N174.
+            is_apart = facts.has_no_port && !self.address.is_unix();
             let stays = match purpose {
                 Purpose::Listen => true,
                 // Behind a pooler the setting would stay with a server process that serves others next.
@@ -336,7 +340,7 @@ impl Try<'_> {
             driver,
             config: self.attempt.config.clone(),
             place: Place { server: self.server.clone(), address: self.address.clone() },
-            is_pooled,
+            is_pooled: is_pooled || is_apart,
         };
         if purpose == Purpose::Listen {
             established.choose_evidence(self.until).await?;

@@ -233,6 +233,7 @@ fn swallowed() -> Error {
     )
     .with_hint(
         "connect to the server itself, or to a pool with pool_mode = session: in transaction mode \
-         (PgBouncer, port 6543 of Supavisor, names with -pooler) nothing can be listened to",
+         (PgBouncer, port 6543 of Supavisor, names with -pooler) nothing can be listened to; a server that \
+         shares one session among its clients (PGlite's socket server) takes one client only",
     )
 }

@@ -226,3 +226,20 @@ async fn a_server_of_one_session_is_refused_by_default_and_listened_to_where_the
         }
     }
 }
+
+/// The process ids agree, and the server says that the session listens.
+#[tokio::test]
+async fn a_server_that_shares_one_session_among_its_clients_is_refused_since_nothing_would_arrive()
+{
+    let server = server(Proxy::OneSession).await;
+    let config: Config = server.url().parse().unwrap();
+    for proof in [DeliveryProof::Auto, DeliveryProof::Heartbeat] {
+        let config = config.clone().delivery_proof(proof);
+        let error = soon(Listener::builder(&config).channels(["a"]).connect()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Pooler, "{error}");
+        assert!(error.to_string().contains("PGlite"), "{error}");
+    }
+    let mut connection = Connection::connect(&config).await.unwrap();
+    let error = soon(connection.listen("a")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Pooler, "{error}");
+}

@@ -64,7 +64,7 @@ fn a_mismatch_shows_both_sides_in_digits_and_names() {
         (
             new().expect_message(b'Q'),
             b"p\0\0\0\x0bsecr",
-            "step 1: expected any Query, found 70 … (9 bytes)",
+            "step 1: expected any Query, found end of stream after 70 … (9 bytes)",
         ),
         (
             new().send_hex("0g"),

@@ -11,6 +11,7 @@ use super::refusal::Refusal;
 use super::select::{Context, Value};
 use super::statement::Statement;
 use super::types::Type;
+use crate::config::PORT_DEFAULT;
 use crate::wire::limits::{CHANNEL_BYTES_MAX, PAYLOAD_BYTES_MAX};
 use crate::wire::{DbError, Severity, TransactionStatus};
 
@@ -348,6 +349,11 @@ impl Context for Executor {
             Proxy::SharedListen => self.process_id.wrapping_add(self.statements),
             _ => self.process_id,
         }
+    }
+
+    /// What a server says that listens at the usual port.
+    fn server_port(&self) -> Option<u16> {
+        (self.proxy != Proxy::OneSession).then_some(PORT_DEFAULT)
     }
 
     fn channels(&self) -> Vec<String> {

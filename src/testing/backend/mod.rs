@@ -130,7 +130,9 @@ impl Backend {
         let proxy = self.shared.proxy;
         let mut executor = Executor::new(self.next_process_id, self.parameters.clone(), proxy);
         executor.refuse(Arc::clone(&self.refused));
-        self.next_process_id = self.next_process_id.wrapping_add(1);
+        if proxy != Proxy::OneSession {
+            self.next_process_id = self.next_process_id.wrapping_add(1);
+        }
         let mut connection = Connection::new(executor, self.shared.random.bytes());
         connection.is_surplus = self.connections.len() >= self.sessions_max;
         self.connections.insert(id, connection);
@@ -225,6 +227,9 @@ impl Backend {
             return;
         }
         let notes = std::mem::take(&mut self.shared.outbox);
+        if self.shared.proxy == Proxy::OneSession {
+            return;
+        }
         for (&id, connection) in self.connections.iter_mut().filter(|(id, _)| Some(**id) != from) {
             for note in &notes {
                 connection.receive(process_id, note);

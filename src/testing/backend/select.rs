@@ -3,6 +3,7 @@
 //! ```text
 //! SELECT expression [AS name] [, …] [FROM unnest(array [, …]) AS alias(column [, …])]
 //! expression: literal, NULL, $n, column, TRUE, FALSE, pg_notify(…), pg_backend_pid(), pg_is_in_recovery(),
+//!             inet_server_port(),
 //!             current_setting(name[, missing_ok]), alone in its SELECT count(…) or
 //!             pg_listening_channels(); any of them with a ::type behind it
 //! type:       text, int4, int8, text[]
@@ -53,6 +54,7 @@ enum Function {
     Notify,
     BackendPid,
     InRecovery,
+    ServerPort,
     CurrentSetting,
     ListeningChannels,
     /// Of the rows in which its argument is not NULL.
@@ -65,6 +67,8 @@ pub(super) trait Context {
     fn notify(&mut self, channel: &str, payload: &str) -> Result<(), Refusal>;
     /// `pg_backend_pid`.
     fn process_id(&self) -> i32;
+    /// `inet_server_port`.
+    fn server_port(&self) -> Option<u16>;
     /// `pg_listening_channels`.
     fn channels(&self) -> Vec<String>;
 }
@@ -248,6 +252,7 @@ impl Expression {
             ("pg_notify", 2) => Function::Notify,
             ("pg_backend_pid", 0) => Function::BackendPid,
             ("pg_is_in_recovery", 0) => Function::InRecovery,
+            ("inet_server_port", 0) => Function::ServerPort,
             ("current_setting", 1 | 2) => Function::CurrentSetting,
             ("pg_listening_channels", 0) => Function::ListeningChannels,
             ("count", 1) => Function::Count,
@@ -312,6 +317,7 @@ impl Function {
             Self::Notify => "pg_notify",
             Self::BackendPid => "pg_backend_pid",
             Self::InRecovery => "pg_is_in_recovery",
+            Self::ServerPort => "inet_server_port",
             Self::CurrentSetting => "current_setting",
             Self::ListeningChannels => "pg_listening_channels",
             Self::Count => "count",
@@ -321,7 +327,7 @@ impl Function {
     const fn type_of(self) -> Type {
         match self {
             Self::Notify => Type::VOID,
-            Self::BackendPid => Type::INT4,
+            Self::BackendPid | Self::ServerPort => Type::INT4,
             Self::InRecovery => Type::BOOL,
             Self::CurrentSetting => Type::TEXT,
             Self::Count => Type::INT8,
@@ -357,6 +363,9 @@ impl Scope<'_> {
             Expression::Cast(inner, to) => cast(self.value(inner, context)?, *to),
             Expression::Call(Function::BackendPid, _) => Ok(Some(context.process_id().to_string())),
             Expression::Call(Function::InRecovery, _) => Ok(Some("f".to_owned())),
+            Expression::Call(Function::ServerPort, _) => {
+                Ok(context.server_port().map(|port| port.to_string()))
+            }
             Expression::Call(Function::CurrentSetting, arguments) => {
                 let name = match arguments.first() {
                     Some(name) => self.value(name, context)?.unwrap_or_default(),

@@ -374,13 +374,11 @@ impl Script {
             Expected::Bytes(bytes) if input.starts_with(bytes) => Ok(bytes.len()),
             Expected::Bytes(bytes) if bytes.starts_with(input) => Ok(0),
             Expected::Bytes(_) => Err(wrong()),
-            Expected::Message(tag) => match input.first() {
-                None => Ok(0),
-                Some(first) if first != tag => Err(wrong()),
-                Some(_) => match self.side.other_framer().next(input) {
-                    Ok(frame) => Ok(frame.map_or(0, |frame| frame.wire_len())),
-                    Err(_) => Err(wrong()),
-                },
+            // Another message is reported when it is whole, however it arrives.
+            Expected::Message(tag) => match self.side.other_framer().next(input) {
+                Ok(None) => Ok(0),
+                Ok(Some(frame)) if input.first() == Some(tag) => Ok(frame.wire_len()),
+                Ok(Some(_)) | Err(_) => Err(wrong()),
             },
             Expected::Startup => {
                 let Some(packet) = FirstPacket::next(input).map_err(|_| wrong())? else {
