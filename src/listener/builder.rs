@@ -334,13 +334,15 @@ impl ListenerBuilder {
     /// Dropping the future closes the socket.
     pub async fn connect(self) -> Result<Listener, Error> {
         net::check_runtime();
+        // The future of a caller stays small.
         if self.retry_first_connect.is_zero() {
-            return self.connect_once().await;
+            return Box::pin(self.connect_once()).await;
         }
         let limit = self.retry_first_connect;
         let (min, max) = self.backoff;
         let retry_refusals = self.retry_refusals.unwrap_or(false);
-        first_connect::connect(self, limit, Reconnect { min, max, retry_refusals }).await
+        let reconnect = Reconnect { min, max, retry_refusals };
+        Box::pin(first_connect::connect(self, limit, reconnect)).await
     }
 
     pub(super) async fn connect_once(self) -> Result<Listener, Error> {
