@@ -99,7 +99,7 @@ const STRICTER: [&str; 12] = [
     "this version supports only 0",
     "this version supports only false, off, no, 0",
     "expected an IP address",
-    "expected a host name, found @ in it",
+    "expected a host name, found ",
     "found a whole connection string inside one value",
     "expected one of 0, 1",
     "expected a number of seconds",
