@@ -94,9 +94,12 @@ fn c3_a_year_with_losses_is_a_gap_for_each_and_every_notification_between() {
             }
             let gap = gap(&mut listener).await;
             assert_eq!((gap.sessions(), gap.attempts()), (1, 1));
-            // After a session that was stable the delay is short again.
-            let down = gap.restored_at().duration_since(gap.lost_at()).unwrap();
-            assert!(down <= Duration::from_millis(50), "{down:?}");
+        }
+        // After a session that was stable the delay is short again. The times of a gap are those of the system's clock, which
+        // goes on while this one is paused.
+        for visits in host.accepted().windows(2) {
+            let week = visits[1] - visits[0];
+            assert!(week <= DAY * 7 + Duration::from_millis(50), "{week:?}");
         }
         assert!(begin.elapsed() <= DAY * 52 * 7 + HOUR, "{:?}", begin.elapsed());
         close(listener).await;
