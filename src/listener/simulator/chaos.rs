@@ -193,6 +193,8 @@ impl World {
             return self.fail(format!("connection {index} is dead and was not noticed in time"));
         }
         say!(self, "connection {index}: given up by the kernel");
+        // What has waited behind a query of the user's begins only now.
+        self.judgement = self.judgement.max(now + self.plan.back());
         self.forget(index);
         self.connections[index].to_client.cut_at = None;
         self.put(index, false, Packet::Rst);

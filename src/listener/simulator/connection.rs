@@ -205,9 +205,11 @@ impl Connection {
     /// When the listener must have noticed that nothing comes of it, or the kernel says so: the time runs for each thing
     /// that is broken now, and not for what was mended.
     pub(super) fn overdue_at(&self) -> Option<Micros> {
-        let silent =
-            [self.stopped_at, self.to_client.cut_at, self.inside_at].map(|since| (since, PATIENCE));
-        let all = silent.into_iter().chain([(self.to_server.cut_at, UP_ALONE)]);
+        let silent = [self.stopped_at, self.to_client.cut_at].map(|since| (since, PATIENCE));
+        // The ROLLBACK does not arrive, and what the server goes on sending is a sign of life.
+        let is_cut = self.to_server.cut_at.is_some();
+        let inside = (self.inside_at, if is_cut { UP_ALONE } else { PATIENCE });
+        let all = silent.into_iter().chain([inside, (self.to_server.cut_at, UP_ALONE)]);
         let live_at = self.live_at.unwrap_or_default();
         all.filter_map(|(since, patience)| Some(since?.max(live_at) + patience)).min()
     }

@@ -181,6 +181,24 @@ fn a_session_that_a_proxy_keeps_inside_a_transaction_is_replaced() {
     }
 }
 
+/// Seed 943667 as it was: our direction is cut when the answer from inside the transaction is on its way. The ROLLBACK does
+/// not arrive, and the server goes on sending notifications: that is noticed as late as without the transaction.
+#[test]
+fn a_rollback_that_does_not_arrive_is_waited_for_as_long_as_any_answer_while_the_server_sends() {
+    let begin = Begin { command: "LISTEN", is_before: true, is_failed: false, times: 1 };
+    let acts = [
+        (1_000, Act::Begin(0, begin)),
+        (1_000, Act::Slow(0, SECOND)),
+        (1_500, Act::Listen),
+        (1_900, Act::Cut { index: 0, up: true, down: false }),
+    ];
+    let plan = Plan { commits: 200 * MILLI, deadline: 6 * SECOND, ..Plan::quiet() };
+    let world = play(plan, &acts);
+    assert_eq!((world.lost_sessions, world.sink.gaps.len()), (1, 1), "{}", world.trace.text());
+    assert!(world.trace.text().contains("inside a transaction of the proxy"));
+    assert!(!world.trace.text().contains("given up by the kernel"));
+}
+
 /// An ERROR was told as a dropped notification as soon as it came, and the end that it announced as another loss.
 #[test]
 fn an_error_that_a_proxy_sends_before_it_ends_a_session_is_one_gap_that_carries_it() {
