@@ -67,7 +67,7 @@ pub(crate) struct Listen {
     /// End with exit code 1 when the session is lost; else another one follows, and a gap is told
     #[arg(long)]
     pub(crate) no_reconnect: bool,
-    /// Try again for DURATION while the server cannot be reached at the start; else once
+    /// Try again for DURATION while the server cannot be reached at the start; else once. --wait begins after it
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) retry_connect: Option<Duration>,
     /// Say nothing on stderr but errors, warnings, losses, and when the session is lost and restored

@@ -5,7 +5,7 @@ use std::io::{IsTerminal, stderr, stdout};
 use std::pin::pin;
 use std::time::{Duration, Instant, SystemTime};
 
-use pgbell::{Batch, Listener, Loss};
+use pgbell::{Batch, Listener, Loss, State};
 
 use crate::args::{Format, Listen};
 use crate::connect;
@@ -49,6 +49,9 @@ pub(crate) async fn run(args: Listen, signals: &mut Signals) -> Result<Exit, Fai
     }
     let mut session = Session::new(&args);
     let ended = session.run(&mut listener, signals).await;
+    if matches!(ended, Ok(Exit::Interrupted | Exit::Terminated | Exit::Timeout)) {
+        session.take_last_losses(&mut listener).await;
+    }
     // Before the summary, which speaks of what was written.
     let written = tokio::time::timeout(LAST_WRITE_MAX, session.output.flush()).await;
     let counted_out = matches!(ended, Ok(Exit::Ok));
@@ -140,6 +143,20 @@ impl<'a> Session<'a> {
                 return Ok(Exit::Ok);
             }
         }
+    }
+
+    /// The session is lost and no other one has taken its place: the end of the listener reports the gap.
+    async fn take_last_losses(&mut self, listener: &mut Listener) {
+        if listener.state() != State::Reconnecting {
+            return;
+        }
+        let last = async {
+            let _ = listener.handle().close().await;
+            while let Ok(batch) = listener.recv_batch_max(self.wanted()).await {
+                let _ = self.take(batch);
+            }
+        };
+        let _ = tokio::time::timeout(LAST_WRITE_MAX, last).await;
     }
 
     /// How many notifications the next batch may have.

@@ -313,3 +313,20 @@ fn a_server_that_starts_later_is_waited_for_where_it_is_asked_for() {
     cluster.start_again().unwrap();
     assert!(late.error_line().starts_with("listening to late on "));
 }
+
+/// The stream ended as if nothing was missing.
+#[test]
+fn a_signal_while_the_server_is_away_ends_the_records_with_a_gap() {
+    let cluster = Cluster::start().unwrap();
+    let url = cluster.url_for_superuser();
+    let arguments = ["listen", "gone", "--format", "json"];
+    let mut listen = Running::listening(pgbell().args(arguments).env("DATABASE_URL", &url));
+    cluster.stop(Mode::Fast).unwrap();
+    assert!(listen.error_line().starts_with("pgbell: session lost: "));
+    listen.signal("INT");
+    let (code, out, err) = listen.end();
+    assert_eq!(code, 130);
+    let record: Value = serde_json::from_str(out.trim_end()).unwrap();
+    assert_eq!((&record["event"], &record["sessions"]), (&"gap".into(), &1.into()));
+    assert!(err.contains(", 1 gap, 0 lagged"), "{err}");
+}

@@ -151,7 +151,7 @@ impl fmt::Display for Fault {
                 "the value is missing before the next key, an empty one is written ''"
             }
             Self::Separator => {
-                "pairs are separated by blanks, and a value with other marks between pairs in it is quoted"
+                "pairs are separated by blanks, not by ; , or &, and a value that contains one is quoted: 'a;b'"
             }
             Self::PercentEncoding => "expected two hexadecimal digits after %",
             Self::WhiteSpace => "found white space in a URL, write it percent-encoded",
@@ -166,9 +166,9 @@ impl fmt::Display for Fault {
             Self::Nested => "found a whole connection string inside one value",
             Self::Host => "expected a host name, found @ in it",
             Self::HostMark => {
-                "expected a host name, found one of : ; = & in it, a port is given by port"
+                "expected a host name, found one of : ; = & in it; a port is written port=5432"
             }
-            Self::HostNumber => "expected a host name, found a number, a port is given by port",
+            Self::HostNumber => "expected a host name, found a number; a port is written port=5432",
             Self::Port => "expected a number from 1 to 65535",
             Self::Address => "expected an IP address, names belong into host",
             Self::Iterations => "expected a number from 1 to 2147483647",

@@ -46,8 +46,7 @@ fn a_password_that_is_not_encoded_is_never_taken_for_something_else() {
 /// The password landed in the host, was shown in the error of the lookup, and was sent to the name server.
 #[test]
 fn pairs_that_are_not_separated_by_blanks_are_refused() {
-    let blanks =
-        "pairs are separated by blanks, and a value with other marks between pairs in it is quoted";
+    let blanks = "pairs are separated by blanks, not by ; , or &, and a value that contains one is quoted: 'a;b'";
     for separator in [";", ",", "&", "; "] {
         let text = ["host=db1", "port=5432", "user=u", "password=hunter2", "database=d"];
         refuse(&[(&text.join(separator), &format!("host at byte 5: {blanks}"))]);
@@ -63,8 +62,8 @@ fn pairs_that_are_not_separated_by_blanks_are_refused() {
         parse(text);
     }
     let nested = "found a whole connection string inside one value";
-    let mark = "expected a host name, found one of : ; = & in it, a port is given by port";
-    let number = "expected a host name, found a number, a port is given by port";
+    let mark = "expected a host name, found one of : ; = & in it; a port is written port=5432";
+    let number = "expected a host name, found a number; a port is written port=5432";
     refuse(&[
         ("dbname='d;password=hunter2'", &format!("dbname at byte 7: {nested}")),
         ("host='/tmp;password=hunter2'", &format!("host at byte 5: {nested}")),
