@@ -39,6 +39,10 @@ impl ListenerHandle {
     /// Listens to a channel. `Active`: the server has committed it, what is committed from now on
     /// arrives. `Pending`: no session is up, the wish is kept.
     ///
+    /// In a database whose encoding is not UTF-8 the server cuts a name that is too long there, and says so in a notice
+    /// only. Before a name of more than 31 bytes that is not ASCII, `client_min_messages` of the session is therefore set to
+    /// `notice`.
+    ///
     /// # Errors
     /// [`ErrorKind::Misuse`] for a name that is empty, longer than 63 bytes or holds a NUL: nothing is
     /// sent. What the server refuses; [`ErrorKind::Closed`] when the listener is over.

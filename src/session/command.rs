@@ -39,6 +39,8 @@ pub(super) enum Kind {
     Simple,
     /// One statement with bound parameters.
     Bound,
+    /// A statement of our own that returns no rows, and does no harm when it is carried out twice.
+    Utility(&'static str),
     /// LISTEN on these channels, in one Query.
     Listen(Vec<String>),
     /// UNLISTEN of these channels, in one Query.
@@ -55,6 +57,7 @@ impl Kind {
         match self {
             Self::Simple => "a query",
             Self::Bound => "a query with parameters",
+            Self::Utility(sql) => sql,
             Self::Listen(_) => "LISTEN",
             Self::Unlisten(_) | Self::UnlistenAll | Self::Undo { .. } => "UNLISTEN",
         }
@@ -63,7 +66,7 @@ impl Kind {
     /// How many `UNLISTEN` completions are due, and how many `LISTEN` completions behind them.
     fn completions(&self) -> Option<(usize, usize)> {
         match self {
-            Self::Simple | Self::Bound => None,
+            Self::Simple | Self::Bound | Self::Utility(_) => None,
             Self::Listen(channels) => Some((0, channels.len())),
             Self::Unlisten(channels) => Some((channels.len(), 0)),
             Self::UnlistenAll => Some((1, 0)),
@@ -83,9 +86,15 @@ impl Kind {
         Duration::from_nanos(time).min(QUIET_TIME_MAX)
     }
 
-    /// Whether it can be carried out twice without harm: then a lost connection leaves no doubt.
+    /// Whether it is the user's own SQL.
+    fn is_query(&self) -> bool {
+        matches!(self, Self::Simple | Self::Bound)
+    }
+
+    /// Whether it can be carried out twice without harm: then a lost connection leaves no doubt. Its answer has a deadline:
+    /// of a query the user decides how long it takes.
     pub(super) fn is_repeatable(&self) -> bool {
-        self.completions().is_some()
+        !self.is_query()
     }
 }
 
@@ -290,17 +299,12 @@ impl Pending {
     /// Takes in the server's refusal. That of a query is its answer; of a channel it is kept for as long as it
     /// lasts, for each channel.
     pub(super) fn handle_error(&mut self, error: Diagnostic<'_>) {
-        let error = match self.kind {
-            Kind::Simple | Kind::Bound => DbError::from(error),
-            _ => DbError::brief(error),
-        };
-        let context = match self.kind {
-            Kind::Simple | Kind::Bound => "the server refused the query",
-            Kind::Listen(_) => "the server refused LISTEN",
-            _ => "the server refused UNLISTEN",
+        let (refused, error) = match self.kind.is_query() {
+            true => ("the query", DbError::from(error)),
+            false => (self.kind.name(), DbError::brief(error)),
         };
         self.rows = None;
-        self.refusal = Some(Error::server(context, error));
+        self.refusal = Some(Error::server(format!("the server refused {refused}"), error));
     }
 
     /// ReadyForQuery came: whether the answer is complete, and the command committed if it must be.

@@ -19,8 +19,8 @@ const NOTIFY: &str = "SELECT pg_catalog.pg_notify($1, $2)";
 /// Makes the server send notices although the role hides them. It reports in a notice that it cuts a name.
 const SHOW_NOTICES: &str = "SET client_min_messages = notice";
 
-/// Most bytes of the answer to it: a command tag.
-const SHOW_NOTICES_BYTES_MAX: usize = 1_024;
+/// Most bytes of the answer to a statement without rows: a command tag.
+const TAG_BYTES_MAX: usize = 1_024;
 
 impl Session {
     /// Runs one or more statements, separated by semicolons, in one transaction unless they say
@@ -104,12 +104,18 @@ impl Session {
         let sql = statements("LISTEN ", channels)?;
         if channels.iter().any(|name| self.may_be_cut(name.as_ref())) {
             // A query of its own: the server parses all of a query before it carries out the first statement.
-            let id = self.simple_query(now, SHOW_NOTICES)?;
-            self.limit_answer(id, SHOW_NOTICES_BYTES_MAX);
-            self.limit_rows(id, 1);
+            self.utility(now, SHOW_NOTICES)?;
         }
         let kind = Kind::Listen(owned(channels));
         self.command(now, kind, &[FrontendMessage::Query(&sql)])
+    }
+
+    /// Runs a statement of our own that returns no rows. It has a deadline, as LISTEN has.
+    fn utility(&mut self, now: Instant, sql: &'static str) -> Result<CommandId, Error> {
+        let id = self.command(now, Kind::Utility(sql), &[FrontendMessage::Query(sql)])?;
+        self.limit_answer(id, TAG_BYTES_MAX);
+        self.limit_rows(id, 0);
+        Ok(id)
     }
 
     /// Stops listening to channels.

@@ -567,7 +567,7 @@ impl Session {
             Kind::Undo { names, kept } => {
                 self.channels.retain(|channel| !names.contains(channel) || kept.contains(channel));
             }
-            Kind::Simple | Kind::Bound => {}
+            Kind::Simple | Kind::Bound | Kind::Utility(_) => {}
         }
     }
 }

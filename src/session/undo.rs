@@ -78,7 +78,7 @@ impl Session {
                 Kind::Undo { names, kept } => {
                     channels.retain(|one| !names.contains(one) || kept.contains(one));
                 }
-                Kind::Simple | Kind::Bound => {}
+                Kind::Simple | Kind::Bound | Kind::Utility(_) => {}
             }
         }
         channels

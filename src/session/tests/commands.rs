@@ -365,6 +365,20 @@ fn notices_are_asked_for_before_a_name_that_the_server_may_cut() {
     }
 }
 
+/// The time of the LISTEN began when the setting was answered, which had no time limit.
+#[test]
+fn a_listen_behind_the_setting_for_notices_has_a_deadline() {
+    let mut play = Scene::idle().begin();
+    play.session.listen(play.now, &["\u{e9}".repeat(16)]).unwrap();
+    play.write();
+    let deadline = play.session.poll_timeout().expect("a deadline");
+    assert_eq!(deadline, play.now + login().command_timeout);
+    play.session.handle_timeout(deadline).unwrap_err();
+    play.take_events();
+    let text = "timeout: the server did not answer SET client_min_messages = notice within 5s";
+    assert_eq!(play.log, [format!("done 0: {text}"), format!("done 1: {text}")]);
+}
+
 /// The server cuts the name of an UNLISTEN in the same place: it ended the channel that the cut name is.
 #[test]
 fn an_unlisten_whose_name_the_server_may_cut_ends_no_other_channel() {

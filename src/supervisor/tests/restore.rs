@@ -219,3 +219,45 @@ fn commands_that_waited_for_a_restore_that_breaks_are_wishes() {
     assert_eq!(shell.serve(), [r#"LISTEN "a";LISTEN "b""#]);
     assert_eq!(shell.take_log(), ["open 3", "Connected"]);
 }
+
+/// A name that the server may cut.
+fn long_name() -> String {
+    "\u{e9}".repeat(16)
+}
+
+const MUTE: &str = "timeout: the server did not answer SET client_min_messages = notice within 5s";
+
+/// The listener waited for ever: the setting in front of the LISTEN had no time limit.
+#[test]
+fn a_server_that_does_not_answer_the_setting_for_notices_is_given_up_in_time() {
+    let channels = vec![long_name()];
+    let mut shell = Shell::opened(Policy { channels: channels.clone(), ..policy() });
+    shell.read(PRELUDE);
+    assert_eq!(shell.due_in(), seconds(5));
+    shell.pass_until_due();
+    assert_eq!(shell.take_log(), ["close 1 Abort", "Closed", &format!("done: {MUTE}")]);
+
+    let mut shell = Shell::opened(Policy { channels, ..lasting() });
+    shell.read(PRELUDE);
+    let set = [message(b'C', b"SET\0"), READY.to_vec(), LISTEN.to_vec(), READY.to_vec()].concat();
+    shell.read(&set);
+    assert_eq!(shell.take_log(), ["Connected"]);
+    shell.break_and_reopen();
+    shell.open();
+    shell.forget();
+    assert_eq!(shell.due_in(), seconds(5));
+    shell.pass_until_due();
+    assert_eq!(shell.take_log(), ["close 2 Abort"]);
+    shell.pass_until_due();
+    assert_eq!(shell.take_log(), ["open 3"]);
+}
+
+/// A live session without channels is asked for no proof before its first LISTEN.
+#[test]
+fn a_first_listen_behind_the_setting_for_notices_has_a_deadline() {
+    let mut shell = Shell::up(Policy { channels: Vec::new(), ..lasting() });
+    shell.command(listen(&[&long_name()]));
+    assert_eq!(shell.due_in(), seconds(5));
+    shell.pass_until_due();
+    assert_eq!(shell.take_log(), ["0: Pending", "close 1 Abort", "Reconnecting"]);
+}
