@@ -114,7 +114,8 @@ impl ListenerHandle {
     /// [`Config::result_limit_bytes`](crate::Config::result_limit_bytes) (64 MiB by default; the statement was carried
     /// out), COPY; [`ErrorKind::Connect`], which is
     /// transient, when no session is up, or it was lost before all of the query was sent; [`ErrorKind::InDoubt`] when it
-    /// was lost before the answer, or the runtime of the listener ended; [`ErrorKind::Closed`] when the listener is over.
+    /// was lost before the answer, or before a transaction that the query left open was rolled back, or the runtime of the
+    /// listener ended; [`ErrorKind::Closed`] when the listener is over.
     ///
     /// # Cancel safety
     /// A dropped future does not take the query back.

@@ -110,6 +110,14 @@ impl Session {
         self.command(now, kind, &[FrontendMessage::Query(&sql)])
     }
 
+    /// Ends a transaction. If the session ends first, the result is the error that ended it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`] when the session is not ready.
+    pub fn roll_back(&mut self, now: Instant) -> Result<CommandId, Error> {
+        self.utility(now, "ROLLBACK")
+    }
+
     /// Runs a statement of our own that returns no rows. It has a deadline, as LISTEN has.
     fn utility(&mut self, now: Instant, sql: &'static str) -> Result<CommandId, Error> {
         let id = self.command(now, Kind::Utility(sql), &[FrontendMessage::Query(sql)])?;

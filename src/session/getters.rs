@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::{CancelKey, Phase, Session};
+use crate::Error;
 use crate::auth::AuthMethod;
 use crate::wire::{DbError, ProtocolVersion, TransactionStatus};
 
@@ -11,6 +12,15 @@ impl Session {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         matches!(self.phase, Phase::Ready)
+    }
+
+    /// Why the session is over, if it has failed.
+    #[must_use]
+    pub fn failure(&self) -> Option<&Error> {
+        match &self.phase {
+            Phase::Failed(error) => Some(error),
+            Phase::Startup { .. } | Phase::Ready | Phase::Terminated(_) => None,
+        }
     }
 
     /// How many commands have no complete answer yet.

@@ -7,7 +7,7 @@ use super::close::unsent;
 use super::doubt::is_trouble;
 use super::link::{Link, Stage};
 use super::proof::{Expected, Question};
-use super::{Command, CommandId, LinkId, Listening, Reply, Sink, Supervisor, closed};
+use super::{Command, CommandId, LinkId, Listening, Reply, Sink, Supervisor, closed, transaction};
 use crate::session::{self, Answer, Rows, Session, SessionEvent};
 use crate::wire::{self, TransactionStatus};
 use crate::{Error, ErrorKind};
@@ -279,6 +279,7 @@ impl Supervisor {
         let doubt = found.doubt.clone();
         if found.ready().is_none() {
             // The session has failed, and with it the command.
+            let (purpose, result) = transaction::undone(purpose, result, status, found.session());
             return self.outlive(purpose, result);
         }
         let is_idle = status == TransactionStatus::Idle;
@@ -335,16 +336,9 @@ impl Supervisor {
                 self.reply(id, Ok(reply));
             }
             (Purpose::User { id, .. }, Err(error)) => self.reply(id, Err(error)),
-            (Purpose::Rollback { id }, rolled_back) => self.reply(
-                id,
-                Err(rolled_back.err().unwrap_or_else(|| {
-                    Error::new(
-                        ErrorKind::Misuse,
-                        "the query left a transaction open on the listening session, it was rolled back",
-                    )
-                    .with_hint("nothing is delivered inside a transaction: use a connection of its own")
-                })),
-            ),
+            (Purpose::Rollback { id }, result) => {
+                self.reply(id, Err(transaction::left_open(result)));
+            }
             (
                 Purpose::Restore(_)
                 | Purpose::Private
@@ -369,6 +363,9 @@ impl Supervisor {
             (Purpose::User { id, change }, Err(_)) if change.is_wish() && self.goes_on() => {
                 let reply = self.apply(change, Vec::new(), Listening::Pending);
                 self.reply(id, Ok(reply));
+            }
+            (Purpose::Rollback { id }, Err(error)) => {
+                self.reply(id, Err(transaction::not_rolled_back(error)));
             }
             (purpose, result) => self.settle(purpose, result),
         }
@@ -433,10 +430,12 @@ impl Supervisor {
         }
         let (Stage::Open(session) | Stage::Closing { session, .. }) = stage else { return };
         while let Some(event) = session.poll_event() {
-            if let SessionEvent::Done { id, result, .. } = event
+            if let SessionEvent::Done { id, result, status } = event
                 && let Some(purpose) = in_flight.remove(&id)
             {
-                self.outlive(purpose, doubt.clone().map_or(result, Err));
+                let result = doubt.clone().map_or(result, Err);
+                let (purpose, result) = transaction::undone(purpose, result, status, Some(session));
+                self.outlive(purpose, result);
             }
         }
     }

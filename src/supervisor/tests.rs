@@ -116,3 +116,5 @@ const OVER: &str = "closed: the listener is closed";
 const UNSENT: &str = "closed: the listener has ended before this was sent";
 const OPEN_TRANSACTION: &str = "misuse: the query left a transaction open on the listening session, \
     it was rolled back (hint: nothing is delivered inside a transaction: use a connection of its own)";
+const NOT_ROLLED_BACK: &str = "in doubt: the query was answered and left a transaction open, \
+    and the session was lost before that was rolled back";

@@ -6,18 +6,19 @@
 
 use std::time::Instant;
 
-use super::commands::Purpose;
-use super::{CommandId, LinkId, Role, Sink, Supervisor};
-use crate::session::{self, Answer, Session};
+use super::commands::{Change, Purpose};
+use super::{CommandId, LinkId, Role, Sink, Supervisor, closed};
+use crate::session::{Answer, Session};
+use crate::wire::TransactionStatus;
 use crate::{Error, ErrorKind};
 
 impl Supervisor {
     /// A user's query left a transaction open: its answer waits until that is rolled back.
     pub(super) fn roll_back(&mut self, now: Instant, id: CommandId) {
         let Some(link) = &mut self.current else { return };
-        let rollback = |session: &mut Session| send_rollback(session, now);
+        let rollback = |session: &mut Session| session.roll_back(now);
         if let Err(error) = link.start(now, Purpose::Rollback { id }, rollback) {
-            self.reply(id, Err(error));
+            self.reply(id, Err(not_rolled_back(error)));
         }
     }
 
@@ -38,7 +39,7 @@ impl Supervisor {
         let Some(link) = Self::find(&mut self.current, &mut self.next, id) else { return };
         link.doubt = Some(error.clone());
         link.undone.push(purpose);
-        let rollback = |session: &mut Session| send_rollback(session, now);
+        let rollback = |session: &mut Session| session.roll_back(now);
         // Once. A session that is not live yet has delivered nothing.
         let is_leaving = !was_rolled_back
             && may_stay
@@ -50,10 +51,45 @@ impl Supervisor {
     }
 }
 
-fn send_rollback(session: &mut Session, now: Instant) -> Result<session::CommandId, Error> {
-    let id = session.simple_query(now, "ROLLBACK")?;
-    session.limit_rows(id, 0);
-    Ok(id)
+/// The session is over. What was answered with `status` inside a transaction was undone with it, and what a user's query
+/// left open was not rolled back by us.
+pub(super) fn undone(
+    purpose: Purpose,
+    result: Answer,
+    status: TransactionStatus,
+    session: Option<&Session>,
+) -> (Purpose, Answer) {
+    match (purpose, result) {
+        (purpose, result) if status == TransactionStatus::Idle => (purpose, result),
+        (Purpose::User { id, change: Change::Query }, _) => {
+            let error = session.and_then(Session::failure).cloned();
+            (Purpose::Rollback { id }, Err(error.unwrap_or_else(closed)))
+        }
+        (purpose, Ok(_)) => (purpose, Err(is_in_transaction(None))),
+        (purpose, result) => (purpose, result),
+    }
+}
+
+/// The answer to a query that was answered and left a transaction open, when the session was lost by `cause` before that
+/// was rolled back. It may have committed another one before.
+#[cold]
+pub(super) fn not_rolled_back(cause: Error) -> Error {
+    let message = "the query was answered and left a transaction open, and the session was lost before that was \
+         rolled back";
+    Error::caused(ErrorKind::InDoubt, message, cause)
+}
+
+/// The answer to a query that left a transaction open, which is over. `result` is that of the ROLLBACK.
+#[cold]
+pub(super) fn left_open(result: Answer) -> Error {
+    let message = "the query left a transaction open on the listening session";
+    match result {
+        Ok(_) => Error::new(ErrorKind::Misuse, format!("{message}, it was rolled back")),
+        Err(error) => {
+            Error::caused(ErrorKind::Misuse, format!("{message}, and ROLLBACK failed"), error)
+        }
+    }
+    .with_hint("nothing is delivered inside a transaction: use a connection of its own")
 }
 
 fn is_in_transaction(refusal: Option<Error>) -> Error {

@@ -78,8 +78,89 @@ fn a_rollback_that_is_answered_inside_a_transaction_ends_the_session() {
     assert_eq!(shell.take_log(), NOTHING);
     shell.read(&[SELECT, IN_TRANSACTION].concat());
     let log = shell.take_log();
-    assert!(log[0].starts_with("0: pooler") && log[0].contains(INSIDE), "{log:?}");
+    assert!(log[0].starts_with("0: in doubt") && log[0].contains(INSIDE), "{log:?}");
     assert_eq!(log[1..], ["close 1 Abort", "Reconnecting"]);
+}
+
+/// The query has COMMIT AND CHAIN at its end, for example: it was carried out, and was to be asked again.
+#[test]
+fn a_query_that_was_answered_is_in_doubt_when_the_session_is_lost_before_the_rollback() {
+    let answered = [SELECT, IN_TRANSACTION].concat();
+    // Behind a notification it is handled when the ROLLBACK is queued and not written.
+    for (answer, behind, cause) in
+        [(&answered, FATAL.to_vec(), ENDED), (&answered, [A1, FATAL].concat(), ENDED)]
+    {
+        for is_one_read in [true, false] {
+            let mut shell = Shell::up(lasting());
+            shell.command(query("BEGIN; INSERT INTO t VALUES (1); COMMIT AND CHAIN"));
+            shell.take_sent();
+            if is_one_read {
+                shell.read(&[&answer[..], &behind].concat());
+            } else {
+                shell.read(answer);
+                shell.read(&behind);
+            }
+            let expected = format!("0: {NOT_ROLLED_BACK}: {cause}");
+            assert_eq!(shell.take_log()[0], expected, "{is_one_read} {}", behind.escape_ascii());
+        }
+    }
+    // The socket breaks before the ROLLBACK is written, and after.
+    for is_written in [false, true] {
+        let mut shell = Shell::up(lasting());
+        shell.command(query("BEGIN"));
+        let (now, wall, link) = (shell.now, shell.wall(), shell.link);
+        let mut input = BytesMut::from(&answered[..]);
+        shell.supervisor.handle_bytes(now, wall, link, &mut input, &mut shell.queue);
+        if is_written {
+            shell.act();
+        }
+        shell.event(broken());
+        let expected = format!("0: {NOT_ROLLED_BACK}: connection: broken");
+        assert_eq!(shell.take_log()[0], expected, "{is_written}");
+    }
+}
+
+/// What was answered there is undone with the session.
+#[test]
+fn an_answer_inside_a_transaction_right_before_the_end_of_the_session_is_none() {
+    let mut shell = Shell::up(lasting());
+    shell.command(listen(&["b"]));
+    shell.read(&[LISTEN, IN_TRANSACTION, FATAL].concat());
+    assert_eq!(shell.take_log()[0], "0: Pending");
+
+    let mut shell = Shell::up(lasting());
+    shell.command(query("BEGIN"));
+    shell.read(&[SELECT, IN_TRANSACTION].concat());
+    shell.read(&[SELECT, IN_TRANSACTION, FATAL].concat());
+    let log = shell.take_log();
+    assert!(log[0].starts_with("0: in doubt") && log[0].contains(INSIDE), "{log:?}");
+
+    let mut shell = Shell::up(lasting());
+    shell.command(Command::Drain { within: seconds(3) });
+    let proof = shell.answer("proof");
+    shell.read(&proof);
+    shell.read(&[UNLISTEN, IN_TRANSACTION, FATAL].concat());
+    let log = shell.take_log();
+    assert!(log[0].starts_with("0: pooler") && log[0].contains(INSIDE), "{log:?}");
+}
+
+/// It was replaced by that of the ROLLBACK, which may be transient.
+#[test]
+fn a_rollback_that_the_server_refuses_does_not_say_that_the_query_was_refused() {
+    let trouble = diagnostic(b'E', "ERROR", "53200");
+    let told = "0: misuse: the query left a transaction open on the listening session, \
+        and ROLLBACK failed";
+    for (answer, cause) in [(
+        [SELECT, IN_TRANSACTION],
+        "server error: the server refused ROLLBACK: ERROR: no (SQLSTATE 53200)",
+    )] {
+        let mut shell = Shell::up(lasting());
+        shell.command(query("BEGIN"));
+        shell.read(&answer.concat());
+        shell.read(&[&trouble[..], READY].concat());
+        let log = shell.take_log();
+        assert!(log[0].starts_with(&format!("{told}: {cause} (hint: ")), "{log:?}");
+    }
 }
 
 /// What is told of it until then is delivered: it was read.
