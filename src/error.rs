@@ -34,7 +34,9 @@ pub enum ErrorKind {
     Timeout,
     /// The connection or the listener is over.
     Closed,
-    /// The call cannot be carried out as asked: nothing was sent.
+    /// The call cannot be carried out as asked. Nothing was sent, with one exception: a query that left a transaction open on
+    /// the session of a listener was carried out, and the transaction was rolled back. Then the error of the query itself,
+    /// if there was one, is the [`source`](std::error::Error::source).
     Misuse,
     /// The server asks for something that this build or this crate does not do.
     Unsupported,

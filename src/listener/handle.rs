@@ -112,7 +112,9 @@ impl ListenerHandle {
     /// # Errors
     /// What the server refuses, a result larger than
     /// [`Config::result_limit_bytes`](crate::Config::result_limit_bytes) (64 MiB by default; the statement was carried
-    /// out), COPY; [`ErrorKind::Connect`], which is
+    /// out), COPY; [`ErrorKind::Misuse`] when the SQL holds a NUL (nothing is sent), and when the query left a transaction open:
+    /// that was rolled back, what the query had committed before lasts, and what the server refused of it is the
+    /// [`source`](std::error::Error::source) of the error; [`ErrorKind::Connect`], which is
     /// transient, when no session is up, or it was lost before all of the query was sent; [`ErrorKind::InDoubt`] when it
     /// was lost before the answer, or before a transaction that the query left open was rolled back, or the runtime of the
     /// listener ended; [`ErrorKind::Closed`] when the listener is over.

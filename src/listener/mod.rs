@@ -296,7 +296,8 @@ impl Listener {
     /// See [`ListenerHandle::simple_query`].
     ///
     /// # Errors
-    /// As there.
+    /// As there: [`ErrorKind::Misuse`](crate::ErrorKind::Misuse), after the query was carried out, when it left a transaction
+    /// open.
     ///
     /// # Cancel safety
     /// As there.

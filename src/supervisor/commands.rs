@@ -32,8 +32,8 @@ pub(super) enum Purpose {
     /// A user's command.
     User { id: CommandId, change: Change },
     /// A user's query left a transaction open, in which nothing is delivered: its answer is held back
-    /// until the transaction is rolled back.
-    Rollback { id: CommandId },
+    /// until the transaction is rolled back. `refusal` is that of the query itself.
+    Rollback { id: CommandId, refusal: Option<Error> },
     /// To end a transaction that is not ours. Then the session is replaced.
     Leave,
 }
@@ -310,7 +310,9 @@ impl Supervisor {
             Purpose::Sign => self.sign_answered(now, result, sink),
             Purpose::PrivateAgain => self.private_again(now, link, result, sink),
             // Its answer waits for that of the ROLLBACK.
-            Purpose::User { id, change: Change::Query } if !is_idle => self.roll_back(now, id),
+            Purpose::User { id, change: Change::Query } if !is_idle => {
+                self.roll_back(now, id, result.err());
+            }
             Purpose::User { id, change } => self.user_answered(now, id, change, result),
             Purpose::Rollback { .. } | Purpose::Leave => self.settle(purpose, result),
         }
@@ -336,8 +338,8 @@ impl Supervisor {
                 self.reply(id, Ok(reply));
             }
             (Purpose::User { id, .. }, Err(error)) => self.reply(id, Err(error)),
-            (Purpose::Rollback { id }, result) => {
-                self.reply(id, Err(transaction::left_open(result)));
+            (Purpose::Rollback { id, refusal }, result) => {
+                self.reply(id, Err(transaction::left_open(refusal, result)));
             }
             (
                 Purpose::Restore(_)
@@ -364,8 +366,8 @@ impl Supervisor {
                 let reply = self.apply(change, Vec::new(), Listening::Pending);
                 self.reply(id, Ok(reply));
             }
-            (Purpose::Rollback { id }, Err(error)) => {
-                self.reply(id, Err(transaction::not_rolled_back(error)));
+            (Purpose::Rollback { id, refusal }, Err(error)) => {
+                self.reply(id, Err(transaction::not_rolled_back(refusal, error)));
             }
             (purpose, result) => self.settle(purpose, result),
         }

@@ -13,12 +13,14 @@ use crate::wire::TransactionStatus;
 use crate::{Error, ErrorKind};
 
 impl Supervisor {
-    /// A user's query left a transaction open: its answer waits until that is rolled back.
-    pub(super) fn roll_back(&mut self, now: Instant, id: CommandId) {
+    /// A user's query left a transaction open: its answer waits until that is rolled back. `refusal` is that of the query
+    /// itself.
+    pub(super) fn roll_back(&mut self, now: Instant, id: CommandId, refusal: Option<Error>) {
         let Some(link) = &mut self.current else { return };
         let rollback = |session: &mut Session| session.roll_back(now);
-        if let Err(error) = link.start(now, Purpose::Rollback { id }, rollback) {
-            self.reply(id, Err(not_rolled_back(error)));
+        let purpose = Purpose::Rollback { id, refusal: refusal.clone() };
+        if let Err(error) = link.start(now, purpose, rollback) {
+            self.reply(id, Err(not_rolled_back(refusal, error)));
         }
     }
 
@@ -61,9 +63,10 @@ pub(super) fn undone(
 ) -> (Purpose, Answer) {
     match (purpose, result) {
         (purpose, result) if status == TransactionStatus::Idle => (purpose, result),
-        (Purpose::User { id, change: Change::Query }, _) => {
+        (Purpose::User { id, change: Change::Query }, result) => {
             let error = session.and_then(Session::failure).cloned();
-            (Purpose::Rollback { id }, Err(error.unwrap_or_else(closed)))
+            let refusal = result.err();
+            (Purpose::Rollback { id, refusal }, Err(error.unwrap_or_else(closed)))
         }
         (purpose, Ok(_)) => (purpose, Err(is_in_transaction(None))),
         (purpose, result) => (purpose, result),
@@ -71,23 +74,24 @@ pub(super) fn undone(
 }
 
 /// The answer to a query that was answered and left a transaction open, when the session was lost by `cause` before that
-/// was rolled back. It may have committed another one before.
+/// was rolled back. It may have committed another one before. If the server refused the query, that is told as the cause:
+/// the loss is reported in any case.
 #[cold]
-pub(super) fn not_rolled_back(cause: Error) -> Error {
+pub(super) fn not_rolled_back(refusal: Option<Error>, cause: Error) -> Error {
     let message = "the query was answered and left a transaction open, and the session was lost before that was \
          rolled back";
-    Error::caused(ErrorKind::InDoubt, message, cause)
+    Error::caused(ErrorKind::InDoubt, message, refusal.unwrap_or(cause))
 }
 
-/// The answer to a query that left a transaction open, which is over. `result` is that of the ROLLBACK.
+/// The answer to a query that left a transaction open, which is over. `refusal` is that of the query, `result` that of the
+/// ROLLBACK.
 #[cold]
-pub(super) fn left_open(result: Answer) -> Error {
-    let message = "the query left a transaction open on the listening session";
-    match result {
-        Ok(_) => Error::new(ErrorKind::Misuse, format!("{message}, it was rolled back")),
-        Err(error) => {
-            Error::caused(ErrorKind::Misuse, format!("{message}, and ROLLBACK failed"), error)
-        }
+pub(super) fn left_open(refusal: Option<Error>, result: Answer) -> Error {
+    let end = if result.is_ok() { "it was rolled back" } else { "and ROLLBACK failed" };
+    let message = format!("the query left a transaction open on the listening session, {end}");
+    match refusal.or(result.err()) {
+        Some(cause) => Error::caused(ErrorKind::Misuse, message, cause),
+        None => Error::new(ErrorKind::Misuse, message),
     }
     .with_hint("nothing is delivered inside a transaction: use a connection of its own")
 }

@@ -86,10 +86,15 @@ fn a_rollback_that_is_answered_inside_a_transaction_ends_the_session() {
 #[test]
 fn a_query_that_was_answered_is_in_doubt_when_the_session_is_lost_before_the_rollback() {
     let answered = [SELECT, IN_TRANSACTION].concat();
+    let refused = [ERROR, FAILED].concat();
+    let refusal = "server error: the server refused the query: ERROR: no (SQLSTATE 42501)";
     // Behind a notification it is handled when the ROLLBACK is queued and not written.
-    for (answer, behind, cause) in
-        [(&answered, FATAL.to_vec(), ENDED), (&answered, [A1, FATAL].concat(), ENDED)]
-    {
+    for (answer, behind, cause) in [
+        (&answered, FATAL.to_vec(), ENDED),
+        (&answered, [A1, FATAL].concat(), ENDED),
+        (&refused, FATAL.to_vec(), refusal),
+        (&refused, [A1, FATAL].concat(), refusal),
+    ] {
         for is_one_read in [true, false] {
             let mut shell = Shell::up(lasting());
             shell.command(query("BEGIN; INSERT INTO t VALUES (1); COMMIT AND CHAIN"));
@@ -150,10 +155,13 @@ fn a_rollback_that_the_server_refuses_does_not_say_that_the_query_was_refused() 
     let trouble = diagnostic(b'E', "ERROR", "53200");
     let told = "0: misuse: the query left a transaction open on the listening session, \
         and ROLLBACK failed";
-    for (answer, cause) in [(
-        [SELECT, IN_TRANSACTION],
-        "server error: the server refused ROLLBACK: ERROR: no (SQLSTATE 53200)",
-    )] {
+    for (answer, cause) in [
+        (
+            [SELECT, IN_TRANSACTION],
+            "server error: the server refused ROLLBACK: ERROR: no (SQLSTATE 53200)",
+        ),
+        ([ERROR, FAILED], "server error: the server refused the query: ERROR: no (SQLSTATE 42501)"),
+    ] {
         let mut shell = Shell::up(lasting());
         shell.command(query("BEGIN"));
         shell.read(&answer.concat());
