@@ -74,7 +74,7 @@ pub struct Listener {
     loss: Option<Loss>,
     /// For batches that carry a loss only.
     stamp: Stamp,
-    /// The reason of the end was told.
+    /// The cause of the end was handed out. Set by nothing else.
     told: bool,
     handle: ListenerHandle,
     /// Taken when it is waited for.

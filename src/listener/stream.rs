@@ -6,16 +6,19 @@ use std::task::{Context, Poll, ready};
 use futures_core::Stream;
 
 use super::Listener;
+use crate::Error;
 use crate::notification::Event;
-use crate::{Error, ErrorKind};
 
 impl Stream for Listener {
     type Item = Result<Event, Error>;
 
     /// Ends after the cause of the end, or at once after a close that was asked for.
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        Poll::Ready(match ready!(self.get_mut().poll_recv(cx)) {
-            Err(error) if error.kind() == ErrorKind::Closed => None,
+        let listener = self.get_mut();
+        let was_told = listener.told;
+        Poll::Ready(match ready!(listener.poll_recv(cx)) {
+            // Not by its kind: the cause may be of any kind, `Closed` too.
+            Err(_) if listener.told == was_told => None,
             item => Some(item),
         })
     }

@@ -12,7 +12,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::support::{let_listen, listener, soon};
+use crate::support::{let_listen, listener, next, soon};
 
 fn runtime() -> Runtime {
     Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
@@ -151,4 +151,24 @@ fn a_query_is_in_doubt_when_the_runtime_of_the_listener_ends_before_the_answer()
     assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
     let error = own.block_on(soon(listener.handle().simple_query("SELECT 1"))).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+}
+
+/// The kind of the cause is the one of a clean end. A stream must not end without an error.
+#[test]
+fn a_stream_ends_with_an_error_when_the_runtime_of_its_listener_ends() {
+    let scene = Scene::new();
+    let url = scene.url.clone();
+    let (mut listener, _socket) =
+        scene.connect(async move { Listener::connect(url).await.unwrap() });
+    let Scene { own, other, .. } = scene;
+    other.shutdown_background();
+    let item = own.block_on(next(&mut listener));
+    let Some(Err(error)) = item else { panic!("{item:?}") };
+    assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+    assert!(error.to_string().contains("the runtime of the listener has ended"), "{error}");
+    // Once.
+    for _ in 0..2 {
+        let item = own.block_on(next(&mut listener));
+        assert!(item.is_none(), "{item:?}");
+    }
 }

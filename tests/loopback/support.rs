@@ -1,8 +1,10 @@
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::time::Duration;
 
+use futures_core::Stream;
 use pgbell::testing::{BackendConfig, Script, Server};
-use pgbell::{Connection, Loss};
+use pgbell::{Connection, Error, Event, Listener, Loss};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -16,6 +18,11 @@ pub(crate) async fn server() -> Server {
 /// Fails instead of hanging.
 pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.expect("it took too long")
+}
+
+/// The next item of the listener as a stream.
+pub(crate) async fn next(listener: &mut Listener) -> Option<Result<Event, Error>> {
+    soon(poll_fn(|cx| Pin::new(&mut *listener).poll_next(cx))).await
 }
 
 /// What a server says to let a client in.

@@ -13,7 +13,7 @@ use pgbell::{
     Config, Connection, Error, ErrorKind, Event, Listener, ListenerBuilder, Notifier, State,
 };
 
-use crate::support::{server, soon};
+use crate::support::{next, server, soon};
 
 const DELAY: Duration = Duration::from_millis(1);
 
@@ -371,4 +371,47 @@ async fn a_hook_that_panics_in_its_call_has_failed_and_runs_again() {
     assert_eq!((stats.hooks, stats.hook_failures), (3, 1));
     let error: Error = listener.last_error().unwrap();
     assert!(error.to_string().contains("panicked"), "{error}");
+}
+
+/// A hook that uses a notifier which was closed fails with the kind of a clean end.
+#[tokio::test]
+async fn a_stream_ends_with_the_error_of_a_hook_whatever_its_kind() {
+    let server = server().await;
+    let notifier = Notifier::connect(server.url()).await.unwrap();
+    let used = notifier.clone();
+    let hook = move |_, _| {
+        let notifier = used.clone();
+        async move { notifier.notify("b", "read").await }
+    };
+    let config: Config = server.url().parse().unwrap();
+    let builder = builder(config).on_live(hook).on_live_failures_max(1);
+    let mut listener = soon(builder.connect()).await.unwrap();
+    soon(notifier.close()).await.unwrap();
+    server.terminate(listener.process_id().unwrap());
+    let item = next(&mut listener).await;
+    assert!(matches!(item, Some(Ok(Event::Gap(_)))), "{item:?}");
+    let item = next(&mut listener).await;
+    let Some(Err(error)) = item else { panic!("{item:?}") };
+    assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+    assert!(error.to_string().contains("the notifier"), "{error}");
+    // Once.
+    let item = next(&mut listener).await;
+    assert!(item.is_none(), "{item:?}");
+}
+
+/// A close that was asked for, and a cause that another method has told already.
+#[tokio::test]
+async fn a_stream_ends_without_an_error_when_there_is_none_to_tell() {
+    let server = server().await;
+    let config: Config = server.url().parse().unwrap();
+    let mut listener = soon(builder(config.clone()).connect()).await.unwrap();
+    soon(listener.handle().close()).await.unwrap();
+    let item = next(&mut listener).await;
+    assert!(item.is_none(), "{item:?}");
+
+    let mut listener = soon(builder(config).reconnect(false).connect()).await.unwrap();
+    server.terminate(listener.process_id().unwrap());
+    soon(listener.recv()).await.unwrap_err();
+    let item = next(&mut listener).await;
+    assert!(item.is_none(), "{item:?}");
 }

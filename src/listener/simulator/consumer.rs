@@ -1,10 +1,12 @@
 //! Who receives: in every way that a listener has, at any speed, and sometimes not at all.
 
 use std::future::Future;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
+
+use futures_core::Stream;
 
 use super::clock::{Event, SECOND};
 use super::{World, say};
@@ -47,6 +49,8 @@ pub(super) struct Consumer {
     pub(super) gap_epoch: u32,
     pub(super) delivered: u64,
     pub(super) lagged: u64,
+    /// It was told the cause of the end.
+    knows_cause: bool,
     /// It was told of the end.
     pub(super) has_ended: bool,
 }
@@ -63,6 +67,7 @@ impl Consumer {
             gap_epoch: 0,
             delivered: 0,
             lagged: 0,
+            knows_cause: false,
             has_ended: false,
         }
     }
@@ -150,11 +155,19 @@ impl World {
             0 => match listener.try_recv() {
                 Ok(Some(event)) => self.received(event),
                 Ok(None) => Polled::Nothing { will_wake: false },
-                Err(error) => self.heard_the_end(&error),
+                Err(error) => self.heard_the_end(Some(&error)),
             },
+            1 if self.consumer.turn.is_multiple_of(2) => {
+                match Pin::new(listener).poll_next(&mut context) {
+                    Poll::Ready(Some(Ok(event))) => self.received(event),
+                    Poll::Ready(Some(Err(error))) => self.heard_the_end(Some(&error)),
+                    Poll::Ready(None) => self.heard_the_end(None),
+                    Poll::Pending => Polled::Nothing { will_wake: true },
+                }
+            }
             1 => match listener.poll_recv(&mut context) {
                 Poll::Ready(Ok(event)) => self.received(event),
-                Poll::Ready(Err(error)) => self.heard_the_end(&error),
+                Poll::Ready(Err(error)) => self.heard_the_end(Some(&error)),
                 Poll::Pending => Polled::Nothing { will_wake: true },
             },
             way => {
@@ -170,7 +183,7 @@ impl World {
                         }
                         Polled::Something
                     }
-                    Poll::Ready(Err(error)) => self.heard_the_end(&error),
+                    Poll::Ready(Err(error)) => self.heard_the_end(Some(&error)),
                     Poll::Pending => Polled::Nothing { will_wake: true },
                 }
             }
@@ -213,15 +226,31 @@ impl World {
         }
     }
 
-    fn heard_the_end(&mut self, error: &Error) -> Polled {
-        say!(self, "consumer: {error}");
+    /// An error, or the end of the stream.
+    fn heard_the_end(&mut self, error: Option<&Error>) -> Polled {
+        let told = error.map(Error::to_string);
+        say!(self, "consumer: {told:?}");
         if self.done.is_none() {
-            self.fail(format!("the consumer was told of an end that has not come: {error}"));
+            self.fail(format!("the consumer was told of an end that has not come: {told:?}"));
         }
         let all = (self.sink.taken.len() as u64, self.sink.gaps.len());
         if (self.consumer.next, self.consumer.gaps) != all {
             self.fail(format!("the consumer was told of the end before all of {all:?}"));
         }
-        if error.kind() == ErrorKind::Closed { Polled::End } else { Polled::Something }
+        // The cause comes first, once, whatever its kind.
+        let knows_cause = std::mem::replace(&mut self.consumer.knows_cause, true);
+        if let Some(Err(cause)) = &self.done
+            && !knows_cause
+        {
+            let cause = cause.to_string();
+            if told.as_ref() != Some(&cause) {
+                self.fail(format!("the cause is {cause:?}, and the consumer was told {told:?}"));
+            }
+            return Polled::Something;
+        }
+        if let Some(error) = error.filter(|error| error.kind() != ErrorKind::Closed) {
+            self.fail(format!("the consumer was told an error behind the end: {error}"));
+        }
+        Polled::End
     }
 }

@@ -145,7 +145,9 @@ impl World {
         let result = if life.is_cancelled {
             Err(Error::new(ErrorKind::Closed, "the hook was cancelled (simulated)"))
         } else if self.random.chance(failures) {
-            Err(Error::new(ErrorKind::Connect, "the hook fails (simulated)"))
+            // Of any kind: this one is that of a clean end too.
+            let kind = if number % 2 == 0 { ErrorKind::Closed } else { ErrorKind::Connect };
+            Err(Error::new(kind, "the hook fails (simulated)"))
         } else {
             Ok(())
         };
