@@ -143,14 +143,18 @@ impl<O: Outside> Task<O> {
     /// The task is dropped before its end has come: what was read is delivered or counted, then the end is there.
     #[cold]
     fn leave(&mut self) {
-        let result = if self.supervisor.is_ending() {
-            Ok(())
-        } else {
-            let cause = "the runtime of the listener has ended, or its task was dropped";
-            Err(Error::new(ErrorKind::Closed, cause))
+        let result = match self.supervisor.is_ending() {
+            true => Ok(()),
+            false => {
+                let cause = "the runtime of the listener has ended, or its task was dropped";
+                Err(Error::new(ErrorKind::Closed, cause))
+            }
         };
-        if self.supervisor.has_session() {
-            self.command(CommandId(u64::MAX), Command::Close);
+        if let Err(cause) = &result
+            && self.supervisor.has_session()
+        {
+            self.supervisor.close_because(self.outside.now(), cause.clone());
+            self.act();
         }
         self.supervisor.finish(result);
         self.act();

@@ -47,17 +47,19 @@ impl Supervisor {
         }
     }
 
-    /// Ends the listener for a reason of its own while its session is well: as [`close`](Self::close) does it, so that what
-    /// was read is delivered or counted.
-    pub(super) fn close_because(&mut self, now: Instant, cause: Error) {
+    /// Ends the listener for a reason of its own while its session is well: as [`Command::Close`](super::Command::Close) does
+    /// it, so that what was read is delivered or counted. The end has this cause.
+    pub fn close_because(&mut self, now: Instant, cause: Error) {
+        self.fail_drain(&cause);
         self.cause.get_or_insert(cause);
         self.close(now);
     }
 
-    /// Whether the end was asked for, or has come.
+    /// Whether the end has begun: a close was asked for, a drain was answered, or there is a cause. While a drain is under
+    /// way it has not: what ends the listener then is the cause of the end.
     #[must_use]
     pub fn is_ending(&self) -> bool {
-        self.ending || self.draining.is_some()
+        self.ending
     }
 
     /// The end, at once: the shell goes away, because its runtime ends for example. What was handed in is shown, each
@@ -68,10 +70,8 @@ impl Supervisor {
         }
         let result = self.cause.take().map_or(result, Err);
         let unsent = unsent(result.as_ref().err());
-        if let Err(cause) = &result
-            && self.draining.as_ref().is_some_and(|draining| draining.asked.is_some())
-        {
-            self.answer_drain(Err(cause.clone()));
+        if let Err(cause) = &result {
+            self.fail_drain(cause);
         }
         self.ending = true;
         if let Some(link) = self.current.take() {
@@ -106,6 +106,13 @@ impl Supervisor {
         let id = link.id;
         self.settle_all(link, error);
         self.actions.push_back(Action::Close { link: id, how: Close::Abort });
+    }
+
+    /// A drain whose proof was asked for gets the cause of the end itself: it was sent.
+    fn fail_drain(&mut self, cause: &Error) {
+        if self.draining.as_ref().is_some_and(|draining| draining.asked.is_some()) {
+            self.answer_drain(Err(cause.clone()));
+        }
     }
 
     /// Whoever drains is told how it went, once. However that was, it is the end.

@@ -444,7 +444,8 @@ impl Supervisor {
 
     /// Whether a lost session is followed by another one. The first one is not, before everything was in place.
     pub(super) fn goes_on(&self) -> bool {
-        self.policy.reconnect.is_some() && self.has_begun && !self.is_ending()
+        let is_wanted = !self.ending && self.draining.is_none();
+        self.policy.reconnect.is_some() && self.has_begun && is_wanted
     }
 
     pub(super) fn reply(&mut self, id: CommandId, result: Result<Reply, Error>) {

@@ -172,3 +172,24 @@ fn a_stream_ends_with_an_error_when_the_runtime_of_its_listener_ends() {
         assert!(item.is_none(), "{item:?}");
     }
 }
+
+/// The end was asked for behind what was committed before. That did not come to be.
+#[test]
+fn a_runtime_that_ends_during_a_drain_is_the_cause_of_the_end() {
+    let scene = Scene::new();
+    let url = scene.url.clone();
+    let (mut listener, mut socket) =
+        scene.connect(async move { Listener::connect(url).await.unwrap() });
+    let Scene { own, other, .. } = scene;
+    let handle = listener.handle();
+    let draining = own.spawn(async move { handle.drain(Duration::from_secs(30)).await });
+    own.block_on(soon(socket.read_u8())).unwrap();
+    other.shutdown_background();
+    let drained = own.block_on(soon(draining)).unwrap().unwrap_err();
+    let ended = own.block_on(soon(listener.recv())).unwrap_err();
+    for error in [drained, ended] {
+        assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+        assert!(error.to_string().contains("the runtime of the listener has ended"), "{error}");
+        assert!(!error.to_string().contains("before this was sent"), "{error}");
+    }
+}

@@ -75,6 +75,9 @@ impl World {
                 "the hook has failed for the last time, and that is not the cause of the end",
             );
         }
+        if result.is_ok() && self.is_drain_cut {
+            return self.fail("a drain was not done, and the end has no cause");
+        }
         if let Err(error) = &result
             && !self.may_end_with(error)
         {

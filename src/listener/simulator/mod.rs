@@ -168,6 +168,8 @@ struct World {
     done_at: Micros,
     /// The task was dropped before it had ended.
     is_dropped: bool,
+    /// A drain was not over then.
+    is_drain_cut: bool,
     /// The task has ended.
     is_gone: bool,
     is_over: bool,
@@ -264,6 +266,7 @@ impl World {
             done: None,
             done_at: 0,
             is_dropped: false,
+            is_drain_cut: false,
             is_gone: false,
             is_over: false,
             failure: None,

@@ -164,6 +164,10 @@ impl World {
         }
         let id = self.next_command(Asked::Drain);
         self.command(id, Command::Drain { within: Duration::from_micros(within) });
+        if self.random.chance(20) {
+            let time = self.random.size(100) * MILLI;
+            self.clock.after(time, Event::Drop, &mut self.random);
+        }
     }
 
     fn close(&mut self) {
@@ -214,6 +218,7 @@ impl World {
             (Asked::Rotate, Ok(Reply::Rotating)) => {
                 self.rotations += u32::from(supervisor.state() == State::Connected);
             }
+            (Asked::Drain, Err(_)) if self.is_dropped => self.is_drain_cut = true,
             (Asked::Query, Ok(Reply::Rows(_)) | Err(_))
             | (Asked::Rotate, Err(_))
             | (Asked::Drain, Ok(Reply::Drained) | Err(_)) => {}
