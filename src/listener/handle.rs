@@ -265,7 +265,8 @@ impl ListenerHandle {
     /// that a full queue has [held up](crate::Overflow::Block). The queue may exceed
     /// [`queue_capacity`](crate::ListenerBuilder::queue_capacity) for that, but not
     /// [`queue_bytes`](crate::ListenerBuilder::queue_bytes). Notifications that do not fit are reported as
-    /// [`Lagged`](crate::Lagged).
+    /// [`Lagged`](crate::Lagged). If a [handover](Self::rotate) is under way and the old session does not bring what was read of
+    /// the new one, the last event is a [`Gap`](crate::Gap).
     ///
     /// # Errors
     /// None at present: to close twice is no error.

@@ -151,8 +151,9 @@ pub struct Stats {
     pub handovers: u64,
     /// Handovers that failed, each of which is tried again: [`last_error`](crate::ListenerHandle::last_error) says why.
     pub handover_failures: u64,
-    /// Gaps at which no session was lost: the server said that it dropped a notification, or a channel that it had
-    /// refused is heard again since a [handover](crate::ListenerHandle::rotate).
+    /// Gaps at which no session was lost: the server said that it dropped a notification, a channel that it had
+    /// refused is heard again since a [handover](crate::ListenerHandle::rotate), or the listener was closed during a handover
+    /// and the old session did not bring what was read of the new one.
     pub dropped_by_server: u64,
     /// How often the [hook](crate::ListenerBuilder::on_live) was run.
     pub hooks: u64,

@@ -75,11 +75,24 @@ impl Supervisor {
         }
         self.ending = true;
         if let Some(link) = self.current.take() {
+            if matches!(&link.stage, Stage::Closing { rest, .. } if rest.is_missing()) {
+                self.miss_rest();
+            }
             self.abandon(link, closed());
         }
         self.end(self.wall.at(), &unsent);
         self.enter(State::Closed);
         self.actions.push_back(Action::Done(result));
+    }
+
+    /// The old session of a handover ends before it has brought what was read of the new one: a gap stands in its place.
+    fn miss_rest(&mut self) {
+        let message = "the listener was closed during a handover, and the old session ended before it had brought what \
+             was read of the new one";
+        let lost_at = self.wall.time(self.wall.at());
+        // All that was taken in stands before it.
+        let position = self.figures.received;
+        self.outages.add(position, Error::new(ErrorKind::Closed, message), lost_at, 0);
     }
 
     /// Nothing is begun any more: all but the current link is given up, what waits gets `unsent`.

@@ -139,6 +139,19 @@ impl World {
     }
 
     /// Nothing arrives any more in one direction or both, and nobody says so.
+    /// The new session of a handover has come to the fence. What seldom comes together: the old one is dead, and the
+    /// listener ends.
+    pub(super) fn successor_waits(&mut self) {
+        let Some(old) = self.delivering else { return };
+        if self.is_calm || self.plan.ends_at.is_none() || !self.random.chance(10) {
+            return;
+        }
+        self.connections[old].is_faulty = true;
+        self.cut_ways(old, false, true);
+        let time = self.random.size(100) * MILLI;
+        self.clock.after(time, Event::Leave, &mut self.random);
+    }
+
     fn cut(&mut self, index: usize) {
         let (up, down) = self.random.pick(&[(true, false), (false, true), (true, true)]);
         self.cut_ways(index, up, down);

@@ -8,6 +8,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use super::chaos::{PATIENCE, UP_ALONE};
 use super::clock::Micros;
 use super::proxy::Begin;
+use super::server::Server;
 use crate::Error;
 use crate::session::Session;
 use crate::supervisor::LinkId;
@@ -135,6 +136,8 @@ pub(super) struct Connection {
     pub(super) is_lost: bool,
     /// It was begun beside another session, to take its place.
     pub(super) is_successor: bool,
+    /// The end of the listener has ended it before its notifications were delivered.
+    pub(super) is_left: bool,
     /// Its notifications were delivered, from some moment on.
     pub(super) was_delivered: bool,
     /// Since when everything was active on it, as far as the supervisor said so.
@@ -184,6 +187,7 @@ impl Connection {
             is_deaf: false,
             is_lost: false,
             is_successor: false,
+            is_left: false,
             was_delivered: false,
             live_at: None,
             sent: Vec::new(),
@@ -225,6 +229,13 @@ impl Connection {
     /// Whether nothing comes of it any more, or not what should.
     pub(super) fn is_dead(&self) -> bool {
         self.is_silent() || self.is_deaf || self.inside_at.is_some()
+    }
+
+    /// What our end has read behind the fence, of a successor that was not delivered.
+    pub(super) fn behind_fence(&self) -> &[i32] {
+        let read = &self.sent[..self.read.notifications];
+        let fence = read.iter().position(|&sent| Server::number(sent).is_none());
+        fence.map_or(&[], |fence| &read[fence + 1..])
     }
 
     /// Whether there is something to read, or an end.

@@ -204,6 +204,7 @@ impl World {
         }
         if self.failure.is_none() {
             self.check_coverage(true);
+            self.check_left();
         }
         self.is_over = true;
     }

@@ -1,7 +1,7 @@
 //! What must hold, checked while it happens.
 
 use super::connection::Stage;
-use super::server::Server;
+use super::server::{Commit, Server};
 use super::subscriptions::Channel;
 use super::witness::Told;
 use super::{World, say};
@@ -58,6 +58,36 @@ impl World {
         if let Some(lost) = commits.find(|&number| log[number].position.is_none()) {
             self.fail(format!(
                 "commit {lost} was read from connection {index}, and was not taken in before its end"
+            ));
+        }
+    }
+
+    /// The listener was closed while a successor waited at the fence for the old session: what was read behind the fence was
+    /// brought by the old one, or a gap stands at the end.
+    pub(super) fn check_left(&mut self) {
+        let is_cause_told = matches!(self.done, Some(Err(_))) && !self.is_dropped;
+        let end = self.sink.taken.len() as u64;
+        // The notifications that a session sends itself through a proxy look like a fence.
+        if is_cause_told
+            || self.plan.is_proxied
+            || self.sink.gaps.iter().any(|told| told.position == end)
+        {
+            return;
+        }
+        let left = self.connections.iter().filter(|connection| {
+            connection.is_left && !connection.has_dropped && connection.inside_at.is_none()
+        });
+        let mut commits = left.flat_map(|connection| {
+            let log = &self.servers[connection.server].log;
+            let numbers = connection.behind_fence().iter().filter_map(|&sent| Server::number(sent));
+            numbers.map(move |number| (number, &log[number]))
+        });
+        let is_lost = |commit: &Commit| {
+            commit.position.is_none() && !self.channels.0[commit.channel].is_refusable
+        };
+        if let Some((lost, _)) = commits.find(|(_, commit)| is_lost(commit)) {
+            self.fail(format!(
+                "commit {lost} was read behind the fence, was not taken in, and no gap tells of it"
             ));
         }
     }

@@ -223,3 +223,26 @@ fn a_task_that_is_dropped_while_the_hook_runs_shows_the_gap_before_what_follows(
     }
     assert!(held > 10, "{held}");
 }
+
+/// What the new session of a handover had read while it waited for the old one was neither delivered nor told as missing: the
+/// listener was closed, and the old session said nothing more, or too late.
+#[test]
+fn a_close_while_a_new_session_waits_for_the_old_one_loses_nothing_that_was_read() {
+    let (mut gaps, mut read) = (0, 0);
+    for late in [0, 500 * MILLI, 3 * SECOND] {
+        for step in 0..40 {
+            let ends_at = Some((1_300 + 10 * step) * MILLI);
+            let (delay, commits) = (50 * MILLI, 5 * MILLI);
+            let plan = Plan { delay, commits, ends_at, ..Plan::quiet() };
+            let dies = match late {
+                0 => Act::Cut { index: 0, up: false, down: true },
+                late => Act::Slow(0, late),
+            };
+            let world = play(plan, &[(1_000, Act::Rotate), (1_020 + 5 * step, dies)]);
+            let left = world.connections.iter().filter(|connection| connection.is_left);
+            read += left.map(|connection| connection.behind_fence().len()).sum::<usize>();
+            gaps += world.sink.gaps.len();
+        }
+    }
+    assert!(read > 10 && gaps > 10, "{read} read, {gaps} gaps");
+}

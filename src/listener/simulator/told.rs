@@ -16,6 +16,7 @@ impl World {
                 let now = self.clock.now();
                 let connection = &mut self.connections[index];
                 connection.is_reading = *on;
+                let waits = !*on && !connection.was_delivered;
                 if !on {
                     connection.unread_since = Some(now);
                 } else if let Some(since) = connection.unread_since.take()
@@ -23,6 +24,9 @@ impl World {
                 {
                     let stalled = self.sink.stalled.get() + Duration::from_micros(now - since);
                     self.sink.stalled.set(stalled);
+                }
+                if waits {
+                    self.successor_waits();
                 }
             }
             Action::Close { link, how: Close::Graceful } => {
@@ -34,6 +38,9 @@ impl World {
             Action::Close { link, how: Close::Abort } => {
                 let Some(&index) = self.links.get(link) else { return };
                 say!(self, "connection {index}: abort");
+                let connection = &mut self.connections[index];
+                connection.is_left =
+                    supervisor.is_ending() && connection.is_successor && !connection.was_delivered;
                 self.given_up(index, supervisor);
             }
             Action::Deliver { link } => {

@@ -79,6 +79,7 @@ impl Supervisor {
         {
             input.advance(through.bytes);
             *new_passed = true;
+            self.handover.behind = notifications(input);
             if let Some(next) = &self.next {
                 self.actions.push_back(Action::Read { link: next.id, on: false });
             }
@@ -131,6 +132,18 @@ impl Supervisor {
             self.end_handover(now, &fence.channel, sink);
         }
     }
+}
+
+/// How many whole notifications there are among these messages.
+fn notifications(mut messages: &[u8]) -> usize {
+    let mut count = 0_usize;
+    while let [kind, a, b, c, d, ..] = *messages {
+        let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
+        let Some((_, rest)) = messages.split_at_checked(length.saturating_add(1)) else { break };
+        count = count.saturating_add(usize::from(kind == b'A'));
+        messages = rest;
+    }
+    count
 }
 
 impl Fence {

@@ -51,6 +51,8 @@ pub(super) struct Handover {
     fenced_at: Option<Instant>,
     /// When it must be over, whatever comes.
     limit: Option<Instant>,
+    /// How many notifications behind the fence were read from the new session while it waits for the old one.
+    behind: usize,
 }
 
 #[derive(Debug, Default)]
@@ -136,6 +138,9 @@ impl Handover {
             // The fence will not be sent.
             Step::Preparing { .. } if is_alone => Rest::Nothing,
             Step::Preparing { channel, .. } => Rest::All { private: Some(channel) },
+            Step::Fenced { fence, new_passed: true } => {
+                Rest::Through { fence, has_come: false, behind: self.behind }
+            }
             Step::Fenced { fence, .. } | Step::Forgetting { fence } => {
                 Rest::All { private: Some(fence.channel) }
             }

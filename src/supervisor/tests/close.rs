@@ -281,6 +281,52 @@ fn a_handover_that_is_closed_delivers_the_rest_once_and_without_the_fence() {
     }
 }
 
+/// What was read of the new one is not delivered: the old one brings it, or a gap stands for it.
+#[test]
+fn a_close_during_a_handover_is_a_gap_when_the_old_session_does_not_bring_what_the_new_one_has() {
+    for (rest, expect) in [
+        ("2 fence 3 4", "1 2 3 4"),
+        ("2 fence 3 4 5", "1 2 3 4 5"),
+        ("2 fence 3", "1 2 3 GAP"),
+        ("2 fence", "1 2 GAP"),
+        ("2", "1 2 GAP"),
+        // Anyone may send to a channel.
+        ("2 forged 3 4", "1 2 3 4 GAP"),
+    ] {
+        for end in ["eof", "time", "drop"] {
+            let mut shell = handover("fenced");
+            let fence = shell.fence();
+            let channel = shell.private.clone();
+            let stream = |words: &str| -> Vec<u8> {
+                let bytes = words.split(' ').flat_map(|word| match word {
+                    "fence" => fence.clone(),
+                    "forged" => note_on(&channel, "x"),
+                    word => note(word),
+                });
+                bytes.collect()
+            };
+            shell.on(2).read(&[stream("2 fence 3"), notified(), stream("4")].concat());
+            assert_eq!(shell.take_log().last().unwrap(), "read 2 false");
+            shell.command(Command::Close);
+            shell.on(1).read(&stream(rest));
+            match end {
+                "eof" => shell.event(LinkEvent::Eof),
+                "time" => shell.pass_until_due(),
+                _ => {
+                    shell.supervisor.finish(Ok(()));
+                    shell.act();
+                }
+            }
+            assert_eq!(shell.take_log().last().unwrap(), "done", "{rest}, {end}");
+            assert_eq!(shell.seen().join(" "), expect, "{rest}, {end}");
+            for gap in shell.take_gaps() {
+                assert_eq!(gap.sessions(), 0);
+                assert!(gap.cause().to_string().contains("during a handover"), "{gap}");
+            }
+        }
+    }
+}
+
 /// It was replaced: all that it still says comes from its successor.
 #[test]
 fn an_old_session_delivers_nothing_after_a_close() {
