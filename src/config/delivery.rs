@@ -18,8 +18,9 @@ pub enum DeliveryProof {
     /// of the two it was.
     ///
     /// At each heartbeat of a [`Listener`](crate::Listener) the server is asked what the session listens to. Behind a
-    /// proxy that listens in place of its clients the server cannot say that: this is noticed when the session is set
-    /// up, and such a session has the heartbeat of [`Heartbeat`](Self::Heartbeat).
+    /// proxy that listens in place of its clients the server cannot say that, and a session that a pooler did not reset
+    /// may listen to other channels too. Both are noticed when the session is set up, and such a session has the
+    /// heartbeat of [`Heartbeat`](Self::Heartbeat).
     #[default]
     Auto,
     /// At each heartbeat of a [`Listener`](crate::Listener) the session sends itself a notification on a private channel,

@@ -117,7 +117,7 @@ impl Driver {
         }
     }
 
-    /// Runs one statement that returns at most one row, before anything is listened to.
+    /// Runs one statement that returns at most one row, before anything of the user's is listened to.
     pub(super) async fn query(&mut self, sql: &str) -> Answer {
         let id = self.session.simple_query(now(), sql)?;
         self.session.limit_answer(id, ANSWER_BYTES_MAX);

@@ -13,6 +13,7 @@ use super::establish::{Established, again};
 use super::{now, random};
 use crate::config::DeliveryProof;
 use crate::session::{Evidence, SessionEvent};
+use crate::supervisor::{PROOF_SQL, names_only};
 use crate::{Error, ErrorKind};
 
 /// How long it may take until a second session has sent its notification. In a pool without a free connection it
@@ -24,15 +25,6 @@ const ARRIVAL_TIMEOUT: Duration = Duration::from_millis(1_500);
 
 /// How long it may take to leave the private channel after the proof has failed.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Asks for the channels that the server knows of. N167.
-const CHANNELS_SQL: &str = "SELECT pg_catalog.pg_listening_channels()";
-
-/// Most bytes of the answer: some hundred channels, where there should be one.
-const CHANNELS_BYTES_MAX: usize = 64 * 1024;
-
-/// Most channels in the answer.
-const CHANNELS_MAX: usize = 1_000;
 
 impl Established {
     /// For a listener: proves that notifications arrive, and chooses by what that is proven later.
@@ -46,7 +38,7 @@ impl Established {
                 if self.is_pooled {
                     self.prove(&channel, until, &mut NotListening).await?;
                 }
-                if proof == DeliveryProof::Auto && self.is_named(&channel).await? {
+                if proof == DeliveryProof::Auto && self.is_named_alone(&channel).await? {
                     self.leave(&channel, &mut NotListening).await?;
                     Evidence::Channels
                 } else {
@@ -169,20 +161,15 @@ impl Established {
         Ok(())
     }
 
-    /// Whether the server says that the session listens to the channel. Behind a proxy that listens in place of its
-    /// clients it does not. What cannot be asked is not so.
-    async fn is_named(&mut self, channel: &str) -> Result<bool, Error> {
-        let id = self.driver.session.simple_query(now(), CHANNELS_SQL)?;
-        self.driver.session.limit_answer(id, CHANNELS_BYTES_MAX);
-        self.driver.session.limit_rows(id, CHANNELS_MAX);
-        match self.driver.answer(id, &mut NotListening).await {
-            Ok(results) => Ok(results
-                .iter()
-                .flat_map(|rows| rows.iter())
-                .any(|row| row.get(0) == Some(channel))),
+    /// Whether the server says that the session listens to the channel and to no other. Behind a proxy that listens in
+    /// place of its clients it names nothing, and a session that a pooler did not reset may listen to any number of
+    /// channels: a heartbeat that compares the channels would fail. What cannot be asked is not so. N167.
+    async fn is_named_alone(&mut self, channel: &str) -> Result<bool, Error> {
+        match self.driver.query(PROOF_SQL).await {
+            Ok(results) => Ok(names_only(channel, &results)),
             // Refused.
             Err(_) if self.driver.session.is_ready() => Ok(false),
-            Err(error) => Err(self.driver.cause(error)),
+            Err(error) => Err(error),
         }
     }
 }

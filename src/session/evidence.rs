@@ -10,7 +10,8 @@ pub enum Evidence {
     #[default]
     Channels,
     /// A notification that the session sends to itself on this private channel comes back. The session listens to the
-    /// channel already. For where a proxy listens in place of its clients, so that the server cannot name the channels.
+    /// channel already. For where a proxy listens in place of its clients, so that the server cannot name the channels,
+    /// and where the server also names channels that another client of a pooler has left.
     Echo(String),
     /// By nothing: it answers, and that is all.
     Answer,

@@ -78,7 +78,7 @@ pub use action::{
 };
 pub use flow::Overflow;
 pub use policy::{Heartbeat, HookPolicy, Policy, Reconnect};
-pub use proof::{PROOF_COUNT_SQL, PROOF_OF_LIFE_SQL, PROOF_SQL};
+pub use proof::{PROOF_COUNT_SQL, PROOF_OF_LIFE_SQL, PROOF_SQL, names_only};
 pub use sink::Sink;
 
 /// One listener. See the [module](self).

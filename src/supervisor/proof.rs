@@ -96,6 +96,13 @@ impl Expected {
     }
 }
 
+/// Whether `found`, the answer to [`PROOF_SQL`], says that the session listens to `channel` and to no other. Of a session
+/// that is set up and listens to one channel: whether such an answer can prove it later.
+#[must_use]
+pub fn names_only(channel: &str, found: &[Rows]) -> bool {
+    Expected::of(std::iter::once(channel)).is_met(Question::Digest, found)
+}
+
 /// How many channels the server names.
 pub(super) fn number(found: &[Rows]) -> Option<usize> {
     found.first()?.get(0)?.get(0)?.parse().ok()

@@ -110,6 +110,38 @@ fn a_notifier_through_a_pooler_leaves_no_setting_behind() {
     });
 }
 
+/// A pooler that does not reset sessions lends one that listens to what another client wanted. A heartbeat that compares
+/// the channels would fail each time.
+#[test]
+fn a_session_that_already_listens_to_other_channels_is_listened_through() {
+    let server = Server::start();
+    let cluster = &server.cluster;
+    for count in [1_100, 1] {
+        let builder = PgBouncer::builder(cluster, PoolMode::Session);
+        let pooler = builder.setting("server_reset_query", "").start();
+        let pooler = pooler.unwrap_or_else(|error| panic!("{error}"));
+        let url = pooler.url(cluster.superuser(), cluster.superuser_password(), "postgres");
+        run(async {
+            let mut before = Connection::connect(&url).await.unwrap();
+            let listen: String = (0..count).map(|number| format!("LISTEN c{number};")).collect();
+            before.simple_query(&listen).await.unwrap();
+            before.close().await.unwrap();
+
+            let builder = Listener::builder(&url).channels(["a"]);
+            let builder = builder.heartbeat(Duration::from_millis(50), Duration::from_secs(10));
+            let mut listener = builder.connect().await.unwrap();
+            let sql = "SELECT count(*) FROM pg_listening_channels() AS c WHERE c LIKE 'c%'";
+            let rows = listener.handle().simple_query(sql).await.unwrap();
+            assert_eq!(rows[0].get(0).unwrap().get(0).unwrap(), count.to_string());
+            until("heartbeats", || listener.stats().proofs > 3).await;
+            send_numbers(&mut server.connection().await, "a", 1, 100).await;
+            expect_numbers(&mut listener, 1, 100).await;
+            let stats = listener.stats();
+            assert_eq!((stats.gaps, stats.sessions), (0, 1));
+        });
+    }
+}
+
 /// A pooler with one free slot: it is given to the first session, and the second one would wait for its end.
 fn pool_of_one(server: &Server) -> (PgBouncer, Config) {
     let cluster = &server.cluster;
