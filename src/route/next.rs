@@ -31,7 +31,8 @@ impl Next {
     /// After `error`. `other` is the encryption that is left to try with the same address.
     ///
     /// As libpq does it, except that a certificate that is refused leads to the next server, that a wrong
-    /// password leads nowhere, and that nothing which we have refused leads from TLS to the clear. N94, N173.
+    /// password leads nowhere, and that from TLS to the clear leads only that the server declined TLS or has no rule
+    /// for it. N94, N173.
     #[must_use]
     pub fn after(error: &Error, reached: Reached, other: Option<Encryption>) -> Self {
         match (error.kind(), error.sqlstate()) {
@@ -52,10 +53,11 @@ impl Encryption {
     /// Whether it is worth a try, and safe.
     fn is_left_after(self, error: &Error, reached: Reached) -> bool {
         match self {
-            // What we have refused under TLS is not asked for once more in the clear: the server must have declined TLS,
-            // or have no rule for it in its `pg_hba.conf`.
+            // The server must have declined TLS, or have no rule for it in its `pg_hba.conf`. Neither what we have
+            // refused under TLS nor another refusal of the server is a reason to go on in the clear.
             Self::Clear => {
-                reached < Reached::Rule && (error.is_declined() || error.sqlstate().is_some())
+                let has_no_rule = error.sqlstate() == Some("28000");
+                reached < Reached::Rule && (error.is_declined() || has_no_rule)
             }
             Self::TlsIfOffered | Self::Tls | Self::DirectTls => reached < Reached::Session,
         }
@@ -90,6 +92,15 @@ mod tests {
         // No line of pg_hba.conf for this kind of encryption.
         assert_eq!(Next::after(&server("28000"), Reached::Server, clear), Next::Encryption);
         assert_eq!(Next::after(&server("28000"), Reached::Server, None), Next::Nothing);
+        // Another refusal has nothing to do with the encryption.
+        for code in ["53300", "08P01", "3D000", "XX000"] {
+            assert_eq!(Next::after(&server(code), Reached::Server, clear), Next::Nothing, "{code}");
+            assert_eq!(
+                Next::after(&server(code), Reached::Server, tls),
+                Next::Encryption,
+                "{code}"
+            );
+        }
         // There is one, and it is not met.
         assert_eq!(Next::after(&server("28000"), Reached::Rule, clear), Next::Nothing);
         assert_eq!(Next::after(&server("28000"), Reached::Rule, tls), Next::Encryption);

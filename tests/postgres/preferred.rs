@@ -182,6 +182,8 @@ fn the_table_of_what_leads_from_preferred_tls_to_the_clear() {
             Some(false),
         ),
         line("no rule for TLS", saying(&fatal("28000")), trusting.clone(), true, Some(true)),
+        // The server has refused something else than TLS.
+        line("too many clients", saying(&fatal("53300")), trusting.clone(), false, Some(true)),
         // We have refused something.
         line("another answer", answer(b"G"), none(), false, Some(false)),
         line(
