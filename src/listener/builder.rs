@@ -390,7 +390,7 @@ impl ListenerBuilder {
             wire::check_channel(channel)?;
         }
         // As it will be used, so that what cannot work is told at once and by its name.
-        let resolved = net::resolve(config.clone()).await?;
+        let resolved = net::resolve(config.clone(), net::now()).await?;
         let connect_timeout = resolved.effective_connect_timeout();
         let policy = Policy {
             channels: self.channels,

@@ -4,8 +4,9 @@ use std::env;
 use std::ffi::OsString;
 use std::future::Future;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 
 use super::files::{self, Access};
 use crate::config::{ConfigError, ServiceFile};
@@ -32,28 +33,44 @@ impl Config {
     }
 }
 
-/// What is used for one attempt to connect. Unset parameters are taken from the service, then from
-/// the environment, then have their default.
+/// What is used for one attempt to connect, which began at `begin`. Unset parameters are taken from the service, then
+/// from the environment, then have their default.
 ///
 /// # Errors
 /// [`ErrorKind::Config`]: the service is not found, a source has a wrong value, or two parameters
-/// contradict each other.
-pub(crate) async fn resolve(config: Config) -> Result<Config, Error> {
+/// contradict each other. [`ErrorKind::Timeout`]: `connect_timeout` is over.
+pub(crate) async fn resolve(config: Config, begin: Instant) -> Result<Config, Error> {
     let variable = |name: &str| env::var_os(name);
-    resolve_in(config, variable, account).await
+    resolve_in(config, begin, variable, account).await
 }
 
 /// The same with these variables, and this account of the process.
 pub(super) async fn resolve_in<F: Future<Output = Option<OsString>> + Send>(
     config: Config,
+    begin: Instant,
     variable: impl Fn(&str) -> Option<OsString> + Send + Sync,
     account: impl FnOnce() -> F + Send,
 ) -> Result<Config, Error> {
     let Some(name) = service_name(&config, &variable)? else {
-        return complete(config, variable, account).await;
+        return complete(config, begin, variable, account).await;
     };
-    let service = find_service(&name, service_files(&config, &variable)).await?;
-    complete(config.with_service(&service), variable, account).await.map_err(Error::passing)
+    let until = begin + patience(&config, &variable);
+    let service = find_service(&name, service_files(&config, &variable), until).await?;
+    complete(config.with_service(&service), begin, variable, account).await.map_err(Error::passing)
+}
+
+/// How long a service file is waited for: as long as a connection, as far as that is known without the file.
+fn patience(config: &Config, variable: impl Fn(&str) -> Option<OsString>) -> Duration {
+    const NAME: &str = "PGCONNECT_TIMEOUT";
+    let of_environment = || {
+        let lookup = |name: &str| variable(name).filter(|_| name == NAME);
+        // A wrong value is an error later, unless the service has another one.
+        Config::new().with_environment(|name| lookup(name).map(OsString::into_encoded_bytes)).ok()
+    };
+    match config.get_connect_timeout() {
+        Some(_) => config.effective_connect_timeout(),
+        None => of_environment().unwrap_or_default().effective_connect_timeout(),
+    }
 }
 
 /// The name of the account of the process: that of its effective user id, as libpq has it. `None` if the system has no
@@ -72,6 +89,7 @@ pub(super) fn has_service(config: &Config) -> bool {
 /// connection.
 async fn complete<F: Future<Output = Option<OsString>> + Send>(
     config: Config,
+    begin: Instant,
     variable: impl Fn(&str) -> Option<OsString> + Send + Sync,
     account: impl FnOnce() -> F + Send,
 ) -> Result<Config, Error> {
@@ -80,7 +98,8 @@ async fn complete<F: Future<Output = Option<OsString>> + Send>(
     let config = match config.get_user() {
         Some(_) => config,
         None => {
-            let found = timeout(config.effective_connect_timeout(), user(variable, account)).await;
+            let until = begin + config.effective_connect_timeout();
+            let found = timeout_at(until.into(), user(variable, account)).await;
             let late = "waited too long for the name of the account of this process";
             let late = |_| Error::new(ErrorKind::Timeout, late).with_hint(USER_HINT);
             config.set("user", &found.map_err(late)??)?
@@ -159,13 +178,20 @@ fn service_files(config: &Config, variable: impl Fn(&str) -> Option<OsString>) -
     own.into_iter().chain(system).collect()
 }
 
-async fn find_service(name: &str, candidates: Vec<Candidate>) -> Result<Config, Error> {
+async fn find_service(
+    name: &str,
+    candidates: Vec<Candidate>,
+    until: Instant,
+) -> Result<Config, Error> {
     let refused = |path: &Path, fault: &dyn std::fmt::Display| {
         Error::new(ErrorKind::Config, format!("the service file {path:?} {fault}")).passing()
     };
     let mut looked = Vec::new();
     for Candidate { path, named } in candidates {
-        let text = match files::read(path.clone(), Access::Any).await {
+        // A network file system may hang.
+        let read = timeout_at(until.into(), files::read(path.clone(), Access::Any)).await;
+        let late = || format!("waited too long for the service file {path:?}");
+        let text = match read.map_err(|_| Error::new(ErrorKind::Timeout, late()))? {
             Ok(text) => text,
             Err(fault) if !named && fault.is_absence() => continue,
             Err(fault) => return Err(refused(&path, &fault)),

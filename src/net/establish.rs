@@ -57,8 +57,9 @@ impl Place {
 /// Connects and logs in, within the configured time.
 pub(crate) async fn establish(config: Config, purpose: Purpose) -> Result<Established, Error> {
     let has_service = has_service(&config);
-    let config = resolve(config).await?;
-    let deadline = now() + config.effective_connect_timeout();
+    let begin = now();
+    let config = resolve(config, begin).await?;
+    let deadline = begin + config.effective_connect_timeout();
     run(&config, purpose, deadline).await.map_err(|error| blame_service(error, has_service))
 }
 
@@ -69,7 +70,9 @@ pub(crate) async fn establish_until(
     deadline: Instant,
 ) -> Result<Established, Error> {
     let has_service = has_service(&config);
-    let run = run(&resolve(config).await?, purpose, deadline).await;
+    let what = "the service file or the name of the account";
+    let config = bounded(deadline, what, resolve(config, now())).await?;
+    let run = run(&config, purpose, deadline).await;
     run.map_err(|error| blame_service(error, has_service))
 }
 
@@ -89,8 +92,9 @@ pub(crate) async fn establish_at(
     purpose: Purpose,
     place: &Place,
 ) -> Result<Established, Error> {
-    let config = resolve(config).await?;
-    let deadline = now() + config.effective_connect_timeout();
+    let begin = now();
+    let config = resolve(config, begin).await?;
+    let deadline = begin + config.effective_connect_timeout();
     Attempt::new(&config, purpose, deadline).await?.run_at(place).await
 }
 

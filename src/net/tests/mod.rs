@@ -10,10 +10,12 @@ use std::path::PathBuf;
 use pgbell_testkit::Installation;
 
 use super::environment::resolve_in;
+use super::now;
 use crate::{Config, Error};
 use libpq::{Answer, Libpq};
 use random::Random;
 
+mod hang;
 mod passfile;
 mod password;
 mod place;
@@ -41,7 +43,8 @@ async fn resolve(text: &str, variables: &Variables) -> Result<Config, Error> {
 
 /// By a process whose account has no name.
 async fn resolve_config(config: Config, variables: &Variables) -> Result<Config, Error> {
-    resolve_in(config, |name| variables.get(name).map(OsString::from), || ready(None)).await
+    let variable = |name: &str| variables.get(name).map(OsString::from);
+    resolve_in(config, now(), variable, || ready(None)).await
 }
 
 /// What to resolve.

@@ -56,7 +56,7 @@ async fn every_variable_of_libpq_is_looked_at() {
         looked.lock().unwrap().push(name.to_owned());
         (name == "USER").then(|| OsString::from("ann"))
     };
-    resolve_in(Config::new(), lookup, || ready(None)).await.unwrap();
+    resolve_in(Config::new(), now(), lookup, || ready(None)).await.unwrap();
     let looked = looked.into_inner().unwrap();
     let libraries = installed().into_iter().chain(matrix_if_there());
     for libpq in libraries {
@@ -79,7 +79,8 @@ async fn without_a_user_the_account_of_the_process_is_used_whatever_user_says() 
             let found = pairs.iter().find(|(variable, _)| *variable == name);
             found.map(|(_, value)| OsString::from(value))
         };
-        let resolved = resolve_in(Config::new(), lookup, || ready(account.map(OsString::from)));
+        let resolved =
+            resolve_in(Config::new(), now(), lookup, || ready(account.map(OsString::from)));
         resolved.await.map(|config| config.get_user().unwrap().to_owned())
     };
     assert_eq!(user(Some("ann"), &[]).await.unwrap(), "ann");
@@ -101,7 +102,7 @@ async fn without_a_user_the_account_of_the_process_is_used_whatever_user_says() 
 async fn an_account_is_waited_for_as_long_as_a_connection() {
     let config = Config::new().connect_timeout(Duration::from_secs(5));
     let begin = tokio::time::Instant::now();
-    let error = resolve_in(config, |_| None, std::future::pending).await.unwrap_err();
+    let error = resolve_in(config, now(), |_| None, std::future::pending).await.unwrap_err();
     assert_eq!((error.kind(), begin.elapsed().as_secs()), (ErrorKind::Timeout, 5), "{error}");
     assert!(error.hint().unwrap().contains("PGUSER"), "{error}");
 }
@@ -112,7 +113,8 @@ async fn the_account_of_the_process_is_that_of_its_effective_user_id() {
     let expected = String::from_utf8(id.stdout).unwrap();
     let config = Config::new();
     let nothing = |_: &str| None;
-    let config = resolve_in(config, nothing, super::super::environment::account).await.unwrap();
+    let config =
+        resolve_in(config, now(), nothing, super::super::environment::account).await.unwrap();
     assert_eq!(config.get_user(), Some(expected.trim_end()));
 }
 
