@@ -13,7 +13,7 @@ use super::incoming::Schedule;
 use super::keys::Sealer;
 
 /// Sealed bytes above which no more data is taken until the socket takes some: four records.
-const QUEUE_BYTES_MAX: usize = 64 * 1024;
+pub(super) const QUEUE_BYTES_MAX: usize = 64 * 1024;
 
 /// Records that are given to the socket at once.
 const SLICES: usize = 8;

@@ -102,6 +102,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
         if let Some(error) = self.unsent.take() {
             return Poll::Ready(Err(error));
         }
+        // The answer may have taken the room. To take nothing of the data would look like the end of the connection.
+        if !self.outgoing.has_room() {
+            ready!(self.poll_send(cx))?;
+        }
         let taken = match self.outgoing.push(&mut self.schedule, data) {
             Ok(taken) => taken,
             Err(fault) => return Poll::Ready(Err(self.fail(cx, &fault))),

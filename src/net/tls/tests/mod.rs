@@ -9,6 +9,7 @@ mod handshakes;
 mod hosts;
 mod records;
 mod revoked;
+mod room;
 mod server;
 mod settings;
 mod zoo;

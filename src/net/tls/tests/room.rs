@@ -1,0 +1,104 @@
+//! Records of the protocol itself take room in the queue of what is to be sent.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex};
+
+use super::super::record::PLAINTEXT_BYTES_MAX;
+use super::super::{TlsStream, outgoing::QUEUE_BYTES_MAX};
+use super::server::*;
+
+/// What a record of TLS 1.3 has beside its data: header, content type and tag.
+const RECORD_BYTES: usize = 5 + 1 + 16;
+
+/// A socket that takes `left` more bytes.
+struct Gate {
+    io: DuplexStream,
+    left: usize,
+}
+
+impl AsyncRead for Gate {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, out)
+    }
+}
+
+impl AsyncWrite for Gate {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let count = data.len().min(self.left);
+        if count == 0 {
+            return Poll::Pending;
+        }
+        let result = Pin::new(&mut self.io).poll_write(cx, &data[..count]);
+        if let Poll::Ready(Ok(written)) = result {
+            self.left -= written;
+        }
+        result
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+/// Writes once, if that is possible now.
+async fn try_write(stream: &mut TlsStream<Gate>, data: &[u8]) -> Option<usize> {
+    std::future::poll_fn(|cx| match stream.poll_write(cx, data) {
+        Poll::Ready(result) => Poll::Ready(Some(result.unwrap())),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
+}
+
+/// The server has asked for new keys while the queue was full. Then the socket takes the first record, and there is room
+/// for the answer, but for nothing behind it. A write that takes nothing would end the connection.
+#[tokio::test]
+async fn a_write_waits_if_the_answer_to_new_keys_takes_the_last_room() {
+    for spare in [1, 10, 27] {
+        let (ours, theirs) = duplex(1024 * 1024);
+        let mut server = Setup::good().over(theirs);
+        let config = config("sslmode=require");
+        let gate = Gate { io: ours, left: usize::MAX };
+        let (secured, _) = tokio::join!(connect(&config, gate), server.shake());
+        let mut stream = secured.unwrap().stream;
+        stream.parts().0.left = 0;
+
+        let record = PLAINTEXT_BYTES_MAX + RECORD_BYTES;
+        let last = QUEUE_BYTES_MAX - spare - 3 * record - RECORD_BYTES;
+        let data = pattern(4 * PLAINTEXT_BYTES_MAX + last + 1_000);
+        let mut taken = 0;
+        for bytes in [PLAINTEXT_BYTES_MAX, 2 * PLAINTEXT_BYTES_MAX + last, PLAINTEXT_BYTES_MAX] {
+            assert_eq!(try_write(&mut stream, &data[taken..taken + bytes]).await, Some(bytes));
+            taken += bytes;
+        }
+        assert_eq!(try_write(&mut stream, &data[taken..]).await, None);
+        server.connection.refresh_traffic_keys().unwrap();
+        server.send(b"x").await;
+        assert_eq!(read_data(&mut stream, 1).await, b"x");
+
+        stream.parts().0.left = record;
+        let flushed = std::future::poll_fn(|cx| Poll::Ready(stream.poll_flush(cx))).await;
+        assert!(flushed.is_pending());
+        assert_eq!(try_write(&mut stream, &data[taken..]).await, None, "{spare} bytes");
+
+        stream.parts().0.left = usize::MAX;
+        let (sent, received) =
+            tokio::join!(write_all(&mut stream, &data[taken..]), server.data(data.len()));
+        sent.unwrap();
+        assert!(received == data && server.failed.is_none(), "{:?}", server.failed);
+    }
+}
