@@ -54,9 +54,14 @@ while True:
     threading.Thread(target=carry, args=(real, client, False), daemon=True).start()
 "#;
 
-/// Whether this process can become another user.
+/// Whether this process can become another user. Prints a message when it cannot.
+#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
 fn is_root() -> bool {
-    fs::metadata("/proc/self").unwrap().uid() == 0
+    let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
+    if !is_root {
+        eprintln!("skipped: only root can run a server as another user");
+    }
+    is_root
 }
 
 /// A directory like `/tmp`: every user may put a socket there.
@@ -260,7 +265,8 @@ fn the_default_server_is_one_socket_and_nothing_takes_its_place() {
         let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = taken.local_addr().unwrap().port();
         let server = backend(Auth::Password).await;
-        let uid = is_root().then_some(NOBODY);
+        let is_root = is_root();
+        let uid = is_root.then_some(NOBODY);
         let fake = Fake::start(Path::new("/tmp"), port, uid, server.port());
         let text = format!("port={port} user=alice password={PASSWORD} sslmode=disable");
         let result = connect(text.parse().unwrap()).await;
@@ -271,7 +277,7 @@ fn the_default_server_is_one_socket_and_nothing_takes_its_place() {
             assert!(error.to_string().contains(&place), "{error}");
             assert!(error.hint().is_some_and(|hint| hint.contains("host=localhost")), "{error}");
             assert!(fake.heard_nobody());
-        } else if is_root() {
+        } else if is_root {
             assert_eq!(result.unwrap_err().kind(), ErrorKind::Auth);
             assert!(!fake.heard_the_password());
         } else {
