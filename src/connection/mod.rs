@@ -1,6 +1,7 @@
 //! The inline path: one task owns the socket and drives it.
 
 mod arrivals;
+mod doubt;
 mod kept;
 
 use std::fmt;
@@ -35,6 +36,12 @@ const EPOCH: u32 = 1;
 /// holds up the server's notification queue, for the whole cluster. Where that cannot be promised, use
 /// a [`Listener`](crate::Listener).
 ///
+/// A server before 18.2, 17.8, 16.12, 15.16 and 14.21 that cannot read or convert a notification drops it, reports an error,
+/// and goes on: the next batch carries a [`Gap`](crate::Gap). If the report comes while a command waits, it cannot be told
+/// from the answer. So on a connection to such a server that has listened, outside a transaction, an error of class 53, 58 or
+/// XX ends the connection, and so does 22021 or 22P05 if the database is not UTF-8. The command is
+/// [`InDoubt`](crate::ErrorKind::InDoubt), [`recv_batch`](Self::recv_batch) returns a gap and then the end.
+///
 /// ```no_run
 /// # async fn example() -> Result<(), pgbell::Error> {
 /// use pgbell::Connection;
@@ -61,6 +68,10 @@ pub struct Connection {
     stamp: Stamp,
     /// The end of the connection, told by the next call.
     failed: Option<Error>,
+    /// LISTEN was sent. It stays so.
+    listens: bool,
+    /// Why answers may be those of other commands.
+    doubt: Option<Error>,
 }
 
 impl Connection {
@@ -103,6 +114,8 @@ impl Connection {
             arrivals: Arrivals::new(QUEUE_BYTES),
             loss: None,
             failed: None,
+            listens: false,
+            doubt: None,
         }
     }
 
@@ -172,6 +185,8 @@ impl Connection {
     /// [`ErrorKind::Misuse`](crate::ErrorKind::Misuse) for a name that is empty, longer than 63 bytes
     /// or holds a NUL, and inside a transaction, where LISTEN has no effect before COMMIT, and none at all after
     /// ROLLBACK: nothing is sent. Else what the server refuses, or the end of the connection.
+    /// [`ErrorKind::InDoubt`](crate::ErrorKind::InDoubt) when the error may be the report of a dropped notification: see
+    /// [`Connection`].
     ///
     /// # Cancel safety
     /// A dropped future does not take the command back; its answer is passed over.
@@ -195,7 +210,12 @@ impl Connection {
         let channels: Vec<_> = channels.into_iter().collect();
         self.outside_transaction("LISTEN").await?;
         let until = net::now() + PROOF_TIMEOUT;
-        self.established.prove_delivery(until, &mut self.arrivals).await?;
+        self.listens = true;
+        if let Err(error) = self.established.prove_delivery(until, &mut self.arrivals).await {
+            let status = self.transaction_status();
+            let may_be_none = self.may_report_a_drop(&error, status);
+            return Err(if may_be_none { self.doubt(error) } else { error });
+        }
         let id = self.established.driver.session.listen(net::now(), &channels)?;
         self.commit("LISTEN", id).await
     }
@@ -233,7 +253,8 @@ impl Connection {
     /// # Errors
     /// [`ErrorKind::Misuse`](crate::ErrorKind::Misuse) for a channel that is empty, longer than 63
     /// bytes or holds a NUL, and for a payload longer than 7,999 bytes or with a NUL: nothing is sent.
-    /// [`ErrorKind::InDoubt`](crate::ErrorKind::InDoubt) when the connection broke before the answer;
+    /// [`ErrorKind::InDoubt`](crate::ErrorKind::InDoubt) when the connection broke before the answer, or an error may be the
+    /// report of a dropped notification: see [`Connection`];
     /// [`ErrorKind::Connect`](crate::ErrorKind::Connect) when it broke before all of it was sent.
     ///
     /// # Cancel safety
@@ -252,7 +273,8 @@ impl Connection {
     /// What the server refuses, a result larger than
     /// [`Config::result_limit_bytes`](crate::Config::result_limit_bytes) (64 MiB by default; the statement was carried
     /// out), COPY, the end of the connection: [`ErrorKind::InDoubt`](crate::ErrorKind::InDoubt) when the statements were
-    /// sent, else [`ErrorKind::Connect`](crate::ErrorKind::Connect), and nothing was carried out.
+    /// sent, else [`ErrorKind::Connect`](crate::ErrorKind::Connect), and nothing was carried out. `InDoubt` too when an error
+    /// may be the report of a dropped notification: see [`Connection`].
     ///
     /// # Cancel safety
     /// A dropped future does not take the query back; its answer is passed over.
@@ -402,13 +424,18 @@ impl Connection {
         event: SessionEvent,
         waiting: Option<(CommandId, &mut Option<Answer>)>,
     ) {
-        match (event, waiting) {
-            (SessionEvent::Done { id, result, .. }, Some((awaited, answer))) if id == awaited => {
-                *answer = Some(result);
+        match event {
+            SessionEvent::Done { id, result, status } => {
+                let result = self.believe(result, status);
+                // Else the answer to a command whose future was dropped.
+                if let Some((awaited, answer)) = waiting
+                    && id == awaited
+                {
+                    *answer = Some(result);
+                }
             }
-            // The answer to a command whose future was dropped.
-            (SessionEvent::Done { .. } | SessionEvent::Ready, _) => {}
-            (SessionEvent::NotificationDropped(cause), _) => {
+            SessionEvent::Ready => {}
+            SessionEvent::NotificationDropped(cause) => {
                 self.arrivals.miss(&self.established.driver, cause);
             }
         }

@@ -38,6 +38,7 @@ mod parameters;
 mod rest;
 mod rows;
 mod startup;
+mod stray;
 mod terms;
 #[cfg(test)]
 mod tests;
@@ -106,6 +107,9 @@ pub enum SessionEvent {
     },
     /// The server reported an error that answers no command: it could not absorb a notification, and
     /// has dropped it. (Before 18.2, 17.8, 16.12, 15.16 and 14.21; later ones end the session.)
+    ///
+    /// If it crosses a command, it cannot be told from the answer: then it is the result of that command, and the true
+    /// answer is taken for that to the next one.
     NotificationDropped(Error),
 }
 

@@ -4,7 +4,6 @@ use std::time::Instant;
 
 use super::action::{Action, CHANNELS_WARNED, Incident};
 use super::close::unsent;
-use super::doubt::is_trouble;
 use super::link::{Link, Stage};
 use super::proof::{Expected, Question};
 use super::{Command, CommandId, LinkId, Listening, Reply, Sink, Supervisor, closed, transaction};
@@ -274,7 +273,7 @@ impl Supervisor {
         let Some(purpose) = found.answered(now, id) else { return };
         let result = found.believe(&purpose, result);
         let is_suspect = result.is_err() && purpose.may_get_a_stray() && found.errors_may_stray();
-        let loss = result.as_ref().err().filter(|error| is_suspect && is_trouble(&purpose, error));
+        let loss = result.as_ref().err().filter(|error| found.may_report_a_drop(&purpose, error));
         let loss = loss.cloned();
         let doubt = found.doubt.clone();
         if found.ready().is_none() {

@@ -14,6 +14,7 @@ mod servers;
 mod shell;
 mod silence;
 mod steps;
+mod strays;
 mod support;
 mod timers;
 mod user_code;

@@ -315,6 +315,29 @@ fn no_debug_shows_a_password_or_a_query() {
     }
 }
 
+/// In a database of another encoding the error of a conversion may report a notification that was dropped behind the
+/// query. A proof finds nothing wrong then.
+#[test]
+fn a_query_that_is_answered_with_an_error_of_a_conversion_by_an_old_server_may_be_a_gap() {
+    for (code, encoding, is_gap) in [
+        ("22021", "SQL_ASCII", true),
+        ("22P05", "EUC_JP", true),
+        ("22P05", "UTF8", false),
+        ("22012", "EUC_JP", false),
+    ] {
+        let mut shell = Shell::up(lasting());
+        shell.read(OLD);
+        shell.read(&message(b'S', format!("server_encoding\0{encoding}\0").as_bytes()));
+        shell.command(query("SELECT 1"));
+        shell.take_sent();
+        let answer = [SELECT, &diagnostic(b'E', "ERROR", code), READY].concat();
+        shell.read(&[note("1"), answer, note("2")].concat());
+        assert_eq!(shell.serve_all().len(), 1, "a proof");
+        let seen = if is_gap { vec!["1", "GAP", "2"] } else { vec!["1", "2"] };
+        assert_eq!(shell.seen(), seen, "{code} {encoding}");
+    }
+}
+
 /// It told of a notification that was dropped behind the query, and nothing but the error of the query was told.
 #[test]
 fn a_query_that_is_answered_with_trouble_of_an_old_server_may_be_a_gap() {
