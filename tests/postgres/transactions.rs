@@ -96,6 +96,9 @@ fn a_transaction_left_open_through_a_handle_is_rolled_back() {
             let error = handle.simple_query(sql).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Misuse, "{sql}: {error}");
             assert!(error.to_string().contains("rolled back"), "{sql}: {error}");
+            let cause = std::error::Error::source(&error);
+            let cause = cause.and_then(|cause| cause.downcast_ref::<pgbell::Error>()?.sqlstate());
+            assert_eq!(cause, sql.contains("1 / 0").then_some("22012"), "{sql}: {error}");
             // Delivery goes on.
             send_numbers(&mut other, "ch", last + 1, last + 10).await;
             expect_numbers(&mut listener, last + 1, last + 10).await;

@@ -146,7 +146,8 @@ impl World {
             Err(Error::new(ErrorKind::Closed, "the hook was cancelled (simulated)"))
         } else if self.random.chance(failures) {
             // Of any kind: this one is that of a clean end too.
-            let kind = if number % 2 == 0 { ErrorKind::Closed } else { ErrorKind::Connect };
+            let kind =
+                if number.is_multiple_of(2) { ErrorKind::Closed } else { ErrorKind::Connect };
             Err(Error::new(kind, "the hook fails (simulated)"))
         } else {
             Ok(())
