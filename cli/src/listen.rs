@@ -49,9 +49,6 @@ pub(crate) async fn run(args: Listen, signals: &mut Signals) -> Result<Exit, Fai
     }
     let mut session = Session::new(&args);
     let ended = session.run(&mut listener, signals).await;
-    if matches!(ended, Ok(Exit::Interrupted | Exit::Terminated | Exit::Timeout)) {
-        session.take_last_losses(&mut listener).await;
-    }
     // Before the summary, which speaks of what was written.
     let written = tokio::time::timeout(LAST_WRITE_MAX, session.output.flush()).await;
     let counted_out = matches!(ended, Ok(Exit::Ok));
@@ -82,6 +79,8 @@ enum Step {
     Arrived,
     Idle,
     End(Exit),
+    /// By a signal, whose exit code this is, or by the deadline.
+    Stopped(Option<Exit>),
 }
 
 impl<'a> Session<'a> {
@@ -117,8 +116,8 @@ impl<'a> Session<'a> {
             let idle = !self.output.is_empty();
             let step = tokio::select! {
                 biased;
-                exit = signals.recv() => Step::End(exit),
-                () = &mut deadline => Step::End(self.exit_at_deadline()),
+                exit = signals.recv() => Step::Stopped(Some(exit)),
+                () = &mut deadline => Step::Stopped(None),
                 // Before the gap that follows.
                 never = &mut outages => match never {},
                 batch = listener.recv_batch_max(self.wanted()) => {
@@ -130,12 +129,13 @@ impl<'a> Session<'a> {
             };
             match step {
                 Step::End(exit) => return Ok(exit),
+                Step::Stopped(signal) => return Ok(self.stopped(listener, signal).await),
                 Step::Arrived if !self.output.is_full() => continue,
                 Step::Arrived | Step::Idle => {}
             }
             let reader = tokio::select! {
                 biased;
-                exit = signals.recv() => return Ok(exit),
+                exit = signals.recv() => return Ok(self.stopped(listener, Some(exit)).await),
                 never = &mut outages => match never {},
                 written = self.output.flush() => written?,
             };
@@ -145,18 +145,29 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// The session is lost and no other one has taken its place: the end of the listener reports the gap.
-    async fn take_last_losses(&mut self, listener: &mut Listener) {
+    async fn stopped(&mut self, listener: &mut Listener, signal: Option<Exit>) -> Exit {
+        if let Some(exit) = self.take_last_losses(listener).await {
+            return exit;
+        }
+        signal.unwrap_or_else(|| self.exit_at_deadline())
+    }
+
+    /// Where the session is lost and no other one has taken its place, the end of the listener reports the gap. Returns the
+    /// exit code if what was taken decides it.
+    async fn take_last_losses(&mut self, listener: &mut Listener) -> Option<Exit> {
         if listener.state() != State::Reconnecting {
-            return;
+            return None;
         }
         let last = async {
             let _ = listener.handle().close().await;
             while let Ok(batch) = listener.recv_batch_max(self.wanted()).await {
-                let _ = self.take(batch);
+                if let Step::End(exit) = self.take(batch) {
+                    return Some(exit);
+                }
             }
+            None
         };
-        let _ = tokio::time::timeout(LAST_WRITE_MAX, last).await;
+        tokio::time::timeout(LAST_WRITE_MAX, last).await.unwrap_or(None)
     }
 
     /// How many notifications the next batch may have.

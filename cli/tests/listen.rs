@@ -314,19 +314,31 @@ fn a_server_that_starts_later_is_waited_for_where_it_is_asked_for() {
     assert!(late.error_line().starts_with("listening to late on "));
 }
 
-/// The stream ended as if nothing was missing.
+/// The records ended as if nothing was missing.
 #[test]
-fn a_signal_while_the_server_is_away_ends_the_records_with_a_gap() {
-    let cluster = Cluster::start().unwrap();
-    let url = cluster.url_for_superuser();
-    let arguments = ["listen", "gone", "--format", "json"];
-    let mut listen = Running::listening(pgbell().args(arguments).env("DATABASE_URL", &url));
-    cluster.stop(Mode::Fast).unwrap();
-    assert!(listen.error_line().starts_with("pgbell: session lost: "));
-    listen.signal("INT");
-    let (code, out, err) = listen.end();
-    assert_eq!(code, 130);
-    let record: Value = serde_json::from_str(out.trim_end()).unwrap();
-    assert_eq!((&record["event"], &record["sessions"]), (&"gap".into(), &1.into()));
-    assert!(err.contains(", 1 gap, 0 lagged"), "{err}");
+fn a_signal_or_the_time_limit_while_the_server_is_away_ends_the_records_with_a_gap() {
+    let ends = |more: &[&str], signal: Option<&str>| {
+        let cluster = Cluster::start().unwrap();
+        let url = cluster.url_for_superuser();
+        let mut command = pgbell();
+        command.args(["listen", "gone", "--format", "json"]).args(more).env("DATABASE_URL", &url);
+        let mut listen = Running::listening(&mut command);
+        let mut notify = pgbell();
+        notify.args(["notify", "gone", "1"]).env("DATABASE_URL", &url);
+        assert_eq!(run(&mut notify).0, 0);
+        assert!(listen.line().contains("\"payload\":\"1\""));
+        cluster.stop(Mode::Fast).unwrap();
+        assert!(listen.error_line().starts_with("pgbell: session lost: "));
+        if let Some(signal) = signal {
+            listen.signal(signal);
+        }
+        let (code, out, err) = listen.end();
+        let record: Value = serde_json::from_str(out.trim_end()).unwrap();
+        assert_eq!((&record["event"], &record["sessions"]), (&"gap".into(), &1.into()));
+        assert!(err.contains("pgbell: gap: "), "{err}");
+        code
+    };
+    assert_eq!(ends(&[], Some("INT")), 130);
+    assert_eq!(ends(&["--fail-on-loss"], Some("TERM")), 6);
+    assert_eq!(ends(&["-W", "10s"], None), 0);
 }
