@@ -33,19 +33,32 @@ const SOCKET_NAME_BYTES: usize = "/.s.PGSQL.65535".len();
 const GUARD_END_MAX: Duration = Duration::from_secs(10);
 
 /// As the server's user. `$1` is the home, `$2` the directory `run`. `pid` in that names the process that was started last.
+///
+/// It enters the home while nobody else can have its name, and reaches what is in there without that name: when the home is
+/// gone, somebody else may put a link in its place.
 const EMPTY: &str = r#"
 home=$1
 run=$2
-# Whether process $1 is still what was started here: its number may belong to somebody else by now.
+cd -- "$home" || exit 0
+# Whether process $1 is still what was started here: its number may belong to another process by now. In the middle of an
+# exec a process has no arguments yet, and one that has ended has none any more.
 ours() {
     kill -0 "$1" || return 1
-    [ ! -r "/proc/$1/cmdline" ] || tr '\0' ' ' <"/proc/$1/cmdline" | grep -qF -e "$home" -e "$run"
+    [ -r "/proc/$1/cmdline" ] || return 0
+    arguments=$(tr '\0' ' ' <"/proc/$1/cmdline")
+    if [ -z "$arguments" ]; then
+        [ "$tick" -lt 5 ]
+    else
+        printf '%s\n' "$arguments" | grep -qF -e "$home" -e "$run"
+    fi
 }
+inner=$run
+[ "$run" != "$home/run" ] || inner=run
 read -r end
 tick=0
 while [ "$tick" -lt 200 ]; do
     pid=
-    [ ! -s "$run/pid" ] || read -r pid <"$run/pid"
+    [ ! -s "$inner/pid" ] || read -r pid <"$inner/pid"
     if [ -n "$pid" ] && ours "$pid"; then
         case $tick in
             0 | 50) kill -s QUIT "$pid" ;;
@@ -53,8 +66,8 @@ while [ "$tick" -lt 200 ]; do
         esac
     else
         # The two themselves are removed by whoever owns the home.
-        rm -rf -- "$home/data" "$run"
-        [ -n "$(ls -A -- "$home/data" 2>/dev/null; ls -A -- "$run" 2>/dev/null)" ] || exit 0
+        rm -rf -- data "$inner"
+        [ -n "$(ls -A -- data 2>/dev/null; ls -A -- "$inner" 2>/dev/null)" ] || exit 0
     fi
     tick=$((tick + 1))
     sleep 0.1
@@ -73,19 +86,18 @@ other=$home
 if read -r name && [ -n "$name" ]; then
     other=/tmp/$name
 fi
-read -r end
+# It stays in there, and reaches the files without the name of the home.
 cd -- "$home" || exit 0
+read -r end
 tick=0
 while [ "$tick" -lt 250 ]; do
     # Not before they are empty.
     rmdir -- data run "$other/run"
     if ! [ -e data ] && ! [ -e run ] && ! [ -e "$other/run" ]; then
         rm -f -- "$@"
-        rmdir -- "$other"
-        cd /
-        rmdir -- "$home"
-        [ -e "$home" ] || [ -e "$other" ] || exit 0
-        cd -- "$home" || exit 0
+        [ "$other" = "$home" ] || rmdir -- "$other"
+        # The names are free from here on, and nothing is done by them any more.
+        rmdir -- "$home" && exit 0
     fi
     tick=$((tick + 1))
     sleep 0.1
@@ -269,7 +281,7 @@ impl Scratch {
         // Processes of a server that was killed may write for another moment: try again, not forever. No link is
         // followed, whoever exchanges what while it is removed.
         for _ in 0..100 {
-            let gone = [&self.home, &self.run_home].into_iter().all(|dir| {
+            let gone = [self.data(), self.socket_dir()].iter().all(|dir| {
                 matches!(fs::remove_dir_all(dir), Err(cause) if cause.kind() == io::ErrorKind::NotFound)
             });
             if gone {
@@ -277,7 +289,7 @@ impl Scratch {
             }
             thread::sleep(Duration::from_millis(10));
         }
-        // What is left is the guards'.
+        // The rest is the guards': the names of the homes are not free before these have ended.
     }
 }
 
