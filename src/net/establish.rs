@@ -11,7 +11,7 @@ use super::{Driver, Pipe, login, now, password, random, resolve};
 use crate::auth::Channel;
 use crate::config::{Host, LoadBalanceHosts, Server, TargetSessionAttrs};
 use crate::route::{self, Encryption, Failure, Next, Reached, Shuffle};
-use crate::session::{FACTS_SQL, Facts, Session};
+use crate::session::{FACTS_SQL, FACTS_WITHOUT_PORT_SQL, Facts, Rows, Session};
 use crate::{Config, Error, ErrorKind};
 
 /// What a session is wanted for, and so what the server must be.
@@ -312,7 +312,7 @@ impl Try<'_> {
         let mut is_pooled = false;
         let mut is_apart = false;
         if purpose != Purpose::Send || wanted != TargetSessionAttrs::Any {
-            let facts = Facts::from_rows(&driver.query(FACTS_SQL).await?)?;
+            let facts = Facts::from_rows(&ask_facts(&mut driver).await?)?;
             route::accept(wanted, facts.server).map_err(|mismatch| {
                 Error::new(
                     ErrorKind::Standby,
@@ -351,6 +351,16 @@ impl Try<'_> {
         }
         established.driver.set_up().await?;
         Ok(established)
+    }
+}
+
+/// EXECUTE on a function can be revoked: 42501.
+async fn ask_facts(driver: &mut Driver) -> Result<Vec<Rows>, Error> {
+    match driver.query(FACTS_SQL).await {
+        Err(error) if error.sqlstate() == Some("42501") && driver.session.is_ready() => {
+            driver.query(FACTS_WITHOUT_PORT_SQL).await
+        }
+        answered => answered,
     }
 }
 

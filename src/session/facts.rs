@@ -9,6 +9,11 @@ pub const FACTS_SQL: &str = "SELECT pg_catalog.pg_backend_pid(), pg_catalog.pg_i
     pg_catalog.current_setting('transaction_read_only'), \
     pg_catalog.current_setting('idle_session_timeout', true), pg_catalog.inet_server_port()";
 
+/// As [`FACTS_SQL`], for a role that may not call `inet_server_port()`: the port stays unknown.
+pub const FACTS_WITHOUT_PORT_SQL: &str = "SELECT pg_catalog.pg_backend_pid(), pg_catalog.pg_is_in_recovery(), \
+    pg_catalog.current_setting('transaction_read_only'), \
+    pg_catalog.current_setting('idle_session_timeout', true)";
+
 /// What the server says of itself and of the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Facts {

@@ -66,7 +66,7 @@ use crate::{Error, ErrorKind};
 pub use cancel::CancelKey;
 pub use command::{Answer, CommandId, RESULT_BYTES_MAX};
 pub use evidence::Evidence;
-pub use facts::{FACTS_SQL, Facts};
+pub use facts::{FACTS_SQL, FACTS_WITHOUT_PORT_SQL, Facts};
 pub use rows::{Column, Row, Rows};
 pub use startup::{Login, STARTUP_BYTES_MAX, STARTUP_MESSAGES_MAX};
 

@@ -243,3 +243,22 @@ fn the_first_connect_is_tried_again_while_the_server_is_down_where_it_is_asked_f
         assert!(begin.elapsed() < Duration::from_secs(300));
     });
 }
+
+/// Every connection of such a role failed.
+#[test]
+fn a_role_that_may_not_call_a_function_of_the_network_connects() {
+    let server = Server::start();
+    run(async {
+        let mut admin = server.connection().await;
+        let sql = "CREATE ROLE hidden LOGIN; \
+                   REVOKE EXECUTE ON FUNCTION pg_catalog.inet_server_port() FROM PUBLIC";
+        admin.simple_query(sql).await.unwrap();
+        let url = server.cluster.url("hidden", None, "postgres");
+        let mut listener = Listener::builder(&*url).channels(["a"]).connect().await.unwrap();
+        admin.notify("a", "1").await.unwrap();
+        assert_eq!(next(&mut listener).await.payload(), b"1");
+        Connection::connect(&*url).await.unwrap().listen("a").await.unwrap();
+        Notifier::connect(&*url).await.unwrap().notify("a", "2").await.unwrap();
+        assert_eq!(next(&mut listener).await.payload(), b"2");
+    });
+}
