@@ -419,7 +419,8 @@ fn ended_by(alert: Alert, told: &Told) -> Error {
         },
         Alert::HandshakeFailure | Alert::InsufficientSecurity => {
             "it accepts none of our ciphers and curves: look at its ssl_ciphers and ssl_groups \
-             (ssl_ecdh_curve)"
+             (ssl_ecdh_curve); or its certificate has an ECDSA key on P-521 or another curve, which is not \
+             supported: make one on P-256 or P-384"
                 .into()
         }
         _ => "the server's log has the reason".into(),

@@ -30,8 +30,10 @@ const RSA_BITS: std::ops::RangeInclusive<usize> = 2_048..=8_192;
 
 /// Schemes that are offered though no signature of theirs can be verified. A server whose key has no scheme in common
 /// with ours ends the handshake with an alert that does not say why. It shows its certificate instead.
-const OFFERED_ANYWAY: [SignatureScheme; 5] = [
-    SignatureScheme::ECDSA_NISTP521_SHA512,
+///
+/// No key of another kind may have one of them: in TLS 1.2 the scheme of P-521 means ECDSA with SHA-512 on any curve, and
+/// servers with OpenSSL before 1.1.1 would choose it for P-256.
+const OFFERED_ANYWAY: [SignatureScheme; 4] = [
     SignatureScheme::ED448,
     // RSASSA-PSS with a key for nothing else: rsa_pss_pss_sha256, 384, 512.
     SignatureScheme::Unknown(0x0809),
@@ -84,7 +86,8 @@ impl Key {
     /// Whether signatures of it can be verified.
     pub(super) fn is_supported(self, algorithms: &WebPkiSupportedAlgorithms) -> bool {
         let scheme = match self {
-            Self::Rsa { bits } => return RSA_BITS.contains(&bits),
+            // ring counts whole bytes, and some generators make keys of 2,047 bits.
+            Self::Rsa { bits } => return RSA_BITS.contains(&bits.next_multiple_of(8)),
             Self::P256 => SignatureScheme::ECDSA_NISTP256_SHA256,
             Self::P384 => SignatureScheme::ECDSA_NISTP384_SHA384,
             Self::P521 => SignatureScheme::ECDSA_NISTP521_SHA512,
@@ -130,4 +133,35 @@ fn modulus_bits(bit_string: &[u8]) -> Option<usize> {
     let (first, rest) = modulus.get(significant..)?.split_first()?;
     let first = usize::try_from(first.ilog2()).ok()?.checked_add(1)?;
     rest.len().checked_mul(8)?.checked_add(first)
+}
+
+#[cfg(all(test, feature = "tls-ring"))]
+mod tests {
+    use super::*;
+
+    /// Servers with OpenSSL before 1.1.1 chose SHA-512 for their P-256 keys, which ring does not verify.
+    #[test]
+    fn no_scheme_is_offered_that_a_supported_key_could_be_used_with_and_that_cannot_be_verified() {
+        let algorithms = rustls::crypto::ring::default_provider().signature_verification_algorithms;
+        for scheme in offered(&algorithms) {
+            let is_known = algorithms.mapping.iter().any(|(known, _)| *known == scheme);
+            let is_ecdsa = u16::from(scheme) & 0xff == 0x03;
+            assert!(is_known || !is_ecdsa, "{scheme:?}");
+        }
+    }
+
+    #[test]
+    fn an_rsa_key_of_a_few_bits_less_is_supported_as_ring_does_it() {
+        let algorithms = rustls::crypto::ring::default_provider().signature_verification_algorithms;
+        for (bits, expected) in [
+            (1_024, false),
+            (2_040, false),
+            (2_041, true),
+            (2_048, true),
+            (8_192, true),
+            (8_200, false),
+        ] {
+            assert_eq!(Key::Rsa { bits }.is_supported(&algorithms), expected, "{bits}");
+        }
+    }
 }

@@ -140,7 +140,12 @@ impl Verifier {
             (Ok(_), _) => Ok(()),
             (Err(_), Some(flaw)) => Err(flaw.into()),
             (Err(error), None) => {
-                Err(self.unsupported_issuer(trust, shown).unwrap_or(error.into()))
+                let key = if is_about_a_key(&error) {
+                    self.unsupported_issuer(trust, shown)
+                } else {
+                    None
+                };
+                Err(key.unwrap_or(error.into()))
             }
         }
     }
@@ -247,6 +252,17 @@ fn verify_signature(
     } else {
         Err(Error::InvalidCertificate(CertificateError::BadSignature))
     }
+}
+
+/// Whether a key that is not supported can be the reason.
+fn is_about_a_key(error: &webpki::Error) -> bool {
+    matches!(
+        error,
+        webpki::Error::UnknownIssuer
+            | webpki::Error::InvalidSignatureForPublicKey
+            | webpki::Error::UnsupportedSignatureAlgorithmContext(_)
+            | webpki::Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_)
+    )
 }
 
 /// A pinned certificate ends like any other.
