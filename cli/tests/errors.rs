@@ -171,7 +171,7 @@ fn a_hint_of_the_server_that_is_very_long_is_one_line_of_bounded_length() {
         socket.write_all(let_in).unwrap();
         assert!(socket.read(&mut packet).unwrap() > 8);
         let hint = vec![b'h'; 900_000];
-        let fields = [b"SERROR\0VERROR\0C42501\0Mrefused\0H", &hint[..], b"\0\0"].concat();
+        let fields = [b"SERROR\0VERROR\0C42P01\0Mrefused\0H", &hint[..], b"\0\0"].concat();
         let length = u32::try_from(fields.len() + 4).unwrap().to_be_bytes();
         let refusal = [b"E", &length[..], &fields, b"Z\0\0\0\x05I"].concat();
         socket.write_all(&refusal).unwrap();
