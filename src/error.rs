@@ -179,20 +179,20 @@ impl Error {
     /// The same error with a line that says how to get out of it.
     #[cold]
     pub(crate) fn with_hint(self, hint: impl Into<Cow<'static, str>>) -> Self {
-        let hint = Some(hint.into());
-        match Arc::try_unwrap(self.0) {
-            Ok(inner) => Self::build(Inner { hint, ..inner }),
-            // Shared already: the words cannot be moved out, so they are kept as the cause.
-            Err(shared) => Self::build(Inner {
-                kind: shared.kind,
-                message: shared.message.clone(),
-                hint,
-                db_error: shared.db_error.clone(),
-                source: shared.source.as_ref().map(|source| source.to_string().into()),
-                passing: shared.passing,
-                declined: shared.declined,
-            }),
-        }
+        Self::build(Inner { hint: Some(hint.into()), ..self.into_inner() })
+    }
+
+    /// Its parts. Those of an error that is shared are copied, and its cause, which cannot be copied, as text.
+    fn into_inner(self) -> Inner {
+        Arc::try_unwrap(self.0).unwrap_or_else(|shared| Inner {
+            kind: shared.kind,
+            message: shared.message.clone(),
+            hint: shared.hint.clone(),
+            db_error: shared.db_error.clone(),
+            source: shared.source.as_ref().map(|source| source.to_string().into()),
+            passing: shared.passing,
+            declined: shared.declined,
+        })
     }
 
     /// The same error with something before its message: what else was tried.

@@ -1,7 +1,5 @@
 //! Errors of a server that did not take up TLS.
 
-use std::sync::Arc;
-
 use super::{Error, Inner};
 
 impl Error {
@@ -10,19 +8,7 @@ impl Error {
     #[allow(dead_code, reason = "only the shell with TLS marks, and a build may have none")]
     #[cold]
     pub(crate) fn declined(self) -> Self {
-        match Arc::try_unwrap(self.0) {
-            Ok(inner) => Self::build(Inner { declined: true, ..inner }),
-            // As it is with a hint.
-            Err(shared) => Self::build(Inner {
-                kind: shared.kind,
-                message: shared.message.clone(),
-                hint: shared.hint.clone(),
-                db_error: shared.db_error.clone(),
-                source: shared.source.as_ref().map(|source| source.to_string().into()),
-                passing: shared.passing,
-                declined: true,
-            }),
-        }
+        Self::build(Inner { declined: true, ..self.into_inner() })
     }
 
     /// Whether it was the server that declined TLS: see [`Error::declined`].

@@ -1,7 +1,5 @@
 //! Errors that came from outside of the call: the next attempt reads the same again, and may find something else.
 
-use std::sync::Arc;
-
 use super::{Error, Inner};
 
 impl Error {
@@ -13,19 +11,7 @@ impl Error {
         if self.is_passing() {
             return self;
         }
-        match Arc::try_unwrap(self.0) {
-            Ok(inner) => Self::build(Inner { passing: true, ..inner }),
-            // As it is with a hint.
-            Err(shared) => Self::build(Inner {
-                kind: shared.kind,
-                message: shared.message.clone(),
-                hint: shared.hint.clone(),
-                db_error: shared.db_error.clone(),
-                source: shared.source.as_ref().map(|source| source.to_string().into()),
-                passing: true,
-                declined: shared.declined,
-            }),
-        }
+        Self::build(Inner { passing: true, ..self.into_inner() })
     }
 
     /// Whether a later attempt may find something else outside: see [`Error::passing`].

@@ -85,7 +85,7 @@ impl Supervisor {
         self.actions.push_back(Action::Done(result));
     }
 
-    /// The old session of a handover ends before it has brought what was read of the new one: a gap stands in its place.
+    /// Reports a gap: the old session of a handover has ended before it has sent what was read from the new one.
     fn miss_rest(&mut self) {
         let message = "the listener was closed during a handover, and the old session ended before it had brought what \
              was read of the new one";

@@ -32,7 +32,7 @@ impl Link {
     }
 
     /// Whether the error in answer to a query may be the report of a notification that was dropped right behind it, ahead
-    /// of the ReadyForQuery: nothing tells them apart.
+    /// of the ReadyForQuery. The two cannot be distinguished.
     pub(super) fn may_report_a_drop(&self, purpose: &Purpose, error: &Error) -> bool {
         (purpose.is_query() || matches!(purpose, Purpose::Rollback { .. }))
             && self.session().is_some_and(|session| session.may_report_a_drop(error))

@@ -42,7 +42,7 @@ pub(super) struct Link {
     pub(super) undone: Vec<Purpose>,
     /// Since when every wanted channel is active or refused.
     pub(super) live_since: Option<Instant>,
-    /// What is left of a run for which there was no room. It stands at the head of the input, and all of it is the user's.
+    /// What is left of a run for which there was no room. It is at the head of the input, and holds notifications of the user only.
     /// To measure or search it again each time the consumer has taken one would cost the square of its length.
     pub(super) measured: Run,
     /// How it ended, while it was not read. That is looked at behind what was read before.

@@ -74,7 +74,7 @@ pub(super) fn undone(
 }
 
 /// The answer to a query that was answered and left a transaction open, when the session was lost by `cause` before that
-/// was rolled back. It may have committed another one before. If the server refused the query, that is told as the cause:
+/// was rolled back. It may have committed another one before. If the server refused the query, the refusal is the cause:
 /// the loss is reported in any case.
 #[cold]
 pub(super) fn not_rolled_back(refusal: Option<Error>, cause: Error) -> Error {

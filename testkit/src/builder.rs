@@ -263,7 +263,7 @@ impl ClusterBuilder {
     }
 }
 
-/// A password that nobody can guess.
+/// A random password.
 fn random_password() -> Result<String, Error> {
     let mut bytes = [0; PASSWORD_BYTES];
     let path = Path::new("/dev/urandom");

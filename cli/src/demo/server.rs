@@ -155,7 +155,7 @@ impl Server {
     }
 }
 
-/// A password that nobody can guess.
+/// A random password.
 fn password() -> Result<String, Failure> {
     let mut bytes = [0; PASSWORD_BYTES];
     File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes)).map_err(

@@ -63,7 +63,7 @@ impl World {
     }
 
     /// The listener was closed while a successor waited at the fence for the old session: what was read behind the fence was
-    /// brought by the old one, or a gap stands at the end.
+    /// delivered by the old session too, or a gap is at the end of the stream.
     pub(super) fn check_left(&mut self) {
         let is_cause_told = matches!(self.done, Some(Err(_))) && !self.is_dropped;
         let end = self.sink.taken.len() as u64;

@@ -82,7 +82,7 @@ impl World {
         while let Some(begin) = self.connections[index].begin {
             let Some((mut command, sql)) = take_command(arrived) else { return false };
             let connection = &self.connections[index];
-            // An attempt to connect has sent that, and its answer tells the listener nothing.
+            // An attempt to connect has sent that, and the listener does not see its answer.
             let is_early = connection.live_at.is_none() && sql.contains("private_");
             if sql.starts_with(begin.command) && !is_early {
                 self.serve_inside(index, begin, &sql, &mut command);
@@ -204,7 +204,7 @@ impl World {
         self.put(index, false, Packet::Fin);
     }
 
-    /// An ERROR right before the end is the reason for that end. It tells of no dropped notification.
+    /// An ERROR right before the end is the reason for that end. It is not the report of a dropped notification.
     pub(super) fn check_cause(&mut self, told: &Told) {
         let cause = told.gap.cause();
         let text = cause.to_string();

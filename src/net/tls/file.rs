@@ -22,11 +22,7 @@ pub(super) fn read_named(
     path: &Path,
     access: Access,
 ) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
-    match read_now(path, access, FILE_BYTES_MAX) {
-        Ok(bytes) => Ok(Some(without_mark(bytes))),
-        Err(FileFault::Missing) => Ok(None),
-        Err(fault) => Err(unusable(what, path, fault)),
-    }
+    read(what, path, access, |fault| matches!(fault, FileFault::Missing))
 }
 
 /// Reads a file that is looked for where the user named none. `None` if it is not there, or in a directory that this
@@ -36,9 +32,19 @@ pub(super) fn read_default(
     path: &Path,
     access: Access,
 ) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
+    read(what, path, access, FileFault::is_absence)
+}
+
+/// Reads a file. `None` if the fault is one that means that there is no file.
+fn read(
+    what: &str,
+    path: &Path,
+    access: Access,
+    is_none: impl Fn(&FileFault) -> bool,
+) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
     match read_now(path, access, FILE_BYTES_MAX) {
         Ok(bytes) => Ok(Some(without_mark(bytes))),
-        Err(fault) if fault.is_absence() => Ok(None),
+        Err(fault) if is_none(&fault) => Ok(None),
         Err(fault) => Err(unusable(what, path, fault)),
     }
 }

@@ -602,7 +602,7 @@ fn a_run_without_room_is_searched_once_for_the_fence() {
     shell.read(&fence);
     let looked_at = looked_at_in_a_run_without_room(shell.on(1));
     assert!(looked_at <= 500, "{looked_at}");
-    // And where the fence stands in the run.
+    // The same for a run with the fence in it.
     let mut shell = prepared();
     shell.serve();
     shell.read(&fence);
