@@ -45,7 +45,8 @@ pub enum ErrorKind {
     Pooler,
     /// The server is a standby, where LISTEN is refused.
     Standby,
-    /// The connection broke after the command was sent: the server may have carried it out.
+    /// The server may have carried out the command: the connection broke after it was sent, or the error that came may be
+    /// no answer to it.
     InDoubt,
     /// An error of the user's own code, or a panic in it: [`Error::other`].
     Other,

@@ -5,7 +5,7 @@
 
 use super::Connection;
 use crate::net::Meanwhile;
-use crate::session::Answer;
+use crate::session::{self, Answer};
 use crate::wire::TransactionStatus;
 use crate::{Error, ErrorKind};
 
@@ -36,8 +36,7 @@ impl Connection {
     /// outside a transaction, inside which a server drops nothing.
     pub(super) fn may_report_a_drop(&self, error: &Error, status: TransactionStatus) -> bool {
         (self.listens || self.arrivals.arrived() > 0)
-            && status == TransactionStatus::Idle
-            && self.established.driver.session.may_report_a_drop(error)
+            && self.established.driver.session.may_report_a_drop(error, status)
     }
 
     /// Reports a loss, and ends the connection. Returns the error of the command.
@@ -55,7 +54,5 @@ impl Connection {
 
 #[cold]
 fn in_doubt(error: Error) -> Error {
-    let message =
-        "the server may have carried out the command, because this error may be no answer to it";
-    Error::caused(ErrorKind::InDoubt, message, error).with_hint(HINT)
+    session::in_doubt(error).with_hint(HINT)
 }

@@ -119,6 +119,11 @@ impl ListenerHandle {
     /// was lost before the answer, or before a transaction that the query left open was rolled back, or the runtime of the
     /// listener ended; [`ErrorKind::Closed`] when the listener is over.
     ///
+    /// [`ErrorKind::InDoubt`] too when the error may be the report of a dropped notification, which cannot be told from the
+    /// answer: the server may carry out the query. That is an error of class 53, 58 or XX outside a transaction, and 22021 or
+    /// 22P05 if the database is not UTF-8, of a server before 18.2, 17.8, 16.12, 15.16 and 14.21. The consumer receives a
+    /// [`Gap`](crate::Gap) in any case.
+    ///
     /// # Cancel safety
     /// A dropped future does not take the query back.
     pub async fn simple_query(&self, sql: impl Into<String>) -> Result<Vec<Rows>, Error> {
@@ -132,7 +137,8 @@ impl ListenerHandle {
     /// queue for all databases of the server; when it is full, NOTIFY fails. N37.
     ///
     /// # Errors
-    /// As [`simple_query`](Self::simple_query).
+    /// As [`simple_query`](Self::simple_query), [`ErrorKind::InDoubt`] included: the query changes nothing, and can be asked
+    /// again.
     ///
     /// # Cancel safety
     /// Nothing is changed.

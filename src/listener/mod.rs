@@ -297,7 +297,8 @@ impl Listener {
     ///
     /// # Errors
     /// As there: [`ErrorKind::Misuse`](crate::ErrorKind::Misuse), after the query was carried out, when it left a transaction
-    /// open.
+    /// open; [`ErrorKind::InDoubt`](crate::ErrorKind::InDoubt) when the session was lost before the answer, or the error may
+    /// be no answer.
     ///
     /// # Cancel safety
     /// As there.

@@ -69,6 +69,7 @@ pub use evidence::Evidence;
 pub use facts::{FACTS_SQL, FACTS_WITHOUT_PORT_SQL, Facts};
 pub use rows::{Column, Row, Rows};
 pub use startup::{Login, STARTUP_BYTES_MAX, STARTUP_MESSAGES_MAX};
+pub(crate) use stray::in_doubt;
 
 /// Memory that an empty send buffer may keep, in bytes.
 const TRANSMIT_BYTES_KEPT: usize = 64 * 1024;

@@ -5,6 +5,7 @@
 //! one. N144.
 
 use super::Session;
+use crate::wire::TransactionStatus;
 use crate::{Error, ErrorKind};
 
 /// Classes of errors of the server itself: no memory, a file that cannot be read, data that is wrong.
@@ -19,8 +20,9 @@ impl Session {
         self.parameter("server_version").is_none_or(is_before_the_cure)
     }
 
-    /// Whether the answer to a command may be the report of a dropped notification.
-    pub(crate) fn may_report_a_drop(&self, error: &Error) -> bool {
+    /// Whether the answer to a command, with this status in the ReadyForQuery behind it, may be the report of a dropped
+    /// notification. Inside a transaction a server drops nothing.
+    pub(crate) fn may_report_a_drop(&self, error: &Error, status: TransactionStatus) -> bool {
         // Not a session that has ended: that is no answer.
         let is_answer = error.kind() == ErrorKind::Server
             && error.db_error().is_some_and(|error| !error.is_fatal());
@@ -31,9 +33,20 @@ impl Session {
             TROUBLE.iter().chain(conversion)
         };
         is_answer
+            && status == TransactionStatus::Idle
             && self.errors_may_stray()
             && error.sqlstate().is_some_and(|code| codes().any(|start| code.starts_with(start)))
     }
+}
+
+/// The error of a command whose answer may be none: the server may carry it out, or has done so.
+#[cold]
+pub(crate) fn in_doubt(answer: Error) -> Error {
+    let message =
+        "the server may have carried out the command, because this error may be no answer to it";
+    Error::caused(ErrorKind::InDoubt, message, answer).with_hint(
+        "a server of this version reports so when it drops a notification, and the report cannot be told from an answer",
+    )
 }
 
 /// From 18.2, 17.8, 16.12, 15.16 and 14.21 on the error ends the session.

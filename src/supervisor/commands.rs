@@ -6,7 +6,9 @@ use super::action::{Action, CHANNELS_WARNED, Incident};
 use super::close::unsent;
 use super::link::{Link, Stage};
 use super::proof::{Expected, Question};
-use super::{Command, CommandId, LinkId, Listening, Reply, Sink, Supervisor, closed, transaction};
+use super::{
+    Command, CommandId, LinkId, Listening, Reply, Sink, Supervisor, closed, doubt, transaction,
+};
 use crate::session::{self, Answer, Rows, Session, SessionEvent};
 use crate::wire::{self, TransactionStatus};
 use crate::{Error, ErrorKind};
@@ -273,8 +275,8 @@ impl Supervisor {
         let Some(purpose) = found.answered(now, id) else { return };
         let result = found.believe(&purpose, result);
         let is_suspect = result.is_err() && purpose.may_get_a_stray() && found.errors_may_stray();
-        let loss = result.as_ref().err().filter(|error| found.may_report_a_drop(&purpose, error));
-        let loss = loss.cloned();
+        let loss = found.possible_drop(&purpose, &result, status);
+        let result = doubt::told(&purpose, result, loss.as_ref());
         let doubt = found.doubt.clone();
         if found.ready().is_none() {
             // The session has failed, and with it the command.
@@ -337,8 +339,8 @@ impl Supervisor {
                 self.reply(id, Ok(reply));
             }
             (Purpose::User { id, .. }, Err(error)) => self.reply(id, Err(error)),
-            (Purpose::Rollback { id, refusal }, result) => {
-                self.reply(id, Err(transaction::left_open(refusal, result)));
+            (Purpose::Rollback { id, refusal }, _) => {
+                self.reply(id, Err(transaction::left_open(refusal)));
             }
             (
                 Purpose::Restore(_)

@@ -6,7 +6,8 @@
 use super::commands::Purpose;
 use super::link::Link;
 use crate::Error;
-use crate::session::{Answer, Session};
+use crate::session::{self, Answer, Session};
+use crate::wire::TransactionStatus;
 
 impl Link {
     /// The answer to a command. If it may be none, no later one is believed either.
@@ -31,11 +32,26 @@ impl Link {
         self.session().is_none_or(Session::errors_may_stray)
     }
 
-    /// Whether the error in answer to a query may be the report of a notification that was dropped right behind it, ahead
-    /// of the ReadyForQuery. The two cannot be distinguished.
-    pub(super) fn may_report_a_drop(&self, purpose: &Purpose, error: &Error) -> bool {
-        (purpose.is_query() || matches!(purpose, Purpose::Rollback { .. }))
-            && self.session().is_some_and(|session| session.may_report_a_drop(error))
+    /// The error in answer to a query or a ROLLBACK if it may be the report of a dropped notification, which crossed the
+    /// query, or follows its answer ahead of the ReadyForQuery. The two cannot be distinguished.
+    pub(super) fn possible_drop(
+        &self,
+        purpose: &Purpose,
+        answer: &Answer,
+        status: TransactionStatus,
+    ) -> Option<Error> {
+        let is_query = purpose.is_query() || matches!(purpose, Purpose::Rollback { .. });
+        let error = answer.as_ref().err().filter(|_| is_query)?;
+        let is_possible = self.session()?.may_report_a_drop(error, status);
+        is_possible.then(|| error.clone())
+    }
+}
+
+/// The answer to a query that may be the report of this `drop`: the query may be carried out.
+pub(super) fn told(purpose: &Purpose, answer: Answer, drop: Option<&Error>) -> Answer {
+    match drop {
+        Some(drop) if purpose.is_query() => Err(session::in_doubt(drop.clone())),
+        _ => answer,
     }
 }
 

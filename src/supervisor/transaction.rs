@@ -62,6 +62,10 @@ pub(super) fn undone(
     session: Option<&Session>,
 ) -> (Purpose, Answer) {
     match (purpose, result) {
+        // An error there may be the report of a dropped notification, and the transaction is over in any case.
+        (purpose @ Purpose::Rollback { .. }, _) if status == TransactionStatus::Idle => {
+            (purpose, Ok(Vec::new()))
+        }
         (purpose, result) if status == TransactionStatus::Idle => (purpose, result),
         (Purpose::User { id, change: Change::Query }, result) => {
             let error = session.and_then(Session::failure).cloned();
@@ -83,13 +87,12 @@ pub(super) fn not_rolled_back(refusal: Option<Error>, cause: Error) -> Error {
     Error::caused(ErrorKind::InDoubt, message, refusal.unwrap_or(cause))
 }
 
-/// The answer to a query that left a transaction open, which is over. `refusal` is that of the query, `result` that of the
-/// ROLLBACK.
+/// The answer to a query that left a transaction open. `refusal` is that of the query. The transaction is over, because
+/// the server says so behind its answer to the ROLLBACK: an error in that answer does not count.
 #[cold]
-pub(super) fn left_open(refusal: Option<Error>, result: Answer) -> Error {
-    let end = if result.is_ok() { "it was rolled back" } else { "and ROLLBACK failed" };
-    let message = format!("the query left a transaction open on the listening session, {end}");
-    match refusal.or(result.err()) {
+pub(super) fn left_open(refusal: Option<Error>) -> Error {
+    let message = "the query left a transaction open on the listening session, it was rolled back";
+    match refusal {
         Some(cause) => Error::caused(ErrorKind::Misuse, message, cause),
         None => Error::new(ErrorKind::Misuse, message),
     }

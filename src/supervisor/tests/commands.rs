@@ -338,6 +338,70 @@ fn a_query_that_is_answered_with_an_error_of_a_conversion_by_an_old_server_may_b
     }
 }
 
+/// The server drops a notification, and its report crosses a query: it was told as the refusal of the query, which the
+/// server then carries out.
+#[test]
+fn a_query_that_is_crossed_by_the_report_of_a_dropped_notification_is_in_doubt() {
+    let is_in_doubt = |line: &str, code: &str| {
+        line.starts_with("0: in doubt: the server may have carried out the command")
+            && line.contains(code)
+    };
+    for code in ["53200", "58P01", "XX000"] {
+        let report = [&diagnostic(b'E', "ERROR", code)[..], READY].concat();
+        let refused = format!("the server refused the query: ERROR: no (SQLSTATE {code})");
+        for command in [query("INSERT INTO t VALUES (1)"), Command::QueueUsage] {
+            for is_old in [true, false] {
+                // The end of the session in the same read changes nothing.
+                for end in [&b""[..], FATAL] {
+                    let mut shell = Shell::up(lasting());
+                    if is_old {
+                        shell.read(OLD);
+                    }
+                    shell.command(command.clone());
+                    shell.read(&[&report[..], end].concat());
+                    let reply = shell.first_reply();
+                    match is_old {
+                        true => assert!(is_in_doubt(&reply, &refused), "{reply}"),
+                        false => assert_eq!(reply, format!("0: server error: {refused}")),
+                    }
+                }
+            }
+        }
+        // Right behind the answer.
+        let mut shell = Shell::up(lasting());
+        shell.read(OLD);
+        shell.command(query("SELECT 1"));
+        shell.read(&[SELECT, &report].concat());
+        let reply = shell.first_reply();
+        assert!(is_in_doubt(&reply, &refused), "{reply}");
+    }
+    // The error of a query that reports no drop.
+    let mut shell = Shell::up(lasting());
+    shell.read(OLD);
+    shell.command(query("SELECT 1"));
+    shell.read(&[ERROR, READY].concat());
+    let refused = "0: server error: the server refused the query: ERROR: no (SQLSTATE 42501)";
+    assert_eq!(shell.first_reply(), refused);
+}
+
+/// A server drops nothing there.
+#[test]
+fn an_error_of_an_old_server_inside_a_transaction_is_the_answer_and_no_gap() {
+    let failed = [&diagnostic(b'E', "ERROR", "53200")[..], b"Z\0\0\0\x05E"].concat();
+    let mut shell = Shell::up(lasting());
+    shell.read(OLD);
+    shell.command(query("BEGIN; INSERT INTO t VALUES (1)"));
+    shell.take_sent();
+    shell.read(&[note("1"), SELECT.to_vec(), failed, note("2")].concat());
+    assert_eq!(shell.take_sent(), ["ROLLBACK"]);
+    shell.read(&[SELECT, READY].concat());
+    shell.serve_all();
+    let refused = "server error: the server refused the query: ERROR: no (SQLSTATE 53200)";
+    let told = OPEN_TRANSACTION.replace(" (hint", &format!(": {refused} (hint"));
+    assert_eq!(shell.first_reply(), format!("0: {told}"));
+    assert_eq!(shell.seen(), ["1", "2"]);
+}
+
 /// It told of a notification that was dropped behind the query, and nothing but the error of the query was told.
 #[test]
 fn a_query_that_is_answered_with_trouble_of_an_old_server_may_be_a_gap() {

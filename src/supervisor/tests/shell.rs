@@ -246,6 +246,12 @@ impl Shell {
         std::mem::take(&mut self.log)
     }
 
+    /// The answer to the first command.
+    pub(super) fn first_reply(&mut self) -> String {
+        let log = self.take_log();
+        log.iter().find(|line| line.starts_with("0: ")).unwrap_or_else(|| panic!("{log:?}")).clone()
+    }
+
     pub(super) fn take_queue(&mut self) -> Vec<String> {
         std::mem::take(&mut self.queue.log)
     }
