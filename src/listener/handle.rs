@@ -271,8 +271,12 @@ impl ListenerHandle {
     /// that a full queue has [held up](crate::Overflow::Block). The queue may exceed
     /// [`queue_capacity`](crate::ListenerBuilder::queue_capacity) for that, but not
     /// [`queue_bytes`](crate::ListenerBuilder::queue_bytes). Notifications that do not fit are reported as
-    /// [`Lagged`](crate::Lagged). If a [handover](Self::rotate) is under way and the old session does not bring what was read of
-    /// the new one, the last event is a [`Gap`](crate::Gap).
+    /// [`Lagged`](crate::Lagged).
+    ///
+    /// During a [handover](Self::rotate) this holds for the old session, until the new one takes its place. If the new session
+    /// has received the notification at which the sessions are exchanged, and the old one ends before it has brought what
+    /// was read of the new one, the last event is a [`Gap`](crate::Gap). What was read of the new session before that
+    /// notification is not counted.
     ///
     /// # Errors
     /// None at present: to close twice is no error.
