@@ -68,7 +68,13 @@ impl Established {
             if self.driver.session.is_ready() {
                 // The server connection may go to other clients. It need not be the one that listens.
                 let until = now() + LEAVE_TIMEOUT;
-                let _ = timeout_at(until.into(), self.leave(&channel, meanwhile)).await;
+                let left = timeout_at(until.into(), self.leave(&channel, meanwhile)).await;
+                // It may be no answer to the UNLISTEN. The caller ends the connection then.
+                if let Ok(Err(refusal)) = left
+                    && self.may_report_a_drop(&refusal)
+                {
+                    return Err(refusal);
+                }
             }
             return Err(error);
         }
@@ -95,6 +101,11 @@ impl Established {
     async fn leave(&mut self, channel: &str, meanwhile: &mut impl Meanwhile) -> Result<(), Error> {
         let id = self.driver.session.unlisten(now(), &[channel])?;
         self.driver.answer(id, meanwhile).await.map(drop)
+    }
+
+    fn may_report_a_drop(&self, error: &Error) -> bool {
+        let session = &self.driver.session;
+        session.may_report_a_drop(error, session.transaction_status())
     }
 
     /// Proves that what another session notifies on the private channel arrives.

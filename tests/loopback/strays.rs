@@ -77,6 +77,22 @@ async fn answer(socket: &mut TcpStream, bytes: &[u8]) {
     socket.write_all(bytes).await.unwrap();
 }
 
+/// A connection whose answers come from another process than the one whose key it was given.
+async fn behind_a_pooler() -> (Connection, TcpStream, TcpListener) {
+    let (server, url) = listener().await;
+    let log_in = async {
+        let mut socket = let_in(&server).await;
+        let version = message(b'S', b"server_version\x0018.1\0");
+        let facts: Vec<_> =
+            Script::FACTS.iter().map(|byte| if *byte == b'7' { b'8' } else { *byte }).collect();
+        answer(&mut socket, &[version, facts].concat()).await;
+        socket
+    };
+    let (connection, socket) =
+        soon(async { tokio::join!(Connection::connect(&url), log_in) }).await;
+    (connection.unwrap(), socket, server)
+}
+
 /// As [`connect`], and the connection listens to `a`.
 async fn listening(version: &str, encoding: &str) -> (Connection, TcpStream) {
     let (mut connection, mut socket) = connect(version, encoding).await;
@@ -226,19 +242,7 @@ async fn an_error_of_a_conversion_is_in_doubt_unless_the_database_is_utf8() {
 /// Behind a pooler the first LISTEN is that of the proof of delivery.
 #[tokio::test]
 async fn a_drop_reported_across_the_proof_of_delivery_ends_the_connection() {
-    let (server, url) = listener().await;
-    let log_in = async {
-        let mut socket = let_in(&server).await;
-        let version = message(b'S', b"server_version\x0018.1\0");
-        // Another process answers than the one whose key was given.
-        let facts: Vec<_> =
-            Script::FACTS.iter().map(|byte| if *byte == b'7' { b'8' } else { *byte }).collect();
-        answer(&mut socket, &[version, facts].concat()).await;
-        socket
-    };
-    let (connection, mut socket) =
-        soon(async { tokio::join!(Connection::connect(&url), log_in) }).await;
-    let mut connection = connection.unwrap();
+    let (mut connection, mut socket, _server) = behind_a_pooler().await;
     let prove = async {
         let sql = read_message(&mut socket, b'Q').await;
         assert!(sql.starts_with(b"LISTEN \"pgbell_"), "{sql:?}");
@@ -246,6 +250,35 @@ async fn a_drop_reported_across_the_proof_of_delivery_ends_the_connection() {
     };
     let (found, ()) = soon(async { tokio::join!(connection.listen("a"), prove) }).await;
     expect_the_end(&mut connection, &found.unwrap_err(), "58P01").await;
+}
+
+/// Behind a pooler the private channel is left when the proof of delivery has failed. The report that crossed that UNLISTEN
+/// was discarded, and the next command got the answer to it.
+#[tokio::test]
+async fn a_drop_reported_behind_a_failed_proof_of_delivery_ends_the_connection() {
+    let (mut connection, mut socket, server) = behind_a_pooler().await;
+    let prove = async {
+        answer(&mut socket, Script::ACK).await;
+        // The second session cannot be had.
+        drop(server.accept().await.unwrap());
+        answer(&mut socket, &[&report("58P01"), UNLISTENED].concat()).await;
+    };
+    let (found, ()) = soon(async { tokio::join!(connection.listen("a"), prove) }).await;
+    expect_the_end(&mut connection, &found.unwrap_err(), "58P01").await;
+}
+
+/// Any other refusal of that UNLISTEN does not replace the error of the proof.
+#[tokio::test]
+async fn a_proof_of_delivery_that_fails_is_told_when_the_private_channel_cannot_be_left() {
+    let (mut connection, mut socket, server) = behind_a_pooler().await;
+    let prove = async {
+        answer(&mut socket, Script::ACK).await;
+        drop(server.accept().await.unwrap());
+        answer(&mut socket, &report("42501")).await;
+    };
+    let (found, ()) = soon(async { tokio::join!(connection.listen("a"), prove) }).await;
+    assert_eq!(found.unwrap_err().kind(), ErrorKind::Pooler);
+    assert_eq!(query(&mut connection, &mut socket, &row("1")).await.unwrap(), "1");
 }
 
 /// LISTEN of the user's own, in a query.
