@@ -24,19 +24,16 @@ impl Connection {
             }
             (_, Some(doubt)) => Err(in_doubt(doubt.clone())),
             (Err(error), None) if self.may_report_a_drop(&error, status) => Err(self.doubt(error)),
-            (Ok(results), None) => {
-                self.listens |= results.iter().any(|rows| rows.command_tag() == "LISTEN");
-                Ok(results)
-            }
-            (refused, None) => refused,
+            (answer, None) => answer,
         }
     }
 
     /// Whether this error may be the report of a dropped notification: on a connection that has listened, and
     /// outside a transaction, inside which a server drops nothing.
     pub(super) fn may_report_a_drop(&self, error: &Error, status: TransactionStatus) -> bool {
-        (self.listens || self.arrivals.arrived() > 0)
-            && self.established.driver.session.may_report_a_drop(error, status)
+        let session = &self.established.driver.session;
+        (self.listens || session.has_listened() || self.arrivals.arrived() > 0)
+            && session.may_report_a_drop(error, status)
     }
 
     /// Reports a loss, and ends the connection. Returns the error of the command.

@@ -41,6 +41,8 @@ const EPOCH: u32 = 1;
 /// from the answer. So on a connection to such a server that has listened, outside a transaction, an error of class 53, 58 or
 /// XX ends the connection, and so does 22021 or 22P05 if the database is not UTF-8. The command is
 /// [`InDoubt`](crate::ErrorKind::InDoubt), [`recv_batch`](Self::recv_batch) returns a gap and then the end.
+/// A LISTEN in a function or a DO block is not seen: until the first notification has arrived, such a connection counts as one
+/// that has not listened. Use [`listen`](Self::listen).
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), pgbell::Error> {
@@ -68,7 +70,7 @@ pub struct Connection {
     stamp: Stamp,
     /// The end of the connection, told by the next call.
     failed: Option<Error>,
-    /// LISTEN was sent. It stays so.
+    /// LISTEN was called. It stays so.
     listens: bool,
     /// Why answers may be those of other commands.
     doubt: Option<Error>,
@@ -236,8 +238,9 @@ impl Connection {
     /// Stops listening to every channel.
     ///
     /// # Errors
-    /// [`ErrorKind::Misuse`](crate::ErrorKind::Misuse) inside a transaction, as [`listen`](Self::listen); the end of
-    /// the connection.
+    /// [`ErrorKind::Misuse`](crate::ErrorKind::Misuse) inside a transaction, as [`listen`](Self::listen); else what the
+    /// server refuses, or the end of the connection. [`ErrorKind::InDoubt`](crate::ErrorKind::InDoubt) when the error may be
+    /// the report of a dropped notification: see [`Connection`].
     ///
     /// # Cancel safety
     /// As [`listen`](Self::listen).

@@ -29,6 +29,13 @@ impl Session {
         self.pending.len()
     }
 
+    /// Whether the server has reported that a LISTEN is completed, also in an answer that then ended in an error. It stays so.
+    /// A LISTEN in a function or a DO block is not reported.
+    #[must_use]
+    pub fn has_listened(&self) -> bool {
+        self.has_listened
+    }
+
     /// Process id of the server's end, from BackendKeyData. Behind a pooler it may be another one's.
     #[must_use]
     pub fn process_id(&self) -> Option<i32> {

@@ -140,6 +140,8 @@ pub struct Session {
     result_bytes_max: usize,
     /// Bytes of a long message that are to be passed over when they come.
     skipping: usize,
+    /// The server has reported that a LISTEN is completed. It stays so.
+    has_listened: bool,
     /// An error that answers no command was reported: a ReadyForQuery of its own follows. N38.
     stray_error: bool,
     /// The same error while nothing has followed it: if the stream ends here, it is the reason.
@@ -201,6 +203,7 @@ impl Session {
             notices: 0,
             result_bytes_max: RESULT_BYTES_MAX,
             skipping: 0,
+            has_listened: false,
             stray_error: false,
             last_error: None,
         })
@@ -338,6 +341,8 @@ impl Session {
                 // The ReadyForQuery of an error comes before any answer: this peer sends none.
                 self.tell_dropped();
                 self.stray_error = false;
+                self.has_listened |=
+                    matches!(message, BackendMessage::CommandComplete { tag } if *tag == b"LISTEN");
                 let Some(pending) = self.pending.front_mut() else {
                     return Err(Violation::unexpected(message, "an idle session").into());
                 };

@@ -293,6 +293,34 @@ async fn a_connection_listens_after_a_listen_in_a_query() {
     expect_the_end(&mut connection, &found, "53200").await;
 }
 
+/// A connection that has run a query whose answer holds the end of a LISTEN, and ends in an error of this kind.
+async fn expect_listening(answer: &[&[u8]], kind: ErrorKind) {
+    let (mut connection, mut socket) = connect("18.1", "UTF8").await;
+    let found = query(&mut connection, &mut socket, &answer.concat()).await.unwrap_err();
+    assert_eq!(found.kind(), kind, "{found}");
+    let found = notify(&mut connection, &mut socket, &report("53200")).await.unwrap_err();
+    expect_the_end(&mut connection, &found, "53200").await;
+}
+
+/// BEGIN, LISTEN, COMMIT, and a statement that fails.
+#[tokio::test]
+async fn a_connection_listens_after_a_listen_in_a_query_that_ends_in_an_error() {
+    let completed =
+        ["BEGIN", "LISTEN", "COMMIT"].map(|tag| message(b'C', &[tag.as_bytes(), b"\0"].concat()));
+    expect_listening(&[&completed.concat(), &report("22012")], ErrorKind::Server).await;
+}
+
+/// The other statement is a COPY.
+#[tokio::test]
+async fn a_connection_listens_after_a_listen_in_a_query_whose_result_is_refused() {
+    let listened = message(b'C', b"LISTEN\0");
+    let copied =
+        [message(b'H', b"\0\0\0"), message(b'c', b""), message(b'C', b"COPY 0\0")].concat();
+    for answer in [[&copied[..], &listened], [&listened, &copied]] {
+        expect_listening(&[&answer.concat(), READY], ErrorKind::Unsupported).await;
+    }
+}
+
 /// The error is the answer, and the connection goes on.
 async fn expect_a_refusal(mut connection: Connection, mut socket: TcpStream, bytes: &[u8]) {
     let found = notify(&mut connection, &mut socket, bytes).await.unwrap_err();
