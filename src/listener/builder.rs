@@ -188,9 +188,9 @@ impl ListenerBuilder {
     ///
     /// An attempt that has failed is followed by another one after a delay, as [`backoff`](Self::backoff) says, where the
     /// error is [transient](Error::is_transient), until `limit` has passed; then `connect` returns the last error. Other
-    /// errors, such as a wrong password, are returned at once. No attempt begins later than `limit` after the first one,
-    /// and each takes at most `connect_timeout` and the time of the first run of the [hook](Self::on_live).
-    /// `Duration::MAX` is no limit.
+    /// errors, such as a wrong password, are returned at once. No attempt begins later than `limit` after the first one.
+    /// Each takes at most twice `connect_timeout` (a service file is read once before it and once in it), the time of the
+    /// LISTEN to the channels, and that of the first run of the [hook](Self::on_live). `Duration::MAX` is no limit.
     ///
     /// ```no_run
     /// # async fn example() -> Result<(), pgbell::Error> {
