@@ -57,7 +57,7 @@ impl Purpose {
 
     /// Whether an error in answer to it is followed by a proof where errors may be no answers. Behind the others a proof
     /// comes anyway, or the end of the session.
-    fn may_get_a_stray(&self) -> bool {
+    pub(super) fn may_get_a_stray(&self) -> bool {
         matches!(self, Self::User { .. } | Self::Rollback { .. } | Self::Forget { .. })
     }
 

@@ -32,16 +32,15 @@ impl Link {
         self.session().is_none_or(Session::errors_may_stray)
     }
 
-    /// The error in answer to a query or a ROLLBACK if it may be the report of a dropped notification, which crossed the
-    /// query, or follows its answer ahead of the ReadyForQuery. The two cannot be distinguished.
+    /// The error in answer to a command if it may be the report of a dropped notification, which crossed the command, or
+    /// follows its answer ahead of the ReadyForQuery. The two cannot be distinguished.
     pub(super) fn possible_drop(
         &self,
         purpose: &Purpose,
         answer: &Answer,
         status: TransactionStatus,
     ) -> Option<Error> {
-        let is_query = purpose.is_query() || matches!(purpose, Purpose::Rollback { .. });
-        let error = answer.as_ref().err().filter(|_| is_query)?;
+        let error = answer.as_ref().err().filter(|_| purpose.may_get_a_stray())?;
         let is_possible = self.session()?.may_report_a_drop(error, status);
         is_possible.then(|| error.clone())
     }

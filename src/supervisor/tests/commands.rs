@@ -384,6 +384,36 @@ fn a_query_that_is_crossed_by_the_report_of_a_dropped_notification_is_in_doubt()
     assert_eq!(shell.first_reply(), refused);
 }
 
+/// The last proof before a drain lies before its UNLISTEN, and the proof behind another UNLISTEN finds nothing wrong.
+#[test]
+fn an_unlisten_that_is_crossed_by_the_report_of_a_dropped_notification_is_a_gap() {
+    let report = |code| [&diagnostic(b'E', "ERROR", code)[..], READY].concat();
+    for (code, is_old) in [("53200", true), ("22021", true), ("53200", false)] {
+        let mut shell = Shell::up(lasting());
+        if is_old {
+            shell.read(OLD);
+        }
+        shell.command(Command::Drain { within: Duration::from_secs(3) });
+        let proof = shell.answer("proof");
+        shell.read(&proof);
+        assert_eq!(shell.take_sent(), ["proof", "UNLISTEN *"]);
+        shell.read(&[note("1"), report(code)].concat());
+        let reply = shell.first_reply();
+        assert!(reply.starts_with("0: server error") && reply.contains(code), "{reply}");
+        shell.event(LinkEvent::Eof);
+        assert_eq!(shell.seen(), if is_old { vec!["1", "GAP"] } else { vec!["1"] }, "{code}");
+    }
+    // To a channel that is not listened to, in a database that is not UTF-8.
+    let mut shell = Shell::up(lasting());
+    shell.read(OLD);
+    shell.command(unlisten(&["b"]));
+    shell.take_sent();
+    shell.read(&[note("1"), UNLISTEN.to_vec(), report("22021"), note("2")].concat());
+    shell.serve_all();
+    assert_eq!(shell.seen(), ["1", "GAP", "2"]);
+    assert_eq!(shell.supervisor.state(), State::Connected);
+}
+
 /// A server drops nothing there.
 #[test]
 fn an_error_of_an_old_server_inside_a_transaction_is_the_answer_and_no_gap() {
