@@ -276,7 +276,7 @@ impl Supervisor {
         let result = found.believe(&purpose, result);
         let is_suspect = result.is_err() && purpose.may_get_a_stray() && found.errors_may_stray();
         let loss = found.possible_drop(&purpose, &result, status);
-        let result = doubt::told(&purpose, result, loss.as_ref());
+        let result = doubt::doubted(&purpose, result, loss.as_ref());
         let doubt = found.doubt.clone();
         if found.ready().is_none() {
             // The session has failed, and with it the command.

@@ -47,7 +47,7 @@ impl Link {
 }
 
 /// The answer to a query that may be the report of this `drop`: the query may be carried out.
-pub(super) fn told(purpose: &Purpose, answer: Answer, drop: Option<&Error>) -> Answer {
+pub(super) fn doubted(purpose: &Purpose, answer: Answer, drop: Option<&Error>) -> Answer {
     match drop {
         Some(drop) if purpose.is_query() => Err(session::in_doubt(drop.clone())),
         _ => answer,
