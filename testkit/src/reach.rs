@@ -1,8 +1,9 @@
 //! Programs that the server's user cannot reach, as those in a checkout under a home of mode 0700, are copied
 //! to where it can.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process;
@@ -102,11 +103,10 @@ fn make(prefix: &Path, cache: &Path, copy: &Path, user: &User) -> Result<(), Err
     let made = DirBuilder::new()
         .mode(0o700)
         .create(&unfinished)
-        .and_then(|()| fs::metadata(prefix))
-        .and_then(|found| {
-            PARTS
-                .iter()
-                .try_for_each(|part| tree(&prefix.join(part), &unfinished.join(part), found.uid()))
+        .and_then(|()| Original::new(prefix))
+        .and_then(|original| {
+            let mut parts = PARTS.iter();
+            parts.try_for_each(|part| original.copy(&prefix.join(part), &unfinished.join(part)))
         })
         .and_then(|()| user.let_in(&unfinished))
         .and_then(|()| match fs::rename(&unfinished, copy) {
@@ -136,40 +136,91 @@ fn directory(path: &Path) -> io::Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o755))
 }
 
-/// A tree that everybody can read. Relative links stay links, others become what they point to.
+/// An installation that is copied for everybody to read.
 ///
-/// The copy holds what belongs to the `owner` of the installation, and what everybody can read anyway: a link leads to
-/// nothing else, also when it is put there while this runs.
-fn tree(from: &Path, to: &Path, owner: u32) -> io::Result<()> {
-    directory(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let (source, target) = (entry.path(), to.join(entry.file_name()));
-        if entry.file_type()?.is_symlink() {
-            let link = fs::read_link(&source)?;
-            if link.is_relative() {
-                symlink(link, &target)?;
-                continue;
-            }
-        }
+/// The copy holds what is in the installation, and of that what belongs to the installation's owner or can be read by
+/// everybody. Neither a link nor an exchanged directory leads to anything else, also when it is put there during the copy.
+struct Original<'a> {
+    /// Named without a link.
+    prefix: &'a Path,
+    owner: u32,
+}
+
+impl<'a> Original<'a> {
+    fn new(prefix: &'a Path) -> io::Result<Self> {
+        Ok(Self { prefix, owner: fs::symlink_metadata(prefix)?.uid() })
+    }
+
+    /// Copies a file, or a directory with all that is in it. Relative links in it stay links, others become what they
+    /// point to.
+    fn copy(&self, source: &Path, target: &Path) -> io::Result<()> {
         // A pipe is not waited for.
         let mut options = OpenOptions::new();
-        let mut file = options.read(true).custom_flags(libc::O_NONBLOCK).open(&source)?;
+        let mut file = options.read(true).custom_flags(libc::O_NONBLOCK).open(source)?;
+        let place = place(&file, source)?;
+        self.holds(source, &place)?;
+        for dir in place.ancestors().skip(1).take_while(|dir| dir.starts_with(self.prefix)) {
+            self.must_be_open(dir, &fs::symlink_metadata(dir)?, 0o001)?;
+        }
         let found = file.metadata()?;
         if found.is_dir() {
-            tree(&source, &target, owner)?;
-        } else if !found.is_file() {
-            return Err(io::Error::other(format!("{} is not a file", source.display())));
-        } else if found.uid() != owner && found.mode() & 0o004 == 0 {
-            let message = format!("{} is a closed file of another owner", source.display());
-            return Err(io::Error::other(message));
-        } else {
-            io::copy(&mut file, &mut File::create_new(&target)?)?;
-            let mode = if found.mode() & 0o100 == 0 { 0o644 } else { 0o755 };
-            fs::set_permissions(&target, fs::Permissions::from_mode(mode))?;
+            self.must_be_open(source, &found, 0o005)?;
+            return self.copy_entries(source, target);
         }
+        if !found.is_file() {
+            return Err(io::Error::other(format!("{} is not a file", source.display())));
+        }
+        self.must_be_open(source, &found, 0o004)?;
+        io::copy(&mut file, &mut File::create_new(target)?)?;
+        let mode = if found.mode() & 0o100 == 0 { 0o644 } else { 0o755 };
+        fs::set_permissions(target, fs::Permissions::from_mode(mode))
     }
-    Ok(())
+
+    fn copy_entries(&self, from: &Path, to: &Path) -> io::Result<()> {
+        directory(to)?;
+        for entry in fs::read_dir(from)? {
+            let entry = entry?;
+            let (source, target) = (entry.path(), to.join(entry.file_name()));
+            if entry.file_type()?.is_symlink() {
+                let link = fs::read_link(&source)?;
+                if link.is_relative() {
+                    match fs::canonicalize(&source) {
+                        // It leads nowhere, and stays like that.
+                        Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
+                        found => self.holds(&source, &found?)?,
+                    }
+                    symlink(link, &target)?;
+                    continue;
+                }
+            }
+            self.copy(&source, &target)?;
+        }
+        Ok(())
+    }
+
+    /// An error unless it is the owner's or has these rights for others.
+    fn must_be_open(&self, name: &Path, found: &Metadata, rights: u32) -> io::Result<()> {
+        if found.uid() == self.owner || found.mode() & rights == rights {
+            return Ok(());
+        }
+        let message = format!("{} is of another owner and closed to others", name.display());
+        Err(io::Error::other(message))
+    }
+
+    /// An error unless that place, which a name leads to, is in the installation.
+    fn holds(&self, name: &Path, place: &Path) -> io::Result<()> {
+        if place.starts_with(self.prefix) {
+            return Ok(());
+        }
+        let (name, prefix) = (name.display(), self.prefix.display());
+        Err(io::Error::other(format!("{name} leads out of the installation in {prefix}")))
+    }
+}
+
+/// Where an opened file is. Where there is a `/proc`, this does not depend on what has become of its name.
+fn place(file: &File, name: &Path) -> io::Result<PathBuf> {
+    let opened = format!("/proc/self/fd/{}", file.as_raw_fd());
+    fs::read_link(opened).or_else(|_| fs::canonicalize(name))
 }
 
 #[cfg(test)]
@@ -179,25 +230,23 @@ mod tests {
 
     #[test]
     fn a_cache_that_others_can_write_to_is_refused() {
-        let user = User::detect().unwrap();
-        let scratch = Scratch::new(&user, None).unwrap();
-        let cache_dir = scratch.home().join("pgbell-servers-0");
+        let scratch = Scratch::new(&User::caller(), None).unwrap();
+        let cache_dir = scratch.data().join("pgbell-servers-0");
         fs::create_dir(&cache_dir).unwrap();
         fs::set_permissions(&cache_dir, fs::Permissions::from_mode(0o777)).unwrap();
-        let error = cache(scratch.home()).unwrap_err().to_string();
+        let error = cache(&scratch.data()).unwrap_err().to_string();
         assert!(error.contains("only root can write to"), "{error}");
 
         fs::remove_dir(&cache_dir).unwrap();
         symlink("/tmp", &cache_dir).unwrap();
-        let error = cache(scratch.home()).unwrap_err().to_string();
+        let error = cache(&scratch.data()).unwrap_err().to_string();
         assert!(error.contains("only root can write to"), "{error}");
     }
 
     #[test]
     fn a_copy_keeps_links_and_what_can_be_run() {
-        let user = User::detect().unwrap();
-        let scratch = Scratch::new(&user, None).unwrap();
-        let from = scratch.home().join("from");
+        let scratch = Scratch::new(&User::caller(), None).unwrap();
+        let from = scratch.data().join("from");
         fs::create_dir_all(from.join("deep")).unwrap();
         fs::write(from.join("deep/file"), "text").unwrap();
         fs::set_permissions(from.join("deep/file"), fs::Permissions::from_mode(0o600)).unwrap();
@@ -205,26 +254,83 @@ mod tests {
         fs::set_permissions(from.join("program"), fs::Permissions::from_mode(0o700)).unwrap();
         symlink("deep/file", from.join("relative")).unwrap();
         symlink(from.join("deep/file"), from.join("absolute")).unwrap();
+        symlink("no such file", from.join("nowhere")).unwrap();
 
-        let to = scratch.home().join("to");
-        let own = fs::metadata(&from).unwrap().uid();
-        tree(&from, &to, own).unwrap();
+        let to = scratch.data().join("to");
+        Original::new(&from).unwrap().copy(&from, &to).unwrap();
         let mode = |name: &str| fs::symlink_metadata(to.join(name)).unwrap().mode() & 0o777;
         assert_eq!(fs::read_to_string(to.join("deep/file")).unwrap(), "text");
         assert_eq!((mode("deep"), mode("deep/file"), mode("program")), (0o755, 0o644, 0o755));
         assert_eq!(fs::read_link(to.join("relative")).unwrap(), Path::new("deep/file"));
         assert!(fs::symlink_metadata(to.join("absolute")).unwrap().is_file());
+        assert_eq!(fs::read_link(to.join("nowhere")).unwrap(), Path::new("no such file"));
+    }
 
-        if user.is_other() {
-            let secret = scratch.home().join("secret");
-            fs::write(&secret, "pl4nted").unwrap();
-            fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
-            let mut ln = user.command("ln");
-            ln.arg("-s").arg(&secret).arg(scratch.data().join("theirs"));
-            assert!(ln.status().unwrap().success());
-            let owner = fs::metadata(scratch.data()).unwrap().uid();
-            let error = tree(&scratch.data(), &scratch.home().join("open"), owner).unwrap_err();
-            assert!(error.to_string().contains("of another owner"), "{error}");
+    /// What others must not see is not copied, wherever it is.
+    #[test]
+    fn a_closed_file_or_directory_of_another_owner_is_not_copied() {
+        let user = User::detect().unwrap();
+        if !user.is_other() {
+            // A caller that cannot give a directory away has none of another owner.
+            return;
         }
+        for (what, mode, dir_mode) in [("file", 0o600, 0o755), ("directory", 0o644, 0o700)] {
+            let own = Scratch::new(&User::caller(), None).unwrap();
+            let to = own.data().join("to");
+            let scratch = Scratch::new(&user, None).unwrap();
+            let data = scratch.data();
+            fs::create_dir(data.join("lib")).unwrap();
+            fs::write(data.join("lib/secret"), "pl4nted").unwrap();
+            for (path, mode) in [("lib/secret", mode), ("lib", dir_mode)] {
+                fs::set_permissions(data.join(path), fs::Permissions::from_mode(mode)).unwrap();
+            }
+            let original = Original::new(&data).unwrap();
+            let error = original.copy(&data, &to).unwrap_err().to_string();
+            assert!(error.contains("of another owner"), "{what}: {error}");
+            assert!(!to.join("lib/secret").exists(), "{what}");
+
+            // A link leads past the closed directory.
+            fs::create_dir(data.join("bin")).unwrap();
+            symlink(data.join("lib/secret"), data.join("bin/x")).unwrap();
+            let error = original.copy(&data.join("bin"), &own.data().join("link")).unwrap_err();
+            assert!(error.to_string().contains("of another owner"), "{what}: {error}");
+        }
+    }
+
+    /// Its owner may not be able to read what it points to: the directories above may be closed.
+    #[test]
+    fn a_link_that_leads_out_of_the_installation_is_refused() {
+        let scratch = Scratch::new(&User::caller(), None).unwrap();
+        let dir = scratch.data();
+        fs::create_dir_all(dir.join("closed/open")).unwrap();
+        fs::set_permissions(dir.join("closed"), fs::Permissions::from_mode(0o700)).unwrap();
+        fs::write(dir.join("closed/open/secret"), "pl4nted").unwrap();
+        let targets = [
+            ("a directory", dir.join("closed/open")),
+            ("a directory above", dir.join("closed")),
+            ("a file", dir.join("closed/open/secret")),
+            ("a relative link", PathBuf::from("../../closed/open")),
+            ("a relative link to a file", PathBuf::from("../../closed/open/secret")),
+        ];
+        for (what, target) in targets {
+            let prefix = dir.join("installation");
+            fs::create_dir_all(prefix.join("lib")).unwrap();
+            symlink(target, prefix.join("lib/x")).unwrap();
+            let to = dir.join("to");
+            let error = Original::new(&prefix).unwrap().copy(&prefix, &to).unwrap_err().to_string();
+            assert!(error.contains("lib/x leads out of the installation"), "{what}: {error}");
+            assert!(fs::symlink_metadata(to.join("lib/x")).is_err(), "{what}");
+            fs::remove_dir_all(&prefix).unwrap();
+            fs::remove_dir_all(&to).unwrap();
+        }
+
+        // A part of it may be a link too.
+        let prefix = dir.join("installation");
+        fs::create_dir(&prefix).unwrap();
+        symlink(dir.join("closed/open"), prefix.join("lib")).unwrap();
+        let original = Original::new(&prefix).unwrap();
+        let error = original.copy(&prefix.join("lib"), &dir.join("to")).unwrap_err().to_string();
+        assert!(error.contains("lib leads out of the installation"), "{error}");
+        assert!(!dir.join("to").exists());
     }
 }
