@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn no_file_is_created_through_a_link() {
         let scratch = Scratch::new(&User::caller(), None).unwrap();
-        let (link, victim) = (scratch.home().join("link"), scratch.home().join("victim"));
+        let (link, victim) = (scratch.data().join("link"), scratch.data().join("victim"));
         symlink(&victim, &link).unwrap();
         create(&link, b"x", 0o600).unwrap_err();
         assert!(!victim.exists(), "created behind the link");
@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn what_is_no_file_is_not_read() {
         let scratch = Scratch::new(&User::caller(), None).unwrap();
-        let pipe = scratch.home().join("pipe");
+        let pipe = scratch.data().join("pipe");
         let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
         assert!(made.success());
         for path in [&pipe, scratch.home(), Path::new("/dev/zero"), Path::new("/nonexistent")] {

@@ -4,17 +4,19 @@
 //! anything else in its place. In it are two directories of mode 0700 that belong to the server's user: `data`, and `run`
 //! for sockets and the number of the process.
 //!
-//! Two small shells read from pipes that only the test's process can write to. However that process ends, the pipes end
-//! too. Then the one that runs as the server's user stops what runs in the directories and empties them, and the one that
-//! runs as the caller removes the rest, by names of its own. They have process groups of their own, so that a signal to
-//! the test's group (Ctrl-C, a test runner's timeout) does not reach them.
+//! Small shells read from pipes that only the test's process can write to. However that process ends, the pipes end
+//! too. Then those that run as the server's user stop what runs in the directories and empty them, and those that run as the
+//! caller remove the rest. They have process groups of their own, so that a signal to the test's group (Ctrl-C, a test
+//! runner's timeout) does not reach them.
+
+mod shells;
 
 use std::env;
 use std::fs::{self, DirBuilder};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{self, Child, Command, Stdio};
+use std::process::{self, Child, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -22,88 +24,13 @@ use std::time::{Duration, Instant};
 use crate::error::Error;
 use crate::files::open_directory;
 use crate::user::User;
+use shells::Guards;
 
 /// Longest path of a Unix socket in bytes, the NUL not counted: `sun_path` is 108 bytes on Linux, 104 on BSD.
 const SOCKET_PATH_BYTES_MAX: usize = 103;
 
 /// Length of the longest name of a socket, with the slash before it.
 const SOCKET_NAME_BYTES: usize = "/.s.PGSQL.65535".len();
-
-/// How long [`Scratch::clear`] waits for the guard's own end.
-const GUARD_END_MAX: Duration = Duration::from_secs(10);
-
-/// As the server's user. `$1` is the home, `$2` the directory `run`. `pid` in that names the process that was started last.
-///
-/// It enters the home while nobody else can have its name, and reaches what is in there without that name: when the home is
-/// gone, somebody else may put a link in its place.
-const EMPTY: &str = r#"
-home=$1
-run=$2
-cd -- "$home" || exit 0
-# Whether process $1 is still what was started here: its number may belong to another process by now. In the middle of an
-# exec a process has no arguments yet, and one that has ended has none any more.
-ours() {
-    kill -0 "$1" || return 1
-    [ -r "/proc/$1/cmdline" ] || return 0
-    arguments=$(tr '\0' ' ' <"/proc/$1/cmdline")
-    if [ -z "$arguments" ]; then
-        [ "$tick" -lt 5 ]
-    else
-        printf '%s\n' "$arguments" | grep -qF -e "$home" -e "$run"
-    fi
-}
-inner=$run
-[ "$run" != "$home/run" ] || inner=run
-read -r end
-tick=0
-while [ "$tick" -lt 200 ]; do
-    pid=
-    [ ! -s "$inner/pid" ] || read -r pid <"$inner/pid"
-    if [ -n "$pid" ] && ours "$pid"; then
-        case $tick in
-            0 | 50) kill -s QUIT "$pid" ;;
-            100) kill -s KILL "$pid" ;;
-        esac
-    else
-        # The two themselves are removed by whoever owns the home.
-        rm -rf -- data "$inner"
-        [ -n "$(ls -A -- data 2>/dev/null; ls -A -- "$inner" 2>/dev/null)" ] || exit 0
-    fi
-    tick=$((tick + 1))
-    sleep 0.1
-done
-exit 1
-"#;
-
-/// As the caller. `$1` is where the home is, the rest names of files in it. It is there before the home, whose name is the
-/// first line of its input; the second is that of the home of `run` in `/tmp`, if that is another one.
-const REMOVE: &str = r#"
-parent=$1
-shift
-read -r name || exit 0
-home=$parent/$name
-other=$home
-if read -r name && [ -n "$name" ]; then
-    other=/tmp/$name
-fi
-# It stays in there, and reaches the files without the name of the home.
-cd -- "$home" || exit 0
-read -r end
-tick=0
-while [ "$tick" -lt 250 ]; do
-    # Not before they are empty.
-    rmdir -- data run "$other/run"
-    if ! [ -e data ] && ! [ -e run ] && ! [ -e "$other/run" ]; then
-        rm -f -- "$@"
-        [ "$other" = "$home" ] || rmdir -- "$other"
-        # The names are free from here on, and nothing is done by them any more.
-        rmdir -- "$home" && exit 0
-    fi
-    tick=$((tick + 1))
-    sleep 0.1
-done
-exit 1
-"#;
 
 /// Files of the caller's in the home.
 const LOG: &str = "log";
@@ -123,90 +50,23 @@ pub(crate) struct Scratch {
     guards: Guards,
 }
 
-/// The shells that clear away.
-#[derive(Debug)]
-struct Guards(Vec<Child>);
-
-impl Guards {
-    fn set(&mut self, mut command: Command) -> Result<(), Error> {
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-        let guard = command.spawn().map_err(|cause| Error::io("cannot run /bin/sh", cause))?;
-        self.0.push(guard);
-        Ok(())
-    }
-
-    /// Tells the first of them the name of a directory that was just made.
-    fn tell(&mut self, dir: &Path) -> Result<(), Error> {
-        let Some(input) = self.0.first_mut().and_then(|guard| guard.stdin.as_mut()) else {
-            return Ok(());
-        };
-        let name = dir.file_name().unwrap_or_default();
-        input
-            .write_all(&[name.as_encoded_bytes(), b"\n"].concat())
-            .map_err(|cause| Error::io("cannot write to the guard", cause))
-    }
-
-    /// The end of their input is the order to clear away what is left.
-    fn order(&mut self) {
-        self.0.iter_mut().for_each(|guard| drop(guard.stdin.take()));
-    }
-}
-
-impl Drop for Guards {
-    fn drop(&mut self) {
-        self.order();
-        for guard in &mut self.0 {
-            if wait(guard, GUARD_END_MAX).is_none() {
-                let _ = guard.kill();
-                let _ = guard.wait();
-            }
-        }
-    }
-}
-
 impl Scratch {
     /// Makes the directories in `parent`, or where temporary files go, and sets the guards on them.
     pub(crate) fn new(user: &User, parent: Option<&Path>) -> Result<Self, Error> {
         let parent = match parent {
-            Some(parent) => {
-                let parent =
-                    fs::canonicalize(parent).map_err(Error::on("find the directory", parent))?;
-                if !user.can_enter(&parent) {
-                    return Err(Error::new(format!(
-                        "the server's user ({}) cannot enter {}",
-                        user.name(),
-                        parent.display()
-                    )));
-                }
-                if !is_safe(user, &parent) {
-                    return Err(Error::new(format!(
-                        "another user can exchange what root makes in {}: it and all above it must be root's, and \
-                         not open to others, or sticky as /tmp is",
-                        parent.display()
-                    )));
-                }
-                parent
-            }
+            Some(parent) => checked_parent(user, parent)?,
             None => shared_parent(user)?,
         };
-        let mut guards = Guards(Vec::new());
-        let mut remove = User::caller().command("/bin/sh");
-        remove.args(["-c", REMOVE, "pgbell-guard"]).arg(&parent).args([LOG, INIT_SQL, OPENSSL]);
-        guards.set(remove)?;
-        let home = make_home(user, &parent)?;
-        guards.tell(&home)?;
+        let mut guards = Guards::default();
+        let home = guards.make_home(user, &parent)?;
         let mut scratch = Self { user: user.clone(), run_home: home.clone(), home, guards };
-        if fit_for_sockets(&scratch.socket_dir()) {
-            scratch.guards.tell(Path::new(""))?;
-        } else {
-            scratch.run_home = make_home(user, Path::new("/tmp"))?;
-            scratch.guards.tell(&scratch.run_home)?;
+        if !fit_for_sockets(&scratch.socket_dir()) {
+            let short = checked_parent(user, Path::new("/tmp"))?;
+            scratch.run_home = scratch.guards.make_home(user, &short)?;
         }
         make_inner(user, &scratch.data())?;
         make_inner(user, &scratch.socket_dir())?;
-        let mut empty = user.command("/bin/sh");
-        empty.args(["-c", EMPTY, "pgbell-guard"]).arg(&scratch.home).arg(scratch.socket_dir());
-        scratch.guards.set(empty)?;
+        scratch.guards.empty(user, &scratch.home, &scratch.run_home)?;
         Ok(scratch)
     }
 
@@ -280,16 +140,19 @@ impl Scratch {
         self.forget_process();
         // Processes of a server that was killed may write for another moment: try again, not forever. No link is
         // followed, whoever exchanges what while it is removed.
+        let is_gone = |dir: &PathBuf| match fs::remove_dir_all(dir) {
+            Ok(()) => true,
+            Err(cause) => cause.kind() == io::ErrorKind::NotFound,
+        };
+        let mut left = vec![self.data(), self.socket_dir()];
         for _ in 0..100 {
-            let gone = [self.data(), self.socket_dir()].iter().all(|dir| {
-                matches!(fs::remove_dir_all(dir), Err(cause) if cause.kind() == io::ErrorKind::NotFound)
-            });
-            if gone {
+            left.retain(|dir| !is_gone(dir));
+            if left.is_empty() {
                 break;
             }
             thread::sleep(Duration::from_millis(10));
         }
-        // The rest is the guards': the names of the homes are not free before these have ended.
+        // The rest is the guards', the outer directories too: nobody else can have their names as long as a guard works.
     }
 }
 
@@ -326,8 +189,25 @@ pub(crate) fn shared_parent(user: &User) -> Result<PathBuf, Error> {
     })
 }
 
-/// Whether what root makes in the directory, which is named without a link, stays where it is. Whoever is not root has no
-/// other user's server in it.
+/// The directory without links, if the server's user can enter it and nobody can exchange what is made there.
+fn checked_parent(user: &User, dir: &Path) -> Result<PathBuf, Error> {
+    let dir = fs::canonicalize(dir).map_err(Error::on("find the directory", dir))?;
+    if !user.can_enter(&dir) {
+        let (user, dir) = (user.name(), dir.display());
+        return Err(Error::new(format!("the server's user ({user}) cannot enter {dir}")));
+    }
+    if !is_safe(user, &dir) {
+        return Err(Error::new(format!(
+            "another user can exchange what root makes in {}: it and all above it must be root's, and not open to \
+             others, or sticky as /tmp is",
+            dir.display()
+        )));
+    }
+    Ok(dir)
+}
+
+/// Whether what root makes in the directory, which is named without a link, stays where it is. Other callers may use any
+/// directory.
 fn is_safe(user: &User, dir: &Path) -> bool {
     !user.is_other()
         || dir.ancestors().all(|dir| {
@@ -376,6 +256,9 @@ fn fit_for_sockets(dir: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+    use std::process::Stdio;
+
     use super::*;
 
     #[test]
@@ -396,16 +279,21 @@ mod tests {
         assert!(!scratch.home.exists() && !scratch.run_home.exists());
     }
 
+    /// A directory with a path that is too long for sockets.
+    fn long(parent: &Scratch) -> PathBuf {
+        let long = parent.data().join("d".repeat(SOCKET_PATH_BYTES_MAX));
+        fs::create_dir(&long).unwrap();
+        for dir in [parent.home(), &parent.data(), &long] {
+            fs::set_permissions(dir, fs::Permissions::from_mode(0o711)).unwrap();
+        }
+        long
+    }
+
     #[test]
     fn the_guards_remove_both_directories_when_their_input_ends() {
         let user = User::detect().unwrap();
         let parent = Scratch::new(&User::caller(), None).unwrap();
-        let open = fs::Permissions::from_mode(0o711);
-        fs::set_permissions(parent.home(), open.clone()).unwrap();
-        let long = parent.home().join("d".repeat(SOCKET_PATH_BYTES_MAX));
-        fs::create_dir(&long).unwrap();
-        fs::set_permissions(&long, open).unwrap();
-        let mut scratch = Scratch::new(&user, Some(&long)).unwrap();
+        let mut scratch = Scratch::new(&user, Some(&long(&parent))).unwrap();
         assert_ne!(scratch.home, scratch.run_home);
         for (name, dir) in
             [("a", scratch.data()), ("-b c", scratch.data()), ("d", scratch.socket_dir())]
@@ -418,6 +306,16 @@ mod tests {
         end(&mut scratch);
     }
 
+    /// Waits until the number of the process that was started is there.
+    fn recorded(scratch: &Scratch) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let pid = scratch.socket_dir().join("pid");
+        while fs::read_to_string(&pid).unwrap_or_default().is_empty() {
+            assert!(Instant::now() < deadline, "the process never recorded its number");
+            thread::yield_now();
+        }
+    }
+
     #[test]
     fn a_process_in_the_directory_ends_with_the_guard() {
         let user = User::detect().unwrap();
@@ -426,15 +324,76 @@ mod tests {
         let mut waiter = scratch.command(Path::new("/bin/sh"));
         waiter.args(["-c", "read -r line", "sh"]).arg(scratch.home()).stdin(Stdio::piped());
         let mut waiter = waiter.spawn().unwrap();
-        let deadline = Instant::now() + Duration::from_secs(30);
-        let pid = scratch.socket_dir().join("pid");
-        while fs::read_to_string(&pid).unwrap_or_default().is_empty() {
-            assert!(Instant::now() < deadline, "the process never recorded its number");
-            thread::yield_now();
-        }
+        recorded(&scratch);
         scratch.guards.order();
         assert!(!wait(&mut waiter, Duration::from_secs(30)).unwrap().success());
         end(&mut scratch);
+    }
+
+    /// The process that is recorded in one of the two directories writes in the other one until it ends.
+    #[test]
+    fn a_process_ends_before_the_data_directory_of_a_long_path_is_removed() {
+        let user = User::detect().unwrap();
+        let parent = Scratch::new(&User::caller(), None).unwrap();
+        let mut scratch = Scratch::new(&user, Some(&long(&parent))).unwrap();
+        let kept = scratch.data().join("kept");
+        fs::write(&kept, "x").unwrap();
+        let mut waiter = scratch.command(Path::new("/bin/sh"));
+        waiter.args(["-c", WAITER, "sh"]).arg(&kept).arg(scratch.home());
+        let mut waiter = waiter.spawn().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !scratch.data().join("ready").exists() {
+            assert!(Instant::now() < deadline, "the process is never ready");
+            thread::yield_now();
+        }
+        scratch.guards.order();
+        assert_eq!(wait(&mut waiter, Duration::from_secs(30)).unwrap().code(), Some(7));
+        end(&mut scratch);
+    }
+
+    /// Ends a second after SIGQUIT: with 7 if the file `$1` is still there, else with 8. `$2` is the outer directory.
+    const WAITER: &str = r#"
+trap 'sleep 1; [ -e "$1" ] && exit 7; exit 8' QUIT
+: >"$2/data/ready"
+while :; do sleep 0.05; done
+"#;
+
+    /// Somebody has removed the outer directories, and has put links in their places.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_link_in_the_place_of_an_outer_directory_leads_the_guards_nowhere() {
+        let user = User::detect().unwrap();
+        let parent = Scratch::new(&User::caller(), None).unwrap();
+        let long = long(&parent);
+        for dir in [None, Some(&*long)] {
+            // Of the server's user too, so that both kinds of guards could do damage.
+            let victim = Scratch::new(&user, None).unwrap();
+            let kept = [victim.data().join("x"), victim.socket_dir().join("x"), victim.log()];
+            kept.iter().for_each(|path| fs::write(path, "x").unwrap());
+
+            let mut scratch = Scratch::new(&user, dir).unwrap();
+            let homes = [scratch.home.clone(), scratch.run_home.clone()];
+            let deadline = Instant::now() + Duration::from_secs(30);
+            for guard in &scratch.guards.0 {
+                let cwd = format!("/proc/{}/cwd", guard.id());
+                while !fs::read_link(&cwd).is_ok_and(|cwd| homes.contains(&cwd)) {
+                    assert!(Instant::now() < deadline, "a guard does not work in its directory");
+                    thread::yield_now();
+                }
+            }
+            for home in &homes {
+                let _ = fs::remove_dir_all(home);
+                let _ = symlink(&victim.home, home);
+            }
+            scratch.guards.order();
+            for mut guard in scratch.guards.0.drain(..) {
+                assert!(wait(&mut guard, Duration::from_secs(30)).unwrap().success());
+            }
+            assert!(kept.iter().all(|path| path.exists()));
+            for home in &homes {
+                let _ = fs::remove_file(home);
+            }
+        }
     }
 
     /// The server's user owns the directory of its files, and what it puts there leads root nowhere else.
@@ -442,7 +401,7 @@ mod tests {
     fn links_in_place_of_the_servers_files_lead_nowhere() {
         let user = User::detect().unwrap();
         let victim = Scratch::new(&User::caller(), None).unwrap();
-        let (kept, secret) = (victim.home().join("kept"), victim.home().join("secret"));
+        let (kept, secret) = (victim.data().join("kept"), victim.data().join("secret"));
         fs::create_dir(&kept).unwrap();
         fs::write(&secret, "pl4nted").unwrap();
         let scratch = Scratch::new(&user, None).unwrap();

@@ -5,13 +5,15 @@
 mod common;
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, SystemTime};
 
-use common::{ask, trusting};
+use common::{ask, trusting, until};
 use pgbell_testkit::{Certificates, Cluster, Leaf};
 
 const SECRET: &str = "pl4nted line";
@@ -215,4 +217,111 @@ fn a_directory_of_another_user_is_no_place_for_a_cluster_of_root() {
     fs::remove_dir_all(&area).unwrap();
     let error = started.unwrap_err().to_string();
     assert!(error.contains("another user can exchange"), "{error}");
+}
+
+/// Files of the caller's that are named like those in an outer directory.
+struct Likeness(PathBuf);
+
+impl Likeness {
+    /// With directories that everybody can empty, or with files alone.
+    fn new(name: &str, with_dirs: bool) -> Self {
+        let name = format!("pgbell-likeness-{}-{name}", std::process::id());
+        let likeness = Self(std::env::temp_dir().join(name));
+        fs::create_dir(&likeness.0).unwrap();
+        fs::set_permissions(&likeness.0, Permissions::from_mode(0o755)).unwrap();
+        for dir in ["data", "run"].iter().filter(|_| with_dirs) {
+            let dir = likeness.0.join(dir);
+            fs::create_dir(&dir).unwrap();
+            fs::set_permissions(&dir, Permissions::from_mode(0o777)).unwrap();
+            fs::write(dir.join("x"), SECRET).unwrap();
+        }
+        for file in ["log", "init.sql", "openssl.cnf"] {
+            fs::write(likeness.0.join(file), SECRET).unwrap();
+        }
+        likeness
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        let names = ["data/x", "run/x", "log", "init.sql", "openssl.cnf"];
+        names.iter().map(|name| self.0.join(name)).filter(|path| path.exists()).collect()
+    }
+}
+
+impl Drop for Likeness {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Puts links in the places of directories as soon as their names are free, while the directories are dropped. The links
+/// are the caller's: the kernel may refuse to follow those of other users in `/tmp` (`fs.protected_symlinks`).
+fn replace_during(homes: &[&Path], target: &Path, dropped: impl FnOnce()) {
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                for home in homes {
+                    let _ = symlink(target, home);
+                }
+            }
+        });
+        dropped();
+        until("the names are free, and links have them", || {
+            homes
+                .iter()
+                .all(|home| fs::symlink_metadata(home).is_ok_and(|found| found.is_symlink()))
+        });
+        over.store(true, Ordering::Relaxed);
+    });
+    homes.iter().for_each(|home| fs::remove_file(home).unwrap());
+}
+
+/// The directory of this process that a path is in.
+fn home(path: &Path) -> PathBuf {
+    let begin = format!("pgbell-{}-", std::process::id());
+    let is_home = |dir: &&Path| {
+        dir.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&begin))
+    };
+    path.ancestors().find(is_home).unwrap().to_owned()
+}
+
+/// Any user can see the name of an outer directory, and can have it when the directory is gone.
+#[test]
+fn a_link_in_the_place_of_a_directory_that_is_dropped_leads_to_no_file_of_the_caller() {
+    for with_dirs in [true, false] {
+        let likeness = Likeness::new("drop", with_dirs);
+        let before = likeness.files();
+        assert_eq!(before.len(), if with_dirs { 5 } else { 3 });
+
+        let cluster = Cluster::start().unwrap();
+        let dir = home(&cluster.data_dir());
+        replace_during(&[&dir], &likeness.0, || drop(cluster));
+        assert_eq!(likeness.files(), before, "a cluster, directories: {with_dirs}");
+
+        for _ in 0..5 {
+            let certificates = Certificates::new().unwrap();
+            let root = certificates.authority("root").unwrap();
+            let dir = home(root.certificate().path());
+            replace_during(&[&dir], &likeness.0, || drop((certificates, root)));
+            assert_eq!(likeness.files(), before, "certificates, directories: {with_dirs}");
+        }
+    }
+}
+
+/// The socket is in another directory, which is dropped too.
+#[test]
+fn a_link_in_the_place_of_the_directory_of_the_socket_leads_to_no_file_of_the_caller() {
+    let area = std::env::temp_dir().join(format!("pgbell-far-{}", std::process::id()));
+    let parent = area.join("d".repeat(100));
+    fs::create_dir_all(&parent).unwrap();
+    for with_dirs in [true, false] {
+        let likeness = Likeness::new("far", with_dirs);
+        let before = likeness.files();
+        let cluster = Cluster::builder().data_parent(&parent).start().unwrap();
+        let homes = [home(&cluster.data_dir()), home(cluster.socket_dir().unwrap())];
+        assert_ne!(homes[0], homes[1]);
+        replace_during(&homes.each_ref().map(|home| &**home), &likeness.0, || drop(cluster));
+        assert_eq!(likeness.files(), before, "directories: {with_dirs}");
+    }
+    fs::remove_dir_all(&area).unwrap();
 }
