@@ -176,7 +176,7 @@ pub(crate) fn wait(child: &mut Child, longest: Duration) -> Option<process::Exit
 
 /// A directory for temporary files that the server's user can enter: `TMPDIR`, else `/tmp`.
 pub(crate) fn shared_parent(user: &User) -> Result<PathBuf, Error> {
-    let fit = |dir: &PathBuf| user.can_enter(dir) && is_safe(user, dir);
+    let fit = |dir: &PathBuf| user.can_enter(dir) && is_safe(dir);
     let own = fs::canonicalize(env::temp_dir()).ok().filter(fit);
     let shared = || fs::canonicalize("/tmp").ok().filter(fit);
     own.or_else(shared).ok_or_else(|| {
@@ -196,7 +196,7 @@ fn checked_parent(user: &User, dir: &Path) -> Result<PathBuf, Error> {
         let (user, dir) = (user.name(), dir.display());
         return Err(Error::new(format!("the server's user ({user}) cannot enter {dir}")));
     }
-    if !is_safe(user, &dir) {
+    if !is_safe(&dir) {
         return Err(Error::new(format!(
             "another user can exchange what root makes in {}: it and all above it must be root's, and not open to \
              others, or sticky as /tmp is",
@@ -208,8 +208,8 @@ fn checked_parent(user: &User, dir: &Path) -> Result<PathBuf, Error> {
 
 /// Whether what root makes in the directory, which is named without a link, stays where it is. Other callers may use any
 /// directory.
-fn is_safe(user: &User, dir: &Path) -> bool {
-    !user.is_other()
+fn is_safe(dir: &Path) -> bool {
+    !User::caller_is_root()
         || dir.ancestors().all(|dir| {
             fs::symlink_metadata(dir).is_ok_and(|found| {
                 found.uid() == 0 && (found.mode() & 0o022 == 0 || found.mode() & 0o1000 != 0)

@@ -58,6 +58,11 @@ impl User {
         }
     }
 
+    /// Whether the caller is root. Whoever is not known counts as root.
+    pub(crate) fn caller_is_root() -> bool {
+        number(&["-u"]).is_none_or(|number| number == 0)
+    }
+
     /// Whether the server's user is not the caller.
     pub(crate) fn is_other(&self) -> bool {
         self.other.is_some()

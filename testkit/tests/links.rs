@@ -219,6 +219,35 @@ fn a_directory_of_another_user_is_no_place_for_a_cluster_of_root() {
     assert!(error.contains("another user can exchange"), "{error}");
 }
 
+const INSIDE: &str = "PGBELL_TEST_INSIDE";
+
+/// Keys are root's own there, so that no user of a server takes part.
+#[test]
+fn a_directory_of_another_user_is_no_place_for_certificates_of_root() {
+    if !is_root() {
+        return;
+    }
+    // The environment is that of a whole process.
+    if let Some(area) = std::env::var_os(INSIDE) {
+        let certificates = Certificates::new().unwrap();
+        let root = certificates.authority("root").unwrap();
+        let path = root.certificate().path();
+        assert!(!path.starts_with(area), "{path:?}");
+        return;
+    }
+    let test = "a_directory_of_another_user_is_no_place_for_certificates_of_root";
+    let area = fs::canonicalize(std::env::temp_dir()).unwrap();
+    let area = area.join(format!("pgbell-inside-{}", std::process::id()));
+    fs::DirBuilder::new().mode(0o755).create(&area).unwrap();
+    std::os::unix::fs::chown(&area, Some(65_534), None).unwrap();
+    let mut again = Command::new(std::env::current_exe().unwrap());
+    again.args(["--exact", test, "--nocapture"]).env(INSIDE, &area).env("TMPDIR", &area);
+    let output = again.output().unwrap();
+    fs::remove_dir_all(&area).unwrap();
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+}
+
 /// Files of the caller's that are named like those in an outer directory.
 struct Likeness(PathBuf);
 
