@@ -1,13 +1,14 @@
 //! TLS that is only preferred: what leads from TLS to the clear, and where the password may go.
 
 use std::fs;
+use std::time::Duration;
 
 use pgbell::{Connection, Error, ErrorKind, Listener, Notifier};
 use pgbell_testkit::{Auth, Authority, Ca, Certificate, Certificates, Key, Leaf, RevocationList};
 
 use crate::control::psql_gets_in;
 use crate::relay::{Answer, Met, Offer, Plan, Relay, Shown};
-use crate::support::{Server, all_text, run};
+use crate::support::{PATIENCE, Server, all_text, run, until};
 
 const PASSWORD: &str = "pl4nted-for-the-right-server";
 
@@ -303,7 +304,7 @@ fn allow_leads_from_the_clear_to_tls_and_never_back() {
     }
 }
 
-/// What is refused does not reach the next start of a listener either, nor a notifier.
+/// The first connect of a listener and of a notifier.
 #[test]
 fn a_listener_and_a_notifier_do_not_go_to_the_clear_after_a_refusal() {
     let zoo = Zoo::new();
@@ -320,6 +321,56 @@ fn a_listener_and_a_notifier_do_not_go_to_the_clear_after_a_refusal() {
         }
     });
     assert_eq!(in_clear(&relay.met()), 0);
+}
+
+/// The attacker comes later, and ends the session to be met again.
+#[test]
+fn a_listener_that_comes_back_does_not_go_to_the_clear_after_a_refusal() {
+    let zoo = Zoo::new();
+    let relay = zoo.relay();
+    let stranger = zoo.other.issue(&localhost()).unwrap();
+    let url = url(&relay, "bob", &format!("sslmode=prefer{}", zoo.trusting()));
+    run(async {
+        // The relay waits for the client's next message: the heartbeat is that.
+        let builder = Listener::builder(&*url).channels(["a"]);
+        let builder = builder.heartbeat(Duration::from_millis(20), PATIENCE);
+        let builder = builder.backoff(Duration::from_millis(5), Duration::from_millis(20));
+        let listener = builder.connect().await.unwrap();
+        relay.set(Plan::show(&stranger));
+        zoo.server.cluster.terminate_backend(listener.process_id().unwrap()).unwrap();
+        until("it was refused again and again", || listener.stats().attempts_failed >= 3).await;
+        let error = listener.last_error().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Tls, "{error}");
+        listener.close().await.unwrap();
+    });
+    let met = relay.met();
+    assert_eq!((met[0].startup_under_tls, met[0].is_in), (Some(true), true), "{met:?}");
+    assert!(met.len() >= 4, "{met:?}");
+    assert_eq!(in_clear(&met), 0, "{met:?}");
+}
+
+/// A notifier is not replaced by itself: the caller connects again.
+#[test]
+fn a_notifier_that_is_replaced_does_not_go_to_the_clear_after_a_refusal() {
+    let zoo = Zoo::new();
+    let relay = zoo.relay();
+    let stranger = zoo.other.issue(&localhost()).unwrap();
+    let url = url(&relay, "bob", &format!("sslmode=prefer{}", zoo.trusting()));
+    run(async {
+        let notifier = Notifier::connect(&*url).await.unwrap();
+        notifier.notify("a", "1").await.unwrap();
+        relay.set(Plan::show(&stranger));
+        zoo.server.cluster.terminate_backend(notifier.process_id().unwrap()).unwrap();
+        notifier.notify("a", "2").await.unwrap_err();
+        // Nothing connects behind the back of the caller.
+        assert_eq!(notifier.notify("a", "3").await.unwrap_err().kind(), ErrorKind::Closed);
+        let error = Notifier::connect(&*url).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Tls, "{error}");
+    });
+    let met = relay.met();
+    let ways: Vec<_> = met.iter().map(|met| met.startup_under_tls).collect();
+    assert_eq!(ways, [Some(true), None], "{met:?}");
+    assert!(met[0].is_in, "{met:?}");
 }
 
 /// Where the password is sent in clear: `sslmode`, verified or not, `require_auth`, and the same of libpq, which sends it
