@@ -278,6 +278,10 @@ impl Supervisor {
         let loss = found.possible_drop(&purpose, &result, status);
         let result = doubt::doubted(&purpose, result, loss.as_ref());
         let doubt = found.doubt.clone();
+        if found.is_leaving() {
+            // Answered in the order in which they were sent: an UNLISTEN ends what a LISTEN before it has begun.
+            return found.undone.push(purpose);
+        }
         if found.ready().is_none() {
             // The session has failed, and with it the command.
             let (purpose, result) = transaction::undone(purpose, result, status, found.session());
@@ -288,9 +292,6 @@ impl Supervisor {
             return self.leave(now, link, purpose, result, sink);
         }
         if let Some(doubt) = doubt {
-            if found.is_leaving() {
-                return found.undone.push(purpose);
-            }
             self.outlive(purpose, result);
             return self.fail(now, link, doubt, sink);
         }

@@ -83,7 +83,6 @@ impl World {
 
     fn hurt(&mut self, index: usize) {
         self.connections[index].is_faulty = true;
-        let administrator = "terminating connection due to administrator command";
         match self.random.below(12) {
             0 => {
                 say!(self, "connection {index}: reset");
@@ -93,10 +92,7 @@ impl World {
                 say!(self, "connection {index}: ended by the server without a word");
                 self.kill(index, None, false);
             }
-            2 => {
-                say!(self, "connection {index}: terminated");
-                self.kill(index, Some((Severity::Fatal, "57P01", administrator)), false);
-            }
+            2 => self.terminate(index),
             3 => {
                 say!(self, "connection {index}: another backend crashes");
                 let text = "terminating connection because of crash of another server process";
@@ -123,6 +119,13 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    pub(super) fn terminate(&mut self, index: usize) {
+        say!(self, "connection {index}: terminated");
+        let text = "terminating connection due to administrator command";
+        self.connections[index].is_faulty = true;
+        self.kill(index, Some((Severity::Fatal, "57P01", text)), false);
     }
 
     pub(super) fn slow_down(&mut self, index: usize, late: Micros) {

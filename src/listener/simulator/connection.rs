@@ -120,6 +120,8 @@ pub(super) struct Connection {
     pub(super) begin: Option<Begin>,
     /// How many answers were written to it, and which of them came from inside a transaction of a proxy.
     pub(super) readies: usize,
+    /// As many were written before the answer to what an attempt to connect has sent. The listener does not see that answer.
+    pub(super) before_early: Option<usize>,
     pub(super) inside: VecDeque<usize>,
     /// Since when our end knows of such an answer.
     pub(super) inside_at: Option<Micros>,
@@ -179,6 +181,7 @@ impl Connection {
             swallows_fence: false,
             begin: None,
             readies: 0,
+            before_early: None,
             inside: VecDeque::new(),
             inside_at: None,
             rollbacks: 0,

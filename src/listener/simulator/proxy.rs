@@ -82,8 +82,7 @@ impl World {
         while let Some(begin) = self.connections[index].begin {
             let Some((mut command, sql)) = take_command(arrived) else { return false };
             let connection = &self.connections[index];
-            // An attempt to connect has sent that, and the listener does not see its answer.
-            let is_early = connection.live_at.is_none() && sql.contains("private_");
+            let is_early = connection.before_early == Some(connection.readies);
             if sql.starts_with(begin.command) && !is_early {
                 self.serve_inside(index, begin, &sql, &mut command);
             } else if let Some(session) = connection.session {

@@ -17,6 +17,8 @@ pub(super) enum Act {
     Stop(usize),
     /// The backend goes on.
     Mend(usize),
+    /// The administrator ends the session.
+    Terminate(usize),
     /// Nothing arrives any more: at the server, and at our end.
     Cut { index: usize, up: bool, down: bool },
     /// What the server sends from here on is so much later.
@@ -33,6 +35,8 @@ pub(super) enum Act {
     Rotate,
     /// The user asks for all channels, again.
     Listen,
+    /// The user asks for the end of all channels.
+    UnlistenAll,
     /// The user leaves a transaction open.
     BeginByUser,
 }
@@ -53,6 +57,7 @@ impl World {
         match act {
             Act::Stop(index) => self.stop_backend(index),
             Act::Mend(index) => self.mend(index),
+            Act::Terminate(index) => self.terminate(index),
             Act::Cut { index, up, down } => {
                 self.connections[index].is_faulty = true;
                 self.cut_ways(index, up, down);
@@ -64,6 +69,7 @@ impl World {
             Act::EndWithError(index, late) => self.end_with_error(index, "57000", late),
             Act::Rotate => self.rotate(),
             Act::Listen => self.listen(&self.channels.all()),
+            Act::UnlistenAll => self.unlisten_all(),
             Act::BeginByUser => self.ask("BEGIN"),
         }
     }
@@ -179,6 +185,47 @@ fn a_session_that_a_proxy_keeps_inside_a_transaction_is_replaced() {
             }
         }
     }
+}
+
+/// Seed 1730696 as it was: a LISTEN was answered inside the transaction, and the session was lost before the answer to the
+/// UNLISTEN behind it. The channels were listened to again.
+#[test]
+fn channels_that_were_given_up_in_a_session_inside_a_transaction_stay_given_up() {
+    let begin = Begin { command: "LISTEN", is_before: true, is_failed: true, times: 1 };
+    let acts = [
+        (1_000, Act::Begin(0, begin)),
+        (1_000, Act::Slow(0, SECOND)),
+        (1_500, Act::Listen),
+        (1_600, Act::Cut { index: 0, up: true, down: false }),
+        (1_700, Act::UnlistenAll),
+        (3_000, Act::Terminate(0)),
+    ];
+    let world = play(Plan { commits: 100 * MILLI, ..Plan::quiet() }, &acts);
+    let trace = world.trace.text();
+    assert!(trace.contains("inside a transaction of the proxy"), "{trace}");
+    assert_eq!(world.lost_sessions, 1, "{trace}");
+}
+
+/// Seed 2226260 as it was: what an attempt to connect has sent was answered inside a transaction, after the session was live.
+/// The listener does not see that answer. A later transaction was its first, and the rule counted two.
+#[test]
+fn an_answer_to_an_attempt_is_none_for_the_listener_however_late_it_comes() {
+    let begin = Begin { command: "LISTEN", is_before: false, is_failed: false, times: 1 };
+    let mut late = 0;
+    for at in 17..40 {
+        let acts = [
+            (5 * at, Act::Begin(0, begin)),
+            (2_000, Act::BeginByUser),
+            (3_000, Act::Begin(0, begin)),
+            (3_100, Act::Listen),
+        ];
+        let plan = Plan { delay: 50 * MILLI, is_proxied: true, initial: 0, ..Plan::quiet() };
+        let world = play(plan, &acts);
+        let trace = world.trace.text();
+        late += usize::from(trace.contains("at \"LISTEN"));
+        assert_eq!(world.lost_sessions, 1, "{trace}");
+    }
+    assert!(late > 0);
 }
 
 /// Seed 943667 as it was: our direction is cut when the answer from inside the transaction is on its way. The ROLLBACK does

@@ -118,6 +118,7 @@ impl World {
             let listen = session.listen(self.clock.instant(), &[&private]);
             listen.expect("the session is ready");
             session.prove_by(Evidence::Echo(private));
+            connection.before_early = Some(connection.readies);
         }
         connection.stage = Stage::Open;
         self.epochs += 1;

@@ -110,7 +110,7 @@ impl World {
         self.command(id, Command::Unlisten(names));
     }
 
-    fn unlisten_all(&mut self) {
+    pub(super) fn unlisten_all(&mut self) {
         let all = self.channels.all();
         let id = self.next_command(Asked::Unlisten(all.clone()));
         self.channels.unlistens(id, &all);

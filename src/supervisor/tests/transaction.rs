@@ -191,6 +191,33 @@ fn what_comes_while_a_session_leaves_a_transaction_is_delivered_before_the_gap()
     assert_eq!(shell.seen(), ["1", "2", "GAP"]);
 }
 
+/// The UNLISTEN had its answer first, and then the LISTEN before it: the channel was listened to again.
+#[test]
+fn an_unlisten_behind_a_listen_inside_a_transaction_ends_its_channel_when_the_session_is_lost() {
+    for (command, sent, rest) in [
+        (Command::UnlistenAll, "UNLISTEN *", Vec::new()),
+        (unlisten(&["b"]), r#"UNLISTEN "b""#, vec!["a Active"]),
+    ] {
+        for is_said in [false, true] {
+            let mut shell = Shell::up(lasting());
+            shell.command(listen(&["b"]));
+            shell.command(command.clone());
+            assert_eq!(shell.take_sent(), [r#"LISTEN "b""#, sent]);
+            shell.read(&[LISTEN, IN_TRANSACTION].concat());
+            assert_eq!(shell.take_sent(), ["ROLLBACK"]);
+            match is_said {
+                true => shell.read(FATAL),
+                false => shell.event(LinkEvent::Eof),
+            }
+            let log = shell.take_log();
+            assert_eq!(log[..2], ["0: Pending", "1: Unlistened"], "{log:?}");
+            shell.reopen();
+            shell.serve_all();
+            assert_eq!(shell.channels(), rest);
+        }
+    }
+}
+
 /// It has its deadline, and nothing is waited for beyond that.
 #[test]
 fn a_drain_that_is_answered_inside_a_transaction_is_the_end_at_once() {
