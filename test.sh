@@ -10,6 +10,9 @@
 # It installs what is missing and says so: PostgreSQL, libpq, Python, PgBouncer, openssl and, for root, iproute2 by apt-get,
 # the server matrix by npm, cargo-nextest and cargo-fuzz by cargo. No service is started or enabled. FUZZ_SECONDS (5) is the
 # time of each fuzz target.
+#
+# The clusters of a run are copies of fresh data directories in target/test-templates, which is removed in the end. What a
+# killed run leaves there (some hundred MB) the next one removes.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 exec </dev/null
@@ -308,9 +311,32 @@ secrets() {
         tests/planted/check.sh target/nextest/default/junit.xml "${shown[@]}"
 }
 
+# Whether root may put something into a directory: nobody else can exchange it, or one above it. The testkit demands that.
+is_safe() {
+    local dir=$1
+    [ "$(id -u)" = 0 ] || return 0
+    while [ -O "$dir" ] && [ -z "$(find "$dir" -maxdepth 0 -perm /022 ! -perm -1000)" ]; do
+        [ "$dir" != / ] || return 0
+        dir=$(dirname "$dir")
+    done
+    return 1
+}
+
+# Makes the directory in which the tests keep one fresh data directory for each version and encoding.
+keep_templates() {
+    local dir
+    dir=$(cd "$target" && pwd -P)/test-templates
+    rm -rf "$dir"
+    is_safe "${dir%/*}" || return 0
+    mkdir -m 700 "$dir"
+    export PGBELL_TEMPLATE_DIR=$dir
+    trap 'rm -rf "$PGBELL_TEMPLATE_DIR"' EXIT
+}
+
 rm -rf "$logs"
 mkdir -p "$logs"
 prepare
+keep_templates
 # No program looks for servers where it was built.
 export PGBELL_MATRIX_DIR=${PGBELL_MATRIX_DIR:-$PWD/testkit/servers/node_modules}
 if [ "$mode" = quick ]; then

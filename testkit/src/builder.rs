@@ -1,5 +1,6 @@
 //! What a cluster is to be like, and how it is made.
 
+use std::env;
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
@@ -16,6 +17,7 @@ use crate::reach;
 use crate::server::Server;
 use crate::session::{ROLE_HBA, ROLE_SQL};
 use crate::setting::setting_line;
+use crate::template::Template;
 use crate::tls::Tls;
 use crate::user::User;
 
@@ -54,6 +56,7 @@ pub struct ClusterBuilder {
     encoding: String,
     unix_socket: bool,
     data_parent: Option<PathBuf>,
+    template_dir: Option<PathBuf>,
     timeout: Duration,
 }
 
@@ -72,6 +75,7 @@ impl ClusterBuilder {
             encoding: "UTF8".to_owned(),
             unix_socket: true,
             data_parent: None,
+            template_dir: None,
             timeout: Duration::from_secs(60),
         }
     }
@@ -173,6 +177,19 @@ impl ClusterBuilder {
         self
     }
 
+    /// Where fresh data directories are kept, so that `initdb` runs once for each version and encoding and not for each
+    /// cluster: `PGBELL_TEMPLATE_DIR` by default, and where that is not set either nothing is kept.
+    ///
+    /// The directory is the caller's with mode 0700, and the caller removes it in the end. It is used by many processes at
+    /// once. Each archive in it has about 40 MB. Clusters that are made of the same archive have the same system identifier.
+    ///
+    /// Where the caller is root, the directories above it must be as for [`data_parent`](Self::data_parent).
+    #[must_use]
+    pub fn template_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.template_dir = Some(dir.into());
+        self
+    }
+
     /// How long a start or a stop may take before it is an error. 60 s by default.
     #[must_use]
     pub fn timeout(mut self, longest: Duration) -> Self {
@@ -205,22 +222,23 @@ impl ClusterBuilder {
             Some(password) => password.clone(),
             None => random_password()?,
         };
-        self.initialize(&server, &password)?;
+        self.initialize(&server, &installation, &password)?;
         server.start_somewhere()?;
         Ok(Cluster::new(server, installation, password))
     }
 
-    fn initialize(&self, server: &Server, password: &str) -> Result<(), Error> {
+    fn initialize(
+        &self,
+        server: &Server,
+        installation: &Installation,
+        password: &str,
+    ) -> Result<(), Error> {
         if self.auth == Some(Auth::Cert) && !self.tls.as_ref().is_some_and(Tls::asks_clients) {
             return Err(Error::new(
                 "Auth::Cert needs a Tls with a client_authority: nobody could log in",
             ));
         }
-        let mut initdb = server.command("initdb");
-        initdb.args(["-U", SUPERUSER, "-A", "trust", "--no-sync", "--locale=C"]);
-        initdb.arg(format!("--encoding={}", self.encoding));
-        server.scratch.run("initdb", &mut initdb)?;
-
+        self.fill(server, installation.version())?;
         let data = server.data();
         let user = server.scratch.user();
         append_as(user, &data.join("postgresql.conf"), &self.postgresql_conf()?)?;
@@ -233,6 +251,23 @@ impl ClusterBuilder {
             server.write_file(name, contents)?;
         }
         self.run_sql(server, password)
+    }
+
+    /// Makes the contents of the data directory, as `initdb` does.
+    fn fill(&self, server: &Server, version: &str) -> Result<(), Error> {
+        let encoding = format!("--encoding={}", self.encoding);
+        let options = ["-U", SUPERUSER, "-A", "trust", "--no-sync", "--locale=C", &encoding];
+        let initdb = || server.scratch.run("initdb", server.command("initdb").args(options));
+        let named = env::var_os("PGBELL_TEMPLATE_DIR").filter(|dir| !dir.is_empty());
+        let Some(dir) = self.template_dir.clone().or(named.map(PathBuf::from)) else {
+            return initdb();
+        };
+        let template = Template::new(&dir, server, version, &options)?;
+        if template.unpack(server)? {
+            return Ok(());
+        }
+        initdb()?;
+        template.pack(server)
     }
 
     fn postgresql_conf(&self) -> Result<String, Error> {
@@ -284,6 +319,7 @@ impl fmt::Debug for ClusterBuilder {
             .field("encoding", &self.encoding)
             .field("unix_socket", &self.unix_socket)
             .field("data_parent", &self.data_parent)
+            .field("template_dir", &self.template_dir)
             .field("timeout", &self.timeout)
             .finish_non_exhaustive()
     }

@@ -208,7 +208,7 @@ fn checked_parent(user: &User, dir: &Path) -> Result<PathBuf, Error> {
 
 /// Whether what root makes in the directory, which is named without a link, stays where it is. Other callers may use any
 /// directory.
-fn is_safe(dir: &Path) -> bool {
+pub(crate) fn is_safe(dir: &Path) -> bool {
     !User::caller_is_root()
         || dir.ancestors().all(|dir| {
             fs::symlink_metadata(dir).is_ok_and(|found| {

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
 use crate::error::Error;
+use crate::fingerprint;
 use crate::guard::shared_parent;
 use crate::user::User;
 
@@ -81,15 +82,8 @@ fn cache(parent: &Path) -> Result<PathBuf, Error> {
 
 /// The same for the same files, place, size and time of `postgres`, and for the same user.
 fn name(bin: &Path, user: &User) -> Result<String, Error> {
-    let postgres = bin.join("postgres");
-    let found = fs::metadata(&postgres).map_err(Error::on("look at", &postgres))?;
-    let (size, time, nanos) = (found.size(), found.mtime(), found.mtime_nsec());
-    let identity = format!("{}|{size}|{time}|{nanos}|{:?}", postgres.display(), user.group());
-    // FNV-1a: a name, not a seal.
-    let hash = identity.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    Ok(format!("{hash:016x}"))
+    let postgres = fingerprint::program(&bin.join("postgres"))?;
+    Ok(fingerprint::name(&format!("{postgres}|{:?}", user.group())))
 }
 
 /// Copies under another name and renames: a copy is there as a whole or not at all. What was closed to others is closed

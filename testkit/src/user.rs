@@ -60,7 +60,12 @@ impl User {
 
     /// Whether the caller is root. Whoever is not known counts as root.
     pub(crate) fn caller_is_root() -> bool {
-        number(&["-u"]).is_none_or(|number| number == 0)
+        Self::caller_number().is_none_or(|number| number == 0)
+    }
+
+    /// Number of the caller. `None` when it is not known.
+    pub(crate) fn caller_number() -> Option<u32> {
+        number(&["-u"])
     }
 
     /// Whether the server's user is not the caller.
