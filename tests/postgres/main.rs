@@ -29,6 +29,8 @@ mod pooler;
 #[cfg(feature = "tls-ring")]
 mod preferred;
 mod provider;
+#[cfg(feature = "tls-ring")]
+mod readme;
 mod receiving;
 #[cfg(feature = "tls-ring")]
 mod relay;
