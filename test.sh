@@ -54,6 +54,12 @@ step() {
 # The lines of the last step's output that match.
 shown() { grep -E "$1" "$log" | sed 's/^/    /' || true; }
 
+# What the tests of the last step have to show.
+report() {
+    shown '^ *Summary'
+    python3 tests/report.py target/nextest/default/junit.xml | sed 's/^/    /'
+}
+
 skip() { printf '\n=== skipped: %s\n' "$*"; }
 
 as_root() {
@@ -65,25 +71,46 @@ can_install() {
     command -v apt-get >/dev/null && { [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; }
 }
 
-# Servers come as services, which would be enabled: the tests start their own.
+# What is to be done in the end, however the run ends: see `install_packages` and `keep_templates`.
+policy='' installing=() templates=''
+
+clean_up() {
+    services_off
+    [ -z "$templates" ] || rm -rf "$templates"
+}
+trap clean_up EXIT
+
+# Servers come as services, which would be started and enabled: the tests start their own.
 install_packages() {
     if ! can_install; then
         printf '=== cannot install %s: needs apt-get, and root or sudo without a password\n' "$*" >&2
         return 1
     fi
-    local policy=/usr/sbin/policy-rc.d is_ours='' status=0 package
-    if [ ! -e "$policy" ]; then
-        is_ours=yes
+    local status=0
+    # A signal is handled when apt-get has ended.
+    trap 'exit 130' INT TERM HUP
+    installing=("$@")
+    if [ ! -e /usr/sbin/policy-rc.d ]; then
+        policy=/usr/sbin/policy-rc.d
         printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
         as_root chmod 755 "$policy"
     fi
     { as_root apt-get update -q &&
         as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@"; } || status=$?
-    [ -z "$is_ours" ] || as_root rm "$policy"
-    for package in "$@"; do
+    services_off
+    trap - INT TERM HUP
+    return "$status"
+}
+
+# Other packages may start their services again, and those that were just installed are not started at boot.
+services_off() {
+    local package
+    [ -z "$policy" ] || as_root rm -f "$policy"
+    policy=''
+    for package in "${installing[@]}"; do
         [ ! -e "/etc/init.d/$package" ] || as_root update-rc.d "$package" disable
     done
-    return "$status"
+    installing=()
 }
 
 has_postgres() {
@@ -153,6 +180,7 @@ quick() {
     step "lints of the library" cargo clippy --locked -p pgbell --all-targets --all-features -- -D warnings
     step "unit, property and loopback tests" \
         cargo nextest run --locked -p pgbell --all-features -E 'not (binary(matrix) or test(/(^|::)matrix/))'
+    report
 }
 
 format() {
@@ -186,8 +214,7 @@ lints() {
 tests() {
     step "tests, on PostgreSQL 13 to 18 where they name the matrix" \
         cargo nextest run --locked "${members[@]}" --all-features
-    shown '^ *Summary'
-    python3 tests/report.py target/nextest/default/junit.xml | sed 's/^/    /'
+    report
     step "examples in the documentation" cargo test --locked --doc "${members[@]}" --all-features -q
 }
 
@@ -324,13 +351,11 @@ is_safe() {
 
 # Makes the directory in which the tests keep one fresh data directory for each version and encoding.
 keep_templates() {
-    local dir
-    dir=$(cd "$target" && pwd -P)/test-templates
-    rm -rf "$dir"
-    is_safe "${dir%/*}" || return 0
-    mkdir -m 700 "$dir"
-    export PGBELL_TEMPLATE_DIR=$dir
-    trap 'rm -rf "$PGBELL_TEMPLATE_DIR"' EXIT
+    templates=$(cd "$target" && pwd -P)/test-templates
+    rm -rf "$templates"
+    is_safe "${templates%/*}" || return 0
+    mkdir -m 700 "$templates"
+    export PGBELL_TEMPLATE_DIR=$templates
 }
 
 rm -rf "$logs"
