@@ -338,7 +338,7 @@ secrets() {
         tests/planted/check.sh target/nextest/default/junit.xml "${shown[@]}"
 }
 
-# Whether root may put something into a directory: nobody else can exchange it, or one above it. The testkit demands that.
+# Whether no other user can exchange the directory, or one above it, while root writes in it. The testkit demands that.
 is_safe() {
     local dir=$1
     [ "$(id -u)" = 0 ] || return 0
