@@ -1,5 +1,6 @@
-//! Holds `protocol-notes.md` to the code: every number that the code cites is there, every note names a
-//! test, and every test that it names exists. So do the tests of the attacks in `tests/hostile/README.md`.
+//! Checks `protocol-notes.md`, the pages beside it and the code against each other: every number that the code cites exists,
+//! every entry has versions, a source and tests, and every test that a page names exists. The same for the tests of the
+//! attacks in `tests/hostile/README.md`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -32,16 +33,80 @@ fn sources() -> Vec<(PathBuf, String)> {
     found
 }
 
-/// Notes by number: `**N7.** text`.
+/// Pages with entries: `**Title.** text`, and a line of versions, source and tests.
+const PAGES: [&str; 2] = ["protocol-notes.md", "testkit/SERVERS.md"];
+
+fn page(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap()
+}
+
+/// The entries of a page: title and all that follows, up to the next entry or heading.
+fn entries(text: &str) -> Vec<(&str, &str)> {
+    text.split("\n## ")
+        .flat_map(|section| section.split("\n**").skip(1))
+        .map(|entry| entry.split_once(".** ").expect("**Title.** text"))
+        .collect()
+}
+
+/// The number of a note: `N7`, without a leading zero.
+fn number(title: &str) -> Option<u32> {
+    let number = title.strip_prefix('N')?.parse().ok()?;
+    (title == format!("N{number}")).then_some(number)
+}
+
 fn notes() -> BTreeMap<u32, String> {
-    let text = fs::read_to_string(root().join("protocol-notes.md")).unwrap();
     let mut notes = BTreeMap::new();
-    for part in text.split("\n**N").skip(1) {
-        let (number, rest) = part.split_once(".**").expect("**N7.** text");
-        let before = notes.insert(number.parse().unwrap(), rest.trim().to_owned());
-        assert!(before.is_none(), "N{number} stands twice");
+    for (title, entry) in entries(&page("protocol-notes.md")) {
+        let number = number(title).unwrap_or_else(|| panic!("{title:?} is not N and a number"));
+        assert!(notes.insert(number, entry.to_owned()).is_none(), "N{number} occurs twice");
     }
+    assert!(notes.len() > 50, "the notes were not found");
     notes
+}
+
+/// The numbers of a line such as `N1, N2, N5–N7.`
+fn numbers(line: &str) -> Vec<u32> {
+    let items = line.trim_end_matches('.').split([',', ' ']).filter(|item| !item.is_empty());
+    items
+        .flat_map(|item| {
+            let (first, last) = item.split_once('–').unwrap_or((item, item));
+            number(first).expect(item)..=number(last).expect(item)
+        })
+        .collect()
+}
+
+/// What is wrong with the form of an entry.
+fn fault(entry: &str) -> Option<&'static str> {
+    let lines: Vec<&str> = entry.trim_end().lines().collect();
+    let (last, text) = lines.split_last()?;
+    let Some(versions) = last.strip_prefix("Versions: ") else {
+        return Some("does not end with a line of versions, source and tests");
+    };
+    let Some((versions, rest)) = versions.split_once(" · Source: ") else {
+        return Some("has no source");
+    };
+    let Some((source, tests)) = rest.split_once(" · Test: ") else {
+        return Some("has no test");
+    };
+    let is_name = |name: &str| {
+        let name = name.strip_prefix('`').and_then(|name| name.strip_suffix('`'));
+        name.is_some_and(|name| {
+            !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        })
+    };
+    if versions.trim().is_empty() || source.trim().is_empty() {
+        Some("has empty versions or an empty source")
+    } else if !tests.split(", ").all(is_name) {
+        Some("names tests in another form than `a`, `b`")
+    } else if text.iter().all(|line| line.trim().is_empty()) {
+        Some("has no text")
+    } else if text.iter().any(|line| line.starts_with("Versions: ")) {
+        Some("has two lines of versions")
+    } else if !text.last().is_some_and(|line| line.is_empty() || line.ends_with('\\')) {
+        Some("has a last line that Markdown joins with the text")
+    } else {
+        None
+    }
 }
 
 /// `N` and digits, as a word of its own.
@@ -71,29 +136,99 @@ fn every_number_that_is_cited_is_there() {
             }
         }
     }
+    for (number, note) in &notes {
+        let words = note.split(|c: char| !c.is_alphanumeric());
+        for cited in words.filter_map(self::number).filter(|cited| !notes.contains_key(cited)) {
+            missing.insert(format!("N{cited} in N{number}"));
+        }
+    }
     assert!(missing.is_empty(), "{missing:#?}");
 }
 
 #[test]
-fn every_note_names_tests_that_exist() {
+fn every_entry_has_text_versions_a_source_and_tests() {
+    let mut wrong = Vec::new();
+    for path in PAGES {
+        let text = page(path);
+        let entries = entries(&text);
+        assert!(entries.len() > 5, "{path} has no entries");
+        for (title, entry) in entries {
+            wrong.extend(fault(entry).map(|fault| format!("{path}: {title} {fault}")));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn a_fault_in_the_form_of_an_entry_is_found() {
+    assert_eq!(fault("A fact.\\\nVersions: all · Source: `a.c` · Test: `a`, `b`\n"), None);
+    assert_eq!(fault("A fact.\n\n- One.\n\nVersions: 15 · Source: `a.c` · Test: `a`"), None);
+    for wrong in [
+        "A fact.",
+        "A fact.\\\nSource: `a.c` · Test: `a`",
+        "A fact.\\\nVersions: all · Test: `a`",
+        "A fact.\\\nVersions: all · Source:  · Test: `a`",
+        "A fact.\\\nVersions: all · Source: `a.c`",
+        "A fact.\\\nVersions: all · Source: `a.c` · Test: ",
+        "A fact.\\\nVersions: all · Source: `a.c` · Test: a",
+        "A fact.\\\nVersions: all · Source: `a.c` · Test: `a` (case b)",
+        "A fact.\nVersions: all · Source: `a.c` · Test: `a`",
+        "Versions: all · Source: `a.c` · Test: `a`",
+        "A.\\\nVersions: all · Source: b · Test: `a`\n\nVersions: all · Source: b · Test: `a`",
+    ] {
+        assert!(fault(wrong).is_some(), "{wrong}");
+    }
+}
+
+#[test]
+fn the_contents_name_every_note_of_their_subject() {
+    let text = page("protocol-notes.md");
+    let mut sections = text.split("\n## ").skip(1);
+    // An item that is continued on a second line is one line here.
+    let contents = sections.next().unwrap().replace("\n  ", " ");
+    let mut items = contents.lines().filter_map(|line| line.strip_prefix("- ["));
+    for section in sections {
+        let (heading, _) = section.split_once('\n').unwrap();
+        let anchor: String = heading.to_lowercase().replace(' ', "-");
+        let anchor: String =
+            anchor.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
+        let link = format!("{heading}](#{anchor}): ");
+        let listed = items.next().and_then(|item| item.strip_prefix(&link)).expect(heading);
+        let found: Vec<u32> =
+            entries(section).iter().filter_map(|(title, _)| number(title)).collect();
+        assert_eq!(numbers(listed), found, "{heading}");
+        assert!(found.is_sorted(), "{heading}");
+    }
+    assert_eq!(items.next(), None);
+}
+
+#[test]
+fn a_retired_number_is_not_used_again() {
+    let text = page("protocol-notes.md");
+    let line = text.lines().find_map(|line| line.strip_prefix("Retired numbers, ")).unwrap();
+    let retired = numbers(line.split_once(": ").unwrap().1);
+    assert!(!retired.is_empty());
+    let notes = notes();
+    let again: Vec<u32> = retired.into_iter().filter(|number| notes.contains_key(number)).collect();
+    assert!(again.is_empty(), "{again:?}");
+}
+
+#[test]
+fn every_test_that_a_page_names_exists() {
     let functions: BTreeSet<String> = sources()
         .iter()
         .flat_map(|(_, source)| source.split("fn ").skip(1))
         .map(|rest| rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect())
         .collect();
     let mut wrong = Vec::new();
-    for (number, note) in notes() {
-        let Some((_, tests)) = note.split_once("Test: ") else {
-            wrong.push(format!("N{number} names no test"));
-            continue;
-        };
-        // Only the last part of a path: modules move.
-        for test in tests.split('`').skip(1).step_by(2) {
-            let name = test.rsplit("::").next().unwrap();
-            if !functions.contains(name)
-                && !functions.contains(name.trim_end_matches(char::is_numeric))
-            {
-                wrong.push(format!("N{number}: there is no test {test}"));
+    for path in PAGES.into_iter().chain(["benches/README.md"]) {
+        let text = page(path);
+        let lists: Vec<&str> =
+            text.lines().filter_map(|line| Some(line.split_once("Test: ")?.1)).collect();
+        assert!(lists.len() > 5, "{path} names no tests");
+        for name in lists.into_iter().flat_map(|list| list.split('`').skip(1).step_by(2)) {
+            if !functions.contains(name) {
+                wrong.push(format!("{path}: there is no test {name}"));
             }
         }
     }

@@ -8,7 +8,7 @@
 //! producer ── put at tail ──▶ [ ][item][item][ ] ── take at head ──▶ consumer
 //!             take back at oldest ◀─┘
 //! ```
-//! - **Nobody waits** for an item (N70), and all of it is safe code. Each side moves on by itself and meets the
+//! - **Nobody waits** for an item, and all of it is safe code. Each side moves on by itself and meets the
 //!   other only where both want the same slot, and there a locked slot is an answer. To the consumer: the
 //!   producer takes this item back, or is a round ahead; it is gone. To the producer: the consumer is here. So
 //!   this item is not taken back, but the next one; and if a new item belongs here, a round later, it goes
@@ -31,7 +31,7 @@
 //! keeps ([`Pins`]).
 //!
 //! Proof: models in `ring/loom.rs` (checked with `RUSTFLAGS="--cfg loom"`), property tests in
-//! `ring/tests.rs`. What else was tried, and what it costs: N71 to N74.
+//! `ring/tests.rs`. What else was tried, and what it costs: `benches/README.md`.
 
 mod buffers;
 mod consumer;

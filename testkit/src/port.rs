@@ -9,7 +9,7 @@ use crate::error::Error;
 /// Ports below those that the kernel gives to outgoing connections (Linux: 32768 and up).
 ///
 /// Between a stop and the next start nobody's connection takes the port, and a client that dials a stopped
-/// server cannot be connected to itself. N41.
+/// server cannot be connected to itself. `SERVERS.md`, Ports.
 const PORTS: std::ops::Range<u16> = 10_240..32_000;
 
 /// How often another port is tried when somebody takes the one that was free.

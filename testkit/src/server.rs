@@ -19,7 +19,7 @@ use crate::signal::{Mode, Signal};
 const LEFTOVERS_MAX: Duration = Duration::from_secs(20);
 
 /// After this time those processes are helped to end. Up to version 14 an autovacuum launcher may go on for
-/// ten seconds and more, asking a statistics collector that is no longer there. N44.
+/// ten seconds and more, asking a statistics collector that is no longer there. `SERVERS.md`, A kill right after the start.
 const LEFTOVERS_END_ALONE: Duration = Duration::from_secs(1);
 
 /// How long a server may take to die of SIGQUIT before SIGKILL.
@@ -158,7 +158,7 @@ impl Server {
         })
     }
 
-    /// Ready is: `postmaster.pid` is of this process and says so, and the port answers. N42.
+    /// Ready is: `postmaster.pid` is of this process and says so, and the port answers. `SERVERS.md`, Readiness.
     fn wait_until_ready(&mut self) -> Result<(), String> {
         let Some(child) = self.running.as_mut() else { return Err("is not there".to_owned()) };
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
@@ -242,7 +242,7 @@ impl Server {
         all.filter_map(|process| process.file_name().to_string_lossy().parse().ok()).collect()
     }
 
-    /// Takes away the shared memory of a postmaster that was killed: the kernel would keep it. N43.
+    /// Takes away the shared memory of a postmaster that was killed: the kernel would keep it. `SERVERS.md`, Shared memory.
     fn remove_shared_memory(&self) {
         let lock = read_small(&self.data().join("postmaster.pid"));
         // The seventh line is key and identifier.

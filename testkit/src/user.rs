@@ -1,4 +1,4 @@
-//! The user that the server runs as. PostgreSQL refuses to run as root. N40.
+//! The user that the server runs as. PostgreSQL refuses to run as root. `SERVERS.md`, Root.
 
 use std::env;
 use std::ffi::OsStr;
