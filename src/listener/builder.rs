@@ -1,6 +1,7 @@
 //! How a listener is set up.
 
-use std::future::Future;
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -429,5 +430,22 @@ impl ListenerBuilder {
             Ok(()) => Ok(listener),
             Err(_) => Err(listener.cause()),
         }
+    }
+}
+
+/// A builder can be awaited: that is [`connect`](ListenerBuilder::connect).
+///
+/// ```no_run
+/// # async fn example() -> Result<(), pgbell::Error> {
+/// let listener = pgbell::Listener::builder("postgres://localhost/shop").channels(["orders"]).await?;
+/// # Ok(())
+/// # }
+/// ```
+impl IntoFuture for ListenerBuilder {
+    type Output = Result<Listener, Error>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.connect())
     }
 }

@@ -76,6 +76,8 @@ pub struct Listener {
     stamp: Stamp,
     /// The cause of the end was handed out. Set by nothing else.
     told: bool,
+    /// The stream has returned `None`.
+    is_terminated: bool,
     handle: ListenerHandle,
     /// Taken when it is waited for.
     task: Option<JoinHandle<()>>,
@@ -117,6 +119,7 @@ impl Listener {
             loss: None,
             stamp: Stamp { received_at: SystemTime::UNIX_EPOCH, epoch: 1 },
             told: false,
+            is_terminated: false,
             handle: ListenerHandle::new(requests, shared),
             task: Some(task),
         }

@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use futures_core::Stream;
+use futures_core::{FusedStream, Stream};
 
 use super::Listener;
 use crate::Error;
@@ -18,8 +18,18 @@ impl Stream for Listener {
         let was_told = listener.told;
         Poll::Ready(match ready!(listener.poll_recv(cx)) {
             // Not by its kind: the cause may be of any kind, `Closed` too.
-            Err(_) if listener.told == was_told => None,
+            Err(_) if listener.told == was_told => {
+                listener.is_terminated = true;
+                None
+            }
             item => Some(item),
         })
+    }
+}
+
+impl FusedStream for Listener {
+    /// Returns true once the stream has returned `None`. It does so again each time it is polled.
+    fn is_terminated(&self) -> bool {
+        self.is_terminated
     }
 }

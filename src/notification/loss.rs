@@ -258,6 +258,48 @@ pub enum Event {
     Lagged(Lagged),
 }
 
+impl Event {
+    /// Returns the notification, unless the event is a loss.
+    ///
+    /// ```no_run
+    /// # async fn example(listener: &mut pgbell::Listener) -> Result<(), pgbell::Error> {
+    /// let event = listener.recv().await?;
+    /// if let Some(notification) = event.notification() {
+    ///     println!("{}", notification.channel());
+    /// } else if let Some(loss) = event.loss() {
+    ///     println!("{loss}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn notification(&self) -> Option<&Notification> {
+        match self {
+            Self::Notification(notification) => Some(notification),
+            Self::Gap(_) | Self::Lagged(_) => None,
+        }
+    }
+
+    /// Returns the notification by value, unless the event is a loss.
+    #[must_use]
+    pub fn into_notification(self) -> Option<Notification> {
+        match self {
+            Self::Notification(notification) => Some(notification),
+            Self::Gap(_) | Self::Lagged(_) => None,
+        }
+    }
+
+    /// Returns the loss, unless the event is a notification. It is a copy: that of a [`Gap`] allocates.
+    #[must_use]
+    pub fn loss(&self) -> Option<Loss> {
+        match self {
+            Self::Notification(_) => None,
+            Self::Gap(gap) => Some(Loss::Gap(gap.clone())),
+            Self::Lagged(lagged) => Some(Loss::Lagged(*lagged)),
+        }
+    }
+}
+
 /// One line, without the payload: it is the application's data.
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

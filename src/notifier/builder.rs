@@ -1,5 +1,7 @@
 //! How a notifier is set up.
 
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -106,5 +108,15 @@ impl NotifierBuilder {
         let pipeline = Pipeline::new(answer_timeout, driver.written());
         tokio::spawn(Task::new(driver, pipeline, inbox, ends, shared.clone()).run());
         Ok(Notifier { gate: Gate::new(requests, closes, shared) })
+    }
+}
+
+/// A builder can be awaited: that is [`connect`](NotifierBuilder::connect).
+impl IntoFuture for NotifierBuilder {
+    type Output = Result<Notifier, Error>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.connect())
     }
 }

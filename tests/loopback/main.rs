@@ -2,6 +2,7 @@
 
 mod connection;
 mod dropped;
+mod interface;
 mod limits;
 mod listener;
 mod notifier;
