@@ -347,7 +347,12 @@ impl std::error::Error for Error {
 impl From<DecodeError> for Error {
     #[cold]
     fn from(error: DecodeError) -> Self {
-        Self::caused(ErrorKind::Protocol, "the server sent something malformed", error)
+        let hint = error.hint();
+        let error = Self::caused(ErrorKind::Protocol, "the server sent something malformed", error);
+        match hint {
+            Some(hint) => error.with_hint(hint),
+            None => error,
+        }
     }
 }
 

@@ -87,7 +87,7 @@ fn every_backend_message(pool: &Pool, mut check: impl FnMut(BackendMessage<'_>))
         M::NotificationResponse(RawNotification {
             process_id: pool.word,
             channel: name,
-            payload: bytes,
+            payload: text,
         }),
         M::ReadyForQuery { status: TransactionStatus::Idle },
         M::ReadyForQuery { status: TransactionStatus::InTransaction },
@@ -164,18 +164,21 @@ fn frames_of_growing(
     (found, None)
 }
 
-/// A stream that is mostly notifications, damaged here and there.
+/// A stream that is mostly notifications, some with a payload that is not UTF-8, damaged here and there.
 fn nearly_notifications() -> impl Strategy<Value = Vec<u8>> {
-    let one = ("[a-c]{1,12}", vec(any::<u8>(), 0..20), any::<i32>());
+    let text = "[a-zäß\u{1f514}]{0,10}".prop_map(String::into_bytes);
+    let payload = prop_oneof![9 => text, 1 => vec(1..=u8::MAX, 0..20)];
+    let one = ("[a-cé]{1,12}", payload, any::<i32>());
     let damage = proptest::option::weighted(0.5, (any::<prop::sample::Index>(), any::<u8>()));
     (vec(one, 0..12), damage).prop_map(|(list, damage)| {
-        let mut out = BytesMut::new();
+        let mut bytes = Vec::new();
         for (channel, payload, process_id) in &list {
-            let channel = channel.as_bytes();
-            let one = RawNotification { process_id: *process_id, channel, payload };
-            BackendMessage::NotificationResponse(one).encode(&mut out).unwrap();
+            let body =
+                [&process_id.to_be_bytes(), channel.as_bytes(), b"\0", payload, b"\0"].concat();
+            bytes.push(b'A');
+            bytes.extend_from_slice(&u32::try_from(body.len() + 4).unwrap().to_be_bytes());
+            bytes.extend_from_slice(&body);
         }
-        let mut bytes = out.to_vec();
         if let (Some((index, byte)), false) = (damage, bytes.is_empty()) {
             let at = index.index(bytes.len());
             bytes[at] = byte;
@@ -387,7 +390,8 @@ proptest! {
             let (expected, run, stop) = notifications_by_decoding(input);
             prop_assert_eq!(scan(input), (run, stop));
             prop_assert_eq!(frames(&input[..run.bytes]).collect::<Vec<_>>(), &expected[..]);
-            prop_assert_eq!(frames(input).collect::<Vec<_>>(), expected);
+            let all: Vec<_> = frames(input).collect();
+            prop_assert!(all.starts_with(&expected));
             for n in 0..=run.count {
                 let first = Run::first(n, &input[..run.bytes]);
                 prop_assert_eq!(first.count, n);

@@ -65,6 +65,13 @@ pub enum DecodeFault {
         /// What it is. For a string: its length in bytes.
         found: i64,
     },
+    /// A text is not UTF-8, which the client asked for.
+    NotUtf8 {
+        /// The field.
+        field: &'static str,
+        /// How many of its bytes are UTF-8, up to the first that is not.
+        at: usize,
+    },
     /// The peer speaks something else.
     NotPostgres {
         /// The first bytes that it sent, as many as had arrived, at most 24.
@@ -140,6 +147,16 @@ impl DecodeError {
         self.message
     }
 
+    /// What can be done about it, where the message alone does not say so.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        let is_text = matches!(self.fault, DecodeFault::NotUtf8 { .. });
+        is_text.then_some(
+            "PostgreSQL sends UTF-8 while client_encoding is UTF8: do not change client_encoding, and look at what is \
+             between client and server",
+        )
+    }
+
     /// What is wrong with it.
     #[must_use]
     pub fn fault(&self) -> &DecodeFault {
@@ -178,6 +195,9 @@ impl fmt::Display for DecodeError {
             ),
             DecodeFault::BadValue { field, expected, found } => {
                 write!(f, "{field} is {found} where {expected} is expected in {message}")
+            }
+            DecodeFault::NotUtf8 { field, at } => {
+                write!(f, "{field} is not UTF-8 from byte {at} on in {message}")
             }
             DecodeFault::NotPostgres { head } => {
                 write!(f, "not a PostgreSQL server: it began with {head:?}")

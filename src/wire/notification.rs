@@ -42,12 +42,12 @@ pub(crate) const TEXT_AT: usize = 9;
 pub struct RawNotification<'a> {
     /// Process id of the notifying backend. Any value: some servers and poolers send 0 or less.
     pub process_id: i32,
-    /// The channel, never empty, without NUL. UTF-8 from PostgreSQL. N39.
+    /// The channel, never empty, without NUL. UTF-8.
     pub channel: &'a [u8],
-    /// The payload. UTF-8 from PostgreSQL. N39.
+    /// The payload. UTF-8.
     ///
-    /// Everything up to the NUL that ends the frame: a NUL inside, which no server can send, is
-    /// not searched for. N14.
+    /// Everything up to the NUL that ends the frame: a NUL inside, which PostgreSQL cannot send, is
+    /// not searched for.
     pub payload: &'a [u8],
 }
 
@@ -70,10 +70,16 @@ impl<'a> RawNotification<'a> {
         if channel.is_empty() {
             return Err(reader.bad_value("channel length", "1 or more", 0));
         }
-        match reader.rest().split_last() {
-            Some((0, payload)) => Ok(Self { process_id, channel, payload }),
-            _ => Err(reader.missing_nul("payload")),
+        let Some((0, payload)) = reader.rest().split_last() else {
+            return Err(reader.missing_nul("payload"));
+        };
+        for (field, text) in [("channel", channel), ("payload", payload)] {
+            if let Err(error) = std::str::from_utf8(text) {
+                let fault = DecodeFault::NotUtf8 { field, at: error.valid_up_to() };
+                return Err(DecodeError::new(NAME, fault));
+            }
         }
+        Ok(Self { process_id, channel, payload })
     }
 }
 
@@ -144,11 +150,11 @@ pub fn scan(input: &[u8]) -> (Run, Stop) {
     let mut last = LastChannel::NONE;
     loop {
         match step(rest, &mut last) {
-            Step::Whole(_, next) => {
+            Step::Whole(notification, next) if is_utf8(notification.payload) => {
                 count += 1;
                 rest = next;
             }
-            Step::Stopped => {
+            Step::Whole(..) | Step::Stopped => {
                 let run = Run { count, bytes: input.len().saturating_sub(rest.len()) };
                 return (run, why(rest));
             }
@@ -156,7 +162,13 @@ pub fn scan(input: &[u8]) -> (Run, Stop) {
     }
 }
 
-/// Iterates over bytes that [`scan`] accepted. Over other bytes it ends early.
+/// Most payloads are ASCII, which is checked at many bytes a step.
+#[inline(always)]
+fn is_utf8(payload: &[u8]) -> bool {
+    payload.is_ascii() || std::str::from_utf8(payload).is_ok()
+}
+
+/// Iterates over bytes that [`scan`] accepted. Over other bytes it ends early, or goes on with payloads that are not UTF-8.
 #[must_use]
 pub const fn frames(validated: &[u8]) -> Notifications<'_> {
     Notifications { rest: validated, last: LastChannel::NONE }
@@ -323,12 +335,12 @@ impl<'a> LastChannel<'a> {
         }
     }
 
-    /// Finds and remembers the channel that `strings` begins with. `false` if there is none.
+    /// Finds and remembers the channel that `strings` begins with. `false` if there is none, or if it is not UTF-8.
     fn replace(&mut self, strings: &'a [u8]) -> bool {
         let Some(end) = position_of_nul(strings) else { return false };
         let length = end.saturating_add(1);
         let Some(bytes) = strings.get(..length) else { return false };
-        if end == 0 {
+        if end == 0 || std::str::from_utf8(bytes).is_err() {
             return false;
         }
         let head = strings.first_chunk().copied().unwrap_or_else(|| {
@@ -456,6 +468,24 @@ mod tests {
                 assert_eq!(run, Run { count: 1, bytes: good.len() });
                 assert!(matches!(stop, Stop::Invalid(_)));
             }
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_not_utf8_ends_the_run_before_it() {
+        let good = frame("kanäle\0größe\0".as_bytes());
+        for (strings, field, at) in [
+            (&b"a\0caf\xe9\0"[..], "payload", 3),
+            (b"caf\xe9\0x\0", "channel", 3),
+            (b"kan\xc3\0x\0", "channel", 3),
+            (b"a\0\xed\xa0\x80\0", "payload", 0),
+            // The NUL behind the channel does not complete a character.
+            (b"a\0x\xf0\x9f\x98\0", "payload", 1),
+        ] {
+            let (run, stop) = scan(&[&good[..], &frame(strings), &good].concat());
+            assert_eq!(run, Run { count: 1, bytes: good.len() });
+            let fault = DecodeFault::NotUtf8 { field, at };
+            assert_eq!(stop, Stop::Invalid(DecodeError::new(NAME, fault)), "{strings:?}");
         }
     }
 

@@ -205,6 +205,7 @@ impl World {
             loss: None,
             stamp: Stamp { received_at: clock.wall(), epoch: 1 },
             told: false,
+            is_terminated: false,
             handle: ListenerHandle::new(sender.clone(), shared.clone()),
             task: None,
         };
