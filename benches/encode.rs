@@ -11,8 +11,13 @@ use pgbell::wire::{Framer, FrontendMessage, quote_identifier};
 /// Bind, Execute and Sync of a prepared `pg_notify($1, $2)`.
 fn notify(channel: &str, payload: &str, out: &mut BytesMut) -> bool {
     let parameters = [Some(channel.as_bytes()), Some(payload.as_bytes())];
-    let bind =
-        FrontendMessage::Bind { portal: "", statement: "n", parameters: (&parameters).into() };
+    let bind = FrontendMessage::Bind {
+        portal: "",
+        statement: "n",
+        parameter_formats: (&[]).into(),
+        parameters: (&parameters).into(),
+        result_formats: (&[]).into(),
+    };
     let execute = FrontendMessage::Execute { portal: "", max_rows: 1 };
     bind.encode(out).is_ok()
         && execute.encode(out).is_ok()

@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use super::command::{CommandId, Kind, Pending};
 use super::rest::Rest;
 use super::{Phase, Session};
-use crate::wire::{self, FrontendMessage, Oids, Target, Values};
+use crate::wire::{self, Formats, FrontendMessage, Oids, Target, Values};
 use crate::{Error, ErrorKind};
 
 /// Object id of the type `text` in `pg_type`.
@@ -60,7 +60,10 @@ impl Session {
                 FrontendMessage::Bind {
                     portal: "",
                     statement: "",
+                    // Text for all.
+                    parameter_formats: Formats::new(&[]),
                     parameters: Values::new(&values),
+                    result_formats: Formats::new(&[]),
                 },
                 FrontendMessage::Describe { target: Target::Portal, name: "" },
                 FrontendMessage::Execute { portal: "", max_rows: 0 },

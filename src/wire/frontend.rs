@@ -9,7 +9,7 @@ use bytes::BytesMut;
 use super::cursor::{Body, Reader, tagged};
 use super::error::{DecodeError, EncodeError};
 use super::framer::Frame;
-use super::list::{List, Oids, Values};
+use super::list::{Formats, List, Oids, Values};
 use super::tags;
 
 /// A message of the client. `Debug` shows neither passwords nor statements nor the values of parameters.
@@ -30,14 +30,18 @@ pub enum FrontendMessage<'a> {
         /// Types of the parameters; 0, or fewer than there are, leaves them to the server.
         parameter_types: Oids<'a>,
     },
-    /// `B`: all parameters and all results in text format.
+    /// `B`.
     Bind {
         /// Name of the portal, empty for the unnamed one.
         portal: &'a str,
         /// Name of the statement.
         statement: &'a str,
+        /// Formats of the parameters, 0 text and 1 binary: none for all text, one for all, or one for each.
+        parameter_formats: Formats<'a>,
         /// The parameters.
         parameters: Values<'a>,
+        /// Formats of the result's columns, in the same way.
+        result_formats: Formats<'a>,
     },
     /// `D`.
     Describe {
@@ -53,6 +57,8 @@ pub enum FrontendMessage<'a> {
         /// At most so many rows, 0 for all.
         max_rows: i32,
     },
+    /// `F`: the raw body.
+    FunctionCall(&'a [u8]),
     /// `C`.
     Close {
         /// Of what kind the named object is.
@@ -121,6 +127,7 @@ impl<'a> FrontendMessage<'a> {
             b'E' => {
                 Self::Execute { portal: reader.utf8("portal")?, max_rows: reader.i32("row limit")? }
             }
+            b'F' => Self::FunctionCall(reader.rest()),
             b'H' => Self::Flush,
             b'P' => {
                 let statement = reader.utf8("statement")?;
@@ -152,6 +159,7 @@ impl<'a> FrontendMessage<'a> {
             Self::Bind { .. } => b'B',
             Self::Describe { .. } => b'D',
             Self::Execute { .. } => b'E',
+            Self::FunctionCall(_) => b'F',
             Self::Close { .. } => b'C',
             Self::Sync => b'S',
             Self::Flush => b'H',
@@ -184,7 +192,7 @@ impl<'a> FrontendMessage<'a> {
 
     fn write(&self, body: &mut Body<'_>) -> Result<(), EncodeError> {
         match self {
-            Self::Password(raw) => body.bytes(raw),
+            Self::Password(raw) | Self::FunctionCall(raw) => body.bytes(raw),
             Self::Query(query) => body.cstr("query", query.as_bytes()),
             Self::Parse { statement, query, parameter_types } => {
                 body.cstr("statement", statement.as_bytes())?;
@@ -192,14 +200,15 @@ impl<'a> FrontendMessage<'a> {
                 body.unsigned_count("parameter types", parameter_types.len())?;
                 parameter_types.write(body)
             }
-            Self::Bind { portal, statement, parameters } => {
+            Self::Bind { portal, statement, parameter_formats, parameters, result_formats } => {
                 body.cstr("portal", portal.as_bytes())?;
                 body.cstr("statement", statement.as_bytes())?;
-                // No format codes: text for all. The same after the values, for the results.
-                body.i16(0)?;
+                body.unsigned_count("parameter formats", parameter_formats.len())?;
+                parameter_formats.write(body)?;
                 body.unsigned_count("parameters", parameters.len())?;
                 parameters.write(body)?;
-                body.i16(0)
+                body.unsigned_count("result formats", result_formats.len())?;
+                result_formats.write(body)
             }
             Self::Describe { target, name } | Self::Close { target, name } => {
                 body.u8(target.byte())?;
@@ -219,22 +228,13 @@ impl<'a> FrontendMessage<'a> {
 fn bind<'a>(reader: &mut Reader<'a>) -> Result<FrontendMessage<'a>, DecodeError> {
     let portal = reader.utf8("portal")?;
     let statement = reader.utf8("statement")?;
-    text_formats(reader, "parameter format")?;
+    let count = usize::from(reader.u16("parameter format count")?);
+    let parameter_formats = List::read(reader, count)?;
     let count = usize::from(reader.u16("parameter count")?);
     let parameters = List::read(reader, count)?;
-    text_formats(reader, "result format")?;
-    Ok(FrontendMessage::Bind { portal, statement, parameters })
-}
-
-/// Format codes, all of which must be 0: values are text here.
-fn text_formats(reader: &mut Reader<'_>, field: &'static str) -> Result<(), DecodeError> {
-    for _ in 0..reader.u16(field)? {
-        let format = reader.i16(field)?;
-        if format != 0 {
-            return Err(reader.bad_value(field, "0 (text)", format.into()));
-        }
-    }
-    Ok(())
+    let count = usize::from(reader.u16("result format count")?);
+    let result_formats = List::read(reader, count)?;
+    Ok(FrontendMessage::Bind { portal, statement, parameter_formats, parameters, result_formats })
 }
 
 impl fmt::Debug for FrontendMessage<'_> {
@@ -249,7 +249,7 @@ impl fmt::Debug for FrontendMessage<'_> {
                 .field("query_bytes", &query.len())
                 .field("parameter_types", parameter_types)
                 .finish(),
-            Self::Bind { portal, statement, parameters } => f
+            Self::Bind { portal, statement, parameters, .. } => f
                 .debug_struct("Bind")
                 .field("portal", portal)
                 .field("statement", statement)
@@ -263,6 +263,7 @@ impl fmt::Debug for FrontendMessage<'_> {
                 .field("portal", portal)
                 .field("max_rows", max_rows)
                 .finish(),
+            Self::FunctionCall(raw) => write!(f, "FunctionCall({} bytes)", raw.len()),
             Self::CopyData(data) => write!(f, "CopyData({} bytes)", data.len()),
             Self::CopyFail(reason) => f.debug_tuple("CopyFail").field(reason).finish(),
             Self::Sync | Self::Flush | Self::CopyDone | Self::Terminate => f.write_str(self.name()),

@@ -14,11 +14,11 @@ const SHOWN_MAX: usize = 16;
 
 /// Type OIDs of Parse and ParameterDescription.
 pub type Oids<'a> = List<'a, u32>;
-/// Values of Bind and DataRow, in text format. `None` is NULL.
+/// Values of Bind and DataRow. `None` is NULL.
 pub type Values<'a> = List<'a, Option<&'a [u8]>>;
 /// Columns of RowDescription.
 pub type Columns<'a> = List<'a, Column<'a>>;
-/// Column formats of the Copy responses.
+/// Formats of Bind and of the Copy responses: 0 text, 1 binary.
 pub type Formats<'a> = List<'a, i16>;
 /// Option names of NegotiateProtocolVersion.
 pub type Names<'a> = List<'a, &'a [u8]>;

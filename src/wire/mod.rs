@@ -25,8 +25,7 @@
 //!
 //! What the codec does not do: it has no state and knows no order of messages (the session does),
 //! reads no socket, holds no buffer, interprets no value of a row, checks no encoding but that of
-//! strings a client sent, and does not speak the binary format, function calls, replication or
-//! protocol 2 beyond recognising its errors.
+//! strings a client sent, and does not speak replication or protocol 2 beyond recognising its errors.
 
 pub mod authentication;
 pub mod backend;

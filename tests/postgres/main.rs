@@ -13,6 +13,8 @@ mod connect;
 mod control;
 mod ending;
 mod failover;
+#[cfg(feature = "testing")]
+mod imitation;
 #[cfg(feature = "tls-ring")]
 mod iterations;
 mod long;

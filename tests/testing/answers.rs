@@ -18,15 +18,15 @@ fn a_query_is_answered_by_its_text_with_rows_a_tag_or_an_error() {
     let mut backend = Backend::default();
     let mut link = ready(&mut backend, &[3]);
     let rows = Answer::rows(["id", "name"]).types([23, 25]).row(["1", "é"]).row([Some("2"), None]);
-    backend.answer("SELECT id, name FROM t WHERE f(E'\\'') -- all\n;", rows);
+    backend.answer("SELECT id, name FROM t WHERE f(X'1f') -- all\n;", rows);
     backend.answer("DELETE FROM t", Answer::command("DELETE 2"));
     backend.answer("INSERT INTO t …", Answer::rows(["id"]).row(["3"]).tag("INSERT 0 1"));
     backend.answer("SELECT 1", Answer::error("42P01", "relation \"t\" does not exist"));
 
-    let sql = "/* x */ SELECT id, name FROM t WHERE f(E'\\'')  ";
+    let sql = "/* x */ SELECT id, name FROM t WHERE f(X'1f')  ";
     // The prefix of the literal is not understood: the text counts as it is.
     assert!(run(&mut link, &mut backend, sql).is_err());
-    let sql = "SELECT id, name FROM t WHERE f(E'\\'') -- all\n";
+    let sql = "SELECT id, name FROM t WHERE f(X'1f') -- all\n";
     let found = run(&mut link, &mut backend, sql).unwrap();
     let columns: Vec<_> =
         found[0].columns().iter().map(|column| (column.name(), column.type_oid())).collect();

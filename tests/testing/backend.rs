@@ -171,7 +171,8 @@ fn refusals_have_the_words_and_the_code_of_the_server() {
         ("SELECT now()", "0A000", "the function now is not understood by the testing backend"),
         ("SELECT 1 + 1", "0A000", "\"+\" here is not understood by the testing backend"),
         ("SELECT x", "42703", "column \"x\" does not exist"),
-        ("SHOW nothing", "42704", "unrecognized configuration parameter \"nothing\""),
+        ("SHOW a.b", "42704", "unrecognized configuration parameter \"a.b\""),
+        ("SHOW a", "0A000", "the parameter a is not understood by the testing backend"),
         ("SELECT 'x'::int4", "22P02", "invalid input syntax for type integer: \"x\""),
     ] {
         let error = run(&mut link, &mut backend, sql).unwrap_err();
@@ -184,6 +185,24 @@ fn refusals_have_the_words_and_the_code_of_the_server() {
     assert_eq!(link.session().notices().1.unwrap().code(), "42622");
     assert_eq!(backend.channels(link.id()).collect::<Vec<_>>(), ["x".repeat(63)]);
     assert_eq!(backend.count("a").committed, 0);
+}
+
+/// N183. As PostgreSQL does: strings in dollar quotes and with escapes are strings everywhere.
+#[test]
+fn a_payload_may_be_written_in_every_notation() {
+    let mut backend = Backend::default();
+    let mut link = ready(&mut backend, &[1]);
+    run(&mut link, &mut backend, "LISTEN ch").unwrap();
+    for (sql, payload) in [
+        ("NOTIFY ch, $$x$$", "x"),
+        ("NOTIFY ch, $a$it's; $$ $a$", "it's; $$ "),
+        ("NOTIFY ch, E'a\\nb\\'\\u00e9'", "a\nb'é"),
+        ("NOTIFY ch, 'a'\n'b'", "ab"),
+        ("SELECT pg_notify('ch', $$y$$)", "y"),
+    ] {
+        run(&mut link, &mut backend, sql).unwrap();
+        assert_eq!(texts(&mut link, &mut backend), [format!("ch={payload}")], "{sql}");
+    }
 }
 
 #[test]

@@ -132,7 +132,7 @@ fn what_is_no_login_ends_with_fatal() {
         (startup(ProtocolVersion::V3_0, &[("user", "a"), ("client_encoding", "SJIS")]), "C22023"),
         (b"GET / HTTP/1.1\r\n".to_vec(), "C08P01"),
         ([&trusted[..], b"Z\0\0\0\x04"].concat(), "C08P01"),
-        ([&trusted[..], b"Q\0\0\0\x08abcd"].concat(), "C08P01"),
+        ([&trusted[..], b"Q\x7f\0\0\0"].concat(), "C54000"),
         ([&trusted[..], b"p\0\0\0\x05\0"].concat(), "C08P01"),
     ] {
         let (output, closed) = answer(&input);

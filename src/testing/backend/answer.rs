@@ -24,6 +24,7 @@ pub struct Answer {
     tag: Option<String>,
     pub(super) notifications: Vec<(String, String)>,
     pub(super) refusal: Option<Refusal>,
+    pub(super) parameter_types: Vec<Type>,
 }
 
 impl Answer {
@@ -51,6 +52,10 @@ impl Answer {
 
     /// The types of the columns, as object ids of `pg_type`: 23 is `int4`, 20 is `int8`, 25 is `text`.
     ///
+    /// A driver that wants results in binary format gets them for 16 (`bool`), 17 (`bytea`), 19 (`name`), 20, 21 and 23 (`int8`, `int2`,
+    /// `int4`), 25 (`text`), 26 (`oid`), 114 and 3802 (`json`, `jsonb`), 700 and 701 (`float4`, `float8`), 1042 and 1043 (`bpchar`,
+    /// `varchar`), 2950 (`uuid`) and their arrays. A value of another type, or one that its type does not have, is an error then.
+    ///
     /// # Panics
     /// There are more or fewer types than columns.
     #[must_use]
@@ -61,6 +66,14 @@ impl Answer {
         for (field, oid) in fields.iter_mut().zip(oids) {
             field.of = Type(oid);
         }
+        self
+    }
+
+    /// The types of the statement's parameters `$1`, `$2` and so on, as object ids, where a driver asks for them. Those that are
+    /// not given here are what the driver declares, or `text`.
+    #[must_use]
+    pub fn parameter_types(mut self, oids: impl IntoIterator<Item = u32>) -> Self {
+        self.parameter_types = oids.into_iter().map(Type).collect();
         self
     }
 
@@ -105,6 +118,13 @@ impl Answer {
     }
 
     const fn empty() -> Self {
-        Self { fields: None, rows: Vec::new(), tag: None, notifications: Vec::new(), refusal: None }
+        Self {
+            fields: None,
+            rows: Vec::new(),
+            tag: None,
+            notifications: Vec::new(),
+            refusal: None,
+            parameter_types: Vec::new(),
+        }
     }
 }

@@ -2,10 +2,58 @@
 
 use super::refusal::Refusal;
 
+/// Elements of an array. Ours.
+const ELEMENTS_MAX: usize = 2_000_000;
+
 /// The elements of `{a,"b c",NULL}`. `None` is NULL.
 pub(super) fn elements(literal: &str) -> Result<Vec<Option<String>>, Refusal> {
-    parse(literal)
-        .ok_or_else(|| Refusal::new("22P02", format!("malformed array literal: \"{literal}\"")))
+    // Each element but the first has a comma before it.
+    if literal.bytes().filter(|byte| *byte == b',').count() >= ELEMENTS_MAX {
+        return Err(Refusal::too_much("the elements of an array"));
+    }
+    parse(literal).ok_or_else(|| {
+        let inside = literal.trim_start().strip_prefix('{').map(str::trim_start);
+        if inside.is_none_or(|inside| inside.starts_with('{')) && literal.contains('{') {
+            return Refusal::not_understood("an array of several dimensions or with bounds");
+        }
+        Refusal::new("22P02", format!("malformed array literal: \"{literal}\""))
+    })
+}
+
+/// The literal of these elements.
+pub(super) fn literal(elements: &[Option<String>]) -> String {
+    let mut literal = String::from("{");
+    for (index, element) in elements.iter().enumerate() {
+        if index > 0 {
+            literal.push(',');
+        }
+        let Some(text) = element else {
+            literal.push_str("NULL");
+            continue;
+        };
+        if !needs_quotes(text) {
+            literal.push_str(text);
+            continue;
+        }
+        literal.push('"');
+        for c in text.chars() {
+            if matches!(c, '"' | '\\') {
+                literal.push('\\');
+            }
+            literal.push(c);
+        }
+        literal.push('"');
+    }
+    literal.push('}');
+    literal
+}
+
+/// `array_out`.
+fn needs_quotes(text: &str) -> bool {
+    let special = |c: char| {
+        matches!(c, '"' | '\\' | '{' | '}' | ',') || c.is_ascii_whitespace() || c == '\x0b'
+    };
+    text.is_empty() || text.eq_ignore_ascii_case("null") || text.contains(special)
 }
 
 fn parse(literal: &str) -> Option<Vec<Option<String>>> {
@@ -95,9 +143,12 @@ mod tests {
     #[test]
     fn what_is_no_array_is_refused() {
         for literal in
-            ["", "a", "{", "{a", "a}", "{a,}", "{,a}", "{\"a}", "{\"a\"b}", "{{a},{b}}", "{a\\}"]
+            ["", "a", "{", "{a", "a}", "{a,}", "{,a}", "{\"a}", "{\"a\"b}", "{a,{b}}", "{a\\}"]
         {
             assert_eq!(elements(literal).unwrap_err().code(), "22P02", "{literal}");
+        }
+        for literal in ["{{a},{b}}", " { {a}}", "[0:1]={a,b}"] {
+            assert_eq!(elements(literal).unwrap_err().code(), "0A000", "{literal}");
         }
     }
 }

@@ -7,17 +7,24 @@ use std::sync::Arc;
 use bytes::{Buf, BytesMut};
 
 use super::Shared;
-use super::executor::{Executor, Note};
+use super::codec;
+use super::executor::{Executor, Note, Outcome};
 use super::extended::Pipeline;
 use super::field::Field;
+use super::formats::Formats;
 use super::login::{Exchange, malformed};
 use super::query::Query;
 use super::refusal::Refusal;
-use super::statement::{self, Script};
+use super::select::Value;
+use super::statement::{self, Script, Statement};
+use super::types::Type;
 use crate::wire::{
-    BackendMessage, Column, Columns, DbError, Framer, FrontendMessage, ProtocolVersion,
-    RawNotification, Severity, TransactionStatus, Values,
+    BackendMessage, Column, Columns, DbError, DecodeError, Frame, Framer, FrontendMessage,
+    ProtocolVersion, RawNotification, Severity, TransactionStatus, Values,
 };
+
+/// Longest message of a client, as a length word. Ours: a server takes a gigabyte. N8.
+const MESSAGE_BYTES_MAX: u32 = 16 * 1024 * 1024;
 
 /// A client, from its first byte to its last.
 pub(super) struct Connection {
@@ -31,8 +38,6 @@ pub(super) struct Connection {
     /// Notifications that wait for the end of a transaction.
     inbox: VecDeque<(i32, Arc<Note>)>,
     inbox_bytes: usize,
-    /// Parameters to report before the next ReadyForQuery.
-    reports: Vec<(String, String)>,
 }
 
 pub(super) enum Phase {
@@ -63,7 +68,6 @@ impl Connection {
             is_surplus: false,
             inbox: VecDeque::new(),
             inbox_bytes: 0,
-            reports: Vec::new(),
         }
     }
 
@@ -107,9 +111,18 @@ impl Connection {
     // ---- messages ----
 
     fn handle_frame(&mut self, shared: &mut Shared, input: &BytesMut) -> Result<usize, DbError> {
+        refuse_long(input)?;
         let frame = Framer::frontend().next(input).map_err(|error| malformed(&error))?;
         let Some(frame) = frame else { return Ok(0) };
-        let message = FrontendMessage::decode(frame).map_err(|error| malformed(&error))?;
+        let message = match FrontendMessage::decode(frame) {
+            Ok(message) => message,
+            // The next message begins where it would have begun.
+            Err(error) if self.is_ready() => {
+                self.refuse_malformed(shared, frame, &error);
+                return Ok(frame.wire_len());
+            }
+            Err(error) => return Err(malformed(&error)),
+        };
         match (&self.phase, &message) {
             (Phase::Login { .. }, FrontendMessage::Password(body)) => {
                 self.handle_answer(shared, body)?;
@@ -126,6 +139,10 @@ impl Connection {
             }
             _ if self.pipeline.is_skipping() => {}
             (_, FrontendMessage::Query(sql)) => self.handle_query(shared, sql),
+            (_, FrontendMessage::FunctionCall(_)) => {
+                self.refuse(&Refusal::not_understood("FunctionCall"));
+                self.ready(shared);
+            }
             // Outside of a COPY these are passed over. There is no COPY here.
             (
                 _,
@@ -144,6 +161,22 @@ impl Connection {
         Ok(frame.wire_len())
     }
 
+    /// A message whose body is none of its kind.
+    fn refuse_malformed(&mut self, shared: &mut Shared, frame: Frame<'_>, error: &DecodeError) {
+        if self.pipeline.is_skipping() {
+            return;
+        }
+        let is_text = matches!(frame.tag, b'Q' | b'P');
+        self.refuse(&match std::str::from_utf8(frame.body) {
+            Err(_) if is_text => Refusal::not_utf8(),
+            _ => Refusal::new("08P01", error.to_string()),
+        });
+        match frame.tag {
+            b'Q' | b'F' => self.ready(shared),
+            _ => self.pipeline.fail(),
+        }
+    }
+
     fn handle_query(&mut self, shared: &mut Shared, sql: &str) {
         self.pipeline.forget_unnamed();
         if let Err(refusal) = self.run(shared, sql) {
@@ -159,14 +192,18 @@ impl Connection {
             self.send(&BackendMessage::EmptyQueryResponse);
         }
         for statement in &script.statements {
-            let outcome = self.executor.execute(statement, &[], &mut shared.answers)?;
-            if let Some(fields) = &outcome.fields {
-                self.describe(fields);
+            let outcome = self.execute(shared, statement, &[], &[])?;
+            let (fields, formats) = (outcome.fields.as_deref(), Formats::default());
+            if let Some(fields) = fields {
+                self.describe(fields, &formats);
             }
             for row in &outcome.rows {
-                self.row(row);
+                self.row(row, fields.unwrap_or_default(), &formats)?;
             }
-            self.complete(outcome.warning.as_ref(), outcome.report, &outcome.tag);
+            self.complete(outcome.warning.as_ref(), &outcome.tag);
+            if self.check_bound(shared) {
+                break;
+            }
         }
         Ok(())
     }
@@ -178,28 +215,50 @@ impl Connection {
         statement::parse(sql, &mut |sql| answers.find(&Query { sql, parameters: None, process_id }))
     }
 
+    /// Carries out a statement.
+    pub(super) fn execute(
+        &mut self,
+        shared: &mut Shared,
+        statement: &Statement,
+        parameters: &[Value],
+        types: &[Type],
+    ) -> Result<Outcome, Refusal> {
+        let outcome = self.executor.execute(statement, parameters, types, &mut shared.answers)?;
+        self.pipeline.apply(statement)?;
+        Ok(outcome)
+    }
+
     /// RowDescription.
-    pub(super) fn describe(&mut self, fields: &[Field]) {
-        let columns: Vec<Column<'_>> = fields.iter().map(Field::column).collect();
+    pub(super) fn describe(&mut self, fields: &[Field], formats: &Formats) {
+        let fields = fields.iter().enumerate();
+        let columns: Vec<Column<'_>> =
+            fields.map(|(index, field)| field.column(formats.code(index))).collect();
         self.send(&BackendMessage::RowDescription { columns: Columns::new(&columns) });
     }
 
-    pub(super) fn row(&mut self, row: &[Option<String>]) {
-        let values: Vec<Option<&[u8]>> =
-            row.iter().map(|value| value.as_deref().map(str::as_bytes)).collect();
+    /// DataRow.
+    pub(super) fn row(
+        &mut self,
+        row: &[Value],
+        fields: &[Field],
+        formats: &Formats,
+    ) -> Result<(), Refusal> {
+        let value = |(index, (value, field)): (usize, (&Value, &Field))| match value {
+            None => Ok(None),
+            Some(text) if formats.is_binary(index) => codec::encode(field.of, text).map(Some),
+            Some(text) => Ok(Some(text.clone().into_bytes())),
+        };
+        let values = row.iter().zip(fields).enumerate().map(value);
+        let values = values.collect::<Result<Vec<_>, _>>()?;
+        let values: Vec<Option<&[u8]>> = values.iter().map(Option::as_deref).collect();
         self.send(&BackendMessage::DataRow { values: Values::new(&values) });
+        Ok(())
     }
 
-    pub(super) fn complete(
-        &mut self,
-        warning: Option<&DbError>,
-        report: Option<(String, String)>,
-        tag: &str,
-    ) {
+    pub(super) fn complete(&mut self, warning: Option<&DbError>, tag: &str) {
         if let Some(warning) = warning {
             self.notice(warning);
         }
-        self.reports.extend(report);
         self.send(&BackendMessage::CommandComplete { tag: tag.as_bytes() });
     }
 
@@ -227,7 +286,7 @@ impl Connection {
             shared.outbox.push(note);
         }
         self.flush_inbox(shared);
-        for (name, value) in std::mem::take(&mut self.reports) {
+        for (name, value) in self.executor.settings.take_reports() {
             self.report(&name, &value);
         }
         if self.executor.status() == TransactionStatus::Idle {
@@ -320,6 +379,20 @@ impl Connection {
         );
         self.fatal(&DbError::new(Severity::Fatal, "08006", &text));
         true
+    }
+}
+
+/// Before it is waited for.
+fn refuse_long(input: &[u8]) -> Result<(), DbError> {
+    let length = input.get(1..5).and_then(|length| length.try_into().ok()).map(u32::from_be_bytes);
+    match length {
+        Some(length @ MESSAGE_BYTES_MAX..) => {
+            let text = format!(
+                "a message of {length} bytes; the testing backend takes {MESSAGE_BYTES_MAX} bytes"
+            );
+            Err(DbError::new(Severity::Fatal, "54000", &text))
+        }
+        _ => Ok(()),
     }
 }
 

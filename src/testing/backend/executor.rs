@@ -9,11 +9,18 @@ use super::field::Field;
 use super::query::Query;
 use super::refusal::Refusal;
 use super::select::{Context, Value};
+use super::settings::Settings;
 use super::statement::Statement;
 use super::types::Type;
 use crate::config::PORT_DEFAULT;
 use crate::wire::limits::{CHANNEL_BYTES_MAX, PAYLOAD_BYTES_MAX};
 use crate::wire::{DbError, Severity, TransactionStatus};
+
+/// Bytes of what a transaction does. Ours.
+const PENDING_BYTES_MAX: usize = 128 * 1024 * 1024;
+
+/// Channels of a session. Ours.
+const CHANNELS_MAX: usize = 1_000_000;
 
 /// What NOTIFY says.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -31,8 +38,6 @@ pub(super) struct Outcome {
     pub(super) fields: Option<Vec<Field>>,
     pub(super) rows: Vec<Vec<Value>>,
     pub(super) warning: Option<DbError>,
-    /// A parameter that has to be reported before the next ReadyForQuery.
-    pub(super) report: Option<(String, String)>,
 }
 
 impl Outcome {
@@ -52,7 +57,9 @@ enum Change {
 #[derive(Debug)]
 pub(super) struct Executor {
     process_id: i32,
-    settings: BTreeMap<String, String>,
+    /// The name of the database that the client asked for.
+    database: String,
+    pub(super) settings: Settings,
     listening: BTreeSet<String>,
     proxy: Proxy,
     /// How many statements were carried out.
@@ -62,6 +69,8 @@ pub(super) struct Executor {
     status: TransactionStatus,
     /// Of the running transaction, in order.
     changes: Vec<Change>,
+    /// What `changes` and `notes` take.
+    pending_bytes: usize,
     notes: Vec<Arc<Note>>,
     /// The same as `notes`: equal ones are sent once, at the first one's place. N62.
     seen: HashSet<Arc<Note>>,
@@ -73,13 +82,15 @@ impl Executor {
     pub(super) fn new(process_id: i32, settings: BTreeMap<String, String>, proxy: Proxy) -> Self {
         Self {
             process_id,
-            settings,
+            database: String::new(),
+            settings: Settings::new(settings),
             listening: BTreeSet::new(),
             proxy,
             statements: 0,
             refused: Arc::default(),
             status: TransactionStatus::Idle,
             changes: Vec::new(),
+            pending_bytes: 0,
             notes: Vec::new(),
             seen: HashSet::new(),
             committed: Vec::new(),
@@ -90,16 +101,9 @@ impl Executor {
         self.process_id
     }
 
-    pub(super) fn settings(&self) -> &BTreeMap<String, String> {
-        &self.settings
-    }
-
-    /// A setting that the startup packet gives.
-    pub(super) fn assign(&mut self, name: &str, value: &str) {
-        // Only what is reported by default is reported now.
-        if let Some(setting) = self.settings.get_mut(name) {
-            value.clone_into(setting);
-        }
+    /// The client's choice of a database: any is this one.
+    pub(super) fn open_database(&mut self, name: &str) {
+        name.clone_into(&mut self.database);
     }
 
     /// Whether a block is open, as ReadyForQuery reports it.
@@ -129,16 +133,17 @@ impl Executor {
     }
 
     /// The columns that a statement returns, as far as they are known before it is carried out.
-    pub(super) fn fields(&self, statement: &Statement) -> Option<Vec<Field>> {
+    pub(super) fn fields(&self, statement: &Statement, parameters: &[Type]) -> Option<Vec<Field>> {
         let text = |name: &str| Field::new(name, Type::TEXT);
         match statement {
-            Statement::Select(select) => Some(select.fields()),
+            Statement::Select(select) => Some(select.fields(parameters)),
             Statement::Proof(proof) => Some(proof.columns().iter().copied().map(text).collect()),
             // As the parameter is spelled, not as it was asked for.
             Statement::Show { name } => {
-                let known = self.setting(name).map_or(name, |(known, _)| known);
+                let known = self.settings.get(name).map_or(name.as_str(), |(known, _)| known);
                 Some(vec![text(known)])
             }
+            Statement::Catalogue(catalogue) => Some(catalogue.fields()),
             Statement::Scripted { fields, .. } => fields.clone(),
             _ => None,
         }
@@ -149,6 +154,7 @@ impl Executor {
         &mut self,
         statement: &Statement,
         parameters: &[Value],
+        types: &[Type],
         answers: &mut Answers,
     ) -> Result<Outcome, Refusal> {
         self.statements = self.statements.wrapping_add(1);
@@ -158,7 +164,7 @@ impl Executor {
         }
         let mut outcome = self.carry_out(statement, parameters, answers)?;
         if !matches!(statement, Statement::Scripted { .. }) {
-            outcome.fields = self.fields(statement);
+            outcome.fields = self.fields(statement, types);
         }
         Ok(outcome)
     }
@@ -170,7 +176,7 @@ impl Executor {
         answers: &mut Answers,
     ) -> Result<Outcome, Refusal> {
         match statement {
-            Statement::Begin => Ok(self.begin()),
+            Statement::Begin { tag } => Ok(self.begin(tag)),
             Statement::Commit => Ok(self.end(true)),
             Statement::Rollback => Ok(self.end(false)),
             Statement::Listen(channel) => {
@@ -179,15 +185,15 @@ impl Executor {
                     let text = format!("permission denied for channel \"{channel}\"");
                     return Err(Refusal::new("42501", text));
                 }
-                self.changes.push(Change::Listen(channel.clone()));
+                self.change(Change::Listen(channel.clone()))?;
                 Ok(Outcome::tagged("LISTEN"))
             }
             Statement::Unlisten(channel) => {
-                self.changes.push(Change::Unlisten(channel.clone()));
+                self.change(Change::Unlisten(channel.clone()))?;
                 Ok(Outcome::tagged("UNLISTEN"))
             }
             Statement::UnlistenAll => {
-                self.changes.push(Change::UnlistenAll);
+                self.change(Change::UnlistenAll)?;
                 Ok(Outcome::tagged("UNLISTEN"))
             }
             Statement::Notify { channel, payload } => {
@@ -206,13 +212,40 @@ impl Executor {
                 Ok(Outcome { rows: vec![row], ..Outcome::tagged("SELECT 1") })
             }
             Statement::Scripted { sql, .. } => self.answer(sql, parameters, answers),
-            Statement::Set { name, value } => Ok(self.set(name, value)),
+            Statement::Catalogue(catalogue) => {
+                let rows = catalogue.rows();
+                Ok(Outcome { tag: format!("SELECT {}", rows.len()), rows, ..Outcome::default() })
+            }
+            Statement::Set { name, value } => {
+                self.settings.set(name, value)?;
+                Ok(Outcome::tagged("SET"))
+            }
+            Statement::Reset { name, tag } => {
+                self.settings.reset(name)?;
+                Ok(Outcome::tagged(tag))
+            }
+            Statement::ResetAll => {
+                self.settings.reset_all();
+                Ok(Outcome::tagged("RESET"))
+            }
+            Statement::DiscardAll => {
+                if self.status != TransactionStatus::Idle {
+                    let text = "DISCARD ALL cannot run inside a transaction block";
+                    return Err(Refusal::new("25001", text));
+                }
+                self.change(Change::UnlistenAll)?;
+                self.settings.reset_all();
+                Ok(Outcome::tagged("DISCARD ALL"))
+            }
+            // The pipeline does what they say.
+            Statement::Deallocate { name: None } => Ok(Outcome::tagged("DEALLOCATE ALL")),
+            Statement::Deallocate { .. } => Ok(Outcome::tagged("DEALLOCATE")),
+            Statement::Close { name: None } => Ok(Outcome::tagged("CLOSE CURSOR ALL")),
+            Statement::Close { .. } => Ok(Outcome::tagged("CLOSE CURSOR")),
             Statement::Show { name } => {
-                let value = self.setting(name).map(|(_, value)| value.clone());
-                let value = value.ok_or_else(|| {
-                    let text = format!("unrecognized configuration parameter \"{name}\"");
-                    Refusal::new("42704", text)
-                })?;
+                let value =
+                    self.settings.get(name).ok_or_else(|| Refusal::unknown_setting(name))?;
+                let value = value.1.to_owned();
                 Ok(Outcome { rows: vec![vec![Some(value)]], ..Outcome::tagged("SHOW") })
             }
         }
@@ -255,8 +288,8 @@ impl Executor {
         }
     }
 
-    fn begin(&mut self) -> Outcome {
-        let mut outcome = Outcome::tagged("BEGIN");
+    fn begin(&mut self, tag: &str) -> Outcome {
+        let mut outcome = Outcome::tagged(tag);
         if self.status == TransactionStatus::InTransaction {
             let text = "there is already a transaction in progress";
             outcome.warning = Some(DbError::new(Severity::Warning, "25001", text));
@@ -291,35 +324,47 @@ impl Executor {
                 Change::UnlistenAll => self.listening.clear(),
             }
         }
+        self.pending_bytes = 0;
         self.seen.clear();
         self.committed.append(&mut self.notes);
     }
 
     fn discard(&mut self) {
         self.changes.clear();
+        self.pending_bytes = 0;
         self.seen.clear();
         self.notes.clear();
     }
 
     fn refuse_on_standby(&self, command: &str) -> Result<(), Refusal> {
-        if self.settings.get("in_hot_standby").is_some_and(|value| value == "on") {
+        if self.settings.get("in_hot_standby").is_some_and(|(_, value)| value == "on") {
             return Err(Refusal::new("25006", format!("cannot execute {command} during recovery")));
         }
         Ok(())
     }
 
-    /// A parameter as it is spelled, and its value.
-    pub(super) fn setting(&self, name: &str) -> Option<(&String, &String)> {
-        self.settings.iter().find(|(known, _)| known.eq_ignore_ascii_case(name))
+    fn change(&mut self, change: Change) -> Result<(), Refusal> {
+        let name = match &change {
+            Change::Listen(name) | Change::Unlisten(name) => name.len(),
+            Change::UnlistenAll => 0,
+        };
+        self.pend(name)?;
+        let channels = self.listening.len().saturating_add(self.changes.len());
+        if channels >= CHANNELS_MAX && matches!(change, Change::Listen(_)) {
+            return Err(Refusal::too_much("the channels of this session"));
+        }
+        self.changes.push(change);
+        Ok(())
     }
 
-    /// At once, and not undone by ROLLBACK: the one liberty that is taken with transactions.
-    fn set(&mut self, name: &str, value: &str) -> Outcome {
-        let mut outcome = Outcome::tagged("SET");
-        let known = self.setting(name).map(|(name, _)| name.clone());
-        outcome.report = known.clone().map(|name| (name, value.to_owned()));
-        self.settings.insert(known.unwrap_or_else(|| name.to_owned()), value.to_owned());
-        outcome
+    /// A transaction grows.
+    fn pend(&mut self, bytes: usize) -> Result<(), Refusal> {
+        let each = size_of::<Change>().saturating_add(size_of::<Note>());
+        self.pending_bytes = self.pending_bytes.saturating_add(bytes).saturating_add(each);
+        if self.pending_bytes > PENDING_BYTES_MAX {
+            return Err(Refusal::too_much("what this transaction does"));
+        }
+        Ok(())
     }
 }
 
@@ -336,6 +381,7 @@ impl Context for Executor {
         } else {
             let note = Note { channel: channel.to_owned(), payload: payload.to_owned() };
             let note = Arc::new(note);
+            self.pend(channel.len().saturating_add(payload.len()))?;
             if self.seen.insert(Arc::clone(&note)) {
                 self.notes.push(note);
             }
@@ -354,6 +400,26 @@ impl Context for Executor {
     /// What a server says that listens at the usual port.
     fn server_port(&self) -> Option<u16> {
         (self.proxy != Proxy::OneSession).then_some(PORT_DEFAULT)
+    }
+
+    fn current_setting(&self, name: &str) -> Option<String> {
+        let value = match self.settings.get(name) {
+            Some((_, value)) => Some(value),
+            None => match name {
+                "transaction_read_only" => Some("off"),
+                "idle_session_timeout" => Some("0"),
+                _ => None,
+            },
+        };
+        value.map(str::to_owned)
+    }
+
+    fn set_config(&mut self, name: &str, value: &str) -> Result<(), Refusal> {
+        self.settings.set(name, value)
+    }
+
+    fn database(&self) -> &str {
+        &self.database
     }
 
     fn channels(&self) -> Vec<String> {

@@ -1,22 +1,30 @@
 //! The extended query protocol: prepared statements and portals, up to Sync.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Shared;
+use super::codec;
 use super::connection::Connection;
 use super::executor::{Outcome, aborted};
+use super::formats::Formats;
+use super::kept::Kept;
 use super::refusal::Refusal;
 use super::select::Value;
 use super::statement::Statement;
 use super::types::Type;
-use crate::wire::{BackendMessage, FrontendMessage, Oids, Target, TransactionStatus, Values};
+use crate::wire::{self, BackendMessage, FrontendMessage, Oids, Target, TransactionStatus, Values};
+
+/// Bytes of the texts and of the parameters' types of a session's prepared statements. Ours.
+const STATEMENT_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Bytes of the values of a session's portals. Ours.
+const PORTAL_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// What a session has prepared, and where its pipeline stands.
 #[derive(Debug, Default)]
 pub(super) struct Pipeline {
-    statements: BTreeMap<String, Prepared>,
-    portals: BTreeMap<String, Portal>,
+    statements: Kept<Prepared>,
+    portals: Kept<Portal>,
     /// An implicit transaction runs until Sync.
     open: bool,
     /// An error came: everything up to Sync is passed over.
@@ -27,15 +35,33 @@ pub(super) struct Pipeline {
 #[derive(Debug, Clone)]
 struct Prepared {
     statement: Option<Arc<Statement>>,
-    types: Vec<u32>,
+    types: Vec<Type>,
 }
 
 #[derive(Debug)]
 struct Portal {
     statement: Option<Arc<Statement>>,
-    parameters: Vec<Value>,
-    /// What it returned, once it was executed, and how many rows the client has.
-    result: Option<(Outcome, usize)>,
+    types: Vec<Type>,
+    formats: Formats,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// With the values of its parameters.
+    Bound(Vec<Value>),
+    /// The client has so many of the rows.
+    Suspended(Outcome, usize),
+    Done,
+}
+
+/// What a Bind asks for.
+pub(super) struct Bind<'a> {
+    portal: &'a str,
+    statement: &'a str,
+    parameter_formats: wire::Formats<'a>,
+    parameters: Values<'a>,
+    result_formats: wire::Formats<'a>,
 }
 
 impl Pipeline {
@@ -68,6 +94,33 @@ impl Pipeline {
     pub(super) fn end_transaction(&mut self) {
         self.portals.clear();
     }
+
+    /// What a statement that was carried out does to what is prepared.
+    pub(super) fn apply(&mut self, statement: &Statement) -> Result<(), Refusal> {
+        match statement {
+            Statement::Deallocate { name: Some(name) } if !self.statements.remove(name) => {
+                Err(no_statement(name))
+            }
+            Statement::Close { name: Some(name) } if !self.portals.remove(name) => {
+                let text = format!("cursor \"{name}\" does not exist");
+                Err(Refusal::new("34000", text))
+            }
+            Statement::Deallocate { name: None } => {
+                self.statements.clear();
+                Ok(())
+            }
+            Statement::Close { name: None } => {
+                self.portals.clear();
+                Ok(())
+            }
+            Statement::DiscardAll => {
+                self.statements.clear();
+                self.portals.clear();
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Connection {
@@ -76,25 +129,38 @@ impl Connection {
         shared: &mut Shared,
         message: &FrontendMessage<'_>,
     ) -> Result<(), Refusal> {
-        match message {
+        match *message {
             FrontendMessage::Parse { statement, query, parameter_types } => {
                 self.pipeline.open = true;
-                self.parse(shared, statement, query, *parameter_types)
+                self.parse(shared, statement, query, parameter_types)
             }
-            FrontendMessage::Bind { portal, statement, parameters } => {
+            FrontendMessage::Bind {
+                portal,
+                statement,
+                parameter_formats,
+                parameters,
+                result_formats,
+            } => {
                 self.pipeline.open = true;
-                self.bind(portal, statement, *parameters)
+                let bind =
+                    Bind { portal, statement, parameter_formats, parameters, result_formats };
+                self.bind(&bind)
             }
-            FrontendMessage::Describe { target, name } => self.describe_named(*target, name),
+            FrontendMessage::Describe { target: Target::Statement, name } => {
+                self.describe_statement(name)
+            }
+            FrontendMessage::Describe { target: Target::Portal, name } => {
+                self.describe_portal(name)
+            }
             FrontendMessage::Execute { portal, max_rows } => {
                 self.pipeline.open = true;
-                self.execute(shared, portal, *max_rows)
+                self.execute_portal(shared, portal, max_rows)
             }
             FrontendMessage::Close { target, name } => {
                 match target {
-                    Target::Statement => drop(self.pipeline.statements.remove(*name)),
-                    Target::Portal => drop(self.pipeline.portals.remove(*name)),
-                }
+                    Target::Statement => self.pipeline.statements.remove(name),
+                    Target::Portal => self.pipeline.portals.remove(name),
+                };
                 self.send(&BackendMessage::CloseComplete);
                 Ok(())
             }
@@ -108,9 +174,9 @@ impl Connection {
         shared: &mut Shared,
         name: &str,
         query: &str,
-        types: Oids<'_>,
+        declared: Oids<'_>,
     ) -> Result<(), Refusal> {
-        if !name.is_empty() && self.pipeline.statements.contains_key(name) {
+        if !name.is_empty() && self.pipeline.statements.contains(name) {
             let text = format!("prepared statement \"{name}\" already exists");
             return Err(Refusal::new("42P05", text));
         }
@@ -123,105 +189,138 @@ impl Connection {
             return Err(Refusal::syntax(text));
         }
         self.refuse_in_failed_block(statement.as_ref())?;
-        let count = statement.as_ref().map_or(0, Statement::parameter_count);
-        if count > usize::from(u16::MAX) {
-            return Err(Refusal::syntax(format!("there is no parameter ${count}")));
-        }
-        let mut types: Vec<u32> = types.iter().collect();
-        types.resize(types.len().max(count), 0);
-        for oid in types.iter_mut().filter(|oid| **oid == 0) {
-            *oid = Type::TEXT.oid();
-        }
+        let types = match &statement {
+            Some(statement) => statement.parameters()?,
+            None => Vec::new(),
+        };
+        let types = resolved(types, declared);
+        let bytes = query.len().saturating_add(types.len().saturating_mul(size_of::<Type>()));
         let prepared = Prepared { statement: statement.map(Arc::new), types };
-        self.pipeline.statements.insert(name.to_owned(), prepared);
+        self.pipeline.statements.insert(name, prepared, bytes, STATEMENT_BYTES_MAX)?;
         self.send(&BackendMessage::ParseComplete);
         Ok(())
     }
 
-    fn bind(&mut self, name: &str, statement: &str, values: Values<'_>) -> Result<(), Refusal> {
-        let prepared = self.prepared(statement)?.clone();
-        if values.len() != prepared.types.len() {
+    fn bind(&mut self, bind: &Bind<'_>) -> Result<(), Refusal> {
+        let Prepared { statement, types } = self.prepared(bind.statement)?.clone();
+        let count = bind.parameters.len();
+        let parameter_formats = Formats::read(bind.parameter_formats, count, "parameter")?;
+        if count != types.len() {
             let text = format!(
-                "bind message supplies {} parameters, but prepared statement \"{statement}\" requires {}",
-                values.len(),
-                prepared.types.len()
+                "bind message supplies {count} parameters, but prepared statement \"{}\" requires {}",
+                bind.statement,
+                types.len()
             );
             return Err(Refusal::new("08P01", text));
         }
-        self.refuse_in_failed_block(prepared.statement.as_deref())?;
-        if !name.is_empty() && self.pipeline.portals.contains_key(name) {
-            return Err(Refusal::new("42P03", format!("cursor \"{name}\" already exists")));
+        self.refuse_in_failed_block(statement.as_deref())?;
+        if !bind.portal.is_empty() && self.pipeline.portals.contains(bind.portal) {
+            let text = format!("cursor \"{}\" already exists", bind.portal);
+            return Err(Refusal::new("42P03", text));
         }
-        let parameters = values.iter().map(text).collect::<Result<_, _>>()?;
-        let portal = Portal { statement: prepared.statement, parameters, result: None };
-        self.pipeline.portals.insert(name.to_owned(), portal);
+        let fields = statement.as_ref().and_then(|it| self.executor.fields(it, &types));
+        let columns = fields.map_or(0, |fields| fields.len());
+        let formats = Formats::read(bind.result_formats, columns, "result")?;
+        let parameters =
+            bind.parameters.iter().zip(&types).enumerate().map(|(index, (raw, of))| {
+                let Some(raw) = raw else { return Ok(None) };
+                let decode = if parameter_formats.is_binary(index) { codec::decode } else { text };
+                decode(*of, raw).map(Some)
+            });
+        let parameters = parameters.collect::<Result<Vec<Value>, _>>()?;
+        let bytes = bytes(&parameters);
+        let state = State::Bound(parameters);
+        let portal = Portal { statement, types, formats, state };
+        self.pipeline.portals.insert(bind.portal, portal, bytes, PORTAL_BYTES_MAX)?;
         self.send(&BackendMessage::BindComplete);
         Ok(())
     }
 
-    fn describe_named(&mut self, target: Target, name: &str) -> Result<(), Refusal> {
-        let statement = match target {
-            Target::Statement => {
-                let prepared = self.prepared(name)?.clone();
-                let types = Oids::new(&prepared.types);
-                self.send(&BackendMessage::ParameterDescription { types });
-                prepared.statement
-            }
-            Target::Portal => self.portal(name)?.statement.clone(),
-        };
-        match statement.and_then(|statement| self.executor.fields(&statement)) {
-            Some(fields) => self.describe(&fields),
-            None => self.send(&BackendMessage::NoData),
-        }
+    fn describe_statement(&mut self, name: &str) -> Result<(), Refusal> {
+        let Prepared { statement, types } = self.prepared(name)?.clone();
+        let oids: Vec<u32> = types.iter().map(|of| of.oid()).collect();
+        self.send(&BackendMessage::ParameterDescription { types: Oids::new(&oids) });
+        // Nobody has said yet in which formats the columns are wanted.
+        self.describe_or_not(statement.as_deref(), &types, &Formats::default());
         Ok(())
     }
 
-    fn execute(&mut self, shared: &mut Shared, name: &str, max_rows: i32) -> Result<(), Refusal> {
+    fn describe_portal(&mut self, name: &str) -> Result<(), Refusal> {
+        let portal = self.portal(name)?;
+        let (statement, types) = (portal.statement.clone(), portal.types.clone());
+        let formats = portal.formats.clone();
+        self.describe_or_not(statement.as_deref(), &types, &formats);
+        Ok(())
+    }
+
+    fn describe_or_not(
+        &mut self,
+        statement: Option<&Statement>,
+        types: &[Type],
+        formats: &Formats,
+    ) {
+        match statement.and_then(|statement| self.executor.fields(statement, types)) {
+            Some(fields) => self.describe(&fields, formats),
+            None => self.send(&BackendMessage::NoData),
+        }
+    }
+
+    fn execute_portal(
+        &mut self,
+        shared: &mut Shared,
+        name: &str,
+        max_rows: i32,
+    ) -> Result<(), Refusal> {
         let portal = self.portal(name)?;
         let Some(statement) = portal.statement.clone() else {
             self.send(&BackendMessage::EmptyQueryResponse);
             return Ok(());
         };
-        let result = portal.result.take();
-        let (outcome, sent) = match result {
-            Some(result) => result,
-            None => {
-                let parameters = std::mem::take(&mut portal.parameters);
-                let known = self.executor.fields(&statement);
-                let outcome =
-                    self.executor.execute(&statement, &parameters, &mut shared.answers)?;
+        let state = std::mem::replace(&mut portal.state, State::Done);
+        let (types, formats) = (portal.types.clone(), portal.formats.clone());
+        let known = self.executor.fields(&statement, &types);
+        let (outcome, sent) = match state {
+            State::Bound(parameters) => {
+                let outcome = self.execute(shared, &statement, &parameters, &types)?;
                 if outcome.fields != known {
                     return Err(Refusal::new("0A000", "cached plan must not change result type"));
                 }
                 (outcome, 0)
             }
+            State::Suspended(outcome, sent) => (outcome, sent),
+            State::Done if known.is_some() => {
+                self.complete(None, "SELECT 0");
+                return Ok(());
+            }
+            State::Done => {
+                return Err(Refusal::new("55000", format!("portal \"{name}\" cannot be run")));
+            }
         };
         let limit = usize::try_from(max_rows).ok().filter(|&limit| limit > 0);
         let end = limit.map_or(outcome.rows.len(), |limit| sent.saturating_add(limit));
+        let fields = known.unwrap_or_default();
         for row in outcome.rows.get(sent..end.min(outcome.rows.len())).unwrap_or_default() {
-            self.row(row);
+            self.row(row, &fields, &formats)?;
         }
         // As PostgreSQL does: a portal that has returned exactly as many as asked for may have more.
         if limit.is_some_and(|_| end <= outcome.rows.len()) {
             self.send(&BackendMessage::PortalSuspended);
-            if let Ok(portal) = self.portal(name) {
-                portal.result = Some((outcome, end));
-            }
-            return Ok(());
+            let bytes = outcome.rows.iter().map(|row| bytes(row)).sum();
+            let state = State::Suspended(outcome, end);
+            let portal = Portal { statement: Some(statement), types, formats, state };
+            return self.pipeline.portals.insert(name, portal, bytes, PORTAL_BYTES_MAX);
         }
         let returned = outcome.rows.len().saturating_sub(sent);
         let tag = match *statement {
             Statement::Select(_) => format!("SELECT {returned}"),
             _ => outcome.tag,
         };
-        self.complete(outcome.warning.as_ref(), outcome.report, &tag);
+        self.complete(outcome.warning.as_ref(), &tag);
         Ok(())
     }
 
     fn prepared(&self, name: &str) -> Result<&Prepared, Refusal> {
-        self.pipeline.statements.get(name).ok_or_else(|| {
-            Refusal::new("26000", format!("prepared statement \"{name}\" does not exist"))
-        })
+        self.pipeline.statements.get(name).ok_or_else(|| no_statement(name))
     }
 
     fn portal(&mut self, name: &str) -> Result<&mut Portal, Refusal> {
@@ -240,11 +339,31 @@ impl Connection {
     }
 }
 
-/// A bound value: text of the encoding, without NUL.
-fn text(value: Option<&[u8]>) -> Result<Value, Refusal> {
-    let Some(bytes) = value else { return Ok(None) };
-    match std::str::from_utf8(bytes) {
-        Ok(text) if !bytes.contains(&0) => Ok(Some(text.to_owned())),
-        _ => Err(Refusal::new("22021", "invalid byte sequence for encoding \"UTF8\"")),
+/// The types of parameters: what the client declares, else what the statement says, else `text`.
+fn resolved(mut types: Vec<Type>, declared: Oids<'_>) -> Vec<Type> {
+    types.resize(types.len().max(declared.len()), Type::UNSPECIFIED);
+    for (of, oid) in types.iter_mut().zip(declared.iter()) {
+        if !matches!(Type(oid), Type::UNSPECIFIED | Type::UNKNOWN) {
+            *of = Type(oid);
+        }
     }
+    for of in types.iter_mut().filter(|of| **of == Type::UNSPECIFIED) {
+        *of = Type::TEXT;
+    }
+    types
+}
+
+fn no_statement(name: &str) -> Refusal {
+    Refusal::new("26000", format!("prepared statement \"{name}\" does not exist"))
+}
+
+/// A bound value in text format, whatever its type.
+fn text(_: Type, bytes: &[u8]) -> Result<String, Refusal> {
+    codec::utf8(bytes)
+}
+
+/// Bytes that values take.
+fn bytes(values: &[Value]) -> usize {
+    let lengths = values.iter().flatten().map(String::len);
+    lengths.sum::<usize>().saturating_add(values.len().saturating_mul(size_of::<Value>()))
 }

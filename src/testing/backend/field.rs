@@ -16,10 +16,11 @@ impl Field {
     }
 
     /// As RowDescription has it.
-    pub(super) fn column(&self) -> Column<'_> {
+    pub(super) fn column(&self, format: i16) -> Column<'_> {
         Column {
             type_oid: self.of.oid(),
             type_size: self.of.size(),
+            format,
             ..Column::text(self.name.as_bytes())
         }
     }

@@ -3,19 +3,26 @@
 mod answer;
 mod answers;
 mod array;
+mod catalogue;
+mod codec;
 mod config;
 mod connection;
 mod counts;
 mod executor;
 mod extended;
 mod field;
+mod formats;
+mod kept;
+mod keywords;
 mod login;
+mod parser;
 mod proof;
 mod proxy;
 mod query;
 mod random;
 mod refusal;
 mod select;
+mod settings;
 mod startup;
 mod statement;
 mod token;
@@ -53,10 +60,13 @@ pub struct SessionId(u64);
 /// One backend is one database. All its sessions live in one thread; a notification is in the
 /// output of every idle listener when the call that committed it returns.
 ///
-/// What it does not do: tables, SQL beyond the few statements that listeners and notifiers need
-/// (anything else is answered by the test, see [`answer`](Self::answer), or is ERROR 0A000, never
-/// a wrong answer), savepoints, TLS, GSSAPI, the binary format, COPY, several databases, privileges. SET and the values of parameters have no effect but on what
-/// SHOW and ParameterStatus tell.
+/// What it does not do: tables, SQL beyond the few statements of listeners, notifiers and the drivers below them (anything
+/// else is answered by the test, see [`answer`](Self::answer), or is ERROR 0A000, never a wrong answer), savepoints, TLS, GSSAPI, COPY,
+/// several databases (each name is this one), privileges. SET takes any name, has no effect but on what SHOW and ParameterStatus
+/// tell, and is not undone by ROLLBACK. The binary format is that of the common types, see [`Answer::types`].
+///
+/// It has limits, so that no client takes more memory than a test has: 16 MiB for a message, 64 MiB for a result, 1,000,000 channels
+/// for a session, 128 MiB for what a transaction does, and others below what clients need.
 ///
 /// Methods that take the id of a session that is gone do nothing.
 #[derive(Debug)]

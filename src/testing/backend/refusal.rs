@@ -17,6 +17,23 @@ impl Refusal {
         Self { code: code.into(), message: message.into(), position: None }
     }
 
+    pub(super) fn not_utf8() -> Self {
+        Self::new("22021", "invalid byte sequence for encoding \"UTF8\"")
+    }
+
+    /// There is a limit, so that no client takes more memory than a test has.
+    pub(super) fn too_much(what: &str) -> Self {
+        Self::new("53200", format!("{what}: too much for the testing backend"))
+    }
+
+    /// A server has many parameters that this backend has not. A name with a dot is a client's own.
+    pub(super) fn unknown_setting(name: &str) -> Self {
+        if !name.contains('.') {
+            return Self::not_understood(&format!("the parameter {name}"));
+        }
+        Self::new("42704", format!("unrecognized configuration parameter \"{name}\""))
+    }
+
     pub(super) fn syntax(message: impl Into<String>) -> Self {
         Self::new("42601", message)
     }

@@ -3,21 +3,29 @@
 //! ```text
 //! SELECT expression [AS name] [, …] [FROM unnest(array [, …]) AS alias(column [, …])]
 //! expression: literal, NULL, $n, column, TRUE, FALSE, pg_notify(…), pg_backend_pid(), pg_is_in_recovery(),
-//!             inet_server_port(),
-//!             current_setting(name[, missing_ok]), alone in its SELECT count(…) or
+//!             inet_server_port(), current_setting(name[, missing_ok]), set_config(name, value, local),
+//!             version(), current_database(), pg_advisory_unlock_all(), alone in its SELECT count(…) or
 //!             pg_listening_channels(); any of them with a ::type behind it
-//! type:       text, int4, int8, text[]
+//! type:       a type of types.rs, or its array type
 //! ```
 
 use super::array;
+use super::codec;
 use super::field::Field;
+use super::parser::Parser;
 use super::refusal::Refusal;
-use super::statement::Parser;
 use super::token::Kind;
 use super::types::Type;
 
 /// A value in text format. `None` is NULL.
 pub(super) type Value = Option<String>;
+
+/// Columns of a result (`MaxTupleAttributeNumber`), and arguments of a function (`FUNC_MAX_ARGS`).
+const ITEMS_MAX: usize = 1_664;
+const ARGUMENTS_MAX: usize = 100;
+
+/// Bytes of the values of a result, or of the rows from which it is computed. Ours.
+const RESULT_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// What a SELECT asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +67,11 @@ enum Function {
     ListeningChannels,
     /// Of the rows in which its argument is not NULL.
     Count,
+    Version,
+    CurrentDatabase,
+    SetConfig,
+    /// There are no locks.
+    UnlockAll,
 }
 
 /// What an evaluation needs of the session.
@@ -71,13 +84,26 @@ pub(super) trait Context {
     fn server_port(&self) -> Option<u16>;
     /// `pg_listening_channels`.
     fn channels(&self) -> Vec<String>;
+    /// `current_setting`.
+    fn current_setting(&self, name: &str) -> Option<String>;
+    /// `current_database`.
+    fn database(&self) -> &str;
+    /// `set_config`.
+    fn set_config(&mut self, name: &str, value: &str) -> Result<(), Refusal>;
 }
 
 impl Select {
     /// Parses what follows the word SELECT.
     pub(super) fn parse(parser: &mut Parser<'_>) -> Result<Self, Refusal> {
+        if parser.peek().is_none() {
+            return Err(Refusal::not_understood("SELECT without columns"));
+        }
         let mut items = Vec::new();
         loop {
+            if items.len() >= ITEMS_MAX {
+                let text = "target lists can have at most 1664 entries";
+                return Err(Refusal::new("54011", text));
+            }
             let expression = Expression::parse(parser)?;
             let name = match parser.word("as") {
                 true => parser.name()?,
@@ -93,7 +119,7 @@ impl Select {
                 parser.next();
                 Some(Unnest::parse(parser)?)
             }
-            Some(_) => return Err(parser.not_understood()),
+            Some(_) => return Err(parser.unexpected()),
             None => None,
         };
         Ok(Self { items, from })
@@ -101,14 +127,25 @@ impl Select {
 
     /// How many parameters it has.
     pub(super) fn parameter_count(&self) -> usize {
+        self.expressions().map(Expression::highest_parameter).max().unwrap_or(0)
+    }
+
+    /// The types that it gives to parameters.
+    pub(super) fn infer(&self, types: &mut [Type]) {
+        for expression in self.expressions() {
+            expression.infer(types);
+        }
+    }
+
+    fn expressions(&self) -> impl Iterator<Item = &Expression> {
         let arrays = self.from.iter().flat_map(|unnest| &unnest.arrays);
-        let all = self.items.iter().map(|item| &item.expression).chain(arrays);
-        all.map(Expression::highest_parameter).max().unwrap_or(0)
+        self.items.iter().map(|item| &item.expression).chain(arrays)
     }
 
     /// The columns that it returns.
-    pub(super) fn fields(&self) -> Vec<Field> {
-        let field = |item: &Item| Field::new(item.name.clone(), item.expression.type_of());
+    pub(super) fn fields(&self, parameters: &[Type]) -> Vec<Field> {
+        let field =
+            |item: &Item| Field::new(item.name.clone(), item.expression.type_of(parameters));
         self.items.iter().map(field).collect()
     }
 
@@ -144,10 +181,16 @@ impl Select {
             }
             return Ok(vec![vec![Some(count.to_string())]]);
         }
+        let mut bytes = 0_usize;
         for row in &mut table {
             let scope = Scope { parameters, names, row };
-            let values = self.items.iter().map(|item| scope.value(&item.expression, context));
-            *row = values.collect::<Result<_, _>>()?;
+            let mut values = Vec::with_capacity(self.items.len());
+            for item in &self.items {
+                let value = scope.value(&item.expression, context)?;
+                charge(&mut bytes, value.as_ref().map_or(0, String::len), 1)?;
+                values.push(value);
+            }
+            *row = values;
         }
         Ok(table)
     }
@@ -156,7 +199,7 @@ impl Select {
 impl Unnest {
     fn parse(parser: &mut Parser<'_>) -> Result<Self, Refusal> {
         if !parser.word("unnest") {
-            return Err(parser.not_understood());
+            return Err(parser.unexpected());
         }
         let arrays = arguments(parser)?;
         let mut columns = Vec::new();
@@ -180,12 +223,15 @@ impl Unnest {
         context: &mut impl Context,
     ) -> Result<Vec<Vec<Value>>, Refusal> {
         let mut table: Vec<Vec<Value>> = Vec::new();
+        let mut bytes = 0_usize;
         for (column, expression) in self.arrays.iter().enumerate() {
             let scope = Scope { parameters, names: &[], row: &[] };
             let elements = match scope.value(expression, context)? {
                 Some(literal) => array::elements(&literal)?,
                 None => Vec::new(),
             };
+            let length = elements.iter().flatten().map(String::len).sum();
+            charge(&mut bytes, length, elements.len().max(table.len()))?;
             if table.len() < elements.len() {
                 table.resize(elements.len(), vec![None; column]);
             }
@@ -198,6 +244,13 @@ impl Unnest {
     }
 }
 
+/// Counts so many values, which have so many bytes together.
+fn charge(bytes: &mut usize, length: usize, values: usize) -> Result<(), Refusal> {
+    let values = values.saturating_mul(size_of::<Value>());
+    *bytes = bytes.saturating_add(length).saturating_add(values);
+    if *bytes > RESULT_BYTES_MAX { Err(Refusal::too_much("the result")) } else { Ok(()) }
+}
+
 fn arguments(parser: &mut Parser<'_>) -> Result<Vec<Expression>, Refusal> {
     parser.require('(')?;
     let mut arguments = Vec::new();
@@ -205,6 +258,10 @@ fn arguments(parser: &mut Parser<'_>) -> Result<Vec<Expression>, Refusal> {
         return Ok(arguments);
     }
     loop {
+        if arguments.len() >= ARGUMENTS_MAX {
+            let text = "cannot pass more than 100 arguments to a function";
+            return Err(Refusal::new("54023", text));
+        }
         arguments.push(Expression::parse(parser)?);
         if parser.symbol(')') {
             return Ok(arguments);
@@ -215,16 +272,31 @@ fn arguments(parser: &mut Parser<'_>) -> Result<Vec<Expression>, Refusal> {
 
 impl Expression {
     fn parse(parser: &mut Parser<'_>) -> Result<Self, Refusal> {
+        parser.descend()?;
         let mut expression = Self::parse_operand(parser)?;
+        let mut casts = 0_usize;
         while parser.cast() {
+            parser.descend()?;
+            casts = casts.saturating_add(1);
             expression = Self::Cast(Box::new(expression), type_name(parser)?);
+        }
+        for _ in 0..=casts {
+            parser.ascend();
         }
         Ok(expression)
     }
 
     fn parse_operand(parser: &mut Parser<'_>) -> Result<Self, Refusal> {
         let operand = match parser.peek() {
-            Some(Kind::Number(digits)) => Self::Literal(Some(digits.clone()), Type::INT4),
+            Some(Kind::Number(digits)) => {
+                let of = match digits.parse::<i64>() {
+                    Ok(number) if i32::try_from(number).is_ok() => Type::INT4,
+                    Ok(_) => Type::INT8,
+                    // `numeric`.
+                    Err(_) => return Err(parser.unexpected()),
+                };
+                Self::Literal(Some(digits.clone()), of)
+            }
             Some(Kind::Text(text)) => Self::Literal(Some(text.clone()), Type::TEXT),
             Some(Kind::Parameter(number)) if *number > 0 => Self::Parameter(*number),
             Some(Kind::Word(word)) if word == "null" => Self::Literal(None, Type::TEXT),
@@ -232,7 +304,6 @@ impl Expression {
                 Self::Literal(word.get(..1).map(str::to_owned), Type::BOOL)
             }
             Some(Kind::Word(_) | Kind::Quoted(_)) => return Self::parse_named(parser),
-            Some(Kind::Symbol(_)) => return Err(parser.not_understood()),
             _ => return Err(parser.unexpected()),
         };
         parser.next();
@@ -256,6 +327,10 @@ impl Expression {
             ("current_setting", 1 | 2) => Function::CurrentSetting,
             ("pg_listening_channels", 0) => Function::ListeningChannels,
             ("count", 1) => Function::Count,
+            ("version", 0) => Function::Version,
+            ("current_database", 0) => Function::CurrentDatabase,
+            ("set_config", 3) => Function::SetConfig,
+            ("pg_advisory_unlock_all", 0) => Function::UnlockAll,
             _ => return Err(Refusal::not_understood(&format!("the function {name}"))),
         };
         Ok(Self::Call(function, arguments))
@@ -267,20 +342,41 @@ impl Expression {
             Self::Literal(..) | Self::Parameter(_) => "?column?".to_owned(),
             Self::Column(name) => name.clone(),
             Self::Call(function, _) => function.name().to_owned(),
-            Self::Cast(inner, to) => match (inner.name(), *to) {
-                (name, _) if name != "?column?" => name,
-                (_, Type::INT4) => "int4".to_owned(),
-                (_, Type::INT8) => "int8".to_owned(),
-                _ => "text".to_owned(),
+            Self::Cast(inner, to) => match inner.name() {
+                name if name != "?column?" => name,
+                _ => to.element().unwrap_or(*to).name().to_owned(),
             },
         }
     }
 
-    fn type_of(&self) -> Type {
+    fn type_of(&self, parameters: &[Type]) -> Type {
         match self {
             Self::Literal(_, of) | Self::Cast(_, of) => *of,
-            Self::Parameter(_) | Self::Column(_) => Type::TEXT,
+            Self::Parameter(number) => {
+                let known = number.checked_sub(1).and_then(|index| parameters.get(index));
+                known.copied().unwrap_or(Type::TEXT)
+            }
+            Self::Column(_) => Type::TEXT,
             Self::Call(function, _) => function.type_of(),
+        }
+    }
+
+    /// A parameter has the type to which it is cast first.
+    fn infer(&self, types: &mut [Type]) {
+        match self {
+            Self::Cast(inner, to) => match inner.as_ref() {
+                Self::Parameter(number) => {
+                    let of = number.checked_sub(1).and_then(|index| types.get_mut(index));
+                    if let Some(of) = of.filter(|of| **of == Type::UNSPECIFIED) {
+                        *of = *to;
+                    }
+                }
+                inner => inner.infer(types),
+            },
+            Self::Call(_, arguments) => {
+                arguments.iter().for_each(|argument| argument.infer(types));
+            }
+            Self::Literal(..) | Self::Parameter(_) | Self::Column(_) => {}
         }
     }
 
@@ -302,13 +398,7 @@ fn type_name(parser: &mut Parser<'_>) -> Result<Type, Refusal> {
     if array {
         parser.require(']')?;
     }
-    match (name.as_str(), array) {
-        ("text" | "varchar", false) => Ok(Type::TEXT),
-        ("int4" | "int" | "integer", false) => Ok(Type::INT4),
-        ("int8" | "bigint", false) => Ok(Type::INT8),
-        ("text", true) => Ok(Type::TEXT_ARRAY),
-        _ => Err(Refusal::not_understood(&format!("the type {name}"))),
-    }
+    Type::named(&name, array).ok_or_else(|| Refusal::not_understood(&format!("the type {name}")))
 }
 
 impl Function {
@@ -321,15 +411,20 @@ impl Function {
             Self::CurrentSetting => "current_setting",
             Self::ListeningChannels => "pg_listening_channels",
             Self::Count => "count",
+            Self::Version => "version",
+            Self::CurrentDatabase => "current_database",
+            Self::SetConfig => "set_config",
+            Self::UnlockAll => "pg_advisory_unlock_all",
         }
     }
 
     const fn type_of(self) -> Type {
         match self {
-            Self::Notify => Type::VOID,
+            Self::Notify | Self::UnlockAll => Type::VOID,
             Self::BackendPid | Self::ServerPort => Type::INT4,
             Self::InRecovery => Type::BOOL,
-            Self::CurrentSetting => Type::TEXT,
+            Self::CurrentSetting | Self::Version | Self::SetConfig => Type::TEXT,
+            Self::CurrentDatabase => Type::NAME,
             Self::Count => Type::INT8,
             Self::ListeningChannels => Type::TEXT,
         }
@@ -344,6 +439,16 @@ struct Scope<'a> {
 }
 
 impl Scope<'_> {
+    /// NULL is the empty string here, as in `pg_notify` itself. N60.
+    fn values(
+        &self,
+        arguments: &[Expression],
+        context: &mut impl Context,
+    ) -> Result<Vec<String>, Refusal> {
+        let value = |argument| Ok(self.value(argument, context)?.unwrap_or_default());
+        arguments.iter().map(value).collect()
+    }
+
     fn value(&self, expression: &Expression, context: &mut impl Context) -> Result<Value, Refusal> {
         match expression {
             Expression::Literal(value, _) => Ok(value.clone()),
@@ -366,27 +471,31 @@ impl Scope<'_> {
             Expression::Call(Function::ServerPort, _) => {
                 Ok(context.server_port().map(|port| port.to_string()))
             }
+            Expression::Call(Function::UnlockAll, _) => Ok(Some(String::new())),
+            Expression::Call(Function::CurrentDatabase, _) => {
+                Ok(Some(context.database().to_owned()))
+            }
+            Expression::Call(Function::Version, _) => {
+                let version = context.current_setting("server_version").unwrap_or_default();
+                Ok(Some(format!("PostgreSQL {version}")))
+            }
             Expression::Call(Function::CurrentSetting, arguments) => {
-                let name = match arguments.first() {
-                    Some(name) => self.value(name, context)?.unwrap_or_default(),
-                    None => String::new(),
-                };
-                match (name.as_str(), arguments.len()) {
-                    ("transaction_read_only", _) => Ok(Some("off".to_owned())),
-                    ("idle_session_timeout", _) => Ok(Some("0".to_owned())),
-                    (_, 2) => Ok(None),
-                    _ => Err(Refusal::new(
-                        "42704",
-                        format!("unrecognized configuration parameter \"{name}\""),
-                    )),
+                let values = self.values(arguments, context)?;
+                let name = values.first().map_or("", String::as_str);
+                match context.current_setting(name) {
+                    None if values.len() == 1 => Err(Refusal::unknown_setting(name)),
+                    value => Ok(value),
                 }
             }
-            Expression::Call(Function::Notify, arguments) => {
-                let mut values = Vec::with_capacity(2);
-                for argument in arguments {
-                    // NULL is the empty string here, as in `pg_notify` itself. N60.
-                    values.push(self.value(argument, context)?.unwrap_or_default());
+            Expression::Call(Function::SetConfig, arguments) => {
+                let values = self.values(arguments, context)?;
+                if let [name, value, _] = values.as_slice() {
+                    context.set_config(name, value)?;
                 }
+                Ok(values.into_iter().nth(1))
+            }
+            Expression::Call(Function::Notify, arguments) => {
+                let values = self.values(arguments, context)?;
                 if let [channel, payload] = values.as_slice() {
                     context.notify(channel, payload)?;
                 }
@@ -400,15 +509,5 @@ impl Scope<'_> {
 }
 
 fn cast(value: Value, to: Type) -> Result<Value, Refusal> {
-    let Some(text) = &value else { return Ok(None) };
-    let (name, fits) = match to {
-        Type::INT4 => ("integer", text.trim().parse::<i32>().is_ok()),
-        Type::INT8 => ("bigint", text.trim().parse::<i64>().is_ok()),
-        Type::TEXT_ARRAY => return array::elements(text).map(|_| value),
-        _ => return Ok(value),
-    };
-    if fits {
-        return Ok(value);
-    }
-    Err(Refusal::new("22P02", format!("invalid input syntax for type {name}: \"{text}\"")))
+    value.map(|text| codec::canonical(to, &text)).transpose()
 }

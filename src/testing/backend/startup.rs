@@ -77,7 +77,9 @@ impl Connection {
             let text = "sorry, too many clients already";
             return Err(DbError::new(Severity::Fatal, "53300", text));
         }
-        self.executor.assign("session_authorization", user);
+        self.executor.settings.assign("session_authorization", user);
+        let database = parameters.iter().find(|(name, _)| *name == "database");
+        self.executor.open_database(database.map_or(user, |(_, name)| name));
         match shared.roles.challenge(user, &mut shared.random)? {
             None => self.accept(version, shared.proxy),
             Some(exchange) => {
@@ -92,12 +94,12 @@ impl Connection {
         match name {
             "client_encoding" => {
                 let plain = value.to_ascii_lowercase().replace(['-', '_'], "");
-                if !matches!(plain.trim_matches('\''), "utf8" | "unicode" | "auto") {
+                if !matches!(plain.trim_matches('\''), "utf8" | "unicode" | "auto" | "sqlascii") {
                     let text = format!("invalid value for parameter \"{name}\": \"{value}\"");
                     return Err(DbError::new(Severity::Fatal, "22023", &text));
                 }
             }
-            "application_name" => self.executor.assign(name, value),
+            "application_name" => self.executor.settings.assign(name, value),
             _ => {}
         }
         Ok(())
@@ -129,7 +131,7 @@ impl Connection {
     fn accept(&mut self, version: ProtocolVersion, proxy: Proxy) {
         self.phase = Phase::Ready;
         self.send(&BackendMessage::Authentication(Authentication::Ok));
-        for (name, value) in self.executor.settings().clone() {
+        for (name, value) in self.executor.settings.reported().clone() {
             self.report(&name, &value);
         }
         let key = self.secret_key;

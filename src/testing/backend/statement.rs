@@ -2,11 +2,15 @@
 
 use super::answer::Answer;
 use super::answers;
+use super::catalogue::Catalogue;
 use super::field::Field;
+use super::keywords::OTHER_COMMANDS;
+use super::parser::Parser;
 use super::proof::Proof;
 use super::refusal::Refusal;
 use super::select::Select;
 use super::token::{self, Kind, Token};
+use super::types::Type;
 
 /// One statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,7 +22,9 @@ pub(super) enum Statement {
         channel: String,
         payload: String,
     },
-    Begin,
+    Begin {
+        tag: &'static str,
+    },
     Commit,
     Rollback,
     Select(Select),
@@ -31,23 +37,56 @@ pub(super) enum Statement {
     Show {
         name: String,
     },
+    /// Also SET to the default.
+    Reset {
+        name: String,
+        tag: &'static str,
+    },
+    ResetAll,
+    DiscardAll,
+    /// A prepared statement, or all.
+    Deallocate {
+        name: Option<String>,
+    },
+    /// A portal, or all.
+    Close {
+        name: Option<String>,
+    },
+    /// A query that a driver asks about the catalogue.
+    Catalogue(Catalogue),
     /// One that a test answers.
     Scripted {
         sql: String,
         /// The columns that it has when it is prepared.
         fields: Option<Vec<Field>>,
         parameters: usize,
+        /// The types of the first parameters.
+        types: Vec<Type>,
     },
 }
 
 impl Statement {
-    /// How many parameters it has.
-    pub(super) fn parameter_count(&self) -> usize {
-        match self {
+    /// The types of its parameters, as far as it says them.
+    pub(super) fn parameters(&self) -> Result<Vec<Type>, Refusal> {
+        let count = match self {
             Self::Select(select) => select.parameter_count(),
             Self::Scripted { parameters, .. } => *parameters,
             _ => 0,
+        };
+        if count > usize::from(u16::MAX) {
+            return Err(Refusal::syntax(format!("there is no parameter ${count}")));
         }
+        let mut types = vec![Type::UNSPECIFIED; count];
+        match self {
+            Self::Select(select) => select.infer(&mut types),
+            Self::Scripted { types: said, .. } => {
+                for (of, said) in types.iter_mut().zip(said) {
+                    *of = *said;
+                }
+            }
+            _ => {}
+        }
+        Ok(types)
     }
 
     fn scripted(sql: &str, tokens: &[Token<'_>], answer: Answer) -> Self {
@@ -56,7 +95,8 @@ impl Statement {
             _ => 0,
         });
         let parameters = numbers.max().unwrap_or(0);
-        Self::Scripted { sql: sql.to_owned(), fields: answer.fields, parameters }
+        let types = answer.parameter_types;
+        Self::Scripted { sql: sql.to_owned(), fields: answer.fields, parameters, types }
     }
 }
 
@@ -92,318 +132,153 @@ pub(super) fn parse(sql: &str, scripted: &mut Scripted<'_>) -> Result<Script, Re
         let text = token::span(sql, tokens);
         if let Some(answer) = scripted(text) {
             script.statements.push(Statement::scripted(text, tokens, answer));
+        } else if let Some(catalogue) = Catalogue::of(tokens) {
+            script.statements.push(Statement::Catalogue(catalogue));
         } else if let Some(proof) = Proof::of(tokens) {
             script.statements.push(Statement::Proof(proof));
         } else {
-            let mut parser = Parser { tokens: tokens.iter(), end };
-            script.statements.push(parser.statement()?);
+            let mut parser = Parser::new(tokens, end);
+            script.statements.push(statement(&mut parser)?);
             parser.finish()?;
         }
     }
     Ok(script)
 }
 
-/// Reads the tokens of one statement from left to right.
-pub(super) struct Parser<'t> {
-    tokens: std::slice::Iter<'t, Token<'t>>,
-    end: usize,
-}
-
-impl<'t> Parser<'t> {
-    pub(super) fn peek(&self) -> Option<&'t Kind> {
-        self.tokens.as_slice().first().map(|token| &token.kind)
+/// Parses one statement, from its first word on.
+fn statement(parser: &mut Parser<'_>) -> Result<Statement, Refusal> {
+    let verb = match parser.peek() {
+        Some(Kind::Word(verb)) => verb,
+        // A query in parentheses.
+        Some(Kind::Symbol('(')) => return Err(parser.unexpected()),
+        _ => return Err(parser.syntax_error()),
+    };
+    if OTHER_COMMANDS.contains(&verb.as_str()) {
+        let what = verb.to_ascii_uppercase();
+        return Err(Refusal::not_understood(&what));
     }
-
-    pub(super) fn next(&mut self) -> Option<&'t Kind> {
-        self.tokens.next().map(|token| &token.kind)
-    }
-
-    /// Takes the next token if it is this keyword.
-    pub(super) fn word(&mut self, keyword: &str) -> bool {
-        self.take(|kind| matches!(kind, Kind::Word(word) if word == keyword))
-    }
-
-    /// Takes the next token if it is this character.
-    pub(super) fn symbol(&mut self, symbol: char) -> bool {
-        self.take(|kind| *kind == Kind::Symbol(symbol))
-    }
-
-    /// Takes the next token if it is `::`.
-    pub(super) fn cast(&mut self) -> bool {
-        self.take(|kind| *kind == Kind::Cast)
-    }
-
-    fn take(&mut self, wanted: impl Fn(&Kind) -> bool) -> bool {
-        let found = self.peek().is_some_and(wanted);
-        if found {
-            self.tokens.next();
-        }
-        found
-    }
-
-    /// As [`symbol`](Self::symbol), for a character that must be there.
-    pub(super) fn require(&mut self, symbol: char) -> Result<(), Refusal> {
-        if self.symbol(symbol) { Ok(()) } else { Err(self.unexpected()) }
-    }
-
-    /// A name, quoted or not: `ColId` of the grammar.
-    pub(super) fn name(&mut self) -> Result<String, Refusal> {
-        match self.peek() {
-            Some(Kind::Quoted(name)) => {
-                self.tokens.next();
-                Ok(name.clone())
-            }
-            Some(Kind::Word(name)) if !RESERVED.contains(&name.as_str()) => {
-                self.tokens.next();
-                Ok(name.clone())
-            }
-            _ => Err(self.unexpected()),
-        }
-    }
-
-    /// The next token does not belong where it stands.
-    #[cold]
-    pub(super) fn unexpected(&self) -> Refusal {
-        match self.tokens.as_slice().first() {
-            Some(Token { raw, position, .. }) => {
-                Refusal::syntax(format!("syntax error at or near \"{raw}\"")).at(*position)
-            }
-            None => Refusal::syntax("syntax error at end of input").at(self.end),
-        }
-    }
-
-    /// Something that PostgreSQL may well know stands here.
-    #[cold]
-    pub(super) fn not_understood(&self) -> Refusal {
-        match self.tokens.as_slice().first() {
-            Some(Token { raw, position, .. }) => {
-                Refusal::not_understood(&format!("\"{raw}\" here")).at(*position)
-            }
-            None => self.unexpected(),
-        }
-    }
-
-    fn finish(&self) -> Result<(), Refusal> {
-        if self.tokens.as_slice().is_empty() { Ok(()) } else { Err(self.unexpected()) }
-    }
-
-    fn statement(&mut self) -> Result<Statement, Refusal> {
-        let Some(Kind::Word(verb)) = self.peek() else { return Err(self.unexpected()) };
-        if OTHER_COMMANDS.contains(&verb.as_str()) {
-            let what = verb.to_ascii_uppercase();
-            return Err(Refusal::not_understood(&what));
-        }
-        let start = self.tokens.clone();
-        self.tokens.next();
-        match verb.as_str() {
-            "listen" => Ok(Statement::Listen(self.name()?)),
-            "unlisten" if self.symbol('*') => Ok(Statement::UnlistenAll),
-            "unlisten" => Ok(Statement::Unlisten(self.name()?)),
-            "notify" => self.notify(),
-            "begin" => self.transaction(Statement::Begin),
-            "start" if self.word("transaction") => self.transaction_modes(Statement::Begin),
-            "commit" | "end" => self.transaction(Statement::Commit),
-            "rollback" | "abort" => self.transaction(Statement::Rollback),
-            "select" => Select::parse(self).map(Statement::Select),
-            "set" => self.set(),
-            "show" => Ok(Statement::Show { name: self.name()? }),
-            _ => {
-                self.tokens = start;
-                Err(self.unexpected())
+    let start = parser.clone();
+    parser.next();
+    match verb.as_str() {
+        "listen" | "unlisten" | "notify" => {
+            parser.knows_all();
+            match verb.as_str() {
+                "notify" => notify(parser),
+                "listen" => Ok(Statement::Listen(parser.name()?)),
+                _ if parser.symbol('*') => Ok(Statement::UnlistenAll),
+                _ => Ok(Statement::Unlisten(parser.name()?)),
             }
         }
-    }
-
-    fn notify(&mut self) -> Result<Statement, Refusal> {
-        let channel = self.name()?;
-        let mut payload = String::new();
-        if self.symbol(',') {
-            let Some(Kind::Text(text)) = self.peek() else { return Err(self.unexpected()) };
-            payload.clone_from(text);
-            self.tokens.next();
+        "begin" => transaction(parser, Statement::Begin { tag: "BEGIN" }),
+        "start" if parser.word("transaction") => {
+            modes(parser)?;
+            Ok(Statement::Begin { tag: "START TRANSACTION" })
         }
-        Ok(Statement::Notify { channel, payload })
-    }
-
-    fn transaction(&mut self, statement: Statement) -> Result<Statement, Refusal> {
-        if !self.word("work") {
-            self.word("transaction");
+        "commit" | "end" => transaction(parser, Statement::Commit),
+        "rollback" | "abort" => transaction(parser, Statement::Rollback),
+        "select" => Select::parse(parser).map(Statement::Select),
+        "set" => set(parser),
+        "show" => Ok(Statement::Show { name: parser.setting()? }),
+        "reset" if parser.word("all") => Ok(Statement::ResetAll),
+        "reset" => Ok(Statement::Reset { name: parser.setting()?, tag: "RESET" }),
+        "discard" if parser.word("all") => Ok(Statement::DiscardAll),
+        "discard" => Err(parser.unexpected()),
+        "deallocate" => {
+            parser.word("prepare");
+            let name = if parser.word("all") { None } else { Some(parser.name()?) };
+            Ok(Statement::Deallocate { name })
         }
-        self.transaction_modes(statement)
-    }
-
-    /// Isolation levels and the like change nothing that could be seen here, and are not read.
-    fn transaction_modes(&mut self, statement: Statement) -> Result<Statement, Refusal> {
-        match self.peek() {
-            Some(Kind::Word(_)) => Err(self.not_understood()),
-            _ => Ok(statement),
+        "close" => {
+            let name = if parser.word("all") { None } else { Some(parser.name()?) };
+            Ok(Statement::Close { name })
         }
-    }
-
-    fn set(&mut self) -> Result<Statement, Refusal> {
-        self.word("session");
-        let name = self.name()?;
-        if !self.symbol('=') && !self.word("to") {
-            return Err(self.unexpected());
+        _ => {
+            *parser = start;
+            Err(parser.syntax_error())
         }
-        let value = match self.next() {
-            Some(Kind::Word(value) | Kind::Text(value) | Kind::Number(value)) => value.clone(),
-            Some(Kind::Quoted(value)) => value.clone(),
-            _ => return Err(Refusal::not_understood("this value of SET")),
-        };
-        Ok(Statement::Set { name, value })
     }
 }
 
-/// Keywords that cannot be a name without quotes (`kwlist.h`, `RESERVED_KEYWORD` and
-/// `TYPE_FUNC_NAME_KEYWORD`).
-const RESERVED: &[&str] = &[
-    "all",
-    "analyse",
-    "analyze",
-    "and",
-    "any",
-    "array",
-    "as",
-    "asc",
-    "asymmetric",
-    "authorization",
-    "binary",
-    "both",
-    "case",
-    "cast",
-    "check",
-    "collate",
-    "collation",
-    "column",
-    "concurrently",
-    "constraint",
-    "create",
-    "cross",
-    "current_catalog",
-    "current_date",
-    "current_role",
-    "current_schema",
-    "current_time",
-    "current_timestamp",
-    "current_user",
-    "default",
-    "deferrable",
-    "desc",
-    "distinct",
-    "do",
-    "else",
-    "end",
-    "except",
-    "false",
-    "fetch",
-    "for",
-    "foreign",
-    "freeze",
-    "from",
-    "full",
-    "grant",
-    "group",
-    "having",
-    "ilike",
-    "in",
-    "initially",
-    "inner",
-    "intersect",
-    "into",
-    "is",
-    "isnull",
-    "join",
-    "lateral",
-    "leading",
-    "left",
-    "like",
-    "limit",
-    "localtime",
-    "localtimestamp",
-    "natural",
-    "not",
-    "notnull",
-    "null",
-    "offset",
-    "on",
-    "only",
-    "or",
-    "order",
-    "outer",
-    "overlaps",
-    "placing",
-    "primary",
-    "references",
-    "returning",
-    "right",
-    "select",
-    "session_user",
-    "similar",
-    "some",
-    "symmetric",
-    "system_user",
-    "table",
-    "tablesample",
-    "then",
-    "to",
-    "trailing",
-    "true",
-    "union",
-    "unique",
-    "user",
-    "using",
-    "variadic",
-    "verbose",
-    "when",
-    "where",
-    "window",
-    "with",
-];
+fn notify(parser: &mut Parser<'_>) -> Result<Statement, Refusal> {
+    let channel = parser.name()?;
+    let mut payload = String::new();
+    if parser.symbol(',') {
+        let Some(Kind::Text(text)) = parser.peek() else { return Err(parser.unexpected()) };
+        payload.clone_from(text);
+        parser.next();
+    }
+    Ok(Statement::Notify { channel, payload })
+}
 
-/// First words of statements that PostgreSQL has and this backend has not.
-const OTHER_COMMANDS: &[&str] = &[
-    "alter",
-    "analyze",
-    "call",
-    "checkpoint",
-    "close",
-    "cluster",
-    "comment",
-    "copy",
-    "create",
-    "deallocate",
-    "declare",
-    "delete",
-    "discard",
-    "do",
-    "drop",
-    "execute",
-    "explain",
-    "fetch",
-    "grant",
-    "import",
-    "insert",
-    "load",
-    "lock",
-    "merge",
-    "move",
-    "prepare",
-    "reassign",
-    "refresh",
-    "reindex",
-    "release",
-    "reset",
-    "revoke",
-    "savepoint",
-    "security",
-    "table",
-    "truncate",
-    "update",
-    "vacuum",
-    "values",
-    "with",
-];
+fn transaction(parser: &mut Parser<'_>, statement: Statement) -> Result<Statement, Refusal> {
+    if !parser.word("work") {
+        parser.word("transaction");
+    }
+    match statement {
+        Statement::Begin { .. } => modes(parser)?,
+        // AND CHAIN, or TO a savepoint.
+        _ if matches!(parser.peek(), Some(Kind::Word(_))) => return Err(parser.unexpected()),
+        _ => {}
+    }
+    Ok(statement)
+}
+
+/// Isolation levels and the like change nothing that could be seen here.
+fn modes(parser: &mut Parser<'_>) -> Result<(), Refusal> {
+    while matches!(parser.peek(), Some(Kind::Word(_))) {
+        let words: &[&[&str]] = &[
+            &["isolation", "level", "serializable"],
+            &["isolation", "level", "repeatable", "read"],
+            &["isolation", "level", "read", "committed"],
+            &["isolation", "level", "read", "uncommitted"],
+            &["read", "only"],
+            &["read", "write"],
+            &["not", "deferrable"],
+            &["deferrable"],
+        ];
+        if !words.iter().any(|words| parser.words(words)) {
+            return Err(parser.unexpected());
+        }
+        parser.symbol(',');
+    }
+    Ok(())
+}
+
+fn set(parser: &mut Parser<'_>) -> Result<Statement, Refusal> {
+    if !parser.word("session") {
+        parser.word("local");
+    }
+    let name = match () {
+        () if parser.words(&["time", "zone"]) => "TimeZone".to_owned(),
+        () if parser.word("names") => "client_encoding".to_owned(),
+        () => {
+            let name = parser.setting()?;
+            if !parser.symbol('=') && !parser.word("to") {
+                return Err(parser.unexpected());
+            }
+            name
+        }
+    };
+    if parser.word("default") {
+        return Ok(Statement::Reset { name, tag: "SET" });
+    }
+    let mut values = vec![value(parser)?];
+    while parser.symbol(',') {
+        values.push(value(parser)?);
+    }
+    Ok(Statement::Set { name, value: values.join(", ") })
+}
+
+fn value(parser: &mut Parser<'_>) -> Result<String, Refusal> {
+    let minus = if parser.symbol('-') { "-" } else { "" };
+    match parser.peek() {
+        Some(Kind::Word(value) | Kind::Text(value) | Kind::Number(value) | Kind::Quoted(value)) => {
+            parser.next();
+            Ok(format!("{minus}{value}"))
+        }
+        _ => Err(parser.unexpected()),
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -430,15 +305,51 @@ mod tests {
                 Statement::Unlisten("*".into()),
                 notify(""),
                 notify("it's"),
-                Statement::Begin,
+                Statement::Begin { tag: "BEGIN" },
                 Statement::Commit,
                 Statement::Rollback,
-                Statement::Begin,
+                Statement::Begin { tag: "START TRANSACTION" },
                 Statement::Commit,
                 Statement::Rollback,
             ]
         );
         assert_eq!(unscripted(" ; -- nothing").unwrap().statements, []);
+    }
+
+    /// What drivers and pools send beside.
+    #[test]
+    fn statements_of_drivers() {
+        let set =
+            |name: &str, value: &str| Statement::Set { name: name.into(), value: value.into() };
+        let script = unscripted(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY NOT DEFERRABLE; START TRANSACTION READ WRITE;
+             SET SESSION a = -1; SET a.b TO x, 'y'; SET TIME ZONE 'UTC'; SET NAMES UTF8; SET a TO DEFAULT;
+             RESET ALL; DISCARD ALL; DEALLOCATE PREPARE x; DEALLOCATE ALL; CLOSE ALL; CLOSE x; SHOW a.b;
+             NOTIFY x, $$it's$$; NOTIFY x, E'\\x61'",
+        );
+        let notify =
+            |payload: &str| Statement::Notify { channel: "x".into(), payload: payload.into() };
+        assert_eq!(
+            script.unwrap().statements,
+            [
+                Statement::Begin { tag: "BEGIN" },
+                Statement::Begin { tag: "START TRANSACTION" },
+                set("a", "-1"),
+                set("a.b", "x, y"),
+                set("TimeZone", "UTC"),
+                set("client_encoding", "utf8"),
+                Statement::Reset { name: "a".into(), tag: "SET" },
+                Statement::ResetAll,
+                Statement::DiscardAll,
+                Statement::Deallocate { name: Some("x".into()) },
+                Statement::Deallocate { name: None },
+                Statement::Close { name: None },
+                Statement::Close { name: Some("x".into()) },
+                Statement::Show { name: "a.b".into() },
+                notify("it's"),
+                notify("a"),
+            ]
+        );
     }
 
     #[test]
@@ -456,8 +367,22 @@ mod tests {
             ("LISTEN a; SELEC 1", "42601", Some(11)),
             ("42", "42601", Some(1)),
             ("INSERT INTO t VALUES (1)", "0A000", None),
-            ("LISTEN E'a'", "0A000", Some(8)),
-            ("BEGIN ISOLATION LEVEL SERIALIZABLE", "0A000", Some(7)),
+            ("LISTEN E'a'", "42601", Some(8)),
+            ("NOTIFY a, B'1'", "0A000", Some(11)),
+            ("BEGIN READ", "0A000", Some(7)),
+            ("(SELECT 1)", "0A000", Some(1)),
+            ("SET TRANSACTION READ ONLY", "0A000", Some(17)),
+            ("SELECT DISTINCT 1", "0A000", Some(8)),
+            ("SELECT pg_notify('a', 'b' || 'c')", "0A000", Some(27)),
+            ("SELECT 1 FROM unnest('{1}') WHERE true", "0A000", Some(29)),
+            ("SELECT", "0A000", None),
+            ("SELECT 1 FROM", "42601", Some(14)),
+            ("ROLLBACK TO a", "0A000", Some(10)),
+            ("COMMIT AND CHAIN", "0A000", Some(8)),
+            ("SAVEPOINT a", "0A000", None),
+            ("DISCARD PLANS", "0A000", Some(9)),
+            ("SET a", "42601", Some(6)),
+            ("SET a = (1)", "0A000", Some(9)),
         ] {
             let refusal = unscripted(sql).unwrap_err();
             assert_eq!((refusal.code(), refusal.position()), (code, position), "{sql}");

@@ -25,12 +25,24 @@ fn values_that_would_change_the_message_are_refused() {
         FrontendMessage::Query("SELECT 1\0"),
         FrontendMessage::CopyFail(&long),
         FrontendMessage::Parse { statement: "", query: "\0", parameter_types: (&[]).into() },
-        FrontendMessage::Bind { portal: "\0", statement: "", parameters: (&[]).into() },
+        FrontendMessage::Bind {
+            portal: "\0",
+            statement: "",
+            parameter_formats: (&[]).into(),
+            parameters: (&[]).into(),
+            result_formats: (&[]).into(),
+        },
     ] {
         assert!(message.encode(&mut out).is_err(), "{message:?}");
     }
     let many = vec![None; 65_536];
-    let bind = FrontendMessage::Bind { portal: "", statement: "", parameters: many[..].into() };
+    let bind = FrontendMessage::Bind {
+        portal: "",
+        statement: "",
+        parameter_formats: (&[]).into(),
+        parameters: many[..].into(),
+        result_formats: (&[]).into(),
+    };
     assert!(matches!(bind.encode(&mut out), Err(EncodeError::TooMany { count: 65_536, .. })));
     assert!(PasswordMessage(b"a\0b").encode(&mut out).is_err());
     assert!(out.is_empty());
@@ -109,8 +121,24 @@ fn frontend_messages_have_the_bytes_of_the_manual() {
             "50 0000000e 7300 7100 0001 00000019",
         ),
         (
-            FrontendMessage::Bind { portal: "", statement: "s", parameters: (&parameters).into() },
+            FrontendMessage::Bind {
+                portal: "",
+                statement: "s",
+                parameter_formats: (&[]).into(),
+                parameters: (&parameters).into(),
+                result_formats: (&[]).into(),
+            },
             "42 00000016 00 7300 0000 0002 00000001 78 ffffffff 0000",
+        ),
+        (
+            FrontendMessage::Bind {
+                portal: "",
+                statement: "s",
+                parameter_formats: (&[1, 0]).into(),
+                parameters: (&parameters).into(),
+                result_formats: (&[1]).into(),
+            },
+            "42 0000001c 00 7300 0002 0001 0000 0002 00000001 78 ffffffff 0001 0001",
         ),
         (FrontendMessage::Describe { target: Target::Portal, name: "" }, "44 00000006 50 00"),
         (FrontendMessage::Execute { portal: "", max_rows: 0 }, "45 00000009 00 00000000"),

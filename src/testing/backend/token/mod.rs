@@ -1,7 +1,12 @@
 //! SQL text to tokens, as `scan.l` does it with `standard_conforming_strings = on`.
 
+mod literal;
+
 use super::refusal::Refusal;
 use crate::wire::limits::CHANNEL_BYTES_MAX;
+
+/// Tokens of a query, of 64 bytes each. Ours.
+const TOKENS_MAX: usize = 1_000_000;
 
 /// A piece of SQL.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +48,9 @@ pub(super) fn tokens<'a>(
     let mut scanner = Scanner { sql, at: 0, counted: (0, 1), cuts };
     let mut tokens = Vec::new();
     while let Some(token) = scanner.next_token()? {
+        if tokens.len() >= TOKENS_MAX {
+            return Err(Refusal::too_much("the text of this query"));
+        }
         tokens.push(token);
     }
     Ok(tokens)
@@ -110,9 +118,12 @@ impl<'a> Scanner<'a, '_> {
         self.counted = (start, position);
         let kind = match first {
             '"' => self.quoted()?,
-            '\'' => self.text()?,
+            '\'' => Kind::Text(self.text()?),
             '0'..='9' => Kind::Number(self.take_while(|c| c.is_ascii_digit()).to_owned()),
-            '$' => self.parameter(),
+            '$' => match self.dollar_quoted()? {
+                Some(text) => Kind::Text(text),
+                None => self.parameter(),
+            },
             ':' if self.skip("::") => Kind::Cast,
             _ if starts_word(first) => self.word()?,
             _ => {
@@ -127,15 +138,29 @@ impl<'a> Scanner<'a, '_> {
     /// Blanks and both kinds of comments; those in `/* */` may be nested.
     fn skip_blanks(&mut self) -> Result<(), Refusal> {
         loop {
-            self.take_while(|c| matches!(c, ' ' | '\t' | '\n' | '\r' | '\x0b' | '\x0c'));
-            if self.skip("--") {
-                self.take_while(|c| c != '\n' && c != '\r');
-            } else if self.rest().starts_with("/*") {
+            self.take_blanks();
+            if self.skip_line_comment() {
+                continue;
+            }
+            if self.rest().starts_with("/*") {
                 self.skip_comment()?;
             } else {
                 return Ok(());
             }
         }
+    }
+
+    fn take_blanks(&mut self) -> &'a str {
+        self.take_while(|c| matches!(c, ' ' | '\t' | '\n' | '\r' | '\x0b' | '\x0c'))
+    }
+
+    /// `--` and the rest of the line, without its end.
+    fn skip_line_comment(&mut self) -> bool {
+        let found = self.skip("--");
+        if found {
+            self.take_while(|c| c != '\n' && c != '\r');
+        }
+        found
     }
 
     fn skip_comment(&mut self) -> Result<(), Refusal> {
@@ -158,8 +183,14 @@ impl<'a> Scanner<'a, '_> {
     fn word(&mut self) -> Result<Kind, Refusal> {
         let start = self.at;
         let word = self.take_while(|c| starts_word(c) || c.is_ascii_digit() || c == '$');
-        if matches!(self.peek(), Some('\'')) && word.len() == 1 {
-            // E'…', B'…', X'…', N'…' are literals with rules of their own.
+        if self.peek() == Some('\'') && word.eq_ignore_ascii_case("e") {
+            return self.escaped_text().map(Kind::Text);
+        }
+        let is_unicode = word.eq_ignore_ascii_case("u")
+            && (self.rest().starts_with("&'") || self.rest().starts_with("&\""));
+        let has_prefix = word.len() == 1 && self.peek() == Some('\'');
+        if is_unicode || has_prefix {
+            // B'…', X'…', N'…' and U&'…' are literals with rules of their own.
             let at = self.position(start);
             return Err(Refusal::not_understood("a string literal with a prefix").at(at));
         }
@@ -176,10 +207,6 @@ impl<'a> Scanner<'a, '_> {
             return Err(Refusal::syntax(text).at(self.position(start)));
         }
         Ok(Kind::Quoted(self.cut(name)))
-    }
-
-    fn text(&mut self) -> Result<Kind, Refusal> {
-        self.enclosed('\'', "quoted string").map(Kind::Text)
     }
 
     /// What stands between two quotes, with doubled ones inside. A backslash is a backslash.
