@@ -5,6 +5,7 @@ mod answers;
 mod backend;
 #[cfg(feature = "tokio")]
 mod control;
+mod drivers;
 mod extended;
 mod golden;
 mod login;

@@ -74,6 +74,8 @@ const NOTIFIER_PROCESS_ID: i32 = 1;
 /// # #[cfg(not(feature = "tokio"))]
 /// # fn main() {}
 /// ```
+///
+#[doc = include_str!("clients.md")]
 #[derive(Debug)]
 pub struct Server {
     shared: Arc<Shared>,

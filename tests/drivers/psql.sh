@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+set -euo pipefail
+psql --version | awk '{ print $3 }'
+said=$(psql -X --quiet --tuples-only --no-align 2>&1 <<'SQL'
+LISTEN orders;
+NOTIFY orders, 'plain';
+NOTIFY orders, $$it's$$;
+\set payload 'bound é'
+SELECT pg_notify('orders', :'payload');
+BEGIN;
+NOTIFY orders, 'rolled back';
+ROLLBACK;
+BEGIN;
+NOTIFY orders, 'committed';
+COMMIT;
+CREATE TABLE stock (id int);
+SELECT id FROM missing WHERE id = 7;
+\echo :LAST_ERROR_SQLSTATE
+SELECT 1;
+SQL
+)
+heard=$(sed -n 's/^Asynchronous notification "orders" with payload "\(.*\)" received from .*/\1/p' <<<"$said")
+[ "$heard" = $'plain\nit\'s\nbound é\ncommitted' ] && [ "$(tail -n 2 <<<"$said")" = $'0A000\n1' ] || {
+    echo "$said" >&2
+    exit 1
+}
