@@ -220,7 +220,7 @@ tests() {
 
 # It needs a network of its own, which is made of network namespaces.
 dead_network() {
-    local why="the dead network (./chaos.sh network)"
+    local why="the dead network (scripts/chaos.sh network)"
     if [ "$(id -u)" != 0 ]; then
         skip "$why: only root makes network namespaces"
     elif ! has_ip && ! { can_install && say "install: iproute2 is missing" && install_packages iproute2; }; then

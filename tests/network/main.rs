@@ -1,7 +1,7 @@
 //! A network that dies without a word, between two network namespaces of Linux, and names whose addresses change, in a
 //! mount namespace.
 //!
-//! `./chaos.sh network` runs these tests, which need root and iproute2; `./test.sh` runs them where it has both.
+//! `scripts/chaos.sh network` runs these tests, which need root and iproute2; `./test.sh` runs them where it has both.
 //! Nothing else does: an ordinary user who runs all tests has no use for them.
 
 #![cfg(target_os = "linux")]

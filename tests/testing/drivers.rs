@@ -1,4 +1,4 @@
-//! What other clients send, as `drivers.sh --record` has written it down: the backend understands all of it.
+//! What other clients send, as `scripts/drivers.sh --record` has written it down: the backend understands all of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

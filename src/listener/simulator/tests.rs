@@ -36,7 +36,7 @@ fn run_all(first: u64, count: u64) {
                 let trace = run(seed, true).err().unwrap_or_default();
                 let lines: Vec<&str> = trace.lines().collect();
                 let last = &lines[lines.len().saturating_sub(60)..];
-                panic!("…\n{}\nreplay: ./simulate.sh 1 {seed}", last.join("\n"));
+                panic!("…\n{}\nreplay: scripts/simulate.sh 1 {seed}", last.join("\n"));
             }
         }
     }

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # What takes longer than ./test.sh has time for: memory errors, leaks, interleavings, more random cases.
 #
-#   ./soundness.sh                  all parts
-#   ./soundness.sh asan valgrind    these parts only
+#   scripts/soundness.sh                  all parts
+#   scripts/soundness.sh asan valgrind    these parts only
 #
 #   selftest   programs that are broken on purpose must be reported by the two tools below, a sound one must not
 #   asan       AddressSanitizer and LeakSanitizer: unit tests and local tests, C code of the cryptography included
@@ -16,7 +16,7 @@
 # proptest, and all of fuzz together, go on for. LOOM_PREEMPTIONS (4). Needs no nightly toolchain.
 # It installs valgrind by apt-get, cargo-nextest and cargo-fuzz by cargo, where they are missing.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")"
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
 exec </dev/null
 
 all=(selftest asan valgrind loom proptest fuzz)
@@ -26,7 +26,7 @@ for part in "${parts[@]}"; do
     case " ${all[*]} " in
     *" $part "*) ;;
     *)
-        echo "usage: ./soundness.sh [${all[*]}]..." >&2
+        echo "usage: scripts/soundness.sh [${all[*]}]..." >&2
         exit 2
         ;;
     esac
@@ -285,10 +285,10 @@ main() {
         [ "$verdict" = passed ] || tail -n 40 "$log" | sed 's/^/    /'
     done
     if [ ${#failed[@]} -gt 0 ]; then
-        echo "./soundness.sh: FAILED: ${failed[*]}" >&2
+        echo "scripts/soundness.sh: FAILED: ${failed[*]}" >&2
         exit 1
     fi
-    echo "./soundness.sh: passed in $SECONDS s"
+    echo "scripts/soundness.sh: passed in $SECONDS s"
 }
 
 main

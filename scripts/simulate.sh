@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # Runs the simulator of a listener: N worlds that break, each drawn from a seed.
 #
-#   ./simulate.sh N [FIRST]   N seeds from FIRST (0), in release mode, on all processors
-#   ./simulate.sh 1 SEED      one seed, with all that happens in it
+#   scripts/simulate.sh N [FIRST]   N seeds from FIRST (0), in release mode, on all processors
+#   scripts/simulate.sh 1 SEED      one seed, with all that happens in it
 #
 # PGBELL_ALL=1 goes on after a failure and shows the kinds of failures.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")"
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 if [ $# -lt 1 ] || [ $# -gt 2 ]; then
-    echo "usage: ./simulate.sh N [FIRST]" >&2
+    echo "usage: scripts/simulate.sh N [FIRST]" >&2
     exit 2
 fi
 count=$1 first=${2-0}

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Tries the server of `pgbell::testing` with other PostgreSQL clients, each in its newest release.
 #
-#   ./drivers.sh [CLIENT...]            all clients, or those named, and a table of them
-#   ./drivers.sh --record [CLIENT...]   also writes what they send to tests/testing/drivers, for the test that replays it,
+#   scripts/drivers.sh [CLIENT...]            all clients, or those named, and a table of them
+#   scripts/drivers.sh --record [CLIENT...]   also writes what they send to tests/testing/drivers, for the test that replays it,
 #                                       and their versions into the documentation
 #
 # Each client connects, listens, notifies by NOTIFY, by pg_notify and in transactions, receives, reads an answer of the
@@ -12,7 +12,7 @@
 # It installs the clients with pip, npm and cargo into a temporary directory, or into PGBELL_DRIVERS_DIR, which it keeps.
 # It needs these, a C compiler, psql and libpq's headers.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")"
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
 programs=$PWD/tests/drivers
 
 record=false

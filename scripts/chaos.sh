@@ -3,13 +3,13 @@
 # in a reported gap. Then a consumer that never reads, many clients of a server that restarts, and a network that dies without a
 # word.
 #
-#   ./chaos.sh [DISCONNECTS [BIG_MESSAGES [CLIENTS]]]     by default 1,000, 1,000,000 (of 8 kB) and 1,000
-#   ./chaos.sh network                                    the dead network alone
+#   scripts/chaos.sh [DISCONNECTS [BIG_MESSAGES [CLIENTS]]]     by default 1,000, 1,000,000 (of 8 kB) and 1,000
+#   scripts/chaos.sh network                                    the dead network alone
 #
 # The same tests run in ./test.sh, with fewer of all. Needs PostgreSQL, as ./test.sh installs it. The network is made of network
 # namespaces: that part needs Linux, root and iproute2.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")"
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 run() { cargo nextest run --release -p pgbell --all-features --success-output immediate "$@"; }
 
