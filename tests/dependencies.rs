@@ -1,7 +1,10 @@
 //! What the library brings into a user's build.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::process::Command;
+
+use spdx::{Expression, ParseMode};
 
 /// Crates without TLS and without the tables of SASLprep.
 const CRATES_MAX: usize = 24;
@@ -26,10 +29,14 @@ const QUEUES: [&str; 8] = [
 ];
 
 fn tree(features: &str, edges: &str) -> BTreeSet<String> {
+    lines(features, edges, "{p} {f}")
+}
+
+fn lines(features: &str, edges: &str, format: &str) -> BTreeSet<String> {
     let output = Command::new(env!("CARGO"))
         .args(["tree", "--locked", "--offline", "-p", "pgbell", "--no-default-features"])
         .args(["--features", features, "-e", edges, "--prefix", "none", "--no-dedupe"])
-        .args(["--format", "{p} {f}"])
+        .args(["--format", format])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .unwrap();
@@ -126,4 +133,52 @@ fn no_other_driver_is_linked_not_even_for_tests() {
     for driver in DRIVERS {
         assert!(!names(&tree).contains(driver), "{driver}");
     }
+}
+
+/// The strings of a list in `deny.toml`.
+fn listed(list: &str) -> Vec<String> {
+    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/deny.toml")).unwrap();
+    let (_, rest) = text.split_once(&format!("\n{list} = [")).unwrap();
+    let (inside, _) = rest
+        .split_once("\n]")
+        .filter(|(inside, _)| inside.starts_with('\n'))
+        .unwrap_or_else(|| rest.split_once("]\n").unwrap());
+    inside.split('"').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+/// `scripts/deny.sh` runs cargo-deny, which looks at more.
+#[test]
+fn every_licence_is_one_that_deny_toml_allows() {
+    let allowed = listed("allow");
+    assert!(allowed.contains(&"MIT".to_owned()), "{allowed:?}");
+    let all = "tokio,saslprep,tls-ring,tls-aws-lc-rs,tracing,metrics,testing";
+    let dependencies = lines(all, "normal,build", "{p}|{l}");
+    assert!(dependencies.len() > 40, "{}", dependencies.len());
+    for line in dependencies {
+        let (package, licence) = line.split_once('|').unwrap();
+        let licence = Expression::parse_mode(licence, ParseMode::LAX).unwrap();
+        let is_allowed = licence.evaluate(|wanted| allowed.contains(&wanted.to_string()));
+        assert!(is_allowed, "{package}: {licence}");
+    }
+}
+
+#[test]
+fn no_crate_is_linked_that_deny_toml_denies() {
+    let denied = listed("deny");
+    assert!(denied.contains(&"sqlx".to_owned()), "{denied:?}");
+    let tree =
+        tree("tokio,saslprep,tls-ring,tls-aws-lc-rs,tracing,metrics,testing", "normal,build,dev");
+    let names = names(&tree);
+    assert!(denied.iter().all(|denied| !names.contains(&**denied)), "{denied:?}");
+}
+
+#[test]
+fn no_dependency_comes_from_a_repository_or_another_registry() {
+    let lock = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.lock")).unwrap();
+    let sources: BTreeSet<&str> =
+        lock.lines().filter(|line| line.starts_with("source = ")).collect();
+    assert!(
+        sources.len() == 1 && sources.iter().all(|one| one.contains("\"registry+")),
+        "{sources:?}"
+    );
 }
