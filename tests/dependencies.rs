@@ -182,3 +182,23 @@ fn no_dependency_comes_from_a_repository_or_another_registry() {
         "{sources:?}"
     );
 }
+
+/// The code of the tests, the simulator and the models is for this repository.
+#[test]
+fn the_published_package_has_no_test_code() {
+    let output = Command::new(env!("CARGO"))
+        .args(["package", "--locked", "--offline", "-p", "pgbell", "--list", "--allow-dirty"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let list = String::from_utf8(output.stdout).unwrap();
+    assert!(list.lines().any(|file| file == "src/lib.rs"), "{list}");
+    let is_test = |file: &&str| {
+        ["/tests/", "/tests.rs", "/simulator/", "/loom", "/catalogue/"]
+            .iter()
+            .any(|part| file.contains(part))
+    };
+    let found: Vec<&str> = list.lines().filter(is_test).collect();
+    assert!(found.is_empty(), "{found:?}");
+}
