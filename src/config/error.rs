@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind};
 /// It names the key and the place, and holds no text of the input at all: a mistyped URL can put a
 /// piece of the password anywhere (`postgres://user:p@ss:word@host/db` has it in the port), so no
 /// piece is ever repeated. That the type is `Copy` keeps it so. Note N49.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct ConfigError {
     fault: Fault,
     key: Option<&'static str>,
@@ -35,6 +35,7 @@ pub(super) enum Place {
 pub(super) enum Fault {
     Scheme,
     NoEquals,
+    Unquoted,
     ExtraEquals,
     UnknownKey { nearest: Option<&'static str> },
     Unsupported { reason: &'static str },
@@ -45,6 +46,7 @@ pub(super) enum Fault {
     PercentEncoding,
     WhiteSpace,
     StrayAt,
+    PortBeforeAt,
     BracketOpen,
     BracketEmpty,
     AfterBracket,
@@ -77,6 +79,11 @@ impl ConfigError {
     #[cold]
     pub(super) fn new(fault: Fault, key: Option<&'static str>, place: Place) -> Self {
         Self { fault, key, place }
+    }
+
+    /// Whether a port is no number.
+    pub(super) fn is_port(&self) -> bool {
+        matches!(self.fault, Fault::Port)
     }
 
     /// The key whose value is refused, as libpq spells it. `None` when the text around keys and
@@ -130,6 +137,16 @@ impl fmt::Display for ConfigError {
     }
 }
 
+/// The same text: `fn main() -> Result<(), ConfigError>` prints it so.
+impl fmt::Debug for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// How a user and password are written in a URL.
+const CODES: &str = "in them / is written %2F, @ %40, ? %3F, # %23, : %3A and % %25";
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -137,6 +154,9 @@ impl fmt::Display for Fault {
                 "expected key=value pairs, or a URL that begins with postgres:// or postgresql://"
             }
             Self::NoEquals => "expected = after a key",
+            Self::Unquoted => {
+                "expected = after a key, a value with white space in it is quoted: 'a b'"
+            }
             Self::ExtraEquals => "found a second = in one parameter, write %3D inside a value",
             Self::UnknownKey { nearest: None } => "this key is not known",
             Self::UnknownKey { nearest: Some(key) } => {
@@ -153,10 +173,19 @@ impl fmt::Display for Fault {
             Self::Separator => {
                 "pairs are separated by blanks, not by ; , or &, and a value that contains one is quoted: 'a;b'"
             }
-            Self::PercentEncoding => "expected two hexadecimal digits after %",
+            Self::PercentEncoding => {
+                "expected two hexadecimal digits after %, and % itself is written %25"
+            }
             Self::WhiteSpace => "found white space in a URL, write it percent-encoded",
             Self::StrayAt => {
-                "found @ behind the user and password, where @ is written %40 and / is written %2F"
+                return write!(f, "found @ behind the user and password: {CODES}");
+            }
+            Self::PortBeforeAt => {
+                return write!(
+                    f,
+                    "{}, and found @ later: a user and password stand in front of @, {CODES}",
+                    Self::Port
+                );
             }
             Self::BracketOpen => "the IPv6 address has no closing bracket",
             Self::BracketEmpty => "the brackets of the IPv6 address are empty",
@@ -203,6 +232,6 @@ impl std::error::Error for ConfigError {}
 
 impl From<ConfigError> for Error {
     fn from(error: ConfigError) -> Self {
-        Self::caused(ErrorKind::Config, "the connection parameters are wrong", error)
+        Self::because(ErrorKind::Config, error)
     }
 }

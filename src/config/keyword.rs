@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 use super::Config;
 use super::error::{ConfigError, Fault, Place};
 use super::form::{SEPARATORS, is_space};
-use super::keys::find;
+use super::keys::{Key, find};
 
 /// Reads the pairs of `text` into `config`. The last of several equal keys wins.
 pub(super) fn parse(text: &str, config: &mut Config) -> Result<(), ConfigError> {
@@ -16,11 +16,18 @@ pub(super) fn parse(text: &str, config: &mut Config) -> Result<(), ConfigError> 
         let end = rest.find(|c| c == '=' || is_space(c)).unwrap_or(rest.len());
         let (key, tail) = rest.split_at(end);
         let Some(tail) = tail.trim_start_matches(is_space).strip_prefix('=') else {
-            let fault = if key.contains("://") { Fault::Scheme } else { Fault::NoEquals };
+            let fault = match key {
+                key if key.contains("://") || !text.contains('=') => Fault::Scheme,
+                key if key.starts_with(SEPARATORS) => Fault::Separator,
+                _ => Fault::Unquoted,
+            };
             return Err(ConfigError::new(fault, None, start));
         };
         if key.contains("://") {
             return Err(ConfigError::new(Fault::Scheme, None, start));
+        }
+        if key.starts_with(SEPARATORS) {
+            return Err(ConfigError::new(Fault::Separator, None, start));
         }
 
         let name = find(key).map(|entry| entry.name);
@@ -35,7 +42,8 @@ pub(super) fn parse(text: &str, config: &mut Config) -> Result<(), ConfigError> 
             None => {
                 let (bytes, after) = unescape_unquoted(value);
                 let (raw, _) = value.split_at(value.len() - after.len());
-                if joins_pairs(raw) || (raw.ends_with(';') && name != Some("password")) {
+                let is_last = after.trim_start_matches(is_space).is_empty();
+                if joins_pairs(raw) || (name != Some("password") && ends_pair(raw, name, is_last)) {
                     return Err(ConfigError::new(Fault::Separator, name, at(value)));
                 }
                 (bytes, after)
@@ -107,6 +115,13 @@ fn joins_pairs(value: &str) -> bool {
         let key = rest.get(..end).unwrap_or_default().to_ascii_lowercase();
         find(&key).is_some() || OTHER_KEYS.contains(&key.as_str())
     })
+}
+
+/// Whether a value ends with a separator that is not libpq's: `db1, port=5432`. libpq takes a comma there for one more item
+/// of a list, which is the default one: as such it counts at the end of the text, and in a list of ports. N49.
+fn ends_pair(value: &str, name: Option<&str>, is_last: bool) -> bool {
+    let is_item = is_last || name == Some(Key::Port.name());
+    value.ends_with(';') || value.ends_with('&') && !is_last || value.ends_with(',') && !is_item
 }
 
 /// Whether a known key and `=` come next.

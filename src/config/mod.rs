@@ -83,7 +83,7 @@ use keys::{Handling, Key};
 ///
 /// Where libpq would take a mistake that puts a password in plain sight, this type refuses:
 /// an `@` in the host, port or database part of a URL, an unquoted value that is really the next
-/// key (`host= password=x`), a connection string inside a value. Values are checked when they are
+/// key (`host= password=x`), pairs with `;`, `,` or `&` between them, a connection string inside a value. Values are checked when they are
 /// read, not when they are used.
 ///
 /// # Secrets
@@ -286,16 +286,18 @@ impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, (key, value)) in self.values.iter().enumerate() {
             let space = if i == 0 { "" } else { " " };
-            write!(f, "{space}{}={}", key.name(), quoted(&value.text))?;
+            write!(f, "{space}{}={}", key.name(), quoted(*key, &value.text))?;
         }
         Ok(())
     }
 }
 
 /// A value as it is written in a pair.
-fn quoted(value: &str) -> Cow<'_, str> {
+fn quoted(key: Key, value: &str) -> Cow<'_, str> {
     let plain = |c: char| !form::is_space(c) && !matches!(c, '\'' | '\\' | '=' | ';');
-    if !value.is_empty() && value.chars().all(plain) {
+    // Else it would be read as a separator.
+    let ends = value.ends_with('&') || (value.ends_with(',') && key != Key::Port);
+    if !value.is_empty() && !ends && value.chars().all(plain) {
         return Cow::Borrowed(value);
     }
     Cow::Owned(format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'")))

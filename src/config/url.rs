@@ -145,7 +145,12 @@ fn authority<'a>(
         }
         let last = stop != Some(',');
         hosts.push(host, last)?;
-        ports.push(port, last)?;
+        // A password with a / in it ends up here. N49.
+        let is_user = |error: ConfigError| match behind.text.contains('@') {
+            true if error.is_port() => port.fault(Fault::PortBeforeAt, error.key()),
+            _ => error,
+        };
+        ports.push(port, last).map_err(is_user)?;
         rest = behind;
         if last {
             hosts.store(config)?;
@@ -225,7 +230,18 @@ impl Joined {
 }
 
 /// Reads `key=value&…`. The last of several equal keys wins, also over what stood before.
-fn query(mut rest: Part<'_>, config: &mut Config) -> Result<(), ConfigError> {
+fn query(rest: Part<'_>, config: &mut Config) -> Result<(), ConfigError> {
+    pairs(rest, config).map_err(|error| match rest.until(&['@']) {
+        // A password with a ? in it ends up here. N49.
+        (head, Some(_), _) if error.key().is_none() => {
+            let at = Place::Byte(head.at + head.text.len());
+            ConfigError::new(Fault::StrayAt, None, at)
+        }
+        _ => error,
+    })
+}
+
+fn pairs(mut rest: Part<'_>, config: &mut Config) -> Result<(), ConfigError> {
     while !rest.text.is_empty() {
         let (pair, _, behind) = rest.until(&['&']);
         rest = behind;

@@ -239,8 +239,8 @@ fn what_connects_takes_text_and_configurations() {
     assert_eq!(error.kind(), ErrorKind::Config);
     assert_eq!(
         error.to_string(),
-        "configuration: the connection parameters are wrong: \
-         port at byte 5: expected a number from 1 to 65535"
+        "configuration: \
+             port at byte 5: expected a number from 1 to 65535"
     );
 
     fn usable_anywhere<T: Send + Sync + Clone + 'static>() {}

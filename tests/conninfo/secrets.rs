@@ -10,10 +10,79 @@ use proptest::sample::select;
 
 use crate::{parse, refuse};
 
+const CODES: &str = "in them / is written %2F, @ %40, ? %3F, # %23, : %3A and % %25";
+const UNQUOTED: &str = "expected = after a key, a value with white space in it is quoted: 'a b'";
+
+/// The error was about the port, without a word of the password in front of it.
+#[test]
+fn a_slash_in_the_password_of_a_url_is_said_to_be_written_as_a_code() {
+    let number = format!(
+        "expected a number from 1 to 65535, and found @ later: a user and password stand in front of @, {CODES}"
+    );
+    refuse(&[
+        ("postgres://user:hunter/2@host/db", &format!("port at byte 16: {number}")),
+        ("postgres://user:hun?ter/2@host/db", &format!("port at byte 16: {number}")),
+        ("postgres://user:99999/hunter2@host/db", &format!("port at byte 16: {number}")),
+        ("postgres://user:hun#ter/2@host/db", &format!("port at byte 16: {number}")),
+        // Without an @ there is no user.
+        ("postgres://host:5432x/db", "port at byte 16: expected a number from 1 to 65535"),
+    ]);
+    // These are part of a password, as in libpq.
+    for text in ["hunter?2", "hunter#2", "hun:ter2"] {
+        let config = parse(&format!("postgres://user:{text}@host/db"));
+        assert_eq!(config.get_password(), Some(text.as_bytes()));
+    }
+    let percent =
+        "password at byte 20: expected two hexadecimal digits after %, and % itself is written %25";
+    refuse(&[("postgres://user:hunt%er2@host/db", percent)]);
+}
+
+#[test]
+fn a_text_without_pairs_is_told_what_a_connection_string_is() {
+    let expected =
+        "expected key=value pairs, or a URL that begins with postgres:// or postgresql://";
+    for (text, at) in [("hunter2", 0), (" localhost 5432 shop", 1), ("db1:5432/shop", 0)] {
+        refuse(&[(text, &format!("at byte {at}: {expected}"))]);
+    }
+    refuse(&[("user=a hunter2", &format!("at byte 7: {UNQUOTED}"))]);
+}
+
+/// The default server was a second one to try, without a word.
+#[test]
+fn a_comma_between_two_pairs_does_not_name_the_default_server_too() {
+    let blanks = "pairs are separated by blanks, not by ; , or &, and a value that contains one is quoted: 'a;b'";
+    refuse(&[
+        ("host=db1, port=5", &format!("host at byte 5: {blanks}")),
+        ("host=db1,db2, user=u", &format!("host at byte 5: {blanks}")),
+        ("host=db1 , port=5", &format!("at byte 9: {blanks}")),
+        ("host=db1 ; port=5", &format!("at byte 9: {blanks}")),
+        ("host=db1 ,port=5", &format!("at byte 9: {blanks}")),
+        ("hostaddr=10.0.0.1, user=u", &format!("hostaddr at byte 9: {blanks}")),
+        ("user=u, host=db1", &format!("user at byte 5: {blanks}")),
+        ("user=u& host=db1", &format!("user at byte 5: {blanks}")),
+    ]);
+    // The default server is meant where nothing else can be.
+    for text in [
+        "host=db1,",
+        "host=db1, ",
+        "host='db1,' port=5",
+        "host=,db1 port=5",
+        "host=a,b port=5, user=u",
+    ] {
+        assert_eq!(parse(text).servers().unwrap().len(), 2, "{text}");
+    }
+    // A password may end so.
+    assert_eq!(parse("password=a, host=h").get_password(), Some(&b"a,"[..]));
+    let quoted = Config::new().host("db1,").user("u&").to_string();
+    assert_eq!(quoted, "host='db1,' user='u&'");
+    assert_eq!(parse(&quoted).to_string(), quoted);
+}
+
 /// In all of these, libpq goes on with a piece of the password as a host, port or database.
 #[test]
 fn a_password_that_is_not_encoded_is_never_taken_for_something_else() {
-    let stray = "found @ behind the user and password, where @ is written %40 and / is written %2F";
+    let stray = format!("found @ behind the user and password: {CODES}");
+    let stray = &*stray;
     refuse(
         &[
             ("postgres://user:p@ss:word@host/db", "port at byte 25: ..."),
@@ -27,12 +96,12 @@ fn a_password_that_is_not_encoded_is_never_taken_for_something_else() {
     );
     let nested = "found a whole connection string inside one value";
     refuse(&[
-        ("postgres://user:p@ss?word@host/db", "at byte 21: expected = after a key"),
-        ("postgres://user:p@ss?wo=rd@host/db", "at byte 21: this key is not known"),
+        ("postgres://user:p@ss?word@host/db", &format!("at byte 25: {stray}")),
+        ("postgres://user:p@ss?wo=rd@host/db", &format!("at byte 26: {stray}")),
         ("postgres://user:pass", "port at byte 16: expected a number from 1 to 65535"),
         ("postgres://user:pa/ss", "port at byte 16: expected a number from 1 to 65535"),
         ("host=user:pass@db1", "host at byte 5: expected a host name, found @ in it"),
-        ("password=my secret host=h", "at byte 12: expected = after a key"),
+        ("password=my secret host=h", &format!("at byte 12: {UNQUOTED}")),
         ("password=my se=cret", "at byte 12: this key is not known"),
         ("dbname=postgres://user:pass@host/db", &format!("dbname at byte 7: {nested}")),
         ("host=POSTGRESQL://user:pass@host/db", &format!("host at byte 5: {nested}")),
@@ -101,7 +170,7 @@ fn tells(text: &str) -> bool {
 /// Everything that an error says.
 fn words(error: ConfigError) -> String {
     let outer = Error::from(error);
-    format!("{error}\n{error:?}\n{outer}\n{outer:?}")
+    format!("{error}\n{error:?}\n{outer}\n{outer:?}\n{outer:#?}")
 }
 
 /// Everything that a configuration says.
