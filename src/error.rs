@@ -5,13 +5,13 @@ mod panicked;
 mod passing;
 #[cfg(test)]
 mod tests;
+mod text;
 
 use std::borrow::Cow;
 use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::wire::escape::Escaped;
 use crate::wire::{ChannelError, DbError, DecodeError, Diagnostic, EncodeError, PayloadError};
 
 /// What went wrong, coarsely enough to decide what to do about it.
@@ -82,17 +82,42 @@ impl ErrorKind {
 
 /// Why an operation failed. Cloning is one reference count.
 ///
-/// No text of it holds a secret. What a server sent is escaped in `Display` and `Debug`, and cut there after 2,048 bytes
-/// of each of its fields; [`db_error`](Self::db_error) and [`hint`](Self::hint) return it whole and as it came.
+/// # Texts
+/// `{}` is the kind, what went wrong, the server's own words and the hint. It has nothing of the causes, which
+/// [`source`](std::error::Error::source) returns: what prints an error and then its sources prints each fact once. `{:#}`
+/// is the same chain in one line, and `{:?}` too, because `fn main() -> Result<(), pgbell::Error>` prints that. `{:#?}` shows
+/// the parts.
+///
+/// ```
+/// use pgbell::{Error, wire};
+///
+/// let error = Error::from(wire::check_channel("").unwrap_err());
+/// assert_eq!(error.to_string(), "misuse: channel name is empty: 1 to 63 bytes");
+///
+/// let error = Error::other("the cache is cold");
+/// assert_eq!(error.to_string(), "other: in code of the caller");
+/// assert_eq!(format!("{error:#}"), "other: in code of the caller: the cache is cold");
+/// ```
+///
+/// No text of it holds a secret. What a server sent is escaped in these texts, and cut there after 2,048 bytes of each of its
+/// fields; [`db_error`](Self::db_error) and [`hint`](Self::hint) return it whole and as it came. A cause that is an error of
+/// another crate is returned by `source` as it is, and escaped in `{:#}` and `{:?}`.
 #[derive(Clone)]
 pub struct Error(Arc<Inner>);
 
+/// Another error: what this one reports, or its cause.
+type Other = Arc<dyn std::error::Error + Send + Sync>;
+
+#[derive(Clone)]
 struct Inner {
     kind: ErrorKind,
     message: Cow<'static, str>,
     hint: Option<Cow<'static, str>>,
     db_error: Option<Box<DbError>>,
-    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    /// Its text is the message.
+    reason: Option<Other>,
+    /// Its text is not part of the message.
+    source: Option<Other>,
     /// See [`Error::passing`].
     passing: bool,
     /// See [`Error::declined`].
@@ -109,18 +134,20 @@ impl Error {
     /// An error of our own words: lower case, no full stop, what was expected and found.
     #[cold]
     pub(crate) fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
-        Self::build(Inner {
-            kind,
-            message: message.into(),
-            hint: None,
-            db_error: None,
-            source: None,
-            passing: false,
-            declined: false,
-        })
+        Self::build(Inner::new(kind, message.into()))
     }
 
-    /// As [`Error::new`], caused by another error whose text is shown after ours. What caused that one causes this one
+    /// An error of a part of this crate, in its own words: it has no cause but its own.
+    #[cold]
+    pub(crate) fn because(
+        kind: ErrorKind,
+        reason: impl std::error::Error + Send + Sync + 'static,
+    ) -> Self {
+        let inner = Inner::new(kind, reason.to_string().into());
+        Self::build(Inner { reason: Some(Arc::new(reason)), ..inner })
+    }
+
+    /// As [`Error::new`], caused by another error, whose text is not repeated. What caused that one causes this one
     /// too: a fault that came from outside stays one.
     #[cold]
     pub(crate) fn caused(
@@ -130,13 +157,9 @@ impl Error {
     ) -> Self {
         let source = source.into();
         Self::build(Inner {
-            kind,
-            message: message.into(),
-            hint: None,
-            db_error: None,
             passing: source.downcast_ref().is_some_and(Self::is_passing),
-            declined: false,
-            source: Some(source),
+            source: Some(source.into()),
+            ..Inner::new(kind, message.into())
         })
     }
 
@@ -167,13 +190,9 @@ impl Error {
             _ => (ErrorKind::Server, None),
         };
         Self::build(Inner {
-            kind,
-            message: context.into(),
             hint: hint.map(Cow::Borrowed),
             db_error: Some(Box::new(error)),
-            source: None,
-            passing: false,
-            declined: false,
+            ..Inner::new(kind, context.into())
         })
     }
 
@@ -183,28 +202,22 @@ impl Error {
         Self::build(Inner { hint: Some(hint.into()), ..self.into_inner() })
     }
 
-    /// Its parts. Those of an error that is shared are copied, and its cause, which cannot be copied, as text.
+    /// Its parts, which are copied if the error is shared.
     fn into_inner(self) -> Inner {
-        Arc::try_unwrap(self.0).unwrap_or_else(|shared| Inner {
-            kind: shared.kind,
-            message: shared.message.clone(),
-            hint: shared.hint.clone(),
-            db_error: shared.db_error.clone(),
-            source: shared.source.as_ref().map(|source| source.to_string().into()),
-            passing: shared.passing,
-            declined: shared.declined,
-        })
+        Arc::unwrap_or_clone(self.0)
     }
 
     /// The same error with something before its message: what else was tried.
     #[cold]
     pub(crate) fn preceded_by(self, earlier: &str) -> Self {
-        let message = format!("{earlier}{}", self.0.message).into();
-        let hint = self.0.hint.clone();
-        let db_error = self.0.db_error.clone();
-        let source = self.0.source.as_ref().map(|source| source.to_string().into());
-        let Inner { kind, passing, declined, .. } = *self.0;
-        Self::build(Inner { kind, message, hint, db_error, source, passing, declined })
+        let inner = self.into_inner();
+        Self::build(Inner { message: format!("{earlier}{}", inner.message).into(), ..inner })
+    }
+
+    /// The same error with the step that failed before its message. Unlike [`Error::caused`], it names the kind once.
+    #[cold]
+    pub(crate) fn within(self, step: &str) -> Self {
+        self.preceded_by(&format!("{step}: "))
     }
 
     /// The same error with the server's words cut to what may be kept: for one that outlives its call.
@@ -221,25 +234,16 @@ impl Error {
         if words.is_none() && cause.is_none() {
             return None;
         }
-        let source = cause.map(Into::into);
-        let as_text = || self.0.source.as_ref().map(|source| source.to_string().into());
+        let brief = cause.map(|cause| Arc::new(cause) as Other);
+        let inner = Inner::clone(&self.0);
         Some(Self::build(Inner {
-            kind: self.0.kind,
-            message: self.0.message.clone(),
-            hint: self.0.hint.clone(),
             db_error: match words {
                 Some(words) => Some(Box::new(DbError::brief(words))),
-                None => self.0.db_error.clone(),
+                None => inner.db_error,
             },
-            source: source.or_else(as_text),
-            passing: self.0.passing,
-            declined: self.0.declined,
+            source: brief.or(inner.source),
+            ..inner
         }))
-    }
-
-    /// Whether the text of its cause is bounded and fit for a line, or is the user's own.
-    fn is_safe(&self, cause: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
-        cause.is::<Self>() || self.0.kind == ErrorKind::Other
     }
 
     fn build(inner: Inner) -> Self {
@@ -268,6 +272,23 @@ impl Error {
     #[must_use]
     pub fn hint(&self) -> Option<&str> {
         self.0.hint.as_deref().or_else(|| self.db_error().and_then(DbError::hint))
+    }
+
+    /// The error of a part of this crate that this one reports, to be matched on with `downcast_ref`: a
+    /// [`ConfigError`](crate::config::ConfigError), [`AuthError`](crate::auth::AuthError), [`ChannelError`], [`PayloadError`],
+    /// [`EncodeError`] or [`DecodeError`]. Its text is that of this error, and therefore it is no
+    /// [`source`](std::error::Error::source).
+    ///
+    /// ```
+    /// use pgbell::{Error, wire};
+    ///
+    /// let error = Error::from(wire::check_channel("").unwrap_err());
+    /// let reason = error.reason().and_then(|reason| reason.downcast_ref());
+    /// assert_eq!(reason, Some(&wire::ChannelError::Empty));
+    /// ```
+    #[must_use]
+    pub fn reason(&self) -> Option<&(dyn std::error::Error + Send + Sync + 'static)> {
+        self.0.reason.as_deref()
     }
 
     /// Whether the same call may succeed later although nothing in it is changed.
@@ -300,41 +321,18 @@ impl Error {
     }
 }
 
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.0.kind.label(), self.0.message)?;
-        if let Some(error) = &self.0.db_error {
-            write!(f, ": {error}")?;
+impl Inner {
+    fn new(kind: ErrorKind, message: Cow<'static, str>) -> Self {
+        Self {
+            kind,
+            message,
+            hint: None,
+            db_error: None,
+            reason: None,
+            source: None,
+            passing: false,
+            declined: false,
         }
-        match &self.0.source {
-            None => {}
-            Some(source) if self.is_safe(&**source) => write!(f, ": {source}")?,
-            // A library's words may repeat what the peer sent: the names of a certificate for example.
-            Some(source) => write!(f, ": {}", Escaped(&source.to_string()))?,
-        }
-        match self.hint() {
-            Some(hint) => write!(f, " (hint: {})", Escaped(hint)),
-            None => Ok(()),
-        }
-    }
-}
-
-impl fmt::Debug for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut shown = f.debug_struct("Error");
-        shown
-            .field("kind", &self.0.kind)
-            .field("message", &self.0.message)
-            .field("hint", &self.0.hint)
-            .field("db_error", &self.0.db_error);
-        match &self.0.source {
-            Some(source) if !self.is_safe(&**source) => {
-                let text = format!("{source:?}");
-                shown.field("source", &format_args!("{}", Escaped(&text)))
-            }
-            source => shown.field("source", source),
-        };
-        shown.finish()
     }
 }
 
@@ -348,7 +346,7 @@ impl From<DecodeError> for Error {
     #[cold]
     fn from(error: DecodeError) -> Self {
         let hint = error.hint();
-        let error = Self::caused(ErrorKind::Protocol, "the server sent something malformed", error);
+        let error = Self::because(ErrorKind::Protocol, error);
         match hint {
             Some(hint) => error.with_hint(hint),
             None => error,
@@ -359,21 +357,21 @@ impl From<DecodeError> for Error {
 impl From<EncodeError> for Error {
     #[cold]
     fn from(error: EncodeError) -> Self {
-        Self::caused(ErrorKind::Misuse, "the message cannot be sent", error)
+        Self::because(ErrorKind::Misuse, error)
     }
 }
 
 impl From<ChannelError> for Error {
     #[cold]
     fn from(error: ChannelError) -> Self {
-        Self::caused(ErrorKind::Misuse, "the channel name is refused", error)
+        Self::because(ErrorKind::Misuse, error)
     }
 }
 
 impl From<PayloadError> for Error {
     #[cold]
     fn from(error: PayloadError) -> Self {
-        Self::caused(ErrorKind::Misuse, "the payload is refused", error)
+        Self::because(ErrorKind::Misuse, error)
     }
 }
 

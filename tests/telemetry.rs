@@ -86,7 +86,7 @@ fn r7_a_night_can_be_read_from_the_log_and_the_figures() {
         ("INFO", "established: every channel is active epoch=2 channels=2"),
         (
             "WARN",
-            "the on_live hook failed and runs again error=other: in code of the caller: not yet",
+            "the hook runs again error=other: the on_live hook failed: in code of the caller: not yet",
         ),
         ("INFO", "handed over to another session, without a gap epoch=3"),
         ("INFO", "closed"),
@@ -255,7 +255,7 @@ async fn goes_on(broken: &Calls) {
     assert!(matches!(listener.recv().await.unwrap(), Event::Notification(_)));
     errors.push(listener.last_error());
     let says_so =
-        |error: &Error| error.to_string().contains("panicked: what receives it is broken");
+        |error: &Error| format!("{error:#}").contains("panicked: what receives it is broken");
     assert!(errors.iter().flatten().any(says_so), "{errors:?}");
     listener.close().await.unwrap();
     // Once where it is called, and once more where it is dropped.

@@ -103,14 +103,17 @@ impl Failure {
     }
 }
 
-/// The text of an error without the hint that its `Display` ends with, and that hint.
+/// The text of an error and its causes, without the hint that its `Display` ends with, and that hint.
 fn split_hint(error: &Error) -> (String, Option<String>) {
-    let text = error.to_string();
+    let (text, chain) = (error.to_string(), format!("{error:#}"));
     // Taken from the text of the error, where it is escaped and shortened: a hint of the server may have any length.
     let split = || text.strip_suffix(')')?.rsplit_once(" (hint: ");
     match error.hint().and_then(|_| split()) {
-        Some((message, hint)) => (message.to_owned(), Some(hint.to_owned())),
-        None => (text, None),
+        Some((message, hint)) => {
+            let causes = chain.strip_prefix(&text).unwrap_or_default();
+            (format!("{message}{causes}"), Some(hint.to_owned()))
+        }
+        None => (chain, None),
     }
 }
 

@@ -16,6 +16,7 @@ use crate::outage;
 use crate::output::{Output, Reader};
 use crate::record;
 use crate::signals::Signals;
+use crate::waiting::Waiting;
 
 /// How long what was received may take to be written out after a signal.
 const LAST_WRITE_MAX: Duration = Duration::from_millis(500);
@@ -28,7 +29,9 @@ pub(crate) async fn run(args: Listen, signals: &mut Signals) -> Result<Exit, Fai
     let place = connect::place(&config);
     let builder = Listener::builder(config).channels(args.channels.clone());
     let retry = args.retry_connect.unwrap_or_default();
+    let waiting = Waiting::default();
     let builder = builder.reconnect(!args.no_reconnect).retry_first_connect(retry);
+    let builder = builder.on_first_connect_retry(move |error, _| waiting.failed(error));
     let mut connecting = pin!(builder.connect());
     let mut patience = pin!(tokio::time::sleep(SILENT_MAX));
     let mut is_waiting = false;

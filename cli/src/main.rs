@@ -15,6 +15,7 @@ mod outage;
 mod output;
 mod record;
 mod signals;
+mod waiting;
 
 use std::process::ExitCode;
 

@@ -41,5 +41,7 @@ pub(crate) async fn report(handle: ListenerHandle) -> Infallible {
 }
 
 fn last_error(handle: &ListenerHandle) -> String {
-    handle.last_error().map_or_else(|| "no reason is known".to_owned(), |error| error.to_string())
+    handle
+        .last_error()
+        .map_or_else(|| "no reason is known".to_owned(), |error| format!("{error:#}"))
 }

@@ -132,7 +132,7 @@ pub(crate) fn describe(loss: &Loss) -> String {
 
 fn gap_record(gap: &Gap) -> LossRecord {
     LossRecord::Gap {
-        cause: gap.cause().to_string(),
+        cause: format!("{:#}", gap.cause()),
         lost_at: timestamp(gap.lost_at(), JSON_DECIMALS),
         restored_at: timestamp(gap.restored_at(), JSON_DECIMALS),
         attempts: gap.attempts(),
@@ -141,7 +141,10 @@ fn gap_record(gap: &Gap) -> LossRecord {
         refused: gap
             .refused()
             .iter()
-            .map(|(channel, error)| Refused { channel: channel.clone(), error: error.to_string() })
+            .map(|(channel, error)| Refused {
+                channel: channel.clone(),
+                error: format!("{error:#}"),
+            })
             .collect(),
     }
 }

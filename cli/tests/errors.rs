@@ -18,7 +18,9 @@ fn listen(url: &str) -> (i32, String) {
 fn a_wrong_password_is_an_authentication_failure() {
     let (code, err) = listen(&cluster().url("postgres", "hunter2", "postgres"));
     assert_eq!(code, 4, "{err}");
-    assert!(err.starts_with("pgbell: authentication: "), "{err}");
+    let server = format!("127.0.0.1:{}", cluster().port());
+    assert!(err.starts_with(&format!("pgbell: authentication: {server}: ")), "{err}");
+    assert_eq!(err.matches(&server).count(), 1, "{err}");
     assert!(!err.contains("hunter2"), "{err}");
 }
 

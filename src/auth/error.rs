@@ -295,10 +295,8 @@ impl AuthError {
 impl From<AuthError> for Error {
     #[cold]
     fn from(error: AuthError) -> Self {
-        let (kind, message) = match &error {
-            AuthError::Violation { .. } => {
-                (ErrorKind::Protocol, "the server broke the authentication exchange")
-            }
+        let kind = match &error {
+            AuthError::Violation { .. } => ErrorKind::Protocol,
             AuthError::Scram(error) => match error {
                 // Who answered may not be who was meant, or the two sides disagree on the secret.
                 ScramError::WrongServerSignature
@@ -307,30 +305,24 @@ impl From<AuthError> for Error {
                 | ScramError::NonceNotExtended
                 | ScramError::ChannelBinding { .. }
                 | ScramError::TooFewIterations { .. }
-                | ScramError::TooManyIterations { .. } => {
-                    (ErrorKind::Auth, "the SCRAM exchange failed")
-                }
+                | ScramError::TooManyIterations { .. } => ErrorKind::Auth,
                 ScramError::TooLong { .. }
                 | ScramError::Malformed { .. }
                 | ScramError::MandatoryExtension { .. }
-                | ScramError::OutOfOrder { .. } => {
-                    (ErrorKind::Protocol, "the server broke the SCRAM exchange")
-                }
+                | ScramError::OutOfOrder { .. } => ErrorKind::Protocol,
             },
-            AuthError::Unsupported { .. } | AuthError::NoMechanism { .. } => {
-                (ErrorKind::Unsupported, "the server's authentication method")
-            }
-            AuthError::NonAsciiPassword => (ErrorKind::Unsupported, "the password"),
-            AuthError::NoPassword { .. } => (ErrorKind::Auth, "no password"),
-            AuthError::Refused { .. }
+            AuthError::Unsupported { .. }
+            | AuthError::NoMechanism { .. }
+            | AuthError::NonAsciiPassword => ErrorKind::Unsupported,
+            AuthError::NoPassword { .. }
+            | AuthError::Refused { .. }
             | AuthError::NoChannelBinding { .. }
-            | AuthError::CannotBind => (ErrorKind::Auth, "the policy forbids to go on"),
-            AuthError::Unsatisfiable { .. } => (ErrorKind::Config, "the policy contradicts itself"),
-            AuthError::Credentials { .. } => (ErrorKind::Config, "the credentials"),
-            AuthError::Misuse { .. } => (ErrorKind::Misuse, "the authentication exchange"),
+            | AuthError::CannotBind => ErrorKind::Auth,
+            AuthError::Unsatisfiable { .. } | AuthError::Credentials { .. } => ErrorKind::Config,
+            AuthError::Misuse { .. } => ErrorKind::Misuse,
         };
         let hint = error.hint();
-        let error = Self::caused(kind, message, error);
+        let error = Self::because(kind, error);
         match hint {
             Some(hint) => error.with_hint(hint),
             None => error,

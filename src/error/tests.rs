@@ -1,5 +1,7 @@
 //! Errors.
 
+mod once;
+
 use super::*;
 use crate::wire::Severity;
 
@@ -41,7 +43,8 @@ fn a_hint_is_shown_last_and_survives_a_clone() {
 fn causes_are_shown_once_and_reachable() {
     let inner = Error::new(ErrorKind::Connect, "broken pipe");
     let outer = Error::caused(ErrorKind::InDoubt, "the connection was lost", inner);
-    assert_eq!(outer.to_string(), "in doubt: the connection was lost: connection: broken pipe");
+    assert_eq!(outer.to_string(), "in doubt: the connection was lost");
+    assert_eq!(format!("{outer:#}"), "in doubt: the connection was lost: connection: broken pipe");
     assert!(std::error::Error::source(&outer).is_some());
 }
 

@@ -7,6 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::Listener;
+use super::first_connect::{self, Retrying};
 use super::guarded::Guarded;
 use super::hook::Hook;
 use super::outside::Means;
@@ -14,7 +16,6 @@ use super::shared::Shared;
 use super::sink::RingSink;
 use super::task::Task;
 use super::telemetry::Telemetry;
-use super::{Listener, first_connect};
 use crate::ring::Pins;
 use crate::supervisor::{Heartbeat, HookPolicy, Live, Overflow, Policy, Reconnect, Supervisor};
 use crate::{Config, Connection, Error, ErrorKind, net, ring, wire};
@@ -85,6 +86,7 @@ pub struct ListenerBuilder {
     reconnect: bool,
     retry_refusals: Option<bool>,
     retry_first_connect: Duration,
+    retrying: Option<Retrying>,
     backoff: (Duration, Duration),
     heartbeat: Heartbeat,
     max_lifetime: Option<Duration>,
@@ -105,6 +107,7 @@ impl ListenerBuilder {
             reconnect: true,
             retry_refusals: None,
             retry_first_connect: Duration::ZERO,
+            retrying: None,
             backoff: (BACKOFF_MIN, BACKOFF_MAX),
             heartbeat: HEARTBEAT,
             max_lifetime: None,
@@ -208,6 +211,35 @@ impl ListenerBuilder {
     /// ```
     pub fn retry_first_connect(mut self, limit: Duration) -> Self {
         self.retry_first_connect = limit;
+        self
+    }
+
+    /// Calls `call` with the error of each attempt of [`retry_first_connect`](Self::retry_first_connect) that another one
+    /// follows, and with the delay before that one. For a program that says why it still waits. The error of the last attempt is
+    /// returned by [`connect`](Self::connect).
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), pgbell::Error> {
+    /// use std::time::Duration;
+    /// use pgbell::Listener;
+    ///
+    /// let listener = Listener::builder("postgres://localhost/shop")
+    ///     .channels(["orders"])
+    ///     .retry_first_connect(Duration::from_secs(60))
+    ///     .on_first_connect_retry(|error, delay| eprintln!("{error:#}; the next attempt is in {delay:?}"))
+    ///     .connect()
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    /// A panic in `call` is one of [`connect`](Self::connect).
+    pub fn on_first_connect_retry(
+        mut self,
+        call: impl Fn(&Error, Duration) + Send + Sync + 'static,
+    ) -> Self {
+        self.retrying = Some(Retrying::new(call));
         self
     }
 
@@ -329,7 +361,8 @@ impl ListenerBuilder {
     ///
     /// # Panics
     /// Outside a tokio runtime, and in one without timers or without I/O: `enable_all` of
-    /// [`tokio::runtime::Builder`] gives both.
+    /// [`tokio::runtime::Builder`] gives both. Where the call of [`on_first_connect_retry`](Self::on_first_connect_retry)
+    /// panics.
     ///
     /// # Cancel safety
     /// Dropping the future closes the socket.
@@ -343,7 +376,8 @@ impl ListenerBuilder {
         let (min, max) = self.backoff;
         let retry_refusals = self.retry_refusals.unwrap_or(false);
         let reconnect = Reconnect { min, max, retry_refusals };
-        Box::pin(first_connect::connect(self, limit, reconnect)).await
+        let retrying = self.retrying.clone();
+        Box::pin(first_connect::connect(self, limit, reconnect, retrying)).await
     }
 
     pub(super) async fn connect_once(self) -> Result<Listener, Error> {

@@ -81,22 +81,26 @@ impl Facades {
                     "so many channels are slow: use fewer, and put the subject into the payload"
                 );
             }
-            Incident::Lost { error } => warn!(parent: span, %error, "the session was lost"),
-            Incident::AttemptFailed { error } => warn!(parent: span, %error, "no session"),
+            Incident::Lost { error } => {
+                warn!(parent: span, error = %format_args!("{error:#}"), "the session was lost")
+            }
+            Incident::AttemptFailed { error } => {
+                warn!(parent: span, error = %format_args!("{error:#}"), "no session")
+            }
             Incident::Reconnecting { error, delay } => {
-                info!(parent: span, %error, ?delay, "reconnecting");
+                info!(parent: span, error = %format_args!("{error:#}"), ?delay, "reconnecting");
             }
             Incident::ProofRefused { error } => {
-                warn!(parent: span, %error, "the server does not say what it listens to");
+                warn!(parent: span, error = %format_args!("{error:#}"), "the server does not say what it listens to");
             }
             Incident::HookFailed { error, delay } => {
-                warn!(parent: span, %error, ?delay, "the on_live hook failed and runs again");
+                warn!(parent: span, error = %format_args!("{error:#}"), ?delay, "the hook runs again");
             }
             Incident::HandedOver { epoch } => {
                 info!(parent: span, epoch, "handed over to another session, without a gap");
             }
             Incident::HandoverFailed { error, delay } => {
-                warn!(parent: span, %error, ?delay, "a handover failed, the session goes on");
+                warn!(parent: span, error = %format_args!("{error:#}"), ?delay, "a handover failed, the session goes on");
             }
         }
     }
@@ -106,7 +110,9 @@ impl Facades {
         #[cfg(feature = "tracing")]
         match cause {
             None => tracing::info!(parent: &self.span, "closed"),
-            Some(error) => tracing::error!(parent: &self.span, %error, "ended"),
+            Some(error) => {
+                tracing::error!(parent: &self.span, error = %format_args!("{error:#}"), "ended")
+            }
         }
         #[cfg(not(feature = "tracing"))]
         let _ = cause;

@@ -1,16 +1,35 @@
 //! Attempts to connect for the first time, until one succeeds or its time is over.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Listener, ListenerBuilder};
 use crate::supervisor::{Backoff, Reconnect};
 use crate::{Error, ErrorKind, net};
 
+/// What the user wants to be called between two attempts.
+#[derive(Clone)]
+pub(super) struct Retrying(Arc<dyn Fn(&Error, Duration) + Send + Sync>);
+
+impl Retrying {
+    pub(super) fn new(call: impl Fn(&Error, Duration) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(call))
+    }
+}
+
+impl fmt::Debug for Retrying {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Retrying")
+    }
+}
+
 /// Connects, with more attempts for as long as `limit` where the error allows it.
 pub(super) async fn connect(
     builder: ListenerBuilder,
     limit: Duration,
     reconnect: Reconnect,
+    retrying: Option<Retrying>,
 ) -> Result<Listener, Error> {
     let begin = tokio::time::Instant::now();
     let mut backoff = Backoff::new(&reconnect, u64::from_ne_bytes(net::random()?));
@@ -23,7 +42,11 @@ pub(super) async fn connect(
         if left.is_zero() || !may_succeed_later(&error, reconnect.retry_refusals) {
             return Err(error);
         }
-        tokio::time::sleep(backoff.next().min(left)).await;
+        let delay = backoff.next().min(left);
+        if let Some(Retrying(call)) = &retrying {
+            call(&error, delay);
+        }
+        tokio::time::sleep(delay).await;
     }
 }
 

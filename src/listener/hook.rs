@@ -39,8 +39,11 @@ impl Hook {
         HookRun(tokio::spawn(async move {
             let gone =
                 || Error::new(ErrorKind::Connect, "the session that the hook is for is gone");
-            let connection = Connection::beside(config, &place.ok_or_else(gone)?).await?;
-            hook(connection, live).await
+            let run = async {
+                let connection = Connection::beside(config, &place.ok_or_else(gone)?).await?;
+                hook(connection, live).await
+            };
+            run.await.map_err(|error| error.within("the on_live hook failed"))
         }))
     }
 }

@@ -50,6 +50,16 @@ impl Address {
         !matches!(self, Self::Tcp(_))
     }
 
+    /// As an error names it: the server as it was configured, and the address that was used if it is another one.
+    pub(super) fn of(&self, server: &Server) -> String {
+        match (self, server.host()) {
+            (Self::Tcp(address), Some(Host::Tcp(name))) if name.parse() != Ok(address.ip()) => {
+                format!("{name}:{} ({})", address.port(), address.ip())
+            }
+            _ => self.to_string(),
+        }
+    }
+
     /// What to look at when no socket can be opened to it.
     fn hint(&self) -> &'static str {
         match self {
@@ -75,8 +85,8 @@ impl Address {
                 return Ok(vec![Self::Unix { directory: directory.clone(), port }]);
             }
             #[cfg(not(unix))]
-            (None, Some(Host::Unix(directory))) => {
-                let message = format!("{directory}: no Unix sockets on this platform");
+            (None, Some(Host::Unix(_))) => {
+                let message = "no Unix sockets on this platform";
                 return Err(Error::new(ErrorKind::Connect, message));
             }
             (None, Some(Host::Tcp(name))) => name.as_str(),
@@ -87,13 +97,11 @@ impl Address {
             #[cfg(not(unix))]
             (None, None) => "localhost",
         };
-        let found = lookup_host((name, port))
-            .await
-            .map_err(|error| Error::new(ErrorKind::Connect, format!("{name}: {error}")))?;
+        let found = lookup_host((name, port)).await.map_err(|error| unresolved(&error))?;
         let addresses: Vec<_> = found.map(Self::Tcp).collect();
         if addresses.is_empty() {
-            let message = format!("{name}: the name has no address");
-            return Err(Error::new(ErrorKind::Connect, message));
+            let message = "the name has no address";
+            return Err(Error::new(ErrorKind::Connect, message).with_hint(NAME_HINT));
         }
         Ok(addresses)
     }
@@ -117,9 +125,18 @@ impl Address {
             }
         };
         opened.map_err(|error| {
-            Error::new(ErrorKind::Connect, format!("{self}: {error}")).with_hint(self.hint())
+            Error::new(ErrorKind::Connect, error.to_string()).with_hint(self.hint())
         })
     }
+}
+
+const NAME_HINT: &str = "the name is not known to the resolver of this machine, or no resolver answers: check its spelling, \
+    the DNS settings and, in a container, whether both are in one network";
+
+/// The name of a server could not be resolved.
+#[cold]
+fn unresolved(error: &io::Error) -> Error {
+    Error::new(ErrorKind::Connect, error.to_string()).with_hint(NAME_HINT)
 }
 
 /// An open socket to a server. Nothing was sent yet.

@@ -200,8 +200,8 @@ async fn find_service(
             Ok(Some(service)) => return Ok(service),
             Ok(None) => looked.push(format!("{path:?}")),
             Err(error) => {
-                let message = format!("the service file {path:?} is wrong");
-                return Err(Error::caused(ErrorKind::Config, message, error).passing());
+                let file = format!("the service file {path:?} is wrong");
+                return Err(Error::from(error).within(&file).passing());
             }
         }
     }

@@ -104,7 +104,8 @@ pub(super) async fn again(
     place: &Place,
     deadline: Instant,
 ) -> Result<Driver, Error> {
-    let attempt = Attempt::new(config, Purpose::Send, deadline).await?;
+    let mut attempt = Attempt::new(config, Purpose::Send, deadline).await?;
+    attempt.is_beside = true;
     attempt.run_at(place).await.map(|established| established.driver)
 }
 
@@ -116,6 +117,8 @@ struct Attempt<'a> {
     shuffle: Option<Shuffle>,
     encryptor: Encryptor,
     failures: Vec<Failure>,
+    /// What it is for names the address in its own error.
+    is_beside: bool,
 }
 
 impl<'a> Attempt<'a> {
@@ -128,7 +131,8 @@ impl<'a> Attempt<'a> {
         };
         // A network file system may hang.
         let encryptor = bounded(deadline, "the files of TLS", Encryptor::new(config)).await?;
-        Ok(Self { config, purpose, deadline, shuffle, encryptor, failures: Vec::new() })
+        let (failures, is_beside) = (Vec::new(), false);
+        Ok(Self { config, purpose, deadline, shuffle, encryptor, failures, is_beside })
     }
 
     async fn run(mut self) -> Result<Established, Error> {
@@ -178,10 +182,11 @@ impl<'a> Attempt<'a> {
         let mut addresses = match found {
             Ok(addresses) => addresses,
             Err(error) => {
-                // Other words name it.
                 let at = match server.host() {
-                    Some(Host::Tcp(name)) if error.kind() == ErrorKind::Timeout => name.clone(),
-                    _ => String::new(),
+                    Some(Host::Tcp(name)) => format!("{name}:{}", server.port()),
+                    Some(Host::Unix(directory)) => directory.clone(),
+                    // Nothing is looked up.
+                    None => "the default server".to_owned(),
                 };
                 self.failures.push(Failure { at, error });
                 return Ok(None);
@@ -220,7 +225,8 @@ impl<'a> Attempt<'a> {
                 let other = methods.peek().copied().copied();
                 let other = other.filter(|other| other.may_be_tls() || !attempt.is_clear);
                 let next = Next::after(&error, attempt.reached, other);
-                self.failures.push(Failure { at: address.to_string(), error });
+                let at = if self.is_beside { String::new() } else { address.of(server) };
+                self.failures.push(Failure { at, error });
                 match next {
                     Next::Encryption => {}
                     Next::Address => break,

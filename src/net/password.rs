@@ -171,7 +171,7 @@ pub(crate) async fn password(config: &Config, server: &Server) -> Result<Option<
 ///
 /// A password that the server refuses is not meant: that is the server's answer.
 pub(crate) fn blame_password(error: Error, config: &Config) -> Error {
-    let fault = StdError::source(&error).and_then(<dyn StdError>::downcast_ref::<AuthError>);
+    let fault = error.reason().and_then(|reason| reason.downcast_ref::<AuthError>());
     let is_fault = fault.is_some_and(AuthError::is_about_password);
     if is_fault && is_read_anew(config) { error.passing() } else { error }
 }

@@ -178,7 +178,7 @@ impl fmt::Debug for Gap {
 impl fmt::Display for Gap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Facts { cause, attempts, sessions, .. } = &*self.0;
-        write!(f, "notifications may be missing here: {cause} (")?;
+        write!(f, "notifications may be missing here: {cause:#} (")?;
         match sessions {
             0 => f.write_str("no session was lost")?,
             1 => f.write_str("1 session lost")?,

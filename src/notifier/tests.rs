@@ -134,10 +134,10 @@ fn what_was_written_is_in_doubt_after_silence_and_what_was_not_is_not() {
     assert_eq!((error.kind(), scene.now - begin), (ErrorKind::Timeout, TIMEOUT));
     let answer = written.try_recv().unwrap().unwrap_err();
     assert_eq!(answer.kind(), ErrorKind::InDoubt);
-    assert!(answer.to_string().contains("did not answer within 30s"), "{answer}");
+    assert!(format!("{answer:#}").contains("did not answer within 30s"), "{answer:#}");
     let answer = but_for_a_byte.try_recv().unwrap().unwrap_err();
     assert_eq!(answer.kind(), ErrorKind::Closed);
-    assert!(answer.to_string().contains("before the notification was sent"), "{answer}");
+    assert!(format!("{answer:#}").contains("before the notification was sent"), "{answer:#}");
     assert_eq!(kind(&mut unwritten), Some(Err(ErrorKind::Closed)));
     for call in &mut beyond {
         assert_eq!(kind(call), Some(Err(ErrorKind::Closed)));
@@ -250,7 +250,7 @@ fn a_call_that_could_not_be_sent_in_time_says_that_nothing_was_sent() {
     assert_eq!(scene.now - begin, TIMEOUT);
     let answer = calls.pop().unwrap().try_recv().unwrap().unwrap_err();
     assert_eq!(answer.kind(), ErrorKind::Timeout);
-    assert!(answer.to_string().contains("was not sent"), "{answer}");
+    assert!(format!("{answer:#}").contains("was not sent"), "{answer:#}");
     assert!(calls[2..].iter_mut().all(|call| kind(call).is_none()));
 }
 
@@ -304,7 +304,7 @@ fn what_is_dropped_with_the_task_is_in_doubt_if_it_was_written_and_else_was_not_
     assert_eq!(kind(&mut written), Some(Err(ErrorKind::InDoubt)));
     let answer = unwritten.try_recv().unwrap().unwrap_err();
     assert_eq!(answer.kind(), ErrorKind::Closed);
-    assert!(answer.to_string().contains("the runtime of the notifier has ended"), "{answer}");
+    assert!(format!("{answer:#}").contains("the runtime of the notifier has ended"), "{answer:#}");
     assert!(waiting.iter_mut().all(|call| kind(call) == Some(Err(ErrorKind::Closed))));
 }
 
@@ -355,7 +355,7 @@ fn a_notification_with_a_long_answer_is_in_doubt() {
     assert!(scene.hear(&[rest, READY].concat()).is_none());
     let answer = call.try_recv().unwrap().unwrap_err();
     assert_eq!(answer.kind(), ErrorKind::InDoubt, "{answer}");
-    assert!(answer.to_string().contains("larger than"), "{answer}");
+    assert!(format!("{answer:#}").contains("larger than"), "{answer:#}");
 }
 
 /// One row is due. What does not end is not read to its end.

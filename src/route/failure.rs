@@ -1,5 +1,6 @@
 //! What to say when no try led to a session.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use crate::wire::escape::Escaped;
@@ -8,7 +9,7 @@ use crate::{Error, ErrorKind};
 /// A try that failed.
 #[derive(Debug, Clone)]
 pub struct Failure {
-    /// The address. Empty when the error says it.
+    /// The address, or the name that has none. The error does not repeat it. Empty where it is named anyway.
     pub at: String,
     /// Why.
     pub error: Error,
@@ -19,13 +20,31 @@ impl Failure {
     fn is_answer(&self) -> bool {
         !matches!(self.error.kind(), ErrorKind::Connect | ErrorKind::Timeout)
     }
+
+    /// Its words beside those of `best`, without a label that is the same there, and without the hint.
+    fn beside(&self, best: &Error) -> String {
+        let words = self.error.words();
+        match self.error.kind() {
+            kind if kind == best.kind() => words,
+            kind => format!("{kind}: {words}"),
+        }
+    }
 }
 
-/// Most of the others that are told: a name may have any number of addresses.
+/// What the tries at one address have led to, each of it once.
+struct Address {
+    told: Vec<String>,
+    text: String,
+}
+
+/// Between two tries at one address.
+const BETWEEN: &str = ", and ";
+
+/// Most addresses beside the decisive one that are told: a name may have any number of them.
 const OTHERS_MAX: usize = 16;
 
-/// One error for all of them: the last that tells most gives the kind, the others stand before it. If one of them came
-/// from outside, the next attempt may go well there.
+/// One error for all of them: the last that tells most gives the kind, the others stand before it. Each address is named
+/// once. If one of them came from outside, the next attempt may go well there.
 #[must_use]
 pub fn sum_up(failures: Vec<Failure>) -> Error {
     let may_pass = failures.iter().any(|failure| failure.error.is_passing());
@@ -35,30 +54,63 @@ pub fn sum_up(failures: Vec<Failure>) -> Error {
 
 fn sum_of(mut failures: Vec<Failure>) -> Error {
     let best = failures.iter().rposition(Failure::is_answer).or(failures.len().checked_sub(1));
-    let Some(best) = best.map(|index| failures.remove(index)) else {
+    let Some(Failure { at, error: best }) = best.map(|index| failures.remove(index)) else {
         return Error::new(ErrorKind::Config, "no server is named");
     };
-    if failures.is_empty() {
-        // The words of a timeout do not say at which address it was.
-        let has_address = best.error.kind() != ErrorKind::Timeout || best.at.is_empty();
-        return if has_address {
-            best.error
-        } else {
-            best.error.preceded_by(&format!("{}: ", best.at))
-        };
+    let (here, others): (Vec<_>, Vec<_>) = failures.into_iter().partition(|other| other.at == at);
+    let mut hints: Vec<String> = best.hint().map(ToOwned::to_owned).into_iter().collect();
+    let others = by_address(&others, &best, &mut hints);
+    let mut text = String::new();
+    if !others.is_empty() {
+        text.push_str("no server could be used: ");
     }
-    let mut text = String::from("no server could be used: ");
-    let colon = |at: &str| if at.is_empty() { "" } else { ": " };
-    // Writing to a string cannot fail.
-    for Failure { at, error } in failures.iter().take(OTHERS_MAX) {
-        let error = error.to_string();
-        let _ = write!(text, "{at}{}{}; ", colon(at), Escaped(&error));
+    for (at, other) in others.iter().take(OTHERS_MAX) {
+        let _ = write!(text, "{}: {}; ", Escaped(at), other.text);
     }
-    if let Some(more @ 1..) = failures.len().checked_sub(OTHERS_MAX) {
+    if let Some(more @ 1..) = others.len().checked_sub(OTHERS_MAX) {
         let _ = write!(text, "{more} more; ");
     }
-    let _ = write!(text, "{}{}", best.at, colon(&best.at));
-    best.error.preceded_by(&text)
+    if !at.is_empty() {
+        let _ = write!(text, "{}: ", Escaped(&at));
+    }
+    let own = best.words();
+    let here: Vec<_> = here.into_iter().filter(|same| same.beside(&best) != own).collect();
+    for (_, same) in by_address(&here, &best, &mut hints) {
+        let _ = write!(text, "{}{BETWEEN}", same.text);
+    }
+    best.preceded_by(&text)
+}
+
+/// The tries, those at the same address together. Of equal hints the first is told.
+fn by_address<'a>(
+    failures: &'a [Failure],
+    best: &Error,
+    hints: &mut Vec<String>,
+) -> Vec<(&'a str, Address)> {
+    let mut addresses: Vec<(&str, Address)> = Vec::new();
+    let mut places = BTreeMap::new();
+    for failure in failures {
+        let place = *places.entry(&*failure.at).or_insert(addresses.len());
+        if place == addresses.len() {
+            addresses.push((&failure.at, Address { told: Vec::new(), text: String::new() }));
+        }
+        let Some((_, address)) = addresses.get_mut(place) else { continue };
+        let words = failure.beside(best);
+        if address.told.contains(&words) {
+            continue;
+        }
+        // Writing to a string cannot fail.
+        let between = if address.told.is_empty() { "" } else { BETWEEN };
+        let _ = write!(address.text, "{between}{}", Escaped(&words));
+        address.told.push(words);
+        if let Some(hint) = failure.error.hint()
+            && !hints.iter().any(|told| told == hint)
+        {
+            let _ = write!(address.text, " (hint: {})", Escaped(hint));
+            hints.push(hint.to_owned());
+        }
+    }
+    addresses
 }
 
 #[cfg(test)]
@@ -72,13 +124,13 @@ mod tests {
     #[test]
     fn the_answer_of_a_server_stands_out_among_those_that_gave_none() {
         let error = sum_up(vec![
-            failure("", ErrorKind::Connect, "nowhere: unknown"),
+            failure("nowhere", ErrorKind::Connect, "unknown"),
             failure("10.0.0.2:5432", ErrorKind::Auth, "wrong password"),
             failure("10.0.0.3:5432", ErrorKind::Timeout, "silent"),
         ]);
         assert_eq!(
             error.to_string(),
-            "authentication: no server could be used: connection: nowhere: unknown; \
+            "authentication: no server could be used: nowhere: connection: unknown; \
              10.0.0.3:5432: timeout: silent; 10.0.0.2:5432: wrong password"
         );
         assert_eq!(error.kind(), ErrorKind::Auth);
@@ -86,17 +138,34 @@ mod tests {
 
     #[test]
     fn a_name_with_many_addresses_is_told_in_few_words() {
-        let error = sum_up(vec![failure("10.0.0.1:5432", ErrorKind::Connect, "refused"); 5_000]);
-        let text = error.to_string();
-        assert!(text.contains("; 4983 more; 10.0.0.1:5432: refused"), "{text}");
+        let failures = |count: usize| {
+            let at = (1..=count).map(|n| format!("10.0.0.1:{n}"));
+            at.map(|at| failure(&at, ErrorKind::Connect, "refused")).collect()
+        };
+        let text = sum_up(failures(5_000)).to_string();
+        assert!(text.contains("; 4983 more; 10.0.0.1:5000: refused"), "{text}");
         assert!(text.len() < 2_000, "{text}");
-        let text = sum_up(vec![failure("a", ErrorKind::Connect, "b"); OTHERS_MAX + 1]).to_string();
+        let text = sum_up(failures(OTHERS_MAX + 1)).to_string();
         assert!(!text.contains("more"), "{text}");
     }
 
     #[test]
+    fn a_hint_that_is_the_same_everywhere_is_told_once() {
+        let hinted = |at: &str| Failure {
+            error: Error::new(ErrorKind::Connect, "refused").with_hint("is it running?"),
+            ..failure(at, ErrorKind::Connect, "")
+        };
+        let text = sum_up(vec![hinted("a"), hinted("b"), failure("c", ErrorKind::Auth, "no")]);
+        let expected = "authentication: no server could be used: a: connection: refused (hint: is it running?); \
+             b: connection: refused; c: no";
+        assert_eq!(text.to_string(), expected);
+        let text = sum_up(vec![hinted("a"), hinted("a"), hinted("b"), hinted("c")]).to_string();
+        assert_eq!(text.matches("hint").count(), 1, "{text}");
+    }
+
+    #[test]
     fn one_failure_is_told_as_it_is() {
-        let error = sum_up(vec![failure("a:1", ErrorKind::Connect, "a:1: refused")]);
+        let error = sum_up(vec![failure("a:1", ErrorKind::Connect, "refused")]);
         assert_eq!(error.to_string(), "connection: a:1: refused");
         let error = sum_up(vec![failure("a:1", ErrorKind::Timeout, "waited too long")]);
         assert_eq!(error.to_string(), "timeout: a:1: waited too long");

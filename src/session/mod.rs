@@ -178,7 +178,7 @@ impl Session {
             parameters: wire::StartupParameters::new(&parameters),
         }
         .encode(&mut transmit)
-        .map_err(|error| Error::caused(ErrorKind::Config, "the startup parameters", error))?;
+        .map_err(|error| Error::because(ErrorKind::Config, error))?;
         Ok(Self {
             version: login.protocol,
             command_timeout: login.command_timeout,

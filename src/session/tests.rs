@@ -232,9 +232,9 @@ impl Play {
                     format!("done {}: {}", id.0, results.join(", "))
                 }
                 SessionEvent::Done { id, result: Err(error), .. } => {
-                    format!("done {}: {error}", id.0)
+                    format!("done {}: {error:#}", id.0)
                 }
-                SessionEvent::NotificationDropped(error) => format!("dropped: {error}"),
+                SessionEvent::NotificationDropped(error) => format!("dropped: {error:#}"),
             };
             self.log.push(line);
         }
@@ -250,10 +250,10 @@ impl Play {
             return;
         }
         self.over = true;
-        self.log.push(format!("over: {error}"));
-        let (now, text) = (self.now, error.to_string());
+        self.log.push(format!("over: {error:#}"));
+        let (now, text) = (self.now, format!("{error:#}"));
         let again = self.session.handle_input(now, &mut self.input.clone());
-        assert_eq!(again.unwrap_err().to_string(), text);
+        assert_eq!(format!("{:#}", again.unwrap_err()), text);
         assert_eq!(self.session.handle_eof(&[]).to_string(), text);
         assert_eq!(self.session.fail(Error::new(ErrorKind::Tls, "other")).to_string(), text);
         for refused in [

@@ -114,15 +114,10 @@ impl From<Violation> for Error {
     fn from(violation: Violation) -> Self {
         match &violation {
             // Nobody has broken the protocol: it is allowed, and we cannot live with it.
-            Violation::Encoding { .. } => Self::caused(
-                ErrorKind::Unsupported,
-                "the session does not speak UTF-8",
-                violation,
-            )
-            .with_hint(
+            Violation::Encoding { .. } => Self::because(ErrorKind::Unsupported, violation).with_hint(
                 "a pooler, ALTER ROLE, options or a SET has changed client_encoding: leave it at UTF8",
             ),
-            _ => Self::caused(ErrorKind::Protocol, "the server broke the protocol", violation),
+            _ => Self::because(ErrorKind::Protocol, violation),
         }
     }
 }

@@ -167,5 +167,5 @@ pub(super) fn unsent(cause: Option<&Error>) -> Error {
 fn unproven(refusal: Error) -> Error {
     let message = "what arrived was delivered, but the server refused to prove that the session listened to its \
          channels until the drain";
-    Error::caused(refusal.kind(), message, refusal)
+    refusal.within(message)
 }

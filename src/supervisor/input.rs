@@ -270,7 +270,7 @@ impl Supervisor {
             Some(Role::Current) if self.handover.is_following() => {
                 let message = "the server dropped a notification while the handover waited for the one \
                      at which the new session begins";
-                self.lose(now, Error::caused(cause.kind(), message, cause), sink);
+                self.lose(now, cause.within(message), sink);
             }
             Some(Role::Current) => {
                 self.hold(now, cause.clone(), 0, sink);

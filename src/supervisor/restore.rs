@@ -108,8 +108,7 @@ impl Supervisor {
                 self.current.as_mut().and_then(|link| link.refused.pop_first())
         {
             let message = format!("the channel {channel:?} cannot be listened to");
-            let error = Error::caused(error.kind(), message, error);
-            return self.finish(Err(error));
+            return self.finish(Err(error.within(&message)));
         }
         self.probe.restart(now);
         self.plan_handover(now);

@@ -108,7 +108,7 @@ fn query(sql: &str) -> Command {
 
 const REFUSED: &str = "server error: the server refused LISTEN: ERROR: no (SQLSTATE 42501)";
 const NOT_LISTENED: &str = "server error: the channel \"a\" cannot be listened to: \
-    server error: the server refused LISTEN: ERROR: no (SQLSTATE 42501)";
+    the server refused LISTEN: ERROR: no (SQLSTATE 42501)";
 const ENDED: &str = "server error: the server ended the session: FATAL: no (SQLSTATE 57P01)";
 const OVER: &str = "closed: the listener is closed";
 

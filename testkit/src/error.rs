@@ -71,27 +71,22 @@ impl std::error::Error for NotFound {}
 
 /// Why a server or a certificate could not be made, or a server not be stopped or changed.
 ///
-/// When the server itself is to blame, the end of its log follows the message. No password is shown.
-#[derive(Debug)]
+/// `{}` does not repeat the [`source`](std::error::Error::source); `{:#}` and `{:?}` are one text with it. When the server
+/// itself is to blame, the end of its log follows the message. No password is shown.
 pub struct Error {
     message: String,
     log: Option<String>,
-    cause: Option<Cause>,
-}
-
-#[derive(Debug)]
-enum Cause {
-    Io(io::Error),
-    NotFound(NotFound),
+    cause: Option<io::Error>,
+    is_not_found: bool,
 }
 
 impl Error {
     pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), log: None, cause: None }
+        Self { message: message.into(), log: None, cause: None, is_not_found: false }
     }
 
     pub(crate) fn io(message: impl Into<String>, cause: io::Error) -> Self {
-        Self { message: message.into(), log: None, cause: Some(Cause::Io(cause)) }
+        Self { cause: Some(cause), ..Self::new(message) }
     }
 
     /// For `map_err`: what was attempted, and with which file.
@@ -107,41 +102,69 @@ impl Error {
     /// Whether the reason is that a program is not installed: the case in which a demo does without it.
     #[must_use]
     pub fn is_not_found(&self) -> bool {
-        matches!(self.cause, Some(Cause::NotFound(_)))
+        self.is_not_found
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
-        match &self.cause {
-            Some(Cause::Io(cause)) => write!(f, ": {cause}")?,
-            Some(Cause::NotFound(cause)) => write!(f, ": {cause}")?,
-            None => {}
-        }
         if let Some(log) = &self.log {
             write!(f, "\n--- end of the server's log ---\n{log}\n---")?;
         }
-        Ok(())
+        match &self.cause {
+            Some(cause) if f.alternate() => write!(f, ": {cause}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:#}")
     }
 }
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self.cause.as_ref()? {
-            Cause::Io(cause) => Some(cause),
-            Cause::NotFound(cause) => Some(cause),
-        }
+        self.cause.as_ref().map(|cause| cause as _)
     }
 }
 
+/// The text says how to get the program, and therefore stands in the message.
 impl From<NotFound> for Error {
     fn from(cause: NotFound) -> Self {
-        let message = match cause.missing {
+        let what = match cause.missing {
             Missing::Server | Missing::Matrix => "no PostgreSQL cluster can be started",
             Missing::PgBouncer => "no PgBouncer can be started",
             Missing::OpenSsl => "no certificate can be made",
         };
-        Self { message: message.to_owned(), log: None, cause: Some(Cause::NotFound(cause)) }
+        Self { is_not_found: true, ..Self::new(format!("{what}: {cause}")) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use super::*;
+
+    #[test]
+    fn a_reporter_that_prints_the_causes_too_prints_each_of_them_once() {
+        let cause = io::Error::other("the disk is full");
+        let error = Error::on("write", Path::new("/x"))(cause);
+        assert_eq!(error.to_string(), "cannot write /x");
+        assert_eq!(error.source().unwrap().to_string(), "the disk is full");
+        assert_eq!(format!("{error:#}"), "cannot write /x: the disk is full");
+        assert_eq!(format!("{error:?}"), "cannot write /x: the disk is full");
+        let missing = Error::from(NotFound::server("no server"));
+        let text = missing.to_string();
+        assert!(
+            text.starts_with("no PostgreSQL cluster can be started: no server: run "),
+            "{text}"
+        );
+        assert!(missing.source().is_none() && missing.is_not_found());
+        let log = Error::new("the server ended").with_log("FATAL: no");
+        assert_eq!(log.to_string().matches("FATAL").count(), 1);
     }
 }

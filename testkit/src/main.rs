@@ -11,7 +11,7 @@ fn main() -> ExitCode {
     let cluster = match Cluster::start() {
         Ok(cluster) => cluster,
         Err(error) => {
-            let _ = writeln!(io::stderr(), "pgbell-testkit: {error}");
+            let _ = writeln!(io::stderr(), "pgbell-testkit: {error:#}");
             return ExitCode::FAILURE;
         }
     };

@@ -170,7 +170,8 @@ mod tests {
     #[test]
     fn a_socket_without_a_server_is_an_error() {
         let socket = Path::new("/nonexistent/.s.PGSQL.1");
-        let error = Session::open(socket).map_err(unanswered(socket)).err().unwrap().to_string();
+        let error = Session::open(socket).map_err(unanswered(socket)).err().unwrap();
+        let error = format!("{error:#}");
         assert!(error.starts_with("the server on /nonexistent/.s.PGSQL.1 does not answer: "));
     }
 }

@@ -366,11 +366,8 @@ fn an_error_shows_what_the_server_said() {
 
 #[test]
 fn sql_that_fails_is_an_error_without_its_text() {
-    let error = trusting()
-        .init_sql("CREATE ROLE bob PASSWORD 'very quiet' NO_SUCH_WORD")
-        .start()
-        .unwrap_err()
-        .to_string();
+    let error = trusting().init_sql("CREATE ROLE bob PASSWORD 'very quiet' NO_SUCH_WORD").start();
+    let error = format!("{:#}", error.unwrap_err());
     assert!(
         error.contains("syntax error") || error.contains("unrecognized role option"),
         "{error}"

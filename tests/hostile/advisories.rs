@@ -77,7 +77,7 @@ fn v12_a_query_whose_length_wraps_is_refused_and_not_sent() {
             let error = soon("query", connection.simple_query(&sql)).await.unwrap_err();
             check_text(&error);
             assert_eq!(error.kind(), ErrorKind::Misuse, "{error}");
-            assert!(error.to_string().contains("Query would take"), "{error}");
+            assert!(format!("{error:#}").contains("Query would take"), "{error}");
             let error = soon("notify", connection.notify("a", &sql)).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Misuse, "{error}");
         }

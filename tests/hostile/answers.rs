@@ -211,7 +211,7 @@ fn an_endless_answer_to_a_question_of_ours_ends_the_session_at_once() {
                 };
                 check_text(&error);
                 assert_eq!(error.kind(), ErrorKind::Protocol, "{client}, {again}: {error}");
-                assert!(error.to_string().contains("more rows"), "{client}, {again}: {error}");
+                assert!(format!("{error:#}").contains("more rows"), "{client}, {again}: {error}");
                 soon("script", task).await.unwrap().unwrap();
             }
         }

@@ -303,7 +303,7 @@ fn a17_a_certificate_without_a_hash_is_bound_to_by_nobody() {
     let error = Session::new(with_policy(require)).unwrap_err();
     client::check_text(&error);
     assert_eq!(error.kind(), ErrorKind::Auth);
-    let text = error.to_string();
+    let text = format!("{error:#}");
     assert!(text.contains("Ed25519") && text.contains("channel_binding=prefer"), "{text}");
     // The offer is not silently passed over either.
     let without = "Auth | the server does not offer SCRAM-SHA-256-PLUS";

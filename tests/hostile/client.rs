@@ -45,7 +45,7 @@ impl Outcome {
             Ok(_) => self.lines.push(what.to_owned()),
             Err(error) => {
                 check_text(error);
-                self.lines.push(format!("{what}: {:?}: {error}", error.kind()));
+                self.lines.push(format!("{what}: {:?}: {error:#}", error.kind()));
             }
         }
         result.is_ok()
@@ -59,7 +59,8 @@ impl Outcome {
 
 /// What an error shows is fit for a terminal and a log, and holds nothing that was planted.
 pub(crate) fn check_text(error: &Error) {
-    let mut text = format!("{error} {error:?}");
+    let parts = format!("{error:#?}").replace('\n', " ");
+    let mut text = format!("{error} {error:?} {parts}");
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
         text.push_str(&format!(" {cause} {cause:?}"));

@@ -188,7 +188,7 @@ fn a_server_of_another_account_on_a_unix_socket_does_not_get_the_password_in_cle
         let error = connect(config(&shared.0, other, "")).await.unwrap_err();
         check_text(&error);
         assert_eq!(error.kind(), ErrorKind::Auth, "{error}");
-        let text = error.to_string();
+        let text = format!("{error:#}");
         assert!(text.contains("account number 65534, which is neither root"), "{text}");
         assert!(text.contains("requirepeer") && text.contains("require_auth=password"), "{text}");
         assert!(!fake.heard_the_password());
@@ -274,7 +274,7 @@ fn the_default_server_is_one_socket_and_nothing_takes_its_place() {
             let error = result.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Connect, "{error}");
             let place = format!("{SOCKET_DIRECTORY}/.s.PGSQL.{port}: ");
-            assert!(error.to_string().contains(&place), "{error}");
+            assert!(format!("{error:#}").contains(&place), "{error}");
             assert!(error.hint().is_some_and(|hint| hint.contains("host=localhost")), "{error}");
             assert!(fake.heard_nobody());
         } else if is_root {

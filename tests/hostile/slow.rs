@@ -136,7 +136,7 @@ fn files_of_tls_that_cannot_be_read_cost_the_connect_timeout() {
         ] {
             assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
             // The listener has a clock of its own beside.
-            let text = error.to_string();
+            let text = format!("{error:#}");
             assert!(text.contains("the files of TLS") || text.contains("200ms"), "{error}");
         }
         drop(held);
@@ -193,7 +193,10 @@ fn q8_silence_in_the_middle_of_an_answer_ends_at_the_deadline() {
             assert!((30.0..31.0).contains(&took), "{client}: {took}");
             for error in errors {
                 assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
-                assert!(error.to_string().contains("did not answer LISTEN within 30s"), "{error}");
+                assert!(
+                    format!("{error:#}").contains("did not answer LISTEN within 30s"),
+                    "{error}"
+                );
             }
             task.await.unwrap().unwrap();
         }
@@ -255,7 +258,7 @@ fn a7_a_key_derivation_that_takes_too_long_ends_with_the_connect_timeout() {
         let error = soon("the deadline", connect).await.unwrap().unwrap_err();
         check_text(&error);
         assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
-        let text = error.to_string();
+        let text = format!("{error:#}");
         assert!(text.contains("SCRAM iterations") && text.contains("connect_timeout"), "{text}");
         soon("script", task).await.unwrap().unwrap();
     });

@@ -180,7 +180,7 @@ fn t27_a_socket_path_that_is_too_long_is_an_error_with_its_path() {
         ];
         for error in errors {
             assert_eq!(error.kind(), ErrorKind::Connect, "{error}");
-            assert!(error.to_string().contains("xxx/.s.PGSQL.5432"), "{error}");
+            assert!(format!("{error:#}").contains("xxx/.s.PGSQL.5432"), "{error}");
         }
     });
 }

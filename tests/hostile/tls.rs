@@ -68,8 +68,8 @@ fn refused(parameters: &str, script: &Script, kind: ErrorKind, words: &str) {
     for outcome in play(parameters, || vec![script.clone()]) {
         let error = outcome.unwrap_err();
         assert_eq!(error.kind(), kind, "{error}");
-        assert!(error.to_string().contains(words), "{error}");
-        assert!(!error.to_string().contains("SECRET"), "{error}");
+        assert!(format!("{error:#}").contains(words), "{error}");
+        assert!(!format!("{error:#}").contains("SECRET"), "{error}");
     }
 }
 
@@ -190,7 +190,7 @@ fn t6_a_yes_and_then_the_protocol_in_the_clear_is_refused() {
         let error = outcome.unwrap_err();
         // The end of the connection may overtake what was said.
         assert!(matches!(error.kind(), ErrorKind::Tls | ErrorKind::Connect), "{error}");
-        told += u32::from(error.to_string().contains("not TLS"));
+        told += u32::from(format!("{error:#}").contains("not TLS"));
     }
     assert!(told > 0, "never told what it is");
     let outcomes = play("sslmode=prefer", || vec![lie.clone(), clear()]);

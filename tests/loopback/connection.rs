@@ -121,8 +121,8 @@ async fn a_query_behind_the_end_of_the_session_is_not_in_doubt() {
     assert_eq!(soon(connection.recv_batch()).await.unwrap().len(), 1);
     let error = soon(connection.simple_query("DELETE FROM t")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Connect, "{error}");
-    assert!(error.is_transient() && error.to_string().contains("57P01"), "{error}");
-    assert!(error.to_string().contains("it was not carried out"), "{error}");
+    assert!(error.is_transient() && format!("{error:#}").contains("57P01"), "{error}");
+    assert!(format!("{error:#}").contains("it was not carried out"), "{error}");
 }
 
 /// A server carries out a query when it has all of its bytes.
@@ -148,7 +148,7 @@ async fn a_query_of_which_a_part_was_written_is_not_in_doubt() {
         };
         let (error, ()) = soon(async { tokio::join!(client, server) }).await;
         assert_eq!(error.kind(), ErrorKind::Connect, "{error}");
-        assert!(error.to_string().contains("it was not carried out"), "{error}");
+        assert!(format!("{error:#}").contains("it was not carried out"), "{error}");
     }
 }
 

@@ -70,8 +70,8 @@ impl Client {
         let error = self.next().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Protocol);
         assert_eq!(
-            error.to_string(),
-            "protocol violation: the server sent something malformed: \
+            format!("{error:#}"),
+            "protocol violation: \
              length word 262145 is above 262144 in NotificationResponse"
         );
         let again = self.next().await.unwrap_err();

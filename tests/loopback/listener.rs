@@ -246,7 +246,7 @@ async fn settings_that_make_no_sense_are_named() {
         let error = change(Listener::builder("host=127.0.0.1 port=1 user=x")).connect().await;
         let error = error.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config);
-        assert!(error.to_string().contains(named), "{error}");
+        assert!(format!("{error:#}").contains(named), "{error}");
     }
 }
 

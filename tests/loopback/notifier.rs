@@ -106,9 +106,9 @@ async fn a_lost_connection_is_told_to_everyone_with_the_reason_of_the_server() {
         })
         .await;
         assert!(matches!(error.kind(), ErrorKind::InDoubt | ErrorKind::Closed), "{error}");
-        assert!(error.to_string().contains("57P01"), "{error}");
+        assert!(format!("{error:#}").contains("57P01"), "{error}");
         let error = soon(notifier.notify("a", "x")).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Closed);
-        assert!(error.to_string().contains("57P01"), "{error}");
+        assert!(format!("{error:#}").contains("57P01"), "{error}");
     }
 }

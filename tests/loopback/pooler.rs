@@ -203,7 +203,7 @@ async fn a_server_of_one_session_is_refused_by_default_and_listened_to_where_the
     let error = soon(Listener::builder(&config).channels(["a"]).connect()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Pooler, "{error}");
     assert!(error.is_transient(), "{error}");
-    let text = error.to_string();
+    let text = format!("{error:#}");
     assert!(text.contains("a second session could not be had"), "{text}");
     assert!(text.contains("sorry, too many clients already"), "{text}");
     assert!(text.contains("delivery_proof"), "{text}");
@@ -237,7 +237,7 @@ async fn a_server_that_shares_one_session_among_its_clients_is_refused_since_not
         let config = config.clone().delivery_proof(proof);
         let error = soon(Listener::builder(&config).channels(["a"]).connect()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Pooler, "{error}");
-        assert!(error.to_string().contains("PGlite"), "{error}");
+        assert!(format!("{error:#}").contains("PGlite"), "{error}");
     }
     let mut connection = Connection::connect(&config).await.unwrap();
     let error = soon(connection.listen("a")).await.unwrap_err();

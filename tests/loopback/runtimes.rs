@@ -57,11 +57,11 @@ fn a_notify_is_in_doubt_when_the_runtime_of_the_notifier_ends_before_the_answer(
     other.shutdown_background();
     let error = own.block_on(soon(waiting)).unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InDoubt, "{error}");
-    assert!(error.to_string().contains("runtime"), "{error}");
+    assert!(format!("{error:#}").contains("runtime"), "{error}");
     // Later ones are not sent.
     let error = own.block_on(soon(notifier.notify("a", "x"))).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
-    assert!(error.to_string().contains("the runtime of the notifier has ended"), "{error}");
+    assert!(format!("{error:#}").contains("the runtime of the notifier has ended"), "{error}");
     own.block_on(soon(notifier.close())).unwrap();
 }
 
@@ -92,7 +92,7 @@ fn calls_that_wait_are_not_in_doubt_when_the_runtime_of_the_notifier_ends() {
     for call in waiting {
         let error = own.block_on(soon(call)).unwrap().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
-        assert!(error.to_string().contains("the runtime of the notifier has ended"), "{error}");
+        assert!(format!("{error:#}").contains("the runtime of the notifier has ended"), "{error}");
     }
 }
 
@@ -165,7 +165,7 @@ fn a_stream_ends_with_an_error_when_the_runtime_of_its_listener_ends() {
     let item = own.block_on(next(&mut listener));
     let Some(Err(error)) = item else { panic!("{item:?}") };
     assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
-    assert!(error.to_string().contains("the runtime of the listener has ended"), "{error}");
+    assert!(format!("{error:#}").contains("the runtime of the listener has ended"), "{error}");
     // Once.
     for _ in 0..2 {
         let item = own.block_on(next(&mut listener));
@@ -189,7 +189,7 @@ fn a_runtime_that_ends_during_a_drain_is_the_cause_of_the_end() {
     let ended = own.block_on(soon(listener.recv())).unwrap_err();
     for error in [drained, ended] {
         assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
-        assert!(error.to_string().contains("the runtime of the listener has ended"), "{error}");
-        assert!(!error.to_string().contains("before this was sent"), "{error}");
+        assert!(format!("{error:#}").contains("the runtime of the listener has ended"), "{error}");
+        assert!(!format!("{error:#}").contains("before this was sent"), "{error}");
     }
 }

@@ -79,7 +79,7 @@ async fn when_no_server_can_be_used_each_is_named_with_its_reason() {
     let (_listener, silent) = mute().await;
     let config = conninfo(&[closed, silent], "connect_timeout=2");
     let error = soon(Connection::connect(config)).await.unwrap_err();
-    let text = error.to_string();
+    let text = format!("{error:#}");
     assert!(text.contains(&format!("127.0.0.1:{closed}: ")), "{text}");
     assert!(text.contains(&format!("127.0.0.1:{silent}: ")), "{text}");
     assert_eq!(error.kind(), ErrorKind::Timeout, "{text}");
@@ -209,4 +209,61 @@ async fn a_server_that_gives_no_key_must_prove_that_it_delivers() {
         assert_eq!(error.kind(), ErrorKind::Pooler, "{error}");
         soon(played).await.unwrap().unwrap();
     }
+}
+
+/// How many times a text holds another one.
+fn count(error: &pgbell::Error, text: &str) -> usize {
+    format!("{error:#}").matches(text).count()
+}
+
+#[tokio::test]
+async fn a_refusal_at_the_login_names_the_server_once() {
+    use pgbell::testing::Auth;
+
+    let config = BackendConfig::new().auth(Auth::ScramSha256).user("ann", "pl4nted");
+    let server = Server::start(config).await.unwrap();
+    let address = format!("127.0.0.1:{}", server.port());
+    for (host, user, password, named) in [
+        ("127.0.0.1", "ann", "wrong", address.clone()),
+        ("127.0.0.1", "nobody", "wrong", address.clone()),
+        ("localhost", "ann", "wrong", format!("localhost:{} (127.0.0.1)", server.port())),
+    ] {
+        let host = format!("host={host} hostaddr=127.0.0.1 port={}", server.port());
+        let config = format!("{host} user={user} password={password} sslmode=disable");
+        let error = soon(Connection::connect(&config)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Auth, "{error}");
+        let begin = format!("authentication: {named}: ");
+        assert!(error.to_string().starts_with(&begin), "{error}");
+        assert_eq!(count(&error, &server.port().to_string()), 1, "{error:#}");
+        let error = soon(Listener::connect(&config)).await.unwrap_err();
+        assert!(error.to_string().starts_with(&begin), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_port_at_which_nobody_listens_is_named_once_with_its_cause_and_the_hint() {
+    let ports = [closed_port().await, closed_port().await];
+    let error = soon(Connection::connect(conninfo(&ports, ""))).await.unwrap_err();
+    for port in ports {
+        let refused = format!("127.0.0.1:{port}: Connection refused");
+        assert_eq!(
+            (count(&error, &port.to_string()), count(&error, &refused)),
+            (1, 1),
+            "{error:#}"
+        );
+    }
+    assert_eq!((count(&error, "connection: "), count(&error, "(hint: ")), (1, 1), "{error:#}");
+    let error = soon(Connection::connect(conninfo(&ports[..1], ""))).await.unwrap_err();
+    let begin = format!("connection: 127.0.0.1:{}: Connection refused", ports[0]);
+    assert!(error.to_string().starts_with(&begin), "{error}");
+}
+
+#[tokio::test]
+async fn a_name_that_cannot_be_resolved_has_a_hint() {
+    let config = "host=no-such-host.invalid user=ann sslmode=disable";
+    let error = soon(Connection::connect(config)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Connect, "{error}");
+    assert_eq!(count(&error, "no-such-host.invalid:5432: "), 1, "{error}");
+    let hint = error.hint().unwrap();
+    assert!(hint.contains("not known to the resolver") && hint.contains("DNS"), "{hint}");
 }

@@ -270,5 +270,5 @@ async fn a_timeout_of_connect_names_the_address_that_did_not_answer() {
     let error = soon(Listener::connect(url.as_str())).await.map(drop).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
     let address = server.local_addr().unwrap().to_string();
-    assert!(error.to_string().contains(&address), "{error}");
+    assert!(format!("{error:#}").contains(&address), "{error}");
 }

@@ -80,11 +80,11 @@ async fn a_notify_that_is_never_answered_is_in_doubt_after_the_answer_timeout() 
     let begin = Instant::now();
     let error = soon_paused(notifier.notify("a", "x")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InDoubt, "{error}");
-    assert!(error.to_string().contains("did not answer within 30s"), "{error}");
+    assert!(format!("{error:#}").contains("did not answer within 30s"), "{error}");
     assert!((TIMEOUT..TIMEOUT + Duration::from_secs(1)).contains(&begin.elapsed()));
     let error = soon_paused(notifier.notify("a", "x")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
-    assert!(error.to_string().contains("did not answer within 30s"), "{error}");
+    assert!(format!("{error:#}").contains("did not answer within 30s"), "{error}");
 }
 
 /// 256 are in flight, others wait in the queue, and the rest waits for room in it.
@@ -123,7 +123,7 @@ async fn calls_that_wait_for_room_are_refused_as_soon_as_the_notifier_is_closed(
     assert_eq!(kinds(waiting).await, [(ErrorKind::Closed, 500)]);
     assert!(begin.elapsed() < TIMEOUT, "{:?}", begin.elapsed());
     let error = notifier.notify("a", "late").await.unwrap_err();
-    assert!(error.to_string().contains("the notifier is closed"), "{error}");
+    assert!(format!("{error:#}").contains("the notifier is closed"), "{error}");
     soon_paused(closing).await.unwrap().unwrap();
     drop(accepted);
 }
@@ -153,7 +153,7 @@ async fn a_server_that_stops_reading_holds_no_call_and_leaves_no_doubt_about_hal
     assert!(begin.elapsed() < TIMEOUT + Duration::from_secs(1), "{:?}", begin.elapsed());
     let error = many.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
-    assert!(error.to_string().contains("did not answer within 30s"), "{error}");
+    assert!(format!("{error:#}").contains("did not answer within 30s"), "{error}");
     // It waited for room until both times were over.
     let kind = behind.unwrap_err().kind();
     assert!(matches!(kind, ErrorKind::Closed | ErrorKind::Timeout), "{kind:?}");
@@ -173,7 +173,7 @@ async fn a_connection_that_is_reset_while_a_command_is_written_leaves_no_doubt_a
     let (many, ()) = soon_paused(async { tokio::join!(many, server) }).await;
     let error = many.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
-    assert!(error.to_string().contains("before the notification was sent"), "{error}");
+    assert!(format!("{error:#}").contains("before the notification was sent"), "{error}");
 }
 
 /// Half an answer is none.
@@ -209,7 +209,7 @@ async fn a_flood_that_holds_no_answer_is_silence() {
         let flooding = tokio::spawn(async move { while socket.write_all(&flood).await.is_ok() {} });
         let error = soon(notifier.notify("a", "x")).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InDoubt, "{error}");
-        assert!(error.to_string().contains("did not answer within 1s"), "{error}");
+        assert!(format!("{error:#}").contains("did not answer within 1s"), "{error}");
         soon(flooding).await.unwrap();
     }
 }
@@ -288,7 +288,7 @@ async fn an_answer_inside_a_transaction_is_not_reported_as_committed() {
     socket.write_all(&answer).await.unwrap();
     assert_eq!(kinds(waiting).await, [(ErrorKind::InDoubt, 2)]);
     let error = notifier.notify("a", "x").await.unwrap_err();
-    assert!(error.to_string().contains("inside a transaction"), "{error}");
+    assert!(format!("{error:#}").contains("inside a transaction"), "{error}");
 }
 
 /// One at a time is accepted here: the order of the calls is the order of their notifications.
@@ -354,7 +354,7 @@ async fn settings_that_cannot_work_are_refused_by_their_name() {
     ] {
         let error = builder.connect().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config, "{error}");
-        assert!(error.to_string().contains(name), "{error}");
+        assert!(format!("{error:#}").contains(name), "{error}");
     }
 }
 

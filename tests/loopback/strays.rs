@@ -136,7 +136,7 @@ async fn send<T>(mut call: Pin<&mut impl Future<Output = T>>) {
 /// The command is in doubt, the loss is reported once, and the connection is over.
 async fn expect_the_end(connection: &mut Connection, found: &Error, code: &str) {
     assert_eq!(found.kind(), ErrorKind::InDoubt, "{code}: {found}");
-    assert!(found.to_string().contains(code), "{found}");
+    assert!(format!("{found:#}").contains(code), "{found:#}");
     {
         let batch = soon(connection.recv_batch()).await.unwrap();
         let Some(Loss::Gap(gap)) = batch.loss() else { panic!("{code}: {:?}", batch.loss()) };
@@ -144,7 +144,7 @@ async fn expect_the_end(connection: &mut Connection, found: &Error, code: &str) 
     }
     for _ in 0..2 {
         let error = soon(connection.recv_batch()).await.unwrap_err();
-        assert!(error.is_transient() && error.to_string().contains(code), "{error}");
+        assert!(error.is_transient() && format!("{error:#}").contains(code), "{error}");
     }
     // Nothing is sent, so no later answer can be taken for the one of this.
     let error = soon(connection.simple_query("SELECT 2")).await.unwrap_err();
@@ -220,7 +220,7 @@ async fn a_drop_reported_across_a_command_that_is_not_waited_for_is_a_gap() {
         assert!(matches!(batch.loss(), Some(Loss::Gap(_))), "{:?}", batch.loss());
     }
     let error = soon(connection.recv_batch()).await.unwrap_err();
-    assert!(error.to_string().contains("58P01"), "{error}");
+    assert!(format!("{error:#}").contains("58P01"), "{error}");
 }
 
 /// In a database of another encoding a notification may not be converted.

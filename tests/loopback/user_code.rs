@@ -112,7 +112,7 @@ async fn a_password_provider_that_panics_on_a_reconnect_is_a_failed_attempt_with
         let error = listener.last_error().unwrap();
         assert_eq!(error.kind(), ErrorKind::Other, "{how:?}: {error}");
         assert!(!error.is_transient(), "{how:?}: {error}");
-        let text = error.to_string();
+        let text = format!("{error:#}");
         assert!(text.contains(how.words()) && text.len() < 1_000, "{how:?}: {text}");
         assert_eq!(listener.stats().attempts_failed, 1);
         soon(listener.close()).await.unwrap();
@@ -293,7 +293,7 @@ async fn a_notifier_whose_task_panics_says_so_and_not_that_it_was_closed() {
         [soon(waiting).await.unwrap_err(), soon(notifier.notify("a", "3")).await.unwrap_err()]
     {
         assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
-        assert!(error.to_string().contains("panicked: a waker that panics"), "{error}");
+        assert!(format!("{error:#}").contains("panicked: a waker that panics"), "{error}");
     }
     soon(notifier.clone().close()).await.unwrap();
 }
@@ -316,13 +316,13 @@ async fn a_listener_whose_task_panics_says_so_and_not_that_it_was_closed() {
         }
     };
     assert_eq!(error.kind(), ErrorKind::Other, "{error}");
-    assert!(error.to_string().contains("panicked: a waker that panics"), "{error}");
+    assert!(format!("{error:#}").contains("panicked: a waker that panics"), "{error}");
     // From then on, as after every end: with the cause.
     let error = soon(listener.recv()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
     assert!(error.source().is_some(), "{error}");
     let error = soon(handle.listen("b")).await.unwrap_err();
-    assert!(error.to_string().contains("a waker that panics"), "{error}");
+    assert!(format!("{error:#}").contains("a waker that panics"), "{error}");
     soon(listener.close()).await.unwrap();
 }
 
@@ -370,7 +370,7 @@ async fn a_hook_that_panics_in_its_call_has_failed_and_runs_again() {
     let stats = listener.stats();
     assert_eq!((stats.hooks, stats.hook_failures), (3, 1));
     let error: Error = listener.last_error().unwrap();
-    assert!(error.to_string().contains("panicked"), "{error}");
+    assert!(format!("{error:#}").contains("panicked"), "{error}");
 }
 
 /// A hook that uses a notifier which was closed fails with the kind of a clean end.
@@ -393,7 +393,7 @@ async fn a_stream_ends_with_the_error_of_a_hook_whatever_its_kind() {
     let item = next(&mut listener).await;
     let Some(Err(error)) = item else { panic!("{item:?}") };
     assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
-    assert!(error.to_string().contains("the notifier"), "{error}");
+    assert!(format!("{error:#}").contains("the notifier"), "{error}");
     // Once.
     let item = next(&mut listener).await;
     assert!(item.is_none(), "{item:?}");
@@ -414,4 +414,42 @@ async fn a_stream_ends_without_an_error_when_there_is_none_to_tell() {
     soon(listener.recv()).await.unwrap_err();
     let item = next(&mut listener).await;
     assert!(item.is_none(), "{item:?}");
+}
+
+/// The error of the hook was that of `connect`, as if the connection of the listener had failed.
+#[tokio::test]
+async fn a_hook_that_fails_in_connect_is_named_in_its_error() {
+    let server = server().await;
+    let config = || server.url().parse::<Config>().unwrap();
+    let failing = |_, _| async { Err(Error::other("no table")) };
+    let error = soon(builder(config()).on_live(failing).connect()).await.unwrap_err();
+    let expected = "other: the on_live hook failed: in code of the caller: no table";
+    assert_eq!((error.kind(), format!("{error:#}").as_str()), (ErrorKind::Other, expected));
+    let asking = |mut connection: Connection, _| async move {
+        connection.simple_query("SELECT no_such_thing").await.map(drop)
+    };
+    let error = soon(builder(config()).on_live(asking).connect()).await.unwrap_err();
+    let begin = "server error: the on_live hook failed: the server refused the query: ";
+    assert!(error.to_string().starts_with(begin), "{error}");
+    assert!(error.sqlstate().is_some(), "the error of the server is kept: {error}");
+}
+
+#[tokio::test]
+async fn why_the_first_connect_is_tried_again_is_told_at_every_attempt() {
+    let mut server = server().await;
+    let config: Config = server.url().parse().unwrap();
+    server.halt().await;
+    let (told, mut reasons) = tokio::sync::mpsc::unbounded_channel();
+    let builder = builder(config).retry_first_connect(Duration::MAX);
+    let builder = builder.on_first_connect_retry(move |error, delay| {
+        assert!(error.is_transient() && delay >= DELAY, "{error}: {delay:?}");
+        let _ = told.send(error.clone());
+    });
+    let connecting = tokio::spawn(builder.connect());
+    for _ in 0..3 {
+        let error = soon(reasons.recv()).await.unwrap();
+        assert_eq!(error.kind(), ErrorKind::Connect, "{error}");
+    }
+    server.resume().await.unwrap();
+    soon(connecting).await.unwrap().unwrap();
 }

@@ -53,7 +53,7 @@ fn login() -> Login {
 }
 
 fn error(text: &str, error: &dyn std::error::Error) {
-    look_through(text, &format!("{error} {error:?}"));
+    look_through(text, &format!("{error} {error:#} {error:?} {error:#?}"));
     if let Some(source) = error.source() {
         self::error(text, source);
     }

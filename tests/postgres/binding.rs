@@ -166,7 +166,7 @@ impl Row<'_> {
                     Some(_) => RefusedByServer(flag),
                     None => {
                         assert_eq!(flag, "", "{error}");
-                        assert!(error.to_string().contains("channel_binding="), "{error}");
+                        assert!(format!("{error:#}").contains("channel_binding="), "{error}");
                         RefusedByUs
                     }
                 }

@@ -67,7 +67,7 @@ fn a_server_of_another_account_is_refused_where_requirepeer_names_one() {
                 Notifier::connect(&config).await.unwrap_err(),
             ] {
                 assert_eq!(error.kind(), ErrorKind::Auth, "{error}");
-                assert!(error.to_string().contains("requirepeer"), "{error}");
+                assert!(format!("{error:#}").contains("requirepeer"), "{error}");
             }
         }
         // Over TCP there is nothing to ask, as in libpq.
@@ -88,7 +88,7 @@ fn a_refused_port_is_a_connect_error() {
         ] {
             assert_eq!(error.kind(), ErrorKind::Connect, "{error}");
             assert!(error.is_transient());
-            assert!(error.to_string().contains("127.0.0.1"), "{error}");
+            assert!(format!("{error:#}").contains("127.0.0.1"), "{error}");
             assert!(!format!("{error}{error:?}").contains("se-cret"));
         }
     });
@@ -149,7 +149,7 @@ fn nonsense_values_are_refused_by_name() {
         ] {
             let error = builder.connect().await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Config, "{error}");
-            assert!(error.to_string().contains(name), "{name}: {error}");
+            assert!(format!("{error:#}").contains(name), "{name}: {error}");
         }
         let error = builder().channels(["good", ""]).connect().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Misuse, "{error}");

@@ -47,7 +47,7 @@ fn a_terminated_backend_is_told_once_after_what_was_received() {
             handle.wait_state(State::Connected).await.unwrap_err(),
         ] {
             assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
-            assert!(error.to_string().contains("57P01"), "{error}");
+            assert!(format!("{error:#}").contains("57P01"), "{error}");
         }
         handle.close().await.unwrap();
         listener.close().await.unwrap();
@@ -102,7 +102,7 @@ fn a_query_in_flight_is_in_doubt() {
         }
         for error in [first.await.unwrap().unwrap_err(), second.await.unwrap().unwrap_err()] {
             assert_eq!(error.kind(), ErrorKind::InDoubt, "{error}");
-            assert!(error.to_string().contains("57P01"), "{error}");
+            assert!(format!("{error:#}").contains("57P01"), "{error}");
         }
     });
 }
@@ -248,7 +248,7 @@ fn a_runtime_that_ends_while_the_hook_runs_shows_nothing_of_the_later_session_be
         assert_eq!((gap.sessions(), gap.epoch()), (1, 2));
         expect_numbers(&mut listener, 4, 5).await;
         let cause = listener.recv().await.unwrap_err();
-        assert!(cause.to_string().contains("runtime"), "{cause}");
+        assert!(format!("{cause:#}").contains("runtime"), "{cause}");
         assert_eq!(listener.recv().await.unwrap_err().kind(), ErrorKind::Closed);
     });
 }

@@ -56,7 +56,7 @@ fn passwords_that_were_stored_with_few_or_many_iterations_log_in_within_the_boun
                     assert!(!all_text(&error).contains("pl4nted"));
                     assert_eq!(error.kind(), ErrorKind::Auth, "{role} {parameters}: {error}");
                     let refusal = refusal.unwrap_or_else(|| panic!("{role} {parameters}: {error}"));
-                    assert!(error.to_string().contains(refusal), "{role} {parameters}: {error}");
+                    assert!(format!("{error:#}").contains(refusal), "{role} {parameters}: {error}");
                     let setting = if role == "many" {
                         "scram_iterations_max"
                     } else {

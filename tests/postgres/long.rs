@@ -49,7 +49,7 @@ fn check(sql: &str, answer: Result<Vec<pgbell::Rows>, pgbell::Error>, expect: Ex
         }
         (Err(error), Err((kind, code))) => {
             assert_eq!((error.kind(), error.sqlstate()), (kind, code), "{sql}: {error}");
-            assert!(error.to_string().len() < 16 * 1024, "{sql}");
+            assert!(format!("{error:#}").len() < 16 * 1024, "{sql}");
         }
         (found, expect) => panic!("{sql}: {found:?}, expected {expect:?}"),
     }

@@ -190,10 +190,10 @@ fn a_terminated_notifier_says_what_is_in_doubt() {
         assert_eq!(value(&mut watch, &terminate).await, "t");
         let error = pending.await.unwrap().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InDoubt, "{error}");
-        assert!(error.to_string().contains("57P01"), "{error}");
+        assert!(format!("{error:#}").contains("57P01"), "{error}");
         let error = notifier.notify("ch", "late").await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
-        assert!(error.to_string().contains("57P01"), "{error}");
+        assert!(format!("{error:#}").contains("57P01"), "{error}");
 
         let cancel = format!("SELECT pg_cancel_backend({holder})");
         assert_eq!(value(&mut watch, &cancel).await, "t");

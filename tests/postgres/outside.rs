@@ -267,7 +267,7 @@ async fn outlives(
     fault(world, files);
     // `connect` makes one attempt and tells what was wrong with it.
     let error = Connection::connect(&config).await.map(drop).unwrap_err();
-    if !error.to_string().contains(expected) {
+    if !format!("{error:#}").contains(expected) {
         return Err(format!("connect says {error}"));
     }
     world.server.cluster.terminate_backend(listener.process_id().unwrap()).unwrap();

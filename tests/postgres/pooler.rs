@@ -162,7 +162,7 @@ fn a_pool_without_a_second_free_slot_is_not_reported_as_one_that_swallows_notifi
         assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
         assert_eq!(error.kind(), ErrorKind::Pooler, "{error}");
         assert!(error.is_transient(), "{error}");
-        let text = error.to_string();
+        let text = format!("{error:#}");
         assert!(text.contains("a second session could not be had within 3"), "{text}");
         assert!(
             text.contains("no free slot") && !text.contains("no notification arrives"),
@@ -174,7 +174,7 @@ fn a_pool_without_a_second_free_slot_is_not_reported_as_one_that_swallows_notifi
         let begin = Instant::now();
         let error = inline.listen("a").await.unwrap_err();
         assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
-        assert!(error.to_string().contains("no free slot"), "{error}");
+        assert!(format!("{error:#}").contains("no free slot"), "{error}");
         // It is of use for everything else, and left no subscription behind.
         let rows = inline.simple_query("SELECT pg_listening_channels()").await.unwrap();
         assert!(rows[0].is_empty());
@@ -227,11 +227,11 @@ fn a_pooler_that_keeps_no_sessions_is_refused_by_name_with_heartbeats_too() {
         let error = Listener::connect(&config).await.unwrap_err();
         assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
         assert_eq!(error.kind(), ErrorKind::Pooler, "{error}");
-        assert!(error.to_string().contains("no notification arrives"), "{error}");
+        assert!(format!("{error:#}").contains("no notification arrives"), "{error}");
         assert!(!error.is_transient(), "{error}");
         let mut inline = Connection::connect(&config).await.unwrap();
         let error = inline.listen("a").await.unwrap_err();
-        assert!(error.to_string().contains("no notification arrives"), "{error}");
+        assert!(format!("{error:#}").contains("no notification arrives"), "{error}");
     });
 }
 
@@ -250,7 +250,7 @@ fn a_heartbeat_that_is_swallowed_ends_the_session_with_the_cause() {
         listener.handle().simple_query("UNLISTEN *").await.unwrap();
         let Event::Gap(gap) = listener.recv().await.unwrap() else { panic!("no gap") };
         assert_eq!(gap.cause().kind(), ErrorKind::Pooler, "{gap}");
-        assert!(gap.cause().to_string().contains("did not come back within 1s"), "{gap}");
+        assert!(format!("{:#}", gap.cause()).contains("did not come back within 1s"), "{gap}");
         let mut direct = server.connection().await;
         send_numbers(&mut direct, "a", 1, 10).await;
         expect_numbers(&mut listener, 1, 10).await;

@@ -133,7 +133,7 @@ fn copy_is_refused_and_the_session_goes_on() {
                 let to_stdout = sql.contains("STDOUT");
                 let kind = if to_stdout { ErrorKind::Unsupported } else { ErrorKind::Server };
                 assert_eq!(error.kind(), kind, "{sql}: {error}");
-                assert!(error.to_string().contains("is not supported"), "{error}");
+                assert!(format!("{error:#}").contains("is not supported"), "{error}");
             }
         }
         let sql = "COPY (SELECT 1) TO STDOUT";
@@ -179,7 +179,7 @@ fn a_copy_with_a_command_behind_it_leaves_nobody_waiting() {
         let answer = tokio::time::timeout(PATIENCE, behind).await.expect("no answer");
         let error = answer.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InDoubt, "{error}");
-        assert!(error.to_string().contains("08P01"), "{error}");
+        assert!(format!("{error:#}").contains("08P01"), "{error}");
     });
 }
 
@@ -211,7 +211,7 @@ fn an_error_whose_fields_are_very_long_is_shown_in_part_and_kept_whole() {
                     assert_eq!(error.hint().map(str::len), Some(LONG));
                 }
                 for shown in [
-                    error.to_string(),
+                    format!("{error:#}"),
                     format!("{error:?}"),
                     words.to_string(),
                     format!("{words:?}"),

@@ -192,7 +192,10 @@ fn refused_names_and_payloads_send_nothing() {
                 notifier.notify_many([("good", ""), ("good", payload)]).await.unwrap_err(),
             ] {
                 assert_eq!(error.kind(), ErrorKind::Misuse, "{error}");
-                assert!(!error.to_string().contains("xxx"), "the payload is not repeated: {error}");
+                assert!(
+                    !format!("{error:#}").contains("xxx"),
+                    "the payload is not repeated: {error}"
+                );
             }
         }
         assert_eq!(inline.simple_query("SELECT '\0'").await.unwrap_err().kind(), ErrorKind::Misuse);
@@ -258,7 +261,7 @@ async fn refuses_long_names(server: &Server) {
     // Among the first channels it is the error of `connect`.
     let channels = ["a".to_owned(), long];
     let error = Listener::builder(server.url()).channels(channels).connect().await.unwrap_err();
-    assert!(error.to_string().contains("42622"), "{error}");
+    assert!(format!("{error:#}").contains("42622"), "{error}");
 }
 
 /// What a server needs for so many it does without a word, again and again: at the first LISTEN, for each proof, in a

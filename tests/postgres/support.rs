@@ -249,7 +249,8 @@ pub(crate) async fn receive(connection: &mut Connection, count: usize) -> Vec<No
 
 /// Everything that an error shows, with all of its causes.
 pub(crate) fn all_text(error: &Error) -> String {
-    let mut text = format!("{error} {error:?}");
+    let parts = format!("{error:#?}").replace('\n', " ");
+    let mut text = format!("{error} {error:?} {parts}");
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
         text.push_str(&format!(" {cause} {cause:?}"));

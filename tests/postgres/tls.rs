@@ -43,7 +43,7 @@ fn each_mode_is_encrypted_as_it_says_with_and_without_tls_at_the_server() {
                     Err(error) => {
                         assert_eq!(expected, None, "{mode}: {error}");
                         assert_eq!(error.kind(), ErrorKind::Tls);
-                        assert!(error.to_string().contains(mode.as_str()), "{error}");
+                        assert!(format!("{error:#}").contains(mode.as_str()), "{error}");
                     }
                 }
             }
@@ -214,6 +214,6 @@ fn what_is_revoked_is_refused_on_both_sides() {
         let list = root.revocation_list().unwrap();
         let error = Connection::connect(config(Some(&list))).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Tls);
-        assert!(error.to_string().contains("is revoked"), "{error}");
+        assert!(format!("{error:#}").contains("is revoked"), "{error}");
     });
 }

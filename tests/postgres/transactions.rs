@@ -95,7 +95,7 @@ fn a_transaction_left_open_through_a_handle_is_rolled_back() {
         ] {
             let error = handle.simple_query(sql).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Misuse, "{sql}: {error}");
-            assert!(error.to_string().contains("rolled back"), "{sql}: {error}");
+            assert!(format!("{error:#}").contains("rolled back"), "{sql}: {error}");
             let cause = std::error::Error::source(&error);
             let cause = cause.and_then(|cause| cause.downcast_ref::<pgbell::Error>()?.sqlstate());
             assert_eq!(cause, sql.contains("1 / 0").then_some("22012"), "{sql}: {error}");
@@ -212,7 +212,7 @@ fn a_listen_inside_a_transaction_of_the_user_is_refused_and_nothing_is_sent() {
                 };
                 let error = refused.unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::Misuse, "{open}: {error}");
-                assert!(error.to_string().contains("a transaction is open"), "{error}");
+                assert!(format!("{error:#}").contains("a transaction is open"), "{error}");
             }
             inline.simple_query("ROLLBACK").await.unwrap();
         }

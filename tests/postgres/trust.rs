@@ -144,7 +144,7 @@ fn ours(parameters: &str, password: &str) -> Result<(), String> {
     let mut outcome = Ok(());
     run(async {
         outcome = match Connection::connect(config).await {
-            Ok(connection) => connection.close().await.map_err(|error| error.to_string()),
+            Ok(connection) => connection.close().await.map_err(|error| format!("{error:#}")),
             Err(error) => {
                 assert!(matches!(error.kind(), ErrorKind::Tls | ErrorKind::Config), "{error}");
                 Err(format!("{error}; {}", error.hint().unwrap_or_default()))

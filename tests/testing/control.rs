@@ -38,7 +38,7 @@ async fn a_test_waits_until_a_session_listens() {
     let error = server.wait_for_listener("orders", Duration::ZERO).await.unwrap_err();
     assert_eq!(error.kind(), TimedOut);
     let text = "no session listens to \"orders\" within 0ns; session 1000 listens to [\"stock\"]";
-    assert_eq!(error.to_string(), text);
+    assert_eq!(format!("{error:#}"), text);
     let (waited, listened) =
         tokio::join!(server.wait_for_listener("orders", LONG), connection.listen("orders"));
     waited.unwrap();

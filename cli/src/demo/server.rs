@@ -59,7 +59,7 @@ impl Server {
         let builder = Cluster::builder().auth(Auth::ScramSha256).init_sql(sql);
         let started = tokio::task::spawn_blocking(|| builder.start()).await;
         let started = started.map_err(|error| Failure::new(Exit::Runtime, error.to_string()))?;
-        let started = started.map_err(|error| error.to_string());
+        let started = started.map_err(|error| format!("{error:#}"));
         Ok(started.map(|cluster| Self::Throwaway { cluster, password }))
     }
 

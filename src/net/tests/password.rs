@@ -61,7 +61,7 @@ async fn a_provider_that_fails_ends_the_attempt_with_its_cause() {
     let error = ask(&config).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Auth);
     assert_eq!(
-        error.to_string(),
+        format!("{error:#}"),
         "authentication: the password provider failed: the vault is sealed"
     );
     let config = Config::new().password_provider(async |_| Ok::<_, io::Error>(""));

@@ -125,8 +125,8 @@ async fn contradictions_with_defaults_are_found_when_all_sources_are_read() {
     let error = resolve("sslnegotiation=direct", &user).await.unwrap_err();
     assert_eq!(
         error.to_string(),
-        "configuration: the connection parameters are wrong: \
-         sslmode: sslnegotiation=direct needs require, verify-ca or verify-full"
+        "configuration: \
+             sslmode: sslnegotiation=direct needs require, verify-ca or verify-full"
     );
     let mut strong = user.clone();
     strong.insert("PGSSLMODE".to_owned(), "require".to_owned());

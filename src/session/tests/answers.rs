@@ -3,7 +3,7 @@
 use super::*;
 use crate::session::RESULT_BYTES_MAX;
 
-const BROKEN: &str = "protocol violation: the server broke the protocol: ";
+const BROKEN: &str = "protocol violation: ";
 
 /// The command gets this error, and the session is over with it.
 fn check_broken(scene: &Scene, parts: &[&str], why: &str) {
@@ -155,11 +155,7 @@ fn a_completion_that_is_not_of_listen_is_refused() {
         session.listen(now, &["a", "b"]).unwrap();
     });
     check_broken(&two, &[LISTEN, READY], incomplete);
-    check(
-        &scene,
-        &["43 0000000a 4c495354454e"],
-        &["done 0: …", "over: protocol violation: the server sent something malformed: …"],
-    );
+    check(&scene, &["43 0000000a 4c495354454e"], &["done 0: …", "over: protocol violation: …"]);
     let unlistening = Scene::after(|session, now| {
         session.unlisten_all(now).unwrap();
     });

@@ -199,10 +199,7 @@ fn the_transaction_status_is_that_of_the_last_ready() {
     check(
         &Scene::querying(),
         &[begin, "5a 00000005 58"],
-        &[
-            "done 0: in doubt: …",
-            "over: protocol violation: the server sent something malformed: …",
-        ],
+        &["done 0: in doubt: …", "over: protocol violation: …"],
     );
 }
 

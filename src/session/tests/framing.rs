@@ -3,7 +3,7 @@
 use super::*;
 
 const PROTOCOL: &str = "over: protocol violation: ";
-const MALFORMED: &str = "over: protocol violation: the server sent something malformed: ";
+const MALFORMED: &str = "over: protocol violation: ";
 
 fn malformed(why: &str) -> String {
     format!("{MALFORMED}{why}")

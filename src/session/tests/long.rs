@@ -186,8 +186,8 @@ fn a_parameter_that_is_very_long_is_remembered_in_part() {
     // It is an encoding in which nothing can be quoted, whatever its length.
     let encoding = status("client_encoding", 40_000);
     let (log, _) = super::play(&Scene::idle(), &[&encoding]);
-    assert!(log[0].starts_with("over: unsupported: the session does not speak UTF-8"), "{log:?}");
-    let endless = "over: protocol violation: the server broke the protocol: more than 1,000 messages or 1 MiB before \
+    assert!(log[0].starts_with("over: unsupported: client_encoding is "), "{log:?}");
+    let endless = "over: protocol violation: more than 1,000 messages or 1 MiB before \
                    the first ReadyForQuery";
     check(&Scene::authenticated(), &["53 00200000"], &[endless]);
     check(&Scene::authenticated(), &["4e 00200000"], &[endless]);
@@ -214,7 +214,7 @@ fn copied_data_of_any_length_is_skipped() {
 /// Nothing of it is waited for or kept: its header is enough.
 #[test]
 fn a_long_message_that_belongs_to_nothing_ends_the_session_at_its_header() {
-    let broken = "over: protocol violation: the server broke the protocol: ";
+    let broken = "over: protocol violation: ";
     let header = |tag: u8| [&[tag][..], &hex("04000000")].concat();
     let cases = [
         (Scene::idle(), "DTd", "an idle session"),
@@ -247,7 +247,7 @@ fn a_long_message_that_belongs_to_nothing_ends_the_session_at_its_header() {
 
 #[test]
 fn a_long_message_that_is_malformed_ends_the_session() {
-    let malformed = "over: protocol violation: the server sent something malformed: ";
+    let malformed = "over: protocol violation: ";
     let tail = vec![0; 1_100_000];
     for (tag, body) in [(b'E', &b"C42501\0\0"[..]), (b'N', b"\0"), (b'S', b"name\0value\0x")] {
         let stream = message(tag, &[body, &tail].concat());

@@ -77,7 +77,7 @@ fn notifications_are_taken_before_the_first_ready_and_not_before_authentication(
     check(
         &Scene::new(),
         &[A1],
-        &["over: protocol violation: the server sent something malformed: expected an \
+        &["over: protocol violation: expected an \
            Authentication message and found NotificationResponse before authentication"],
     );
 }

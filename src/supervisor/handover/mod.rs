@@ -242,7 +242,7 @@ impl Supervisor {
         };
         if let Some((channel, error)) = old.and_then(worse) {
             let message = format!("the new session may not listen to {channel:?}");
-            let error = Error::caused(error.kind(), message, error.clone());
+            let error = error.clone().within(&message);
             return self.give_up_handover(now, error, sink);
         }
         let fence = Fence { channel, nonce: self.nonces.hex() };

@@ -321,7 +321,7 @@ fn a_close_during_a_handover_is_a_gap_when_the_old_session_does_not_bring_what_t
             assert_eq!(shell.seen().join(" "), expect, "{rest}, {end}");
             for gap in shell.take_gaps() {
                 assert_eq!(gap.sessions(), 0);
-                assert!(gap.cause().to_string().contains("during a handover"), "{gap}");
+                assert!(format!("{:#}", gap.cause()).contains("during a handover"), "{gap}");
             }
         }
     }

@@ -33,7 +33,7 @@ fn a_refused_listen_leaves_the_session_up_and_the_channel_unwanted() {
     assert_eq!(shell.channels(), ["a Active"]);
     assert_eq!(shell.supervisor.state(), State::Connected);
     shell.command(listen(&["b", "\0"]));
-    let refused = "1: misuse: the channel name is refused: channel name has a NUL at byte 0";
+    let refused = "1: misuse: channel name has a NUL at byte 0";
     assert_eq!(shell.take_log(), [refused]);
     assert_eq!(shell.take_sent(), [r#"LISTEN "b""#]);
 }
@@ -54,7 +54,7 @@ fn an_error_of_the_server_itself_is_no_answer_to_a_listen() {
         shell.reopen();
         shell.serve_all();
         assert_eq!(shell.channels(), ["b Active"]);
-        assert!(shell.queue.gaps[0].cause().to_string().contains("drops a notification"));
+        assert!(format!("{:#}", shell.queue.gaps[0].cause()).contains("drops a notification"));
     }
 }
 
@@ -129,9 +129,7 @@ fn a_transaction_that_a_query_leaves_open_is_rolled_back_and_told() {
             // The error of the query itself is the cause.
             false => {
                 let refused = "the server refused the query: ERROR: no (SQLSTATE 42501)";
-                let told =
-                    OPEN_TRANSACTION.replace(" (hint", &format!(": server error: {refused} (hint"));
-                assert_eq!(log, [format!("0: {told}")]);
+                assert_eq!(log, [format!("0: {OPEN_TRANSACTION}: server error: {refused}")]);
             }
         }
     }
@@ -427,8 +425,7 @@ fn an_error_of_an_old_server_inside_a_transaction_is_the_answer_and_no_gap() {
     shell.read(&[SELECT, READY].concat());
     shell.serve_all();
     let refused = "server error: the server refused the query: ERROR: no (SQLSTATE 53200)";
-    let told = OPEN_TRANSACTION.replace(" (hint", &format!(": {refused} (hint"));
-    assert_eq!(shell.first_reply(), format!("0: {told}"));
+    assert_eq!(shell.first_reply(), format!("0: {OPEN_TRANSACTION}: {refused}"));
     assert_eq!(shell.seen(), ["1", "2"]);
 }
 

@@ -30,7 +30,7 @@ fn asked() -> Shell {
 
 fn cause(shell: &Shell) -> String {
     let error = shell.told.iter().find_map(|incident| match incident {
-        Incident::Lost { error } => Some(error.to_string()),
+        Incident::Lost { error } => Some(format!("{error:#}")),
         _ => None,
     });
     error.unwrap_or_default()

@@ -23,7 +23,7 @@ fn is_lost(shell: &Shell) -> bool {
 
 fn cause(shell: &Shell) -> String {
     let error = shell.told.iter().find_map(|incident| match incident {
-        Incident::Lost { error } => Some(error.to_string()),
+        Incident::Lost { error } => Some(format!("{error:#}")),
         _ => None,
     });
     error.unwrap_or_default()

@@ -213,7 +213,7 @@ impl Shell {
                         format!("{}: {reply:?}", id.0)
                     }
                     Ok(Reply::Rows(rows)) => format!("{}: {} results", id.0, rows.len()),
-                    Err(error) => format!("{}: {error}", id.0),
+                    Err(error) => format!("{}: {error:#}", id.0),
                 },
                 Action::State(state) => {
                     last_state = Some(state);
@@ -224,7 +224,7 @@ impl Shell {
                     assert!(!self.queue.held, "what has arrived is shown");
                     match result {
                         Ok(()) => "done".to_owned(),
-                        Err(error) => format!("done: {error}"),
+                        Err(error) => format!("done: {error:#}"),
                     }
                 }
             };

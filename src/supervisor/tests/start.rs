@@ -73,7 +73,7 @@ fn a_first_attempt_that_fails_is_the_end_and_says_why() {
     let mut shell = Shell::new(Policy { channels: vec!["x\0".into()], ..policy() });
     shell.event(LinkEvent::Opened(session(shell.now)));
     shell.read(PRELUDE);
-    let text = "misuse: the channel name is refused: channel name has a NUL at byte 1";
+    let text = "misuse: channel name has a NUL at byte 1";
     assert_eq!(shell.take_log(), end(text));
 }
 
@@ -93,7 +93,7 @@ fn wishes_of_the_time_before_are_kept_and_subscribed_with_the_first() {
             "0: Pending",
             "1: Unlistened",
             "2: Pending",
-            "3: misuse: the channel name is refused: channel name is empty: 1 to 63 bytes",
+            "3: misuse: channel name is empty: 1 to 63 bytes",
             "4: misuse: no channel was named",
             "5: connection: no session is up (hint: the listener comes back by itself: ask again when its \
              state is Connected)",

@@ -85,7 +85,7 @@ async fn run(attack: &Attack, moment: Moment) {
     assert_eq!(payload(&mut listener).await, "after", "{what}");
     assert_eq!(listener.state(), State::Connected, "{what}");
     // The first cause, and not what came of the attempts.
-    assert_eq!(gap.cause().kind(), ErrorKind::Connect, "{what}: {}", gap.cause());
+    assert_eq!(gap.cause().kind(), ErrorKind::Connect, "{what}: {:#}", gap.cause());
     assert_eq!(gap.attempts(), FAILURES + 1, "{what}");
     // A session that could take LISTEN is one that was lost.
     let lost = if moment == Moment::Listen { FAILURES + 1 } else { 1 };

@@ -182,7 +182,7 @@ fn a_listener_is_closed_in_time_while_its_password_is_awaited() {
         }
         let error = listener.last_error().unwrap();
         assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
-        assert!(error.to_string().contains("the password"), "{error}");
+        assert!(format!("{error:#}").contains("the password"), "{error}");
         close(listener).await;
         host.ends().await;
     });

@@ -214,7 +214,7 @@ fn t26_a_flood_during_every_attempt_costs_an_attempt_each_and_little_is_read_of_
             assert_eq!((gap.sessions(), gap.attempts()), (1, 4), "{kind:?}");
             let error = listener.last_error().unwrap();
             assert_eq!(error.kind(), ErrorKind::Protocol, "{kind:?}: {error}");
-            assert!(error.to_string().contains("before the first ReadyForQuery"), "{error}");
+            assert!(format!("{error:#}").contains("before the first ReadyForQuery"), "{error}");
             // What the kernel holds comes on top.
             let each = sent.load(Ordering::Relaxed) / 3;
             assert!(each < 2 * 1024 * 1024, "{kind:?}: {each} bytes");
@@ -305,7 +305,10 @@ fn errors_that_answer_nothing_and_nobody_reads_are_merged() {
                 if let Event::Gap(gap) = event {
                     gaps += 1;
                     assert_eq!((gap.sessions(), gap.attempts()), (0, 0), "{kind:?}");
-                    assert!(gap.cause().to_string().contains("dropped a notification"), "{gap}");
+                    assert!(
+                        format!("{:#}", gap.cause()).contains("dropped a notification"),
+                        "{gap}"
+                    );
                 }
             }
             assert!((1..=most).contains(&gaps), "{kind:?}: {gaps}");

@@ -51,7 +51,7 @@ fn the_end_in_the_middle_of_a_message_is_called_that() {
         let mut listener = host.builder().connect().await.unwrap();
         let gap = gap(&mut listener).await;
         assert_eq!(gap.cause().kind(), ErrorKind::Connect);
-        let text = gap.cause().to_string();
+        let text = format!("{:#}", gap.cause());
         assert!(text.contains("in the middle of a message"), "{text}");
         close(listener).await;
         host.ends().await;

@@ -60,7 +60,7 @@ async fn run(attack: &Attack, delivery: Delivery) {
     let cause = gap.cause();
     check_text(cause);
     assert_eq!(cause.kind(), attack.kind, "{what}: {cause}");
-    assert!(cause.to_string().contains(&attack.says), "{what}: {cause}");
+    assert!(format!("{cause:#}").contains(&attack.says), "{what}: {cause}");
     assert_eq!((gap.sessions(), gap.attempts(), gap.epoch()), (1, 1, 2), "{what}");
     assert!(gap.refused().is_empty() && gap.restored_at() >= gap.lost_at(), "{what}");
     let stats = listener.stats();
@@ -115,7 +115,7 @@ fn an_error_of_the_greatest_length_is_shown_in_few_words() {
         })
         .await;
         let mut listener = host.builder().connect().await.unwrap();
-        let text = gap(&mut listener).await.cause().to_string();
+        let text = format!("{:#}", gap(&mut listener).await.cause());
         assert!(text.contains("FATAL: xxx") && text.len() < 64 * 1024, "{}", text.len());
         close(listener).await;
         host.ends().await;

@@ -64,8 +64,8 @@ async fn proves(answer: Vec<u8>, expect: Outcome, what: &str) {
             // At the first proof.
             assert!(begin.elapsed() < EVERY + Duration::from_millis(100), "{what}");
             check_text(gap.cause());
-            assert_eq!(gap.cause().kind(), kind, "{what}: {}", gap.cause());
-            assert!(gap.cause().to_string().contains(says), "{what}: {}", gap.cause());
+            assert_eq!(gap.cause().kind(), kind, "{what}: {:#}", gap.cause());
+            assert!(format!("{:#}", gap.cause()).contains(says), "{what}: {:#}", gap.cause());
             // The next session is believed.
             tokio::time::sleep(EVERY * 10).await;
             assert_eq!(listener.state(), State::Connected, "{what}");

@@ -164,8 +164,8 @@ fn v2_a_server_that_is_not_the_one_that_was_left_is_never_let_in_and_tried_again
             check_text(&error);
             let is_tls = matches!(error.kind(), ErrorKind::Tls | ErrorKind::Connect);
             assert!(is_tls, "{what}: {error}");
-            assert!(error.to_string().contains(words), "{what}: {error}");
-            assert!(!error.to_string().contains("SECRET"), "{what}: {error}");
+            assert!(format!("{error:#}").contains(words), "{what}: {error}");
+            assert!(!format!("{error:#}").contains("SECRET"), "{what}: {error}");
             assert_eq!(listener.state(), State::Connected, "{what}");
             close(listener).await;
             let met = all(&server, 5).await;
@@ -247,7 +247,7 @@ fn the_end_of_tls_with_and_without_a_goodbye_is_a_gap() {
             let cause = gap.cause();
             assert!(matches!(cause.kind(), ErrorKind::Connect | ErrorKind::Tls), "{cause}");
             // Whose end it was without one, nobody knows.
-            assert_eq!(cause.to_string().contains("without a goodbye"), !goodbye, "{cause}");
+            assert_eq!(format!("{cause:#}").contains("without a goodbye"), !goodbye, "{cause}");
             close(listener).await;
         });
     }

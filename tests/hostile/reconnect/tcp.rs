@@ -36,8 +36,8 @@ async fn run(what: &str, script: Script, kind: ErrorKind, says: &str) {
             Event::Notification(n) => heard.push(n.payload_str().unwrap().to_owned()),
             Event::Gap(gap) => {
                 check_text(gap.cause());
-                assert_eq!(gap.cause().kind(), kind, "{what}: {}", gap.cause());
-                assert!(gap.cause().to_string().contains(says), "{what}: {}", gap.cause());
+                assert_eq!(gap.cause().kind(), kind, "{what}: {:#}", gap.cause());
+                assert!(format!("{:#}", gap.cause()).contains(says), "{what}: {:#}", gap.cause());
                 assert_eq!((gap.sessions(), gap.attempts()), (1, 1), "{what}");
                 heard.push("gap".to_owned());
             }

@@ -78,7 +78,7 @@ fn a_live_session_that_does_not_answer_is_given_up_in_time_whatever_else_it_says
             assert!(took <= within + BACKOFF.1 + MARGIN, "{silence:?}: {took:?}");
             assert!(took >= within - deadline, "{silence:?}: {took:?}");
             assert_eq!(gap.cause().kind(), ErrorKind::Timeout, "{silence:?}");
-            let text = gap.cause().to_string();
+            let text = format!("{:#}", gap.cause());
             let says = if within > PROOF {
                 "did not answer within 300s"
             } else {

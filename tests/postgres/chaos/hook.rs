@@ -94,7 +94,7 @@ fn a_hook_that_fails_at_the_start_is_the_error_of_connect() {
 
         let panics = builder().on_live(|_, _| async { panic!("a hook that panics") });
         let error = connect_fails(panics).await;
-        assert!(error.to_string().contains("panicked"), "{error}");
+        assert!(format!("{error:#}").contains("panicked"), "{error}");
 
         let slow = builder().on_live(|_, _| std::future::pending());
         let error = connect_fails(slow.on_live_timeout(Duration::from_millis(200))).await;

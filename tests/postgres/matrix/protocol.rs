@@ -161,7 +161,7 @@ fn the_encoding_is_utf8_whatever_the_role_says_and_the_end_of_the_session_when_i
             connection.listen("é").await.unwrap();
             let error = connection.simple_query("SET client_encoding = 'SJIS'").await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InDoubt, "{error}");
-            assert!(error.to_string().contains("client_encoding is SJIS"), "{error}");
+            assert!(format!("{error:#}").contains("client_encoding is SJIS"), "{error}");
             let error = connection.recv_batch().await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
             assert!(error.hint().is_some_and(|hint| hint.contains("a SET")), "{error}");

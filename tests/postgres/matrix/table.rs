@@ -233,7 +233,7 @@ impl Table {
                 let error = self.refused(config()).await;
                 let kind = if way == Clear { ErrorKind::Config } else { ErrorKind::Auth };
                 assert_eq!((error.kind(), error.sqlstate()), (kind, None), "{error}");
-                assert!(error.to_string().contains("channel_binding"), "{error}");
+                assert!(format!("{error:#}").contains("channel_binding"), "{error}");
                 "refused (c)".to_owned()
             }
             (Cert, Clear, Tcp) => {
@@ -250,7 +250,7 @@ impl Table {
             (Password, Clear, Tcp) => {
                 let error = self.refused(config().require_auth("")).await;
                 assert_eq!((error.kind(), error.sqlstate()), (ErrorKind::Auth, None), "{error}");
-                assert!(error.to_string().contains("in clear"), "{error}");
+                assert!(format!("{error:#}").contains("in clear"), "{error}");
                 self.logs_in(method, way, transport).await;
                 "in (a)".to_owned()
             }

@@ -234,13 +234,13 @@ async fn a_certificate_without_its_key_is_refused_in_every_mode() {
         for tls13 in [true, false] {
             let setup = Setup::pem(chain, thief.key_pem()).version(tls13);
             let error = refusal(&setup, "sslmode=require").await;
-            assert!(error.to_string().contains("BadSignature"), "{error}");
+            assert!(format!("{error:#}").contains("BadSignature"), "{error:#}");
         }
     }
     for tls13 in [true, false] {
         let setup = Setup::pem(GOOD.chain_pem(), thief.key_pem()).version(tls13);
         let error = refusal(&setup, &format!("sslmode=verify-full sslrootcert={root}")).await;
-        assert!(error.to_string().contains("BadSignature"), "{error}");
+        assert!(format!("{error:#}").contains("BadSignature"), "{error:#}");
     }
 }
 

@@ -107,7 +107,8 @@ async fn another_protocol_is_refused_however_tls_began() {
         // One that chooses what was not offered.
         let error = answered(&server_hello([3, 3], &h2), parameters).await;
         assert_eq!(error.kind(), ErrorKind::Tls);
-        assert!(error.to_string().contains("SelectedUnofferedApplicationProtocol"), "{error}");
+        let text = format!("{error:#}");
+        assert!(text.contains("SelectedUnofferedApplicationProtocol"), "{text}");
     }
 }
 

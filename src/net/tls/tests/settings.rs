@@ -136,9 +136,9 @@ async fn a_configuration_of_ones_own_decides_what_is_checked() {
     with_own(&Setup::good(), parameters, client).await.unwrap();
     let error = with_own(&stranger, parameters, own()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Tls);
-    assert!(error.to_string().contains("UnknownIssuer"), "{error}");
+    assert!(format!("{error:#}").contains("UnknownIssuer"), "{error:#}");
     let error = with_own(&Setup::good(), "host=other sslmode=require", own()).await.unwrap_err();
-    assert!(error.to_string().contains("other"), "{error}");
+    assert!(format!("{error:#}").contains("other"), "{error:#}");
     // What is asked by parameters that hold for it.
     let asking = Setup { asks: Some(false), ..Setup::good() };
     let error = with_own(&asking, "sslmode=require sslcertmode=require", own()).await.unwrap_err();
