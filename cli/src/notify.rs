@@ -27,10 +27,10 @@ const BATCH_LINES_MAX: usize = 1_000;
 const BATCHES_AHEAD: usize = 2;
 
 pub(crate) async fn run(args: Notify, signals: &mut Signals) -> Result<Exit, Failure> {
-    check_channel(&args.channel).map_err(|error| refused(error.into()))?;
+    check_channel(&args.channel).map_err(|error| refused(&error.into()))?;
     let lines = args.payload == "-";
     if !lines {
-        check_payload(&args.payload).map_err(|error| refused(error.into()))?;
+        check_payload(&args.payload).map_err(|error| refused(&error.into()))?;
     }
     let config = connect::config(args.server.url.as_deref())?;
     let notifier = tokio::select! {
@@ -53,8 +53,8 @@ pub(crate) async fn run(args: Notify, signals: &mut Signals) -> Result<Exit, Fai
     ended
 }
 
-fn refused(why: Error) -> Failure {
-    Failure::running(&why)
+fn refused(why: &Error) -> Failure {
+    Failure::running(why)
 }
 
 struct Sender {

@@ -82,10 +82,10 @@ impl Facades {
                 );
             }
             Incident::Lost { error } => {
-                warn!(parent: span, error = %format_args!("{error:#}"), "the session was lost")
+                warn!(parent: span, error = %format_args!("{error:#}"), "the session was lost");
             }
             Incident::AttemptFailed { error } => {
-                warn!(parent: span, error = %format_args!("{error:#}"), "no session")
+                warn!(parent: span, error = %format_args!("{error:#}"), "no session");
             }
             Incident::Reconnecting { error, delay } => {
                 info!(parent: span, error = %format_args!("{error:#}"), ?delay, "reconnecting");
@@ -111,7 +111,7 @@ impl Facades {
         match cause {
             None => tracing::info!(parent: &self.span, "closed"),
             Some(error) => {
-                tracing::error!(parent: &self.span, error = %format_args!("{error:#}"), "ended")
+                tracing::error!(parent: &self.span, error = %format_args!("{error:#}"), "ended");
             }
         }
         #[cfg(not(feature = "tracing"))]

@@ -8,9 +8,11 @@ use super::{Listener, ListenerBuilder};
 use crate::supervisor::{Backoff, Reconnect};
 use crate::{Error, ErrorKind, net};
 
+type Call = dyn Fn(&Error, Duration) + Send + Sync;
+
 /// What the user wants to be called between two attempts.
 #[derive(Clone)]
-pub(super) struct Retrying(Arc<dyn Fn(&Error, Duration) + Send + Sync>);
+pub(super) struct Retrying(Arc<Call>);
 
 impl Retrying {
     pub(super) fn new(call: impl Fn(&Error, Duration) + Send + Sync + 'static) -> Self {
