@@ -114,7 +114,7 @@ struct Inner {
     message: Cow<'static, str>,
     hint: Option<Cow<'static, str>>,
     db_error: Option<Box<DbError>>,
-    /// Its text is the message.
+    /// Its text is the message, or the end of it.
     reason: Option<Other>,
     /// Its text is not part of the message.
     source: Option<Other>,
@@ -276,7 +276,7 @@ impl Error {
 
     /// The error of a part of this crate that this one reports, to be matched on with `downcast_ref`: a
     /// [`ConfigError`](crate::config::ConfigError), [`AuthError`](crate::auth::AuthError), [`ChannelError`], [`PayloadError`],
-    /// [`EncodeError`] or [`DecodeError`]. Its text is that of this error, and therefore it is no
+    /// [`EncodeError`] or [`DecodeError`]. Its text is part of that of this error, and therefore it is no
     /// [`source`](std::error::Error::source).
     ///
     /// ```

@@ -128,7 +128,7 @@ pub(crate) fn run(
     for round in 0..rounds {
         let play = |rally: &mut Rally| match run_one(rally.contestant, pings, cores, server) {
             Ok(latency) => rally.rounds.push(latency),
-            Err(why) => rally.voids.push(why.to_string()),
+            Err(why) => rally.voids.push(format!("{why:#}")),
         };
         if round % 2 == 0 {
             rallies.iter_mut().for_each(play);

@@ -61,7 +61,7 @@ fn main() -> ExitCode {
         Some(part) => play(part).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {
-        eprintln!("peers: {error}");
+        eprintln!("peers: {error:#}");
         ExitCode::FAILURE
     })
 }
