@@ -123,7 +123,7 @@ fn r12_a_name_that_has_another_address_leads_the_next_attempt_there() {
             tokio::task::block_in_place(|| first.cluster.stop(Mode::Immediate).unwrap());
             until("attempts have failed", || handle.stats().attempts_failed >= 3).await;
             let error = handle.last_error().unwrap();
-            let address = format!("{FIRST}:{}", first.cluster.port());
+            let address = format!("{NAME}:{} ({FIRST})", first.cluster.port());
             assert!(format!("{error:#}").contains(&address), "{error}");
             names.set(Some(SECOND));
             let gap = comes_back_to(&mut listener, &second, "after the failover").await;
@@ -174,7 +174,8 @@ fn a_name_that_is_gone_for_a_while_is_an_attempt_that_fails_and_no_end() {
             assert!(took >= DELAY_MIN * 7, "{failed} attempts failed in {took:?}");
             let error = handle.last_error().unwrap();
             assert_eq!(error.kind(), ErrorKind::Connect, "{error}");
-            assert!(format!("{error:#}").contains(&format!("{NAME}: ")), "{error}");
+            let named = format!("{NAME}:{}: ", server.cluster.port());
+            assert!(format!("{error:#}").contains(&named), "{error}");
             assert!(format!("{error:#}").contains("lookup"), "{error}");
 
             names.set(Some(FIRST));
