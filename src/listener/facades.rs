@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[cfg(feature = "metrics")]
 use super::meters::Meters;
 use super::shared::Stats;
-use crate::supervisor::{Incident, Policy};
+use crate::supervisor::{LogEvent, Policy};
 use crate::{Config, Error};
 
 /// All events of one listener are recorded in a span of its own.
@@ -53,7 +53,7 @@ impl Facades {
     }
 
     /// Something has happened.
-    pub(super) fn tell(&mut self, incident: &Incident) {
+    pub(super) fn tell(&mut self, incident: &LogEvent) {
         #[cfg(feature = "tracing")]
         self.log(incident);
         #[cfg(feature = "metrics")]
@@ -63,43 +63,43 @@ impl Facades {
     }
 
     #[cfg(feature = "tracing")]
-    fn log(&self, incident: &Incident) {
+    fn log(&self, incident: &LogEvent) {
         use tracing::{info, warn};
 
         let span = &self.span;
         match incident {
-            Incident::Established { epoch, channels, refused: 0 } => {
+            LogEvent::Established { epoch, channels, refused: 0 } => {
                 info!(parent: span, epoch, channels, "established: every channel is active");
             }
-            Incident::Established { epoch, channels, refused } => {
+            LogEvent::Established { epoch, channels, refused } => {
                 warn!(parent: span, epoch, channels, refused, "established, and channels are refused");
             }
-            Incident::ManyChannels { channels } => {
+            LogEvent::ManyChannels { channels } => {
                 warn!(
                     parent: span,
                     channels,
                     "so many channels are slow: use fewer, and put the subject into the payload"
                 );
             }
-            Incident::Lost { error } => {
+            LogEvent::Lost { error } => {
                 warn!(parent: span, error = %format_args!("{error:#}"), "the session was lost");
             }
-            Incident::AttemptFailed { error } => {
+            LogEvent::AttemptFailed { error } => {
                 warn!(parent: span, error = %format_args!("{error:#}"), "no session");
             }
-            Incident::Reconnecting { error, delay } => {
+            LogEvent::Reconnecting { error, delay } => {
                 info!(parent: span, error = %format_args!("{error:#}"), ?delay, "reconnecting");
             }
-            Incident::ProofRefused { error } => {
+            LogEvent::HeartbeatRefused { error } => {
                 warn!(parent: span, error = %format_args!("{error:#}"), "the server does not say what it listens to");
             }
-            Incident::HookFailed { error, delay } => {
-                warn!(parent: span, error = %format_args!("{error:#}"), ?delay, "the hook runs again");
+            LogEvent::HookFailed { error, delay } => {
+                warn!(parent: span, error = %format_args!("{error:#}"), ?delay, "the on_live hook failed and runs again");
             }
-            Incident::HandedOver { epoch } => {
+            LogEvent::HandedOver { epoch } => {
                 info!(parent: span, epoch, "handed over to another session, without a gap");
             }
-            Incident::HandoverFailed { error, delay } => {
+            LogEvent::HandoverFailed { error, delay } => {
                 warn!(parent: span, error = %format_args!("{error:#}"), ?delay, "a handover failed, the session goes on");
             }
         }

@@ -3,7 +3,7 @@
 use metrics::{Counter, Gauge, counter, gauge};
 
 use super::shared::Stats;
-use crate::supervisor::Incident;
+use crate::supervisor::LogEvent;
 
 /// Counters and gauges, labelled with the application's name: listeners of one name add up.
 pub(super) struct Meters {
@@ -52,10 +52,10 @@ impl Meters {
     }
 
     /// Something has happened.
-    pub(super) fn tell(&mut self, incident: &Incident) {
+    pub(super) fn tell(&mut self, incident: &LogEvent) {
         match incident {
-            Incident::Established { .. } => self.connected(true),
-            Incident::Lost { .. } => self.connected(false),
+            LogEvent::Established { .. } => self.connected(true),
+            LogEvent::Lost { .. } => self.connected(false),
             _ => {}
         }
     }

@@ -212,7 +212,7 @@ impl Outside for Means {
 
     fn acts(&mut self, action: &Action, _supervisor: &Supervisor) {
         match action {
-            Action::Tell(incident) => self.telemetry.tell(incident),
+            Action::Log(incident) => self.telemetry.tell(incident),
             Action::Done(result) => self.telemetry.end(result.as_ref().err()),
             _ => {}
         }

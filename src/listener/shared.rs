@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use tokio::sync::watch;
 
 use crate::ring::Pins;
-use crate::supervisor::{Figures, Incident, State};
+use crate::supervisor::{LogEvent, State, SupervisorCounters};
 use crate::{Error, ErrorKind};
 
 #[derive(Debug)]
@@ -81,7 +81,7 @@ pub(super) struct ConsumerCounters {
 
 impl Counters {
     /// What the supervisor has counted. A user that sees a count finds the error that was kept before.
-    pub(super) fn set_figures(&self, figures: &Figures) {
+    pub(super) fn set_figures(&self, figures: &SupervisorCounters) {
         let set = |counter: &AtomicU64, value| counter.store(value, Ordering::Release);
         set(&self.gaps, figures.gaps);
         set(&self.stalls, figures.stalls);
@@ -194,13 +194,13 @@ impl Shared {
     }
 
     /// Keeps the error of what happened, and counts it: a user that sees the count finds the error.
-    pub(super) fn tell(&self, incident: &Incident) {
+    pub(super) fn tell(&self, incident: &LogEvent) {
         let (error, counter) = match incident {
             // Counted by the supervisor.
-            Incident::Lost { error } | Incident::HookFailed { error, .. } => (error, None),
-            Incident::AttemptFailed { error } => (error, Some(&self.counters.attempts_failed)),
-            Incident::ProofRefused { error } => (error, Some(&self.counters.proofs_refused)),
-            Incident::HandoverFailed { error, .. } => {
+            LogEvent::Lost { error } | LogEvent::HookFailed { error, .. } => (error, None),
+            LogEvent::AttemptFailed { error } => (error, Some(&self.counters.attempts_failed)),
+            LogEvent::HeartbeatRefused { error } => (error, Some(&self.counters.proofs_refused)),
+            LogEvent::HandoverFailed { error, .. } => {
                 (error, Some(&self.counters.handover_failures))
             }
             _ => return,

@@ -76,7 +76,7 @@ impl<O: Outside> Task<O> {
         while let Some(action) = self.supervisor.poll_action() {
             // The error first, then the figures, then what the action shows: a user that sees one of them finds those
             // before it.
-            if let Action::Tell(incident) = &action {
+            if let Action::Log(incident) = &action {
                 self.shared.tell(incident);
             }
             if is_visible(&action) {
@@ -85,7 +85,7 @@ impl<O: Outside> Task<O> {
             self.outside.acts(&action, &self.supervisor);
             match action {
                 Action::Open { link } => {
-                    let attempt = self.supervisor.figures().attempts;
+                    let attempt = self.supervisor.counters().attempts;
                     self.links.open(link, self.outside.open(link, attempt));
                 }
                 Action::Read { link, on } => {
@@ -105,7 +105,7 @@ impl<O: Outside> Task<O> {
                 Action::Close { link, how: Close::Abort } => self.links.abort(link),
                 Action::RunHook(live) => self.hooks.start(live),
                 Action::CancelHook => self.hooks.cancel(&mut self.outside),
-                Action::Tell(_) => {}
+                Action::Log(_) => {}
                 Action::Release { number } => self.release(number),
                 Action::Reply { id, result } => {
                     if let Some(reply) = self.replies.remove(&id) {
@@ -161,7 +161,7 @@ impl<O: Outside> Task<O> {
     }
 
     fn set_figures(&self) {
-        self.shared.counters.set_figures(&self.supervisor.figures());
+        self.shared.counters.set_figures(&self.supervisor.counters());
         // A handover changes it, and the state stays as it is.
         self.shared.set_process_id(self.supervisor.process_id());
     }

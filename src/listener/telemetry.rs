@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::facades::Facades;
 use super::outside::Opening;
 use super::shared::Stats;
-use crate::supervisor::{Incident, Policy};
+use crate::supervisor::{LogEvent, Policy};
 use crate::{Config, Error};
 
 /// What panics, in words.
@@ -41,7 +41,7 @@ impl Telemetry {
     }
 
     /// Something has happened.
-    pub(super) fn tell(&mut self, incident: &Incident) {
+    pub(super) fn tell(&mut self, incident: &LogEvent) {
         self.call(|facades| facades.tell(incident));
     }
 

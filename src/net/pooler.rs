@@ -42,11 +42,11 @@ impl Established {
                     self.leave(&channel, &mut NotListening).await?;
                     Evidence::Channels
                 } else {
-                    Evidence::Echo(channel)
+                    Evidence::SelfNotification(channel)
                 }
             }
         };
-        self.driver.session.prove_by(evidence);
+        self.driver.session.set_evidence(evidence);
         Ok(())
     }
 

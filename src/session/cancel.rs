@@ -1,4 +1,4 @@
-//! What it takes to cancel a command of a session.
+//! The key to cancel the commands of a session.
 
 use std::fmt;
 
@@ -9,9 +9,9 @@ use super::violation::Violation;
 use crate::Error;
 use crate::wire::{BackendKeyData, ProtocolVersion, StartupPacket};
 
-/// The key of BackendKeyData: whoever has it can cancel the session's commands. N6.
+/// The key of BackendKeyData, which is needed to cancel a command of the session.
 ///
-/// `Debug` shows the process id alone, and the memory is cleared on drop.
+/// `Debug` shows only the process id, and the memory is cleared on drop.
 #[derive(Clone)]
 pub struct CancelKey {
     process_id: i32,
@@ -19,7 +19,7 @@ pub struct CancelKey {
 }
 
 impl CancelKey {
-    /// Four bytes before protocol 3.2, and 4 to 256, which the codec has checked, from there on. N6.
+    /// Checks the length: 4 bytes before protocol 3.2, and 4 to 256 since then, which the codec has checked.
     pub(super) fn new(
         version: ProtocolVersion,
         key: &BackendKeyData<'_>,
@@ -34,14 +34,14 @@ impl CancelKey {
         Ok(Self { process_id: key.process_id, secret: Zeroizing::new(secret.to_vec()) })
     }
 
-    /// Process id of the server's end. Behind a pooler it may be another one's.
+    /// Returns the process id. Behind a pooler it may be that of another backend.
     #[must_use]
     pub fn process_id(&self) -> i32 {
         self.process_id
     }
 
-    /// Appends a CancelRequest: the only packet of a connection of its own, encrypted if the session's
-    /// is. The server answers nothing and closes.
+    /// Appends a CancelRequest. It is the only packet of a connection of its own, which must be encrypted if that of the
+    /// session is. The server closes it without an answer.
     ///
     /// # Errors
     /// None for a key that a server sent.

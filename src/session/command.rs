@@ -1,4 +1,4 @@
-//! Commands in flight: what was sent, and what its answer has brought so far.
+//! Commands in flight, and the parts of their answers that have arrived.
 
 use std::time::{Duration, Instant};
 
@@ -8,51 +8,51 @@ use crate::config::RESULT_LIMIT_BYTES_DEFAULT;
 use crate::wire::{BackendMessage, DbError, Diagnostic, LongMessage, TransactionStatus};
 use crate::{Error, ErrorKind};
 
-/// Time for one comparison of two names, in nanoseconds: ten times what a server needs. N161.
-const COMPARE_NANOSECONDS: u64 = 20;
+/// The time that is allowed for one comparison of two names, in nanoseconds: ten times what a server needs.
+const COMPARISON_NANOSECONDS: u64 = 20;
 
-/// So many comparisons take no time that matters.
-const COMPARED_AT_ONCE: u64 = 10_000_000;
+/// The number of comparisons for which no time is added.
+const COMPARISONS_FREE: u64 = 10_000_000;
 
-/// Longest time that a command gets for its comparisons: a connection that is dead is noticed in the end.
+/// The longest time that is added for comparisons, so that a half-open connection is noticed.
 const QUIET_TIME_MAX: Duration = Duration::from_secs(300);
 
-/// Messages of an answer to one statement, beside its rows: at most four, and some that poolers may add.
+/// The highest number of messages in the answer to one statement, except its rows: four, and some that poolers may add.
 const MESSAGES_BESIDE_ROWS: usize = 8;
 
-/// SQLSTATE of the notice that an identifier is cut. N160.
+/// The SQLSTATE of the notice that an identifier was cut.
 const NAME_TOO_LONG: &str = "42622";
 
-/// Names a command of one session, in the order in which they were given.
+/// The number of a command of one session. A later command has a higher number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CommandId(pub(super) u64);
 
-/// Most bytes that one command may return, unless the session is told otherwise: 64 MiB.
+/// The default limit of the result of one command in bytes: 64 MiB.
 ///
 /// pgbell is a listener, not a query driver: a larger result is refused, and the session goes on.
 pub const RESULT_BYTES_MAX: usize = RESULT_LIMIT_BYTES_DEFAULT;
 
-/// What a command asks for.
+/// The kind of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// Anything in a Query message.
+pub(super) enum CommandKind {
+    /// SQL in a Query message.
     Simple,
     /// One statement with bound parameters.
     Bound,
-    /// A statement of our own that returns no rows, and does no harm when it is carried out twice.
+    /// A statement of our own that returns no rows, and that may be carried out twice.
     Utility(&'static str),
-    /// LISTEN on these channels, in one Query.
+    /// LISTEN for these channels, in one Query.
     Listen(Vec<String>),
-    /// UNLISTEN of these channels, in one Query.
+    /// UNLISTEN for these channels, in one Query.
     Unlisten(Vec<String>),
     /// `UNLISTEN *`.
     UnlistenAll,
-    /// UNLISTEN of names that the server cuts, or may cut, then LISTEN on what that would take away.
+    /// UNLISTEN for names that the server cuts or may cut, then LISTEN for the channels that this may end.
     Undo { names: Vec<String>, kept: Vec<String> },
 }
 
-impl Kind {
-    /// What the server is asked to do, for an error message.
+impl CommandKind {
+    /// Returns the name of the command for error messages.
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Simple => "a query",
@@ -63,7 +63,7 @@ impl Kind {
         }
     }
 
-    /// How many `UNLISTEN` completions are due, and how many `LISTEN` completions behind them.
+    /// Returns the number of `UNLISTEN` completions in the answer, and of `LISTEN` completions after them.
     fn completions(&self) -> Option<(usize, usize)> {
         match self {
             Self::Simple | Self::Bound | Self::Utility(_) => None,
@@ -74,81 +74,80 @@ impl Kind {
         }
     }
 
-    /// For how long the server may say nothing while it carries this out in a session that listens to `known` channels. It
-    /// commits each LISTEN and UNLISTEN by comparing its name with all of them. N161.
+    /// Returns the time that is added to the timeout of this command, in a session that listens to `known` channels.
+    /// The server compares the name of each LISTEN and UNLISTEN with all of them, and sends nothing meanwhile.
     pub(super) fn quiet_time(&self, known: usize) -> Duration {
         let (Self::Listen(channels) | Self::Unlisten(channels)) = self else {
             return Duration::ZERO;
         };
         let names = channels.len() as u64;
         let compared = names.saturating_mul(names.saturating_add(known as u64));
-        let time = compared.saturating_sub(COMPARED_AT_ONCE).saturating_mul(COMPARE_NANOSECONDS);
+        let time = compared.saturating_sub(COMPARISONS_FREE).saturating_mul(COMPARISON_NANOSECONDS);
         Duration::from_nanos(time).min(QUIET_TIME_MAX)
     }
 
-    /// Whether it is the user's own SQL.
+    /// Returns true for SQL of the user.
     fn is_query(&self) -> bool {
         matches!(self, Self::Simple | Self::Bound)
     }
 
-    /// Whether it can be carried out twice without harm: then a lost connection leaves no doubt. Its answer has a deadline:
-    /// of a query the user decides how long it takes.
+    /// Returns true if the command may be carried out twice. Then it is never in doubt, and its answer has a deadline.
     pub(super) fn is_repeatable(&self) -> bool {
         !self.is_query()
     }
 }
 
-/// A command that was sent, and the part of its answer that has arrived.
+/// A command in flight, with the part of its answer that has arrived.
 #[derive(Debug)]
 pub(super) struct Pending {
     pub(super) id: CommandId,
-    pub(super) kind: Kind,
-    /// How many bytes were queued up to the end of its last message before the Sync. With that message the server carries
-    /// it out: a COMMIT takes effect without the Sync. N154.
+    pub(super) kind: CommandKind,
+    /// The number of bytes queued up to the end of its last message before the Sync. With that message the server carries
+    /// it out: a COMMIT takes effect without the Sync.
     end: u64,
-    /// When the answer must be complete. Runs from when the command is the oldest.
+    /// The deadline of the answer. It is set when the command is the oldest one.
     pub(super) deadline: Option<Instant>,
     rows: Option<Rows>,
     results: Vec<Rows>,
     completed: usize,
     size: usize,
-    /// Most bytes of an answer.
+    /// The largest answer, in bytes.
     size_max: usize,
-    /// How many more messages the answer may have.
+    /// The number of messages that the answer may still have.
     messages_left: Option<usize>,
     copying_out: bool,
-    /// CopyFail was sent: the server has only its error to say.
+    /// True after CopyFail was sent: the server may only send its error.
     copy_refused: bool,
-    /// When it is answered, no transaction may be open.
+    /// True if no transaction may be open after the answer.
     must_commit: bool,
     refusal: Option<Error>,
-    /// The server has cut a name of a LISTEN.
+    /// The notice that the server has cut a name of a LISTEN.
     cut: Option<DbError>,
 }
 
-/// What a command returned: a result for each statement.
+/// The answer to a command: a result for each statement.
 pub type Answer = Result<Vec<Rows>, Error>;
 
-/// What the session must do after a message of an answer.
-pub(super) enum Next {
+/// The action that the session must take after a message of an answer.
+pub(super) enum AnswerAction {
     /// Nothing.
     Wait,
-    /// Tell the server that no data will come: it asked for COPY data. In the extended protocol it
-    /// has passed over the Sync that stood behind the command, and needs another one. N65.
+    /// Send CopyFail, because the server has asked for COPY data. In the extended protocol it has skipped the Sync after
+    /// the command, and needs another one.
     RefuseCopy { sync: bool },
 }
 
-/// What to do about a long message of an answer.
-pub(super) enum Long {
-    /// The result may be as long: take it whole.
+/// The action for a long message of an answer.
+pub(super) enum LongAction {
+    /// Take the whole message, because the result may be as long.
     Take,
-    /// Pass over it.
+    /// Skip it.
     Skip,
 }
 
 impl Pending {
-    /// Its answer may have at most so many bytes.
-    pub(super) fn new(id: CommandId, kind: Kind, end: u64, size_max: usize) -> Self {
+    /// Creates a command in flight. Its answer may have at most `size_max` bytes.
+    pub(super) fn new(id: CommandId, kind: CommandKind, end: u64, size_max: usize) -> Self {
         Self {
             id,
             kind,
@@ -168,17 +167,17 @@ impl Pending {
         }
     }
 
-    /// An answer of more bytes is refused.
+    /// Limits the answer to `bytes`. A larger one is refused.
     pub(super) fn limit(&mut self, bytes: usize) {
         self.size_max = bytes;
     }
 
-    /// An answer of more rows breaks the protocol.
+    /// Limits the answer to `rows` rows. More rows are a protocol violation.
     pub(super) fn limit_rows(&mut self, rows: usize) {
         self.messages_left = Some(rows.saturating_add(MESSAGES_BESIDE_ROWS));
     }
 
-    /// One more message of the answer.
+    /// Counts a message of the answer.
     fn count_message(&mut self) -> Result<(), Violation> {
         if let Some(left) = self.messages_left {
             let left = left.checked_sub(1);
@@ -187,41 +186,44 @@ impl Pending {
         Ok(())
     }
 
-    /// An answer that leaves a transaction open breaks the protocol.
+    /// Makes an answer that leaves a transaction open a protocol violation.
     pub(super) fn require_commit(&mut self) {
         self.must_commit = true;
     }
 
-    /// A message of the answer begins that is long. Asked until all of it is there, if it is to be taken.
-    pub(super) fn handle_long(&mut self, long: LongMessage) -> Result<Long, Violation> {
+    /// Decides about a long message at its header. It is called until the whole message has arrived, if it is taken.
+    pub(super) fn handle_long(&mut self, long: LongMessage) -> Result<LongAction, Violation> {
         let is_query = self.kind.completions().is_none();
         let goes_on = is_query && !self.refused_by_server() && !self.copy_refused;
         match long.tag {
-            b'd' if goes_on && self.copying_out => return Ok(Long::Skip),
+            b'd' if goes_on && self.copying_out => return Ok(LongAction::Skip),
             b'D' if goes_on && self.rows.is_some() => {}
             b'T' if goes_on && self.rows.is_none() => {}
             _ => return Err(Violation::misplaced(long.name, self.kind.name())),
         }
         let room = self.size_max.saturating_sub(self.size);
         if self.refusal.is_none() && long.body_bytes() <= room {
-            return Ok(Long::Take);
+            return Ok(LongAction::Take);
         }
         self.count_message()?;
         if long.tag == b'T' {
             self.rows = Some(Rows::default());
         }
         self.grow(long.body_bytes());
-        Ok(Long::Skip)
+        Ok(LongAction::Skip)
     }
 
-    /// Takes in one message of the answer, ReadyForQuery excepted.
-    pub(super) fn handle(&mut self, message: &BackendMessage<'_>) -> Result<Next, Violation> {
+    /// Handles one message of the answer, except ReadyForQuery.
+    pub(super) fn handle(
+        &mut self,
+        message: &BackendMessage<'_>,
+    ) -> Result<AnswerAction, Violation> {
         self.count_message()?;
         let unexpected = || Violation::unexpected(message, self.kind.name());
         if self.refused_by_server() || self.copy_refused {
-            // After an error the server skips to the end of the command: only ReadyForQuery follows.
-            // And each CopyInResponse costs an answer: one a command, or a peer that does not read
-            // could make us queue answers without end.
+            // After an error the server skips to the end of the command, so only ReadyForQuery may follow.
+            // Each CopyInResponse is answered, so only one is accepted for a command. Otherwise a peer that does not read
+            // could fill the memory with answers.
             return Err(unexpected());
         }
         match (message, self.kind.completions()) {
@@ -233,7 +235,6 @@ impl Pending {
                 }
                 self.completed = self.completed.saturating_add(1);
             }
-            // LISTEN and UNLISTEN return nothing else.
             (_, Some(_)) => return Err(unexpected()),
             (BackendMessage::CommandComplete { tag }, None) => {
                 let rows = self.rows.take().unwrap_or_default();
@@ -249,7 +250,7 @@ impl Pending {
                 self.rows = Some(rows);
             }
             (BackendMessage::DataRow { values }, None) => {
-                // Not an index: a row that is shorter than its description is an error. N55.
+                // N55: a row that is shorter than its description is an error.
                 let rows = self.rows.as_mut().ok_or_else(unexpected)?;
                 let before = rows.size();
                 if self.refusal.is_none() {
@@ -267,37 +268,37 @@ impl Pending {
                 | BackendMessage::NoData
                 | BackendMessage::ParameterDescription { .. },
                 None,
-            ) if self.kind == Kind::Bound => {}
+            ) if self.kind == CommandKind::Bound => {}
             (BackendMessage::CopyInResponse(_), None) => {
                 self.copy_refused = true;
                 self.refuse(Error::new(ErrorKind::Unsupported, "COPY FROM STDIN is not supported"));
-                return Ok(Next::RefuseCopy { sync: self.kind == Kind::Bound });
+                return Ok(AnswerAction::RefuseCopy { sync: self.kind == CommandKind::Bound });
             }
             (BackendMessage::CopyOutResponse(_), None) => {
                 self.copying_out = true;
                 self.refuse(Error::new(ErrorKind::Unsupported, "COPY TO STDOUT is not supported"));
             }
-            // Of a refused result all that comes is passed over, for as long as the server likes: rows too.
+            // The data of a refused result is skipped, as its rows are.
             (BackendMessage::CopyData(_) | BackendMessage::CopyDone, None) if self.copying_out => {}
             _ => return Err(unexpected()),
         }
-        Ok(Next::Wait)
+        Ok(AnswerAction::Wait)
     }
 
-    /// Takes in a notice that came with the answer.
+    /// Handles a notice that came with the answer.
     pub(super) fn handle_notice(&mut self, notice: &DbError) {
-        if matches!(self.kind, Kind::Listen(_)) && notice.code() == NAME_TOO_LONG {
+        if matches!(self.kind, CommandKind::Listen(_)) && notice.code() == NAME_TOO_LONG {
             self.cut.get_or_insert_with(|| notice.clone());
         }
     }
 
-    /// Whether the server listens to another name than one of those that were asked for.
+    /// Returns true if the server listens to a name that it has cut.
     pub(super) fn is_cut(&self) -> bool {
         self.cut.is_some() && self.refusal.is_none()
     }
 
-    /// Takes in the server's refusal. That of a query is its answer; of a channel it is kept for as long as it
-    /// lasts, for each channel.
+    /// Handles an error of the server. For a query it is kept whole. For a channel it is shortened, because it is kept
+    /// as long as the channel is refused.
     pub(super) fn handle_error(&mut self, error: Diagnostic<'_>) {
         let (refused, error) = match self.kind.is_query() {
             true => ("the query", DbError::from(error)),
@@ -307,7 +308,7 @@ impl Pending {
         self.refusal = Some(Error::server(format!("the server refused {refused}"), error));
     }
 
-    /// ReadyForQuery came: whether the answer is complete, and the command committed if it must be.
+    /// Checks at ReadyForQuery that the answer is complete, and that the command is committed if it must be.
     pub(super) fn check_complete(&self, status: TransactionStatus) -> Result<(), Violation> {
         if self.must_commit && status != TransactionStatus::Idle {
             return Err(Violation::uncommitted(self.kind.name()));
@@ -315,14 +316,14 @@ impl Pending {
         let complete = match self.kind.completions() {
             _ if self.refusal.is_some() => true,
             Some((unlistens, listens)) => self.completed == unlistens.saturating_add(listens),
-            // Even an empty query has its EmptyQueryResponse.
+            // Even an empty query is answered with EmptyQueryResponse.
             None => self.rows.is_none() && !self.results.is_empty(),
         };
         if complete { Ok(()) } else { Err(Violation::incomplete(self.kind.name())) }
     }
 
-    /// What the command asked for, and what came of it.
-    pub(super) fn end(self) -> (Kind, Answer) {
+    /// Returns the kind of the command and its answer.
+    pub(super) fn end(self) -> (CommandKind, Answer) {
         let cut = self.cut.map(|notice| {
             Error::server("the server cuts the name of the channel", notice).with_hint(
                 "a name may have 63 bytes in the encoding of the database, which are more than in UTF-8",
@@ -335,7 +336,7 @@ impl Pending {
         (self.kind, answer)
     }
 
-    /// Its result when the session ends before the answer. `written` is how many of the queued bytes were written.
+    /// Returns the result if the session ends before the answer. `written` is the number of queued bytes that were written.
     #[cold]
     pub(super) fn outcome(&self, written: u64, error: &Error) -> Error {
         if self.kind.is_repeatable() {
@@ -377,7 +378,7 @@ impl Pending {
         }
     }
 
-    /// The answer will be an error of ours; what the server still sends for it is passed over.
+    /// Refuses the answer with an error of ours. What the server still sends for it is skipped.
     fn refuse(&mut self, error: Error) {
         self.results.clear();
         if let Some(rows) = &mut self.rows {

@@ -1,25 +1,25 @@
-//! What a session can be asked to do. All of it is pipelined.
+//! The commands of a session. All of them are pipelined.
 
 use std::time::Instant;
 
 use bytes::BytesMut;
 
-use super::command::{CommandId, Kind, Pending};
-use super::rest::Rest;
+use super::after_terminate::AfterTerminate;
+use super::command::{CommandId, CommandKind, Pending};
 use super::{Phase, Session};
 use crate::wire::{self, Formats, FrontendMessage, Oids, Target, Values};
 use crate::{Error, ErrorKind};
 
-/// Object id of the type `text` in `pg_type`.
+/// The object id of the type `text` in `pg_type`.
 const TEXT_OID: u32 = 25;
 
-/// Qualified, so that no function of that name in a user's `search_path` comes before the server's.
+/// The schema is named, so that no function of this name in the user's `search_path` is called instead.
 const NOTIFY: &str = "SELECT pg_catalog.pg_notify($1, $2)";
 
-/// Makes the server send notices although the role hides them. It reports in a notice that it cuts a name.
+/// Makes the server send notices even if the role hides them. The server reports with a notice that it has cut a name.
 const SHOW_NOTICES: &str = "SET client_min_messages = notice";
 
-/// Most bytes of the answer to a statement without rows: a command tag.
+/// The largest answer to a statement without rows, in bytes: a command tag.
 const TAG_BYTES_MAX: usize = 1_024;
 
 impl Session {
@@ -27,14 +27,14 @@ impl Session {
     /// otherwise.
     ///
     /// # Errors
-    /// [`ErrorKind::Misuse`] when `sql` holds a NUL, [`ErrorKind::Closed`] when the session is not
+    /// [`ErrorKind::Misuse`] if `sql` contains a NUL; [`ErrorKind::Closed`] if the session is not
     /// ready. Nothing is sent then.
     pub fn simple_query(&mut self, now: Instant, sql: &str) -> Result<CommandId, Error> {
-        self.command(now, Kind::Simple, &[FrontendMessage::Query(sql)])
+        self.command(now, CommandKind::Simple, &[FrontendMessage::Query(sql)])
     }
 
     /// Runs one statement with parameters in text format, each with the object id of its type;
-    /// 0 lets the server derive it.
+    /// 0 lets the server infer it.
     ///
     /// # Errors
     /// As [`simple_query`](Self::simple_query). More than 65,535 parameters are
@@ -50,7 +50,7 @@ impl Session {
             parameters.iter().map(|(_, value)| value.map(str::as_bytes)).collect();
         self.command(
             now,
-            Kind::Bound,
+            CommandKind::Bound,
             &[
                 FrontendMessage::Parse {
                     statement: "",
@@ -75,8 +75,8 @@ impl Session {
     /// Sends a notification with `pg_notify`, both values bound.
     ///
     /// # Errors
-    /// [`ErrorKind::Misuse`] for a channel that is empty, longer than 63 bytes or holds a NUL, and a
-    /// payload longer than 7,999 bytes; [`ErrorKind::Closed`] when the session is not ready.
+    /// [`ErrorKind::Misuse`] for a channel that is empty, is longer than 63 bytes or contains a NUL, and for a
+    /// payload longer than 7,999 bytes; [`ErrorKind::Closed`] if the session is not ready.
     pub fn notify(
         &mut self,
         now: Instant,
@@ -91,14 +91,14 @@ impl Session {
         Ok(id)
     }
 
-    /// Listens to channels: all of them or, when the server refuses one, none.
+    /// Listens to channels. If the server refuses one, none of them is listened to.
     ///
-    /// Of a name that is too long in the encoding of the database the server sends a notice only, which a role can hide.
-    /// So `SET client_min_messages = notice` goes before a name that may be too long. The answer to it is passed over.
+    /// If a name is too long in the encoding of the database, the server only sends a notice, which a role can hide.
+    /// So `SET client_min_messages = notice` is sent before a name that may be too long. The answer to it is ignored.
     ///
     /// # Errors
-    /// [`ErrorKind::Misuse`] when there is none, or a name is empty, longer than 63 bytes or holds a
-    /// NUL; [`ErrorKind::Closed`] when the session is not ready.
+    /// [`ErrorKind::Misuse`] if there is no channel, or if a name is empty, is longer than 63 bytes or contains a
+    /// NUL; [`ErrorKind::Closed`] if the session is not ready.
     pub fn listen(
         &mut self,
         now: Instant,
@@ -106,24 +106,24 @@ impl Session {
     ) -> Result<CommandId, Error> {
         let sql = statements("LISTEN ", channels)?;
         if channels.iter().any(|name| self.may_be_cut(name.as_ref())) {
-            // A query of its own: the server parses all of a query before it carries out the first statement.
+            // In a query of its own, because the server parses a whole query before it carries out the first statement.
             self.utility(now, SHOW_NOTICES)?;
         }
-        let kind = Kind::Listen(owned(channels));
+        let kind = CommandKind::Listen(owned(channels));
         self.command(now, kind, &[FrontendMessage::Query(&sql)])
     }
 
-    /// Ends a transaction. If the session ends first, the result is the error that ended it.
+    /// Rolls back a transaction. If the session ends first, the result is the error that ended it.
     ///
     /// # Errors
-    /// [`ErrorKind::Closed`] when the session is not ready.
+    /// [`ErrorKind::Closed`] if the session is not ready.
     pub fn roll_back(&mut self, now: Instant) -> Result<CommandId, Error> {
         self.utility(now, "ROLLBACK")
     }
 
     /// Runs a statement of our own that returns no rows. It has a deadline, as LISTEN has.
     fn utility(&mut self, now: Instant, sql: &'static str) -> Result<CommandId, Error> {
-        let id = self.command(now, Kind::Utility(sql), &[FrontendMessage::Query(sql)])?;
+        let id = self.command(now, CommandKind::Utility(sql), &[FrontendMessage::Query(sql)])?;
         self.limit_answer(id, TAG_BYTES_MAX);
         self.limit_rows(id, 0);
         Ok(id)
@@ -140,31 +140,31 @@ impl Session {
     ) -> Result<CommandId, Error> {
         let names = owned(channels);
         let kept = self.also_ended_by(&names);
-        self.unlisten_but(now, names, kept)
+        self.unlisten_and_keep(now, names, kept)
     }
 
     /// Stops listening to every channel.
     ///
     /// # Errors
-    /// [`ErrorKind::Closed`] when the session is not ready.
+    /// [`ErrorKind::Closed`] if the session is not ready.
     pub fn unlisten_all(&mut self, now: Instant) -> Result<CommandId, Error> {
-        self.command(now, Kind::UnlistenAll, &[FrontendMessage::Query("UNLISTEN *")])
+        self.command(now, CommandKind::UnlistenAll, &[FrontendMessage::Query("UNLISTEN *")])
     }
 
-    /// Ends the session cleanly: Terminate is what is left to send, or nothing before the server was
-    /// ready. Commands in flight get no answer any more.
+    /// Ends the session cleanly with Terminate, or without a message before the server was ready.
+    /// Commands in flight get an error.
     ///
-    /// Notifications that still come are [told](super::Progress::Notifications) as before, until the server has read Terminate
-    /// and closes the connection. All other messages are passed over.
+    /// Notifications that still arrive are [reported](super::Progress::Notifications) as before, until the server has read
+    /// Terminate and closes the connection. All other messages are skipped.
     pub fn terminate(&mut self) {
         if matches!(self.phase, Phase::Failed(_) | Phase::Terminated(_)) {
             return;
         }
         let closed = Error::new(ErrorKind::Closed, "the connection was closed");
-        let (mut unsent, mut rest) = (BytesMut::new(), Rest::Nothing);
-        // The startup has no place for Terminate: the server would log a violation. N67.
+        let (mut unsent, mut rest) = (BytesMut::new(), AfterTerminate::Nothing);
+        // N67: during the startup the server would log Terminate as a protocol violation.
         if self.is_ready() && self.send(&FrontendMessage::Terminate).is_ok() {
-            (unsent, rest) = (std::mem::take(&mut self.transmit), Rest::Messages);
+            (unsent, rest) = (std::mem::take(&mut self.transmit), AfterTerminate::Messages);
         }
         self.fail(closed);
         self.transmit = unsent;
@@ -174,7 +174,7 @@ impl Session {
     pub(super) fn command(
         &mut self,
         now: Instant,
-        kind: Kind,
+        kind: CommandKind,
         messages: &[FrontendMessage<'_>],
     ) -> Result<CommandId, Error> {
         match &self.phase {
@@ -194,7 +194,7 @@ impl Session {
         let mut end = self.queued;
         for message in messages {
             if let Err(error) = self.send(message) {
-                // All of a command or nothing of it.
+                // A command is sent as a whole or not at all.
                 self.transmit.truncate(before.0);
                 self.queued = before.1;
                 return Err(error);
@@ -206,13 +206,12 @@ impl Session {
         let id = CommandId(self.next_command);
         self.next_command = self.next_command.wrapping_add(1);
         self.pending.push_back(Pending::new(id, kind, end, self.result_bytes_max));
-        self.start_clock(now);
+        self.start_timeout(now);
         Ok(id)
     }
 }
 
-/// `LISTEN "a";LISTEN "b"`: one Query, so one transaction and one round trip. Names are always
-/// quoted. N9.
+/// Returns `LISTEN "a";LISTEN "b"`: one Query, so one transaction and one round trip. Names are always quoted.
 pub(super) fn statements(verb: &str, channels: &[impl AsRef<str>]) -> Result<String, Error> {
     if channels.is_empty() {
         return Err(Error::new(ErrorKind::Misuse, "no channel was named"));

@@ -1,29 +1,30 @@
-//! By what a session is proven to listen to its channels.
+//! How heartbeats check that a session listens to its channels.
 
 use super::Session;
 
-/// By what a session is proven to listen to its channels, for as long as it lives.
+/// The way in which heartbeats check that a session listens to its channels.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Evidence {
-    /// The server names the channels: `pg_listening_channels()`.
+    /// The server returns the names of the channels: `pg_listening_channels()`.
     #[default]
     Channels,
-    /// A notification that the session sends to itself on this private channel comes back. The session listens to the
-    /// channel already. For where a proxy listens in place of its clients, so that the server cannot name the channels,
-    /// and where the server also names channels that another client of a pooler has left.
-    Echo(String),
-    /// By nothing: it answers, and that is all.
+    /// A self-notification on this private channel comes back. The session listens to the channel already.
+    ///
+    /// For proxies that listen for their clients, so that the server cannot name the channels, and for poolers where
+    /// the server also names the channels of an earlier client.
+    SelfNotification(String),
+    /// The server answers. Whether the session listens is not checked.
     Answer,
 }
 
 impl Session {
-    /// Says by what it is proven to listen. By default [`Evidence::Channels`].
-    pub fn prove_by(&mut self, evidence: Evidence) {
+    /// Sets the way of the check. The default is [`Evidence::Channels`].
+    pub fn set_evidence(&mut self, evidence: Evidence) {
         self.evidence = evidence;
     }
 
-    /// By what it is proven to listen.
+    /// Returns the way of the check.
     #[must_use]
     pub fn evidence(&self) -> &Evidence {
         &self.evidence

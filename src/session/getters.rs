@@ -1,4 +1,4 @@
-//! What a session knows.
+//! The getters of a session.
 
 use std::fmt;
 
@@ -8,13 +8,13 @@ use crate::auth::AuthMethod;
 use crate::wire::{DbError, ProtocolVersion, TransactionStatus};
 
 impl Session {
-    /// Whether commands are taken.
+    /// Returns true if commands can be sent.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         matches!(self.phase, Phase::Ready)
     }
 
-    /// Why the session is over, if it has failed.
+    /// Returns the error with which the session has failed.
     #[must_use]
     pub fn failure(&self) -> Option<&Error> {
         match &self.phase {
@@ -23,67 +23,67 @@ impl Session {
         }
     }
 
-    /// How many commands have no complete answer yet.
+    /// Returns the number of commands without a complete answer.
     #[must_use]
     pub fn commands_in_flight(&self) -> usize {
         self.pending.len()
     }
 
-    /// Whether the server has reported that a LISTEN is completed, also in an answer that then ended in an error. It stays so.
-    /// A LISTEN in a function or a DO block is not reported.
+    /// Returns true after the server has completed a LISTEN, even if the answer then ended with an error.
+    /// A LISTEN in a function or a DO block is not noticed.
     #[must_use]
     pub fn has_listened(&self) -> bool {
         self.has_listened
     }
 
-    /// Process id of the server's end, from BackendKeyData. Behind a pooler it may be another one's.
+    /// Returns the process id of BackendKeyData. Behind a pooler it may be that of another backend.
     #[must_use]
     pub fn process_id(&self) -> Option<i32> {
         self.process_id
     }
 
-    /// What a CancelRequest needs, while the session lives. Not every server and pooler sends it.
+    /// Returns the key for a CancelRequest, until the session ends. Some servers and poolers do not send one.
     #[must_use]
     pub fn cancel_key(&self) -> Option<CancelKey> {
         self.cancel_key.clone()
     }
 
-    /// How the server let us in.
+    /// Returns the method of authentication, after the login.
     #[must_use]
     pub fn auth_method(&self) -> Option<AuthMethod> {
         self.method
     }
 
-    /// Whether the server has asked for authentication, or let us in without: its rule for this connection was found.
+    /// Returns true after the server has sent an Authentication message, so it has found its rule for this connection.
     #[must_use]
     pub fn was_asked(&self) -> bool {
-        self.asked
+        self.was_asked
     }
 
-    /// The version of the protocol that is spoken.
+    /// Returns the version of the protocol.
     #[must_use]
     pub fn protocol_version(&self) -> ProtocolVersion {
         self.version
     }
 
-    /// Whether a transaction is open, as of the last ReadyForQuery.
+    /// Returns the transaction status of the last ReadyForQuery.
     #[must_use]
     pub fn transaction_status(&self) -> TransactionStatus {
         self.status
     }
 
-    /// Value of a parameter that the server reported, `server_version` for example.
+    /// Returns the value of a parameter that the server has reported, for example `server_version`.
     #[must_use]
     pub fn parameter(&self, name: &str) -> Option<&str> {
         self.parameters.get(name)
     }
 
-    /// The channels that the server has confirmed.
+    /// Returns the channels that the server has confirmed.
     pub fn channels(&self) -> impl Iterator<Item = &str> {
         self.channels.iter().map(String::as_str)
     }
 
-    /// How many notices the server sent, and the last of them.
+    /// Returns the number of notices from the server, and the last one.
     #[must_use]
     pub fn notices(&self) -> (u64, Option<&DbError>) {
         (self.notices, self.last_notice.as_ref())

@@ -1,30 +1,30 @@
-//! Messages that are longer than what is taken whole whatever they answer.
+//! Messages that are longer than the receive buffer may grow for any message.
 //!
-//! Of an error, a notice and a parameter the beginning is taken. A row and a description of rows are taken whole if
-//! the result may be as long. The rest is skipped as it comes, and takes no memory: only the command that it answers
-//! fails.
+//! Of an error, a notice and a parameter only the beginning is used. A row and a description of rows are taken whole if
+//! the result may be as long. Other messages are skipped as they arrive, and use no memory. Only the command that they
+//! answer fails.
 
 use std::time::Instant;
 
 use bytes::{Buf, BytesMut};
 
-use super::command::Long;
+use super::command::LongAction;
 use super::violation::Violation;
 use super::{Phase, Session};
 use crate::Error;
 use crate::wire::{BackendMessage, DbError, LongMessage};
 
-/// Least that a result may be limited to, in bytes: room for the answers to statements of this crate.
+/// The lowest limit of a result, in bytes. The answers to the statements of this crate are smaller.
 const RESULT_BYTES_MIN: usize = 64 * 1024;
 
 impl Session {
-    /// Most bytes that a command may return from now on, rows and their descriptions together. A longer result is
-    /// refused, and the session goes on. By default 64 MiB; less than 64 KiB counts as that.
+    /// Sets the largest result of a later command in bytes: rows and their descriptions. A larger result is
+    /// refused, and the session goes on. The default is 64 MiB; a limit below 64 KiB is raised to 64 KiB.
     pub fn limit_results(&mut self, bytes: usize) {
         self.result_bytes_max = bytes.max(RESULT_BYTES_MIN);
     }
 
-    /// Passes over what is left of a long message. Returns whether that was all.
+    /// Skips the rest of a long message. Returns true if all of it is skipped.
     pub(crate) fn has_skipped(&mut self, input: &mut BytesMut) -> bool {
         let bytes = self.skipping.min(input.len());
         input.advance(bytes);
@@ -32,8 +32,8 @@ impl Session {
         self.skipping == 0
     }
 
-    /// Handles the long message at the head of `input`. Returns whether that is done: all of it may be skipped then.
-    /// Else more bytes of it are needed.
+    /// Handles the long message at the front of `input`. Returns true if it is handled and can be skipped, and false if
+    /// more bytes of it are needed.
     pub(super) fn handle_long(
         &mut self,
         now: Instant,
@@ -42,12 +42,12 @@ impl Session {
     ) -> Result<bool, Error> {
         let bytes = long.wire_len();
         if let (Phase::Startup { startup, .. }, b'N' | b'S') = (&self.phase, long.tag) {
-            // Before it is waited for.
+            // Checked before the message is waited for.
             startup.check_room(bytes)?;
         }
         if matches!(self.phase, Phase::Ready) && !matches!(long.tag, b'E' | b'N' | b'S') {
-            // As before a message of an answer that is short.
-            self.tell_dropped();
+            // As for a short message of an answer.
+            self.report_dropped();
             self.stray_error = false;
         }
         match long.tag {
@@ -67,8 +67,8 @@ impl Session {
             }
             _ => match (&self.phase, self.pending.front_mut()) {
                 (Phase::Ready, Some(pending)) => match pending.handle_long(long)? {
-                    Long::Skip => {}
-                    Long::Take => {
+                    LongAction::Skip => {}
+                    LongAction::Take => {
                         let Some(frame) = long.whole(input) else { return Ok(false) };
                         self.handle_message(now, &BackendMessage::decode(frame)?, bytes)?;
                     }

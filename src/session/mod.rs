@@ -1,20 +1,19 @@
-//! One connection to PostgreSQL, without any I/O.
+//! One session with a PostgreSQL server, without I/O.
 //!
-//! A [`Session`] is a state machine: bytes and time go in, bytes and events come out. It opens no
-//! socket, reads no clock and draws no random number. It knows one connection, and nothing of hosts,
-//! reconnecting or queues.
+//! A [`Session`] is a state machine: its inputs are bytes and time, its outputs bytes and events. It opens no
+//! socket, reads no clock and generates no random number. It does not deal with hosts, reconnecting or queues.
 //!
 //! ```text
 //! Login ─▶ startup packet ─▶ authentication ─▶ parameters, key ─▶ ReadyForQuery
 //!                                                                      │
 //!                ┌───────── commands, pipelined; notifications at any moment ◀┐
 //!                └─────────────────────────────────────────────────────┴──────┘
-//! any error, FATAL from the server, end of the stream ─▶ over: every command in flight gets its error
+//! any error, FATAL from the server, end of the stream ─▶ failed: every command in flight gets its error
 //! ```
 //!
-//! The methods are of four kinds, and the caller goes round in this order:
+//! The methods are of four kinds, and the caller calls them in this order, again and again:
 //!
-//! 1. **Input**: [`handle_input`](Session::handle_input) until it wants more bytes,
+//! 1. **Input**: [`handle_input`](Session::handle_input) until it needs more bytes,
 //!    [`handle_timeout`](Session::handle_timeout), [`handle_eof`](Session::handle_eof),
 //!    [`compute`](Session::compute) while [`is_computing`](Session::is_computing).
 //! 2. **Commands**: [`listen`](Session::listen), [`simple_query`](Session::simple_query) and the
@@ -24,25 +23,25 @@
 //!    [`poll_timeout`](Session::poll_timeout).
 //! 4. **Getters**.
 //!
-//! Read while you write: a server that cannot send its notifications does not read our commands.
+//! The caller must read while it writes: a server that cannot send its notifications does not read commands.
 
+mod after_terminate;
 mod cancel;
 mod command;
 mod commands;
+mod cut_names;
 mod evidence;
 mod facts;
 mod getters;
+mod limits;
 mod long;
 mod negotiate;
 mod parameters;
-mod rest;
 mod rows;
 mod startup;
 mod stray;
-mod terms;
 #[cfg(test)]
 mod tests;
-mod undo;
 mod violation;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -51,9 +50,9 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, BytesMut};
 use zeroize::Zeroize;
 
-use self::command::{Kind, Next, Pending};
+use self::after_terminate::AfterTerminate;
+use self::command::{AnswerAction, CommandKind, Pending};
 use self::parameters::Parameters;
-use self::rest::Rest;
 use self::startup::Startup;
 use self::violation::Violation;
 use crate::auth::AuthMethod;
@@ -71,26 +70,26 @@ pub use rows::{Column, Row, Rows};
 pub use startup::{Login, STARTUP_BYTES_MAX, STARTUP_MESSAGES_MAX};
 pub(crate) use stray::in_doubt;
 
-/// Memory that an empty send buffer may keep, in bytes.
+/// The largest allocation that an empty send buffer keeps, in bytes.
 const TRANSMIT_BYTES_KEPT: usize = 64 * 1024;
 
-/// Elements for which an empty queue of commands or events may keep room.
-const QUEUE_KEPT: usize = 64;
+/// The largest allocation that an empty queue of commands or events keeps, in elements.
+const QUEUE_ELEMENTS_KEPT: usize = 64;
 
-/// Type byte of NotificationResponse.
+/// The type byte of NotificationResponse.
 const NOTIFICATION_RESPONSE: u8 = b'A';
 
-/// How far [`Session::handle_input`] came.
+/// The result of [`Session::handle_input`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum Progress {
-    /// Everything that is complete was handled. More bytes are needed.
+    /// All complete messages were handled. More bytes are needed.
     NeedMore,
-    /// This run of notifications stands at the head of the input. The caller takes it off, and calls again.
+    /// This run of notifications is at the front of the input. The caller removes it, and calls again.
     Notifications(Run),
 }
 
-/// What happened in a session.
+/// An event of a session.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum SessionEvent {
@@ -98,29 +97,29 @@ pub enum SessionEvent {
     Ready,
     /// A command is complete.
     Done {
-        /// Which.
+        /// The command.
         id: CommandId,
-        /// What it returned.
+        /// The result of the command.
         result: Answer,
-        /// Whether the server was inside a transaction when it had answered: then nothing of it lasts before a COMMIT.
-        /// Of a command that was not answered, what was known last.
+        /// The transaction status after the answer. Inside a transaction the command takes effect only after COMMIT.
+        /// If the command was not answered, this is the last known status.
         status: TransactionStatus,
     },
-    /// The server reported an error that answers no command: it could not absorb a notification, and
-    /// has dropped it. (Before 18.2, 17.8, 16.12, 15.16 and 14.21; later ones end the session.)
+    /// The server reported with a stray error that it has dropped a notification.
+    /// (Before 18.2, 17.8, 16.12, 15.16 and 14.21. Later versions end the session.)
     ///
-    /// If it crosses a command, it cannot be told from the answer: then it is the result of that command, and the true
-    /// answer is taken for that to the next one.
+    /// If the error arrives while a command is in flight, it cannot be distinguished from the answer. Then it is the result
+    /// of that command, and the true answer is taken for the answer to the next one.
     NotificationDropped(Error),
 }
 
-/// One connection. See the [module](self).
+/// The state machine of one session. See the [module](self).
 pub struct Session {
     phase: Phase,
     version: ProtocolVersion,
     command_timeout: Duration,
     transmit: BytesMut,
-    /// How many bytes were put into `transmit` since the startup packet.
+    /// The number of bytes that were put into `transmit` since the startup packet.
     queued: u64,
     events: VecDeque<SessionEvent>,
     pending: VecDeque<Pending>,
@@ -132,19 +131,19 @@ pub struct Session {
     cancel_key: Option<CancelKey>,
     status: TransactionStatus,
     method: Option<AuthMethod>,
-    /// The server has asked for authentication.
-    asked: bool,
+    /// True if the server has asked for authentication.
+    was_asked: bool,
     last_notice: Option<DbError>,
     notices: u64,
-    /// Most bytes that a command may return.
+    /// The largest result of a command, in bytes.
     result_bytes_max: usize,
-    /// Bytes of a long message that are to be passed over when they come.
+    /// The number of bytes of a long message that are still to be skipped.
     skipping: usize,
-    /// The server has reported that a LISTEN is completed. It stays so.
+    /// True after the server has completed a LISTEN.
     has_listened: bool,
-    /// An error that answers no command was reported: a ReadyForQuery of its own follows. N38.
+    /// True after a stray error, which is followed by a ReadyForQuery of its own.
     stray_error: bool,
-    /// The same error while nothing has followed it: if the stream ends here, it is the reason.
+    /// The stray error, while no message has followed it: if the stream ends here, it is the cause.
     last_error: Option<DbError>,
 }
 
@@ -156,22 +155,22 @@ enum Phase {
     },
     Ready,
     /// Terminate was sent.
-    Terminated(Rest),
+    Terminated(AfterTerminate),
     Failed(Error),
 }
 
 impl Session {
-    /// A session that wants to send its startup packet.
+    /// Creates a session, whose startup packet is in [`transmit`](Self::transmit).
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when a startup parameter holds a NUL, all of them are longer than 10,000
-    /// bytes, a protocol version is not spoken, or the policy contradicts itself;
-    /// [`ErrorKind::Auth`] when it requires channel binding over a channel that cannot be bound.
+    /// [`ErrorKind::Config`] if a startup parameter contains a NUL, if all of them are longer than 10,000
+    /// bytes, if a protocol version is not supported, or if the policy contradicts itself;
+    /// [`ErrorKind::Auth`] if the policy requires channel binding, and the channel does not support it.
     pub fn new(login: Login) -> Result<Self, Error> {
         let mut transmit = BytesMut::new();
         let mut parameters = vec![("user", login.credentials.user())];
         parameters.extend(login.parameters.iter().map(|(k, v)| (k.as_str(), v.as_str())));
-        // Quoting is only safe in an encoding whose trailing bytes are never ASCII. N36.
+        // N36: quoting is only safe in an encoding whose trailing bytes are never ASCII.
         parameters.push(("client_encoding", "UTF8"));
         StartupPacket::Startup {
             version: login.protocol,
@@ -198,7 +197,7 @@ impl Session {
             cancel_key: None,
             status: TransactionStatus::Idle,
             method: None,
-            asked: false,
+            was_asked: false,
             last_notice: None,
             notices: 0,
             result_bytes_max: RESULT_BYTES_MAX,
@@ -211,11 +210,11 @@ impl Session {
 
     // ---- input ----
 
-    /// Handles the messages at the head of `input`, and removes them.
+    /// Handles the messages at the front of `input`, and removes them.
     ///
     /// # Errors
-    /// Bytes or messages that break the protocol, a refused login, the server's FATAL. The session is
-    /// over then: every command in flight has got its error, and the socket should be closed.
+    /// Bytes or messages that violate the protocol, a refused login, or a FATAL error of the server. Then the session
+    /// has failed: every command in flight has got its error, and the socket should be closed.
     pub fn handle_input(&mut self, now: Instant, input: &mut BytesMut) -> Result<Progress, Error> {
         if let Phase::Failed(error) = &self.phase {
             return Err(error.clone());
@@ -241,7 +240,7 @@ impl Session {
             if self.is_authenticated() && input.first() == Some(&NOTIFICATION_RESPONSE) {
                 let (run, stop) = wire::scan(input);
                 if run.count > 0 {
-                    self.tell_dropped();
+                    self.report_dropped();
                     return Ok(Progress::Notifications(run));
                 }
                 match stop {
@@ -277,7 +276,7 @@ impl Session {
         message: &BackendMessage<'_>,
         bytes: usize,
     ) -> Result<(), Error> {
-        // At any moment, in every state.
+        // These messages are allowed in every state.
         match message {
             BackendMessage::LegacyError { text } => return Err(startup::legacy_error(text)),
             BackendMessage::NoticeResponse(notice) => {
@@ -313,11 +312,11 @@ impl Session {
             }
             BackendMessage::ReadyForQuery { status } => {
                 self.status = *status;
-                self.tell_dropped();
+                self.report_dropped();
                 if std::mem::take(&mut self.stray_error) {
                     return Ok(());
                 }
-                // Checked before it is taken off: on an error it must still get its answer.
+                // Checked before it is removed, because after an error it must still get its answer.
                 if let Some(pending) = self.pending.front() {
                     pending.check_complete(*status)?;
                 }
@@ -326,20 +325,20 @@ impl Session {
                 };
                 let (id, is_cut) = (pending.id, pending.is_cut());
                 let (kind, result) = pending.end();
-                if let (Kind::Listen(channels), true) = (&kind, is_cut) {
+                if let (CommandKind::Listen(channels), true) = (&kind, is_cut) {
                     self.undo(now, channels)?;
                 }
-                // Inside a transaction LISTEN and UNLISTEN change nothing yet.
+                // Inside a transaction LISTEN and UNLISTEN have no effect yet.
                 if result.is_ok() && *status == TransactionStatus::Idle {
                     self.confirm(kind);
                 }
                 self.events.push_back(SessionEvent::Done { id, result, status: *status });
-                self.start_clock(now);
+                self.start_timeout(now);
                 Ok(())
             }
             _ => {
-                // The ReadyForQuery of an error comes before any answer: this peer sends none.
-                self.tell_dropped();
+                // The ReadyForQuery of a stray error comes before any answer, so this peer sends none.
+                self.report_dropped();
                 self.stray_error = false;
                 self.has_listened |=
                     matches!(message, BackendMessage::CommandComplete { tag } if *tag == b"LISTEN");
@@ -347,8 +346,8 @@ impl Session {
                     return Err(Violation::unexpected(message, "an idle session").into());
                 };
                 match pending.handle(message)? {
-                    Next::Wait => Ok(()),
-                    Next::RefuseCopy { sync } => {
+                    AnswerAction::Wait => Ok(()),
+                    AnswerAction::RefuseCopy { sync } => {
                         self.send(&FrontendMessage::CopyFail("COPY FROM STDIN is not supported"))?;
                         if sync { self.send(&FrontendMessage::Sync) } else { Ok(()) }
                     }
@@ -360,11 +359,11 @@ impl Session {
     fn handle_error(&mut self, error: Diagnostic<'_>) -> Result<(), Error> {
         let brief = DbError::brief(error);
         if let Phase::Startup { startup, .. } = &self.phase {
-            // Whatever its severity, the server closes after an error here.
+            // During the login the server closes the connection after an error of any severity.
             return Err(startup.refused(brief));
         }
         if brief.is_fatal() {
-            // Dead at once, even if the socket stays open. N33.
+            // N33: the session has ended, even if the socket stays open.
             return Err(Error::server("the server ended the session", brief));
         }
         match self.pending.front_mut() {
@@ -377,17 +376,17 @@ impl Session {
         Ok(())
     }
 
-    /// The session goes on behind an error that answers no command: a notification was dropped.
-    fn tell_dropped(&mut self) {
+    /// Reports a dropped notification, because the session goes on after a stray error.
+    fn report_dropped(&mut self) {
         let Some(error) = self.last_error.take() else { return };
-        // Nothing was delivered since one that has yet to be told: they are one gap, however many a server sends.
+        // Reports without a notification between them are one gap, even if a server sends very many.
         if !matches!(self.events.back(), Some(SessionEvent::NotificationDropped(_))) {
             let error = Error::server("the server dropped a notification", error);
             self.events.push_back(SessionEvent::NotificationDropped(error));
         }
     }
 
-    /// The peer closed the connection, or it broke: `input` is what has not been handled.
+    /// Handles the end of the stream. `input` is what has not been handled.
     pub fn handle_eof(&mut self, input: &[u8]) -> Error {
         if let Phase::Failed(error) = &self.phase {
             return error.clone();
@@ -395,12 +394,12 @@ impl Session {
         let during =
             if input.is_empty() && self.skipping == 0 { "" } else { " in the middle of a message" };
         let error = match (self.last_error.take(), self.last_notice.take()) {
-            // Of a proxy that ends idle clients, for example. A server that drops a notification goes on: its
-            // ReadyForQuery comes with the error. N159.
+            // N159: for example a proxy that disconnects idle clients. A server that drops a notification goes on, and
+            // sends its ReadyForQuery together with the error.
             (Some(error), _) => {
                 Error::server(format!("the server closed the connection{during}"), error)
             }
-            // 57P01 and 57P02 come as a WARNING before an immediate shutdown. N34.
+            // N34: 57P01 and 57P02 are sent as a WARNING before an immediate shutdown.
             (None, Some(notice)) if notice.code().starts_with("57P") => {
                 Error::server(format!("the server closed the connection{during}"), notice)
             }
@@ -415,10 +414,10 @@ impl Session {
         self.fail(error)
     }
 
-    /// Time has come to look at the deadlines.
+    /// Checks the deadlines.
     ///
     /// # Errors
-    /// [`ErrorKind::Timeout`] when one has passed. The session is over then.
+    /// [`ErrorKind::Timeout`] if one has passed. Then the session has failed.
     pub fn handle_timeout(&mut self, now: Instant) -> Result<(), Error> {
         if self.poll_timeout().is_none_or(|deadline| now < deadline) {
             return Ok(());
@@ -441,25 +440,25 @@ impl Session {
         Err(self.fail(error))
     }
 
-    /// Whether the login waits for [`compute`](Self::compute).
+    /// Returns true if the login waits for [`compute`](Self::compute).
     #[must_use]
     pub fn is_computing(&self) -> bool {
         matches!(&self.phase, Phase::Startup { startup, .. } if startup.computing)
     }
 
-    /// Derives the keys of SCRAM, at most 1,000 rounds a call: about half a millisecond. Call it
-    /// while [`is_computing`](Self::is_computing), let others run in between, and ask
-    /// [`handle_timeout`](Self::handle_timeout) too: a server may ask for more rounds than there is time for.
+    /// Derives the keys of SCRAM, at most 1,000 iterations in a call: about half a millisecond. Call it
+    /// while [`is_computing`](Self::is_computing), yield to other tasks in between, and call
+    /// [`handle_timeout`](Self::handle_timeout) too, because a server can ask for very many iterations.
     ///
     /// # Errors
-    /// When the exchange cannot go on. The session is over then.
+    /// The exchange cannot go on. Then the session has failed.
     pub fn compute(&mut self) -> Result<(), Error> {
         let Phase::Startup { startup, .. } = &mut self.phase else { return Ok(()) };
         let sent = startup.compute().and_then(|response| self.respond(response));
         sent.map_err(|error| self.fail(error))
     }
 
-    /// Ends the session with an error of the caller's, a broken socket for example: every command in
+    /// Ends the session with an error of the caller, for example of the socket. Every command in
     /// flight gets it. What the caller has not removed from [`transmit`](Self::transmit) counts as not sent, and is
     /// discarded.
     pub fn fail(&mut self, error: Error) -> Error {
@@ -481,25 +480,25 @@ impl Session {
 
     // ---- output ----
 
-    /// What is to be written. The caller removes from its front what it has written. Until the session is ready it may
-    /// hold a password: overwrite it before it is removed, if it is to leave memory.
+    /// Returns the bytes to be written. The caller removes from the front what it has written. During the login they may
+    /// contain a password: overwrite them before they are removed, if it must not stay in memory.
     pub fn transmit(&mut self) -> &mut BytesMut {
         buffer::release(&mut self.transmit, TRANSMIT_BYTES_KEPT);
         &mut self.transmit
     }
 
-    /// What happened, oldest first.
+    /// Returns the next event, oldest first.
     pub fn poll_event(&mut self) -> Option<SessionEvent> {
         let event = self.events.pop_front();
         if self.events.is_empty() {
-            // The commands that were answered may have been many, too.
-            buffer::release_queue(&mut self.events, QUEUE_KEPT);
-            buffer::release_queue(&mut self.pending, QUEUE_KEPT);
+            // There may have been very many commands too.
+            buffer::release_queue(&mut self.events, QUEUE_ELEMENTS_KEPT);
+            buffer::release_queue(&mut self.pending, QUEUE_ELEMENTS_KEPT);
         }
         event
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) is due.
+    /// Returns the instant at which [`handle_timeout`](Self::handle_timeout) must be called.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         match &self.phase {
@@ -516,7 +515,7 @@ impl Session {
         }
     }
 
-    /// Forgets what is not written. During the login it may hold a password.
+    /// Discards what is not written. During the login it is overwritten, because it may contain a password.
     fn discard_output(&mut self) {
         if matches!(self.phase, Phase::Startup { .. }) {
             self.transmit.as_mut().zeroize();
@@ -539,23 +538,23 @@ impl Session {
         Ok(encoded?)
     }
 
-    /// The input was left unread for so long: the deadline of the oldest command is that much later.
+    /// Extends the deadline of the oldest command by a time in which the caller did not read.
     pub fn extend(&mut self, time: Duration) {
         if let Some(Pending { deadline: Some(deadline), .. }) = self.pending.front_mut() {
             *deadline = deadline.checked_add(time).unwrap_or(*deadline);
         }
     }
 
-    /// For how long the server may say nothing while it carries out the oldest command, beyond its usual time: to
-    /// listen to many thousands of channels takes it seconds and minutes.
+    /// Returns the time that is added to the usual timeout of the oldest command. To listen to many thousands of channels
+    /// takes a server seconds or minutes, in which it sends nothing.
     #[must_use]
     pub fn quiet_time(&self) -> Duration {
         let oldest = self.pending.front();
         oldest.map_or(Duration::ZERO, |pending| pending.kind.quiet_time(self.channels.len()))
     }
 
-    /// The oldest command's time runs from now.
-    fn start_clock(&mut self, now: Instant) {
+    /// Starts the timeout of the oldest command.
+    fn start_timeout(&mut self, now: Instant) {
         let quiet_time = self.quiet_time();
         if let Some(pending) = self.pending.front_mut()
             && pending.deadline.is_none()
@@ -565,24 +564,24 @@ impl Session {
         }
     }
 
-    fn confirm(&mut self, kind: Kind) {
+    fn confirm(&mut self, kind: CommandKind) {
         match kind {
-            Kind::Listen(channels) => self.channels.extend(channels),
-            Kind::Unlisten(channels) => {
+            CommandKind::Listen(channels) => self.channels.extend(channels),
+            CommandKind::Unlisten(channels) => {
                 for channel in &channels {
                     self.channels.remove(channel);
                 }
             }
-            Kind::UnlistenAll => self.channels.clear(),
-            Kind::Undo { names, kept } => {
+            CommandKind::UnlistenAll => self.channels.clear(),
+            CommandKind::Undo { names, kept } => {
                 self.channels.retain(|channel| !names.contains(channel) || kept.contains(channel));
             }
-            Kind::Simple | Kind::Bound | Kind::Utility(_) => {}
+            CommandKind::Simple | CommandKind::Bound | CommandKind::Utility(_) => {}
         }
     }
 }
 
-/// A login that is given up leaves no password behind.
+/// Overwrites a password in the send buffer.
 impl Drop for Session {
     fn drop(&mut self) {
         self.discard_output();

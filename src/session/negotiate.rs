@@ -1,37 +1,37 @@
-//! Which version of the protocol is spoken: what was asked for, and what the server made of it. N32.
+//! The negotiation of the protocol version.
 
 use super::startup::Login;
 use super::violation::Violation;
 use crate::wire::ProtocolVersion;
 use crate::{Error, ErrorKind};
 
-/// Startup parameters that begin like this are options of the protocol.
+/// The prefix of startup parameters that are protocol options.
 const OPTION_PREFIX: &str = "_pq_.";
 
-/// A version that was asked for, and at most one answer to it.
+/// The requested version, and at most one answer to it.
 #[derive(Debug)]
 pub(super) struct Negotiation {
     requested: ProtocolVersion,
     min: ProtocolVersion,
-    /// Protocol options that were sent.
+    /// The protocol options that were sent.
     options: Vec<String>,
-    /// Nothing may be negotiated any more: it was, or the server has begun to authenticate.
+    /// True after the negotiation, or after the server has begun to authenticate.
     settled: bool,
 }
 
 impl Negotiation {
-    /// What a login asks for, if anybody can speak it.
+    /// Returns the negotiation of a login, if its versions are supported.
     pub(super) fn new(login: &Login) -> Result<Self, Error> {
         let (requested, min) = (login.protocol, login.min_protocol);
-        if !is_spoken(requested) && requested != ProtocolVersion::GREASE {
-            return Err(refused(format!("protocol {requested} is not spoken")));
+        if !is_supported(requested) && requested != ProtocolVersion::GREASE {
+            return Err(refused(format!("protocol {requested} is not supported")));
         }
-        if !is_spoken(min) {
-            return Err(refused(format!("the lowest protocol is {min}, which is not spoken")));
+        if !is_supported(min) {
+            return Err(refused(format!("the lowest protocol is {min}, which is not supported")));
         }
         if min > requested {
             let message =
-                format!("the lowest protocol is {min}, and no more than {requested} is asked for");
+                format!("the lowest protocol is {min}, which is above the highest, {requested}");
             return Err(refused(message));
         }
         let names = login.parameters.iter().map(|(name, _)| name);
@@ -39,7 +39,7 @@ impl Negotiation {
         Ok(Self { requested, min, options, settled: false })
     }
 
-    /// Takes in NegotiateProtocolVersion: what the server speaks instead of what was asked for. The
+    /// Handles NegotiateProtocolVersion, and returns the version to use. The
     /// rules are those of libpq's `pqGetNegotiateProtocolVersion3`.
     pub(super) fn answer(
         &mut self,
@@ -59,14 +59,14 @@ impl Negotiation {
         } else if offered == self.requested && options.is_empty() {
             "changes nothing"
         } else if !options.iter().all(|option| option.starts_with(prefix)) {
-            "names an option that is none of the protocol"
+            "names an option that is not a protocol option"
         } else if !options.iter().all(sent) {
             "names an option that was not sent"
-        } else if !is_spoken(offered) {
-            "offers a version that is not spoken here"
+        } else if !is_supported(offered) {
+            "offers a version that is not supported"
         } else if offered < self.min {
             let message = format!(
-                "the server speaks protocol {offered}, and no less than {} is accepted",
+                "the server supports protocol {offered}, and the lowest accepted is {}",
                 self.min
             );
             let hint = "PostgreSQL 18 and later speak 3.2, poolers in between may not: lower \
@@ -79,7 +79,7 @@ impl Negotiation {
         Err(Violation::Negotiation { offered, why }.into())
     }
 
-    /// The server begins to authenticate: it agrees with what was asked for, or has said so.
+    /// Ends the negotiation, because the server begins to authenticate.
     pub(super) fn settle(&mut self) -> Result<(), Violation> {
         if !self.settled && self.requested == ProtocolVersion::GREASE {
             return Err(Violation::Grease);
@@ -88,21 +88,20 @@ impl Negotiation {
         Ok(())
     }
 
-    /// What to do about a server or a pooler that refused the startup packet itself.
+    /// Returns a hint for a server or a pooler that has refused the startup packet.
     pub(super) fn hint(&self, sqlstate: &str) -> Option<&'static str> {
         let asked_for_more = self.requested > ProtocolVersion::V3_0;
         (asked_for_more && matches!(sqlstate, "0A000" | "08P01"))
-            .then_some("a server that does not negotiate: set max_protocol_version=3.0")
+            .then_some("the server does not negotiate the protocol: set max_protocol_version=3.0")
     }
 }
 
-fn is_spoken(version: ProtocolVersion) -> bool {
+fn is_supported(version: ProtocolVersion) -> bool {
     matches!(version, ProtocolVersion::V3_0 | ProtocolVersion::V3_2)
 }
 
 #[cold]
 fn refused(message: String) -> Error {
-    Error::new(ErrorKind::Config, message).with_hint(
-        "3.0 and 3.2 are spoken, for min_protocol_version and max_protocol_version alike",
-    )
+    Error::new(ErrorKind::Config, message)
+        .with_hint("min_protocol_version and max_protocol_version can be 3.0 or 3.2")
 }

@@ -1,19 +1,19 @@
-//! What the server reported of its settings.
+//! The settings that the server has reported.
 
 use std::collections::BTreeMap;
 
 use super::violation::Violation;
 
-/// Most parameters that are remembered. PostgreSQL 18 reports fifteen.
+/// The highest number of parameters that are kept. PostgreSQL 18 reports fifteen.
 const PARAMETERS_MAX: usize = 64;
 
-/// Longest name that is remembered, in bytes: PostgreSQL's identifiers have 63.
+/// The longest name that is kept, in bytes: the length of an identifier.
 const NAME_BYTES_MAX: usize = 63;
 
-/// Longest part of a value that is remembered, in bytes.
+/// The longest part of a value that is kept, in bytes.
 const VALUE_BYTES_MAX: usize = 1_024;
 
-/// The reported parameters, bounded: of the ones beyond, nothing is remembered.
+/// The reported parameters. Above the limit, parameters are not kept.
 #[derive(Debug, Default)]
 pub(super) struct Parameters(BTreeMap<String, String>);
 
@@ -22,7 +22,7 @@ impl Parameters {
         let name = String::from_utf8_lossy(name);
         let known = self.0.contains_key(name.as_ref());
         if known || (self.0.len() < PARAMETERS_MAX && name.len() <= NAME_BYTES_MAX) {
-            // Cut, not passed over: an old value must not outlive a change.
+            // A long value is cut and not ignored, because the old value is not valid any more.
             let value = value.get(..VALUE_BYTES_MAX).unwrap_or(value);
             self.0.insert(name.into_owned(), String::from_utf8_lossy(value).into_owned());
         }
@@ -32,8 +32,7 @@ impl Parameters {
         self.0.get(name).map(String::as_str)
     }
 
-    /// `client_encoding` must be what we asked for: in some others a byte of a character can look
-    /// like a quote. N36.
+    /// Checks that `client_encoding` is UTF8. In some encodings a byte of a character can be equal to that of a quote.
     pub(super) fn check_encoding(&self) -> Result<(), Violation> {
         match self.get("client_encoding") {
             Some(name) if is_utf8(name) => Ok(()),
@@ -41,14 +40,14 @@ impl Parameters {
         }
     }
 
-    /// Whether a name has as many bytes in the database as in UTF-8. A proxy need not report that.
+    /// Returns true if the encoding of the database is UTF-8. A proxy may not report it.
     pub(super) fn is_database_utf8(&self) -> bool {
         self.get("server_encoding").is_some_and(is_utf8)
     }
 }
 
-/// PostgreSQL reports `UTF8`. Servers and poolers that only speak its protocol have spellings of
-/// their own, which PostgreSQL takes for the same: case, `-` and `_` do not count there.
+/// Returns true for all spellings of UTF-8. PostgreSQL reports `UTF8`; other servers and poolers have other spellings,
+/// which PostgreSQL accepts too: it ignores case, `-` and `_`.
 fn is_utf8(name: &str) -> bool {
     let plain: String = name.chars().filter(|c| !matches!(c, '-' | '_')).collect();
     plain.eq_ignore_ascii_case("utf8") || plain.eq_ignore_ascii_case("unicode")

@@ -1,12 +1,12 @@
-//! What a query returned, in text format.
+//! The result of a query, in text format.
 
 use std::fmt;
 
 use crate::wire::escape::Escaped;
 use crate::wire::{Columns, Values};
 
-/// Most columns that `Debug` of a result shows.
-const SHOWN_MAX: usize = 16;
+/// The highest number of columns that `Debug` of a result shows.
+const SHOWN_COLUMNS_MAX: usize = 16;
 
 /// A column of a result.
 #[derive(Clone, PartialEq, Eq)]
@@ -16,20 +16,20 @@ pub struct Column {
 }
 
 impl Column {
-    /// Its name. Bytes that are not UTF-8 are replaced.
+    /// Returns the name. Bytes that are not UTF-8 are replaced.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Object id of its type in `pg_type`.
+    /// Returns the object id of the type in `pg_type`.
     #[must_use]
     pub fn type_oid(&self) -> u32 {
         self.type_oid
     }
 }
 
-/// Its name is escaped and cut.
+/// Shows the name escaped and cut.
 impl fmt::Debug for Column {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Column")
@@ -43,9 +43,9 @@ impl fmt::Debug for Column {
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Rows {
     columns: Vec<Column>,
-    /// All values one after the other.
+    /// All values, one after the other.
     bytes: Vec<u8>,
-    /// Where each value ends in `bytes`, row by row; `None` for NULL.
+    /// The end of each value in `bytes`, row by row; `None` for NULL.
     ends: Vec<Option<usize>>,
     tag: String,
 }
@@ -62,7 +62,7 @@ impl Rows {
         Self { columns, ..Self::default() }
     }
 
-    /// Whether the row has as many values as there are columns, and then takes it in.
+    /// Adds a row. Returns false if it does not have one value for each column.
     pub(super) fn push(&mut self, values: Values<'_>) -> bool {
         if values.len() != self.columns.len() {
             return false;
@@ -76,7 +76,7 @@ impl Rows {
         true
     }
 
-    /// The values are given up.
+    /// Discards the values.
     pub(super) fn clear(&mut self) {
         (self.bytes, self.ends) = (Vec::new(), Vec::new());
     }
@@ -86,53 +86,53 @@ impl Rows {
         self
     }
 
-    /// Bytes that the columns take in memory, roughly.
+    /// Returns the approximate size of the columns in memory, in bytes.
     pub(super) fn size_of_columns(&self) -> usize {
         let names: usize = self.columns.iter().map(|column| column.name.len()).sum();
         names.saturating_add(self.columns.len().saturating_mul(size_of::<Column>()))
     }
 
-    /// Bytes that the values take in memory, roughly.
+    /// Returns the approximate size of the values in memory, in bytes.
     pub(super) fn size(&self) -> usize {
         self.bytes.len().saturating_add(self.ends.len().saturating_mul(size_of::<Option<usize>>()))
     }
 
-    /// The columns. None for a statement that returns no rows.
+    /// Returns the columns. It is empty for a statement that returns no rows.
     #[must_use]
     pub fn columns(&self) -> &[Column] {
         &self.columns
     }
 
-    /// How many rows there are.
+    /// Returns the number of rows.
     #[must_use]
     pub fn len(&self) -> usize {
         self.ends.len().checked_div(self.columns.len()).unwrap_or(0)
     }
 
-    /// Whether there is none.
+    /// Returns true if there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Row number `index`, from 0.
+    /// Returns row number `index`, from 0.
     #[must_use]
     pub fn get(&self, index: usize) -> Option<Row<'_>> {
         (index < self.len()).then_some(Row { rows: self, index })
     }
 
-    /// The rows, in order.
+    /// Returns the rows, in order.
     pub fn iter(&self) -> impl Iterator<Item = Row<'_>> {
         (0..self.len()).map(|index| Row { rows: self, index })
     }
 
-    /// The command tag, for example `SELECT 3` or `LISTEN`. Empty for an empty statement.
+    /// Returns the command tag, for example `SELECT 3` or `LISTEN`. It is empty for an empty statement.
     #[must_use]
     pub fn command_tag(&self) -> &str {
         &self.tag
     }
 
-    /// The last number of the command tag: rows selected, inserted, updated or deleted.
+    /// Returns the last number of the command tag: the rows selected, inserted, updated or deleted.
     #[must_use]
     pub fn rows_affected(&self) -> Option<u64> {
         self.tag.rsplit(' ').next()?.parse().ok()
@@ -150,15 +150,19 @@ impl Rows {
     }
 }
 
-/// Values are the application's data: their number only. Of many columns the first 16.
+/// Shows the number of rows, because values are data of the application, and at most 16 columns.
 impl fmt::Debug for Rows {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         struct Shown<'a>(&'a [Column]);
         impl fmt::Debug for Shown<'_> {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 let mut list = f.debug_list();
-                list.entries(self.0.iter().take(SHOWN_MAX));
-                if self.0.len() > SHOWN_MAX { list.finish_non_exhaustive() } else { list.finish() }
+                list.entries(self.0.iter().take(SHOWN_COLUMNS_MAX));
+                if self.0.len() > SHOWN_COLUMNS_MAX {
+                    list.finish_non_exhaustive()
+                } else {
+                    list.finish()
+                }
             }
         }
         f.debug_struct("Rows")
@@ -177,27 +181,27 @@ pub struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
-    /// Value of column number `column`, from 0, as text. `None` for NULL, for a column that is not
-    /// there, and for bytes that are not UTF-8.
+    /// Returns the value of column number `column`, from 0, as text. `None` for NULL, for a column that does not
+    /// exist, and for bytes that are not UTF-8.
     #[must_use]
     pub fn get(&self, column: usize) -> Option<&'a str> {
         std::str::from_utf8(self.get_bytes(column)?).ok()
     }
 
-    /// Value of column number `column`, from 0, as it arrived. `None` for NULL, and for a column
-    /// that is not there.
+    /// Returns the value of column number `column`, from 0, as it arrived. `None` for NULL, and for a column
+    /// that does not exist.
     #[must_use]
     pub fn get_bytes(&self, column: usize) -> Option<&'a [u8]> {
         self.rows.value(self.index, column)
     }
 
-    /// How many values there are.
+    /// Returns the number of values.
     #[must_use]
     pub fn len(&self) -> usize {
         self.rows.columns.len()
     }
 
-    /// Whether there is none.
+    /// Returns true if there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -1,4 +1,4 @@
-//! From the first byte to the first ReadyForQuery.
+//! The startup of a session, up to the first ReadyForQuery.
 
 use std::time::{Duration, Instant};
 
@@ -10,36 +10,36 @@ use crate::auth::{AuthMethod, AuthPolicy, Authenticator, Credentials, ScramNonce
 use crate::wire::{self, BackendMessage, DbError, ProtocolVersion};
 use crate::{Error, ErrorKind};
 
-/// Most messages before the first ReadyForQuery. A real server sends about twenty.
+/// The highest number of messages before the first ReadyForQuery. A real server sends about twenty.
 pub const STARTUP_MESSAGES_MAX: u32 = 1_000;
 
-/// Most bytes before the first ReadyForQuery: 1 MiB. A real server sends less than 1 KiB.
+/// The highest number of bytes before the first ReadyForQuery: 1 MiB. A real server sends less than 1 KiB.
 pub const STARTUP_BYTES_MAX: usize = 1024 * 1024;
 
-/// What a session needs to know to log in. For one session: a nonce is never used twice.
+/// The settings of a login. It is for one session, because a nonce must not be used twice.
 #[derive(Debug)]
 pub struct Login {
-    /// Who, and with which password.
+    /// The user and the password.
     pub credentials: Credentials,
-    /// What the client insists on.
+    /// The policy of the client for authentication.
     pub policy: AuthPolicy,
     /// Random bytes for SCRAM.
     pub nonce: ScramNonce,
     /// Startup parameters besides `user`: `database`, `application_name`, `options` and the like.
     /// `client_encoding` is always sent, as `UTF8`.
     pub parameters: Vec<(String, String)>,
-    /// The newest protocol version that is asked for: [`V3_0`](ProtocolVersion::V3_0), or
-    /// [`V3_2`](ProtocolVersion::V3_2) for a longer cancel key. An older one may come of it.
+    /// The newest protocol version, which is requested: [`V3_0`](ProtocolVersion::V3_0), or
+    /// [`V3_2`](ProtocolVersion::V3_2) for a longer cancel key. The server may negotiate an older one.
     pub protocol: ProtocolVersion,
-    /// The oldest protocol version to go on with.
+    /// The oldest protocol version that is accepted.
     pub min_protocol: ProtocolVersion,
-    /// When the session must be ready.
+    /// The instant at which the session must be ready.
     pub deadline: Instant,
-    /// How long LISTEN and UNLISTEN may take, from when they are the oldest command.
+    /// The timeout of LISTEN and UNLISTEN, from the moment when they are the oldest command.
     pub command_timeout: Duration,
 }
 
-/// What the startup knows so far.
+/// The state of the startup.
 #[derive(Debug)]
 pub(super) struct Startup {
     authenticator: Authenticator,
@@ -63,7 +63,7 @@ impl Session {
         let Phase::Startup { startup, .. } = &mut self.phase else { return Ok(()) };
         match message {
             BackendMessage::Authentication(_) => {
-                self.asked = true;
+                self.was_asked = true;
                 let response = startup.authenticate(message)?;
                 self.method = startup.method;
                 self.respond(response)
@@ -114,7 +114,7 @@ impl Startup {
         self.method.is_some()
     }
 
-    /// Counts a message: a server that talks without end must not hold us for ever.
+    /// Counts a message, because a server must not extend the startup without a limit.
     pub(super) fn count(&mut self, bytes: usize) -> Result<(), Violation> {
         self.messages = self.messages.saturating_add(1);
         self.bytes = self.bytes.saturating_add(bytes);
@@ -124,7 +124,7 @@ impl Startup {
         Ok(())
     }
 
-    /// Whether a message of so many bytes may come.
+    /// Checks that a message of this length is below the limit.
     pub(super) fn check_room(&self, bytes: usize) -> Result<(), Violation> {
         match self.bytes.saturating_add(bytes) <= STARTUP_BYTES_MAX {
             true => Ok(()),
@@ -132,7 +132,7 @@ impl Startup {
         }
     }
 
-    /// Takes in an Authentication message. Returns what to send, a whole `p` body.
+    /// Handles an Authentication message. Returns the body of the `p` message to send.
     pub(super) fn authenticate(
         &mut self,
         message: &BackendMessage<'_>,
@@ -146,7 +146,7 @@ impl Startup {
         Ok(self.step(step))
     }
 
-    /// Does at most 1,000 rounds of key derivation.
+    /// Carries out at most 1,000 iterations of the key derivation.
     pub(super) fn compute(&mut self) -> Result<Option<crate::auth::Response>, Error> {
         if !self.computing {
             return Ok(None);
@@ -166,7 +166,7 @@ impl Startup {
         None
     }
 
-    /// The server refused the login, or ended the session before it was ready.
+    /// Returns the error of a refused login, or of a session that the server ended before it was ready.
     #[cold]
     pub(super) fn refused(&self, error: DbError) -> Error {
         let password = matches!(error.code(), "28P01" | "28000") && !self.has_password;
@@ -184,26 +184,26 @@ impl Startup {
     }
 }
 
-/// The handshake deadline has passed.
+/// Returns the error of a login that has timed out.
 #[cold]
 pub(super) fn timed_out(authenticated: bool) -> Error {
     let message = if authenticated {
-        "the server authenticated us and did not become ready in time"
+        "the server accepted the login and was not ready in time"
     } else {
         "the server did not complete authentication in time"
     };
     Error::new(ErrorKind::Timeout, message)
 }
 
-/// The handshake deadline has passed while keys were derived.
+/// Returns the error of a login that has timed out while keys were derived.
 #[cold]
 pub(super) fn computed_too_long() -> Error {
-    let message = "the server asks for more SCRAM iterations than there is time for";
+    let message = "the login timed out, because the server asks for very many SCRAM iterations";
     Error::new(ErrorKind::Timeout, message)
-        .with_hint("raise connect_timeout, or refuse so many at once with scram_iterations_max")
+        .with_hint("raise connect_timeout, or lower scram_iterations_max to refuse them at once")
 }
 
-/// An error in the form of protocol 2, which a server sends that cannot even fork. N3.
+/// Returns the error of a message in the format of protocol 2, which a server sends if it cannot start a backend.
 #[cold]
 pub(super) fn legacy_error(text: &[u8]) -> Error {
     let text = String::from_utf8_lossy(text);

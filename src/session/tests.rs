@@ -1,7 +1,7 @@
-//! A session against bytes: what a server says, in hex, and what the session makes of it, in words.
+//! Tests of a session with the bytes of a server, in hex, and the expected results, in words.
 //!
-//! Letters and numbers in the comments are those of the catalogue of faults: F framing, T startup,
-//! A authentication, N notifications, Q answers, E errors, I identifiers, L leaks.
+//! Letters and numbers in the comments are items of the catalogue of faults: F framing, T
+//! startup, A authentication, N notifications, Q answers, E errors, I identifiers, L leaks.
 
 mod answers;
 mod authentication;
@@ -43,7 +43,7 @@ const ERROR: &str = "45 00000017 534552524f5200 43343235303100 4d6e6f00 00";
 
 const PASSWORD: &str = "xyzzy-plugh";
 
-/// Bytes written as hex digits, blanks ignored.
+/// Parses bytes from hex digits. Blanks are ignored.
 fn hex(text: &str) -> Vec<u8> {
     let digits: Vec<u32> =
         text.chars().filter(|c| !c.is_whitespace()).map(|c| c.to_digit(16).unwrap()).collect();
@@ -55,7 +55,7 @@ fn join(parts: &[&str]) -> Vec<u8> {
     hex(&parts.concat())
 }
 
-/// A message with this type byte and body, whatever they are.
+/// Returns a message with any type byte and body.
 fn message(tag: u8, body: &[u8]) -> Vec<u8> {
     let length = u32::try_from(body.len() + 4).unwrap().to_be_bytes();
     [&[tag][..], &length, body].concat()
@@ -79,20 +79,20 @@ fn login_with_password() -> Login {
     Login { credentials, ..login() }
 }
 
-/// Where a case begins.
+/// The beginning of a case.
 #[derive(Clone)]
 struct Scene {
     login: fn() -> Login,
-    /// What the server said before.
+    /// The bytes that the server sent before.
     before: Vec<u8>,
-    /// What the client does as soon as it is ready.
+    /// The commands that are sent as soon as the session is ready.
     commands: fn(&mut Session, Instant),
-    /// At this byte the server waits for the commands.
+    /// The position at which the server waits for the commands.
     pause: usize,
 }
 
 impl Scene {
-    /// Nothing was received.
+    /// A session that has received nothing.
     fn new() -> Self {
         Self { login, before: Vec::new(), commands: |_, _| {}, pause: 0 }
     }
@@ -101,7 +101,7 @@ impl Scene {
         Self { login: login_with_password, ..Self::new() }
     }
 
-    /// AuthenticationOk was received.
+    /// A session that has received AuthenticationOk.
     fn authenticated() -> Self {
         Self { before: hex(AUTHENTICATION_OK), ..Self::new() }
     }
@@ -110,12 +110,12 @@ impl Scene {
         Self::after(|_, _| {})
     }
 
-    /// Ready, and with these commands in flight.
+    /// A ready session with these commands in flight.
     fn after(commands: fn(&mut Session, Instant)) -> Self {
         Self { before: join(&PRELUDE), commands, ..Self::new() }
     }
 
-    /// `LISTEN "a"` was sent.
+    /// A session with `LISTEN "a"` in flight.
     fn listening() -> Self {
         Self::after(|session, now| {
             session.listen(now, &["a"]).unwrap();
@@ -128,7 +128,7 @@ impl Scene {
         })
     }
 
-    /// A query with parameters was sent.
+    /// A session with a query with parameters in flight.
     fn binding() -> Self {
         Self::after(|session, now| {
             session.query(now, "SELECT $1", &[(25, None)]).unwrap();
@@ -145,7 +145,7 @@ impl Scene {
     }
 }
 
-/// A session, and all that was seen of it.
+/// A session, and a record of its results.
 struct Play {
     session: Session,
     input: BytesMut,
@@ -154,7 +154,7 @@ struct Play {
     log: Vec<String>,
     sent: Vec<u8>,
     over: bool,
-    /// How many commands were taken.
+    /// The number of commands that were accepted.
     commands_sent: usize,
     pause: usize,
     fed: usize,
@@ -172,7 +172,7 @@ impl Play {
         play
     }
 
-    /// Hands in bytes, and goes on until the session wants more of them.
+    /// Passes in bytes, and goes on until the session needs more of them.
     fn feed(&mut self, bytes: &[u8]) {
         let before_pause = self.pause.saturating_sub(self.fed).min(bytes.len());
         let (head, tail) = bytes.split_at(before_pause);
@@ -244,7 +244,7 @@ impl Play {
         self.sent.extend(self.session.transmit().split());
     }
 
-    /// The session is over: it must stay so, and say the same every time.
+    /// Checks that a failed session stays failed, and returns the same error every time.
     fn end(&mut self, error: &Error) {
         if self.over {
             return;
@@ -274,7 +274,7 @@ impl Play {
         assert!(!self.session.is_ready() && !self.session.is_computing());
     }
 
-    /// The messages that were sent, the startup packet without its type first.
+    /// Returns the messages that were sent. The first one is the startup packet, which has no type byte.
     fn sent_messages(&self) -> Vec<Vec<u8>> {
         let first = FirstPacket::next(&self.sent).unwrap().expect("a whole startup packet");
         let (first, mut rest) = self.sent.split_at(first.wire_len());
@@ -289,7 +289,7 @@ impl Play {
     }
 }
 
-/// `SELECT 1 [x|NULL]`: the command tag and the rows.
+/// Returns the command tag and the rows: `SELECT 1 [x|NULL]`.
 fn show(rows: &Rows) -> String {
     let mut text = rows.command_tag().to_owned();
     for row in rows.iter() {
@@ -299,7 +299,7 @@ fn show(rows: &Rows) -> String {
     text
 }
 
-/// Plays bytes in pieces: what happened, and what was sent, unless the end came before it could be.
+/// Passes in bytes in pieces. Returns the results and the bytes that were sent before the end.
 fn play(scene: &Scene, pieces: &[&[u8]]) -> (Vec<String>, Vec<u8>) {
     let mut play = scene.begin();
     for piece in pieces {
@@ -308,14 +308,14 @@ fn play(scene: &Scene, pieces: &[&[u8]]) -> (Vec<String>, Vec<u8>) {
     (play.log, if play.over { Vec::new() } else { play.sent })
 }
 
-/// Where to split so many bytes in two: everywhere, or at both ends and here and there.
+/// Returns the positions at which to split bytes of this length: all, or those at both ends and some between.
 fn splits(length: usize) -> impl Iterator<Item = usize> {
     let step = (length / 16).max(1);
     (1..length).filter(move |at| length < 600 || *at < 20 || *at + 20 > length || at % step == 0)
 }
 
-/// The server's bytes, in one piece, byte by byte and split in two at every position, give exactly
-/// these lines. One that ends with `…` gives the beginning.
+/// Checks that the server's bytes, in one piece, byte by byte and split in two at every position, give exactly
+/// these lines. A line that ends with `…` is the beginning of the expected one.
 fn check_bytes(scene: &Scene, bytes: &[u8], expect: &[&str]) {
     let whole = play(scene, &[bytes]);
     let fits = |found: &String, line: &&str| match line.strip_suffix('…') {
@@ -328,7 +328,7 @@ fn check_bytes(scene: &Scene, bytes: &[u8], expect: &[&str]) {
     check_splits(scene, bytes, &whole);
 }
 
-/// The bytes give the same, byte by byte and split in two.
+/// Checks that the bytes give the same byte by byte and split in two.
 fn check_splits(scene: &Scene, bytes: &[u8], whole: &(Vec<String>, Vec<u8>)) {
     let head = bytes.get(..60).unwrap_or(bytes).escape_ascii();
     let single: Vec<&[u8]> = bytes.chunks(1).collect();
@@ -339,7 +339,7 @@ fn check_splits(scene: &Scene, bytes: &[u8], whole: &(Vec<String>, Vec<u8>)) {
     }
 }
 
-/// A stream that is cut at these places.
+/// Returns a stream that is cut at these positions.
 fn pieces<'a>(stream: &'a [u8], cuts: &[Index]) -> Vec<&'a [u8]> {
     let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(stream.len() + 1)).collect();
     cuts.sort_unstable();
@@ -352,7 +352,7 @@ fn check(scene: &Scene, parts: &[&str], expect: &[&str]) {
     check_bytes(scene, &join(parts), expect);
 }
 
-/// A long session: every kind of message, and every kind of command.
+/// Returns a long session with every kind of message and every kind of command.
 fn recorded() -> (Scene, Vec<u8>) {
     let commands = |session: &mut Session, now| {
         for sent in [

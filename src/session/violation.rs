@@ -1,4 +1,4 @@
-//! Messages that are well formed, and wrong at that moment.
+//! Protocol violations: messages that are well formed, but not allowed in this state.
 
 use std::fmt;
 
@@ -6,28 +6,28 @@ use crate::wire::escape::Escaped;
 use crate::wire::{BackendMessage, ProtocolVersion};
 use crate::{Error, ErrorKind};
 
-/// What the server must not do.
+/// A violation of the protocol by the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Violation {
-    /// This message, in answer to that.
+    /// A message that is not allowed in this state.
     Unexpected { message: &'static str, during: &'static str },
-    /// A row with another number of values than its description has columns.
+    /// A row whose number of values is not the number of columns.
     RowShape { values: usize, columns: usize },
     /// ReadyForQuery before the answer was complete.
     Incomplete { command: &'static str },
-    /// A transaction is open behind a command that is a transaction of its own.
+    /// An open transaction after a command that is a transaction of its own.
     Uncommitted { command: &'static str },
-    /// More messages than the answer to a statement of ours can have.
+    /// More messages than the answer to this statement can have.
     Endless { command: &'static str },
-    /// More messages or bytes before the first ReadyForQuery than a server has to say.
+    /// Too many messages or bytes before the first ReadyForQuery.
     EndlessStartup,
-    /// A client encoding in which our quoting would not be safe.
+    /// A client encoding in which quoting is not safe.
     Encoding { found: Option<String> },
-    /// An answer to the protocol version that does not follow from what was asked.
+    /// A NegotiateProtocolVersion that does not fit the request.
     Negotiation { offered: ProtocolVersion, why: &'static str },
-    /// A version was agreed to that nobody speaks.
+    /// The acceptance of a protocol version that does not exist.
     Grease,
-    /// BackendKeyData with a key of another length than this protocol version has.
+    /// BackendKeyData whose key has the wrong length for this protocol version.
     KeyLength { found: usize, expected: &'static str },
 }
 
@@ -37,7 +37,7 @@ impl Violation {
         Self::misplaced(message.name(), during)
     }
 
-    /// As [`unexpected`](Self::unexpected), for a message that is known by its name alone.
+    /// As [`unexpected`](Self::unexpected), for a message of which only the name is known.
     #[cold]
     pub(super) fn misplaced(message: &'static str, during: &'static str) -> Self {
         Self::Unexpected { message, during }
@@ -87,17 +87,17 @@ impl fmt::Display for Violation {
                 f.write_str("more than 1,000 messages or 1 MiB before the first ReadyForQuery")
             }
             Self::Encoding { found: Some(found) } => {
-                write!(f, "client_encoding is {}, UTF8 was asked for", Escaped(found))
+                write!(f, "client_encoding is {}, expected UTF8", Escaped(found))
             }
             Self::Encoding { found: None } => {
-                f.write_str("client_encoding was not reported, UTF8 was asked for")
+                f.write_str("client_encoding was not reported, expected UTF8")
             }
             Self::Negotiation { offered, why } => {
                 write!(f, "NegotiateProtocolVersion {why} ({offered})")
             }
             Self::Grease => write!(
                 f,
-                "version {} was asked for and not negotiated, but nobody speaks it",
+                "version {} was requested and not negotiated, but does not exist",
                 ProtocolVersion::GREASE
             ),
             Self::KeyLength { found, expected } => {
@@ -113,7 +113,7 @@ impl From<Violation> for Error {
     #[cold]
     fn from(violation: Violation) -> Self {
         match &violation {
-            // Nobody has broken the protocol: it is allowed, and we cannot live with it.
+            // This is no violation of the protocol, but pgbell does not support it.
             Violation::Encoding { .. } => Self::because(ErrorKind::Unsupported, violation).with_hint(
                 "a pooler, ALTER ROLE, options or a SET has changed client_encoding: leave it at UTF8",
             ),

@@ -1,4 +1,4 @@
-//! What goes into a supervisor and what comes out of it, bytes and time excepted.
+//! The inputs and outputs of a supervisor, except bytes and time.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,40 +7,40 @@ use crate::Error;
 use crate::notification::Gap;
 use crate::session::{Rows, Session};
 
-/// Names one connection of a supervisor. Never used twice.
+/// The number of one link of a supervisor. It is never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkId(pub(super) u32);
 
-/// Names a command; the caller chooses it.
+/// The number of a command. The caller chooses it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CommandId(pub u64);
 
-/// What a listener is asked to do. `Debug` does not show the text of a query.
+/// A command to a listener. `Debug` does not show the text of a query.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Command {
-    /// Listen to these channels: all or, when the server refuses one, none.
+    /// Listen to these channels. If the server refuses one, none of them is listened to.
     Listen(Vec<String>),
-    /// Stop listening to these.
+    /// Stop listening to these channels.
     Unlisten(Vec<String>),
     /// Stop listening to every channel.
     UnlistenAll,
-    /// Run SQL on the listening session. Delivery waits until it is done.
+    /// Run SQL on the listening session. Nothing is delivered while it runs.
     SimpleQuery(String),
-    /// Ask how full the server's notification queue is: the answer is that of a query, with one number in one row.
+    /// Ask how full the server's notification queue is. The answer is one number in one row.
     QueueUsage,
-    /// Let another session take the place of the current one, without a gap.
+    /// Replace the current session by a new one, without a gap.
     Rotate,
     /// Stop listening, deliver everything that was committed before, then end as `Close` does.
     Drain {
-        /// How long that may take.
+        /// The timeout for it.
         within: Duration,
     },
     /// End the session and the listener.
     Close,
 }
 
-/// A query may hold a password (`ALTER ROLE`), and waits inside a supervisor: its length only.
+/// Shows only the length of a query, because it may contain a password (`ALTER ROLE`).
 impl fmt::Debug for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -56,7 +56,7 @@ impl fmt::Debug for Command {
     }
 }
 
-/// How a command ended.
+/// The successful result of a command.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Reply {
@@ -66,124 +66,125 @@ pub enum Reply {
     Unlistened,
     /// To `SimpleQuery`: a result for each statement.
     Rows(Vec<Rows>),
-    /// To `Rotate`: the exchange has begun, or the next session that is live was opened later than this was asked for, or
-    /// is replaced by one that was.
+    /// To `Rotate`: the handover has begun, or the next live session is one whose attempt began after this command.
     Rotating,
-    /// To `Drain`: everything that was committed before stands in the queue.
+    /// To `Drain`: everything that was committed before is in the queue.
     Drained,
 }
 
-/// How far a wish to listen has come.
+/// The result of a command that listens to channels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Listening {
-    /// The server has committed it: what is committed from now on arrives, or a loss is reported.
+    /// The server has confirmed LISTEN. What is committed from now on arrives, or a loss is reported.
     Active,
-    /// No session is up. The wish is kept; the gap that follows comes after it is active.
+    /// There is no session. The next session listens to the channels, before the gap is reported.
     Pending,
 }
 
-/// How far a wanted channel has come.
+/// The state of a wanted channel.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum ChannelState {
-    /// Waits for a session.
+    /// The server has not confirmed LISTEN yet.
     Pending,
-    /// The server has committed it.
+    /// The server has confirmed LISTEN.
     Active,
-    /// The server refuses it, with this reason. It is tried again with every new session.
+    /// The server refuses it with this error. It is tried again with every new session.
     Refused(Error),
 }
 
-/// Why [`RunHook`](Action::RunHook) is to be carried out: every wanted channel is active or refused, and
-/// nothing is delivered before it is done.
+/// The reason to run the hook.
+///
+/// Every wanted channel is active or refused, and nothing is delivered before the hook is done.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Live {
-    /// The listener has begun.
+    /// The listener starts.
     Start,
-    /// Notifications may be missing. The same is told to the consumer afterwards.
+    /// Notifications may be missing. The consumer gets the same gap afterwards.
     AfterGap(Gap),
 }
 
-/// A listener with more channels than this is reported in the log. Up to PostgreSQL 18 a session with 1,000 channels
-/// costs its server 2 µs for every notification of its database, whatever its channel is, and the cost of LISTEN grows with the
-/// square of their number.
+/// The number of channels above which a listener writes a warning to the log.
+///
+/// Up to PostgreSQL 18 a session with 1,000 channels costs its server 2 µs for every notification of its database,
+/// on any channel. The cost of LISTEN grows with the square of the number of channels.
 pub const CHANNELS_WARNED: usize = 1_000;
 
-/// What people want to read in a log. Nothing depends on it.
+/// An event to be written to the log. Nothing else depends on it.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub enum Incident {
+pub enum LogEvent {
     /// Every wanted channel is active or refused.
     Established {
-        /// Number of the session.
+        /// The number of the session.
         epoch: u32,
-        /// How many channels are active.
+        /// The number of active channels.
         channels: usize,
-        /// How many are refused.
+        /// The number of refused channels.
         refused: usize,
     },
-    /// More channels are wanted than is good for the server, and were not before: see [`CHANNELS_WARNED`].
+    /// The number of wanted channels has exceeded [`CHANNELS_WARNED`].
     ManyChannels {
-        /// How many are wanted.
+        /// The number of wanted channels.
         channels: usize,
     },
     /// A session was lost.
     Lost {
-        /// Why.
+        /// The cause.
         error: Error,
     },
     /// An attempt has failed.
     AttemptFailed {
-        /// Why.
+        /// The cause.
         error: Error,
     },
-    /// The next attempt comes after a delay.
+    /// The next attempt begins after a delay.
     Reconnecting {
-        /// Why it is needed.
+        /// The error of the last attempt or session.
         error: Error,
-        /// So long from now.
+        /// The time until the next attempt.
         delay: Duration,
     },
-    /// The server has refused a proof of the subscription: that it still listens is not known, only that it is there. For
-    /// the rest of the session something easier is asked for, if there is anything.
-    ProofRefused {
-        /// Why.
+    /// The server has refused the query of a heartbeat. This shows only that the server is alive, not that the session
+    /// still listens. If there is a simpler query, the rest of the session uses it.
+    HeartbeatRefused {
+        /// The cause.
         error: Error,
     },
     /// The hook has failed.
     HookFailed {
-        /// Why.
+        /// The cause.
         error: Error,
-        /// It runs again so long from now.
+        /// The time until it runs again.
         delay: Duration,
     },
-    /// Another session took the place of the current one.
+    /// A handover is done: the new session is the current one.
     HandedOver {
-        /// Number of the new session.
+        /// The number of the new session.
         epoch: u32,
     },
-    /// The new session was of no use; the current one goes on.
+    /// A handover has failed. The old session goes on.
     HandoverFailed {
-        /// Why.
+        /// The cause.
         error: Error,
-        /// It is tried again so long from now.
+        /// The time until the next handover.
         delay: Duration,
     },
 }
 
-/// What happened to a link.
+/// An event of a link.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum LinkEvent {
-    /// The socket is open. With it comes the session on it: ready, or logging in, which the supervisor then sees to.
+    /// The socket is open. Its session is ready, or logging in; the supervisor then completes the login.
     Opened(Box<Session>),
-    /// It could not be opened, or broke.
+    /// The link could not be opened, or is broken.
     Failed(Error),
-    /// The peer closed it.
+    /// The peer has closed the link.
     Eof,
-    /// It was closed as [`Action::Close`] asked.
+    /// The driver has closed the link, as [`Action::Close`] asked.
     Closed,
 }
 
@@ -193,20 +194,21 @@ pub enum LinkEvent {
 pub enum State {
     /// The first session is being set up.
     Connecting,
-    /// Every wanted channel is active or refused, and notifications arrive, but none is delivered yet: the hook
-    /// runs, or waits to run again after a failure; or during a handover the server has dropped a notification, or has
-    /// accepted a channel that it had refused, and the gap is reported when the handover is done.
+    /// Every wanted channel is active or refused, and notifications arrive, but none is delivered yet.
+    ///
+    /// The hook runs, or waits to run again after a failure. Or the server has dropped a notification during a handover,
+    /// or has accepted a channel that it had refused; then the gap is reported when the handover is done.
     CatchingUp,
     /// Every wanted channel is active, or refused by the server: [`ChannelState`] says which. Notifications are
     /// delivered.
     Connected,
-    /// The session was lost and another one is being set up.
+    /// The session was lost, and the next one is being set up.
     Reconnecting,
-    /// Over.
+    /// The listener has ended.
     Closed,
 }
 
-/// In words: `catching up`.
+/// Writes the state in words: `catching up`.
 impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -219,67 +221,67 @@ impl fmt::Display for State {
     }
 }
 
-/// How to close a link.
+/// The way to close a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Close {
-    /// Write what is left, end the sending direction, read to the end. The supervisor bounds it in time.
+    /// Write what is left, end the sending direction, read to the end. The supervisor sets the timeout.
     Graceful,
-    /// At once.
+    /// Close at once.
     Abort,
 }
 
-/// What the shell must do.
+/// An action that the driver must carry out.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Action {
     /// Open a connection and report [`LinkEvent::Opened`] or [`LinkEvent::Failed`].
     Open {
-        /// Its name from now on.
+        /// The number of the new link.
         link: LinkId,
     },
-    /// Read from the socket, or leave it unread. A link begins with reading on. When it is switched on
-    /// again, first hand in what was read and not yet handled.
+    /// Start or stop reading from the socket. A new link is read. When reading starts again, first pass in what was read
+    /// and not yet handled.
     Read {
-        /// Which.
+        /// The link.
         link: LinkId,
-        /// Whether to read.
+        /// True to read.
         on: bool,
     },
-    /// From now on its notifications are delivered: what was read of it and not yet handled must lie where
-    /// the queue can take it from.
+    /// Deliver the notifications of this link from now on. What was read from it and not yet handled must be in a buffer
+    /// that the queue can take.
     Deliver {
-        /// Which.
+        /// The link.
         link: LinkId,
     },
-    /// Close it. An abort ends an attempt to open it as well.
+    /// Close a link. An abort also ends an attempt to open it.
     Close {
-        /// Which.
+        /// The link.
         link: LinkId,
-        /// How.
+        /// The way to close it.
         how: Close,
     },
-    /// Run the user's hook as soon as no cancelled run of it is left. Report when it begins and how it ended.
+    /// Run the user's hook as soon as no cancelled run of it is left. Report its begin and its result.
     RunHook(Live),
-    /// The session is gone: what the hook does is in vain.
+    /// Cancel the hook, because the session is lost.
     CancelHook,
-    /// Write it down.
-    Tell(Incident),
-    /// Show the consumer what is held back: call [`Supervisor::release`](super::Supervisor::release), and give
-    /// [`Sink::release`](super::Sink::release) what it returns. All that comes before this action can be seen
-    /// from outside by then, the state above all.
+    /// Write an event to the log.
+    Log(LogEvent),
+    /// Show the consumer what is held back: call [`Supervisor::release`](super::Supervisor::release), and pass the result
+    /// to [`Sink::release`](super::Sink::release). The effects of all earlier actions, above all the state, must be
+    /// visible to the user before.
     Release {
-        /// Which of them this is.
+        /// The number of this release.
         number: u64,
     },
     /// Answer a command.
     Reply {
-        /// Which.
+        /// The command.
         id: CommandId,
-        /// How it ended.
+        /// The result of the command.
         result: Result<Reply, Error>,
     },
     /// The state has changed.
     State(State),
-    /// Over. With the reason, unless it was asked for.
+    /// The listener has ended: with an error, unless the user asked for the end.
     Done(Result<(), Error>),
 }

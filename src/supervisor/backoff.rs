@@ -1,12 +1,12 @@
-//! How long to wait before the next attempt.
+//! The delay before the next attempt to reconnect.
 
 use std::time::Duration;
 
 use super::Reconnect;
 use crate::route::Shuffle;
 
-/// Exponential delays with full jitter, from a seed: many listeners that lost the same server do not come back
-/// in step.
+/// Exponential delays with full jitter, computed from a seed. So many listeners that have lost the same server do not
+/// reconnect at the same time.
 #[derive(Debug)]
 pub(crate) struct Backoff {
     min: Duration,
@@ -21,7 +21,7 @@ impl Backoff {
         Self { min, max: max.max(min), failures: 0, random: Shuffle::new(seed) }
     }
 
-    /// The next delay: anything from the shortest to a limit that doubles every time.
+    /// Returns the next delay: a random one between the shortest and a limit that doubles every time.
     pub(crate) fn next(&mut self) -> Duration {
         self.failures = self.failures.saturating_add(1);
         let factor = 2u32.checked_pow(self.failures).unwrap_or(u32::MAX);
@@ -31,12 +31,12 @@ impl Backoff {
         self.min.saturating_add(Duration::from_nanos(jitter))
     }
 
-    /// It has succeeded: the next delay is short again.
+    /// Makes the next delay short again, after a success.
     pub(super) fn reset(&mut self) {
         self.failures = 0;
     }
 
-    /// A session was live for `lifetime`: a stable one makes the next delay short again.
+    /// Makes the next delay short again, if the session was live for long enough.
     pub(super) fn was_live(&mut self, lifetime: Duration) {
         if lifetime >= self.max {
             self.reset();
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_session_that_lasted_makes_the_delay_short_again() {
+    fn only_a_session_that_was_live_for_long_makes_the_delay_short_again() {
         let mut backoff = backoff(1);
         for _ in 0..10 {
             backoff.next();
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_day_without_a_server_is_not_spent_with_attempts() {
+    fn a_day_without_a_server_has_about_240_attempts_an_hour() {
         let mut backoff = backoff(7);
         let mut attempts = 0;
         let mut time = Duration::ZERO;
@@ -96,7 +96,7 @@ mod tests {
             time += backoff.next();
             attempts += 1;
         }
-        // Half of the longest delay on average: 240 an hour.
+        // On average the delay is half of the longest one: 240 attempts an hour.
         assert!((5_000..7_000).contains(&attempts), "{attempts} attempts");
     }
 

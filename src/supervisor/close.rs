@@ -1,26 +1,25 @@
-//! How a listener ends: closed, drained, or with the cause of its end.
+//! The end of a listener: closed, drained, or with an error.
 
 use std::time::Instant;
 
 use super::action::{Action, Close};
-use super::link::{Link, Stage};
+use super::link::{Link, LinkStage};
 use super::{CommandId, LinkId, Reply, State, Supervisor, closed};
 use crate::{Error, ErrorKind};
 
-/// A drain that is under way.
+/// A drain that is in progress.
 #[derive(Debug)]
 pub(super) struct Draining {
     pub(super) id: CommandId,
     pub(super) deadline: Option<Instant>,
-    /// The link that was asked for the proof before the end.
-    pub(super) asked: Option<LinkId>,
-    /// The answer of a server that refused every proof.
+    /// The link on which the last heartbeat was sent.
+    pub(super) heartbeat_link: Option<LinkId>,
+    /// The error of the server, if it refused every heartbeat query.
     pub(super) refusal: Option<Error>,
 }
 
 impl Supervisor {
-    /// Ends the session cleanly, within the time for it. What has arrived is shown, with the gaps before it, and so is
-    /// what still arrives.
+    /// Ends the session cleanly, within the timeout. What has arrived and what still arrives is delivered, with the gaps.
     pub(super) fn close(&mut self, now: Instant) {
         if self.state == State::Closed {
             return;
@@ -29,41 +28,42 @@ impl Supervisor {
         self.ending = true;
         let Some(mut link) = self.current.take() else { return self.finish(Ok(())) };
         match link.stage {
-            Stage::Open(_) => {
+            LinkStage::Open(_) => {
                 let deadline = now.checked_add(self.policy.close_timeout).unwrap_or(now);
-                link.close(deadline, self.handover.rest(self.next.is_none()));
-                self.settle_events(&mut link);
+                link.close(deadline, self.handover.closing_delivery(self.next.is_none()));
+                self.resolve_answered(&mut link);
                 let id = link.id;
-                // It goes on after the gaps that are reported now.
+                // The gaps that `end` releases name this session.
                 self.current = Some(link);
                 self.end(now, &unsent(self.cause.as_ref()));
                 self.actions.push_back(Action::Close { link: id, how: Close::Graceful });
             }
-            Stage::Closing { .. } => self.current = Some(link),
-            Stage::Opening { .. } => {
+            LinkStage::Closing { .. } => self.current = Some(link),
+            LinkStage::Opening { .. } => {
                 self.current = Some(link);
                 self.finish(Ok(()));
             }
         }
     }
 
-    /// Ends the listener for a reason of its own while its session is well: as [`Command::Close`](super::Command::Close) does
-    /// it, so that what was read is delivered or counted. The end has this cause.
+    /// Ends the listener with this error while its session is live. As with [`Command::Close`](super::Command::Close), what
+    /// was read is delivered or counted.
     pub fn close_because(&mut self, now: Instant, cause: Error) {
         self.fail_drain(&cause);
         self.cause.get_or_insert(cause);
         self.close(now);
     }
 
-    /// Whether the end has begun: a close was asked for, a drain was answered, or there is a cause. While a drain is under
-    /// way it has not: what ends the listener then is the cause of the end.
+    /// Returns true if the listener is ending: after a close, an answered drain, or an error. During a drain it is
+    /// false: an error that ends the listener then is the cause of the end.
     #[must_use]
     pub fn is_ending(&self) -> bool {
         self.ending
     }
 
-    /// The end, at once: the shell goes away, because its runtime ends for example. What was handed in is shown, each
-    /// gap at its position, and commands in flight get an error. If the listener ends already, it is with the cause of that.
+    /// Ends the listener at once, for example because the runtime of the driver ends. What was passed in is shown, each gap
+    /// at its position, and commands in flight get an error. If the listener is already ending with an error, that error
+    /// stays the result.
     pub fn finish(&mut self, result: Result<(), Error>) {
         if self.state == State::Closed {
             return;
@@ -75,27 +75,27 @@ impl Supervisor {
         }
         self.ending = true;
         if let Some(link) = self.current.take() {
-            if matches!(&link.stage, Stage::Closing { rest, .. } if rest.is_missing()) {
-                self.miss_rest();
+            if matches!(&link.stage, LinkStage::Closing { delivery, .. } if delivery.is_missing()) {
+                self.report_missing_delivery();
             }
             self.abandon(link, closed());
         }
-        self.end(self.wall.at(), &unsent);
+        self.end(self.wall_clock.at(), &unsent);
         self.enter(State::Closed);
         self.actions.push_back(Action::Done(result));
     }
 
-    /// Reports a gap: the old session of a handover has ended before it has sent what was read from the new one.
-    fn miss_rest(&mut self) {
+    /// Reports a gap: the old session of a handover has ended before it has brought what was read from the new one.
+    fn report_missing_delivery(&mut self) {
         let message = "the listener was closed during a handover, and the old session ended before it had brought what \
              was read of the new one";
-        let lost_at = self.wall.time(self.wall.at());
-        // All that was taken in stands before it.
-        let position = self.figures.received;
+        let lost_at = self.wall_clock.time(self.wall_clock.at());
+        // Everything that was received is before the gap.
+        let position = self.counters.received;
         self.outages.add(position, Error::new(ErrorKind::Closed, message), lost_at, 0);
     }
 
-    /// Nothing is begun any more: all but the current link is given up, what waits gets `unsent`.
+    /// Stops everything except the current link: other links are aborted, waiting commands get `unsent`.
     fn end(&mut self, now: Instant, unsent: &Error) {
         self.ending = true;
         for link in [self.next.take(), self.old.take()].into_iter().flatten() {
@@ -104,9 +104,9 @@ impl Supervisor {
         (self.retry_at, self.handover.due) = (None, None);
         self.flow.resume(now);
         self.handover.end();
-        self.probe.stop();
+        self.heartbeat.stop();
         self.cancel_hook();
-        self.report_outages(now);
+        self.release_gaps(now);
         for (id, command) in std::mem::take(&mut self.waiting) {
             if !matches!(command, super::Command::Drain { .. }) {
                 self.reply(id, Err(unsent.clone()));
@@ -115,24 +115,26 @@ impl Supervisor {
         self.answer_drain(Err(unsent.clone()));
     }
 
+    /// Aborts a link. Its commands get `error`.
+    /// Aborts a link. Its commands get `error`.
     pub(super) fn abandon(&mut self, link: Link, error: Error) {
         let id = link.id;
-        self.settle_all(link, error);
+        self.resolve_all(link, error);
         self.actions.push_back(Action::Close { link: id, how: Close::Abort });
     }
 
-    /// A drain whose proof was asked for gets the cause of the end itself: it was sent.
+    /// Answers a drain with the cause of the end, if its heartbeat was sent.
     fn fail_drain(&mut self, cause: &Error) {
-        if self.draining.as_ref().is_some_and(|draining| draining.asked.is_some()) {
+        if self.draining.as_ref().is_some_and(|draining| draining.heartbeat_link.is_some()) {
             self.answer_drain(Err(cause.clone()));
         }
     }
 
-    /// Whoever drains is told how it went, once. However that was, it is the end.
+    /// Answers the drain, at most once. With any result the listener is ending.
     pub(super) fn answer_drain(&mut self, result: Result<Reply, Error>) {
         if let Some(draining) = self.draining.take() {
             let result = match draining.refusal {
-                Some(refusal) => result.and_then(|_| Err(unproven(refusal))),
+                Some(refusal) => result.and_then(|_| Err(unconfirmed(refusal))),
                 None => result,
             };
             self.ending = true;
@@ -140,6 +142,8 @@ impl Supervisor {
         }
     }
 
+    /// Ends the listener at the deadline of a drain.
+    /// Ends the listener at the deadline of a drain.
     pub(super) fn check_drain(&mut self, now: Instant) {
         let deadline = self.draining.as_ref().and_then(|draining| draining.deadline);
         if deadline.is_some_and(|deadline| deadline <= now) {
@@ -150,7 +154,7 @@ impl Supervisor {
     }
 }
 
-/// The answer to a command that was not sent, of a listener that ends with this cause.
+/// Returns the answer to a command that was not sent before the listener ended with this cause.
 pub(super) fn unsent(cause: Option<&Error>) -> Error {
     match cause {
         None => closed(),
@@ -162,9 +166,9 @@ pub(super) fn unsent(cause: Option<&Error>) -> Error {
     }
 }
 
-/// The answer to a drain where the server refused every proof.
+/// Returns the answer to a drain after the server refused every heartbeat query.
 #[cold]
-fn unproven(refusal: Error) -> Error {
+fn unconfirmed(refusal: Error) -> Error {
     let message = "what arrived was delivered, but the server refused to prove that the session listened to its \
          channels until the drain";
     refusal.within(message)

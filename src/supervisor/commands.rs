@@ -1,47 +1,47 @@
-//! Commands: when each is sent, and how it is answered.
+//! Commands: when each one is sent, and how it is answered.
 
 use std::time::Instant;
 
-use super::action::{Action, CHANNELS_WARNED, Incident};
+use super::action::{Action, CHANNELS_WARNED, LogEvent};
 use super::close::unsent;
-use super::link::{Link, Stage};
-use super::proof::{Expected, Question};
+use super::heartbeat_query::{ExpectedChannels, HeartbeatQuery};
+use super::link::{Link, LinkStage};
 use super::{
-    Command, CommandId, LinkId, Listening, Reply, Sink, Supervisor, closed, doubt, transaction,
+    Command, CommandId, LinkId, Listening, Reply, Sink, Supervisor, closed, rejected, transaction,
 };
 use crate::session::{self, Answer, Rows, Session, SessionEvent};
 use crate::wire::{self, TransactionStatus};
 use crate::{Error, ErrorKind};
 
-/// Why a command was sent.
+/// The purpose of a command that was sent to the server.
 #[derive(Debug)]
-pub(super) enum Purpose {
-    /// Some of the wanted channels, on a new session.
+pub(super) enum CommandPurpose {
+    /// LISTEN for some of the wanted channels on a new session.
     Restore(Vec<String>),
-    /// To listen to the private channel of a handover.
-    Private,
-    /// The one notification on it.
+    /// LISTEN for the private channel of a handover.
+    ListenPrivate,
+    /// NOTIFY that sends the fence notification.
     Fence,
-    /// To be off it again. How often it may still be tried.
-    Forget { channel: String, tries: u32 },
-    /// To prove the subscription: what the answer must be. `None` when that cannot be said.
-    Proof { question: Question, expected: Option<Expected> },
-    /// The notification that the session sends to itself, where the server cannot name its channels.
-    Sign,
-    /// To listen to the private channel of the session again, after UNLISTEN of everything.
-    PrivateAgain,
+    /// UNLISTEN for the private channel of a handover. `tries` is the number of tries that are left.
+    UnlistenPrivate { channel: String, tries: u32 },
+    /// The query of a heartbeat with its expected answer. `None`: the expected answer is not known.
+    Heartbeat { query: HeartbeatQuery, expected: Option<ExpectedChannels> },
+    /// NOTIFY that sends a self-notification.
+    SelfNotify,
+    /// LISTEN for the channel of self-notifications, after UNLISTEN of all channels.
+    RelistenPrivate,
     /// A user's command.
-    User { id: CommandId, change: Change },
-    /// A user's query left a transaction open, in which nothing is delivered: its answer is held back
-    /// until the transaction is rolled back. `refusal` is that of the query itself.
+    User { id: CommandId, change: UserChange },
+    /// ROLLBACK after a user's query that left a transaction open, in which nothing is delivered. The answer to the query
+    /// waits for it. `refusal` is the error of the query itself.
     Rollback { id: CommandId, refusal: Option<Error> },
-    /// To end a transaction that is not ours. Then the session is replaced.
-    Leave,
+    /// ROLLBACK of a transaction that is not ours. Then the session is replaced.
+    LeaveTransaction,
 }
 
-/// What a user's command changes when the server agrees.
+/// The change that a user's command makes when the server confirms it.
 #[derive(Debug)]
-pub(super) enum Change {
+pub(super) enum UserChange {
     Listen(Vec<String>),
     Unlisten(Vec<String>),
     UnlistenAll,
@@ -49,31 +49,33 @@ pub(super) enum Change {
     Drain,
 }
 
-impl Purpose {
-    /// Whether a user's SQL decides how long it takes.
+impl CommandPurpose {
+    /// Returns true for a user's query, which may take any time.
     pub(super) fn is_query(&self) -> bool {
-        matches!(self, Self::User { change: Change::Query, .. })
+        matches!(self, Self::User { change: UserChange::Query, .. })
     }
 
-    /// Whether an error in answer to it is followed by a proof where errors may be no answers. Behind the others a proof
-    /// comes anyway, or the end of the session.
-    pub(super) fn may_get_a_stray(&self) -> bool {
-        matches!(self, Self::User { .. } | Self::Rollback { .. } | Self::Forget { .. })
+    /// Returns true if an error in answer to this command must be followed by a heartbeat on servers that send stray
+    /// errors. After an error in answer to another command there is a heartbeat in any case, or the end of the session.
+    pub(super) fn may_get_stray_error(&self) -> bool {
+        matches!(self, Self::User { .. } | Self::Rollback { .. } | Self::UnlistenPrivate { .. })
     }
 
-    /// Whether it is a LISTEN on a session that is live.
+    /// Returns true for a LISTEN on a live session.
     pub(super) fn listens(&self) -> bool {
         matches!(
             self,
-            Self::Private | Self::PrivateAgain | Self::User { change: Change::Listen(_), .. }
+            Self::ListenPrivate
+                | Self::RelistenPrivate
+                | Self::User { change: UserChange::Listen(_), .. }
         )
     }
 }
 
-/// Qualified, so that no function of that name in a user's `search_path` comes before the server's. N37.
+/// The schema is named, so that no function of this name in the user's `search_path` is called instead.
 const QUEUE_USAGE_SQL: &str = "SELECT pg_catalog.pg_notification_queue_usage()";
 
-impl Change {
+impl UserChange {
     fn of(command: &Command) -> Self {
         match command {
             Command::Listen(channels) => Self::Listen(channels.clone()),
@@ -86,15 +88,14 @@ impl Change {
         }
     }
 
-    /// Whether it may be carried out on a later session too.
-    pub(super) fn is_wish(&self) -> bool {
+    /// Returns true if the change can be made without a session, and is carried out by the next one.
+    pub(super) fn may_be_pending(&self) -> bool {
         matches!(self, Self::Listen(_) | Self::Unlisten(_) | Self::UnlistenAll)
     }
 }
 
 impl Supervisor {
-    /// A user wants something. The answer is an [`Action::Reply`], except to `Close`, whose answer is
-    /// [`Action::Done`].
+    /// Handles a command. The answer is an [`Action::Reply`], except for `Close`, whose answer is [`Action::Done`].
     pub fn handle_command(&mut self, now: Instant, id: CommandId, command: Command) {
         match command {
             Command::Close => return self.close(now),
@@ -103,26 +104,27 @@ impl Supervisor {
             }
             Command::Drain { within } => {
                 let deadline = now.checked_add(within);
-                let (asked, refusal) = (None, None);
-                self.draining = Some(super::close::Draining { id, deadline, asked, refusal });
+                let (heartbeat_link, refusal) = (None, None);
+                self.draining =
+                    Some(super::close::Draining { id, deadline, heartbeat_link, refusal });
             }
             _ => {}
         }
         self.waiting.push_back((id, command));
-        // The answer will lie behind unread notifications: read on.
+        // The answer follows the unread notifications, so the stall must end.
         self.resume(now);
         self.start_waiting(now);
     }
 
-    /// Something is over, and what waited for it may go on.
+    /// Starts what waited for the end of a command or of a handover.
     pub(super) fn proceed(&mut self, now: Instant, sink: &mut impl Sink) {
-        // First, or commands without end would never let it.
-        self.prove(now, sink);
+        // First, because otherwise a constant flow of commands would delay the heartbeat without a limit.
+        self.send_due_heartbeat(now, sink);
         self.start_waiting(now);
         self.prepare_handover(now, sink);
     }
 
-    /// Starts the commands whose turn it is, in their order.
+    /// Starts the waiting commands in their order, up to the first one that must still wait.
     pub(super) fn start_waiting(&mut self, now: Instant) {
         while let Some((_, next)) = self.waiting.front()
             && !self.must_wait(next)
@@ -140,23 +142,26 @@ impl Supervisor {
         }
     }
 
+    /// Returns true if the command must wait for others, for a heartbeat or for a handover.
     fn must_wait(&self, command: &Command) -> bool {
         let is_ready = |link: &&Link| link.session().is_some_and(Session::is_ready);
         let Some(link) = self.current.as_ref().filter(is_ready) else { return false };
-        // Two sessions with one set of subscriptions, or one that has yet to get them: it must not change.
-        let is_asked = self.draining.as_ref().is_some_and(|one| one.asked == Some(link.id));
-        // A drain that has asked for its proof does not wait for a session that was opened since.
+        let was_sent =
+            self.draining.as_ref().is_some_and(|one| one.heartbeat_link == Some(link.id));
+        // While two sessions share the wanted channels, or a new one gets them, they must not change. A drain whose
+        // heartbeat was sent does not wait for a session that was opened later.
         let is_changing = self.handover.is_running()
-            || !is_asked && self.next.as_ref().is_some_and(Link::is_open);
+            || !was_sent && self.next.as_ref().is_some_and(Link::is_open);
         if link.live_since.is_none()
-            || link.doubt.is_some()
+            || link.rejection.is_some()
             || is_changing
-            || self.probe.must_come_first()
+            || self.heartbeat.must_come_first()
         {
             return true;
         }
-        // UNLISTEN could be carried out before it comes back, and query after query would put its end off.
-        let must_come_back = link.echo.is_some()
+        // UNLISTEN could take effect before the self-notification comes back, and queries would delay its deadline again
+        // and again.
+        let must_come_back = link.self_notification.is_some()
             && matches!(
                 command,
                 Command::SimpleQuery(_)
@@ -167,10 +172,12 @@ impl Supervisor {
         match link.in_flight.first_key_value() {
             _ if must_come_back => true,
             None => false,
-            Some((_, Purpose::Rollback { .. } | Purpose::User { change: Change::Query, .. })) => {
-                true
-            }
-            // The proof in front of a drain names what is listened to when it is carried out.
+            Some((
+                _,
+                CommandPurpose::Rollback { .. }
+                | CommandPurpose::User { change: UserChange::Query, .. },
+            )) => true,
+            // The heartbeat before a drain names the channels at the time when the server carries it out.
             Some(_) => matches!(
                 command,
                 Command::SimpleQuery(_) | Command::QueueUsage | Command::Drain { .. }
@@ -178,10 +185,11 @@ impl Supervisor {
         }
     }
 
+    /// Sends a command, or makes its change if there is no session.
     fn start(&mut self, now: Instant, id: CommandId, command: Command) -> Result<(), Error> {
         let is_ready = self.current.as_mut().is_some_and(|link| link.ready().is_some());
         if !is_ready {
-            return self.wish(now, id, command);
+            return self.start_without_session(now, id, command);
         }
         match command {
             Command::Rotate => {
@@ -189,14 +197,13 @@ impl Supervisor {
                 self.reply(id, Ok(Reply::Rotating));
                 return Ok(());
             }
-            // First a proof that everything until then was heard.
             Command::Drain { .. } => {
                 let link = self.current.as_ref().map(|link| link.id);
                 let Some(draining) = &mut self.draining else { return Err(closed()) };
-                if std::mem::replace(&mut draining.asked, link) != link {
+                if std::mem::replace(&mut draining.heartbeat_link, link) != link {
                     draining.refusal = None;
-                    self.send_proof(now, None)?;
-                    // It goes on when that is answered. After a refusal a simpler proof comes first.
+                    self.send_heartbeat(now, None)?;
+                    // The drain goes on when the heartbeat is answered. After a refusal a simpler heartbeat comes first.
                     self.waiting.push_front((id, command));
                     return Ok(());
                 }
@@ -204,7 +211,7 @@ impl Supervisor {
             _ => {}
         }
         let Some(link) = &mut self.current else { return Err(closed()) };
-        let purpose = Purpose::User { id, change: Change::of(&command) };
+        let purpose = CommandPurpose::User { id, change: UserChange::of(&command) };
         link.start(now, purpose, |session| match &command {
             Command::Listen(channels) => session.listen(now, channels),
             Command::Unlisten(channels) => session.unlisten(now, channels),
@@ -219,28 +226,35 @@ impl Supervisor {
         })?;
         match (command, link.private.clone()) {
             (Command::UnlistenAll, Some(private)) => {
-                link.start(now, Purpose::PrivateAgain, |session| session.listen(now, &[private]))
+                link.start(now, CommandPurpose::RelistenPrivate, |session| {
+                    session.listen(now, &[private])
+                })
             }
             _ => Ok(()),
         }
     }
 
-    /// No session is up: a wish is kept, anything else cannot be done.
-    fn wish(&mut self, now: Instant, id: CommandId, command: Command) -> Result<(), Error> {
+    /// Handles a command while there is no session: changes of the wanted channels are made, queries fail.
+    fn start_without_session(
+        &mut self,
+        now: Instant,
+        id: CommandId,
+        command: Command,
+    ) -> Result<(), Error> {
         if self.ending {
             return Err(closed());
         }
         let change = match command {
             Command::Listen(channels) => {
                 check(&channels)?;
-                Change::Listen(channels)
+                UserChange::Listen(channels)
             }
             Command::Unlisten(channels) => {
                 check(&channels)?;
-                Change::Unlisten(channels)
+                UserChange::Unlisten(channels)
             }
-            Command::UnlistenAll => Change::UnlistenAll,
-            // What it would wait for is lost, and that is told.
+            Command::UnlistenAll => UserChange::UnlistenAll,
+            // There is no session to wait for: what is missing is reported as a gap.
             Command::Drain { .. } => {
                 self.answer_drain(Ok(Reply::Drained));
                 self.finish(Ok(()));
@@ -253,7 +267,7 @@ impl Supervisor {
             }
             Command::SimpleQuery(_) | Command::QueueUsage | Command::Close => {
                 return Err(Error::new(ErrorKind::Connect, "no session is up").with_hint(
-                    "the listener comes back by itself: ask again when its state is Connected",
+                    "the listener reconnects by itself: try again when its state is Connected",
                 ));
             }
         };
@@ -262,7 +276,7 @@ impl Supervisor {
         Ok(())
     }
 
-    /// A command on a session is complete.
+    /// Handles the complete answer to a command.
     pub(super) fn done(
         &mut self,
         now: Instant,
@@ -273,181 +287,185 @@ impl Supervisor {
     ) {
         let Some(found) = Self::find(&mut self.current, &mut self.next, link) else { return };
         let Some(purpose) = found.answered(now, id) else { return };
-        let result = found.believe(&purpose, result);
-        let is_suspect = result.is_err() && purpose.may_get_a_stray() && found.errors_may_stray();
+        let result = found.validate_reply(&purpose, result);
+        let may_be_stray =
+            result.is_err() && purpose.may_get_stray_error() && found.may_send_stray_errors();
         let loss = found.possible_drop(&purpose, &result, status);
-        let result = doubt::doubted(&purpose, result, loss.as_ref());
-        let doubt = found.doubt.clone();
+        let result = rejected::in_doubt_if_dropped(&purpose, result, loss.as_ref());
+        let rejection = found.rejection.clone();
         if found.is_leaving() {
-            // Answered in the order in which they were sent: an UNLISTEN ends what a LISTEN before it has begun.
+            // All of them are answered later, in the order in which they were sent, so that an UNLISTEN cancels an earlier
+            // LISTEN.
             return found.undone.push(purpose);
         }
         if found.ready().is_none() {
-            // The session has failed, and with it the command.
+            // The session has failed.
             let (purpose, result) = transaction::undone(purpose, result, status, found.session());
-            return self.outlive(purpose, result);
+            return self.resolve_on_loss(purpose, result);
         }
         let is_idle = status == TransactionStatus::Idle;
-        if !is_idle && doubt.is_none() && !purpose.is_query() {
+        if !is_idle && rejection.is_none() && !purpose.is_query() {
             return self.leave(now, link, purpose, result, sink);
         }
-        if let Some(doubt) = doubt {
-            self.outlive(purpose, result);
-            return self.fail(now, link, doubt, sink);
+        if let Some(rejection) = rejection {
+            self.resolve_on_loss(purpose, result);
+            return self.fail(now, link, rejection, sink);
         }
-        if is_suspect {
-            self.probe.demand(now);
+        if may_be_stray {
+            self.heartbeat.require(now);
         }
         if let Some(cause) = loss {
-            self.drop_noticed(now, link, cause, sink);
+            self.notification_dropped(now, link, cause, sink);
         }
         match purpose {
-            Purpose::Restore(channels) => self.restore_answered(now, link, channels, result, sink),
-            Purpose::Private | Purpose::Fence | Purpose::Forget { .. } => {
+            CommandPurpose::Restore(channels) => {
+                self.restore_answered(now, link, channels, result, sink);
+            }
+            CommandPurpose::ListenPrivate
+            | CommandPurpose::Fence
+            | CommandPurpose::UnlistenPrivate { .. } => {
                 self.handover_answered(now, purpose, result, sink);
             }
-            Purpose::Proof { question, expected } => {
-                self.proof_answered(now, question, expected, result, sink);
+            CommandPurpose::Heartbeat { query, expected } => {
+                self.heartbeat_answered(now, query, expected, result, sink);
             }
-            Purpose::Sign => self.sign_answered(now, result, sink),
-            Purpose::PrivateAgain => self.private_again(now, link, result, sink),
-            // Its answer waits for that of the ROLLBACK.
-            Purpose::User { id, change: Change::Query } if !is_idle => {
+            CommandPurpose::SelfNotify => self.self_notification_answered(now, result, sink),
+            CommandPurpose::RelistenPrivate => self.private_relistened(now, link, result, sink),
+            // The answer to the query waits for the answer to ROLLBACK.
+            CommandPurpose::User { id, change: UserChange::Query } if !is_idle => {
                 self.roll_back(now, id, result.err());
             }
-            Purpose::User { id, change } => self.user_answered(now, id, change, result),
-            Purpose::Rollback { .. } | Purpose::Leave => self.settle(purpose, result),
+            CommandPurpose::User { id, change } => self.user_answered(now, id, change, result),
+            CommandPurpose::Rollback { .. } | CommandPurpose::LeaveTransaction => {
+                self.resolve(purpose, result);
+            }
         }
         self.check_restored(now, link, sink);
         self.proceed(now, sink);
     }
 
-    fn user_answered(&mut self, now: Instant, id: CommandId, change: Change, result: Answer) {
+    fn user_answered(&mut self, now: Instant, id: CommandId, change: UserChange, result: Answer) {
         match (change, result) {
-            (Change::Drain, result) => {
+            (UserChange::Drain, result) => {
                 self.answer_drain(result.map(|_| Reply::Drained));
                 self.close(now);
             }
-            (change, result) => self.settle(Purpose::User { id, change }, result),
+            (change, result) => self.resolve(CommandPurpose::User { id, change }, result),
         }
     }
 
-    /// Answers the user whose command is complete.
-    fn settle(&mut self, purpose: Purpose, result: Answer) {
+    /// Answers a command that is complete.
+    fn resolve(&mut self, purpose: CommandPurpose, result: Answer) {
         match (purpose, result) {
-            (Purpose::User { id, change }, Ok(rows)) => {
+            (CommandPurpose::User { id, change }, Ok(rows)) => {
                 let reply = self.apply(change, rows, Listening::Active);
                 self.reply(id, Ok(reply));
             }
-            (Purpose::User { id, .. }, Err(error)) => self.reply(id, Err(error)),
-            (Purpose::Rollback { id, refusal }, _) => {
+            (CommandPurpose::User { id, .. }, Err(error)) => self.reply(id, Err(error)),
+            (CommandPurpose::Rollback { id, refusal }, _) => {
                 self.reply(id, Err(transaction::left_open(refusal)));
             }
             (
-                Purpose::Restore(_)
-                | Purpose::Private
-                | Purpose::Fence
-                | Purpose::Forget { .. }
-                | Purpose::Proof { .. }
-                | Purpose::Leave
-                | Purpose::Sign
-                | Purpose::PrivateAgain,
+                CommandPurpose::Restore(_)
+                | CommandPurpose::ListenPrivate
+                | CommandPurpose::Fence
+                | CommandPurpose::UnlistenPrivate { .. }
+                | CommandPurpose::Heartbeat { .. }
+                | CommandPurpose::LeaveTransaction
+                | CommandPurpose::SelfNotify
+                | CommandPurpose::RelistenPrivate,
                 _,
             ) => {}
         }
     }
 
-    /// The session was lost before the command was complete. Wishes outlive it, if there will be another one:
-    /// that one begins with what is wanted then.
-    pub(super) fn outlive(&mut self, purpose: Purpose, result: Answer) {
+    /// Answers a command that was not complete when the session was lost. If the listener reconnects, changes of the wanted
+    /// channels are made: the next session restores them.
+    pub(super) fn resolve_on_loss(&mut self, purpose: CommandPurpose, result: Answer) {
         match (purpose, result) {
-            (Purpose::User { change: Change::Drain, .. }, result) => {
+            (CommandPurpose::User { change: UserChange::Drain, .. }, result) => {
                 self.answer_drain(result.map(|_| Reply::Drained));
             }
-            (Purpose::User { id, change }, Err(_)) if change.is_wish() && self.goes_on() => {
+            (CommandPurpose::User { id, change }, Err(_))
+                if change.may_be_pending() && self.goes_on() =>
+            {
                 let reply = self.apply(change, Vec::new(), Listening::Pending);
                 self.reply(id, Ok(reply));
             }
-            (Purpose::Rollback { id, refusal }, Err(error)) => {
+            (CommandPurpose::Rollback { id, refusal }, Err(error)) => {
                 self.reply(id, Err(transaction::not_rolled_back(refusal, error)));
             }
-            (purpose, result) => self.settle(purpose, result),
+            (purpose, result) => self.resolve(purpose, result),
         }
     }
 
-    fn apply(&mut self, change: Change, rows: Vec<Rows>, listening: Listening) -> Reply {
+    fn apply(&mut self, change: UserChange, rows: Vec<Rows>, listening: Listening) -> Reply {
         match change {
-            Change::Listen(channels) => {
+            UserChange::Listen(channels) => {
                 self.forget_refusals(&channels);
                 let before = self.wanted.len();
                 self.wanted.extend(channels);
-                self.warn_of_channels(before);
+                self.log_many_channels(before);
                 Reply::Listening(listening)
             }
-            Change::Unlisten(channels) => {
+            UserChange::Unlisten(channels) => {
                 self.forget_refusals(&channels);
                 for channel in &channels {
                     self.wanted.remove(channel);
                 }
                 Reply::Unlistened
             }
-            Change::UnlistenAll => {
+            UserChange::UnlistenAll => {
                 if let Some(link) = &mut self.current {
                     link.refused.clear();
                 }
                 self.wanted.clear();
                 Reply::Unlistened
             }
-            Change::Query => Reply::Rows(rows),
-            Change::Drain => Reply::Drained,
+            UserChange::Query => Reply::Rows(rows),
+            UserChange::Drain => Reply::Drained,
         }
     }
 
-    /// Says so when the number of wanted channels, which was `before`, has become very large.
-    pub(super) fn warn_of_channels(&mut self, before: usize) {
+    /// Makes a log event when the number of wanted channels, which was `before`, exceeds [`CHANNELS_WARNED`].
+    pub(super) fn log_many_channels(&mut self, before: usize) {
         let channels = self.wanted.len();
         if before <= CHANNELS_WARNED && channels > CHANNELS_WARNED {
-            self.actions.push_back(Action::Tell(Incident::ManyChannels { channels }));
+            self.actions.push_back(Action::Log(LogEvent::ManyChannels { channels }));
         }
     }
 
-    /// The server has changed its mind about them, or they are wanted no more.
+    /// Removes channels from the refused ones: the server now accepts them, or they are not wanted any more.
     fn forget_refusals(&mut self, channels: &[String]) {
         if let Some(link) = &mut self.current {
             channels.iter().for_each(|channel| drop(link.refused.remove(channel)));
         }
     }
 
-    /// A link is given up: what was sent on it gets its answer, or the error of its end.
-    pub(super) fn settle_all(&mut self, mut link: Link, error: Error) {
-        if let Stage::Open(session) = &mut link.stage {
+    /// Answers every command of a link that is given up: with its answer if it has arrived, else with `error`.
+    pub(super) fn resolve_all(&mut self, mut link: Link, error: Error) {
+        if let LinkStage::Open(session) = &mut link.stage {
             session.fail(error);
         }
-        self.settle_events(&mut link);
+        self.resolve_answered(&mut link);
     }
 
-    /// Answers what its session has answers for.
-    pub(super) fn settle_events(&mut self, link: &mut Link) {
-        let Link { stage, in_flight, doubt, undone, .. } = link;
+    /// Answers the commands of a link whose answers its session has.
+    pub(super) fn resolve_answered(&mut self, link: &mut Link) {
+        let Link { stage, in_flight, rejection, undone, .. } = link;
         for purpose in undone.drain(..) {
-            self.outlive(purpose, Err(doubt.clone().unwrap_or_else(closed)));
+            self.resolve_on_loss(purpose, Err(rejection.clone().unwrap_or_else(closed)));
         }
-        let (Stage::Open(session) | Stage::Closing { session, .. }) = stage else { return };
+        let (LinkStage::Open(session) | LinkStage::Closing { session, .. }) = stage else { return };
         while let Some(event) = session.poll_event() {
             if let SessionEvent::Done { id, result, status } = event
                 && let Some(purpose) = in_flight.remove(&id)
             {
-                let result = doubt.clone().map_or(result, Err);
+                let result = rejection.clone().map_or(result, Err);
                 let (purpose, result) = transaction::undone(purpose, result, status, Some(session));
-                self.outlive(purpose, result);
+                self.resolve_on_loss(purpose, result);
             }
         }
-    }
-
-    /// Whether a lost session is followed by another one. The first one is not, before everything was in place.
-    pub(super) fn goes_on(&self) -> bool {
-        let is_wanted = !self.ending && self.draining.is_none();
-        self.policy.reconnect.is_some() && self.has_begun && is_wanted
     }
 
     pub(super) fn reply(&mut self, id: CommandId, result: Result<Reply, Error>) {

@@ -1,33 +1,33 @@
-//! What happens when the queue is full: when to stall the socket, and for how long.
+//! Flow control: when the queue is full, whether to stall the socket, and for how long.
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
-/// What a listener does with notifications that its full queue cannot take.
+/// The policy for notifications that arrive while the queue is full.
 ///
-/// Whatever is dropped is counted exactly and told in its place, as [`Lagged`](crate::Lagged).
+/// Dropped notifications are counted exactly, and reported at their position as [`Lagged`](crate::Lagged).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Overflow {
-    /// The queue keeps what it has; what arrives is dropped until there is room.
+    /// What arrives is dropped until there is room.
     DropNewest,
-    /// The queue keeps the newest; what has waited longest is dropped.
+    /// The oldest notifications in the queue are dropped.
     DropOldest,
-    /// The socket is not read until there is room, for at most `max_stall` in all before the queue
-    /// was empty again; then as [`DropNewest`](Self::DropNewest).
+    /// The socket is not read until there is room. After `max_stall`, what arrives is dropped as with
+    /// [`DropNewest`](Self::DropNewest).
     ///
-    /// A client that does not read its socket holds up the server's cluster-wide notification queue
-    /// and its VACUUM: keep `max_stall` short. N37.
+    /// A client that does not read its socket blocks the clean-up of the server's notification queue, which all databases
+    /// share, and VACUUM. So `max_stall` should be short.
     ///
-    /// While an answer to a user's command is due the socket is read all the same, because it lies behind the
-    /// notifications. So it is while the listener is being closed.
+    /// While a user's command waits for its answer the socket is read, because the answer follows the notifications. It is
+    /// also read while the listener is being closed.
     Block {
-        /// How long the socket may go unread between two moments at which the queue was empty.
+        /// The longest time without reading, summed up until the queue is empty.
         max_stall: Duration,
     },
 }
 
-/// In words: `block for at most 1s`.
+/// Writes the policy in words: `block for at most 1s`.
 impl fmt::Display for Overflow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -39,19 +39,19 @@ impl fmt::Display for Overflow {
 }
 
 impl Default for Overflow {
-    /// `Block` for at most a second.
+    /// Returns `Block` with at most one second.
     fn default() -> Self {
         Self::Block { max_stall: Duration::from_secs(1) }
     }
 }
 
-/// Decides whether to take notifications in or to stall.
+/// Decides whether to stall, and measures the stalls.
 #[derive(Debug)]
 pub(super) struct Flow {
     max_stall: Option<Duration>,
-    /// Time that may still be spent stalled before the queue is empty again.
+    /// The time of stalls that is left until the queue is empty again.
     budget: Duration,
-    /// Since when the socket is not read.
+    /// The begin of the current stall.
     stalled_at: Option<Instant>,
     stalls: u64,
 }
@@ -69,12 +69,12 @@ impl Flow {
         self.stalled_at.is_some()
     }
 
-    /// How often the socket was left unread.
+    /// Returns the number of stalls.
     pub(super) fn stalls(&self) -> u64 {
         self.stalls
     }
 
-    /// Whether to wait for room instead of dropping.
+    /// Returns true if the socket may be stalled instead of dropping.
     pub(super) fn may_stall(&mut self, queue_is_empty: bool) -> bool {
         if queue_is_empty {
             self.budget = self.max_stall.unwrap_or_default();
@@ -89,14 +89,14 @@ impl Flow {
         }
     }
 
-    /// Reading goes on: what the stall took comes off the budget. Returns how long it was, if there was one.
+    /// Ends the stall, and subtracts its length from the budget. Returns the length, if there was a stall.
     pub(super) fn resume(&mut self, now: Instant) -> Option<Duration> {
         let stalled = now.saturating_duration_since(self.stalled_at.take()?);
         self.budget = self.budget.saturating_sub(stalled);
         Some(stalled)
     }
 
-    /// When the stall must end.
+    /// Returns the instant at which the stall must end.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.stalled_at.and_then(|since| since.checked_add(self.budget))
     }
@@ -118,7 +118,7 @@ mod tests {
         flow.stall(start);
         assert_eq!(flow.deadline(), Some(start + seconds(3)));
         assert_eq!(flow.resume(start + seconds(2)), Some(seconds(2)));
-        // A consumer that takes a little now and then does not stall the socket for ever.
+        // A consumer that takes a few notifications from time to time cannot extend the stall.
         assert!(flow.may_stall(false));
         flow.stall(start + seconds(10));
         assert_eq!(flow.deadline(), Some(start + seconds(11)));

@@ -1,69 +1,69 @@
-//! The user's hook: what it reads is complete, because nothing is delivered before it is done.
+//! The user's hook. The state that it reads is complete, because nothing is delivered before the hook is done.
 
 use std::time::{Duration, Instant};
 
-use super::action::{Action, Incident, Live};
+use super::action::{Action, Live, LogEvent};
 use super::backoff::Backoff;
 use super::{Reconnect, Sink, State, Supervisor};
 use crate::{Error, ErrorKind};
 
-/// The hook, and how often it may run.
+/// The state of the hook and the delays between its runs.
 #[derive(Debug)]
 pub(super) struct Hook {
-    step: Step,
+    step: HookStep,
     done_at: Option<Instant>,
-    /// In a row, up to now.
+    /// The number of failures in a row.
     failures: u32,
-    /// After a failure.
+    /// The delays after failures.
     backoff: Backoff,
-    /// From one loss in a session that goes on to the next.
+    /// The delays after notifications that the server dropped in a session that goes on.
     pace: Backoff,
 }
 
-/// Delays of a hook that a server makes run again and again.
-const PACE: Reconnect = Reconnect {
+/// The delays of a hook that runs again because the server dropped notifications.
+const PACE_DELAYS: Reconnect = Reconnect {
     min: Duration::from_millis(20),
     max: Duration::from_secs(1),
     retry_refusals: false,
 };
 
-/// What the hook does at this moment.
+/// The state of the hook.
 #[derive(Debug, Default)]
-enum Step {
-    /// Nothing: everything is delivered.
+enum HookStep {
+    /// It does not run, and everything is delivered.
     #[default]
     Idle,
-    /// It runs, for so many outages, or waits for the end of a run that was cancelled. If it is not done by then, or has not
-    /// begun, it has failed.
+    /// It runs, or waits for the end of a cancelled run. `outages` is the number of outages when it was started. If it
+    /// is not done at `until`, it has failed.
     Running { outages: u64, until: Option<Instant>, has_begun: bool },
-    /// It will run then, if that is not too far away.
+    /// It runs at this instant. `None`: the instant is too far in the future to be represented.
     Later(Option<Instant>),
 }
 
 impl Hook {
     pub(super) fn new(backoff: Backoff, seed: u64) -> Self {
-        let pace = Backoff::new(&PACE, seed);
-        Self { step: Step::Idle, done_at: None, failures: 0, backoff, pace }
+        let pace = Backoff::new(&PACE_DELAYS, seed);
+        Self { step: HookStep::Idle, done_at: None, failures: 0, backoff, pace }
     }
 
-    /// Whether nothing is held back for it.
+    /// Returns true if nothing is held back for the hook.
     pub(super) fn is_idle(&self) -> bool {
-        matches!(self.step, Step::Idle)
+        matches!(self.step, HookStep::Idle)
     }
 
-    /// When it runs, or has run for too long.
+    /// Returns the instant at which the hook runs or times out.
     pub(super) fn timeout(&self) -> Option<Instant> {
         match self.step {
-            Step::Later(at) | Step::Running { until: at, .. } => at,
-            Step::Idle => None,
+            HookStep::Later(at) | HookStep::Running { until: at, .. } => at,
+            HookStep::Idle => None,
         }
     }
 
     fn later(&mut self, now: Instant, delay: Duration) {
-        self.step = Step::Later(now.checked_add(delay));
+        self.step = HookStep::Later(now.checked_add(delay));
     }
 
-    /// It has read the state. If it has not for long, the next delay is short again.
+    /// Resets the delays after a successful run. `pace` is reset only if the last success was long ago.
     fn done(&mut self, now: Instant) {
         self.failures = 0;
         self.backoff.reset();
@@ -74,42 +74,43 @@ impl Hook {
 }
 
 impl Supervisor {
-    /// Every wanted channel is active or refused: runs the hook if there is one and something to report,
-    /// else lets everything through.
+    /// Runs the hook if there is one and it has a reason to run, else ends the outages. Every wanted channel is active or
+    /// refused.
     pub(super) fn run_hook(&mut self, now: Instant) {
         if !self.hook.is_idle() {
             return;
         }
-        let live = match (self.policy.hook, self.sum_of_outages(now)) {
+        let live = match (self.policy.hook, self.gap_of_outages(now)) {
             (Some(_), _) if !self.has_begun => Live::Start,
             (Some(_), Some(gap)) => Live::AfterGap(gap),
-            _ => return self.let_through(now),
+            _ => return self.end_outages(now),
         };
         let (until, has_begun) = (self.hook_limit(now), false);
-        self.hook.step = Step::Running { outages: self.outages.count(), until, has_begun };
-        self.figures.hooks = self.figures.hooks.saturating_add(1);
+        self.hook.step = HookStep::Running { outages: self.outages.count(), until, has_begun };
+        self.counters.hooks = self.counters.hooks.saturating_add(1);
         self.enter(State::CatchingUp);
         self.actions.push_back(Action::RunHook(live));
     }
 
-    /// When a run of the hook that begins now must be done.
+    /// Returns the deadline of a run of the hook that begins now.
     fn hook_limit(&self, now: Instant) -> Option<Instant> {
         now.checked_add(self.policy.hook?.timeout)
     }
 
-    /// The hook runs from now on: no cancelled run of it is left. Its time begins again.
+    /// Handles the begin of a run of the hook, after the end of a cancelled run. Its timeout begins again.
     pub fn handle_hook_begun(&mut self, now: Instant) {
         let limit = self.hook_limit(now);
-        if let Step::Running { until, has_begun, .. } = &mut self.hook.step {
+        if let HookStep::Running { until, has_begun, .. } = &mut self.hook.step {
             (*until, *has_begun) = (limit, true);
         }
     }
 
-    /// The same in a session that goes on. Not at once: a server that drops something all the time would make the
-    /// hook run without end.
-    pub(super) fn run_hook_later(&mut self, now: Instant) {
+    /// Runs the hook after a delay, or ends the outages if there is no hook: the server has dropped a notification in a
+    /// session that goes on. Without the delay, a server that drops notifications all the time would run the hook in a
+    /// loop.
+    pub(super) fn schedule_hook(&mut self, now: Instant) {
         if self.policy.hook.is_none() {
-            return self.let_through(now);
+            return self.end_outages(now);
         }
         if self.hook.is_idle() {
             let delay = self.hook.pace.next();
@@ -118,19 +119,20 @@ impl Supervisor {
         self.enter(State::CatchingUp);
     }
 
-    /// The hook has ended. If it failed, it runs again after a delay; nothing is delivered meanwhile.
+    /// Handles the end of a run of the hook. After a failure it runs again after a delay, and nothing is delivered
+    /// until then.
     pub fn handle_hook(&mut self, now: Instant, result: Result<(), Error>, sink: &mut impl Sink) {
-        let Step::Running { outages, .. } = self.hook.step else { return };
-        self.hook.step = Step::Idle;
+        let HookStep::Running { outages, .. } = self.hook.step else { return };
+        self.hook.step = HookStep::Idle;
         match result {
             Ok(()) => {
                 self.hook.done(now);
                 self.has_begun = true;
                 if self.outages.count() == outages {
-                    self.let_through(now);
+                    self.end_outages(now);
                 } else {
-                    // What the hook has read may be older than what was lost since.
-                    self.run_hook_later(now);
+                    // The hook may have read the state before the last outage.
+                    self.schedule_hook(now);
                 }
                 self.proceed(now, sink);
             }
@@ -139,7 +141,7 @@ impl Supervisor {
     }
 
     fn hook_failed(&mut self, now: Instant, error: Error) {
-        self.figures.hook_failures = self.figures.hook_failures.saturating_add(1);
+        self.counters.hook_failures = self.counters.hook_failures.saturating_add(1);
         self.hook.failures = self.hook.failures.saturating_add(1);
         let limit = self.policy.hook.and_then(|policy| policy.failures_max);
         if !self.has_begun || limit.is_some_and(|limit| self.hook.failures >= limit) {
@@ -147,33 +149,35 @@ impl Supervisor {
         }
         let delay = self.hook.backoff.next();
         self.hook.later(now, delay);
-        self.actions.push_back(Action::Tell(Incident::HookFailed { error, delay }));
+        self.actions.push_back(Action::Log(LogEvent::HookFailed { error, delay }));
     }
 
+    /// Starts the hook after its delay, or cancels it at its deadline.
+    /// Starts the hook after its delay, or cancels it at its deadline.
     pub(super) fn check_hook(&mut self, now: Instant) {
         if self.hook.timeout().is_none_or(|at| now < at) {
             return;
         }
         match std::mem::take(&mut self.hook.step) {
-            Step::Later(_) => self.run_hook(now),
-            Step::Running { has_begun, .. } => {
+            HookStep::Later(_) => self.run_hook(now),
+            HookStep::Running { has_begun, .. } => {
                 self.actions.push_back(Action::CancelHook);
                 let timeout = self.policy.hook.map_or(Duration::ZERO, |policy| policy.timeout);
                 let message = match has_begun {
                     true => format!("the on_live hook was not done within {timeout:?}"),
                     false => format!(
-                        "the on_live hook could not begin within {timeout:?}: its last run was cancelled and has not ended"
+                        "the on_live hook did not begin within {timeout:?}: its last run was cancelled and has not ended"
                     ),
                 };
                 self.hook_failed(now, Error::new(ErrorKind::Timeout, message));
             }
-            Step::Idle => {}
+            HookStep::Idle => {}
         }
     }
 
-    /// There is no session to be live: what the hook does is in vain.
+    /// Cancels the hook, because the session is lost or the listener ends.
     pub(super) fn cancel_hook(&mut self) {
-        if let Step::Running { .. } = std::mem::take(&mut self.hook.step) {
+        if let HookStep::Running { .. } = std::mem::take(&mut self.hook.step) {
             self.actions.push_back(Action::CancelHook);
         }
     }

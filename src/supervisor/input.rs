@@ -1,21 +1,21 @@
-//! What comes from the links: events, bytes, room and time.
+//! The inputs from links: events, bytes, room and time.
 
 use std::time::{Instant, SystemTime};
 
 use bytes::BytesMut;
 
 use super::action::{Action, Close};
-use super::commands::Purpose;
+use super::commands::CommandPurpose;
 use super::handover::Passage;
-use super::link::{Link, Stage};
-use super::proof::Question;
+use super::heartbeat_query::HeartbeatQuery;
+use super::link::{Link, LinkStage};
 use super::{LinkEvent, LinkId, Role, Sink, Stamp, Supervisor, closed};
 use crate::session::{Evidence, Progress, Session, SessionEvent};
 use crate::wire::Run;
 use crate::{Error, ErrorKind};
 
 impl Supervisor {
-    /// Something happened to a link. A link that is gone is passed over.
+    /// Handles an event of a link. An event of a link that does not exist any more is ignored.
     pub fn handle_link(
         &mut self,
         now: Instant,
@@ -24,7 +24,7 @@ impl Supervisor {
         sink: &mut impl Sink,
     ) {
         if self.role(link) == Some(Role::Old) {
-            // It has nothing to tell any more.
+            // Its session is replaced: only its end matters.
             return match event {
                 LinkEvent::Opened(_) => {}
                 _ => self.fail(now, link, closed(), sink),
@@ -32,23 +32,25 @@ impl Supervisor {
         }
         let is_end = !matches!(event, LinkEvent::Opened(_));
         if is_end && self.flow.is_stalled() && self.role(link) == Some(Role::Current) {
-            return self.end_behind(now, event);
+            return self.end_after_buffered(now, event);
         }
         let epoch = self.epoch.saturating_add(1);
         let Some(found) = Self::find(&mut self.current, &mut self.next, link) else { return };
         match event {
             LinkEvent::Opened(session) => {
-                // A second one would take the place of a session whose commands wait for answers.
-                if let Stage::Opening { .. } = found.stage {
+                // A second event would replace a session whose commands wait for answers.
+                if let LinkStage::Opening { .. } = found.stage {
                     match session.evidence() {
                         Evidence::Channels => {}
-                        Evidence::Echo(channel) => found.private = Some(channel.clone()),
-                        Evidence::Answer => found.question = Question::Life,
+                        Evidence::SelfNotification(channel) => {
+                            found.private = Some(channel.clone());
+                        }
+                        Evidence::Answer => found.heartbeat_query = HeartbeatQuery::Life,
                     }
-                    found.stage = Stage::Open(session);
+                    found.stage = LinkStage::Open(session);
                     found.epoch = epoch;
                     self.epoch = epoch;
-                    self.figures.sessions = self.figures.sessions.saturating_add(1);
+                    self.counters.sessions = self.counters.sessions.saturating_add(1);
                     if self.role(link) == Some(Role::Current) {
                         self.actions.push_back(Action::Deliver { link });
                     }
@@ -58,10 +60,10 @@ impl Supervisor {
             LinkEvent::Failed(error) => self.fail(now, link, error, sink),
             LinkEvent::Eof => {
                 let error = match &mut found.stage {
-                    // Of what there is, it only asks whether there is any.
-                    Stage::Open(session) if found.has_part => session.handle_eof(b"part"),
-                    Stage::Open(session) => session.handle_eof(b""),
-                    Stage::Opening { .. } | Stage::Closing { .. } => closed(),
+                    // The session only tests whether the part is empty.
+                    LinkStage::Open(session) if found.has_part => session.handle_eof(b"part"),
+                    LinkStage::Open(session) => session.handle_eof(b""),
+                    LinkStage::Opening { .. } | LinkStage::Closing { .. } => closed(),
                 };
                 self.fail(now, link, error, sink);
             }
@@ -69,7 +71,7 @@ impl Supervisor {
         }
     }
 
-    /// If its session is ready, it is subscribed to what is wanted.
+    /// Restores the wanted channels on a link, or prepares the handover to it, if its session is ready.
     pub(super) fn session_is_ready(&mut self, now: Instant, id: LinkId, sink: &mut impl Sink) {
         let Some(link) = Self::find(&mut self.current, &mut self.next, id) else { return };
         if link.ready().is_none() || link.live_since.is_some() {
@@ -82,8 +84,8 @@ impl Supervisor {
         }
     }
 
-    /// Bytes arrived at `received_at`: `input` is all that was read and not yet handled. What is handled is
-    /// removed.
+    /// Handles bytes that arrived at `received_at`. `input` is everything that was read and not yet handled. What is
+    /// handled is removed from it.
     pub fn handle_bytes(
         &mut self,
         now: Instant,
@@ -104,7 +106,7 @@ impl Supervisor {
         }
     }
 
-    /// Handles one run of notifications, or the messages before it. Returns whether to go on.
+    /// Handles one run of notifications, or the messages before it. Returns true if there may be more to handle.
     fn handle_some(
         &mut self,
         now: Instant,
@@ -126,10 +128,11 @@ impl Supervisor {
             return false;
         };
         let measured = std::mem::take(&mut link.measured);
-        // It was searched when it was measured.
+        // A measured run was searched before.
         let is_searched = measured.count > 0;
         let epoch = link.epoch;
-        let (Stage::Open(session) | Stage::Closing { session, .. }) = &mut link.stage else {
+        let (LinkStage::Open(session) | LinkStage::Closing { session, .. }) = &mut link.stage
+        else {
             input.clear();
             return false;
         };
@@ -143,7 +146,7 @@ impl Supervisor {
             Ok(Progress::NeedMore) => false,
             Ok(Progress::Notifications(run)) => match self.role(id) {
                 Some(Role::Current) => {
-                    let run = self.hear_echo(now, input, run, is_searched, sink);
+                    let run = self.take_private_notifications(now, input, run, is_searched, sink);
                     if self.role(id) != Some(Role::Current) {
                         input.clear();
                         return false;
@@ -164,8 +167,8 @@ impl Supervisor {
         }
     }
 
-    /// Delivers a run of the current session, as much of it as has room or cannot wait. `is_searched` says that the run was
-    /// searched before, and that all of it is the user's.
+    /// Delivers a run of the current session: the part for which there is room, or all of it if it cannot wait. With
+    /// `is_searched` the run was searched before, and contains only the user's notifications.
     fn handle_run(
         &mut self,
         now: Instant,
@@ -175,7 +178,9 @@ impl Supervisor {
         sink: &mut impl Sink,
     ) -> bool {
         let passage = match &mut self.current {
-            Some(Link { stage: Stage::Closing { rest, .. }, .. }) => rest.pass(input, run),
+            Some(Link { stage: LinkStage::Closing { delivery, .. }, .. }) => {
+                delivery.pass(input, run)
+            }
             _ => self.pass_current(now, input, (run, is_searched), sink),
         };
         let run = match passage {
@@ -183,7 +188,7 @@ impl Supervisor {
             Passage::Done(goes_on) => return goes_on,
         };
         let surplus = self.is_last_of_session() || self.awaits_answer();
-        // Asked for every run: an empty queue that the run does not fill counts too.
+        // Called for every run, because it also notices that the queue is empty.
         let may_stall = self.flow.may_stall(sink.is_empty());
         let fits = sink.fits(input, run, surplus);
         let take = if fits.count < run.count && !surplus && may_stall {
@@ -192,7 +197,7 @@ impl Supervisor {
         } else {
             run
         };
-        self.figures.received = self.figures.received.saturating_add(take.count as u64);
+        self.counters.received = self.counters.received.saturating_add(take.count as u64);
         if take.count > 0 {
             self.outages.followed_by(stamp.epoch);
             sink.notifications(input, take, stamp, surplus);
@@ -200,7 +205,7 @@ impl Supervisor {
         true
     }
 
-    /// Of `run`, `taken` is taken off the input now; the rest stays at its head.
+    /// Stalls the socket. `taken` is the part of `run` that is delivered now; the rest stays in the receive buffer.
     fn stall(&mut self, now: Instant, run: Run, taken: Run) {
         self.flow.stall(now);
         if let Some(link) = &mut self.current {
@@ -212,30 +217,30 @@ impl Supervisor {
         }
     }
 
-    /// Whether nothing comes any more that would make it worth while to wait for room.
+    /// Returns true if the link has ended or is being closed, so that waiting for room has no use.
     fn is_last_of_session(&self) -> bool {
         let is_last =
-            |link: &Link| link.end.is_some() || matches!(link.stage, Stage::Closing { .. });
+            |link: &Link| link.end.is_some() || matches!(link.stage, LinkStage::Closing { .. });
         self.current.as_ref().is_some_and(is_last)
     }
 
-    /// Whether something that somebody waits for lies behind the notifications: the end of the login, the first
-    /// subscription, or the answer to a user's command. A proof and a handover have time until they are read again.
+    /// Returns true if the answer to a command that must not wait for room follows the notifications: to the login, the
+    /// first LISTEN, or a user's command. Heartbeats and handovers can wait until the socket is read again.
     fn awaits_answer(&self) -> bool {
         let Some(link) = &self.current else { return false };
-        // Until it has left the channel of a handover nothing is shown, and so nothing makes room.
+        // If the queue is held back, the consumer cannot make room before the answer to this UNLISTEN is read.
         let is_held = !self.outages.is_empty();
-        let is_waited_for = |sent: &Purpose| match sent {
-            Purpose::Forget { .. } => is_held,
-            Purpose::Restore(_)
-            | Purpose::User { .. }
-            | Purpose::Rollback { .. }
-            | Purpose::Leave => true,
-            Purpose::Private
-            | Purpose::Fence
-            | Purpose::Proof { .. }
-            | Purpose::Sign
-            | Purpose::PrivateAgain => false,
+        let is_waited_for = |sent: &CommandPurpose| match sent {
+            CommandPurpose::UnlistenPrivate { .. } => is_held,
+            CommandPurpose::Restore(_)
+            | CommandPurpose::User { .. }
+            | CommandPurpose::Rollback { .. }
+            | CommandPurpose::LeaveTransaction => true,
+            CommandPurpose::ListenPrivate
+            | CommandPurpose::Fence
+            | CommandPurpose::Heartbeat { .. }
+            | CommandPurpose::SelfNotify
+            | CommandPurpose::RelistenPrivate => false,
         };
         !link.session().is_some_and(Session::is_ready)
             || !self.waiting.is_empty()
@@ -244,7 +249,7 @@ impl Supervisor {
 
     fn handle_events(&mut self, now: Instant, id: LinkId, sink: &mut impl Sink) {
         while let Some(link) = Self::find(&mut self.current, &mut self.next, id)
-            && let Stage::Open(session) = &mut link.stage
+            && let LinkStage::Open(session) = &mut link.stage
             && let Some(event) = session.poll_event()
         {
             match event {
@@ -252,13 +257,15 @@ impl Supervisor {
                 SessionEvent::Done { id: command, result, status } => {
                     self.done(now, id, command, (result, status), sink);
                 }
-                SessionEvent::NotificationDropped(cause) => self.drop_noticed(now, id, cause, sink),
+                SessionEvent::NotificationDropped(cause) => {
+                    self.notification_dropped(now, id, cause, sink);
+                }
             }
         }
     }
 
-    /// The server says that it dropped a notification, in a session that goes on.
-    pub(super) fn drop_noticed(
+    /// Handles the report that the server dropped a notification in a session that goes on.
+    pub(super) fn notification_dropped(
         &mut self,
         now: Instant,
         id: LinkId,
@@ -266,36 +273,35 @@ impl Supervisor {
         sink: &mut impl Sink,
     ) {
         match self.role(id) {
-            // It may have been the fence, and then all that comes would be discarded.
+            // It may have been the fence notification. Then everything that follows would be discarded.
             Some(Role::Current) if self.handover.is_following() => {
-                let message = "the server dropped a notification while the handover waited for the one \
-                     at which the new session begins";
+                let message = "the server dropped a notification while the handover waited for the fence notification";
                 self.lose(now, cause.within(message), sink);
             }
             Some(Role::Current) => {
-                self.hold(now, cause.clone(), 0, sink);
+                self.hold_back(now, cause.clone(), 0, sink);
                 let is_live = self.current.as_ref().is_some_and(Link::is_live);
                 if is_live && !self.handover.is_running() {
-                    return self.run_hook_later(now);
+                    return self.schedule_hook(now);
                 }
-                // It is reported with what else is not over.
+                // It is reported with the outage or the handover that is in progress.
                 self.catch_up();
                 if self.handover.is_running() && self.next.is_some() {
-                    // It may have been the fence too: the old session would wait for it.
+                    // It may have been the fence notification, for which the old session would wait.
                     self.give_up_handover(now, cause, sink);
                 }
             }
-            // What else it would not see, nobody knows.
+            // The new session may have missed other notifications too.
             _ => self.give_up_handover(now, cause, sink),
         }
     }
 
-    /// The consumer has taken something, or went away.
+    /// Ends a stall, because the consumer has taken something or is gone.
     pub fn handle_room(&mut self, now: Instant) {
         self.resume(now);
     }
 
-    /// Time has come to look at the deadlines.
+    /// Checks all deadlines.
     pub fn handle_timeout(&mut self, now: Instant, sink: &mut impl Sink) {
         if self.flow.deadline().is_some_and(|deadline| deadline <= now) {
             self.resume(now);
@@ -305,8 +311,8 @@ impl Supervisor {
         self.check_hook(now);
         if !self.flow.is_stalled() {
             self.check_link(now, Role::Current, sink);
-            self.check_owed(now, sink);
-            self.prove(now, sink);
+            self.check_unanswered(now, sink);
+            self.send_due_heartbeat(now, sink);
             self.check_handover(now, sink);
         }
         self.check_link(now, Role::Next, sink);
@@ -320,27 +326,26 @@ impl Supervisor {
             Role::Old => &mut self.old,
         };
         let Some(link) = link.as_mut() else { return };
-        let (id, owes) = (link.id, link.owes().is_some());
+        let (id, unanswered) = (link.id, link.unanswered().is_some());
         match &mut link.stage {
-            Stage::Opening { deadline } if *deadline <= now => {
+            LinkStage::Opening { deadline } if *deadline <= now => {
                 let message = format!("no connection within {:?}", self.policy.connect_timeout);
                 self.fail(now, id, Error::new(ErrorKind::Timeout, message), sink);
             }
-            // It had its time.
-            Stage::Closing { deadline, .. } if *deadline <= now => {
+            LinkStage::Closing { deadline, .. } if *deadline <= now => {
                 self.fail(now, id, closed(), sink);
             }
-            // What it owes has a deadline that moves with what comes.
-            Stage::Open(session) if !owes => {
+            // If a command is unanswered, the timeout of the heartbeat applies.
+            LinkStage::Open(session) if !unanswered => {
                 if let Err(error) = session.handle_timeout(now) {
                     self.fail(now, id, error, sink);
                 }
             }
-            Stage::Opening { .. } | Stage::Open(_) | Stage::Closing { .. } => {}
+            LinkStage::Opening { .. } | LinkStage::Open(_) | LinkStage::Closing { .. } => {}
         }
     }
 
-    /// A link has failed, whichever it is.
+    /// Handles the failure of a link, by its role.
     pub(super) fn fail(&mut self, now: Instant, id: LinkId, error: Error, sink: &mut impl Sink) {
         match self.role(id) {
             Some(Role::Current) => self.lose(now, error, sink),
@@ -353,17 +358,17 @@ impl Supervisor {
         }
     }
 
-    /// Whether a login waits for [`compute`](Self::compute).
+    /// Returns true if a login waits for [`compute`](Self::compute).
     #[must_use]
     pub fn is_computing(&self) -> bool {
         let links = [&self.current, &self.next].into_iter().flatten();
         links.filter_map(Link::session).any(Session::is_computing)
     }
 
-    /// A bounded step of a login's key derivation. Let others run in between.
+    /// Carries out one bounded step of a login's key derivation. The driver should yield to other tasks between the steps.
     pub fn compute(&mut self, now: Instant, sink: &mut impl Sink) {
         let failed = [&mut self.current, &mut self.next].into_iter().flatten().find_map(|link| {
-            let Stage::Open(session) = &mut link.stage else { return None };
+            let LinkStage::Open(session) = &mut link.stage else { return None };
             Some((link.id, session.compute().err()?))
         });
         if let Some((id, error)) = failed {

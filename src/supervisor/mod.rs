@@ -1,9 +1,9 @@
-//! One listener, without any I/O: what it wants, what it has, and what to do next.
+//! The state machine of one listener, without I/O.
 //!
-//! A [`Supervisor`] owns the [sessions](crate::session) of a listener and decides everything: when to connect
-//! and to come back, what to subscribe, what to tell of a loss, how to prove that a session lives, when to
-//! replace it, when to stall the socket, how to close. A shell carries bytes, time and [`Action`]s between it
-//! and the world, and decides nothing; so a simulator can take the shell's place.
+//! A [`Supervisor`] owns the [sessions](crate::session) of a listener and makes every decision: when to connect and to
+//! reconnect, which channels to listen to, where to report a gap, when to send heartbeats, when to begin a handover, when
+//! to stall the socket, and how to close. A driver carries bytes, time and [`Action`]s between the supervisor and the
+//! sockets, and decides nothing. So a simulator can replace the driver.
 //!
 //! ```text
 //!                              hook, if there is one
@@ -18,38 +18,39 @@
 //!     └─ from every state: close, drain; a failure before it was Connected; a loss, if it does not reconnect
 //! ```
 //!
-//! At most three links live: the current one, whose notifications are delivered; during a
-//! handover its successor; and one that is being closed.
+//! There are at most three links: the current one, whose notifications are delivered; during a handover the link of the
+//! new session; and one that is being closed.
 //!
-//! The shell goes round in this order: give it commands, link events, bytes, room and time; then carry
-//! out [`poll_action`](Supervisor::poll_action) until there is none, write
-//! [`transmit`](Supervisor::transmit), and sleep until something happens or
-//! [`poll_timeout`](Supervisor::poll_timeout).
+//! The driver repeats these steps: it passes in commands, link events, bytes, room and time; it carries out each action
+//! of [`poll_action`](Supervisor::poll_action); it writes [`transmit`](Supervisor::transmit); and it sleeps until
+//! something happens or [`poll_timeout`](Supervisor::poll_timeout) is reached.
 
 mod action;
 mod backoff;
 mod close;
+mod closing_delivery;
 mod commands;
-mod doubt;
-mod echo;
 mod flow;
+mod gap;
 mod handover;
+mod heartbeat;
+mod heartbeat_query;
 mod hook;
 mod input;
 mod link;
 mod nonces;
 mod outage;
 mod policy;
-mod probe;
-mod proof;
-mod rest;
+mod reconnect;
+mod rejected;
 mod restore;
 mod search;
+mod self_notification;
 mod sink;
 #[cfg(test)]
 mod tests;
 mod transaction;
-mod wall;
+mod wall_clock;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant, SystemTime};
@@ -60,12 +61,12 @@ pub(crate) use self::backoff::Backoff;
 use self::close::Draining;
 use self::flow::Flow;
 use self::handover::Handover;
+use self::heartbeat::HeartbeatTimer;
 use self::hook::Hook;
-use self::link::{Link, Stage};
+use self::link::{Link, LinkStage};
 use self::nonces::Nonces;
 use self::outage::Outages;
-use self::probe::Probe;
-use self::wall::Wall;
+use self::wall_clock::WallClock;
 use crate::notification::Gap;
 use crate::route::Shuffle;
 use crate::session::Session;
@@ -73,89 +74,89 @@ use crate::{Error, ErrorKind};
 
 pub use crate::notification::Stamp;
 pub use action::{
-    Action, CHANNELS_WARNED, ChannelState, Close, Command, CommandId, Incident, LinkEvent, LinkId,
-    Listening, Live, Reply, State,
+    Action, CHANNELS_WARNED, ChannelState, Close, Command, CommandId, LinkEvent, LinkId, Listening,
+    Live, LogEvent, Reply, State,
 };
 pub use flow::Overflow;
+pub use heartbeat_query::{PROOF_COUNT_SQL, PROOF_OF_LIFE_SQL, PROOF_SQL, names_only};
 pub use policy::{Heartbeat, HookPolicy, Policy, Reconnect};
-pub use proof::{PROOF_COUNT_SQL, PROOF_OF_LIFE_SQL, PROOF_SQL, names_only};
 pub use sink::Sink;
 
-/// One listener. See the [module](self).
+/// The state machine of one listener. See the [module](self).
 #[derive(Debug)]
 pub struct Supervisor {
     policy: Policy,
     state: State,
-    /// Its notifications are delivered.
+    /// The link whose notifications are delivered.
     current: Option<Link>,
-    /// Takes the place of the current one.
+    /// The link of the new session of a handover.
     next: Option<Link>,
-    /// Was replaced, and is being closed.
+    /// The link of the old session of a handover, which is being closed.
     old: Option<Link>,
     links: u32,
     epoch: u32,
     wanted: BTreeSet<String>,
-    /// Commands whose turn has not come. A query runs alone, because it may open a transaction: what the
-    /// server does inside it does not last. N66.
+    /// Commands that are not sent yet. A query runs alone, because it may open a transaction, and LISTEN takes effect only
+    /// when a transaction is committed.
     waiting: VecDeque<(CommandId, Command)>,
     flow: Flow,
     outages: Outages,
-    /// Gaps that are over and not in the queue yet, each with its position.
+    /// Gaps of ended outages that are not in the queue yet, each with its position.
     gaps: Vec<(u64, Gap)>,
-    /// Number of the [`Action::Release`] that is on its way. `None`: something was lost since, or there is none.
+    /// The number of the [`Action::Release`] that is not carried out yet. `None`: there is none, or it was withdrawn
+    /// because of another loss.
     release: Option<u64>,
-    /// How many there were.
+    /// The number of releases so far.
     releases: u64,
     backoff: Option<Backoff>,
     retry_at: Option<Instant>,
-    probe: Probe,
+    heartbeat: HeartbeatTimer,
     handover: Handover,
     handover_backoff: Backoff,
     hook: Hook,
     draining: Option<Draining>,
-    /// The first session listens to everything, and the hook has succeeded: from here on a loss is followed by another
-    /// session.
+    /// True after the first session was live and the hook has succeeded. Before that a loss ends the listener.
     has_begun: bool,
-    /// The end was asked for, or has come.
+    /// True if the listener is ending.
     ending: bool,
-    /// Why it has come, if it was not asked for. It is reported when the session is closed.
+    /// The cause of the end, if the user did not ask for it. It is reported when the session is closed.
     cause: Option<Error>,
-    /// For what may be guessed: when the next handover is due.
+    /// Random numbers that are not secret: for the time of the next handover.
     random: Shuffle,
-    /// For what must not: the fence of a handover, and the name of its channel.
+    /// Secret random values: for the fence notification of a handover and the name of its channel.
     nonces: Nonces,
-    wall: Wall,
+    wall_clock: WallClock,
     actions: VecDeque<Action>,
-    figures: Figures,
+    counters: SupervisorCounters,
 }
 
-/// What a supervisor has counted since it began.
+/// The counters of a supervisor.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Figures {
-    /// Notifications taken from the sessions.
+pub struct SupervisorCounters {
+    /// Notifications received.
     pub received: u64,
-    /// Gaps put into the stream. A queue may merge those that lie in one place.
+    /// Gaps put into the stream. A queue may merge gaps that have the same position.
     pub gaps: u64,
-    /// Sessions begun.
+    /// Sessions opened.
     pub sessions: u64,
     /// Sessions lost.
     pub sessions_lost: u64,
     /// Attempts to open a session.
     pub attempts: u64,
-    /// Proofs of the subscription asked for.
+    /// Heartbeats sent.
     pub proofs: u64,
-    /// Sessions that took the place of another one without a gap.
+    /// Handovers without a gap.
     pub handovers: u64,
-    /// How often the hook was run.
+    /// Runs of the hook.
     pub hooks: u64,
-    /// How often it failed.
+    /// Failed runs of the hook.
     pub hook_failures: u64,
-    /// How often the socket was left unread because the queue was full.
+    /// Stalls of the socket.
     pub stalls: u64,
 }
 
-/// Which of the links one is.
+/// The role of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
     Current,
@@ -163,19 +164,21 @@ enum Role {
     Old,
 }
 
-/// Longest time for a connect or a close: a deadline that cannot be told is at once.
+/// The longest timeout of a connect or a close. Without it `now + timeout` could overflow, and the deadline would be `now`.
 const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
 
-/// Between attempts of handovers and hooks, when nothing is said of the delays of reconnecting.
-const DELAYS: Reconnect = Reconnect {
+/// The delays before handovers and hooks are tried again, if reconnecting is disabled.
+const DEFAULT_DELAYS: Reconnect = Reconnect {
     min: Duration::from_millis(50),
     max: Duration::from_secs(30),
     retry_refusals: false,
 };
 
 impl Supervisor {
-    /// A listener that wants to open its first connection. `time` is the time of day at `now`; what is left
-    /// to chance follows from `secret`: 32 bytes from the operating system, which no other listener has.
+    /// Creates a supervisor, whose first action is to open a link.
+    ///
+    /// `time` is the time of day at `now`. All random values are computed from `secret`: 32 random bytes from the operating
+    /// system, which no other listener may use.
     #[must_use]
     pub fn new(now: Instant, time: SystemTime, secret: [u8; 32], mut policy: Policy) -> Self {
         for timeout in [&mut policy.connect_timeout, &mut policy.close_timeout] {
@@ -183,7 +186,7 @@ impl Supervisor {
         }
         let mut nonces = Nonces::new(secret);
         let mut random = Shuffle::new(nonces.seed());
-        let delays = policy.reconnect.unwrap_or(DELAYS);
+        let delays = policy.reconnect.unwrap_or(DEFAULT_DELAYS);
         let mut supervisor = Self {
             state: State::Connecting,
             current: None,
@@ -200,7 +203,7 @@ impl Supervisor {
             releases: 0,
             backoff: policy.reconnect.map(|delays| Backoff::new(&delays, random.number())),
             retry_at: None,
-            probe: Probe::new(policy.heartbeat),
+            heartbeat: HeartbeatTimer::new(policy.heartbeat),
             handover: Handover::default(),
             handover_backoff: Backoff::new(&delays, random.number()),
             hook: Hook::new(Backoff::new(&delays, random.number()), random.number()),
@@ -210,40 +213,42 @@ impl Supervisor {
             cause: None,
             random,
             nonces,
-            wall: Wall::new(now, time),
+            wall_clock: WallClock::new(now, time),
             actions: VecDeque::new(),
-            figures: Figures::default(),
+            counters: SupervisorCounters::default(),
             policy,
         };
-        supervisor.warn_of_channels(0);
+        supervisor.log_many_channels(0);
         supervisor.current = Some(supervisor.open(now));
         supervisor
     }
 
-    /// It is `time` of the day at `now`. Said before anything else that happens then, or what is told of losses is as
-    /// late as the last time that it was said.
+    /// Sets the time of day at `now`. It must be called before the other inputs at `now`, because gaps contain the time of
+    /// day.
     pub fn set_time(&mut self, now: Instant, time: SystemTime) {
-        self.wall.set(now, time);
+        self.wall_clock.set(now, time);
     }
 
     // ---- output ----
 
-    /// What to do next, in order.
+    /// Returns the next action. Actions must be carried out in this order.
     pub fn poll_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
     }
 
-    /// What is to be written to a link. The caller removes from its front what it has written.
+    /// Returns the bytes to be written to a link. The caller removes from the front what it has written.
     pub fn transmit(&mut self, link: LinkId) -> Option<&mut BytesMut> {
         let links = [&mut self.current, &mut self.next, &mut self.old];
         let link = links.into_iter().flatten().find(|found| found.id == link)?;
         match &mut link.stage {
-            Stage::Open(session) | Stage::Closing { session, .. } => Some(session.transmit()),
-            Stage::Opening { .. } => None,
+            LinkStage::Open(session) | LinkStage::Closing { session, .. } => {
+                Some(session.transmit())
+            }
+            LinkStage::Opening { .. } => None,
         }
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) is due.
+    /// Returns the instant at which [`handle_timeout`](Self::handle_timeout) must be called.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let elsewhere = [
@@ -253,13 +258,13 @@ impl Supervisor {
             self.hook.timeout(),
             self.retry_at,
         ];
-        // A stalled socket brings no answer: no deadline runs on it but the stall's own.
+        // A stalled socket is not read, so no answer can arrive: only the deadline of the stall counts.
         let here = match self.flow.is_stalled() {
             true => [self.flow.deadline(), None, None, None, None],
             false => [
                 self.current.as_ref().and_then(Link::deadline),
-                self.probe_timeout(),
-                self.echo_deadline(),
+                self.heartbeat_deadline(),
+                self.self_notification_deadline(),
                 self.handover.due(),
                 self.handover_deadline(),
             ],
@@ -269,39 +274,39 @@ impl Supervisor {
 
     // ---- getters ----
 
-    /// The state of the listener.
+    /// Returns the state of the listener.
     #[must_use]
     pub fn state(&self) -> State {
         self.state
     }
 
-    /// Whether the first session listens to everything, and the hook has succeeded once. A failure before that ends the
+    /// Returns true after the first session was live and the hook has succeeded once. A failure before that ends the
     /// listener.
     #[must_use]
     pub fn has_begun(&self) -> bool {
         self.has_begun
     }
 
-    /// Process id of the server's end.
+    /// Returns the process id of the backend.
     #[must_use]
     pub fn process_id(&self) -> Option<i32> {
         self.session().and_then(Session::process_id)
     }
 
-    /// Number of the current session, from 1; of the last one while there is none.
+    /// Returns the number of the current session, or of the last one while there is none. The first is 1.
     #[must_use]
     pub fn epoch(&self) -> u32 {
         let current = self.current.as_ref().map(|link| link.epoch).filter(|epoch| *epoch > 0);
         current.unwrap_or(self.epoch)
     }
 
-    /// What was counted.
+    /// Returns the counters.
     #[must_use]
-    pub fn figures(&self) -> Figures {
-        Figures { stalls: self.flow.stalls(), ..self.figures }
+    pub fn counters(&self) -> SupervisorCounters {
+        SupervisorCounters { stalls: self.flow.stalls(), ..self.counters }
     }
 
-    /// The wanted channels, sorted, and how far each has come.
+    /// Returns the wanted channels, sorted, each with its state.
     pub fn channels(&self) -> impl Iterator<Item = (&str, ChannelState)> {
         let confirmed: BTreeSet<&str> =
             self.session().into_iter().flat_map(Session::channels).collect();
@@ -317,7 +322,7 @@ impl Supervisor {
         })
     }
 
-    /// Whether there is a session: logging in, or further.
+    /// Returns true if there is a current session, which may still be logging in.
     #[must_use]
     pub fn has_session(&self) -> bool {
         self.current.as_ref().is_some_and(Link::is_open)
@@ -337,7 +342,7 @@ impl Supervisor {
         }
     }
 
-    /// The current link or the next, without borrowing the rest.
+    /// Returns the current or the next link, without a borrow of the other fields.
     fn find<'a>(
         current: &'a mut Option<Link>,
         next: &'a mut Option<Link>,
@@ -351,88 +356,20 @@ impl Supervisor {
     fn open(&mut self, now: Instant) -> Link {
         self.handover.attempt_begins();
         self.links = self.links.saturating_add(1);
-        self.figures.attempts = self.figures.attempts.saturating_add(1);
+        self.counters.attempts = self.counters.attempts.saturating_add(1);
         let id = LinkId(self.links);
         let deadline = now.checked_add(self.policy.connect_timeout).unwrap_or(now);
         self.actions.push_back(Action::Open { link: id });
         Link::opening(now, id, deadline)
     }
 
-    /// The current link is broken, or could not be opened.
-    fn lose(&mut self, now: Instant, error: Error, sink: &mut impl Sink) {
-        if self.flow.is_stalled() {
-            return self.end_behind(now, LinkEvent::Failed(error));
-        }
-        let Some(link) = self.current.take() else { return };
-        if let Stage::Closing { .. } = link.stage {
-            self.current = Some(link);
-            return self.finish(Ok(()));
-        }
-        // A login that goes on in the session is an attempt still.
-        let (was_open, live_since) = (link.was_ready, link.live_since);
-        // Before what follows from it, as the answers to commands in flight.
-        if was_open {
-            self.figures.sessions_lost = self.figures.sessions_lost.saturating_add(1);
-            self.actions.push_back(Action::Tell(Incident::Lost { error: error.clone() }));
-        } else {
-            self.actions.push_back(Action::Tell(Incident::AttemptFailed { error: error.clone() }));
-        }
-        self.abandon(link, error.clone());
-        let refused = !was_open && is_refusal(&error) && !self.retries_refusals();
-        if !self.goes_on() || refused {
-            return self.finish(Err(error));
-        }
-        if was_open {
-            self.hold(now, error.clone(), 1, sink);
-            self.flow.resume(now);
-            self.cancel_hook();
-            self.probe.stop();
-            self.handover.due = None;
-        }
-        self.enter(State::Reconnecting);
-        if let (Some(since), Some(backoff)) = (live_since, &mut self.backoff) {
-            backoff.was_live(now.saturating_duration_since(since));
-        }
-        if !self.succeed(now, sink) {
-            self.retry_later(now, error);
-        }
-        self.start_waiting(now);
-    }
-
-    /// What was read of the current link and waits for room stands before its end: it is delivered first.
-    fn end_behind(&mut self, now: Instant, end: LinkEvent) {
-        self.resume(now);
-        if let Some(link) = &mut self.current {
-            link.end.get_or_insert(end);
-        }
-    }
-
-    fn retries_refusals(&self) -> bool {
-        self.policy.reconnect.is_some_and(|reconnect| reconnect.retry_refusals)
-    }
-
-    fn retry_later(&mut self, now: Instant, error: Error) {
-        let Some(backoff) = &mut self.backoff else { return };
-        let delay = backoff.next();
-        self.retry_at = now.checked_add(delay);
-        self.actions.push_back(Action::Tell(Incident::Reconnecting { error, delay }));
-    }
-
-    fn retry(&mut self, now: Instant) {
-        if self.retry_at.is_some_and(|at| at <= now) {
-            self.retry_at = None;
-            self.outages.count_attempt();
-            self.current = Some(self.open(now));
-        }
-    }
-
     fn resume(&mut self, now: Instant) {
         if let Some(stalled) = self.flow.resume(now)
             && let Some(link) = &mut self.current
         {
-            // What was not read was not waited for.
-            link.was_unread(now, stalled);
-            self.handover.was_unread(now, stalled);
+            // Nothing could arrive while the socket was not read.
+            link.add_unread_time(now, stalled);
+            self.handover.add_unread_time(now, stalled);
             self.actions.push_back(Action::Read { link: link.id, on: true });
         }
     }
@@ -443,17 +380,6 @@ impl Supervisor {
             self.state = state;
             self.actions.push_back(Action::State(state));
         }
-    }
-}
-
-/// Whether the next attempt would fail as this one did, unless another host or another password helps. What was read
-/// outside is read anew: it may be another by then.
-fn is_refusal(error: &Error) -> bool {
-    match error.kind() {
-        _ if error.is_passing() => false,
-        ErrorKind::Auth | ErrorKind::Config | ErrorKind::Misuse | ErrorKind::Unsupported => true,
-        // The database does not exist, or was dropped. N31.
-        _ => matches!(error.sqlstate(), Some("3D000" | "57P04")),
     }
 }
 

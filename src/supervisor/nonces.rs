@@ -1,4 +1,4 @@
-//! What nobody else may guess.
+//! Values that no other client can guess.
 
 use std::fmt;
 
@@ -6,8 +6,9 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-/// Values that follow from one secret, each of which tells nothing of the secret or of another one: HMAC-SHA-256 of a
-/// counter. A supervisor reads no randomness, so it is given the secret once.
+/// Generates values from one secret: HMAC-SHA-256 of a counter. A value reveals neither the secret nor another value.
+///
+/// A supervisor reads no randomness, so it gets the secret once.
 pub(super) struct Nonces {
     key: Zeroizing<[u8; 32]>,
     count: u64,
@@ -18,7 +19,7 @@ impl Nonces {
         Self { key: Zeroizing::new(key), count: 0 }
     }
 
-    /// The next one.
+    /// Returns the next value.
     fn next(&mut self) -> [u8; 32] {
         self.count = self.count.wrapping_add(1);
         let mut block = Zeroizing::new([0; 64]);
@@ -28,13 +29,13 @@ impl Nonces {
         mac.finalize().into_bytes().into()
     }
 
-    /// 128 bits of the next one, as text.
+    /// Returns 128 bits of the next value in hexadecimal.
     pub(super) fn hex(&mut self) -> String {
         let number = self.next().first_chunk().copied().unwrap_or_default();
         format!("{:032x}", u128::from_be_bytes(number))
     }
 
-    /// 64 bits of the next one: where a generator begins that is no secret.
+    /// Returns 64 bits of the next value, as the seed of a generator for random numbers that are not secret.
     pub(super) fn seed(&mut self) -> u64 {
         u64::from_be_bytes(self.next().first_chunk().copied().unwrap_or_default())
     }
@@ -53,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_is_another_one_and_all_follow_from_the_secret() {
+    fn all_values_differ_and_follow_from_the_secret() {
         let texts = |key| {
             let mut nonces = Nonces::new(key);
             (0..1_000).map(|_| nonces.hex()).collect::<BTreeSet<_>>()

@@ -1,63 +1,64 @@
-//! What a listener is to do, decided once.
+//! The settings of a listener, which do not change after it has started.
 
 use std::time::Duration;
 
 use super::Overflow;
 
-/// What a supervisor must know before it begins.
+/// The settings of a supervisor.
 #[derive(Debug, Clone)]
 pub struct Policy {
-    /// Channels to be active before the listener counts as connected.
+    /// The channels that must be active before the listener is connected.
     pub channels: Vec<String>,
     /// What to do when the queue is full.
     pub overflow: Overflow,
-    /// How long an attempt to connect may take, from the name to the first ReadyForQuery.
+    /// The timeout of an attempt to connect, from the name resolution to the first ReadyForQuery.
     pub connect_timeout: Duration,
-    /// How long a clean close may take.
+    /// The timeout of a clean close.
     pub close_timeout: Duration,
-    /// Whether a lost session is followed by another one, and how soon. `None`: its loss ends the listener.
+    /// The delays of reconnecting. `None`: the loss of a session ends the listener.
     pub reconnect: Option<Reconnect>,
-    /// How often a live session is proven to be one.
+    /// The interval and the timeout of heartbeats.
     pub heartbeat: Heartbeat,
-    /// How long a session may live before another one takes its place, without a gap. Up to a tenth is
-    /// taken off it at random, so that many listeners do not do it at once.
+    /// The lifetime of a session, after which a handover replaces it. It is shortened by up to a tenth at random, so that
+    /// many listeners do not begin a handover at once.
     pub max_lifetime: Option<Duration>,
-    /// How [`Action::RunHook`](super::Action::RunHook) is carried out before anything is delivered. `None`: there
-    /// is no hook.
+    /// The limits of the hook, which [`Action::RunHook`](super::Action::RunHook) runs before anything is delivered.
+    /// `None`: there is no hook.
     pub hook: Option<HookPolicy>,
 }
 
-/// How long the hook may run, and how often it may fail.
+/// The limits of the hook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HookPolicy {
-    /// A run that takes longer is cancelled, and is a failure.
+    /// The timeout of a run. A run that takes longer is cancelled, and has failed.
     pub timeout: Duration,
-    /// After so many failures in a row the listener ends with the last one. `None`: it never does. Before the first
-    /// success, one failure is enough.
+    /// The number of failures in a row after which the listener ends with the last error. `None`: no limit. Before the
+    /// first success, one failure ends the listener.
     pub failures_max: Option<u32>,
 }
 
-/// How to come back after a loss.
+/// The delays of reconnecting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reconnect {
-    /// Shortest delay before an attempt.
+    /// The shortest delay before an attempt.
     pub min: Duration,
-    /// Longest. A session that was live as long as this is stable: the next delay is short again.
+    /// The longest delay. After a session that was live for at least this time the next delay is short again.
     pub max: Duration,
-    /// Whether a refused login is tried again: another host or a new password may help.
+    /// True if a refused login is tried again, because another host or a new password may help.
     pub retry_refusals: bool,
 }
 
-/// How a live session is proven to be one.
+/// The interval and the timeout of heartbeats.
 ///
-/// Every `every` the server is asked what the session listens to. This answer, and that to any LISTEN or UNLISTEN on a
-/// live session, must come within `deadline` of the last bytes that came (LISTEN and UNLISTEN: 30 s at most): so a dead peer is noticed after at most
-/// `every + deadline`. A slow one that still sends is given up after five minutes, or `deadline` if that is longer.
-/// While a user's query runs, nothing is asked and nothing is due.
+/// At every interval the server is asked what the session listens to. While the answer is missing, the server must send
+/// something within `deadline`. The same is true for LISTEN and UNLISTEN on a live session, with a timeout of at most 30 s.
+/// So a dead peer is noticed after at most `every + deadline`. A peer that still sends, but does not answer, is given up
+/// after five minutes, or after `deadline` if that is longer. While a user's query runs, there is no heartbeat and no
+/// timeout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Heartbeat {
-    /// From one proof to the next.
+    /// The time from one heartbeat to the next.
     pub every: Duration,
-    /// How long nothing may come while a proof is due.
+    /// The longest time without data from the server while the answer to a heartbeat is missing.
     pub deadline: Duration,
 }

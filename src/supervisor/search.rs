@@ -1,8 +1,8 @@
-//! The search for a notification in a run. Tests count what is looked at.
+//! The search for a notification in a run. Tests count the notifications that are looked at.
 
 use crate::wire::{self, RawNotification};
 
-/// The place of the first notification in `frames` for which `is_it` is true.
+/// Returns the index of the first notification in `frames` for which `is_it` is true.
 pub(super) fn position(
     frames: &[u8],
     mut is_it: impl FnMut(RawNotification<'_>) -> bool,
@@ -16,6 +16,6 @@ pub(super) fn position(
 
 #[cfg(test)]
 thread_local! {
-    /// How many notifications were looked at by this thread.
+    /// The number of notifications that this thread has looked at.
     pub(super) static LOOKED_AT: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }

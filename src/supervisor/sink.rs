@@ -1,37 +1,36 @@
-//! Where notifications go.
+//! The queue that a supervisor puts notifications into.
 
 use bytes::BytesMut;
 
 use crate::notification::{Gap, Stamp};
 use crate::wire::Run;
 
-/// The queue behind a listener, as the supervisor sees it: runs go in, it says what has room.
+/// The producer end of the queue, as the supervisor sees it.
 ///
-/// One implementation puts them into the [ring](crate::ring); a simulator can have its own.
+/// One implementation writes to the [ring](crate::ring). A simulator can have its own.
 pub trait Sink {
-    /// The part of `run`, at the head of `frames`, that can be taken without dropping anything.
+    /// Returns the part of `run`, at the front of `frames`, that can be taken without dropping anything.
     ///
-    /// With `surplus`, the limit on the number of notifications does not count: a command waits for
-    /// its answer, which lies behind them.
+    /// With `surplus`, the limit on the number of notifications is not applied: a command waits for its answer, which
+    /// follows them in the stream.
     fn fits(&self, frames: &[u8], run: Run, surplus: bool) -> Run;
 
-    /// Takes `run` off the head of `input`. What has no room is dropped by the queue's policy, and
-    /// accounted for.
+    /// Takes `run` from the front of `input`. If the queue is full, notifications are dropped by its policy, and counted.
     fn notifications(&mut self, input: &mut BytesMut, run: Run, stamp: Stamp, surplus: bool);
 
-    /// Shows the consumer everything up to here, unless it is held.
+    /// Shows the consumer everything up to here, unless it is held back.
     fn publish(&mut self);
 
-    /// Whether the consumer has taken everything.
+    /// Returns true if the consumer has taken everything.
     fn is_empty(&self) -> bool;
 
-    /// How many notifications it was given, dropped ones included: a position of the stream.
+    /// Returns the number of notifications that were passed in, with dropped ones: a position in the stream.
     fn position(&self) -> u64;
 
-    /// Shows the consumer nothing of what comes from here on, until it is released.
+    /// Hides what follows from the consumer, until [`release`](Self::release).
     fn hold(&mut self);
 
-    /// Puts gaps at their positions, in order, none of which lies before what the consumer can see, and
-    /// shows everything up to here.
+    /// Puts gaps at their positions and shows everything up to here. The gaps are in order, and none is before what the
+    /// consumer can already see.
     fn release(&mut self, gaps: Vec<(u64, Gap)>);
 }

@@ -1,23 +1,23 @@
-//! A supervisor between a scripted server and a small queue, without a clock.
+//! Tests of a supervisor between a scripted server and a small queue, without a clock.
 
 mod attempts;
 mod chaos;
 mod close;
 mod commands;
 mod drain;
-mod echo;
+mod driver;
 mod flow;
 mod handover;
 mod handover_broken;
 mod handover_random;
+mod heartbeat;
 mod hook;
-mod probe;
 mod properties;
 mod queue;
 mod reconnect;
 mod restore;
+mod self_notification;
 mod server;
-mod shell;
 mod start;
 mod transaction;
 mod words;
@@ -26,14 +26,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::BytesMut;
 
-use self::shell::{Shell, looked_at_in_a_run_without_room};
+use self::driver::{TestDriver, looked_at_in_a_run_without_room};
 use self::words::*;
 use super::*;
 use crate::auth::{AuthPolicy, Credentials, Password, ScramNonce};
 use crate::session::Login;
 use crate::wire::ProtocolVersion;
 
-/// None at all.
+/// No heartbeats.
 const HEARTBEAT: Heartbeat = Heartbeat { every: Duration::MAX, deadline: Duration::from_secs(8) };
 
 fn policy() -> Policy {
@@ -66,7 +66,7 @@ fn login(now: Instant) -> Login {
     }
 }
 
-/// A session that is logged in.
+/// Returns a session that is logged in.
 fn ready(now: Instant) -> Box<Session> {
     let mut session = session(now);
     let _ = session.handle_input(now, &mut BytesMut::from(PRELUDE)).unwrap();
@@ -83,10 +83,10 @@ fn broken() -> LinkEvent {
     LinkEvent::Failed(Error::new(ErrorKind::Connect, "broken"))
 }
 
-/// A hook that may run for so long.
+/// The limits of a hook.
 const HOOK: HookPolicy = HookPolicy { timeout: Duration::from_secs(30), failures_max: None };
 
-/// As [`policy`], but it comes back after a loss.
+/// As [`policy`], but the listener reconnects after a loss.
 fn lasting() -> Policy {
     let (min, max) = (Duration::from_millis(50), Duration::from_secs(30));
     Policy { reconnect: Some(Reconnect { min, max, retry_refusals: false }), ..policy() }
@@ -112,7 +112,7 @@ const NOT_LISTENED: &str = "server error: the channel \"a\" cannot be listened t
 const ENDED: &str = "server error: the server ended the session: FATAL: no (SQLSTATE 57P01)";
 const OVER: &str = "closed: the listener is closed";
 
-/// And one that still waited when the session was lost.
+/// The answer to a command that still waited when the session was lost.
 const UNSENT: &str = "closed: the listener has ended before this was sent";
 const OPEN_TRANSACTION: &str = "misuse: the query left a transaction open on the listening session, \
     it was rolled back (hint: nothing is delivered inside a transaction: use a connection of its own)";

@@ -1,85 +1,88 @@
-//! A session that is inside a transaction.
+//! Sessions that are inside a transaction.
 //!
-//! Nothing is delivered there, and nothing that is confirmed there lasts. A user's query may begin one, which is rolled
-//! back. If anything else is answered from inside a transaction, it is not ours: a pooler or a proxy has begun it. Then the
-//! session is rolled back too, because what it is notified of until then comes behind that, and another one takes its place.
+//! The server sends no notifications inside a transaction, and LISTEN takes effect only at its end. If a user's query
+//! leaves a transaction open, it is rolled back. If another command is answered inside a transaction, a pooler or a
+//! proxy has begun it. Then it is rolled back too, to get the notifications until then, and the session is replaced.
 
 use std::time::Instant;
 
-use super::commands::{Change, Purpose};
+use super::commands::{CommandPurpose, UserChange};
 use super::{CommandId, LinkId, Role, Sink, Supervisor, closed};
 use crate::session::{Answer, Session};
 use crate::wire::TransactionStatus;
 use crate::{Error, ErrorKind};
 
 impl Supervisor {
-    /// A user's query left a transaction open: its answer waits until that is rolled back. `refusal` is that of the query
-    /// itself.
+    /// Rolls back a transaction that a user's query left open. The answer to the query waits for it. `refusal` is the
+    /// error of the query itself.
     pub(super) fn roll_back(&mut self, now: Instant, id: CommandId, refusal: Option<Error>) {
         let Some(link) = &mut self.current else { return };
         let rollback = |session: &mut Session| session.roll_back(now);
-        let purpose = Purpose::Rollback { id, refusal: refusal.clone() };
+        let purpose = CommandPurpose::Rollback { id, refusal: refusal.clone() };
         if let Err(error) = link.start(now, purpose, rollback) {
             self.reply(id, Err(not_rolled_back(refusal, error)));
         }
     }
 
-    /// This was answered from inside a transaction. Nothing of it is believed, nor anything that follows on this link. A
-    /// user gets an answer when the session is over: until then it may bring what an UNLISTEN was to end.
+    /// Leaves a transaction that is not ours: rejects this answer and all later ones of the link, and sends ROLLBACK.
+    ///
+    /// Users get their answers at the end of the session, because until then it may still listen to a channel of an
+    /// UNLISTEN.
     pub(super) fn leave(
         &mut self,
         now: Instant,
         id: LinkId,
-        purpose: Purpose,
+        purpose: CommandPurpose,
         result: Answer,
         sink: &mut impl Sink,
     ) {
         let error = is_in_transaction(result.err());
-        let was_rolled_back = matches!(purpose, Purpose::Rollback { .. });
-        // A drain has a deadline of its own, and ends with the session.
+        let was_rolled_back = matches!(purpose, CommandPurpose::Rollback { .. });
+        // A drain ends with the session, so there is no ROLLBACK.
         let may_stay = self.role(id) == Some(Role::Current) && self.draining.is_none();
         let Some(link) = Self::find(&mut self.current, &mut self.next, id) else { return };
-        link.doubt = Some(error.clone());
+        link.rejection = Some(error.clone());
         link.undone.push(purpose);
         let rollback = |session: &mut Session| session.roll_back(now);
-        // Once. A session that is not live yet has delivered nothing.
+        // ROLLBACK is sent once, and only on a live session: another one has delivered nothing yet.
         let is_leaving = !was_rolled_back
             && may_stay
             && link.is_live()
-            && link.start(now, Purpose::Leave, rollback).is_ok();
+            && link.start(now, CommandPurpose::LeaveTransaction, rollback).is_ok();
         if !is_leaving {
             self.fail(now, id, error, sink);
         }
     }
 }
 
-/// The session is over. What was answered with `status` inside a transaction was undone with it, and what a user's query
-/// left open was not rolled back by us.
+/// Returns the purpose and the answer of a command at the end of its session. If `status` says that it was answered
+/// inside a transaction, the end of the session has undone it, and ROLLBACK after a user's query was not confirmed.
 pub(super) fn undone(
-    purpose: Purpose,
+    purpose: CommandPurpose,
     result: Answer,
     status: TransactionStatus,
     session: Option<&Session>,
-) -> (Purpose, Answer) {
+) -> (CommandPurpose, Answer) {
     match (purpose, result) {
-        // An error there may be the report of a dropped notification, and the transaction is over in any case.
-        (purpose @ Purpose::Rollback { .. }, _) if status == TransactionStatus::Idle => {
+        // An error in answer to ROLLBACK may be a stray error. The transaction has ended in any case.
+        (purpose @ CommandPurpose::Rollback { .. }, _) if status == TransactionStatus::Idle => {
             (purpose, Ok(Vec::new()))
         }
         (purpose, result) if status == TransactionStatus::Idle => (purpose, result),
-        (Purpose::User { id, change: Change::Query }, result) => {
+        (CommandPurpose::User { id, change: UserChange::Query }, result) => {
             let error = session.and_then(Session::failure).cloned();
             let refusal = result.err();
-            (Purpose::Rollback { id, refusal }, Err(error.unwrap_or_else(closed)))
+            (CommandPurpose::Rollback { id, refusal }, Err(error.unwrap_or_else(closed)))
         }
         (purpose, Ok(_)) => (purpose, Err(is_in_transaction(None))),
         (purpose, result) => (purpose, result),
     }
 }
 
-/// The answer to a query that was answered and left a transaction open, when the session was lost by `cause` before that
-/// was rolled back. It may have committed another one before. If the server refused the query, the refusal is the cause:
-/// the loss is reported in any case.
+/// Returns the answer to a query that left a transaction open, if the session was lost before the rollback.
+///
+/// The query may have committed an earlier transaction. If the server refused the query, the refusal is the cause, because
+/// the loss is reported in any case; else `cause` is.
 #[cold]
 pub(super) fn not_rolled_back(refusal: Option<Error>, cause: Error) -> Error {
     let message = "the query was answered and left a transaction open, and the session was lost before that was \
@@ -87,8 +90,9 @@ pub(super) fn not_rolled_back(refusal: Option<Error>, cause: Error) -> Error {
     Error::caused(ErrorKind::InDoubt, message, refusal.unwrap_or(cause))
 }
 
-/// The answer to a query that left a transaction open. `refusal` is that of the query. The transaction is over, because
-/// the server says so behind its answer to the ROLLBACK: an error in that answer does not count.
+/// Returns the answer to a query that left a transaction open, after the rollback. `refusal` is the error of the query.
+///
+/// An error in answer to ROLLBACK does not matter: the ReadyForQuery after it says that the transaction has ended.
 #[cold]
 pub(super) fn left_open(refusal: Option<Error>) -> Error {
     let message = "the query left a transaction open on the listening session, it was rolled back";
@@ -99,8 +103,9 @@ pub(super) fn left_open(refusal: Option<Error>) -> Error {
     .with_hint("nothing is delivered inside a transaction: use a connection of its own")
 }
 
+/// Returns the error for an answer inside a transaction that is not ours.
 fn is_in_transaction(refusal: Option<Error>) -> Error {
-    let message = "the session is inside a transaction that the listener has not begun: nothing is delivered there";
+    let message = "the session is inside a transaction that the listener has not begun: no notification is sent there";
     match refusal {
         Some(refusal) => Error::caused(ErrorKind::Pooler, message, refusal),
         None => Error::new(ErrorKind::Pooler, message),

@@ -179,7 +179,7 @@ fn what_the_server_is_can_be_answered_with_nonsense_too() {
     for (answer, expect) in [
         ("41 00000003", "connect: Protocol | length word 3 is below 11"),
         (READY, "connect: Protocol | ReadyForQuery came before the answer to a query was complete"),
-        (LISTENED, "connect: Protocol | the server does not say what it is"),
+        (LISTENED, "connect: Protocol | the query for the facts of the server has no valid answer"),
         (&[COLUMNS, "44 00000006 0000"].concat(), "connect: Protocol | DataRow has 0 values"),
         (fatal, "connect: Server | FATAL: no (SQLSTATE 57P01)"),
     ] {

@@ -49,7 +49,7 @@ fn t14_a_server_that_speaks_only_3_0_is_taken_at_its_word_unless_3_2_is_a_must()
     let script = Script::new().expect_startup().send_hex(ONLY_3_0).wait_for_eof();
     let must = || Login { min_protocol: ProtocolVersion::V3_2, ..asking_for_3_2() };
     let expect =
-        "connect: Unsupported | the server speaks protocol 3.0, and no less than 3.2 is accepted";
+        "connect: Unsupported | the server supports protocol 3.0, and the lowest accepted is 3.2";
     Attack::new(script, 13, LISTEN)
         .asking(must, "&min_protocol_version=3.2&max_protocol_version=3.2")
         .run(&[expect], &[]);
@@ -108,7 +108,7 @@ fn t23_a_session_that_does_not_speak_utf8_is_refused_before_a_name_is_quoted() {
     after_authentication(&hex(READY), "Unsupported | client_encoding was not reported");
     // And V6: an encoding in which a quote can hide, at any later moment.
     let sjis = message(b'S', b"client_encoding\0SJIS\0");
-    when_idle(&sjis, "Unsupported | client_encoding is SJIS, UTF8 was asked for (hint: a pooler");
+    when_idle(&sjis, "Unsupported | client_encoding is SJIS, expected UTF8 (hint: a pooler");
 }
 
 #[test]

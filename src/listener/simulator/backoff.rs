@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::clock::{Event, MILLI, Micros};
 use super::{World, say};
-use crate::supervisor::Incident;
+use crate::supervisor::LogEvent;
 use crate::wire::{DbError, Severity};
 use crate::{Error, ErrorKind};
 
@@ -47,13 +47,13 @@ impl Backoff {
 }
 
 impl World {
-    pub(super) fn noted(&mut self, incident: &Incident) {
+    pub(super) fn noted(&mut self, incident: &LogEvent) {
         say!(self, "noted: {incident:?}");
         match incident {
-            Incident::Reconnecting { delay, .. } => self.waits(*delay),
+            LogEvent::Reconnecting { delay, .. } => self.waits(*delay),
             // What stands behind an answer that ends the session belongs to the gap.
-            Incident::Lost { error } if is_of_an_answer(error) => self.unchecked = None,
-            Incident::HandedOver { .. } => {
+            LogEvent::Lost { error } if is_of_an_answer(error) => self.unchecked = None,
+            LogEvent::HandedOver { .. } => {
                 self.handovers += 1;
                 self.is_live();
             }

@@ -117,7 +117,7 @@ impl World {
             let private = format!("private_{index}");
             let listen = session.listen(self.clock.instant(), &[&private]);
             listen.expect("the session is ready");
-            session.prove_by(Evidence::Echo(private));
+            session.set_evidence(Evidence::SelfNotification(private));
             connection.before_early = Some(connection.readies);
         }
         connection.stage = Stage::Open;

@@ -52,7 +52,7 @@ impl World {
             Action::Release { .. } => {}
             Action::RunHook(live) => self.hook_begins(live, supervisor),
             Action::CancelHook => self.hook_is_cancelled(supervisor.state()),
-            Action::Tell(incident) => self.noted(incident),
+            Action::Log(incident) => self.noted(incident),
             Action::Reply { id, result } => {
                 // Of an end that nobody waits for.
                 if let Some(answer) = self.answers.remove(&id.0) {

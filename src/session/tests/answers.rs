@@ -1,11 +1,11 @@
-//! What a server may answer to a command, and what it may not.
+//! Answers to commands that a server may send, and that it may not.
 
 use super::*;
 use crate::session::RESULT_BYTES_MAX;
 
 const BROKEN: &str = "protocol violation: ";
 
-/// The command gets this error, and the session is over with it.
+/// Checks that the command and the session fail with this error.
 fn check_broken(scene: &Scene, parts: &[&str], why: &str) {
     let repeatable = scene.begin().session.pending.front().is_none_or(|p| p.kind.is_repeatable());
     let in_doubt = "in doubt: the connection was lost before the server answered, it may have \
@@ -37,13 +37,13 @@ fn copy_from_stdin_is_refused_once_and_the_session_goes_on() {
         sent[sent.len() - n..].to_vec()
     };
     assert_eq!(last(&Scene::querying(), 1), [fail]);
-    // A server that ends without an error has not copied anything either.
+    // A server that completes the command without an error has not copied anything.
     let unsupported = "done 0: unsupported: COPY FROM STDIN is not supported";
     check(&Scene::querying(), &[copy_in, READY], &[unsupported]);
     check_broken(&Scene::listening(), &[copy_in], &unexpected("CopyInResponse", "LISTEN"));
 }
 
-/// The Sync behind the command was read as a part of the COPY data, and passed over.
+/// The server has read the Sync after the command as a part of the COPY data.
 #[test]
 fn copy_from_stdin_with_parameters_sends_a_second_sync() {
     let mut play = Scene::binding().begin();
@@ -53,9 +53,9 @@ fn copy_from_stdin_with_parameters_sends_a_second_sync() {
     assert_eq!(tags.escape_ascii().to_string(), "PBDESfS");
 }
 
-/// A peer that does not read and asks for data again and again.
+/// The peer does not read, and asks for data again and again.
 #[test]
-fn copy_requests_without_end_do_not_fill_the_memory() {
+fn repeated_copy_requests_do_not_fill_the_memory() {
     let copy_in = "47 00000007 00 0000";
     check_broken(&Scene::querying(), &[copy_in, copy_in], &unexpected("CopyInResponse", "a query"));
     let mut play = Scene::querying().begin();
@@ -66,7 +66,7 @@ fn copy_requests_without_end_do_not_fill_the_memory() {
 
 /// Q2.
 #[test]
-fn copied_data_is_passed_over_and_kept_nowhere() {
+fn copied_data_is_skipped_and_not_kept() {
     let scene = Scene::querying();
     let copy_out = "48 00000007 00 0000";
     let rest = ["63 00000004", SELECT_1, READY].concat();
@@ -92,7 +92,7 @@ fn copied_data_is_passed_over_and_kept_nowhere() {
 
 /// Q3.
 #[test]
-fn replication_is_not_spoken() {
+fn replication_is_not_supported() {
     for scene in [Scene::querying(), Scene::listening(), Scene::idle(), Scene::binding()] {
         let during = match scene.begin().session.pending.front() {
             Some(pending) => pending.kind.name(),
@@ -164,7 +164,7 @@ fn a_completion_that_is_not_of_listen_is_refused() {
 
 /// Q8.
 #[test]
-fn silence_after_listen_ends_at_the_deadline() {
+fn a_listen_without_an_answer_fails_at_the_deadline() {
     let mut play = Scene::listening().begin();
     let deadline = play.now + Duration::from_secs(5);
     play.feed(&hex(LISTEN));
@@ -178,7 +178,7 @@ fn silence_after_listen_ends_at_the_deadline() {
 }
 
 #[test]
-fn the_deadline_of_a_command_runs_from_when_it_is_the_oldest_and_a_query_has_none() {
+fn the_timeout_of_a_command_begins_when_it_is_the_oldest_and_a_query_has_none() {
     let mut play = Scene::after(|session, now| {
         session.simple_query(now, "SELECT pg_sleep(60)").unwrap();
         session.listen(now, &["a"]).unwrap();
@@ -196,7 +196,7 @@ fn the_deadline_of_a_command_runs_from_when_it_is_the_oldest_and_a_query_has_non
 
 /// Q9.
 #[test]
-fn a_completion_that_nobody_waits_for_is_refused() {
+fn a_completion_without_a_command_is_refused() {
     let ready = unexpected("ReadyForQuery", "an idle session");
     check_broken(&Scene::idle(), &[READY], &ready);
     let complete = unexpected("CommandComplete", "an idle session");
@@ -204,7 +204,7 @@ fn a_completion_that_nobody_waits_for_is_refused() {
     let over = format!("over: {BROKEN}{ready}");
     check(&Scene::listening(), &[LISTEN, READY, READY], &["done 0: ", &over]);
     check(&Scene::querying(), &[SELECT_1, READY, READY], &["done 0: SELECT 1", &over]);
-    // With another query behind it, it would have been taken for that one's empty answer.
+    // With another query after it, it would have been taken for the empty answer to that query.
     let both = Scene::after(|session, now| {
         session.simple_query(now, "SELECT 1").unwrap();
         session.simple_query(now, "SELECT 1").unwrap();
@@ -220,7 +220,7 @@ fn a_completion_that_nobody_waits_for_is_refused() {
     {
         let mut play = scene.begin();
         play.feed(&join(&[answer, READY]));
-        // The command that was cut off gets its error like every other one.
+        // The command without a complete answer gets its error, as every other one.
         assert!(play.log[0].starts_with("done 0: in doubt: "), "{:?}", play.log);
         assert!(play.log[1].contains("complete"), "{:?}", play.log);
     }
@@ -228,7 +228,7 @@ fn a_completion_that_nobody_waits_for_is_refused() {
 
 /// Q10.
 #[test]
-fn a_refused_listen_refuses_all_its_channels_and_leaves_the_session_up() {
+fn a_refused_listen_refuses_all_its_channels_and_the_session_goes_on() {
     let scene = Scene::after(|session, now| {
         session.listen(now, &["a", "b", "c"]).unwrap();
     });
@@ -261,7 +261,7 @@ fn messages_of_the_extended_protocol_do_not_answer_a_simple_query() {
         check_broken(&Scene::listening(), &[bytes], &unexpected(name, "LISTEN"));
         check_broken(&Scene::idle(), &[bytes], &unexpected(name, "an idle session"));
     }
-    // We never ask for a part of the rows: it would be taken for all of them.
+    // A part of the rows is never requested, so it would be taken for all of them.
     let suspended = unexpected("PortalSuspended", "a query with parameters");
     check_broken(&Scene::binding(), &[COLUMN, ROW, "73 00000004"], &suspended);
 }
@@ -273,7 +273,7 @@ fn an_empty_query_is_complete() {
     check_broken(&Scene::querying(), &[COLUMN, "49 00000004"], &both);
 }
 
-/// What is kept of an answer is bounded, whatever it is made of.
+/// The memory for an answer is bounded, with any kind of messages.
 #[test]
 fn an_answer_that_is_too_large_is_refused_and_the_session_goes_on() {
     let large = format!("done 0: unsupported: the result is larger than {RESULT_BYTES_MAX} bytes");
@@ -289,7 +289,7 @@ fn an_answer_that_is_too_large_is_refused_and_the_session_goes_on() {
     assert_eq!(play.log, [large.as_str(), "A 1 a b"]);
     assert!(play.session.is_ready());
 
-    // Descriptions and command tags count like rows.
+    // Descriptions and command tags count as rows do.
     let columns = 20_000_u16;
     let column = hex("00 00000000 0000 00000019 ffff ffffffff 0000").repeat(columns.into());
     let description = message(b'T', &[&columns.to_be_bytes()[..], &column].concat());

@@ -1,4 +1,4 @@
-//! The login, as far as the session has a part in it.
+//! The login of a session.
 
 use super::*;
 use crate::auth::{AuthMethod, ScramServer, ScramVerdict, ScramVerifier};
@@ -6,7 +6,7 @@ use crate::auth::{AuthMethod, ScramServer, ScramVerdict, ScramVerifier};
 const SASL: &str = "52 00000017 0000000a 534352414d2d5348412d32353600 00";
 const SASL_PLUS: &str = "52 0000002a 0000000a 534352414d2d5348412d3235362d504c555300 \
                          534352414d2d5348412d32353600 00";
-/// The client's part of the nonce: base64 of eighteen bytes 7.
+/// The client's part of the nonce: 18 bytes of value 7 in base64.
 const NONCE: &str = "BwcHBwcHBwcHBwcHBwcHBwcH";
 
 fn authentication(code: u32, data: &[u8]) -> Vec<u8> {
@@ -17,7 +17,7 @@ fn server_first(text: &str) -> Vec<u8> {
     authentication(11, text.as_bytes())
 }
 
-/// After the server's first message, which asks for one iteration.
+/// Returns a session after the server's first message, which asks for one iteration.
 fn answered() -> (Scene, ScramServer) {
     let verifier = ScramVerifier::from_password(&Password::new(PASSWORD), b"salt", 1).unwrap();
     let mut server = ScramServer::new(verifier, ScramNonce::new([9; 18]));
@@ -26,7 +26,7 @@ fn answered() -> (Scene, ScramServer) {
     (Scene { before, ..Scene::with_password() }, server)
 }
 
-/// What a genuine server says at the end of the exchange.
+/// Returns the last message of a server that knows the password.
 fn server_final() -> Vec<u8> {
     let (scene, mut server) = answered();
     let sent = scene.begin().sent_messages();
@@ -51,7 +51,7 @@ fn a_whole_scram_exchange_ends_in_ready() {
 }
 
 #[test]
-fn a_login_without_a_question_is_called_trust() {
+fn a_login_without_a_request_is_reported_as_trust() {
     for scene in [Scene::new(), Scene::with_password()] {
         let mut play = scene.begin();
         play.feed(&join(&PRELUDE));
@@ -62,7 +62,7 @@ fn a_login_without_a_question_is_called_trust() {
 
 /// A2: libpq accepts it.
 #[test]
-fn authentication_ok_inside_scram_is_never_believed() {
+fn authentication_ok_inside_scram_is_never_accepted() {
     let first = format!("r={NONCE}x,s=c2FsdA==,i=4096");
     let sasl = Scene { before: hex(SASL), ..Scene::with_password() };
     let expect = "over: protocol violation: expected \
@@ -71,7 +71,7 @@ fn authentication_ok_inside_scram_is_never_believed() {
     let (scene, _) = answered();
     check(&scene, &[AUTHENTICATION_OK], &[expect]);
 
-    // In the middle of the computation, which has taken only its first steps.
+    // During the computation, of which only the first steps are done.
     let both = [server_first(&first), hex(AUTHENTICATION_OK)].concat();
     let mut play = sasl.begin();
     play.input.extend_from_slice(&both);
@@ -85,7 +85,7 @@ fn authentication_ok_inside_scram_is_never_believed() {
 }
 
 #[test]
-fn a_computation_is_cut_into_steps_and_the_deadline_holds_in_between() {
+fn a_computation_is_divided_into_steps_and_the_deadline_is_checked_in_between() {
     let mut play = Scene { before: hex(SASL), ..Scene::with_password() }.begin();
     play.input.extend(server_first(&format!("r={NONCE}x,s=c2FsdA==,i=4096")));
     let progress = play.session.handle_input(play.now, &mut play.input).unwrap();
@@ -112,7 +112,7 @@ fn a_computation_is_cut_into_steps_and_the_deadline_holds_in_between() {
 
 /// A4.
 #[test]
-fn a_server_that_cannot_prove_itself_is_refused() {
+fn a_server_that_does_not_know_the_password_is_refused() {
     let right = String::from_utf8(server_final()).unwrap();
     let wrong = format!("v={}", "A".repeat(43) + "=");
     let short = format!("v={}=", "A".repeat(41) + "A");
@@ -137,9 +137,9 @@ fn a_server_that_cannot_prove_itself_is_refused() {
     }
 }
 
-/// A5, A6, A11 in part: nothing is computed before every part of the message has passed.
+/// A5, A6, A11 in part: nothing is computed before the whole message is checked.
 #[test]
-fn a_first_message_of_the_server_that_is_wrong_costs_no_computation() {
+fn after_a_wrong_first_message_of_the_server_nothing_is_computed() {
     let scene = Scene { before: hex(SASL), ..Scene::with_password() };
     let s = "s=c2FsdA==";
     let r = format!("r={NONCE}x");
@@ -167,7 +167,7 @@ fn a_first_message_of_the_server_that_is_wrong_costs_no_computation() {
         play.end(&error);
         check_bytes(&scene, &server_first(&text), &[&format!("over: {error}")]);
     }
-    // A5d: long, and allowed.
+    // A5d: long, but allowed.
     let long = format!("r={NONCE}{},{s},i=1", "x".repeat(1_900));
     let mut play = scene.begin();
     play.feed(&server_first(&long));
@@ -176,7 +176,7 @@ fn a_first_message_of_the_server_that_is_wrong_costs_no_computation() {
 
 /// A11.
 #[test]
-fn a_list_of_mechanisms_that_is_wrong_or_has_none_of_ours_is_refused() {
+fn a_list_of_mechanisms_that_is_malformed_or_has_no_supported_one_is_refused() {
     let hundred = [b"SCRAM-SHA-1\0".repeat(100), b"\0".to_vec()].concat();
     for (bytes, kind) in [
         (authentication(10, b"SCRAM-SHA-256"), ErrorKind::Protocol),
@@ -199,7 +199,7 @@ fn a_list_of_mechanisms_that_is_wrong_or_has_none_of_ours_is_refused() {
 
 /// A14, A15.
 #[test]
-fn methods_that_are_not_spoken_are_named() {
+fn methods_that_are_not_supported_are_named() {
     let asks = "over: unsupported: server asks for ";
     for (code, name) in [
         (2, "Kerberos 5 (code 2), which is not spoken"),
@@ -225,7 +225,7 @@ fn methods_that_are_not_spoken_are_named() {
 }
 
 #[test]
-fn a_password_is_sent_only_once_and_never_without_being_asked() {
+fn a_password_is_sent_only_once_and_only_if_it_was_requested() {
     let clear = "52 00000008 00000003";
     let mut play = Scene::with_password().begin();
     play.feed(&hex(clear));
@@ -242,7 +242,7 @@ fn a_password_is_sent_only_once_and_never_without_being_asked() {
 
 /// L1.
 #[test]
-fn no_debug_and_no_error_shows_the_password_or_what_is_made_of_it() {
+fn no_debug_and_no_error_shows_the_password_or_a_value_computed_from_it() {
     let (scene, _) = answered();
     let mut seen = format!("{:?}", login_with_password());
     let md5 = authentication(5, &[1, 2, 3, 4]);

@@ -1,10 +1,10 @@
-//! What commands send, and what is left of them.
+//! The bytes and the results of commands.
 
 use super::*;
 use crate::session::CommandId;
 use crate::wire::TransactionStatus;
 
-/// The messages behind the startup packet.
+/// Returns the messages after the startup packet.
 fn sent(scene: &Scene) -> Vec<Vec<u8>> {
     scene.begin().sent_messages().split_off(1)
 }
@@ -15,7 +15,7 @@ fn query(sql: &str) -> Vec<u8> {
 
 /// I1, I2, I7.
 #[test]
-fn channel_names_are_quoted_and_nothing_else_is_done_to_them() {
+fn channel_names_are_quoted_and_not_changed() {
     for (name, quoted) in [
         (r#"a"; DROP TABLE x; --"#, r#""a""; DROP TABLE x; --""#),
         (r#"""#, r#""""""#),
@@ -38,7 +38,7 @@ fn channel_names_are_quoted_and_nothing_else_is_done_to_them() {
         let sent = play.sent_messages();
         assert_eq!(sent[1], query(&format!("LISTEN {quoted}")));
         assert_eq!(sent[2], query(&format!("UNLISTEN {quoted}")));
-        // A bound value: as it is.
+        // A bound value is sent as it is.
         assert!(sent[4].windows(name.len()).any(|bytes| bytes == name.as_bytes()), "{name}");
     }
     let both = Scene::after(|session, now| {
@@ -121,10 +121,10 @@ fn parameters_are_bound_in_text_with_their_types() {
 }
 
 #[test]
-fn pipelined_commands_get_their_own_answers_even_if_nobody_waits_for_one() {
+fn pipelined_commands_get_their_own_answers_even_if_an_earlier_one_is_ignored() {
     let scene = Scene::after(|session, now| {
         session.simple_query(now, "SELECT 1").unwrap();
-        // Nobody waits for this one any more: its answer is passed by all the same.
+        // The caller does not wait for this one any more. Its answer is still matched.
         let _ = session.simple_query(now, "SELECT 2").unwrap();
         session.listen(now, &["a"]).unwrap();
     });
@@ -169,7 +169,7 @@ fn the_confirmed_channels_follow_the_answers_and_not_the_commands() {
 
 /// Inside a transaction LISTEN and UNLISTEN change nothing before COMMIT, and ROLLBACK undoes them.
 #[test]
-fn what_is_answered_inside_a_transaction_is_not_confirmed() {
+fn a_listen_that_is_answered_inside_a_transaction_is_not_confirmed() {
     let mut play = Scene::after(|session, now| {
         session.listen(now, &["a"]).unwrap();
         session.listen(now, &["b"]).unwrap();
@@ -204,7 +204,7 @@ fn the_transaction_status_is_that_of_the_last_ready() {
 }
 
 #[test]
-fn a_clean_end_sends_terminate_behind_what_is_left_and_answers_every_command() {
+fn a_clean_end_sends_terminate_after_the_queued_bytes_and_answers_every_command() {
     let mut play = Scene::idle().begin();
     play.session.listen(play.now, &["a"]).unwrap();
     play.session.simple_query(play.now, "SELECT 1").unwrap();
@@ -216,7 +216,7 @@ fn a_clean_end_sends_terminate_behind_what_is_left_and_answers_every_command() {
     assert_eq!(play.log.len(), 2);
     assert_eq!(play.log[0], "done 0: closed: the connection was closed");
     assert!(play.log[1].starts_with("done 1: in doubt: "));
-    // What the server still says is passed over, whatever it is. What it notifies is not.
+    // All further messages are skipped, except notifications.
     play.feed(&join(&[A1, LISTEN, READY, A1, A1, ERROR, A1, "00000000 ff"]));
     assert!(play.input.is_empty());
     play.session.terminate();
@@ -228,21 +228,21 @@ fn a_clean_end_sends_terminate_behind_what_is_left_and_answers_every_command() {
     play.eof();
 }
 
-/// However the bytes come, and whatever else comes between: what was notified before the server has read Terminate
-/// arrives.
+/// Notifications that the server sends before it has read Terminate arrive, with any split of the bytes and any other
+/// messages between them.
 #[test]
-fn notifications_behind_terminate_are_told_and_nothing_else_is() {
+fn after_terminate_only_notifications_are_reported() {
     let fatal = join(&["45 00000017 53464154414c00 43353750303100 4d6e6f00 00"]);
     let stream = [
         hex(A1),
-        // No answer to anything, and no message that the session was to have now.
+        // No answers, and no messages that are allowed in this state.
         join(&[LISTEN, READY, SELECT_1, COLUMN, ROW, ERROR, READY, PRELUDE[0], KEY]),
         message(b'S', b"client_encoding\0LATIN1\0"),
         message(b'N', b"\0"),
         hex(A1),
         fatal,
         message(b'd', &[b'x'; 100_000]),
-        // Longer than a row may be.
+        // Longer than the limit of a row.
         message(b'D', &vec![0; 1_100_000]),
         hex(A1),
     ]
@@ -258,9 +258,9 @@ fn notifications_behind_terminate_are_told_and_nothing_else_is() {
     }
 }
 
-/// A type that does not exist, a length below the least, a notification that is none.
+/// A type that does not exist, a length below the minimum, and a malformed notification.
 #[test]
-fn malformed_bytes_behind_terminate_end_the_notifications_without_an_error() {
+fn malformed_bytes_after_terminate_end_the_notifications_without_an_error() {
     for malformed in ["00 00000004", "5a 00000003", "41 00000003", "41 0000000c 00000001 6100 6262"]
     {
         let mut play = Scene::idle().begin();
@@ -298,7 +298,7 @@ fn a_failed_session_has_nothing_to_send() {
     play.end(&error);
 }
 
-/// Commands that were given one after the other before the first answer came.
+/// The commands were sent before the first answer arrived.
 #[test]
 fn the_queues_of_very_many_commands_are_freed_when_all_are_answered() {
     const COMMANDS: usize = 5_000;
@@ -314,7 +314,7 @@ fn the_queues_of_very_many_commands_are_freed_when_all_are_answered() {
     assert!(room.0 <= 64 && room.1 <= 64, "{room:?}");
 }
 
-/// Names are cut to 63 bytes in the encoding of the database, and the notice says nothing of the place.
+/// Names are cut to 63 bytes in the encoding of the database, and the notice does not name the channel.
 #[test]
 fn a_listen_whose_name_the_server_cuts_is_refused_and_undone() {
     let mut play = Scene::idle().begin();
@@ -362,9 +362,9 @@ fn notices_are_asked_for_before_a_name_that_the_server_may_cut() {
     }
 }
 
-/// The time of the LISTEN began when the setting was answered, which had no time limit.
+/// The timeout of the LISTEN began when the SET was answered, which had no timeout.
 #[test]
-fn a_listen_behind_the_setting_for_notices_has_a_deadline() {
+fn a_listen_after_the_setting_for_notices_has_a_deadline() {
     let mut play = Scene::idle().begin();
     play.session.listen(play.now, &["\u{e9}".repeat(16)]).unwrap();
     play.write();
@@ -376,7 +376,7 @@ fn a_listen_behind_the_setting_for_notices_has_a_deadline() {
     assert_eq!(play.log, [format!("done 0: {text}"), format!("done 1: {text}")]);
 }
 
-/// The server cuts the name of an UNLISTEN in the same place: it ended the channel that the cut name is.
+/// The server cuts the name of an UNLISTEN too. So the UNLISTEN ended the channel whose name is the cut one.
 #[test]
 fn an_unlisten_whose_name_the_server_may_cut_ends_no_other_channel() {
     let (cut, long) = ("\u{e9}".repeat(21), "\u{e9}".repeat(30));
@@ -390,7 +390,7 @@ fn an_unlisten_whose_name_the_server_may_cut_ends_no_other_channel() {
         let expected = query(&format!("UNLISTEN \"{long}\";UNLISTEN \"a\"{listen}"));
         assert_eq!(play.sent_messages().last().unwrap(), &expected, "{encoding}");
         if is_kept {
-            // That of the SET is passed over.
+            // The answer to the SET is skipped.
             let set = message(b'C', b"SET\0");
             play.feed(&[set, join(&[READY, LISTEN, LISTEN, READY])].concat());
             let unlisten = "43 0000000d 554e4c495354454e00";
@@ -401,7 +401,7 @@ fn an_unlisten_whose_name_the_server_may_cut_ends_no_other_channel() {
 }
 
 #[test]
-fn a_name_is_listened_to_although_notices_are_refused() {
+fn a_long_name_is_listened_to_even_if_the_setting_for_notices_is_refused() {
     let mut play = Scene::idle().begin();
     let long = "\u{e9}".repeat(16);
     play.session.listen(play.now, &[&long]).unwrap();
@@ -412,9 +412,9 @@ fn a_name_is_listened_to_although_notices_are_refused() {
     assert_eq!(play.session.commands_in_flight(), 0);
 }
 
-/// The UNLISTEN that took it back ended what another LISTEN, on its way meanwhile, had begun.
+/// The UNLISTEN that undid it also ended the channel of another LISTEN in flight.
 #[test]
-fn a_cut_listen_is_undone_without_the_channels_that_others_listen_to() {
+fn undoing_a_cut_listen_ends_no_other_channel() {
     let notice = message(b'N', b"SNOTICE\0C42622\0Mcut\0\0");
     let mut play = Scene::idle().begin();
     // The server cuts "longest" to "long".
@@ -435,7 +435,7 @@ fn a_cut_listen_is_undone_without_the_channels_that_others_listen_to() {
 }
 
 #[test]
-fn more_rows_than_a_statement_of_ours_can_return_end_the_session() {
+fn more_rows_than_an_internal_statement_can_return_end_the_session() {
     let (no_columns, empty_row) = (hex("54 00000006 0000"), hex("44 00000006 0000"));
     let fed = |rows: usize, ask: fn(&mut Session, Instant) -> CommandId| {
         let mut play = Scene::idle().begin();
@@ -454,6 +454,6 @@ fn more_rows_than_a_statement_of_ours_can_return_end_the_session() {
         assert!(!fed(enough, ask));
         assert!(fed(too_many, ask));
     }
-    // A user's own query returns what it returns.
+    // A user's query has no such limit.
     assert!(!fed(1_000, |session, now| session.simple_query(now, "SELECT").unwrap()));
 }

@@ -5,7 +5,7 @@ use bytes::Buf;
 
 const ENDED: &str = "server error: the server ended the session: ";
 
-/// `E` or `N` with these fields, each a code and a value.
+/// Returns a message `E` or `N` with these fields, each a code and a value.
 fn diagnostic(tag: u8, fields: &[&str]) -> Vec<u8> {
     let mut body: Vec<u8> =
         fields.iter().flat_map(|field| [field.as_bytes(), b"\0"].concat()).collect();
@@ -37,7 +37,7 @@ fn a_fatal_error_ends_the_session_at_once() {
 
 /// E2.
 #[test]
-fn the_reason_that_came_as_a_warning_is_the_reason_of_the_end() {
+fn a_warning_about_the_shutdown_is_the_cause_of_the_end() {
     for code in ["57P01", "57P02"] {
         let warning =
             diagnostic(b'N', &["SWARNING", "VWARNING", &format!("C{code}"), "Mcrash of another"]);
@@ -52,7 +52,7 @@ fn the_reason_that_came_as_a_warning_is_the_reason_of_the_end() {
         assert_eq!(play.log, [format!("done 0: {text}"), format!("over: {text}")]);
         assert!(error.is_transient());
     }
-    // Another warning is no reason.
+    // Another warning is not the cause.
     let mut play = Scene::idle().begin();
     play.feed(&diagnostic(b'N', &["SWARNING", "VWARNING", "C01000", "Mx"]));
     assert_eq!(play.eof().to_string(), "connection: the server closed the connection");
@@ -60,7 +60,7 @@ fn the_reason_that_came_as_a_warning_is_the_reason_of_the_end() {
 
 /// E4, E5.
 #[test]
-fn an_error_without_fields_is_one_and_a_cut_off_one_is_none() {
+fn an_error_without_fields_is_accepted_and_a_truncated_one_is_not() {
     check(&Scene::idle(), &["45 00000005 00"], &[&format!("over: {ENDED}…")]);
     let malformed = "over: protocol violation: …";
     for bytes in [
@@ -76,7 +76,7 @@ fn an_error_without_fields_is_one_and_a_cut_off_one_is_none() {
 
 /// E7.
 #[test]
-fn what_the_server_says_is_shown_escaped_and_kept_as_it_was() {
+fn the_text_of_an_error_is_shown_escaped_and_kept_unchanged() {
     let hostile = b"SERROR\0C42501\0Ma\x1b[2J\r\n\xe2\x80\xae\xff\xe9\0\0";
     let bytes = [message(b'E', hostile), hex(READY)].concat();
     let shown = "ERROR: a\\u{1b}[2J\\r\\n\\u{202e}\u{fffd}\u{fffd} (SQLSTATE 42501)";
@@ -107,10 +107,10 @@ fn notices_are_counted_and_only_the_last_is_kept() {
     assert!(play.sent_messages().len() == 1);
 }
 
-/// Each is kept until the consumer comes, or until the next: a megabyte, and three more where it is not
+/// Each is kept until the caller takes it, or until the next one: a megabyte, and three more if it is not
 /// UTF-8.
 #[test]
-fn an_error_or_a_notice_that_answers_nothing_is_kept_in_a_kilobyte() {
+fn an_error_or_a_notice_that_answers_no_command_is_kept_in_a_kilobyte() {
     let long = [b"SERROR\0C42501\0M", &vec![0xe9; 900_000][..], b"\0Dwhy\0\0"].concat();
     let mut play = Scene::idle().begin();
     play.feed(&message(b'N', &long));
@@ -124,14 +124,14 @@ fn an_error_or_a_notice_that_answers_nothing_is_kept_in_a_kilobyte() {
     let error = error.db_error().unwrap();
     assert_eq!((error.code(), error.field(b'M').unwrap().len()), ("42501", 512));
     assert_eq!(error.severity(), wire::Severity::Error);
-    // One of usual length is kept whole.
+    // An error of usual length is kept whole.
     play.feed(&diagnostic(b'N', &["SNOTICE", "C00000", "Mone", "Dwhy"]));
     assert_eq!(play.session.notices().1.unwrap().detail(), Some("why"));
 }
 
-/// A read may bring twenty thousand of them.
+/// One read may contain twenty thousand of them.
 #[test]
-fn errors_that_answer_nothing_are_one_gap_if_nothing_lies_between_them() {
+fn stray_errors_without_a_notification_between_them_are_reported_once() {
     let mut play = Scene::idle().begin();
     let dropped =
         "dropped: server error: the server dropped a notification: ERROR: no (SQLSTATE 42501)";
@@ -152,13 +152,13 @@ fn a_translated_severity_is_judged_by_the_sqlstate() {
     check_bytes(&Scene::idle(), &ended, &[&over]);
 }
 
-/// Before 18.2 and its siblings: an ERROR that answers no command, with a ReadyForQuery of its own.
+/// Before 18.2 and the releases of the same day: a stray error with a ReadyForQuery of its own.
 #[test]
-fn a_dropped_notification_is_told_and_its_ready_is_no_answer() {
+fn a_dropped_notification_is_reported_and_its_ready_is_not_an_answer() {
     let dropped =
         "dropped: server error: the server dropped a notification: ERROR: no (SQLSTATE 42501)";
     check(&Scene::idle(), &[A1, ERROR, READY, A1], &["A 1 a b", dropped, "A 1 a b"]);
-    // A command that is given in between has its own.
+    // A command that is sent in between gets its own answer.
     let mut play = Scene::idle().begin();
     play.feed(&hex(ERROR));
     play.session.listen(play.now, &["a"]).unwrap();
@@ -167,9 +167,10 @@ fn a_dropped_notification_is_told_and_its_ready_is_no_answer() {
     assert_eq!(play.session.channels().collect::<Vec<_>>(), ["a"]);
 }
 
-/// A pooler that ends idle clients says so with an ERROR, and closes. What is dropped has a ReadyForQuery.
+/// A pooler that disconnects an idle client sends an ERROR and closes. A server that drops a notification sends
+/// ReadyForQuery.
 #[test]
-fn an_error_right_before_the_end_of_the_stream_is_its_reason() {
+fn an_error_right_before_the_end_of_the_stream_is_its_cause() {
     let reason = "over: server error: the server closed the connection: ERROR: no (SQLSTATE 42501)";
     let dropped =
         "dropped: server error: the server dropped a notification: ERROR: no (SQLSTATE 42501)";
@@ -177,7 +178,7 @@ fn an_error_right_before_the_end_of_the_stream_is_its_reason() {
         (vec![ERROR], vec![reason]),
         (vec![ERROR, ERROR], vec![reason]),
         (vec![A1, ERROR], vec!["A 1 a b", reason]),
-        // Something has followed: the session went on.
+        // A message has followed, so the session went on.
         (vec![ERROR, READY], vec![dropped, "over: connection: the server closed the connection"]),
         (
             vec![ERROR, A1],
@@ -195,9 +196,9 @@ fn an_error_right_before_the_end_of_the_stream_is_its_reason() {
     }
 }
 
-/// It was taken to belong to the error, and the answer was waited for in vain.
+/// The ReadyForQuery of the answer was taken for that of the error, so the command never ended.
 #[test]
-fn an_error_without_a_ready_of_its_own_does_not_take_that_of_an_answer() {
+fn a_stray_error_without_a_ready_does_not_use_the_ready_of_an_answer() {
     let mut play = Scene::idle().begin();
     play.feed(&hex(ERROR));
     play.session.listen(play.now, &["a"]).unwrap();

@@ -1,4 +1,4 @@
-//! Bytes that are no messages, and messages in pieces.
+//! Malformed messages, and messages in pieces.
 
 use super::*;
 
@@ -9,9 +9,9 @@ fn malformed(why: &str) -> String {
     format!("{MALFORMED}{why}")
 }
 
-/// F1, F2, F4, F8, F9, F11: refused as soon as it can be known.
+/// F1, F2, F4, F8, F9, F11: refused as early as possible.
 #[test]
-fn a_notification_that_is_none_ends_the_session() {
+fn a_malformed_notification_ends_the_session() {
     for (bytes, why) in [
         ("41 00000003", "length word 3 is below 11 in NotificationResponse"),
         ("41 00000000", "length word 0 is below 11 in NotificationResponse"),
@@ -57,7 +57,7 @@ fn notifications_up_to_the_limit_are_delivered() {
 
 /// F5.
 #[test]
-fn before_authentication_nothing_long_is_waited_for() {
+fn before_authentication_a_long_message_is_refused_at_its_header() {
     for (bytes, why) in [
         ("52 7fffffff", "length word 2147483647 is above 2000 in Authentication"),
         ("45 7fffffff", "length word 2147483647 is above 30000 in ErrorResponse"),
@@ -75,7 +75,7 @@ fn before_authentication_nothing_long_is_waited_for() {
 
 /// F12: each of the 256 type bytes with an empty body, in each state.
 #[test]
-fn an_empty_message_of_any_type_has_a_defined_end() {
+fn an_empty_message_of_any_type_has_a_defined_result() {
     let scenes = [
         ("startup", Scene::new(), ""),
         ("authenticated", Scene::authenticated(), ""),
@@ -111,7 +111,7 @@ fn another_protocol_is_named_and_its_bytes_are_escaped() {
         play.feed(peer);
         let expect = malformed(&format!("not a PostgreSQL server: it began with \"{shown}\""));
         assert_eq!(play.log, [expect]);
-        // How much of it is shown depends on what has arrived, that it is refused does not.
+        // The length of the quoted text depends on what has arrived.
         for at in 1..peer.len() {
             let (log, _) = super::play(&Scene::new(), &[&peer[..at], &peer[at..]]);
             let [line] = &log[..] else { panic!("{log:?}") };
@@ -160,7 +160,7 @@ fn every_split_of_a_whole_session_gives_the_same_events() {
 #[test]
 fn the_end_of_the_stream_at_any_byte_is_an_error_and_answers_every_command() {
     let (scene, bytes) = recorded();
-    // The last error answers nothing: while nothing follows it, it is the reason.
+    // The last error is a stray error. While no message follows it, it is the cause.
     let (last_error, ready) = (bytes.len() - join(&[READY, A1]).len(), hex(READY).len());
     for length in 0..bytes.len() {
         let is_reason = (last_error..last_error + ready).contains(&length);

@@ -1,4 +1,4 @@
-//! Messages that are longer than what is taken whole.
+//! Messages that are longer than the receive buffer may grow for any message.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -6,22 +6,22 @@ use proptest::sample::Index;
 
 use super::*;
 
-/// Longest body of an error, a row and the like that is taken whole.
+/// The longest body of a message that is always taken whole.
 const WHOLE: usize = 1024 * 1024 - 4;
 
-/// A row of one value.
+/// Returns a row with one value.
 fn row(bytes: usize) -> Vec<u8> {
     let length = u32::try_from(bytes).unwrap().to_be_bytes();
     message(b'D', &[&[0, 1][..], &length, &vec![b'x'; bytes]].concat())
 }
 
-/// An error or a notice with so long a message, and fields before and behind it.
+/// Returns an error or a notice with a message of this length, and fields before and after it.
 fn diagnostic(tag: u8, severity: &str, bytes: usize) -> Vec<u8> {
     let fields = format!("S{severity}\0V{severity}\0C42501\0M{}\0Hhint\0\0", "x".repeat(bytes));
     message(tag, fields.as_bytes())
 }
 
-/// The lines, without what makes them long.
+/// Returns the lines without their long texts.
 fn short(log: &[String]) -> Vec<String> {
     let cut = |line: &String| {
         let x = line.matches('x').count();
@@ -30,7 +30,7 @@ fn short(log: &[String]) -> Vec<String> {
     log.iter().map(cut).collect()
 }
 
-/// As [`check_bytes`], with the long lines made short.
+/// As [`check_bytes`], without the long texts.
 fn check_long(scene: &Scene, bytes: &[u8], expect: &[&str]) {
     let whole = play(scene, &[bytes]);
     assert_eq!(short(&whole.0), expect);
@@ -69,7 +69,7 @@ fn a_row_above_the_limit_is_skipped_and_only_its_command_fails() {
     play.feed(&join(&[ROW, SELECT_1, READY, COLUMN, ROW, SELECT_1, READY, A1]));
     assert_eq!(play.log, [TOO_LARGE, "done 1: SELECT 1 [x]", "A 1 a b"]);
 
-    // The limit is one of the sum, and can be set.
+    // The limit is for the sum, and can be set.
     let limited = |limit: usize| {
         let mut play = Scene::idle().begin();
         play.session.limit_results(limit);
@@ -115,7 +115,7 @@ fn a_long_description_is_taken_or_skipped_with_its_rows() {
 #[test]
 fn an_error_that_is_very_long_is_the_answer_to_its_command_and_its_end_is_cut() {
     let end = join(&[READY, A1]);
-    // What stands before the text takes its part.
+    // The fields before the text count too.
     let kept = WHOLE - b"SERROR\0VERROR\0C42501\0M".len();
     for bytes in [WHOLE, 5_000_000] {
         let stream = [diagnostic(b'E', "ERROR", bytes), end.clone()].concat();
@@ -134,7 +134,7 @@ fn an_error_that_is_very_long_is_the_answer_to_its_command_and_its_end_is_cut() 
             assert_eq!(play(&Scene::querying(), &pieces).0, log, "in pieces of {size}");
         }
     }
-    // As every other one: kept in few words where it answers no query, and the end of a session that is over.
+    // As other errors: shortened if it answers no query, and the end of the session if it is FATAL.
     let long = diagnostic(b'E', "ERROR", 2_000_000);
     let listen = [&long[..], &end].concat();
     let (log, _) = play(&Scene::listening(), &[&listen]);
@@ -150,11 +150,11 @@ fn an_error_that_is_very_long_is_the_answer_to_its_command_and_its_end_is_cut() 
     }
 }
 
-/// Most of a text that is shown.
+/// The longest text that is shown.
 const DISPLAYED: usize = 2_048;
 
 #[test]
-fn a_notice_that_is_very_long_changes_nothing() {
+fn a_notice_that_is_very_long_has_no_effect() {
     let notice = diagnostic(b'N', "NOTICE", 5_000_000);
     let stream = [&hex(COLUMN)[..], &notice, &join(&[ROW, SELECT_1, READY]), &notice, &hex(A1)];
     let mut play = Scene::querying().begin();
@@ -171,19 +171,19 @@ fn a_notice_that_is_very_long_changes_nothing() {
 
 /// `search_path` may be of any length, and PostgreSQL 18 reports it.
 #[test]
-fn a_parameter_that_is_very_long_is_remembered_in_part() {
+fn a_parameter_that_is_very_long_is_kept_in_part() {
     let status = |name: &str, bytes: usize| {
         message(b'S', format!("{name}\0{}\0", "x".repeat(bytes)).as_bytes())
     };
     let stream = [status("search_path", 40_000), join(&[COLUMN, ROW, SELECT_1, READY])].concat();
     check_bytes(&Scene::querying(), &stream, &["done 0: SELECT 1 [x]"]);
-    // Before the session is ready, too.
+    // Before the session is ready too.
     let login = [&status("search_path", 500_000)[..], &join(&PRELUDE[1..])].concat();
     check_bytes(&Scene::authenticated(), &login, &["ready"]);
     let mut play = Scene::authenticated().begin();
     play.feed(&login);
     assert_eq!(play.session.parameter("search_path").map(str::len), Some(1_024));
-    // It is an encoding in which nothing can be quoted, whatever its length.
+    // A very long encoding name is refused too.
     let encoding = status("client_encoding", 40_000);
     let (log, _) = super::play(&Scene::idle(), &[&encoding]);
     assert!(log[0].starts_with("over: unsupported: client_encoding is "), "{log:?}");
@@ -211,9 +211,9 @@ fn copied_data_of_any_length_is_skipped() {
     assert_eq!(play.log, refused);
 }
 
-/// Nothing of it is waited for or kept: its header is enough.
+/// Its header is enough; the rest is neither waited for nor kept.
 #[test]
-fn a_long_message_that_belongs_to_nothing_ends_the_session_at_its_header() {
+fn a_long_message_that_is_not_allowed_ends_the_session_at_its_header() {
     let broken = "over: protocol violation: ";
     let header = |tag: u8| [&[tag][..], &hex("04000000")].concat();
     let cases = [
@@ -231,12 +231,12 @@ fn a_long_message_that_belongs_to_nothing_ends_the_session_at_its_header() {
             assert!(last.ends_with(&format!("does not belong to {during}")), "{last}");
         }
     }
-    // A second description, and anything behind an error.
+    // A second description, and any message after an error.
     for before in [COLUMN, ERROR] {
         let (log, _) = play(&Scene::querying(), &[&hex(before), &header(b'T')]);
         assert!(log.last().unwrap().ends_with("RowDescription does not belong to a query"));
     }
-    // What no server sends is no message.
+    // A type that no server sends is malformed.
     for (bytes, name) in
         [("43 00007531", "CommandComplete"), ("41 00040001", "NotificationResponse")]
     {
@@ -267,7 +267,7 @@ fn a_long_message_that_is_malformed_ends_the_session() {
 }
 
 #[test]
-fn the_end_of_the_stream_within_a_message_that_is_skipped_is_one_in_the_middle_of_a_message() {
+fn the_end_of_the_stream_inside_a_skipped_message_is_reported_as_inside_a_message() {
     let mut play = Scene::querying().begin();
     play.feed(&hex(COLUMN));
     play.feed(&row(70_000_000)[..1_000_000]);
@@ -276,7 +276,7 @@ fn the_end_of_the_stream_within_a_message_that_is_skipped_is_one_in_the_middle_o
     assert!(error.to_string().contains("in the middle of a message"), "{error}");
 }
 
-/// A stream of an answer, with what is long among what is not.
+/// Returns an answer with long and short messages.
 fn answer() -> impl Strategy<Value = Vec<u8>> {
     let part = prop_oneof![
         Just(hex(ROW)),

@@ -1,10 +1,10 @@
-//! Notifications: at any moment, as they came, none twice and none less.
+//! Notifications arrive at any time, unchanged, each exactly once.
 
 use super::*;
 
 /// N1, N2, N7.
 #[test]
-fn bytes_are_delivered_as_they_came() {
+fn notifications_are_delivered_unchanged() {
     let notification = |id: u32, payload: &[u8]| {
         message(b'A', &[&id.to_be_bytes()[..], b"a\0", payload, b"\0"].concat())
     };
@@ -33,9 +33,9 @@ fn bytes_are_delivered_as_they_came() {
     }
 }
 
-/// N4, N6: two of them at every boundary of every kind of answer.
+/// N4, N6: two notifications at every boundary of every kind of answer.
 #[test]
-fn notifications_between_any_two_messages_leave_the_answer_as_it_is() {
+fn notifications_between_any_two_messages_do_not_change_the_answer() {
     let copying = || {
         Scene::after(|session, now| {
             session.simple_query(now, "COPY t TO STDOUT").unwrap();
@@ -82,7 +82,7 @@ fn notifications_are_taken_before_the_first_ready_and_not_before_authentication(
     );
 }
 
-/// N13: it is for the caller to compare process ids.
+/// N13: comparing process ids is left to the caller.
 #[test]
 fn an_own_notification_comes_before_its_command_is_done() {
     let scene = Scene::after(|session, now| {
@@ -96,9 +96,9 @@ fn an_own_notification_comes_before_its_command_is_done() {
     );
 }
 
-/// F17, small: the run ends where the bytes do.
+/// F17, small: the run ends at the end of the bytes.
 #[test]
-fn many_notifications_in_pieces_that_are_not_aligned_arrive_once_each_and_in_order() {
+fn many_notifications_in_unaligned_pieces_arrive_once_each_and_in_order() {
     let stream: Vec<u8> = (0..20_000_u32)
         .flat_map(|n| message(b'A', &[&n.to_be_bytes()[..], b"a\0", b"\0"].concat()))
         .collect();

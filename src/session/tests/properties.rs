@@ -1,4 +1,4 @@
-//! Whatever a server says and whatever a client asks for.
+//! Random bytes of a server and random commands of a client.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -6,19 +6,19 @@ use proptest::sample::{Index, select};
 
 use super::*;
 
-/// One step of a session's life.
+/// One input of a session.
 #[derive(Debug, Clone)]
-enum Step {
+enum SessionInput {
     Bytes(Vec<u8>),
     Command(u8),
-    /// So many milliseconds pass.
+    /// This time in milliseconds passes.
     Time(u64),
     Compute,
     Eof,
     Terminate,
 }
 
-/// Messages that are well formed, each at some moment right.
+/// Returns a message that is well formed, and allowed in some state.
 fn word() -> impl Strategy<Value = Vec<u8>> {
     let words = [
         AUTHENTICATION_OK,
@@ -52,7 +52,7 @@ fn word() -> impl Strategy<Value = Vec<u8>> {
     select(words.map(hex).to_vec())
 }
 
-/// Bytes of a server: mostly whole messages, sometimes broken ones.
+/// Returns bytes of a server: mostly whole messages, sometimes malformed ones.
 fn bytes() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         12 => word(),
@@ -72,14 +72,14 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn step() -> impl Strategy<Value = SessionInput> {
     prop_oneof![
-        10 => bytes().prop_map(Step::Bytes),
-        6 => (0..8_u8).prop_map(Step::Command),
-        1 => (0..6_000_u64).prop_map(Step::Time),
-        1 => Just(Step::Compute),
-        1 => Just(Step::Eof),
-        1 => Just(Step::Terminate),
+        10 => bytes().prop_map(SessionInput::Bytes),
+        6 => (0..8_u8).prop_map(SessionInput::Command),
+        1 => (0..6_000_u64).prop_map(SessionInput::Time),
+        1 => Just(SessionInput::Compute),
+        1 => Just(SessionInput::Eof),
+        1 => Just(SessionInput::Terminate),
     ]
 }
 
@@ -103,10 +103,10 @@ fn command(
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(3_000))]
 
-    /// No panic; every command that was taken is done exactly once; whole messages only are sent;
-    /// what is over stays over.
+    /// There is no panic. Every accepted command is done exactly once. Only whole messages are sent.
+    /// A failed session stays failed.
     #[test]
-    fn nothing_that_a_server_or_a_client_does_breaks_a_session(
+    fn no_bytes_and_no_commands_break_a_session(
         begin_ready in prop::bool::weighted(0.7),
         steps in vec(step(), 0..40),
         password in any::<bool>(),
@@ -118,14 +118,14 @@ proptest! {
         let mut terminated = false;
         for step in steps {
             match step {
-                Step::Bytes(bytes) => play.feed(&bytes),
-                Step::Command(which) => {
+                SessionInput::Bytes(bytes) => play.feed(&bytes),
+                SessionInput::Command(which) => {
                     let ready = play.session.is_ready();
                     let id = command(&mut play.session, play.now, which);
                     prop_assert_eq!(id.is_ok(), ready && which != 7);
                     taken.extend(id.ok().map(|id| id.0));
                 }
-                Step::Time(ms) => {
+                SessionInput::Time(ms) => {
                     play.now += Duration::from_millis(ms);
                     if let Err(error) = play.session.handle_timeout(play.now) {
                         play.take_events();
@@ -134,9 +134,9 @@ proptest! {
                     let due = play.session.poll_timeout();
                     prop_assert!(due.is_none_or(|deadline| deadline > play.now));
                 }
-                Step::Compute => prop_assert!(play.session.compute().is_ok()),
-                Step::Eof => drop(play.eof()),
-                Step::Terminate => {
+                SessionInput::Compute => prop_assert!(play.session.compute().is_ok()),
+                SessionInput::Eof => drop(play.eof()),
+                SessionInput::Terminate => {
                     play.session.terminate();
                     play.take_events();
                     terminated = true;
@@ -154,13 +154,13 @@ proptest! {
             .iter()
             .filter_map(|line| line.strip_prefix("done ")?.split(':').next()?.parse().ok())
             .collect();
-        // In the order in which they were given, too.
+        // In the order in which they were sent.
         prop_assert_eq!(&done, &taken);
         done.dedup();
         prop_assert_eq!(done.len(), taken.len());
     }
 
-    /// Valid or not, a stream means the same however it is cut.
+    /// Any split of a valid or invalid stream has the same result.
     #[test]
     fn any_split_of_a_stream_gives_the_same_events(
         words in vec(bytes(), 0..25),
@@ -177,14 +177,14 @@ proptest! {
             }),
         };
         let stream = words.concat();
-        // How much of another protocol is quoted depends on what has arrived.
+        // The length of the quoted text of another protocol depends on what has arrived.
         let [whole, split] = [vec![&stream[..]], pieces(&stream, &cuts)].map(|pieces| {
             let (log, sent) = play(&scene, &pieces);
             let log: Vec<_> = log
                 .iter()
                 .map(|line| line.split(": it began with").next().unwrap_or(line).to_owned())
                 .collect();
-            // Those with nothing between them are one gap, whether they are told once or twice.
+            // Reports of dropped notifications with nothing between them may be one or two.
             let mut log = log;
             log.dedup_by(|next, last| next == last && next.starts_with("dropped: "));
             (log, sent)

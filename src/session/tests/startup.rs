@@ -1,4 +1,4 @@
-//! From the startup packet to the first ReadyForQuery.
+//! The startup, from the startup packet to the first ReadyForQuery.
 
 use super::*;
 use crate::wire::Severity;
@@ -7,7 +7,7 @@ const REFUSED: &str = "over: server error: the server refused the connection: ";
 const BROKEN: &str = "over: protocol violation: ";
 
 #[test]
-fn the_startup_packet_says_who_and_asks_for_utf8() {
+fn the_startup_packet_names_the_user_and_asks_for_utf8() {
     let play = Scene::new().begin();
     let parameters = b"user\0bob\0database\0db\0client_encoding\0UTF8\0\0";
     let expect = [&hex("00000033 00030000")[..], parameters].concat();
@@ -16,7 +16,7 @@ fn the_startup_packet_says_who_and_asks_for_utf8() {
 
 /// T24.
 #[test]
-fn a_nul_or_too_much_in_the_startup_parameters_sends_nothing() {
+fn startup_parameters_with_a_nul_or_that_are_too_long_are_refused_and_nothing_is_sent() {
     let long = "x".repeat(10_000);
     for (name, value) in [
         ("application_name", "x\0user\0admin"),
@@ -33,7 +33,7 @@ fn a_nul_or_too_much_in_the_startup_parameters_sends_nothing() {
 }
 
 #[test]
-fn the_prelude_makes_it_ready() {
+fn a_successful_login_makes_the_session_ready() {
     check(&Scene::new(), &PRELUDE, &["ready"]);
     let mut play = Scene::new().begin();
     play.feed(&join(&PRELUDE));
@@ -46,9 +46,9 @@ fn the_prelude_makes_it_ready() {
     assert_eq!(play.session.notices(), (0, None));
 }
 
-/// 28P01 and 28000 keep their codes; who gave no password is told so.
+/// 28P01 and 28000 keep their codes. Without a password there is a hint.
 #[test]
-fn a_refusal_of_who_gave_no_password_says_so() {
+fn a_refusal_without_a_password_has_a_hint() {
     let hint = " (hint: no password was given: set password, PGPASSWORD or a password file)";
     for code in ["28P01", "28000"] {
         let line = format!("{REFUSED}FATAL: no (SQLSTATE {code})");
@@ -67,7 +67,7 @@ pub(super) fn refusal(code: &str) -> Vec<u8> {
 
 /// T16.
 #[test]
-fn a_refusal_keeps_its_sqlstate_at_every_moment_of_the_startup() {
+fn a_refusal_keeps_its_sqlstate_in_every_state_of_the_startup() {
     for (code, kind, transient) in [
         ("53300", ErrorKind::Server, true),
         ("57P03", ErrorKind::Server, true),
@@ -87,13 +87,13 @@ fn a_refusal_keeps_its_sqlstate_at_every_moment_of_the_startup() {
             check_bytes(&scene, &refusal(code), &[&line]);
         }
     }
-    // Even one that calls itself a mere ERROR: the server closes after it.
+    // Even with the severity ERROR: the server closes after it.
     check(&Scene::new(), &[ERROR], &[&format!("{REFUSED}ERROR: no (SQLSTATE 42501)")]);
 }
 
 /// T17.
 #[test]
-fn an_error_in_the_form_of_protocol_2_is_shown_escaped_and_can_be_retried() {
+fn an_error_in_the_format_of_protocol_2_is_shown_escaped_and_can_be_retried() {
     let text = "could not fork new process for connection: Resource temporarily unavailable";
     let refused = "over: connection: the server refused the connection: ";
     check_bytes(
@@ -127,8 +127,8 @@ fn another_client_encoding_is_refused_at_the_start_and_later() {
     let sql_ascii = "53 0000001e 636c69656e745f656e636f64696e6700 53514c5f415343494900";
     let refused = |found: &str| {
         format!(
-            "over: unsupported: client_encoding {found}, UTF8 was \
-             asked for (hint: a pooler, ALTER ROLE, options or a SET has changed client_encoding: \
+            "over: unsupported: client_encoding {found}, expected UTF8 \
+              (hint: a pooler, ALTER ROLE, options or a SET has changed client_encoding: \
              leave it at UTF8)"
         )
     };
@@ -142,17 +142,17 @@ fn another_client_encoding_is_refused_at_the_start_and_later() {
         let line = refused(&format!("is {shown}"));
         check_bytes(&Scene::idle(), &encoding(value), &[&line]);
     }
-    // Spellings that PostgreSQL takes for the same.
+    // Spellings that PostgreSQL accepts for UTF8.
     for value in ["utf8", "UTF-8", "utf_8", "UNICODE"] {
         check_bytes(&Scene::idle(), &encoding(value), &[]);
     }
-    // The last word counts.
+    // The last value counts.
     check(&Scene::authenticated(), &[sql_ascii, CLIENT_ENCODING, READY], &["ready"]);
 }
 
 /// T26.
 #[test]
-fn a_startup_without_end_is_given_up() {
+fn a_startup_with_too_many_messages_or_bytes_is_given_up() {
     let endless =
         [format!("{BROKEN}more than 1,000 messages or 1 MiB before the first ReadyForQuery")];
     let notice = message(b'N', &[b"SNOTICE\0M", &[b'x'; 84][..], b"\0\0"].concat());
@@ -160,7 +160,7 @@ fn a_startup_without_end_is_given_up() {
     for flood in [&notice, &status] {
         let (log, _) = play(&Scene::authenticated(), &[&flood.repeat(100_000)]);
         assert_eq!(log, endless);
-        // AuthenticationOk was the first of a thousand.
+        // AuthenticationOk was the first of a thousand messages.
         let (log, _) = play(&Scene::authenticated(), &[&flood.repeat(999)]);
         assert_eq!(log, [""; 0]);
         let (log, _) = play(&Scene::authenticated(), &[&flood.repeat(1_000)]);
@@ -188,12 +188,12 @@ fn a_warning_during_the_login_is_kept_and_reported_once() {
 }
 
 #[test]
-fn the_deadline_of_the_startup_holds_until_ready() {
+fn the_deadline_of_the_startup_applies_until_ready() {
     for (before, text) in [
         (Vec::new(), "timeout: the server did not complete authentication in time"),
         (
             hex(AUTHENTICATION_OK),
-            "timeout: the server authenticated us and did not become ready in time",
+            "timeout: the server accepted the login and was not ready in time",
         ),
     ] {
         let mut play = Scene { before, ..Scene::new() }.begin();

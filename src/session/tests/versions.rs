@@ -1,4 +1,4 @@
-//! Which protocol is spoken, and the key whose length depends on it.
+//! The protocol version, and the cancel key, whose length depends on it.
 
 use super::startup::refusal;
 use super::*;
@@ -8,7 +8,7 @@ const BROKEN: &str = "over: protocol violation: ";
 
 /// T14.
 #[test]
-fn a_server_that_speaks_only_3_0_is_taken_at_its_word() {
+fn a_server_that_supports_only_3_0_negotiates_it() {
     let scene = newest();
     let negotiate = "76 0000000c 00030000 00000000";
     check(&scene, &[negotiate, &PRELUDE.concat()], &["ready"]);
@@ -16,7 +16,7 @@ fn a_server_that_speaks_only_3_0_is_taken_at_its_word() {
     assert_eq!(play.sent[4..8], hex("00030002"));
     play.feed(&join(&[negotiate, &PRELUDE.concat()]));
     assert_eq!(play.session.protocol_version(), ProtocolVersion::V3_0);
-    // From here on the rules of 3.0 hold.
+    // From here on the rules of 3.0 apply.
     let long_key = ["4b 00000028 00000007", &"ab".repeat(32)].concat();
     check(
         &scene,
@@ -25,12 +25,12 @@ fn a_server_that_speaks_only_3_0_is_taken_at_its_word() {
     );
 }
 
-/// Version 3.2 was asked for.
+/// Returns a session that has requested version 3.2.
 fn newest() -> Scene {
     Scene { login: || Login { protocol: ProtocolVersion::V3_2, ..login() }, ..Scene::new() }
 }
 
-/// The rules of libpq for `v`.
+/// The rules of libpq for the message `v`.
 #[test]
 fn a_negotiation_that_makes_no_sense_ends_the_session() {
     let (plain, newest, greased) = (Scene::new(), newest(), greased());
@@ -62,18 +62,14 @@ fn a_negotiation_that_makes_no_sense_ends_the_session() {
         (&plain, "76 0000000c 00020000 00000000", "offers a version below 3.0 (2.0)"),
         (&plain, "76 0000000c 00000000 00000000", "offers a version below 3.0 (0.0)"),
         (&newest, "76 0000000c 00030001 00000000", "offers a version that does not exist (3.1)"),
-        (
-            &greased,
-            "76 0000000c 00030003 00000000",
-            "offers a version that is not spoken here (3.3)",
-        ),
+        (&greased, "76 0000000c 00030003 00000000", "offers a version that is not supported (3.3)"),
         (&plain, fine, "changes nothing (3.0)"),
         (&newest, "76 0000000c 00030002 00000000", "changes nothing (3.2)"),
         (&greased, "76 0000000c 0003270f 00000000", "changes nothing (3.9999)"),
         (
             &greased,
             "76 00000013 0003270f 00000001 5f70715f2e6700",
-            "offers a version that is not spoken here (3.9999)",
+            "offers a version that is not supported (3.9999)",
         ),
         (
             &newest,
@@ -88,7 +84,7 @@ fn a_negotiation_that_makes_no_sense_ends_the_session() {
         (
             &greased,
             "76 00000011 00030002 00000001 7573657200",
-            "names an option that is none of the protocol (3.2)",
+            "names an option that is not a protocol option (3.2)",
         ),
         (&after, fine, late),
         (&asked, fine, late),
@@ -108,7 +104,7 @@ fn a_negotiation_that_makes_no_sense_ends_the_session() {
 
 const SASL: &str = "52 00000017 0000000a 534352414d2d5348412d32353600 00";
 
-/// As the tests of newer clients ask: for a version and an option that nobody has.
+/// Returns a session that has requested a version and an option that do not exist.
 fn greased() -> Scene {
     let login = || Login {
         protocol: ProtocolVersion::GREASE,
@@ -118,9 +114,9 @@ fn greased() -> Scene {
     Scene { login, ..Scene::new() }
 }
 
-/// T14, greased: a server that is in order answers with what it has, and names what it does not know.
+/// T14, greased: a correct server answers with its version, and names the unknown option.
 #[test]
-fn a_greased_request_is_negotiated_down_and_never_taken_as_it_is() {
+fn a_greased_request_is_negotiated_down_and_never_accepted_unchanged() {
     let negotiate = "76 00000013 00030002 00000001 5f70715f2e6700";
     let key = ["4b 00000028 00000007", &"ab".repeat(32)].concat();
     let rest = [AUTHENTICATION_OK, CLIENT_ENCODING, &key, READY].concat();
@@ -130,17 +126,17 @@ fn a_greased_request_is_negotiated_down_and_never_taken_as_it_is() {
     assert!(play.sent.windows(8).any(|bytes| bytes == b"_pq_.g\0\0"));
     play.feed(&join(&[negotiate, &rest]));
     assert_eq!(play.session.protocol_version(), ProtocolVersion::V3_2);
-    // Only the version: the option was known to somebody.
+    // Only the version is negotiated: the option is known.
     check(&greased(), &["76 0000000c 00030000 00000000", &PRELUDE.concat()], &["ready"]);
     let taken =
-        format!("{BROKEN}version 3.9999 was asked for and not negotiated, but nobody speaks it");
+        format!("{BROKEN}version 3.9999 was requested and not negotiated, but does not exist");
     check(&greased(), &[AUTHENTICATION_OK], &[&taken]);
     check(&greased(), &[SASL], &[&taken]);
 }
 
 /// T14: `min_protocol_version`.
 #[test]
-fn a_server_that_speaks_less_than_the_lowest_protocol_is_left() {
+fn a_server_below_the_lowest_protocol_version_is_refused() {
     let insisting = Scene {
         login: || Login {
             protocol: ProtocolVersion::V3_2,
@@ -149,7 +145,7 @@ fn a_server_that_speaks_less_than_the_lowest_protocol_is_left() {
         },
         ..Scene::new()
     };
-    let over = "over: unsupported: the server speaks protocol 3.0, and no less than 3.2 is accepted \
+    let over = "over: unsupported: the server supports protocol 3.0, and the lowest accepted is 3.2 \
                 (hint: PostgreSQL 18 and later speak 3.2, poolers in between may not: lower \
                 min_protocol_version)";
     check(&insisting, &["76 0000000c 00030000 00000000"], &[over]);
@@ -157,15 +153,15 @@ fn a_server_that_speaks_less_than_the_lowest_protocol_is_left() {
 }
 
 #[test]
-fn protocols_that_nobody_speaks_are_not_asked_for() {
+fn protocol_versions_that_do_not_exist_are_not_requested() {
     let (v3_0, v3_2) = (ProtocolVersion::V3_0, ProtocolVersion::V3_2);
     for (protocol, min_protocol, says) in [
-        (ProtocolVersion::V3_1, v3_0, "protocol 3.1 is not spoken"),
-        (ProtocolVersion(0x0003_0003), v3_0, "protocol 3.3 is not spoken"),
-        (ProtocolVersion(0x0002_0000), v3_0, "protocol 2.0 is not spoken"),
-        (v3_2, ProtocolVersion::V3_1, "the lowest protocol is 3.1, which is not spoken"),
+        (ProtocolVersion::V3_1, v3_0, "protocol 3.1 is not supported"),
+        (ProtocolVersion(0x0003_0003), v3_0, "protocol 3.3 is not supported"),
+        (ProtocolVersion(0x0002_0000), v3_0, "protocol 2.0 is not supported"),
+        (v3_2, ProtocolVersion::V3_1, "the lowest protocol is 3.1, which is not supported"),
         (ProtocolVersion::GREASE, ProtocolVersion::GREASE, "the lowest protocol is 3.9999"),
-        (v3_0, v3_2, "the lowest protocol is 3.2, and no more than 3.0 is asked for"),
+        (v3_0, v3_2, "the lowest protocol is 3.2, which is above the highest, 3.0"),
     ] {
         let error = Session::new(Login { protocol, min_protocol, ..login() }).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config);
@@ -173,11 +169,11 @@ fn protocols_that_nobody_speaks_are_not_asked_for() {
     }
 }
 
-/// The server has not got as far as negotiating.
+/// The pooler refuses before it negotiates.
 #[test]
 fn a_pooler_that_refuses_the_newer_protocol_gets_a_hint() {
     let line = |code| format!("{REFUSED}FATAL: no (SQLSTATE {code})");
-    let hint = " (hint: a server that does not negotiate: set max_protocol_version=3.0)";
+    let hint = " (hint: the server does not negotiate the protocol: set max_protocol_version=3.0)";
     for code in ["0A000", "08P01"] {
         check_bytes(&newest(), &refusal(code), &[&format!("{}{hint}", line(code))]);
         check_bytes(&Scene::new(), &refusal(code), &[&line(code)]);
@@ -185,7 +181,7 @@ fn a_pooler_that_refuses_the_newer_protocol_gets_a_hint() {
     check_bytes(&newest(), &refusal("3D000"), &[&line("3D000")]);
 }
 
-/// N6: what a CancelRequest needs, of every length that the protocol has.
+/// N6: the key of a CancelRequest, with every length of the protocol.
 #[test]
 fn the_cancel_key_is_kept_while_the_session_lives_and_never_shown() {
     for (scene, bytes) in [(Scene::new(), 4), (newest(), 4), (newest(), 32), (newest(), 256)] {

@@ -1,35 +1,35 @@
-//! The notification at which two sessions are exchanged, and what stands before and behind it.
+//! The fence notification, and what is delivered before and after it.
 
 use std::time::Instant;
 
 use bytes::{Buf, BytesMut};
 
 use super::super::action::{Action, Close};
+use super::super::closing_delivery::ClosingDelivery;
 use super::super::link::Link;
-use super::super::rest::Rest;
 use super::super::{Sink, Supervisor, closed, search};
-use super::Step;
+use super::HandoverStep;
 use crate::Error;
 use crate::wire::Run;
 
-/// A notification that nobody else sends.
+/// The fence notification. No other client can guess its channel and payload.
 #[derive(Debug)]
 pub(in crate::supervisor) struct Fence {
     pub(in crate::supervisor) channel: String,
     pub(super) nonce: String,
 }
 
-/// What is to be done with a run of notifications.
+/// The result of passing a run of notifications to a handover.
 pub(in crate::supervisor) enum Passage {
-    /// It is delivered: all of it, or the part before the fence.
+    /// Deliver this run: all of it, or the part before the fence.
     Deliver(Run),
-    /// It was taken care of. Whether there is more to be handled now.
+    /// The run is handled. True if there may be more to handle now.
     Done(bool),
 }
 
 impl Supervisor {
-    /// What is to be done with a run that arrived on the current session. A run that was searched before ends before the
-    /// fence.
+    /// Returns what to do with a run that arrived on the current session. A run that was searched before does not
+    /// contain the fence.
     pub(in crate::supervisor) fn pass_current(
         &mut self,
         now: Instant,
@@ -38,14 +38,18 @@ impl Supervisor {
         sink: &mut impl Sink,
     ) -> Passage {
         let (fence, is_following) = match &self.handover.step {
-            Step::Fenced { fence, .. } | Step::Forgetting { fence } => (fence, false),
-            Step::Following { fence } => (fence, true),
-            // The old session is gone. What it has told comes again, up to the fence that has yet to be sent.
-            Step::Preparing { .. } if self.next.is_none() => {
+            HandoverStep::Fenced { fence, .. } | HandoverStep::LeavingChannel { fence } => {
+                (fence, false)
+            }
+            HandoverStep::Following { fence } => (fence, true),
+            // The old session is lost. What it has delivered comes again, up to the fence, which is not sent yet.
+            HandoverStep::Preparing { .. } if self.next.is_none() => {
                 input.advance(run.bytes);
                 return Passage::Done(true);
             }
-            Step::None | Step::Opening | Step::Preparing { .. } => return Passage::Deliver(run),
+            HandoverStep::None | HandoverStep::Opening | HandoverStep::Preparing { .. } => {
+                return Passage::Deliver(run);
+            }
         };
         if is_searched && !is_following {
             return Passage::Deliver(run);
@@ -63,8 +67,8 @@ impl Supervisor {
         input.advance(through.bytes);
         if is_following {
             self.new_has_passed(now, sink);
-        } else if let Step::Fenced { .. } = self.handover.step {
-            // What stands behind it comes from the new session too.
+        } else if let HandoverStep::Fenced { .. } = self.handover.step {
+            // What follows the fence comes from the new session too.
             input.clear();
             self.old_has_passed(now, sink);
             return Passage::Done(false);
@@ -72,9 +76,10 @@ impl Supervisor {
         Passage::Done(true)
     }
 
-    /// A run that arrived on the new session while the old one is the current one. Says whether to go on.
+    /// Handles a run that arrived on the new session while the old one is the current one. Returns true if there may be
+    /// more to handle.
     pub(in crate::supervisor) fn pass_next(&mut self, input: &mut BytesMut, run: Run) -> bool {
-        if let Step::Fenced { fence, new_passed } = &mut self.handover.step
+        if let HandoverStep::Fenced { fence, new_passed } = &mut self.handover.step
             && let Some((_, through)) = fence.find(input, run)
         {
             input.advance(through.bytes);
@@ -89,18 +94,19 @@ impl Supervisor {
         true
     }
 
-    /// The old session is delivered up to the fence: the new one goes on.
+    /// Makes the new session the current one, after the old one was delivered up to the fence.
     fn old_has_passed(&mut self, now: Instant, sink: &mut impl Sink) {
-        let Step::Fenced { fence, new_passed } = std::mem::take(&mut self.handover.step) else {
+        let HandoverStep::Fenced { fence, new_passed } = std::mem::take(&mut self.handover.step)
+        else {
             return;
         };
         if let Some(mut old) = self.current.take() {
-            self.tell_healed(now, &old, sink);
+            self.report_accepted_channels(now, &old, sink);
             let deadline = now.checked_add(self.policy.close_timeout).unwrap_or(now);
-            old.close(deadline, Rest::Nothing);
+            old.close(deadline, ClosingDelivery::Nothing);
             self.actions.push_back(Action::Close { link: old.id, how: Close::Graceful });
             if let Some(older) = self.old.replace(old) {
-                // It had its time: there is one that is being closed at most.
+                // At most one old session is being closed.
                 self.abandon(older, closed());
             }
         }
@@ -113,28 +119,29 @@ impl Supervisor {
         if new_passed {
             self.end_handover(now, &channel, sink);
         } else {
-            // There is no other one to go back to.
+            // The old session is closed, so the handover cannot be given up any more.
             self.handover.follow(now, fence);
         }
     }
 
-    /// A channel that was refused is listened to from here on: what was notified on it until now was not heard.
-    fn tell_healed(&mut self, now: Instant, old: &Link, sink: &mut impl Sink) {
+    /// Begins an outage if the new session listens to a channel that was refused to the old one: earlier notifications
+    /// on it were not received.
+    fn report_accepted_channels(&mut self, now: Instant, old: &Link, sink: &mut impl Sink) {
         let Some(new) = &self.next else { return };
         let healed = |(channel, _): &(&String, &Error)| !new.refused.contains_key(*channel);
         if let Some((_, error)) = old.refused.iter().find(healed) {
-            self.hold(now, error.clone(), 0, sink);
+            self.hold_back(now, error.clone(), 0, sink);
         }
     }
 
     fn new_has_passed(&mut self, now: Instant, sink: &mut impl Sink) {
-        if let Step::Following { fence } = std::mem::take(&mut self.handover.step) {
+        if let HandoverStep::Following { fence } = std::mem::take(&mut self.handover.step) {
             self.end_handover(now, &fence.channel, sink);
         }
     }
 }
 
-/// How many whole notifications there are among these messages.
+/// Returns the number of complete notifications in these messages.
 fn notifications(mut messages: &[u8]) -> usize {
     let mut count = 0_usize;
     while let [kind, a, b, c, d, ..] = *messages {
@@ -147,7 +154,7 @@ fn notifications(mut messages: &[u8]) -> usize {
 }
 
 impl Fence {
-    /// The run before the fence, and the run that ends with it.
+    /// Searches a run for the fence. Returns the run before it, and the run that ends with it.
     pub(in crate::supervisor) fn find(&self, frames: &[u8], run: Run) -> Option<(Run, Run)> {
         let found = search::position(frames.get(..run.bytes)?, |one| {
             one.channel == self.channel.as_bytes() && one.payload == self.nonce.as_bytes()

@@ -1,20 +1,20 @@
-//! Planned handover: another session takes the place of the current one, and nothing is lost or told twice.
+//! Handover: a new session replaces the current one, and no notification is lost or delivered twice.
 //!
 //! ```text
 //! old   ─ delivered ─────────────────▶│ fence │─ discarded, closed
 //! new      LISTEN to everything ─ discarded ─▶│ fence │─ delivered ─▶
 //! ```
-//! Both listen to a private channel, on which the new one sends a single notification: the fence. Every
-//! session of a database gets notifications in the same order, so what stands before the fence in one
-//! stream stands before it in the other. Contents are never compared. N142.
+//! Both sessions listen to a private channel, and the new one sends the fence notification on it. The server sends
+//! notifications to all sessions of a database in the same order. So what is before the fence in one stream is before it in
+//! the other. Contents are never compared.
 //!
-//! If the old session is lost on the way, there is a gap, and the new one is still discarded up to the fence:
-//! what the old one has told stands before it.
+//! If the old session is lost during the handover, there is a gap. The new session is still discarded up to the fence,
+//! because the old one may have delivered what is before it.
 //!
-//! No step lasts without end. While both live, half a minute in all, or a silence, ends the handover and the old session
-//! goes on. The new one alone has half a minute to come to the fence; then it is lost, and the gap covers what was
-//! discarded. A server that says that it dropped a notification may have dropped the fence: that ends the handover at
-//! once, or the session that is alone.
+//! Every step has a timeout. If both sessions are alive, the handover is given up after half a minute, or after a time
+//! without data, and the old session goes on. If the new session is alone, it has half a minute to reach the fence. Then it
+//! is lost, and the gap covers what was discarded. If the server reports that it dropped a notification, that may have been
+//! the fence: the handover is given up at once, or the new session is lost if it is alone.
 
 mod fence;
 
@@ -22,139 +22,146 @@ use std::time::{Duration, Instant};
 
 pub(super) use self::fence::{Fence, Passage};
 
-use super::action::{Action, Incident};
-use super::commands::Purpose;
+use super::action::{Action, LogEvent};
+use super::closing_delivery::ClosingDelivery;
+use super::commands::CommandPurpose;
+use super::heartbeat::SILENCE_TIME_MAX;
 use super::link::Link;
-use super::probe::SILENCE_MAX;
-use super::rest::Rest;
 use super::{Sink, Supervisor};
 use crate::session::{Answer, Session};
 use crate::{Error, ErrorKind};
 
-/// How long a handover may take while both sessions live, and from then on how long the new one may take to come to the
-/// fence: the commands of users wait for it.
-const LIMIT: Duration = Duration::from_secs(30);
+/// The timeout of a handover while both sessions are alive, and then of a new session that is alone to reach the fence.
+/// Users' commands wait for it.
+const HANDOVER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How often it is tried again to leave the private channel, if the server refuses that.
-const FORGET_TRIES: u32 = 3;
+/// How many times UNLISTEN for the private channel is tried again, if the server refuses it.
+const UNLISTEN_TRIES_MAX: u32 = 3;
 
-/// Where a handover stands.
+/// The state of a handover.
 #[derive(Debug, Default)]
 pub(super) struct Handover {
-    step: Step,
-    /// When the next one begins.
+    step: HandoverStep,
+    /// The time of the next handover.
     pub(super) due: Option<Instant>,
-    /// Another session was asked for while an attempt was under way, which may have read the old password: its session is
-    /// to be replaced as soon as it is live.
+    /// True if `rotate` was called during an attempt. The attempt may have read the old password, so its session is
+    /// replaced as soon as it is live.
     is_wanted: bool,
-    /// Since when the fence is on its way.
+    /// The time when the fence was sent.
     fenced_at: Option<Instant>,
-    /// When it must be over, whatever comes.
-    limit: Option<Instant>,
-    /// How many notifications behind the fence were read from the new session while it waits for the old one.
+    /// The time when the handover must be done, even if data arrives.
+    deadline: Option<Instant>,
+    /// The number of notifications after the fence that were read from the new session while it waits for the old one.
     behind: usize,
 }
 
+/// The step of a handover.
 #[derive(Debug, Default)]
-enum Step {
+enum HandoverStep {
     #[default]
     None,
-    /// The new session is opened. The old one goes on as if nothing were.
+    /// The new session is being opened. The old one works as usual.
     Opening,
-    /// Both begin to listen to the private channel, and the new one to everything. Whether the old one does,
-    /// or is gone. Commands of users wait.
+    /// Both sessions send LISTEN for the private channel, and the new one also for every wanted channel. Users' commands
+    /// wait. `old_is_ready` is true if the old session listens to the private channel, or is lost.
     Preparing { channel: String, old_is_ready: bool },
-    /// The fence was sent. Whether the new session has come to it: it waits there for the old one.
+    /// The fence was sent. `new_passed` is true if the new session has received it, and waits for the old one.
     Fenced { fence: Fence, new_passed: bool },
-    /// The old session has come to the fence. The new one is the current one, and discards up to the fence.
+    /// The new session is the current one, and everything up to the fence is discarded.
     Following { fence: Fence },
-    /// It was given up after the fence was sent: it may come to the old session until that has left the channel.
-    Forgetting { fence: Fence },
+    /// The handover was given up after the fence was sent. The fence may arrive until the old session has left the channel.
+    LeavingChannel { fence: Fence },
 }
 
 impl Handover {
-    /// The channel that the sessions of a handover share.
+    /// Returns the private channel while the sessions begin to listen to it.
     pub(super) fn private_channel(&self) -> Option<&str> {
         match &self.step {
-            Step::Preparing { channel, .. } => Some(channel),
+            HandoverStep::Preparing { channel, .. } => Some(channel),
             _ => None,
         }
     }
 
-    /// Whether two sessions share the subscriptions: they must not change.
+    /// Returns true while both sessions listen to the wanted channels, which must not change then.
     pub(super) fn is_running(&self) -> bool {
-        !matches!(self.step, Step::None | Step::Opening)
+        !matches!(self.step, HandoverStep::None | HandoverStep::Opening)
     }
 
-    /// Whether it may still succeed.
+    /// Returns true if the handover may still succeed.
     pub(super) fn is_under_way(&self) -> bool {
-        self.is_running() && !matches!(self.step, Step::Forgetting { .. })
+        self.is_running() && !matches!(self.step, HandoverStep::LeavingChannel { .. })
     }
 
-    /// For so long the current session was not read: nothing could come.
-    pub(super) fn was_unread(&mut self, now: Instant, time: Duration) {
-        for (moment, most) in [(&mut self.fenced_at, Duration::ZERO), (&mut self.limit, LIMIT)] {
+    /// Extends the timeouts by a time in which the current session was not read.
+    pub(super) fn add_unread_time(&mut self, now: Instant, time: Duration) {
+        for (moment, most) in
+            [(&mut self.fenced_at, Duration::ZERO), (&mut self.deadline, HANDOVER_TIMEOUT)]
+        {
             *moment = moment.and_then(|at| Some(at.checked_add(time)?.min(now.checked_add(most)?)));
         }
     }
 
-    /// The server has accepted or refused some channels of the new session. Very many of them take longer than the limit.
+    /// Restarts the timeout after the server has accepted or refused channels of the new session, because very many
+    /// channels take longer.
     pub(super) fn progresses(&mut self, now: Instant) {
-        if let (Step::Preparing { .. }, Some(limit)) = (&self.step, &mut self.limit) {
-            *limit = now.checked_add(LIMIT).unwrap_or(*limit);
+        if let (HandoverStep::Preparing { .. }, Some(deadline)) = (&self.step, &mut self.deadline) {
+            *deadline = now.checked_add(HANDOVER_TIMEOUT).unwrap_or(*deadline);
         }
     }
 
-    /// The old session is gone: the new one discards what comes until the fence. It has the time of a limit for that.
+    /// Discards everything from the new session up to the fence, which must arrive within [`HANDOVER_TIMEOUT`].
     pub(super) fn follow(&mut self, now: Instant, fence: Fence) {
-        self.step = Step::Following { fence };
-        self.limit = now.checked_add(LIMIT);
+        self.step = HandoverStep::Following { fence };
+        self.deadline = now.checked_add(HANDOVER_TIMEOUT);
     }
 
-    /// Whether what comes on the current session is discarded, and only the fence ends that.
+    /// Returns true while everything from the current session is discarded up to the fence.
     pub(super) fn is_following(&self) -> bool {
-        matches!(self.step, Step::Following { .. })
+        matches!(self.step, HandoverStep::Following { .. })
     }
 
-    /// An attempt begins: it reads everything anew.
+    /// Handles the begin of an attempt, which reads the password again.
     pub(super) fn attempt_begins(&mut self) {
         self.is_wanted = false;
     }
 
-    /// The new session waits for the old one.
+    /// Returns true while the new session waits for the old one.
     pub(super) fn is_waiting(&self) -> bool {
-        matches!(self.step, Step::Fenced { new_passed: true, .. })
+        matches!(self.step, HandoverStep::Fenced { new_passed: true, .. })
     }
 
-    /// When the next one begins: not before the last one is forgotten.
+    /// Returns the time of the next handover. It does not begin before the old session has left the last private channel.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.due.filter(|_| !matches!(self.step, Step::Forgetting { .. }))
+        self.due.filter(|_| !matches!(self.step, HandoverStep::LeavingChannel { .. }))
     }
 
-    /// The current session is being ended: what is still delivered of it. Whether it `is_alone`: there is no other one.
-    pub(super) fn rest(&mut self, is_alone: bool) -> Rest {
+    /// Returns what is still delivered from the current session, which is being closed. `is_alone`: there is no other
+    /// session.
+    pub(super) fn closing_delivery(&mut self, is_alone: bool) -> ClosingDelivery {
         match std::mem::take(&mut self.step) {
-            Step::None | Step::Opening => Rest::All { private: None },
-            // The fence will not be sent.
-            Step::Preparing { .. } if is_alone => Rest::Nothing,
-            Step::Preparing { channel, .. } => Rest::All { private: Some(channel) },
-            Step::Fenced { fence, new_passed: true } => {
-                Rest::Through { fence, has_come: false, behind: self.behind }
+            HandoverStep::None | HandoverStep::Opening => ClosingDelivery::All { private: None },
+            // The fence will not be sent any more.
+            HandoverStep::Preparing { .. } if is_alone => ClosingDelivery::Nothing,
+            HandoverStep::Preparing { channel, .. } => {
+                ClosingDelivery::All { private: Some(channel) }
             }
-            Step::Fenced { fence, .. } | Step::Forgetting { fence } => {
-                Rest::All { private: Some(fence.channel) }
+            HandoverStep::Fenced { fence, new_passed: true } => {
+                ClosingDelivery::Through { fence, has_come: false, behind: self.behind }
             }
-            Step::Following { fence } => Rest::Behind(fence),
+            HandoverStep::Fenced { fence, .. } | HandoverStep::LeavingChannel { fence } => {
+                ClosingDelivery::All { private: Some(fence.channel) }
+            }
+            HandoverStep::Following { fence } => ClosingDelivery::Behind(fence),
         }
     }
 
     pub(super) fn end(&mut self) {
-        (self.step, self.fenced_at, self.limit) = (Step::None, None, None);
+        (self.step, self.fenced_at, self.deadline) = (HandoverStep::None, None, None);
     }
 }
 
 impl Supervisor {
-    /// The current session is live: when is it to be replaced?
+    /// Sets the time of the next handover for a session that has become live.
     pub(super) fn plan_handover(&mut self, now: Instant) {
         if std::mem::take(&mut self.handover.is_wanted) {
             self.handover.due = Some(now);
@@ -167,67 +174,70 @@ impl Supervisor {
         });
     }
 
-    /// A user asks for another session. Where none is live, the next one is another one anyway. An attempt that is under way
-    /// may have read what the user has changed since: its session is replaced as soon as it is live.
+    /// Begins a handover for the user. An attempt in progress may have read a password that the user has changed since,
+    /// so its session is replaced as soon as it is live.
     pub(super) fn rotate(&mut self, now: Instant) {
         let is_live = self.current.as_ref().is_some_and(Link::is_live);
         let attempt = if is_live { &self.next } else { &self.current };
         self.handover.is_wanted |= attempt.is_some();
-        self.hand_over(now);
+        self.begin_handover(now);
     }
 
-    /// Begins a handover, if a live session is there and none is under way.
-    pub(super) fn hand_over(&mut self, now: Instant) {
+    /// Begins a handover, if there is a live session and no handover.
+    pub(super) fn begin_handover(&mut self, now: Instant) {
         self.handover.due = None;
         let is_live = self.current.as_ref().is_some_and(Link::is_live);
         if is_live && self.next.is_none() && !self.handover.is_running() && self.draining.is_none()
         {
-            self.handover.step = Step::Opening;
+            self.handover.step = HandoverStep::Opening;
             self.next = Some(self.open(now));
         }
     }
 
-    /// The new session is there: both are prepared. Commands that are in flight on the old one come first,
-    /// so that both know the same channels.
+    /// Prepares both sessions when the new one is ready. It waits for the commands in flight on the old one, so that both
+    /// listen to the same channels.
     pub(super) fn prepare_handover(&mut self, now: Instant, sink: &mut impl Sink) {
         let is_ready = self.next.as_mut().is_some_and(|link| link.ready().is_some());
         let Some(current) = self.current.as_mut().filter(|link| link.is_live()) else { return };
-        if !matches!(self.handover.step, Step::Opening)
+        if !matches!(self.handover.step, HandoverStep::Opening)
             || !is_ready
             || !current.in_flight.is_empty()
-            || current.echo.is_some()
+            || current.self_notification.is_some()
         {
             return;
         }
         let channel = format!("pgbell_{}", self.nonces.hex());
         let listen = |session: &mut Session| session.listen(now, &[&channel]);
-        let private = current.start(now, Purpose::Private, listen);
-        // And proves for the last time that it has listened until then: nobody could tell later.
-        if let Err(error) = private.and_then(|()| self.send_proof(now, Some(&channel))) {
+        let private = current.start(now, CommandPurpose::ListenPrivate, listen);
+        // The last heartbeat of the old session: afterwards it could not be checked that it has listened until now.
+        if let Err(error) = private.and_then(|()| self.send_heartbeat(now, Some(&channel))) {
             return self.lose(now, error, sink);
         }
-        self.handover.step = Step::Preparing { channel, old_is_ready: false };
-        self.handover.limit = now.checked_add(LIMIT);
+        self.handover.step = HandoverStep::Preparing { channel, old_is_ready: false };
+        self.handover.deadline = now.checked_add(HANDOVER_TIMEOUT);
         if let Some(id) = self.next.as_ref().map(|link| link.id) {
             self.restore(now, id, sink);
         }
     }
 
-    /// The old session has proven that it listens to everything, the private channel too.
-    pub(super) fn old_is_proven(&mut self, now: Instant, sink: &mut impl Sink) {
-        if let Step::Preparing { old_is_ready, .. } = &mut self.handover.step {
+    /// Continues the handover after the heartbeat of the old session has shown that it listens to every channel, the
+    /// private one too.
+    pub(super) fn old_session_confirmed(&mut self, now: Instant, sink: &mut impl Sink) {
+        if let HandoverStep::Preparing { old_is_ready, .. } = &mut self.handover.step {
             *old_is_ready = true;
             self.send_fence(now, sink);
         }
     }
 
-    /// One of both is prepared. When the other one is too, the new one sends the fence.
+    /// Sends the fence on the new session, if both sessions are prepared.
     pub(super) fn send_fence(&mut self, now: Instant, sink: &mut impl Sink) {
-        let Step::Preparing { channel, old_is_ready: true } = &self.handover.step else { return };
+        let HandoverStep::Preparing { channel, old_is_ready: true } = &self.handover.step else {
+            return;
+        };
         let channel = channel.clone();
         let (new, old) = match &mut self.next {
             Some(next) => (next, self.current.as_ref()),
-            // The old one is gone.
+            // The old session is lost.
             None => match &mut self.current {
                 Some(current) => (current, None),
                 None => return,
@@ -241,58 +251,59 @@ impl Supervisor {
             new.refused.iter().find(|(channel, _)| !old.refused.contains_key(*channel))
         };
         if let Some((channel, error)) = old.and_then(worse) {
-            let message = format!("the new session may not listen to {channel:?}");
+            let message = format!("the server refuses the channel {channel:?} to the new session");
             let error = error.clone().within(&message);
             return self.give_up_handover(now, error, sink);
         }
         let fence = Fence { channel, nonce: self.nonces.hex() };
         let send = |session: &mut Session| session.notify(now, &fence.channel, &fence.nonce);
-        if let Err(error) = new.start(now, Purpose::Fence, send) {
+        if let Err(error) = new.start(now, CommandPurpose::Fence, send) {
             return self.fail(now, id, error, sink);
         }
         self.handover.fenced_at = Some(now);
         if is_alone {
             self.handover.follow(now, fence);
         } else {
-            self.handover.step = Step::Fenced { fence, new_passed: false };
+            self.handover.step = HandoverStep::Fenced { fence, new_passed: false };
         }
     }
 
-    /// The new session is the only one, and delivered.
+    /// Ends the handover: the new session is the only one, and is delivered.
     fn end_handover(&mut self, now: Instant, channel: &str, sink: &mut impl Sink) {
         self.handover.end();
         self.handover_backoff.reset();
-        if let Err(error) = self.forget(now, channel.to_owned(), FORGET_TRIES) {
+        if let Err(error) = self.unlisten_private(now, channel.to_owned(), UNLISTEN_TRIES_MAX) {
             return self.lose(now, error, sink);
         }
         if self.outages.is_empty() {
-            self.figures.handovers = self.figures.handovers.saturating_add(1);
-            self.actions.push_back(Action::Tell(Incident::HandedOver { epoch: self.epoch() }));
+            self.counters.handovers = self.counters.handovers.saturating_add(1);
+            self.actions.push_back(Action::Log(LogEvent::HandedOver { epoch: self.epoch() }));
         }
         self.restored(now, sink);
     }
 
-    /// The current session leaves the private channel.
-    fn forget(&mut self, now: Instant, channel: String, tries: u32) -> Result<(), Error> {
+    /// Sends UNLISTEN for the private channel on the current session.
+    fn unlisten_private(&mut self, now: Instant, channel: String, tries: u32) -> Result<(), Error> {
         let Some(link) = &mut self.current else { return Ok(()) };
-        let purpose = Purpose::Forget { channel: channel.clone(), tries };
+        let purpose = CommandPurpose::UnlistenPrivate { channel: channel.clone(), tries };
         link.start(now, purpose, |session| session.unlisten(now, &[channel]))
     }
 
-    /// The answer to a command of ours.
+    /// Handles the answer to a command of the handover.
     pub(super) fn handover_answered(
         &mut self,
         now: Instant,
-        purpose: Purpose,
+        purpose: CommandPurpose,
         result: Answer,
         sink: &mut impl Sink,
     ) {
         match (purpose, result) {
-            (Purpose::Forget { .. }, Ok(_)) => self.private_is_forgotten(now),
-            // A time limit, as a rule. To be on it still does no harm, unless a fence may come.
-            (Purpose::Forget { channel, tries }, Err(error)) => {
-                let again = tries.checked_sub(1).map(|tries| self.forget(now, channel, tries));
-                let must_leave = matches!(self.handover.step, Step::Forgetting { .. });
+            (CommandPurpose::UnlistenPrivate { .. }, Ok(_)) => self.private_unlistened(now),
+            // Usually a timeout. To listen to the channel does no harm, unless a fence may arrive.
+            (CommandPurpose::UnlistenPrivate { channel, tries }, Err(error)) => {
+                let again =
+                    tries.checked_sub(1).map(|tries| self.unlisten_private(now, channel, tries));
+                let must_leave = matches!(self.handover.step, HandoverStep::LeavingChannel { .. });
                 if must_leave && !matches!(again, Some(Ok(()))) {
                     self.lose(now, error, sink);
                 }
@@ -301,105 +312,111 @@ impl Supervisor {
                 Some(_) => self.give_up_handover(now, error, sink),
                 None => self.lose(now, error, sink),
             },
-            // Well, or given up.
+            // The command has succeeded, or the handover was given up.
             _ => {}
         }
     }
 
-    /// The shell moves what it has read of the current session to where it can be delivered from.
+    /// Makes the driver deliver the current session.
     pub(super) fn deliver_current(&mut self, now: Instant) {
         if let Some(link) = &mut self.current {
-            // It may have waited for the old one, unread.
-            link.owes_from(now);
+            // It may have waited for the old session without being read.
+            link.restart_timeouts(now);
             self.actions.push_back(Action::Deliver { link: link.id });
             self.actions.push_back(Action::Read { link: link.id, on: true });
         }
     }
 
-    /// The new session is of no use: the old one goes on, and it is tried again later.
+    /// Gives the handover up: the old session goes on, and the handover is tried again later.
     pub(super) fn give_up_handover(&mut self, now: Instant, error: Error, sink: &mut impl Sink) {
         let Some(next) = self.next.take() else { return };
         self.abandon(next, error.clone());
         let delay = self.handover_backoff.next();
         self.handover.due = now.checked_add(delay);
-        self.actions.push_back(Action::Tell(Incident::HandoverFailed { error, delay }));
+        self.actions.push_back(Action::Log(LogEvent::HandoverFailed { error, delay }));
         let step = std::mem::take(&mut self.handover.step);
         self.handover.end();
         let channel = match step {
             // Following and forgetting are steps without a next session.
-            Step::None | Step::Opening | Step::Following { .. } | Step::Forgetting { .. } => None,
-            Step::Preparing { channel, .. } => Some(channel),
-            Step::Fenced { fence, .. } => {
+            HandoverStep::None
+            | HandoverStep::Opening
+            | HandoverStep::Following { .. }
+            | HandoverStep::LeavingChannel { .. } => None,
+            HandoverStep::Preparing { channel, .. } => Some(channel),
+            HandoverStep::Fenced { fence, .. } => {
                 let channel = fence.channel.clone();
-                self.handover.step = Step::Forgetting { fence };
+                self.handover.step = HandoverStep::LeavingChannel { fence };
                 Some(channel)
             }
         };
         if let Some(channel) = channel {
-            // It may be that the server has refused the private channel, which the proof behind it counts on.
+            // The server may have refused the private channel, which the heartbeat expects.
             if let Some(link) = &mut self.current {
-                link.void_proofs();
+                link.forget_expected_channels();
             }
-            if let Err(error) = self.forget(now, channel, FORGET_TRIES) {
+            if let Err(error) = self.unlisten_private(now, channel, UNLISTEN_TRIES_MAX) {
                 return self.lose(now, error, sink);
             }
         }
-        self.tell_dropped(now);
+        self.report_dropped(now);
         self.proceed(now, sink);
     }
 
-    /// The current session has left the private channel.
-    pub(super) fn private_is_forgotten(&mut self, now: Instant) {
-        if let Step::Forgetting { .. } = self.handover.step {
+    /// Handles the answer to UNLISTEN for the private channel.
+    pub(super) fn private_unlistened(&mut self, now: Instant) {
+        if let HandoverStep::LeavingChannel { .. } = self.handover.step {
             self.handover.end();
-            self.tell_dropped(now);
+            self.report_dropped(now);
         }
     }
 
-    /// What the server dropped during a handover that came to nothing, in the session that goes on.
-    fn tell_dropped(&mut self, now: Instant) {
+    /// Reports the notifications that the server dropped during a handover that was given up.
+    fn report_dropped(&mut self, now: Instant) {
         let is_live = self.current.as_ref().is_some_and(Link::is_live);
         if is_live && !self.outages.is_empty() && !self.handover.is_running() {
-            self.run_hook_later(now);
+            self.schedule_hook(now);
         }
     }
 
-    /// The current session was lost: if another one was to take its place, it does so now. Says whether.
-    pub(super) fn succeed(&mut self, now: Instant, sink: &mut impl Sink) -> bool {
+    /// Makes the new session of a handover the current one, because the old one is lost. Returns false if there is none.
+    pub(super) fn promote_next(&mut self, now: Instant, sink: &mut impl Sink) -> bool {
         self.current = self.next.take();
         let Some(id) = self.current.as_ref().map(|link| link.id) else {
             self.handover.end();
             return false;
         };
         self.outages.count_attempt();
-        // There is no other one to go back to. Each of its commands has a deadline.
-        self.handover.limit = None;
+        // The handover cannot be given up any more. Each command of the session has a deadline.
+        self.handover.deadline = None;
         self.deliver_current(now);
         match std::mem::take(&mut self.handover.step) {
             // Following and forgetting are steps without a next session.
-            Step::None | Step::Opening | Step::Following { .. } | Step::Forgetting { .. } => {
+            HandoverStep::None
+            | HandoverStep::Opening
+            | HandoverStep::Following { .. }
+            | HandoverStep::LeavingChannel { .. } => {
                 self.handover.end();
                 self.session_is_ready(now, id, sink);
             }
-            Step::Preparing { channel, .. } => {
-                self.handover.step = Step::Preparing { channel, old_is_ready: true };
+            HandoverStep::Preparing { channel, .. } => {
+                self.handover.step = HandoverStep::Preparing { channel, old_is_ready: true };
                 self.send_fence(now, sink);
             }
-            Step::Fenced { fence, new_passed: true } => {
+            HandoverStep::Fenced { fence, new_passed: true } => {
                 self.end_handover(now, &fence.channel, sink);
             }
-            Step::Fenced { fence, .. } => self.handover.follow(now, fence),
+            HandoverStep::Fenced { fence, .. } => self.handover.follow(now, fence),
         }
         true
     }
 
-    /// When the fence must have come: after so long a silence, or in any case.
+    /// Returns the instant at which the fence must have arrived: after a time without data, or in any case.
     pub(super) fn handover_deadline(&self) -> Option<Instant> {
-        self.handover_silence().into_iter().chain(self.handover.limit).min()
+        self.handover_silence().into_iter().chain(self.handover.deadline).min()
     }
 
-    /// Until when whoever is to bring the fence may be silent. Before it is sent, LISTEN and the proof have their own
-    /// deadlines.
+    /// Returns the end of the longest time without data from the sessions that must bring the fence. Before it is sent, the
+    /// unanswered commands have their own deadlines.
     fn handover_silence(&self) -> Option<Instant> {
         let fenced_at = self.handover.fenced_at?;
         let awaited = match self.handover.is_waiting() {
@@ -408,13 +425,13 @@ impl Supervisor {
         };
         let alive_at = awaited.into_iter().flatten().map(|link| link.alive_at);
         let since = alive_at.chain([fenced_at]).max().unwrap_or(fenced_at);
-        since.checked_add(self.policy.heartbeat.deadline.min(SILENCE_MAX))
+        since.checked_add(self.policy.heartbeat.deadline.min(SILENCE_TIME_MAX))
     }
 
-    /// Nothing has come for too long while a fence was awaited.
+    /// Begins a handover that is due, and ends one whose deadline has passed.
     pub(super) fn check_handover(&mut self, now: Instant, sink: &mut impl Sink) {
         if self.handover.due().is_some_and(|due| due <= now) {
-            self.hand_over(now);
+            self.begin_handover(now);
         }
         if self.handover_deadline().is_none_or(|deadline| now < deadline) {
             return;
@@ -422,22 +439,22 @@ impl Supervisor {
         let is_silent = self.handover_silence().is_some_and(|deadline| deadline <= now);
         let missing = |whose: &str| {
             let message = format!(
-                "a handover was not done in time: {whose} session does not bring the fence"
+                "handover timed out: {whose} session never received the fence notification"
             );
             Error::new(ErrorKind::Timeout, message).with_hint(
-                "its connection is dead without an end, or it is on another server than the other one",
+                "its connection is half-open, or it is on another server than the other session",
             )
         };
         match &self.handover.step {
-            Step::Fenced { new_passed: true, .. } if is_silent => {
+            HandoverStep::Fenced { new_passed: true, .. } if is_silent => {
                 self.lose(now, missing("the old"), sink);
             }
-            // An old one that lives is not given up, however slow it is.
-            Step::Fenced { new_passed: true, .. } => {
+            // An old session that still sends is not given up, even if it is slow.
+            HandoverStep::Fenced { new_passed: true, .. } => {
                 self.give_up_handover(now, missing("the old"), sink);
             }
             _ if self.next.is_some() => self.give_up_handover(now, missing("the new"), sink),
-            Step::None | Step::Opening => {}
+            HandoverStep::None | HandoverStep::Opening => {}
             _ => self.lose(now, missing("the new"), sink),
         }
     }

@@ -1,4 +1,4 @@
-//! Whatever happens on several links, in whatever order.
+//! Random events on several links.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -7,13 +7,13 @@ use proptest::sample::select;
 use super::*;
 
 #[derive(Debug, Clone)]
-enum Step {
+enum ChaosStep {
     Open,
     Failed,
     Eof,
     Closed,
     Bytes(Vec<u8>),
-    /// What was asked is answered as it should be.
+    /// The server answers correctly.
     Serve,
     Fence,
     Command(Command),
@@ -23,8 +23,8 @@ enum Step {
     Hook(bool),
 }
 
-/// On the link that was opened so many before the last.
-fn step() -> impl Strategy<Value = (u32, Step)> {
+/// Returns an event, and which link it is for: 0 for the last one, 1 for the one before it.
+fn step() -> impl Strategy<Value = (u32, ChaosStep)> {
     let words = [A1, LISTEN, UNLISTEN, SELECT, READY, IN_TRANSACTION, ERROR, FATAL];
     let commands = [
         listen(&["a"]),
@@ -38,55 +38,55 @@ fn step() -> impl Strategy<Value = (u32, Step)> {
     ];
     let ends = [Command::Drain { within: Duration::from_secs(3) }, Command::Close];
     let step = prop_oneof![
-        10 => Just(Step::Open),
-        30 => Just(Step::Serve),
-        10 => Just(Step::Fence),
-        4 => (1..6_usize).prop_map(|n| Step::Bytes(A1.repeat(n))),
-        2 => Just(Step::Bytes([ERROR, READY].concat())),
-        1 => vec(select(words.to_vec()), 1..3).prop_map(|words| Step::Bytes(words.concat())),
-        1 => select(vec![Step::Failed, Step::Eof, Step::Closed]),
-        8 => select(commands.to_vec()).prop_map(Step::Command),
-        1 => select(ends.to_vec()).prop_map(Step::Command),
-        2 => (0..20_000_u64).prop_map(Step::Time),
-        6 => Just(Step::UntilDue),
-        6 => Just(Step::Consume),
-        4 => prop::bool::weighted(0.8).prop_map(Step::Hook),
+        10 => Just(ChaosStep::Open),
+        30 => Just(ChaosStep::Serve),
+        10 => Just(ChaosStep::Fence),
+        4 => (1..6_usize).prop_map(|n| ChaosStep::Bytes(A1.repeat(n))),
+        2 => Just(ChaosStep::Bytes([ERROR, READY].concat())),
+        1 => vec(select(words.to_vec()), 1..3).prop_map(|words| ChaosStep::Bytes(words.concat())),
+        1 => select(vec![ChaosStep::Failed, ChaosStep::Eof, ChaosStep::Closed]),
+        8 => select(commands.to_vec()).prop_map(ChaosStep::Command),
+        1 => select(ends.to_vec()).prop_map(ChaosStep::Command),
+        2 => (0..20_000_u64).prop_map(ChaosStep::Time),
+        6 => Just(ChaosStep::UntilDue),
+        6 => Just(ChaosStep::Consume),
+        4 => prop::bool::weighted(0.8).prop_map(ChaosStep::Hook),
     ];
     (0..3_u32, step)
 }
 
-impl Shell {
-    fn random_step(&mut self, back: u32, step: Step) {
+impl TestDriver {
+    fn random_step(&mut self, back: u32, step: ChaosStep) {
         let last = self.supervisor.links;
         self.on(last.saturating_sub(back).max(1));
         match step {
-            Step::Open => self.open(),
-            Step::Failed => self.event(broken()),
-            Step::Eof => self.event(LinkEvent::Eof),
-            Step::Closed => self.event(LinkEvent::Closed),
-            Step::Bytes(bytes) if self.wire().reading() => self.read(&bytes),
-            Step::Serve if self.wire().reading() => drop(self.serve()),
-            Step::Fence if self.wire().reading() => {
+            ChaosStep::Open => self.open(),
+            ChaosStep::Failed => self.event(broken()),
+            ChaosStep::Eof => self.event(LinkEvent::Eof),
+            ChaosStep::Closed => self.event(LinkEvent::Closed),
+            ChaosStep::Bytes(bytes) if self.wire().reading() => self.read(&bytes),
+            ChaosStep::Serve if self.wire().reading() => drop(self.serve()),
+            ChaosStep::Fence if self.wire().reading() => {
                 let fence = self.fence();
                 self.read(&fence);
             }
-            Step::Bytes(_) | Step::Serve | Step::Fence => {}
-            Step::Command(command) => self.command(command),
-            Step::Time(ms) => self.pass_all(Duration::from_millis(ms)),
-            Step::UntilDue => {
+            ChaosStep::Bytes(_) | ChaosStep::Serve | ChaosStep::Fence => {}
+            ChaosStep::Command(command) => self.command(command),
+            ChaosStep::Time(ms) => self.pass_all(Duration::from_millis(ms)),
+            ChaosStep::UntilDue => {
                 if self.supervisor.poll_timeout().is_some() {
                     self.pass_all(self.due_in());
                 }
             }
-            Step::Consume => self.consume(4),
-            Step::Hook(well) => {
+            ChaosStep::Consume => self.consume(4),
+            ChaosStep::Hook(well) => {
                 let failed = || Err(Error::new(ErrorKind::Misuse, "no"));
                 self.hook(if well { Ok(()) } else { failed() });
             }
         }
     }
 
-    /// What one deadline brings about may be late itself, but that comes to an end.
+    /// Lets the time pass. The consequence of a deadline may be due at once, but not again and again.
     fn pass_all(&mut self, time: Duration) {
         self.now += time;
         for _ in 0..4 {
@@ -99,7 +99,7 @@ impl Shell {
         panic!("a deadline stays due");
     }
 
-    /// Nothing is held back once there is nothing left to wait for.
+    /// Returns true if the queue is held back although no command or hook is waited for.
     fn is_stuck(&self) -> bool {
         let supervisor = &self.supervisor;
         let is_live = supervisor.current.as_ref().is_some_and(Link::is_live);
@@ -111,10 +111,10 @@ impl Shell {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(600))]
 
-    /// Never more than three links, and none at the end; no deadline that stays due; done once; every command
-    /// answered once; nothing held back for ever.
+    /// At most three links, and none at the end. No deadline stays due. The listener ends once. Every command is answered
+    /// once. Nothing is held back without a limit.
     #[test]
-    fn a_listener_that_comes_back_and_rotates_ends_once_and_answers_everything(
+    fn a_listener_that_reconnects_and_rotates_ends_once_and_answers_everything(
         has_hook in any::<bool>(),
         rotates in any::<bool>(),
         steps in vec(step(), 0..150),
@@ -125,23 +125,23 @@ proptest! {
             max_lifetime: rotates.then_some(Duration::from_secs(60)),
             ..lasting()
         };
-        let mut shell = Shell::new(policy);
-        shell.queue.lies = true;
-        shell.open();
-        shell.serve();
+        let mut driver = TestDriver::new(policy);
+        driver.queue.lies = true;
+        driver.open();
+        driver.serve();
         let mut asked = Vec::new();
         let mut log = Vec::new();
-        let ends = [Step::Command(Command::Close), Step::Time(2_000), Step::Time(1)];
+        let ends = [ChaosStep::Command(Command::Close), ChaosStep::Time(2_000), ChaosStep::Time(1)];
         for (back, step) in steps.into_iter().chain(ends.map(|step| (0, step))) {
-            if matches!(&step, Step::Command(command) if *command != Command::Close) {
-                asked.push(shell.commands);
+            if matches!(&step, ChaosStep::Command(command) if *command != Command::Close) {
+                asked.push(driver.commands);
             }
-            shell.random_step(back, step);
-            prop_assert!(!shell.is_stuck());
-            log.append(&mut shell.log);
+            driver.random_step(back, step);
+            prop_assert!(!driver.is_stuck());
+            log.append(&mut driver.log);
         }
-        prop_assert_eq!(shell.supervisor.state(), State::Closed);
-        prop_assert_eq!(shell.supervisor.poll_timeout(), None);
+        prop_assert_eq!(driver.supervisor.state(), State::Closed);
+        prop_assert_eq!(driver.supervisor.poll_timeout(), None);
         let count = |what: &str| log.iter().filter(|line| line.starts_with(what)).count();
         prop_assert_eq!((count("done"), count("Closed")), (1, 1));
         let mut answered: Vec<u64> =

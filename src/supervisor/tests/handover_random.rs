@@ -1,4 +1,4 @@
-//! Handovers in any order, with deaths in between: nothing is told twice, and what is lost is told.
+//! Random handovers with lost sessions: nothing is delivered twice, and every loss is reported.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -6,56 +6,56 @@ use super::*;
 use crate::notification::Gap;
 use crate::route::Shuffle;
 
-/// Every session may die.
+/// Any session may be lost.
 const ANY: u32 = 0;
 
-/// Servers that carry out what they are asked in any order, and a network that brings their answers in pieces.
-struct World {
-    shell: Shell,
+/// Servers that carry out commands in any order, and a network that splits their answers.
+struct Network {
+    driver: TestDriver,
     random: Shuffle,
-    /// Of each link that is up: what is to be carried out, and what was said and not read.
+    /// The links that are up, each with the commands to be carried out and the bytes that are not read.
     up: BTreeMap<u32, (VecDeque<String>, Vec<u8>)>,
     commits: u32,
-    /// Everything that was seen.
+    /// Everything that the consumer has seen.
     seen: Vec<String>,
 }
 
-impl World {
+impl Network {
     fn new(seed: u64) -> Self {
-        let mut shell = Shell::up(lasting());
-        shell.queue.capacity = usize::MAX;
-        shell.command(Command::Rotate);
+        let mut driver = TestDriver::up(lasting());
+        driver.queue.capacity = usize::MAX;
+        driver.command(Command::Rotate);
         let up = BTreeMap::from([(1, Default::default())]);
-        Self { shell, random: Shuffle::new(seed), up, commits: 0, seen: Vec::new() }
+        Self { driver, random: Shuffle::new(seed), up, commits: 0, seen: Vec::new() }
     }
 
     fn below(&mut self, limit: usize) -> usize {
         usize::try_from(self.random.number() % limit as u64).unwrap()
     }
 
-    /// Sockets open and close as they are to, and what was sent arrives.
-    fn settle(&mut self) {
-        for line in self.shell.take_log() {
+    /// Carries out the actions, and moves what was sent to the servers.
+    fn carry_out(&mut self) {
+        for line in self.driver.take_log() {
             let number = |text: &str| text.split(' ').next().and_then(|id| id.parse().ok());
             if let Some(id) = line.strip_prefix("open ").and_then(number) {
                 self.up.insert(id, Default::default());
-                self.shell.on(id).open();
+                self.driver.on(id).open();
             } else if let Some(id) = line.strip_prefix("close ").and_then(number) {
                 self.up.remove(&id);
                 if line.ends_with("Graceful") {
-                    self.shell.on(id).event(LinkEvent::Closed);
+                    self.driver.on(id).event(LinkEvent::Closed);
                 }
             }
         }
         for (&id, (queue, _)) in &mut self.up {
-            queue.extend(self.shell.on(id).take_sent());
+            queue.extend(self.driver.on(id).take_sent());
         }
-        self.seen.extend(self.shell.seen());
+        self.seen.extend(self.driver.seen());
     }
 
-    fn tell(&mut self, channel: &str, bytes: &[u8]) {
+    fn send(&mut self, channel: &str, bytes: &[u8]) {
         for (&id, (_, stream)) in &mut self.up {
-            if self.shell.on(id).wire().listening.contains(channel) {
+            if self.driver.on(id).wire().listening.contains(channel) {
                 stream.extend_from_slice(bytes);
             }
         }
@@ -63,29 +63,29 @@ impl World {
 
     fn commit(&mut self) {
         self.commits += 1;
-        self.tell("a", &note(&self.commits.to_string()));
+        self.send("a", &notification(&self.commits.to_string()));
     }
 
-    /// The server of this link carries out the next thing.
+    /// Carries out the next command of this link on its server.
     fn execute(&mut self, id: u32) -> bool {
         let Some((queue, _)) = self.up.get_mut(&id) else { return false };
         let Some(line) = queue.pop_front() else { return false };
         if line == "notify" {
-            let (channel, fence) = (self.shell.private.clone(), self.shell.fence());
-            self.tell(&channel, &fence);
+            let (channel, fence) = (self.driver.private.clone(), self.driver.fence());
+            self.send(&channel, &fence);
         }
-        let answer = self.shell.on(id).answer(&line);
+        let answer = self.driver.on(id).answer(&line);
         self.up.get_mut(&id).unwrap().1.extend(answer);
         true
     }
 
-    /// Some of what was said on this link is read.
+    /// Reads some bytes of this link.
     fn read(&mut self, id: u32, most: usize) -> bool {
-        let reading = self.shell.on(id).wire().reading();
+        let reading = self.driver.on(id).wire().reading();
         let Some((_, stream)) = self.up.get_mut(&id).filter(|_| reading) else { return false };
         let bytes: Vec<u8> = stream.drain(..most.min(stream.len())).collect();
-        self.shell.on(id).read(&bytes);
-        self.settle();
+        self.driver.on(id).read(&bytes);
+        self.carry_out();
         !bytes.is_empty()
     }
 
@@ -98,7 +98,7 @@ impl World {
         match self.below(40) {
             0..10 => self.commit(),
             10..22 => _ = self.execute(id),
-            22 => self.shell.command(Command::Rotate),
+            22 => self.driver.command(Command::Rotate),
             23..39 => {
                 let most = 1 + self.below(60);
                 self.read(id, most);
@@ -106,44 +106,44 @@ impl World {
             _ => {
                 let victim = kill.map(|victim| if victim == ANY { id } else { victim });
                 if let Some(victim) = victim.filter(|victim| self.up.contains_key(victim)) {
-                    self.shell.on(victim).event(broken());
+                    self.driver.on(victim).event(broken());
                 }
             }
         }
-        self.settle();
+        self.carry_out();
     }
 
-    /// Nobody is there: until the next attempt.
+    /// Waits for the next attempt, while there is no link.
     fn wait(&mut self) {
         self.commit();
-        self.shell.pass_until_due();
-        self.settle();
+        self.driver.pass_until_due();
+        self.carry_out();
     }
 
-    /// Until nothing is left to do and a session is up.
+    /// Goes on until nothing is left to do and a session is up.
     fn finish(&mut self) {
         for _ in 0..1_000 {
             let ids: Vec<u32> = self.up.keys().copied().collect();
             let mut busy = false;
             for id in ids {
                 busy |= self.execute(id);
-                self.settle();
+                self.carry_out();
                 busy |= self.read(id, usize::MAX);
             }
-            let is_up = self.shell.supervisor.state() == State::Connected;
-            if !busy && is_up && self.shell.supervisor.next.is_none() {
+            let is_up = self.driver.supervisor.state() == State::Connected;
+            if !busy && is_up && self.driver.supervisor.next.is_none() {
                 return;
             }
             if !busy {
-                self.shell.pass_until_due();
-                self.settle();
+                self.driver.pass_until_due();
+                self.carry_out();
             }
         }
-        panic!("it does not come to an end: {:?}", self.shell.supervisor);
+        panic!("it does not come to an end: {:?}", self.driver.supervisor);
     }
 }
 
-/// Numbers in order, and a gap wherever one is missing.
+/// Checks that the numbers are in order, with a gap wherever one is missing. Returns the number of gaps.
 fn check(seen: &[String], commits: u32, seed: u64) -> usize {
     let (mut last, mut gaps, mut is_gap) = (0, 0, false);
     for what in seen {
@@ -161,27 +161,27 @@ fn check(seen: &[String], commits: u32, seed: u64) -> usize {
 }
 
 #[test]
-fn whatever_dies_and_when_nothing_comes_twice_and_nothing_is_missing_without_a_gap() {
+fn if_any_session_dies_at_any_time_nothing_is_delivered_twice_or_missing_without_a_gap() {
     let (mut handed_over, mut lost, mut given_up) = (0, 0, 0);
     for seed in 0..2_000 {
-        let mut world = World::new(seed);
-        world.settle();
+        let mut network = Network::new(seed);
+        network.carry_out();
         let kill = [None, Some(1), Some(2), Some(ANY)][usize::try_from(seed % 4).unwrap()];
-        for _ in 0..world.below(200) {
-            world.step(kill);
+        for _ in 0..network.below(200) {
+            network.step(kill);
         }
-        world.finish();
-        world.commit();
-        world.finish();
-        let gaps = check(&world.seen, world.commits, seed);
-        let figures = world.shell.supervisor.figures();
-        handed_over += figures.handovers;
-        lost += figures.sessions_lost;
-        let failed = |one: &&Incident| matches!(one, Incident::HandoverFailed { .. });
-        given_up += world.shell.told.iter().filter(failed).count();
-        assert_eq!(gaps as u64, figures.gaps);
-        let sessions: u32 = world.shell.take_gaps().iter().map(Gap::sessions).sum();
-        assert_eq!(u64::from(sessions), figures.sessions_lost, "each is told, seed {seed}");
+        network.finish();
+        network.commit();
+        network.finish();
+        let gaps = check(&network.seen, network.commits, seed);
+        let counters = network.driver.supervisor.counters();
+        handed_over += counters.handovers;
+        lost += counters.sessions_lost;
+        let failed = |one: &&LogEvent| matches!(one, LogEvent::HandoverFailed { .. });
+        given_up += network.driver.logged.iter().filter(failed).count();
+        assert_eq!(gaps as u64, counters.gaps);
+        let sessions: u32 = network.driver.take_gaps().iter().map(Gap::sessions).sum();
+        assert_eq!(u64::from(sessions), counters.sessions_lost, "not reported, seed {seed}");
         assert!(kill.is_some() || gaps == 0, "no gap for nothing, seed {seed}");
     }
     assert!(handed_over > 500 && lost > 200 && given_up > 100, "{handed_over} {lost} {given_up}");

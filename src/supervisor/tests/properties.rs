@@ -1,4 +1,4 @@
-//! Whatever happens, in whatever order.
+//! Random events on one link.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -7,7 +7,7 @@ use proptest::sample::select;
 use super::*;
 
 #[derive(Debug, Clone)]
-enum Step {
+enum RandomStep {
     Opened,
     Failed,
     Eof,
@@ -21,7 +21,7 @@ enum Step {
     Compute,
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn step() -> impl Strategy<Value = RandomStep> {
     let words =
         [A1, A1, A1, LISTEN, LISTEN, UNLISTEN, SELECT, READY, READY, READY, IN_TRANSACTION, ERROR];
     let word = prop_oneof![
@@ -44,14 +44,14 @@ fn step() -> impl Strategy<Value = Step> {
         query("\0"),
     ];
     prop_oneof![
-        2 => Just(Step::Opened),
-        1 => select(vec![Step::Failed, Step::Eof, Step::Closed, Step::Late]),
-        20 => vec(word, 1..5).prop_map(|words| Step::Bytes(words.concat())),
-        10 => select(commands.to_vec()).prop_map(Step::Command),
-        1 => Just(Step::Command(Command::Close)),
-        2 => (0..3_000_u64).prop_map(Step::Time),
-        3 => (0..5_usize).prop_map(Step::Consume),
-        1 => Just(Step::Compute),
+        2 => Just(RandomStep::Opened),
+        1 => select(vec![RandomStep::Failed, RandomStep::Eof, RandomStep::Closed, RandomStep::Late]),
+        20 => vec(word, 1..5).prop_map(|words| RandomStep::Bytes(words.concat())),
+        10 => select(commands.to_vec()).prop_map(RandomStep::Command),
+        1 => Just(RandomStep::Command(Command::Close)),
+        2 => (0..3_000_u64).prop_map(RandomStep::Time),
+        3 => (0..5_usize).prop_map(RandomStep::Consume),
+        1 => Just(RandomStep::Compute),
     ]
 }
 
@@ -63,25 +63,27 @@ fn overflow() -> impl Strategy<Value = Overflow> {
     ])
 }
 
-impl Shell {
-    fn step(&mut self, step: Step) {
+impl TestDriver {
+    fn step(&mut self, step: RandomStep) {
         match step {
-            Step::Opened => self.event(LinkEvent::Opened(session(self.now))),
-            Step::Failed => self.event(LinkEvent::Failed(Error::new(ErrorKind::Connect, "x"))),
-            Step::Eof => self.event(LinkEvent::Eof),
-            Step::Closed => self.event(LinkEvent::Closed),
-            Step::Late => {
+            RandomStep::Opened => self.event(LinkEvent::Opened(session(self.now))),
+            RandomStep::Failed => {
+                self.event(LinkEvent::Failed(Error::new(ErrorKind::Connect, "x")));
+            }
+            RandomStep::Eof => self.event(LinkEvent::Eof),
+            RandomStep::Closed => self.event(LinkEvent::Closed),
+            RandomStep::Late => {
                 let link = std::mem::replace(&mut self.link, LinkId(99));
                 self.event(LinkEvent::Eof);
                 self.link = link;
             }
-            // A shell reads only when it is told to.
-            Step::Bytes(bytes) if self.wire().reading() => self.read(&bytes),
-            Step::Bytes(_) => {}
-            Step::Command(command) => self.command(command),
-            Step::Time(ms) => self.pass(Duration::from_millis(ms)),
-            Step::Consume(n) => self.consume(n),
-            Step::Compute => {
+            // A driver reads only if it was asked to.
+            RandomStep::Bytes(bytes) if self.wire().reading() => self.read(&bytes),
+            RandomStep::Bytes(_) => {}
+            RandomStep::Command(command) => self.command(command),
+            RandomStep::Time(ms) => self.pass(Duration::from_millis(ms)),
+            RandomStep::Consume(n) => self.consume(n),
+            RandomStep::Compute => {
                 self.supervisor.compute(self.now, &mut self.queue);
                 self.act();
             }
@@ -92,8 +94,8 @@ impl Shell {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4_000))]
 
-    /// No panic; done exactly once, and nothing after it; every command answered exactly once; every
-    /// notification that was received came into the queue, or was counted as lost by it.
+    /// There is no panic. The listener ends exactly once, and does nothing afterwards. Every command is answered
+    /// exactly once. Every notification that was received was put into the queue, or counted by it as dropped.
     #[test]
     fn a_listener_ends_once_and_answers_everything(
         overflow in overflow(),
@@ -101,52 +103,52 @@ proptest! {
         steps in vec(step(), 0..60),
     ) {
         let policy = Policy { overflow, ..policy() };
-        let mut shell =
-            if begin_connected { Shell::connected(policy) } else { Shell::opened(policy) };
+        let mut driver =
+            if begin_connected { TestDriver::connected(policy) } else { TestDriver::opened(policy) };
         let mut asked = Vec::new();
         let mut over = false;
         for step in steps.into_iter().chain([
-            Step::Command(Command::Close),
-            Step::Time(2_000),
-            Step::Command(listen(&["late"])),
-            Step::Opened,
-            Step::Bytes(A1.to_vec()),
-            Step::Time(60_000),
+            RandomStep::Command(Command::Close),
+            RandomStep::Time(2_000),
+            RandomStep::Command(listen(&["late"])),
+            RandomStep::Opened,
+            RandomStep::Bytes(A1.to_vec()),
+            RandomStep::Time(60_000),
         ]) {
-            let id = shell.commands;
-            let before = (shell.log.len(), shell.queue.log.len(), shell.wire().sent.len());
-            if matches!(&step, Step::Command(command) if *command != Command::Close) {
+            let id = driver.commands;
+            let before = (driver.log.len(), driver.queue.log.len(), driver.wire().sent.len());
+            if matches!(&step, RandomStep::Command(command) if *command != Command::Close) {
                 asked.push(id);
             }
-            let is_command = matches!(step, Step::Command(_));
-            shell.step(step);
+            let is_command = matches!(step, RandomStep::Command(_));
+            driver.step(step);
             if over {
-                // Only the answer to a command that came too late.
-                prop_assert!(shell.log.len() - before.0 <= usize::from(is_command));
-                prop_assert_eq!((shell.queue.log.len(), shell.wire().sent.len()), (before.1, before.2));
-                prop_assert_eq!(shell.supervisor.poll_timeout(), None);
+                // There may be only the answer to a command that came too late.
+                prop_assert!(driver.log.len() - before.0 <= usize::from(is_command));
+                prop_assert_eq!((driver.queue.log.len(), driver.wire().sent.len()), (before.1, before.2));
+                prop_assert_eq!(driver.supervisor.poll_timeout(), None);
             }
-            over = shell.supervisor.state() == State::Closed;
-            let reading = shell.supervisor.state() == State::Closed || shell.wire().reading();
-            prop_assert_eq!(!reading, shell.supervisor.flow.is_stalled() && !over);
-            let queue = &shell.queue;
-            prop_assert_eq!(queue.taken, shell.supervisor.figures().received);
+            over = driver.supervisor.state() == State::Closed;
+            let reading = driver.supervisor.state() == State::Closed || driver.wire().reading();
+            prop_assert_eq!(!reading, driver.supervisor.flow.is_stalled() && !over);
+            let queue = &driver.queue;
+            prop_assert_eq!(queue.taken, driver.supervisor.counters().received);
         }
         prop_assert!(over);
-        let count = |what: &str| shell.log.iter().filter(|line| line.starts_with(what)).count();
+        let count = |what: &str| driver.log.iter().filter(|line| line.starts_with(what)).count();
         prop_assert_eq!(count("done"), 1);
         prop_assert_eq!(count("Closed"), 1);
-        prop_assert!(shell.supervisor.current.as_ref().is_none_or(|link| link.in_flight.is_empty()) && shell.supervisor.waiting.is_empty());
+        prop_assert!(driver.supervisor.current.as_ref().is_none_or(|link| link.in_flight.is_empty()) && driver.supervisor.waiting.is_empty());
         let mut answered: Vec<u64> =
-            shell.log.iter().filter_map(|line| line.split(':').next()?.parse().ok()).collect();
+            driver.log.iter().filter_map(|line| line.split(':').next()?.parse().ok()).collect();
         answered.sort_unstable();
         prop_assert_eq!(answered, asked);
-        shell.take_sent();
+        driver.take_sent();
     }
 
-    /// What came in one read or in many ends in the same answers and the same wishes.
+    /// Any split of the server's bytes leads to the same answers and the same wanted channels.
     #[test]
-    fn any_split_of_what_the_server_says_ends_the_same(
+    fn any_split_of_the_servers_bytes_has_the_same_result(
         commands in vec(select(vec![
             listen(&["b", "c"]), unlisten(&["a"]), unlisten(&["c"]), Command::UnlistenAll,
         ]), 0..6),
@@ -167,18 +169,18 @@ proptest! {
         cuts.sort_unstable();
         let outcome = |cuts: &[usize]| {
             let overflow = Overflow::DropNewest;
-            let mut shell = Shell::opened(Policy { overflow, ..policy() });
-            shell.read(PRELUDE);
-            shell.read(&[LISTEN, READY].concat());
+            let mut driver = TestDriver::opened(Policy { overflow, ..policy() });
+            driver.read(PRELUDE);
+            driver.read(&[LISTEN, READY].concat());
             for command in &commands {
-                shell.command(command.clone());
+                driver.command(command.clone());
             }
             let mut from = 0;
             for cut in cuts.iter().copied().chain([stream.len()]) {
-                shell.read(&stream[from..cut]);
+                driver.read(&stream[from..cut]);
                 from = cut;
             }
-            (shell.take_log(), shell.take_sent(), shell.channels())
+            (driver.take_log(), driver.take_sent(), driver.channels())
         };
         prop_assert_eq!(outcome(&cuts), outcome(&[]));
     }

@@ -1,4 +1,4 @@
-//! A queue that says what came into it, and what a consumer may see of it.
+//! A queue that records what was put into it, and what the consumer can see.
 
 use std::collections::VecDeque;
 
@@ -8,7 +8,7 @@ use crate::notification::{Gap, Lagged, Stamp};
 use crate::supervisor::Sink;
 use crate::wire::{self, Run};
 
-/// Holds so many notifications.
+/// A queue with this capacity.
 #[derive(Debug)]
 pub(super) struct Queue {
     pub(super) capacity: usize,
@@ -19,12 +19,12 @@ pub(super) struct Queue {
     pub(super) published: bool,
     pub(super) held: bool,
     pub(super) gaps: Vec<Gap>,
-    /// A server that sends what nobody sent.
+    /// True if the server may send the fence notification at any time.
     pub(super) lies: bool,
     stamp: Option<Stamp>,
-    /// What the consumer has not seen, each with its position.
+    /// The items that the consumer has not seen, each with its position.
     story: VecDeque<(u64, String)>,
-    /// So much of it is shown.
+    /// The number of items that are shown.
     shown: usize,
 }
 
@@ -46,13 +46,13 @@ impl Queue {
         }
     }
 
-    /// What the consumer sees that it has not seen before: payloads and gaps.
+    /// Takes what the consumer can see: payloads and gaps.
     pub(super) fn take_seen(&mut self) -> Vec<String> {
         let shown = std::mem::take(&mut self.shown);
         self.story.drain(..shown).map(|(_, what)| what).collect()
     }
 
-    /// What came with the last notification.
+    /// Returns the receive information of the last notification.
     pub(super) fn last_stamp(&self) -> Stamp {
         self.stamp.expect("a notification")
     }
@@ -74,7 +74,7 @@ impl Sink for Queue {
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
             let (channel, payload) = (text(one.channel), text(one.payload));
             let is_fence = channel.starts_with("pgbell_");
-            assert!(self.lies || !is_fence, "the fence is nobody's notification");
+            assert!(self.lies || !is_fence, "the fence notification is delivered");
             self.story.push_back((self.taken + index as u64, payload));
         }
         self.taken += run.count as u64;

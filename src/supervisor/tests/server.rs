@@ -1,16 +1,16 @@
-//! The server's side of a [`Shell`]: what it is asked, and what it answers.
+//! The server of a [`TestDriver`]: its commands and its answers.
 
 use super::*;
 use crate::wire::{FirstPacket, Framer, FrontendMessage};
 
-/// A link, as its server sees it.
+/// The server's end of a link.
 #[derive(Default)]
 pub(super) struct Wire {
-    /// What was read and not yet handled.
+    /// The bytes that were read and not yet handled.
     pub(super) input: BytesMut,
     pub(super) sent: Vec<u8>,
     pub(super) unread: bool,
-    /// What the server has confirmed.
+    /// The channels that the server has confirmed.
     pub(super) listening: BTreeSet<String>,
 }
 
@@ -20,8 +20,8 @@ impl Wire {
     }
 }
 
-impl Shell {
-    /// The text of the queries that were sent, and the names of other messages.
+impl TestDriver {
+    /// Takes the text of the queries that were sent, and the names of other messages.
     pub(super) fn take_sent(&mut self) -> Vec<String> {
         let sent = std::mem::take(&mut self.wire().sent);
         let mut rest = &sent[..];
@@ -34,7 +34,7 @@ impl Shell {
         while !rest.is_empty() {
             let frame = Framer::frontend().next(rest).unwrap().expect("whole messages only");
             match FrontendMessage::decode(frame).unwrap() {
-                FrontendMessage::Query(PROOF_SQL) => lines.push("proof".to_owned()),
+                FrontendMessage::Query(PROOF_SQL) => lines.push("heartbeat".to_owned()),
                 FrontendMessage::Query(PROOF_COUNT_SQL) => lines.push("count".to_owned()),
                 FrontendMessage::Query(PROOF_OF_LIFE_SQL) => lines.push("life".to_owned()),
                 FrontendMessage::Query(sql) => {
@@ -65,7 +65,7 @@ impl Shell {
         lines
     }
 
-    /// The server carries out everything that was sent to it. Says what that was.
+    /// Answers everything that was sent, and returns it.
     pub(super) fn serve(&mut self) -> Vec<String> {
         let lines = self.take_sent();
         for line in &lines {
@@ -75,7 +75,7 @@ impl Shell {
         lines
     }
 
-    /// What an honest server answers. The fence is left to the test.
+    /// Returns the answer of a correct server. The test itself sends the fence notification.
     pub(super) fn answer(&mut self, line: &str) -> Vec<u8> {
         let private = self.private.clone();
         let name = |quoted: &str| quoted.trim_matches('"').replace("private", &private);
@@ -95,8 +95,8 @@ impl Shell {
             let names: Vec<String> = names("UNLISTEN ");
             self.wire().listening.retain(|name| !names.contains(name));
             [&UNLISTEN.repeat(names.len()), READY].concat()
-        } else if line == "proof" {
-            proof(&self.wire().listening)
+        } else if line == "heartbeat" {
+            heartbeat_answer(&self.wire().listening)
         } else if line == "count" {
             let count = self.wire().listening.len().to_string();
             [row(&[Some(&count)]), READY.to_vec()].concat()
@@ -112,68 +112,68 @@ impl Shell {
         }
     }
 
-    /// The fence of the handover.
+    /// Returns the fence notification of the handover.
     pub(super) fn fence(&self) -> Vec<u8> {
-        note_on(&self.private, &self.nonce)
+        notification_on(&self.private, &self.nonce)
     }
 
-    /// Until nothing more is sent.
+    /// Answers until nothing more is sent.
     pub(super) fn serve_all(&mut self) -> Vec<Vec<String>> {
         std::iter::from_fn(|| Some(self.serve()).filter(|lines| !lines.is_empty())).collect()
     }
 
-    /// A session is up, all that is wanted is active or refused, the hook is done, and nothing of that is in the logs.
+    /// Creates a driver whose listener is connected, with empty logs.
     pub(super) fn up(policy: Policy) -> Self {
-        let mut shell = Self::new(policy);
-        shell.open();
-        shell.serve_all();
-        if shell.supervisor.state() == State::CatchingUp {
-            shell.hook(Ok(()));
+        let mut driver = Self::new(policy);
+        driver.open();
+        driver.serve_all();
+        if driver.supervisor.state() == State::CatchingUp {
+            driver.hook(Ok(()));
         }
-        assert_eq!(shell.supervisor.state(), State::Connected);
-        shell.forget();
-        shell
+        assert_eq!(driver.supervisor.state(), State::Connected);
+        driver.clear_logs();
+        driver
     }
 
     /// Empties the logs.
-    pub(super) fn forget(&mut self) {
-        (self.log, self.told) = (Vec::new(), Vec::new());
+    pub(super) fn clear_logs(&mut self) {
+        (self.log, self.logged) = (Vec::new(), Vec::new());
         self.queue.log.clear();
         self.queue.gaps.clear();
     }
 
-    /// The session is lost; the next attempt is under way.
+    /// Breaks the session, and waits until the next attempt has begun.
     pub(super) fn break_and_reopen(&mut self) {
         self.event(broken());
         self.pass_until_due();
     }
 
-    /// The delay of the next attempt passes, and it succeeds.
+    /// Waits for the next attempt, which succeeds.
     pub(super) fn reopen(&mut self) {
         self.pass_until_due();
         self.open();
     }
 
-    /// The session or the attempt is lost, and the next session is open.
-    pub(super) fn come_back(&mut self) {
+    /// Breaks the session or the attempt, and opens the next session.
+    pub(super) fn reconnect(&mut self) {
         self.break_and_reopen();
         self.open();
     }
 
-    /// A handover begins, and the new session is open.
+    /// Begins a handover, and opens the new session.
     pub(super) fn rotate_to(&mut self, new: u32) {
         self.command(Command::Rotate);
         self.on(new).open();
     }
 
-    /// Both sessions of a handover are prepared. The fence was sent, and is not answered.
+    /// Prepares both sessions of a handover. The fence is sent, and not answered.
     pub(super) fn prepare(&mut self, old: u32, new: u32) {
         self.rotate_to(new);
         self.on(old).serve();
         self.on(new).serve();
     }
 
-    /// The fence is answered, and comes to the new session and then to the old one.
+    /// Answers the fence, and sends it to the new session and then to the old one.
     pub(super) fn exchange(&mut self, old: u32) {
         self.serve();
         let fence = self.fence();

@@ -128,7 +128,7 @@ fn said() -> Vec<(String, Vec<u8>, ErrorKind, String)> {
     cases.push(("E11 translated".into(), translated, Server, says));
     for encoding in ["SJIS", "SQL_ASCII", ""] {
         let bytes = message(b'S', format!("client_encoding\0{encoding}\0").as_bytes());
-        let says = format!("client_encoding is {encoding}, UTF8 was asked for");
+        let says = format!("client_encoding is {encoding}, expected UTF8");
         cases.push((format!("V6 {encoding}"), bytes, Unsupported, says));
     }
     cases

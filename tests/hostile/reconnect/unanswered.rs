@@ -82,7 +82,7 @@ fn a_live_session_that_does_not_answer_is_given_up_in_time_whatever_else_it_says
             let says = if within > PROOF {
                 "did not answer within 300s"
             } else {
-                "while it owed an answer"
+                "while a command was unanswered"
             };
             assert!(text.contains(says), "{silence:?}: {text}");
             close(listener).await;

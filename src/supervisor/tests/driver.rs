@@ -1,4 +1,4 @@
-//! The shell around a supervisor: it carries bytes, time and actions, and writes down what it sees.
+//! A test driver: it carries bytes, time and actions, and records what the supervisor does.
 
 use std::collections::BTreeMap;
 
@@ -7,42 +7,42 @@ use super::search::LOOKED_AT;
 use super::server::Wire;
 use super::*;
 
-pub(super) struct Shell {
+pub(super) struct TestDriver {
     pub(super) supervisor: Supervisor,
     pub(super) queue: Queue,
     began: Instant,
     pub(super) now: Instant,
-    /// The link that is spoken of.
+    /// The link that the next calls are about.
     pub(super) link: LinkId,
     pub(super) log: Vec<String>,
-    pub(super) told: Vec<Incident>,
+    pub(super) logged: Vec<LogEvent>,
     pub(super) commands: u64,
     wires: BTreeMap<LinkId, Wire>,
-    /// Links that were opened and not aborted.
+    /// The links that were opened and not aborted.
     alive: BTreeSet<LinkId>,
-    /// Its notifications are delivered.
+    /// The link whose notifications are delivered.
     delivered: Option<LinkId>,
-    /// What the server refuses to listen to.
+    /// The channels that the server refuses.
     pub(super) refused: BTreeSet<String>,
     /// The last private channel, and the nonce on it.
     pub(super) private: String,
     pub(super) nonce: String,
-    /// A run of the hook that was cancelled goes on, and the next one waits for it.
+    /// True if a cancelled run of the hook goes on, so that the next one waits for it.
     pub(super) is_hook_late: bool,
 }
 
-impl Shell {
-    /// The socket is to be opened.
+impl TestDriver {
+    /// Creates a driver whose supervisor opens its first link.
     pub(super) fn new(policy: Policy) -> Self {
         let now = Instant::now();
-        let mut shell = Self {
+        let mut driver = Self {
             supervisor: Supervisor::new(now, SystemTime::UNIX_EPOCH, [1; 32], policy),
             queue: Queue::new(4),
             began: now,
             now,
             link: LinkId(u32::MAX),
             log: Vec::new(),
-            told: Vec::new(),
+            logged: Vec::new(),
             commands: 0,
             wires: BTreeMap::new(),
             alive: BTreeSet::new(),
@@ -52,30 +52,30 @@ impl Shell {
             nonce: String::new(),
             is_hook_late: false,
         };
-        shell.act();
-        assert_eq!(shell.take_log(), ["open 1"]);
-        shell
+        driver.act();
+        assert_eq!(driver.take_log(), ["open 1"]);
+        driver
     }
 
-    /// The socket is open, the server has said nothing.
+    /// Creates a driver whose socket is open. The server has sent nothing.
     pub(super) fn opened(policy: Policy) -> Self {
-        let mut shell = Self::new(policy);
-        shell.event(LinkEvent::Opened(session(shell.now)));
-        shell
+        let mut driver = Self::new(policy);
+        driver.event(LinkEvent::Opened(session(driver.now)));
+        driver
     }
 
-    /// The first subscription is active.
+    /// Creates a driver whose channel is active.
     pub(super) fn connected(policy: Policy) -> Self {
-        let mut shell = Self::opened(policy);
-        shell.read(PRELUDE);
-        assert_eq!(shell.take_sent(), ["startup", r#"LISTEN "a""#]);
-        shell.read(&[LISTEN, READY].concat());
-        shell.wire().listening.insert("a".to_owned());
-        assert_eq!(shell.take_log(), ["Connected"]);
-        shell
+        let mut driver = Self::opened(policy);
+        driver.read(PRELUDE);
+        assert_eq!(driver.take_sent(), ["startup", r#"LISTEN "a""#]);
+        driver.read(&[LISTEN, READY].concat());
+        driver.wire().listening.insert("a".to_owned());
+        assert_eq!(driver.take_log(), ["Connected"]);
+        driver
     }
 
-    /// From here on it is this link that is spoken of.
+    /// Sets the link that the next calls are about.
     pub(super) fn on(&mut self, link: u32) -> &mut Self {
         self.link = LinkId(link);
         self
@@ -90,7 +90,7 @@ impl Shell {
         self.act();
     }
 
-    /// The link is open and logged in.
+    /// Opens the link with a session that is logged in.
     pub(super) fn open(&mut self) {
         self.event(LinkEvent::Opened(ready(self.now)));
     }
@@ -104,18 +104,18 @@ impl Shell {
     fn handle_bytes(&mut self, link: LinkId) {
         let mut input = std::mem::take(&mut self.wires.entry(link).or_default().input);
         let now = self.now;
-        let received_at = self.wall();
+        let received_at = self.wall_clock();
         let taken = self.queue.taken;
         self.supervisor.set_time(now, received_at);
         self.supervisor.handle_bytes(now, received_at, link, &mut input, &mut self.queue);
         assert!(taken == self.queue.taken || self.delivered.is_none_or(|one| one == link));
         self.wires.entry(link).or_default().input = input;
         assert!(self.queue.published);
-        assert_eq!(self.queue.taken, self.supervisor.figures().received);
+        assert_eq!(self.queue.taken, self.supervisor.counters().received);
     }
 
-    /// Time of day.
-    pub(super) fn wall(&self) -> SystemTime {
+    /// Returns the time of day.
+    pub(super) fn wall_clock(&self) -> SystemTime {
         SystemTime::UNIX_EPOCH + self.now.saturating_duration_since(self.began)
     }
 
@@ -126,20 +126,20 @@ impl Shell {
         self.act();
     }
 
-    /// The hook has ended.
+    /// Ends the hook.
     pub(super) fn hook(&mut self, result: Result<(), Error>) {
         self.supervisor.handle_hook(self.now, result, &mut self.queue);
         self.act();
     }
 
-    /// The consumer takes so many.
+    /// Takes notifications as the consumer.
     pub(super) fn consume(&mut self, n: usize) {
         self.queue.unread = self.queue.unread.saturating_sub(n);
         self.supervisor.handle_room(self.now);
         self.act();
     }
 
-    /// So much time passes, at once.
+    /// Lets this time pass at once.
     pub(super) fn pass(&mut self, time: Duration) {
         self.now += time;
         self.supervisor.handle_timeout(self.now, &mut self.queue);
@@ -148,13 +148,13 @@ impl Shell {
         assert!(due.is_none_or(|due| due > self.now), "still due");
     }
 
-    /// How long until the next deadline.
+    /// Returns the time until the next deadline.
     pub(super) fn due_in(&self) -> Duration {
         let due = self.supervisor.poll_timeout().expect("a deadline");
         due.saturating_duration_since(self.now)
     }
 
-    /// Until the next deadline.
+    /// Lets the time until the next deadline pass.
     pub(super) fn pass_until_due(&mut self) {
         self.pass(self.due_in());
     }
@@ -180,8 +180,8 @@ impl Shell {
                     self.delivered = Some(link);
                     continue;
                 }
-                Action::Tell(incident) => {
-                    self.told.push(incident);
+                Action::Log(event) => {
+                    self.logged.push(event);
                     continue;
                 }
                 Action::Release { number } => {
@@ -246,7 +246,7 @@ impl Shell {
         std::mem::take(&mut self.log)
     }
 
-    /// The answer to the first command.
+    /// Returns the answer to the first command.
     pub(super) fn first_reply(&mut self) -> String {
         let log = self.take_log();
         log.iter().find(|line| line.starts_with("0: ")).unwrap_or_else(|| panic!("{log:?}")).clone()
@@ -269,13 +269,13 @@ impl Shell {
     }
 }
 
-/// The consumer takes one notification at a time of a long run. How many were searched for that.
-pub(super) fn looked_at_in_a_run_without_room(shell: &mut Shell) -> usize {
+/// Takes one notification at a time of a long run. Returns the number of notifications that were searched.
+pub(super) fn looked_at_in_a_run_without_room(driver: &mut TestDriver) -> usize {
     LOOKED_AT.set(0);
-    shell.read(&A1.repeat(400));
+    driver.read(&A1.repeat(400));
     for _ in 0..400 {
-        shell.consume(1);
+        driver.consume(1);
     }
-    assert_eq!((shell.queue.taken, shell.queue.lost), (400, 0));
+    assert_eq!((driver.queue.taken, driver.queue.lost), (400, 0));
     LOOKED_AT.get()
 }

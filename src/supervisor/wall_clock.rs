@@ -1,15 +1,15 @@
-//! The time of day, from a clock that was looked at with every read.
+//! The time of day. The driver passes it in with every read, because a supervisor reads no clock.
 
 use std::time::{Instant, SystemTime};
 
-/// Time of day at some moment, and so at those near it. A supervisor reads no clock.
+/// The time of day at one instant, from which later times are computed.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Wall {
+pub(super) struct WallClock {
     at: Instant,
     time: SystemTime,
 }
 
-impl Wall {
+impl WallClock {
     pub(super) fn new(at: Instant, time: SystemTime) -> Self {
         Self { at, time }
     }
@@ -18,11 +18,12 @@ impl Wall {
         *self = Self { at, time };
     }
 
-    /// The last moment that is known.
+    /// Returns the instant at which the time was set last.
     pub(super) fn at(&self) -> Instant {
         self.at
     }
 
+    /// Returns the time of day at `now`.
     pub(super) fn time(&self, now: Instant) -> SystemTime {
         let passed = now.saturating_duration_since(self.at);
         self.time.checked_add(passed).unwrap_or(self.time)

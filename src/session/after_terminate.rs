@@ -1,25 +1,24 @@
-//! What still comes after Terminate.
+//! The bytes that arrive after Terminate.
 //!
-//! The server goes on sending until it has read Terminate. Notifications are given to the caller as before: they were
-//! committed and they have arrived. Of every other message only the length is read, and its bytes are removed.
+//! The server goes on sending until it has read Terminate. Notifications are reported to the caller as before, because they
+//! were committed. Of every other message only the length is read, and its bytes are removed.
 
 use bytes::{Buf, BytesMut};
 
 use super::{NOTIFICATION_RESPONSE, Progress};
 use crate::wire::{self, Framer, LongMessage, Stop};
 
-/// How the bytes after Terminate are read.
+/// The way in which the bytes after Terminate are read.
 #[derive(Debug)]
-pub(super) enum Rest {
+pub(super) enum AfterTerminate {
     /// Message by message.
     Messages,
-    /// Nothing is looked at any more: the server was not ready before, or has sent something malformed since.
+    /// All bytes are discarded: the server was not ready before, or has sent something malformed since.
     Nothing,
 }
 
-impl Rest {
-    /// Goes on to the next run of notifications, and removes what stands before it. Stops at a long message, which is to
-    /// be skipped.
+impl AfterTerminate {
+    /// Removes messages up to the next run of notifications. Stops at a long message, which the caller must skip.
     pub(super) fn handle(&mut self, input: &mut BytesMut) -> Result<Progress, LongMessage> {
         while let Self::Messages = self {
             if input.first() == Some(&NOTIFICATION_RESPONSE) {

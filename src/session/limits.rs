@@ -1,11 +1,11 @@
-//! What is asked of the answer to a command.
+//! Limits of the answer to a command.
 
 use super::Session;
 use super::command::{CommandId, Pending};
 
 impl Session {
-    /// A command that is to be committed when it is answered: it must leave no transaction open. If it does, another
-    /// client of the same server process has begun one, and the session is over. Without effect once the
+    /// Requires that no transaction is open after the answer to a command. If one is, another
+    /// client of the same backend has begun it, and the session fails. It has no effect after the
     /// command is answered.
     pub fn require_commit(&mut self, id: CommandId) {
         if let Some(pending) = self.find(id) {
@@ -13,15 +13,15 @@ impl Session {
         }
     }
 
-    /// An answer of more than `bytes` is refused with [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported).
+    /// Limits an answer to `bytes`. A larger one is refused with [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported).
     pub fn limit_answer(&mut self, id: CommandId, bytes: usize) {
         if let Some(pending) = self.find(id) {
             pending.limit(bytes);
         }
     }
 
-    /// An answer of more than `rows` rows breaks the protocol: the session is over. For statements whose answer is known,
-    /// so that a server cannot keep the session busy with rows until the time of the command is over.
+    /// Limits an answer to `rows` rows. With more rows the session fails. This is for statements whose answer is known,
+    /// so that a server cannot keep the session busy with rows until the deadline of the command.
     pub fn limit_rows(&mut self, id: CommandId, rows: usize) {
         if let Some(pending) = self.find(id) {
             pending.limit_rows(rows);

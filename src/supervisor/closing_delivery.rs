@@ -1,11 +1,11 @@
-//! What is still delivered of a session that is being ended.
+//! The notifications that are still delivered from a session that is being closed.
 //!
-//! Until the server has read Terminate, notifications arrive, and those of a stall were read and not yet delivered. They go
-//! to the queue as all others do. During a handover two things do not: the notifications of its private channel, and
-//! what the session before has delivered already.
+//! Notifications arrive until the server has read Terminate, and after a stall some were read and not yet delivered. They
+//! go to the queue. During a handover there are two exceptions: the notifications on its private channel, and what the
+//! old session has already delivered.
 //!
-//! A new session that waits for the old one has been read beyond the fence. Close ends it, and the old session brings the
-//! same notifications. If it ends before it has, there is a gap.
+//! A new session that waits for the old one has been read beyond the fence notification. A close ends the new session,
+//! and the old session then brings the same notifications. If it ends before it has brought all of them, there is a gap.
 
 use bytes::{Buf, BytesMut};
 
@@ -13,21 +13,22 @@ use super::handover::{Fence, Passage};
 use super::search;
 use crate::wire::Run;
 
+/// Decides which notifications of a closing session are delivered.
 #[derive(Debug)]
-pub(super) enum Rest {
-    /// All of it, but for what comes on the private channel of a handover, if there is one.
+pub(super) enum ClosingDelivery {
+    /// Everything except the notifications on the private channel of a handover, if there is one.
     All { private: Option<String> },
-    /// All of it, of an old session whose successor has come to the fence: the fence, if it `has_come` or not, and so many
-    /// notifications `behind` it have yet to come.
+    /// As `All`, for an old session while the new one has reached the fence notification. `has_come` is true after the
+    /// fence has arrived here too; `behind` is the number of notifications that must follow it.
     Through { fence: Fence, has_come: bool, behind: usize },
-    /// What follows this notification: all before it was delivered from the session before.
+    /// Only what follows the fence notification. Everything before it was delivered from the old session.
     Behind(Fence),
-    /// Nothing: it comes from another session, or where the repetitions end cannot be told any more.
+    /// Nothing: another session brings the same notifications, or the end of the repetition cannot be found.
     Nothing,
 }
 
-impl Rest {
-    /// What is to be done with a run at the head of `input`.
+impl ClosingDelivery {
+    /// Returns what to do with a run at the front of `input`.
     pub(super) fn pass(&mut self, input: &mut BytesMut, run: Run) -> Passage {
         match self {
             Self::All { private: None } => return Passage::Deliver(run),
@@ -55,13 +56,14 @@ impl Rest {
         Passage::Done(true)
     }
 
-    /// Whether something is missing that its successor has brought already.
+    /// Returns true if the new session has received notifications that this old session has not brought yet.
     pub(super) fn is_missing(&self) -> bool {
         matches!(self, Self::Through { has_come, behind, .. } if !has_come || *behind > 0)
     }
 }
 
-/// The run up to the next notification of the private channel. One that is at its head is shown to `seen`, and removed.
+/// Returns the part of the run before the next notification on the private channel. If the run begins with one, it is
+/// passed to `seen` and removed.
 fn without(channel: &str, input: &mut BytesMut, run: Run, seen: impl FnOnce(&[u8])) -> Passage {
     let frames = input.get(..run.bytes).unwrap_or_default();
     match search::position(frames, |one| one.channel == channel.as_bytes()) {
