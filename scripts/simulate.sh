@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Runs the simulator of a listener: N worlds that break, each drawn from a seed.
+# Runs the simulator of a listener: N runs with failures, each determined by a seed.
 #
 #   scripts/simulate.sh N [FIRST]   N seeds from FIRST (0), in release mode, on all processors
-#   scripts/simulate.sh 1 SEED      one seed, with all that happens in it
+#   scripts/simulate.sh 1 SEED      one seed, with its trace
 #
 # PGBELL_ALL=1 goes on after a failure and shows the kinds of failures.
 set -euo pipefail
@@ -13,7 +13,7 @@ if [ $# -lt 1 ] || [ $# -gt 2 ]; then
     exit 2
 fi
 count=$1 first=${2-0}
-test=ten_thousand_seeds_of_a_world_that_breaks
+test=ten_thousand_seeds_keep_every_promise
 
 binary=$(cargo test --locked --release -p pgbell --all-features --lib --no-run --message-format=json |
     sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1)

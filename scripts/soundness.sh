@@ -236,7 +236,7 @@ part_proptest() {
     local names
     names=$(property_tests | sort -u | paste -sd'|') && [ -n "$names" ] || return
     # Those with numbers of their own: two threads, with whatever interleaving comes.
-    names+='|two_threads_account_for_every_notification|many_threads_never_exceed_the_limit_and_give_all_of_it_back'
+    names+='|two_threads_account_for_every_notification|many_threads_never_exceed_the_limit_and_release_all_of_it'
     # PROPTEST_CASES is for those that do not say themselves how many cases they want.
     env "${optimised[@]}" CARGO_TARGET_DIR="$target/optimised" PROPTEST_CASES=4096 \
         "${longest[@]}" cargo nextest run --locked -p pgbell --features testing --lib \

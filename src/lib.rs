@@ -132,7 +132,8 @@ pub use listener::{Listener, ListenerBuilder, ListenerHandle, Stats};
 #[cfg(feature = "tokio")]
 pub use net::PasswordRequest;
 pub use notification::{
-    Batch, Event, Gap, Iter, Lagged, Loss, Notification, NotificationRef, SharedBatch, Stamp,
+    Batch, BatchIter, Event, Gap, Lagged, Loss, Notification, NotificationRef, ReceiveInfo,
+    SharedBatch,
 };
 #[cfg(feature = "tokio")]
 pub use notifier::{Notifier, NotifierBuilder};

@@ -6,7 +6,7 @@ use super::EPOCH;
 use super::kept::Kept;
 use crate::Error;
 use crate::net::{Driver, Meanwhile};
-use crate::notification::{Gap, Lagged, Loss, Stamp};
+use crate::notification::{Gap, Lagged, Loss, ReceiveInfo};
 use crate::wire::Run;
 
 /// Places in the stream of a connection: every notification that arrives has a sequence number, whether it was
@@ -75,7 +75,7 @@ impl Arrivals {
 impl Meanwhile for Arrivals {
     /// Moves a run from the input to the queue. What has no room is lost, and told by its place.
     fn take(&mut self, driver: &mut Driver, run: Run) {
-        let stamp = Stamp { received_at: driver.received_at, epoch: EPOCH };
+        let stamp = ReceiveInfo { received_at: driver.received_at, epoch: EPOCH };
         self.kept.push(&driver.input, run, self.arrived, stamp);
         self.arrived = self.arrived.saturating_add(run.count as u64);
         driver.input.advance(run.bytes);

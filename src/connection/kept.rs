@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::{Buf, BytesMut};
 
-use crate::notification::Stamp;
+use crate::notification::ReceiveInfo;
 use crate::wire::Run;
 
 /// Bytes that one kept run costs besides its frames.
@@ -26,7 +26,7 @@ pub(super) struct KeptRun {
     pub(super) run: Run,
     /// Sequence number of its first notification.
     pub(super) first: u64,
-    pub(super) stamp: Stamp,
+    pub(super) stamp: ReceiveInfo,
 }
 
 impl Kept {
@@ -35,7 +35,7 @@ impl Kept {
     }
 
     /// Copies the run that stands at the head of `input`, or the part of it that there is room for.
-    pub(super) fn push(&mut self, input: &[u8], run: Run, first: u64, stamp: Stamp) {
+    pub(super) fn push(&mut self, input: &[u8], run: Run, first: u64, stamp: ReceiveInfo) {
         let used = self.frames.len().saturating_add(self.runs.len().saturating_mul(RUN_BYTES));
         let room = self.limit.saturating_sub(used).saturating_sub(RUN_BYTES);
         let run = if run.bytes <= room { run } else { Run::within(room, input) };

@@ -12,7 +12,7 @@ use bytes::Buf;
 use self::arrivals::Arrivals;
 use crate::auth::AuthMethod;
 use crate::net::{self, Established, Meanwhile, Place, Purpose, Step};
-use crate::notification::{Batch, Loss, Stamp};
+use crate::notification::{Batch, Loss, ReceiveInfo};
 use crate::session::{Answer, CommandId, Rows, SessionEvent};
 use crate::wire::TransactionStatus;
 use crate::{Config, Error, ErrorKind};
@@ -67,7 +67,7 @@ pub struct Connection {
     arrivals: Arrivals,
     /// What the last batch lent.
     loss: Option<Loss>,
-    stamp: Stamp,
+    stamp: ReceiveInfo,
     /// The end of the connection, told by the next call.
     failed: Option<Error>,
     /// LISTEN was called. It stays so.
@@ -109,7 +109,7 @@ impl Connection {
         established.driver.set_input_bytes(INPUT_BYTES);
         let driver = &established.driver;
         Self {
-            stamp: Stamp { received_at: driver.received_at, epoch: EPOCH },
+            stamp: ReceiveInfo { received_at: driver.received_at, epoch: EPOCH },
             established,
             lent: 0,
             lent_kept: false,

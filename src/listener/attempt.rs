@@ -1,20 +1,20 @@
-//! An attempt to connect, in a task of its own. Code of the user runs in it, such as a check of a certificate or a key in
-//! hardware: a panic there ends the attempt alone, and its time is not that of the listener's task.
+//! [`Attempt`]: an attempt to connect, in a task of its own. It runs code of the user, such as a check of a certificate or
+//! a key in hardware: a panic there ends only the attempt, and slow code does not block the task of the listener.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::task::JoinHandle;
 
-use super::outside::Opening;
+use super::environment::OpeningFuture;
 use crate::net::Established;
 use crate::{Error, ErrorKind};
 
-/// An attempt that runs. Dropping it ends it at its next await.
+/// A running attempt. Dropping it ends the attempt at its next await.
 pub(super) struct Attempt(JoinHandle<Result<Established, Error>>);
 
 impl Attempt {
-    pub(super) fn start(opening: Opening) -> Self {
+    pub(super) fn start(opening: OpeningFuture) -> Self {
         Self(tokio::spawn(opening))
     }
 
@@ -22,7 +22,7 @@ impl Attempt {
         Pin::new(&mut self.0).poll(cx).map(|joined| match joined.map_err(|e| e.try_into_panic()) {
             Ok(result) => result,
             Err(Ok(payload)) => Err(Error::panicked("the attempt to connect", &*payload)),
-            Err(Err(_)) => Err(gone()),
+            Err(Err(_)) => Err(runtime_ended()),
         })
     }
 }
@@ -34,6 +34,6 @@ impl Drop for Attempt {
 }
 
 #[cold]
-fn gone() -> Error {
+fn runtime_ended() -> Error {
     Error::new(ErrorKind::Closed, "the runtime ends")
 }

@@ -1,4 +1,4 @@
-//! How a listener is set up.
+//! [`ListenerBuilder`]: the settings of a listener.
 
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
@@ -8,10 +8,10 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Listener;
+use super::environment::TokioEnvironment;
 use super::first_connect::{self, Retrying};
 use super::guarded::Guarded;
 use super::hook::Hook;
-use super::outside::Means;
 use super::shared::Shared;
 use super::sink::RingSink;
 use super::task::Task;
@@ -20,7 +20,7 @@ use crate::ring::Pins;
 use crate::supervisor::{Heartbeat, HookPolicy, Live, Overflow, Policy, Reconnect, Supervisor};
 use crate::{Config, Connection, Error, ErrorKind, net, ring, wire};
 
-/// Most notifications that a queue can be made for. The [ring](crate::ring) has room for twice as many.
+/// Most notifications that `queue_capacity` accepts. The [ring](crate::ring) has room for twice as many.
 const QUEUE_CAPACITY_MAX: usize = 524_288;
 
 /// Most notifications in the queue, by default.
@@ -29,51 +29,53 @@ pub(super) const QUEUE_CAPACITY: usize = 16_384;
 /// Most bytes of notifications in the queue, by default: 8 MiB.
 pub(super) const QUEUE_BYTES: usize = 8 * 1024 * 1024;
 
-/// Most bytes of receive buffers that are pinned, by default: 8 MiB, as many as may be queued. A consumer
-/// that hands whole batches on can have as much on its way as waits for it, and the sum stays below 32 MiB.
+/// Most bytes of receive buffers that are pinned, by default: 8 MiB, as many as may be queued. So a consumer that passes on
+/// whole batches can keep as much as is queued, and the sum stays below 32 MiB.
 pub(super) const PIN_LIMIT_BYTES: usize = 8 * 1024 * 1024;
 
-/// Slots beyond the capacity, each for one read: what arrives while a command waits for its answer may
-/// exceed the capacity. With the ring's own slot and its positions they take 128 KiB.
+/// Slots beyond the capacity, each for one read: notifications that arrive before the answer to a command may exceed the
+/// capacity. Together with the ring's extra slot and its positions they take 128 KiB.
 pub(super) const SURPLUS_SLOTS: u64 = 1_016;
 
-/// Fewest bytes a queue can have: the longest notification must fit.
+/// Fewest bytes of a queue: the longest notification must fit.
 const QUEUE_BYTES_MIN: usize = wire::limits::NOTIFICATION_FRAME_BYTES_MAX as usize + 1;
 
-/// How long a clean close may take, by default.
+/// Longest time of a close, by default.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Shortest and longest delay before an attempt to come back, by default.
+/// Shortest and longest delay before an attempt to reconnect, by default.
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
-/// When a live session is proven to be one, by default: a dead one is noticed within 18 seconds.
+/// The default heartbeat: a dead session is detected within 18 seconds.
 const HEARTBEAT: Heartbeat =
     Heartbeat { every: Duration::from_secs(10), deadline: Duration::from_secs(8) };
 
-/// How long the hook may run, by default.
+/// Longest time of a run of the hook, by default.
 const HOOK_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Shortest lifetime of a session that can be asked for.
+/// Shortest value of `max_lifetime`.
 const LIFETIME_MIN: Duration = Duration::from_secs(1);
 
-/// A listener to be connected. Made by [`Listener::builder`].
+/// The settings of a listener. Made by [`Listener::builder`].
 ///
 /// # Memory
-/// The queue, the receive buffers and what is pinned of them take at most
+/// The queue, the receive buffers and the pinned buffers take at most
 /// ```text
 /// 256 KiB × (⌈queue_bytes / 232 KiB⌉ + 3) + pin_limit_bytes + 128 B × queue_capacity + 128 KiB
 /// ```
-/// whatever a consumer does: 20 MiB by default. A buffer is 256 KiB, of which the last 24 may stay
-/// unused; one more is in the reader's hand, one in the consumer's, and one is for what is dropped. They are
-/// made when they are needed.
+/// for every behaviour of the consumer: 20 MiB by default. A buffer has 256 KiB, of which the last 24 KiB may stay unused.
+/// The formula includes one buffer that is read into, one that the consumer receives from, and one for notifications that
+/// are dropped. Buffers are allocated when they are needed.
 ///
-/// A server that sends messages longer than a buffer, as PostgreSQL's errors may be, can make that
-/// `queue_bytes + 4 MiB` more: 32 MiB by default. So does a query of yours on the listening session
-/// ([`simple_query`](Listener::simple_query)) whose rows are so long, and while one row comes in, it takes up to four
-/// times its length beside; what the query returns is yours, and limited by
-/// [`Config::result_limit_bytes`](crate::Config::result_limit_bytes). Each channel takes its name, and 5 KB more while the server
-/// refuses it. Copies belong to whoever asked for them.
+/// More memory is used in these cases:
+/// - A server sends messages that are longer than a buffer, as errors of PostgreSQL can be: up to `queue_bytes + 4 MiB`
+///   more, 32 MiB in all by default.
+/// - A query on the listening session ([`simple_query`](Listener::simple_query)) returns such long rows: the same, and up to
+///   four times the length of a row while it is received. The result is limited by
+///   [`Config::result_limit_bytes`](crate::Config::result_limit_bytes).
+/// - Each channel takes the length of its name, and 5 KB more while the server refuses it.
+/// - Copies that the application makes.
 #[derive(Debug, Clone)]
 #[must_use = "nothing happens before connect"]
 pub struct ListenerBuilder {
@@ -117,84 +119,82 @@ impl ListenerBuilder {
         }
     }
 
-    /// Channels to listen to. [`connect`](Self::connect) returns when all of them are active. Keep them below 1,000: see
-    /// [`listen_all`](crate::ListenerHandle::listen_all).
+    /// Adds channels to listen to. [`connect`](Self::connect) returns when all of them are active. Keep their number below
+    /// 1,000: see [`listen_all`](crate::ListenerHandle::listen_all).
     pub fn channels(mut self, channels: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.channels.extend(channels.into_iter().map(Into::into));
         self
     }
 
-    /// Most notifications in the queue: 1 to 524,288, by default 16,384.
+    /// Sets the most notifications in the queue: 1 to 524,288, by default 16,384.
     pub fn queue_capacity(mut self, notifications: usize) -> Self {
         self.capacity = notifications;
         self
     }
 
-    /// Most bytes of notifications in the queue, by default 8 MiB; at least 256 KiB and one byte, the
-    /// longest notification. See [memory](Self#memory).
+    /// Sets the most bytes of notifications in the queue, by default 8 MiB. The least is 256 KiB and one byte, the longest
+    /// notification. See [memory](Self#memory).
     pub fn queue_bytes(mut self, bytes: usize) -> Self {
         self.bytes = bytes;
         self
     }
 
-    /// Most bytes of receive buffers that [shared batches](crate::Batch::share) and
-    /// [retained](crate::NotificationRef::retain) notifications hold together, by default 8 MiB. See
+    /// Sets the most bytes of receive buffers that [shared batches](crate::Batch::share) and
+    /// [retained](crate::NotificationRef::retain) notifications pin together, by default 8 MiB. See
     /// [memory](Self#memory).
     ///
-    /// What is held is whole buffers of 256 KiB, each counted once, however many views of it are kept. What
-    /// would exceed the limit is copied instead, and nothing is lost by it: the queue has its own buffers
-    /// beside. With less than 256 KiB everything is copied. [`Stats::pinned_bytes`](crate::Stats::pinned_bytes)
-    /// says how many there are.
+    /// Whole buffers of 256 KiB are pinned, and each counts once. Notifications that would exceed the limit are copied
+    /// instead, and nothing is lost: the buffers of the queue do not count. With a limit below 256 KiB everything is copied.
+    /// [`Stats::pinned_bytes`](crate::Stats::pinned_bytes) is the current number.
     pub fn pin_limit_bytes(mut self, bytes: usize) -> Self {
         self.pin_limit = bytes;
         self
     }
 
-    /// What to do with notifications that the full queue cannot take. By default
-    /// `Block { max_stall: 1 s }`.
+    /// Sets what happens to notifications when the queue is full. By default `Block { max_stall: 1 s }`.
     ///
-    /// Under `Block` the socket is read on, and what the full queue cannot take is dropped and told, while an answer
-    /// is waited for that lies behind the notifications: to a command of yours, or of a
-    /// [drain](crate::ListenerHandle::drain).
+    /// Even with `Block`, the socket is read while a command or a [drain](crate::ListenerHandle::drain) waits for its answer,
+    /// which the server sends after the notifications. Notifications that the full queue cannot take are then dropped and
+    /// reported.
     pub fn overflow(mut self, overflow: Overflow) -> Self {
         self.overflow = overflow;
         self
     }
 
-    /// Whether a lost session is followed by another one: by default it is. If not, its loss ends the listener:
-    /// [`recv`](Listener::recv) returns the cause.
+    /// Sets whether the listener reconnects after a session is lost, by default true. If it does not, the listener ends, and
+    /// [`recv`](Listener::recv) returns the error.
     ///
-    /// Every attempt looks names up again, tries all hosts and asks the password provider again. It lasts at
-    /// most `connect_timeout`. A refusal ends the listener, unless [`retry_refusals`](Self::retry_refusals) says
-    /// otherwise.
+    /// Every attempt looks up names again, tries all hosts, and calls the password provider again. It takes at most
+    /// `connect_timeout`. A refusal ends the listener, unless [`retry_refusals`](Self::retry_refusals) is set.
     pub fn reconnect(mut self, reconnect: bool) -> Self {
         self.reconnect = reconnect;
         self
     }
 
-    /// Whether a refusal is tried again like any other failure of an attempt to come back: a wrong password, a role
-    /// or a database that does not exist, a server that asks for what this build does not do. By default it is where
-    /// the next attempt may be another one: with several hosts, or a password provider.
+    /// Sets whether the listener tries again after a refusal, as after every other failure to reconnect. A refusal is a wrong
+    /// password, a role or a database that does not exist, or an authentication method that this build does not support. By
+    /// default it tries again if there are several hosts or a password provider, because the next attempt may succeed.
     ///
-    /// Say `true` where a file of passwords (`.pgpass`) or the server's roles change under a running service: the
-    /// file is read again at every attempt. It holds for the attempts of [`retry_first_connect`](Self::retry_first_connect)
-    /// too, where only `true` says so.
+    /// Use `true` if the password file (`.pgpass`) or the roles of the server can change while the service runs: every attempt
+    /// reads the file again. It also applies to [`retry_first_connect`](Self::retry_first_connect), where the default is
+    /// false.
     ///
-    /// A refusal with SQLSTATE 28000 is tried again in any case where `sslcert` names a file that does not exist: perhaps
-    /// the server wants this certificate. N153.
+    /// A refusal with SQLSTATE 28000 is tried again in any case if `sslcert` names a file that does not exist, because the
+    /// server may require this certificate.
     pub fn retry_refusals(mut self, retry: bool) -> Self {
+        // Of a missing `sslcert`: N153.
         self.retry_refusals = Some(retry);
         self
     }
 
-    /// For how long [`connect`](Self::connect) tries again while the server cannot be reached, is starting, or has no
-    /// connection left: by default not at all. For a program that may start before its database.
+    /// Sets how long [`connect`](Self::connect) tries again while the server cannot be reached, is starting, or has too many
+    /// connections. By default it does not try again. Use it if a program may start before its database.
     ///
-    /// An attempt that has failed is followed by another one after a delay, as [`backoff`](Self::backoff) says, where the
-    /// error is [transient](Error::is_transient), until `limit` has passed; then `connect` returns the last error. Other
-    /// errors, such as a wrong password, are returned at once. No attempt begins later than `limit` after the first one.
-    /// Each takes at most twice `connect_timeout` (a service file is read once before it and once in it), the time of the
-    /// LISTEN to the channels, and that of the first run of the [hook](Self::on_live). `Duration::MAX` is no limit.
+    /// After a [transient](Error::is_transient) error the next attempt follows after a delay, see [`backoff`](Self::backoff).
+    /// Other errors, such as a wrong password, are returned at once. When `limit` has passed since the first attempt, no
+    /// further one begins, and `connect` returns the last error. Each attempt takes at most twice `connect_timeout` (a service
+    /// file is read before and during the attempt), the time to listen to the channels, and the time of the first run of the
+    /// [hook](Self::on_live). `Duration::MAX` means no limit.
     ///
     /// ```no_run
     /// # async fn example() -> Result<(), pgbell::Error> {
@@ -243,66 +243,68 @@ impl ListenerBuilder {
         self
     }
 
-    /// Shortest and longest delay before an attempt to come back, by default 50 ms and 30 s.
+    /// Sets the shortest and the longest delay before an attempt to reconnect, by default 50 ms and 30 s.
     ///
-    /// A delay is anything from the shortest to a limit that doubles with every attempt, at random, so that
-    /// many clients of one server do not come back at once. After a session that was live for as long as
-    /// the longest delay it is short again.
+    /// Each delay is random, between the shortest and a limit that doubles with every attempt, so that many clients of one
+    /// server do not reconnect at the same time. The limit is reset by a session that was live for at least the longest delay.
     pub fn backoff(mut self, min: Duration, max: Duration) -> Self {
         self.backoff = (min, max);
         self
     }
 
-    /// How often a session is proven to live and to listen to what it should, by default every 10 s, and for
-    /// how long nothing at all may come while the proof is due, by default 8 s.
+    /// Sets the interval of the heartbeat, by default 10 s, and its timeout, by default 8 s. The heartbeat checks that the session
+    /// is alive and listens to every wanted channel.
     ///
-    /// So a connection that is dead without an end, a server that is stuck, or a pooler that has forgotten
-    /// the subscription are noticed within the sum. The proof is one short query, or what
-    /// [`Config::delivery_proof`] says. The same patience is had with the
-    /// answer to a `listen` or `unlisten` of yours on a live session, but for 30 s at most; while a new session
-    /// subscribes, the server has 30 s for each answer, because the first LISTEN may read a long queue.
+    /// A half-open connection, a server that hangs, or a pooler that has lost the subscription is detected within the sum of
+    /// both. The heartbeat is one short query, or what [`Config::delivery_proof`] sets. The timeout counts from the last
+    /// data of the server. The same timeout, but at most 30 s, applies to the answer to `listen` and `unlisten` on a live session.
+    /// When a new session listens to its channels, the server has 30 s for each answer, because the first LISTEN may read
+    /// a long queue.
     ///
-    /// Whatever comes counts as a sign of life: a server under a flood, which answers when it has caught up, has five
-    /// minutes. While a query of your own runs on the listening session there is no proof: TCP's keepalive and user
-    /// timeout alone watch then.
+    /// Because all data of the server restarts the timeout, a server that sends many notifications has more time for its
+    /// answer: five minutes. While a query of the application runs on the listening session, there is no heartbeat. Then
+    /// only TCP keepalive and the TCP user timeout check the connection.
     pub fn heartbeat(mut self, every: Duration, deadline: Duration) -> Self {
         self.heartbeat = Heartbeat { every, deadline };
         self
     }
 
-    /// How long a session may live before another one takes its place, without a gap: for servers or proxies
-    /// that end sessions of some age, and for credentials that expire. Up to a tenth is taken off at random.
-    /// By default there is no limit.
+    /// Sets the age at which a session is replaced by a new one, without a gap. By default there is no limit.
+    ///
+    /// Use it if a server or a proxy ends sessions of a certain age, or if credentials expire. A random part of up to a tenth
+    /// is subtracted.
     pub fn max_lifetime(mut self, lifetime: Duration) -> Self {
         self.max_lifetime = Some(lifetime);
         self
     }
 
-    /// How long the clean end of a session may take, by default a second: see [`close`](Listener::close).
+    /// Sets the longest time of [`close`](Listener::close), by default a second.
     pub fn close_timeout(mut self, timeout: Duration) -> Self {
         self.close_timeout = timeout;
         self
     }
 
-    /// Runs `hook` whenever every channel is listened to, at the start and after every
-    /// [`Gap`](crate::Gap), before any notification is delivered: to read the state that notifications change.
-    /// What it reads is complete, because what is committed later arrives after it.
+    /// Sets the hook: a function that runs when the session listens to every channel, at the start and after every
+    /// [`Gap`](crate::Gap), before any notification is delivered.
     ///
-    /// It gets a connection of its own, to the server that the session is on, whatever other hosts there are. It
-    /// fails when that server takes no other connection, or is a standby. Notifications that arrive meanwhile wait in
-    /// the queue, within its bounds. The state of the listener is [`State::CatchingUp`](crate::State::CatchingUp)
-    /// until the hook is done.
+    /// The hook reads the data that the notifications are about. It misses nothing, because notifications of later commits
+    /// arrive after it.
     ///
-    /// [`connect`](Self::connect) waits for the first run. If that fails or panics, or the session is lost meanwhile,
-    /// `connect` ends the session and returns the error. So the hook must not wait for something that happens after
-    /// `connect` has returned: for the listener itself, or for a task that is started later.
+    /// It gets a connection of its own to the server of the listening session, even if there are other hosts. The connection
+    /// fails if that server has no free connection, or is a standby. Notifications that arrive during the run are queued,
+    /// within the limits of the queue. The state of the listener is [`State::CatchingUp`](crate::State::CatchingUp) until
+    /// the hook has returned.
     ///
-    /// A later run that fails, panics, or takes longer than [`on_live_timeout`](Self::on_live_timeout) is repeated
-    /// after a delay, as [`backoff`](Self::backoff) says, with the state `CatchingUp`;
-    /// [`Stats::hook_failures`](crate::Stats::hook_failures) counts these, and
-    /// [`last_error`](crate::ListenerHandle::last_error) has the reason. Nothing is delivered meanwhile. See
-    /// [`on_live_failures_max`](Self::on_live_failures_max) for a limit. If the session is lost, the run is cancelled:
-    /// it ends at its next await. The next one begins after that, when the next session listens.
+    /// [`connect`](Self::connect) waits for the first run. If that run fails or panics, or the session is lost during it,
+    /// `connect` ends the session and returns the error. So the hook must not wait for anything that happens after `connect`
+    /// has returned, such as an event of the listener, or a task that is started later.
+    ///
+    /// A later run that fails, panics, or takes longer than [`on_live_timeout`](Self::on_live_timeout) is repeated after a
+    /// delay, see [`backoff`](Self::backoff). The state is `CatchingUp` during that time, and nothing is delivered.
+    /// [`Stats::hook_failures`](crate::Stats::hook_failures) counts these runs, and
+    /// [`last_error`](crate::ListenerHandle::last_error) returns the reason. For a limit see
+    /// [`on_live_failures_max`](Self::on_live_failures_max). If the session is lost, the run is cancelled, and ends at its next
+    /// await. The next run begins after that, when the next session listens to every channel.
     ///
     /// ```no_run
     /// # async fn example() -> Result<(), pgbell::Error> {
@@ -315,7 +317,7 @@ impl ListenerBuilder {
     ///             eprintln!("{gap}");
     ///         }
     ///         let orders = connection.simple_query("SELECT id FROM orders").await?;
-    ///         // ... remember them ...
+    ///         // ... store them ...
     ///         connection.close().await
     ///     })
     ///     .connect()
@@ -332,18 +334,19 @@ impl ListenerBuilder {
         self
     }
 
-    /// How long a run of the [hook](Self::on_live) may take, its connection included: by default 30 s. A run that takes
-    /// longer is cancelled at its next await, and has failed. The next run begins when the cancelled one has ended, and its
-    /// time begins then. A run that cannot begin within this time has failed, too.
+    /// Sets the longest time of a run of the [hook](Self::on_live), its connection included, by default 30 s. A run that takes
+    /// longer is cancelled at its next await, and counts as failed. The next run begins when the cancelled one has ended, and
+    /// its time begins then. A run that cannot begin within this time counts as failed too.
     pub fn on_live_timeout(mut self, timeout: Duration) -> Self {
         self.hook_policy.timeout = timeout;
         self
     }
 
-    /// After how many failures of the [hook](Self::on_live) in a row the listener ends, with the last one as the cause:
-    /// at least 1. Its session is closed as [`close`](Listener::close) does it: what was read is still delivered, or
-    /// counted, before [`recv`](Listener::recv) returns the cause. By default the listener does not end, and the hook runs
-    /// again and again.
+    /// Sets the number of consecutive failures of the [hook](Self::on_live) after which the listener ends, at least 1. By
+    /// default there is no limit, and the hook is repeated.
+    ///
+    /// The session is closed as by [`close`](Listener::close): notifications that were read are still delivered, or reported as
+    /// [`Lagged`](crate::Lagged), before [`recv`](Listener::recv) returns the last error of the hook.
     pub fn on_live_failures_max(mut self, failures: u32) -> Self {
         self.hook_policy.failures_max = Some(failures);
         self
@@ -353,22 +356,23 @@ impl ListenerBuilder {
     /// [hook](Self::on_live).
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for parameters that cannot work, [`ErrorKind::Misuse`] for a channel name
-    /// that is empty, longer than 63 bytes or holds a NUL; else what kept the first session from being
-    /// ready, or the error of the first run of the [hook](Self::on_live). The first attempt is the only one, unless
-    /// [`retry_first_connect`](Self::retry_first_connect) says otherwise. A panic in code of yours that the attempt runs, such as a [password provider](Config::password_provider), is
-    /// [`ErrorKind::Other`].
+    /// - [`ErrorKind::Config`] for parameters that are not valid.
+    /// - [`ErrorKind::Misuse`] for a channel name that is empty, longer than 63 bytes, or contains a NUL.
+    /// - The error of the first attempt to open a session, or of the first run of the [hook](Self::on_live). There is only one
+    ///   attempt, unless [`retry_first_connect`](Self::retry_first_connect) is set.
+    /// - [`ErrorKind::Other`] after a panic in code of the application that the attempt runs, such as a
+    ///   [password provider](Config::password_provider).
     ///
     /// # Panics
-    /// Outside a tokio runtime, and in one without timers or without I/O: `enable_all` of
-    /// [`tokio::runtime::Builder`] gives both. Where the call of [`on_first_connect_retry`](Self::on_first_connect_retry)
-    /// panics.
+    /// Outside of a tokio runtime, and in a runtime without timers or without I/O: `enable_all` of
+    /// [`tokio::runtime::Builder`] enables both. Where the call of
+    /// [`on_first_connect_retry`](Self::on_first_connect_retry) panics.
     ///
     /// # Cancel safety
     /// Dropping the future closes the socket.
     pub async fn connect(self) -> Result<Listener, Error> {
         net::check_runtime();
-        // The future of a caller stays small.
+        // Boxed, so that the future of the caller stays small.
         if self.retry_first_connect.is_zero() {
             return Box::pin(self.connect_once()).await;
         }
@@ -395,7 +399,7 @@ impl ListenerBuilder {
         limit("queue_capacity", self.capacity, 1, QUEUE_CAPACITY_MAX)?;
         limit("queue_bytes", self.bytes, QUEUE_BYTES_MIN, usize::MAX)?;
         if let Overflow::Block { max_stall: Duration::ZERO } = self.overflow {
-            return Err(Error::new(ErrorKind::Config, "max_stall is zero: that is DropNewest"));
+            return Err(Error::new(ErrorKind::Config, "max_stall is zero: use DropNewest instead"));
         }
         let (min, max) = self.backoff;
         if min.is_zero() || max < min {
@@ -424,13 +428,13 @@ impl ListenerBuilder {
         for channel in &self.channels {
             wire::check_channel(channel)?;
         }
-        // As it will be used, so that what cannot work is told at once and by its name.
+        // All sources are read here too, so that a wrong parameter is reported at once and by its name.
         let resolved = net::resolve(config.clone(), net::now()).await?;
         let connect_timeout = resolved.effective_connect_timeout();
         let policy = Policy {
             channels: self.channels,
             overflow: self.overflow,
-            // The attempt itself is the first to notice, and says at which address the time was spent.
+            // Longer than the timeout of the attempt itself, whose error names the address that took the time.
             connect_timeout: connect_timeout.saturating_add(connect_timeout / 50),
             close_timeout: self.close_timeout,
             reconnect: self.reconnect.then_some(Reconnect {
@@ -455,10 +459,11 @@ impl ListenerBuilder {
         let supervisor = Supervisor::new(net::now(), SystemTime::now(), secret, policy);
         let (connected, wait) = oneshot::channel();
         let config = net::ask_apart(config);
-        let means = Means { config, connect_timeout, hook: self.hook, telemetry, sink };
-        let task = Task::new(means, supervisor, inbox, shared.clone(), connected);
+        let environment =
+            TokioEnvironment { config, connect_timeout, hook: self.hook, telemetry, sink };
+        let task = Task::new(environment, supervisor, inbox, shared.clone(), connected);
         let task = tokio::spawn(Guarded(task));
-        // The listener exists from here on: dropping this future drops it, which ends the task.
+        // From here on, dropping this future drops the listener, which ends the task.
         let listener = Listener::new(consumer, requests, shared, task);
         match wait.await {
             Ok(()) => Ok(listener),

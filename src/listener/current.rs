@@ -1,58 +1,59 @@
-//! The run that is being handed out.
+//! [`CurrentRun`]: the run that the consumer receives from at the moment.
 
 use std::time::SystemTime;
 
 use super::sink::{BUFFER_BYTES, Chunk};
-use crate::notification::{Batch, Notification, NotificationRef, Stamp};
+use crate::notification::{Batch, Notification, NotificationRef, ReceiveInfo};
 use crate::ring::{Lender, Pins};
 use crate::wire::{self, Run};
 
-/// What the consumer has in hand: at most one run, and so at most one buffer.
-pub(super) struct Current {
+/// The run that the consumer receives from. There is at most one, and so at most one receive buffer.
+pub(super) struct CurrentRun {
     lender: Lender,
-    stamp: Stamp,
-    /// Bytes that were handed out, and notifications that were not.
+    info: ReceiveInfo,
+    /// Bytes that were delivered.
     offset: usize,
+    /// Notifications that were not delivered.
     left: usize,
-    /// Sequence number of the next.
+    /// The sequence number of the next notification.
     next: u64,
 }
 
-impl Current {
+impl CurrentRun {
     pub(super) fn new(pins: Pins) -> Self {
         Self {
             lender: Lender::new(pins, BUFFER_BYTES),
-            stamp: Stamp { received_at: SystemTime::UNIX_EPOCH, epoch: 1 },
+            info: ReceiveInfo { received_at: SystemTime::UNIX_EPOCH, epoch: 1 },
             offset: 0,
             left: 0,
             next: 0,
         }
     }
 
-    /// Takes a run in hand whose first notification has sequence number `first`. The first `skip` of them are
-    /// not handed out.
-    pub(super) fn take(&mut self, chunk: Chunk, first: u64, skip: u64) {
+    /// Replaces the run. The first notification of the new one has sequence number `first`. The first `skip` of them are
+    /// not delivered.
+    pub(super) fn replace(&mut self, chunk: Chunk, first: u64, skip: u64) {
         let skip = usize::try_from(skip).unwrap_or(usize::MAX);
         let run = Run::first(skip, &chunk.frames);
         (self.offset, self.left, self.next) = (0, chunk.count, first);
-        self.stamp = chunk.stamp;
+        self.info = chunk.info;
         self.lender.lend(chunk.frames, chunk.buffer);
         self.advance(run);
     }
 
-    /// Lets go of the run, and so of its buffer.
-    pub(super) fn let_go(&mut self) {
+    /// Drops the run, and with it the view of its buffer.
+    pub(super) fn clear(&mut self) {
         self.left = 0;
         self.lender.let_go();
     }
 
-    /// Whether all of it was handed out.
+    /// Returns true if all of it was delivered.
     #[inline(always)]
-    pub(super) fn is_spent(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.left == 0
     }
 
-    /// The next notification, if it can be had for less than a [copy](Self::next_copied).
+    /// Returns the next notification, if the fast copy of [`Notification::from_frame`] is possible.
     #[inline(always)]
     pub(super) fn next_inline(&mut self) -> Option<Notification> {
         if self.left == 0 {
@@ -60,23 +61,23 @@ impl Current {
         }
         let rest = self.lender.lent().bytes().get(self.offset..)?;
         let (raw, bytes) = wire::first(rest)?;
-        let notification = Notification::from_frame(rest, raw, self.next, &self.stamp)?;
+        let notification = Notification::from_frame(rest, raw, self.next, &self.info)?;
         self.advance(Run { count: 1, bytes });
         Some(notification)
     }
 
-    /// The next notification.
+    /// Returns a copy of the next notification.
     pub(super) fn next_copied(&mut self) -> Option<Notification> {
         if self.left == 0 {
             return None;
         }
         let (raw, bytes) = wire::first(self.lender.lent().bytes().get(self.offset..)?)?;
-        let notification = NotificationRef::new(raw, self.next, &self.stamp, None).to_owned();
+        let notification = NotificationRef::new(raw, self.next, &self.info, None).to_owned();
         self.advance(Run { count: 1, bytes });
         Some(notification)
     }
 
-    /// The next notifications: all that are left, or the first `max` of them.
+    /// Returns the next notifications: all that are left, or the first `max` of them.
     pub(super) fn batch(&mut self, max: usize) -> Batch<'_> {
         let (start, first) = (self.offset, self.next);
         let rest = self.lender.lent().bytes().get(start..).unwrap_or_default();
@@ -88,7 +89,7 @@ impl Current {
         self.advance(run);
         let lent = self.lender.lent();
         let frames = lent.bytes().get(start..self.offset).unwrap_or_default();
-        Batch::new(frames, run.count, first, &self.stamp).lent_by(lent)
+        Batch::new(frames, run.count, first, &self.info).lent_by(lent)
     }
 
     #[inline(always)]

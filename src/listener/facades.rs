@@ -1,26 +1,26 @@
-//! Log lines, spans and figures of a listener, through the facades of `tracing` and `metrics`.
+//! The log events, spans and metrics of a listener, through the facades of `tracing` and `metrics`.
 
 #[cfg(feature = "tracing")]
 use std::sync::atomic::{AtomicU64, Ordering};
 
 #[cfg(feature = "metrics")]
-use super::meters::Meters;
-use super::shared::Stats;
+use super::metrics::ListenerMetrics;
+use super::stats::Stats;
 use crate::supervisor::{LogEvent, Policy};
 use crate::{Config, Error};
 
-/// All events of one listener are recorded in a span of its own.
+/// The span and the metrics of one listener.
 pub(super) struct Facades {
     #[cfg(feature = "tracing")]
     span: tracing::Span,
     #[cfg(feature = "metrics")]
-    meters: Meters,
+    metrics: ListenerMetrics,
 }
 
 impl Facades {
-    /// Opens the span of a listener. No secret of `config` is recorded.
+    /// Opens the span of a listener. It contains no secret of `config`.
     pub(super) fn new(config: &Config, policy: &Policy) -> Self {
-        // Not used without the features.
+        // They are not used without the features.
         let _ = (config, policy);
         #[cfg(feature = "tracing")]
         let span = {
@@ -42,22 +42,22 @@ impl Facades {
             #[cfg(feature = "tracing")]
             span,
             #[cfg(feature = "metrics")]
-            meters: Meters::new(config.effective_application_name()),
+            metrics: ListenerMetrics::new(config.effective_application_name()),
         }
     }
 
-    /// The span of an attempt to connect.
+    /// Returns the span of an attempt to connect.
     #[cfg(feature = "tracing")]
     pub(super) fn attempt(&self, attempt: u64) -> tracing::Span {
         tracing::info_span!(parent: &self.span, "connect", attempt)
     }
 
-    /// Something has happened.
-    pub(super) fn tell(&mut self, incident: &LogEvent) {
+    /// Logs an event, and updates the metrics that depend on it.
+    pub(super) fn record(&mut self, incident: &LogEvent) {
         #[cfg(feature = "tracing")]
         self.log(incident);
         #[cfg(feature = "metrics")]
-        self.meters.tell(incident);
+        self.metrics.record(incident);
         #[cfg(not(any(feature = "tracing", feature = "metrics")))]
         let _ = incident;
     }
@@ -72,13 +72,13 @@ impl Facades {
                 info!(parent: span, epoch, channels, "established: every channel is active");
             }
             LogEvent::Established { epoch, channels, refused } => {
-                warn!(parent: span, epoch, channels, refused, "established, and channels are refused");
+                warn!(parent: span, epoch, channels, refused, "established, but channels are refused");
             }
             LogEvent::ManyChannels { channels } => {
                 warn!(
                     parent: span,
                     channels,
-                    "so many channels are slow: use fewer, and put the subject into the payload"
+                    "this many channels are slow: use fewer, and put the topic into the payload"
                 );
             }
             LogEvent::Lost { error } => {
@@ -91,7 +91,7 @@ impl Facades {
                 info!(parent: span, error = %format_args!("{error:#}"), ?delay, "reconnecting");
             }
             LogEvent::HeartbeatRefused { error } => {
-                warn!(parent: span, error = %format_args!("{error:#}"), "the server does not say what it listens to");
+                warn!(parent: span, error = %format_args!("{error:#}"), "the server refused a heartbeat");
             }
             LogEvent::HookFailed { error, delay } => {
                 warn!(parent: span, error = %format_args!("{error:#}"), ?delay, "the on_live hook failed and runs again");
@@ -100,12 +100,12 @@ impl Facades {
                 info!(parent: span, epoch, "handed over to another session, without a gap");
             }
             LogEvent::HandoverFailed { error, delay } => {
-                warn!(parent: span, error = %format_args!("{error:#}"), ?delay, "a handover failed, the session goes on");
+                warn!(parent: span, error = %format_args!("{error:#}"), ?delay, "a handover failed, the session continues");
             }
         }
     }
 
-    /// The listener is over.
+    /// Logs the end of the listener.
     pub(super) fn end(&self, cause: Option<&Error>) {
         #[cfg(feature = "tracing")]
         match cause {
@@ -118,10 +118,10 @@ impl Facades {
         let _ = cause;
     }
 
-    /// The figures have changed.
-    pub(super) fn count(&mut self, stats: impl FnOnce() -> Stats) {
+    /// Updates the metrics.
+    pub(super) fn update(&mut self, stats: impl FnOnce() -> Stats) {
         #[cfg(feature = "metrics")]
-        self.meters.count(&stats());
+        self.metrics.update(&stats());
         #[cfg(not(feature = "metrics"))]
         let _ = stats;
     }

@@ -1,4 +1,4 @@
-//! Attempts to connect for the first time, until one succeeds or its time is over.
+//! Attempts to connect for the first time, until one succeeds or the time limit has passed.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::{Error, ErrorKind, net};
 
 type Call = dyn Fn(&Error, Duration) + Send + Sync;
 
-/// What the user wants to be called between two attempts.
+/// The function that is called between two attempts.
 #[derive(Clone)]
 pub(super) struct Retrying(Arc<Call>);
 

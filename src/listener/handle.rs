@@ -1,26 +1,27 @@
-//! Acting on a listener while another task receives.
+//! [`ListenerHandle`]: commands to a listener from any task, while another one receives.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::shared::{Shared, Stats};
+use super::shared::Shared;
+use super::stats::Stats;
 use crate::session::Rows;
 use crate::supervisor::{ChannelState, Command, Listening, Reply, State};
 use crate::{Error, ErrorKind};
 
-/// What a handle asks of the task.
+/// A request of a handle to the task.
 #[derive(Debug)]
 pub(super) enum Request {
-    /// To be decided by the supervisor.
+    /// A command for the supervisor.
     Command(Command, Option<oneshot::Sender<Result<Reply, Error>>>),
-    /// The wanted channels, and how far each is.
+    /// Asks for the wanted channels and their states.
     Channels(oneshot::Sender<Vec<(String, ChannelState)>>),
 }
 
-/// A handle to a [`Listener`](super::Listener): subscribe, query, look and close, from any task, while
-/// another one receives.
+/// A handle to a [`Listener`](super::Listener): it listens, queries, reads the state and closes, from any task, while another
+/// task receives.
 #[derive(Debug, Clone)]
 pub struct ListenerHandle {
     requests: mpsc::UnboundedSender<Request>,
@@ -36,37 +37,40 @@ impl ListenerHandle {
         &self.shared
     }
 
-    /// Listens to a channel. `Active`: the server has committed it, what is committed from now on
-    /// arrives. `Pending`: no session is up, the wish is kept.
+    /// Listens to a channel.
     ///
-    /// In a database whose encoding is not UTF-8 the server cuts a name that is too long there, and says so in a notice
-    /// only. Before a name of more than 31 bytes that is not ASCII, `client_min_messages` of the session is therefore set to
-    /// `notice`.
+    /// Returns `Active` if the server has committed the LISTEN: notifications that are committed from now on arrive. Returns
+    /// `Pending` if there is no session: the next session will listen to the channel.
+    ///
+    /// In a database whose encoding is not UTF-8, a server truncates a name that is too long in that encoding, and reports
+    /// this only with a notice. So before the LISTEN of a name with more than 31 bytes that is not ASCII,
+    /// `client_min_messages` of the session is set to `notice`.
     ///
     /// # Errors
-    /// [`ErrorKind::Misuse`] for a name that is empty, longer than 63 bytes or holds a NUL: nothing is
-    /// sent. What the server refuses; [`ErrorKind::Closed`] when the listener is over.
+    /// - [`ErrorKind::Misuse`] if the name is empty, longer than 63 bytes, or contains a NUL. Nothing is sent.
+    /// - The error of the server, if it refuses the channel.
+    /// - [`ErrorKind::Closed`] if the listener has ended.
     ///
     /// # Cancel safety
-    /// A dropped future does not take the wish back.
+    /// The listener listens to the channel even if the future is dropped.
     pub async fn listen(&self, channel: impl Into<String>) -> Result<Listening, Error> {
         self.listen_all([channel]).await
     }
 
-    /// Listens to channels in one transaction and one round trip: to all of them or, when the server
-    /// refuses one, to none.
+    /// Listens to channels in one transaction and one round trip: to all of them or, if the server refuses one, to none.
     ///
-    /// Keep the channels of a listener below 1,000. PostgreSQL up to 18 compares every notification of the database with each
-    /// of them (2 ns), and each LISTEN too: the time for all of them grows with the square of their number, and the
-    /// server says nothing meanwhile: 30,000 in one call took a second, 200,000 took 73. It is waited for,
-    /// for up to five minutes beyond the usual time; meanwhile a dead connection is not noticed. A handover restores them
-    /// in groups, and commands wait for its end. With the feature `tracing` a warning is logged when there are more.
+    /// Keep the number of channels of a listener below 1,000. PostgreSQL up to 18 compares every notification of the database
+    /// with each of them (2 ns), and every LISTEN too, so that the time to listen to all of them grows with the square of their
+    /// number. The server sends nothing during that time: 30,000 channels in one call took a second, 200,000 took 73. The
+    /// listener waits up to five minutes longer than usual for the answer, and does not detect a dead connection during that
+    /// time. A handover listens to them in groups, and commands wait for its end. With the feature `tracing` a warning is logged
+    /// if there are more than 1,000.
     ///
     /// # Errors
-    /// As [`listen`](Self::listen); no channel at all is [`ErrorKind::Misuse`].
+    /// See [`listen`](Self::listen). An empty list is [`ErrorKind::Misuse`].
     ///
     /// # Cancel safety
-    /// As [`listen`](Self::listen).
+    /// See [`listen`](Self::listen).
     pub async fn listen_all(
         &self,
         channels: impl IntoIterator<Item = impl Into<String>>,
@@ -78,14 +82,14 @@ impl ListenerHandle {
         }
     }
 
-    /// Stops listening to a channel. Nothing that is committed after this returns arrives on it; what is
-    /// queued already is still delivered.
+    /// Stops listening to a channel. Notifications that are committed after this has returned do not arrive. Notifications
+    /// that are queued are still delivered.
     ///
     /// # Errors
-    /// As [`listen`](Self::listen).
+    /// See [`listen`](Self::listen).
     ///
     /// # Cancel safety
-    /// As [`listen`](Self::listen).
+    /// The listener stops listening even if the future is dropped.
     pub async fn unlisten(&self, channel: impl Into<String>) -> Result<(), Error> {
         self.command(Command::Unlisten(vec![channel.into()])).await.map(drop)
     }
@@ -93,39 +97,44 @@ impl ListenerHandle {
     /// Stops listening to every channel.
     ///
     /// # Errors
-    /// As [`listen`](Self::listen).
+    /// See [`listen`](Self::listen).
     ///
     /// # Cancel safety
-    /// As [`listen`](Self::listen).
+    /// The listener stops listening even if the future is dropped.
     pub async fn unlisten_all(&self) -> Result<(), Error> {
         self.command(Command::UnlistenAll).await.map(drop)
     }
 
-    /// Runs SQL on the listening session. Nothing is delivered until it is done, so keep it short; a
-    /// transaction that it leaves open is rolled back, and is an error.
-    /// A query may take as long as the server likes: put a time limit around it where that matters.
-    /// While it runs TCP keepalive alone watches the connection, and a server process that is stopped is not
-    /// noticed. Channels are the business of [`listen`](Self::listen) and [`unlisten`](Self::unlisten): if a
-    /// query changes them, the next [proof](crate::ListenerBuilder::heartbeat) finds the subscription wrong, and the
-    /// session is replaced, with a [`Gap`](crate::Gap).
+    /// Runs SQL on the listening session with the simple query protocol.
+    ///
+    /// - Notifications are not delivered until the query has ended, so keep it short.
+    /// - A transaction that it leaves open is rolled back, and an error is returned.
+    /// - The listener sets no time limit: add one if you need it. While the query runs, only TCP keepalive checks the connection,
+    ///   and a server process that is stopped is not detected.
+    /// - Use [`listen`](Self::listen) and [`unlisten`](Self::unlisten) for channels. If a query changes the channels of the
+    ///   session, the next [heartbeat](crate::ListenerBuilder::heartbeat) detects it, and the session is replaced, with a
+    ///   [`Gap`](crate::Gap).
     ///
     /// # Errors
-    /// What the server refuses, a result larger than
-    /// [`Config::result_limit_bytes`](crate::Config::result_limit_bytes) (64 MiB by default; the statement was carried
-    /// out), COPY; [`ErrorKind::Misuse`] when the SQL holds a NUL (nothing is sent), and when the query left a transaction open:
-    /// that was rolled back, what the query had committed before lasts, and what the server refused of it is the
-    /// [`source`](std::error::Error::source) of the error; [`ErrorKind::Connect`], which is
-    /// transient, when no session is up, or it was lost before all of the query was sent; [`ErrorKind::InDoubt`] when it
-    /// was lost before the answer, or before a transaction that the query left open was rolled back, or the runtime of the
-    /// listener ended; [`ErrorKind::Closed`] when the listener is over.
-    ///
-    /// [`ErrorKind::InDoubt`] too when the error may be the report of a dropped notification, which cannot be told from the
-    /// answer: the server may carry out the query. That is an error of class 53, 58 or XX outside a transaction, and 22021 or
-    /// 22P05 if the database is not UTF-8, of a server before 18.2, 17.8, 16.12, 15.16 and 14.21. The consumer receives a
-    /// [`Gap`](crate::Gap) in any case.
+    /// - The error of the server.
+    /// - A result larger than [`Config::result_limit_bytes`](crate::Config::result_limit_bytes), by default 64 MiB. The statement
+    ///   was executed.
+    /// - COPY.
+    /// - [`ErrorKind::Misuse`] if the SQL contains a NUL: nothing is sent.
+    /// - [`ErrorKind::Misuse`] if the query left a transaction open, which was rolled back. Transactions that the query had
+    ///   committed before last. If the server refused a part of the query, its error is the
+    ///   [`source`](std::error::Error::source).
+    /// - [`ErrorKind::Connect`], which is transient, if there is no session, or it was lost before the query was sent completely.
+    /// - [`ErrorKind::InDoubt`] if the session was lost before the answer, or before an open transaction was rolled back, or if
+    ///   the runtime of the listener ended.
+    /// - [`ErrorKind::InDoubt`] if the error may be the report of a dropped notification, which looks like an answer: the server
+    ///   may execute the query. These are errors of class 53, 58 or XX outside of a transaction, and 22021 or 22P05 if the
+    ///   database is not UTF-8, of a server before 18.2, 17.8, 16.12, 15.16 and 14.21. The consumer receives a
+    ///   [`Gap`](crate::Gap) in any case.
+    /// - [`ErrorKind::Closed`] if the listener has ended.
     ///
     /// # Cancel safety
-    /// A dropped future does not take the query back.
+    /// The query is executed even if the future is dropped.
     pub async fn simple_query(&self, sql: impl Into<String>) -> Result<Vec<Rows>, Error> {
         match self.command(Command::SimpleQuery(sql.into())).await? {
             Reply::Rows(rows) => Ok(rows),
@@ -133,76 +142,77 @@ impl ListenerHandle {
         }
     }
 
-    /// How full the server's notification queue is, from 0 to 1: `pg_notification_queue_usage()`. It is one
-    /// queue for all databases of the server; when it is full, NOTIFY fails. N37.
+    /// Returns how full the notification queue of the server is, from 0 to 1: `pg_notification_queue_usage()`.
+    ///
+    /// All databases of a server share one queue. If it is full, NOTIFY fails.
     ///
     /// # Errors
-    /// As [`simple_query`](Self::simple_query), [`ErrorKind::InDoubt`] included: the query changes nothing, and can be asked
-    /// again.
+    /// See [`simple_query`](Self::simple_query). After [`ErrorKind::InDoubt`] it can be called again, because it changes nothing.
     ///
     /// # Cancel safety
-    /// Nothing is changed.
+    /// It changes nothing.
     pub async fn notification_queue_usage(&self) -> Result<f64, Error> {
+        // One queue for all databases: N37.
         let results = match self.command(Command::QueueUsage).await? {
             Reply::Rows(results) => results,
             reply => return Err(mismatch(&reply)),
         };
         let usage = results.first().and_then(|rows| rows.get(0)?.get(0)?.parse().ok());
         usage.ok_or_else(|| {
-            Error::new(ErrorKind::Protocol, "the server does not say its queue usage")
+            Error::new(ErrorKind::Protocol, "the server did not return its queue usage")
         })
     }
 
-    /// Lets another session take the place of the current one: listening first, then exchanged, without a
-    /// gap and without anything delivered twice. For a password that has changed, or to move to another
-    /// server process. Returns when it was begun;
-    /// [`Stats::handovers`] says when it is done. If it fails, the current session goes on, and it is tried
-    /// again after a delay: [`Stats::handover_failures`] and [`last_error`](Self::last_error) tell of that.
+    /// Begins a handover: a new session replaces the current one, without a gap and without duplicates.
     ///
-    /// Whenever it is called, what follows is a session whose opening began after the call:
+    /// Use it when a password has changed, or to move to another server process. It returns when the handover has begun.
+    /// [`Stats::handovers`] counts those that have succeeded. If the handover fails, the current session continues, and the
+    /// handover is tried again after a delay; see [`Stats::handover_failures`] and [`last_error`](Self::last_error).
     ///
-    /// - Between two attempts to connect it returns at once: the next attempt reads password and parameters anew.
-    /// - While an attempt is under way, or another session is being opened to take the place of the current one, that
-    ///   attempt may have read the old password. It is not broken off: its session becomes the current one and is
-    ///   replaced in its turn at once. However many calls come meanwhile, that is one more exchange.
-    /// - While two sessions are being exchanged, or a session that was opened is being subscribed, the call waits for the end
-    ///   of that, and then begins.
+    /// After every call there will be a session whose opening began after the call:
+    ///
+    /// - Between two attempts to connect it returns at once: the next attempt reads the password and the parameters again.
+    /// - An attempt to connect that is in progress, also that of a handover, may have read the old password. It is not cancelled:
+    ///   its session becomes the current one, and is then replaced at once. Several calls during the attempt cause only one
+    ///   more handover.
+    /// - While two sessions are exchanged, or a new session begins to listen to its channels, the call waits for the end of
+    ///   that, and then begins.
     ///
     /// # Errors
-    /// [`ErrorKind::Closed`] when the listener is over.
+    /// [`ErrorKind::Closed`] if the listener has ended.
     ///
     /// # Cancel safety
-    /// A dropped future does not take it back.
+    /// The handover begins even if the future is dropped.
     pub async fn rotate(&self) -> Result<(), Error> {
         self.command(Command::Rotate).await.map(drop)
     }
 
-    /// The wanted channels, sorted, and how far each has come.
+    /// Returns the wanted channels, sorted, with their states.
     ///
     /// # Errors
-    /// [`ErrorKind::Closed`] when the listener is over.
+    /// [`ErrorKind::Closed`] if the listener has ended.
     ///
     /// # Cancel safety
-    /// Nothing is changed.
+    /// It changes nothing.
     pub async fn channels(&self) -> Result<Vec<(String, ChannelState)>, Error> {
         let (reply, answer) = oneshot::channel();
         self.send(Request::Channels(reply))?;
         answer.await.map_err(|_| self.shared.closed())
     }
 
-    /// The state of the listener.
+    /// Returns the state of the listener.
     #[must_use]
     pub fn state(&self) -> State {
         self.shared.state()
     }
 
-    /// Waits until the listener is in this state, or was while this waited. Returns at once when it is.
+    /// Waits until the listener is in this state, or was in it since the call. Returns at once if it is in this state.
     ///
     /// # Errors
-    /// [`ErrorKind::Closed`] when it never will be: the listener is over.
+    /// [`ErrorKind::Closed`] if the listener has ended and cannot enter this state.
     ///
     /// # Cancel safety
-    /// Nothing is changed.
+    /// It changes nothing.
     pub async fn wait_state(&self, state: State) -> Result<(), Error> {
         let mut watch = self.shared.watch();
         let before = watch.borrow().times(state);
@@ -217,72 +227,78 @@ impl ListenerHandle {
         }
     }
 
-    /// The last trouble there was: why the last session was lost, an attempt, a handover or a hook failed.
+    /// Returns the last error: of a lost session, or a failed attempt, heartbeat, handover or hook.
     #[must_use]
     pub fn last_error(&self) -> Option<Error> {
         self.last_error_at().map(|(_, error)| error)
     }
 
-    /// As [`last_error`](Self::last_error), with when that was. It stays when the trouble is over.
+    /// Returns the last error and its time. The error stays after the listener has recovered.
     #[must_use]
     pub fn last_error_at(&self) -> Option<(SystemTime, Error)> {
         self.shared.last_error()
     }
 
-    /// Figures as of now.
+    /// Returns the statistics of the listener.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.shared.stats()
     }
 
-    /// Process id of the server's end.
+    /// Returns the process id of the session in the server.
     #[must_use]
     pub fn process_id(&self) -> Option<i32> {
         self.shared.process_id()
     }
 
-    /// Stops listening to every channel and, when everything that was committed before stands in the queue,
-    /// ends the session and the listener as [`close`](Self::close) does. The consumer goes on to receive
-    /// meanwhile, and afterwards what is queued, then [`ErrorKind::Closed`].
+    /// Stops listening to every channel, waits until all notifications that were committed before are in the queue, and ends
+    /// the listener as [`close`](Self::close) does.
     ///
-    /// Before it stops, the server is asked to prove that the session listens to its channels, as for a
-    /// [`heartbeat`](crate::ListenerBuilder::heartbeat). If the server refuses that query, a simpler one is sent.
+    /// The consumer continues to receive: all queued notifications, and then [`ErrorKind::Closed`].
     ///
-    /// If no session is up, the loss is told as a [`Gap`](crate::Gap), and that is the end.
+    /// Before the listener stops listening, it checks with a [`heartbeat`](crate::ListenerBuilder::heartbeat) that the session
+    /// listens to every wanted channel. If the server refuses that query, a simpler one is sent.
+    ///
+    /// If there is no session, the outage is reported as a [`Gap`](crate::Gap), and the listener ends.
     ///
     /// # Errors
-    /// [`ErrorKind::Timeout`] when it takes longer than `deadline`; what the session was lost by; the refusal, usually
-    /// [`ErrorKind::Server`], when the server refused every proof. Then what arrived was delivered, but whether the session
-    /// listened until the end is not known. The listener is over in any case. [`ErrorKind::Closed`] when it was before.
+    /// - [`ErrorKind::Timeout`] if it takes longer than `deadline`.
+    /// - The error by which the session was lost.
+    /// - The error of the server, usually [`ErrorKind::Server`], if it refused every heartbeat. Notifications that arrived were
+    ///   delivered, but it is unknown whether the session listened until the end.
+    /// - [`ErrorKind::Closed`] if the listener had ended before.
+    ///
+    /// After each of them the listener has ended.
     ///
     /// # Cancel safety
-    /// A dropped future does not take it back.
+    /// The listener drains even if the future is dropped.
     pub async fn drain(&self, deadline: Duration) -> Result<(), Error> {
         let drained = self.command(Command::Drain { within: deadline }).await.map(drop);
         let _ = self.wait_state(State::Closed).await;
         drained
     }
 
-    /// Ends the session and the listener. What is queued is still delivered, then `recv` returns
-    /// [`ErrorKind::Closed`]. Takes at most a second, or what
-    /// [`close_timeout`](crate::ListenerBuilder::close_timeout) says.
+    /// Ends the session and the listener. Queued notifications are still delivered, and then `recv` returns
+    /// [`ErrorKind::Closed`].
     ///
-    /// The socket is read until the server has ended the session. Every notification that was read is delivered, also those
-    /// that a full queue has [held up](crate::Overflow::Block). The queue may exceed
-    /// [`queue_capacity`](crate::ListenerBuilder::queue_capacity) for that, but not
+    /// This takes at most [`close_timeout`](crate::ListenerBuilder::close_timeout), by default a second.
+    ///
+    /// The socket is read until the server has ended the session. Every notification that was read is delivered, also after a
+    /// [stall](crate::Overflow::Block). For this the queue may exceed
+    /// [`queue_capacity`](crate::ListenerBuilder::queue_capacity), but not
     /// [`queue_bytes`](crate::ListenerBuilder::queue_bytes). Notifications that do not fit are reported as
     /// [`Lagged`](crate::Lagged).
     ///
-    /// During a [handover](Self::rotate) this holds for the old session, until the new one takes its place. If the new session
-    /// has received the notification at which the sessions are exchanged, and the old one ends before it has brought what
-    /// was read of the new one, the last event is a [`Gap`](crate::Gap). What was read of the new session before that
-    /// notification is not counted.
+    /// During a [handover](Self::rotate) this is true for the old session, until the new session replaces it. If the new session
+    /// has received the fence notification, at which the sessions are exchanged, and the old session ends before it has received
+    /// the notifications that the new one has read, the last event is a [`Gap`](crate::Gap). Notifications that the new session
+    /// read before the fence are not counted.
     ///
     /// # Errors
-    /// None at present: to close twice is no error.
+    /// None at present. To close a closed listener is no error.
     ///
     /// # Cancel safety
-    /// A dropped future does not take it back.
+    /// The listener closes even if the future is dropped.
     pub async fn close(&self) -> Result<(), Error> {
         if self.send_close() {
             let _ = self.wait_state(State::Closed).await;
@@ -290,19 +306,19 @@ impl ListenerHandle {
         Ok(())
     }
 
-    /// Asks for the end without waiting. Returns whether there is a task to ask.
+    /// Requests the end without waiting. Returns whether there is a task.
     pub(super) fn send_close(&self) -> bool {
         self.requests.send(Request::Command(Command::Close, None)).is_ok()
     }
 
     async fn command(&self, command: Command) -> Result<Reply, Error> {
         let (reply, answer) = oneshot::channel();
-        // LISTEN and the like can be asked for again. A query may have been carried out.
-        let leaves_doubt = matches!(command, Command::SimpleQuery(_) | Command::QueueUsage);
+        // Other commands can be repeated, but a query may have been executed.
+        let is_query = matches!(command, Command::SimpleQuery(_) | Command::QueueUsage);
         self.send(Request::Command(command, Some(reply)))?;
         answer.await.unwrap_or_else(|_| {
             let closed = self.shared.closed();
-            Err(if leaves_doubt { in_doubt(closed) } else { closed })
+            Err(if is_query { in_doubt(closed) } else { closed })
         })
     }
 
@@ -311,18 +327,18 @@ impl ListenerHandle {
     }
 }
 
-/// The task ended with the query in hand.
+/// Returns the error of a query whose answer had not arrived when the task ended.
 #[cold]
 fn in_doubt(cause: Error) -> Error {
     Error::caused(
         ErrorKind::InDoubt,
-        "the listener's task ended before the server answered, it may have carried out the query",
+        "the listener's task ended before the server answered, it may have executed the query",
         cause,
     )
 }
 
-/// The supervisor answered another command than the one that was given.
+/// Returns the error for a reply of the wrong kind.
 #[cold]
 fn mismatch(reply: &Reply) -> Error {
-    Error::new(ErrorKind::Closed, format!("the answer does not belong to the command: {reply:?}"))
+    Error::new(ErrorKind::Closed, format!("the reply does not belong to the command: {reply:?}"))
 }

@@ -1,4 +1,4 @@
-//! The hook that reads the state when a listener is live, before anything is delivered.
+//! The user's `on_live` function: [`Hook`] stores it, [`Hooks`] runs it.
 
 use std::fmt;
 use std::future::Future;
@@ -9,19 +9,19 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 
-use super::outside::Outside;
+use super::environment::Environment;
 use crate::net::Place;
 use crate::supervisor::Live;
 use crate::{Config, Connection, Error, ErrorKind};
 
-/// How long the end of a listener waits for a hook that was told to end: it goes on to its next await.
+/// Longest time that the end of a listener waits for a cancelled hook, which runs to its next await.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
 
-type Running = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
+type HookFuture = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
 
-/// What the user has given.
+/// The user's function.
 #[derive(Clone)]
-pub(super) struct Hook(Arc<dyn Fn(Connection, Live) -> Running + Send + Sync>);
+pub(super) struct Hook(Arc<dyn Fn(Connection, Live) -> HookFuture + Send + Sync>);
 
 impl Hook {
     pub(super) fn new<F, Fut>(hook: F) -> Self
@@ -32,15 +32,14 @@ impl Hook {
         Self(Arc::new(move |connection, live| Box::pin(hook(connection, live))))
     }
 
-    /// Opens a connection and runs the hook with it, in a task of its own: a panic stays there. It reads the server
-    /// that the session listens to: another one may lag behind it.
-    pub(super) fn run(&self, config: Config, place: Option<Place>, live: Live) -> HookRun {
+    /// Opens a connection and runs the hook with it, in a task of its own, so that a panic ends only that task. The
+    /// connection is to the server of the listening session, because another server may lag behind it.
+    pub(super) fn run(&self, config: Config, place: Option<Place>, live: Live) -> HookTask {
         let hook = self.0.clone();
-        HookRun(tokio::spawn(async move {
-            let gone =
-                || Error::new(ErrorKind::Connect, "the session that the hook is for is gone");
+        HookTask(tokio::spawn(async move {
+            let lost = || Error::new(ErrorKind::Connect, "the session of the hook was lost");
             let run = async {
-                let connection = Connection::beside(config, &place.ok_or_else(gone)?).await?;
+                let connection = Connection::beside(config, &place.ok_or_else(lost)?).await?;
                 hook(connection, live).await
             };
             run.await.map_err(|error| error.within("the on_live hook failed"))
@@ -54,20 +53,20 @@ impl fmt::Debug for Hook {
     }
 }
 
-/// The hook, one run after the other: one that was told to end may go on to its next await.
-pub(super) struct Hooks<O: Outside> {
-    /// Begins when the one before it has ended.
+/// The runs of the hook, one after the other. A cancelled run continues to its next await.
+pub(super) struct Hooks<E: Environment> {
+    /// The next run, which begins when the previous one has ended.
     next: Option<Live>,
-    running: Option<O::Run>,
-    cancelled: Option<O::Run>,
-    /// How long the end of the listener waits for that.
+    running: Option<E::RunningHook>,
+    cancelled: Option<E::RunningHook>,
+    /// The end of a listener waits for the cancelled run until then.
     until: Option<Instant>,
-    timer: O::Timer,
+    timer: E::Timer,
 }
 
-impl<O: Outside> Hooks<O> {
+impl<E: Environment> Hooks<E> {
     pub(super) fn new() -> Self {
-        let timer = O::Timer::default();
+        let timer = E::Timer::default();
         Self { next: None, running: None, cancelled: None, until: None, timer }
     }
 
@@ -75,62 +74,64 @@ impl<O: Outside> Hooks<O> {
         self.next = Some(live);
     }
 
-    pub(super) fn cancel(&mut self, outside: &mut O) {
+    pub(super) fn cancel(&mut self, environment: &mut E) {
         self.next = None;
         if let Some(mut run) = self.running.take() {
-            outside.cancel_hook(&mut run);
+            environment.cancel_hook(&mut run);
             self.cancelled = Some(run);
-            self.until = outside.now().checked_add(CANCEL_TIMEOUT);
+            self.until = environment.now().checked_add(CANCEL_TIMEOUT);
         }
     }
 
-    /// Begins the next one beside the session on this socket, if none is left of the one before. Returns whether it did.
+    /// Begins the next run for the session on `socket`, if the previous run has ended. Returns whether one began.
     pub(super) fn begin(
         &mut self,
         cx: &mut Context<'_>,
-        outside: &mut O,
-        socket: Option<&O::Socket>,
+        environment: &mut E,
+        socket: Option<&E::Socket>,
     ) -> bool {
-        if !self.has_ended(cx, outside) {
+        if !self.has_ended(cx, environment) {
             return false;
         }
         let Some(live) = self.next.take() else { return false };
-        self.running = outside.run_hook(socket, live);
+        self.running = environment.run_hook(socket, live);
         true
     }
 
-    /// Waits for the end of the one that runs.
+    /// Waits for the end of the current run, and returns its result.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        outside: &mut O,
+        environment: &mut E,
     ) -> Poll<Result<(), Error>> {
         let Some(running) = &mut self.running else { return Poll::Pending };
-        let result = ready!(outside.poll_hook(cx, running));
+        let result = ready!(environment.poll_hook(cx, running));
         self.running = None;
         Poll::Ready(result)
     }
 
-    /// Waits until none is left.
-    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>, outside: &mut O) -> Poll<()> {
-        if self.has_ended(cx, outside) || outside.poll_timer(cx, &mut self.timer, self.until) {
+    /// Waits until the cancelled run has ended, or its time is over.
+    pub(super) fn poll_ended(&mut self, cx: &mut Context<'_>, environment: &mut E) -> Poll<()> {
+        if self.has_ended(cx, environment)
+            || environment.poll_timer(cx, &mut self.timer, self.until)
+        {
             return Poll::Ready(());
         }
         Poll::Pending
     }
 
-    /// Whether the one that was told to end has ended.
-    fn has_ended(&mut self, cx: &mut Context<'_>, outside: &mut O) -> bool {
-        self.cancelled.take_if(|run| outside.poll_hook(cx, run).is_ready());
+    /// Returns whether the cancelled run has ended.
+    fn has_ended(&mut self, cx: &mut Context<'_>, environment: &mut E) -> bool {
+        self.cancelled.take_if(|run| environment.poll_hook(cx, run).is_ready());
         self.cancelled.is_none()
     }
 }
 
-/// A hook that runs. Dropping it ends it at its next await.
-pub(super) struct HookRun(JoinHandle<Result<(), Error>>);
+/// The task of a run of the hook. Dropping it ends the run at its next await.
+pub(super) struct HookTask(JoinHandle<Result<(), Error>>);
 
-impl HookRun {
-    /// It ends at its next await.
+impl HookTask {
+    /// Ends the run at its next await.
     pub(super) fn abort(&self) {
         self.0.abort();
     }
@@ -144,7 +145,7 @@ impl HookRun {
     }
 }
 
-impl Drop for HookRun {
+impl Drop for HookTask {
     fn drop(&mut self) {
         self.0.abort();
     }

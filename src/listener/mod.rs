@@ -1,23 +1,22 @@
-//! The supervised path: a task reads the socket into the ring, whatever the consumer does.
+//! [`Listener`]: a task reads the socket into a queue, and the listener receives from the queue.
 
 mod attempt;
 mod builder;
 mod current;
+mod environment;
 mod facades;
 mod first_connect;
 mod guarded;
 mod handle;
 mod hook;
-mod link;
 mod links;
 #[cfg(feature = "metrics")]
-mod meters;
-mod outside;
+mod metrics;
 mod shared;
 #[cfg(all(test, feature = "testing"))]
 mod simulator;
 mod sink;
-mod stream;
+mod stats;
 mod task;
 mod telemetry;
 #[cfg(test)]
@@ -30,23 +29,25 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
+use futures_core::{FusedStream, Stream};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, coop};
 
 pub use self::builder::ListenerBuilder;
-use self::current::Current;
+use self::current::CurrentRun;
 pub use self::handle::ListenerHandle;
 use self::handle::Request;
-pub use self::shared::Stats;
-use self::shared::{Counters, Shared};
+use self::shared::Shared;
 use self::sink::Chunk;
-use crate::notification::{Batch, Event, Gap, Lagged, Loss, Stamp};
+use self::stats::Counters;
+pub use self::stats::Stats;
+use crate::notification::{Batch, Event, Gap, Lagged, Loss, ReceiveInfo};
 use crate::ring::{Consumer, Taken};
 use crate::session::Rows;
 use crate::supervisor::{Listening, State};
 use crate::{Config, Error};
 
-/// A listener whose socket is always read, into a bounded queue that never lies about loss.
+/// A listener that reconnects and reports every loss. A task of its own reads the socket into a bounded queue.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), pgbell::Error> {
@@ -57,44 +58,44 @@ use crate::{Config, Error};
 /// loop {
 ///     match listener.recv().await? {
 ///         Event::Notification(n) => println!("{}: {}", n.channel(), n.payload_str().unwrap_or("?")),
-///         loss => println!("read the state again: {loss}"),
+///         loss => println!("read your tables again: {loss}"),
 ///     }
 /// }
 /// # }
 /// ```
 ///
-/// It receives with one method at a time, `&mut self`; everything else goes through a
-/// [`handle`](Self::handle) too, from any task, meanwhile.
+/// The methods that receive take `&mut self`. All other methods are also available on a [`handle`](Self::handle), from any
+/// task, while this receives.
 ///
-/// Dropping it ends the session in the background; [`close`](Self::close) waits for that.
+/// Dropping a listener ends its session in the background. [`close`](Self::close) waits for the end.
 pub struct Listener {
     consumer: Consumer<Chunk, Gap>,
-    current: Current,
-    /// What the last batch lent.
+    current: CurrentRun,
+    /// The loss of the last batch.
     loss: Option<Loss>,
-    /// For batches that carry a loss only.
-    stamp: Stamp,
-    /// The cause of the end was handed out. Set by nothing else.
-    told: bool,
+    /// For batches that contain only a loss.
+    info: ReceiveInfo,
+    /// The error that the listener ended with was returned.
+    is_cause_returned: bool,
     /// The stream has returned `None`.
     is_terminated: bool,
     handle: ListenerHandle,
-    /// Taken when it is waited for.
+    /// `None` after `close` has taken it.
     task: Option<JoinHandle<()>>,
 }
 
 impl Listener {
     /// Connects, and starts the task that reads the socket.
     ///
-    /// `config` is a URL, a `key=value` string or a [`Config`]. What it leaves open is taken from the
-    /// `PG*` environment variables.
+    /// `config` is a URL, a `key=value` string or a [`Config`]. Parameters that it does not set are taken from the `PG*`
+    /// environment variables.
     ///
     /// # Errors
-    /// As [`ListenerBuilder::connect`].
+    /// See [`ListenerBuilder::connect`].
     ///
     /// # Panics
-    /// Outside a tokio runtime, and in one without timers or without I/O: `enable_all` of
-    /// [`tokio::runtime::Builder`] gives both.
+    /// Outside of a tokio runtime, and in a runtime without timers or without I/O: `enable_all` of
+    /// [`tokio::runtime::Builder`] enables both.
     ///
     /// # Cancel safety
     /// Dropping the future closes the socket.
@@ -102,7 +103,7 @@ impl Listener {
         Self::builder(config).connect().await
     }
 
-    /// A listener with other than the default settings.
+    /// Returns a builder, to change the settings of the listener.
     pub fn builder(config: impl TryInto<Config, Error: Into<Error>>) -> ListenerBuilder {
         ListenerBuilder::new(config.try_into().map_err(Into::into))
     }
@@ -115,17 +116,17 @@ impl Listener {
     ) -> Self {
         Self {
             consumer,
-            current: Current::new(shared.pins.clone()),
+            current: CurrentRun::new(shared.pins.clone()),
             loss: None,
-            stamp: Stamp { received_at: SystemTime::UNIX_EPOCH, epoch: 1 },
-            told: false,
+            info: ReceiveInfo { received_at: SystemTime::UNIX_EPOCH, epoch: 1 },
+            is_cause_returned: false,
             is_terminated: false,
             handle: ListenerHandle::new(requests, shared),
             task: Some(task),
         }
     }
 
-    /// Why there is no listener.
+    /// Returns the error that the listener ended with.
     fn cause(&self) -> Error {
         let shared = self.handle.shared();
         shared.cause().cloned().unwrap_or_else(|| shared.closed())
@@ -136,27 +137,29 @@ impl Listener {
     /// Waits for the next event.
     ///
     /// # Errors
-    /// When the listener has ended, because a lost session was not to be followed by another one or a new one
-    /// was refused for good: the cause once, after everything that was received; from then on
-    /// [`Closed`](crate::ErrorKind::Closed). After [`close`](Self::close) through a handle: the same. When its task has
-    /// panicked, as in the waker of a future that receives: [`Other`](crate::ErrorKind::Other), with the panic's message.
+    /// After the end of the listener, when everything that was received is delivered:
+    /// - the error that the listener ended with, once: the session was lost and reconnecting is disabled, or a server
+    ///   refused the next session;
+    /// - [`Other`](crate::ErrorKind::Other) with the message of the panic, once, if the task of the listener panicked, for
+    ///   example in the waker of a future that receives;
+    /// - [`Closed`](crate::ErrorKind::Closed) from then on, and after [`close`](ListenerHandle::close) through a handle.
     ///
     /// # Cancel safety
     /// A dropped future loses nothing.
-    // Not `async fn`: that moves the event once more.
+    // Not an `async fn`: that would move the event once more.
     #[inline(always)]
     pub fn recv(&mut self) -> impl Future<Output = Result<Event, Error>> + Send {
         Recv(self)
     }
 
-    /// [`recv`](Self::recv) as a poll. The waker of the last call is the one that is woken.
+    /// Polls for the next event. The waker of the last call is woken.
     ///
     /// # Errors
-    /// As [`recv`](Self::recv).
+    /// See [`recv`](Self::recv).
     #[inline(always)]
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, Error>> {
-        // The usual case alone is inlined, and returns where it makes the event: each further move of it
-        // would be felt.
+        // Only the usual case is inlined, and returns where it makes the event: each further move of the event would cost
+        // measurable time.
         if let Some(notification) = self.current.next_inline() {
             Counters::add(&self.handle.shared().counters.consumer.delivered, 1);
             return Poll::Ready(Ok(Event::Notification(notification)));
@@ -178,20 +181,20 @@ impl Listener {
         }
     }
 
-    /// Waits for the next run, or a loss before it.
+    /// Waits for the next run, or for a loss before it.
     #[inline(never)]
     fn poll_run(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Event>, Error>> {
-        // What a batch has lent was told with it.
+        // A loss of the last batch was delivered with that batch.
         self.loss = None;
-        self.current.let_go();
+        self.current.clear();
         let taken = ready!(self.poll_take(cx));
         Poll::Ready(self.take(taken).map(|()| self.loss.take().map(Event::from)))
     }
 
-    /// The next event, if there is one already.
+    /// Returns the next event, if one is queued.
     ///
     /// # Errors
-    /// As [`recv`](Self::recv).
+    /// See [`recv`](Self::recv).
     pub fn try_recv(&mut self) -> Result<Option<Event>, Error> {
         self.loss = None;
         loop {
@@ -205,12 +208,12 @@ impl Listener {
         }
     }
 
-    /// Waits for notifications and lends all that one read of the socket brought, without copying.
+    /// Waits for the notifications of one read of the socket, and returns them as a batch, without a copy.
     ///
-    /// The batch may carry a [loss](Batch::loss), and may be empty but for it.
+    /// The batch may contain a [loss](Batch::loss), and may contain only that.
     ///
     /// # Errors
-    /// As [`recv`](Self::recv).
+    /// See [`recv`](Self::recv).
     ///
     /// # Cancel safety
     /// A dropped future loses nothing. A batch that was returned counts as delivered.
@@ -218,23 +221,23 @@ impl Listener {
         self.recv_batch_max(usize::MAX).await
     }
 
-    /// As [`recv_batch`](Self::recv_batch), with at most `max` notifications, at least one.
+    /// Waits for a [batch](Self::recv_batch) of at most `max` notifications. Zero counts as one.
     ///
     /// # Errors
-    /// As [`recv`](Self::recv).
+    /// See [`recv`](Self::recv).
     ///
     /// # Cancel safety
-    /// As [`recv_batch`](Self::recv_batch).
+    /// A dropped future loses nothing. A batch that was returned counts as delivered.
     pub async fn recv_batch_max(&mut self, max: usize) -> Result<Batch<'_>, Error> {
         self.loss = None;
-        self.skip_spent();
-        while self.current.is_spent() && self.loss.is_none() {
+        self.drop_empty_run();
+        while self.current.is_empty() && self.loss.is_none() {
             let taken = poll_fn(|cx| self.poll_take(cx)).await;
             self.take(taken)?;
-            self.skip_spent();
+            self.drop_empty_run();
         }
         if let Some(loss) = &self.loss {
-            return Ok(Batch::new(&[], 0, self.consumer.sequence(), &self.stamp).after(loss));
+            return Ok(Batch::new(&[], 0, self.consumer.sequence(), &self.info).after(loss));
         }
         let batch = self.current.batch(max);
         Counters::add(&self.handle.shared().counters.consumer.delivered, batch.len() as u64);
@@ -243,7 +246,7 @@ impl Listener {
 
     // ---- everything else, through the handle too ----
 
-    /// A handle for other tasks.
+    /// Returns a handle for other tasks.
     #[must_use]
     pub fn handle(&self) -> ListenerHandle {
         self.handle.clone()
@@ -252,10 +255,10 @@ impl Listener {
     /// See [`ListenerHandle::listen`].
     ///
     /// # Errors
-    /// As there.
+    /// See there.
     ///
     /// # Cancel safety
-    /// As there.
+    /// See there.
     pub async fn listen(&self, channel: impl Into<String>) -> Result<Listening, Error> {
         self.handle.listen(channel).await
     }
@@ -263,10 +266,10 @@ impl Listener {
     /// See [`ListenerHandle::listen_all`].
     ///
     /// # Errors
-    /// As there.
+    /// See there.
     ///
     /// # Cancel safety
-    /// As there.
+    /// See there.
     pub async fn listen_all(
         &self,
         channels: impl IntoIterator<Item = impl Into<String>>,
@@ -277,10 +280,10 @@ impl Listener {
     /// See [`ListenerHandle::unlisten`].
     ///
     /// # Errors
-    /// As there.
+    /// See there.
     ///
     /// # Cancel safety
-    /// As there.
+    /// See there.
     pub async fn unlisten(&self, channel: impl Into<String>) -> Result<(), Error> {
         self.handle.unlisten(channel).await
     }
@@ -288,10 +291,10 @@ impl Listener {
     /// See [`ListenerHandle::unlisten_all`].
     ///
     /// # Errors
-    /// As there.
+    /// See there.
     ///
     /// # Cancel safety
-    /// As there.
+    /// See there.
     pub async fn unlisten_all(&self) -> Result<(), Error> {
         self.handle.unlisten_all().await
     }
@@ -299,17 +302,17 @@ impl Listener {
     /// See [`ListenerHandle::simple_query`].
     ///
     /// # Errors
-    /// As there: [`ErrorKind::Misuse`](crate::ErrorKind::Misuse), after the query was carried out, when it left a transaction
-    /// open; [`ErrorKind::InDoubt`](crate::ErrorKind::InDoubt) when the session was lost before the answer, or the error may
-    /// be no answer.
+    /// See [`ListenerHandle::simple_query`]. Among them are [`ErrorKind::Misuse`](crate::ErrorKind::Misuse) if the query was
+    /// executed and left a transaction open, and [`ErrorKind::InDoubt`](crate::ErrorKind::InDoubt) if the session was lost
+    /// before the answer, or the error may be a stray error.
     ///
     /// # Cancel safety
-    /// As there.
+    /// See there.
     pub async fn simple_query(&self, sql: impl Into<String>) -> Result<Vec<Rows>, Error> {
         self.handle.simple_query(sql).await
     }
 
-    /// The state of the listener.
+    /// Returns the state of the listener.
     #[must_use]
     pub fn state(&self) -> State {
         self.handle.state()
@@ -327,38 +330,40 @@ impl Listener {
         self.handle.last_error_at()
     }
 
-    /// Figures as of now.
+    /// Returns the statistics of the listener.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.handle.stats()
     }
 
-    /// Process id of the server's end.
+    /// Returns the process id of the session in the server.
     #[must_use]
     pub fn process_id(&self) -> Option<i32> {
         self.handle.process_id()
     }
 
-    /// See [`ListenerHandle::drain`]. To receive meanwhile, use a [`handle`](Self::handle).
+    /// See [`ListenerHandle::drain`]. To receive while the listener drains, call it on a [`handle`](Self::handle).
     ///
     /// # Errors
-    /// As there.
+    /// See there.
     ///
     /// # Cancel safety
-    /// As there.
+    /// See there.
     pub async fn drain(&self, deadline: Duration) -> Result<(), Error> {
         self.handle.drain(deadline).await
     }
 
-    /// Ends the session cleanly and waits for the task: the server sees Terminate. Takes at most a second, or what
-    /// [`close_timeout`](ListenerBuilder::close_timeout) says; a hook that was running has a second to come to its next
-    /// await. The lookup of a name goes on in a thread of the runtime's, whose end waits for it.
+    /// Ends the session with Terminate, and waits for the end of the task.
+    ///
+    /// This takes at most [`close_timeout`](ListenerBuilder::close_timeout), by default a second, and one more second if a
+    /// run of the hook has not reached its next await. A name lookup in progress continues in a thread of the runtime; only
+    /// the end of the runtime waits for it.
     ///
     /// # Errors
     /// None at present.
     ///
     /// # Cancel safety
-    /// A dropped future does not take it back.
+    /// The listener closes even if the future is dropped.
     pub async fn close(mut self) -> Result<(), Error> {
         self.handle.close().await?;
         if let Some(task) = self.task.take() {
@@ -369,8 +374,8 @@ impl Listener {
 
     // ---- the queue ----
 
-    /// Waits for what the ring brings. Now and then it lets go though there is something: a queue that is
-    /// never empty must not keep the task from its timers and its other futures.
+    /// Waits for the next element of the ring. It takes part in the cooperative scheduling of tokio: a queue that is never
+    /// empty must not block the timers and the other futures of the caller's task.
     fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<Taken<Chunk, Gap>> {
         let turn = ready!(coop::poll_proceed(cx));
         let taken = ready!(self.consumer.poll_take(cx));
@@ -378,11 +383,11 @@ impl Listener {
         Poll::Ready(taken)
     }
 
-    /// Takes in what the ring brought.
+    /// Handles an element of the ring.
     fn take(&mut self, taken: Taken<Chunk, Gap>) -> Result<(), Error> {
         match taken {
             Taken::Item { value: chunk, first, skip } => {
-                self.current.take(chunk, first, skip);
+                self.current.replace(chunk, first, skip);
                 let counters = &self.handle.shared().counters;
                 Counters::set(&counters.consumer.taken, self.consumer.taken());
                 Counters::set(&counters.consumer.taken_bytes, self.consumer.taken_bytes());
@@ -396,8 +401,8 @@ impl Listener {
             Taken::Closed => {
                 let shared = self.handle.shared();
                 return Err(match shared.cause() {
-                    Some(cause) if !self.told => {
-                        self.told = true;
+                    Some(cause) if !self.is_cause_returned => {
+                        self.is_cause_returned = true;
                         cause.clone()
                     }
                     _ => shared.closed(),
@@ -407,23 +412,23 @@ impl Listener {
         Ok(())
     }
 
-    /// Takes the next notification of the current run, if there is one.
+    /// Returns the next notification of the current run, if there is one.
     fn next_in_run(&mut self) -> Option<Event> {
         let notification = self.current.next_copied()?;
         Counters::add(&self.handle.shared().counters.consumer.delivered, 1);
         Some(Event::Notification(notification))
     }
 
-    /// What is at hand when the current run is at its end: a loss before the next.
+    /// Returns the loss after the current run, if there is one.
     fn next_loss(&mut self) -> Option<Event> {
-        self.current.let_go();
+        self.current.clear();
         self.loss.take().map(Event::from)
     }
 
-    /// Lets go of a run that was handed out whole, and so of its buffer.
-    fn skip_spent(&mut self) {
-        if self.current.is_spent() {
-            self.current.let_go();
+    /// Drops the current run, and the view of its buffer, if all of it was delivered.
+    fn drop_empty_run(&mut self) {
+        if self.current.is_empty() {
+            self.current.clear();
         }
     }
 }
@@ -440,8 +445,33 @@ impl Future for Recv<'_> {
     }
 }
 
+impl Stream for Listener {
+    type Item = Result<Event, Error>;
+
+    /// Ends after the error that the listener ended with, or at once after a close.
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let listener = self.get_mut();
+        let was_returned = listener.is_cause_returned;
+        Poll::Ready(match ready!(listener.poll_recv(cx)) {
+            // The kind of the error does not decide: the cause may be of any kind, `Closed` too.
+            Err(_) if listener.is_cause_returned == was_returned => {
+                listener.is_terminated = true;
+                None
+            }
+            item => Some(item),
+        })
+    }
+}
+
+impl FusedStream for Listener {
+    /// Returns true once the stream has returned `None`. It does so again each time it is polled.
+    fn is_terminated(&self) -> bool {
+        self.is_terminated
+    }
+}
+
 impl Drop for Listener {
-    /// Nobody will receive: the task ends the session, also if there are handles.
+    /// Ends the session in the background, even if there are handles.
     fn drop(&mut self) {
         self.handle.send_close();
     }

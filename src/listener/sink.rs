@@ -1,4 +1,4 @@
-//! From runs of frames to the ring: what has room goes in, what has not is dropped and accounted for.
+//! [`RingSink`]: puts runs of notifications into the queue. Those without room are dropped and counted.
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -6,30 +6,31 @@ use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::shared::{Counters, Shared};
-use crate::notification::{Gap, Stamp};
+use super::shared::Shared;
+use super::stats::Counters;
+use crate::notification::{Gap, ReceiveInfo};
 use crate::ring::{Buffers, Producer};
 use crate::supervisor::{Overflow, Sink};
 use crate::wire::Run;
 
-/// Size of a receive buffer, in bytes.
+/// The size of a receive buffer, in bytes.
 pub(super) const BUFFER_BYTES: usize = 256 * 1024;
 
-/// Least spare capacity to read into, in bytes: a buffer with less is put aside. Two of the server's
-/// own writes.
+/// The least spare capacity for a read, in bytes. A buffer with less is replaced. It is the size of two writes of a
+/// server.
 const READ_BYTES_MIN: usize = 16 * 1024;
 
-/// Longest notification that PostgreSQL sends, in bytes, rounded up: so much at the end of a buffer may belong
-/// to one that is not whole, and moves to the next.
+/// The longest notification that PostgreSQL sends, in bytes, rounded up. At most this much at the end of a buffer belongs to
+/// an incomplete notification, and moves to the next buffer.
 const FRAME_BYTES: usize = 8 * 1024;
 
-/// An unbroken run of NotificationResponse frames, as they were read.
+/// The value of an item: a run of NotificationResponse messages, as they were read.
 #[derive(Debug)]
 pub(super) struct Chunk {
     pub(super) frames: Bytes,
     pub(super) count: usize,
-    pub(super) stamp: Stamp,
-    /// Number of the buffer in which the frames lie. `None`: they were copied.
+    pub(super) info: ReceiveInfo,
+    /// The number of the buffer that contains the frames. `None` if they were copied.
     pub(super) buffer: Option<NonZeroU64>,
 }
 
@@ -43,7 +44,7 @@ pub(super) struct RingSink {
     /// Most bytes of notifications in the queue.
     bytes: u64,
     drop_oldest: bool,
-    /// Every buffer is looked into and no more may be had: nothing can be taken.
+    /// Every buffer has views, and there may be no more buffers: nothing can be put into the queue.
     starved: bool,
     shared: Arc<Shared>,
 }
@@ -67,12 +68,12 @@ impl RingSink {
         }
     }
 
-    /// The first receive buffer.
+    /// Returns the first receive buffer.
     pub(super) fn first_buffer(&mut self) -> BytesMut {
         self.buffers.first()
     }
 
-    /// How many receive buffers are alive.
+    /// Returns the number of receive buffers.
     #[cfg(test)]
     pub(super) fn buffers_alive(&self) -> usize {
         self.buffers.alive()
@@ -83,24 +84,24 @@ impl RingSink {
         self.exchange(input, READ_BYTES_MIN);
     }
 
-    /// Makes room in `input` for `bytes` more, which do not come from a socket.
+    /// Makes room in `input` for `bytes` more bytes that were read before.
     pub(super) fn make_room(&mut self, input: &mut BytesMut, bytes: usize) {
         self.exchange(input, bytes);
     }
 
-    /// With no `need`, nothing is moved: it is only seen whether a buffer became free.
+    /// If `need` is zero, nothing is moved: this only checks whether a buffer became free.
     fn exchange(&mut self, input: &mut BytesMut, need: usize) {
         loop {
             self.starved = !self.buffers.exchange(input, need);
-            // What is evicted gives its buffer free, unless the consumer holds it.
+            // An evicted item frees its buffer, unless the consumer pins it.
             if !(self.starved && self.drop_oldest && self.producer.evict()) {
                 return;
             }
         }
     }
 
-    /// Takes a run off the front. Behind a long message it is copied, or it would hold all of that.
-    fn cut(&self, input: &mut BytesMut, bytes: usize) -> Bytes {
+    /// Splits a run off the front. In the buffer of a long message it is copied, or its view would keep that whole buffer.
+    fn split_run(&self, input: &mut BytesMut, bytes: usize) -> Bytes {
         if !self.buffers.is_long() {
             return input.split_to(bytes).freeze();
         }
@@ -109,7 +110,7 @@ impl RingSink {
         copy
     }
 
-    /// Waits until something can be taken without dropping, or nobody will ever read.
+    /// Waits until a notification has room, or the consumer is dropped.
     pub(super) fn poll_room(&mut self, cx: &mut Context<'_>, input: &mut BytesMut) -> Poll<()> {
         let first = Run::first(1, input);
         let starved = self.starved;
@@ -119,8 +120,8 @@ impl RingSink {
             !starved && producer.has_slot() && producer.unread() < capacity && used <= bytes
         });
         if starved {
-            // Every buffer was looked into: perhaps one of them is free by now. The consumer's next take says
-            // that it let go of one, and so does the end of a pin.
+            // Every buffer had views: one of them may be free by now. The consumer frees one at its next take, and the drop
+            // of a pin does too. Both wake this task.
             self.shared.pins.wake_on_release(cx);
             self.exchange(input, 0);
             if !self.starved {
@@ -134,7 +135,7 @@ impl RingSink {
 impl Sink for RingSink {
     fn fits(&self, frames: &[u8], run: Run, surplus: bool) -> Run {
         if self.producer.is_abandoned() {
-            // Nobody will ever make room: to wait for it would be to spin.
+            // There will be no room, and to wait for it would be a busy loop.
             return run;
         }
         if self.starved {
@@ -158,9 +159,9 @@ impl Sink for RingSink {
         if run.bytes > bytes { Run::within(bytes, frames) } else { run }
     }
 
-    fn notifications(&mut self, input: &mut BytesMut, run: Run, stamp: Stamp, surplus: bool) {
+    fn notifications(&mut self, input: &mut BytesMut, run: Run, info: ReceiveInfo, surplus: bool) {
         if self.starved {
-            // Before anything is dropped for it: perhaps a buffer became free since.
+            // A buffer may have become free since, so that nothing must be dropped.
             self.exchange(input, 0);
         }
         let fits = if self.producer.is_abandoned() {
@@ -169,9 +170,9 @@ impl Sink for RingSink {
             self.fits(input, run, surplus)
         };
         if fits.count > 0 {
-            let frames = self.cut(input, fits.bytes);
+            let frames = self.split_run(input, fits.bytes);
             let buffer = self.buffers.number();
-            let chunk = Chunk { frames, count: fits.count, stamp, buffer };
+            let chunk = Chunk { frames, count: fits.count, info, buffer };
             self.producer.push(chunk, fits.count as u64, fits.bytes as u64);
         }
         if fits.count < run.count {
@@ -185,8 +186,8 @@ impl Sink for RingSink {
     }
 
     fn publish(&mut self) {
-        // Before the consumer sees it: what it counts never exceeds what was received and kept. What is
-        // queued is what was kept and not taken; each side counts its own part.
+        // The counters are set before the consumer can take the notifications, so that its counters never exceed these. The
+        // number of queued notifications is `kept` minus `taken`, and each side counts one of them.
         let counters = &self.shared.counters;
         Counters::set(&counters.received, self.producer.sequence());
         Counters::set(&counters.kept, self.producer.kept());
@@ -203,7 +204,7 @@ impl Sink for RingSink {
     }
 
     fn hold(&mut self) {
-        // What came before it is shown, and counted first.
+        // Notifications received before this are published and counted.
         self.publish();
         self.producer.hold();
     }
@@ -222,17 +223,17 @@ impl Sink for RingSink {
     }
 }
 
-/// How many buffers a queue of so many bytes may have: enough for all of them, if 24 KiB at the end of each
-/// stay unused, one in the reader's hand and one in the consumer's; and as many more as may be pinned, so
-/// that a pin never takes one from the queue.
+/// Returns the most buffers for a queue of `queue_bytes` bytes: enough for these bytes if the last 24 KiB of each buffer stay
+/// unused, one that is read into, one that the consumer receives from, and as many as can be pinned, so that pins do not
+/// reduce the queue.
 pub(super) fn buffers_max(queue_bytes: usize, pin_limit: u64) -> usize {
     let pinned = usize::try_from(pin_limit / BUFFER_BYTES as u64).unwrap_or(usize::MAX);
     let queued = queue_bytes.div_ceil(BUFFER_BYTES - READ_BYTES_MIN - FRAME_BYTES);
     queued.saturating_add(2).saturating_add(pinned)
 }
 
-/// Removes `bytes` bytes from the front. What follows moves up when it is no longer than what goes, so
-/// that dropped notifications use up no buffer; else many short runs would each move all the rest.
+/// Removes `bytes` bytes from the front. The rest moves to the front if it is not longer than `bytes`, so that dropped
+/// notifications do not fill the buffer. A longer rest is not moved, because many short runs would each move it.
 fn discard(input: &mut BytesMut, bytes: usize) {
     let left = input.len().saturating_sub(bytes);
     if left > bytes {

@@ -1,4 +1,5 @@
-//! The shell around the supervisor: it carries bytes, time and actions, and decides nothing.
+//! [`Task`]: the task of a listener. It is the driver of the supervisor: it carries bytes and time to it, and performs its
+//! actions.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -9,84 +10,85 @@ use std::task::{Context, Poll};
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::environment::Environment;
 use super::handle::Request;
 use super::hook::Hooks;
 use super::links::Links;
-use super::outside::Outside;
-use super::shared::{Counters, Shared};
+use super::shared::Shared;
+use super::stats::Counters;
 use crate::supervisor::{
     Action, Close, Command, CommandId, LinkEvent, LinkId, Reply, Sink, State, Supervisor,
 };
 use crate::{Error, ErrorKind};
 
-/// Most requests that are handled before the socket gets its turn. Tokio lets a task do 128 things at a
-/// time: requests without end must leave some of them for reading and writing.
+/// Most requests that are handled in one poll. Tokio gives a task a budget of 128 operations for each poll: many requests
+/// must leave some of it for reading and writing.
 const REQUESTS_AT_ONCE: usize = 32;
 
-/// Reads the socket for as long as the listener lives.
+/// The task of a listener. It runs until the listener ends.
 #[must_use]
-pub(super) struct Task<O: Outside> {
-    pub(super) outside: O,
+pub(super) struct Task<E: Environment> {
+    pub(super) environment: E,
     pub(super) supervisor: Supervisor,
-    links: Links<O>,
+    links: Links<E>,
     pub(super) requests: mpsc::UnboundedReceiver<Request>,
     replies: BTreeMap<CommandId, oneshot::Sender<Result<Reply, Error>>>,
     next_command: u64,
     shared: Arc<Shared>,
-    /// Told when the first subscription is active and the first run of the hook was successful; dropped with the task
-    /// when that will not be.
+    /// Sent when every channel is active for the first time and the first run of the hook has succeeded. Dropped with the
+    /// task if that does not happen.
     connected: Option<oneshot::Sender<()>>,
-    timer: O::Timer,
-    hooks: Hooks<O>,
+    timer: E::Timer,
+    hooks: Hooks<E>,
     done: bool,
 }
 
-impl<O: Outside> Task<O> {
+impl<E: Environment> Task<E> {
     pub(super) fn new(
-        mut outside: O,
+        mut environment: E,
         supervisor: Supervisor,
         requests: mpsc::UnboundedReceiver<Request>,
         shared: Arc<Shared>,
         connected: oneshot::Sender<()>,
     ) -> Self {
         Self {
-            links: Links::new(&mut outside),
-            outside,
+            links: Links::new(&mut environment),
+            environment,
             supervisor,
             requests,
             replies: BTreeMap::new(),
             next_command: 0,
             shared,
             connected: Some(connected),
-            timer: O::Timer::default(),
+            timer: E::Timer::default(),
             hooks: Hooks::new(),
             done: false,
         }
     }
 
-    /// It has panicked: nothing of it is asked any more.
+    /// Ends the listener with `cause` after a panic. The supervisor is not called again.
     #[cold]
-    pub(super) fn give_up(&mut self, cause: Error) {
+    pub(super) fn fail(&mut self, cause: Error) {
         self.shared.end(cause);
         self.done = true;
     }
 
-    /// Carries out what the supervisor wants.
+    /// Performs the actions of the supervisor.
     fn act(&mut self) {
         while let Some(action) = self.supervisor.poll_action() {
-            // The error first, then the figures, then what the action shows: a user that sees one of them finds those
-            // before it.
+            // The error first, then the counters, then the effect of the action: a user that observes one of them also
+            // finds those before it.
             if let Action::Log(incident) = &action {
-                self.shared.tell(incident);
+                self.shared.record(incident);
             }
             if is_visible(&action) {
-                self.set_figures();
+                self.update_counters();
             }
-            self.outside.acts(&action, &self.supervisor);
+            self.environment.before_action(&action, &self.supervisor);
             match action {
                 Action::Open { link } => {
                     let attempt = self.supervisor.counters().attempts;
-                    self.links.open(link, self.outside.open(link, attempt));
+                    self.links.open(link, self.environment.open(link, attempt));
                 }
                 Action::Read { link, on } => {
                     if let Some(current) = self.links.get(link) {
@@ -96,7 +98,7 @@ impl<O: Outside> Task<O> {
                         }
                     }
                 }
-                Action::Deliver { link } => self.links.deliver(link, &mut self.outside),
+                Action::Deliver { link } => self.links.deliver(link, &mut self.environment),
                 Action::Close { link, how: Close::Graceful } => {
                     if let Some(current) = self.links.get(link) {
                         current.close();
@@ -104,7 +106,7 @@ impl<O: Outside> Task<O> {
                 }
                 Action::Close { link, how: Close::Abort } => self.links.abort(link),
                 Action::RunHook(live) => self.hooks.start(live),
-                Action::CancelHook => self.hooks.cancel(&mut self.outside),
+                Action::CancelHook => self.hooks.cancel(&mut self.environment),
                 Action::Log(_) => {}
                 Action::Release { number } => self.release(number),
                 Action::Reply { id, result } => {
@@ -112,7 +114,7 @@ impl<O: Outside> Task<O> {
                         let _ = reply.send(result);
                     }
                 }
-                // That is told when the task ends: who sees it finds the cause, and no hook that runs.
+                // This state is set when the task ends: then the cause is stored, and no hook runs.
                 Action::State(State::Closed) => {}
                 Action::State(state) => self.shared.set_state(state),
                 Action::Done(result) => {
@@ -123,26 +125,26 @@ impl<O: Outside> Task<O> {
                 }
             }
         }
-        self.set_figures();
+        self.update_counters();
         if self.supervisor.has_begun()
             && let Some(connected) = self.connected.take()
         {
             let _ = connected.send(());
         }
-        self.outside.has_acted(&self.shared);
+        self.environment.after_actions(&self.shared);
     }
 
-    /// Shows the consumer what was held back.
+    /// Publishes the notifications that were held back.
     fn release(&mut self, number: u64) {
         if let Some(gaps) = self.supervisor.release(number) {
-            self.set_figures();
-            self.outside.sink().release(gaps);
+            self.update_counters();
+            self.environment.sink().release(gaps);
         }
     }
 
-    /// The task is dropped before its end has come: what was read is delivered or counted, then the end is there.
+    /// Ends the listener when the task is dropped early. Notifications that were read are delivered, or counted as lost.
     #[cold]
-    fn leave(&mut self) {
+    fn end_early(&mut self) {
         let result = match self.supervisor.is_ending() {
             true => Ok(()),
             false => {
@@ -153,16 +155,16 @@ impl<O: Outside> Task<O> {
         if let Err(cause) = &result
             && self.supervisor.has_session()
         {
-            self.supervisor.close_because(self.outside.now(), cause.clone());
+            self.supervisor.close_because(self.environment.now(), cause.clone());
             self.act();
         }
         self.supervisor.finish(result);
         self.act();
     }
 
-    fn set_figures(&self) {
-        self.shared.counters.set_figures(&self.supervisor.counters());
-        // A handover changes it, and the state stays as it is.
+    fn update_counters(&self) {
+        self.shared.counters.set_from_supervisor(&self.supervisor.counters());
+        // Here, because a handover changes it, and not the state.
         self.shared.set_process_id(self.supervisor.process_id());
     }
 
@@ -180,41 +182,41 @@ impl<O: Outside> Task<O> {
                     let channels = self.supervisor.channels();
                     let _ = reply.send(channels.map(|(n, s)| (n.to_owned(), s)).collect());
                 }
-                // The listener and all its handles are gone.
+                // The listener and all its handles were dropped.
                 None => return self.command(CommandId(u64::MAX), Command::Close),
             }
         }
-        // Perhaps there are more.
+        // There may be more requests.
         cx.waker().wake_by_ref();
     }
 
     fn command(&mut self, id: CommandId, command: Command) {
-        self.supervisor.handle_command(self.outside.now(), id, command);
+        self.supervisor.handle_command(self.environment.now(), id, command);
         self.act();
     }
 
     fn poll_opening(&mut self, cx: &mut Context<'_>) {
-        while let Poll::Ready((link, event)) = self.links.poll_opened(cx, &mut self.outside) {
+        while let Poll::Ready((link, event)) = self.links.poll_opened(cx, &mut self.environment) {
             self.event(link, event);
-            // What came right behind the login.
+            // Input that came with the end of the login.
             self.handle_bytes(link);
             self.act();
         }
     }
 
     fn event(&mut self, link: LinkId, event: LinkEvent) {
-        self.supervisor.handle_link(self.outside.now(), link, event, self.outside.sink());
+        self.supervisor.handle_link(self.environment.now(), link, event, self.environment.sink());
         self.act();
     }
 
-    /// Writes and reads. Returns whether something was read.
+    /// Writes to and reads from each link. Returns whether something was read.
     fn poll_links(&mut self, cx: &mut Context<'_>) -> bool {
         let mut has_read = false;
         for id in self.links.ids() {
             if let (Some(link), Some(out)) = (self.links.get(id), self.supervisor.transmit(id)) {
-                link.poll_write(cx, &mut self.outside, out);
+                link.poll_write(cx, &mut self.environment, out);
             }
-            match self.links.poll_read(cx, &mut self.outside, id) {
+            match self.links.poll_read(cx, &mut self.environment, id) {
                 Poll::Ready(Ok(bytes)) => {
                     Counters::add(&self.shared.counters.reads, 1);
                     Counters::add(&self.shared.counters.bytes_read, bytes as u64);
@@ -231,39 +233,40 @@ impl<O: Outside> Task<O> {
 
     pub(super) fn handle_bytes(&mut self, id: LinkId) {
         let Some((input, received_at)) = self.links.input(id) else { return };
-        self.outside.handles(id);
-        let now = self.outside.now();
-        self.supervisor.handle_bytes(now, received_at, id, input, self.outside.sink());
+        self.environment.before_input(id);
+        let now = self.environment.now();
+        self.supervisor.handle_bytes(now, received_at, id, input, self.environment.sink());
     }
 
-    /// While the socket is left unread: has the consumer made room? What was read already may fill it
-    /// again at once, so this ends with reading on or with a waker left.
+    /// Ends a stall if the consumer has made room. Input that was read already may fill the queue again at once, so this
+    /// repeats until the task reads again, or a waker is stored.
     fn poll_room(&mut self, cx: &mut Context<'_>) {
-        while self.links.poll_room(cx, &mut self.outside).is_ready() {
-            self.supervisor.handle_room(self.outside.now());
+        while self.links.poll_room(cx, &mut self.environment).is_ready() {
+            self.supervisor.handle_room(self.environment.now());
             self.act();
         }
     }
 
-    /// One that has ended may be followed by the next at once, which is to be polled too.
+    /// Begins and polls the hook. If a run has ended, the next one may begin at once, and is polled too.
     fn poll_hook(&mut self, cx: &mut Context<'_>) {
         loop {
-            if self.hooks.begin(cx, &mut self.outside, self.links.socket()) {
-                self.supervisor.handle_hook_begun(self.outside.now());
+            if self.hooks.begin(cx, &mut self.environment, self.links.socket()) {
+                self.supervisor.handle_hook_begun(self.environment.now());
             }
-            let Poll::Ready(result) = self.hooks.poll(cx, &mut self.outside) else { return };
-            self.supervisor.handle_hook(self.outside.now(), result, self.outside.sink());
+            let Poll::Ready(result) = self.hooks.poll(cx, &mut self.environment) else { return };
+            self.supervisor.handle_hook(self.environment.now(), result, self.environment.sink());
             self.act();
         }
     }
 
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> bool {
         let deadline = self.supervisor.poll_timeout();
-        self.outside.poll_timer(cx, &mut self.timer, deadline)
+        self.environment.poll_timer(cx, &mut self.timer, deadline)
     }
 }
 
-/// Whether a user can see what the action does. An error that belongs to the figures may come behind one that is not.
+/// Returns whether a user can observe the effect of the action. After one that is not visible, the error that belongs to a
+/// counter may still follow.
 fn is_visible(action: &Action) -> bool {
     !matches!(
         action,
@@ -271,31 +274,31 @@ fn is_visible(action: &Action) -> bool {
     )
 }
 
-impl<O: Outside> Future for Task<O> {
+impl<E: Environment> Future for Task<E> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let task = self.get_mut();
         if task.done {
-            return task.hooks.poll_gone(cx, &mut task.outside);
+            return task.hooks.poll_ended(cx, &mut task.environment);
         }
-        task.supervisor.set_time(task.outside.now(), task.outside.time());
+        task.supervisor.set_time(task.environment.now(), task.environment.system_time());
         task.act();
         task.poll_requests(cx);
         task.poll_opening(cx);
         task.poll_room(cx);
         task.poll_hook(cx);
         let has_read = task.poll_links(cx);
-        // After reading: an answer that is there was in time, however late we come for it.
+        // After reading: an answer that has arrived is in time, even if this task runs late.
         let was_due = task.poll_timer(cx);
         if was_due {
-            task.supervisor.handle_timeout(task.outside.now(), task.outside.sink());
+            task.supervisor.handle_timeout(task.environment.now(), task.environment.sink());
             task.act();
         }
         if task.done {
-            return task.hooks.poll_gone(cx, &mut task.outside);
+            return task.hooks.poll_ended(cx, &mut task.environment);
         }
-        // After each read the consumer gets its turn. A deadline that has moved is looked at once more, and what it has changed too.
+        // The consumer runs after each read. If a deadline has passed or changed, the task is polled again.
         let is_due = task.poll_timer(cx);
         if has_read || was_due || is_due {
             cx.waker().wake_by_ref();
@@ -304,16 +307,16 @@ impl<O: Outside> Future for Task<O> {
     }
 }
 
-impl<O: Outside> Drop for Task<O> {
-    /// Also when the runtime ends before the listener, or something in here has panicked: then with a cause. The
-    /// producer goes with the task, and so the queue ends after what was published.
+impl<E: Environment> Drop for Task<E> {
+    /// Ends the listener, with an error if the runtime ended before it, or if this task panicked. The producer is dropped
+    /// with the task, so the queue ends after everything that was published.
     fn drop(&mut self) {
-        // Wakers are code of the user. Whatever they do, the end comes, and waits for nothing.
-        let left = catch_unwind(AssertUnwindSafe(|| {
+        // Wakers are code of the user, and may panic. The state is set in any case.
+        let ended = catch_unwind(AssertUnwindSafe(|| {
             if !self.done {
-                self.leave();
+                self.end_early();
             }
-            // What was not taken was not sent.
+            // Requests that are still in the channel were not sent.
             self.requests.close();
             while let Ok(request) = self.requests.try_recv() {
                 if let Request::Command(_, Some(reply)) = request {
@@ -321,7 +324,7 @@ impl<O: Outside> Drop for Task<O> {
                 }
             }
         }));
-        if let Err(payload) = left {
+        if let Err(payload) = ended {
             self.shared.end(Error::panicked("the task of the listener", &*payload));
         }
         self.shared.set_state(State::Closed);

@@ -1,35 +1,35 @@
-//! What a listener tells the program around it, besides its events: log lines, spans and figures.
+//! The log events, spans and metrics of a listener, and what happens if a subscriber or a recorder panics.
 //!
-//! Without the features `tracing` and `metrics` it tells nothing, and costs nothing. What receives it is the user's:
-//! a subscriber or recorder that panics must not end the listener. It is not called again, and
-//! [`last_error`](crate::ListenerHandle::last_error) says why.
+//! Without the features `tracing` and `metrics` this does nothing and costs nothing. Subscribers and recorders are code
+//! of the user. A panic in one of them does not end the listener: it is not called again, and
+//! [`last_error`](crate::ListenerHandle::last_error) returns the reason.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use super::environment::OpeningFuture;
 use super::facades::Facades;
-use super::outside::Opening;
-use super::shared::Stats;
+use super::stats::Stats;
 use crate::supervisor::{LogEvent, Policy};
 use crate::{Config, Error};
 
-/// What panics, in words.
-const WHAT: &str = "a subscriber of tracing or a recorder of metrics";
+/// The name of the code that panics, for the error message.
+const USER_CODE: &str = "a subscriber of tracing or a recorder of metrics";
 
 pub(super) struct Telemetry {
-    /// `None` once it has panicked.
+    /// `None` after a panic.
     facades: Option<Facades>,
     failure: Option<Error>,
 }
 
 impl Telemetry {
-    /// Opens the span of a listener. No secret of `config` is recorded. A panic in the subscriber or the recorder is
+    /// Opens the span of a listener. It contains no secret of `config`. A panic in the subscriber or the recorder is
     /// passed on to the caller.
     pub(super) fn new(config: &Config, policy: &Policy) -> Self {
         Self { facades: Some(Facades::new(config, policy)), failure: None }
     }
 
-    /// An attempt to connect, in a span of its own.
-    pub(super) fn opening(&mut self, attempt: u64, opening: Opening) -> Opening {
+    /// Returns an attempt to connect with a span of its own.
+    pub(super) fn instrument(&mut self, attempt: u64, opening: OpeningFuture) -> OpeningFuture {
         #[cfg(feature = "tracing")]
         if let Some(span) = self.call(|facades| facades.attempt(attempt)) {
             use tracing::Instrument;
@@ -40,23 +40,23 @@ impl Telemetry {
         opening
     }
 
-    /// Something has happened.
-    pub(super) fn tell(&mut self, incident: &LogEvent) {
-        self.call(|facades| facades.tell(incident));
+    /// Logs an event, and updates the metrics that depend on it.
+    pub(super) fn record(&mut self, incident: &LogEvent) {
+        self.call(|facades| facades.record(incident));
     }
 
-    /// The listener is over.
+    /// Logs the end of the listener.
     pub(super) fn end(&mut self, cause: Option<&Error>) {
         self.call(|facades| facades.end(cause));
     }
 
-    /// The figures have changed.
-    pub(super) fn count(&mut self, stats: impl FnOnce() -> Stats) {
-        self.call(|facades| facades.count(stats));
+    /// Updates the metrics.
+    pub(super) fn update(&mut self, stats: impl FnOnce() -> Stats) {
+        self.call(|facades| facades.update(stats));
     }
 
-    /// Why nothing more is told, once.
-    pub(super) fn poll_failure(&mut self) -> Option<Error> {
+    /// Returns the panic of a subscriber or recorder, once.
+    pub(super) fn take_failure(&mut self) -> Option<Error> {
         self.failure.take()
     }
 
@@ -65,28 +65,28 @@ impl Telemetry {
         match catch_unwind(AssertUnwindSafe(|| call(facades))) {
             Ok(value) => Some(value),
             Err(payload) => {
-                self.failure = Some(Error::panicked(WHAT, &*payload));
-                self.let_go();
+                self.failure = Some(Error::panicked(USER_CODE, &*payload));
+                self.drop_facades();
                 None
             }
         }
     }
 
-    /// Spans and figures end by calls of the same code.
-    fn let_go(&mut self) {
+    /// Drops the span and the metrics. This calls the subscriber and the recorder again.
+    fn drop_facades(&mut self) {
         if let Some(facades) = self.facades.take()
             && let Err(payload) = catch_unwind(AssertUnwindSafe(move || {
                 let _last = facades;
             }))
         {
-            // What has panicked may panic again: the first time is told.
-            self.failure.get_or_insert_with(|| Error::panicked(WHAT, &*payload));
+            // Code that has panicked may panic again: the first panic is reported.
+            self.failure.get_or_insert_with(|| Error::panicked(USER_CODE, &*payload));
         }
     }
 }
 
 impl Drop for Telemetry {
     fn drop(&mut self) {
-        self.let_go();
+        self.drop_facades();
     }
 }

@@ -1,4 +1,4 @@
-//! The queue of a listener: what it drops, what it counts, how much memory it holds.
+//! Tests of the queue of a listener: dropped notifications, counters and memory.
 
 mod pins;
 mod stall;
@@ -12,18 +12,18 @@ use proptest::prelude::*;
 
 use super::shared::Shared;
 use super::sink::{Chunk, RingSink, buffers_max};
-use crate::notification::{Gap, Stamp};
+use crate::notification::{Gap, ReceiveInfo};
 use crate::ring::{self, Consumer, Pins, Taken};
 use crate::supervisor::{Overflow, Sink};
 use crate::wire::{self, BackendMessage, RawNotification};
 
-const STAMP: Stamp = Stamp { received_at: SystemTime::UNIX_EPOCH, epoch: 1 };
+const INFO: ReceiveInfo = ReceiveInfo { received_at: SystemTime::UNIX_EPOCH, epoch: 1 };
 
-/// A queue that is fed as the task feeds it, and emptied as a listener empties it.
+/// A queue that is filled as by the task, and emptied as by a listener.
 struct Queue {
     sink: RingSink,
     consumer: Consumer<Chunk, Gap>,
-    /// What the server wrote and was not read.
+    /// Bytes that the server has written and that were not read.
     socket: BytesMut,
     input: BytesMut,
     sent: u64,
@@ -52,7 +52,7 @@ impl Queue {
         }
     }
 
-    /// Reads what there is room for, as a socket is read. Returns the run that stands there.
+    /// Reads as much as there is room for. Returns the run at the front of the input.
     fn fill(&mut self) -> wire::Run {
         self.sink.prepare(&mut self.input);
         let room = self.input.capacity() - self.input.len();
@@ -61,18 +61,18 @@ impl Queue {
         wire::scan(&self.input).0
     }
 
-    /// Writes, and reads all of it: at once, if it is no more than 16 KiB.
+    /// Writes, and reads all of it. Up to 16 KiB are one read.
     fn read(&mut self, count: u64, payload_bytes: usize) {
         self.write(count, payload_bytes);
         while !self.socket.is_empty() {
             let run = self.fill();
-            self.sink.notifications(&mut self.input, run, STAMP, false);
+            self.sink.notifications(&mut self.input, run, INFO, false);
             self.sink.publish();
         }
         assert!(self.input.is_empty());
     }
 
-    /// Takes one thing. Returns numbers delivered and how many were lost.
+    /// Takes one element. Returns the numbers of delivered and of lost notifications.
     fn take(&mut self, next: &mut u64) -> Option<(u64, u64)> {
         match self.consumer.try_take() {
             Taken::Item { value, first, skip } => {
@@ -100,9 +100,10 @@ impl Queue {
     }
 }
 
-/// P5, for writes of 1, 16 and 160 notifications: exactly the first N, then exactly k lost.
+/// Promise P5, with 1, 16 and 160 notifications in a read: exactly the first N are delivered, and then the exact loss is
+/// reported, although nothing follows.
 #[test]
-fn drop_newest_keeps_exactly_the_first_and_tells_the_rest_though_nothing_follows() {
+fn drop_newest_keeps_exactly_the_first_and_reports_the_rest() {
     for per_read in [1, 16, 160] {
         let (capacity, reads) = (1_000, 40_000 / per_read);
         let mut queue = Queue::new(capacity, 1 << 20, Overflow::DropNewest);
@@ -136,7 +137,7 @@ fn drop_oldest_keeps_exactly_the_newest() {
 
 /// The consumer takes one notification for every 250 KiB that are dropped.
 #[test]
-fn dropped_bytes_use_up_no_buffer() {
+fn dropped_bytes_do_not_fill_buffers() {
     let mut queue = Queue::new(4, 1 << 20, Overflow::DropNewest);
     let mut next = 0;
     for _ in 0..200 {
@@ -151,7 +152,7 @@ fn dropped_bytes_use_up_no_buffer() {
 }
 
 #[test]
-fn views_that_a_consumer_keeps_cannot_take_more_buffers_than_the_formula_says() {
+fn views_that_a_consumer_keeps_cannot_exceed_the_maximum_of_buffers() {
     for overflow in [Overflow::DropNewest, Overflow::DropOldest] {
         let mut queue = Queue::new(100_000, 1 << 20, overflow);
         let mut kept = Vec::new();
@@ -164,7 +165,7 @@ fn views_that_a_consumer_keeps_cannot_take_more_buffers_than_the_formula_says() 
         }
         let limit = buffers_max(1 << 20, 0) + 1;
         assert!(queue.sink.buffers_alive() <= limit);
-        // Let go, and it receives again.
+        // After the views are dropped, it receives again.
         kept.clear();
         next += queue.consumer.sequence();
         queue.drain(&mut next);
@@ -176,7 +177,7 @@ fn views_that_a_consumer_keeps_cannot_take_more_buffers_than_the_formula_says() 
 }
 
 #[test]
-fn a_gap_keeps_its_place_between_losses() {
+fn a_gap_keeps_its_position_between_losses() {
     let mut queue = Queue::new(2, 1 << 20, Overflow::DropNewest);
     queue.read(3, 8);
     let cause = crate::Error::new(crate::ErrorKind::Server, "dropped one");
@@ -190,7 +191,7 @@ fn a_gap_keeps_its_place_between_losses() {
     assert_eq!(queue.take(&mut next), Some((0, 2)));
 }
 
-/// It asks whenever it is woken, with what it has read in its hand.
+/// The reader checks at every wake-up, with unhandled input in its buffer.
 #[test]
 fn a_reader_that_waits_for_a_free_buffer_copies_nothing() {
     let block = Overflow::Block { max_stall: Duration::from_secs(1) };
@@ -217,9 +218,9 @@ fn a_reader_that_waits_for_a_free_buffer_copies_nothing() {
     assert_eq!((queue.input.as_ptr(), queue.input.capacity()), place);
 }
 
-/// Else a reader whose consumer went away while it stalled spins until its stall is used up.
+/// Otherwise a reader whose consumer is dropped during a stall would be in a busy loop until the end of the stall.
 #[test]
-fn a_consumer_that_is_gone_never_makes_a_run_wait() {
+fn a_run_does_not_wait_for_a_consumer_that_was_dropped() {
     for overflow in [Overflow::DropNewest, Overflow::Block { max_stall: Duration::from_secs(1) }] {
         let mut queue = Queue::new(2, 1 << 20, overflow);
         queue.read(2, 8);
@@ -232,16 +233,16 @@ fn a_consumer_that_is_gone_never_makes_a_run_wait() {
             }
             let (run, _) = wire::scan(&input);
             assert_eq!(sink.fits(&input, run, false), run);
-            sink.notifications(&mut input, run, STAMP, false);
+            sink.notifications(&mut input, run, INFO, false);
             assert!(input.is_empty());
         }
         assert_eq!((sink.producer.sequence(), sink.is_empty()), (17, true));
     }
 }
 
-/// Moving up what follows for each of them would cost the square of what was read.
+/// To move the rest for each short run would take quadratic time.
 #[test]
-fn a_short_run_that_is_dropped_does_not_move_everything_behind_it() {
+fn a_short_run_that_is_dropped_does_not_move_the_rest() {
     let mut queue = Queue::new(1, 1 << 20, Overflow::DropNewest);
     queue.read(1, 8);
     for _ in 0..1_000 {
@@ -250,7 +251,7 @@ fn a_short_run_that_is_dropped_does_not_move_everything_behind_it() {
     }
     let (end, length) = (queue.input.as_ptr_range().end, queue.input.len());
     let run = wire::Run::first(1, &queue.input);
-    queue.sink.notifications(&mut queue.input, run, STAMP, false);
+    queue.sink.notifications(&mut queue.input, run, INFO, false);
     assert_eq!(queue.input.len(), length - run.bytes);
     assert_eq!(queue.input.as_ptr_range().end, end, "999 frames were copied");
 }

@@ -1,4 +1,4 @@
-//! A run of notifications, lent.
+//! [`Batch`]: the notifications of one call, borrowed from the receive buffer.
 
 use std::fmt;
 use std::time::SystemTime;
@@ -7,88 +7,88 @@ use super::{Loss, NotificationRef, SharedBatch};
 use crate::ring::Lent;
 use crate::wire::Notifications;
 
-/// When and where notifications were read: what all of one read have in common.
+/// The time and the session in which notifications were received. All notifications of one read share it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stamp {
-    /// The wall clock, read once.
+pub struct ReceiveInfo {
+    /// The wall clock after the read.
     pub received_at: SystemTime,
-    /// Number of the session, from 1.
+    /// The number of the session, from 1.
     pub epoch: u32,
 }
 
-/// Notifications that arrived together, borrowed from the receive buffer, and at most one loss that
-/// lies before the first of them.
+/// Notifications that arrived together, borrowed from the receive buffer, and at most one loss before the
+/// first of them.
 ///
-/// A batch counts as delivered when it is returned. It may be empty: then it carries a loss only.
+/// A batch counts as delivered when it is returned. It can be empty: then it contains only a loss.
 #[derive(Clone, Copy)]
-#[must_use = "a batch counts as delivered: what is not looked at is gone"]
+#[must_use = "a batch counts as delivered: notifications that are not read are lost"]
 pub struct Batch<'a> {
     frames: &'a [u8],
     count: usize,
     first: u64,
-    stamp: &'a Stamp,
+    info: &'a ReceiveInfo,
     loss: Option<&'a Loss>,
-    /// Where the frames lie, when that may be pinned.
+    /// The part of the receive buffer that contains the frames, if it can be pinned.
     lent: Option<&'a Lent>,
 }
 
 impl<'a> Batch<'a> {
-    /// A batch over `frames`: `count` whole NotificationResponse messages, as
-    /// [`scan`](crate::wire::scan) accepted them, the first with sequence number `first`. For shells of
-    /// other runtimes.
-    pub fn new(frames: &'a [u8], count: usize, first: u64, stamp: &'a Stamp) -> Self {
-        Self { frames, count, first, stamp, loss: None, lent: None }
+    /// Creates a batch of `count` whole NotificationResponse messages, as [`scan`](crate::wire::scan)
+    /// accepted them. The first one has the sequence number `first`. For drivers of other runtimes.
+    pub fn new(frames: &'a [u8], count: usize, first: u64, info: &'a ReceiveInfo) -> Self {
+        Self { frames, count, first, info, loss: None, lent: None }
     }
 
-    /// The same batch with a loss before its first notification.
+    /// Returns the same batch with a loss before its first notification.
     pub fn after(self, loss: &'a Loss) -> Self {
         Self { loss: Some(loss), ..self }
     }
 
-    /// The same batch, whose frames lie in `lent`: to share it and to retain its notifications then need not
-    /// copy.
+    /// Returns the same batch, with the part of the receive buffer that contains its frames. With it, the batch
+    /// can be shared and its notifications can be retained without a copy.
     pub fn lent_by(self, lent: &'a Lent) -> Self {
         Self { lent: Some(lent), ..self }
     }
 
-    /// The notifications, in the order in which the server sent them.
+    /// Returns the notifications, in the order in which the server sent them.
     #[inline]
     #[must_use]
-    pub fn iter(&self) -> Iter<'a> {
-        Iter {
+    pub fn iter(&self) -> BatchIter<'a> {
+        BatchIter {
             frames: crate::wire::frames(self.frames),
             sequence: self.first,
             left: self.count,
-            stamp: self.stamp,
+            info: self.info,
             lent: self.lent,
         }
     }
 
-    /// How many notifications there are. Zero when the batch carries a loss only.
+    /// Returns the number of notifications. Zero if the batch contains only a loss.
     #[must_use]
     pub fn len(&self) -> usize {
         self.count
     }
 
-    /// Whether there is none.
+    /// Returns true if there are no notifications.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// What was lost before the first notification of this batch, if anything.
+    /// Returns the loss before the first notification of this batch, if there is one.
     #[must_use]
     pub fn loss(&self) -> Option<&'a Loss> {
         self.loss
     }
 
-    /// The same batch for as long as somebody wants it, on any thread.
+    /// Returns the same batch without a lifetime, for use on any thread.
     ///
-    /// Of a [`Listener`](crate::Listener), it pins the receive buffer and copies nothing, unless it fills less
-    /// than an eighth of the buffer, or would exceed
-    /// [`pin_limit_bytes`](crate::ListenerBuilder::pin_limit_bytes): then it is copied once, as always that of a
-    /// [`Connection`](crate::Connection), whose one buffer is read into again. One allocation, and one more for
-    /// a copy; none for each clone. To hand on what is shared already, clone that.
+    /// A batch of a [`Listener`](crate::Listener) pins its receive buffer and is not copied. It is copied once if
+    /// it fills less than an eighth of the buffer, or if the buffer would exceed
+    /// [`pin_limit_bytes`](crate::ListenerBuilder::pin_limit_bytes). A batch of a
+    /// [`Connection`](crate::Connection) is always copied: a connection reads into its only buffer again.
+    ///
+    /// This takes one allocation, and one more for a copy. A clone of the result takes none.
     #[must_use]
     pub fn share(&self) -> SharedBatch {
         SharedBatch::new(self)
@@ -102,8 +102,8 @@ impl<'a> Batch<'a> {
         self.first
     }
 
-    pub(super) fn stamp(&self) -> &'a Stamp {
-        self.stamp
+    pub(super) fn info(&self) -> &'a ReceiveInfo {
+        self.info
     }
 
     pub(super) fn lent(&self) -> Option<&'a Lent> {
@@ -113,18 +113,18 @@ impl<'a> Batch<'a> {
 
 impl<'a> IntoIterator for Batch<'a> {
     type Item = NotificationRef<'a>;
-    type IntoIter = Iter<'a>;
+    type IntoIter = BatchIter<'a>;
 
-    fn into_iter(self) -> Iter<'a> {
+    fn into_iter(self) -> BatchIter<'a> {
         self.iter()
     }
 }
 
 impl<'a> IntoIterator for &Batch<'a> {
     type Item = NotificationRef<'a>;
-    type IntoIter = Iter<'a>;
+    type IntoIter = BatchIter<'a>;
 
-    fn into_iter(self) -> Iter<'a> {
+    fn into_iter(self) -> BatchIter<'a> {
         self.iter()
     }
 }
@@ -139,17 +139,17 @@ impl fmt::Debug for Batch<'_> {
     }
 }
 
-/// The notifications of a [`Batch`].
+/// An iterator over the notifications of a [`Batch`].
 #[derive(Debug, Clone)]
-pub struct Iter<'a> {
+pub struct BatchIter<'a> {
     frames: Notifications<'a>,
     sequence: u64,
     left: usize,
-    stamp: &'a Stamp,
+    info: &'a ReceiveInfo,
     lent: Option<&'a Lent>,
 }
 
-impl<'a> Iterator for Iter<'a> {
+impl<'a> Iterator for BatchIter<'a> {
     type Item = NotificationRef<'a>;
 
     #[inline]
@@ -158,7 +158,7 @@ impl<'a> Iterator for Iter<'a> {
         let raw = self.frames.next()?;
         let sequence = self.sequence;
         self.sequence += 1;
-        Some(NotificationRef::new(raw, sequence, self.stamp, self.lent))
+        Some(NotificationRef::new(raw, sequence, self.info, self.lent))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -166,4 +166,4 @@ impl<'a> Iterator for Iter<'a> {
     }
 }
 
-impl ExactSizeIterator for Iter<'_> {}
+impl ExactSizeIterator for BatchIter<'_> {}

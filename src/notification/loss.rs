@@ -1,4 +1,4 @@
-//! What is missing, and where.
+//! [`Gap`], [`Lagged`] and [`Loss`]: which notifications are missing, and where. [`Event`] contains them.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -7,19 +7,21 @@ use std::time::{Duration, SystemTime};
 use super::Notification;
 use crate::Error;
 
-/// Here the server may have sent notifications that could not be received.
+/// Notifications may be missing here: the server may have sent some that were not received.
 ///
-/// The session was lost, or the server said that it dropped one. How many they were, nobody knows:
-/// PostgreSQL keeps none. It comes after every channel is listened to again (or refused) and before any
-/// later notification: state that is read on it is complete.
+/// The session was lost, or the server reported that it dropped a notification. Their number is unknown:
+/// PostgreSQL does not store notifications.
+///
+/// A gap is delivered after the server confirmed or refused LISTEN for every channel again, and before any later
+/// notification. An application that reads its tables when it receives a gap misses nothing.
 #[derive(Clone)]
 pub struct Gap(
-    // A pointer: gaps are rare, and must not make every `Event` larger.
-    Box<Facts>,
+    // Boxed: gaps are rare, and must not make every `Event` larger.
+    Box<GapDetails>,
 );
 
 #[derive(Clone)]
-struct Facts {
+struct GapDetails {
     cause: Error,
     lost_at: SystemTime,
     restored_at: SystemTime,
@@ -27,19 +29,19 @@ struct Facts {
     epoch: u32,
     sessions: u32,
     refusals: Refusals,
-    /// As it was when it was first asked for.
+    /// The content of `refusals` when [`Gap::refused`] was first called.
     refused: OnceLock<Refused>,
 }
 
-/// Channels and why they are refused.
+/// The refused channels, each with the error of the server.
 type Refused = Arc<[(String, Error)]>;
 
-/// The channels that a listener's server refuses: one list, however many gaps wait to be read.
+/// The channels that the server of a listener refuses. All unread gaps share one list.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Refusals(Arc<Mutex<Refused>>);
 
 impl Refusals {
-    /// Every wanted channel but these is active.
+    /// Replaces the list. Every other wanted channel is active.
     pub(crate) fn set(&self, refused: Vec<(String, Error)>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = refused.into();
     }
@@ -50,14 +52,14 @@ impl Refusals {
 }
 
 impl Gap {
-    /// A loss that is not over: `sessions` were lost. What it took to come back is unknown yet.
+    /// Creates the gap of an outage that has not ended: `sessions` were lost.
     pub(crate) fn new(cause: Error, lost_at: SystemTime, sessions: u32) -> Self {
         let mut gap = Self::within_session(cause, lost_at, 0);
         gap.0.sessions = sessions;
         gap
     }
 
-    /// It is over: since when, after how many attempts, and what is not as it was.
+    /// Adds the end of the outage: its time, the number of attempts, the next session and the refused channels.
     pub(crate) fn restored(
         mut self,
         at: SystemTime,
@@ -65,20 +67,20 @@ impl Gap {
         epoch: u32,
         refusals: Refusals,
     ) -> Self {
-        let facts = &mut self.0;
-        (facts.restored_at, facts.attempts, facts.epoch, facts.refusals) =
+        let details = &mut self.0;
+        (details.restored_at, details.attempts, details.epoch, details.refusals) =
             (at, attempts, epoch, refusals);
         self
     }
 
-    /// Another session goes on after it than was said before.
-    pub(crate) fn goes_on_with(&mut self, epoch: u32) {
+    /// Sets the number of the session that follows the gap.
+    pub(crate) fn set_epoch(&mut self, epoch: u32) {
         self.0.epoch = epoch;
     }
 
-    /// A gap in a session that goes on: the server says that it dropped something.
+    /// Creates a gap in a session that continues: the server reported a dropped notification.
     pub(crate) fn within_session(cause: Error, at: SystemTime, epoch: u32) -> Self {
-        Self(Box::new(Facts {
+        Self(Box::new(GapDetails {
             cause,
             lost_at: at,
             restored_at: at,
@@ -90,18 +92,18 @@ impl Gap {
         }))
     }
 
-    /// Takes in a later gap: nothing was delivered between the two.
+    /// Merges a later gap into this one. Nothing was delivered between the two.
     pub fn merge(&mut self, later: Self) {
-        let (facts, later) = (&mut self.0, later.0);
-        facts.restored_at = later.restored_at;
-        facts.attempts = facts.attempts.saturating_add(later.attempts);
-        facts.epoch = later.epoch;
-        facts.sessions = facts.sessions.saturating_add(later.sessions);
-        (facts.refusals, facts.refused) = (later.refusals, later.refused);
+        let (details, later) = (&mut self.0, later.0);
+        details.restored_at = later.restored_at;
+        details.attempts = details.attempts.saturating_add(later.attempts);
+        details.epoch = later.epoch;
+        details.sessions = details.sessions.saturating_add(later.sessions);
+        (details.refusals, details.refused) = (later.refusals, later.refused);
     }
 
-    /// Takes in a later gap though something was delivered between the two: this one stays where it is, and what was
-    /// delivered behind it belongs to the session that it names already.
+    /// Merges a later gap into this one although notifications were delivered between the two. This gap keeps its
+    /// position and its epoch, which is that of those notifications.
     #[allow(dead_code, reason = "a build without sockets has no queue")]
     pub(crate) fn absorb(&mut self, later: Self) {
         let epoch = self.0.epoch;
@@ -109,51 +111,54 @@ impl Gap {
         self.0.epoch = epoch;
     }
 
-    /// Why: the first cause, when several gaps were merged.
+    /// Returns the cause. If several gaps were merged, it is the cause of the first one.
     #[must_use]
     pub fn cause(&self) -> &Error {
         &self.0.cause
     }
 
-    /// When it was noticed that notifications may be missing.
+    /// Returns the time at which the loss was detected.
     #[must_use]
     pub fn lost_at(&self) -> SystemTime {
         self.0.lost_at
     }
 
-    /// When every channel was listened to again, or, if that did not come to be, when the listener ended.
+    /// Returns the time at which the server had confirmed or refused LISTEN for every channel again. If that did not
+    /// happen, it is the time at which the listener ended.
     #[must_use]
     pub fn restored_at(&self) -> SystemTime {
         self.0.restored_at
     }
 
-    /// How many attempts to connect it took.
+    /// Returns the number of attempts to connect during the outage.
     #[must_use]
     pub fn attempts(&self) -> u32 {
         self.0.attempts
     }
 
-    /// Number of the session that goes on after the gap: the [`epoch`](Notification::epoch) of the next notification
+    /// Returns the number of the session after the gap: the [`epoch`](Notification::epoch) of the next notification
     /// that is delivered. All later ones have this number or a higher one.
     #[must_use]
     pub fn epoch(&self) -> u32 {
         self.0.epoch
     }
 
-    /// How many sessions were lost. Zero when the server dropped a notification in a session that
-    /// goes on.
+    /// Returns the number of sessions that were lost. Zero if the server dropped a notification in a session that
+    /// continues.
     #[must_use]
     pub fn sessions(&self) -> u32 {
         self.0.sessions
     }
 
-    /// From the loss to the end of it. Zero where the clock went back meanwhile.
-    fn lasted(&self) -> Duration {
+    /// Returns the length of the outage. Zero if the clock was set back during it.
+    fn duration(&self) -> Duration {
         self.0.restored_at.duration_since(self.0.lost_at).unwrap_or_default()
     }
 
-    /// Channels that the server refuses, with its reason: as of the last gap that was told before this is first
-    /// called. However many gaps wait to be read, they share one list.
+    /// Returns the channels that the server refuses, each with its error.
+    ///
+    /// All unread gaps share one list: the first call returns the state at the last gap before the call, and later
+    /// calls return the same.
     #[must_use]
     pub fn refused(&self) -> &[(String, Error)] {
         self.0.refused.get_or_init(|| self.0.refusals.get())
@@ -162,11 +167,11 @@ impl Gap {
 
 impl fmt::Debug for Gap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Facts { cause, attempts, sessions, epoch, .. } = &*self.0;
+        let GapDetails { cause, attempts, sessions, epoch, .. } = &*self.0;
         f.debug_struct("Gap")
             .field("cause", cause)
             .field("sessions", sessions)
-            .field("lasted", &self.lasted())
+            .field("duration", &self.duration())
             .field("attempts", attempts)
             .field("epoch", epoch)
             .field("refused", &self.refused().len())
@@ -174,10 +179,10 @@ impl fmt::Debug for Gap {
     }
 }
 
-/// One line: the cause, how many sessions were lost, for how long, and how many channels are refused.
+/// Writes one line: the cause, the number of lost sessions, the duration, and the number of refused channels.
 impl fmt::Display for Gap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Facts { cause, attempts, sessions, .. } = &*self.0;
+        let GapDetails { cause, attempts, sessions, .. } = &*self.0;
         write!(f, "notifications may be missing here: {cause:#} (")?;
         match sessions {
             0 => f.write_str("no session was lost")?,
@@ -186,7 +191,7 @@ impl fmt::Display for Gap {
         }
         if *sessions > 0 {
             let plural = if *attempts == 1 { "" } else { "s" };
-            write!(f, ", for {:.1} s, {attempts} attempt{plural}", self.lasted().as_secs_f64())?;
+            write!(f, ", for {:.1} s, {attempts} attempt{plural}", self.duration().as_secs_f64())?;
         }
         match self.refused().len() {
             0 => f.write_str(")"),
@@ -196,7 +201,7 @@ impl fmt::Display for Gap {
     }
 }
 
-/// We had these notifications, and the queue of this consumer was full.
+/// Notifications that were received and dropped, because the queue of this consumer was full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lagged {
     pub(crate) first_sequence: u64,
@@ -204,13 +209,13 @@ pub struct Lagged {
 }
 
 impl Lagged {
-    /// How many were dropped. Exact.
+    /// Returns the exact number of dropped notifications.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// [`sequence`](Notification::sequence) of the first of them.
+    /// Returns the [`sequence`](Notification::sequence) number of the first of them.
     #[must_use]
     pub fn first_sequence(&self) -> u64 {
         self.first_sequence
@@ -226,17 +231,17 @@ impl fmt::Display for Lagged {
     }
 }
 
-/// What is missing before the notifications of a [`Batch`](super::Batch).
+/// The loss before the notifications of a [`Batch`](super::Batch).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Loss {
-    /// The server may have sent what could not be received.
+    /// The server may have sent notifications that were not received.
     Gap(Gap),
-    /// The queue dropped a counted number.
+    /// The queue was full, and an exact number of notifications was dropped.
     Lagged(Lagged),
 }
 
-/// As the gap or the lag that it is.
+/// Writes the text of the gap or of the lag.
 impl fmt::Display for Loss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -246,15 +251,15 @@ impl fmt::Display for Loss {
     }
 }
 
-/// What a listener receives, one at a time.
+/// One element of the stream of a listener: a notification or a loss.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Event {
     /// A notification.
     Notification(Notification),
-    /// Here the server may have sent what could not be received.
+    /// The server may have sent notifications that were not received.
     Gap(Gap),
-    /// Here the queue dropped a counted number.
+    /// The queue was full, and an exact number of notifications was dropped.
     Lagged(Lagged),
 }
 
@@ -300,7 +305,7 @@ impl Event {
     }
 }
 
-/// One line, without the payload: it is the application's data.
+/// Writes one line, without the payload: it is the application's data.
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -326,7 +331,7 @@ mod tests {
     use crate::ErrorKind;
 
     #[test]
-    fn a_line_of_the_log_says_what_a_gap_was() {
+    fn a_gap_is_displayed_with_its_sessions_duration_attempts_and_refused_channels() {
         let at = |millis| SystemTime::UNIX_EPOCH + Duration::from_millis(millis);
         let cause = || Error::new(ErrorKind::Connect, "lost");
         let refusals = Refusals::default();
@@ -344,12 +349,12 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_can_be_read_by_a_person_in_every_form() {
+    fn a_gap_and_a_lag_are_readable_in_debug_and_display() {
         let at = |millis| SystemTime::UNIX_EPOCH + Duration::from_millis(millis);
         let cause = Error::new(ErrorKind::Connect, "lost");
         let gap = Gap::new(cause, at(0), 1).restored(at(1_250), 1, 2, Refusals::default());
         let debug = format!("{:?}", Event::Gap(gap.clone()));
-        assert!(debug.contains("sessions: 1, lasted: 1.25s, attempts: 1, epoch: 2"), "{debug}");
+        assert!(debug.contains("sessions: 1, duration: 1.25s, attempts: 1, epoch: 2"), "{debug}");
         assert!(!debug.contains("Mutex") && !debug.contains("tv_sec"), "{debug}");
         let lagged = |count| Lagged { first_sequence: 7, count };
         for (event, words) in [
@@ -367,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn gaps_that_wait_to_be_read_share_one_list_of_refused_channels() {
+    fn unread_gaps_share_one_list_of_refused_channels() {
         let error = || Error::new(ErrorKind::Connect, "lost");
         let refusals = Refusals::default();
         let gap = || {
@@ -382,7 +387,7 @@ mod tests {
         let [first, second] = unread.each_ref().map(|gap| gap.refused());
         assert_eq!(first.len(), 2);
         assert!(std::ptr::eq(first, second));
-        // What was told stays as it was.
+        // A list that was returned does not change.
         assert_eq!(read.refused()[0].0, "a");
     }
 }

@@ -1,10 +1,10 @@
-//! What a consumer gets: notifications, one by one or in batches, and the losses between them.
+//! The types that a consumer receives: notifications, one by one or in batches, and losses.
 //!
-//! - [`Batch`] lends [`NotificationRef`]s, views into the receive buffer.
-//! - [`Notification`] owns its bytes: inline up to 79, in one allocation above.
-//! - [`SharedBatch`] and a [retained](NotificationRef::retain) notification keep the views, and so the
-//!   buffer: counted and capped.
-//! - [`Gap`] and [`Lagged`] say what is missing, in their place in the stream.
+//! - [`Batch`] contains [`NotificationRef`]s, which borrow from the receive buffer.
+//! - [`Notification`] owns its bytes: inline up to 79 bytes, otherwise in one allocation.
+//! - [`SharedBatch`] and a [retained](NotificationRef::retain) notification pin the receive buffer. The bytes of
+//!   pinned buffers are counted and limited.
+//! - [`Gap`] and [`Lagged`] report what is missing, at the position in the stream where it is missing.
 
 mod batch;
 mod loss;
@@ -15,7 +15,7 @@ use std::fmt;
 use std::str::Utf8Error;
 use std::time::SystemTime;
 
-pub use batch::{Batch, Iter, Stamp};
+pub use batch::{Batch, BatchIter, ReceiveInfo};
 pub(crate) use loss::Refusals;
 pub use loss::{Event, Gap, Lagged, Loss};
 pub use owned::Notification;
@@ -24,16 +24,16 @@ pub use shared::SharedBatch;
 use crate::ring::Lent;
 use crate::wire::RawNotification;
 
-/// A notification that borrows from the receive buffer it arrived in.
+/// A notification that borrows from the receive buffer.
 ///
-/// To keep it beyond its batch, make it a [`Notification`]: with [`to_owned`](Self::to_owned), a copy, or with
-/// [`retain`](Self::retain), which leaves a long payload where it is.
+/// To keep it longer than its batch, make a [`Notification`] of it: with [`to_owned`](Self::to_owned), which
+/// copies, or with [`retain`](Self::retain), which does not copy a long payload.
 #[derive(Clone, Copy)]
 pub struct NotificationRef<'a> {
     raw: RawNotification<'a>,
     sequence: u64,
-    stamp: &'a Stamp,
-    /// Where it lies, when that may be pinned.
+    info: &'a ReceiveInfo,
+    /// The part of the receive buffer that contains it, if it can be pinned.
     lent: Option<&'a Lent>,
 }
 
@@ -42,75 +42,75 @@ impl<'a> NotificationRef<'a> {
     pub(crate) fn new(
         raw: RawNotification<'a>,
         sequence: u64,
-        stamp: &'a Stamp,
+        info: &'a ReceiveInfo,
         lent: Option<&'a Lent>,
     ) -> Self {
-        Self { raw, sequence, stamp, lent }
+        Self { raw, sequence, info, lent }
     }
 
-    /// The channel it was sent on.
+    /// Returns the channel.
     ///
-    /// A name that is not UTF-8 is shown as `U+FFFD`; [`channel_bytes`](Self::channel_bytes) has what
-    /// arrived. PostgreSQL sends none: it ends the session instead. N39.
+    /// A name that is not UTF-8 is returned as `U+FFFD`; [`channel_bytes`](Self::channel_bytes) returns the bytes
+    /// that arrived. PostgreSQL never sends such a name: it ends the session instead.
     #[must_use]
     pub fn channel(&self) -> &'a str {
         text_or_replacement(self.raw.channel)
     }
 
-    /// The channel as it arrived, at least one byte.
+    /// Returns the channel as it arrived, at least one byte.
     #[inline]
     #[must_use]
     pub fn channel_bytes(&self) -> &'a [u8] {
         self.raw.channel
     }
 
-    /// The payload as it arrived. Empty when NOTIFY had none. A server that is not PostgreSQL may send
-    /// what is not UTF-8.
+    /// Returns the payload as it arrived. It is empty if NOTIFY had none. A server that is not PostgreSQL may send
+    /// bytes that are not UTF-8.
     #[inline]
     #[must_use]
     pub fn payload(&self) -> &'a [u8] {
         self.raw.payload
     }
 
-    /// The payload as text.
+    /// Returns the payload as text.
     ///
     /// # Errors
-    /// When it is not UTF-8.
+    /// If it is not UTF-8.
     pub fn payload_str(&self) -> Result<&'a str, Utf8Error> {
         std::str::from_utf8(self.raw.payload)
     }
 
-    /// Process id of the server process that sent it, as the server writes it.
+    /// Returns the process id of the server process that sent it, as the server reports it.
     #[inline]
     #[must_use]
     pub fn process_id(&self) -> i32 {
         self.raw.process_id
     }
 
-    /// When the bytes were read from the socket: one clock reading for all that came in one read.
+    /// Returns the time at which the bytes were read from the socket. All notifications of one read have the same.
     #[inline]
     #[must_use]
     pub fn received_at(&self) -> SystemTime {
-        self.stamp.received_at
+        self.info.received_at
     }
 
-    /// Position in this listener or connection, from 0, lost notifications counted.
+    /// Returns the position in the stream of this listener or connection, from 0. Lost notifications are counted.
     #[inline]
     #[must_use]
     pub fn sequence(&self) -> u64 {
         self.sequence
     }
 
-    /// Number of the session it arrived in, from 1.
+    /// Returns the number of the session in which it arrived, from 1.
     #[inline]
     #[must_use]
     pub fn epoch(&self) -> u32 {
-        self.stamp.epoch
+        self.info.epoch
     }
 
-    /// A copy that owns its bytes and pins nothing. No allocation up to 79 bytes of channel and
-    /// payload together.
-    // Not `ToOwned`: on a `Clone` type that would quietly return another reference.
+    /// Returns a copy that owns its bytes and pins no buffer. Up to 79 bytes of channel and payload together need no
+    /// allocation.
+    // Not `ToOwned`: for a `Clone` type it returns another reference.
     #[must_use]
     #[allow(clippy::should_implement_trait)]
     pub fn to_owned(&self) -> Notification {
@@ -123,20 +123,21 @@ impl<'a> NotificationRef<'a> {
         self.to_owned()
     }
 
-    /// The notification without a copy of its bytes: they stay in the receive buffer, and all of that buffer,
-    /// 256 KiB, is pinned until this and every clone of it is gone.
+    /// Returns the notification without a copy of its bytes: they stay in the receive buffer, and the whole buffer,
+    /// 256 KiB, is pinned until the last clone is dropped.
     ///
-    /// For long payloads that live briefly; all those of one buffer together hold it once. It is
-    /// [copied](Self::to_owned) where that is cheaper, up to 79 bytes of channel and payload together, where
-    /// the buffer would exceed [`pin_limit_bytes`](crate::ListenerBuilder::pin_limit_bytes), and on a
-    /// [`Connection`](crate::Connection), whose one buffer is read into again.
+    /// Use it for long payloads that are needed for a short time. Several pins of one buffer count once. The
+    /// notification is [copied](Self::to_owned) instead
+    /// - if channel and payload together have at most 79 bytes: then a copy is cheaper,
+    /// - if the buffer would exceed [`pin_limit_bytes`](crate::ListenerBuilder::pin_limit_bytes),
+    /// - on a [`Connection`](crate::Connection), which reads into its only buffer again.
     #[must_use]
     pub fn retain(&self) -> Notification {
         Notification::retain(self)
     }
 }
 
-/// The payload is the application's data: its length only.
+/// Writes only the length of the payload: it is the application's data.
 impl fmt::Debug for NotificationRef<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NotificationRef")
@@ -144,11 +145,12 @@ impl fmt::Debug for NotificationRef<'_> {
             .field("payload_bytes", &self.raw.payload.len())
             .field("process_id", &self.raw.process_id)
             .field("sequence", &self.sequence)
-            .field("epoch", &self.stamp.epoch)
+            .field("epoch", &self.info.epoch)
             .finish()
     }
 }
 
 fn text_or_replacement(bytes: &[u8]) -> &str {
+    // PostgreSQL sends UTF-8 only: N39.
     std::str::from_utf8(bytes).unwrap_or("\u{fffd}")
 }

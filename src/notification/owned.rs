@@ -1,30 +1,30 @@
-//! A notification that owns its bytes.
+//! [`Notification`]: a notification that owns its bytes.
 
 use std::fmt;
 use std::str::Utf8Error;
 use std::time::SystemTime;
 
-use super::{NotificationRef, Stamp, text_or_replacement};
+use super::{NotificationRef, ReceiveInfo, text_or_replacement};
 use crate::ring::Held;
 use crate::wire::escape::Escaped;
 use crate::wire::{RawNotification, TEXT_AT};
 
-/// Bytes of channel and payload together that need no allocation.
+/// Most bytes of channel and payload together that are stored without an allocation.
 ///
-/// The usual notification is a short name and an id or a small JSON object; a copy of so many bytes
-/// costs less than an allocation and its release.
+/// A usual notification is a short name and an id or a small JSON object. To copy this many bytes costs less
+/// than to allocate and free memory.
 const INLINE_BYTES: usize = TEXT_BYTES - 1;
 
-/// The same with the NUL that stands between the two, as on the wire, so that one copy takes all of it.
+/// The same with the NUL between the two, as in the message, so that both are copied at once.
 const TEXT_BYTES: usize = 80;
 
-/// A notification that owns its bytes and pins no buffer, unless it was
-/// [retained](NotificationRef::retain). No allocation up to 79 bytes of channel and payload together.
+/// A notification that owns its bytes and pins no receive buffer, unless it was
+/// [retained](NotificationRef::retain).
 ///
-/// 128 bytes, each of which is written and moved as part of eight or sixteen: a processor does not pass
-/// on what was just written to a load that lies across two stores, but waits until both are in its cache.
-/// Between the copy out of the receive buffer and the first look at the text there are three moves, and
-/// such waits were half of the time that `Listener::recv` took.
+/// Up to 79 bytes of channel and payload together need no allocation.
+// 128 bytes, written and moved in parts of eight or sixteen. If a load spans two recent stores, a processor
+// cannot forward them, and waits until both are in its cache. Between the copy out of the receive buffer and the
+// first use of the text there are three moves, and such waits took half of the time of `Listener::recv`.
 #[derive(Clone)]
 #[repr(C)]
 pub struct Notification {
@@ -34,27 +34,29 @@ pub struct Notification {
     received_at: SystemTime,
 }
 
-// More are moved by a call of `memcpy`.
+// A larger value is moved by a call of `memcpy`.
 const _: () = assert!(size_of::<Notification>() <= 128);
-// An `Event`, and the `Result` and `Poll` around it, keep their tags in unused values of the text's tag.
+// An `Event`, and the `Result` and `Poll` around it, use free values of the tag of `Text` as their own tags.
 const _: () = assert!(size_of::<Option<Option<Notification>>>() == size_of::<Notification>());
 
-/// Channel, NUL, payload. Before it, the lengths of the channel and of the whole.
+/// Channel, NUL and payload, after the length of the channel and the length of all.
 ///
-/// The tag is wide and stands first: in a smaller field, amid the others, the tags of what is around it
-/// would cut each move in two at an odd place.
+/// The tag has eight bytes and comes first. If it were a smaller field between the others, the tags of the types
+/// around it would split each move at an unaligned address.
 #[derive(Clone)]
 #[repr(u64)]
 enum Text {
-    /// And behind it whatever stood there where it was copied from.
+    /// A short text. The bytes after it have no meaning: [`Notification::from_frame`] copies the bytes that follow
+    /// in the receive buffer.
     Inline(Pair, [u8; TEXT_BYTES]),
-    /// Longer than that.
+    /// A longer text.
     Boxed(Pair, Box<[u8]>),
-    /// Longer than that, and where it was read.
+    /// A longer text in the receive buffer, which is pinned.
     Pinned(Pair, Held),
 }
 
 impl Text {
+    /// Returns the channel and the payload.
     #[inline]
     fn split(&self) -> (&[u8], &[u8]) {
         let (lengths, text): (_, &[u8]) = match self {
@@ -79,7 +81,7 @@ impl Pair {
         Self(u64::from(first) | u64::from(second) << 32)
     }
 
-    /// Bytes of the channel, and of the whole text. A frame is at most 256 KiB.
+    /// Returns the length of the channel and of the whole text. A frame has at most 256 KiB.
     #[inline]
     fn lengths(raw: RawNotification<'_>) -> Self {
         let length = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
@@ -113,10 +115,10 @@ impl Notification {
         } else {
             Text::Boxed(lengths, [channel, &[0], payload].concat().into_boxed_slice())
         };
-        Self::new(text, from.raw, from.sequence, from.stamp)
+        Self::new(text, from.raw, from.sequence, from.info)
     }
 
-    /// The same without a copy, where that is dearer than a pin, and may be.
+    /// Pins the receive buffer if the text is long and the buffer can be pinned; otherwise copies.
     pub(super) fn retain(from: &NotificationRef<'_>) -> Self {
         let raw = from.raw;
         let length = raw.channel.len() + 1 + raw.payload.len();
@@ -127,35 +129,36 @@ impl Notification {
         match held {
             Some(held) => {
                 let text = Text::Pinned(Pair::lengths(raw), held);
-                Self::new(text, raw, from.sequence, from.stamp)
+                Self::new(text, raw, from.sequence, from.info)
             }
             None => Self::copy(from),
         }
     }
 
-    /// The notification whose frame stands at the head of `frames`, as `raw`, if that can be had for less
-    /// than a copy of its parts: when it needs no allocation, and is not among the last of a buffer.
+    /// Copies the first notification of `frames`, which was parsed to `raw`, with one copy of a fixed length.
+    ///
+    /// Returns `None` if it needs an allocation, or if `frames` ends less than that length after the start of its
+    /// text. Then copy it by its parts.
     #[inline(always)]
     #[must_use]
     pub fn from_frame(
         frames: &[u8],
         raw: RawNotification<'_>,
         sequence: u64,
-        stamp: &Stamp,
+        info: &ReceiveInfo,
     ) -> Option<Self> {
-        // A copy of a length that the compiler knows is a few moves. What follows the text comes along,
-        // and is never shown.
+        // A copy of a constant length is a few moves. It includes bytes after the text, which are not used.
         let text = frames.get(TEXT_AT..)?.first_chunk::<TEXT_BYTES>()?;
         if raw.channel.len() + raw.payload.len() > INLINE_BYTES {
             return None;
         }
-        Some(Self::new(Text::Inline(Pair::lengths(raw), *text), raw, sequence, stamp))
+        Some(Self::new(Text::Inline(Pair::lengths(raw), *text), raw, sequence, info))
     }
 
     #[inline(always)]
-    fn new(text: Text, raw: RawNotification<'_>, sequence: u64, stamp: &Stamp) -> Self {
-        let process_id_and_epoch = Pair::new(raw.process_id.cast_unsigned(), stamp.epoch);
-        Self { text, process_id_and_epoch, sequence, received_at: stamp.received_at }
+    fn new(text: Text, raw: RawNotification<'_>, sequence: u64, info: &ReceiveInfo) -> Self {
+        let process_id_and_epoch = Pair::new(raw.process_id.cast_unsigned(), info.epoch);
+        Self { text, process_id_and_epoch, sequence, received_at: info.received_at }
     }
 
     /// See [`NotificationRef::channel`].
@@ -178,10 +181,10 @@ impl Notification {
         self.text.split().1
     }
 
-    /// The payload as text.
+    /// Returns the payload as text.
     ///
     /// # Errors
-    /// When it is not UTF-8.
+    /// If it is not UTF-8.
     pub fn payload_str(&self) -> Result<&str, Utf8Error> {
         std::str::from_utf8(self.payload())
     }
@@ -222,7 +225,7 @@ impl From<NotificationRef<'_>> for Notification {
 }
 
 impl PartialEq for Notification {
-    /// Equal in everything that the server sent, and in its place in the stream.
+    /// Compares everything that the server sent, and the position in the stream. `received_at` is not compared.
     fn eq(&self, other: &Self) -> bool {
         self.sequence == other.sequence
             && self.process_id_and_epoch == other.process_id_and_epoch
@@ -232,7 +235,7 @@ impl PartialEq for Notification {
 
 impl Eq for Notification {}
 
-/// One line, without the payload: it is the application's data.
+/// Writes one line, without the payload: it is the application's data.
 impl fmt::Display for Notification {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (channel, bytes) = (Escaped(self.channel()), self.payload().len());
@@ -240,7 +243,7 @@ impl fmt::Display for Notification {
     }
 }
 
-/// The payload is the application's data: its length only.
+/// Writes only the length of the payload: it is the application's data.
 impl fmt::Debug for Notification {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Notification")
@@ -262,11 +265,11 @@ mod tests {
 
     #[test]
     fn a_copy_has_the_same_channel_and_payload_at_every_length() {
-        let stamp = Stamp { received_at: SystemTime::UNIX_EPOCH, epoch: 3 };
+        let info = ReceiveInfo { received_at: SystemTime::UNIX_EPOCH, epoch: 3 };
         for len in [0, 1, 60, 66, 67, 68, 69, 74, 75, 76, 77, 1_000, 7_999] {
             let payload: Vec<u8> = (0..len).map(|i| b'a' + u8::try_from(i % 26).unwrap()).collect();
             let raw = RawNotification { process_id: -7, channel: b"jobs", payload: &payload };
-            let view = NotificationRef::new(raw, 42, &stamp, None);
+            let view = NotificationRef::new(raw, 42, &info, None);
             let owned = view.to_owned();
             assert_eq!(owned.channel(), "jobs");
             assert_eq!(owned.payload(), payload);
@@ -276,18 +279,18 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_not_utf8_is_shown_replaced_and_kept_as_bytes() {
-        let stamp = Stamp { received_at: SystemTime::UNIX_EPOCH, epoch: 1 };
+    fn a_channel_that_is_not_utf8_is_replaced_as_text_and_unchanged_as_bytes() {
+        let info = ReceiveInfo { received_at: SystemTime::UNIX_EPOCH, epoch: 1 };
         let raw = RawNotification { process_id: 1, channel: b"a\xff", payload: b"\xfe" };
-        let owned = NotificationRef::new(raw, 0, &stamp, None).to_owned();
+        let owned = NotificationRef::new(raw, 0, &info, None).to_owned();
         assert_eq!(owned.channel(), "\u{fffd}");
         assert_eq!(owned.channel_bytes(), b"a\xff");
         assert!(owned.payload_str().is_err());
     }
 
     #[test]
-    fn a_copy_of_a_frame_is_the_copy_of_its_parts_wherever_the_buffer_ends() {
-        let stamp = Stamp { received_at: SystemTime::UNIX_EPOCH, epoch: 3 };
+    fn a_copy_of_a_frame_equals_the_copy_of_its_parts_wherever_the_buffer_ends() {
+        let info = ReceiveInfo { received_at: SystemTime::UNIX_EPOCH, epoch: 3 };
         for len in 0..200 {
             for behind in [0, 1, 30, 80] {
                 let payload = vec![b'p'; len];
@@ -296,13 +299,13 @@ mod tests {
                 BackendMessage::NotificationResponse(raw).encode(&mut frames).unwrap();
                 frames.extend_from_slice(&vec![b'A'; behind]);
                 let found = wire::frames(&frames).next().unwrap();
-                let copied = Notification::from_frame(&frames, found, 9, &stamp);
+                let copied = Notification::from_frame(&frames, found, 9, &info);
                 assert_eq!(
                     copied.is_some(),
                     len + 2 <= INLINE_BYTES && frames.len() >= TEXT_AT + TEXT_BYTES
                 );
                 let Some(copied) = copied else { continue };
-                assert_eq!(copied, NotificationRef::new(raw, 9, &stamp, None).to_owned());
+                assert_eq!(copied, NotificationRef::new(raw, 9, &info, None).to_owned());
                 assert_eq!((copied.channel(), copied.payload()), ("c1", &payload[..]));
             }
         }

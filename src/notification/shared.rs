@@ -1,17 +1,17 @@
-//! A run of notifications, kept.
+//! [`SharedBatch`]: a batch without a lifetime.
 
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Batch, Iter, Loss, NotificationRef, Stamp};
+use super::{Batch, BatchIter, Loss, NotificationRef, ReceiveInfo};
 use crate::ring::Held;
 
-/// A batch copies rather than pins when it uses less than this part of its buffer: 1/8.
-const WORTH_A_PIN: u64 = 8;
+/// A batch that fills less than 1/8 of its receive buffer is copied: it does not pin the buffer.
+const PIN_MIN_DIVISOR: u64 = 8;
 
-/// A [`Batch`] that is kept: made by [`Batch::share`], cloned for whoever wants it, on any thread.
+/// A [`Batch`] without a lifetime, made by [`Batch::share`]. It can be cloned and used on any thread.
 ///
-/// It may outlive what it came from. As long as a clone of it lives, it may hold a receive buffer of 256 KiB,
+/// It can outlive its listener. Until its last clone is dropped, it may pin a receive buffer of 256 KiB, which is
 /// counted in [`Stats::pinned_bytes`](crate::Stats::pinned_bytes).
 ///
 /// ```no_run
@@ -35,7 +35,7 @@ struct Inner {
     frames: Held,
     count: usize,
     first: u64,
-    stamp: Stamp,
+    info: ReceiveInfo,
     loss: Option<Loss>,
 }
 
@@ -43,7 +43,7 @@ impl SharedBatch {
     pub(super) fn new(batch: &Batch<'_>) -> Self {
         let frames = batch.frames();
         let pinned = batch.lent().and_then(|lent| {
-            let least = lent.buffer_bytes()?.div_ceil(WORTH_A_PIN);
+            let least = lent.buffer_bytes()?.div_ceil(PIN_MIN_DIVISOR);
             let start = lent.position(frames).filter(|_| frames.len() as u64 >= least)?;
             lent.hold(start..start + frames.len())
         });
@@ -51,16 +51,16 @@ impl SharedBatch {
             frames: pinned.unwrap_or_else(|| Held::copy(frames)),
             count: batch.len(),
             first: batch.first(),
-            stamp: *batch.stamp(),
+            info: *batch.info(),
             loss: batch.loss().cloned(),
         }))
     }
 
-    /// The same as a batch that borrows from this.
+    /// Returns the batch, borrowed from this one.
     pub fn batch(&self) -> Batch<'_> {
         let inner = &*self.0;
         let frames = &inner.frames;
-        let batch = Batch::new(frames.bytes(), inner.count, inner.first, &inner.stamp);
+        let batch = Batch::new(frames.bytes(), inner.count, inner.first, &inner.info);
         let batch = batch.lent_by(frames.lent());
         match &inner.loss {
             Some(loss) => batch.after(loss),
@@ -71,7 +71,7 @@ impl SharedBatch {
     /// See [`Batch::iter`].
     #[inline]
     #[must_use]
-    pub fn iter(&self) -> Iter<'_> {
+    pub fn iter(&self) -> BatchIter<'_> {
         self.batch().iter()
     }
 
@@ -81,7 +81,7 @@ impl SharedBatch {
         self.0.count
     }
 
-    /// Whether there is none.
+    /// Returns true if there are no notifications.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.count == 0
@@ -96,9 +96,9 @@ impl SharedBatch {
 
 impl<'a> IntoIterator for &'a SharedBatch {
     type Item = NotificationRef<'a>;
-    type IntoIter = Iter<'a>;
+    type IntoIter = BatchIter<'a>;
 
-    fn into_iter(self) -> Iter<'a> {
+    fn into_iter(self) -> BatchIter<'a> {
         self.iter()
     }
 }

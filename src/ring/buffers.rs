@@ -1,4 +1,4 @@
-//! The receive buffers, reused as soon as nobody looks into them.
+//! [`Buffers`]: the receive buffers, each of which is used again when its last view is dropped.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
@@ -7,70 +7,70 @@ use bytes::{Bytes, BytesMut};
 
 /// A bounded set of receive buffers of one size.
 ///
-/// The reader reads into one of them and splits published runs off it. When it is full,
-/// [`exchange`](Self::exchange) puts it aside and gives another: one whose views are all gone, or a new
-/// one while there are fewer than the maximum. Only the reader frees: no queue leads back from the
-/// consumer, a buffer knows by its reference count that its last view is gone.
+/// The reader reads into the current buffer and splits published runs off it: views of the buffer. When it is full,
+/// [`exchange`](Self::exchange) replaces it with a free buffer, which has no views, or with a new one while there are
+/// fewer than the maximum. The reference count of a buffer shows that its last view was dropped, so that nothing is
+/// sent back from the consumer to the reader.
 ///
-/// When all are looked into, there is one buffer more, from which nothing may be split: what is read into
-/// it is dropped in place. So at most `max + 1` are ever alive. None of them is freed before the set is.
+/// If every buffer has views, there is one more buffer, from which nothing may be split: the reader drops what it
+/// reads into it. So there are at most `max + 1`. They are freed with the set.
 #[derive(Debug)]
 pub struct Buffers {
-    /// Put aside, oldest first. Empty handles that still hold their allocation.
-    spent: VecDeque<BytesMut>,
+    /// Buffers that were replaced, oldest first. Empty handles that keep their allocation.
+    replaced: VecDeque<BytesMut>,
     /// Size of each, in bytes.
     size: usize,
-    /// Most buffers that may be looked into.
+    /// Most buffers that may have views.
     max: usize,
-    /// The one in the reader's hand is larger than `size`.
+    /// The current buffer is larger than `size`.
     long: bool,
-    /// Changes whenever another one comes into the reader's hand.
+    /// The number of the current buffer. Each one has another number.
     number: u64,
 }
 
 impl Buffers {
-    /// At most `max` buffers (at least two) of `size` bytes, and one for what is dropped.
+    /// Creates a set of at most `max` buffers (at least two) of `size` bytes, and one for bytes that are dropped.
     #[must_use]
     pub fn new(size: usize, max: usize) -> Self {
-        // Room for them is made when they are: a maximum may be large and never reached.
-        Self { spent: VecDeque::new(), size, max: max.max(2), long: false, number: 0 }
+        // Without capacity: the maximum may be large and never reached.
+        Self { replaced: VecDeque::new(), size, max: max.max(2), long: false, number: 0 }
     }
 
-    /// The first buffer.
+    /// Returns the first buffer.
     #[must_use]
     pub fn first(&mut self) -> BytesMut {
         self.number += 1;
         BytesMut::with_capacity(self.size)
     }
 
-    /// Number of the buffer in the reader's hand, which no other one ever has. For who
-    /// [lends](super::Lender) what is split off it. `None` for a [long](Self::is_long) one: nothing is.
+    /// Returns the number of the current buffer, which no other buffer of this set has, for a
+    /// [`Lender`](super::Lender). `None` for a [long](Self::is_long) one: nothing may be split off it.
     #[must_use]
     pub fn number(&self) -> Option<NonZeroU64> {
         NonZeroU64::new(self.number).filter(|_| !self.long)
     }
 
-    /// How many buffers are alive, the one in the reader's hand included.
+    /// Returns the number of buffers, the current one included.
     #[must_use]
     pub fn alive(&self) -> usize {
-        self.spent.len().saturating_add(1)
+        self.replaced.len().saturating_add(1)
     }
 
-    /// Makes room for `need` more bytes in `current`, moving what is in it when that is necessary.
+    /// Makes room for `need` more bytes in `current`. If necessary, its content moves to another buffer.
     ///
-    /// Returns whether runs may be split off it. If not, every other buffer is looked into: the caller
-    /// drops what it reads, and asks again before the next read. A message longer than a buffer gets a
-    /// [long](Self::is_long) one until it is over.
+    /// Returns whether runs may be split off it. If not, every other buffer has views: the caller drops what it
+    /// reads, and calls this again before the next read. A message longer than a buffer gets a
+    /// [long](Self::is_long) one until its end.
     #[must_use]
     pub fn exchange(&mut self, current: &mut BytesMut, need: usize) -> bool {
         let length = current.len().saturating_add(need);
-        // When nobody looks into `current` any more, what is left moves to its front, at every read: the
-        // bytes there are the ones that the processor has in its cache.
+        // If `current` has no views, the rest moves to its front at every read: the processor has the bytes at the
+        // front in its cache.
         let whole = self.size.saturating_sub(current.len()).max(need);
         let has_room = current.try_reclaim(whole) || current.capacity() - current.len() >= need;
         if !has_room && !self.long && length <= self.size && !self.may_split() {
-            // Nothing was split off it: what is in it has room at its own front, and to copy it to another
-            // would take two more. (A vector's way: a longer move than `try_reclaim` makes.)
+            // It has no views, so its content can move to its own front. A copy to another buffer would need two more
+            // buffers. `Vec` allows this move, which is too long for `try_reclaim`.
             *current = Bytes::from(Vec::from(std::mem::take(current))).into();
         } else if !has_room || (self.long && length <= self.size) {
             self.replace(current, length);
@@ -78,43 +78,43 @@ impl Buffers {
         self.may_split()
     }
 
-    /// Whether runs may be split off the buffer in the reader's hand: at most `max` are looked into then.
+    /// Returns whether runs may be split off the current buffer. Then at most `max` buffers have views.
     fn may_split(&mut self) -> bool {
         self.alive() <= self.max || self.find_free().is_some()
     }
 
-    /// Whether the buffer in the reader's hand is one for a long message. Of what stands behind the
-    /// message, no run may be split off: it would hold the whole of the buffer. Copy it.
+    /// Returns whether the current buffer was made for a long message. Runs after that message must be copied: a view
+    /// would keep the whole buffer.
     #[must_use]
     pub fn is_long(&self) -> bool {
         self.long
     }
 
-    /// Puts `current` aside for another one with room for `length` bytes.
+    /// Replaces `current` with another buffer that has room for `length` bytes.
     fn replace(&mut self, current: &mut BytesMut, length: usize) {
         let was_long = std::mem::replace(&mut self.long, length > self.size);
         let mut next = if self.long {
-            // Half as much again: a message that grows moves a few times, not at every read.
+            // Half as much more, so that a message that grows moves a few times, and not at every read.
             BytesMut::with_capacity(length.saturating_add(current.len() / 2))
         } else {
-            let free = self.find_free().and_then(|free| self.spent.remove(free));
+            let free = self.find_free().and_then(|free| self.replaced.remove(free));
             free.unwrap_or_else(|| BytesMut::with_capacity(self.size))
         };
         self.number += 1;
         next.extend_from_slice(current);
         current.clear();
         let mut old = std::mem::replace(current, next);
-        // Nothing was split off a long one. A usual one may be free: it was only too small, or its last
-        // view went a moment ago.
+        // A long buffer has no views and is freed. A usual one may be free too: it was only too small, or its last
+        // view was dropped a moment ago.
         if !was_long && (self.alive() <= self.max || !old.try_reclaim(self.size)) {
-            self.spent.push_back(old);
+            self.replaced.push_back(old);
         }
     }
 
-    /// A buffer that nobody looks into.
+    /// Finds a replaced buffer without views.
     fn find_free(&mut self) -> Option<usize> {
         let size = self.size;
-        self.spent.iter_mut().position(|buffer| buffer.try_reclaim(size))
+        self.replaced.iter_mut().position(|buffer| buffer.try_reclaim(size))
     }
 }
 
@@ -142,9 +142,9 @@ mod tests {
         assert_eq!(buffers.alive(), 1);
     }
 
-    /// Else the next one is allocated anew, again and again.
+    /// Otherwise each next buffer would be allocated again.
     #[test]
-    fn a_buffer_that_is_free_when_it_is_put_aside_is_not_freed() {
+    fn a_buffer_that_is_free_when_it_is_replaced_is_kept() {
         let mut buffers = Buffers::new(SIZE, 4);
         let mut current = buffers.first();
         let views = [fill(&mut current), {
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn when_all_are_looked_into_there_is_one_more_to_drop_from_and_never_two() {
+    fn when_all_buffers_have_views_there_is_exactly_one_more() {
         let mut buffers = Buffers::new(SIZE, 3);
         let mut current = buffers.first();
         let mut views = Vec::new();
@@ -195,13 +195,13 @@ mod tests {
         assert_eq!(buffers.alive(), 4);
         views.pop();
         assert!(buffers.exchange(&mut current, SIZE));
-        // What is split off now is the third again.
+        // The next view is the third one again.
         views.push(fill(&mut current));
         assert!(!buffers.exchange(&mut current, SIZE));
         assert_eq!(buffers.alive(), 4);
     }
 
-    /// Also while the parts of a long message come in, and in whatever place they do.
+    /// This includes messages that arrive in parts, at every offset in the buffer.
     #[test]
     fn there_are_never_two_more_than_the_maximum() {
         for at in 0..SIZE - 64 {
@@ -220,16 +220,16 @@ mod tests {
             assert!(!buffers.exchange(&mut current, need));
             assert_eq!(current, part, "{at}");
             assert!(current.capacity() - current.len() >= need);
-            assert!(current.as_ptr().addr() - place.addr() < SIZE, "{at}: moved to another");
+            assert!(current.as_ptr().addr() - place.addr() < SIZE, "{at}: moved to another buffer");
             drop((first, second));
             assert!(buffers.exchange(&mut current, need));
             assert_eq!((&current[..], buffers.alive()), (&part[..], 3));
         }
     }
 
-    /// A reader that waits for a free buffer asks again and again, with a full one in its hand.
+    /// A reader that waits for a free buffer calls `exchange` repeatedly with a full buffer.
     #[test]
-    fn to_ask_for_a_free_buffer_moves_nothing_and_makes_none() {
+    fn exchange_without_need_moves_and_allocates_nothing() {
         let mut buffers = Buffers::new(SIZE, 2);
         let mut current = buffers.first();
         let mut views = vec![fill(&mut current)];
@@ -251,14 +251,14 @@ mod tests {
     }
 
     #[test]
-    fn a_large_maximum_costs_nothing_before_it_is_used() {
+    fn a_large_maximum_allocates_nothing() {
         let mut buffers = Buffers::new(SIZE, usize::MAX);
         let mut current = buffers.first();
         assert!(buffers.exchange(&mut current, SIZE));
-        assert_eq!(buffers.spent.capacity(), 0);
+        assert_eq!(buffers.replaced.capacity(), 0);
     }
 
-    /// Long messages, each with a short run behind it that is kept.
+    /// After each long message comes a short run, whose view is kept.
     #[test]
     fn long_messages_between_views_take_no_more_memory_than_the_maximum() {
         let mut buffers = Buffers::new(SIZE, 4);
@@ -278,7 +278,7 @@ mod tests {
                 memory += current.len();
                 current.clear();
             }
-            // A usual one again: what follows is split off.
+            // The current buffer is a usual one again, and views are split off it.
             let may_split = buffers.exchange(&mut current, 64);
             assert!(!buffers.is_long());
             current.extend_from_slice(b"another one");
@@ -289,7 +289,7 @@ mod tests {
                 current.clear();
             }
         }
-        assert!(memory <= 5 * SIZE, "{memory} bytes behind {} views", views.len());
+        assert!(memory <= 5 * SIZE, "{memory} bytes for {} views", views.len());
     }
 
     #[test]

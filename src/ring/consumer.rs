@@ -1,58 +1,58 @@
-//! The side that reads: it takes items in order and derives what was lost from their positions.
+//! [`Consumer`]: takes items in order, and computes the losses from their sequence numbers.
 
 use std::fmt;
 use std::task::{Context, Poll};
 
-use super::shared::{Item, Place, Shared, Slot};
+use super::shared::{Item, Shared, Slot, SlotPosition};
 use super::sync::{Arc, Ordering};
 
-/// What the consumer finds next in the stream.
+/// The next element of the stream.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Taken<T, M> {
-    /// An item. Its first `skip` notifications are lost and were reported so.
+    /// An item. Its first `skip` notifications are lost, and were reported as lost.
     Item {
-        /// The item.
+        /// The value of the item.
         value: T,
-        /// Sequence number of its first notification, skipped ones included.
+        /// The sequence number of its first notification, skipped ones included.
         first: u64,
-        /// How many notifications at its beginning must not be looked at.
+        /// The number of notifications at its beginning that must be skipped.
         skip: u64,
     },
     /// Notifications that were received and lost.
     Lost {
-        /// Sequence number of the first of them.
+        /// The sequence number of the first of them.
         first: u64,
-        /// How many.
+        /// Their number.
         count: u64,
     },
-    /// A mark of the producer's.
+    /// A mark of the producer.
     Mark(M),
-    /// Nothing for the moment.
+    /// There is no element at the moment.
     Empty,
-    /// Nothing any more: the producer is gone, and all that it published was taken.
+    /// The end: the producer was dropped, and everything that it published was taken.
     Closed,
 }
 
-/// What was published at the last look.
+/// The state of the producer when the consumer last loaded it.
 #[derive(Debug, Default)]
-struct Known {
+struct Snapshot {
     tail: u64,
     seen: u64,
     closed: bool,
-    /// Position of the first unread mark. One that was made later stands behind all that is known.
+    /// The position of the first unread mark. A mark that was made later is after everything in this snapshot.
     mark_at: u64,
 }
 
 /// The reading half of a ring. Made by [`channel`](super::channel).
 pub struct Consumer<T, M> {
     shared: Arc<Shared<T, M>>,
-    /// Position of the next item to take.
-    head: Place,
-    known: Known,
-    /// Sequence number of the next notification: all below was handed out or reported lost.
+    /// The position of the next item to take.
+    head: SlotPosition,
+    snapshot: Snapshot,
+    /// The sequence number of the next notification: all lower ones were returned or reported as lost.
     next: u64,
-    /// An item that was taken while something that lies before it has yet to be handed out.
+    /// An item that was taken out of its slot, and has a loss or a mark before it that must be returned first.
     stash: Option<Item<T>>,
     taken: u64,
     taken_bytes: u64,
@@ -63,8 +63,8 @@ impl<T, M> Consumer<T, M> {
     pub(super) fn new(shared: Arc<Shared<T, M>>) -> Self {
         Self {
             shared,
-            head: Place::default(),
-            known: Known::default(),
+            head: SlotPosition::default(),
+            snapshot: Snapshot::default(),
             next: 0,
             stash: None,
             taken: 0,
@@ -73,44 +73,45 @@ impl<T, M> Consumer<T, M> {
         }
     }
 
-    /// Sequence number of the next notification: as many were handed out or reported lost so far.
+    /// Returns the sequence number of the next notification. It is the number of notifications that were returned or
+    /// reported as lost.
     #[must_use]
     pub fn sequence(&self) -> u64 {
         self.next
     }
 
-    /// How many notifications were reported lost so far.
+    /// Returns the number of notifications that were reported as lost.
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.lost
     }
 
-    /// How many notifications were taken out of the ring so far.
+    /// Returns the number of notifications that were taken out of the ring.
     #[must_use]
     pub fn taken(&self) -> u64 {
         self.taken
     }
 
-    /// How many bytes of notifications were taken out of the ring so far.
+    /// Returns the number of bytes of notifications that were taken out of the ring.
     #[must_use]
     pub fn taken_bytes(&self) -> u64 {
         self.taken_bytes
     }
 
-    /// Takes what comes next. It never waits for the producer, but for a mark that is being made.
+    /// Takes the next element. It waits for the producer only while a mark is being made.
     #[inline]
     pub fn try_take(&mut self) -> Taken<T, M> {
-        let mut looked = false;
+        let mut is_fresh = false;
         loop {
             if self.stash.is_some() {
-                match self.hand_out_stash() {
+                match self.take_stash() {
                     Some(found) => return found,
                     None => continue,
                 }
             }
-            if self.head.position >= self.known.tail {
-                self.look();
-                looked = true;
+            if self.head.position >= self.snapshot.tail {
+                self.refresh();
+                is_fresh = true;
             }
             if let Some(item) = self.take_item() {
                 if !self.is_next(&item) {
@@ -120,50 +121,50 @@ impl<T, M> Consumer<T, M> {
                 self.next = item.first + item.count;
                 return Taken::Item { value: item.value, first: item.first, skip: 0 };
             }
-            if looked {
-                return self.end();
+            if is_fresh {
+                return self.take_at_end();
             }
         }
     }
 
-    /// Looks at what is published.
+    /// Loads the state of the producer.
     #[inline]
-    fn look(&mut self) {
+    fn refresh(&mut self) {
         let published = &self.shared.published;
-        // This order: after `closed` nothing more is stored, what was accepted below `seen` is below
-        // `tail`, and a mark that stands below either is in `mark_at`.
-        self.known.closed = published.closed.load(Ordering::Acquire);
-        self.known.seen = published.seen.load(Ordering::Acquire);
-        self.known.tail = published.tail.load(Ordering::Acquire);
-        self.look_for_marks();
-        // What lies a round behind is gone.
+        // The order of the loads matters. After `closed` the producer stores nothing. Items that were accepted below
+        // `seen` are below `tail`. A mark below one of them is in `mark_at`.
+        self.snapshot.closed = published.closed.load(Ordering::Acquire);
+        self.snapshot.seen = published.seen.load(Ordering::Acquire);
+        self.snapshot.tail = published.tail.load(Ordering::Acquire);
+        self.refresh_marks();
+        // Items more than a round behind the tail are lost.
         let round = self.shared.slots() as u64;
-        self.shared.jump(&mut self.head, self.known.tail.saturating_sub(round));
+        self.shared.jump(&mut self.head, self.snapshot.tail.saturating_sub(round));
     }
 
     #[inline]
-    fn look_for_marks(&mut self) {
-        // Acquire: pairs with the producer's store in `mark`.
-        self.known.mark_at = self.shared.published.mark_at.load(Ordering::Acquire);
+    fn refresh_marks(&mut self) {
+        // Acquire: pairs with the producer's store in `mark_at`.
+        self.snapshot.mark_at = self.shared.published.mark_at.load(Ordering::Acquire);
     }
 
-    /// Whether nothing stands before an item and nothing of it is lost.
+    /// Returns true if there is no mark or loss before the item, and nothing of it is lost.
     #[inline]
     fn is_next(&self, item: &Item<T>) -> bool {
         self.next == item.first
-            && self.known.mark_at > item.first
-            && self.shared.takings.floor.load(Ordering::Acquire) <= item.first
+            && self.snapshot.mark_at > item.first
+            && self.shared.consumed.floor.load(Ordering::Acquire) <= item.first
     }
 
-    /// Hands out what stands before the item in the stash, then the item. `None` if all of it is lost.
+    /// Returns the mark or the loss before the item in the stash, or the item. `None` if all of it is lost.
     #[cold]
-    fn hand_out_stash(&mut self) -> Option<Taken<T, M>> {
+    fn take_stash(&mut self) -> Option<Taken<T, M>> {
         let item = self.stash.as_ref()?;
         let (first, end) = (item.first, item.first + item.count);
-        let floor = self.shared.takings.floor.load(Ordering::Acquire).clamp(first, end);
-        self.look_for_marks();
-        // No mark stands inside an item: it is one unbroken run.
-        if let Some(found) = self.before(floor) {
+        let floor = self.shared.consumed.floor.load(Ordering::Acquire).clamp(first, end);
+        self.refresh_marks();
+        // There is no mark inside an item.
+        if let Some(found) = self.take_before(floor) {
             return Some(found);
         }
         let item = self.stash.take()?;
@@ -175,42 +176,41 @@ impl<T, M> Consumer<T, M> {
         Some(Taken::Item { value: item.value, first, skip })
     }
 
-    /// What stands behind the last item that was published.
-    fn end(&mut self) -> Taken<T, M> {
-        match self.before(self.known.seen) {
+    /// Returns the mark or the loss after the last item that was published, or the end.
+    fn take_at_end(&mut self) -> Taken<T, M> {
+        match self.take_before(self.snapshot.seen) {
             Some(found) => found,
-            None if self.known.closed => Taken::Closed,
+            None if self.snapshot.closed => Taken::Closed,
             None => Taken::Empty,
         }
     }
 
-    /// As [`try_take`](Self::try_take), but waits while there is nothing.
+    /// Waits for the next element and takes it.
     ///
-    /// Never `Ready(Taken::Empty)`. The waker of the last call is the one that is woken.
+    /// It never returns `Ready(Taken::Empty)`. The waker of the last call is woken.
     pub fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<Taken<T, M>> {
         match self.try_take() {
             Taken::Empty => {}
             found => return Poll::Ready(found),
         }
-        self.shared.published.consumer.prepare(cx);
+        self.shared.published.consumer_waker.prepare(cx);
         match self.try_take() {
             Taken::Empty => {
-                // By now the caller has let go of the last item, and so of the memory that a
-                // waiting producer may need.
-                self.shared.takings.producer.wake();
+                // The caller has dropped the last item by now. A waiting producer may need its memory.
+                self.shared.consumed.producer_waker.wake();
                 Poll::Pending
             }
             found => {
-                self.shared.published.consumer.cancel();
+                self.shared.published.consumer_waker.cancel();
                 Poll::Ready(found)
             }
         }
     }
 
-    /// The next item out of the slots below the known tail, whatever lies before it in the stream.
+    /// Takes the next item out of the slots below the tail of the snapshot, without regard to marks and losses before it.
     #[inline]
     fn take_item(&mut self) -> Option<Item<T>> {
-        while self.head.position < self.known.tail {
+        while self.head.position < self.snapshot.tail {
             let position = self.head.position;
             let mut newer = None;
             let found = match self.shared.slot(self.head).and_then(Slot::open) {
@@ -221,28 +221,28 @@ impl<T, M> Consumer<T, M> {
                         None
                     }
                 },
-                // The producer takes it back at this moment.
+                // The producer evicts it at this moment.
                 None => None,
             };
             self.shared.advance(&mut self.head);
             if let Some(item) = found {
                 self.taken += item.count;
                 self.taken_bytes += item.bytes;
-                let takings = &self.shared.takings;
-                // Release: pairs with the producer's look for room.
-                takings.head.store(self.head.position, Ordering::Release);
-                takings.bytes.store(self.taken_bytes, Ordering::Release);
-                takings.taken.store(self.taken, Ordering::Release);
-                takings.producer.wake();
+                let consumed = &self.shared.consumed;
+                // Release: pairs with the loads of the producer when it looks for room.
+                consumed.head.store(self.head.position, Ordering::Release);
+                consumed.bytes.store(self.taken_bytes, Ordering::Release);
+                consumed.taken.store(self.taken, Ordering::Release);
+                consumed.producer_waker.wake();
                 if item.position == position {
                     return Some(item);
                 }
-                // From a round before, and lost: we were in its slot when it was to be evicted, and here
-                // when the slot was to be used again.
+                // This item is of an earlier round, and is lost: its slot was locked by this side when the producer
+                // wanted to evict it, and again when the producer wanted to use the slot.
                 continue;
             }
-            // Evicted, or a slot that was not used. If the producer is a round ahead, all is gone up to one
-            // round before it.
+            // The item was evicted, or the slot was not used. If the slot has an item of a later round, all items
+            // more than a round before that one are lost.
             if let Some(newer) = newer {
                 let gone = (newer + 1).saturating_sub(self.shared.slots() as u64);
                 self.shared.jump(&mut self.head, gone);
@@ -251,24 +251,24 @@ impl<T, M> Consumer<T, M> {
         None
     }
 
-    /// The mark or the loss that lies before sequence number `limit`, if any.
-    fn before(&mut self, limit: u64) -> Option<Taken<T, M>> {
-        let mark_at = self.known.mark_at;
+    /// Returns the mark or the loss before sequence number `limit`, if there is one.
+    fn take_before(&mut self, limit: u64) -> Option<Taken<T, M>> {
+        let mark_at = self.snapshot.mark_at;
         if mark_at <= limit {
             if mark_at > self.next {
-                return Some(self.lose(mark_at));
+                return Some(self.lose_up_to(mark_at));
             }
             if let Some(mark) = self.take_mark() {
                 return Some(Taken::Mark(mark));
             }
         }
-        (limit > self.next).then(|| self.lose(limit))
+        (limit > self.next).then(|| self.lose_up_to(limit))
     }
 
-    fn lose(&mut self, up_to: u64) -> Taken<T, M> {
+    fn lose_up_to(&mut self, limit: u64) -> Taken<T, M> {
         let first = self.next;
-        let count = up_to - first;
-        self.next = up_to;
+        let count = limit - first;
+        self.next = limit;
         self.lost += count;
         Taken::Lost { first, count }
     }
@@ -278,18 +278,18 @@ impl<T, M> Consumer<T, M> {
         let (_, mark) = marks.pop_front()?;
         let next = marks.front().map_or(u64::MAX, |(position, _)| *position);
         self.shared.published.mark_at.store(next, Ordering::Release);
-        self.known.mark_at = next;
+        self.snapshot.mark_at = next;
         Some(mark)
     }
 }
 
 impl<T, M> Drop for Consumer<T, M> {
-    /// Frees what nobody will read, and tells the producer.
+    /// Frees the unread items, and wakes the producer.
     fn drop(&mut self) {
-        self.shared.takings.gone.store(true, Ordering::Release);
-        self.look();
+        self.shared.consumed.is_dropped.store(true, Ordering::Release);
+        self.refresh();
         while self.take_item().is_some() {}
-        self.shared.takings.producer.wake();
+        self.shared.consumed.producer_waker.wake();
     }
 }
 

@@ -1,7 +1,7 @@
 //! Models of the ring: every interleaving within the preemption bound, weak memory included.
 //!
 //! `RUSTFLAGS="--cfg loom -C debug-assertions" cargo test --release --lib ring::loom`;
-//! `LOOM_MAX_PREEMPTIONS=2` keeps it to seconds, 4 takes minutes.
+//! With `LOOM_MAX_PREEMPTIONS=2` they take seconds, with 4 minutes.
 
 pub(super) mod lock;
 mod pins;
@@ -16,21 +16,21 @@ use loom::thread;
 
 use super::{Consumer, Producer, Taken, channel};
 
-/// What an item holds: its own first sequence number and its length.
-type Probe = (u64, u64);
+/// The value of an item: its first sequence number and its number of notifications.
+type ItemValue = (u64, u64);
 
-/// What a mark says: its own place, and how many it stands for.
-type Place = (u64, u64);
+/// The value of a mark: its position, and the number of marks that were merged into it.
+type MarkValue = (u64, u64);
 
-fn push(producer: &mut Producer<Probe, Place>, count: u64) {
+fn push(producer: &mut Producer<ItemValue, MarkValue>, count: u64) {
     producer.push((producer.sequence(), count), count, count);
 }
 
-fn mark(producer: &mut Producer<Probe, Place>) {
+fn mark(producer: &mut Producer<ItemValue, MarkValue>) {
     producer.mark((producer.sequence(), 1), |last, more| last.1 += more.1);
 }
 
-/// What came out of a ring until its end.
+/// The elements that were taken out of a ring.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Sum {
     delivered: u64,
@@ -39,22 +39,22 @@ struct Sum {
 }
 
 impl Sum {
-    /// Panics unless every sequence number comes once and in order. Returns whether it is the end.
-    fn add(&mut self, taken: &Taken<Probe, Place>) -> bool {
+    /// Adds an element. Returns true at the end. Panics if the sequence numbers are not consecutive.
+    fn add(&mut self, taken: &Taken<ItemValue, MarkValue>) -> bool {
         let next = self.delivered + self.lost;
         match *taken {
-            Taken::Item { value: (stamp, count), first, skip } => {
-                assert_eq!((stamp, first + skip), (first, next), "an item out of its place");
-                assert!(skip < count, "an item with nothing to look at");
+            Taken::Item { value: (own_first, count), first, skip } => {
+                assert_eq!((own_first, first + skip), (first, next), "an item out of order");
+                assert!(skip < count, "an item with no notification left");
                 self.delivered += count - skip;
             }
             Taken::Lost { first, count } => {
-                assert_eq!(first, next, "a loss out of its place");
+                assert_eq!(first, next, "a loss out of order");
                 assert!(count > 0);
                 self.lost += count;
             }
             Taken::Mark((at, marks)) => {
-                assert_eq!(at, next, "a mark out of its place");
+                assert_eq!(at, next, "a mark out of order");
                 self.marks += marks;
             }
             Taken::Empty => thread::yield_now(),
@@ -64,14 +64,14 @@ impl Sum {
     }
 }
 
-fn drain(mut consumer: Consumer<Probe, Place>) -> Sum {
+fn drain(mut consumer: Consumer<ItemValue, MarkValue>) -> Sum {
     let mut sum = Sum::default();
     while !sum.add(&consumer.try_take()) {}
     sum
 }
 
-/// Polls, and sleeps in between. A side that finds the other at its waker is polled again until that one is
-/// through: loom must be told that it waits.
+/// Polls until the result is ready, and sleeps between the polls. A side whose waker is locked by the other side wakes
+/// itself: the yield makes loom run the other thread.
 fn asleep<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> T {
     block_on(poll_fn(|cx| {
         let found = poll(cx);
@@ -82,15 +82,15 @@ fn asleep<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> T {
     }))
 }
 
-/// The same, asleep while there is nothing.
-fn drain_asleep(mut consumer: Consumer<Probe, Place>) -> Sum {
+/// The same as `drain`, but sleeps while the ring is empty.
+fn drain_asleep(mut consumer: Consumer<ItemValue, MarkValue>) -> Sum {
     let mut sum = Sum::default();
     while !sum.add(&asleep(|cx| consumer.poll_take(cx))) {}
     sum
 }
 
 #[test]
-fn lapping_loses_exactly_what_is_not_delivered() {
+fn after_a_full_round_each_notification_is_delivered_or_lost() {
     loom::model(|| {
         let (mut producer, consumer) = channel(2);
         let writer = thread::spawn(move || {
@@ -106,9 +106,9 @@ fn lapping_loses_exactly_what_is_not_delivered() {
     });
 }
 
-/// Two slots, of which one may be unread: the third item belongs where the consumer may still be.
+/// Two slots, of which one may be unread: the third item uses the slot that the consumer may still have locked.
 #[test]
-fn a_slot_that_the_consumer_is_in_is_passed_over() {
+fn a_slot_that_the_consumer_has_locked_is_skipped() {
     loom::model(|| {
         let (mut producer, mut consumer) = channel(1);
         let writer = thread::spawn(move || {
@@ -129,9 +129,9 @@ fn a_slot_that_the_consumer_is_in_is_passed_over() {
     });
 }
 
-/// It looks from a round behind for an item that is gone, and finds the one that is to be taken back.
+/// The consumer looks for an item of the previous round, and locks the slot of an item that is to be evicted.
 #[test]
-fn what_a_consumer_a_round_behind_keeps_from_eviction_is_accounted_for() {
+fn an_item_that_a_consumer_a_round_behind_keeps_from_eviction_is_counted() {
     loom::model(|| {
         let held = Arc::new(());
         let (mut producer, mut consumer) = channel::<_, ()>(1);
@@ -143,7 +143,7 @@ fn what_a_consumer_a_round_behind_keeps_from_eviction_is_accounted_for() {
                 producer.push(held.clone(), 1, 1);
                 producer.push(held.clone(), 1, 1);
                 let evicted = u64::from(producer.evict());
-                // Where it was kept, the second of these comes upon it.
+                // If that one was not evicted, the second of these items finds it in its slot.
                 producer.push(held.clone(), 1, 1);
                 producer.push(held.clone(), 1, 1);
                 producer.publish();
@@ -165,7 +165,7 @@ fn what_a_consumer_a_round_behind_keeps_from_eviction_is_accounted_for() {
             }
         }
         let (producer, evicted) = writer.join().unwrap();
-        // What was taken back is not delivered, and the newest is.
+        // An evicted item is not delivered, and the newest one is.
         assert!((1..=5 - evicted).contains(&delivered), "{delivered} {evicted}");
         assert_eq!((producer.unread(), producer.unread_bytes()), (0, 0));
         assert!(matches!(consumer.try_take(), Taken::Empty));
@@ -173,9 +173,9 @@ fn what_a_consumer_a_round_behind_keeps_from_eviction_is_accounted_for() {
     });
 }
 
-/// What is not there any more counts neither as unread nor as taken, whoever was quicker.
+/// An item that was evicted counts neither as unread nor as taken.
 #[test]
-fn room_is_counted_right_whoever_gets_an_item() {
+fn unread_notifications_are_counted_right_while_items_are_taken_and_evicted() {
     loom::model(|| {
         let (mut producer, mut consumer) = channel(2);
         push(&mut producer, 1);
@@ -237,9 +237,9 @@ fn the_floor_is_exact() {
     });
 }
 
-/// An item that lies across the floor, while it is taken: the whole of it, or its upper part.
+/// The floor is set inside an item while the item is taken: all of it is delivered, or its newer part.
 #[test]
-fn of_an_item_across_the_floor_the_upper_part_is_delivered() {
+fn the_newer_part_of_an_item_across_the_floor_is_delivered() {
     loom::model(|| {
         let (mut producer, consumer) = channel(2);
         let writer = thread::spawn(move || {
@@ -254,9 +254,9 @@ fn of_an_item_across_the_floor_the_upper_part_is_delivered() {
     });
 }
 
-/// What DropOldest does with a queue for one: the last one is never the one that is lost.
+/// As with `Overflow::DropOldest` and a queue of one notification.
 #[test]
-fn the_newest_is_delivered_whatever_is_dropped() {
+fn the_newest_notification_is_always_delivered() {
     loom::model(|| {
         let (mut producer, consumer) = channel(2);
         let writer = thread::spawn(move || {
@@ -275,7 +275,7 @@ fn the_newest_is_delivered_whatever_is_dropped() {
 }
 
 #[test]
-fn a_loss_at_the_end_is_seen_and_never_early() {
+fn a_loss_at_the_end_is_reported_and_never_early() {
     loom::model(|| {
         let (mut producer, consumer) = channel(2);
         let writer = thread::spawn(move || {
@@ -290,7 +290,7 @@ fn a_loss_at_the_end_is_seen_and_never_early() {
     });
 }
 
-/// The producer goes without having published: the end comes behind it.
+/// The producer is dropped without a call of `publish`.
 #[test]
 fn the_end_comes_after_everything() {
     loom::model(|| {
@@ -306,7 +306,7 @@ fn the_end_comes_after_everything() {
 }
 
 #[test]
-fn a_mark_keeps_its_place() {
+fn a_mark_keeps_its_position() {
     loom::model(|| {
         let (mut producer, consumer) = channel(2);
         let writer = thread::spawn(move || {
@@ -321,7 +321,7 @@ fn a_mark_keeps_its_place() {
     });
 }
 
-/// The consumer takes one while the next is made, or is merged into it.
+/// The consumer takes a mark while the next one is made, or merged into it.
 #[test]
 fn no_mark_is_lost_while_another_is_taken() {
     loom::model(|| {
@@ -337,9 +337,9 @@ fn no_mark_is_lost_while_another_is_taken() {
     });
 }
 
-/// A consumer goes while the producer pushes and evicts: no item is left where nobody can reach it.
+/// The consumer is dropped while the producer pushes and evicts.
 #[test]
-fn everything_is_freed_when_the_consumer_goes() {
+fn everything_is_freed_when_the_consumer_is_dropped() {
     loom::model(|| {
         let held = Arc::new(());
         let (mut producer, consumer) = channel::<Arc<()>, ()>(2);

@@ -1,15 +1,15 @@
-//! Buffers that are looked into beyond their turn: counted, and capped.
+//! Pinned buffers: receive buffers that are kept after their batch. Their bytes are counted and limited.
 //!
-//! A view that outlives its turn keeps the whole of its buffer. So buffers are counted, not views: the
-//! first pin of a buffer takes its size off the limit, the last one gives it back, and those between cost
-//! nothing more. Where the limit is reached, the caller copies.
+//! A view that is kept keeps its whole buffer. So buffers are counted, not views: the first pin of a buffer adds the
+//! size of the buffer to the total, the last one subtracts it, and those between change nothing. If the limit is
+//! reached, the caller copies.
 //!
 //! ```text
 //! Buffers ── Bytes, number ──▶ Lender ── lent() ──▶ &Lent ── hold(range) ──▶ Held ── drop ──▶ wakes the reader
 //!                              (consumer)           (borrowed)               (owned)   if it waits for a buffer
 //! ```
-//! The reader takes no part in it. A set of [`Buffers`](super::Buffers) whose maximum is larger by the
-//! limit has as many buffers for the queue, whatever is pinned.
+//! The reader does not count. The maximum of a set of [`Buffers`](super::Buffers) is larger by the limit, so that the
+//! queue has the same number of buffers, whatever is pinned.
 
 use std::fmt;
 use std::num::NonZeroU64;
@@ -21,47 +21,47 @@ use bytes::Bytes;
 use super::sync::{Arc, AtomicU64, Ordering};
 use super::wake::WakeCell;
 
-/// An account of pinned buffers: how many bytes they have, and how many they may have.
+/// The number of bytes of pinned buffers, and their limit.
 #[derive(Clone)]
-pub struct Pins(Arc<Account>);
+pub struct Pins(Arc<PinTotal>);
 
-struct Account {
-    /// Never above `limit`, and never below what is held.
+struct PinTotal {
+    /// At most `limit`, and at least the bytes of the pinned buffers.
     bytes: AtomicU64,
     limit: u64,
-    /// Where the reader waits for a buffer.
+    /// The waker of the reader, if it waits for a buffer.
     reader: WakeCell,
 }
 
 impl Pins {
-    /// An account of at most `limit` bytes.
+    /// Creates a count with a limit of `limit` bytes.
     #[must_use]
     pub fn new(limit: u64) -> Self {
-        Self(Arc::new(Account { bytes: AtomicU64::new(0), limit, reader: WakeCell::new() }))
+        Self(Arc::new(PinTotal { bytes: AtomicU64::new(0), limit, reader: WakeCell::new() }))
     }
 
-    /// Bytes of the buffers that are pinned.
+    /// Returns the bytes of the buffers that are pinned.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.0.bytes.load(Ordering::Relaxed)
     }
 
-    /// Most bytes of buffers that may be pinned.
+    /// Returns the most bytes of buffers that may be pinned.
     #[must_use]
     pub fn limit(&self) -> u64 {
         self.0.limit
     }
 
-    /// Leaves the waker of `cx`, for one party: it is woken when the last pin of a buffer goes. Look for a
-    /// free buffer after this, not before.
+    /// Stores the waker of `cx`, which is woken when the last pin of a buffer is dropped. One task can wait. The caller
+    /// must look for a free buffer after this call, not before.
     pub fn wake_on_release(&self, cx: &Context<'_>) {
         self.0.reader.prepare(cx);
     }
 
-    /// Takes `bytes` bytes off what may still be pinned, if there are so many.
+    /// Adds `bytes` to the total. Returns false, and adds nothing, if that would exceed the limit.
     fn reserve(&self, bytes: u64) -> bool {
         let more = |pinned: u64| pinned.checked_add(bytes).filter(|sum| *sum <= self.0.limit);
-        // Acquire: whoever gave the bytes back has let go of the buffer before.
+        // Acquire: pairs with `release`, before which the buffer was dropped.
         self.0.bytes.fetch_update(Ordering::Acquire, Ordering::Relaxed, more).is_ok()
     }
 
@@ -72,31 +72,31 @@ impl Pins {
     }
 }
 
-/// How often one buffer is pinned.
+/// The number of pins of one buffer.
 struct BufferPins {
     count: AtomicU64,
-    /// Size of the buffer.
+    /// The size of the buffer.
     bytes: u64,
-    account: Pins,
+    total: Pins,
 }
 
 impl BufferPins {
-    /// Counts one more. Returns `false` when the buffer would be one too many.
+    /// Adds one pin. Returns false if the buffer would exceed the limit.
     fn pin(&self) -> bool {
         let mut count = self.count.load(Ordering::Relaxed);
         loop {
             let is_first = count == 0;
-            if is_first && !self.account.reserve(self.bytes) {
+            if is_first && !self.total.reserve(self.bytes) {
                 return false;
             }
-            // Relaxed: what is held has a count of its own, in `Bytes`. This one is an account.
+            // Relaxed: `Bytes` has a reference count of its own, which keeps the buffer.
             let counted =
                 self.count.compare_exchange(count, count + 1, Ordering::Relaxed, Ordering::Relaxed);
             match counted {
                 Ok(_) => return true,
                 Err(found) => {
                     if is_first {
-                        self.account.release(self.bytes);
+                        self.total.release(self.bytes);
                     }
                     count = found;
                 }
@@ -105,32 +105,32 @@ impl BufferPins {
     }
 
     fn unpin(&self) {
-        // AcqRel: the last one acquires what the others have let go of, and passes it on in `release`.
+        // AcqRel: the last pin acquires the drops of the others, and passes them on in `release`.
         if self.count.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.account.release(self.bytes);
+            self.total.release(self.bytes);
         }
     }
 }
 
-/// The consumer's end of the buffers: what it looks into at the moment.
+/// The bytes that the consumer reads at the moment.
 pub struct Lender {
     lent: Lent,
-    /// Number of the buffer that `lent.pins` counts for.
+    /// The number of the buffer whose pins `lent.pins` counts.
     buffer: Option<NonZeroU64>,
-    /// Size of each buffer.
+    /// The size of each buffer.
     bytes: u64,
-    account: Pins,
+    total: Pins,
 }
 
 impl Lender {
-    /// A lender of parts of buffers of `size` bytes each.
+    /// Creates a lender for buffers of `size` bytes each, whose pins count in `total`.
     #[must_use]
-    pub fn new(account: Pins, size: usize) -> Self {
-        Self { lent: Lent::default(), buffer: None, bytes: size as u64, account }
+    pub fn new(total: Pins, size: usize) -> Self {
+        Self { lent: Lent::default(), buffer: None, bytes: size as u64, total }
     }
 
-    /// Lends `bytes` instead of what was lent. They are a part of the buffer with this
-    /// [number](super::Buffers::number); with `None` they are of no buffer, and cannot be pinned.
+    /// Replaces the lent bytes. `bytes` are a part of the buffer with this [number](super::Buffers::number). With
+    /// `None` they are in no buffer, and cannot be pinned.
     #[inline]
     pub fn lend(&mut self, bytes: Bytes, buffer: Option<NonZeroU64>) {
         self.lent.bytes = bytes;
@@ -140,27 +140,26 @@ impl Lender {
         }
     }
 
-    /// Begins to count for another buffer.
+    /// Begins to count the pins of another buffer.
     #[inline(never)]
     fn replace_pins(&mut self) {
         if self.buffer.is_none() {
             self.lent.pins = None;
             return;
         }
-        // Nobody pins the buffer before: what counted its pins counts those of this one.
+        // If the previous buffer has no pins, its counter is used for this one.
         if self.lent.pins.as_mut().and_then(Arc::get_mut).is_none() {
-            let (bytes, account) = (self.bytes, self.account.clone());
-            self.lent.pins =
-                Some(Arc::new(BufferPins { count: AtomicU64::new(0), bytes, account }));
+            let (bytes, total) = (self.bytes, self.total.clone());
+            self.lent.pins = Some(Arc::new(BufferPins { count: AtomicU64::new(0), bytes, total }));
         }
     }
 
-    /// Lets go of what was lent.
+    /// Drops the lent bytes.
     pub fn let_go(&mut self) {
         self.lent.bytes = Bytes::new();
     }
 
-    /// What is lent.
+    /// Returns the lent bytes.
     #[inline]
     #[must_use]
     pub fn lent(&self) -> &Lent {
@@ -168,37 +167,37 @@ impl Lender {
     }
 }
 
-/// A part of a buffer, of which parts may be pinned.
+/// A part of a buffer. Parts of it can be pinned.
 #[derive(Default)]
 pub struct Lent {
     bytes: Bytes,
-    /// `None`: they cannot.
+    /// `None` if the bytes cannot be pinned.
     pins: Option<Arc<BufferPins>>,
 }
 
 impl Lent {
-    /// The bytes.
+    /// Returns the bytes.
     #[inline]
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Where in these bytes `part` begins, if it lies in them.
+    /// Returns the offset of `part` in these bytes, if it is a part of them.
     #[must_use]
     pub fn position(&self, part: &[u8]) -> Option<usize> {
         let position = part.as_ptr().addr().checked_sub(self.bytes.as_ptr().addr())?;
         (position.checked_add(part.len())? <= self.bytes.len()).then_some(position)
     }
 
-    /// Size of the buffer that a pin holds. `None`: nothing can be pinned.
+    /// Returns the size of the buffer that a pin keeps. `None` if nothing can be pinned.
     #[must_use]
     pub fn buffer_bytes(&self) -> Option<u64> {
         self.pins.as_ref().map(|pins| pins.bytes)
     }
 
-    /// Pins the buffer and gives the part `range`. `None` when that would exceed the limit, or cannot be:
-    /// copy it.
+    /// Pins the buffer and returns the part `range`. Returns `None` if that would exceed the limit, or if the bytes
+    /// cannot be pinned: then copy them.
     #[must_use]
     pub fn hold(&self, range: Range<usize>) -> Option<Held> {
         let pins = self.pins.as_ref()?;
@@ -209,24 +208,24 @@ impl Lent {
     }
 }
 
-/// Bytes that stay as they are for as long as this lives: a part of a pinned buffer, or a copy.
+/// Bytes that are kept: a part of a pinned buffer, or a copy.
 pub struct Held(Lent);
 
 impl Held {
-    /// A copy of `bytes`, which pins nothing.
+    /// Returns a copy of `bytes`, which pins nothing.
     #[must_use]
     pub fn copy(bytes: &[u8]) -> Self {
         Self(Lent { bytes: Bytes::copy_from_slice(bytes), pins: None })
     }
 
-    /// The bytes. Of a pinned buffer, parts may be held for longer; of a copy not.
+    /// Returns the bytes with their pin. Parts of a pinned buffer can be pinned again, parts of a copy cannot.
     #[inline]
     #[must_use]
     pub fn lent(&self) -> &Lent {
         &self.0
     }
 
-    /// The bytes.
+    /// Returns the bytes.
     #[inline]
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
@@ -236,7 +235,7 @@ impl Held {
 
 impl Clone for Held {
     fn clone(&self) -> Self {
-        // The buffer is pinned already, so the limit does not count: `None` means a copy.
+        // The buffer is pinned already, so the limit cannot be exceeded: `None` means that this is a copy.
         match self.0.hold(0..self.0.bytes.len()) {
             Some(pinned) => pinned,
             None => Self(Lent { bytes: self.0.bytes.clone(), pins: None }),
@@ -245,10 +244,10 @@ impl Clone for Held {
 }
 
 impl Drop for Held {
-    // Not where notifications are dropped that hold nothing: nearly all of them.
+    // Not inlined into the drop of notifications: nearly all of them pin nothing.
     #[inline(never)]
     fn drop(&mut self) {
-        // First: what is held is never more than what is counted.
+        // Before `unpin`: the bytes that are kept are never more than those that are counted.
         self.0.bytes = Bytes::new();
         if let Some(pins) = &self.0.pins {
             pins.unpin();
@@ -256,7 +255,7 @@ impl Drop for Held {
     }
 }
 
-// What stands in the buffers is the application's data: lengths only.
+// The content of the buffers is the application's data: `Debug` shows only lengths.
 
 impl fmt::Debug for Pins {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -266,7 +265,7 @@ impl fmt::Debug for Pins {
 
 impl fmt::Debug for Lender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lender").field("lent", &self.lent).field("pins", &self.account).finish()
+        f.debug_struct("Lender").field("lent", &self.lent).field("pins", &self.total).finish()
     }
 }
 
@@ -307,7 +306,7 @@ mod tests {
         let lenders = [1, 2, 3].map(|buffer| lender(&pins, buffer));
         let mut held: Vec<_> = lenders.iter().map(|lender| lender.lent().hold(0..4)).collect();
         assert!(held[0].is_some() && held[1].is_some() && held[2].is_none());
-        // The same again costs nothing.
+        // A second pin of the same buffer adds nothing.
         held.push(lenders[0].lent().hold(5..10));
         assert_eq!(held[3].as_ref().map(Held::bytes), Some(&b"bytes"[..]));
         assert_eq!(pins.bytes(), 2 * SIZE);
@@ -318,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_buffer_is_counted_for_itself_while_the_one_before_is_held() {
+    fn each_buffer_is_counted_while_the_previous_one_is_pinned() {
         let pins = Pins::new(10 * SIZE);
         let mut lender = lender(&pins, 1);
         let first = lender.lent().hold(0..1);
@@ -330,16 +329,16 @@ mod tests {
         let third = lender.lent().hold(0..1);
         drop(first);
         assert_eq!(pins.bytes(), SIZE);
-        // Let go of the bytes, not of what was counted for them.
+        // This drops the bytes, and not their count.
         lender.let_go();
         assert!(lender.lent().hold(0..1).is_none());
         assert_eq!((third.unwrap().bytes(), pins.bytes()), (&b"t"[..], SIZE));
         assert_eq!(pins.bytes(), 0);
     }
 
-    /// Else each buffer that is read into would cost an allocation, whether it is ever pinned or not.
+    /// Otherwise each buffer would need an allocation, even if it is never pinned.
     #[test]
-    fn what_counts_the_pins_of_a_buffer_counts_those_of_the_next_when_there_are_none() {
+    fn the_counter_of_a_buffer_without_pins_is_used_for_the_next_buffer() {
         let pins = Pins::new(10 * SIZE);
         let mut lender = lender(&pins, 1);
         let counts = |lender: &Lender| lender.lent.pins.as_ref().map(Arc::as_ptr);
@@ -354,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_and_what_lies_in_no_buffer_pin_nothing() {
+    fn a_copy_and_bytes_outside_of_buffers_pin_nothing() {
         let pins = Pins::new(10 * SIZE);
         let mut lender = lender(&pins, 1);
         lender.lend(Bytes::from_static(b"copied"), None);
@@ -368,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_lies_in_the_bytes_has_a_position() {
+    fn only_a_part_of_the_bytes_has_a_position() {
         let whole = *b"0123456789";
         let pins = Pins::new(SIZE);
         let mut lender = lender(&pins, 1);
@@ -384,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn many_threads_never_exceed_the_limit_and_give_all_of_it_back() {
+    fn many_threads_never_exceed_the_limit_and_release_all_of_it() {
         let pins = Pins::new(3 * SIZE);
         let lenders = [1, 2, 3, 4, 5].map(|buffer| lender(&pins, buffer));
         std::thread::scope(|scope| {

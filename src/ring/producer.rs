@@ -1,30 +1,30 @@
-//! The side that receives: it publishes, and never waits.
+//! [`Producer`]: puts items into the ring and publishes them. It never waits.
 
 use std::fmt;
 use std::task::{Context, Poll};
 
-use super::shared::{Item, Place, Shared, Slot};
+use super::shared::{Item, Shared, Slot, SlotPosition};
 use super::sync::{Arc, Ordering};
 
-/// Most unread marks; one more is merged into the last. A peer that makes marks cannot fill memory: those of
-/// a listener take up to 5 KB each, because a cause is brief, and all of them share the list of what is refused.
+/// Most unread marks. One more is merged into the last one, so that a peer cannot fill the memory with marks. A mark of
+/// a listener takes up to 5 KB, because its error is shortened and all marks share the list of refused channels.
 const MARKS_MAX: usize = 64;
 
 /// The writing half of a ring. Made by [`channel`](super::channel).
 pub struct Producer<T, M> {
     shared: Arc<Shared<T, M>>,
-    /// Items put into slots; published up to here by [`Producer::publish`].
-    tail: Place,
-    /// No unread item stands below.
-    oldest: Place,
+    /// The position of the next item to put. [`Producer::publish`] publishes the items below.
+    tail: SlotPosition,
+    /// There is no unread item below this position.
+    oldest: SlotPosition,
     /// Notifications received, lost ones included.
     seen: u64,
-    /// Notifications put into the ring, and those of them that it took back.
+    /// Notifications put into the ring, and those of them that were evicted.
     accepted: u64,
     accepted_bytes: u64,
     evicted: u64,
     evicted_bytes: u64,
-    /// What was put in since [`Producer::hold`] is not published.
+    /// Items that were put in since [`Producer::hold`] are not published.
     is_holding: bool,
 }
 
@@ -32,8 +32,8 @@ impl<T, M> Producer<T, M> {
     pub(super) fn new(shared: Arc<Shared<T, M>>) -> Self {
         Self {
             shared,
-            tail: Place::default(),
-            oldest: Place::default(),
+            tail: SlotPosition::default(),
+            oldest: SlotPosition::default(),
             seen: 0,
             accepted: 0,
             accepted_bytes: 0,
@@ -43,78 +43,79 @@ impl<T, M> Producer<T, M> {
         }
     }
 
-    /// Sequence number of the next notification: as many were received so far.
+    /// Returns the sequence number of the next notification. It is the number of notifications received, lost ones
+    /// included.
     #[must_use]
     pub fn sequence(&self) -> u64 {
         self.seen
     }
 
-    /// Notifications in the ring that the consumer has not taken.
+    /// Returns the number of notifications in the ring that the consumer has not taken.
     #[must_use]
     pub fn unread(&self) -> u64 {
-        // Acquire: the consumer is done with what it took.
-        let taken = self.shared.takings.taken.load(Ordering::Acquire);
+        // Acquire: the consumer has emptied the slots of the items that it took.
+        let taken = self.shared.consumed.taken.load(Ordering::Acquire);
         self.kept().saturating_sub(taken)
     }
 
-    /// Bytes of the notifications in the ring that the consumer has not taken.
+    /// Returns the bytes of the notifications in the ring that the consumer has not taken.
     #[must_use]
     pub fn unread_bytes(&self) -> u64 {
-        let taken = self.shared.takings.bytes.load(Ordering::Acquire);
+        let taken = self.shared.consumed.bytes.load(Ordering::Acquire);
         self.kept_bytes().saturating_sub(taken)
     }
 
-    /// Notifications that were put in and not evicted, those that the consumer has taken included.
+    /// Returns the number of notifications that were put in and not evicted, taken ones included.
     #[must_use]
     pub fn kept(&self) -> u64 {
         self.accepted.saturating_sub(self.evicted)
     }
 
-    /// Bytes of the notifications that were put in and not evicted, taken ones included.
+    /// Returns the bytes of the notifications that were put in and not evicted, taken ones included.
     #[must_use]
     pub fn kept_bytes(&self) -> u64 {
         self.accepted_bytes.saturating_sub(self.evicted_bytes)
     }
 
-    /// Whether the next [`push`](Self::push) finds a free slot. If not, it evicts the oldest item.
+    /// Returns whether the next [`push`](Self::push) finds a free slot. If not, it evicts the oldest item.
     ///
-    /// Who pushes only when there is one, and never evicts, never loses anything here. Behind an eviction a
-    /// slot can be passed over that was counted as free: see [`push`](Self::push).
+    /// A caller that pushes only if there is a free slot, and never evicts, loses nothing. After an eviction, a slot
+    /// that was counted as free may be skipped: see [`push`](Self::push).
     #[must_use]
     pub fn has_slot(&self) -> bool {
         let unread_max = self.shared.unread_max();
         if self.tail.position - self.oldest.position < unread_max {
             return true;
         }
-        // Acquire: the consumer is done with the slots below.
-        let head = self.shared.takings.head.load(Ordering::Acquire);
+        // Acquire: the consumer has emptied the slots below.
+        let head = self.shared.consumed.head.load(Ordering::Acquire);
         self.tail.position - self.oldest.position.max(head) < unread_max
     }
 
-    /// Whether the consumer was dropped: nobody will ever read.
+    /// Returns whether the consumer was dropped.
     #[must_use]
     pub fn is_abandoned(&self) -> bool {
-        self.shared.takings.gone.load(Ordering::Acquire)
+        self.shared.consumed.is_dropped.load(Ordering::Acquire)
     }
 
-    /// Puts an item in that stands for `count` notifications of `bytes` bytes.
+    /// Puts an item into the ring that represents `count` notifications of `bytes` bytes.
     ///
-    /// The consumer sees it after [`publish`](Self::publish). When every slot holds an unread item,
-    /// the oldest is evicted: the consumer will find its notifications lost.
+    /// The consumer can take it after [`publish`](Self::publish). If every slot has an unread item, the oldest one is
+    /// evicted, and the consumer reports its notifications as lost.
     ///
-    /// Wait-free. A slot that the consumer is looking into, from a round behind, is passed over and stands for
-    /// an unread item until its turn is over, so that one item fewer fits. To be met in the next slot too, the
-    /// consumer must have moved on as well, and it moves no further than what is published.
+    /// Wait-free. If the consumer is a round behind and has the slot locked, the slot is skipped. It counts as an
+    /// unread item until the end of this round, so that one item fewer fits. The next slot can be locked only if the
+    /// consumer moves there too, and the consumer stops at the last published item.
     pub fn push(&mut self, value: T, count: u64, bytes: u64) {
         loop {
             if self.tail.position - self.oldest.position >= self.shared.unread_max() {
                 self.make_room();
             }
-            // There is a slot for every place.
+            // There is a slot for every position.
             let Some(slot) = self.shared.slot(self.tail) else { return self.skip(count) };
             if let Some(mut content) = slot.open() {
-                // Empty but for an item that could not be evicted: a consumer that was a round behind
-                // looked at it just then.
+                // The slot is empty, or has an item that could not be evicted, because a consumer that was a round
+                // behind had the slot locked.
                 let before = if content.is_some() { content.take() } else { None };
                 let (position, first) = (self.tail.position, self.seen);
                 *content = Some(Item { position, first, count, bytes, value });
@@ -126,7 +127,7 @@ impl<T, M> Producer<T, M> {
                 }
                 break;
             }
-            // The consumer is here still, a round behind: this slot stays unused, and counts as one.
+            // The consumer, a round behind, has the slot locked: the slot stays unused, and counts as an item.
             slot.end.store(self.seen, Ordering::Relaxed);
             self.shared.advance(&mut self.tail);
         }
@@ -141,26 +142,26 @@ impl<T, M> Producer<T, M> {
         self.seen += count;
     }
 
-    /// Keeps the newest `n` unread notifications: older ones are lost, except what the consumer has
-    /// taken. Items that lie wholly below leave the ring at once; of one that lies across, the
-    /// consumer skips the lower part.
+    /// Keeps the newest `n` unread notifications. Older ones are lost, except those that the consumer has taken.
+    ///
+    /// Items that have only older notifications are evicted. If an item has both, the consumer skips the older ones.
     pub fn keep_newest(&mut self, n: u64) {
         let floor = self.seen.saturating_sub(n);
-        // Release: pairs with the consumer's load after it took an item.
-        self.shared.takings.floor.store(floor, Ordering::Release);
-        // By positions, not by `unread()`: that lags behind a consumer that is taking an item at
-        // this moment, and one item too many would go.
+        // Release: pairs with the load of the consumer after it took an item.
+        self.shared.consumed.floor.store(floor, Ordering::Release);
+        // By sequence number, and not by `unread()`: that still counts an item that the consumer is taking at this
+        // moment, so that one item too many would be evicted.
         while self.evict_ending_by(floor) {}
     }
 
-    /// Takes the oldest unread item back, whose notifications are then lost.
+    /// Evicts the oldest unread item: its notifications are lost.
     ///
-    /// Returns whether there was one.
+    /// Returns false if there was none.
     pub fn evict(&mut self) -> bool {
         self.evict_ending_by(u64::MAX)
     }
 
-    /// Takes the oldest unread item back if its notifications end by sequence number `limit`.
+    /// Evicts the oldest unread item if all its sequence numbers are below `limit`.
     fn evict_ending_by(&mut self, limit: u64) -> bool {
         self.skip_taken();
         while self.oldest.position < self.tail.position {
@@ -168,10 +169,10 @@ impl<T, M> Producer<T, M> {
             if end.is_none_or(|end| end > limit) {
                 return false;
             }
-            if self.take_oldest() {
+            if self.evict_oldest() {
                 return true;
             }
-            // The consumer was quicker: the next one has to pass the limit too.
+            // The consumer has taken it. The limit is compared with the next one too.
         }
         false
     }
@@ -181,45 +182,45 @@ impl<T, M> Producer<T, M> {
     fn make_room(&mut self) {
         self.skip_taken();
         if self.tail.position - self.oldest.position >= self.shared.unread_max() {
-            // Or the consumer is taking it at this moment, which makes room too.
-            self.take_oldest();
+            // If the consumer takes it at this moment, that makes room too.
+            self.evict_oldest();
         }
     }
 
-    /// Moves `oldest` over what the consumer is done with.
+    /// Moves `oldest` over the items that the consumer has taken.
     fn skip_taken(&mut self) {
-        let head = self.shared.takings.head.load(Ordering::Acquire);
+        let head = self.shared.consumed.head.load(Ordering::Acquire);
         self.shared.jump(&mut self.oldest, head);
     }
 
-    /// Takes the item at `oldest` back, if it is there, and moves on. Or one from a round before, where this slot
-    /// was passed over.
-    fn take_oldest(&mut self) -> bool {
+    /// Evicts the item at `oldest`, if there is one, and moves on. If this slot was skipped, its item may be of an
+    /// earlier round.
+    fn evict_oldest(&mut self) -> bool {
         let position = self.oldest.position;
         let found = (self.shared.slot(self.oldest).and_then(Slot::open))
             .and_then(|mut content| content.take_if(|item| item.position <= position));
         self.shared.advance(&mut self.oldest);
-        found.inspect(|item| self.forget(item)).is_some()
+        found.inspect(|item| self.count_evicted(item)).is_some()
     }
 
-    fn forget(&mut self, item: &Item<T>) {
+    fn count_evicted(&mut self, item: &Item<T>) {
         self.evicted += item.count;
         self.evicted_bytes += item.bytes;
     }
 
-    /// Puts a mark at this point of the stream: the consumer meets it after everything received so
-    /// far and before everything that follows. It takes no room and is never dropped.
+    /// Puts a mark at this position of the stream: after everything that was received, and before everything that
+    /// follows. It takes no slot and is never dropped.
     ///
-    /// `merge` is called instead with the last mark when nothing was received since, or when
-    /// very many marks are unread. It runs behind the lock of the marks, for which a consumer that takes one
-    /// may wait: marks are rare, and items do not need it.
+    /// `merge` merges it into the last mark instead, if nothing was received since that one, or if 64 marks are unread.
+    /// `merge` runs while the marks are locked, and a consumer that takes a mark waits for it. Marks are rare, and
+    /// items do not need this lock.
     pub fn mark(&mut self, mark: M, merge: impl FnOnce(&mut M, M)) {
         self.mark_at(self.seen, mark, |last, mark, _| merge(last, mark));
     }
 
-    /// As [`mark`](Self::mark), at a position further back: before what was received since then and is not
-    /// [published](Self::publish) yet. A position before the last mark's counts as that. `merge` is also given
-    /// whether nothing was received between the two marks.
+    /// Puts a mark at an earlier position of the stream than [`mark`](Self::mark): before notifications that were
+    /// received, and are not [published](Self::publish) yet. If the last mark is at a later position, that one is used.
+    /// The last argument of `merge` is true if nothing was received between the two marks.
     pub fn mark_at(&mut self, position: u64, mark: M, merge: impl FnOnce(&mut M, M, bool)) {
         let position = position.min(self.seen);
         let mut marks = self.shared.marks();
@@ -231,52 +232,50 @@ impl<T, M> Producer<T, M> {
             _ => marks.push_back((position, mark)),
         }
         let first = marks.front().map_or(u64::MAX, |(position, _)| *position);
-        // Release: pairs with the consumer's load, which then takes the lock.
+        // Release: pairs with the load of the consumer, which then locks the marks.
         self.shared.published.mark_at.store(first, Ordering::Release);
         drop(marks);
-        self.shared.published.consumer.wake();
+        self.shared.published.consumer_waker.wake();
     }
 
-    /// Shows the consumer everything up to here, and nothing of what follows until [`release`](Self::release): not
-    /// even when this half is dropped. What is held back then is lost.
+    /// Publishes everything up to here, and then nothing until [`release`](Self::release). Items that are held back
+    /// when this half is dropped are lost.
     pub fn hold(&mut self) {
         self.publish();
         self.is_holding = true;
     }
 
-    /// Shows the consumer what was held back.
+    /// Publishes everything that was held back.
     pub fn release(&mut self) {
         self.is_holding = false;
         self.publish();
     }
 
-    /// Shows the consumer everything up to here, and wakes it if it sleeps. While this half is
-    /// [holding](Self::hold), it does nothing.
+    /// Publishes everything up to here: the consumer can take it, and is woken if it sleeps. After
+    /// [`hold`](Self::hold) this does nothing.
     pub fn publish(&mut self) {
         if self.is_holding {
             return;
         }
-        // This order: who sees `seen` sees a `tail` that holds all that was accepted below it.
+        // In this order: a consumer that loads `seen` and then `tail` finds all items below `seen`.
         self.shared.published.tail.store(self.tail.position, Ordering::Release);
         self.shared.published.seen.store(self.seen, Ordering::Release);
-        self.shared.published.consumer.wake();
+        self.shared.published.consumer_waker.wake();
     }
 
-    /// Waits until the consumer takes something or goes away. The caller looks first, then
-    /// calls this, and looks again when it is woken.
-    ///
-    /// Returns `Ready` when `look` is true, before or after the waker was left.
+    /// Waits until `has_room` returns true, or the consumer is dropped. The waker of `cx` is woken when the consumer
+    /// takes something; then call this again.
     pub fn poll_room(
         &mut self,
         cx: &mut Context<'_>,
-        mut look: impl FnMut(&Self) -> bool,
+        mut has_room: impl FnMut(&Self) -> bool,
     ) -> Poll<()> {
-        if look(self) || self.is_abandoned() {
+        if has_room(self) || self.is_abandoned() {
             return Poll::Ready(());
         }
-        self.shared.takings.producer.prepare(cx);
-        if look(self) || self.is_abandoned() {
-            self.shared.takings.producer.cancel();
+        self.shared.consumed.producer_waker.prepare(cx);
+        if has_room(self) || self.is_abandoned() {
+            self.shared.consumed.producer_waker.cancel();
             return Poll::Ready(());
         }
         Poll::Pending
@@ -284,11 +283,11 @@ impl<T, M> Producer<T, M> {
 }
 
 impl<T, M> Drop for Producer<T, M> {
-    /// Publishes what was put in and is not held back, and ends the stream.
+    /// Publishes everything that is not held back, and ends the stream.
     fn drop(&mut self) {
         self.publish();
         self.shared.published.closed.store(true, Ordering::Release);
-        self.shared.published.consumer.wake();
+        self.shared.published.consumer_waker.wake();
     }
 }
 

@@ -1,4 +1,4 @@
-//! What both sides of the ring share: slots and positions.
+//! [`Shared`]: the slots, the positions and the marks, which both sides of the ring use.
 
 use std::collections::VecDeque;
 use std::sync::{PoisonError, TryLockError};
@@ -6,13 +6,13 @@ use std::sync::{PoisonError, TryLockError};
 use super::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Pad, TryMutex, TryMutexGuard};
 use super::wake::WakeCell;
 
-/// Most slots a ring can have. Their memory is there from the beginning.
+/// Most slots of a ring.
 pub(super) const SLOTS_MAX: u64 = 1 << 20;
 
-/// What travels: a value that stands for `count` notifications from sequence number `first` on.
+/// The content of a slot: a value that represents `count` notifications, the first with sequence number `first`.
 #[derive(Debug)]
 pub(super) struct Item<T> {
-    /// Number of the item since the ring began.
+    /// The number of the item, from the beginning of the ring.
     pub(super) position: u64,
     pub(super) first: u64,
     pub(super) count: u64,
@@ -20,19 +20,19 @@ pub(super) struct Item<T> {
     pub(super) value: T,
 }
 
-/// A position, and the slot where its item stands.
+/// A position, and the index of its slot.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Place {
+pub(super) struct SlotPosition {
     pub(super) position: u64,
     slot: usize,
 }
 
-/// On cache lines of its own: the sides are often in neighbouring slots.
+/// A slot, on cache lines of its own: the two sides often use neighbouring slots.
 #[derive(Debug)]
 #[repr(align(64))]
 pub(super) struct Slot<T> {
     content: TryMutex<Option<Item<T>>>,
-    /// The sequence number after the item, for the producer alone: it looks into a slot only to take its item.
+    /// The sequence number after the item. Only the producer uses it: with it, it locks a slot only to evict its item.
     pub(super) end: AtomicU64,
 }
 
@@ -41,23 +41,24 @@ impl<T> Slot<T> {
         Self { content: TryMutex::new(None), end: AtomicU64::new(0) }
     }
 
-    /// What is in the slot, or `None` if the other side is there at this moment.
+    /// Locks the slot and returns its content. `None` if the other side has it locked.
     ///
-    /// A failed try is a load, and a load may be late. The consumer's is not: it looks for an item whose
-    /// `tail` it saw, and so sees the producer's unlock after putting it in. The producer's may show a consumer
-    /// that has left since: it says the same, that the consumer was there after the item.
+    /// A failed lock is a load, which may return an old value. The consumer never fails because of an old value: it
+    /// looks for an item below the `tail` that it loaded, so the unlock after that item was put in is visible to it.
+    /// The producer may fail because of a consumer that has unlocked the slot since. The meaning is the same: the
+    /// consumer was in the slot after the item was put in.
     #[inline]
     pub(super) fn open(&self) -> Option<TryMutexGuard<'_, Option<Item<T>>>> {
         match self.content.try_lock() {
             Ok(content) => Some(content),
-            // Nothing that may panic runs behind the lock. If it did: there is an item or there is none.
+            // No code that can panic runs while the slot is locked. Even after a panic the content is valid.
             Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
             Err(TryLockError::WouldBlock) => None,
         }
     }
 }
 
-/// What is allocated for a ring with so many unread items at most, in bytes.
+/// Returns the memory of a ring with at most `unread_max` unread items, in bytes.
 #[cfg(all(test, feature = "tokio"))]
 pub(super) fn bytes<T, M>(unread_max: usize) -> usize {
     (unread_max + 1) * size_of::<Slot<T>>() + size_of::<Shared<T, M>>()
@@ -65,45 +66,45 @@ pub(super) fn bytes<T, M>(unread_max: usize) -> usize {
 
 #[derive(Debug)]
 pub(super) struct Shared<T, M> {
-    /// One more than may be unread. A mutex is tried, never waited for: who finds it locked knows what the
-    /// other side does there.
+    /// One more than the most unread items. A failed lock shows what the other side does in the slot.
     slots: Box<[Slot<T>]>,
-    /// Stored by the producer, at every publish.
-    pub(super) published: Pad<Published>,
-    /// Stored by the consumer, at every take.
-    pub(super) takings: Pad<Takings>,
-    /// Marks with their positions, in order. Locked only when there is one: a mark is rare.
+    /// Stored by the producer at every publish.
+    pub(super) published: Pad<ProducerState>,
+    /// Stored by the consumer at every take.
+    pub(super) consumed: Pad<ConsumerState>,
+    /// The marks with their positions, in order. The consumer locks them only if there is one.
     marks: Mutex<VecDeque<(u64, M)>>,
 }
 
 #[derive(Debug)]
-pub(super) struct Published {
+pub(super) struct ProducerState {
     /// Items published. Release by the producer, Acquire by the consumer.
     pub(super) tail: AtomicU64,
-    /// Notifications received, lost ones too. The producer stores it (Release) AFTER `tail`; the
-    /// consumer loads it (Acquire) BEFORE `tail`: all that was accepted below `seen` is below `tail`.
+    /// Notifications received, lost ones included. The producer stores it (Release) after `tail`; the consumer loads
+    /// it (Acquire) before `tail`. So all items below `seen` are below `tail`.
     pub(super) seen: AtomicU64,
-    /// Position of the first unread mark, or `u64::MAX`. Written under the lock of `marks`.
+    /// The position of the first unread mark, or `u64::MAX`. Stored while `marks` is locked.
     pub(super) mark_at: AtomicU64,
     pub(super) closed: AtomicBool,
-    /// Where the consumer sleeps: the producer looks here at every publish.
-    pub(super) consumer: WakeCell,
+    /// The waker of the consumer, which the producer wakes at every publish.
+    pub(super) consumer_waker: WakeCell,
 }
 
 #[derive(Debug)]
-pub(super) struct Takings {
-    /// All items below are out of their slots. Release by the consumer, Acquire by the producer.
+pub(super) struct ConsumerState {
+    /// The slots of all items below are empty. Release by the consumer, Acquire by the producer.
     pub(super) head: AtomicU64,
     /// Notifications taken out of the ring. Release by the consumer, Acquire by the producer.
     pub(super) taken: AtomicU64,
     /// Bytes of them.
     pub(super) bytes: AtomicU64,
-    /// Lowest sequence number still kept. Release by the producer, Acquire by the consumer. It stands here
-    /// because every take reads it, and only who drops the oldest writes it.
+    /// The lowest sequence number that is kept. Release by the producer, Acquire by the consumer. It is here because
+    /// every take loads it, and only [`keep_newest`](super::Producer::keep_newest) stores it.
     pub(super) floor: AtomicU64,
-    pub(super) gone: AtomicBool,
-    /// Where the producer sleeps: the consumer looks here at every take.
-    pub(super) producer: WakeCell,
+    /// The consumer was dropped.
+    pub(super) is_dropped: AtomicBool,
+    /// The waker of the producer, which the consumer wakes at every take.
+    pub(super) producer_waker: WakeCell,
 }
 
 impl<T, M> Shared<T, M> {
@@ -111,26 +112,26 @@ impl<T, M> Shared<T, M> {
     pub(super) fn new(unread_max: u64) -> Self {
         Self {
             slots: (0..=unread_max).map(|_| Slot::new()).collect(),
-            published: Pad::new(Published {
+            published: Pad::new(ProducerState {
                 tail: AtomicU64::new(0),
                 seen: AtomicU64::new(0),
                 mark_at: AtomicU64::new(u64::MAX),
                 closed: AtomicBool::new(false),
-                consumer: WakeCell::new(),
+                consumer_waker: WakeCell::new(),
             }),
-            takings: Pad::new(Takings {
+            consumed: Pad::new(ConsumerState {
                 head: AtomicU64::new(0),
                 taken: AtomicU64::new(0),
                 bytes: AtomicU64::new(0),
                 floor: AtomicU64::new(0),
-                gone: AtomicBool::new(false),
-                producer: WakeCell::new(),
+                is_dropped: AtomicBool::new(false),
+                producer_waker: WakeCell::new(),
             }),
             marks: Mutex::new(VecDeque::new()),
         }
     }
 
-    /// The marks with their positions. What panicked behind the lock was the merging of two.
+    /// Locks the marks. Only the `merge` function of a caller can panic while they are locked.
     pub(super) fn marks(&self) -> MutexGuard<'_, VecDeque<(u64, M)>> {
         self.marks.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -139,35 +140,37 @@ impl<T, M> Shared<T, M> {
         self.slots.len()
     }
 
-    /// Most unread items.
+    /// Returns the most unread items.
     pub(super) fn unread_max(&self) -> u64 {
         (self.slots.len() as u64).saturating_sub(1)
     }
 
-    /// Moves on by one.
+    /// Moves to the next position.
     #[inline]
-    pub(super) fn advance(&self, place: &mut Place) {
-        place.position += 1;
-        place.slot += 1;
-        if place.slot >= self.slots.len() {
-            place.slot = 0;
+    pub(super) fn advance(&self, at: &mut SlotPosition) {
+        at.position += 1;
+        at.slot += 1;
+        if at.slot >= self.slots.len() {
+            at.slot = 0;
         }
     }
 
-    /// Moves on to `position` if that lies further.
+    /// Moves to `position` if that is higher.
     #[inline]
-    pub(super) fn jump(&self, place: &mut Place, position: u64) {
-        if position > place.position {
-            // There is a slot, and a remainder is smaller than their number.
+    pub(super) fn jump(&self, at: &mut SlotPosition, position: u64) {
+        if position > at.position {
+            // There is at least one slot, and the remainder is a valid index.
             let slot = position.checked_rem(self.slots.len() as u64);
-            *place =
-                Place { position, slot: slot.and_then(|i| usize::try_from(i).ok()).unwrap_or(0) };
+            *at = SlotPosition {
+                position,
+                slot: slot.and_then(|i| usize::try_from(i).ok()).unwrap_or(0),
+            };
         }
     }
 
     #[inline]
-    pub(super) fn slot(&self, place: Place) -> Option<&Slot<T>> {
-        self.slots.get(place.slot)
+    pub(super) fn slot(&self, at: SlotPosition) -> Option<&Slot<T>> {
+        self.slots.get(at.slot)
     }
 }
 
@@ -179,11 +182,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_panic_behind_a_slots_lock_closes_the_slot_for_nobody() {
+    fn a_slot_can_be_locked_after_a_panic_while_it_was_locked() {
         let slot = Slot::<u8>::new();
         let panic = catch_unwind(AssertUnwindSafe(|| {
             let _open = slot.open();
-            panic!("behind the lock");
+            panic!("while the slot is locked");
         }));
         assert!(panic.is_err() && slot.content.is_poisoned());
         assert!(slot.open().is_some());

@@ -1,4 +1,4 @@
-//! One set of names for the atomics of the standard library and of the loom model checker.
+//! Atomics and locks, of the standard library or of the loom model checker.
 
 #[cfg(all(test, loom))]
 pub(super) use super::loom::lock::{TryMutex, TryMutexGuard};
@@ -12,13 +12,13 @@ pub(super) use std::sync::{
     Arc, Mutex, MutexGuard,
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
-/// A mutex that is only tried, never waited for.
+// A mutex that is tried, and never waited for.
 #[cfg(not(all(test, loom)))]
 pub(super) use std::sync::{Mutex as TryMutex, MutexGuard as TryMutexGuard};
 
-/// A value alone on its cache lines, so that one side's writes do not evict what the other reads.
+/// A value on cache lines of its own, so that stores of one side do not slow down loads of the other.
 ///
-/// 128 bytes: x86-64 prefetches lines in pairs, and Apple's cores have lines of that size.
+/// 128 bytes: x86-64 prefetches cache lines in pairs, and Apple processors have lines of this size.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(super) struct Pad<T>(T);

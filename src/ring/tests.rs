@@ -1,4 +1,4 @@
-//! The ring against a naive model, and with two threads.
+//! Tests of the ring: comparison with a naive model, and two threads.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,8 +10,8 @@ use proptest::prelude::*;
 
 use super::{Taken, channel};
 
-/// What an item of the tests holds: its own first sequence number and its length.
-type Probe = (u64, u64);
+/// The value of an item: its first sequence number and its number of notifications.
+type ItemValue = (u64, u64);
 
 #[derive(Debug, Clone)]
 enum Op {
@@ -36,15 +36,15 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// The ring as a list with one entry per notification, without any concurrency.
+/// A model of the ring: a list with one entry for each notification, without concurrency.
 #[derive(Default)]
 struct Model {
     slots: usize,
-    /// Per sequence number, whether it was kept.
+    /// For each sequence number: true if it was not lost.
     kept: Vec<bool>,
-    items: VecDeque<Probe>,
-    /// Taken out of the slots, not yet handed out.
-    stash: Option<Probe>,
+    items: VecDeque<ItemValue>,
+    /// An item that was taken out of its slot, and not returned yet.
+    stash: Option<ItemValue>,
     marks: BTreeSet<u64>,
     visible: u64,
     next: u64,
@@ -64,14 +64,14 @@ impl Model {
         true
     }
 
-    fn push(&mut self, count: u64) -> Probe {
+    fn push(&mut self, count: u64) -> ItemValue {
         if self.items.len() == self.slots {
             self.lose_front();
         }
-        let probe = (self.seen(), count);
-        self.items.push_back(probe);
+        let value = (self.seen(), count);
+        self.items.push_back(value);
         self.kept.extend((0..count).map(|_| true));
-        probe
+        value
     }
 
     fn keep_newest(&mut self, n: u64) {
@@ -81,10 +81,9 @@ impl Model {
         }
     }
 
-    fn take(&mut self) -> Taken<Probe, u64> {
+    fn take(&mut self) -> Taken<ItemValue, u64> {
         loop {
-            // An item that was taken out cannot be evicted any more, even if something that lies
-            // before it is handed out first.
+            // An item that was taken out cannot be evicted, even if a loss or a mark before it is returned first.
             if self.stash.is_none() && self.items.front().is_some_and(|i| i.0 < self.visible) {
                 self.stash = self.items.pop_front();
             }
@@ -112,7 +111,7 @@ impl Model {
         }
     }
 
-    fn lose(&mut self, up_to: u64) -> Taken<Probe, u64> {
+    fn lose(&mut self, up_to: u64) -> Taken<ItemValue, u64> {
         let first = std::mem::replace(&mut self.next, up_to);
         Taken::Lost { first, count: up_to - first }
     }
@@ -126,13 +125,13 @@ proptest! {
         slots in 1_u64..9,
         ops in prop::collection::vec(op(), 0..120),
     ) {
-        let (mut producer, mut consumer) = channel::<Probe, u64>(slots);
+        let (mut producer, mut consumer) = channel::<ItemValue, u64>(slots);
         let mut model = Model { slots: usize::try_from(slots).unwrap(), ..Model::default() };
         for op in ops {
             match op {
                 Op::Push(count) => {
-                    let probe = model.push(count);
-                    producer.push(probe, count, 10 * count);
+                    let value = model.push(count);
+                    producer.push(value, count, 10 * count);
                 }
                 Op::Skip(count) => {
                     model.kept.extend((0..count).map(|_| false));
@@ -173,7 +172,7 @@ proptest! {
 }
 
 #[test]
-fn what_is_not_published_is_not_seen() {
+fn an_item_is_taken_only_after_it_is_published() {
     let (mut producer, mut consumer) = channel::<u8, ()>(4);
     producer.push(7, 3, 30);
     assert_eq!(consumer.try_take(), Taken::Empty);
@@ -183,7 +182,7 @@ fn what_is_not_published_is_not_seen() {
 }
 
 #[test]
-fn a_loss_that_nothing_follows_is_told() {
+fn a_loss_at_the_end_of_the_stream_is_reported() {
     let (mut producer, mut consumer) = channel::<u8, ()>(4);
     producer.push(7, 3, 30);
     producer.skip(5);
@@ -194,7 +193,7 @@ fn a_loss_that_nothing_follows_is_told() {
 }
 
 #[test]
-fn room_is_counted_in_notifications_and_in_bytes() {
+fn unread_notifications_and_bytes_are_counted() {
     let (mut producer, mut consumer) = channel::<u8, ()>(2);
     producer.push(1, 3, 30);
     producer.push(2, 4, 50);
@@ -208,7 +207,7 @@ fn room_is_counted_in_notifications_and_in_bytes() {
 }
 
 #[test]
-fn marks_without_anything_between_them_merge() {
+fn adjacent_marks_are_merged() {
     let (mut producer, mut consumer) = channel::<u8, u32>(2);
     producer.mark(1, |_, _| {});
     producer.mark(1, |last, more| *last += more);
@@ -221,9 +220,9 @@ fn marks_without_anything_between_them_merge() {
     assert_eq!(consumer.try_take(), Taken::Empty);
 }
 
-/// It was published: notifications of a later session without the mark before them.
+/// If the drop published it, notifications of a later session would come without the mark before them.
 #[test]
-fn what_is_held_back_is_not_shown_when_the_producer_is_dropped() {
+fn items_that_are_held_back_are_not_published_when_the_producer_is_dropped() {
     let (mut producer, mut consumer) = channel::<u8, u32>(8);
     producer.push(1, 1, 1);
     producer.hold();
@@ -248,7 +247,7 @@ fn what_is_held_back_is_not_shown_when_the_producer_is_dropped() {
 }
 
 #[test]
-fn marks_with_something_between_them_are_merged_as_such_when_there_are_very_many() {
+fn the_65th_unread_mark_is_merged_as_not_adjacent() {
     let (mut producer, mut consumer) = channel::<u8, (u32, bool)>(2);
     for n in 0..65 {
         producer.mark_at(n, (1, true), |last, more, is_adjacent| {
@@ -263,7 +262,7 @@ fn marks_with_something_between_them_are_merged_as_such_when_there_are_very_many
             last = mark;
         }
     }
-    assert_eq!(last, (2, false), "the last one stands for two");
+    assert_eq!(last, (2, false), "two marks were merged into the last one");
 }
 
 #[test]
@@ -290,16 +289,16 @@ fn unread_marks_stay_bounded() {
 }
 
 #[test]
-fn marks_are_made_and_taken_after_a_panic_while_two_were_merged() {
+fn marks_work_after_a_panic_in_merge() {
     let (mut producer, mut consumer) = channel::<u8, u32>(2);
     producer.mark(1, |_, _| {});
-    let merging = AssertUnwindSafe(|| producer.mark(1, |_, _| panic!("in the merging")));
+    let merging = AssertUnwindSafe(|| producer.mark(1, |_, _| panic!("in merge")));
     assert!(catch_unwind(merging).is_err());
     producer.mark(1, |last, more| *last += more);
     assert_eq!(consumer.try_take(), Taken::Mark(2));
 }
 
-/// Its loss is told where it stands: a consumer that did not look meanwhile finds the newest round.
+/// The loss is reported at its position, and the items of the newest round follow.
 #[test]
 fn a_consumer_that_is_rounds_behind_finds_the_newest_round() {
     let (mut producer, mut consumer) = channel::<u64, ()>(3);
@@ -308,7 +307,7 @@ fn a_consumer_that_is_rounds_behind_finds_the_newest_round() {
         producer.publish();
     }
     assert_eq!(consumer.try_take(), Taken::Item { value: 0, first: 0, skip: 0 });
-    // It knows of one more, which is gone when it comes back, and so are four rounds behind it.
+    // Its snapshot has one more item, which is evicted before it is taken, and so are the items of four more rounds.
     for item in 2..20 {
         producer.push(item, 1, 1);
     }
@@ -367,7 +366,7 @@ fn a_producer_that_waits_for_room_is_woken_by_a_take_and_by_a_drop() {
     assert!(producer.is_abandoned());
 }
 
-/// One thread receives, one consumes, every policy: the sum is exact and the order kept.
+/// One thread produces, one consumes, with every policy: the sum is exact, and the order is kept.
 #[test]
 fn two_threads_account_for_every_notification() {
     for round in 0..60_u64 {
@@ -400,8 +399,8 @@ fn two_threads_account_for_every_notification() {
         let mut next = 0;
         loop {
             match consumer.try_take() {
-                Taken::Item { value: (stamp, count), first, skip } => {
-                    assert_eq!((stamp, first + skip), (first, next));
+                Taken::Item { value: (own_first, count), first, skip } => {
+                    assert_eq!((own_first, first + skip), (first, next));
                     assert!(skip < count);
                     next = first + count;
                 }
@@ -415,7 +414,7 @@ fn two_threads_account_for_every_notification() {
                 Taken::Closed => break,
             }
         }
-        // What was not taken back was taken, and counts as unread for neither side.
+        // Every item that was not evicted was taken.
         assert_eq!((next, consumer.taken()), writer.join().unwrap());
     }
 }

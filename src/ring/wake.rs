@@ -1,22 +1,22 @@
-//! Putting one side to sleep until the other side has something for it.
+//! [`WakeCell`]: the waker of a side that sleeps until the other side has changed something.
 //!
 //! ```text
-//! sleeper: store waker; sleeping.swap(true); look again      waker: make visible; sleeping.swap(false)? wake
+//! sleeper: store waker; sleeping.swap(true); check again     waking side: publish; sleeping.swap(false)? wake
 //! ```
-//! Nothing but read-modify-writes ever touches the atomic, and they are ordered. Sleeper first: the waker
-//! sees `true` and wakes. Waker first: the sleeper's swap acquires what was made visible before the
-//! waker's swap, so its second look finds it. No wake-up is lost, and no stronger ordering than `AcqRel`
-//! is needed. (Models: `ring::loom::sleep::a_sleeper_is_woken`, `ring::loom::sleep::a_sleeper_is_woken_every_time`.)
+//! The atomic is accessed only with read-modify-write operations, and these have one order. If the swap of the sleeper
+//! comes first, the other side finds `true` and wakes. If the other side comes first, the swap of the sleeper acquires
+//! what was published before, and the second check finds it. So no wake-up is lost, and `AcqRel` is strong enough.
+//! (Models: `ring::loom::sleep::a_sleeper_is_woken`, `ring::loom::sleep::a_sleeper_is_woken_every_time`.)
 
 use std::task::{Context, Waker};
 
 use super::sync::{AtomicBool, Ordering, TryMutex};
 
-/// The place where one side leaves its waker before it sleeps.
+/// The waker of one side, and whether that side sleeps.
 #[derive(Debug)]
 pub(super) struct WakeCell {
     sleeping: AtomicBool,
-    /// Neither side waits for the other.
+    /// Only tried: neither side waits for the other.
     waker: TryMutex<Option<Waker>>,
 }
 
@@ -25,38 +25,36 @@ impl WakeCell {
         Self { sleeping: AtomicBool::new(false), waker: TryMutex::new(None) }
     }
 
-    /// Leaves the waker of `cx` and declares the caller asleep. The caller must look once more
-    /// for what it waits for, and only then return `Pending`.
+    /// Stores the waker of `cx` and marks the caller as sleeping. The caller must then check its condition again, and
+    /// may return `Pending` only after that.
     pub(super) fn prepare(&self, cx: &Context<'_>) {
         match self.waker.try_lock() {
             Ok(mut waker) => match &mut *waker {
                 Some(known) => known.clone_from(cx.waker()),
                 None => *waker = Some(cx.waker().clone()),
             },
-            // The other side is taking our old waker out at this moment: be polled again.
+            // The other side takes the old waker at this moment: poll again.
             Err(_) => cx.waker().wake_by_ref(),
         }
-        // AcqRel: acquires what the other side made visible before its own swap in `wake`,
-        // releases the waker to it.
+        // AcqRel: acquires what the other side published before its swap in `wake`, and releases the waker to it.
         self.sleeping.swap(true, Ordering::AcqRel);
     }
 
-    /// Takes back [`WakeCell::prepare`] after the second look found something.
+    /// Cancels [`WakeCell::prepare`], if the second check succeeded.
     pub(super) fn cancel(&self) {
-        // Acquire, and a read-modify-write: between the two looks the other side may have made more
-        // visible, found us awake, and woken nobody. A plain store would hide its swap from our next
-        // one, and that one's look could miss what came before it. A wake that comes anyway is a
-        // spurious one, and harmless.
+        // Acquire, and a read-modify-write: between the two checks the other side may have published more, and not
+        // woken this side, because it was awake. A plain store would hide that swap from the next swap of this side,
+        // whose check could then miss what was published. A wake-up in spite of this call is spurious and harmless.
         self.sleeping.swap(false, Ordering::Acquire);
     }
 
-    /// Wakes the other side if it sleeps. Call after making visible what it waits for.
+    /// Wakes the sleeping side, if it sleeps. Call this after the change that it waits for was published.
     pub(super) fn wake(&self) {
         // AcqRel: see `prepare`.
         if !self.sleeping.swap(false, Ordering::AcqRel) {
             return;
         }
-        // A held lock means that the sleeper is in `prepare` again: it will look once more.
+        // If the lock fails, the sleeper is in `prepare` again, and checks its condition after that.
         let waker = match self.waker.try_lock() {
             Ok(mut waker) => waker.take(),
             Err(_) => None,

@@ -42,7 +42,7 @@ impl Supervisor {
         // Gaps at the same position, whose release was withdrawn, name a session of which nothing was delivered.
         if let Some((position, first)) = gaps.first() {
             let pending = self.gaps.iter_mut().rev().take_while(|(at, _)| at == position);
-            pending.for_each(|(_, gap)| gap.goes_on_with(first.epoch()));
+            pending.for_each(|(_, gap)| gap.set_epoch(first.epoch()));
         }
         self.gaps.extend(gaps);
         self.releases = self.releases.wrapping_add(1);

@@ -9,7 +9,7 @@ use super::commands::CommandPurpose;
 use super::handover::Passage;
 use super::heartbeat_query::HeartbeatQuery;
 use super::link::{Link, LinkStage};
-use super::{LinkEvent, LinkId, Role, Sink, Stamp, Supervisor, closed};
+use super::{LinkEvent, LinkId, ReceiveInfo, Role, Sink, Supervisor, closed};
 use crate::session::{Evidence, Progress, Session, SessionEvent};
 use crate::wire::Run;
 use crate::{Error, ErrorKind};
@@ -151,7 +151,7 @@ impl Supervisor {
                         input.clear();
                         return false;
                     }
-                    let stamp = Stamp { received_at, epoch };
+                    let stamp = ReceiveInfo { received_at, epoch };
                     run.count == 0 || self.handle_run(now, stamp, input, (run, is_searched), sink)
                 }
                 Some(Role::Next) => self.pass_next(input, run),
@@ -172,7 +172,7 @@ impl Supervisor {
     fn handle_run(
         &mut self,
         now: Instant,
-        stamp: Stamp,
+        stamp: ReceiveInfo,
         input: &mut BytesMut,
         (run, is_searched): (Run, bool),
         sink: &mut impl Sink,

@@ -72,7 +72,7 @@ use crate::route::Shuffle;
 use crate::session::Session;
 use crate::{Error, ErrorKind};
 
-pub use crate::notification::Stamp;
+pub use crate::notification::ReceiveInfo;
 pub use action::{
     Action, CHANNELS_WARNED, ChannelState, Close, Command, CommandId, LinkEvent, LinkId, Listening,
     Live, LogEvent, Reply, State,

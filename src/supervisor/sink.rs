@@ -2,7 +2,7 @@
 
 use bytes::BytesMut;
 
-use crate::notification::{Gap, Stamp};
+use crate::notification::{Gap, ReceiveInfo};
 use crate::wire::Run;
 
 /// The producer end of the queue, as the supervisor sees it.
@@ -16,7 +16,7 @@ pub trait Sink {
     fn fits(&self, frames: &[u8], run: Run, surplus: bool) -> Run;
 
     /// Takes `run` from the front of `input`. If the queue is full, notifications are dropped by its policy, and counted.
-    fn notifications(&mut self, input: &mut BytesMut, run: Run, stamp: Stamp, surplus: bool);
+    fn notifications(&mut self, input: &mut BytesMut, run: Run, stamp: ReceiveInfo, surplus: bool);
 
     /// Shows the consumer everything up to here, unless it is held back.
     fn publish(&mut self);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::{Buf, BytesMut};
 
 use super::{Backend, SessionId};
-use crate::notification::Stamp;
+use crate::notification::ReceiveInfo;
 use crate::session::{Progress, Session, SessionEvent};
 use crate::{Error, Notification, NotificationRef, wire};
 
@@ -237,7 +237,7 @@ impl Link {
     }
 
     fn keep(&mut self, run: wire::Run) {
-        let stamp = Stamp { received_at: SystemTime::UNIX_EPOCH, epoch: 1 };
+        let stamp = ReceiveInfo { received_at: SystemTime::UNIX_EPOCH, epoch: 1 };
         let frames = self.to_client.arrived.get(..run.bytes).unwrap_or_default();
         for raw in wire::frames(frames) {
             let one = NotificationRef::new(raw, self.sequence, &stamp, None);

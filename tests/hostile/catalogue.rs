@@ -208,7 +208,7 @@ const CATALOGUE: &[(&str, Place)] = &[
     (
         "S2",
         Tests(&[
-            "drop_newest_keeps_exactly_the_first_and_tells_the_rest_though_nothing_follows",
+            "drop_newest_keeps_exactly_the_first_and_reports_the_rest",
             "drop_oldest_keeps_exactly_the_newest",
             "after_the_longest_stall_it_drops_and_says_so",
         ]),
@@ -221,7 +221,7 @@ const CATALOGUE: &[(&str, Place)] = &[
     ),
     ("S6", Tests(&["no_mix_of_traffic_takes_more_memory_than_the_formula_says"])),
     ("S7", ByConstruction("an allocation that fails ends the process, as in every Rust program")),
-    ("S8", Tests(&["views_that_a_consumer_keeps_cannot_take_more_buffers_than_the_formula_says"])),
+    ("S8", Tests(&["views_that_a_consumer_keeps_cannot_exceed_the_maximum_of_buffers"])),
     ("D1", Tests(&["a_clean_end_sends_terminate_behind_what_is_left_and_answers_every_command"])),
     ("D3", Tests(&["d3_d5_a_listener_may_be_dropped_anywhere"])),
     ("D5", Tests(&["d3_d5_a_listener_may_be_dropped_anywhere"])),

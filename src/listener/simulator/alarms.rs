@@ -1,33 +1,34 @@
-//! Deadlines that the task waits for.
+//! The simulated timers of the task.
 
 use std::task::{Context, Waker};
 use std::time::Instant;
 
-use super::World;
+use super::Simulation;
 use super::clock::{Event, MILLI, Micros};
 
-/// A deadline, in the hands of the task: the number of its [`Set`].
+/// A timer that the task owns: the index of its [`AlarmState`].
 #[derive(Debug, Default)]
 pub(super) struct Alarm(Option<usize>);
 
+/// The state of a timer.
 #[derive(Debug, Default)]
-pub(super) struct Set {
-    /// When it rings. `None`: it has rung, or is not to.
+pub(super) struct AlarmState {
+    /// The deadline. `None` if it has passed, or is not set.
     pub(super) at: Option<Micros>,
-    /// Which of all the times it was set is meant: others are out of date.
+    /// Changes when the timer is set: events with an older number are ignored.
     turn: u64,
     waker: Option<Waker>,
 }
 
-impl World {
-    pub(super) fn look_at_alarm(
+impl Simulation {
+    pub(super) fn poll_alarm(
         &mut self,
         cx: &mut Context<'_>,
         alarm: &mut Alarm,
         deadline: Option<Instant>,
     ) -> bool {
         let number = *alarm.0.get_or_insert_with(|| {
-            self.alarms.push(Set::default());
+            self.alarms.push(AlarmState::default());
             self.alarms.len() - 1
         });
         let set = &mut self.alarms[number];
@@ -51,7 +52,7 @@ impl World {
         false
     }
 
-    pub(super) fn ring(&mut self, number: usize, turn: u64) {
+    pub(super) fn fire_alarm(&mut self, number: usize, turn: u64) {
         let set = &mut self.alarms[number];
         if set.at.is_some() && set.turn == turn {
             set.at = None;

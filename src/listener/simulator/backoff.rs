@@ -1,26 +1,26 @@
-//! What is known of delays before attempts: that they grow, and that they are spread.
+//! Checks of the delays before attempts: they grow, and they are random.
 
 use std::time::Duration;
 
 use super::clock::{Event, MILLI, Micros};
-use super::{World, say};
+use super::{Simulation, log_line};
 use crate::supervisor::LogEvent;
 use crate::wire::{DbError, Severity};
 use crate::{Error, ErrorKind};
 
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
-    /// Failures since the delays were short, at least and at most.
+    /// Failures since the delay was reset, at least and at most.
     failures: (u32, u32),
-    /// When the next attempt is due.
+    /// The time of the next attempt.
     due: Option<Micros>,
-    /// Where delays lay between the shortest and their limit, where that was long: 0 to 1.
+    /// The relative positions of delays between the shortest and a long limit: 0 to 1.
     pub(super) spread: Vec<f64>,
     has_attempted: bool,
 }
 
 impl Backoff {
-    /// A session was live for so long: a stable one makes delays short again.
+    /// Records that a session was live for `time`: a stable session resets the delays.
     pub(super) fn was_live(
         &mut self,
         time: Micros,
@@ -28,7 +28,7 @@ impl Backoff {
         delays: Option<(Micros, Micros)>,
     ) {
         let Some((_, max)) = delays else { return };
-        // Of a session that took the place of another one it is not known when it was live.
+        // It is unknown from which time the new session of a handover counts as live.
         if time >= max {
             self.failures.0 = 0;
             if is_certain {
@@ -39,19 +39,19 @@ impl Backoff {
         }
     }
 
-    /// Whether most of the delays were shorter than they should have been.
+    /// Returns whether most of the delays were too short.
     pub(super) fn is_too_short(&self) -> bool {
         let sum: f64 = self.spread.iter().sum();
         self.spread.len() >= 16 && sum / (self.spread.len() as f64) < 0.15
     }
 }
 
-impl World {
-    pub(super) fn noted(&mut self, incident: &LogEvent) {
-        say!(self, "noted: {incident:?}");
+impl Simulation {
+    pub(super) fn record_incident(&mut self, incident: &LogEvent) {
+        log_line!(self, "log event: {incident:?}");
         match incident {
             LogEvent::Reconnecting { delay, .. } => self.waits(*delay),
-            // What stands behind an answer that ends the session belongs to the gap.
+            // Notifications after an answer that ends the session belong to the gap.
             LogEvent::Lost { error } if is_of_an_answer(error) => self.unchecked = None,
             LogEvent::HandedOver { .. } => {
                 self.handovers += 1;
@@ -61,7 +61,7 @@ impl World {
         }
     }
 
-    /// The session that is delivered has all that is wanted.
+    /// Records that the session which delivers listens to every wanted channel.
     pub(super) fn is_live(&mut self) {
         let now = self.clock.now();
         let Some(index) = self.delivering else { return };
@@ -74,7 +74,7 @@ impl World {
 
     fn waits(&mut self, delay: Duration) {
         let Some((min, max)) = self.plan.delays else {
-            return self.fail("it comes back, and was not to");
+            return self.fail("it reconnects, although that is disabled");
         };
         let failures = &mut self.backoff.failures;
         *failures = (failures.0 + 1, failures.1 + 1);
@@ -93,16 +93,16 @@ impl World {
         self.backoff.due = Some(self.clock.now() + delay);
     }
 
-    /// An attempt to connect begins.
-    pub(super) fn attempted(&mut self, is_successor: bool) {
+    /// Checks the time of an attempt to connect when it begins.
+    pub(super) fn attempted(&mut self, is_new_session: bool) {
         if self.done.is_some() || self.is_end_known {
             return self.fail("a connection is opened after the end");
         }
         let is_first = !std::mem::replace(&mut self.backoff.has_attempted, true);
-        if is_successor {
-            self.be_busy();
+        if is_new_session {
+            self.begin_burst();
         }
-        if is_first || is_successor {
+        if is_first || is_new_session {
             return;
         }
         let now = self.clock.now();
@@ -113,7 +113,7 @@ impl World {
     }
 }
 
-/// Whether the listener has ended the session because of what the server answered.
+/// Returns whether the listener has ended the session because of an answer of the server.
 fn is_of_an_answer(error: &Error) -> bool {
     let is_fatal = |error: &DbError| error.is_fatal() || error.severity() == Severity::Warning;
     error.kind() == ErrorKind::Pooler || error.db_error().is_some_and(|error| !is_fatal(error))

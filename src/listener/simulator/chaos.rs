@@ -1,22 +1,22 @@
-//! What breaks.
+//! Random failures of connections, servers, files and of the process.
 
 use bytes::BytesMut;
 
 use super::clock::{Event, MILLI, Micros, SECOND};
 use super::connection::{Packet, Stage};
-use super::user::Asked;
-use super::{World, say};
+use super::user::OpenCommand;
+use super::{Simulation, log_line};
 use crate::wire::{BackendMessage, DbError, Severity};
 
-/// When the kernel gives up a dead peer, at the latest: only a query that is under way excuses that the
-/// listener has not noticed before.
-pub(super) const PATIENCE: Micros = 75 * SECOND;
+/// The time after which the kernel gives up a dead peer. The listener must have detected it before, unless a query of the
+/// user runs.
+pub(super) const KERNEL_TIMEOUT: Micros = 75 * SECOND;
 
-/// The same where the server goes on sending though nothing of ours arrives, as a proxy lets it: the listener's own
-/// patience is all there is.
-pub(super) const UP_ALONE: Micros = 330 * SECOND;
+/// The same if the server continues to send although it receives nothing, as behind a proxy. Then only the listener can
+/// detect it.
+pub(super) const ONE_WAY_TIMEOUT: Micros = 330 * SECOND;
 
-impl World {
+impl Simulation {
     pub(super) fn chaos(&mut self) {
         if self.is_calm {
             return;
@@ -29,36 +29,36 @@ impl World {
             14..20 => self.suspend(),
             20..26 => self.refuse(),
             26..29 => self.flood(),
-            29..34 => self.chatter(),
-            34..39 if self.clock.now() >= self.asleep_until => self.is_called_for_nothing = true,
+            29..34 => self.send_noise(),
+            34..39 if self.clock.now() >= self.asleep_until => self.has_useless_calls = true,
             39..44 => self.break_files(),
             _ => {
-                if let Some(victim) = self.victim() {
-                    self.hurt(victim);
+                if let Some(victim) = self.random_connection() {
+                    self.break_connection(victim);
                 }
             }
         }
     }
 
-    /// A file that every attempt reads is wrong for a while, and a session has a reason to be followed by another.
+    /// Makes a file wrong for a while that every attempt reads, and ends a session, so that there is an attempt.
     fn break_files(&mut self) {
         let time = self.random.range(10 * MILLI, 10 * SECOND);
         let until = (self.clock.now() + time).min(self.plan.calm);
-        say!(self, "a file is wrong until {} ms", until / MILLI);
+        log_line!(self, "a file is wrong until {} ms", until / MILLI);
         self.files_wrong_until = self.files_wrong_until.max(until);
-        if let Some(victim) = self.victim().filter(|_| self.random.chance(80)) {
-            self.hurt(victim);
+        if let Some(victim) = self.random_connection().filter(|_| self.random.chance(80)) {
+            self.break_connection(victim);
         }
     }
 
-    pub(super) fn trouble(&mut self) {
+    pub(super) fn fail_during_handover(&mut self) {
         if self.is_calm {
             return;
         }
         if self.random.chance(30) {
             return self.refuse();
         }
-        if let Some(victim) = self.victim() {
+        if let Some(victim) = self.random_connection() {
             self.connections[victim].is_faulty = true;
             match self.random.below(10) {
                 0..4 => return self.cut(victim),
@@ -66,13 +66,13 @@ impl World {
                 _ => {}
             }
             let rst = self.random.chance(50);
-            say!(self, "connection {victim}: ended in the middle (reset {rst})");
+            log_line!(self, "connection {victim}: ended in the middle (reset {rst})");
             self.kill(victim, None, rst);
         }
     }
 
-    /// A connection that both ends believe in.
-    fn victim(&mut self) -> Option<usize> {
+    /// Returns a random connection that is open at both ends.
+    fn random_connection(&mut self) -> Option<usize> {
         let is_alive = |&index: &usize| {
             let connection = &self.connections[index];
             connection.session.is_some() && !connection.is_closed()
@@ -81,20 +81,20 @@ impl World {
         if alive.is_empty() { None } else { Some(self.random.pick(&alive)) }
     }
 
-    fn hurt(&mut self, index: usize) {
+    fn break_connection(&mut self, index: usize) {
         self.connections[index].is_faulty = true;
         match self.random.below(12) {
             0 => {
-                say!(self, "connection {index}: reset");
+                log_line!(self, "connection {index}: reset");
                 self.kill(index, None, true);
             }
             1 => {
-                say!(self, "connection {index}: ended by the server without a word");
+                log_line!(self, "connection {index}: ended by the server without a message");
                 self.kill(index, None, false);
             }
             2 => self.terminate(index),
             3 => {
-                say!(self, "connection {index}: another backend crashes");
+                log_line!(self, "connection {index}: another backend crashes");
                 let text = "terminating connection because of crash of another server process";
                 self.kill(index, Some((Severity::Warning, "57P02", text)), false);
             }
@@ -103,7 +103,7 @@ impl World {
                 self.stop_backend(index);
                 if self.random.chance(70) {
                     let delay = self.random.range(100 * MILLI, 10 * SECOND);
-                    self.clock.after(delay, Event::Mend(index), &mut self.random);
+                    self.clock.after(delay, Event::Resume(index), &mut self.random);
                 }
             }
             7 => {
@@ -112,39 +112,38 @@ impl World {
             }
             8..10 => self.drop_notification(index),
             10 => self.drop_next(index),
-            // Of a successor nobody could tell before it is proven for the first time.
+            // In the new session of a handover this could not be detected before its first heartbeat.
             _ if self.delivering == Some(index) => {
-                say!(self, "connection {index}: the server forgets what it listens to");
-                self.deafen(index);
+                log_line!(self, "connection {index}: the server forgets what it listens to");
+                self.forget_channels(index);
             }
             _ => {}
         }
     }
 
     pub(super) fn terminate(&mut self, index: usize) {
-        say!(self, "connection {index}: terminated");
+        log_line!(self, "connection {index}: terminated");
         let text = "terminating connection due to administrator command";
         self.connections[index].is_faulty = true;
         self.kill(index, Some((Severity::Fatal, "57P01", text)), false);
     }
 
     pub(super) fn slow_down(&mut self, index: usize, late: Micros) {
-        say!(self, "connection {index}: slow");
+        log_line!(self, "connection {index}: slow");
         let now = self.clock.now();
         let lane = &mut self.connections[index].to_client;
         lane.last = lane.last.max(now + late);
     }
 
     pub(super) fn stop_backend(&mut self, index: usize) {
-        say!(self, "connection {index}: the backend is stopped");
+        log_line!(self, "connection {index}: the backend is stopped");
         self.connections[index].stop(self.clock.now());
-        self.clock.after(PATIENCE, Event::Overdue(index), &mut self.random);
+        self.clock.after(KERNEL_TIMEOUT, Event::Overdue(index), &mut self.random);
     }
 
-    /// Nothing arrives any more in one direction or both, and nobody says so.
-    /// The new session of a handover has come to the fence. What seldom comes together: the old one is dead, and the
-    /// listener ends.
-    pub(super) fn successor_waits(&mut self) {
+    /// The new session of a handover has received the fence. Sometimes this makes the old session half-open and ends the
+    /// listener, which would rarely happen together.
+    pub(super) fn new_session_waits(&mut self) {
         let Some(old) = self.delivering else { return };
         if self.is_calm || self.plan.ends_at.is_none() || !self.random.chance(10) {
             return;
@@ -152,7 +151,7 @@ impl World {
         self.connections[old].is_faulty = true;
         self.cut_ways(old, false, true);
         let time = self.random.size(100) * MILLI;
-        self.clock.after(time, Event::Leave, &mut self.random);
+        self.clock.after(time, Event::UserEnds, &mut self.random);
     }
 
     fn cut(&mut self, index: usize) {
@@ -160,10 +159,11 @@ impl World {
         self.cut_ways(index, up, down);
     }
 
+    /// Makes a connection half-open: in one direction or both, nothing arrives any more.
     pub(super) fn cut_ways(&mut self, index: usize, up: bool, down: bool) {
-        say!(self, "connection {index}: half-open (up {up}, down {down})");
-        let patience = if down { PATIENCE } else { UP_ALONE };
-        self.clock.after(patience, Event::Overdue(index), &mut self.random);
+        log_line!(self, "connection {index}: half-open (up {up}, down {down})");
+        let timeout = if down { KERNEL_TIMEOUT } else { ONE_WAY_TIMEOUT };
+        self.clock.after(timeout, Event::Overdue(index), &mut self.random);
         let now = self.clock.now();
         let connection = &mut self.connections[index];
         for (lane, is_cut) in [(&mut connection.to_server, up), (&mut connection.to_client, down)] {
@@ -177,21 +177,21 @@ impl World {
         }
     }
 
-    /// As a pooler does that sends DISCARD ALL.
-    fn deafen(&mut self, index: usize) {
+    /// Makes the server forget the channels of a session, as a pooler does with DISCARD ALL.
+    fn forget_channels(&mut self, index: usize) {
         let connection = &mut self.connections[index];
         let (Some(session), Stage::Open) = (connection.session, &connection.stage) else { return };
         let server = connection.server;
-        let hears = self.servers[server].backend.channels(session).next().is_some();
-        if !hears || !self.commands.is_empty() {
+        let is_listening = self.servers[server].backend.channels(session).next().is_some();
+        if !is_listening || !self.commands.is_empty() {
             return;
         }
         let connection = &mut self.connections[index];
-        connection.is_deaf = true;
+        connection.has_lost_channels = true;
         self.servers[connection.server].backend.forget_channels(session);
     }
 
-    /// A connection has been dead for so long that the kernel says so.
+    /// Lets the kernel give up a connection that has been dead for a long time. The listener should have detected it.
     pub(super) fn is_overdue(&mut self, index: usize) {
         let connection = &self.connections[index];
         let Some(overdue_at) = connection.overdue_at().filter(|_| !connection.is_closed()) else {
@@ -199,46 +199,47 @@ impl World {
         };
         let now = self.clock.now();
         if now < overdue_at {
-            // What this was said of is over, and something else is broken.
+            // The first fault was repaired, and there is another one.
             return self.clock.at(overdue_at, Event::Overdue(index), &mut self.random);
         }
         let was_live = connection.live_at.is_some();
-        let was_awake = self.asleep_until + PATIENCE / 2 < now;
-        let has_query = self.commands.values().any(|asked| matches!(asked, Asked::Query));
+        let was_awake = self.asleep_until + KERNEL_TIMEOUT / 2 < now;
+        let has_query = self.commands.values().any(|asked| matches!(asked, OpenCommand::Query));
         if was_live && was_awake && !has_query {
-            return self.fail(format!("connection {index} is dead and was not noticed in time"));
+            return self.fail(format!("connection {index} is dead and was not detected in time"));
         }
-        say!(self, "connection {index}: given up by the kernel");
-        // What has waited behind a query of the user's begins only now.
-        self.judgement = self.judgement.max(now + self.plan.back());
+        log_line!(self, "connection {index}: given up by the kernel");
+        // Commands that waited for a query of the user begin only now.
+        self.recovery_at = self.recovery_at.max(now + self.plan.back());
         self.forget(index);
         self.connections[index].to_client.cut_at = None;
         self.put(index, false, Packet::Rst);
     }
 
-    /// A session is ended soon after it was live.
+    /// Ends a session soon after it was live.
     pub(super) fn flap(&mut self, index: usize) {
         if !self.is_calm && !self.connections[index].is_closed() {
-            say!(self, "connection {index}: flaps");
+            log_line!(self, "connection {index}: flaps");
             let rst = self.random.chance(50);
             self.kill(index, None, rst);
         }
     }
 
-    pub(super) fn mend(&mut self, index: usize) {
-        say!(self, "connection {index}: the backend goes on");
+    pub(super) fn resume_backend(&mut self, index: usize) {
+        log_line!(self, "connection {index}: the backend continues");
         self.connections[index].stopped_at = None;
         self.serve(index);
         self.emit(index);
     }
 
-    /// A server says what nobody asked for and nothing follows from.
-    fn chatter(&mut self) {
-        let Some(index) = self.victim().filter(|&index| !self.connections[index].is_stopped())
+    /// Makes a server send messages without an effect.
+    fn send_noise(&mut self) {
+        let Some(index) =
+            self.random_connection().filter(|&index| !self.connections[index].is_stopped())
         else {
             return;
         };
-        // Some of it is longer than what a session takes whole: it is cut, and the rest is skipped.
+        // Some of them are longer than the limit of a session, which skips the rest.
         let (text, value) = match self.clock.now() % 8 {
             0 => (1024 * 1024, 3),
             1..4 => (10, 40_000),
@@ -250,11 +251,11 @@ impl World {
         let value = vec![b'p'; value];
         let status = BackendMessage::ParameterStatus { name: b"search_path", value: &value };
         status.encode(&mut bytes).unwrap();
-        say!(self, "connection {index}: chatter of {} bytes", bytes.len());
+        log_line!(self, "connection {index}: noise of {} bytes", bytes.len());
         self.carry(index, false, bytes.freeze());
     }
 
-    /// Our process does not run for a while.
+    /// Suspends the client's process for a while.
     fn suspend(&mut self) {
         let time = if self.random.chance(70) {
             self.random.range(10 * MILLI, SECOND)
@@ -262,14 +263,14 @@ impl World {
             self.random.range(SECOND, 30 * SECOND)
         };
         let until = (self.clock.now() + time).min(self.plan.calm);
-        say!(self, "our process is suspended until {} ms", until / MILLI);
+        log_line!(self, "the process is suspended until {} ms", until / MILLI);
         self.asleep_until = self.asleep_until.max(until);
         for connection in &mut self.connections {
             connection.is_faulty = true;
         }
     }
 
-    /// The servers refuse other channels than before.
+    /// Changes the channels that the servers refuse.
     fn refuse(&mut self) {
         let refused: Vec<String> = if self.random.chance(50) {
             Vec::new()
@@ -277,7 +278,7 @@ impl World {
             let refusable = self.channels.0.iter().filter(|channel| channel.is_refusable);
             refusable.map(|channel| channel.name.clone()).collect()
         };
-        say!(self, "the servers refuse {refused:?}");
+        log_line!(self, "the servers refuse {refused:?}");
         for server in &mut self.servers {
             server.backend.refuse_channels(refused.iter().cloned());
         }

@@ -1,4 +1,4 @@
-//! Time, and what is to happen when.
+//! [`Clock`]: the simulated time, with the queue of future events.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -6,78 +6,78 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::random::Random;
 
-/// Time of a run, in microseconds from its start.
+/// A time of a run, in microseconds from its start.
 pub(super) type Micros = u64;
 
 pub(super) const MILLI: Micros = 1_000;
 pub(super) const SECOND: Micros = 1_000_000;
 
-/// What happens. Connections are named by their index.
+/// An event of a run. Numbers are indices of connections, servers or timers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Event {
     // ---- the network and the servers ----
-    /// The socket of a connection is open, or will not be.
+    /// A TCP connect succeeds or fails.
     Connected(usize),
-    /// A packet of ours arrives at the server.
+    /// A packet of the client arrives at the server.
     ToServer(usize),
-    /// A packet of the server arrives at our socket.
+    /// A packet of the server arrives at the client.
     ToClient(usize),
-    /// Somebody commits something.
+    /// A writer commits something.
     Commit,
     /// One of many commits in a short time.
     Burst,
     /// Something breaks.
     Chaos,
-    /// A proxy meddles with a session.
-    Meddle,
-    /// A proxy rolls back what it has begun.
-    Undo(usize),
-    /// What a script says.
+    /// A proxy begins a transaction, or ends a session with an error.
+    Proxy,
+    /// A proxy rolls back its transaction.
+    ProxyRollback(usize),
+    /// A step of a script.
     Act(usize),
-    /// Something breaks while a session takes the place of another one.
-    Trouble,
-    /// A server stops that is not the primary one any more.
+    /// Something breaks during a handover.
+    FailDuringHandover,
+    /// A former primary stops.
     Stop(usize),
-    /// A server comes up by one step.
+    /// A server begins to start, or has started.
     Up(usize),
-    /// A stopped backend goes on.
-    Mend(usize),
+    /// A stopped backend continues.
+    Resume(usize),
     /// The kernel gives up a dead connection.
     Overdue(usize),
-    /// A session that is live is ended.
+    /// A live session is ended.
     Flap(usize),
-    /// A socket of ours takes bytes again.
+    /// A socket of the client accepts bytes again.
     Write(usize),
-    /// A deadline of the task is due.
+    /// A deadline of the task has passed.
     Alarm(usize, u64),
-    // ---- our process: nothing of it happens while it is suspended ----
+    // ---- the client's process: these wait while it is suspended ----
     /// The task was woken and is polled.
     Task,
     /// The consumer runs.
     Consume(u64),
-    /// The user gives a command.
+    /// The user sends a command.
     User,
-    /// And another one, while something else is on its way.
-    Whim,
-    /// He has had enough.
-    Leave,
+    /// The user sends a command while a message is on its way.
+    ExtraCommand,
+    /// The user ends the listener.
+    UserEnds,
     /// The runtime of the listener ends: its task is dropped.
     Drop,
     /// The hook returns.
     Hook(u64),
     // ---- the run ----
-    /// Nothing breaks from here on.
+    /// From here on nothing breaks.
     Calm,
-    /// Is the listener well again?
-    Look,
-    /// Everything must be in order by now.
-    Judge,
+    /// Check whether the listener has recovered.
+    CheckRecovery,
+    /// The listener must have recovered.
+    FinalCheck,
     /// The end of the run.
     End,
 }
 
 impl Event {
-    /// Whether our process does it.
+    /// Returns whether it happens in the client's process.
     pub(super) fn is_ours(self) -> bool {
         matches!(
             self,
@@ -85,13 +85,13 @@ impl Event {
                 | Self::Task
                 | Self::Consume(_)
                 | Self::User
-                | Self::Leave
+                | Self::UserEnds
                 | Self::Hook(_)
         )
     }
 }
 
-/// A clock that goes from event to event.
+/// A clock that moves from event to event.
 pub(super) struct Clock {
     base: Instant,
     now: Micros,
@@ -117,22 +117,22 @@ impl Clock {
     }
 
     pub(super) fn wall_at(&self, at: Micros) -> SystemTime {
-        // Not the epoch of Unix: what is forgotten shall not look right.
+        // Not the Unix epoch, so that a forgotten value is detected.
         SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000) + Duration::from_micros(at)
     }
 
-    /// The first moment that is not before `instant`.
+    /// Returns the first time that is not before `instant`.
     pub(super) fn micros(&self, instant: Instant) -> Micros {
         let passed = instant.saturating_duration_since(self.base).as_nanos();
         Micros::try_from(passed.div_ceil(1_000)).unwrap_or(Micros::MAX)
     }
 
-    /// How many events there were.
+    /// Returns the number of events so far.
     pub(super) fn count(&self) -> u64 {
         self.count
     }
 
-    /// Events of one moment come in any order.
+    /// Schedules an event. Events at the same time have a random order.
     pub(super) fn at(&mut self, at: Micros, event: Event, random: &mut Random) {
         self.events.push(Reverse((at.max(self.now), random.number(), event)));
     }

@@ -1,35 +1,35 @@
-//! A connection of the listener: both ends, and what is on its way between them.
+//! [`Connection`]: a simulated connection, with both ends and the packets between them.
 
 use std::collections::VecDeque;
 use std::task::Waker;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::chaos::{PATIENCE, UP_ALONE};
+use super::chaos::{KERNEL_TIMEOUT, ONE_WAY_TIMEOUT};
 use super::clock::Micros;
-use super::proxy::Begin;
+use super::proxy::ProxyTransaction;
 use super::server::Server;
 use crate::Error;
 use crate::session::Session;
 use crate::supervisor::LinkId;
 use crate::testing::SessionId;
 
-/// Something on its way.
+/// A packet on its way.
 #[derive(Debug)]
 pub(super) enum Packet {
     Bytes(Bytes),
     Fin,
-    /// What was not read is lost.
+    /// A reset: unread bytes are lost.
     Rst,
 }
 
-/// One direction. Nothing overtakes.
+/// One direction of a connection. Packets arrive in order.
 #[derive(Debug, Default)]
 pub(super) struct Lane {
     pub(super) packets: VecDeque<Packet>,
-    /// When the last of them arrives.
+    /// The time at which the last of them arrives.
     pub(super) last: Micros,
-    /// Since when what is sent vanishes.
+    /// The time since which packets are lost.
     pub(super) cut_at: Option<Micros>,
 }
 
@@ -43,14 +43,14 @@ impl Lane {
     }
 }
 
-/// Counts the notifications and the answers in what our end reads, from the first byte on.
+/// Counts the notifications and the answers that the client has read.
 #[derive(Debug, Default)]
 pub(super) struct Reading {
     unfinished: BytesMut,
     pub(super) notifications: usize,
-    /// Answers that are complete.
+    /// ReadyForQuery messages.
     pub(super) readies: usize,
-    /// The server has said why it ends the session, or the end of the stream was read.
+    /// A FATAL error or the end of the stream was read.
     pub(super) is_ended: bool,
 }
 
@@ -70,39 +70,40 @@ impl Reading {
     }
 }
 
-/// How our end of a connection stands.
+/// The state of the client's end.
 #[derive(Debug)]
 pub(super) enum Stage {
     Connecting,
-    /// It will not be open: the task is yet to see it.
+    /// The attempt has failed, and the task has not received the error.
     Failed(Error),
     LoggingIn(Box<Session>),
-    /// The supervisor has it.
+    /// The supervisor has the session.
     Open,
     Closed,
 }
 
+/// A connection of the listener.
 pub(super) struct Connection {
     pub(super) link: LinkId,
     pub(super) server: usize,
     pub(super) opened_at: Micros,
     pub(super) epoch: u32,
-    // ---- our end ----
+    // ---- the client's end ----
     pub(super) stage: Stage,
-    /// What was read and not handled by the login.
+    /// Bytes that were read and that the login has not handled.
     pub(super) input: BytesMut,
-    /// What has arrived and was not read.
+    /// Bytes that have arrived and were not read.
     pub(super) socket: BytesMut,
-    /// What follows it.
+    /// The end of the stream, after these bytes.
     pub(super) end: Option<Packet>,
-    /// Who waits for something to read, and for the socket to take bytes.
+    /// Wakers of the reader and of the writer.
     pub(super) reader: Option<Waker>,
     pub(super) writer: Option<Waker>,
     pub(super) is_reading: bool,
     pub(super) unread_since: Option<Micros>,
     pub(super) is_closing: bool,
     pub(super) is_shut: bool,
-    /// The socket takes nothing at present.
+    /// The socket accepts no bytes at present.
     pub(super) is_blocked: bool,
     // ---- between ----
     pub(super) to_server: Lane,
@@ -110,47 +111,48 @@ pub(super) struct Connection {
     // ---- the server's end ----
     pub(super) session: Option<SessionId>,
     pub(super) arrived: BytesMut,
-    /// The backend loses the next notification of this session, and says so.
+    /// The backend drops the next notification of this session, and reports an error.
     pub(super) drops_next: bool,
-    /// It did so.
+    /// It has dropped one.
     pub(super) has_dropped: bool,
-    /// The fence of a handover is dropped on its way to this session, and no error is reported.
-    pub(super) swallows_fence: bool,
+    /// The fence of a handover is lost on its way to this session, without an error.
+    pub(super) loses_fence: bool,
     /// A transaction that a proxy is about to begin.
-    pub(super) begin: Option<Begin>,
-    /// How many answers were written to it, and which of them came from inside a transaction of a proxy.
+    pub(super) begin: Option<ProxyTransaction>,
+    /// The number of answers that were written.
     pub(super) readies: usize,
-    /// As many were written before the answer to what an attempt to connect has sent. The listener does not see that answer.
+    /// That number before the answer to a command of the attempt to connect, which the listener does not receive.
     pub(super) before_early: Option<usize>,
+    /// The numbers of the answers that came from inside a transaction of a proxy.
     pub(super) inside: VecDeque<usize>,
-    /// Since when our end knows of such an answer.
+    /// The time at which the client has read the first of these answers.
     pub(super) inside_at: Option<Micros>,
-    /// How often it was rolled back since then.
+    /// The number of ROLLBACKs since then.
     pub(super) rollbacks: usize,
-    /// Since when the backend does nothing.
+    /// The time since which the backend is stopped.
     pub(super) stopped_at: Option<Micros>,
-    // ---- what is known of it ----
-    /// Something was done to it that may end it.
+    // ---- what was observed ----
+    /// It has a fault that may end it.
     pub(super) is_faulty: bool,
-    /// The server has forgotten what it listens to.
-    pub(super) is_deaf: bool,
-    /// The supervisor knows that it is over, or has ended it.
+    /// The server has forgotten the channels of its session.
+    pub(super) has_lost_channels: bool,
+    /// The supervisor has received its end, or has ended it.
     pub(super) is_lost: bool,
-    /// It was begun beside another session, to take its place.
-    pub(super) is_successor: bool,
-    /// The end of the listener has ended it before its notifications were delivered.
-    pub(super) is_left: bool,
-    /// Its notifications were delivered, from some moment on.
+    /// It is the new session of a handover.
+    pub(super) is_new_session: bool,
+    /// It was ended by the end of the listener, before its notifications were delivered.
+    pub(super) is_undelivered: bool,
+    /// It delivers notifications, or has delivered some.
     pub(super) was_delivered: bool,
-    /// Since when everything was active on it, as far as the supervisor said so.
+    /// The time since which every channel is active on it, according to the supervisor.
     pub(super) live_at: Option<Micros>,
-    /// Process ids of the notifications that the server wrote to it.
+    /// The process ids of the notifications that the server wrote to it.
     pub(super) sent: Vec<i32>,
-    /// How many of them were read by our end.
+    /// Counts of what the client has read.
     pub(super) read: Reading,
-    /// How many of them the listener took or may have passed over.
+    /// How many of `sent` were received or may be skipped.
     pub(super) taken: usize,
-    /// The first of them that was taken.
+    /// The index of the first of them that was received.
     pub(super) first_taken: Option<usize>,
 }
 
@@ -178,7 +180,7 @@ impl Connection {
             arrived: BytesMut::new(),
             drops_next: false,
             has_dropped: false,
-            swallows_fence: false,
+            loses_fence: false,
             begin: None,
             readies: 0,
             before_early: None,
@@ -187,10 +189,10 @@ impl Connection {
             rollbacks: 0,
             stopped_at: None,
             is_faulty: false,
-            is_deaf: false,
+            has_lost_channels: false,
             is_lost: false,
-            is_successor: false,
-            is_left: false,
+            is_new_session: false,
+            is_undelivered: false,
             was_delivered: false,
             live_at: None,
             sent: Vec::new(),
@@ -204,21 +206,21 @@ impl Connection {
         matches!(self.stage, Stage::Closed)
     }
 
-    /// Whether nothing comes of it any more.
+    /// Returns whether packets are lost, or the backend is stopped.
     pub(super) fn is_silent(&self) -> bool {
         self.is_stopped() || self.to_server.is_cut() || self.to_client.is_cut()
     }
 
-    /// When the listener must have noticed that nothing comes of it, or the kernel says so: the time runs for each thing
-    /// that is broken now, and not for what was mended.
+    /// Returns the time at which the listener must have detected a fault, or the kernel gives the connection up. Only faults
+    /// that exist now count, not those that were repaired.
     pub(super) fn overdue_at(&self) -> Option<Micros> {
-        let silent = [self.stopped_at, self.to_client.cut_at].map(|since| (since, PATIENCE));
-        // The ROLLBACK does not arrive, and what the server goes on sending is a sign of life.
+        let silent = [self.stopped_at, self.to_client.cut_at].map(|since| (since, KERNEL_TIMEOUT));
+        // The ROLLBACK does not arrive, and data that the server still sends restarts the timeout.
         let is_cut = self.to_server.cut_at.is_some();
-        let inside = (self.inside_at, if is_cut { UP_ALONE } else { PATIENCE });
-        let all = silent.into_iter().chain([inside, (self.to_server.cut_at, UP_ALONE)]);
+        let inside = (self.inside_at, if is_cut { ONE_WAY_TIMEOUT } else { KERNEL_TIMEOUT });
+        let all = silent.into_iter().chain([inside, (self.to_server.cut_at, ONE_WAY_TIMEOUT)]);
         let live_at = self.live_at.unwrap_or_default();
-        all.filter_map(|(since, patience)| Some(since?.max(live_at) + patience)).min()
+        all.filter_map(|(since, timeout)| Some(since?.max(live_at) + timeout)).min()
     }
 
     pub(super) fn stop(&mut self, now: Micros) {
@@ -229,19 +231,19 @@ impl Connection {
         self.stopped_at.is_some()
     }
 
-    /// Whether nothing comes of it any more, or not what should.
+    /// Returns whether it is silent, has lost its channels, or is inside a transaction.
     pub(super) fn is_dead(&self) -> bool {
-        self.is_silent() || self.is_deaf || self.inside_at.is_some()
+        self.is_silent() || self.has_lost_channels || self.inside_at.is_some()
     }
 
-    /// What our end has read behind the fence, of a successor that was not delivered.
+    /// Returns the notifications after the fence that the client has read, of a new session that was not delivered.
     pub(super) fn behind_fence(&self) -> &[i32] {
         let read = &self.sent[..self.read.notifications];
         let fence = read.iter().position(|&sent| Server::number(sent).is_none());
         fence.map_or(&[], |fence| &read[fence + 1..])
     }
 
-    /// Whether there is something to read, or an end.
+    /// Returns whether there are bytes to read, or the end.
     pub(super) fn is_readable(&self) -> bool {
         let has_come = !self.socket.is_empty() || self.end.is_some();
         match &self.stage {

@@ -1,4 +1,4 @@
-//! Who receives: in every way that a listener has, at any speed, and sometimes not at all.
+//! The consumer: it receives with every method of a listener, at different speeds, and sometimes pauses.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -9,49 +9,50 @@ use std::task::{Context, Poll, Wake, Waker};
 use futures_core::Stream;
 
 use super::clock::{Event, SECOND};
-use super::{World, say};
+use super::{Simulation, log_line};
 use crate::listener::Listener;
 use crate::notification::{Lagged, Loss, NotificationRef};
 use crate::{Error, ErrorKind, Event as Received, Notification};
 
-/// A waker that says whether it was woken.
+/// A waker that records whether it was woken.
 #[derive(Debug, Default)]
-pub(super) struct Bell {
-    rung: AtomicBool,
+pub(super) struct FlagWaker {
+    is_woken: AtomicBool,
     count: AtomicU64,
 }
 
-impl Bell {
+impl FlagWaker {
     pub(super) fn take(&self) -> bool {
-        self.rung.swap(false, Ordering::Relaxed)
+        self.is_woken.swap(false, Ordering::Relaxed)
     }
 }
 
-impl Wake for Bell {
+impl Wake for FlagWaker {
     fn wake(self: Arc<Self>) {
-        self.rung.store(true, Ordering::Relaxed);
+        self.is_woken.store(true, Ordering::Relaxed);
         self.count.fetch_add(1, Ordering::Relaxed);
     }
 }
 
 pub(super) struct Consumer {
-    /// `None`: dropped.
+    /// `None` after it was dropped.
     pub(super) listener: Option<Listener>,
-    pub(super) bell: Arc<Bell>,
-    /// Polled in vain: it is polled again when its waker is woken.
+    pub(super) waker: Arc<FlagWaker>,
+    /// The last poll was pending: the next one follows when the waker is woken.
     pub(super) is_asleep: bool,
-    /// The poll that is to come; others are out of date.
+    /// The number of the next poll. Events with an older number are ignored.
     turn: u64,
-    /// The next notification it has not been told of, delivered or lost.
+    /// The next notification that was neither delivered nor reported as lost.
     pub(super) next: u64,
-    /// How many gaps it was told of, and the session that the last of them names.
+    /// The number of gaps received.
     pub(super) gaps: usize,
+    /// The epoch of the last gap.
     pub(super) gap_epoch: u32,
     pub(super) delivered: u64,
     pub(super) lagged: u64,
-    /// It was told the cause of the end.
-    knows_cause: bool,
-    /// It was told of the end.
+    /// It has received the error that the listener ended with.
+    has_cause: bool,
+    /// It has received the end.
     pub(super) has_ended: bool,
 }
 
@@ -59,7 +60,7 @@ impl Consumer {
     pub(super) fn new(listener: Listener) -> Self {
         Self {
             listener: Some(listener),
-            bell: Arc::default(),
+            waker: Arc::default(),
             is_asleep: false,
             turn: 0,
             next: 0,
@@ -67,21 +68,21 @@ impl Consumer {
             gap_epoch: 0,
             delivered: 0,
             lagged: 0,
-            knows_cause: false,
+            has_cause: false,
             has_ended: false,
         }
     }
 }
 
-/// What one poll brought.
+/// The result of one poll.
 enum Polled {
     Nothing { will_wake: bool },
     Something,
     End,
 }
 
-impl World {
-    /// The consumer is polled in a while.
+impl Simulation {
+    /// Schedules the next poll of the consumer.
     pub(super) fn schedule_consumer(&mut self) {
         let nap = self.plan.naps && !self.is_calm && self.random.chance(5);
         let delay = if nap {
@@ -93,15 +94,15 @@ impl World {
         self.clock.after(delay, Event::Consume(self.consumer.turn), &mut self.random);
     }
 
-    /// After anything has happened: who was woken will be polled.
-    pub(super) fn look_at_bells(&mut self, event: Event) {
-        if self.consumer.is_asleep && self.consumer.bell.take() {
+    /// Schedules a poll of the task and of the consumer if they were woken. Called after every event.
+    pub(super) fn poll_woken(&mut self, event: Event) {
+        if self.consumer.is_asleep && self.consumer.waker.take() {
             self.consumer.is_asleep = false;
             self.schedule_consumer();
         }
-        if self.bell.take() && !self.is_gone && !self.is_scheduled {
+        if self.waker.take() && !self.has_task_ended && !self.is_scheduled {
             self.is_scheduled = true;
-            // Who wakes himself comes next: if he does so without end, no time passes.
+            // A task that wakes itself is polled at the same time, so that an endless loop is detected.
             let delay = if event == Event::Task { 0 } else { self.random.below(20) };
             self.clock.after(delay, Event::Task, &mut self.random);
         }
@@ -109,13 +110,13 @@ impl World {
         if self.consumer.is_asleep && self.consumer.listener.is_some() && seen != self.sink.shown {
             let shown = self.sink.shown;
             self.fail(format!(
-                "the consumer sleeps and was not woken: it has seen {seen:?} of {shown:?} \
+                "the consumer sleeps and was not woken: it has received {seen:?} of {shown:?} \
                  (notifications, gaps)"
             ));
         }
     }
 
-    /// A poll without waiting for its turn.
+    /// Polls the consumer at once.
     pub(super) fn consume_now(&mut self) {
         self.consume(self.consumer.turn);
     }
@@ -132,7 +133,7 @@ impl World {
                     self.consumer.is_asleep = true;
                     break;
                 }
-                // It looks again, and another method may then leave a waker.
+                // It polls again, perhaps with a method that stores a waker.
                 Polled::Nothing { will_wake: false } | Polled::Something => most -= 1,
                 Polled::End => {
                     self.consumer.has_ended = true;
@@ -148,31 +149,31 @@ impl World {
     }
 
     fn poll_once(&mut self, listener: &mut Listener) -> Polled {
-        let waker = Waker::from(self.consumer.bell.clone());
+        let waker = Waker::from(self.consumer.waker.clone());
         let mut context = Context::from_waker(&waker);
-        // Of a waker that was left before, nothing may come any more.
+        // Only the waker of this call may be woken.
         match self.random.below(4) {
             0 => match listener.try_recv() {
                 Ok(Some(event)) => self.received(event),
                 Ok(None) => Polled::Nothing { will_wake: false },
-                Err(error) => self.heard_the_end(Some(&error)),
+                Err(error) => self.received_end(Some(&error)),
             },
             1 if self.consumer.turn.is_multiple_of(2) => {
                 match Pin::new(listener).poll_next(&mut context) {
                     Poll::Ready(Some(Ok(event))) => self.received(event),
-                    Poll::Ready(Some(Err(error))) => self.heard_the_end(Some(&error)),
-                    Poll::Ready(None) => self.heard_the_end(None),
+                    Poll::Ready(Some(Err(error))) => self.received_end(Some(&error)),
+                    Poll::Ready(None) => self.received_end(None),
                     Poll::Pending => Polled::Nothing { will_wake: true },
                 }
             }
             1 => match listener.poll_recv(&mut context) {
                 Poll::Ready(Ok(event)) => self.received(event),
-                Poll::Ready(Err(error)) => self.heard_the_end(Some(&error)),
+                Poll::Ready(Err(error)) => self.received_end(Some(&error)),
                 Poll::Pending => Polled::Nothing { will_wake: true },
             },
             way => {
                 let max = if way == 2 { usize::MAX } else { self.random.index(9) };
-                // The future is dropped after one poll: nothing may be lost by that.
+                // The future is dropped after one poll, which must not lose anything.
                 match pin!(listener.recv_batch_max(max)).poll(&mut context) {
                     Poll::Ready(Ok(batch)) => {
                         if let Some(loss) = batch.loss() {
@@ -183,7 +184,7 @@ impl World {
                         }
                         Polled::Something
                     }
-                    Poll::Ready(Err(error)) => self.heard_the_end(Some(&error)),
+                    Poll::Ready(Err(error)) => self.received_end(Some(&error)),
                     Poll::Pending => Polled::Nothing { will_wake: true },
                 }
             }
@@ -222,34 +223,34 @@ impl World {
     fn missed(&mut self, loss: Loss) {
         match loss {
             Loss::Lagged(Lagged { first_sequence, count }) => self.lagged(first_sequence, count),
-            Loss::Gap(gap) => self.told_of_gap(&gap),
+            Loss::Gap(gap) => self.received_gap(&gap),
         }
     }
 
     /// An error, or the end of the stream.
-    fn heard_the_end(&mut self, error: Option<&Error>) -> Polled {
-        let told = error.map(Error::to_string);
-        say!(self, "consumer: {told:?}");
+    fn received_end(&mut self, error: Option<&Error>) -> Polled {
+        let text = error.map(Error::to_string);
+        log_line!(self, "consumer: {text:?}");
         if self.done.is_none() {
-            self.fail(format!("the consumer was told of an end that has not come: {told:?}"));
+            self.fail(format!("the consumer received the end too early: {text:?}"));
         }
         let all = (self.sink.taken.len() as u64, self.sink.gaps.len());
         if (self.consumer.next, self.consumer.gaps) != all {
-            self.fail(format!("the consumer was told of the end before all of {all:?}"));
+            self.fail(format!("the consumer received the end before all of {all:?}"));
         }
-        // The cause comes first, once, whatever its kind.
-        let knows_cause = std::mem::replace(&mut self.consumer.knows_cause, true);
+        // The cause comes first, and once.
+        let has_cause = std::mem::replace(&mut self.consumer.has_cause, true);
         if let Some(Err(cause)) = &self.done
-            && !knows_cause
+            && !has_cause
         {
             let cause = cause.to_string();
-            if told.as_ref() != Some(&cause) {
-                self.fail(format!("the cause is {cause:?}, and the consumer was told {told:?}"));
+            if text.as_ref() != Some(&cause) {
+                self.fail(format!("the cause is {cause:?}, and the consumer received {text:?}"));
             }
             return Polled::Something;
         }
         if let Some(error) = error.filter(|error| error.kind() != ErrorKind::Closed) {
-            self.fail(format!("the consumer was told an error behind the end: {error}"));
+            self.fail(format!("the consumer received an error after the end: {error}"));
         }
         Polled::End
     }

@@ -1,15 +1,15 @@
-//! What must hold at the end: nothing is missing that was not told.
+//! The check at the end of a run: every missing notification is covered by a gap.
 
 use super::clock::Micros;
-use super::{World, say};
+use super::{Simulation, log_line};
 use crate::notification::Gap;
 use crate::supervisor::Supervisor;
 
-impl World {
-    /// Every notification that was committed while the user believed to listen was taken in, or lies in a gap
-    /// that stands between its neighbours and was told after it.
+impl Simulation {
+    /// Checks that every notification on an active channel was received, or is covered by a gap that is between its
+    /// neighbours and was reported after it.
     ///
-    /// With `is_over`, what came last may be missing: the listener was closed.
+    /// With `is_over`, the last notifications may be missing, because the listener was closed.
     pub(super) fn check_coverage(&mut self, is_over: bool) {
         let mut missing = None;
         for (index, server) in self.servers.iter().enumerate() {
@@ -28,7 +28,7 @@ impl World {
             let at = at as f64 / 1e6;
             let text = format!(
                 "commit {number} of server {server} on {name:?} at {at:.6} s is missing, \
-                 and no gap stands in its place"
+                 and no gap covers it"
             );
             self.fail(text);
         }
@@ -36,26 +36,26 @@ impl World {
 
     fn is_covered(&self, server: usize, number: usize, at: Micros, is_over: bool) -> bool {
         let log = &self.servers[server].log;
-        // Its neighbours: a gap stands behind the one and before the other.
+        // Its neighbours: the gap must be after the previous and before the next one.
         let after = log[..number].iter().rev().find_map(|commit| commit.position);
         let first = after.map_or(0, |position| position + 1);
         let before = log[number + 1..].iter().filter_map(|commit| commit.position).min();
-        // What came on a connection that was begun after it comes after it, whatever server it is.
+        // Notifications of a connection that was opened after the commit come after it, from every server.
         let later = self
             .sink
             .taken
             .iter()
             .position(|taken| self.connections[taken.connection].opened_at > at);
         let mut last = before.into_iter().chain(later.map(|position| position as u64)).min();
-        if log[number].is_unheard {
+        if log[number].may_be_missed {
             last = None;
         }
         if last.is_none() && is_over {
             return true;
         }
-        // A session hears again channel by channel, and may be refused one: what was committed on it then may be missing
-        // though another one was heard. The gap of that time covers it, wherever later ones stand: who reads the state on
-        // it finds it.
+        // A session listens to its channels one by one, and a channel may be refused. So a notification may be missing although
+        // one of another channel was received. The gap of that time covers it, wherever later gaps are: an application
+        // that reads its tables at this gap finds it.
         let is_partial = self.channels.0[log[number].channel].is_refusable
             || self.connections.iter().any(|connection| {
                 connection.opened_at <= at && connection.live_at.is_none_or(|live_at| at <= live_at)
@@ -63,37 +63,41 @@ impl World {
         let wall = self.clock.wall_at(at);
         let is_within =
             |gap: &Gap| is_partial && gap.lost_at() <= wall && wall <= gap.restored_at();
-        self.sink.gaps.iter().zip(&self.gaps_at).any(|(told, &told_at)| {
-            let is_before = last.is_none_or(|last| told.position <= last);
-            told_at >= at && is_before && (told.position >= first || is_within(&told.gap))
+        self.sink.gaps.iter().zip(&self.gaps_at).any(|(recorded, &recorded_at)| {
+            let is_before = last.is_none_or(|last| recorded.position <= last);
+            recorded_at >= at
+                && is_before
+                && (recorded.position >= first || is_within(&recorded.gap))
         })
     }
 
-    /// All is well again: the listener is connected, and has everything.
-    pub(super) fn judge(&mut self, supervisor: Option<&Supervisor>) {
+    /// Checks that the listener has recovered: it is connected and has received everything.
+    pub(super) fn check_recovered(&mut self, supervisor: Option<&Supervisor>) {
         if self.is_closing {
             return;
         }
-        say!(self, "judgement: {} commits in all", self.commits);
+        log_line!(self, "final check: {} commits in all", self.commits);
         if self.done.is_none() {
             let state = self.state;
             if state != crate::supervisor::State::Connected {
-                return self.fail(format!("everything is well, and the listener is {state:?}"));
+                return self.fail(format!("nothing is broken, and the listener is {state:?}"));
             }
             if let Some((id, _)) = self.commands.first_key_value() {
                 return self.fail(format!("command {id} was not answered"));
             }
             if let Some(supervisor) = supervisor {
-                self.check_channels("everything is well", supervisor);
+                self.check_channels("nothing is broken", supervisor);
             }
-            self.check_figures();
-            let is_free = self.plan.chaos == 0 && !self.plan.flaps && !self.is_hindered;
+            self.check_stats();
+            let is_free = self.plan.chaos == 0 && !self.plan.flaps && !self.had_failures;
             if is_free && self.rotations > 0 && self.handovers == 0 {
-                return self.fail("it was to rotate, nothing was in the way, and it has not");
+                return self
+                    .fail("a rotation was requested, nothing failed, and there was no handover");
             }
-            if self.told_sessions != self.lost_sessions {
-                let (told, lost) = (self.told_sessions, self.lost_sessions);
-                return self.fail(format!("gaps tell of {told} lost sessions, {lost} were lost"));
+            if self.reported_sessions != self.lost_sessions {
+                let (reported, lost) = (self.reported_sessions, self.lost_sessions);
+                return self
+                    .fail(format!("gaps report {reported} lost sessions, {lost} were lost"));
             }
         }
         self.check_coverage(self.done.is_some());
@@ -102,27 +106,29 @@ impl World {
         let all = (self.sink.taken.len() as u64, self.sink.gaps.len());
         if (self.consumer.next, self.consumer.gaps) != all {
             let seen = (self.consumer.next, self.consumer.gaps);
-            self.fail(format!("the consumer has seen {seen:?} of {all:?} (notifications, gaps)"));
+            self.fail(format!(
+                "the consumer has received {seen:?} of {all:?} (notifications, gaps)"
+            ));
         } else if (stats.delivered, stats.lagged) != (self.consumer.delivered, self.consumer.lagged)
             || stats.received != all.0
         {
-            self.fail(format!("the figures are wrong: {stats:?}"));
+            self.fail(format!("the statistics are wrong: {stats:?}"));
         }
     }
 
-    /// What is told of figures is what has happened.
-    fn check_figures(&mut self) {
-        let figures = self.shared.stats();
+    /// Checks the statistics against what has happened.
+    fn check_stats(&mut self) {
+        let stats = self.shared.stats();
         let counted = [
-            (figures.received, self.sink.taken.len() as u64),
-            (figures.sessions, self.epochs.into()),
-            (figures.sessions_lost, self.lost_sessions.into()),
-            (figures.attempts, self.connections.len() as u64),
-            (figures.handovers, self.handovers.into()),
-            (figures.hooks, self.hook.asked),
+            (stats.received, self.sink.taken.len() as u64),
+            (stats.sessions, self.epochs.into()),
+            (stats.sessions_lost, self.lost_sessions.into()),
+            (stats.attempts, self.connections.len() as u64),
+            (stats.handovers, self.handovers.into()),
+            (stats.hooks, self.hook.asked),
         ];
-        if counted.iter().any(|(told, known)| told != known) {
-            self.fail(format!("the figures are wrong: {figures:?}, and not {counted:?}"));
+        if counted.iter().any(|(shown, known)| shown != known) {
+            self.fail(format!("the statistics are wrong: {stats:?}, and not {counted:?}"));
         }
     }
 }

@@ -1,10 +1,10 @@
-//! What must hold of all that the consumer is told.
+//! Checks of every event that the consumer receives.
 
 use super::server::{Server, payload};
-use super::{World, say};
+use super::{Simulation, log_line};
 use crate::notification::Gap;
 
-impl World {
+impl Simulation {
     pub(super) fn delivered(
         &mut self,
         sequence: u64,
@@ -31,7 +31,7 @@ impl World {
             ));
         }
         let Some(taken) = self.sink.taken.get(position) else {
-            return self.fail(format!("notification {sequence} was delivered and never taken in"));
+            return self.fail(format!("notification {sequence} was delivered and never received"));
         };
         if (taken.process_id, taken.epoch) != (process_id, epoch) {
             let taken = *taken;
@@ -53,18 +53,18 @@ impl World {
     }
 
     pub(super) fn lagged(&mut self, first: u64, count: u64) {
-        say!(self, "consumer: {count} lost from {first}");
+        log_line!(self, "consumer: {count} lost from {first}");
         let expected = self.consumer.next;
         if first != expected || count == 0 {
             return self
-                .fail(format!("{count} from {first} are told as lost, {expected} comes next"));
+                .fail(format!("{count} from {first} are reported as lost, {expected} comes next"));
         }
         self.consumer.next += count;
         self.consumer.lagged += count;
         let taken = self.sink.taken.len() as u64;
         if self.consumer.next > taken {
             return self
-                .fail(format!("{count} from {first} are told as lost, {taken} were taken in"));
+                .fail(format!("{count} from {first} are reported as lost, {taken} were received"));
         }
         self.check_gaps_before(self.consumer.next);
         // Nothing is lost unless the queue was full.
@@ -73,38 +73,41 @@ impl World {
         if self.most_unread <= capacity && self.sink.most_unread_bytes <= bytes {
             let most = self.most_unread;
             self.fail(format!(
-                "{count} were lost, and never more than {most} of {capacity} waited"
+                "{count} were lost, and never more than {most} of {capacity} were queued"
             ));
         }
     }
 
-    /// No gap that stands before `position` is passed over.
+    /// Checks that every gap before `position` was delivered.
     fn check_gaps_before(&mut self, position: u64) {
         let gaps = &self.sink.gaps[self.consumer.gaps..];
-        if gaps.first().is_some_and(|told| told.position < position) {
+        if gaps.first().is_some_and(|recorded| recorded.position < position) {
             let at = gaps[0].position;
-            self.fail(format!("the gap at {at} was not told before notification {}", position - 1));
+            self.fail(format!(
+                "the gap at {at} was not delivered before notification {}",
+                position - 1
+            ));
         }
     }
 
-    pub(super) fn told_of_gap(&mut self, gap: &Gap) {
+    pub(super) fn received_gap(&mut self, gap: &Gap) {
         let next = self.consumer.next;
-        say!(self, "consumer: gap before {next}: {gap}");
+        log_line!(self, "consumer: gap before {next}: {gap}");
         let gaps = &self.sink.gaps[self.consumer.gaps..];
-        let here = gaps.iter().take_while(|told| told.position == next);
+        let here = gaps.iter().take_while(|recorded| recorded.position == next);
         let (mut count, mut sessions) = (0, 0);
-        for told in here {
+        for recorded in here {
             count += 1;
-            sessions += told.gap.sessions();
+            sessions += recorded.gap.sessions();
         }
         if count == 0 {
-            return self.fail(format!("a gap is told before {next} where none is"));
+            return self.fail(format!("a gap is delivered before {next}, and there is none"));
         }
         self.consumer.gaps += count;
         self.consumer.gap_epoch = gap.epoch();
         if gap.sessions() != sessions {
-            let told = gap.sessions();
-            self.fail(format!("a gap tells of {told} lost sessions, {sessions} belong to it"));
+            let reported = gap.sessions();
+            self.fail(format!("a gap reports {reported} lost sessions, {sessions} belong to it"));
         }
     }
 }

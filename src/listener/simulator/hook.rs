@@ -1,60 +1,61 @@
-//! The user's hook, as far as it can be simulated: it takes its time, and may fail.
+//! The simulated hook: it takes some time, and may fail.
 
 use std::collections::BTreeMap;
 use std::task::{Context, Poll, Waker};
 
 use super::clock::{Event, MILLI, Micros, SECOND};
-use super::{World, say};
+use super::{Simulation, log_line};
 use crate::supervisor::{Live, State, Supervisor};
 use crate::{Error, ErrorKind};
 
 #[derive(Debug, Default)]
 pub(super) struct Hook {
-    /// How often it was asked for.
+    /// The number of runs that the supervisor requested.
     pub(super) asked: u64,
-    /// When it was asked for, and then when it has begun: its time runs from there.
+    /// The time of the request, and then of the beginning of the run. Its timeout counts from there.
     since: Micros,
-    /// How many sessions were lost when it was asked for.
+    /// The number of lost sessions at the request.
     lost_sessions: u32,
-    /// It was asked for, and has yet to begin: the one before it may run on.
+    /// A run was requested and has not begun, because the previous one may still run.
     pub(super) is_asked: bool,
     number: u64,
     pub(super) running: Option<u64>,
-    runs: BTreeMap<u64, Life>,
-    /// It has read the state since the last session was lost.
+    runs: BTreeMap<u64, RunState>,
+    /// A run has succeeded since the last session was lost.
     pub(super) has_succeeded: bool,
-    /// It was run at the start.
+    /// The first run was requested.
     has_begun: bool,
-    /// It has succeeded once.
+    /// A run has succeeded.
     has_ever_succeeded: bool,
-    /// How often in a row it has failed.
+    /// The number of consecutive failures.
     failures: u32,
-    /// It has failed for the last time: the listener closes.
+    /// It has failed too often: the listener closes.
     pub(super) was_last: bool,
 }
 
-/// A hook that runs, in the hands of the task.
+/// A run that the task owns.
 #[derive(Debug)]
-pub(super) struct Run(u64);
+pub(super) struct RunningHook(u64);
 
+/// The state of a run.
 #[derive(Debug, Default)]
-struct Life {
-    /// How it has ended.
+struct RunState {
+    /// The result, until the task has received it.
     result: Option<Result<(), Error>>,
     waker: Option<Waker>,
     is_cancelled: bool,
 }
 
 impl Hook {
-    /// A hook has ended, and whoever waits for it does not know.
+    /// Returns whether a run has ended whose result the task has not received.
     pub(super) fn has_unseen_end(&self) -> bool {
         self.runs.values().any(|life| life.result.is_some())
     }
 }
 
-impl World {
+impl Simulation {
     pub(super) fn hook_begins(&mut self, live: &Live, supervisor: &Supervisor) {
-        say!(self, "hook: {live:?}");
+        log_line!(self, "hook: {live:?}");
         if !self.plan.has_hook {
             return self.fail("a hook is run, and there is none");
         }
@@ -62,44 +63,44 @@ impl World {
             return self.fail("a hook is run while it runs");
         }
         if self.hook.was_last {
-            return self.fail("a hook is run that has failed for the last time");
+            return self.fail("a hook is run that has failed too often");
         }
         self.hook.asked += 1;
         (self.hook.since, self.hook.lost_sessions) = (self.clock.now(), self.lost_sessions);
         self.hook.is_asked = true;
-        // By the time this is carried out everything may have ended.
+        // When this action is performed, the listener may have ended.
         if !self.sink.is_held && supervisor.state() != State::Closed {
-            return self.fail("a hook is run while notifications are shown");
+            return self.fail("a hook is run while notifications are published");
         }
         match live {
             Live::Start => self.hook.has_begun = true,
             Live::AfterGap(_) if !self.hook.has_begun => {
-                return self.fail("the hook is told of a gap before the start");
+                return self.fail("the hook gets a gap before the start");
             }
             Live::AfterGap(_) => {}
         }
-        // By the time this is carried out the session may be lost again, or end.
+        // When this action is performed, the session may be lost, or close.
         if supervisor.state() == State::CatchingUp && !self.is_closing {
             self.check_channels("a hook is run", supervisor);
         }
     }
 
-    /// The session is gone, or it took too long.
+    /// Checks the reason for a cancelled run: the session was lost, or the run took too long.
     pub(super) fn hook_is_cancelled(&mut self, state: State) {
         self.hook.is_asked = false;
         let is_late = self.clock.now() >= self.hook.since + self.plan.hook_timeout;
         if self.is_closing || self.is_dropped {
             return;
         }
-        // A process that slept may find both at once: then the session is gone.
+        // A process that was suspended may detect both at once: then the session was lost.
         if is_late && state != State::Reconnecting {
             self.hook_ended(false);
         } else if state == State::CatchingUp && self.lost_sessions == self.hook.lost_sessions {
-            self.fail("a hook is cancelled before its time, and the session is there");
+            self.fail("a hook is cancelled before its timeout, and the session was not lost");
         }
     }
 
-    pub(super) fn start_hook(&mut self) -> Run {
+    pub(super) fn start_hook(&mut self) -> RunningHook {
         if !self.hook.runs.is_empty() {
             self.fail("a hook begins before the last one has ended");
         }
@@ -107,15 +108,15 @@ impl World {
         self.hook.number += 1;
         let number = self.hook.number;
         self.hook.running = Some(number);
-        self.hook.runs.insert(number, Life::default());
+        self.hook.runs.insert(number, RunState::default());
         let most = if self.is_calm { self.plan.hook_timeout / 2 } else { SECOND };
         let time = if self.random.chance(10) { 0 } else { self.random.range(0, most.min(SECOND)) };
         self.clock.after(time, Event::Hook(number), &mut self.random);
-        Run(number)
+        RunningHook(number)
     }
 
-    /// It goes on to its next await, which may take its time.
-    pub(super) fn stop_hook(&mut self, run: &Run) {
+    /// Cancels a run, which continues for a while.
+    pub(super) fn stop_hook(&mut self, run: &RunningHook) {
         if let Some(life) = self.hook.runs.get_mut(&run.0) {
             life.is_cancelled = true;
         }
@@ -126,7 +127,7 @@ impl World {
     }
 
     pub(super) fn hook_returns(&mut self, number: u64) {
-        // Most listeners begin well: a first run that fails is their end.
+        // The first run fails rarely, because its failure ends the listener.
         let failures = match (self.is_calm, self.hook.has_ever_succeeded) {
             (true, _) => 0,
             (false, true) => 30,
@@ -136,7 +137,7 @@ impl World {
         if life.result.is_some() {
             return;
         }
-        // A process that sleeps cancels nothing.
+        // A suspended process cannot cancel a run.
         let since = self.hook.since.max(self.asleep_until);
         let is_late = self.clock.now() > since + self.plan.hook_timeout + 100 * MILLI;
         if is_late && !life.is_cancelled {
@@ -145,7 +146,7 @@ impl World {
         let result = if life.is_cancelled {
             Err(Error::new(ErrorKind::Closed, "the hook was cancelled (simulated)"))
         } else if self.random.chance(failures) {
-            // Of any kind: this one is that of a clean end too.
+            // An error of any kind, also that of a closed listener.
             let kind =
                 if number.is_multiple_of(2) { ErrorKind::Closed } else { ErrorKind::Connect };
             Err(Error::new(kind, "the hook fails (simulated)"))
@@ -156,10 +157,10 @@ impl World {
         if let Some(waker) = life.waker.take() {
             waker.wake();
         }
-        say!(self, "hook {number}: {:?}", self.hook.runs[&number].result);
+        log_line!(self, "hook {number}: {:?}", self.hook.runs[&number].result);
     }
 
-    /// A run has succeeded, failed, or took too long.
+    /// Records the end of a run.
     fn hook_ended(&mut self, is_ok: bool) {
         let hook = &mut self.hook;
         hook.has_succeeded |= is_ok;
@@ -168,15 +169,15 @@ impl World {
         let is_last = self.plan.hook_failures_max.is_some_and(|most| hook.failures >= most);
         hook.was_last = !is_ok && (is_last || !hook.has_ever_succeeded);
         if hook.was_last && !self.is_closing {
-            say!(self, "the hook has failed for the last time");
-            self.closes();
+            log_line!(self, "the hook has failed too often");
+            self.expect_end();
         }
     }
 
-    pub(super) fn look_at_hook(
+    pub(super) fn poll_hook_run(
         &mut self,
         cx: &mut Context<'_>,
-        run: &Run,
+        run: &RunningHook,
     ) -> Poll<Result<(), Error>> {
         let Some(life) = self.hook.runs.get_mut(&run.0) else {
             self.fail("a hook is polled that has ended");

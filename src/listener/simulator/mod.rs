@@ -1,19 +1,19 @@
-//! A world in one thread, in which a listener lives: servers, a network, a clock, writers, a user, a consumer,
-//! and what breaks. All of it follows from a seed.
+//! A deterministic simulator of a listener and its environment, in one thread: servers, a network, a clock, writers, a user,
+//! a consumer, and failures. A seed determines the whole run.
 //!
 //! ```text
 //! user ─ requests ─▶ Task(Supervisor) ─ Sink ─▶ queue ─▶ Listener ─ recv, recv_batch ─▶ consumer
 //!                     ▲      │ clock, timer, hook
 //!                     │      ▼
-//!                    our sockets ◀─ packets ─▶ network ◀─▶ servers (testing::Backend) ◀─ writers
+//!                        sockets ◀─ packets ─▶ network ◀─▶ servers (testing::Backend) ◀─ writers
 //! ```
-//! The task, the supervisor, the sessions, the queue and the consuming half of the listener are the real ones. The
-//! task is polled as a runtime does it: when it was woken, and only then. The [shell](shell) is what it finds
-//! outside. The [oracle](oracle) knows what every server sent to whom and what the user was told, and looks at
-//! each thing that the listener does.
+//! The task, the supervisor, the sessions, the queue and the consumer's half of the listener are the real ones. As in a
+//! runtime, the task is polled only after it was woken. Its [environment](environment) is simulated. The [oracle](oracle)
+//! records what every server sent and what was reported to the user, and checks every action of the listener.
 //!
-//! `PGBELL_SEED=n` replays one run and shows what happened; `PGBELL_SEEDS=n` runs so many.
+//! `PGBELL_SEED=n` replays one run and prints its trace; `PGBELL_SEEDS=n` runs `n` seeds.
 
+mod actions;
 mod alarms;
 mod backoff;
 mod chaos;
@@ -22,24 +22,23 @@ mod connection;
 mod consumer;
 mod coverage;
 mod deliveries;
+mod ending;
+mod environment;
 mod hook;
-mod lives;
 mod network;
 mod oracle;
 mod outages;
 mod plan;
 mod proxy;
 mod random;
+mod recording_sink;
 mod script;
 mod server;
-mod shell;
 mod sockets;
 mod subscriptions;
 mod tests;
-mod told;
 mod trace;
 mod user;
-mod witness;
 mod writers;
 
 use std::cell::RefCell;
@@ -50,140 +49,144 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use self::alarms::Set;
+use self::alarms::AlarmState;
 use self::backoff::Backoff;
 use self::clock::{Clock, Event, Micros, SECOND};
 use self::connection::Connection;
-use self::consumer::{Bell, Consumer};
+use self::consumer::{Consumer, FlagWaker};
+use self::environment::TaskParts;
 use self::hook::Hook;
 use self::plan::Plan;
 use self::random::Random;
+use self::recording_sink::RecordingSink;
 use self::script::Script;
 use self::server::{Server, Status};
-use self::shell::Inside;
 use self::subscriptions::Subscriptions;
-use self::trace::{Trace, say};
-use self::user::Asked;
-use self::witness::Witness;
+use self::trace::{Trace, log_line};
+use self::user::OpenCommand;
 use super::Listener;
-use super::current::Current;
+use super::current::CurrentRun;
 use super::handle::{ListenerHandle, Request};
 use super::shared::Shared;
 use super::sink::RingSink;
 use super::task::Task;
 use crate::Error;
-use crate::notification::Stamp;
+use crate::notification::ReceiveInfo;
 use crate::ring::{self, Pins};
 use crate::supervisor::{LinkId, Reply, State, Supervisor};
 use crate::testing::SessionId;
 
-/// More is no run but a storm.
+/// Most events of a run. More events mean an endless loop.
 const EVENTS_MAX: u64 = 1_000_000;
 
 type Answer = oneshot::Receiver<Result<Reply, Error>>;
 
-struct World {
+/// The state of a run.
+struct Simulation {
     plan: Plan,
     random: Random,
-    /// Where all that a proxy does comes from.
+    /// The random generator for the actions of proxies.
     proxy: Random,
     clock: Clock,
     trace: Trace,
     script: Script,
-    // ---- outside ----
+    // ---- the servers and the network ----
     servers: Vec<Server>,
     primary: usize,
     connections: Vec<Connection>,
     sessions: BTreeMap<(usize, SessionId), usize>,
     commits: u64,
-    /// Until when commits follow each other closely.
+    /// Commits are frequent until then.
     busy_until: Micros,
-    // ---- our process ----
-    sink: Witness,
+    // ---- the client's process ----
+    sink: RecordingSink,
     shared: Arc<Shared>,
     links: BTreeMap<LinkId, usize>,
-    /// Our ends that the task has dropped.
+    /// The client's sockets that the task has dropped.
     dropped: Rc<RefCell<Vec<usize>>>,
-    /// The connection that notifications are taken from.
+    /// The connection that delivers notifications.
     delivering: Option<usize>,
-    /// It was closed, and what became of that which was read from it was not looked at.
+    /// That connection after it was closed, while its last notifications are not checked.
     unchecked: Option<usize>,
     hook: Hook,
     backoff: Backoff,
     requests: mpsc::UnboundedSender<Request>,
-    /// How many commands the task has looked at.
+    /// The number of commands that the task has received.
     accepted: u64,
     consumer: Consumer,
-    /// Wakes the task.
-    bell: Arc<Bell>,
-    /// It was woken and will be polled.
+    /// The waker of the task.
+    waker: Arc<FlagWaker>,
+    /// The task was woken and will be polled.
     is_scheduled: bool,
-    alarms: Vec<Set>,
-    /// At which moment so many calls were made.
+    alarms: Vec<AlarmState>,
+    /// The last time at which the task was called, and the number of calls at that time.
     calls: (Micros, u32),
+    /// The process is suspended until then.
     asleep_until: Micros,
-    is_called_for_nothing: bool,
+    /// The supervisor gets calls without an effect.
+    has_useless_calls: bool,
     // ---- the user ----
     channels: Subscriptions,
-    commands: BTreeMap<u64, Asked>,
+    commands: BTreeMap<u64, OpenCommand>,
     next_command: u64,
-    /// Where answers are to come, and those that should be there, with whether they are good ones.
+    /// The receivers of answers, by the id of the command.
     answers: BTreeMap<u64, Answer>,
+    /// Answers that must have arrived, with whether they are `Ok`.
     answered: Vec<(u64, bool, Answer)>,
-    /// Whether the listener is connected for the first time.
+    /// Receives a message when the listener is connected for the first time.
     connected: Option<oneshot::Receiver<()>>,
     is_closing: bool,
-    /// The task has looked at that.
+    /// The task has received the command that ends it.
     is_end_known: bool,
     close_at: Option<Micros>,
-    // ---- what is known ----
+    // ---- what was observed ----
     state: State,
     /// How often each state was entered.
     entered: [u64; 5],
     epochs: u32,
     lost_sessions: u32,
-    told_sessions: u32,
-    /// Most notifications that waited for the consumer.
+    reported_sessions: u32,
+    /// Most notifications that were in the queue.
     most_unread: u64,
     handovers: u32,
-    /// How many notifications the servers have dropped and said so, and how many gaps told of one.
+    /// The number of dropped notifications that the servers have reported, and the number of gaps that report one.
     drops: u32,
-    told_drops: u32,
-    /// Until when a file that attempts read is wrong.
+    reported_drops: u32,
+    /// A file that every attempt reads is wrong until then.
     files_wrong_until: Micros,
-    /// An attempt to connect has failed, or will.
-    is_hindered: bool,
-    /// How often one was asked for, of a listener that could do it.
+    /// An attempt to connect has failed, or will fail.
+    had_failures: bool,
+    /// The number of `rotate` calls that must lead to a handover.
     rotations: u32,
-    /// When each gap was told.
+    /// The time at which each gap was reported.
     gaps_at: Vec<Micros>,
-    /// Of each server, the newest commit that was taken in.
+    /// The newest commit of each server that was received.
     last_taken: Vec<Option<usize>>,
     is_calm: bool,
-    /// When the listener must be well again, at the latest.
-    judgement: Micros,
+    /// The latest time at which the listener must have recovered.
+    recovery_at: Micros,
     /// The last commits were made.
     has_all: bool,
     done: Option<Result<(), Error>>,
     done_at: Micros,
     /// The task was dropped before it had ended.
     is_dropped: bool,
-    /// A drain was not over then.
-    is_drain_cut: bool,
+    /// A drain was in progress when the task was dropped.
+    is_drain_interrupted: bool,
     /// The task has ended.
-    is_gone: bool,
+    has_task_ended: bool,
     is_over: bool,
     failure: Option<String>,
 }
 
-impl World {
-    fn new(seed: u64, is_traced: bool) -> (Self, Inside) {
+impl Simulation {
+    fn new(seed: u64, is_traced: bool) -> (Self, TaskParts) {
         let mut random = Random::new(seed);
         let plan = Plan::new(&mut random);
         Self::with(plan, random, is_traced)
     }
 
-    fn with(plan: Plan, mut random: Random, is_traced: bool) -> (Self, Inside) {
+    fn with(plan: Plan, mut random: Random, is_traced: bool) -> (Self, TaskParts) {
         let clock = Clock::new();
         let channels = Subscriptions::new(plan.channels, plan.initial);
         let initial: Vec<usize> = (0..plan.initial).collect();
@@ -198,18 +201,18 @@ impl World {
         let mut secret = [0; 32];
         secret[..8].copy_from_slice(&random.number().to_be_bytes());
         let supervisor = Supervisor::new(clock.instant(), clock.wall(), secret, policy);
-        let inside = Inside { supervisor, requests, connected: tells };
+        let parts = TaskParts { supervisor, requests, connected: tells };
         let listener = Listener {
             consumer,
-            current: Current::new(pins),
+            current: CurrentRun::new(pins),
             loss: None,
-            stamp: Stamp { received_at: clock.wall(), epoch: 1 },
-            told: false,
+            info: ReceiveInfo { received_at: clock.wall(), epoch: 1 },
+            is_cause_returned: false,
             is_terminated: false,
             handle: ListenerHandle::new(sender.clone(), shared.clone()),
             task: None,
         };
-        let world = Self {
+        let simulation = Self {
             servers: (0..plan.servers).map(|index| Server::new(index, plan.is_proxied)).collect(),
             last_taken: vec![None; plan.servers],
             proxy: random.apart(),
@@ -224,8 +227,8 @@ impl World {
             busy_until: 0,
             rotations: 0,
             files_wrong_until: 0,
-            is_hindered: false,
-            sink: Witness::new(ring, shared.clone(), plan.overflow),
+            had_failures: false,
+            sink: RecordingSink::new(ring, shared.clone(), plan.overflow),
             shared,
             links: BTreeMap::new(),
             dropped: Rc::default(),
@@ -233,14 +236,14 @@ impl World {
             unchecked: None,
             hook: Hook::default(),
             backoff: Backoff::default(),
-            is_called_for_nothing: false,
+            has_useless_calls: false,
             handovers: 0,
             drops: 0,
-            told_drops: 0,
+            reported_drops: 0,
             requests: sender,
             accepted: 0,
             consumer: Consumer::new(listener),
-            bell: Arc::default(),
+            waker: Arc::default(),
             is_scheduled: true,
             alarms: Vec::new(),
             calls: (0, 0),
@@ -258,26 +261,26 @@ impl World {
             entered: [0; 5],
             epochs: 0,
             lost_sessions: 0,
-            told_sessions: 0,
+            reported_sessions: 0,
             most_unread: 0,
             gaps_at: Vec::new(),
             is_calm: false,
-            judgement: plan.calm + plan.recovery(),
+            recovery_at: plan.calm + plan.recovery(),
             has_all: false,
             done: None,
             done_at: 0,
             is_dropped: false,
-            is_drain_cut: false,
-            is_gone: false,
+            is_drain_interrupted: false,
+            has_task_ended: false,
             is_over: false,
             failure: None,
             plan,
         };
-        (world, inside)
+        (simulation, parts)
     }
 
-    fn run(&mut self, inside: Inside) {
-        say!(self, "{:?}", self.plan);
+    fn run(&mut self, parts: TaskParts) {
+        log_line!(self, "{:?}", self.plan);
         self.clock.at(0, Event::Task, &mut self.random);
         self.schedule_consumer();
         self.schedule_user();
@@ -289,61 +292,61 @@ impl World {
         }
         if self.plan.begins || self.plan.ends_with_error {
             let first = self.proxy.range(0, 6 * SECOND);
-            self.clock.at(first, Event::Meddle, &mut self.random);
+            self.clock.at(first, Event::Proxy, &mut self.random);
         }
         self.clock.at(self.plan.calm, Event::Calm, &mut self.random);
         if let Some(at) = self.plan.drops_at {
             self.clock.at(at, Event::Drop, &mut self.random);
         }
         if let Some(at) = self.plan.ends_at {
-            self.clock.at(at, Event::Leave, &mut self.random);
+            self.clock.at(at, Event::UserEnds, &mut self.random);
         }
-        let run = catch_unwind(AssertUnwindSafe(|| self.run_with_task(inside)));
+        let run = catch_unwind(AssertUnwindSafe(|| self.run_with_task(parts)));
         match run {
             Err(panic) if self.failure.is_none() => resume_unwind(panic),
-            _ => self.gone(),
+            _ => self.task_ended(),
         }
         while let Some(event) = self.next() {
             match event {
-                Event::Judge => self.come_to_judgement(None),
+                Event::FinalCheck => self.check_at_the_end(None),
                 event => self.handle(event),
             }
-            self.look_at_bells(event);
+            self.poll_woken(event);
             self.check_memory();
         }
     }
 
-    /// Until the task has ended.
-    fn run_with_task(&mut self, inside: Inside) {
-        let Inside { supervisor, requests, connected } = inside;
+    /// Runs until the task has ended.
+    fn run_with_task(&mut self, parts: TaskParts) {
+        let TaskParts { supervisor, requests, connected } = parts;
         let shared = self.shared.clone();
         let mut task = Task::new(self, supervisor, requests, shared, connected);
-        while let Some(event) = task.outside.next() {
+        while let Some(event) = task.environment.next() {
             match event {
-                Event::Task if !shell::poll(&mut task) => return,
+                Event::Task if !environment::poll(&mut task) => return,
                 Event::Task => {}
                 Event::Drop => {
-                    say!(task.outside, "the runtime ends, and the task is dropped");
-                    task.outside.is_dropped = true;
+                    log_line!(task.environment, "the runtime ends, and the task is dropped");
+                    task.environment.is_dropped = true;
                     return;
                 }
-                Event::Judge => task.outside.come_to_judgement(Some(&task.supervisor)),
-                event => task.outside.handle(event),
+                Event::FinalCheck => task.environment.check_at_the_end(Some(&task.supervisor)),
+                event => task.environment.handle(event),
             }
-            if std::mem::take(&mut task.outside.is_called_for_nothing) {
-                shell::call_for_nothing(&mut task);
+            if std::mem::take(&mut task.environment.has_useless_calls) {
+                environment::make_useless_calls(&mut task);
             }
-            task.outside.look_at_bells(event);
-            task.outside.check_sleep(&mut task.supervisor, task.requests.len());
-            task.outside.check_memory();
+            task.environment.poll_woken(event);
+            task.environment.check_sleep(&mut task.supervisor, task.requests.len());
+            task.environment.check_memory();
         }
     }
 
-    /// What happens next.
+    /// Returns the next event.
     fn next(&mut self) -> Option<Event> {
         while !self.is_over && self.failure.is_none() {
             let Some(event) = self.clock.next() else {
-                self.fail("nothing is left to happen");
+                self.fail("there are no more events");
                 break;
             };
             if self.clock.count() > EVENTS_MAX {
@@ -359,8 +362,8 @@ impl World {
         None
     }
 
-    fn come_to_judgement(&mut self, supervisor: Option<&Supervisor>) {
-        self.judge(supervisor);
+    fn check_at_the_end(&mut self, supervisor: Option<&Supervisor>) {
+        self.check_recovered(supervisor);
         if !self.is_closing && self.failure.is_none() {
             self.end_by_choice();
         }
@@ -373,34 +376,34 @@ impl World {
             Event::ToClient(index) => self.arrive_at_client(index),
             Event::Commit => self.commit_something(),
             Event::Burst => self.burst(),
-            Event::Trouble => self.trouble(),
-            Event::Whim => self.act_as_user(),
+            Event::FailDuringHandover => self.fail_during_handover(),
+            Event::ExtraCommand => self.act_as_user(),
             Event::Chaos => self.chaos(),
-            Event::Meddle => self.meddle(),
-            Event::Undo(index) => self.undo(index),
+            Event::Proxy => self.act_as_proxy(),
+            Event::ProxyRollback(index) => self.undo(index),
             Event::Act(number) => self.act(number),
             Event::Stop(server) => self.stop(server),
             Event::Up(server) => self.come_up(server),
-            Event::Mend(index) => self.mend(index),
+            Event::Resume(index) => self.resume_backend(index),
             Event::Write(index) => self.unblock(index),
-            Event::Alarm(number, turn) => self.ring(number, turn),
+            Event::Alarm(number, turn) => self.fire_alarm(number, turn),
             Event::Consume(turn) => self.consume(turn),
             Event::User => self.user(),
-            Event::Leave => self.leave(),
+            Event::UserEnds => self.end_by_user(),
             Event::Overdue(index) => self.is_overdue(index),
             Event::Flap(index) => self.flap(index),
             Event::Hook(number) => self.hook_returns(number),
             Event::Calm => self.calm(),
-            Event::Look => self.look(),
-            // Those are of whoever has the task.
-            Event::Task | Event::Judge | Event::Drop => {}
+            Event::CheckRecovery => self.check_recovery(),
+            // The caller, which owns the task, handles these.
+            Event::Task | Event::FinalCheck | Event::Drop => {}
             Event::End => self.end(),
         }
     }
 
-    /// Nothing breaks from here on; what is broken without our knowing stays so.
+    /// From here on nothing new breaks. Connections that are half-open stay so.
     fn calm(&mut self) {
-        say!(self, "calm");
+        log_line!(self, "calm");
         self.is_calm = true;
         for server in &mut self.servers {
             server.status = Status::Up;
@@ -410,6 +413,6 @@ impl World {
             connection.begin = None;
         }
         self.schedule_consumer();
-        self.clock.after(SECOND, Event::Look, &mut self.random);
+        self.clock.after(SECOND, Event::CheckRecovery, &mut self.random);
     }
 }

@@ -1,18 +1,18 @@
-//! What carries bytes between our end and the server's.
+//! The network: it carries bytes between the client's end and the server's end of a connection.
 
 use std::mem;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::World;
+use super::Simulation;
 use super::clock::{Event, MILLI, Micros};
 use super::connection::{Lane, Packet, Stage};
 use super::proxy::count_readies;
 use super::server::Status;
 use crate::wire::{DbError, Severity};
 
-impl World {
-    /// Hands `bytes` to a connection, in one direction, in pieces.
+impl Simulation {
+    /// Sends `bytes` over a connection in one direction, in pieces.
     pub(super) fn carry(&mut self, index: usize, up: bool, mut bytes: Bytes) {
         if !up {
             self.connections[index].readies += count_readies(&bytes);
@@ -34,7 +34,7 @@ impl World {
         if lane.is_cut() {
             return;
         }
-        // An RST does not wait for what it makes worthless.
+        // A reset overtakes everything before it.
         if matches!(packet, Packet::Rst) {
             lane.packets.clear();
         }
@@ -68,7 +68,7 @@ impl World {
                 self.serve(index);
             }
             Some(Packet::Fin) => {
-                // A client that ends its direction without Terminate is gone all the same.
+                // The server ends the session too if the client has closed without Terminate.
                 self.serve(index);
                 if self.connections[index].session.is_some()
                     && !self.connections[index].is_stopped()
@@ -78,7 +78,7 @@ impl World {
                 }
             }
             Some(Packet::Rst) => self.forget(index),
-            // Lost on the way.
+            // The packet was lost.
             None => {}
         }
     }
@@ -103,7 +103,7 @@ impl World {
 
     // ---- the server's end ----
 
-    /// The backend handles what has arrived.
+    /// Lets the backend handle the bytes that have arrived.
     pub(super) fn serve(&mut self, index: usize) {
         let connection = &mut self.connections[index];
         let Some(session) = connection.session.filter(|_| !connection.is_stopped()) else { return };
@@ -117,7 +117,7 @@ impl World {
         self.emit_woken(server);
     }
 
-    /// What other sessions were given.
+    /// Sends what the backends of other sessions have written.
     pub(super) fn emit_woken(&mut self, server: usize) {
         while let Some(session) = self.servers[server].backend.poll_wake() {
             if let Some(&index) = self.sessions.get(&(server, session)) {
@@ -126,7 +126,7 @@ impl World {
         }
     }
 
-    /// Sends what the backend has written.
+    /// Sends the output of a backend.
     pub(super) fn emit(&mut self, index: usize) {
         let connection = &mut self.connections[index];
         let Some(session) = connection.session.filter(|_| !connection.is_stopped()) else { return };
@@ -134,7 +134,7 @@ impl World {
         let output = backend.transmit(session).split().freeze();
         let is_closed = backend.is_closed(session);
         let output = self.drop_from(index, output);
-        let output = self.swallow_from(index, output);
+        let output = self.without_fence(index, output);
         let connection = &mut self.connections[index];
         note_sent(&output, &mut connection.sent);
         self.carry(index, false, output);
@@ -144,7 +144,7 @@ impl World {
         }
     }
 
-    /// The server's end is no more.
+    /// Removes the session from the server.
     pub(super) fn forget(&mut self, index: usize) {
         let connection = &mut self.connections[index];
         if let Some(session) = connection.session.take() {
@@ -154,7 +154,7 @@ impl World {
         }
     }
 
-    /// The server's end dies without a word of its backend: `last` is what the postmaster makes it say.
+    /// Ends the server's end at once. `last` is a message that it sends before.
     pub(super) fn kill(&mut self, index: usize, last: Option<(Severity, &str, &str)>, rst: bool) {
         let connection = &mut self.connections[index];
         connection.is_faulty = true;
@@ -180,9 +180,9 @@ impl World {
         self.put(index, false, Packet::Fin);
     }
 
-    // ---- our end ----
+    // ---- the client's end ----
 
-    /// An attempt to connect has come to its end.
+    /// Handles the end of a TCP connect.
     pub(super) fn connected(&mut self, index: usize) {
         let connection = &self.connections[index];
         if !matches!(connection.stage, Stage::Connecting) {
@@ -205,7 +205,7 @@ impl World {
             }
         }
         if self.random.chance(self.login_trouble()) {
-            // A refusal for good ends a listener that has no reason to try again.
+            // A refusal such as 28P01 ends a listener that does not retry refusals.
             let (code, text) = match self.random.below(10) {
                 0 => ("28P01", "password authentication failed for user \"bob\""),
                 1..4 => return self.opening_panics(index),
@@ -223,7 +223,7 @@ impl World {
         if self.is_calm { 0 } else { 3 }
     }
 
-    /// Writes what `out` has, unless the socket takes nothing or only a part.
+    /// Writes `out`, or a part of it, unless the socket is blocked.
     pub(super) fn write(&mut self, index: usize, out: &mut BytesMut) {
         if out.is_empty() || self.connections[index].is_blocked {
             return;
@@ -244,7 +244,7 @@ impl World {
         self.carry(index, true, bytes);
     }
 
-    /// Our end is closed, at once.
+    /// Closes the client's end at once.
     pub(super) fn drop_connection(&mut self, index: usize) {
         let connection = &mut self.connections[index];
         if connection.is_closed() {
@@ -260,7 +260,7 @@ impl World {
     }
 }
 
-/// Process ids of the notifications in what a backend wrote: whole messages.
+/// Appends the process ids of the notifications in `output`, which contains only whole messages.
 fn note_sent(mut output: &[u8], sent: &mut Vec<i32>) {
     while let [kind, a, b, c, d, body @ ..] = output {
         let length = usize::try_from(u32::from_be_bytes([*a, *b, *c, *d])).unwrap();
@@ -269,5 +269,5 @@ fn note_sent(mut output: &[u8], sent: &mut Vec<i32>) {
         }
         output = &body[length - 4..];
     }
-    assert!(output.is_empty(), "half a message of the backend");
+    assert!(output.is_empty(), "an incomplete message of the backend");
 }

@@ -1,26 +1,26 @@
-//! What must hold, checked while it happens.
+//! The checks that run during the simulation.
 
 use super::connection::Stage;
+use super::recording_sink::RecordedGap;
 use super::server::{Commit, Server};
 use super::subscriptions::Channel;
-use super::witness::Told;
-use super::{World, say};
+use super::{Simulation, log_line};
 use crate::listener::sink::buffers_max;
 use crate::supervisor::{ChannelState, Overflow, State, Supervisor};
 
-impl World {
-    /// The first thing that is wrong ends the run.
+impl Simulation {
+    /// Records the first failure, which ends the run.
     pub(super) fn fail(&mut self, why: impl Into<String>) {
         if self.failure.is_none() {
             let why = why.into();
-            say!(self, "WRONG: {why}");
+            log_line!(self, "WRONG: {why}");
             self.failure = Some(why);
         }
     }
 
-    // ---- what the listener takes in ----
+    // ---- what the listener receives ----
 
-    /// Looks at what was taken in since the last time.
+    /// Checks the notifications and gaps since the last call.
     pub(super) fn check_taken(&mut self) {
         let unread = self.sink.taken.len() as u64 - self.consumer.next;
         self.most_unread = self.most_unread.max(unread);
@@ -37,45 +37,46 @@ impl World {
         }
     }
 
-    /// However a session has ended, unless by an answer that cannot be believed: all that was read from it was taken
-    /// in, and so it is delivered or told as lost.
+    /// Checks after the end of a session that all notifications that were read from it were put into the queue, so that they
+    /// are delivered or reported as lost. This is not checked if the session ended because of a rejected answer.
     fn check_all_taken(&mut self, index: usize) {
         let connection = &self.connections[index];
         if !connection.read.is_ended && !connection.is_closing {
             return;
         }
-        // An error that crossed a command was taken for its answer, or a proxy has begun a transaction: nothing behind it
-        // is believed.
+        // A stray error was taken as the answer to a command, or a proxy has begun a transaction: everything after it is
+        // rejected.
         if connection.has_dropped || connection.inside_at.is_some() {
             return;
         }
-        // What comes before its fence are repetitions: where that stands is only known from what follows.
-        let first = if connection.is_successor { connection.first_taken } else { Some(0) };
+        // Notifications of a new session before its fence are repetitions. The position of the fence follows from the first
+        // notification that was received.
+        let first = if connection.is_new_session { connection.first_taken } else { Some(0) };
         let read =
             first.and_then(|first| connection.sent.get(first..connection.read.notifications));
         let log = &self.servers[connection.server].log;
         let mut commits = read.into_iter().flatten().filter_map(|&sent| Server::number(sent));
         if let Some(lost) = commits.find(|&number| log[number].position.is_none()) {
             self.fail(format!(
-                "commit {lost} was read from connection {index}, and was not taken in before its end"
+                "commit {lost} was read from connection {index}, and was not queued before its end"
             ));
         }
     }
 
-    /// The listener was closed while a successor waited at the fence for the old session: what was read behind the fence was
-    /// delivered by the old session too, or a gap is at the end of the stream.
+    /// Checks a listener that was closed while a new session had received the fence and the old one had not: notifications that
+    /// were read after the fence were delivered by the old session too, or a gap is at the end of the stream.
     pub(super) fn check_left(&mut self) {
-        let is_cause_told = matches!(self.done, Some(Err(_))) && !self.is_dropped;
+        let has_failed = matches!(self.done, Some(Err(_))) && !self.is_dropped;
         let end = self.sink.taken.len() as u64;
-        // The notifications that a session sends itself through a proxy look like a fence.
-        if is_cause_told
+        // Self-notifications of a session behind a proxy look like a fence.
+        if has_failed
             || self.plan.is_proxied
-            || self.sink.gaps.iter().any(|told| told.position == end)
+            || self.sink.gaps.iter().any(|recorded| recorded.position == end)
         {
             return;
         }
         let left = self.connections.iter().filter(|connection| {
-            connection.is_left && !connection.has_dropped && connection.inside_at.is_none()
+            connection.is_undelivered && !connection.has_dropped && connection.inside_at.is_none()
         });
         let mut commits = left.flat_map(|connection| {
             let log = &self.servers[connection.server].log;
@@ -87,7 +88,7 @@ impl World {
         };
         if let Some((lost, _)) = commits.find(|(_, commit)| is_lost(commit)) {
             self.fail(format!(
-                "commit {lost} was read behind the fence, was not taken in, and no gap tells of it"
+                "commit {lost} was read after the fence, was not queued, and no gap covers it"
             ));
         }
     }
@@ -97,15 +98,16 @@ impl World {
         let connection = &mut self.connections[taken.connection];
         let (server, process_id) = (connection.server, taken.process_id);
         let Some(number) = Server::number(process_id) else {
-            return self.fail(format!("a notification of our own was delivered: {taken:?}"));
+            return self
+                .fail(format!("a notification of the listener itself was delivered: {taken:?}"));
         };
-        // Each session is delivered without holes: only the first of a successor may come late.
+        // No notification of a session is skipped, except the first ones of the new session of a handover.
         let rest = &connection.sent[connection.taken..];
         let skipped = rest.iter().position(|&sent| sent == process_id);
-        let holes =
+        let missing =
             rest.iter().take(skipped.unwrap_or(0)).filter(|&&sent| Server::number(sent).is_some());
-        let holes = holes.count();
-        let may_skip = connection.first_taken.is_none() && connection.is_successor;
+        let missing = missing.count();
+        let may_skip = connection.first_taken.is_none() && connection.is_new_session;
         match skipped {
             Some(skipped) => {
                 connection.first_taken.get_or_insert(connection.taken + skipped);
@@ -114,12 +116,12 @@ impl World {
             None => {
                 let sent = format!("{:?}", connection.sent);
                 return self.fail(format!(
-                    "{taken:?} was taken, which is not what comes next of what was sent: {sent}"
+                    "{taken:?} was received, which is not the next one of those that were sent: {sent}"
                 ));
             }
         }
-        if holes > 0 && !may_skip {
-            return self.fail(format!("before {taken:?} {holes} of its session were passed over"));
+        if missing > 0 && !may_skip {
+            return self.fail(format!("before {taken:?} {missing} of its session were skipped"));
         }
         let epoch = connection.epoch;
         if taken.epoch != epoch {
@@ -127,78 +129,82 @@ impl World {
         }
         let commit = &mut self.servers[server].log[number];
         if let Some(before) = commit.position.replace(position as u64) {
-            return self.fail(format!("{taken:?} was taken twice: as {before} and as {position}"));
+            return self
+                .fail(format!("{taken:?} was received twice: as {before} and as {position}"));
         }
-        // What a command did that was under way at the end is not known: it is answered with the end.
+        // The effect of a command that was unanswered at the end is unknown.
         if commit.is_forbidden && !self.is_closing {
             let name = &self.channels.0[commit.channel].name;
-            return self.fail(format!(
-                "{taken:?} on {name:?} was committed after the channel was given up"
-            ));
+            return self
+                .fail(format!("{taken:?} on {name:?} was committed after UNLISTEN was confirmed"));
         }
         if self.last_taken[server].is_some_and(|last| last >= number) {
             return self.fail(format!("{taken:?} comes after a later commit of its server"));
         }
         self.last_taken[server] = Some(number);
-        say!(self, "taken as {position}: commit {number} of server {server}");
+        log_line!(self, "received as {position}: commit {number} of server {server}");
     }
 
     fn check_gap(&mut self, index: usize) {
-        let told = self.sink.gaps[index].clone();
-        say!(self, "gap at {}: {}", told.position, told.gap);
+        let recorded = self.sink.gaps[index].clone();
+        log_line!(self, "gap at {}: {}", recorded.position, recorded.gap);
         self.gaps_at.push(self.clock.now());
         let lost = self.lost_sessions;
-        self.told_sessions += told.gap.sessions();
-        if self.told_sessions > lost {
-            let told = self.told_sessions;
-            return self.fail(format!("gaps tell of {told} lost sessions, {lost} were lost"));
+        self.reported_sessions += recorded.gap.sessions();
+        if self.reported_sessions > lost {
+            let reported = self.reported_sessions;
+            return self.fail(format!("gaps report {reported} lost sessions, {lost} were lost"));
         }
-        self.check_cause(&told);
-        let refused: Vec<usize> =
-            told.gap.refused().iter().filter_map(|(name, _)| self.channels.find(name)).collect();
+        self.check_cause(&recorded);
+        let refused: Vec<usize> = recorded
+            .gap
+            .refused()
+            .iter()
+            .filter_map(|(name, _)| self.channels.find(name))
+            .collect();
         // When the listener ends, its gaps are reported without a run of the hook.
         if self.is_closing || self.is_dropped || self.done.is_some() {
             return;
         }
         if self.plan.has_hook && !self.hook.has_succeeded {
-            return self.fail("a gap was told before the hook has read the state");
+            return self.fail("a gap was delivered before the hook has succeeded");
         }
-        let (lost_at, restored_at) = (told.gap.lost_at(), told.gap.restored_at());
+        let (lost_at, restored_at) = (recorded.gap.lost_at(), recorded.gap.restored_at());
         if lost_at > restored_at || restored_at > self.clock.wall() {
             return self.fail(format!("a gap from {lost_at:?} to {restored_at:?}"));
         }
-        if told.state != State::Connected || told.counted < index as u64 + 1 {
-            let Told { state, counted, .. } = told;
+        if recorded.state != State::Connected || recorded.counted < index as u64 + 1 {
+            let RecordedGap { state, counted, .. } = recorded;
             return self.fail(format!(
-                "the consumer finds a gap, and from outside the state is {state:?}, gaps counted are {counted}"
+                "the consumer can take a gap, and a handle shows {state:?} and {counted} gaps"
             ));
         }
-        // The session of the next notification. If there is none yet: by now, another session may have taken the
-        // place of the one that had what it was told with.
-        let epoch = told.gap.epoch();
+        // It is the session of the next notification. If there is none yet, another session may already have replaced the one
+        // that the gap was reported with.
+        let epoch = recorded.gap.epoch();
         let has_epoch =
             |index: usize| self.connections.get(index).is_some_and(|one| one.epoch == epoch);
-        let going_on = [self.delivering.unwrap_or(0), self.sink.connection, told.connection];
-        let is_true = match self.sink.taken.get(usize::try_from(told.position).unwrap()) {
+        let going_on = [self.delivering.unwrap_or(0), self.sink.connection, recorded.connection];
+        let is_true = match self.sink.taken.get(usize::try_from(recorded.position).unwrap()) {
             Some(next) => next.epoch == epoch,
             None => going_on.into_iter().any(has_epoch),
         };
         if !is_true {
-            return self.fail(format!("a gap names session {epoch} as the one that goes on"));
+            return self.fail(format!("a gap has epoch {epoch}, and that is not the next session"));
         }
-        self.check_listening(&refused, "a gap was told");
+        self.check_listening(&refused, "a gap was reported");
         self.channels.restored(&refused);
     }
 
-    /// Whether the server knows of all that is wanted on the session that goes on.
+    /// Checks that the current session listens to every wanted channel.
     fn check_listening(&mut self, refused: &[usize], when: &str) {
-        // A drain ends all of them first, and a hook may return after that.
+        // A drain ends all channels first, and a hook may return after that.
         if self.is_closing {
             return;
         }
         let Some(index) = self.current() else { return };
         let connection = &self.connections[index];
-        // When the server's end is gone, our end will know.
+        // If the server's end is closed, the listener will detect it.
         let Some(session) = connection.session else { return };
         let backend = &self.servers[connection.server].backend;
         let active: Vec<&str> = backend.channels(session).collect();
@@ -206,7 +212,7 @@ impl World {
             channel.is_wanted
                 && channel.is_settled()
                 && !refused.contains(id)
-                && !connection.is_deaf
+                && !connection.has_lost_channels
                 && !active.contains(&channel.name.as_str())
         });
         if let Some((_, channel)) = missing {
@@ -217,15 +223,15 @@ impl World {
         }
     }
 
-    /// The open connection that notifications are taken from.
+    /// Returns the open connection that delivers notifications.
     pub(super) fn current(&self) -> Option<usize> {
         self.delivering.filter(|&index| matches!(self.connections[index].stage, Stage::Open))
     }
 
-    // ---- what the supervisor says ----
+    // ---- what the supervisor reports ----
 
     pub(super) fn entered(&mut self, state: State, supervisor: &Supervisor) {
-        say!(self, "state {state:?}");
+        log_line!(self, "state {state:?}");
         let legal = matches!(
             (self.state, state),
             (
@@ -241,7 +247,7 @@ impl World {
         let was_live = matches!(self.state, State::CatchingUp | State::Connected);
         self.state = state;
         self.entered[state as usize] += 1;
-        // By the time this is carried out the session may be lost again.
+        // When this action is performed, the session may be lost again.
         if matches!(state, State::CatchingUp | State::Connected) && supervisor.state() == state {
             self.check_channels("it is connected", supervisor);
             if !was_live {
@@ -250,7 +256,7 @@ impl World {
         }
     }
 
-    /// What it says of each channel is what the user asked for and what the server knows.
+    /// Checks the state of each channel: it agrees with the commands of the user and with the server.
     pub(super) fn check_channels(&mut self, when: &str, supervisor: &Supervisor) {
         let states: Vec<(String, ChannelState)> =
             supervisor.channels().map(|(name, state)| (name.to_owned(), state)).collect();
@@ -258,7 +264,7 @@ impl World {
         let mut wanted = vec![false; self.channels.0.len()];
         for (name, state) in states {
             let Some(id) = self.channels.find(&name) else {
-                return self.fail(format!("{when}, and it wants {name:?}"));
+                return self.fail(format!("{when}, and {name:?} is an unknown wanted channel"));
             };
             wanted[id] = true;
             match state {
@@ -272,19 +278,19 @@ impl World {
         };
         if let Some(wrong) = self.channels.0.iter().zip(&wanted).position(is_wrong) {
             let channel = format!("{:?}", self.channels.0[wrong]);
-            return self.fail(format!("{when}, and it is mistaken about {channel}"));
+            return self.fail(format!("{when}, and the state of {channel} is wrong"));
         }
         self.check_listening(&refused, when);
         self.channels.restored(&refused);
     }
 
-    /// The bounds that are said of memory.
+    /// Checks the limits of memory.
     pub(super) fn check_memory(&mut self) {
-        // One is for what is dropped.
+        // One buffer is for notifications that are dropped.
         let buffers = self.sink.ring.buffers_alive();
         let most = buffers_max(self.plan.bytes, 0) + 1;
         if buffers > most {
-            self.fail(format!("{buffers} receive buffers are alive, {most} are the limit"));
+            self.fail(format!("{buffers} receive buffers exist, {most} are the limit"));
         }
         let unread = self.sink.ring.producer.unread_bytes();
         let bytes = self.plan.bytes as u64;
@@ -292,7 +298,7 @@ impl World {
             self.fail(format!("{unread} bytes are queued, {bytes} are the limit"));
         }
         let unread = self.sink.ring.producer.unread();
-        // An item that lies across the limit is kept whole by DropOldest: the consumer skips its lower part.
+        // With `DropOldest`, an item across the limit stays in the queue, and the consumer skips its older part.
         let is_exact = self.plan.overflow != Overflow::DropOldest && !self.sink.had_surplus;
         if unread > self.plan.capacity && is_exact {
             let capacity = self.plan.capacity;

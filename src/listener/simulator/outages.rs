@@ -1,15 +1,15 @@
-//! What breaks of servers: they stop, come back, and change their roles.
+//! Failures of servers: they stop, start, and change their roles.
 
-use super::chaos::PATIENCE;
+use super::chaos::KERNEL_TIMEOUT;
 use super::clock::{Event, MILLI, SECOND};
 use super::server::Status;
-use super::{World, say};
+use super::{Simulation, log_line};
 use crate::wire::Severity;
 
-impl World {
+impl Simulation {
     pub(super) fn restart(&mut self, server: usize) {
         let way = self.random.below(3);
-        say!(self, "server {server}: restart ({way})");
+        log_line!(self, "server {server}: restart ({way})");
         self.servers[server].status = Status::Down;
         for index in 0..self.connections.len() {
             if self.connections[index].server == server {
@@ -30,16 +30,16 @@ impl World {
         self.clock.after(delay, Event::Up(server), &mut self.random);
     }
 
-    /// Another server becomes the primary one. The old one stops, or is cut off from us for good.
+    /// Makes another server the primary. The old one stops, or its connections become half-open for ever.
     pub(super) fn fail_over(&mut self) {
         let old = self.primary;
         let next = (old + 1 + self.random.index(self.servers.len())) % self.servers.len();
         if next == old || self.servers[next].status != Status::Up {
             return;
         }
-        say!(self, "failover from server {old} to server {next}");
+        log_line!(self, "failover from server {old} to server {next}");
         self.primary = next;
-        // Who was left behind on it goes no further, or would never know of the time between.
+        // Connections from before would not report what was committed while it was not the primary.
         for index in 0..self.connections.len() {
             if self.connections[index].server == next {
                 self.kill(index, None, true);
@@ -48,7 +48,7 @@ impl World {
         match self.random.below(3) {
             0 => return self.restart(old),
             1 => {
-                // It lives on for a while, and nobody writes to it: whoever is connected there hears nothing.
+                // It continues for a while, but nothing is committed on it: its connections receive nothing.
                 for connection in self.connections.iter_mut().filter(|c| c.server == old) {
                     connection.is_faulty = true;
                 }
@@ -62,21 +62,21 @@ impl World {
             if connection.server != old || connection.is_closed() {
                 continue;
             }
-            self.clock.after(PATIENCE, Event::Overdue(index), &mut self.random);
+            self.clock.after(KERNEL_TIMEOUT, Event::Overdue(index), &mut self.random);
             connection.is_faulty = true;
             connection.to_server.cut(now);
             connection.to_client.cut(now);
         }
     }
 
-    /// A server that was left behind stops, unless it has become the primary one again.
+    /// Stops a former primary, unless it is the primary again.
     pub(super) fn stop(&mut self, server: usize) {
         if server != self.primary {
             self.restart(server);
         }
     }
 
-    /// A server comes up: first it says that it is starting.
+    /// Starts a server. At first it may refuse connections because it is starting.
     pub(super) fn come_up(&mut self, server: usize) {
         let status = &mut self.servers[server].status;
         if *status == Status::Down && self.random.chance(40) && !self.is_calm {
@@ -86,6 +86,6 @@ impl World {
         } else {
             *status = Status::Up;
         }
-        say!(self, "server {server}: {:?}", self.servers[server].status);
+        log_line!(self, "server {server}: {:?}", self.servers[server].status);
     }
 }

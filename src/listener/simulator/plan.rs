@@ -1,8 +1,8 @@
-//! What kind of run it is: drawn from the seed before it begins.
+//! [`Plan`]: the settings of a run, chosen from the seed.
 
 use std::time::Duration;
 
-use super::chaos::UP_ALONE;
+use super::chaos::ONE_WAY_TIMEOUT;
 use super::clock::{MILLI, Micros, SECOND};
 use super::random::Random;
 use crate::supervisor::{Heartbeat, HookPolicy, Overflow, Policy, Reconnect};
@@ -11,44 +11,44 @@ use crate::supervisor::{Heartbeat, HookPolicy, Overflow, Policy, Reconnect};
 pub(super) struct Plan {
     pub(super) servers: usize,
     pub(super) channels: usize,
-    /// The first so many of the channels are wanted from the start.
+    /// The number of channels that are wanted from the start.
     pub(super) initial: usize,
     pub(super) capacity: u64,
     pub(super) bytes: usize,
     pub(super) overflow: Overflow,
     pub(super) connect_timeout: Micros,
     pub(super) close_timeout: Micros,
-    /// Shortest and longest delay before an attempt. `None`: the first loss is the end.
+    /// Shortest and longest delay before an attempt. `None` if the listener does not reconnect.
     pub(super) delays: Option<(Micros, Micros)>,
     pub(super) retry_refusals: bool,
     pub(super) every: Micros,
     pub(super) deadline: Micros,
     pub(super) lifetime: Option<Micros>,
     pub(super) has_hook: bool,
-    /// Longest time of a run of the hook, and how often in a row it may fail.
+    /// The longest time of a run of the hook, and its most consecutive failures.
     pub(super) hook_timeout: Micros,
     pub(super) hook_failures_max: Option<u32>,
-    /// Each session is ended soon after it is live, over and over.
+    /// Each session is ended soon after it is live.
     pub(super) flaps: bool,
-    /// The user ends it all, whatever is under way.
+    /// The time at which the user ends the listener.
     pub(super) ends_at: Option<Micros>,
-    /// The runtime of the listener ends, whatever is under way.
+    /// The time at which the runtime of the listener ends.
     pub(super) drops_at: Option<Micros>,
-    /// From when on nothing breaks, and how long the listener then has to be well.
+    /// The time from which nothing breaks.
     pub(super) calm: Micros,
-    /// Mean times between two of a kind. 0: never.
+    /// Mean times between two commits, commands and failures. Zero means never.
     pub(super) commits: Micros,
     pub(super) commands: Micros,
     pub(super) chaos: Micros,
     /// Longest usual time of a packet on its way.
     pub(super) delay: Micros,
-    /// How often a packet is split, in percent.
+    /// The share of packets that are split, in percent.
     pub(super) splits: u64,
     /// Longest usual time from a wake-up of the consumer to its poll.
     pub(super) laziness: Micros,
-    /// The consumer sleeps now and then for seconds.
+    /// The consumer sometimes pauses for seconds.
     pub(super) naps: bool,
-    /// Every timer rings so much too late.
+    /// The delay of every timer.
     pub(super) lateness: Micros,
     /// A proxy listens in place of its clients: the server cannot name the channels of a session.
     pub(super) is_proxied: bool,
@@ -60,7 +60,7 @@ pub(super) struct Plan {
 
 impl Plan {
     pub(super) fn new(random: &mut Random) -> Self {
-        // Apart from what else is drawn: all other seeds mean what they meant.
+        // A generator of its own, so that the runs of all other seeds stay the same.
         let mut apart = random.apart();
         let is_proxied = apart.chance(20);
         let (begins, ends_with_error) = (apart.chance(10), apart.chance(10));
@@ -115,7 +115,7 @@ impl Plan {
         }
     }
 
-    /// Nothing breaks of itself and the user does nothing.
+    /// Returns a plan without random failures and commands.
     pub(super) fn quiet() -> Self {
         Self {
             servers: 1,
@@ -152,18 +152,18 @@ impl Plan {
         }
     }
 
-    /// How long the listener has to be well again, whatever broke before.
+    /// Returns the longest time to recover from any failure.
     pub(super) fn recovery(&self) -> Micros {
-        // A dead peer is noticed by a proof, by the timeout of a command, or by the kernel.
-        UP_ALONE + self.back()
+        // A dead peer is detected by a heartbeat, by the timeout of a command, or by the kernel.
+        ONE_WAY_TIMEOUT + self.back()
     }
 
-    /// How long it takes to come back once that was noticed.
+    /// Returns the longest time to reconnect after a loss was detected.
     pub(super) fn back(&self) -> Micros {
         let (_, longest) = self.delays.unwrap_or_default();
-        // Two attempts, of which the first may hang, and two runs of the hook.
+        // Two attempts, of which the first may time out, and two runs of the hook.
         let back = 2 * (longest + self.connect_timeout) + 2 * (longest + SECOND);
-        // A handover that is stuck is given up after its limit.
+        // A handover without progress is given up after its timeout.
         back + 30 * SECOND
     }
 

@@ -1,47 +1,46 @@
-//! What a proxy does to the sessions behind it: it begins transactions that no client has asked for, and ends a session
-//! with an ERROR instead of a FATAL.
+//! A proxy that begins transactions of its own, and ends sessions with an ERROR instead of a FATAL.
 //!
-//! Its choices come from a generator of its own, and only some of the seeds have it: the others mean what they meant.
+//! It has a random generator of its own, and only some of the seeds use it, so that the runs of the others stay the same.
 
 use bytes::{Bytes, BytesMut};
 
-use super::chaos::PATIENCE;
+use super::chaos::KERNEL_TIMEOUT;
 use super::clock::{Event, MILLI, SECOND};
 use super::connection::{Packet, Stage};
+use super::recording_sink::RecordedGap;
 use super::user::QUERIES;
-use super::witness::Told;
 use super::writers::messages;
-use super::{World, say};
+use super::{Simulation, log_line};
 use crate::wire::{DbError, FrontendMessage, Severity};
 
-/// What all errors say that a proxy sends right before it ends a connection.
-const LAST_WORDS: &str = "the proxy ends this connection (simulated)";
+/// The text of all errors that a proxy sends right before it ends a connection.
+const PROXY_ERROR: &str = "the proxy ends this connection (simulated)";
 
-/// The SQLSTATE with which a server reports a dropped notification. It may be taken for the answer to a query, and the true
-/// answer then for another such report, with an SQLSTATE of its own.
-const DROPPED: &str = "58P01";
+/// The SQLSTATE with which a server reports a dropped notification. If it is taken as the answer to a query, the true answer
+/// is taken as another such report, with another SQLSTATE.
+const DROPPED_SQLSTATE: &str = "58P01";
 
 /// A transaction that a proxy is about to begin on a session.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Begin {
-    /// Only at a command that starts with this.
+pub(super) struct ProxyTransaction {
+    /// It begins at a command that starts with this.
     pub(super) command: &'static str,
-    /// Before the command, which is then not done. Else behind it, ahead of its ReadyForQuery.
+    /// It begins before the command, whose effect is then rolled back. Otherwise after it, before its ReadyForQuery.
     pub(super) is_before: bool,
-    /// Something has failed in it.
+    /// The transaction has failed.
     pub(super) is_failed: bool,
-    /// At how many commands in a row.
+    /// The number of consecutive commands at which one begins.
     pub(super) times: u32,
 }
 
-impl World {
-    /// The proxy does something, and will do so again.
-    pub(super) fn meddle(&mut self) {
+impl Simulation {
+    /// Performs a random action of the proxy, and schedules the next one.
+    pub(super) fn act_as_proxy(&mut self) {
         if self.is_calm {
             return;
         }
         let delay = self.proxy.range(1, 6 * SECOND);
-        self.clock.after(delay, Event::Meddle, &mut self.random);
+        self.clock.after(delay, Event::Proxy, &mut self.random);
         let is_open = |&index: &usize| {
             let connection = &self.connections[index];
             connection.session.is_some() && matches!(connection.stage, Stage::Open)
@@ -52,7 +51,7 @@ impl World {
         }
         let index = self.proxy.pick(&open);
         if self.plan.begins && self.proxy.chance(70) {
-            let begin = Begin {
+            let begin = ProxyTransaction {
                 command: self.proxy.pick(&["", "", "LISTEN", "ROLLBACK"]),
                 is_before: self.proxy.chance(60),
                 is_failed: self.proxy.chance(30),
@@ -68,16 +67,16 @@ impl World {
 
     // ---- transactions ----
 
-    pub(super) fn begin_transaction(&mut self, index: usize, begin: Begin) {
-        say!(self, "connection {index}: the proxy will begin a transaction: {begin:?}");
-        self.is_hindered = true;
+    pub(super) fn begin_transaction(&mut self, index: usize, begin: ProxyTransaction) {
+        log_line!(self, "connection {index}: the proxy will begin a transaction: {begin:?}");
+        self.had_failures = true;
         let connection = &mut self.connections[index];
         connection.is_faulty = true;
         connection.begin = Some(begin);
     }
 
-    /// While a proxy is about to begin a transaction, the backend gets the commands one by one. Returns whether the rest of
-    /// what has arrived is for the backend as it is.
+    /// Passes commands to the backend one by one while the proxy is about to begin a transaction. Returns whether the rest of
+    /// the input can be passed unchanged.
     pub(super) fn serve_one_by_one(&mut self, index: usize, arrived: &mut BytesMut) -> bool {
         while let Some(begin) = self.connections[index].begin {
             let Some((mut command, sql)) = take_command(arrived) else { return false };
@@ -93,14 +92,20 @@ impl World {
         true
     }
 
-    fn serve_inside(&mut self, index: usize, begin: Begin, sql: &str, command: &mut BytesMut) {
-        say!(self, "connection {index}: the proxy begins a transaction at {sql:?}");
+    fn serve_inside(
+        &mut self,
+        index: usize,
+        begin: ProxyTransaction,
+        sql: &str,
+        command: &mut BytesMut,
+    ) {
+        log_line!(self, "connection {index}: the proxy begins a transaction at {sql:?}");
         let connection = &mut self.connections[index];
         let Some(session) = connection.session else { return };
         let server = connection.server;
         let times = begin.times - 1;
-        connection.begin = (times > 0).then_some(Begin { times, ..begin });
-        // A ROLLBACK would end it.
+        connection.begin = (times > 0).then_some(ProxyTransaction { times, ..begin });
+        // A ROLLBACK would end the transaction.
         let is_before = begin.is_before && sql != "ROLLBACK";
         if is_before {
             self.begin_now(index, begin.is_failed);
@@ -116,13 +121,13 @@ impl World {
             }
         }
         self.emit(index);
-        // What the user asks may be answered inside any transaction: that is rolled back, and the session goes on.
+        // After a query of the user, a transaction is rolled back, and the session continues.
         if !QUERIES.contains(&sql) {
             let connection = &mut self.connections[index];
             connection.inside.push_back(connection.readies);
         }
         let delay = self.proxy.range(MILLI, 5 * SECOND);
-        self.clock.after(delay, Event::Undo(index), &mut self.random);
+        self.clock.after(delay, Event::ProxyRollback(index), &mut self.random);
     }
 
     fn begin_now(&mut self, index: usize, is_failed: bool) {
@@ -132,17 +137,17 @@ impl World {
         }
     }
 
-    /// The proxy rolls back what it has begun.
+    /// Rolls back the transaction of the proxy.
     pub(super) fn undo(&mut self, index: usize) {
         let connection = &self.connections[index];
         if connection.session.is_some() && !connection.is_stopped() {
-            say!(self, "connection {index}: the proxy rolls back");
+            log_line!(self, "connection {index}: the proxy rolls back");
             self.proxy_asks(index, "ROLLBACK");
             self.emit(index);
         }
     }
 
-    /// The answer is for the proxy; notifications that come with it are for its client.
+    /// Sends a command of the proxy to the backend. The client receives only the notifications in its answer.
     fn proxy_asks(&mut self, index: usize, sql: &str) {
         let connection = &self.connections[index];
         let Some(session) = connection.session else { return };
@@ -159,7 +164,7 @@ impl World {
         }
     }
 
-    /// Our end has read something: if it was an answer from inside a transaction of the proxy, the session must not go on.
+    /// Checks after a read whether it was an answer from inside a transaction of the proxy: then the session must end.
     pub(super) fn check_inside(&mut self, index: usize) {
         let now = self.clock.now();
         let connection = &mut self.connections[index];
@@ -167,12 +172,12 @@ impl World {
         let is_read = connection.inside.front().is_some_and(|&ready| ready <= readies);
         if is_read && connection.inside_at.is_none() {
             connection.inside_at = Some(now);
-            say!(self, "connection {index}: inside a transaction of the proxy");
-            self.clock.after(PATIENCE, Event::Overdue(index), &mut self.random);
+            log_line!(self, "connection {index}: inside a transaction of the proxy");
+            self.clock.after(KERNEL_TIMEOUT, Event::Overdue(index), &mut self.random);
         }
     }
 
-    /// A session that was answered inside a transaction of the proxy is rolled back once.
+    /// Checks that a session inside a transaction of the proxy is rolled back only once.
     pub(super) fn check_rollbacks(&mut self, index: usize, written: &[u8]) {
         let connection = &mut self.connections[index];
         if connection.inside_at.is_none() {
@@ -187,15 +192,15 @@ impl World {
 
     // ---- the end of a session ----
 
-    /// The proxy says why with an ERROR, and ends the connection at once or so much later.
+    /// Sends an ERROR of the proxy, and ends the connection, `late` microseconds later.
     pub(super) fn end_with_error(&mut self, index: usize, code: &'static str, late: u64) {
-        say!(self, "connection {index}: ended by the proxy with an ERROR {code}");
-        self.is_hindered = true;
+        log_line!(self, "connection {index}: ended by the proxy with an ERROR {code}");
+        self.had_failures = true;
         self.connections[index].is_faulty = true;
         self.emit(index);
         self.forget(index);
         let mut bytes = BytesMut::new();
-        DbError::new(Severity::Error, code, LAST_WORDS).encode_error(&mut bytes).unwrap();
+        DbError::new(Severity::Error, code, PROXY_ERROR).encode_error(&mut bytes).unwrap();
         self.carry(index, false, bytes.freeze());
         if late > 0 {
             self.slow_down(index, late);
@@ -203,23 +208,26 @@ impl World {
         self.put(index, false, Packet::Fin);
     }
 
-    /// An ERROR right before the end is the reason for that end. It is not the report of a dropped notification.
-    pub(super) fn check_cause(&mut self, told: &Told) {
-        let cause = told.gap.cause();
+    /// Checks that an ERROR right before the end is reported as the cause of the end, and not as a dropped notification.
+    pub(super) fn check_cause(&mut self, recorded: &RecordedGap) {
+        let cause = recorded.gap.cause();
         let text = cause.to_string();
-        let sessions = told.gap.sessions();
-        if text.contains(LAST_WORDS) && (sessions == 0 || text.contains("dropped")) {
+        let sessions = recorded.gap.sessions();
+        if text.contains(PROXY_ERROR) && (sessions == 0 || text.contains("dropped")) {
             return self.fail(format!("a gap of {sessions} sessions, because {text}"));
         }
-        self.told_drops += u32::from(sessions == 0 && cause.sqlstate() == Some(DROPPED));
-        let (told, drops) = (self.told_drops, self.drops);
-        if told > drops {
-            self.fail(format!("gaps tell of {told} dropped notifications, {drops} were: {text}"));
+        self.reported_drops +=
+            u32::from(sessions == 0 && cause.sqlstate() == Some(DROPPED_SQLSTATE));
+        let (reported, drops) = (self.reported_drops, self.drops);
+        if reported > drops {
+            self.fail(format!(
+                "gaps report {reported} dropped notifications, {drops} were: {text}"
+            ));
         }
     }
 }
 
-/// The next command at the head of what has arrived, if all of it is there, and its words.
+/// Splits off the next command, if it is complete, and returns it with its SQL.
 fn take_command(arrived: &mut BytesMut) -> Option<(BytesMut, String)> {
     let mut rest = &arrived[..];
     let mut sql = String::new();
@@ -229,10 +237,10 @@ fn take_command(arrived: &mut BytesMut) -> Option<(BytesMut, String)> {
         rest = behind;
         match kind {
             b'Q' => sql = String::from_utf8_lossy(body.strip_suffix(b"\0")?).into_owned(),
-            // A statement with a name, which is empty, and its words.
+            // The name of the statement, which is empty, and its SQL.
             b'P' => {
-                let words = body.split(|&byte| byte == 0).nth(1)?;
-                sql = String::from_utf8_lossy(words).into_owned();
+                let text = body.split(|&byte| byte == 0).nth(1)?;
+                sql = String::from_utf8_lossy(text).into_owned();
             }
             _ => {}
         }
@@ -244,7 +252,7 @@ fn take_command(arrived: &mut BytesMut) -> Option<(BytesMut, String)> {
     None
 }
 
-/// How many answers are complete in what a backend has written.
+/// Counts the ReadyForQuery messages in the output of a backend.
 pub(super) fn count_readies(output: &Bytes) -> usize {
     messages(output).into_iter().filter(|message| message[0] == b'Z').count()
 }

@@ -1,18 +1,18 @@
-//! Where all that happens by chance comes from.
+//! [`Random`]: the random generator of a run.
 
-/// SplitMix64: one number of state, and a whole run follows from it.
+/// SplitMix64. Its state is one number, so that a seed determines a run.
 #[derive(Debug)]
 pub(super) struct Random(u64);
 
 impl Random {
     pub(super) fn new(seed: u64) -> Self {
-        // Seeds that follow each other begin far apart.
+        // Consecutive seeds begin with very different states.
         let mut random = Self(seed.wrapping_mul(0xd605_1b5c_9c6e_8b1d) ^ 0x5851_f42d_4c95_7f2d);
         random.number();
         random
     }
 
-    /// Another one, which takes nothing away from this one.
+    /// Returns another generator, and does not change the state of this one.
     pub(super) fn apart(&self) -> Self {
         Self::new(self.0)
     }
@@ -25,7 +25,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// From 0 to `n - 1`.
+    /// Returns a number from 0 to `n - 1`.
     pub(super) fn below(&mut self, n: u64) -> u64 {
         self.number() % n.max(1)
     }
@@ -38,14 +38,14 @@ impl Random {
         from + self.below(to - from + 1)
     }
 
-    /// From 1 to `max`, small numbers as often as large ones.
+    /// Returns a number from 1 to `max`. Small numbers are more frequent.
     pub(super) fn size(&mut self, max: u64) -> u64 {
         let top = self.range(1, max.max(1));
         let top = self.range(1, top);
         self.range(1, top)
     }
 
-    /// True so many times out of a hundred.
+    /// Returns true with a probability of `percent` percent.
     pub(super) fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }

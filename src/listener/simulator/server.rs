@@ -1,37 +1,36 @@
-//! A server: what it is ready for, and what was committed on it.
+//! [`Server`]: a simulated server with its status and its commits.
 
 use super::clock::Micros;
 use super::subscriptions::ChannelId;
 use crate::testing::{Backend, BackendConfig, Proxy};
 
-/// Whom a connection finds.
+/// How a server answers a new connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Status {
     Up,
-    /// Nobody answers the door.
+    /// It refuses TCP connections.
     Down,
-    /// FATAL 57P03.
+    /// It answers with FATAL 57P03.
     Starting,
 }
 
-/// A notification that somebody committed.
+/// A committed notification.
 #[derive(Debug)]
 pub(super) struct Commit {
     pub(super) channel: ChannelId,
     pub(super) at: Micros,
-    /// The user was told that this channel is listened to.
+    /// The channel was reported as active: the notification must arrive, or be covered by a gap.
     pub(super) is_expected: bool,
-    /// The user was told that this channel is not listened to.
+    /// The channel was reported as not active: the notification must not arrive.
     pub(super) is_forbidden: bool,
-    /// The server had forgotten that somebody listens: the listener learns of it at the next proof, perhaps
-    /// after later notifications of a channel that the user asked for again.
-    pub(super) is_unheard: bool,
-    /// Its place in the listener's stream.
+    /// The server had forgotten the channels of the session. The next heartbeat detects it, perhaps after later
+    /// notifications of a channel that the user requested again.
+    pub(super) may_be_missed: bool,
+    /// Its position in the stream of the listener.
     pub(super) position: Option<u64>,
 }
 
-/// Process ids from here on are numbers of commits: so each is told from its equals, though its payload is
-/// the same.
+/// The first process id that encodes the number of a commit, so that commits with the same payload are distinct.
 const FIRST: i32 = 1_000_000;
 
 pub(super) struct Server {
@@ -49,18 +48,18 @@ impl Server {
         Self { backend, status: Status::Up, log: Vec::new() }
     }
 
-    /// The process id that the next commit gets.
+    /// Returns the process id of the next commit.
     pub(super) fn next_process_id(&self) -> i32 {
         FIRST + i32::try_from(self.log.len()).unwrap()
     }
 
-    /// The number of a commit, unless a session of the server sent it.
+    /// Returns the number of a commit. `None` if a session of the listener sent the notification.
     pub(super) fn number(process_id: i32) -> Option<usize> {
         usize::try_from(process_id - FIRST).ok()
     }
 }
 
-/// What is said with commit `number` of a server. Some say the same.
+/// Returns the payload of a commit. Some payloads are equal.
 pub(super) fn payload(server: usize, number: usize) -> String {
     match number % 7 {
         3 | 4 => "again".to_owned(),

@@ -1,4 +1,4 @@
-//! Our ends of connections: they are opened, log in, are read and written.
+//! The client's ends of connections: connect, login and read.
 
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -7,27 +7,27 @@ use bytes::BytesMut;
 
 use super::clock::Event;
 use super::connection::{Connection, Packet, Stage};
-use super::{World, say};
+use super::{Simulation, log_line};
 use crate::auth::{AuthPolicy, Credentials, ScramNonce};
 use crate::session::{Evidence, Login, Session};
 use crate::supervisor::LinkId;
 use crate::wire::{DbError, ProtocolVersion};
 use crate::{Error, ErrorKind};
 
-impl World {
-    /// An attempt to connect begins.
+impl Simulation {
+    /// Begins an attempt to connect.
     pub(super) fn begin(&mut self, link: LinkId) -> usize {
         let server = self.choose_server();
         let index = self.connections.len();
-        say!(self, "connection {index}: open {link:?} to server {server}");
+        log_line!(self, "connection {index}: open {link:?} to server {server}");
         let mut connection = Connection::new(link, server, self.clock.now());
-        connection.is_successor = self.is_beside_another();
-        self.attempted(connection.is_successor);
+        connection.is_new_session = self.has_live_session();
+        self.attempted(connection.is_new_session);
         self.connections.push(connection);
         self.links.insert(link, index);
         if !self.is_calm && self.random.chance(5) {
-            // Nobody answers: the supervisor's deadline must end it.
-            self.is_hindered = true;
+            // The server does not answer: the supervisor's deadline must end the attempt.
+            self.had_failures = true;
             return index;
         }
         let delay = 2 * self.delay();
@@ -43,24 +43,24 @@ impl World {
         self.opening_ends(index, Error::server("the server refuses the connection", error));
     }
 
-    /// A wrong file has the same kind of error as wrong parameters.
+    /// Fails an attempt because of a wrong file, with the same kind of error as for wrong parameters.
     pub(super) fn opening_finds_wrong_files(&mut self, index: usize) {
         let error = Error::new(ErrorKind::Config, "a file is empty (simulated)").passing();
         self.opening_ends(index, error);
     }
 
-    /// Code of the user panics in it.
+    /// Fails an attempt because code of the user panics in it.
     pub(super) fn opening_panics(&mut self, index: usize) {
         self.opening_ends(index, Error::panicked("the attempt to connect", &"(simulated)"));
     }
 
     fn opening_ends(&mut self, index: usize, error: Error) {
-        self.is_hindered = true;
+        self.had_failures = true;
         self.connections[index].stage = Stage::Failed(error);
         self.connections[index].wake_reader();
     }
 
-    /// The socket is open: the session begins.
+    /// Begins the login.
     pub(super) fn log_in(&mut self, index: usize) {
         let login = Login {
             credentials: Credentials::new("bob").unwrap(),
@@ -79,8 +79,8 @@ impl World {
         self.put(index, true, Packet::Bytes(bytes));
     }
 
-    /// A whole attempt belongs to what the task waits for: the supervisor gets a session that is ready.
-    pub(super) fn go_on_logging_in(&mut self, index: usize) -> Poll<Result<Box<Session>, Error>> {
+    /// Continues the login. When it has ended, the supervisor gets a session that is ready.
+    pub(super) fn continue_login(&mut self, index: usize) -> Poll<Result<Box<Session>, Error>> {
         let connection = &mut self.connections[index];
         let (error, session) = match std::mem::replace(&mut connection.stage, Stage::Closed) {
             Stage::Failed(error) => (Some(error), None),
@@ -102,7 +102,7 @@ impl World {
             }
         };
         if let Some(error) = error {
-            say!(self, "connection {index}: {error}");
+            log_line!(self, "connection {index}: {error}");
             self.put(index, true, Packet::Rst);
             return Poll::Ready(Err(error));
         }
@@ -113,7 +113,7 @@ impl World {
         }
         while session.poll_event().is_some() {}
         if self.plan.is_proxied {
-            // As an attempt does that finds such a proxy. The answer comes when the supervisor has the session.
+            // As an attempt does if it detects such a proxy. The answer comes after the supervisor has the session.
             let private = format!("private_{index}");
             let listen = session.listen(self.clock.instant(), &[&private]);
             listen.expect("the session is ready");
@@ -123,7 +123,7 @@ impl World {
         connection.stage = Stage::Open;
         self.epochs += 1;
         connection.epoch = self.epochs;
-        say!(self, "connection {index}: logged in, session {}", self.epochs);
+        log_line!(self, "connection {index}: logged in, session {}", self.epochs);
         Poll::Ready(Ok(session))
     }
 
@@ -136,7 +136,7 @@ impl World {
     ) -> Poll<Result<usize, Error>> {
         let connection = &mut self.connections[index];
         if !connection.is_reading {
-            self.fail(format!("connection {index} is read, and it was not to be"));
+            self.fail(format!("connection {index} is read during a stall"));
             return Poll::Pending;
         }
         if !connection.socket.is_empty() {
@@ -144,7 +144,7 @@ impl World {
             let bytes = connection.socket.split_to(room.min(connection.socket.len()));
             connection.read.add(&bytes);
             input.extend_from_slice(&bytes);
-            say!(self, "connection {index}: {} bytes read", bytes.len());
+            log_line!(self, "connection {index}: {} bytes read", bytes.len());
             self.check_inside(index);
             return Poll::Ready(Ok(bytes.len()));
         }
@@ -157,12 +157,12 @@ impl World {
             }
         };
         connection.read.is_ended = true;
-        say!(self, "connection {index}: {read:?}");
+        log_line!(self, "connection {index}: {read:?}");
         self.lost(index);
         Poll::Ready(read)
     }
 
-    /// The socket takes bytes again.
+    /// Lets the socket accept bytes again.
     pub(super) fn unblock(&mut self, index: usize) {
         let connection = &mut self.connections[index];
         connection.is_blocked = false;

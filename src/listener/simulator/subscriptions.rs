@@ -1,22 +1,22 @@
-//! What the user was told of each channel: a model that knows nothing of sessions.
+//! A model of the channels as the user knows them, from commands, answers and gaps. It has no sessions.
 
-/// Index of a channel.
+/// The index of a channel.
 pub(super) type ChannelId = usize;
 
 #[derive(Debug)]
 pub(super) struct Channel {
     pub(super) name: String,
-    /// Servers may refuse it at times.
+    /// Servers sometimes refuse it.
     pub(super) is_refusable: bool,
-    /// The user wants it, as far as he was answered.
+    /// It is wanted according to the last answers.
     pub(super) is_wanted: bool,
-    /// He was told that it is active, and has not asked for its end since.
+    /// It was reported as active, and UNLISTEN was not requested since.
     pub(super) is_confirmed: bool,
-    /// He was told that it is not, and has not asked for it since.
+    /// It was reported as not active, and LISTEN was not requested since.
     pub(super) is_off: bool,
-    /// The last command about it.
+    /// The last command for it.
     last: u64,
-    /// How many commands about it are not answered.
+    /// The number of unanswered commands for it.
     open: u32,
 }
 
@@ -38,7 +38,7 @@ impl Channel {
         }
     }
 
-    /// No command about it is under way.
+    /// Returns true if no command for it is unanswered.
     pub(super) fn is_settled(&self) -> bool {
         self.open == 0
     }
@@ -70,7 +70,7 @@ impl Subscriptions {
         (0..self.0.len()).collect()
     }
 
-    /// The user asks for them.
+    /// Records a LISTEN command.
     pub(super) fn listens(&mut self, id: u64, channels: &[ChannelId]) {
         for &channel in channels {
             let channel = &mut self.0[channel];
@@ -80,7 +80,7 @@ impl Subscriptions {
         }
     }
 
-    /// The user asks for their end.
+    /// Records an UNLISTEN command.
     pub(super) fn unlistens(&mut self, id: u64, channels: &[ChannelId]) {
         for &channel in channels {
             let channel = &mut self.0[channel];
@@ -90,7 +90,7 @@ impl Subscriptions {
         }
     }
 
-    /// The answer to `listens`. `None`: refused, and so nothing has changed.
+    /// Records the answer to `listens`. `None` if it was refused and has changed nothing.
     pub(super) fn listened(&mut self, id: u64, channels: &[ChannelId], active: Option<bool>) {
         for &channel in channels {
             let channel = &mut self.0[channel];
@@ -108,7 +108,7 @@ impl Subscriptions {
         }
     }
 
-    /// The answer to `unlistens`. If it failed, nothing has changed, but who can rely on it?
+    /// Records the answer to `unlistens`. After a failure it is unknown whether the channel is active.
     pub(super) fn unlistened(&mut self, id: u64, channels: &[ChannelId], is_done: bool) {
         for &channel in channels {
             let channel = &mut self.0[channel];
@@ -120,7 +120,7 @@ impl Subscriptions {
         }
     }
 
-    /// The user was told that all he wants is active, but for these.
+    /// Records that every wanted channel except these was reported as active.
     pub(super) fn restored(&mut self, refused: &[ChannelId]) {
         for (index, channel) in self.0.iter_mut().enumerate() {
             if refused.contains(&index) {

@@ -1,27 +1,27 @@
-//! Runs of many seeds.
+//! Tests that run many seeds.
 
 use std::collections::BTreeMap;
 use std::env;
 use std::fmt;
 use std::io::{self, Write};
 
-use super::World;
+use super::Simulation;
 
-/// Seeds of every commit.
+/// The default number of seeds.
 const SEEDS: u64 = 10_000;
 
 fn number(name: &str) -> Option<u64> {
     let text = env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text:?}")))
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text:?}")))
 }
 
-/// Runs one seed. The error is what is wrong, with what happened before.
-fn run(seed: u64, is_traced: bool) -> Result<World, String> {
-    let (mut world, inside) = World::new(seed, is_traced);
-    world.run(inside);
-    match &world.failure {
-        Some(why) => Err(format!("{}\nseed {seed}: {why}", world.trace.text())),
-        None => Ok(world),
+/// Runs one seed. The error contains the trace and the failure.
+fn run(seed: u64, is_traced: bool) -> Result<Simulation, String> {
+    let (mut simulation, parts) = Simulation::new(seed, is_traced);
+    simulation.run(parts);
+    match &simulation.failure {
+        Some(why) => Err(format!("{}\nseed {seed}: {why}", simulation.trace.text())),
+        None => Ok(simulation),
     }
 }
 
@@ -30,7 +30,7 @@ fn run_all(first: u64, count: u64) {
     let mut sum = Sum::default();
     for seed in first..first + count {
         match run(seed, false) {
-            Ok(world) => sum.add(&world),
+            Ok(simulation) => sum.add(&simulation),
             Err(why) if shows_all => sum.failed(seed, &why),
             Err(_) => {
                 let trace = run(seed, true).err().unwrap_or_default();
@@ -45,7 +45,7 @@ fn run_all(first: u64, count: u64) {
     sum.check();
 }
 
-/// What many runs brought.
+/// The sums of many runs.
 #[derive(Default)]
 struct Sum {
     runs: u64,
@@ -56,20 +56,20 @@ struct Sum {
     lost: u64,
     handovers: u64,
     spread: Vec<f64>,
-    /// What is wrong, numbers left out: how often, the first seed, and its words.
+    /// The failures, by their text without numbers: the number of runs, the first seed, and its text.
     failures: BTreeMap<String, (u64, u64, String)>,
 }
 
 impl Sum {
-    fn add(&mut self, world: &World) {
+    fn add(&mut self, simulation: &Simulation) {
         self.runs += 1;
-        self.events += world.clock.count();
-        self.commits += world.commits;
-        self.delivered += world.consumer.delivered;
-        self.lagged += world.consumer.lagged;
-        self.lost += u64::from(world.lost_sessions);
-        self.handovers += u64::from(world.handovers);
-        self.spread.extend(&world.backoff.spread);
+        self.events += simulation.clock.count();
+        self.commits += simulation.commits;
+        self.delivered += simulation.consumer.delivered;
+        self.lagged += simulation.consumer.lagged;
+        self.lost += u64::from(simulation.lost_sessions);
+        self.handovers += u64::from(simulation.handovers);
+        self.spread.extend(&simulation.backoff.spread);
     }
 
     fn failed(&mut self, seed: u64, why: &str) {
@@ -80,19 +80,16 @@ impl Sum {
         self.failures.entry(kind).or_insert((0, seed, why)).0 += 1;
     }
 
-    /// What only many runs can show.
+    /// Checks what only many runs can show.
     fn check(&self) {
         if self.runs < 1_000 {
             return;
         }
-        assert!(self.delivered > 10 * self.runs, "hardly anything was delivered: {self}");
-        assert!(
-            self.lagged > self.runs && self.lost > self.runs,
-            "hardly anything was lost: {self}"
-        );
-        assert!(self.handovers > self.runs / 10, "hardly any handover was done: {self}");
+        assert!(self.delivered > 10 * self.runs, "too little was delivered: {self}");
+        assert!(self.lagged > self.runs && self.lost > self.runs, "too little was lost: {self}");
+        assert!(self.handovers > self.runs / 10, "too few handovers succeeded: {self}");
         let mean = self.spread.iter().sum::<f64>() / self.spread.len() as f64;
-        assert!((0.4..0.6).contains(&mean), "delays are not spread: {mean} on average");
+        assert!((0.4..0.6).contains(&mean), "delays are not random: {mean} on average");
     }
 }
 
@@ -112,10 +109,10 @@ impl fmt::Display for Sum {
 }
 
 #[test]
-fn ten_thousand_seeds_of_a_world_that_breaks() {
+fn ten_thousand_seeds_keep_every_promise() {
     if let Some(seed) = number("PGBELL_SEED") {
         let (text, result) = match run(seed, true) {
-            Ok(world) => (world.trace.text(), Ok(())),
+            Ok(simulation) => (simulation.trace.text(), Ok(())),
             Err(text) => (text, Err(())),
         };
         let _ = io::stderr().write_all(text.as_bytes());

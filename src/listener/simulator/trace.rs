@@ -1,8 +1,8 @@
-//! What happened in a run, for who reads it.
+//! [`Trace`]: a readable log of a run.
 
 use std::collections::VecDeque;
 
-/// Most lines that are kept: the last ones.
+/// Most lines that are kept. Older ones are removed.
 const LINES_MAX: usize = 4_000;
 
 #[derive(Debug, Default)]
@@ -33,13 +33,13 @@ impl Trace {
     }
 }
 
-/// Writes a line into the trace of a world, if somebody reads it.
-macro_rules! say {
-    ($world:expr, $($text:tt)*) => {
-        if $world.trace.is_on {
+/// Writes a line into the trace, if it is on.
+macro_rules! log_line {
+    ($simulation:expr, $($text:tt)*) => {
+        if $simulation.trace.is_on {
             let text = format!($($text)*);
-            $world.trace.push($world.clock.now(), &text);
+            $simulation.trace.push($simulation.clock.now(), &text);
         }
     };
 }
-pub(super) use say;
+pub(super) use log_line;

@@ -1,4 +1,4 @@
-//! Who gives commands, and what he is answered.
+//! The user: sends commands, and checks the answers.
 
 use std::time::Duration;
 
@@ -6,18 +6,18 @@ use tokio::sync::oneshot;
 
 use super::clock::{Event, MILLI};
 use super::subscriptions::ChannelId;
-use super::{World, say};
+use super::{Simulation, log_line};
 use crate::listener::handle::Request;
 use crate::supervisor::{Command, Listening, Reply, State, Supervisor};
 use crate::{Error, ErrorKind};
 
-/// What a user asks of a server.
+/// Queries of the user.
 pub(super) const QUERIES: [&str; 4] =
     ["SELECT 1; SELECT 'two'", "SELECT nothing", "BEGIN", "SELECT pg_backend_pid()"];
 
-/// A command without an answer yet.
+/// An unanswered command.
 #[derive(Debug)]
-pub(super) enum Asked {
+pub(super) enum OpenCommand {
     Listen(Vec<ChannelId>),
     Unlisten(Vec<ChannelId>),
     Query,
@@ -25,26 +25,26 @@ pub(super) enum Asked {
     Drain,
 }
 
-impl World {
+impl Simulation {
     pub(super) fn user(&mut self) {
         if self.is_closing || self.done.is_some() || self.has_all {
             return;
         }
         self.schedule_user();
-        // More at once than the task looks at in one go, now and then.
+        // Sometimes more commands than the task handles in one poll.
         let count = if self.random.chance(1) { 40 } else { 1 };
         for _ in 0..count {
             self.act_as_user();
         }
     }
 
-    /// Something comes to the user's mind.
+    /// Sends a random command.
     pub(super) fn act_as_user(&mut self) {
         if self.is_closing || self.done.is_some() || self.has_all {
             return;
         }
-        // Who changes what the server has forgotten makes up for it before a proof can tell.
-        if self.delivering.is_some_and(|index| self.connections[index].is_deaf) {
+        // A LISTEN would repair a session that has lost its channels, before a heartbeat can detect it.
+        if self.delivering.is_some_and(|index| self.connections[index].has_lost_channels) {
             return self.query();
         }
         let some = self.some_channels();
@@ -74,45 +74,45 @@ impl World {
         channels
     }
 
-    fn next_command(&mut self, asked: Asked) -> u64 {
+    fn next_command(&mut self, asked: OpenCommand) -> u64 {
         let id = self.next_command;
         self.commands.insert(id, asked);
         id
     }
 
-    /// As a handle of the listener does it.
+    /// Sends a command as a handle does.
     fn command(&mut self, id: u64, command: Command) {
-        say!(self, "command {id}: {command:?}");
+        log_line!(self, "command {id}: {command:?}");
         let (reply, answer) = oneshot::channel();
         self.answers.insert(id, answer);
         self.send(Request::Command(command, Some(reply)));
     }
 
-    /// The task numbers what it is asked for as it comes.
+    /// Sends a request. The task numbers requests in this order.
     fn send(&mut self, request: Request) {
         self.next_command += 1;
-        if self.requests.send(request).is_err() && !self.is_gone {
+        if self.requests.send(request).is_err() && !self.has_task_ended {
             self.fail("the task takes no commands, and has not ended");
         }
     }
 
     pub(super) fn listen(&mut self, channels: &[ChannelId]) {
         let names = self.channels.names(channels);
-        let id = self.next_command(Asked::Listen(channels.to_vec()));
+        let id = self.next_command(OpenCommand::Listen(channels.to_vec()));
         self.channels.listens(id, channels);
         self.command(id, Command::Listen(names));
     }
 
     fn unlisten(&mut self, channels: &[ChannelId]) {
         let names = self.channels.names(channels);
-        let id = self.next_command(Asked::Unlisten(channels.to_vec()));
+        let id = self.next_command(OpenCommand::Unlisten(channels.to_vec()));
         self.channels.unlistens(id, channels);
         self.command(id, Command::Unlisten(names));
     }
 
     pub(super) fn unlisten_all(&mut self) {
         let all = self.channels.all();
-        let id = self.next_command(Asked::Unlisten(all.clone()));
+        let id = self.next_command(OpenCommand::Unlisten(all.clone()));
         self.channels.unlistens(id, &all);
         self.command(id, Command::UnlistenAll);
     }
@@ -123,30 +123,30 @@ impl World {
     }
 
     pub(super) fn ask(&mut self, sql: &str) {
-        let id = self.next_command(Asked::Query);
+        let id = self.next_command(OpenCommand::Query);
         self.command(id, Command::SimpleQuery(sql.to_owned()));
     }
 
     pub(super) fn rotate(&mut self) {
-        let id = self.next_command(Asked::Rotate);
+        let id = self.next_command(OpenCommand::Rotate);
         self.command(id, Command::Rotate);
     }
 
-    pub(super) fn leave(&mut self) {
+    pub(super) fn end_by_user(&mut self) {
         if !self.is_closing && self.done.is_none() && !self.has_all {
             self.end_by_choice();
         }
     }
 
-    /// In one of the ways that a listener can end.
+    /// Ends the listener in a random way.
     pub(super) fn end_by_choice(&mut self) {
         match self.random.below(3) {
             0 => self.drain(),
             1 if self.consumer.listener.is_some() => {
-                say!(self, "the consumer is dropped");
+                log_line!(self, "the consumer is dropped");
                 self.consumer.listener = None;
                 self.next_command += 1;
-                self.closes();
+                self.expect_end();
             }
             _ => self.close(),
         }
@@ -154,15 +154,15 @@ impl World {
 
     fn drain(&mut self) {
         let within = self.random.range(1, 3_000) * MILLI;
-        say!(self, "the user drains within {} ms", within / MILLI);
+        log_line!(self, "the user drains within {} ms", within / MILLI);
         self.is_closing = true;
         self.close_at = Some(self.clock.now());
         let bound = within + self.plan.close_timeout + 100 * MILLI;
         self.clock.after(bound, Event::End, &mut self.random);
-        if self.is_gone {
+        if self.has_task_ended {
             return;
         }
-        let id = self.next_command(Asked::Drain);
+        let id = self.next_command(OpenCommand::Drain);
         self.command(id, Command::Drain { within: Duration::from_micros(within) });
         if self.random.chance(20) {
             let time = self.random.size(100) * MILLI;
@@ -171,76 +171,80 @@ impl World {
     }
 
     fn close(&mut self) {
-        say!(self, "the user closes");
+        log_line!(self, "the user closes");
         self.send(Request::Command(Command::Close, None));
-        self.closes();
+        self.expect_end();
     }
 
-    /// The listener is to end, within the time of a close.
-    pub(super) fn closes(&mut self) {
+    /// Records that the listener must end within the time of a close.
+    pub(super) fn expect_end(&mut self) {
         self.is_closing = true;
         self.close_at = Some(self.clock.now());
         let bound = self.plan.close_timeout + 100 * MILLI;
         self.clock.after(bound, Event::End, &mut self.random);
     }
 
-    /// Each command is answered once, and truly.
+    /// Checks an answer: it is the only one to its command, and it is true.
     pub(super) fn replied(
         &mut self,
         id: u64,
         result: Result<Reply, Error>,
         supervisor: &Supervisor,
     ) {
-        say!(self, "command {id}: {result:?}");
+        log_line!(self, "command {id}: {result:?}");
         let Some(asked) = self.commands.remove(&id) else {
             return self.fail(format!("command {id} was answered, and is not open: {result:?}"));
         };
         if let Err(error) = &result
             && error.kind() == ErrorKind::Misuse
-            && !matches!(asked, Asked::Query)
+            && !matches!(asked, OpenCommand::Query)
         {
             return self.fail(format!("command {id} was answered with {error}"));
         }
         match (asked, result) {
-            (Asked::Listen(channels), Ok(Reply::Listening(listening))) => {
+            (OpenCommand::Listen(channels), Ok(Reply::Listening(listening))) => {
                 let is_active = listening == Listening::Active;
                 self.channels.listened(id, &channels, Some(is_active));
-                // A drain ends all of them behind it.
+                // A drain after it ends all channels.
                 if is_active && !self.is_closing {
                     self.check_active(&channels);
                 }
             }
-            (Asked::Listen(channels), Err(_)) => self.channels.listened(id, &channels, None),
-            (Asked::Unlisten(channels), Ok(Reply::Unlistened)) => {
+            (OpenCommand::Listen(channels), Err(_)) => self.channels.listened(id, &channels, None),
+            (OpenCommand::Unlisten(channels), Ok(Reply::Unlistened)) => {
                 self.channels.unlistened(id, &channels, true);
             }
-            (Asked::Unlisten(channels), Err(_)) => self.channels.unlistened(id, &channels, false),
-            (Asked::Rotate, Ok(Reply::Rotating)) => {
+            (OpenCommand::Unlisten(channels), Err(_)) => {
+                self.channels.unlistened(id, &channels, false);
+            }
+            (OpenCommand::Rotate, Ok(Reply::Rotating)) => {
                 self.rotations += u32::from(supervisor.state() == State::Connected);
             }
-            (Asked::Drain, Err(_)) if self.is_dropped => self.is_drain_cut = true,
-            (Asked::Query, Ok(Reply::Rows(_)) | Err(_))
-            | (Asked::Rotate, Err(_))
-            | (Asked::Drain, Ok(Reply::Drained) | Err(_)) => {}
+            (OpenCommand::Drain, Err(_)) if self.is_dropped => self.is_drain_interrupted = true,
+            (OpenCommand::Query, Ok(Reply::Rows(_)) | Err(_))
+            | (OpenCommand::Rotate, Err(_))
+            | (OpenCommand::Drain, Ok(Reply::Drained) | Err(_)) => {}
             (asked, reply) => self.fail(format!("{asked:?} was answered with {reply:?}")),
         }
     }
 
-    /// The listener was over before it looked at the command.
-    pub(super) fn replied_at_the_end(&mut self, id: u64, asked: &Asked) {
-        say!(self, "command {id}: the listener is over");
+    /// Records a command that the listener did not receive before its end.
+    pub(super) fn replied_at_the_end(&mut self, id: u64, asked: &OpenCommand) {
+        log_line!(self, "command {id}: the listener has ended");
         match asked {
-            Asked::Listen(channels) => self.channels.listened(id, channels, None),
-            Asked::Unlisten(channels) => self.channels.unlistened(id, channels, false),
-            Asked::Query | Asked::Rotate | Asked::Drain => {}
+            OpenCommand::Listen(channels) => self.channels.listened(id, channels, None),
+            OpenCommand::Unlisten(channels) => self.channels.unlistened(id, channels, false),
+            OpenCommand::Query | OpenCommand::Rotate | OpenCommand::Drain => {}
         }
     }
 
-    /// "Active" is true.
+    /// Checks that the server listens to channels that were reported as active.
     fn check_active(&mut self, channels: &[ChannelId]) {
         let Some(index) = self.current() else { return };
         let connection = &self.connections[index];
-        let Some(session) = connection.session.filter(|_| !connection.is_deaf) else { return };
+        let Some(session) = connection.session.filter(|_| !connection.has_lost_channels) else {
+            return;
+        };
         let backend = &self.servers[connection.server].backend;
         let missing = channels.iter().find(|&&channel| {
             let channel = &self.channels.0[channel];
@@ -248,7 +252,9 @@ impl World {
         });
         if let Some(&missing) = missing {
             let name = self.channels.0[missing].name.clone();
-            self.fail(format!("{name:?} is said to be active, and the server does not know of it"));
+            self.fail(format!(
+                "{name:?} is reported as active, and the server does not listen to it"
+            ));
         }
     }
 }

@@ -1,18 +1,18 @@
-//! Who commits what the listener is to hear of.
+//! Commits of notifications, and notifications that a server drops.
 
 use bytes::{Bytes, BytesMut};
 
 use super::clock::Event;
 use super::server::{Commit, Server, Status, payload};
-use super::{World, say};
+use super::{Simulation, log_line};
 use crate::wire::{DbError, Severity};
 
-impl World {
+impl Simulation {
     pub(super) fn commit_something(&mut self) {
         if self.has_all {
             return;
         }
-        // While all gets well there is less to see.
+        // While the listener recovers, commits are less frequent.
         let mean = if self.is_calm { 4 * self.plan.commits } else { self.plan.commits };
         let delay = self.random.range(1, 2 * mean);
         self.clock.after(delay, Event::Commit, &mut self.random);
@@ -21,14 +21,14 @@ impl World {
         self.commit(channel, count);
     }
 
-    /// Much is committed while a session takes the place of another one.
-    pub(super) fn be_busy(&mut self) {
+    /// Makes commits frequent during a handover.
+    pub(super) fn begin_burst(&mut self) {
         self.busy_until = self.clock.now() + 10 * self.plan.delay;
         self.clock.after(self.plan.delay, Event::Burst, &mut self.random);
-        // And things break just then.
+        // Failures are more frequent too.
         if self.plan.chaos > 0 && !self.is_calm && self.random.chance(30) {
             let delay = self.random.range(1, 12 * self.plan.delay);
-            self.clock.after(delay, Event::Trouble, &mut self.random);
+            self.clock.after(delay, Event::FailDuringHandover, &mut self.random);
         }
     }
 
@@ -50,7 +50,7 @@ impl World {
         self.commit(channel, count);
     }
 
-    /// A burst on one channel and its neighbours, in transactions of several notifications.
+    /// Commits `count` notifications on a channel and its neighbours.
     fn commit(&mut self, first: usize, count: u64) {
         let server = self.primary;
         if self.servers[server].status != Status::Up {
@@ -63,9 +63,10 @@ impl World {
             let process_id = self.servers[server].next_process_id();
             let is_expected = channel.is_confirmed && self.done.is_none() && !self.is_closing;
             let is_forbidden = channel.is_off;
-            let is_unheard = self.delivering.is_some_and(|index| self.connections[index].is_deaf);
+            let may_be_missed =
+                self.delivering.is_some_and(|index| self.connections[index].has_lost_channels);
             let text = payload(server, self.servers[server].log.len());
-            say!(
+            log_line!(
                 self,
                 "commit {} of server {server} on {:?}{}{}",
                 self.servers[server].log.len(),
@@ -79,7 +80,7 @@ impl World {
                 at: now,
                 is_expected,
                 is_forbidden,
-                is_unheard,
+                may_be_missed,
                 position: None,
             });
             server.backend.commit(process_id, [(self.channels.0[id].name.as_str(), text.as_str())]);
@@ -88,7 +89,7 @@ impl World {
         self.emit_woken(server);
     }
 
-    /// The last of a run: one on every channel.
+    /// Commits the last notifications of a run: one on every channel.
     pub(super) fn commit_everywhere(&mut self) {
         self.has_all = true;
         for channel in 0..self.channels.0.len() {
@@ -96,16 +97,16 @@ impl World {
         }
     }
 
-    /// The same of the next notification that this session would get, whatever it is: that of a handover too, and while
-    /// something is asked.
+    /// Makes the server drop the next notification of this session, which may be the fence of a handover, or come while a
+    /// command is unanswered.
     pub(super) fn drop_next(&mut self, index: usize) {
-        say!(self, "connection {index}: the server drops the next notification");
+        log_line!(self, "connection {index}: the server drops the next notification");
         self.connections[index].is_faulty = true;
         self.connections[index].drops_next = true;
     }
 
-    /// What a backend has written, without the notification that it lost. An error that comes with an answer has its
-    /// ReadyForQuery, any other one brings one.
+    /// Returns the output of a backend, in which an error replaces the dropped notification. If the error comes with an answer,
+    /// it has the ReadyForQuery of that answer, otherwise one of its own.
     pub(super) fn drop_from(&mut self, index: usize, output: Bytes) -> Bytes {
         let connection = &mut self.connections[index];
         let messages = messages(&output);
@@ -119,11 +120,11 @@ impl World {
         let server = connection.server;
         let lost = messages[at];
         let process_id = i32::from_be_bytes([lost[5], lost[6], lost[7], lost[8]]);
-        say!(self, "connection {index}: dropped what process {process_id} sent");
+        log_line!(self, "connection {index}: dropped what process {process_id} sent");
         if let Some(number) = Server::number(process_id) {
-            // What is asked meanwhile takes the error for its answer. That ends the session, and the gap may come after
-            // later notifications.
-            self.servers[server].log[number].is_unheard = true;
+            // An unanswered command takes the error as its answer. That ends the session, and the gap may come after later
+            // notifications.
+            self.servers[server].log[number].may_be_missed = true;
         }
         let mut bytes = BytesMut::from(&before.concat()[..]);
         let text = "could not access status of transaction 1234";
@@ -140,15 +141,16 @@ impl World {
         bytes.freeze()
     }
 
-    /// The server drops the fence of a handover on its way to this session, and reports no error.
-    pub(super) fn swallow_fence(&mut self, index: usize) {
-        say!(self, "connection {index}: the fence of a handover will be swallowed");
+    /// Makes the fence of a handover get lost on its way to this session, without an error.
+    pub(super) fn lose_fence(&mut self, index: usize) {
+        log_line!(self, "connection {index}: the fence of a handover will be lost");
         let connection = &mut self.connections[index];
-        (connection.is_faulty, connection.is_deaf, connection.swallows_fence) = (true, true, true);
+        (connection.is_faulty, connection.has_lost_channels, connection.loses_fence) =
+            (true, true, true);
     }
 
-    pub(super) fn swallow_from(&self, index: usize, output: Bytes) -> Bytes {
-        if !self.connections[index].swallows_fence {
+    pub(super) fn without_fence(&self, index: usize, output: Bytes) -> Bytes {
+        if !self.connections[index].loses_fence {
             return output;
         }
         let is_fence = |message: &&[u8]| {
@@ -162,15 +164,17 @@ impl World {
         Bytes::from(kept.collect::<Vec<_>>().concat())
     }
 
-    /// A server before 18.2 cannot absorb a notification: it says so, and goes on without it. N38.
+    /// Makes the server drop a notification, as servers before 18.2 do if they cannot process one: it reports an error, and
+    /// the session continues.
     pub(super) fn drop_notification(&mut self, index: usize) {
+        // N38.
         let connection = &self.connections[index];
         let is_idle = self.commands.is_empty()
             && connection.live_at.is_some()
             && !connection.is_dead()
             && connection.to_server.packets.is_empty()
             && connection.to_client.packets.is_empty();
-        // A successor would have to hear what only this session does not.
+        // The other session of a handover would receive the notification that this one does not.
         let is_alone = self.connections.iter().filter(|one| one.session.is_some()).count() == 1;
         if !is_idle
             || !is_alone
@@ -179,7 +183,7 @@ impl World {
         {
             return;
         }
-        say!(self, "connection {index}: the server drops a notification");
+        log_line!(self, "connection {index}: the server drops a notification");
         self.connections[index].has_dropped = true;
         self.drops += 1;
         let channel = self.random.index(self.channels.0.len());
@@ -188,16 +192,16 @@ impl World {
             at: self.clock.now(),
             is_expected: self.channels.0[channel].is_confirmed && !self.is_closing,
             is_forbidden: true,
-            // A command that is sent before the error arrives takes it for its answer. That ends the session,
-            // and the gap may come after later notifications.
-            is_unheard: true,
+            // A command that is sent before the error arrives takes it as its answer. That ends the session, and the gap may
+            // come after later notifications.
+            may_be_missed: true,
             position: None,
         };
         self.servers[self.primary].log.push(commit);
-        // The error crosses what is asked meanwhile.
+        // Commands are sent while the error is on its way.
         for _ in 0..self.random.below(6) {
             let delay = self.random.range(1, 2 * self.plan.delay);
-            self.clock.after(delay, Event::Whim, &mut self.random);
+            self.clock.after(delay, Event::ExtraCommand, &mut self.random);
         }
         let mut bytes = BytesMut::new();
         let text = "could not access status of transaction 1234";
@@ -207,7 +211,7 @@ impl World {
     }
 }
 
-/// Whole messages of a backend, one by one.
+/// Splits the output of a backend into its messages.
 pub(super) fn messages(mut output: &[u8]) -> Vec<&[u8]> {
     let mut messages = Vec::new();
     while let [_, a, b, c, d, ..] = output {

@@ -1,17 +1,17 @@
-//! What is kept beyond its batch: it stays as it was, it is counted, and it takes nothing from the queue.
+//! Tests of pins: pinned bytes do not change, they are counted, and they do not reduce the queue.
 
 use std::collections::BTreeMap;
 
 use super::*;
 use crate::SharedBatch;
 use crate::listener::builder::{PIN_LIMIT_BYTES, QUEUE_BYTES, QUEUE_CAPACITY, SURPLUS_SLOTS};
-use crate::listener::current::Current;
+use crate::listener::current::CurrentRun;
 use crate::listener::sink::BUFFER_BYTES;
 use crate::notification::{Notification, NotificationRef};
 
 const BUFFER: u64 = BUFFER_BYTES as u64;
 
-/// What a notification must hold, whoever keeps it: the length tells the number's leading zeros.
+/// Checks the content of a notification: its payload is its sequence number, with leading zeros up to its length.
 fn check(notification: &NotificationRef<'_>) {
     let expect = format!("{:0>1$}", notification.sequence(), notification.payload().len());
     assert_eq!(notification.payload_str(), Ok(&*expect));
@@ -24,22 +24,23 @@ fn check_owned(notification: &Notification) {
     assert_eq!((notification.channel(), notification.process_id()), ("c", 1));
 }
 
-/// A consumer that keeps things, with a model of what that pins.
+/// A consumer that keeps batches and notifications, with a model of the pinned buffers.
 struct Keeper {
     queue: Queue,
     pins: Pins,
-    current: Current,
-    /// The buffer that is in hand, if it may be pinned.
+    current: CurrentRun,
+    /// The buffer of the current run, if it can be pinned.
     buffer: Option<u64>,
-    kept: Vec<(Thing, Option<u64>)>,
+    /// Kept values, each with the buffer that it pins.
+    kept: Vec<(Kept, Option<u64>)>,
 }
 
-enum Thing {
+enum Kept {
     Batch(SharedBatch, usize),
     Notification(Notification),
 }
 
-impl Thing {
+impl Kept {
     fn check(&self) {
         match self {
             Self::Batch(batch, count) => {
@@ -55,21 +56,21 @@ impl Keeper {
         let pins = Pins::new(pin_limit);
         Self {
             queue: Queue::with_pins(100_000, queue_bytes, overflow, &pins),
-            current: Current::new(pins.clone()),
+            current: CurrentRun::new(pins.clone()),
             pins,
             buffer: None,
             kept: Vec::new(),
         }
     }
 
-    /// Takes the next run in hand. Returns whether there was one.
+    /// Takes the next run. Returns whether there was one.
     fn take(&mut self) -> bool {
-        self.current.let_go();
+        self.current.clear();
         loop {
             match self.queue.consumer.try_take() {
                 Taken::Item { value, first, skip } => {
                     self.buffer = value.buffer.map(u64::from);
-                    self.current.take(value, first, skip);
+                    self.current.replace(value, first, skip);
                     return true;
                 }
                 Taken::Empty => return false,
@@ -78,7 +79,7 @@ impl Keeper {
         }
     }
 
-    /// How often each buffer is pinned.
+    /// Returns the number of pins of each buffer.
     fn pinned(&self) -> BTreeMap<u64, usize> {
         let mut pinned = BTreeMap::new();
         for buffer in self.kept.iter().filter_map(|(_, buffer)| *buffer) {
@@ -87,7 +88,7 @@ impl Keeper {
         pinned
     }
 
-    /// The buffer that is pinned by keeping something that is long enough for it.
+    /// Returns the buffer that is pinned by a value which is long enough to pin.
     fn pinned_by(&self, is_long: bool) -> Option<u64> {
         let buffer = self.buffer.filter(|_| is_long)?;
         let pinned = self.pinned();
@@ -101,7 +102,7 @@ impl Keeper {
         let shared = batch.share();
         let is_long = 8_usize.saturating_mul(frames_bytes) >= BUFFER_BYTES;
         let by = self.pinned_by(is_long);
-        self.kept.push((Thing::Batch(shared, count), by));
+        self.kept.push((Kept::Batch(shared, count), by));
     }
 
     fn retain(&mut self, max: usize, nth: usize) {
@@ -109,21 +110,21 @@ impl Keeper {
         let Some(one) = batch.iter().nth(nth) else { return };
         let (is_long, retained) = (one.payload().len() + 1 > 79, one.retain());
         let by = self.pinned_by(is_long);
-        self.kept.push((Thing::Notification(retained), by));
+        self.kept.push((Kept::Notification(retained), by));
     }
 
-    /// Keeps one thing more, out of a thing that is kept.
+    /// Keeps a clone or a part of a kept value.
     fn keep_more(&mut self, which: usize, nth: usize) {
         let Some((thing, by)) = self.kept.get(which % self.kept.len().max(1)) else { return };
         let more = match thing {
-            Thing::Notification(notification) => (Thing::Notification(notification.clone()), *by),
-            Thing::Batch(batch, count) if nth.is_multiple_of(3) => {
-                (Thing::Batch(batch.clone(), *count), *by)
+            Kept::Notification(notification) => (Kept::Notification(notification.clone()), *by),
+            Kept::Batch(batch, count) if nth.is_multiple_of(3) => {
+                (Kept::Batch(batch.clone(), *count), *by)
             }
-            Thing::Batch(batch, _) => {
+            Kept::Batch(batch, _) => {
                 let Some(one) = batch.iter().nth(nth) else { return };
                 let is_long = one.payload().len() + 1 > 79;
-                (Thing::Notification(one.retain()), by.filter(|_| is_long))
+                (Kept::Notification(one.retain()), by.filter(|_| is_long))
             }
         };
         self.kept.push(more);
@@ -149,7 +150,7 @@ fn frame_bytes(notification: &NotificationRef<'_>) -> usize {
 }
 
 #[derive(Debug, Clone)]
-enum Step {
+enum PinStep {
     Write(u64, usize),
     Take,
     Share(usize),
@@ -158,14 +159,14 @@ enum Step {
     Forget(usize),
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn step() -> impl Strategy<Value = PinStep> {
     prop_oneof![
-        4 => (1_u64..40, 8_usize..8_000).prop_map(|(count, bytes)| Step::Write(count, bytes)),
-        4 => Just(Step::Take),
-        2 => (1_usize..40).prop_map(Step::Share),
-        2 => (1_usize..40, 0_usize..40).prop_map(|(max, nth)| Step::Retain(max, nth)),
-        2 => (any::<usize>(), 0_usize..20).prop_map(|(which, nth)| Step::KeepMore(which, nth)),
-        3 => any::<usize>().prop_map(Step::Forget),
+        4 => (1_u64..40, 8_usize..8_000).prop_map(|(count, bytes)| PinStep::Write(count, bytes)),
+        4 => Just(PinStep::Take),
+        2 => (1_usize..40).prop_map(PinStep::Share),
+        2 => (1_usize..40, 0_usize..40).prop_map(|(max, nth)| PinStep::Retain(max, nth)),
+        2 => (any::<usize>(), 0_usize..20).prop_map(|(which, nth)| PinStep::KeepMore(which, nth)),
+        3 => any::<usize>().prop_map(PinStep::Forget),
     ]
 }
 
@@ -173,7 +174,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
-    fn what_is_kept_stays_as_it_was_and_is_counted_once_for_each_buffer(
+    fn kept_notifications_do_not_change_and_each_buffer_counts_once(
         policy in 0..3,
         pinned_buffers in 0_u64..5,
         more in 0..BUFFER,
@@ -188,18 +189,18 @@ proptest! {
         let mut keeper = Keeper::new(1 << 20, overflow, limit);
         for step in steps {
             match step {
-                Step::Write(count, bytes) => keeper.queue.read(count, bytes),
-                Step::Take => drop(keeper.take()),
-                Step::Share(max) => keeper.share(max),
-                Step::Retain(max, nth) => keeper.retain(max, nth),
-                Step::KeepMore(which, nth) => keeper.keep_more(which, nth),
-                Step::Forget(which) => keeper.forget(which),
+                PinStep::Write(count, bytes) => keeper.queue.read(count, bytes),
+                PinStep::Take => drop(keeper.take()),
+                PinStep::Share(max) => keeper.share(max),
+                PinStep::Retain(max, nth) => keeper.retain(max, nth),
+                PinStep::KeepMore(which, nth) => keeper.keep_more(which, nth),
+                PinStep::Forget(which) => keeper.forget(which),
             }
             keeper.check();
             let alive = keeper.queue.sink.buffers_alive();
             prop_assert!(alive <= buffers_max(1 << 20, limit) + 1);
         }
-        // The queue and its reader go first.
+        // The queue and its reader are dropped first.
         let Keeper { queue, pins, current, kept, .. } = keeper;
         drop((queue, current));
         for (thing, _) in &kept {
@@ -210,8 +211,8 @@ proptest! {
     }
 }
 
-/// Writes and reads `at_once` bytes at a time, in the middle of a notification or not, the first time `ahead`
-/// bytes more. Returns how many bytes the queue takes before it drops.
+/// Writes and reads `at_once` bytes at a time, without regard to the bounds of notifications, and `ahead` more the first
+/// time. Returns the number of bytes that the queue accepts before it drops.
 fn fill(queue: &mut Queue, payload_bytes: usize, ahead: usize, at_once: usize) -> u64 {
     let (mut written, mut next) = (BytesMut::new(), ahead + at_once);
     loop {
@@ -222,7 +223,7 @@ fn fill(queue: &mut Queue, payload_bytes: usize, ahead: usize, at_once: usize) -
         queue.socket = written.split_to(next);
         while !queue.socket.is_empty() {
             let run = queue.fill();
-            queue.sink.notifications(&mut queue.input, run, STAMP, false);
+            queue.sink.notifications(&mut queue.input, run, INFO, false);
         }
         queue.sink.publish();
         if queue.sink.producer.kept() < queue.sink.producer.sequence() {
@@ -232,13 +233,13 @@ fn fill(queue: &mut Queue, payload_bytes: usize, ahead: usize, at_once: usize) -
     }
 }
 
-/// Whatever is pinned, a queue takes all the bytes that it may have. (Without the buffers for the pins, it
-/// would take none here.)
+/// The queue accepts all its bytes while the pin limit is reached. Without extra buffers for the pins, it would accept none
+/// here.
 #[test]
-fn a_consumer_that_keeps_something_of_every_buffer_takes_nothing_from_the_queue() {
+fn pins_of_many_buffers_do_not_reduce_the_queue() {
     let pin_limit = 20 * BUFFER;
-    // The last one leaves as much of each buffer unused as can be: it is put aside as soon as it has less
-    // than 16 KiB to read into, and then the most of a notification moves to the next.
+    // The last case leaves the most of each buffer unused: a buffer is replaced when it has less than 16 KiB to read into,
+    // and almost a whole notification then moves to the next one.
     let cases = [(4, 40, 0, 8_192), (4, 4_000, 0, 8_192), (24, 7_916, 7_927, 30 * 7_928)];
     for (queue_mib, payload_bytes, ahead, at_once) in cases {
         let queue_bytes = queue_mib << 20;
@@ -250,7 +251,7 @@ fn a_consumer_that_keeps_something_of_every_buffer_takes_nothing_from_the_queue(
             }
             assert_eq!(keeper.queue.consumer.lost(), 0);
         }
-        // One more is in the consumer's hand.
+        // The consumer receives from one more buffer.
         keeper.queue.read(1, 1_000);
         assert!(keeper.take());
         keeper.check();
@@ -264,9 +265,9 @@ fn a_consumer_that_keeps_something_of_every_buffer_takes_nothing_from_the_queue(
     }
 }
 
-/// What the documentation of `ListenerBuilder` says, with a consumer that does its worst.
+/// The formula in the documentation of `ListenerBuilder`, for the worst behaviour of a consumer.
 #[test]
-fn memory_is_what_the_formula_says() {
+fn memory_is_within_the_documented_formula() {
     let buffers = buffers_max(QUEUE_BYTES, PIN_LIMIT_BYTES as u64) + 1;
     let slots = QUEUE_CAPACITY + usize::try_from(SURPLUS_SLOTS).unwrap();
     let memory = buffers * BUFFER_BYTES + ring::bytes::<Chunk, Gap>(slots);
@@ -275,6 +276,6 @@ fn memory_is_what_the_formula_says() {
         + 128 * QUEUE_CAPACITY
         + 128 * 1024;
     assert!(memory <= formula, "{memory} > {formula}");
-    // And a server that sends messages longer than a buffer.
+    // With a server that sends messages longer than a buffer.
     assert!(formula + QUEUE_BYTES + 4 * 1024 * 1024 < 32 * 1024 * 1024);
 }

@@ -1,4 +1,4 @@
-//! A reader that waits for room: whatever makes some wakes it.
+//! Tests of a reader that waits for room: everything that makes room wakes it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
@@ -20,11 +20,11 @@ impl Wake for Wakes {
     }
 }
 
-/// A reader as the task is one, and a consumer as a listener is one, each taking a step at a time.
+/// A reader like the task and a consumer like a listener, which do one step at a time.
 struct Pair {
     queue: Queue,
     wakes: Arc<Wakes>,
-    /// Wakes when the reader went to sleep. `None`: it reads.
+    /// The number of wake-ups when the reader went to sleep. `None` if it is awake.
     asleep_since: Option<usize>,
     lender: Lender,
     held: Vec<Held>,
@@ -47,14 +47,14 @@ impl Pair {
         self.queue.sink.poll_room(&mut Context::from_waker(&waker), &mut self.queue.input)
     }
 
-    /// Takes in what is in the input, until it is empty or the reader sleeps.
-    fn take_in(&mut self) {
+    /// Puts the input into the queue, until it is empty or the reader sleeps.
+    fn handle_input(&mut self) {
         while let (run, _) = wire::scan(&self.queue.input)
             && run.count > 0
         {
             let fits = self.queue.sink.fits(&self.queue.input, run, false);
             if fits.count > 0 {
-                self.queue.sink.notifications(&mut self.queue.input, fits, STAMP, false);
+                self.queue.sink.notifications(&mut self.queue.input, fits, INFO, false);
                 self.queue.sink.publish();
             } else if self.poll_room().is_pending() {
                 self.asleep_since = Some(self.wakes.0.load(Ordering::SeqCst));
@@ -68,7 +68,7 @@ impl Pair {
     fn read(&mut self) {
         while self.asleep_since.is_none() && !self.queue.socket.is_empty() {
             self.queue.fill();
-            self.take_in();
+            self.handle_input();
         }
     }
 
@@ -77,8 +77,8 @@ impl Pair {
         self.read();
     }
 
-    /// Messages that are no notifications use up the buffer in the reader's hand.
-    fn waste(&mut self) {
+    /// Fills the current buffer with messages that are not notifications.
+    fn fill_buffer(&mut self) {
         if self.asleep_since.is_none() {
             assert!(self.queue.input.is_empty());
             self.queue.sink.prepare(&mut self.queue.input);
@@ -96,7 +96,7 @@ impl Pair {
             .release(vec![(position, Gap::within_session(cause, SystemTime::UNIX_EPOCH, 1))]);
     }
 
-    /// The consumer comes back, having let go of the last run.
+    /// The consumer drops the last run and takes the next element.
     fn take(&mut self, waits: bool) {
         self.lender.let_go();
         let taken = if waits {
@@ -123,11 +123,11 @@ impl Pair {
         }
     }
 
-    /// After a step of the consumer: if the reader was woken it goes on; if not, there must be no room.
+    /// Checks after a step of the consumer: if the reader was woken it continues, otherwise there must be no room.
     fn check(&mut self) -> Result<(), &'static str> {
         let Some(since) = self.asleep_since else { return Ok(()) };
         if self.wakes.0.load(Ordering::SeqCst) > since {
-            self.take_in();
+            self.handle_input();
             self.read();
         } else if self.poll_room().is_ready() {
             return Err("there is room, and the reader sleeps");
@@ -135,29 +135,29 @@ impl Pair {
         Ok(())
     }
 
-    /// One notification in each of `buffers` buffers, and a reader that sleeps because of it.
+    /// Puts one notification into each of `buffers` buffers, until the reader sleeps.
     fn starve(&mut self, buffers: usize) {
         for _ in 0..buffers {
             self.write(1, 8);
-            self.waste();
+            self.fill_buffer();
         }
         self.write(1, 8);
         assert!(self.asleep_since.is_some());
-        assert!(self.queue.sink.producer.unread() < 10, "only buffers are short");
+        assert!(self.queue.sink.producer.unread() < 10, "only buffers are missing");
     }
 }
 
 #[test]
-fn a_run_that_is_let_go_before_a_gap_wakes_the_reader() {
+fn a_run_that_is_dropped_before_a_gap_is_taken_wakes_the_reader() {
     let mut pair = Pair::new(1_000, 1 << 20, 0);
     pair.write(1, 8);
-    pair.waste();
+    pair.fill_buffer();
     pair.mark();
     pair.starve(buffers_max(1 << 20, 0) - 1);
     pair.take(false);
     pair.check().unwrap();
-    assert!(pair.asleep_since.is_some(), "the buffer is in the consumer's hand");
-    // Now the gap, which the consumer may look at for long.
+    assert!(pair.asleep_since.is_some(), "the consumer has the buffer");
+    // Now the gap, which the consumer may keep for a long time.
     pair.take(false);
     pair.check().unwrap();
     assert!(pair.asleep_since.is_none());
@@ -168,7 +168,7 @@ fn a_pin_that_is_dropped_wakes_the_reader() {
     let limit = BUFFER_BYTES as u64;
     let mut pair = Pair::new(1_000, 1 << 20, limit);
     pair.write(1, 8);
-    pair.waste();
+    pair.fill_buffer();
     pair.take(false);
     pair.pin();
     pair.take(false);
@@ -179,9 +179,9 @@ fn a_pin_that_is_dropped_wakes_the_reader() {
     assert!(pair.asleep_since.is_none());
 }
 
-/// A command waits for its answer, which lies behind notifications: they must be taken in or dropped now.
+/// A command waits for its answer, which comes after notifications: they must be queued or dropped now.
 #[test]
-fn nothing_is_dropped_for_want_of_a_buffer_that_became_free_meanwhile() {
+fn nothing_is_dropped_if_a_buffer_became_free_since_the_last_check() {
     let mut pair = Pair::new(1_000, 1 << 20, 0);
     pair.starve(buffers_max(1 << 20, 0));
     pair.take(false);
@@ -189,35 +189,35 @@ fn nothing_is_dropped_for_want_of_a_buffer_that_became_free_meanwhile() {
     let (run, _) = wire::scan(&pair.queue.input);
     assert_eq!(run.count, 1);
     let unread = pair.queue.sink.producer.unread();
-    pair.queue.sink.notifications(&mut pair.queue.input, run, STAMP, true);
+    pair.queue.sink.notifications(&mut pair.queue.input, run, INFO, true);
     assert_eq!(pair.queue.sink.producer.unread(), unread + 1);
 }
 
 #[derive(Debug, Clone)]
-enum Step {
+enum StallStep {
     Write(u64, usize),
-    Waste,
+    FillBuffer,
     Mark,
     Take(bool),
     Pin,
     Unpin(usize),
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn step() -> impl Strategy<Value = StallStep> {
     prop_oneof![
-        4 => (1_u64..30, 8_usize..8_000).prop_map(|(count, bytes)| Step::Write(count, bytes)),
-        4 => Just(Step::Waste),
-        1 => Just(Step::Mark),
-        4 => any::<bool>().prop_map(Step::Take),
-        2 => Just(Step::Pin),
-        1 => any::<usize>().prop_map(Step::Unpin),
+        4 => (1_u64..30, 8_usize..8_000).prop_map(|(count, bytes)| StallStep::Write(count, bytes)),
+        4 => Just(StallStep::FillBuffer),
+        1 => Just(StallStep::Mark),
+        4 => any::<bool>().prop_map(StallStep::Take),
+        2 => Just(StallStep::Pin),
+        1 => any::<usize>().prop_map(StallStep::Unpin),
     ]
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
-    /// Room in the queue, a buffer let go by the consumer, a pin dropped: nothing is overlooked.
+    /// Room comes from a take, from a buffer that the consumer drops, and from a pin that is dropped.
     #[test]
     fn a_reader_never_sleeps_while_there_is_room(
         capacity in 1_u64..200,
@@ -227,16 +227,16 @@ proptest! {
         let mut pair = Pair::new(capacity, 300 * 1024, pinned_buffers * BUFFER_BYTES as u64);
         for step in steps {
             match step {
-                Step::Write(count, bytes) => pair.write(count, bytes),
-                Step::Waste => pair.waste(),
-                Step::Mark => pair.mark(),
-                Step::Take(waits) => pair.take(waits),
-                Step::Pin => pair.pin(),
-                Step::Unpin(which) => pair.unpin(which),
+                StallStep::Write(count, bytes) => pair.write(count, bytes),
+                StallStep::FillBuffer => pair.fill_buffer(),
+                StallStep::Mark => pair.mark(),
+                StallStep::Take(waits) => pair.take(waits),
+                StallStep::Pin => pair.pin(),
+                StallStep::Unpin(which) => pair.unpin(which),
             }
             pair.check().map_err(TestCaseError::fail)?;
         }
-        // Nothing is left behind, and nobody need wait for it.
+        // Everything is delivered at the end, and the reader does not sleep.
         while pair.asleep_since.is_some() || pair.queue.sink.producer.unread() > 0 {
             pair.take(false);
             pair.check().map_err(TestCaseError::fail)?;

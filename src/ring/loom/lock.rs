@@ -1,8 +1,8 @@
-//! A mutex that is only tried, so that the models meet it locked.
+//! A mutex for the models, whose `try_lock` can fail.
 //!
-//! loom's own does not show that: between taking and leaving it nothing is interleaved, and whoever is about to
-//! try it while it is held is made to wait. This one is a flag, as the system's are, with a place on either side
-//! of what is done behind it where the other side may come.
+//! The mutex of loom cannot show this: loom interleaves nothing while it is locked, and a thread that is about to try
+//! it waits. This one is an atomic flag, as the mutexes of operating systems are, and loom can switch to the other
+//! thread after it was locked and before it is unlocked.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -13,7 +13,7 @@ use loom::sync::atomic::{AtomicBool, Ordering};
 
 pub(in crate::ring) struct TryMutex<T> {
     locked: AtomicBool,
-    /// Written by everybody who comes in: loom fails where one does not happen before the next.
+    /// Set at every lock: loom fails if one access does not happen before the next.
     access: Cell<()>,
     content: Mutex<T>,
 }
@@ -27,7 +27,7 @@ impl<T> TryMutex<T> {
         match self.locked.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed) {
             Ok(_) => {
                 self.access.set(());
-                let content = self.content.try_lock().expect("the flag lets one in");
+                let content = self.content.try_lock().expect("the flag admits one thread");
                 Ok(TryMutexGuard { lock: self, content: Some(content) })
             }
             Err(_) => Err(TryLockError::WouldBlock),
@@ -50,13 +50,13 @@ impl<T> Deref for TryMutexGuard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        self.content.as_ref().expect("held until the end")
+        self.content.as_ref().expect("locked until it is dropped")
     }
 }
 
 impl<T> DerefMut for TryMutexGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
-        self.content.as_mut().expect("held until the end")
+        self.content.as_mut().expect("locked until it is dropped")
     }
 }
 

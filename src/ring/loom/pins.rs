@@ -1,4 +1,4 @@
-//! Models of the account of pinned buffers.
+//! Models of the count of pinned buffers.
 
 use std::num::NonZeroU64;
 use std::task::Poll;
@@ -9,7 +9,7 @@ use loom::thread;
 use super::super::{Lender, Pins};
 use super::asleep;
 
-/// Lends a buffer of one byte.
+/// Returns a lender of a buffer of one byte.
 fn lender(pins: &Pins) -> Lender {
     let mut lender = Lender::new(pins.clone(), 1);
     lender.lend(Bytes::from_static(b"x"), NonZeroU64::new(1));
@@ -17,7 +17,7 @@ fn lender(pins: &Pins) -> Lender {
 }
 
 #[test]
-fn two_buffers_never_have_the_room_of_one() {
+fn two_buffers_are_never_pinned_within_the_limit_of_one() {
     loom::model(|| {
         let pins = Pins::new(1);
         let hold = |lender: Lender, pins: Pins| {
@@ -31,13 +31,13 @@ fn two_buffers_never_have_the_room_of_one() {
             move || hold(first, pins)
         });
         let one_held = hold(second, pins.clone());
-        assert!(other.join().unwrap() || one_held, "the first to come has room");
+        assert!(other.join().unwrap() || one_held, "one of the two is pinned");
         assert_eq!(pins.bytes(), 0);
     });
 }
 
 #[test]
-fn one_buffer_counts_once_whoever_holds_it() {
+fn one_buffer_counts_once_for_pins_of_two_threads() {
     loom::model(|| {
         let pins = Pins::new(1);
         let lender = lender(&pins);
@@ -47,8 +47,8 @@ fn one_buffer_counts_once_whoever_holds_it() {
             drop(held);
             drop(clone);
         });
-        // Perhaps before the other is at its end, perhaps after, and perhaps just then: it may find the
-        // limit reached, but what it holds is counted.
+        // This runs before, after or during the end of the other thread. It may fail because of the limit, but a pin
+        // that succeeds is counted.
         let again = lender.lent().hold(0..1);
         assert!(again.is_none() || pins.bytes() == 1);
         other.join().unwrap();

@@ -1,9 +1,9 @@
-//! Models of falling asleep and of being woken.
+//! Models of sleeping and waking.
 
 use loom::thread;
 
 use super::super::{Taken, channel};
-use super::{Place, Probe, Sum, asleep, drain, mark, push};
+use super::{ItemValue, MarkValue, Sum, asleep, drain, mark, push};
 
 #[test]
 fn a_sleeper_is_woken() {
@@ -21,8 +21,7 @@ fn a_sleeper_is_woken() {
     });
 }
 
-/// It falls asleep again while it is being woken from the time before, or found something just before it
-/// slept.
+/// The consumer sleeps again while the previous wake-up is in progress, or finds an item just before it sleeps.
 #[test]
 fn a_sleeper_is_woken_every_time() {
     loom::model(|| {
@@ -58,7 +57,7 @@ fn a_mark_wakes_a_sleeper() {
 #[test]
 fn the_end_wakes_a_sleeper() {
     loom::model(|| {
-        let (producer, mut consumer) = channel::<Probe, Place>(1);
+        let (producer, mut consumer) = channel::<ItemValue, MarkValue>(1);
         let writer = thread::spawn(move || drop(producer));
         assert_eq!(asleep(|cx| consumer.poll_take(cx)), Taken::Closed);
         writer.join().unwrap();
@@ -81,7 +80,7 @@ fn room_wakes_a_waiting_producer() {
     });
 }
 
-/// What Block does: wait, then push. A slot that looks free is free.
+/// As with `Overflow::Block`: wait, then push. A slot that is reported as free is free.
 #[test]
 fn a_producer_that_waits_for_room_loses_nothing() {
     loom::model(|| {
@@ -99,10 +98,10 @@ fn a_producer_that_waits_for_room_loses_nothing() {
 }
 
 #[test]
-fn a_consumer_that_goes_wakes_a_waiting_producer() {
+fn a_consumer_that_is_dropped_wakes_a_waiting_producer() {
     loom::model(|| {
-        // Empty: nothing is taken that would wake it too.
-        let (mut producer, consumer) = channel::<Probe, Place>(1);
+        // The ring is empty: an item that is taken would wake the producer too.
+        let (mut producer, consumer) = channel::<ItemValue, MarkValue>(1);
         let reader = thread::spawn(move || drop(consumer));
         asleep(|cx| producer.poll_room(cx, |_| false));
         assert!(producer.is_abandoned());

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::BytesMut;
 
-use crate::notification::{Gap, Lagged, Stamp};
+use crate::notification::{Gap, Lagged, ReceiveInfo};
 use crate::supervisor::Sink;
 use crate::wire::{self, Run};
 
@@ -21,7 +21,7 @@ pub(super) struct Queue {
     pub(super) gaps: Vec<Gap>,
     /// True if the server may send the fence notification at any time.
     pub(super) lies: bool,
-    stamp: Option<Stamp>,
+    stamp: Option<ReceiveInfo>,
     /// The items that the consumer has not seen, each with its position.
     story: VecDeque<(u64, String)>,
     /// The number of items that are shown.
@@ -53,7 +53,7 @@ impl Queue {
     }
 
     /// Returns the receive information of the last notification.
-    pub(super) fn last_stamp(&self) -> Stamp {
+    pub(super) fn last_stamp(&self) -> ReceiveInfo {
         self.stamp.expect("a notification")
     }
 }
@@ -64,7 +64,7 @@ impl Sink for Queue {
         if run.count <= room { run } else { Run::first(room, frames) }
     }
 
-    fn notifications(&mut self, input: &mut BytesMut, run: Run, stamp: Stamp, surplus: bool) {
+    fn notifications(&mut self, input: &mut BytesMut, run: Run, stamp: ReceiveInfo, surplus: bool) {
         let last = self.stamp.replace(stamp);
         assert!(last.is_none_or(|last| last.epoch <= stamp.epoch), "sessions do not come back");
         let fits = self.fits(input, run, surplus);

@@ -1,4 +1,4 @@
-//! What a listener's task touches of the world, and the world as it is.
+//! [`Environment`]: the sockets, clock, hook and queue of a listener's task. [`TokioEnvironment`] has the real ones.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::BytesMut;
 
 use super::attempt::Attempt;
-use super::hook::{Hook, HookRun};
+use super::hook::{Hook, HookTask};
 use super::shared::Shared;
 use super::sink::RingSink;
 use super::telemetry::Telemetry;
@@ -17,25 +17,25 @@ use crate::session::Session;
 use crate::supervisor::{Action, LinkId, Live, Sink, Supervisor};
 use crate::{Config, Error};
 
-/// The clock, sockets, the hook and the queue. A simulator has its own: so it drives the task itself, and not
-/// something that does the same.
+/// The clock, the sockets, the hook and the queue of a listener's task. The simulator has its own, so that it tests the
+/// real task.
 ///
-/// As with every future, who returns `Pending` wakes the task when that has changed.
-pub(super) trait Outside: Unpin {
-    /// A session being set up. Dropping it ends that.
+/// A method that returns `Pending` must wake the task when it should be called again, as every future.
+pub(super) trait Environment: Unpin {
+    /// An attempt to open a session. Dropping it cancels the attempt.
     type Opening: Unpin;
-    /// Of a session that was set up. Dropping it closes it.
+    /// The socket of an open session. Dropping it closes the socket.
     type Socket: Unpin;
-    /// A hook that runs. Dropping it ends it.
-    type Run: Unpin;
-    /// A deadline that can be moved.
+    /// A run of the hook. Dropping it cancels the run.
+    type RunningHook: Unpin;
+    /// A timer whose deadline can change.
     type Timer: Default + Unpin;
-    /// Takes what comes.
+    /// The producing end of the queue.
     type Sink: Sink;
 
     fn now(&self) -> Instant;
 
-    fn time(&self) -> SystemTime;
+    fn system_time(&self) -> SystemTime;
 
     fn poll_timer(
         &mut self,
@@ -44,13 +44,13 @@ pub(super) trait Outside: Unpin {
         deadline: Option<Instant>,
     ) -> bool;
 
-    /// The queue, as the supervisor sees it.
+    /// Returns the queue for the supervisor.
     fn sink(&mut self) -> &mut Self::Sink;
 
-    /// The same queue, as the reading side sees it.
+    /// Returns the same queue for the code that reads the socket.
     fn ring(&mut self) -> &mut RingSink;
 
-    /// Connects and logs in.
+    /// Begins to connect and to log in.
     fn open(&mut self, link: LinkId, attempt: u64) -> Self::Opening;
 
     fn poll_opening(
@@ -59,7 +59,7 @@ pub(super) trait Outside: Unpin {
         opening: &mut Self::Opening,
     ) -> Poll<Result<Opened<Self::Socket>, Error>>;
 
-    /// As [`Pipe::poll_read`].
+    /// See [`Pipe::poll_read`].
     fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
@@ -67,7 +67,7 @@ pub(super) trait Outside: Unpin {
         input: &mut BytesMut,
     ) -> Poll<Result<usize, Error>>;
 
-    /// As [`Pipe::poll_write`].
+    /// See [`Pipe::poll_write`].
     fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
@@ -75,38 +75,42 @@ pub(super) trait Outside: Unpin {
         out: &mut BytesMut,
     ) -> Poll<()>;
 
-    /// Ends our direction.
+    /// Shuts down the sending direction.
     fn poll_shutdown(&mut self, cx: &mut Context<'_>, socket: &mut Self::Socket) -> Poll<()>;
 
-    /// Runs the hook beside the session on this socket.
-    fn run_hook(&mut self, socket: Option<&Self::Socket>, live: Live) -> Option<Self::Run>;
+    /// Runs the hook for the session on `socket`.
+    fn run_hook(&mut self, socket: Option<&Self::Socket>, live: Live) -> Option<Self::RunningHook>;
 
-    fn poll_hook(&mut self, cx: &mut Context<'_>, run: &mut Self::Run) -> Poll<Result<(), Error>>;
+    fn poll_hook(
+        &mut self,
+        cx: &mut Context<'_>,
+        run: &mut Self::RunningHook,
+    ) -> Poll<Result<(), Error>>;
 
-    /// Tells it to end. It may run on for a while.
-    fn cancel_hook(&mut self, run: &mut Self::Run);
+    /// Cancels a run of the hook, which may continue for a while.
+    fn cancel_hook(&mut self, run: &mut Self::RunningHook);
 
-    /// What was read of this link is about to be handled.
+    /// Called before the input of a link is handled.
     #[inline]
-    fn handles(&mut self, _link: LinkId) {}
+    fn before_input(&mut self, _link: LinkId) {}
 
-    /// This is about to be carried out.
-    fn acts(&mut self, action: &Action, supervisor: &Supervisor);
+    /// Called before an action of the supervisor is performed.
+    fn before_action(&mut self, action: &Action, supervisor: &Supervisor);
 
-    /// All that the supervisor wants is carried out, and the figures are set.
-    fn has_acted(&mut self, shared: &Shared);
+    /// Called after all actions of the supervisor were performed, and the counters were set.
+    fn after_actions(&mut self, shared: &Shared);
 }
 
-/// A session that was set up.
+/// A session that is open.
 pub(super) struct Opened<S> {
     pub(super) session: Box<Session>,
     pub(super) socket: S,
-    /// What was read behind the login.
+    /// Bytes that were read after the login.
     pub(super) rest: BytesMut,
 }
 
-/// The world as it is.
-pub(super) struct Means {
+/// The environment of a listener: tokio's sockets and timers, and the system's clock.
+pub(super) struct TokioEnvironment {
     /// For sessions, and for the hook's connections.
     pub(super) config: Config,
     pub(super) connect_timeout: Duration,
@@ -115,19 +119,19 @@ pub(super) struct Means {
     pub(super) sink: RingSink,
 }
 
-/// How a session is set up.
-pub(super) type Opening = Pin<Box<dyn Future<Output = Result<Established, Error>> + Send>>;
+/// The future that opens a session.
+pub(super) type OpeningFuture = Pin<Box<dyn Future<Output = Result<Established, Error>> + Send>>;
 
-/// A socket, and where it leads to.
+/// A socket, and the server that it is connected to.
 pub(super) struct Socket {
     pipe: Pipe,
     place: Place,
 }
 
-impl Outside for Means {
+impl Environment for TokioEnvironment {
     type Opening = Attempt;
     type Socket = Socket;
-    type Run = HookRun;
+    type RunningHook = HookTask;
     type Timer = Timer;
     type Sink = RingSink;
 
@@ -135,7 +139,7 @@ impl Outside for Means {
         net::now()
     }
 
-    fn time(&self) -> SystemTime {
+    fn system_time(&self) -> SystemTime {
         SystemTime::now()
     }
 
@@ -156,11 +160,11 @@ impl Outside for Means {
         &mut self.sink
     }
 
-    /// When the time is up it ends by itself and says where it was spent.
+    /// After `connect_timeout` the attempt fails by itself, and its error names the step that took the time.
     fn open(&mut self, _link: LinkId, attempt: u64) -> Attempt {
         let until = net::now() + self.connect_timeout;
         let opening = net::establish_until(self.config.clone(), Purpose::Listen, until);
-        Attempt::start(self.telemetry.opening(attempt, Box::pin(opening)))
+        Attempt::start(self.telemetry.instrument(attempt, Box::pin(opening)))
     }
 
     fn poll_opening(
@@ -197,31 +201,31 @@ impl Outside for Means {
         socket.pipe.poll_shutdown(cx)
     }
 
-    fn run_hook(&mut self, socket: Option<&Socket>, live: Live) -> Option<HookRun> {
+    fn run_hook(&mut self, socket: Option<&Socket>, live: Live) -> Option<HookTask> {
         let place = socket.map(|socket| socket.place.clone());
         self.hook.as_ref().map(|hook| hook.run(self.config.clone(), place, live))
     }
 
-    fn poll_hook(&mut self, cx: &mut Context<'_>, run: &mut HookRun) -> Poll<Result<(), Error>> {
+    fn poll_hook(&mut self, cx: &mut Context<'_>, run: &mut HookTask) -> Poll<Result<(), Error>> {
         run.poll(cx)
     }
 
-    fn cancel_hook(&mut self, run: &mut HookRun) {
+    fn cancel_hook(&mut self, run: &mut HookTask) {
         run.abort();
     }
 
-    fn acts(&mut self, action: &Action, _supervisor: &Supervisor) {
+    fn before_action(&mut self, action: &Action, _supervisor: &Supervisor) {
         match action {
-            Action::Log(incident) => self.telemetry.tell(incident),
+            Action::Log(incident) => self.telemetry.record(incident),
             Action::Done(result) => self.telemetry.end(result.as_ref().err()),
             _ => {}
         }
     }
 
-    fn has_acted(&mut self, shared: &Shared) {
-        self.telemetry.count(|| shared.stats());
-        if let Some(error) = self.telemetry.poll_failure() {
-            shared.note_trouble(error);
+    fn after_actions(&mut self, shared: &Shared) {
+        self.telemetry.update(|| shared.stats());
+        if let Some(error) = self.telemetry.take_failure() {
+            shared.set_last_error(error);
         }
     }
 }

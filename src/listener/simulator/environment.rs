@@ -1,4 +1,4 @@
-//! The world as the task of the listener has it: its clock, its sockets, its hook, and who polls it.
+//! The simulated environment of the listener's task: its clock, its sockets and its hook, and the code that polls the task.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -12,36 +12,36 @@ use std::time::{Instant, SystemTime};
 use bytes::BytesMut;
 use tokio::sync::{mpsc, oneshot};
 
-use super::World;
+use super::Simulation;
 use super::alarms::Alarm;
 use super::connection::Packet;
-use super::hook::Run;
-use super::witness::Witness;
+use super::hook::RunningHook;
+use super::recording_sink::RecordingSink;
+use crate::listener::environment::{Environment, Opened};
 use crate::listener::handle::Request;
-use crate::listener::outside::{Opened, Outside};
 use crate::listener::shared::Shared;
 use crate::listener::sink::RingSink;
 use crate::listener::task::Task;
 use crate::supervisor::{Action, LinkEvent, LinkId, Live, State, Supervisor};
 use crate::{Error, ErrorKind};
 
-/// More calls at one moment are no progress.
+/// Most calls of the task at one time. More calls mean a busy loop.
 const CALLS_MAX: u32 = 3_000;
 
-/// What the task is made of, besides the world.
-pub(super) struct Inside {
+/// The parts of the task, besides its environment.
+pub(super) struct TaskParts {
     pub(super) supervisor: Supervisor,
     pub(super) requests: mpsc::UnboundedReceiver<Request>,
     pub(super) connected: oneshot::Sender<()>,
 }
 
-/// Our end of a connection, in the hands of the task. That it is dropped is how the world knows that it is closed.
-pub(super) struct End {
+/// The client's socket of a connection, which the task owns. Its drop closes the connection.
+pub(super) struct ClientSocket {
     index: usize,
     dropped: Option<Rc<RefCell<Vec<usize>>>>,
 }
 
-impl Drop for End {
+impl Drop for ClientSocket {
     fn drop(&mut self) {
         if let Some(dropped) = &self.dropped {
             dropped.borrow_mut().push(self.index);
@@ -49,18 +49,18 @@ impl Drop for End {
     }
 }
 
-impl Outside for &mut World {
-    type Opening = End;
-    type Socket = End;
-    type Run = Run;
+impl Environment for &mut Simulation {
+    type Opening = ClientSocket;
+    type Socket = ClientSocket;
+    type RunningHook = RunningHook;
     type Timer = Alarm;
-    type Sink = Witness;
+    type Sink = RecordingSink;
 
     fn now(&self) -> Instant {
         self.clock.instant()
     }
 
-    fn time(&self) -> SystemTime {
+    fn system_time(&self) -> SystemTime {
         self.clock.wall()
     }
 
@@ -70,10 +70,10 @@ impl Outside for &mut World {
         timer: &mut Alarm,
         deadline: Option<Instant>,
     ) -> bool {
-        self.look_at_alarm(cx, timer, deadline)
+        self.poll_alarm(cx, timer, deadline)
     }
 
-    fn sink(&mut self) -> &mut Witness {
+    fn sink(&mut self) -> &mut RecordingSink {
         &mut self.sink
     }
 
@@ -81,25 +81,25 @@ impl Outside for &mut World {
         &mut self.sink.ring
     }
 
-    fn open(&mut self, link: LinkId, attempt: u64) -> End {
-        self.settle();
+    fn open(&mut self, link: LinkId, attempt: u64) -> ClientSocket {
+        self.close_dropped();
         let index = self.begin(link);
         if attempt != self.connections.len() as u64 {
-            self.fail(format!("connection {index} is told as attempt {attempt}"));
+            self.fail(format!("connection {index} is counted as attempt {attempt}"));
         }
-        End { index, dropped: Some(self.dropped.clone()) }
+        ClientSocket { index, dropped: Some(self.dropped.clone()) }
     }
 
     fn poll_opening(
         &mut self,
         cx: &mut Context<'_>,
-        opening: &mut End,
-    ) -> Poll<Result<Opened<End>, Error>> {
+        opening: &mut ClientSocket,
+    ) -> Poll<Result<Opened<ClientSocket>, Error>> {
         let index = opening.index;
-        match self.go_on_logging_in(index) {
+        match self.continue_login(index) {
             Poll::Ready(Ok(session)) => {
                 let rest = std::mem::take(&mut self.connections[index].input);
-                let socket = End { index, dropped: opening.dropped.take() };
+                let socket = ClientSocket { index, dropped: opening.dropped.take() };
                 Poll::Ready(Ok(Opened { session, socket, rest }))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
@@ -113,7 +113,7 @@ impl Outside for &mut World {
     fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
-        socket: &mut End,
+        socket: &mut ClientSocket,
         input: &mut BytesMut,
     ) -> Poll<Result<usize, Error>> {
         self.read(cx, socket.index, input)
@@ -122,7 +122,7 @@ impl Outside for &mut World {
     fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
-        socket: &mut End,
+        socket: &mut ClientSocket,
         out: &mut BytesMut,
     ) -> Poll<()> {
         let index = socket.index;
@@ -130,7 +130,7 @@ impl Outside for &mut World {
             return Poll::Ready(());
         }
         if self.connections[index].is_shut {
-            self.fail(format!("connection {index} is written, and was shut"));
+            self.fail(format!("connection {index} is written after it was shut down"));
         }
         self.write(index, out);
         if out.is_empty() {
@@ -140,46 +140,50 @@ impl Outside for &mut World {
         Poll::Pending
     }
 
-    fn poll_shutdown(&mut self, _cx: &mut Context<'_>, socket: &mut End) -> Poll<()> {
+    fn poll_shutdown(&mut self, _cx: &mut Context<'_>, socket: &mut ClientSocket) -> Poll<()> {
         let index = socket.index;
         if !self.connections[index].is_closing {
-            self.fail(format!("connection {index} is shut, and nobody asked for it"));
+            self.fail(format!("connection {index} is shut down without a reason"));
         }
         if std::mem::replace(&mut self.connections[index].is_shut, true) {
-            self.fail(format!("connection {index} is shut twice"));
+            self.fail(format!("connection {index} is shut down twice"));
         }
         self.put(index, true, Packet::Fin);
         Poll::Ready(())
     }
 
-    fn run_hook(&mut self, _socket: Option<&End>, _live: Live) -> Option<Run> {
+    fn run_hook(&mut self, _socket: Option<&ClientSocket>, _live: Live) -> Option<RunningHook> {
         self.plan.has_hook.then(|| self.start_hook())
     }
 
-    fn poll_hook(&mut self, cx: &mut Context<'_>, run: &mut Run) -> Poll<Result<(), Error>> {
-        self.look_at_hook(cx, run)
+    fn poll_hook(
+        &mut self,
+        cx: &mut Context<'_>,
+        run: &mut RunningHook,
+    ) -> Poll<Result<(), Error>> {
+        self.poll_hook_run(cx, run)
     }
 
-    fn cancel_hook(&mut self, run: &mut Run) {
+    fn cancel_hook(&mut self, run: &mut RunningHook) {
         self.stop_hook(run);
     }
 
-    fn handles(&mut self, link: LinkId) {
+    fn before_input(&mut self, link: LinkId) {
         self.sink.connection = self.links[&link];
     }
 
-    fn acts(&mut self, action: &Action, supervisor: &Supervisor) {
-        self.settle();
+    fn before_action(&mut self, action: &Action, supervisor: &Supervisor) {
+        self.close_dropped();
         self.count_call();
-        self.note(action, supervisor);
+        self.record_action(action, supervisor);
     }
 
-    fn has_acted(&mut self, _shared: &Shared) {
-        self.settle();
+    fn after_actions(&mut self, _shared: &Shared) {
+        self.close_dropped();
         self.count_call();
         self.check_taken();
         if std::mem::take(&mut self.sink.drops_too_early) {
-            self.fail("notifications were dropped though the socket could be left unread");
+            self.fail("notifications were dropped before the stall had lasted for its maximum");
         }
         let (state, is_held) = (self.shared.state(), self.sink.is_held);
         let is_wrong = match state {
@@ -195,9 +199,9 @@ impl Outside for &mut World {
     }
 }
 
-impl World {
-    /// Our ends that the task has dropped are closed.
-    pub(super) fn settle(&mut self) {
+impl Simulation {
+    /// Closes the connections whose sockets the task has dropped.
+    pub(super) fn close_dropped(&mut self) {
         loop {
             let Some(index) = self.dropped.borrow_mut().pop() else { return };
             self.drop_connection(index);
@@ -211,62 +215,62 @@ impl World {
         }
         self.calls.1 += 1;
         if self.calls.1 > CALLS_MAX {
-            self.fail("the task is called without end and time does not pass: it spins");
+            self.fail("the task is called too often at one time: it is in a busy loop");
         }
         if self.calls.1 > 2 * CALLS_MAX {
-            // Within one poll: nothing else ends that.
-            resume_unwind(Box::new("the task spins"));
+            // The loop is within one poll: only a panic can end it.
+            resume_unwind(Box::new("the task is in a busy loop"));
         }
     }
 }
 
-/// Whether the task goes on. It does not when it has ended.
-pub(super) fn poll(task: &mut Task<&mut World>) -> bool {
-    let world = &mut *task.outside;
-    world.is_scheduled = false;
-    world.count_call();
-    let was_done = world.done.is_some();
-    let waker = Waker::from(world.bell.clone());
+/// Polls the task. Returns false if it has ended.
+pub(super) fn poll(task: &mut Task<&mut Simulation>) -> bool {
+    let simulation = &mut *task.environment;
+    simulation.is_scheduled = false;
+    simulation.count_call();
+    let was_done = simulation.done.is_some();
+    let waker = Waker::from(simulation.waker.clone());
     let polled = Pin::new(&mut *task).poll(&mut Context::from_waker(&waker));
-    let Task { outside, supervisor, requests, .. } = task;
-    outside.settle();
+    let Task { environment, supervisor, requests, .. } = task;
+    environment.close_dropped();
     if !was_done {
-        outside.accepted = outside.next_command - requests.len() as u64;
-        outside.is_end_known = outside.is_closing && requests.is_empty();
+        environment.accepted = environment.next_command - requests.len() as u64;
+        environment.is_end_known = environment.is_closing && requests.is_empty();
     }
-    outside.check_told(supervisor);
+    environment.check_published(supervisor);
     polled.is_pending()
 }
 
-/// Calls that the supervisor has no use for: nothing is due, nothing has room, no hook runs, nothing was read.
-pub(super) fn call_for_nothing(task: &mut Task<&mut World>) {
-    let Task { outside: world, supervisor, .. } = task;
-    let now = world.clock.instant();
-    supervisor.set_time(now, world.clock.wall());
-    let is_closed = |&index: &usize| world.connections[index].is_closed();
-    let closed: Vec<usize> = (0..world.connections.len()).filter(is_closed).collect();
+/// Calls the supervisor although no deadline has passed, there is no room, no hook runs, and nothing was read.
+pub(super) fn make_useless_calls(task: &mut Task<&mut Simulation>) {
+    let Task { environment: simulation, supervisor, .. } = task;
+    let now = simulation.clock.instant();
+    supervisor.set_time(now, simulation.clock.wall());
+    let is_closed = |&index: &usize| simulation.connections[index].is_closed();
+    let closed: Vec<usize> = (0..simulation.connections.len()).filter(is_closed).collect();
     if !closed.is_empty() {
-        let index = world.random.pick(&closed);
-        let event = match world.random.below(3) {
+        let index = simulation.random.pick(&closed);
+        let event = match simulation.random.below(3) {
             0 => LinkEvent::Eof,
             1 => LinkEvent::Closed,
             _ => LinkEvent::Failed(Error::new(ErrorKind::Connect, "too late (simulated)")),
         };
-        let link = world.connections[index].link;
-        supervisor.handle_link(now, link, event, &mut world.sink);
+        let link = simulation.connections[index].link;
+        supervisor.handle_link(now, link, event, &mut simulation.sink);
     }
     if supervisor.poll_timeout().is_none_or(|due| due > now) {
-        supervisor.handle_timeout(now, &mut world.sink);
+        supervisor.handle_timeout(now, &mut simulation.sink);
     }
-    if world.stalled().is_none() {
+    if simulation.stalled().is_none() {
         supervisor.handle_room(now);
     }
-    if world.hook.running.is_none() && !world.hook.is_asked {
-        supervisor.handle_hook(now, Ok(()), &mut world.sink);
+    if simulation.hook.running.is_none() && !simulation.hook.is_asked {
+        supervisor.handle_hook(now, Ok(()), &mut simulation.sink);
     }
-    let delivering = world.current().map(|index| world.connections[index].link);
+    let delivering = simulation.current().map(|index| simulation.connections[index].link);
     if let Some(link) = delivering {
         task.handle_bytes(link);
     }
-    Arc::clone(&task.outside.bell).wake();
+    Arc::clone(&task.environment.waker).wake();
 }

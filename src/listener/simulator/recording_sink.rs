@@ -1,4 +1,4 @@
-//! The real queue, with a witness of what goes into it.
+//! [`RecordingSink`]: the real queue, with a record of everything that is put into it.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -8,60 +8,61 @@ use bytes::BytesMut;
 
 use crate::listener::shared::Shared;
 use crate::listener::sink::RingSink;
-use crate::notification::{Gap, Stamp};
+use crate::notification::{Gap, ReceiveInfo};
 use crate::supervisor::{Overflow, Sink, State};
 use crate::wire::{self, Run};
 
-/// A notification that the listener took in.
+/// A notification that the listener received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Taken {
-    /// Index of the connection it came on.
+    /// The index of its connection.
     pub(super) connection: usize,
     pub(super) process_id: i32,
-    /// As the stamp says.
+    /// The epoch in its `ReceiveInfo`.
     pub(super) epoch: u32,
 }
 
 /// A gap that the listener put into the stream.
 #[derive(Debug, Clone)]
-pub(super) struct Told {
-    /// How many notifications were taken before it.
+pub(super) struct RecordedGap {
+    /// The number of notifications before it.
     pub(super) position: u64,
     pub(super) gap: Gap,
-    /// The connection whose input was handled then.
+    /// The connection whose input was handled at that time.
     pub(super) connection: usize,
-    /// What could be seen from outside when the consumer could see it: the state, and how many gaps were counted.
+    /// The state and the number of gaps that a handle showed when the gap was published.
     pub(super) state: State,
     pub(super) counted: u64,
 }
 
-pub(super) struct Witness {
+/// A sink that records what is put into the queue.
+pub(super) struct RecordingSink {
     pub(super) ring: RingSink,
     shared: Arc<Shared>,
     /// The connection whose input is being handled.
     pub(super) connection: usize,
     pub(super) taken: Vec<Taken>,
-    pub(super) gaps: Vec<Told>,
-    /// Of both, how many the consumer can see.
+    pub(super) gaps: Vec<RecordedGap>,
+    /// How many of `taken` and of `gaps` are published.
     pub(super) shown: (usize, usize),
-    /// Nothing is shown at present.
+    /// The queue holds back everything.
     pub(super) is_held: bool,
     /// How often that began.
     pub(super) holds: u32,
-    /// Most bytes that waited after a run was taken in.
+    /// Most bytes in the queue after a run was put into it.
     pub(super) most_unread_bytes: u64,
-    /// How many of the last two were checked.
+    /// How many of `taken` and of `gaps` were checked.
     pub(super) checked: (usize, usize),
-    /// Whether any run came with a surplus.
+    /// A run was allowed to exceed the capacity.
     pub(super) had_surplus: bool,
-    /// How long the socket may go unread, and how long it was since the queue was empty when that was asked.
+    /// The longest stall, and the length of the stalls since the queue was last found empty.
     max_stall: Option<Duration>,
     pub(super) stalled: Cell<Duration>,
-    /// Something was dropped though there was time left to wait.
+    /// Notifications were dropped although the stall could have continued.
     pub(super) drops_too_early: bool,
 }
 
-impl Witness {
+impl RecordingSink {
     pub(super) fn new(ring: RingSink, shared: Arc<Shared>, overflow: Overflow) -> Self {
         Self {
             ring,
@@ -85,16 +86,16 @@ impl Witness {
     }
 }
 
-impl Sink for Witness {
+impl Sink for RecordingSink {
     fn fits(&self, frames: &[u8], run: Run, surplus: bool) -> Run {
         self.ring.fits(frames, run, surplus)
     }
 
-    fn notifications(&mut self, input: &mut BytesMut, run: Run, stamp: Stamp, surplus: bool) {
+    fn notifications(&mut self, input: &mut BytesMut, run: Run, info: ReceiveInfo, surplus: bool) {
         let before = self.taken.len();
         for one in wire::frames(&input[..run.bytes]) {
             let connection = self.connection;
-            let (process_id, epoch) = (one.process_id, stamp.epoch);
+            let (process_id, epoch) = (one.process_id, info.epoch);
             self.taken.push(Taken { connection, process_id, epoch });
         }
         assert_eq!(self.taken.len() - before, run.count, "the run has another length");
@@ -105,7 +106,7 @@ impl Sink for Witness {
         let drops = self.ring.fits(input, run, surplus).count < run.count;
         self.drops_too_early |=
             drops && !surplus && has_budget && !self.ring.producer.is_abandoned();
-        self.ring.notifications(input, run, stamp, surplus);
+        self.ring.notifications(input, run, info, surplus);
     }
 
     fn publish(&mut self) {
@@ -122,7 +123,7 @@ impl Sink for Witness {
     }
 
     fn hold(&mut self) {
-        // The queue itself must show what came before.
+        // The real queue must publish everything before this.
         if !self.is_held {
             self.shown = (self.taken.len(), self.gaps.len());
         }
@@ -135,7 +136,7 @@ impl Sink for Witness {
         for (position, gap) in &gaps {
             let (position, connection) = (*position, self.connection);
             let (state, counted) = (self.shared.state(), self.shared.stats().gaps);
-            self.gaps.push(Told { position, gap: gap.clone(), connection, state, counted });
+            self.gaps.push(RecordedGap { position, gap: gap.clone(), connection, state, counted });
         }
         self.is_held = false;
         self.shown = (self.taken.len(), self.gaps.len());

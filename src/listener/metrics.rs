@@ -1,12 +1,12 @@
-//! The figures of a listener, through the facade of the `metrics` crate.
+//! [`ListenerMetrics`]: the counters and gauges of a listener, through the facade of the `metrics` crate.
 
 use metrics::{Counter, Gauge, counter, gauge};
 
-use super::shared::Stats;
+use super::stats::Stats;
 use crate::supervisor::LogEvent;
 
-/// Counters and gauges, labelled with the application's name: listeners of one name add up.
-pub(super) struct Meters {
+/// Counters and gauges, labelled with the name of the application. Listeners with the same name are summed.
+pub(super) struct ListenerMetrics {
     counters: [Counter; COUNTERS.len()],
     queued: Gauge,
     queued_bytes: Gauge,
@@ -15,10 +15,10 @@ pub(super) struct Meters {
     last: Stats,
 }
 
-type Figure = fn(&Stats) -> u64;
+type CounterValue = fn(&Stats) -> u64;
 
-/// Name and value of each counter, as the documentation of the crate lists them.
-const COUNTERS: [(&str, Figure); 17] = [
+/// The name and the value of each counter. The documentation of the crate lists them.
+const COUNTERS: [(&str, CounterValue); 17] = [
     ("pgbell_notifications_received_total", |stats| stats.received),
     ("pgbell_notifications_delivered_total", |stats| stats.delivered),
     ("pgbell_notifications_lagged_total", |stats| stats.lagged),
@@ -38,7 +38,7 @@ const COUNTERS: [(&str, Figure); 17] = [
     ("pgbell_hook_failures_total", |stats| stats.hook_failures),
 ];
 
-impl Meters {
+impl ListenerMetrics {
     pub(super) fn new(application: &str) -> Self {
         let label = || application.to_owned();
         Self {
@@ -51,30 +51,30 @@ impl Meters {
         }
     }
 
-    /// Something has happened.
-    pub(super) fn tell(&mut self, incident: &LogEvent) {
+    /// Updates the gauge of connected listeners.
+    pub(super) fn record(&mut self, incident: &LogEvent) {
         match incident {
-            LogEvent::Established { .. } => self.connected(true),
-            LogEvent::Lost { .. } => self.connected(false),
+            LogEvent::Established { .. } => self.set_connected(true),
+            LogEvent::Lost { .. } => self.set_connected(false),
             _ => {}
         }
     }
 
-    fn connected(&mut self, connected: bool) {
+    fn set_connected(&mut self, connected: bool) {
         let change = f64::from(u8::from(connected)) - f64::from(u8::from(self.is_connected));
         self.connected.increment(change);
         self.is_connected = connected;
     }
 
-    /// Adds what has changed. Called once for each read, at most.
-    pub(super) fn count(&mut self, stats: &Stats) {
+    /// Adds the changes since the last call. It is called at most once for each read.
+    pub(super) fn update(&mut self, stats: &Stats) {
         for (counter, (_, value)) in self.counters.iter().zip(COUNTERS) {
             let more = value(stats).saturating_sub(value(&self.last));
             if more > 0 {
                 counter.increment(more);
             }
         }
-        // Gauges of several listeners add up as well: each adds its own difference.
+        // Several listeners share a gauge: each adds its own difference.
         #[allow(clippy::cast_precision_loss, reason = "a gauge is a float")]
         let change = |now: u64, before: u64| now as f64 - before as f64;
         self.queued.increment(change(stats.queued, self.last.queued));
@@ -83,12 +83,12 @@ impl Meters {
     }
 }
 
-impl Drop for Meters {
+impl Drop for ListenerMetrics {
     fn drop(&mut self) {
-        self.connected(false);
-        // Of what is queued nothing comes any more.
+        self.set_connected(false);
+        // The queue of a listener that has ended does not count.
         let stats = Stats { queued: 0, queued_bytes: 0, ..self.last };
-        self.count(&stats);
+        self.update(&stats);
     }
 }
 
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_figure_is_documented() {
+    fn every_metric_is_documented() {
         let documentation = include_str!("../lib.rs");
         let gauges = ["pgbell_queued_notifications", "pgbell_queued_bytes", "pgbell_connected"];
         for name in COUNTERS.iter().map(|(name, _)| *name).chain(gauges) {

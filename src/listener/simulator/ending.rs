@@ -1,31 +1,31 @@
-//! Begin and end of connections, of the listener and of the run.
+//! The end of connections, of the listener and of the run.
 
 use std::sync::Arc;
 
 use super::clock::{Event, MILLI, Micros, SECOND};
 use super::connection::{Connection, Stage};
-use super::{World, say};
+use super::{Simulation, log_line};
 use crate::Error;
 use crate::listener::shared::Shared;
 use crate::listener::sink::RingSink;
 use crate::ring::{self, Pins};
 use crate::supervisor::{State, Supervisor};
 
-impl World {
-    /// Where a new connection goes.
+impl Simulation {
+    /// Returns the server of a new connection.
     pub(super) fn choose_server(&mut self) -> usize {
         self.primary
     }
 
-    /// Whether a session is up, and not about to end.
-    pub(super) fn is_beside_another(&self) -> bool {
+    /// Returns whether there is a live session that is not about to end.
+    pub(super) fn has_live_session(&self) -> bool {
         self.delivering.is_some_and(|index| {
             let connection = &self.connections[index];
             matches!(connection.stage, Stage::Open) && !connection.is_lost
         })
     }
 
-    /// The supervisor is about to learn that a connection is over, or says so.
+    /// Records that a connection is lost, when the supervisor gets its end or gives it up.
     pub(super) fn lost(&mut self, index: usize) {
         let now = self.clock.now();
         let connection = &mut self.connections[index];
@@ -37,75 +37,73 @@ impl World {
             self.lost_sessions += 1;
             self.hook.has_succeeded = false;
             if let Some(live_at) = connection.live_at {
-                let is_certain = !connection.is_successor;
+                let is_certain = !connection.is_new_session;
                 self.backoff.was_live(now - live_at, is_certain, self.plan.delays);
             }
         }
     }
 
-    /// The supervisor ends a connection at once.
-    pub(super) fn given_up(&mut self, index: usize, supervisor: &Supervisor) {
+    /// Checks that the supervisor has a reason to abort a connection.
+    pub(super) fn aborted(&mut self, index: usize, supervisor: &Supervisor) {
         let connection = &self.connections[index];
         let is_open = matches!(connection.stage, Stage::Open);
         let has_reason = connection.is_faulty
             || connection.is_lost
             || connection.is_closing
-            || connection.is_successor && !connection.was_delivered
+            || connection.is_new_session && !connection.was_delivered
             || self.is_closing
-            // A channel that was asked for before anything was there is refused.
+            // A wanted channel of the first session is refused.
             || self.state == State::Connecting && supervisor.state() == State::Closed
             || self.is_dropped;
         if is_open && !has_reason {
-            return self
-                .fail(format!("connection {index} was given up, and nothing is wrong with it"));
+            return self.fail(format!("connection {index} was aborted, and has no fault"));
         }
         self.lost(index);
     }
 
     pub(super) fn finished(&mut self, result: Result<(), Error>) {
-        say!(self, "done: {result:?}");
+        log_line!(self, "done: {result:?}");
         if self.done.is_some() {
-            return self.fail("the supervisor was done already");
+            return self.fail("the supervisor ends twice");
         }
         if result.is_ok() && !self.is_closing && self.consumer.listener.is_some() {
-            return self.fail("the listener has ended, and nobody asked for it");
+            return self.fail("the listener has ended without an error, and was not closed");
         }
         if result.is_ok() && self.hook.was_last {
-            return self.fail(
-                "the hook has failed for the last time, and that is not the cause of the end",
-            );
+            return self
+                .fail("the hook has failed too often, and the listener ends without its error");
         }
-        if result.is_ok() && self.is_drain_cut {
-            return self.fail("a drain was not done, and the end has no cause");
+        if result.is_ok() && self.is_drain_interrupted {
+            return self.fail("a drain was interrupted, and the listener ends without an error");
         }
         if let Err(error) = &result
             && !self.may_end_with(error)
         {
             return self.fail(format!(
-                "the listener has ended, and the next attempt may go well: {error}"
+                "the listener has ended, although the next attempt may succeed: {error}"
             ));
         }
         self.done = Some(result);
         self.done_at = self.clock.now();
     }
 
-    /// Whether the listener may give up because of this, though it was not told to end.
+    /// Returns whether the listener may end with this error.
     fn may_end_with(&self, error: &Error) -> bool {
         let has_begun = self.entered[State::Connected as usize] > 0;
         let is_refusal = error.sqlstate() == Some("28P01") && !self.plan.retry_refusals;
-        let is_told = self.is_closing || self.is_dropped;
-        !has_begun || self.plan.delays.is_none() || is_refusal || is_told
+        let is_requested = self.is_closing || self.is_dropped;
+        !has_begun || self.plan.delays.is_none() || is_refusal || is_requested
     }
 
     /// The task has ended.
-    pub(super) fn gone(&mut self) {
-        say!(self, "the task has ended");
-        self.is_gone = true;
-        self.settle();
+    pub(super) fn task_ended(&mut self) {
+        log_line!(self, "the task has ended");
+        self.has_task_ended = true;
+        self.close_dropped();
         let watch = self.shared.watch();
-        let told = (self.shared.state(), watch.borrow().times(State::Closed));
-        if told != (State::Closed, 1) {
-            return self.fail(format!("the task has ended, and told is {told:?}"));
+        let shown = (self.shared.state(), watch.borrow().times(State::Closed));
+        if shown != (State::Closed, 1) {
+            return self.fail(format!("the task has ended, and a handle shows {shown:?}"));
         }
         let cause = self.shared.cause();
         let is_known = match &self.done {
@@ -115,9 +113,10 @@ impl World {
         };
         if !is_known {
             let done = &self.done;
-            return self.fail(format!("the task has ended with {done:?}, and told is {cause:?}"));
+            return self
+                .fail(format!("the task has ended with {done:?}, and its cause is {cause:?}"));
         }
-        // What it did not look at any more is answered by its end.
+        // Commands that it did not receive are answered by its end.
         while let Some((id, asked)) = self.commands.pop_first() {
             if id < self.accepted {
                 return self.fail(format!("command {id} was never answered"));
@@ -125,15 +124,15 @@ impl World {
             self.answers.remove(&id);
             self.replied_at_the_end(id, &asked);
         }
-        // The producing end goes with the task, and so the stream ends.
+        // The producer is dropped with the task, so that the stream ends.
         let shared = Arc::new(Shared::new(Pins::new(0)));
         let (producer, _) = ring::channel(1);
         self.sink.ring = RingSink::new(producer, 1, self.plan.bytes, self.plan.overflow, shared);
         self.sink.shown = (self.sink.taken.len(), self.sink.gaps.len());
     }
 
-    /// When the listener is well again, or should be, the last notifications are sent.
-    pub(super) fn look(&mut self) {
+    /// Commits the last notifications if the listener has recovered, or its time to recover is over.
+    pub(super) fn check_recovery(&mut self) {
         let now = self.clock.now();
         let is_well = self.state == State::Connected
             && self.commands.is_empty()
@@ -141,27 +140,27 @@ impl World {
             && self
                 .current()
                 .is_some_and(|index| self.connections[index].to_client.last <= now)
-            // A dead session may be about to take the place of one that lives.
+            // A handover to a dead session may be in progress.
             && self.connections.iter().all(|connection| {
                 !matches!(connection.stage, Stage::Open)
                     || connection.is_closing
                     || !connection.is_dead() && connection.server == self.primary
             });
-        if is_well || now >= self.judgement() || self.done.is_some() || self.is_closing {
+        if is_well || now >= self.recovery_deadline() || self.done.is_some() || self.is_closing {
             self.commit_everywhere();
-            return self.clock.after(2 * SECOND, Event::Judge, &mut self.random);
+            return self.clock.after(2 * SECOND, Event::FinalCheck, &mut self.random);
         }
-        self.clock.after(SECOND / 2, Event::Look, &mut self.random);
+        self.clock.after(SECOND / 2, Event::CheckRecovery, &mut self.random);
     }
 
-    /// When the listener must be well again, at the latest. One dead session may take the place of another.
-    fn judgement(&self) -> Micros {
+    /// Returns the latest time at which the listener must have recovered. A dead session may be replaced by another dead one.
+    fn recovery_deadline(&self) -> Micros {
         let dead = self.connections.iter().filter(|connection| !connection.is_closed());
         let noticed = dead.filter_map(Connection::overdue_at).max();
-        noticed.map_or(self.judgement, |at| self.judgement.max(at + self.plan.back()))
+        noticed.map_or(self.recovery_at, |at| self.recovery_at.max(at + self.plan.back()))
     }
 
-    /// The bound of a close has passed.
+    /// Ends the run after the time limit of a close.
     pub(super) fn end(&mut self) {
         let now = self.clock.now();
         if self.done.is_none() && now < self.asleep_until + self.plan.close_timeout {
@@ -173,12 +172,12 @@ impl World {
             let passed = (self.clock.now() - since) / MILLI;
             return self.fail(format!("close has not ended after {passed} ms"));
         }
-        // A hook that was cancelled may run on for a second.
+        // A cancelled hook may run for one more second.
         let latest = self.done_at.max(self.asleep_until) + SECOND + 100 * MILLI;
-        if !self.is_gone && now < latest {
+        if !self.has_task_ended && now < latest {
             return self.clock.at(latest, Event::End, &mut self.random);
         }
-        if !self.is_gone {
+        if !self.has_task_ended {
             return self.fail("all is done, and the task has not ended");
         }
         if self.state != State::Closed {
@@ -188,7 +187,7 @@ impl World {
         if let Some((id, _)) = self.commands.first_key_value() {
             return self.fail(format!("command {id} was never answered"));
         }
-        // What is queued is still delivered, then the end is told.
+        // Queued notifications are still delivered before the end.
         self.is_calm = true;
         for _ in 0..1_000 {
             if self.consumer.has_ended || self.consumer.listener.is_none() || self.failure.is_some()
@@ -200,7 +199,7 @@ impl World {
             self.consume_now();
         }
         if !self.consumer.has_ended && self.consumer.listener.is_some() {
-            self.fail("the consumer was not told of the end");
+            self.fail("the consumer did not receive the end");
         }
         if self.failure.is_none() {
             self.check_coverage(true);

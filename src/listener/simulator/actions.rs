@@ -1,18 +1,18 @@
-//! What the supervisor wants, and whether the task does it: tells all of it, and sleeps only with somebody to wake it.
+//! Records the actions of the supervisor, and checks that the task performs them and never sleeps without a waker.
 
 use std::time::Duration;
 
-use super::{World, say};
+use super::{Simulation, log_line};
 use crate::supervisor::{Action, Close, State, Supervisor};
 
-impl World {
-    /// This is about to be carried out by the task.
-    pub(super) fn note(&mut self, action: &Action, supervisor: &Supervisor) {
+impl Simulation {
+    /// Records an action before the task performs it.
+    pub(super) fn record_action(&mut self, action: &Action, supervisor: &Supervisor) {
         match action {
             Action::Open { .. } => {}
             Action::Read { link, on } => {
                 let Some(&index) = self.links.get(link) else { return };
-                say!(self, "connection {index}: read {on}");
+                log_line!(self, "connection {index}: read {on}");
                 let now = self.clock.now();
                 let connection = &mut self.connections[index];
                 connection.is_reading = *on;
@@ -26,35 +26,36 @@ impl World {
                     self.sink.stalled.set(stalled);
                 }
                 if waits {
-                    self.successor_waits();
+                    self.new_session_waits();
                 }
             }
             Action::Close { link, how: Close::Graceful } => {
                 let Some(&index) = self.links.get(link) else { return };
-                say!(self, "connection {index}: close");
+                log_line!(self, "connection {index}: close");
                 let connection = &mut self.connections[index];
                 (connection.is_closing, connection.is_reading) = (true, true);
             }
             Action::Close { link, how: Close::Abort } => {
                 let Some(&index) = self.links.get(link) else { return };
-                say!(self, "connection {index}: abort");
+                log_line!(self, "connection {index}: abort");
                 let connection = &mut self.connections[index];
-                connection.is_left =
-                    supervisor.is_ending() && connection.is_successor && !connection.was_delivered;
-                self.given_up(index, supervisor);
+                connection.is_undelivered = supervisor.is_ending()
+                    && connection.is_new_session
+                    && !connection.was_delivered;
+                self.aborted(index, supervisor);
             }
             Action::Deliver { link } => {
                 let Some(&index) = self.links.get(link) else { return };
-                say!(self, "connection {index}: is delivered");
+                log_line!(self, "connection {index}: is delivered");
                 self.delivering = Some(index);
                 self.connections[index].was_delivered = true;
             }
             Action::Release { .. } => {}
             Action::RunHook(live) => self.hook_begins(live, supervisor),
             Action::CancelHook => self.hook_is_cancelled(supervisor.state()),
-            Action::Log(incident) => self.noted(incident),
+            Action::Log(incident) => self.record_incident(incident),
             Action::Reply { id, result } => {
-                // Of an end that nobody waits for.
+                // `None` for a close that is not waited for.
                 if let Some(answer) = self.answers.remove(&id.0) {
                     self.answered.push((id.0, result.is_ok(), answer));
                 }
@@ -65,34 +66,38 @@ impl World {
         }
     }
 
-    /// After the task was polled: whoever waits for an answer has it, and what can be seen from outside is so.
-    pub(super) fn check_told(&mut self, supervisor: &Supervisor) {
+    /// Checks after a poll of the task that every answer was sent, and that a handle shows the state of the supervisor.
+    pub(super) fn check_published(&mut self, supervisor: &Supervisor) {
         for (id, is_ok, mut answer) in std::mem::take(&mut self.answered) {
             match answer.try_recv() {
                 Ok(result) if result.is_ok() == is_ok => {}
-                found => self.fail(format!("command {id} was answered, and told is {found:?}")),
+                found => {
+                    self.fail(format!("command {id} was answered, and the user got {found:?}"));
+                }
             }
         }
         let watch = self.shared.watch();
         for state in [State::CatchingUp, State::Connected, State::Reconnecting] {
-            let (known, told) = (self.entered[state as usize], watch.borrow().times(state));
-            if known != told {
-                self.fail(format!("it was {state:?} {known} times, and told were {told}"));
+            let (entered, shown) = (self.entered[state as usize], watch.borrow().times(state));
+            if entered != shown {
+                self.fail(format!(
+                    "{state:?} was entered {entered} times, and a handle shows {shown}"
+                ));
             }
         }
         if self.entered[State::Connected as usize] > 0
             && let Some(mut connected) = self.connected.take()
             && connected.try_recv().is_err()
         {
-            self.fail("it is connected for the first time, and nobody was told");
+            self.fail("it is connected for the first time, and connect() was not woken");
         }
-        let (known, told) = (supervisor.process_id(), self.shared.process_id());
-        if known != told {
-            self.fail(format!("the process is {known:?}, and told is {told:?}"));
+        let (known, shown) = (supervisor.process_id(), self.shared.process_id());
+        if known != shown {
+            self.fail(format!("the process id is {known:?}, and a handle shows {shown:?}"));
         }
     }
 
-    /// Who sleeps must have somebody to wake him: for each thing that the task waits for, it has left a waker.
+    /// Checks that a sleeping task has stored a waker for everything that it waits for.
     pub(super) fn check_sleep(&mut self, supervisor: &mut Supervisor, requests: usize) {
         if self.is_scheduled || self.done.is_some() || self.failure.is_some() {
             return;
@@ -125,7 +130,7 @@ impl World {
         }
     }
 
-    /// The connection that is left unread because the queue is full.
+    /// Returns the connection that is not read because the queue is full.
     pub(super) fn stalled(&self) -> Option<usize> {
         self.current().filter(|&index| !self.connections[index].is_reading)
     }
