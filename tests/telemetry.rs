@@ -86,7 +86,7 @@ fn r7_a_night_can_be_read_from_the_log_and_the_figures() {
         ("INFO", "established: every channel is active epoch=2 channels=2"),
         (
             "WARN",
-            "the hook runs again error=other: the on_live hook failed: in code of the caller: not yet",
+            "the on_live hook runs again error=other: the on_live hook failed: in code of the caller: not yet",
         ),
         ("INFO", "handed over to another session, without a gap epoch=3"),
         ("INFO", "closed"),

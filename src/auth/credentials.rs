@@ -1,10 +1,10 @@
-//! Who logs in, and what they know.
+//! The user name and the password of a login.
 
 use super::error::AuthError;
 use super::policy::AuthMethod;
 use super::secret::Password;
 
-/// Who logs in, and the password, if there is one.
+/// The name of the user, and the password if there is one.
 #[derive(Debug, Clone)]
 pub struct Credentials {
     user: String,
@@ -12,10 +12,10 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// A user without a password.
+    /// Creates credentials without a password.
     ///
     /// # Errors
-    /// [`AuthError::Credentials`] when the name contains a NUL, which would end it on the wire.
+    /// [`AuthError::Credentials`] if the name contains a NUL, which would end it on the wire.
     pub fn new(user: impl Into<String>) -> Result<Self, AuthError> {
         let user = user.into();
         if user.contains('\0') {
@@ -24,10 +24,10 @@ impl Credentials {
         Ok(Self { user, password: None })
     }
 
-    /// The same user with this password. An empty one is none at all, as in libpq. N21.
+    /// Sets the password. An empty password is the same as none, as in libpq.
     ///
     /// # Errors
-    /// [`AuthError::Credentials`] when it contains a NUL, which would end it on the wire.
+    /// [`AuthError::Credentials`] if it contains a NUL, which would end it on the wire.
     pub fn password(mut self, password: Password) -> Result<Self, AuthError> {
         if password.expose().contains(&0) {
             return Err(AuthError::Credentials { problem: "the password contains a NUL" });
@@ -36,13 +36,13 @@ impl Credentials {
         Ok(self)
     }
 
-    /// The name, as the startup message says it.
+    /// Returns the name of the user, as it is sent in the startup message.
     #[must_use]
     pub fn user(&self) -> &str {
         &self.user
     }
 
-    /// Whether there is a password to answer with.
+    /// Returns whether there is a password.
     #[must_use]
     pub fn has_password(&self) -> bool {
         self.password.is_some()

@@ -1,7 +1,7 @@
-//! As much of DER as a certificate needs: values in values, each with a tag, a length and contents.
+//! A reader for the part of DER that certificates use: nested values, each with a tag, a length and contents.
 //!
-//! Everything here comes from a peer that is not trusted yet. A malformed value is `None`; nothing is
-//! allocated, and no call does more than read one header.
+//! The input comes from a peer that is not trusted yet. A malformed value is `None`; nothing is
+//! allocated, and each call reads one header only.
 
 /// Tags of the universal types that certificates are made of.
 pub(crate) mod tag {
@@ -15,12 +15,12 @@ pub(crate) mod tag {
     pub(crate) const SEQUENCE: u8 = 0x30;
     pub(crate) const SET: u8 = 0x31;
 
-    /// `[number]` around another value.
+    /// Returns the tag of `[number]` around another value.
     pub(crate) const fn explicit(number: u8) -> u8 {
         0xa0 | number
     }
 
-    /// `[number]` instead of the tag of a value without others in it.
+    /// Returns the tag of `[number]` in place of the tag of a primitive value.
     pub(crate) const fn implicit(number: u8) -> u8 {
         0x80 | number
     }
@@ -30,20 +30,20 @@ pub(crate) mod tag {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Value<'a> {
     pub(crate) tag: u8,
-    /// What is in it.
+    /// The bytes after the header.
     pub(crate) contents: &'a [u8],
-    /// All of it, header included.
+    /// All bytes, with the header.
     pub(crate) whole: &'a [u8],
 }
 
 impl<'a> Value<'a> {
-    /// The values in it.
+    /// Returns a reader of the values in the contents.
     pub(crate) fn values(self) -> Reader<'a> {
         Reader::new(self.contents)
     }
 }
 
-/// Values that stand one after the other.
+/// A reader of consecutive values.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reader<'a> {
     rest: &'a [u8],
@@ -54,10 +54,10 @@ impl<'a> Reader<'a> {
         Self { rest: bytes }
     }
 
-    /// The next value, whatever it is.
+    /// Reads the next value, of any type.
     pub(crate) fn any(&mut self) -> Option<Value<'a>> {
         let (&tag, after_tag) = self.rest.split_first()?;
-        // Tags of more than one byte: no certificate has any.
+        // A tag of more than one byte. Certificates have none.
         if tag & 0x1f == 0x1f {
             return None;
         }
@@ -68,7 +68,7 @@ impl<'a> Reader<'a> {
         Some(Value { tag, contents, whole })
     }
 
-    /// The next value, if it is of this type. Otherwise nothing is taken.
+    /// Reads the next value if it is of this type. Otherwise nothing is consumed.
     pub(crate) fn of(&mut self, tag: u8) -> Option<Value<'a>> {
         let mut after = *self;
         let value = after.any().filter(|value| value.tag == tag)?;
@@ -76,25 +76,25 @@ impl<'a> Reader<'a> {
         Some(value)
     }
 
-    /// Whether no byte is left.
+    /// Returns whether no byte is left.
     pub(crate) const fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }
 }
 
-/// The one value that `bytes` are.
+/// Reads the single value that `bytes` consist of.
 pub(crate) fn single(bytes: &[u8], tag: u8) -> Option<Value<'_>> {
     let mut reader = Reader::new(bytes);
     reader.of(tag).filter(|_| reader.is_empty())
 }
 
-/// A length, in the one form that DER has for it, and what follows.
+/// Reads a length, in its only valid form of DER. Returns it and the bytes after it.
 fn length(bytes: &[u8]) -> Option<(usize, &[u8])> {
     let (&first, rest) = bytes.split_first()?;
     if first < 0x80 {
         return Some((usize::from(first), rest));
     }
-    // 0x80 is BER's "until the end mark". Four bytes say more than a TLS message can hold.
+    // 0x80 is the indefinite form of BER. A length of four bytes is more than a TLS message can hold.
     let count = usize::from(first & 0x7f);
     let (digits, rest) = rest.split_at_checked(count)?;
     if !(1..=4).contains(&count) || digits.first() == Some(&0) {
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lengths_have_one_form() {
+    fn a_length_has_only_one_valid_form() {
         let long = [&[0x04, 0x81, 0x80][..], &[7; 0x80]].concat();
         assert_eq!(single(&long, tag::OCTET_STRING).unwrap().contents, [7; 0x80]);
         let longer = [&[0x04, 0x82, 0x01, 0x00][..], &[7; 0x100]].concat();
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_of_another_type_is_left() {
+    fn a_value_of_another_type_is_not_consumed() {
         let mut reader = Reader::new(&[0x02, 1, 5, 0x30, 2, 0x02, 0]);
         assert_eq!(reader.of(tag::SEQUENCE), None);
         assert_eq!(reader.of(tag::INTEGER).unwrap().contents, [5]);

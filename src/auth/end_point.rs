@@ -1,9 +1,9 @@
 //! Channel binding `tls-server-end-point` (RFC 5929): the hash of the server's certificate.
 //!
-//! Which hash is not ours to choose: it is the one with which the certificate's *issuer signed it*, so a
-//! P-256 certificate under a P-384 authority is hashed with SHA-384. MD5 and SHA-1 give way to SHA-256.
-//! Where the signature has no hash of its own (Ed25519, Ed448, post-quantum ones) no binding is defined,
-//! and the server has none either.
+//! The hash algorithm is the one with which the *issuer signed* the certificate: a
+//! P-256 certificate of a P-384 authority is hashed with SHA-384. MD5 and SHA-1 are replaced by SHA-256.
+//! If the signature algorithm has no separate hash (Ed25519, Ed448, post-quantum ones), no binding is defined, and
+//! the server has no hash either.
 
 use sha2::{Digest, Sha224, Sha256, Sha384, Sha512, Sha512_224, Sha512_256};
 
@@ -26,10 +26,10 @@ const SHA1: &[u8] = &[0x2b, 0x0e, 0x03, 0x02, 0x1a];
 /// `1.2.840.113549.2.5`: MD5.
 const MD5: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x02, 0x05];
 
-/// Number of RSASSA-PSS under [`PKCS1`], which names its hash in its parameters.
+/// The number of RSASSA-PSS under [`PKCS1`]. Its parameters contain the hash.
 const RSASSA_PSS: u8 = 10;
 
-/// What a certificate is hashed with.
+/// A hash algorithm for a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Hash {
     Sha224,
@@ -40,10 +40,10 @@ enum Hash {
     Sha512_256,
 }
 
-/// The hash of a server's certificate, in DER, that binds a login to its TLS channel.
+/// Returns the hash of a server's certificate (DER) that binds a login to its TLS channel.
 ///
-/// `None` when the kind of its signature has no hash, is not known, or the bytes are not a certificate.
-/// Then there is no channel binding: `SCRAM-SHA-256-PLUS` cannot be used, and a client that insists on it
+/// `None` if the signature algorithm has no hash or is not known, or the bytes are not a certificate.
+/// Then there is no channel binding: `SCRAM-SHA-256-PLUS` cannot be used, and a client that requires it
 /// must fail.
 ///
 /// ```
@@ -79,7 +79,7 @@ fn hash_of(certificate: &[u8]) -> Option<Hash> {
         (14, PKCS1) => Some(Hash::Sha224),
         (15, PKCS1) => Some(Hash::Sha512_224),
         (16, PKCS1) => Some(Hash::Sha512_256),
-        // Under NIST's number these four are DSA; what follows them has no SHA-2 or no hash at all.
+        // Under NIST's number these four are DSA; the numbers after them use no SHA-2 hash, or none at all.
         (1, ECDSA_SHA2 | NIST_SIGNATURES) => Some(Hash::Sha224),
         (2, ECDSA_SHA2 | NIST_SIGNATURES) => Some(Hash::Sha256),
         (3, ECDSA_SHA2 | NIST_SIGNATURES) => Some(Hash::Sha384),
@@ -90,7 +90,7 @@ fn hash_of(certificate: &[u8]) -> Option<Hash> {
 
 /// `RSASSA-PSS-params ::= SEQUENCE { [0] hashAlgorithm DEFAULT sha1, … }`
 fn hash_of_pss(mut parameters: Reader<'_>) -> Option<Hash> {
-    // Without parameters, and without this one, it is SHA-1.
+    // Without parameters, and without this one, the hash is SHA-1.
     if parameters.is_empty() {
         return Some(Hash::Sha256);
     }

@@ -1,4 +1,4 @@
-//! Why authentication failed, and who is to blame.
+//! The errors of authentication.
 
 use std::fmt;
 
@@ -9,90 +9,90 @@ use super::scram::ScramError;
 use crate::wire::escape::Escaped;
 use crate::{Error, ErrorKind};
 
-/// Why the client cannot log in. After any of these the [`Authenticator`](super::Authenticator) is
-/// spent and nothing more may be sent but the closing of the connection.
+/// Why the client cannot log in. After any of these errors the [`Authenticator`](super::Authenticator) returns only
+/// errors, and nothing more may be sent: close the connection.
 ///
-/// Holds no password, key or proof. Text of the server's is escaped in `Display`.
+/// Contains no password, key or proof. Text of the server is escaped in `Display`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AuthError {
-    /// The server broke the rules of the exchange.
+    /// The server violated the protocol of the exchange.
     Violation {
-        /// What would have been right.
+        /// The expected request.
         expected: &'static str,
-        /// What came.
+        /// The received request.
         found: &'static str,
     },
-    /// The SCRAM exchange failed: the server's fault, but for [`ScramError::TooManyIterations`] and [`ScramError::TooFewIterations`],
-    /// which the policy refuses.
+    /// The SCRAM exchange failed because of the server, or, with [`ScramError::TooManyIterations`] and
+    /// [`ScramError::TooFewIterations`], because of the policy.
     Scram(ScramError),
-    /// The server asks for a method that this crate does not speak.
+    /// The server requests a method that this crate does not support.
     Unsupported {
-        /// Code of the AuthenticationRequest message.
+        /// The code of the AuthenticationRequest message.
         code: i32,
     },
-    /// The server offers no SASL mechanism that this crate speaks.
+    /// The server offers no SASL mechanism that this crate supports.
     NoMechanism {
-        /// The names offered, as sent, with commas between: escaped in `Display`.
+        /// The offered names, as sent and separated by commas. Escaped in `Display`.
         offered: String,
     },
-    /// The server asks for a password and none was given.
+    /// The server requests a password, and there is none.
     NoPassword {
-        /// How it asks.
+        /// The requested method.
         method: AuthMethod,
     },
-    /// The policy forbids to answer. Nothing was sent.
+    /// The policy does not permit the method. Nothing was sent.
     Refused {
-        /// What was asked for; [`AuthMethod::Trust`] when nothing was.
+        /// The requested method; [`AuthMethod::Trust`] if the server requested none.
         method: AuthMethod,
-        /// What in the policy forbids it.
+        /// The part of the policy that forbids it.
         refusal: Refusal,
     },
-    /// Channel binding is required and cannot be had. Nothing was sent.
+    /// Channel binding is required and not possible. Nothing was sent.
     NoChannelBinding {
-        /// What stands in the way.
+        /// The reason.
         obstacle: Obstacle,
     },
-    /// The server offers channel binding, its certificate has no hash to bind to, and the certificate was not verified: a
-    /// machine in between may have chosen it. Nothing was sent.
+    /// The server offers channel binding, its certificate has no hash to bind to, and the certificate was not verified: an
+    /// attacker between client and server may have chosen it. Nothing was sent.
     CannotBind,
-    /// The policy leaves no method that is spoken, whatever the server asks for. Nothing was sent.
+    /// The policy permits no supported method. Nothing was sent.
     Unsatisfiable {
-        /// The methods that are left.
+        /// The permitted methods.
         require_auth: RequireAuth,
-        /// `Require` may be the other half of a contradiction.
+        /// If it is `Require`, it may contradict `require_auth`.
         channel_binding: ChannelBinding,
     },
-    /// User or password cannot be sent at all. Nothing was sent.
+    /// The user name or the password cannot be sent. Nothing was sent.
     Credentials {
-        /// What is wrong, without the value.
+        /// The problem, without the value.
         problem: &'static str,
     },
     /// The password is not plain ASCII, and this build cannot prepare it for SCRAM.
     NonAsciiPassword,
-    /// A call that the state does not allow: the caller's mistake.
+    /// A call that the state does not allow: a mistake of the caller.
     Misuse {
-        /// What was called, and when it would have been right.
+        /// The call, and why it was wrong.
         problem: &'static str,
     },
 }
 
-/// What in the policy forbids a method.
+/// The part of the policy that forbids a method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// The password would travel in clear.
+    /// The password would be sent in clear.
     Cleartext,
-    /// The server at the other end of the Unix socket runs as an account that is not trusted with it.
+    /// The server at the other end of the Unix socket runs as an account to which the password must not be sent in clear.
     Account {
-        /// The account's number, as far as it is known.
+        /// The id of the account, if it is known.
         uid: Option<u32>,
     },
-    /// The password would travel in clear under TLS that is only preferred, to a server that nothing has verified.
+    /// The password would be sent in clear, under TLS that is only preferred, to a server that was not verified.
     Unverified,
     /// `require_auth` does not allow it.
     RequireAuth(RequireAuth),
-    /// `channel_binding=require` allows SCRAM-SHA-256-PLUS alone.
+    /// `channel_binding=require` allows only SCRAM-SHA-256-PLUS.
     ChannelBinding,
 }
 
@@ -102,7 +102,8 @@ pub enum Refusal {
 pub enum Obstacle {
     /// The connection is not encrypted.
     NoTls,
-    /// The signature algorithm of the server's certificate names no hash: Ed25519 and the like. N28.
+    /// The signature algorithm of the server's certificate has no hash: Ed25519 and the like.
+    // N28.
     NoHash,
     /// The server does not offer SCRAM-SHA-256-PLUS.
     NotOffered,
@@ -115,7 +116,7 @@ impl fmt::Display for AuthError {
             Self::Scram(error) => error.fmt(f),
             Self::Unsupported { code } => match method_name(*code) {
                 Some(name) => {
-                    write!(f, "server asks for {name} (code {code}), which is not spoken")
+                    write!(f, "server asks for {name} (code {code}), which is not supported")
                 }
                 None => write!(f, "server asks for authentication code {code}, which is not known"),
             },
@@ -145,7 +146,7 @@ impl fmt::Display for AuthError {
                 )
             }
             Self::Unsatisfiable { require_auth, .. } => {
-                write!(f, "require_auth={require_auth} leaves no method that is spoken")
+                write!(f, "require_auth={require_auth} allows no method that is supported")
             }
             Self::Credentials { problem } | Self::Misuse { problem } => f.write_str(problem),
             Self::NonAsciiPassword => NonAsciiPassword.fmt(f),
@@ -155,7 +156,7 @@ impl fmt::Display for AuthError {
 
 impl std::error::Error for AuthError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        // The text of a cause is shown once: `Scram` and `NonAsciiPassword` speak through this one.
+        // `Display` contains the text of `Scram` and `NonAsciiPassword`, which must not be shown twice.
         None
     }
 }
@@ -175,24 +176,24 @@ impl From<NonAsciiPassword> for AuthError {
 impl Refusal {
     fn describe(self, method: AuthMethod, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let asks = match method {
-            AuthMethod::Trust => "server lets us in without asking for anything".to_owned(),
+            AuthMethod::Trust => "server asks for no authentication".to_owned(),
             method => format!("server asks for method {method}"),
         };
         match self {
             Self::Cleartext => {
-                write!(f, "{asks}, and the password would travel in clear")
+                write!(f, "{asks}, and the password would be sent in clear")
             }
             Self::Account { uid: Some(uid) } => write!(
                 f,
-                "{asks} and runs as account number {uid}, which is neither root, postgres nor ours"
+                "{asks} and runs as account number {uid}, which is neither root, postgres nor the one of this process"
             ),
             Self::Account { uid: None } => {
-                write!(f, "{asks}, and it cannot be told as which account it runs")
+                write!(f, "{asks}, and the account that it runs as is not known")
             }
             Self::Unverified => write!(
                 f,
-                "{asks}, TLS is only preferred, and the certificate was not verified: any server would be sent the \
-                 password in clear"
+                "{asks}, TLS is only preferred, and the certificate was not verified: the password would be sent in \
+                 clear to any server"
             ),
             Self::RequireAuth(list) => {
                 write!(f, "{asks}, which require_auth={list} does not allow")
@@ -218,13 +219,13 @@ impl fmt::Display for Obstacle {
 }
 
 impl AuthError {
-    /// Whether it goes well with another password, as far as the client knows.
-    #[allow(dead_code, reason = "only shells ask, and a build may have none")]
+    /// Returns whether another password could prevent the error.
+    #[allow(dead_code, reason = "used only by `net`, which is optional")]
     pub(crate) fn is_about_password(&self) -> bool {
         matches!(self, Self::NoPassword { .. } | Self::NonAsciiPassword | Self::Credentials { .. })
     }
 
-    /// What can be done about it, where something can.
+    /// Returns what the user can do about the error.
     fn hint(&self) -> Option<&'static str> {
         Some(match self {
             Self::Refused { refusal: Refusal::Cleartext, .. } => {
@@ -232,8 +233,8 @@ impl AuthError {
                  require_auth=password"
             }
             Self::Refused { refusal: Refusal::Account { .. }, .. } => {
-                "any local user may listen on a socket in a directory such as /tmp: name the account that is \
-                 meant with requirepeer, give the role scram-sha-256, or allow any with require_auth=password"
+                "any local user may listen on a socket in a directory such as /tmp: set requirepeer to the account \
+                 of the server, give the role scram-sha-256, or allow any account with require_auth=password"
             }
             Self::Refused { refusal: Refusal::Unverified, .. } => {
                 "verify the server (sslmode=verify-full with sslrootcert), give the role scram-sha-256, or allow it \
@@ -244,27 +245,27 @@ impl AuthError {
                  channel_binding=prefer"
             }
             Self::Refused { method: AuthMethod::Trust, .. } => {
-                "trust, peer, ident and cert look like this, and so does a server that is not the one \
-                 that was meant: change pg_hba.conf, or allow it with require_auth=none"
+                "trust, peer, ident and cert look like this, and so does an impostor of the server: \
+                 change pg_hba.conf, or allow it with require_auth=none"
             }
             Self::Refused { .. } => {
                 "pg_hba.conf and the form in which the role's password is stored decide the method: \
                  change them, or allow the method in require_auth"
             }
             Self::NoChannelBinding { obstacle } => match obstacle {
-                Obstacle::NoTls => "ask for TLS (sslmode=verify-full)",
+                Obstacle::NoTls => "use TLS (sslmode=verify-full)",
                 Obstacle::NoHash => {
                     "have the certificate signed with RSA or ECDSA, or set channel_binding=prefer with \
                      sslmode=verify-full"
                 }
                 Obstacle::NotOffered => {
                     "a pooler or proxy that ends the TLS, or a server before PostgreSQL 11, cannot \
-                     offer it: connect past it, or set channel_binding=prefer"
+                     offer it: connect directly to the server, or set channel_binding=prefer"
                 }
             },
             Self::CannotBind => {
                 "verify the server (sslmode=verify-full with sslrootcert), have its certificate signed with RSA or \
-                 ECDSA, or do without with channel_binding=disable"
+                 ECDSA, or set channel_binding=disable"
             }
             Self::Unsatisfiable { channel_binding: ChannelBinding::Require, .. } => {
                 "allow scram-sha-256, or set channel_binding=prefer"
@@ -274,18 +275,18 @@ impl AuthError {
             }
             Self::Scram(ScramError::TooFewIterations { .. }) => {
                 "set the role's password again with scram_iterations of at least 4096, or lower scram_iterations_min; \
-                 a server that is not the one that was meant looks like this too"
+                 an impostor of the server looks like this too"
             }
             Self::Scram(ScramError::TooManyIterations { .. }) => {
                 "raise scram_iterations_max, and connect_timeout if they take long"
             }
             Self::NoPassword { .. } => "set password, PGPASSWORD or a password file",
             Self::Unsupported { .. } => {
-                "pgbell speaks scram-sha-256, md5, password and client certificates: give the role one \
+                "pgbell supports scram-sha-256, md5, password and client certificates: give the role one \
                  of them in pg_hba.conf"
             }
             Self::NoMechanism { offered } if offered.contains("OAUTHBEARER") => {
-                "OAuth is not spoken: give the role scram-sha-256 in pg_hba.conf"
+                "OAuth is not supported: give the role scram-sha-256 in pg_hba.conf"
             }
             _ => return None,
         })
@@ -298,7 +299,7 @@ impl From<AuthError> for Error {
         let kind = match &error {
             AuthError::Violation { .. } => ErrorKind::Protocol,
             AuthError::Scram(error) => match error {
-                // Who answered may not be who was meant, or the two sides disagree on the secret.
+                // The server may be an impostor, or the passwords of the two sides differ.
                 ScramError::WrongServerSignature
                 | ScramError::Refused { .. }
                 | ScramError::NonceMismatch { .. }
@@ -330,7 +331,8 @@ impl From<AuthError> for Error {
     }
 }
 
-/// The server's name for a code of AuthenticationRequest that is not spoken. N20.
+/// Returns the name of the method of an AuthenticationRequest that is not supported.
+// N20.
 fn method_name(code: i32) -> Option<&'static str> {
     match code {
         1 => Some("Kerberos 4"),

@@ -1,6 +1,7 @@
 //! The MD5 password exchange: `"md5" + hex(md5(hex(md5(password ‖ user)) ‖ salt))`.
 //!
-//! Deprecated by PostgreSQL 18, and weak: whoever has the stored hash can log in with it. N21.
+//! Deprecated by PostgreSQL 18, and weak: the stored hash is enough to log in.
+// N21.
 
 use hmac::digest::CtOutput;
 use md5::{Digest, Md5};
@@ -12,10 +13,10 @@ use super::secret::Password;
 /// Length of a response: `md5` and 32 hexadecimal digits.
 pub const MD5_RESPONSE_BYTES: usize = 35;
 
-/// The client's half: the response to the server's salt, without the final NUL.
+/// Returns the client's response to the server's salt, without the final NUL.
 #[must_use]
 pub fn response(user: &str, password: &Password, salt: [u8; 4]) -> [u8; MD5_RESPONSE_BYTES] {
-    // What `pg_authid` stores after `md5`, and as good as the password.
+    // `pg_authid` stores this after `md5`. It is as secret as the password.
     let stored = hex_digest(&[password.expose(), user.as_bytes()]);
     let answer = hex_digest(&[&*stored, &salt]);
     let mut response = [0; MD5_RESPONSE_BYTES];
@@ -25,13 +26,13 @@ pub fn response(user: &str, password: &Password, salt: [u8; 4]) -> [u8; MD5_RESP
     response
 }
 
-/// The server's half: whether a response belongs to this user, password and salt.
+/// Returns whether a response belongs to this user, password and salt: the server's side.
 ///
-/// Takes the same time wherever the first difference is (CVE-2026-6478 was such a leak).
+/// The time does not depend on the position of the first difference (CVE-2026-6478 was such a leak).
 #[must_use]
 pub fn verify(user: &str, password: &Password, salt: [u8; 4], found: &[u8]) -> bool {
     let expected = response(user, password, salt);
-    // Hashed, so that neither length nor position of a difference shows in the time.
+    // Hashed, so that the time depends neither on the length nor on the position of a difference.
     CtOutput::<Sha256>::new(Sha256::digest(expected)) == CtOutput::new(Sha256::digest(found))
 }
 
@@ -63,13 +64,13 @@ mod tests {
     const SALT: [u8; 4] = [1, 2, 3, 4];
 
     #[test]
-    fn the_response_is_the_manuals_formula() {
+    fn the_response_follows_the_formula_of_the_manual() {
         let response = response("postgres", &Password::new("secret"), SALT);
         assert_eq!(&response, b"md5bb41a296aab6baccb36ff243a562abff");
     }
 
     #[test]
-    fn the_server_half_accepts_the_right_response_alone() {
+    fn the_server_side_accepts_only_the_right_response() {
         let password = Password::new("secret");
         let right = response("postgres", &password, SALT);
         assert!(verify("postgres", &password, SALT, &right));

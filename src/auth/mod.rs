@@ -1,5 +1,5 @@
-//! The client's side of authentication, from the server's requests to the answers: pure, without a
-//! socket, a clock or a random source. Halves of a server stand beside it for tests.
+//! The client's side of authentication: from the server's requests to the responses, without a
+//! socket, a clock or a random source. For tests there are the server's sides of MD5 and SCRAM too.
 //!
 //! ```text
 //! start ─Ok──────────────────────────────────────────────────────► done (trust)
@@ -7,15 +7,15 @@
 //!   ├─Md5Password───────► Send ─┴─Ok─────────────────────────────► done
 //!   └─Sasl─► Send ─SaslContinue─► Compute… ─► Send ─SaslFinal─► Wait ─Ok─► done
 //! ```
-//! Everything else is an error, and an error is final: above all an AuthenticationOk inside SCRAM
+//! Everything else is an error, and an error is final. Examples are an AuthenticationOk during SCRAM
 //! before the server's signature was verified, a second request after the first, and a method that
-//! the [policy](AuthPolicy) does not permit. Of what is refused, nothing is answered.
+//! the [policy](AuthPolicy) does not permit. A refused request is not answered.
 
 mod credentials;
 #[cfg(feature = "tls")]
 #[cfg_attr(
     not(feature = "tokio"),
-    allow(dead_code, reason = "the shell reads more of a certificate")
+    allow(dead_code, reason = "other modules read more of a certificate")
 )]
 pub(crate) mod der;
 #[cfg(feature = "tls")]
@@ -51,17 +51,17 @@ use self::offer::Offer;
 use crate::wire::Authentication;
 use scram::{Progress, SCRAM_ROUNDS_PER_STEP_MAX, SCRAM_SHA_256, SCRAM_SHA_256_PLUS};
 
-/// What the caller has to do now.
+/// The next action of the caller.
 #[derive(Debug)]
 #[must_use]
-pub enum Step {
+pub enum AuthStep {
     /// Send a `p` message with this body.
     Send(Response),
-    /// Call [`Authenticator::compute`]; between two calls other work and deadlines get their turn.
+    /// Call [`Authenticator::compute`]. Between two calls the caller can do other work and check its deadline.
     Compute,
-    /// Nothing to send: the server's next message is due.
+    /// Wait for the server's next message.
     Wait,
-    /// The server let us in, by this method.
+    /// The server accepted the login, by this method.
     Done(AuthMethod),
 }
 
@@ -73,20 +73,20 @@ pub struct Authenticator {
 }
 
 enum State {
-    /// The server has not spoken yet.
+    /// Nothing was received yet.
     Start(ScramNonce),
-    /// The password or its MD5 response is with the server.
+    /// The password or its MD5 response was sent.
     Answered(AuthMethod),
-    /// The SCRAM exchange runs: `client` knows how far it is.
+    /// The SCRAM exchange runs. Its progress is in `client`.
     Scram { client: Box<ScramClient>, method: AuthMethod },
-    /// Let in.
+    /// The server accepted the login.
     Done,
-    /// Over. Every state passes through this one, so that an error leaves it here.
+    /// The login failed. Every transition goes through this state, so that an error leaves it here.
     Failed,
 }
 
 impl State {
-    /// What may come next, for the error that something else came.
+    /// Returns the description of the expected request, for an error about another one.
     fn expected(&self) -> &'static str {
         match self {
             Self::Start(_) => "a first authentication request",
@@ -102,17 +102,17 @@ impl State {
 }
 
 impl Authenticator {
-    /// A login that has not begun. The nonce must be fresh and random; it serves if SCRAM is chosen.
+    /// Creates a login. The nonce must be fresh and random; it is used if SCRAM is chosen.
     #[must_use]
     pub fn new(credentials: Credentials, policy: AuthPolicy, nonce: ScramNonce) -> Self {
         Self { credentials, policy, state: State::Start(nonce) }
     }
 
-    /// Takes a request of the server's and says what to do.
+    /// Handles a request of the server, and returns the next action.
     ///
     /// # Errors
     /// Any [`AuthError`]. Nothing may be sent after it, and every later call fails too.
-    pub fn handle(&mut self, request: &Authentication<'_>) -> Result<Step, AuthError> {
+    pub fn handle(&mut self, request: &Authentication<'_>) -> Result<AuthStep, AuthError> {
         match (mem::replace(&mut self.state, State::Failed), request) {
             (State::Start(_), Authentication::Ok) => {
                 self.policy.permit(AuthMethod::Trust)?;
@@ -130,15 +130,15 @@ impl Authenticator {
             (State::Scram { mut client, method }, Authentication::SaslContinue(text)) => {
                 client.handle_server_first(text)?;
                 self.state = State::Scram { client, method };
-                Ok(Step::Compute)
+                Ok(AuthStep::Compute)
             }
             (State::Scram { mut client, method }, Authentication::SaslFinal(text)) => {
                 client.handle_server_final(text)?;
                 self.state = State::Scram { client, method };
-                Ok(Step::Wait)
+                Ok(AuthStep::Wait)
             }
-            // Only after the server's signature was verified. libpq believes it at any moment of
-            // the exchange unless `require_auth` says otherwise. N27.
+            // Only after the server's signature was verified. libpq accepts it at any moment of
+            // the exchange unless `require_auth` is set. N27.
             (State::Scram { client, method }, Authentication::Ok) if client.is_verified() => {
                 self.done(method)
             }
@@ -151,47 +151,47 @@ impl Authenticator {
     /// Computes one step of the SCRAM keys, at most [`SCRAM_ROUNDS_PER_STEP_MAX`] rounds.
     ///
     /// # Errors
-    /// [`AuthError::Misuse`] when the last step was not [`Step::Compute`].
-    pub fn compute(&mut self) -> Result<Step, AuthError> {
+    /// [`AuthError::Misuse`] when the last step was not [`AuthStep::Compute`].
+    pub fn compute(&mut self) -> Result<AuthStep, AuthError> {
         let State::Scram { client, .. } = &mut self.state else {
             self.state = State::Failed;
-            let problem = "computation asked for outside of a SCRAM exchange";
+            let problem = "compute was called outside of a SCRAM exchange";
             return Err(AuthError::Misuse { problem });
         };
         let outcome = match client.compute(SCRAM_ROUNDS_PER_STEP_MAX) {
-            Ok(Progress::More) => Ok(Step::Compute),
-            Ok(Progress::Done) => client.client_final().map(Step::Send),
+            Ok(Progress::More) => Ok(AuthStep::Compute),
+            Ok(Progress::Done) => client.client_final().map(AuthStep::Send),
             Err(error) => Err(error),
         };
         outcome.map_err(|_| {
             self.state = State::Failed;
-            AuthError::Misuse { problem: "computation asked for when none is due" }
+            AuthError::Misuse { problem: "compute was called when there is nothing to compute" }
         })
     }
 
-    fn done(&mut self, method: AuthMethod) -> Result<Step, AuthError> {
+    fn done(&mut self, method: AuthMethod) -> Result<AuthStep, AuthError> {
         self.state = State::Done;
-        Ok(Step::Done(method))
+        Ok(AuthStep::Done(method))
     }
 
-    fn send_password(&mut self) -> Result<Step, AuthError> {
+    fn send_password(&mut self) -> Result<AuthStep, AuthError> {
         let method = AuthMethod::Password;
         self.policy.permit(method)?;
         let response = Response::password(self.credentials.password_for(method)?.expose());
         self.state = State::Answered(method);
-        Ok(Step::Send(response))
+        Ok(AuthStep::Send(response))
     }
 
-    fn send_md5(&mut self, salt: [u8; 4]) -> Result<Step, AuthError> {
+    fn send_md5(&mut self, salt: [u8; 4]) -> Result<AuthStep, AuthError> {
         let method = AuthMethod::Md5;
         self.policy.permit(method)?;
         let password = self.credentials.password_for(method)?;
         let response = md5::response(self.credentials.user(), password, salt);
         self.state = State::Answered(method);
-        Ok(Step::Send(Response::password(&response)))
+        Ok(AuthStep::Send(Response::password(&response)))
     }
 
-    fn start_scram(&mut self, nonce: ScramNonce, mechanisms: &[u8]) -> Result<Step, AuthError> {
+    fn start_scram(&mut self, nonce: ScramNonce, mechanisms: &[u8]) -> Result<AuthStep, AuthError> {
         self.policy.check_channel()?;
         let (method, binding) = Offer::parse(mechanisms)?.choose(&self.policy)?;
         self.policy.permit(method)?;
@@ -203,11 +203,11 @@ impl Authenticator {
             AuthMethod::ScramSha256Plus => SCRAM_SHA_256_PLUS,
             _ => SCRAM_SHA_256,
         };
-        let problem = "the client-first-message is longer than a message can say";
+        let problem = "the client-first-message is too long for a message";
         let response = Response::sasl_initial(mechanism, &client.client_first()?)
             .ok_or(AuthError::Misuse { problem })?;
         self.state = State::Scram { client: Box::new(client), method };
-        Ok(Step::Send(response))
+        Ok(AuthStep::Send(response))
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the client agrees to.
+//! The rules by which the client accepts a server's request for authentication.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,11 +7,11 @@ use super::error::{AuthError, Obstacle, Refusal};
 use super::require::RequireAuth;
 use super::scram::{SCRAM_ITERATIONS_MAX, SCRAM_ITERATIONS_MIN};
 
-/// How the server let the client in. `Display` gives the names of `pg_hba.conf`.
+/// An authentication method. `Display` shows the names of `pg_hba.conf`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum AuthMethod {
-    /// Without asking: `trust`, `peer`, `cert` or `ident`, which look alike from here.
+    /// No request: `trust`, `peer`, `cert` or `ident`, which the client cannot distinguish.
     Trust,
     /// The password in clear.
     Password,
@@ -24,7 +24,7 @@ pub enum AuthMethod {
 }
 
 impl AuthMethod {
-    /// Each of them.
+    /// All methods.
     pub(super) const ALL: [Self; 5] =
         [Self::Trust, Self::Password, Self::Md5, Self::ScramSha256, Self::ScramSha256Plus];
 }
@@ -41,45 +41,48 @@ impl fmt::Display for AuthMethod {
     }
 }
 
-/// What the bytes travel through, as far as it matters for passwords and channel binding.
+/// The kind of connection, as far as it matters for passwords and channel binding.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Channel {
-    /// TCP without encryption, to this machine too: whoever took the port would be sent the password.
+    /// TCP without encryption. Also to this machine: any local user may listen on the port.
     #[default]
     Clear,
-    /// A Unix socket whose server can be trusted with a password: it runs as root, as `postgres`, as ourselves, or as
-    /// the account that the user named. N191.
+    /// A Unix socket of a server to which a password may be sent in clear: it runs as root, as `postgres`, as the account
+    /// of this process, or as the account that the user named.
+    // N191.
     Local,
-    /// A Unix socket of any other account. Counts as the clear: in a directory such as `/tmp` any local user can listen.
+    /// A Unix socket of any other account. It is treated like [`Clear`](Self::Clear): in a directory such as `/tmp` any
+    /// local user can listen.
     UntrustedLocal {
-        /// The account's number, as far as it is known.
+        /// The id of the account, if it is known.
         uid: Option<u32>,
     },
     /// TLS.
     Tls {
-        /// Hash of the server's certificate for `tls-server-end-point` (RFC 5929), or `None` where
-        /// none is defined: for Ed25519 and the like. N28.
+        /// The hash of the server's certificate for `tls-server-end-point` (RFC 5929), or `None` if
+        /// none is defined: for Ed25519 and the like.
+        // N28.
         end_point: Option<Vec<u8>>,
     },
 }
 
-/// libpq's `channel_binding`: whether SCRAM is bound to the TLS channel, which shows a server in the
-/// middle that has a valid certificate but not the real server's.
+/// libpq's `channel_binding`: whether SCRAM is bound to the TLS channel. Binding detects a server in the
+/// middle that has a valid certificate, but not that of the real server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum ChannelBinding {
     /// Never.
     Disable,
-    /// Where both sides can.
+    /// If both sides can.
     #[default]
     Prefer,
-    /// Always. Nothing is answered and nobody is believed without it.
+    /// Always. A server that does not do it is refused.
     Require,
 }
 
 impl ChannelBinding {
-    /// The word in a connection string.
+    /// Returns the word in a connection string.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -99,7 +102,7 @@ impl fmt::Display for ChannelBinding {
 impl FromStr for ChannelBinding {
     type Err = ChannelBindingError;
 
-    /// Reads the word of a connection string. Case matters, as in libpq.
+    /// Parses the word of a connection string. Case matters, as in libpq.
     fn from_str(text: &str) -> Result<Self, ChannelBindingError> {
         [Self::Disable, Self::Prefer, Self::Require]
             .into_iter()
@@ -108,7 +111,7 @@ impl FromStr for ChannelBinding {
     }
 }
 
-/// A text is no value of `channel_binding`. Holds nothing of it.
+/// A text is not a valid value of `channel_binding`. Contains no part of the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChannelBindingError;
 
@@ -120,10 +123,10 @@ impl fmt::Display for ChannelBindingError {
 
 impl std::error::Error for ChannelBindingError {}
 
-/// What the client agrees to. Setters take and return self.
+/// The rules by which the client accepts a server's request for authentication. Setters take and return self.
 ///
-/// All of it is decided before anything is answered: a method that is refused costs a server no byte
-/// of the password, nor of what is made of it.
+/// They are applied before anything is answered: a server whose method is refused receives neither the password
+/// nor anything that is derived from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuthPolicy {
     pub(super) channel: Channel,
@@ -152,76 +155,75 @@ impl Default for AuthPolicy {
 }
 
 impl AuthPolicy {
-    /// What the connection runs through. Default: [`Channel::Clear`].
+    /// Sets the kind of connection. Default: [`Channel::Clear`].
     #[must_use]
     pub fn channel(mut self, channel: Channel) -> Self {
         self.channel = channel;
         self
     }
 
-    /// Whether SCRAM is bound to the TLS channel. Default: [`ChannelBinding::Prefer`].
+    /// Sets whether SCRAM is bound to the TLS channel. Default: [`ChannelBinding::Prefer`].
     #[must_use]
     pub fn channel_binding(mut self, channel_binding: ChannelBinding) -> Self {
         self.channel_binding = channel_binding;
         self
     }
 
-    /// The methods that the server may use. Default: any that is spoken.
+    /// Sets the methods that the server may use. Default: all supported ones.
     #[must_use]
     pub fn require_auth(mut self, require_auth: RequireAuth) -> Self {
         self.require_auth = Some(require_auth);
         self
     }
 
-    /// Whether a server that asks for the password in clear gets it over an unencrypted TCP connection, on the Unix
-    /// socket of any account, and over [opportunistic](Self::opportunistic) TLS, too. Default: no; a `require_auth` that
-    /// names `password` is as good. libpq sends it anywhere.
+    /// Sets whether the password is sent in clear, if the server requests it, over an unencrypted TCP connection, on the
+    /// Unix socket of any account, and over [opportunistic](Self::opportunistic) TLS, too. Default: no. A `require_auth`
+    /// that names `password` has the same effect. libpq sends the password over any connection.
     #[must_use]
     pub fn allow_cleartext(mut self, allow: bool) -> Self {
         self.allow_cleartext = allow;
         self
     }
 
-    /// Whether the certificate of the server was verified: by an authority that is trusted, or because it is one that was
-    /// given. Default: no. It counts under [`Channel::Tls`] alone.
+    /// Sets whether the certificate of the server was verified: by a trusted authority, or because it is itself trusted.
+    /// Default: no. Used only with [`Channel::Tls`].
     ///
-    /// Without it, a machine between client and server may have chosen the certificate. If that certificate has no hash
-    /// (N28), and the server offers channel binding, the login is refused with [`AuthError::CannotBind`] unless binding
-    /// is disabled.
+    /// If it was not verified, an attacker between client and server may have chosen the certificate. If that certificate
+    /// has no hash to bind to (Ed25519 and the like), and the server offers channel binding, the login is refused with
+    /// [`AuthError::CannotBind`] unless binding is disabled.
     #[must_use]
     pub fn server_verified(mut self, verified: bool) -> Self {
         self.server_verified = verified;
         self
     }
 
-    /// Whether TLS is used only because the server offered it: `sslmode=prefer` and `allow`. Default: no. Without a
-    /// [verified](Self::server_verified) certificate the password in clear is then not sent, as without TLS.
+    /// Sets whether TLS is used only because the server offered it: `sslmode=prefer` and `allow`. Default: no. Without a
+    /// [verified](Self::server_verified) certificate the password is then not sent in clear, as without TLS.
     #[must_use]
     pub fn opportunistic(mut self, opportunistic: bool) -> Self {
         self.opportunistic = opportunistic;
         self
     }
 
-    /// Fewest SCRAM iterations that the server may ask for. Default: [`SCRAM_ITERATIONS_MIN`]. From the answer to a fake
-    /// server the password can be guessed, and each iteration makes each guess slower.
+    /// Sets the smallest number of SCRAM iterations that the server may request. Default: [`SCRAM_ITERATIONS_MIN`]. An
+    /// impostor of the server can try passwords against the client's response, and each iteration makes a try slower.
     #[must_use]
     pub fn scram_iterations_min(mut self, iterations: u32) -> Self {
         self.scram_iterations_min = iterations;
         self
     }
 
-    /// Most SCRAM iterations to compute. Default: [`SCRAM_ITERATIONS_MAX`].
+    /// Sets the largest number of SCRAM iterations that the server may request. Default: [`SCRAM_ITERATIONS_MAX`].
     #[must_use]
     pub fn scram_iterations_max(mut self, iterations: u32) -> Self {
         self.scram_iterations_max = iterations;
         self
     }
 
-    /// Whether any server could satisfy it, over some channel: to be asked before anybody is called.
+    /// Checks whether any server could satisfy the policy, over any kind of connection. To be called before connecting.
     ///
     /// # Errors
-    /// [`AuthError::Unsatisfiable`] when `require_auth`, with `channel_binding`, leaves nothing that is
-    /// spoken.
+    /// [`AuthError::Unsatisfiable`] if `require_auth` and `channel_binding` together allow no supported method.
     pub fn check(&self) -> Result<(), AuthError> {
         let require = self.channel_binding == ChannelBinding::Require;
         let possible = AuthMethod::ALL.into_iter().any(|method| {
@@ -235,12 +237,11 @@ impl AuthPolicy {
         Ok(())
     }
 
-    /// Whether any server could satisfy it over this channel: to be asked before the first byte is sent
-    /// through it.
+    /// Checks whether any server could satisfy the policy over this kind of connection. To be called before anything is
+    /// sent.
     ///
     /// # Errors
-    /// As [`check`](Self::check); [`AuthError::NoChannelBinding`] when it is required over a channel that
-    /// cannot be bound.
+    /// As [`check`](Self::check); [`AuthError::NoChannelBinding`] if channel binding is required and not possible.
     pub fn check_channel(&self) -> Result<(), AuthError> {
         self.check()?;
         let obstacle = match &self.channel {
@@ -252,7 +253,7 @@ impl AuthPolicy {
         Err(AuthError::NoChannelBinding { obstacle })
     }
 
-    /// Whether this method may be answered, or believed where there is nothing to answer.
+    /// Checks whether this method may be answered; for [`AuthMethod::Trust`], whether the login may be accepted.
     pub(super) fn permit(&self, method: AuthMethod) -> Result<(), AuthError> {
         self.check_channel()?;
         let is_bound = method == AuthMethod::ScramSha256Plus;
@@ -274,13 +275,13 @@ impl AuthPolicy {
         Err(AuthError::Refused { method, refusal })
     }
 
-    /// Whether the password may go in clear through any channel.
+    /// Returns whether the password may be sent in clear over any kind of connection.
     fn password_is_allowed(&self) -> bool {
         self.allow_cleartext
             || self.require_auth.is_some_and(|list| list.names(AuthMethod::Password))
     }
 
-    /// Whether binding is wanted and the channel is one that a server can bind to. It says nothing of whether we can.
+    /// Returns whether binding is not disabled and the server can bind to the connection. The client may still lack a hash.
     pub(super) fn seeks_binding(&self) -> bool {
         let is_tls = matches!(self.channel, Channel::Tls { .. });
         is_tls && self.channel_binding != ChannelBinding::Disable
@@ -292,7 +293,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_words_of_channel_binding_are_those_of_libpq() {
+    fn channel_binding_has_the_words_of_libpq() {
         for (word, binding) in [
             ("disable", ChannelBinding::Disable),
             ("prefer", ChannelBinding::Prefer),

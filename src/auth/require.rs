@@ -1,19 +1,19 @@
-//! libpq's `require_auth`: by which methods the server may let the client in.
+//! libpq's `require_auth`: the authentication methods that the client accepts.
 
 use std::fmt;
 use std::str::FromStr;
 
 use super::policy::AuthMethod;
 
-/// The words of the list, in the order in which `Display` gives them. A word's bit is its place.
+/// The words of the list, in the order of `Display`. The bit of a word is its index.
 const METHODS: [&str; 7] = ["password", "md5", "gss", "sspi", "scram-sha-256", "oauth", "none"];
 
-/// Which methods the server may let the client in by: a list of `password`, `md5`, `gss`, `sspi`,
-/// `scram-sha-256`, `oauth` and `none`, or all of them but the ones with `!` before them.
+/// The methods by which the server may authenticate the client: a list of `password`, `md5`, `gss`, `sspi`,
+/// `scram-sha-256`, `oauth` and `none`, or all of them except those with `!` before them.
 ///
-/// `none` is a server that asks for nothing: `trust`, `peer`, `ident` and `cert`. A list without it
-/// insists that the server finishes an exchange. The grammar is libpq's: no blanks, nothing twice,
-/// nothing negated beside something that is not.
+/// `none` means that the server requests nothing: `trust`, `peer`, `ident` and `cert`. A list without it
+/// requires that the server completes an exchange. The grammar is libpq's: no blanks, no method twice,
+/// and either all or none of the methods negated.
 ///
 /// ```
 /// use pgbell::auth::{AuthMethod, RequireAuth};
@@ -26,20 +26,20 @@ const METHODS: [&str; 7] = ["password", "md5", "gss", "sspi", "scram-sha-256", "
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RequireAuth {
-    /// Bits of [`METHODS`], never none of them.
+    /// Bits of [`METHODS`], at least one.
     listed: u8,
-    /// The listed ones are those that are not allowed.
+    /// The listed methods are those that are not allowed.
     negated: bool,
 }
 
 impl RequireAuth {
-    /// Whether the server may let us in like this.
+    /// Returns whether the server may use this method.
     #[must_use]
     pub fn allows(self, method: AuthMethod) -> bool {
         self.lists(method) != self.negated
     }
 
-    /// Whether the method was asked for by its name, and not just left over.
+    /// Returns whether the method is listed without negation.
     pub(super) fn names(self, method: AuthMethod) -> bool {
         !self.negated && self.lists(method)
     }
@@ -49,7 +49,7 @@ impl RequireAuth {
     }
 }
 
-/// libpq's word for it.
+/// Returns libpq's word for a method.
 fn word(method: AuthMethod) -> &'static str {
     match method {
         AuthMethod::Trust => "none",
@@ -60,15 +60,15 @@ fn word(method: AuthMethod) -> &'static str {
 }
 
 fn bit(word: &str) -> Option<u8> {
-    let place = METHODS.iter().position(|method| *method == word)?;
-    1_u8.checked_shl(u32::try_from(place).ok()?)
+    let index = METHODS.iter().position(|method| *method == word)?;
+    1_u8.checked_shl(u32::try_from(index).ok()?)
 }
 
 impl FromStr for RequireAuth {
     type Err = RequireAuthError;
 
-    /// Reads the value of `require_auth`. An empty one is an error: where it stands for "any method",
-    /// there is no `RequireAuth`.
+    /// Parses the value of `require_auth`. An empty value is an error: a parameter that allows any method
+    /// has no `RequireAuth`.
     fn from_str(text: &str) -> Result<Self, RequireAuthError> {
         let (mut listed, mut negations, mut count) = (0, 0_usize, 0_usize);
         for item in text.split(',') {
@@ -101,15 +101,15 @@ impl fmt::Display for RequireAuth {
     }
 }
 
-/// Why a text is no value of `require_auth`. Holds nothing of the text.
+/// Why a text is not a valid value of `require_auth`. Contains no part of the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RequireAuthError {
-    /// A method that libpq does not know, or none where a comma announces one.
+    /// A method that libpq does not have, or an empty one.
     Unknown,
     /// A method twice.
     Duplicate,
-    /// A negated method beside one that is not.
+    /// Both negated methods and others.
     Mixed,
 }
 
@@ -120,8 +120,8 @@ impl fmt::Display for RequireAuthError {
                 "expected password, md5, gss, sspi, scram-sha-256, oauth or none, with commas and no \
                  blanks between"
             }
-            Self::Duplicate => "a method stands in the list twice",
-            Self::Mixed => "methods with and without `!` cannot stand in one list",
+            Self::Duplicate => "a method is in the list twice",
+            Self::Mixed => "methods with and without `!` cannot be in one list",
         })
     }
 }
@@ -132,7 +132,7 @@ impl std::error::Error for RequireAuthError {}
 mod tests {
     use super::*;
 
-    const SPOKEN: [AuthMethod; 5] = [
+    const SUPPORTED: [AuthMethod; 5] = [
         AuthMethod::Trust,
         AuthMethod::Password,
         AuthMethod::Md5,
@@ -142,7 +142,7 @@ mod tests {
 
     /// `check_expected_areq` of libpq: `none` is allowed when it is listed, or nothing listed excludes it.
     #[test]
-    fn a_list_allows_what_it_names_and_a_negated_one_everything_else() {
+    fn a_list_allows_its_methods_and_a_negated_list_allows_all_others() {
         use AuthMethod::{Md5, Password, ScramSha256, ScramSha256Plus, Trust};
         let cases: [(&str, &[AuthMethod]); 10] = [
             ("password", &[Password]),
@@ -153,12 +153,12 @@ mod tests {
             ("gss,sspi,oauth", &[]),
             ("!none", &[Password, Md5, ScramSha256, ScramSha256Plus]),
             ("!password,!md5", &[Trust, ScramSha256, ScramSha256Plus]),
-            ("!gss", &SPOKEN),
+            ("!gss", &SUPPORTED),
             ("!scram-sha-256,!none,!md5", &[Password]),
         ];
         for (text, allowed) in cases {
             let require: RequireAuth = text.parse().unwrap();
-            let found: Vec<_> = SPOKEN.into_iter().filter(|m| require.allows(*m)).collect();
+            let found: Vec<_> = SUPPORTED.into_iter().filter(|m| require.allows(*m)).collect();
             assert_eq!(found, allowed, "{text}");
             let again: RequireAuth = require.to_string().parse().unwrap();
             assert_eq!(again, require, "{text} is shown as {require}");
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_is_named_only_where_it_stands_without_negation() {
+    fn a_method_is_named_only_without_negation() {
         let names = |text: &str| text.parse::<RequireAuth>().unwrap().names(AuthMethod::Password);
         assert!(names("password") && names("scram-sha-256,password"));
         assert!(!names("!md5") && !names("!password") && !names("md5"));
@@ -177,7 +177,7 @@ mod tests {
 
     /// The texts that libpq refuses (`connectOptions2`, and its test 001_password.pl).
     #[test]
-    fn what_libpq_refuses_is_refused() {
+    fn values_that_libpq_refuses_are_refused() {
         for (text, error) in [
             ("", RequireAuthError::Unknown),
             ("!", RequireAuthError::Unknown),

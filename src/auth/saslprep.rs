@@ -1,14 +1,14 @@
-//! SASLprep as PostgreSQL does it, which is not the order of RFC 4013.
+//! SASLprep in PostgreSQL's order, which differs from that of RFC 4013.
 //!
-//! The server hashed the password with its own `pg_saslprep` when the role was created. A client
-//! that prepares the same password otherwise computes other keys, and a correct password fails.
+//! The server prepared the password with its own `pg_saslprep` when the role was created. A client
+//! that prepares it in another way computes other keys, and a correct password fails.
 //!
 //! ```text
 //! ASCII only ─────────────────────────────────────────────► unchanged, control bytes too
 //! not UTF-8 ──────────────────────────────────────────────► unchanged
 //! map: C.1.2 spaces → U+0020, B.1 → nothing ── empty? ────► unchanged
 //!   ├─ C.*, A.1 or bidi rule broken by the MAPPED text ───► unchanged
-//!   └─ NFKC of the mapped text ───────────────────────────► that
+//!   └─ NFKC of the mapped text ───────────────────────────► prepared
 //! ```
 
 use std::borrow::Cow;
@@ -16,8 +16,8 @@ use std::fmt;
 
 /// A password that is not plain ASCII, in a build without the feature `saslprep`.
 ///
-/// Sending its raw bytes instead would fail for most such passwords, with the server's "wrong
-/// password" as the only trace.
+/// Sending its raw bytes instead would fail for most such passwords, and the error would only say "wrong
+/// password".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NonAsciiPassword;
 
@@ -32,16 +32,16 @@ impl fmt::Display for NonAsciiPassword {
 
 impl std::error::Error for NonAsciiPassword {}
 
-/// The bytes that PostgreSQL hashes for a password.
+/// Returns the bytes that PostgreSQL hashes for a password.
 ///
-/// What cannot be prepared is not an error: the raw bytes are used, as the server does. The result
-/// holds the password: the caller clears it.
+/// If a password cannot be prepared, its raw bytes are used, as in the server. The result
+/// contains the password: the caller clears it.
 ///
 /// # Errors
-/// [`NonAsciiPassword`] when the crate was built without the feature `saslprep` and the password
+/// [`NonAsciiPassword`] if the crate was built without the feature `saslprep` and the password
 /// needs it. Never with the feature.
 pub fn prepare(password: &[u8]) -> Result<Cow<'_, [u8]>, NonAsciiPassword> {
-    // pg_saslprep asks this first: ASCII control bytes are prohibited (C.2.1) only beside
+    // pg_saslprep checks this first: ASCII control bytes are prohibited (C.2.1) only together with
     // characters that are not ASCII. N24.
     if password.is_ascii() {
         return Ok(Cow::Borrowed(password));
@@ -65,17 +65,17 @@ mod unicode {
     use unicode_normalization::UnicodeNormalization;
     use zeroize::Zeroizing;
 
-    /// The prepared text, or `None` where the raw bytes count.
+    /// Returns the prepared text, or `None` if the raw bytes are used.
     pub(super) fn prepare(password: &[u8]) -> Option<Vec<u8>> {
         let text = std::str::from_utf8(password).ok()?;
         // Mapping never lengthens: every space that is mapped to U+0020 had two bytes or more.
         let mut mapped = Zeroizing::new(String::with_capacity(text.len()));
         mapped.extend(text.chars().filter_map(map));
-        // The checks see the mapped text before NFKC. The RFC makes them after it. N25.
+        // The mapped text is checked before NFKC. In the RFC it is checked afterwards. N25.
         if mapped.is_empty() || mapped.chars().any(is_refused) || breaks_bidi_rule(&mapped) {
             return None;
         }
-        // Counted first, so that growing leaves no copy of the password behind.
+        // The size is computed first, so that growing leaves no copy of the password in memory.
         let mut prepared = Vec::with_capacity(mapped.nfkc().map(char::len_utf8).sum());
         for c in mapped.nfkc() {
             prepared.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
@@ -83,7 +83,7 @@ mod unicode {
         Some(prepared)
     }
 
-    /// RFC 4013 section 2.1. Spaces come first: U+200B stands in both tables. N24.
+    /// Maps a character as in RFC 4013 section 2.1. Spaces come first: U+200B is in both tables.
     fn map(c: char) -> Option<char> {
         if tables::non_ascii_space_character(c) {
             Some(' ')
@@ -94,7 +94,7 @@ mod unicode {
         }
     }
 
-    /// Prohibited output (RFC 4013 section 2.3) and code points that Unicode 3.2 did not assign.
+    /// Returns whether a character is prohibited output (RFC 4013 section 2.3) or was not assigned in Unicode 3.2.
     fn is_refused(c: char) -> bool {
         tables::non_ascii_space_character(c)
             || tables::ascii_control_character(c)
@@ -108,7 +108,7 @@ mod unicode {
             || tables::unassigned_code_point(c)
     }
 
-    /// RFC 3454 section 6: text with a right-to-left character has no left-to-right one, and begins
+    /// Checks RFC 3454 section 6: text with a right-to-left character has no left-to-right one, and begins
     /// and ends with a right-to-left one.
     fn breaks_bidi_rule(text: &str) -> bool {
         text.contains(tables::bidi_r_or_al)
@@ -117,8 +117,9 @@ mod unicode {
                 || !text.ends_with(tables::bidi_r_or_al))
     }
 
-    /// RFC 3454 table D.2. `stringprep` asks the current Unicode for the class, which has moved for
-    /// 276 of the characters that 3.2 knew: as measured against the server. N26.
+    /// Returns whether a character is in table D.2 of RFC 3454. `stringprep` uses the class of the current Unicode, which
+    /// differs for 276 of the characters of Unicode 3.2. These exceptions were found by comparison with the server.
+    // N26.
     fn is_left_to_right(c: char) -> bool {
         match c {
             // Left-to-right in 3.2, neutral or a mark without direction now.
@@ -152,7 +153,7 @@ mod tests {
 
     #[cfg(not(feature = "saslprep"))]
     #[test]
-    fn without_the_feature_a_password_beyond_ascii_is_refused_and_not_shown() {
+    fn without_the_feature_a_password_that_is_not_ascii_is_refused_and_not_shown() {
         for password in ["gr\u{e4}\u{df}lich".as_bytes(), b"\xff\xfepw"] {
             assert_eq!(prepare(password), Err(NonAsciiPassword));
         }
@@ -170,23 +171,23 @@ mod tests {
             assert_eq!(*prepare(password).unwrap(), *expect, "{password:x?}");
         }
 
-        /// A19: each `expect` is what libpq 15.20 hashed, by its PQencryptPasswordConn.
+        /// A19: each `expect` is what PQencryptPasswordConn of libpq 15.20 hashed.
         #[test]
-        fn the_bytes_are_those_that_libpq_hashes() {
+        fn the_prepared_bytes_are_those_that_libpq_hashes() {
             check(b"\x61\xcd\x80", b"\x61\xcd\x80"); // U+0340: prohibited before NFKC, not after
             check(b"\x61\xe2\x84\xb5", b"\x61\xd7\x90"); // U+2135: right-to-left only after NFKC
             check(b"\x61\xe1\xb4\xac", b"\x61\xe1\xb4\xac"); // U+1D2C: not yet in Unicode 3.2
             check(b"\x49\xc2\xad\x58", b"IX"); // soft hyphen: nothing
             check(b"\xc2\xad", b"\xc2\xad"); // nothing else: raw
             check(b"\x70\xc2\xa0\x77", b"p w"); // no-break space: a space
-            check(b"\xe2\x82\xac\x07", b"\xe2\x82\xac\x07"); // prohibited beside the euro sign
-            check(b"foo\x07bar", b"foo\x07bar"); // ASCII: not looked at
+            check(b"\xe2\x82\xac\x07", b"\xe2\x82\xac\x07"); // prohibited together with the euro sign
+            check(b"foo\x07bar", b"foo\x07bar"); // ASCII: not checked
             check(b"\xff\xfe\x70\x77", b"\xff\xfe\x70\x77"); // not UTF-8
         }
 
-        /// RFC 4013 section 3, and where "error" stands there, the raw bytes.
+        /// RFC 4013 section 3, with the raw bytes in place of "error".
         #[test]
-        fn examples_of_the_rfc_that_the_server_tests() {
+        fn the_examples_of_the_rfc_are_prepared_as_in_the_server() {
             check("I\u{ad}X".as_bytes(), b"IX");
             check(b"user", b"user");
             check(b"USER", b"USER");
@@ -202,12 +203,12 @@ mod tests {
         }
 
         #[test]
-        fn normalization_joins_what_mapping_brought_together() {
+        fn characters_that_mapping_makes_adjacent_are_normalized_together() {
             check("e\u{ad}\u{301}".as_bytes(), "\u{e9}".as_bytes());
         }
 
         #[test]
-        fn right_to_left_text_is_prepared_when_it_is_pure() {
+        fn right_to_left_text_is_prepared_if_it_has_no_left_to_right_character() {
             check("\u{fb1d}".as_bytes(), "\u{5d9}\u{5b4}".as_bytes());
             check("\u{5d0}-\u{fb2a}".as_bytes(), "\u{5d0}-\u{5e9}\u{5c1}".as_bytes());
             check("\u{5d0}a\u{fb2a}".as_bytes(), "\u{5d0}a\u{fb2a}".as_bytes());
@@ -217,7 +218,7 @@ mod tests {
 
         #[test]
         fn directions_are_those_of_unicode_3_2() {
-            // Amid Hebrew, of which the first letter shows whether the text was prepared.
+            // Between Hebrew letters, of which the first shows whether the text was prepared.
             for c in "\u{17b4}\u{17b5}\u{1885}\u{1886}\u{1d6c1}\u{1d6db}\u{1d6fb}\u{1d715}\u{1d735}\
                       \u{1d74f}\u{1d76f}\u{1d789}\u{1d7a9}\u{1d7c3}"
                 .chars()
@@ -231,10 +232,10 @@ mod tests {
             }
         }
 
-        /// The tables come from crates that follow Unicode; the server's stand still. Each count is
+        /// The tables come from crates that follow Unicode; those of the server do not change. Each count is
         /// that of `pg_saslprep`, which is the same in 13 and 18.
         #[test]
-        fn as_many_points_are_prepared_in_each_surrounding_as_in_the_server() {
+        fn as_many_characters_are_prepared_in_each_context_as_in_the_server() {
             let count = |before: &str, after: &str| {
                 ('\u{1}'..=char::MAX)
                     .map(|c| format!("{before}{c}{after}"))
@@ -276,8 +277,8 @@ mod tests {
             (0x1E06D, 0x1E06D),
         ];
 
-        /// Where the checks stand decides for 482 characters of Unicode 14 whether a correct
-        /// password succeeds. Characters that came later add to them in the RFC's order alone.
+        /// The order of the checks decides for 482 characters of Unicode 14 whether a correct
+        /// password succeeds. Later characters add to them only in the order of the RFC.
         #[test]
         fn the_order_of_the_rfc_differs_for_482_characters() {
             let differs = |&c: &char| {
@@ -298,7 +299,7 @@ mod tests {
             if unicode_normalization::UNICODE_VERSION == (18, 0, 0) {
                 assert_eq!(newer.len(), 131);
             }
-            // Whatever Unicode brings: a point that 3.2 did not assign stays raw for the server.
+            // In any version of Unicode: the server does not prepare a character that 3.2 did not assign.
             for c in unassigned.into_iter().chain(newer) {
                 let password = format!("a{c}");
                 check(password.as_bytes(), password.as_bytes());

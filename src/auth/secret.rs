@@ -1,24 +1,24 @@
-//! Bytes that leave memory when they are dropped and never show in `Debug`.
+//! Secret bytes, which are cleared on drop and are not shown by `Debug`.
 
 use std::fmt;
 
 use zeroize::Zeroizing;
 
-/// A password: bytes, as PostgreSQL sees it. The text encoding is the user's affair.
+/// A password. To PostgreSQL it is a sequence of bytes; the caller chooses the text encoding.
 ///
-/// The memory is cleared on drop, on a best effort: what the caller copied before, and copies that
-/// the compiler made on the stack, are out of reach.
+/// The memory is cleared on drop, on a best effort: earlier copies of the caller, and copies that
+/// the compiler made on the stack, are not cleared.
 #[derive(Clone)]
 pub struct Password(Zeroizing<Vec<u8>>);
 
 impl Password {
-    /// A `String` or `Vec<u8>` is taken over without a copy.
+    /// Creates a password. A `String` or `Vec<u8>` is moved, not copied.
     #[must_use]
     pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
         Self(Zeroizing::new(bytes.into()))
     }
 
-    /// The bytes. Where this is called, the secret goes.
+    /// Returns the secret bytes.
     pub(crate) fn expose(&self) -> &[u8] {
         &self.0
     }
@@ -30,14 +30,14 @@ impl fmt::Debug for Password {
     }
 }
 
-/// The body of a `p` message to send now, complete: tag and length word are the codec's.
+/// The complete body of a `p` message to send, without the type byte and the length word.
 ///
-/// It may hold a plain password or a proof: cleared on drop, hidden in `Debug`.
+/// It may contain a password or a proof: it is cleared on drop, and not shown by `Debug`.
 #[must_use = "the server waits for it"]
 pub struct Response(Zeroizing<Vec<u8>>);
 
 impl Response {
-    /// PasswordMessage: the bytes and a NUL.
+    /// Creates a PasswordMessage: the bytes and a NUL.
     pub(crate) fn password(bytes: &[u8]) -> Self {
         let mut body = Zeroizing::new(Vec::with_capacity(bytes.len().saturating_add(1)));
         body.extend_from_slice(bytes);
@@ -45,9 +45,9 @@ impl Response {
         Self(body)
     }
 
-    /// SASLInitialResponse: the mechanism's name, the length of the data, the data.
+    /// Creates a SASLInitialResponse: the name of the mechanism, the length of the data, the data.
     ///
-    /// `None` when the data is longer than a length word can say.
+    /// `None` if the data is too long for its length word.
     pub(crate) fn sasl_initial(mechanism: &str, data: &[u8]) -> Option<Self> {
         let length = i32::try_from(data.len()).ok()?;
         let mut body = Zeroizing::new(Vec::with_capacity(mechanism.len() + 5 + data.len()));
@@ -58,12 +58,12 @@ impl Response {
         Some(Self(body))
     }
 
-    /// SASLResponse: the mechanism's data and nothing else.
+    /// Creates a SASLResponse, which contains only the data of the mechanism.
     pub(crate) fn sasl(data: Zeroizing<Vec<u8>>) -> Self {
         Self(data)
     }
 
-    /// What follows the length word of the `p` message.
+    /// Returns the bytes after the length word of the `p` message.
     #[must_use]
     pub fn body(&self) -> &[u8] {
         &self.0
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn bodies_are_those_of_the_manual() {
+    fn bodies_have_the_format_of_the_manual() {
         assert_eq!(Response::password(b"pencil").body(), b"pencil\0");
         assert_eq!(
             Response::sasl_initial("SCRAM-SHA-256", b"n,,n=,r=x").unwrap().body(),

@@ -1,4 +1,4 @@
-//! The whole exchange: every request at every moment, and the catalogue of bad servers.
+//! Tests of the whole exchange: every request in every state, and hostile servers.
 
 mod policy;
 
@@ -22,7 +22,7 @@ fn authenticator_with(credentials: Credentials, policy: AuthPolicy) -> Authentic
     Authenticator::new(credentials, policy, ScramNonce::new([0; 18]))
 }
 
-/// One that answers whatever it can.
+/// An authenticator that answers every supported request.
 fn authenticator() -> Authenticator {
     authenticator_with(credentials(), AuthPolicy::default().allow_cleartext(true))
 }
@@ -31,28 +31,28 @@ fn tls(end_point: Option<Vec<u8>>) -> AuthPolicy {
     AuthPolicy::default().channel(Channel::Tls { end_point })
 }
 
-fn sent(step: Result<Step, AuthError>) -> Vec<u8> {
+fn sent(step: Result<AuthStep, AuthError>) -> Vec<u8> {
     match step {
-        Ok(Step::Send(response)) => response.body().to_vec(),
+        Ok(AuthStep::Send(response)) => response.body().to_vec(),
         other => panic!("expected something to send, found {other:?}"),
     }
 }
 
-fn violation(step: Result<Step, AuthError>) -> (&'static str, &'static str) {
+fn violation(step: Result<AuthStep, AuthError>) -> (&'static str, &'static str) {
     match step {
         Err(AuthError::Violation { expected, found }) => (expected, found),
         other => panic!("expected a violation, found {other:?}"),
     }
 }
 
-fn method(step: Result<Step, AuthError>) -> AuthMethod {
+fn method(step: Result<AuthStep, AuthError>) -> AuthMethod {
     match step {
-        Ok(Step::Done(method)) => method,
-        other => panic!("expected to be let in, found {other:?}"),
+        Ok(AuthStep::Done(method)) => method,
+        other => panic!("expected the end of the login, found {other:?}"),
     }
 }
 
-/// What a server with this password says, and what the client sent last.
+/// A client, a server that has its password, and the client's last message.
 struct Scram {
     client: Authenticator,
     server: ScramServer,
@@ -60,7 +60,7 @@ struct Scram {
 }
 
 impl Scram {
-    /// Up to and with the server-first-message.
+    /// Runs the exchange up to the server-first-message, which is returned.
     fn challenged(iterations: u32) -> (Self, Vec<u8>) {
         let policy = AuthPolicy::default().scram_iterations_min(1);
         let mut client = authenticator_with(credentials(), policy);
@@ -73,11 +73,11 @@ impl Scram {
         (Self { client, server, last: Vec::new() }, challenge)
     }
 
-    /// The final message is out, the server's is due.
+    /// Runs the exchange up to the client-final-message.
     fn answered(iterations: u32) -> Self {
         let (mut exchange, challenge) = Self::challenged(iterations);
         let mut step = exchange.client.handle(&Authentication::SaslContinue(&challenge));
-        while matches!(step, Ok(Step::Compute)) {
+        while matches!(step, Ok(AuthStep::Compute)) {
             step = exchange.client.compute();
         }
         exchange.last = sent(step);
@@ -93,30 +93,30 @@ impl Scram {
 }
 
 #[test]
-fn a_server_that_asks_for_nothing_lets_in_by_trust() {
+fn a_login_without_a_request_has_the_method_trust() {
     assert_eq!(method(authenticator().handle(&Authentication::Ok)), AuthMethod::Trust);
 }
 
 #[test]
-fn a_clear_password_goes_out_raw_and_ended() {
+fn a_password_in_clear_is_sent_unchanged_with_a_nul() {
     let mut client = authenticator();
     assert_eq!(sent(client.handle(&Authentication::CleartextPassword)), b"secret\0");
     assert_eq!(method(client.handle(&Authentication::Ok)), AuthMethod::Password);
 }
 
 #[test]
-fn an_md5_response_goes_out_ended() {
+fn an_md5_response_is_sent_with_a_nul() {
     let mut client = authenticator();
     assert_eq!(sent(client.handle(&MD5)), b"md5bb41a296aab6baccb36ff243a562abff\0");
     assert_eq!(method(client.handle(&Authentication::Ok)), AuthMethod::Md5);
 }
 
 #[test]
-fn scram_runs_to_its_end() {
+fn a_scram_exchange_succeeds() {
     let mut exchange = Scram::answered(4_096);
     let signature = exchange.signature();
     let step = exchange.client.handle(&Authentication::SaslFinal(&signature));
-    assert!(matches!(step, Ok(Step::Wait)));
+    assert!(matches!(step, Ok(AuthStep::Wait)));
     assert_eq!(method(exchange.client.handle(&Authentication::Ok)), AuthMethod::ScramSha256);
 }
 
@@ -125,21 +125,21 @@ fn keys_are_computed_in_steps_of_at_most_1000_rounds() {
     for (iterations, steps) in [(1, 1), (1_000, 1), (1_001, 2), (4_096, 5), (10_000, 10)] {
         let (mut exchange, challenge) = Scram::challenged(iterations);
         let step = exchange.client.handle(&Authentication::SaslContinue(&challenge));
-        assert!(matches!(step, Ok(Step::Compute)));
+        assert!(matches!(step, Ok(AuthStep::Compute)));
         for _ in 1..steps {
-            assert!(matches!(exchange.client.compute(), Ok(Step::Compute)));
+            assert!(matches!(exchange.client.compute(), Ok(AuthStep::Compute)));
         }
-        assert!(matches!(exchange.client.compute(), Ok(Step::Send(_))));
+        assert!(matches!(exchange.client.compute(), Ok(AuthStep::Send(_))));
     }
 }
 
-/// libpq lets the first two of these through.
+/// libpq accepts the first two of these.
 #[test]
-fn a2_ok_before_a_verified_signature_is_refused_at_every_moment_of_scram() {
+fn a2_ok_before_a_verified_signature_is_refused_in_every_state_of_scram() {
     let expected = "the next message of the SCRAM exchange";
     let refused = |client: &mut Authenticator| {
         assert_eq!(violation(client.handle(&Authentication::Ok)), (expected, "AuthenticationOk"));
-        assert!(client.handle(&Authentication::Ok).is_err(), "and stays refused");
+        assert!(client.handle(&Authentication::Ok).is_err(), "the error is final");
     };
     let mut first_sent = authenticator();
     sent(first_sent.handle(&SASL));
@@ -147,7 +147,7 @@ fn a2_ok_before_a_verified_signature_is_refused_at_every_moment_of_scram() {
 
     let (mut exchange, challenge) = Scram::challenged(2_000);
     assert!(exchange.client.handle(&Authentication::SaslContinue(&challenge)).is_ok());
-    assert!(matches!(exchange.client.compute(), Ok(Step::Compute)));
+    assert!(matches!(exchange.client.compute(), Ok(AuthStep::Compute)));
     refused(&mut exchange.client);
 
     refused(&mut Scram::answered(1).client);
@@ -158,7 +158,7 @@ fn a2_ok_before_a_verified_signature_is_refused_at_every_moment_of_scram() {
 }
 
 #[test]
-fn a4_a_server_that_does_not_know_the_password_is_not_believed() {
+fn a4_a_server_without_the_password_is_rejected() {
     let wrong = format!("v={}=", "A".repeat(43));
     for (text, kind) in [
         (wrong.as_bytes(), ErrorKind::Auth),
@@ -176,7 +176,7 @@ fn a4_a_server_that_does_not_know_the_password_is_not_believed() {
 }
 
 #[test]
-fn a6_a_count_above_the_policys_cap_is_refused_before_any_work() {
+fn a6_an_iteration_count_above_the_maximum_of_the_policy_is_refused() {
     let policy = AuthPolicy::default().scram_iterations_max(4_096);
     for (policy, max) in [(AuthPolicy::default(), SCRAM_ITERATIONS_MAX), (policy, 4_096)] {
         let mut client = authenticator_with(credentials(), policy);
@@ -189,9 +189,9 @@ fn a6_a_count_above_the_policys_cap_is_refused_before_any_work() {
     }
 }
 
-/// A proof for one iteration makes it 4,096 times cheaper to guess the password.
+/// With a proof for one iteration, passwords can be tried 4,096 times faster.
 #[test]
-fn a6_a_count_below_the_policys_minimum_gets_no_proof() {
+fn a6_no_proof_is_sent_for_an_iteration_count_below_the_minimum_of_the_policy() {
     let policy = AuthPolicy::default().scram_iterations_min(600_000);
     for (policy, min) in [(AuthPolicy::default(), SCRAM_ITERATIONS_MIN), (policy, 600_000)] {
         for found in [1, min - 1] {
@@ -210,22 +210,22 @@ fn a6_a_count_below_the_policys_minimum_gets_no_proof() {
         sent(client.handle(&SASL));
         let challenge = format!("r={NONCE}x,s=AAAA,i={min}");
         let step = client.handle(&Authentication::SaslContinue(challenge.as_bytes()));
-        assert!(matches!(step, Ok(Step::Compute)), "{step:?}");
+        assert!(matches!(step, Ok(AuthStep::Compute)), "{step:?}");
     }
 }
 
 #[test]
-fn a11_a_mechanism_list_that_is_broken_or_too_long_is_a_violation() {
+fn a11_a_mechanism_list_that_is_malformed_or_too_long_is_a_violation() {
     let list = |mechanisms: &[u8]| {
         violation(authenticator().handle(&Authentication::Sasl { mechanisms })).1
     };
     assert_eq!(list(b""), "none");
     assert_eq!(list(b"\0"), "none");
-    assert_eq!(list(b"SCRAM-SHA-256"), "a list without its end");
-    assert_eq!(list(b"SCRAM-SHA-256\0"), "a list without its end");
-    assert_eq!(list(b"\0\0"), "bytes after the list's end");
-    assert_eq!(list(b"SCRAM-SHA-256\0\0\0"), "bytes after the list's end");
-    assert_eq!(list(b"X\0\0SCRAM-SHA-256\0\0"), "bytes after the list's end");
+    assert_eq!(list(b"SCRAM-SHA-256"), "a list without an empty name at its end");
+    assert_eq!(list(b"SCRAM-SHA-256\0"), "a list without an empty name at its end");
+    assert_eq!(list(b"\0\0"), "bytes after the end of the list");
+    assert_eq!(list(b"SCRAM-SHA-256\0\0\0"), "bytes after the end of the list");
+    assert_eq!(list(b"X\0\0SCRAM-SHA-256\0\0"), "bytes after the end of the list");
     assert_eq!(list(&[b"SCRAM-SHA-256\0".repeat(100), vec![0]].concat()), "more than 16 names");
 
     let sixteen = [b"X\0".repeat(15), b"SCRAM-SHA-256\0\0".to_vec()].concat();
@@ -233,7 +233,7 @@ fn a11_a_mechanism_list_that_is_broken_or_too_long_is_a_violation() {
 }
 
 #[test]
-fn a11_only_mechanisms_that_are_not_spoken_are_named_and_escaped() {
+fn a11_mechanisms_that_are_not_supported_are_named_and_escaped() {
     let refused = |policy, mechanisms: &[u8]| {
         let mut client = authenticator_with(credentials(), policy);
         client.handle(&Authentication::Sasl { mechanisms }).unwrap_err()
@@ -253,12 +253,12 @@ fn a11_only_mechanisms_that_are_not_spoken_are_named_and_escaped() {
 }
 
 #[test]
-fn a11_channel_binding_offered_on_a_clear_connection_is_a_violation() {
+fn a11_an_offer_of_channel_binding_without_tls_is_a_violation() {
     assert_eq!(violation(authenticator().handle(&PLUS)).1, "an offer of SCRAM-SHA-256-PLUS");
 }
 
 #[test]
-fn the_channel_decides_mechanism_and_header() {
+fn mechanism_and_header_depend_on_the_channel() {
     let hash = Some(vec![7; 32]);
     for (policy, offer, expect) in [
         (AuthPolicy::default(), &SASL, &b"SCRAM-SHA-256\0\0\0\0\x20n,,n=,r="[..]),
@@ -273,9 +273,9 @@ fn the_channel_decides_mechanism_and_header() {
     }
 }
 
-/// A14 itself, a salt of two bytes, does not get past the codec.
+/// A14, a salt of two bytes, is refused by the codec.
 #[test]
-fn a15_methods_that_are_not_spoken_are_named() {
+fn a15_methods_that_are_not_supported_are_named() {
     for (code, name) in [
         (2, "Kerberos 5 (code 2)"),
         (6, "SCM credentials (code 6)"),
@@ -307,7 +307,7 @@ fn every_request() -> [Authentication<'static>; 8] {
 }
 
 #[test]
-fn after_the_first_request_no_second_one_is_answered() {
+fn a_second_request_is_a_violation() {
     let answered = |first: &'static Authentication<'static>| {
         move || {
             let mut client = authenticator();
@@ -326,7 +326,7 @@ fn after_the_first_request_no_second_one_is_answered() {
         assert!(exchange.client.handle(&Authentication::SaslFinal(&signature)).is_ok());
         exchange.client
     };
-    // Which request may follow: AuthenticationOk (0) or none.
+    // The index of the request that may follow: AuthenticationOk (0) or none.
     let states: [(&dyn Fn() -> Authenticator, Option<usize>); 5] = [
         (&answered(&Authentication::CleartextPassword), Some(0)),
         (&answered(&MD5), Some(0)),
@@ -339,7 +339,7 @@ fn after_the_first_request_no_second_one_is_answered() {
             let mut client = make();
             let step = client.handle(request);
             if *allowed == Some(index) {
-                assert!(matches!(step, Ok(Step::Done(_))), "state {state}");
+                assert!(matches!(step, Ok(AuthStep::Done(_))), "state {state}");
                 continue;
             }
             let error = step.unwrap_err();
@@ -360,7 +360,7 @@ fn scram_messages_without_an_exchange_are_violations() {
 }
 
 #[test]
-fn computing_when_nothing_is_to_be_computed_is_misuse() {
+fn compute_is_misuse_outside_of_a_computation() {
     let mut first_sent = authenticator();
     sent(first_sent.handle(&SASL));
     for mut client in [authenticator(), first_sent, Scram::answered(1).client] {
@@ -372,11 +372,11 @@ fn computing_when_nothing_is_to_be_computed_is_misuse() {
 }
 
 #[test]
-fn without_a_password_the_error_names_how_the_server_asks() {
-    let nobody = Credentials::new("postgres").unwrap();
-    let empty = nobody.clone().password(Password::new("")).unwrap();
+fn without_a_password_the_error_names_the_requested_method() {
+    let missing = Credentials::new("postgres").unwrap();
+    let empty = missing.clone().password(Password::new("")).unwrap();
     assert!(!empty.has_password());
-    for credentials in [nobody, empty] {
+    for credentials in [missing, empty] {
         for (request, method) in [
             (&Authentication::CleartextPassword, "password"),
             (&MD5, "md5"),
@@ -409,7 +409,7 @@ fn a_nul_in_user_or_password_is_refused_without_showing_the_value() {
 
 #[cfg(not(feature = "saslprep"))]
 #[test]
-fn a_password_beyond_ascii_needs_the_feature_for_scram_alone() {
+fn a_password_that_is_not_ascii_needs_the_feature_only_for_scram() {
     let credentials = credentials().password(Password::new("gr\u{fc}n")).unwrap();
     let policy = AuthPolicy::default().allow_cleartext(true);
     let client = || authenticator_with(credentials.clone(), policy.clone());
@@ -418,9 +418,9 @@ fn a_password_beyond_ascii_needs_the_feature_for_scram_alone() {
     sent(client().handle(&MD5));
 }
 
-/// L1: the secret is planted, then every value on the way is printed.
+/// L1: with a planted secret, all values of a login are printed.
 #[test]
-fn no_secret_shows_in_debug_or_display() {
+fn debug_and_display_show_no_secret() {
     let secret = "pl4nted";
     let credentials = Credentials::new("me").unwrap().password(Password::new(secret)).unwrap();
     let mut shown = vec![format!("{credentials:?}")];
@@ -438,7 +438,7 @@ fn no_secret_shows_in_debug_or_display() {
     sent(client.handle(&SASL));
     let challenge = format!("r={NONCE}x,s=AAAA,i=4096");
     let mut step = client.handle(&Authentication::SaslContinue(challenge.as_bytes()));
-    while matches!(step, Ok(Step::Compute)) {
+    while matches!(step, Ok(AuthStep::Compute)) {
         shown.push(format!("{client:#?}"));
         step = client.compute();
     }

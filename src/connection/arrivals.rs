@@ -1,32 +1,32 @@
-//! What has arrived on a connection, in its order, and what of it was lost.
+//! The notifications that arrived on a connection, and the losses between them, in order.
 
 use bytes::Buf;
 
 use super::EPOCH;
-use super::kept::Kept;
+use super::backlog::Backlog;
 use crate::Error;
-use crate::net::{Driver, Meanwhile};
+use crate::net::{Driver, NotificationSink};
 use crate::notification::{Gap, Lagged, Loss, ReceiveInfo};
 use crate::wire::Run;
 
-/// Places in the stream of a connection: every notification that arrives has a sequence number, whether it was
-/// kept or not.
+/// The positions in the stream of a connection. Every notification that arrives has a sequence number, also one for which
+/// the backlog has no room.
 #[derive(Debug)]
 pub(super) struct Arrivals {
-    /// Notifications that arrived while a command waited.
-    pub(super) kept: Kept,
+    /// Notifications that arrived while a command ran.
+    pub(super) backlog: Backlog,
     /// Sequence number of the next notification that arrives.
     arrived: u64,
-    /// Sequence number of the next notification to hand out.
+    /// Sequence number of the next notification to deliver.
     next: u64,
-    /// Gaps with their places in the stream. Adjacent ones merge.
+    /// A gap that was not delivered yet, and its position. Further gaps are merged into it.
     gap: Option<(u64, Gap)>,
 }
 
 impl Arrivals {
-    /// Keeps at most `bytes` bytes.
+    /// Creates an empty stream, whose backlog holds at most `bytes` bytes.
     pub(super) fn new(bytes: usize) -> Self {
-        Self { kept: Kept::new(bytes), arrived: 0, next: 0, gap: None }
+        Self { backlog: Backlog::new(bytes), arrived: 0, next: 0, gap: None }
     }
 
     pub(super) fn arrived(&self) -> u64 {
@@ -37,23 +37,23 @@ impl Arrivals {
         self.next
     }
 
-    /// Whether something was lost that was not handed out yet.
+    /// Returns whether there is a loss or a backlog that was not delivered yet.
     pub(super) fn has_loss(&self) -> bool {
         self.arrived > self.next || self.gap.is_some()
     }
 
-    /// This run of kept notifications is handed out.
-    pub(super) fn hand_out(&mut self, first: u64, run: Run) {
+    /// Records that this run of the backlog is delivered.
+    pub(super) fn deliver_backlog(&mut self, first: u64, run: Run) {
         self.next = first.saturating_add(run.count as u64);
     }
 
-    /// A run has arrived, and is handed out at once.
-    pub(super) fn pass(&mut self, run: Run) {
-        self.hand_out(self.arrived, run);
+    /// Records that a run arrived and is delivered at once.
+    pub(super) fn deliver_arrived(&mut self, run: Run) {
+        self.deliver_backlog(self.arrived, run);
         self.arrived = self.next;
     }
 
-    /// The loss that lies before sequence number `until`.
+    /// Removes and returns the first loss before sequence number `until`.
     pub(super) fn take_loss(&mut self, until: u64) -> Option<Loss> {
         if let Some((at, gap)) = self.gap.take_if(|(at, _)| *at <= until) {
             if at <= self.next {
@@ -72,11 +72,12 @@ impl Arrivals {
     }
 }
 
-impl Meanwhile for Arrivals {
-    /// Moves a run from the input to the queue. What has no room is lost, and told by its place.
+impl NotificationSink for Arrivals {
+    /// Moves a run from the receive buffer to the backlog. Notifications that do not fit are lost: they are reported as
+    /// lagged, at their position.
     fn take(&mut self, driver: &mut Driver, run: Run) {
         let stamp = ReceiveInfo { received_at: driver.received_at, epoch: EPOCH };
-        self.kept.push(&driver.input, run, self.arrived, stamp);
+        self.backlog.push(&driver.input, run, self.arrived, stamp);
         self.arrived = self.arrived.saturating_add(run.count as u64);
         driver.input.advance(run.bytes);
     }

@@ -1,8 +1,8 @@
-//! The inline path: one task owns the socket and drives it.
+//! A connection without a background task: the caller owns the socket and drives it.
 
 mod arrivals;
-mod doubt;
-mod kept;
+mod backlog;
+mod stray;
 
 use std::fmt;
 use std::time::Duration;
@@ -11,38 +11,44 @@ use bytes::Buf;
 
 use self::arrivals::Arrivals;
 use crate::auth::AuthMethod;
-use crate::net::{self, Established, Meanwhile, Place, Purpose, Step};
+use crate::net::{
+    self, DriverEvent, Established, NotificationSink, ServerLocation, SessionPurpose,
+};
 use crate::notification::{Batch, Loss, ReceiveInfo};
 use crate::session::{Answer, CommandId, Rows, SessionEvent};
 use crate::wire::TransactionStatus;
 use crate::{Config, Error, ErrorKind};
 
-/// Capacity of the receive buffer, in bytes. Dense traffic comes in reads of this size.
+/// Capacity of the receive buffer, in bytes. Under load one read fills it.
 const INPUT_BYTES: usize = 256 * 1024;
 
-/// Most time for the proof that notifications come through a pooler.
+/// The timeout of the delivery proof.
 const PROOF_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Most bytes of notifications that are kept while a command waits for its answer, by default: 8 MiB.
-const QUEUE_BYTES: usize = 8 * 1024 * 1024;
+/// The largest backlog, in bytes: 8 MiB.
+const BACKLOG_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// A connection has one session.
+/// The epoch of all notifications: a connection has one session.
 const EPOCH: u32 = 1;
 
-/// A connection whose socket is read by whoever waits on it: no task, no queue, no reconnecting.
+/// A connection that reads its socket only while a method is awaited: it has no task and no queue, and does not reconnect.
 ///
-/// It is the fastest path: [`recv_batch`](Self::recv_batch) parses in place and lends views into the
-/// receive buffer. In exchange somebody must wait on it: a connection that listens and is not read
-/// holds up the server's notification queue, for the whole cluster. Where that cannot be promised, use
-/// a [`Listener`](crate::Listener).
+/// It is the fastest way to receive: [`recv_batch`](Self::recv_batch) parses in place and returns views into the
+/// receive buffer. In exchange the program must always wait on it: a connection that listens and is not read
+/// keeps the server from shortening its notification queue, which all databases of the server share. If the program does
+/// other things in between, use a [`Listener`](crate::Listener).
 ///
-/// A server before 18.2, 17.8, 16.12, 15.16 and 14.21 that cannot read or convert a notification drops it, reports an error,
-/// and goes on: the next batch carries a [`Gap`](crate::Gap). If the report comes while a command waits, it cannot be told
-/// from the answer. So on a connection to such a server that has listened, outside a transaction, an error of class 53, 58 or
-/// XX ends the connection, and so does 22021 or 22P05 if the database is not UTF-8. The command is
-/// [`InDoubt`](crate::ErrorKind::InDoubt), [`recv_batch`](Self::recv_batch) returns a gap and then the end.
-/// A LISTEN in a function or a DO block is not seen: until the first notification has arrived, such a connection counts as one
-/// that has not listened. Use [`listen`](Self::listen).
+/// # Servers that drop notifications
+/// Servers before 18.2, 17.8, 16.12, 15.16 and 14.21 drop a notification that they cannot read or convert, send an error, and
+/// continue. The next batch carries a [`Gap`](crate::Gap) then.
+///
+/// While a command runs, such an error looks like the answer to the command. On a connection to such a server that has
+/// listened, an error outside a transaction therefore ends the connection if its SQLSTATE has class 53, 58 or XX, or is 22021
+/// or 22P05 and the database is not UTF-8. The command returns [`InDoubt`](crate::ErrorKind::InDoubt), and
+/// [`recv_batch`](Self::recv_batch) returns a gap and then the error.
+///
+/// A LISTEN inside a function or a DO block is not recognized: until the first notification arrives, such a connection counts
+/// as one that has not listened. Use [`listen`](Self::listen).
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), pgbell::Error> {
@@ -59,50 +65,53 @@ const EPOCH: u32 = 1;
 /// ```
 pub struct Connection {
     established: Established,
-    /// Bytes at the head of the input that the last batch lent.
+    /// Bytes at the front of the receive buffer that belong to the last batch.
     lent: usize,
-    /// Whether the last batch lent the oldest kept run.
-    lent_kept: bool,
-    /// What has arrived, and how much of it was handed out.
+    /// The last batch is the oldest run of the backlog.
+    lends_backlog: bool,
     arrivals: Arrivals,
-    /// What the last batch lent.
+    /// The loss that the last batch carries.
     loss: Option<Loss>,
+    /// When the notifications of the last batch were received.
     stamp: ReceiveInfo,
-    /// The end of the connection, told by the next call.
+    /// The error that ended the connection. The next call returns it.
     failed: Option<Error>,
-    /// LISTEN was called. It stays so.
+    /// A LISTEN was sent. Never set back.
     listens: bool,
-    /// Why answers may be those of other commands.
-    doubt: Option<Error>,
+    /// The possible stray error because of which all later answers are rejected.
+    stray_error: Option<Error>,
 }
 
 impl Connection {
     /// Connects and logs in.
     ///
-    /// `config` is a URL, a `key=value` string or a [`Config`]. What it leaves open is taken from the
+    /// `config` is a URL, a `key=value` string or a [`Config`]. Parameters that it does not set are taken from the
     /// `PG*` environment variables. The attempt ends after `connect_timeout`, 10 s by default.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for parameters that cannot work,
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for invalid parameters,
     /// [`Connect`](crate::ErrorKind::Connect) when no server answers,
-    /// [`Auth`](crate::ErrorKind::Auth) and [`Server`](crate::ErrorKind::Server) when it refuses,
-    /// [`Timeout`](crate::ErrorKind::Timeout).
+    /// [`Auth`](crate::ErrorKind::Auth) and [`Server`](crate::ErrorKind::Server) when the server refuses the login,
+    /// [`Timeout`](crate::ErrorKind::Timeout) after `connect_timeout`.
     ///
     /// # Panics
-    /// Outside a tokio runtime, and in one without timers or without I/O: `enable_all` of
-    /// [`tokio::runtime::Builder`] gives both.
+    /// Outside a tokio runtime, and in a runtime without timers or I/O: call `enable_all` of
+    /// [`tokio::runtime::Builder`].
     ///
     /// # Cancel safety
     /// Dropping the future closes the socket.
     pub async fn connect(config: impl TryInto<Config, Error: Into<Error>>) -> Result<Self, Error> {
         net::check_runtime();
         let config = config.try_into().map_err(Into::into)?;
-        Ok(Self::new(net::establish(config, Purpose::Connect).await?))
+        Ok(Self::new(net::establish(config, SessionPurpose::Connect).await?))
     }
 
-    /// On the server that a listener's session is on, and no other.
-    pub(crate) async fn beside(config: Config, place: &Place) -> Result<Self, Error> {
-        Ok(Self::new(net::establish_at(config, Purpose::Read, place).await?))
+    /// Connects to the server that a listener's session is on, and to no other one.
+    pub(crate) async fn connect_to_same_server(
+        config: Config,
+        location: &ServerLocation,
+    ) -> Result<Self, Error> {
+        Ok(Self::new(net::establish_at(config, SessionPurpose::Read, location).await?))
     }
 
     fn new(mut established: Established) -> Self {
@@ -112,32 +121,32 @@ impl Connection {
             stamp: ReceiveInfo { received_at: driver.received_at, epoch: EPOCH },
             established,
             lent: 0,
-            lent_kept: false,
-            arrivals: Arrivals::new(QUEUE_BYTES),
+            lends_backlog: false,
+            arrivals: Arrivals::new(BACKLOG_BYTES_MAX),
             loss: None,
             failed: None,
             listens: false,
-            doubt: None,
+            stray_error: None,
         }
     }
 
-    /// Waits for notifications and lends all that one read of the socket brought.
+    /// Waits for notifications, and returns all that one read of the socket received.
     ///
-    /// The batch may carry a [loss](Batch::loss), and may be empty but for it. A malformed message
-    /// ends the batch before it, and is the next call's error.
+    /// The batch may carry a [loss](Batch::loss), and may have no notifications then. A malformed message
+    /// ends the batch before it; the next call returns the error.
     ///
     /// # Errors
-    /// The connection is over: the server ended it, it broke, or the server broke the protocol.
+    /// When the connection has ended: the server closed it, the network failed, or the server violated the protocol.
     ///
     /// # Cancel safety
-    /// A dropped future loses nothing.
+    /// No notification is lost when the future is dropped.
     pub async fn recv_batch(&mut self) -> Result<Batch<'_>, Error> {
         self.release();
         let found = loop {
-            if let Some(kept) = self.arrivals.kept.front() {
-                break Some((kept.first, kept.run, Some(kept.stamp)));
+            if let Some(oldest) = self.arrivals.backlog.front() {
+                break Some((oldest.first, oldest.run, Some(oldest.stamp)));
             }
-            // Before an error: what was lost or dropped earlier comes first.
+            // Losses come before the error: they happened earlier.
             if self.arrivals.has_loss() {
                 break None;
             }
@@ -145,63 +154,62 @@ impl Connection {
                 return Err(error.clone());
             }
             match self.established.driver.step().await {
-                Ok(Step::Run(run)) => break Some((self.arrivals.arrived(), run, None)),
-                Ok(Step::Event(event)) => self.handle_event(event, None),
-                Ok(Step::Private) => {}
+                Ok(DriverEvent::Run(run)) => break Some((self.arrivals.arrived(), run, None)),
+                Ok(DriverEvent::Event(event)) => self.handle_event(event, None),
+                Ok(DriverEvent::Private) => {}
                 Err(error) => self.failed = Some(error),
             }
         };
-        // The place before which losses are told: the first notification found, or all that arrived.
+        // Losses before this position are reported first: before the run, or before everything that arrives later.
         let until = found.map_or(self.arrivals.arrived(), |(first, ..)| first);
         if let Some(loss) = self.arrivals.take_loss(until) {
-            // What was found stays where it is, for the next call.
+            // The run stays where it is, for the next call.
             let loss = self.loss.insert(loss);
             return Ok(Batch::new(&[], 0, self.arrivals.next(), &self.stamp).after(loss));
         }
-        let Some((first, run, kept)) = found else {
+        let Some((first, run, stamp)) = found else {
             return Ok(Batch::new(&[], 0, self.arrivals.next(), &self.stamp));
         };
-        if let Some(stamp) = kept {
-            self.arrivals.hand_out(first, run);
+        if let Some(stamp) = stamp {
+            self.arrivals.deliver_backlog(first, run);
             self.stamp = stamp;
-            self.lent_kept = true;
-            return Ok(Batch::new(self.arrivals.kept.frames(), run.count, first, &self.stamp));
+            self.lends_backlog = true;
+            return Ok(Batch::new(self.arrivals.backlog.frames(), run.count, first, &self.stamp));
         }
-        self.arrivals.pass(run);
+        self.arrivals.deliver_arrived(run);
         self.stamp.received_at = self.established.driver.received_at;
         self.lent = run.bytes;
         let frames = self.established.driver.input.get(..run.bytes).unwrap_or_default();
         Ok(Batch::new(frames, run.count, first, &self.stamp))
     }
 
-    /// Listens to a channel. Returns when the server has committed it: what is committed from now on
-    /// arrives.
+    /// Listens to a channel. Returns when the server has committed the LISTEN: notifications that are committed from now on
+    /// arrive.
     ///
-    /// Commands whose futures were dropped are waited for first: one of them may have opened a transaction.
+    /// First it waits for commands whose futures were dropped: one of them may have begun a transaction.
     ///
-    /// In a database whose encoding is not UTF-8 the server cuts a name that is too long there, and says so in a notice
-    /// only. Before a name of more than 31 bytes that is not ASCII, `client_min_messages` of the session is therefore set to
+    /// If the database encoding is not UTF-8, the server may truncate a long name, and reports that only with a notice.
+    /// Before a name of more than 31 bytes that is not ASCII, `client_min_messages` of the session is therefore set to
     /// `notice`.
     ///
     /// # Errors
     /// [`ErrorKind::Misuse`](crate::ErrorKind::Misuse) for a name that is empty, longer than 63 bytes
-    /// or holds a NUL, and inside a transaction, where LISTEN has no effect before COMMIT, and none at all after
-    /// ROLLBACK: nothing is sent. Else what the server refuses, or the end of the connection.
+    /// or contains a NUL, and inside a transaction, where LISTEN has no effect before COMMIT, and none after
+    /// ROLLBACK: nothing is sent. Otherwise the error of the server, or the error that ended the connection.
     /// [`ErrorKind::InDoubt`](crate::ErrorKind::InDoubt) when the error may be the report of a dropped notification: see
-    /// [`Connection`].
+    /// [`Connection`](Self#servers-that-drop-notifications).
     ///
     /// # Cancel safety
-    /// A dropped future does not take the command back; its answer is passed over.
+    /// Dropping the future does not undo the command; its answer is ignored.
     pub async fn listen(&mut self, channel: &str) -> Result<(), Error> {
         self.listen_all([channel]).await
     }
 
-    /// Listens to channels in one transaction and one round trip: to all of them or, when the server
+    /// Listens to channels in one transaction and one round trip: to all of them or, if the server
     /// refuses one, to none.
     ///
     /// # Errors
-    /// As [`listen`](Self::listen); no channel at all is
-    /// [`ErrorKind::Misuse`](crate::ErrorKind::Misuse).
+    /// As [`listen`](Self::listen); [`ErrorKind::Misuse`](crate::ErrorKind::Misuse) if there is no channel.
     ///
     /// # Cancel safety
     /// As [`listen`](Self::listen).
@@ -215,14 +223,14 @@ impl Connection {
         self.listens = true;
         if let Err(error) = self.established.prove_delivery(until, &mut self.arrivals).await {
             let status = self.transaction_status();
-            let may_be_none = self.may_report_a_drop(&error, status);
-            return Err(if may_be_none { self.doubt(error) } else { error });
+            let may_be_stray = self.may_report_a_drop(&error, status);
+            return Err(if may_be_stray { self.end_in_doubt(error) } else { error });
         }
         let id = self.established.driver.session.listen(net::now(), &channels)?;
         self.commit("LISTEN", id).await
     }
 
-    /// Stops listening to a channel. What was committed before may still arrive.
+    /// Stops listening to a channel. Notifications that were committed before may still arrive.
     ///
     /// # Errors
     /// As [`listen`](Self::listen).
@@ -238,9 +246,9 @@ impl Connection {
     /// Stops listening to every channel.
     ///
     /// # Errors
-    /// [`ErrorKind::Misuse`](crate::ErrorKind::Misuse) inside a transaction, as [`listen`](Self::listen); else what the
-    /// server refuses, or the end of the connection. [`ErrorKind::InDoubt`](crate::ErrorKind::InDoubt) when the error may be
-    /// the report of a dropped notification: see [`Connection`].
+    /// [`ErrorKind::Misuse`](crate::ErrorKind::Misuse) inside a transaction, as [`listen`](Self::listen); otherwise the error
+    /// of the server, or the error that ended the connection. [`ErrorKind::InDoubt`](crate::ErrorKind::InDoubt) when the error
+    /// may be the report of a dropped notification: see [`Connection`](Self#servers-that-drop-notifications).
     ///
     /// # Cancel safety
     /// As [`listen`](Self::listen).
@@ -250,18 +258,18 @@ impl Connection {
         self.commit("UNLISTEN", id).await
     }
 
-    /// Sends a notification, both values bound. Inside a transaction of yours it is delivered when that
-    /// commits, and never when it rolls back.
+    /// Sends a notification, with channel and payload as bound parameters. Inside a transaction it is delivered when the
+    /// transaction commits, and never if it is rolled back.
     ///
     /// # Errors
     /// [`ErrorKind::Misuse`](crate::ErrorKind::Misuse) for a channel that is empty, longer than 63
-    /// bytes or holds a NUL, and for a payload longer than 7,999 bytes or with a NUL: nothing is sent.
-    /// [`ErrorKind::InDoubt`](crate::ErrorKind::InDoubt) when the connection broke before the answer, or an error may be the
-    /// report of a dropped notification: see [`Connection`];
-    /// [`ErrorKind::Connect`](crate::ErrorKind::Connect) when it broke before all of it was sent.
+    /// bytes or contains a NUL, and for a payload longer than 7,999 bytes or with a NUL: nothing is sent.
+    /// [`ErrorKind::InDoubt`](crate::ErrorKind::InDoubt) when the connection failed before the answer, or an error may be the
+    /// report of a dropped notification: see [`Connection`](Self#servers-that-drop-notifications);
+    /// [`ErrorKind::Connect`](crate::ErrorKind::Connect) when it failed before all of it was sent.
     ///
     /// # Cancel safety
-    /// A dropped future does not take the command back.
+    /// Dropping the future does not undo the command.
     pub async fn notify(&mut self, channel: &str, payload: impl AsRef<str>) -> Result<(), Error> {
         let id = self.established.driver.session.notify(net::now(), channel, payload.as_ref())?;
         self.complete(id).await.map(drop)
@@ -270,23 +278,25 @@ impl Connection {
     /// Runs one or more statements, separated by semicolons. Returns a result for each.
     ///
     /// Never put values into the text: use [`query`](Self::query).
-    /// A query may take as long as the server likes: put a time limit around it where that matters.
+    /// A query has no timeout: wrap the call in `tokio::time::timeout` if it needs one.
     ///
     /// # Errors
-    /// What the server refuses, a result larger than
-    /// [`Config::result_limit_bytes`](crate::Config::result_limit_bytes) (64 MiB by default; the statement was carried
-    /// out), COPY, the end of the connection: [`ErrorKind::InDoubt`](crate::ErrorKind::InDoubt) when the statements were
-    /// sent, else [`ErrorKind::Connect`](crate::ErrorKind::Connect), and nothing was carried out. `InDoubt` too when an error
-    /// may be the report of a dropped notification: see [`Connection`].
+    /// - The error of the server.
+    /// - [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a result larger than
+    ///   [`Config::result_limit_bytes`](crate::Config::result_limit_bytes), 64 MiB by default (the statement was executed),
+    ///   and for COPY.
+    /// - [`ErrorKind::InDoubt`](crate::ErrorKind::InDoubt) when the connection ended after the statements were sent, and when
+    ///   an error may be the report of a dropped notification: see [`Connection`](Self#servers-that-drop-notifications).
+    /// - [`ErrorKind::Connect`](crate::ErrorKind::Connect) when the connection ended before: nothing was executed.
     ///
     /// # Cancel safety
-    /// A dropped future does not take the query back; its answer is passed over.
+    /// Dropping the future does not undo the query; its answer is ignored.
     pub async fn simple_query(&mut self, sql: &str) -> Result<Vec<Rows>, Error> {
         let id = self.established.driver.session.simple_query(net::now(), sql)?;
         self.complete(id).await
     }
 
-    /// Runs one statement with parameters `$1`, `$2` … in text format. `None` is NULL.
+    /// Runs one statement with the parameters `$1`, `$2` … in text format. `None` is NULL.
     ///
     /// # Errors
     /// As [`simple_query`](Self::simple_query).
@@ -298,8 +308,8 @@ impl Connection {
         self.run(sql, &parameters).await
     }
 
-    /// As [`query`](Self::query), with the object id of each parameter's type, where the server cannot
-    /// derive it.
+    /// Runs one statement like [`query`](Self::query), with the object id of each parameter's type: for statements in which
+    /// the server cannot infer the types.
     ///
     /// # Errors
     /// As [`simple_query`](Self::simple_query).
@@ -316,7 +326,7 @@ impl Connection {
         self.run(sql, &parameters).await
     }
 
-    /// Ends the session cleanly: the server sees Terminate. Takes at most a second. Notifications that were not taken
+    /// Ends the session with a Terminate message. Takes at most a second. Notifications that were not received
     /// with [`recv_batch`](Self::recv_batch) before are discarded.
     ///
     /// # Errors
@@ -329,26 +339,26 @@ impl Connection {
         Ok(())
     }
 
-    /// Process id of the server's end, the [`process_id`](crate::Notification::process_id) of
-    /// notifications that this connection itself sends. Behind a pooler it may be another one's.
+    /// Returns the process id of the server process: the [`process_id`](crate::Notification::process_id) of
+    /// notifications that this connection sends. Behind a pooler it may be that of another session.
     #[must_use]
     pub fn process_id(&self) -> Option<i32> {
         self.established.driver.session.process_id()
     }
 
-    /// How the server let us in.
+    /// Returns the method by which the server authenticated us.
     #[must_use]
     pub fn auth_method(&self) -> Option<AuthMethod> {
         self.established.driver.session.auth_method()
     }
 
-    /// Whether a transaction is open. Nothing is delivered inside one.
+    /// Returns whether a transaction is open. The server delivers no notifications inside one.
     #[must_use]
     pub fn transaction_status(&self) -> TransactionStatus {
         self.established.driver.session.transaction_status()
     }
 
-    /// Value of a parameter that the server reported, `server_version` for example.
+    /// Returns the value of a parameter that the server reported, for example `server_version`.
     #[must_use]
     pub fn parameter(&self, name: &str) -> Option<&str> {
         self.established.driver.session.parameter(name)
@@ -359,8 +369,8 @@ impl Connection {
         Ok(self.complete(id).await?.pop().unwrap_or_default())
     }
 
-    /// Waits until the answers to all commands are there, those whose futures were dropped too. Then no transaction
-    /// may be open.
+    /// Waits for the answers to all commands, also to those whose futures were dropped. Fails if a transaction is open
+    /// then.
     async fn outside_transaction(&mut self, command: &'static str) -> Result<(), Error> {
         self.release();
         while self.failed.is_none() && self.established.driver.session.commands_in_flight() > 0 {
@@ -368,7 +378,7 @@ impl Connection {
         }
         match self.transaction_status() {
             TransactionStatus::Idle => Ok(()),
-            // It is over: the command itself says why.
+            // The connection has ended: the command itself returns the cause.
             _ if self.failed.is_some() => Ok(()),
             _ => Err(inside_transaction(command)),
         }
@@ -379,28 +389,28 @@ impl Connection {
         self.complete(id).await?;
         match self.transaction_status() {
             TransactionStatus::Idle => Ok(()),
-            // It was sent outside one.
+            // It was sent outside a transaction.
             _ => {
                 let message = format!(
                     "the answer to {command} was given inside a transaction, so it is not committed"
                 );
-                let hint = "a pooler or a proxy has begun one: connect to the server itself";
+                let hint = "a pooler or a proxy has begun one: connect directly to the server";
                 Err(Error::new(ErrorKind::Pooler, message).with_hint(hint))
             }
         }
     }
 
-    /// Takes one step, on the way to the answer to a command.
+    /// Handles one event of the driver while a command runs.
     async fn advance(&mut self, waiting: Option<(CommandId, &mut Option<Answer>)>) {
         match self.established.driver.step().await {
-            Ok(Step::Run(run)) => self.arrivals.take(&mut self.established.driver, run),
-            Ok(Step::Event(event)) => self.handle_event(event, waiting),
-            Ok(Step::Private) => {}
+            Ok(DriverEvent::Run(run)) => self.arrivals.take(&mut self.established.driver, run),
+            Ok(DriverEvent::Event(event)) => self.handle_event(event, waiting),
+            Ok(DriverEvent::Private) => {}
             Err(error) => self.failed = Some(error),
         }
     }
 
-    /// Drives the connection until the command is complete. Notifications meanwhile are kept.
+    /// Drives the connection until the command is complete. Notifications that arrive meanwhile go to the backlog.
     async fn complete(&mut self, id: CommandId) -> Answer {
         self.release();
         let mut answer = None;
@@ -412,7 +422,7 @@ impl Connection {
             if let Some(error) = &self.failed
                 && self.established.driver.session.commands_in_flight() == 0
             {
-                // The command's own error comes as an event, before this.
+                // An event with the command's own error may be waiting.
                 let error = error.clone();
                 while let Some(event) = self.established.driver.session.poll_event() {
                     self.handle_event(event, Some((id, &mut answer)));
@@ -429,8 +439,8 @@ impl Connection {
     ) {
         match event {
             SessionEvent::Done { id, result, status } => {
-                let result = self.believe(result, status);
-                // Else the answer to a command whose future was dropped.
+                let result = self.check_answer(result, status);
+                // Otherwise it is the answer to a command whose future was dropped.
                 if let Some((awaited, answer)) = waiting
                     && id == awaited
                 {
@@ -444,12 +454,12 @@ impl Connection {
         }
     }
 
-    /// Takes back what the last batch lent.
+    /// Releases the buffer of the last batch.
     fn release(&mut self) {
         let lent = std::mem::take(&mut self.lent);
         self.established.driver.input.advance(lent.min(self.established.driver.input.len()));
-        if std::mem::take(&mut self.lent_kept) {
-            self.arrivals.kept.pop();
+        if std::mem::take(&mut self.lends_backlog) {
+            self.arrivals.backlog.pop();
         }
     }
 }
@@ -457,7 +467,7 @@ impl Connection {
 #[cold]
 fn inside_transaction(command: &'static str) -> Error {
     let message = format!(
-        "a transaction is open, in which {command} takes effect when it commits and is undone by ROLLBACK"
+        "a transaction is open, in which {command} takes effect at COMMIT and is undone by ROLLBACK"
     );
     Error::new(ErrorKind::Misuse, message).with_hint("end the transaction first")
 }

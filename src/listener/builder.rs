@@ -458,7 +458,7 @@ impl ListenerBuilder {
         let telemetry = Telemetry::new(&resolved, &policy);
         let supervisor = Supervisor::new(net::now(), SystemTime::now(), secret, policy);
         let (connected, wait) = oneshot::channel();
-        let config = net::ask_apart(config);
+        let config = net::with_provider_thread(config);
         let environment =
             TokioEnvironment { config, connect_timeout, hook: self.hook, telemetry, sink };
         let task = Task::new(environment, supervisor, inbox, shared.clone(), connected);

@@ -12,7 +12,7 @@ use super::hook::{Hook, HookTask};
 use super::shared::Shared;
 use super::sink::RingSink;
 use super::telemetry::Telemetry;
-use crate::net::{self, Established, Pipe, Place, Purpose, Timer};
+use crate::net::{self, Established, Pipe, ServerLocation, SessionPurpose, Timer};
 use crate::session::Session;
 use crate::supervisor::{Action, LinkId, Live, Sink, Supervisor};
 use crate::{Config, Error};
@@ -125,7 +125,7 @@ pub(super) type OpeningFuture = Pin<Box<dyn Future<Output = Result<Established, 
 /// A socket, and the server that it is connected to.
 pub(super) struct Socket {
     pipe: Pipe,
-    place: Place,
+    place: ServerLocation,
 }
 
 impl Environment for TokioEnvironment {
@@ -163,7 +163,7 @@ impl Environment for TokioEnvironment {
     /// After `connect_timeout` the attempt fails by itself, and its error names the step that took the time.
     fn open(&mut self, _link: LinkId, attempt: u64) -> Attempt {
         let until = net::now() + self.connect_timeout;
-        let opening = net::establish_until(self.config.clone(), Purpose::Listen, until);
+        let opening = net::establish_until(self.config.clone(), SessionPurpose::Listen, until);
         Attempt::start(self.telemetry.instrument(attempt, Box::pin(opening)))
     }
 
@@ -173,7 +173,7 @@ impl Environment for TokioEnvironment {
         attempt: &mut Attempt,
     ) -> Poll<Result<Opened<Socket>, Error>> {
         attempt.poll(cx).map_ok(|established| {
-            let Established { driver, place, .. } = established;
+            let Established { driver, location: place, .. } = established;
             let (session, pipe, rest) = driver.into_parts();
             Opened { session: Box::new(session), socket: Socket { pipe, place }, rest }
         })

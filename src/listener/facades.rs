@@ -94,7 +94,7 @@ impl Facades {
                 warn!(parent: span, error = %format_args!("{error:#}"), "the server refused a heartbeat");
             }
             LogEvent::HookFailed { error, delay } => {
-                warn!(parent: span, error = %format_args!("{error:#}"), ?delay, "the on_live hook failed and runs again");
+                warn!(parent: span, error = %format_args!("{error:#}"), ?delay, "the on_live hook runs again");
             }
             LogEvent::HandedOver { epoch } => {
                 info!(parent: span, epoch, "handed over to another session, without a gap");

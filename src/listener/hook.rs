@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
 use super::environment::Environment;
-use crate::net::Place;
+use crate::net::ServerLocation;
 use crate::supervisor::Live;
 use crate::{Config, Connection, Error, ErrorKind};
 
@@ -34,12 +34,18 @@ impl Hook {
 
     /// Opens a connection and runs the hook with it, in a task of its own, so that a panic ends only that task. The
     /// connection is to the server of the listening session, because another server may lag behind it.
-    pub(super) fn run(&self, config: Config, place: Option<Place>, live: Live) -> HookTask {
+    pub(super) fn run(
+        &self,
+        config: Config,
+        place: Option<ServerLocation>,
+        live: Live,
+    ) -> HookTask {
         let hook = self.0.clone();
         HookTask(tokio::spawn(async move {
             let lost = || Error::new(ErrorKind::Connect, "the session of the hook was lost");
             let run = async {
-                let connection = Connection::beside(config, &place.ok_or_else(lost)?).await?;
+                let connection =
+                    Connection::connect_to_same_server(config, &place.ok_or_else(lost)?).await?;
                 hook(connection, live).await
             };
             run.await.map_err(|error| error.within("the on_live hook failed"))

@@ -1,4 +1,4 @@
-//! Opening a socket to an address of a server.
+//! The addresses of a server, and sockets to them.
 
 use std::fmt;
 use std::io;
@@ -20,11 +20,12 @@ use crate::config::hosts::SOCKET_DIRECTORY;
 use crate::config::{Host, Server};
 use crate::{Config, Error, ErrorKind};
 
-/// PostgreSQL's own choice, used where there is no [`SOCKET_DIRECTORY`]. Every user may put a socket there. N190.
+/// PostgreSQL's own default, used if there is no [`SOCKET_DIRECTORY`]. Every user may create a socket there.
+// N190.
 #[cfg(unix)]
 const SOCKET_DIRECTORY_ELSE: &str = "/tmp";
 
-/// Where a server can be reached.
+/// An address of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Address {
     Tcp(SocketAddr),
@@ -50,7 +51,7 @@ impl Address {
         !matches!(self, Self::Tcp(_))
     }
 
-    /// As an error names it: the server as it was configured, and the address that was used if it is another one.
+    /// Returns the server as errors name it: as it was configured, with the address if that is another text.
     pub(super) fn of(&self, server: &Server) -> String {
         match (self, server.host()) {
             (Self::Tcp(address), Some(Host::Tcp(name))) if name.parse() != Ok(address.ip()) => {
@@ -60,7 +61,7 @@ impl Address {
         }
     }
 
-    /// What to look at when no socket can be opened to it.
+    /// Returns the hint for a socket that cannot be opened.
     fn hint(&self) -> &'static str {
         match self {
             Self::Tcp(_) => {
@@ -69,13 +70,13 @@ impl Address {
             #[cfg(unix)]
             Self::Unix { .. } => {
                 "is the server running, and is its socket in this directory? (unix_socket_directories, port) \
-                 `host` names another one, and host=localhost is TCP"
+                 `host` can name another directory, and host=localhost uses TCP"
             }
         }
     }
 
-    /// The addresses of a server, at least one. Looked up at every attempt: a failover may have changed
-    /// what the name means.
+    /// Looks up the addresses of a server, at least one. Done at every attempt: a failover may have changed
+    /// the addresses of the name.
     pub(super) async fn look_up(server: &Server) -> Result<Vec<Self>, Error> {
         let port = server.port();
         let name = match (server.address(), server.host()) {
@@ -106,7 +107,7 @@ impl Address {
         Ok(addresses)
     }
 
-    /// Opens a socket to it. The result says whether the channel is safe for a password in clear.
+    /// Opens a socket. The result has the kind of connection, which decides whether a password may be sent in clear.
     pub(super) async fn dial(&self, config: &Config) -> Result<Dialled, Error> {
         let opened = match self {
             Self::Tcp(address) => open_tcp(config, *address)
@@ -143,7 +144,7 @@ fn unresolved(error: &io::Error) -> Error {
 #[derive(Debug)]
 pub(super) struct Dialled {
     pub(super) stream: Stream,
-    /// The channel as it is before TLS.
+    /// The kind of connection before TLS.
     pub(super) channel: Channel,
 }
 
@@ -163,22 +164,23 @@ async fn open_tcp(config: &Config, address: SocketAddr) -> io::Result<TcpStream>
     Ok(stream)
 }
 
-/// Where the default server has its socket.
+/// Returns the directory of the default server's socket.
 #[cfg(unix)]
 pub(super) fn default_directory() -> &'static str {
     static WAS_THERE: AtomicBool = AtomicBool::new(false);
     choose_directory(Path::new(SOCKET_DIRECTORY).is_dir(), &WAS_THERE)
 }
 
-/// `/tmp` where the usual directory is not there, and was not before: some systems remove it when the server stops, and
-/// in `/tmp` any user can listen. N190.
+/// Returns `/tmp` if the usual directory does not exist and did not exist before. Some systems remove it when the server
+/// stops, and any user can listen in `/tmp`.
+// N190.
 #[cfg(unix)]
 fn choose_directory(is_there: bool, was_there: &AtomicBool) -> &'static str {
     let was_there = was_there.fetch_or(is_there, Ordering::Relaxed);
     if is_there || was_there { SOCKET_DIRECTORY } else { SOCKET_DIRECTORY_ELSE }
 }
 
-/// `<directory>/.s.PGSQL.<port>`; `@name` stands for Linux' abstract namespace, which begins with a NUL.
+/// Returns `<directory>/.s.PGSQL.<port>`. `@name` means Linux' abstract namespace, in which a path begins with a NUL.
 #[cfg(unix)]
 fn socket_path(directory: &str, port: u16) -> PathBuf {
     match directory.strip_prefix('@') {
@@ -193,7 +195,7 @@ mod tests {
 
     use super::*;
 
-    /// What the kernel was told, for a configuration.
+    /// Returns the socket options that a configuration sets.
     async fn options(text: &str) -> (Option<[u64; 3]>, Duration, bool) {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let config: Config = format!("host=127.0.0.1 {text}").parse().unwrap();
@@ -215,9 +217,9 @@ mod tests {
         (keepalive, user_timeout, stream.nodelay().unwrap())
     }
 
-    /// Where the package's directory goes away with its server, `/tmp` does not take its place.
+    /// The usual directory may be removed with its server. `/tmp` is not used instead.
     #[test]
-    fn the_default_directory_is_never_replaced_by_one_that_every_user_writes_to() {
+    fn the_default_directory_is_never_replaced_by_one_that_every_user_can_write_to() {
         let was_there = AtomicBool::new(false);
         assert_eq!(choose_directory(false, &was_there), "/tmp");
         assert_eq!(choose_directory(true, &was_there), "/var/run/postgresql");
@@ -227,7 +229,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn keepalives_and_the_user_timeout_reach_the_kernel() {
+    async fn keepalives_and_the_user_timeout_are_set_on_the_socket() {
         let seconds = Duration::from_secs;
         assert_eq!(options("").await, (Some([30, 10, 3]), seconds(30), true));
         let text =

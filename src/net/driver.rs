@@ -1,4 +1,4 @@
-//! A session on a socket: carries bytes and time, decides nothing.
+//! The driver: it carries bytes and time between a socket and a session, which decides.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -13,46 +13,46 @@ use crate::session::{Answer, CommandId, Progress, STARTUP_BYTES_MAX, Session, Se
 use crate::wire::{self, RawNotification, Run, buffer};
 use crate::{Error, ErrorKind};
 
-/// Least spare capacity to read into, in bytes: two of the server's own writes.
+/// The smallest spare capacity for a read, in bytes: two writes of the server.
 const READ_BYTES_MIN: usize = 16 * 1024;
 
-/// Size of the receive buffer when no message is long, in bytes.
+/// The size of the receive buffer while no message is longer, in bytes.
 const INPUT_BYTES: usize = 4 * READ_BYTES_MIN;
 
-/// Longest wait for the server's end of the connection after Terminate.
+/// The timeout for the server to close the connection after Terminate.
 const CLOSE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// Most bytes of an answer to a question of ours.
+/// The largest answer to a query of this crate, in bytes.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
-/// Most bytes of notifications that are kept while a session is set up: as many as a startup may have.
+/// The largest size of notifications that arrive while a session is set up, in bytes: the same as that of a startup.
 const EARLY_BYTES_MAX: usize = STARTUP_BYTES_MAX;
 
-/// What there is to act on.
+/// An event that the user of the driver handles.
 #[derive(Debug)]
-pub(crate) enum Step {
-    /// These notifications stand at the head of the input.
+pub(crate) enum DriverEvent {
+    /// A run of notifications is at the front of the receive buffer.
     Run(Run),
-    /// Something happened in the session.
+    /// An event of the session.
     Event(SessionEvent),
-    /// Notifications came on the private channel. They are not in the input any more.
+    /// Notifications arrived on the private channel. They are no longer in the receive buffer.
     Private,
 }
 
-/// Takes what arrives while an answer is waited for.
-pub(crate) trait Meanwhile {
-    /// A run of notifications stands at the head of the driver's input: takes it off.
+/// Receives the notifications that arrive while a command runs.
+pub(crate) trait NotificationSink {
+    /// Takes a run of notifications from the front of the driver's receive buffer.
     fn take(&mut self, driver: &mut Driver, run: Run);
 
-    /// The server has dropped a notification.
+    /// Records that the server has dropped a notification.
     fn miss(&mut self, driver: &Driver, cause: Error);
 }
 
-/// No LISTEN of ours is active: what arrives nevertheless was listened to by another client, before a pooler lent us
-/// its session of the server. It is kept: a moment later it would be delivered.
+/// The sink while this client has no LISTEN. Behind a pooler, another client may have executed LISTEN before in the same
+/// server session. Its notifications are kept: after the setup they would be delivered too.
 pub(super) struct NotListening;
 
-impl Meanwhile for NotListening {
+impl NotificationSink for NotListening {
     fn take(&mut self, driver: &mut Driver, run: Run) {
         if driver.early.len().saturating_add(run.bytes) > EARLY_BYTES_MAX {
             let message = "more than 1 MiB of notifications came before the session was set up";
@@ -71,13 +71,14 @@ impl Meanwhile for NotListening {
 pub(crate) struct Driver {
     pub(crate) session: Session,
     pub(crate) input: BytesMut,
-    /// What the input is made of again when a message that needed more is over, in bytes.
+    /// The size that the receive buffer returns to after a longer message, in bytes.
     input_bytes: usize,
     /// When the last bytes were read.
     pub(crate) received_at: SystemTime,
-    /// The channel by which delivery is proven. What arrives on it is no notification of the user's.
+    /// The channel of the delivery proof. Its notifications are not delivered to the user.
     pub(super) private: Option<String>,
-    /// Notifications that came while the session was set up. N165.
+    /// Notifications that arrived while the session was set up.
+    // N165.
     early: BytesMut,
     pipe: Pipe,
     timer: Timer,
@@ -97,27 +98,27 @@ impl Driver {
         }
     }
 
-    /// From now on the receive buffer has this size, in bytes.
+    /// Sets the size of the receive buffer, in bytes.
     pub(crate) fn set_input_bytes(&mut self, bytes: usize) {
         let mut input = BytesMut::with_capacity(bytes);
         input.extend_from_slice(&self.input);
         (self.input, self.input_bytes) = (input, bytes);
     }
 
-    /// Goes on until the server has let us in and is ready.
+    /// Drives the session until the server has accepted the login and is ready.
     pub(super) async fn log_in(&mut self) -> Result<(), Error> {
         loop {
             match self.step().await? {
-                Step::Event(SessionEvent::Ready) => {
+                DriverEvent::Event(SessionEvent::Ready) => {
                     self.pipe.end_login();
                     return Ok(());
                 }
-                step => self.hand_on(step, &mut NotListening),
+                step => self.pass_on(step, &mut NotListening),
             }
         }
     }
 
-    /// Runs one statement that returns at most one row, before anything of the user's is listened to.
+    /// Runs one statement that returns at most one row, before the first LISTEN of the user.
     pub(super) async fn query(&mut self, sql: &str) -> Answer {
         let id = self.session.simple_query(now(), sql)?;
         self.session.limit_answer(id, ANSWER_BYTES_MAX);
@@ -126,58 +127,59 @@ impl Driver {
         answer.map_err(|error| self.cause(error))
     }
 
-    /// The error of a command that changes nothing. If the session has ended, that is the error that ended it: whether
-    /// such a command was carried out does not matter.
+    /// Returns the error of a command that changes nothing. If the session has ended, it is the error that ended it, and not
+    /// that the command is in doubt.
     pub(super) fn cause(&mut self, error: Error) -> Error {
         if self.session.is_ready() { error } else { self.session.fail(error) }
     }
 
-    /// Waits for the answer to a command. What arrives meanwhile is given to `meanwhile`.
+    /// Waits for the answer to a command. Notifications that arrive meanwhile go to `sink`.
     pub(super) async fn answer(
         &mut self,
         awaited: CommandId,
-        meanwhile: &mut impl Meanwhile,
+        sink: &mut impl NotificationSink,
     ) -> Answer {
         loop {
             match self.step().await? {
-                Step::Event(SessionEvent::Done { id, result, .. }) if id == awaited => {
+                DriverEvent::Event(SessionEvent::Done { id, result, .. }) if id == awaited => {
                     return result;
                 }
-                step => self.hand_on(step, meanwhile),
+                step => self.pass_on(step, sink),
             }
         }
     }
 
-    /// Hands on what is nothing of ours.
-    pub(super) fn hand_on(&mut self, step: Step, meanwhile: &mut impl Meanwhile) {
+    /// Passes notifications to `sink`, and ignores other events.
+    pub(super) fn pass_on(&mut self, step: DriverEvent, sink: &mut impl NotificationSink) {
         match step {
-            Step::Run(run) => meanwhile.take(self, run),
-            Step::Event(SessionEvent::NotificationDropped(cause)) => meanwhile.miss(self, cause),
+            DriverEvent::Run(run) => sink.take(self, run),
+            DriverEvent::Event(SessionEvent::NotificationDropped(cause)) => sink.miss(self, cause),
             // The answer to a command whose future was dropped.
-            Step::Event(SessionEvent::Ready | SessionEvent::Done { .. }) | Step::Private => {}
+            DriverEvent::Event(SessionEvent::Ready | SessionEvent::Done { .. })
+            | DriverEvent::Private => {}
         }
     }
 
-    /// What to do about a run at the head of the input, part of which may be private.
-    fn part(&mut self, run: Run) -> Step {
-        let Some(private) = &self.private else { return Step::Run(run) };
+    /// Returns the event for a run at the front of the receive buffer. Private notifications are removed from the run.
+    fn remove_private(&mut self, run: Run) -> DriverEvent {
+        let Some(private) = &self.private else { return DriverEvent::Run(run) };
         let is_private = |one: RawNotification<'_>| one.channel == private.as_bytes();
         let frames = self.input.get(..run.bytes).unwrap_or_default();
         if !wire::frames(frames).any(is_private) {
-            return Step::Run(run);
+            return DriverEvent::Run(run);
         }
-        // What stays is found again by the next step.
+        // The next step finds the rest of the run.
         let _ = wire::extract(&mut self.input, run, is_private);
-        Step::Private
+        DriverEvent::Private
     }
 
-    /// How many bytes were written.
+    /// Returns the number of bytes that the socket has accepted.
     pub(crate) fn written(&self) -> u64 {
         self.pipe.written()
     }
 
-    /// Ends the setup: puts the notifications that arrived early in front of the input. If the rest of a long message is
-    /// still to be skipped, that rest comes first in the input, so this waits until it is skipped.
+    /// Ends the setup: inserts the notifications that arrived during it at the front of the receive buffer. If the session
+    /// is skipping a long message, the rest of that message is at the front, so this waits until it is skipped.
     pub(super) async fn set_up(&mut self) -> Result<(), Error> {
         if self.early.is_empty() {
             return Ok(());
@@ -191,34 +193,34 @@ impl Driver {
         Ok(())
     }
 
-    /// Takes it apart: the session, its socket, and what was read and not yet handled.
+    /// Returns the session, its socket, and the bytes that were read and not handled yet.
     pub(crate) fn into_parts(self) -> (Session, Pipe, BytesMut) {
         (self.session, self.pipe, self.input)
     }
 
-    /// Waits for the next step. Cancel safe: all state is in the driver.
-    pub(crate) async fn step(&mut self) -> Result<Step, Error> {
+    /// Waits for the next event. Cancel safe: all state is in the driver.
+    pub(crate) async fn step(&mut self) -> Result<DriverEvent, Error> {
         poll_fn(|cx| self.poll_step(cx)).await
     }
 
-    /// Reads and writes until there is something to act on.
-    pub(crate) fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Result<Step, Error>> {
+    /// Reads and writes until there is an event.
+    pub(crate) fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Result<DriverEvent, Error>> {
         loop {
             if let Some(event) = self.session.poll_event() {
-                return Poll::Ready(Ok(Step::Event(event)));
+                return Poll::Ready(Ok(DriverEvent::Event(event)));
             }
             let progress = self.session.handle_input(now(), &mut self.input);
             if let Some(event) = self.session.poll_event() {
-                return Poll::Ready(Ok(Step::Event(event)));
+                return Poll::Ready(Ok(DriverEvent::Event(event)));
             }
             if let Progress::Notifications(run) = progress? {
-                return Poll::Ready(Ok(self.part(run)));
+                return Poll::Ready(Ok(self.remove_private(run)));
             }
             if self.session.is_computing() {
                 self.session.handle_timeout(now())?;
                 self.session.compute()?;
-                // Others get their turn between two steps of the key derivation, sockets and timers too:
-                // this puts the wake off until the runtime has looked at them.
+                // Other tasks, sockets and timers are polled between two steps of the key derivation: `yield_now`
+                // wakes this task only after the runtime has polled them.
                 let _ = pin!(yield_now()).poll(cx);
                 return Poll::Pending;
             }
@@ -226,9 +228,9 @@ impl Driver {
         }
     }
 
-    /// Writes what is to be written, and reads once. Looks at the deadline of the session if there is nothing to read.
+    /// Writes the output of the session, and reads once. Checks the deadline of the session if there is nothing to read.
     fn poll_exchange(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        // Not waited for: reading goes on meanwhile.
+        // Reading does not wait until everything is written.
         let _ = self.pipe.poll_write(cx, self.session.transmit());
         buffer::shrink(&mut self.input, self.input_bytes);
         self.input.reserve(READ_BYTES_MIN);
@@ -239,7 +241,8 @@ impl Driver {
                 Ok(())
             }
             Poll::Ready(Err(error)) => Err(self.session.fail(error)),
-            // Only now: an answer that is there was in time, however late we come for it.
+            // Deadlines are checked only when nothing is left to read: an answer that has arrived is in time, even if this
+            // task is late.
             Poll::Pending if self.timer.poll(cx, self.session.poll_timeout()) => {
                 self.session.handle_timeout(now())
             }
@@ -247,11 +250,11 @@ impl Driver {
         })
     }
 
-    /// Says goodbye: Terminate, end of our direction, then whatever the server still sends, so
-    /// that the connection ends with a FIN and not with a RST. At most a second.
+    /// Ends the session: sends Terminate, shuts down the sending direction, and reads what the server still sends, so
+    /// that the connection ends with a FIN and not with a RST. Takes at most [`CLOSE_TIMEOUT`].
     pub(crate) async fn close(mut self) {
         self.session.terminate();
-        let goodbye = poll_fn(|cx| {
+        let closing = poll_fn(|cx| {
             ready!(self.pipe.poll_write(cx, self.session.transmit()));
             ready!(self.pipe.poll_shutdown(cx));
             loop {
@@ -263,6 +266,6 @@ impl Driver {
                 }
             }
         });
-        let _ = tokio::time::timeout(CLOSE_TIMEOUT, goodbye).await;
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
     }
 }

@@ -1,4 +1,4 @@
-//! From a socket to what the session talks through: the socket itself, or TLS on it.
+//! The encryption of a socket: none, or TLS.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use crate::config::{Server, SslMode, SslNegotiation};
 use crate::route::Encryption;
 use crate::{Config, Error, ErrorKind};
 
-/// What a session talks through.
+/// The stream of a session, and what is known about it.
 pub(super) struct Wrapped {
     pub(super) stream: Stream,
     pub(super) channel: Channel,
@@ -19,11 +19,11 @@ pub(super) struct Wrapped {
     pub(super) is_verified: bool,
 }
 
-/// Wraps sockets as the configuration wants it. Made anew for every attempt: files may have changed.
+/// Encrypts sockets as the configuration requires. A new one is made for every attempt: files may have changed.
 pub(super) struct Encryptor {
     mode: SslMode,
     direct: bool,
-    /// Where TLS may be needed.
+    /// `None` if TLS is disabled.
     #[cfg(feature = "tls")]
     tls: Option<Tls>,
 }
@@ -50,13 +50,13 @@ impl Encryptor {
                 format!("sslmode={mode} asks for TLS, which is not compiled in"),
             )
             .with_hint("build pgbell with the feature `tls-ring` or `tls-aws-lc-rs`")),
-            // What is preferred and not there is done without.
+            // TLS that is only preferred is left out.
             _ => Ok(Self { mode: SslMode::Disable, direct }),
         }
     }
 
-    /// The file of the client's certificate that the configuration names, if it does not exist: as in libpq, there is
-    /// no certificate then, and the server decides whether it wants one.
+    /// Returns the file of the client's certificate that the configuration names, if it does not exist. As in libpq, the
+    /// client has no certificate then, and the server decides whether it requires one.
     pub(super) fn missing_certificate(&self) -> Option<&Path> {
         #[cfg(feature = "tls")]
         return self.tls.as_ref().and_then(Tls::missing_certificate);
@@ -64,12 +64,12 @@ impl Encryptor {
         None
     }
 
-    /// What is tried with this address, in this order.
+    /// Returns the kinds of encryption to try with this address, in order.
     pub(super) fn methods(&self, address: &Address) -> &'static [Encryption] {
         Encryption::methods(self.mode, self.direct, address.is_unix())
     }
 
-    /// Wraps a socket that was just opened. Nothing was said on it.
+    /// Encrypts a socket on which nothing was sent yet.
     #[cfg(feature = "tls")]
     pub(super) async fn wrap(
         &self,
@@ -97,9 +97,9 @@ impl Encryptor {
         })
     }
 
-    /// Without TLS there is nothing to wrap in.
+    /// Returns the socket as it is: this build has no TLS.
     #[cfg(not(feature = "tls"))]
-    #[expect(clippy::unused_async, reason = "with TLS, hands are shaken")]
+    #[expect(clippy::unused_async, reason = "with TLS, there is a handshake")]
     pub(super) async fn wrap(
         &self,
         dialled: Dialled,
@@ -119,6 +119,6 @@ fn plain(stream: Stream, channel: Channel) -> Wrapped {
 fn without_tls(mode: SslMode) -> Error {
     Error::new(ErrorKind::Tls, format!("sslmode={mode} asks for TLS, and the server has none"))
         .with_hint(
-            "set `ssl = on` and a certificate in postgresql.conf, or ask for less: sslmode=prefer",
+            "set `ssl = on` and a certificate in postgresql.conf, or require no TLS: sslmode=prefer",
         )
 }

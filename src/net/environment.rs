@@ -1,4 +1,10 @@
-//! The only file that reads environment variables.
+//! The configuration of an attempt: its parameters completed from the service file, the environment variables of libpq and
+//! the account of the process.
+//!
+//! The variables that are parameters (`PGHOST`, `PGPORT` …), `PGSERVICE`, `PGSERVICEFILE`, `PGSYSCONFDIR`, `USER` and
+//! `LOGNAME` are read only here. The directory of the user's files is found with `HOME`, or `APPDATA` on Windows, by
+//! `home` in `files.rs`, which is called here, by `password.rs` and by `tls/config.rs`. With `sslrootcert=system`, the crate
+//! `rustls_native_certs` reads `SSL_CERT_FILE` and `SSL_CERT_DIR`.
 
 use std::env;
 use std::ffi::OsString;
@@ -12,39 +18,39 @@ use super::files::{self, Access};
 use crate::config::{ConfigError, ServiceFile};
 use crate::{Config, Error, ErrorKind};
 
-/// Directories of `pg_service.conf` for all users, where `PGSYSCONFDIR` names none: what the
-/// packages of Debian and of PostgreSQL's own repository for Red Hat are built with.
+/// The directories of `pg_service.conf` for all users, if `PGSYSCONFDIR` is not set: those of the packages of Debian and of
+/// PostgreSQL's own repository for Red Hat.
 const SYSTEM_DIRECTORIES: [&str; 2] = ["/etc/postgresql-common", "/etc/sysconfig/pgsql"];
 
-/// The cure where no user is known.
+/// The hint if no user is known.
 const USER_HINT: &str = "set `user` in the connection string, or PGUSER";
 
 impl Config {
-    /// The configuration that the `PG*` environment variables give.
+    /// Returns the configuration of the `PG*` environment variables.
     ///
-    /// A service that they name is looked up when it is connected to; it wins over the variables,
-    /// as it does in libpq.
+    /// A service that they name is looked up at each attempt to connect. Its parameters take precedence over the variables,
+    /// as in libpq.
     ///
     /// # Errors
-    /// When a variable has a value that its parameter cannot have.
+    /// If the value of a variable is not valid for its parameter.
     #[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
     pub fn from_env() -> Result<Self, ConfigError> {
         Self::new().with_environment(|name| env::var_os(name).map(OsString::into_encoded_bytes))
     }
 }
 
-/// What is used for one attempt to connect, which began at `begin`. Unset parameters are taken from the service, then
-/// from the environment, then have their default.
+/// Returns the configuration for one attempt to connect, which began at `begin`. Parameters that are not set are taken from
+/// the service, then from the environment, and otherwise have their default.
 ///
 /// # Errors
-/// [`ErrorKind::Config`]: the service is not found, a source has a wrong value, or two parameters
-/// contradict each other. [`ErrorKind::Timeout`]: `connect_timeout` is over.
+/// [`ErrorKind::Config`]: the service is not found, a source has an invalid value, or two parameters
+/// contradict each other. [`ErrorKind::Timeout`]: `connect_timeout` has passed.
 pub(crate) async fn resolve(config: Config, begin: Instant) -> Result<Config, Error> {
     let variable = |name: &str| env::var_os(name);
     resolve_in(config, begin, variable, account).await
 }
 
-/// The same with these variables, and this account of the process.
+/// Does the same as [`resolve`], with these variables and this account of the process.
 pub(super) async fn resolve_in<F: Future<Output = Option<OsString>> + Send>(
     config: Config,
     begin: Instant,
@@ -54,17 +60,17 @@ pub(super) async fn resolve_in<F: Future<Output = Option<OsString>> + Send>(
     let Some(name) = service_name(&config, &variable)? else {
         return complete(config, begin, variable, account).await;
     };
-    let until = begin + patience(&config, &variable);
+    let until = begin + service_timeout(&config, &variable);
     let service = find_service(&name, service_files(&config, &variable), until).await?;
     complete(config.with_service(&service), begin, variable, account).await.map_err(Error::passing)
 }
 
-/// How long a service file is waited for: as long as a connection, as far as that is known without the file.
-fn patience(config: &Config, variable: impl Fn(&str) -> Option<OsString>) -> Duration {
+/// Returns the timeout for reading a service file: `connect_timeout`, as far as it is known without the file.
+fn service_timeout(config: &Config, variable: impl Fn(&str) -> Option<OsString>) -> Duration {
     const NAME: &str = "PGCONNECT_TIMEOUT";
     let of_environment = || {
         let lookup = |name: &str| variable(name).filter(|_| name == NAME);
-        // A wrong value is an error later, unless the service has another one.
+        // An invalid value is an error later, unless the service sets the parameter.
         Config::new().with_environment(|name| lookup(name).map(OsString::into_encoded_bytes)).ok()
     };
     match config.get_connect_timeout() {
@@ -73,20 +79,20 @@ fn patience(config: &Config, variable: impl Fn(&str) -> Option<OsString>) -> Dur
     }
 }
 
-/// The name of the account of the process: that of its effective user id, as libpq has it. `None` if the system has no
-/// account of that id. A directory service may be asked over the network.
+/// Returns the name of the account of the process: that of its effective user id, as in libpq. `None` if the system has no
+/// account with that id. The system may query a directory service over the network.
 pub(super) async fn account() -> Option<OsString> {
     tokio::task::spawn_blocking(|| whoami::username_os().ok()).await.ok().flatten()
 }
 
-/// Whether a part of what [`resolve`] makes of it comes from a service file. What is wrong with the parameters may be
-/// wrong in that file alone.
+/// Returns whether [`resolve`] uses a service file. An error of the parameters may have its cause in that file, and pass
+/// when the file is changed.
 pub(super) fn has_service(config: &Config) -> bool {
     service_name(config, |name| env::var_os(name)).is_ok_and(|name| name.is_some())
 }
 
-/// With what the environment has, and the user of the process. The account is waited for as long as a
-/// connection.
+/// Adds the parameters of the environment, and the user of the process. Looking up the account must not take longer than
+/// `connect_timeout`.
 async fn complete<F: Future<Output = Option<OsString>> + Send>(
     config: Config,
     begin: Instant,
@@ -109,7 +115,7 @@ async fn complete<F: Future<Output = Option<OsString>> + Send>(
     Ok(config)
 }
 
-/// The user where no source names one.
+/// Returns the user if no source names one.
 async fn user<F: Future<Output = Option<OsString>> + Send>(
     variable: impl Fn(&str) -> Option<OsString> + Send + Sync,
     account: impl FnOnce() -> F + Send,
@@ -117,7 +123,7 @@ async fn user<F: Future<Output = Option<OsString>> + Send>(
     if let Some(name) = account().await.filter(|name| !name.is_empty()) {
         return utf8("the name of the account of this process", name);
     }
-    // A container may run under an id without an account. libpq gives up there.
+    // A container may run under an id without an account. libpq fails then.
     if let Some((name, value)) =
         ["USER", "LOGNAME"].iter().find_map(|name| Some((name, given(&variable, name)?)))
     {
@@ -127,7 +133,7 @@ async fn user<F: Future<Output = Option<OsString>> + Send>(
     Err(Error::new(ErrorKind::Config, message).with_hint(USER_HINT))
 }
 
-/// A variable that is set to something.
+/// Returns the value of a variable that is set and not empty.
 fn given(variable: impl Fn(&str) -> Option<OsString>, name: &str) -> Option<OsString> {
     variable(name).filter(|value| !value.is_empty())
 }
@@ -138,7 +144,7 @@ fn utf8(name: &'static str, value: OsString) -> Result<String, Error> {
         .map_err(|_| Error::new(ErrorKind::Config, format!("{name}: expected UTF-8")))
 }
 
-/// The service to look up, if there is one.
+/// Returns the name of the service to look up, if there is one.
 fn service_name(
     config: &Config,
     variable: impl Fn(&str) -> Option<OsString>,
@@ -146,24 +152,24 @@ fn service_name(
     if let Some(name) = config.get_service() {
         return Ok(Some(name.to_owned()));
     }
-    // Given as empty: no service, whatever the environment says.
+    // Set to an empty value: no service, whatever the environment contains.
     if config.is_set("service") {
         return Ok(None);
     }
     given(variable, "PGSERVICE").map(|name| utf8("PGSERVICE", name)).transpose()
 }
 
-/// A file that may have the service.
-struct Candidate {
+/// A file that may contain the service.
+struct ServicePath {
     path: PathBuf,
     /// The user named it.
     named: bool,
 }
 
-/// Where to look, in libpq's order.
-fn service_files(config: &Config, variable: impl Fn(&str) -> Option<OsString>) -> Vec<Candidate> {
-    let named = |path: PathBuf| Candidate { path, named: true };
-    let usual = |path: PathBuf| Candidate { path, named: false };
+/// Returns the files to search, in libpq's order.
+fn service_files(config: &Config, variable: impl Fn(&str) -> Option<OsString>) -> Vec<ServicePath> {
+    let named = |path: PathBuf| ServicePath { path, named: true };
+    let usual = |path: PathBuf| ServicePath { path, named: false };
     let own = config
         .get_service_file()
         .map(PathBuf::from)
@@ -180,14 +186,14 @@ fn service_files(config: &Config, variable: impl Fn(&str) -> Option<OsString>) -
 
 async fn find_service(
     name: &str,
-    candidates: Vec<Candidate>,
+    candidates: Vec<ServicePath>,
     until: Instant,
 ) -> Result<Config, Error> {
     let refused = |path: &Path, fault: &dyn std::fmt::Display| {
         Error::new(ErrorKind::Config, format!("the service file {path:?} {fault}")).passing()
     };
     let mut looked = Vec::new();
-    for Candidate { path, named } in candidates {
+    for ServicePath { path, named } in candidates {
         // A network file system may hang.
         let read = timeout_at(until.into(), files::read(path.clone(), Access::Any)).await;
         let late = || format!("waited too long for the service file {path:?}");

@@ -1,4 +1,4 @@
-//! From a configuration to a session that is ready: which server, over what, and is it the right one?
+//! The attempt to connect: from a configuration to a session that is ready on a server of the requested kind.
 
 use std::time::Instant;
 
@@ -10,22 +10,22 @@ use super::environment::has_service;
 use super::{Driver, Pipe, login, now, password, random, resolve};
 use crate::auth::Channel;
 use crate::config::{Host, LoadBalanceHosts, Server, TargetSessionAttrs};
-use crate::route::{self, Encryption, Failure, Next, Reached, Shuffle};
+use crate::route::{self, Encryption, Failure, NextAttempt, PseudoRandom, Reached};
 use crate::session::{FACTS_SQL, FACTS_WITHOUT_PORT_SQL, Facts, Rows, Session};
 use crate::{Config, Error, ErrorKind};
 
-/// What a session is wanted for, and so what the server must be.
+/// The purpose of a session, and thereby the requirements on the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Purpose {
-    /// A listener: a server that accepts LISTEN, a session that is not ended for being idle.
+pub(crate) enum SessionPurpose {
+    /// A listener. The server must accept LISTEN, and must not end the session when it is idle.
     Listen,
-    /// A connection, which may listen: as it is.
+    /// A connection, which may listen. It has no requirements.
     Connect,
-    /// To read beside a listener: where it listens, a server that accepts LISTEN.
+    /// The second connection of a listener, for its hook. The server must accept LISTEN.
     Read,
-    /// A notifier: a session that is not ended for being idle.
+    /// A notifier. The server must not end the session when it is idle.
     Notify,
-    /// NOTIFY once: nothing is asked that need not be.
+    /// A single NOTIFY. The facts about the server are not queried.
     Send,
 }
 
@@ -33,29 +33,32 @@ pub(crate) enum Purpose {
 #[derive(Debug)]
 pub(crate) struct Established {
     pub(crate) driver: Driver,
-    /// As it was used.
+    /// The complete configuration.
     pub(crate) config: Config,
-    pub(crate) place: Place,
-    /// A pooler or a proxy may stand between: whether notifications arrive must be proven.
+    pub(crate) location: ServerLocation,
+    /// There may be a pooler or a proxy in between: a delivery proof is needed.
     pub(crate) is_pooled: bool,
 }
 
-/// Where a session is: the server as it was named, and the address that was used.
+/// The server of a session: its name, and the address that was used.
 #[derive(Debug, Clone)]
-pub(crate) struct Place {
+pub(crate) struct ServerLocation {
     server: Server,
     address: Address,
 }
 
 #[cfg(test)]
-impl Place {
+impl ServerLocation {
     pub(super) fn tcp(server: Server, address: std::net::SocketAddr) -> Self {
         Self { server, address: Address::Tcp(address) }
     }
 }
 
 /// Connects and logs in, within the configured time.
-pub(crate) async fn establish(config: Config, purpose: Purpose) -> Result<Established, Error> {
+pub(crate) async fn establish(
+    config: Config,
+    purpose: SessionPurpose,
+) -> Result<Established, Error> {
     let has_service = has_service(&config);
     let begin = now();
     let config = resolve(config, begin).await?;
@@ -63,10 +66,10 @@ pub(crate) async fn establish(config: Config, purpose: Purpose) -> Result<Establ
     run(&config, purpose, deadline).await.map_err(|error| blame_service(error, has_service))
 }
 
-/// As [`establish`], until then.
+/// Connects and logs in like [`establish`], with a deadline.
 pub(crate) async fn establish_until(
     config: Config,
-    purpose: Purpose,
+    purpose: SessionPurpose,
     deadline: Instant,
 ) -> Result<Established, Error> {
     let has_service = has_service(&config);
@@ -76,79 +79,88 @@ pub(crate) async fn establish_until(
     run.map_err(|error| blame_service(error, has_service))
 }
 
-/// Parameters that are wrong may be so because of the service file, which is read anew by the next attempt.
+/// Marks an error of the parameters as transient if there is a service file, which the next attempt reads again.
 fn blame_service(error: Error, has_service: bool) -> Error {
     if has_service && error.kind() == ErrorKind::Config { error.passing() } else { error }
 }
 
-async fn run(config: &Config, purpose: Purpose, deadline: Instant) -> Result<Established, Error> {
-    // On the heap: the future of a whole login is large, and callers hold it.
+async fn run(
+    config: &Config,
+    purpose: SessionPurpose,
+    deadline: Instant,
+) -> Result<Established, Error> {
+    // On the heap: the future of a whole login is large, and part of the future of the caller.
     Box::pin(async { Attempt::new(config, purpose, deadline).await?.run().await }).await
 }
 
-/// As [`establish`], with the server at `place` and no other.
+/// Connects and logs in like [`establish`], to the server at `location` and no other.
 pub(crate) async fn establish_at(
     config: Config,
-    purpose: Purpose,
-    place: &Place,
+    purpose: SessionPurpose,
+    location: &ServerLocation,
 ) -> Result<Established, Error> {
     let begin = now();
     let config = resolve(config, begin).await?;
     let deadline = begin + config.effective_connect_timeout();
-    Attempt::new(&config, purpose, deadline).await?.run_at(place).await
+    Attempt::new(&config, purpose, deadline).await?.run_at(location).await
 }
 
-/// One more session with the server at `place`, for a short time.
-pub(super) async fn again(
+/// Opens a second session on the server at `location`, for a short time.
+pub(super) async fn open_second_session(
     config: &Config,
-    place: &Place,
+    location: &ServerLocation,
     deadline: Instant,
 ) -> Result<Driver, Error> {
-    let mut attempt = Attempt::new(config, Purpose::Send, deadline).await?;
-    attempt.is_beside = true;
-    attempt.run_at(place).await.map(|established| established.driver)
+    let mut attempt = Attempt::new(config, SessionPurpose::Send, deadline).await?;
+    attempt.is_second = true;
+    attempt.run_at(location).await.map(|established| established.driver)
 }
 
-/// The way through servers, addresses and kinds of encryption.
+/// An attempt, which goes through servers, addresses and kinds of encryption.
 struct Attempt<'a> {
     config: &'a Config,
-    purpose: Purpose,
+    purpose: SessionPurpose,
     deadline: Instant,
-    shuffle: Option<Shuffle>,
+    /// Set if servers and addresses are tried in random order.
+    random: Option<PseudoRandom>,
     encryptor: Encryptor,
     failures: Vec<Failure>,
-    /// What it is for names the address in its own error.
-    is_beside: bool,
+    /// Set for the second session of a delivery proof: the error of the proof contains the address.
+    is_second: bool,
 }
 
 impl<'a> Attempt<'a> {
-    async fn new(config: &'a Config, purpose: Purpose, deadline: Instant) -> Result<Self, Error> {
-        // What cannot work costs no connection.
+    async fn new(
+        config: &'a Config,
+        purpose: SessionPurpose,
+        deadline: Instant,
+    ) -> Result<Self, Error> {
+        // Invalid parameters are found before a connection is opened.
         login::check(config, deadline)?;
-        let shuffle = match config.effective_load_balance_hosts() {
-            LoadBalanceHosts::Random => Some(Shuffle::new(u64::from_le_bytes(random()?))),
+        let random = match config.effective_load_balance_hosts() {
+            LoadBalanceHosts::Random => Some(PseudoRandom::new(u64::from_le_bytes(random()?))),
             LoadBalanceHosts::Disable => None,
         };
         // A network file system may hang.
         let encryptor = bounded(deadline, "the files of TLS", Encryptor::new(config)).await?;
-        let (failures, is_beside) = (Vec::new(), false);
-        Ok(Self { config, purpose, deadline, shuffle, encryptor, failures, is_beside })
+        let (failures, is_second) = (Vec::new(), false);
+        Ok(Self { config, purpose, deadline, random, encryptor, failures, is_second })
     }
 
     async fn run(mut self) -> Result<Established, Error> {
         let mut servers = self.config.servers()?;
-        if let Some(shuffle) = &mut self.shuffle {
-            shuffle.shuffle(&mut servers);
+        if let Some(random) = &mut self.random {
+            random.shuffle(&mut servers);
         }
         let wanted = self.config.effective_target_session_attrs();
-        // When none is of the kind that is preferred, any will do.
-        let wishes: &[_] = match wanted {
+        // If no server is of the preferred kind, any server is accepted.
+        let accepted: &[_] = match wanted {
             TargetSessionAttrs::PreferStandby => &[wanted, TargetSessionAttrs::Any],
             _ => &[wanted],
         };
-        for (round, wanted) in wishes.iter().enumerate() {
+        for (round, wanted) in accepted.iter().enumerate() {
             for (index, server) in servers.iter().enumerate() {
-                let left = (wishes.len() - round) * servers.len() - index;
+                let left = (accepted.len() - round) * servers.len() - index;
                 if let Some(found) = self.try_server(server, *wanted, left).await? {
                     return Ok(found);
                 }
@@ -157,21 +169,21 @@ impl<'a> Attempt<'a> {
         Err(self.sum_up())
     }
 
-    /// Tries this address only. Another address of the same name may belong to another server.
-    async fn run_at(mut self, place: &Place) -> Result<Established, Error> {
-        let address = vec![place.address.clone()];
-        let tried = self.try_addresses(&place.server, address, TargetSessionAttrs::Any, 1);
+    /// Tries only this address. Another address of the same name may belong to another server.
+    async fn run_at(mut self, location: &ServerLocation) -> Result<Established, Error> {
+        let address = vec![location.address.clone()];
+        let tried = self.try_addresses(&location.server, address, TargetSessionAttrs::Any, 1);
         match Box::pin(tried).await? {
             Some(established) => Ok(established),
             None => Err(self.sum_up()),
         }
     }
 
-    /// Tries the addresses of a server, with every kind of encryption. `None` when another server may be
-    /// better; `servers` is how many are left, this one included.
+    /// Tries the addresses of a server, with every kind of encryption. `None` if the next server is to be tried;
+    /// `servers` is the number of servers left, with this one.
     ///
     /// # Errors
-    /// When no other server would be.
+    /// If no other server is to be tried.
     async fn try_server(
         &mut self,
         server: &Server,
@@ -192,8 +204,8 @@ impl<'a> Attempt<'a> {
                 return Ok(None);
             }
         };
-        if let Some(shuffle) = &mut self.shuffle {
-            shuffle.shuffle(&mut addresses);
+        if let Some(random) = &mut self.random {
+            random.shuffle(&mut addresses);
         }
         self.try_addresses(server, addresses, wanted, servers).await
     }
@@ -210,7 +222,7 @@ impl<'a> Attempt<'a> {
             let until = self.share(servers - 1 + count - index);
             let mut methods = self.encryptor.methods(&address).iter().peekable();
             while let Some(method) = methods.next() {
-                let mut attempt = Try {
+                let mut candidate = Candidate {
                     attempt: self,
                     server,
                     address: &address,
@@ -218,50 +230,50 @@ impl<'a> Attempt<'a> {
                     reached: Reached::Server,
                     is_clear: false,
                 };
-                let error = match attempt.run(*method, wanted).await {
+                let error = match candidate.run(*method, wanted).await {
                     Ok(established) => return Ok(Some(established)),
                     Err(error) => error,
                 };
                 let other = methods.peek().copied().copied();
-                let other = other.filter(|other| other.may_be_tls() || !attempt.is_clear);
-                let next = Next::after(&error, attempt.reached, other);
-                let at = if self.is_beside { String::new() } else { address.of(server) };
+                let other = other.filter(|other| other.may_be_tls() || !candidate.is_clear);
+                let next = NextAttempt::after(&error, candidate.reached, other);
+                let at = if self.is_second { String::new() } else { address.of(server) };
                 self.failures.push(Failure { at, error });
                 match next {
-                    Next::Encryption => {}
-                    Next::Address => break,
-                    Next::Server => return Ok(None),
-                    Next::Nothing => return Err(self.sum_up()),
+                    NextAttempt::Encryption => {}
+                    NextAttempt::Address => break,
+                    NextAttempt::Server => return Ok(None),
+                    NextAttempt::Nothing => return Err(self.sum_up()),
                 }
             }
         }
         Ok(None)
     }
 
-    /// Until when one of so many tries may last.
+    /// Returns the deadline of one of so many candidates.
     fn share(&self, tries: usize) -> Instant {
         let now = now();
         now + route::share(self.deadline.saturating_duration_since(now), tries)
     }
 
-    /// Why there is no session.
+    /// Returns the error of the attempt.
     fn sum_up(&mut self) -> Error {
         route::sum_up(std::mem::take(&mut self.failures))
     }
 }
 
-/// One connection that is tried.
-struct Try<'a> {
+/// A candidate, with one kind of encryption.
+struct Candidate<'a> {
     attempt: &'a Attempt<'a>,
     server: &'a Server,
     address: &'a Address,
     until: Instant,
     reached: Reached,
-    /// It came to be in the clear: to try that once more would be no other.
+    /// The connection was not encrypted: to try it without encryption again would be the same.
     is_clear: bool,
 }
 
-impl Try<'_> {
+impl Candidate<'_> {
     async fn run(
         &mut self,
         method: Encryption,
@@ -280,7 +292,7 @@ impl Try<'_> {
         let mut session = Session::new(login)?;
         session.limit_results(config.effective_result_limit_bytes());
         let mut driver = Driver::new(session, Pipe::new(stream));
-        // Bounded by the session's own deadline.
+        // The session has its own deadline.
         let logged_in = driver.log_in().await;
         if driver.session.auth_method().is_some() {
             self.reached = Reached::Session;
@@ -291,7 +303,7 @@ impl Try<'_> {
             let error = password::blame_password(error, config);
             let missing = encryptor.missing_certificate().filter(|_| is_tls);
             if let (Some("28000"), Some(path)) = (error.sqlstate(), missing) {
-                // The certificate may be what the server misses. N153.
+                // The cause may be that the client has no certificate. N153.
                 let hint = format!("the file of the client's certificate {path:?} does not exist");
                 return Err(error.passing().with_hint(hint));
             }
@@ -308,7 +320,7 @@ impl Try<'_> {
         bounded(self.until, "an answer", self.check(driver, wanted)).await
     }
 
-    /// Whether it is the right server.
+    /// Checks whether the server meets the requirements, and sets up the session.
     async fn check(
         &self,
         mut driver: Driver,
@@ -317,7 +329,7 @@ impl Try<'_> {
         let purpose = self.attempt.purpose;
         let mut is_pooled = false;
         let mut is_apart = false;
-        if purpose != Purpose::Send || wanted != TargetSessionAttrs::Any {
+        if purpose != SessionPurpose::Send || wanted != TargetSessionAttrs::Any {
             let facts = Facts::from_rows(&ask_facts(&mut driver).await?)?;
             route::accept(wanted, facts.server).map_err(|mismatch| {
                 Error::new(
@@ -325,22 +337,23 @@ impl Try<'_> {
                     format!("target_session_attrs={wanted} is asked for, and {mismatch}"),
                 )
             })?;
-            let is_of_listener = matches!(purpose, Purpose::Listen | Purpose::Read);
+            let is_of_listener = matches!(purpose, SessionPurpose::Listen | SessionPurpose::Read);
             if is_of_listener && facts.server.in_recovery {
                 return Err(Error::new(ErrorKind::Standby, "the server is a standby").with_hint(
-                    "LISTEN needs the primary: name it, or several hosts, of which the primary is chosen",
+                    "LISTEN needs the primary: set host to it, or to several hosts, of which the primary is chosen",
                 ));
             }
-            // PostgreSQL always gives a key. Who gives none, or that of another process, stands between.
+            // PostgreSQL always sends a key with its process id. Without one, or with that of another process, there is a
+            // pooler in between.
             is_pooled = driver.session.process_id() != Some(facts.backend_pid);
-            // Behind TCP the server process has a port. A server that has none for us may share one session among its
-            // clients, all of them with its process id. N174.
+            // Over TCP, the server process has the port of a client. If it has none, a server may share one session among
+            // its clients, and all of them see its process id. N174.
             is_apart = facts.has_no_port && !self.address.is_unix();
             let stays = match purpose {
-                Purpose::Listen => true,
-                // Behind a pooler the setting would stay with a server process that serves others next.
-                Purpose::Notify => !is_pooled,
-                Purpose::Connect | Purpose::Read | Purpose::Send => false,
+                SessionPurpose::Listen => true,
+                // Behind a pooler the setting would stay in the server session, which other clients use later.
+                SessionPurpose::Notify => !is_pooled,
+                SessionPurpose::Connect | SessionPurpose::Read | SessionPurpose::Send => false,
             };
             if stays && facts.ends_idle_sessions {
                 driver.query("SET idle_session_timeout = 0").await?;
@@ -349,10 +362,10 @@ impl Try<'_> {
         let mut established = Established {
             driver,
             config: self.attempt.config.clone(),
-            place: Place { server: self.server.clone(), address: self.address.clone() },
+            location: ServerLocation { server: self.server.clone(), address: self.address.clone() },
             is_pooled: is_pooled || is_apart,
         };
-        if purpose == Purpose::Listen {
+        if purpose == SessionPurpose::Listen {
             established.choose_evidence(self.until).await?;
         }
         established.driver.set_up().await?;
@@ -360,7 +373,7 @@ impl Try<'_> {
     }
 }
 
-/// EXECUTE on a function can be revoked: 42501.
+/// Queries the facts about the server. EXECUTE on the function for the port may be revoked (42501): it is left out then.
 async fn ask_facts(driver: &mut Driver) -> Result<Vec<Rows>, Error> {
     match driver.query(FACTS_SQL).await {
         Err(error) if error.sqlstate() == Some("42501") && driver.session.is_ready() => {

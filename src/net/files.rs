@@ -1,4 +1,4 @@
-//! The only file that reads files, and knows where the user's own ones are.
+//! Reading of files, and the paths of the user's own files.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -8,19 +8,19 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-/// Most bytes that are read of a password or service file. Real ones have a few lines.
+/// The largest size of a password or service file, in bytes. Real ones have a few lines.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Why a file was not read.
 #[derive(Debug)]
 pub(super) enum FileFault {
     Missing,
-    /// A directory of its path cannot be entered: whether it exists is not known.
+    /// A directory of its path cannot be entered: the file may exist or not.
     Unreachable(io::Error),
     NotRegular,
-    /// Longer than this.
+    /// Longer than this number of bytes.
     TooLong(u64),
-    /// Others may read or write it.
+    /// Other accounts may read or write it.
     #[cfg(unix)]
     Permissions {
         mode: u32,
@@ -29,7 +29,7 @@ pub(super) enum FileFault {
     Io(io::Error),
 }
 
-/// What follows the name of the file in a sentence.
+/// Displays the rest of a sentence that begins with the name of the file.
 impl fmt::Display for FileFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -39,7 +39,10 @@ impl fmt::Display for FileFault {
             Self::TooLong(limit) => write!(f, "has more than {limit} bytes"),
             #[cfg(unix)]
             Self::Permissions { mode, allowed } => {
-                write!(f, "has mode {mode:04o}, which lets others in: chmod {allowed} cures it")
+                write!(
+                    f,
+                    "has mode {mode:04o}, which lets others read or write it: use chmod {allowed}"
+                )
             }
             Self::Io(error) => write!(f, "cannot be read: {error}"),
         }
@@ -47,7 +50,7 @@ impl fmt::Display for FileFault {
 }
 
 impl FileFault {
-    /// Whether a file that the user did not name is passed over: as far as this process can see, there is none.
+    /// Returns whether the file does not exist, as far as this process can see. If the user did not name it, it is ignored.
     pub(super) fn is_absence(&self) -> bool {
         matches!(self, Self::Missing | Self::Unreachable(_))
     }
@@ -56,27 +59,27 @@ impl FileFault {
 impl From<io::Error> for FileFault {
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            // A directory in the path that is none, too, as for libpq.
+            // The same for a path in which a directory is a file, as in libpq.
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Self::Missing,
             _ => Self::Io(error),
         }
     }
 }
 
-/// Who may have access to a file that is read.
+/// The permissions that a file may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Access {
-    /// Whoever has it.
+    /// Any.
     Any,
-    /// Its owner alone, as for a file with passwords. Not checked on Windows, as in libpq.
+    /// Access for its owner only, for a file with passwords. Not checked on Windows, as in libpq.
     Owner,
-    /// As libpq has it for keys: the owner alone, and a group that may read what belongs to root. Not checked
-    /// on Windows.
+    /// The rules of libpq for a private key: access for its owner only, or, if root owns it, also read access for its
+    /// group. Not checked on Windows.
     #[cfg(feature = "tls")]
     Key,
 }
 
-/// Reads a file whole, off the threads that run tasks: a network file system may hang.
+/// Reads a whole file in a thread for blocking operations: a network file system may hang.
 pub(super) async fn read(path: PathBuf, access: Access) -> Result<Zeroizing<Vec<u8>>, FileFault> {
     match tokio::task::spawn_blocking(move || read_now(&path, access, FILE_BYTES_MAX)).await {
         Ok(result) => result,
@@ -84,13 +87,13 @@ pub(super) async fn read(path: PathBuf, access: Access) -> Result<Zeroizing<Vec<
     }
 }
 
-/// Reads a file whole, here and now, if it has at most `limit` bytes.
+/// Reads a whole file in the current thread, if it has at most `limit` bytes.
 pub(super) fn read_now(
     path: &Path,
     access: Access,
     limit: u64,
 ) -> Result<Zeroizing<Vec<u8>>, FileFault> {
-    // Before it is opened: opening a pipe waits for somebody to write into it.
+    // Checked before the file is opened: opening a pipe waits for a writer.
     let metadata = fs::metadata(path).map_err(|error| match error.kind() {
         io::ErrorKind::PermissionDenied => FileFault::Unreachable(error),
         _ => error.into(),
@@ -104,14 +107,14 @@ pub(super) fn read_now(
     if bytes.len() as u64 > limit { Err(FileFault::TooLong(limit)) } else { Ok(bytes) }
 }
 
-/// Reads to the end, with room for so many bytes at first. No copy of a password or key stays behind: `read_to_end` reads
-/// what is short, and the end of the rest, into a buffer on the stack, which is not cleared.
+/// Reads to the end, with room for so many bytes at first. `read_to_end` is not used: it reads short files, and the end of
+/// long ones, into a buffer on the stack, which is not cleared and may keep a copy of a password or key.
 fn read_all(mut file: impl Read, room: usize) -> io::Result<Zeroizing<Vec<u8>>> {
     let mut bytes = Zeroizing::new(vec![0; room]);
     let mut filled = 0;
     loop {
         if filled == bytes.len() {
-            // The file has grown since it was measured.
+            // The file has grown since its size was read.
             let mut larger = Zeroizing::new(vec![0; bytes.len().saturating_mul(2).max(1)]);
             larger.iter_mut().zip(&**bytes).for_each(|(to, from)| *to = *from);
             bytes = larger;
@@ -158,23 +161,23 @@ fn check_permissions(_: &fs::Metadata, _: Access) -> Result<(), FileFault> {
     Ok(())
 }
 
-/// Where the user's own files are: the home directory, and `%APPDATA%\postgresql` on Windows.
+/// Returns the directory of the user's own files: the home directory, or `%APPDATA%\postgresql` on Windows.
 pub(super) fn home(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let directory = if cfg!(windows) {
         variable("APPDATA").map(|data| Path::new(&data).join("postgresql"))
     } else {
-        // The account's own directory where HOME is not set.
+        // If HOME is not set, the home directory of the account.
         variable("HOME").map(PathBuf::from).or_else(std::env::home_dir)
     };
     directory.filter(|directory| !directory.as_os_str().is_empty())
 }
 
-/// The password file that is used when none is named.
+/// Returns the path of the default password file.
 pub(super) fn default_passfile(home: Option<&Path>) -> Option<PathBuf> {
     Some(home?.join(if cfg!(windows) { "pgpass.conf" } else { ".pgpass" }))
 }
 
-/// The service file that is used when none is named, if it exists.
+/// Returns the path of the default service file, which need not exist.
 pub(super) fn default_service_file(home: Option<&Path>) -> Option<PathBuf> {
     Some(home?.join(".pg_service.conf"))
 }

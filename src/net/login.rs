@@ -1,4 +1,4 @@
-//! From a configuration to what a session needs.
+//! The parameters of a login, from a configuration.
 
 use std::time::{Duration, Instant};
 
@@ -8,21 +8,21 @@ use crate::config::{Server, SslMode};
 use crate::session::{Login, Session};
 use crate::{Config, Error};
 
-/// How long LISTEN and UNLISTEN may take. The first LISTEN of a session reads the whole notification
-/// queue, which is long when another listener lags behind.
+/// The timeout of LISTEN and UNLISTEN. The first LISTEN of a session reads the whole notification
+/// queue of the server, which is long if another listener does not read.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Whether a session can log in with it at all: what cannot work costs no connection.
+/// Checks the parameters of the login before a connection is opened.
 pub(super) fn check(config: &Config, deadline: Instant) -> Result<(), Error> {
-    // Through a channel that leaves nothing to be desired: the real one is not known yet.
+    // With the best possible kind of connection: the real one is not known yet.
     let channel = Channel::Tls { end_point: Some(Vec::new()) };
     let login = assemble(config, None, (channel, true), deadline)?;
     login.policy.check()?;
     Session::new(login).map(drop)
 }
 
-/// Puts together what one session needs to log in by `deadline`, through a channel to a server that was verified or
-/// was not. Asks for the password.
+/// Returns the parameters of a login. The second part of `channel` is whether the server was verified. Calls the password
+/// provider, or reads the password file.
 pub(super) async fn login(
     config: &Config,
     server: &Server,

@@ -1,6 +1,5 @@
-//! The outside world: sockets, the clock, randomness, the environment. Here, and nowhere else.
+//! Sockets, the clock, random bytes, files and the environment variables. The modules below do no I/O.
 
-mod apart;
 mod dial;
 mod driver;
 mod encrypt;
@@ -13,6 +12,7 @@ mod password;
 mod peer;
 mod pipe;
 mod pooler;
+mod provider_thread;
 mod runtime;
 mod stream;
 #[cfg(all(test, unix))]
@@ -21,18 +21,20 @@ mod timer;
 #[cfg(feature = "tls")]
 mod tls;
 
-pub(crate) use apart::ask_apart;
-pub(crate) use driver::{Driver, Meanwhile, Step};
+pub(crate) use driver::{Driver, DriverEvent, NotificationSink};
 pub(crate) use environment::resolve;
-pub(crate) use establish::{Established, Place, Purpose, establish, establish_at, establish_until};
+pub(crate) use establish::{
+    Established, ServerLocation, SessionPurpose, establish, establish_at, establish_until,
+};
 pub use password::PasswordRequest;
 pub(crate) use pipe::Pipe;
+pub(crate) use provider_thread::with_provider_thread;
 pub(crate) use runtime::check_runtime;
 pub(crate) use timer::{Timer, now};
 
 use crate::{Error, ErrorKind};
 
-/// Fresh random bytes from the operating system.
+/// Returns random bytes of the operating system.
 pub(crate) fn random<const N: usize>() -> Result<[u8; N], Error> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|error| {

@@ -9,13 +9,13 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use super::apart;
 use super::files::{self, Access, FileFault};
+use super::provider_thread;
 use crate::auth::{AuthError, Password};
 use crate::config::{Host, PassFile, Server};
 use crate::{Config, Error, ErrorKind};
 
-/// For which login a password is wanted. Tokens are often made for one host, port and user.
+/// The login for which a password is requested. Tokens are often valid for one host, port and user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
 pub struct PasswordRequest {
@@ -37,26 +37,26 @@ impl PasswordRequest {
         Self { host, port: server.port(), user: user.to_owned(), dbname: dbname.to_owned() }
     }
 
-    /// The server's name as it is configured, or its address where only that is known, or the
+    /// Returns the server's name as it is configured, or its address if only that is known, or the
     /// directory of its Unix socket.
     #[must_use]
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// Its port.
+    /// Returns the server's port.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// The role to log in as.
+    /// Returns the role to log in as.
     #[must_use]
     pub fn user(&self) -> &str {
         &self.user
     }
 
-    /// The database.
+    /// Returns the name of the database.
     #[must_use]
     pub fn dbname(&self) -> &str {
         &self.dbname
@@ -66,14 +66,14 @@ impl PasswordRequest {
 type Cause = Box<dyn StdError + Send + Sync>;
 type Answer = Pin<Box<dyn Future<Output = Result<Password, Cause>> + Send>>;
 
-/// What the user gave to ask for passwords.
+/// The user's password provider.
 struct Provider(Box<dyn Fn(PasswordRequest) -> Answer + Send + Sync>);
 
 impl Config {
-    /// Sets where passwords come from: `provider` is called for each server at each attempt to log
-    /// in, and nothing is kept of what it returns. It wins over every other password.
+    /// Sets a function that returns passwords. `provider` is called for each server at each attempt to log
+    /// in, and its result is not stored. It takes precedence over every other password.
     ///
-    /// For what does not last: tokens that a cloud's identity service signs, passwords of a vault.
+    /// Use it for passwords that expire: tokens of a cloud's identity service, passwords of a vault.
     ///
     /// ```
     /// use pgbell::{Config, PasswordRequest};
@@ -85,29 +85,29 @@ impl Config {
     /// let config = Config::new().host("db1").user("bob").password_provider(token);
     /// ```
     ///
-    /// An error of it ends the attempt with [`ErrorKind::Auth`] and is shown as the cause: keep
-    /// secrets out of its text. So does an empty password. Both may pass
-    /// ([`is_transient`](Error::is_transient)): a listener that comes back tries again.
+    /// If it returns an error, the attempt ends with [`ErrorKind::Auth`], which shows that error as its cause: keep
+    /// secrets out of its text. An empty password ends the attempt too. Both errors are
+    /// [transient](Error::is_transient): a listener that reconnects tries again.
     ///
-    /// A [`Listener`](crate::Listener) asks it in a thread of its own, within the runtime, and one call at a time: it may
-    /// block, and delays neither the delivery of notifications nor [`close`](crate::Listener::close). One that goes on
-    /// blocking after the time of its attempt keeps its thread, and no other call begins before it returns.
-    /// [`Connection::connect`] and [`Notifier::connect`] ask it in the task of their caller, where it must not block: ask
-    /// a slow source asynchronously, or within tokio's `spawn_blocking`.
+    /// A [`Listener`](crate::Listener) calls it in a separate thread, within the runtime, and one call at a time: it may
+    /// block, and delays neither the delivery of notifications nor [`close`](crate::Listener::close). If it still blocks
+    /// after the deadline of its attempt, it keeps its thread, and no other call begins before it returns.
+    /// [`Connection::connect`] and [`Notifier::connect`] call it in the task of their caller, where it must not block: use
+    /// asynchronous functions, or tokio's `spawn_blocking`.
     ///
-    /// A clock that tokio has paused for a test does not wait for that thread: the attempt ends at once with
+    /// A paused clock of tokio, in a test, does not wait for that thread: the attempt ends at once with
     /// [`ErrorKind::Timeout`]. Use a password of the configuration in such a test.
     ///
     /// # Panics
     /// A panic in the provider ends the attempt of a [`Listener`](crate::Listener) with [`ErrorKind::Other`], and the
-    /// error has the panic's message; a listener that comes back tries again. [`Connection::connect`] and
-    /// [`Notifier::connect`] pass the panic on to their caller.
+    /// error has the panic's message; a listener that reconnects tries again. [`Connection::connect`] and
+    /// [`Notifier::connect`] propagate the panic to their caller.
     ///
     /// [`Connection::connect`]: crate::Connection::connect
     /// [`Notifier::connect`]: crate::Notifier::connect
     ///
     /// # Cancel safety
-    /// The future is dropped when the time of the attempt (`connect_timeout`) is over.
+    /// The provider's future is dropped when `connect_timeout` has passed.
     #[must_use]
     #[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
     pub fn password_provider<F, Fut, P, E>(self, provider: F) -> Self
@@ -124,27 +124,28 @@ impl Config {
         self.attach(Some("password_provider"), Arc::new(provider))
     }
 
-    /// Whether the next attempt may have another password.
+    /// Returns whether there is a provider, and so the next attempt may have another password.
     pub(crate) fn has_password_provider(&self) -> bool {
         self.attachment::<Provider>().is_some()
     }
 }
 
-/// The password for this server, asked for anew at every attempt: the provider's, else the
-/// configured one, else the password file's.
+/// Returns the password for this server, at every attempt again: that of the provider, otherwise that of the
+/// configuration, otherwise that of the password file.
 ///
 /// # Errors
-/// [`ErrorKind::Auth`]: the provider failed. A password file that cannot be used is none:
-/// [`password_hint`] tells about it when a password was missing.
+/// [`ErrorKind::Auth`]: the provider failed. A password file that cannot be used is ignored:
+/// [`password_hint`] contains the reason if the password is missing.
 ///
 /// # Cancel safety
 /// Dropping it drops the provider's future.
 pub(crate) async fn password(config: &Config, server: &Server) -> Result<Option<Password>, Error> {
     if let Some(provider) = config.attachment::<Provider>() {
         let request = PasswordRequest::new(config, server);
-        // The call too may block or panic.
-        let asked = apart::ask(config, async move { (provider.0)(request).await }).await?;
-        let password = asked.map_err(|cause| {
+        // Already the call of the closure may block or panic, not only its future.
+        let answer =
+            provider_thread::call(config, async move { (provider.0)(request).await }).await?;
+        let password = answer.map_err(|cause| {
             Error::caused(ErrorKind::Auth, "the password provider failed", cause).passing()
         })?;
         return match password.expose() {
@@ -166,30 +167,30 @@ pub(crate) async fn password(config: &Config, server: &Server) -> Result<Option<
     Ok(password.filter(|password| !password.expose().is_empty()))
 }
 
-/// The same error, marked as one that [may pass](Error::passing) if the next attempt may have another password because
-/// of which it goes well: one from a provider or a password file, where this one was missing or could not be sent.
+/// Marks the error as [transient](Error::passing) if the password was missing or could not be sent, and the next attempt may
+/// have another one, from a provider or a password file.
 ///
-/// A password that the server refuses is not meant: that is the server's answer.
+/// An error of the server that refuses a password is not marked here.
 pub(crate) fn blame_password(error: Error, config: &Config) -> Error {
     let fault = error.reason().and_then(|reason| reason.downcast_ref::<AuthError>());
     let is_fault = fault.is_some_and(AuthError::is_about_password);
     if is_fault && is_read_anew(config) { error.passing() } else { error }
 }
 
-/// Whether the password is not one of the parameters, but asked for at every attempt.
+/// Returns whether every attempt gets the password again, from a provider or a password file.
 fn is_read_anew(config: &Config) -> bool {
     let has_file = || File::of(config, |name| env::var_os(name)).is_some();
     config.has_password_provider() || config.get_password().is_none() && has_file()
 }
 
-/// What to say beside the error that the password is missing or wrong: where it was looked for, and
-/// why a password file was not used. It has no content of the file.
+/// Returns the hint for a missing or wrong password: where it came from, and why a password file was not used. It
+/// contains no part of the file.
 ///
-/// `None` when the password stands in the configuration.
+/// `None` if the password is in the configuration.
 pub(crate) async fn password_hint(config: &Config, server: &Server) -> Option<String> {
     if config.attachment::<Provider>().is_some() {
-        let hint = "the password came from the password_provider, which is asked anew at every attempt: \
-                    does it last, and is it for this user?";
+        let hint = "the password came from the password_provider, which is called at every attempt: \
+                    is it still valid, and is it for this user?";
         return Some(hint.to_owned());
     }
     if config.get_password().is_some() {
@@ -202,7 +203,7 @@ pub(crate) async fn password_hint(config: &Config, server: &Server) -> Option<St
     let path = &file.path;
     Some(match file.password(config, server).await {
         Ok(Some(password)) if password.expose().is_empty() => {
-            format!("the line for it in the password file {path:?} has an empty password")
+            format!("the line for this server in the password file {path:?} has an empty password")
         }
         Ok(Some(_)) => format!("the password came from the password file {path:?}"),
         Ok(None) => {
@@ -226,7 +227,7 @@ struct File {
 }
 
 impl File {
-    /// `None` when none is named and nobody is at home.
+    /// `None` if no file is named and there is no home directory.
     fn of(config: &Config, variable: impl Fn(&str) -> Option<OsString>) -> Option<Self> {
         match config.get_passfile() {
             Some(path) => Some(Self { path: PathBuf::from(path), named: true }),
@@ -253,7 +254,7 @@ impl File {
     }
 }
 
-/// The type's name: what it returns is secret, and what it captured may be.
+/// Shows only the name of the type: its results are secret, and captured values may be.
 impl fmt::Debug for Provider {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Provider")

@@ -1,5 +1,5 @@
-//! The account of the server at the other end of a Unix socket: the check of `requirepeer`, and whether a password in
-//! clear may be sent.
+//! The account of the server at the other end of a Unix socket: the check of `requirepeer`, and of whether a password may
+//! be sent in clear.
 
 use std::path::PathBuf;
 
@@ -13,20 +13,21 @@ use crate::{Config, Error, ErrorKind};
 /// The accounts of this machine: `name:password:uid:…`.
 const ACCOUNTS: &str = "/etc/passwd";
 
-/// Number of the account that may do anything on this machine.
+/// The user id of root.
 const ROOT: u32 = 0;
 
 /// The account that servers usually run as.
 const USUAL_ACCOUNT: &str = "postgres";
 
 /// Returns the channel for the account of the server. [`Channel::Local`] if the account is root, [`USUAL_ACCOUNT`], the
-/// account of this process, or the one that `requirepeer` names: a password may be sent in clear. N191.
+/// account of this process, or the one that `requirepeer` names: a password may be sent in clear.
 ///
-/// Accounts are looked up in `/etc/passwd` alone. For `requirepeer` one that another service knows is given by its
-/// number, which libpq does not take.
+/// Accounts are looked up only in `/etc/passwd`. An account of another directory can be given to `requirepeer` by its
+/// number, which libpq does not accept.
 ///
 /// # Errors
 /// [`ErrorKind::Auth`]: it is not the account that `requirepeer` names, or it is not known. Nothing may be sent to the server.
+// N191.
 pub(crate) async fn check(config: &Config, stream: &UnixStream) -> Result<Channel, Error> {
     let uid = stream.peer_cred().map(|credentials| credentials.uid());
     let Some(account) = config.get_require_peer() else {
@@ -39,15 +40,14 @@ pub(crate) async fn check(config: &Config, stream: &UnixStream) -> Result<Channe
         return Ok(channel);
     };
     let uid = uid.map_err(|error| {
-        let message = "the account of the server cannot be asked for, which requirepeer needs";
+        let message = "the account of the server cannot be found out, and requirepeer is set";
         Error::caused(ErrorKind::Auth, message, error).passing()
     })?;
     require(account, uid, &accounts().await)?;
     Ok(Channel::Local)
 }
 
-/// The effective user id of this process: the kernel reports it for the other end of a socket pair, which this process
-/// owns too.
+/// Returns the effective user id of this process: the kernel reports it for the other end of a socket pair of this process.
 fn own_uid() -> Option<u32> {
     let (_, other) = UnixStream::pair().ok()?;
     Some(other.peer_cred().ok()?.uid())
@@ -55,11 +55,11 @@ fn own_uid() -> Option<u32> {
 
 fn is_usual(uid: u32, accounts: &[u8]) -> bool {
     let mut entries = accounts.split(|byte| *byte == b'\n').filter_map(entry);
-    // The first line of a name counts.
+    // Only the first line of a name is valid.
     entries.find(|(name, _)| *name == USUAL_ACCOUNT).is_some_and(|(_, found)| found == uid)
 }
 
-/// The accounts of this machine. None where they cannot be read.
+/// Returns the accounts of this machine. Empty if they cannot be read.
 async fn accounts() -> Zeroizing<Vec<u8>> {
     files::read(PathBuf::from(ACCOUNTS), Access::Any).await.unwrap_or_default()
 }
@@ -79,7 +79,7 @@ fn require(account: &str, uid: u32, accounts: &[u8]) -> Result<(), Error> {
             None => format!("number {uid}"),
         }),
         None => refused(format!("number {uid}")).map_err(|error| {
-            // The list may be read again.
+            // The next attempt reads the list again.
             error.passing().with_hint(format!(
                 "{account:?} is not in {ACCOUNTS}: give the account's number instead"
             ))
@@ -87,7 +87,7 @@ fn require(account: &str, uid: u32, accounts: &[u8]) -> Result<(), Error> {
     }
 }
 
-/// Name and number of an account.
+/// Returns name and number of an account.
 fn entry(line: &[u8]) -> Option<(&str, u32)> {
     let mut fields = str::from_utf8(line).ok()?.split(':');
     let name = fields.next().filter(|name| !name.is_empty())?;
@@ -103,7 +103,7 @@ mod tests {
         broken\n77:x:78:\n";
 
     #[test]
-    fn the_account_is_compared_by_the_number_that_its_name_has() {
+    fn the_account_is_compared_by_the_number_of_its_name() {
         require("root", 0, FILE).unwrap();
         require("postgres", 104, FILE).unwrap();
         let error = require("root", 104, FILE).unwrap_err();
@@ -145,7 +145,7 @@ mod tests {
         let local = Ok(Channel::Local);
         let channel =
             async |config: Config| check(&config, &ours).await.map_err(|error| error.kind());
-        assert_eq!(channel(Config::new()).await, local, "our own account");
+        assert_eq!(channel(Config::new()).await, local, "the account of this process");
         assert_eq!(channel(Config::new().require_peer(uid.to_string())).await, local);
         let other = Config::new().require_peer("nobody-at-all");
         assert_eq!(channel(other).await, Err(ErrorKind::Auth));

@@ -13,12 +13,12 @@ use crate::{Error, ErrorKind};
 #[derive(Debug)]
 pub(crate) struct Pipe {
     stream: Stream,
-    /// Writing has failed. Told by reading, after all that the server had said before: its reason is
+    /// The error of a write. Returned by a read, after everything that the server sent before: its error message is
     /// better than "broken pipe".
     failed: Option<Error>,
-    /// How many bytes the stream has taken.
+    /// The number of bytes that the stream has accepted.
     written: u64,
-    /// What was written may be a password: it is overwritten.
+    /// The output may contain a password: it is overwritten after the write.
     is_login: bool,
 }
 
@@ -27,20 +27,20 @@ impl Pipe {
         Self { stream, failed: None, written: 0, is_login: true }
     }
 
-    /// The login is over: what is written from now on holds no password.
+    /// Records the end of the login: later output contains no password.
     pub(super) fn end_login(&mut self) {
         self.is_login = false;
     }
 
-    /// Writes from the front of `out` and removes what was written. Ready when nothing is left to do,
-    /// which is also so when writing has failed: then reading returns the error, and what was not written stays in `out`.
+    /// Writes from the front of `out` and removes what was written. Ready when nothing is left to write, and when writing
+    /// has failed: then `poll_read` returns the error, and the unwritten rest stays in `out`.
     pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, out: &mut BytesMut) -> Poll<()> {
         if self.failed.is_some() {
             return Poll::Ready(());
         }
         let result = ready!(self.poll_write_all(cx, out));
         if let Err(error) = result {
-            self.failed.get_or_insert_with(|| broken("wrote", &error));
+            self.failed.get_or_insert_with(|| broken("write", &error));
         }
         Poll::Ready(())
     }
@@ -61,12 +61,12 @@ impl Pipe {
         self.stream.poll_flush(cx)
     }
 
-    /// How many bytes were written. What a layer of encryption has taken counts.
+    /// Returns the number of bytes that were written, with those that a TLS layer has accepted.
     pub(crate) fn written(&self) -> u64 {
         self.written
     }
 
-    /// Reads once into the spare capacity of `input`, of which there must be some.
+    /// Reads once into the spare capacity of `input`, which must not be empty.
     /// Ready with 0 at the end of the stream.
     pub(crate) fn poll_read(
         &mut self,
@@ -89,12 +89,12 @@ impl Pipe {
 }
 
 #[cold]
-fn broken(during: &'static str, error: &io::Error) -> Error {
+fn broken(operation: &'static str, error: &io::Error) -> Error {
     #[cfg(feature = "tls")]
     if let Some(cause) = super::tls::cause(error) {
         return cause.clone();
     }
-    // A fresh error of the same kind and text: `io::Error` itself cannot be shared.
+    // A new error with the same kind and text: `io::Error` cannot be cloned.
     let error = io::Error::new(error.kind(), error.to_string());
-    Error::caused(ErrorKind::Connect, format!("the connection broke while we {during}"), error)
+    Error::caused(ErrorKind::Connect, format!("the connection broke during a {operation}"), error)
 }

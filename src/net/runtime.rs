@@ -1,13 +1,13 @@
-//! What a tokio runtime must have.
+//! The check of the tokio runtime.
 
 use std::time::Duration;
 
-/// Panics with tokio's own words when the current runtime has no timers or no I/O, or when there is none: in the call
-/// of the user, and not later in a task of ours. Tokio has no other way to ask.
+/// Panics with tokio's own message if there is no current runtime, or if it has no timers or no I/O: in the call
+/// of the user, and not later in a task of this crate. Tokio has no other way to check.
 #[track_caller]
 pub(crate) fn check_runtime() {
     drop(tokio::time::sleep(Duration::ZERO));
-    // Registers a socket that is bound to nothing. If there is no socket to be had, the attempt to connect says why.
+    // Registers an unbound socket. If there is no free socket, the attempt to connect returns the error.
     #[cfg(unix)]
     drop(tokio::net::UnixDatagram::unbound());
     #[cfg(not(unix))]

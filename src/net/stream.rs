@@ -1,4 +1,4 @@
-//! A socket of either kind, in the clear or under TLS.
+//! A socket of any kind, with or without TLS.
 
 use std::future::Future;
 use std::io;
@@ -31,7 +31,7 @@ impl Stream {
         cx: &mut Context<'_>,
         input: &mut BytesMut,
     ) -> Poll<io::Result<usize>> {
-        // The futures hold no state: making them anew at every poll loses nothing.
+        // The futures have no state: new ones at every poll lose nothing.
         match self {
             Self::Tcp(stream) => pin!(stream.read_buf(input)).poll(cx),
             #[cfg(unix)]

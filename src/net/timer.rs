@@ -1,4 +1,4 @@
-//! The clock, and one deadline that can be moved.
+//! The clock, and a timer for one deadline.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -7,12 +7,12 @@ use std::time::Instant;
 
 use tokio::time::Sleep;
 
-/// The runtime's clock: monotonic, and under the control of a test that has paused it.
+/// Returns the time of the runtime's monotonic clock, which a test can pause.
 pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
-/// A deadline to wait for. Its allocation is made once.
+/// A timer for a deadline that can change. It allocates once.
 #[derive(Debug, Default)]
 pub(crate) struct Timer {
     sleep: Option<Pin<Box<Sleep>>>,
@@ -20,7 +20,7 @@ pub(crate) struct Timer {
 }
 
 impl Timer {
-    /// Whether `deadline` has passed. If not, the task is woken when it does.
+    /// Returns whether `deadline` has passed. If not, the task is woken when it does.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, deadline: Option<Instant>) -> bool {
         let Some(deadline) = deadline else {
             self.set = None;

@@ -1,4 +1,4 @@
-//! How a notifier is set up.
+//! The settings of a notifier.
 
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
@@ -8,37 +8,37 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::Notifier;
-use super::gate::{Gate, Shared};
 use super::pipeline::Pipeline;
+use super::queue::{NotifierShared, RequestQueue};
 use super::task::Task;
-use crate::net::{self, Purpose};
+use crate::net::{self, SessionPurpose};
 use crate::{Config, Error, ErrorKind};
 
-/// How long the server may be silent while an answer is due, by default: as long as LISTEN may take.
+/// The default answer timeout: the same as that of LISTEN.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Most bytes of calls that wait or have no answer, by default: 8 MiB, as many as the queue of a listener has.
+/// The default of [`NotifierBuilder::queue_bytes`]: 8 MiB, as for the queue of a listener.
 const QUEUE_BYTES: usize = 8 * 1024 * 1024;
 
-/// Most bytes that can be asked for: 256 MiB. Below the count of permits that a semaphore has on any platform.
+/// The largest value of [`NotifierBuilder::queue_bytes`]: 256 MiB. A semaphore has more permits on every platform.
 const QUEUE_BYTES_MAX: usize = 256 * 1024 * 1024;
 
-/// A notifier to be connected. Made by [`Notifier::builder`].
+/// Builds a [`Notifier`]. Returned by [`Notifier::builder`].
 ///
-/// # Time
+/// # Timeouts
 /// With the [answer timeout](Self::answer_timeout) T, 30 s by default, whatever the server does:
 ///
 /// | what | takes at most |
 /// |---|---|
-/// | a call that is not sent | T, then [`ErrorKind::Timeout`]: nothing was sent |
+/// | a call whose command cannot be sent | T, then [`ErrorKind::Timeout`]: nothing was sent |
 /// | any call | 2 T, then [`ErrorKind::InDoubt`] |
-/// | silence while an answer is due | T, then the connection is over, and with it every call |
+/// | silence of the server while a command is unanswered | T, then the connection ends, and with it every call |
 /// | [`close`](Notifier::close), and the task after the last clone was dropped | T + 1 s |
 ///
 /// # Memory
-/// Calls that were accepted and have no answer take at most [`queue_bytes`](Self::queue_bytes), 8 MiB by default,
-/// and their encoded commands at most twice as much until they are written. A single call that is larger is
-/// accepted alone. Further calls wait, and what they were given belongs to them meanwhile.
+/// The queue, which holds all unanswered calls, takes at most [`queue_bytes`](Self::queue_bytes), 8 MiB by default,
+/// and their encoded commands at most twice as much until they are written. A call that is larger than the queue is
+/// accepted when the queue is empty. Further calls wait, and keep their arguments meanwhile.
 #[derive(Debug, Clone)]
 #[must_use = "nothing happens before connect"]
 pub struct NotifierBuilder {
@@ -52,24 +52,25 @@ impl NotifierBuilder {
         Self { config, answer_timeout: ANSWER_TIMEOUT, queue_bytes: QUEUE_BYTES }
     }
 
-    /// How long the server may be silent while an answer is due, by default 30 s; above zero. After that the
-    /// connection is over: commands that were written are [`ErrorKind::InDoubt`], other calls are
-    /// [`ErrorKind::Closed`], and nothing of them was sent.
+    /// Sets how long the server may be silent while a command is unanswered: 30 s by default, more than zero. After that
+    /// the connection ends. Commands that were written return [`ErrorKind::InDoubt`]; other calls return
+    /// [`ErrorKind::Closed`], and were not sent.
     ///
-    /// Each answer begins the time anew, and so does each write of the command whose answer is due. A server that
-    /// answers slowly has until twice this time from the call. See [time](Self#time).
+    /// The time begins again with each answer, and with each write of the oldest unanswered command. If the server
+    /// answers slowly, a call takes at most twice this time. See [timeouts](Self#timeouts).
     ///
-    /// Raise it where commits take that long, for example behind a synchronous standby, or where a
-    /// [`notify_many`](Notifier::notify_many) of very many bytes goes over a slow network.
+    /// Raise it if commits take that long, for example with a synchronous standby, or if a large
+    /// [`notify_many`](Notifier::notify_many) is sent over a slow network.
     pub fn answer_timeout(mut self, timeout: Duration) -> Self {
         self.answer_timeout = timeout;
         self
     }
 
-    /// Most bytes of calls that were accepted and have no answer: 1 to 268,435,456 (256 MiB), by default 8 MiB.
-    /// Each call counts 512 bytes besides its texts. Further calls wait, and get room in their order.
+    /// Sets the size of the queue, which holds all unanswered calls: 1 to 268,435,456 bytes (256 MiB), by default 8 MiB.
+    /// Each call takes 512 bytes and its channels and payloads. Further calls wait, and get room in the order in which
+    /// they were made.
     ///
-    /// Poll the future of a call that waits, or drop it: until then it keeps the room that it has got, and calls behind it
+    /// Poll the future of a waiting call, or drop it: it keeps the room that it was given, and later calls
     /// may wait for that room. See [memory](Self#memory).
     pub fn queue_bytes(mut self, bytes: usize) -> Self {
         self.queue_bytes = bytes;
@@ -79,12 +80,12 @@ impl NotifierBuilder {
     /// Connects, and starts the task that drives the connection.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for settings that cannot work; else as
+    /// [`ErrorKind::Config`] for invalid settings; otherwise as
     /// [`Connection::connect`](crate::Connection::connect).
     ///
     /// # Panics
-    /// Outside a tokio runtime, and in one without timers or without I/O: `enable_all` of
-    /// [`tokio::runtime::Builder`] gives both.
+    /// Outside a tokio runtime, and in a runtime without timers or I/O: call `enable_all` of
+    /// [`tokio::runtime::Builder`].
     ///
     /// # Cancel safety
     /// Dropping the future closes the socket.
@@ -96,18 +97,17 @@ impl NotifierBuilder {
             return Err(Error::new(ErrorKind::Config, "answer_timeout is zero"));
         }
         if !(1..=QUEUE_BYTES_MAX).contains(&queue_bytes) {
-            let message =
-                format!("queue_bytes is {queue_bytes}, allowed are 1 to {QUEUE_BYTES_MAX}");
+            let message = format!("queue_bytes is {queue_bytes}, expected 1 to {QUEUE_BYTES_MAX}");
             return Err(Error::new(ErrorKind::Config, message));
         }
-        let driver = net::establish(config, Purpose::Notify).await?.driver;
+        let driver = net::establish(config, SessionPurpose::Notify).await?.driver;
         let process_id = driver.session.process_id();
-        let shared = Arc::new(Shared::new(process_id, answer_timeout, queue_bytes));
+        let shared = Arc::new(NotifierShared::new(process_id, answer_timeout, queue_bytes));
         let (requests, inbox) = mpsc::unbounded_channel();
         let (closes, ends) = mpsc::unbounded_channel();
         let pipeline = Pipeline::new(answer_timeout, driver.written());
         tokio::spawn(Task::new(driver, pipeline, inbox, ends, shared.clone()).run());
-        Ok(Notifier { gate: Gate::new(requests, closes, shared) })
+        Ok(Notifier { queue: RequestQueue::new(requests, closes, shared) })
     }
 }
 

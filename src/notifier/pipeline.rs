@@ -1,5 +1,5 @@
-//! What waits, what was sent, and until when each call gets its answer. Without I/O: bytes are a session's, time
-//! is an argument.
+//! The commands of a notifier: those that wait, those that are unanswered, and their deadlines. Without I/O: the bytes go
+//! through a session, and the time is an argument.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -9,17 +9,17 @@ use crate::session::{CommandId, Session, SessionEvent};
 use crate::wire::buffer;
 use crate::{Error, ErrorKind};
 
-/// Most commands without an answer. Enough to fill a round trip of 10 ms with commits of 100 µs.
+/// The largest number of unanswered commands. Enough to fill a round trip of 10 ms with commits of 100 µs.
 pub(super) const PIPELINE_MAX: usize = 256;
 
-/// A call returns within so many times the answer timeout, whatever the server does.
+/// The longest time of a call, as a multiple of the answer timeout, whatever the server does.
 const CALL_TIMEOUTS: u32 = 2;
 
 /// The commands of a notifier, in their order.
 ///
 /// ```text
 /// accept ─▶ waiting ─start─▶ in flight ─handle_event─▶ answered
-///              │                 ├─ handle_timeout: its time is up ─▶ in doubt
+///              │                 ├─ handle_timeout: its deadline has passed ─▶ in doubt
 ///              │                 └─ end ─▶ in doubt, or not sent while a byte of it is unwritten
 ///              └─ handle_timeout, end ─▶ not sent
 /// ```
@@ -28,11 +28,12 @@ pub(super) struct Pipeline {
     answer_timeout: Duration,
     waiting: VecDeque<Request>,
     in_flight: VecDeque<InFlight>,
-    /// How many bytes the socket has taken.
+    /// The number of bytes that the socket has accepted.
     written: u64,
-    /// Since when an answer is due, and neither an answer came nor a byte of the oldest command was written.
+    /// The latest of: the first unanswered command was sent, an answer arrived, a byte of the oldest command was written.
+    /// `None` without an unanswered command.
     silent_since: Option<Instant>,
-    /// Since when nothing more is accepted.
+    /// When the notifier was closed.
     closing_since: Option<Instant>,
 }
 
@@ -40,7 +41,7 @@ pub(super) struct Pipeline {
 #[derive(Debug)]
 struct InFlight {
     id: CommandId,
-    /// How many bytes the socket has taken when it has taken the last one of this command.
+    /// The value of `written` when the last byte of this command was written.
     end: u64,
     called_at: Instant,
     /// `None` when the call has returned before the answer.
@@ -49,7 +50,7 @@ struct InFlight {
 }
 
 impl Pipeline {
-    /// For a session of which the socket has taken `written` bytes.
+    /// Creates a pipeline for a session of which the socket has accepted `written` bytes.
     pub(super) fn new(answer_timeout: Duration, written: u64) -> Self {
         Self {
             answer_timeout,
@@ -61,22 +62,22 @@ impl Pipeline {
         }
     }
 
-    /// Takes in a call.
+    /// Accepts a call.
     pub(super) fn accept(&mut self, request: Request) {
         self.waiting.push_back(request);
     }
 
-    /// Nothing more is accepted. What was accepted has one answer timeout left.
+    /// Sets the deadline of all accepted calls to one answer timeout from `now`.
     pub(super) fn close(&mut self, now: Instant) {
         self.closing_since.get_or_insert(now);
     }
 
-    /// Whether every call has its answer.
+    /// Returns whether every call has its answer.
     pub(super) fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.in_flight.is_empty()
     }
 
-    /// Gives commands to the session, as many as may be in flight.
+    /// Gives commands to the session, up to [`PIPELINE_MAX`] unanswered ones.
     pub(super) fn start(&mut self, now: Instant, session: &mut Session) {
         while self.in_flight.len() < PIPELINE_MAX
             && let Some(request) = self.waiting.pop_front()
@@ -98,7 +99,7 @@ impl Pipeline {
         buffer::release_queue(&mut self.waiting, PIPELINE_MAX);
     }
 
-    /// The socket has taken so many bytes by now.
+    /// Records the number of bytes that the socket has accepted.
     pub(super) fn wrote(&mut self, now: Instant, written: u64) {
         let is_partly_written = self.in_flight.front().is_some_and(|one| one.end > self.written);
         if written > self.written && is_partly_written {
@@ -107,14 +108,14 @@ impl Pipeline {
         self.written = written;
     }
 
-    /// Something happened in the session.
+    /// Handles an event of the session.
     pub(super) fn handle_event(&mut self, now: Instant, event: SessionEvent) {
         let SessionEvent::Done { id, result, .. } = event else { return };
         let result = match result {
-            // The session is over. `end` decides about each by the bytes that were written.
+            // The session has ended. `end` decides about each command by the bytes that were written.
             Err(error) if matches!(error.kind(), ErrorKind::InDoubt | ErrorKind::Connect) => return,
-            // Not a refusal by the server: the answer is too large, or it is no answer to a notification. The server may
-            // have committed it all the same.
+            // This is no refusal by the server: the answer is too large, or is not the answer to a notification. The
+            // server may have committed it.
             Err(error) if error.kind() == ErrorKind::Unsupported => Err(in_doubt(&error)),
             result => result.map(drop),
         };
@@ -128,7 +129,7 @@ impl Pipeline {
         self.silent_since = (!self.in_flight.is_empty()).then_some(now);
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) is due. `None`: never.
+    /// Returns when [`handle_timeout`](Self::handle_timeout) must be called. `None`: never.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let unsent = self.waiting.front().and_then(|request| self.send_deadline(request));
         let unanswered = self.in_flight.iter().find(|command| command.reply.is_some());
@@ -139,7 +140,7 @@ impl Pipeline {
             .min()
     }
 
-    /// Answers the calls whose time is up. Returns why the connection is over, if it is.
+    /// Answers the calls whose deadline has passed. Returns an error if the connection must end.
     pub(super) fn handle_timeout(&mut self, now: Instant) -> Option<Error> {
         let is_over = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
         let limit = self.answer_timeout;
@@ -148,8 +149,9 @@ impl Pipeline {
             return Some(Error::new(ErrorKind::Timeout, message));
         }
         if is_over(self.close_deadline()) {
-            let message =
-                format!("the server did not answer everything within {limit:?} of the close");
+            let message = format!(
+                "the server did not answer every notification within {limit:?} after the close"
+            );
             return Some(Error::new(ErrorKind::Timeout, message));
         }
         while let Some(request) = self.waiting.front()
@@ -174,8 +176,9 @@ impl Pipeline {
         None
     }
 
-    /// The connection is over: every call gets its answer. One whose last byte was written may have been
-    /// committed. One of which a byte is missing was not, because the Sync at its end commits it. N171.
+    /// Answers every call when the connection has ended. A command whose last byte was written may have been committed.
+    /// One that was not written completely was not committed, because the Sync at its end commits it.
+    // N171.
     pub(super) fn end(&mut self, cause: &Error) {
         let written = self.written;
         for command in self.in_flight.drain(..) {
@@ -188,7 +191,7 @@ impl Pipeline {
         }
     }
 
-    /// `None` behind a close: what was accepted then has until the deadline of the close.
+    /// `None` after a close: the deadline of the close applies instead.
     fn send_deadline(&self, request: &Request) -> Option<Instant> {
         if self.closing_since.is_some() {
             return None;
@@ -210,7 +213,7 @@ impl Pipeline {
 }
 
 impl Drop for Pipeline {
-    /// The task is dropped while calls have no answer.
+    /// Answers the calls that are left when the task is dropped.
     fn drop(&mut self) {
         if !self.is_idle() {
             self.end(&abandoned());
@@ -218,13 +221,13 @@ impl Drop for Pipeline {
     }
 }
 
-/// The cause when the task is dropped before it has ended.
+/// Returns the cause if the task is dropped before it has ended.
 #[cold]
 pub(super) fn abandoned() -> Error {
     Error::new(ErrorKind::Closed, "the runtime of the notifier has ended")
 }
 
-/// The answer to a call that waited too long to be sent.
+/// Returns the answer to a call that waited too long to be sent.
 #[cold]
 pub(super) fn late(limit: Duration) -> Error {
     Error::new(
@@ -233,7 +236,7 @@ pub(super) fn late(limit: Duration) -> Error {
     )
 }
 
-/// The answer to a call whose command was sent too long ago.
+/// Returns the answer to a call whose command was not answered before the deadline.
 #[cold]
 fn unanswered(limit: Duration) -> Error {
     let cause =
@@ -245,12 +248,12 @@ fn unanswered(limit: Duration) -> Error {
 fn in_doubt(cause: &Error) -> Error {
     Error::caused(
         ErrorKind::InDoubt,
-        "the server has not confirmed the notification, it may have committed it",
+        "the server has not confirmed the notification, and may have committed it",
         cause.clone(),
     )
 }
 
-/// The answer to a call that the end of the connection came before.
+/// Returns the answer to a call that was not sent before the connection ended.
 #[cold]
 pub(super) fn unsent(cause: &Error) -> Error {
     Error::caused(

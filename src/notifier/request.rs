@@ -1,4 +1,4 @@
-//! A call that was accepted.
+//! The calls that go through the queue.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
@@ -11,13 +11,14 @@ use crate::session::{CommandId, Session};
 /// Object id of the type `text[]` in `pg_type`.
 const TEXT_ARRAY_OID: u32 = 1009;
 
-/// One statement, so one transaction; `unnest` gives its rows in the order of the arrays, and the
-/// server keeps that order. N51. Names are qualified against a user's `search_path`; `unnest` with several
-/// arguments is syntax, which the server only knows unqualified, and always means its own.
+/// One statement, so one transaction. `unnest` returns its rows in the order of the arrays, and the server keeps that
+/// order. The names are qualified because of the user's `search_path`, except `unnest`: with several arguments it is syntax
+/// of the server, which must not be qualified.
+// N51.
 const NOTIFY_MANY: &str = "SELECT pg_catalog.count(pg_catalog.pg_notify(c, p)) \
                            FROM unnest($1, $2) AS t(c, p)";
 
-/// Most bytes of the server's answer. It has one row with one number, or one empty text.
+/// The largest answer of the server, in bytes. It has one row with one number, or with one empty text.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// A call that was accepted.
@@ -25,33 +26,33 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024;
 pub(super) struct Request {
     pub(super) message: Message,
     pub(super) called_at: Instant,
-    /// What it takes of the queue.
+    /// The bytes that it takes of the queue.
     pub(super) room: Room,
     pub(super) reply: Reply,
 }
 
-/// Given back when it is dropped. `None` for one that takes no room, in tests.
+/// Bytes of the queue, which are released on drop. `None` in tests, for a request that takes none.
 pub(super) type Room = Option<OwnedSemaphorePermit>;
 
-/// A reply that is dropped without an answer means that nothing was sent.
+/// The way to answer a call. If it is dropped without an answer, nothing was sent.
 #[derive(Debug)]
 pub(super) struct Reply(pub(super) oneshot::Sender<Result<(), Error>>);
 
 impl Reply {
-    /// Answers the call. Its waker is code of the user: if that panics, the other calls are answered all the same.
+    /// Answers the call. Its waker is the user's code: if it panics, the other calls are still answered.
     pub(super) fn send(self, answer: Result<(), Error>) {
         // The answer is stored before the waker is called.
         let _ = catch_unwind(AssertUnwindSafe(|| self.0.send(answer)));
     }
 }
 
-/// What is to be sent. `Debug` shows no payload.
+/// The notifications to send. `Debug` shows no payload.
 pub(super) enum Message {
     Notify {
         channel: String,
         payload: String,
     },
-    /// Two array literals.
+    /// A group, as two array literals.
     Many {
         channels: String,
         payloads: String,
@@ -59,12 +60,12 @@ pub(super) enum Message {
 }
 
 impl Message {
-    /// Gives the command to a session, in whose output it stands afterwards.
+    /// Encodes the command into the output of a session.
     pub(super) fn send(self, now: Instant, session: &mut Session) -> Result<CommandId, Error> {
         let id = match self {
             Self::Notify { channel, payload } => session.notify(now, &channel, &payload)?,
             Self::Many { channels, payloads } => {
-                // A buffer that grows by doubling would take twice as much.
+                // A buffer that grows by doubling could take twice as much.
                 session.transmit().reserve(channels.len() + payloads.len() + 1_024);
                 let parameters =
                     [(TEXT_ARRAY_OID, Some(&*channels)), (TEXT_ARRAY_OID, Some(&*payloads))];

@@ -1,4 +1,4 @@
-//! The shell around the pipeline: it carries requests, bytes and time, and decides nothing.
+//! The task of a notifier: it carries requests, bytes and time to the pipeline, which decides.
 
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -8,33 +8,33 @@ use std::task::{Context, Poll};
 use bytes::Buf;
 use tokio::sync::{mpsc, oneshot};
 
-use super::gate::Shared;
 use super::pipeline::Pipeline;
+use super::queue::NotifierShared;
 use super::request::Request;
 use crate::Error;
-use crate::net::{self, Driver, Step, Timer};
+use crate::net::{self, Driver, DriverEvent, Timer};
 
-/// Most requests that are taken before the socket gets its turn. Tokio lets a task do 128 things at a
-/// time: requests without end must leave some of them for reading and writing.
+/// The largest number of requests that are taken before the socket is polled. Tokio's cooperative budget is 128
+/// operations per poll of a task: a constant stream of requests must leave some of them for reading and writing.
 const REQUESTS_AT_ONCE: usize = 64;
 
-/// Drives the connection for as long as there is a notifier.
+/// The task that drives the connection as long as a clone of the notifier exists.
 pub(super) struct Task {
-    /// Dropped first, which sets the cause: a call whose reply is dropped returns that cause.
-    shared: Shut,
+    /// Must be dropped first. That sets the cause, which calls return whose reply is dropped.
+    shared: ShutOnDrop,
     driver: Driver,
     pipeline: Pipeline,
     requests: mpsc::UnboundedReceiver<Request>,
     closes: mpsc::UnboundedReceiver<oneshot::Sender<()>>,
     timer: Timer,
-    /// There will be no more requests.
+    /// All requests were received.
     is_drained: bool,
-    /// The calls that wait for the end.
+    /// The `close` calls that wait for the end of the task.
     closing: Vec<oneshot::Sender<()>>,
 }
 
-/// What ended the task's work.
-enum End {
+/// Why the task ends.
+enum TaskEnd {
     Lost(Error),
     Closed,
 }
@@ -45,10 +45,10 @@ impl Task {
         pipeline: Pipeline,
         requests: mpsc::UnboundedReceiver<Request>,
         closes: mpsc::UnboundedReceiver<oneshot::Sender<()>>,
-        shared: Arc<Shared>,
+        shared: Arc<NotifierShared>,
     ) -> Self {
         Self {
-            shared: Shut(shared),
+            shared: ShutOnDrop(shared),
             driver,
             pipeline,
             requests,
@@ -60,58 +60,60 @@ impl Task {
     }
 
     pub(super) async fn run(mut self) {
-        // The waker of a call is code of the user and may panic.
+        // The waker of a call is the user's code and may panic.
         let end = poll_fn(|cx| {
             let polled = catch_unwind(AssertUnwindSafe(|| self.poll(cx)));
             polled.unwrap_or_else(|payload| {
                 let cause = Error::panicked("the task of the notifier", &*payload);
-                Poll::Ready(End::Lost(cause))
+                Poll::Ready(TaskEnd::Lost(cause))
             })
         });
         match end.await {
-            End::Lost(cause) => {
+            TaskEnd::Lost(cause) => {
                 self.shared.0.end(cause.clone());
                 self.pipeline.wrote(net::now(), self.driver.written());
                 self.pipeline.end(&cause);
             }
-            End::Closed => self.driver.close().await,
+            TaskEnd::Closed => self.driver.close().await,
         }
         for reply in self.closing.drain(..) {
             let _ = reply.send(());
         }
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<TaskEnd> {
         self.poll_closes(cx);
         self.poll_requests(cx);
         loop {
             self.pipeline.start(net::now(), &mut self.driver.session);
             if self.is_drained && self.pipeline.is_idle() {
-                return Poll::Ready(End::Closed);
+                return Poll::Ready(TaskEnd::Closed);
             }
             let step = self.driver.poll_step(cx);
             let now = net::now();
             self.pipeline.wrote(now, self.driver.written());
             match step {
-                Poll::Ready(Ok(Step::Event(event))) => self.pipeline.handle_event(now, event),
-                Poll::Ready(Ok(Step::Private)) => {}
-                // Nothing is listened to: none of ours.
-                Poll::Ready(Ok(Step::Run(run))) => self.driver.input.advance(run.bytes),
-                Poll::Ready(Err(error)) => return Poll::Ready(End::Lost(error)),
-                // Only now: an answer that is there was in time.
+                Poll::Ready(Ok(DriverEvent::Event(event))) => {
+                    self.pipeline.handle_event(now, event);
+                }
+                Poll::Ready(Ok(DriverEvent::Private)) => {}
+                // The session has no LISTEN: the notifications are meant for another client of a pooler.
+                Poll::Ready(Ok(DriverEvent::Run(run))) => self.driver.input.advance(run.bytes),
+                Poll::Ready(Err(error)) => return Poll::Ready(TaskEnd::Lost(error)),
+                // Deadlines are checked only when nothing is left to read: an answer that has arrived is in time.
                 Poll::Pending => {
                     if !self.timer.poll(cx, self.pipeline.poll_timeout()) {
                         return Poll::Pending;
                     }
                     if let Some(error) = self.pipeline.handle_timeout(net::now()) {
-                        return Poll::Ready(End::Lost(self.driver.session.fail(error)));
+                        return Poll::Ready(TaskEnd::Lost(self.driver.session.fail(error)));
                     }
                 }
             }
         }
     }
 
-    /// These come past the queue: it may be full.
+    /// Receives the `close` calls. They have a channel of their own, because the queue may be full.
     fn poll_closes(&mut self, cx: &mut Context<'_>) {
         while let Poll::Ready(Some(reply)) = self.closes.poll_recv(cx) {
             self.closing.push(reply);
@@ -124,18 +126,18 @@ impl Task {
             match self.requests.poll_recv(cx) {
                 Poll::Ready(Some(request)) => self.pipeline.accept(request),
                 Poll::Ready(None) => {
-                    // Closed, or every notifier was dropped.
+                    // Closed, or every clone of the notifier was dropped.
                     self.is_drained = true;
                     return self.shut();
                 }
                 Poll::Pending => return,
             }
         }
-        // Perhaps there are more.
+        // There may be more.
         cx.waker().wake_by_ref();
     }
 
-    /// What was accepted is sent, and nothing else.
+    /// Stops accepting calls. Those that were accepted are still sent.
     fn shut(&mut self) {
         self.shared.0.shut();
         self.requests.close();
@@ -143,10 +145,10 @@ impl Task {
     }
 }
 
-/// With the task ends the queue, also when the runtime ends before the notifier.
-struct Shut(Arc<Shared>);
+/// Shuts the queue when the task is dropped, also if the runtime ends before the notifier.
+struct ShutOnDrop(Arc<NotifierShared>);
 
-impl Drop for Shut {
+impl Drop for ShutOnDrop {
     fn drop(&mut self) {
         self.0.abandon();
     }

@@ -1,4 +1,4 @@
-//! The pipeline against bytes and a clock that a test moves.
+//! Tests of the pipeline with scripted bytes and a simulated clock.
 
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,7 @@ const READY: &[u8] = b"Z\0\0\0\x05I";
 
 type Call = Receiver<Result<(), Error>>;
 
-/// A pipeline, its session, and the socket's end of it.
+/// A pipeline, its session, and a simulated socket.
 struct Scene {
     pipeline: Pipeline,
     session: Session,
@@ -65,7 +65,7 @@ impl Scene {
         self.session.transmit().len()
     }
 
-    /// The socket takes so many bytes.
+    /// The socket accepts so many bytes.
     fn write(&mut self, bytes: usize) {
         self.session.transmit().advance(bytes);
         self.written += bytes as u64;
@@ -77,8 +77,8 @@ impl Scene {
         self.write(bytes);
     }
 
-    /// The server says this. Returns what ended the session.
-    fn hear(&mut self, bytes: &[u8]) -> Option<Error> {
+    /// The server sends these bytes. Returns the error that ended the session.
+    fn receive(&mut self, bytes: &[u8]) -> Option<Error> {
         let error = self.session.handle_input(self.now, &mut BytesMut::from(bytes)).err();
         while let Some(event) = self.session.poll_event() {
             self.pipeline.handle_event(self.now, event);
@@ -91,17 +91,17 @@ impl Scene {
     }
 
     fn answer(&mut self) {
-        assert!(self.hear(&[RESULT, READY].concat()).is_none());
+        assert!(self.receive(&[RESULT, READY].concat()).is_none());
     }
 
     fn wait(&mut self, time: Duration) {
         self.now += time;
     }
 
-    /// Time passes to the next deadline. Returns why the connection is over, if it is, as the task does.
+    /// Time passes until the next deadline. Returns the error that ended the connection, as the task does.
     fn wait_for_the_deadline(&mut self) -> Option<Error> {
         let deadline = self.pipeline.poll_timeout().expect("there is a deadline");
-        assert!(deadline > self.now, "it is over already");
+        assert!(deadline > self.now, "the deadline has passed");
         self.now = deadline;
         let error = self.pipeline.handle_timeout(self.now)?;
         let error = self.session.fail(error);
@@ -120,12 +120,12 @@ fn kind(call: &mut Call) -> Option<Result<(), ErrorKind>> {
 }
 
 #[test]
-fn what_was_written_is_in_doubt_after_silence_and_what_was_not_is_not() {
+fn only_written_commands_are_in_doubt_after_the_server_was_silent() {
     let mut scene = Scene::new();
     let begin = scene.now;
     let mut written = scene.call();
     scene.write_all();
-    let mut but_for_a_byte = scene.call();
+    let mut all_but_one_byte = scene.call();
     let mut unwritten = scene.call();
     let of_one = scene.unwritten() / 2;
     scene.write(of_one - 1);
@@ -134,8 +134,8 @@ fn what_was_written_is_in_doubt_after_silence_and_what_was_not_is_not() {
     assert_eq!((error.kind(), scene.now - begin), (ErrorKind::Timeout, TIMEOUT));
     let answer = written.try_recv().unwrap().unwrap_err();
     assert_eq!(answer.kind(), ErrorKind::InDoubt);
-    assert!(format!("{answer:#}").contains("did not answer within 30s"), "{answer:#}");
-    let answer = but_for_a_byte.try_recv().unwrap().unwrap_err();
+    assert!(format!("{answer:#}").contains("did not answer within 30s"), "{answer}");
+    let answer = all_but_one_byte.try_recv().unwrap().unwrap_err();
     assert_eq!(answer.kind(), ErrorKind::Closed);
     assert!(format!("{answer:#}").contains("before the notification was sent"), "{answer:#}");
     assert_eq!(kind(&mut unwritten), Some(Err(ErrorKind::Closed)));
@@ -154,14 +154,14 @@ fn an_unwritten_notification_is_not_in_doubt_when_the_server_ends_the_session() 
     let mut unwritten = scene.call();
     let fatal = b"E\0\0\0\x1aSFATAL\0C57P01\0Mbye\0\0";
     let fatal = [&fatal[..1], &u32::try_from(fatal.len() - 1).unwrap().to_be_bytes(), &fatal[5..]];
-    let error = scene.hear(&fatal.concat()).unwrap();
+    let error = scene.receive(&fatal.concat()).unwrap();
     assert_eq!(error.sqlstate(), Some("57P01"));
     assert_eq!(kind(&mut written), Some(Err(ErrorKind::InDoubt)));
     assert_eq!(kind(&mut unwritten), Some(Err(ErrorKind::Closed)));
 }
 
 #[test]
-fn each_answer_begins_the_time_for_the_next_one_anew() {
+fn each_answer_restarts_the_answer_timeout() {
     let mut scene = Scene::new();
     let mut calls: Vec<_> = (0..3).map(|_| scene.call()).collect();
     scene.write_all();
@@ -171,16 +171,16 @@ fn each_answer_begins_the_time_for_the_next_one_anew() {
         scene.answer();
         assert_eq!(kind(call), Some(Ok(())));
     }
-    // 50 s are over.
+    // 50 s have passed.
     scene.wait(Duration::from_secs(9));
     scene.answer();
     assert_eq!(kind(&mut calls[2]), Some(Ok(())));
     assert_eq!(scene.pipeline.poll_timeout(), None);
 }
 
-/// A command that is still being written has no answer to come.
+/// A command that is still being written cannot be answered yet.
 #[test]
-fn writing_a_long_command_is_no_silence_and_writing_behind_it_is() {
+fn only_writes_of_the_oldest_command_restart_the_answer_timeout() {
     let mut scene = Scene::new();
     let begin = scene.now;
     let mut first = scene.call();
@@ -189,7 +189,7 @@ fn writing_a_long_command_is_no_silence_and_writing_behind_it_is() {
     scene.wait(Duration::from_secs(20));
     assert!(scene.pipeline.handle_timeout(scene.now).is_none());
     scene.write_all();
-    // What others send meanwhile does not delay its end.
+    // Later commands do not extend its deadline.
     scene.wait(Duration::from_secs(10));
     let mut second = scene.call();
     scene.write_all();
@@ -204,9 +204,9 @@ fn writing_a_long_command_is_no_silence_and_writing_behind_it_is() {
     assert_eq!(kind(&mut second), Some(Err(ErrorKind::InDoubt)));
 }
 
-/// An answer every 29 s keeps the connection, and no call.
+/// An answer every 29 s keeps the connection open, and does not extend any call.
 #[test]
-fn a_server_that_answers_too_slowly_keeps_no_call_longer_than_twice_the_timeout() {
+fn a_call_takes_at_most_twice_the_timeout_if_the_server_answers_slowly() {
     let mut scene = Scene::new();
     let begin = scene.now;
     let mut calls: Vec<_> = (0..PIPELINE_MAX + 10).map(|_| scene.call()).collect();
@@ -224,7 +224,7 @@ fn a_server_that_answers_too_slowly_keeps_no_call_longer_than_twice_the_timeout(
         }
     }
     assert!(scene.now - begin <= 2 * TIMEOUT, "{:?}", scene.now - begin);
-    // The connection goes on: late answers are passed over, the next call is answered.
+    // The connection continues: late answers are ignored, the next call is answered.
     assert!(!scene.pipeline.is_idle());
     while !scene.pipeline.is_idle() {
         scene.answer();
@@ -237,7 +237,7 @@ fn a_server_that_answers_too_slowly_keeps_no_call_longer_than_twice_the_timeout(
 }
 
 #[test]
-fn a_call_that_could_not_be_sent_in_time_says_that_nothing_was_sent() {
+fn the_error_of_a_call_that_could_not_be_sent_in_time_says_that_nothing_was_sent() {
     let mut scene = Scene::new();
     let begin = scene.now;
     let mut calls: Vec<_> = (0..PIPELINE_MAX + 3).map(|_| scene.call()).collect();
@@ -255,7 +255,7 @@ fn a_call_that_could_not_be_sent_in_time_says_that_nothing_was_sent() {
 }
 
 #[test]
-fn a_close_gives_what_was_accepted_one_timeout_however_the_answers_come() {
+fn after_a_close_all_calls_end_within_one_timeout() {
     let mut scene = Scene::new();
     let mut calls: Vec<_> = (0..PIPELINE_MAX + 1).map(|_| scene.call()).collect();
     scene.write_all();
@@ -274,9 +274,10 @@ fn a_close_gives_what_was_accepted_one_timeout_however_the_answers_come() {
     assert!(answers[2..].iter().all(|answer| *answer == Err(ErrorKind::InDoubt)));
 }
 
-/// Calls that were accepted a moment before others were sent got a timeout of their own, and not the end of the connection.
+/// Waiting calls that were accepted just before others were sent returned their own timeout, and not the end of the
+/// connection.
 #[test]
-fn a_close_leaves_the_calls_that_wait_to_be_sent_until_its_own_deadline() {
+fn after_a_close_a_call_that_waits_to_be_sent_has_the_deadline_of_the_close() {
     let mut scene = Scene::new();
     let mut sent: Vec<_> = (0..PIPELINE_MAX).map(|_| scene.call()).collect();
     let mut waiting = scene.call();
@@ -292,7 +293,7 @@ fn a_close_leaves_the_calls_that_wait_to_be_sent_until_its_own_deadline() {
 }
 
 #[test]
-fn what_is_dropped_with_the_task_is_in_doubt_if_it_was_written_and_else_was_not_sent() {
+fn when_the_task_is_dropped_only_written_commands_are_in_doubt() {
     let mut scene = Scene::new();
     let mut written = scene.call();
     scene.write_all();
@@ -308,14 +309,14 @@ fn what_is_dropped_with_the_task_is_in_doubt_if_it_was_written_and_else_was_not_
     assert!(waiting.iter_mut().all(|call| kind(call) == Some(Err(ErrorKind::Closed))));
 }
 
-/// A pooled server process, in which another client has begun a transaction: it commits, or it does not.
+/// Behind a pooler, another client may have begun a transaction in the same server session, and may not commit it.
 #[test]
 fn an_answer_inside_a_transaction_is_not_reported_as_committed() {
     for status in [b"Z\0\0\0\x05T", b"Z\0\0\0\x05E"] {
         let mut scene = Scene::new();
         let (mut first, mut second) = (scene.call(), scene.call());
         scene.write_all();
-        let error = scene.hear(&[RESULT, status, RESULT, READY].concat()).unwrap();
+        let error = scene.receive(&[RESULT, status, RESULT, READY].concat()).unwrap();
         assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
         assert!(error.to_string().contains("inside a transaction"), "{error}");
         assert_eq!(kind(&mut first), Some(Err(ErrorKind::InDoubt)));
@@ -326,58 +327,58 @@ fn an_answer_inside_a_transaction_is_not_reported_as_committed() {
 }
 
 #[test]
-fn a_refusal_is_the_answer_of_its_own_call_alone() {
+fn a_refusal_is_the_answer_to_its_own_call_only() {
     let mut scene = Scene::new();
     let (mut first, mut second) = (scene.call(), scene.call());
     scene.write_all();
     let refused = b"E\0\0\0\x17SERROR\0C42501\0Mno\0\0Z\0\0\0\x05I";
-    assert!(scene.hear(refused).is_none());
+    assert!(scene.receive(refused).is_none());
     assert_eq!(kind(&mut first), Some(Err(ErrorKind::Server)));
     scene.answer();
     assert_eq!(kind(&mut second), Some(Ok(())));
 }
 
-/// The answer to a notification is short. A longer one is not read, but the server may have committed the notification.
+/// The answer to a notification is short. A longer one is not kept, but the server may have committed the notification.
 #[test]
 fn a_notification_with_a_long_answer_is_in_doubt() {
     let mut scene = Scene::new();
     let mut call = scene.call();
     scene.write_all();
     let (begin, rest) = RESULT.split_at(RESULT.len() - 25);
-    assert!(scene.hear(begin).is_none());
+    assert!(scene.receive(begin).is_none());
     let value = 60_000_u32;
     let mut row =
         [&b"D"[..], &(value + 10).to_be_bytes(), b"\0\x01", &value.to_be_bytes()].concat();
     row.resize(row.len() + 60_000, b'x');
     for _ in 0..2 {
-        assert!(scene.hear(&row).is_none());
+        assert!(scene.receive(&row).is_none());
     }
-    assert!(scene.hear(&[rest, READY].concat()).is_none());
+    assert!(scene.receive(&[rest, READY].concat()).is_none());
     let answer = call.try_recv().unwrap().unwrap_err();
     assert_eq!(answer.kind(), ErrorKind::InDoubt, "{answer}");
     assert!(format!("{answer:#}").contains("larger than"), "{answer:#}");
 }
 
-/// One row is due. What does not end is not read to its end.
+/// The answer has one row. An answer with an unlimited number of rows is not read to its end.
 #[test]
-fn a_notification_with_an_endless_answer_ends_the_session() {
+fn an_answer_with_too_many_rows_ends_the_session() {
     let mut scene = Scene::new();
     let mut call = scene.call();
     scene.write_all();
-    assert!(scene.hear(&RESULT[..RESULT.len() - 25]).is_none());
+    assert!(scene.receive(&RESULT[..RESULT.len() - 25]).is_none());
     let row = b"D\0\0\0\x0a\0\x01\0\0\0\0";
-    let error = (0..10).find_map(|_| scene.hear(row)).expect("it goes on with ten rows");
+    let error = (0..10).find_map(|_| scene.receive(row)).expect("the session accepts ten rows");
     assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
     assert_eq!(kind(&mut call), Some(Err(ErrorKind::InDoubt)));
 }
 
-/// COPY data in the place of an answer to a notification.
+/// The server begins a COPY instead of answering the notification.
 #[test]
 fn a_notification_that_is_answered_by_a_copy_is_in_doubt() {
     let mut scene = Scene::new();
     let mut call = scene.call();
     scene.write_all();
     let copy = b"H\0\0\0\x07\0\0\0c\0\0\0\x04C\0\0\0\x0bCOPY 0\0";
-    assert!(scene.hear(&[&copy[..], READY].concat()).is_none());
+    assert!(scene.receive(&[&copy[..], READY].concat()).is_none());
     assert_eq!(kind(&mut call), Some(Err(ErrorKind::InDoubt)));
 }

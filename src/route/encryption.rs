@@ -1,24 +1,26 @@
-//! Clear or TLS: what is tried, and in which order.
+//! The kinds of encryption that an attempt tries, and their order.
 
 use crate::config::SslMode;
 
-/// What a connection is wrapped in.
+/// The encryption of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Encryption {
-    /// Nothing.
+    /// No encryption.
     Clear,
-    /// TLS if the server answers yes to SSLRequest, else nothing, on the same connection.
+    /// TLS if the server accepts SSLRequest, otherwise no encryption, on the same connection.
     TlsIfOffered,
-    /// TLS after SSLRequest, or no connection.
+    /// TLS after SSLRequest. The connection fails if the server declines.
     Tls,
-    /// TLS from the first byte. PostgreSQL 17 and later. N93.
+    /// TLS from the first byte: PostgreSQL 17 and later.
+    // N93.
     DirectTls,
 }
 
 impl Encryption {
-    /// What is tried, in libpq's order, each on a connection of its own. A Unix socket has no TLS, whatever
-    /// `sslmode` says. N92.
+    /// Returns the kinds to try, in libpq's order, each on a connection of its own. A Unix socket has no TLS, whatever
+    /// `sslmode` is.
+    // N92.
     #[must_use]
     pub fn methods(mode: SslMode, direct: bool, is_unix: bool) -> &'static [Self] {
         match (mode, direct) {
@@ -33,7 +35,7 @@ impl Encryption {
         }
     }
 
-    /// Whether it can need TLS.
+    /// Returns whether the connection may be encrypted.
     #[must_use]
     pub fn may_be_tls(self) -> bool {
         self != Self::Clear
@@ -45,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_mode_that_asks_for_tls_is_ever_tried_in_clear() {
+    fn a_mode_that_requires_tls_never_tries_an_unencrypted_connection() {
         for direct in [false, true] {
             for mode in [SslMode::Require, SslMode::VerifyCa, SslMode::VerifyFull] {
                 let methods = Encryption::methods(mode, direct, false);

@@ -1,4 +1,4 @@
-//! What to say when no try led to a session.
+//! The error of an attempt in which no candidate led to a session.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -6,23 +6,23 @@ use std::fmt::Write;
 use crate::wire::escape::Escaped;
 use crate::{Error, ErrorKind};
 
-/// A try that failed.
+/// A candidate that failed.
 #[derive(Debug, Clone)]
 pub struct Failure {
-    /// The address, or the name that has none. The error does not repeat it. Empty where it is named anyway.
+    /// The address, or the host name if it has none. Empty if the error is returned in an error that contains it.
     pub at: String,
-    /// Why.
+    /// The cause, which does not contain the address.
     pub error: Error,
 }
 
 impl Failure {
-    /// A server that answers tells more than one that cannot be reached.
+    /// Returns whether a server answered. Such an error is more useful than that of a server that cannot be reached.
     fn is_answer(&self) -> bool {
         !matches!(self.error.kind(), ErrorKind::Connect | ErrorKind::Timeout)
     }
 
-    /// Its words beside those of `best`, without a label that is the same there, and without the hint.
-    fn beside(&self, best: &Error) -> String {
+    /// Returns its message for a list that also has `best`: without the kind if that is the same, and without the hint.
+    fn message_beside(&self, best: &Error) -> String {
         let words = self.error.words();
         match self.error.kind() {
             kind if kind == best.kind() => words,
@@ -31,20 +31,20 @@ impl Failure {
     }
 }
 
-/// What the tries at one address have led to, each of it once.
+/// The failures at one address, each message once.
 struct Address {
-    told: Vec<String>,
+    messages: Vec<String>,
     text: String,
 }
 
-/// Between two tries at one address.
+/// The text between two failures at one address.
 const BETWEEN: &str = ", and ";
 
-/// Most addresses beside the decisive one that are told: a name may have any number of them.
+/// The largest number of other addresses in the message: a host name may have any number of addresses.
 const OTHERS_MAX: usize = 16;
 
-/// One error for all of them: the last that tells most gives the kind, the others stand before it. Each address is named
-/// once. If one of them came from outside, the next attempt may go well there.
+/// Returns one error for all failures. Its kind is that of the last failure in which a server answered, otherwise that of
+/// the last failure; the message lists the others before it, each address once. It is transient if one of them was marked so.
 #[must_use]
 pub fn sum_up(failures: Vec<Failure>) -> Error {
     let may_pass = failures.iter().any(|failure| failure.error.is_passing());
@@ -74,37 +74,37 @@ fn sum_of(mut failures: Vec<Failure>) -> Error {
         let _ = write!(text, "{}: ", Escaped(&at));
     }
     let own = best.words();
-    let here: Vec<_> = here.into_iter().filter(|same| same.beside(&best) != own).collect();
+    let here: Vec<_> = here.into_iter().filter(|same| same.message_beside(&best) != own).collect();
     for (_, same) in by_address(&here, &best, &mut hints) {
         let _ = write!(text, "{}{BETWEEN}", same.text);
     }
     best.preceded_by(&text)
 }
 
-/// The tries, those at the same address together. Of equal hints the first is told.
+/// Groups the failures by their address. Of equal hints, only the first is in the message.
 fn by_address<'a>(
     failures: &'a [Failure],
     best: &Error,
     hints: &mut Vec<String>,
 ) -> Vec<(&'a str, Address)> {
     let mut addresses: Vec<(&str, Address)> = Vec::new();
-    let mut places = BTreeMap::new();
+    let mut indexes = BTreeMap::new();
     for failure in failures {
-        let place = *places.entry(&*failure.at).or_insert(addresses.len());
-        if place == addresses.len() {
-            addresses.push((&failure.at, Address { told: Vec::new(), text: String::new() }));
+        let index = *indexes.entry(&*failure.at).or_insert(addresses.len());
+        if index == addresses.len() {
+            addresses.push((&failure.at, Address { messages: Vec::new(), text: String::new() }));
         }
-        let Some((_, address)) = addresses.get_mut(place) else { continue };
-        let words = failure.beside(best);
-        if address.told.contains(&words) {
+        let Some((_, address)) = addresses.get_mut(index) else { continue };
+        let words = failure.message_beside(best);
+        if address.messages.contains(&words) {
             continue;
         }
         // Writing to a string cannot fail.
-        let between = if address.told.is_empty() { "" } else { BETWEEN };
+        let between = if address.messages.is_empty() { "" } else { BETWEEN };
         let _ = write!(address.text, "{between}{}", Escaped(&words));
-        address.told.push(words);
+        address.messages.push(words);
         if let Some(hint) = failure.error.hint()
-            && !hints.iter().any(|told| told == hint)
+            && !hints.iter().any(|shown| shown == hint)
         {
             let _ = write!(address.text, " (hint: {})", Escaped(hint));
             hints.push(hint.to_owned());
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn the_answer_of_a_server_stands_out_among_those_that_gave_none() {
+    fn the_kind_is_that_of_the_server_that_answered() {
         let error = sum_up(vec![
             failure("nowhere", ErrorKind::Connect, "unknown"),
             failure("10.0.0.2:5432", ErrorKind::Auth, "wrong password"),
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_with_many_addresses_is_told_in_few_words() {
+    fn a_name_with_many_addresses_gives_a_short_message() {
         let failures = |count: usize| {
             let at = (1..=count).map(|n| format!("10.0.0.1:{n}"));
             at.map(|at| failure(&at, ErrorKind::Connect, "refused")).collect()
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hint_that_is_the_same_everywhere_is_told_once() {
+    fn a_hint_that_is_the_same_everywhere_is_shown_once() {
         let hinted = |at: &str| Failure {
             error: Error::new(ErrorKind::Connect, "refused").with_hint("is it running?"),
             ..failure(at, ErrorKind::Connect, "")
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn one_failure_is_told_as_it_is() {
+    fn a_single_failure_keeps_its_message() {
         let error = sum_up(vec![failure("a:1", ErrorKind::Connect, "refused")]);
         assert_eq!(error.to_string(), "connection: a:1: refused");
         let error = sum_up(vec![failure("a:1", ErrorKind::Timeout, "waited too long")]);

@@ -1,32 +1,33 @@
-//! Which server next, over what, and whether it is the right one: pure decisions of an attempt to
-//! connect, in libpq's order. The shell looks names up, opens sockets and logs in.
+//! The decisions of an attempt to connect, without I/O and in libpq's order: which candidate is next, with which
+//! encryption, and whether the server is of the requested kind. `net` looks names up, opens sockets and logs in.
 //!
 //! ```text
 //! servers (shuffled?) ─► addresses (shuffled?) ─► Encryption, one or two ─► login ─► TargetSessionAttrs
 //!        ▲                      ▲                        ▲                   │            │
-//!        └──── Next::Server ────┴──── Next::Address ─────┴── Next::Encryption┘   Mismatch─┴► Next::Server
+//!        └─────── Server ───────┴─────── Address ────────┴─── Encryption ────┘   Mismatch─┴► Server
+//!
+//! The words below the arrows are the variants of NextAttempt.
 //! ```
 
 mod encryption;
 mod failure;
-mod next;
-mod shuffle;
+mod next_attempt;
+mod pseudo_random;
 mod target;
 
 use std::time::Duration;
 
 pub use encryption::Encryption;
 pub use failure::{Failure, sum_up};
-pub use next::{Next, Reached};
-pub use shuffle::Shuffle;
+pub use next_attempt::{NextAttempt, Reached};
+pub use pseudo_random::PseudoRandom;
 pub use target::{Mismatch, ServerFacts, accept};
 
-/// Least time for one of several tries: a share smaller than this would give up on servers that are only
-/// far away.
+/// The shortest time for one of several candidates. With less, a distant server would be given up although it answers.
 const SHARE_MIN: Duration = Duration::from_secs(1);
 
-/// The part of the `left` time that the first of `tries` may take, so that one mute server leaves time
-/// for the others. The last gets all.
+/// Returns the part of the `left` time that the first of `tries` candidates may take, so that a server that does not
+/// answer leaves time for the others. The last one gets all.
 #[must_use]
 pub fn share(left: Duration, tries: usize) -> Duration {
     let tries = u32::try_from(tries.max(1)).unwrap_or(u32::MAX);
@@ -38,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mute_server_leaves_time_for_the_others() {
+    fn a_server_that_does_not_answer_leaves_time_for_the_others() {
         let seconds = Duration::from_secs;
         for (left, tries, expected) in
             [(10, 1, 10), (10, 2, 5), (10, 100, 1), (10, 0, 10), (0, 3, 0)]

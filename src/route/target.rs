@@ -1,19 +1,19 @@
-//! Whether a server is of the kind that was asked for.
+//! The check of a server against `target_session_attrs`.
 
 use std::fmt;
 
 use crate::config::TargetSessionAttrs;
 
-/// What a server is, as far as that decides.
+/// The properties of a server that `target_session_attrs` is checked against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServerFacts {
-    /// It is a standby: it applies what a primary sends.
+    /// The server is a standby: it applies what a primary sends.
     pub in_recovery: bool,
-    /// Its sessions do not accept writes by default. So it is with every standby.
+    /// Its sessions do not accept writes by default. This is true of every standby.
     pub read_only: bool,
 }
 
-/// What is wrong with a server.
+/// Why a server is not of the requested kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Mismatch {
@@ -38,11 +38,11 @@ impl fmt::Display for Mismatch {
     }
 }
 
-/// Whether a server is what `wanted` asks for. `prefer-standby` asks for a standby; when there is none,
-/// the caller asks once more, for `any`.
+/// Checks whether a server is of the `wanted` kind. `prefer-standby` accepts only a standby: if there is none, the caller
+/// checks again with `any`.
 ///
 /// # Errors
-/// What it is instead.
+/// The kind of the server, if it is another one.
 pub fn accept(wanted: TargetSessionAttrs, facts: ServerFacts) -> Result<(), Mismatch> {
     use TargetSessionAttrs::{Any, PreferStandby, Primary, ReadOnly, ReadWrite, Standby};
     match (wanted, facts.in_recovery, facts.in_recovery || facts.read_only) {
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_wish_takes_what_it_names() {
+    fn each_value_accepts_the_servers_that_it_names() {
         use TargetSessionAttrs::*;
         let primary = ServerFacts { in_recovery: false, read_only: false };
         let frozen = ServerFacts { in_recovery: false, read_only: true };

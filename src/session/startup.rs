@@ -6,7 +6,7 @@ use super::cancel::CancelKey;
 use super::negotiate::Negotiation;
 use super::violation::Violation;
 use super::{Phase, Session, SessionEvent};
-use crate::auth::{AuthMethod, AuthPolicy, Authenticator, Credentials, ScramNonce, Step};
+use crate::auth::{AuthMethod, AuthPolicy, AuthStep, Authenticator, Credentials, ScramNonce};
 use crate::wire::{self, BackendMessage, DbError, ProtocolVersion};
 use crate::{Error, ErrorKind};
 
@@ -156,12 +156,12 @@ impl Startup {
         Ok(self.step(step))
     }
 
-    fn step(&mut self, step: Step) -> Option<crate::auth::Response> {
+    fn step(&mut self, step: AuthStep) -> Option<crate::auth::Response> {
         match step {
-            Step::Send(response) => return Some(response),
-            Step::Compute => self.computing = true,
-            Step::Wait => {}
-            Step::Done(method) => self.method = Some(method),
+            AuthStep::Send(response) => return Some(response),
+            AuthStep::Compute => self.computing = true,
+            AuthStep::Wait => {}
+            AuthStep::Done(method) => self.method = Some(method),
         }
         None
     }

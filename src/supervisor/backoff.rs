@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Reconnect;
-use crate::route::Shuffle;
+use crate::route::PseudoRandom;
 
 /// Exponential delays with full jitter, computed from a seed. So many listeners that have lost the same server do not
 /// reconnect at the same time.
@@ -12,13 +12,13 @@ pub(crate) struct Backoff {
     min: Duration,
     max: Duration,
     failures: u32,
-    random: Shuffle,
+    random: PseudoRandom,
 }
 
 impl Backoff {
     pub(crate) fn new(reconnect: &Reconnect, seed: u64) -> Self {
         let Reconnect { min, max, .. } = *reconnect;
-        Self { min, max: max.max(min), failures: 0, random: Shuffle::new(seed) }
+        Self { min, max: max.max(min), failures: 0, random: PseudoRandom::new(seed) }
     }
 
     /// Returns the next delay: a random one between the shortest and a limit that doubles every time.

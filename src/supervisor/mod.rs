@@ -68,7 +68,7 @@ use self::nonces::Nonces;
 use self::outage::Outages;
 use self::wall_clock::WallClock;
 use crate::notification::Gap;
-use crate::route::Shuffle;
+use crate::route::PseudoRandom;
 use crate::session::Session;
 use crate::{Error, ErrorKind};
 
@@ -122,7 +122,7 @@ pub struct Supervisor {
     /// The cause of the end, if the user did not ask for it. It is reported when the session is closed.
     cause: Option<Error>,
     /// Random numbers that are not secret: for the time of the next handover.
-    random: Shuffle,
+    random: PseudoRandom,
     /// Secret random values: for the fence notification of a handover and the name of its channel.
     nonces: Nonces,
     wall_clock: WallClock,
@@ -185,7 +185,7 @@ impl Supervisor {
             *timeout = TIMEOUT_MAX.min(*timeout);
         }
         let mut nonces = Nonces::new(secret);
-        let mut random = Shuffle::new(nonces.seed());
+        let mut random = PseudoRandom::new(nonces.seed());
         let delays = policy.reconnect.unwrap_or(DEFAULT_DELAYS);
         let mut supervisor = Self {
             state: State::Connecting,

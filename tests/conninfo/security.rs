@@ -196,8 +196,8 @@ fn the_authorities_of_the_system_are_trusted_with_full_verification_alone() {
 fn methods_of_authentication_are_checked_when_they_are_read() {
     for (methods, words) in [
         ("scram", "expected password, md5, gss"),
-        ("md5,md5", "stands in the list twice"),
-        ("md5,!password", "cannot stand in one list"),
+        ("md5,md5", "is in the list twice"),
+        ("md5,!password", "cannot be in one list"),
         ("md5, password", "no blanks"),
     ] {
         let error = format!("require_auth='{methods}'").parse::<Config>().unwrap_err();

@@ -73,7 +73,7 @@ fn refused_signature(text: impl Fn(&[u8]) -> Vec<u8> + Send + Sync + 'static, ex
 
 #[test]
 fn a1_a_server_that_asks_for_nothing_is_seen_to_do_so_or_refused() {
-    refused(OK, SCRAM, "Auth | server lets us in without asking for anything");
+    refused(OK, SCRAM, "Auth | server asks for no authentication");
     refused(OK, BINDING, "Auth | which channel_binding=require does not allow");
     runtime().block_on(async {
         let script = Script::ready().expect_hex("58 00000004").wait_for_eof();
@@ -142,7 +142,7 @@ fn a4_the_right_signature_is_believed() {
 
 #[test]
 fn a5_a_nonce_that_does_not_continue_ours_is_refused() {
-    let other = "Auth | nonce in server-first-message is not of this exchange";
+    let other = "Auth | nonce in server-first-message does not belong to this exchange";
     let printable = "Protocol | nonce that is empty or not printable ASCII";
     refused_challenge(|r| format!("r={r},s=c2FsdA==,i=1"), "Auth | added nothing to the nonce");
     refused_challenge(|r| format!("r=x{r},s=c2FsdA==,i=1"), other);
@@ -163,7 +163,7 @@ fn a5_a_nonce_that_does_not_continue_ours_is_refused() {
 /// V18. That no round is computed: `session::tests::authentication`, `auth::scram::tests::alone`.
 #[test]
 fn a6_an_iteration_count_above_the_cap_or_malformed_is_refused_before_any_work() {
-    let malformed = "Protocol | iteration count that is no positive decimal number";
+    let malformed = "Protocol | iteration count that is not a positive decimal number";
     for count in ["0", "-1", "+4096", "4096x", "04096", ""] {
         refused_challenge(move |r| format!("r={r}x,s=c2FsdA==,i={count}"), malformed);
     }
@@ -172,7 +172,7 @@ fn a6_an_iteration_count_above_the_cap_or_malformed_is_refused_before_any_work()
             format!("Auth | asks for {count} SCRAM iterations, more than the 2000000 allowed");
         refused_challenge(move |r| format!("r={r}x,s=c2FsdA==,i={count}"), &expect);
     }
-    refused_challenge(|r| format!("r={r}x,s=c2FsdA=="), "Protocol | no iteration count (i=)");
+    refused_challenge(|r| format!("r={r}x,s=c2FsdA=="), "Protocol | missing iteration count (i=)");
     refused_challenge(|r| format!("m=x,r={r}x,s=c2FsdA==,i=1"), "Protocol | mandatory extension");
 }
 
@@ -187,7 +187,7 @@ fn a6_few_iterations_get_no_proof() {
             || Login { policy: AuthPolicy::default(), ..client::login() },
             "&scram_iterations_min=4096",
         );
-        let expect = format!("asks for {count} SCRAM iterations, fewer than the 4096 demanded");
+        let expect = format!("asks for {count} SCRAM iterations, fewer than the 4096 required");
         attack.run(&[&format!("connect: Auth | {expect}")], &[]);
     }
 }
@@ -217,7 +217,7 @@ fn a11_a_list_of_mechanisms_that_is_broken_or_has_none_of_ours_is_not_answered()
         (list(b""), end),
         (list(b"SCRAM-SHA-256\0\0x"), "Protocol | expected the end and found 1 more bytes"),
         (list(b"SCRAM-SHA-1\0\0"), "Unsupported | found SCRAM-SHA-1"),
-        (list(b"OAUTHBEARER\0\0"), "Unsupported | found OAUTHBEARER (hint: OAuth is not spoken"),
+        (list(b"OAUTHBEARER\0\0"), "Unsupported | found OAUTHBEARER (hint: OAuth is not supported"),
         (list(b"\x1b[2J\0\0"), "Unsupported | found \\u{1b}[2J"),
         (
             list(&[b"SCRAM-SHA-256\0".repeat(100), b"\0".to_vec()].concat()),
@@ -235,7 +235,7 @@ fn a11_a_list_of_mechanisms_that_is_broken_or_has_none_of_ours_is_not_answered()
 fn a12_a_clear_password_is_not_sent_where_scram_or_binding_is_required_nor_in_clear() {
     refused(CLEARTEXT, BINDING, "Auth | which channel_binding=require does not allow");
     refused(CLEARTEXT, SCRAM, "Auth | which require_auth=scram-sha-256 does not allow");
-    refused(CLEARTEXT, ANYTHING, "Auth | the password would travel in clear (hint: use TLS");
+    refused(CLEARTEXT, ANYTHING, "Auth | the password would be sent in clear (hint: use TLS");
 }
 
 /// V16.

@@ -204,7 +204,7 @@ async fn a_server_of_one_session_is_refused_by_default_and_listened_to_where_the
     assert_eq!(error.kind(), ErrorKind::Pooler, "{error}");
     assert!(error.is_transient(), "{error}");
     let text = format!("{error:#}");
-    assert!(text.contains("a second session could not be had"), "{text}");
+    assert!(text.contains("no second session could be opened"), "{text}");
     assert!(text.contains("sorry, too many clients already"), "{text}");
     assert!(text.contains("delivery_proof"), "{text}");
     while server.clients() > 0 {

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use pgbell::auth::scram::Binding;
 use pgbell::auth::{
-    AuthPolicy, Authenticator, Credentials, Password, ScramClient, ScramNonce, ScramServer,
-    ScramVerifier, Step,
+    AuthPolicy, AuthStep, Authenticator, Credentials, Password, ScramClient, ScramNonce,
+    ScramServer, ScramVerifier,
 };
 use pgbell::config::{PassFile, ServiceFile};
 use pgbell::session::{Login, Session};
@@ -115,7 +115,7 @@ fn authenticators_and_the_messages_they_make() {
         show!(authenticator);
         let step = authenticator.handle(&request).unwrap();
         show!(step, authenticator);
-        let Step::Send(response) = step else { panic!("nothing to send") };
+        let AuthStep::Send(response) = step else { panic!("nothing to send") };
         assert!(!response.body().is_empty());
         // Refused: the error says why, and not what.
         let mut authenticator = Authenticator::new(

@@ -31,7 +31,7 @@ fn passwords_that_were_stored_with_few_or_many_iterations_log_in_within_the_boun
             builder.init_sql(format!("CREATE ROLE {role} LOGIN PASSWORD '{stored}'"))
         })
     });
-    let few = "fewer than the 4096 demanded";
+    let few = "fewer than the 4096 required";
     for (role, parameters, refusal) in [
         ("one", "", Some(few)),
         ("few", "", Some(few)),

@@ -134,7 +134,7 @@ const FAULTS: [(&str, &str, Break, &str); 24] = [
         "an empty certificate",
         "bob",
         |_, files| files.write("client.crt", ""),
-        "holds no certificate",
+        "contains no certificate",
     ),
     (
         "half a certificate",
@@ -148,12 +148,12 @@ const FAULTS: [(&str, &str, Break, &str); 24] = [
     // As in libpq, the client has none then, and the server refuses it.
     ("no certificate", "bob", |_, files| files.remove("client.crt"), "28000"),
     ("no key", "bob", |_, files| files.remove("client.key"), "but not its key"),
-    ("an empty key", "bob", |_, files| files.write("client.key", ""), "holds no key"),
+    ("an empty key", "bob", |_, files| files.write("client.key", ""), "contains no key"),
     (
         "a key that others may read",
         "bob",
         |_, files| files.let_others_read("client.key"),
-        "lets others in",
+        "lets others read or write it",
     ),
     (
         "a key that needs a password",
@@ -201,7 +201,7 @@ const FAULTS: [(&str, &str, Break, &str); 24] = [
         "an empty list of what is revoked",
         "bob",
         |_, files| files.write("root.crl", ""),
-        "holds no list",
+        "contains no list",
     ),
     (
         "the list of another authority",
@@ -221,7 +221,7 @@ const FAULTS: [(&str, &str, Break, &str); 24] = [
         "a password file that others may read",
         "eve",
         |_, files| files.let_others_read("pgpass"),
-        "lets others in",
+        "lets others read or write it",
     ),
     ("no service file", "postgres", |_, files| files.remove("service.conf"), "does not exist"),
     (

@@ -163,7 +163,7 @@ fn a_pool_without_a_second_free_slot_is_not_reported_as_one_that_swallows_notifi
         assert_eq!(error.kind(), ErrorKind::Pooler, "{error}");
         assert!(error.is_transient(), "{error}");
         let text = format!("{error:#}");
-        assert!(text.contains("a second session could not be had within 3"), "{text}");
+        assert!(text.contains("no second session could be opened within 3"), "{text}");
         assert!(
             text.contains("no free slot") && !text.contains("no notification arrives"),
             "{text}"

@@ -293,18 +293,18 @@ fn a_certificate_that_was_given_stands_for_itself_and_only_an_authority_for_othe
             Neither("is for \"db.example\""),
         ),
         row("another of the same authority", &issued, &[other_host.pem()], Neither(issued_unknown)),
-        row("below an issued leaf", &below_unfit, &[root], Neither("not one of an authority")),
+        row("below an issued leaf", &below_unfit, &[root], Neither("not that of an authority")),
         row(
             "below an issued leaf that was given",
             &below_unfit,
             &[unfit.certificate().pem()],
-            Neither("not one of an authority"),
+            Neither("not that of an authority"),
         ),
         row(
             "the same with its root",
             &below_unfit,
             &[root, unfit.certificate().pem()],
-            Neither("not one of an authority"),
+            Neither("not that of an authority"),
         ),
         row(
             "an intermediate alone",
@@ -584,7 +584,7 @@ fn a_key_that_is_not_supported_is_named_with_the_cure() {
     for (name, key, words) in [
         ("P-521", Key::P521, "an ECDSA key on P-521"),
         ("Ed448", Key::Ed448, "an Ed448 key, which is not supported"),
-        ("RSA-PSS", Key::RsaPss2048, "an RSA key for RSASSA-PSS alone, which is not supported"),
+        ("RSA-PSS", Key::RsaPss2048, "an RSA key only for RSASSA-PSS, which is not supported"),
     ] {
         let why = "rustls has no signatures of such a key";
         let leaf = good.issue(&localhost().key(key)).unwrap();

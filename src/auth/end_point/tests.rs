@@ -1,4 +1,4 @@
-//! Certificates made by openssl, and what is not a certificate.
+//! Tests with certificates made by openssl, and with bytes that are not a certificate.
 
 use std::sync::LazyLock;
 
@@ -40,13 +40,13 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The certificate with another algorithm in it, as often as that stands there.
+/// Returns the certificate with another algorithm in all places.
 fn with_algorithm(vector: &Vector, from: &[u8], to: &[u8]) -> Vec<u8> {
     assert_eq!(from.len(), to.len());
     let mut der = vector.der.clone();
-    let places: Vec<_> = (0..der.len()).filter(|&at| der[at..].starts_with(from)).collect();
-    assert!(!places.is_empty());
-    for at in places {
+    let found: Vec<_> = (0..der.len()).filter(|&at| der[at..].starts_with(from)).collect();
+    assert!(!found.is_empty());
+    for at in found {
         der[at..at + from.len()].copy_from_slice(to);
     }
     der
@@ -68,7 +68,7 @@ fn a_signature_without_a_hash_gives_no_binding() {
     for name in ["ed25519", "ed448", "ec-sha3-256"] {
         assert_eq!(tls_server_end_point(&vector(name).der), None, "{name}");
     }
-    // ML-DSA-44, an unknown number of PKCS #1, one of nobody.
+    // An unknown number of PKCS #1, ML-DSA-44, and an identifier that is not assigned.
     let sha256 = [PKCS1, &[11]].concat();
     let rsa = vector("rsa-sha256");
     for to in [[PKCS1, &[99]].concat(), vec![0x60, 0x86, 0x48, 1, 0x65, 3, 4, 3, 17]] {
@@ -112,7 +112,7 @@ fn the_hash_of_pss_is_in_its_parameters() {
 }
 
 #[test]
-fn what_is_not_a_whole_certificate_has_no_hash() {
+fn an_incomplete_certificate_has_no_hash() {
     let whole = &vector("ec-sha256").der;
     for end in 0..whole.len() {
         assert_eq!(tls_server_end_point(&whole[..end]), None, "{end}");
@@ -123,13 +123,13 @@ fn what_is_not_a_whole_certificate_has_no_hash() {
 
 proptest! {
     #[test]
-    fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+    fn arbitrary_bytes_do_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         let _ = tls_server_end_point(&bytes);
     }
 
-    /// A certificate with some bytes changed: deeper than random bytes get.
+    /// A certificate with some changed bytes reaches more of the parser than random bytes.
     #[test]
-    fn no_change_to_a_certificate_makes_it_panic(
+    fn a_changed_certificate_does_not_panic(
         which in 0..22usize,
         changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
     ) {

@@ -1,4 +1,4 @@
-//! The client's half.
+//! The client's side of the exchange.
 
 use std::fmt;
 use std::mem;
@@ -23,7 +23,7 @@ use crate::auth::secret::{Password, Response};
 /// Any error, and any call out of this order, leaves it failed.
 pub struct ScramClient {
     nonce: ScramNonce,
-    /// `n=,r=<nonce>`: a part of AuthMessage. The user's name stands in the startup message.
+    /// `n=,r=<nonce>`: a part of AuthMessage. The name of the user is in the startup message.
     first_bare: String,
     binding: Binding,
     iterations: RangeInclusive<u32>,
@@ -45,15 +45,15 @@ enum State {
         salted: SaltedPassword,
         agreed: Agreed,
     },
-    /// Fed with AuthMessage under ServerKey: its output is the only signature to accept.
     FinalSent {
+        /// The MAC of AuthMessage under ServerKey. Its output is the only signature to accept.
         signature: HmacSha256,
     },
     Verified,
     Failed,
 }
 
-/// What the two first messages settled.
+/// The values that the two first messages exchanged.
 struct Agreed {
     /// Both nonces together.
     nonce: String,
@@ -75,7 +75,7 @@ impl State {
 }
 
 impl ScramClient {
-    /// An exchange with this nonce, which must be fresh, and this password, as typed.
+    /// Creates an exchange with this nonce, which must be fresh, and this password, as the user entered it.
     ///
     /// # Errors
     /// [`NonAsciiPassword`] in a build without the feature `saslprep`.
@@ -94,45 +94,45 @@ impl ScramClient {
         })
     }
 
-    /// Most iterations that the server may ask for, instead of [`SCRAM_ITERATIONS_MAX`].
+    /// Sets the largest number of iterations that the server may request, instead of [`SCRAM_ITERATIONS_MAX`].
     #[must_use]
     pub fn iterations_max(mut self, iterations: u32) -> Self {
         self.iterations = *self.iterations.start()..=iterations;
         self
     }
 
-    /// Fewest iterations that the server may ask for, instead of [`SCRAM_ITERATIONS_MIN`].
+    /// Sets the smallest number of iterations that the server may request, instead of [`SCRAM_ITERATIONS_MIN`].
     #[must_use]
     pub fn iterations_min(mut self, iterations: u32) -> Self {
         self.iterations = iterations..=*self.iterations.end();
         self
     }
 
-    /// A name in the first message, as published exchanges have it.
+    /// Sets the user name in the first message, for published exchanges.
     #[cfg(test)]
     pub(crate) fn username(mut self, name: &str) -> Self {
         self.first_bare = format!("n={name},r={}", self.nonce.as_str());
         self
     }
 
-    /// The client-first-message: the data of SASLInitialResponse.
+    /// Returns the client-first-message: the data of SASLInitialResponse.
     ///
     /// # Errors
-    /// [`ScramError::OutOfOrder`] when it was asked for before.
+    /// [`ScramError::OutOfOrder`] on a second call.
     pub fn client_first(&mut self) -> Result<Vec<u8>, ScramError> {
         match self.take_state() {
             State::New { prepared } => {
                 self.state = State::FirstSent { prepared };
                 Ok([self.binding.gs2_header(), &self.first_bare].concat().into_bytes())
             }
-            state => Err(out_of_order("client-first-message asked for", &state)),
+            state => Err(out_of_order("client-first-message requested", &state)),
         }
     }
 
-    /// Takes the server-first-message. The keys are not computed yet.
+    /// Handles the server-first-message. The keys are not computed yet.
     ///
     /// # Errors
-    /// Whatever is wrong with it, the iteration count included, before any work is done.
+    /// If the message is invalid, or the iteration count is not allowed.
     pub fn handle_server_first(&mut self, text: &[u8]) -> Result<(), ScramError> {
         match self.take_state() {
             State::FirstSent { prepared } => {
@@ -152,12 +152,12 @@ impl ScramClient {
     /// # Errors
     /// [`ScramError::OutOfOrder`] before the server-first-message and after the final message.
     pub fn compute(&mut self, rounds: u32) -> Result<Progress, ScramError> {
-        // In place: a state that is moved leaves bytes of the key behind.
+        // In place: moving the state would leave bytes of the key in memory.
         let progress = match &mut self.state {
             State::Computing { hi, .. } => hi.advance(rounds),
             State::Computed { .. } => return Ok(Progress::Done),
             state => {
-                let error = out_of_order("computation asked for", state);
+                let error = out_of_order("computation requested", state);
                 self.state = State::Failed;
                 return Err(error);
             }
@@ -170,10 +170,10 @@ impl ScramClient {
         Ok(progress)
     }
 
-    /// The client-final-message, as the body of SASLResponse.
+    /// Returns the client-final-message, as the body of SASLResponse.
     ///
     /// # Errors
-    /// [`ScramError::OutOfOrder`] before the computation is done, and when asked for twice.
+    /// [`ScramError::OutOfOrder`] before the computation is done, and on a second call.
     pub fn client_final(&mut self) -> Result<Response, ScramError> {
         match self.take_state() {
             State::Computed { salted, agreed } => {
@@ -191,15 +191,15 @@ impl ScramClient {
                 let text = [without_proof.as_str(), ",p=", proof.as_str()].concat();
                 Ok(Response::sasl(Zeroizing::new(text.into_bytes())))
             }
-            state => Err(out_of_order("client-final-message asked for", &state)),
+            state => Err(out_of_order("client-final-message requested", &state)),
         }
     }
 
-    /// Takes the server-final-message and verifies, in constant time, that the server knows the
-    /// password's verifier. Only after this may AuthenticationOk be believed.
+    /// Handles the server-final-message. Verifies, in constant time, that the server has the verifier of the
+    /// password. AuthenticationOk must not be accepted before this.
     ///
     /// # Errors
-    /// [`ScramError::Refused`], [`ScramError::WrongServerSignature`], or what is wrong with the text.
+    /// [`ScramError::Refused`], [`ScramError::WrongServerSignature`], or an error about an invalid message.
     pub fn handle_server_final(&mut self, text: &[u8]) -> Result<(), ScramError> {
         match self.take_state() {
             State::FinalSent { signature } => {
@@ -213,13 +213,13 @@ impl ScramClient {
         }
     }
 
-    /// Whether the server has proved itself.
+    /// Returns whether the server's signature was verified.
     #[must_use]
     pub fn is_verified(&self) -> bool {
         matches!(self.state, State::Verified)
     }
 
-    /// Takes the state out. What is not put back is a failure.
+    /// Takes the state, and leaves [`State::Failed`] in its place.
     fn take_state(&mut self) -> State {
         mem::replace(&mut self.state, State::Failed)
     }

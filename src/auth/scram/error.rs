@@ -1,10 +1,10 @@
-//! What can go wrong in a SCRAM exchange.
+//! The errors of a SCRAM exchange.
 
 use std::fmt;
 
 use crate::wire::escape::Escaped;
 
-/// The four messages of the exchange, by RFC 5802's names.
+/// The four messages of the exchange, with the names of RFC 5802.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ScramMessage {
@@ -29,70 +29,70 @@ impl fmt::Display for ScramMessage {
     }
 }
 
-/// Why a SCRAM exchange failed. After any of these the machine that said so is spent.
+/// Why a SCRAM exchange failed. After any of these errors, every further call fails.
 ///
-/// Holds no nonce, salt, key or proof.
+/// Contains no nonce, salt, key or proof.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ScramError {
-    /// A call that the state does not allow: a mistake of the caller, or a message out of turn.
+    /// A call or a message that the state does not allow.
     OutOfOrder {
-        /// What was called.
+        /// The call or the message.
         call: &'static str,
-        /// What the machine was doing.
+        /// The state.
         state: &'static str,
     },
-    /// A message above [`SCRAM_MESSAGE_BYTES_MAX`](super::SCRAM_MESSAGE_BYTES_MAX).
+    /// A message longer than [`SCRAM_MESSAGE_BYTES_MAX`](super::SCRAM_MESSAGE_BYTES_MAX).
     TooLong {
-        /// Which message.
+        /// The message.
         message: ScramMessage,
         /// Its length in bytes.
         found: usize,
     },
-    /// A message that does not follow RFC 5802's grammar.
+    /// A message that does not follow the grammar of RFC 5802.
     Malformed {
-        /// Which message.
+        /// The message.
         message: ScramMessage,
-        /// What is wrong with it.
+        /// The problem.
         problem: &'static str,
     },
-    /// A mandatory extension (`m=`): whoever does not know it has to give up.
+    /// A mandatory extension (`m=`). The exchange must fail if it is not known, and none is.
     MandatoryExtension {
-        /// Where it stood.
+        /// The message that contains it.
         message: ScramMessage,
     },
-    /// The nonce does not begin with ours, or is not the one agreed on: another exchange's message.
+    /// The nonce does not begin with the client's, or is not the one of the first messages: the message belongs to
+    /// another exchange.
     NonceMismatch {
-        /// Where it stood.
+        /// The message that contains it.
         message: ScramMessage,
     },
-    /// The server added nothing to our nonce, so that its answer could be a recorded one.
+    /// The server added nothing to the client's nonce: its message could be a recorded one.
     NonceNotExtended,
-    /// More PBKDF2 iterations than allowed. Refused before any was computed.
+    /// More PBKDF2 iterations than allowed. None was computed.
     TooManyIterations {
-        /// What was asked for.
+        /// The requested number.
         found: u64,
-        /// What is allowed.
+        /// The allowed number.
         max: u32,
     },
-    /// Fewer PBKDF2 iterations than allowed. Refused before anything was computed: the proof would make it cheap to guess
-    /// the password.
+    /// Fewer PBKDF2 iterations than allowed. None was computed: it would be easy to try passwords against the proof.
     TooFewIterations {
-        /// What was asked for.
+        /// The requested number.
         found: u64,
-        /// What is allowed.
+        /// The allowed number.
         min: u32,
     },
     /// The server ended the exchange with `e=`.
     Refused {
-        /// Its word, as sent: escaped in `Display`.
+        /// The server's error, as sent. Escaped in `Display`.
         error: String,
     },
-    /// The server does not know the password's verifier: it is not the server that the role is on.
+    /// The server does not have the verifier of the password: it is not the server of the role.
     WrongServerSignature,
-    /// Channel binding that cannot be given, or that contradicts the first message.
+    /// Channel binding that is not available, or that contradicts the first message.
     ChannelBinding {
-        /// What is wrong with it.
+        /// The problem.
         problem: &'static str,
     },
 }
@@ -111,7 +111,7 @@ impl fmt::Display for ScramError {
                 write!(f, "mandatory extension (m=) in {message} is not known")
             }
             Self::NonceMismatch { message } => {
-                write!(f, "nonce in {message} is not of this exchange")
+                write!(f, "nonce in {message} does not belong to this exchange")
             }
             Self::NonceNotExtended => {
                 write!(f, "server added nothing to the nonce in {}", ScramMessage::ServerFirst)
@@ -120,7 +120,7 @@ impl fmt::Display for ScramError {
                 write!(f, "server asks for {found} SCRAM iterations, more than the {max} allowed")
             }
             Self::TooFewIterations { found, min } => {
-                write!(f, "server asks for {found} SCRAM iterations, fewer than the {min} demanded")
+                write!(f, "server asks for {found} SCRAM iterations, fewer than the {min} required")
             }
             Self::Refused { error } => {
                 write!(f, "server ended the SCRAM exchange: {}", Escaped(error))

@@ -1,4 +1,4 @@
-//! PBKDF2 in steps, and the keys that follow from it (RFC 5802 section 3).
+//! PBKDF2 in steps, and the keys that are derived from it (RFC 5802 section 3).
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
@@ -12,33 +12,33 @@ pub(super) type HmacSha256 = Hmac<Sha256>;
 /// A SHA-256 sized secret.
 pub(super) type Key = Zeroizing<[u8; 32]>;
 
-/// Whether a computation in steps has come to its end.
+/// The state of a computation in steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum Progress {
     /// Call again.
     More,
-    /// The result is there.
+    /// The computation is complete.
     Done,
 }
 
-/// SaltedPassword in the making: `Hi(password, salt, i)` for one output block.
+/// The computation of SaltedPassword: `Hi(password, salt, i)` for one output block.
 pub(super) struct Pbkdf2 {
-    /// Both padded key blocks are compressed already: a clone of it costs two compressions a round.
+    /// The HMAC with both padded key blocks compressed. With a clone of it, a round costs two compressions.
     keyed: HmacSha256,
     salt: Vec<u8>,
-    /// The last U. Meaningless while `done` is 0.
+    /// The last U. Not used while `done` is 0.
     last: Key,
-    /// XOR of the first `done` U's.
+    /// The XOR of the first `done` U's.
     sum: Key,
-    /// Rounds computed. Never above `total`.
+    /// The computed rounds, at most `total`.
     done: u32,
-    /// Rounds asked for, at least 1.
+    /// The requested rounds, at least 1.
     total: u32,
 }
 
 impl Pbkdf2 {
-    /// Nothing of the expensive part is computed here.
+    /// Prepares the computation. No round is computed.
     pub(super) fn new(password: &[u8], salt: Vec<u8>, iterations: u32) -> Self {
         Self {
             keyed: hmac_keyed(password),
@@ -50,7 +50,7 @@ impl Pbkdf2 {
         }
     }
 
-    /// Computes at most `rounds`, and never more than [`SCRAM_ROUNDS_PER_STEP_MAX`].
+    /// Computes at most `rounds` rounds, and never more than [`SCRAM_ROUNDS_PER_STEP_MAX`].
     pub(super) fn advance(&mut self, rounds: u32) -> Progress {
         let left = self.total.saturating_sub(self.done);
         let rounds = rounds.min(SCRAM_ROUNDS_PER_STEP_MAX).min(left);
@@ -69,13 +69,13 @@ impl Pbkdf2 {
         if self.done == self.total { Progress::Done } else { Progress::More }
     }
 
-    /// SaltedPassword, once [`advance`](Self::advance) said that it is done.
+    /// Returns SaltedPassword. Valid only after [`advance`](Self::advance) has returned [`Progress::Done`].
     pub(super) fn salted_password(&self) -> SaltedPassword {
         SaltedPassword(self.sum.clone())
     }
 }
 
-/// What stands for the password from here on.
+/// SaltedPassword, from which all keys are derived.
 pub(super) struct SaltedPassword(Key);
 
 impl SaltedPassword {
@@ -88,17 +88,17 @@ impl SaltedPassword {
     }
 }
 
-/// StoredKey: what a server keeps of the client's key.
+/// Returns StoredKey: the hash of ClientKey, which a server stores.
 pub(super) fn stored_key(client_key: &[u8; 32]) -> Key {
     Zeroizing::new(Sha256::digest(client_key).into())
 }
 
-/// ClientSignature: computed by both sides, and the mask between ClientKey and ClientProof.
+/// Returns ClientSignature, which both sides compute: ClientProof is its XOR with ClientKey.
 pub(super) fn client_signature(stored_key: &[u8; 32], auth_message: &[u8]) -> Key {
     mac(stored_key, auth_message)
 }
 
-/// The MAC whose output is ServerSignature, fed but not finished.
+/// Returns the MAC whose output is ServerSignature, not finalized yet.
 pub(super) fn server_signature(server_key: &[u8; 32], auth_message: &[u8]) -> HmacSha256 {
     let mut mac = hmac_keyed(server_key);
     mac.update(auth_message);
@@ -111,7 +111,7 @@ fn mac(key: &[u8], message: &[u8]) -> Key {
     Zeroizing::new(mac.finalize().into_bytes().into())
 }
 
-/// RFC 2104: a key above the block size counts by its hash, a shorter one is filled with zeros.
+/// Creates an HMAC. RFC 2104: a key longer than a block is hashed, a shorter one is padded with zeros.
 fn hmac_keyed(key: &[u8]) -> HmacSha256 {
     let mut block = Zeroizing::new([0_u8; 64]);
     if key.len() > block.len() {
@@ -132,7 +132,7 @@ pub(super) fn xor_into(to: &mut [u8; 32], from: &[u8; 32]) {
 mod tests {
     use super::*;
 
-    /// Straight from RFC 5802 section 2.2, with HMAC written out from RFC 2104.
+    /// `Hi` as it is defined in RFC 5802 section 2.2, with HMAC as in RFC 2104.
     fn naive_hi(password: &[u8], salt: &[u8], iterations: u32) -> [u8; 32] {
         let hmac = |message: &[u8]| -> [u8; 32] {
             let mut key = if password.len() > 64 {
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_of_any_size_give_what_a_naive_loop_gives() {
+    fn steps_of_any_size_give_the_result_of_a_plain_loop() {
         let long = [0xa5; 200];
         for (password, salt, iterations) in [
             (&b"pencil"[..], &b"salt"[..], 1),
@@ -182,7 +182,7 @@ mod tests {
 
     /// RFC 7914 section 11.
     #[test]
-    fn first_block_of_a_published_vector() {
+    fn the_first_block_of_a_published_vector() {
         let expect = [
             0x55, 0xac, 0x04, 0x6e, 0x56, 0xe3, 0x08, 0x9f, 0xec, 0x16, 0x91, 0xc2, 0x25, 0x44,
             0xb6, 0x05, 0xf9, 0x41, 0x85, 0x21, 0x6d, 0xde, 0x04, 0x65, 0xe6, 0x8b, 0x9d, 0x57,
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_computes_what_was_asked_for_and_at_most_1000_rounds() {
+    fn a_step_computes_the_requested_rounds_and_at_most_1000() {
         let mut hi = Pbkdf2::new(b"pencil", b"salt".to_vec(), 100_000);
         for (rounds, done) in
             [(0, 0), (1, 1), (998, 999), (1_000, 1_999), (1_001, 2_999), (u32::MAX, 3_999)]

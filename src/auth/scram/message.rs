@@ -1,4 +1,4 @@
-//! The grammar of RFC 5802 section 7, as strict as it is written.
+//! The messages of RFC 5802 section 7, parsed strictly.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -9,17 +9,17 @@ use base64::engine::general_purpose::STANDARD;
 use super::error::{ScramError, ScramMessage};
 use super::{SCRAM_MESSAGE_BYTES_MAX, SCRAM_NONCE_BYTES, SCRAM_SALT_BYTES_MAX};
 
-/// One side's contribution to the nonce. It is not `Clone`: a nonce serves one exchange.
+/// One side's part of the nonce. It is not `Clone`: a nonce is used for one exchange.
 pub struct ScramNonce(String);
 
 impl ScramNonce {
-    /// Base64 of random bytes, 24 characters. The caller brings the randomness.
+    /// Creates a nonce of 24 characters, the Base64 of the random bytes.
     #[must_use]
     pub fn new(random: [u8; SCRAM_NONCE_BYTES]) -> Self {
         Self(STANDARD.encode(random))
     }
 
-    /// The text of a published exchange.
+    /// Creates a nonce from its text, for published exchanges.
     #[cfg(test)]
     pub(crate) fn from_text(text: &str) -> Self {
         Self(text.to_owned())
@@ -36,14 +36,14 @@ impl fmt::Debug for ScramNonce {
     }
 }
 
-/// What the client says about binding the exchange to its TLS channel: the GS2 header.
+/// The channel binding of an exchange, which the GS2 header contains.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Binding {
     /// `n,,`: no TLS, binding is disabled, or the server offers it and its certificate, which was verified, has no hash.
     None,
-    /// `y,,`: the client wants it, the server did not offer it. A server that did refuses this, so
-    /// that stripping the offer is found out.
+    /// `y,,`: the client supports it, the server did not offer it. A server that did offer it refuses this: that reveals
+    /// an attacker that removed the offer.
     SupportedNotOffered,
     /// `p=tls-server-end-point,,`, with the hash of the server's certificate (RFC 5929).
     TlsServerEndPoint(Vec<u8>),
@@ -58,7 +58,7 @@ impl Binding {
         }
     }
 
-    /// The value of `c=`: base64 of header and binding data.
+    /// Returns the value of `c=`: the Base64 of header and binding data.
     pub(super) fn encoded(&self) -> String {
         let data = match self {
             Self::None | Self::SupportedNotOffered => &[][..],
@@ -68,7 +68,7 @@ impl Binding {
     }
 }
 
-/// What a server-first-message says.
+/// A server-first-message.
 pub(super) struct ServerFirst<'a> {
     /// Both nonces together.
     pub(super) nonce: &'a str,
@@ -77,7 +77,7 @@ pub(super) struct ServerFirst<'a> {
 }
 
 impl<'a> ServerFirst<'a> {
-    /// Reads and judges it. Nothing is computed before every part has passed.
+    /// Parses and checks a message. Nothing is computed before every part was checked.
     pub(super) fn parse(
         text: &'a [u8],
         client_nonce: &str,
@@ -86,13 +86,13 @@ impl<'a> ServerFirst<'a> {
         let message = ScramMessage::ServerFirst;
         let mut attributes = Attributes::new(message, text)?;
         let nonce = attributes.nonce()?;
-        let salt = attributes.take(b's', "no salt (s=) where one is due")?;
-        let iterations = attributes.take(b'i', "no iteration count (i=) where one is due")?;
+        let salt = attributes.take(b's', "missing salt (s=)")?;
+        let iterations = attributes.take(b'i', "missing iteration count (i=)")?;
         attributes.end()?;
 
         let added =
             nonce.strip_prefix(client_nonce).ok_or(ScramError::NonceMismatch { message })?;
-        // libpq accepts a bare echo. N23.
+        // libpq accepts the client's nonce alone. N23.
         if added.is_empty() {
             return Err(ScramError::NonceNotExtended);
         }
@@ -113,11 +113,12 @@ impl<'a> ServerFirst<'a> {
     }
 }
 
-/// What a client-first-message says. The username is not kept: the startup message counts. N23.
+/// A client-first-message. The user name is not kept: the one of the startup message is used.
+// N23.
 pub(super) struct ClientFirst<'a> {
     /// The GS2 header.
     pub(super) binding: Binding,
-    /// What follows the GS2 header: a part of AuthMessage.
+    /// The bytes after the GS2 header: a part of AuthMessage.
     pub(super) bare: &'a [u8],
     pub(super) nonce: &'a str,
 }
@@ -131,7 +132,7 @@ impl<'a> ClientFirst<'a> {
             Some(b"n") => Binding::None,
             Some(b"y") => Binding::SupportedNotOffered,
             Some([b'p', b'=', ..]) => {
-                return Err(ScramError::ChannelBinding { problem: "asked for, but not offered" });
+                return Err(ScramError::ChannelBinding { problem: "requested, but not offered" });
             }
             _ => return Err(malformed("no channel binding flag (n, y or p=) at the start")),
         };
@@ -139,20 +140,20 @@ impl<'a> ClientFirst<'a> {
             return Err(malformed("authorization identity where PostgreSQL allows none"));
         }
         let bare = attributes.rest.unwrap_or_default();
-        attributes.take(b'n', "no username (n=) where one is due")?;
+        attributes.take(b'n', "missing user name (n=)")?;
         let nonce = attributes.nonce()?;
         attributes.end()?;
         Ok(Self { binding, bare, nonce })
     }
 }
 
-/// What a client-final-message says.
+/// A client-final-message.
 pub(super) struct ClientFinal<'a> {
     /// The value of `c=`, still encoded.
     pub(super) binding: &'a [u8],
     pub(super) nonce: &'a str,
     pub(super) proof: [u8; 32],
-    /// All before `,p=`: a part of AuthMessage.
+    /// The bytes before `,p=`: a part of AuthMessage.
     pub(super) without_proof: &'a [u8],
 }
 
@@ -160,12 +161,12 @@ impl<'a> ClientFinal<'a> {
     pub(super) fn parse(text: &'a [u8]) -> Result<Self, ScramError> {
         let message = ScramMessage::ClientFinal;
         let mut attributes = Attributes::new(message, text)?;
-        let binding = attributes.take(b'c', "no channel binding (c=) where it is due")?;
+        let binding = attributes.take(b'c', "missing channel binding (c=)")?;
         let nonce = attributes.nonce()?;
-        // What is left begins after the comma that ends the nonce.
+        // The rest begins after the comma that ends the nonce.
         let left = attributes.rest.map_or(0, |rest| rest.len().saturating_add(1));
         let without_proof = text.get(..text.len().saturating_sub(left)).unwrap_or_default();
-        let proof = attributes.take(b'p', "no proof (p=) where one is due")?;
+        let proof = attributes.take(b'p', "missing proof (p=)")?;
         attributes.end()?;
         let problem = "proof that is not the base64 of 32 bytes";
         let proof = decode_base64_32(proof).ok_or(ScramError::Malformed { message, problem })?;
@@ -173,7 +174,7 @@ impl<'a> ClientFinal<'a> {
     }
 }
 
-/// ServerSignature out of a server-final-message, or the error that the server gave in its place.
+/// Parses a server-final-message. Returns ServerSignature, or the error that the server sent instead.
 pub(super) fn parse_server_final(text: &[u8]) -> Result<[u8; 32], ScramError> {
     let message = ScramMessage::ServerFinal;
     let mut attributes = Attributes::new(message, text)?;
@@ -188,9 +189,9 @@ pub(super) fn parse_server_final(text: &[u8]) -> Result<[u8; 32], ScramError> {
     })
 }
 
-/// `posit-number`: decimal, no sign, no leading zero, at least 1.
+/// Parses a `posit-number`: decimal, no sign, no leading zero, at least 1.
 pub(super) fn parse_iterations(digits: &[u8], message: ScramMessage) -> Result<u64, ScramError> {
-    let problem = "iteration count that is no positive decimal number of up to 10 digits";
+    let problem = "iteration count that is not a positive decimal number of up to 10 digits";
     let malformed = ScramError::Malformed { message, problem };
     match digits {
         [b'1'..=b'9', rest @ ..] if rest.len() < 10 && rest.iter().all(u8::is_ascii_digit) => {
@@ -200,12 +201,12 @@ pub(super) fn parse_iterations(digits: &[u8], message: ScramMessage) -> Result<u
     }
 }
 
-/// Standard alphabet, padded, canonical, no blanks: as PostgreSQL's decoder wants it.
+/// Decodes Base64 as strictly as PostgreSQL: standard alphabet, padded, canonical, no blanks.
 pub(super) fn decode_base64(text: &[u8]) -> Option<Vec<u8>> {
     STANDARD.decode(text).ok()
 }
 
-/// As [`decode_base64`], of a SHA-256 sized value.
+/// Decodes Base64 of 32 bytes, like [`decode_base64`].
 pub(super) fn decode_base64_32(text: &[u8]) -> Option<[u8; 32]> {
     decode_base64(text)?.try_into().ok()
 }
@@ -214,10 +215,10 @@ pub(super) fn encode_base64(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
 }
 
-/// Attributes from left to right. Order and names are fixed in SCRAM: nothing is searched for.
+/// The attributes of a message, from left to right. SCRAM fixes their order and names.
 struct Attributes<'a> {
     message: ScramMessage,
-    /// What follows the last comma that was passed; `None` when there was no further one.
+    /// The text after the last comma that was read; `None` if there was no further comma.
     rest: Option<&'a [u8]>,
 }
 
@@ -229,7 +230,7 @@ impl<'a> Attributes<'a> {
         Ok(Self { message, rest: Some(text) })
     }
 
-    /// The text up to the next comma.
+    /// Returns the text up to the next comma.
     fn next(&mut self) -> Option<&'a [u8]> {
         let mut parts = self.rest?.splitn(2, |&byte| byte == b',');
         let part = parts.next();
@@ -237,20 +238,19 @@ impl<'a> Attributes<'a> {
         part
     }
 
-    /// The value of the next attribute, which has to be this one.
+    /// Returns the value of the next attribute, which must have this name.
     fn take(&mut self, name: u8, problem: &'static str) -> Result<&'a [u8], ScramError> {
         match self.next() {
             Some([found, b'=', value @ ..]) if *found == name => Ok(value),
-            // Where it stands first, the RFC wants the exchange to fail for whoever does not know
-            // it. Nowhere else is it allowed.
+            // The RFC allows a mandatory extension only at the start, and the exchange must fail if it is not known.
             Some([b'm', b'=', ..]) => Err(ScramError::MandatoryExtension { message: self.message }),
             _ => Err(ScramError::Malformed { message: self.message, problem }),
         }
     }
 
-    /// A nonce: printable ASCII, comma excepted, at least one character.
+    /// Returns the value of a nonce: printable ASCII without commas, at least one character.
     fn nonce(&mut self) -> Result<&'a str, ScramError> {
-        let value = self.take(b'r', "no nonce (r=) where one is due")?;
+        let value = self.take(b'r', "missing nonce (r=)")?;
         let printable = !value.is_empty() && value.iter().all(u8::is_ascii_graphic);
         std::str::from_utf8(value).ok().filter(|_| printable).ok_or(ScramError::Malformed {
             message: self.message,
@@ -258,7 +258,8 @@ impl<'a> Attributes<'a> {
         })
     }
 
-    /// Nothing may follow. libpq logs what does and goes on. N23.
+    /// Checks that no attribute follows.
+    // libpq logs further attributes and continues. N23.
     fn end(self) -> Result<(), ScramError> {
         let message = self.message;
         match self.rest {

@@ -1,5 +1,5 @@
-//! The server's half, for loopback backends and for fuzzing: no PostgreSQL is imitated beyond what
-//! a client can see.
+//! The server's side of the exchange, for scripted servers and for fuzzing. It imitates PostgreSQL only as far as a client
+//! can see.
 
 use std::fmt;
 use std::mem;
@@ -15,7 +15,7 @@ use super::{SCRAM_ITERATIONS_MAX, SCRAM_ROUNDS_PER_STEP_MAX, SCRAM_SALT_BYTES_MA
 use crate::auth::saslprep::{self, NonAsciiPassword};
 use crate::auth::secret::Password;
 
-/// What a server stores of a password: `rolpassword` in `pg_authid`.
+/// The form in which a server stores a password: `rolpassword` in `pg_authid`.
 #[derive(Clone)]
 pub struct ScramVerifier {
     salt: Vec<u8>,
@@ -25,10 +25,10 @@ pub struct ScramVerifier {
 }
 
 impl ScramVerifier {
-    /// Computes the verifier as `CREATE ROLE … PASSWORD` does, all rounds in this call.
+    /// Computes the verifier like `CREATE ROLE … PASSWORD`, with all rounds in this call.
     ///
-    /// Salt and count are brought into what a client accepts: an empty salt becomes one zero byte,
-    /// a longer one than [`SCRAM_SALT_BYTES_MAX`] is cut, and the count is held between 1 and
+    /// Salt and count are limited to values that a client accepts: an empty salt becomes one zero byte,
+    /// a salt longer than [`SCRAM_SALT_BYTES_MAX`] is truncated, and the count is at least 1 and at most
     /// [`SCRAM_ITERATIONS_MAX`].
     ///
     /// # Errors
@@ -56,16 +56,16 @@ impl ScramVerifier {
         })
     }
 
-    /// Reads PostgreSQL's text form, `SCRAM-SHA-256$<count>:<salt>$<StoredKey>:<ServerKey>`.
+    /// Parses PostgreSQL's text format, `SCRAM-SHA-256$<count>:<salt>$<StoredKey>:<ServerKey>`.
     ///
-    /// `None` when it is anything else; no part of the text is repeated.
+    /// `None` for any other text.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let rest = text.strip_prefix(SCRAM_SHA_256)?.strip_prefix('$')?;
         let (cost, keys) = rest.split_once('$')?;
         let (iterations, salt) = cost.split_once(':')?;
         let (stored_key, server_key) = keys.split_once(':')?;
-        // The message named here is never seen: the error is dropped.
+        // The name of the message is not used: the error is dropped.
         let iterations =
             message::parse_iterations(iterations.as_bytes(), ScramMessage::ServerFirst).ok()?;
         let salt = message::decode_base64(salt.as_bytes())?;
@@ -89,13 +89,14 @@ impl fmt::Debug for ScramVerifier {
     }
 }
 
-/// How an exchange ended, with the server-final-message to send.
+/// The result of an exchange, with the server-final-message to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
 pub enum ScramVerdict {
-    /// The client knows the password: `v=…`.
+    /// The proof is right: `v=…`.
     Accepted(Vec<u8>),
-    /// It does not: `e=invalid-proof`. PostgreSQL itself sends an ErrorResponse (28P01) here. N23.
+    /// The proof is wrong: `e=invalid-proof`. PostgreSQL itself sends an ErrorResponse (28P01) instead.
+    // N23.
     Refused(Vec<u8>),
 }
 
@@ -119,16 +120,16 @@ enum State {
 }
 
 impl ScramServer {
-    /// An exchange with this nonce, which must be fresh.
+    /// Creates an exchange with this nonce, which must be fresh.
     #[must_use]
     pub fn new(verifier: ScramVerifier, nonce: ScramNonce) -> Self {
         Self { verifier, nonce, state: State::New }
     }
 
-    /// Takes the client-first-message and gives the server-first-message.
+    /// Handles the client-first-message, and returns the server-first-message.
     ///
     /// # Errors
-    /// Whatever is wrong with it; a client that wants channel binding is refused.
+    /// If the message is invalid, or requests channel binding.
     pub fn handle_client_first(&mut self, text: &[u8]) -> Result<Vec<u8>, ScramError> {
         let State::New = self.take_state() else {
             return Err(out_of_order("client-first-message"));
@@ -142,10 +143,10 @@ impl ScramServer {
         Ok(reply)
     }
 
-    /// Takes the client-final-message, and verifies the proof in constant time.
+    /// Handles the client-final-message, and verifies the proof in constant time.
     ///
     /// # Errors
-    /// Whatever is wrong with the text. A wrong proof is a verdict.
+    /// If the message is invalid. A wrong proof is not an error, but a verdict.
     pub fn handle_client_final(&mut self, text: &[u8]) -> Result<ScramVerdict, ScramError> {
         let State::FirstSent { binding, nonce, mut auth_message } = self.take_state() else {
             return Err(out_of_order("client-final-message"));
@@ -172,7 +173,7 @@ impl ScramServer {
         Ok(ScramVerdict::Accepted(format!("v={signature}").into_bytes()))
     }
 
-    /// Takes the state out. What is not put back is the end.
+    /// Takes the state, and leaves [`State::Ended`] in its place.
     fn take_state(&mut self) -> State {
         mem::replace(&mut self.state, State::Ended)
     }
@@ -180,7 +181,7 @@ impl ScramServer {
 
 #[cold]
 fn out_of_order(call: &'static str) -> ScramError {
-    ScramError::OutOfOrder { call, state: "another message is due" }
+    ScramError::OutOfOrder { call, state: "another message is expected" }
 }
 
 impl fmt::Debug for ScramServer {

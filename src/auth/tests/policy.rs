@@ -1,4 +1,4 @@
-//! What a policy lets through, and what a server that asks for anything else gets: nothing.
+//! Tests of the policy: a request that it does not permit is not answered.
 
 use super::*;
 
@@ -22,7 +22,7 @@ const NOT_TRUSTED: Channel = Channel::UntrustedLocal { uid: Some(1) };
 const REQUESTS: [&Authentication<'static>; 5] =
     [&Authentication::Ok, &Authentication::CleartextPassword, &MD5, &SASL, &PLUS];
 
-/// What becomes of each request: `t` let in by trust, `c` the password goes out, `m` the MD5 response,
+/// The outcome of each request: `t` accepted as trust, `c` the password is sent in clear, `m` the MD5 response is sent,
 /// `s` SCRAM begins, `p` with channel binding, `-` refused, `!` a violation.
 fn outcomes(policy: &AuthPolicy) -> String {
     REQUESTS
@@ -33,8 +33,8 @@ fn outcomes(policy: &AuthPolicy) -> String {
 
 fn outcome(mut client: Authenticator, request: &Authentication<'_>) -> char {
     match client.handle(request) {
-        Ok(Step::Done(AuthMethod::Trust)) => 't',
-        Ok(Step::Send(response)) => match response.body() {
+        Ok(AuthStep::Done(AuthMethod::Trust)) => 't',
+        Ok(AuthStep::Send(response)) => match response.body() {
             b"secret\0" => 'c',
             body if body.starts_with(b"md5") => 'm',
             body if body.starts_with(b"SCRAM-SHA-256-PLUS\0") => 'p',
@@ -44,16 +44,16 @@ fn outcome(mut client: Authenticator, request: &Authentication<'_>) -> char {
         Ok(step) => panic!("{step:?}"),
         Err(AuthError::Violation { .. }) => '!',
         Err(error) => {
-            assert!(client.handle(request).is_err(), "and stays so: {error}");
-            assert!(client.handle(&Authentication::Ok).is_err(), "and stays so: {error}");
+            assert!(client.handle(request).is_err(), "the error is final: {error}");
+            assert!(client.handle(&Authentication::Ok).is_err(), "the error is final: {error}");
             '-'
         }
     }
 }
 
-/// A1, A12, A13, V16: nothing is answered that the policy does not allow.
+/// A1, A12, A13, V16.
 #[test]
-fn a12_a13_what_is_not_allowed_is_not_answered() {
+fn a12_a13_a_request_that_the_policy_does_not_allow_is_not_answered() {
     let list = |list: &'static str| move |policy: AuthPolicy| policy.require_auth(require(list));
     let any = |policy: AuthPolicy| policy;
     let binding = |binding| move |policy: AuthPolicy| policy.channel_binding(binding);
@@ -65,11 +65,11 @@ fn a12_a13_what_is_not_allowed_is_not_answered() {
         (over(NOT_TRUSTED, |policy| policy.allow_cleartext(true)), "tcms!"),
         (over(NOT_TRUSTED, list("password")), "-c--!"),
         (over(NOT_TRUSTED, list("!md5")), "t--s!"),
-        // Without a hash, what is offered can be bound to no certificate: only one that was verified will do.
+        // Without a hash, SCRAM cannot be bound: the certificate must have been verified.
         (over(NO_HASH, any), "tcms-"),
         (over(NO_HASH, |policy| policy.server_verified(true)), "tcmss"),
         (over(NO_HASH, binding(ChannelBinding::Disable)), "tcmss"),
-        // TLS that is only preferred counts as the clear for a password, unless the server was verified.
+        // For a password, TLS that is only preferred is treated like no TLS, unless the server was verified.
         (over(bound(), preferred), "t-msp"),
         (over(bound(), |policy| preferred(policy).server_verified(true)), "tcmsp"),
         (over(bound(), |policy| preferred(policy).allow_cleartext(true)), "tcmsp"),
@@ -99,9 +99,9 @@ fn a12_a13_what_is_not_allowed_is_not_answered() {
     }
 }
 
-/// Whatever is allowed, `require` insists on PLUS.
+/// Whatever else is allowed, `require` accepts only PLUS.
 #[test]
-fn channel_binding_require_is_not_softened_by_anything_else() {
+fn other_settings_do_not_weaken_channel_binding_require() {
     for change in [
         |policy: AuthPolicy| policy.allow_cleartext(true),
         |policy: AuthPolicy| policy.require_auth(require("!gss")),
@@ -112,9 +112,9 @@ fn channel_binding_require_is_not_softened_by_anything_else() {
     }
 }
 
-/// A2: with PLUS as without it, only a verified server is believed.
+/// A2: with PLUS as without it, only a verified server is accepted.
 #[test]
-fn a2_channel_binding_require_does_not_believe_an_unfinished_exchange() {
+fn a2_channel_binding_require_rejects_ok_in_an_incomplete_exchange() {
     let policy = over(bound(), |policy| policy.channel_binding(ChannelBinding::Require));
     let mut client = authenticator_with(credentials(), policy);
     sent(client.handle(&PLUS));
@@ -123,7 +123,7 @@ fn a2_channel_binding_require_does_not_believe_an_unfinished_exchange() {
 }
 
 #[test]
-fn a17_channel_binding_disable_says_so_in_the_header_and_is_bound_to_nothing() {
+fn a17_with_channel_binding_disable_the_header_says_so() {
     let policy = over(bound(), |policy| policy.channel_binding(ChannelBinding::Disable));
     for offer in [&SASL, &PLUS] {
         let body = sent(authenticator_with(credentials(), policy.clone()).handle(offer));
@@ -132,9 +132,9 @@ fn a17_channel_binding_disable_says_so_in_the_header_and_is_bound_to_nothing() {
     }
 }
 
-/// What a user reads: what was asked for, by which setting it is refused, what to do.
+/// The error contains the requested method, the setting that refuses it, and what to do.
 #[test]
-fn a_refusal_names_the_setting_and_the_cure() {
+fn a_refusal_names_the_setting_and_has_a_hint() {
     let list = |list: &'static str| move |policy: AuthPolicy| policy.require_auth(require(list));
     let bind = |policy: AuthPolicy| policy.channel_binding(ChannelBinding::Require);
     let (ok, clear) = (&Authentication::Ok, &Authentication::CleartextPassword);
@@ -144,24 +144,23 @@ fn a_refusal_names_the_setting_and_the_cure() {
         (
             over(Channel::Clear, |policy| policy),
             clear,
-            "server asks for method password, and the password would travel in clear (hint: use TLS",
+            "server asks for method password, and the password would be sent in clear (hint: use TLS",
         ),
         (
             over(NOT_TRUSTED, |policy| policy),
             clear,
-            "server asks for method password and runs as account number 1, which is neither root, postgres \
-             nor ours (hint: any local user may",
+            "server asks for method password and runs as account number 1, which is neither root, postgres nor the one of \
+             this process (hint: any local user may",
         ),
         (
             over(Channel::UntrustedLocal { uid: None }, |policy| policy),
             clear,
-            "server asks for method password, and it cannot be told as which account it runs (hint: any",
+            "server asks for method password, and the account that it runs as is not known (hint: any",
         ),
         (
             over(bound(), list("scram-sha-256")),
             ok,
-            "server lets us in without asking for anything, which require_auth=scram-sha-256 does not \
-             allow (hint: trust, peer",
+            "server asks for no authentication, which require_auth=scram-sha-256 does not allow (hint: trust, peer",
         ),
         (
             over(bound(), list("scram-sha-256,none")),
@@ -190,26 +189,25 @@ fn a_refusal_names_the_setting_and_the_cure() {
         (
             over(Channel::Clear, bind),
             &SASL,
-            "channel_binding=require cannot be met: the connection is not encrypted (hint: ask for TLS",
+            "channel_binding=require cannot be met: the connection is not encrypted (hint: use TLS",
         ),
         (
             over(NO_HASH, |policy| policy),
             &PLUS,
             "(Ed25519 and the like) defines no hash to bind to (hint: verify the server (sslmode=verify-full with \
-             sslrootcert), have its certificate signed with RSA or ECDSA, or do without with \
-             channel_binding=disable)",
+             sslrootcert), have its certificate signed with RSA or ECDSA, or set channel_binding=disable)",
         ),
         (
             over(bound(), |policy| policy.opportunistic(true)),
             clear,
-            "server asks for method password, TLS is only preferred, and the certificate was not verified: any \
-             server would be sent the password in clear (hint: verify the server",
+            "server asks for method password, TLS is only preferred, and the certificate was not verified: the \
+             password would be sent in clear to any server (hint: verify the server",
         ),
-        (over(bound(), |policy| policy), oauth, "found OAUTHBEARER (hint: OAuth is not spoken"),
+        (over(bound(), |policy| policy), oauth, "found OAUTHBEARER (hint: OAuth is not supported"),
         (
             over(bound(), list("gss,scram-sha-256")),
             gss,
-            "server asks for GSSAPI (code 7), which is not spoken (hint: pgbell speaks",
+            "server asks for GSSAPI (code 7), which is not supported (hint: pgbell supports",
         ),
     ] {
         let error = authenticator_with(credentials(), policy).handle(request).unwrap_err();
@@ -220,18 +218,18 @@ fn a_refusal_names_the_setting_and_the_cure() {
     }
 }
 
-/// Before any connection: a policy that nobody can satisfy is the user's to change.
+/// Such a policy is an error of the configuration, before connecting.
 #[test]
-fn a_policy_that_no_server_can_satisfy_is_found_before_a_byte_is_sent() {
+fn a_policy_that_no_server_can_satisfy_is_refused_before_a_byte_is_sent() {
     let bind = |policy: AuthPolicy| policy.channel_binding(ChannelBinding::Require);
     for (policy, says) in [
         (
             AuthPolicy::default().require_auth(require("gss,sspi,oauth")),
-            "require_auth=gss,sspi,oauth leaves no method that is spoken (hint: name one",
+            "require_auth=gss,sspi,oauth allows no method that is supported (hint: name one",
         ),
         (
             AuthPolicy::default().require_auth(require("!password,!md5,!scram-sha-256,!none")),
-            "require_auth=!password,!md5,!scram-sha-256,!none leaves no method",
+            "require_auth=!password,!md5,!scram-sha-256,!none allows no method",
         ),
         (
             bind(AuthPolicy::default().channel(bound()).require_auth(require("md5,none"))),
@@ -252,7 +250,7 @@ fn a_policy_that_no_server_can_satisfy_is_found_before_a_byte_is_sent() {
     ] {
         assert_eq!((policy.check(), policy.check_channel()), (Ok(()), Ok(())), "{policy:?}");
     }
-    // What the channel will be is not known before somebody is called.
+    // The channel is not known before connecting.
     for (channel, obstacle) in [
         (NO_HASH, Obstacle::NoHash),
         (Channel::Clear, Obstacle::NoTls),

@@ -1,15 +1,15 @@
-//! A service file on a file system that hangs, or is slow.
+//! A service file on a file system that hangs or is slow.
 
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
-use super::super::{Place, Purpose, establish, establish_at, establish_until};
+use super::super::{ServerLocation, SessionPurpose, establish, establish_at, establish_until};
 use super::*;
 use crate::ErrorKind;
 
-/// A network file system may hang: here the only thread that reads files does.
+/// Runs a test in a runtime in which the only thread for blocking operations hangs, as with a network file system.
 fn with_a_file_system_that_hangs<F: Future>(test: impl FnOnce(Sender<()>) -> F) -> F::Output {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -29,47 +29,47 @@ fn a_service_file_that_is_not_read_in_time_ends_the_attempt() {
     let short = config.clone().connect_timeout(Duration::from_millis(100));
     let long = config.connect_timeout(Duration::from_secs(600));
     let server = "host=127.0.0.1".parse::<Config>().unwrap().servers().unwrap().remove(0);
-    let place = Place::tcp(server, "127.0.0.1:1".parse().unwrap());
-    let patience = Duration::from_secs(20);
+    let location = ServerLocation::tcp(server, "127.0.0.1:1".parse().unwrap());
+    let limit = Duration::from_secs(20);
     with_a_file_system_that_hangs(async |_release| {
         let until = now() + Duration::from_millis(100);
         let results = tokio::join!(
-            timeout(patience, establish(short.clone(), Purpose::Connect)),
-            timeout(patience, establish_at(short, Purpose::Read, &place)),
-            timeout(patience, establish_until(long, Purpose::Listen, until)),
+            timeout(limit, establish(short.clone(), SessionPurpose::Connect)),
+            timeout(limit, establish_at(short, SessionPurpose::Read, &location)),
+            timeout(limit, establish_until(long, SessionPurpose::Listen, until)),
         );
         for result in [results.0, results.1, results.2] {
-            let error = result.expect("it waits for ever").unwrap_err();
+            let error = result.expect("the attempt has no timeout").unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
             assert!(error.to_string().contains("service file"), "{error}");
         }
     });
 }
 
-/// What the environment says is known before the file is read.
+/// The environment is known before the file is read.
 #[test]
-fn the_time_for_a_service_file_is_that_of_the_environment() {
+fn the_timeout_of_a_service_file_is_that_of_the_environment() {
     let variables: Variables =
         [("PGCONNECT_TIMEOUT", "2"), ("PGSERVICE", "one"), ("PGUSER", "ann")]
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .into();
     with_a_file_system_that_hangs(async |_release| {
         let begin = Instant::now();
-        let patience = Duration::from_secs(9);
-        let result = timeout(patience, resolve("", &variables)).await;
-        let error = result.expect("it waits longer").unwrap_err();
+        let limit = Duration::from_secs(9);
+        let result = timeout(limit, resolve("", &variables)).await;
+        let error = result.expect("the timeout is longer").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
         assert!(begin.elapsed() >= Duration::from_secs(2), "{:?}", begin.elapsed());
     });
 }
 
-/// The time in which the service file was read is part of `connect_timeout`.
+/// Reading the service file is part of `connect_timeout`.
 #[test]
-fn the_time_of_an_attempt_begins_before_the_service_file_is_read() {
+fn the_timeout_of_an_attempt_begins_before_the_service_file_is_read() {
     let scratch = Scratch::new("slow");
-    // It takes the connection, and never answers.
-    let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = mute.local_addr().unwrap().port();
+    // A server that accepts the connection, and never answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
     let text = format!("[one]\nhost=127.0.0.1\nport={port}\nsslmode=disable\n");
     let file = scratch.file("services", text, 0o600);
     let config: Config = format!("service=one servicefile={file} user=ann").parse().unwrap();
@@ -80,7 +80,7 @@ fn the_time_of_an_attempt_begins_before_the_service_file_is_read() {
             tokio::time::sleep(Duration::from_secs(2)).await;
             release.send(()).unwrap();
         };
-        let attempt = establish(config.clone(), Purpose::Connect);
+        let attempt = establish(config.clone(), SessionPurpose::Connect);
         let (result, ()) = tokio::join!(attempt, reading);
         let error = result.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");

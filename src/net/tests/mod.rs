@@ -1,4 +1,4 @@
-//! What is resolved from all sources together, and passwords, as libpq does it.
+//! Tests of configurations from all sources, and of passwords, compared with libpq.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -16,14 +16,14 @@ use libpq::{Answer, Libpq};
 use random::Random;
 
 mod hang;
+mod location;
 mod passfile;
 mod password;
-mod place;
 mod resolve;
 mod service;
 
 #[path = "../../../tests/conninfo/libpq.rs"]
-#[expect(dead_code, reason = "what it parses is compared where only that is needed")]
+#[expect(dead_code, reason = "a part of it is used by other tests only")]
 mod libpq;
 #[path = "../../../tests/conninfo/random.rs"]
 mod random;
@@ -31,23 +31,23 @@ mod random;
 #[expect(dead_code, reason = "its values are used here, its texts are not")]
 mod texts;
 
-/// Nothing listens there: the port is reserved for `tcpmux`.
+/// A port on which no server listens: it is reserved for `tcpmux`.
 const CLOSED_PORT: &str = "1";
 
-/// The variables of a process, which has no others; or the parameters of one source.
+/// All variables of a process, or the parameters of one source.
 type Variables = BTreeMap<String, String>;
 
 async fn resolve(text: &str, variables: &Variables) -> Result<Config, Error> {
     resolve_config(text.parse()?, variables).await
 }
 
-/// By a process whose account has no name.
+/// Resolves a configuration in a process whose account has no name.
 async fn resolve_config(config: Config, variables: &Variables) -> Result<Config, Error> {
     let variable = |name: &str| variables.get(name).map(OsString::from);
     resolve_in(config, now(), variable, || ready(None)).await
 }
 
-/// What to resolve.
+/// A connection string and an environment to resolve.
 struct Case {
     text: String,
     variables: Variables,
@@ -60,16 +60,16 @@ impl Case {
     }
 }
 
-/// Parameters with values that they take, more often than not.
+/// Returns random parameters, most of them with a valid value.
 fn parameters(random: &mut Random, libpq: &Libpq, without: &[&str], most: usize) -> Variables {
     let mut parameters = Variables::new();
     for _ in 0..random.below(most + 1) {
         let key = random.pick(texts::KEYS);
-        // Words were added to it in 14.
+        // Its values were extended in 14.
         let old = *key == *"target_session_attrs" && libpq.version < 140_000;
         if libpq.keys.contains(key) && !without.contains(&key) && !old {
             let value = match (*key == *"user", texts::value_of(random, key)) {
-                // Who that is, the system says.
+                // Otherwise the user would be the account of the process.
                 (true, "") => "eve",
                 (_, value) => value,
             };
@@ -79,13 +79,13 @@ fn parameters(random: &mut Random, libpq: &Libpq, without: &[&str], most: usize)
     parameters
 }
 
-/// As a connection string.
+/// Returns a connection string.
 fn pairs(parameters: &Variables) -> String {
     let quoted = |value: &str| value.replace('\\', r"\\").replace('\'', r"\'");
     parameters.iter().map(|(key, value)| format!("{key}='{}' ", quoted(value))).collect()
 }
 
-/// As environment variables, where there are some. Empty ones are left out: they count as missing here.
+/// Returns the environment variables of the parameters that have one. Empty values are left out: pgbell ignores them.
 fn environment(parameters: &Variables, libpq: &Libpq) -> Variables {
     let variable = |(key, value): (&String, &String)| {
         (!value.is_empty()).then_some((libpq.variables.get(key)?.clone(), value.clone()))
@@ -93,8 +93,8 @@ fn environment(parameters: &Variables, libpq: &Libpq) -> Variables {
     parameters.iter().filter_map(variable).collect()
 }
 
-/// What we refuse and libpq takes, or looks at when it is too late for it here; each as a part of our error.
-/// Notes N45 to N49.
+/// Parts of the errors for values that pgbell refuses and libpq accepts, or checks only later.
+// N45 to N49.
 const STRICTER: [&str; 12] = [
     "channel_binding: require binds to TLS",
     "this version supports only TLSv1.2, TLSv1.3",
@@ -110,10 +110,10 @@ const STRICTER: [&str; 12] = [
     "the client encoding is always UTF8",
 ];
 
-/// Version from which `sslrootcert=system` is more than the name of a file.
+/// The first version in which `sslrootcert=system` is not the name of a file.
 const SYSTEM: u32 = 160_000;
 
-/// Taken or refused, but not kept: there is nothing to compare.
+/// Parameters that are accepted or refused, but not stored: there is nothing to compare.
 const NOT_KEPT: [&str; 7] = [
     "gssdelegation",
     "gssencmode",
@@ -124,7 +124,7 @@ const NOT_KEPT: [&str; 7] = [
     "sslpassword",
 ];
 
-/// Whether both refuse, or resolve to the same. `Ok(true)`: to the same.
+/// Checks that both refuse (`Ok(false)`), or both return the same configuration (`Ok(true)`).
 fn compare(
     ours: Result<Config, Error>,
     theirs: &Answer,
@@ -143,7 +143,7 @@ fn compare(
         Ok(_) => return Err(format!("libpq refuses: {}", theirs.text("error"))),
     };
     for key in texts::KEYS.iter().filter(|key| !NOT_KEPT.contains(key)) {
-        // What it keeps apart from the connection is not told.
+        // libpq does not return these two.
         if ["service", "servicefile"].contains(key) {
             continue;
         }
@@ -153,7 +153,7 @@ fn compare(
                 config.get_password().map(|text| String::from_utf8_lossy(text).into_owned())
             }
             "sslmode" if before_system && config.get_ssl_root_cert() == Some("system") => continue,
-            // libpq has the locale's.
+            // libpq returns the encoding of the locale.
             "client_encoding" if config.get(key) == Some("auto") => continue,
             "sslmode" => config.get_ssl_mode().map(|mode| mode.to_string()),
             key => config.get(key).map(ToOwned::to_owned),
@@ -161,7 +161,7 @@ fn compare(
         let default = match *key {
             "dbname" => config.get_user().unwrap_or_default().to_owned(),
             key if config.is_set(key) => String::new(),
-            // Found out by libpq where it is looked for.
+            // libpq returns its default path.
             "passfile" => continue,
             key => defaults.text(key),
         };
@@ -183,11 +183,11 @@ fn matrix() -> Vec<Libpq> {
     Installation::matrix().unwrap().iter().map(|one| Libpq::at(library(one))).collect()
 }
 
-/// Compares all cases. At least `same` of them must be resolved, and to the same.
+/// Compares all cases. At least `same` of them must be accepted by both.
 async fn compare_all(libpq: &Libpq, cases: &[Case], files: bool, same: usize) {
     let requests: Vec<_> = cases.iter().map(Case::request).collect();
-    let nobody = [(String::new(), vec!["PGUSER=ann".to_owned()])];
-    let defaults = libpq.start(&nobody, false).remove(0);
+    let unset = [(String::new(), vec!["PGUSER=ann".to_owned()])];
+    let defaults = libpq.start(&unset, false).remove(0);
     let mut agreed = 0;
     let mut wrong = Vec::new();
     for (case, theirs) in cases.iter().zip(libpq.start(&requests, files)) {
@@ -208,7 +208,7 @@ async fn compare_all(libpq: &Libpq, cases: &[Case], files: bool, same: usize) {
     assert!(agreed >= same, "only {agreed} of {} are resolved to the same", cases.len());
 }
 
-/// A directory that is gone when the test is over.
+/// A directory that is removed at the end of the test.
 struct Scratch(PathBuf);
 
 impl Scratch {

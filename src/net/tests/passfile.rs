@@ -1,4 +1,4 @@
-//! Password files.
+//! Password files, compared with libpq.
 
 use super::*;
 use crate::net::password::password;
@@ -53,10 +53,10 @@ fn cases(seed: u64, scratch: &Scratch) -> Vec<Case> {
             1 => scratch.path(""),
             _ => scratch.file(&name, file(random), mode),
         };
-        // Else it looks for tickets, which takes long.
+        // Otherwise libpq looks for Kerberos tickets, which takes long.
         let mut given: Variables = [("gssencmode".to_owned(), "disable".to_owned())].into();
         let mut set = |key: &str, value: &str| given.insert(key.to_owned(), value.to_owned());
-        // Nothing is looked up: a name has its address, a directory needs none.
+        // No name is looked up: each has its address, and a directory needs none.
         match random.below(6) {
             0 => {}
             1 => drop(set("hostaddr", random.pick(&["127.0.0.1", "::1", "0:0::1"]))),

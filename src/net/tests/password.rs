@@ -1,4 +1,4 @@
-//! Providers, and what is said about passwords that are missing.
+//! Password providers, and the hints for missing passwords.
 
 use std::io;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ async fn ask(config: &Config) -> Result<Option<Vec<u8>>, Error> {
 }
 
 #[tokio::test]
-async fn a_provider_is_asked_every_time_and_wins() {
+async fn a_provider_is_called_at_every_attempt_and_takes_precedence() {
     let calls = Arc::new(AtomicUsize::new(0));
     let counted = calls.clone();
     let config = Config::new().host("a").user("ann").password("old").password_provider(
@@ -37,10 +37,10 @@ async fn a_provider_is_asked_every_time_and_wins() {
 }
 
 #[tokio::test]
-async fn a_provider_is_told_for_which_login() {
+async fn a_provider_gets_the_parameters_of_the_login() {
     async fn provider(request: PasswordRequest) -> Result<Vec<u8>, io::Error> {
-        let told = (request.host(), request.port(), request.user(), request.dbname());
-        Ok(format!("{told:?}").into_bytes())
+        let login = (request.host(), request.port(), request.user(), request.dbname());
+        Ok(format!("{login:?}").into_bytes())
     }
     for (text, expected) in [
         ("host=a,b hostaddr=::1,::2 port=1,2 user=ann dbname=d", r#"("a", 1, "ann", "d")"#),
@@ -69,9 +69,9 @@ async fn a_provider_that_fails_ends_the_attempt_with_its_cause() {
     assert_eq!(error.to_string(), "authentication: the password provider gave an empty password");
 }
 
-/// The caller's deadline ends the provider: its future is dropped.
+/// Its future is dropped.
 #[tokio::test(start_paused = true)]
-async fn a_provider_that_hangs_is_dropped_at_the_deadline() {
+async fn a_provider_that_hangs_ends_at_the_callers_deadline() {
     struct Dropped(Arc<AtomicUsize>);
     impl Drop for Dropped {
         fn drop(&mut self) {
@@ -93,7 +93,7 @@ async fn a_provider_that_hangs_is_dropped_at_the_deadline() {
 }
 
 #[tokio::test]
-async fn no_secret_of_a_provider_is_shown() {
+async fn debug_and_display_of_a_configuration_show_no_secret_of_a_provider() {
     let secret = "pencil".to_owned();
     let config = Config::new().user("ann").password_provider(move |_| {
         let secret = secret.clone();
@@ -105,7 +105,7 @@ async fn no_secret_of_a_provider_is_shown() {
 }
 
 #[tokio::test]
-async fn a_password_file_that_is_not_used_is_told_with_the_reason_and_no_content() {
+async fn the_hint_says_why_a_password_file_was_not_used_and_shows_no_content() {
     let scratch = Scratch::new("hint");
     let text = "srv:*:*:ann:pencil\nempty:*:*:*:\n";
     let hint = async |host: &str, path: &str| {
@@ -120,7 +120,8 @@ async fn a_password_file_that_is_not_used_is_told_with_the_reason_and_no_content
     let found =
         (Some(b"pencil".to_vec()), format!("the password came from the password file {path:?}"));
     assert_eq!(hint("srv", &path).await, found);
-    let empty = format!("the line for it in the password file {path:?} has an empty password");
+    let empty =
+        format!("the line for this server in the password file {path:?} has an empty password");
     assert_eq!(hint("empty", &path).await, none(empty));
     let other =
         format!("the password file {path:?} has no line for \"other\":5432:\"shop\":\"ann\"");
@@ -128,8 +129,8 @@ async fn a_password_file_that_is_not_used_is_told_with_the_reason_and_no_content
 
     let path = scratch.file("open", text, 0o644);
     let open = format!(
-        "the password file {path:?} was ignored: it has mode 0644, which lets others in: chmod 0600 \
-         cures it"
+        "the password file {path:?} was ignored: it has mode 0644, which lets others read or write it: \
+         use chmod 0600"
     );
     assert_eq!(hint("srv", &path).await, none(open));
     let path = scratch.path("");

@@ -1,4 +1,4 @@
-//! Connection strings and the environment.
+//! Connection strings and the environment, compared with libpq.
 
 use std::time::Duration;
 
@@ -39,9 +39,9 @@ async fn matrix_text_and_environment_are_resolved_as_by_every_libpq() {
     check(4, matrix()).await;
 }
 
-/// Ours: an empty variable counts as missing. libpq takes it for a value, which some parameters refuse.
+/// libpq takes it for a value, which some parameters refuse.
 #[tokio::test]
-async fn an_empty_variable_counts_as_missing() {
+async fn an_empty_variable_is_ignored() {
     let names = ["PGHOST", "PGPORT", "PGSSLMODE", "PGSERVICE", "PGSERVICEFILE", "PGREQUIREAUTH"];
     let mut variables: Variables = names.map(|name| (name.to_owned(), String::new())).into();
     variables.insert("USER".to_owned(), "ann".to_owned());
@@ -50,7 +50,7 @@ async fn an_empty_variable_counts_as_missing() {
 }
 
 #[tokio::test]
-async fn every_variable_of_libpq_is_looked_at() {
+async fn every_variable_of_libpq_is_read() {
     let looked = std::sync::Mutex::new(Vec::new());
     let lookup = |name: &str| {
         looked.lock().unwrap().push(name.to_owned());
@@ -71,9 +71,9 @@ fn matrix_if_there() -> Vec<Libpq> {
     if Installation::matrix().is_ok() { matrix() } else { Vec::new() }
 }
 
-/// libpq never looks at USER: it may be that of another account, behind `su` or in a container.
+/// libpq does not use USER: after `su` or in a container it may be the name of another account.
 #[tokio::test]
-async fn without_a_user_the_account_of_the_process_is_used_whatever_user_says() {
+async fn without_a_user_the_account_of_the_process_is_used_before_the_variable_user() {
     let user = async |account: Option<&str>, pairs: &[(&str, &str)]| {
         let lookup = |name: &str| {
             let found = pairs.iter().find(|(variable, _)| *variable == name);
@@ -97,9 +97,9 @@ async fn without_a_user_the_account_of_the_process_is_used_whatever_user_says() 
     );
 }
 
-/// A directory service may be asked for it over the network.
+/// The system may query a directory service over the network.
 #[tokio::test(start_paused = true)]
-async fn an_account_is_waited_for_as_long_as_a_connection() {
+async fn the_lookup_of_the_account_has_the_timeout_of_a_connection() {
     let config = Config::new().connect_timeout(Duration::from_secs(5));
     let begin = tokio::time::Instant::now();
     let error = resolve_in(config, now(), |_| None, std::future::pending).await.unwrap_err();
@@ -118,7 +118,7 @@ async fn the_account_of_the_process_is_that_of_its_effective_user_id() {
     assert_eq!(config.get_user(), Some(expected.trim_end()));
 }
 
-/// What contradicts itself only with the defaults is told before anything is connected to.
+/// They are found before a connection is opened.
 #[tokio::test]
 async fn contradictions_with_defaults_are_found_when_all_sources_are_read() {
     let user: Variables = [("USER".to_owned(), "ann".to_owned())].into();

@@ -4,10 +4,10 @@ use super::*;
 
 const CASES: usize = 600;
 
-/// Version from which `HOME` counts.
+/// The first version of libpq that uses `HOME`.
 const HOME: u32 = 150_000;
 
-/// Sections that a file may have, `one` among them, with everything that can be in a line.
+/// Returns a service file with random sections, often `one`, and random lines.
 fn file(random: &mut Random, libpq: &Libpq) -> String {
     let mut text = String::new();
     for _ in 0..random.below(4) {
@@ -16,7 +16,7 @@ fn file(random: &mut Random, libpq: &Libpq) -> String {
         text += random.pick(&["\n", "\r\n", "\n\n# [one]\n"]);
         let parameters = parameters(random, libpq, &WITHOUT, 3);
         for (key, value) in &parameters {
-            // No value ends with a blank, or is one: they are part of what is compared.
+            // No value ends with a blank or is one, so that blanks around it do not change it.
             text += random.pick(&["", "", " ", "\t"]);
             text += &format!("{key}={value}");
             text += random.pick(&["", "", " ", "\t "]);
@@ -42,7 +42,7 @@ fn file(random: &mut Random, libpq: &Libpq) -> String {
     text
 }
 
-/// The host stays out, and the address is fixed: nothing is looked up, and nobody answers.
+/// Parameters that are left out. The host is, because the address is fixed: no name is looked up, and no server answers.
 const WITHOUT: [&str; 14] = [
     "host",
     "hostaddr",
@@ -68,14 +68,14 @@ fn cases(seed: u64, libpq: &Libpq, scratch: &Scratch) -> Vec<Case> {
         let mut variables = environment(&parameters(random, libpq, &WITHOUT, 3), libpq);
         variables.entry("PGUSER".to_owned()).or_insert("ann".to_owned());
         let mut set = |name: &str, value: String| variables.insert(name.to_owned(), value);
-        let place = |name: &str| format!("{number}/{name}");
-        set("HOME", scratch.path(&place("home")));
-        set("PGSYSCONFDIR", scratch.path(&place("etc")));
+        let inside = |name: &str| format!("{number}/{name}");
+        set("HOME", scratch.path(&inside("home")));
+        set("PGSYSCONFDIR", scratch.path(&inside("etc")));
         let there = |name: &str, random: &mut Random| {
             let text = file(random, libpq);
-            (!random.once_in(4)).then(|| scratch.file(&place(name), text, 0o644))
+            (!random.once_in(4)).then(|| scratch.file(&inside(name), text, 0o644))
         };
-        // Older ones ask the system's accounts where the user is at home.
+        // Older versions take the home directory from the accounts of the system.
         if libpq.version >= HOME {
             there("home/.pg_service.conf", random);
         }
@@ -118,9 +118,9 @@ fn at_home(scratch: &Scratch) -> Variables {
     [("HOME".to_owned(), scratch.path("home")), ("USER".to_owned(), "ann".to_owned())].into()
 }
 
-/// PostgreSQL 19's parameter wins over the variable.
+/// PostgreSQL 19's parameter takes precedence over the variable.
 #[tokio::test]
-async fn the_named_file_wins_and_must_be_there() {
+async fn a_named_service_file_takes_precedence_and_must_exist() {
     let scratch = Scratch::new("servicefile");
     let mut variables = at_home(&scratch);
     scratch.file("home/.pg_service.conf", "[one]\nhost=home\n", 0o600);
@@ -134,7 +134,7 @@ async fn the_named_file_wins_and_must_be_there() {
     assert_eq!(host("service=one", &variables).await.as_deref(), Some("var"));
     variables.remove("PGSERVICEFILE");
     assert_eq!(host("service=one", &variables).await.as_deref(), Some("home"));
-    // Given as empty: no service, whatever the environment says.
+    // Set to an empty value: no service, whatever the environment contains.
     variables.insert("PGSERVICE".to_owned(), "one".to_owned());
     assert_eq!(host("service=''", &variables).await, None);
 
@@ -150,9 +150,9 @@ async fn the_named_file_wins_and_must_be_there() {
     assert!(error.unwrap_err().to_string().ends_with("is not a regular file"));
 }
 
-/// What the environment has is replaced by a service, also when it was read before.
+/// Also if `from_env` read the environment before.
 #[tokio::test]
-async fn a_service_wins_over_an_environment_that_was_read_before() {
+async fn a_service_takes_precedence_over_the_environment() {
     let scratch = Scratch::new("before");
     let mut variables = at_home(&scratch);
     scratch.file("home/.pg_service.conf", "[one]\nhost=service\npassword=theirs\n", 0o600);
@@ -172,7 +172,7 @@ async fn a_service_wins_over_an_environment_that_was_read_before() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_service_is_told_with_its_line_and_without_its_values() {
+async fn an_error_in_a_service_file_has_the_line_and_no_value() {
     let scratch = Scratch::new("wrong");
     let variables = at_home(&scratch);
     for (line, expected) in [
@@ -206,9 +206,9 @@ async fn what_is_wrong_with_a_service_is_told_with_its_line_and_without_its_valu
     );
 }
 
-/// A pipe would keep whoever opens it waiting, a large file would fill the memory.
+/// Opening a pipe would wait for a writer, a large file would fill the memory.
 #[tokio::test]
-async fn a_file_that_is_none_or_too_long_is_not_read() {
+async fn a_service_file_that_is_not_regular_or_too_long_is_not_read() {
     let scratch = Scratch::new("pipe");
     let variables = at_home(&scratch);
     let pipe = scratch.path("pipe");

@@ -1,31 +1,31 @@
-//! The request for TLS on a connection that begins in clear.
+//! The request for TLS on an unencrypted connection.
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::hint;
 use crate::{Error, ErrorKind};
 
-/// `SSLRequest`: its length, and a number where a startup message has the protocol's version.
+/// `SSLRequest`: its length, and a number in place of the protocol version of a startup message.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 
-/// What a server says to it.
+/// The server's answer to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// TLS begins.
+    /// The handshake follows.
     Yes,
-    /// It has none. The connection goes on in clear, if that is acceptable.
+    /// The server has no TLS. The connection can be used without it, if that is allowed.
     No,
 }
 
 /// Asks the server for TLS, once.
 ///
-/// The answer is one byte, and no more is read here: what comes behind a no belongs to the session in the clear,
-/// whether it came in one segment with the answer or later. What a server says before TLS is not its word but
-/// anybody's, and is never shown. Bytes behind a yes are an error of the handshake, which begins with silence: they
-/// would be read as if they had come through TLS (CVE-2021-23222).
+/// The answer is one byte, and only that is read here. Bytes after a no belong to the unencrypted session,
+/// also if they arrived in the same segment. An error message before TLS may come from an attacker, and is never shown.
+/// Bytes after a yes are refused by the handshake, before the client sends anything: they would be used as if they had
+/// come through TLS (CVE-2021-23222).
 ///
 /// # Errors
-/// [`ErrorKind::Connect`]: the connection broke, or the server has an error to tell. [`ErrorKind::Tls`]: any
+/// [`ErrorKind::Connect`]: the connection broke, or the server answered with an error. [`ErrorKind::Tls`]: any
 /// other answer than yes or no.
 ///
 /// # Cancel safety
@@ -46,8 +46,8 @@ pub(crate) async fn ask<S: AsyncRead + AsyncWrite + Unpin>(io: &mut S) -> Result
         }
         (_, [b'E']) => {
             let message = "the server answered the request for TLS with an error, which is not shown: \
-                           before TLS anybody could have written it";
-            // Connect, which may go well later: so says a server that cannot fork.
+                           before TLS it could come from an attacker";
+            // `Connect`, which is transient: a server that cannot fork answers so.
             Err(Error::new(ErrorKind::Connect, message)
                 .declined()
                 .with_hint("the server's log has the reason"))

@@ -8,26 +8,26 @@ use webpki::{VerifiedPath, anchor_from_trusted_cert};
 
 use super::certificate::Certificate;
 use super::key::Key;
-use super::lists::Lists;
+use super::lists::RevocationLists;
 use super::refusal::Flaw;
 use super::rights::Rights;
 use crate::auth::der::Reader;
 
-/// What they come to.
+/// The certificates of the file, sorted by their use.
 #[derive(Default)]
 pub(super) struct Authorities {
-    /// For webpki.
+    /// Authorities at which a chain may end, for webpki.
     pub(super) anchors: Vec<TrustAnchor<'static>>,
-    /// What it does not keep of each of them, in the same order.
-    limits: Vec<Limits>,
-    /// Authorities below others that were given: as in OpenSSL, a chain goes on to the top.
+    /// The limits of each anchor, which webpki does not check, in the same order.
+    limits: Vec<AuthorityLimits>,
+    /// Authorities below others of the file. As in OpenSSL, a chain continues to the highest one.
     pub(super) intermediates: Vec<CertificateDer<'static>>,
-    /// Certificates that vouch for no other, by their names.
-    others: Vec<(Vec<u8>, Other)>,
+    /// Certificates that must not sign others, with their names.
+    non_signers: Vec<(Vec<u8>, NonSigner)>,
 }
 
-/// What is asked of an authority beside its signature, when a chain ends with it.
-struct Limits {
+/// The properties of an authority that are checked, in addition to its signature, when a chain ends with it.
+struct AuthorityLimits {
     issuer: Vec<u8>,
     serial: Vec<u8>,
     not_before: i64,
@@ -35,24 +35,24 @@ struct Limits {
     rights: Rights,
 }
 
-/// Why a certificate vouches for no other.
+/// Why a certificate must not sign others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Other {
-    /// It is of version 1 or 2, in which nothing says that it is one of an authority.
+pub(super) enum NonSigner {
+    /// It is of version 1 or 2, in which it cannot be marked as that of an authority.
     OldVersion,
     /// `basicConstraints` with CA:TRUE are missing.
     NotAuthority,
-    /// `keyUsage` is there, and without keyCertSign.
+    /// It has `keyUsage` without keyCertSign.
     MayNotSign,
     /// A part of it is malformed.
     Malformed,
 }
 
 impl Authorities {
-    /// Sorts them.
+    /// Sorts certificates.
     ///
     /// # Errors
-    /// The position of a certificate that is malformed as a whole, and why.
+    /// If a certificate is malformed as a whole: its index, and the cause.
     pub(super) fn new(
         certificates: &[CertificateDer<'static>],
     ) -> Result<Self, (usize, webpki::Error)> {
@@ -60,14 +60,14 @@ impl Authorities {
         let mut seen = HashSet::new();
         let mut signing = Vec::new();
         for (at, certificate) in certificates.iter().enumerate() {
-            // A bundle may have one twice. webpki tries each, and has a limit of tries.
+            // A file may contain a certificate twice. webpki would try both, and limits the number of tries.
             if !seen.insert(certificate.as_ref()) {
                 continue;
             }
             let anchor = anchor_from_trusted_cert(certificate).map_err(|error| (at, error))?;
             match signer(certificate) {
                 Ok((parsed, rights)) => signing.push((certificate, anchor, parsed, rights)),
-                Err(other) => sorted.others.push((anchor.subject.to_vec(), other)),
+                Err(other) => sorted.non_signers.push((anchor.subject.to_vec(), other)),
             }
         }
         let names: HashSet<_> = signing.iter().map(|(_, _, parsed, _)| parsed.subject).collect();
@@ -77,7 +77,7 @@ impl Authorities {
                 continue;
             }
             sorted.anchors.push(anchor.to_owned());
-            sorted.limits.push(Limits {
+            sorted.limits.push(AuthorityLimits {
                 issuer: parsed.issuer.to_vec(),
                 serial: parsed.serial.to_vec(),
                 not_before: parsed.not_before,
@@ -88,12 +88,12 @@ impl Authorities {
         Ok(sorted)
     }
 
-    /// Why a certificate of that name vouches for no other, if there is one.
-    pub(super) fn other(&self, name: &[u8]) -> Option<Other> {
-        self.others.iter().find(|(other, _)| other == name).map(|(_, why)| *why)
+    /// Returns why the certificate of that name must not sign others, if there is such a certificate.
+    pub(super) fn non_signer(&self, name: &[u8]) -> Option<NonSigner> {
+        self.non_signers.iter().find(|(other, _)| other == name).map(|(_, why)| *why)
     }
 
-    /// The keys of the authorities of that name.
+    /// Returns the keys of the authorities of that name.
     pub(super) fn keys<'a>(&'a self, name: &'a [u8]) -> impl Iterator<Item = Key> + 'a {
         let anchors = self.anchors.iter().filter(move |anchor| anchor.subject.as_ref() == name);
         let intermediates = self.intermediates.iter().filter_map(|der| Certificate::parse(der));
@@ -103,18 +103,18 @@ impl Authorities {
             .chain(intermediates.filter_map(|certificate| Key::of(&certificate)))
     }
 
-    /// What OpenSSL asks of a chain and webpki does not.
-    pub(super) fn judge(
+    /// Checks the properties of a chain that OpenSSL checks and webpki does not.
+    pub(super) fn check(
         &self,
         path: &VerifiedPath<'_>,
-        lists: &Lists,
+        lists: &RevocationLists,
         now: UnixTime,
     ) -> Result<(), Flaw> {
         let server = path.end_entity().der();
-        if !rights(&server)?.may_speak_tls() {
-            return Err(Flaw::ServerMayNotSpeakTls);
+        if !rights(&server)?.may_be_used_for_tls() {
+            return Err(Flaw::ServerMayNotUseTls);
         }
-        // Those that issue themselves do not count: RFC 5280 section 4.2.1.9.
+        // Self-issued certificates are not counted: RFC 5280 section 4.2.1.9.
         let mut length = 0;
         for intermediate in path.intermediate_certificates() {
             if !rights(&intermediate.der())?.may_sign_certificates() {
@@ -125,12 +125,12 @@ impl Authorities {
         let anchors = self.anchors.iter().zip(&self.limits);
         let found = anchors.into_iter().find(|(anchor, _)| std::ptr::eq(*anchor, path.anchor()));
         let (_, limits) = found.ok_or(Flaw::Unreadable)?;
-        limits.judge(length, lists, now)
+        limits.check(length, lists, now)
     }
 }
 
-impl Limits {
-    fn judge(&self, length: usize, lists: &Lists, now: UnixTime) -> Result<(), Flaw> {
+impl AuthorityLimits {
+    fn check(&self, length: usize, lists: &RevocationLists, now: UnixTime) -> Result<(), Flaw> {
         let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
         if seconds > self.not_after {
             return Err(Flaw::AuthorityExpired { days: days(seconds, self.not_after) });
@@ -145,16 +145,16 @@ impl Limits {
             return Err(Flaw::AuthorityNotForServers);
         }
         if self.rights.path_length.is_some_and(|most| length > most) {
-            return Err(Flaw::TooLong);
+            return Err(Flaw::PathTooLong);
         }
-        if lists.name(&self.issuer, &self.serial, now) {
+        if lists.contains(&self.issuer, &self.serial, now) {
             return Err(Flaw::AuthorityRevoked);
         }
         Ok(())
     }
 }
 
-/// Days that have begun between two times.
+/// Returns the number of days between two times, rounded up.
 fn days(later: i64, earlier: i64) -> u64 {
     u64::try_from(later.saturating_sub(earlier)).unwrap_or_default().div_ceil(86_400)
 }
@@ -164,18 +164,18 @@ fn rights(certificate: &CertificateDer<'_>) -> Result<Rights, Flaw> {
     Rights::of(&parsed).ok_or(Flaw::Unreadable)
 }
 
-/// The parts of a certificate that may vouch for others.
-fn signer<'a>(certificate: &'a CertificateDer<'_>) -> Result<(Certificate<'a>, Rights), Other> {
-    let parsed = Certificate::parse(certificate).ok_or(Other::Malformed)?;
+/// Parses a certificate, and checks that it may sign others.
+fn signer<'a>(certificate: &'a CertificateDer<'_>) -> Result<(Certificate<'a>, Rights), NonSigner> {
+    let parsed = Certificate::parse(certificate).ok_or(NonSigner::Malformed)?;
     if !parsed.is_version_3 {
-        return Err(Other::OldVersion);
+        return Err(NonSigner::OldVersion);
     }
-    let rights = Rights::of(&parsed).ok_or(Other::Malformed)?;
+    let rights = Rights::of(&parsed).ok_or(NonSigner::Malformed)?;
     if !rights.is_authority() {
-        return Err(Other::NotAuthority);
+        return Err(NonSigner::NotAuthority);
     }
     if !rights.may_sign_certificates() {
-        return Err(Other::MayNotSign);
+        return Err(NonSigner::MayNotSign);
     }
     Ok((parsed, rights))
 }

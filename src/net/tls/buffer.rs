@@ -1,4 +1,4 @@
-//! Where records are received and decrypted in place.
+//! The receive buffer of the record layer, in which records are decrypted in place.
 
 use std::io;
 use std::pin::Pin;
@@ -8,20 +8,20 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use super::record::RECORD_BYTES_MAX;
 
-/// Size at first: a record of the largest size and most of another.
+/// The initial size: a record of the largest size and most of another one.
 const BUFFER_BYTES_MIN: usize = 32 * 1024;
 
-/// Size at most, reached by doubling while reads fill what there is: as much as one read of the session
-/// takes, and a record that straddles the end.
+/// The largest size, reached by doubling while reads fill the buffer: as much as one read of the session
+/// takes, and one more record.
 pub(super) const BUFFER_BYTES_MAX: usize = 256 * 1024 + RECORD_BYTES_MAX;
 
-/// A receive buffer. What is in it stands in one piece.
+/// A contiguous receive buffer.
 pub(super) struct Buffer {
-    /// All of it initialised, once.
+    /// Initialised once.
     bytes: Vec<u8>,
     start: usize,
     end: usize,
-    /// The last read filled all that it could.
+    /// The last read filled all spare room.
     was_filled: bool,
 }
 
@@ -30,22 +30,22 @@ impl Buffer {
         Self { bytes: vec![0; BUFFER_BYTES_MIN], start: 0, end: 0, was_filled: false }
     }
 
-    /// What was received and not taken.
+    /// Returns the bytes that were received and not consumed.
     pub(super) fn received(&self) -> &[u8] {
         self.bytes.get(self.start..self.end).unwrap_or_default()
     }
 
-    /// The same, to be decrypted in place.
+    /// Returns the same bytes, to be decrypted in place.
     pub(super) fn received_mut(&mut self) -> &mut [u8] {
         self.bytes.get_mut(self.start..self.end).unwrap_or_default()
     }
 
-    /// Takes from the front.
+    /// Consumes bytes at the front.
     pub(super) fn advance(&mut self, count: usize) {
         self.start = self.start.saturating_add(count).min(self.end);
     }
 
-    /// Forgets what is left.
+    /// Discards all bytes.
     pub(super) fn clear(&mut self) {
         self.start = self.end;
     }
@@ -66,10 +66,10 @@ impl Buffer {
         Poll::Ready(Ok(count))
     }
 
-    /// Room for more, never none unless the buffer is full and as large as it may be.
+    /// Returns room for a read. It is empty only if the buffer is full and has its largest size.
     ///
-    /// Bytes move only here: what is left of a record when the end of the buffer comes near. That is at most
-    /// one record for all the records that the buffer holds.
+    /// Bytes move only here: the rest of a record near the end of the buffer. That is at most
+    /// one record for all the records of a buffer.
     fn make_room(&mut self) -> &mut [u8] {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn it_grows_while_reads_fill_it_and_never_beyond_its_limit() {
+    fn a_buffer_grows_while_reads_fill_it_up_to_its_limit() {
         let mut buffer = Buffer::new();
         let source = vec![7; 1024 * 1024];
         assert_eq!(read(&mut buffer, &source), BUFFER_BYTES_MIN);
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn small_reads_leave_it_small() {
+    fn a_buffer_does_not_grow_with_small_reads() {
         let mut buffer = Buffer::new();
         for _ in 0..1_000 {
             assert_eq!(read(&mut buffer, b"a notification"), 14);
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_at_the_end_moves_to_the_front() {
+    fn the_rest_at_the_end_of_a_buffer_moves_to_the_front() {
         let mut buffer = Buffer::new();
         let source: Vec<u8> =
             (0..BUFFER_BYTES_MIN - 1).map(|at| u8::try_from(at % 251).unwrap()).collect();

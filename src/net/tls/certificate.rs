@@ -1,5 +1,4 @@
-//! What a certificate says of itself, as far as rustls does not tell: for the checks that webpki does not make and
-//! for the words of an error.
+//! A parser of certificates, for the checks that webpki does not make and for error messages.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -10,32 +9,32 @@ use crate::auth::der::{self, Reader, Value, tag};
 const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
 /// `2.5.29.17`
 const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 0x11];
-/// The number 2, which stands for version 3.
+/// The number 2, which means version 3.
 const VERSION_3: [u8; 3] = [0x02, 1, 2];
 
 /// A certificate in parts. Nothing in it is verified.
 #[derive(Debug)]
 pub(super) struct Certificate<'a> {
-    /// Version 3, the only one with extensions.
+    /// It is of version 3, the only one with extensions.
     pub(super) is_version_3: bool,
-    /// The contents of a number, of a name, and of another name.
+    /// Serial number, issuer and subject: the contents of a number and of two names.
     pub(super) serial: &'a [u8],
     pub(super) issuer: &'a [u8],
     pub(super) subject: &'a [u8],
-    /// Seconds since 1970.
+    /// The validity, in seconds since 1970.
     pub(super) not_before: i64,
     pub(super) not_after: i64,
-    /// Its public key, in DER as `SubjectPublicKeyInfo`.
+    /// The public key, in DER as `SubjectPublicKeyInfo`.
     pub(super) public_key: &'a [u8],
     extensions: Option<Value<'a>>,
 }
 
 impl<'a> Certificate<'a> {
-    /// The parts of a certificate in DER, or `None` if it is malformed.
+    /// Parses a certificate in DER. `None` if it is malformed.
     pub(super) fn parse(certificate: &'a [u8]) -> Option<Self> {
         let signed = der::single(certificate, tag::SEQUENCE)?.values().of(tag::SEQUENCE)?;
         let mut parts = signed.values();
-        // The version: the first one is said by saying nothing.
+        // The version. Version 1 has no such field.
         let version = parts.of(tag::explicit(0));
         let is_version_3 = version.is_some_and(|version| version.contents == VERSION_3);
         let serial = parts.of(tag::INTEGER)?.contents;
@@ -61,17 +60,17 @@ impl<'a> Certificate<'a> {
         })
     }
 
-    /// Its extensions, or `None` if they are malformed as a whole.
+    /// Returns the extensions, or `None` if they are malformed as a whole.
     pub(super) fn extensions(&self) -> Option<Extensions<'a>> {
         Extensions::new(self.extensions)
     }
 
-    /// Whether it names itself as its issuer.
+    /// Returns whether issuer and subject are the same.
     pub(super) fn is_self_issued(&self) -> bool {
         self.issuer == self.subject
     }
 
-    /// The hosts that it is for: names and addresses.
+    /// Returns the hosts that it is for: names and addresses.
     pub(super) fn hosts(&self) -> Vec<String> {
         self.alternative_names().unwrap_or_default()
     }
@@ -91,7 +90,7 @@ impl<'a> Certificate<'a> {
         Some(hosts)
     }
 
-    /// The `CN` of its subject.
+    /// Returns the `CN` of its subject.
     pub(super) fn common_name(&self) -> Option<String> {
         let mut names = Reader::new(self.subject);
         while let Some(name) = names.of(tag::SET) {
@@ -117,7 +116,7 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
     v4().or_else(v6)
 }
 
-/// `YYMMDDhhmmssZ` with years from 1950 on, or `YYYYMMDDhhmmssZ`. RFC 5280 has no other form.
+/// Parses `YYMMDDhhmmssZ`, with years from 1950 on, or `YYYYMMDDhhmmssZ`. RFC 5280 has no other format.
 pub(super) fn time(value: Value<'_>) -> Option<i64> {
     let (century, digits) = match (value.tag, value.contents) {
         (tag::UTC_TIME, [digits @ .., b'Z']) if digits.len() == 12 => (None, digits),
@@ -138,7 +137,7 @@ pub(super) fn time(value: Value<'_>) -> Option<i64> {
     Some(days * 86_400 + hour * 3_600 + minute * 60 + second.min(59))
 }
 
-/// Two digits.
+/// Parses two digits.
 fn pair(digits: &[u8]) -> Option<i64> {
     match digits {
         &[tens @ b'0'..=b'9', ones @ b'0'..=b'9'] => {
@@ -148,7 +147,7 @@ fn pair(digits: &[u8]) -> Option<i64> {
     }
 }
 
-/// In the Gregorian calendar. A year is counted from March on, so that the day of a leap year comes last.
+/// Returns the number of days in the Gregorian calendar. Years are counted from March, so that a leap day is the last one.
 fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let month = (month + 9) % 12;
@@ -168,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_those_of_the_calendar() {
+    fn times_are_parsed_as_in_the_calendar() {
         for (text, expected) in [
             ("700101000000Z", Some(0)),
             ("000229235959Z", Some(951_868_799)),
@@ -192,7 +191,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn arbitrary_bytes_do_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             if let Some(certificate) = Certificate::parse(&bytes) {
                 let _ = (certificate.hosts(), certificate.common_name());
                 let _ = Rights::of(&certificate);

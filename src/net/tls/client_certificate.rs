@@ -1,4 +1,4 @@
-//! Who we are: the client's certificate and its key.
+//! The client's certificate and its key.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,29 +11,29 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
 use super::file::{self, Access};
-use super::told::Told;
+use super::handshake_info::HandshakeInfo;
 use crate::config::SslCertMode;
 use crate::{Config, Error, ErrorKind};
 
-/// The user's own certificate and key, in the directory of libpq's files.
+/// The default files of the certificate and the key, in the directory of libpq's files.
 const CERTIFICATE_FILE: &str = "postgresql.crt";
 const KEY_FILE: &str = "postgresql.key";
 
-/// What there is to show to a server that asks.
+/// The client's certificate, if there is one.
 #[derive(Debug, Clone)]
 pub(super) struct ClientCertificate {
     pub(super) key: Option<Arc<CertifiedKey>>,
-    /// The file that was looked at, if any was.
+    /// The file in which it was searched.
     pub(super) path: Option<PathBuf>,
     /// The configuration names it.
     is_named: bool,
 }
 
 impl ClientCertificate {
-    /// What the configuration and the files in `directory` have.
+    /// Loads the files that the configuration names, or the default ones in `directory`.
     ///
-    /// As libpq has it, a file of the certificate that does not exist is no mistake, not even one that the
-    /// configuration names: the server decides whether it wants one. A certificate without its key is.
+    /// As in libpq, it is not an error if the file of the certificate does not exist, even if the
+    /// configuration names it: the server decides whether it requires one. A certificate without its key is an error.
     ///
     /// # Errors
     /// [`ErrorKind::Config`], with the name of the file.
@@ -83,13 +83,13 @@ impl ClientCertificate {
         Ok(Self { key: Some(Arc::new(certified)), path: Some(path), is_named })
     }
 
-    /// The file that the configuration names, if it does not exist.
+    /// Returns the file that the configuration names, if it does not exist.
     pub(super) fn missing(&self) -> Option<&Path> {
         self.path.as_deref().filter(|_| self.is_named && self.key.is_none())
     }
 }
 
-/// Whether it is `engine:key`, and neither `C:\key` nor the path of a file that has a colon in its name.
+/// Returns whether the value is `engine:key`, and neither `C:\key` nor a path with a colon in the name of the file.
 fn is_in_engine(key: &str) -> bool {
     let engine = key.char_indices().skip(2).find(|(_, c)| *c == ':');
     engine.and_then(|(end, _)| key.get(..end)).is_some_and(|name| !name.contains(['/', '\\']))
@@ -99,13 +99,13 @@ fn read_chain(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>,
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(bytes).collect();
     let problem = match chain {
         Ok(chain) if !chain.is_empty() => return Ok(chain),
-        Ok(_) => "holds no certificate in PEM (-----BEGIN CERTIFICATE-----)".to_owned(),
+        Ok(_) => "contains no certificate in PEM (-----BEGIN CERTIFICATE-----)".to_owned(),
         Err(error) => format!("is malformed: {error}"),
     };
     Err(file::wrong(format!("the client's certificate {path:?} {problem}")))
 }
 
-/// A key in PEM, or, as libpq takes it too, in DER.
+/// Parses a key in PEM or, as in libpq, in DER.
 fn read_key(path: &Path, bytes: &[u8]) -> Result<PrivateKeyDer<'static>, Error> {
     // `ENCRYPTED PRIVATE KEY`, and OpenSSL's older `Proc-Type: 4,ENCRYPTED`.
     if bytes.windows(9).any(|window| window == b"ENCRYPTED") {
@@ -117,25 +117,25 @@ fn read_key(path: &Path, bytes: &[u8]) -> Result<PrivateKeyDer<'static>, Error> 
     match PrivateKeyDer::from_pem_slice(bytes) {
         Ok(key) => Ok(key),
         Err(error) => PrivateKeyDer::try_from(bytes.to_vec()).map_err(|_| {
-            let message = format!("the client's key {path:?} holds no key");
+            let message = format!("the client's key {path:?} contains no key");
             Error::caused(ErrorKind::Config, message, error).passing()
         }),
     }
 }
 
-/// Shows the certificate when it is asked for, and keeps that it was.
+/// Returns the certificate when the server requests it, and records the request.
 #[derive(Debug)]
-pub(super) struct Shower {
+pub(super) struct CertificateResolver {
     pub(super) inner: Option<Arc<dyn ResolvesClientCert>>,
-    pub(super) told: Arc<Told>,
+    pub(super) info: Arc<HandshakeInfo>,
 }
 
-impl ResolvesClientCert for Shower {
+impl ResolvesClientCert for CertificateResolver {
     fn resolve(&self, issuers: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        self.told.set_certificate_requested();
+        self.info.set_certificate_requested();
         let key = self.inner.as_ref()?.resolve(issuers, schemes)?;
         if key.key.choose_scheme(schemes).is_some() {
-            self.told.set_certificate_sent();
+            self.info.set_certificate_sent();
         }
         Some(key)
     }
@@ -144,17 +144,17 @@ impl ResolvesClientCert for Shower {
         self.inner.as_ref().is_some_and(|inner| inner.only_raw_public_keys())
     }
 
-    /// Always, so that [`resolve`](Self::resolve) hears of every request.
+    /// Always true, so that [`resolve`](Self::resolve) is called for every request.
     fn has_certs(&self) -> bool {
         true
     }
 }
 
-/// One certificate for every server: as in libpq, what the server says of authorities is not looked at.
+/// One certificate for every server. As in libpq, the server's list of authorities is ignored.
 #[derive(Debug)]
-pub(super) struct Always(pub(super) Arc<CertifiedKey>);
+pub(super) struct FixedCertificate(pub(super) Arc<CertifiedKey>);
 
-impl ResolvesClientCert for Always {
+impl ResolvesClientCert for FixedCertificate {
     fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         Some(self.0.clone())
     }

@@ -1,4 +1,4 @@
-//! From a configuration to what rustls is told.
+//! The configuration of rustls, from the parameters of a connection.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,17 +9,16 @@ use rustls::pki_types::ServerName;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, SupportedProtocolVersion};
 
-use super::client_certificate::{Always, ClientCertificate, Shower};
+use super::client_certificate::{CertificateResolver, ClientCertificate, FixedCertificate};
 use super::file;
-use super::provider::provider;
+use super::handshake_info::HandshakeInfo;
 use super::roots::Trust;
-use super::told::Told;
 use super::verifier::{Check, Verifier};
 use crate::config::{Server, SslCertMode, SslMode, SslNegotiation, TlsVersion};
 use crate::net::files;
 use crate::{Config, Error, ErrorKind};
 
-/// What one attempt to connect needs for TLS: files are read, and nothing is kept for the next attempt.
+/// The TLS settings of one attempt to connect, with the contents of their files. The next attempt reads the files again.
 #[derive(Debug)]
 pub(crate) struct Tls {
     base: Base,
@@ -31,33 +30,34 @@ pub(crate) struct Tls {
 
 #[derive(Debug)]
 enum Base {
-    /// The user's own, which says itself what is checked and shown.
-    Own(Arc<ClientConfig>),
-    Made(Box<Made>),
+    /// The user's own, which decides what is verified and sent.
+    Custom(Arc<ClientConfig>),
+    Parameters(Box<FromParameters>),
 }
 
 #[derive(Debug)]
-struct Made {
+struct FromParameters {
     provider: Arc<CryptoProvider>,
     versions: Vec<&'static SupportedProtocolVersion>,
     trust: Option<Arc<Trust>>,
     certificate: ClientCertificate,
 }
 
-/// A [`ClientConfig`] that a configuration carries.
+/// The user's own [`ClientConfig`], as an attachment of a configuration.
 #[derive(Debug)]
 struct Attached(Arc<ClientConfig>);
 
 impl Config {
-    /// Sets what rustls is told, for what no parameter says: other cryptography, keys in hardware, checks of
-    /// your own.
+    /// Sets the configuration of rustls, for settings that no parameter has: another cryptography provider, keys in
+    /// hardware, your own verifier.
     ///
-    /// It decides what is checked of a server and what is shown to it. `sslmode` still decides whether TLS is
-    /// used, and `sslnegotiation`, `sslsni=0` and `sslcertmode` hold; `sslrootcert`, `sslcert`, `sslkey`,
-    /// `sslcrl`, `sslcrldir`, `ssl_min_protocol_version` and `ssl_max_protocol_version` are not looked at. The
+    /// It decides how a server is verified and which certificate is sent to it. `sslmode` still decides whether TLS is
+    /// used, and `sslnegotiation`, `sslsni=0` and `sslcertmode` still apply; `sslrootcert`, `sslcert`, `sslkey`,
+    /// `sslcrl`, `sslcrldir`, `ssl_min_protocol_version` and `ssl_max_protocol_version` are ignored. The
     /// protocol `postgresql` is offered whatever its `alpn_protocols` are, no session is resumed, and its
-    /// cryptography must let go of the keys of a connection (`enable_secret_extraction` is set in a copy). A server that it
-    /// accepts counts as verified: a verifier that accepts every certificate lets any server ask for the password in clear.
+    /// cryptography provider must allow secret extraction (`enable_secret_extraction` is set in a copy). A server that it
+    /// accepts counts as verified: with a verifier that accepts every certificate, any server can request the password in
+    /// clear.
     ///
     /// ```
     /// # #[cfg(feature = "tls-ring")] {
@@ -81,18 +81,18 @@ impl Config {
 }
 
 impl Tls {
-    /// Reads the files that a resolved configuration names, away from the threads that run tasks.
+    /// Reads the files that a resolved configuration names, in a thread for blocking operations.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] with the name of a file that is missing or malformed, [`ErrorKind::Unsupported`]
-    /// for an encrypted key, [`ErrorKind::Tls`] when the program has no cryptography.
+    /// for an encrypted key, [`ErrorKind::Tls`] if the program has no cryptography provider.
     pub(crate) async fn load(config: &Config) -> Result<Self, Error> {
         let config = config.clone();
         match tokio::task::spawn_blocking(move || Self::new(&config)).await {
             Ok(result) => result,
             Err(error) => Err(match error.try_into_panic() {
-                // In the cryptography that the program has installed.
-                Ok(payload) => Error::panicked("what read the files of TLS", &*payload),
+                // The cryptography provider of the program may panic.
+                Ok(payload) => Error::panicked("reading the files of TLS", &*payload),
                 Err(error) => {
                     Error::caused(ErrorKind::Connect, "the files of TLS were not read", error)
                 }
@@ -100,22 +100,22 @@ impl Tls {
         }
     }
 
-    /// As [`load`](Self::load), here and now.
+    /// Does the same as [`load`](Self::load), in the current thread.
     pub(crate) fn new(config: &Config) -> Result<Self, Error> {
         let home = files::home(|name| std::env::var_os(name));
-        // On Windows the home of these files is a directory of its own already.
+        // On Windows, the directory is already one for these files only.
         let directory =
             home.map(|home| if cfg!(windows) { home } else { home.join(".postgresql") });
         Self::with_directory(config, directory.as_deref())
     }
 
-    /// The same with libpq's files in `directory`.
+    /// Does the same, with libpq's default files in `directory`.
     pub(super) fn with_directory(config: &Config, directory: Option<&Path>) -> Result<Self, Error> {
         config.check_complete()?;
         let mode = config.effective_ssl_mode();
         let base = match config.attachment::<Attached>() {
-            Some(attached) => Base::Own(attached.0.clone()),
-            None => Base::Made(Box::new(Made::new(config, mode, directory)?)),
+            Some(attached) => Base::Custom(attached.0.clone()),
+            None => Base::Parameters(Box::new(FromParameters::new(config, mode, directory)?)),
         };
         Ok(Self {
             base,
@@ -126,50 +126,55 @@ impl Tls {
         })
     }
 
-    /// Whether a server that is accepted was verified: an authority vouches for its certificate, or it is one that was
-    /// given. A `ClientConfig` of the user's own is taken to verify.
+    /// Returns whether a server that is accepted was verified: by a trusted authority, or because its certificate is
+    /// itself trusted. The user's own `ClientConfig` is assumed to verify.
     pub(crate) fn verifies(&self) -> bool {
         match &self.base {
-            Base::Own(_) => true,
-            Base::Made(made) => made.trust.is_some(),
+            Base::Custom(_) => true,
+            Base::Parameters(parameters) => parameters.trust.is_some(),
         }
     }
 
-    /// Where a certificate of ours was looked for.
+    /// Returns the file in which a client certificate was searched.
     pub(super) fn certificate_file(&self) -> Option<PathBuf> {
         match &self.base {
-            Base::Own(_) => None,
-            Base::Made(made) => made.certificate.path.clone(),
+            Base::Custom(_) => None,
+            Base::Parameters(parameters) => parameters.certificate.path.clone(),
         }
     }
 
-    /// The file of our certificate that the configuration names, if it does not exist.
+    /// Returns the file of the client certificate that the configuration names, if it does not exist.
     pub(crate) fn missing_certificate(&self) -> Option<&Path> {
         match &self.base {
-            Base::Own(_) => None,
-            Base::Made(made) => made.certificate.missing(),
+            Base::Custom(_) => None,
+            Base::Parameters(parameters) => parameters.certificate.missing(),
         }
     }
 
-    /// What rustls is told for a connection to this server.
+    /// Returns the configuration of rustls for a connection to this server.
     pub(super) fn client_config(
         &self,
         host: Option<&ServerName<'static>>,
         server: &Server,
-        told: &Arc<Told>,
+        info: &Arc<HandshakeInfo>,
     ) -> Result<Arc<ClientConfig>, Error> {
         let mut client = match &self.base {
-            Base::Own(own) => ClientConfig::clone(own),
-            Base::Made(made) => made.client_config(self.check_of(made, host, server)?, told)?,
+            Base::Custom(own) => ClientConfig::clone(own),
+            Base::Parameters(parameters) => {
+                parameters.client_config(self.check_of(parameters, host, server)?, info)?
+            }
         };
         let inner = match (&self.base, self.certificate_mode) {
             (_, SslCertMode::Disable) => None,
-            (Base::Own(own), _) => Some(own.client_auth_cert_resolver.clone()),
-            (Base::Made(made), _) => {
-                made.certificate.key.clone().map(|key| Arc::new(Always(key)) as Arc<_>)
-            }
+            (Base::Custom(own), _) => Some(own.client_auth_cert_resolver.clone()),
+            (Base::Parameters(parameters), _) => parameters
+                .certificate
+                .key
+                .clone()
+                .map(|key| Arc::new(FixedCertificate(key)) as Arc<_>),
         };
-        client.client_auth_cert_resolver = Arc::new(Shower { inner, told: told.clone() });
+        client.client_auth_cert_resolver =
+            Arc::new(CertificateResolver { inner, info: info.clone() });
         client.enable_sni &= self.sni;
         client.enable_secret_extraction = true;
         client.enable_early_data = false;
@@ -177,14 +182,14 @@ impl Tls {
         Ok(Arc::new(client))
     }
 
-    /// What is asked of the server's certificate.
+    /// Returns the check of the server's certificate.
     fn check_of(
         &self,
-        made: &Made,
+        parameters: &FromParameters,
         host: Option<&ServerName<'static>>,
         server: &Server,
     ) -> Result<Check, Error> {
-        let Some(trust) = made.trust.clone() else { return Ok(Check::Nothing) };
+        let Some(trust) = parameters.trust.clone() else { return Ok(Check::Nothing) };
         if self.mode != SslMode::VerifyFull {
             return Ok(Check::Chain(trust));
         }
@@ -205,7 +210,7 @@ impl Tls {
     }
 }
 
-impl Made {
+impl FromParameters {
     fn new(config: &Config, mode: SslMode, directory: Option<&Path>) -> Result<Self, Error> {
         let provider = provider()?;
         let trust = Trust::load(config, mode, directory)?.map(Arc::new);
@@ -214,9 +219,9 @@ impl Made {
             let message = format!(
                 "the list of revoked certificates {list:?} is given, but no authority to trust"
             );
-            // A file of them that does not exist may be there at the next attempt.
+            // The file of authorities may exist at the next attempt.
             return Err(file::wrong(message).with_hint(
-                "name the file of authorities with sslrootcert: without it nothing is checked",
+                "name the file of authorities with sslrootcert: without it no certificate is verified",
             ));
         }
         let certificate = ClientCertificate::load(config, directory, &provider)?;
@@ -232,21 +237,53 @@ impl Made {
         Ok(Self { provider, versions, trust, certificate })
     }
 
-    fn client_config(&self, check: Check, told: &Arc<Told>) -> Result<ClientConfig, Error> {
+    fn client_config(
+        &self,
+        check: Check,
+        info: &Arc<HandshakeInfo>,
+    ) -> Result<ClientConfig, Error> {
         let algorithms = self.provider.signature_verification_algorithms;
-        let verifier = Verifier { check, algorithms, told: told.clone() };
-        // Never rustls' own choice of a provider, which panics when there are two.
+        let verifier = Verifier { check, algorithms, info: info.clone() };
+        // Not with rustls' own choice of a provider, which panics if there are two.
         let builder = ClientConfig::builder_with_provider(self.provider.clone())
             .with_protocol_versions(&self.versions)
             .map_err(|error| {
                 let message = "the cryptography has no cipher for these versions of TLS";
                 Error::caused(ErrorKind::Tls, message, error)
             })?;
-        // "Dangerous" is what `sslmode` stands for. No public way leads to a verifier that asks for nothing
-        // but the parameters that libpq has for it.
+        // rustls calls every custom verifier dangerous. This one skips checks only if libpq's parameters say so.
         Ok(builder
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_no_client_auth())
     }
+}
+
+/// Returns the cryptography provider that the process has installed, otherwise the one that is compiled in, ring before
+/// AWS-LC.
+///
+/// rustls' own choice panics if other crates of the program have compiled in both.
+pub(super) fn provider() -> Result<Arc<CryptoProvider>, Error> {
+    CryptoProvider::get_default().cloned().or_else(compiled).ok_or_else(|| {
+        let message = "TLS has no cryptography: this program was built without a provider";
+        Error::new(ErrorKind::Tls, message).with_hint(
+            "build pgbell with the feature tls-ring or tls-aws-lc-rs, or install a provider with \
+             rustls::crypto::CryptoProvider::install_default",
+        )
+    })
+}
+
+#[cfg(feature = "tls-ring")]
+fn compiled() -> Option<Arc<CryptoProvider>> {
+    Some(Arc::new(rustls::crypto::ring::default_provider()))
+}
+
+#[cfg(all(feature = "tls-aws-lc-rs", not(feature = "tls-ring")))]
+fn compiled() -> Option<Arc<CryptoProvider>> {
+    Some(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+}
+
+#[cfg(not(any(feature = "tls-ring", feature = "tls-aws-lc-rs")))]
+fn compiled() -> Option<Arc<CryptoProvider>> {
+    None
 }

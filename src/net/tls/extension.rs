@@ -7,20 +7,21 @@ use crate::auth::der::{self, Reader, Value, tag};
 pub(super) struct Extension<'a> {
     /// The contents of its object identifier.
     pub(super) id: &'a [u8],
-    /// Whether a reader that does not know it must refuse the certificate.
+    /// A reader that does not know the extension must refuse the certificate.
     pub(super) is_critical: bool,
     /// The value, in DER.
     pub(super) value: &'a [u8],
 }
 
-/// All of them, in order. `Some(None)` is one that is malformed; none follows it.
+/// An iterator over all extensions, in order. `Some(None)` is a malformed one, and the last.
 #[derive(Debug, Clone)]
 pub(super) struct Extensions<'a> {
     reader: Reader<'a>,
 }
 
 impl<'a> Extensions<'a> {
-    /// Those in the field `[3]` of a certificate, or `None` if it is malformed. No field is no extension.
+    /// Returns the extensions in the field `[3]` of a certificate, or `None` if it is malformed. Without the field there
+    /// are none.
     pub(super) fn new(field: Option<Value<'a>>) -> Option<Self> {
         let reader = match field {
             Some(field) => der::single(field.contents, tag::SEQUENCE)?.values(),
@@ -53,7 +54,7 @@ fn parse(extension: Value<'_>) -> Option<Extension<'_>> {
     parts.is_empty().then_some(Extension { id, is_critical, value })
 }
 
-/// DER has one byte for true. OpenSSL takes any but zero for it, and so does this.
+/// Returns whether a BOOLEAN is true. DER has one byte for true; any byte but zero is accepted, as in OpenSSL.
 pub(super) fn is_true(value: Value<'_>) -> bool {
     value.contents.iter().any(|&byte| byte != 0)
 }

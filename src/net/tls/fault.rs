@@ -1,30 +1,30 @@
-//! What can go wrong on an encrypted connection, after the handshake and below it.
+//! The errors of the record layer.
 
 use std::fmt;
 
 use rustls::AlertDescription;
 
-/// Why the stream of records cannot go on.
+/// Why the stream of records ended.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Fault {
-    /// What stands where a record should begin is something else.
+    /// The bytes are not the beginning of a record.
     NotTls,
-    /// A record is longer than any may be.
+    /// A record is longer than allowed.
     TooLong,
-    /// A record was forged, changed on its way, or came out of order.
+    /// A record was forged, changed, or arrived out of order.
     Forged,
-    /// A record, or what is in it, that may not come at this moment.
+    /// A record, or its contents, that is not allowed in this state.
     Unexpected(&'static str),
-    /// The server ended the connection with this reason.
+    /// The server ended the connection with this alert.
     Alert(AlertDescription),
-    /// As many records were written under these keys as is safe, and TLS 1.2 has no new ones.
-    KeysWorn,
-    /// The cryptography failed on our side.
+    /// The limit of records under one key is reached, and TLS 1.2 cannot change the key.
+    KeysExhausted,
+    /// The cryptography failed in this process.
     Crypto(rustls::Error),
 }
 
 impl Fault {
-    /// What to tell the server, if anything.
+    /// Returns the alert to send to the server, if any.
     pub(super) fn alert(&self) -> Option<AlertDescription> {
         match self {
             Self::NotTls => Some(AlertDescription::DecodeError),
@@ -32,8 +32,8 @@ impl Fault {
             Self::Forged => Some(AlertDescription::BadRecordMac),
             Self::Unexpected(_) => Some(AlertDescription::UnexpectedMessage),
             Self::Crypto(_) => Some(AlertDescription::InternalError),
-            Self::KeysWorn => Some(AlertDescription::CloseNotify),
-            // It is over already.
+            Self::KeysExhausted => Some(AlertDescription::CloseNotify),
+            // The server has ended the connection.
             Self::Alert(_) => None,
         }
     }
@@ -43,23 +43,23 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotTls => f.write_str("the server sent bytes that are not TLS"),
-            Self::TooLong => f.write_str("the server sent a TLS record longer than any may be"),
+            Self::TooLong => f.write_str("the server sent a TLS record longer than any allowed"),
             Self::Forged => f.write_str(
                 "a TLS record does not decrypt: it was changed on its way, or is not the server's",
             ),
-            Self::Unexpected(what) => write!(f, "the server sent {what}, which may not come here"),
+            Self::Unexpected(what) => write!(f, "the server sent {what}, which is not allowed here"),
             Self::Alert(alert) => {
                 write!(f, "the server ended TLS with the alert {}", AlertName(*alert))
             }
-            Self::KeysWorn => f.write_str(
-                "as many TLS records were sent as one key may protect, and TLS 1.2 has no second one",
+            Self::KeysExhausted => f.write_str(
+                "as many TLS records were sent as one key may protect, and TLS 1.2 cannot change the key",
             ),
-            Self::Crypto(error) => write!(f, "TLS cannot go on: {error}"),
+            Self::Crypto(error) => write!(f, "the cryptography of TLS failed: {error}"),
         }
     }
 }
 
-/// An alert as the standard and OpenSSL spell it: `unknown_ca`.
+/// The name of an alert as in the standard and OpenSSL: `unknown_ca`.
 pub(super) struct AlertName(pub(super) AlertDescription);
 
 impl fmt::Display for AlertName {

@@ -1,4 +1,4 @@
-//! Files of certificates and keys.
+//! Reading of files with certificates and keys.
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -9,14 +9,14 @@ pub(super) use crate::net::files::Access;
 use crate::net::files::{FileFault, read_now};
 use crate::{Error, ErrorKind};
 
-/// Most bytes that are read of one. A system's list of authorities has 250 KB, lists of what is revoked are
+/// The largest size of a file, in bytes. A system's list of authorities has 250 KB, lists of revoked certificates are
 /// longer.
 const FILE_BYTES_MAX: u64 = 32 * 1024 * 1024;
 
-/// U+FEFF in UTF-8.
+/// The byte-order mark, U+FEFF in UTF-8.
 const MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Reads a file that the user named. `what` names it in errors. `None` if there is none of that name.
+/// Reads a file that the user named. `what` describes it in errors. `None` if it does not exist.
 pub(super) fn read_named(
     what: &str,
     path: &Path,
@@ -25,8 +25,7 @@ pub(super) fn read_named(
     read(what, path, access, |fault| matches!(fault, FileFault::Missing))
 }
 
-/// Reads a file that is looked for where the user named none. `None` if it is not there, or in a directory that this
-/// process cannot enter.
+/// Reads a file at its default path. `None` if it does not exist, or is in a directory that this process cannot enter.
 pub(super) fn read_default(
     what: &str,
     path: &Path,
@@ -35,7 +34,7 @@ pub(super) fn read_default(
     read(what, path, access, FileFault::is_absence)
 }
 
-/// Reads a file. `None` if the fault is one that means that there is no file.
+/// Reads a file. `None` if there is a fault, and `is_none` returns true for it.
 fn read(
     what: &str,
     path: &Path,
@@ -49,7 +48,7 @@ fn read(
     }
 }
 
-/// Some editors write a byte-order mark in front of a text. One is removed.
+/// Removes one byte-order mark, which some editors write at the start of a text.
 fn without_mark(mut bytes: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
     if bytes.starts_with(MARK) {
         bytes.drain(..MARK.len());
@@ -68,7 +67,7 @@ fn unusable(what: &str, path: &Path, fault: FileFault) -> Error {
     }
 }
 
-/// What is wrong with a file. The next attempt reads it anew.
+/// Returns an error about a file. It is transient, because the next attempt reads the file again.
 #[cold]
 pub(super) fn wrong(message: impl Into<Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::Config, message).passing()

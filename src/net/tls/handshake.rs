@@ -1,4 +1,4 @@
-//! The handshake: rustls decides, we carry the bytes.
+//! The handshake: rustls decides, and this module carries the bytes.
 
 use std::future::poll_fn;
 use std::io;
@@ -16,88 +16,88 @@ use super::fault::Fault;
 use super::incoming::Schedule;
 use super::record::Header;
 
-/// Most bytes that a server may send before it is done: its certificates are at most 64 KiB for rustls.
+/// The largest number of bytes that a server may send in the handshake. rustls limits its certificates to 64 KiB.
 pub(super) const HANDSHAKE_BYTES_MAX: usize = 256 * 1024;
 
-/// Most records of an alert and what is queued before it.
+/// The largest number of records that are sent for an alert, with those before it.
 const LAST_RECORDS_MAX: usize = 8;
 
-/// Why it failed.
+/// Why a handshake failed.
 #[derive(Debug)]
-pub(super) enum Failure {
-    /// The socket broke.
+pub(super) enum HandshakeFailure {
+    /// The socket failed.
     Io(io::Error),
     /// The server ended the connection.
     Closed,
-    /// Bytes were there before we had said anything. Whoever put them there wanted them to be taken for
-    /// something else.
-    Stuffed,
-    /// Below the handshake.
+    /// Bytes arrived before the client sent anything. An attacker may have sent them, so that they are taken for
+    /// bytes that came through TLS.
+    EarlyBytes,
+    /// An error of the record layer.
     Fault(Fault),
-    /// In the handshake.
+    /// An error of rustls.
     Tls(rustls::Error),
 }
 
-impl From<io::Error> for Failure {
+impl From<io::Error> for HandshakeFailure {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
     }
 }
 
-impl From<Fault> for Failure {
+impl From<Fault> for HandshakeFailure {
     fn from(fault: Fault) -> Self {
         Self::Fault(fault)
     }
 }
 
-impl From<rustls::Error> for Failure {
+impl From<rustls::Error> for HandshakeFailure {
     fn from(error: rustls::Error) -> Self {
         Self::Tls(error)
     }
 }
 
-/// What came of it.
-pub(super) struct Done {
+/// The results of a handshake.
+pub(super) struct Completed {
     pub(super) schedule: Schedule,
     pub(super) secrets: ExtractedSecrets,
-    /// What was received behind it.
+    /// The bytes that were received after it.
     pub(super) buffer: Buffer,
     /// The server's own certificate.
     pub(super) certificate: Option<CertificateDer<'static>>,
-    /// Whether the server chose the protocol that we offered.
+    /// The server chose the protocol that the client offered (ALPN).
     pub(super) protocol_selected: bool,
 }
 
-/// What rustls wants next.
-enum Next {
+/// The next step of a handshake.
+enum HandshakeStep {
     Again,
     Send,
     Receive,
-    Done,
+    Completed,
 }
 
-/// Shakes hands.
+/// Performs a handshake.
 ///
-/// rustls is shown one record more at a time, so that it never sees what comes after the handshake: those
-/// records are ours.
-pub(super) async fn shake<S: AsyncRead + AsyncWrite + Unpin>(
+/// rustls is given one more record at a time, so that it never gets records after the handshake: those
+/// are decrypted in `incoming`.
+pub(super) async fn perform<S: AsyncRead + AsyncWrite + Unpin>(
     io: &mut S,
     mut connection: UnbufferedClientConnection,
-) -> Result<Done, Failure> {
+) -> Result<Completed, HandshakeFailure> {
     let mut buffer = Buffer::new();
     check_silence(io, &mut buffer).await?;
     let mut received_bytes = 0usize;
-    // Bytes at the front of the buffer that rustls was shown and has not let go.
+    // Bytes at the front of the buffer that rustls was given and has not discarded.
     let mut shown = 0;
     let mut sending = Vec::new();
     loop {
         match step(&mut connection, &mut buffer, &mut shown, &mut sending) {
-            Ok(Next::Again) => {}
-            Ok(Next::Send) => {
+            Ok(HandshakeStep::Again) => {}
+            Ok(HandshakeStep::Send) => {
                 send(io, &sending, &mut buffer, &mut received_bytes).await?;
                 sending.clear();
             }
-            Ok(Next::Receive) => loop {
+            Ok(HandshakeStep::Receive) => loop {
                 let unseen = buffer.received().get(shown..).unwrap_or_default();
                 if let Some(header) = Header::whole(unseen)? {
                     shown += header.record_bytes;
@@ -105,9 +105,9 @@ pub(super) async fn shake<S: AsyncRead + AsyncWrite + Unpin>(
                 }
                 poll_fn(|cx| poll_receive(cx, io, &mut buffer, &mut received_bytes)).await?;
             },
-            Ok(Next::Done) if shown == 0 => break,
-            // A message has begun of which rustls has kept a part: the rest would be read as a new one.
-            Ok(Next::Done) => {
+            Ok(HandshakeStep::Completed) if shown == 0 => break,
+            // rustls has kept a part of a message: the rest would be parsed as a new one.
+            Ok(HandshakeStep::Completed) => {
                 return Err(Fault::Unexpected("half a message at the end of the handshake").into());
             }
             Err(failure) => {
@@ -119,19 +119,19 @@ pub(super) async fn shake<S: AsyncRead + AsyncWrite + Unpin>(
     let certificate = connection.peer_certificates().and_then(<[_]>::first).cloned();
     let protocol_selected = connection.alpn_protocol() == Some(super::ALPN);
     let (secrets, schedule) = connection.dangerous_into_kernel_connection()?;
-    Ok(Done { schedule, secrets, buffer, certificate, protocol_selected })
+    Ok(Completed { schedule, secrets, buffer, certificate, protocol_selected })
 }
 
-/// A server says nothing before we do. T2.
+/// Checks that the server has sent nothing before the client's first message. T2.
 async fn check_silence<S: AsyncRead + Unpin>(
     io: &mut S,
     buffer: &mut Buffer,
-) -> Result<(), Failure> {
+) -> Result<(), HandshakeFailure> {
     poll_fn(|cx| {
         Poll::Ready(match buffer.poll_read(cx, io) {
-            Poll::Ready(Ok(0)) => Err(Failure::Closed),
-            Poll::Ready(Ok(_)) => Err(Failure::Stuffed),
-            Poll::Ready(Err(error)) => Err(Failure::Io(error)),
+            Poll::Ready(Ok(0)) => Err(HandshakeFailure::Closed),
+            Poll::Ready(Ok(_)) => Err(HandshakeFailure::EarlyBytes),
+            Poll::Ready(Err(error)) => Err(HandshakeFailure::Io(error)),
             Poll::Pending => Ok(()),
         })
     })
@@ -144,12 +144,12 @@ fn poll_receive<S: AsyncRead + Unpin>(
     io: &mut S,
     buffer: &mut Buffer,
     received_bytes: &mut usize,
-) -> Poll<Result<(), Failure>> {
+) -> Poll<Result<(), HandshakeFailure>> {
     if *received_bytes >= HANDSHAKE_BYTES_MAX {
         return Poll::Ready(Err(Fault::TooLong.into()));
     }
     match ready!(buffer.poll_read(cx, io))? {
-        0 => Poll::Ready(Err(Failure::Closed)),
+        0 => Poll::Ready(Err(HandshakeFailure::Closed)),
         count => {
             *received_bytes = received_bytes.saturating_add(count);
             Poll::Ready(Ok(()))
@@ -157,48 +157,48 @@ fn poll_receive<S: AsyncRead + Unpin>(
     }
 }
 
-/// Sends all of it. Meanwhile it reads, for a server that first wants to be rid of what it has to say.
+/// Sends all bytes. It reads meanwhile: a server may not read before its own bytes are sent.
 async fn send<S: AsyncRead + AsyncWrite + Unpin>(
     io: &mut S,
     mut bytes: &[u8],
     buffer: &mut Buffer,
     received_bytes: &mut usize,
-) -> Result<(), Failure> {
+) -> Result<(), HandshakeFailure> {
     poll_fn(|cx| {
         while !bytes.is_empty() {
             match Pin::new(&mut *io).poll_write(cx, bytes)? {
-                Poll::Ready(0) => return Poll::Ready(Err(Failure::Closed)),
+                Poll::Ready(0) => return Poll::Ready(Err(HandshakeFailure::Closed)),
                 Poll::Ready(count) => bytes = bytes.get(count..).unwrap_or_default(),
                 Poll::Pending => ready!(poll_receive(cx, io, buffer, received_bytes))?,
             }
         }
-        Pin::new(&mut *io).poll_flush(cx).map_err(Failure::Io)
+        Pin::new(&mut *io).poll_flush(cx).map_err(HandshakeFailure::Io)
     })
     .await
 }
 
-/// Lets rustls work on what it was shown, once.
+/// Lets rustls process the records that it was given, once.
 fn step(
     connection: &mut UnbufferedClientConnection,
     buffer: &mut Buffer,
     shown: &mut usize,
     sending: &mut Vec<u8>,
-) -> Result<Next, Failure> {
+) -> Result<HandshakeStep, HandshakeFailure> {
     let records = buffer.received_mut().get_mut(..*shown).unwrap_or_default();
     let UnbufferedStatus { discard, state } = connection.process_tls_records(records);
     let next = match state {
         Ok(ConnectionState::EncodeTlsData(mut data)) => {
-            encode(&mut data, sending).map(|()| Next::Again)
+            encode(&mut data, sending).map(|()| HandshakeStep::Again)
         }
         Ok(ConnectionState::TransmitTlsData(data)) => {
-            // It is sent before the next call, which is what this promises.
+            // This promises that the data is sent before the next call.
             data.done();
-            Ok(Next::Send)
+            Ok(HandshakeStep::Send)
         }
-        Ok(ConnectionState::BlockedHandshake) => Ok(Next::Receive),
-        Ok(ConnectionState::WriteTraffic(_)) => Ok(Next::Done),
-        Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => Err(Failure::Closed),
-        // Data is not shown to rustls, and early data is for servers.
+        Ok(ConnectionState::BlockedHandshake) => Ok(HandshakeStep::Receive),
+        Ok(ConnectionState::WriteTraffic(_)) => Ok(HandshakeStep::Completed),
+        Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => Err(HandshakeFailure::Closed),
+        // rustls is not given data, and early data is for servers.
         Ok(_) => Err(Fault::Unexpected("data within the handshake").into()),
         Err(error) => Err(error.into()),
     };
@@ -207,11 +207,11 @@ fn step(
     next
 }
 
-/// Appends a record that rustls has ready.
+/// Appends a record of rustls to `sending`.
 fn encode(
     data: &mut EncodeTlsData<'_, ClientConnectionData>,
     sending: &mut Vec<u8>,
-) -> Result<(), Failure> {
+) -> Result<(), HandshakeFailure> {
     let begin = sending.len();
     let mut room = 0;
     loop {
@@ -231,7 +231,7 @@ fn encode(
     }
 }
 
-/// Tells the server why, if rustls has an alert for it and the socket takes it at once.
+/// Sends the alert of rustls, if it has one and the socket accepts it at once.
 async fn send_alert<S: AsyncRead + AsyncWrite + Unpin>(
     io: &mut S,
     connection: &mut UnbufferedClientConnection,
@@ -241,7 +241,7 @@ async fn send_alert<S: AsyncRead + AsyncWrite + Unpin>(
     let mut sending = Vec::new();
     for _ in 0..LAST_RECORDS_MAX {
         match step(connection, buffer, shown, &mut sending) {
-            Ok(Next::Again) => {}
+            Ok(HandshakeStep::Again) => {}
             _ => break,
         }
     }

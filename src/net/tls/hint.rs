@@ -1,7 +1,6 @@
-//! What went wrong, and what to change: the words of TLS errors.
+//! The messages and hints of TLS errors.
 //!
-//! Nothing of a certificate is shown before an authority has vouched for it: anybody between us and the
-//! server could have written it.
+//! No text of a certificate is shown before it was verified: it could come from an attacker between client and server.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -10,30 +9,30 @@ use std::io;
 use rustls::pki_types::CertificateDer;
 use rustls::{AlertDescription as Alert, PeerIncompatible};
 
-use super::authorities::Other;
+use super::authorities::NonSigner;
 use super::certificate::Certificate;
 use super::fault::{AlertName, Fault};
-use super::handshake::Failure;
+use super::handshake::HandshakeFailure;
+use super::handshake_info::HandshakeInfo;
 use super::key::Key;
 use super::refusal::{Flaw, Refusal};
 use super::roots::Origin;
-use super::told::Told;
 use super::verifier::Check;
 use crate::{Error, ErrorKind};
 
-/// Most hosts of a certificate that are listed.
+/// The largest number of a certificate's hosts in a message.
 const HOSTS_MAX: usize = 5;
 
-/// Most characters of one that are shown.
+/// The largest number of characters of a host in a message.
 const HOST_CHARS_MAX: usize = 100;
 
-/// What Amazon's authorities have in their names. No list of a system or browser has them.
+/// A part of the names of Amazon's authorities, which the lists of systems and browsers do not contain.
 const AMAZON_RDS: &[u8] = b"Amazon RDS";
 
-/// What a server showed.
+/// The certificates of a server.
 pub(super) struct Shown<'a> {
     pub(super) certificate: &'a CertificateDer<'a>,
-    /// The certificates that it sent beside its own.
+    /// The certificates that it sent in addition to its own.
     pub(super) intermediates: &'a [CertificateDer<'a>],
 }
 
@@ -41,7 +40,7 @@ fn tls(message: impl Into<Cow<'static, str>>, hint: impl Into<Cow<'static, str>>
     Error::new(ErrorKind::Tls, message).with_hint(hint)
 }
 
-/// Why a server's certificate is refused.
+/// Returns the error for a server's certificate that is refused.
 #[cold]
 pub(super) fn refused(refusal: &Refusal, check: &Check, shown: &Shown<'_>) -> Error {
     match refusal {
@@ -50,15 +49,17 @@ pub(super) fn refused(refusal: &Refusal, check: &Check, shown: &Shown<'_>) -> Er
     }
 }
 
-/// What webpki does not look at.
+/// Returns the error for a failed check that webpki does not make.
 fn of_flaw(flaw: Flaw, check: &Check) -> Error {
-    let place = place(check);
+    let origin = origin(check);
     match flaw {
         Flaw::AuthorityExpired { days } => tls(
             format!(
                 "the authority that vouches for the server's certificate expired {days} days ago"
             ),
-            format!("put its new certificate into {place}; or is the clock of this machine wrong?"),
+            format!(
+                "put its new certificate into {origin}; or is the clock of this machine wrong?"
+            ),
         ),
         Flaw::AuthorityNotYetValid { days } => tls(
             format!(
@@ -68,7 +69,7 @@ fn of_flaw(flaw: Flaw, check: &Check) -> Error {
         ),
         Flaw::AuthorityRevoked => tls(
             "the authority that vouches for the server's certificate is revoked",
-            format!("a list of revoked certificates names it: take it out of {place}"),
+            format!("a list of revoked certificates contains it: remove it from {origin}"),
         ),
         Flaw::AuthorityNotForServers => tls(
             "the authority that vouches for the server's certificate is not for servers (its \
@@ -80,7 +81,7 @@ fn of_flaw(flaw: Flaw, check: &Check) -> Error {
              known here",
             "issue its certificate again without that extension, or not as a critical one",
         ),
-        Flaw::TooLong => tls(
+        Flaw::PathTooLong => tls(
             "there are more intermediate certificates than the authority above them allows (pathlen of \
              basicConstraints)",
             "issue the authority's certificate again with a larger pathlen, or the server's by an authority \
@@ -90,7 +91,7 @@ fn of_flaw(flaw: Flaw, check: &Check) -> Error {
             "a certificate above the server's may not sign others (its keyUsage lacks keyCertSign)",
             "issue the intermediate certificate again with keyUsage=keyCertSign,cRLSign",
         ),
-        Flaw::ServerMayNotSpeakTls => tls(
+        Flaw::ServerMayNotUseTls => tls(
             "the server's certificate is not for TLS (its keyUsage has neither digitalSignature nor \
              keyEncipherment nor keyAgreement)",
             "issue it again with keyUsage=digitalSignature,keyEncipherment, or without that extension",
@@ -130,7 +131,7 @@ fn not_for_servers() -> Error {
     )
 }
 
-/// What webpki says.
+/// Returns the error for one of webpki.
 fn of_chain(error: &webpki::Error, check: &Check, shown: &Shown<'_>) -> Error {
     use webpki::Error as E;
     let parsed = Certificate::parse(shown.certificate);
@@ -156,18 +157,18 @@ fn of_chain(error: &webpki::Error, check: &Check, shown: &Shown<'_>) -> Error {
             "is the clock of this machine, or of the one that made it, wrong?",
         ),
         E::CaUsedAsEndEntity => tls(
-            "the server shows the certificate of an authority as its own",
+            "the server sends the certificate of an authority as its own",
             "openssl req -x509 makes such a certificate (CA:TRUE): copy exactly that file from the server \
-             into sslrootcert, and it is accepted, and with it all that its key signs; or let the authority \
-             issue one for the server",
+             into sslrootcert, and it is accepted, and with it every certificate that its key signs; or let the \
+             authority issue one for the server",
         ),
         E::EndEntityUsedAsCa => tls(
-            "a certificate above the server's is not one of an authority (no basicConstraints CA:TRUE)",
+            "a certificate above the server's is not that of an authority (no basicConstraints CA:TRUE)",
             "issue the intermediate certificate again, as that of an authority",
         ),
         E::UnsupportedCertVersion => tls(
-            "the server's certificate is of version 1, in which hosts and purposes cannot be told",
-            "openssl x509 -req makes those: give it -extfile with a line subjectAltName=DNS:HOST",
+            "the server's certificate is of version 1, which cannot contain hosts and purposes",
+            "openssl x509 -req makes such certificates: give it -extfile with a line subjectAltName=DNS:HOST",
         ),
         E::RequiredEkuNotFoundContext(_) => not_for_servers(),
         E::CertRevoked => tls(
@@ -176,7 +177,7 @@ fn of_chain(error: &webpki::Error, check: &Check, shown: &Shown<'_>) -> Error {
         ),
         E::UnknownRevocationStatus => tls(
             "no list of revoked certificates is from an authority that vouches for the server",
-            "sslcrl, sslcrldir or root.crl must hold a list of each authority of the chain",
+            "sslcrl, sslcrldir or root.crl must contain a list of each authority of the chain",
         ),
         E::CrlExpired { .. } => tls(
             "a list of revoked certificates is too old",
@@ -184,11 +185,11 @@ fn of_chain(error: &webpki::Error, check: &Check, shown: &Shown<'_>) -> Error {
         ),
         E::InvalidSignatureForPublicKey => tls(
             "a signature on the server's certificate, or on one above it, is not the authority's",
-            "is there an older authority of the same name in sslrootcert? Copy the file anew",
+            "is there an older authority of the same name in sslrootcert? Copy the file again",
         ),
         E::InvalidCrlSignatureForPublicKey | E::IssuerNotCrlSigner => tls(
             "a list of revoked certificates is not signed by its authority",
-            "get the list for sslcrl, sslcrldir or root.crl anew",
+            "get the list for sslcrl, sslcrldir or root.crl again",
         ),
         E::UnsupportedSignatureAlgorithmContext(_)
         | E::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => tls(
@@ -214,8 +215,8 @@ fn days_before(error: &webpki::Error) -> u64 {
     seconds.div_ceil(86_400)
 }
 
-/// Where the authorities come from.
-fn place(check: &Check) -> String {
+/// Returns where the authorities come from.
+fn origin(check: &Check) -> String {
     match check {
         Check::Nothing => String::new(),
         Check::Chain(trust) | Check::Host(trust, _) => trust.origin.to_string(),
@@ -232,23 +233,24 @@ fn unknown_issuer(check: &Check, shown: &Shown<'_>, parsed: Option<&Certificate<
     let of_amazon = parsed.is_some_and(|parsed| {
         parsed.issuer.windows(AMAZON_RDS.len()).any(|part| part == AMAZON_RDS)
     });
-    // A name proves nothing, and nothing follows from it but the hint.
+    // The name is not verified, and is used only for the hint.
     let sent = shown.intermediates.iter().filter_map(|certificate| Certificate::parse(certificate));
     let issuers =
         parsed.map(|parsed| parsed.issuer).into_iter().chain(sent.map(|sent| sent.issuer));
-    let other = trust
-        .and_then(|trust| issuers.into_iter().find_map(|issuer| trust.authorities.other(issuer)));
-    let place = place(check);
+    let other = trust.and_then(|trust| {
+        issuers.into_iter().find_map(|issuer| trust.authorities.non_signer(issuer))
+    });
+    let origin = origin(check);
     let message = if self_issued {
-        format!("the server's certificate is signed by itself, and it is not in {place}")
+        format!("the server's certificate is signed by itself, and it is not in {origin}")
     } else {
-        format!("no authority in {place} vouches for the server's certificate")
+        format!("no authority in {origin} vouches for the server's certificate")
     };
     let hint: Cow<'static, str> = if let (Some(other), false) = (other, self_issued) {
-        format!("{place} has a certificate with the name of the issuer, but {}", reason(other))
+        format!("{origin} has a certificate with the name of the issuer, but {}", reason(other))
             .into()
     } else if of_amazon {
-        "Amazon RDS has authorities of its own: download \
+        "Amazon RDS has its own authorities: download \
          https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem and name it with sslrootcert"
             .into()
     } else if self_issued {
@@ -256,7 +258,7 @@ fn unknown_issuer(check: &Check, shown: &Shown<'_>, parsed: Option<&Certificate<
     } else if shown.intermediates.is_empty() {
         "either sslrootcert has to name the authority that issued it (a hosted database offers the \
          file for download), or the server does not send its intermediate certificates: its \
-         ssl_cert_file must hold them, after its own"
+         ssl_cert_file must contain them, after its own"
             .into()
     } else if is_system {
         "is it a private authority? Name its certificate with sslrootcert".into()
@@ -268,26 +270,26 @@ fn unknown_issuer(check: &Check, shown: &Shown<'_>, parsed: Option<&Certificate<
     tls(message, hint)
 }
 
-/// Why a certificate of the file vouches for no other.
-fn reason(other: Other) -> &'static str {
+/// Returns why a certificate of the file must not sign others.
+fn reason(other: NonSigner) -> &'static str {
     match other {
-        Other::OldVersion => {
-            "it is of version 1, which cannot say that it is an authority: issue it again, with the same key \
+        NonSigner::OldVersion => {
+            "it is of version 1, which cannot be that of an authority: issue it again, with the same key \
              and name, with basicConstraints=critical,CA:TRUE"
         }
-        Other::NotAuthority => {
-            "it is not an authority (no basicConstraints CA:TRUE), and is known as a server's own only: issue \
+        NonSigner::NotAuthority => {
+            "it is not an authority (no basicConstraints CA:TRUE), and is accepted only as a server's own: issue \
              it again, with the same key and name, with basicConstraints=critical,CA:TRUE"
         }
-        Other::MayNotSign => {
+        NonSigner::MayNotSign => {
             "it may not sign others (its keyUsage lacks keyCertSign): issue it again, with the same key and \
              name, with keyUsage=keyCertSign,cRLSign"
         }
-        Other::Malformed => "it is malformed in part, and vouches for no other",
+        NonSigner::Malformed => "it is malformed in part, and cannot verify others",
     }
 }
 
-/// An authority has vouched for the certificate: its names can be shown.
+/// Returns the error for a certificate of another host. The chain was verified: its names can be shown.
 fn wrong_host(check: &Check, parsed: Option<&Certificate<'_>>) -> Error {
     let host = match check {
         Check::Host(_, host) => host.to_str(),
@@ -298,26 +300,26 @@ fn wrong_host(check: &Check, parsed: Option<&Certificate<'_>>) -> Error {
     match (hosts.is_empty(), common_name) {
         (true, Some(name)) => tls(
             format!(
-                "the server's certificate names no host but in its common name, which does not count: {}, \
-                 and {host:?} is wanted",
+                "the server's certificate names a host only in its common name, which is not used: {}, \
+                 and {host:?} is required",
                 listed(&[name])
             ),
-            "issue it with subjectAltName=DNS:HOST (libpq still looks at the common name), or check the \
-             authority alone: sslmode=verify-ca",
+            "issue it with subjectAltName=DNS:HOST (libpq still uses the common name), or verify only the \
+             authority: sslmode=verify-ca",
         ),
         (true, None) => tls(
-            format!("the server's certificate names no host, and {host:?} is wanted"),
-            "issue it with subjectAltName=DNS:HOST, or check the authority alone: sslmode=verify-ca",
+            format!("the server's certificate names no host, and {host:?} is required"),
+            "issue it with subjectAltName=DNS:HOST, or verify only the authority: sslmode=verify-ca",
         ),
         (false, _) => tls(
             format!("the server's certificate is for {} and not for {host:?}", listed(&hosts)),
-            "connect by a name that it has (host=NAME, and hostaddr=ADDRESS where the name leads elsewhere), \
-             or issue it for this one, or check the authority alone: sslmode=verify-ca",
+            "connect with a name that it contains (host=NAME, and hostaddr=ADDRESS if the name has another address), \
+             or issue it for this one, or verify only the authority: sslmode=verify-ca",
         ),
     }
 }
 
-/// A few names, quoted.
+/// Returns a few names, quoted.
 fn listed(names: &[String]) -> String {
     let mut text = String::new();
     for (at, name) in names.iter().take(HOSTS_MAX).enumerate() {
@@ -331,29 +333,29 @@ fn listed(names: &[String]) -> String {
     text
 }
 
-/// Why a handshake failed. Marked as [declined](Error::declined) where it ended before anything was decided about the
-/// server: not where we have refused what it sent.
+/// Returns the error for a failed handshake. It is marked as [declined](Error::declined) if the handshake ended before the
+/// client checked anything: not if the client has refused what the server sent.
 #[cold]
-pub(super) fn failed(failure: Failure, told: &Told) -> Error {
-    // Whatever ended the connection after it.
-    if let Some(refusal) = told.refusal() {
+pub(super) fn failed(failure: HandshakeFailure, info: &HandshakeInfo) -> Error {
+    // It is the cause of every later error.
+    if let Some(refusal) = info.refusal() {
         return refusal;
     }
     match failure {
-        Failure::Io(error) => {
+        HandshakeFailure::Io(error) => {
             broken_io("the connection broke in the TLS handshake", error).declined()
         }
-        Failure::Closed => closed(),
-        Failure::Stuffed => stuffed(),
-        Failure::Fault(Fault::Alert(alert)) => ended_by(alert, told),
-        Failure::Fault(fault @ Fault::NotTls) => tls(
+        HandshakeFailure::Closed => closed(),
+        HandshakeFailure::EarlyBytes => early_bytes(),
+        HandshakeFailure::Fault(Fault::Alert(alert)) => ended_by(alert, info),
+        HandshakeFailure::Fault(fault @ Fault::NotTls) => tls(
             fault.to_string(),
             "is there a PostgreSQL server at this port? With sslnegotiation=direct it must be version 17 or \
              later",
         )
         .declined(),
-        Failure::Fault(fault) => Error::new(ErrorKind::Tls, fault.to_string()),
-        Failure::Tls(error) => not_agreed(error, told),
+        HandshakeFailure::Fault(fault) => Error::new(ErrorKind::Tls, fault.to_string()),
+        HandshakeFailure::Tls(error) => not_agreed(error, info),
     }
 }
 
@@ -361,14 +363,14 @@ fn closed() -> Error {
     Error::new(ErrorKind::Connect, "the server ended the connection in the TLS handshake")
         .declined()
         .with_hint(
-            "the server's log has the reason; it may also be overloaded, or be no PostgreSQL",
+            "the server's log has the reason; it may also be overloaded, or not be PostgreSQL",
         )
 }
 
-fn not_agreed(error: rustls::Error, told: &Told) -> Error {
+fn not_agreed(error: rustls::Error, info: &HandshakeInfo) -> Error {
     use rustls::Error as E;
     match error {
-        E::AlertReceived(alert) => ended_by(alert, told),
+        E::AlertReceived(alert) => ended_by(alert, info),
         E::PeerIncompatible(
             PeerIncompatible::ServerDoesNotSupportTls12Or13
             | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
@@ -382,16 +384,16 @@ fn not_agreed(error: rustls::Error, told: &Told) -> Error {
 
 fn too_old() -> Error {
     tls(
-        "the server and we have no version of TLS in common",
-        "TLS 1.2 and 1.3 are spoken here: look at ssl_max_protocol_version of the server, and at \
+        "server and client have no version of TLS in common",
+        "pgbell supports TLS 1.2 and 1.3: check ssl_max_protocol_version of the server, and \
          ssl_min_protocol_version and ssl_max_protocol_version of the connection",
     )
 }
 
-/// The server has ended it with an alert.
-fn ended_by(alert: Alert, told: &Told) -> Error {
+/// Returns the error for an alert with which the server ended the connection.
+fn ended_by(alert: Alert, info: &HandshakeInfo) -> Error {
     match alert {
-        // As much our decision as the server's.
+        // The cause may be on either side.
         Alert::ProtocolVersion => return too_old(),
         Alert::CloseNotify => return closed(),
         _ => {}
@@ -399,26 +401,26 @@ fn ended_by(alert: Alert, told: &Told) -> Error {
     let message = format!("the server ended TLS with the alert {}", AlertName(alert));
     let hint: Cow<'static, str> = match alert {
         Alert::NoApplicationProtocol => {
-            "it does not speak PostgreSQL's protocol behind TLS (ALPN postgresql): is it another server?".into()
+            "it does not support PostgreSQL's protocol over TLS (ALPN postgresql): is it another server?".into()
         }
         Alert::UnrecognisedName => {
-            "it does not know the name of the host (SNI): use the name that it has, or sslsni=0".into()
+            "it does not accept the name of the host (SNI): use the right name, or sslsni=0".into()
         }
-        alert if is_about_our_certificate(alert, told) => match told.certificate_file() {
-            Some(path) if told.certificate_sent() => format!(
-                "it refuses the client's certificate {path:?}: is that from an authority in the server's \
+        alert if is_about_our_certificate(alert, info) => match info.certificate_file() {
+            Some(path) if info.certificate_sent() => format!(
+                "it refuses the client's certificate {path:?}: was that issued by an authority in the server's \
                  ssl_ca_file, not expired, and not revoked?"
             )
             .into(),
             Some(path) => format!(
-                "it wants a certificate of the client: name it with sslcert and sslkey ({path:?} was looked \
-                 for)"
+                "it requires a certificate of the client: name it with sslcert and sslkey (it was searched \
+                 at {path:?})"
             )
             .into(),
-            None => "it wants a certificate of the client: name it with sslcert and sslkey".into(),
+            None => "it requires a certificate of the client: name it with sslcert and sslkey".into(),
         },
         Alert::HandshakeFailure | Alert::InsufficientSecurity => {
-            "it accepts none of our ciphers and curves: look at its ssl_ciphers and ssl_groups \
+            "it accepts none of the client's ciphers and curves: check its ssl_ciphers and ssl_groups \
              (ssl_ecdh_curve); or its certificate has an ECDSA key on P-521 or another curve, which is not \
              supported: make one on P-256 or P-384"
                 .into()
@@ -428,7 +430,7 @@ fn ended_by(alert: Alert, told: &Told) -> Error {
     tls(message, hint).declined()
 }
 
-fn is_about_our_certificate(alert: Alert, told: &Told) -> bool {
+fn is_about_our_certificate(alert: Alert, info: &HandshakeInfo) -> bool {
     match alert {
         Alert::BadCertificate
         | Alert::UnsupportedCertificate
@@ -439,33 +441,34 @@ fn is_about_our_certificate(alert: Alert, told: &Told) -> bool {
         | Alert::AccessDenied
         | Alert::NoCertificate
         | Alert::CertificateRequired => true,
-        // So it says in TLS 1.2 that it has seen none.
-        Alert::HandshakeFailure => told.certificate_requested() && !told.certificate_sent(),
+        // In TLS 1.2, a server that has received no certificate sends this alert.
+        Alert::HandshakeFailure => info.certificate_requested() && !info.certificate_sent(),
         _ => false,
     }
 }
 
-/// Why a connection that was established cannot go on. In TLS 1.3 a server judges our certificate only then.
+/// Returns the error for an established connection that ended. In TLS 1.3 a server checks the client's certificate only
+/// then.
 #[cold]
-pub(super) fn broken(fault: &Fault, told: &Told) -> Error {
+pub(super) fn broken(fault: &Fault, info: &HandshakeInfo) -> Error {
     match fault {
-        Fault::Alert(alert) if is_about_our_certificate(*alert, told) => ended_by(*alert, told),
-        // The same may go well next time, unlike what has to do with keys and trust.
+        Fault::Alert(alert) if is_about_our_certificate(*alert, info) => ended_by(*alert, info),
+        // `Connect`, which is transient, unlike errors of keys and trust.
         _ => Error::new(ErrorKind::Connect, fault.to_string()),
     }
 }
 
-/// Bytes came where none may.
+/// Returns the error for bytes between the answer to SSLRequest and the handshake.
 #[cold]
-pub(super) fn stuffed() -> Error {
+pub(super) fn early_bytes() -> Error {
     tls(
-        "the server sent bytes in clear behind its answer to the request for TLS",
-        "somebody between the server and us may have put them there, to be taken for the server's own: \
-         they were not looked at",
+        "the server sent bytes in clear after its answer to the request for TLS",
+        "an attacker between client and server may have sent them, so that they are taken for the server's own: \
+         they were discarded",
     )
 }
 
-/// The socket failed.
+/// Returns the error for a socket that failed.
 #[cold]
 pub(super) fn broken_io(message: &'static str, error: io::Error) -> Error {
     Error::caused(ErrorKind::Connect, message, error)

@@ -1,4 +1,4 @@
-//! From the server's records to its data.
+//! The receiving side of the record layer.
 
 use std::io;
 use std::task::{Context, Poll};
@@ -14,46 +14,46 @@ use super::fault::Fault;
 use super::keys::Opener;
 use super::record::{Header, PLAINTEXT_BYTES_MAX};
 
-/// Most records without data between two with data. Each is work for us and nothing for the session. BoringSSL
-/// and rustls have the same number for empty records and for updates of keys.
+/// The largest number of records without data between two with data. Each costs time and gives the session nothing.
+/// BoringSSL and rustls have the same limit for empty records and for key updates.
 pub(super) const IDLE_RECORDS_MAX: u8 = 32;
 
-/// Most bytes of one message of the handshake protocol, as in rustls. Here only session tickets have more than
-/// one.
+/// The longest message of the handshake protocol, in bytes, as in rustls. After the handshake, only session tickets have
+/// more than one byte.
 pub(super) const HANDSHAKE_MESSAGE_BYTES_MAX: usize = 64 * 1024;
 
-/// What keeps the schedule of keys after the handshake.
+/// The key schedule after the handshake.
 pub(super) type Schedule = KernelConnection<ClientConnectionData>;
 
-/// The direction from the server to us.
+/// The direction from the server to the client.
 ///
-/// What a byte of data costs after the kernel wrote it into the receive buffer: it is decrypted where it
-/// stands, and then copied once, to where the caller wants it.
+/// A byte of data that the kernel has written into the receive buffer is decrypted in place, and then copied once, into
+/// the buffer of the caller.
 pub(super) struct Incoming {
     keys: Opener,
     buffer: Buffer,
-    /// Data of the record at the front of the buffer that is decrypted and not delivered.
+    /// The record at the front of the buffer, if it is decrypted and not delivered completely.
     open: Option<Open>,
-    /// A message of the handshake protocol of which the rest is in a record to come.
+    /// The beginning of a message of the handshake protocol. The rest is in a later record.
     partial: Vec<u8>,
     idle_records: u8,
-    /// The server has said goodbye.
+    /// The server has sent close_notify.
     closed: bool,
-    /// It has new keys from us on, and wants us to take new ones too.
-    key_update_due: bool,
+    /// The server has changed its keys and requested a key update of the client.
+    key_update_requested: bool,
 }
 
 /// A record that is decrypted.
 struct Open {
-    /// Where its next byte of data stands.
+    /// The index of its next byte of data.
     at: usize,
     end: usize,
-    /// Bytes of the whole record.
+    /// The size of the whole record.
     record_bytes: usize,
 }
 
 impl Incoming {
-    /// Goes on with what was received behind the handshake.
+    /// Continues with the bytes that were received after the handshake.
     pub(super) fn new(keys: Opener, buffer: Buffer) -> Self {
         Self {
             keys,
@@ -62,22 +62,21 @@ impl Incoming {
             partial: Vec::new(),
             idle_records: 0,
             closed: false,
-            key_update_due: false,
+            key_update_requested: false,
         }
     }
 
-    /// Whether the server has said that nothing more comes.
+    /// Returns whether the server has sent close_notify.
     pub(super) fn is_closed(&self) -> bool {
         self.closed
     }
 
-    /// Whether the server waits for new keys of ours. Asked once, it is answered once, however often the
-    /// server had asked meanwhile.
+    /// Returns whether the server has requested a key update since the last call. Several requests count as one.
     pub(super) fn take_key_update(&mut self) -> bool {
-        std::mem::take(&mut self.key_update_due)
+        std::mem::take(&mut self.key_update_requested)
     }
 
-    /// Whether a record has begun that is not all there.
+    /// Returns whether a record is incomplete.
     pub(super) fn is_within_record(&self) -> bool {
         !self.buffer.received().is_empty()
     }
@@ -91,10 +90,9 @@ impl Incoming {
         self.buffer.poll_read(cx, io)
     }
 
-    /// Moves data from the records that are there to `out`, into its spare capacity and not beyond it.
+    /// Moves data from the received records into the spare capacity of `out`.
     ///
-    /// Each call does at most as much as that capacity, and [`IDLE_RECORDS_MAX`] between two records of data,
-    /// allow.
+    /// The work of a call is limited by that capacity, and by [`IDLE_RECORDS_MAX`] between two records of data.
     pub(super) fn deliver(
         &mut self,
         schedule: &mut Schedule,
@@ -108,7 +106,7 @@ impl Incoming {
                 let data = self.buffer.received().get(open.at..open.end).unwrap_or_default();
                 let fits = data.len().min(out.capacity() - out.len());
                 let (now, later) = data.split_at_checked(fits).unwrap_or_default();
-                // The one copy.
+                // The only copy.
                 out.extend_from_slice(now);
                 open.at += fits;
                 if !later.is_empty() {
@@ -132,7 +130,7 @@ impl Incoming {
         let tls13 = schedule.protocol_version() == ProtocolVersion::TLSv1_3;
         match header.content {
             ContentType::ApplicationData => {}
-            // Version 1.3 hides what a record is, and does not speak in clear any more.
+            // Version 1.3 encrypts the type of a record, and every record is encrypted.
             ContentType::Alert | ContentType::Handshake if !tls13 => {}
             _ => return Err(Fault::Unexpected("a record in clear")),
         }
@@ -159,19 +157,19 @@ impl Incoming {
                 self.partial.extend_from_slice(data);
                 Ok(false)
             }
-            _ => Err(Fault::Unexpected("a record of no known kind")),
+            _ => Err(Fault::Unexpected("a record of an unknown type")),
         };
         self.closed = result?;
         self.buffer.advance(header.record_bytes);
         if self.closed {
-            // Nothing behind a goodbye counts: RFC 8446 §6.1.
+            // Bytes after close_notify are ignored: RFC 8446 §6.1.
             self.buffer.clear();
         }
         self.take_handshake(schedule, tls13)?;
         Ok(true)
     }
 
-    /// Acts on messages of the handshake protocol, which may come in parts.
+    /// Handles messages of the handshake protocol, which may arrive in parts.
     fn take_handshake(&mut self, schedule: &mut Schedule, tls13: bool) -> Result<(), Fault> {
         let mut messages = self.partial.as_slice();
         while let Some((&[kind, a, b, c], rest)) = messages.split_first_chunk() {
@@ -181,14 +179,14 @@ impl Incoming {
             }
             let Some((message, rest)) = rest.split_at_checked(length) else { break };
             match (HandshakeType::from(kind), message) {
-                // Nothing is resumed: a listener connects once and stays.
+                // No session is resumed: connections are long-lived.
                 (HandshakeType::NewSessionTicket, _) if tls13 => {}
-                // What follows is under the new keys: nothing may stand behind it in its record.
+                // The next record uses the new keys: no message may follow in this one.
                 (HandshakeType::KeyUpdate, &[asks @ (0 | 1)]) if tls13 && rest.is_empty() => {
                     let secrets = schedule.update_rx_secret().map_err(Fault::Crypto)?;
                     let suite = schedule.negotiated_cipher_suite();
                     self.keys = Opener::new(suite, secrets).map_err(Fault::Crypto)?;
-                    self.key_update_due |= asks == 1;
+                    self.key_update_requested |= asks == 1;
                 }
                 // May be ignored: RFC 5246 §7.4.1.1. PostgreSQL never asks for it.
                 (HandshakeType::HelloRequest, []) if !tls13 => {}
@@ -202,16 +200,16 @@ impl Incoming {
     }
 }
 
-/// Whether the server says goodbye.
+/// Returns whether the alert is close_notify.
 fn take_alert(data: &[u8], tls13: bool) -> Result<bool, Fault> {
     let &[level, description] = data else {
         return Err(Fault::Unexpected("a malformed alert"));
     };
     match AlertDescription::from(description) {
         AlertDescription::CloseNotify => Ok(true),
-        // Announces a goodbye.
+        // It announces close_notify.
         AlertDescription::UserCanceled => Ok(false),
-        // A warning, which version 1.3 has no more.
+        // A warning. Version 1.3 has none.
         _ if level == 1 && !tls13 => Ok(false),
         alert => Err(Fault::Alert(alert)),
     }

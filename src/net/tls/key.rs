@@ -1,4 +1,4 @@
-//! The kind of key that a certificate is for: a key that cannot be used is named in the error.
+//! The kind of a certificate's key, so that errors can name a kind that is not supported.
 
 use std::fmt;
 
@@ -25,17 +25,18 @@ const ED25519: &[u8] = &[0x2b, 0x65, 0x70];
 /// `1.3.101.113`
 const ED448: &[u8] = &[0x2b, 0x65, 0x71];
 
-/// The lengths of an RSA key that rustls' providers verify signatures with.
+/// The lengths of the RSA keys that rustls' providers support.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2_048..=8_192;
 
-/// Schemes that are offered though no signature of theirs can be verified. A server whose key has no scheme in common
-/// with ours ends the handshake with an alert that does not say why. It shows its certificate instead.
+/// Schemes that are offered although their signatures cannot be verified. Otherwise a server with such a key would end the
+/// handshake with an alert that does not contain the reason. With the offer it sends its certificate, and the error can name
+/// the kind of the key.
 ///
-/// No key of another kind may have one of them: in TLS 1.2 the scheme of P-521 means ECDSA with SHA-512 on any curve, and
-/// servers with OpenSSL before 1.1.1 would choose it for P-256.
+/// A scheme must not be in this list if a supported key can use it: in TLS 1.2 the scheme of P-521 means ECDSA with SHA-512
+/// on any curve, and servers with OpenSSL before 1.1.1 would choose it for P-256.
 const OFFERED_ANYWAY: [SignatureScheme; 4] = [
     SignatureScheme::ED448,
-    // RSASSA-PSS with a key for nothing else: rsa_pss_pss_sha256, 384, 512.
+    // RSASSA-PSS with a key only for that: rsa_pss_pss_sha256, 384, 512.
     SignatureScheme::Unknown(0x0809),
     SignatureScheme::Unknown(0x080a),
     SignatureScheme::Unknown(0x080b),
@@ -47,7 +48,7 @@ pub(super) enum Key {
     Rsa {
         bits: usize,
     },
-    /// RSA for signatures of RSASSA-PSS alone.
+    /// RSA only for signatures of RSASSA-PSS.
     RsaPss,
     P256,
     P384,
@@ -59,12 +60,12 @@ pub(super) enum Key {
 }
 
 impl Key {
-    /// The key of a certificate, or `None` if its kind is not known here.
+    /// Returns the kind of a certificate's key, or `None` if it is not known.
     pub(super) fn of(certificate: &Certificate<'_>) -> Option<Self> {
         Self::parse(der::single(certificate.public_key, tag::SEQUENCE)?.values())
     }
 
-    /// The key in the contents of a `SubjectPublicKeyInfo`.
+    /// Returns the kind of the key in the contents of a `SubjectPublicKeyInfo`.
     pub(super) fn parse(mut info: Reader<'_>) -> Option<Self> {
         let mut algorithm = info.of(tag::SEQUENCE)?.values();
         let identifier = algorithm.of(tag::OBJECT_IDENTIFIER)?.contents;
@@ -83,7 +84,7 @@ impl Key {
         })
     }
 
-    /// Whether signatures of it can be verified.
+    /// Returns whether its signatures can be verified.
     pub(super) fn is_supported(self, algorithms: &WebPkiSupportedAlgorithms) -> bool {
         let scheme = match self {
             // ring counts whole bytes, and some generators make keys of 2,047 bits.
@@ -103,7 +104,7 @@ impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Rsa { bits } => write!(f, "an RSA key of {bits} bits"),
-            Self::RsaPss => f.write_str("an RSA key for RSASSA-PSS alone"),
+            Self::RsaPss => f.write_str("an RSA key only for RSASSA-PSS"),
             Self::P256 => f.write_str("an ECDSA key on P-256"),
             Self::P384 => f.write_str("an ECDSA key on P-384"),
             Self::P521 => f.write_str("an ECDSA key on P-521"),
@@ -114,7 +115,7 @@ impl fmt::Display for Key {
     }
 }
 
-/// The schemes to offer to a server: those that can be verified, and those of [`OFFERED_ANYWAY`] after them.
+/// Returns the schemes to offer to a server: those that can be verified, and after them those of [`OFFERED_ANYWAY`].
 pub(super) fn offered(algorithms: &WebPkiSupportedAlgorithms) -> Vec<SignatureScheme> {
     let mut schemes = algorithms.supported_schemes();
     for scheme in OFFERED_ANYWAY {
@@ -125,7 +126,7 @@ pub(super) fn offered(algorithms: &WebPkiSupportedAlgorithms) -> Vec<SignatureSc
     schemes
 }
 
-/// The length of the modulus in an `RSAPublicKey`, which is in a BIT STRING.
+/// Returns the length of the modulus in an `RSAPublicKey`, which is in a BIT STRING.
 fn modulus_bits(bit_string: &[u8]) -> Option<usize> {
     let key = bit_string.strip_prefix(&[0])?;
     let modulus = der::single(key, tag::SEQUENCE)?.values().of(tag::INTEGER)?.contents;
@@ -141,7 +142,7 @@ mod tests {
 
     /// Servers with OpenSSL before 1.1.1 chose SHA-512 for their P-256 keys, which ring does not verify.
     #[test]
-    fn no_scheme_is_offered_that_a_supported_key_could_be_used_with_and_that_cannot_be_verified() {
+    fn no_unverifiable_scheme_is_offered_that_a_supported_key_could_use() {
         let algorithms = rustls::crypto::ring::default_provider().signature_verification_algorithms;
         for scheme in offered(&algorithms) {
             let is_known = algorithms.mapping.iter().any(|(known, _)| *known == scheme);
@@ -151,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn an_rsa_key_of_a_few_bits_less_is_supported_as_ring_does_it() {
+    fn an_rsa_key_that_lacks_a_few_bits_is_supported_as_in_ring() {
         let algorithms = rustls::crypto::ring::default_provider().signature_verification_algorithms;
         for (bits, expected) in [
             (1_024, false),

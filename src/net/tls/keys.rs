@@ -1,7 +1,7 @@
-//! The keys of one direction: from the secrets of the handshake to records that are opened and sealed.
+//! The keys of one direction, which decrypt or encrypt records.
 //!
-//! rustls has the ciphers and the key schedule. What is here is the count of records under a key, which is
-//! part of the cipher's input, and the limit to it.
+//! rustls has the ciphers and the key schedule. This module counts the records under a key, which is
+//! part of the cipher's input, and enforces the limit of that count.
 
 use std::fmt;
 
@@ -17,10 +17,10 @@ use rustls::{
 use super::fault::Fault;
 use super::record::{HEADER_BYTES, Header, PLAINTEXT_BYTES_MAX};
 
-/// Opens the server's records.
+/// Decrypts the server's records.
 pub(super) struct Opener {
     decrypter: Box<dyn MessageDecrypter>,
-    /// Records opened so far under this key.
+    /// The number of records decrypted with this key.
     sequence: u64,
 }
 
@@ -40,7 +40,7 @@ impl Opener {
         Ok(Self { decrypter, sequence })
     }
 
-    /// Decrypts one whole record in place: what it holds, and where in the record that stands.
+    /// Decrypts one complete record in place. Returns the type of its contents, their index in the record, and the contents.
     pub(super) fn open<'a>(
         &mut self,
         header: Header,
@@ -54,7 +54,7 @@ impl Opener {
                 Error::PeerSentOversizedRecord => Fault::TooLong,
                 _ => Fault::Forged,
             })?;
-        self.sequence = self.sequence.checked_add(1).ok_or(Fault::KeysWorn)?;
+        self.sequence = self.sequence.checked_add(1).ok_or(Fault::KeysExhausted)?;
         if payload.len() > PLAINTEXT_BYTES_MAX {
             return Err(Fault::TooLong);
         }
@@ -62,12 +62,12 @@ impl Opener {
     }
 }
 
-/// Seals our records.
+/// Encrypts the client's records.
 pub(super) struct Sealer {
     encrypter: Box<dyn MessageEncrypter>,
-    /// Records sealed so far under this key.
+    /// The number of records encrypted with this key.
     sequence: u64,
-    /// How many may be.
+    /// The largest number.
     limit: u64,
 }
 
@@ -90,16 +90,16 @@ impl Sealer {
         Ok(Self { encrypter, sequence, limit: common.confidentiality_limit })
     }
 
-    /// Whether the next record is the last one: it must say goodbye, or announce the next key.
-    pub(super) fn is_worn(&self) -> bool {
+    /// Returns whether the next record is the last one with this key: it must be close_notify or a key update.
+    pub(super) fn is_exhausted(&self) -> bool {
         self.sequence.saturating_add(1) >= self.limit
     }
 
-    /// One record, at most [`PLAINTEXT_BYTES_MAX`] bytes in it.
+    /// Encrypts one record with at most [`PLAINTEXT_BYTES_MAX`] bytes.
     pub(super) fn seal(&mut self, content: ContentType, bytes: &[u8]) -> Result<Vec<u8>, Fault> {
-        // The count must never come twice under one key.
+        // No count may be used twice with one key.
         if self.sequence >= self.limit {
-            return Err(Fault::KeysWorn);
+            return Err(Fault::KeysExhausted);
         }
         let message = OutboundPlainMessage {
             typ: content,
@@ -107,18 +107,18 @@ impl Sealer {
             payload: OutboundChunks::Single(bytes),
         };
         let sealed = self.encrypter.encrypt(message, self.sequence).map_err(Fault::Crypto)?;
-        self.sequence = self.sequence.checked_add(1).ok_or(Fault::KeysWorn)?;
+        self.sequence = self.sequence.checked_add(1).ok_or(Fault::KeysExhausted)?;
         Ok(sealed.encode())
     }
 
-    /// An alert: a goodbye is a warning, everything else is fatal.
+    /// Encrypts an alert: close_notify is a warning, all others are fatal.
     pub(super) fn seal_alert(&mut self, alert: AlertDescription) -> Result<Vec<u8>, Fault> {
         let level = if alert == AlertDescription::CloseNotify { 1 } else { 2 };
         self.seal(ContentType::Alert, &[level, alert.into()])
     }
 
     #[cfg(test)]
-    pub(super) fn wear(&mut self, records_left: u64) {
+    pub(super) fn exhaust(&mut self, records_left: u64) {
         self.limit = self.sequence + records_left;
     }
 }
@@ -132,7 +132,7 @@ fn key_and_iv(secrets: ConnectionTrafficSecrets) -> Result<(AeadKey, Iv), Error>
     }
 }
 
-/// In TLS 1.2 a part of it is fixed, and the rest is where the count begins.
+/// Splits the nonce of TLS 1.2 into its fixed part and the part at which the count begins.
 fn split_iv(iv: &Iv, fixed: usize) -> Result<(&[u8], &[u8]), Error> {
     let split = iv.as_ref().split_at_checked(fixed);
     split.ok_or_else(|| Error::General("the cipher's nonce is too short".to_owned()))

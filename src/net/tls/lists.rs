@@ -1,4 +1,4 @@
-//! Lists of revoked certificates.
+//! RevocationLists of revoked certificates.
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -11,44 +11,44 @@ use super::certificate::{Certificate, time};
 use super::rights::Rights;
 use crate::auth::der::{self, Value, tag};
 
-/// The lists that there are, the newest first. webpki takes the first one of an authority, as OpenSSL takes the newest.
+/// All lists, the newest first. webpki uses the first one of an authority, and OpenSSL the newest.
 #[derive(Default)]
-pub(super) struct Lists {
-    lists: Vec<List>,
+pub(super) struct RevocationLists {
+    lists: Vec<RevocationList>,
 }
 
-/// One list, as webpki has it and as it came.
-pub(super) struct List {
+/// One list, parsed by webpki, and its bytes.
+pub(super) struct RevocationList {
     read: CertRevocationList<'static>,
     der: CertificateRevocationListDer<'static>,
-    /// Seconds since 1970.
-    made: i64,
-    /// When the next one comes.
-    next: Option<i64>,
+    /// When it was issued, in seconds since 1970.
+    issued_at: i64,
+    /// When the next one is issued.
+    next_at: Option<i64>,
 }
 
-/// What is signed, how, and the signature.
+/// The signed data of a list, the algorithm and the signature.
 struct Signed<'a> {
     data: Value<'a>,
     algorithm: &'a [u8],
     signature: &'a [u8],
 }
 
-impl List {
-    /// Reads a list.
+impl RevocationList {
+    /// Parses a list.
     ///
     /// # Errors
-    /// It is malformed, or a kind of list that webpki does not read.
+    /// If it is malformed, or a kind of list that webpki does not support.
     pub(super) fn read(der: CertificateRevocationListDer<'static>) -> Result<Self, webpki::Error> {
         let read = OwnedCertRevocationList::from_der(&der)?.into();
-        let (made, next) = dates(&der).ok_or(webpki::Error::BadDerTime)?;
-        Ok(Self { read, der, made, next })
+        let (issued_at, next_at) = dates(&der).ok_or(webpki::Error::BadDerTime)?;
+        Ok(Self { read, der, issued_at, next_at })
     }
 }
 
-impl Lists {
-    pub(super) fn new(mut lists: Vec<List>) -> Self {
-        lists.sort_by_key(|list| Reverse(list.made));
+impl RevocationLists {
+    pub(super) fn new(mut lists: Vec<RevocationList>) -> Self {
+        lists.sort_by_key(|list| Reverse(list.issued_at));
         Self { lists }
     }
 
@@ -60,28 +60,28 @@ impl Lists {
         self.lists.is_empty()
     }
 
-    /// Those that count now, for webpki. One from the future does not.
+    /// Returns the lists that are valid now, for webpki. A list from the future is not.
     pub(super) fn at(&self, now: UnixTime) -> Vec<&CertRevocationList<'static>> {
         self.valid(now).map(|list| &list.read).collect()
     }
 
-    fn valid(&self, now: UnixTime) -> impl Iterator<Item = &List> {
+    fn valid(&self, now: UnixTime) -> impl Iterator<Item = &RevocationList> {
         let now = seconds(now);
-        self.lists.iter().filter(move |list| list.made <= now)
+        self.lists.iter().filter(move |list| list.issued_at <= now)
     }
 
-    /// Whether the newest list of its issuer names this certificate. The signature of the list is not checked: what
-    /// a false one can do is that a certificate is refused.
-    pub(super) fn name(&self, issuer: &[u8], serial: &[u8], now: UnixTime) -> bool {
+    /// Returns whether the newest list of its issuer contains this certificate. The signature of the list is not checked:
+    /// a forged list could only cause that a certificate is refused.
+    pub(super) fn contains(&self, issuer: &[u8], serial: &[u8], now: UnixTime) -> bool {
         let newest = self.valid(now).find(|list| list.read.issuer() == issuer);
         newest.is_some_and(|list| !matches!(list.read.find_serial(serial), Ok(None)))
     }
 
-    /// That a certificate which signs itself is not revoked, by the list that it has signed. As in OpenSSL there
-    /// must be one. webpki makes no such check.
+    /// Checks that a self-signed certificate is not revoked by the list that it has signed. As in OpenSSL, there
+    /// must be such a list. webpki does not check this.
     ///
     /// # Errors
-    /// There is no such list, or it is too old, or it names the certificate.
+    /// If there is no such list, or it is too old, or it contains the certificate.
     pub(super) fn check_self_signed(
         &self,
         certificate: &Certificate<'_>,
@@ -90,7 +90,7 @@ impl Lists {
         now: UnixTime,
     ) -> Result<(), webpki::Error> {
         let list = self.valid(now).find(|list| list.read.issuer() == certificate.issuer);
-        // A list of a part of the certificates says nothing about the others.
+        // A list for a part of the certificates does not cover the others.
         let list = list.filter(|list| list.read.issuing_distribution_point().is_none());
         let list = list.ok_or(webpki::Error::UnknownRevocationStatus)?;
         if !rights.may_sign_lists() {
@@ -100,7 +100,7 @@ impl Lists {
         if !is_signed_by(&signed, certificate.public_key, algorithms) {
             return Err(webpki::Error::InvalidCrlSignatureForPublicKey);
         }
-        match list.next {
+        match list.next_at {
             Some(next) if seconds(now) < next => {}
             next => {
                 let next = u64::try_from(next.unwrap_or_default()).unwrap_or_default();
@@ -123,12 +123,12 @@ fn signed(list: &[u8]) -> Option<Signed<'_>> {
     let mut parts = der::single(list, tag::SEQUENCE)?.values();
     let data = parts.of(tag::SEQUENCE)?;
     let algorithm = parts.of(tag::SEQUENCE)?.contents;
-    // No bit of the last byte is unused.
+    // The first byte is the number of unused bits, which must be zero.
     let signature = parts.of(tag::BIT_STRING)?.contents.strip_prefix(&[0])?;
     Some(Signed { data, algorithm, signature })
 }
 
-/// When it was made, and when the next one comes.
+/// Returns when a list was issued, and when the next one will be.
 fn dates(list: &[u8]) -> Option<(i64, Option<i64>)> {
     let mut parts = signed(list)?.data.values();
     parts.of(tag::INTEGER);
@@ -157,9 +157,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn arbitrary_bytes_do_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let _ = dates(&bytes);
-            let _ = List::read(CertificateRevocationListDer::from(bytes));
+            let _ = RevocationList::read(CertificateRevocationListDer::from(bytes));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! From our data to records on the socket.
+//! The sending side of the record layer.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -12,31 +12,31 @@ use super::fault::Fault;
 use super::incoming::Schedule;
 use super::keys::Sealer;
 
-/// Sealed bytes above which no more data is taken until the socket takes some: four records.
+/// The size of queued records above which no more data is accepted: four records.
 pub(super) const QUEUE_BYTES_MAX: usize = 64 * 1024;
 
-/// Records that are given to the socket at once.
+/// The number of records that are given to the socket at once.
 const SLICES: usize = 8;
 
-/// `KeyUpdate` that asks for nothing in return.
+/// `KeyUpdate` that does not request one of the server.
 const KEY_UPDATE: [u8; 5] = [24, 0, 0, 1, 0];
 
-/// The direction from us to the server.
+/// The direction from the client to the server.
 ///
-/// What a byte of data costs: it is copied once, into the record that is then encrypted where it stands and
-/// given to the kernel.
+/// A byte of data is copied once, into a record, which is encrypted in place and given to the kernel.
 pub(super) struct Outgoing {
     keys: Sealer,
-    /// Records to send, each in the allocation in which it was sealed.
+    /// Records to send, each in the allocation in which it was encrypted.
     queue: VecDeque<Vec<u8>>,
     queued_bytes: usize,
-    /// How much of the first one is sent.
+    /// The number of bytes of the first record that are sent.
     sent: usize,
-    /// Most bytes of data in a record.
+    /// The largest data of a record, in bytes.
     fragment: usize,
-    /// A fault that occurred after data was taken. The next call returns it.
+    /// A fault that occurred after data was accepted. The next call returns it.
     fault: Option<Fault>,
-    goodbye: bool,
+    /// An alert was queued: nothing may follow.
+    is_closed: bool,
 }
 
 impl Outgoing {
@@ -48,25 +48,25 @@ impl Outgoing {
             sent: 0,
             fragment: fragment.max(1),
             fault: None,
-            goodbye: false,
+            is_closed: false,
         }
     }
 
-    /// Whether the last word is said.
-    pub(super) fn is_over(&self) -> bool {
-        self.goodbye
+    /// Returns whether an alert was queued, after which nothing may follow.
+    pub(super) fn is_closed(&self) -> bool {
+        self.is_closed
     }
 
-    /// Whether there is room for data.
+    /// Returns whether there is room for data.
     pub(super) fn has_room(&self) -> bool {
         self.queued_bytes < QUEUE_BYTES_MAX
     }
 
-    /// Seals as much of `data` as there is room for, and returns how much that was.
+    /// Encrypts as much of `data` as fits, and returns the number of bytes.
     ///
     /// # Errors
-    /// Nothing of `data` was sealed. If a fault occurs after some of it was sealed, the next call returns the fault: what
-    /// was sealed may reach the server.
+    /// Nothing of `data` was encrypted. If a fault occurs after a part of it was encrypted, the next call returns the fault:
+    /// that part may reach the server.
     pub(super) fn push(&mut self, schedule: &mut Schedule, data: &[u8]) -> Result<usize, Fault> {
         if let Some(fault) = self.fault.take() {
             return Err(fault);
@@ -89,9 +89,9 @@ impl Outgoing {
     }
 
     fn push_part(&mut self, schedule: &mut Schedule, part: &[u8]) -> Result<(), Fault> {
-        if self.keys.is_worn() {
+        if self.keys.is_exhausted() {
             if schedule.protocol_version() != ProtocolVersion::TLSv1_3 {
-                return Err(Fault::KeysWorn);
+                return Err(Fault::KeysExhausted);
             }
             self.push_key_update(schedule)?;
         }
@@ -100,7 +100,7 @@ impl Outgoing {
         Ok(())
     }
 
-    /// Takes new keys, and says so under the old ones.
+    /// Sends a key update with the old keys, and changes to new ones.
     pub(super) fn push_key_update(&mut self, schedule: &mut Schedule) -> Result<(), Fault> {
         let record = self.keys.seal(ContentType::Handshake, &KEY_UPDATE)?;
         self.push_record(record);
@@ -110,17 +110,17 @@ impl Outgoing {
         Ok(())
     }
 
-    /// Says once that nothing more comes.
-    pub(super) fn push_goodbye(&mut self) {
-        if !self.goodbye {
+    /// Queues close_notify, once.
+    pub(super) fn push_close_notify(&mut self) {
+        if !self.is_closed {
             self.push_alert(AlertDescription::CloseNotify);
         }
     }
 
-    /// The last word, whichever it is.
+    /// Queues an alert, the last record.
     pub(super) fn push_alert(&mut self, alert: AlertDescription) {
-        self.goodbye = true;
-        // Without one the server sees the connection end, which is all that can be said then.
+        self.is_closed = true;
+        // If it cannot be encrypted, the connection ends without one.
         if let Ok(record) = self.keys.seal_alert(alert) {
             self.push_record(record);
         }
@@ -131,7 +131,7 @@ impl Outgoing {
         self.queue.push_back(record);
     }
 
-    /// Writes until the socket has all of it.
+    /// Writes until the socket has accepted all records.
     pub(super) fn poll_send<S: AsyncWrite + Unpin>(
         &mut self,
         cx: &mut Context<'_>,

@@ -4,29 +4,29 @@ use rustls::{ContentType, ProtocolVersion};
 
 use super::fault::Fault;
 
-/// Type, version, length.
+/// The size of a header: type, version, length.
 pub(super) const HEADER_BYTES: usize = 5;
 
-/// Most bytes of data in one record: RFC 8446 §5.1.
+/// The largest data of one record, in bytes: RFC 8446 §5.1.
 pub(super) const PLAINTEXT_BYTES_MAX: usize = 16 * 1024;
 
-/// Most bytes that a record can have: RFC 5246 §6.2.3. In TLS 1.3 it is a little less.
+/// The largest record, in bytes: RFC 5246 §6.2.3. In TLS 1.3 it is a little less.
 pub(super) const RECORD_BYTES_MAX: usize = HEADER_BYTES + PLAINTEXT_BYTES_MAX + 2_048;
 
-/// What stands before each record, in clear.
+/// The unencrypted header of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) content: ContentType,
     pub(super) version: ProtocolVersion,
-    /// Bytes of the whole record.
+    /// The size of the record with its header.
     pub(super) record_bytes: usize,
 }
 
 impl Header {
-    /// The header at the front of `bytes`, or `None` as long as it is not all there.
+    /// Parses the header at the front of `bytes`. `None` if it is not complete.
     ///
     /// # Errors
-    /// What stands there is no record, seen at its first byte where that is enough.
+    /// If there is no record. The first byte is checked before the others have arrived.
     pub(super) fn read(bytes: &[u8]) -> Result<Option<Self>, Fault> {
         let Some(&first) = bytes.first() else { return Ok(None) };
         let content = ContentType::from(first);
@@ -35,7 +35,7 @@ impl Header {
         }
         let Some(&[_, major, minor, high, low]) = bytes.first_chunk() else { return Ok(None) };
         let length = usize::from(u16::from_be_bytes([high, low]));
-        // Only data may be empty: a record of any other kind would be work for nothing.
+        // Only data may be empty: empty records of another type would cost time and have no effect.
         if major != 3 || (length == 0 && content != ContentType::ApplicationData) {
             return Err(Fault::NotTls);
         }
@@ -47,7 +47,7 @@ impl Header {
         Ok(Some(Self { content, version, record_bytes }))
     }
 
-    /// The record at the front of `bytes`, once it is all there.
+    /// Parses the header at the front of `bytes`. `None` if the record is not complete.
     ///
     /// # Errors
     /// As [`read`](Self::read).
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_is_whole_or_awaited_or_refused_at_once() {
+    fn a_record_is_complete_or_incomplete_or_refused_at_once() {
         let whole = |bytes: &[u8]| Header::whole(bytes).map(|found| found.map(|h| h.record_bytes));
         assert_eq!(whole(&[23, 3, 3, 0, 2, 7, 7, 9]), Ok(Some(7)));
         for end in 0..7 {

@@ -1,4 +1,4 @@
-//! Why a server's certificate is refused.
+//! The reasons to refuse a server's certificate.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,41 +7,41 @@ use rustls::{CertificateError, OtherError};
 
 use super::key::Key;
 
-/// What is wrong.
+/// Why a server's certificate is refused.
 #[derive(Debug)]
 pub(super) enum Refusal {
-    /// What webpki says.
+    /// An error of webpki.
     Chain(webpki::Error),
-    /// Its chain is whole, and something that webpki does not look at is wrong.
+    /// webpki accepts the chain, but another check failed.
     Flaw(Flaw),
 }
 
-/// What webpki does not look at.
+/// A failed check that webpki does not make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Flaw {
     /// The authority at the end of the chain has expired.
     AuthorityExpired { days: u64 },
-    /// It is not valid yet.
+    /// That authority is not valid yet.
     AuthorityNotYetValid { days: u64 },
-    /// A list names it.
+    /// A list of revoked certificates contains it.
     AuthorityRevoked,
     /// Its `extendedKeyUsage` lacks serverAuth.
     AuthorityNotForServers,
     /// It has a critical extension that is not known here.
     UnknownExtension,
     /// Its `pathlen` is smaller than the number of intermediates.
-    TooLong,
+    PathTooLong,
     /// The `keyUsage` of an intermediate lacks keyCertSign.
     IntermediateMayNotSign,
-    /// The `keyUsage` of the server's certificate has nothing that TLS uses.
-    ServerMayNotSpeakTls,
+    /// The `keyUsage` of the server's certificate contains no use of TLS.
+    ServerMayNotUseTls,
     /// The `extendedKeyUsage` of the server's certificate lacks serverAuth.
     ServerNotForServers,
-    /// The server's certificate is for a key whose signatures cannot be verified.
+    /// The signatures of the server's key cannot be verified.
     ServerKey(Key),
-    /// So is the one of the authority that signed the server's certificate, or of one above it.
+    /// The signatures of an authority above the server's certificate cannot be verified.
     AuthorityKey(Key),
-    /// A certificate cannot be read.
+    /// A certificate cannot be parsed.
     Unreadable,
 }
 
@@ -58,7 +58,7 @@ impl From<Flaw> for Refusal {
 }
 
 impl Refusal {
-    /// The error of rustls that has the same meaning. It decides which alert the server receives.
+    /// Returns the error of rustls with the same meaning. It decides which alert the server receives.
     pub(super) fn alert(&self) -> CertificateError {
         match self {
             Self::Chain(error) => of_chain(error),
@@ -72,16 +72,16 @@ impl Refusal {
                     CertificateError::Other(OtherError(Arc::new(UnsupportedKey)))
                 }
                 Flaw::AuthorityNotForServers
-                | Flaw::TooLong
+                | Flaw::PathTooLong
                 | Flaw::IntermediateMayNotSign
-                | Flaw::ServerMayNotSpeakTls
+                | Flaw::ServerMayNotUseTls
                 | Flaw::ServerNotForServers => CertificateError::InvalidPurpose,
             },
         }
     }
 }
 
-/// For rustls, which sends the alert `certificate_unknown` for it.
+/// The error for a key that is not supported. rustls sends the alert `certificate_unknown` for it.
 #[derive(Debug)]
 struct UnsupportedKey;
 

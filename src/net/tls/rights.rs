@@ -1,7 +1,7 @@
-//! What a certificate may be used for, by its extensions.
+//! The uses that the extensions of a certificate permit.
 //!
-//! The rules are those of OpenSSL (`check_ca`, `check_purpose_ssl_server`), where webpki has none: it does not look
-//! at `keyUsage`, and not at the extensions of an authority that is trusted.
+//! The rules are those of OpenSSL (`check_ca`, `check_purpose_ssl_server`) that webpki lacks: it ignores
+//! `keyUsage`, and the extensions of a trusted authority.
 
 use super::certificate::Certificate;
 use super::extension::{Extension, is_true};
@@ -13,8 +13,8 @@ const KEY_USAGE: u8 = 15;
 const BASIC_CONSTRAINTS: u8 = 19;
 const EXTENDED_KEY_USAGE: u8 = 37;
 
-/// Standard extensions that may be critical: those above, and those that OpenSSL and webpki read or need not read.
-/// subjectAltName, nameConstraints, cRLDistributionPoints; and all that is about policies, which are not asked for.
+/// Further standard extensions that may be critical, because webpki reads them, or they need not be read:
+/// subjectAltName, nameConstraints, cRLDistributionPoints; and those about policies, which are not required.
 const READ: [u8; 7] = [17, 30, 31, 32, 33, 36, 54];
 
 /// `1.3.6.1.5.5.7.3.1`, `serverAuth`.
@@ -27,23 +27,23 @@ const KEY_AGREEMENT: u8 = 0x08;
 const KEY_CERT_SIGN: u8 = 0x04;
 const CRL_SIGN: u8 = 0x02;
 
-/// What a certificate may be used for.
+/// The uses that a certificate permits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Rights {
     /// `basicConstraints` with CA:TRUE.
     is_authority: bool,
-    /// The most authorities that may stand between it and a server's certificate.
+    /// The largest number of authorities between it and a server's certificate.
     pub(super) path_length: Option<usize>,
-    /// The first eight bits of `keyUsage`. Without it everything is allowed.
+    /// The first eight bits of `keyUsage`. Without the extension everything is allowed.
     key_usage: Option<u8>,
-    /// Whether `extendedKeyUsage` has `serverAuth`. Without it everything is allowed.
+    /// `extendedKeyUsage` contains `serverAuth`. Without the extension everything is allowed.
     for_servers: Option<bool>,
-    /// A critical extension that nothing here reads.
+    /// There is a critical extension that is not known here.
     pub(super) has_unknown_critical: bool,
 }
 
 impl Rights {
-    /// Those of a certificate, or `None` if an extension is malformed or there twice.
+    /// Returns the rights of a certificate, or `None` if an extension is malformed or occurs twice.
     pub(super) fn of(certificate: &Certificate<'_>) -> Option<Self> {
         let mut rights = Self::default();
         // One bit for each standard extension.
@@ -73,7 +73,7 @@ impl Rights {
                 parts.is_empty().then_some(())
             }
             Some(&[KEY_USAGE]) => {
-                // The number of bits that are not used, and the bits.
+                // The number of unused bits, and the bits.
                 let bits = der::single(extension.value, tag::BIT_STRING)?.contents;
                 let (_, bits) = bits.split_first()?;
                 self.key_usage = Some(bits.first().copied().unwrap_or_default());
@@ -100,33 +100,33 @@ impl Rights {
         self.key_usage.is_none_or(|usage| usage & bits != 0)
     }
 
-    /// Whether it is the certificate of an authority.
+    /// Returns whether it is the certificate of an authority.
     pub(super) fn is_authority(self) -> bool {
         self.is_authority
     }
 
-    /// Whether its key may sign certificates, as far as `keyUsage` says.
+    /// Returns whether `keyUsage` permits to sign certificates.
     pub(super) fn may_sign_certificates(self) -> bool {
         self.may(KEY_CERT_SIGN)
     }
 
-    /// Whether its key may sign lists of revoked certificates.
+    /// Returns whether `keyUsage` permits to sign lists of revoked certificates.
     pub(super) fn may_sign_lists(self) -> bool {
         self.may(CRL_SIGN)
     }
 
-    /// Whether its key may be a TLS server's, as far as `keyUsage` says.
-    pub(super) fn may_speak_tls(self) -> bool {
+    /// Returns whether `keyUsage` permits the use by a TLS server.
+    pub(super) fn may_be_used_for_tls(self) -> bool {
         self.may(DIGITAL_SIGNATURE | KEY_ENCIPHERMENT | KEY_AGREEMENT)
     }
 
-    /// Whether it is for servers, or for everything.
+    /// Returns whether `extendedKeyUsage` permits the use by a server.
     pub(super) fn is_for_servers(self) -> bool {
         self.for_servers.unwrap_or(true)
     }
 }
 
-/// A number that is not negative. One that is too large is the largest: it limits nothing.
+/// Parses a number that is not negative. A number that is too large becomes the largest one, which limits nothing.
 fn number(bytes: &[u8]) -> Option<usize> {
     let &first = bytes.first()?;
     if first & 0x80 != 0 {
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn basic_constraints_say_whether_it_is_an_authority_and_how_far() {
+    fn basic_constraints_contain_the_authority_flag_and_the_path_length() {
         let of = |value: &[u8]| {
             read(BASIC_CONSTRAINTS, true, value).map(|it| (it.is_authority, it.path_length))
         };
@@ -171,22 +171,22 @@ mod tests {
     }
 
     #[test]
-    fn key_usage_allows_what_it_names_and_everything_when_it_is_missing() {
+    fn key_usage_permits_what_it_names_and_everything_if_it_is_missing() {
         let of = |bits: u8| read(KEY_USAGE, true, &[3, 2, 0, bits]).unwrap();
         let all = Rights::default();
-        assert!(all.may_sign_certificates() && all.may_sign_lists() && all.may_speak_tls());
+        assert!(all.may_sign_certificates() && all.may_sign_lists() && all.may_be_used_for_tls());
         assert!(of(0x06).may_sign_certificates() && of(0x06).may_sign_lists());
-        assert!(!of(0x06).may_speak_tls());
-        assert!(of(0x80).may_speak_tls() && !of(0x80).may_sign_certificates());
+        assert!(!of(0x06).may_be_used_for_tls());
+        assert!(of(0x80).may_be_used_for_tls() && !of(0x80).may_sign_certificates());
         assert!(!of(0x04).may_sign_lists());
         let none = read(KEY_USAGE, true, &[3, 1, 0]).unwrap();
-        assert!(!none.may_speak_tls() && !none.may_sign_certificates());
+        assert!(!none.may_be_used_for_tls() && !none.may_sign_certificates());
         assert_eq!(read(KEY_USAGE, true, &[3, 0]), None);
         assert_eq!(read(KEY_USAGE, true, &[4, 2, 0, 6]), None);
     }
 
     #[test]
-    fn what_is_critical_and_unknown_is_remembered() {
+    fn an_unknown_critical_extension_is_recorded() {
         assert!(!read(17, true, &[]).unwrap().has_unknown_critical);
         assert!(!read(99, false, &[]).unwrap().has_unknown_critical);
         assert!(read(99, true, &[]).unwrap().has_unknown_critical);

@@ -1,4 +1,4 @@
-//! Whom to trust: authorities, and what they have taken back.
+//! The trusted authorities, and their lists of revoked certificates.
 
 use std::fmt;
 use std::fs;
@@ -9,28 +9,28 @@ use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 
 use super::authorities::Authorities;
 use super::file::{self, Access};
-use super::lists::{List, Lists};
+use super::lists::{RevocationList, RevocationLists};
 use crate::config::SslMode;
 use crate::config::security::SYSTEM_ROOTS;
 use crate::{Config, Error, ErrorKind};
 
-/// The user's own authorities and what they have revoked, in the directory of libpq's files.
+/// The default files of authorities and of revoked certificates, in the directory of libpq's files.
 const ROOT_FILE: &str = "root.crt";
 const REVOKED_FILE: &str = "root.crl";
 
-/// What errors call such a list.
+/// The name of such a list in errors.
 const REVOKED: &str = "the list of revoked certificates";
 
-/// What vouches for a server.
+/// The certificates by which servers are verified.
 pub(super) struct Trust {
     pub(super) authorities: Authorities,
-    /// Every certificate of the file, also those that vouch for no other else: a server that shows one is known by it.
+    /// All certificates of the file, also those that must not sign others: a server that sends one of them is accepted.
     pinned: Vec<CertificateDer<'static>>,
-    pub(super) lists: Lists,
+    pub(super) lists: RevocationLists,
     pub(super) origin: Origin,
 }
 
-/// Where the authorities come from.
+/// The source of the authorities.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Origin {
     System,
@@ -47,12 +47,12 @@ impl fmt::Display for Origin {
 }
 
 impl Trust {
-    /// What the configuration and the files in `directory` say, or `None` where nobody is to be asked: then
-    /// any server is believed to be the right one.
+    /// Loads the files that the configuration names, or the default ones in `directory`. `None` if there is no file of
+    /// authorities: then every server is accepted.
     ///
-    /// As libpq has it, a file of authorities that exists is used with every `sslmode`; only `verify-ca` and
-    /// `verify-full` insist on one. Unlike libpq, a list of revoked certificates that the configuration names
-    /// must be there and well-formed.
+    /// As in libpq, a file of authorities that exists is used with every `sslmode`, but only `verify-ca` and
+    /// `verify-full` require one. Unlike in libpq, a list of revoked certificates that the configuration names
+    /// must exist and be well-formed.
     ///
     /// # Errors
     /// [`ErrorKind::Config`], with the name of the file.
@@ -89,14 +89,14 @@ impl Trust {
         Ok(Some(Self { authorities, pinned, lists, origin: Origin::File(path) }))
     }
 
-    /// Whether it is one of the certificates that we were given, byte for byte.
+    /// Returns whether a certificate is one of those in the file, byte for byte.
     pub(super) fn is_pinned(&self, certificate: &CertificateDer<'_>) -> bool {
         self.pinned.iter().any(|pinned| pinned == certificate)
     }
 
     fn system() -> Result<Self, Error> {
         let found = rustls_native_certs::load_native_certs();
-        // A system's list may have some that we cannot use: the others count.
+        // Certificates of the system's list that cannot be used are ignored.
         let mut usable = found.certs;
         usable.retain(|certificate| webpki::anchor_from_trusted_cert(certificate).is_ok());
         let authorities = Authorities::new(&usable).unwrap_or_default();
@@ -109,8 +109,8 @@ impl Trust {
             };
             return Err(error.with_hint(hint));
         }
-        // Nobody pins a whole list, and libpq looks for no revocations here.
-        let (pinned, lists) = (Vec::new(), Lists::default());
+        // Servers do not use these certificates themselves, and libpq uses no lists of revoked certificates here.
+        let (pinned, lists) = (Vec::new(), RevocationLists::default());
         Ok(Self { authorities, pinned, lists, origin: Origin::System })
     }
 }
@@ -162,14 +162,14 @@ fn read_authorities(
         given.push(certificate.map_err(|error| malformed(at, &error))?);
     }
     if given.is_empty() {
-        let message = format!("the file of authorities {path:?} holds no certificate");
+        let message = format!("the file of authorities {path:?} contains no certificate");
         return Err(file::wrong(message).with_hint("it must be PEM: -----BEGIN CERTIFICATE-----"));
     }
     let authorities = Authorities::new(&given).map_err(|(at, error)| malformed(at, &error))?;
     Ok((authorities, given))
 }
 
-fn read_revoked(config: &Config, directory: Option<&Path>) -> Result<Lists, Error> {
+fn read_revoked(config: &Config, directory: Option<&Path>) -> Result<RevocationLists, Error> {
     let mut lists = Vec::new();
     let named = config.get_ssl_crl().map(PathBuf::from);
     let within = config.get_ssl_crl_dir().map(PathBuf::from);
@@ -180,7 +180,7 @@ fn read_revoked(config: &Config, directory: Option<&Path>) -> Result<Lists, Erro
     if let Some(path) = named {
         let bytes = read_list(&path)?.ok_or_else(|| no_list(&path, "does not exist"))?;
         if add_lists(&mut lists, &path, &bytes)? == 0 {
-            return Err(no_list(&path, "holds no list of revoked certificates"));
+            return Err(no_list(&path, "contains no list of revoked certificates"));
         }
     }
     if let Some(path) = within {
@@ -195,7 +195,7 @@ fn read_revoked(config: &Config, directory: Option<&Path>) -> Result<Lists, Erro
             }
         }
         if lists.is_empty() {
-            return Err(no_list(&path, "holds no list of revoked certificates"));
+            return Err(no_list(&path, "contains no list of revoked certificates"));
         }
     }
     if let Some(path) = usual
@@ -203,7 +203,7 @@ fn read_revoked(config: &Config, directory: Option<&Path>) -> Result<Lists, Erro
     {
         add_lists(&mut lists, &path, &bytes)?;
     }
-    Ok(Lists::new(lists))
+    Ok(RevocationLists::new(lists))
 }
 
 fn read_list(path: &Path) -> Result<Option<zeroize::Zeroizing<Vec<u8>>>, Error> {
@@ -213,13 +213,12 @@ fn read_list(path: &Path) -> Result<Option<zeroize::Zeroizing<Vec<u8>>>, Error> 
 #[cold]
 fn no_list(path: &Path, why: &str) -> Error {
     let message = format!("the list of revoked certificates {path:?} {why}");
-    file::wrong(message).with_hint(
-        "it must be PEM: -----BEGIN X509 CRL-----; libpq would not look at any list then",
-    )
+    file::wrong(message)
+        .with_hint("it must be PEM: -----BEGIN X509 CRL-----; libpq would check no list then")
 }
 
-/// Adds the lists in a file and says how many there were.
-fn add_lists(lists: &mut Vec<List>, path: &Path, bytes: &[u8]) -> Result<usize, Error> {
+/// Adds the lists in a file, and returns their number.
+fn add_lists(lists: &mut Vec<RevocationList>, path: &Path, bytes: &[u8]) -> Result<usize, Error> {
     let before = lists.len();
     for list in CertificateRevocationListDer::pem_slice_iter(bytes) {
         let malformed = |cause: &dyn fmt::Display| {
@@ -228,7 +227,7 @@ fn add_lists(lists: &mut Vec<List>, path: &Path, bytes: &[u8]) -> Result<usize, 
             file::wrong(message)
         };
         let list = list.map_err(|error| malformed(&error))?;
-        lists.push(List::read(list).map_err(|error| malformed(&error))?);
+        lists.push(RevocationList::read(list).map_err(|error| malformed(&error))?);
     }
     Ok(lists.len() - before)
 }

@@ -11,27 +11,27 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::fault::Fault;
+use super::handshake_info::HandshakeInfo;
 use super::hint;
 use super::incoming::{Incoming, Schedule};
 use super::outgoing::Outgoing;
-use super::told::Told;
 use crate::Error;
 
 /// A connection over TLS.
 ///
-/// rustls shakes hands, keeps the schedule of keys and has the ciphers; the records between them are moved
-/// here. Its own connection types copy each record of data into an allocation of its own on the way to the
-/// caller: here a byte is copied once in each direction, and nothing is allocated to receive.
+/// rustls does the handshake, and has the key schedule and the ciphers; the records are moved
+/// here. The connection types of rustls copy each received record into a new allocation. Here a byte is copied once in each
+/// direction, and receiving does not allocate.
 pub(crate) struct TlsStream<S = TcpStream> {
     io: S,
     schedule: Schedule,
     incoming: Incoming,
     outgoing: Outgoing,
-    /// What happened in the handshake, for the words of an error that comes of it later.
-    told: Arc<Told>,
-    /// Why nothing more can be read, told again at every call.
+    /// For errors that have their cause in the handshake and arrive later.
+    info: Arc<HandshakeInfo>,
+    /// Why nothing more can be read. Every later call returns it.
     failed: Option<Error>,
-    /// An error of the socket that was noticed after data was taken. The next call that writes returns it.
+    /// An error of the socket that occurred after data was accepted. The next call that writes returns it.
     unsent: Option<io::Error>,
 }
 
@@ -41,18 +41,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
         schedule: Schedule,
         incoming: Incoming,
         outgoing: Outgoing,
-        told: Arc<Told>,
+        info: Arc<HandshakeInfo>,
     ) -> Self {
-        Self { io, schedule, incoming, outgoing, told, failed: None, unsent: None }
+        Self { io, schedule, incoming, outgoing, info, failed: None, unsent: None }
     }
 
-    /// Moves data that is there into the spare capacity of `out`, of which there should be some; reads from
-    /// the socket only when there is none. Ready with 0 when the server has said goodbye.
+    /// Moves received data into the spare capacity of `out`; reads from the socket only if there is no such data. Ready
+    /// with 0 after close_notify of the server.
     ///
     /// # Errors
-    /// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) when the connection ends without a goodbye: whoever can
-    /// cut it could otherwise pass off a part for the whole. Where TLS itself fails, the error
-    /// [holds](super::cause) one of this crate. Every later call fails too.
+    /// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) if the connection ends without close_notify: otherwise an attacker
+    /// could cut off a part of the data unnoticed. If TLS itself fails, the error
+    /// [contains](super::cause) one of this crate. Every later call fails too.
     pub(crate) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
@@ -64,7 +64,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
         let before = out.len();
         loop {
             let delivered = self.incoming.deliver(&mut self.schedule, out);
-            // Before the error of what stands behind it.
+            // Data before the error is returned first.
             let count = out.len() - before;
             if let Err(fault) = delivered {
                 let error = self.fail(cx, &fault);
@@ -80,29 +80,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
         }
     }
 
-    /// Takes some of `data`, encrypts it, and gives to the socket what that takes. Pending when the socket
-    /// takes nothing and too much waits for it already.
+    /// Accepts a part of `data`, encrypts it, and writes as much as the socket accepts. Pending if the socket
+    /// accepts nothing and the queue is full.
     ///
     /// # Errors
-    /// Nothing of `data` was taken. If an error occurs after some of it was taken, the next call returns the error: what
-    /// was taken may have reached the server.
+    /// Nothing of `data` was accepted. If an error occurs after a part of it was accepted, the next call returns the error:
+    /// that part may have reached the server.
     pub(crate) fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
         data: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.outgoing.is_over() {
+        if self.outgoing.is_closed() {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         if !self.outgoing.has_room() {
             ready!(self.poll_send(cx))?;
         }
-        // What the server asked for comes before more data: RFC 8446 §4.6.3.
+        // A key update that the server requested comes before more data: RFC 8446 §4.6.3.
         self.answer(cx);
         if let Some(error) = self.unsent.take() {
             return Poll::Ready(Err(error));
         }
-        // The answer may have taken the room. To take nothing of the data would look like the end of the connection.
+        // The key update may have used up the room. A write of 0 bytes would look like the end of the connection.
         if !self.outgoing.has_room() {
             ready!(self.poll_send(cx))?;
         }
@@ -110,25 +110,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
             Ok(taken) => taken,
             Err(fault) => return Poll::Ready(Err(self.fail(cx, &fault))),
         };
-        // What the socket does not take waits for a flush.
+        // The rest is written by later calls.
         self.send(cx);
         Poll::Ready(Ok(taken))
     }
 
-    /// Gives everything that was taken to the socket.
+    /// Writes everything that was accepted to the socket.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_send(cx))?;
         Pin::new(&mut self.io).poll_flush(cx)
     }
 
-    /// Says goodbye, and ends our direction of the connection. The server's goes on.
+    /// Sends close_notify, and ends the sending direction. The server can still send.
     pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.outgoing.push_goodbye();
+        self.outgoing.push_close_notify();
         ready!(self.poll_send(cx))?;
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 
-    /// Writes until the socket has all of it.
+    /// Writes until the socket has accepted everything.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.unsent.take() {
             Some(error) => Poll::Ready(Err(error)),
@@ -136,7 +136,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
         }
     }
 
-    /// Writes as much as the socket takes. The next call that writes returns the error, if there is one.
+    /// Writes as much as the socket accepts. The next call that writes returns the error, if there is one.
     fn send(&mut self, cx: &mut Context<'_>) {
         if self.unsent.is_none()
             && let Poll::Ready(Err(error)) = self.outgoing.poll_send(cx, &mut self.io)
@@ -145,32 +145,32 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
         }
     }
 
-    /// Sends what the protocol asks for, as far as the socket takes it. The next write returns an error of the socket:
-    /// reading goes on until everything is read that the server sent before.
+    /// Sends a requested key update, as far as the socket accepts it. An error of the socket is returned by the next write:
+    /// reading continues until everything is read that the server sent before.
     fn answer(&mut self, cx: &mut Context<'_>) {
         if self.outgoing.has_room() && self.incoming.take_key_update() {
-            // Without new keys of ours the connection goes on: the limit of the old ones still holds.
+            // If it fails, the connection continues with the old keys, and their limit.
             let _ = self.outgoing.push_key_update(&mut self.schedule);
         }
         self.send(cx);
     }
 
-    /// The end, for this reason: the server is told, and so is every later call.
+    /// Ends the connection: sends an alert, and stores the error for later calls.
     #[cold]
     fn fail(&mut self, cx: &mut Context<'_>, fault: &Fault) -> io::Error {
         if let Some(alert) = fault.alert() {
             self.outgoing.push_alert(alert);
         }
         self.send(cx);
-        let error = hint::broken(fault, &self.told);
+        let error = hint::broken(fault, &self.info);
         self.failed = Some(error.clone());
         io::Error::other(error)
     }
 
     #[cold]
     fn unexpected_end(&mut self) -> io::Error {
-        let place = if self.incoming.is_within_record() { "within" } else { "between" };
-        let text = format!("the connection ended {place} TLS records, without a goodbye");
+        let position = if self.incoming.is_within_record() { "within" } else { "between" };
+        let text = format!("the connection ended {position} TLS records, without close_notify");
         io::Error::new(io::ErrorKind::UnexpectedEof, text)
     }
 

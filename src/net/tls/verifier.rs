@@ -1,4 +1,4 @@
-//! Whether the server is who it should be.
+//! The verification of the server's certificate.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -13,30 +13,30 @@ use webpki::{
 };
 
 use super::certificate::Certificate;
+use super::handshake_info::HandshakeInfo;
 use super::hint::{self, Shown};
 use super::key::{self, Key};
 use super::refusal::{Flaw, Refusal};
 use super::rights::Rights;
 use super::roots::Trust;
-use super::told::Told;
 
-/// What is asked of a server's certificate.
+/// The checks of a server's certificate.
 #[derive(Debug)]
 pub(super) enum Check {
-    /// Nothing but that the server has its key.
+    /// Only that the server has its key.
     Nothing,
-    /// That an authority vouches for it.
+    /// Also that a trusted authority has issued it.
     Chain(Arc<Trust>),
-    /// That an authority vouches for it being this host.
+    /// Also that it is for this host.
     Host(Arc<Trust>, ServerName<'static>),
 }
 
-/// The check of one connection.
+/// The verifier of one connection.
 #[derive(Debug)]
 pub(super) struct Verifier {
     pub(super) check: Check,
     pub(super) algorithms: WebPkiSupportedAlgorithms,
-    pub(super) told: Arc<Told>,
+    pub(super) info: Arc<HandshakeInfo>,
 }
 
 impl Verifier {
@@ -61,12 +61,12 @@ impl Verifier {
         Ok(())
     }
 
-    /// A server that shows the very certificate that we were given is known by it. webpki wants no authority at the
-    /// end of a chain, and wants one above every certificate: what `openssl req -x509` makes for a server would
-    /// never do.
+    /// Verifies a certificate that is itself in the file of authorities. webpki refuses the certificate of an authority as
+    /// that of a server, and one without an authority above it: certificates made by `openssl req -x509` would
+    /// always be refused.
     ///
-    /// All else is as in OpenSSL for such a one: its dates, what it may be used for, and with lists of revoked
-    /// certificates that one of them clears it.
+    /// The other checks are those of OpenSSL for such a certificate: its dates, its permitted uses, and, if there are lists
+    /// of revoked certificates, that the list of its issuer does not contain it.
     fn verify_pinned(
         &self,
         trust: &Trust,
@@ -76,8 +76,8 @@ impl Verifier {
         let parsed = Certificate::parse(shown.certificate).ok_or(webpki::Error::BadDer)?;
         check_dates(&parsed, now)?;
         let rights = Rights::of(&parsed).ok_or(webpki::Error::BadDer)?;
-        if !rights.may_speak_tls() {
-            return Err(Flaw::ServerMayNotSpeakTls.into());
+        if !rights.may_be_used_for_tls() {
+            return Err(Flaw::ServerMayNotUseTls.into());
         }
         if !rights.is_for_servers() {
             return Err(Flaw::ServerNotForServers.into());
@@ -92,7 +92,7 @@ impl Verifier {
             let lists = &trust.lists;
             return Ok(lists.check_self_signed(&parsed, rights, &self.algorithms, now)?);
         }
-        // The list of its issuer says whether it is revoked.
+        // The list of its issuer decides whether it is revoked.
         match self.verify_chain(trust, shown, now) {
             Err(Refusal::Chain(
                 webpki::Error::UnknownIssuer | webpki::Error::CaUsedAsEndEntity,
@@ -106,7 +106,7 @@ impl Verifier {
         if lists.is_empty() && !trust.lists.is_empty() {
             return Err(webpki::Error::UnknownRevocationStatus.into());
         }
-        // As OpenSSL does when it is given a list: one for each authority of the chain, none of them old.
+        // As in OpenSSL, every authority of the chain must have a list, and none may have expired.
         let revocation = RevocationOptionsBuilder::new(&lists).ok().map(|options| {
             options
                 .with_depth(RevocationCheckDepth::Chain)
@@ -119,10 +119,10 @@ impl Verifier {
         let intermediates: Vec<_> =
             given.map(|certificate| CertificateDer::from(certificate.as_ref())).collect();
         let flaw = Cell::new(None);
-        let judge = |path: &VerifiedPath<'_>| {
-            authorities.judge(path, &trust.lists, now).map_err(|found| {
+        let check = |path: &VerifiedPath<'_>| {
+            authorities.check(path, &trust.lists, now).map_err(|found| {
                 flaw.set(Some(found));
-                // Any that lets webpki look for another chain.
+                // An error after which webpki tries another chain.
                 webpki::Error::UnknownIssuer
             })
         };
@@ -134,7 +134,7 @@ impl Verifier {
             now,
             KeyUsage::server_auth(),
             revocation,
-            Some(&judge),
+            Some(&check),
         );
         match (path, flaw.get()) {
             (Ok(_), _) => Ok(()),
@@ -150,8 +150,8 @@ impl Verifier {
         }
     }
 
-    /// Whether a certificate above the server's, by its name, has a key whose signatures cannot be verified. webpki says
-    /// only that a signature is wrong, or that its algorithm is not supported.
+    /// Returns a refusal if a certificate above the server's, found by its name, has a key whose signatures cannot be
+    /// verified. webpki only returns that a signature is wrong, or that its algorithm is not supported.
     fn unsupported_issuer(&self, trust: &Trust, shown: &Shown<'_>) -> Option<Refusal> {
         let sent = [shown.certificate].into_iter().chain(shown.intermediates);
         let sent: Vec<_> = sent.filter_map(|der| Certificate::parse(der)).collect();
@@ -164,9 +164,9 @@ impl Verifier {
         Some(Flaw::AuthorityKey(key).into())
     }
 
-    /// The key with which a server proves that the certificate is its own, where the certificate itself is not
-    /// judged: webpki reads only those of version 3, and what `openssl x509 -req` makes is of version 1. One that
-    /// is pinned is not judged by webpki either, unless its names are asked for.
+    /// Returns the key with which the server proves that the certificate is its own, if webpki does not verify the
+    /// certificate. webpki supports only version 3, and `openssl x509 -req` makes version 1. A certificate of the file of
+    /// authorities is not verified by webpki either, unless its names are checked.
     fn bare_key<'a>(
         &self,
         certificate: &'a CertificateDer<'_>,
@@ -193,7 +193,7 @@ impl ServerCertVerifier for Verifier {
     ) -> Result<ServerCertVerified, Error> {
         let shown = Shown { certificate, intermediates };
         self.verify(&shown, now).map_err(|refusal| {
-            self.told.set_refusal(hint::refused(&refusal, &self.check, &shown));
+            self.info.set_refusal(hint::refused(&refusal, &self.check, &shown));
             Error::InvalidCertificate(refusal.alert())
         })?;
         Ok(ServerCertVerified::assertion())
@@ -230,8 +230,8 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// What rustls has for a certificate in version 1.2, for a key alone: there the scheme does not say the curve,
-/// so all algorithms of the scheme are tried.
+/// Verifies a signature of TLS 1.2 with a key, as rustls does with a certificate. In 1.2 the scheme does not contain the
+/// curve, so all algorithms of the scheme are tried.
 fn verify_signature(
     message: &[u8],
     key: &SubjectPublicKeyInfoDer<'_>,
@@ -254,7 +254,7 @@ fn verify_signature(
     }
 }
 
-/// Whether a key that is not supported can be the reason.
+/// Returns whether an unsupported key can be the cause of an error.
 fn is_about_a_key(error: &webpki::Error) -> bool {
     matches!(
         error,
@@ -265,7 +265,7 @@ fn is_about_a_key(error: &webpki::Error) -> bool {
     )
 }
 
-/// A pinned certificate ends like any other.
+/// Checks that a certificate is valid now.
 fn check_dates(dates: &Certificate<'_>, now: UnixTime) -> Result<(), webpki::Error> {
     let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
     let at = |seconds: i64| {

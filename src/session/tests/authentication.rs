@@ -202,11 +202,11 @@ fn a_list_of_mechanisms_that_is_malformed_or_has_no_supported_one_is_refused() {
 fn methods_that_are_not_supported_are_named() {
     let asks = "over: unsupported: server asks for ";
     for (code, name) in [
-        (2, "Kerberos 5 (code 2), which is not spoken"),
-        (6, "SCM credentials (code 6), which is not spoken"),
-        (7, "GSSAPI (code 7), which is not spoken"),
-        (8, "GSSAPI (code 8), which is not spoken"),
-        (9, "SSPI (code 9), which is not spoken"),
+        (2, "Kerberos 5 (code 2), which is not supported"),
+        (6, "SCM credentials (code 6), which is not supported"),
+        (7, "GSSAPI (code 7), which is not supported"),
+        (8, "GSSAPI (code 8), which is not supported"),
+        (9, "SSPI (code 9), which is not supported"),
         (99, "authentication code 99, which is not known"),
         (u32::MAX, "authentication code -1, which is not known"),
     ] {
@@ -214,7 +214,7 @@ fn methods_that_are_not_supported_are_named() {
         check_bytes(
             &Scene::with_password(),
             &bytes,
-            &[&format!("{asks}{name} (hint: pgbell speaks…")],
+            &[&format!("{asks}{name} (hint: pgbell supports…")],
         );
     }
     check(

@@ -275,13 +275,13 @@ fn state_after(number: u64) -> u64 {
 /// The name is visible in `pg_stat_activity`. The next number of a generator with one word of state follows from it.
 #[test]
 fn the_fence_of_a_handover_does_not_follow_from_the_name_of_its_channel() {
-    let mut generator = Shuffle::new(7);
-    let mut same = Shuffle::new(state_after(generator.number()));
+    let mut generator = PseudoRandom::new(7);
+    let mut same = PseudoRandom::new(state_after(generator.number()));
     assert_eq!(same.number(), generator.number());
 
     let driver = fenced();
     let last = u64::from_str_radix(&driver.private[driver.private.len() - 16..], 16).unwrap();
-    let mut generator = Shuffle::new(state_after(last));
+    let mut generator = PseudoRandom::new(state_after(last));
     let guess = format!("{:016x}{:016x}", generator.number(), generator.number());
     assert_ne!(driver.nonce, guess);
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::*;
 use crate::notification::Gap;
-use crate::route::Shuffle;
+use crate::route::PseudoRandom;
 
 /// Any session may be lost.
 const ANY: u32 = 0;
@@ -12,7 +12,7 @@ const ANY: u32 = 0;
 /// Servers that carry out commands in any order, and a network that splits their answers.
 struct Network {
     driver: TestDriver,
-    random: Shuffle,
+    random: PseudoRandom,
     /// The links that are up, each with the commands to be carried out and the bytes that are not read.
     up: BTreeMap<u32, (VecDeque<String>, Vec<u8>)>,
     commits: u32,
@@ -26,7 +26,7 @@ impl Network {
         driver.queue.capacity = usize::MAX;
         driver.command(Command::Rotate);
         let up = BTreeMap::from([(1, Default::default())]);
-        Self { driver, random: Shuffle::new(seed), up, commits: 0, seen: Vec::new() }
+        Self { driver, random: PseudoRandom::new(seed), up, commits: 0, seen: Vec::new() }
     }
 
     fn below(&mut self, limit: usize) -> usize {

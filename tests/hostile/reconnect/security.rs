@@ -247,7 +247,7 @@ fn the_end_of_tls_with_and_without_a_goodbye_is_a_gap() {
             let cause = gap.cause();
             assert!(matches!(cause.kind(), ErrorKind::Connect | ErrorKind::Tls), "{cause}");
             // Whose end it was without one, nobody knows.
-            assert_eq!(format!("{cause:#}").contains("without a goodbye"), !goodbye, "{cause}");
+            assert_eq!(format!("{cause:#}").contains("without close_notify"), !goodbye, "{cause}");
             close(listener).await;
         });
     }

@@ -1,4 +1,4 @@
-//! The client against vectors and against a server that lies.
+//! Tests of the client with published vectors and with a hostile server.
 
 use super::*;
 
@@ -25,7 +25,7 @@ fn the_exchange_of_rfc_7677() {
 }
 
 #[test]
-fn the_exchange_as_postgresql_has_it_without_a_user_name() {
+fn the_exchange_of_postgresql_without_a_user_name() {
     check_vector(
         client(Binding::None),
         "n,,n=,r=rOprNGfwEbeRWgbNEkqO",
@@ -47,7 +47,7 @@ fn the_exchange_with_channel_binding() {
 }
 
 #[test]
-fn a_client_that_was_offered_no_binding_says_so_in_both_messages() {
+fn the_flag_that_no_binding_was_offered_is_in_both_messages() {
     let mut client = client(Binding::SupportedNotOffered);
     assert_eq!(client.client_first().unwrap(), b"y,,n=,r=rOprNGfwEbeRWgbNEkqO");
     client.handle_server_first(SERVER_FIRST.as_bytes()).unwrap();
@@ -68,7 +68,7 @@ fn malformed(problem: &'static str) -> ScramError {
 fn check_first(text: &str, expect: &ScramError) {
     let mut client = waiting();
     assert_eq!(client.handle_server_first(text.as_bytes()).unwrap_err(), *expect, "{text}");
-    // Spent: not even the right message helps now.
+    // The error is final: the right message is refused too.
     assert!(client.handle_server_first(SERVER_FIRST.as_bytes()).is_err());
     assert!(client.compute(1).is_err() && client.client_final().is_err());
 }
@@ -76,7 +76,7 @@ fn check_first(text: &str, expect: &ScramError) {
 const BAD_NONCE: &str = "nonce that is empty or not printable ASCII";
 
 #[test]
-fn a5_a_nonce_that_is_not_ours_longer_is_refused() {
+fn a5_a_nonce_that_does_not_extend_the_clients_is_refused() {
     let mismatch = ScramError::NonceMismatch { message: ScramMessage::ServerFirst };
     check_first(&format!("r={CLIENT_NONCE},s={SALT},i=4096"), &ScramError::NonceNotExtended);
     check_first(&format!("r=x{CLIENT_NONCE}x,s={SALT},i=4096"), &mismatch);
@@ -89,7 +89,7 @@ fn a5_a_nonce_that_is_not_ours_longer_is_refused() {
 
 /// CVE-2026-6665 was a long nonce.
 #[test]
-fn a5_a_nonce_of_1900_characters_works_and_one_beyond_the_message_limit_does_not() {
+fn a5_a_nonce_of_1900_characters_is_accepted_and_one_above_the_message_limit_is_not() {
     let mut client = waiting();
     let long = "x".repeat(1_900);
     let text = format!("r={CLIENT_NONCE}{long},s={SALT},i=1");
@@ -103,11 +103,11 @@ fn a5_a_nonce_of_1900_characters_works_and_one_beyond_the_message_limit_does_not
     check_first(&text, &ScramError::TooLong { message: ScramMessage::ServerFirst, found });
 }
 
-const BAD_COUNT: &str = "iteration count that is no positive decimal number of up to 10 digits";
+const BAD_COUNT: &str = "iteration count that is not a positive decimal number of up to 10 digits";
 
 /// CVE-2026-42198, RUSTSEC-2026-0179.
 #[test]
-fn a6_an_iteration_count_that_is_no_posit_number_or_above_the_cap_is_refused_before_any_work() {
+fn a6_an_iteration_count_that_is_malformed_or_above_the_maximum_is_refused() {
     let first = |count: &str| format!("r={CLIENT_NONCE}x,s={SALT},i={count}");
     for bad in ["", "0", "-1", "+4096", "4096x", "04096", " 1", "1e3", "12345678901"] {
         check_first(&first(bad), &malformed(BAD_COUNT));
@@ -116,7 +116,7 @@ fn a6_an_iteration_count_that_is_no_posit_number_or_above_the_cap_is_refused_bef
         let max = 2_000_000;
         check_first(&first(&found.to_string()), &ScramError::TooManyIterations { found, max });
     }
-    let missing = malformed("no iteration count (i=) where one is due");
+    let missing = malformed("missing iteration count (i=)");
     check_first(&format!("r={CLIENT_NONCE}x,s={SALT}"), &missing);
     waiting().handle_server_first(first("2000000").as_bytes()).unwrap();
     waiting().handle_server_first(first("1").as_bytes()).unwrap();
@@ -152,10 +152,10 @@ fn extensions_and_attributes_out_of_place_are_refused() {
     check_first(&format!("{SERVER_FIRST},m=x"), &extension);
     check_first(&format!("{SERVER_FIRST},x=y"), &malformed("trailing attributes"));
     check_first(&format!("{SERVER_FIRST},"), &malformed("trailing attributes"));
-    check_first("", &malformed("no nonce (r=) where one is due"));
-    check_first("s=AA==,r=x,i=1", &malformed("no nonce (r=) where one is due"));
-    check_first("e=other-error", &malformed("no nonce (r=) where one is due"));
-    check_first(&format!("r={CLIENT_NONCE}x,i=1"), &malformed("no salt (s=) where one is due"));
+    check_first("", &malformed("missing nonce (r=)"));
+    check_first("s=AA==,r=x,i=1", &malformed("missing nonce (r=)"));
+    check_first("e=other-error", &malformed("missing nonce (r=)"));
+    check_first(&format!("r={CLIENT_NONCE}x,i=1"), &malformed("missing salt (s=)"));
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn a4_only_the_right_server_signature_is_accepted() {
         let mut client = waiting_for_final();
         assert_eq!(client.handle_server_final(text), Err(expect));
         assert!(!client.is_verified());
-        assert!(client.handle_server_final(SERVER_FINAL).is_err(), "spent");
+        assert!(client.handle_server_final(SERVER_FINAL).is_err(), "the error is final");
     };
     let malformed = |problem| ScramError::Malformed { message: ScramMessage::ServerFinal, problem };
     let of_32 = "signature that is not the base64 of 32 bytes";
@@ -172,7 +172,7 @@ fn a4_only_the_right_server_signature_is_accepted() {
 
     let other = format!("v={}", message::encode_base64(&[7; 32]));
     check(other.as_bytes(), ScramError::WrongServerSignature);
-    // The signature of the exchange that had a user name.
+    // The signature of the exchange with a user name.
     let other = b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=";
     check(other, ScramError::WrongServerSignature);
     for bytes in [0, 1, 31, 33, 64] {
@@ -201,7 +201,7 @@ fn a4_the_servers_error_is_reported_and_escaped() {
 }
 
 #[test]
-fn calls_out_of_order_are_errors_and_final() {
+fn a_call_out_of_order_is_an_error_and_final() {
     type Call = fn(&mut ScramClient) -> Result<(), ScramError>;
     let calls: [Call; 5] = [
         |client| client.client_first().map(drop),
@@ -251,7 +251,7 @@ fn calls_out_of_order_are_errors_and_final() {
 }
 
 #[test]
-fn every_prefix_and_every_flipped_bit_of_a_server_message_is_survived() {
+fn truncated_and_changed_server_messages_do_not_panic_and_do_not_verify() {
     let mutations = |text: &[u8]| {
         let prefixes = (0..text.len()).map(|end| text[..end].to_vec()).collect::<Vec<_>>();
         let flips = (0..text.len() * 8).map(|bit| {
@@ -274,8 +274,8 @@ fn every_prefix_and_every_flipped_bit_of_a_server_message_is_survived() {
 
     let texts = mutations(SERVER_FINAL);
     for (index, text) in texts.iter().enumerate() {
-        // The full derivation before each would take long: the parser is judged on all, the
-        // machine on every eighth.
+        // The key derivation before each would take long: the parser is tested with all messages, the
+        // client with every eighth.
         let parsed = message::parse_server_final(text);
         assert!(parsed.is_err() || index >= SERVER_FINAL.len(), "a prefix is no signature");
         if index % 8 == 0 {

@@ -1,4 +1,4 @@
-//! Both halves against published vectors, against each other and against nonsense.
+//! Tests of client and server with published vectors, with each other and with invalid messages.
 
 use super::message::decode_base64;
 use super::*;
@@ -45,5 +45,5 @@ fn finish(client: &mut ScramClient) {
     while client.compute(u32::MAX).unwrap() == Progress::More {}
 }
 
-/// The row of `v=` that belongs to [`waiting_for_final`].
+/// The server-final-message for [`waiting_for_final`].
 const SERVER_FINAL: &[u8] = b"v=3HO6Qt1M4MKJrmlKaoOqLAI0/0TV0HZe7J9H3MBtSOg=";

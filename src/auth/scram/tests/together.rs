@@ -1,16 +1,16 @@
-//! The server's half, and both halves against each other.
+//! Tests of the server, and of client and server together.
 
 use proptest::prelude::*;
 
 use super::super::message::parse_iterations;
 use super::*;
 
-/// What `CREATE ROLE … PASSWORD 'pencil'` would store with the salt of RFC 7677.
+/// The verifier that `CREATE ROLE … PASSWORD 'pencil'` would store with the salt of RFC 7677.
 const VERIFIER: &str = "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$\
     WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
 
 #[test]
-fn the_server_reads_postgresqls_own_text_form() {
+fn the_server_parses_postgresqls_text_format() {
     let stored = ScramVerifier::parse(VERIFIER).unwrap();
     let mut server = ScramServer::new(stored, ScramNonce::from_text(SERVER_NONCE));
     let reply = server.handle_client_first(b"n,,n=user,r=rOprNGfwEbeRWgbNEkqO").unwrap();
@@ -24,7 +24,7 @@ fn the_server_reads_postgresqls_own_text_form() {
 }
 
 #[test]
-fn a_verifier_text_with_any_part_missing_or_doubtful_is_not_read() {
+fn a_verifier_with_a_missing_or_invalid_part_is_refused() {
     for end in 0..VERIFIER.len() {
         assert!(ScramVerifier::parse(&VERIFIER[..end]).is_none(), "{end} characters");
     }
@@ -42,7 +42,7 @@ fn a_verifier_text_with_any_part_missing_or_doubtful_is_not_read() {
 }
 
 #[test]
-fn the_server_refuses_what_it_did_not_offer() {
+fn the_server_refuses_channel_binding_extensions_and_malformed_first_messages() {
     let refuse = |text: &str| server("pencil", 1).handle_client_first(text.as_bytes()).unwrap_err();
     assert!(matches!(
         refuse("p=tls-server-end-point,,n=,r=abc"),
@@ -58,7 +58,7 @@ fn the_server_refuses_what_it_did_not_offer() {
     }
 }
 
-/// One exchange; the final message passes through `tamper` on its way.
+/// Runs one exchange, in which `tamper` changes the client-final-message.
 fn exchange(
     mut client: ScramClient,
     mut server: ScramServer,
@@ -79,7 +79,7 @@ fn exchange(
 }
 
 #[test]
-fn a_final_message_that_was_tampered_with_convinces_no_server() {
+fn the_server_refuses_a_final_message_that_was_changed() {
     let run = |tamper: &dyn Fn(Vec<u8>) -> Vec<u8>| {
         exchange(client(Binding::None), server("pencil", 2), tamper)
     };
@@ -101,7 +101,7 @@ fn a_final_message_that_was_tampered_with_convinces_no_server() {
 }
 
 #[test]
-fn nothing_secret_shows_in_debug() {
+fn debug_shows_no_secret() {
     let secrets = ["pencil", SALT, CLIENT_NONCE, SERVER_NONCE, "WG5d8oPm", "wfPLwcE6"];
     let mut shown = vec![
         format!("{:?}", ScramVerifier::parse(VERIFIER)),
@@ -127,7 +127,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn client_and_server_agree_exactly_when_the_passwords_do(
+    fn an_exchange_succeeds_only_with_equal_passwords(
         password in "[ -~]{1,80}",
         other in "[ -~]{1,80}",
         salt in proptest::collection::vec(any::<u8>(), 1..100),
@@ -165,7 +165,7 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_bytes_in_the_place_of_any_message_are_survived(
+    fn arbitrary_bytes_are_refused_as_any_message(
         text in proptest::collection::vec(any::<u8>(), 0..200),
     ) {
         prop_assert!(waiting().handle_server_first(&text).is_err());
@@ -176,7 +176,7 @@ proptest! {
     }
 
     #[test]
-    fn iteration_counts_are_read_as_written(count in 1_u64..10_000_000_000) {
+    fn iteration_counts_are_parsed(count in 1_u64..10_000_000_000) {
         let digits = count.to_string();
         let read = parse_iterations(digits.as_bytes(), ScramMessage::ServerFirst);
         prop_assert_eq!(read, Ok(count));

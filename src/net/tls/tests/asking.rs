@@ -1,4 +1,4 @@
-//! The request for TLS, and answers that are none.
+//! The request for TLS, and its answers.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
@@ -6,7 +6,7 @@ use super::super::{Answer, ask};
 use super::server::{Setup, config, connect};
 use crate::{Error, ErrorKind};
 
-/// A server that says this to the request, in one piece, and ends.
+/// Sends the request to a server that sends this answer, in one piece, and ends the connection.
 async fn answered(answer: &[u8]) -> Result<Answer, Error> {
     let (mut ours, mut theirs) = duplex(1024);
     let serve = async {
@@ -47,9 +47,9 @@ async fn an_error_before_tls_is_not_shown() {
     }
 }
 
-/// T2, V3: bytes behind a yes and before our hello, in one segment with it or in one of their own.
+/// T2, V3: bytes after a yes and before the client's hello, in the same segment or in another one.
 #[tokio::test]
-async fn bytes_before_our_hello_are_an_error() {
+async fn bytes_before_the_clients_hello_are_an_error() {
     for behind in [&b"R\0\0\0\x08\0\0\0\0"[..], b"S", b"\x16"] {
         for at in [0, behind.len()] {
             let (with, later) = behind.split_at(at);
@@ -62,17 +62,17 @@ async fn bytes_before_our_hello_are_an_error() {
             assert_eq!(answer.unwrap(), Answer::Yes);
             theirs.write_all(later).await.unwrap();
             let error = connect(&config("sslmode=require"), ours).await.unwrap_err();
-            assert!(error.to_string().contains("in clear behind its answer"), "{error}");
+            assert!(error.to_string().contains("in clear after its answer"), "{error}");
             let mut sent = Vec::new();
             theirs.read_to_end(&mut sent).await.unwrap();
-            assert_eq!(sent, b"", "no hello to a peer like that");
+            assert_eq!(sent, b"", "no hello is sent");
         }
     }
 }
 
-/// T4: they belong to the session in the clear.
+/// T4: they belong to the unencrypted session.
 #[tokio::test]
-async fn bytes_behind_a_no_are_left_where_they_are() {
+async fn bytes_after_a_no_are_not_read() {
     let (mut ours, mut theirs) = duplex(1024);
     let serve = async {
         theirs.read_exact(&mut [0; 8]).await.unwrap();
@@ -87,7 +87,7 @@ async fn bytes_behind_a_no_are_left_where_they_are() {
 
 /// T5.
 #[tokio::test]
-async fn other_answers_are_told_by_their_byte() {
+async fn the_error_for_another_answer_has_its_byte() {
     for (answer, shown) in [(b"\0", "0x00"), (b"G", "0x47"), (b"s", "0x73"), (b"\n", "0x0a")] {
         let error = refused(answer, ErrorKind::Tls).await;
         assert!(error.contains(shown), "{error}");
@@ -104,7 +104,7 @@ async fn a_yes_leads_to_a_handshake() {
         theirs.read_exact(&mut [0; 8]).await.unwrap();
         theirs.write_all(b"S").await.unwrap();
         let mut server = Setup::good().over(theirs);
-        assert!(server.shake().await);
+        assert!(server.handshake().await);
     };
     let client = async {
         assert_eq!(ask(&mut ours).await.unwrap(), Answer::Yes);

@@ -1,4 +1,4 @@
-//! Every `sslmode` against every kind of certificate, as libpq has it.
+//! Every `sslmode` with every kind of certificate, as in libpq.
 
 use pgbell_testkit::{Ca, Certificate, Key, Leaf, Signature};
 
@@ -6,7 +6,7 @@ use super::server::*;
 use super::zoo::{self, CERTIFICATES, GOOD, INTERMEDIATE, OTHER_ROOT, ROOT, TempDir};
 use crate::{Error, ErrorKind};
 
-/// A server, and what verify-ca and verify-full say to it. `None`: welcome.
+/// A server, and the errors of verify-ca and verify-full. `None`: accepted.
 struct Case {
     name: &'static str,
     setup: Setup,
@@ -23,7 +23,7 @@ fn case(
     Case { name, setup: Setup::new(certificate), verify_ca, verify_full }
 }
 
-/// T9, and the traps that users fall into.
+/// T9, and common mistakes of users.
 fn cases() -> Vec<Case> {
     let self_signed = |leaf: Leaf| CERTIFICATES.self_signed(&leaf).unwrap();
     let local = || Leaf::server("localhost");
@@ -56,7 +56,7 @@ fn cases() -> Vec<Case> {
             Some("signed by itself"),
             Some("signed by itself"),
         ),
-        // The traps of 1.3: what `openssl req -x509` makes, and a chain that is not sent whole.
+        // A certificate made by `openssl req -x509`, and an incomplete chain.
         case(
             "self-signed authority",
             &self_signed(local().as_authority()),
@@ -79,8 +79,8 @@ fn cases() -> Vec<Case> {
         case(
             "below no authority",
             &zoo::below_no_authority(),
-            Some("not one of an authority"),
-            Some("not one of an authority"),
+            Some("not that of an authority"),
+            Some("not that of an authority"),
         ),
         case(
             "for clients",
@@ -121,19 +121,19 @@ fn check(case: &Case, mode: &str, result: Result<(), Error>, expected: Option<&s
 }
 
 #[tokio::test]
-async fn each_mode_welcomes_and_refuses_as_libpq_does() {
+async fn each_mode_accepts_the_same_servers_as_libpq() {
     let directory = zoo::tempdir();
     let root = root_file(&directory);
     for case in cases() {
         for tls13 in [true, false] {
             let setup = Setup::pem(&case.setup.chain, &case.setup.key).version(tls13);
             for mode in ["allow", "prefer", "require"] {
-                // Nobody to ask: whoever has the key of the certificate is believed.
+                // Without a file of authorities, every server that has the key of its certificate is accepted.
                 let result = attempt(&setup, &format!("sslmode={mode}")).await.0.map(drop);
                 check(&case, mode, result, None);
             }
             for (mode, expected) in [
-                // With a file of authorities they are asked, though nobody insists on it.
+                // With a file of authorities the certificate is verified, although these modes do not require it.
                 ("allow", case.verify_ca),
                 ("prefer", case.verify_ca),
                 ("require", case.verify_ca),
@@ -149,7 +149,7 @@ async fn each_mode_welcomes_and_refuses_as_libpq_does() {
 }
 
 #[tokio::test]
-async fn the_file_in_the_home_directory_counts_like_a_named_one() {
+async fn the_file_in_the_home_directory_is_used_like_a_named_one() {
     let directory = zoo::tempdir();
     root_file(&directory);
     let stranger = Setup::new(&OTHER_ROOT.issue(&Leaf::server("localhost")).unwrap());
@@ -164,14 +164,14 @@ async fn the_file_in_the_home_directory_counts_like_a_named_one() {
         let tls = super::super::Tls::with_directory(&config, Some(&directory.0)).unwrap();
         let to = config.servers().unwrap().remove(0);
         let peer = [127, 0, 0, 1].into();
-        let (result, _) = tokio::join!(tls.connect_over(ours, &to, peer), server.shake());
+        let (result, _) = tokio::join!(tls.connect_over(ours, &to, peer), server.handshake());
         assert_eq!(result.is_err(), refused, "{result:?}");
     }
 }
 
-/// The other half of the trap: the same certificate on both sides.
+/// The same certificate on both sides.
 #[tokio::test]
-async fn a_server_that_shows_a_certificate_that_we_were_given_is_known_by_it() {
+async fn a_server_whose_certificate_is_in_sslrootcert_is_accepted() {
     let directory = zoo::tempdir();
     let leaf = || Leaf::server("localhost");
     let self_signed = |leaf: Leaf| CERTIFICATES.self_signed(&leaf).unwrap();
@@ -184,12 +184,12 @@ async fn a_server_that_shows_a_certificate_that_we_were_given_is_known_by_it() {
     for (name, certificate, verify_ca, verify_full) in [
         ("authority", &authority, None, None),
         ("plain", &plain, None, None),
-        ("issued by somebody", &issued, None, None),
+        ("issued by an authority", &issued, None, None),
         ("other host", &other_host, None, Some("and not for \"localhost\"")),
         ("expired", &expired, Some("expired"), Some("expired")),
         ("early", &early, Some("becomes valid"), Some("becomes valid")),
     ] {
-        // Among others, and not first.
+        // With another certificate before it.
         let both = format!("{}{}", ROOT.certificate().pem(), certificate.pem());
         let file = directory.file("pinned.crt", both);
         let setup = Setup::pem(certificate.pem(), certificate.key_pem());
@@ -204,9 +204,9 @@ async fn a_server_that_shows_a_certificate_that_we_were_given_is_known_by_it() {
     }
 }
 
-/// The key of a pinned server makes its own certificate, and vouches for no other.
+/// A certificate in `sslrootcert` that is not that of an authority is accepted only as the server's own.
 #[tokio::test]
-async fn what_a_pinned_leaf_has_signed_is_refused_and_the_hint_says_why() {
+async fn a_certificate_that_a_server_certificate_has_signed_is_refused_with_a_hint() {
     let directory = zoo::tempdir();
     let lines = "basicConstraints = critical,CA:FALSE\nsubjectAltName = DNS:db.example";
     let pinned = CERTIFICATES.authority(Ca::new("db.example").extensions(lines)).unwrap();
@@ -223,7 +223,7 @@ async fn what_a_pinned_leaf_has_signed_is_refused_and_the_hint_says_why() {
     }
 }
 
-/// Whoever shows a certificate must have its key, also where the certificate itself does not matter.
+/// A server must have the key of its certificate, also if the certificate is not verified.
 #[tokio::test]
 async fn a_certificate_without_its_key_is_refused_in_every_mode() {
     let directory = zoo::tempdir();
@@ -245,7 +245,7 @@ async fn a_certificate_without_its_key_is_refused_in_every_mode() {
 }
 
 #[tokio::test]
-async fn keys_of_every_kind_are_welcome() {
+async fn keys_of_every_kind_are_accepted() {
     let directory = zoo::tempdir();
     let root = root_file(&directory);
     for key in [Key::P256, Key::P384, Key::Ed25519, Key::Rsa2048] {
@@ -267,7 +267,7 @@ async fn keys_of_every_kind_are_welcome() {
 }
 
 #[tokio::test]
-async fn hints_name_the_trap() {
+async fn the_hint_names_the_mistake() {
     let directory = zoo::tempdir();
     let root = root_file(&directory);
     let verify = format!("sslmode=verify-ca sslrootcert={root}");
@@ -283,11 +283,11 @@ async fn hints_name_the_trap() {
     let found = hint(&Setup::new(&own)).await;
     assert!(found.contains("copy exactly that file"), "{found}");
     let error = refusal(&Setup::new(&amazon), &verify).await;
-    assert!(!error.to_string().contains("eu-west-1"), "nobody has vouched for that text: {error}");
+    assert!(!error.to_string().contains("eu-west-1"), "that text was not verified: {error}");
     assert!(error.to_string().contains(&format!("{root:?}")), "{error}");
 }
 
-/// Of every kind that openssl makes, with the length of RSA's.
+/// Every kind that openssl makes, with the length of RSA keys.
 #[test]
 fn the_kind_of_a_key_is_read_from_a_certificate() {
     use rustls::pki_types::CertificateDer;

@@ -12,7 +12,7 @@ use super::server::*;
 use super::zoo::{self, CERTIFICATES, ROOT, TempDir};
 use crate::ErrorKind;
 
-/// A directory with a certificate and its key, under the names that libpq looks for.
+/// Creates a directory with a certificate and its key, with libpq's default names.
 fn identity(leaf: &Leaf) -> TempDir {
     let issued = ROOT.issue(leaf).unwrap();
     let directory = zoo::tempdir();
@@ -37,7 +37,7 @@ fn asking(insists: bool) -> Setup {
 }
 
 #[tokio::test]
-async fn a_certificate_is_shown_to_a_server_that_asks_for_one() {
+async fn a_certificate_is_sent_to_a_server_that_requests_one() {
     for key in [Key::P256, Key::P384, Key::Ed25519, Key::Rsa2048] {
         let directory = identity(&Leaf::client("bob").key(key));
         let expected = std::fs::read(directory.0.join("postgresql.crt")).unwrap();
@@ -59,7 +59,7 @@ async fn a_certificate_is_shown_to_a_server_that_asks_for_one() {
 
 /// Editors on Windows write one.
 #[tokio::test]
-async fn a_byte_order_mark_before_a_certificate_or_a_key_is_passed_over() {
+async fn a_byte_order_mark_before_a_certificate_or_a_key_is_ignored() {
     let directory = identity(&Leaf::client("bob"));
     let path = |file: &str| directory.0.join(file);
     for file in ["postgresql.crt", "postgresql.key"] {
@@ -75,7 +75,7 @@ async fn a_byte_order_mark_before_a_certificate_or_a_key_is_passed_over() {
 }
 
 #[tokio::test]
-async fn it_is_shown_only_when_it_is_asked_for_and_not_disabled() {
+async fn a_certificate_is_sent_only_if_it_is_requested_and_not_disabled() {
     let directory = identity(&Leaf::client("bob"));
     let with = parameters(&directory);
     for (setup, more, requested, sent) in [
@@ -93,7 +93,7 @@ async fn it_is_shown_only_when_it_is_asked_for_and_not_disabled() {
 }
 
 #[tokio::test]
-async fn with_require_a_server_must_ask_for_it_and_get_it() {
+async fn with_sslcertmode_require_the_server_must_request_a_certificate_and_there_must_be_one() {
     let directory = identity(&Leaf::client("bob"));
     let required = format!("{} sslcertmode=require", parameters(&directory));
     let error = refusal(&Setup::good(), &required).await;
@@ -104,7 +104,7 @@ async fn with_require_a_server_must_ask_for_it_and_get_it() {
 }
 
 #[tokio::test]
-async fn a_server_that_wants_another_one_says_so_and_the_hint_names_ours() {
+async fn the_hint_for_a_refused_certificate_names_its_file() {
     let stranger = CERTIFICATES.authority("stranger").unwrap();
     let stranger = stranger.issue(&Leaf::client("bob")).unwrap();
     let directory = identity(&Leaf::client("bob").expired());
@@ -119,7 +119,7 @@ async fn a_server_that_wants_another_one_says_so_and_the_hint_names_ours() {
         for tls13 in [true, false] {
             let (result, _server) = attempt(&asking(true).version(tls13), &with).await;
             let error = match result {
-                // In TLS 1.3 we are through before the server has looked.
+                // In TLS 1.3 the client's handshake ends before the server has checked the certificate.
                 Ok(mut secured) => {
                     assert!(tls13);
                     let mut out = bytes::BytesMut::with_capacity(100);
@@ -135,7 +135,7 @@ async fn a_server_that_wants_another_one_says_so_and_the_hint_names_ours() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_does_not_exist_is_none() {
+async fn a_file_that_does_not_exist_means_no_certificate() {
     let with = "sslmode=require sslcert=/nonexistent/postgresql.crt sslkey=/nonexistent/key";
     let secured = attempt(&asking(false), with).await.0.unwrap();
     assert!(!secured.certificate_sent);
@@ -153,7 +153,7 @@ fn a_key_that_others_can_read_is_refused() {
     let with = parameters(&directory);
     let key = std::fs::read(directory.0.join("postgresql.key")).unwrap();
     let file = directory.0.join("postgresql.key");
-    // As root one can give files away.
+    // Only root can change the owner of a file.
     let owners: &[u32] =
         if std::os::unix::fs::chown(&file, Some(0), None).is_ok() { &[0, 1234] } else { &[1234] };
     for &owner in owners {
@@ -176,8 +176,7 @@ fn a_key_that_others_can_read_is_refused() {
                 Err(error) => {
                     assert!(!welcome, "{owner} {mode:o}: {error}");
                     assert!(error.to_string().contains(&format!("{mode:04o}")), "{error}");
-                    let cure =
-                        if group_reads { "chmod 0640 cures it" } else { "chmod 0600 cures it" };
+                    let cure = if group_reads { "use chmod 0640" } else { "use chmod 0600" };
                     assert!(error.to_string().contains(cure), "{error}");
                 }
             }
@@ -202,13 +201,13 @@ fn a_certificate_needs_its_own_key() {
         refused(&format!("sslcert={certificate} sslkey=pkcs11:token"), ErrorKind::Unsupported);
     assert!(found.contains("engine"), "{found}");
     let found = refused(&format!("sslcert={key} sslkey={key}"), ErrorKind::Config);
-    assert!(found.contains("holds no certificate"), "{found}");
+    assert!(found.contains("contains no certificate"), "{found}");
     let found = refused(&format!("sslcert={} sslkey={key}", other.0.display()), ErrorKind::Config);
     assert!(found.contains("not a regular file"), "{found}");
 }
 
 #[tokio::test]
-async fn encrypted_keys_are_refused_with_the_cure_and_der_is_taken() {
+async fn encrypted_keys_are_refused_with_a_hint_and_der_is_accepted() {
     let directory = identity(&Leaf::client("bob").key(Key::Rsa2048));
     let key = directory.0.join("postgresql.key").display().to_string();
     let openssl = |arguments: &[&str]| {
@@ -232,11 +231,11 @@ async fn encrypted_keys_are_refused_with_the_cure_and_der_is_taken() {
     assert!(result.unwrap().certificate_sent);
     key_file(&directory, "-----BEGIN NOTHING-----\nSECRET\n-----END NOTHING-----\n", 0o600);
     let found = refused(&with, ErrorKind::Config);
-    assert!(found.contains("holds no key") && !found.contains("SECRET"), "{found}");
+    assert!(found.contains("contains no key") && !found.contains("SECRET"), "{found}");
 }
 
 #[tokio::test]
-async fn a_chain_is_sent_whole() {
+async fn the_whole_chain_is_sent() {
     let intermediate = ROOT.intermediate("of clients").unwrap();
     let issued = intermediate.issue(&Leaf::client("bob")).unwrap();
     let directory = zoo::tempdir();

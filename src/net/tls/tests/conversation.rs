@@ -1,4 +1,4 @@
-//! Data in both directions, in pieces of every size, over keys that change.
+//! Data in both directions, in parts of every size, with changing keys.
 
 use std::io;
 use std::pin::Pin;
@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, dup
 
 use super::server::*;
 
-/// What TLS 1.2 and 1.3 have in common with PostgreSQL's servers.
+/// The cipher suites that PostgreSQL's servers support too.
 const SUITES: [CipherSuite; 8] = [
     CipherSuite::TLS13_AES_256_GCM_SHA384,
     CipherSuite::TLS13_AES_128_GCM_SHA256,
@@ -51,7 +51,7 @@ async fn data_goes_both_ways_with_every_cipher() {
 }
 
 #[tokio::test]
-async fn one_byte_at_a_time_is_enough() {
+async fn data_is_transferred_one_byte_at_a_time() {
     for tls13 in [true, false] {
         let setup = Setup::good().version(tls13);
         let (mut stream, mut server) = pair(&setup, "sslmode=require", 1).await;
@@ -66,9 +66,9 @@ async fn one_byte_at_a_time_is_enough() {
     }
 }
 
-/// In debug builds mostly the time of rustls' own code. What happens to each byte on its way here: the kernel's
-/// (here the pipe's) copy into the receive buffer, decryption in place, and one copy in `Incoming::deliver`; on
-/// the way out one copy in `Sealer::seal`, encryption in place, and the kernel's copy. Nothing else touches it:
+/// In debug builds this mostly takes the time of rustls' own code. A received byte is copied by the kernel
+/// (here by the pipe) into the receive buffer, decrypted in place, and copied once in `Incoming::deliver`. A sent byte
+/// is copied once in `Sealer::seal`, encrypted in place, and copied by the kernel. There is no other copy, except that
 /// `Buffer::make_room` moves less than a record in 256 KiB.
 #[tokio::test]
 async fn a_hundred_megabytes_arrive_whole_in_both_directions() {
@@ -82,7 +82,7 @@ async fn a_hundred_megabytes_arrive_whole_in_both_directions() {
         for _ in 0..MEGABYTES {
             server.send(&data).await;
         }
-        server.goodbye().await;
+        server.close_notify().await;
     };
     let receive = async {
         let (mut bytes, mut total) = (0, 0);
@@ -93,7 +93,7 @@ async fn a_hundred_megabytes_arrive_whole_in_both_directions() {
                 0 => return (bytes, total),
                 count => (bytes, total) = (bytes + count, total + sum(&out)),
             }
-            assert_eq!(out.capacity(), 256 * 1024, "the caller's buffer never grows");
+            assert_eq!(out.capacity(), 256 * 1024, "the caller's buffer does not grow");
         }
     };
     let ((), received) = tokio::join!(send, receive);
@@ -119,18 +119,18 @@ async fn a_hundred_megabytes_arrive_whole_in_both_directions() {
     assert_eq!(received, (MEGABYTES * data.len(), expected));
 }
 
-/// A socket that takes and gives as much as it likes, and often nothing.
-struct Moody {
+/// A socket that reads and writes random numbers of bytes, and often none.
+struct RandomSocket {
     io: DuplexStream,
     sizes: Vec<u8>,
-    mood: u64,
+    state: u64,
 }
 
-impl Moody {
-    /// How much now: nothing every third time or so.
+impl RandomSocket {
+    /// Returns the number of bytes for a call: none in about every third call.
     fn size(&mut self, cx: &mut Context<'_>) -> Option<usize> {
-        self.mood = self.mood.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        let number = (self.mood >> 33) as usize;
+        self.state = self.state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let number = (self.state >> 33) as usize;
         if number.is_multiple_of(3) {
             cx.waker().wake_by_ref();
             return None;
@@ -140,7 +140,7 @@ impl Moody {
     }
 }
 
-impl AsyncRead for Moody {
+impl AsyncRead for RandomSocket {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -155,7 +155,7 @@ impl AsyncRead for Moody {
     }
 }
 
-impl AsyncWrite for Moody {
+impl AsyncWrite for RandomSocket {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -177,7 +177,7 @@ impl AsyncWrite for Moody {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// Records of every size over sockets of every mood, into buffers of every size.
+    /// Records, reads, writes and buffers of random sizes.
     #[test]
     fn any_split_gives_the_same_data(
         sizes in proptest::collection::vec(1u8.., 1..20),
@@ -188,10 +188,10 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let (ours, theirs) = duplex(10_000);
-            let ours = Moody { io: ours, sizes, mood: 1 };
+            let ours = RandomSocket { io: ours, sizes, state: 1 };
             let mut server = Setup::good().version(tls13).over(theirs);
             let config = config("sslmode=require");
-            let (secured, _) = tokio::join!(connect(&config, ours), server.shake());
+            let (secured, _) = tokio::join!(connect(&config, ours), server.handshake());
             let mut stream = secured.unwrap().stream;
             let all = pattern(parts.iter().sum());
             let send = async {
@@ -201,7 +201,7 @@ proptest! {
                     server.send(now).await;
                     rest = later;
                 }
-                server.goodbye().await;
+                server.close_notify().await;
                 server.data(all.len()).await
             };
             let receive = async {
@@ -216,7 +216,7 @@ proptest! {
                     }
                     received.extend_from_slice(&out);
                 }
-                // The server has said goodbye, we may still speak.
+                // After close_notify of the server the client may still send.
                 write_all(&mut stream, &received).await.unwrap();
                 shutdown(&mut stream).await;
                 received
@@ -228,13 +228,13 @@ proptest! {
 }
 
 #[tokio::test]
-async fn new_keys_of_the_server_are_taken_and_answered() {
+async fn a_key_update_of_the_server_is_answered() {
     let (mut stream, mut server) = pair(&Setup::good(), "sslmode=require", 64 * 1024).await;
     for round in 0..40u8 {
         server.connection.refresh_traffic_keys().unwrap();
         server.send(&[round; 100]).await;
         assert_eq!(read_data(&mut stream, 100).await, [round; 100]);
-        // Under keys that the server had asked for.
+        // With the keys that the server had requested.
         write_all(&mut stream, &[round; 100]).await.unwrap();
         assert_eq!(server.data(100).await, [round; 100]);
     }
@@ -242,21 +242,21 @@ async fn new_keys_of_the_server_are_taken_and_answered() {
 }
 
 #[tokio::test]
-async fn an_answer_to_new_keys_is_sent_though_nobody_writes() {
+async fn a_requested_key_update_is_sent_without_a_write() {
     let (mut stream, mut server) = pair(&Setup::good(), "sslmode=require", 64 * 1024).await;
     server.connection.refresh_traffic_keys().unwrap();
     server.send(b"x").await;
     read_data(&mut stream, 1).await;
-    // The record is there without a write or a flush.
+    // The record arrives without a write or a flush.
     assert!(tokio::time::timeout(Duration::from_secs(5), server.receive()).await.unwrap());
     assert!(server.failed.is_none());
 }
 
 #[tokio::test]
-async fn worn_keys_are_exchanged_before_they_are_too_old() {
+async fn keys_are_updated_before_they_reach_their_limit() {
     let (mut stream, mut server) = pair(&Setup::good(), "sslmode=require", 64 * 1024).await;
     for round in 0..20u8 {
-        stream.parts().2.keys_mut().wear(8);
+        stream.parts().2.keys_mut().exhaust(8);
         for _ in 0..10 {
             write_all(&mut stream, &[round; 10]).await.unwrap();
             assert_eq!(server.data(10).await, [round; 10]);
@@ -266,10 +266,10 @@ async fn worn_keys_are_exchanged_before_they_are_too_old() {
 }
 
 #[tokio::test]
-async fn without_new_keys_in_tls_1_2_the_connection_ends_with_a_goodbye() {
+async fn in_tls_1_2_the_connection_ends_with_close_notify_at_the_limit_of_the_keys() {
     let setup = Setup::good().tls12();
     let (mut stream, mut server) = pair(&setup, "sslmode=require", 64 * 1024).await;
-    stream.parts().2.keys_mut().wear(4);
+    stream.parts().2.keys_mut().exhaust(4);
     let mut written = 0;
     let error = loop {
         match write_all(&mut stream, b"x").await {
@@ -282,14 +282,14 @@ async fn without_new_keys_in_tls_1_2_the_connection_ends_with_a_goodbye() {
     assert_eq!(super::super::cause(&error).unwrap().kind(), crate::ErrorKind::Connect);
     assert!(write_all(&mut stream, b"x").await.is_err());
     drop(stream);
-    // The last record is the goodbye.
+    // The last record is close_notify.
     assert_eq!(written, 3);
     assert_eq!(server.data(usize::MAX).await.len(), written);
     assert!(server.failed.is_none(), "{:?}", server.failed);
 }
 
 #[tokio::test]
-async fn session_tickets_go_unnoticed() {
+async fn session_tickets_are_ignored() {
     let setup = Setup { tickets: 4, ..Setup::good() };
     let (mut stream, mut server) = pair(&setup, "sslmode=require", 64 * 1024).await;
     assert_eq!(server.connection.protocol_version(), Some(ProtocolVersion::TLSv1_3));
@@ -298,10 +298,10 @@ async fn session_tickets_go_unnoticed() {
 }
 
 #[tokio::test]
-async fn a_goodbye_is_a_clean_end_and_what_follows_it_is_not_read() {
+async fn the_stream_ends_at_close_notify_and_later_bytes_are_ignored() {
     let (mut stream, mut server) = pair(&Setup::good(), "sslmode=require", 64 * 1024).await;
     server.send(b"last").await;
-    server.goodbye().await;
+    server.close_notify().await;
     server.io.write_all(b"garbage").await.unwrap();
     assert_eq!(read_data(&mut stream, 4).await, b"last");
     let mut out = BytesMut::with_capacity(100);
@@ -313,7 +313,7 @@ async fn a_goodbye_is_a_clean_end_and_what_follows_it_is_not_read() {
 
 /// T11.
 #[tokio::test]
-async fn an_end_without_a_goodbye_is_never_a_clean_one() {
+async fn an_end_without_close_notify_is_an_error() {
     for tls13 in [true, false] {
         let setup = Setup::good().version(tls13);
         for cut in [0, 1, 5, 20] {
@@ -329,8 +329,8 @@ async fn an_end_without_a_goodbye_is_never_a_clean_one() {
             for _ in 0..3 {
                 let error = read(&mut stream, &mut out).await.unwrap_err();
                 assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
-                let place = if cut == 0 { "between" } else { "within" };
-                assert!(error.to_string().contains(place), "{error}");
+                let position = if cut == 0 { "between" } else { "within" };
+                assert!(error.to_string().contains(position), "{error}");
             }
         }
     }
@@ -347,7 +347,7 @@ impl<W: io::Write> WriteSync for W {
 }
 
 #[tokio::test]
-async fn writing_waits_for_a_socket_that_takes_nothing_with_bounded_memory() {
+async fn a_write_to_a_socket_that_accepts_nothing_waits_with_bounded_memory() {
     let (mut stream, mut server) = pair(&Setup::good(), "sslmode=require", 1024).await;
     let data = pattern(16 * 1024);
     let mut taken = 0;
@@ -360,7 +360,7 @@ async fn writing_waits_for_a_socket_that_takes_nothing_with_bounded_memory() {
             Some(count) => taken += count,
             None => break,
         }
-        assert!(taken <= 128 * 1024, "it takes all there is");
+        assert!(taken <= 128 * 1024, "the queue has no limit");
     }
     assert!(taken >= 64 * 1024);
     let (flushed, received) =

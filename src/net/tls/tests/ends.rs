@@ -1,4 +1,4 @@
-//! Writing fails after some data was taken: that data counts as written.
+//! Writes that fail after some data was accepted: that data counts as written.
 
 use std::io;
 use std::pin::Pin;
@@ -23,10 +23,10 @@ async fn flush<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut TlsStream<S>) -> 
 }
 
 #[tokio::test]
-async fn what_was_sealed_before_the_keys_of_tls_1_2_were_worn_is_written() {
+async fn data_that_was_encrypted_before_the_limit_of_tls_1_2_is_written() {
     let (mut stream, mut server) =
         pair(&Setup::good().tls12(), "sslmode=require", 1024 * 1024).await;
-    stream.parts().2.keys_mut().wear(3);
+    stream.parts().2.keys_mut().exhaust(3);
     let data = pattern(4 * PLAINTEXT_BYTES_MAX);
     let written = write(&mut stream, &data[..3 * PLAINTEXT_BYTES_MAX]).await.unwrap();
     let error = write(&mut stream, &data[written..]).await.unwrap_err();
@@ -38,7 +38,7 @@ async fn what_was_sealed_before_the_keys_of_tls_1_2_were_worn_is_written() {
     assert!(written > 0 && server.failed.is_none(), "{:?}", server.failed);
 }
 
-/// A socket that is reset after it has taken `left` bytes. Like a kernel, it reports the reset once.
+/// A socket that is reset after it has accepted `left` bytes. Like a kernel, it reports the reset once.
 struct Reset {
     io: DuplexStream,
     left: usize,
@@ -90,13 +90,13 @@ async fn resettable() -> (TlsStream<Reset>, Server<DuplexStream>) {
     let ours = Reset { io: ours, left: usize::MAX, is_reported: false };
     let mut server = Setup::good().over(theirs);
     let config = config("sslmode=require");
-    let (secured, _) = tokio::join!(connect(&config, ours), server.shake());
+    let (secured, _) = tokio::join!(connect(&config, ours), server.handshake());
     (secured.unwrap().stream, server)
 }
 
-/// A record that has reached the server counts as written although the socket was reset after it. The reset is reported.
+/// A record that has reached the server counts as written, although the socket was reset after it. The reset is reported.
 #[tokio::test]
-async fn what_was_sent_before_a_reset_is_written() {
+async fn data_that_was_sent_before_a_reset_is_written() {
     let first = 1_000;
     for is_flushed in [false, true] {
         let (mut stream, mut server) = resettable().await;
@@ -115,7 +115,8 @@ async fn what_was_sent_before_a_reset_is_written() {
     }
 }
 
-/// The answer to a key update finds that the socket is reset. The next write returns that error and takes nothing.
+/// Sending the requested key update fails, because the socket is reset. The next write returns that error, and accepts
+/// nothing.
 #[tokio::test]
 async fn nothing_is_written_to_a_socket_that_is_known_to_be_reset() {
     let (mut stream, mut server) = resettable().await;

@@ -1,4 +1,4 @@
-//! Handshakes that go wrong, or slowly.
+//! Handshakes that fail or are slow.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::super::handshake::HANDSHAKE_BYTES_MAX;
 use super::server::*;
 use crate::{Error, ErrorKind};
 
-/// A server that says this to our hello, and ends.
+/// Does a handshake with a server that sends this answer to the client's hello, and ends the connection.
 async fn answered(answer: &[u8], parameters: &str) -> Error {
     let (ours, mut theirs) = duplex(1024 * 1024);
     let serve = async {
@@ -17,7 +17,7 @@ async fn answered(answer: &[u8], parameters: &str) -> Error {
         theirs.read_exact(&mut hello).await.unwrap();
         let mut rest = vec![0; usize::from(u16::from_be_bytes([hello[3], hello[4]]))];
         theirs.read_exact(&mut rest).await.unwrap();
-        // We may have had enough before.
+        // The client may have ended the connection before.
         let _ = theirs.write_all(answer).await;
         let _ = theirs.shutdown().await;
         theirs
@@ -27,7 +27,7 @@ async fn answered(answer: &[u8], parameters: &str) -> Error {
     result.unwrap_err()
 }
 
-/// A ServerHello of TLS 1.2, in clear.
+/// Returns a ServerHello of TLS 1.2.
 fn server_hello(version: [u8; 2], extensions: &[u8]) -> Vec<u8> {
     let mut body = version.to_vec();
     body.extend([7; 32]);
@@ -46,7 +46,7 @@ fn record(content: u8, version: [u8; 2], body: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn what_the_client_gets_is_what_the_server_agreed_to() {
+async fn client_and_server_agree_on_the_results_of_a_handshake() {
     for tls13 in [true, false] {
         let setup = Setup::good().version(tls13);
         let (result, server) = attempt(&setup, "sslmode=require").await;
@@ -58,21 +58,20 @@ async fn what_the_client_gets_is_what_the_server_agreed_to() {
     }
 }
 
-/// Each end of the connection may be the one with less to say at a time.
 #[tokio::test]
-async fn a_handshake_byte_by_byte_is_one_too() {
+async fn a_handshake_succeeds_byte_by_byte() {
     for tls13 in [true, false] {
         let (ours, theirs) = duplex(1);
         let mut server = Setup::good().version(tls13).over(theirs);
         let config = config("sslmode=require");
-        let (secured, shaken) = tokio::join!(connect(&config, ours), server.shake());
+        let (secured, shaken) = tokio::join!(connect(&config, ours), server.handshake());
         assert!(shaken && secured.is_ok());
     }
 }
 
 /// T6.
 #[tokio::test]
-async fn a_server_that_goes_on_in_clear_is_refused() {
+async fn a_server_that_continues_without_tls_is_refused() {
     let prelude = b"R\0\0\0\x08\0\0\0\0S\0\0\0\x19client_encoding\0UTF8\0Z\0\0\0\x05I";
     for answer in
         [&prelude[..], b"E\0\0\0\x10SECRET\0\0\0\0\0\0", b"HTTP/1.1 400\r\n", b"SSH-2.0-x\n"]
@@ -85,26 +84,26 @@ async fn a_server_that_goes_on_in_clear_is_refused() {
 
 /// T7.
 #[tokio::test]
-async fn direct_tls_needs_the_protocol_to_be_chosen() {
+async fn with_direct_tls_the_server_must_choose_the_protocol() {
     let direct = "sslmode=require sslnegotiation=direct";
     let silent = Setup { protocols: vec![], ..Setup::good() };
     let error = refusal(&silent, direct).await;
     assert!(error.to_string().contains("ALPN"), "{error}");
     assert!(attempt(&Setup::good(), direct).await.0.is_ok());
-    // Where TLS was asked for, a server may say nothing of it: PostgreSQL 16 and older do not.
+    // After SSLRequest a server need not choose it: PostgreSQL 16 and older do not.
     assert!(attempt(&silent, "sslmode=require").await.0.is_ok());
 }
 
 /// T7.
 #[tokio::test]
-async fn another_protocol_is_refused_however_tls_began() {
+async fn another_protocol_is_refused_with_and_without_direct_tls() {
     let h2 = [0, 0x10, 0, 5, 0, 3, 2, b'h', b'2'];
     for parameters in ["sslmode=require", "sslmode=require sslnegotiation=direct"] {
         let other = Setup { protocols: vec!["h2"], ..Setup::good() };
         let error = refusal(&other, parameters).await;
         assert!(error.to_string().contains("no_application_protocol"), "{error}");
         assert!(error.hint().unwrap().contains("ALPN postgresql"), "{error}");
-        // One that chooses what was not offered.
+        // A server that chooses a protocol that was not offered.
         let error = answered(&server_hello([3, 3], &h2), parameters).await;
         assert_eq!(error.kind(), ErrorKind::Tls);
         let text = format!("{error:#}");
@@ -114,7 +113,7 @@ async fn another_protocol_is_refused_however_tls_began() {
 
 /// T10.
 #[tokio::test]
-async fn servers_with_older_versions_are_refused_with_the_cure() {
+async fn a_server_with_an_older_version_is_refused_with_a_hint() {
     let alert = record(21, [3, 1], &[2, 70]);
     for answer in [server_hello([3, 1], &[]), server_hello([3, 2], &[]), alert] {
         let error = answered(&answer, "sslmode=require").await;
@@ -125,7 +124,7 @@ async fn servers_with_older_versions_are_refused_with_the_cure() {
 }
 
 #[tokio::test]
-async fn versions_are_those_that_are_allowed() {
+async fn only_allowed_versions_are_used() {
     let tls12 = Setup::good().tls12();
     let tls13 = Setup { versions: vec![&rustls::version::TLS13], ..Setup::good() };
     let min13 = "sslmode=require ssl_min_protocol_version=TLSv1.3";
@@ -140,14 +139,14 @@ async fn versions_are_those_that_are_allowed() {
 
 /// T12.
 #[tokio::test]
-async fn a_goodbye_within_the_handshake_ends_it() {
+async fn close_notify_ends_the_handshake() {
     for level in [1, 2] {
         let error = answered(&record(21, [3, 3], &[level, 0]), "sslmode=require").await;
         assert!(error.to_string().contains("ended the connection"), "{level}: {error}");
     }
 }
 
-/// T12: no loop, and no end of its own either; who calls it has a deadline.
+/// T12: it does not loop, and has no deadline; the caller has one.
 #[tokio::test(start_paused = true)]
 async fn a_handshake_at_one_byte_a_second_waits_for_the_deadline() {
     let (ours, mut theirs) = duplex(1024 * 1024);
@@ -166,15 +165,15 @@ async fn a_handshake_at_one_byte_a_second_waits_for_the_deadline() {
     }
 }
 
-/// T12, V29: work for nothing, without end.
+/// T12, V29: messages that cost time and have no effect.
 #[tokio::test]
-async fn floods_within_the_handshake_end_it() {
+async fn a_flood_of_messages_ends_the_handshake() {
     let change_cipher_spec = record(20, [3, 3], &[1]).repeat(1_000);
     let warnings = record(21, [3, 3], &[1, 90]).repeat(1_000);
     let empty = record(22, [3, 3], &[]).repeat(1_000);
     let data = record(23, [3, 3], b"x").repeat(1_000);
     let hellos = record(22, [3, 3], &[0, 0, 0, 0]).repeat(1_000);
-    // A message that is announced to be as long as one can be.
+    // A message with the largest length.
     let endless = record(22, [3, 3], &[[2, 0xff, 0xff, 0xff].as_slice(), &[0; 16_000]].concat());
     let fragments = record(22, [3, 3], &[2]).repeat(HANDSHAKE_BYTES_MAX);
     for answer in [change_cipher_spec, warnings, empty, data, hellos, endless, fragments] {
@@ -183,9 +182,9 @@ async fn floods_within_the_handshake_end_it() {
     }
 }
 
-/// A message of the largest size that rustls takes, in the smallest parts, is no endless work.
+/// A message of the largest size that rustls accepts, in small parts, with further bytes.
 #[tokio::test]
-async fn more_bytes_than_a_handshake_can_have_are_refused() {
+async fn more_bytes_than_a_handshake_may_have_are_refused() {
     let part = record(22, [3, 3], &[0xff; 100]);
     let first = record(22, [3, 3], &[2, 0, 0xff, 0xff]);
     let answer = [&first[..], &part.repeat(HANDSHAKE_BYTES_MAX / part.len() + 100)].concat();
@@ -229,7 +228,7 @@ async fn an_end_after_any_prefix_of_the_handshake_is_an_error() {
 }
 
 #[tokio::test]
-async fn an_alert_is_told_by_its_name_and_cause() {
+async fn the_error_for_an_alert_has_a_hint() {
     for (alert, words) in
         [(40, "ciphers"), (112, "sslsni=0"), (116, "sslcert"), (80, "log"), (200, "log")]
     {
@@ -239,9 +238,8 @@ async fn an_alert_is_told_by_its_name_and_cause() {
     }
 }
 
-/// The server hears why.
 #[tokio::test]
-async fn a_refused_server_is_told_by_an_alert() {
+async fn a_refused_server_receives_an_alert() {
     let root = super::zoo::tempdir();
     let file = root.file("root.crt", super::zoo::OTHER_ROOT.certificate().pem());
     for tls13 in [true, false] {
@@ -258,7 +256,7 @@ async fn a_refused_server_is_told_by_an_alert() {
 }
 
 #[tokio::test]
-async fn the_name_is_told_to_the_server_unless_it_is_an_address_or_not_wanted() {
+async fn the_host_name_is_sent_unless_it_is_an_address_or_sni_is_disabled() {
     for (parameters, name) in [
         ("host=localhost", Some("localhost")),
         ("host=LocalHost", Some("localhost")),
@@ -282,7 +280,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
-    fn whatever_answers_our_hello_ends_in_an_error(
+    fn arbitrary_answers_to_the_clients_hello_end_in_an_error(
         content in 20u8..24,
         kind in any::<u8>(),
         bytes in proptest::collection::vec(any::<u8>(), 0..600),

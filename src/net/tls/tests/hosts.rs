@@ -1,4 +1,4 @@
-//! T8: which names of a certificate are the host's.
+//! T8: the comparison of the host with the names of a certificate.
 
 use pgbell_testkit::Leaf;
 
@@ -7,7 +7,7 @@ use super::zoo::{self, ROOT};
 use crate::ErrorKind;
 
 #[tokio::test]
-async fn a_host_is_known_by_its_names_alone() {
+async fn a_host_is_compared_with_the_alternative_names() {
     let directory = zoo::tempdir();
     let root = directory.file("root.crt", ROOT.certificate().pem());
     let bare = || Leaf::server("x").without_names();
@@ -31,7 +31,7 @@ async fn a_host_is_known_by_its_names_alone() {
         (&partial, "db1.example.com", false),
         (&middle, "a.b.example.com", false),
         (&only_star, "localhost", false),
-        // libpq looks at the common name when there is no other: here it never counts.
+        // libpq uses the common name if there is no other: here it is never used.
         (&common, "db.example.com", false),
         (&other_common, "db.example.com", false),
         (&other_common, "other.example.com", true),
@@ -62,7 +62,7 @@ async fn a_host_is_known_by_its_names_alone() {
 }
 
 #[tokio::test]
-async fn the_host_counts_and_not_its_address() {
+async fn the_host_is_verified_and_not_its_address() {
     let directory = zoo::tempdir();
     let root = directory.file("root.crt", ROOT.certificate().pem());
     let setup = Setup::new(&zoo::issue(&Leaf::server("db.example.com").ip_address([127, 0, 0, 1])));
@@ -84,7 +84,7 @@ async fn the_host_counts_and_not_its_address() {
 }
 
 #[tokio::test]
-async fn an_error_lists_the_names_that_there_are() {
+async fn the_error_for_another_host_lists_the_names_of_the_certificate() {
     let directory = zoo::tempdir();
     let root = directory.file("root.crt", ROOT.certificate().pem());
     let full = format!("sslmode=verify-full sslrootcert={root}");

@@ -1,4 +1,4 @@
-//! TLS without a database: servers of rustls, and servers that lie, in this process.
+//! Tests of TLS without a database, with servers of rustls and hostile servers in this process.
 
 mod asking;
 mod certificates;

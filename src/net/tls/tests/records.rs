@@ -1,4 +1,4 @@
-//! A server that has shaken hands, and then lies.
+//! A hostile server after the handshake.
 
 use bytes::BytesMut;
 use rustls::{AlertDescription, ContentType};
@@ -12,16 +12,16 @@ use super::super::record::{Header, PLAINTEXT_BYTES_MAX};
 use super::server::*;
 use crate::ErrorKind;
 
-/// Asks for new keys, and does not.
+/// A key update that requests one of the client.
 const KEY_UPDATE: [u8; 5] = [24, 0, 0, 1, 1];
 
-async fn lied_to(tls13: bool) -> (TlsStream<DuplexStream>, Liar<DuplexStream>) {
+async fn hostile_pair(tls13: bool) -> (TlsStream<DuplexStream>, HostileServer<DuplexStream>) {
     let (stream, server) =
         pair(&Setup::good().version(tls13), "sslmode=require", 1024 * 1024).await;
-    (stream, server.into_liar())
+    (stream, server.into_hostile())
 }
 
-/// The error of reading, which comes again. Data before it is delivered first.
+/// Reads until an error, which must be returned again by the next read. Data before it is discarded.
 async fn error_of(stream: &mut TlsStream<DuplexStream>) -> crate::Error {
     let mut out = BytesMut::with_capacity(64 * 1024);
     let error = loop {
@@ -37,36 +37,36 @@ async fn error_of(stream: &mut TlsStream<DuplexStream>) -> crate::Error {
 }
 
 async fn refused(tls13: bool, records: &[(ContentType, &[u8])]) -> String {
-    let (mut stream, mut liar) = lied_to(tls13).await;
-    liar.send(ContentType::ApplicationData, b"before").await;
+    let (mut stream, mut hostile) = hostile_pair(tls13).await;
+    hostile.send(ContentType::ApplicationData, b"before").await;
     for (content, bytes) in records {
-        liar.send(*content, bytes).await;
+        hostile.send(*content, bytes).await;
     }
     assert_eq!(read_data(&mut stream, 6).await, b"before");
     let error = error_of(&mut stream).await;
     assert_eq!(error.kind(), ErrorKind::Connect, "{error}");
-    // The server is told, in a record.
-    let mut told = [0; 5];
-    liar.io.read_exact(&mut told).await.unwrap();
-    assert!(Header::read(&told).unwrap().is_some());
+    // The server receives an alert, in a record.
+    let mut alert = [0; 5];
+    hostile.io.read_exact(&mut alert).await.unwrap();
+    assert!(Header::read(&alert).unwrap().is_some());
     error.to_string()
 }
 
 #[tokio::test]
-async fn a_record_that_was_changed_is_refused_whichever_byte_it_is() {
+async fn a_record_with_a_changed_byte_is_refused() {
     for tls13 in [true, false] {
-        let (_, mut liar) = lied_to(tls13).await;
-        let length = liar.record(ContentType::ApplicationData, b"payload").len();
+        let (_, mut hostile) = hostile_pair(tls13).await;
+        let length = hostile.record(ContentType::ApplicationData, b"payload").len();
         for at in 0..length {
-            // The minor version, which TLS 1.3 says to ignore: RFC 8446 §5.1.
+            // The minor version, which TLS 1.3 ignores: RFC 8446 §5.1.
             if tls13 && at == 2 {
                 continue;
             }
-            let (mut stream, mut liar) = lied_to(tls13).await;
-            let mut record = liar.record(ContentType::ApplicationData, b"payload");
+            let (mut stream, mut hostile) = hostile_pair(tls13).await;
+            let mut record = hostile.record(ContentType::ApplicationData, b"payload");
             record[at] ^= 1;
-            liar.raw(&record).await;
-            drop(liar);
+            hostile.raw(&record).await;
+            drop(hostile);
             let mut out = BytesMut::with_capacity(100);
             let read = read(&mut stream, &mut out).await;
             assert!(read.is_err() && out.is_empty(), "byte {at}: {read:?}");
@@ -75,13 +75,13 @@ async fn a_record_that_was_changed_is_refused_whichever_byte_it_is() {
 }
 
 #[tokio::test]
-async fn records_in_another_order_or_twice_are_refused() {
+async fn reordered_or_repeated_records_are_refused() {
     for order in [[1, 0], [0, 0]] {
-        let (mut stream, mut liar) = lied_to(true).await;
+        let (mut stream, mut hostile) = hostile_pair(true).await;
         let records =
-            [b"first", b"other"].map(|data| liar.record(ContentType::ApplicationData, data));
+            [b"first", b"other"].map(|data| hostile.record(ContentType::ApplicationData, data));
         for at in order {
-            liar.raw(&records[at]).await;
+            hostile.raw(&records[at]).await;
         }
         let error = error_of(&mut stream).await.to_string();
         assert!(error.contains("does not decrypt"), "{error}");
@@ -89,7 +89,7 @@ async fn records_in_another_order_or_twice_are_refused() {
 }
 
 #[tokio::test]
-async fn bytes_in_clear_after_the_handshake_are_refused() {
+async fn unencrypted_bytes_after_the_handshake_are_refused() {
     for (tls13, bytes, words) in [
         (true, &b"E\0\0\0\x10SFATAL\0\0"[..], "not TLS"),
         (true, b"\x15\x03\x03\0\x02\x01\0", "in clear"),
@@ -102,8 +102,8 @@ async fn bytes_in_clear_after_the_handshake_are_refused() {
         (true, b"\x17\x03\x03\x00\x01\x00", "does not decrypt"),
         (true, b"\x17\x03\x03\x00\x00", "does not decrypt"),
     ] {
-        let (mut stream, mut liar) = lied_to(tls13).await;
-        liar.raw(bytes).await;
+        let (mut stream, mut hostile) = hostile_pair(tls13).await;
+        hostile.raw(bytes).await;
         let error = error_of(&mut stream).await.to_string();
         assert!(error.contains(words), "{bytes:x?}: {error}");
         assert!(!error.contains("FATAL"));
@@ -111,45 +111,45 @@ async fn bytes_in_clear_after_the_handshake_are_refused() {
 }
 
 #[tokio::test]
-async fn alerts_are_told_by_their_names() {
+async fn the_error_for_an_alert_has_its_name() {
     for (tls13, alert, name) in [
         (true, AlertDescription::InternalError, "internal_error"),
         (false, AlertDescription::InternalError, "internal_error"),
         (true, AlertDescription::Unknown(77), "number 77"),
     ] {
-        let (mut stream, mut liar) = lied_to(tls13).await;
-        liar.send(ContentType::Alert, &[2, alert.into()]).await;
+        let (mut stream, mut hostile) = hostile_pair(tls13).await;
+        hostile.send(ContentType::Alert, &[2, alert.into()]).await;
         let error = error_of(&mut stream).await;
         assert_eq!(error.kind(), ErrorKind::Connect);
         assert!(error.to_string().contains(name), "{error}");
     }
-    // In TLS 1.3 so does a server that refuses our certificate, after its handshake.
-    let (mut stream, mut liar) = lied_to(true).await;
-    liar.send(ContentType::Alert, &[2, AlertDescription::CertificateRequired.into()]).await;
+    // In TLS 1.3 a server sends such an alert if it refuses the client's certificate, after the handshake.
+    let (mut stream, mut hostile) = hostile_pair(true).await;
+    hostile.send(ContentType::Alert, &[2, AlertDescription::CertificateRequired.into()]).await;
     let error = error_of(&mut stream).await;
     assert_eq!(error.kind(), ErrorKind::Tls);
     assert!(error.hint().unwrap().contains("sslcert"), "{error}");
 }
 
 #[tokio::test]
-async fn warnings_are_passed_over_in_tls_1_2_only() {
+async fn warnings_are_ignored_only_in_tls_1_2() {
     let warning = [1, AlertDescription::UnrecognisedName.into()];
-    let (mut stream, mut liar) = lied_to(false).await;
-    liar.send(ContentType::Alert, &warning).await;
-    liar.send(ContentType::ApplicationData, b"x").await;
+    let (mut stream, mut hostile) = hostile_pair(false).await;
+    hostile.send(ContentType::Alert, &warning).await;
+    hostile.send(ContentType::ApplicationData, b"x").await;
     assert_eq!(read_data(&mut stream, 1).await, b"x");
     assert!(refused_by_alert(&warning).await.contains("unrecognised_name"));
-    // Announces a goodbye, in both.
-    let (mut stream, mut liar) = lied_to(true).await;
-    liar.send(ContentType::Alert, &[1, AlertDescription::UserCanceled.into()]).await;
-    liar.send(ContentType::Alert, &[1, AlertDescription::CloseNotify.into()]).await;
+    // This alert announces close_notify, in both versions.
+    let (mut stream, mut hostile) = hostile_pair(true).await;
+    hostile.send(ContentType::Alert, &[1, AlertDescription::UserCanceled.into()]).await;
+    hostile.send(ContentType::Alert, &[1, AlertDescription::CloseNotify.into()]).await;
     let mut out = BytesMut::with_capacity(10);
     assert_eq!(read(&mut stream, &mut out).await.unwrap(), 0);
 }
 
 async fn refused_by_alert(alert: &[u8]) -> String {
-    let (mut stream, mut liar) = lied_to(true).await;
-    liar.send(ContentType::Alert, alert).await;
+    let (mut stream, mut hostile) = hostile_pair(true).await;
+    hostile.send(ContentType::Alert, alert).await;
     error_of(&mut stream).await.to_string()
 }
 
@@ -161,14 +161,14 @@ async fn malformed_messages_are_refused() {
         (true, &[(Alert, &[1][..])][..], "malformed alert"),
         (true, &[(Alert, &[])], "malformed alert"),
         (true, &[(Alert, &[1, 0, 0])], "malformed alert"),
-        (true, &[(Handshake, &[])], "no known kind"),
-        // A request for a certificate after the handshake, which nobody offered.
+        (true, &[(Handshake, &[])], "of an unknown type"),
+        // A request for a certificate after the handshake, which the client did not offer.
         (true, &[(Handshake, &[13, 0, 0, 3, 0, 0, 0])], "message of the handshake"),
         (true, &[(Handshake, &[2, 0, 0, 0])], "message of the handshake"),
         (true, &[(Handshake, &[24, 0, 0, 1, 2])], "message of the handshake"),
         (true, &[(Handshake, &[24, 0, 0, 2, 1, 1])], "message of the handshake"),
         (true, &[(Handshake, &[24, 0, 0, 0])], "message of the handshake"),
-        // New keys in the middle of a record, or in parts with something between.
+        // A key update with a message after it in its record, or in parts with another record between them.
         (true, &[(Handshake, &[24, 0, 0, 1, 0, 4])], "message of the handshake"),
         (true, &[(Handshake, &[24, 0, 0, 1]), (ApplicationData, b"x")], "within a message"),
         (true, &[(Handshake, &[24]), (Alert, &[1, 0])], "within a message"),
@@ -176,8 +176,8 @@ async fn malformed_messages_are_refused() {
         (false, &[(Handshake, &KEY_UPDATE)], "message of the handshake"),
         (false, &[(Handshake, &[4, 0, 0, 0])], "message of the handshake"),
         (false, &[(Handshake, &[0, 0, 0, 1, 0])], "message of the handshake"),
-        (true, &[(ContentType::Heartbeat, &[1, 0])], "no known kind"),
-        (true, &[(ContentType::Unknown(99), b"x")], "no known kind"),
+        (true, &[(ContentType::Heartbeat, &[1, 0])], "of an unknown type"),
+        (true, &[(ContentType::Unknown(99), b"x")], "of an unknown type"),
         (true, &[(ContentType::ChangeCipherSpec, &[1])], "does not decrypt"),
     ] {
         let error = refused(tls13, records).await;
@@ -186,32 +186,32 @@ async fn malformed_messages_are_refused() {
 }
 
 #[tokio::test]
-async fn messages_in_parts_are_put_together() {
-    let (mut stream, mut liar) = lied_to(true).await;
-    // A ticket of 100 bytes, one by one: no more records without data than may be.
+async fn messages_in_parts_are_accepted() {
+    let (mut stream, mut hostile) = hostile_pair(true).await;
+    // A ticket of 100 bytes in small parts, in fewer records without data than the limit.
     let ticket = [&[4, 0, 0, 100][..], &[7; 100]].concat();
     for part in ticket.chunks(4) {
-        liar.send(ContentType::Handshake, part).await;
+        hostile.send(ContentType::Handshake, part).await;
     }
-    liar.send(ContentType::ApplicationData, b"x").await;
+    hostile.send(ContentType::ApplicationData, b"x").await;
     assert_eq!(read_data(&mut stream, 1).await, b"x");
     // Several in one record.
-    liar.send(ContentType::Handshake, &[4, 0, 0, 1, 9, 4, 0, 0, 0]).await;
-    liar.send(ContentType::ApplicationData, b"y").await;
+    hostile.send(ContentType::Handshake, &[4, 0, 0, 1, 9, 4, 0, 0, 0]).await;
+    hostile.send(ContentType::ApplicationData, b"y").await;
     assert_eq!(read_data(&mut stream, 1).await, b"y");
 }
 
 #[tokio::test]
-async fn requests_for_renegotiation_are_passed_over() {
-    let (mut stream, mut liar) = lied_to(false).await;
-    liar.send(ContentType::Handshake, &[0, 0, 0, 0]).await;
-    liar.send(ContentType::ApplicationData, b"x").await;
+async fn requests_for_renegotiation_are_ignored() {
+    let (mut stream, mut hostile) = hostile_pair(false).await;
+    hostile.send(ContentType::Handshake, &[0, 0, 0, 0]).await;
+    hostile.send(ContentType::ApplicationData, b"x").await;
     assert_eq!(read_data(&mut stream, 1).await, b"x");
 }
 
-/// V29: work for nothing, without end.
+/// V29: records that cost time and have no effect.
 #[tokio::test]
-async fn records_without_data_end_the_connection_soon() {
+async fn too_many_records_without_data_end_the_connection() {
     use ContentType::{Alert, ApplicationData, Handshake};
     let warning = [1, AlertDescription::UserCanceled.into()];
     let tickets = [4, 0, 0, 0].repeat(4_000);
@@ -223,12 +223,12 @@ async fn records_without_data_end_the_connection_soon() {
         (false, Handshake, &[0, 0, 0, 0]),
     ] {
         let allowed = vec![(content, bytes); usize::from(IDLE_RECORDS_MAX)];
-        let (mut stream, mut liar) = lied_to(tls13).await;
+        let (mut stream, mut hostile) = hostile_pair(tls13).await;
         for _ in 0..3 {
             for (content, bytes) in &allowed {
-                liar.send(*content, bytes).await;
+                hostile.send(*content, bytes).await;
             }
-            liar.send(ApplicationData, b"data").await;
+            hostile.send(ApplicationData, b"data").await;
             assert_eq!(read_data(&mut stream, 4).await, b"data");
         }
         let error = refused(tls13, &[&allowed[..], &[(content, bytes)]].concat()).await;
@@ -236,9 +236,9 @@ async fn records_without_data_end_the_connection_soon() {
     }
 }
 
-/// Each request for new keys asks for a record of ours.
+/// Each request alone is answered with a record.
 #[tokio::test]
-async fn requests_for_new_keys_do_not_pile_up_answers() {
+async fn many_requests_for_a_key_update_get_few_answers() {
     let (mut stream, mut server) = pair(&Setup::good(), "sslmode=require", 64 * 1024).await;
     for round in 0..100u8 {
         for _ in 0..10 {
@@ -246,7 +246,7 @@ async fn requests_for_new_keys_do_not_pile_up_answers() {
         }
         server.send(&[round]).await;
     }
-    // Read at once: all those requests are there before the first answer can go out.
+    // All requests are read before the first answer can be sent.
     assert_eq!(read_data(&mut stream, 100).await.len(), 100);
     write_all(&mut stream, b"done").await.unwrap();
     assert_eq!(server.data(4).await, b"done");
@@ -254,10 +254,10 @@ async fn requests_for_new_keys_do_not_pile_up_answers() {
 }
 
 #[tokio::test]
-async fn the_largest_record_is_delivered_in_pieces_as_small_as_the_caller_likes() {
-    let (mut stream, mut liar) = lied_to(true).await;
+async fn the_largest_record_is_delivered_in_parts_of_the_size_of_the_callers_buffer() {
+    let (mut stream, mut hostile) = hostile_pair(true).await;
     let data = pattern(PLAINTEXT_BYTES_MAX);
-    liar.send(ContentType::ApplicationData, &data).await;
+    hostile.send(ContentType::ApplicationData, &data).await;
     let mut all = Vec::new();
     while all.len() < data.len() {
         let mut out = BytesMut::with_capacity(1_000);
@@ -267,38 +267,38 @@ async fn the_largest_record_is_delivered_in_pieces_as_small_as_the_caller_likes(
         all.extend_from_slice(&out[12..]);
     }
     assert!(all == data);
-    // No room at all: some is made.
-    liar.send(ContentType::ApplicationData, b"x").await;
+    // A buffer without spare capacity grows.
+    hostile.send(ContentType::ApplicationData, b"x").await;
     let mut out = BytesMut::new();
     assert_eq!(read(&mut stream, &mut out).await.unwrap(), 1);
 }
 
 #[tokio::test]
-async fn what_is_ready_is_delivered_at_once_and_before_an_error() {
-    let (mut stream, mut liar) = lied_to(true).await;
+async fn received_data_is_delivered_at_once_and_before_an_error() {
+    let (mut stream, mut hostile) = hostile_pair(true).await;
     for _ in 0..10 {
-        liar.send(ContentType::ApplicationData, &[7; 100]).await;
+        hostile.send(ContentType::ApplicationData, &[7; 100]).await;
     }
-    liar.raw(b"garbage").await;
+    hostile.raw(b"garbage").await;
     let mut out = BytesMut::with_capacity(10_000);
     assert_eq!(read(&mut stream, &mut out).await.unwrap(), 1_000);
     assert!(error_of(&mut stream).await.to_string().contains("not TLS"));
 }
 
-/// The opener alone: a nonce is never used twice.
+/// No nonce is used twice.
 #[tokio::test]
-async fn the_count_of_records_is_part_of_each() {
+async fn equal_data_is_encrypted_to_different_records() {
     let (ours, theirs) = tokio::io::duplex(64 * 1024);
     let mut server = Setup::good().over(theirs);
     let config = config("sslmode=require");
-    let (secured, _) = tokio::join!(connect(&config, ours), server.shake());
+    let (secured, _) = tokio::join!(connect(&config, ours), server.handshake());
     drop(secured);
     let suite = server.connection.negotiated_cipher_suite().unwrap();
     let secrets = server.connection.dangerous_extract_secrets().unwrap();
     let mut sealer = super::super::keys::Sealer::new(suite, secrets.tx).unwrap();
     let records = [(); 3].map(|()| sealer.seal(ContentType::ApplicationData, b"same").unwrap());
     assert!(records[0] != records[1] && records[1] != records[2]);
-    // With the client's secrets nothing of the server's opens.
+    // The client's keys do not decrypt the server's records.
     let mut opener = Opener::new(suite, secrets.rx).unwrap();
     let mut record = records[0].clone();
     let header = Header::whole(&record).unwrap().unwrap();

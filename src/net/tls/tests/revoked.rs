@@ -1,4 +1,4 @@
-//! Certificates that were taken back.
+//! Revoked certificates.
 
 use pgbell_testkit::{Authority, Leaf};
 
@@ -52,7 +52,7 @@ async fn a_revoked_certificate_is_refused_with_and_without_its_host_checked() {
 
 /// Editors on Windows write one.
 #[tokio::test]
-async fn a_byte_order_mark_before_authorities_or_lists_is_passed_over() {
+async fn a_byte_order_mark_before_authorities_or_lists_is_ignored() {
     let revoking = revoking();
     let [good, bad] = [(), ()].map(|()| revoking.root.issue(&Leaf::server("localhost")).unwrap());
     revoking.root.revoke(&bad).unwrap();
@@ -92,7 +92,7 @@ async fn each_authority_of_a_chain_needs_its_list() {
     assert!(found.contains("no list of revoked certificates is from"), "{found}");
     revoking.directory.file("list.crl", format!("{}{}", of_root.pem(), of_intermediate.pem()));
     revoking.attempt(&setup, &with).await.unwrap();
-    // As files of a directory, with others in it.
+    // As files of a directory that has other files too.
     let lists = zoo::tempdir();
     lists.file("0a.r0", of_root.pem());
     lists.file("0b.r0", of_intermediate.pem());
@@ -100,13 +100,13 @@ async fn each_authority_of_a_chain_needs_its_list() {
     std::fs::create_dir(lists.0.join("below")).unwrap();
     let within = format!("sslmode=verify-ca sslcrldir={}", lists.0.display());
     revoking.attempt(&setup, &within).await.unwrap();
-    // An intermediate that is taken back takes everything below it along.
+    // Below a revoked intermediate no certificate is accepted.
     revoking.root.revoke(revoking.intermediate.certificate()).unwrap();
     lists.file("0a.r0", revoking.root.revocation_list().unwrap().pem());
     assert!(words(revoking.attempt(&setup, &within).await).contains("is revoked"));
 }
 
-/// T9: libpq would go on without a check.
+/// T9: libpq would continue without a check.
 #[tokio::test]
 async fn a_list_that_cannot_be_read_is_an_error() {
     let revoking = revoking();
@@ -118,10 +118,10 @@ async fn a_list_that_cannot_be_read_is_an_error() {
     let empty = zoo::tempdir();
     for (parameter, words) in [
         (format!("sslcrl={broken}"), "is malformed"),
-        (format!("sslcrl={text}"), "holds no list"),
+        (format!("sslcrl={text}"), "contains no list"),
         ("sslcrl=/nonexistent/list.crl".to_owned(), "does not exist"),
         (format!("sslcrl={}", empty.0.display()), "not a regular file"),
-        (format!("sslcrldir={}", empty.0.display()), "holds no list"),
+        (format!("sslcrldir={}", empty.0.display()), "contains no list"),
         ("sslcrldir=/nonexistent".to_owned(), "cannot be read"),
     ] {
         let config = config(&format!("{} sslmode=verify-ca {parameter}", revoking.parameters));
@@ -129,12 +129,12 @@ async fn a_list_that_cannot_be_read_is_an_error() {
         assert_eq!(error.kind(), ErrorKind::Config);
         assert!(error.to_string().contains(words), "{parameter}: {error}");
     }
-    // Without authorities nothing is looked at: whoever gives a list wants it to be.
+    // Without authorities the list would not be used.
     let error = tls(&config(&format!("sslmode=require sslcrl={broken}"))).unwrap_err();
     assert!(error.to_string().contains("no authority to trust"), "{error}");
 }
 
-/// A list that somebody else has signed says nothing.
+/// A list that another authority has signed.
 #[tokio::test]
 async fn a_forged_list_is_refused() {
     let revoking = revoking();

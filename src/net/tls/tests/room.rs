@@ -1,4 +1,4 @@
-//! Records of the protocol itself take room in the queue of what is to be sent.
+//! Records of the protocol itself take room in the queue of records to send.
 
 use std::io;
 use std::pin::Pin;
@@ -10,16 +10,16 @@ use super::super::record::PLAINTEXT_BYTES_MAX;
 use super::super::{TlsStream, outgoing::QUEUE_BYTES_MAX};
 use super::server::*;
 
-/// What a record of TLS 1.3 has beside its data: header, content type and tag.
+/// The bytes of a record of TLS 1.3 in addition to its data: header, content type and tag.
 const RECORD_BYTES: usize = 5 + 1 + 16;
 
-/// A socket that takes `left` more bytes.
-struct Gate {
+/// A socket that accepts `left` more bytes.
+struct LimitedSocket {
     io: DuplexStream,
     left: usize,
 }
 
-impl AsyncRead for Gate {
+impl AsyncRead for LimitedSocket {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -29,7 +29,7 @@ impl AsyncRead for Gate {
     }
 }
 
-impl AsyncWrite for Gate {
+impl AsyncWrite for LimitedSocket {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -55,8 +55,8 @@ impl AsyncWrite for Gate {
     }
 }
 
-/// Writes once, if that is possible now.
-async fn try_write(stream: &mut TlsStream<Gate>, data: &[u8]) -> Option<usize> {
+/// Writes once. `None` if the write is pending.
+async fn try_write(stream: &mut TlsStream<LimitedSocket>, data: &[u8]) -> Option<usize> {
     std::future::poll_fn(|cx| match stream.poll_write(cx, data) {
         Poll::Ready(result) => Poll::Ready(Some(result.unwrap())),
         Poll::Pending => Poll::Ready(None),
@@ -64,16 +64,16 @@ async fn try_write(stream: &mut TlsStream<Gate>, data: &[u8]) -> Option<usize> {
     .await
 }
 
-/// The server has asked for new keys while the queue was full. Then the socket takes the first record, and there is room
-/// for the answer, but for nothing behind it. A write that takes nothing would end the connection.
+/// The server has requested a key update while the queue was full. Then the socket accepts the first record, and there is
+/// room for the key update, but not for data. A write of 0 bytes would end the connection.
 #[tokio::test]
-async fn a_write_waits_if_the_answer_to_new_keys_takes_the_last_room() {
+async fn a_write_waits_if_a_key_update_takes_the_last_room() {
     for spare in [1, 10, 27] {
         let (ours, theirs) = duplex(1024 * 1024);
         let mut server = Setup::good().over(theirs);
         let config = config("sslmode=require");
-        let gate = Gate { io: ours, left: usize::MAX };
-        let (secured, _) = tokio::join!(connect(&config, gate), server.shake());
+        let limited = LimitedSocket { io: ours, left: usize::MAX };
+        let (secured, _) = tokio::join!(connect(&config, limited), server.handshake());
         let mut stream = secured.unwrap().stream;
         stream.parts().0.left = 0;
 

@@ -1,4 +1,4 @@
-//! Servers: one of rustls, and its keys in the hands of one that lies.
+//! Servers: one of rustls, and a hostile one with its keys.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr};
@@ -19,14 +19,14 @@ use super::super::{Secured, Tls, TlsStream};
 use super::zoo::{GOOD, ROOT};
 use crate::{Config, Error};
 
-/// How a server is set up.
+/// The settings of a server.
 pub(super) struct Setup {
     pub(super) chain: String,
     pub(super) key: String,
     pub(super) versions: Vec<&'static SupportedProtocolVersion>,
     pub(super) protocols: Vec<&'static str>,
     pub(super) suite: Option<rustls::CipherSuite>,
-    /// Asks clients for a certificate, and insists on one.
+    /// It requests a client certificate; if true, it requires one.
     pub(super) asks: Option<bool>,
     pub(super) tickets: usize,
 }
@@ -63,7 +63,7 @@ impl Setup {
 
     pub(super) fn connection(&self) -> ServerConnection {
         let mut provider =
-            rustls::crypto::CryptoProvider::clone(&super::super::provider::provider().unwrap());
+            rustls::crypto::CryptoProvider::clone(&super::super::config::provider().unwrap());
         if let Some(suite) = self.suite {
             provider.cipher_suites.retain(|known| known.suite() == suite);
         }
@@ -86,7 +86,7 @@ impl Setup {
         let chain = CertificateDer::pem_slice_iter(self.chain.as_bytes());
         let chain = chain.collect::<Result<Vec<_>, _>>().unwrap();
         let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap();
-        // Without the check that the certificate is one: some are meant to be bad.
+        // The certificate is not checked: some tests use a bad one.
         let key = builder_key(&builder, chain, key);
         let mut config = builder.with_cert_resolver(Arc::new(key));
         config.alpn_protocols =
@@ -115,12 +115,12 @@ pub(super) struct Server<S> {
     pub(super) connection: ServerConnection,
     pub(super) io: S,
     pub(super) failed: Option<rustls::Error>,
-    /// What was received, and has not been asked for. rustls keeps little of it.
+    /// The data that was received and not returned. rustls buffers only a part of it.
     data: Vec<u8>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Server<S> {
-    /// Sends what rustls has to send.
+    /// Sends the output of rustls.
     pub(super) async fn flush(&mut self) {
         let mut bytes = Vec::new();
         while self.connection.wants_write() {
@@ -130,7 +130,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Server<S> {
         let _ = self.io.flush().await;
     }
 
-    /// Reads once. False at the end, or when rustls has had enough.
+    /// Reads once. False at the end, or after an error of rustls.
     pub(super) async fn receive(&mut self) -> bool {
         let mut bytes = [0; 4096];
         let count = self.io.read(&mut bytes).await.unwrap_or(0);
@@ -150,7 +150,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Server<S> {
         count > 0
     }
 
-    pub(super) async fn shake(&mut self) -> bool {
+    pub(super) async fn handshake(&mut self) -> bool {
         while self.connection.is_handshaking() {
             self.flush().await;
             if self.connection.is_handshaking() && !self.receive().await {
@@ -162,19 +162,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Server<S> {
     }
 
     pub(super) async fn send(&mut self, data: &[u8]) {
-        // rustls keeps at most 64 KiB.
+        // rustls buffers at most 64 KiB.
         for part in data.chunks(32 * 1024) {
             self.connection.writer().write_all(part).unwrap();
             self.flush().await;
         }
     }
 
-    pub(super) async fn goodbye(&mut self) {
+    pub(super) async fn close_notify(&mut self) {
         self.connection.send_close_notify();
         self.flush().await;
     }
 
-    /// Reads until so much data is there, or the client has ended.
+    /// Reads until so much data has arrived, or the client has ended the connection.
     pub(super) async fn data(&mut self, count: usize) -> Vec<u8> {
         while self.data.len() < count && self.receive().await {
             self.flush().await;
@@ -182,21 +182,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Server<S> {
         std::mem::take(&mut self.data)
     }
 
-    /// Gives its keys out of the hands of rustls: records of any kind can be made with them.
-    pub(super) fn into_liar(self) -> Liar<S> {
+    /// Takes the keys out of rustls, to encrypt records of any kind with them.
+    pub(super) fn into_hostile(self) -> HostileServer<S> {
         let suite = self.connection.negotiated_cipher_suite().unwrap();
         let secrets = self.connection.dangerous_extract_secrets().unwrap();
-        Liar { sealer: Sealer::new(suite, secrets.tx).unwrap(), io: self.io }
+        HostileServer { sealer: Sealer::new(suite, secrets.tx).unwrap(), io: self.io }
     }
 }
 
-/// A server that has shaken hands, and then says what it likes.
-pub(super) struct Liar<S> {
+/// A server that sends any record after its handshake.
+pub(super) struct HostileServer<S> {
     pub(super) sealer: Sealer,
     pub(super) io: S,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Liar<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> HostileServer<S> {
     pub(super) fn record(&mut self, content: ContentType, bytes: &[u8]) -> Vec<u8> {
         self.sealer.seal(content, bytes).unwrap()
     }
@@ -212,12 +212,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Liar<S> {
     }
 }
 
-/// A configuration for localhost, with more parameters.
+/// Returns a configuration for localhost, with more parameters.
 pub(super) fn config(parameters: &str) -> Config {
     format!("host=localhost user=bob {parameters}").parse().unwrap()
 }
 
-/// Prepares TLS without any file of the one who runs the tests.
+/// Prepares TLS without the files of the user that runs the tests.
 pub(super) fn tls(config: &Config) -> Result<Tls, Error> {
     Tls::with_directory(config, None)
 }
@@ -230,7 +230,7 @@ pub(super) async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
     tls(config)?.connect_over(io, &server, IpAddr::V4(Ipv4Addr::LOCALHOST)).await
 }
 
-/// Both ends of a connection over which hands were shaken. At most so many bytes are under way at once.
+/// Returns both ends of a connection after the handshake. At most `width` bytes are in transit.
 pub(super) async fn pair(
     setup: &Setup,
     parameters: &str,
@@ -239,12 +239,12 @@ pub(super) async fn pair(
     let (ours, theirs) = duplex(width);
     let mut server = setup.over(theirs);
     let config = config(parameters);
-    let (secured, shaken) = tokio::join!(connect(&config, ours), server.shake());
+    let (secured, shaken) = tokio::join!(connect(&config, ours), server.handshake());
     assert!(shaken, "{:?}", server.failed);
     (secured.unwrap().stream, server)
 }
 
-/// What comes of a handshake with a server that goes on until it ends.
+/// Does a handshake, and returns the result and the server.
 pub(super) async fn attempt(
     setup: &Setup,
     parameters: &str,
@@ -252,11 +252,11 @@ pub(super) async fn attempt(
     let (ours, theirs) = duplex(64 * 1024);
     let mut server = setup.over(theirs);
     let config = config(parameters);
-    let (result, _) = tokio::join!(connect(&config, ours), server.shake());
+    let (result, _) = tokio::join!(connect(&config, ours), server.handshake());
     (result, server)
 }
 
-/// The words of the refusal.
+/// Returns the error of a handshake that must fail.
 pub(super) async fn refusal(setup: &Setup, parameters: &str) -> Error {
     match attempt(setup, parameters).await.0 {
         Err(error) => error,
@@ -272,7 +272,7 @@ pub(super) async fn read<S: AsyncRead + AsyncWrite + Unpin>(
     std::future::poll_fn(|cx| stream.poll_read(cx, out)).await
 }
 
-/// Reads until so much is there.
+/// Reads until so much data has arrived.
 pub(super) async fn read_data<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut TlsStream<S>,
     count: usize,
@@ -304,7 +304,7 @@ pub(super) async fn shutdown<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut Tls
     std::future::poll_fn(|cx| stream.poll_shutdown(cx)).await.unwrap();
 }
 
-/// Bytes that are all different from their neighbours.
+/// Returns bytes that all differ from their neighbours.
 pub(super) fn pattern(count: usize) -> Vec<u8> {
     (0..count).map(|at| u8::try_from(at % 251).unwrap()).collect()
 }

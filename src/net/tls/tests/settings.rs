@@ -1,4 +1,4 @@
-//! What a configuration comes to.
+//! The settings of a configuration.
 
 use std::sync::Arc;
 
@@ -6,14 +6,14 @@ use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use super::super::provider::provider;
+use super::super::config::provider;
 use super::server::*;
 use super::zoo::{self, OTHER_ROOT, ROOT};
 use crate::config::{SslMode, SslNegotiation};
 use crate::{Config, ErrorKind};
 
 #[test]
-fn a_missing_file_of_authorities_is_named_where_one_is_needed() {
+fn a_missing_file_of_authorities_is_named_if_one_is_required() {
     let directory = zoo::tempdir();
     let missing = directory.0.join("root.crt").display().to_string();
     for mode in ["verify-ca", "verify-full"] {
@@ -27,7 +27,7 @@ fn a_missing_file_of_authorities_is_named_where_one_is_needed() {
         assert!(error.to_string().contains("no home directory"), "{error}");
         assert!(error.hint().unwrap().contains("sslrootcert=system"), "{error}");
     }
-    // As libpq has it.
+    // As in libpq.
     for mode in ["allow", "prefer", "require"] {
         tls(&config(&format!("sslmode={mode} sslrootcert={missing}"))).unwrap();
     }
@@ -39,8 +39,8 @@ fn a_malformed_file_of_authorities_is_an_error_in_every_mode() {
     let good = ROOT.certificate().pem();
     let broken = good.replacen("MII", "AAA", 1);
     for (contents, words) in [
-        (String::new(), "holds no certificate"),
-        ("text".to_owned(), "holds no certificate"),
+        (String::new(), "contains no certificate"),
+        ("text".to_owned(), "contains no certificate"),
         (format!("{good}{broken}"), "certificate 2 in"),
         (good.replace("-----END CERTIFICATE-----", ""), "is malformed"),
     ] {
@@ -53,9 +53,9 @@ fn a_malformed_file_of_authorities_is_an_error_in_every_mode() {
     }
 }
 
-/// A later file replaces an earlier one, also the one in the home directory.
+/// It replaces the one in the home directory.
 #[tokio::test]
-async fn a_named_file_of_authorities_is_the_only_one() {
+async fn only_the_named_file_of_authorities_is_used() {
     let [named, home] = [zoo::tempdir(), zoo::tempdir()];
     let file = named.file("root.crt", OTHER_ROOT.certificate().pem());
     home.file("root.crt", ROOT.certificate().pem());
@@ -65,17 +65,17 @@ async fn a_named_file_of_authorities_is_the_only_one() {
     let mut server = Setup::good().over(theirs);
     let to = config.servers().unwrap().remove(0);
     let (result, _) =
-        tokio::join!(tls.connect_over(ours, &to, [127, 0, 0, 1].into()), server.shake());
+        tokio::join!(tls.connect_over(ours, &to, [127, 0, 0, 1].into()), server.handshake());
     assert!(result.unwrap_err().to_string().contains("no authority in"));
 }
 
-/// The environment of the tests is the one of the process: only what can be said without changing it.
+/// The environment of the process is not changed by this test.
 #[tokio::test]
-async fn the_authorities_of_the_system_do_not_know_ours() {
+async fn the_authority_of_the_tests_is_not_one_of_the_system() {
     let weak = Config::new().ssl_mode(SslMode::Require).ssl_root_cert("system");
     assert_eq!(tls(&weak).unwrap_err().kind(), ErrorKind::Config);
     for parameters in ["sslrootcert=system", "sslmode=verify-full sslrootcert=system"] {
-        // A machine without a list says that.
+        // A machine may have no list of authorities.
         let refused = match tls(&config(parameters)) {
             Err(error) => {
                 assert!(error.to_string().contains("no list of authorities"), "{error}");
@@ -88,7 +88,7 @@ async fn the_authorities_of_the_system_do_not_know_ours() {
 }
 
 #[test]
-fn direct_tls_needs_a_mode_that_insists_on_tls() {
+fn direct_tls_needs_a_mode_that_requires_tls() {
     for mode in [SslMode::Allow, SslMode::Prefer] {
         let config = Config::new().host("localhost").ssl_mode(mode);
         let config = config.ssl_negotiation(SslNegotiation::Direct);
@@ -118,7 +118,7 @@ async fn with_own(
     let (ours, theirs) = tokio::io::duplex(64 * 1024);
     let mut server = setup.over(theirs);
     let config = config(parameters).rustls_0_23(Arc::new(client));
-    let (result, _) = tokio::join!(connect(&config, ours), server.shake());
+    let (result, _) = tokio::join!(connect(&config, ours), server.handshake());
     if let Ok(secured) = &result {
         assert_eq!(server.connection.alpn_protocol(), Some(&b"postgresql"[..]), "{secured:?}");
     }
@@ -126,34 +126,34 @@ async fn with_own(
 }
 
 #[tokio::test]
-async fn a_configuration_of_ones_own_decides_what_is_checked() {
+async fn the_users_own_configuration_decides_what_is_verified() {
     let stranger = OTHER_ROOT.issue(&pgbell_testkit::Leaf::server("localhost")).unwrap();
     let stranger = Setup::new(&stranger);
     let mut client = own();
     client.alpn_protocols = vec![b"h2".to_vec()];
-    // Though `require` checks nothing by itself, and the file that is named would not be found.
+    // Although `require` itself verifies nothing, and the named file does not exist.
     let parameters = "sslmode=require sslrootcert=/nonexistent";
     with_own(&Setup::good(), parameters, client).await.unwrap();
     let error = with_own(&stranger, parameters, own()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Tls);
     assert!(format!("{error:#}").contains("UnknownIssuer"), "{error:#}");
     let error = with_own(&Setup::good(), "host=other sslmode=require", own()).await.unwrap_err();
-    assert!(format!("{error:#}").contains("other"), "{error:#}");
-    // What is asked by parameters that hold for it.
+    assert!(format!("{error:#}").contains("other"), "{error}");
+    // A parameter that still applies.
     let asking = Setup { asks: Some(false), ..Setup::good() };
     let error = with_own(&asking, "sslmode=require sslcertmode=require", own()).await.unwrap_err();
     assert!(error.to_string().contains("sslcertmode=require"), "{error}");
 }
 
 #[test]
-fn it_is_kept_in_a_configuration_without_being_shown() {
+fn debug_of_a_configuration_does_not_show_the_users_own_configuration_of_rustls() {
     let config = Config::new().rustls_0_23(Arc::new(own()));
     let shown = format!("{config:?}");
     assert!(shown.contains("rustls_0_23: set") && !shown.contains("::"), "{shown}");
 }
 
 #[tokio::test]
-async fn files_are_read_away_from_the_runtime() {
+async fn files_are_read_in_a_thread_for_blocking_operations() {
     let loaded = super::super::Tls::load(&config("sslmode=require")).await;
     assert!(loaded.is_ok(), "{loaded:?}");
     let error =
@@ -164,7 +164,7 @@ async fn files_are_read_away_from_the_runtime() {
 /// Of two providers that are compiled in, ring is used; rustls' own choice would panic.
 #[cfg(feature = "tls-ring")]
 #[test]
-fn two_providers_are_no_reason_to_panic() {
+fn ring_is_used_if_two_providers_are_compiled_in() {
     let provider = provider().unwrap();
     assert!(
         format!("{:?}", provider.secure_random).to_lowercase().contains("ring"),

@@ -6,21 +6,21 @@ use std::sync::LazyLock;
 
 use pgbell_testkit::{Authority, Ca, Certificate, Certificates, Leaf};
 
-/// Each is made when it is first used.
+/// Certificates, each of which is made when it is first used.
 pub(super) static CERTIFICATES: LazyLock<Certificates> =
     LazyLock::new(|| Certificates::new().unwrap());
 
 pub(super) static ROOT: LazyLock<Authority> =
     LazyLock::new(|| CERTIFICATES.authority("root").unwrap());
 
-/// Of the same name, and not the same.
+/// Another authority.
 pub(super) static OTHER_ROOT: LazyLock<Authority> =
     LazyLock::new(|| CERTIFICATES.authority("other").unwrap());
 
 pub(super) static INTERMEDIATE: LazyLock<Authority> =
     LazyLock::new(|| ROOT.intermediate("intermediate").unwrap());
 
-/// For localhost and 127.0.0.1, from the root.
+/// A certificate for localhost and 127.0.0.1, issued by the root.
 pub(super) static GOOD: LazyLock<Certificate> = LazyLock::new(|| {
     let leaf = Leaf::server("localhost").ip_address([127, 0, 0, 1]);
     ROOT.issue(&leaf).unwrap()
@@ -30,13 +30,13 @@ pub(super) fn issue(leaf: &Leaf) -> Certificate {
     ROOT.issue(leaf).unwrap()
 }
 
-/// An intermediate that may not be one.
+/// Returns a certificate below an intermediate that is not marked as an authority.
 pub(super) fn below_no_authority() -> Certificate {
     let unfit = ROOT.intermediate(Ca::new("unfit").without_constraints()).unwrap();
     unfit.issue(&Leaf::server("localhost")).unwrap()
 }
 
-/// Of version 1, as the commands in PostgreSQL's manual make it: PEM of the certificate and of its key.
+/// Returns a certificate of version 1, made by the commands of PostgreSQL's manual: PEM of the certificate and of its key.
 pub(super) fn version_1() -> (String, String) {
     let directory = tempdir();
     let run = |arguments: &[&str]| {
@@ -69,7 +69,7 @@ pub(super) fn version_1() -> (String, String) {
     (read("v1.pem"), read("key.pem"))
 }
 
-/// A directory that is removed with this.
+/// A directory that is removed on drop.
 pub(super) struct TempDir(pub(super) std::path::PathBuf);
 
 impl TempDir {

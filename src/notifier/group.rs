@@ -1,32 +1,32 @@
-//! Many notifications as the parameters of one statement.
+//! Several notifications as the parameters of one statement.
 
 use crate::{Error, ErrorKind, wire};
 
-/// Most bytes of both arrays together: what a Bind message can hold, and room for the rest of it.
-const PAIRS_BYTES_MAX: usize = wire::limits::FRONTEND_LARGE_FRAME_BYTES_MAX as usize - 1_024;
+/// The largest size of both arrays together: that of a Bind message, less its other fields.
+const GROUP_BYTES_MAX: usize = wire::limits::FRONTEND_LARGE_FRAME_BYTES_MAX as usize - 1_024;
 
-/// Channels and payloads: two arrays of the same length, in order.
-pub(super) struct Pairs {
+/// The notifications of one transaction, in order: an array of channels and an array of payloads, of the same length.
+pub(super) struct Group {
     channels: ArrayLiteral,
     payloads: ArrayLiteral,
     count: u64,
     bytes_max: usize,
 }
 
-impl Pairs {
+impl Group {
     pub(super) fn new() -> Self {
         Self {
             channels: ArrayLiteral::new(),
             payloads: ArrayLiteral::new(),
             count: 0,
-            bytes_max: PAIRS_BYTES_MAX,
+            bytes_max: GROUP_BYTES_MAX,
         }
     }
 
-    /// Adds one pair.
+    /// Adds one notification.
     ///
     /// # Errors
-    /// [`ErrorKind::Misuse`] for a channel or a payload that cannot be sent, and as soon as all of them
+    /// [`ErrorKind::Misuse`] for a channel or a payload that cannot be sent, and as soon as all notifications
     /// together are too long for one message.
     pub(super) fn push(&mut self, channel: &str, payload: &str) -> Result<(), Error> {
         wire::check_channel(channel)?;
@@ -38,7 +38,7 @@ impl Pairs {
             return Err(Error::new(
                 ErrorKind::Misuse,
                 format!(
-                    "the first {} notifications are longer than one message can be, {} bytes",
+                    "the first {} notifications are longer than the longest message, {} bytes",
                     self.count, self.bytes_max
                 ),
             )
@@ -51,18 +51,18 @@ impl Pairs {
         self.count
     }
 
-    /// Of both arrays.
+    /// Returns the size of both arrays together.
     pub(super) fn bytes(&self) -> usize {
         self.channels.0.len().saturating_add(self.payloads.0.len())
     }
 
-    /// The arrays in their text form.
+    /// Returns the arrays of channels and payloads in text format.
     pub(super) fn finish(self) -> (String, String) {
         (self.channels.finish(), self.payloads.finish())
     }
 }
 
-/// A `text[]` in its text form: `{"a","b"}`. It is a bound parameter, never part of a statement.
+/// A `text[]` in text format: `{"a","b"}`. It is a bound parameter, never part of a statement.
 struct ArrayLiteral(String);
 
 impl ArrayLiteral {
@@ -100,15 +100,15 @@ mod tests {
         assert_eq!(array.finish(), r#"{"a","","NULL","q\"b\\s","{,}"," "#.to_owned() + "\n\"}");
     }
 
-    /// An iterator may be without end.
+    /// An iterator may be infinite.
     #[test]
-    fn pairs_beyond_one_message_are_refused_before_they_fill_memory() {
-        let mut pairs = Pairs { bytes_max: 1_000, ..Pairs::new() };
+    fn a_group_that_is_longer_than_one_message_is_refused_before_it_fills_the_memory() {
+        let mut group = Group { bytes_max: 1_000, ..Group::new() };
         let error = std::iter::repeat(("channel", "payload"))
-            .find_map(|(channel, payload)| pairs.push(channel, payload).err())
+            .find_map(|(channel, payload)| group.push(channel, payload).err())
             .unwrap();
         assert_eq!(error.kind(), ErrorKind::Misuse);
         assert!(error.to_string().contains("1000 bytes"), "{error}");
-        assert!(pairs.bytes() < 1_100 && pairs.count() == 51, "{}", pairs.count());
+        assert!(group.bytes() < 1_100 && group.count() == 51, "{}", group.count());
     }
 }

@@ -1,4 +1,4 @@
-//! What is seen of a server while hands are shaken with it.
+//! Facts about the handshake of one connection, for its checks and errors.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,18 +6,18 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::Error;
 
-/// What the handshake of one connection showed, beside what rustls tells of it.
+/// The facts about the handshake of one connection that rustls does not return.
 #[derive(Debug, Default)]
-pub(super) struct Told {
-    /// The file in which a certificate of ours was looked for.
+pub(super) struct HandshakeInfo {
+    /// The file in which a client certificate was searched.
     certificate_file: Option<PathBuf>,
     certificate_requested: AtomicBool,
     certificate_sent: AtomicBool,
-    /// Why its certificate was refused, in our own words.
+    /// The error for a refused server certificate.
     refusal: Mutex<Option<Error>>,
 }
 
-impl Told {
+impl HandshakeInfo {
     pub(super) fn new(certificate_file: Option<PathBuf>) -> Self {
         Self { certificate_file, ..Self::default() }
     }
@@ -34,12 +34,12 @@ impl Told {
         self.certificate_sent.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the server asked for a certificate of ours.
+    /// Returns whether the server requested a client certificate.
     pub(super) fn certificate_requested(&self) -> bool {
         self.certificate_requested.load(Ordering::Relaxed)
     }
 
-    /// Whether it was shown one.
+    /// Returns whether one was sent.
     pub(super) fn certificate_sent(&self) -> bool {
         self.certificate_sent.load(Ordering::Relaxed)
     }

@@ -1,17 +1,17 @@
-//! Random order from a seed.
+//! A pseudo-random generator.
 
-/// A small generator of the SplitMix64 kind: for the order of servers and the like, not for secrets.
+/// A SplitMix64 generator, for the order of servers, delays and the like. It is not suitable for secrets.
 #[derive(Debug, Clone)]
-pub struct Shuffle(u64);
+pub struct PseudoRandom(u64);
 
-impl Shuffle {
-    /// The same seed gives the same order.
+impl PseudoRandom {
+    /// Returns a generator. The same seed gives the same numbers.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// The next number.
+    /// Returns the next number.
     pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;
@@ -20,7 +20,7 @@ impl Shuffle {
         mixed ^ mixed >> 31
     }
 
-    /// Puts `items` into random order: Fisher and Yates.
+    /// Puts `items` into random order (Fisher–Yates).
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             let bound = last as u64 + 1;
@@ -37,16 +37,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_order_of_three_comes_up_and_nothing_is_lost() {
+    fn every_order_of_three_occurs() {
         let orders: BTreeSet<_> = (0..200)
             .map(|seed| {
                 let mut items = [1, 2, 3];
-                Shuffle::new(seed).shuffle(&mut items);
+                PseudoRandom::new(seed).shuffle(&mut items);
                 items
             })
             .collect();
         assert_eq!(orders.len(), 6);
         let mut none: [u8; 0] = [];
-        Shuffle::new(1).shuffle(&mut none);
+        PseudoRandom::new(1).shuffle(&mut none);
     }
 }

@@ -1,4 +1,5 @@
-//! The way into the queue. It has room for so many bytes, and calls get room in the order in which they were made.
+//! The queue from the clones of a notifier to its task. It is bounded in bytes, and calls get room in the order in which
+//! they were made.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
@@ -11,35 +12,35 @@ use super::pipeline::{abandoned, late, unsent};
 use super::request::{Message, Reply, Request};
 use crate::{Error, ErrorKind, net};
 
-/// What a call takes of the queue besides its texts, in bytes: the messages around them, and its place in
-/// the queue.
+/// The bytes that a call takes of the queue in addition to its channels and payloads: for the protocol messages and the
+/// entry of the queue.
 const CALL_BYTES: usize = 512;
 
-/// The senders' side of a notifier. All clones share one queue.
+/// The sending end of the queue. All clones of a notifier share one queue.
 #[derive(Debug, Clone)]
-pub(super) struct Gate {
+pub(super) struct RequestQueue {
     requests: mpsc::UnboundedSender<Request>,
     closes: mpsc::UnboundedSender<oneshot::Sender<()>>,
-    shared: Arc<Shared>,
+    shared: Arc<NotifierShared>,
 }
 
-/// What the clones share with the task.
+/// The state that the clones of a notifier share with its task.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct NotifierShared {
     process_id: Option<i32>,
     answer_timeout: Duration,
-    /// Where the task runs, and the clock: a call may be made in any runtime, or in none.
+    /// The runtime of the task, for its timers: a call may be made in another runtime, or in none.
     runtime: Handle,
-    /// Why the connection is over.
+    /// Why the connection ended.
     cause: OnceLock<Error>,
-    /// In bytes. Calls that wait get it in their order, and a later call gets none before them. A call that waits holds
-    /// nothing else: if its future is kept and not polled, it must not stop the others.
+    /// One permit per byte. Waiting calls get permits in their order, and no later call gets one before them. A waiting
+    /// call must hold nothing else: otherwise a future that is kept and not polled would block the other calls.
     room: Arc<Semaphore>,
     room_bytes: usize,
 }
 
-impl Shared {
-    /// For a task of the current runtime.
+impl NotifierShared {
+    /// Creates the state for a task of the current runtime.
     pub(super) fn new(
         process_id: Option<i32>,
         answer_timeout: Duration,
@@ -55,26 +56,26 @@ impl Shared {
         }
     }
 
-    /// Nothing more is accepted: calls that wait for room are refused.
+    /// Refuses all further calls, and those that wait for room.
     pub(super) fn shut(&self) {
-        // The wakers of those calls are code of the user and may panic. Each is called at most once, so this ends.
+        // The wakers of those calls are the user's code and may panic. Each is called at most once, so the loop ends.
         while catch_unwind(AssertUnwindSafe(|| self.room.close())).is_err() {}
     }
 
-    /// The connection is over for this reason.
+    /// Records why the connection ended, and refuses all further calls.
     pub(super) fn end(&self, cause: Error) {
         let _ = self.cause.set(cause);
         self.shut();
     }
 
-    /// The task is dropped. If it has not ended by itself, its runtime has ended.
+    /// Handles the drop of the task. If the task has not ended by itself, its runtime has ended.
     pub(super) fn abandon(&self) {
         if !self.room.is_closed() {
             self.end(abandoned());
         }
     }
 
-    /// The answer to a call of which nothing was sent.
+    /// Returns the answer to a call that was not sent.
     fn refusal(&self) -> Error {
         match self.cause.get() {
             Some(cause) => unsent(cause),
@@ -86,11 +87,11 @@ impl Shared {
     }
 }
 
-impl Gate {
+impl RequestQueue {
     pub(super) fn new(
         requests: mpsc::UnboundedSender<Request>,
         closes: mpsc::UnboundedSender<oneshot::Sender<()>>,
-        shared: Arc<Shared>,
+        shared: Arc<NotifierShared>,
     ) -> Self {
         Self { requests, closes, shared }
     }
@@ -99,26 +100,26 @@ impl Gate {
         self.shared.process_id
     }
 
-    /// Has a message of `bytes` bytes sent, and waits for its commit.
-    pub(super) async fn ask(
+    /// Sends a message of `bytes` bytes to the task, and waits until it is committed.
+    pub(super) async fn send(
         &self,
         bytes: usize,
         message: impl FnOnce() -> Message,
     ) -> Result<(), Error> {
         let called_at = net::now();
-        let room = self.enter(bytes).await?;
+        let room = self.acquire_room(bytes).await?;
         let (reply, answer) = oneshot::channel();
         let reply = Reply(reply);
         let request = Request { message: message(), called_at, room: Some(room), reply };
-        // When the task is gone, the reply goes with the request.
+        // If the task has ended, the reply is dropped with the request.
         let _ = self.requests.send(request);
         answer.await.unwrap_or_else(|_| Err(self.shared.refusal()))
     }
 
-    /// Waits for room, at most for one answer timeout.
-    async fn enter(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Error> {
-        let Shared { room, room_bytes, answer_timeout, runtime, .. } = &*self.shared;
-        // What is larger than all of the room has it for itself.
+    /// Waits for room, at most one answer timeout.
+    async fn acquire_room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Error> {
+        let NotifierShared { room, room_bytes, answer_timeout, runtime, .. } = &*self.shared;
+        // A message that is larger than the queue takes all of it.
         let bytes = bytes.saturating_add(CALL_BYTES).min(*room_bytes);
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         match room.clone().try_acquire_many_owned(bytes) {
@@ -131,16 +132,16 @@ impl Gate {
             tokio::time::timeout(*answer_timeout, room.clone().acquire_many_owned(bytes))
         };
         match limited.await {
-            Ok(entered) => entered.map_err(|_| self.shared.refusal()),
+            Ok(acquired) => acquired.map_err(|_| self.shared.refusal()),
             Err(_) => Err(late(*answer_timeout)),
         }
     }
 
-    /// Asks for the end, and waits for it.
+    /// Asks the task to end, and waits for its end.
     pub(super) async fn close(self) {
         let (reply, closed) = oneshot::channel();
         if self.closes.send(reply).is_ok() {
-            // If it is dropped, the task has ended as well.
+            // If the reply is dropped, the task has ended too.
             let _ = closed.await;
         }
     }
