@@ -253,6 +253,7 @@ models() {
 documents() {
     step "documentation" env RUSTDOCFLAGS="-D warnings" \
         cargo doc --locked --no-deps --lib "${members[@]}" --all-features
+    step "public items, as docs/public-items.txt lists them" python3 scripts/public_items.py --check
     step "examples" cargo build --locked "${members[@]}" --examples --all-features
 }
 

@@ -111,7 +111,9 @@ class Items:
             if implementation["is_synthetic"] or implementation["blanket_impl"]:
                 continue
             if implementation["trait"]:
-                self.lines.add(f"impl {shown(implementation['trait'])} for {path}")
+                trait = shown(implementation["trait"])
+                if trait != "StructuralPartialEq":
+                    self.lines.add(f"impl {trait} for {path}")
                 continue
             for number in implementation["items"]:
                 item = self.get(number)
