@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 /// Where the rules hold: files, and folders with all that is in them.
 const CHECKED: &[&str] = &[
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
     "docs",
     "protocol-notes.md",
     "benches/README.md",
