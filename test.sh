@@ -11,8 +11,8 @@
 # the server matrix by npm, cargo-nextest and cargo-fuzz by cargo. No service is started or enabled. FUZZ_SECONDS (5) is the
 # time of each fuzz target.
 #
-# The clusters of a run are copies of fresh data directories in target/test-templates, which is removed in the end. What a
-# killed run leaves there (some hundred MB) the next one removes.
+# The clusters of a run are copies of fresh data directories in target/test-templates.*, which is removed in the end. What a
+# killed run leaves there (some hundred MB) is removed by a run some hours later.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 exec </dev/null
@@ -75,8 +75,8 @@ can_install() {
 policy='' installing=() templates=''
 
 clean_up() {
-    services_off
     [ -z "$templates" ] || rm -rf "$templates"
+    services_off || true
 }
 trap clean_up EXIT
 
@@ -352,10 +352,11 @@ is_safe() {
 
 # Makes the directory in which the tests keep one fresh data directory for each version and encoding.
 keep_templates() {
-    templates=$(cd "$target" && pwd -P)/test-templates
-    rm -rf "$templates"
-    is_safe "${templates%/*}" || return 0
-    mkdir -m 700 "$templates"
+    local place
+    place=$(cd "$target" && pwd -P)
+    find "$place" -maxdepth 1 -name 'test-templates.*' -mmin +240 -exec rm -rf {} +
+    is_safe "$place" || return 0
+    templates=$(mktemp -d "$place/test-templates.XXXXXX")
     export PGBELL_TEMPLATE_DIR=$templates
 }
 

@@ -101,7 +101,8 @@ impl ErrorKind {
 ///
 /// No text of it holds a secret. What a server sent is escaped in these texts, and cut there after 2,048 bytes of each of its
 /// fields; [`db_error`](Self::db_error) and [`hint`](Self::hint) return it whole and as it came. A cause that is an error of
-/// another crate is returned by `source` as it is, and escaped in `{:#}` and `{:?}`.
+/// another crate is returned by `source` as it is, and escaped in `{:#}` and `{:?}`. The error of the caller's own code that
+/// [`Error::other`] contains is not escaped there; its causes are.
 #[derive(Clone)]
 pub struct Error(Arc<Inner>);
 

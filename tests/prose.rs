@@ -88,7 +88,7 @@ fn prose(path: &Path, line: &str) -> String {
     } else {
         let comment = line.find("// ").or_else(|| line.find("/// ")).or_else(|| line.find("//! "));
         let comment = comment.map_or("", |at| line[at..].trim_start_matches(['/', '!', ' ']));
-        let name = line.trim_start().strip_prefix("fn ").unwrap_or_default();
+        let name = line.split_once("fn ").map_or("", |(_, name)| name);
         let name = name.split('(').next().unwrap_or_default().replace('_', " ");
         format!("{comment} {name}")
     };

@@ -84,6 +84,34 @@ fn a_panic_is_an_error_with_as_much_of_its_message_as_is_sane() {
 }
 
 /// Whatever a server or a library says, and wherever in an error it stands.
+/// An error of another driver, with the text of a server.
+#[derive(Debug)]
+struct Unescaped(String);
+
+impl fmt::Display for Unescaped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Unescaped {}
+
+/// The error of a user's hook that the other one has caused.
+#[derive(Debug)]
+struct Load(Unescaped);
+
+impl fmt::Display for Load {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("load")
+    }
+}
+
+impl std::error::Error for Load {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0)
+    }
+}
+
 #[test]
 fn no_text_of_a_peer_is_shown_without_a_bound() {
     let long = "h\u{1b}".repeat(500_000);
@@ -95,8 +123,9 @@ fn no_text_of_a_peer_is_shown_without_a_bound() {
     assert_eq!(server.hint(), Some(&*long), "the getter returns all of it");
     let tls = Error::caused(ErrorKind::Tls, "the handshake failed", long);
     let both = Error::caused(ErrorKind::InDoubt, "the connection was lost", server.clone());
-    for error in [server.clone(), tls, both, server.preceded_by("another failed: ")] {
-        let (display, debug) = (error.to_string(), format!("{error:?}"));
+    let other = Error::other(Load(Unescaped("h\u{1b}".repeat(1_000))));
+    for error in [server.clone(), tls, both, other, server.preceded_by("another failed: ")] {
+        let (display, debug) = (format!("{error:#}"), format!("{error:?}"));
         // A byte takes six when it is written out.
         assert!(display.len() < 64 * 1024, "{} bytes of Display", display.len());
         assert!(debug.len() < 256 * 1024, "{} bytes of Debug", debug.len());

@@ -33,8 +33,11 @@ impl Error {
                     of_user = error.0.kind == ErrorKind::Other;
                     write!(out, ": {error}")?;
                 }
-                // As the user has written it.
-                None if of_user => write!(out, ": {cause}")?,
+                // The user's own text. Its causes may contain the text of a peer.
+                None if of_user => {
+                    of_user = false;
+                    write!(out, ": {cause}")?;
+                }
                 // A library's words may repeat what the peer sent: the names of a certificate for example.
                 None => write!(out, ": {}", Escaped(&cause.to_string()))?,
             }

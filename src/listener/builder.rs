@@ -191,8 +191,8 @@ impl ListenerBuilder {
     /// connections. By default it does not try again. Use it if a program may start before its database.
     ///
     /// After a [transient](Error::is_transient) error the next attempt follows after a delay, see [`backoff`](Self::backoff).
-    /// Other errors, such as a wrong password, are returned at once. When `limit` has passed since the first attempt, no
-    /// further one begins, and `connect` returns the last error. Each attempt takes at most twice `connect_timeout` (a service
+    /// Other errors, such as a wrong password, are returned at once. The last attempt begins when `limit` has passed since the
+    /// first one, and `connect` returns its error. Each attempt takes at most twice `connect_timeout` (a service
     /// file is read before and during the attempt), the time to listen to the channels, and the time of the first run of the
     /// [hook](Self::on_live). `Duration::MAX` means no limit.
     ///

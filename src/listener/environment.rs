@@ -216,7 +216,7 @@ impl Environment for TokioEnvironment {
 
     fn before_action(&mut self, action: &Action, _supervisor: &Supervisor) {
         match action {
-            Action::Log(incident) => self.telemetry.record(incident),
+            Action::Log(event) => self.telemetry.record(event),
             Action::Done(result) => self.telemetry.end(result.as_ref().err()),
             _ => {}
         }

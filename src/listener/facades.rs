@@ -53,21 +53,21 @@ impl Facades {
     }
 
     /// Logs an event, and updates the metrics that depend on it.
-    pub(super) fn record(&mut self, incident: &LogEvent) {
+    pub(super) fn record(&mut self, event: &LogEvent) {
         #[cfg(feature = "tracing")]
-        self.log(incident);
+        self.log(event);
         #[cfg(feature = "metrics")]
-        self.metrics.record(incident);
+        self.metrics.record(event);
         #[cfg(not(any(feature = "tracing", feature = "metrics")))]
-        let _ = incident;
+        let _ = event;
     }
 
     #[cfg(feature = "tracing")]
-    fn log(&self, incident: &LogEvent) {
+    fn log(&self, event: &LogEvent) {
         use tracing::{info, warn};
 
         let span = &self.span;
-        match incident {
+        match event {
             LogEvent::Established { epoch, channels, refused: 0 } => {
                 info!(parent: span, epoch, channels, "established: every channel is active");
             }

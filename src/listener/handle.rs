@@ -128,7 +128,7 @@ impl ListenerHandle {
     /// - [`ErrorKind::InDoubt`] if the session was lost before the answer, or before an open transaction was rolled back, or if
     ///   the runtime of the listener ended.
     /// - [`ErrorKind::InDoubt`] if the error may be the report of a dropped notification, which looks like an answer: the server
-    ///   may execute the query. These are errors of class 53, 58 or XX outside of a transaction, and 22021 or 22P05 if the
+    ///   may execute the query, and the error of the server is the [`source`](std::error::Error::source). These are errors of class 53, 58 or XX outside of a transaction, and 22021 or 22P05 if the
     ///   database is not UTF-8, of a server before 18.2, 17.8, 16.12, 15.16 and 14.21. The consumer receives a
     ///   [`Gap`](crate::Gap) in any case.
     /// - [`ErrorKind::Closed`] if the listener has ended.

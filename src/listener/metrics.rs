@@ -52,8 +52,8 @@ impl ListenerMetrics {
     }
 
     /// Updates the gauge of connected listeners.
-    pub(super) fn record(&mut self, incident: &LogEvent) {
-        match incident {
+    pub(super) fn record(&mut self, event: &LogEvent) {
+        match event {
             LogEvent::Established { .. } => self.set_connected(true),
             LogEvent::Lost { .. } => self.set_connected(false),
             _ => {}

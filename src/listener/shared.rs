@@ -79,8 +79,8 @@ impl Shared {
     }
 
     /// Stores the error of an event, and then counts it, so that a user that finds the count also finds the error.
-    pub(super) fn record(&self, incident: &LogEvent) {
-        let (error, counter) = match incident {
+    pub(super) fn record(&self, event: &LogEvent) {
+        let (error, counter) = match event {
             // The supervisor counts these.
             LogEvent::Lost { error } | LogEvent::HookFailed { error, .. } => (error, None),
             LogEvent::AttemptFailed { error } => (error, Some(&self.counters.attempts_failed)),

@@ -78,8 +78,8 @@ impl<E: Environment> Task<E> {
         while let Some(action) = self.supervisor.poll_action() {
             // The error first, then the counters, then the effect of the action: a user that observes one of them also
             // finds those before it.
-            if let Action::Log(incident) = &action {
-                self.shared.record(incident);
+            if let Action::Log(event) = &action {
+                self.shared.record(event);
             }
             if is_visible(&action) {
                 self.update_counters();

@@ -41,8 +41,8 @@ impl Telemetry {
     }
 
     /// Logs an event, and updates the metrics that depend on it.
-    pub(super) fn record(&mut self, incident: &LogEvent) {
-        self.call(|facades| facades.record(incident));
+    pub(super) fn record(&mut self, event: &LogEvent) {
+        self.call(|facades| facades.record(event));
     }
 
     /// Logs the end of the listener.

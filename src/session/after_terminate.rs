@@ -6,6 +6,7 @@
 use bytes::{Buf, BytesMut};
 
 use super::{NOTIFICATION_RESPONSE, Progress};
+use crate::Error;
 use crate::wire::{self, Framer, LongMessage, Stop};
 
 /// The way in which the bytes after Terminate are read.
@@ -13,8 +14,10 @@ use crate::wire::{self, Framer, LongMessage, Stop};
 pub(super) enum AfterTerminate {
     /// Message by message.
     Messages,
-    /// All bytes are discarded: the server was not ready before, or has sent something malformed since.
+    /// All bytes are discarded: the server was not ready before.
     Nothing,
+    /// All bytes are discarded: the server has sent this since. Notifications may be among them.
+    Malformed(Error),
 }
 
 impl AfterTerminate {
@@ -26,7 +29,9 @@ impl AfterTerminate {
                 match stop {
                     _ if run.count > 0 => return Ok(Progress::Notifications(run)),
                     Stop::NeedMore => return Ok(Progress::NeedMore),
-                    Stop::Invalid(_) | Stop::OtherMessage => *self = Self::Nothing,
+                    Stop::Invalid(error) => *self = Self::Malformed(error.into()),
+                    // Not reached: the first byte is that of a notification.
+                    Stop::OtherMessage => *self = Self::Nothing,
                 }
                 continue;
             }
@@ -36,9 +41,9 @@ impl AfterTerminate {
                     input.advance(bytes);
                 }
                 Ok(None) => return Ok(Progress::NeedMore),
-                Err(_) => match Framer::established().long(input) {
+                Err(error) => match Framer::established().long(input) {
                     Some(long) => return Err(long),
-                    None => *self = Self::Nothing,
+                    None => *self = Self::Malformed(error.into()),
                 },
             }
         }

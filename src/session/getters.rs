@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::after_terminate::AfterTerminate;
 use super::{CancelKey, Phase, Session};
 use crate::Error;
 use crate::auth::AuthMethod;
@@ -20,6 +21,15 @@ impl Session {
         match &self.phase {
             Phase::Failed(error) => Some(error),
             Phase::Startup { .. } | Phase::Ready | Phase::Terminated(_) => None,
+        }
+    }
+
+    /// Returns the error of a malformed message that arrived after Terminate. It and everything after it was discarded.
+    #[must_use]
+    pub fn malformed_after_terminate(&self) -> Option<&Error> {
+        match &self.phase {
+            Phase::Terminated(AfterTerminate::Malformed(error)) => Some(error),
+            _ => None,
         }
     }
 

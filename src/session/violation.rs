@@ -114,10 +114,10 @@ impl From<Violation> for Error {
     fn from(violation: Violation) -> Self {
         match &violation {
             // This is no violation of the protocol, but pgbell does not support it.
-            Violation::Encoding { .. } => Self::because(ErrorKind::Unsupported, violation).with_hint(
+            Violation::Encoding { .. } => Self::new(ErrorKind::Unsupported, violation.to_string()).with_hint(
                 "a pooler, ALTER ROLE, options or a SET has changed client_encoding: leave it at UTF8",
             ),
-            _ => Self::because(ErrorKind::Protocol, violation),
+            _ => Self::new(ErrorKind::Protocol, violation.to_string()),
         }
     }
 }

@@ -75,24 +75,16 @@ impl Supervisor {
         }
         self.ending = true;
         if let Some(link) = self.current.take() {
-            if matches!(&link.stage, LinkStage::Closing { delivery, .. } if delivery.is_missing()) {
-                self.report_missing_delivery();
+            if let Some(cause) = missing_at_the_end(&link) {
+                let lost_at = self.wall_clock.time(self.wall_clock.at());
+                // Everything that was received is before the gap.
+                self.outages.add(self.counters.received, cause, lost_at, 0);
             }
             self.abandon(link, closed());
         }
         self.end(self.wall_clock.at(), &unsent);
         self.enter(State::Closed);
         self.actions.push_back(Action::Done(result));
-    }
-
-    /// Reports a gap: the old session of a handover has ended before it has brought what was read from the new one.
-    fn report_missing_delivery(&mut self) {
-        let message = "the listener was closed during a handover, and the old session ended before it had brought what \
-             was read of the new one";
-        let lost_at = self.wall_clock.time(self.wall_clock.at());
-        // Everything that was received is before the gap.
-        let position = self.counters.received;
-        self.outages.add(position, Error::new(ErrorKind::Closed, message), lost_at, 0);
     }
 
     /// Stops everything except the current link: other links are aborted, waiting commands get `unsent`.
@@ -115,7 +107,6 @@ impl Supervisor {
         self.answer_drain(Err(unsent.clone()));
     }
 
-    /// Aborts a link. Its commands get `error`.
     /// Aborts a link. Its commands get `error`.
     pub(super) fn abandon(&mut self, link: Link, error: Error) {
         let id = link.id;
@@ -142,7 +133,6 @@ impl Supervisor {
         }
     }
 
-    /// Ends the listener at the deadline of a drain.
     /// Ends the listener at the deadline of a drain.
     pub(super) fn check_drain(&mut self, now: Instant) {
         let deadline = self.draining.as_ref().and_then(|draining| draining.deadline);
@@ -172,4 +162,16 @@ fn unconfirmed(refusal: Error) -> Error {
     let message = "what arrived was delivered, but the server refused to prove that the session listened to its \
          channels until the drain";
     refusal.within(message)
+}
+
+/// Returns the cause of a gap at the end of the stream, if a link that is being closed has not delivered all that it should.
+#[cold]
+fn missing_at_the_end(link: &Link) -> Option<Error> {
+    let LinkStage::Closing { session, delivery, .. } = &link.stage else { return None };
+    if let Some(malformed) = session.malformed_after_terminate() {
+        return Some(malformed.clone());
+    }
+    let message = "the listener was closed during a handover, and the old session ended before it had brought what \
+         was read of the new one";
+    delivery.is_missing().then(|| Error::new(ErrorKind::Closed, message))
 }

@@ -293,7 +293,7 @@ impl Supervisor {
         let loss = found.possible_drop(&purpose, &result, status);
         let result = rejected::in_doubt_if_dropped(&purpose, result, loss.as_ref());
         let rejection = found.rejection.clone();
-        if found.is_leaving() {
+        if rejection.is_some() && found.is_leaving() {
             // All of them are answered later, in the order in which they were sent, so that an UNLISTEN cancels an earlier
             // LISTEN.
             return found.undone.push(purpose);

@@ -153,7 +153,6 @@ impl Supervisor {
     }
 
     /// Starts the hook after its delay, or cancels it at its deadline.
-    /// Starts the hook after its delay, or cancels it at its deadline.
     pub(super) fn check_hook(&mut self, now: Instant) {
         if self.hook.timeout().is_none_or(|at| now < at) {
             return;

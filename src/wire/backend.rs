@@ -252,9 +252,6 @@ impl<'a> BackendMessage<'a> {
                 diagnostic.write(body)
             }
             Self::NotificationResponse(RawNotification { process_id, channel, payload }) => {
-                for (field, text) in [("channel", channel), ("payload", payload)] {
-                    std::str::from_utf8(text).map_err(|_| body.bad_value(field, "UTF-8"))?;
-                }
                 if channel.is_empty() {
                     return Err(body.bad_value("channel", "one byte or more"));
                 }

@@ -6,8 +6,9 @@
 //! with each other, and with the framer and the decoder.
 //!
 //! A frame is `A`, length, process id, channel, NUL, payload, NUL. The length word says where the
-//! payload ends, so nothing searches it. The channel's NUL is searched only when the channel is
-//! not the one of the frame before; usually it is.
+//! payload ends, so its end is not searched. The channel's NUL is searched only when the channel is
+//! not the one of the frame before; usually it is. [`scan`] also checks that channel and payload are
+//! UTF-8.
 //!
 //! ```
 //! use pgbell::wire::{Stop, frames, scan};

@@ -53,7 +53,7 @@ impl Simulation {
             Action::Release { .. } => {}
             Action::RunHook(live) => self.hook_begins(live, supervisor),
             Action::CancelHook => self.hook_is_cancelled(supervisor.state()),
-            Action::Log(incident) => self.record_incident(incident),
+            Action::Log(event) => self.record_log_event(event),
             Action::Reply { id, result } => {
                 // `None` for a close that is not waited for.
                 if let Some(answer) = self.answers.remove(&id.0) {

@@ -47,9 +47,9 @@ impl Backoff {
 }
 
 impl Simulation {
-    pub(super) fn record_incident(&mut self, incident: &LogEvent) {
-        log_line!(self, "log event: {incident:?}");
-        match incident {
+    pub(super) fn record_log_event(&mut self, event: &LogEvent) {
+        log_line!(self, "log event: {event:?}");
+        match event {
             LogEvent::Reconnecting { delay, .. } => self.waits(*delay),
             // Notifications after an answer that ends the session belong to the gap.
             LogEvent::Lost { error } if is_of_an_answer(error) => self.unchecked = None,

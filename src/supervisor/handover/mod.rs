@@ -337,7 +337,7 @@ impl Supervisor {
         let step = std::mem::take(&mut self.handover.step);
         self.handover.end();
         let channel = match step {
-            // Following and forgetting are steps without a next session.
+            // While the old session is followed, and while the private channel is left, there is no next session.
             HandoverStep::None
             | HandoverStep::Opening
             | HandoverStep::Following { .. }
@@ -390,7 +390,7 @@ impl Supervisor {
         self.handover.deadline = None;
         self.deliver_current(now);
         match std::mem::take(&mut self.handover.step) {
-            // Following and forgetting are steps without a next session.
+            // While the old session is followed, and while the private channel is left, there is no next session.
             HandoverStep::None
             | HandoverStep::Opening
             | HandoverStep::Following { .. }

@@ -203,6 +203,21 @@ fn answers_after_a_close_are_discarded() {
     assert_eq!(driver.seen(), NOTHING);
     driver.event(LinkEvent::Eof);
     assert_eq!(driver.take_log(), ["close 1 Abort", "Closed", "done"]);
+    // Notifications may have been among the bytes that were discarded.
+    assert_eq!(driver.seen(), ["GAP"]);
+    let cause = driver.take_gaps()[0].cause().clone();
+    assert_eq!(cause.kind(), ErrorKind::Protocol, "{cause}");
+}
+
+/// Notifications after one that is not UTF-8 were discarded without a gap.
+#[test]
+fn what_follows_a_malformed_notification_during_a_close_is_a_gap() {
+    let mut driver = TestDriver::up(lasting());
+    driver.command(Command::Close);
+    let malformed = b"A\0\0\0\x0c\0\0\0\x01a\0\xe9\0";
+    driver.read(&[&notification("1")[..], malformed, &notification("2")].concat());
+    driver.event(LinkEvent::Eof);
+    assert_eq!(driver.seen(), ["1", "GAP"]);
 }
 
 /// Returns a driver whose handover is at this step. The old session is link 1, the new one link 2. Both streams contain

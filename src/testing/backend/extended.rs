@@ -304,11 +304,12 @@ impl Connection {
         }
         // As PostgreSQL does: a portal that has returned exactly as many as asked for may have more.
         if limit.is_some_and(|_| end <= outcome.rows.len()) {
-            self.send(&BackendMessage::PortalSuspended);
             let bytes = outcome.rows.iter().map(|row| bytes(row)).sum();
             let state = State::Suspended(outcome, end);
             let portal = Portal { statement: Some(statement), types, formats, state };
-            return self.pipeline.portals.insert(name, portal, bytes, PORTAL_BYTES_MAX);
+            self.pipeline.portals.insert(name, portal, bytes, PORTAL_BYTES_MAX)?;
+            self.send(&BackendMessage::PortalSuspended);
+            return Ok(());
         }
         let returned = outcome.rows.len().saturating_sub(sent);
         let tag = match *statement {

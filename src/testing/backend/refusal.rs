@@ -4,6 +4,9 @@ use std::borrow::Cow;
 
 use crate::wire::{DbError, Severity};
 
+/// Longest message of an error.
+const MESSAGE_BYTES_MAX: usize = 8 * 1024;
+
 /// An ERROR that is on its way to the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Refusal {
@@ -49,9 +52,14 @@ impl Refusal {
         self
     }
 
-    /// As the server words it.
+    /// As the server words it. A message that quotes a very long statement is cut, so that it can be sent.
     pub(super) fn to_error(&self) -> DbError {
-        let error = DbError::new(Severity::Error, &self.code, &self.message);
+        let mut end = self.message.len().min(MESSAGE_BYTES_MAX);
+        while !self.message.is_char_boundary(end) {
+            end -= 1;
+        }
+        let message = self.message.get(..end).unwrap_or_default();
+        let error = DbError::new(Severity::Error, &self.code, message);
         match self.position {
             Some(position) => error.with_field(b'P', &position.to_string()),
             None => error,
