@@ -91,7 +91,7 @@ pub const fn frontend(tag: u8) -> Option<Shape> {
         b'C' => shape("Close", 6, FRONTEND_SMALL_FRAME_BYTES_MAX),
         b'D' => shape("Describe", 6, FRONTEND_SMALL_FRAME_BYTES_MAX),
         b'E' => shape("Execute", 9, FRONTEND_SMALL_FRAME_BYTES_MAX),
-        b'F' => shape("FunctionCall", 14, FRONTEND_LARGE_FRAME_BYTES_MAX),
+        b'F' => shape("FunctionCall", 4, FRONTEND_LARGE_FRAME_BYTES_MAX),
         b'H' => shape("Flush", 4, 4),
         b'P' => shape("Parse", 8, FRONTEND_LARGE_FRAME_BYTES_MAX),
         b'Q' => shape("Query", 5, FRONTEND_LARGE_FRAME_BYTES_MAX),
