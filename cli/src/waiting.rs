@@ -6,7 +6,7 @@ use pgbell::Error;
 
 use crate::console;
 
-/// Of attempts that fail for one reason, the first is told and then one of so many.
+/// Of the attempts that fail for the same reason, the first is reported, and then one of this many.
 const TELL_EVERY: u32 = 10;
 
 /// Why the last attempt failed, and how many in a row have for that reason.

@@ -131,7 +131,7 @@ impl std::error::Error for Error {
     }
 }
 
-/// The text says how to get the program, and therefore stands in the message.
+/// The message contains the text, which says how to install the program.
 impl From<NotFound> for Error {
     fn from(cause: NotFound) -> Self {
         let what = match cause.missing {

@@ -152,7 +152,7 @@ impl Scratch {
             }
             thread::sleep(Duration::from_millis(10));
         }
-        // The rest is the guards', the outer directories too: nobody else can have their names as long as a guard works.
+        // The guards remove the rest, the outer directories too. No other directory can get their names before that.
     }
 }
 
@@ -189,7 +189,7 @@ pub(crate) fn shared_parent(user: &User) -> Result<PathBuf, Error> {
     })
 }
 
-/// The directory without links, if the server's user can enter it and nobody can exchange what is made there.
+/// Returns the directory without links, if the server's user can enter it and no other user can exchange what is made there.
 fn checked_parent(user: &User, dir: &Path) -> Result<PathBuf, Error> {
     let dir = fs::canonicalize(dir).map_err(Error::on("find the directory", dir))?;
     if !user.can_enter(&dir) {
@@ -217,7 +217,7 @@ pub(crate) fn is_safe(dir: &Path) -> bool {
         })
 }
 
-/// Makes an outer directory. The server's user gets through it, and nobody but the caller writes to it.
+/// Makes an outer directory. The server's user can pass through it, and only the caller can write to it.
 fn make_home(user: &User, parent: &Path) -> Result<PathBuf, Error> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     loop {

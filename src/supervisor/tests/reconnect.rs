@@ -127,18 +127,23 @@ fn losses_with_nothing_between_are_one_gap() {
     assert_eq!(driver.supervisor.counters().gaps, 1);
 }
 
+/// Opens the next session after `1` was received and lost its session. Returns the gaps, one before `1` and one before `2`.
+fn reopen_between_two_gaps(driver: &mut TestDriver) -> Vec<Gap> {
+    driver.reopen();
+    driver.read(&notification("2"));
+    assert_eq!(driver.seen(), NOTHING);
+    driver.serve();
+    assert_eq!(driver.seen(), ["GAP", "1", "GAP", "2"]);
+    driver.take_gaps()
+}
+
 #[test]
 fn each_gap_names_the_session_of_the_next_notification() {
     let mut driver = down();
     driver.open();
     driver.read(&notification("1"));
     driver.event(LinkEvent::Eof);
-    driver.reopen();
-    driver.read(&notification("2"));
-    assert_eq!(driver.seen(), NOTHING);
-    driver.serve();
-    assert_eq!(driver.seen(), ["GAP", "1", "GAP", "2"]);
-    let gaps = driver.take_gaps();
+    let gaps = reopen_between_two_gaps(&mut driver);
     assert_eq!((gaps[0].sessions(), gaps[1].sessions()), (1, 1));
     assert_eq!((gaps[0].epoch(), gaps[1].epoch()), (2, 3));
     assert_eq!(format!("{:#}", gaps[1].cause()), "connection: the server closed the connection");
@@ -186,12 +191,7 @@ fn a_session_that_is_lost_in_the_read_that_makes_it_live_holds_back_what_follows
     assert_eq!(driver.take_sent(), [r#"LISTEN "a""#]);
     driver.read(&[LISTEN, READY, &notification("1"), FATAL].concat());
     assert_eq!(driver.seen(), NOTHING);
-    driver.reopen();
-    driver.read(&notification("2"));
-    assert_eq!(driver.seen(), NOTHING);
-    driver.serve();
-    assert_eq!(driver.seen(), ["GAP", "1", "GAP", "2"]);
-    let gaps = driver.take_gaps();
+    let gaps = reopen_between_two_gaps(&mut driver);
     assert_eq!((gaps[0].epoch(), gaps[1].epoch()), (2, 3));
 }
 

@@ -240,7 +240,7 @@ impl Connection {
         let Prepared { statement, types } = self.prepared(name)?.clone();
         let oids: Vec<u32> = types.iter().map(|of| of.oid()).collect();
         self.send(&BackendMessage::ParameterDescription { types: Oids::new(&oids) });
-        // Nobody has said yet in which formats the columns are wanted.
+        // The client sends the formats of the columns later, with Bind.
         self.describe_or_not(statement.as_deref(), &types, &Formats::default());
         Ok(())
     }

@@ -1,8 +1,8 @@
 //! The shells that clear away when the test's process cannot.
 //!
-//! There are two for each outer directory. Each works in it, and names what is there relative to it: whatever is found
-//! under the directory's name later, no shell goes there. Nobody else can have that name before the shell that removes the
-//! directory has done so, and that is its last step.
+//! There are two for each outer directory. Each of them works in that directory, and names its files relative to it. So a
+//! directory that has the same name later is not touched. No other directory can get the name before the shell that removes
+//! the outer directory has done so, which is its last step.
 
 use std::io::Write;
 use std::os::fd::AsFd;
