@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::action::{Action, Live, LogEvent};
 use super::backoff::Backoff;
+use super::link::Link;
 use super::{Reconnect, Sink, State, Supervisor};
 use crate::{Error, ErrorKind};
 
@@ -75,9 +76,9 @@ impl Hook {
 
 impl Supervisor {
     /// Runs the hook if there is one and it has a reason to run, else ends the outages. Every wanted channel is active or
-    /// refused.
+    /// refused, or the session is about to be replaced.
     pub(super) fn run_hook(&mut self, now: Instant) {
-        if !self.hook.is_idle() {
+        if !self.hook.is_idle() || self.is_leaving() {
             return;
         }
         let live = match (self.policy.hook, self.gap_of_outages(now)) {
@@ -109,6 +110,9 @@ impl Supervisor {
     /// session that goes on. Without the delay, a server that drops notifications all the time would run the hook in a
     /// loop.
     pub(super) fn schedule_hook(&mut self, now: Instant) {
+        if self.is_leaving() {
+            return self.catch_up();
+        }
         if self.policy.hook.is_none() {
             return self.end_outages(now);
         }
@@ -128,7 +132,7 @@ impl Supervisor {
             Ok(()) => {
                 self.hook.done(now);
                 self.has_begun = true;
-                if self.outages.count() == outages {
+                if self.outages.count() == outages && !self.is_leaving() {
                     self.end_outages(now);
                 } else {
                     // The hook may have read the state before the last outage.
@@ -150,6 +154,12 @@ impl Supervisor {
         let delay = self.hook.backoff.next();
         self.hook.later(now, delay);
         self.actions.push_back(Action::Log(LogEvent::HookFailed { error, delay }));
+    }
+
+    /// Returns true while the session leaves a transaction that is not ours. Its channels are not known any more, and the next
+    /// session runs the hook and ends the outages.
+    fn is_leaving(&self) -> bool {
+        self.current.as_ref().is_some_and(Link::is_leaving)
     }
 
     /// Starts the hook after its delay, or cancels it at its deadline.

@@ -29,6 +29,8 @@ pub(super) enum Act {
     LoseFence(usize),
     /// A proxy begins a transaction at the next command of this kind.
     Begin(usize, ProxyTransaction),
+    /// A proxy rolls its transaction back.
+    RollBack(usize),
     /// A proxy sends an ERROR, and ends the connection after this time.
     EndWithError(usize, Micros),
     /// The user calls `rotate`.
@@ -66,6 +68,7 @@ impl Simulation {
             Act::Drop(index) => self.drop_next(index),
             Act::LoseFence(index) => self.lose_fence(index),
             Act::Begin(index, begin) => self.begin_transaction(index, begin),
+            Act::RollBack(index) => self.undo(index),
             Act::EndWithError(index, late) => self.end_with_error(index, "57000", late),
             Act::Rotate => self.rotate(),
             Act::Listen => self.listen(&self.channels.all()),
@@ -270,6 +273,41 @@ fn an_error_that_a_proxy_sends_before_it_ends_a_session_is_one_gap_that_carries_
         let (sessions, cause) = (recorded.gap.sessions(), recorded.gap.cause());
         assert_eq!((sessions, cause.sqlstate()), (1, Some("57000")), "{cause}");
     }
+}
+
+/// Found by seed 4064186: the hook ended, or began, while the session left a transaction of a proxy. The listener was connected
+/// and showed the gap, and a channel whose UNLISTEN waited for its answer was not active.
+#[test]
+fn a_hook_that_ends_while_the_session_leaves_a_transaction_shows_nothing() {
+    let begin = ProxyTransaction { command: "LISTEN", is_before: false, is_failed: true, times: 1 };
+    let mut ends = 0;
+    for step in 0..50 {
+        let at = 2_600 + 20 * step;
+        let acts = [
+            (1_900, Act::Begin(0, begin)),
+            (2_500, Act::Drop(0)),
+            (at, Act::Slow(0, 300 * MILLI)),
+            (at, Act::Listen),
+            (at + 120, Act::RollBack(0)),
+            (at + 130, Act::UnlistenAll),
+            // The answers to LISTEN and UNLISTEN have arrived, and that to the ROLLBACK of the listener has not.
+            (at + 310, Act::Slow(0, 300 * MILLI)),
+        ];
+        let plan =
+            Plan { delay: 100 * MILLI, commits: 50 * MILLI, has_hook: true, ..Plan::quiet() };
+        let simulation = play(plan, &acts);
+        let trace = simulation.trace.text();
+        assert_eq!(simulation.lost_sessions, 1, "{trace}");
+        ends += usize::from(ends_inside(&trace));
+    }
+    assert!(ends > 2, "{ends}");
+}
+
+/// Returns true if a run of the hook ends between an answer inside a transaction and the loss of the session.
+fn ends_inside(trace: &str) -> bool {
+    let inside = trace.split_once("inside a transaction of the proxy").map_or("", |(_, rest)| rest);
+    let inside = inside.split_once("state Reconnecting").map_or("", |(inside, _)| inside);
+    inside.contains("Some(Ok(()))")
 }
 
 /// The task was dropped while the hook ran: a notification of the next session was delivered, and the gap before it was not.

@@ -303,3 +303,52 @@ fn a_handover_whose_command_is_answered_inside_a_transaction_fails() {
     driver.read(&[fence, notification("1")].concat());
     assert_eq!(driver.seen(), ["GAP", "1"]);
 }
+
+/// Brings the session into a transaction that the listener leaves. It does not listen to the wanted channel "a" any more.
+fn is_left(driver: &mut TestDriver) {
+    driver.command(listen(&["b"]));
+    driver.command(unlisten(&["a"]));
+    assert_eq!(driver.take_sent(), [r#"LISTEN "b""#, r#"UNLISTEN "a""#]);
+    driver.read(&[LISTEN, IN_TRANSACTION, UNLISTEN, READY].concat());
+    assert_eq!(driver.channels(), ["a Pending"]);
+}
+
+/// The hook ended while the session was being replaced: the listener was connected and showed the gap, and a channel whose
+/// UNLISTEN waited for its answer was not active.
+#[test]
+fn the_end_of_a_hook_shows_nothing_while_the_session_leaves_a_transaction() {
+    let mut driver = TestDriver::new(Policy { hook: Some(HOOK), ..lasting() });
+    driver.open();
+    driver.serve();
+    driver.hook(Ok(()));
+    driver.read(&[&notification("1")[..], ERROR, READY, &notification("2")].concat());
+    driver.pass_until_due();
+    driver.take_log();
+    is_left(&mut driver);
+    driver.hook(Ok(()));
+    assert_eq!(driver.take_log(), NOTHING);
+    assert_eq!(driver.seen(), ["1"]);
+    // It does not run for this session any more.
+    driver.pass(seconds(1));
+    assert_eq!(driver.take_log(), NOTHING);
+
+    let log = is_replaced(&mut driver, "LISTEN and UNLISTEN");
+    assert_eq!(log[..2], ["0: Pending", "1: Unlistened"]);
+    assert!(driver.take_log().last().unwrap().starts_with("hook after"));
+    driver.hook(Ok(()));
+    assert_eq!(driver.take_log(), ["Connected"]);
+    assert_eq!(driver.seen(), ["GAP", "2", "GAP"]);
+}
+
+/// The same while the hook waits for its next run.
+#[test]
+fn a_hook_does_not_run_while_the_session_leaves_a_transaction() {
+    let mut driver = TestDriver::up(Policy { hook: Some(HOOK), ..lasting() });
+    driver.read(&[ERROR, READY, &notification("1")].concat());
+    is_left(&mut driver);
+    driver.take_log();
+    driver.pass(seconds(1));
+    assert_eq!((driver.take_log(), driver.seen()), (Vec::new(), Vec::new()));
+    is_replaced(&mut driver, "LISTEN and UNLISTEN");
+    assert!(driver.take_log().last().unwrap().starts_with("hook after"));
+}
