@@ -241,7 +241,7 @@ mutants() {
 
 models() {
     # Not in the same directory as the rest: the flag would build everything anew each time.
-    if grep -rqs 'loom' src/ring; then
+    if grep -rqs 'loom' src/proto/ring; then
         step "loom models of the ring" env RUSTFLAGS="--cfg loom -C debug-assertions" LOOM_MAX_PREEMPTIONS=2 \
             CARGO_TARGET_DIR="$target/loom" \
             cargo test --locked --release -p pgbell --lib --no-default-features -q ring::

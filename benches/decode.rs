@@ -6,7 +6,7 @@ use std::hint::black_box;
 
 use bytes::BytesMut;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use pgbell::wire::{BackendMessage, Framer, RawNotification, Run, Stop, frames, scan};
+use pgbell::proto::wire::{BackendMessage, Framer, RawNotification, Run, Stop, frames, scan};
 
 /// Notifications in one measured buffer.
 const COUNT: usize = 4_096;

@@ -6,7 +6,7 @@ use std::hint::black_box;
 
 use bytes::BytesMut;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use pgbell::wire::{Framer, FrontendMessage, quote_identifier};
+use pgbell::proto::wire::{Framer, FrontendMessage, quote_identifier};
 
 /// Bind, Execute and Sync of a prepared `pg_notify($1, $2)`.
 fn notify(channel: &str, payload: &str, out: &mut BytesMut) -> bool {

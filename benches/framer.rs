@@ -6,7 +6,7 @@ use std::hint::black_box;
 
 use bytes::BytesMut;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use pgbell::wire::{BackendMessage, Framer, RawNotification, TransactionStatus};
+use pgbell::proto::wire::{BackendMessage, Framer, RawNotification, TransactionStatus};
 
 /// Messages in the measured stream.
 const COUNT: usize = 4_096;

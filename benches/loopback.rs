@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use pgbell::testing::Script;
-use pgbell::wire::{
+use pgbell::proto::wire::{
     Authentication, BackendKeyData, BackendMessage, RawNotification, TransactionStatus,
 };
 use pgbell::{Connection, Event, Listener, Overflow};
@@ -93,7 +93,7 @@ async fn inline(url: &str) -> Duration {
     let (start, mut next) = (Instant::now(), 0);
     while next < NOTIFICATIONS {
         for n in connection.recv_batch().await.expect("a batch") {
-            check(n.payload(), next);
+            check(n.payload_bytes(), next);
             next += 1;
         }
     }
@@ -111,7 +111,7 @@ async fn batches(url: &str) -> Duration {
     let (start, mut next) = (Instant::now(), 0);
     while next < NOTIFICATIONS {
         for n in listener.recv_batch().await.expect("a batch") {
-            check(n.payload(), next);
+            check(n.payload_bytes(), next);
             next += 1;
         }
     }
@@ -125,7 +125,7 @@ async fn owned(url: &str) -> Duration {
         let Event::Notification(n) = listener.recv().await.expect("an event") else {
             panic!("a loss")
         };
-        check(n.payload(), next);
+        check(n.payload_bytes(), next);
         next += 1;
     }
     start.elapsed()

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use crossbeam_queue::ArrayQueue;
-use pgbell::ring::{Consumer, Producer, Taken, channel};
+use pgbell::proto::ring::{Consumer, Producer, Taken, channel};
 use tokio::sync::mpsc;
 
 /// Notifications of one round, and items of one hop.

@@ -14,7 +14,7 @@ async fn main() -> Result<(), pgbell::Error> {
     loop {
         match listener.recv().await? {
             Event::Notification(n) => {
-                println!("{} #{} {}", n.channel(), n.process_id(), n.payload().escape_ascii());
+                println!("{} #{} {}", n.channel(), n.process_id(), n.payload().escape_debug());
             }
             // Whoever keeps state from notifications reads it again here.
             loss => println!("~ {loss}"),

@@ -22,9 +22,9 @@ async fn main() -> Result<(), pgbell::Error> {
             break;
         }
         received += batch.len() as u64;
-        bytes += batch.iter().map(|n| n.payload().len()).sum::<usize>();
+        bytes += batch.iter().map(|n| n.payload_bytes().len()).sum::<usize>();
     }
     println!("sent {sent}, received {received}, {bytes} bytes of payload");
-    notifier.close().await?;
+    notifier.close().await;
     connection.close().await
 }

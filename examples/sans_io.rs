@@ -6,10 +6,10 @@
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use pgbell::auth::{AuthPolicy, Credentials, ScramNonce};
-use pgbell::session::{Login, Progress, Session, SessionEvent};
+use pgbell::proto::auth::{AuthPolicy, Credentials, ScramNonce};
+use pgbell::proto::session::{Login, Progress, Session, SessionEvent};
 use pgbell::testing::{Backend, BackendConfig, SessionId};
-use pgbell::wire::{self, ProtocolVersion};
+use pgbell::proto::wire::{self, ProtocolVersion};
 
 #[allow(clippy::print_stdout)]
 fn main() -> Result<(), pgbell::Error> {

@@ -12,7 +12,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::wire::{ChannelError, DbError, DecodeError, Diagnostic, EncodeError, PayloadError};
+use crate::proto::wire::{ChannelError, DbError, DecodeError, Diagnostic, EncodeError, PayloadError};
 
 /// What went wrong, coarsely enough to decide what to do about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -276,7 +276,7 @@ impl Error {
     }
 
     /// The error of a part of this crate that this one reports, to be matched on with `downcast_ref`: a
-    /// [`ConfigError`](crate::config::ConfigError), [`AuthError`](crate::auth::AuthError), [`ChannelError`], [`PayloadError`],
+    /// [`ConfigError`](crate::config::ConfigError), [`AuthError`](crate::proto::auth::AuthError), [`ChannelError`], [`PayloadError`],
     /// [`EncodeError`] or [`DecodeError`]. Its text is part of that of this error, and therefore it is no
     /// [`source`](std::error::Error::source).
     ///

@@ -11,7 +11,7 @@
 //! notifier.notify("orders", "{\"id\": 1}").await?;
 //!
 //! match listener.recv().await? {
-//!     Event::Notification(n) => println!("{}: {}", n.channel(), n.payload_str().unwrap_or("?")),
+//!     Event::Notification(n) => println!("{}: {}", n.channel(), n.payload()),
 //!     Event::Lagged(lagged) => println!("{} were dropped here", lagged.count()),
 //!     Event::Gap(gap) => println!("read the state again: {gap}"),
 //!     _ => {}
@@ -53,8 +53,8 @@
 //!
 //! # Parts without I/O
 //!
-//! [`wire`], [`auth`], [`session`], [`supervisor`] and [`ring`] do no I/O and build without the default
-//! features: for other runtimes, fuzzing and simulation.
+//! With the feature `proto`, the module `proto` has the parts that do no I/O: the codec, the session, the supervisor and the ring, for
+//! other runtimes, fuzzing and simulation. They build without the default features, and are outside of semantic versioning.
 //!
 //! # Features
 //!
@@ -66,51 +66,27 @@
 //! | `tls-aws-lc-rs` | | TLS by rustls, with that of AWS-LC: post-quantum key exchange, FIPS |
 //! | `tls` | | TLS by rustls, with the provider that the process has installed |
 //! | `tracing` | | events of a [`Listener`], and a span `connect` for each attempt |
-//! | `metrics` | | its figures, by the names below |
+//! | `metrics` | | the statistics of a [`Listener`] as counters and gauges: [`Stats`] |
+//! | `proto` | | `proto`: the parts without I/O, outside of semantic versioning |
 //! | `testing` | | `testing`: a scripted server, and a backend with real LISTEN and NOTIFY, for tests |
 //!
-//! # Log and figures
+//! # Log and metrics
 //!
-//! With the feature `tracing`, everything of a listener stands in a span `pgbell_listener` with the fields `id` and
-//! `application`: sessions that are established, lost and handed over, attempts that fail, hooks that fail, the end.
+//! With the feature `tracing`, the events of a listener are in a span `pgbell_listener` with the fields `id` and `application`:
+//! sessions that are established, lost and handed over, attempts that fail, hooks that fail, the end.
 //!
-//! With the feature `metrics`, its [`Stats`] are counters and gauges with the label `application`, the
-//! `application_name` of its sessions; listeners of one name add up.
-//!
-//! | counter | of [`Stats`] |
-//! |---|---|
-//! | `pgbell_notifications_received_total` | `received` |
-//! | `pgbell_notifications_delivered_total` | `delivered` |
-//! | `pgbell_notifications_lagged_total` | `lagged` |
-//! | `pgbell_bytes_read_total` | `bytes_read` |
-//! | `pgbell_gaps_total` | `gaps` |
-//! | `pgbell_stalls_total` | `stalls` |
-//! | `pgbell_sessions_total` | `sessions` |
-//! | `pgbell_sessions_lost_total` | `sessions_lost` |
-//! | `pgbell_attempts_total` | `attempts` |
-//! | `pgbell_attempts_failed_total` | `attempts_failed` |
-//! | `pgbell_proofs_total` | `proofs` |
-//! | `pgbell_proofs_refused_total` | `proofs_refused` |
-//! | `pgbell_handovers_total` | `handovers` |
-//! | `pgbell_handover_failures_total` | `handover_failures` |
-//! | `pgbell_dropped_by_server_total` | `dropped_by_server` |
-//! | `pgbell_hooks_total` | `hooks` |
-//! | `pgbell_hook_failures_total` | `hook_failures` |
-//!
-//! The gauges are `pgbell_queued_notifications`, `pgbell_queued_bytes` and `pgbell_connected`: how many listeners have a
-//! session that listens.
+//! With the feature `metrics`, the [`Stats`] of a listener are counters and gauges. Their names are in its documentation.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-pub mod auth;
 pub mod config;
 mod error;
 mod notification;
-pub mod ring;
-pub mod route;
-pub mod session;
-pub mod supervisor;
-pub mod wire;
+#[cfg(feature = "proto")]
+pub mod proto;
+#[cfg(not(feature = "proto"))]
+#[allow(dead_code, unreachable_pub, reason = "what is public in it is for the feature `proto`")]
+mod proto;
 
 #[cfg(feature = "tokio")]
 mod connection;
@@ -137,9 +113,10 @@ pub use notification::{
 };
 #[cfg(feature = "tokio")]
 pub use notifier::{Notifier, NotifierBuilder};
-pub use session::{Column, Row, Rows};
-pub use supervisor::{ChannelState, Listening, Live, Overflow, State};
-pub use wire::DbError;
+pub use proto::auth::AuthMethod;
+pub use proto::session::{Column, Row, Rows};
+pub use proto::supervisor::{ChannelState, Listening, Live, Overflow, State};
+pub use proto::wire::{DbError, TransactionStatus};
 
 /// The code in the README is compiled.
 #[cfg(all(doctest, feature = "tokio"))]

@@ -1,7 +1,7 @@
 //! Properties of the codec over generated messages and over arbitrary bytes.
 
 use bytes::BytesMut;
-use pgbell::wire::{
+use pgbell::proto::wire::{
     Authentication, BackendKeyData, BackendMessage, Column, CopyResponse, DbError, DecodeError,
     DecodeFault, FirstPacket, Frame, Framer, FrontendMessage, PasswordMessage, ProtocolVersion,
     RawNotification, Run, SaslInitialResponse, SaslResponse, Severity, StartupPacket, Stop, Target,

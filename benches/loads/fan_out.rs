@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use std::thread;
 
 use bytes::BytesMut;
-use pgbell::ring::Buffers;
+use pgbell::proto::ring::Buffers;
 use tokio::runtime::{Builder, Runtime};
 
 use super::digest::Digest;

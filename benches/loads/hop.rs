@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 
 use bytes::BytesMut;
-use pgbell::ring::Buffers;
+use pgbell::proto::ring::Buffers;
 
 use super::digest::Digest;
 use super::traffic::Traffic;

@@ -1,7 +1,7 @@
 //! Frames as a server sends them, and reads of them.
 
 use bytes::BytesMut;
-use pgbell::wire::{BackendMessage, RawNotification};
+use pgbell::proto::wire::{BackendMessage, RawNotification};
 
 use super::digest::Digest;
 use crate::rivals::path::Visitor;
@@ -74,7 +74,7 @@ impl Traffic {
     /// were delivered and all others lost.
     pub fn digest_of_first(&self, kept: u64, reads: u64) -> Digest {
         let mut digest = Digest::default();
-        let all = (0..reads).flat_map(|read| pgbell::wire::frames(self.read(read)));
+        let all = (0..reads).flat_map(|read| pgbell::proto::wire::frames(self.read(read)));
         for (n, sequence) in all.zip(0..kept) {
             digest.notification(sequence, n.channel, n.payload);
         }
@@ -87,7 +87,7 @@ impl Traffic {
     pub fn digests(&self, reads: u64) -> Vec<Digest> {
         let mut digests = vec![Digest::default(); self.names.len()];
         for read in 0..reads {
-            for n in pgbell::wire::frames(self.read(read)) {
+            for n in pgbell::proto::wire::frames(self.read(read)) {
                 let number = crate::rivals::hub::number(n.channel);
                 let digest = &mut digests[number];
                 digest.notification(digest.next(), n.channel, n.payload);

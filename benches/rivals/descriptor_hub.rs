@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::BytesMut;
-use pgbell::wire::frames;
+use pgbell::proto::wire::frames;
 
 use super::descriptors::{Descriptor, DescriptorConsumer, FRAME_BYTES_MIN, Handle, Names, Table};
 use super::fifo::Rtrb;

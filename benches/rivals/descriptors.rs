@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use pgbell::wire::frames;
+use pgbell::proto::wire::frames;
 
 use super::fifo::Rtrb;
 use super::path::{Consumer, Found, Path, Reader, Visitor, discard};

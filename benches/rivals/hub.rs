@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use pgbell::wire::frames;
+use pgbell::proto::wire::frames;
 
 use super::descriptors::Descriptor;
 use super::path::{Consumer, Found, Visitor, discard};

@@ -2,14 +2,14 @@
 
 use std::task::{Context, Poll};
 
-use pgbell::ring::{Consumer, Producer, channel};
+use pgbell::proto::ring::{Consumer, Producer, channel};
 
 use super::{Limits, Queue, Receiver, Sender, Taken};
 
 pub struct Library;
 
 impl Queue for Library {
-    const NAME: &'static str = "pgbell::ring";
+    const NAME: &'static str = "pgbell::proto::ring";
     const EVICTS: bool = true;
 
     type Sender<T: Send + 'static> = Producer<T, ()>;

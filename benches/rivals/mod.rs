@@ -25,7 +25,7 @@ pub mod swap_ring;
 
 use std::task::{Context, Poll};
 
-use pgbell::ring;
+use pgbell::proto::ring;
 
 /// What a receiver finds. The rivals know no marks.
 pub type Taken<T> = ring::Taken<T, ()>;

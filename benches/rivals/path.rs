@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use pgbell::wire::{Run, frames, scan};
+use pgbell::proto::wire::{Run, frames, scan};
 
 use super::{Limits, Queue, Receiver, Sender, Taken};
 

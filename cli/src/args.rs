@@ -34,14 +34,12 @@ pub(crate) enum Command {
 /// The end of `pgbell listen --help`: what a program that reads the records can rely on.
 const RECORDS: &str = "\
 JSON records have these keys, always in this order:
-  channel, payload (payload_base64 when it is not UTF-8), process_id,
-  received_at (RFC 3339, UTC), sequence, epoch
+  channel, payload, process_id, received_at (RFC 3339, UTC), sequence, epoch
 Losses stand in their place in the stream:
   {\"event\":\"gap\", cause, lost_at, restored_at, attempts, sessions, epoch, refused}
   {\"event\":\"lagged\", count, first_sequence}
 In text, a loss is a line with `~` in place of the channel. A backslash is
-written \\\\, what cannot be seen \\n, \\r, \\t or \\u{HEX}, a byte that is not UTF-8 \\xHH,
-and a space in a channel's name \\u{20}: what was sent can be restored exactly.";
+written \\\\, what cannot be seen \\n, \\r, \\t or \\u{HEX}, and a space in a channel's name \\u{20}: what was sent can be restored exactly.";
 
 #[derive(clap::Args)]
 #[command(after_long_help = RECORDS)]

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use pgbell::wire::escape::is_hidden;
+use pgbell::proto::wire::escape::is_hidden;
 use serde::Serialize;
 use serde_json::Serializer;
 use serde_json::ser::Formatter;

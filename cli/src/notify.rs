@@ -8,8 +8,8 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::Instant;
 
-use pgbell::wire::limits::PAYLOAD_BYTES_MAX;
-use pgbell::wire::{check_channel, check_payload};
+use pgbell::proto::wire::limits::PAYLOAD_BYTES_MAX;
+use pgbell::proto::wire::{check_channel, check_payload};
 use pgbell::{Error, Notifier};
 use tokio::sync::mpsc;
 

@@ -3,9 +3,7 @@
 use std::io::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use pgbell::wire::escape::is_hidden;
+use pgbell::proto::wire::escape::is_hidden;
 use pgbell::{Batch, Gap, Lagged, Loss, NotificationRef};
 use serde::Serialize;
 
@@ -16,10 +14,7 @@ use crate::json;
 #[derive(Serialize)]
 struct NotificationRecord<'a> {
     channel: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    payload: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    payload_base64: Option<String>,
+    payload: &'a str,
     process_id: i32,
     received_at: &'a str,
     sequence: u64,
@@ -69,7 +64,7 @@ fn push_text(notification: &NotificationRef<'_>, received_at: &str, out: &mut Ve
     push_data(notification.channel(), |c| c == ' ', out);
     // Writing to a Vec does not fail.
     let _ = write!(out, " #{} ", notification.process_id());
-    push_data_bytes(notification.payload(), out);
+    push_data(notification.payload(), |_| false, out);
     out.push(b'\n');
 }
 
@@ -78,16 +73,10 @@ fn push_json_notification(
     received_at: &str,
     out: &mut Vec<u8>,
 ) {
-    let payload = notification.payload_str().ok();
-    let payload_base64 = match payload {
-        Some(_) => None,
-        None => Some(STANDARD.encode(notification.payload())),
-    };
     push_json(
         &NotificationRecord {
             channel: notification.channel(),
-            payload,
-            payload_base64,
+            payload: notification.payload(),
             process_id: notification.process_id(),
             received_at,
             sequence: notification.sequence(),
@@ -214,17 +203,6 @@ fn push_data(text: &str, or: impl Fn(char) -> bool, out: &mut Vec<u8>) {
     push_escaped(text, |c| c == '\\' || or(c) || is_hidden(c), out);
 }
 
-/// As [`push_data`], with bytes that are not UTF-8 as `\xff`.
-fn push_data_bytes(bytes: &[u8], out: &mut Vec<u8>) {
-    for chunk in bytes.utf8_chunks() {
-        push_data(chunk.valid(), |_| false, out);
-        for byte in chunk.invalid() {
-            // Writing to a Vec does not fail.
-            let _ = write!(out, "\\x{byte:02x}");
-        }
-    }
-}
-
 fn push_escaped(text: &str, is_escaped: impl Fn(char) -> bool, out: &mut Vec<u8>) {
     let mut rest = text;
     while let Some(at) = rest.find(&is_escaped) {
@@ -247,9 +225,9 @@ fn push_escaped(text: &str, is_escaped: impl Fn(char) -> bool, out: &mut Vec<u8>
 mod tests {
     use super::*;
 
-    fn visible(bytes: &[u8]) -> String {
+    fn visible(text: &str) -> String {
         let mut out = Vec::new();
-        push_data_bytes(bytes, &mut out);
+        push_data(text, |_| false, &mut out);
         String::from_utf8(out).unwrap()
     }
 
@@ -295,61 +273,54 @@ mod tests {
 
     #[test]
     fn what_would_move_the_cursor_is_made_visible() {
-        for (bytes, expected) in [
-            (&b"{\"id\":1}"[..], "{\"id\":1}"),
-            (b"a\nb\r\tc", "a\\nb\\r\\tc"),
-            (b"\x1b[2J\x07\x7f", "\\u{1b}[2J\\u{7}\\u{7f}"),
-            ("\u{85}\u{9b}".as_bytes(), "\\u{85}\\u{9b}"),
-            ("x\u{202e}y\u{2028}".as_bytes(), "x\\u{202e}y\\u{2028}"),
-            ("x\u{200b}y\u{e0041}\u{feff}".as_bytes(), "x\\u{200b}y\\u{e0041}\\u{feff}"),
-            ("grüße 🔔".as_bytes(), "grüße 🔔"),
-            (b"C:\\dir", "C:\\\\dir"),
-            (b"\\n", "\\\\n"),
-            (b"\\xff", "\\\\xff"),
-            (b"a\xff\xfeb", "a\\xff\\xfeb"),
-            (b"", ""),
+        for (text, expected) in [
+            ("{\"id\":1}", "{\"id\":1}"),
+            ("a\nb\r\tc", "a\\nb\\r\\tc"),
+            ("\x1b[2J\x07\x7f", "\\u{1b}[2J\\u{7}\\u{7f}"),
+            ("\u{85}\u{9b}", "\\u{85}\\u{9b}"),
+            ("x\u{202e}y\u{2028}", "x\\u{202e}y\\u{2028}"),
+            ("x\u{200b}y\u{e0041}\u{feff}", "x\\u{200b}y\\u{e0041}\\u{feff}"),
+            ("grüße 🔔", "grüße 🔔"),
+            ("C:\\dir", "C:\\\\dir"),
+            ("\\n", "\\\\n"),
+            ("\\u{a}", "\\\\u{a}"),
+            ("", ""),
         ] {
-            assert_eq!(visible(bytes), expected);
+            assert_eq!(visible(text), expected);
         }
     }
 
     /// The inverse, as the documentation describes it.
-    fn restored(text: &str) -> Vec<u8> {
-        let mut bytes = Vec::new();
+    fn restored(text: &str) -> String {
+        let mut restored = String::new();
         let mut rest = text;
         while let Some((plain, escape)) = rest.split_once('\\') {
-            bytes.extend_from_slice(plain.as_bytes());
+            restored.push_str(plain);
             let kind = escape.chars().next().unwrap();
             rest = &escape[1..];
             match kind {
-                '\\' => bytes.push(b'\\'),
-                'n' => bytes.push(b'\n'),
-                'r' => bytes.push(b'\r'),
-                't' => bytes.push(b'\t'),
-                'x' => {
-                    bytes.push(u8::from_str_radix(&rest[..2], 16).unwrap());
-                    rest = &rest[2..];
-                }
+                '\\' => restored.push('\\'),
+                'n' => restored.push('\n'),
+                'r' => restored.push('\r'),
+                't' => restored.push('\t'),
                 'u' => {
                     let (digits, after) = rest[1..].split_once('}').unwrap();
                     let character = char::from_u32(u32::from_str_radix(digits, 16).unwrap());
-                    bytes.extend_from_slice(character.unwrap().to_string().as_bytes());
+                    restored.push(character.unwrap());
                     rest = after;
                 }
                 other => panic!("{other}"),
             }
         }
-        bytes.extend_from_slice(rest.as_bytes());
-        bytes
+        restored + rest
     }
 
     #[test]
     fn a_newline_and_a_backslash_with_an_n_are_written_differently_and_both_can_be_restored() {
-        assert_ne!(visible(b"a\nb"), visible(b"a\\nb"));
+        assert_ne!(visible("a\nb"), visible("a\\nb"));
         let every: String = (0..0x11_0000).filter_map(char::from_u32).collect();
-        let mut samples =
-            vec![every.into_bytes(), (0..=255).collect(), b"\\u{20}\\x0a\\\\".to_vec()];
-        samples.extend((0..=255).map(|byte| vec![b'\\', byte, b'n']));
+        let mut samples = vec![every, "\\u{20}\\n\\\\".to_owned()];
+        samples.extend((0..=255_u8).map(|byte| format!("\\{}n", char::from(byte))));
         for sample in samples {
             let text = visible(&sample);
             assert!(!text.contains(is_hidden));
@@ -362,34 +333,28 @@ mod tests {
         let mut out = Vec::new();
         push_data("a #1 b", |c| c == ' ', &mut out);
         let text = String::from_utf8(out).unwrap();
-        assert_eq!((text.as_str(), restored(&text)), ("a\\u{20}#1\\u{20}b", b"a #1 b".to_vec()));
+        assert_eq!((text.as_str(), restored(&text)), ("a\\u{20}#1\\u{20}b", "a #1 b".to_owned()));
     }
 
     #[test]
-    fn json_has_its_keys_in_order_and_bytes_as_base64() {
-        let record = |payload: Option<&'static str>, bytes: Option<&[u8]>| {
-            let mut out = Vec::new();
-            push_json(
-                &NotificationRecord {
-                    channel: "orders",
-                    payload,
-                    payload_base64: bytes.map(|bytes| STANDARD.encode(bytes)),
-                    process_id: 4711,
-                    received_at: "2026-11-21T12:00:01.123456Z",
-                    sequence: 7,
-                    epoch: 1,
-                },
-                &mut out,
-            );
-            String::from_utf8(out).unwrap()
-        };
+    fn json_has_its_keys_in_order() {
+        let mut out = Vec::new();
+        push_json(
+            &NotificationRecord {
+                channel: "orders",
+                payload: "{\"id\":1}\n",
+                process_id: 4711,
+                received_at: "2026-11-21T12:00:01.123456Z",
+                sequence: 7,
+                epoch: 1,
+            },
+            &mut out,
+        );
         assert_eq!(
-            record(Some("{\"id\":1}\n"), None),
+            String::from_utf8(out).unwrap(),
             "{\"channel\":\"orders\",\"payload\":\"{\\\"id\\\":1}\\n\",\"process_id\":4711,\
              \"received_at\":\"2026-11-21T12:00:01.123456Z\",\"sequence\":7,\"epoch\":1}\n"
         );
-        assert!(record(None, Some(b"\xff\x00")).contains("\"payload_base64\":\"/wA=\""));
-        assert!(!record(None, Some(b"\xff\x00")).contains("\"payload\":"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 #![no_main]
 
 use bytes::BytesMut;
-use pgbell::wire::{BackendMessage, Framer};
+use pgbell::proto::wire::{BackendMessage, Framer};
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     for framer in [Framer::startup(), Framer::established()] {

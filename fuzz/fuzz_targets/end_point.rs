@@ -1,7 +1,7 @@
 //! A certificate that a server sends, and the hash that binds a login to it.
 #![no_main]
 
-use pgbell::auth::tls_server_end_point;
+use pgbell::proto::auth::tls_server_end_point;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     if let Some(hash) = tls_server_end_point(data) {

@@ -1,7 +1,7 @@
 //! Bytes that come in pieces give the same frames.
 #![no_main]
 
-use pgbell::wire::Framer;
+use pgbell::proto::wire::Framer;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     for framer in [Framer::startup(), Framer::established(), Framer::frontend()] {

@@ -2,7 +2,7 @@
 #![no_main]
 
 use bytes::BytesMut;
-use pgbell::wire::{FirstPacket, Framer, FrontendMessage, StartupPacket};
+use pgbell::proto::wire::{FirstPacket, Framer, FrontendMessage, StartupPacket};
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let mut out = BytesMut::new();

@@ -1,7 +1,7 @@
 //! The hot path takes the notifications that the decoder takes, and stops where that stops.
 #![no_main]
 
-use pgbell::wire::{BackendMessage, Framer, Stop, frames, scan};
+use pgbell::proto::wire::{BackendMessage, Framer, Stop, frames, scan};
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let (run, stop) = scan(data);

@@ -1,8 +1,8 @@
 //! A client against whatever a server says, a server against whatever a client says. Lines are messages.
 #![no_main]
 
-use pgbell::auth::scram::{Binding, Progress};
-use pgbell::auth::{Password, ScramClient, ScramNonce, ScramServer, ScramVerifier};
+use pgbell::proto::auth::scram::{Binding, Progress};
+use pgbell::proto::auth::{Password, ScramClient, ScramNonce, ScramServer, ScramVerifier};
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let mut lines = data.split(|&byte| byte == b'\n');

@@ -8,7 +8,7 @@ use std::hint::black_box;
 
 use bytes::BytesMut;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use pgbell::wire::{BackendMessage, RawNotification, Run, frames, scan};
+use pgbell::proto::wire::{BackendMessage, RawNotification, Run, frames, scan};
 use postgres_protocol::message::backend::Message;
 
 /// Bytes that are decoded at once: what a read of pgbell's brings at most.

@@ -12,9 +12,9 @@ use std::time::Instant;
 
 use bytes::{Buf, BytesMut};
 use clap::Args;
-use pgbell::session::FACTS_SQL;
+use pgbell::proto::session::FACTS_SQL;
 use pgbell::testing::Script;
-use pgbell::wire::{
+use pgbell::proto::wire::{
     Authentication, BackendKeyData, BackendMessage, FirstPacket, Framer, FrontendMessage,
     StartupPacket, TransactionStatus,
 };
@@ -238,7 +238,7 @@ fn reply(message: &FrontendMessage<'_>, out: &mut BytesMut) -> Outcome<()> {
         FrontendMessage::Parse { .. } => BackendMessage::ParseComplete.encode(out)?,
         FrontendMessage::Bind { .. } => BackendMessage::BindComplete.encode(out)?,
         FrontendMessage::Describe { target, .. } => {
-            if matches!(target, pgbell::wire::Target::Statement) {
+            if matches!(target, pgbell::proto::wire::Target::Statement) {
                 BackendMessage::ParameterDescription { types: (&[][..]).into() }.encode(out)?;
             }
             BackendMessage::NoData.encode(out)?;

@@ -1,7 +1,7 @@
 //! What is sent: size, number of channels, and the bytes of notification `n`.
 
 use clap::Args;
-use pgbell::wire::{BackendMessage, RawNotification};
+use pgbell::proto::wire::{BackendMessage, RawNotification};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
@@ -175,7 +175,7 @@ mod tests {
             for channels in [1, 16, 1_000] {
                 let shape = Shape { size, channels }.checked().unwrap();
                 let block = Block::new(shape, 10_000).unwrap();
-                let (run, _) = pgbell::wire::scan(&block.bytes);
+                let (run, _) = pgbell::proto::wire::scan(&block.bytes);
                 assert_eq!(run.bytes, block.bytes.len());
                 let sent: usize = block.slices(2_345).map(<[u8]>::len).sum();
                 assert_eq!(sent, 2_345 * size);

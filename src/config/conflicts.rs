@@ -4,7 +4,7 @@ use super::error::{ConfigError, Fault, Place};
 use super::keys::Key;
 use super::values::{SslMode, SslNegotiation};
 use super::{Config, security::SYSTEM_ROOTS};
-use crate::auth::ChannelBinding;
+use crate::proto::auth::ChannelBinding;
 
 impl Config {
     /// Refuses what libpq refuses too, and what could only fail later.

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::Config;
 use super::keys::Key;
 use super::values::{LoadBalanceHosts, SslMode, TargetSessionAttrs};
-use crate::auth::{SCRAM_ITERATIONS_MAX, SCRAM_ITERATIONS_MIN};
-use crate::wire::ProtocolVersion;
+use crate::proto::auth::{SCRAM_ITERATIONS_MAX, SCRAM_ITERATIONS_MIN};
+use crate::proto::wire::ProtocolVersion;
 
 /// `application_name`, so that `pg_stat_activity` shows who listens.
 pub const APPLICATION_NAME_DEFAULT: &str = "pgbell";

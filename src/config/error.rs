@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::auth::RequireAuthError;
+use crate::proto::auth::RequireAuthError;
 use crate::error::{Error, ErrorKind};
 
 /// Why connection parameters were refused.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::error::Fault;
 use super::values::TlsVersion;
-use crate::auth::RequireAuth;
+use crate::proto::auth::RequireAuth;
 
 /// What a value must look like to be kept.
 #[derive(Debug, Clone, Copy)]

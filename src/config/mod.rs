@@ -42,9 +42,9 @@ pub use values::{
     LoadBalanceHosts, SslCertMode, SslMode, SslNegotiation, TargetSessionAttrs, TlsVersion,
 };
 
-pub use crate::auth::{ChannelBinding, RequireAuth};
+pub use crate::proto::auth::{ChannelBinding, RequireAuth};
 
-use crate::auth::Password;
+use crate::proto::auth::Password;
 use attachments::Attachments;
 use error::{Fault, Place};
 use keys::{Handling, Key};

@@ -5,7 +5,7 @@ use std::fmt;
 use zeroize::Zeroizing;
 
 use super::hosts::{Host, SOCKET_DIRECTORY, Server};
-use crate::auth::Password;
+use crate::proto::auth::Password;
 
 /// The host of lines for the default server and its socket directory.
 const LOCALHOST: &str = "localhost";

@@ -5,8 +5,8 @@ use super::Config;
 use super::form::iterations;
 use super::keys::Key;
 use super::values::{SslCertMode, SslMode, SslNegotiation, TlsVersion};
-use crate::auth::{ChannelBinding, RequireAuth};
-use crate::wire::ProtocolVersion;
+use crate::proto::auth::{ChannelBinding, RequireAuth};
+use crate::proto::wire::ProtocolVersion;
 
 /// The value of `sslrootcert` that means the authorities that the system trusts.
 pub(crate) const SYSTEM_ROOTS: &str = "system";

@@ -4,10 +4,10 @@ use bytes::Buf;
 
 use super::EPOCH;
 use super::backlog::Backlog;
-use crate::Error;
+use crate::error::Error;
 use crate::net::{Driver, NotificationSink};
 use crate::notification::{Gap, Lagged, Loss, ReceiveInfo};
-use crate::wire::Run;
+use crate::proto::wire::Run;
 
 /// The positions in the stream of a connection. Every notification that arrives has a sequence number, also one for which
 /// the backlog has no room.

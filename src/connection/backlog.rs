@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bytes::{Buf, BytesMut};
 
 use crate::notification::ReceiveInfo;
-use crate::wire::Run;
+use crate::proto::wire::Run;
 
 /// The bytes that one run takes in addition to its frames.
 const RUN_BYTES: usize = size_of::<BacklogRun>();

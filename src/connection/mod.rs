@@ -10,14 +10,15 @@ use std::time::Duration;
 use bytes::Buf;
 
 use self::arrivals::Arrivals;
-use crate::auth::AuthMethod;
+use crate::proto::auth::AuthMethod;
 use crate::net::{
     self, DriverEvent, Established, NotificationSink, ServerLocation, SessionPurpose,
 };
 use crate::notification::{Batch, Loss, ReceiveInfo};
-use crate::session::{Answer, CommandId, Rows, SessionEvent};
-use crate::wire::TransactionStatus;
-use crate::{Config, Error, ErrorKind};
+use crate::proto::session::{Answer, CommandId, Rows, SessionEvent};
+use crate::proto::wire::TransactionStatus;
+use crate::config::Config;
+use crate::error::{Error, ErrorKind};
 
 /// Capacity of the receive buffer, in bytes. Under load one read fills it.
 const INPUT_BYTES: usize = 256 * 1024;
@@ -58,7 +59,7 @@ const EPOCH: u32 = 1;
 /// connection.listen("orders").await?;
 /// loop {
 ///     for notification in connection.recv_batch().await? {
-///         println!("{}: {:?}", notification.channel(), notification.payload_str());
+///         println!("{}: {:?}", notification.channel(), notification.payload());
 ///     }
 /// }
 /// # }
@@ -201,7 +202,7 @@ impl Connection {
     ///
     /// # Cancel safety
     /// Dropping the future does not undo the command; its answer is ignored.
-    pub async fn listen(&mut self, channel: &str) -> Result<(), Error> {
+    pub async fn listen(&mut self, channel: impl AsRef<str>) -> Result<(), Error> {
         self.listen_all([channel]).await
     }
 
@@ -237,7 +238,7 @@ impl Connection {
     ///
     /// # Cancel safety
     /// As [`listen`](Self::listen).
-    pub async fn unlisten(&mut self, channel: &str) -> Result<(), Error> {
+    pub async fn unlisten(&mut self, channel: impl AsRef<str>) -> Result<(), Error> {
         self.outside_transaction("UNLISTEN").await?;
         let id = self.established.driver.session.unlisten(net::now(), &[channel])?;
         self.commit("UNLISTEN", id).await
@@ -270,8 +271,13 @@ impl Connection {
     ///
     /// # Cancel safety
     /// Dropping the future does not undo the command.
-    pub async fn notify(&mut self, channel: &str, payload: impl AsRef<str>) -> Result<(), Error> {
-        let id = self.established.driver.session.notify(net::now(), channel, payload.as_ref())?;
+    pub async fn notify(
+        &mut self,
+        channel: impl AsRef<str>,
+        payload: impl AsRef<str>,
+    ) -> Result<(), Error> {
+        let (channel, payload) = (channel.as_ref(), payload.as_ref());
+        let id = self.established.driver.session.notify(net::now(), channel, payload)?;
         self.complete(id).await.map(drop)
     }
 
@@ -329,14 +335,10 @@ impl Connection {
     /// Ends the session with a Terminate message. Takes at most a second. Notifications that were not received
     /// with [`recv_batch`](Self::recv_batch) before are discarded.
     ///
-    /// # Errors
-    /// None at present.
-    ///
     /// # Cancel safety
     /// Dropping the future closes the socket.
-    pub async fn close(self) -> Result<(), Error> {
+    pub async fn close(self) {
         self.established.driver.close().await;
-        Ok(())
     }
 
     /// Returns the process id of the server process: the [`process_id`](crate::Notification::process_id) of

@@ -6,9 +6,9 @@
 
 use super::Connection;
 use crate::net::NotificationSink;
-use crate::session::{self, Answer};
-use crate::wire::TransactionStatus;
-use crate::{Error, ErrorKind};
+use crate::proto::session::{self, Answer};
+use crate::proto::wire::TransactionStatus;
+use crate::error::{Error, ErrorKind};
 
 const HINT: &str = "a server of this version sends such an error when it drops a notification, and it looks like the \
     answer to a command: open another connection";

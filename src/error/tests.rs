@@ -3,7 +3,7 @@
 mod once;
 
 use super::*;
-use crate::wire::Severity;
+use crate::proto::wire::Severity;
 
 fn server(code: &str) -> Error {
     Error::server("the server refused", DbError::new(Severity::Fatal, code, "no"))
@@ -165,7 +165,7 @@ fn a_fault_that_came_from_outside_stays_one_whatever_is_said_about_it() {
 fn kinds_states_and_policies_have_words_for_a_person() {
     use std::time::Duration;
 
-    use crate::supervisor::{Overflow, State};
+    use crate::proto::supervisor::{Overflow, State};
 
     let max_stall = Duration::from_millis(1_500);
     for (shown, words) in [

@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::fmt::{self, Write};
 
 use super::{Error, ErrorKind};
-use crate::wire::escape::Escaped;
+use crate::proto::wire::escape::Escaped;
 
 impl Error {
     /// What went wrong, causes included, without the kind and the hint: for a text that has these already.

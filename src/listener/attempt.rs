@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 
 use super::environment::OpeningFuture;
 use crate::net::Established;
-use crate::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind};
 
 /// A running attempt. Dropping it ends the attempt at its next await.
 pub(super) struct Attempt(JoinHandle<Result<Established, Error>>);

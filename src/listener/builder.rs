@@ -16,11 +16,15 @@ use super::shared::Shared;
 use super::sink::RingSink;
 use super::task::Task;
 use super::telemetry::Telemetry;
-use crate::ring::Pins;
-use crate::supervisor::{Heartbeat, HookPolicy, Live, Overflow, Policy, Reconnect, Supervisor};
-use crate::{Config, Connection, Error, ErrorKind, net, ring, wire};
+use crate::proto::ring::Pins;
+use crate::proto::supervisor::{Heartbeat, HookPolicy, Live, Overflow, Policy, Reconnect, Supervisor};
+use crate::net;
+use crate::config::Config;
+use crate::connection::Connection;
+use crate::error::{Error, ErrorKind};
+use crate::proto::{ring, wire};
 
-/// Most notifications that `queue_capacity` accepts. The [ring](crate::ring) has room for twice as many.
+/// Most notifications that `queue_capacity` accepts. The [ring](crate::proto::ring) has room for twice as many.
 const QUEUE_CAPACITY_MAX: usize = 524_288;
 
 /// Most notifications in the queue, by default.
@@ -49,7 +53,7 @@ const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
 /// The default heartbeat: a dead session is detected within 18 seconds.
 const HEARTBEAT: Heartbeat =
-    Heartbeat { every: Duration::from_secs(10), deadline: Duration::from_secs(8) };
+    Heartbeat { interval: Duration::from_secs(10), timeout: Duration::from_secs(8) };
 
 /// Longest time of a run of the hook, by default.
 const HOOK_TIMEOUT: Duration = Duration::from_secs(30);
@@ -121,8 +125,8 @@ impl ListenerBuilder {
 
     /// Adds channels to listen to. [`connect`](Self::connect) returns when all of them are active. Keep their number below
     /// 1,000: see [`listen_all`](crate::ListenerHandle::listen_all).
-    pub fn channels(mut self, channels: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        self.channels.extend(channels.into_iter().map(Into::into));
+    pub fn channels(mut self, channels: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+        self.channels.extend(channels.into_iter().map(|channel| channel.as_ref().to_owned()));
         self
     }
 
@@ -264,8 +268,8 @@ impl ListenerBuilder {
     /// Because all data of the server restarts the timeout, a server that sends many notifications has more time for its
     /// answer: five minutes. While a query of the application runs on the listening session, there is no heartbeat. Then
     /// only TCP keepalive and the TCP user timeout check the connection.
-    pub fn heartbeat(mut self, every: Duration, deadline: Duration) -> Self {
-        self.heartbeat = Heartbeat { every, deadline };
+    pub fn heartbeat(mut self, interval: Duration, timeout: Duration) -> Self {
+        self.heartbeat = Heartbeat { interval, timeout };
         self
     }
 
@@ -408,10 +412,10 @@ impl ListenerBuilder {
             );
             return Err(Error::new(ErrorKind::Config, message));
         }
-        let Heartbeat { every, deadline } = self.heartbeat;
-        if every.is_zero() || deadline.is_zero() {
+        let Heartbeat { interval, timeout } = self.heartbeat;
+        if interval.is_zero() || timeout.is_zero() {
             let message = format!(
-                "heartbeat every {every:?} with a deadline of {deadline:?}: neither may be zero"
+                "the heartbeat has an interval of {interval:?} and a timeout of {timeout:?}: neither may be zero"
             );
             return Err(Error::new(ErrorKind::Config, message));
         }

@@ -4,8 +4,8 @@ use std::time::SystemTime;
 
 use super::sink::{BUFFER_BYTES, Chunk};
 use crate::notification::{Batch, Notification, NotificationRef, ReceiveInfo};
-use crate::ring::{Lender, Pins};
-use crate::wire::{self, Run};
+use crate::proto::ring::{Lender, Pins};
+use crate::proto::wire::{self, Run};
 
 /// The run that the consumer receives from. There is at most one, and so at most one receive buffer.
 pub(super) struct CurrentRun {

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[cfg(feature = "metrics")]
 use super::metrics::ListenerMetrics;
 use super::stats::Stats;
-use crate::supervisor::{LogEvent, Policy};
-use crate::{Config, Error};
+use crate::proto::supervisor::{LogEvent, Policy};
+use crate::config::Config;
+use crate::error::Error;
 
 /// The span and the metrics of one listener.
 pub(super) struct Facades {
@@ -32,7 +33,7 @@ impl Facades {
                 parent: &span,
                 channels = policy.channels.len(),
                 reconnect = policy.reconnect.is_some(),
-                heartbeat = ?policy.heartbeat.every,
+                heartbeat = ?policy.heartbeat.interval,
                 max_lifetime = ?policy.max_lifetime,
                 "configured"
             );

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Listener, ListenerBuilder};
-use crate::supervisor::{Backoff, Reconnect};
-use crate::{Error, ErrorKind, net};
+use crate::proto::supervisor::{Backoff, Reconnect};
+use crate::net;
+use crate::error::{Error, ErrorKind};
 
 type Call = dyn Fn(&Error, Duration) + Send + Sync;
 

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use super::environment::Environment;
 use super::task::Task;
-use crate::Error;
+use crate::error::Error;
 
 /// A task whose panic becomes the error that the listener ends with. A panic can come from code of the user, such as a
 /// waker or the cryptography of a [`Config`](crate::Config), or from a bug in this crate.

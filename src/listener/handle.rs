@@ -7,9 +7,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::shared::Shared;
 use super::stats::Stats;
-use crate::session::Rows;
-use crate::supervisor::{ChannelState, Command, Listening, Reply, State};
-use crate::{Error, ErrorKind};
+use crate::proto::session::Rows;
+use crate::proto::supervisor::{ChannelState, Command, Listening, Reply, State};
+use crate::error::{Error, ErrorKind};
 
 /// A request of a handle to the task.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ impl ListenerHandle {
     ///
     /// # Cancel safety
     /// The listener listens to the channel even if the future is dropped.
-    pub async fn listen(&self, channel: impl Into<String>) -> Result<Listening, Error> {
+    pub async fn listen(&self, channel: impl AsRef<str>) -> Result<Listening, Error> {
         self.listen_all([channel]).await
     }
 
@@ -73,9 +73,9 @@ impl ListenerHandle {
     /// See [`listen`](Self::listen).
     pub async fn listen_all(
         &self,
-        channels: impl IntoIterator<Item = impl Into<String>>,
+        channels: impl IntoIterator<Item = impl AsRef<str>>,
     ) -> Result<Listening, Error> {
-        let channels = channels.into_iter().map(Into::into).collect();
+        let channels = channels.into_iter().map(|channel| channel.as_ref().to_owned()).collect();
         match self.command(Command::Listen(channels)).await? {
             Reply::Listening(listening) => Ok(listening),
             reply => Err(mismatch(&reply)),
@@ -90,8 +90,8 @@ impl ListenerHandle {
     ///
     /// # Cancel safety
     /// The listener stops listening even if the future is dropped.
-    pub async fn unlisten(&self, channel: impl Into<String>) -> Result<(), Error> {
-        self.command(Command::Unlisten(vec![channel.into()])).await.map(drop)
+    pub async fn unlisten(&self, channel: impl AsRef<str>) -> Result<(), Error> {
+        self.command(Command::Unlisten(vec![channel.as_ref().to_owned()])).await.map(drop)
     }
 
     /// Stops listening to every channel.
@@ -262,7 +262,7 @@ impl ListenerHandle {
     /// If there is no session, the outage is reported as a [`Gap`](crate::Gap), and the listener ends.
     ///
     /// # Errors
-    /// - [`ErrorKind::Timeout`] if it takes longer than `deadline`.
+    /// - [`ErrorKind::Timeout`] if it takes longer than `timeout`.
     /// - The error by which the session was lost.
     /// - The error of the server, usually [`ErrorKind::Server`], if it refused every heartbeat. Notifications that arrived were
     ///   delivered, but it is unknown whether the session listened until the end.
@@ -272,8 +272,8 @@ impl ListenerHandle {
     ///
     /// # Cancel safety
     /// The listener drains even if the future is dropped.
-    pub async fn drain(&self, deadline: Duration) -> Result<(), Error> {
-        let drained = self.command(Command::Drain { within: deadline }).await.map(drop);
+    pub async fn drain(&self, timeout: Duration) -> Result<(), Error> {
+        let drained = self.command(Command::Drain { timeout }).await.map(drop);
         let _ = self.wait_state(State::Closed).await;
         drained
     }
@@ -294,16 +294,14 @@ impl ListenerHandle {
     /// the notifications that the new one has read, the last event is a [`Gap`](crate::Gap). Notifications that the new session
     /// read before the fence are not counted.
     ///
-    /// # Errors
-    /// None at present. To close a closed listener is no error.
+    /// It returns at once if the listener has ended.
     ///
     /// # Cancel safety
     /// The listener closes even if the future is dropped.
-    pub async fn close(&self) -> Result<(), Error> {
+    pub async fn close(&self) {
         if self.send_close() {
             let _ = self.wait_state(State::Closed).await;
         }
-        Ok(())
     }
 
     /// Requests the end without waiting. Returns whether there is a task.

@@ -11,8 +11,10 @@ use tokio::task::JoinHandle;
 
 use super::environment::Environment;
 use crate::net::ServerLocation;
-use crate::supervisor::Live;
-use crate::{Config, Connection, Error, ErrorKind};
+use crate::proto::supervisor::Live;
+use crate::config::Config;
+use crate::connection::Connection;
+use crate::error::{Error, ErrorKind};
 
 /// Longest time that the end of a listener waits for a cancelled hook, which runs to its next await.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);

@@ -6,8 +6,8 @@ use std::time::SystemTime;
 use bytes::BytesMut;
 
 use super::environment::{Environment, Opened};
-use crate::supervisor::{LinkEvent, LinkId};
-use crate::wire::buffer;
+use crate::proto::supervisor::{LinkEvent, LinkId};
+use crate::proto::wire::buffer;
 
 /// The least spare capacity for a read, in bytes, on a link that does not deliver.
 const READ_BYTES: usize = 16 * 1024;

@@ -42,10 +42,11 @@ use self::sink::Chunk;
 use self::stats::Counters;
 pub use self::stats::Stats;
 use crate::notification::{Batch, Event, Gap, Lagged, Loss, ReceiveInfo};
-use crate::ring::{Consumer, Taken};
-use crate::session::Rows;
-use crate::supervisor::{Listening, State};
-use crate::{Config, Error};
+use crate::proto::ring::{Consumer, Taken};
+use crate::proto::session::Rows;
+use crate::proto::supervisor::{Listening, State};
+use crate::config::Config;
+use crate::error::Error;
 
 /// A listener that reconnects and reports every loss. A task of its own reads the socket into a bounded queue.
 ///
@@ -57,7 +58,7 @@ use crate::{Config, Error};
 /// listener.listen("orders").await?;
 /// loop {
 ///     match listener.recv().await? {
-///         Event::Notification(n) => println!("{}: {}", n.channel(), n.payload_str().unwrap_or("?")),
+///         Event::Notification(n) => println!("{}: {}", n.channel(), n.payload()),
 ///         loss => println!("read your tables again: {loss}"),
 ///     }
 /// }
@@ -259,7 +260,7 @@ impl Listener {
     ///
     /// # Cancel safety
     /// See there.
-    pub async fn listen(&self, channel: impl Into<String>) -> Result<Listening, Error> {
+    pub async fn listen(&self, channel: impl AsRef<str>) -> Result<Listening, Error> {
         self.handle.listen(channel).await
     }
 
@@ -272,7 +273,7 @@ impl Listener {
     /// See there.
     pub async fn listen_all(
         &self,
-        channels: impl IntoIterator<Item = impl Into<String>>,
+        channels: impl IntoIterator<Item = impl AsRef<str>>,
     ) -> Result<Listening, Error> {
         self.handle.listen_all(channels).await
     }
@@ -284,7 +285,7 @@ impl Listener {
     ///
     /// # Cancel safety
     /// See there.
-    pub async fn unlisten(&self, channel: impl Into<String>) -> Result<(), Error> {
+    pub async fn unlisten(&self, channel: impl AsRef<str>) -> Result<(), Error> {
         self.handle.unlisten(channel).await
     }
 
@@ -349,8 +350,8 @@ impl Listener {
     ///
     /// # Cancel safety
     /// See there.
-    pub async fn drain(&self, deadline: Duration) -> Result<(), Error> {
-        self.handle.drain(deadline).await
+    pub async fn drain(&self, timeout: Duration) -> Result<(), Error> {
+        self.handle.drain(timeout).await
     }
 
     /// Ends the session with Terminate, and waits for the end of the task.
@@ -359,17 +360,13 @@ impl Listener {
     /// run of the hook has not reached its next await. A name lookup in progress continues in a thread of the runtime; only
     /// the end of the runtime waits for it.
     ///
-    /// # Errors
-    /// None at present.
-    ///
     /// # Cancel safety
     /// The listener closes even if the future is dropped.
-    pub async fn close(mut self) -> Result<(), Error> {
-        self.handle.close().await?;
+    pub async fn close(mut self) {
+        self.handle.close().await;
         if let Some(task) = self.task.take() {
             let _ = task.await;
         }
-        Ok(())
     }
 
     // ---- the queue ----

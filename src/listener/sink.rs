@@ -9,9 +9,9 @@ use bytes::{Buf, Bytes, BytesMut};
 use super::shared::Shared;
 use super::stats::Counters;
 use crate::notification::{Gap, ReceiveInfo};
-use crate::ring::{Buffers, Producer};
-use crate::supervisor::{Overflow, Sink};
-use crate::wire::Run;
+use crate::proto::ring::{Buffers, Producer};
+use crate::proto::supervisor::{Overflow, Sink};
+use crate::proto::wire::Run;
 
 /// The size of a receive buffer, in bytes.
 pub(super) const BUFFER_BYTES: usize = 256 * 1024;

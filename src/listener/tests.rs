@@ -13,9 +13,9 @@ use proptest::prelude::*;
 use super::shared::Shared;
 use super::sink::{Chunk, RingSink, buffers_max};
 use crate::notification::{Gap, ReceiveInfo};
-use crate::ring::{self, Consumer, Pins, Taken};
-use crate::supervisor::{Overflow, Sink};
-use crate::wire::{self, BackendMessage, RawNotification};
+use crate::proto::ring::{self, Consumer, Pins, Taken};
+use crate::proto::supervisor::{Overflow, Sink};
+use crate::proto::wire::{self, BackendMessage, RawNotification};
 
 const INFO: ReceiveInfo = ReceiveInfo { received_at: SystemTime::UNIX_EPOCH, epoch: 1 };
 

@@ -14,11 +14,12 @@ use tokio::net::{TcpStream, lookup_host};
 #[cfg(unix)]
 use super::peer;
 use super::stream::Stream;
-use crate::auth::Channel;
+use crate::proto::auth::Channel;
 #[cfg(unix)]
 use crate::config::hosts::SOCKET_DIRECTORY;
 use crate::config::{Host, Server};
-use crate::{Config, Error, ErrorKind};
+use crate::config::Config;
+use crate::error::{Error, ErrorKind};
 
 /// PostgreSQL's own default, used if there is no [`SOCKET_DIRECTORY`]. Every user may create a socket there.
 // N190.

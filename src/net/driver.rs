@@ -9,9 +9,9 @@ use bytes::{Buf, BytesMut};
 use tokio::task::yield_now;
 
 use super::{Pipe, Timer, now};
-use crate::session::{Answer, CommandId, Progress, STARTUP_BYTES_MAX, Session, SessionEvent};
-use crate::wire::{self, RawNotification, Run, buffer};
-use crate::{Error, ErrorKind};
+use crate::proto::session::{Answer, CommandId, Progress, STARTUP_BYTES_MAX, Session, SessionEvent};
+use crate::proto::wire::{self, RawNotification, Run, buffer};
+use crate::error::{Error, ErrorKind};
 
 /// The smallest spare capacity for a read, in bytes: two writes of the server.
 const READ_BYTES_MIN: usize = 16 * 1024;

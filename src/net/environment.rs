@@ -16,7 +16,8 @@ use tokio::time::timeout_at;
 
 use super::files::{self, Access};
 use crate::config::{ConfigError, ServiceFile};
-use crate::{Config, Error, ErrorKind};
+use crate::config::Config;
+use crate::error::{Error, ErrorKind};
 
 /// The directories of `pg_service.conf` for all users, if `PGSYSCONFDIR` is not set: those of the packages of Debian and of
 /// PostgreSQL's own repository for Red Hat.

@@ -8,11 +8,12 @@ use super::dial::Address;
 use super::encrypt::{Encryptor, Wrapped};
 use super::environment::has_service;
 use super::{Driver, Pipe, login, now, password, random, resolve};
-use crate::auth::Channel;
+use crate::proto::auth::Channel;
 use crate::config::{Host, LoadBalanceHosts, Server, TargetSessionAttrs};
-use crate::route::{self, Encryption, Failure, NextAttempt, PseudoRandom, Reached};
-use crate::session::{FACTS_SQL, FACTS_WITHOUT_PORT_SQL, Facts, Rows, Session};
-use crate::{Config, Error, ErrorKind};
+use crate::proto::route::{self, Encryption, Failure, NextAttempt, PseudoRandom, Reached};
+use crate::proto::session::{FACTS_SQL, FACTS_WITHOUT_PORT_SQL, Facts, Rows, Session};
+use crate::config::Config;
+use crate::error::{Error, ErrorKind};
 
 /// The purpose of a session, and thereby the requirements on the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -32,7 +32,7 @@ pub(crate) use provider_thread::with_provider_thread;
 pub(crate) use runtime::check_runtime;
 pub(crate) use timer::{Timer, now};
 
-use crate::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind};
 
 /// Returns random bytes of the operating system.
 pub(crate) fn random<const N: usize>() -> Result<[u8; N], Error> {

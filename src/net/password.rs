@@ -11,9 +11,10 @@ use std::sync::Arc;
 
 use super::files::{self, Access, FileFault};
 use super::provider_thread;
-use crate::auth::{AuthError, Password};
+use crate::proto::auth::{AuthError, Password};
 use crate::config::{Host, PassFile, Server};
-use crate::{Config, Error, ErrorKind};
+use crate::config::Config;
+use crate::error::{Error, ErrorKind};
 
 /// The login for which a password is requested. Tokens are often valid for one host, port and user.
 #[derive(Debug, Clone, PartialEq, Eq)]

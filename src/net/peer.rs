@@ -7,8 +7,9 @@ use tokio::net::UnixStream;
 use zeroize::Zeroizing;
 
 use super::files::{self, Access};
-use crate::auth::Channel;
-use crate::{Config, Error, ErrorKind};
+use crate::proto::auth::Channel;
+use crate::config::Config;
+use crate::error::{Error, ErrorKind};
 
 /// The accounts of this machine: `name:password:uid:…`.
 const ACCOUNTS: &str = "/etc/passwd";

@@ -7,7 +7,7 @@ use bytes::{Buf, BytesMut};
 use zeroize::Zeroize;
 
 use super::stream::Stream;
-use crate::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind};
 
 /// Moves bytes between a socket and the buffers of a session.
 #[derive(Debug)]

@@ -14,7 +14,8 @@ use std::thread;
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, oneshot};
 
-use crate::{Config, Error, ErrorKind};
+use crate::config::Config;
+use crate::error::{Error, ErrorKind};
 
 /// The permission to start a thread, for one call at a time: a call whose attempt has ended may still run, and further
 /// calls would each take one more thread.

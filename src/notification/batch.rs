@@ -4,8 +4,8 @@ use std::fmt;
 use std::time::SystemTime;
 
 use super::{Loss, NotificationRef, SharedBatch};
-use crate::ring::Lent;
-use crate::wire::Notifications;
+use crate::proto::ring::Lent;
+use crate::proto::wire::Notifications;
 
 /// The time and the session in which notifications were received. All notifications of one read share it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    /// Creates a batch of `count` whole NotificationResponse messages, as [`scan`](crate::wire::scan)
+    /// Creates a batch of `count` whole NotificationResponse messages, as [`scan`](crate::proto::wire::scan)
     /// accepted them. The first one has the sequence number `first`. For drivers of other runtimes.
     pub fn new(frames: &'a [u8], count: usize, first: u64, info: &'a ReceiveInfo) -> Self {
         Self { frames, count, first, info, loss: None, lent: None }
@@ -55,7 +55,7 @@ impl<'a> Batch<'a> {
     #[must_use]
     pub fn iter(&self) -> BatchIter<'a> {
         BatchIter {
-            frames: crate::wire::frames(self.frames),
+            frames: crate::proto::wire::frames(self.frames),
             sequence: self.first,
             left: self.count,
             info: self.info,

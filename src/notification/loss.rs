@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use super::Notification;
-use crate::Error;
+use crate::error::Error;
 
 /// Notifications may be missing here: the server may have sent some that were not received.
 ///
@@ -328,7 +328,7 @@ impl From<Loss> for Event {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ErrorKind;
+    use crate::error::ErrorKind;
 
     #[test]
     fn a_gap_is_displayed_with_its_sessions_duration_attempts_and_refused_channels() {

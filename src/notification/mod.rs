@@ -12,7 +12,6 @@ mod owned;
 mod shared;
 
 use std::fmt;
-use std::str::Utf8Error;
 use std::time::SystemTime;
 
 pub use batch::{Batch, BatchIter, ReceiveInfo};
@@ -21,8 +20,8 @@ pub use loss::{Event, Gap, Lagged, Loss};
 pub use owned::Notification;
 pub use shared::SharedBatch;
 
-use crate::ring::Lent;
-use crate::wire::RawNotification;
+use crate::proto::ring::Lent;
+use crate::proto::wire::RawNotification;
 
 /// A notification that borrows from the receive buffer.
 ///
@@ -50,34 +49,35 @@ impl<'a> NotificationRef<'a> {
 
     /// Returns the channel.
     ///
-    /// A name that is not UTF-8 is returned as `U+FFFD`; [`channel_bytes`](Self::channel_bytes) returns the bytes
-    /// that arrived. PostgreSQL never sends such a name: it ends the session instead.
+    /// The name was checked when it was received. This checks again that it is UTF-8, about a nanosecond for a short name;
+    /// [`channel_bytes`](Self::channel_bytes) costs nothing.
     #[must_use]
     pub fn channel(&self) -> &'a str {
-        text_or_replacement(self.raw.channel)
+        text(self.raw.channel)
     }
 
-    /// Returns the channel as it arrived, at least one byte.
+    /// Returns the bytes of the channel, at least one.
     #[inline]
     #[must_use]
     pub fn channel_bytes(&self) -> &'a [u8] {
         self.raw.channel
     }
 
-    /// Returns the payload as it arrived. It is empty if NOTIFY had none. A server that is not PostgreSQL may send
-    /// bytes that are not UTF-8.
-    #[inline]
+    /// Returns the payload. It is empty if NOTIFY had none.
+    ///
+    /// A payload that is not UTF-8 is never delivered: it ends the session with an error, because PostgreSQL does not send one.
+    /// This checks again that it is UTF-8, in a time that grows with its length;
+    /// [`payload_bytes`](Self::payload_bytes) costs nothing.
     #[must_use]
-    pub fn payload(&self) -> &'a [u8] {
-        self.raw.payload
+    pub fn payload(&self) -> &'a str {
+        text(self.raw.payload)
     }
 
-    /// Returns the payload as text.
-    ///
-    /// # Errors
-    /// If it is not UTF-8.
-    pub fn payload_str(&self) -> Result<&'a str, Utf8Error> {
-        std::str::from_utf8(self.raw.payload)
+    /// Returns the bytes of the payload.
+    #[inline]
+    #[must_use]
+    pub fn payload_bytes(&self) -> &'a [u8] {
+        self.raw.payload
     }
 
     /// Returns the process id of the server process that sent it, as the server reports it.
@@ -117,12 +117,6 @@ impl<'a> NotificationRef<'a> {
         Notification::copy(self)
     }
 
-    /// The same as [`to_owned`](Self::to_owned).
-    #[must_use]
-    pub fn to_notification(&self) -> Notification {
-        self.to_owned()
-    }
-
     /// Returns the notification without a copy of its bytes: they stay in the receive buffer, and the whole buffer,
     /// 256 KiB, is pinned until the last clone is dropped.
     ///
@@ -150,7 +144,8 @@ impl fmt::Debug for NotificationRef<'_> {
     }
 }
 
-fn text_or_replacement(bytes: &[u8]) -> &str {
-    // PostgreSQL sends UTF-8 only: N39.
+/// Returns the text of bytes that were checked when they were received. Only bytes that come from elsewhere, such as those of a
+/// test, can be something else: `U+FFFD` is returned for these.
+fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap_or("\u{fffd}")
 }

@@ -1,13 +1,12 @@
 //! [`Notification`]: a notification that owns its bytes.
 
 use std::fmt;
-use std::str::Utf8Error;
 use std::time::SystemTime;
 
-use super::{NotificationRef, ReceiveInfo, text_or_replacement};
-use crate::ring::Held;
-use crate::wire::escape::Escaped;
-use crate::wire::{RawNotification, TEXT_AT};
+use super::{NotificationRef, ReceiveInfo, text};
+use crate::proto::ring::Held;
+use crate::proto::wire::escape::Escaped;
+use crate::proto::wire::{RawNotification, TEXT_AT};
 
 /// Most bytes of channel and payload together that are stored without an allocation.
 ///
@@ -164,7 +163,7 @@ impl Notification {
     /// See [`NotificationRef::channel`].
     #[must_use]
     pub fn channel(&self) -> &str {
-        text_or_replacement(self.text.split().0)
+        text(self.text.split().0)
     }
 
     /// See [`NotificationRef::channel_bytes`].
@@ -175,18 +174,16 @@ impl Notification {
     }
 
     /// See [`NotificationRef::payload`].
-    #[inline]
     #[must_use]
-    pub fn payload(&self) -> &[u8] {
-        self.text.split().1
+    pub fn payload(&self) -> &str {
+        text(self.text.split().1)
     }
 
-    /// Returns the payload as text.
-    ///
-    /// # Errors
-    /// If it is not UTF-8.
-    pub fn payload_str(&self) -> Result<&str, Utf8Error> {
-        std::str::from_utf8(self.payload())
+    /// See [`NotificationRef::payload_bytes`].
+    #[inline]
+    #[must_use]
+    pub fn payload_bytes(&self) -> &[u8] {
+        self.text.split().1
     }
 
     /// See [`NotificationRef::process_id`].
@@ -238,7 +235,7 @@ impl Eq for Notification {}
 /// Writes one line, without the payload: it is the application's data.
 impl fmt::Display for Notification {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (channel, bytes) = (Escaped(self.channel()), self.payload().len());
+        let (channel, bytes) = (Escaped(self.channel()), self.payload_bytes().len());
         write!(f, "{channel}: {bytes} bytes from process {}", self.process_id())
     }
 }
@@ -248,7 +245,7 @@ impl fmt::Debug for Notification {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Notification")
             .field("channel", &self.channel())
-            .field("payload_bytes", &self.payload().len())
+            .field("payload_bytes", &self.payload_bytes().len())
             .field("process_id", &self.process_id())
             .field("sequence", &self.sequence)
             .field("epoch", &self.epoch())
@@ -261,7 +258,7 @@ mod tests {
     use bytes::BytesMut;
 
     use super::*;
-    use crate::wire::{self, BackendMessage};
+    use crate::proto::wire::{self, BackendMessage};
 
     #[test]
     fn a_copy_has_the_same_channel_and_payload_at_every_length() {
@@ -272,7 +269,7 @@ mod tests {
             let view = NotificationRef::new(raw, 42, &info, None);
             let owned = view.to_owned();
             assert_eq!(owned.channel(), "jobs");
-            assert_eq!(owned.payload(), payload);
+            assert_eq!(owned.payload_bytes(), payload);
             assert_eq!((owned.process_id(), owned.sequence(), owned.epoch()), (-7, 42, 3));
             assert_eq!(matches!(owned.text, Text::Inline(..)), len + 4 <= INLINE_BYTES);
         }
@@ -285,7 +282,8 @@ mod tests {
         let owned = NotificationRef::new(raw, 0, &info, None).to_owned();
         assert_eq!(owned.channel(), "\u{fffd}");
         assert_eq!(owned.channel_bytes(), b"a\xff");
-        assert!(owned.payload_str().is_err());
+        assert_eq!(owned.payload(), "\u{fffd}");
+        assert_eq!(owned.payload_bytes(), b"\xfe");
     }
 
     #[test]
@@ -306,7 +304,7 @@ mod tests {
                 );
                 let Some(copied) = copied else { continue };
                 assert_eq!(copied, NotificationRef::new(raw, 9, &info, None).to_owned());
-                assert_eq!((copied.channel(), copied.payload()), ("c1", &payload[..]));
+                assert_eq!((copied.channel_bytes(), copied.payload_bytes()), (&b"c1"[..], &payload[..]));
             }
         }
     }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::{Batch, BatchIter, Loss, NotificationRef, ReceiveInfo};
-use crate::ring::Held;
+use crate::proto::ring::Held;
 
 /// A batch that fills less than 1/8 of its receive buffer is copied: it does not pin the buffer.
 const PIN_MIN_DIVISOR: u64 = 8;

@@ -12,7 +12,8 @@ use super::pipeline::Pipeline;
 use super::queue::{NotifierShared, RequestQueue};
 use super::task::Task;
 use crate::net::{self, SessionPurpose};
-use crate::{Config, Error, ErrorKind};
+use crate::config::Config;
+use crate::error::{Error, ErrorKind};
 
 /// The default answer timeout: the same as that of LISTEN.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);

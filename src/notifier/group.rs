@@ -1,6 +1,7 @@
 //! Several notifications as the parameters of one statement.
 
-use crate::{Error, ErrorKind, wire};
+use crate::error::{Error, ErrorKind};
+use crate::proto::wire;
 
 /// The largest size of both arrays together: that of a Bind message, less its other fields.
 const GROUP_BYTES_MAX: usize = wire::limits::FRONTEND_LARGE_FRAME_BYTES_MAX as usize - 1_024;

@@ -15,7 +15,9 @@ pub use self::builder::NotifierBuilder;
 use self::group::Group;
 use self::queue::RequestQueue;
 use self::request::Message;
-use crate::{Config, Error, wire};
+use crate::config::Config;
+use crate::error::Error;
+use crate::proto::wire;
 
 /// Sends notifications. Cheap to clone; all clones share one connection, over which commands are
 /// pipelined: no call waits for the answer to another one.
@@ -84,8 +86,12 @@ impl Notifier {
     ///
     /// # Cancel safety
     /// Dropping the future does not withdraw a notification that was accepted.
-    pub async fn notify(&self, channel: &str, payload: impl AsRef<str>) -> Result<(), Error> {
-        let payload = payload.as_ref();
+    pub async fn notify(
+        &self,
+        channel: impl AsRef<str>,
+        payload: impl AsRef<str>,
+    ) -> Result<(), Error> {
+        let (channel, payload) = (channel.as_ref(), payload.as_ref());
         wire::check_channel(channel)?;
         wire::check_payload(payload)?;
         let message =
@@ -137,14 +143,10 @@ impl Notifier {
     /// [`ErrorKind::Closed`](crate::ErrorKind::Closed). When the last clone is dropped, the same happens in the
     /// background.
     ///
-    /// # Errors
-    /// None at present.
-    ///
     /// # Cancel safety
     /// Dropping the future does not cancel the close.
-    pub async fn close(self) -> Result<(), Error> {
+    pub async fn close(self) {
         self.queue.close().await;
-        Ok(())
     }
 
     /// Returns the process id of the server process: the

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use crate::Error;
-use crate::session::{CommandId, Session};
+use crate::error::Error;
+use crate::proto::session::{CommandId, Session};
 
 /// Object id of the type `text[]` in `pg_type`.
 const TEXT_ARRAY_OID: u32 = 1009;

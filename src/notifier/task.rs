@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::pipeline::Pipeline;
 use super::queue::NotifierShared;
 use super::request::Request;
-use crate::Error;
+use crate::error::Error;
 use crate::net::{self, Driver, DriverEvent, Timer};
 
 /// The largest number of requests that are taken before the socket is polled. Tokio's cooperative budget is 128

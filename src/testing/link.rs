@@ -7,8 +7,10 @@ use bytes::{Buf, BytesMut};
 
 use super::{Backend, SessionId};
 use crate::notification::ReceiveInfo;
-use crate::session::{Progress, Session, SessionEvent};
-use crate::{Error, Notification, NotificationRef, wire};
+use crate::proto::session::{Progress, Session, SessionEvent};
+use crate::error::Error;
+use crate::notification::{Notification, NotificationRef};
+use crate::proto::wire;
 
 /// Joins one [`Session`] and one session of a [`Backend`], without socket, task or clock.
 ///
@@ -42,7 +44,7 @@ use crate::{Error, Notification, NotificationRef, wire};
 /// link.settle(&mut backend);
 /// link.session().notify(now, "orders", "42")?;
 /// link.settle(&mut backend);
-/// assert_eq!(link.take_notifications()[0].payload(), b"42");
+/// assert_eq!(link.take_notifications()[0].payload(), "42");
 /// # Ok(())
 /// # }
 /// ```

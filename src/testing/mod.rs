@@ -5,7 +5,7 @@
 //! | [`Backend`] | a sans-IO server with sessions, transactions, LISTEN and NOTIFY | nothing |
 //! | [`Server`] | a `Backend` on a local socket | feature `tokio` |
 //! | [`Script`] | a server that says exactly what it is told, right or wrong | for [`Script::serve`]: feature `tokio` |
-//! | [`Link`] | a client [`Session`](crate::session::Session) joined to a `Backend` in memory | nothing |
+//! | [`Link`] | a client [`Session`](crate::proto::session::Session) joined to a `Backend` in memory | nothing |
 //!
 //! None of them is a database, and none keeps a secret: they are for tests and demonstrations on
 //! one's own machine.

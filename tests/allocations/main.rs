@@ -123,8 +123,8 @@ async fn inline(flow: Flow) -> Stats {
         let batch = connection.recv_batch().await.unwrap();
         assert!(batch.loss().is_none());
         for n in batch {
-            steady.take(n.payload());
-            places.add(n.payload());
+            steady.take(n.payload_bytes());
+            places.add(n.payload_bytes());
         }
         places.end_batch();
         steady.received();
@@ -132,7 +132,7 @@ async fn inline(flow: Flow) -> Stats {
     let change = steady.change();
     places.check(1);
     steady.replay.end();
-    connection.close().await.unwrap();
+    connection.close().await;
     change
 }
 
@@ -144,9 +144,9 @@ async fn batches(flow: Flow, apart: u64, buffers: usize) -> Stats {
         let batch = listener.recv_batch().await.unwrap();
         assert!(batch.loss().is_none());
         for n in batch {
-            steady.take(n.payload());
+            steady.take(n.payload_bytes());
             if steady.next > steady.plan.apart {
-                places.add(n.payload());
+                places.add(n.payload_bytes());
             }
         }
         places.end_batch();
@@ -155,7 +155,7 @@ async fn batches(flow: Flow, apart: u64, buffers: usize) -> Stats {
     let change = steady.change();
     places.check(buffers);
     steady.replay.end();
-    listener.close().await.unwrap();
+    listener.close().await;
     change
 }
 
@@ -163,14 +163,14 @@ async fn owned(flow: Flow) -> Stats {
     let (mut steady, mut listener) = listening(flow, APART).await;
     while !steady.is_over() {
         match listener.recv().await.unwrap() {
-            Event::Notification(n) => steady.take(n.payload()),
+            Event::Notification(n) => steady.take(n.payload_bytes()),
             loss => panic!("{loss:?}"),
         }
         steady.received();
     }
     let change = steady.change();
     steady.replay.end();
-    listener.close().await.unwrap();
+    listener.close().await;
     change
 }
 

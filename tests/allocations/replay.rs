@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 
 use bytes::BytesMut;
 use pgbell::testing::Script;
-use pgbell::wire::{
+use pgbell::proto::wire::{
     Authentication, BackendKeyData, BackendMessage, RawNotification, TransactionStatus,
 };
 

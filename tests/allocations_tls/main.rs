@@ -27,7 +27,7 @@ async fn receive(connection: &mut Connection) {
     while count < COUNT {
         let batch = tokio::time::timeout(Duration::from_secs(60), connection.recv_batch());
         let batch = batch.await.expect("nothing arrives").unwrap();
-        assert!(batch.iter().all(|one| one.payload().len() == 32));
+        assert!(batch.iter().all(|one| one.payload_bytes().len() == 32));
         count += batch.len();
     }
 }

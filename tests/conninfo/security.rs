@@ -7,7 +7,7 @@ use pgbell::config::{
     ChannelBinding, LoadBalanceHosts, SslCertMode, SslMode, SslNegotiation, TargetSessionAttrs,
     TlsVersion,
 };
-use pgbell::wire::ProtocolVersion;
+use pgbell::proto::wire::ProtocolVersion;
 
 use crate::{parse, refuse};
 

@@ -91,12 +91,12 @@ fn password(file: &str, config: &str) -> Option<String> {
 
 /// The bytes of a password, through the one thing that tells them: an answer to a server that asks
 /// for it in clear.
-pub(crate) fn shown(password: &pgbell::auth::Password) -> String {
-    use pgbell::auth::{AuthPolicy, AuthStep, Authenticator, Credentials, ScramNonce};
+pub(crate) fn shown(password: &pgbell::proto::auth::Password) -> String {
+    use pgbell::proto::auth::{AuthPolicy, AuthStep, Authenticator, Credentials, ScramNonce};
     let credentials = Credentials::new("x").unwrap().password(password.clone()).unwrap();
     let policy = AuthPolicy::default().allow_cleartext(true);
     let mut login = Authenticator::new(credentials, policy, ScramNonce::new([0; 18]));
-    match login.handle(&pgbell::wire::Authentication::CleartextPassword) {
+    match login.handle(&pgbell::proto::wire::Authentication::CleartextPassword) {
         Ok(AuthStep::Send(response)) => {
             let body = response.body();
             String::from_utf8(body[..body.len() - 1].to_vec()).unwrap()

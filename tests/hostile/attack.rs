@@ -1,7 +1,7 @@
 //! One hostile server against every client, cut into every kind of pieces.
 
-use pgbell::auth::AuthPolicy;
-use pgbell::session::Login;
+use pgbell::proto::auth::AuthPolicy;
+use pgbell::proto::session::Login;
 use pgbell::testing::{Delivery, Script};
 use tokio::runtime::{Builder, Handle, Runtime};
 

@@ -7,10 +7,10 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
-use pgbell::auth::{AuthPolicy, Credentials, Password, ScramNonce};
-use pgbell::session::{FACTS_SQL, Facts, Login, Progress, Rows, Session, SessionEvent};
+use pgbell::proto::auth::{AuthPolicy, Credentials, Password, ScramNonce};
+use pgbell::proto::session::{FACTS_SQL, Facts, Login, Progress, Rows, Session, SessionEvent};
 use pgbell::testing::{Delivery, Output, Script};
-use pgbell::wire::{self, ProtocolVersion};
+use pgbell::proto::wire::{self, ProtocolVersion};
 use pgbell::{Connection, Error, Event, Listener, Notification};
 
 /// Planted: it must show nowhere.
@@ -120,7 +120,7 @@ pub(crate) async fn connection(url: &str, todo: &[Do]) -> Outcome {
                 while outcome.heard.len() < *count {
                     let Ok(batch) = soon("receive", connection.recv_batch()).await else { break };
                     batch.iter().for_each(|n| {
-                        outcome.hear(n.process_id(), n.channel_bytes(), n.payload());
+                        outcome.hear(n.process_id(), n.channel_bytes(), n.payload_bytes());
                     });
                 }
             }
@@ -136,7 +136,7 @@ pub(crate) async fn connection(url: &str, todo: &[Do]) -> Outcome {
             Ok(batch) => {
                 outcome.lines.extend(batch.loss().map(|loss| format!("{loss:?}")));
                 let seen = batch.iter();
-                seen.for_each(|n| outcome.hear(n.process_id(), n.channel_bytes(), n.payload()));
+                seen.for_each(|n| outcome.hear(n.process_id(), n.channel_bytes(), n.payload_bytes()));
             }
             error => {
                 outcome.note("over", &error);
@@ -159,7 +159,7 @@ pub(crate) async fn listener(url: &str, todo: &[Do]) -> Outcome {
     }
     let mut listener = connected.unwrap();
     let hear = |outcome: &mut Outcome, n: &Notification| {
-        outcome.hear(n.process_id(), n.channel_bytes(), n.payload());
+        outcome.hear(n.process_id(), n.channel_bytes(), n.payload_bytes());
     };
     for what in todo {
         match what {

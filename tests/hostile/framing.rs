@@ -1,7 +1,7 @@
 //! 3.1: bytes that are no messages.
 
 use bytes::BytesMut;
-use pgbell::session::{Progress, Session};
+use pgbell::proto::session::{Progress, Session};
 use pgbell::testing::{Delivery, Script};
 
 use super::attack::{Attack, LISTEN, at_login, hex, message, no_task_is_left, runtime, when_idle};
@@ -275,11 +275,11 @@ fn f17_a_million_notifications_in_writes_that_cut_them_anywhere_arrive_once_and_
             let batch = soon("batch", connection.recv_batch()).await.unwrap();
             assert!(batch.loss().is_none());
             for n in &batch {
-                assert_eq!((n.process_id(), n.payload()), (next.cast_signed(), &b"b"[..]));
+                assert_eq!((n.process_id(), n.payload_bytes()), (next.cast_signed(), &b"b"[..]));
                 next += 1;
             }
         }
-        connection.close().await.unwrap();
+        connection.close().await;
         soon("script", task).await.unwrap().unwrap();
 
         let (address, task) = script().serve(Delivery::Whole).await.unwrap();
@@ -290,7 +290,7 @@ fn f17_a_million_notifications_in_writes_that_cut_them_anywhere_arrive_once_and_
             let pgbell::Event::Notification(n) = event else { panic!("{event:?} before {next}") };
             assert_eq!((n.process_id(), n.sequence()), (next.cast_signed(), u64::from(next)));
         }
-        listener.close().await.unwrap();
+        listener.close().await;
         soon("script", task).await.unwrap().unwrap();
         no_task_is_left().await;
     });

@@ -1,7 +1,7 @@
 //! The server's part of SCRAM, for scripts: right, or wrong in one place.
 
 use bytes::Bytes;
-use pgbell::auth::{Password, ScramNonce, ScramServer, ScramVerdict, ScramVerifier};
+use pgbell::proto::auth::{Password, ScramNonce, ScramServer, ScramVerdict, ScramVerifier};
 use pgbell::testing::Script;
 
 use super::attack::message;

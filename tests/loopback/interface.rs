@@ -42,7 +42,7 @@ async fn a_builder_is_awaited_and_its_future_can_be_spawned() {
     soon(notifier.notify("a", "1")).await.unwrap();
 
     let event = soon(listener.recv()).await.unwrap();
-    assert_eq!(event.notification().unwrap().payload(), b"1");
+    assert_eq!(event.notification().unwrap().payload(), "1");
     assert!(event.loss().is_none());
     assert_eq!(event.into_notification().unwrap().channel(), "a");
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use pgbell::wire::limits::NOTIFICATION_FRAME_BYTES_MAX;
+use pgbell::proto::wire::limits::NOTIFICATION_FRAME_BYTES_MAX;
 use pgbell::{Connection, Error, ErrorKind, Event, Listener, Overflow};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -51,10 +51,10 @@ impl Client {
             Self::Connection(connection) => {
                 let batch = soon(connection.recv_batch()).await?;
                 assert!(batch.loss().is_none());
-                Ok(batch.iter().map(|n| n.payload().to_vec()).collect())
+                Ok(batch.iter().map(|n| n.payload_bytes().to_vec()).collect())
             }
             Self::Listener(listener) => match soon(listener.recv()).await? {
-                Event::Notification(n) => Ok(vec![n.payload().to_vec()]),
+                Event::Notification(n) => Ok(vec![n.payload_bytes().to_vec()]),
                 loss => panic!("{loss:?}"),
             },
         }

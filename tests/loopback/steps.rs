@@ -70,7 +70,7 @@ async fn p11_close_returns_at_once_at_every_step_of_coming_back() {
             tokio::task::yield_now().await;
         }
         let begin = Instant::now();
-        soon(listener.close()).await.unwrap();
+        soon(listener.close()).await;
         assert!(begin.elapsed() < Duration::from_millis(2_500), "{step:?}: {:?}", begin.elapsed());
         drop(held);
         soon(no_task_is_left()).await;

@@ -111,7 +111,7 @@ pub(crate) async fn expect_surplus(connection: &mut Connection, sent: &[String])
         }
         for n in batch {
             let number = format!("{next:07}").into_bytes();
-            assert_eq!((n.sequence(), n.payload()[..7].to_vec()), (next, number));
+            assert_eq!((n.sequence(), n.payload_bytes()[..7].to_vec()), (next, number));
             next += 1;
         }
     }

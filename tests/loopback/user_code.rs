@@ -34,13 +34,13 @@ fn builder(config: Config) -> ListenerBuilder {
 async fn send(server: &Server, payload: &str) {
     let mut sending = Connection::connect(server.url()).await.unwrap();
     sending.notify("a", payload).await.unwrap();
-    sending.close().await.unwrap();
+    sending.close().await;
 }
 
 async fn hears(server: &Server, listener: &mut Listener, payload: &str) {
     send(server, payload).await;
     let event = soon(listener.recv()).await;
-    let is_heard = |n: &pgbell::Notification| n.payload() == payload.as_bytes();
+    let is_heard = |n: &pgbell::Notification| n.payload_bytes() == payload.as_bytes();
     assert!(matches!(&event, Ok(Event::Notification(n)) if is_heard(n)), "{event:?}");
 }
 
@@ -115,7 +115,7 @@ async fn a_password_provider_that_panics_on_a_reconnect_is_a_failed_attempt_with
         let text = format!("{error:#}");
         assert!(text.contains(how.words()) && text.len() < 1_000, "{how:?}: {text}");
         assert_eq!(listener.stats().attempts_failed, 1);
-        soon(listener.close()).await.unwrap();
+        soon(listener.close()).await;
     }
 }
 
@@ -191,7 +191,7 @@ async fn a_password_provider_that_keeps_its_thread_delays_neither_delivery_nor_c
     }
     let rows = soon(listener.simple_query("SELECT 'there'")).await.unwrap();
     assert_eq!(rows[0].get(0).unwrap().get(0), Some("there"));
-    soon(listener.close()).await.unwrap();
+    soon(listener.close()).await;
     drop(opens);
 }
 
@@ -204,7 +204,7 @@ async fn a_listener_that_comes_back_is_closed_while_its_provider_keeps_a_thread(
     server.terminate(listener.process_id().unwrap());
     until(|| gate.came() == 1).await;
     assert_eq!(listener.state(), State::Reconnecting);
-    soon(listener.close()).await.unwrap();
+    soon(listener.close()).await;
     drop(opens);
 }
 
@@ -224,7 +224,7 @@ async fn attempts_of_a_provider_that_keeps_its_thread_do_not_pile_up() {
     drop(opens);
     assert!(matches!(soon(listener.recv()).await, Ok(Event::Gap(_))));
     hears(&server, &mut listener, "heard").await;
-    soon(listener.close()).await.unwrap();
+    soon(listener.close()).await;
 }
 
 /// An attempt ends with its listener, and what it holds is gone.
@@ -246,7 +246,7 @@ async fn an_attempt_that_waits_for_its_provider_ends_with_the_listener() {
     let listener = soon(builder(config).connect()).await.unwrap();
     server.terminate(listener.process_id().unwrap());
     until(|| Arc::strong_count(&held) == 3).await;
-    soon(listener.close()).await.unwrap();
+    soon(listener.close()).await;
     // The configuration went with the listener, and the attempt too.
     until(|| Arc::strong_count(&held) == 1).await;
 }
@@ -274,7 +274,7 @@ async fn a_waker_that_panics_at_the_answer_of_its_call_does_not_end_the_notifier
     begin(first.as_mut());
     soon(notifier.notify("a", "2")).await.unwrap();
     soon(first).await.unwrap();
-    soon(notifier.clone().close()).await.unwrap();
+    soon(notifier.clone().close()).await;
     assert_eq!(server.count("a").committed, 2);
 }
 
@@ -295,7 +295,7 @@ async fn a_notifier_whose_task_panics_says_so_and_not_that_it_was_closed() {
         assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
         assert!(format!("{error:#}").contains("panicked: a waker that panics"), "{error}");
     }
-    soon(notifier.clone().close()).await.unwrap();
+    soon(notifier.clone().close()).await;
 }
 
 /// Wakers are called by the task of the listener.
@@ -323,7 +323,7 @@ async fn a_listener_whose_task_panics_says_so_and_not_that_it_was_closed() {
     assert!(error.source().is_some(), "{error}");
     let error = soon(handle.listen("b")).await.unwrap_err();
     assert!(format!("{error:#}").contains("a waker that panics"), "{error}");
-    soon(listener.close()).await.unwrap();
+    soon(listener.close()).await;
 }
 
 /// What a closure has captured is dropped where its last owner is.
@@ -344,7 +344,7 @@ async fn a_captured_value_whose_drop_panics_does_not_disturb_the_end() {
     });
     let listener = soon(builder(config).connect()).await.unwrap();
     let handle = listener.handle();
-    soon(listener.close()).await.unwrap();
+    soon(listener.close()).await;
     assert_eq!(handle.state(), State::Closed);
     let error = soon(handle.listen("b")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
@@ -386,7 +386,7 @@ async fn a_stream_ends_with_the_error_of_a_hook_whatever_its_kind() {
     let config: Config = server.url().parse().unwrap();
     let builder = builder(config).on_live(hook).on_live_failures_max(1);
     let mut listener = soon(builder.connect()).await.unwrap();
-    soon(notifier.close()).await.unwrap();
+    soon(notifier.close()).await;
     server.terminate(listener.process_id().unwrap());
     let item = next(&mut listener).await;
     assert!(matches!(item, Some(Ok(Event::Gap(_)))), "{item:?}");
@@ -405,7 +405,7 @@ async fn a_stream_ends_without_an_error_when_there_is_none_to_tell() {
     let server = server().await;
     let config: Config = server.url().parse().unwrap();
     let mut listener = soon(builder(config.clone()).connect()).await.unwrap();
-    soon(listener.handle().close()).await.unwrap();
+    soon(listener.handle().close()).await;
     let item = next(&mut listener).await;
     assert!(item.is_none(), "{item:?}");
 

@@ -68,7 +68,7 @@ fn a_consumer_that_panics_with_a_batch_in_its_hand_frees_its_memory_and_ends_its
                 let consumer = tokio::spawn(async move {
                     let batch = listener.recv_batch().await.unwrap();
                     let n = batch.iter().next().unwrap();
-                    assert_eq!(n.payload(), b"something else");
+                    assert_eq!(n.payload(), "something else");
                 });
                 assert!(consumer.await.unwrap_err().is_panic());
             })

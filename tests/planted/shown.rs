@@ -4,15 +4,15 @@ use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use pgbell::auth::scram::Binding;
-use pgbell::auth::{
+use pgbell::proto::auth::scram::Binding;
+use pgbell::proto::auth::{
     AuthPolicy, AuthStep, Authenticator, Credentials, Password, ScramClient, ScramNonce,
     ScramServer, ScramVerifier,
 };
 use pgbell::config::{PassFile, ServiceFile};
-use pgbell::session::{Login, Session};
+use pgbell::proto::session::{Login, Session};
 use pgbell::testing::{Auth, Backend, BackendConfig, Link, Script, Server};
-use pgbell::wire::{
+use pgbell::proto::wire::{
     Authentication, BackendKeyData, BackendMessage, FirstPacket, Framer, FrontendMessage,
     PasswordMessage, ProtocolVersion, SaslInitialResponse, SaslResponse, StartupPacket,
 };
@@ -100,7 +100,7 @@ fn authenticators_and_the_messages_they_make() {
     show!(client, server);
     client.handle_server_first(&answer).unwrap();
     show!(client);
-    while client.compute(1).unwrap() == pgbell::auth::scram::Progress::More {}
+    while client.compute(1).unwrap() == pgbell::proto::auth::scram::Progress::More {}
     show!(client);
     let last = client.client_final().unwrap();
     show!(client, last);

@@ -32,8 +32,8 @@ fn of_a_primary_and_a_standby_in_the_wrong_order_the_primary_is_chosen_also_afte
         let wrong_order = conninfo([&standby, &server.cluster], "");
         let mut listener = Listener::builder(&wrong_order).channels(["a"]).connect().await.unwrap();
         server.notifier().await.notify("a", "from the primary").await.unwrap();
-        assert_eq!(next(&mut listener).await.payload(), b"from the primary");
-        listener.close().await.unwrap();
+        assert_eq!(next(&mut listener).await.payload(), "from the primary");
+        listener.close().await;
 
         for (attrs, expected) in [
             ("standby", true),
@@ -66,7 +66,7 @@ fn of_a_primary_and_a_standby_in_the_wrong_order_the_primary_is_chosen_also_afte
         let mut listener = Listener::builder(&right_order).channels(["a"]).connect().await.unwrap();
         let mut connection = Connection::connect(&right_order).await.unwrap();
         connection.notify("a", "from the new primary").await.unwrap();
-        assert_eq!(next(&mut listener).await.payload(), b"from the new primary");
+        assert_eq!(next(&mut listener).await.payload(), "from the new primary");
     });
 }
 
@@ -98,7 +98,7 @@ fn the_hook_reads_the_server_that_the_session_is_on_and_not_a_standby_that_lags(
                 let (is_standby, rows) = read.recv().await.unwrap();
                 assert!(!is_standby, "{more}");
                 assert_eq!(rows.unwrap(), 1, "{more}");
-                listener.close().await.unwrap();
+                listener.close().await;
             }
         }
     });
@@ -112,6 +112,6 @@ fn a_listener_outlives_idle_session_timeout() {
         let mut listener = server.listener(&["a"]).await;
         tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
         server.notifier().await.notify("a", "still here").await.unwrap();
-        assert_eq!(next(&mut listener).await.payload(), b"still here");
+        assert_eq!(next(&mut listener).await.payload(), "still here");
     });
 }

@@ -219,7 +219,7 @@ async fn answer(
             if one.channel() == "end" {
                 return (outcome, notified);
             }
-            let payload = String::from_utf8_lossy(one.payload()).into_owned();
+            let payload = String::from_utf8_lossy(one.payload_bytes()).into_owned();
             notified.push((one.channel().to_owned(), payload));
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! `matrix` runs on every supported major version, everything else on the installed one.
 
-#![cfg(all(unix, feature = "tokio", feature = "saslprep"))]
+#![cfg(all(unix, feature = "tokio", feature = "saslprep", feature = "proto"))]
 
 mod backpressure;
 #[cfg(feature = "tls-ring")]

@@ -27,9 +27,9 @@ fn through_a_pooler_in_session_mode_everything_works() {
         inline.listen("a").await.unwrap();
         let notifier = Notifier::connect(&url).await.unwrap();
         notifier.notify("a", "x").await.unwrap();
-        assert_eq!(next(&mut listener).await.payload(), b"x");
+        assert_eq!(next(&mut listener).await.payload(), "x");
         let batch = inline.recv_batch().await.unwrap();
-        assert_eq!(batch.iter().map(|n| n.payload().to_vec()).collect::<Vec<_>>(), [b"x"]);
+        assert_eq!(batch.iter().map(|n| n.payload_bytes().to_vec()).collect::<Vec<_>>(), [b"x"]);
         // The proof left nothing behind.
         let rows = inline.simple_query("SELECT pg_listening_channels()").await.unwrap();
         assert_eq!(
@@ -65,7 +65,7 @@ fn through_a_pooler_that_keeps_no_sessions_listening_is_refused_with_the_cause()
             let mut direct = server.listener(&["a"]).await;
             let notifier = Notifier::connect(&url).await.unwrap();
             notifier.notify("a", "x").await.unwrap();
-            assert_eq!(next(&mut direct).await.payload(), b"x");
+            assert_eq!(next(&mut direct).await.payload(), "x");
         });
     }
 }
@@ -84,7 +84,7 @@ fn a_notification_that_arrives_while_listen_proves_delivery_is_kept() {
         send_numbers(&mut direct, "b", 101, 200).await;
         let found = receive(&mut inline, 200).await;
         for (index, n) in (0..).zip(&found) {
-            assert_eq!((n.sequence(), number(n.payload())), (index, index + 1));
+            assert_eq!((n.sequence(), number(n.payload_bytes())), (index, index + 1));
             assert_eq!(n.channel(), if index < 100 { "a" } else { "b" });
         }
     });
@@ -101,11 +101,11 @@ fn a_notifier_through_a_pooler_leaves_no_setting_behind() {
         let (_pooler, url) = pooler(&server, PoolMode::Transaction);
         let notifier = Notifier::connect(&url).await.unwrap();
         notifier.notify("a", "x").await.unwrap();
-        assert_eq!(next(&mut direct).await.payload(), b"x");
+        assert_eq!(next(&mut direct).await.payload(), "x");
         let mut other = Connection::connect(&url).await.unwrap();
         assert_eq!(value(&mut other, "SHOW idle_session_timeout").await, "1h");
         notifier.notify_many([("a", "y"), ("a", "z")]).await.unwrap();
-        assert_eq!(next(&mut direct).await.payload(), b"y");
+        assert_eq!(next(&mut direct).await.payload(), "y");
         assert_eq!(value(&mut other, "SHOW idle_session_timeout").await, "1h");
     });
 }
@@ -125,7 +125,7 @@ fn a_session_that_already_listens_to_other_channels_is_listened_through() {
             let mut before = Connection::connect(&url).await.unwrap();
             let listen: String = (0..count).map(|number| format!("LISTEN c{number};")).collect();
             before.simple_query(&listen).await.unwrap();
-            before.close().await.unwrap();
+            before.close().await;
 
             let builder = Listener::builder(&url).channels(["a"]);
             let builder = builder.heartbeat(Duration::from_millis(50), Duration::from_secs(10));
@@ -133,7 +133,7 @@ fn a_session_that_already_listens_to_other_channels_is_listened_through() {
             let sql = "SELECT count(*) FROM pg_listening_channels() AS c WHERE c LIKE 'c%'";
             let rows = listener.handle().simple_query(sql).await.unwrap();
             assert_eq!(rows[0].get(0).unwrap().get(0).unwrap(), count.to_string());
-            until("heartbeats", || listener.stats().proofs > 3).await;
+            until("heartbeats", || listener.stats().heartbeats > 3).await;
             send_numbers(&mut server.connection().await, "a", 1, 100).await;
             expect_numbers(&mut listener, 1, 100).await;
             let stats = listener.stats();
@@ -195,8 +195,8 @@ fn a_pool_without_a_second_free_slot_is_listened_through_where_the_user_says_so(
             // The private channel is not the user's to see, and survives what he does.
             listener.unlisten_all().await.unwrap();
             listener.listen("b").await.unwrap();
-            let proofs = listener.stats().proofs;
-            until("more heartbeats", || listener.stats().proofs > proofs + 3).await;
+            let proofs = listener.stats().heartbeats;
+            until("more heartbeats", || listener.stats().heartbeats > proofs + 3).await;
             send_numbers(&mut direct, "b", 1, 100).await;
             expect_numbers(&mut listener, 1, 100).await;
             let stats = listener.stats();
@@ -205,7 +205,7 @@ fn a_pool_without_a_second_free_slot_is_listened_through_where_the_user_says_so(
             send_numbers(&mut direct, "b", 101, 200).await;
             listener.handle().drain(Duration::from_secs(30)).await.unwrap();
             expect_numbers(&mut listener, 101, 200).await;
-            listener.close().await.unwrap();
+            listener.close().await;
 
             let mut inline = Connection::connect(&config).await.unwrap();
             inline.listen("a").await.unwrap();
@@ -246,7 +246,7 @@ fn a_heartbeat_that_is_swallowed_ends_the_session_with_the_cause() {
         let every = Duration::from_millis(50);
         let mut listener =
             builder.heartbeat(every, Duration::from_secs(1)).connect().await.unwrap();
-        until("a heartbeat", || listener.stats().proofs > 2).await;
+        until("a heartbeat", || listener.stats().heartbeats > 2).await;
         listener.handle().simple_query("UNLISTEN *").await.unwrap();
         let Event::Gap(gap) = listener.recv().await.unwrap() else { panic!("no gap") };
         assert_eq!(gap.cause().kind(), ErrorKind::Pooler, "{gap}");
@@ -255,14 +255,14 @@ fn a_heartbeat_that_is_swallowed_ends_the_session_with_the_cause() {
         send_numbers(&mut direct, "a", 1, 10).await;
         expect_numbers(&mut listener, 1, 10).await;
         // The next session has its own heartbeat.
-        let proofs = listener.stats().proofs;
-        until("more heartbeats", || listener.stats().proofs > proofs + 3).await;
+        let proofs = listener.stats().heartbeats;
+        until("more heartbeats", || listener.stats().heartbeats > proofs + 3).await;
         assert_eq!(listener.stats().gaps, 1);
         // A handover moves it too.
         listener.handle().rotate().await.unwrap();
         until("the handover", || listener.stats().handovers == 1).await;
-        let proofs = listener.stats().proofs;
-        until("more heartbeats", || listener.stats().proofs > proofs + 3).await;
+        let proofs = listener.stats().heartbeats;
+        until("more heartbeats", || listener.stats().heartbeats > proofs + 3).await;
         send_numbers(&mut direct, "a", 11, 20).await;
         expect_numbers(&mut listener, 11, 20).await;
         assert_eq!((listener.stats().gaps, listener.stats().received), (1, 20));

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 
-use pgbell::auth::AuthMethod;
+use pgbell::proto::auth::AuthMethod;
 use pgbell::{Config, Connection, Error, ErrorKind, Listener, Notifier, PasswordRequest};
 
 use crate::support::{Server, all_text, next, run};
@@ -58,7 +58,7 @@ impl Client {
             Self::Listener => {
                 let mut listener = Listener::builder(config).channels(["ch"]).connect().await?;
                 listener.simple_query("NOTIFY ch, 'x'").await?;
-                assert_eq!(next(&mut listener).await.payload(), b"x");
+                assert_eq!(next(&mut listener).await.payload(), "x");
                 listener.close().await
             }
             Self::Notifier => {
@@ -125,7 +125,7 @@ fn a_password_that_changes_between_attempts_is_asked_for_anew_and_the_old_one_is
             assert_eq!(vault.asked(), 1 + 4 * Client::ALL.len());
             // Two logins of each client that could notify.
             for _ in 0..4 {
-                assert_eq!(next(&mut patient).await.payload(), b"x");
+                assert_eq!(next(&mut patient).await.payload(), "x");
             }
             for request in &*vault.requests.lock().unwrap() {
                 let told = (request.host(), request.port(), request.user(), request.dbname());

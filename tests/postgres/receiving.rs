@@ -17,12 +17,12 @@ const TIMED_OUT: u64 = 200;
 
 fn numbers(batch: Batch<'_>) -> Vec<u64> {
     assert!(batch.loss().is_none());
-    batch.iter().map(|notification| number(notification.payload())).collect()
+    batch.iter().map(|notification| number(notification.payload_bytes())).collect()
 }
 
 fn one(event: &Event) -> Vec<u64> {
     let Event::Notification(notification) = event else { panic!("a loss: {event:?}") };
-    vec![number(notification.payload())]
+    vec![number(notification.payload_bytes())]
 }
 
 /// Waits in one of five ways and gives up at once, or after a moment: `None` then.
@@ -210,6 +210,6 @@ fn every_listener_gets_every_message() {
             expect_numbers(listener, 1, 1_000).await;
         }
         let found = receive(&mut inline, 1_000).await;
-        assert!(found.iter().map(|n| number(n.payload())).eq(1..=1_000));
+        assert!(found.iter().map(|n| number(n.payload_bytes())).eq(1..=1_000));
     });
 }

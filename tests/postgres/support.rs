@@ -6,7 +6,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures_core::Stream;
-use pgbell::session::FACTS_SQL;
+use pgbell::proto::session::FACTS_SQL;
 use pgbell::{Batch, Connection, Error, Event, Listener, Loss, Notification, Notifier};
 use pgbell_testkit::{Auth, Cluster, ClusterBuilder, Installation};
 
@@ -214,7 +214,7 @@ pub(crate) async fn up_to_end(listener: &mut Listener) -> Vec<(String, String)> 
     let mut found = Vec::new();
     loop {
         let notification = next(listener).await;
-        let payload = notification.payload_str().unwrap();
+        let payload = notification.payload();
         if payload == "end" {
             return found;
         }
@@ -225,7 +225,7 @@ pub(crate) async fn up_to_end(listener: &mut Listener) -> Vec<(String, String)> 
 /// Receives the numbers from `first` to `last`, in order and without a loss.
 pub(crate) async fn expect_numbers(listener: &mut Listener, first: u64, last: u64) {
     for expect in first..=last {
-        assert_eq!(number(next(listener).await.payload()), expect);
+        assert_eq!(number(next(listener).await.payload_bytes()), expect);
     }
 }
 

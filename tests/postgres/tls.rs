@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pgbell::auth::AuthMethod;
+use pgbell::proto::auth::AuthMethod;
 use pgbell::config::SslMode;
 use pgbell::{Config, Connection, ErrorKind, Listener};
 use pgbell_testkit::{Auth, Ca, Certificates, Key, Leaf, Mode, Signature, Tls};

@@ -2,7 +2,7 @@
 
 use std::pin::pin;
 
-use pgbell::wire::TransactionStatus;
+use pgbell::proto::wire::TransactionStatus;
 use pgbell::{Connection, ErrorKind};
 
 use crate::support::{
@@ -68,7 +68,7 @@ fn a_session_in_a_transaction_is_told_when_it_is_over() {
         assert_eq!(value(&mut inline, "SELECT 1").await, "1");
         inline.simple_query("COMMIT").await.unwrap();
         let found = receive(&mut inline, 2).await;
-        let found: Vec<_> = found.iter().map(|n| n.payload_str().unwrap()).collect();
+        let found: Vec<_> = found.iter().map(|n| n.payload()).collect();
         assert_eq!(found, ["other", "own"]);
         assert_eq!(inline.transaction_status(), TransactionStatus::Idle);
     });

@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 
 use pgbell::testing::{Answer, Backend, Link};
-use pgbell::wire::TransactionStatus;
+use pgbell::proto::wire::TransactionStatus;
 
 use super::{ready, result, run, texts};
 

@@ -1,14 +1,14 @@
 //! LISTEN, NOTIFY and transactions, from session to session.
 
-use pgbell::supervisor::{PROOF_COUNT_SQL, PROOF_OF_LIFE_SQL, PROOF_SQL};
+use pgbell::proto::supervisor::{PROOF_COUNT_SQL, PROOF_OF_LIFE_SQL, PROOF_SQL};
 use pgbell::testing::{Backend, BackendConfig, Link};
-use pgbell::wire::TransactionStatus;
+use pgbell::proto::wire::TransactionStatus;
 
 use super::{heard, ready, run, texts};
 
 /// The tags of all statements of a query.
-fn tags(rows: &[pgbell::session::Rows]) -> Vec<&str> {
-    rows.iter().map(pgbell::session::Rows::command_tag).collect()
+fn tags(rows: &[pgbell::proto::session::Rows]) -> Vec<&str> {
+    rows.iter().map(pgbell::proto::session::Rows::command_tag).collect()
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn pipelined_commands_are_answered_in_order() {
     ];
     assert!(link.settle(&mut backend).is_none());
     let done = link.take_events().into_iter().map(|event| match event {
-        pgbell::session::SessionEvent::Done { id, result, .. } => (id, result.is_ok()),
+        pgbell::proto::session::SessionEvent::Done { id, result, .. } => (id, result.is_ok()),
         other => panic!("{other:?}"),
     });
     let expected: Vec<_> = ids.into_iter().zip([true, true, false, true, true, true]).collect();

@@ -2,7 +2,7 @@
 
 use bytes::BytesMut;
 use pgbell::testing::Backend;
-use pgbell::wire::{BackendMessage, Formats, Framer, FrontendMessage, Oids, Target, Values};
+use pgbell::proto::wire::{BackendMessage, Formats, Framer, FrontendMessage, Oids, Target, Values};
 
 use super::{ready, result, run, texts};
 

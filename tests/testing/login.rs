@@ -4,10 +4,10 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 use pgbell::ErrorKind;
-use pgbell::auth::AuthMethod;
-use pgbell::session::Session;
+use pgbell::proto::auth::AuthMethod;
+use pgbell::proto::session::Session;
 use pgbell::testing::{Auth, Backend, BackendConfig, Link};
-use pgbell::wire::{ProtocolVersion, StartupPacket, StartupParameters};
+use pgbell::proto::wire::{ProtocolVersion, StartupPacket, StartupParameters};
 
 use super::session;
 

@@ -1,5 +1,5 @@
 //! The server without PostgreSQL: against our own session in memory, and on a real socket.
-#![cfg(feature = "testing")]
+#![cfg(all(feature = "testing", feature = "proto"))]
 
 mod answers;
 mod backend;
@@ -20,10 +20,10 @@ mod server;
 use std::time::{Duration, Instant};
 
 use pgbell::Error;
-use pgbell::auth::{AuthPolicy, Credentials, Password, ScramNonce};
-use pgbell::session::{Login, Rows, Session, SessionEvent};
+use pgbell::proto::auth::{AuthPolicy, Credentials, Password, ScramNonce};
+use pgbell::proto::session::{Login, Rows, Session, SessionEvent};
 use pgbell::testing::{Backend, Link};
-use pgbell::wire::ProtocolVersion;
+use pgbell::proto::wire::ProtocolVersion;
 
 /// The client's half of the nonce in every test.
 const NONCE: [u8; 18] = *b"client nonce 18 by";
@@ -75,7 +75,7 @@ fn run(link: &mut Link, backend: &mut Backend, sql: &str) -> Result<Vec<Rows>, E
 fn heard(link: &mut Link, backend: &mut Backend) -> Vec<(i32, String, String)> {
     link.settle(backend);
     let heard = link.take_notifications().into_iter().map(|one| {
-        let payload = one.payload_str().unwrap().to_owned();
+        let payload = one.payload().to_owned();
         (one.process_id(), one.channel().to_owned(), payload)
     });
     heard.collect()

@@ -4,9 +4,9 @@ use std::time::Instant;
 
 use bytes::{Buf, BytesMut};
 use pgbell::Error;
-use pgbell::session::{Progress, Session};
+use pgbell::proto::session::{Progress, Session};
 use pgbell::testing::{Backend, Delivery, Mismatch, Output, Script};
-use pgbell::wire;
+use pgbell::proto::wire;
 
 /// What a client does as soon as the one before is answered.
 #[derive(Debug, Clone, Copy)]

@@ -29,7 +29,7 @@ async fn program(url: String) -> Result<(), pgbell::Error> {
         .await?;
     loop {
         match listener.recv().await? {
-            Event::Notification(order) => println!("{}", order.payload_str().unwrap_or("?")),
+            Event::Notification(order) => println!("{}", order.payload()),
             // The hook has read the state again.
             Event::Gap(_) => {}
             // The queue was full: read it here, or give it more room.

@@ -30,7 +30,7 @@ async fn notifications_cross_a_socket_with_every_method_of_login() {
         while payloads.len() < 1_000 {
             let batch = listener.recv_batch().await.unwrap();
             assert!(batch.loss().is_none());
-            payloads.extend(batch.iter().map(|one| one.payload_str().unwrap().to_owned()));
+            payloads.extend(batch.iter().map(|one| one.payload().to_owned()));
         }
         assert!(payloads.iter().enumerate().all(|(n, payload)| *payload == n.to_string()));
         let count = server.count("orders");
@@ -127,9 +127,9 @@ async fn a_client_that_does_not_read_is_ended_with_the_reason() {
 
     let mut input = Vec::new();
     lazy.read_to_end(&mut input).await.unwrap();
-    let (run, _) = pgbell::wire::scan(&input);
+    let (run, _) = pgbell::proto::wire::scan(&input);
     let mut expected = 0_u64;
-    for one in pgbell::wire::frames(&input[..run.bytes]) {
+    for one in pgbell::proto::wire::frames(&input[..run.bytes]) {
         assert!(one.payload.starts_with(format!("{expected} x").as_bytes()));
         expected += 1;
     }

@@ -177,7 +177,7 @@ impl Seen<'_> {
 
 /// `sequence stamp`.
 fn parse(notification: &NotificationRef<'_>) -> Option<(u64, u64)> {
-    let (sequence, stamp) = notification.payload_str().ok()?.split_once(' ')?;
+    let (sequence, stamp) = notification.payload().split_once(' ')?;
     Some((sequence.parse().ok()?, stamp.parse().ok()?))
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use pgbell::auth::AuthMethod;
+use pgbell::proto::auth::AuthMethod;
 use pgbell::{Connection, Error, Notifier};
 use tokio::sync::watch;
 use tokio::time::timeout;

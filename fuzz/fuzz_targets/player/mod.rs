@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use pgbell::auth::{AuthPolicy, Credentials, Password, ScramNonce};
-use pgbell::session::{Login, Progress, Session, SessionEvent};
-use pgbell::wire::{self, ProtocolVersion};
+use pgbell::proto::auth::{AuthPolicy, Credentials, Password, ScramNonce};
+use pgbell::proto::session::{Login, Progress, Session, SessionEvent};
+use pgbell::proto::wire::{self, ProtocolVersion};
 
 pub struct Player {
     session: Session,

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use nix::time::{ClockId, clock_gettime};
-use pgbell::wire;
+use pgbell::proto::wire;
 use postgres_protocol::message::backend::Message;
 
 use super::Job;

@@ -30,7 +30,7 @@ pub(super) fn inline(job: &Job) -> Outcome<()> {
                 return Err(format!("a loss: {loss:?}").into());
             }
             for n in batch {
-                tally.add(n.channel_bytes(), n.payload());
+                tally.add(n.channel_bytes(), n.payload_bytes());
             }
         }
         tally.finish()
@@ -55,7 +55,7 @@ pub(super) fn listener(job: &Job, threads: usize) -> Outcome<()> {
                 return Err(format!("a loss: {loss:?}").into());
             }
             for n in batch {
-                tally.add(n.channel_bytes(), n.payload());
+                tally.add(n.channel_bytes(), n.payload_bytes());
             }
         }
         tally.finish()
@@ -71,7 +71,7 @@ pub(super) fn recv(job: &Job) -> Outcome<()> {
             match listener.recv().await? {
                 Event::Notification(n) => {
                     tally.arrived();
-                    tally.add(n.channel_bytes(), n.payload());
+                    tally.add(n.channel_bytes(), n.payload_bytes());
                 }
                 loss => return Err(format!("a loss: {loss:?}").into()),
             }
@@ -92,7 +92,7 @@ pub(super) fn inline_ping_pong(job: &Job) -> Outcome<Latency> {
             let mut arrived = false;
             while !arrived {
                 for n in receiver.recv_batch().await? {
-                    ping.check(n.payload())?;
+                    ping.check(n.payload_bytes())?;
                     arrived = true;
                 }
             }
@@ -114,7 +114,7 @@ pub(super) fn listener_ping_pong(job: &Job, threads: usize) -> Outcome<Latency> 
             let mut arrived = false;
             while !arrived {
                 for n in receiver.recv_batch().await? {
-                    ping.check(n.payload())?;
+                    ping.check(n.payload_bytes())?;
                     arrived = true;
                 }
             }

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use bytes::BytesMut;
-use pgbell::wire::{
+use pgbell::proto::wire::{
     BackendMessage, Framer, FrontendMessage, ProtocolVersion, StartupPacket, StartupParameters,
 };
 

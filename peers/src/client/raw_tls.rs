@@ -4,7 +4,7 @@ use std::io::{BufRead, Read, Write};
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use pgbell::wire::StartupPacket;
+use pgbell::proto::wire::StartupPacket;
 use rustls::crypto::cipher::{InboundOpaqueMessage, MessageDecrypter};
 use rustls::pki_types::ServerName;
 use rustls::{

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Simulation, log_line};
-use crate::supervisor::{Action, Close, State, Supervisor};
+use crate::proto::supervisor::{Action, Close, State, Supervisor};
 
 impl Simulation {
     /// Records an action before the task performs it.

@@ -6,7 +6,7 @@ use super::clock::{Event, MILLI, Micros, SECOND};
 use super::connection::{Packet, Stage};
 use super::user::OpenCommand;
 use super::{Simulation, log_line};
-use crate::wire::{BackendMessage, DbError, Severity};
+use crate::proto::wire::{BackendMessage, DbError, Severity};
 
 /// The time after which the kernel gives up a dead peer. The listener must have detected it before, unless a query of the
 /// user runs.

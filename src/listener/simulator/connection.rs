@@ -9,9 +9,9 @@ use super::chaos::{KERNEL_TIMEOUT, ONE_WAY_TIMEOUT};
 use super::clock::Micros;
 use super::proxy::ProxyTransaction;
 use super::server::Server;
-use crate::Error;
-use crate::session::Session;
-use crate::supervisor::LinkId;
+use crate::error::Error;
+use crate::proto::session::Session;
+use crate::proto::supervisor::LinkId;
 use crate::testing::SessionId;
 
 /// A packet on its way.

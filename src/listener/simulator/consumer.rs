@@ -12,7 +12,8 @@ use super::clock::{Event, SECOND};
 use super::{Simulation, log_line};
 use crate::listener::Listener;
 use crate::notification::{Lagged, Loss, NotificationRef};
-use crate::{Error, ErrorKind, Event as Received, Notification};
+use crate::error::{Error, ErrorKind};
+use crate::notification::{Event as Received, Notification};
 
 /// A waker that records whether it was woken.
 #[derive(Debug, Default)]
@@ -206,7 +207,7 @@ impl Simulation {
             one.process_id(),
             one.epoch(),
             one.channel_bytes(),
-            one.payload(),
+            one.payload_bytes(),
         );
     }
 
@@ -216,7 +217,7 @@ impl Simulation {
             one.process_id(),
             one.epoch(),
             one.channel_bytes(),
-            one.payload(),
+            one.payload_bytes(),
         );
     }
 

@@ -3,7 +3,7 @@
 use super::clock::Micros;
 use super::{Simulation, log_line};
 use crate::notification::Gap;
-use crate::supervisor::Supervisor;
+use crate::proto::supervisor::Supervisor;
 
 impl Simulation {
     /// Checks that every notification on an active channel was received, or is covered by a gap that is between its
@@ -79,7 +79,7 @@ impl Simulation {
         log_line!(self, "final check: {} commits in all", self.commits);
         if self.done.is_none() {
             let state = self.state;
-            if state != crate::supervisor::State::Connected {
+            if state != crate::proto::supervisor::State::Connected {
                 return self.fail(format!("nothing is broken, and the listener is {state:?}"));
             }
             if let Some((id, _)) = self.commands.first_key_value() {

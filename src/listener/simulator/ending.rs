@@ -5,11 +5,11 @@ use std::sync::Arc;
 use super::clock::{Event, MILLI, Micros, SECOND};
 use super::connection::{Connection, Stage};
 use super::{Simulation, log_line};
-use crate::Error;
+use crate::error::Error;
 use crate::listener::shared::Shared;
 use crate::listener::sink::RingSink;
-use crate::ring::{self, Pins};
-use crate::supervisor::{State, Supervisor};
+use crate::proto::ring::{self, Pins};
+use crate::proto::supervisor::{State, Supervisor};
 
 impl Simulation {
     /// Returns the server of a new connection.

@@ -22,8 +22,8 @@ use crate::listener::handle::Request;
 use crate::listener::shared::Shared;
 use crate::listener::sink::RingSink;
 use crate::listener::task::Task;
-use crate::supervisor::{Action, LinkEvent, LinkId, Live, State, Supervisor};
-use crate::{Error, ErrorKind};
+use crate::proto::supervisor::{Action, LinkEvent, LinkId, Live, State, Supervisor};
+use crate::error::{Error, ErrorKind};
 
 /// Most calls of the task at one time. More calls mean a busy loop.
 const CALLS_MAX: u32 = 3_000;

@@ -70,10 +70,10 @@ use super::handle::{ListenerHandle, Request};
 use super::shared::Shared;
 use super::sink::RingSink;
 use super::task::Task;
-use crate::Error;
+use crate::error::Error;
 use crate::notification::ReceiveInfo;
-use crate::ring::{self, Pins};
-use crate::supervisor::{LinkId, Reply, State, Supervisor};
+use crate::proto::ring::{self, Pins};
+use crate::proto::supervisor::{LinkId, Reply, State, Supervisor};
 use crate::testing::SessionId;
 
 /// Most events of a run. More events mean an endless loop.

@@ -9,7 +9,7 @@ use super::clock::{Event, MILLI, Micros};
 use super::connection::{Lane, Packet, Stage};
 use super::proxy::count_readies;
 use super::server::Status;
-use crate::wire::{DbError, Severity};
+use crate::proto::wire::{DbError, Severity};
 
 impl Simulation {
     /// Sends `bytes` over a connection in one direction, in pieces.

@@ -6,7 +6,7 @@ use super::server::{Commit, Server};
 use super::subscriptions::Channel;
 use super::{Simulation, log_line};
 use crate::listener::sink::buffers_max;
-use crate::supervisor::{ChannelState, Overflow, State, Supervisor};
+use crate::proto::supervisor::{ChannelState, Overflow, State, Supervisor};
 
 impl Simulation {
     /// Records the first failure, which ends the run.

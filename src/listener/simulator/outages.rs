@@ -4,7 +4,7 @@ use super::chaos::KERNEL_TIMEOUT;
 use super::clock::{Event, MILLI, SECOND};
 use super::server::Status;
 use super::{Simulation, log_line};
-use crate::wire::Severity;
+use crate::proto::wire::Severity;
 
 impl Simulation {
     pub(super) fn restart(&mut self, server: usize) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::chaos::ONE_WAY_TIMEOUT;
 use super::clock::{MILLI, Micros, SECOND};
 use super::random::Random;
-use crate::supervisor::{Heartbeat, HookPolicy, Overflow, Policy, Reconnect};
+use crate::proto::supervisor::{Heartbeat, HookPolicy, Overflow, Policy, Reconnect};
 
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
@@ -179,8 +179,8 @@ impl Plan {
                 retry_refusals: self.retry_refusals,
             }),
             heartbeat: Heartbeat {
-                every: Duration::from_micros(self.every),
-                deadline: Duration::from_micros(self.deadline),
+                interval: Duration::from_micros(self.every),
+                timeout: Duration::from_micros(self.deadline),
             },
             max_lifetime: self.lifetime.map(Duration::from_micros),
             hook: self.has_hook.then_some(HookPolicy {

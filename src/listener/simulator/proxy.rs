@@ -11,7 +11,7 @@ use super::recording_sink::RecordedGap;
 use super::user::QUERIES;
 use super::writers::messages;
 use super::{Simulation, log_line};
-use crate::wire::{DbError, FrontendMessage, Severity};
+use crate::proto::wire::{DbError, FrontendMessage, Severity};
 
 /// The text of all errors that a proxy sends right before it ends a connection.
 const PROXY_ERROR: &str = "the proxy ends this connection (simulated)";

@@ -9,8 +9,8 @@ use bytes::BytesMut;
 use crate::listener::shared::Shared;
 use crate::listener::sink::RingSink;
 use crate::notification::{Gap, ReceiveInfo};
-use crate::supervisor::{Overflow, Sink, State};
-use crate::wire::{self, Run};
+use crate::proto::supervisor::{Overflow, Sink, State};
+use crate::proto::wire::{self, Run};
 
 /// A notification that the listener received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

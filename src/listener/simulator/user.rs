@@ -8,8 +8,8 @@ use super::clock::{Event, MILLI};
 use super::subscriptions::ChannelId;
 use super::{Simulation, log_line};
 use crate::listener::handle::Request;
-use crate::supervisor::{Command, Listening, Reply, State, Supervisor};
-use crate::{Error, ErrorKind};
+use crate::proto::supervisor::{Command, Listening, Reply, State, Supervisor};
+use crate::error::{Error, ErrorKind};
 
 /// Queries of the user.
 pub(super) const QUERIES: [&str; 4] =
@@ -163,7 +163,7 @@ impl Simulation {
             return;
         }
         let id = self.next_command(OpenCommand::Drain);
-        self.command(id, Command::Drain { within: Duration::from_micros(within) });
+        self.command(id, Command::Drain { timeout: Duration::from_micros(within) });
         if self.random.chance(20) {
             let time = self.random.size(100) * MILLI;
             self.clock.after(time, Event::Drop, &mut self.random);

@@ -5,7 +5,7 @@ use bytes::{Bytes, BytesMut};
 use super::clock::Event;
 use super::server::{Commit, Server, Status, payload};
 use super::{Simulation, log_line};
-use crate::wire::{DbError, Severity};
+use crate::proto::wire::{DbError, Severity};
 
 impl Simulation {
     pub(super) fn commit_something(&mut self) {

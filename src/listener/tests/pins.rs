@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::SharedBatch;
+use crate::notification::SharedBatch;
 use crate::listener::builder::{PIN_LIMIT_BYTES, QUEUE_BYTES, QUEUE_CAPACITY, SURPLUS_SLOTS};
 use crate::listener::current::CurrentRun;
 use crate::listener::sink::BUFFER_BYTES;
@@ -13,14 +13,14 @@ const BUFFER: u64 = BUFFER_BYTES as u64;
 
 /// Checks the content of a notification: its payload is its sequence number, with leading zeros up to its length.
 fn check(notification: &NotificationRef<'_>) {
-    let expect = format!("{:0>1$}", notification.sequence(), notification.payload().len());
-    assert_eq!(notification.payload_str(), Ok(&*expect));
+    let expect = format!("{:0>1$}", notification.sequence(), notification.payload_bytes().len());
+    assert_eq!(notification.payload(), &*expect);
     assert_eq!((notification.channel(), notification.process_id()), ("c", 1));
 }
 
 fn check_owned(notification: &Notification) {
-    let expect = format!("{:0>1$}", notification.sequence(), notification.payload().len());
-    assert_eq!(notification.payload_str(), Ok(&*expect));
+    let expect = format!("{:0>1$}", notification.sequence(), notification.payload_bytes().len());
+    assert_eq!(notification.payload(), &*expect);
     assert_eq!((notification.channel(), notification.process_id()), ("c", 1));
 }
 
@@ -108,7 +108,7 @@ impl Keeper {
     fn retain(&mut self, max: usize, nth: usize) {
         let batch = self.current.batch(max);
         let Some(one) = batch.iter().nth(nth) else { return };
-        let (is_long, retained) = (one.payload().len() + 1 > 79, one.retain());
+        let (is_long, retained) = (one.payload_bytes().len() + 1 > 79, one.retain());
         let by = self.pinned_by(is_long);
         self.kept.push((Kept::Notification(retained), by));
     }
@@ -123,7 +123,7 @@ impl Keeper {
             }
             Kept::Batch(batch, _) => {
                 let Some(one) = batch.iter().nth(nth) else { return };
-                let is_long = one.payload().len() + 1 > 79;
+                let is_long = one.payload_bytes().len() + 1 > 79;
                 (Kept::Notification(one.retain()), by.filter(|_| is_long))
             }
         };
@@ -146,7 +146,7 @@ impl Keeper {
 }
 
 fn frame_bytes(notification: &NotificationRef<'_>) -> usize {
-    notification.payload().len() + 12
+    notification.payload_bytes().len() + 12
 }
 
 #[derive(Debug, Clone)]

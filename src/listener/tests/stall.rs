@@ -7,7 +7,7 @@ use bytes::Buf;
 
 use super::*;
 use crate::listener::sink::BUFFER_BYTES;
-use crate::ring::{Held, Lender};
+use crate::proto::ring::{Held, Lender};
 
 const BLOCK: Overflow = Overflow::Block { max_stall: Duration::from_secs(600) };
 

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use super::super::{ServerLocation, SessionPurpose, establish, establish_at, establish_until};
 use super::*;
-use crate::ErrorKind;
+use crate::error::ErrorKind;
 
 /// Runs a test in a runtime in which the only thread for blocking operations hangs, as with a network file system.
 fn with_a_file_system_that_hangs<F: Future>(test: impl FnOnce(Sender<()>) -> F) -> F::Output {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 
-use crate::Config;
+use crate::config::Config;
 use crate::net::establish::{ServerLocation, open_second_session};
 use crate::net::now;
 

@@ -11,7 +11,8 @@ use pgbell_testkit::Installation;
 
 use super::environment::resolve_in;
 use super::now;
-use crate::{Config, Error};
+use crate::config::Config;
+use crate::error::Error;
 use libpq::{Answer, Libpq};
 use random::Random;
 

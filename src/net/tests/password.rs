@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::*;
 use crate::config::Server;
 use crate::net::password::{PasswordRequest, password, password_hint};
-use crate::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind};
 
 fn first(config: &Config) -> Server {
     config.servers().unwrap().remove(0)

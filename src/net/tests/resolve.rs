@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::ErrorKind;
+use crate::error::ErrorKind;
 
 const CASES: usize = 8_000;
 

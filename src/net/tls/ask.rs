@@ -3,7 +3,7 @@
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::hint;
-use crate::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind};
 
 /// `SSLRequest`: its length, and a number in place of the protocol version of a startup message.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];

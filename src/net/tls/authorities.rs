@@ -11,7 +11,7 @@ use super::key::Key;
 use super::lists::RevocationLists;
 use super::refusal::Flaw;
 use super::rights::Rights;
-use crate::auth::der::Reader;
+use crate::proto::auth::der::Reader;
 
 /// The certificates of the file, sorted by their use.
 #[derive(Default)]

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::extension::Extensions;
-use crate::auth::der::{self, Reader, Value, tag};
+use crate::proto::auth::der::{self, Reader, Value, tag};
 
 /// `2.5.4.3`
 const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];

@@ -16,7 +16,8 @@ use super::roots::Trust;
 use super::verifier::{Check, Verifier};
 use crate::config::{Server, SslCertMode, SslMode, SslNegotiation, TlsVersion};
 use crate::net::files;
-use crate::{Config, Error, ErrorKind};
+use crate::config::Config;
+use crate::error::{Error, ErrorKind};
 
 /// The TLS settings of one attempt to connect, with the contents of their files. The next attempt reads the files again.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! The extensions of a certificate.
 
-use crate::auth::der::{self, Reader, Value, tag};
+use crate::proto::auth::der::{self, Reader, Value, tag};
 
 /// One extension.
 #[derive(Debug, Clone, Copy)]

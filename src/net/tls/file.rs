@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 pub(super) use crate::net::files::Access;
 use crate::net::files::{FileFault, read_now};
-use crate::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind};
 
 /// The largest size of a file, in bytes. A system's list of authorities has 250 KB, lists of revoked certificates are
 /// longer.

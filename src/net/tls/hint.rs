@@ -18,7 +18,7 @@ use super::key::Key;
 use super::refusal::{Flaw, Refusal};
 use super::roots::Origin;
 use super::verifier::Check;
-use crate::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind};
 
 /// The largest number of a certificate's hosts in a message.
 const HOSTS_MAX: usize = 5;

@@ -6,7 +6,7 @@ use rustls::SignatureScheme;
 use rustls::crypto::WebPkiSupportedAlgorithms;
 
 use super::certificate::Certificate;
-use crate::auth::der::{self, Reader, tag};
+use crate::proto::auth::der::{self, Reader, tag};
 
 /// `1.2.840.113549.1.1.1`
 const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];

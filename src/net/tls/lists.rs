@@ -9,7 +9,7 @@ use webpki::{CertRevocationList, OwnedCertRevocationList, RawPublicKeyEntity};
 
 use super::certificate::{Certificate, time};
 use super::rights::Rights;
-use crate::auth::der::{self, Value, tag};
+use crate::proto::auth::der::{self, Value, tag};
 
 /// All lists, the newest first. webpki uses the first one of an authority, and OpenSSL the newest.
 #[derive(Default)]

@@ -55,7 +55,8 @@ pub(crate) use config::Tls;
 pub(crate) use stream::TlsStream;
 
 use crate::config::{Host, Server, SslCertMode, SslNegotiation};
-use crate::{Error, ErrorKind, auth};
+use crate::error::{Error, ErrorKind};
+use crate::proto::auth;
 use handshake::{Completed, perform};
 use handshake_info::HandshakeInfo;
 use incoming::Incoming;

@@ -5,7 +5,7 @@
 
 use super::certificate::Certificate;
 use super::extension::{Extension, is_true};
-use crate::auth::der::{self, tag};
+use crate::proto::auth::der::{self, tag};
 
 /// `2.5.29`, the arc of the standard extensions.
 const STANDARD: [u8; 2] = [0x55, 0x1d];

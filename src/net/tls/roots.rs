@@ -12,7 +12,8 @@ use super::file::{self, Access};
 use super::lists::{RevocationList, RevocationLists};
 use crate::config::SslMode;
 use crate::config::security::SYSTEM_ROOTS;
-use crate::{Config, Error, ErrorKind};
+use crate::config::Config;
+use crate::error::{Error, ErrorKind};
 
 /// The default files of authorities and of revoked certificates, in the directory of libpq's files.
 const ROOT_FILE: &str = "root.crt";

@@ -15,7 +15,7 @@ use super::handshake_info::HandshakeInfo;
 use super::hint;
 use super::incoming::{Incoming, Schedule};
 use super::outgoing::Outgoing;
-use crate::Error;
+use crate::error::Error;
 
 /// A connection over TLS.
 ///

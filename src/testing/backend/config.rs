@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::Proxy;
-use crate::auth::Password;
-use crate::auth::scram::SCRAM_NONCE_BYTES;
-use crate::wire::ProtocolVersion;
+use crate::proto::auth::Password;
+use crate::proto::auth::scram::SCRAM_NONCE_BYTES;
+use crate::proto::wire::ProtocolVersion;
 
 /// Bytes that may wait for a client that does not read, unless the configuration says otherwise:
 /// 64 MiB.

@@ -18,7 +18,7 @@ use super::refusal::Refusal;
 use super::select::Value;
 use super::statement::{self, Script, Statement};
 use super::types::Type;
-use crate::wire::{
+use crate::proto::wire::{
     BackendMessage, Column, Columns, DbError, DecodeError, Frame, Framer, FrontendMessage,
     ProtocolVersion, RawNotification, Severity, TransactionStatus, Values,
 };

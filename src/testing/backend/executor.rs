@@ -13,8 +13,8 @@ use super::settings::Settings;
 use super::statement::Statement;
 use super::types::Type;
 use crate::config::PORT_DEFAULT;
-use crate::wire::limits::{CHANNEL_BYTES_MAX, PAYLOAD_BYTES_MAX};
-use crate::wire::{DbError, Severity, TransactionStatus};
+use crate::proto::wire::limits::{CHANNEL_BYTES_MAX, PAYLOAD_BYTES_MAX};
+use crate::proto::wire::{DbError, Severity, TransactionStatus};
 
 /// Bytes of what a transaction does. Ours.
 const PENDING_BYTES_MAX: usize = 128 * 1024 * 1024;

@@ -1,7 +1,7 @@
 //! A column of a result.
 
 use super::types::Type;
-use crate::wire::Column;
+use crate::proto::wire::Column;
 
 /// A column of a result: its name and the type of its values.
 #[derive(Debug, Clone, PartialEq, Eq)]

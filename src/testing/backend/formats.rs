@@ -1,7 +1,7 @@
 //! The formats of a list of values.
 
 use super::refusal::Refusal;
-use crate::wire;
+use crate::proto::wire;
 
 /// N184. The formats of a list of values: none for all text, one for all, or one for each.
 #[derive(Debug, Clone, Default)]

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use super::config::{Auth, BackendConfig};
 use super::random::Random;
-use crate::auth::scram::{SCRAM_NONCE_BYTES, SCRAM_SHA_256};
-use crate::auth::{
+use crate::proto::auth::scram::{SCRAM_NONCE_BYTES, SCRAM_SHA_256};
+use crate::proto::auth::{
     NonAsciiPassword, Password, ScramNonce, ScramServer, ScramVerdict, ScramVerifier, md5,
 };
-use crate::wire::{
+use crate::proto::wire::{
     Authentication, DbError, DecodeError, PasswordMessage, SaslInitialResponse, SaslResponse,
     Severity,
 };
@@ -164,7 +164,7 @@ pub(super) fn malformed(error: &DecodeError) -> DbError {
     DbError::new(Severity::Fatal, "08P01", &error.to_string())
 }
 
-fn malformed_scram(error: &crate::auth::ScramError) -> DbError {
+fn malformed_scram(error: &crate::proto::auth::ScramError) -> DbError {
     DbError::new(Severity::Fatal, "08P01", "malformed SCRAM message")
         .with_field(b'D', &error.to_string())
 }

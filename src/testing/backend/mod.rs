@@ -39,7 +39,7 @@ use self::counts::Counts;
 use self::executor::{Executor, Note};
 use self::login::Roles;
 use self::random::Random;
-use crate::wire::{DbError, ProtocolVersion, Severity};
+use crate::proto::wire::{DbError, ProtocolVersion, Severity};
 
 pub use answer::Answer;
 pub use config::{Auth, BackendConfig, OUTPUT_BYTES_MAX, SCRAM_ITERATIONS};

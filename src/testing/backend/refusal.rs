@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::wire::{DbError, Severity};
+use crate::proto::wire::{DbError, Severity};
 
 /// Longest message of an error.
 const MESSAGE_BYTES_MAX: usize = 8 * 1024;

@@ -5,7 +5,7 @@ use bytes::BytesMut;
 use super::connection::{Connection, Phase};
 use super::login::{Verdict, malformed};
 use super::{Proxy, Shared};
-use crate::wire::{
+use crate::proto::wire::{
     Authentication, BackendKeyData, BackendMessage, DbError, FirstPacket, Names, ProtocolVersion,
     Severity, StartupPacket, StartupParameters, TransactionStatus,
 };

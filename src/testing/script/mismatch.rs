@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::wire::{FirstPacket, Framer, StartupPacket, tags};
+use crate::proto::wire::{FirstPacket, Framer, StartupPacket, tags};
 
 /// Bytes that are shown of each side.
 const SHOWN_BYTES: usize = 256;

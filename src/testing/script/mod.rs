@@ -14,7 +14,7 @@ use bytes::{Bytes, BytesMut};
 
 use self::computed::Computed;
 use self::mismatch::Side;
-use crate::wire::{FirstPacket, Framer, StartupPacket};
+use crate::proto::wire::{FirstPacket, Framer, StartupPacket};
 
 pub use delivery::Delivery;
 pub use mismatch::Mismatch;

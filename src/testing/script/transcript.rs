@@ -67,9 +67,9 @@ mod tests {
 
     use super::super::Output;
     use super::*;
-    use crate::auth::{AuthPolicy, Credentials, Password, ScramNonce};
-    use crate::session::{Login, Progress, Session};
-    use crate::wire::ProtocolVersion;
+    use crate::proto::auth::{AuthPolicy, Credentials, Password, ScramNonce};
+    use crate::proto::session::{Login, Progress, Session};
+    use crate::proto::wire::ProtocolVersion;
 
     #[test]
     fn our_session_logs_in_with_the_nonces_and_the_salt_of_the_rfc() {

@@ -15,7 +15,8 @@ use std::time::Duration;
 use self::port::Port;
 use self::shared::Shared;
 use super::{Answer, Backend, BackendConfig, Count, Query, SessionId};
-use crate::{Error, wire};
+use crate::error::Error;
+use crate::proto::wire;
 
 /// How long the sessions of a server that halts have to send their last message.
 const HALT_GRACE: Duration = Duration::from_secs(1);

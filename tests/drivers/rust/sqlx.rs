@@ -23,7 +23,7 @@ async fn main() {
     transaction.commit().await.unwrap();
     for expected in ["plain", "it's", "bound é", "committed"] {
         let one = tokio::time::timeout(Duration::from_secs(10), listener.recv()).await.unwrap();
-        assert_eq!(one.unwrap().payload(), expected);
+        assert_eq!(one.unwrap().payload_bytes(), expected);
     }
     let refused = |error: sqlx::Error| {
         assert_eq!(error.as_database_error().unwrap().code().as_deref(), Some("0A000"));

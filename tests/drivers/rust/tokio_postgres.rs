@@ -15,7 +15,7 @@ async fn main() {
     tokio::spawn(async move {
         while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
             if let AsyncMessage::Notification(one) = message.unwrap() {
-                sender.send(one.payload().to_owned()).unwrap();
+                sender.send(one.payload_bytes().to_owned()).unwrap();
             }
         }
     });

@@ -100,7 +100,7 @@ fn unread(kind: Flood, overflow: Overflow) {
         // Whatever that takes on a busy machine.
         soon("a flood, and proofs in it", async {
             while sent.load(Ordering::Relaxed) < 4 * 1024 * 1024
-                || !drops && listener.stats().proofs < 2
+                || !drops && listener.stats().heartbeats < 2
             {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
@@ -121,7 +121,7 @@ fn unread(kind: Flood, overflow: Overflow) {
         assert_eq!(notifications > 0, matches!(kind, Notifications | DropsBetween), "{kind:?}");
         assert_eq!(gaps > 0, drops, "{kind:?}");
         let begin = Instant::now();
-        soon("the end", listener.close()).await.unwrap();
+        soon("the end", listener.close()).await;
         // A second, and a margin for a busy machine.
         assert!(begin.elapsed() < Duration::from_millis(2_500), "{kind:?}: {:?}", begin.elapsed());
         host.ends().await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pgbell::supervisor::PROOF_SQL;
+use pgbell::proto::supervisor::PROOF_SQL;
 use pgbell::testing::Script;
 use pgbell::{Listener, State};
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use pgbell::session::FACTS_SQL;
+use pgbell::proto::session::FACTS_SQL;
 
 use super::super::attack::hex;
 use super::attacks::diagnostic;

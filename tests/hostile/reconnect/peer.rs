@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use pgbell::session::FACTS_SQL;
-use pgbell::supervisor::PROOF_SQL;
+use pgbell::proto::session::FACTS_SQL;
+use pgbell::proto::supervisor::PROOF_SQL;
 use pgbell::testing::{Delivery, Script};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;

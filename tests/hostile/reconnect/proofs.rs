@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pgbell::supervisor::{PROOF_COUNT_SQL, PROOF_OF_LIFE_SQL, PROOF_SQL};
+use pgbell::proto::supervisor::{PROOF_COUNT_SQL, PROOF_OF_LIFE_SQL, PROOF_SQL};
 use pgbell::{ErrorKind, State};
 
 use super::super::attack::{hex, message};
@@ -57,7 +57,7 @@ async fn proves(answer: Vec<u8>, expect: Outcome, what: &str) {
             assert_eq!(payload(&mut listener).await, "still here", "{what}");
             assert_eq!((listener.stats().gaps, host.accepted().len()), (0, 1), "{what}");
             // Who does not say what he listens to is known for it.
-            assert_eq!(listener.stats().proofs_refused > 0, what == "refused", "{what}");
+            assert_eq!(listener.stats().heartbeats_refused > 0, what == "refused", "{what}");
         }
         Gap(kind, says) => {
             let gap = gap(&mut listener).await;
@@ -74,7 +74,7 @@ async fn proves(answer: Vec<u8>, expect: Outcome, what: &str) {
         }
     }
     let stats = listener.stats();
-    assert!((5..=12).contains(&stats.proofs), "{what}: {} proofs", stats.proofs);
+    assert!((5..=12).contains(&stats.heartbeats), "{what}: {} proofs", stats.heartbeats);
     close(listener).await;
     host.ends().await;
 }

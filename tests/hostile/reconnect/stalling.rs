@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use pgbell::session::FACTS_SQL;
+use pgbell::proto::session::FACTS_SQL;
 use pgbell::testing::Script;
 use pgbell::{ErrorKind, Listener, State};
 

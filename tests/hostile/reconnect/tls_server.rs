@@ -11,7 +11,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
-use pgbell::auth::tls_server_end_point;
+use pgbell::proto::auth::tls_server_end_point;
 use pgbell::testing::Script;
 use pgbell_testkit::{Authority, Certificate};
 use rustls::pki_types::pem::PemObject;

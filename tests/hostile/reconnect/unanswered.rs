@@ -111,7 +111,7 @@ fn answers_that_drip_in_before_the_deadline_are_no_loss() {
         tokio::time::sleep(Duration::from_secs(600)).await;
         assert!(listener.try_recv().unwrap().is_none());
         let stats = listener.stats();
-        assert!((70..120).contains(&stats.proofs), "{}", stats.proofs);
+        assert!((70..120).contains(&stats.heartbeats), "{}", stats.heartbeats);
         assert_eq!((stats.gaps, host.accepted().len()), (0, 1));
         close(listener).await;
         host.ends().await;

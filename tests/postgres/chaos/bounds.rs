@@ -102,7 +102,7 @@ fn s1_a_consumer_that_never_polls_leaves_the_servers_queue_empty_and_others_unaf
             value(&mut writer, "SELECT pg_notification_queue_usage()").await
         );
         writer.notify("b", "unaffected").await.unwrap();
-        assert_eq!(next(&mut other).await.payload(), b"unaffected");
+        assert_eq!(next(&mut other).await.payload(), "unaffected");
         report!(
             "{} notifications of 8 kB in {took:?}: the sleeper holds {} bytes in {} notifications; queue usage {usage}; \
              resident {before} bytes before, at most {grown} more (allowed {allowed}); its backend was seen in \

@@ -96,7 +96,7 @@ impl Account {
         match event {
             Event::Notification(notification) => {
                 assert_eq!(notification.channel(), CHANNEL);
-                let number = number(notification.payload());
+                let number = number(notification.payload_bytes());
                 assert!(number > self.last, "{number} after {}: twice or out of order", self.last);
                 let skipped = number - self.last - 1;
                 // What was committed before the listener was there is nobody's.

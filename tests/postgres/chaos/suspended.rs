@@ -40,8 +40,8 @@ fn be_the_process() -> bool {
         });
         loop {
             match listener.recv().await.unwrap() {
-                Event::Notification(notification) if notification.payload() == b"end" => break,
-                Event::Notification(notification) => say(notification.payload_str().unwrap()),
+                Event::Notification(notification) if notification.payload() == "end" => break,
+                Event::Notification(notification) => say(notification.payload()),
                 Event::Gap(gap) => {
                     say(&format!("gap {:?} of {}", gap.cause().kind(), gap.sessions()));
                 }
@@ -49,8 +49,8 @@ fn be_the_process() -> bool {
             }
         }
         // An alarm that is false would come with the next proof, or the one after it.
-        let proofs = listener.stats().proofs;
-        until("the session is proven", || listener.stats().proofs > proofs + 1).await;
+        let proofs = listener.stats().heartbeats;
+        until("the session is proven", || listener.stats().heartbeats > proofs + 1).await;
         let stats = listener.stats();
         say(&format!("sessions {} gaps {}", stats.sessions, stats.gaps));
     });

@@ -1,6 +1,6 @@
 //! Logging in, with every method and with passwords that the server itself has stored.
 
-use pgbell::auth::AuthMethod;
+use pgbell::proto::auth::AuthMethod;
 use pgbell::{Connection, ErrorKind, Listener, Notifier};
 
 use super::on_every_version;
@@ -65,7 +65,7 @@ async fn lets_in(url: String, role: &str, expect: AuthMethod) {
     let mut connection = Connection::connect(&url).await.unwrap_or_else(|e| panic!("{role}: {e}"));
     assert_eq!(connection.auth_method(), Some(expect), "{role}");
     assert_eq!(value(&mut connection, "SELECT current_user").await, role);
-    connection.close().await.unwrap();
+    connection.close().await;
 }
 
 /// P1: trust, password, md5 and scram-sha-256, each over TCP and over a Unix socket.
@@ -84,9 +84,9 @@ fn every_method_lets_in_over_tcp_and_unix_socket(major: u32) {
             listener.listen("ch").await.unwrap();
             let notifier = Notifier::connect(&url).await.unwrap();
             notifier.notify("ch", role).await.unwrap();
-            assert_eq!(crate::support::next(&mut listener).await.payload(), role.as_bytes());
-            notifier.close().await.unwrap();
-            listener.close().await.unwrap();
+            assert_eq!(crate::support::next(&mut listener).await.payload_bytes(), role.as_bytes());
+            notifier.close().await;
+            listener.close().await;
         }
     });
 }

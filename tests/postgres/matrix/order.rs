@@ -72,7 +72,7 @@ fn listening_in_the_middle_of_a_stream_gives_all_the_rest(major: u32) {
             let mut expect = None;
             while expect != Some(last + 1) {
                 for notification in next_batch(&mut inline).await {
-                    let found = number(notification.payload());
+                    let found = number(notification.payload_bytes());
                     assert!(found <= last);
                     match expect {
                         None => assert!(found <= after + 1, "{found} is the first after {after}"),

@@ -5,9 +5,9 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use pgbell::auth::{AuthPolicy, Credentials, ScramNonce};
-use pgbell::session::{Answer, Login, Session, SessionEvent};
-use pgbell::wire::ProtocolVersion;
+use pgbell::proto::auth::{AuthPolicy, Credentials, ScramNonce};
+use pgbell::proto::session::{Answer, Login, Session, SessionEvent};
+use pgbell::proto::wire::ProtocolVersion;
 use pgbell::{Connection, ErrorKind};
 
 use super::on_every_version;
@@ -180,7 +180,7 @@ fn a_notification_is_committed_by_the_last_byte_of_its_sync(major: u32) {
             session.session.notify(Instant::now(), "a", &format!("but for {missing}")).unwrap();
             session.leave_but_for(missing, &mut watch).await;
         }
-        assert_eq!(next(&mut listener).await.payload(), b"but for 0");
+        assert_eq!(next(&mut listener).await.payload(), "but for 0");
     });
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use pgbell::auth::AuthMethod;
+use pgbell::proto::auth::AuthMethod;
 use pgbell::config::{SslCertMode, SslMode, SslNegotiation};
 use pgbell::{Config, Connection, Error, ErrorKind, Listener, Notifier};
 use pgbell_testkit::{Auth, Certificate, Certificates, Leaf, Tls};
@@ -200,15 +200,15 @@ impl Table {
             let sql = "SELECT coalesce(split_part(system_user, ':', 1), 'trust')";
             assert_eq!(value(&mut connection, sql).await, method.word());
         }
-        connection.close().await.unwrap();
+        connection.close().await;
 
         let mut listener = Listener::connect(&config).await.unwrap();
         listener.listen("ch").await.unwrap();
         let notifier = Notifier::connect(&config).await.unwrap();
         notifier.notify("ch", method.name()).await.unwrap();
-        assert_eq!(next(&mut listener).await.payload(), method.name().as_bytes());
-        notifier.close().await.unwrap();
-        listener.close().await.unwrap();
+        assert_eq!(next(&mut listener).await.payload_bytes(), method.name().as_bytes());
+        notifier.close().await;
+        listener.close().await;
 
         // What was given was what let us in.
         let sqlstate = match method {

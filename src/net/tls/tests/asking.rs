@@ -4,7 +4,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
 use super::super::{Answer, ask};
 use super::server::{Setup, config, connect};
-use crate::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind};
 
 /// Sends the request to a server that sends this answer, in one piece, and ends the connection.
 async fn answered(answer: &[u8]) -> Result<Answer, Error> {

@@ -4,7 +4,7 @@ use pgbell_testkit::{Ca, Certificate, Key, Leaf, Signature};
 
 use super::server::*;
 use super::zoo::{self, CERTIFICATES, GOOD, INTERMEDIATE, OTHER_ROOT, ROOT, TempDir};
-use crate::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind};
 
 /// A server, and the errors of verify-ca and verify-full. `None`: accepted.
 struct Case {

@@ -10,7 +10,7 @@ use rustls::pki_types::pem::PemObject;
 use super::super::cause;
 use super::server::*;
 use super::zoo::{self, CERTIFICATES, ROOT, TempDir};
-use crate::ErrorKind;
+use crate::error::ErrorKind;
 
 /// Creates a directory with a certificate and its key, with libpq's default names.
 fn identity(leaf: &Leaf) -> TempDir {

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
 use super::super::handshake::HANDSHAKE_BYTES_MAX;
 use super::server::*;
-use crate::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind};
 
 /// Does a handshake with a server that sends this answer to the client's hello, and ends the connection.
 async fn answered(answer: &[u8], parameters: &str) -> Error {

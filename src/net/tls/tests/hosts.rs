@@ -4,7 +4,7 @@ use pgbell_testkit::Leaf;
 
 use super::server::*;
 use super::zoo::{self, ROOT};
-use crate::ErrorKind;
+use crate::error::ErrorKind;
 
 #[tokio::test]
 async fn a_host_is_compared_with_the_alternative_names() {

@@ -10,7 +10,7 @@ use super::super::incoming::IDLE_RECORDS_MAX;
 use super::super::keys::Opener;
 use super::super::record::{Header, PLAINTEXT_BYTES_MAX};
 use super::server::*;
-use crate::ErrorKind;
+use crate::error::ErrorKind;
 
 /// A key update that requests one of the client.
 const KEY_UPDATE: [u8; 5] = [24, 0, 0, 1, 1];

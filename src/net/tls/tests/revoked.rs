@@ -4,7 +4,7 @@ use pgbell_testkit::{Authority, Leaf};
 
 use super::server::*;
 use super::zoo::{self, CERTIFICATES, TempDir};
-use crate::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind};
 
 /// An authority with an intermediate, and a directory with the lists of both.
 struct Revoking {

@@ -17,7 +17,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream
 use super::super::keys::Sealer;
 use super::super::{Secured, Tls, TlsStream};
 use super::zoo::{GOOD, ROOT};
-use crate::{Config, Error};
+use crate::config::Config;
+use crate::error::Error;
 
 /// The settings of a server.
 pub(super) struct Setup {

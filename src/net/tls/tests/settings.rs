@@ -10,7 +10,8 @@ use super::super::config::provider;
 use super::server::*;
 use super::zoo::{self, OTHER_ROOT, ROOT};
 use crate::config::{SslMode, SslNegotiation};
-use crate::{Config, ErrorKind};
+use crate::config::Config;
+use crate::error::ErrorKind;
 
 #[test]
 fn a_missing_file_of_authorities_is_named_if_one_is_required() {

@@ -3,7 +3,7 @@
 mod literal;
 
 use super::refusal::Refusal;
-use crate::wire::limits::CHANNEL_BYTES_MAX;
+use crate::proto::wire::limits::CHANNEL_BYTES_MAX;
 
 /// Tokens of a query, of 64 bytes each. Ours.
 const TOKENS_MAX: usize = 1_000_000;

@@ -1,0 +1,20 @@
+//! The parts of pgbell that do no I/O, for fuzzing, benchmarks, simulation and other runtimes.
+//!
+//! **They are outside of semantic versioning**: any release may change them. They need the feature `proto`, and build without the
+//! other features.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`wire`] | the codec: frames, messages, quoting, limits |
+//! | [`auth`] | the answers to the server's requests for authentication |
+//! | [`route`] | which candidate an attempt tries next |
+//! | [`session`] | one connection: login, commands, channels |
+//! | [`supervisor`] | one listener: reconnecting, gaps, heartbeats, handovers |
+//! | [`ring`] | the lock-free queue between reader and consumer |
+
+pub mod auth;
+pub mod ring;
+pub mod route;
+pub mod session;
+pub mod supervisor;
+pub mod wire;

@@ -1,0 +1,51 @@
+//! Facts about the server of a new session.
+
+use super::Rows;
+use crate::proto::route::ServerFacts;
+use crate::error::{Error, ErrorKind};
+
+/// The query for [`Facts`], in one round trip. It works on a standby and through a pooler.
+pub const FACTS_SQL: &str = "SELECT pg_catalog.pg_backend_pid(), pg_catalog.pg_is_in_recovery(), \
+    pg_catalog.current_setting('transaction_read_only'), \
+    pg_catalog.current_setting('idle_session_timeout', true), pg_catalog.inet_server_port()";
+
+/// As [`FACTS_SQL`], for a role that may not call `inet_server_port()`. The port is not known then.
+pub const FACTS_WITHOUT_PORT_SQL: &str = "SELECT pg_catalog.pg_backend_pid(), pg_catalog.pg_is_in_recovery(), \
+    pg_catalog.current_setting('transaction_read_only'), \
+    pg_catalog.current_setting('idle_session_timeout', true)";
+
+/// Facts about the server and the session, from [`FACTS_SQL`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Facts {
+    /// The process id of the backend that answered. Behind a pooler it is not that of BackendKeyData.
+    pub backend_pid: i32,
+    /// The facts that decide whether the server accepts LISTEN.
+    pub server: ServerFacts,
+    /// True if the server ends idle sessions, as that of a listener.
+    pub ends_idle_sessions: bool,
+    /// True if the backend has no TCP connection: its client uses a Unix socket, or it has no client of its own.
+    pub has_no_port: bool,
+}
+
+impl Facts {
+    /// Parses the answer to [`FACTS_SQL`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Protocol`] if it cannot be parsed.
+    pub fn from_rows(results: &[Rows]) -> Result<Self, Error> {
+        let parse = || {
+            let row = results.first()?.get(0)?;
+            let text = |column| row.get(column);
+            Some(Self {
+                backend_pid: text(0)?.parse().ok()?,
+                server: ServerFacts { in_recovery: text(1)? == "t", read_only: text(2)? == "on" },
+                // NULL before PostgreSQL 14, where the setting does not exist.
+                ends_idle_sessions: text(3).is_some_and(|timeout| timeout != "0"),
+                has_no_port: row.len() > 4 && text(4).is_none(),
+            })
+        };
+        parse().ok_or_else(|| {
+            Error::new(ErrorKind::Protocol, "the query for the facts of the server has no valid answer: the server may not be PostgreSQL")
+        })
+    }
+}
