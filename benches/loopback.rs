@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use pgbell::testing::Script;
 use pgbell::proto::wire::{
     Authentication, BackendKeyData, BackendMessage, RawNotification, TransactionStatus,
 };
+use pgbell::testing::Script;
 use pgbell::{Connection, Event, Listener, Overflow};
 use tokio::runtime::Runtime;
 

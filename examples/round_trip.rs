@@ -26,5 +26,6 @@ async fn main() -> Result<(), pgbell::Error> {
     }
     println!("sent {sent}, received {received}, {bytes} bytes of payload");
     notifier.close().await;
-    connection.close().await
+    connection.close().await;
+    Ok(())
 }

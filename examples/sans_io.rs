@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use pgbell::proto::auth::{AuthPolicy, Credentials, ScramNonce};
 use pgbell::proto::session::{Login, Progress, Session, SessionEvent};
-use pgbell::testing::{Backend, BackendConfig, SessionId};
 use pgbell::proto::wire::{self, ProtocolVersion};
+use pgbell::testing::{Backend, BackendConfig, SessionId};
 
 #[allow(clippy::print_stdout)]
 fn main() -> Result<(), pgbell::Error> {

@@ -12,7 +12,9 @@ use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::proto::wire::{ChannelError, DbError, DecodeError, Diagnostic, EncodeError, PayloadError};
+use crate::proto::wire::{
+    ChannelError, DbError, DecodeError, Diagnostic, EncodeError, PayloadError,
+};
 
 /// What went wrong, coarsely enough to decide what to do about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

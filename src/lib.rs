@@ -85,7 +85,12 @@ mod notification;
 #[cfg(feature = "proto")]
 pub mod proto;
 #[cfg(not(feature = "proto"))]
-#[allow(dead_code, unreachable_pub, reason = "what is public in it is for the feature `proto`")]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    reason = "what is public in it is for the feature `proto`"
+)]
 mod proto;
 
 #[cfg(feature = "tokio")]
@@ -108,8 +113,7 @@ pub use listener::{Listener, ListenerBuilder, ListenerHandle, Stats};
 #[cfg(feature = "tokio")]
 pub use net::PasswordRequest;
 pub use notification::{
-    Batch, BatchIter, Event, Gap, Lagged, Loss, Notification, NotificationRef, ReceiveInfo,
-    SharedBatch,
+    Batch, BatchIter, Event, Gap, Lagged, Loss, Notification, NotificationRef, SharedBatch,
 };
 #[cfg(feature = "tokio")]
 pub use notifier::{Notifier, NotifierBuilder};

@@ -133,7 +133,10 @@ fn modules() -> BTreeMap<String, Vec<PathBuf>> {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 stack.push(path);
-            } else if path.extension().is_some_and(|e| e == "rs") && !path.ends_with("src/lib.rs") && !path.ends_with("src/proto/mod.rs") {
+            } else if path.extension().is_some_and(|e| e == "rs")
+                && !path.ends_with("src/lib.rs")
+                && !path.ends_with("src/proto/mod.rs")
+            {
                 let inside = path.strip_prefix(&source).unwrap();
                 // `proto` is a door, and no floor: its modules are.
                 let inside = inside.strip_prefix("proto").unwrap_or(inside);

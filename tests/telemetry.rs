@@ -120,21 +120,21 @@ async fn night() {
         server.port()
     );
     let runs = Arc::new(Mutex::new(0));
-    let mut listener =
-        Listener::builder(&*url)
-            .channels(["a", "b"])
-            .backoff(Duration::from_millis(1), Duration::from_millis(10))
-            .on_live(move |connection, _| {
-                let mut runs = runs.lock().unwrap();
-                *runs += 1;
-                let run = *runs;
-                async move {
-                    if run == 2 { Err(Error::other("not yet")) } else { connection.close().await }
-                }
-            })
-            .connect()
-            .await
-            .unwrap();
+    let mut listener = Listener::builder(&*url)
+        .channels(["a", "b"])
+        .backoff(Duration::from_millis(1), Duration::from_millis(10))
+        .on_live(move |connection, _| {
+            let mut runs = runs.lock().unwrap();
+            *runs += 1;
+            let run = *runs;
+            async move {
+                connection.close().await;
+                if run == 2 { Err(Error::other("not yet")) } else { Ok(()) }
+            }
+        })
+        .connect()
+        .await
+        .unwrap();
     let mut sending = pgbell::Connection::connect(&*url).await.unwrap();
     sending.notify("a", "1").await.unwrap();
     assert!(matches!(listener.recv().await.unwrap(), Event::Notification(_)));

@@ -13,11 +13,11 @@ use std::time::Instant;
 use bytes::{Buf, BytesMut};
 use clap::Args;
 use pgbell::proto::session::FACTS_SQL;
-use pgbell::testing::Script;
 use pgbell::proto::wire::{
     Authentication, BackendKeyData, BackendMessage, FirstPacket, Framer, FrontendMessage,
     StartupPacket, TransactionStatus,
 };
+use pgbell::testing::Script;
 use rustls::ServerConfig;
 use serde::{Deserialize, Serialize};
 

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use crate::proto::auth::RequireAuthError;
 use crate::error::{Error, ErrorKind};
+use crate::proto::auth::RequireAuthError;
 
 /// Why connection parameters were refused.
 ///

@@ -43,6 +43,7 @@ pub use values::{
 };
 
 pub use crate::proto::auth::{ChannelBinding, RequireAuth};
+pub use crate::proto::wire::ProtocolVersion;
 
 use crate::proto::auth::Password;
 use attachments::Attachments;

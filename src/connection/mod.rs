@@ -10,15 +10,15 @@ use std::time::Duration;
 use bytes::Buf;
 
 use self::arrivals::Arrivals;
-use crate::proto::auth::AuthMethod;
+use crate::config::Config;
+use crate::error::{Error, ErrorKind};
 use crate::net::{
     self, DriverEvent, Established, NotificationSink, ServerLocation, SessionPurpose,
 };
 use crate::notification::{Batch, Loss, ReceiveInfo};
+use crate::proto::auth::AuthMethod;
 use crate::proto::session::{Answer, CommandId, Rows, SessionEvent};
 use crate::proto::wire::TransactionStatus;
-use crate::config::Config;
-use crate::error::{Error, ErrorKind};
 
 /// Capacity of the receive buffer, in bytes. Under load one read fills it.
 const INPUT_BYTES: usize = 256 * 1024;

@@ -5,10 +5,10 @@
 // N38, N144.
 
 use super::Connection;
+use crate::error::{Error, ErrorKind};
 use crate::net::NotificationSink;
 use crate::proto::session::{self, Answer};
 use crate::proto::wire::TransactionStatus;
-use crate::error::{Error, ErrorKind};
 
 const HINT: &str = "a server of this version sends such an error when it drops a notification, and it looks like the \
     answer to a command: open another connection";

@@ -7,8 +7,8 @@ use std::task::{Context, Poll};
 use tokio::task::JoinHandle;
 
 use super::environment::OpeningFuture;
-use crate::net::Established;
 use crate::error::{Error, ErrorKind};
+use crate::net::Established;
 
 /// A running attempt. Dropping it ends the attempt at its next await.
 pub(super) struct Attempt(JoinHandle<Result<Established, Error>>);

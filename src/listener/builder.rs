@@ -16,12 +16,14 @@ use super::shared::Shared;
 use super::sink::RingSink;
 use super::task::Task;
 use super::telemetry::Telemetry;
-use crate::proto::ring::Pins;
-use crate::proto::supervisor::{Heartbeat, HookPolicy, Live, Overflow, Policy, Reconnect, Supervisor};
-use crate::net;
 use crate::config::Config;
 use crate::connection::Connection;
 use crate::error::{Error, ErrorKind};
+use crate::net;
+use crate::proto::ring::Pins;
+use crate::proto::supervisor::{
+    Heartbeat, HookPolicy, Live, Overflow, Policy, Reconnect, Supervisor,
+};
 use crate::proto::{ring, wire};
 
 /// Most notifications that `queue_capacity` accepts. The [ring](crate::proto::ring) has room for twice as many.
@@ -322,7 +324,8 @@ impl ListenerBuilder {
     ///         }
     ///         let orders = connection.simple_query("SELECT id FROM orders").await?;
     ///         // ... store them ...
-    ///         connection.close().await
+    ///         connection.close().await;
+    ///         Ok(())
     ///     })
     ///     .connect()
     ///     .await?;

@@ -12,11 +12,11 @@ use super::hook::{Hook, HookTask};
 use super::shared::Shared;
 use super::sink::RingSink;
 use super::telemetry::Telemetry;
+use crate::config::Config;
+use crate::error::Error;
 use crate::net::{self, Established, Pipe, ServerLocation, SessionPurpose, Timer};
 use crate::proto::session::Session;
 use crate::proto::supervisor::{Action, LinkId, Live, Sink, Supervisor};
-use crate::config::Config;
-use crate::error::Error;
 
 /// The clock, the sockets, the hook and the queue of a listener's task. The simulator has its own, so that it tests the
 /// real task.

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[cfg(feature = "metrics")]
 use super::metrics::ListenerMetrics;
 use super::stats::Stats;
-use crate::proto::supervisor::{LogEvent, Policy};
 use crate::config::Config;
 use crate::error::Error;
+use crate::proto::supervisor::{LogEvent, Policy};
 
 /// The span and the metrics of one listener.
 pub(super) struct Facades {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Listener, ListenerBuilder};
-use crate::proto::supervisor::{Backoff, Reconnect};
-use crate::net;
 use crate::error::{Error, ErrorKind};
+use crate::net;
+use crate::proto::supervisor::{Backoff, Reconnect};
 
 type Call = dyn Fn(&Error, Duration) + Send + Sync;
 

@@ -7,9 +7,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::shared::Shared;
 use super::stats::Stats;
+use crate::error::{Error, ErrorKind};
 use crate::proto::session::Rows;
 use crate::proto::supervisor::{ChannelState, Command, Listening, Reply, State};
-use crate::error::{Error, ErrorKind};
 
 /// A request of a handle to the task.
 #[derive(Debug)]

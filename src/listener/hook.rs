@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
 use super::environment::Environment;
-use crate::net::ServerLocation;
-use crate::proto::supervisor::Live;
 use crate::config::Config;
 use crate::connection::Connection;
 use crate::error::{Error, ErrorKind};
+use crate::net::ServerLocation;
+use crate::proto::supervisor::Live;
 
 /// Longest time that the end of a listener waits for a cancelled hook, which runs to its next await.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);

@@ -41,12 +41,12 @@ use self::shared::Shared;
 use self::sink::Chunk;
 use self::stats::Counters;
 pub use self::stats::Stats;
+use crate::config::Config;
+use crate::error::Error;
 use crate::notification::{Batch, Event, Gap, Lagged, Loss, ReceiveInfo};
 use crate::proto::ring::{Consumer, Taken};
 use crate::proto::session::Rows;
 use crate::proto::supervisor::{Listening, State};
-use crate::config::Config;
-use crate::error::Error;
 
 /// A listener that reconnects and reports every loss. A task of its own reads the socket into a bounded queue.
 ///

@@ -7,9 +7,9 @@ use std::time::SystemTime;
 use tokio::sync::watch;
 
 use super::stats::{Counters, Stats};
+use crate::error::{Error, ErrorKind};
 use crate::proto::ring::Pins;
 use crate::proto::supervisor::{LogEvent, State};
-use crate::error::{Error, ErrorKind};
 
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -84,7 +84,9 @@ impl Shared {
             // The supervisor counts these.
             LogEvent::Lost { error } | LogEvent::HookFailed { error, .. } => (error, None),
             LogEvent::AttemptFailed { error } => (error, Some(&self.counters.attempts_failed)),
-            LogEvent::HeartbeatRefused { error } => (error, Some(&self.counters.heartbeats_refused)),
+            LogEvent::HeartbeatRefused { error } => {
+                (error, Some(&self.counters.heartbeats_refused))
+            }
             LogEvent::HandoverFailed { error, .. } => {
                 (error, Some(&self.counters.handover_failures))
             }

@@ -16,10 +16,10 @@ use super::hook::Hooks;
 use super::links::Links;
 use super::shared::Shared;
 use super::stats::Counters;
+use crate::error::{Error, ErrorKind};
 use crate::proto::supervisor::{
     Action, Close, Command, CommandId, LinkEvent, LinkId, Reply, Sink, State, Supervisor,
 };
-use crate::error::{Error, ErrorKind};
 
 /// Most requests that are handled in one poll. Tokio gives a task a budget of 128 operations for each poll: many requests
 /// must leave some of it for reading and writing.

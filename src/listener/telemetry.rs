@@ -9,9 +9,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::environment::OpeningFuture;
 use super::facades::Facades;
 use super::stats::Stats;
-use crate::proto::supervisor::{LogEvent, Policy};
 use crate::config::Config;
 use crate::error::Error;
+use crate::proto::supervisor::{LogEvent, Policy};
 
 /// The name of the code that panics, for the error message.
 const USER_CODE: &str = "a subscriber of tracing or a recorder of metrics";

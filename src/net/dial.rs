@@ -14,12 +14,12 @@ use tokio::net::{TcpStream, lookup_host};
 #[cfg(unix)]
 use super::peer;
 use super::stream::Stream;
-use crate::proto::auth::Channel;
+use crate::config::Config;
 #[cfg(unix)]
 use crate::config::hosts::SOCKET_DIRECTORY;
 use crate::config::{Host, Server};
-use crate::config::Config;
 use crate::error::{Error, ErrorKind};
+use crate::proto::auth::Channel;
 
 /// PostgreSQL's own default, used if there is no [`SOCKET_DIRECTORY`]. Every user may create a socket there.
 // N190.

@@ -9,9 +9,11 @@ use bytes::{Buf, BytesMut};
 use tokio::task::yield_now;
 
 use super::{Pipe, Timer, now};
-use crate::proto::session::{Answer, CommandId, Progress, STARTUP_BYTES_MAX, Session, SessionEvent};
-use crate::proto::wire::{self, RawNotification, Run, buffer};
 use crate::error::{Error, ErrorKind};
+use crate::proto::session::{
+    Answer, CommandId, Progress, STARTUP_BYTES_MAX, Session, SessionEvent,
+};
+use crate::proto::wire::{self, RawNotification, Run, buffer};
 
 /// The smallest spare capacity for a read, in bytes: two writes of the server.
 const READ_BYTES_MIN: usize = 16 * 1024;

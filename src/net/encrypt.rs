@@ -6,11 +6,11 @@ use super::dial::{Address, Dialled};
 use super::stream::Stream;
 #[cfg(feature = "tls")]
 use super::tls::{Answer, Secured, Tls, ask};
-use crate::proto::auth::Channel;
-use crate::config::{Server, SslMode, SslNegotiation};
-use crate::proto::route::Encryption;
 use crate::config::Config;
+use crate::config::{Server, SslMode, SslNegotiation};
 use crate::error::{Error, ErrorKind};
+use crate::proto::auth::Channel;
+use crate::proto::route::Encryption;
 
 /// The stream of a session, and what is known about it.
 pub(super) struct Wrapped {

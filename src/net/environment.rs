@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout_at;
 
 use super::files::{self, Access};
-use crate::config::{ConfigError, ServiceFile};
 use crate::config::Config;
+use crate::config::{ConfigError, ServiceFile};
 use crate::error::{Error, ErrorKind};
 
 /// The directories of `pg_service.conf` for all users, if `PGSYSCONFDIR` is not set: those of the packages of Debian and of

@@ -8,12 +8,12 @@ use super::dial::Address;
 use super::encrypt::{Encryptor, Wrapped};
 use super::environment::has_service;
 use super::{Driver, Pipe, login, now, password, random, resolve};
-use crate::proto::auth::Channel;
+use crate::config::Config;
 use crate::config::{Host, LoadBalanceHosts, Server, TargetSessionAttrs};
+use crate::error::{Error, ErrorKind};
+use crate::proto::auth::Channel;
 use crate::proto::route::{self, Encryption, Failure, NextAttempt, PseudoRandom, Reached};
 use crate::proto::session::{FACTS_SQL, FACTS_WITHOUT_PORT_SQL, Facts, Rows, Session};
-use crate::config::Config;
-use crate::error::{Error, ErrorKind};
 
 /// The purpose of a session, and thereby the requirements on the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use super::{password, random};
-use crate::proto::auth::{AuthPolicy, Channel, Credentials, Password, ScramNonce};
-use crate::config::{Server, SslMode};
-use crate::proto::session::{Login, Session};
 use crate::config::Config;
+use crate::config::{Server, SslMode};
 use crate::error::Error;
+use crate::proto::auth::{AuthPolicy, Channel, Credentials, Password, ScramNonce};
+use crate::proto::session::{Login, Session};
 
 /// The timeout of LISTEN and UNLISTEN. The first LISTEN of a session reads the whole notification
 /// queue of the server, which is long if another listener does not read.

@@ -11,10 +11,10 @@ use std::sync::Arc;
 
 use super::files::{self, Access, FileFault};
 use super::provider_thread;
-use crate::proto::auth::{AuthError, Password};
-use crate::config::{Host, PassFile, Server};
 use crate::config::Config;
+use crate::config::{Host, PassFile, Server};
 use crate::error::{Error, ErrorKind};
+use crate::proto::auth::{AuthError, Password};
 
 /// The login for which a password is requested. Tokens are often valid for one host, port and user.
 #[derive(Debug, Clone, PartialEq, Eq)]

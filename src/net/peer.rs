@@ -7,9 +7,9 @@ use tokio::net::UnixStream;
 use zeroize::Zeroizing;
 
 use super::files::{self, Access};
-use crate::proto::auth::Channel;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind};
+use crate::proto::auth::Channel;
 
 /// The accounts of this machine: `name:password:uid:…`.
 const ACCOUNTS: &str = "/etc/passwd";

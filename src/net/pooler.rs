@@ -13,9 +13,9 @@ use super::driver::{DriverEvent, NotListening, NotificationSink};
 use super::establish::{Established, open_second_session};
 use super::{now, random};
 use crate::config::DeliveryProof;
+use crate::error::{Error, ErrorKind};
 use crate::proto::session::{Evidence, SessionEvent};
 use crate::proto::supervisor::{PROOF_SQL, names_only};
-use crate::error::{Error, ErrorKind};
 
 /// The timeout for a second session to send its notification. If the pool has no free connection, it
 /// would wait until another client disconnects.

@@ -9,6 +9,7 @@ use crate::proto::wire::Notifications;
 
 /// The time and the session in which notifications were received. All notifications of one read share it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(not(feature = "proto"), allow(unreachable_pub, reason = "`proto` exports it"))]
 pub struct ReceiveInfo {
     /// The wall clock after the read.
     pub received_at: SystemTime,
@@ -35,18 +36,18 @@ pub struct Batch<'a> {
 impl<'a> Batch<'a> {
     /// Creates a batch of `count` whole NotificationResponse messages, as [`scan`](crate::proto::wire::scan)
     /// accepted them. The first one has the sequence number `first`. For drivers of other runtimes.
-    pub fn new(frames: &'a [u8], count: usize, first: u64, info: &'a ReceiveInfo) -> Self {
+    pub(crate) fn new(frames: &'a [u8], count: usize, first: u64, info: &'a ReceiveInfo) -> Self {
         Self { frames, count, first, info, loss: None, lent: None }
     }
 
     /// Returns the same batch with a loss before its first notification.
-    pub fn after(self, loss: &'a Loss) -> Self {
+    pub(crate) fn after(self, loss: &'a Loss) -> Self {
         Self { loss: Some(loss), ..self }
     }
 
     /// Returns the same batch, with the part of the receive buffer that contains its frames. With it, the batch
     /// can be shared and its notifications can be retained without a copy.
-    pub fn lent_by(self, lent: &'a Lent) -> Self {
+    pub(crate) fn lent_by(self, lent: &'a Lent) -> Self {
         Self { lent: Some(lent), ..self }
     }
 

@@ -93,7 +93,7 @@ impl Gap {
     }
 
     /// Merges a later gap into this one. Nothing was delivered between the two.
-    pub fn merge(&mut self, later: Self) {
+    pub(crate) fn merge(&mut self, later: Self) {
         let (details, later) = (&mut self.0, later.0);
         details.restored_at = later.restored_at;
         details.attempts = details.attempts.saturating_add(later.attempts);

@@ -14,7 +14,9 @@ mod shared;
 use std::fmt;
 use std::time::SystemTime;
 
-pub use batch::{Batch, BatchIter, ReceiveInfo};
+#[cfg_attr(not(feature = "proto"), allow(unreachable_pub, reason = "`proto` exports it"))]
+pub use batch::ReceiveInfo;
+pub use batch::{Batch, BatchIter};
 pub(crate) use loss::Refusals;
 pub use loss::{Event, Gap, Lagged, Loss};
 pub use owned::Notification;

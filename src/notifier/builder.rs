@@ -11,9 +11,9 @@ use super::Notifier;
 use super::pipeline::Pipeline;
 use super::queue::{NotifierShared, RequestQueue};
 use super::task::Task;
-use crate::net::{self, SessionPurpose};
 use crate::config::Config;
 use crate::error::{Error, ErrorKind};
+use crate::net::{self, SessionPurpose};
 
 /// The default answer timeout: the same as that of LISTEN.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);

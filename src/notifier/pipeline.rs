@@ -5,9 +5,9 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::request::{Reply, Request, Room};
+use crate::error::{Error, ErrorKind};
 use crate::proto::session::{CommandId, Session, SessionEvent};
 use crate::proto::wire::buffer;
-use crate::error::{Error, ErrorKind};
 
 /// The largest number of unanswered commands. Enough to fill a round trip of 10 ms with commits of 100 µs.
 pub(super) const PIPELINE_MAX: usize = 256;

@@ -10,8 +10,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, onesho
 
 use super::pipeline::{abandoned, late, unsent};
 use super::request::{Message, Reply, Request};
-use crate::net;
 use crate::error::{Error, ErrorKind};
+use crate::net;
 
 /// The bytes that a call takes of the queue in addition to its channels and payloads: for the protocol messages and the
 /// entry of the queue.

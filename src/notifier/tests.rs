@@ -7,10 +7,10 @@ use tokio::sync::oneshot::{self, Receiver};
 
 use super::pipeline::{PIPELINE_MAX, Pipeline};
 use super::request::{Message, Reply, Request};
+use crate::error::{Error, ErrorKind};
 use crate::proto::auth::{AuthPolicy, Credentials, ScramNonce};
 use crate::proto::session::{Login, Session};
 use crate::proto::wire::ProtocolVersion;
-use crate::error::{Error, ErrorKind};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 

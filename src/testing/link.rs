@@ -6,10 +6,10 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::{Buf, BytesMut};
 
 use super::{Backend, SessionId};
-use crate::notification::ReceiveInfo;
-use crate::proto::session::{Progress, Session, SessionEvent};
 use crate::error::Error;
+use crate::notification::ReceiveInfo;
 use crate::notification::{Notification, NotificationRef};
+use crate::proto::session::{Progress, Session, SessionEvent};
 use crate::proto::wire;
 
 /// Joins one [`Session`] and one session of a [`Backend`], without socket, task or clock.

@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 
 use bytes::BytesMut;
-use pgbell::testing::Script;
 use pgbell::proto::wire::{
     Authentication, BackendKeyData, BackendMessage, RawNotification, TransactionStatus,
 };
+use pgbell::testing::Script;
 
 /// Bytes of one notification: 8 of channel, 32 of payload.
 pub(crate) const FRAME_BYTES: usize = 51;

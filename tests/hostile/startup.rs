@@ -4,8 +4,8 @@ use std::io::Read;
 use std::net::TcpListener;
 
 use pgbell::proto::session::Login;
-use pgbell::testing::{Delivery, Script};
 use pgbell::proto::wire::ProtocolVersion;
+use pgbell::testing::{Delivery, Script};
 use pgbell::{Config, Connection, ErrorKind, Listener};
 
 use super::attack::{

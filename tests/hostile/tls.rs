@@ -37,6 +37,7 @@ async fn connect(client: &str, url: &str) -> Result<(), Error> {
         "listener" => Listener::connect(url).await?.close().await,
         _ => Notifier::connect(url).await?.close().await,
     }
+    Ok(())
 }
 
 /// Plays the scripts to one client after the other connection. Returns what became of each client.

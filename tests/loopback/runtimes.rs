@@ -62,7 +62,7 @@ fn a_notify_is_in_doubt_when_the_runtime_of_the_notifier_ends_before_the_answer(
     let error = own.block_on(soon(notifier.notify("a", "x"))).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
     assert!(format!("{error:#}").contains("the runtime of the notifier has ended"), "{error}");
-    own.block_on(soon(notifier.close())).unwrap();
+    own.block_on(soon(notifier.close()));
 }
 
 #[test]

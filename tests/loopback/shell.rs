@@ -199,7 +199,8 @@ async fn no_hook_outlives_the_close_of_its_listener() {
             let (runs, gone) = (hooks_runs.clone(), hooks_gone.clone());
             async move {
                 if let Live::Start = live {
-                    return connection.close().await;
+                    connection.close().await;
+                    return Ok(());
                 }
                 let gone = Gone(gone);
                 runs.add_permits(1);

@@ -358,7 +358,10 @@ async fn a_hook_that_panics_in_its_call_has_failed_and_runs_again() {
     let hook = move |connection: Connection, _| {
         let run = runs.fetch_add(1, Ordering::SeqCst) + 1;
         assert!(run != 2, "a hook that panics");
-        async move { connection.close().await }
+        async move {
+            connection.close().await;
+            Ok(())
+        }
     };
     let config: Config = server.url().parse().unwrap();
     let mut listener = soon(builder(config).on_live(hook).connect()).await.unwrap();

@@ -106,7 +106,7 @@ fn a_listener_that_is_closed_frees_everything() {
         let closing = tokio::spawn(listener.close());
         ends_cleanly(&mut socket).await;
         drop(socket);
-        closing.await.unwrap().unwrap();
+        closing.await.unwrap();
         for _ in 0..10 {
             tokio::task::yield_now().await;
         }

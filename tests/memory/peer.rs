@@ -1,7 +1,7 @@
 //! A server of which a test says every byte, and a listener of whose reads it sees every one.
 
-use pgbell::testing::Script;
 use pgbell::proto::wire::{BackendMessage, RawNotification};
+use pgbell::testing::Script;
 use pgbell::{Event, Listener, ListenerBuilder};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};

@@ -4,18 +4,18 @@ use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use pgbell::config::{PassFile, ServiceFile};
 use pgbell::proto::auth::scram::Binding;
 use pgbell::proto::auth::{
     AuthPolicy, AuthStep, Authenticator, Credentials, Password, ScramClient, ScramNonce,
     ScramServer, ScramVerifier,
 };
-use pgbell::config::{PassFile, ServiceFile};
 use pgbell::proto::session::{Login, Session};
-use pgbell::testing::{Auth, Backend, BackendConfig, Link, Script, Server};
 use pgbell::proto::wire::{
     Authentication, BackendKeyData, BackendMessage, FirstPacket, Framer, FrontendMessage,
     PasswordMessage, ProtocolVersion, SaslInitialResponse, SaslResponse, StartupPacket,
 };
+use pgbell::testing::{Auth, Backend, BackendConfig, Link, Script, Server};
 use pgbell::{Config, Connection, Error, Listener, Notifier};
 
 use crate::look_through;

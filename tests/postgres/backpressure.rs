@@ -124,10 +124,7 @@ fn what_was_committed_before_a_close_is_delivered_or_told_as_lost() {
                     match listener.recv().await {
                         Ok(Event::Notification(one)) => {
                             assert_eq!(one.sequence(), delivered + lost);
-                            assert_eq!(
-                                one.payload(),
-                                (delivered + lost + 1).to_string()
-                            );
+                            assert_eq!(one.payload(), (delivered + lost + 1).to_string());
                             delivered += 1;
                         }
                         Ok(Event::Lagged(lagged)) => lost += lagged.count(),

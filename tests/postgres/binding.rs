@@ -141,7 +141,10 @@ impl Row<'_> {
         let mut result = Ok(());
         run(async {
             result = match Connection::connect(&*url).await {
-                Ok(connection) => connection.close().await,
+                Ok(connection) => {
+                    connection.close().await;
+                    Ok(())
+                }
                 Err(error) => Err(error),
             }
         });

@@ -91,7 +91,8 @@ fn the_hook_reads_the_server_that_the_session_is_on_and_not_a_standby_that_lags(
                         let is_standby = is_in_recovery(&mut connection).await;
                         let rows = connection.simple_query("SELECT word FROM state").await;
                         sender.send((is_standby, rows.map(|rows| rows[0].len()))).unwrap();
-                        connection.close().await
+                        connection.close().await;
+                        Ok(())
                     }
                 });
                 let listener = builder.connect().await.unwrap();

@@ -99,7 +99,8 @@ fn the_limit_of_results_is_a_setting_of_every_session() {
                     let sql = "SELECT repeat('x', 2100000)";
                     check(sql, connection.simple_query(sql).await, refused);
                     heard.fetch_add(1, Ordering::Relaxed);
-                    connection.close().await
+                    connection.close().await;
+                    Ok(())
                 }
             }
         };
@@ -130,7 +131,8 @@ fn a_hook_may_read_more_than_a_megabyte_at_once() {
                     let rows = connection.simple_query(sql).await?;
                     let bytes = rows[0].get(0).unwrap().get(0).unwrap().len();
                     read.fetch_add(bytes as u64, Ordering::Relaxed);
-                    connection.close().await
+                    connection.close().await;
+                    Ok(())
                 }
             }
         };

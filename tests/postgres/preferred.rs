@@ -71,7 +71,10 @@ fn connect(relay: &Relay, url: &str) -> (Result<(), Error>, Vec<Met>) {
     let mut result = Ok(());
     run(async {
         result = match Connection::connect(url).await {
-            Ok(connection) => connection.close().await,
+            Ok(connection) => {
+                connection.close().await;
+                Ok(())
+            }
             Err(error) => Err(error),
         }
     });

@@ -59,14 +59,15 @@ impl Client {
                 let mut listener = Listener::builder(config).channels(["ch"]).connect().await?;
                 listener.simple_query("NOTIFY ch, 'x'").await?;
                 assert_eq!(next(&mut listener).await.payload(), "x");
-                listener.close().await
+                listener.close().await;
             }
             Self::Notifier => {
                 let notifier = Notifier::connect(config).await?;
                 notifier.notify("ch", "x").await?;
-                notifier.close().await
+                notifier.close().await;
             }
         }
+        Ok(())
     }
 
     async fn is_refused(self, config: &Config) {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use pgbell::proto::auth::AuthMethod;
 use pgbell::config::SslMode;
+use pgbell::proto::auth::AuthMethod;
 use pgbell::{Config, Connection, ErrorKind, Listener};
 use pgbell_testkit::{Auth, Ca, Certificates, Key, Leaf, Mode, Signature, Tls};
 

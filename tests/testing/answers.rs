@@ -2,8 +2,8 @@
 
 use std::sync::mpsc;
 
-use pgbell::testing::{Answer, Backend, Link};
 use pgbell::proto::wire::TransactionStatus;
+use pgbell::testing::{Answer, Backend, Link};
 
 use super::{ready, result, run, texts};
 

@@ -1,8 +1,8 @@
 //! LISTEN, NOTIFY and transactions, from session to session.
 
 use pgbell::proto::supervisor::{PROOF_COUNT_SQL, PROOF_OF_LIFE_SQL, PROOF_SQL};
-use pgbell::testing::{Backend, BackendConfig, Link};
 use pgbell::proto::wire::TransactionStatus;
+use pgbell::testing::{Backend, BackendConfig, Link};
 
 use super::{heard, ready, run, texts};
 

@@ -1,8 +1,8 @@
 //! Bound parameters, prepared statements and portals.
 
 use bytes::BytesMut;
-use pgbell::testing::Backend;
 use pgbell::proto::wire::{BackendMessage, Formats, Framer, FrontendMessage, Oids, Target, Values};
+use pgbell::testing::Backend;
 
 use super::{ready, result, run, texts};
 

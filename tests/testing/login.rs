@@ -6,8 +6,8 @@ use bytes::BytesMut;
 use pgbell::ErrorKind;
 use pgbell::proto::auth::AuthMethod;
 use pgbell::proto::session::Session;
-use pgbell::testing::{Auth, Backend, BackendConfig, Link};
 use pgbell::proto::wire::{ProtocolVersion, StartupPacket, StartupParameters};
+use pgbell::testing::{Auth, Backend, BackendConfig, Link};
 
 use super::session;
 

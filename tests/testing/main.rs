@@ -22,8 +22,8 @@ use std::time::{Duration, Instant};
 use pgbell::Error;
 use pgbell::proto::auth::{AuthPolicy, Credentials, Password, ScramNonce};
 use pgbell::proto::session::{Login, Rows, Session, SessionEvent};
-use pgbell::testing::{Backend, Link};
 use pgbell::proto::wire::ProtocolVersion;
+use pgbell::testing::{Backend, Link};
 
 /// The client's half of the nonce in every test.
 const NONCE: [u8; 18] = *b"client nonce 18 by";

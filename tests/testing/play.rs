@@ -5,8 +5,8 @@ use std::time::Instant;
 use bytes::{Buf, BytesMut};
 use pgbell::Error;
 use pgbell::proto::session::{Progress, Session};
-use pgbell::testing::{Backend, Delivery, Mismatch, Output, Script};
 use pgbell::proto::wire;
+use pgbell::testing::{Backend, Delivery, Mismatch, Output, Script};
 
 /// What a client does as soon as the one before is answered.
 #[derive(Debug, Clone, Copy)]

@@ -23,7 +23,8 @@ async fn program(url: String) -> Result<(), pgbell::Error> {
             }
             let orders = connection.simple_query("SELECT id FROM orders WHERE NOT done").await?;
             println!("{} orders are open", orders[0].len());
-            connection.close().await
+            connection.close().await;
+            Ok(())
         })
         .connect()
         .await?;

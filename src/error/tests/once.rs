@@ -3,13 +3,17 @@
 use std::error::Error as StdError;
 use std::io;
 
-use crate::proto::auth::scram::{ScramError, ScramMessage};
-use crate::proto::auth::{AuthError, AuthMethod, ChannelBinding, NonAsciiPassword, Obstacle, Refusal};
-use crate::proto::route::{Failure, sum_up};
-use crate::proto::wire::{ChannelError, DbError, DecodeError, DecodeFault, EncodeError, PayloadError};
-use crate::proto::wire::{Severity, check_channel};
 use crate::config::Config;
 use crate::error::{Error, ErrorKind};
+use crate::proto::auth::scram::{ScramError, ScramMessage};
+use crate::proto::auth::{
+    AuthError, AuthMethod, ChannelBinding, NonAsciiPassword, Obstacle, Refusal,
+};
+use crate::proto::route::{Failure, sum_up};
+use crate::proto::wire::{
+    ChannelError, DbError, DecodeError, DecodeFault, EncodeError, PayloadError,
+};
+use crate::proto::wire::{Severity, check_channel};
 
 /// As anyhow, eyre and most log lines print an error: its text, and that of each cause.
 fn chain(error: &dyn StdError) -> String {

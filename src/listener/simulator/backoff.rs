@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::clock::{Event, MILLI, Micros};
 use super::{Simulation, log_line};
+use crate::error::{Error, ErrorKind};
 use crate::proto::supervisor::LogEvent;
 use crate::proto::wire::{DbError, Severity};
-use crate::error::{Error, ErrorKind};
 
 #[derive(Debug, Default)]
 pub(super) struct Backoff {

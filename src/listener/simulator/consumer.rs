@@ -10,10 +10,10 @@ use futures_core::Stream;
 
 use super::clock::{Event, SECOND};
 use super::{Simulation, log_line};
-use crate::listener::Listener;
-use crate::notification::{Lagged, Loss, NotificationRef};
 use crate::error::{Error, ErrorKind};
+use crate::listener::Listener;
 use crate::notification::{Event as Received, Notification};
+use crate::notification::{Lagged, Loss, NotificationRef};
 
 /// A waker that records whether it was woken.
 #[derive(Debug, Default)]

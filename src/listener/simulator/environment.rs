@@ -17,13 +17,13 @@ use super::alarms::Alarm;
 use super::connection::Packet;
 use super::hook::RunningHook;
 use super::recording_sink::RecordingSink;
+use crate::error::{Error, ErrorKind};
 use crate::listener::environment::{Environment, Opened};
 use crate::listener::handle::Request;
 use crate::listener::shared::Shared;
 use crate::listener::sink::RingSink;
 use crate::listener::task::Task;
 use crate::proto::supervisor::{Action, LinkEvent, LinkId, Live, State, Supervisor};
-use crate::error::{Error, ErrorKind};
 
 /// Most calls of the task at one time. More calls mean a busy loop.
 const CALLS_MAX: u32 = 3_000;

@@ -5,8 +5,8 @@ use std::task::{Context, Poll, Waker};
 
 use super::clock::{Event, MILLI, Micros, SECOND};
 use super::{Simulation, log_line};
-use crate::proto::supervisor::{Live, State, Supervisor};
 use crate::error::{Error, ErrorKind};
+use crate::proto::supervisor::{Live, State, Supervisor};
 
 #[derive(Debug, Default)]
 pub(super) struct Hook {

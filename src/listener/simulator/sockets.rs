@@ -8,11 +8,11 @@ use bytes::BytesMut;
 use super::clock::Event;
 use super::connection::{Connection, Packet, Stage};
 use super::{Simulation, log_line};
+use crate::error::{Error, ErrorKind};
 use crate::proto::auth::{AuthPolicy, Credentials, ScramNonce};
 use crate::proto::session::{Evidence, Login, Session};
 use crate::proto::supervisor::LinkId;
 use crate::proto::wire::{DbError, ProtocolVersion};
-use crate::error::{Error, ErrorKind};
 
 impl Simulation {
     /// Begins an attempt to connect.

@@ -7,9 +7,9 @@ use tokio::sync::oneshot;
 use super::clock::{Event, MILLI};
 use super::subscriptions::ChannelId;
 use super::{Simulation, log_line};
+use crate::error::{Error, ErrorKind};
 use crate::listener::handle::Request;
 use crate::proto::supervisor::{Command, Listening, Reply, State, Supervisor};
-use crate::error::{Error, ErrorKind};
 
 /// Queries of the user.
 pub(super) const QUERIES: [&str; 4] =

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::notification::SharedBatch;
 use crate::listener::builder::{PIN_LIMIT_BYTES, QUEUE_BYTES, QUEUE_CAPACITY, SURPLUS_SLOTS};
 use crate::listener::current::CurrentRun;
 use crate::listener::sink::BUFFER_BYTES;
+use crate::notification::SharedBatch;
 use crate::notification::{Notification, NotificationRef};
 
 const BUFFER: u64 = BUFFER_BYTES as u64;

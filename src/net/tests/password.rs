@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::Server;
-use crate::net::password::{PasswordRequest, password, password_hint};
 use crate::error::{Error, ErrorKind};
+use crate::net::password::{PasswordRequest, password, password_hint};
 
 fn first(config: &Config) -> Server {
     config.servers().unwrap().remove(0)

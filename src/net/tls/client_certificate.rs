@@ -12,8 +12,8 @@ use rustls::sign::CertifiedKey;
 
 use super::file::{self, Access};
 use super::handshake_info::HandshakeInfo;
-use crate::config::SslCertMode;
 use crate::config::Config;
+use crate::config::SslCertMode;
 use crate::error::{Error, ErrorKind};
 
 /// The default files of the certificate and the key, in the directory of libpq's files.

@@ -14,10 +14,10 @@ use super::file;
 use super::handshake_info::HandshakeInfo;
 use super::roots::Trust;
 use super::verifier::{Check, Verifier};
-use crate::config::{Server, SslCertMode, SslMode, SslNegotiation, TlsVersion};
-use crate::net::files;
 use crate::config::Config;
+use crate::config::{Server, SslCertMode, SslMode, SslNegotiation, TlsVersion};
 use crate::error::{Error, ErrorKind};
+use crate::net::files;
 
 /// The TLS settings of one attempt to connect, with the contents of their files. The next attempt reads the files again.
 #[derive(Debug)]

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
+use crate::error::{Error, ErrorKind};
 pub(super) use crate::net::files::Access;
 use crate::net::files::{FileFault, read_now};
-use crate::error::{Error, ErrorKind};
 
 /// The largest size of a file, in bytes. A system's list of authorities has 250 KB, lists of revoked certificates are
 /// longer.

@@ -10,9 +10,9 @@ use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 use super::authorities::Authorities;
 use super::file::{self, Access};
 use super::lists::{RevocationList, RevocationLists};
+use crate::config::Config;
 use crate::config::SslMode;
 use crate::config::security::SYSTEM_ROOTS;
-use crate::config::Config;
 use crate::error::{Error, ErrorKind};
 
 /// The default files of authorities and of revoked certificates, in the directory of libpq's files.

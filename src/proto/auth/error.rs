@@ -6,8 +6,8 @@ use super::policy::{AuthMethod, ChannelBinding};
 use super::require::RequireAuth;
 use super::saslprep::NonAsciiPassword;
 use super::scram::ScramError;
-use crate::proto::wire::escape::Escaped;
 use crate::error::{Error, ErrorKind};
+use crate::proto::wire::escape::Escaped;
 
 /// Why the client cannot log in. After any of these errors the [`Authenticator`](super::Authenticator) returns only
 /// errors, and nothing more may be sent: close the connection.

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use crate::proto::wire::escape::Escaped;
 use crate::error::{Error, ErrorKind};
+use crate::proto::wire::escape::Escaped;
 
 /// A candidate that failed.
 #[derive(Debug, Clone)]

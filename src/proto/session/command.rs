@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use super::rows::Rows;
 use super::violation::Violation;
 use crate::config::RESULT_LIMIT_BYTES_DEFAULT;
-use crate::proto::wire::{BackendMessage, DbError, Diagnostic, LongMessage, TransactionStatus};
 use crate::error::{Error, ErrorKind};
+use crate::proto::wire::{BackendMessage, DbError, Diagnostic, LongMessage, TransactionStatus};
 
 /// The time that is allowed for one comparison of two names, in nanoseconds: ten times what a server needs.
 const COMPARISON_NANOSECONDS: u64 = 20;

@@ -7,8 +7,8 @@ use bytes::BytesMut;
 use super::after_terminate::AfterTerminate;
 use super::command::{CommandId, CommandKind, Pending};
 use super::{Phase, Session};
-use crate::proto::wire::{self, Formats, FrontendMessage, Oids, Target, Values};
 use crate::error::{Error, ErrorKind};
+use crate::proto::wire::{self, Formats, FrontendMessage, Oids, Target, Values};
 
 /// The object id of the type `text` in `pg_type`.
 const TEXT_OID: u32 = 25;

@@ -1,8 +1,8 @@
 //! Facts about the server of a new session.
 
 use super::Rows;
-use crate::proto::route::ServerFacts;
 use crate::error::{Error, ErrorKind};
+use crate::proto::route::ServerFacts;
 
 /// The query for [`Facts`], in one round trip. It works on a standby and through a pooler.
 pub const FACTS_SQL: &str = "SELECT pg_catalog.pg_backend_pid(), pg_catalog.pg_is_in_recovery(), \

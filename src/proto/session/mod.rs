@@ -55,12 +55,12 @@ use self::command::{AnswerAction, CommandKind, Pending};
 use self::parameters::Parameters;
 use self::startup::Startup;
 use self::violation::Violation;
+use crate::error::{Error, ErrorKind};
 use crate::proto::auth::AuthMethod;
 use crate::proto::wire::{
     self, BackendMessage, DbError, Diagnostic, Framer, FrontendMessage, ProtocolVersion, Run,
     StartupPacket, Stop, TransactionStatus, buffer,
 };
-use crate::error::{Error, ErrorKind};
 
 pub use cancel::CancelKey;
 pub use command::{Answer, CommandId, RESULT_BYTES_MAX};

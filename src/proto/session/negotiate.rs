@@ -2,8 +2,8 @@
 
 use super::startup::Login;
 use super::violation::Violation;
-use crate::proto::wire::ProtocolVersion;
 use crate::error::{Error, ErrorKind};
+use crate::proto::wire::ProtocolVersion;
 
 /// The prefix of startup parameters that are protocol options.
 const OPTION_PREFIX: &str = "_pq_.";

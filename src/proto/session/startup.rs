@@ -6,9 +6,11 @@ use super::cancel::CancelKey;
 use super::negotiate::Negotiation;
 use super::violation::Violation;
 use super::{Phase, Session, SessionEvent};
-use crate::proto::auth::{AuthMethod, AuthPolicy, AuthStep, Authenticator, Credentials, ScramNonce};
-use crate::proto::wire::{self, BackendMessage, DbError, ProtocolVersion};
 use crate::error::{Error, ErrorKind};
+use crate::proto::auth::{
+    AuthMethod, AuthPolicy, AuthStep, Authenticator, Credentials, ScramNonce,
+};
+use crate::proto::wire::{self, BackendMessage, DbError, ProtocolVersion};
 
 /// The highest number of messages before the first ReadyForQuery. A real server sends about twenty.
 pub const STARTUP_MESSAGES_MAX: u32 = 1_000;

@@ -5,8 +5,8 @@
 //! command.
 
 use super::Session;
-use crate::proto::wire::TransactionStatus;
 use crate::error::{Error, ErrorKind};
+use crate::proto::wire::TransactionStatus;
 
 /// The classes of internal errors of a server: no memory, a file that cannot be read, corrupted data.
 const INTERNAL_ERROR_CLASSES: [&str; 3] = ["53", "58", "XX"];

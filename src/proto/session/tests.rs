@@ -20,9 +20,9 @@ use bytes::BytesMut;
 use proptest::sample::Index;
 
 use super::{Login, Progress, Rows, Session, SessionEvent};
+use crate::error::{Error, ErrorKind};
 use crate::proto::auth::{AuthPolicy, Credentials, Password, ScramNonce};
 use crate::proto::wire::{self, FirstPacket, Framer, ProtocolVersion};
-use crate::error::{Error, ErrorKind};
 
 const AUTHENTICATION_OK: &str = "52 00000008 00000000";
 const CLIENT_ENCODING: &str = "53 00000019 636c69656e745f656e636f64696e6700 5554463800";

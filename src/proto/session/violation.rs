@@ -2,9 +2,9 @@
 
 use std::fmt;
 
+use crate::error::{Error, ErrorKind};
 use crate::proto::wire::escape::Escaped;
 use crate::proto::wire::{BackendMessage, ProtocolVersion};
-use crate::error::{Error, ErrorKind};
 
 /// A violation of the protocol by the server.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,9 +9,9 @@ use super::link::{Link, LinkStage};
 use super::{
     Command, CommandId, LinkId, Listening, Reply, Sink, Supervisor, closed, rejected, transaction,
 };
+use crate::error::{Error, ErrorKind};
 use crate::proto::session::{self, Answer, Rows, Session, SessionEvent};
 use crate::proto::wire::{self, TransactionStatus};
-use crate::error::{Error, ErrorKind};
 
 /// The purpose of a command that was sent to the server.
 #[derive(Debug)]

@@ -10,8 +10,8 @@ use super::link::{Link, Unanswered};
 use super::restore::is_temporary;
 use super::self_notification::SelfNotification;
 use super::{Heartbeat, Sink, Supervisor};
-use crate::proto::session::{Answer, Rows, Session};
 use crate::error::{Error, ErrorKind};
+use crate::proto::session::{Answer, Rows, Session};
 
 /// The largest answer to a heartbeat in bytes: one row with a number and a digest.
 const HEARTBEAT_ANSWER_BYTES_MAX: usize = 4 * 1024;

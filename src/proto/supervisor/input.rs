@@ -10,9 +10,9 @@ use super::handover::Passage;
 use super::heartbeat_query::HeartbeatQuery;
 use super::link::{Link, LinkStage};
 use super::{LinkEvent, LinkId, ReceiveInfo, Role, Sink, Supervisor, closed};
+use crate::error::{Error, ErrorKind};
 use crate::proto::session::{Evidence, Progress, Session, SessionEvent};
 use crate::proto::wire::Run;
-use crate::error::{Error, ErrorKind};
 
 impl Supervisor {
     /// Handles an event of a link. An event of a link that does not exist any more is ignored.

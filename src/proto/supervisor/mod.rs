@@ -68,10 +68,10 @@ use self::link::{Link, LinkStage};
 use self::nonces::Nonces;
 use self::outage::Outages;
 use self::wall_clock::WallClock;
+use crate::error::{Error, ErrorKind};
 use crate::notification::Gap;
 use crate::proto::route::PseudoRandom;
 use crate::proto::session::Session;
-use crate::error::{Error, ErrorKind};
 
 pub use crate::notification::ReceiveInfo;
 pub use action::{

@@ -11,9 +11,9 @@ use super::heartbeat::ANSWER_TIME_MAX;
 use super::heartbeat_query::HeartbeatQuery;
 use super::link::Link;
 use super::{LinkId, Sink, Supervisor, search};
+use crate::error::{Error, ErrorKind};
 use crate::proto::session::{Answer, Session};
 use crate::proto::wire::{self, RawNotification, Run};
-use crate::error::{Error, ErrorKind};
 
 /// A notification that the session has sent to itself.
 #[derive(Debug)]

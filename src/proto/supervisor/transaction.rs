@@ -8,9 +8,9 @@ use std::time::Instant;
 
 use super::commands::{CommandPurpose, UserChange};
 use super::{CommandId, LinkId, Role, Sink, Supervisor, closed};
+use crate::error::{Error, ErrorKind};
 use crate::proto::session::{Answer, Session};
 use crate::proto::wire::TransactionStatus;
-use crate::error::{Error, ErrorKind};
 
 impl Supervisor {
     /// Rolls back a transaction that a user's query left open. The answer to the query waits for it. `refusal` is the

@@ -12,7 +12,9 @@ use super::refusal::Refusal;
 use super::select::Value;
 use super::statement::Statement;
 use super::types::Type;
-use crate::proto::wire::{self, BackendMessage, FrontendMessage, Oids, Target, TransactionStatus, Values};
+use crate::proto::wire::{
+    self, BackendMessage, FrontendMessage, Oids, Target, TransactionStatus, Values,
+};
 
 /// Bytes of the texts and of the parameters' types of a session's prepared statements. Ours.
 const STATEMENT_BYTES_MAX: usize = 8 * 1024 * 1024;

@@ -59,7 +59,8 @@ const NOTIFIER_PROCESS_ID: i32 = 1;
 ///     .on_live(|mut connection, _| async move {
 ///         let orders = connection.simple_query("SELECT id FROM orders").await?;
 ///         assert_eq!(orders[0].len(), 2);
-///         connection.close().await
+///         connection.close().await;
+///         Ok(())
 ///     })
 ///     .connect()
 ///     .await?;

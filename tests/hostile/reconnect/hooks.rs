@@ -33,7 +33,10 @@ fn a_flood_of_errors_that_answer_nothing_runs_the_hook_no_more_often_than_the_ba
         let counter = runs.clone();
         let builder = host.builder().on_live(move |connection, _| {
             counter.fetch_add(1, Ordering::Relaxed);
-            connection.close()
+            async move {
+                connection.close().await;
+                Ok(())
+            }
         });
         let listener = builder.connect().await.unwrap();
         tokio::time::sleep(Duration::from_secs(10)).await;

@@ -28,7 +28,8 @@ fn state_read_in_the_hook_and_the_notifications_after_it_leave_nothing_out() {
                     log.lock()
                         .unwrap()
                         .push((matches!(live, Live::Start), n.parse::<u64>().unwrap()));
-                    connection.close().await
+                    connection.close().await;
+                    Ok(())
                 }
             })
             .connect()
@@ -162,7 +163,8 @@ fn a_hook_that_fails_or_panics_later_is_run_again_and_can_be_seen_to_fail() {
                 async move {
                     assert_ne!(run, 1, "a hook that panics");
                     connection.simple_query("SELECT n FROM state").await?;
-                    connection.close().await
+                    connection.close().await;
+                    Ok(())
                 }
             })
             .connect()

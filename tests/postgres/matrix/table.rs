@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use pgbell::proto::auth::AuthMethod;
 use pgbell::config::{SslCertMode, SslMode, SslNegotiation};
+use pgbell::proto::auth::AuthMethod;
 use pgbell::{Config, Connection, Error, ErrorKind, Listener, Notifier};
 use pgbell_testkit::{Auth, Certificate, Certificates, Leaf, Tls};
 

@@ -9,8 +9,8 @@ use rustls::pki_types::pem::PemObject;
 use super::super::config::provider;
 use super::server::*;
 use super::zoo::{self, OTHER_ROOT, ROOT};
-use crate::config::{SslMode, SslNegotiation};
 use crate::config::Config;
+use crate::config::{SslMode, SslNegotiation};
 use crate::error::ErrorKind;
 
 #[test]

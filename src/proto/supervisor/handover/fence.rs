@@ -78,7 +78,11 @@ impl Supervisor {
 
     /// Handles a run that arrived on the new session while the old one is the current one. Returns true if there may be
     /// more to handle.
-    pub(in crate::proto::supervisor) fn pass_next(&mut self, input: &mut BytesMut, run: Run) -> bool {
+    pub(in crate::proto::supervisor) fn pass_next(
+        &mut self,
+        input: &mut BytesMut,
+        run: Run,
+    ) -> bool {
         if let HandoverStep::Fenced { fence, new_passed } = &mut self.handover.step
             && let Some((_, through)) = fence.find(input, run)
         {

@@ -28,8 +28,8 @@ use super::commands::CommandPurpose;
 use super::heartbeat::SILENCE_TIME_MAX;
 use super::link::Link;
 use super::{Sink, Supervisor};
-use crate::proto::session::{Answer, Session};
 use crate::error::{Error, ErrorKind};
+use crate::proto::session::{Answer, Session};
 
 /// The timeout of a handover while both sessions are alive, and then of a new session that is alone to reach the fence.
 /// Users' commands wait for it.

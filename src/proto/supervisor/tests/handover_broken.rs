@@ -14,7 +14,7 @@ fn prepared() -> TestDriver {
 fn a_handover_whose_fence_does_not_arrive_times_out() {
     // Neither session brings it: the new one is given up.
     let mut driver = prepared();
-    assert_eq!(driver.due_in(), HEARTBEAT.deadline);
+    assert_eq!(driver.due_in(), HEARTBEAT.timeout);
     driver.pass_until_due();
     assert_eq!(driver.take_log(), ["close 2 Abort"]);
     assert_eq!(driver.supervisor.state(), State::Connected);
@@ -49,7 +49,7 @@ fn a_new_session_that_dies_behind_its_fence_is_noticed_in_time() {
     driver.on(2).read(&fence);
     assert_eq!(driver.supervisor.counters().handovers, 1);
     driver.clear_logs();
-    assert_eq!(driver.due_in(), HEARTBEAT.deadline);
+    assert_eq!(driver.due_in(), HEARTBEAT.timeout);
     driver.pass_until_due();
     assert_eq!(driver.take_log(), ["close 2 Abort", "Reconnecting"]);
     // A session that is alive goes on.
@@ -74,7 +74,7 @@ fn a_new_session_that_waited_has_all_the_time_for_the_rest_of_its_answer() {
     driver.on(1).read(&fence);
     driver.event(LinkEvent::Closed);
     assert_eq!(driver.supervisor.counters().handovers, 1);
-    assert_eq!(driver.due_in(), HEARTBEAT.deadline);
+    assert_eq!(driver.due_in(), HEARTBEAT.timeout);
 }
 
 #[test]
@@ -590,7 +590,7 @@ fn data_of_the_new_session_is_no_sign_of_life_of_the_old_one() {
     driver.pass(Duration::from_secs(5));
     let fence = driver.fence();
     driver.read(&fence);
-    assert_eq!(driver.due_in(), HEARTBEAT.deadline - Duration::from_secs(5));
+    assert_eq!(driver.due_in(), HEARTBEAT.timeout - Duration::from_secs(5));
     driver.pass_until_due();
     assert_eq!(driver.supervisor.counters().sessions_lost, 1);
 }

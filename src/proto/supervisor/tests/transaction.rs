@@ -239,7 +239,7 @@ fn a_session_that_does_not_answer_the_rollback_is_lost_in_time() {
     let mut driver = TestDriver::up(lasting());
     driver.command(unlisten(&["b"]));
     driver.read(&[UNLISTEN, IN_TRANSACTION].concat());
-    assert_eq!(driver.due_in(), HEARTBEAT.deadline);
+    assert_eq!(driver.due_in(), HEARTBEAT.timeout);
     driver.pass_until_due();
     assert_eq!(driver.take_log(), ["0: Unlistened", "close 1 Abort", "Reconnecting"]);
 }
