@@ -5,16 +5,14 @@ use std::time::SystemTime;
 
 use super::{NotificationRef, ReceiveInfo, text};
 use crate::proto::ring::Held;
-use crate::proto::wire::RawNotification;
-#[cfg(any(test, feature = "tokio"))]
-use crate::proto::wire::TEXT_AT;
 use crate::proto::wire::escape::Escaped;
+use crate::proto::wire::{RawNotification, TEXT_AT};
 
 /// Most bytes of channel and payload together that are stored without an allocation.
 ///
 /// A usual notification is a short name and an id or a small JSON object. To copy this many bytes costs less
 /// than to allocate and free memory.
-#[cfg(any(test, feature = "tokio"))]
+#[allow(dead_code, reason = "only a listener uses it")]
 const INLINE_BYTES: usize = TEXT_BYTES - 1;
 
 /// The same with the NUL between the two, as in the message, so that both are copied at once.
@@ -141,7 +139,7 @@ impl Notification {
     ///
     /// Returns `None` if it needs an allocation, or if `frames` ends less than that length after the start of its
     /// text. Then copy it by its parts.
-    #[cfg(any(test, feature = "tokio"))]
+    #[allow(dead_code, reason = "only a listener uses it")]
     #[inline(always)]
     #[must_use]
     pub(crate) fn from_frame(

@@ -29,7 +29,7 @@ macro_rules! supervisor_counters {
     };
 }
 
-#[cfg(feature = "tokio")]
+#[allow(unused_imports, reason = "only a listener uses it")]
 pub(crate) use supervisor_counters;
 
 macro_rules! declare {

@@ -79,7 +79,7 @@ pub use action::{
     Live, LogEvent, Reply, State,
 };
 pub use counters::SupervisorCounters;
-#[cfg(feature = "tokio")]
+#[allow(unused_imports, reason = "only a listener uses it")]
 pub(crate) use counters::supervisor_counters;
 pub use flow::Overflow;
 pub use heartbeat_query::{PROOF_COUNT_SQL, PROOF_OF_LIFE_SQL, PROOF_SQL, names_only};
