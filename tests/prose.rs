@@ -12,6 +12,7 @@ const CHECKED: &[&str] = &[
     "docs",
     "protocol-notes.md",
     "benches/README.md",
+    "src/config",
     "src/proto/auth",
     "src/connection",
     "src/listener",

@@ -1,4 +1,4 @@
-//! What a configuration carries that is not text.
+//! The values of a configuration that are not text, such as functions and TLS settings.
 
 use std::any::{Any, TypeId};
 use std::collections::BTreeMap;
@@ -7,20 +7,20 @@ use std::sync::Arc;
 
 use super::Config;
 
-/// One value of each type, which only those who know the type can get at.
+/// At most one value of each type. It is found by its type.
 #[derive(Clone, Default)]
 pub(super) struct Attachments(BTreeMap<TypeId, Attachment>);
 
 #[derive(Clone)]
 struct Attachment {
-    /// The name of the setting. `None` for what is not a setting of the user.
+    /// The name of the setting. `None` if it is not a setting of the user.
     setting: Option<&'static str>,
     #[allow(dead_code, reason = "as for `attach`")]
     value: Arc<dyn Any + Send + Sync>,
 }
 
 impl Attachments {
-    /// Shows the names of the settings. Not their values: a value may hold a secret.
+    /// Shows the names of the settings, but not their values: a value may contain a secret.
     pub(super) fn show(&self, shown: &mut fmt::DebugStruct<'_, '_>) {
         let mut settings: Vec<_> = self.0.values().filter_map(|one| one.setting).collect();
         settings.sort_unstable();
@@ -30,10 +30,10 @@ impl Attachments {
     }
 }
 
-#[allow(dead_code, reason = "only shells attach, and a build may have none")]
+#[allow(dead_code, reason = "only drivers attach values, and a build may have no driver")]
 impl Config {
-    /// Keeps a value that is not text, in place of another one of its type. `setting` is the name of the setting if it is
-    /// one of the user.
+    /// Stores a value that is not text, and replaces another value of the same type. `setting` is the name of the setting,
+    /// if the user set it.
     pub(crate) fn attach<T: Any + Send + Sync>(
         mut self,
         setting: Option<&'static str>,
@@ -44,7 +44,7 @@ impl Config {
         self
     }
 
-    /// The value of that type, if there is one.
+    /// Returns the value of type `T`, if there is one.
     pub(crate) fn attachment<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
         self.attachments.0.get(&TypeId::of::<T>())?.value.clone().downcast().ok()
     }
@@ -58,7 +58,7 @@ mod tests {
     struct Secret(&'static str);
 
     #[test]
-    fn one_value_of_each_type_is_kept_and_none_is_shown() {
+    fn one_value_of_each_type_is_stored_and_no_value_is_shown() {
         let config = Config::new().attach(Some("secret"), Arc::new(Secret("old")));
         let config = config.attach(None, Arc::new(7_u16));
         let config = config.attach(Some("secret"), Arc::new(Secret("pencil")));

@@ -1,18 +1,19 @@
-//! Parameters that contradict one another.
+//! Checks for parameters that contradict each other.
 
-use super::error::{ConfigError, Fault, Place};
+use super::error::{ConfigError, Fault, Location};
 use super::keys::Key;
 use super::values::{SslMode, SslNegotiation};
 use super::{Config, security::SYSTEM_ROOTS};
 use crate::proto::auth::ChannelBinding;
 
 impl Config {
-    /// Refuses what libpq refuses too, and what could only fail later.
+    /// Returns an error if libpq refuses the combination too, or if every attempt with it would fail.
     ///
-    /// As long as it is not `complete`, other sources may still give what is missing.
+    /// If the configuration is not `complete`, other sources may still set the parameters that are missing.
     pub(super) fn conflict(&self, complete: bool) -> Result<(), ConfigError> {
-        // Two parameters are at fault, which may come from two sources: no place is right.
-        let fault = |fault, key: Key| Err(ConfigError::new(fault, Some(key.name()), Place::Call));
+        // The cause is two parameters, which may come from two sources, so the error has no location.
+        let fault =
+            |fault, key: Key| Err(ConfigError::new(fault, Some(key.name()), Location::Call));
         let mode = match self.get_ssl_mode() {
             None if complete => Some(SslMode::default()),
             mode => mode,
@@ -21,13 +22,13 @@ impl Config {
             Some(SslMode::Disable) if self.get_channel_binding() == ChannelBinding::Require => {
                 return fault(Fault::BindingWithoutTls, Key::ChannelBinding);
             }
-            // The rest could end in clear text where a server does not know direct TLS.
+            // These modes could fall back to an unencrypted connection if the server does not support direct TLS.
             Some(SslMode::Disable | SslMode::Allow | SslMode::Prefer)
                 if self.get_ssl_negotiation() == SslNegotiation::Direct =>
             {
                 return fault(Fault::WeakForDirect, Key::Sslmode);
             }
-            // Anybody can get a certificate from some authority of the system's list.
+            // Without a check of the name, a certificate of any public authority would be accepted.
             Some(mode)
                 if mode != SslMode::VerifyFull
                     && self.get_ssl_root_cert() == Some(SYSTEM_ROOTS) =>
@@ -60,11 +61,11 @@ impl Config {
         Ok(())
     }
 
-    /// As [`check`](Self::check), for a configuration that no other source will add to: what is
-    /// missing has its default, and the lists of hosts, addresses and ports must match.
+    /// Like [`check`](Self::check), for a configuration that is complete: a parameter that is missing has its default, and
+    /// the lists of hosts, addresses and ports must match.
     ///
     /// # Errors
-    /// The first value that was refused, or the first contradiction.
+    /// The first value that is not valid, or the first contradiction.
     pub fn check_complete(&self) -> Result<(), ConfigError> {
         self.check()?;
         self.conflict(true)?;

@@ -1,58 +1,57 @@
-//! How it is proven that notifications come through what stands before the server.
+//! The setting of the delivery proof: how a session checks that notifications arrive through poolers and proxies.
 
 use super::Config;
 
-/// How a session that listens is proven to deliver notifications: [`Config::delivery_proof`].
+/// The check that notifications arrive at a session that listens: [`Config::delivery_proof`].
 ///
-/// Poolers and proxies may accept LISTEN and deliver nothing, and the session alone cannot see that.
+/// Poolers and proxies may accept LISTEN and deliver no notifications. The session alone cannot detect that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum DeliveryProof {
-    /// A session that a pooler or a proxy may stand before is proven by a second session, when it is set up.
+    /// If there may be a pooler or a proxy before the server, the session is checked with a second session at the login.
     ///
-    /// Such a session has no process id from BackendKeyData, or another one than `pg_backend_pid()` says, or is reached over
-    /// TCP while `inet_server_port()` is NULL. It listens to
-    /// a private channel, and a second session, which is closed at once, sends a notification on that channel. The
-    /// second session may take 3 s, and the notification 1.5 s more. If there is no second session, or the notification
-    /// does not arrive, the session is not used, and the error of kind [`Pooler`](crate::ErrorKind::Pooler) says which
-    /// of the two it was.
+    /// That is assumed if the server sent no process id in BackendKeyData, or another one than `pg_backend_pid()` returns,
+    /// or if the connection is TCP and `inet_server_port()` is NULL. The session then listens to
+    /// a private channel, and a second session, which is closed at once, sends a notification on that channel. The timeout
+    /// of the second session is 3 s, and that of the notification another 1.5 s. If no second session can be opened, or the
+    /// notification does not arrive, the session is not used. The error of kind [`Pooler`](crate::ErrorKind::Pooler)
+    /// contains which of the two was the cause.
     ///
-    /// At each heartbeat of a [`Listener`](crate::Listener) the server is asked what the session listens to. Behind a
-    /// proxy that listens in place of its clients the server cannot say that, and a session that a pooler did not reset
-    /// may listen to other channels too. Both are noticed when the session is set up, and such a session has the
-    /// heartbeat of [`Heartbeat`](Self::Heartbeat).
+    /// Each heartbeat of a [`Listener`](crate::Listener) asks the server for the channels of the session. The answer is not
+    /// usable behind a proxy that listens in place of its clients, or if a pooler did not reset the session, which may then
+    /// listen to other channels too. Both are detected at the login. Such a session uses the heartbeat of
+    /// [`Heartbeat`](Self::Heartbeat).
     #[default]
     Auto,
-    /// At each heartbeat of a [`Listener`](crate::Listener) the session sends itself a notification on a private channel,
-    /// which must come back within the deadline of the heartbeat. The server is not asked what the session listens to.
+    /// At each heartbeat of a [`Listener`](crate::Listener) the session sends a self-notification on a private channel,
+    /// which must arrive within the timeout of the heartbeat. The server is not asked for the channels of the session.
     ///
-    /// When a session is set up that a pooler or a proxy may stand before, a second session proves it as in
-    /// [`Auto`](Self::Auto). Where no second
-    /// session can be had, because the pool has no free connection or the server takes only one, it is enough that the
-    /// session hears itself.
+    /// If there may be a pooler or a proxy before the server, a second session checks the session at the login, as in
+    /// [`Auto`](Self::Auto). If no second session can be opened, because the pool has no free connection or the server
+    /// accepts only one, a self-notification is enough.
     ///
-    /// A session that hears itself is no proof against a pool in transaction mode, which may lend the same server
-    /// connection to both commands: choose this where the pool is known to keep sessions. It does not prove each of the
-    /// channels either. A [`Connection`](crate::Connection) has no heartbeat: where a pooler or a proxy may stand before
-    /// it, it is proven at its first `listen`.
+    /// A self-notification does not detect a pooler in transaction mode, which may use the same server connection for both
+    /// commands. Use this mode only if the pooler keeps sessions. A self-notification does not check each of the channels
+    /// either. A [`Connection`](crate::Connection) has no heartbeat: if there may be a pooler or a proxy, its first `listen`
+    /// makes the check.
     Heartbeat,
-    /// Nothing is proven. A heartbeat only asks whether the server answers (`SELECT 'pgbell'`).
+    /// There is no check. A heartbeat only asks for an answer of the server (`SELECT 'pgbell'`).
     ///
-    /// A pooler that swallows notifications, and a subscription that is lost while the session goes on, are not noticed:
-    /// notifications are lost without a [`Gap`](crate::Gap) then.
+    /// A pooler that does not deliver notifications is not detected, and neither is a channel that the session no longer
+    /// listens to. Notifications are then lost without a [`Gap`](crate::Gap).
     Skip,
 }
 
 impl Config {
-    /// How a session that listens is proven to deliver notifications. By default [`DeliveryProof::Auto`]. It is no
-    /// parameter of libpq's, and no connection string can set it.
+    /// Sets the check that notifications arrive at a session that listens. The default is [`DeliveryProof::Auto`]. It is
+    /// not a parameter of libpq, and a connection string cannot set it.
     #[must_use]
     pub fn delivery_proof(mut self, proof: DeliveryProof) -> Self {
         self.delivery_proof = proof;
         self
     }
 
-    /// How a session that listens is proven to deliver notifications.
+    /// Returns the check that notifications arrive at a session that listens.
     #[must_use]
     pub fn get_delivery_proof(&self) -> DeliveryProof {
         self.delivery_proof
@@ -64,14 +63,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_proof_is_kept_beside_the_parameters() {
+    fn the_delivery_proof_is_stored_separately_from_the_parameters() {
         let config: Config = "host=a".parse().unwrap();
         assert_eq!(config.get_delivery_proof(), DeliveryProof::Auto);
         let config = config.delivery_proof(DeliveryProof::Skip).user("bob");
         assert_eq!(config.get_delivery_proof(), DeliveryProof::Skip);
         assert_eq!(config.to_string(), "host=a user=bob");
         assert!(format!("{config:?}").contains("delivery_proof: Skip"), "{config:?}");
-        // A text cannot choose it.
+        // A connection string cannot set it.
         assert!("host=a delivery_proof=skip".parse::<Config>().is_err());
     }
 }

@@ -1,4 +1,5 @@
-//! What holds where nothing was given. The defaults of a listener, which are not always libpq's.
+//! The values that are used when a parameter is not given. Some defaults differ from libpq's, because a listener needs
+//! other ones.
 
 use std::time::Duration;
 
@@ -8,48 +9,48 @@ use super::values::{LoadBalanceHosts, SslMode, TargetSessionAttrs};
 use crate::proto::auth::{SCRAM_ITERATIONS_MAX, SCRAM_ITERATIONS_MIN};
 use crate::proto::wire::ProtocolVersion;
 
-/// `application_name`, so that `pg_stat_activity` shows who listens.
+/// The default of `application_name`, which `pg_stat_activity` shows.
 pub const APPLICATION_NAME_DEFAULT: &str = "pgbell";
 
-/// How long an attempt to connect may take. libpq has no limit.
+/// The default timeout of an attempt to connect. libpq has no limit.
 pub const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 
-/// How long sent data may stay unacknowledged. Linux' own limit is about a quarter of an hour.
+/// The default time for which sent data may stay unacknowledged. The limit of Linux is about 15 minutes.
 pub const TCP_USER_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 
-/// Most bytes that one query may return: 64 MiB.
+/// The default limit of the bytes that one query may return: 64 MiB.
 pub const RESULT_LIMIT_BYTES_DEFAULT: usize = 64 * 1024 * 1024;
 
-/// How a silent TCP connection is probed.
+/// The settings of TCP keepalive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Keepalive {
-    /// Silence before the first probe. Zero: the system's.
+    /// The idle time before the first keepalive. Zero: the default of the system.
     pub idle: Duration,
-    /// Time between probes. Zero: the system's.
+    /// The time between keepalives. Zero: the default of the system.
     pub interval: Duration,
-    /// Probes unanswered before the connection is dead. Zero: the system's.
+    /// The number of unanswered keepalives after which the connection is dead. Zero: the default of the system.
     pub count: u32,
 }
 
-/// Linux' own two hours leave a listener deaf that long, and cloud load balancers forget an idle
-/// connection after about four minutes.
+/// The default of Linux is two hours. A listener would not notice a dead connection in that time, and cloud load balancers
+/// drop an idle connection after about four minutes.
 impl Default for Keepalive {
     fn default() -> Self {
         Self { idle: Duration::from_secs(30), interval: Duration::from_secs(10), count: 3 }
     }
 }
 
-/// What holds, given or not.
+/// The values that are used, given or default.
 impl Config {
-    /// The name to show in `pg_stat_activity`: the given one, the fallback, [`APPLICATION_NAME_DEFAULT`].
+    /// Returns the name that `pg_stat_activity` shows: the given one, the fallback, or [`APPLICATION_NAME_DEFAULT`].
     #[must_use]
     pub fn effective_application_name(&self) -> &str {
         self.get_application_name().unwrap_or(APPLICATION_NAME_DEFAULT)
     }
 
-    /// The time for a whole attempt to connect, from the first name that is looked up to the session
-    /// that is ready. Always finite: no limit asked for is [`CONNECT_TIMEOUT_DEFAULT`] too.
+    /// Returns the timeout of a whole attempt to connect, from the first name lookup to the session that is ready.
+    /// It is always finite: if no limit is asked for, it is [`CONNECT_TIMEOUT_DEFAULT`] too.
     #[must_use]
     pub fn effective_connect_timeout(&self) -> Duration {
         self.get_connect_timeout()
@@ -57,7 +58,7 @@ impl Config {
             .unwrap_or(CONNECT_TIMEOUT_DEFAULT)
     }
 
-    /// How a silent TCP connection is probed, if it is.
+    /// Returns the settings of TCP keepalive, or `None` if it is off.
     #[must_use]
     pub fn effective_keepalive(&self) -> Option<Keepalive> {
         let default = Keepalive::default();
@@ -68,20 +69,20 @@ impl Config {
         })
     }
 
-    /// How long sent data may stay unacknowledged. Zero: the system's.
+    /// Returns the time for which sent data may stay unacknowledged. Zero: the default of the system.
     #[must_use]
     pub fn effective_tcp_user_timeout(&self) -> Duration {
         self.get_tcp_user_timeout().unwrap_or(TCP_USER_TIMEOUT_DEFAULT)
     }
 
-    /// Most bytes that one query may return: [`RESULT_LIMIT_BYTES_DEFAULT`] where nothing is said.
+    /// Returns the limit of the bytes that one query may return. If not given: [`RESULT_LIMIT_BYTES_DEFAULT`].
     #[must_use]
     pub fn effective_result_limit_bytes(&self) -> usize {
         self.get_result_limit_bytes().unwrap_or(RESULT_LIMIT_BYTES_DEFAULT)
     }
 
-    /// The fewest iterations of SCRAM that the server may ask for: [`SCRAM_ITERATIONS_MIN`] where nothing is said, or the most
-    /// that it may ask for if these are fewer.
+    /// Returns the minimum of SCRAM iterations that the server may ask for. If not given, it is [`SCRAM_ITERATIONS_MIN`],
+    /// or the given maximum if that is lower.
     #[must_use]
     pub fn effective_scram_iterations_min(&self) -> u32 {
         let default = || {
@@ -91,8 +92,8 @@ impl Config {
         self.get_scram_iterations_min().unwrap_or_else(default)
     }
 
-    /// The most iterations of SCRAM that the server may ask for: [`SCRAM_ITERATIONS_MAX`] where nothing is said, or the fewest
-    /// that it may ask for if these are more.
+    /// Returns the maximum of SCRAM iterations that the server may ask for. If not given, it is [`SCRAM_ITERATIONS_MAX`],
+    /// or the given minimum if that is higher.
     #[must_use]
     pub fn effective_scram_iterations_max(&self) -> u32 {
         let default = || {
@@ -102,8 +103,8 @@ impl Config {
         self.get_scram_iterations_max().unwrap_or_else(default)
     }
 
-    /// Which servers are acceptable. When several are given and nothing is said, it is
-    /// [`TargetSessionAttrs::Primary`], since `LISTEN` is refused on a standby; libpq takes any.
+    /// Returns the kind of server that is accepted. If it is not given and there are several hosts, it is
+    /// [`TargetSessionAttrs::Primary`], because a standby refuses `LISTEN`. libpq accepts any server.
     #[must_use]
     pub fn effective_target_session_attrs(&self) -> TargetSessionAttrs {
         let several = [Key::Host, Key::Hostaddr]
@@ -115,28 +116,29 @@ impl Config {
         })
     }
 
-    /// The order in which hosts are tried.
+    /// Returns the order in which hosts are tried.
     #[must_use]
     pub fn effective_load_balance_hosts(&self) -> LoadBalanceHosts {
         self.get_load_balance_hosts().unwrap_or_default()
     }
 
-    /// Whether the connection is encrypted, and what is checked.
+    /// Returns whether the connection is encrypted, and how the server's certificate is checked.
     #[must_use]
     pub fn effective_ssl_mode(&self) -> SslMode {
         self.get_ssl_mode().unwrap_or_default()
     }
 
-    /// The lowest version of the protocol to speak: 3.0 where nothing is said.
+    /// Returns the lowest version of the protocol to use. If not given: 3.0.
     #[must_use]
     pub fn effective_min_protocol_version(&self) -> ProtocolVersion {
         self.get_min_protocol_version().unwrap_or(ProtocolVersion::V3_0)
     }
 
-    /// The version of the protocol to ask for: 3.0 where nothing is said, since poolers fail on 3.2,
-    /// or the lowest one if that is higher. As libpq 18. N12.
+    /// Returns the version of the protocol to request. If not given, it is 3.0, or the lowest version if that is higher,
+    /// as in libpq 18: some poolers fail if 3.2 is requested.
     #[must_use]
     pub fn effective_max_protocol_version(&self) -> ProtocolVersion {
+        // N12.
         self.get_max_protocol_version().unwrap_or(self.effective_min_protocol_version())
     }
 }

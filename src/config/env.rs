@@ -1,15 +1,14 @@
-//! What other sources say about parameters that are not given: PostgreSQL's environment variables,
-//! services.
+//! Other sources of parameters that are not given: PostgreSQL's environment variables, and services.
 
 use zeroize::Zeroizing;
 
-use super::error::{ConfigError, Place};
+use super::error::{ConfigError, Location};
 use super::keys::Key;
 use super::{Config, Origin, Value, values::SslMode};
 
-/// The variables that libpq 13 to 19 reads, and the parameters they stand for.
+/// The variables that libpq 13 to 19 reads, and the parameters that they set.
 ///
-/// There are none for `keepalives*`, `tcp_user_timeout` and `sslpassword`.
+/// `keepalives*`, `tcp_user_timeout` and `sslpassword` have no variable.
 pub(super) const VARIABLES: &[(&str, &str)] = &[
     ("PGAPPNAME", "application_name"),
     ("PGCHANNELBINDING", "channel_binding"),
@@ -50,19 +49,19 @@ pub(super) const VARIABLES: &[(&str, &str)] = &[
     ("PGUSER", "user"),
 ];
 
-/// The old variable that asks for TLS where `PGSSLMODE` does not say anything.
+/// The old variable that requires TLS. It is used if `PGSSLMODE` is not set.
 const REQUIRE_SSL: &str = "PGREQUIRESSL";
 
 impl Config {
-    /// Fills what is not set from PostgreSQL's environment variables (`PGHOST`, `PGUSER` …),
-    /// which `lookup` finds by name.
+    /// Sets the parameters that are not set from PostgreSQL's environment variables (`PGHOST`, `PGUSER` …). `lookup` returns
+    /// the value of a variable by its name.
     ///
-    /// A parameter that is set stays, also when it is set to the empty text. An empty variable
-    /// counts as missing. Nothing is read but through `lookup`.
+    /// A parameter that is set keeps its value, even if that is the empty text. An empty variable counts as missing.
+    /// Variables are read only through `lookup`.
     ///
     /// # Errors
-    /// A variable's value is refused, for the same reasons as in a connection string. The error
-    /// names the variable and does not repeat its value.
+    /// The value of a variable is not valid, for the same reasons as in a connection string. The error
+    /// names the variable and does not contain its value.
     pub fn with_environment<V: Into<Vec<u8>>>(
         mut self,
         lookup: impl Fn(&str) -> Option<V>,
@@ -74,19 +73,19 @@ impl Config {
             if self.origin(key).is_none()
                 && let Some(value) = lookup(variable)
             {
-                self.store(key, &value, Place::Variable(variable))?;
+                self.store(key, &value, Location::Variable(variable))?;
             }
         }
         if self.text(Key::Sslmode).is_none()
             && lookup(REQUIRE_SSL).is_some_and(|value| value.starts_with(b"1"))
         {
             let require = SslMode::Require.as_str().as_bytes();
-            self.store(Key::Sslmode.name(), require, Place::Variable(REQUIRE_SSL))?;
+            self.store(Key::Sslmode.name(), require, Location::Variable(REQUIRE_SSL))?;
         }
         Ok(self)
     }
 
-    /// Fills what is not set, or only by the environment, from a service: what
+    /// Sets the parameters that are not set, or are set only by the environment, from a service that
     /// [`ServiceFile::service`](super::ServiceFile::service) returned.
     #[must_use]
     pub fn with_service(mut self, service: &Self) -> Self {

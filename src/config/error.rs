@@ -1,36 +1,36 @@
-//! Why connection parameters were refused: fixed words, a key and a place, never a piece of the input.
+//! The error of connection parameters. It contains fixed words, a key and a location, and never a part of the input.
 
 use std::fmt;
 
 use crate::error::{Error, ErrorKind};
 use crate::proto::auth::RequireAuthError;
 
-/// Why connection parameters were refused.
+/// The error of connection parameters that are not valid.
 ///
-/// It names the key and the place, and holds no text of the input at all: a mistyped URL can put a
-/// piece of the password anywhere (`postgres://user:p@ss:word@host/db` has it in the port), so no
-/// piece is ever repeated. That the type is `Copy` keeps it so. Note N49.
+/// It names the key and the location, and contains no text of the input: in a mistyped URL a part of the password can be
+/// anywhere (`postgres://user:p@ss:word@host/db` has it in the port).
+// The type is `Copy`, so it cannot contain a string of the input. N49.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct ConfigError {
     fault: Fault,
     key: Option<&'static str>,
-    place: Place,
+    location: Location,
 }
 
-/// Where the offending part was found.
+/// The location of the part that is not valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
-    /// Offset in bytes from the start of the parsed text.
+pub(super) enum Location {
+    /// An offset in bytes from the start of the parsed text.
     Byte(usize),
-    /// Name of the environment variable.
+    /// The name of an environment variable.
     Variable(&'static str),
-    /// Number of the line of a service file, from 1.
+    /// The number of a line of a service file, from 1.
     Line(usize),
-    /// Given by a call: there is no text to point into.
+    /// The value comes from a setter, or from several sources: no text has a location.
     Call,
 }
 
-/// What is wrong there.
+/// The kind of mistake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
     Scheme,
@@ -77,74 +77,74 @@ pub(super) enum Fault {
 
 impl ConfigError {
     #[cold]
-    pub(super) fn new(fault: Fault, key: Option<&'static str>, place: Place) -> Self {
-        Self { fault, key, place }
+    pub(super) fn new(fault: Fault, key: Option<&'static str>, location: Location) -> Self {
+        Self { fault, key, location }
     }
 
-    /// Whether a port is no number.
+    /// Returns whether a port is not a valid number.
     pub(super) fn is_port(&self) -> bool {
         matches!(self.fault, Fault::Port)
     }
 
-    /// The key whose value is refused, as libpq spells it. `None` when the text around keys and
-    /// values is wrong, or the key is not a known one.
+    /// Returns the key whose value is not valid, as libpq spells it. `None` if the syntax around keys and values is wrong,
+    /// or if the key is not known.
     #[must_use]
     pub fn key(&self) -> Option<&'static str> {
         self.key
     }
 
-    /// Where the offending part begins, in bytes from the start of the parsed text. `None` when
-    /// the value came from somewhere else: a setter, the environment, a service file.
+    /// Returns the offset of the part that is not valid, in bytes from the start of the parsed text. `None` if the value
+    /// comes from a setter, the environment or a service file.
     #[must_use]
     pub fn position(&self) -> Option<usize> {
-        match self.place {
-            Place::Byte(at) => Some(at),
-            Place::Variable(_) | Place::Line(_) | Place::Call => None,
+        match self.location {
+            Location::Byte(at) => Some(at),
+            Location::Variable(_) | Location::Line(_) | Location::Call => None,
         }
     }
 
-    /// The environment variable that held the value, if one did.
+    /// Returns the environment variable that the value comes from, if it comes from one.
     #[must_use]
     pub fn variable(&self) -> Option<&'static str> {
-        match self.place {
-            Place::Variable(name) => Some(name),
-            Place::Byte(_) | Place::Line(_) | Place::Call => None,
+        match self.location {
+            Location::Variable(name) => Some(name),
+            Location::Byte(_) | Location::Line(_) | Location::Call => None,
         }
     }
 
-    /// The line of the service file that is wrong, counted from 1, if it is in one.
+    /// Returns the number of the line of a service file that is not valid, from 1, if the value comes from such a file.
     #[must_use]
     pub fn line(&self) -> Option<usize> {
-        match self.place {
-            Place::Line(number) => Some(number),
-            Place::Byte(_) | Place::Variable(_) | Place::Call => None,
+        match self.location {
+            Location::Line(number) => Some(number),
+            Location::Byte(_) | Location::Variable(_) | Location::Call => None,
         }
     }
 }
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.place, self.key) {
-            (Place::Byte(at), Some(key)) => write!(f, "{key} at byte {at}: ")?,
-            (Place::Byte(at), None) => write!(f, "at byte {at}: ")?,
-            (Place::Variable(name), _) => write!(f, "{name}: ")?,
-            (Place::Line(number), Some(key)) => write!(f, "{key} in line {number}: ")?,
-            (Place::Line(number), None) => write!(f, "line {number}: ")?,
-            (Place::Call, Some(key)) => write!(f, "{key}: ")?,
-            (Place::Call, None) => {}
+        match (self.location, self.key) {
+            (Location::Byte(at), Some(key)) => write!(f, "{key} at byte {at}: ")?,
+            (Location::Byte(at), None) => write!(f, "at byte {at}: ")?,
+            (Location::Variable(name), _) => write!(f, "{name}: ")?,
+            (Location::Line(number), Some(key)) => write!(f, "{key} in line {number}: ")?,
+            (Location::Line(number), None) => write!(f, "line {number}: ")?,
+            (Location::Call, Some(key)) => write!(f, "{key}: ")?,
+            (Location::Call, None) => {}
         }
         self.fault.fmt(f)
     }
 }
 
-/// The same text: `fn main() -> Result<(), ConfigError>` prints it so.
+/// Writes the same text as `Display`, because `fn main() -> Result<(), ConfigError>` prints `Debug`.
 impl fmt::Debug for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
 
-/// How a user and password are written in a URL.
+/// The codes for special characters of a user and password in a URL.
 const CODES: &str = "in them / is written %2F, @ %40, ? %3F, # %23, : %3A and % %25";
 
 impl fmt::Display for Fault {
@@ -178,12 +178,12 @@ impl fmt::Display for Fault {
             }
             Self::WhiteSpace => "found white space in a URL, write it percent-encoded",
             Self::StrayAt => {
-                return write!(f, "found @ behind the user and password: {CODES}");
+                return write!(f, "found @ after the user and password: {CODES}");
             }
             Self::PortBeforeAt => {
                 return write!(
                     f,
-                    "{}, and found @ later: a user and password stand in front of @, {CODES}",
+                    "{}, and found @ later: a user and password are written before @, {CODES}",
                     Self::Port
                 );
             }
@@ -199,7 +199,7 @@ impl fmt::Display for Fault {
             }
             Self::HostNumber => "expected a host name, found a number; a port is written port=5432",
             Self::Port => "expected a number from 1 to 65535",
-            Self::Address => "expected an IP address, names belong into host",
+            Self::Address => "expected an IP address, names belong in host",
             Self::Iterations => "expected a number from 1 to 2147483647",
             Self::Integer => "expected a whole number of 32 bits",
             Self::Seconds => "expected a number of seconds",
@@ -217,10 +217,10 @@ impl fmt::Display for Fault {
                 return write!(f, "found {addresses} addresses for {hosts} hosts");
             }
             Self::RequireAuth(error) => return error.fmt(f),
-            Self::BindingWithoutTls => "require binds to TLS, which sslmode=disable forbids",
+            Self::BindingWithoutTls => "require needs TLS, which sslmode=disable forbids",
             Self::WeakForDirect => "sslnegotiation=direct needs require, verify-ca or verify-full",
             Self::WeakForSystem => "sslrootcert=system needs verify-full, which is its default",
-            Self::Above { other } => return write!(f, "it is above {other}"),
+            Self::Above { other } => return write!(f, "the value is greater than {other}"),
             Self::SpaceInKey => "a service file has no white space before =",
             Self::NestedService => "a service cannot name another service",
             Self::Ldap => "services in LDAP are not supported",

@@ -1,4 +1,4 @@
-//! The forms that values take: text, numbers, lists.
+//! The forms of parameter values: text, numbers, lists.
 
 use core::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
@@ -7,16 +7,16 @@ use super::error::Fault;
 use super::values::TlsVersion;
 use crate::proto::auth::RequireAuth;
 
-/// What a value must look like to be kept.
+/// The form that the value of a parameter must have.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Form {
     /// Any text.
     Text,
-    /// Names, addresses and socket directories between commas.
+    /// Names, addresses and socket directories, separated by commas.
     Hosts,
-    /// Ports between commas, each of which may be empty.
+    /// Ports, separated by commas. Each may be empty.
     Ports,
-    /// IP addresses between commas, each of which may be empty.
+    /// IP addresses, separated by commas. Each may be empty.
     Addresses,
     /// A number of 32 bits.
     Integer,
@@ -28,23 +28,22 @@ pub(super) enum Form {
     Choice(&'static [&'static str]),
     /// A name of UTF-8.
     Encoding,
-    /// The lowest version of TLS to speak.
+    /// The lowest version of TLS to use.
     TlsMin,
-    /// The highest version of TLS to speak.
+    /// The highest version of TLS to use.
     TlsMax,
-    /// Methods of authentication between commas.
+    /// Methods of authentication, separated by commas.
     RequireAuth,
 }
 
-/// The versions of TLS that are spoken.
+/// The supported versions of TLS.
 const TLS_VERSIONS: &[&str] = &[TlsVersion::V1_2.as_str(), TlsVersion::V1_3.as_str()];
 
 impl Form {
     /// Checks a value.
     pub(super) fn check(self, text: &str) -> Result<(), Fault> {
         match self {
-            // A connection string, or a piece of a URL, put here by mistake would show its
-            // password. N49.
+            // If a connection string, or a part of a URL, is here by mistake, its password would be shown: N49.
             Self::Text | Self::Hosts if is_nested(text) => Err(Fault::Nested),
             Self::Hosts => list(text).try_for_each(host),
             Self::Text => Ok(()),
@@ -63,7 +62,7 @@ impl Form {
                 expected.contains(&text).then_some(()).ok_or(Fault::Choice { expected })
             }
             Self::Encoding => is_utf8(text).then_some(()).ok_or(Fault::Encoding),
-            // As in libpq, nothing is no bound.
+            // As in libpq, an empty value sets no limit.
             Self::TlsMin | Self::TlsMax if text.is_empty() => Ok(()),
             Self::TlsMin => TlsVersion::lowest(text)
                 .map(drop)
@@ -77,7 +76,7 @@ impl Form {
     }
 }
 
-/// Checks one item of a list of hosts. What a host never holds comes from a mistake, and may be followed by a password.
+/// Checks one item of a list of hosts. A character that no host contains comes from a mistake, and a password may follow it.
 fn host(item: &str) -> Result<(), Fault> {
     if item.starts_with(['/', '@']) {
         return Ok(());
@@ -85,7 +84,7 @@ fn host(item: &str) -> Result<(), Fault> {
     if item.contains('@') {
         return Err(Fault::Host);
     }
-    // With a zone behind it if need be: fe80::1%eth0.
+    // A zone may follow the address: fe80::1%eth0.
     let is_ipv6 = || {
         let address = item.split_once('%').map_or(item, |(address, _)| address);
         address.parse::<Ipv6Addr>().is_ok()
@@ -99,42 +98,44 @@ fn host(item: &str) -> Result<(), Fault> {
     Ok(())
 }
 
-/// White space of libpq: `isspace` in the C locale. Rust's `is_ascii_whitespace` lacks 0x0b.
+/// Returns whether libpq treats the character as white space: `isspace` in the C locale. Rust's `is_ascii_whitespace`
+/// does not include 0x0b.
 pub(super) fn is_space(c: char) -> bool {
     matches!(c, ' ' | '\t'..='\r')
 }
 
-/// The same of a byte.
+/// Like [`is_space`], for a byte.
 pub(super) fn is_space_byte(byte: u8) -> bool {
     is_space(char::from(byte))
 }
 
-/// The items of a list. No text is no list, a lone comma is two empty items. N48.
+/// Returns the items of a list. The empty text has no items, a single comma separates two empty items.
+// N48.
 pub(super) fn list(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').filter(move |_| !text.is_empty())
 }
 
-/// A port: 1 to 65535, with white space around it if need be.
+/// Parses a port: 1 to 65535. White space around it is allowed.
 pub(super) fn port(text: &str) -> Option<u16> {
     integer(text).and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0)
 }
 
-/// An IPv4 or IPv6 address without brackets and without a zone.
+/// Parses an IPv4 or IPv6 address without brackets and without a zone.
 pub(super) fn address(text: &str) -> Option<IpAddr> {
     text.parse().ok()
 }
 
-/// A number as `strtol` reads it in base 10, white space around it allowed, within 32 bits.
+/// Parses a decimal number of 32 bits, as `strtol` does. White space around it is allowed.
 pub(super) fn integer(text: &str) -> Option<i32> {
     text.trim_matches(is_space).parse().ok()
 }
 
-/// A number of iterations: 1 to what PostgreSQL can be set to, with white space around it if need be.
+/// Parses a number of SCRAM iterations: 1 to the maximum that PostgreSQL can be set to. White space around it is allowed.
 pub(super) fn iterations(text: &str) -> Option<u32> {
     integer(text).and_then(|count| u32::try_from(count).ok()).filter(|count| *count != 0)
 }
 
-/// A number of seconds. Not positive is zero. Decimals are ours: libpq knows whole seconds only.
+/// Parses a number of seconds. A negative number counts as zero. libpq does not accept decimals, this function does.
 pub(super) fn seconds(text: &str) -> Option<Duration> {
     let text = text.trim_matches(is_space);
     let Some((whole, decimals)) = text.split_once('.') else {
@@ -150,8 +151,8 @@ pub(super) fn seconds(text: &str) -> Option<Duration> {
     Some(Duration::from_secs(whole) + Duration::from_millis(millis))
 }
 
-/// The text of a duration for [`seconds`], rounded up to milliseconds, so that what is not zero
-/// never becomes "no limit".
+/// Formats a duration for [`seconds`]. It is rounded up to milliseconds, so that a duration that is not zero never becomes
+/// zero, which means "no limit".
 pub(super) fn seconds_text(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let millis = duration.subsec_nanos().div_ceil(1_000_000);
@@ -165,23 +166,23 @@ pub(super) fn seconds_text(duration: Duration) -> String {
     }
 }
 
-/// A duration in whole units, rounded up, at most what 32 bits hold.
+/// Converts a duration to whole units, rounded up, at most the maximum of 32 bits.
 pub(super) fn whole(duration: Duration, unit: Duration) -> i32 {
     let units = duration.as_nanos().div_ceil(unit.as_nanos().max(1));
     i32::try_from(units).unwrap_or(i32::MAX)
 }
 
-/// Names of UTF-8 as the server knows them (case and punctuation do not matter there), and `auto`.
+/// Returns whether the text is a name of UTF-8, or `auto`, or empty. As in the server, case and punctuation do not matter.
 fn is_utf8(text: &str) -> bool {
     let name: String = text.chars().filter(char::is_ascii_alphanumeric).collect();
     text.is_empty()
         || ["utf8", "unicode", "auto"].iter().any(|known| name.eq_ignore_ascii_case(known))
 }
 
-/// What other connection strings have between their pairs: those of ADO.NET, of lists, of URLs.
+/// The separators between the pairs of other connection strings: those of ADO.NET, of lists, of URLs.
 pub(super) const SEPARATORS: [char; 3] = [';', ',', '&'];
 
-/// Whether a value is a connection string itself, or holds one with a password in it.
+/// Returns whether a value is a connection string, or contains one with a password.
 fn is_nested(text: &str) -> bool {
     let lower = text.to_ascii_lowercase();
     if lower.contains("postgres://") || lower.contains("postgresql://") {

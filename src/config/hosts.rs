@@ -1,19 +1,19 @@
-//! Which servers a configuration names: hosts, addresses and ports, paired.
+//! The servers of a configuration, from its lists of hosts, addresses and ports.
 
 use core::net::IpAddr;
 
 use super::Config;
-use super::error::{ConfigError, Fault, Place};
+use super::error::{ConfigError, Fault, Location};
 use super::form::{address, list, port};
 use super::keys::Key;
 
-/// Port of a server for which none is given. `DEF_PGPORT` of PostgreSQL.
+/// The default port of a server: `DEF_PGPORT` of PostgreSQL.
 pub const PORT_DEFAULT: u16 = 5432;
 
-/// Where servers put their sockets: the directory of the packages of Linux distributions.
+/// The directory of the sockets of servers that come from the packages of Linux distributions.
 pub(crate) const SOCKET_DIRECTORY: &str = "/var/run/postgresql";
 
-/// How a server is called.
+/// The name of a server.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Host {
@@ -33,27 +33,27 @@ impl Host {
     }
 }
 
-/// One server to try.
+/// One server of a configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Server {
     host: Option<Host>,
     address: Option<IpAddr>,
-    /// As it was written: password files have the same spelling.
+    /// The address as it was given, because password files are searched for the same spelling.
     address_text: Option<String>,
     port: u16,
 }
 
 impl Server {
-    /// Its name. `None` with an address: only that is known. `None` without: the default server, whose
-    /// socket is in `/var/run/postgresql` where that directory exists, else in `/tmp`; localhost where the
-    /// platform has no Unix sockets.
+    /// Returns its name. `None` with an [`address`](Self::address): only the address was given. `None` without an address:
+    /// the default server, whose socket is in `/var/run/postgresql` if that directory exists, else in `/tmp`. On platforms
+    /// without Unix sockets the default server is localhost.
     #[must_use]
     pub fn host(&self) -> Option<&Host> {
         self.host.as_ref()
     }
 
-    /// The address to connect to, so that the name need not be looked up. It wins over a Unix
-    /// socket in [`host`](Self::host); the name still counts for certificates.
+    /// Returns the address to connect to, so that the name need not be looked up. It is used instead of a Unix
+    /// socket in [`host`](Self::host). Certificates are still checked for the name.
     #[must_use]
     pub fn address(&self) -> Option<IpAddr> {
         self.address
@@ -63,7 +63,7 @@ impl Server {
         self.address_text.as_deref()
     }
 
-    /// Its TCP port, or the number in the name of its socket file.
+    /// Returns its TCP port, or the number in the name of its socket file.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
@@ -71,22 +71,23 @@ impl Server {
 }
 
 impl Config {
-    /// The servers in the order in which they were given, at least one.
+    /// Returns the servers in the order in which they were given, at least one.
     ///
-    /// `hostaddr` decides how many there are, else `host`, else there is one. Both lists must
-    /// then be of one length. One port is for all; otherwise there must be one for each server,
-    /// where an empty one means 5432. Note N48.
+    /// Their number is the number of items in `hostaddr`, or in `host` if there is no `hostaddr`, or one if there is
+    /// neither. If both lists are given, they must have the same length. A single port is for all servers. Otherwise there
+    /// must be one port for each server, and an empty port means 5432.
     ///
     /// # Errors
-    /// The lists do not match, or a setter was given a value that [`check`](Self::check) refuses.
+    /// The lists do not match, or [`check`](Self::check) returns an error.
     pub fn servers(&self) -> Result<Vec<Server>, ConfigError> {
         self.check()?;
         self.pair()
     }
 
     pub(super) fn pair(&self) -> Result<Vec<Server>, ConfigError> {
-        // Two lists are at fault, which may come from two sources: no place is right.
-        let fault = |fault, key: Key| Err(ConfigError::new(fault, Some(key.name()), Place::Call));
+        // The cause is two lists, which may come from two sources, so the error has no location. The rules are N48.
+        let fault =
+            |fault, key: Key| Err(ConfigError::new(fault, Some(key.name()), Location::Call));
         let items = |key| list(self.text(key).unwrap_or_default());
         let count = |key| items(key).count();
 

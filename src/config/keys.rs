@@ -1,4 +1,4 @@
-//! Every connection parameter of libpq, and what this version does with it.
+//! The table of all connection parameters of libpq, and how each is handled.
 
 use super::form::Form;
 use super::values::{
@@ -6,17 +6,17 @@ use super::values::{
     TARGET_SESSION_ATTRS,
 };
 
-/// The parameters whose values are kept as text.
+/// Declares the parameters whose values are stored as text.
 macro_rules! keys {
     ($($variant:ident = $name:literal,)+) => {
-        /// A parameter whose value is kept as text. The order is the one in which they are shown.
+        /// A parameter whose value is stored as text. `Display` of `Config` shows the parameters in this order.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
         pub(super) enum Key {
             $($variant,)+
         }
 
         impl Key {
-            /// libpq's spelling, where libpq has it.
+            /// The name, as libpq spells it if libpq has the parameter.
             pub(super) const fn name(self) -> &'static str {
                 match self {
                     $(Self::$variant => $name,)+
@@ -67,19 +67,18 @@ keys! {
     MaxProtocolVersion = "max_protocol_version",
 }
 
-/// What becomes of a parameter's value.
+/// How the value of a parameter is handled.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Handling {
-    /// Checked against its form and kept.
+    /// The value must have this form, and is stored.
     Kept(Key, Form),
-    /// Kept apart from the others, and never shown.
+    /// The value is stored separately from the others, and is never shown.
     Password,
-    /// Only values that ask for what this version does anyway.
+    /// Only these values are accepted, which ask for the behaviour that pgbell always has. The value is not stored.
     Only(&'static [&'static str]),
-    /// Any value: it concerns a mechanism that is never used.
+    /// Any value is accepted and not used, because the parameter is for a mechanism that pgbell never uses.
     Ignored,
-    /// Only the empty value, for this reason. What a user asks for security is refused, never
-    /// skipped.
+    /// Only the empty value is accepted, for this reason. A request for security is never silently ignored.
     Refused(&'static str),
 }
 
@@ -103,12 +102,13 @@ const fn refused(name: &'static str, reason: &'static str) -> Entry {
 }
 
 const GSS: &str = "GSSAPI is not supported";
-const OAUTH: &str = "OAuth is not supported, password_provider hands out tokens as passwords";
+const OAUTH: &str = "OAuth is not supported, password_provider can return a token as the password";
 const SCRAM_KEY: &str = "SCRAM keys in place of a password are not supported";
-const ENCRYPTED_KEY: &str = "encrypted keys are not supported, decrypt the file of sslkey";
+const ENCRYPTED_KEY: &str = "encrypted private keys are not supported, decrypt the file of sslkey";
 const KEY_LOG: &str = "the secrets of a TLS session are never written to a file";
 
-/// Every parameter that libpq 13 to 19 knows, and two of our own: `scram_iterations_min` and `scram_iterations_max`. Their meaning and defaults: `keys.md`.
+/// Every parameter of libpq 13 to 19, and two that only pgbell has: `scram_iterations_min` and `scram_iterations_max`.
+/// `keys.md` describes their meaning and defaults.
 pub(super) const KEYS: &[Entry] = &[
     kept(Key::Host, Form::Hosts),
     kept(Key::Hostaddr, Form::Addresses),
@@ -166,7 +166,7 @@ pub(super) const KEYS: &[Entry] = &[
     refused("sslpassword", ENCRYPTED_KEY),
 ];
 
-/// The parameter of that name. Names are case-sensitive, as in libpq.
+/// Returns the parameter with this name. Names are case-sensitive, as in libpq.
 pub(super) fn find(name: &str) -> Option<&'static Entry> {
     KEYS.iter().find(|entry| entry.name == name)
 }
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn the_documented_defaults_are_those_that_hold() {
+    fn the_documented_defaults_are_those_that_are_used() {
         let config = Config::new();
         let keepalive = config.effective_keepalive().unwrap();
         for (key, default) in [

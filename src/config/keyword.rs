@@ -1,15 +1,16 @@
-//! The grammar `key = value …` of libpq. Note N46.
+//! Parser of libpq's pairs `key = value …`.
+// The grammar is N46.
 
 use zeroize::Zeroizing;
 
 use super::Config;
-use super::error::{ConfigError, Fault, Place};
+use super::error::{ConfigError, Fault, Location};
 use super::form::{SEPARATORS, is_space};
 use super::keys::{Key, find};
 
-/// Reads the pairs of `text` into `config`. The last of several equal keys wins.
+/// Parses the pairs of `text` into `config`. The last of several equal keys is used.
 pub(super) fn parse(text: &str, config: &mut Config) -> Result<(), ConfigError> {
-    let at = |rest: &str| Place::Byte(text.len() - rest.len());
+    let at = |rest: &str| Location::Byte(text.len() - rest.len());
     let mut rest = text.trim_start_matches(is_space);
     while !rest.is_empty() {
         let start = at(rest);
@@ -35,7 +36,7 @@ pub(super) fn parse(text: &str, config: &mut Config) -> Result<(), ConfigError> 
         let (bytes, after) = match value.strip_prefix('\'') {
             Some(quoted) => unquote(quoted)
                 .ok_or_else(|| ConfigError::new(Fault::Unterminated, name, at(value)))?,
-            // libpq reads `host= password=x` as the host "password=x". N49.
+            // libpq parses `host= password=x` as the host "password=x": N49.
             None if value.len() < tail.len() && begins_with_key(value) => {
                 return Err(ConfigError::new(Fault::MissingValue, name, at(tail)));
             }
@@ -49,28 +50,28 @@ pub(super) fn parse(text: &str, config: &mut Config) -> Result<(), ConfigError> 
                 (bytes, after)
             }
         };
-        let place = if name.is_some() { at(value) } else { start };
-        config.store(key, bytes.as_bytes(), place)?;
+        let location = if name.is_some() { at(value) } else { start };
+        config.store(key, bytes.as_bytes(), location)?;
         rest = after.trim_start_matches(is_space);
     }
     Ok(())
 }
 
-/// A value up to its closing quote, and what follows. `None` if it has none: a backslash takes
-/// the quote behind it along, and one at the end of the text closes nothing.
+/// Returns a value up to its closing quote, and the text after it. `None` if the value has no closing quote. A quote after
+/// a backslash does not close the value.
 fn unquote(text: &str) -> Option<(Zeroizing<String>, &str)> {
     let (value, rest) = text.split_at(end(text, |c| c == '\''));
     Some((unescape(value), rest.strip_prefix('\'')?))
 }
 
-/// A value up to white space, and what follows. A backslash at the end of the text falls away.
+/// Returns a value up to white space, and the text after it. A backslash at the end of the text is removed.
 fn unescape_unquoted(text: &str) -> (Zeroizing<String>, &str) {
     let (value, rest) = text.split_at(end(text, is_space));
     (unescape(value), rest)
 }
 
-/// Where the first character that ends a value is, else the end of the text. A backslash takes the next character
-/// as it is.
+/// Returns the offset of the first character that ends a value, or the end of the text. A character after a backslash
+/// does not end a value.
 fn end(text: &str, ends: impl Fn(char) -> bool) -> usize {
     let mut chars = text.char_indices();
     while let Some((at, c)) = chars.next() {
@@ -84,8 +85,10 @@ fn end(text: &str, ends: impl Fn(char) -> bool) -> usize {
     text.len()
 }
 
-/// A value without its backslashes. There is room for all of it, so that growing leaves no copy of a password behind,
-/// and for no more: with room for the rest of the text, many values would take time and memory in the square of it.
+/// Returns a value without its backslashes.
+///
+/// The capacity is the length of the value. With less, the string would grow and leave a copy of a password in memory.
+/// With the length of the rest of the text, the cost of many values would be quadratic.
 fn unescape(value: &str) -> Zeroizing<String> {
     let mut bare = Zeroizing::new(String::with_capacity(value.len()));
     let mut chars = value.chars();
@@ -98,14 +101,15 @@ fn unescape(value: &str) -> Zeroizing<String> {
     bare
 }
 
-/// Keys of other connection strings.
+/// Keys in the connection strings of other clients.
 const OTHER_KEYS: [&str; 6] = ["database", "username", "uid", "pwd", "server", "user id"];
 
-/// The longest name of a key, and some more.
+/// A length that is greater than that of every key.
 const KEY_BYTES_MAX: usize = 40;
 
-/// Whether the value goes on with another pair behind a separator that is not libpq's: `localhost;password=x`. libpq takes
-/// all of it for the value, and shows it, password included, where it shows the value. N49.
+/// Returns whether the value contains another pair, after a separator that libpq does not have: `localhost;password=x`.
+/// For libpq all of it is the value, and where libpq shows the value, it shows the password too.
+// N49.
 fn joins_pairs(value: &str) -> bool {
     value.match_indices(SEPARATORS).any(|(at, separator)| {
         let rest = value.get(at + separator.len()..).unwrap_or_default();
@@ -117,14 +121,17 @@ fn joins_pairs(value: &str) -> bool {
     })
 }
 
-/// Whether a value ends with a separator that is not libpq's: `db1, port=5432`. libpq takes a comma there for one more item
-/// of a list, which is the default one: as such it counts at the end of the text, and in a list of ports. N49.
+/// Returns whether a value ends with a separator that libpq does not have: `db1, port=5432`.
+///
+/// For libpq a comma at the end adds an empty item to a list, for which the default is used. A comma is accepted in this
+/// meaning at the end of the text, and in a list of ports.
+// N49.
 fn ends_pair(value: &str, name: Option<&str>, is_last: bool) -> bool {
     let is_item = is_last || name == Some(Key::Port.name());
     value.ends_with(';') || value.ends_with('&') && !is_last || value.ends_with(',') && !is_item
 }
 
-/// Whether a known key and `=` come next.
+/// Returns whether the text begins with a known key and `=`.
 fn begins_with_key(text: &str) -> bool {
     text.split_once('=').is_some_and(|(key, _)| find(key.trim_end_matches(is_space)).is_some())
 }

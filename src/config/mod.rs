@@ -1,8 +1,7 @@
 //! Connection parameters in libpq's grammar: text in, parameters out.
 //!
-//! Nothing is looked up here: no environment, no file, no name service. Other sources are merged
-//! by whoever has them, in libpq's order: [`Config::with_service`], then
-//! [`Config::with_environment`]; [`ServiceFile`] and [`PassFile`] read the files' texts.
+//! This module reads no environment, no file and no name service. Its callers merge the other sources, in libpq's order:
+//! [`Config::with_service`], then [`Config::with_environment`]. [`ServiceFile`] and [`PassFile`] parse the text of a file.
 
 mod attachments;
 mod conflicts;
@@ -47,12 +46,12 @@ pub use crate::proto::wire::ProtocolVersion;
 
 use crate::proto::auth::Password;
 use attachments::Attachments;
-use error::{Fault, Place};
+use error::{Fault, Location};
 use keys::{Handling, Key};
 
 /// How to connect: libpq's connection parameters, not resolved yet.
 ///
-/// It is read from a URL or from `key=value` pairs, and changed by setters that return it:
+/// It is parsed from a URL or from `key=value` pairs. Setters take it and return it:
 ///
 /// ```
 /// use pgbell::Config;
@@ -73,36 +72,36 @@ use keys::{Handling, Key};
 /// A text that begins with `postgres://` or `postgresql://` is a URL:
 /// `scheme://[user[:password]@][host][:port][,…][/dbname][?key=value&…]`. The user and password
 /// end at the first `@` before any `/`, so `@`, `/` and `:` inside them are written `%40`, `%2F`
-/// and `%3A`. IPv6 addresses stand in brackets, a socket directory is written `%2Frun%2Fpostgresql`.
-/// `+` is itself. White space is `%20`.
+/// and `%3A`. IPv6 addresses are in brackets, a socket directory is written `%2Frun%2Fpostgresql`.
+/// `+` is not decoded. White space is written `%20`.
 ///
-/// Any other text is pairs `key = value` between white space. A value with white space in it, or
-/// none at all, stands in single quotes; a backslash takes the next character as it is.
+/// Any other text is a list of pairs `key = value`, separated by white space. A value that contains white space, or
+/// that is empty, is in single quotes. The character after a backslash is taken literally.
 ///
-/// In both the last of several equal keys wins, a zero byte is refused, and the empty value means
-/// "not given, and do not look elsewhere", as libpq has it.
+/// In both forms the last of several equal keys is used, and a zero byte is an error. As in libpq, an empty value means
+/// that the parameter is not given, and that no other source may give it.
 ///
-/// Where libpq would take a mistake that puts a password in plain sight, this type refuses:
-/// an `@` in the host, port or database part of a URL, an unquoted value that is really the next
-/// key (`host= password=x`), pairs with `;`, `,` or `&` between them, a connection string inside a value. Values are checked when they are
-/// read, not when they are used.
+/// Some mistakes would show a password, because a part of it becomes the value of another parameter. libpq accepts them,
+/// and this type returns an error: an `@` in the host, port or database part of a URL, an unquoted value that is the next
+/// key (`host= password=x`), pairs with `;`, `,` or `&` between them, a connection string inside a value. Values are
+/// checked when they are parsed, not when they are used.
 ///
 /// # Secrets
-/// Neither `Debug` nor `Display` nor an error shows the password. `Display` gives pairs that read
-/// back as the same configuration without it.
+/// Neither `Debug` nor `Display` nor an error shows the password. `Display` writes pairs that parse
+/// as the same configuration without the password.
 ///
 /// # Parameters
 #[doc = include_str!("keys.md")]
 #[derive(Clone, Default)]
 pub struct Config {
-    /// Every value was checked against its key's form. An empty one was given as empty.
+    /// Every value has the form of its key. An empty value was given as empty.
     values: BTreeMap<Key, Value>,
-    /// Apart from the others, so that no loop over them can show it.
+    /// Separate from `values`, so that no loop over the values can show it.
     password: Option<(Password, Origin)>,
-    /// The first value that a setter could not keep.
+    /// The error of the first setter that failed.
     fault: Option<ConfigError>,
     attachments: Attachments,
-    /// Not a parameter of libpq: a setter alone sets it.
+    /// Not a parameter of libpq: only a setter sets it.
     result_limit_bytes: Option<usize>,
     delivery_proof: DeliveryProof,
 }
@@ -113,17 +112,17 @@ struct Value {
     origin: Origin,
 }
 
-/// Where a value comes from, which decides what may replace it.
+/// The source of a value. It decides which other sources may replace the value.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Origin {
     /// A connection string, a setter, a service file.
     Given,
-    /// An environment variable: a service file wins over it.
+    /// An environment variable. A service file replaces it.
     Environment,
 }
 
 impl Config {
-    /// No parameter is set.
+    /// Creates a configuration in which no parameter is set.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -132,32 +131,32 @@ impl Config {
     /// Sets a parameter by its name, with a value as in a connection string.
     ///
     /// # Errors
-    /// The name is not known, or the value is not one of its kind.
+    /// The name is not known, or the value does not have the form of this parameter.
     pub fn set(mut self, key: &str, value: &str) -> Result<Self, ConfigError> {
-        self.store(key, value.as_bytes(), Place::Call)?;
+        self.store(key, value.as_bytes(), Location::Call)?;
         Ok(self)
     }
 
-    /// Whether every setter got a value that can be kept, such as one without a zero byte, and no
-    /// two of the parameters contradict each other.
+    /// Checks that every setter got a valid value, such as one without a zero byte, and that no two parameters contradict
+    /// each other.
     ///
-    /// Setters do not return errors: the first one is kept here, [`servers`](Self::servers)
-    /// returns it too, and nothing is connected to.
+    /// Setters do not return errors. The error of the first setter that failed is stored, and returned here and by
+    /// [`servers`](Self::servers). A configuration with such an error cannot connect.
     ///
     /// # Errors
-    /// The first value that was refused, or the first contradiction.
+    /// The first value that is not valid, or the first contradiction.
     pub fn check(&self) -> Result<(), ConfigError> {
         self.fault.map_or(Ok(()), Err)?;
         self.conflict(false)
     }
 
-    /// Whether a parameter is set, be it to the empty text. The password is one of them.
+    /// Returns whether a parameter is set, to the empty text too. The password is one of the parameters.
     #[must_use]
     pub fn is_set(&self, key: &str) -> bool {
         self.origin(key).is_some()
     }
 
-    /// The text of a parameter that is set and not empty. The password is not among them.
+    /// Returns the text of a parameter, if it is set and not empty. The password is never returned.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&str> {
         match keys::find(key)?.handling {
@@ -172,7 +171,7 @@ impl Config {
         self.values.get(&key).map(|value| value.text.as_str()).filter(|text| !text.is_empty())
     }
 
-    /// Where the value of a parameter comes from, if it is set, empty or not.
+    /// The source of the value of a parameter, if it is set, to the empty text too.
     fn origin(&self, name: &str) -> Option<Origin> {
         match keys::find(name)?.handling {
             Handling::Kept(key, _) => self.values.get(&key).map(|value| value.origin),
@@ -181,25 +180,25 @@ impl Config {
         }
     }
 
-    /// Checks and keeps a value. Every value of every source comes through here.
-    fn store(&mut self, name: &str, value: &[u8], place: Place) -> Result<(), ConfigError> {
-        // Older libpq's way to say it, still understood by all of them.
+    /// Checks a value and stores it. The values of all sources are stored with this function.
+    fn store(&mut self, name: &str, value: &[u8], location: Location) -> Result<(), ConfigError> {
+        // An old spelling of `sslmode`, which every version of libpq still accepts.
         if name == "requiressl" {
             let mode = if value.starts_with(b"1") { SslMode::Require } else { SslMode::Prefer };
-            return self.store(Key::Sslmode.name(), mode.as_str().as_bytes(), place);
+            return self.store(Key::Sslmode.name(), mode.as_str().as_bytes(), location);
         }
         let Some(entry) = keys::find(name) else {
             let nearest = nearest::nearest(name);
-            return Err(ConfigError::new(Fault::UnknownKey { nearest }, None, place));
+            return Err(ConfigError::new(Fault::UnknownKey { nearest }, None, location));
         };
-        let fault = |fault| ConfigError::new(fault, Some(entry.name), place);
+        let fault = |fault| ConfigError::new(fault, Some(entry.name), location);
         // A zero byte would end the value in the startup message and begin another one. N49.
         if value.contains(&0) {
             return Err(fault(Fault::Nul));
         }
-        let origin = match place {
-            Place::Variable(_) => Origin::Environment,
-            Place::Byte(_) | Place::Line(_) | Place::Call => Origin::Given,
+        let origin = match location {
+            Location::Variable(_) => Origin::Environment,
+            Location::Byte(_) | Location::Line(_) | Location::Call => Origin::Given,
         };
         if let Handling::Password = entry.handling {
             self.password = Some((Password::new(value), origin));
@@ -224,9 +223,9 @@ impl Config {
         }
     }
 
-    /// As [`store`](Self::store) for setters, which keep the fault for later.
+    /// Like [`store`](Self::store), for setters: an error is stored in `fault`.
     fn with(mut self, key: Key, value: impl AsRef<str>) -> Self {
-        if let Err(error) = self.store(key.name(), value.as_ref().as_bytes(), Place::Call) {
+        if let Err(error) = self.store(key.name(), value.as_ref().as_bytes(), Location::Call) {
             self.fault.get_or_insert(error);
         }
         self
@@ -242,7 +241,7 @@ impl FromStr for Config {
             Some(rest) => url::parse(rest, text.len() - rest.len(), &mut config)?,
             None => keyword::parse(text, &mut config)?,
         }
-        // Without a host here, the ports may belong to hosts that another source names.
+        // If the text names no host, its ports may belong to hosts from another source.
         if config.text(Key::Host).or_else(|| config.text(Key::Hostaddr)).is_some() {
             config.pair()?;
         }
@@ -267,7 +266,7 @@ impl TryFrom<&String> for Config {
     }
 }
 
-/// The text is overwritten in memory when it has been read: it may hold a password.
+/// The memory of the text is cleared after parsing, because it may contain a password.
 impl TryFrom<String> for Config {
     type Error = ConfigError;
 
@@ -282,7 +281,7 @@ impl From<&Config> for Config {
     }
 }
 
-/// `key=value` pairs that read back as the same configuration, without the password.
+/// Writes `key=value` pairs that parse as the same configuration, without the password.
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, (key, value)) in self.values.iter().enumerate() {
@@ -293,10 +292,10 @@ impl fmt::Display for Config {
     }
 }
 
-/// A value as it is written in a pair.
+/// Returns the value in the spelling of a pair, in quotes if it needs them.
 fn quoted(key: Key, value: &str) -> Cow<'_, str> {
     let plain = |c: char| !form::is_space(c) && !matches!(c, '\'' | '\\' | '=' | ';');
-    // Else it would be read as a separator.
+    // Without quotes, such an end would be parsed as a separator.
     let ends = value.ends_with('&') || (value.ends_with(',') && key != Key::Port);
     if !value.is_empty() && !ends && value.chars().all(plain) {
         return Cow::Borrowed(value);

@@ -1,8 +1,8 @@
-//! The parameter that was probably meant by an unknown name.
+//! Suggests a known parameter for an unknown name.
 
 use super::keys::KEYS;
 
-/// What other clients call the parameters, for the hint in an error.
+/// Names that other clients use for the parameters, and the names of libpq.
 const FOREIGN: &[(&str, &str)] = &[
     ("database", "dbname"),
     ("db", "dbname"),
@@ -14,12 +14,12 @@ const FOREIGN: &[(&str, &str)] = &[
     ("username", "user"),
 ];
 
-/// The known parameter that was probably meant by an unknown name.
+/// Returns the known parameter that is most similar to an unknown name.
 pub(super) fn nearest(name: &str) -> Option<&'static str> {
     if let Some((_, key)) = FOREIGN.iter().find(|(foreign, _)| name.eq_ignore_ascii_case(foreign)) {
         return Some(key);
     }
-    // A third of the letters may differ, two at most: more is guessing.
+    // A third of the letters may differ, but at most two. With more, the suggestion would be arbitrary.
     let most = (name.len() / 3).min(2);
     KEYS.iter()
         .filter(|entry| entry.name.len().abs_diff(name.len()) <= most)
@@ -29,11 +29,12 @@ pub(super) fn nearest(name: &str) -> Option<&'static str> {
         .map(|(_, key)| key)
 }
 
-/// How many letters must be inserted, removed or replaced, or exchanged with the next one, to get from one word to the other.
+/// Returns the edit distance of two words: the number of letters that must be inserted, removed, replaced, or swapped with
+/// the next one.
 fn distance(from: &[u8], to: &[u8]) -> usize {
-    // `row` holds the distances from the letters of `from` seen so far to each start of `to`.
+    // `row` contains the distances from the letters of `from` processed so far to each prefix of `to`.
     let mut row: Vec<usize> = (0..=to.len()).collect();
-    // The row before that, for two letters in the wrong order, and the letter between the two rows.
+    // The previous row, for two swapped letters, and the letter between the two rows.
     let mut before: Option<(Vec<usize>, u8)> = None;
     for (removed, a) in from.iter().enumerate() {
         let mut diagonal = removed;
@@ -75,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_parameter_is_named_only_when_it_is_near() {
+    fn a_parameter_is_suggested_only_when_its_name_is_similar() {
         for (name, expected) in [
             ("hst", Some("host")),
             ("sslMode", Some("sslmode")),

@@ -1,11 +1,11 @@
-//! The parameters as typed setters and getters, apart from those of `security.rs`.
+//! Typed setters and getters of the parameters, except those of `security.rs`.
 
 use std::time::Duration;
 
 use zeroize::Zeroizing;
 
 use super::Config;
-use super::error::Place;
+use super::error::Location;
 use super::form::{integer, seconds, seconds_text, whole};
 use super::keys::Key;
 use super::values::{LoadBalanceHosts, TargetSessionAttrs};
@@ -13,23 +13,23 @@ use super::values::{LoadBalanceHosts, TargetSessionAttrs};
 const SECOND: Duration = Duration::from_secs(1);
 const MILLISECOND: Duration = Duration::from_millis(1);
 
-/// Setters. A value that cannot be kept is reported by [`check`](Config::check).
+/// Setters. [`check`](Config::check) returns an error if a value is not valid.
 impl Config {
     /// Sets the server: a name, an IP address, or a socket directory that begins with `/`.
-    /// Several are given between commas. It replaces what was set.
+    /// Several are separated by commas. The previous value is replaced.
     #[must_use]
     pub fn host(self, host: impl AsRef<str>) -> Self {
         self.with(Key::Host, host)
     }
 
     /// Sets the IP address to connect to, so that [`host`](Self::host) is not looked up. Several
-    /// are given between commas, one for each host.
+    /// are separated by commas, one for each host.
     #[must_use]
     pub fn hostaddr(self, hostaddr: impl AsRef<str>) -> Self {
         self.with(Key::Hostaddr, hostaddr)
     }
 
-    /// Sets the port of every host. Different ones: `.set("port", "5432,5433")`.
+    /// Sets the port of all hosts. For different ports: `.set("port", "5432,5433")`.
     #[must_use]
     pub fn port(self, port: u16) -> Self {
         self.with(Key::Port, port.to_string())
@@ -47,50 +47,51 @@ impl Config {
         self.with(Key::User, user)
     }
 
-    /// Sets the password, which need not be UTF-8. The empty one counts as none.
+    /// Sets the password, which need not be UTF-8. The empty password counts as no password.
     #[must_use]
     pub fn password(mut self, password: impl Into<Vec<u8>>) -> Self {
         let password = Zeroizing::new(password.into());
-        if let Err(error) = self.store("password", &password, Place::Call) {
+        if let Err(error) = self.store("password", &password, Location::Call) {
             self.fault.get_or_insert(error);
         }
         self
     }
 
-    /// Sets how many bytes one query may return, rows and their descriptions together, as they are kept in memory. By
-    /// default 64 MiB; less than 64 KiB counts as that. A result that is longer is [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported), and the
-    /// session goes on: the rest of it is skipped as it comes. The server has carried out the statement all the same.
+    /// Sets how many bytes one query may return: the memory for its rows and their descriptions. The default is 64 MiB;
+    /// less than 64 KiB counts as 64 KiB. A longer result is an error of kind
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported). The session stays usable: the rest of the result is
+    /// discarded as it arrives. The server has executed the statement nevertheless.
     ///
-    /// Holds for every session with this configuration: of a [`Connection`](crate::Connection), of a
-    /// [`Listener`](crate::Listener) and of the connections of its hook. It is no parameter of libpq: a connection
+    /// The limit is used for every session with this configuration: of a [`Connection`](crate::Connection), of a
+    /// [`Listener`](crate::Listener) and of the connections of its hook. It is not a parameter of libpq: a connection
     /// string cannot set it, and `Display` does not show it.
     ///
-    /// While one row comes in, its session takes up to four times the row's length of memory.
+    /// While one row arrives, its session uses memory of up to four times the length of the row.
     #[must_use]
     pub fn result_limit_bytes(mut self, bytes: usize) -> Self {
         self.result_limit_bytes = Some(bytes);
         self
     }
 
-    /// Sets the file that [`PassFile`](super::PassFile) describes. It is read at every attempt.
+    /// Sets the path of the password file: see [`PassFile`](super::PassFile). It is read at every attempt.
     #[must_use]
     pub fn passfile(self, path: impl AsRef<str>) -> Self {
         self.with(Key::Passfile, path)
     }
 
-    /// Sets the service whose parameters fill what is not set here.
+    /// Sets the service, whose parameters are used if they are not set here.
     #[must_use]
     pub fn service(self, name: impl AsRef<str>) -> Self {
         self.with(Key::Service, name)
     }
 
-    /// Sets the file that [`ServiceFile`](super::ServiceFile) describes.
+    /// Sets the path of the service file: see [`ServiceFile`](super::ServiceFile).
     #[must_use]
     pub fn service_file(self, path: impl AsRef<str>) -> Self {
         self.with(Key::Servicefile, path)
     }
 
-    /// Sets what `pg_stat_activity` shows.
+    /// Sets the name that `pg_stat_activity` shows.
     #[must_use]
     pub fn application_name(self, name: impl AsRef<str>) -> Self {
         self.with(Key::ApplicationName, name)
@@ -102,8 +103,7 @@ impl Config {
         self.with(Key::Options, options)
     }
 
-    /// Sets the time for one attempt to connect, rounded up to milliseconds. Zero asks for no
-    /// limit.
+    /// Sets the timeout of one attempt to connect, rounded up to milliseconds. Zero means not given: the default is used.
     #[must_use]
     pub fn connect_timeout(self, timeout: Duration) -> Self {
         self.with(Key::ConnectTimeout, seconds_text(timeout))
@@ -115,32 +115,32 @@ impl Config {
         self.with(Key::Keepalives, if on { "1" } else { "0" })
     }
 
-    /// Sets the silence before the first keepalive, rounded up to seconds. Zero: the system's.
+    /// Sets the idle time before the first keepalive, rounded up to seconds. Zero: the default of the system.
     #[must_use]
     pub fn keepalives_idle(self, idle: Duration) -> Self {
         self.with(Key::KeepalivesIdle, whole(idle, SECOND).to_string())
     }
 
-    /// Sets the time between keepalives, rounded up to seconds. Zero: the system's.
+    /// Sets the time between keepalives, rounded up to seconds. Zero: the default of the system.
     #[must_use]
     pub fn keepalives_interval(self, interval: Duration) -> Self {
         self.with(Key::KeepalivesInterval, whole(interval, SECOND).to_string())
     }
 
-    /// Sets how many keepalives may stay unanswered. Zero: the system's.
+    /// Sets the number of unanswered keepalives after which the connection is dead. Zero: the default of the system.
     #[must_use]
     pub fn keepalives_count(self, count: u32) -> Self {
         self.with(Key::KeepalivesCount, count.to_string())
     }
 
-    /// Sets how long sent data may stay unacknowledged, rounded up to milliseconds. Zero: the
-    /// system's.
+    /// Sets the time for which sent data may stay unacknowledged, rounded up to milliseconds. Zero: the default of the
+    /// system.
     #[must_use]
     pub fn tcp_user_timeout(self, timeout: Duration) -> Self {
         self.with(Key::TcpUserTimeout, whole(timeout, MILLISECOND).to_string())
     }
 
-    /// Sets which servers of a list are acceptable.
+    /// Sets the kind of server that is accepted.
     #[must_use]
     pub fn target_session_attrs(self, attrs: TargetSessionAttrs) -> Self {
         self.with(Key::TargetSessionAttrs, attrs.as_str())
@@ -153,21 +153,22 @@ impl Config {
     }
 }
 
-/// Getters. `None` means not given: who connects decides. Hosts: [`servers`](Config::servers).
+/// Getters. `None` means not given: the default is chosen when a session is opened. For the hosts see
+/// [`servers`](Config::servers).
 impl Config {
-    /// The database.
+    /// Returns the database.
     #[must_use]
     pub fn get_dbname(&self) -> Option<&str> {
         self.text(Key::Dbname)
     }
 
-    /// The role to log in as.
+    /// Returns the role to log in as.
     #[must_use]
     pub fn get_user(&self) -> Option<&str> {
         self.text(Key::User)
     }
 
-    /// The bytes of the password. Keep them out of every text that is shown.
+    /// Returns the bytes of the password. Do not show or log them.
     #[must_use]
     pub fn get_password(&self) -> Option<&[u8]> {
         self.password
@@ -176,91 +177,91 @@ impl Config {
             .filter(|bytes| !bytes.is_empty())
     }
 
-    /// How many bytes one query may return, if it was set.
+    /// Returns how many bytes one query may return, if the limit was set.
     #[must_use]
     pub fn get_result_limit_bytes(&self) -> Option<usize> {
         self.result_limit_bytes
     }
 
-    /// The password file.
+    /// Returns the path of the password file.
     #[must_use]
     pub fn get_passfile(&self) -> Option<&str> {
         self.text(Key::Passfile)
     }
 
-    /// The name of the service.
+    /// Returns the name of the service.
     #[must_use]
     pub fn get_service(&self) -> Option<&str> {
         self.text(Key::Service)
     }
 
-    /// The service file.
+    /// Returns the path of the service file.
     #[must_use]
     pub fn get_service_file(&self) -> Option<&str> {
         self.text(Key::Servicefile)
     }
 
-    /// The name to show in `pg_stat_activity`, or the fallback for it.
+    /// Returns the name that `pg_stat_activity` shows, or the fallback for it.
     #[must_use]
     pub fn get_application_name(&self) -> Option<&str> {
         self.text(Key::ApplicationName).or_else(|| self.text(Key::FallbackApplicationName))
     }
 
-    /// The command line for the server process.
+    /// Returns the command line for the server process.
     #[must_use]
     pub fn get_options(&self) -> Option<&str> {
         self.text(Key::Options)
     }
 
-    /// The time for one attempt to connect. Zero: no limit is asked for.
+    /// Returns the timeout of one attempt to connect. Zero means not given: the default is used.
     #[must_use]
     pub fn get_connect_timeout(&self) -> Option<Duration> {
         self.text(Key::ConnectTimeout).and_then(seconds)
     }
 
-    /// Whether TCP keepalives are sent.
+    /// Returns whether TCP keepalives are sent.
     #[must_use]
     pub fn get_keepalives(&self) -> Option<bool> {
         self.text(Key::Keepalives).and_then(integer).map(|on| on != 0)
     }
 
-    /// The silence before the first keepalive. Zero: the system's.
+    /// Returns the idle time before the first keepalive. Zero: the default of the system.
     #[must_use]
     pub fn get_keepalives_idle(&self) -> Option<Duration> {
         self.number(Key::KeepalivesIdle).map(|seconds| SECOND * seconds)
     }
 
-    /// The time between keepalives. Zero: the system's.
+    /// Returns the time between keepalives. Zero: the default of the system.
     #[must_use]
     pub fn get_keepalives_interval(&self) -> Option<Duration> {
         self.number(Key::KeepalivesInterval).map(|seconds| SECOND * seconds)
     }
 
-    /// How many keepalives may stay unanswered. Zero: the system's.
+    /// Returns the number of unanswered keepalives after which the connection is dead. Zero: the default of the system.
     #[must_use]
     pub fn get_keepalives_count(&self) -> Option<u32> {
         self.number(Key::KeepalivesCount)
     }
 
-    /// How long sent data may stay unacknowledged. Zero: the system's.
+    /// Returns the time for which sent data may stay unacknowledged. Zero: the default of the system.
     #[must_use]
     pub fn get_tcp_user_timeout(&self) -> Option<Duration> {
         self.number(Key::TcpUserTimeout).map(|millis| MILLISECOND * millis)
     }
 
-    /// Which servers of a list are acceptable.
+    /// Returns the kind of server that is accepted.
     #[must_use]
     pub fn get_target_session_attrs(&self) -> Option<TargetSessionAttrs> {
         self.text(Key::TargetSessionAttrs).and_then(|text| text.parse().ok())
     }
 
-    /// The order in which hosts are tried.
+    /// Returns the order in which hosts are tried.
     #[must_use]
     pub fn get_load_balance_hosts(&self) -> Option<LoadBalanceHosts> {
         self.text(Key::LoadBalanceHosts).and_then(|text| text.parse().ok())
     }
 
-    /// A number below zero means zero.
+    /// Returns the number of a parameter. A negative number counts as zero.
     pub(super) fn number(&self, key: Key) -> Option<u32> {
         self.text(key).and_then(integer).map(|number| u32::try_from(number).unwrap_or(0))
     }

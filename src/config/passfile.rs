@@ -1,4 +1,4 @@
-//! Password files: which password goes to which server.
+//! Password files: the passwords of servers, databases and users.
 
 use std::fmt;
 
@@ -7,13 +7,13 @@ use zeroize::Zeroizing;
 use super::hosts::{Host, SOCKET_DIRECTORY, Server};
 use crate::proto::auth::Password;
 
-/// The host of lines for the default server and its socket directory.
+/// The host in the lines for the default server and its socket directory.
 const LOCALHOST: &str = "localhost";
 
 /// The text of a password file, such as `~/.pgpass`: lines `host:port:dbname:user:password`.
 ///
-/// The first line that fits counts. A `*` fits everything, a backslash takes the next character as
-/// it is, `#` begins a comment at the start of a line.
+/// The first line that matches is used. The field `*` matches everything. The character after a backslash is taken
+/// literally. A line that begins with `#` is a comment.
 ///
 /// ```
 /// use pgbell::Config;
@@ -33,22 +33,23 @@ pub struct PassFile {
 }
 
 impl PassFile {
-    /// A `String` or `Vec<u8>` is taken over without a copy.
+    /// Creates a password file from its text. A `String` or `Vec<u8>` is not copied.
     #[must_use]
     pub fn new(text: impl Into<Vec<u8>>) -> Self {
         Self { text: Zeroizing::new(text.into()) }
     }
 
-    /// The password of the first line for this server, database and user. It may be empty.
+    /// Returns the password of the first line for this server, database and user. It may be empty.
     ///
-    /// The server is looked for by its name, else by its address, as it was written. The default
-    /// server is `localhost`; so is its socket directory `/var/run/postgresql`, which fits by its path too.
+    /// The host of the line must be the server's name, or its address if it has no name, in the spelling of the
+    /// configuration. The default server has the name `localhost`. Its socket directory `/var/run/postgresql` matches both
+    /// `localhost` and its path.
     #[must_use]
     pub fn password(&self, server: &Server, dbname: &str, user: &str) -> Option<Password> {
         self.password_in(SOCKET_DIRECTORY, server, dbname, user)
     }
 
-    /// The same where the default server's socket is in the directory `default`.
+    /// Like [`password`](Self::password), with the socket directory of the default server.
     pub(crate) fn password_in(
         &self,
         default: &str,
@@ -80,10 +81,9 @@ impl PassFile {
     }
 }
 
-/// What follows the first field of the line, if that field fits.
+/// Returns the rest of the line after its first field, if that field matches `wanted`.
 ///
-/// A colon in `wanted` need not be escaped in the line, so that IPv6 addresses may be written as
-/// they are. As in libpq.
+/// As in libpq, a colon of `wanted` need not be escaped in the line, so that IPv6 addresses need no backslashes.
 fn after<'a>(line: &'a [u8], wanted: &str) -> Option<&'a [u8]> {
     if let Some(rest) = line.strip_prefix(b"*:") {
         return Some(rest);
@@ -104,8 +104,8 @@ fn after<'a>(line: &'a [u8], wanted: &str) -> Option<&'a [u8]> {
     }
 }
 
-/// The last field, up to a colon: what follows it is not looked at. A backslash at the end is
-/// itself.
+/// Returns the password: the last field, up to a colon. The text after the colon is ignored. A backslash at the end is
+/// part of the password.
 fn unescape(field: &[u8]) -> Password {
     let mut password = Vec::with_capacity(field.len());
     let mut bytes = field.iter();
@@ -118,7 +118,7 @@ fn unescape(field: &[u8]) -> Password {
     }
 }
 
-/// The number of bytes.
+/// Shows only the number of bytes.
 impl fmt::Debug for PassFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "PassFile({} bytes)", self.text.len())

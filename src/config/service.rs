@@ -3,16 +3,16 @@
 use std::fmt;
 
 use super::Config;
-use super::error::{ConfigError, Fault, Place};
+use super::error::{ConfigError, Fault, Location};
 use super::form::is_space_byte;
 use super::keys::{Key, find};
 use super::nearest::nearest;
 
 /// The text of a service file, such as `~/.pg_service.conf`.
 ///
-/// A line `[name]` begins a service, `key=value` lines follow, without white space around `=` and
-/// without quotes. White space around a line falls away, `#` begins a comment. Of two equal keys
-/// the first counts, of two equal services too.
+/// A line `[name]` begins a service. Lines `key=value` follow, without white space around `=` and
+/// without quotes. White space around a line is ignored. A line that begins with `#` is a comment. The first of several
+/// equal keys is used, and the first of several services with the same name.
 ///
 /// ```
 /// use pgbell::config::ServiceFile;
@@ -29,20 +29,20 @@ pub struct ServiceFile<'a> {
 }
 
 impl<'a> ServiceFile<'a> {
-    /// Nothing is checked before a service is asked for.
+    /// Creates a service file from its text. The text is not checked until [`service`](Self::service) is called.
     #[must_use]
     pub fn new(text: &'a [u8]) -> Self {
         Self { text }
     }
 
-    /// The parameters of a service, or `None` when the file does not have it.
+    /// Returns the parameters of a service, or `None` if the file does not contain it.
     ///
-    /// Other services are not looked into, nor is what stands before the first one.
+    /// Lines of other services, and lines before the first service, are not checked.
     ///
     /// # Errors
-    /// A line of the service is not `key=value`, or its value is refused, for the same reasons as
-    /// in a connection string; or it names another service, or asks LDAP.
-    /// [`line`](ConfigError::line) says which one.
+    /// A line of the service is not `key=value`, or its value is not valid, for the same reasons as
+    /// in a connection string; or it names another service, or LDAP.
+    /// [`line`](ConfigError::line) returns the number of the line.
     pub fn service(&self, name: &str) -> Result<Option<Config>, ConfigError> {
         let mut found = None;
         for (number, line) in self.text.split(|byte| *byte == b'\n').map(trim).enumerate() {
@@ -51,14 +51,14 @@ impl<'a> ServiceFile<'a> {
                 (None, Some(b'[')) if is_header(line, name) => found = Some(Config::new()),
                 (None, _) => {}
                 (Some(_), Some(b'[')) => break,
-                (Some(config), Some(_)) => config.store_line(line, Place::Line(number + 1))?,
+                (Some(config), Some(_)) => config.store_line(line, Location::Line(number + 1))?,
             }
         }
         Ok(found)
     }
 }
 
-/// As libpq, does not look at what follows the bracket.
+/// Returns whether the line begins the service `name`. As in libpq, the text after the bracket is ignored.
 fn is_header(line: &[u8], name: &str) -> bool {
     line.strip_prefix(b"[")
         .and_then(|line| line.strip_prefix(name.as_bytes()))
@@ -80,8 +80,8 @@ fn trim(mut line: &[u8]) -> &[u8] {
 }
 
 impl Config {
-    fn store_line(&mut self, line: &[u8], place: Place) -> Result<(), ConfigError> {
-        let fault = |fault, key| Err(ConfigError::new(fault, key, place));
+    fn store_line(&mut self, line: &[u8], location: Location) -> Result<(), ConfigError> {
+        let fault = |fault, key| Err(ConfigError::new(fault, key, location));
         if line.starts_with(b"ldap") {
             return fault(Fault::Ldap, None);
         }
@@ -89,7 +89,7 @@ impl Config {
             return fault(Fault::NoEquals, None);
         };
         let (key, value) = line.split_at(equals);
-        // What is not UTF-8 is not the name of a key.
+        // No key has a name that is not UTF-8.
         let key = str::from_utf8(key).unwrap_or_default();
         let Some(entry) = find(key) else {
             let trimmed = find(key.trim_end()).map(|entry| entry.name);
@@ -104,11 +104,11 @@ impl Config {
         if self.origin(entry.name).is_some() {
             return Ok(());
         }
-        self.store(entry.name, value.get(1..).unwrap_or_default(), place)
+        self.store(entry.name, value.get(1..).unwrap_or_default(), location)
     }
 }
 
-/// The number of bytes: lines may hold passwords.
+/// Shows only the number of bytes, because lines may contain passwords.
 impl fmt::Debug for ServiceFile<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ServiceFile({} bytes)", self.text.len())

@@ -1,21 +1,22 @@
-//! The grammar `postgres://user:password@host:port,…/dbname?key=value&…` of libpq. Note N45.
+//! Parser of libpq's URLs: `postgres://user:password@host:port,…/dbname?key=value&…`.
+// The grammar is N45.
 
 use zeroize::Zeroizing;
 
 use super::Config;
-use super::error::{ConfigError, Fault, Place};
+use super::error::{ConfigError, Fault, Location};
 use super::form::is_space;
 use super::keys::{Key, find};
 
 /// The beginnings of a URL. Case matters, as in libpq.
 const SCHEMES: [&str; 2] = ["postgresql://", "postgres://"];
 
-/// What follows the scheme, if `text` is a URL.
+/// Returns the text after the scheme, if `text` is a URL.
 pub(super) fn after_scheme(text: &str) -> Option<&str> {
     SCHEMES.iter().find_map(|scheme| text.strip_prefix(scheme))
 }
 
-/// A piece of the URL and where it begins, in bytes.
+/// A part of the URL, and its offset in bytes.
 #[derive(Clone, Copy)]
 struct Part<'a> {
     text: &'a str,
@@ -23,7 +24,7 @@ struct Part<'a> {
 }
 
 impl<'a> Part<'a> {
-    /// The piece before the first of `stops`, which are ASCII; that character; what follows it.
+    /// Splits at the first of `stops`, which are ASCII. Returns the part before it, that character, and the part after it.
     fn until(self, stops: &[char]) -> (Self, Option<char>, Self) {
         let end = self.text.find(stops).unwrap_or(self.text.len());
         let (head, tail) = self.text.split_at(end);
@@ -35,25 +36,27 @@ impl<'a> Part<'a> {
     }
 
     fn fault(self, fault: Fault, key: Option<&'static str>) -> ConfigError {
-        ConfigError::new(fault, key, Place::Byte(self.at))
+        ConfigError::new(fault, key, Location::Byte(self.at))
     }
 
-    /// Refuses an `@` in this piece.
+    /// Returns an error if this part contains an `@`.
     ///
-    /// libpq ends the user and password at the first `@` before any `/` and takes a later `@` as
-    /// it comes. Such a URL holds a password with `@` or `/` in it, of which the rest would be
-    /// taken, and shown, as a host or database. N49.
+    /// libpq ends the user and password at the first `@` before any `/`, and accepts a later `@` as part of a host or a
+    /// database. Such a URL usually has a password with `@` or `/` in it, and the rest of the password would be shown as
+    /// the name of a host or database.
+    // N49.
     fn without_at(self, key: Key) -> Result<Self, ConfigError> {
         match self.until(&['@']) {
             (_, None, _) => Ok(self),
             (head, Some(_), _) => {
-                let at = Place::Byte(self.at + head.text.len());
+                let at = Location::Byte(self.at + head.text.len());
                 Err(ConfigError::new(Fault::StrayAt, Some(key.name()), at))
             }
         }
     }
 
-    /// The bytes that the piece stands for: white space around it removed, `%xx` decoded. N47.
+    /// Returns the decoded bytes: spaces around the part are removed, `%xx` is decoded.
+    // N47.
     fn decode(self, key: Option<&'static str>) -> Result<Zeroizing<Vec<u8>>, ConfigError> {
         self.trim_start().trim_end().decode_all(key)
     }
@@ -71,14 +74,14 @@ impl<'a> Part<'a> {
         let mut value = Zeroizing::new(Vec::with_capacity(self.text.len()));
         let mut bytes = self.text.bytes().enumerate();
         while let Some((offset, byte)) = bytes.next() {
-            let fault = |fault| ConfigError::new(fault, key, Place::Byte(self.at + offset));
+            let fault = |fault| ConfigError::new(fault, key, Location::Byte(self.at + offset));
             let mut digit = || bytes.next().and_then(|(_, b)| char::from(b).to_digit(16));
             let byte = match byte {
                 b'%' => digit()
                     .and_then(|high| digit().map(|low| high * 16 + low))
                     .and_then(|code| u8::try_from(code).ok())
                     .ok_or_else(|| fault(Fault::PercentEncoding))?,
-                // A space between words in a URL is a mistake of quoting. libpq 18.
+                // libpq 18 refuses white space inside a part too.
                 _ if is_space(char::from(byte)) => return Err(fault(Fault::WhiteSpace)),
                 _ => byte,
             };
@@ -91,7 +94,7 @@ impl<'a> Part<'a> {
     }
 }
 
-/// Reads the URL whose part after the scheme is `rest` into `config`. `at` is its offset.
+/// Parses a URL into `config`. `rest` is its text after the scheme, and `at` the offset of that text.
 pub(super) fn parse(rest: &str, at: usize, config: &mut Config) -> Result<(), ConfigError> {
     let rest = Part { text: rest, at };
     let rest = match rest.until(&['@', '/']) {
@@ -118,15 +121,15 @@ pub(super) fn parse(rest: &str, at: usize, config: &mut Config) -> Result<(), Co
     }
 }
 
-/// Stores a piece that is not empty: an empty one does not count as given.
+/// Stores the value of a part that is not empty. An empty part counts as not given.
 fn set(config: &mut Config, key: &'static str, part: Part<'_>) -> Result<(), ConfigError> {
     if part.text.is_empty() {
         return Ok(());
     }
-    config.store(key, &part.decode(Some(key))?, Place::Byte(part.at))
+    config.store(key, &part.decode(Some(key))?, Location::Byte(part.at))
 }
 
-/// Reads `host:port,…`; returns the character that ended it and what follows.
+/// Parses `host:port,…`. Returns the character that ends it, and the part after that character.
 fn authority<'a>(
     mut rest: Part<'a>,
     config: &mut Config,
@@ -145,7 +148,7 @@ fn authority<'a>(
         }
         let last = stop != Some(',');
         hosts.push(host, last)?;
-        // A password with a / in it ends up here. N49.
+        // A password with a / in it is parsed as a port: N49.
         let is_user = |error: ConfigError| match behind.text.contains('@') {
             true if error.is_port() => port.fault(Fault::PortBeforeAt, error.key()),
             _ => error,
@@ -160,7 +163,7 @@ fn authority<'a>(
     }
 }
 
-/// Reads `address]`, behind which one of `stops` or the end must come.
+/// Parses `address]`. One of `stops`, or the end of the text, must follow it.
 fn bracketed<'a>(
     inside: Part<'a>,
     stops: &[char],
@@ -180,16 +183,16 @@ fn bracketed<'a>(
     Ok((address, stop, rest))
 }
 
-/// The items of a list between commas, as they are collected from a URL.
+/// A list of hosts or ports, collected from a URL and joined with commas.
 struct Joined {
     key: Key,
     value: Zeroizing<Vec<u8>>,
-    /// Where the first item that is not empty begins.
+    /// The offset of the first item that is not empty.
     at: Option<usize>,
-    /// Where the list begins, should all its items be empty.
+    /// The offset of the list, for a list of which all items are empty.
     start: usize,
     first: bool,
-    /// Something stood there, be it white space, which is an empty value.
+    /// The URL has a value here. White space counts too: it is an empty value.
     given: bool,
 }
 
@@ -207,7 +210,7 @@ impl Joined {
         let item = if last { item.trim_end() } else { item };
         let bytes = item.decode_all(key)?;
         if let (Key::Port, Ok(text)) = (self.key, std::str::from_utf8(&bytes)) {
-            // Checked here too, since only here it is known where this one stands.
+            // Checked here too, because only here the offset of this item is known.
             super::form::Form::Ports.check(text).map_err(|fault| item.fault(fault, key))?;
         }
         if !std::mem::replace(&mut self.first, false) {
@@ -225,16 +228,16 @@ impl Joined {
             return Ok(());
         }
         let at = self.at.unwrap_or(self.start);
-        config.store(self.key.name(), &self.value, Place::Byte(at))
+        config.store(self.key.name(), &self.value, Location::Byte(at))
     }
 }
 
-/// Reads `key=value&…`. The last of several equal keys wins, also over what stood before.
+/// Parses `key=value&…`. The last of several equal keys is used, and replaces a value of the parts before it too.
 fn query(rest: Part<'_>, config: &mut Config) -> Result<(), ConfigError> {
     pairs(rest, config).map_err(|error| match rest.until(&['@']) {
-        // A password with a ? in it ends up here. N49.
+        // A password with a ? in it is parsed as a key: N49.
         (head, Some(_), _) if error.key().is_none() => {
-            let at = Place::Byte(head.at + head.text.len());
+            let at = Location::Byte(head.at + head.text.len());
             ConfigError::new(Fault::StrayAt, None, at)
         }
         _ => error,
@@ -250,7 +253,7 @@ fn pairs(mut rest: Part<'_>, config: &mut Config) -> Result<(), ConfigError> {
             return Err(pair.fault(Fault::NoEquals, None));
         }
         let decoded = key.decode(None)?;
-        // Not UTF-8 is not the name of a key.
+        // No key has a name that is not UTF-8.
         let name = std::str::from_utf8(&decoded).unwrap_or_default();
         let known = find(name).map(|entry| entry.name);
         if value.text.contains('=') {
@@ -259,13 +262,13 @@ fn pairs(mut rest: Part<'_>, config: &mut Config) -> Result<(), ConfigError> {
         let bytes = value.decode(known)?;
         match (name, bytes.as_slice()) {
             // JDBC's spelling.
-            ("ssl", b"true") => config.store("sslmode", b"require", Place::Byte(value.at))?,
+            ("ssl", b"true") => config.store("sslmode", b"require", Location::Byte(value.at))?,
             ("ssl", _) => {
                 return Err(value.fault(Fault::Choice { expected: &["true"] }, Some("ssl")));
             }
             _ => {
-                let place = if known.is_some() { value.at } else { key.at };
-                config.store(name, &bytes, Place::Byte(place))?;
+                let offset = if known.is_some() { value.at } else { key.at };
+                config.store(name, &bytes, Location::Byte(offset))?;
             }
         }
     }

@@ -1,12 +1,12 @@
-//! The words that parameters take as values, as enumerations.
+//! Enumerations for the parameters whose values are fixed words.
 
 use std::fmt;
 use std::str::FromStr;
 
-use super::error::{ConfigError, Fault, Place};
+use super::error::{ConfigError, Fault, Location};
 use super::keys::Key;
 
-/// An enumeration whose variants are words of a parameter.
+/// Declares an enumeration whose variants are the words of a parameter.
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident of $key:expr, all in $words:ident:
      $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)+) => {
@@ -20,7 +20,7 @@ macro_rules! words {
         }
 
         impl $name {
-            /// The word in a connection string.
+            /// Returns the word that is written in a connection string.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self {
@@ -38,14 +38,14 @@ macro_rules! words {
         impl FromStr for $name {
             type Err = ConfigError;
 
-            /// Reads the word of a connection string. Case matters, as in libpq.
+            /// Parses the word of a connection string. Case matters, as in libpq.
             fn from_str(text: &str) -> Result<Self, ConfigError> {
                 match text {
                     $($word => Ok(Self::$variant),)+
                     _ => Err(ConfigError::new(
                         Fault::Choice { expected: $words },
                         Some($key.name()),
-                        Place::Call,
+                        Location::Call,
                     )),
                 }
             }
@@ -54,77 +54,77 @@ macro_rules! words {
 }
 
 words! {
-    /// Whether the connection is encrypted, and what of the server's certificate is checked.
+    /// The mode of TLS: whether the connection is encrypted, and how the server's certificate is checked.
     SslMode of Key::Sslmode, all in SSL_MODES:
     /// Never encrypted.
     Disable = "disable",
-    /// Encrypted only if the server refuses clear text.
+    /// Encrypted only if the server refuses an unencrypted session.
     Allow = "allow",
     /// Encrypted if the server offers it. libpq's default.
     #[default]
     Prefer = "prefer",
-    /// Encrypted, the certificate is not checked.
+    /// Encrypted. The certificate is not checked.
     Require = "require",
-    /// Encrypted, the certificate must come from a trusted authority.
+    /// Encrypted. A trusted authority must have issued the certificate.
     VerifyCa = "verify-ca",
-    /// Encrypted, and the certificate must also name the host.
+    /// Encrypted. A trusted authority must have issued the certificate, and the certificate must name the host.
     VerifyFull = "verify-full",
 }
 
 words! {
-    /// Which servers of a list are acceptable.
+    /// The kind of server that is accepted.
     TargetSessionAttrs of Key::TargetSessionAttrs, all in TARGET_SESSION_ATTRS:
     /// Any server. libpq's default.
     #[default]
     Any = "any",
-    /// Sessions accept writes by default.
+    /// A server whose sessions accept writes by default.
     ReadWrite = "read-write",
-    /// Sessions do not accept writes by default.
+    /// A server whose sessions do not accept writes by default.
     ReadOnly = "read-only",
-    /// The server is not in recovery: the only kind that accepts `LISTEN`.
+    /// A server that is not in recovery. Only such a server accepts `LISTEN`.
     Primary = "primary",
-    /// The server is in recovery.
+    /// A server that is in recovery.
     Standby = "standby",
-    /// A standby if there is one, any server otherwise.
+    /// A standby if one can be reached, otherwise any server.
     PreferStandby = "prefer-standby",
 }
 
 words! {
-    /// In which order the servers of a list are tried.
+    /// The order in which the servers of a list are tried.
     LoadBalanceHosts of Key::LoadBalanceHosts, all in LOAD_BALANCE_HOSTS:
-    /// In the order in which they were given. libpq's default.
+    /// The order in which they were given. libpq's default.
     #[default]
     Disable = "disable",
-    /// Hosts in random order, then the addresses of each host in random order.
+    /// A random order of the hosts, and of the addresses of each host.
     Random = "random",
 }
 
 words! {
-    /// How TLS begins on a connection.
+    /// The way in which TLS begins on a connection.
     SslNegotiation of Key::Sslnegotiation, all in SSL_NEGOTIATIONS:
-    /// The client asks whether the server does TLS, and begins it when the server says so.
+    /// The client sends SSLRequest, and begins TLS if the server accepts it.
     #[default]
     Postgres = "postgres",
-    /// TLS from the first byte: one round trip less, PostgreSQL 17 and later.
+    /// TLS begins with the first byte, which saves one round trip. Needs PostgreSQL 17 or later.
     Direct = "direct",
 }
 
 words! {
-    /// Whether a client certificate is sent.
+    /// The condition under which a client certificate is sent.
     SslCertMode of Key::Sslcertmode, all in SSL_CERT_MODES:
-    /// Never, even if there is one.
+    /// It is never sent.
     Disable = "disable",
-    /// If the server asks for one and there is one.
+    /// It is sent if the server asks for one and the client has one.
     #[default]
     Allow = "allow",
-    /// The server must ask for it: otherwise the connection fails.
+    /// The server must ask for it. Otherwise the attempt fails.
     Require = "require",
 }
 
-/// What `min_protocol_version` and `max_protocol_version` take. 3.1 never existed. N12.
+/// The values of `min_protocol_version` and `max_protocol_version`. Version 3.1 was never released.
 pub(super) const PROTOCOL_VERSIONS: &[&str] = &["3.0", "3.2", "latest"];
 
-/// A version of TLS. Older ones are never spoken.
+/// A version of TLS. Older versions are not supported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum TlsVersion {
@@ -135,7 +135,7 @@ pub enum TlsVersion {
 }
 
 impl TlsVersion {
-    /// The word in a connection string.
+    /// Returns the word that is written in a connection string.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -144,14 +144,14 @@ impl TlsVersion {
         }
     }
 
-    /// The lowest version that is spoken when this is the lowest one that the user allows. As in
-    /// libpq, case does not matter. What allows older versions is kept to by not speaking them.
+    /// The lowest version to use, from the text of `ssl_min_protocol_version`. As in libpq, case does not matter.
+    /// A version that is too old to be supported counts as the oldest supported one.
     pub(super) fn lowest(text: &str) -> Option<Self> {
         let older = ["TLSv1", "TLSv1.1"].iter().any(|word| text.eq_ignore_ascii_case(word));
         if older { Some(Self::V1_2) } else { Self::named(text) }
     }
 
-    /// The version of that name. As in libpq, case does not matter.
+    /// The version with this name. As in libpq, case does not matter.
     pub(super) fn named(text: &str) -> Option<Self> {
         [Self::V1_2, Self::V1_3]
             .into_iter()

@@ -81,7 +81,7 @@ const DIFFERENCES: [Difference; 15] = [
         of: ALL,
         explains: |case| {
             is_url(case.text)
-                && refusal(case, "found @ behind the user and password")
+                && refusal(case, "found @ after the user and password")
                 && at(case).starts_with('@')
         },
     },

@@ -189,7 +189,7 @@ fn malformed_pairs_get_the_place_of_the_mistake() {
         ("host= password=x", &format!("host at byte 5: {missing}")),
         ("host = port =5", &format!("host at byte 6: {missing}")),
         ("port=99999", "port at byte 5: expected a number from 1 to 65535"),
-        ("hostaddr=db1", "hostaddr at byte 9: expected an IP address, names belong into host"),
+        ("hostaddr=db1", "hostaddr at byte 9: expected an IP address, names belong in host"),
         ("connect_timeout=5s", "connect_timeout at byte 16: expected a number of seconds"),
         ("connect_timeout=''", "connect_timeout at byte 16: expected a number of seconds"),
         ("keepalives=yes", "keepalives at byte 11: expected a whole number of 32 bits"),

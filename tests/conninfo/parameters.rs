@@ -19,7 +19,7 @@ fn what_is_not_done_is_refused_by_name_and_with_the_reason() {
         ("scram_client_key", "SCRAM keys in place of a password are not supported"),
         ("scram_server_key", "SCRAM keys in place of a password are not supported"),
         ("sslkeylogfile", "the secrets of a TLS session are never written to a file"),
-        ("sslpassword", "encrypted keys are not supported, decrypt the file of sslkey"),
+        ("sslpassword", "encrypted private keys are not supported, decrypt the file of sslkey"),
     ] {
         let error = format!("{key}=x").parse::<Config>().unwrap_err();
         assert_eq!(error.key(), Some(key));

@@ -17,7 +17,7 @@ const UNQUOTED: &str = "expected = after a key, a value with white space in it i
 #[test]
 fn a_slash_in_the_password_of_a_url_is_said_to_be_written_as_a_code() {
     let number = format!(
-        "expected a number from 1 to 65535, and found @ later: a user and password stand in front of @, {CODES}"
+        "expected a number from 1 to 65535, and found @ later: a user and password are written before @, {CODES}"
     );
     refuse(&[
         ("postgres://user:hunter/2@host/db", &format!("port at byte 16: {number}")),
@@ -81,7 +81,7 @@ fn a_comma_between_two_pairs_does_not_name_the_default_server_too() {
 /// In all of these, libpq goes on with a piece of the password as a host, port or database.
 #[test]
 fn a_password_that_is_not_encoded_is_never_taken_for_something_else() {
-    let stray = format!("found @ behind the user and password: {CODES}");
+    let stray = format!("found @ after the user and password: {CODES}");
     let stray = &*stray;
     refuse(
         &[

@@ -154,19 +154,19 @@ fn what_contradicts_itself_is_refused() {
         ("postgres://h?sslnegotiation=direct&sslmode=prefer", direct),
         (
             "sslmode=disable channel_binding=require",
-            "channel_binding: require binds to TLS, which sslmode=disable forbids",
+            "channel_binding: require needs TLS, which sslmode=disable forbids",
         ),
         (
             "ssl_min_protocol_version=TLSv1.3 ssl_max_protocol_version=TLSv1.2",
-            "ssl_min_protocol_version: it is above ssl_max_protocol_version",
+            "ssl_min_protocol_version: the value is greater than ssl_max_protocol_version",
         ),
         (
             "scram_iterations_min=4097 scram_iterations_max=4096",
-            "scram_iterations_min: it is above scram_iterations_max",
+            "scram_iterations_min: the value is greater than scram_iterations_max",
         ),
         (
             "min_protocol_version=latest max_protocol_version=3.0",
-            "min_protocol_version: it is above max_protocol_version",
+            "min_protocol_version: the value is greater than max_protocol_version",
         ),
     ]);
     // Another source may still say what is missing; when there is none, the default counts.

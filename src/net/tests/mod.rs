@@ -97,7 +97,7 @@ fn environment(parameters: &Variables, libpq: &Libpq) -> Variables {
 /// Parts of the errors for values that pgbell refuses and libpq accepts, or checks only later.
 // N45 to N49.
 const STRICTER: [&str; 12] = [
-    "channel_binding: require binds to TLS",
+    "channel_binding: require needs TLS",
     "this version supports only TLSv1.2, TLSv1.3",
     "this version supports only disable, prefer",
     "this version supports only 0",

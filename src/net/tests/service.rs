@@ -184,7 +184,7 @@ async fn an_error_in_a_service_file_has_the_line_and_no_value() {
         ("port=secret", "port in line 2: expected a number from 1 to 65535"),
         (
             "sslpassword=secret",
-            "sslpassword in line 2: encrypted keys are not supported, decrypt the file of sslkey",
+            "sslpassword in line 2: encrypted private keys are not supported, decrypt the file of sslkey",
         ),
         ("ldap://secret", "line 2: services in LDAP are not supported"),
     ] {
