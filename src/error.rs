@@ -1,4 +1,4 @@
-//! The error of the public interface: one opaque, cheaply cloned type with a kind.
+//! The error type of the public interface: opaque, cheap to clone, with a kind.
 
 mod declined;
 mod panicked;
@@ -16,45 +16,45 @@ use crate::proto::wire::{
     ChannelError, DbError, DecodeError, Diagnostic, EncodeError, PayloadError,
 };
 
-/// What went wrong, coarsely enough to decide what to do about it.
+/// The kind of an error, by which a program can decide how to handle it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The connection parameters are wrong: nothing was sent.
+    /// The connection parameters are not valid. Nothing was sent.
     Config,
     /// No server could be reached, or the connection to it broke.
     Connect,
     /// TLS could not be established.
     Tls,
-    /// Authentication failed, or was not what the client insists on.
+    /// Authentication failed, or the server did not use a method that the client requires.
     Auth,
-    /// The server refused: [`Error::db_error`] has its words.
+    /// The server answered with an error, which [`Error::db_error`] returns.
     Server,
-    /// The peer sent bytes that are not PostgreSQL's protocol, or not at that moment.
+    /// The peer sent bytes that PostgreSQL's protocol does not allow, or not in this state.
     Protocol,
     /// A deadline passed.
     Timeout,
-    /// The connection or the listener is over.
+    /// The connection or the listener has ended.
     Closed,
-    /// The call cannot be carried out as asked. Nothing was sent, with one exception: a query that left a transaction open on
-    /// the session of a listener was carried out, and the transaction was rolled back. Then the error of the query itself,
-    /// if there was one, is the [`source`](std::error::Error::source).
+    /// The call is not allowed, or an argument is not valid. Nothing was sent, with one exception: a query that left a
+    /// transaction open on the session of a listener was executed, and the transaction was rolled back. Then the error of
+    /// the query itself, if there was one, is the [`source`](std::error::Error::source).
     Misuse,
-    /// The server asks for something that this build or this crate does not do.
+    /// The server requires something that this build or this crate does not support.
     Unsupported,
-    /// The connection goes through a pooler that does not deliver notifications, or it could not be proven that it does. See
+    /// The connection goes through a pooler that does not deliver notifications, or the delivery proof was not possible. See
     /// [`DeliveryProof`](crate::DeliveryProof).
     Pooler,
-    /// The server is a standby, where LISTEN is refused.
+    /// The server is a standby, which refuses LISTEN.
     Standby,
-    /// The server may have carried out the command: the connection broke after it was sent, or the error that came may be
-    /// no answer to it.
+    /// The server may have executed the command, or not: the connection broke after the command was sent, or the error that
+    /// arrived may not be the answer to it.
     InDoubt,
-    /// An error of the user's own code, or a panic in it: [`Error::other`].
+    /// An error or a panic in the user's own code: [`Error::other`].
     Other,
 }
 
-/// As in the text of an error: `connection`, `timeout`, `in doubt`.
+/// Writes the words that begin the text of an error: `connection`, `timeout`, `in doubt`.
 impl fmt::Display for ErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.label())
@@ -82,13 +82,13 @@ impl ErrorKind {
     }
 }
 
-/// Why an operation failed. Cloning is one reference count.
+/// The error of an operation. A clone shares the error, and costs one reference count.
 ///
 /// # Texts
-/// `{}` is the kind, what went wrong, the server's own words and the hint. It has nothing of the causes, which
-/// [`source`](std::error::Error::source) returns: what prints an error and then its sources prints each fact once. `{:#}`
-/// is the same chain in one line, and `{:?}` too, because `fn main() -> Result<(), pgbell::Error>` prints that. `{:#?}` shows
-/// the parts.
+/// `{}` contains the kind, the message, the server's error and the hint, but not the causes, which
+/// [`source`](std::error::Error::source) returns. So a reporter that prints an error and then its sources prints each fact
+/// once. `{:#}` contains the causes too, in one line. `{:?}` is the same text, because
+/// `fn main() -> Result<(), pgbell::Error>` prints it. `{:#?}` shows the fields.
 ///
 /// ```
 /// use pgbell::{Error, wire};
@@ -101,14 +101,14 @@ impl ErrorKind {
 /// assert_eq!(format!("{error:#}"), "other: in code of the caller: the cache is cold");
 /// ```
 ///
-/// No text of it holds a secret. What a server sent is escaped in these texts, and cut there after 2,048 bytes of each of its
-/// fields; [`db_error`](Self::db_error) and [`hint`](Self::hint) return it whole and as it came. A cause that is an error of
-/// another crate is returned by `source` as it is, and escaped in `{:#}` and `{:?}`. The error of the caller's own code that
-/// [`Error::other`] contains is not escaped there; its causes are.
+/// No text of an error contains a secret. In these texts, each field that a server sent is escaped, and cut after 2,048
+/// bytes; [`db_error`](Self::db_error) and [`hint`](Self::hint) return the fields complete and unchanged. If a cause is an
+/// error of another crate, `source` returns it unchanged, and `{:#}` and `{:?}` escape it. They do not escape the error of
+/// the caller's own code that [`Error::other`] contains, but they escape its causes.
 #[derive(Clone)]
 pub struct Error(Arc<Inner>);
 
-/// Another error: what this one reports, or its cause.
+/// Another error that an [`Error`] contains.
 type Other = Arc<dyn std::error::Error + Send + Sync>;
 
 #[derive(Clone)]
@@ -117,9 +117,9 @@ struct Inner {
     message: Cow<'static, str>,
     hint: Option<Cow<'static, str>>,
     db_error: Option<Box<DbError>>,
-    /// Its text is the message, or the end of it.
+    /// An error of this crate whose text is the message, or the end of it.
     reason: Option<Other>,
-    /// Its text is not part of the message.
+    /// The cause, whose text is not part of the message.
     source: Option<Other>,
     /// See [`Error::passing`].
     passing: bool,
@@ -128,19 +128,19 @@ struct Inner {
 }
 
 impl Error {
-    /// An error of the caller's, for what must return one of this type: a hook for example.
+    /// Creates an error from an error of the caller's own code, for a function that must return this type, such as a hook.
     #[cold]
     pub fn other(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::caused(ErrorKind::Other, "in code of the caller", source)
     }
 
-    /// An error of our own words: lower case, no full stop, what was expected and found.
+    /// Creates an error with a message: in lower case, without a full stop, with what was expected and what was found.
     #[cold]
     pub(crate) fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
         Self::build(Inner::new(kind, message.into()))
     }
 
-    /// An error of a part of this crate, in its own words: it has no cause but its own.
+    /// Creates an error from a more specific error of this crate, whose text becomes the message. It has no source.
     #[cold]
     pub(crate) fn because(
         kind: ErrorKind,
@@ -150,8 +150,8 @@ impl Error {
         Self::build(Inner { reason: Some(Arc::new(reason)), ..inner })
     }
 
-    /// As [`Error::new`], caused by another error, whose text is not repeated. What caused that one causes this one
-    /// too: a fault that came from outside stays one.
+    /// Like [`Error::new`], with another error as the cause, whose text is not part of the message. If the cause is marked
+    /// with [`Error::passing`], the new error is too.
     #[cold]
     pub(crate) fn caused(
         kind: ErrorKind,
@@ -166,7 +166,7 @@ impl Error {
         })
     }
 
-    /// What the server answered. The kind follows from the SQLSTATE.
+    /// Creates an error from an error of the server. The kind depends on the SQLSTATE.
     #[cold]
     pub(crate) fn server(context: impl Into<Cow<'static, str>>, error: DbError) -> Self {
         let (kind, hint) = match error.code() {
@@ -187,7 +187,7 @@ impl Error {
             "22021" | "22P05" if error.is_fatal() => (
                 ErrorKind::Server,
                 Some(
-                    "a notification cannot be told in UTF-8: is the database's encoding SQL_ASCII?",
+                    "the server cannot send a notification as UTF-8: is the database's encoding SQL_ASCII?",
                 ),
             ),
             _ => (ErrorKind::Server, None),
@@ -199,37 +199,37 @@ impl Error {
         })
     }
 
-    /// The same error with a line that says how to get out of it.
+    /// Sets the hint, which says how the error can be avoided.
     #[cold]
     pub(crate) fn with_hint(self, hint: impl Into<Cow<'static, str>>) -> Self {
         Self::build(Inner { hint: Some(hint.into()), ..self.into_inner() })
     }
 
-    /// Its parts, which are copied if the error is shared.
+    /// Returns its fields, which are copied if the error is shared.
     fn into_inner(self) -> Inner {
         Arc::unwrap_or_clone(self.0)
     }
 
-    /// The same error with something before its message: what else was tried.
+    /// Adds a text before the message, such as the failures of earlier attempts.
     #[cold]
     pub(crate) fn preceded_by(self, earlier: &str) -> Self {
         let inner = self.into_inner();
         Self::build(Inner { message: format!("{earlier}{}", inner.message).into(), ..inner })
     }
 
-    /// The same error with the step that failed before its message. Unlike [`Error::caused`], it names the kind once.
+    /// Adds the step that failed before the message. Unlike [`Error::caused`], the text contains the kind only once.
     #[cold]
     pub(crate) fn within(self, step: &str) -> Self {
         self.preceded_by(&format!("{step}: "))
     }
 
-    /// The same error with the server's words cut to what may be kept: for one that outlives its call.
+    /// Cuts the fields of the server's error to a bounded length, for an error that is stored after its call.
     #[cold]
     pub(crate) fn brief(self) -> Self {
         self.shortened().unwrap_or(self)
     }
 
-    /// `None` when it is brief.
+    /// Returns the shortened error, or `None` if it is short already.
     fn shortened(&self) -> Option<Self> {
         let words = self.db_error().map(DbError::diagnostic).filter(Diagnostic::is_long);
         let cause = self.0.source.as_ref().and_then(|cause| cause.downcast_ref::<Self>());
@@ -253,33 +253,34 @@ impl Error {
         Self(Arc::new(inner))
     }
 
-    /// What went wrong, to be matched on.
+    /// Returns the kind of the error.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// The server's own error, when there is one.
+    /// Returns the error that the server sent, if there is one.
     #[must_use]
     pub fn db_error(&self) -> Option<&DbError> {
         self.0.db_error.as_deref()
     }
 
-    /// The five characters of the server's SQLSTATE, when there is one.
+    /// Returns the SQLSTATE of the server's error, five characters, if there is one.
     #[must_use]
     pub fn sqlstate(&self) -> Option<&str> {
         self.db_error().map(DbError::code).filter(|code| !code.is_empty())
     }
 
-    /// A line that says what to change, when we know one. The server's own hint comes second: whole, and as it came.
+    /// Returns a text that says what to change, if there is one: pgbell's hint, else the server's hint, complete and
+    /// not escaped.
     #[must_use]
     pub fn hint(&self) -> Option<&str> {
         self.0.hint.as_deref().or_else(|| self.db_error().and_then(DbError::hint))
     }
 
-    /// The error of a part of this crate that this one reports, to be matched on with `downcast_ref`: a
+    /// Returns the more specific error that this error was created from, for `downcast_ref`: a
     /// [`ConfigError`](crate::config::ConfigError), [`AuthError`](crate::proto::auth::AuthError), [`ChannelError`], [`PayloadError`],
-    /// [`EncodeError`] or [`DecodeError`]. Its text is part of that of this error, and therefore it is no
+    /// [`EncodeError`] or [`DecodeError`]. Its text is part of the text of this error. Therefore it is not a
     /// [`source`](std::error::Error::source).
     ///
     /// ```
@@ -294,14 +295,14 @@ impl Error {
         self.0.reason.as_deref()
     }
 
-    /// Whether the same call may succeed later although nothing in it is changed.
+    /// Returns whether the same call may succeed later, without a change.
     ///
-    /// It may after a broken connection, after a timeout, and with a server that starts, stops or is full. It may also
-    /// when the fault came from something outside of the call that was read for it: a file of certificates, of a key, of
-    /// passwords or of services that is missing, cannot be read, or is being replaced; a password provider that
-    /// returned an error. It may also when a pool had no free slot for the second session that proves delivery. It does not
-    /// after a parameter that is wrong by itself, a password that the server refuses, an unknown database, a protocol
-    /// violation, misuse, a panic.
+    /// True for: a broken connection; a timeout; a server that starts, stops, is full or is a standby; a file of
+    /// certificates, of a key, of passwords or of services that is missing, cannot be read, or is being replaced; a password
+    /// provider that returned an error; a pool without a free slot for the second session of the delivery proof.
+    ///
+    /// False for: a parameter that is not valid in itself, a password that the server refuses, an unknown database, a
+    /// protocol violation, misuse, a panic.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self.0.kind {
@@ -309,8 +310,8 @@ impl Error {
                 true
             }
             ErrorKind::Server => self.sqlstate().is_some_and(|code| {
-                // Class 08 connection, 40 rollback, 53 resources, 57P operator intervention
-                // (57P04: the database was dropped, and stays so). N31.
+                // Class 08 connection, 40 rollback, 53 resources, 57P operator intervention.
+                // 57P04 is not transient: the database was dropped. N31.
                 code.starts_with("08")
                     || code.starts_with("40")
                     || code.starts_with("53")

@@ -15,6 +15,8 @@ const CHECKED: &[&str] = &[
     "src/config",
     "src/proto/auth",
     "src/connection",
+    "src/error",
+    "src/error.rs",
     "src/listener",
     "src/notification",
     "src/notifier",

@@ -1,17 +1,17 @@
-//! Errors of a server that did not take up TLS.
+//! Errors after which an attempt without TLS may follow.
 
 use super::{Error, Inner};
 
 impl Error {
-    /// The same error, marked: the server declined TLS, or the connection ended before anything was decided about the
-    /// server. Where TLS is only preferred, a connection in the clear may follow. A refusal of ours is never marked.
-    #[allow(dead_code, reason = "only the shell with TLS marks, and a build may have none")]
+    /// Marks the error: the server declined TLS, or the connection ended before the server's identity was checked. If TLS is
+    /// only preferred, an unencrypted connection may follow. An error of the client's own checks is never marked.
+    #[allow(dead_code, reason = "only the driver with TLS marks errors, and a build may have none")]
     #[cold]
     pub(crate) fn declined(self) -> Self {
         Self::build(Inner { declined: true, ..self.into_inner() })
     }
 
-    /// Whether it was the server that declined TLS: see [`Error::declined`].
+    /// Returns whether the error is marked with [`Error::declined`].
     pub(crate) fn is_declined(&self) -> bool {
         self.0.declined
     }

@@ -1,16 +1,16 @@
-//! A panic of a task, as an error.
+//! The error for a panic of a task.
 
 use std::any::Any;
 
 use super::{Error, ErrorKind};
 
-/// Most characters of a panic's message that are shown. A message may hold anything.
+/// The maximum length of a panic message in an error, because such a message may have any length.
 #[allow(dead_code, reason = "as for `panicked`")]
 const MESSAGE_CHARS_MAX: usize = 200;
 
-#[allow(dead_code, reason = "only shells have tasks, and a build may have none")]
+#[allow(dead_code, reason = "only drivers have tasks, and a build may have no driver")]
 impl Error {
-    /// `what` has panicked with this payload: a text, or something that is not shown.
+    /// Creates the error for a panic of `what`. The payload is shown if it is a text.
     #[cold]
     pub(crate) fn panicked(what: &str, payload: &(dyn Any + Send)) -> Self {
         let message = payload.downcast_ref::<String>().map(String::as_str);

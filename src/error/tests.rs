@@ -1,4 +1,4 @@
-//! Errors.
+//! Tests of the error type.
 
 mod once;
 
@@ -10,7 +10,7 @@ fn server(code: &str) -> Error {
 }
 
 #[test]
-fn what_may_pass_is_told_from_what_will_not() {
+fn an_error_is_transient_only_if_a_later_call_may_succeed() {
     for code in ["57P01", "57P02", "57P03", "57P05", "53300", "08006", "40001", "25006"] {
         assert!(server(code).is_transient(), "{code}");
     }
@@ -22,7 +22,7 @@ fn what_may_pass_is_told_from_what_will_not() {
 }
 
 #[test]
-fn the_kind_follows_from_the_sqlstate() {
+fn the_kind_depends_on_the_sqlstate() {
     assert_eq!(server("28P01").kind(), ErrorKind::Auth);
     assert_eq!(server("25006").kind(), ErrorKind::Standby);
     assert_eq!(server("42501").kind(), ErrorKind::Server);
@@ -31,7 +31,7 @@ fn the_kind_follows_from_the_sqlstate() {
 }
 
 #[test]
-fn a_hint_is_shown_last_and_survives_a_clone() {
+fn a_hint_is_shown_last_and_does_not_change_a_clone() {
     let first = Error::new(ErrorKind::Config, "no user");
     let shared = first.clone();
     let error = first.with_hint("set PGUSER");
@@ -40,7 +40,7 @@ fn a_hint_is_shown_last_and_survives_a_clone() {
 }
 
 #[test]
-fn causes_are_shown_once_and_reachable() {
+fn a_cause_is_shown_only_by_the_alternate_text_and_returned_as_the_source() {
     let inner = Error::new(ErrorKind::Connect, "broken pipe");
     let outer = Error::caused(ErrorKind::InDoubt, "the connection was lost", inner);
     assert_eq!(outer.to_string(), "in doubt: the connection was lost");
@@ -49,7 +49,7 @@ fn causes_are_shown_once_and_reachable() {
 }
 
 #[test]
-fn an_error_that_is_kept_is_brief_and_so_is_its_cause() {
+fn a_brief_error_has_short_fields_and_so_has_its_cause() {
     let long = DbError::new(Severity::Error, "42501", &"é".repeat(100_000));
     let long = Error::server("refused", long).with_hint("ask");
     let outer = Error::caused(ErrorKind::InDoubt, "lost", long.clone());
@@ -60,19 +60,19 @@ fn an_error_that_is_kept_is_brief_and_so_is_its_cause() {
     let outer = outer.brief();
     let cause = std::error::Error::source(&outer).unwrap().downcast_ref::<Error>().unwrap();
     assert!(cause.db_error().unwrap().message().len() < 2_000);
-    // What is short stays as it is.
+    // A short error is not copied.
     let short = server("57P01");
     assert!(Arc::ptr_eq(&short.clone().brief().0, &short.0));
 }
 
 #[test]
-fn it_can_be_cloned_sent_and_kept() {
+fn an_error_is_send_sync_clone_and_static() {
     fn check<T: Send + Sync + Clone + 'static>() {}
     check::<Error>();
 }
 
 #[test]
-fn a_panic_is_an_error_with_as_much_of_its_message_as_is_sane() {
+fn the_error_of_a_panic_contains_at_most_200_characters_of_its_message() {
     let error = Error::panicked("the attempt", &"gone");
     assert_eq!(error.kind(), ErrorKind::Other);
     assert_eq!(error.to_string(), "other: the attempt panicked: gone");
@@ -83,8 +83,7 @@ fn a_panic_is_an_error_with_as_much_of_its_message_as_is_sane() {
     assert_eq!(Error::panicked("the attempt", &404).to_string(), "other: the attempt panicked");
 }
 
-/// Whatever a server or a library says, and wherever in an error it stands.
-/// An error of another driver, with the text of a server.
+/// An error of another crate, whose text comes from a server.
 #[derive(Debug)]
 struct Unescaped(String);
 
@@ -96,7 +95,7 @@ impl fmt::Display for Unescaped {
 
 impl std::error::Error for Unescaped {}
 
-/// The error of a user's hook that the other one has caused.
+/// An error of a user's hook, caused by an `Unescaped`.
 #[derive(Debug)]
 struct Load(Unescaped);
 
@@ -113,20 +112,20 @@ impl std::error::Error for Load {
 }
 
 #[test]
-fn no_text_of_a_peer_is_shown_without_a_bound() {
+fn text_of_a_peer_is_cut_and_escaped_wherever_it_is_in_an_error() {
     let long = "h\u{1b}".repeat(500_000);
     let mut words = DbError::new(Severity::Error, &long, &long);
     for field in *b"SVDHWstcdnFRq" {
         words = words.with_field(field, &long);
     }
     let server = Error::server("the server refused the query", words);
-    assert_eq!(server.hint(), Some(&*long), "the getter returns all of it");
+    assert_eq!(server.hint(), Some(&*long), "the getter does not cut the text");
     let tls = Error::caused(ErrorKind::Tls, "the handshake failed", long);
     let both = Error::caused(ErrorKind::InDoubt, "the connection was lost", server.clone());
     let other = Error::other(Load(Unescaped("h\u{1b}".repeat(1_000))));
     for error in [server.clone(), tls, both, other, server.preceded_by("another failed: ")] {
         let (display, debug) = (format!("{error:#}"), format!("{error:?}"));
-        // A byte takes six when it is written out.
+        // An escaped byte takes six bytes.
         assert!(display.len() < 64 * 1024, "{} bytes of Display", display.len());
         assert!(debug.len() < 256 * 1024, "{} bytes of Debug", debug.len());
         assert!(!format!("{display}{debug}").contains(char::is_control));
@@ -134,7 +133,7 @@ fn no_text_of_a_peer_is_shown_without_a_bound() {
 }
 
 #[test]
-fn a_fault_that_came_from_outside_stays_one_whatever_is_said_about_it() {
+fn a_passing_error_stays_passing_when_it_is_changed_or_becomes_a_cause() {
     let fault = || Error::new(ErrorKind::Config, "the file is empty").passing();
     let shared = fault();
     let (hinted, marked) = (shared.clone().with_hint("fill it"), Error::new(ErrorKind::Auth, "x"));
@@ -153,16 +152,16 @@ fn a_fault_that_came_from_outside_stays_one_whatever_is_said_about_it() {
         assert!(error.is_passing() && error.is_transient(), "{error}");
     }
     assert!(shared.is_passing());
-    // To mark one does not mark another.
+    // A mark does not change a clone.
     assert!(!marked.is_passing() && !marked.is_transient());
-    // What has ended has ended, whatever the cause.
+    // A listener that has ended never succeeds later, whatever the cause.
     let over = Error::caused(ErrorKind::Closed, "the listener has ended", fault());
     assert!(!over.is_transient(), "{over}");
     assert!(!Error::new(ErrorKind::Config, "no user").is_transient());
 }
 
 #[test]
-fn kinds_states_and_policies_have_words_for_a_person() {
+fn kinds_states_and_overflow_policies_have_readable_texts() {
     use std::time::Duration;
 
     use crate::proto::supervisor::{Overflow, State};

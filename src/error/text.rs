@@ -1,4 +1,4 @@
-//! How an error is printed: by itself, with its causes, in its parts.
+//! The texts of an error: `Display` and `Debug`, with and without its causes.
 
 use std::error::Error as StdError;
 use std::fmt::{self, Write};
@@ -7,7 +7,7 @@ use super::{Error, ErrorKind};
 use crate::proto::wire::escape::Escaped;
 
 impl Error {
-    /// What went wrong, causes included, without the kind and the hint: for a text that has these already.
+    /// Returns the message and the causes, without the kind and the hint, for a text that contains these already.
     pub(crate) fn words(&self) -> String {
         let mut words = String::new();
         // Writing to a string does not fail.
@@ -33,12 +33,12 @@ impl Error {
                     of_user = error.0.kind == ErrorKind::Other;
                     write!(out, ": {error}")?;
                 }
-                // The user's own text. Its causes may contain the text of a peer.
+                // The text of the user's own error is trusted. Its causes may contain text of a peer.
                 None if of_user => {
                     of_user = false;
                     write!(out, ": {cause}")?;
                 }
-                // A library's words may repeat what the peer sent: the names of a certificate for example.
+                // The text of a library's error may contain bytes of the peer, such as the names of a certificate.
                 None => write!(out, ": {}", Escaped(&cause.to_string()))?,
             }
             next = cause.source();

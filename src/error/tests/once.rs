@@ -1,4 +1,4 @@
-//! Each fact of an error is printed once, whatever prints it.
+//! Tests that every text of an error contains each fact only once.
 
 use std::error::Error as StdError;
 use std::io;
@@ -15,7 +15,7 @@ use crate::proto::wire::{
 };
 use crate::proto::wire::{Severity, check_channel};
 
-/// As anyhow, eyre and most log lines print an error: its text, and that of each cause.
+/// Prints an error as anyhow, eyre and most log lines do: its text, and the text of each cause.
 fn chain(error: &dyn StdError) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -26,8 +26,8 @@ fn chain(error: &dyn StdError) -> String {
     text
 }
 
-/// Every three words that follow one another stand in the text once.
-fn says_nothing_twice(text: &str) {
+/// Checks that no sequence of three words is in the text twice.
+fn assert_no_repetition(text: &str) {
     let words: Vec<&str> = text.split_whitespace().collect();
     for (at, three) in words.windows(3).enumerate() {
         let rest = &words[at + 1..];
@@ -98,7 +98,7 @@ fn of_auth() -> Vec<Error> {
         AuthError::Unsatisfiable { require_auth, channel_binding: ChannelBinding::Prefer },
         AuthError::Credentials { problem: "the user name contains a NUL" },
         AuthError::from(NonAsciiPassword),
-        AuthError::Misuse { problem: "computation asked for when none is due" },
+        AuthError::Misuse { problem: "a computation was requested, but none is pending" },
     ];
     others.into_iter().chain(scram.map(AuthError::from)).map(Error::from).collect()
 }
@@ -144,7 +144,7 @@ fn of_config() -> Vec<Error> {
     texts.iter().map(|text| text.parse::<Config>().unwrap_err().into()).collect()
 }
 
-/// What several addresses have answered.
+/// Errors of one address or several.
 fn of_addresses() -> Vec<Error> {
     let refused = |at: &str| {
         let error = Error::new(ErrorKind::Connect, "Connection refused (os error 111)");
@@ -162,7 +162,7 @@ fn of_addresses() -> Vec<Error> {
     ]
 }
 
-/// Errors of every constructor, alone and as the cause of another one.
+/// Returns errors of every constructor, alone and as the cause of another error.
 fn all() -> Vec<Error> {
     let mut all: Vec<Error> = [of_auth(), of_wire(), of_config(), of_addresses()].concat();
     let (broken, lost) = ("the connection broke while we read", "the connection was lost");
@@ -185,7 +185,7 @@ fn all() -> Vec<Error> {
 #[test]
 fn a_reporter_that_prints_the_causes_too_prints_each_fact_once() {
     for error in all() {
-        says_nothing_twice(&chain(&error));
+        assert_no_repetition(&chain(&error));
     }
 }
 
@@ -200,9 +200,9 @@ fn the_alternate_text_is_the_whole_chain_and_the_plain_one_has_no_cause() {
     }
 }
 
-/// `fn main() -> Result<(), pgbell::Error>` prints it so.
+/// `fn main() -> Result<(), pgbell::Error>` prints `Debug`.
 #[test]
-fn debug_of_an_error_is_a_text_for_a_person() {
+fn debug_of_an_error_is_a_readable_text() {
     for error in all() {
         let debug = format!("{error:?}");
         assert_eq!(debug, chain(&error));
@@ -215,7 +215,7 @@ fn debug_of_an_error_is_a_text_for_a_person() {
 }
 
 #[test]
-fn the_name_of_a_channel_is_said_to_be_wrong_once() {
+fn the_error_of_a_channel_name_contains_its_cause_once() {
     let error = Error::from(check_channel("").unwrap_err());
     assert_eq!(format!("{error:#}"), "misuse: channel name is empty: 1 to 63 bytes");
     assert_eq!(chain(&error), format!("{error:#}"));
