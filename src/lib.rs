@@ -1,4 +1,4 @@
-//! PostgreSQL LISTEN/NOTIFY client that speaks the wire protocol itself.
+//! A client for PostgreSQL's LISTEN and NOTIFY, with its own implementation of the wire protocol.
 //!
 //! ```no_run
 //! use pgbell::{Event, Listener, Notifier};
@@ -25,57 +25,62 @@
 //! | type | what it is | when |
 //! |---|---|---|
 //! | [`Listener`] | a task reads the socket into a bounded queue | in a service: the socket is always read |
-//! | [`Connection`] | whoever waits on it reads the socket; views straight from the receive buffer | one loop that does nothing else, at the speed of the socket; queries beside |
-//! | [`Notifier`] | many tasks send over one connection, pipelined | to send |
+//! | [`Connection`] | the calling task reads the socket; batches are views of the receive buffer | in one loop that does nothing else, at the speed of the socket; also for queries |
+//! | [`Notifier`] | many tasks send over one connection, pipelined | to publish |
 //!
-//! # What is promised
+//! # Guarantees
 //!
-//! While a session lives, every notification that the server writes to it is delivered once and in the
-//! server's order, or is part of a reported loss: [`Lagged`] counts exactly what a full queue dropped, a
-//! [`Gap`] says where the server may have sent what could not be received. Every way to receive carries
-//! both. [`Listener::listen`] returns after the server has committed it: what is committed from then on
-//! arrives. PostgreSQL keeps no notification for a session that is gone: after a loss, read the state again.
+//! While a session is open, every notification that the server sends to it is delivered once and in the
+//! server's order, or is part of a reported loss. [`Lagged`] contains the exact number of notifications that were
+//! dropped because the queue was full. A [`Gap`] reports that the server may have sent notifications that were not
+//! received. Every method that receives returns both. [`Listener::listen`] returns after the server has committed the
+//! LISTEN: every notification of a later commit arrives. PostgreSQL does not store notifications for a session that has
+//! ended. So read the state again after a loss.
 //!
-//! Memory is bounded, whatever a server sends; no length that it announces is allocated. Nothing that it
-//! sends panics, and no error or `Debug` text shows a secret.
+//! Memory is bounded, whatever a server sends. A length is not trusted before the bytes have arrived. No message of a
+//! server causes a panic, and no error or `Debug` text shows a secret.
 //!
-//! A [`Listener`] whose session is lost comes back by itself, listens to everything again, and tells a [`Gap`] in
-//! its place; [`on_live`](ListenerBuilder::on_live) reads the state before anything later is delivered.
+//! If a [`Listener`] loses its session, it reconnects by itself, listens to all channels again, and delivers a [`Gap`]
+//! at that position of the stream. [`on_live`](ListenerBuilder::on_live) can read the state before any later
+//! notification is delivered.
 //!
-//! # Lent, kept, owned
+//! # Borrowed, shared and owned notifications
 //!
-//! - A [`Batch`] is lent from the receive buffer: nothing is copied, and it is over with the next call.
-//! - [`Batch::share`] and [`NotificationRef::retain`] keep what was lent, on any thread and for as long as they
-//!   like, by keeping its buffer. Buffers are counted ([`Stats::pinned_bytes`]) and capped
-//!   ([`ListenerBuilder::pin_limit_bytes`]); beyond that, and where it is cheaper, they copy.
-//! - A [`Notification`], from [`Listener::recv`] or [`NotificationRef::to_owned`], is a copy: without an
-//!   allocation up to 79 bytes of channel and payload.
+//! - A [`Batch`] borrows from the receive buffer. Nothing is copied, and the batch is valid until the next call.
+//! - [`Batch::share`] and [`NotificationRef::retain`] return notifications that any thread can keep for any time. They
+//!   keep the receive buffer in memory. Such buffers are counted ([`Stats::pinned_bytes`]) and limited
+//!   ([`ListenerBuilder::pin_limit_bytes`]). Above the limit, and where a copy is cheaper, the notifications are copied.
+//! - A [`Notification`], from [`Listener::recv`] or [`NotificationRef::to_owned`], is a copy. Up to 79 bytes of channel
+//!   and payload, it needs no allocation.
 //!
 //! # Parts without I/O
 //!
-//! With the feature `proto`, the module `proto` has the parts that do no I/O: the codec, the session, the supervisor and the ring, for
-//! other runtimes, fuzzing and simulation. They build without the default features, and are outside of semantic versioning.
+//! With the feature `proto`, the module `proto` contains the parts that do no I/O: the codec, the session, the supervisor
+//! and the ring, for other runtimes, fuzzing and simulation. They build without the default features, and are outside of
+//! semantic versioning.
 //!
 //! # Features
 //!
 //! | feature | default | adds |
 //! |---|---|---|
-//! | `tokio` | yes | everything that opens a socket |
-//! | `saslprep` | yes | SCRAM with passwords beyond ASCII |
+//! | `tokio` | yes | all types that use a socket |
+//! | `saslprep` | yes | SCRAM with passwords that are not ASCII |
 //! | `tls-ring` | yes | TLS by rustls, with the cryptography of ring |
-//! | `tls-aws-lc-rs` | | TLS by rustls, with that of AWS-LC: post-quantum key exchange, FIPS |
+//! | `tls-aws-lc-rs` | | TLS by rustls, with the cryptography of AWS-LC: post-quantum key exchange, FIPS |
 //! | `tls` | | TLS by rustls, with the provider that the process has installed |
-//! | `tracing` | | events of a [`Listener`], and a span `connect` for each attempt |
+//! | `tracing` | | log events of a [`Listener`], and a span `connect` for each attempt |
 //! | `metrics` | | the statistics of a [`Listener`] as counters and gauges: [`Stats`] |
 //! | `proto` | | `proto`: the parts without I/O, outside of semantic versioning |
 //! | `testing` | | `testing`: a scripted server, and a backend with real LISTEN and NOTIFY, for tests |
 //!
 //! # Log and metrics
 //!
-//! With the feature `tracing`, the events of a listener are in a span `pgbell_listener` with the fields `id` and `application`:
-//! sessions that are established, lost and handed over, attempts that fail, hooks that fail, the end.
+//! With the feature `tracing`, the log events of a listener are in a span `pgbell_listener` with the fields `id` and
+//! `application`. They report sessions that are established, lost and handed over, attempts that fail, hooks that fail,
+//! and the end of the listener.
 //!
-//! With the feature `metrics`, the [`Stats`] of a listener are counters and gauges. Their names are in its documentation.
+//! With the feature `metrics`, the [`Stats`] of a listener are counters and gauges. The documentation of [`Stats`] lists
+//! their names.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -89,7 +94,7 @@ pub mod proto;
     dead_code,
     unreachable_pub,
     unused_imports,
-    reason = "what is public in it is for the feature `proto`"
+    reason = "its public items are only for the feature `proto`"
 )]
 mod proto;
 
@@ -122,7 +127,7 @@ pub use proto::session::{Column, Row, Rows};
 pub use proto::supervisor::{ChannelState, Listening, Live, Overflow, State};
 pub use proto::wire::{DbError, TransactionStatus};
 
-/// The code in the README is compiled.
+/// Compiles the examples of the README.
 #[cfg(all(doctest, feature = "tokio"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -1,16 +1,16 @@
 //! The parts of pgbell that do no I/O, for fuzzing, benchmarks, simulation and other runtimes.
 //!
-//! **They are outside of semantic versioning**: any release may change them. They need the feature `proto`, and build without the
-//! other features.
+//! **They are outside of semantic versioning**: any release may change them. They need the feature `proto`, and build
+//! without the other features.
 //!
-//! | module | what it is |
+//! | module | contents |
 //! |---|---|
 //! | [`wire`] | the codec: frames, messages, quoting, limits |
 //! | [`auth`] | the answers to the server's requests for authentication |
-//! | [`route`] | which candidate an attempt tries next |
+//! | [`route`] | the order in which an attempt tries its candidates |
 //! | [`session`] | one connection: login, commands, channels |
 //! | [`supervisor`] | one listener: reconnecting, gaps, heartbeats, handovers |
-//! | [`ring`] | the lock-free queue between reader and consumer |
+//! | [`ring`] | the lock-free data structure of the queue between a listener's task and its consumer |
 
 pub mod auth;
 pub mod ring;
