@@ -26,6 +26,7 @@ const CHECKED: &[&str] = &[
     "src/proto/route",
     "src/proto/session",
     "src/proto/supervisor",
+    "src/proto/wire",
     "testkit/README.md",
     "testkit/SERVERS.md",
 ];

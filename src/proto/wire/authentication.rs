@@ -1,4 +1,4 @@
-//! Authentication, the body of an `R` message.
+//! The Authentication messages, with type byte `R`.
 
 use std::fmt;
 
@@ -6,9 +6,9 @@ use super::cursor::{Body, Reader};
 use super::error::{DecodeError, EncodeError};
 use super::escape::EscapedBytes;
 
-/// The body of an `R` message: what the server asks for, or that it is satisfied.
+/// The body of an `R` message: a request for authentication, or AuthenticationOk.
 ///
-/// `Debug` shows codes and lengths, nothing of an exchange.
+/// `Debug` shows codes and lengths, but no data of the exchange.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Authentication<'a> {
@@ -21,26 +21,26 @@ pub enum Authentication<'a> {
         /// Four random bytes of the server.
         salt: [u8; 4],
     },
-    /// Code 10: the mechanism names, each ended by a NUL, then an empty one. Checked by decode.
+    /// Code 10: the mechanism names, each ended by a NUL, then an empty one. `decode` checks the list.
     Sasl {
-        /// The list as on the wire, the final empty name included.
+        /// The encoded list, with the final empty name.
         mechanisms: &'a [u8],
     },
     /// Code 11: the server's challenge.
     SaslContinue(&'a [u8]),
-    /// Code 12: the server's last word.
+    /// Code 12: the server's final message.
     SaslFinal(&'a [u8]),
-    /// Any other code: Kerberos (2), GSSAPI (7, 8), SSPI (9) and what is not assigned.
+    /// Any other code: Kerberos (2), GSSAPI (7, 8), SSPI (9) and codes that are not assigned.
     Unsupported {
         /// The code.
         code: i32,
-        /// What followed it.
+        /// The bytes after the code.
         data: &'a [u8],
     },
 }
 
 impl<'a> Authentication<'a> {
-    /// The names of the mechanisms a SASL request offers; none for every other request.
+    /// Returns the names of the mechanisms that a SASL request offers. For every other request there are none.
     #[must_use]
     pub const fn mechanisms(&self) -> SaslMechanisms<'a> {
         match self {
@@ -49,7 +49,7 @@ impl<'a> Authentication<'a> {
         }
     }
 
-    /// The number on the wire.
+    /// Returns the code of the message.
     #[must_use]
     pub const fn code(&self) -> i32 {
         match self {
@@ -63,7 +63,7 @@ impl<'a> Authentication<'a> {
         }
     }
 
-    /// Leaves what does not belong to the message unread.
+    /// Decodes the message. Bytes after it are not read.
     pub(crate) fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         Ok(match reader.i32("authentication code")? {
             0 => Self::Ok,
@@ -85,7 +85,7 @@ impl<'a> Authentication<'a> {
             Self::Ok | Self::CleartextPassword => Ok(()),
             Self::Md5Password { salt } => body.bytes(salt),
             Self::Sasl { mechanisms } => {
-                // The list is the caller's: what decode would refuse is not sent.
+                // The list comes from the caller. A list that `decode` refuses is not sent.
                 let mut reader = Reader::new("AuthenticationSASL", mechanisms);
                 let whole = mechanism_list(&mut reader).and_then(|_| reader.finish());
                 match whole {
@@ -104,7 +104,7 @@ impl<'a> Authentication<'a> {
     }
 }
 
-/// One name or more, each ended by a NUL, then an empty name. A11.
+/// Reads one name or more, each ended by a NUL, then an empty name. A11.
 fn mechanism_list<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], DecodeError> {
     let list = reader.remaining();
     if reader.cstr("mechanism name")?.is_empty() {
@@ -122,7 +122,7 @@ pub struct SaslMechanisms<'a> {
 }
 
 impl<'a> SaslMechanisms<'a> {
-    /// Over a list as [`Authentication::Sasl`] holds it. Ends at the first empty name.
+    /// Creates an iterator over the list of an [`Authentication::Sasl`]. It ends at the first empty name.
     #[must_use]
     pub const fn new(list: &'a [u8]) -> Self {
         Self { rest: list }

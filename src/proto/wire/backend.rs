@@ -1,8 +1,7 @@
 //! Messages that the server sends.
 //!
-//! [`BackendMessage::decode`] checks a frame to its last byte, so that what it returns can be
-//! looked at without another error. [`BackendMessage::encode`] is the server half, for tests and
-//! for servers that are not PostgreSQL.
+//! [`BackendMessage::decode`] checks a frame to its last byte, so that the fields of a message can be
+//! read without further errors. [`BackendMessage::encode`] is for tests and for servers that are not PostgreSQL.
 
 use std::fmt;
 
@@ -29,7 +28,7 @@ pub use super::parts::{BackendKeyData, CopyResponse, TransactionStatus};
 pub enum BackendMessage<'a> {
     /// `R`.
     Authentication(Authentication<'a>),
-    /// `K`: what a CancelRequest needs.
+    /// `K`: the data that a CancelRequest needs.
     BackendKeyData(BackendKeyData<'a>),
     /// `S`.
     ParameterStatus {
@@ -44,14 +43,15 @@ pub enum BackendMessage<'a> {
     NotificationResponse(RawNotification<'a>),
     /// `E`.
     ErrorResponse(Diagnostic<'a>),
-    /// `E` in the form of protocol 2, before authentication: text without line end or NUL. N3.
+    /// `E` in the form of protocol 2, before authentication: text without line end or NUL.
+    // N3.
     LegacyError {
-        /// The text, in whatever encoding the server has.
+        /// The text, in the encoding of the server.
         text: &'a [u8],
     },
     /// `Z`.
     ReadyForQuery {
-        /// Whether a transaction is open.
+        /// The state of the transaction.
         status: TransactionStatus,
     },
     /// `C`.
@@ -83,9 +83,9 @@ pub enum BackendMessage<'a> {
     CopyDone,
     /// `v`.
     NegotiateProtocolVersion {
-        /// The newest version that the server speaks.
+        /// The newest version that the server supports.
         version: ProtocolVersion,
-        /// The `_pq_.` options that it does not know.
+        /// The `_pq_.` options that it does not support.
         options: Names<'a>,
     },
     /// `1`.
@@ -111,10 +111,11 @@ pub enum BackendMessage<'a> {
 }
 
 impl<'a> BackendMessage<'a> {
-    /// Reads a frame of the server.
+    /// Decodes a frame of the server.
     ///
     /// # Errors
-    /// The type byte is unknown, or the body is not exactly such a message. N5.
+    /// The type byte is unknown, or the body is not valid for this type, or has more bytes.
+    // N5.
     pub fn decode(frame: Frame<'a>) -> Result<Self, DecodeError> {
         let Some(shape) = tags::backend(frame.tag) else {
             return Err(DecodeError::unknown_tag("backend", frame.tag));
@@ -124,7 +125,7 @@ impl<'a> BackendMessage<'a> {
         }
         let mut reader = Reader::new(shape.name, frame.body);
         let message = match frame.tag {
-            // These three read to the end in their own way.
+            // These three check the end of the body themselves.
             b'A' => return RawNotification::decode(reader).map(Self::NotificationResponse),
             b'E' => return Diagnostic::decode(reader).map(Self::ErrorResponse),
             b'N' => return Diagnostic::decode(reader).map(Self::NoticeResponse),
@@ -173,10 +174,10 @@ impl<'a> BackendMessage<'a> {
         Ok(message)
     }
 
-    /// Reads the beginning of a ParameterStatus: the name and as much as there is of the value.
+    /// Decodes the beginning of a ParameterStatus: the name, and the beginning of the value.
     ///
     /// # Errors
-    /// The name or the value ends the body before its end.
+    /// The name has no NUL, or bytes follow the NUL of the value.
     pub(crate) fn parameter_status(beginning: &'a [u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new("ParameterStatus", beginning);
         let name = reader.cstr("parameter name")?;
@@ -187,7 +188,7 @@ impl<'a> BackendMessage<'a> {
         Ok(Self::ParameterStatus { name, value })
     }
 
-    /// The type byte.
+    /// Returns the type byte.
     #[must_use]
     pub const fn tag(&self) -> u8 {
         match self {
@@ -218,7 +219,7 @@ impl<'a> BackendMessage<'a> {
         }
     }
 
-    /// The manual's name of the message.
+    /// Returns the name of the message in PostgreSQL's manual.
     #[must_use]
     pub fn name(&self) -> &'static str {
         tags::backend(self.tag()).map_or("", |shape| shape.name)
@@ -227,7 +228,7 @@ impl<'a> BackendMessage<'a> {
     /// Appends the message to `out`.
     ///
     /// # Errors
-    /// A value does not fit into it. Nothing was written.
+    /// A value is not valid or too long for this message. Nothing was written.
     pub fn encode(&self, out: &mut BytesMut) -> Result<(), EncodeError> {
         let tag = self.tag();
         if let Self::LegacyError { text } = self {
@@ -235,7 +236,7 @@ impl<'a> BackendMessage<'a> {
         }
         match tags::backend(tag) {
             Some(shape) => tagged(out, tag, shape, |body| self.write(body)),
-            // Not reached: every message has its row in the table.
+            // Not reached: the table contains every message.
             None => Ok(()),
         }
     }
@@ -260,7 +261,7 @@ impl<'a> BackendMessage<'a> {
                 }
                 body.i32(*process_id)?;
                 body.cstr("channel", channel)?;
-                // Not `cstr`: what was decoded can be encoded, a NUL inside included. N14.
+                // Not `cstr`, because a decoded payload with a NUL inside must be encodable: N14.
                 body.bytes(payload)?;
                 body.u8(0)
             }
@@ -351,7 +352,7 @@ fn legacy_error(text: &[u8], out: &mut BytesMut) -> Result<(), EncodeError> {
     if bytes > max {
         return Err(EncodeError::TooLong { message: MESSAGE, bytes, max });
     }
-    // With a control character or nothing in its place, a reader would see a length word.
+    // With control characters, or with less text, a receiver would read these four bytes as a length word.
     if text.len() < 4 || text.iter().take(4).any(|byte| byte.is_ascii_control()) {
         let expected = "four printable characters or more";
         return Err(EncodeError::BadValue { message: MESSAGE, field: "text", expected });

@@ -1,14 +1,14 @@
-//! Buffers that a long message has made large.
+//! Frees the memory of buffers that a long message has made large.
 
 use std::collections::VecDeque;
 
 use bytes::BytesMut;
 
-/// Makes a receive buffer `standard` bytes large again, when a long message has made it larger and what is left in it
-/// takes at most half of that.
+/// Replaces a receive buffer that is larger than `standard` bytes by one of this size, if its content has at most half of
+/// the size.
 ///
-/// Costs a comparison, and a move of what is left. Nothing is allocated for a buffer that never was larger.
-#[allow(dead_code, reason = "only shells receive, and a build may have none")]
+/// It costs a comparison, and a copy of the content. A buffer that never was larger causes no allocation.
+#[allow(dead_code, reason = "only drivers receive, and a build may have no driver")]
 pub(crate) fn shrink(buffer: &mut BytesMut, standard: usize) {
     let length = buffer.len();
     if length <= standard / 2 && buffer.try_reclaim(standard - length + 1) {
@@ -18,14 +18,14 @@ pub(crate) fn shrink(buffer: &mut BytesMut, standard: usize) {
     }
 }
 
-/// Frees a send buffer that is empty and holds more than `kept` bytes of memory.
+/// Frees a send buffer that is empty and has more than `kept` bytes of memory.
 pub(crate) fn release(buffer: &mut BytesMut, kept: usize) {
     if buffer.is_empty() && buffer.try_reclaim(kept + 1) {
         *buffer = BytesMut::new();
     }
 }
 
-/// Frees a queue that is empty and has room for more than `kept` elements.
+/// Frees a queue that is empty and has capacity for more than `kept` elements.
 pub(crate) fn release_queue<T>(queue: &mut VecDeque<T>, kept: usize) {
     if queue.is_empty() && queue.capacity() > kept {
         *queue = VecDeque::new();
@@ -38,7 +38,7 @@ mod tests {
 
     use super::*;
 
-    /// How much memory there is behind a buffer.
+    /// Returns the size of the memory of a buffer.
     fn size(buffer: &mut BytesMut) -> usize {
         let mut bytes = buffer.len();
         while buffer.try_reclaim(bytes - buffer.len() + 1) {
@@ -48,9 +48,9 @@ mod tests {
     }
 
     #[test]
-    fn a_buffer_of_the_standard_size_stays_where_it_is() {
+    fn a_buffer_of_the_standard_size_is_not_replaced() {
         let mut buffer = BytesMut::with_capacity(1_024);
-        let place = buffer.as_ptr();
+        let address = buffer.as_ptr();
         for _ in 0..10 {
             buffer.extend_from_slice(&[1; 1_024]);
             shrink(&mut buffer, 1_024);
@@ -59,12 +59,12 @@ mod tests {
             buffer.advance(24);
             shrink(&mut buffer, 1_024);
             buffer.reserve(1_024);
-            assert_eq!((buffer.as_ptr(), size(&mut buffer)), (place, 1_024));
+            assert_eq!((buffer.as_ptr(), size(&mut buffer)), (address, 1_024));
         }
     }
 
     #[test]
-    fn a_buffer_shrinks_when_what_is_left_of_it_is_short_and_keeps_that() {
+    fn a_large_buffer_shrinks_when_its_content_is_short_and_keeps_the_content() {
         let mut buffer = BytesMut::with_capacity(1_024);
         buffer.extend_from_slice(&[1; 5_000]);
         buffer.extend_from_slice(&[2; 500]);
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_empty_and_large_is_freed() {
+    fn an_empty_large_buffer_or_queue_is_freed() {
         let mut buffer = BytesMut::from(&[1; 5_000][..]);
         release(&mut buffer, 1_024);
         assert_eq!(buffer.len(), 5_000);

@@ -1,8 +1,7 @@
-//! The only two places where bytes become values and values become bytes.
+//! The reader and the writer of message bodies, which all messages use.
 //!
-//! [`Reader`] takes a body apart: every read is bounded by the body, and a short one is an error
-//! value. [`Body`] puts one together inside the caller's buffer and fills the length word in last;
-//! if anything fails, the buffer is as it was.
+//! [`Reader`] reads a body. No read goes beyond the body; if the body is too short, the read returns an error.
+//! [`Body`] writes a body into the caller's buffer, and the length word last. If anything fails, the buffer is unchanged.
 
 use bytes::{BufMut, BytesMut};
 
@@ -14,24 +13,24 @@ use super::tags::Shape;
 #[derive(Debug, Clone, Copy)]
 pub struct Reader<'a> {
     message: &'static str,
-    /// What has not been read. Only ever shrinks, from the front.
+    /// The bytes that have not been read.
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    /// Starts at the first byte of `body`; errors will name `message`.
+    /// Creates a reader at the first byte of `body`. Its errors name `message`.
     #[must_use]
     pub const fn new(message: &'static str, body: &'a [u8]) -> Self {
         Self { message, rest: body }
     }
 
-    /// The name that errors carry.
+    /// Returns the name of the message in errors.
     #[must_use]
     pub const fn message(&self) -> &'static str {
         self.message
     }
 
-    /// What has not been read, without reading it.
+    /// Returns the bytes that have not been read, and does not read them.
     #[must_use]
     pub const fn remaining(&self) -> &'a [u8] {
         self.rest
@@ -45,15 +44,15 @@ impl<'a> Reader<'a> {
         Ok(*head)
     }
 
-    /// One byte.
+    /// Reads one byte.
     ///
     /// # Errors
-    /// The body is over.
+    /// No byte is left.
     pub fn u8(&mut self, field: &'static str) -> Result<u8, DecodeError> {
         self.array::<1>(field).map(|[byte]| byte)
     }
 
-    /// Two bytes, signed.
+    /// Reads two bytes, signed.
     ///
     /// # Errors
     /// Fewer than two bytes are left.
@@ -61,7 +60,7 @@ impl<'a> Reader<'a> {
         self.array(field).map(i16::from_be_bytes)
     }
 
-    /// Two bytes, unsigned.
+    /// Reads two bytes, unsigned.
     ///
     /// # Errors
     /// Fewer than two bytes are left.
@@ -69,7 +68,7 @@ impl<'a> Reader<'a> {
         self.array(field).map(u16::from_be_bytes)
     }
 
-    /// Four bytes, signed.
+    /// Reads four bytes, signed.
     ///
     /// # Errors
     /// Fewer than four bytes are left.
@@ -77,7 +76,7 @@ impl<'a> Reader<'a> {
         self.array(field).map(i32::from_be_bytes)
     }
 
-    /// Four bytes, unsigned.
+    /// Reads four bytes, unsigned.
     ///
     /// # Errors
     /// Fewer than four bytes are left.
@@ -85,7 +84,7 @@ impl<'a> Reader<'a> {
         self.array(field).map(u32::from_be_bytes)
     }
 
-    /// A count of two bytes that is not negative.
+    /// Reads a count of two bytes that is not negative.
     ///
     /// # Errors
     /// Fewer than two bytes are left, or the count is negative.
@@ -94,10 +93,10 @@ impl<'a> Reader<'a> {
         usize::try_from(count).map_err(|_| self.bad_value(field, "0 to 32767", count.into()))
     }
 
-    /// `length` bytes.
+    /// Reads `length` bytes.
     ///
     /// # Errors
-    /// Fewer are left.
+    /// Fewer bytes are left.
     pub fn bytes(&mut self, field: &'static str, length: usize) -> Result<&'a [u8], DecodeError> {
         let Some((head, rest)) = self.rest.split_at_checked(length) else {
             return Err(self.short(field, length));
@@ -106,7 +105,7 @@ impl<'a> Reader<'a> {
         Ok(head)
     }
 
-    /// A string up to its NUL, which is read too and not returned. The search ends with the body.
+    /// Reads a string and its NUL, and returns the string without the NUL.
     ///
     /// # Errors
     /// No NUL is left.
@@ -117,7 +116,7 @@ impl<'a> Reader<'a> {
         Ok(string)
     }
 
-    /// As [`cstr`](Self::cstr), for a string that must be UTF-8.
+    /// Like [`cstr`](Self::cstr), for a string that must be UTF-8.
     ///
     /// # Errors
     /// No NUL is left, or the string is not UTF-8.
@@ -129,15 +128,16 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// Everything up to the end of the body.
+    /// Reads all bytes up to the end of the body.
     pub fn rest(&mut self) -> &'a [u8] {
         std::mem::take(&mut self.rest)
     }
 
-    /// Ends the reading.
+    /// Checks that the whole body has been read.
     ///
     /// # Errors
-    /// Bytes are left: the contents do not agree with the length word. N5.
+    /// Bytes are left, so the fields do not match the length word.
+    // N5.
     pub fn finish(self) -> Result<(), DecodeError> {
         if self.rest.is_empty() {
             return Ok(());
@@ -167,7 +167,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Where the first NUL is, eight bytes at a time.
+/// Returns the offset of the first NUL. Compares eight bytes at a time.
 pub(crate) fn position_of_nul(bytes: &[u8]) -> Option<usize> {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGHS: u64 = 0x8080_8080_8080_8080;
@@ -175,7 +175,7 @@ pub(crate) fn position_of_nul(bytes: &[u8]) -> Option<usize> {
     let mut before = 0_usize;
     for word in words {
         let word = u64::from_le_bytes(*word);
-        // The lowest high bit that this leaves set belongs to the first zero byte.
+        // The lowest bit that is set in `zeros` belongs to the first zero byte.
         let zeros = word.wrapping_sub(ONES) & !word & HIGHS;
         if zeros != 0 {
             let within = usize::try_from(zeros.trailing_zeros() / 8).ok()?;
@@ -186,18 +186,18 @@ pub(crate) fn position_of_nul(bytes: &[u8]) -> Option<usize> {
     before.checked_add(tail.iter().position(|&byte| byte == 0)?)
 }
 
-/// The body of one message while it is written at the end of a buffer.
+/// A writer for the body of one message, at the end of a buffer.
 #[derive(Debug)]
 pub struct Body<'b> {
     out: &'b mut BytesMut,
     message: &'static str,
-    /// Where the length word stands in `out`; it counts from here.
+    /// The offset of the length word in `out`. The length is counted from here.
     start: usize,
-    /// Largest length word. At most `i32::MAX`.
+    /// The largest allowed length word, at most `i32::MAX`.
     cap: usize,
 }
 
-/// Writes a message with a type byte. On an error `out` is as it was.
+/// Writes a message with a type byte. After an error `out` is unchanged.
 pub(crate) fn tagged(
     out: &mut BytesMut,
     tag: u8,
@@ -207,7 +207,7 @@ pub(crate) fn tagged(
     message(out, Some(tag), shape.name, in_memory(shape.most), fill)
 }
 
-/// Writes a message without a type byte. On an error `out` is as it was.
+/// Writes a message without a type byte. After an error `out` is unchanged.
 pub(crate) fn untagged(
     out: &mut BytesMut,
     name: &'static str,
@@ -250,15 +250,16 @@ fn write(
     let too_long = EncodeError::TooLong { message: name, bytes: length, max: cap };
     let word = i32::try_from(length).map_err(|_| too_long.clone())?;
     match out.get_mut(start..).and_then(|message| message.first_chunk_mut::<4>()) {
-        Some(place) => *place = word.to_be_bytes(),
+        Some(length_word) => *length_word = word.to_be_bytes(),
         None => return Err(too_long),
     }
     Ok(())
 }
 
-/// The length word after `adding` bytes, if it stays within `cap`.
+/// Returns the length after `adding` bytes, or the length as an error if it is above `cap`.
 ///
-/// Apart, so that sizes no test can allocate are tested all the same. N10.
+/// It is a separate function, so that tests can use sizes that they cannot allocate.
+// N10.
 fn grown(written: usize, adding: usize, cap: usize) -> Result<usize, usize> {
     match written.checked_add(adding) {
         Some(length) if length <= cap => Ok(length),
@@ -268,7 +269,7 @@ fn grown(written: usize, adding: usize, cap: usize) -> Result<usize, usize> {
 }
 
 impl Body<'_> {
-    /// The name that errors carry.
+    /// Returns the name of the message in errors.
     #[must_use]
     pub fn message(&self) -> &'static str {
         self.message
@@ -278,7 +279,7 @@ impl Body<'_> {
         self.out.len().saturating_sub(self.start)
     }
 
-    /// Bytes as they are. The limit is checked before the first is copied.
+    /// Writes bytes. The limit is checked before any byte is copied.
     ///
     /// # Errors
     /// The message would be too long.
@@ -290,7 +291,7 @@ impl Body<'_> {
         Ok(())
     }
 
-    /// One byte.
+    /// Writes one byte.
     ///
     /// # Errors
     /// The message would be too long.
@@ -298,7 +299,7 @@ impl Body<'_> {
         self.bytes(&[value])
     }
 
-    /// Two bytes.
+    /// Writes two bytes.
     ///
     /// # Errors
     /// The message would be too long.
@@ -306,7 +307,7 @@ impl Body<'_> {
         self.bytes(&value.to_be_bytes())
     }
 
-    /// Four bytes.
+    /// Writes four bytes.
     ///
     /// # Errors
     /// The message would be too long.
@@ -314,7 +315,7 @@ impl Body<'_> {
         self.bytes(&value.to_be_bytes())
     }
 
-    /// Four bytes.
+    /// Writes four bytes.
     ///
     /// # Errors
     /// The message would be too long.
@@ -322,7 +323,7 @@ impl Body<'_> {
         self.bytes(&value.to_be_bytes())
     }
 
-    /// A count of two bytes that a signed reader takes for what it is.
+    /// Writes a count of two bytes, which is not negative if it is read as a signed number.
     ///
     /// # Errors
     /// More than 32,767, or the message would be too long.
@@ -331,7 +332,7 @@ impl Body<'_> {
         self.i16(value)
     }
 
-    /// A count of two bytes, unsigned.
+    /// Writes a count of two bytes, unsigned.
     ///
     /// # Errors
     /// More than 65,535, or the message would be too long.
@@ -340,16 +341,16 @@ impl Body<'_> {
         self.bytes(&value.to_be_bytes())
     }
 
-    /// A string and its NUL.
+    /// Writes a string and its NUL.
     ///
     /// # Errors
-    /// The string has a NUL inside, or the message would be too long.
+    /// The string contains a NUL, or the message would be too long.
     pub fn cstr(&mut self, field: &'static str, string: &[u8]) -> Result<(), EncodeError> {
-        // The size first: searching 4 GiB for a NUL only to refuse them is no use.
+        // The length is checked first, so that a string that is too long is not searched.
         if let Err(length) = grown(self.written(), string.len().saturating_add(1), self.cap) {
             return Err(self.too_long(length));
         }
-        // A NUL inside would end the string early and start whatever the rest looks like. N10.
+        // A NUL inside would end the string, and the rest would be read as other fields: N10.
         if let Some(at) = position_of_nul(string) {
             return Err(EncodeError::Nul { message: self.message, field, at });
         }
@@ -426,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_message_leaves_nothing_behind() {
+    fn a_failed_message_leaves_the_buffer_unchanged() {
         let mut out = BytesMut::from(&b"before"[..]);
         let error = tagged(&mut out, b'x', SMALL, |body| body.bytes(&[0; 7])).unwrap_err();
         assert_eq!(error, EncodeError::TooLong { message: "Small", bytes: 11, max: 10 });
@@ -436,9 +437,9 @@ mod tests {
         tagged(&mut out, b'x', SMALL, |body| body.bytes(&[0; 6])).unwrap();
     }
 
-    /// V12: a length that wraps in 32 bits would turn the end of a string into messages.
+    /// V12: if the length overflowed 32 bits, the server would read the end of a string as messages.
     #[test]
-    fn a_length_beyond_31_bits_is_refused_before_anything_is_copied() {
+    fn a_length_above_31_bits_is_refused_before_anything_is_copied() {
         let cap = in_memory(i32::MAX.unsigned_abs());
         for adding in [0x7fff_fffc, 0x8000_0000, 0xffff_fffc, 0x1_0000_0000, usize::MAX] {
             assert!(grown(4, adding, cap).is_err(), "{adding:#x}");

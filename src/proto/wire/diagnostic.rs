@@ -1,4 +1,4 @@
-//! ErrorResponse and NoticeResponse: fields on the wire, and the server's words to keep.
+//! ErrorResponse and NoticeResponse: their fields, borrowed or owned.
 
 use std::fmt;
 
@@ -18,7 +18,8 @@ pub struct Diagnostic<'a> {
 }
 
 impl<'a> Diagnostic<'a> {
-    /// Checks the body of an `E` or `N` message. No field at all is allowed. N13.
+    /// Checks the body of an `E` or `N` message. A body without fields is valid.
+    // N13.
     pub(crate) fn decode(mut reader: Reader<'a>) -> Result<Self, DecodeError> {
         let body = reader.remaining();
         while reader.u8("field code")? != 0 {
@@ -34,18 +35,18 @@ impl<'a> Diagnostic<'a> {
         body.u8(0)
     }
 
-    /// The fields in the server's order.
+    /// Returns the fields in the server's order.
     #[must_use]
     pub const fn fields(&self) -> Fields<'a> {
         Fields { rest: self.fields }
     }
 
-    /// Whether it is too long to be kept whole.
+    /// Returns whether it is too long to be stored complete.
     pub(crate) fn is_long(&self) -> bool {
         self.fields.len() > KEPT_DIAGNOSTIC_BYTES_MAX
     }
 
-    /// The first field with this code.
+    /// Returns the value of the first field with this code.
     #[must_use]
     pub fn field(&self, code: u8) -> Option<&'a [u8]> {
         self.fields().find_map(|(found, value)| (found == code).then_some(value))
@@ -76,7 +77,7 @@ impl<'a> Iterator for Fields<'a> {
     }
 }
 
-/// How bad the server says it is.
+/// The severity of an error or a notice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Severity {
@@ -90,18 +91,18 @@ pub enum Severity {
     Notice,
     /// `WARNING`.
     Warning,
-    /// `ERROR`: the command failed, the session lives on.
+    /// `ERROR`: the command failed, the session continues.
     Error,
-    /// `FATAL`: the session is over.
+    /// `FATAL`: the session has ended.
     Fatal,
-    /// `PANIC`: all sessions are over.
+    /// `PANIC`: all sessions have ended.
     Panic,
-    /// A word that is not one of these, or none.
+    /// Another word, or no word.
     Unknown,
 }
 
 impl Severity {
-    /// The word on the wire, `None` for [`Unknown`](Self::Unknown).
+    /// Returns the word in the message, `None` for [`Unknown`](Self::Unknown).
     #[must_use]
     pub const fn as_str(self) -> Option<&'static str> {
         Some(match self {
@@ -132,23 +133,23 @@ impl Severity {
     }
 }
 
-/// What a server said in an ErrorResponse or NoticeResponse, kept as it was sent.
+/// The content of an ErrorResponse or NoticeResponse, as the server sent it.
 ///
-/// `Display` is one line, `FATAL: message (SQLSTATE 57P01)`; it and `Debug` write out control
-/// characters and cut what is long. The getters return text that may hold anything; what was not
-/// UTF-8 has U+FFFD in its place there, and is found whole with [`field`](Self::field).
+/// `Display` is one line, `FATAL: message (SQLSTATE 57P01)`. `Display` and `Debug` escape control
+/// characters and cut long texts. The getters return the text without escapes. In it, U+FFFD replaces bytes that are not
+/// UTF-8; [`field`](Self::field) returns the unchanged bytes.
 #[derive(Clone, PartialEq, Eq)]
 pub struct DbError {
-    /// As [`Diagnostic::fields`].
+    /// The encoded fields, as in [`Diagnostic`].
     fields: Box<[u8]>,
-    /// The same with invalid UTF-8 replaced; `None` when there was none to replace.
+    /// The same fields with invalid UTF-8 replaced. `None` if all is valid UTF-8.
     ///
-    /// A replacement never swallows a NUL, so the fields stand in the same order.
+    /// A replacement never removes a NUL, so the fields are in the same order.
     lossy: Option<Box<str>>,
 }
 
 impl DbError {
-    /// An error of the server half. NULs in the texts become U+FFFD.
+    /// Creates an error, as a server sends it. NULs in the texts become U+FFFD.
     #[must_use]
     pub fn new(severity: Severity, code: &str, message: &str) -> Self {
         let word = severity.as_str().unwrap_or("UNKNOWN");
@@ -159,7 +160,7 @@ impl DbError {
             .with_field(b'M', message)
     }
 
-    /// The same with one more field. A field of code 0 is not added; NULs become U+FFFD.
+    /// Adds a field. A field of code 0 is not added. NULs in the value become U+FFFD.
     #[must_use]
     pub fn with_field(self, code: u8, value: &str) -> Self {
         if code == 0 {
@@ -172,7 +173,8 @@ impl DbError {
         Self::keep(fields)
     }
 
-    /// An error in the form of protocol 2: text alone, from a server that then closed. N3.
+    /// Creates an error from the text of an error in the form of protocol 2, after which the server closes the connection.
+    // N3.
     #[must_use]
     pub fn from_legacy_text(text: &[u8]) -> Self {
         let mut fields = b"SFATAL\0VFATAL\0M".to_vec();
@@ -181,8 +183,8 @@ impl DbError {
         Self::keep(fields)
     }
 
-    /// What the beginning of a message says that is not there whole: its fields up to there. The last one is cut, before
-    /// a character that is not whole.
+    /// Creates an error from the beginning of the body of a message that is not complete. The last field is cut, before
+    /// a character that is not complete.
     ///
     /// # Errors
     /// The list of fields ends within the beginning.
@@ -224,8 +226,8 @@ impl DbError {
         Self { fields: fields.into_boxed_slice(), lossy }
     }
 
-    /// The same, bounded: for one that outlives the call that it answers, or answers none. What is longer than
-    /// [`KEPT_DIAGNOSTIC_BYTES_MAX`] loses all but severity, code and the beginning of its message.
+    /// Creates an error of bounded length, for an error that is stored after its call, or belongs to no call. If the fields
+    /// are longer than [`KEPT_DIAGNOSTIC_BYTES_MAX`], only severity, code and the beginning of the message are kept.
     pub(crate) fn brief(diagnostic: Diagnostic<'_>) -> Self {
         if !diagnostic.is_long() {
             return Self::from(diagnostic);
@@ -242,18 +244,18 @@ impl DbError {
         Self::keep(fields)
     }
 
-    /// Writes it as an ErrorResponse.
+    /// Appends it to `out` as an ErrorResponse.
     ///
     /// # Errors
-    /// It is too long for one. Nothing was written.
+    /// It is too long. Nothing was written.
     pub fn encode_error(&self, out: &mut BytesMut) -> Result<(), EncodeError> {
         self.encode(b'E', out)
     }
 
-    /// Writes it as a NoticeResponse.
+    /// Appends it to `out` as a NoticeResponse.
     ///
     /// # Errors
-    /// It is too long for one. Nothing was written.
+    /// It is too long. Nothing was written.
     pub fn encode_notice(&self, out: &mut BytesMut) -> Result<(), EncodeError> {
         self.encode(b'N', out)
     }
@@ -265,19 +267,19 @@ impl DbError {
         }
     }
 
-    /// The same fields, borrowed.
+    /// Returns the fields, borrowed.
     #[must_use]
     pub fn diagnostic(&self) -> Diagnostic<'_> {
         Diagnostic { fields: &self.fields }
     }
 
-    /// The bytes of the first field with this code, as they came.
+    /// Returns the bytes of the first field with this code, unchanged.
     #[must_use]
     pub fn field(&self, code: u8) -> Option<&[u8]> {
         self.diagnostic().field(code)
     }
 
-    /// The first field with this code, as text.
+    /// Returns the first field with this code, as text.
     #[must_use]
     pub fn text(&self, code: u8) -> Option<&str> {
         match &self.lossy {
@@ -290,16 +292,18 @@ impl DbError {
         }
     }
 
-    /// How bad it is: field `V`, which no server translates, else `S`, which it may. N13.
+    /// Returns the severity: field `V`, which is never translated, or field `S` if there is no `V`.
+    // N13.
     #[must_use]
     pub fn severity(&self) -> Severity {
         self.field(b'V').or_else(|| self.field(b'S')).map_or(Severity::Unknown, Severity::of)
     }
 
-    /// Whether the session is over, even if the socket is still open.
+    /// Returns whether the session has ended, even if the socket is still open.
     ///
-    /// FATAL and PANIC; an unknown word in `V`, or no word at all; with only a translated `S`
-    /// (`FEHLER`), unless the SQLSTATE is of a class that fails a command and no more. N13.
+    /// True for FATAL and PANIC, for an unknown word in `V`, and if there is no word. If there is only a translated `S`
+    /// (`FEHLER`), it is true unless the class of the SQLSTATE means that only the command failed.
+    // N13.
     #[must_use]
     pub fn is_fatal(&self) -> bool {
         match self.severity() {
@@ -312,89 +316,90 @@ impl DbError {
         }
     }
 
-    /// The SQLSTATE, five characters; empty when the server sent none.
+    /// Returns the SQLSTATE, five characters. It is empty if the server sent none.
     #[must_use]
     pub fn code(&self) -> &str {
         self.text(b'C').unwrap_or("")
     }
 
-    /// The primary message; empty when the server sent none.
+    /// Returns the primary message. It is empty if the server sent none.
     #[must_use]
     pub fn message(&self) -> &str {
         self.text(b'M').unwrap_or("")
     }
 
-    /// The rest of the message.
+    /// Returns the detail message.
     #[must_use]
     pub fn detail(&self) -> Option<&str> {
         self.text(b'D')
     }
 
-    /// The server's suggestion.
+    /// Returns the server's hint.
     #[must_use]
     pub fn hint(&self) -> Option<&str> {
         self.text(b'H')
     }
 
-    /// Where in the query it went wrong, in characters from 1.
+    /// Returns the position of the error in the query, in characters from 1.
     #[must_use]
     pub fn position(&self) -> Option<u32> {
         self.text(b'P').and_then(|position| position.parse().ok())
     }
 
-    /// The call stack of functions and internal queries, line by line.
+    /// Returns the context: the call stack of functions and internal queries, one per line.
     #[must_use]
     pub fn where_(&self) -> Option<&str> {
         self.text(b'W')
     }
 
-    /// The schema it is about.
+    /// Returns the schema that the error is about.
     #[must_use]
     pub fn schema(&self) -> Option<&str> {
         self.text(b's')
     }
 
-    /// The table it is about.
+    /// Returns the table that the error is about.
     #[must_use]
     pub fn table(&self) -> Option<&str> {
         self.text(b't')
     }
 
-    /// The column it is about.
+    /// Returns the column that the error is about.
     #[must_use]
     pub fn column(&self) -> Option<&str> {
         self.text(b'c')
     }
 
-    /// The constraint it is about.
+    /// Returns the constraint that the error is about.
     #[must_use]
     pub fn constraint(&self) -> Option<&str> {
         self.text(b'n')
     }
 
-    /// The file of the server's source that reported it.
+    /// Returns the file of the server's source code that reported the error.
     #[must_use]
     pub fn file(&self) -> Option<&str> {
         self.text(b'F')
     }
 
-    /// The line in that file.
+    /// Returns the line in that file.
     #[must_use]
     pub fn line(&self) -> Option<u32> {
         self.text(b'L').and_then(|line| line.parse().ok())
     }
 
-    /// The routine in that file.
+    /// Returns the routine in that file.
     #[must_use]
     pub fn routine(&self) -> Option<&str> {
         self.text(b'R')
     }
 }
 
-/// SQLSTATEs after which the session goes on. What is not known here counts as the end: a
-/// reconnect too many costs less than waiting on a dead session. N13.
+/// Returns whether the session continues after an error with this SQLSTATE. For an unknown class it returns false, because
+/// an unnecessary reconnect costs less than a wait on a dead session.
+// N13.
 fn fails_the_command_only(code: &str) -> bool {
-    // idle-in-transaction and transaction timeout end the session, their class does not.
+    // idle_in_transaction_session_timeout and transaction_timeout end the session, other errors of their class do not.
     if matches!(code, "25P03" | "25P04") {
         return false;
     }
@@ -450,7 +455,7 @@ impl fmt::Display for DbError {
 
 impl std::error::Error for DbError {}
 
-/// Every field that has a meaning here, escaped and cut.
+/// Shows every known field, escaped and cut.
 impl fmt::Debug for DbError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("DbError");
@@ -488,7 +493,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_beginning_whole_fields_are_kept_and_the_last_is_cut_before_half_a_character() {
+    fn the_beginning_of_a_message_keeps_complete_fields_and_cuts_the_last_at_a_character() {
         let error = beginning("SERROR\0C42501\0Mépoque".as_bytes());
         let found = (error.severity(), error.code(), error.message());
         assert_eq!(found, (Severity::Error, "42501", "époque"));
@@ -496,9 +501,9 @@ mod tests {
         assert_eq!(beginning(b"C42501\0Mnon\0D").detail(), Some(""));
         assert_eq!(beginning(b"C42501\0Mnon\0").message(), "non");
         assert_eq!(beginning(b"").code(), "");
-        // Not UTF-8 at all: as it came.
+        // A field that is not UTF-8 is not cut.
         assert_eq!(beginning(b"Mcaf\xe9s").field(b'M'), Some(&b"caf\xe9s"[..]));
-        // What is kept can be sent.
+        // The kept fields can be encoded.
         let mut out = BytesMut::new();
         error.encode_error(&mut out).unwrap();
         assert!(out.ends_with("époque\0\0".as_bytes()));

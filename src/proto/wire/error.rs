@@ -1,10 +1,10 @@
-//! What is wrong with bytes that arrived, and with values that are to be sent.
+//! The errors of decoding and encoding.
 
 use std::fmt;
 
-/// Bytes that are not the message they claim to be.
+/// The error of received bytes that are not a valid message.
 ///
-/// The text names the message, what was expected and what was found. It holds no byte of a
+/// The text names the message, what was expected and what was found. It contains no byte of a
 /// message's body, except the first bytes of a peer that is not PostgreSQL, escaped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DecodeError {
@@ -12,7 +12,7 @@ pub struct DecodeError {
     fault: DecodeFault,
 }
 
-/// What exactly is wrong with the bytes.
+/// The kind of a [`DecodeError`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DecodeFault {
@@ -23,20 +23,20 @@ pub enum DecodeFault {
         /// The smallest one of a well-formed message.
         floor: u32,
     },
-    /// The length word is larger than what is accepted of this type.
+    /// The length word is larger than the limit for this type.
     LengthAboveCap {
         /// The length word.
         length: u32,
-        /// The largest one that is accepted.
+        /// The limit.
         cap: u32,
     },
     /// The body ends inside a field.
     ShortBody {
         /// The field.
         field: &'static str,
-        /// Bytes the field needs.
+        /// The number of bytes that the field needs.
         needed: usize,
-        /// Bytes that are left of the body.
+        /// The number of bytes that are left in the body.
         available: usize,
     },
     /// A string has no NUL at its end.
@@ -44,9 +44,9 @@ pub enum DecodeFault {
         /// The field.
         field: &'static str,
     },
-    /// The body goes on after the last field.
+    /// The body has more bytes after the last field.
     Leftover {
-        /// How many bytes are left.
+        /// The number of these bytes.
         bytes: usize,
     },
     /// No message of this direction and phase has this type byte.
@@ -54,32 +54,32 @@ pub enum DecodeFault {
         /// The type byte.
         tag: u8,
     },
-    /// A message that exists, but not before AuthenticationOk.
+    /// The message type exists, but is not allowed before AuthenticationOk.
     BeforeAuthentication,
-    /// A field holds a value that the protocol does not define or allow.
+    /// A field has a value that the protocol does not define or allow.
     BadValue {
         /// The field.
         field: &'static str,
-        /// What it may be.
+        /// The allowed values.
         expected: &'static str,
-        /// What it is. For a string: its length in bytes.
+        /// The value that was found. For a string: its length in bytes.
         found: i64,
     },
-    /// A text is not UTF-8, which the client asked for.
+    /// A text is not UTF-8, the encoding that the client requested.
     NotUtf8 {
         /// The field.
         field: &'static str,
-        /// How many of its bytes are UTF-8, up to the first that is not.
+        /// The offset of the first byte that is not UTF-8.
         at: usize,
     },
-    /// The peer speaks something else.
+    /// The peer uses another protocol.
     NotPostgres {
-        /// The first bytes that it sent, as many as had arrived, at most 24.
+        /// The first bytes that it sent, at most 24.
         head: Excerpt,
     },
 }
 
-/// The first few bytes of something. Shown escaped.
+/// The first bytes that a peer sent, at most 24. `Debug` escapes them.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Excerpt {
     bytes: [u8; Self::BYTES_MAX],
@@ -99,7 +99,7 @@ impl Excerpt {
         Self { bytes, length }
     }
 
-    /// The bytes as they came: do not show them unescaped.
+    /// Returns the unchanged bytes. Do not show them without an escape.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         self.bytes.get(..self.length).unwrap_or_default()
@@ -141,13 +141,13 @@ impl DecodeError {
         }
     }
 
-    /// The manual's name of the message, or what stood in its place.
+    /// Returns the name of the message in PostgreSQL's manual, or a description if the message is not known.
     #[must_use]
     pub fn message_name(&self) -> &'static str {
         self.message
     }
 
-    /// What can be done about it, where the message alone does not say so.
+    /// Returns a text that says what to change, if there is one.
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         let is_text = matches!(self.fault, DecodeFault::NotUtf8 { .. });
@@ -157,7 +157,7 @@ impl DecodeError {
         )
     }
 
-    /// What is wrong with it.
+    /// Returns the kind of the error.
     #[must_use]
     pub fn fault(&self) -> &DecodeFault {
         &self.fault
@@ -208,48 +208,48 @@ impl fmt::Display for DecodeError {
 
 impl std::error::Error for DecodeError {}
 
-/// A value that cannot be put into a message. Nothing of the message was written.
+/// The error of a value that cannot be encoded. Nothing of the message was written.
 ///
-/// The text holds names and sizes, never the value.
+/// The text contains names and sizes, never the value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EncodeError {
-    /// A string has a NUL inside, where the wire would end it.
+    /// A string contains a NUL, which would end it in the message.
     Nul {
         /// The message.
         message: &'static str,
         /// The field.
         field: &'static str,
-        /// Where in the string, in bytes.
+        /// The offset of the NUL in the string, in bytes.
         at: usize,
     },
     /// The message would be longer than the receiver accepts.
     TooLong {
         /// The message.
         message: &'static str,
-        /// How long it would be at least, counted as the length word counts.
+        /// Its minimum length, counted like the length word.
         bytes: usize,
-        /// How long it may be.
+        /// The limit.
         max: usize,
     },
-    /// More elements than the count field can express.
+    /// A list has more elements than its count field allows.
     TooMany {
         /// The message.
         message: &'static str,
         /// The list.
         field: &'static str,
-        /// How many there are.
+        /// The number of elements.
         count: usize,
-        /// How many there may be.
+        /// The maximum number.
         max: usize,
     },
-    /// A value that no receiver would take.
+    /// A value that no receiver accepts.
     BadValue {
         /// The message.
         message: &'static str,
         /// The field.
         field: &'static str,
-        /// What it may be.
+        /// The allowed values.
         expected: &'static str,
     },
 }
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn an_excerpt_keeps_the_first_bytes_only() {
+    fn an_excerpt_contains_only_the_first_bytes() {
         let long = [b'x'; 100];
         assert_eq!(Excerpt::of(&long).as_bytes(), &long[..24]);
         assert_eq!(Excerpt::of(b"").as_bytes(), b"");

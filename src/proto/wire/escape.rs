@@ -1,11 +1,11 @@
-//! Text that somebody else wrote, made safe for a terminal and for a line of a log.
+//! Escapes for text from a peer, so that it is safe in a terminal and in a line of a log.
 
 use std::fmt::{self, Write};
 
 use super::limits::DISPLAY_BYTES_MAX;
 
-/// Shows a text with control characters, escape sequences and characters that reorder or hide
-/// other characters written out, cut after [`DISPLAY_BYTES_MAX`] bytes.
+/// Shows a text cut after [`DISPLAY_BYTES_MAX`] bytes. Control characters, and characters that reorder or hide
+/// other characters, are escaped.
 #[derive(Debug, Clone, Copy)]
 pub struct Escaped<'a>(pub &'a str);
 
@@ -25,7 +25,7 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-/// Shows bytes that are mostly ASCII, all others written out, cut after [`DISPLAY_BYTES_MAX`] bytes.
+/// Shows bytes cut after [`DISPLAY_BYTES_MAX`] bytes. Bytes that are not printable ASCII are escaped.
 #[derive(Debug, Clone, Copy)]
 pub struct EscapedBytes<'a>(pub &'a [u8]);
 
@@ -38,12 +38,13 @@ impl fmt::Display for EscapedBytes<'_> {
     }
 }
 
-/// Whether a character must not be shown as it is: it moves the cursor, ends the line, turns the reading direction, or is
-/// not visible at all, so that a text may hold more than can be seen.
+/// Returns whether a character must be escaped: it moves the cursor, ends the line, changes the reading direction, or is
+/// not visible, so that a text could contain more than a person can see.
 ///
 /// These are the control characters (C0, DEL and C1), the separators of lines and paragraphs, the marks that order
-/// bidirectional text and those of annotations, and all that Unicode calls `Default_Ignorable_Code_Point`: characters
-/// without width, variation selectors and tags among them. A joiner inside an emoji counts too.
+/// bidirectional text and those of annotations, and all characters with Unicode's property
+/// `Default_Ignorable_Code_Point`, such as characters without width, variation selectors and tags. A joiner inside an emoji
+/// is one of them too.
 ///
 /// ```
 /// use pgbell::wire::escape::is_hidden;
@@ -57,7 +58,7 @@ pub fn is_hidden(character: char) -> bool {
         || matches!(character,
             // Separators, and marks of direction and annotation.
             '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{fff9}'..='\u{fffb}'
-            // Default_Ignorable_Code_Point of Unicode 16, whole.
+            // All of Default_Ignorable_Code_Point in Unicode 16.
             | '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
             | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{206f}'
             | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}'
@@ -71,13 +72,13 @@ mod tests {
 
     /// E7.
     #[test]
-    fn what_moves_the_cursor_or_the_reading_direction_is_written_out() {
+    fn characters_that_move_the_cursor_or_change_the_reading_direction_are_escaped() {
         let shown = Escaped("a\x1b[2Jb\r\nc\u{202e}d\u{2066}é\u{0}\u{9b}").to_string();
         assert_eq!(shown, "a\\u{1b}[2Jb\\r\\nc\\u{202e}d\\u{2066}é\\u{0}\\u{9b}");
     }
 
     #[test]
-    fn what_cannot_be_seen_is_written_out() {
+    fn characters_that_are_not_visible_are_escaped() {
         for hidden in [
             '\u{7f}',
             '\u{80}',
@@ -108,7 +109,7 @@ mod tests {
         {
             assert_eq!(Escaped(plain).to_string(), plain);
         }
-        // Of all of Unicode: 65 control characters, and 4,179 that cannot be seen.
+        // In all of Unicode: 65 control characters, and 4,179 characters that are not visible.
         assert_eq!(
             (0..=u32::from(char::MAX)).filter_map(char::from_u32).filter(|c| is_hidden(*c)).count(),
             4_244

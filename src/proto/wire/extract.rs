@@ -1,13 +1,13 @@
-//! Single notifications taken out of a run.
+//! Removal of single notifications from a run.
 
 use bytes::BytesMut;
 
 use super::notification::{RawNotification, Run, first};
 
-/// Removes from the run at the head of `input` the notifications for which `is_taken` is true. Returns the run of
-/// those that stay, in their order.
+/// Removes the notifications for which `is_taken` is true from the run at the beginning of `input`. Returns the run of
+/// the other notifications, in their order.
 ///
-/// One pass. What stands behind a removed notification moves up.
+/// One pass. The bytes after a removed notification move forward.
 pub fn extract(
     input: &mut BytesMut,
     run: Run,
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
     use crate::proto::wire::{BackendMessage, scan};
 
-    /// Notifications of these channels, each with its place as the payload, then the first byte of another message.
+    /// Notifications of these channels, each with its index as the payload, then the first byte of another message.
     fn input(channels: &[&str]) -> (BytesMut, Run) {
         let mut input = BytesMut::new();
         for (index, channel) in channels.iter().enumerate() {
@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_taken_is_gone_and_the_rest_keeps_its_order() {
+    fn selected_notifications_are_removed_and_the_others_keep_their_order() {
         for mask in 0..32_u32 {
             let is_private = |index: usize| mask & (1 << index) != 0;
             let channels: Vec<&str> =
@@ -72,9 +72,8 @@ mod tests {
         }
     }
 
-    /// What stands behind the run is not looked at, be it a notification of that channel.
     #[test]
-    fn nothing_behind_the_run_is_taken() {
+    fn notifications_after_the_run_are_not_removed() {
         let (mut input, _) = input(&["a", "private", "private"]);
         let run = Run::first(2, &input);
         let left = extract(&mut input, run, |one| one.channel == b"private");

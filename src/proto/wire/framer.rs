@@ -1,8 +1,9 @@
-//! From a stream of bytes to frames.
+//! Splits a stream of bytes into frames.
 //!
-//! A framer holds no bytes and no position: it looks at the head of a buffer that grows, and finds
-//! the same frame whether the bytes came at once or one by one. The length word is judged before
-//! the body is waited for, so that no announced length makes anyone wait or allocate. N5.
+//! A framer has no buffer and no position. It looks at the beginning of a buffer that grows, and finds
+//! the same frame whether the bytes arrived at once or one by one. It checks the length word before
+//! the body has arrived, so that a wrong length causes no wait and no allocation.
+// N5.
 
 use super::error::{DecodeError, DecodeFault};
 use super::limits::{
@@ -10,31 +11,32 @@ use super::limits::{
 };
 use super::tags::{self, Shape};
 
-/// One message, cut out of the stream.
+/// One message of the stream.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Frame<'a> {
     /// The type byte.
     pub tag: u8,
-    /// What follows the length word.
+    /// The bytes after the length word.
     pub body: &'a [u8],
-    /// Bytes after the type byte when the frame has no length word: the form of protocol 2.
+    /// The number of bytes after the type byte, if the frame has no length word (the form of protocol 2).
     legacy_bytes: Option<usize>,
 }
 
 impl<'a> Frame<'a> {
-    /// A frame of the usual form.
+    /// Creates a frame of the usual form.
     #[must_use]
     pub const fn new(tag: u8, body: &'a [u8]) -> Self {
         Self { tag, body, legacy_bytes: None }
     }
 
-    /// Whether this is an error in the form of protocol 2: text without a length word. N3.
+    /// Returns whether this is an error in the form of protocol 2: text without a length word.
+    // N3.
     #[must_use]
     pub const fn is_legacy(&self) -> bool {
         self.legacy_bytes.is_some()
     }
 
-    /// How many bytes of the stream the frame takes.
+    /// Returns the length of the frame in the stream, in bytes.
     #[must_use]
     pub const fn wire_len(&self) -> usize {
         match self.legacy_bytes {
@@ -44,7 +46,7 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// The length alone: a body may hold a password, a key or a user's data.
+/// Shows only the length of the body, which may contain a password, a key or a user's data.
 impl std::fmt::Debug for Frame<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Frame")
@@ -54,7 +56,7 @@ impl std::fmt::Debug for Frame<'_> {
     }
 }
 
-/// A message that is longer than what is taken whole of its type, known by its first five bytes.
+/// A message that is too long for [`Framer::next`] and that a server may send. Only its first five bytes are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LongMessage {
     /// The type byte.
@@ -66,26 +68,26 @@ pub struct LongMessage {
 }
 
 impl LongMessage {
-    /// How many bytes the body has.
+    /// Returns the length of the body, in bytes.
     #[must_use]
     pub fn body_bytes(&self) -> usize {
         in_memory(self.length.saturating_sub(4))
     }
 
-    /// How many bytes of the stream the message takes.
+    /// Returns the length of the message in the stream, in bytes.
     #[must_use]
     pub fn wire_len(&self) -> usize {
         self.body_bytes().saturating_add(FRAME_HEADER_BYTES)
     }
 
-    /// The message at the head of `input`, or `None` if more bytes must come first.
+    /// Returns the complete message at the beginning of `input`, or `None` if more bytes must arrive first.
     #[must_use]
     pub fn whole<'a>(&self, input: &'a [u8]) -> Option<Frame<'a>> {
         input.get(FRAME_HEADER_BYTES..self.wire_len()).map(|body| Frame::new(self.tag, body))
     }
 
-    /// The beginning of its body, as much as is taken of the longest message that is taken whole; or `None` if more
-    /// bytes must come first.
+    /// Returns the beginning of its body, as long as the body of the longest message that is kept complete, or `None` if
+    /// more bytes must arrive first.
     #[must_use]
     pub fn beginning<'a>(&self, input: &'a [u8]) -> Option<&'a [u8]> {
         let bytes = in_memory(self.cap.saturating_sub(4));
@@ -94,54 +96,54 @@ impl LongMessage {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+enum FramerPhase {
     Startup,
     Established,
     Frontend,
 }
 
-/// Cuts frames off the head of a buffer. Which ones it allows depends on who sends them and when.
+/// Finds the frame at the beginning of a buffer. The allowed messages depend on the sender and the phase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Framer(Phase);
+pub struct Framer(FramerPhase);
 
 impl Framer {
-    /// For what a server sends before AuthenticationOk: `R`, `E`, `v` and `N` alone, with tight
-    /// limits, and the errors without a length word that old servers and failed forks send.
+    /// Creates a framer for the messages of a server before AuthenticationOk: only `R`, `E`, `v` and `N`, with low
+    /// limits, and errors without a length word, which old servers and servers that cannot fork send.
     #[must_use]
     pub const fn startup() -> Self {
-        Self(Phase::Startup)
+        Self(FramerPhase::Startup)
     }
 
-    /// For what a server sends after AuthenticationOk.
+    /// Creates a framer for the messages of a server after AuthenticationOk.
     #[must_use]
     pub const fn established() -> Self {
-        Self(Phase::Established)
+        Self(FramerPhase::Established)
     }
 
-    /// For what a client sends after its startup packet.
+    /// Creates a framer for the messages of a client after its startup packet.
     #[must_use]
     pub const fn frontend() -> Self {
-        Self(Phase::Frontend)
+        Self(FramerPhase::Frontend)
     }
 
-    /// The frame at the head of `input`, or `None` if more bytes must come first.
+    /// Returns the frame at the beginning of `input`, or `None` if more bytes must arrive first.
     ///
-    /// The caller drops [`wire_len`](Frame::wire_len) bytes before it asks again.
+    /// The caller removes [`wire_len`](Frame::wire_len) bytes before the next call.
     ///
     /// # Errors
-    /// No message may begin like this. A type byte is refused as soon as it is there, a length as
-    /// soon as its four bytes are. There is no way to go on after it: close the connection.
+    /// No allowed message begins like this. A wrong type byte is an error as soon as it has arrived, a wrong length as
+    /// soon as its four bytes have arrived. The stream cannot be used after an error: close the connection.
     pub fn next<'a>(&self, input: &'a [u8]) -> Result<Option<Frame<'a>>, DecodeError> {
         let Some((&tag, after_tag)) = input.split_first() else { return Ok(None) };
         let shape = match self.0 {
-            Phase::Established => tags::backend(tag),
-            Phase::Frontend => tags::frontend(tag),
-            Phase::Startup => tags::unauthenticated_backend(tag),
+            FramerPhase::Established => tags::backend(tag),
+            FramerPhase::Frontend => tags::frontend(tag),
+            FramerPhase::Startup => tags::unauthenticated_backend(tag),
         };
         let Some(shape) = shape else { return self.refuse(tag, input) };
         let Some((word, body)) = after_tag.split_first_chunk::<4>() else { return Ok(None) };
         let length = u32::from_be_bytes(*word);
-        if self.0 == Phase::Startup && tag == b'E' && length > shape.cap && is_text(word) {
+        if self.0 == FramerPhase::Startup && tag == b'E' && length > shape.cap && is_text(word) {
             return legacy_error(after_tag, length, shape);
         }
         check_length(length, shape)?;
@@ -150,15 +152,15 @@ impl Framer {
         Ok(body.get(..body_bytes).map(|body| Frame::new(tag, body)))
     }
 
-    /// The message at the head of `input` that is longer than what [`next`](Self::next) takes, if it is one that a
-    /// server may send. `next` has refused it: whoever knows what it belongs to decides what becomes of it.
+    /// Returns the message at the beginning of `input`, if it is too long for [`next`](Self::next) and a server may send it.
+    /// `next` returned an error for it. The caller decides whether to keep or to skip the message.
     #[cold]
     #[must_use]
     pub fn long(&self, input: &[u8]) -> Option<LongMessage> {
         let &[tag, a, b, c, d] = input.first_chunk::<FRAME_HEADER_BYTES>()?;
         let Shape { name, cap, most, .. } = match self.0 {
-            Phase::Established => tags::backend(tag),
-            Phase::Startup | Phase::Frontend => None,
+            FramerPhase::Established => tags::backend(tag),
+            FramerPhase::Startup | FramerPhase::Frontend => None,
         }?;
         let length = u32::from_be_bytes([a, b, c, d]);
         (length > cap && length <= most).then_some(LongMessage { tag, name, length, cap })
@@ -167,11 +169,11 @@ impl Framer {
     #[cold]
     fn refuse<'a>(self, tag: u8, input: &[u8]) -> Result<Option<Frame<'a>>, DecodeError> {
         let direction = match self.0 {
-            Phase::Frontend => "frontend",
-            Phase::Established => "backend",
-            Phase::Startup => {
-                // A server's message at the wrong time, or another protocol that happens to begin
-                // with the same letter ("HTTP", "SSH-")? The length word tells. N4.
+            FramerPhase::Frontend => "frontend",
+            FramerPhase::Established => "backend",
+            FramerPhase::Startup => {
+                // A server's message at the wrong time, or another protocol that begins with the same letter ("HTTP",
+                // "SSH-"). The length word distinguishes the two: N4.
                 let Some(shape) = tags::backend(tag) else {
                     return Err(DecodeError::not_postgres(input));
                 };
@@ -201,14 +203,15 @@ fn check_length(length: u32, shape: Shape) -> Result<(), DecodeError> {
     Ok(())
 }
 
-/// Whether four bytes that stand where a length belongs are the start of a sentence instead.
+/// Returns whether the four bytes of a length word are text instead.
 ///
-/// Every length below the cap begins with a zero byte, so nothing well-formed is mistaken.
+/// Every length below the limit begins with a zero byte, so a valid length is never taken for text.
 fn is_text(word: &[u8; 4]) -> bool {
     word.iter().all(|&byte| byte >= 0x20 && byte != 0x7f)
 }
 
-/// `E`, text, NUL: what protocol 2 had, and what every postmaster that cannot fork sends. N3.
+/// Parses `E`, text, NUL: the form of protocol 2, which every postmaster that cannot fork sends.
+// N3.
 #[cold]
 fn legacy_error(
     after_tag: &[u8],
@@ -236,7 +239,7 @@ fn legacy_error(
 /// GSSENCRequest or CancelRequest.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct FirstPacket<'a> {
-    /// What follows the length word: a code, then what belongs to it.
+    /// The bytes after the length word: a code, and its data.
     pub body: &'a [u8],
 }
 
@@ -244,15 +247,15 @@ impl<'a> FirstPacket<'a> {
     const SHAPE: Shape = Shape {
         name: "startup packet",
         floor: 8,
-        // A literal, because the limit of memory cannot be narrowed in a constant.
+        // A literal, because a `usize` cannot be converted to `u32` in a constant.
         cap: 10_004,
         most: 10_004,
     };
 
-    /// The packet at the head of `input`, or `None` if more bytes must come first.
+    /// Returns the packet at the beginning of `input`, or `None` if more bytes must arrive first.
     ///
     /// # Errors
-    /// The length is below 8, or the body above [`STARTUP_BODY_BYTES_MAX`].
+    /// The length is below 8, or the body is longer than [`STARTUP_BODY_BYTES_MAX`].
     pub fn next(input: &'a [u8]) -> Result<Option<Self>, DecodeError> {
         const { assert!(STARTUP_BODY_BYTES_MAX + 4 == 10_004) }
         let Some((word, rest)) = input.split_first_chunk::<4>() else { return Ok(None) };
@@ -261,14 +264,14 @@ impl<'a> FirstPacket<'a> {
         Ok(rest.get(..in_memory(length.saturating_sub(4))).map(|body| Self { body }))
     }
 
-    /// How many bytes of the stream the packet takes.
+    /// Returns the length of the packet in the stream, in bytes.
     #[must_use]
     pub const fn wire_len(&self) -> usize {
         self.body.len().saturating_add(4)
     }
 }
 
-/// The length alone: a CancelRequest holds a secret.
+/// Shows only the length, because a CancelRequest contains a secret.
 impl std::fmt::Debug for FirstPacket<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("FirstPacket").field("bytes", &self.body.len()).finish()

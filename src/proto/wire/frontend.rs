@@ -1,6 +1,6 @@
-//! Messages that the client sends, apart from the first packet.
+//! Messages that the client sends, except the first packet.
 //!
-//! Encoding takes the caller's slices as they are: no message is put together elsewhere first.
+//! A message is encoded directly from the caller's slices, without another copy.
 
 use std::fmt;
 
@@ -16,52 +16,52 @@ use super::tags;
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FrontendMessage<'a> {
-    /// `p`: the raw body. What it is depends on what the server asked for:
+    /// `p`: the raw body. Its form depends on the request of the server:
     /// [`PasswordMessage`], [`SaslInitialResponse`] or [`SaslResponse`].
     Password(&'a [u8]),
     /// `Q`.
     Query(&'a str),
     /// `P`.
     Parse {
-        /// Name of the statement, empty for the unnamed one.
+        /// The name of the statement, empty for the unnamed one.
         statement: &'a str,
-        /// One statement.
+        /// The text of one statement.
         query: &'a str,
-        /// Types of the parameters; 0, or fewer than there are, leaves them to the server.
+        /// The types of the parameters. The server determines a type that is 0 or missing.
         parameter_types: Oids<'a>,
     },
     /// `B`.
     Bind {
-        /// Name of the portal, empty for the unnamed one.
+        /// The name of the portal, empty for the unnamed one.
         portal: &'a str,
-        /// Name of the statement.
+        /// The name of the statement.
         statement: &'a str,
-        /// Formats of the parameters, 0 text and 1 binary: none for all text, one for all, or one for each.
+        /// The formats of the parameters, 0 text and 1 binary: none for all text, one for all, or one for each.
         parameter_formats: Formats<'a>,
-        /// The parameters.
+        /// The values of the parameters.
         parameters: Values<'a>,
-        /// Formats of the result's columns, in the same way.
+        /// The formats of the result's columns, in the same way.
         result_formats: Formats<'a>,
     },
     /// `D`.
     Describe {
-        /// Of what kind the named object is.
+        /// The kind of the named object.
         target: Target,
         /// Its name.
         name: &'a str,
     },
     /// `E`.
     Execute {
-        /// Name of the portal.
+        /// The name of the portal.
         portal: &'a str,
-        /// At most so many rows, 0 for all.
+        /// The maximum number of rows, 0 for all.
         max_rows: i32,
     },
     /// `F`: the raw body.
     FunctionCall(&'a [u8]),
     /// `C`.
     Close {
-        /// Of what kind the named object is.
+        /// The kind of the named object.
         target: Target,
         /// Its name.
         name: &'a str,
@@ -80,7 +80,7 @@ pub enum FrontendMessage<'a> {
     Terminate,
 }
 
-/// What Describe and Close are about.
+/// The kind of object that Describe and Close name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Target {
     /// `S`.
@@ -107,10 +107,10 @@ impl Target {
 }
 
 impl<'a> FrontendMessage<'a> {
-    /// Reads a frame of a client.
+    /// Decodes a frame of a client.
     ///
     /// # Errors
-    /// The type byte is unknown, or the body is not exactly such a message.
+    /// The type byte is unknown, or the body is not valid for this type, or has more bytes.
     pub fn decode(frame: Frame<'a>) -> Result<Self, DecodeError> {
         let Some(shape) = tags::frontend(frame.tag) else {
             return Err(DecodeError::unknown_tag("frontend", frame.tag));
@@ -149,7 +149,7 @@ impl<'a> FrontendMessage<'a> {
         Ok(message)
     }
 
-    /// The type byte.
+    /// Returns the type byte.
     #[must_use]
     pub const fn tag(&self) -> u8 {
         match self {
@@ -170,7 +170,7 @@ impl<'a> FrontendMessage<'a> {
         }
     }
 
-    /// The manual's name of the message.
+    /// Returns the name of the message in PostgreSQL's manual.
     #[must_use]
     pub fn name(&self) -> &'static str {
         tags::frontend(self.tag()).map_or("", |shape| shape.name)
@@ -179,13 +179,13 @@ impl<'a> FrontendMessage<'a> {
     /// Appends the message to `out`.
     ///
     /// # Errors
-    /// A string has a NUL inside, or the message would be longer than a server accepts. Nothing
+    /// A string contains a NUL, or the message would be longer than a server accepts. Nothing
     /// was written.
     pub fn encode(&self, out: &mut BytesMut) -> Result<(), EncodeError> {
         let tag = self.tag();
         match tags::frontend(tag) {
             Some(shape) => tagged(out, tag, shape, |body| self.write(body)),
-            // Not reached: every message has its row in the table.
+            // Not reached: the table contains every message.
             None => Ok(()),
         }
     }
@@ -241,7 +241,7 @@ impl fmt::Debug for FrontendMessage<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Password(raw) => write!(f, "Password({} bytes)", raw.len()),
-            // A statement may hold a password: `ALTER ROLE … PASSWORD`.
+            // A statement may contain a password: `ALTER ROLE … PASSWORD`.
             Self::Query(query) => write!(f, "Query({} bytes)", query.len()),
             Self::Parse { statement, query, parameter_types } => f
                 .debug_struct("Parse")
@@ -271,15 +271,15 @@ impl fmt::Debug for FrontendMessage<'_> {
     }
 }
 
-/// `p` after a request for a cleartext or MD5 password.
+/// The answer to a request for a cleartext or MD5 password. Its type byte is `p`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct PasswordMessage<'a>(pub &'a [u8]);
 
 impl<'a> PasswordMessage<'a> {
-    /// Reads the body of a [`FrontendMessage::Password`].
+    /// Decodes the body of a [`FrontendMessage::Password`].
     ///
     /// # Errors
-    /// The password is not ended by a NUL, or something follows it.
+    /// The password does not end with a NUL, or bytes follow the NUL.
     pub fn decode(body: &'a [u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new("PasswordMessage", body);
         let password = reader.cstr("password")?;
@@ -290,7 +290,7 @@ impl<'a> PasswordMessage<'a> {
     /// Appends the message to `out`.
     ///
     /// # Errors
-    /// The password has a NUL inside or is too long. Nothing was written.
+    /// The password contains a NUL or is too long. Nothing was written.
     pub fn encode(&self, out: &mut BytesMut) -> Result<(), EncodeError> {
         answer(out, "PasswordMessage", |body| body.cstr("password", self.0))
     }
@@ -302,20 +302,20 @@ impl fmt::Debug for PasswordMessage<'_> {
     }
 }
 
-/// `p` after AuthenticationSASL. `Debug` shows the mechanism alone.
+/// The answer to AuthenticationSASL. Its type byte is `p`. `Debug` shows only the mechanism.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct SaslInitialResponse<'a> {
-    /// The mechanism chosen.
+    /// The chosen mechanism.
     pub mechanism: &'a str,
-    /// Its first message, if it has one.
+    /// The first message of the mechanism, if it has one.
     pub data: Option<&'a [u8]>,
 }
 
 impl<'a> SaslInitialResponse<'a> {
-    /// Reads the body of a [`FrontendMessage::Password`].
+    /// Decodes the body of a [`FrontendMessage::Password`].
     ///
     /// # Errors
-    /// The body is not exactly such a message.
+    /// The body is not valid for this message, or has more bytes.
     pub fn decode(body: &'a [u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new("SASLInitialResponse", body);
         let mechanism = reader.utf8("mechanism")?;
@@ -327,7 +327,7 @@ impl<'a> SaslInitialResponse<'a> {
     /// Appends the message to `out`.
     ///
     /// # Errors
-    /// The mechanism has a NUL inside, or the message is too long. Nothing was written.
+    /// The mechanism contains a NUL, or the message is too long. Nothing was written.
     pub fn encode(&self, out: &mut BytesMut) -> Result<(), EncodeError> {
         answer(out, "SASLInitialResponse", |body| {
             body.cstr("mechanism", self.mechanism.as_bytes())?;
@@ -344,12 +344,12 @@ impl fmt::Debug for SaslInitialResponse<'_> {
     }
 }
 
-/// `p` after AuthenticationSASLContinue.
+/// The answer to AuthenticationSASLContinue. Its type byte is `p`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct SaslResponse<'a>(pub &'a [u8]);
 
 impl<'a> SaslResponse<'a> {
-    /// Reads the body of a [`FrontendMessage::Password`]. Any body is one.
+    /// Decodes the body of a [`FrontendMessage::Password`]. Every body is valid.
     #[must_use]
     pub const fn decode(body: &'a [u8]) -> Self {
         Self(body)
@@ -370,7 +370,7 @@ impl fmt::Debug for SaslResponse<'_> {
     }
 }
 
-/// A `p` message under the name that it has in its context.
+/// Writes a `p` message. Its errors contain `name`.
 fn answer(
     out: &mut BytesMut,
     name: &'static str,
@@ -378,7 +378,7 @@ fn answer(
 ) -> Result<(), EncodeError> {
     match tags::frontend(b'p') {
         Some(shape) => tagged(out, b'p', tags::Shape { name, ..shape }, fill),
-        // Not reached: the table has the row.
+        // Not reached: the table contains every message.
         None => Ok(()),
     }
 }

@@ -1,7 +1,7 @@
 //! Lists inside messages: parameter types, values, columns, names.
 //!
-//! One type for both directions, so that a message is sent from the caller's slice and read from
-//! the wire without a `Vec` in between.
+//! One type is used for both directions. A message is encoded from a slice of the caller, and decoded from the received
+//! bytes, without a `Vec`.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use super::cursor::{Body, Reader};
 use super::error::{DecodeError, EncodeError};
 use super::escape::EscapedBytes;
 
-/// Most elements that `Debug` shows.
+/// The maximum number of elements that `Debug` shows.
 const SHOWN_MAX: usize = 16;
 
 /// Type OIDs of Parse and ParameterDescription.
@@ -27,15 +27,15 @@ pub type StartupParameters<'a> = List<'a, (&'a str, &'a str)>;
 
 /// A list that is borrowed from a slice of the caller or from the body of a message.
 ///
-/// What comes from the wire was checked when the message was decoded: iterating cannot fail.
-/// Two lists are equal when their elements are, wherever they live.
+/// `decode` has checked the elements of a received message, so the iteration cannot fail.
+/// Two lists are equal if their elements are equal.
 #[derive(Clone, Copy)]
 pub struct List<'a, T>(Repr<'a, T>);
 
 #[derive(Clone, Copy)]
 enum Repr<'a, T> {
     Given(&'a [T]),
-    /// `raw` holds exactly `count` elements, each of which [`Item::read`] accepted.
+    /// `raw` contains exactly `count` elements, each of which [`Item::read`] accepted.
     Wire {
         count: usize,
         raw: &'a [u8],
@@ -52,7 +52,7 @@ mod sealed {
     impl Sealed for super::Column<'_> {}
 }
 
-/// What a [`List`] may hold. Sealed.
+/// An element of a [`List`]. This trait is sealed.
 pub trait Item<'a>: Copy + PartialEq + sealed::Sealed {
     #[doc(hidden)]
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError>;
@@ -63,13 +63,13 @@ pub trait Item<'a>: Copy + PartialEq + sealed::Sealed {
 }
 
 impl<'a, T: Item<'a>> List<'a, T> {
-    /// The elements of a slice.
+    /// Creates a list of the elements of a slice.
     #[must_use]
     pub const fn new(items: &'a [T]) -> Self {
         Self(Repr::Given(items))
     }
 
-    /// Checks and takes `count` elements.
+    /// Reads and checks `count` elements.
     pub(crate) fn read(reader: &mut Reader<'a>, count: usize) -> Result<Self, DecodeError> {
         let whole = reader.remaining();
         for _ in 0..count {
@@ -86,7 +86,7 @@ impl<'a, T: Item<'a>> List<'a, T> {
         }
     }
 
-    /// How many elements there are.
+    /// Returns the number of elements.
     #[must_use]
     pub const fn len(&self) -> usize {
         match self.0 {
@@ -95,13 +95,13 @@ impl<'a, T: Item<'a>> List<'a, T> {
         }
     }
 
-    /// Whether there is none.
+    /// Returns whether the list is empty.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The elements in order.
+    /// Returns an iterator over the elements, in order.
     #[must_use]
     pub fn iter(&self) -> Iter<'a, T> {
         Iter(match self.0 {
@@ -241,7 +241,7 @@ impl<'a> Item<'a> for &'a [u8] {
 
 impl<'a> Item<'a> for Option<&'a [u8]> {
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
-        // -1 is NULL; any other negative length is a lie. Q6, N11.
+        // -1 is NULL, any other negative length is not valid. Q6, N11.
         match reader.i32("value length")? {
             -1 => Ok(None),
             length => {
@@ -256,13 +256,13 @@ impl<'a> Item<'a> for Option<&'a [u8]> {
         let Some(value) = self else { return body.i32(-1) };
         match i32::try_from(value.len()) {
             Ok(length) => body.i32(length)?,
-            // Beyond any cap: the copy below refuses before it copies.
+            // Longer than every limit: `bytes` below returns an error before it copies.
             Err(_) => body.i32(i32::MAX)?,
         }
         body.bytes(value)
     }
 
-    /// The length alone: values are the user's data.
+    /// Shows only the length, because values are the user's data.
     fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Some(value) => write!(f, "{} bytes", value.len()),
@@ -277,7 +277,7 @@ impl<'a> Item<'a> for (&'a str, &'a str) {
     }
 
     fn write(&self, body: &mut Body<'_>) -> Result<(), EncodeError> {
-        // An empty name is the end of the list on the wire. N7.
+        // In the message, an empty name is the end of the list: N7.
         if self.0.is_empty() {
             return Err(body.bad_value("parameter name", "one character or more"));
         }
@@ -295,22 +295,22 @@ impl<'a> Item<'a> for (&'a str, &'a str) {
 pub struct Column<'a> {
     /// The column's name, in the client encoding.
     pub name: &'a [u8],
-    /// OID of the table it comes from, else 0.
+    /// The OID of its table, or 0 if it does not come from a table.
     pub table_oid: u32,
-    /// Its attribute number in that table, else 0.
+    /// Its attribute number in that table, or 0.
     pub attribute_number: i16,
-    /// OID of its type.
+    /// The OID of its type.
     pub type_oid: u32,
-    /// Size of its type in bytes; negative: variable.
+    /// The size of its type in bytes. A negative number means a variable size.
     pub type_size: i16,
     /// The type modifier, -1 for none.
     pub type_modifier: i32,
-    /// 0 text, 1 binary.
+    /// The format: 0 text, 1 binary.
     pub format: i16,
 }
 
 impl<'a> Column<'a> {
-    /// A text column of no table, as expressions have them.
+    /// Creates a column of type text that does not come from a table, as for an expression.
     #[must_use]
     pub const fn text(name: &'a [u8]) -> Self {
         Self {
@@ -358,7 +358,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_from_the_wire_equals_the_slice_it_was_made_of() {
+    fn a_decoded_list_equals_the_slice_that_was_encoded() {
         let raw = [0, 0, 0, 2, b'h', b'i', 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 7];
         let mut reader = Reader::new("DataRow", &raw);
         let values = Values::read(&mut reader, 3).unwrap();
@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn value_lengths_below_minus_one_and_beyond_the_body_are_refused() {
+    fn value_lengths_below_minus_one_or_above_the_body_are_refused() {
         for raw in [[0xff, 0xff, 0xff, 0xfe], [0, 0, 0, 1], [0x7f, 0xff, 0xff, 0xff]] {
             assert!(Values::read(&mut Reader::new("DataRow", &raw), 1).is_err(), "{raw:?}");
         }

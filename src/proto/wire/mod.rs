@@ -1,4 +1,4 @@
-//! The codec of PostgreSQL's frontend/backend protocol, both directions, on byte slices.
+//! The codec of PostgreSQL's frontend/backend protocol, in both directions, on byte slices.
 //!
 //! ```text
 //! bytes of the server --Framer::next--> Frame --BackendMessage::decode--> BackendMessage
@@ -6,26 +6,26 @@
 //! FrontendMessage, StartupPacket --encode--> bytes for the server
 //! ```
 //!
-//! Every message has both halves, `decode` and `encode`, so that a server can be written with the
-//! same types as a client. Decoding borrows from the input and copies nothing; encoding appends to
-//! the caller's [`BytesMut`](bytes::BytesMut) and leaves it as it was when it fails.
+//! Every message has `decode` and `encode`, so that a server can be written with the same types as a client. Decoding
+//! borrows from the input and copies nothing. Encoding appends to the caller's [`BytesMut`](bytes::BytesMut). If it fails,
+//! the buffer is unchanged.
 //!
-//! | module | holds |
+//! | module | contents |
 //! |---|---|
 //! | [`limits`] | every limit, with unit and origin |
-//! | [`tags`] | type byte → name, shortest and longest length |
-//! | [`framer`] | stream → [`Frame`], [`FirstPacket`] |
+//! | [`tags`] | the name, the minimum and the maximum length of each message type |
+//! | [`framer`] | splits a stream into [`Frame`] and [`FirstPacket`] |
 //! | [`backend`], [`frontend`], [`startup`] | the messages |
 //! | [`list`] | rows, columns, parameters inside them |
 //! | [`diagnostic`] | ErrorResponse and NoticeResponse, [`DbError`] |
-//! | [`notification`] | runs of NotificationResponse, without a message type in between |
-//! | [`mod@extract`] | single notifications taken out of a run |
-//! | [`quote`] | quoted identifiers, limits of channel and payload |
-//! | [`cursor`], [`escape`] | bounded reading, writing with the length filled in, safe display |
+//! | [`notification`] | runs of consecutive NotificationResponse messages |
+//! | [`mod@extract`] | removes single notifications from a run |
+//! | [`quote`] | quoted identifiers, checks of channel and payload |
+//! | [`cursor`], [`escape`] | bounded reads, writes with a length word, safe display |
 //!
-//! What the codec does not do: it has no state and knows no order of messages (the session does),
-//! reads no socket, holds no buffer, interprets no value of a row, checks no encoding but that of
-//! strings a client sent, and does not speak replication or protocol 2 beyond recognising its errors.
+//! The codec has no state and does not check the order of messages (the session does). It reads no socket, has no buffer,
+//! and does not interpret the values of a row. It checks UTF-8 only for notifications and for strings of a client. It does
+//! not support replication. Of protocol 2 it recognizes only errors.
 
 pub mod authentication;
 pub mod backend;

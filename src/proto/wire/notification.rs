@@ -1,14 +1,12 @@
-//! NotificationResponse, the message this crate exists for.
+//! The fast path for runs of NotificationResponse messages.
 //!
-//! Two passes over the same bytes, both without allocation. [`scan`] runs once over what a read
-//! brought and says how many whole, valid notifications stand at its head; [`frames`] iterates
-//! over such a run later, wherever the bytes lie by then. Both take the same step, so they agree
-//! with each other, and with the framer and the decoder.
+//! The bytes are read twice, both times without allocation. [`scan`] checks the bytes of one read from the socket and
+//! returns how many complete, valid notifications are at the beginning. [`frames`] iterates over such a run later. Both use
+//! the same function for one frame, so they find the same notifications, as do the framer and the decoder.
 //!
-//! A frame is `A`, length, process id, channel, NUL, payload, NUL. The length word says where the
-//! payload ends, so its end is not searched. The channel's NUL is searched only when the channel is
-//! not the one of the frame before; usually it is. [`scan`] also checks that channel and payload are
-//! UTF-8.
+//! A frame is `A`, length, process id, channel, NUL, payload, NUL. The end of the payload follows from the length word, so
+//! it needs no search. The NUL of the channel is searched only if the channel differs from that of the frame before, which
+//! is rare. [`scan`] also checks that channel and payload are UTF-8.
 //!
 //! ```
 //! use pgbell::wire::{Stop, frames, scan};
@@ -29,30 +27,30 @@ use super::error::{DecodeError, DecodeFault};
 use super::limits::{NOTIFICATION_FRAME_BYTES_MAX, in_memory};
 use super::tags::{self, Shape};
 
-/// Smallest length word: itself, the process id, a channel of one byte, two NULs.
+/// The smallest length word: itself, the process id, a channel of one byte, two NULs.
 const LENGTH_FLOOR: u32 = 11;
 
 const NAME: &str = "NotificationResponse";
 
-/// Bytes of a frame before its text: type byte, length word, process id. The text is the channel, a NUL, the
+/// The offset of the text in a frame, after type byte, length word and process id. The text is the channel, a NUL, the
 /// payload, and a NUL.
 pub(crate) const TEXT_AT: usize = 9;
 
-/// One notification, borrowed from the bytes of the wire.
+/// One notification, borrowed from the received bytes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct RawNotification<'a> {
-    /// Process id of the notifying backend. Any value: some servers and poolers send 0 or less.
+    /// The process id of the notifying backend. Some servers and poolers send 0 or a negative number.
     pub process_id: i32,
-    /// The channel, never empty, without NUL. UTF-8.
+    /// The channel: UTF-8, never empty, without NUL.
     pub channel: &'a [u8],
-    /// The payload. UTF-8.
+    /// The payload: UTF-8.
     ///
-    /// Everything up to the NUL that ends the frame: a NUL inside, which PostgreSQL cannot send, is
-    /// not searched for.
+    /// It ends at the NUL that ends the frame. PostgreSQL cannot send a NUL inside a payload, and there is no check for
+    /// one.
     pub payload: &'a [u8],
 }
 
-/// Lengths alone: what users publish does not belong in logs.
+/// Shows only lengths, because the data of users must not be in logs.
 impl fmt::Debug for RawNotification<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RawNotification")
@@ -64,7 +62,7 @@ impl fmt::Debug for RawNotification<'_> {
 }
 
 impl<'a> RawNotification<'a> {
-    /// Reads the body of an `A` message.
+    /// Decodes the body of an `A` message.
     pub(crate) fn decode(mut reader: Reader<'a>) -> Result<Self, DecodeError> {
         let process_id = reader.i32("process id")?;
         let channel = reader.cstr("channel")?;
@@ -84,28 +82,28 @@ impl<'a> RawNotification<'a> {
     }
 }
 
-/// An unbroken run of whole, valid NotificationResponse frames at the head of a buffer.
+/// A run of complete, valid NotificationResponse frames at the beginning of a buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Run {
-    /// How many frames.
+    /// The number of frames.
     pub count: usize,
-    /// How many bytes they take, headers included.
+    /// The length of the frames in bytes, with their headers.
     pub bytes: usize,
 }
 
 impl Run {
-    /// The run of the first `n` frames of `validated`, or of all if there are fewer.
+    /// Returns the run of the first `n` frames of `validated`, or of all frames if there are fewer.
     ///
-    /// Costs one header per frame. The bytes must have been accepted by [`scan`]; others give a
-    /// run that ends where they stop making sense.
+    /// It reads only the header of each frame. [`scan`] must have accepted the bytes. With other bytes the run
+    /// ends at the first header that is not valid.
     #[must_use]
     pub fn first(n: usize, validated: &[u8]) -> Self {
         Self::limited(n, usize::MAX, validated)
     }
 
-    /// The run of the first whole frames of `validated` that take at most `bytes` bytes together.
+    /// Returns the run of the first complete frames of `validated` that have at most `bytes` bytes together.
     ///
-    /// As [`first`](Self::first) in every other respect.
+    /// In all other respects it is like [`first`](Self::first).
     #[must_use]
     pub fn within(bytes: usize, validated: &[u8]) -> Self {
         Self::limited(usize::MAX, bytes, validated)
@@ -131,45 +129,46 @@ impl Run {
     }
 }
 
-/// What stands behind a [`Run`].
+/// The reason why a [`Run`] ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Stop {
-    /// The end of the buffer, or a notification that is not whole.
+    /// The end of the buffer, or a notification that is not complete.
     NeedMore,
-    /// A message of another type, or what should be one.
+    /// A message of another type. It has not been checked.
     OtherMessage,
-    /// A notification that is none. The frames before it are good.
+    /// A notification that is not valid. The frames before it are valid.
     Invalid(DecodeError),
 }
 
-/// Measures the run of notifications at the head of `input`. One pass, no allocation.
+/// Returns the run of notifications at the beginning of `input`, and the reason why it ends. One pass, no allocation.
 #[must_use]
 pub fn scan(input: &[u8]) -> (Run, Stop) {
     let mut count = 0;
     let mut rest = input;
     let mut last = LastChannel::NONE;
     loop {
-        match step(rest, &mut last) {
-            Step::Whole(notification, next) if is_utf8(notification.payload) => {
+        match next_frame(rest, &mut last) {
+            NextFrame::Whole(notification, next) if is_utf8(notification.payload) => {
                 count += 1;
                 rest = next;
             }
-            Step::Whole(..) | Step::Stopped => {
+            NextFrame::Whole(..) | NextFrame::Stopped => {
                 let run = Run { count, bytes: input.len().saturating_sub(rest.len()) };
-                return (run, why(rest));
+                return (run, stop_reason(rest));
             }
         }
     }
 }
 
-/// Most payloads are ASCII, which is checked at many bytes a step.
+/// Returns whether the payload is UTF-8. Most payloads are ASCII, for which the check is faster.
 #[inline(always)]
 fn is_utf8(payload: &[u8]) -> bool {
     payload.is_ascii() || std::str::from_utf8(payload).is_ok()
 }
 
-/// Iterates over bytes that [`scan`] accepted. Over other bytes it ends early, or goes on with payloads that are not UTF-8.
+/// Returns an iterator over bytes that [`scan`] accepted. Over other bytes it ends early, or returns payloads that are not
+/// UTF-8.
 #[must_use]
 pub const fn frames(validated: &[u8]) -> Notifications<'_> {
     Notifications { rest: validated, last: LastChannel::NONE }
@@ -183,7 +182,7 @@ pub struct Notifications<'a> {
 }
 
 impl<'a> Notifications<'a> {
-    /// The bytes that have not been iterated over.
+    /// Returns the bytes that have not been iterated over.
     #[must_use]
     pub const fn remaining(&self) -> &'a [u8] {
         self.rest
@@ -201,70 +200,70 @@ impl<'a> Iterator for Notifications<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<RawNotification<'a>> {
-        match step(self.rest, &mut self.last) {
-            Step::Whole(notification, next) => {
+        match next_frame(self.rest, &mut self.last) {
+            NextFrame::Whole(notification, next) => {
                 self.rest = next;
                 Some(notification)
             }
-            Step::Stopped => None,
+            NextFrame::Stopped => None,
         }
     }
 }
 
 impl std::iter::FusedIterator for Notifications<'_> {}
 
-enum Step<'a> {
+enum NextFrame<'a> {
     Whole(RawNotification<'a>, &'a [u8]),
     Stopped,
 }
 
-/// The first notification of bytes that [`scan`] accepted, and how many bytes its frame takes. For one
-/// at a time: nothing is remembered of its channel.
+/// Returns the first notification of bytes that [`scan`] accepted, and the length of its frame in bytes. Unlike [`frames`],
+/// it does not compare the channel with that of the frame before.
 #[inline]
 #[must_use]
 pub fn first(validated: &[u8]) -> Option<(RawNotification<'_>, usize)> {
-    // The NUL counts; a channel of no bytes is none.
+    // The length includes the NUL. An empty channel is not valid.
     let find = |strings: &[u8]| position_of_nul(strings).filter(|end| *end > 0)?.checked_add(1);
     match take(validated, find) {
-        Step::Whole(notification, next) => Some((notification, validated.len() - next.len())),
-        Step::Stopped => None,
+        NextFrame::Whole(notification, next) => Some((notification, validated.len() - next.len())),
+        NextFrame::Stopped => None,
     }
 }
 
 #[inline(always)]
-fn step<'a>(rest: &'a [u8], last: &mut LastChannel<'a>) -> Step<'a> {
+fn next_frame<'a>(rest: &'a [u8], last: &mut LastChannel<'a>) -> NextFrame<'a> {
     take(rest, |strings| (last.begins(strings) || last.replace(strings)).then_some(last.length))
 }
 
-/// Takes one frame off the head. `find` says how many bytes its channel has, with the NUL. Why there is no
-/// frame is found out later, off the hot path.
+/// Parses the frame at the beginning. `find` returns the length of its channel with the NUL. If there is no valid
+/// frame, [`stop_reason`] finds the reason later, outside of the hot path.
 #[inline(always)]
-fn take<'a>(rest: &'a [u8], find: impl FnOnce(&'a [u8]) -> Option<usize>) -> Step<'a> {
+fn take<'a>(rest: &'a [u8], find: impl FnOnce(&'a [u8]) -> Option<usize>) -> NextFrame<'a> {
     let Some((&[b'A', a, b, c, d, e, f, g, h], tail)) = rest.split_first_chunk::<TEXT_AT>() else {
-        return Step::Stopped;
+        return NextFrame::Stopped;
     };
     let length = u32::from_be_bytes([a, b, c, d]);
     if !(LENGTH_FLOOR..=NOTIFICATION_FRAME_BYTES_MAX).contains(&length) {
-        return Step::Stopped;
+        return NextFrame::Stopped;
     }
     // Not below 3, because the length is not below 11.
     let Some((text, next)) = tail.split_at_checked(in_memory(length - 8)) else {
-        return Step::Stopped;
+        return NextFrame::Stopped;
     };
-    let Some((0, strings)) = text.split_last() else { return Step::Stopped };
-    let Some(length) = find(strings) else { return Step::Stopped };
+    let Some((0, strings)) = text.split_last() else { return NextFrame::Stopped };
+    let Some(length) = find(strings) else { return NextFrame::Stopped };
     // `strings` is channel, NUL, payload.
     let Some((channel, payload)) = strings.split_at_checked(length) else {
-        return Step::Stopped;
+        return NextFrame::Stopped;
     };
-    let Some((_, channel)) = channel.split_last() else { return Step::Stopped };
+    let Some((_, channel)) = channel.split_last() else { return NextFrame::Stopped };
     let process_id = i32::from_be_bytes([e, f, g, h]);
-    Step::Whole(RawNotification { process_id, channel, payload }, next)
+    NextFrame::Whole(RawNotification { process_id, channel, payload }, next)
 }
 
-/// Why [`step`] found no frame. Asks the framer's questions in the framer's order.
+/// Returns the reason why [`next_frame`] found no frame. It makes the same checks as the framer, in the same order.
 #[cold]
-fn why(rest: &[u8]) -> Stop {
+fn stop_reason(rest: &[u8]) -> Stop {
     match rest.split_first() {
         None => return Stop::NeedMore,
         Some((b'A', _)) => {}
@@ -286,21 +285,21 @@ fn why(rest: &[u8]) -> Stop {
     let Some(body) = body.get(..in_memory(length - 4)) else { return Stop::NeedMore };
     match RawNotification::decode(Reader::new(NAME, body)) {
         Err(error) => Stop::Invalid(error),
-        // Not reached: `step` takes every frame that decodes. Stopping is safe all the same.
+        // Not reached: `next_frame` accepts every frame that can be decoded. To stop is safe nevertheless.
         Ok(_) => Stop::OtherMessage,
     }
 }
 
-/// The channel of the frame before, to be recognised without a search.
+/// The channel of the frame before, so that the same channel is recognized without a search.
 #[derive(Clone, Copy)]
 struct LastChannel<'a> {
     /// The channel and its NUL. Empty before the first frame.
     bytes: &'a [u8],
     /// `bytes.len()`, 0 before the first frame.
     length: usize,
-    /// The first sixteen of `bytes` as two little-endian words, what is beyond `bytes` zero.
+    /// The first 16 of `bytes` as two little-endian words, filled up with zeros.
     words: [u64; 2],
-    /// Ones where `words` holds bytes. 0 before the first frame.
+    /// The bits of `words` that contain bytes of the channel. 0 before the first frame.
     masks: [u64; 2],
 }
 
@@ -312,8 +311,8 @@ fn words([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]: [u8; 16]) -> [u64; 2]
 impl<'a> LastChannel<'a> {
     const NONE: Self = Self { bytes: &[], length: 0, words: [0; 2], masks: [0; 2] };
 
-    /// Whether `strings` begins with this channel and its NUL. Two words decide for names of up to 15
-    /// bytes: a call of `memcmp` costs more than all the rest.
+    /// Returns whether `strings` begins with this channel and its NUL. For names of up to 15 bytes it compares two words,
+    /// because a call of `memcmp` costs more than the rest of the scan.
     #[inline(always)]
     fn begins(&self, strings: &[u8]) -> bool {
         if self.length == 0 {
@@ -336,7 +335,7 @@ impl<'a> LastChannel<'a> {
         }
     }
 
-    /// Finds and remembers the channel that `strings` begins with. `false` if there is none, or if it is not UTF-8.
+    /// Finds and stores the channel at the beginning of `strings`. Returns `false` if there is none, or if it is not UTF-8.
     fn replace(&mut self, strings: &'a [u8]) -> bool {
         let Some(end) = position_of_nul(strings) else { return false };
         let length = end.saturating_add(1);
@@ -345,7 +344,7 @@ impl<'a> LastChannel<'a> {
             return false;
         }
         let head = strings.first_chunk().copied().unwrap_or_else(|| {
-            // A short frame: the next one may be longer, so the words are made all the same.
+            // The frame is short, but the next one may be longer and is compared with these words.
             let mut padded = [0; 16];
             padded.iter_mut().zip(strings).for_each(|(place, byte)| *place = *byte);
             padded
@@ -363,7 +362,7 @@ impl<'a> LastChannel<'a> {
     }
 }
 
-// The hot path has the numbers of the table in its own code.
+// The hot path does not use the table of types, but must have the same limits.
 const _: () = assert!(matches!(
     tags::backend(b'A'),
     Some(Shape { floor: LENGTH_FLOOR, cap: NOTIFICATION_FRAME_BYTES_MAX, .. })
@@ -373,14 +372,14 @@ const _: () = assert!(matches!(
 mod tests {
     use super::*;
 
-    /// A frame with whatever strings it is given, NULs included or not.
+    /// A frame with these strings, which contain the NULs if the frame should have them.
     fn frame(strings: &[u8]) -> Vec<u8> {
         let length = u32::try_from(strings.len() + 8).unwrap();
         [b"A", &length.to_be_bytes()[..], &7_i32.to_be_bytes(), strings].concat()
     }
 
     #[test]
-    fn the_first_is_the_first_of_the_iteration_and_says_its_length() {
+    fn first_returns_the_first_notification_of_the_iteration_and_its_length() {
         for strings in
             [&b"a\0x\0"[..], b"a\0\0", b"longer than eight\0and text\0", b"\0\0\0", b"a\0b"]
         {
@@ -392,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_ends_where_something_else_begins() {
+    fn a_run_ends_before_another_message() {
         let two = [frame(b"a\0x\0"), frame(b"a\0\0")].concat();
         let run = Run { count: 2, bytes: two.len() };
         let cases: [(&[u8], Stop); 5] = [
@@ -411,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn channels_that_resemble_the_one_before_are_told_apart() {
+    fn channels_that_are_similar_to_the_one_before_are_distinguished() {
         let channels: [&[u8]; 16] = [
             b"a",
             b"a",
@@ -446,10 +445,9 @@ mod tests {
         }
     }
 
-    /// The channel of the frame before, and then no payload's NUL: the remembered channel must not
-    /// make a frame of it.
+    /// The frame has the channel of the frame before, but no NUL after its payload.
     #[test]
-    fn a_frame_that_ends_with_the_remembered_channel_is_refused() {
+    fn a_frame_that_ends_after_the_channel_of_the_frame_before_is_refused() {
         for channel in [&b"abc"[..], b"abcdefgh", b"abcdefghijkl"] {
             let whole = frame(&[channel, b"\0x\0"].concat());
             let short = frame(&[channel, b"\0"].concat());
@@ -459,9 +457,9 @@ mod tests {
         }
     }
 
-    /// What was remembered from a frame too short for a word must not match zeros later.
+    /// The words of a frame that was shorter than a word must not match zeros of the next frame.
     #[test]
-    fn an_empty_channel_is_refused_whatever_came_before() {
+    fn an_empty_channel_is_refused_after_every_other_channel() {
         for before in [&b"a\0\0"[..], b"a\0x\0", b"abcdefgh\0\0", b"abcdefghijk\0\0"] {
             for zeros in 3..20 {
                 let good = frame(before);
@@ -473,14 +471,14 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_is_not_utf8_ends_the_run_before_it() {
+    fn a_run_ends_before_a_text_that_is_not_utf8() {
         let good = frame("kanäle\0größe\0".as_bytes());
         for (strings, field, at) in [
             (&b"a\0caf\xe9\0"[..], "payload", 3),
             (b"caf\xe9\0x\0", "channel", 3),
             (b"kan\xc3\0x\0", "channel", 3),
             (b"a\0\xed\xa0\x80\0", "payload", 0),
-            // The NUL behind the channel does not complete a character.
+            // The NUL after the payload does not complete a character.
             (b"a\0x\xf0\x9f\x98\0", "payload", 1),
         ] {
             let (run, stop) = scan(&[&good[..], &frame(strings), &good].concat());
@@ -502,7 +500,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_shows_lengths_alone() {
+    fn debug_shows_only_lengths() {
         let stream = frame(b"secret\0classified\0");
         let shown = format!("{:?} {:?}", frames(&stream), frames(&stream).next());
         assert!(!shown.contains("secret") && !shown.contains("classified"), "{shown}");

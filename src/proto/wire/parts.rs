@@ -1,4 +1,4 @@
-//! What stands inside messages of the server and is no list: keys, states, formats.
+//! Parts of the server's messages that are not lists: keys, states, formats.
 
 use std::fmt;
 
@@ -7,12 +7,13 @@ use super::error::{DecodeError, EncodeError};
 use super::limits::{SECRET_KEY_BYTES_MAX, SECRET_KEY_BYTES_MIN};
 use super::list::{Formats, List};
 
-/// Process id and secret key of a session. `Debug` does not show the key.
+/// The process id and the secret key of a session. `Debug` does not show the key.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct BackendKeyData<'a> {
-    /// Process id of the backend, or whatever a pooler puts there.
+    /// The process id of the backend. A pooler may send any number here.
     pub process_id: i32,
-    /// 4 bytes up to protocol 3.0, 4 to 256 in 3.2. N6.
+    /// The secret key: 4 bytes in protocol 3.0, 4 to 256 in 3.2.
+    // N6.
     pub secret_key: &'a [u8],
 }
 
@@ -28,7 +29,7 @@ impl<'a> BackendKeyData<'a> {
     }
 }
 
-/// The rest of a body, which must have the length of a secret key. T19.
+/// Reads the rest of a body, which must have the length of a secret key. T19.
 pub(crate) fn secret_key<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], DecodeError> {
     let key = reader.rest();
     if (SECRET_KEY_BYTES_MIN..=SECRET_KEY_BYTES_MAX).contains(&key.len()) {
@@ -38,7 +39,7 @@ pub(crate) fn secret_key<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], Decode
     Err(reader.bad_value("secret key length", "4 to 256", length))
 }
 
-/// A secret key of a legal length.
+/// Writes a secret key, which must have a valid length.
 pub(crate) fn write_secret_key(body: &mut Body<'_>, key: &[u8]) -> Result<(), EncodeError> {
     if (SECRET_KEY_BYTES_MIN..=SECRET_KEY_BYTES_MAX).contains(&key.len()) {
         return body.bytes(key);
@@ -54,14 +55,14 @@ impl fmt::Debug for BackendKeyData<'_> {
     }
 }
 
-/// Whether a transaction is open when the server is ready.
+/// The state of the transaction when the server is ready for the next command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TransactionStatus {
-    /// `I`: none. Only now are notifications delivered.
+    /// `I`: no transaction is open. The server sends notifications only in this state.
     Idle,
-    /// `T`: one is open.
+    /// `T`: a transaction is open.
     InTransaction,
-    /// `E`: one is open and has failed.
+    /// `E`: a transaction is open and has failed.
     Failed,
 }
 
@@ -84,12 +85,12 @@ impl TransactionStatus {
     }
 }
 
-/// How data will be copied.
+/// The formats of a COPY.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CopyResponse<'a> {
-    /// 0 text, 1 binary, for the whole.
+    /// The format of the whole COPY: 0 text, 1 binary.
     pub format: u8,
-    /// The same per column.
+    /// The format of each column.
     pub columns: Formats<'a>,
 }
 

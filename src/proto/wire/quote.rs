@@ -1,13 +1,14 @@
-//! Names in SQL text, and the limits that a server sets to NOTIFY.
+//! Quoted identifiers, and the checks of channel names and payloads.
 
 use std::fmt;
 
 use super::limits::{CHANNEL_BYTES_MAX, PAYLOAD_BYTES_MAX};
 
-/// Appends `name` as a quoted identifier: in double quotes, those inside doubled.
+/// Appends `name` as a quoted identifier: in double quotes, and with every double quote inside doubled.
 ///
-/// The server folds nothing and interprets nothing else inside: `\`, `$1` and `U&` stay what they
-/// are. N9. It does not check the name; [`check_channel`] does.
+/// Inside the quotes the server does not change upper case, and gives no meaning to `\`, `$1` and `U&`. This function
+/// does not check the name; [`check_channel`] does.
+// N9.
 pub fn quote_identifier(name: &str, out: &mut String) {
     out.push('"');
     for piece in name.split_inclusive('"') {
@@ -19,7 +20,7 @@ pub fn quote_identifier(name: &str, out: &mut String) {
     out.push('"');
 }
 
-/// Why a string cannot be a channel name.
+/// The error of a string that is not a valid channel name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ChannelError {
@@ -52,12 +53,13 @@ impl fmt::Display for ChannelError {
 
 impl std::error::Error for ChannelError {}
 
-/// Checks a channel name before anything is sent: 1 to 63 bytes without NUL. N9.
+/// Checks a channel name before anything is sent: 1 to 63 bytes without NUL.
 ///
-/// The server counts in its own encoding, so a name that passes here may still be refused there.
+/// The server counts the bytes in its own encoding, so it may refuse a name that passes this check.
 ///
 /// # Errors
-/// What is wrong with the name, and the limit.
+/// The name is empty, too long, or contains a NUL.
+// N9.
 pub fn check_channel(name: &str) -> Result<(), ChannelError> {
     if name.is_empty() {
         return Err(ChannelError::Empty);
@@ -71,7 +73,7 @@ pub fn check_channel(name: &str) -> Result<(), ChannelError> {
     }
 }
 
-/// Why a string cannot be a payload.
+/// The error of a string that is not a valid payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PayloadError {
@@ -100,10 +102,11 @@ impl fmt::Display for PayloadError {
 
 impl std::error::Error for PayloadError {}
 
-/// Checks a payload before anything is sent: at most 7,999 bytes without NUL. N9.
+/// Checks a payload before anything is sent: at most 7,999 bytes without NUL.
 ///
 /// # Errors
-/// What is wrong with the payload, and the limit.
+/// The payload is too long, or contains a NUL.
+// N9.
 pub fn check_payload(payload: &str) -> Result<(), PayloadError> {
     if payload.len() > PAYLOAD_BYTES_MAX {
         return Err(PayloadError::TooLong { bytes: payload.len() });
@@ -120,7 +123,7 @@ mod tests {
 
     /// I1, I2, I7.
     #[test]
-    fn only_the_double_quote_is_special() {
+    fn only_the_double_quote_is_escaped() {
         let cases = [
             ("a\"; DROP TABLE x; --", "\"a\"\"; DROP TABLE x; --\""),
             ("\"", "\"\"\"\""),
@@ -145,7 +148,7 @@ mod tests {
 
     /// I3, I5.
     #[test]
-    fn channel_names_the_server_would_cut_or_refuse_are_refused() {
+    fn channel_names_that_the_server_would_truncate_or_refuse_are_refused() {
         let longest = "é".repeat(31) + "x";
         let too_long = "é".repeat(32);
         for good in ["a", "*", longest.as_str()] {
@@ -167,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn payloads_the_server_would_refuse_are_refused() {
+    fn payloads_that_the_server_would_refuse_are_refused() {
         assert_eq!(check_payload(""), Ok(()));
         assert_eq!(check_payload(&"x".repeat(7_999)), Ok(()));
         assert_eq!(check_payload(&"x".repeat(8_000)), Err(PayloadError::TooLong { bytes: 8_000 }));

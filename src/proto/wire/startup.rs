@@ -1,4 +1,4 @@
-//! The first packet of a client. It has no type byte: a code after the length word tells.
+//! The first packet of a client. It has no type byte, but a code after the length word.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ use super::version::ProtocolVersion;
 const CANCEL_REQUEST: u32 = 0x04d2_162e;
 const SSL_REQUEST: u32 = 0x04d2_162f;
 const GSSENC_REQUEST: u32 = 0x04d2_1630;
-/// Codes from here on are requests, not versions.
+/// The major number of the codes that are requests and not versions.
 const REQUEST_MAJOR: u32 = 1234;
 
 /// The first packet of a client. `Debug` does not show a secret key.
@@ -24,7 +24,7 @@ const REQUEST_MAJOR: u32 = 1234;
 pub enum StartupPacket<'a> {
     /// StartupMessage.
     Startup {
-        /// The protocol asked for.
+        /// The version that the client requests.
         version: ProtocolVersion,
         /// `user`, `database`, `application_name` and so on.
         parameters: StartupParameters<'a>,
@@ -35,18 +35,18 @@ pub enum StartupPacket<'a> {
     GssEncRequest,
     /// CancelRequest.
     CancelRequest {
-        /// Process id of BackendKeyData.
+        /// The process id of BackendKeyData.
         process_id: i32,
-        /// Secret key of BackendKeyData.
+        /// The secret key of BackendKeyData.
         secret_key: &'a [u8],
     },
 }
 
 impl<'a> StartupPacket<'a> {
-    /// Reads a first packet.
+    /// Decodes a first packet.
     ///
     /// # Errors
-    /// The code is unknown, or the rest is not exactly what belongs to it.
+    /// The code is unknown, or the body is not valid for this code, or has more bytes.
     pub fn decode(packet: FirstPacket<'a>) -> Result<Self, DecodeError> {
         let mut reader = Reader::new("startup packet", packet.body);
         let decoded = match reader.u32("code")? {
@@ -72,9 +72,9 @@ impl<'a> StartupPacket<'a> {
     /// Appends the packet to `out`.
     ///
     /// # Errors
-    /// A parameter has a NUL inside, which would make its tail a parameter of its own; a name is
-    /// empty; the body is above [`STARTUP_BODY_BYTES_MAX`]; the version is no version; the key has
-    /// no legal length. Nothing was written.
+    /// A parameter contains a NUL, after which its rest would be another parameter; a name is
+    /// empty; the body is longer than [`STARTUP_BODY_BYTES_MAX`]; the version is the code of a request; the length of the
+    /// key is not valid. Nothing was written.
     pub fn encode(&self, out: &mut BytesMut) -> Result<(), EncodeError> {
         let cap = STARTUP_BODY_BYTES_MAX.saturating_add(4);
         match self {
@@ -101,7 +101,7 @@ impl<'a> StartupPacket<'a> {
     }
 }
 
-/// Pairs of strings up to an empty name.
+/// Reads pairs of strings up to an empty name.
 fn parameters<'a>(reader: &mut Reader<'a>) -> Result<StartupParameters<'a>, DecodeError> {
     let mut probe = *reader;
     let mut count = 0_usize;

@@ -1,6 +1,6 @@
-//! Type bytes: the name of each message, and the shortest and longest it may be.
+//! The table of message types: the name, the minimum and the maximum length of each.
 //!
-//! The two directions have tables of their own, because they use the same letters for different
+//! Each direction has its own table, because the same letters are used for different
 //! messages (`D` is DataRow from the server and Describe from the client).
 
 use super::limits::{
@@ -11,33 +11,32 @@ use super::limits::{
     UNAUTHENTICATED_ERROR_BYTES_MAX,
 };
 
-/// What is known about a message from its type byte alone.
+/// The name and the limits of a message type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shape {
     /// The manual's name of the message.
     pub name: &'static str,
-    /// Smallest length word of a well-formed one.
+    /// The smallest valid length word.
     pub floor: u32,
-    /// Largest length word of one that is taken whole.
+    /// The largest length word of a message that is always kept complete.
     pub cap: u32,
-    /// Largest length word of a well-formed one.
+    /// The largest valid length word.
     pub most: u32,
 }
 
-/// A message that is taken whole, or is none.
+/// A type whose messages are always kept complete. A longer message is not valid.
 const fn shape(name: &'static str, floor: u32, cap: u32) -> Option<Shape> {
     Some(Shape { name, floor, cap, most: cap })
 }
 
-/// A message that may be longer than what is taken whole.
+/// A type whose messages may be longer than `cap`.
 const fn long(name: &'static str, floor: u32, cap: u32) -> Option<Shape> {
     Some(Shape { name, floor, cap, most: MESSAGE_BYTES_MAX })
 }
 
-/// Messages of the server after AuthenticationOk.
+/// Returns the messages of the server after AuthenticationOk.
 ///
-/// Authentication and NegotiateProtocolVersion are framed here too: that they come too late is
-/// for the session to say.
+/// Authentication and NegotiateProtocolVersion are included. The session reports that they come too late.
 #[must_use]
 pub const fn backend(tag: u8) -> Option<Shape> {
     match tag {
@@ -69,10 +68,11 @@ pub const fn backend(tag: u8) -> Option<Shape> {
     }
 }
 
-/// Messages of the server before AuthenticationOk.
+/// Returns the messages of the server before AuthenticationOk.
 ///
 /// libpq accepts `R`, `E` and `v`. PgBouncer 1.25 and later sends `N` too, while a client waits
-/// for a server connection. N2, N4.
+/// for a server connection.
+// N2, N4.
 #[must_use]
 pub const fn unauthenticated_backend(tag: u8) -> Option<Shape> {
     match tag {
@@ -83,7 +83,7 @@ pub const fn unauthenticated_backend(tag: u8) -> Option<Shape> {
     }
 }
 
-/// Messages of the client after the startup packet.
+/// Returns the messages of the client after the startup packet.
 #[must_use]
 pub const fn frontend(tag: u8) -> Option<Shape> {
     match tag {

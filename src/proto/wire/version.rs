@@ -1,4 +1,4 @@
-//! The version of the protocol.
+//! Versions of the protocol.
 
 use std::fmt;
 
@@ -7,23 +7,24 @@ use std::fmt;
 pub struct ProtocolVersion(pub u32);
 
 impl ProtocolVersion {
-    /// Version 3.0: every supported server and pooler.
+    /// Version 3.0, which every supported server and pooler has.
     pub const V3_0: Self = Self(0x0003_0000);
-    /// Version 3.1: reserved, never to be spoken. N12.
+    /// Version 3.1, which is reserved and was never released.
+    // N12.
     pub const V3_1: Self = Self(0x0003_0001);
-    /// Version 3.2: PostgreSQL 18 and later; secret keys of up to 256 bytes.
+    /// Version 3.2, which PostgreSQL 18 and later have, with secret keys of up to 256 bytes.
     pub const V3_2: Self = Self(0x0003_0002);
-    /// Version 3.9999: never to be spoken either. Whoever asks for it tests that servers and proxies
-    /// negotiate, and is answered with one that exists. N12.
+    /// Version 3.9999, which will never exist. A client requests it to test that servers and proxies negotiate the version:
+    /// they answer with a version that exists.
     pub const GREASE: Self = Self(0x0003_270f);
 
-    /// The major number.
+    /// Returns the major number.
     #[must_use]
     pub const fn major(self) -> u32 {
         self.0 >> 16
     }
 
-    /// The minor number.
+    /// Returns the minor number.
     #[must_use]
     pub const fn minor(self) -> u32 {
         self.0 & 0xffff

@@ -1,12 +1,12 @@
-//! F1–F5, F12, F14, T17: where a message begins and ends.
+//! F1–F5, F12, F14, T17: the limits of messages in a stream.
 
 use bytes::BytesMut;
 
 use super::*;
 
-/// F1, F2, F4: the length word alone decides, before any body.
+/// F1, F2, F4: the length word is checked before the body has arrived.
 #[test]
-fn impossible_lengths_are_refused_with_five_bytes() {
+fn impossible_lengths_are_refused_after_five_bytes() {
     let established = Framer::established();
     for (bytes, expected) in [
         ("41 00000003", "length word 3 is below 11 in NotificationResponse"),
@@ -25,7 +25,7 @@ fn impossible_lengths_are_refused_with_five_bytes() {
     }
 }
 
-/// Not taken whole, and not refused either: its session decides.
+/// The framer does not return such a message, but the session can keep or skip it.
 #[test]
 fn a_message_that_a_server_may_send_is_long_and_not_malformed() {
     let established = Framer::established();
@@ -51,7 +51,7 @@ fn a_message_that_a_server_may_send_is_long_and_not_malformed() {
             assert_eq!(other.long(&hex(bytes)), None, "{bytes}");
         }
     }
-    // Taken whole, or none at all.
+    // Types for which a longer message is not valid.
     for bytes in ["44 00100000", "44 40000003", "41 00040001", "43 00007531", "56 00100001"] {
         assert_eq!(established.long(&hex(bytes)), None, "{bytes}");
     }
@@ -63,7 +63,7 @@ fn a_message_that_a_server_may_send_is_long_and_not_malformed() {
     assert_eq!(long.whole(&status).unwrap().body.len(), 29_997);
 }
 
-/// F3: one byte over the limit is refused, the limit itself is delivered.
+/// F3: a length of one byte above the limit is refused, the limit itself is accepted.
 #[test]
 fn the_notification_limit_is_inclusive() {
     let largest = notification(b"a", &vec![b'x'; 256 * 1024 - 11]);
@@ -76,9 +76,9 @@ fn the_notification_limit_is_inclusive() {
     assert_eq!(fault(Framer::established(), "41 00040001"), expected);
 }
 
-/// F5: nothing a stranger announces is waited for.
+/// F5: a wrong length of an unknown peer causes no wait.
 #[test]
-fn impossible_lengths_before_authentication_are_refused_with_five_bytes() {
+fn impossible_lengths_before_authentication_are_refused_after_five_bytes() {
     for (bytes, expected) in [
         ("52 7fffffff", "length word 2147483647 is above 2000 in Authentication"),
         ("45 7fffffff", "length word 2147483647 is above 30000 in ErrorResponse"),
@@ -92,7 +92,7 @@ fn impossible_lengths_before_authentication_are_refused_with_five_bytes() {
 
 /// T17, F5: an error without a length word, as every postmaster that cannot fork sends it.
 #[test]
-fn an_error_in_the_form_of_protocol_2_is_a_frame_of_its_own() {
+fn an_error_in_the_form_of_protocol_2_is_decoded() {
     let text = b"could not fork new process for connection: Resource temporarily unavailable";
     let stream = [b"E", &text[..], b"\n\0"].concat();
     let startup = Framer::startup();
@@ -112,11 +112,11 @@ fn an_error_in_the_form_of_protocol_2_is_a_frame_of_its_own() {
     message.encode(&mut out).unwrap();
     assert_eq!(out, stream);
 
-    // Text without an end is waited for up to the limit, not beyond.
+    // Text without a NUL is an error when it is longer than the limit.
     let endless = [b'E'; 30_001];
     assert_eq!(startup.next(&endless[..30_000]), Ok(None));
     assert!(startup.next(&endless).is_err());
-    // After authentication there is no such form.
+    // After authentication this form is not valid.
     assert!(Framer::established().next(&stream).is_err());
 }
 
@@ -135,7 +135,7 @@ fn every_type_byte_with_an_empty_body_has_a_defined_result() {
             let error = result.unwrap_err();
             assert!(matches!(error.fault(), DecodeFault::LengthBelowFloor { .. }), "{tag}");
         } else {
-            // Refused without its length word.
+            // An error before the length word has arrived.
             let error = Framer::established().next(&[tag]).unwrap_err();
             assert_eq!(error.fault(), &DecodeFault::UnknownTag { tag });
         }
@@ -158,9 +158,9 @@ fn every_type_byte_with_an_empty_body_has_a_defined_result() {
     }
 }
 
-/// F14: other protocols are called what they are, and their bytes are escaped.
+/// F14: the error contains the first bytes of the peer, escaped.
 #[test]
-fn peers_that_are_not_postgresql_are_recognised() {
+fn peers_that_are_not_postgresql_are_recognized() {
     let mysql = hex("4a0000000a382e302e333600");
     let cases: [(&[u8], &str); 5] = [
         (b"HTTP/1.1 400 Bad Request\r\n", "\"HTTP/1.1 400 Bad Request\""),
@@ -173,7 +173,7 @@ fn peers_that_are_not_postgresql_are_recognised() {
         let error = Framer::startup().next(bytes).unwrap_err();
         let expected = format!("not a PostgreSQL server: it began with {shown}");
         assert_eq!(error.to_string(), expected);
-        // Never an answer that later bytes would change.
+        // More bytes never change an error.
         for end in 0..bytes.len() {
             match Framer::startup().next(&bytes[..end]) {
                 Ok(found) => assert_eq!((found, end < 5), (None, true)),
@@ -184,7 +184,7 @@ fn peers_that_are_not_postgresql_are_recognised() {
 }
 
 #[test]
-fn a_message_before_its_time_is_not_another_protocol() {
+fn a_message_before_authentication_is_not_reported_as_another_protocol() {
     for (bytes, name) in [("5a 00000005", "ReadyForQuery"), ("41 0000000c", "NotificationResponse")]
     {
         let expected =

@@ -1,4 +1,4 @@
-//! F7–F11, Q5, Q6, N1–N7, A11–A15, T14, T19, E3–E12: what stands in a message of the server.
+//! F7–F11, Q5, Q6, N1–N7, A11–A15, T14, T19, E3–E12: the contents of the server's messages.
 
 use bytes::BytesMut;
 
@@ -16,7 +16,7 @@ fn the_largest_notification_of_a_default_server_is_delivered() {
     assert_eq!(frames(&stream).collect::<Vec<_>>(), [expected]);
 }
 
-/// F8, F9, F11: every malformed notification, by the decoder and by the scanner alike.
+/// F8, F9, F11: the decoder and the scanner return the same error.
 #[test]
 fn malformed_notifications_are_refused() {
     for (bytes, expected) in [
@@ -40,7 +40,7 @@ fn malformed_notifications_are_refused() {
     }
 }
 
-/// Q5, Q6 (V20): a row that promises more than it holds.
+/// Q5, Q6 (V20): a row whose counts or lengths are greater than its content.
 #[test]
 fn rows_are_checked_to_their_last_byte() {
     let description = hex("54 0000002e 0002
@@ -79,7 +79,7 @@ fn rows_are_checked_to_their_last_byte() {
     }
 }
 
-/// N1, N2, N7: payloads are bytes, process ids are whatever 32 bits are.
+/// N1, N2, N7: payloads are not changed, and a process id may be any number of 32 bits.
 #[test]
 fn notifications_are_delivered_byte_for_byte() {
     let largest = vec![b'x'; 7_999];
@@ -96,7 +96,7 @@ fn notifications_are_delivered_byte_for_byte() {
     }
 }
 
-/// No server sends one, but if one did it must not hide the rest of the payload.
+/// No server sends such a payload, but the rest of the payload must not be hidden.
 #[test]
 fn a_nul_inside_a_payload_does_not_end_it() {
     let stream = notification(b"a", b"x\0y");
@@ -107,7 +107,7 @@ fn a_nul_inside_a_payload_does_not_end_it() {
     assert_eq!(out, stream);
 }
 
-/// A11, A14: what a server asks for is checked before anyone answers.
+/// A11, A14: a request of the server is checked before the client answers.
 #[test]
 fn malformed_authentication_requests_are_refused() {
     for (bytes, expected) in [
@@ -142,7 +142,7 @@ fn malformed_authentication_requests_are_refused() {
     }
 }
 
-/// A11: what was checked is iterated over in the server's order.
+/// A11: the mechanisms are returned in the server's order.
 #[test]
 fn mechanisms_are_offered_in_order() {
     let list = hex("52 0000002a 0000000a
@@ -154,7 +154,7 @@ fn mechanisms_are_offered_in_order() {
     assert_eq!(Authentication::Ok.mechanisms().count(), 0);
 }
 
-/// A15: requests that exist or do not, and that nobody here can answer.
+/// A15: requests that the client does not support, and codes that are not assigned.
 #[test]
 fn other_authentication_codes_are_values() {
     for code in [2, 6, 7, 8, 9, 99, -1_i32] {
@@ -165,7 +165,7 @@ fn other_authentication_codes_are_values() {
     }
 }
 
-/// T19: 4 to 256 bytes of key, and none of them in `Debug`.
+/// T19: a key has 4 to 256 bytes, and `Debug` shows none of them.
 #[test]
 fn secret_keys_have_a_legal_length_and_are_not_shown() {
     let established = Framer::established();
@@ -189,7 +189,7 @@ fn secret_keys_have_a_legal_length_and_are_not_shown() {
     assert_eq!(error.to_string(), "secret key must be 4 to 256 bytes in BackendKeyData");
 }
 
-/// E3, E4, E5: no field, no SQLSTATE, no end.
+/// E3, E4, E5: messages without fields, without an SQLSTATE, without the final zero byte.
 #[test]
 fn diagnostics_need_an_end_but_no_fields() {
     let established = Framer::established();
@@ -217,7 +217,7 @@ fn diagnostics_need_an_end_but_no_fields() {
     }
 }
 
-/// E7: hostile text is escaped where it is shown, and kept where it is asked for.
+/// E7: `Display` and `Debug` escape a hostile text, the getters return it unchanged.
 #[test]
 fn hostile_text_is_escaped_and_its_bytes_are_kept() {
     let message = b"\x1b[2Jpwned\r\n\xe2\x80\xae caf\xe9";
@@ -237,7 +237,7 @@ fn hostile_text_is_escaped_and_its_bytes_are_kept() {
     assert_eq!((error.code(), error.hint()), ("57P01", Some("hint")));
 }
 
-/// E11, E12: the word is taken from `V`; without it the SQLSTATE decides.
+/// E11, E12: the severity comes from `V`. Without `V`, the SQLSTATE determines whether the session has ended.
 #[test]
 fn severities_are_classified() {
     use Severity::{Error, Fatal, Panic, Unknown, Warning};
@@ -265,7 +265,7 @@ fn severities_are_classified() {
     }
 }
 
-/// T14, and the greased version of newer clients' tests.
+/// T14, and version 3.9999, which newer clients use for tests.
 #[test]
 fn a_negotiated_version_is_read_with_its_options() {
     let plain = hex("76 0000000c 00030000 00000000");

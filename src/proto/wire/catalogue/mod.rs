@@ -1,4 +1,4 @@
-//! Byte cases of the fault catalogue, at the level of the codec. The ids are the catalogue's.
+//! The cases of the fault catalogue that concern the codec, as bytes. The ids are those of the catalogue.
 
 use super::*;
 
@@ -6,7 +6,7 @@ mod framing;
 mod messages;
 mod sending;
 
-/// Bytes from hex digits; blanks are for the reader.
+/// Returns the bytes of hexadecimal digits. White space is ignored.
 fn hex(text: &str) -> Vec<u8> {
     let digits: Vec<u8> = text
         .chars()
@@ -16,7 +16,7 @@ fn hex(text: &str) -> Vec<u8> {
     digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
 }
 
-/// Frames and decodes the head of `input`; the frame must take all of it.
+/// Decodes `input`, which must be exactly one frame.
 fn decode(framer: Framer, input: &[u8]) -> Result<BackendMessage<'_>, DecodeError> {
     let frame = framer.next(input)?.expect("a whole frame");
     assert_eq!(frame.wire_len(), input.len());

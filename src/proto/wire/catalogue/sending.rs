@@ -1,10 +1,10 @@
-//! V12, T24, L1: what a client sends, and what it must not.
+//! V12, T24, L1: the messages of a client, and values that it must not send.
 
 use bytes::BytesMut;
 
 use super::*;
 
-/// V12, T24: what cannot be sent is refused and leaves no byte behind.
+/// V12, T24: a value that cannot be encoded is an error, and the buffer is unchanged.
 #[test]
 fn values_that_would_change_the_message_are_refused() {
     let long = "x".repeat(10_000);
@@ -48,7 +48,7 @@ fn values_that_would_change_the_message_are_refused() {
     assert!(out.is_empty());
 }
 
-/// The longest startup packet a server reads, and one byte more.
+/// The longest startup packet that a server accepts, and one byte more.
 #[test]
 fn a_startup_body_has_10000_bytes_at_most() {
     let mut out = BytesMut::new();
@@ -69,7 +69,7 @@ fn a_startup_body_has_10000_bytes_at_most() {
     }
 }
 
-/// The packets without type byte, as the manual gives them.
+/// The packets without a type byte, as in the manual.
 #[test]
 fn first_packets_have_the_bytes_of_the_manual() {
     let parameters = [("user", "u"), ("database", "d")];
@@ -152,7 +152,7 @@ fn frontend_messages_have_the_bytes_of_the_manual() {
     }
 }
 
-/// L1 at codec level: what is secret is not in `Debug`.
+/// L1: `Debug` of the messages shows no secret.
 #[test]
 fn secrets_are_not_shown() {
     let secret = b"hunter2-r=nonce";
