@@ -38,7 +38,7 @@ const CATALOGUE: &[(&str, Place)] = &[
     ("V10", ByConstruction("the signature is compared by `Mac::verify_slice`, in constant time")),
     ("V11", Here),
     ("V12", Here),
-    ("V13", Tests(&["parameters_are_bound_and_never_text", "only_the_double_quote_is_special"])),
+    ("V13", Tests(&["parameters_are_bound_and_never_text", "only_the_double_quote_is_escaped"])),
     ("V14", As(&["I1", "I2", "I3", "I5", "I7"])),
     (
         "V15",
