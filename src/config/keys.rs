@@ -67,7 +67,7 @@ keys! {
     MaxProtocolVersion = "max_protocol_version",
 }
 
-/// How the value of a parameter is handled.
+/// The handling of a parameter's value.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Handling {
     /// The value must have this form, and is stored.

@@ -49,7 +49,7 @@ use attachments::Attachments;
 use error::{Fault, Location};
 use keys::{Handling, Key};
 
-/// How to connect: libpq's connection parameters, not resolved yet.
+/// The connection parameters of libpq, before names, files and defaults are resolved.
 ///
 /// It is parsed from a URL or from `key=value` pairs. Setters take it and return it:
 ///

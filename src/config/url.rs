@@ -176,9 +176,9 @@ fn bracketed<'a>(
     if address.text.is_empty() {
         return Err(inside.fault(Fault::BracketEmpty, key));
     }
-    let (gap, stop, rest) = behind.until(stops);
-    if !gap.text.is_empty() {
-        return Err(gap.fault(Fault::AfterBracket, key));
+    let (extra, stop, rest) = behind.until(stops);
+    if !extra.text.is_empty() {
+        return Err(extra.fault(Fault::AfterBracket, key));
     }
     Ok((address, stop, rest))
 }

@@ -28,7 +28,7 @@ pub enum ChannelError {
     Empty,
     /// It has a NUL.
     Nul {
-        /// Where, in bytes.
+        /// Its offset in bytes.
         at: usize,
     },
     /// It is longer than [`CHANNEL_BYTES_MAX`].
@@ -79,7 +79,7 @@ pub fn check_channel(name: &str) -> Result<(), ChannelError> {
 pub enum PayloadError {
     /// It has a NUL.
     Nul {
-        /// Where, in bytes.
+        /// Its offset in bytes.
         at: usize,
     },
     /// It is longer than [`PAYLOAD_BYTES_MAX`].
