@@ -2,17 +2,17 @@
 # The project's test command.
 #
 #   ./test.sh         everything: lints, tests on PostgreSQL 13 to 18, models, documents, benches, fuzz targets, demo
-#   ./test.sh quick   the inner loop: format, lints of the library, unit, property and loopback tests
+#   ./test.sh quick   for use during work: format, lints of the library, unit, property and loopback tests
 #
-# It prints one line a step, the slowest tests and the tables. What the commands print is in target/test-log, and the end of
-# it is shown when a step fails.
+# It prints one line for each step, the slowest tests and the tables. The output of the commands is in target/test-log, and its end
+# is printed if a step fails.
 #
-# It installs what is missing and says so: PostgreSQL, libpq, Python, PgBouncer, openssl and, for root, iproute2 by apt-get,
+# It installs what is missing, and prints what it installs: PostgreSQL, libpq, Python, PgBouncer, openssl and, for root, iproute2 by apt-get,
 # the server matrix by npm, cargo-nextest and cargo-fuzz by cargo. No service is started or enabled. FUZZ_SECONDS (5) is the
 # time of each fuzz target.
 #
-# The clusters of a run are copies of fresh data directories in target/test-templates.*, which is removed in the end. What a
-# killed run leaves there (some hundred MB) is removed by a run some hours later.
+# The clusters of a run are copies of new data directories in target/test-templates.*, which is removed at the end. If a run is
+# killed, its files there (a few hundred MB) are removed by a run some hours later.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 exec </dev/null
@@ -34,7 +34,7 @@ steps=0
 
 say() { printf '\n=== %s\n' "$*"; }
 
-# Runs one step: what it is for, then the command. Its output goes to a file of its own.
+# Runs one step: its title, then the command. Its output goes to a file of its own.
 step() {
     local title=$1 begin=$SECONDS status=0
     shift
@@ -51,10 +51,10 @@ step() {
     printf '    done in %d s\n' $((SECONDS - begin))
 }
 
-# The lines of the last step's output that match.
+# Prints the lines of the last step's output that match.
 shown() { grep -E "$1" "$log" | sed 's/^/    /' || true; }
 
-# What the tests of the last step have to show.
+# Prints the summary and the report of the last step's tests.
 report() {
     shown '^ *Summary'
     python3 tests/report.py target/nextest/default/junit.xml | sed 's/^/    /'
@@ -66,12 +66,12 @@ as_root() {
     if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi
 }
 
-# Whether packages can be installed: by root, or by somebody whom sudo asks nothing.
+# Returns whether packages can be installed: by root, or with sudo without a password.
 can_install() {
     command -v apt-get >/dev/null && { [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; }
 }
 
-# What is to be done in the end, however the run ends: see `install_packages` and `keep_templates`.
+# Runs at the end in any case: see `install_packages` and `keep_templates`.
 policy='' installing=() templates=''
 
 clean_up() {
@@ -80,14 +80,14 @@ clean_up() {
 }
 trap clean_up EXIT
 
-# Servers come as services, which would be started and enabled: the tests start their own.
+# Packages of servers would start and enable services, but the tests start their own servers.
 install_packages() {
     if ! can_install; then
         printf '=== cannot install %s: needs apt-get, and root or sudo without a password\n' "$*" >&2
         return 1
     fi
     local status=0
-    # A signal is handled when apt-get has ended.
+    # A signal is handled after apt-get has ended.
     trap 'exit 130' INT TERM HUP
     installing=("$@")
     if [ ! -e /usr/sbin/policy-rc.d ]; then
@@ -118,7 +118,7 @@ has_postgres() {
         compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null
 }
 
-# Ordinary users often have no directory of system programs on their PATH: the tests look there too.
+# The PATH of ordinary users often has no directory of system programs: the tests search there too.
 has_pgbouncer() {
     local dir
     [ -z "${PGBELL_PGBOUNCER-}" ] && ! command -v pgbouncer >/dev/null || return 0
@@ -128,10 +128,10 @@ has_pgbouncer() {
     return 1
 }
 
-# The tests make their certificates with it.
+# The tests make their certificates with openssl.
 has_openssl() { [ -n "${PGBELL_OPENSSL-}" ] || command -v openssl >/dev/null; }
 
-# The tests ask libpq what it makes of connection strings, through Python's ctypes.
+# The tests read connection strings with libpq too, through Python's ctypes.
 has_libpq() {
     command -v python3 >/dev/null && python3 -c 'import ctypes; ctypes.CDLL("libpq.so.5")' 2>/dev/null
 }
@@ -143,7 +143,7 @@ can_make_networks() {
     PATH=$PATH:/usr/sbin:/sbin ip netns add "pgbell-try-$$" && PATH=$PATH:/usr/sbin:/sbin ip netns delete "pgbell-try-$$"
 }
 
-# Whether the servers are there, all of them and as the lock file has them now.
+# Returns whether all servers are installed, in the versions of the lock file.
 has_matrix() {
     [ -n "${PGBELL_MATRIX_DIR-}" ] ||
         cmp -s testkit/servers/package-lock.json testkit/servers/node_modules/.fetched.json
@@ -218,7 +218,7 @@ tests() {
     step "examples in the documentation" cargo test --locked --doc "${members[@]}" --all-features -q
 }
 
-# It needs a network of its own, which is made of network namespaces.
+# It needs a network of its own, made of network namespaces.
 dead_network() {
     local why="the dead network (scripts/chaos.sh network)"
     if [ "$(id -u)" != 0 ]; then
@@ -233,14 +233,14 @@ dead_network() {
     fi
 }
 
-# What is known to go wrong, planted into a copy: the simulator, or the tests that the list names, must notice.
+# Plants known bugs into a copy: the simulator, or the tests that the list names, must find them.
 mutants() {
     step "planted bugs are found by the simulator" tests/mutants/run.sh
     printf '    %s bugs, each found\n' "$(grep -c '^[a-z0-9-]* *[0-9]* s  ' "$log")"
 }
 
 models() {
-    # Not in the same directory as the rest: the flag would build everything anew each time.
+    # Not in the same directory as the rest: with the flag everything would be built again each time.
     if grep -rqs 'loom' src/proto/ring; then
         step "loom models of the ring" env RUSTFLAGS="--cfg loom -C debug-assertions" LOOM_MAX_PREEMPTIONS=2 \
             CARGO_TARGET_DIR="$target/loom" \
@@ -257,7 +257,7 @@ documents() {
     step "examples" cargo build --locked "${members[@]}" --examples --all-features
 }
 
-# Examples that end by themselves say so in their first lines. They get a throw-away server.
+# The first lines of examples that end by themselves say that. They get a temporary server.
 examples() {
     local runnable example url status=0
     mapfile -t runnable < <(grep -ls '^//! Ends by itself' examples/*.rs)
@@ -281,7 +281,7 @@ examples() {
 
 benches() {
     if compgen -G 'benches/*.rs' >/dev/null; then
-        # In the profile of the tests: whether they run, not how fast they are.
+        # In the profile of the tests: it checks that they run, not how fast they are.
         step "benches as tests" cargo bench --locked -p pgbell --bench '*' --all-features --profile dev -- --test
     else
         skip "benches: there are none"
@@ -293,7 +293,7 @@ fuzz() {
         skip "fuzz targets: there are none"
         return
     fi
-    # libFuzzer's instrumentation needs unstable flags: of a nightly, or of the stable compiler when asked so.
+    # libFuzzer's instrumentation needs unstable flags: of a nightly, or of the stable compiler with RUSTC_BOOTSTRAP.
     local run=(cargo fuzz) name
     if rustup run nightly rustc --version >/dev/null 2>&1; then
         run=(rustup run nightly cargo fuzz)
@@ -303,7 +303,7 @@ fuzz() {
     local listed names scratch seeds corpus
     listed=$("${run[@]}" list)
     mapfile -t names <<<"$listed"
-    # What is found goes to a directory of its own: the seeds in the repository stay as they are.
+    # New inputs go to a directory of their own: the seeds in the repository are not changed.
     scratch=$target/fuzz-corpus
     rm -rf "$scratch"
     mkdir -p "$scratch"
@@ -320,7 +320,7 @@ fuzz() {
 }
 
 demo() {
-    # The command exists when its help names it.
+    # The command exists if the help names it.
     step "build the command line" cargo build --locked --release -p pgbell-cli
     if "$target/release/pgbell" --help 2>/dev/null | grep -q '\bdemo\b'; then
         step "demo on a real server" cargo run --locked --release -q -p pgbell-cli -- demo --json
@@ -330,16 +330,16 @@ demo() {
     fi
 }
 
-# Passwords and keys of the tests hold a planted word: it must stand in nothing that was shown.
+# Passwords and keys of the tests contain a planted word, which must not be in any output.
 secrets() {
-    # nextest has a directory of its own, wherever cargo builds.
+    # nextest has a directory of its own, independent of that of cargo.
     local shown
     mapfile -t shown < <(find "$logs" -name '*.txt' -size +0)
     step "no planted secret in what was shown" \
         tests/planted/check.sh target/nextest/default/junit.xml "${shown[@]}"
 }
 
-# Whether no other user can exchange the directory, or one above it, while root writes in it. The testkit demands that.
+# Returns whether no other user can exchange the directory, or one above it, while root writes in it. The testkit needs that.
 is_safe() {
     local dir=$1
     [ "$(id -u)" = 0 ] || return 0
@@ -350,7 +350,7 @@ is_safe() {
     return 1
 }
 
-# Makes the directory in which the tests keep one fresh data directory for each version and encoding.
+# Makes the directory in which the tests keep one new data directory for each version and encoding.
 keep_templates() {
     local place
     place=$(cd "$target" && pwd -P)
@@ -364,7 +364,7 @@ rm -rf "$logs"
 mkdir -p "$logs"
 prepare
 keep_templates
-# No program looks for servers where it was built.
+# No program searches for servers in its build directory.
 export PGBELL_MATRIX_DIR=${PGBELL_MATRIX_DIR:-$PWD/testkit/servers/node_modules}
 if [ "$mode" = quick ]; then
     quick

@@ -11,7 +11,7 @@ use pgbell::proto::wire::{BackendMessage, Framer, RawNotification, Run, Stop, fr
 /// Notifications in one measured buffer.
 const COUNT: usize = 4_096;
 
-/// A buffer of notifications that take turns on `channels` channels.
+/// Makes a buffer of notifications on `channels` channels in turn.
 fn stream(channels: usize, payload_bytes: usize) -> BytesMut {
     let mut out = BytesMut::new();
     let payload = vec![b'p'; payload_bytes];
@@ -24,7 +24,7 @@ fn stream(channels: usize, payload_bytes: usize) -> BytesMut {
     out
 }
 
-/// The lengths of everything in the buffer, so that nothing can be left out.
+/// Sums the lengths of everything in the buffer, so that the compiler can remove nothing.
 fn digest(input: &[u8]) -> usize {
     frames(input).fold(0, |sum, one| sum + one.channel.len() + one.payload.len())
 }
@@ -41,7 +41,7 @@ fn digest_by_messages(input: &[u8]) -> usize {
 }
 
 fn notifications(criterion: &mut Criterion) {
-    // 51 bytes a frame is the size that peers are measured with; 1,033 is a small JSON document.
+    // 51 bytes per frame is the size in the comparison with other clients; 1,033 is a small JSON document.
     for (channels, payload_bytes) in [(1, 29), (16, 29), (1, 0), (1, 1_011)] {
         let input = stream(channels, payload_bytes);
         let run = Run { count: COUNT, bytes: input.len() };

@@ -11,7 +11,7 @@ use pgbell::proto::wire::{BackendMessage, Framer, RawNotification, TransactionSt
 /// Messages in the measured stream.
 const COUNT: usize = 4_096;
 
-/// Three notifications, then the answer to a query, and again.
+/// Makes a stream of three notifications and the answer to a query, repeated.
 fn stream() -> BytesMut {
     let mut out = BytesMut::new();
     for index in 0..COUNT {
@@ -30,7 +30,7 @@ fn stream() -> BytesMut {
     out
 }
 
-/// How many frames there are when `step` bytes arrive at a time.
+/// Counts the frames if `step` bytes arrive at a time.
 fn count(stream: &[u8], step: usize) -> usize {
     let (mut start, mut end, mut count) = (0, 0, 0);
     while end < stream.len() {

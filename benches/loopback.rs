@@ -1,6 +1,6 @@
-//! Whole clients over loopback TCP: a server that blasts notifications encoded beforehand.
+//! Whole clients over loopback TCP: a server sends notifications that were encoded before.
 //!
-//! Figures compare only with others of the same run: two cores carry sender and receiver.
+//! Compare results only within one run: sender and receiver share two cores.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -43,7 +43,7 @@ fn greeting() -> BytesMut {
     encode(&BackendMessage::Authentication(Authentication::Ok), &mut out);
     let (name, value) = (&b"client_encoding"[..], &b"UTF8"[..]);
     encode(&BackendMessage::ParameterStatus { name, value }, &mut out);
-    // Of the process that `Script::FACTS` tells, so that no pooler stands between.
+    // The process id that `Script::FACTS` returns, so that the client assumes no pooler.
     let key = BackendKeyData { process_id: 7, secret_key: &[0; 4] };
     encode(&BackendMessage::BackendKeyData(key), &mut out);
     encode(&BackendMessage::ReadyForQuery { status: TransactionStatus::Idle }, &mut out);
@@ -74,14 +74,14 @@ fn replay() -> u16 {
                     break;
                 }
             }
-            // Until the client goes.
+            // Until the client disconnects.
             while matches!(stream.read(&mut scratch), Ok(1..)) {}
         }
     });
     port
 }
 
-/// Every payload is its own number.
+/// Checks that every payload is its own number.
 fn check(payload: &[u8], expected: u64) {
     let number = payload.iter().fold(0, |n, digit| n * 10 + u64::from(digit - b'0'));
     assert_eq!(number, expected);

@@ -1,6 +1,6 @@
-//! The hop through the ring, and through queues that account for nothing and wake nobody.
+//! The hop through the ring, and through queues that count no loss and wake no task.
 //!
-//! What accounting and waking cost them too is measured by `benches/bakeoff`.
+//! `benches/bakeoff` measures them with the cost of both.
 
 #![allow(missing_docs)] // what `criterion_group!` makes
 
@@ -20,7 +20,7 @@ const NOTIFICATIONS: u64 = 16_000;
 /// Slots of each queue.
 const SLOTS: usize = 1_024;
 
-/// Sends a round in items of `per_item` and takes it. Returns how many came out.
+/// Sends a round in items of `per_item` and receives it. Returns how many were received.
 fn round(per_item: u64) -> u64 {
     let (mut producer, mut consumer) = channel::<u64, ()>(SLOTS as u64);
     let mut delivered = 0;
@@ -35,7 +35,7 @@ fn round(per_item: u64) -> u64 {
     delivered
 }
 
-/// The same with a consumer that never comes, and a policy that keeps the newest.
+/// Sends a round to a consumer that never reads, with a policy that keeps the newest.
 fn evict(per_item: u64) -> u64 {
     let (mut producer, mut consumer) = channel::<u64, ()>(SLOTS as u64);
     for item in 0..NOTIFICATIONS / per_item {
@@ -69,7 +69,7 @@ fn ring(c: &mut Criterion) {
     group.finish();
 }
 
-/// What hops: a number and something beside it, 16 bytes.
+/// An item: a number and another value, 16 bytes.
 type Item = (u64, u64);
 
 /// A queue, and nothing else.
@@ -80,7 +80,7 @@ trait Queue {
 
     fn make() -> (Self::In, Self::Out);
 
-    /// Sends the next numbers, as many as fit, and shows them together if the queue can. Returns how many.
+    /// Sends the next numbers, as many as fit, and publishes them together if the queue can. Returns how many.
     fn send(queue: &mut Self::In, next: u64, count: u64) -> u64;
 
     fn receive(queue: &mut Self::Out) -> Option<u64>;
@@ -142,7 +142,7 @@ impl Queue for Rtrb {
     }
 }
 
-/// As `Rtrb`, but what is sent together is shown by one store.
+/// As `Rtrb`, but items that are sent together are published by one store.
 struct RtrbChunks;
 
 impl Queue for RtrbChunks {
@@ -231,7 +231,7 @@ impl Queue for Tokio {
     }
 }
 
-/// `at_once` items are sent, then taken, and so on.
+/// Sends `at_once` items, receives them, and repeats that.
 fn alternate<Q: Queue>(at_once: u64) -> u64 {
     let (mut input, mut output) = Q::make();
     let mut received = 0;
@@ -245,7 +245,7 @@ fn alternate<Q: Queue>(at_once: u64) -> u64 {
     received
 }
 
-/// From one thread to another; who waits spins.
+/// From one thread to another; a thread that waits spins.
 fn between_threads<Q: Queue>(at_once: u64, rounds: u64) -> Duration {
     let total = NOTIFICATIONS * rounds;
     let (mut input, mut output) = Q::make();

@@ -1,4 +1,4 @@
-//! Listens to the channels named on the command line, for ever.
+//! Listens to the channels named on the command line, until it is stopped.
 //!
 //! `DATABASE_URL=postgres://localhost/shop cargo run --example listen -- orders stock`
 
@@ -16,7 +16,7 @@ async fn main() -> Result<(), pgbell::Error> {
             Event::Notification(n) => {
                 println!("{} #{} {}", n.channel(), n.process_id(), n.payload().escape_debug());
             }
-            // Whoever keeps state from notifications reads it again here.
+            // A program that keeps state from notifications reads it again here.
             loss => println!("~ {loss}"),
         }
     }

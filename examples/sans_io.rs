@@ -36,7 +36,7 @@ fn main() -> Result<(), pgbell::Error> {
     exchange(now, &mut session, &mut backend, end, &mut input)
 }
 
-/// Carries bytes both ways until nothing moves any more.
+/// Carries bytes in both directions until there are no more.
 #[allow(clippy::print_stdout)]
 fn exchange(
     now: Instant,

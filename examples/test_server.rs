@@ -1,5 +1,5 @@
 //! The server of `pgbell::testing` for programs in any language: prints its connection string,
-//! and ends with its standard input.
+//! and ends when its standard input ends.
 //!
 //! `cargo run --example test_server --features testing -- [trust|password|md5|scram-sha-256]`
 

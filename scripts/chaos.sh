@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Sessions killed and networks cut under a writer that commits a numbered sequence: every number must arrive once, in order, or lie
-# in a reported gap. Then a consumer that never reads, many clients of a server that restarts, and a network that dies without a
-# word.
+# Kills sessions and cuts networks while a writer commits a numbered sequence: every number must arrive once, in order, or be part
+# of a reported gap. Then it tests a consumer that never reads, many clients of a server that restarts, and half-open
+# connections.
 #
 #   scripts/chaos.sh [DISCONNECTS [BIG_MESSAGES [CLIENTS]]]     by default 1,000, 1,000,000 (of 8 kB) and 1,000
-#   scripts/chaos.sh network                                    the dead network alone
+#   scripts/chaos.sh network                                    only the dead network
 #
-# The same tests run in ./test.sh, with fewer of all. Needs PostgreSQL, as ./test.sh installs it. The network is made of network
+# The same tests run in ./test.sh, with smaller numbers. It needs PostgreSQL, which ./test.sh installs. The network is made of network
 # namespaces: that part needs Linux, root and iproute2.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -25,7 +25,7 @@ fi
 export PGBELL_DISCONNECTS=${1-1000} PGBELL_BIG_MESSAGES=${2-1000000} PGBELL_CLIENTS=${3-1000}
 printf '=== %s disconnects, %s notifications of 8 kB, %s clients\n' \
     "$PGBELL_DISCONNECTS" "$PGBELL_BIG_MESSAGES" "$PGBELL_CLIENTS"
-# A socket for every client, and what the tests need beside.
+# A socket for every client, and more for the tests.
 [ "$(ulimit -n)" = unlimited ] || [ "$(ulimit -n)" -ge $((PGBELL_CLIENTS + 500)) ] || ulimit -n $((PGBELL_CLIENTS + 500))
 run --test postgres --profile chaos -E 'test(chaos::disconnects) or test(chaos::bounds) or test(chaos::many)'
 if [ "$(id -u)" = 0 ]; then

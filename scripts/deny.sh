@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs cargo-deny with deny.toml: licences, sources, crates that must not come in, and known vulnerabilities.
+# Runs cargo-deny with deny.toml: licences, sources, crates that must not be used, and known vulnerabilities.
 #
 #   scripts/deny.sh            everything
 #   scripts/deny.sh offline    without the vulnerabilities, whose list is fetched

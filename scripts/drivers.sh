@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Tries the server of `pgbell::testing` with other PostgreSQL clients, each in its newest release.
+# Tests the server of `pgbell::testing` with other PostgreSQL clients, each in its newest release.
 #
 #   scripts/drivers.sh [CLIENT...]            all clients, or those named, and a table of them
 #   scripts/drivers.sh --record [CLIENT...]   also writes what they send to tests/testing/drivers, for the test that replays it,
 #                                       and their versions into the documentation
 #
 # Each client connects, listens, notifies by NOTIFY, by pg_notify and in transactions, receives, reads an answer of the
-# test, sends what the server does not support, and goes on: tests/drivers. It does so without a password and with
+# test, sends a statement that the server does not support, and continues: tests/drivers. It does so without a password and with
 # SCRAM-SHA-256.
 #
 # It installs the clients with pip, npm and cargo into a temporary directory, or into PGBELL_DRIVERS_DIR, which it keeps.
@@ -109,7 +109,7 @@ serve() {
     rm "$pipe" "$pipe.out"
 }
 
-# One conversation: sets `outcome` and `version`, and adds what went wrong to `failures`.
+# Runs one client: sets `outcome` and `version`, and adds an error to `failures`.
 try() {
     local client=$1 method=$2 port=$3 input=
     if $record && [ "$method" = trust ]; then

@@ -7,7 +7,7 @@
 
 An item is listed under each path by which a user can name it. A trait implementation is listed at its type, unless the
 compiler derives it for every type (`Send`, blanket implementations). The list comes from rustdoc's JSON output with all features.
-That output is not stable: RUSTC_BOOTSTRAP=1 admits it, and the script says so when the format is one that it does not know.
+That output is not stable: RUSTC_BOOTSTRAP=1 allows it, and the script fails with a message if it does not support the format.
 """
 
 import difflib
@@ -38,7 +38,7 @@ NAMED = {
 
 
 def documented():
-    """What rustdoc says of the library."""
+    """Returns the JSON output of rustdoc for the library."""
     environment = dict(os.environ, RUSTC_BOOTSTRAP="1")
     command = ["cargo", "rustdoc", "-q", "--locked", "-p", "pgbell", "--lib", "--all-features", "--"]
     command += ["-Z", "unstable-options", "--output-format", "json"]

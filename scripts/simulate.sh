@@ -4,7 +4,7 @@
 #   scripts/simulate.sh N [FIRST]   N seeds from FIRST (0), in release mode, on all processors
 #   scripts/simulate.sh 1 SEED      one seed, with its trace
 #
-# PGBELL_ALL=1 goes on after a failure and shows the kinds of failures.
+# With PGBELL_ALL=1 it continues after a failure and prints the kinds of failures.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

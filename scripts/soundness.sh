@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
-# What takes longer than ./test.sh has time for: memory errors, leaks, interleavings, more random cases.
+# Checks that take too long for ./test.sh: memory errors, leaks, interleavings, more random cases.
 #
 #   scripts/soundness.sh                  all parts
 #   scripts/soundness.sh asan valgrind    these parts only
 #
-#   selftest   programs that are broken on purpose must be reported by the two tools below, a sound one must not
-#   asan       AddressSanitizer and LeakSanitizer: unit tests and local tests, C code of the cryptography included
+#   selftest   the two tools below must report programs that are broken on purpose, and must not report a correct one
+#   asan       AddressSanitizer and LeakSanitizer: unit tests and local tests, with the C code of the cryptography
 #   valgrind   memcheck: ring, listener, notifications, buffers of TLS, and listeners on local sockets; without
 #              property tests and decryption, which the sanitizer runs
 #   loom       the models of the ring with one more preemption than in ./test.sh
 #   proptest   all property tests, optimised and with overflow checks, with other seeds again and again
 #   fuzz       all fuzz targets
 #
-# One line a part; what a part said is in a file that its line names. SOUNDNESS_SECONDS (300) is the time that
-# proptest, and all of fuzz together, go on for. LOOM_PREEMPTIONS (4). Needs no nightly toolchain.
+# It prints one line for each part. The output of a part is in a file that its line names. SOUNDNESS_SECONDS (300) is the time
+# of proptest, and of all of fuzz together. LOOM_PREEMPTIONS (4). Needs no nightly toolchain.
 # It installs valgrind by apt-get, cargo-nextest and cargo-fuzz by cargo, where they are missing.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -38,10 +38,10 @@ logs=$target/soundness
 seconds=${SOUNDNESS_SECONDS:-300}
 host=$(rustc -vV | sed -n 's/^host: //p')
 
-# A tool that hangs fails, long after the time that any of them takes.
+# A tool that hangs fails after a time that is much longer than any of them takes.
 longest=(timeout --kill-after=10 1800)
 
-# The stable compiler has the sanitizers' runtimes. It takes their flag when asked to.
+# The stable compiler has the sanitizers' runtimes. It accepts their flag with RUSTC_BOOTSTRAP.
 asan_flags=(-Zsanitizer=address -Cforce-frame-pointers=yes -g)
 asan_cflags="-fsanitize=address -fno-omit-frame-pointer -g"
 asan_env=(
@@ -49,11 +49,11 @@ asan_env=(
     ASAN_OPTIONS=detect_leaks=1:detect_stack_use_after_return=1:strict_string_checks=1:check_initialization_order=1
 )
 
-# Tests that take seconds in an optimised build take minutes in another, and more under such a tool. What overflows
-# and what an assertion of the debug build says is still found.
+# Tests that take seconds in an optimised build take minutes in another, and more under such a tool. Overflows and failed
+# debug assertions are still found.
 optimised=(CARGO_PROFILE_DEV_OPT_LEVEL=2)
 
-# Threads of the runtime that are not joined are still there at the end: what they can reach is no leak.
+# Threads of the runtime that are not joined still run at the end: memory that they can reach is no leak.
 valgrind=(valgrind --quiet --error-exitcode=99 --leak-check=full --show-leak-kinds=definite,indirect
     --errors-for-leak-kinds=definite,indirect --fair-sched=yes --num-callers=25)
 
@@ -73,7 +73,7 @@ needs() {
     esac
 }
 
-# Programs with one error each, and one without. Nothing of them is known when they are compiled.
+# Programs with one error each, and one without. The compiler does not know their values.
 write_programs() {
     cat >"$1/overflow.rs" <<'RUST'
 fn main() {
@@ -177,7 +177,7 @@ part_selftest() {
 
 sum() { awk '{ sum += $1 } END { print sum + 0 }'; }
 
-# The number of tests that a runner's output names, of all its binaries.
+# Prints the number of tests in a runner's output, of all its binaries.
 passed_tests() {
     sed -nE 's/.* ([0-9]+) tests? run: ([0-9]+) passed.*/\2/p; s/^test result: ok\. ([0-9]+) passed.*/\1/p' |
         sum
@@ -196,18 +196,18 @@ part_asan() {
 
 part_valgrind() {
     needs valgrind || return
-    # Without what decrypts: memcheck takes what ring's own assembly has computed for uninitialised, and reports each
+    # Without decryption: memcheck treats results of ring's own assembly as uninitialised, and reports each
     # comparison of a tag inside ring::aead (seen with valgrind 3.19). The sanitizer runs those tests.
     # Hundreds of cases of each property take an hour here. The sanitizer runs them all.
     local variable=${host//-/_} name skip=()
     for name in $(property_tests); do skip+=(--skip "$name"); done
-    # A few worlds of the simulator are enough for it, and take it minutes.
+    # A few seeds of the simulator are enough, and take minutes.
     local -x PGBELL_SEEDS=20
     local -x "CARGO_TARGET_${variable^^}_RUNNER=${valgrind[*]}" "${optimised[@]}" "CARGO_TARGET_DIR=$target/optimised"
     "${longest[@]}" cargo test --locked -p pgbell --features testing --lib -- --test-threads=2 "${skip[@]}" \
         ring:: listener:: notification:: net::tls::incoming net::tls::buffer net::tls::keys net::tls::record:: &&
-        # Not optimised: a comparison that is made ahead of the one that decides (of the niche of an Option, in
-        # net/password.rs) looks uninitialised. What decides does not.
+        # Not optimised: a comparison that the compiler moves before the deciding one (of the niche of an Option, in
+        # net/password.rs) reads uninitialised memory. The deciding one does not.
         env CARGO_PROFILE_DEV_OPT_LEVEL=0 CARGO_TARGET_DIR="$target" \
             "${longest[@]}" cargo test --locked -p pgbell --features testing --test loopback -- --test-threads=2 \
             listener::every_way pins:: || return
@@ -222,7 +222,7 @@ part_loom() {
     detail="$(passed_tests <"$log") models, $preemptions preemptions"
 }
 
-# The names of all tests that stand in a `proptest!`.
+# Prints the names of all tests in a `proptest!`.
 property_tests() {
     grep -rl 'proptest! *{' src tests | xargs awk '
         FNR == 1 { inside = 0 }
@@ -235,9 +235,9 @@ part_proptest() {
     needs nextest || return
     local names
     names=$(property_tests | sort -u | paste -sd'|') && [ -n "$names" ] || return
-    # Those with numbers of their own: two threads, with whatever interleaving comes.
+    # Tests with numbers of their own: two threads, with any interleaving.
     names+='|two_threads_account_for_every_notification|many_threads_never_exceed_the_limit_and_release_all_of_it'
-    # PROPTEST_CASES is for those that do not say themselves how many cases they want.
+    # PROPTEST_CASES is for tests that do not set their number of cases.
     env "${optimised[@]}" CARGO_TARGET_DIR="$target/optimised" PROPTEST_CASES=4096 \
         "${longest[@]}" cargo nextest run --locked -p pgbell --features testing --lib \
         --test wire_properties --test conninfo --stress-duration "${seconds}s" -E "test(/(^|::)($names)\$/)" || return
@@ -256,7 +256,7 @@ part_fuzz() {
     mapfile -t names <<<"$listed"
     each=$((seconds / ${#names[@]} + 1))
     for name in "${names[@]}"; do
-        # What was found stays for the next run. The seeds in the repository stay as they are.
+        # New inputs are kept for the next run. The seeds in the repository are not changed.
         corpus=$target/soundness/corpus/$name
         mkdir -p "$corpus"
         "${longest[@]}" "${run[@]}" run "$name" "$corpus" "fuzz/corpus/$name" -- \
@@ -267,7 +267,7 @@ part_fuzz() {
     detail="${#names[@]} targets, $each s each, $inputs inputs"
 }
 
-# A function, so that the whole script is read before anything is run.
+# A function, so that bash reads the whole script before it runs a command.
 main() {
     local part failed=()
     mkdir -p "$logs"

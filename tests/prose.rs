@@ -8,10 +8,15 @@ use std::path::{Path, PathBuf};
 /// Where the rules hold: files, and folders with all that is in them.
 const CHECKED: &[&str] = &[
     "ARCHITECTURE.md",
+    "CHANGELOG.md",
     "CONTRIBUTING.md",
+    "README.md",
+    "SECURITY.md",
     "docs",
+    "examples",
     "protocol-notes.md",
-    "benches/README.md",
+    "benches",
+    "cli",
     "src/config",
     "src/proto/auth",
     "src/connection",
@@ -29,6 +34,8 @@ const CHECKED: &[&str] = &[
     "src/proto/wire",
     "testkit/README.md",
     "testkit/SERVERS.md",
+    "testkit/src",
+    "tests/hostile/README.md",
 ];
 
 /// Words that this project does not use, with what is written instead.

@@ -1,15 +1,15 @@
-//! The bake-off of the ring: it and its rivals under the same loads, within one run.
+//! Compares the ring with other designs under the same loads, within one run.
 //!
 //! ```sh
 //! cargo bench --bench bakeoff                          # everything
 //! cargo bench --bench bakeoff -- one-core --rounds 20  # parts: one-core two-cores hub memory
 //! cargo bench --bench bakeoff -- --only lock          # one contestant, for a profiler
-//! cargo bench --bench bakeoff -- --test                # small amounts, nothing but the checks
+//! cargo bench --bench bakeoff -- --test                # small amounts, only the checks
 //! ```
 //!
-//! Everybody moves the same frames through the same receive buffers, and looks at every byte. Whoever comes
-//! second in one round comes second to last in the next one. Nothing is left out: median, least and most
-//! of all rounds are printed. A wrong count or checksum ends the run.
+//! Every design moves the same frames through the same receive buffers, and reads every byte. The order of the designs is
+//! reversed in every second round. Median, minimum and maximum of all rounds are printed. A wrong count or checksum ends the
+//! run.
 
 #![allow(missing_docs, unreachable_pub)] // shared with tests
 #![allow(clippy::print_stdout)] // it prints figures
@@ -43,13 +43,13 @@ use rounds::{Contestant, Options};
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// Bytes that are allocated.
+/// The number of allocated bytes.
 fn held() -> usize {
     let stats = ALLOCATOR.stats();
     stats.bytes_allocated.saturating_sub(stats.bytes_deallocated)
 }
 
-/// Notifications per read: all that a server's own write holds, a few, one.
+/// Notifications per read: as many as in one write of a server, a few, one.
 const DENSITIES: [usize; 3] = [160, 16, 1];
 
 fn main() -> ExitCode {
@@ -81,7 +81,7 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Reads of one sample: about 50 to 100 ms.
+/// Reads in one sample, which takes about 50 to 100 ms.
 fn reads(layout: hop::Layout, per_read: usize) -> u64 {
     let slow = matches!(layout, hop::Layout::Park | hop::Layout::Tasks);
     match (per_read, slow) {

@@ -1,4 +1,4 @@
-//! Memory that is held while a consumer sleeps.
+//! Memory in use while a consumer sleeps.
 
 use std::sync::Arc;
 
@@ -89,7 +89,7 @@ fn allocations<P: Path>(reads: u64) -> String {
     let mut socket = Socket::new(reader, &traffic);
     let mut digest = Digest::default();
     let mut before = 0;
-    // The first lap makes what is made once.
+    // The first lap makes the allocations that are made only once.
     for read in 0..2 * reads {
         if read == reads {
             before = crate::ALLOCATOR.stats().allocations;

@@ -1,22 +1,22 @@
-//! Who runs when, and what is printed of it.
+//! The order of the measurements, and their output.
 
 use crate::loads::Sample;
 use crate::table::Table;
 
-/// What the command line asks for.
+/// The options of the command line.
 pub struct Options {
     parts: Vec<String>,
     rounds: usize,
-    /// Part of the name of who alone is measured.
+    /// Part of a name: only designs with it are measured.
     only: Option<String>,
-    /// Small amounts, one round, no figures.
+    /// Small amounts, one round, no results.
     pub test: bool,
 }
 
 const PARTS: [&str; 4] = ["one-core", "two-cores", "hub", "memory"];
 
 impl Options {
-    /// `None` when there is nothing to do.
+    /// Returns `None` if no measurement is wanted.
     pub fn parse(arguments: impl Iterator<Item = String>) -> Result<Option<Self>, String> {
         let mut options = Self { parts: Vec::new(), rounds: 11, only: None, test: false };
         let mut is_bench = false;
@@ -35,7 +35,7 @@ impl Options {
                 other => return Err(format!("{other:?} is none of the parts {PARTS:?}")),
             }
         }
-        // As with criterion: `cargo test` runs benches without `--bench`, and wants no figures.
+        // As with criterion: `cargo test` runs benches without `--bench`, and needs no results.
         options.test |= !is_bench;
         Ok(Some(options))
     }
@@ -44,7 +44,7 @@ impl Options {
         self.parts.is_empty() || self.parts.iter().any(|wanted| wanted == part)
     }
 
-    /// How many of something, when a measurement would take `full`.
+    /// Returns the amount for a run, if a measurement uses `full`.
     pub fn amount(&self, full: u64) -> u64 {
         if self.test { (full / 200).max(1_000) } else { full }
     }
@@ -63,7 +63,7 @@ pub struct Contestant<'a> {
     pub run: Box<dyn FnMut() -> Sample + 'a>,
 }
 
-/// A B C ... C B A, round after round. The first contestant is the one that the others are compared with.
+/// A B C ... C B A, round after round. The others are compared with the first one.
 pub fn run(options: &Options, title: &str, contestants: Vec<Contestant<'_>>) {
     let mut contestants = contestants;
     contestants.retain(|contestant| options.is_measured(contestant.name));
@@ -121,7 +121,7 @@ fn median(values: &[f64]) -> f64 {
     }
 }
 
-/// Median of the ratios within the rounds: what disturbs a round disturbs both.
+/// Returns the median of the ratios within the rounds: a disturbance of a round affects both values.
 fn median_ratio(values: &[f64], base: &[f64]) -> f64 {
     let ratios: Vec<f64> = values.iter().zip(base).map(|(value, base)| value / base).collect();
     median(&ratios)

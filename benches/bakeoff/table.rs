@@ -22,7 +22,7 @@ impl fmt::Display for Table {
         let widths: Vec<usize> = (0..self.rows[0].len()).map(width).collect();
         for (number, row) in self.rows.iter().enumerate() {
             for (nth, (cell, width)) in row.iter().zip(&widths).enumerate() {
-                // Names to the left, numbers to the right.
+                // Names are aligned to the left, numbers to the right.
                 match nth {
                     0 => write!(f, "| {cell:<width$} |")?,
                     _ => write!(f, " {cell:>width$} |")?,

@@ -1,24 +1,24 @@
-//! Who looks at every byte, in order.
+//! A consumer that reads every byte, in order.
 
 use crate::rivals::path::Visitor;
 
-/// Sums every byte of channels and payloads, a word at a time, so that their order counts.
+/// Sums every byte of channels and payloads, one word at a time, so that the sum depends on their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Digest {
     pub delivered: u64,
     pub lost: u64,
     sum: u64,
-    /// Not zero when a sequence number was not the next.
+    /// Not zero if a sequence number was not the next one.
     disorder: u64,
 }
 
 impl Digest {
-    /// Sequence number of the next: all below were delivered or reported lost.
+    /// The next sequence number: all below were delivered or reported as lost.
     pub fn next(&self) -> u64 {
         self.delivered + self.lost
     }
 
-    /// Whether every sequence number came, once and in order.
+    /// Returns whether every sequence number arrived once and in order.
     pub fn is_unbroken(&self) -> bool {
         self.disorder == 0
     }
@@ -39,7 +39,7 @@ impl Visitor for Digest {
     }
 }
 
-/// Wrapping sum of the little-endian words; the last one overlaps when the length is no multiple of 8.
+/// Returns the wrapping sum of the little-endian words; the last one overlaps if the length is not a multiple of 8.
 #[inline]
 fn words(bytes: &[u8]) -> u64 {
     let (whole, rest) = bytes.as_chunks::<8>();

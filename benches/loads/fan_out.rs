@@ -1,4 +1,4 @@
-//! Many subscribers on one reader. One of them sleeps for ever.
+//! Many subscribers on one reader. One of them sleeps until the end.
 
 use std::future::poll_fn;
 use std::sync::{Arc, mpsc};
@@ -16,45 +16,45 @@ use super::{Begin, Sample, machine};
 use crate::rivals::hub::{FanOut, Hub};
 use crate::rivals::path::{Consumer, Found};
 
-/// Most unread notifications of a subscriber where it is measured.
+/// The largest number of unread notifications of a subscriber that is measured.
 pub const UNREAD_MAX: u64 = 1_024;
 
-/// Most unread notifications of who is waited for.
+/// The largest number of unread notifications of a subscriber that the reader waits for.
 const BEHIND_MAX: u64 = 32;
 
-/// Who sleeps.
+/// The number of the subscriber that sleeps.
 pub const SLEEPER: usize = 7;
 
 const BUFFER_BYTES: usize = 256 * 1024;
 const READ_BYTES_MIN: usize = 16 * 1024;
 
-/// Receive buffers that may be looked into when the reader can evict: 8 MiB of notifications, as a listener.
-/// Who cannot evict would lose everybody's notifications there: it gets as many as it wants.
+/// Receive buffers that may be in use if the reader can evict: 8 MiB of notifications, as in a listener.
+/// A design that cannot evict would then lose notifications of all subscribers, so it has no limit.
 const BUFFERS_MAX: usize = 37;
 
 /// How reader and subscribers share the processors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layout {
-    /// One thread: a read, then everybody whom it concerns takes.
+    /// One thread: a read, then all subscribers with notifications in it receive.
     Alternate,
-    /// A task each, on a runtime of one thread.
+    /// One task for each, on a runtime of one thread.
     Tasks,
     /// The reader on a core of its own, a task for each subscriber on another.
     Threads,
 }
 
-/// What came of it.
+/// The result of a run.
 #[derive(Debug, Default)]
 pub struct Outcome {
     /// The sleeper's notifications are not delivered within the section.
     pub sample: Sample,
-    /// Per subscriber. The sleeper's is what it finds when it wakes up at the end.
+    /// Per subscriber. That of the sleeper is what it receives at the end.
     pub digests: Vec<Digest>,
     pub evicted: u64,
     pub buffers: usize,
-    /// Most bytes that were held at the end of a read, since before the queues were made.
+    /// The most bytes in use at the end of a read, more than before the queues were made.
     pub held_bytes: usize,
-    /// Most unread notifications of a subscriber.
+    /// The largest number of unread notifications of a subscriber.
     pub unread_max: u64,
 }
 
@@ -96,7 +96,7 @@ impl<H: Hub> Socket<H> {
 
     fn read(&mut self) {
         while !self.buffers.exchange(&mut self.input, READ_BYTES_MIN) {
-            // The others are never far behind: it is the sleeper who looks into so many buffers.
+            // The others are never far behind: only the sleeper uses so many buffers.
             assert!(self.hub.evict(), "somebody has something unread");
             self.evicted += 1;
         }
@@ -109,8 +109,8 @@ impl<H: Hub> Socket<H> {
         }
     }
 
-    /// Waits until nobody whom the last read concerned is far behind, except the sleeper. So the others lose
-    /// nothing, and what is measured is not how far a reader gets ahead.
+    /// Waits until no subscriber of the last read is far behind, except the sleeper. So the others lose
+    /// nothing, and the measurement does not depend on how far a reader gets ahead.
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let count = self.unread_max - BEHIND_MAX;
         for nth in 0..self.hub.touched().len() {
@@ -133,7 +133,7 @@ impl<H: Hub> Socket<H> {
     }
 }
 
-/// Sends so many reads. `held` says how many bytes are allocated.
+/// Sends this number of reads. `held` returns the number of allocated bytes.
 pub fn run<F: FanOut>(
     layout: Layout,
     traffic: &Arc<Traffic>,
@@ -185,20 +185,20 @@ fn runtime() -> Runtime {
     Builder::new_current_thread().build().expect("a runtime")
 }
 
-/// Receives until there is nothing any more.
+/// Receives until the queue is empty.
 async fn receive(mut consumer: impl Consumer) -> Digest {
     let mut digest = Digest::default();
     while poll_fn(|cx| consumer.poll_take(cx, &mut digest)).await != Found::Closed {}
     digest
 }
 
-/// A task for each but the sleeper, on `runtime`.
+/// Starts a task for each subscriber except the sleeper, on `runtime`.
 fn subscribe<C: Consumer>(runtime: &Runtime, mut consumers: Vec<C>) -> (Subscribed, C) {
     let last = consumers.len() - 1;
     let sleeper = consumers.swap_remove(SLEEPER);
     let mut tasks: Vec<_> =
         consumers.into_iter().map(|consumer| Some(runtime.spawn(receive(consumer)))).collect();
-    // Back to the order of the numbers: the last one took the sleeper's place.
+    // Restores the order of the numbers: the last one was moved to the index of the sleeper.
     if SLEEPER < last {
         let moved = tasks.get_mut(SLEEPER).and_then(Option::take);
         tasks.push(moved);
@@ -232,7 +232,7 @@ fn tasks<H: Hub, C: Consumer>(
         let reader = tokio::spawn(async move {
             for _ in 0..reads {
                 socket.read();
-                // Everybody whom it concerned runs before the next read.
+                // Every subscriber of this read runs before the next read.
                 tokio::task::yield_now().await;
                 poll_fn(|cx| socket.poll_room(cx)).await;
             }
@@ -273,11 +273,11 @@ fn threads<H: Hub, C: Consumer>(
     Outcome { sample, digests, ..outcome }
 }
 
-/// Holds an outcome to what was sent: everybody got everything, and of the sleeper's every notification
-/// was delivered or reported lost, the oldest that it was given first.
+/// Compares a result with what was sent: every subscriber got everything, and every notification of the sleeper
+/// was delivered or reported as lost, the oldest first.
 ///
 /// # Panics
-/// When it is not so.
+/// If the result is wrong.
 pub fn check(outcome: &Outcome, expected: &[Digest]) {
     for (number, (digest, expected)) in outcome.digests.iter().zip(expected).enumerate() {
         if number == SLEEPER {

@@ -22,7 +22,7 @@ const BUFFER_BYTES: usize = 256 * 1024;
 const READ_BYTES_MIN: usize = 16 * 1024;
 const BUFFERS_MAX: usize = 37;
 
-/// The socket's side: a buffer that is read into, and whoever takes it from there.
+/// The side of the socket: a buffer that is read into, and the reader that takes the bytes from it.
 pub struct Socket<R> {
     pub reader: R,
     input: BytesMut,
@@ -37,7 +37,7 @@ impl<R: Reader> Socket<R> {
         Self { reader, input: buffers.first(), buffers, traffic: traffic.clone(), next: 0 }
     }
 
-    /// What the kernel does: bytes are copied into the buffer. Then the reader takes them.
+    /// Copies bytes into the buffer, as the kernel does. Then the reader takes them.
     #[inline]
     pub fn read(&mut self) {
         let may_split = self.buffers.exchange(&mut self.input, READ_BYTES_MIN);
@@ -69,11 +69,11 @@ impl<R: Reader> Socket<R> {
 pub enum Layout {
     /// One thread: a read, then all of it is taken.
     Alternate,
-    /// Two tasks of a runtime of one thread. The reader yields after each read, as the listener's does.
+    /// Two tasks of a runtime of one thread. The reader yields after each read, as in a listener.
     Tasks,
-    /// A thread on a core each, which spin while they wait.
+    /// Two threads on a core each, which spin while they wait.
     Spin,
-    /// A thread on a core each, which sleep while they wait.
+    /// Two threads on a core each, which sleep while they wait.
     Park,
 }
 
@@ -82,7 +82,7 @@ fn open<P: Path>(traffic: &Arc<Traffic>) -> (Socket<P::Reader>, P::Consumer) {
     (Socket::new(reader, traffic), consumer)
 }
 
-/// Moves so many reads. Nothing may be lost: the reader waits for room.
+/// Moves this number of reads. Nothing may be lost: the reader waits for room.
 pub fn run<P: Path>(layout: Layout, traffic: &Arc<Traffic>, reads: u64) -> (Sample, Digest) {
     match layout {
         Layout::Alternate => alternate::<P>(traffic, reads),
@@ -168,19 +168,19 @@ fn threads<P: Path>(traffic: &Arc<Traffic>, reads: u64, park: bool) -> (Sample, 
     })
 }
 
-/// What came of a consumer that slept.
+/// The result of a consumer that slept.
 #[derive(Debug)]
 pub struct Slept {
-    /// What it finds when it wakes up at the end.
+    /// What it receives when it wakes up at the end.
     pub digest: Digest,
-    /// Bytes that were held before the first read, and most of them later.
+    /// The bytes in use before the first read, and the most later.
     pub empty_bytes: usize,
     pub held_bytes: usize,
     pub buffers: usize,
 }
 
-/// Sends so many reads to a consumer that sleeps: what has no room is dropped. `held` says how many bytes
-/// are allocated.
+/// Sends this number of reads to a consumer that sleeps. Notifications without room are dropped. `held` returns the number
+/// of allocated bytes.
 pub fn sleep<P: Path>(traffic: &Arc<Traffic>, reads: u64, held: fn() -> usize) -> Slept {
     let before = held();
     let (reader, mut consumer) = P::open(LIMITS, &["sub_0000"]);

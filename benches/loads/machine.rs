@@ -1,4 +1,4 @@
-//! Cores and processor time, where the system tells. Elsewhere nothing is pinned, and there is no such time.
+//! Cores and processor time, on systems that have them. On others no thread is pinned, and the time is missing.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ pub fn pin(nth: usize) {
     use nix::unistd::Pid;
     use std::sync::OnceLock;
 
-    // Asked once, before anybody is confined.
+    // Read once, before any thread is confined.
     static ALLOWED: OnceLock<Vec<usize>> = OnceLock::new();
     let allowed = ALLOWED.get_or_init(|| {
         let set = sched_getaffinity(Pid::from_raw(0)).unwrap_or_default();
@@ -31,7 +31,7 @@ pub fn pin(nth: usize) {
     if let Some(core) = allowed.get(nth).or(allowed.last())
         && set.set(*core).is_ok()
     {
-        // Where it is not allowed, the scheduler decides.
+        // If this is not allowed, the scheduler decides.
         let _ = sched_setaffinity(Pid::from_raw(0), &set);
     }
 }

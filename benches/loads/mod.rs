@@ -1,9 +1,9 @@
-//! What goes through the ring and its rivals in the bake-off, and in the tests that prove its counts.
+//! The loads for the ring and other designs in the bake-off, and in the tests that check their counts.
 //!
 //! | module | what |
 //! |---|---|
 //! | [`traffic`] | frames as a server sends them, and reads of them |
-//! | [`digest`] | who looks at every byte |
+//! | [`digest`] | a consumer that reads every byte |
 //! | [`hop`] | one consumer: alternating, two tasks, two threads |
 //! | [`fan_out`] | 1,000 subscribers of which one sleeps |
 //! | [`machine`] | cores and processor time |
@@ -16,11 +16,11 @@ pub mod traffic;
 
 use std::time::{Duration, Instant};
 
-/// What a measured section took.
+/// The cost of a measured section.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Sample {
     pub wall: Duration,
-    /// Of the whole process. Zero where it cannot be told.
+    /// The processor time of the whole process. Zero if it cannot be measured.
     pub cpu: Duration,
     /// Notifications that were delivered.
     pub delivered: u64,
@@ -45,7 +45,7 @@ impl Begin {
 }
 
 impl Sample {
-    /// Nanoseconds per delivered notification, of the wall and of the processors.
+    /// Returns nanoseconds per delivered notification, of elapsed time and of processor time.
     pub fn nanos(&self) -> (f64, f64) {
         let per = |time: Duration| time.as_secs_f64() * 1e9 / self.delivered.max(1) as f64;
         (per(self.wall), per(self.cpu))

@@ -9,7 +9,7 @@ use crate::rivals::path::Visitor;
 /// Bytes of each frame: 8 of channel, 32 of payload, 11 of the protocol.
 pub const FRAME_BYTES: usize = 51;
 
-/// A lap of encoded notifications, which comes again and again.
+/// A lap of encoded notifications, which is repeated.
 #[derive(Debug)]
 pub struct Traffic {
     frames: Vec<u8>,
@@ -21,13 +21,13 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// All on one channel: the listener's.
+    /// Makes notifications on one channel, as for a listener.
     pub fn of_one_channel(per_read: usize) -> Self {
         // Divided by every number of notifications per read that is measured.
         Self::new(1, per_read, vec![0; 4_800])
     }
 
-    /// `run` notifications for one subscriber, then as many for the next one. 16 times, each.
+    /// Makes `run` notifications for one subscriber, then as many for the next one, 16 times for each.
     pub fn of_subscribers(subscribers: usize, run: usize, per_read: usize) -> Self {
         let lap = 16 * subscribers;
         let channels = (0..lap).map(|n| n / run % subscribers).collect();
@@ -62,7 +62,7 @@ impl Traffic {
         self.per_read * FRAME_BYTES
     }
 
-    /// Bytes of the read with this number, counted from the beginning of all.
+    /// Returns the bytes of the read with this number, counted from the first one.
     #[inline]
     pub fn read(&self, number: u64) -> &[u8] {
         let reads = self.channels.len() / self.per_read;
@@ -70,7 +70,7 @@ impl Traffic {
         &self.frames[nth * self.read_bytes()..][..self.read_bytes()]
     }
 
-    /// What the consumer of one channel must have seen after so many reads if the first `kept` notifications
+    /// Returns what the consumer of one channel must have seen after this number of reads if the first `kept` notifications
     /// were delivered and all others lost.
     pub fn digest_of_first(&self, kept: u64, reads: u64) -> Digest {
         let mut digest = Digest::default();
@@ -83,7 +83,7 @@ impl Traffic {
         digest
     }
 
-    /// What each subscriber must have seen after so many reads, if it lost nothing.
+    /// Returns what each subscriber must have seen after this number of reads, if it lost nothing.
     pub fn digests(&self, reads: u64) -> Vec<Digest> {
         let mut digests = vec![Digest::default(); self.names.len()];
         for read in 0..reads {

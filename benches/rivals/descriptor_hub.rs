@@ -49,7 +49,7 @@ struct Subscriber {
     now: Now,
 }
 
-/// Of the read at hand.
+/// Of the present read.
 #[derive(Default)]
 struct Now {
     room: u64,
@@ -66,10 +66,10 @@ pub struct DescriptorHub {
 
 impl DescriptorHub {
     /// Writes all descriptors that have room. Returns the bytes of all notifications, and how many of them
-    /// somebody gets.
+    /// a subscriber gets.
     fn route(&mut self, input: &[u8]) -> (usize, u64) {
         self.touched.clear();
-        // A bound spares a look at what was taken, most of the time.
+        // With a bound the position of the receiver is rarely read.
         let most = (input.len() / FRAME_BYTES_MIN) as u64;
         let (mut frames, mut end, mut kept) = (frames(input), 0, 0);
         while let Some(n) = frames.next() {

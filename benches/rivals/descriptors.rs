@@ -1,8 +1,8 @@
 //! One descriptor of eight bytes per notification, beside a queue with one handle of a receive segment
 //! per read.
 //!
-//! The reader walks the frames once and writes down where each is; the consumer reads descriptors instead
-//! of walking again. A handle is published after its descriptors, so that they need no index of their own:
+//! The reader scans the frames once and records where each is; the consumer reads descriptors instead
+//! of scanning again. A handle is published after its descriptors, so that they need no index of their own:
 //! they are relaxed words, ordered by the handle's queue.
 
 use std::collections::HashMap;
@@ -29,7 +29,7 @@ pub const FRAME_BYTES_MIN: usize = TEXT_AT + 3;
 pub struct Descriptor(u64);
 
 impl Descriptor {
-    /// In the place of one that follows.
+    /// In place of a descriptor that follows.
     pub const NONE: Self = Self(0);
 
     #[inline]
@@ -66,8 +66,8 @@ fn part(bits: u64) -> usize {
     usize::try_from(bits).expect("some of a word's bits")
 }
 
-/// The words that descriptors stand in, twice as many as may be unread: those of the run that the
-/// consumer is at count as taken.
+/// The words with the descriptors, twice as many as may be unread: those of the run that the
+/// consumer reads count as taken.
 #[derive(Clone)]
 pub struct Table(Arc<[AtomicU64]>);
 
@@ -91,7 +91,7 @@ impl Table {
     }
 }
 
-/// What the handle of a segment says of its descriptors.
+/// What the handle of a segment contains about its descriptors.
 pub struct Handle {
     pub segment: Bytes,
     /// Position of the first descriptor.
@@ -147,7 +147,7 @@ pub struct DescriptorReader {
 }
 
 impl DescriptorReader {
-    /// How much goes in. All of it is decided by a bound, before anything is looked at.
+    /// Returns how much has room. A bound decides this, before any frame is read.
     fn room(&mut self, input: &[u8]) -> (u64, u64) {
         let (most, bytes) = ((input.len() / FRAME_BYTES_MIN) as u64, input.len() as u64);
         if self.handles.has_room(self.limits, most, bytes) {

@@ -1,10 +1,10 @@
-//! Sleeping and waking with one look at a flag that is seldom written.
+//! Sleeping and waking with one read of a flag that is rarely written.
 //!
 //! ```text
 //! sleeper: store waker; sleeping := true; look again       waker: make visible; sleeping? wake
 //! ```
-//! All four accesses to the flag and to the position that is looked at are sequentially consistent, so
-//! one side sees the other. In the steady state nobody writes the flag, and its line stays in both caches.
+//! All four accesses to the flag and to the position are sequentially consistent, so
+//! one side sees the other. In the steady state neither side writes the flag, and its line stays in both caches.
 //! The library uses read-modify-writes instead, which loom can model; it cannot model this.
 
 use std::sync::Mutex;
@@ -18,7 +18,7 @@ pub struct Doze {
 }
 
 impl Doze {
-    /// Declares the caller asleep. It looks once more, by a `SeqCst` load, and then returns `Pending`.
+    /// Marks the caller as asleep. The caller then checks again, by a `SeqCst` load, and returns `Pending`.
     pub fn prepare(&self, cx: &Context<'_>) {
         match self.waker.try_lock() {
             Ok(mut waker) => match &mut *waker {
@@ -34,7 +34,7 @@ impl Doze {
         self.sleeping.store(false, Ordering::Relaxed);
     }
 
-    /// To be called after a `SeqCst` store of what the sleeper looks at.
+    /// Must be called after a `SeqCst` store of the value that the sleeper checks.
     pub fn wake(&self) {
         if self.sleeping.load(Ordering::SeqCst) && self.sleeping.swap(false, Ordering::AcqRel) {
             let waker = match self.waker.try_lock() {

@@ -1,4 +1,4 @@
-//! Other people's queues, reduced to what the accounting needs.
+//! Queues of other crates, reduced to what the counting needs.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ pub trait Fifo: 'static {
 
     fn make<T: Send + 'static>(slots: usize) -> (Self::In<T>, Self::Out<T>);
 
-    /// The caller has made sure of the room.
+    /// The caller must have checked that there is room.
     fn push<T: Send + 'static>(queue: &mut Self::In<T>, value: T) -> bool;
 
     fn pop<T: Send + 'static>(queue: &mut Self::Out<T>) -> Option<T>;
@@ -26,7 +26,7 @@ pub trait Fifo: 'static {
     }
 }
 
-/// Slots made beforehand, one index for each side, each side with its copy of the other's.
+/// Preallocated slots, one index for each side, each side with its copy of the other's.
 pub struct Rtrb;
 
 impl Fifo for Rtrb {
@@ -49,7 +49,7 @@ impl Fifo for Rtrb {
     }
 }
 
-/// Slots made beforehand, for many senders and receivers: so the sender can evict.
+/// Preallocated slots, for many senders and receivers, so the sender can evict.
 pub struct Array;
 
 impl Fifo for Array {
@@ -77,7 +77,7 @@ impl Fifo for Array {
     }
 }
 
-/// Blocks of 31 slots, made when they are needed: memory follows what is unread.
+/// Blocks of 31 slots, allocated when they are needed: memory depends on what is unread.
 pub struct Seg;
 
 impl Fifo for Seg {
@@ -106,7 +106,7 @@ impl Fifo for Seg {
     }
 }
 
-/// tokio's channel, without a capacity of its own: positions bound it, and its semaphore is not paid.
+/// tokio's channel, without a capacity of its own: positions bound it, and its semaphore costs nothing.
 pub struct Mpsc;
 
 impl Fifo for Mpsc {

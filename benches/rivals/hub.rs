@@ -14,33 +14,34 @@ use super::descriptors::Descriptor;
 use super::path::{Consumer, Found, Visitor, discard};
 use super::{Limits, Queue, Receiver, Sender, Taken};
 
-/// One way from a reader to its subscribers.
+/// A queue design from a reader to its subscribers.
 pub trait FanOut: 'static {
     const NAME: &'static str;
-    /// Whether the reader can take back what a subscriber has not taken.
+    /// Whether the reader can evict notifications that a subscriber has not read.
     const EVICTS: bool;
 
     type Hub: Hub;
     type Consumer: Consumer;
 
-    /// A subscriber for each channel. `unread_max` notifications may be unread, of each.
+    /// Makes a subscriber for each channel. Each may have `unread_max` unread notifications.
     fn open(unread_max: u64, channels: &[Box<[u8]>]) -> (Self::Hub, Vec<Self::Consumer>);
 }
 
 pub trait Hub: Send + 'static {
-    /// As [`Reader::read`](super::path::Reader::read), for whom each notification concerns.
+    /// As [`Reader::read`](super::path::Reader::read), for the subscriber of each notification.
     fn read(&mut self, input: &mut BytesMut);
 
-    /// Whom the last read concerned.
+    /// Returns the subscribers of the last read.
     fn touched(&self) -> &[usize];
 
     fn poll_room(&mut self, cx: &mut Context<'_>, subscriber: usize, count: u64) -> Poll<()>;
 
-    /// Takes the oldest item back from the subscriber with the most unread notifications.
+    /// Evicts the oldest item of the subscriber with the most unread notifications.
     fn evict(&mut self) -> bool;
 }
 
-/// The subscriber's number, which ends the channel's name. In place of a hash: routing is not compared.
+/// Returns the subscriber's number, which is at the end of the channel's name. There is no hash, because routing is not
+/// compared.
 pub fn number(channel: &[u8]) -> usize {
     let digits = channel.last_chunk::<4>().expect("four digits");
     digits.iter().fold(0, |number, digit| number * 10 + usize::from(digit - b'0'))
@@ -60,13 +61,13 @@ pub struct Part {
     count: u32,
 }
 
-/// Chunks whose parts are perhaps all dropped, oldest first. One that is not when its turn comes is held by
-/// somebody who is far behind: it is left to them.
+/// Chunks whose parts are perhaps all dropped, oldest first. If one is still in use when it is checked, a subscriber is far
+/// behind, and the chunk is left to it.
 #[derive(Default)]
 struct Chunks(VecDeque<Arc<Chunk>>);
 
 impl Chunks {
-    /// How long a chunk rests before it is used again.
+    /// How many reads pass before a chunk is used again.
     const RESTING: usize = 16;
 
     fn take(&mut self) -> Arc<Chunk> {
@@ -116,7 +117,7 @@ impl<Q: Queue> FanOut for RunFanOut<Q> {
 
 struct Subscriber<S> {
     sender: S,
-    /// In the read at hand: notifications and their bytes.
+    /// In the present read: notifications and their bytes.
     found: u64,
     bytes: u64,
     /// The part of the index that is this subscriber's, and the next free place in it.
@@ -135,7 +136,7 @@ pub struct RunHub<Q: Queue> {
 }
 
 impl<Q: Queue> RunHub<Q> {
-    /// Finds all notifications and whom they concern. Returns their bytes.
+    /// Finds all notifications and their subscribers. Returns their bytes.
     fn route(&mut self, input: &[u8]) -> usize {
         self.found.clear();
         self.touched.clear();
@@ -154,7 +155,7 @@ impl<Q: Queue> RunHub<Q> {
         end
     }
 
-    /// Gives each its part of the index, as much as has room. Returns the length of the index.
+    /// Gives each subscriber its part of the index, as much as has room. Returns the length of the index.
     fn allot(&mut self) -> usize {
         let mut len = 0;
         for &number in &self.touched {
@@ -172,7 +173,7 @@ impl<Q: Queue> RunHub<Q> {
         len
     }
 
-    /// Sorts what fits. The order among the notifications of one subscriber stays.
+    /// Sorts the notifications that have room. The order of the notifications of one subscriber stays.
     fn sort(&mut self, index: &mut Vec<Descriptor>, len: usize) {
         index.clear();
         index.resize(len, Descriptor::NONE);

@@ -20,7 +20,7 @@ impl Queue for Library {
     }
 }
 
-/// As the listener asks before it takes a run.
+/// The check of a listener before it takes a run.
 fn has_room<T>(ring: &Producer<T, ()>, limits: Limits, count: u64, bytes: u64) -> bool {
     ring.has_slot()
         && ring.unread() + count <= limits.notifications

@@ -1,16 +1,16 @@
-//! The ring and its rivals behind one set of traits, so that the same loads go through all of them.
+//! The ring and other designs behind one set of traits, so that the same loads go through all of them.
 //!
-//! Evidence, not library: the rivals stay here so that the measurement can be repeated.
+//! They are not part of the library. They stay here so that the measurement can be repeated.
 //!
 //! | module | what |
 //! |---|---|
 //! | [`library`] | the library's ring |
-//! | [`swap_ring`] | slots are words, items lie in boxes whose numbers travel |
-//! | [`positioned`] | one node per run in somebody else's queue, with the ring's accounting by positions |
+//! | [`swap_ring`] | slots are words, items are in boxes whose numbers are passed on |
+//! | [`positioned`] | one node per run in a queue of another crate, with the ring's counting by positions |
 //! | [`fifo`] | those queues: rtrb, crossbeam's two, tokio's channel |
 //! | [`descriptors`] | one descriptor per notification beside a queue of receive segments |
-//! | [`doze`] | sleeping and waking with one look at a flag |
-//! | [`path`] | the whole way of a listener through any of them |
+//! | [`doze`] | sleeping and waking with one read of a flag |
+//! | [`path`] | the whole path of a listener through any of them |
 //! | [`hub`], [`descriptor_hub`] | many subscribers on one reader |
 
 pub mod descriptor_hub;
@@ -27,7 +27,7 @@ use std::task::{Context, Poll};
 
 use pgbell::proto::ring;
 
-/// What a receiver finds. The rivals know no marks.
+/// What a receiver gets. The other designs have no marks.
 pub type Taken<T> = ring::Taken<T, ()>;
 
 /// Most that may be unread.
@@ -45,23 +45,23 @@ struct Count {
 }
 
 impl Count {
-    /// Whether so much more fits when this much was put in, and that much of it taken.
+    /// Returns whether an amount fits, after the given amounts were put in and taken.
     fn fits(self, taken: Self, limits: Limits, count: u64, bytes: u64) -> bool {
         self.notifications + count <= limits.notifications + taken.notifications
             && self.bytes + bytes <= limits.bytes + taken.bytes
     }
 }
 
-/// One way to make a queue from one sender to one receiver.
+/// A queue design from one sender to one receiver.
 pub trait Queue: 'static {
     const NAME: &'static str;
-    /// Whether the sender can take back what the receiver has not taken.
+    /// Whether the sender can evict items that the receiver has not read.
     const EVICTS: bool;
 
     type Sender<T: Send + 'static>: Sender<T> + Send + 'static;
     type Receiver<T: Send + 'static>: Receiver<T> + Send + 'static;
 
-    /// With `slots` slots at least, where slots are made beforehand.
+    /// Makes a queue with at least `slots` slots, if slots are preallocated.
     fn channel<T: Send + 'static>(slots: u64) -> (Self::Sender<T>, Self::Receiver<T>);
 }
 
@@ -71,10 +71,10 @@ pub trait Sender<T> {
 
     fn unread_bytes(&self) -> u64;
 
-    /// Whether so much more fits. May look at less than `unread` does.
+    /// Returns whether an amount fits. May read less than `unread` does.
     fn has_room(&mut self, limits: Limits, count: u64, bytes: u64) -> bool;
 
-    /// Puts an item in. The caller has made sure of the room.
+    /// Puts an item in. The caller must have checked that there is room.
     fn push(&mut self, value: T, count: u64, bytes: u64);
 
     /// Counts notifications as received and lost.
@@ -82,10 +82,10 @@ pub trait Sender<T> {
 
     fn publish(&mut self);
 
-    /// Takes the oldest unread item back, whose notifications are then lost.
+    /// Evicts the oldest unread item, whose notifications are then lost.
     fn evict(&mut self) -> bool;
 
-    /// Waits until so much more fits.
+    /// Waits until an amount fits.
     fn poll_room(
         &mut self,
         cx: &mut Context<'_>,

@@ -1,4 +1,4 @@
-//! The whole way of a listener: from the receive buffer through a queue to who looks at every byte.
+//! The whole path of a listener: from the receive buffer through a queue to a consumer that reads every byte.
 
 use std::marker::PhantomData;
 use std::num::NonZeroU64;
@@ -10,14 +10,14 @@ use pgbell::proto::wire::{Run, frames, scan};
 
 use super::{Limits, Queue, Receiver, Sender, Taken};
 
-/// What looks at notifications.
+/// A visitor of notifications.
 pub trait Visitor {
     fn notification(&mut self, sequence: u64, channel: &[u8], payload: &[u8]);
 
     fn lost(&mut self, first: u64, count: u64);
 }
 
-/// What a look into the queue gave.
+/// The result of a check of the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum Found {
@@ -27,21 +27,21 @@ pub enum Found {
     Closed,
 }
 
-/// One way from reads to a visitor.
+/// A design from reads to a visitor.
 pub trait Path: 'static {
     const NAME: &'static str;
 
     type Reader: Reader;
     type Consumer: Consumer;
 
-    /// `channels` are all that will ever come.
+    /// `channels` has all channels of the load.
     fn open(limits: Limits, channels: &[&str]) -> (Self::Reader, Self::Consumer);
 }
 
 /// The side of the socket.
 pub trait Reader: Send + 'static {
-    /// Takes everything in `input`, which holds whole notifications. What has room goes into the queue, the
-    /// rest is dropped where it stands and counts as lost. Then the consumer may see it.
+    /// Takes everything in `input`, which has whole notifications. What has room goes into the queue. The
+    /// rest is dropped and counts as lost. Then the consumer can see it.
     fn read(&mut self, input: &mut BytesMut);
 
     fn has_room(&mut self, count: u64, bytes: u64) -> bool;
@@ -56,7 +56,7 @@ pub trait Consumer: Send + 'static {
     fn poll_take(&mut self, cx: &mut Context<'_>, visitor: &mut impl Visitor) -> Poll<Found>;
 }
 
-/// One item per read: the run of frames, which the consumer walks once more.
+/// One item per read: the run of frames, which the consumer scans again.
 pub struct RunPath<Q>(PhantomData<Q>);
 
 impl<Q: Queue> Path for RunPath<Q> {

@@ -1,7 +1,7 @@
 //! One node per run in a plain queue. Loss is derived from positions as in the ring.
 //!
-//! Tuned: each side keeps its own positions to itself and a copy of the other's, which it reads again only
-//! when the copy says that it must; what the sides write stands on lines of their own; a wake costs one
+//! It is optimised: each side keeps its own positions local, with a copy of the other side's, which it reads again only
+//! if the copy is not enough. The values that the sides write are on cache lines of their own. A wake costs one
 //! store and one load.
 
 use std::marker::PhantomData;
@@ -13,7 +13,7 @@ use super::doze::Doze;
 use super::fifo::Fifo;
 use super::{Count, Limits, Pad, Queue, Receiver, Sender, Taken};
 
-/// A run on its way.
+/// A run in the queue.
 struct Node<T> {
     first: u64,
     count: u64,
@@ -21,7 +21,7 @@ struct Node<T> {
     value: T,
 }
 
-/// What both sides see.
+/// The state that both sides share.
 #[derive(Default)]
 struct Positions {
     /// Written by the sender at every publish.
@@ -82,9 +82,9 @@ pub struct PositionedSender<F: Fifo, T: Send + 'static> {
     queue: F::In<Node<T>>,
     shared: Arc<Positions>,
     seen: u64,
-    /// Put in and not taken back.
+    /// Put in and not evicted.
     kept: Count,
-    /// What the receiver had taken when it was last looked at.
+    /// What the receiver had taken at the last read of its position.
     known_taken: Count,
 }
 
@@ -118,7 +118,7 @@ impl<F: Fifo, T: Send + 'static> Sender<T> for PositionedSender<F, T> {
 
     fn push(&mut self, value: T, count: u64, bytes: u64) {
         let pushed = F::push(&mut self.queue, Node { first: self.seen, count, bytes, value });
-        // As many slots as notifications: a slot never runs out first.
+        // As many slots as notifications, so that slots never are the limit.
         assert!(pushed, "the caller makes sure of the room");
         self.seen += count;
         self.kept.notifications += count;
@@ -175,7 +175,7 @@ pub struct PositionedReceiver<F: Fifo, T: Send + 'static> {
     /// Sequence number of the next notification.
     next: u64,
     taken: Count,
-    /// Popped, while a loss before it has yet to be told.
+    /// Popped, while a loss before it is not reported yet.
     stash: Option<Node<T>>,
 }
 
@@ -211,7 +211,7 @@ impl<F: Fifo, T: Send + 'static> Receiver<T> for PositionedReceiver<F, T> {
         if let Some(node) = self.stash.take().or_else(|| self.pop()) {
             return self.hand_out(node);
         }
-        // This order: what was put in below `seen` is in the queue by now, or taken back.
+        // In this order, so that items below `seen` are in the queue by now, or evicted.
         let closed = self.shared.published.closed.load(Ordering::SeqCst);
         let seen = self.shared.published.seen.load(Ordering::SeqCst);
         if seen > self.next {

@@ -1,12 +1,12 @@
-//! The swap ring: words that say which box holds the item of a slot, boxes owned by whoever has their number.
+//! The swap ring: each slot is a word with the number of the box of its item. The side that has the number owns the box.
 //!
 //! ```text
 //!             slots: words of full|position|box                boxes: the items
 //! sender ── store(full|tail|spare) ──▶ [ ][ ][ ][ ] ◀── compare_exchange(spare) ── receiver
-//!         gets the box that stood there          gets the box with the item
+//!         gets the box that was there            gets the box with the item
 //! ```
-//! Neither side ever meets a lock that is held. That costs a word, a box and two read-modify-writes more per
-//! item than slots that hold their item themselves.
+//! Neither side ever finds a lock that is held. This costs a word, a box and two read-modify-writes more per
+//! item than slots with the item in them.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -57,7 +57,7 @@ struct Item<T> {
     value: T,
 }
 
-/// A position, and the slot where its word stands.
+/// A position, and the slot of its word.
 #[derive(Clone, Copy, Default)]
 struct Place {
     position: u64,
@@ -66,7 +66,7 @@ struct Place {
 
 struct Shared<T> {
     slots: Box<[AtomicU64]>,
-    /// `slots + 2`: one in each side's hand. Only its owner locks a box.
+    /// `slots + 2`: each side owns one more. Only its owner locks a box.
     boxes: Box<[Mutex<Option<Item<T>>>]>,
     /// Written by the sender at every publish.
     published: Pad<Published>,
@@ -120,7 +120,7 @@ impl<T> Shared<T> {
         self.slots[place.slot].compare_exchange(old.0, new.0, success, failure).is_ok()
     }
 
-    /// The content of a box that the caller owns.
+    /// Returns the content of a box that the caller owns.
     fn open(&self, index: u64) -> MutexGuard<'_, Option<Item<T>>> {
         let index = usize::try_from(index).expect("the number of a box");
         self.boxes[index].try_lock().expect("a box has one owner")
@@ -169,10 +169,10 @@ pub struct SwapSender<T> {
     shared: Arc<Shared<T>>,
     spare: u64,
     tail: Place,
-    /// No unread item stands below.
+    /// There is no unread item below this position.
     oldest: Place,
     seen: u64,
-    /// Put in and not taken back.
+    /// Put in and not evicted.
     kept: Count,
     known_taken: Count,
 }
@@ -187,7 +187,7 @@ impl<T> SwapSender<T> {
         self.known_taken.bytes = self.shared.taken.bytes.load(Ordering::Acquire);
     }
 
-    /// Empties the box in hand, which held an unread item.
+    /// Empties the owned box, which had an unread item.
     fn drop_spare(&mut self) {
         let item = self.shared.open(self.spare).take();
         if let Some(item) = item {
@@ -296,12 +296,12 @@ pub struct SwapReceiver<T> {
     shared: Arc<Shared<T>>,
     spare: u64,
     head: Place,
-    /// What was published when it was last looked at.
+    /// What was published at the last read of the position.
     known_tail: u64,
     /// Sequence number of the next notification.
     next: u64,
     taken: Count,
-    /// Taken out, while a loss before it has yet to be told.
+    /// Taken out, while a loss before it is not reported yet.
     stash: Option<Item<T>>,
 }
 
@@ -357,7 +357,7 @@ impl<T> Receiver<T> for SwapReceiver<T> {
         if let Some(item) = self.stash.take().or_else(|| self.take_item()) {
             return self.hand_out(item);
         }
-        // This order: what was put in below `seen` is below the tail that is loaded after it.
+        // In this order, so that items below `seen` are below the tail that is loaded after it.
         let published = &self.shared.published;
         let closed = published.closed.load(Ordering::SeqCst);
         let seen = published.seen.load(Ordering::SeqCst);

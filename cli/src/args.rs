@@ -23,11 +23,11 @@ struct Cli {
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Print the notifications of channels, one record a line
+    /// Print the notifications of channels, one record per line
     Listen(Listen),
     /// Send a notification, or one for each line of stdin
     Notify(Notify),
-    /// Watch notifications arrive from a throw-away server, and check that none is lost
+    /// Receive notifications from a temporary server, and check that none is lost
     Demo(Demo),
 }
 
@@ -35,16 +35,16 @@ pub(crate) enum Command {
 const RECORDS: &str = "\
 JSON records have these keys, always in this order:
   channel, payload, process_id, received_at (RFC 3339, UTC), sequence, epoch
-Losses stand in their place in the stream:
+Losses are at their position in the stream:
   {\"event\":\"gap\", cause, lost_at, restored_at, attempts, sessions, epoch, refused}
   {\"event\":\"lagged\", count, first_sequence}
 In text, a loss is a line with `~` in place of the channel. A backslash is
-written \\\\, what cannot be seen \\n, \\r, \\t or \\u{HEX}, and a space in a channel's name \\u{20}: what was sent can be restored exactly.";
+written \\\\, an invisible character \\n, \\r, \\t or \\u{HEX}, and a space in a channel's name \\u{20}: the original can be restored exactly.";
 
 #[derive(clap::Args)]
 #[command(after_long_help = RECORDS)]
 pub(crate) struct Listen {
-    /// Channels to listen to, as they are: no quoting, no folding to lower case
+    /// Channels to listen to, exactly as written: no quoting, no folding to lower case
     #[arg(required = true, value_name = "CHANNEL")]
     pub(crate) channels: Vec<String>,
     #[command(flatten)]
@@ -62,13 +62,13 @@ pub(crate) struct Listen {
     /// End with exit code 6 at the first gap or loss
     #[arg(long)]
     pub(crate) fail_on_loss: bool,
-    /// End with exit code 1 when the session is lost; else another one follows, and a gap is told
+    /// End with exit code 1 when the session is lost, instead of reconnecting and reporting a gap
     #[arg(long)]
     pub(crate) no_reconnect: bool,
-    /// Try again for DURATION while the server cannot be reached at the start; else once. --wait begins after it
+    /// Try again for DURATION if the server cannot be reached at the start; default: one attempt. --wait begins after it
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) retry_connect: Option<Duration>,
-    /// Say nothing on stderr but errors, warnings, losses, and when the session is lost and restored
+    /// Print only errors, warnings, losses, and when the session is lost and restored, on stderr
     #[arg(short, long)]
     pub(crate) quiet: bool,
 }
@@ -78,7 +78,7 @@ pub(crate) struct Notify {
     /// Channel to notify
     #[arg(value_name = "CHANNEL")]
     pub(crate) channel: String,
-    /// What to send, at most 7,999 bytes; `-` sends every line of stdin; none is the empty payload
+    /// What to send, at most 7,999 bytes; `-` sends every line of stdin; default: the empty payload
     #[arg(
         value_name = "PAYLOAD",
         default_value = "",
@@ -88,15 +88,15 @@ pub(crate) struct Notify {
     pub(crate) payload: String,
     #[command(flatten)]
     pub(crate) server: Url,
-    /// Say how many were sent and how fast
+    /// Print how many were sent and how fast
     #[arg(short, long)]
     pub(crate) verbose: bool,
 }
 
 #[derive(clap::Args)]
 pub(crate) struct Demo {
-    /// A server of yours instead of a throw-away one. DATABASE_URL and PG* do not choose it: a demo
-    /// touches a real server only when it is told to
+    /// Your own server instead of a temporary one. DATABASE_URL and PG* do not choose it: the demo
+    /// uses a real server only with this option
     #[arg(long, value_name = "URL", conflicts_with = "server")]
     pub(crate) url: Option<String>,
     /// How many notifications to send
@@ -106,7 +106,7 @@ pub(crate) struct Demo {
     /// Print one JSON object and nothing else
     #[arg(long)]
     pub(crate) json: bool,
-    /// Which throw-away server
+    /// Which temporary server
     #[arg(long, value_enum, default_value_t = DemoServer::Auto)]
     pub(crate) server: DemoServer,
 }
@@ -120,23 +120,23 @@ pub(crate) struct Url {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// `2026-11-21T12:00:01.123Z orders #4711 {"id":1}`, what cannot be seen is escaped
+    /// `2026-11-21T12:00:01.123Z orders #4711 {"id":1}`, invisible characters are escaped
     Text,
-    /// One JSON object a line, escaped likewise
+    /// One JSON object per line, with the same escapes
     Json,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum DemoServer {
-    /// A real PostgreSQL when one is installed, else the loopback backend
+    /// A real PostgreSQL if one is installed, else the loopback backend
     Auto,
-    /// A real PostgreSQL or nothing
+    /// A real PostgreSQL, or an error
     Postgres,
     /// The crate's own backend on a real local socket
     Loopback,
 }
 
-/// Parses the command line; help, version and usage errors are told here.
+/// Parses the command line. Prints the help, the version and usage errors.
 pub(crate) fn parse() -> Result<Command, Exit> {
     let parsed = Cli::command().try_get_matches().and_then(|found| Cli::from_arg_matches(&found));
     let error = match parsed {
@@ -144,7 +144,7 @@ pub(crate) fn parse() -> Result<Command, Exit> {
         Err(error) => error,
     };
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-        // Help for a reader that went away is no failure.
+        // If the reader of the help has closed it, that is no failure.
         let _ = error.print();
         return Err(Exit::Ok);
     }
@@ -162,7 +162,7 @@ pub(crate) fn parse() -> Result<Command, Exit> {
     Err(Exit::Usage)
 }
 
-/// Whether an argument looks like a connection string, which an error must not repeat.
+/// Returns whether an argument looks like a connection string, which an error must not repeat.
 fn may_hold_password(argument: &str) -> bool {
     let argument = argument.to_ascii_lowercase();
     argument.contains("://") || argument.contains("password")

@@ -1,4 +1,4 @@
-//! Which server to connect to, and what it is called.
+//! The server to connect to, and its name in messages.
 
 use std::env;
 use std::ffi::OsString;
@@ -9,11 +9,11 @@ use pgbell::config::{Host, Server};
 use crate::console;
 use crate::exit::{Exit, Failure};
 
-/// The variable that holds a connection string, as many tools have it.
+/// The variable for a connection string that many tools use.
 const DATABASE_URL: &str = "DATABASE_URL";
 
-/// The configuration that `--url`, else `DATABASE_URL`, else `PG*` gives. What a connection string
-/// leaves open is taken from `PG*` too.
+/// Returns the configuration from `--url`, else from `DATABASE_URL`, else from `PG*`. Parameters that are not in a
+/// connection string are taken from `PG*` too.
 pub(crate) fn config(url: Option<&str>) -> Result<Config, Failure> {
     if let Some(url) = url {
         let config = parse("--url", url)?;
@@ -33,18 +33,18 @@ pub(crate) fn config(url: Option<&str>) -> Result<Config, Failure> {
     }
 }
 
-/// The error points at the offending part by its place and never repeats it: it may be a password.
+/// Parses a connection string. The error gives the byte of the wrong part and never repeats the part: it may be a password.
 fn parse(source: &str, text: &str) -> Result<Config, Failure> {
     text.parse().map_err(|error| Failure::new(Exit::Usage, format!("{source}: {error}")))
 }
 
-/// Names of the servers that will be tried, without user and password.
+/// Returns the names of the servers that will be tried, without user and password.
 pub(crate) fn place(config: &Config) -> String {
     let servers = config
         .clone()
         .with_environment(|name| env::var(name).ok())
         .and_then(|config| config.servers());
-    // What is wrong here is told when it is connected to.
+    // An error here is reported by the attempt to connect.
     let names: Vec<_> = servers.iter().flatten().map(name).collect();
     names.join(", ")
 }

@@ -1,4 +1,4 @@
-//! Lines for a person, on stderr.
+//! Lines for people, on stderr.
 
 use std::io::{self, Write};
 
@@ -9,6 +9,6 @@ pub(crate) fn line(text: &str) {
     let mut bytes = Vec::with_capacity(text.len() + 1);
     push_visible(text, &mut bytes);
     bytes.push(b'\n');
-    // Nobody is left to be told when this fails.
+    // If this fails, there is no other place to report it.
     let _ = io::stderr().lock().write_all(&bytes);
 }

@@ -1,4 +1,4 @@
-//! How the program ends: one table of exit codes, and the failure that leads to one.
+//! The end of the program: one table of exit codes, and the failure that leads to one.
 
 use std::fmt::Write;
 use std::process::ExitCode;
@@ -7,7 +7,7 @@ use pgbell::{Error, ErrorKind};
 
 use crate::console;
 
-/// How the program ends.
+/// The ways in which the program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
     Ok,
@@ -21,10 +21,10 @@ pub(crate) enum Exit {
     Terminated,
 }
 
-/// Every way to end, its code and what `--help` says of it.
+/// Every way to end, its code and its text in `--help`.
 const TABLE: [(Exit, u8, &str); 9] = [
-    (Exit::Ok, 0, "done; the wanted number arrived; the reader of the output went away"),
-    (Exit::Runtime, 1, "something failed on the way: the session was lost, the output broke"),
+    (Exit::Ok, 0, "done; the wanted number arrived; the reader of the output closed it"),
+    (Exit::Runtime, 1, "a later error: the session was lost, the output could not be written"),
     (Exit::Usage, 2, "wrong arguments, connection string, channel name or payload"),
     (Exit::Connect, 3, "cannot connect, or the server refuses the session"),
     (Exit::Auth, 4, "authentication failed"),
@@ -46,7 +46,7 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// The table as the end of `--help`.
+/// Returns the table as text for the end of `--help`.
 pub(crate) fn help() -> String {
     let mut text = String::from("Exit codes:");
     for (_, code, meaning) in TABLE {
@@ -55,7 +55,7 @@ pub(crate) fn help() -> String {
     text
 }
 
-/// Why the program cannot do what it was asked to.
+/// An error that ends the program.
 #[derive(Debug)]
 pub(crate) struct Failure {
     exit: Exit,
@@ -73,7 +73,7 @@ impl Failure {
         Self::of(error, Exit::Connect)
     }
 
-    /// An error of a session that was there.
+    /// An error after a session was established.
     pub(crate) fn running(error: &Error) -> Self {
         Self::of(error, Exit::Runtime)
     }
@@ -88,7 +88,7 @@ impl Failure {
         Self { exit, message, hint }
     }
 
-    /// Tells it on stderr, one line and one for the hint, and says how to end.
+    /// Prints the error on stderr, one line and one for the hint, and returns the exit code.
     pub(crate) fn report(&self) -> Exit {
         console::line(&format!("pgbell: {}", self.message));
         if let Some(hint) = &self.hint {
@@ -103,10 +103,10 @@ impl Failure {
     }
 }
 
-/// The text of an error and its causes, without the hint that its `Display` ends with, and that hint.
+/// Returns the text of an error and its causes, without the hint at the end of its `Display`, and the hint.
 fn split_hint(error: &Error) -> (String, Option<String>) {
     let (text, chain) = (error.to_string(), format!("{error:#}"));
-    // Taken from the text of the error, where it is escaped and shortened: a hint of the server may have any length.
+    // Taken from the text of the error, where it is escaped and shortened: a hint from the server may have any length.
     let split = || text.strip_suffix(')')?.rsplit_once(" (hint: ");
     match error.hint().and_then(|_| split()) {
         Some((message, hint)) => {
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_connection_string_is_a_matter_of_usage_in_every_phase() {
+    fn a_wrong_connection_string_is_a_usage_error_in_every_phase() {
         let error: Error = "postgres://h:port/".parse::<pgbell::Config>().unwrap_err().into();
         assert_eq!(Failure::connecting(&error).exit, Exit::Usage);
         assert_eq!(Failure::running(&error).exit, Exit::Usage);

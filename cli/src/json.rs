@@ -1,4 +1,4 @@
-//! JSON with everything written out that must not be shown as it is.
+//! JSON in which hidden characters are escaped.
 
 use std::io;
 
@@ -7,19 +7,19 @@ use serde::Serialize;
 use serde_json::Serializer;
 use serde_json::ser::Formatter;
 
-/// Appends a value, in one line. A reader of JSON gets the same strings as without the escapes.
+/// Writes a value in one line. A parser of JSON gets the same strings as without the escapes.
 ///
 /// # Errors
-/// What the value or the output says.
+/// An error of the value or of the output.
 pub(crate) fn write(value: &impl Serialize, out: impl io::Write) -> serde_json::Result<()> {
     value.serialize(&mut Serializer::with_formatter(out, Escaping))
 }
 
-/// `\u202e` for a character that is hidden, in two halves where it needs more than 16 bits.
+/// Writes a hidden character as `\u202e`, or as a surrogate pair if it needs more than 16 bits.
 struct Escaping;
 
 impl Formatter for Escaping {
-    /// Pieces of strings without what JSON itself escapes.
+    /// Gets parts of strings without the characters that JSON itself escapes.
     fn write_string_fragment<W: ?Sized + io::Write>(
         &mut self,
         out: &mut W,
@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_hidden_is_escaped_in_valid_json() {
+    fn hidden_characters_are_escaped_in_valid_json() {
         for (text, expected) in [
             ("grüße 🔔", "\"grüße 🔔\""),
             ("\u{9b}2J\u{7f}", "\"\\u009b2J\\u007f\""),
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn every_character_comes_back_and_none_is_hidden() {
+    fn every_character_can_be_parsed_again_and_none_is_hidden() {
         let all: String = ('\0'..=char::MAX).collect();
         let json = written(&all);
         assert!(!json.contains(is_hidden));

@@ -1,4 +1,4 @@
-//! `pgbell listen`: notifications to stdout, one record a line.
+//! `pgbell listen`: prints notifications on stdout, one record per line.
 
 use std::future::{pending, ready};
 use std::io::{IsTerminal, stderr, stdout};
@@ -11,17 +11,17 @@ use crate::args::{Format, Listen};
 use crate::connect;
 use crate::console;
 use crate::exit::{Exit, Failure};
-use crate::figures::{counted, grouped, seconds};
+use crate::numbers::{counted, grouped, seconds};
 use crate::outage;
 use crate::output::{Output, Reader};
 use crate::record;
 use crate::signals::Signals;
 use crate::waiting::Waiting;
 
-/// How long what was received may take to be written out after a signal.
+/// The longest time for writing received notifications after a signal.
 const LAST_WRITE_MAX: Duration = Duration::from_millis(500);
 
-/// How long connecting may take before a line says that it is under way.
+/// The time of an attempt to connect after which a line says that it is running.
 const SILENT_MAX: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run(args: Listen, signals: &mut Signals) -> Result<Exit, Failure> {
@@ -33,7 +33,7 @@ pub(crate) async fn run(args: Listen, signals: &mut Signals) -> Result<Exit, Fai
     let builder = builder.reconnect(!args.no_reconnect).retry_first_connect(retry);
     let builder = builder.on_first_connect_retry(move |error, _| waiting.failed(error));
     let mut connecting = pin!(builder.connect());
-    let mut patience = pin!(tokio::time::sleep(SILENT_MAX));
+    let mut silence = pin!(tokio::time::sleep(SILENT_MAX));
     let mut is_waiting = false;
     let mut listener = loop {
         tokio::select! {
@@ -41,7 +41,7 @@ pub(crate) async fn run(args: Listen, signals: &mut Signals) -> Result<Exit, Fai
             connected = &mut connecting => {
                 break connected.map_err(|error| Failure::connecting(&error))?;
             }
-            () = &mut patience, if !is_waiting && !args.quiet => {
+            () = &mut silence, if !is_waiting && !args.quiet => {
                 is_waiting = true;
                 console::line(&format!("connecting to {place}"));
             }
@@ -52,7 +52,7 @@ pub(crate) async fn run(args: Listen, signals: &mut Signals) -> Result<Exit, Fai
     }
     let mut session = Session::new(&args);
     let ended = session.run(&mut listener, signals).await;
-    // Before the summary, which speaks of what was written.
+    // Before the summary, which counts what was written.
     let written = tokio::time::timeout(LAST_WRITE_MAX, session.output.flush()).await;
     let counted_out = matches!(ended, Ok(Exit::Ok));
     if !args.quiet && !counted_out {
@@ -73,16 +73,16 @@ struct Session<'a> {
     received: u64,
     gaps: u64,
     lagged: u64,
-    /// A loss in the output is seen already when both are the same terminal.
-    tell_losses: bool,
+    /// Whether losses are printed on stderr too. If stdout and stderr are the same terminal, the record is enough.
+    reports_losses: bool,
 }
 
-/// What the next step is about.
+/// What has happened next.
 enum Step {
     Arrived,
     Idle,
     End(Exit),
-    /// By a signal, whose exit code this is, or by the deadline.
+    /// Stopped by a signal, with its exit code, or by the deadline.
     Stopped(Option<Exit>),
 }
 
@@ -96,11 +96,11 @@ impl<'a> Session<'a> {
             received: 0,
             gaps: 0,
             lagged: 0,
-            tell_losses: !one_terminal || args.format == Format::Json,
+            reports_losses: !one_terminal || args.format == Format::Json,
         }
     }
 
-    /// Prints until something ends it. What is not written yet stays in the output.
+    /// Prints records until the end. Records that are not written yet stay in the output.
     async fn run(
         &mut self,
         listener: &mut Listener,
@@ -121,12 +121,12 @@ impl<'a> Session<'a> {
                 biased;
                 exit = signals.recv() => Step::Stopped(Some(exit)),
                 () = &mut deadline => Step::Stopped(None),
-                // Before the gap that follows.
+                // Before the batch, so that these lines come before the gap.
                 never = &mut outages => match never {},
                 batch = listener.recv_batch_max(self.wanted()) => {
                     self.take(batch.map_err(|error| Failure::running(&error))?)
                 }
-                // Nothing more is at hand: what there is goes out before the wait.
+                // Nothing more is available: write the output before waiting.
                 () = ready(()), if idle => Step::Idle,
                 () = self.output.reader_gone(), if !idle => Step::End(Exit::Ok),
             };
@@ -155,8 +155,8 @@ impl<'a> Session<'a> {
         signal.unwrap_or_else(|| self.exit_at_deadline())
     }
 
-    /// Where the session is lost and no other one has taken its place, the end of the listener reports the gap. Returns the
-    /// exit code if what was taken decides it.
+    /// Takes the gap that the end of the listener reports if the session is lost and not replaced. Returns the exit code if
+    /// a last batch decides it.
     async fn take_last_losses(&mut self, listener: &mut Listener) -> Option<Exit> {
         if listener.state() != State::Reconnecting {
             return None;
@@ -173,7 +173,7 @@ impl<'a> Session<'a> {
         tokio::time::timeout(LAST_WRITE_MAX, last).await.unwrap_or(None)
     }
 
-    /// How many notifications the next batch may have.
+    /// Returns the largest number of notifications of the next batch.
     fn wanted(&self) -> usize {
         let left = self.args.count.map(|count| count.saturating_sub(self.received));
         left.map_or(usize::MAX, |left| usize::try_from(left).unwrap_or(usize::MAX))
@@ -188,7 +188,7 @@ impl<'a> Session<'a> {
         if let Some(loss) = batch.loss() {
             self.count(loss);
             record::push_loss(loss, SystemTime::now(), format, self.output.buffer());
-            if self.tell_losses {
+            if self.reports_losses {
                 console::line(&format!("pgbell: {}", record::describe(loss)));
             }
             if self.args.fail_on_loss {

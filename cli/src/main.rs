@@ -7,10 +7,10 @@ mod connect;
 mod console;
 mod demo;
 mod exit;
-mod figures;
 mod json;
 mod listen;
 mod notify;
+mod numbers;
 mod outage;
 mod output;
 mod record;
@@ -35,7 +35,7 @@ fn main() -> ExitCode {
         }
     };
     let ended = runtime.block_on(run(command));
-    // A read of stdin or a write to a stalled stdout may hang on a thread of its own: leave it there.
+    // A read of stdin or a write to a stalled stdout may hang on a thread of its own: do not wait for it.
     runtime.shutdown_background();
     match ended {
         Ok(exit) => exit.into(),

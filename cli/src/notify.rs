@@ -17,13 +17,13 @@ use crate::args::Notify;
 use crate::connect;
 use crate::console;
 use crate::exit::{Exit, Failure};
-use crate::figures::{grouped, per_second, rate, seconds};
+use crate::numbers::{grouped, per_second, rate, seconds};
 use crate::signals::Signals;
 
-/// Most lines of one transaction.
+/// The largest number of lines in one transaction.
 const BATCH_LINES_MAX: usize = 1_000;
 
-/// Batches that are read ahead while one is on its way.
+/// The number of batches that are read while one is being sent.
 const BATCHES_AHEAD: usize = 2;
 
 pub(crate) async fn run(args: Notify, signals: &mut Signals) -> Result<Exit, Failure> {
@@ -60,7 +60,7 @@ fn refused(why: &Error) -> Failure {
 struct Sender {
     notifier: Notifier,
     channel: String,
-    /// How many are committed.
+    /// The number of committed notifications.
     sent: u64,
     since: Instant,
 }
@@ -93,7 +93,7 @@ impl Sender {
             self.sent += sent.map_err(|error| self.stopped(&error))?;
             return Ok(());
         }
-        // The server delivers equal payloads of one transaction once: each has one of its own.
+        // The server delivers equal payloads of one transaction once: each one gets its own transaction.
         let waiting = batch.lines.iter().map(|line| self.notifier.notify(&self.channel, line));
         for sent in all(waiting.collect()).await {
             sent.map_err(|error| self.stopped(&error))?;
@@ -105,7 +105,7 @@ impl Sender {
     fn stopped(&self, error: &Error) -> Failure {
         let failure = Failure::running(error);
         if self.sent > 0 {
-            console::line(&format!("pgbell: {} were sent before it failed", grouped(self.sent)));
+            console::line(&format!("pgbell: {} were sent before the error", grouped(self.sent)));
         }
         failure
     }
@@ -117,7 +117,7 @@ impl Sender {
     }
 }
 
-/// Runs futures side by side, each started after the one before: their commands go out in this order.
+/// Runs futures concurrently. Each starts after the one before, so their commands are sent in this order.
 async fn all<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
     let mut futures: Vec<_> = futures.into_iter().map(|future| (Box::pin(future), None)).collect();
     poll_fn(|cx| {
@@ -142,8 +142,8 @@ struct Batch {
     distinct: bool,
 }
 
-/// Reads lines to the end or to the first that cannot be sent, in batches: as many as are at hand, so
-/// that a slow writer's line goes out at once and a fast writer's go out together.
+/// Reads lines, to the end or to the first one that cannot be sent, in batches of the lines that are available. So a
+/// line of a slow writer is sent at once, and lines of a fast writer are sent together.
 fn read_lines(input: impl Read, batches: &mpsc::Sender<Result<Batch, Failure>>) {
     let mut input = BufReader::with_capacity(64 * 1024, input);
     let hasher = RandomState::new();
@@ -155,7 +155,7 @@ fn read_lines(input: impl Read, batches: &mpsc::Sender<Result<Batch, Failure>>) 
             number += 1;
             match read_line(&mut input, number) {
                 Ok(Some(line)) => {
-                    // Two lines of one hash count as equal: that costs time, never a line.
+                    // Two lines with the same hash count as equal: that costs time, but loses no line.
                     batch.distinct &= seen.insert(hasher.hash_one(&line));
                     batch.lines.push(line);
                 }
@@ -166,7 +166,7 @@ fn read_lines(input: impl Read, batches: &mpsc::Sender<Result<Batch, Failure>>) 
                 break None;
             }
         };
-        // An error here: nobody sends any more.
+        // An error means that the sender has ended.
         if !batch.lines.is_empty() && batches.blocking_send(Ok(batch)).is_err() {
             return;
         }
@@ -181,10 +181,10 @@ fn read_lines(input: impl Read, batches: &mpsc::Sender<Result<Batch, Failure>>) 
     }
 }
 
-/// The next line without its end, checked. Never takes in more than a payload can have.
+/// Reads the next line and checks it. Returns it without the line end. Never reads more than the longest payload.
 fn read_line(input: &mut impl BufRead, number: u64) -> Result<Option<String>, Failure> {
     let at_line = |exit, why: &str| Failure::new(exit, format!("line {}: {why}", grouped(number)));
-    // The longest payload and its line end.
+    // The longest payload and the line end.
     let longest = u64::try_from(PAYLOAD_BYTES_MAX).unwrap_or(u64::MAX).saturating_add(1);
     let mut line = Vec::new();
     let read = input.take(longest).read_until(b'\n', &mut line);
@@ -212,7 +212,7 @@ fn read_line(input: &mut impl BufRead, number: u64) -> Result<Option<String>, Fa
 mod tests {
     use super::*;
 
-    /// Lines of each batch, whether they are distinct, and the failure at the end.
+    /// Returns the lines of each batch, whether they are distinct, and the failure at the end.
     fn read(input: &[u8]) -> (Vec<(Vec<String>, bool)>, Option<String>) {
         let (batches, mut inbox) = mpsc::channel(64);
         read_lines(input, &batches);

@@ -1,4 +1,4 @@
-//! Lines on stderr while the server is away.
+//! Lines on stderr during an outage.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use pgbell::{ListenerHandle, State};
 
 use crate::console;
-use crate::figures::seconds;
+use crate::numbers::seconds;
 
-/// How often is looked whether attempts fail for another reason than before.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The time between two checks whether attempts fail for a new reason.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Prints a line when the session is lost, when attempts to connect fail for another reason, and when the next session is
+/// Prints a line when the session is lost, when attempts to connect fail for a new reason, and when the next session is
 /// live. Never completes.
 pub(crate) async fn report(handle: ListenerHandle) -> Infallible {
     loop {
@@ -25,7 +25,7 @@ pub(crate) async fn report(handle: ListenerHandle) -> Infallible {
         console::line(&format!("pgbell: session lost: {reason}; connecting again"));
         let mut restored = std::pin::pin!(handle.wait_state(State::Connected));
         loop {
-            match tokio::time::timeout(LOOK_EVERY, &mut restored).await {
+            match tokio::time::timeout(CHECK_INTERVAL, &mut restored).await {
                 Ok(Ok(())) => break,
                 Ok(Err(_)) => return pending().await,
                 Err(_) => {}
@@ -43,5 +43,5 @@ pub(crate) async fn report(handle: ListenerHandle) -> Infallible {
 fn last_error(handle: &ListenerHandle) -> String {
     handle
         .last_error()
-        .map_or_else(|| "no reason is known".to_owned(), |error| format!("{error:#}"))
+        .map_or_else(|| "the reason is unknown".to_owned(), |error| format!("{error:#}"))
 }

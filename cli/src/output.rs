@@ -1,4 +1,4 @@
-//! Buffered stdout that never stops the rest: written when full and when there is nothing else to do.
+//! Buffered stdout that does not block other work: it is written when the buffer is full and when there is nothing else to do.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -8,24 +8,24 @@ use tokio::net::unix::pipe;
 
 use crate::exit::{Exit, Failure};
 
-/// What is collected before it is written although more is at hand.
+/// The size at which the buffer is written although more records are available.
 const FULL_BYTES: usize = 64 * 1024;
 
 pub(crate) struct Output {
     stdout: Stdout,
     pending: Vec<u8>,
-    /// How much of `pending` was handed over.
+    /// The number of bytes of `pending` that are written to `stdout`.
     written: usize,
-    /// stdout once more, to be told when the reader of a pipe goes away: nothing is written to it, and
-    /// its mode is left as it is. A file cannot be watched, and has no reader.
+    /// A second handle of stdout, for the event that the reader of a pipe closes it. Nothing is written to it, and
+    /// its mode is not changed. A file cannot be watched, and has no reader.
     watched: Option<pipe::Sender>,
 }
 
-/// Whether stdout can take more.
+/// The state of the reader of stdout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reader {
     There,
-    /// Its reader closed it, which is how `| head -1` says that it has enough.
+    /// The reader closed it, as `| head -1` does after one line.
     Gone,
 }
 
@@ -39,7 +39,7 @@ impl Output {
         }
     }
 
-    /// Where records are appended.
+    /// Returns the buffer to which records are appended.
     pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.pending
     }
@@ -52,7 +52,7 @@ impl Output {
         self.pending.len() >= FULL_BYTES
     }
 
-    /// Writes everything. A dropped future has neither lost nor doubled a byte.
+    /// Writes everything. Cancel safe: a dropped future neither loses nor repeats a byte.
     pub(crate) async fn flush(&mut self) -> Result<Reader, Failure> {
         match self.write_out().await {
             Ok(()) => Ok(Reader::There),
@@ -73,7 +73,7 @@ impl Output {
         Ok(())
     }
 
-    /// Waits until the reader of a pipe goes away. For other outputs: for ever.
+    /// Waits until the reader of a pipe closes it. Never completes for other outputs.
     pub(crate) async fn reader_gone(&self) {
         if let Some(watched) = &self.watched
             && watched.ready(Interest::ERROR).await.is_ok()
@@ -85,6 +85,6 @@ impl Output {
 }
 
 fn watched() -> io::Result<pipe::Sender> {
-    // Unchecked is what it is: a terminal or a socket can be watched as well.
+    // Unchecked, because a terminal or a socket can be watched as well.
     pipe::Sender::from_owned_fd_unchecked(io::stdout().as_fd().try_clone_to_owned()?)
 }

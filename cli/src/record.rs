@@ -1,4 +1,4 @@
-//! One record a line: notifications and losses as text and as JSON.
+//! Records: notifications and losses as text and as JSON, one per line.
 
 use std::io::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -86,13 +86,13 @@ fn push_json_notification(
     );
 }
 
-/// Appends the record of a loss. As text it has the moment `now` where a lag has none of its own.
+/// Appends the record of a loss. In text the time of a lag is `now`, because a lag has no time.
 pub(crate) fn push_loss(loss: &Loss, now: SystemTime, format: Format, out: &mut Vec<u8>) {
     match format {
         Format::Json => match loss {
             Loss::Gap(gap) => push_json(&gap_record(gap), out),
             Loss::Lagged(lagged) => push_json(&lagged_record(*lagged), out),
-            // No loss is left out, also one that this version does not know.
+            // A kind of loss that this version does not know is printed too.
             other => {
                 let what = format!("{other:?}");
                 push_json(&serde_json::json!({"event": "loss", "what": what}), out);
@@ -108,7 +108,7 @@ pub(crate) fn push_loss(loss: &Loss, now: SystemTime, format: Format, out: &mut 
     }
 }
 
-/// A loss in words, one line.
+/// Returns the text of a loss, in one line.
 pub(crate) fn describe(loss: &Loss) -> String {
     match loss {
         Loss::Gap(gap) => format!("gap: {gap}"),
@@ -148,10 +148,10 @@ fn push_json(record: &impl Serialize, out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
-/// Decimals of a second: as many as a person reads.
+/// Decimals of a second in text.
 const TEXT_DECIMALS: usize = 3;
 
-/// As many as the system's clocks are good for.
+/// Decimals of a second in JSON: the precision of common system clocks.
 const JSON_DECIMALS: usize = 6;
 
 fn decimals(format: Format) -> usize {
@@ -161,7 +161,7 @@ fn decimals(format: Format) -> usize {
     }
 }
 
-/// RFC 3339 in UTC: `2026-11-21T12:00:01.123Z`. Before 1970 it is 1970.
+/// Formats a time as RFC 3339 in UTC: `2026-11-21T12:00:01.123Z`. A time before 1970 becomes the beginning of 1970.
 pub(crate) fn timestamp(at: SystemTime, decimals: usize) -> String {
     let since = at.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
@@ -174,31 +174,32 @@ pub(crate) fn timestamp(at: SystemTime, decimals: usize) -> String {
     text
 }
 
-/// Year, month and day of a day counted from 1970-01-01, in the Gregorian calendar.
+/// Returns the year, month and day of a day counted from 1970-01-01, in the Gregorian calendar.
 ///
-/// Counted from a 1 March, a leap day is the last day of its year, and every 400 years are alike.
+/// Years that begin on 1 March have the leap day as their last day, and the calendar repeats every 400 years.
 fn civil(days: u64) -> (u64, u64, u64) {
     const DAYS_IN_400_YEARS: u64 = 146_097;
     // From 0000-03-01 to 1970-01-01.
     let days = days.saturating_add(719_468);
     let (cycle, day) = (days / DAYS_IN_400_YEARS, days % DAYS_IN_400_YEARS);
-    // Take out the leap days that came before: one in 4 years, none in 100, one in 400.
+    // Subtract the leap days before: one in 4 years, none in 100, one in 400.
     let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
     let day = day - (365 * year + year / 4 - year / 100);
-    // Months from March: 31 30 31 30 31, twice and then some.
+    // Months from March: 31 30 31 30 31, twice, and then January and February.
     let month = (5 * day + 2) / 153;
     let day = day - (153 * month + 2) / 5 + 1;
     let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
     (400 * cycle + year + next, month, day)
 }
 
-/// Appends a line for a person, with everything escaped that [`is_hidden`] is about: what would move the cursor, end the
-/// line, colour the terminal, turn the direction of writing, or not be seen. Backslashes stay as they are.
+/// Appends a line for people, with the characters escaped for which [`is_hidden`] is true: those that move the cursor, end
+/// the line, colour the terminal, change the direction of text, or are invisible. Backslashes are not escaped.
 pub(crate) fn push_visible(text: &str, out: &mut Vec<u8>) {
     push_escaped(text, is_hidden, out);
 }
 
-/// Appends data so that it can be restored: as [`push_visible`], and a backslash is escaped too, and what `or` names.
+/// Appends data so that it can be restored: like [`push_visible`], and escapes backslashes too, and the characters for which
+/// `or` is true.
 fn push_data(text: &str, or: impl Fn(char) -> bool, out: &mut Vec<u8>) {
     push_escaped(text, |c| c == '\\' || or(c) || is_hidden(c), out);
 }
@@ -210,9 +211,9 @@ fn push_escaped(text: &str, is_escaped: impl Fn(char) -> bool, out: &mut Vec<u8>
         out.extend_from_slice(plain.as_bytes());
         let mut characters = tail.chars();
         match characters.next() {
-            // Printable: the standard library leaves it as it is.
+            // Printable: the standard library does not escape it.
             Some(' ') => out.extend_from_slice(b"\\u{20}"),
-            // ASCII, whatever the character is.
+            // The escape is ASCII for every character.
             Some(character) => out.extend(character.escape_default().map(|c| c as u8)),
             None => {}
         }
@@ -265,14 +266,14 @@ mod tests {
     }
 
     #[test]
-    fn fractions_are_cut_not_rounded() {
+    fn fractions_are_truncated_not_rounded() {
         let at = UNIX_EPOCH + Duration::new(1, 123_999_999);
         assert_eq!(timestamp(at, TEXT_DECIMALS), "1970-01-01T00:00:01.123Z");
         assert_eq!(timestamp(at, JSON_DECIMALS), "1970-01-01T00:00:01.123999Z");
     }
 
     #[test]
-    fn what_would_move_the_cursor_is_made_visible() {
+    fn control_characters_and_invisible_characters_are_escaped() {
         for (text, expected) in [
             ("{\"id\":1}", "{\"id\":1}"),
             ("a\nb\r\tc", "a\\nb\\r\\tc"),
@@ -290,7 +291,7 @@ mod tests {
         }
     }
 
-    /// The inverse, as the documentation describes it.
+    /// Reverses the escapes, as the documentation describes them.
     fn restored(text: &str) -> String {
         let mut restored = String::new();
         let mut rest = text;

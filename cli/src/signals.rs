@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM, so that the last words can be said and the demo can clear away.
+//! Ctrl-C and SIGTERM, so that the program can print its last lines and the demo can remove its files.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -22,7 +22,7 @@ impl Signals {
         })
     }
 
-    /// Waits for a signal that asks to end. A dropped future loses none.
+    /// Waits for a signal that asks the program to end. Cancel safe: a dropped future loses no signal.
     pub(crate) async fn recv(&mut self) -> Exit {
         tokio::select! {
             _ = self.interrupt.recv() => Exit::Interrupted,

@@ -6,15 +6,15 @@ use pgbell::Error;
 
 use crate::console;
 
-/// Of the attempts that fail for the same reason, the first is reported, and then one of this many.
-const TELL_EVERY: u32 = 10;
+/// Of the attempts that fail for one reason, the first one is reported, and then one of every so many.
+const REPORT_EVERY_ATTEMPTS: u32 = 10;
 
-/// Why the last attempt failed, and how many in a row have for that reason.
+/// The reason of the last failed attempt, and how many attempts in a row have failed for it.
 #[derive(Default)]
 pub(crate) struct Waiting(Mutex<(String, u32)>);
 
 impl Waiting {
-    /// An attempt has failed, and another one follows.
+    /// Reports an attempt that failed and that is followed by another one.
     pub(crate) fn failed(&self, error: &Error) {
         if let Some(line) = self.line(&format!("{error:#}")) {
             console::line(&line);
@@ -28,7 +28,7 @@ impl Waiting {
             (*before, *count) = (reason.to_owned(), 0);
         }
         *count = count.saturating_add(1);
-        (*count % TELL_EVERY == 1)
+        (*count % REPORT_EVERY_ATTEMPTS == 1)
             .then(|| format!("pgbell: cannot connect: {reason}; trying again"))
     }
 }
@@ -38,13 +38,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reason_is_told_when_it_changes_and_at_each_tenth_attempt_after() {
+    fn a_reason_is_reported_when_it_changes_and_at_each_tenth_attempt_after() {
         let waiting = Waiting::default();
-        let told = |reason: &str, attempts: usize| {
+        let reports = |reason: &str, attempts: usize| {
             (0..attempts).filter(|_| waiting.line(reason).is_some()).count()
         };
-        assert_eq!((told("refused", 10), told("refused", 1), told("refused", 9)), (1, 1, 0));
-        assert_eq!((told("starting up", 1), told("refused", 1)), (1, 1));
+        assert_eq!(
+            (reports("refused", 10), reports("refused", 1), reports("refused", 9)),
+            (1, 1, 0)
+        );
+        assert_eq!((reports("starting up", 1), reports("refused", 1)), (1, 1));
         assert_eq!(
             waiting.line("no route"),
             Some("pgbell: cannot connect: no route; trying again".to_owned())

@@ -1,4 +1,4 @@
-//! `pgbell demo` as a process: what it finds, and that nothing stays behind.
+//! `pgbell demo` as a process: its result, and that it leaves no files and no processes.
 
 mod common;
 
@@ -38,7 +38,7 @@ impl Temporary {
         !self.is_empty() || in_use(&self.0)
     }
 
-    /// Waits until this holds.
+    /// Waits until the condition is true.
     fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
         let deadline = Instant::now() + Duration::from_secs(60);
         while !holds(self) {
@@ -54,7 +54,7 @@ impl Drop for Temporary {
     }
 }
 
-/// The object that a demo printed, which must be all of stdout, with nothing amiss in it.
+/// Returns the object that a demo printed, which must be all of stdout and must report no defect.
 fn good(out: &str, sent: u64) -> Value {
     assert_eq!(out.lines().count(), 1, "{out}");
     let report: Value = serde_json::from_str(out).unwrap();
@@ -128,7 +128,7 @@ fn a_few_and_many_are_counted_alike() {
 }
 
 #[test]
-fn a_person_is_told_which_server_and_what_arrived() {
+fn the_text_output_names_the_server_and_what_arrived() {
     let temporary = Temporary::new("person");
     let (code, out, err) = run(temporary.demo().args(["--server", "loopback", "--count", "100"]));
     assert_eq!((code, err.as_str()), (0, ""));
@@ -151,7 +151,7 @@ fn a_server_of_yours_is_taken_only_when_it_is_named() {
 
     let temporary = Temporary::new("environment");
     let mut command = temporary.demo();
-    // Nobody is there: the demo would fail if it went there.
+    // No server is at these addresses: the demo would fail if it used them.
     command.env("DATABASE_URL", "postgres://bob@127.0.0.1:1/").env("PGPORT", "1");
     command.env("PGSSLMODE", "require").env("PGHOST", "127.0.0.2");
     command.env("PGHOSTADDR", "127.0.0.2").env("PGOPTIONS", "-c nonsense=1");
@@ -172,7 +172,7 @@ fn a_signal_leaves_nothing_behind() {
     assert_eq!(demo.end().0, 130);
     assert!(!temporary.is_left());
 
-    // While the server is being made: its guard clears away when the program is gone.
+    // During `initdb` or the start of the server: its guard removes everything after the end of the program.
     let temporary = Temporary::new("starting");
     let demo = Running::start(temporary.demo().args(long));
     temporary.until("nothing was made", |temporary| !temporary.is_empty());
@@ -181,7 +181,7 @@ fn a_signal_leaves_nothing_behind() {
     temporary.until("something is left", |temporary| !temporary.is_left());
 }
 
-/// What a server answers to a startup packet: the type of its first message, and the rest.
+/// Returns the answer of a server to a startup packet: the type of its first message, and the rest.
 fn knock(port: u16, parameters: &str) -> (u8, Vec<u8>) {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     let body = [b"\0\x03\0\0", parameters.as_bytes(), b"\0"].concat();
@@ -212,7 +212,7 @@ fn the_server_of_the_demo_refuses_every_login_without_its_password() {
             assert_eq!(kind == b'E', user == "pgbell_testkit", "{user} {replication:?}");
         }
     }
-    // The directories of the socket and of the data are the server's alone.
+    // Only the server's user can enter the directories of the socket and of the data.
     let home = fs::read_dir(&temporary.0).unwrap().next().unwrap().unwrap().path();
     for name in ["data", "run"] {
         let mode = fs::metadata(home.join(name)).unwrap().permissions().mode();
@@ -231,7 +231,7 @@ fn a_reader_that_goes_away_does_not_change_what_is_found() {
     assert_eq!(demo.end().0, 0);
 }
 
-/// The directory is part of the server's command line: what `in_use` looks for.
+/// The directory is part of the server's command line, in which `in_use` searches for it.
 #[test]
 fn a_running_server_is_seen_in_its_directory() {
     let data = cluster().data_dir();

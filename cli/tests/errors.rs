@@ -149,7 +149,7 @@ fn the_url_wins_over_the_environment_and_pg_variables_come_last() {
 }
 
 #[test]
-fn help_tells_every_exit_code() {
+fn help_lists_every_exit_code() {
     let (code, out, err) = run(pgbell().arg("--help"));
     assert_eq!((code, err.as_str()), (0, ""));
     for code in ["0", "1", "2", "3", "4", "5", "6", "130", "143"] {
@@ -158,7 +158,7 @@ fn help_tells_every_exit_code() {
     }
 }
 
-/// As a trigger or a pooler may word it.
+/// A trigger or a pooler may send such a text.
 #[test]
 fn a_hint_of_the_server_that_is_very_long_is_one_line_of_bounded_length() {
     use std::io::{Read, Write};

@@ -23,7 +23,7 @@ const NOBODY: u32 = 65_534;
 /// An id without an account, as containers have it.
 const NO_ACCOUNT: u32 = 3_999_999_999;
 
-/// Every file that is looked for in the home directory. What they hold would be refused.
+/// Every file that is searched for in the home directory. Their contents would be refused.
 const DEFAULT_FILES: [&str; 6] = [
     ".pgpass",
     ".pg_service.conf",
@@ -33,7 +33,7 @@ const DEFAULT_FILES: [&str; 6] = [
     ".postgresql/postgresql.key",
 ];
 
-/// Whether this process can become another user.
+/// Returns whether this process can become another user.
 fn is_root() -> bool {
     fs::metadata("/proc/self").unwrap().uid() == 0
 }
@@ -90,7 +90,7 @@ impl Place {
         notify(&mut command, url)
     }
 
-    /// What psql prints as its error, which is empty when it has connected. `None` where it is not installed.
+    /// Returns the error that psql prints, which is empty if it has connected. `None` if psql is not installed.
     fn psql(&self, url: &str, variables: &[(&str, &str)]) -> Option<String> {
         let mut command = self.command(Path::new("psql"));
         command.envs(variables.iter().copied()).args(["-X", "-w", "-c", "SELECT 1", url]);
@@ -111,7 +111,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // Else its owner could not remove it.
+        // Otherwise its owner could not remove it.
         let _ = fs::set_permissions(self.home(), PermissionsExt::from_mode(0o700));
         let _ = fs::remove_dir_all(&self.0);
     }
@@ -124,7 +124,7 @@ fn notify(command: &mut Command, url: &str) -> (i32, String) {
     (code, err)
 }
 
-/// The name of an account, by default of the own one.
+/// Returns the name of an account, by default that of this process.
 fn account(id: Option<u32>) -> String {
     let output = Command::new("id").arg("-un").args(id.map(|id| id.to_string())).output().unwrap();
     String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
@@ -155,11 +155,11 @@ fn default_files_in_a_home_directory_that_cannot_be_entered_are_passed_over() {
     ] {
         let url = format!("{url}?{parameters}");
         assert_eq!(place.notify(&url, &variables), (0, String::new()), "{parameters}");
-        // libpq takes a default certificate of the client that it cannot reach for a mistake: another one is named.
+        // libpq fails if it cannot reach the default certificate of the client, so another one is given.
         let psql = place.psql(&format!("{url}&sslcert=/nonexistent"), &variables);
         assert_eq!(psql.unwrap_or_default(), "", "{parameters}");
     }
-    // Without the file there is nothing to check the server with.
+    // Without the file the server's certificate cannot be checked.
     let path = place.home().join(".postgresql/root.crt").display().to_string();
     let url = format!("{url}?sslmode=verify-full");
     let (code, error) = place.notify(&url, &variables);
@@ -191,7 +191,7 @@ fn without_a_user_the_account_of_the_program_logs_in_whatever_user_says() {
         );
         return;
     }
-    // libpq gives up there.
+    // libpq fails here.
     let program = || {
         let mut command = place.command(&place.program());
         command.uid(NO_ACCOUNT).gid(NO_ACCOUNT);

@@ -47,7 +47,7 @@ fn a_text_record_stays_one_line() {
     assert_eq!(listen.end(), (0, String::new(), String::new()));
 }
 
-/// C1 controls, DEL, marks of the reading direction, separators, characters without width, tags.
+/// C1 controls, DEL, bidirectional marks, separators, characters without width, tags.
 #[test]
 fn what_cannot_be_seen_is_written_out_in_both_formats() {
     let hidden = ['\u{9b}', '\u{7f}', '\u{202e}', '\u{2028}', '\u{200b}', '\u{e0041}', '\u{feff}'];
@@ -84,8 +84,8 @@ fn it_says_where_it_listens_unless_quiet() {
 }
 
 #[test]
-fn a_reader_that_has_enough_ends_it_quietly() {
-    // As `| head -1`: with nothing more to write, and with a lot.
+fn a_reader_that_closes_the_output_ends_it_without_an_error() {
+    // As `| head -1` does: with nothing more to write, and with a lot to write.
     for more in [0, 20_000] {
         let channel = format!("head{more}");
         let mut listen = Running::listening(connected().args(["listen", &channel]));
@@ -130,7 +130,7 @@ fn a_signal_ends_it_with_a_summary() {
 #[test]
 fn a_reader_that_stalls_does_not_keep_it_from_ending() {
     let listen = Running::listening(connected().args(["listen", "stall"]));
-    // Several times what a pipe holds, and nobody reads.
+    // Several times the size of a pipe, which is not read.
     let line = "x".repeat(1_000) + "\n";
     notify("stall", &(0..1_000).map(|number| format!("{number}{line}")).collect::<String>());
     listen.signal("INT");
@@ -138,8 +138,8 @@ fn a_reader_that_stalls_does_not_keep_it_from_ending() {
     assert_eq!(code, 130, "{err}");
 }
 
-/// Sends more than the queue holds to a `pgbell listen` whose output nobody reads, until the server has
-/// got rid of all of it: what came after the stall was dropped.
+/// Sends more than fits in the queue to a `pgbell listen` whose output is not read, until the server has sent all of it:
+/// what arrived after the stall was dropped.
 fn flooded(channel: &str, more: &[&str]) -> Running {
     let arguments = ["listen", channel, "--format", "json"];
     let listen = Running::listening(connected().args(arguments).args(more));
@@ -165,9 +165,9 @@ fn flooded(channel: &str, more: &[&str]) -> Running {
 const FLOOD: u64 = 40_000;
 
 #[test]
-fn what_a_stalled_reader_missed_is_counted_exactly_and_told_in_its_place() {
+fn what_a_stalled_reader_missed_is_counted_exactly_and_reported_at_its_position() {
     let mut listen = flooded("flood", &[]);
-    // On its own, so that it comes after everything.
+    // On a thread of its own, so that it is sent after everything else.
     let after = std::thread::spawn(|| notify("flood", "end\n"));
     let (mut delivered, mut lagged) = (0, 0);
     loop {
@@ -225,7 +225,7 @@ fn many_arrive_all_and_in_order() {
     assert_eq!(records, 50_000);
 }
 
-/// Ends the session that listens to `channel`, from the server's side.
+/// Ends the session that listens to `channel` with a SIGTERM to its backend.
 fn kill(channel: &str) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let process_id = runtime.block_on(async {
@@ -297,7 +297,7 @@ fn while_the_server_is_away_stderr_says_when_the_session_was_lost_and_restored()
 }
 
 #[test]
-fn a_server_that_starts_later_is_waited_for_where_it_is_asked_for() {
+fn with_retry_connect_a_server_that_starts_later_is_waited_for() {
     let cluster = Cluster::start().unwrap();
     let url = cluster.url_for_superuser();
     cluster.stop(Mode::Fast).unwrap();
@@ -309,7 +309,7 @@ fn a_server_that_starts_later_is_waited_for_where_it_is_asked_for() {
     assert_eq!(run(&mut listen(&[])).0, 3);
     assert_eq!(run(&mut listen(&["--retry-connect", "100ms"])).0, 3);
     let mut late = Running::start(&mut listen(&["--retry-connect", "5m", "-n", "1"]));
-    // Why it waits, and where it connects to when that takes longer.
+    // It prints why it waits, and after some time where it connects to.
     let server = format!("127.0.0.1:{}", cluster.port());
     let reason = late.error_line();
     let begin = format!("pgbell: cannot connect: connection: {server}: Connection refused");
@@ -319,7 +319,7 @@ fn a_server_that_starts_later_is_waited_for_where_it_is_asked_for() {
     while !late.error_line().starts_with("listening to late on ") {}
 }
 
-/// The records ended as if nothing was missing.
+/// Before, the records ended without the gap.
 #[test]
 fn a_signal_or_the_time_limit_while_the_server_is_away_ends_the_records_with_a_gap() {
     let ends = |more: &[&str], signal: Option<&str>| {

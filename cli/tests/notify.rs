@@ -79,7 +79,7 @@ fn a_line_is_sent_when_it_is_there_not_when_the_input_ends() {
 
 #[test]
 fn what_the_server_would_refuse_is_refused_before_anything_is_sent() {
-    // No server is asked: there is none at this address.
+    // There is no server at this address, and pgbell does not connect to it.
     let url = "postgres://nobody@127.0.0.1:1/none";
     let long = "x".repeat(8_000);
     for (channel, payload, expected) in [

@@ -38,7 +38,7 @@ fn target() -> PathBuf {
     Path::new(env!("CARGO_BIN_EXE_pgbell")).ancestors().nth(2).unwrap().to_owned()
 }
 
-/// Runs a line in a shell, at the top of the repository, and demands that it succeeds.
+/// Runs a line in a shell, at the top of the repository. It must succeed.
 fn shell(line: &str) -> String {
     let mut command = without_server(Command::new("sh"));
     command.args(["-c", line]).current_dir(workspace()).env("CARGO_TARGET_DIR", target());
@@ -88,7 +88,7 @@ fn the_program_that_the_readme_builds_connects_to_a_server_that_takes_tls_only()
         assert!(out.contains("over TLS"), "{tls}: {out}");
     }
 
-    // The server does insist.
+    // The server refuses connections without TLS.
     let mut command = without_server(Command::new(target().join("release/pgbell")));
     command.env("DATABASE_URL", format!("{url}?sslmode=disable"));
     let (code, _, err) = run(command.args(["notify", "orders", "in the clear"]));

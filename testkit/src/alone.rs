@@ -1,4 +1,4 @@
-//! Commands that the server itself carries out before it listens.
+//! SQL commands that the server executes before it listens.
 
 use std::fs::{self, File};
 
@@ -7,8 +7,8 @@ use crate::files::create;
 use crate::server::Server;
 
 impl Server {
-    /// One run of the server without a listener, in the database `postgres`: commands come from a file and end it when they
-    /// fail.
+    /// Runs the server once in single-user mode, in the database `postgres`. It reads commands from a file and ends at the
+    /// first one that fails.
     pub(crate) fn run_alone<'a>(&self, sql: impl Iterator<Item = &'a str>) -> Result<(), Error> {
         let script: String = sql.map(command_text).collect();
         let path = self.scratch.init_sql();
@@ -17,7 +17,7 @@ impl Server {
         // `postgres` takes `--single` as its first argument only.
         let mut single = self.scratch.command(&self.bin.join("postgres"));
         single.args(["--single", "-F", "-j", "-c", "exit_on_error=true"]);
-        // The statement may hold a password.
+        // A statement may have a password in it.
         single.args(["-c", "log_min_error_statement=panic", "-c", "log_statement=none"]);
         single.args(["-c", "log_min_duration_statement=-1", "-c", "logging_collector=off"]);
         single.arg("-D").arg(self.data()).arg("postgres").stdin(input);
@@ -27,7 +27,7 @@ impl Server {
     }
 }
 
-/// With `-j` a command ends with a semicolon and an empty line.
+/// Returns a command with its end: with `-j` that is a semicolon and an empty line.
 fn command_text(sql: &str) -> String {
     format!("{};\n\n", sql.trim_end_matches(|c: char| c == ';' || c.is_ascii_whitespace()))
 }

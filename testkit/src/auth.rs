@@ -1,12 +1,12 @@
 //! How clients log in.
 
-/// How clients prove who they are. The names of `pg_hba.conf`.
+/// The authentication method of clients, with the names of `pg_hba.conf`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Auth {
-    /// Not at all: every user of this machine can do with the server what a superuser can, run programs included.
+    /// No authentication: every user of this machine has the rights of a superuser of the server, including to run programs.
     Trust,
-    /// The password itself goes over the wire.
+    /// The password is sent in clear.
     Password,
     /// MD5, with passwords stored as MD5.
     Md5,
@@ -29,7 +29,7 @@ impl Auth {
         }
     }
 
-    /// What the server stores: `password_encryption`.
+    /// The form in which the server stores passwords: `password_encryption`.
     pub(crate) fn stored(self) -> &'static str {
         match self {
             Self::Md5 => "md5",
@@ -37,8 +37,8 @@ impl Auth {
         }
     }
 
-    /// Lines of `pg_hba.conf` for everybody. Over the Unix socket, whose directory only the server's user can enter, a
-    /// password is asked for where the test has chosen a method.
+    /// Returns the lines of `pg_hba.conf` for all users. Over the Unix socket, whose directory only the server's user can
+    /// enter, the server asks for a password only if the test has chosen a method.
     pub(crate) fn hba(chosen: Option<Self>) -> String {
         let method = chosen.unwrap_or(Self::ScramSha256).method();
         let (host, local) = match chosen {

@@ -1,4 +1,4 @@
-//! What a cluster is to be like, and how it is made.
+//! The description of a cluster, and the steps that make it.
 
 use std::env;
 use std::fmt;
@@ -24,18 +24,19 @@ use crate::user::User;
 /// Name of the superuser of every cluster.
 pub(crate) const SUPERUSER: &str = "postgres";
 
-/// The superuser's password when the test does not set one begins with a word that the check for secrets in the output
-/// of tests knows. So many random bytes follow.
+/// The beginning of the superuser's password if the test does not set one. The check for secrets in the output of tests
+/// searches for this word.
 const PASSWORD_WORD: &str = "pl4nted";
+/// The number of random bytes after it.
 const PASSWORD_BYTES: usize = 16;
 
-/// What makes a server quick and lonely. The test's own settings come after these.
+/// Settings for a fast server that is alone. The test's own settings come after these.
 const SETTINGS: [(&str, &str); 7] = [
     ("listen_addresses", "127.0.0.1"),
     ("fsync", "off"),
     ("full_page_writes", "off"),
     ("synchronous_commit", "off"),
-    // In the data directory, so that nothing stays in /dev/shm when the server is killed.
+    // In the data directory, so that no file stays in /dev/shm when the server is killed.
     ("dynamic_shared_memory_type", "mmap"),
     ("lc_messages", "C"),
     ("timezone", "UTC"),
@@ -80,45 +81,45 @@ impl ClusterBuilder {
         }
     }
 
-    /// Which server. [`Installation::find`] by default.
+    /// Sets the installation of the server. [`Installation::find`] by default.
     #[must_use]
     pub fn installation(mut self, installation: Installation) -> Self {
         self.installation = Some(installation);
         self
     }
 
-    /// How clients log in, over TCP and over the Unix socket. By default it is [`Auth::ScramSha256`] over TCP, and nothing
-    /// is asked for over the socket, whose directory only the server's user and root can enter.
+    /// Sets how clients log in, over TCP and over the Unix socket. By default it is [`Auth::ScramSha256`] over TCP, and there
+    /// is no authentication over the socket, whose directory only the server's user and root can enter.
     #[must_use]
     pub fn auth(mut self, auth: Auth) -> Self {
         self.auth = Some(auth);
         self
     }
 
-    /// Password of the superuser `postgres`. Random by default, with `pl4nted` at its beginning.
+    /// Sets the password of the superuser `postgres`. Random by default, with `pl4nted` at its beginning.
     #[must_use]
     pub fn superuser_password(mut self, password: impl Into<String>) -> Self {
         self.superuser_password = Some(password.into());
         self
     }
 
-    /// A line of `postgresql.conf`, without quotes: `setting("max_connections", "50")`. The last one of a
-    /// name counts. `port` and `unix_socket_directories` cannot be set.
+    /// Adds a line of `postgresql.conf`, without quotes: `setting("max_connections", "50")`. Of several with one name the
+    /// last is used. `port` and `unix_socket_directories` cannot be set.
     #[must_use]
     pub fn setting(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.settings.push((name.into(), value.into()));
         self
     }
 
-    /// A line of `pg_hba.conf`, before those that [`auth`](Self::auth) stands for: the first that matches
-    /// counts. `hostnossl all all all reject` makes TLS a must.
+    /// Adds a line of `pg_hba.conf`, before those of [`auth`](Self::auth). The first line that matches is used.
+    /// `hostnossl all all all reject` refuses connections without TLS.
     #[must_use]
     pub fn hba(mut self, line: impl Into<String>) -> Self {
         self.hba.push(line.into());
         self
     }
 
-    /// A line of `pg_ident.conf`: with the map of that name somebody whom the method knows as `system_user`
+    /// Adds a line of `pg_ident.conf`: with this map a user that the method has authenticated as `system_user`
     /// may log in as `role`. A line of [`hba`](Self::hba) uses it: `hostssl all all all cert map=people`.
     #[must_use]
     pub fn ident(mut self, map: &str, system_user: &str, role: &str) -> Self {
@@ -128,79 +129,79 @@ impl ClusterBuilder {
         self
     }
 
-    /// Offers TLS, with a certificate or with all that [`Tls`] can say. Connections without it stay possible.
+    /// Offers TLS, with a certificate or with the options of [`Tls`]. Connections without TLS stay possible.
     #[must_use]
     pub fn tls(mut self, tls: impl Into<Tls>) -> Self {
         self.tls = Some(tls.into());
         self
     }
 
-    /// A file in the data directory, readable by the server's user only.
+    /// Adds a file in the data directory, which only the server's user can read.
     #[must_use]
     pub fn file(mut self, name: impl Into<String>, contents: impl Into<Vec<u8>>) -> Self {
         self.files.push((name.into(), contents.into()));
         self
     }
 
-    /// SQL that the server itself carries out in the database `postgres` before it listens, in the order of
-    /// the calls. A password in it is encrypted by the server, as the settings say.
+    /// Adds SQL that the server executes in the database `postgres` before it listens, in the order of
+    /// the calls. The server encrypts a password in it, as the settings say.
     ///
-    /// The text is taken as bytes of the cluster's encoding: with another one than UTF8 keep it ASCII.
+    /// The text is read in the cluster's encoding: if that is not UTF8, use only ASCII.
     #[must_use]
     pub fn init_sql(mut self, sql: impl Into<String>) -> Self {
         self.init_sql.push(sql.into());
         self
     }
 
-    /// Encoding of the databases. `UTF8` by default, and always the locale `C`.
+    /// Sets the encoding of the databases. `UTF8` by default, and always the locale `C`.
     #[must_use]
     pub fn encoding(mut self, encoding: impl Into<String>) -> Self {
         self.encoding = encoding.into();
         self
     }
 
-    /// Whether clients get in over a Unix socket beside the TCP port. They do by default. The testkit's own role does
-    /// always.
+    /// Sets whether clients can log in over a Unix socket too. They can by default. The testkit's own role always
+    /// can.
     #[must_use]
     pub fn unix_socket(mut self, listen: bool) -> Self {
         self.unix_socket = listen;
         self
     }
 
-    /// Where the cluster's directory is made: `TMPDIR`, else `/tmp`, by default.
+    /// Sets the directory in which the cluster's directory is made: `TMPDIR`, else `/tmp`, by default.
     ///
-    /// The server's user must be able to enter it. Where the caller is root, it and all directories above it must be
-    /// root's, and not open to others unless they are sticky, as `/tmp` is: another user could exchange directories.
+    /// The server's user must be able to enter it. If the caller is root, it and all directories above it must belong to
+    /// root. Others may write there only if it is sticky, as `/tmp` is: otherwise another user could exchange directories.
     #[must_use]
     pub fn data_parent(mut self, dir: impl Into<PathBuf>) -> Self {
         self.data_parent = Some(dir.into());
         self
     }
 
-    /// Where fresh data directories are kept, so that `initdb` runs once for each version and encoding and not for each
-    /// cluster: `PGBELL_TEMPLATE_DIR` by default, and where that is not set either nothing is kept.
+    /// Sets the directory in which new data directories are kept, so that `initdb` runs once for each version and encoding
+    /// and not for each cluster. `PGBELL_TEMPLATE_DIR` by default; if that is not set either, none is kept.
     ///
-    /// The directory is the caller's with mode 0700, and the caller removes it in the end. It is used by many processes at
-    /// once. Each archive in it has about 40 MB. Clusters that are made of the same archive have the same system identifier.
+    /// The directory must belong to the caller with mode 0700, and the caller must remove it. Many processes can use it at
+    /// once. Each archive in it has about 40 MB. Clusters from the same archive have the same system identifier.
     ///
-    /// Where the caller is root, the directories above it must be as for [`data_parent`](Self::data_parent).
+    /// If the caller is root, the directories above it must be as for [`data_parent`](Self::data_parent).
     #[must_use]
     pub fn template_dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.template_dir = Some(dir.into());
         self
     }
 
-    /// How long a start or a stop may take before it is an error. 60 s by default.
+    /// Sets the time after which a start or a stop is an error. 60 s by default.
     #[must_use]
     pub fn timeout(mut self, longest: Duration) -> Self {
         self.timeout = longest;
         self
     }
 
-    /// Makes the cluster, starts its server and waits until it takes connections.
+    /// Makes the cluster, starts its server and waits until it accepts connections.
     ///
     /// # Errors
-    /// [`Error::is_not_found`] when there is no PostgreSQL: the text says how to get one. Else what failed,
+    /// [`Error::is_not_found`] if there is no PostgreSQL: the text says how to install one. Otherwise the step that failed,
     /// with the end of the server's log.
     pub fn start(self) -> Result<Cluster, Error> {
         let user = User::detect()?;
@@ -215,7 +216,7 @@ impl ClusterBuilder {
             bin,
             port: 0,
             unix_socket: self.unix_socket,
-            patience: self.timeout,
+            timeout: self.timeout,
             running: None,
         };
         let password = match &self.superuser_password {
@@ -235,7 +236,7 @@ impl ClusterBuilder {
     ) -> Result<(), Error> {
         if self.auth == Some(Auth::Cert) && !self.tls.as_ref().is_some_and(Tls::asks_clients) {
             return Err(Error::new(
-                "Auth::Cert needs a Tls with a client_authority: nobody could log in",
+                "Auth::Cert needs a Tls with a client_authority: no client could log in",
             ));
         }
         self.fill(server, installation.version())?;
@@ -309,7 +310,7 @@ fn random_password() -> Result<String, Error> {
 }
 
 impl fmt::Debug for ClusterBuilder {
-    // Without the passwords: the superuser's, and those that the SQL may hold.
+    // Without the passwords: that of the superuser, and those in the SQL.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClusterBuilder")
             .field("installation", &self.installation)

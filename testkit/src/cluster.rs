@@ -1,4 +1,4 @@
-//! A running cluster and what a test does to it.
+//! A running cluster, and the operations of tests on it.
 
 use std::fmt;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::server::Server;
 use crate::signal::{Mode, Signal, process_stat};
 use crate::url::{self, HOST};
 
-/// A real PostgreSQL server with a data directory of its own. Both are gone when this is dropped, or when the
+/// A real PostgreSQL server with a data directory of its own. Both are removed when this is dropped, and when the
 /// process ends.
 ///
 /// All methods take `&self`: one thread may restart the server while others use it.
@@ -27,13 +27,13 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Describes a cluster: SCRAM, a random password of the superuser, the installation that is found first.
+    /// Returns a builder with the defaults: SCRAM, a random password of the superuser, the first installation that is found.
     #[must_use]
     pub fn builder() -> ClusterBuilder {
         ClusterBuilder::new()
     }
 
-    /// A cluster as the builder makes it by default.
+    /// Starts a cluster with the defaults of the builder.
     ///
     /// # Errors
     /// As [`ClusterBuilder::start`].
@@ -53,13 +53,13 @@ impl Cluster {
     }
 
     pub(crate) fn server(&self) -> MutexGuard<'_, Server> {
-        // A panic of another thread leaves nothing half done that the next call would not see.
+        // A panic of another thread leaves no state that the next call does not check.
         self.server.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How long a start, a stop or a wait may take.
-    pub(crate) fn patience(&self) -> Duration {
-        self.server().patience
+    /// Returns the longest time of a start, a stop or a wait.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.server().timeout
     }
 
     /// The address of the server, `127.0.0.1`.
@@ -68,13 +68,13 @@ impl Cluster {
         HOST
     }
 
-    /// The TCP port. It stays the same over restarts, and names the Unix socket too.
+    /// Returns the TCP port, which is in the name of the Unix socket too. It stays the same after restarts.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// The directory of the Unix socket, to be used as a host. `None` when the cluster has none.
+    /// Returns the directory of the Unix socket, for use as a host. `None` if the cluster has none.
     #[must_use]
     pub fn socket_dir(&self) -> Option<&Path> {
         self.socket_dir.as_deref()
@@ -103,7 +103,7 @@ impl Cluster {
         url::tcp(self.port, user, password.into(), database)
     }
 
-    /// A connection URL over the Unix socket, over TCP when the cluster has no such socket.
+    /// Returns a connection URL over the Unix socket, or over TCP if the cluster has no such socket.
     #[must_use]
     pub fn socket_url<'a>(
         &self,
@@ -121,31 +121,31 @@ impl Cluster {
         self.url(SUPERUSER, self.superuser_password.as_str(), "postgres")
     }
 
-    /// Everything that the server has logged, of all its starts.
+    /// Returns everything that the server has logged since its first start.
     #[must_use]
     pub fn log(&self) -> String {
         self.server().log().all()
     }
 
-    /// The installation that the server is of.
+    /// Returns the installation of the server.
     #[must_use]
     pub fn installation(&self) -> &Installation {
         &self.installation
     }
 
-    /// Version as in [`Installation::version`].
+    /// Returns the version, as [`Installation::version`] does.
     #[must_use]
     pub fn version(&self) -> &str {
         self.installation.version()
     }
 
-    /// Major version, as 15.
+    /// Returns the major version, such as 15.
     #[must_use]
     pub fn major(&self) -> u32 {
         self.installation.major()
     }
 
-    /// Process number of the postmaster. `None` when it does not run.
+    /// Returns the process id of the postmaster. `None` if it does not run.
     #[must_use]
     pub fn postmaster_pid(&self) -> Option<u32> {
         let mut server = self.server();
@@ -158,18 +158,18 @@ impl Cluster {
         self.server().data()
     }
 
-    /// Stops the server and waits for its end. Nothing happens when it does not run.
+    /// Stops the server and waits for its end. Does nothing if it does not run.
     ///
     /// # Errors
-    /// When it has not ended after the builder's timeout, as with [`Mode::Smart`] while a client stays.
+    /// If it has not ended after the builder's timeout, for example with [`Mode::Smart`] while a client is connected.
     pub fn stop(&self, mode: Mode) -> Result<(), Error> {
         self.server().stop(mode)
     }
 
-    /// Starts the server again, on the same port, and waits until it takes connections.
+    /// Starts the server again, on the same port, and waits until it accepts connections.
     ///
     /// # Errors
-    /// When it runs already, or does not come up.
+    /// If it runs already, or does not become ready.
     pub fn start_again(&self) -> Result<(), Error> {
         self.server().start_again()
     }
@@ -197,7 +197,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Sends a signal to the postmaster: [`Signal::Hup`] after a change of its files, [`Signal::Stop`] to
+    /// Sends a signal to the postmaster, such as [`Signal::Hup`] after a change of its files, or [`Signal::Stop`] to
     /// freeze it.
     ///
     /// # Errors
@@ -206,7 +206,7 @@ impl Cluster {
         self.server().signal(signal)
     }
 
-    /// Ends a session as `pg_terminate_backend` does: the client is told 57P01.
+    /// Ends a session as `pg_terminate_backend` does: the client gets the error 57P01.
     ///
     /// # Errors
     /// As [`signal_backend`](Self::signal_backend).
@@ -214,14 +214,14 @@ impl Cluster {
         self.signal_backend(pid, Signal::Term)
     }
 
-    /// Sends a signal to a backend of this server, by the process number that a client knows it under. It may
-    /// be another child of the postmaster, as a WAL sender.
+    /// Sends a signal to a backend of this server, by the process id that its client has got. It may also
+    /// be another child of the postmaster, such as a WAL sender.
     ///
-    /// After [`Signal::Stop`] the peer sees silence, and no keepalive of TCP notices. After [`Signal::Kill`]
-    /// the server ends all sessions and starts anew: see [`wait_ready`](Self::wait_ready).
+    /// After [`Signal::Stop`] the client receives nothing, and TCP keepalive does not detect it. After [`Signal::Kill`]
+    /// the server ends all sessions and restarts: see [`wait_ready`](Self::wait_ready).
     ///
     /// # Errors
-    /// When that process is not a child of this postmaster.
+    /// If that process is not a child of this postmaster.
     pub fn signal_backend(&self, pid: i32, signal: Signal) -> Result<(), Error> {
         let mut server = self.server();
         let postmaster = if server.is_running() { server.pid() } else { None };

@@ -1,25 +1,25 @@
-//! What went wrong: one error type for everything, and the one case that callers act on.
+//! One error type for everything, and the one case that callers handle.
 
 use std::fmt;
 use std::io;
 use std::path::Path;
 
-/// How to get a server, for the end of every message that says that there is none.
+/// How to install a server, for the end of every message that says that there is none.
 const HOW_TO_GET_ONE: &str = "run `apt-get install postgresql`, or set PGBELL_POSTGRES to the directory that holds `postgres`";
 
-/// How to get all of them.
+/// How to install the servers of all versions.
 const HOW_TO_GET_THE_MATRIX: &str = "run `testkit/servers/fetch.sh` (`npm ci --prefix testkit/servers`), or set \
      PGBELL_MATRIX_DIR to the directory that holds pg13 to pg18";
 
-/// How to get what pools connections.
+/// How to install PgBouncer.
 const HOW_TO_GET_PGBOUNCER: &str =
     "run `apt-get install pgbouncer`, or set PGBELL_PGBOUNCER to the program";
 
-/// How to get what makes certificates.
+/// How to install OpenSSL.
 const HOW_TO_GET_OPENSSL: &str =
     "run `apt-get install openssl`, or set PGBELL_OPENSSL to the program";
 
-/// A program that must be installed was not found. Its `Display` is one line that says how to get it.
+/// A program that must be installed was not found. Its `Display` is one line that says how to install it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotFound {
     what: String,
@@ -69,10 +69,10 @@ impl fmt::Display for NotFound {
 
 impl std::error::Error for NotFound {}
 
-/// Why a server or a certificate could not be made, or a server not be stopped or changed.
+/// An error of making a server or a certificate, or of stopping or changing a server.
 ///
-/// `{}` does not repeat the [`source`](std::error::Error::source); `{:#}` and `{:?}` are one text with it. When the server
-/// itself is to blame, the end of its log follows the message. No password is shown.
+/// `{}` does not repeat the [`source`](std::error::Error::source); `{:#}` and `{:?}` are one text with it. If the server
+/// itself failed, the end of its log follows the message. No password is shown.
 pub struct Error {
     message: String,
     log: Option<String>,
@@ -89,7 +89,7 @@ impl Error {
         Self { cause: Some(cause), ..Self::new(message) }
     }
 
-    /// For `map_err`: what was attempted, and with which file.
+    /// Returns a function for `map_err` that says what was attempted, and with which file.
     pub(crate) fn on(what: &str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let message = format!("cannot {what} {}", path.display());
         move |cause| Self::io(message, cause)
@@ -99,7 +99,7 @@ impl Error {
         Self { log: Some(log.into()), ..self }
     }
 
-    /// Whether the reason is that a program is not installed: the case in which a demo does without it.
+    /// Returns whether the cause is that a program is not installed. The demo then works without it.
     #[must_use]
     pub fn is_not_found(&self) -> bool {
         self.is_not_found

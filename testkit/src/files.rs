@@ -1,7 +1,7 @@
 //! Files in the cluster's directories. None of them is reached through a symbolic link.
 //!
-//! What belongs to the server's user is written and read as that user: that user may have put a link in its place,
-//! and gets no further by it than before.
+//! Files of the server's user are written and read as that user. That user may have put a link in their place, but
+//! gets no further rights by it.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -12,16 +12,17 @@ use std::process::Stdio;
 use crate::error::Error;
 use crate::user::User;
 
-/// Most bytes that are read of a small file of the server's.
+/// The largest number of bytes that are read from a small file of the server.
 const SMALL_BYTES_MAX: u64 = 64 * 1024;
 
-/// `$1` is the file. Written beside it and renamed: another file, or a link, of its name is replaced as a whole.
+/// `$1` is the file. It is written under another name and renamed, so an existing file or link of its name is replaced as a
+/// whole.
 const WRITE: &str = r#"
 set -C; umask 077
 rm -f -- "$1.new" && cat >"$1.new" && mv -f -- "$1.new" "$1"
 "#;
 
-/// Creates a file of the caller's with this mode, whatever the umask is. There must be none, and no link.
+/// Creates a file of the caller with this mode, for any umask. Neither a file nor a link may exist.
 pub(crate) fn create(path: &Path, contents: &[u8], mode: u32) -> Result<(), Error> {
     OpenOptions::new()
         .write(true)
@@ -35,7 +36,7 @@ pub(crate) fn create(path: &Path, contents: &[u8], mode: u32) -> Result<(), Erro
         .map_err(Error::on("write", path))
 }
 
-/// Writes a file of mode 0600 as the user, in the place of what is there.
+/// Writes a file of mode 0600 as the user, and replaces an existing one.
 pub(crate) fn write_as(user: &User, path: &Path, contents: &[u8]) -> Result<(), Error> {
     let mut command = user.command("/bin/sh");
     command.args(["-c", WRITE, "sh"]).arg(path);
@@ -43,7 +44,7 @@ pub(crate) fn write_as(user: &User, path: &Path, contents: &[u8]) -> Result<(), 
     let written = command.spawn().and_then(|mut child| {
         if let Some(mut input) = child.stdin.take() {
             match input.write_all(contents) {
-                // It has ended with a reason, which it says.
+                // The program has ended with an error, which its output says.
                 Err(cause) if cause.kind() != io::ErrorKind::BrokenPipe => return Err(cause),
                 _ => {}
             }
@@ -62,7 +63,7 @@ pub(crate) fn read_as(user: &User, path: &Path) -> Result<Vec<u8>, Error> {
     Ok(output.stdout)
 }
 
-/// Appends to a file as the user: it is written anew.
+/// Appends to a file as the user, by writing it again.
 pub(crate) fn append_as(user: &User, path: &Path, text: &str) -> Result<(), Error> {
     let mut contents = read_as(user, path)?;
     contents.extend_from_slice(text.as_bytes());
@@ -74,8 +75,8 @@ fn finished(success: bool, said: &[u8]) -> io::Result<()> {
     if success { Ok(()) } else { Err(io::Error::other(said.trim().to_owned())) }
 }
 
-/// The beginning of a small file that the server writes. Empty when it is none: no link is followed, and no pipe waited
-/// for.
+/// Returns the beginning of a small file that the server writes. Empty if it is not a regular file: no link is followed, and
+/// no pipe is waited for.
 pub(crate) fn read_small(path: &Path) -> String {
     let read = || {
         let file = OpenOptions::new()

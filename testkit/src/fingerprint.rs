@@ -6,14 +6,14 @@ use std::path::Path;
 
 use crate::error::Error;
 
-/// Place, size and time of a program: another one has another text.
+/// Returns the path, size and time of a program, as a text that is different for every program.
 pub(crate) fn program(path: &Path) -> Result<String, Error> {
-    let found = fs::metadata(path).map_err(Error::on("look at", path))?;
+    let found = fs::metadata(path).map_err(Error::on("read the metadata of", path))?;
     let (size, time, nanos) = (found.size(), found.mtime(), found.mtime_nsec());
     Ok(format!("{}|{size}|{time}|{nanos}", path.display()))
 }
 
-/// A name for a text: 16 hexadecimal digits of FNV-1a, which is no protection against an attack.
+/// Returns a name for a text: 16 hexadecimal digits of FNV-1a, which does not protect against attacks.
 pub(crate) fn name(text: &str) -> String {
     let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)

@@ -1,13 +1,13 @@
-//! A cluster's directories and the processes that clear them away when nobody else can.
+//! A cluster's directories, and the processes that remove them when the test's process cannot.
 //!
-//! The outer directory, the home, is the caller's: what the caller writes by name is there, and nobody else can put
-//! anything else in its place. In it are two directories of mode 0700 that belong to the server's user: `data`, and `run`
-//! for sockets and the number of the process.
+//! The outer directory, the home, belongs to the caller. Files that the caller writes by name are there, and no other user
+//! can replace them. In it are two directories of mode 0700 that belong to the server's user: `data`, and `run`
+//! for sockets and the process id.
 //!
-//! Small shells read from pipes that only the test's process can write to. However that process ends, the pipes end
-//! too. Then those that run as the server's user stop what runs in the directories and empty them, and those that run as the
-//! caller remove the rest. They have process groups of their own, so that a signal to the test's group (Ctrl-C, a test
-//! runner's timeout) does not reach them.
+//! Small shells, the guards, read from pipes that only the test's process can write to. When that process ends in any way,
+//! the pipes end too. Then the guards that run as the server's user stop the processes in the directories and empty them, and
+//! those that run as the caller remove the rest. The guards have process groups of their own, so that a signal to the test's
+//! group (Ctrl-C, a test runner's timeout) does not reach them.
 
 mod shells;
 
@@ -32,12 +32,12 @@ const SOCKET_PATH_BYTES_MAX: usize = 103;
 /// Length of the longest name of a socket, with the slash before it.
 const SOCKET_NAME_BYTES: usize = "/.s.PGSQL.65535".len();
 
-/// Files of the caller's in the home.
+/// Files of the caller in the home.
 const LOG: &str = "log";
 const INIT_SQL: &str = "init.sql";
 const OPENSSL: &str = "openssl.cnf";
 
-/// `$0` is the directory, the rest the program and its arguments. The number is there before the program is.
+/// `$0` is the directory, the rest is the program and its arguments. The process id is written before the program starts.
 const RECORDED: &str = r#"rm -f -- "$0/pid" && echo $$ >"$0/pid" || exit 1; exec "$@""#;
 
 /// The directories of a server, under guard.
@@ -51,7 +51,7 @@ pub(crate) struct Scratch {
 }
 
 impl Scratch {
-    /// Makes the directories in `parent`, or where temporary files go, and sets the guards on them.
+    /// Makes the directories in `parent`, or in the directory for temporary files, and starts their guards.
     pub(crate) fn new(user: &User, parent: Option<&Path>) -> Result<Self, Error> {
         let parent = match parent {
             Some(parent) => checked_parent(user, parent)?,
@@ -85,12 +85,12 @@ impl Scratch {
         self.run_home.join("run")
     }
 
-    /// Where what the programs say goes.
+    /// The file for the output of the programs.
     pub(crate) fn log(&self) -> PathBuf {
         self.home.join(LOG)
     }
 
-    /// The SQL that a server carries out before it starts.
+    /// The SQL that a server executes before it starts.
     pub(crate) fn init_sql(&self) -> PathBuf {
         self.home.join(INIT_SQL)
     }
@@ -104,23 +104,23 @@ impl Scratch {
         &self.user
     }
 
-    /// Empties the data directory: everything in it is removed, and it is made anew.
+    /// Removes the data directory with its contents, and makes it again.
     pub(crate) fn empty_data(&self) -> Result<(), Error> {
         let data = self.data();
         fs::remove_dir_all(&data).map_err(Error::on("remove", &data))?;
         make_inner(&self.user, &data)
     }
 
-    /// A command as the server's user whose process number the guard knows. One at a time.
+    /// Returns a command that runs as the server's user and records its process id for the guard. One at a time.
     pub(crate) fn command(&self, program: &Path) -> Command {
         let mut command = self.user.command("/bin/sh");
         command.args(["-c", RECORDED]).arg(self.socket_dir()).arg(program);
         command
     }
 
-    /// To be called when what [`Scratch::command`] started has ended.
+    /// Removes the recorded process id. To be called when the process of [`Scratch::command`] has ended.
     pub(crate) fn forget_process(&self) {
-        // Not there when the program did not even start: nothing to forget. A link is removed, not followed.
+        // The file does not exist if the program did not start. A link is removed, not followed.
         let _ = fs::remove_file(self.socket_dir().join("pid"));
     }
 
@@ -138,8 +138,8 @@ impl Scratch {
 
     fn clear(&mut self) {
         self.forget_process();
-        // Processes of a server that was killed may write for another moment: try again, not forever. No link is
-        // followed, whoever exchanges what while it is removed.
+        // Processes of a server that was killed may write for another moment, so try again, with a limit. No link is
+        // followed, even if a directory is exchanged during the removal.
         let is_gone = |dir: &PathBuf| match fs::remove_dir_all(dir) {
             Ok(()) => true,
             Err(cause) => cause.kind() == io::ErrorKind::NotFound,
@@ -162,7 +162,7 @@ impl Drop for Scratch {
     }
 }
 
-/// Waits for the end of a process, not longer than given.
+/// Waits for the end of a process, at most for the given time.
 pub(crate) fn wait(child: &mut Child, longest: Duration) -> Option<process::ExitStatus> {
     let deadline = Instant::now() + longest;
     loop {
@@ -206,8 +206,8 @@ fn checked_parent(user: &User, dir: &Path) -> Result<PathBuf, Error> {
     Ok(dir)
 }
 
-/// Whether what root makes in the directory, which is named without a link, stays where it is. Other callers may use any
-/// directory.
+/// Returns whether no other user can exchange what root makes in the directory. The path must have no link. Callers other than
+/// root may use any directory.
 pub(crate) fn is_safe(dir: &Path) -> bool {
     !User::caller_is_root()
         || dir.ancestors().all(|dir| {
@@ -234,20 +234,20 @@ fn make_home(user: &User, parent: &Path) -> Result<PathBuf, Error> {
                 }
                 return Ok(dir);
             }
-            // Left by an earlier process of the same number, or somebody's trap: never used.
+            // Left by an earlier process with the same id, or made by another user as a trap: never used.
             Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => {}
             Err(cause) => return Err(Error::on("create", &dir)(cause)),
         }
     }
 }
 
-/// Makes a directory of the server's user in the home.
+/// Makes a directory in the home that belongs to the server's user.
 fn make_inner(user: &User, dir: &Path) -> Result<(), Error> {
     DirBuilder::new().mode(0o700).create(dir).map_err(Error::on("create", dir))?;
     user.give(dir)
 }
 
-/// Whether a socket in the directory has a path that the system and `unix_socket_directories` can take.
+/// Returns whether the path of a socket in the directory is valid for the system and for `unix_socket_directories`.
 fn fit_for_sockets(dir: &Path) -> bool {
     let bytes = dir.as_os_str().as_encoded_bytes();
     bytes.len() + SOCKET_NAME_BYTES <= SOCKET_PATH_BYTES_MAX
@@ -306,7 +306,7 @@ mod tests {
         end(&mut scratch);
     }
 
-    /// Waits until the number of the process that was started is there.
+    /// Waits until the process id of the started process is recorded.
     fn recorded(scratch: &Scratch) {
         let deadline = Instant::now() + Duration::from_secs(30);
         let pid = scratch.socket_dir().join("pid");
@@ -351,14 +351,14 @@ mod tests {
         end(&mut scratch);
     }
 
-    /// Ends a second after SIGQUIT: with 7 if the file `$1` is still there, else with 8. `$2` is the outer directory.
+    /// Ends one second after SIGQUIT: with 7 if the file `$1` still exists, else with 8. `$2` is the outer directory.
     const WAITER: &str = r#"
 trap 'sleep 1; [ -e "$1" ] && exit 7; exit 8' QUIT
 : >"$2/data/ready"
 while :; do sleep 0.05; done
 "#;
 
-    /// Somebody has removed the outer directories, and has put links in their places.
+    /// Another user has removed the outer directories, and has put links in their place.
     #[test]
     #[cfg(target_os = "linux")]
     fn a_link_in_the_place_of_an_outer_directory_leads_the_guards_nowhere() {
@@ -366,7 +366,7 @@ while :; do sleep 0.05; done
         let parent = Scratch::new(&User::caller(), None).unwrap();
         let long = long(&parent);
         for dir in [None, Some(&*long)] {
-            // Of the server's user too, so that both kinds of guards could do damage.
+            // The link targets belong to the server's user too, so that both kinds of guards could do damage.
             let victim = Scratch::new(&user, None).unwrap();
             let kept = [victim.data().join("x"), victim.socket_dir().join("x"), victim.log()];
             kept.iter().for_each(|path| fs::write(path, "x").unwrap());
@@ -396,7 +396,7 @@ while :; do sleep 0.05; done
         }
     }
 
-    /// The server's user owns the directory of its files, and what it puts there leads root nowhere else.
+    /// The server's user owns the directory of its files, and links that it puts there do not lead root elsewhere.
     #[test]
     fn links_in_place_of_the_servers_files_lead_nowhere() {
         let user = User::detect().unwrap();

@@ -1,4 +1,4 @@
-//! Where a server's programs are.
+//! The directory of a server's programs.
 
 use std::env;
 use std::fs;
@@ -11,15 +11,15 @@ use crate::user::User;
 /// Major versions of the matrix, oldest first.
 pub const MAJORS: [u32; 6] = [13, 14, 15, 16, 17, 18];
 
-/// Where `testkit/servers/fetch.sh` puts the matrix, seen from the packages of the repository. Tests look there, which
-/// cargo tells the place of their package; nothing else does.
+/// Where `testkit/servers/fetch.sh` puts the matrix, relative to the packages of the repository. Only tests search there:
+/// cargo gives them the directory of their package.
 const FETCHED: [&str; 3] =
     ["servers/node_modules", "testkit/servers/node_modules", "../testkit/servers/node_modules"];
 
 /// Debian and Ubuntu: one directory for each major version.
 const DEBIAN: &str = "/usr/lib/postgresql";
 
-/// A directory with `postgres` and `initdb`, and the version they belong to.
+/// A directory with `postgres` and `initdb`, and their version.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Installation {
     bin: PathBuf,
@@ -28,14 +28,14 @@ pub struct Installation {
 }
 
 impl Installation {
-    /// The installation that tests use when they do not name one.
+    /// Finds the installation that tests use if they do not name one.
     ///
     /// The first of: `PGBELL_POSTGRES` (a directory with the programs, or the one above its `bin`), `postgres`
     /// on `PATH`, `pg_config --bindir`, the highest version under `/usr/lib/postgresql`, the highest in
-    /// `PGBELL_MATRIX_DIR`. The programs are run as the user that the server will run as, also to learn their version.
+    /// `PGBELL_MATRIX_DIR`. The programs run as the user that the server will run as, also to get their version.
     ///
     /// # Errors
-    /// [`NotFound`] when there is none, or when `PGBELL_POSTGRES` is set to something else.
+    /// [`NotFound`] if there is none, or if `PGBELL_POSTGRES` is set to something else.
     pub fn find() -> Result<Self, NotFound> {
         if let Some(dir) = env::var_os("PGBELL_POSTGRES").filter(|dir| !dir.is_empty()) {
             return Self::at(dir);
@@ -51,13 +51,13 @@ impl Installation {
             })
     }
 
-    /// One installation of each of [`MAJORS`], oldest first: the real servers that are fetched from npm.
+    /// Finds one installation of each of [`MAJORS`], oldest first: the real servers that are fetched from npm.
     ///
-    /// Looked for in `PGBELL_MATRIX_DIR` (`<dir>/pg13/native/bin` and so on), else, in a test of this repository that
+    /// They are searched for in `PGBELL_MATRIX_DIR` (`<dir>/pg13/native/bin` and so on), else, in a test of this repository that
     /// cargo runs (`CARGO_MANIFEST_DIR`), where `testkit/servers/fetch.sh` puts them.
     ///
     /// # Errors
-    /// [`NotFound`] when any of them is missing: it names them and says how to get them.
+    /// [`NotFound`] if any of them is missing: it names them and says how to install them.
     pub fn matrix() -> Result<Vec<Self>, NotFound> {
         let dirs = match named_matrix() {
             named if named.is_empty() => fetched_matrix(),
@@ -81,10 +81,10 @@ impl Installation {
         Err(NotFound::matrix(format!("PostgreSQL {missing} of the matrix not found in {place}")))
     }
 
-    /// The installation in a directory that holds `postgres` and `initdb`, or whose `bin` does.
+    /// Returns the installation in a directory that has `postgres` and `initdb`, or whose `bin` has them.
     ///
     /// # Errors
-    /// [`NotFound`] when the programs are not there or do not tell their version.
+    /// [`NotFound`] if the programs do not exist or do not print their version.
     pub fn at(dir: impl AsRef<Path>) -> Result<Self, NotFound> {
         let dir = dir.as_ref();
         [dir.to_owned(), dir.join("bin"), dir.join("native/bin")]
@@ -95,33 +95,33 @@ impl Installation {
             })
     }
 
-    /// The directory of `postgres` and `initdb`: absolute, symbolic links resolved.
+    /// Returns the directory of `postgres` and `initdb`, absolute and without symbolic links.
     #[must_use]
     pub fn bin(&self) -> &Path {
         &self.bin
     }
 
-    /// Major version, as 15.
+    /// Returns the major version, such as 15.
     #[must_use]
     pub fn major(&self) -> u32 {
         self.major
     }
 
-    /// What `postgres --version` says after the product's name, as `15.18 (Debian 15.18-0+deb12u1)`.
+    /// Returns what `postgres --version` prints after the product's name, such as `15.18 (Debian 15.18-0+deb12u1)`.
     #[must_use]
     pub fn version(&self) -> &str {
         &self.version
     }
 
     fn in_bin(bin: &Path) -> Option<Self> {
-        // Links are followed first: `postgres` finds its files relative to where it really is.
+        // Links are followed first: `postgres` finds its files relative to its real directory.
         let postgres = fs::canonicalize(bin.join("postgres")).ok()?;
         let bin = postgres.parent()?.to_owned();
         if !bin.join("initdb").is_file() {
             return None;
         }
         let user = User::detect().ok()?;
-        // Never as root: what it is, is known only when it has said so.
+        // Never as root: the program is unknown until it has printed its version.
         let (major, version) = reach::programs(&bin, &user).ok().and_then(|bin| {
             let said = user.command(bin.join("postgres")).arg("--version").output();
             parse_version(&String::from_utf8(said.ok()?.stdout).ok()?)
@@ -162,14 +162,14 @@ fn named_matrix() -> Vec<PathBuf> {
     named.into_iter().map(PathBuf::from).collect()
 }
 
-/// For tests that cargo runs.
+/// Returns the directories of the matrix for tests that cargo runs.
 fn fetched_matrix() -> Vec<PathBuf> {
     let package = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
     let dirs = package.iter().flat_map(|package| FETCHED.map(|dir| package.join(dir)));
     dirs.filter(|dir| dir.is_dir()).collect()
 }
 
-/// What is there of the matrix, oldest first. A folder whose server is of another major is not counted.
+/// Returns the existing installations of the matrix, oldest first. A directory with a server of another major is ignored.
 fn matrix_in(dirs: &[PathBuf]) -> Vec<Installation> {
     let one = |major: u32| {
         dirs.iter()

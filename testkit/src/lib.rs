@@ -1,8 +1,8 @@
-//! Throw-away PostgreSQL clusters for tests and demos.
+//! Temporary PostgreSQL clusters for tests and demos.
 //!
 //! A [`Cluster`] is a real PostgreSQL server on a free port of 127.0.0.1 with a data directory of its own. It
-//! runs as an ordinary user even when root runs the tests, and it is gone when the value is dropped or when
-//! the process that holds it ends in any way, SIGKILL included. The interface blocks; no driver is used.
+//! runs as an ordinary user even when root runs the tests, and it is removed when the value is dropped or when
+//! its process ends in any way, by SIGKILL too. The interface blocks; no driver is used.
 //!
 //! ```no_run
 //! use pgbell_testkit::{Auth, Cluster};
@@ -17,14 +17,14 @@
 //! # Ok::<(), pgbell_testkit::Error>(())
 //! ```
 //!
-//! [`Installation::find`] says where the server's programs are looked for, and [`Installation::matrix`] gives
-//! one server of each supported major version. When there is none, the error is one line that says how to get
+//! [`Installation::find`] lists where the server's programs are searched for, and [`Installation::matrix`] returns
+//! one server of each supported major version. If there is none, the error is one line that says how to install
 //! one.
 //!
-//! Beside it: [`Certificates`] and [`Tls`], standbys ([`Cluster::standby`]), a pooler ([`PgBouncer`]), and a
-//! network that a test makes bad ([`Proxy`]).
+//! There are also [`Certificates`] and [`Tls`], standbys ([`Cluster::standby`]), a pooler ([`PgBouncer`]), and a
+//! proxy that disturbs the network ([`Proxy`]).
 //!
-//! A `Cluster` in a `static` is never dropped: its server ends with the process all the same.
+//! A `Cluster` in a `static` is never dropped, but its server ends with the process too.
 
 #[cfg(not(unix))]
 compile_error!("pgbell-testkit runs PostgreSQL on Unix only: depend on it under cfg(unix)");

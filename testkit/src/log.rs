@@ -1,4 +1,4 @@
-//! What a server has said.
+//! The log of a server.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -9,10 +9,10 @@ use std::process::Command;
 use crate::error::Error;
 use crate::guard::Scratch;
 
-/// How much of the log an error shows, in bytes.
+/// The largest part of the log in an error, in bytes.
 const TAIL_BYTES: usize = 4_000;
 
-/// A file that a program's output goes to, over all of its starts.
+/// The file for a program's output, for all of its starts.
 #[derive(Debug)]
 pub(crate) struct Log {
     path: PathBuf,
@@ -23,9 +23,9 @@ impl Log {
         Self { path: scratch.log() }
     }
 
-    /// Sends what the command writes here. Gives the place where that begins.
+    /// Redirects the output of the command to this file. Returns the position where it begins.
     pub(crate) fn attach(&self, command: &mut Command) -> Result<u64, Error> {
-        // Private, and in a directory of the caller's: the program writes to it by its handles alone.
+        // Private, and in a directory of the caller: the program writes to it only by its handles.
         let open = || {
             let mut options = OpenOptions::new();
             options.create(true).append(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
@@ -45,7 +45,7 @@ impl Log {
         self.since(0).unwrap_or_default()
     }
 
-    /// What was written from a place on.
+    /// Returns what was written from a position on.
     pub(crate) fn since(&self, begin: u64) -> io::Result<String> {
         let mut file = File::open(&self.path)?;
         file.seek(SeekFrom::Start(begin))?;
@@ -54,7 +54,7 @@ impl Log {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    /// The end of it, from `begin` at the earliest.
+    /// Returns the end of the log, from `begin` at the earliest.
     pub(crate) fn tail(&self, begin: u64) -> String {
         match self.since(begin) {
             Ok(text) => {

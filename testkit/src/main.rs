@@ -1,6 +1,6 @@
-//! `pgbell-testkit`: a throw-away PostgreSQL server to play with, until its input ends.
+//! `pgbell-testkit`: starts a temporary PostgreSQL server to try things, until its input ends.
 //!
-//! Prints the superuser's URL, one line. Ctrl-D, Enter, Ctrl-C and SIGKILL all leave nothing behind.
+//! Prints the superuser's URL, one line. After Ctrl-D, Enter, Ctrl-C and SIGKILL no files and no processes remain.
 
 use std::io::{self, BufRead, Write};
 use std::process::ExitCode;

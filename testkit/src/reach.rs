@@ -1,5 +1,5 @@
-//! Programs that the server's user cannot reach, as those in a checkout under a home of mode 0700, are copied
-//! to where it can.
+//! Programs that the server's user cannot reach, for example below a home directory of mode 0700, are copied
+//! to a directory that it can enter.
 
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io;
@@ -18,10 +18,11 @@ use crate::user::User;
 /// A copy that is not finished after this time was left by a process that was killed.
 const ABANDONED_AFTER: Duration = Duration::from_secs(3600);
 
-/// What of an installation a server needs, beside `bin` in the directory above it.
+/// The parts of an installation that a server needs, in the directory above `bin`.
 const PARTS: [&str; 3] = ["bin", "lib", "share"];
 
-/// The directory of the programs for this user: the installation's own, or that of a copy where the user does not get in.
+/// Returns the directory of the programs for this user: that of the installation, or that of a copy if the user cannot enter
+/// it.
 pub(crate) fn programs(bin: &Path, user: &User) -> Result<PathBuf, Error> {
     if !user.is_other() || user.can_enter(bin) {
         return Ok(bin.to_owned());
@@ -57,18 +58,18 @@ fn copied(bin: &Path, user: &User) -> Result<PathBuf, Error> {
     Ok(copy.join("bin"))
 }
 
-/// The directory of all copies. Its name can be guessed, so somebody else's is refused.
+/// Returns the directory of all copies. Its name can be guessed, so a directory of another user is refused.
 fn cache(parent: &Path) -> Result<PathBuf, Error> {
-    // Only root copies: everybody else runs the server as themselves.
+    // Only root copies programs: other callers run the server with their own account.
     let cache = parent.join("pgbell-servers-0");
     match DirBuilder::new().mode(0o755).create(&cache) {
-        // The mode is subject to the umask.
+        // The umask changes the mode.
         Ok(()) => fs::set_permissions(&cache, fs::Permissions::from_mode(0o755))
             .map_err(Error::on("open to others", &cache))?,
         Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => {}
         Err(cause) => return Err(Error::on("create", &cache)(cause)),
     }
-    let found = fs::symlink_metadata(&cache).map_err(Error::on("look at", &cache))?;
+    let found = fs::symlink_metadata(&cache).map_err(Error::on("read the metadata of", &cache))?;
     if !found.is_dir() || found.uid() != 0 || found.mode() & 0o022 != 0 {
         return Err(Error::new(format!(
             "{} is not a directory that only root can write to (owner {}, mode {:o}): remove it",
@@ -80,14 +81,14 @@ fn cache(parent: &Path) -> Result<PathBuf, Error> {
     Ok(cache)
 }
 
-/// The same for the same files, place, size and time of `postgres`, and for the same user.
+/// Returns a name that is the same for the same path, size and time of `postgres`, and for the same user.
 fn name(bin: &Path, user: &User) -> Result<String, Error> {
     let postgres = fingerprint::program(&bin.join("postgres"))?;
     Ok(fingerprint::name(&format!("{postgres}|{:?}", user.group())))
 }
 
-/// Copies under another name and renames: a copy is there as a whole or not at all. What was closed to others is closed
-/// to all but the server's user.
+/// Copies under another name and renames: a copy is complete, or does not exist. Files that others cannot read can be read in
+/// the copy only by the server's user.
 fn make(prefix: &Path, cache: &Path, copy: &Path, user: &User) -> Result<(), Error> {
     remove_abandoned(cache);
     static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -104,11 +105,11 @@ fn make(prefix: &Path, cache: &Path, copy: &Path, user: &User) -> Result<(), Err
         })
         .and_then(|()| user.let_in(&unfinished))
         .and_then(|()| match fs::rename(&unfinished, copy) {
-            // Somebody else was first.
+            // Another process was first.
             Err(_) if copy.is_dir() => Ok(()),
             outcome => outcome,
         });
-    // Not there any more when it became the copy.
+    // It does not exist any more if it was renamed.
     let _ = fs::remove_dir_all(&unfinished);
     made.map_err(Error::on("copy the programs to", copy))
 }
@@ -130,12 +131,12 @@ fn directory(path: &Path) -> io::Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o755))
 }
 
-/// An installation that is copied for everybody to read.
+/// An installation that is copied so that other users can read it.
 ///
-/// The copy holds what is in the installation, and of that what belongs to the installation's owner or can be read by
-/// everybody. Neither a link nor an exchanged directory leads to anything else, also when it is put there during the copy.
+/// The copy has only files of the installation that belong to the installation's owner or that all users can read. Neither a
+/// link nor an exchanged directory leads to other files, not even if it is put there during the copy.
 struct Original<'a> {
-    /// Named without a link.
+    /// The path, without links.
     prefix: &'a Path,
     owner: u32,
 }
@@ -145,10 +146,10 @@ impl<'a> Original<'a> {
         Ok(Self { prefix, owner: fs::symlink_metadata(prefix)?.uid() })
     }
 
-    /// Copies a file, or a directory with all that is in it. Relative links in it stay links, others become what they
+    /// Copies a file, or a directory with its contents. Relative links in it stay links, and others are replaced by what they
     /// point to.
     fn copy(&self, source: &Path, target: &Path) -> io::Result<()> {
-        // A pipe is not waited for.
+        // Do not wait for a pipe.
         let mut options = OpenOptions::new();
         let mut file = options.read(true).custom_flags(libc::O_NONBLOCK).open(source)?;
         let place = place(&file, source)?;
@@ -179,7 +180,7 @@ impl<'a> Original<'a> {
                 let link = fs::read_link(&source)?;
                 if link.is_relative() {
                     match fs::canonicalize(&source) {
-                        // It leads nowhere, and stays like that.
+                        // The target does not exist: copied as it is.
                         Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
                         found => self.holds(&source, &found?)?,
                     }
@@ -192,7 +193,7 @@ impl<'a> Original<'a> {
         Ok(())
     }
 
-    /// An error unless it is the owner's or has these rights for others.
+    /// Returns an error unless the file belongs to the owner or has these rights for others.
     fn must_be_open(&self, name: &Path, found: &Metadata, rights: u32) -> io::Result<()> {
         if found.uid() == self.owner || found.mode() & rights == rights {
             return Ok(());
@@ -201,7 +202,7 @@ impl<'a> Original<'a> {
         Err(io::Error::other(message))
     }
 
-    /// An error unless that place, which a name leads to, is in the installation.
+    /// Returns an error unless this path, to which a name leads, is in the installation.
     fn holds(&self, name: &Path, place: &Path) -> io::Result<()> {
         if place.starts_with(self.prefix) {
             return Ok(());
@@ -211,7 +212,7 @@ impl<'a> Original<'a> {
     }
 }
 
-/// Where an opened file is. Where there is a `/proc`, this does not depend on what has become of its name.
+/// Returns the path of an opened file. If there is a `/proc`, this does not depend on its name any more.
 fn place(file: &File, name: &Path) -> io::Result<PathBuf> {
     let opened = format!("/proc/self/fd/{}", file.as_raw_fd());
     fs::read_link(opened).or_else(|_| fs::canonicalize(name))
@@ -260,12 +261,12 @@ mod tests {
         assert_eq!(fs::read_link(to.join("nowhere")).unwrap(), Path::new("no such file"));
     }
 
-    /// What others must not see is not copied, wherever it is.
+    /// Files that others must not read are not copied.
     #[test]
     fn a_closed_file_or_directory_of_another_owner_is_not_copied() {
         let user = User::detect().unwrap();
         if !user.is_other() {
-            // A caller that cannot give a directory away has none of another owner.
+            // A caller that cannot change the owner of a directory cannot make one of another owner.
             return;
         }
         for (what, mode, dir_mode) in [("file", 0o600, 0o755), ("directory", 0o644, 0o700)] {
@@ -291,7 +292,7 @@ mod tests {
         }
     }
 
-    /// Its owner may not be able to read what it points to: the directories above may be closed.
+    /// The owner of the link may not be able to read its target: the directories above may be closed.
     #[test]
     fn a_link_that_leads_out_of_the_installation_is_refused() {
         let scratch = Scratch::new(&User::caller(), None).unwrap();

@@ -18,14 +18,14 @@ use crate::signal::{Mode, Signal};
 /// How long a restart waits for its port, and for the processes of a killed postmaster to end.
 const LEFTOVERS_MAX: Duration = Duration::from_secs(20);
 
-/// After this time those processes are helped to end. Up to version 14 an autovacuum launcher may go on for
-/// ten seconds and more, asking a statistics collector that is no longer there. `SERVERS.md`, A kill right after the start.
+/// After this time those processes are ended. Up to version 14 an autovacuum launcher may continue for
+/// ten seconds and more, and ask a statistics collector that has ended. `SERVERS.md`, A kill right after the start.
 const LEFTOVERS_END_ALONE: Duration = Duration::from_secs(1);
 
-/// How long a server may take to die of SIGQUIT before SIGKILL.
+/// The longest time of a server to end after SIGQUIT, before SIGKILL is sent.
 const QUIT_MAX: Duration = Duration::from_secs(10);
 
-/// OpenSSL's configuration for the server. That of the system may forbid what tests want to see: certificates
+/// OpenSSL's configuration for the server. That of the system may forbid what tests need: certificates
 /// signed with SHA-1, old versions of TLS.
 const OPENSSL: &str = "\
 openssl_conf = init
@@ -37,22 +37,22 @@ system_default = anything
 CipherString = DEFAULT@SECLEVEL=0
 ";
 
-/// Where a server is and how it is started. The processes are in [`Server::running`].
+/// The directories of a server and how it is started. Its process is in [`Server::running`].
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) scratch: Scratch,
     pub(crate) bin: PathBuf,
     pub(crate) port: u16,
-    /// Whether clients get in over the Unix socket.
+    /// Whether clients can log in over the Unix socket.
     pub(crate) unix_socket: bool,
-    /// How long a start or a stop may take.
-    pub(crate) patience: Duration,
+    /// The longest time of a start or a stop.
+    pub(crate) timeout: Duration,
     pub(crate) running: Option<Child>,
 }
 
-/// Why the postmaster did not come up.
+/// Why the postmaster did not become ready.
 enum Failure {
-    /// Its port is taken, or processes of its predecessor live: worth another attempt.
+    /// Its port is in use, or processes of the one before still run: another attempt may succeed.
     Passing(Error),
     Final(Error),
 }
@@ -66,17 +66,17 @@ impl Server {
         Log::of(&self.scratch)
     }
 
-    /// The Unix socket, which is there also where clients do not get in over it.
+    /// Returns the Unix socket, which exists even if clients cannot log in over it.
     pub(crate) fn socket(&self) -> PathBuf {
         self.scratch.socket_dir().join(format!(".s.PGSQL.{}", self.port))
     }
 
-    /// A file in the data directory, for the server's user only.
+    /// Writes a file in the data directory, which only the server's user can read.
     pub(crate) fn write_file(&self, name: &str, contents: &[u8]) -> Result<(), Error> {
         write_as(self.scratch.user(), &self.data().join(name), contents)
     }
 
-    /// A command on this server's data directory. The guard knows of it.
+    /// Returns a command for this server's data directory, whose process id is recorded for the guard.
     pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = self.scratch.command(&self.bin.join(program));
         command.arg("-D").arg(self.data());
@@ -158,12 +158,12 @@ impl Server {
         })
     }
 
-    /// Ready is: `postmaster.pid` is of this process and says so, and the port answers. `SERVERS.md`, Readiness.
+    /// Waits until `postmaster.pid` has the id of this process and says that it is ready, and the port accepts connections. `SERVERS.md`, Readiness.
     fn wait_until_ready(&mut self) -> Result<(), String> {
         let Some(child) = self.running.as_mut() else { return Err("is not there".to_owned()) };
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
         let lock_path = self.scratch.data().join("postmaster.pid");
-        let deadline = Instant::now() + self.patience;
+        let deadline = Instant::now() + self.timeout;
         loop {
             match child.try_wait() {
                 Ok(None) => {}
@@ -177,7 +177,7 @@ impl Server {
                 return Ok(());
             }
             if Instant::now() >= deadline {
-                return Err(format!("was not ready after {} s", self.patience.as_secs()));
+                return Err(format!("was not ready after {} s", self.timeout.as_secs()));
             }
             thread::sleep(Duration::from_millis(5));
         }
@@ -195,23 +195,23 @@ impl Server {
         self.pid().map_or(Ok(()), |pid| signal.send(pid))
     }
 
-    /// Stops and waits. A server that does not run is stopped already.
+    /// Stops the server and waits. Does nothing if it does not run.
     pub(crate) fn stop(&mut self, mode: Mode) -> Result<(), Error> {
         if !self.is_running() {
             return Ok(());
         }
         self.signal(mode.signal())?;
-        if self.wait(self.patience).is_some() {
+        if self.wait(self.timeout).is_some() {
             return Ok(());
         }
         let message = format!(
             "the server did not stop within {} s ({mode:?}): it still has sessions, or hangs",
-            self.patience.as_secs()
+            self.timeout.as_secs()
         );
         Err(Error::new(message).with_log(self.log().tail(0)))
     }
 
-    /// Ends the postmaster without its having a say. Its children notice by themselves.
+    /// Kills the postmaster. Its children notice that by themselves.
     pub(crate) fn kill(&mut self) {
         if let Some(child) = self.running.as_mut() {
             let _ = child.kill();
@@ -226,13 +226,13 @@ impl Server {
         Some(status)
     }
 
-    /// Ends the processes that a killed postmaster left. Where there is no `/proc` they are waited for only.
+    /// Ends the processes that a killed postmaster left. If there is no `/proc`, it only waits for them.
     fn end_leftovers(&self) {
-        // Gone in the meantime is as good.
+        // An error means that the process has ended already.
         let _ = Signal::Kill.send_all(&self.processes());
     }
 
-    /// The server's processes, the postmaster among them. They are where every server process is: in the data
+    /// Returns the server's processes, the postmaster too. They are found by their working directory, which is the data
     /// directory.
     fn processes(&self) -> Vec<u32> {
         let data = self.data();
@@ -242,16 +242,16 @@ impl Server {
         all.filter_map(|process| process.file_name().to_string_lossy().parse().ok()).collect()
     }
 
-    /// Takes away the shared memory of a postmaster that was killed: the kernel would keep it. `SERVERS.md`, Shared memory.
+    /// Removes the shared memory of a postmaster that was killed, because the kernel would keep it. `SERVERS.md`, Shared memory.
     fn remove_shared_memory(&self) {
         let lock = read_small(&self.data().join("postmaster.pid"));
-        // The seventh line is key and identifier.
+        // The seventh line has the key and the identifier.
         let Some(id) = lock.lines().nth(6).and_then(|line| line.split_whitespace().nth(1)) else {
             return;
         };
         let mut command = self.scratch.user().command("ipcrm");
         command.args(["-m", id]).stdout(Stdio::null()).stderr(Stdio::null());
-        // A few bytes are left where there is no ipcrm.
+        // Without ipcrm a few bytes of shared memory remain.
         let _ = command.status();
     }
 }
@@ -259,8 +259,8 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         if self.is_running() {
-            // A postmaster that a test froze would not hear the rest, and would wait for a frozen child. All of
-            // them go on: a SIGSTOP may still be on its way.
+            // A postmaster that a test has frozen would not react to other signals, and would wait for a frozen child. So all
+            // of them get SIGCONT: a SIGSTOP may not have arrived yet.
             let _ = self.signal(Signal::Cont);
             let _ = Signal::Cont.send_all(&self.processes());
             let _ = self.signal(Mode::Fast.signal());
@@ -272,7 +272,7 @@ impl Drop for Server {
             }
         }
         if self.data().join("postmaster.pid").exists() {
-            // It had no time to clean up.
+            // The killed postmaster could not remove its shared memory.
             self.end_leftovers();
             self.remove_shared_memory();
         }
@@ -282,7 +282,7 @@ impl Drop for Server {
 fn is_ready(lock: &str, pid: u32) -> bool {
     let mut lines = lock.lines();
     let own = lines.next().is_some_and(|line| line.trim() == pid.to_string());
-    // `standby` is what a server says that takes no queries before its promotion.
+    // `standby` means a server that accepts no queries before its promotion.
     own && lines.nth(6).is_some_and(|status| matches!(status.trim(), "ready" | "standby"))
 }
 

@@ -1,8 +1,8 @@
-//! The least of a client: what the testkit itself has to ask a server.
+//! A minimal client for the queries of the testkit itself.
 //!
 //! It logs in as a role of its own over the cluster's Unix socket, whose directory only the server's user and root can
-//! enter. The role needs no password there, gets in nowhere else, and may do nothing but look; and stream once there is
-//! a standby.
+//! enter. The role needs no password there, cannot log in elsewhere, and has no rights except to read, and to stream if there
+//! is a standby.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -18,7 +18,7 @@ pub(crate) const ROLE: &str = "pgbell_testkit";
 /// Makes the role.
 pub(crate) const ROLE_SQL: &str = "CREATE ROLE pgbell_testkit LOGIN";
 
-/// Lets a standby stream.
+/// Allows the role to stream to a standby.
 pub(crate) const ROLE_STREAMS_SQL: &str = "ALTER ROLE pgbell_testkit REPLICATION";
 
 /// Lines of `pg_hba.conf` for the role, before all others.
@@ -28,13 +28,13 @@ local all pgbell_testkit reject
 host all,replication pgbell_testkit all reject
 ";
 
-/// How long one read or write may take.
+/// The longest time of one read or write.
 const STEP_MAX: Duration = Duration::from_secs(10);
 
-/// How long to wait before the server is asked again.
+/// The pause before the next query of the same kind.
 pub(crate) const PAUSE: Duration = Duration::from_millis(5);
 
-/// Longest message that is read, in bytes: an answer has a few.
+/// The longest message that is read, in bytes. Answers are much shorter.
 const MESSAGE_BYTES_MAX: usize = 1 << 20;
 
 /// A session of the testkit's role in the database `postgres`.
@@ -54,7 +54,7 @@ impl Session {
         Ok(session)
     }
 
-    /// The first column of the first row.
+    /// Executes a query and returns the first column of the first row.
     pub(crate) fn ask(&mut self, sql: &str) -> io::Result<String> {
         self.send(b"Q", format!("{sql}\0").as_bytes())?;
         self.answer()?.ok_or_else(|| bad("the server answered with no value"))
@@ -65,7 +65,7 @@ impl Session {
         self.stream.write_all(&[kind, &length.to_be_bytes(), body].concat())
     }
 
-    /// Reads up to ReadyForQuery. Gives the first value.
+    /// Reads up to ReadyForQuery. Returns the first value.
     fn answer(&mut self) -> io::Result<Option<String>> {
         let mut value = None;
         loop {
@@ -98,18 +98,19 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        // Terminate. Without it the server only logs one line more.
+        // Terminate. Without it the server logs one more line.
         let _ = self.send(b"X", b"");
     }
 }
 
-/// For `map_err`: the server was asked and did not answer.
+/// Returns a function for `map_err` that says that the server did not answer.
 pub(crate) fn unanswered(socket: &Path) -> impl FnOnce(io::Error) -> Error {
     let message = format!("the server on {} does not answer", socket.display());
     move |cause| Error::io(message, cause)
 }
 
-/// Asks in a new session each time until the answer is true. Gives the last answer when time is over.
+/// Repeats a query, each time in a new session, until the answer is true. Returns the last answer as the error after the
+/// longest time.
 pub(crate) fn until_true(socket: &Path, sql: &str, longest: Duration) -> Result<(), String> {
     let deadline = Instant::now() + longest;
     loop {
@@ -123,7 +124,7 @@ pub(crate) fn until_true(socket: &Path, sql: &str, longest: Duration) -> Result<
     }
 }
 
-/// Asks in a session of its own. Gives the answer when it is not true.
+/// Executes a query in a session of its own. Returns the answer as the error if it is not true.
 pub(crate) fn is_true(socket: &Path, sql: &str) -> Result<(), String> {
     match Session::open(socket).and_then(|mut session| session.ask(sql)) {
         Ok(answer) if answer == "t" => Ok(()),
@@ -136,14 +137,14 @@ fn bad(text: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, text)
 }
 
-/// Of DataRow: a count of two bytes, then a length of four and that many bytes.
+/// Returns the first value of a DataRow: after a count of two bytes, a length of four bytes and the value.
 fn first_value(body: &[u8]) -> Option<String> {
     let (length, rest) = body.get(2..)?.split_first_chunk::<4>()?;
     let length = usize::try_from(i32::from_be_bytes(*length)).ok()?;
     Some(String::from_utf8_lossy(rest.get(..length)?).into_owned())
 }
 
-/// Of ErrorResponse: the code and the message.
+/// Returns the code and the message of an ErrorResponse.
 fn error_text(body: &[u8]) -> String {
     let field = |kind: u8| {
         let mut fields = body.split(|byte| *byte == 0);

@@ -1,4 +1,4 @@
-//! Signals by name. std cannot send one without `unsafe`, the shell can.
+//! Signals by name. They are sent by the shell, because std cannot send them without `unsafe`.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -7,15 +7,15 @@ use std::time::{Duration, Instant};
 
 use crate::error::Error;
 
-/// How long a process may take to freeze: it has to be given the processor first.
+/// The longest time until a process is frozen: it must get processor time first.
 const STOP_MAX: Duration = Duration::from_secs(10);
 
-/// How a server is asked to stop. The manual's words ("Shutting Down the Server").
+/// How a server is asked to stop, in the terms of the manual ("Shutting Down the Server").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Mode {
-    /// SIGTERM: no new session, the present ones may finish.
+    /// SIGTERM: no new sessions; the server waits for the present ones.
     Smart,
-    /// SIGINT: sessions are ended with SQLSTATE 57P01, then the server stops in good order.
+    /// SIGINT: sessions are ended with SQLSTATE 57P01, then the server shuts down cleanly.
     Fast,
     /// SIGQUIT: everything ends at once, and the next start begins with recovery.
     Immediate,
@@ -41,13 +41,13 @@ pub enum Signal {
     Int,
     /// SIGTERM: for a backend, end its session.
     Term,
-    /// SIGQUIT: die at once, with clean-up of shared memory.
+    /// SIGQUIT: end at once, with clean-up of shared memory.
     Quit,
-    /// SIGKILL: die at once; the other backends are restarted.
+    /// SIGKILL: end at once; the server restarts the other backends.
     Kill,
-    /// SIGSTOP: freeze. The peer sees silence, not an end.
+    /// SIGSTOP: freeze. The peer receives nothing, and sees no end of the connection.
     Stop,
-    /// SIGCONT: go on.
+    /// SIGCONT: continue.
     Cont,
 }
 
@@ -64,11 +64,11 @@ impl Signal {
         }
     }
 
-    /// Sends the signal to one process, of a server or of the test. A process that is to freeze is frozen when
+    /// Sends the signal to one process, of a server or of the test. After [`Signal::Stop`] the process is frozen when
     /// this returns.
     ///
     /// # Errors
-    /// When there is no such process, or it is somebody else's.
+    /// If there is no such process, or it belongs to another user.
     pub fn send(self, pid: u32) -> Result<(), Error> {
         self.send_all(&[pid])?;
         let deadline = Instant::now() + STOP_MAX;
@@ -81,7 +81,7 @@ impl Signal {
         Ok(())
     }
 
-    /// Sends the signal to each of them, also when there is one that is gone: that is the error.
+    /// Sends the signal to each process. If one has ended, the others get the signal, and the result is an error.
     pub(crate) fn send_all(self, pids: &[u32]) -> Result<(), Error> {
         if pids.is_empty() {
             return Ok(());
@@ -100,7 +100,7 @@ impl Signal {
     }
 }
 
-/// What the system says of a process.
+/// The state of a process, from the system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ProcessStat {
     pub(crate) parent: u32,
@@ -113,10 +113,10 @@ impl ProcessStat {
     }
 }
 
-/// From `/proc`, else from `ps`. `None` when there is no such process.
+/// Reads the state of a process from `/proc`, else from `ps`. Returns `None` if there is no such process.
 pub(crate) fn process_stat(pid: u32) -> Option<ProcessStat> {
     let fields = match fs::read_to_string(format!("/proc/{pid}/stat")) {
-        // `pid (name) state parent …`, and the name may hold anything.
+        // `pid (name) state parent …`, and the name may have any characters.
         Ok(stat) => stat.rsplit_once(')')?.1.to_owned(),
         Err(_) => {
             let mut ps = Command::new("ps");

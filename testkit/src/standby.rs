@@ -1,4 +1,4 @@
-//! Streaming replication: a standby follows, catches up, takes over.
+//! Streaming replication: make a standby, wait until it has caught up, promote it.
 
 use std::path::Path;
 use std::ptr;
@@ -12,22 +12,22 @@ use crate::session::{self, ROLE, ROLE_STREAMS_SQL, Session};
 use crate::setting::setting_line;
 use crate::signal::Mode;
 
-/// Makes a server a standby. It removes it when it is promoted.
+/// The file that makes a server a standby. The server removes it at its promotion.
 const SIGNAL: &str = "standby.signal";
 
 impl Cluster {
-    /// A standby that streams from this server: a copy of its data directory, on a port of its own.
+    /// Starts a standby that streams from this server: a copy of its data directory, on a port of its own.
     ///
-    /// This server is stopped ([`Mode::Fast`]) for the copy and started again, so that its sessions end. The
+    /// This server is stopped ([`Mode::Fast`]) for the copy and started again, so its sessions end. The
     /// standby logs in as the testkit's own role, over the Unix socket, which lets that role stream from now on.
     ///
     /// # Errors
-    /// When stopping, copying or starting fails.
+    /// If stopping, copying or starting fails.
     pub fn standby(&self) -> Result<Self, Error> {
         let mut primary = self.server();
         let scratch = Scratch::new(
             primary.scratch.user(),
-            // Beside the primary, where its user gets in.
+            // In the parent of the primary's directory, which its user can enter.
             primary.scratch.home().parent(),
         )?;
         let mut standby = Server {
@@ -35,7 +35,7 @@ impl Cluster {
             bin: primary.bin.clone(),
             port: 0,
             unix_socket: primary.unix_socket,
-            patience: primary.patience,
+            timeout: primary.timeout,
             running: None,
         };
         copy(&mut primary, &standby)?;
@@ -44,12 +44,12 @@ impl Cluster {
         Ok(Self::new(standby, installation.clone(), password.to_owned()))
     }
 
-    /// Makes this server a standby of another one, on its own port: what becomes of an old primary after a
+    /// Makes this server a standby of another one, on its own port, as an old primary after a
     /// failover. Its data are replaced by a copy, for which the other server is stopped ([`Mode::Fast`]) and
     /// started again.
     ///
     /// # Errors
-    /// When both are the same or of different major versions, or stopping, copying or starting fails.
+    /// If both are the same or of different major versions, or stopping, copying or starting fails.
     pub fn follow(&self, primary: &Self) -> Result<(), Error> {
         if ptr::eq(self, primary) {
             return Err(Error::new("a server cannot be its own standby"));
@@ -68,25 +68,25 @@ impl Cluster {
         server.start_again()
     }
 
-    /// Waits until this standby shows everything that is committed on the server it follows.
+    /// Waits until this standby has everything that is committed on its primary.
     ///
     /// # Errors
-    /// When one of them does not answer, or it takes longer than the builder's timeout.
+    /// If one of them does not answer, or it takes longer than the builder's timeout.
     pub fn wait_caught_up(&self, primary: &Self) -> Result<(), Error> {
         let target = position(&primary.socket).map_err(session::unanswered(&primary.socket))?;
         let sql = format!("SELECT coalesce(pg_last_wal_replay_lsn() >= '{target}', false)");
-        session::until_true(&self.socket, &sql, self.patience())
+        session::until_true(&self.socket, &sql, self.timeout())
             .map_err(|last| Error::new(format!("the standby did not reach {target}: {last}")))
     }
 
-    /// Makes a standby a primary and waits until it is one.
+    /// Promotes a standby and waits until it is a primary.
     ///
     /// # Errors
-    /// When the server is not a standby, or does not become a primary within the builder's timeout.
+    /// If the server is not a standby, or does not become a primary within the builder's timeout.
     pub fn promote(&self) -> Result<(), Error> {
         let server = self.server();
         let mut promote = server.scratch.user().command(server.bin.join("pg_ctl"));
-        let seconds = server.patience.as_secs().max(1).to_string();
+        let seconds = server.timeout.as_secs().max(1).to_string();
         promote.args(["promote", "-w", "-t", &seconds, "-D"]).arg(server.data());
         let output =
             promote.output().map_err(|cause| Error::io("cannot run pg_ctl promote", cause))?;
@@ -98,10 +98,10 @@ impl Cluster {
     }
 }
 
-/// Where the write-ahead log ends, everything committed included.
+/// Returns the end of the write-ahead log, after everything that is committed.
 ///
-/// With `synchronous_commit` off a commit may not be in the log yet: one more commit, which waits for the
-/// disk but for no other standby, takes all before it along.
+/// With `synchronous_commit` off a commit may not be in the log yet. One more commit, which waits for the
+/// disk but for no other standby, writes all commits before it too.
 fn position(socket: &Path) -> std::io::Result<String> {
     let mut session = Session::open(socket)?;
     if session.ask("SELECT pg_is_in_recovery()")? == "t" {
@@ -116,7 +116,7 @@ fn position(socket: &Path) -> std::io::Result<String> {
 /// Fills the standby's data directory, which is empty, and leaves the primary running.
 fn copy(primary: &mut Server, standby: &Server) -> Result<(), Error> {
     primary.stop(Mode::Fast)?;
-    // A standby has it from its primary, and carries out nothing.
+    // A standby gets the role from its primary, and executes no SQL.
     if !primary.data().join(SIGNAL).exists() {
         primary.run_alone([ROLE_STREAMS_SQL].into_iter())?;
     }
@@ -131,7 +131,7 @@ fn copy(primary: &mut Server, standby: &Server) -> Result<(), Error> {
     let data = standby.data();
     let settings = [
         setting_line("primary_conninfo", &conninfo)?,
-        // 5 s by default: so long it would not notice that its primary is there again.
+        // With the default, 5 s, it would notice late that its primary runs again.
         setting_line("wal_retrieve_retry_interval", "100ms")?,
     ];
     let user = standby.scratch.user();

@@ -1,8 +1,8 @@
-//! Fresh data directories that are kept, so that `initdb` does not run for each cluster.
+//! New data directories that are kept, so that `initdb` does not run for each cluster.
 //!
 //! A template is an archive in a directory that only the caller can enter. The server's user reads and writes it through a
-//! file that the caller has opened, and does everything else in its own data directory. It is there as a whole or not at
-//! all: it is written under another name and renamed.
+//! file that the caller has opened, and does everything else in its own data directory. An archive is complete, or does not
+//! exist: it is written under another name and renamed.
 
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -25,7 +25,7 @@ pub(crate) struct Template {
 }
 
 impl Template {
-    /// The template for such a server. The directory must be there.
+    /// Returns the template for such a server. The directory must exist.
     pub(crate) fn new(
         dir: &Path,
         server: &Server,
@@ -36,7 +36,7 @@ impl Template {
         checked_dir(&dir)?;
         let postgres = fingerprint::program(&server.bin.join("postgres"))?;
         let initdb = fingerprint::program(&server.bin.join("initdb"))?;
-        // What one user has made is not unpacked by another one.
+        // An archive of one user is not unpacked by another one.
         let user = server.scratch.user().name();
         let made_by = format!("{version}|{postgres}|{initdb}|{options:?}|{user}");
         Ok(Self { dir, name: fingerprint::name(&made_by) })
@@ -46,7 +46,7 @@ impl Template {
         self.dir.join(format!("{}.tar", self.name))
     }
 
-    /// Fills the data directory, which is empty. `false` if there is no template yet.
+    /// Fills the empty data directory. Returns `false` if there is no template yet.
     pub(crate) fn unpack(&self, server: &Server) -> Result<bool, Error> {
         let path = self.path();
         let opened = OpenOptions::new()
@@ -57,7 +57,7 @@ impl Template {
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(false),
             opened => opened.map_err(Error::on("open", &path))?,
         };
-        let found = file.metadata().map_err(Error::on("look at", &path))?;
+        let found = file.metadata().map_err(Error::on("read the metadata of", &path))?;
         if !found.is_file() || is_open_to_others(&found) {
             return Err(unusable("file", &path, &found));
         }
@@ -68,13 +68,13 @@ impl Template {
         Ok(true)
     }
 
-    /// Keeps what is in the data directory. If another process has just done that too, both are the same, and one stays.
+    /// Keeps the contents of the data directory. If another process has just done that too, both are the same, and one remains.
     pub(crate) fn pack(&self, server: &Server) -> Result<(), Error> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let unfinished = format!("unfinished-{}-{number}-{}", process::id(), self.name);
         let unfinished = self.dir.join(unfinished);
-        // Left by an earlier process of the same number.
+        // Left by an earlier process with the same id.
         let _ = fs::remove_file(&unfinished);
         let kept = self.write(server, &unfinished).and_then(|()| {
             let path = self.path();
@@ -93,13 +93,13 @@ impl Template {
         pack.stdout(file.try_clone().map_err(Error::on("write", path))?);
         let what = format!("tar, which makes {},", path.display());
         server.scratch.run(&what, &mut pack)?;
-        // A name that survives a crash of the machine has its contents.
+        // So that after a crash of the machine a file with this name is complete.
         file.sync_all().map_err(Error::on("write", path))
     }
 }
 
-/// `tar` in the data directory, with its standard input or output as the archive. The directory's name is among its
-/// arguments, as the guard demands.
+/// Returns a `tar` command in the data directory, with its standard input or output as the archive. The guard needs the
+/// directory's name among its arguments.
 fn tar(server: &Server, action: &str) -> Command {
     let mut tar = server.scratch.command(Path::new("tar"));
     tar.args([action, "-", "-C"]).arg(server.data());
@@ -109,9 +109,9 @@ fn tar(server: &Server, action: &str) -> Command {
     tar
 }
 
-/// An error unless only the caller can enter the directory, which is named without a link.
+/// Returns an error unless only the caller can enter the directory. The path must have no link.
 fn checked_dir(dir: &Path) -> Result<(), Error> {
-    let found = fs::symlink_metadata(dir).map_err(Error::on("look at", dir))?;
+    let found = fs::symlink_metadata(dir).map_err(Error::on("read the metadata of", dir))?;
     if !found.is_dir() || is_open_to_others(&found) {
         return Err(unusable("directory", dir, &found));
     }
@@ -125,14 +125,14 @@ fn checked_dir(dir: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether it is not the caller's, or others have any right to it.
+/// Returns whether the file does not belong to the caller, or others have any right to it.
 fn is_open_to_others(found: &fs::Metadata) -> bool {
     User::caller_number() != Some(found.uid()) || found.mode() & 0o077 != 0
 }
 
 fn unusable(kind: &str, path: &Path, found: &fs::Metadata) -> Error {
     Error::new(format!(
-        "{} is not a {kind} that is the caller's alone (owner {}, mode {:o}): remove it",
+        "{} is not a {kind} that only the caller can use (owner {}, mode {:o}): remove it",
         path.display(),
         found.uid(),
         found.mode() & 0o7777

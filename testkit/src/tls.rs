@@ -1,4 +1,4 @@
-//! How a server does TLS.
+//! The TLS settings of a server.
 
 use std::fmt;
 
@@ -6,13 +6,13 @@ use crate::certificates::{Authority, Certificate, RevocationList};
 use crate::error::Error;
 use crate::setting::setting_line;
 
-/// Where things are in the data directory.
+/// The names of files in the data directory.
 const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";
 const AUTHORITIES: &str = "tls-ca.crt";
 const REVOKED: &str = "tls.crl";
 
-/// Versions of TLS. The names of `ssl_min_protocol_version`.
+/// Versions of TLS, with the names of `ssl_min_protocol_version`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum TlsVersion {
     /// TLS 1.0.
@@ -36,9 +36,9 @@ impl TlsVersion {
     }
 }
 
-/// A server's certificate, whom it trusts, and the versions that it speaks.
+/// A server's certificate, the authorities that it trusts, and the versions of TLS that it supports.
 ///
-/// A [`Certificate`] alone is one too: `builder.tls(&certificate)`.
+/// A [`Certificate`] alone can be used too: `builder.tls(&certificate)`.
 #[derive(Clone)]
 pub struct Tls {
     chain: String,
@@ -50,7 +50,7 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// With this certificate, the intermediates behind it, and its key. TLS 1.2 and later.
+    /// Uses this certificate, its intermediates, and its key. TLS 1.2 and later.
     #[must_use]
     pub fn new(certificate: &Certificate) -> Self {
         Self {
@@ -63,15 +63,15 @@ impl Tls {
         }
     }
 
-    /// Asks clients for a certificate, and trusts those of this root, and of each that is named by a further
-    /// call. Whether a client must have one is said in `pg_hba.conf`.
+    /// Asks clients for a certificate, and trusts those of this root. Further calls add
+    /// roots. `pg_hba.conf` says whether a client must have a certificate.
     #[must_use]
     pub fn client_authority(mut self, authority: &Authority) -> Self {
         self.authorities.push_str(authority.certificate().pem());
         self
     }
 
-    /// Refuses the certificates of clients that are on the list. There must be one of each authority in a
+    /// Refuses the certificates of clients that are on the list. There must be a list of each authority in a
     /// client's chain.
     #[must_use]
     pub fn client_revocation_list(mut self, list: &RevocationList) -> Self {
@@ -79,14 +79,14 @@ impl Tls {
         self
     }
 
-    /// The lowest version that is spoken.
+    /// Sets the lowest version.
     #[must_use]
     pub fn min_version(mut self, version: TlsVersion) -> Self {
         self.min = version;
         self
     }
 
-    /// The highest version that is spoken.
+    /// Sets the highest version.
     #[must_use]
     pub fn max_version(mut self, version: TlsVersion) -> Self {
         self.max = Some(version);
@@ -109,7 +109,7 @@ impl Tls {
         &self.authorities
     }
 
-    /// What goes into the data directory, for the server's user only.
+    /// Returns the files for the data directory, which only the server's user can read.
     pub(crate) fn files(&self) -> [(&'static str, &str); 4] {
         [
             (CERTIFICATE, &self.chain),
@@ -119,7 +119,7 @@ impl Tls {
         ]
     }
 
-    /// Lines of `postgresql.conf`. All of them, so that they undo those of another `Tls`.
+    /// Returns the lines of `postgresql.conf`. All are set, so that they replace those of another `Tls`.
     pub(crate) fn settings(&self) -> Result<String, Error> {
         let named = |name, contents: &str| if contents.is_empty() { "" } else { name };
         let settings = [

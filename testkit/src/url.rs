@@ -1,14 +1,14 @@
 //! Connection URLs.
 
-/// The address that everything listens on.
+/// The address on which all servers listen.
 pub(crate) const HOST: &str = "127.0.0.1";
 
-/// Over TCP.
+/// Returns a URL over TCP.
 pub(crate) fn tcp(port: u16, user: &str, password: Option<&str>, database: &str) -> String {
     format!("postgresql://{}@{HOST}:{port}/{}", login(user, password), percent(database))
 }
 
-/// Over the Unix socket in a directory.
+/// Returns a URL over the Unix socket in a directory.
 pub(crate) fn socket(
     dir: &str,
     port: u16,
@@ -27,7 +27,7 @@ fn login(user: &str, password: Option<&str>) -> String {
     }
 }
 
-/// RFC 3986: everything but the unreserved characters is encoded.
+/// Encodes everything but the unreserved characters of RFC 3986.
 fn percent(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_hold_any_character() {
+    fn urls_can_have_any_character() {
         assert_eq!(login("bob", None), "bob");
         assert_eq!(login("a@b", Some("ß:/?")), "a%40b:%C3%9F%3A%2F%3F");
         assert_eq!(tcp(7, "b", None, "c/d"), "postgresql://b@127.0.0.1:7/c%2Fd");

@@ -11,10 +11,10 @@ use std::process::{Command, Stdio};
 use crate::error::Error;
 use crate::files::open_directory;
 
-/// Users that root becomes, the first that exists. `PGBELL_TEST_USER` goes before them.
+/// Users that root runs servers as: the first that exists. `PGBELL_TEST_USER` has precedence.
 const PREFERRED: [&str; 2] = ["postgres", "nobody"];
 
-/// Whom server programs run as: the caller, or somebody else when the caller is root.
+/// The user of server programs: the caller, or another user if the caller is root.
 #[derive(Debug, Clone)]
 pub(crate) struct User {
     other: Option<Identity>,
@@ -38,7 +38,7 @@ impl User {
         match number(&["-u"]) {
             Some(0) => {}
             Some(_) => return Ok(Self::caller()),
-            None => return Err(Error::new("cannot tell who runs this process: `id -u` failed")),
+            None => return Err(Error::new("the user of this process is unknown: `id -u` failed")),
         }
         if let Some(name) = env::var_os("PGBELL_TEST_USER") {
             let name = name.to_string_lossy().into_owned();
@@ -58,17 +58,17 @@ impl User {
         }
     }
 
-    /// Whether the caller is root. Whoever is not known counts as root.
+    /// Returns whether the caller is root. An unknown caller counts as root.
     pub(crate) fn caller_is_root() -> bool {
         Self::caller_number().is_none_or(|number| number == 0)
     }
 
-    /// Number of the caller. `None` when it is not known.
+    /// Returns the user id of the caller. `None` if it is not known.
     pub(crate) fn caller_number() -> Option<u32> {
         number(&["-u"])
     }
 
-    /// Whether the server's user is not the caller.
+    /// Returns whether the server's user is not the caller.
     pub(crate) fn is_other(&self) -> bool {
         self.other.is_some()
     }
@@ -77,8 +77,8 @@ impl User {
         self.other.as_ref().map_or("the caller", |other| &other.name)
     }
 
-    /// A command as that user: its groups only, a plain environment, no input, away from the terminal's
-    /// signals (a process group of its own).
+    /// Returns a command that runs as that user, with only the groups of that user, a minimal environment, no input, and a
+    /// process group of its own, so that signals of the terminal do not reach it.
     pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         command.env_clear().current_dir("/").stdin(Stdio::null()).process_group(0);
@@ -89,23 +89,23 @@ impl User {
             }
         }
         if let Some(other) = &self.other {
-            // With a uid and no list of groups std empties the supplementary groups too.
+            // With a uid and no list of groups, std also clears the supplementary groups.
             command.uid(other.uid).gid(other.gid);
         }
         command
     }
 
-    /// Makes that user the owner of a directory, which is not a link to one.
+    /// Makes that user the owner of a directory. The path must not be a link.
     pub(crate) fn give(&self, path: &Path) -> Result<(), Error> {
         match &self.other {
             Some(other) => open_directory(path)
                 .and_then(|dir| fchown(dir, Some(other.uid), Some(other.gid)))
-                .map_err(Error::on("give away", path)),
+                .map_err(Error::on("change the owner of", path)),
             None => Ok(()),
         }
     }
 
-    /// Lets that user into a directory of root's, and no other user.
+    /// Allows that user, and no other user, to enter a directory of root.
     pub(crate) fn let_in(&self, path: &Path) -> io::Result<()> {
         let dir = open_directory(path)?;
         if let Some(other) = &self.other {
@@ -114,12 +114,12 @@ impl User {
         dir.set_permissions(PermissionsExt::from_mode(0o750))
     }
 
-    /// Number of the user's group, where the user is not the caller.
+    /// Returns the id of the user's group, if the user is not the caller.
     pub(crate) fn group(&self) -> Option<u32> {
         self.other.as_ref().map(|other| other.gid)
     }
 
-    /// Whether that user gets into the directory.
+    /// Returns whether that user can enter the directory.
     pub(crate) fn can_enter(&self, dir: &Path) -> bool {
         let mut probe = self.command("/bin/sh");
         probe.args(["-c", r#"cd -- "$1""#, "sh"]).arg(dir);
@@ -136,7 +136,7 @@ fn identity(name: &str) -> Option<Identity> {
     (uid != 0).then(|| Identity { name: name.to_owned(), uid, gid })
 }
 
-/// What `id` answers. The user database may be anything that the system's resolver knows.
+/// Returns what `id` prints, so that every user database of the system is used.
 fn number(arguments: &[&str]) -> Option<u32> {
     let output = Command::new("id").args(arguments).stdin(Stdio::null()).output().ok()?;
     if !output.status.success() {

@@ -232,7 +232,7 @@ fn a_directory_of_templates_that_others_can_enter_is_refused() {
     for mode in [0o770, 0o720, 0o701, 0o1777] {
         fs::set_permissions(&dir, Permissions::from_mode(mode)).unwrap();
         let error = refused(&dir);
-        assert!(error.contains("is not a directory that is the caller's alone"), "{error}");
+        assert!(error.contains("is not a directory that only the caller can use"), "{error}");
         assert!(error.contains(&format!("mode {mode:o}")), "{error}");
     }
     fs::set_permissions(&dir, Permissions::from_mode(0o700)).unwrap();
@@ -267,7 +267,7 @@ fn a_template_that_others_can_write_to_is_refused() {
     let refused = || start().unwrap_err().to_string();
     fs::set_permissions(&template, Permissions::from_mode(0o620)).unwrap();
     let error = refused();
-    assert!(error.contains("is not a file that is the caller's alone"), "{error}");
+    assert!(error.contains("is not a file that only the caller can use"), "{error}");
     fs::set_permissions(&template, Permissions::from_mode(0o600)).unwrap();
     if is_root() {
         chown(&template, Some(65_534), None).unwrap();

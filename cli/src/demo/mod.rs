@@ -1,4 +1,4 @@
-//! `pgbell demo`: a server, a listener and a writer, and whether all that was sent arrived.
+//! `pgbell demo`: starts a server, a listener and a writer, and checks that everything that was sent arrived.
 
 mod receiver;
 mod report;
@@ -15,8 +15,8 @@ use tokio::task::JoinSet;
 use crate::args::Demo;
 use crate::console;
 use crate::exit::{Exit, Failure};
-use crate::figures::grouped;
 use crate::json;
+use crate::numbers::grouped;
 use crate::record::push_visible;
 use crate::signals::Signals;
 use receiver::Receiver;
@@ -24,15 +24,15 @@ use report::Report;
 use server::Server;
 use writer::Writer;
 
-/// Most notifications that are sent one by one, each when the one before has arrived: what they take is
+/// The largest number of notifications that are sent one by one, each after the one before has arrived. They measure
 /// the latency of a listener that is not busy.
 const SINGLES_MAX: u64 = 1_000;
 
-/// Notifications of one transaction, for the rate.
+/// The number of notifications in one transaction, for the rate.
 const BATCH: u64 = 500;
 
 pub(crate) async fn run(args: Demo, signals: &mut Signals) -> Result<Exit, Failure> {
-    // A server that is being started when the program ends is cleared away by its guard.
+    // If the program ends while a server starts, the guard of the server removes it.
     let server = tokio::select! {
         exit = signals.recv() => return Ok(exit),
         server = Server::start(&args) => server?,
@@ -46,22 +46,22 @@ pub(crate) async fn run(args: Demo, signals: &mut Signals) -> Result<Exit, Failu
     ended
 }
 
-/// What is sent, in which form, and where.
+/// What is sent, how, and on which channels.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     /// Sequence numbers run from 1 to this.
     count: u64,
-    /// The first so many are sent one by one.
+    /// The number of notifications at the beginning that are sent one by one.
     singles: u64,
     channel: String,
-    /// Tells the receiver that everything was sent.
+    /// The channel of the notification that marks the end.
     end: String,
-    /// What the stamps in the payloads count from, in nanoseconds.
+    /// The instant from which the stamps in the payloads count, in nanoseconds.
     origin: Instant,
 }
 
 impl Plan {
-    /// `process_id` is the writer's: no two sessions of a server have the same.
+    /// Makes a plan with channels of its own. `process_id` is that of the writer: it is unique among the sessions of a server.
     fn new(count: u64, process_id: i32) -> Self {
         Self {
             count,
@@ -72,7 +72,7 @@ impl Plan {
         }
     }
 
-    /// Nanoseconds since the origin, on the monotonic clock.
+    /// Returns the nanoseconds since the origin, on the monotonic clock.
     fn stamp(&self) -> u64 {
         u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
@@ -110,7 +110,7 @@ async fn show(args: &Demo, server: &Server) -> Result<Exit, Failure> {
     Ok(Exit::Loss)
 }
 
-/// A line of the demonstration, in which a server may have words. Nothing depends on somebody reading it.
+/// Prints a line of the demo. Text of a server in it is escaped. A closed stdout is no error.
 fn say(line: &str) {
     let mut text = Vec::with_capacity(line.len() + 1);
     push_visible(line, &mut text);

@@ -12,28 +12,28 @@ use super::writer::Sent;
 use super::{Plan, say};
 use crate::args::Format;
 use crate::exit::{Exit, Failure};
-use crate::figures::{grouped, per_second, rate};
+use crate::numbers::{grouped, per_second, rate};
 use crate::record;
 
-/// How long the next notification may take before the rest counts as lost.
+/// The longest time until the next notification. After it the rest counts as lost.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
-/// Digits of a latency that are kept.
+/// The significant digits of a latency.
 const LATENCY_DIGITS: u8 = 3;
 
-/// How many lines of progress there are.
+/// The number of progress lines.
 const STEPS: u64 = 5;
 
 pub(crate) struct Receiver {
     listener: Listener,
     plan: Plan,
     tally: Tally,
-    /// Nanoseconds from before the send to after the receipt, of those that were sent one by one.
+    /// Nanoseconds from before the send to after the receipt, of the notifications that were sent one by one.
     latency: Histogram<u64>,
     lagged: u64,
     gaps: u64,
     last: Instant,
-    /// How many arrived, for the writer.
+    /// The number that arrived, for the writer.
     arrived: watch::Sender<u64>,
     /// Whether to show what arrives.
     shown: bool,
@@ -45,7 +45,7 @@ pub(crate) struct Received {
     pub(crate) latency: Histogram<u64>,
     pub(crate) lagged: u64,
     pub(crate) gaps: u64,
-    /// When the last one did.
+    /// When the last notification arrived.
     pub(crate) last: Instant,
 }
 
@@ -66,12 +66,12 @@ impl Receiver {
         })
     }
 
-    /// How many have arrived, as it changes.
+    /// Returns a watch of the number that have arrived.
     pub(crate) fn watch(&self) -> watch::Receiver<u64> {
         self.arrived.subscribe()
     }
 
-    /// Receives until the writer's end has arrived, or nothing more comes. Returns what was sent.
+    /// Receives until the writer's end notification has arrived, or no more notifications arrive. Returns what was sent.
     pub(crate) async fn run(
         &mut self,
         writing: &mut JoinSet<Result<Sent, Failure>>,
@@ -80,7 +80,7 @@ impl Receiver {
         loop {
             tokio::select! {
                 batch = tokio::time::timeout(SILENCE_MAX, self.listener.recv_batch()) => {
-                    // What has not come by now never will.
+                    // After this time the rest counts as lost.
                     let Ok(batch) = batch else { break };
                     let batch = batch.map_err(|error| Failure::running(&error))?;
                     let seen = Seen {
@@ -105,14 +105,14 @@ impl Receiver {
                         break;
                     }
                 }
-                // Its failure is told at once.
+                // A failure of the writer ends the demo at once.
                 Some(ended) = writing.join_next() => sent = Some(written(ended)?),
             }
         }
         match (sent, writing.join_next().await) {
             (Some(sent), _) => Ok(sent),
             (None, Some(ended)) => written(ended),
-            (None, None) => Err(Failure::new(Exit::Runtime, "the writer is gone")),
+            (None, None) => Err(Failure::new(Exit::Runtime, "the writer has no result")),
         }
     }
 
@@ -139,17 +139,17 @@ impl Receiver {
     }
 }
 
-/// The moment at which a batch is looked at.
+/// The context in which a batch is counted: the time of its receipt.
 struct Seen<'a> {
     at: Instant,
-    /// The same, on the scale of the payloads.
+    /// The same time in nanoseconds since the plan's origin, as in the payloads.
     stamp: u64,
     plan: &'a Plan,
     shown: bool,
 }
 
 impl Seen<'_> {
-    /// Takes in a batch. Whether the writer's end was in it.
+    /// Counts a batch. Returns whether the writer's end notification was in it.
     fn take(&self, batch: &Batch<'_>, tally: &mut Tally, latency: &mut Histogram<u64>) -> bool {
         if self.shown && tally.received() == 0 {
             let mut text = Vec::new();
@@ -167,7 +167,7 @@ impl Seen<'_> {
             tally.take(parsed.map(|(sequence, _)| sequence));
             if let Some((_, stamp)) = parsed.filter(|(sequence, _)| *sequence <= self.plan.singles)
             {
-                // It resizes itself: every value fits.
+                // The histogram resizes itself, so every value fits.
                 let _ = latency.record(self.stamp.saturating_sub(stamp));
             }
         }
@@ -175,7 +175,7 @@ impl Seen<'_> {
     }
 }
 
-/// `sequence stamp`.
+/// Parses a payload of the form `sequence stamp`.
 fn parse(notification: &NotificationRef<'_>) -> Option<(u64, u64)> {
     let (sequence, stamp) = notification.payload().split_once(' ')?;
     Some((sequence.parse().ok()?, stamp.parse().ok()?))

@@ -1,4 +1,4 @@
-//! What the demo found, for a person and for a machine.
+//! The result of the demo, for people and as JSON.
 
 use std::time::Duration;
 
@@ -7,25 +7,25 @@ use serde::Serialize;
 use super::receiver::Received;
 use super::writer::{Counted, Session};
 use super::{BATCH, Plan};
-use crate::figures::{counted, grouped, per_second, rate, seconds};
+use crate::numbers::{counted, grouped, per_second, rate, seconds};
 
-/// The object that `--json` prints. Keys stay; more may come.
+/// The object that `--json` prints. Later versions keep these keys and may add others.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     /// `PostgreSQL 15.18` or `loopback`.
     server: String,
-    /// What the server calls its version.
+    /// The version that the server reports.
     server_version: Option<String>,
     pgbell_version: &'static str,
     sent: u64,
     received: u64,
-    /// What the writer counts in its table, or the loopback backend. `null` when the rows of the table
-    /// are not those that were written.
+    /// The count of the writer's table, or of the loopback backend. `null` if the rows of the table are not those
+    /// that were written.
     committed: Option<u64>,
     lost: u64,
     duplicated: u64,
     out_of_order: u64,
-    /// Arrived and was never sent.
+    /// Notifications that arrived and were never sent.
     unexpected: u64,
     lagged: u64,
     gaps: u64,
@@ -34,21 +34,21 @@ pub(crate) struct Report {
     notifications_per_second: f64,
     latency_us: Latency,
     batches: Batches,
-    /// As `pg_hba.conf` names it.
+    /// The authentication method, with its name in `pg_hba.conf`.
     auth: Option<String>,
 }
 
-/// From before the send to after the receipt, of those that were sent one by one.
+/// The time from before the send to after the receipt, of the notifications that were sent one by one.
 #[derive(Debug, Serialize)]
 struct Latency {
     p50: f64,
     p99: f64,
     max: f64,
-    /// How many that were.
+    /// The number of these notifications.
     samples: u64,
 }
 
-/// Those that were sent many in a transaction.
+/// The notifications that were sent many in one transaction.
 #[derive(Debug, Serialize)]
 struct Batches {
     notifications: u64,
@@ -101,7 +101,7 @@ impl Report {
         }
     }
 
-    /// Whether everything that was sent arrived once and in order, by both counts.
+    /// Returns whether everything that was sent arrived once and in order, by both counts.
     pub(crate) fn is_good(&self) -> bool {
         let defects = [
             self.lost,
@@ -223,8 +223,8 @@ mod tests {
             let mut report = report();
             defect(&mut report);
             assert!(!report.is_good(), "{i}");
-            let told = report.lines().join("\n");
-            assert!(!told.contains("every notification arrived"), "{i}: {told}");
+            let lines = report.lines().join("\n");
+            assert!(!lines.contains("every notification arrived"), "{i}: {lines}");
         }
     }
 }

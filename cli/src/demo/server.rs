@@ -1,4 +1,4 @@
-//! The demo's server: a throw-away PostgreSQL, the crate's own backend, or one of the user's.
+//! The demo's server: a temporary PostgreSQL, the crate's own backend, or the user's server.
 
 use std::fs::File;
 use std::io::Read;
@@ -12,13 +12,13 @@ use crate::connect;
 use crate::console;
 use crate::exit::{Exit, Failure};
 
-/// The role that listens and sends. It has the rights of every role, and no other.
+/// The role that listens and sends. It has only the rights that every role has.
 const USER: &str = "demo";
 
-/// Random bytes of a throw-away password.
+/// The number of random bytes of a temporary password.
 const PASSWORD_BYTES: usize = 16;
 
-// No `Debug`: the passwords.
+// No `Debug`, because of the passwords.
 pub(crate) enum Server {
     Throwaway { cluster: Cluster, password: String },
     Loopback { server: testing::Server, password: String },
@@ -42,7 +42,7 @@ impl Server {
         if args.server == DemoServer::Postgres {
             let mut lines = why.lines().map(str::to_owned);
             let failure = Failure::new(Exit::Connect, lines.next().unwrap_or_default());
-            // The end of the server's log, when there is one.
+            // The end of the server's log, if there is one.
             lines.for_each(|line| console::line(&line));
             return Err(failure);
         }
@@ -51,9 +51,9 @@ impl Server {
         Self::loopback().await
     }
 
-    /// The inner error says why there is no PostgreSQL.
+    /// Starts a temporary PostgreSQL. The inner error says why there is none.
     async fn throwaway() -> Result<Result<Self, String>, Failure> {
-        // Every user of the machine could log in otherwise. The superuser's password is random too, and not used.
+        // Without a password every user of the machine could log in. The superuser's password is random too, and not used.
         let password = password()?;
         let sql = format!("CREATE ROLE {USER} LOGIN PASSWORD '{password}'");
         let builder = Cluster::builder().auth(Auth::ScramSha256).init_sql(sql);
@@ -86,11 +86,11 @@ impl Server {
         }
     }
 
-    /// A URL of a server that was started here.
+    /// Parses the URL of a server that was started here.
     fn parse(url: &str) -> Result<Config, Failure> {
         let failed =
             |error: pgbell::config::ConfigError| Failure::new(Exit::Runtime, error.to_string());
-        // PGHOSTADDR and the like are about the user's servers: what is set is not looked up there.
+        // PGHOSTADDR and similar variables are for the user's servers. A parameter that is set here is not read from them.
         let settings = [
             ("hostaddr", "127.0.0.1"),
             ("sslmode", "disable"),
@@ -105,7 +105,7 @@ impl Server {
             .map_err(failed)
     }
 
-    /// `PostgreSQL 15.18`, or `loopback`.
+    /// Returns the name of the server: `PostgreSQL 15.18`, or `loopback`.
     pub(crate) fn name(&self, version: Option<&str>) -> String {
         if let Self::Loopback { .. } = self {
             return "loopback".to_owned();
@@ -114,11 +114,11 @@ impl Server {
         format!("PostgreSQL {}", number.unwrap_or("of unknown version"))
     }
 
-    /// Where it comes from.
+    /// Returns a text that says where the server comes from.
     pub(crate) fn origin(&self) -> String {
         match self {
             Self::Throwaway { cluster, .. } => format!(
-                "a throw-away one of {} on 127.0.0.1:{}",
+                "a temporary one of {} on 127.0.0.1:{}",
                 cluster.installation().bin().display(),
                 cluster.port()
             ),
@@ -129,12 +129,12 @@ impl Server {
         }
     }
 
-    /// Whether it can keep a table, so that the writer counts in the database.
+    /// Returns whether the server has tables, so that the writer can count in the database.
     pub(crate) fn has_tables(&self) -> bool {
         !matches!(self, Self::Loopback { .. })
     }
 
-    /// What the loopback backend counted as committed on a channel.
+    /// Returns the number of notifications that the loopback backend committed on a channel.
     pub(crate) fn committed(&self, channel: &str) -> Option<u64> {
         match self {
             Self::Loopback { server, .. } => Some(server.count(channel).committed),
@@ -142,7 +142,7 @@ impl Server {
         }
     }
 
-    /// Ends it; nothing is left of it when this returns.
+    /// Stops the server. Its files are removed when this returns.
     pub(crate) async fn stop(self) {
         match self {
             Self::Throwaway { cluster, .. } => {
@@ -155,7 +155,7 @@ impl Server {
     }
 }
 
-/// A random password.
+/// Returns a random password.
 fn password() -> Result<String, Failure> {
     let mut bytes = [0; PASSWORD_BYTES];
     File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes)).map_err(

@@ -1,6 +1,6 @@
-//! Whether every sequence number arrived once and in order.
+//! A count of the sequence numbers that arrived: each one must arrive once and in order.
 
-/// Which of `1..=count` arrived, and how.
+/// The sequence numbers of `1..=count` that arrived, and the defects.
 #[derive(Debug)]
 pub(crate) struct Tally {
     /// By sequence number, from 1.
@@ -24,12 +24,12 @@ impl Tally {
         }
     }
 
-    /// Takes in a sequence number; `None` for a payload that has none.
+    /// Counts a sequence number; `None` for a payload that has none.
     pub(crate) fn take(&mut self, sequence: Option<u64>) {
         self.received += 1;
-        let place = sequence.and_then(|sequence| sequence.checked_sub(1));
-        let place = place.and_then(|place| usize::try_from(place).ok());
-        let Some((seen, sequence)) = place.and_then(|at| self.seen.get_mut(at)).zip(sequence)
+        let index = sequence.and_then(|sequence| sequence.checked_sub(1));
+        let index = index.and_then(|index| usize::try_from(index).ok());
+        let Some((seen, sequence)) = index.and_then(|at| self.seen.get_mut(at)).zip(sequence)
         else {
             self.unexpected += 1;
             return;
@@ -42,7 +42,7 @@ impl Tally {
         self.highest = self.highest.max(sequence);
     }
 
-    /// Everything that arrived, wanted or not.
+    /// Returns the number of all notifications that arrived, unexpected ones too.
     pub(crate) fn received(&self) -> u64 {
         self.received
     }
@@ -59,7 +59,7 @@ impl Tally {
         self.out_of_order
     }
 
-    /// Payloads that were never sent.
+    /// Returns the number of payloads that were never sent.
     pub(crate) fn unexpected(&self) -> u64 {
         self.unexpected
     }
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_defect_is_counted_as_what_it_is() {
+    fn every_kind_of_defect_is_counted() {
         // Arrived, then: lost, duplicated, out of order, unexpected.
         for (arrived, expected) in [
             (&[Some(1), Some(2), Some(3)][..], [0, 0, 0, 0]),

@@ -1,4 +1,4 @@
-//! The demo's second connection: sends one by one, then in transactions, and knows what it committed.
+//! The demo's second connection: sends one by one, then in transactions, and counts what it committed.
 
 use std::time::{Duration, Instant};
 
@@ -15,13 +15,13 @@ use crate::exit::{Exit, Failure};
 const BIGINT: u32 = 20;
 const TEXT: u32 = 25;
 
-/// How long one notification may take before the next is sent all the same.
+/// The longest time to wait for a notification before the next one is sent.
 const ARRIVAL_MAX: Duration = Duration::from_secs(5);
 
-/// Gone with the session, whatever ends it.
+/// Creates a table that the server removes at the end of the session.
 const CREATE: &str = "CREATE TEMP TABLE pgbell_demo (sequence bigint PRIMARY KEY)";
 
-/// A row and its notification in one transaction: what was committed can be counted afterwards.
+/// Writes rows and their notifications in one transaction, so that committed notifications can be counted afterwards.
 const WRITE: &str = "\
     WITH written AS ( \
         INSERT INTO pg_temp.pgbell_demo SELECT s FROM generate_series($1, $2) AS s \
@@ -32,16 +32,16 @@ const WRITE: &str = "\
 
 const COUNT: &str = "SELECT count(*), coalesce(max(sequence), 0) FROM pg_temp.pgbell_demo";
 
-// Both are about to be moved into a task once.
+// A value is moved only once, into a task.
 #[allow(clippy::large_enum_variant)]
 pub(crate) enum Writer {
-    /// Into a table of the database too.
+    /// Writes into a table of the database too.
     Counted(Connection),
-    /// Only notifications; the backend counts them.
+    /// Sends only notifications; the backend counts them.
     Plain(Notifier),
 }
 
-/// What the server says of itself and of the session.
+/// Facts about the server and the session.
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) version: Option<String>,
@@ -56,16 +56,16 @@ pub(crate) struct Sent {
     pub(crate) since: Instant,
     /// When the first transaction of the batches was sent.
     pub(crate) batches_since: Instant,
-    /// Rows in the table and the highest of them, when there is a table.
+    /// The number of rows in the table and the highest sequence number, if there is a table.
     pub(crate) rows: Option<(u64, u64)>,
 }
 
 impl Sent {
-    /// The count of the other side: of the table, else of the backend.
+    /// Adds the count of the server: of the table, else of the backend.
     pub(crate) fn count(self, server: &Server, plan: &Plan) -> Counted {
         let committed = match self.rows {
             Some((rows, highest)) if highest == rows => Some(rows),
-            // Rows without their neighbours: nothing that one number could tell.
+            // Rows are missing in between, so the number of rows means nothing.
             Some(_) => None,
             None => server.committed(&plan.channel),
         };
@@ -73,7 +73,7 @@ impl Sent {
     }
 }
 
-/// What was sent, with what the other side says of it.
+/// What was sent, and what the server counted.
 #[derive(Debug)]
 pub(crate) struct Counted {
     pub(crate) since: Instant,
@@ -87,7 +87,7 @@ impl Writer {
         let connecting = |error: Error| Failure::connecting(&error);
         let mut connection = Connection::connect(&config).await.map_err(connecting)?;
         let process_id = connection.process_id().ok_or_else(|| {
-            Failure::new(Exit::Connect, "the server told no process id: is it behind a pooler?")
+            Failure::new(Exit::Connect, "the server sent no process id: is it behind a pooler?")
         })?;
         let mut session = Session {
             version: connection.parameter("server_version").map(str::to_owned),
@@ -104,7 +104,7 @@ impl Writer {
         Ok((Self::Plain(notifier), session))
     }
 
-    /// Sends everything, then the end, then counts.
+    /// Sends everything, then the end notification, then counts the rows.
     pub(crate) async fn run(
         mut self,
         plan: Plan,
@@ -112,7 +112,7 @@ impl Writer {
     ) -> Result<Sent, Failure> {
         let running = |error: Error| Failure::running(&error);
         let since = Instant::now();
-        // What did not arrive is waited for once; the receiver counts it.
+        // After one notification that did not arrive there are no more waits. The receiver counts the lost ones.
         let mut lost = false;
         for sequence in 1..=plan.singles {
             self.send(&plan, sequence, sequence).await.map_err(running)?;
@@ -186,7 +186,7 @@ impl Writer {
 }
 
 impl Counted {
-    /// Time of everything and of the batches alone, up to the last arrival.
+    /// Returns the time of everything and the time of the batches alone, up to the last arrival.
     pub(crate) fn times(&self, last: Instant) -> (Duration, Duration) {
         (
             last.saturating_duration_since(self.since),

@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 
 use pgbell_testkit::{Auth, Cluster};
 
-/// The server of all tests of one binary. Without one they fail, with the line that says how to get it.
+/// The server of all tests of one binary. If none is installed, the tests fail with a text that says how to install one.
 pub(crate) fn cluster() -> &'static Cluster {
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();
     CLUSTER.get_or_init(|| {
@@ -18,12 +18,12 @@ pub(crate) fn cluster() -> &'static Cluster {
     })
 }
 
-/// The program, with nothing of the caller's environment that chooses a server.
+/// The program, without the environment variables that choose a server.
 pub(crate) fn pgbell() -> Command {
     without_server(Command::new(env!("CARGO_BIN_EXE_pgbell")))
 }
 
-/// A command with nothing of the caller's environment that chooses a server.
+/// Removes the environment variables that choose a server from a command.
 pub(crate) fn without_server(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("PG") && !name.to_string_lossy().starts_with("PGBELL")
@@ -47,7 +47,7 @@ pub(crate) fn run(command: &mut Command) -> (i32, String, String) {
     ended(&command.output().unwrap())
 }
 
-/// Runs to the end with this on stdin.
+/// Runs to the end with this input on stdin.
 pub(crate) fn run_with_input(command: &mut Command, input: &[u8]) -> (i32, String, String) {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
@@ -61,7 +61,7 @@ pub(crate) fn run_with_input(command: &mut Command, input: &[u8]) -> (i32, Strin
 
 fn ended(output: &Output) -> (i32, String, String) {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-    // Ended by a signal it has no code, which is as good as a wrong one.
+    // A program that is ended by a signal has no code.
     (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
 }
 
@@ -71,7 +71,7 @@ pub(crate) fn notify(channel: &str, lines: &str) {
     assert_eq!(ended, (0, String::new(), String::new()));
 }
 
-/// A program that runs.
+/// A running program.
 pub(crate) struct Running {
     child: Child,
     stdout: Option<BufReader<ChildStdout>>,
@@ -103,7 +103,7 @@ impl Running {
         line(&mut self.stderr)
     }
 
-    /// Nobody reads its stdout any more.
+    /// Closes the reader of its stdout.
     pub(crate) fn close_stdout(&mut self) {
         self.stdout = None;
     }
@@ -128,7 +128,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // A test that failed leaves it running otherwise.
+        // Otherwise a failed test leaves the program running.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,4 +1,4 @@
-//! Who issues certificates and takes them back.
+//! Authorities: they issue certificates and revoke them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,14 +11,14 @@ use super::leaf::{Ca, Leaf, Request};
 use super::{Area, openssl};
 use crate::error::Error;
 
-/// Something that issues certificates: a root or an intermediate.
+/// An authority that issues certificates: a root or an intermediate.
 #[derive(Debug, Clone)]
 pub struct Authority {
     certificate: Certificate,
     key: Key,
-    /// PEM of what a server shows beside its leaf: this authority and those above it, the root left out.
+    /// PEM of the certificates that a server presents with its leaf: this authority and those above it, without the root.
     intermediates: String,
-    /// The command's list of what it issued is written by one at a time.
+    /// The command's list of issued certificates must be written by one thread at a time.
     busy: Arc<Mutex<()>>,
 }
 
@@ -27,7 +27,7 @@ impl Authority {
         Self { certificate, key, intermediates, busy: Arc::new(Mutex::new(())) }
     }
 
-    /// An authority below this one.
+    /// Makes an authority below this one.
     ///
     /// # Errors
     /// As [`Certificates::authority`](super::Certificates::authority).
@@ -38,34 +38,34 @@ impl Authority {
         Ok(Self::new(certificate, ca.key, intermediates))
     }
 
-    /// A certificate of a server or of a client.
+    /// Issues a certificate of a server or of a client.
     ///
     /// # Errors
-    /// As [`Certificates::authority`](super::Certificates::authority), and when the signature does not go with this authority's key.
+    /// As [`Certificates::authority`](super::Certificates::authority), and if the signature does not fit this authority's key.
     pub fn issue(&self, leaf: &Leaf) -> Result<Certificate, Error> {
         self.sign(&leaf.request(false)?)
     }
 
-    /// The authority's own certificate: what others trust.
+    /// Returns the authority's own certificate, which others trust.
     #[must_use]
     pub fn certificate(&self) -> &Certificate {
         &self.certificate
     }
 
-    /// Takes back a certificate that this authority issued. The lists that are made from then on name it.
+    /// Revokes a certificate that this authority issued. Lists that are made afterwards contain it.
     ///
     /// # Errors
-    /// When it is revoked already.
+    /// If it is revoked already.
     pub fn revoke(&self, certificate: &Certificate) -> Result<(), Error> {
         let _alone = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
         let path = openssl::text(certificate.path())?;
         openssl::run(&self.certificate.dir, &["ca", "-batch", "-revoke", path])
     }
 
-    /// The list of what is revoked.
+    /// Makes the list of revoked certificates.
     ///
     /// # Errors
-    /// What the `openssl` command says.
+    /// If the `openssl` command fails.
     pub fn revocation_list(&self) -> Result<RevocationList, Error> {
         let number = self.certificate.area.next.fetch_add(1, Ordering::Relaxed);
         let path = self.certificate.dir.join(format!("revoked-{number}.pem"));
@@ -87,7 +87,7 @@ impl Authority {
 /// A list of revoked certificates.
 #[derive(Debug, Clone)]
 pub struct RevocationList {
-    /// The file is there as long as this.
+    /// Keeps the file.
     _area: Arc<Area>,
     path: PathBuf,
     pem: String,

@@ -1,4 +1,4 @@
-//! A certificate in files.
+//! A certificate and its files.
 
 use std::fmt;
 use std::fs;
@@ -40,13 +40,13 @@ impl Certificate {
         &self.path
     }
 
-    /// The file of the certificate and the intermediates that lead to its root, which is left out.
+    /// Returns the file of the certificate and the intermediates below its root, without the root.
     #[must_use]
     pub fn chain_path(&self) -> &Path {
         &self.chain_path
     }
 
-    /// The file of the key (PKCS #8, mode 0600, the caller's).
+    /// Returns the file of the key (PKCS #8, mode 0600, owned by the caller).
     #[must_use]
     pub fn key_path(&self) -> &Path {
         &self.key_path
@@ -58,7 +58,7 @@ impl Certificate {
         &self.pem
     }
 
-    /// The certificate and the intermediates that lead to its root, which is left out.
+    /// Returns the certificate and the intermediates below its root, without the root.
     #[must_use]
     pub fn chain_pem(&self) -> &str {
         &self.chain_pem

@@ -6,20 +6,20 @@ use crate::error::Error;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Key {
-    /// ECDSA on the curve P-256. Quick to make.
+    /// ECDSA on the curve P-256. It is made quickly.
     #[default]
     P256,
     /// ECDSA on the curve P-384.
     P384,
     /// ECDSA on the curve P-521.
     P521,
-    /// Ed25519. What it signs has no hash, so that `tls-server-end-point` is undefined.
+    /// Ed25519. Its signatures have no hash, so `tls-server-end-point` is undefined.
     Ed25519,
-    /// RSA of 2048 bits. It takes some tenths of a second to make one.
+    /// RSA of 2048 bits. It takes a few tenths of a second to make one.
     Rsa2048,
     /// RSA of 1024 bits, which is too short for any use today.
     Rsa1024,
-    /// RSA of 2048 bits for signatures of RSASSA-PSS alone.
+    /// RSA of 2048 bits, only for signatures of RSASSA-PSS.
     RsaPss2048,
     /// Ed448.
     Ed448,
@@ -47,7 +47,7 @@ impl Key {
         }
     }
 
-    /// What a leaf with such a key may be used for: an RSA key also to carry another key.
+    /// Returns the key usage of a leaf with such a key. An RSA key may also encrypt another key.
     pub(super) fn usage(self) -> &'static str {
         match self {
             Self::Rsa2048 | Self::Rsa1024 => "digitalSignature,keyEncipherment",
@@ -56,7 +56,7 @@ impl Key {
     }
 }
 
-/// How an issuer signs a certificate: the hash, with RSA also the padding.
+/// How an issuer signs a certificate: the hash, and with RSA the padding.
 ///
 /// Together with the issuer's [`Key`] this is the certificate's `signatureAlgorithm`, from which the channel
 /// binding `tls-server-end-point` takes its hash.
@@ -82,14 +82,14 @@ pub enum Signature {
 }
 
 impl Signature {
-    /// Arguments of `openssl ca`, for an issuer with that key. Without a choice it is SHA-256, and with
-    /// Ed25519 what that key does by itself.
+    /// Returns arguments of `openssl ca`, for an issuer with that key. The default is SHA-256, and with
+    /// Ed25519 the only signature of that key.
     pub(super) fn options(
         choice: Option<Self>,
         issuer: Key,
     ) -> Result<&'static [&'static str], Error> {
         const PSS: &str = "rsa_padding_mode:pss";
-        // As long as the hash: what RFC 8446 asks for.
+        // As long as the hash, as RFC 8446 demands.
         const SALT: &str = "rsa_pss_saltlen:-1";
         let Some(signature) = choice else {
             return Ok(if matches!(issuer, Key::Ed25519 | Key::Ed448) {
@@ -100,7 +100,7 @@ impl Signature {
         };
         match (signature, issuer) {
             (_, Key::Ed25519 | Key::Ed448 | Key::RsaPss2048) => Err(Error::new(format!(
-                "an issuer with such a key ({issuer:?}) signs in one way only, not with {signature:?}: leave the \
+                "an issuer with such a key ({issuer:?}) has one kind of signature, which is not {signature:?}: leave the \
                  signature out"
             ))),
             (

@@ -1,16 +1,16 @@
-//! What a certificate is to say.
+//! Descriptions of certificates.
 
 use std::net::IpAddr;
 
 use super::key::{Key, Signature};
 use crate::error::Error;
 
-/// Not before and not after. Fixed, so that nothing here reads a clock.
+/// Not before and not after. Fixed, so that no clock is read.
 const VALID: [&str; 2] = ["20200101000000Z", "20991231235959Z"];
 const EXPIRED: [&str; 2] = ["20200101000000Z", "20210101000000Z"];
 const NOT_YET_VALID: [&str; 2] = ["20980101000000Z", "20991231235959Z"];
 
-/// Describes an authority. A plain name is one too: `certificates.authority("root")`.
+/// Describes an authority. A name alone is a description too: `certificates.authority("root")`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ca {
     pub(super) name: String,
@@ -21,7 +21,7 @@ pub struct Ca {
 }
 
 impl Ca {
-    /// An authority of that common name, with a key of the default kind.
+    /// Describes an authority with this common name and a key of the default kind.
     #[must_use]
     pub fn new(name: impl Into<String>) -> Self {
         Self {
@@ -36,20 +36,20 @@ impl Ca {
         }
     }
 
-    /// The kind of its key, and so of all signatures that it gives.
+    /// Sets the kind of its key, and so of all its signatures.
     #[must_use]
     pub fn key(mut self, key: Key) -> Self {
         self.key = key;
         self
     }
 
-    /// Without `basicConstraints`: it issues certificates, and is not entitled to.
+    /// Leaves out `basicConstraints`: it issues certificates, but is not allowed to.
     #[must_use]
     pub fn without_constraints(self) -> Self {
         self.extensions("")
     }
 
-    /// Other extensions in place of `basicConstraints` and `keyUsage`: lines of the `openssl` command's
+    /// Sets other extensions in place of `basicConstraints` and `keyUsage`: lines of the `openssl` command's
     /// configuration, such as `basicConstraints = critical,CA:TRUE,pathlen:0`.
     #[must_use]
     pub fn extensions(mut self, lines: impl Into<String>) -> Self {
@@ -57,7 +57,7 @@ impl Ca {
         self
     }
 
-    /// Of X.509 version 1, which has no extensions.
+    /// Makes it a certificate of X.509 version 1, which has no extensions.
     #[must_use]
     pub fn version_1(mut self) -> Self {
         self.extensions = None;
@@ -105,7 +105,7 @@ enum Name {
 }
 
 impl Leaf {
-    /// For a server of that host name or IP address, which is the common name as well.
+    /// Describes a certificate for a server with this host name or IP address, which is the common name too.
     #[must_use]
     pub fn server(name: impl Into<String>) -> Self {
         let name = name.into();
@@ -116,7 +116,8 @@ impl Leaf {
         }
     }
 
-    /// For a client of that common name: with the method `cert` its role, unless a map says otherwise.
+    /// Describes a certificate for a client with this common name. With the method `cert` it is the role, unless a map says
+    /// otherwise.
     #[must_use]
     pub fn client(common_name: impl Into<String>) -> Self {
         Self::new(common_name.into(), "clientAuth")
@@ -135,14 +136,14 @@ impl Leaf {
         }
     }
 
-    /// Another common name. The alternative names stay.
+    /// Sets another common name. The alternative names stay.
     #[must_use]
     pub fn common_name(mut self, name: impl Into<String>) -> Self {
         self.common_name = name.into();
         self
     }
 
-    /// One more alternative name of type dNSName, as it is: a wildcard, the text of an IP address, a name
+    /// Adds an alternative name of type dNSName, unchanged: for example a wildcard, the text of an IP address, or a name
     /// with a NUL in it.
     #[must_use]
     pub fn dns_name(mut self, name: impl Into<String>) -> Self {
@@ -150,35 +151,35 @@ impl Leaf {
         self
     }
 
-    /// One more alternative name of type iPAddress.
+    /// Adds an alternative name of type iPAddress.
     #[must_use]
     pub fn ip_address(mut self, address: impl Into<IpAddr>) -> Self {
         self.names.push(Name::Ip(address.into()));
         self
     }
 
-    /// Takes all alternative names away: the common name remains.
+    /// Removes all alternative names. The common name remains.
     #[must_use]
     pub fn without_names(mut self) -> Self {
         self.names.clear();
         self
     }
 
-    /// The kind of its key. P-256 by default.
+    /// Sets the kind of its key. P-256 by default.
     #[must_use]
     pub fn key(mut self, key: Key) -> Self {
         self.key = key;
         self
     }
 
-    /// An authority that a server shows as its own certificate: what `openssl req -x509` makes of nothing.
+    /// Makes it an authority that a server presents as its own certificate, as `openssl req -x509` makes by default.
     #[must_use]
     pub fn as_authority(mut self) -> Self {
         self.authority = true;
         self
     }
 
-    /// Other extensions in place of `basicConstraints`, `keyUsage` and `extendedKeyUsage`: lines of the `openssl`
+    /// Sets other extensions in place of `basicConstraints`, `keyUsage` and `extendedKeyUsage`: lines of the `openssl`
     /// command's configuration. The alternative names stay.
     #[must_use]
     pub fn extensions(mut self, lines: impl Into<String>) -> Self {
@@ -213,26 +214,26 @@ impl Leaf {
     }
 }
 
-/// The methods that authorities and other certificates have in common.
+/// The methods that [`Ca`] and [`Leaf`] have in common.
 macro_rules! signed {
     ($kind:ident) => {
         impl $kind {
-            /// How the issuer signs it; the issuer of a root is the root. By default as the issuer's key does: with
-            /// SHA-256, without a hash with Ed25519.
+            /// Sets how the issuer signs it; the issuer of a root is the root. The default depends on the issuer's key:
+            /// SHA-256, or no hash with Ed25519.
             #[must_use]
             pub fn signature(mut self, signature: Signature) -> Self {
                 self.signature = Some(signature);
                 self
             }
 
-            /// Valid until the end of the year 2020.
+            /// Makes it valid until the end of the year 2020.
             #[must_use]
             pub fn expired(mut self) -> Self {
                 self.dates = EXPIRED;
                 self
             }
 
-            /// Valid from the year 2098 on.
+            /// Makes it valid from the year 2098 on.
             #[must_use]
             pub fn not_yet_valid(mut self) -> Self {
                 self.dates = NOT_YET_VALID;
@@ -245,18 +246,18 @@ macro_rules! signed {
 signed!(Ca);
 signed!(Leaf);
 
-/// A certificate in the words of the `openssl` command.
+/// A certificate as the `openssl` command describes it.
 pub(super) struct Request<'a> {
     common_name: &'a str,
     pub(super) key: Key,
     pub(super) signature: Option<Signature>,
     pub(super) dates: [&'static str; 2],
-    /// Lines of its configuration. Without any the certificate is of version 1.
+    /// Lines of the command's configuration. Without any the certificate is of version 1.
     pub(super) extensions: String,
 }
 
 impl Request<'_> {
-    /// The argument of `-subj`. A backslash takes the next character as it is.
+    /// Returns the argument of `-subj`. A backslash escapes the next character.
     pub(super) fn subject(&self) -> Result<String, Error> {
         if self.common_name.is_empty() || self.common_name.contains('\0') {
             return Err(Error::new(format!("{:?} is no common name", self.common_name)));
@@ -280,7 +281,7 @@ fn identifiers(self_signed: bool) -> &'static str {
     }
 }
 
-/// GeneralNames of RFC 5280: made here, because the configuration's syntax cannot say every name.
+/// Encodes GeneralNames of RFC 5280, because the syntax of the configuration cannot express every name.
 fn der(names: &[Name]) -> Result<Vec<u8>, Error> {
     let mut content = Vec::new();
     for name in names {
@@ -295,7 +296,7 @@ fn der(names: &[Name]) -> Result<Vec<u8>, Error> {
     Ok(sequence)
 }
 
-/// Tag, length and value.
+/// Appends tag, length and value.
 fn value(out: &mut Vec<u8>, tag: u8, content: &[u8]) -> Result<(), Error> {
     let length = u16::try_from(content.len())
         .map_err(|_| Error::new("the alternative names have more than 65,535 bytes"))?;
@@ -338,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_and_a_host_name_are_told_apart() {
+    fn an_address_and_a_host_name_are_distinguished() {
         assert_eq!(Leaf::server("::1").names, [Name::Ip("::1".parse().unwrap())]);
         assert_eq!(Leaf::server("db.test").names, [Name::Dns("db.test".to_owned())]);
     }

@@ -1,4 +1,4 @@
-//! Certificates and their keys, made by the test that uses them.
+//! Certificates and their keys, which tests make for themselves.
 
 mod authority;
 mod certificate;
@@ -23,8 +23,8 @@ use leaf::Request;
 
 /// Makes certificates with the `openssl` command, in a directory that only the caller can enter.
 ///
-/// The directory is removed when this and everything that was made of it is dropped, and when the process
-/// ends in any way. A cluster has copies of its own.
+/// The directory is removed when this value and everything that was made with it are dropped, and when the process
+/// ends in any way. A cluster has its own copies.
 ///
 /// ```no_run
 /// use pgbell_testkit::{Certificates, Cluster, Leaf, Signature};
@@ -33,7 +33,7 @@ use leaf::Request;
 /// let root = certificates.authority("root")?;
 /// let server = root.issue(&Leaf::server("localhost").signature(Signature::Sha384))?;
 /// let cluster = Cluster::builder().tls(&server).start()?;
-/// // A client checks it with this file.
+/// // A client checks the server's certificate with this file.
 /// let sslrootcert = root.certificate().path();
 /// # let _ = (cluster, sslrootcert);
 /// # Ok::<(), pgbell_testkit::Error>(())
@@ -50,26 +50,26 @@ struct Area {
 }
 
 impl Certificates {
-    /// An empty directory for certificates.
+    /// Makes an empty directory for certificates.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// If it cannot be made.
     pub fn new() -> Result<Self, Error> {
         let scratch = Scratch::new(&User::caller(), None)?;
         Ok(Self { area: Arc::new(Area { scratch, next: AtomicU32::new(0) }) })
     }
 
-    /// A root: an authority that signs itself.
+    /// Makes a root: an authority that signs itself.
     ///
     /// # Errors
-    /// [`Error::is_not_found`] when there is no `openssl` command, else what that says.
+    /// [`Error::is_not_found`] if there is no `openssl` command, otherwise the error of the command.
     pub fn authority(&self, ca: impl Into<Ca>) -> Result<Authority, Error> {
         let ca = ca.into();
         let certificate = self.self_sign(&ca.request(true))?;
         Ok(Authority::new(certificate, ca.key, String::new()))
     }
 
-    /// A certificate that signs itself.
+    /// Makes a self-signed certificate.
     ///
     /// # Errors
     /// As [`authority`](Self::authority).

@@ -1,4 +1,4 @@
-//! The `openssl` command. No crate makes all that tests need: RSA keys, and signatures with SHA-1 or RSA-PSS.
+//! The `openssl` command. No crate makes everything that tests need, such as RSA keys and signatures with SHA-1 or RSA-PSS.
 
 use std::env;
 use std::ffi::OsString;
@@ -15,8 +15,8 @@ use super::leaf::Request;
 use crate::error::{Error, NotFound};
 use crate::files::create;
 
-/// The command's configuration, in the directory of each key. Paths are relative to that: a path in it could
-/// hold characters that mean something there.
+/// The command's configuration, in the directory of each key. Paths are relative to that directory, because an absolute path
+/// could have characters with a meaning in this syntax.
 const CONFIGURATION: &str = "\
 [ca]
 default_ca = authority
@@ -42,12 +42,12 @@ string_mask = utf8only
 [subject]
 ";
 
-/// `PGBELL_OPENSSL`, else `openssl` on `PATH`.
+/// Returns `PGBELL_OPENSSL`, else `openssl` on `PATH`.
 fn program() -> OsString {
     env::var_os("PGBELL_OPENSSL").filter(|path| !path.is_empty()).unwrap_or("openssl".into())
 }
 
-/// Runs the command in a directory that holds its configuration, `openssl.cnf`. The system's is not read.
+/// Runs the command in a directory with its configuration, `openssl.cnf`. That of the system is not read.
 pub(super) fn run(dir: &Path, arguments: &[&str]) -> Result<(), Error> {
     let program = program();
     let mut command = Command::new(&program);
@@ -67,7 +67,7 @@ pub(super) fn run(dir: &Path, arguments: &[&str]) -> Result<(), Error> {
     Err(Error::new(format!("openssl {what} failed ({}): {}", output.status, said.trim())))
 }
 
-/// A directory with a new key, a request for its certificate, and all that it needs to issue others.
+/// Makes a directory with a new key, a request for its certificate, and the files that it needs to issue others.
 pub(super) fn prepare(area: &Area, request: &Request<'_>) -> Result<PathBuf, Error> {
     let subject = request.subject()?;
     let number = area.next.fetch_add(1, Ordering::Relaxed);
@@ -79,7 +79,7 @@ pub(super) fn prepare(area: &Area, request: &Request<'_>) -> Result<PathBuf, Err
     create(&dir.join("extensions.cnf"), request.extensions.as_bytes(), 0o600)?;
     create(&dir.join("index"), b"", 0o600)?;
     create(&dir.join("crlnumber"), b"01\n", 0o600)?;
-    // The command writes to a file that is private already.
+    // The file is made private before the command writes to it.
     create(&dir.join("key.pem"), b"", 0o600)?;
     run(&dir, &[&["genpkey", "-out", "key.pem"], request.key.options()].concat())?;
     run(
@@ -89,7 +89,7 @@ pub(super) fn prepare(area: &Area, request: &Request<'_>) -> Result<PathBuf, Err
     Ok(dir)
 }
 
-/// Signs what was prepared in `dir` with the key in `issuer`.
+/// Signs the request in `dir` with the key in `issuer`.
 pub(super) fn sign(
     request: &Request<'_>,
     key: Key,

@@ -1,4 +1,4 @@
-//! What the `openssl` command itself says of the certificates.
+//! Checks of the certificates by the `openssl` command.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -7,17 +7,17 @@ use std::process::Command;
 use super::*;
 use openssl::text;
 
-/// What `openssl x509` shows of a certificate.
+/// Returns what `openssl x509` prints about a certificate.
 fn shown(certificate: &Certificate, options: &[&str]) -> String {
     let mut command = Command::new("openssl");
     command.args(["x509", "-noout", "-in"]).arg(certificate.path()).args(options);
     String::from_utf8(command.output().unwrap().stdout).unwrap()
 }
 
-/// What `openssl verify` says of the chain.
+/// Returns the output of `openssl verify` for the chain.
 fn verified(root: &Authority, certificate: &Certificate, options: &[&str]) -> String {
     let mut command = Command::new("openssl");
-    // Level 0: SHA-1 is a signature like any other.
+    // Level 0 allows SHA-1.
     command.args(["verify", "-auth_level", "0", "-CAfile"]).arg(root.certificate().path());
     command.args(options).arg("-untrusted").arg(certificate.chain_path());
     let output = command.arg(certificate.path()).output().unwrap();
@@ -112,7 +112,7 @@ fn names_dates_and_purposes_are_those_that_were_asked_for() {
         let said = verified(&root, &issued, &["-verify_hostname", host]);
         assert_eq!(said.contains(": OK"), fits, "{host}: {said}");
     }
-    // The command does not take such a name for one, it shows the bytes.
+    // The command does not print such a name as a name, but its bytes.
     let nul = root.issue(&Leaf::server("x").dns_name("good\0bad")).unwrap();
     assert!(shown(&nul, &["-ext", "subjectAltName"]).contains("good.bad"));
     let bare = root.issue(&Leaf::server("bare").without_names()).unwrap();

@@ -1,4 +1,4 @@
-//! The shells that clear away when the test's process cannot.
+//! The shells that remove files when the test's process cannot.
 //!
 //! There are two for each outer directory. Each of them works in that directory, and names its files relative to it. So a
 //! directory that has the same name later is not touched. No other directory can get the name before the shell that removes
@@ -14,10 +14,10 @@ use super::{INIT_SQL, LOG, OPENSSL, make_home, wait};
 use crate::error::Error;
 use crate::user::User;
 
-/// How long the drop of [`Guards`] waits for the end of each.
+/// The longest time that the drop of [`Guards`] waits for the end of each guard.
 const GUARD_END_MAX: Duration = Duration::from_secs(10);
 
-/// As the server's user, started in the outer directory. `$1` and `$2` are texts, one of which is among the arguments of the
+/// Runs as the server's user, in the outer directory. `$1` and `$2` are texts, one of which is among the arguments of the
 /// server's processes: the names of the outer directories. `run/pid` names the process that was started last.
 const EMPTY: &str = r#"
 home=$1
@@ -55,8 +55,8 @@ done
 exit 1
 "#;
 
-/// As the caller. `$1` is where the outer directory is, the rest names of files in it. It is there before the directory,
-/// whose name is the first line of its input.
+/// Runs as the caller. `$1` is the parent of the outer directory, the rest are names of files in it. It starts before the
+/// directory is made, and reads the directory's name from the first line of its input.
 const REMOVE: &str = r#"
 parent=$1
 shift
@@ -92,19 +92,19 @@ impl Guards {
         Ok(())
     }
 
-    /// Makes an outer directory, and sets the guard that removes it.
+    /// Makes an outer directory, and starts the guard that removes it.
     pub(super) fn make_home(&mut self, user: &User, parent: &Path) -> Result<PathBuf, Error> {
         let mut remove = User::caller().command("/bin/sh");
         remove.args(["-c", REMOVE, "pgbell-guard"]).arg(parent).args([LOG, INIT_SQL, OPENSSL]);
         remove.stdout(Stdio::null());
         self.set(remove)?;
         let home = make_home(user, parent)?;
-        self.tell(&home)?;
+        self.send_name(&home)?;
         Ok(home)
     }
 
-    /// Writes the name of a directory that was just made to the last of them.
-    fn tell(&mut self, dir: &Path) -> Result<(), Error> {
+    /// Writes the name of a new directory to the last guard.
+    fn send_name(&mut self, dir: &Path) -> Result<(), Error> {
         let Some(input) = self.0.last_mut().and_then(|guard| guard.stdin.as_mut()) else {
             return Ok(());
         };
@@ -114,12 +114,12 @@ impl Guards {
             .map_err(|cause| Error::io("cannot write to the guard", cause))
     }
 
-    /// Sets the guards that stop the server and empty its directories.
+    /// Starts the guards that stop the server and empty its directories.
     pub(super) fn empty(&mut self, user: &User, home: &Path, run_home: &Path) -> Result<(), Error> {
         let guard = |dir: &Path| {
             let mut empty = user.command("/bin/sh");
             empty.args(["-c", EMPTY, "pgbell-guard"]).args([home, run_home]);
-            // Entered before `spawn` returns, and not at a later time by its name.
+            // `spawn` enters the directory before it returns, so its name is not used later.
             empty.current_dir(dir).stdout(Stdio::null());
             empty
         };
@@ -127,8 +127,8 @@ impl Guards {
         if run_home == home {
             return Ok(());
         }
-        // The guard that knows the process has the input of the other one as its output. So that input does not end, and
-        // the data are not removed, before the process has ended.
+        // The output of the guard that stops the process is the input of the other one. So the other one removes the data
+        // only after the process has ended.
         let mut first = guard(run_home);
         if let Some(input) = self.0.last().and_then(|guard| guard.stdin.as_ref()) {
             let input = input.as_fd().try_clone_to_owned();
@@ -137,7 +137,7 @@ impl Guards {
         self.set(first)
     }
 
-    /// The end of their input is the order to clear away what is left.
+    /// Ends the input of the guards, which makes them remove the remaining files.
     pub(super) fn order(&mut self) {
         self.0.iter_mut().for_each(|guard| drop(guard.stdin.take()));
     }

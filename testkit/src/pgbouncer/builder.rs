@@ -1,4 +1,4 @@
-//! What a pooler is to be like.
+//! The description of a pooler.
 
 use std::fmt;
 use std::path::Path;
@@ -14,10 +14,10 @@ use crate::port;
 use crate::tls::Tls;
 use crate::url::HOST;
 
-/// What it logs when somebody else has its port.
+/// What PgBouncer logs if its port is in use.
 const PORT_TAKEN: &str = "Address already in use";
 
-/// Parameters that clients send when they log in, and that a pooler refuses unless it is told not to.
+/// Parameters that clients send when they log in, and that a pooler refuses by default.
 const IGNORED: &str = "extra_float_digits, options, search_path, statement_timeout, lock_timeout, \
                        idle_in_transaction_session_timeout, idle_session_timeout";
 
@@ -30,35 +30,35 @@ pub struct PgBouncerBuilder {
     users: Vec<(String, String)>,
     settings: Vec<(String, String)>,
     tls: Option<Tls>,
-    patience: Duration,
+    timeout: Duration,
 }
 
 impl PgBouncerBuilder {
-    /// How clients log in to the pooler. [`Auth::ScramSha256`] by default. The pooler knows the passwords that the server
-    /// wants: with [`Auth::Trust`] every user of this machine gets to the server as the superuser.
+    /// Sets how clients log in to the pooler. [`Auth::ScramSha256`] by default. The pooler has the passwords for the
+    /// server: with [`Auth::Trust`] every user of this machine can connect to the server as the superuser.
     #[must_use]
     pub fn auth(mut self, auth: Auth) -> Self {
         self.auth = auth;
         self
     }
 
-    /// A user that may log in, with the password that the pooler checks and gives to the server. The
-    /// cluster's superuser is one already.
+    /// Adds a user that may log in, with the password that the pooler checks and sends to the server. The
+    /// cluster's superuser is one by default.
     #[must_use]
     pub fn user(mut self, name: impl Into<String>, password: impl Into<String>) -> Self {
         self.users.push((name.into(), password.into()));
         self
     }
 
-    /// A setting of `pgbouncer.ini`, section `pgbouncer`. The last one of a name counts.
+    /// Adds a setting of `pgbouncer.ini`, section `pgbouncer`. Of several with one name the last is used.
     #[must_use]
     pub fn setting(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.settings.push((name.into(), value.into()));
         self
     }
 
-    /// Offers TLS to clients. Connections without it stay possible. The versions of a [`Tls`] and its list of
-    /// what is revoked do not count here.
+    /// Offers TLS to clients. Connections without TLS stay possible. The versions of a [`Tls`] and its
+    /// revocation list are not used here.
     #[must_use]
     pub fn tls(mut self, tls: impl Into<Tls>) -> Self {
         self.tls = Some(tls.into());
@@ -74,17 +74,17 @@ impl PgBouncerBuilder {
             users: vec![superuser],
             settings: Vec::new(),
             tls: None,
-            patience: cluster.patience(),
+            timeout: cluster.timeout(),
         }
     }
 
-    /// Starts the pooler on a free port and waits until it takes connections.
+    /// Starts the pooler on a free port and waits until it accepts connections.
     ///
     /// # Errors
-    /// [`Error::is_not_found`] when PgBouncer is not installed: the text says how to get it. Else what
+    /// [`Error::is_not_found`] if PgBouncer is not installed: the text says how to install it. Otherwise the step that
     /// failed, with the end of its log.
     pub fn start(self) -> Result<PgBouncer, Error> {
-        let mut process = Process::new(self.patience)?;
+        let mut process = Process::new(self.timeout)?;
         let mut attempt = 1;
         loop {
             process.port = port::free()?;
@@ -117,7 +117,7 @@ impl PgBouncerBuilder {
             ("auth_file", path(&users)?),
             ("admin_users", "postgres"),
             ("ignore_startup_parameters", IGNORED),
-            // 15 s by default: so long it would not notice that its server is there again.
+            // With the default, 15 s, it would notice late that its server runs again.
             ("server_login_retry", "0.1"),
         ];
         let tls = ["tls.crt", "tls.key", "tls-ca.crt"].map(|name| process.file(name));

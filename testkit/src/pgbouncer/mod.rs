@@ -1,4 +1,4 @@
-//! A connection pooler before a cluster.
+//! A connection pooler in front of a cluster.
 
 mod builder;
 mod process;
@@ -15,12 +15,12 @@ use crate::signal::Signal;
 use crate::url;
 use process::Process;
 
-/// For how long a client has a server connection for itself. The names of `pool_mode`.
+/// How long a client keeps a server connection, with the names of `pool_mode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PoolMode {
-    /// Until it leaves. LISTEN works.
+    /// Until the client disconnects. LISTEN works.
     Session,
-    /// Until its transaction ends. LISTEN seems to work, and nothing arrives.
+    /// Until its transaction ends. LISTEN seems to work, but no notification arrives.
     Transaction,
     /// Until its statement ends.
     Statement,
@@ -36,8 +36,8 @@ impl PoolMode {
     }
 }
 
-/// A PgBouncer on a free port of 127.0.0.1, before a cluster. It runs as an ordinary user, and it is gone
-/// when the value is dropped or when the process that holds it ends in any way.
+/// A PgBouncer on a free port of 127.0.0.1, in front of a cluster. It runs as an ordinary user, and it is removed
+/// when the value is dropped or when its process ends in any way.
 pub struct PgBouncer {
     port: u16,
     mode: PoolMode,
@@ -45,7 +45,7 @@ pub struct PgBouncer {
 }
 
 impl PgBouncer {
-    /// A pooler that lets the cluster's superuser in, with the password.
+    /// Starts a pooler to which the cluster's superuser can log in, with the password.
     ///
     /// # Errors
     /// As [`PgBouncerBuilder::start`].
@@ -53,18 +53,18 @@ impl PgBouncer {
         Self::builder(cluster, mode).start()
     }
 
-    /// Describes a pooler before this cluster.
+    /// Describes a pooler in front of this cluster.
     #[must_use]
     pub fn builder(cluster: &Cluster, mode: PoolMode) -> PgBouncerBuilder {
         PgBouncerBuilder::new(cluster, mode)
     }
 
     fn process(&self) -> MutexGuard<'_, Process> {
-        // A panic of another thread leaves nothing half done that the next call would not see.
+        // A panic of another thread leaves no state that the next call does not check.
         self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The TCP port. It stays the same over restarts.
+    /// Returns the TCP port. It stays the same after restarts.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
@@ -81,13 +81,13 @@ impl PgBouncer {
         url::tcp(self.port, user, password.into(), database)
     }
 
-    /// Everything that it has logged, of all its starts.
+    /// Returns everything that it has logged since its first start.
     #[must_use]
     pub fn log(&self) -> String {
         self.process().log().all()
     }
 
-    /// Process number. `None` when it does not run.
+    /// Returns the process id. `None` if it does not run.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         let mut process = self.process();
@@ -103,15 +103,15 @@ impl PgBouncer {
         signal.send(pid)
     }
 
-    /// Ends it at once (SIGTERM) and waits. Nothing happens when it does not run.
+    /// Ends it at once (SIGTERM) and waits. Does nothing if it does not run.
     pub fn stop(&self) {
         self.process().stop();
     }
 
-    /// Starts it again on the same port, and waits until it takes connections.
+    /// Starts it again on the same port, and waits until it accepts connections.
     ///
     /// # Errors
-    /// When it runs already, or does not come up.
+    /// If it runs already, or does not become ready.
     pub fn start_again(&self) -> Result<(), Error> {
         let mut process = self.process();
         if process.is_running() {

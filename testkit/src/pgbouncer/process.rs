@@ -14,13 +14,13 @@ use crate::log::Log;
 use crate::signal::Signal;
 use crate::user::User;
 
-/// Directories that are looked into beside those of `PATH`: ordinary users often do without them.
+/// Directories that are searched besides those of `PATH`: the `PATH` of ordinary users often does not have them.
 const SYSTEM_DIRS: [&str; 3] = ["/usr/sbin", "/usr/local/sbin", "/usr/local/bin"];
 
-/// What PgBouncer logs when it takes connections.
+/// What PgBouncer logs when it is ready for connections.
 const READY: &str = "process up: PgBouncer";
 
-/// How long it may take to die of SIGTERM before SIGKILL.
+/// The longest time to end after SIGTERM, before SIGKILL is sent.
 const TERM_MAX: Duration = Duration::from_secs(5);
 
 /// The program in a directory with its files.
@@ -28,16 +28,16 @@ pub(super) struct Process {
     scratch: Scratch,
     program: PathBuf,
     pub(super) port: u16,
-    patience: Duration,
+    timeout: Duration,
     pub(super) running: Option<Child>,
 }
 
 impl Process {
-    /// A directory for a pooler that is not configured yet.
-    pub(super) fn new(patience: Duration) -> Result<Self, Error> {
+    /// Makes a directory for a pooler that is not configured yet.
+    pub(super) fn new(timeout: Duration) -> Result<Self, Error> {
         let program = program()?;
         let scratch = Scratch::new(&User::detect()?, None)?;
-        Ok(Self { scratch, program, port: 0, patience, running: None })
+        Ok(Self { scratch, program, port: 0, timeout, running: None })
     }
 
     pub(super) fn log(&self) -> Log {
@@ -68,7 +68,7 @@ impl Process {
         let spawned = command.spawn().map_err(|cause| Error::io("cannot run pgbouncer", cause))?;
         self.running = Some(spawned);
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
-        let deadline = Instant::now() + self.patience;
+        let deadline = Instant::now() + self.timeout;
         loop {
             let runs = self.is_running();
             let ready = log.since(begin).is_ok_and(|said| said.contains(READY));
@@ -87,7 +87,7 @@ impl Process {
 
     pub(super) fn stop(&mut self) {
         let Some(child) = self.running.as_mut() else { return };
-        // A process that a test froze would not hear the rest.
+        // A process that a test has frozen would not react to other signals.
         for signal in [Signal::Cont, Signal::Term] {
             let _ = signal.send(child.id());
         }
@@ -106,7 +106,7 @@ impl Drop for Process {
     }
 }
 
-/// `PGBELL_PGBOUNCER`, else the first in `PATH` and the directories of system programs.
+/// Returns `PGBELL_PGBOUNCER`, else the first in `PATH` and the directories of system programs.
 fn program() -> Result<PathBuf, NotFound> {
     if let Some(program) = env::var_os("PGBELL_PGBOUNCER").filter(|path| !path.is_empty()) {
         let program = PathBuf::from(program);

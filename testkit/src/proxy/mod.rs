@@ -1,4 +1,4 @@
-//! A bad network between a client and a server.
+//! A proxy that disturbs the network between a client and a server.
 
 mod pump;
 mod state;
@@ -15,10 +15,10 @@ use crate::url::{self, HOST};
 use pump::accept;
 use state::{Door, Shared};
 
-/// How long the end of a connection may take: longer than any step of a thread.
+/// The longest time for the end of a connection: longer than any step of a thread.
 const END_MAX: Duration = Duration::from_secs(10);
 
-/// Which way bytes go.
+/// The direction of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Direction {
     /// From the client to the server.
@@ -36,18 +36,18 @@ impl Direction {
     }
 }
 
-/// What becomes of bytes, and of the end of a stream, which is treated like a byte.
+/// What the proxy does with bytes, and with the end of a stream, which is treated like a byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Flow {
-    /// They go on at once.
+    /// They are forwarded at once.
     Forward,
-    /// They go on that much later than they came, as on a long way: those behind them come meanwhile, up to 4 MiB.
+    /// They are forwarded after this delay, as on a long way. Meanwhile up to 4 MiB more are read.
     Delay(Duration),
-    /// They wait: the sender's kernel fills up, until it cannot write any more. None is lost.
+    /// They wait: the sender's send buffer fills until it cannot write any more. None is lost.
     Hold,
-    /// They are lost, and the sender does not notice: a peer that is gone without a word. A connection that
-    /// lost some is reset when something is to be forwarded on it again.
+    /// They are lost, and the sender does not notice it: a half-open connection. A connection that has
+    /// lost bytes is reset when bytes are to be forwarded on it again.
     Swallow,
 }
 
@@ -56,13 +56,13 @@ pub enum Flow {
 pub enum Cut {
     /// Both sides see the end of the stream.
     Fin,
-    /// Both sides see a reset. What their kernels did not send yet is lost.
+    /// Both sides see a reset. Bytes that their kernels have not sent yet are lost.
     Reset,
 }
 
-/// A TCP proxy on a free port of 127.0.0.1, whose network a test makes bad.
+/// A TCP proxy on a free port of 127.0.0.1, with which a test disturbs the network.
 ///
-/// It serves at most 256 connections at a time and resets the others. All of it ends when it is dropped.
+/// It serves at most 256 connections at a time and resets the others. It ends when it is dropped.
 ///
 /// ```no_run
 /// use pgbell_testkit::{Cluster, Cut, Direction, Flow, Proxy};
@@ -70,9 +70,9 @@ pub enum Cut {
 /// let cluster = Cluster::start()?;
 /// let proxy = Proxy::start(cluster.port())?;
 /// let url = proxy.url("postgres", None, "postgres");
-/// // … a client connects, then its server falls silent:
+/// // … a client connects, then its server sends nothing any more:
 /// proxy.handle().set(Direction::ToClient, Flow::Swallow);
-/// // … and is found dead:
+/// // … and the connection is reset:
 /// proxy.handle().cut(Cut::Reset)?;
 /// # let _ = url;
 /// # Ok::<(), pgbell_testkit::Error>(())
@@ -83,10 +83,10 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// A proxy before the server on that port of 127.0.0.1. Everything is forwarded.
+    /// Starts a proxy in front of the server on that port of 127.0.0.1. At first everything is forwarded.
     ///
     /// # Errors
-    /// When no port is free or no thread can be started.
+    /// If no port is free or no thread can be started.
     pub fn start(server_port: u16) -> Result<Self, Error> {
         let (port, listener) = port::free_listener()?;
         let shared = Arc::new(Shared::new(server_port));
@@ -98,7 +98,7 @@ impl Proxy {
         Ok(Self { handle, acceptor: Some(acceptor) })
     }
 
-    /// The port that clients connect to.
+    /// Returns the port for clients.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.handle.port
@@ -115,8 +115,8 @@ impl Proxy {
         url::tcp(self.port(), user, password.into(), database)
     }
 
-    /// What the network is changed with. Clones of it work from any thread, and do nothing once the proxy is
-    /// gone.
+    /// Returns the handle that changes the network. Clones of it work on any thread, and do nothing after the proxy has
+    /// ended.
     #[must_use]
     pub fn handle(&self) -> &ProxyHandle {
         &self.handle
@@ -130,7 +130,7 @@ impl Drop for Proxy {
         if let Some(acceptor) = self.acceptor.take() {
             let _ = acceptor.join();
         }
-        // Threads that are still there have a reset connection and end by themselves.
+        // Threads that still run have a reset connection and end by themselves.
         let _ = self.handle.cut(Cut::Reset);
     }
 }
@@ -149,42 +149,42 @@ pub struct ProxyHandle {
 }
 
 impl ProxyHandle {
-    /// What becomes of bytes in one direction from now on, on all connections.
+    /// Sets what happens to bytes in one direction from now on, on all connections.
     ///
-    /// What was forwarded already is on its way: a byte that was read before may still arrive.
+    /// A byte that was read before may still arrive.
     pub fn set(&self, direction: Direction, flow: Flow) {
         self.shared.change(|state| state.flow[direction.index()] = flow);
     }
 
-    /// The same in both directions.
+    /// Sets what happens to bytes in both directions.
     pub fn set_both(&self, flow: Flow) {
         self.shared.change(|state| state.flow = [flow; 2]);
     }
 
-    /// Ends all connections that are there, and waits until they have ended. Says how many there were.
+    /// Ends all present connections, and waits until they have ended. Returns how many there were.
     ///
     /// # Errors
-    /// When one of them did not end within 10 s.
+    /// If one of them did not end within 10 s.
     pub fn cut(&self, cut: Cut) -> Result<usize, Error> {
         self.shared.cut_all(cut, END_MAX)
     }
 
-    /// Forwards so many more bytes in that direction, on all connections together, and ends the connection that
-    /// had the last of them. That happens once; with 0 it is the connection that has the next byte.
+    /// Forwards this number of bytes more in that direction, on all connections together, and then ends the connection that
+    /// had the last of them. This happens once; with 0 it ends the connection that has the next byte.
     pub fn cut_after(&self, direction: Direction, bytes: u64, cut: Cut) {
         self.shared.change(|state| state.fuse[direction.index()] = Some((bytes, cut)));
     }
 
-    /// Sends connections that are made from now on to the server on another port, as an address does that
-    /// moves to the new primary.
+    /// Forwards new connections to the server on another port, as after an address has moved to a new
+    /// primary.
     pub fn retarget(&self, server_port: u16) {
         self.shared.change(|state| state.target = server_port);
     }
 
-    /// Stops listening: from now on whoever connects is refused. The connections that are there stay.
+    /// Stops listening: from now on connections are refused. Present connections stay.
     ///
     /// # Errors
-    /// When the listener did not end within 10 s.
+    /// If the listener did not end within 10 s.
     pub fn refuse(&self) -> Result<(), Error> {
         let mut asked = false;
         self.shared.change(|state| {
@@ -206,7 +206,7 @@ impl ProxyHandle {
     /// Listens again after [`refuse`](Self::refuse), on the same port.
     ///
     /// # Errors
-    /// When somebody has taken the port.
+    /// If another process has taken the port.
     pub fn accept(&self) -> Result<(), Error> {
         let mut outcome = Ok(());
         self.shared.change(|state| {
@@ -222,31 +222,32 @@ impl ProxyHandle {
         })
     }
 
-    /// How many bytes were forwarded in that direction, on all connections.
+    /// Returns the number of bytes that were forwarded in that direction, on all connections.
     #[must_use]
     pub fn forwarded(&self, direction: Direction) -> u64 {
         self.shared.lock().forwarded[direction.index()]
     }
 
-    /// How many bytes were lost in that direction to [`Flow::Swallow`], on all connections.
+    /// Returns the number of bytes that were lost in that direction by [`Flow::Swallow`], on all connections.
     #[must_use]
     pub fn swallowed(&self, direction: Direction) -> u64 {
         self.shared.lock().swallowed[direction.index()]
     }
 
-    /// How many connections there are.
+    /// Returns the number of present connections.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.shared.lock().links.len()
     }
 
-    /// How many connections were ever accepted.
+    /// Returns the number of connections that were accepted since the start.
     #[must_use]
     pub fn accepted(&self) -> u64 {
         self.shared.lock().accepted
     }
 
-    /// Lets the acceptor look at the door. There may be nobody: then there is nobody to wake.
+    /// Wakes the acceptor by a connection, so that it checks the state of the door. This fails if the proxy does not
+    /// listen: then no acceptor waits.
     fn wake_acceptor(&self) {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
         let _ = TcpStream::connect_timeout(&address, END_MAX);

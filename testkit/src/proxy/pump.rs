@@ -1,4 +1,4 @@
-//! The threads of a proxy: one accepts, two carry bytes for each connection.
+//! The threads of a proxy: one accepts connections, and two forward the bytes of each connection.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
@@ -10,19 +10,19 @@ use std::time::{Duration, Instant};
 use super::state::{Door, Shared, Verdict};
 use super::{Cut, Direction};
 
-/// Most bytes that are read at once.
+/// The largest number of bytes that are read at once.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// How many bytes are on a long way at a time, in one direction of a connection: no more is read then.
+/// The largest number of delayed bytes in one direction of a connection. With so many, no more are read.
 const UNDERWAY_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// How long the server may take to answer a connection.
+/// The longest time for connecting to the server.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 
-/// How long a writer is blocked before it looks whether its connection was cut.
+/// How long a writer blocks before it checks whether its connection was cut.
 const WRITE_STEP: Duration = Duration::from_millis(20);
 
-/// How long a reader waits for more before it looks whether what waits may go on.
+/// How long a reader waits for more before it checks whether delayed bytes can be forwarded.
 const READ_STEP: Duration = Duration::from_millis(20);
 
 /// Accepts until the proxy ends.
@@ -36,7 +36,7 @@ pub(super) fn accept(shared: &Arc<Shared>, listener: TcpListener) {
                 Door::Open => break,
                 Door::Ended => return,
                 Door::Closing => {
-                    // Whoever came last is nobody's client, or the one that woke this thread.
+                    // The accepted connection is dropped: it woke this thread, or it came too late.
                     (listener, accepted) = (None, None);
                     state.door = Door::Closed;
                     drop(state);
@@ -54,7 +54,7 @@ pub(super) fn accept(shared: &Arc<Shared>, listener: TcpListener) {
         drop(state);
         match accepted {
             Some(Ok((client, _))) => serve(shared, client),
-            // No descriptor is free, say: another one may be soon.
+            // For example, no descriptor is free: one may become free soon.
             Some(Err(_)) => thread::sleep(WRITE_STEP),
             None => {}
         }
@@ -76,7 +76,7 @@ fn serve(shared: &Arc<Shared>, client: TcpStream) {
     }
 }
 
-/// Connects to the server and carries bytes to it. Another thread carries those that come back.
+/// Connects to the server and forwards bytes to it. Another thread forwards those in the other direction.
 fn carry(shared: &Arc<Shared>, id: u64, client: &Arc<TcpStream>) {
     let Some(port) = shared.target(id) else {
         return pump(shared, id, Direction::ToServer, client, None);
@@ -109,20 +109,20 @@ fn carry(shared: &Arc<Shared>, id: u64, client: &Arc<TcpStream>) {
     pump(shared, id, Direction::ToServer, client, Some(&server));
 }
 
-/// What was read at once. No bytes stand for the end of the stream.
+/// The bytes of one read. An empty one means the end of the stream.
 struct Chunk {
     arrived: Instant,
     bytes: Vec<u8>,
-    /// It ended with an error.
+    /// Whether the stream ended with an error.
     broken: bool,
 }
 
-/// What was read and has to wait.
+/// Bytes that were read and have to wait.
 #[derive(Default)]
 struct Underway {
     chunks: VecDeque<Chunk>,
     bytes: usize,
-    /// Reads end after a while.
+    /// Whether reads have a timeout.
     is_timed: bool,
 }
 
@@ -132,10 +132,10 @@ impl Underway {
             && self.chunks.back().is_none_or(|last| !last.bytes.is_empty())
     }
 
-    /// Adds what there is to read: for so long, or until there is some.
+    /// Reads and adds the bytes. Waits at most for `longest`, or without a limit if it is `None`.
     fn read(&mut self, mut from: &TcpStream, buffer: &mut [u8], longest: Option<Duration>) {
         if self.is_timed || longest.is_some() {
-            // Without it the read is as long as the one before: it ends with the connection.
+            // If this fails, the read has the timeout of the one before, and ends with the connection.
             let _ = from.set_read_timeout(longest);
             self.is_timed = longest.is_some();
         }
@@ -197,7 +197,7 @@ fn pump(shared: &Shared, id: u64, direction: Direction, from: &TcpStream, to: Op
     }
 }
 
-/// Writes all of it. `false` when the connection is over.
+/// Writes all bytes. Returns `false` if the connection has ended.
 fn write(
     shared: &Shared,
     id: u64,
@@ -205,7 +205,7 @@ fn write(
     mut to: &TcpStream,
     mut bytes: &[u8],
 ) -> bool {
-    // Before the peer has them: whoever received them finds them counted.
+    // Counted before the peer has them, so that a test that has received them sees them in the count.
     shared.count(direction, bytes.len());
     while !bytes.is_empty() {
         match to.write(bytes) {
@@ -216,7 +216,7 @@ fn write(
                     break;
                 }
             }
-            // Nobody reads what is written here: the writer is to know.
+            // The other side does not read any more: the writer must see an error.
             Err(_) => {
                 shared.cut(id, Cut::Reset);
                 break;

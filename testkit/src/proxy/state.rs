@@ -1,4 +1,4 @@
-//! What all threads of a proxy know.
+//! The state that all threads of a proxy share.
 
 use std::collections::HashMap;
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -10,24 +10,24 @@ use socket2::SockRef;
 use super::{Cut, Direction, Flow};
 use crate::error::Error;
 
-/// How many connections are served at a time. Each has two threads.
+/// The largest number of connections that are served at a time. Each has two threads.
 const LINKS_MAX: usize = 256;
 
-/// Whether somebody listens.
+/// Whether the proxy listens.
 pub(super) enum Door {
     Open,
-    /// The acceptor is to drop its listener.
+    /// The acceptor must drop its listener.
     Closing,
     Closed,
-    /// The acceptor is to take this listener.
+    /// The acceptor must use this listener.
     Opening(TcpListener),
-    /// The acceptor is to end.
+    /// The acceptor must end.
     Ended,
 }
 
 pub(super) struct State {
     pub(super) flow: [Flow; 2],
-    /// Bytes until a cut.
+    /// The number of bytes until a cut.
     pub(super) fuse: [Option<(u64, Cut)>; 2],
     pub(super) target: u16,
     pub(super) door: Door,
@@ -37,26 +37,26 @@ pub(super) struct State {
     pub(super) swallowed: [u64; 2],
 }
 
-/// A client's connection and the server's that belongs to it.
+/// A client's connection and the connection to the server that belongs to it.
 pub(super) struct Link {
     client: Arc<TcpStream>,
     server: Option<Arc<TcpStream>>,
-    /// Threads that work for it. The last one to leave closes the sockets.
+    /// The number of its threads. The last one to end closes the sockets.
     threads: u8,
-    /// It was cut: its threads leave.
+    /// Whether it was cut. Its threads then end.
     cut: bool,
-    /// It lost bytes: nothing can be forwarded any more that would make sense.
+    /// Whether it has lost bytes. Then bytes after them must not be forwarded.
     torn: bool,
 }
 
-/// What becomes of what was just read.
+/// The decision about bytes that were read.
 pub(super) enum Verdict {
-    /// Forward so many bytes, then cut.
+    /// Forward this number of bytes, then cut.
     Forward(usize, Option<Cut>),
     Swallowed,
-    /// It may go on so much later, if nothing changes meanwhile.
+    /// Forward them after this time, if the state does not change before.
     Early(Duration),
-    /// The connection is over.
+    /// The connection has ended.
     Over,
 }
 
@@ -88,7 +88,7 @@ impl Shared {
         self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until it is so. `false` when time is over.
+    /// Waits until the condition is true. Returns `false` after the longest time.
     pub(super) fn wait_for(&self, longest: Duration, is_so: impl Fn(&State) -> bool) -> bool {
         let waited = self.changed.wait_timeout_while(self.lock(), longest, |state| !is_so(state));
         let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
@@ -104,7 +104,7 @@ impl Shared {
         self.change(|state| state.door = Door::Ended);
     }
 
-    /// Takes a connection in, with one thread. `None` when there are too many: it is reset.
+    /// Adds a connection with one thread. Returns `None` if there are too many: then it is reset.
     pub(super) fn enter(&self, client: TcpStream) -> Option<(u64, Arc<TcpStream>)> {
         let mut state = self.lock();
         if state.links.len() >= LINKS_MAX {
@@ -119,8 +119,8 @@ impl Shared {
         Some((id, client))
     }
 
-    /// The port that a connection is to be continued to. Nothing goes on while bytes are held, and there is
-    /// no server for a connection that is swallowed.
+    /// Returns the port of the server for a connection. Waits while bytes are held. A connection whose bytes are swallowed
+    /// has no server.
     pub(super) fn target(&self, id: u64) -> Option<u16> {
         let mut state = self.lock();
         loop {
@@ -138,7 +138,7 @@ impl Shared {
         }
     }
 
-    /// Adds the server's side and its thread. `false` when the connection was cut meanwhile.
+    /// Adds the server's side and its thread. Returns `false` if the connection was cut meanwhile.
     pub(super) fn join(&self, id: u64, server: &Arc<TcpStream>) -> bool {
         let mut state = self.lock();
         let link = state.links.get_mut(&id).filter(|link| !link.cut);
@@ -148,7 +148,7 @@ impl Shared {
         true
     }
 
-    /// One thread less. Its own handles of the sockets must be gone.
+    /// Removes a thread. Its own handles of the sockets must be dropped before.
     pub(super) fn leave(&self, id: u64) {
         self.change(|state| {
             let Some(link) = state.links.get_mut(&id) else { return };
@@ -163,7 +163,7 @@ impl Shared {
         self.lock().links.get(&id).is_none_or(|link| link.cut)
     }
 
-    /// Decides about bytes, none of them for the end of the stream, and waits as long as they have to. Who can read
+    /// Decides about bytes, and waits as long as they must wait. No bytes mean the end of the stream. A caller that can read
     /// meanwhile does not wait for the end of a delay.
     pub(super) fn judge(
         &self,
@@ -238,7 +238,7 @@ impl Shared {
 }
 
 impl State {
-    /// How many of so many bytes go on before the cut. The end of a stream does not count.
+    /// Returns how many of these bytes are forwarded before the cut. The end of a stream does not count.
     fn burn(&mut self, way: usize, bytes: usize) -> Verdict {
         match self.fuse[way] {
             Some((left, cut)) if bytes > 0 && length(bytes) >= left => {
@@ -255,14 +255,14 @@ impl State {
 }
 
 impl Link {
-    /// Ends both sides. Whoever reads or writes wakes up and leaves.
+    /// Ends both sides. Threads that read or write wake up and end.
     fn end(&mut self, cut: Cut) {
         if self.cut {
             return;
         }
         self.cut = true;
         for stream in [Some(&self.client), self.server.as_ref()].into_iter().flatten() {
-            // A side that is gone already cannot be ended: as good.
+            // A side that has ended already returns an error, which is ignored.
             match cut {
                 Cut::Fin => drop(stream.shutdown(Shutdown::Both)),
                 Cut::Reset => {
@@ -275,9 +275,9 @@ impl Link {
     }
 }
 
-/// Lets the close of a connection be a reset. std has no name for this.
+/// Makes the close of a connection a reset. std has no function for this.
 fn reset(stream: &TcpStream) {
-    // It fails when the connection is gone: there is nothing to reset.
+    // It fails if the connection has ended: then no reset is needed.
     let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 

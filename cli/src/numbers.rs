@@ -1,4 +1,4 @@
-//! Numbers as a person reads them.
+//! Numbers in a form for people.
 
 use std::time::Duration;
 
@@ -26,10 +26,10 @@ pub(crate) fn seconds(time: Duration) -> String {
     if seconds < 9.995 { format!("{seconds:.2} s") } else { format!("{seconds:.1} s") }
 }
 
-/// How many a second. Zero when no time passed.
+/// Returns the number per second. Zero if no time passed.
 pub(crate) fn per_second(number: u64, time: Duration) -> f64 {
     let seconds = time.as_secs_f64();
-    // Exact up to 2^53; a figure to be read.
+    // Exact up to 2^53, which is enough for a display.
     #[allow(clippy::cast_precision_loss)]
     let number = number as f64;
     if seconds > 0.0 { number / seconds } else { 0.0 }
