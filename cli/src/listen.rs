@@ -62,7 +62,7 @@ pub(crate) async fn run(args: Listen, signals: &mut Signals) -> Result<Exit, Fai
     if let Ok(Err(failure)) = written {
         return Err(failure);
     }
-    let _ = listener.close().await;
+    listener.close().await;
     Ok(exit)
 }
 
@@ -162,7 +162,7 @@ impl<'a> Session<'a> {
             return None;
         }
         let last = async {
-            let _ = listener.handle().close().await;
+            listener.handle().close().await;
             while let Ok(batch) = listener.recv_batch_max(self.wanted()).await {
                 if let Step::End(exit) = self.take(batch) {
                     return Some(exit);

@@ -49,7 +49,7 @@ pub(crate) async fn run(args: Notify, signals: &mut Signals) -> Result<Exit, Fai
     if args.verbose {
         console::line(&sender.summary());
     }
-    let _ = sender.notifier.close().await;
+    sender.notifier.close().await;
     ended
 }
 

@@ -137,7 +137,7 @@ pub(crate) async fn connection(url: &str, todo: &[Do]) -> Outcome {
                 outcome.lines.extend(batch.loss().map(|loss| format!("{loss:?}")));
                 let seen = batch.iter();
                 seen.for_each(|n| {
-                    outcome.hear(n.process_id(), n.channel_bytes(), n.payload_bytes())
+                    outcome.hear(n.process_id(), n.channel_bytes(), n.payload_bytes());
                 });
             }
             error => {

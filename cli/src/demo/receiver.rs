@@ -128,7 +128,7 @@ impl Receiver {
     }
 
     pub(crate) async fn close(self) -> Received {
-        let _ = self.listener.close().await;
+        self.listener.close().await;
         Received {
             tally: self.tally,
             latency: self.latency,

@@ -98,7 +98,7 @@ impl Writer {
             connection.simple_query(CREATE).await.map_err(|error| Failure::running(&error))?;
             return Ok((Self::Counted(connection), session));
         }
-        let _ = connection.close().await;
+        connection.close().await;
         let notifier = Notifier::connect(config).await.map_err(connecting)?;
         session.process_id = notifier.process_id().unwrap_or(process_id);
         Ok((Self::Plain(notifier), session))
@@ -178,10 +178,10 @@ impl Writer {
     }
 
     async fn close(self) {
-        let _ = match self {
+        match self {
             Self::Counted(connection) => connection.close().await,
             Self::Plain(notifier) => notifier.close().await,
-        };
+        }
     }
 }
 
