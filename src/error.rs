@@ -91,10 +91,10 @@ impl ErrorKind {
 /// `fn main() -> Result<(), pgbell::Error>` prints it. `{:#?}` shows the fields.
 ///
 /// ```
-/// use pgbell::{Error, wire};
+/// use pgbell::{Config, Error};
 ///
-/// let error = Error::from(wire::check_channel("").unwrap_err());
-/// assert_eq!(error.to_string(), "misuse: channel name is empty: 1 to 63 bytes");
+/// let error = Error::from("port=x".parse::<Config>().unwrap_err());
+/// println!("{error}");
 ///
 /// let error = Error::other("the cache is cold");
 /// assert_eq!(error.to_string(), "other: in code of the caller");
@@ -279,16 +279,17 @@ impl Error {
     }
 
     /// Returns the more specific error that this error was created from, for `downcast_ref`: a
-    /// [`ConfigError`](crate::config::ConfigError), [`AuthError`](crate::proto::auth::AuthError), [`ChannelError`], [`PayloadError`],
-    /// [`EncodeError`] or [`DecodeError`]. Its text is part of the text of this error. Therefore it is not a
-    /// [`source`](std::error::Error::source).
+    /// [`ConfigError`](crate::config::ConfigError), or with the feature `proto` also `AuthError`, `ChannelError`,
+    /// `PayloadError`, `EncodeError` or `DecodeError` of [`pgbell::proto`](crate#features). Its text is part of the text of
+    /// this error. Therefore it is not a [`source`](std::error::Error::source).
     ///
     /// ```
-    /// use pgbell::{Error, wire};
+    /// use pgbell::config::ConfigError;
+    /// use pgbell::{Config, Error};
     ///
-    /// let error = Error::from(wire::check_channel("").unwrap_err());
-    /// let reason = error.reason().and_then(|reason| reason.downcast_ref());
-    /// assert_eq!(reason, Some(&wire::ChannelError::Empty));
+    /// let error = Error::from("postgres://localhost:x".parse::<Config>().unwrap_err());
+    /// let reason = error.reason().and_then(|reason| reason.downcast_ref::<ConfigError>());
+    /// assert!(reason.is_some());
     /// ```
     #[must_use]
     pub fn reason(&self) -> Option<&(dyn std::error::Error + Send + Sync + 'static)> {

@@ -71,7 +71,7 @@
 //! | `tracing` | | log events of a [`Listener`], and a span `connect` for each attempt |
 //! | `metrics` | | the statistics of a [`Listener`] as counters and gauges: [`Stats`] |
 //! | `proto` | | `proto`: the parts without I/O, outside of semantic versioning |
-//! | `testing` | | `testing`: a scripted server, and a backend with real LISTEN and NOTIFY, for tests |
+//! | `testing` | | `testing`: a scripted server, and a backend with real LISTEN and NOTIFY, for tests; includes `proto` |
 //!
 //! # Log and metrics
 //!

@@ -81,7 +81,7 @@ impl Config {
         self.get_result_limit_bytes().unwrap_or(RESULT_LIMIT_BYTES_DEFAULT)
     }
 
-    /// Returns the minimum of SCRAM iterations that the server may ask for. If not given, it is [`SCRAM_ITERATIONS_MIN`],
+    /// Returns the minimum of SCRAM iterations that the server may ask for. If not given, it is 4096,
     /// or the given maximum if that is lower.
     #[must_use]
     pub fn effective_scram_iterations_min(&self) -> u32 {
@@ -92,7 +92,7 @@ impl Config {
         self.get_scram_iterations_min().unwrap_or_else(default)
     }
 
-    /// Returns the maximum of SCRAM iterations that the server may ask for. If not given, it is [`SCRAM_ITERATIONS_MAX`],
+    /// Returns the maximum of SCRAM iterations that the server may ask for. If not given, it is 2,000,000,
     /// or the given minimum if that is higher.
     #[must_use]
     pub fn effective_scram_iterations_max(&self) -> u32 {

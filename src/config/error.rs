@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::error::{Error, ErrorKind};
-use crate::proto::auth::RequireAuthError;
+use super::RequireAuthError;
 
 /// The error of connection parameters that are not valid.
 ///

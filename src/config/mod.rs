@@ -41,7 +41,7 @@ pub use values::{
     LoadBalanceHosts, SslCertMode, SslMode, SslNegotiation, TargetSessionAttrs, TlsVersion,
 };
 
-pub use crate::proto::auth::{ChannelBinding, RequireAuth};
+pub use crate::proto::auth::{ChannelBinding, RequireAuth, RequireAuthError};
 pub use crate::proto::wire::ProtocolVersion;
 
 use crate::proto::auth::Password;

@@ -20,10 +20,10 @@ use crate::proto::wire;
 ///
 /// ```
 /// use std::time::{Duration, Instant};
-/// use pgbell::auth::{AuthPolicy, Credentials, ScramNonce};
-/// use pgbell::session::{Login, Session};
+/// use pgbell::proto::auth::{AuthPolicy, Credentials, ScramNonce};
+/// use pgbell::proto::session::{Login, Session};
 /// use pgbell::testing::{Backend, Link};
-/// use pgbell::wire::ProtocolVersion;
+/// use pgbell::proto::wire::ProtocolVersion;
 ///
 /// # fn main() -> Result<(), pgbell::Error> {
 /// let now = Instant::now();

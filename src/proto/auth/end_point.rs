@@ -47,7 +47,7 @@ enum Hash {
 /// must fail.
 ///
 /// ```
-/// assert_eq!(pgbell::auth::tls_server_end_point(b"not a certificate"), None);
+/// assert_eq!(pgbell::proto::auth::tls_server_end_point(b"not a certificate"), None);
 /// ```
 #[must_use]
 pub fn tls_server_end_point(certificate: &[u8]) -> Option<Vec<u8>> {

@@ -16,13 +16,13 @@ const METHODS: [&str; 7] = ["password", "md5", "gss", "sspi", "scram-sha-256", "
 /// and either all or none of the methods negated.
 ///
 /// ```
-/// use pgbell::auth::{AuthMethod, RequireAuth};
+/// use pgbell::{AuthMethod, config::RequireAuth};
 ///
 /// let only: RequireAuth = "scram-sha-256".parse()?;
 /// assert!(only.allows(AuthMethod::ScramSha256Plus) && !only.allows(AuthMethod::Trust));
 /// let not: RequireAuth = "!password,!md5".parse()?;
 /// assert!(not.allows(AuthMethod::Trust) && !not.allows(AuthMethod::Md5));
-/// # Ok::<_, pgbell::auth::RequireAuthError>(())
+/// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RequireAuth {

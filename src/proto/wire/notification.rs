@@ -9,7 +9,7 @@
 //! is rare. [`scan`] also checks that channel and payload are UTF-8.
 //!
 //! ```
-//! use pgbell::wire::{Stop, frames, scan};
+//! use pgbell::proto::wire::{Stop, frames, scan};
 //!
 //! // One notification ("a", "b") of process 1, and the first byte of the next message.
 //! let received = b"A\0\0\0\x0c\0\0\0\x01a\0b\0A";
