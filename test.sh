@@ -197,6 +197,7 @@ lints() {
     local features
     for features in \
         "--no-default-features" \
+        "--no-default-features --features proto" \
         "--no-default-features --features saslprep" \
         "--no-default-features --features tokio" \
         "--no-default-features --features tls" \

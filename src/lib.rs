@@ -109,14 +109,14 @@ mod notifier;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+#[cfg(feature = "tokio")]
+pub use config::password_provider::PasswordRequest;
 pub use config::{Config, DeliveryProof};
 #[cfg(feature = "tokio")]
 pub use connection::Connection;
 pub use error::{Error, ErrorKind};
 #[cfg(feature = "tokio")]
 pub use listener::{Listener, ListenerBuilder, ListenerHandle, Stats};
-#[cfg(feature = "tokio")]
-pub use net::PasswordRequest;
 pub use notification::{
     Batch, BatchIter, Event, Gap, Lagged, Loss, Notification, NotificationRef, SharedBatch,
 };

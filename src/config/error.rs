@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use crate::error::{Error, ErrorKind};
 use super::RequireAuthError;
+use crate::error::{Error, ErrorKind};
 
 /// The error of connection parameters that are not valid.
 ///

@@ -3,7 +3,6 @@
 //! This module reads no environment, no file and no name service. Its callers merge the other sources, in libpq's order:
 //! [`Config::with_service`], then [`Config::with_environment`]. [`ServiceFile`] and [`PassFile`] parse the text of a file.
 
-mod attachments;
 mod conflicts;
 mod delivery;
 mod effective;
@@ -16,6 +15,10 @@ mod keyword;
 mod nearest;
 mod parameters;
 mod passfile;
+#[cfg(feature = "tokio")]
+pub(crate) mod password_provider;
+#[cfg(all(feature = "tokio", feature = "tls"))]
+mod rustls_config;
 pub(crate) mod security;
 mod service;
 mod url;
@@ -36,6 +39,8 @@ pub use effective::{
 pub use error::ConfigError;
 pub use hosts::{Host, PORT_DEFAULT, Server};
 pub use passfile::PassFile;
+#[cfg(feature = "tokio")]
+pub(crate) use password_provider::{PasswordProvider, PasswordRequest};
 pub use service::ServiceFile;
 pub use values::{
     LoadBalanceHosts, SslCertMode, SslMode, SslNegotiation, TargetSessionAttrs, TlsVersion,
@@ -45,7 +50,6 @@ pub use crate::proto::auth::{ChannelBinding, RequireAuth, RequireAuthError};
 pub use crate::proto::wire::ProtocolVersion;
 
 use crate::proto::auth::Password;
-use attachments::Attachments;
 use error::{Fault, Location};
 use keys::{Handling, Key};
 
@@ -100,7 +104,10 @@ pub struct Config {
     password: Option<(Password, Origin)>,
     /// The error of the first setter that failed.
     fault: Option<ConfigError>,
-    attachments: Attachments,
+    #[cfg(feature = "tokio")]
+    password_provider: Option<PasswordProvider>,
+    #[cfg(all(feature = "tokio", feature = "tls"))]
+    rustls: Option<std::sync::Arc<rustls::ClientConfig>>,
     /// Not a parameter of libpq: only a setter sets it.
     result_limit_bytes: Option<usize>,
     delivery_proof: DeliveryProof,
@@ -318,7 +325,14 @@ impl fmt::Debug for Config {
         if let Some(fault) = &self.fault {
             config.field("fault", fault);
         }
-        self.attachments.show(&mut config);
+        #[cfg(feature = "tokio")]
+        if let Some(provider) = &self.password_provider {
+            config.field("password_provider", provider);
+        }
+        #[cfg(all(feature = "tokio", feature = "tls"))]
+        if self.rustls.is_some() {
+            config.field("rustls_0_23", &format_args!("set"));
+        }
         if self.delivery_proof != DeliveryProof::Auto {
             config.field("delivery_proof", &self.delivery_proof);
         }

@@ -237,7 +237,7 @@ impl Driver {
         buffer::shrink(&mut self.input, self.input_bytes);
         self.input.reserve(READ_BYTES_MIN);
         Poll::Ready(match self.pipe.poll_read(cx, &mut self.input) {
-            Poll::Ready(Ok(0)) => Err(self.session.handle_eof(&self.input)),
+            Poll::Ready(Ok(0)) => Err(self.session.handle_eof(!self.input.is_empty())),
             Poll::Ready(Ok(_)) => {
                 self.received_at = SystemTime::now();
                 Ok(())

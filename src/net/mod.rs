@@ -26,7 +26,6 @@ pub(crate) use environment::resolve;
 pub(crate) use establish::{
     Established, ServerLocation, SessionPurpose, establish, establish_at, establish_until,
 };
-pub use password::PasswordRequest;
 pub(crate) use pipe::Pipe;
 pub(crate) use provider_thread::with_provider_thread;
 pub(crate) use runtime::check_runtime;

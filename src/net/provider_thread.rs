@@ -12,36 +12,39 @@ use std::task::Poll;
 use std::thread;
 
 use tokio::runtime::Handle;
-use tokio::sync::{Mutex, oneshot};
+use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
 
-use crate::config::Config;
+use crate::config::{Config, PasswordProvider};
 use crate::error::{Error, ErrorKind};
 
-/// The permission to start a thread, for one call at a time: a call whose attempt has ended may still run, and further
-/// calls would each take one more thread.
-struct ProviderThread(Arc<Mutex<()>>);
-
 /// Returns the same configuration, whose password provider, if it has one, is called in a separate thread.
+///
+/// One call runs at a time: a call whose attempt has ended may still run, and further calls would each take one more
+/// thread.
 pub(crate) fn with_provider_thread(config: Config) -> Config {
-    match config.has_password_provider() {
-        true => config.attach(None, Arc::new(ProviderThread(Arc::default()))),
-        false => config,
-    }
+    let Some(provider) = config.get_password_provider().cloned() else { return config };
+    let turns = Arc::new(Mutex::new(()));
+    config.with_password_provider(PasswordProvider::new(move |request| {
+        let (turns, provider) = (turns.clone(), provider.clone());
+        async move {
+            let turn = turns.lock_owned().await;
+            // Already the call of the function may block or panic, not only its future.
+            in_thread(turn, async move { provider.call(request).await }).await?
+        }
+    }))
 }
 
-/// Runs the provider: in a separate thread after [`with_provider_thread`], otherwise in the current task.
+/// Runs the provider in a separate thread, which holds `turn` until the provider has ended.
 ///
 /// # Errors
-/// [`ErrorKind::Other`] if the provider panics in the separate thread, [`ErrorKind::Connect`] if no thread can be started.
+/// [`ErrorKind::Other`] if the provider panics, [`ErrorKind::Connect`] if no thread can be started.
 ///
 /// # Cancel safety
 /// Dropping the future drops the provider's future at its next await.
-pub(super) async fn call<T: Send + 'static>(
-    config: &Config,
+async fn in_thread<T: Send + 'static>(
+    turn: OwnedMutexGuard<()>,
     provider: impl Future<Output = T> + Send + 'static,
 ) -> Result<T, Error> {
-    let Some(thread) = config.attachment::<ProviderThread>() else { return Ok(provider.await) };
-    let turn = thread.0.clone().lock_owned().await;
     let runtime = Handle::current();
     let (mut answer, answered) = oneshot::channel();
     let run = move || {

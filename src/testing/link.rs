@@ -210,7 +210,7 @@ impl Link {
         self.cut = true;
         backend.disconnect(self.id);
         if !self.is_over() {
-            let error = self.session.handle_eof(&self.to_client.arrived);
+            let error = self.session.handle_eof(!self.to_client.arrived.is_empty());
             self.error.get_or_insert(error);
         }
     }

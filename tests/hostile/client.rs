@@ -306,7 +306,7 @@ impl Player<'_> {
 
     fn end(&mut self) {
         if !self.over {
-            let error = self.session.handle_eof(&self.input);
+            let error = self.session.handle_eof(!self.input.is_empty());
             self.take_events();
             self.fail(error);
         }

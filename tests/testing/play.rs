@@ -58,7 +58,7 @@ impl Client {
     }
 
     pub(crate) fn end(&mut self) {
-        let error = self.session.handle_eof(&self.input);
+        let error = self.session.handle_eof(!self.input.is_empty());
         self.error.get_or_insert(error);
     }
 

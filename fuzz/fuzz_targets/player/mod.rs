@@ -56,9 +56,9 @@ impl Player {
 
     /// The end of the stream.
     pub fn end(&mut self) {
-        let error = self.session.handle_eof(&self.input);
+        let error = self.session.handle_eof(!self.input.is_empty());
         self.take_events();
-        assert_eq!(error.to_string(), self.session.handle_eof(&[]).to_string());
+        assert_eq!(error.to_string(), self.session.handle_eof(false).to_string());
         assert!(self.session.listen(self.now, &["a"]).is_err());
         assert_eq!(self.session.commands_in_flight(), 0);
     }

@@ -90,7 +90,9 @@ impl Simulation {
                 connection.input.extend_from_slice(&read);
                 let handled = session.handle_input(self.clock.instant(), &mut connection.input);
                 let ended = match (&connection.end, session.is_ready()) {
-                    (Some(Packet::Fin), false) => Some(session.handle_eof(&connection.input)),
+                    (Some(Packet::Fin), false) => {
+                        Some(session.handle_eof(!connection.input.is_empty()))
+                    }
                     (Some(_), false) => Some(reset()),
                     _ => None,
                 };

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::*;
+use crate::config::PasswordRequest;
 use crate::config::Server;
 use crate::error::{Error, ErrorKind};
-use crate::net::password::{PasswordRequest, password, password_hint};
+use crate::net::password::{password, password_hint};
 
 fn first(config: &Config) -> Server {
     config.servers().unwrap().remove(0)

@@ -44,43 +44,6 @@ struct FromParameters {
     certificate: ClientCertificate,
 }
 
-/// The user's own [`ClientConfig`], as an attachment of a configuration.
-#[derive(Debug)]
-struct Attached(Arc<ClientConfig>);
-
-impl Config {
-    /// Sets the configuration of rustls, for settings that no parameter has: another cryptography provider, keys in
-    /// hardware, your own verifier.
-    ///
-    /// It decides how a server is verified and which certificate is sent to it. `sslmode` still decides whether TLS is
-    /// used, and `sslnegotiation`, `sslsni=0` and `sslcertmode` still apply; `sslrootcert`, `sslcert`, `sslkey`,
-    /// `sslcrl`, `sslcrldir`, `ssl_min_protocol_version` and `ssl_max_protocol_version` are ignored. The
-    /// protocol `postgresql` is offered whatever its `alpn_protocols` are, no session is resumed, and its
-    /// cryptography provider must allow secret extraction (`enable_secret_extraction` is set in a copy). A server that it
-    /// accepts counts as verified: with a verifier that accepts every certificate, any server can request the password in
-    /// clear.
-    ///
-    /// ```
-    /// # #[cfg(feature = "tls-ring")] {
-    /// use std::sync::Arc;
-    ///
-    /// let roots = rustls::RootCertStore::empty();
-    /// let provider = Arc::new(rustls::crypto::ring::default_provider());
-    /// let client = rustls::ClientConfig::builder_with_provider(provider)
-    ///     .with_safe_default_protocol_versions()
-    ///     .unwrap()
-    ///     .with_root_certificates(roots)
-    ///     .with_no_client_auth();
-    /// let config = pgbell::Config::new().rustls_0_23(Arc::new(client));
-    /// # }
-    /// ```
-    #[must_use]
-    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
-    pub fn rustls_0_23(self, client: Arc<ClientConfig>) -> Self {
-        self.attach(Some("rustls_0_23"), Arc::new(Attached(client)))
-    }
-}
-
 impl Tls {
     /// Reads the files that a resolved configuration names, in a thread for blocking operations.
     ///
@@ -114,8 +77,8 @@ impl Tls {
     pub(super) fn with_directory(config: &Config, directory: Option<&Path>) -> Result<Self, Error> {
         config.check_complete()?;
         let mode = config.effective_ssl_mode();
-        let base = match config.attachment::<Attached>() {
-            Some(attached) => Base::Custom(attached.0.clone()),
+        let base = match config.get_rustls() {
+            Some(client) => Base::Custom(client.clone()),
             None => Base::Parameters(Box::new(FromParameters::new(config, mode, directory)?)),
         };
         Ok(Self {

@@ -386,13 +386,15 @@ impl Session {
         }
     }
 
-    /// Handles the end of the stream. `input` is what has not been handled.
-    pub fn handle_eof(&mut self, input: &[u8]) -> Error {
+    /// Handles the end of the stream. `is_inside_message` is true if a part of a message has been read and not handled.
+    pub fn handle_eof(&mut self, is_inside_message: bool) -> Error {
         if let Phase::Failed(error) = &self.phase {
             return error.clone();
         }
-        let during =
-            if input.is_empty() && self.skipping == 0 { "" } else { " in the middle of a message" };
+        let during = match is_inside_message || self.skipping > 0 {
+            true => " in the middle of a message",
+            false => "",
+        };
         let error = match (self.last_error.take(), self.last_notice.take()) {
             // N159: for example a proxy that disconnects idle clients. A server that drops a notification goes on, and
             // sends its ReadyForQuery together with the error.

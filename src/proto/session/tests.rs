@@ -211,7 +211,7 @@ impl Play {
     }
 
     fn eof(&mut self) -> Error {
-        let error = self.session.handle_eof(&self.input);
+        let error = self.session.handle_eof(!self.input.is_empty());
         self.take_events();
         self.end(&error);
         error
@@ -254,7 +254,7 @@ impl Play {
         let (now, text) = (self.now, format!("{error:#}"));
         let again = self.session.handle_input(now, &mut self.input.clone());
         assert_eq!(format!("{:#}", again.unwrap_err()), text);
-        assert_eq!(self.session.handle_eof(&[]).to_string(), text);
+        assert_eq!(self.session.handle_eof(false).to_string(), text);
         assert_eq!(self.session.fail(Error::new(ErrorKind::Tls, "other")).to_string(), text);
         for refused in [
             self.session.listen(now, &["a"]),

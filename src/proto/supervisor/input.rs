@@ -60,9 +60,7 @@ impl Supervisor {
             LinkEvent::Failed(error) => self.fail(now, link, error, sink),
             LinkEvent::Eof => {
                 let error = match &mut found.stage {
-                    // The session only tests whether the part is empty.
-                    LinkStage::Open(session) if found.has_part => session.handle_eof(b"part"),
-                    LinkStage::Open(session) => session.handle_eof(b""),
+                    LinkStage::Open(session) => session.handle_eof(found.has_part),
                     LinkStage::Opening { .. } | LinkStage::Closing { .. } => closed(),
                 };
                 self.fail(now, link, error, sink);
