@@ -469,9 +469,9 @@ impl ListenerBuilder {
         let environment =
             TokioEnvironment { config, connect_timeout, hook: self.hook, telemetry, sink };
         let task = Task::new(environment, supervisor, inbox, shared.clone(), connected);
-        let task = tokio::spawn(Guarded(task));
-        // From here on, dropping this future drops the listener, which ends the task.
-        let listener = Listener::new(consumer, requests, shared, task);
+        // Dropping this future drops the listener, which ends the task.
+        let mut listener = Listener::new(consumer, requests, shared);
+        listener.task = Some(tokio::spawn(Guarded(task)));
         match wait.await {
             Ok(()) => Ok(listener),
             Err(_) => Err(listener.cause()),

@@ -22,7 +22,7 @@ use crate::proto::supervisor::{Action, LinkId, Live, Sink, Supervisor};
 /// real task.
 ///
 /// A method that returns `Pending` must wake the task when it should be called again, as every future.
-pub(super) trait Environment: Unpin {
+pub(crate) trait Environment: Unpin {
     /// An attempt to open a session. Dropping it cancels the attempt.
     type Opening: Unpin;
     /// The socket of an open session. Dropping it closes the socket.
@@ -103,11 +103,11 @@ pub(super) trait Environment: Unpin {
 }
 
 /// A session that is open.
-pub(super) struct Opened<S> {
-    pub(super) session: Box<Session>,
-    pub(super) socket: S,
+pub(crate) struct Opened<S> {
+    pub(crate) session: Box<Session>,
+    pub(crate) socket: S,
     /// Bytes that were read after the login.
-    pub(super) rest: BytesMut,
+    pub(crate) rest: BytesMut,
 }
 
 /// The environment of a listener: tokio's sockets and timers, and the system's clock.

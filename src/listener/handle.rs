@@ -13,7 +13,7 @@ use crate::proto::supervisor::{ChannelState, Command, Listening, Reply, State};
 
 /// A request of a handle to the task.
 #[derive(Debug)]
-pub(super) enum Request {
+pub(crate) enum Request {
     /// A command for the supervisor.
     Command(Command, Option<oneshot::Sender<Result<Reply, Error>>>),
     /// Asks for the wanted channels and their states.
@@ -29,7 +29,7 @@ pub struct ListenerHandle {
 }
 
 impl ListenerHandle {
-    pub(super) fn new(requests: mpsc::UnboundedSender<Request>, shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(requests: mpsc::UnboundedSender<Request>, shared: Arc<Shared>) -> Self {
         Self { requests, shared }
     }
 

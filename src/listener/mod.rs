@@ -3,21 +3,19 @@
 mod attempt;
 mod builder;
 mod current;
-mod environment;
+pub(crate) mod environment;
 mod facades;
 mod first_connect;
 mod guarded;
-mod handle;
+pub(crate) mod handle;
 mod hook;
 mod links;
 #[cfg(feature = "metrics")]
 mod metrics;
-mod shared;
-#[cfg(all(test, feature = "testing"))]
-mod simulator;
-mod sink;
+pub(crate) mod shared;
+pub(crate) mod sink;
 mod stats;
-mod task;
+pub(crate) mod task;
 mod telemetry;
 #[cfg(test)]
 mod tests;
@@ -81,7 +79,7 @@ pub struct Listener {
     /// The stream has returned `None`.
     is_terminated: bool,
     handle: ListenerHandle,
-    /// `None` after `close` has taken it.
+    /// `None` before it is started, and after `close` has taken it.
     task: Option<JoinHandle<()>>,
 }
 
@@ -109,11 +107,11 @@ impl Listener {
         ListenerBuilder::new(config.try_into().map_err(Into::into))
     }
 
-    fn new(
+    /// Creates a listener without its task.
+    pub(crate) fn new(
         consumer: Consumer<Chunk, Gap>,
         requests: mpsc::UnboundedSender<Request>,
         shared: Arc<Shared>,
-        task: JoinHandle<()>,
     ) -> Self {
         Self {
             consumer,
@@ -123,7 +121,7 @@ impl Listener {
             is_cause_returned: false,
             is_terminated: false,
             handle: ListenerHandle::new(requests, shared),
-            task: Some(task),
+            task: None,
         }
     }
 

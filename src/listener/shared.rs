@@ -12,7 +12,7 @@ use crate::proto::ring::Pins;
 use crate::proto::supervisor::{LogEvent, State};
 
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(crate) struct Shared {
     /// Written only by the task.
     state: watch::Sender<CountedState>,
     /// The error that the listener ended with, unless it was closed.
@@ -28,13 +28,13 @@ pub(super) struct Shared {
 /// The state, and how often each state was entered. With the counts, a task that waits for a state does not miss a short
 /// one.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct CountedState {
+pub(crate) struct CountedState {
     pub(super) state: State,
     times: [u64; 5],
 }
 
 impl CountedState {
-    pub(super) fn times(&self, state: State) -> u64 {
+    pub(crate) fn times(&self, state: State) -> u64 {
         self.times.get(state as usize).copied().unwrap_or(0)
     }
 
@@ -47,7 +47,7 @@ impl CountedState {
 }
 
 impl Shared {
-    pub(super) fn new(pins: Pins) -> Self {
+    pub(crate) fn new(pins: Pins) -> Self {
         Self {
             pins,
             state: watch::Sender::new(CountedState { state: State::Connecting, times: [0; 5] }),
@@ -58,7 +58,7 @@ impl Shared {
         }
     }
 
-    pub(super) fn state(&self) -> State {
+    pub(crate) fn state(&self) -> State {
         self.state.borrow().state
     }
 
@@ -66,7 +66,7 @@ impl Shared {
         self.state.send_modify(|entered| entered.enter(state));
     }
 
-    pub(super) fn watch(&self) -> watch::Receiver<CountedState> {
+    pub(crate) fn watch(&self) -> watch::Receiver<CountedState> {
         self.state.subscribe()
     }
 
@@ -74,7 +74,7 @@ impl Shared {
         let _ = self.cause.set(cause);
     }
 
-    pub(super) fn cause(&self) -> Option<&Error> {
+    pub(crate) fn cause(&self) -> Option<&Error> {
         self.cause.get()
     }
 
@@ -118,7 +118,7 @@ impl Shared {
         }
     }
 
-    pub(super) fn process_id(&self) -> Option<i32> {
+    pub(crate) fn process_id(&self) -> Option<i32> {
         i32::try_from(self.process_id.load(Ordering::Relaxed)).ok()
     }
 
@@ -126,7 +126,7 @@ impl Shared {
         self.process_id.store(process_id.map_or(i64::MIN, i64::from), Ordering::Relaxed);
     }
 
-    pub(super) fn stats(&self) -> Stats {
+    pub(crate) fn stats(&self) -> Stats {
         self.counters.stats(self.pins.bytes())
     }
 }

@@ -26,7 +26,7 @@ const FRAME_BYTES: usize = 8 * 1024;
 
 /// The value of an item: a run of NotificationResponse messages, as they were read.
 #[derive(Debug)]
-pub(super) struct Chunk {
+pub(crate) struct Chunk {
     pub(super) frames: Bytes,
     pub(super) count: usize,
     pub(super) info: ReceiveInfo,
@@ -36,8 +36,8 @@ pub(super) struct Chunk {
 
 /// The producing end of a listener's queue.
 #[derive(Debug)]
-pub(super) struct RingSink {
-    pub(super) producer: Producer<Chunk, Gap>,
+pub(crate) struct RingSink {
+    pub(crate) producer: Producer<Chunk, Gap>,
     buffers: Buffers,
     /// Most notifications in the queue.
     capacity: u64,
@@ -50,7 +50,7 @@ pub(super) struct RingSink {
 }
 
 impl RingSink {
-    pub(super) fn new(
+    pub(crate) fn new(
         producer: Producer<Chunk, Gap>,
         capacity: u64,
         bytes: usize,
@@ -75,7 +75,7 @@ impl RingSink {
 
     /// Returns the number of receive buffers.
     #[cfg(test)]
-    pub(super) fn buffers_alive(&self) -> usize {
+    pub(crate) fn buffers_alive(&self) -> usize {
         self.buffers.alive()
     }
 
@@ -226,7 +226,7 @@ impl Sink for RingSink {
 /// Returns the most buffers for a queue of `queue_bytes` bytes: enough for these bytes if the last 24 KiB of each buffer stay
 /// unused, one that is read into, one that the consumer receives from, and as many as can be pinned, so that pins do not
 /// reduce the queue.
-pub(super) fn buffers_max(queue_bytes: usize, pin_limit: u64) -> usize {
+pub(crate) fn buffers_max(queue_bytes: usize, pin_limit: u64) -> usize {
     let pinned = usize::try_from(pin_limit / BUFFER_BYTES as u64).unwrap_or(usize::MAX);
     let queued = queue_bytes.div_ceil(BUFFER_BYTES - READ_BYTES_MIN - FRAME_BYTES);
     queued.saturating_add(2).saturating_add(pinned)

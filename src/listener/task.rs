@@ -27,11 +27,11 @@ const REQUESTS_AT_ONCE: usize = 32;
 
 /// The task of a listener. It runs until the listener ends.
 #[must_use]
-pub(super) struct Task<E: Environment> {
-    pub(super) environment: E,
-    pub(super) supervisor: Supervisor,
+pub(crate) struct Task<E: Environment> {
+    pub(crate) environment: E,
+    pub(crate) supervisor: Supervisor,
     links: Links<E>,
-    pub(super) requests: mpsc::UnboundedReceiver<Request>,
+    pub(crate) requests: mpsc::UnboundedReceiver<Request>,
     replies: BTreeMap<CommandId, oneshot::Sender<Result<Reply, Error>>>,
     next_command: u64,
     shared: Arc<Shared>,
@@ -44,7 +44,7 @@ pub(super) struct Task<E: Environment> {
 }
 
 impl<E: Environment> Task<E> {
-    pub(super) fn new(
+    pub(crate) fn new(
         mut environment: E,
         supervisor: Supervisor,
         requests: mpsc::UnboundedReceiver<Request>,
@@ -231,7 +231,7 @@ impl<E: Environment> Task<E> {
         has_read
     }
 
-    pub(super) fn handle_bytes(&mut self, id: LinkId) {
+    pub(crate) fn handle_bytes(&mut self, id: LinkId) {
         let Some((input, received_at)) = self.links.input(id) else { return };
         self.environment.before_input(id);
         let now = self.environment.now();

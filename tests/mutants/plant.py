@@ -19,7 +19,7 @@ pub fn planted(name: &str) -> bool {
 }
 '''
 
-SIMULATOR = "listener::simulator::"
+SIMULATOR = "simulator::"
 
 ENTRY = re.compile(
     r"^bug: (\S+)\n(?:test: (\S+)\n)?file: (\S+)\n<<<<\n(.*?)\n====\n(.*?)\n>>>>$", re.M | re.S

@@ -64,14 +64,12 @@ use self::server::{Server, Status};
 use self::subscriptions::Subscriptions;
 use self::trace::{Trace, log_line};
 use self::user::OpenCommand;
-use super::Listener;
-use super::current::CurrentRun;
-use super::handle::{ListenerHandle, Request};
-use super::shared::Shared;
-use super::sink::RingSink;
-use super::task::Task;
 use crate::error::Error;
-use crate::notification::ReceiveInfo;
+use crate::listener::Listener;
+use crate::listener::handle::Request;
+use crate::listener::shared::Shared;
+use crate::listener::sink::RingSink;
+use crate::listener::task::Task;
 use crate::proto::ring::{self, Pins};
 use crate::proto::supervisor::{LinkId, Reply, State, Supervisor};
 use crate::testing::SessionId;
@@ -194,8 +192,7 @@ impl Simulation {
         let initial: Vec<usize> = (0..plan.initial).collect();
         let policy = plan.policy(channels.names(&initial));
         let (producer, consumer) = ring::channel(plan.capacity + 16);
-        let pins = Pins::new(0);
-        let shared = Arc::new(Shared::new(pins.clone()));
+        let shared = Arc::new(Shared::new(Pins::new(0)));
         let ring =
             RingSink::new(producer, plan.capacity, plan.bytes, plan.overflow, shared.clone());
         let (sender, requests) = mpsc::unbounded_channel();
@@ -204,16 +201,7 @@ impl Simulation {
         secret[..8].copy_from_slice(&random.number().to_be_bytes());
         let supervisor = Supervisor::new(clock.instant(), clock.wall(), secret, policy);
         let parts = TaskParts { supervisor, requests, connected: tells };
-        let listener = Listener {
-            consumer,
-            current: CurrentRun::new(pins),
-            loss: None,
-            info: ReceiveInfo { received_at: clock.wall(), epoch: 1 },
-            is_cause_returned: false,
-            is_terminated: false,
-            handle: ListenerHandle::new(sender.clone(), shared.clone()),
-            task: None,
-        };
+        let listener = Listener::new(consumer, sender.clone(), shared.clone());
         let simulation = Self {
             servers: (0..plan.servers).map(|index| Server::new(index, plan.is_proxied)).collect(),
             last_taken: vec![None; plan.servers],
