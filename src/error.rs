@@ -1,8 +1,7 @@
 //! The error type of the public interface: opaque, cheap to clone, with a kind.
 
-mod declined;
+mod marks;
 mod panicked;
-mod passing;
 #[cfg(test)]
 mod tests;
 mod text;

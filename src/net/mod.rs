@@ -17,7 +17,6 @@ mod runtime;
 mod stream;
 #[cfg(all(test, unix))]
 mod tests;
-mod timer;
 #[cfg(feature = "tls")]
 mod tls;
 
@@ -28,8 +27,7 @@ pub(crate) use establish::{
 };
 pub(crate) use pipe::Pipe;
 pub(crate) use provider_thread::with_provider_thread;
-pub(crate) use runtime::check_runtime;
-pub(crate) use timer::{Timer, now};
+pub(crate) use runtime::{Timer, check_runtime, now};
 
 use crate::error::{Error, ErrorKind};
 
