@@ -138,12 +138,20 @@ fn nonsense_values_are_refused_by_name() {
         let url = format!("postgres://user@127.0.0.1:{}/db", refused_port());
         let builder = || Listener::builder(&*url);
         let block = Overflow::Block { max_stall: Duration::ZERO };
+        let second = Duration::from_secs(1);
         for (name, builder) in [
             ("queue_capacity", builder().queue_capacity(0)),
             ("queue_capacity", builder().queue_capacity(usize::MAX)),
             ("queue_bytes", builder().queue_bytes(0)),
             ("queue_bytes", builder().queue_bytes(256 * 1024)),
             ("max_stall", builder().overflow(block)),
+            ("backoff from 2s to 1s", builder().backoff(second * 2, second)),
+            ("backoff from 0ns", builder().backoff(Duration::ZERO, second)),
+            ("heartbeat", builder().heartbeat(Duration::ZERO, second)),
+            ("heartbeat", builder().heartbeat(second, Duration::ZERO)),
+            ("max_lifetime", builder().max_lifetime(second / 2)),
+            ("on_live_timeout", builder().on_live_timeout(Duration::ZERO)),
+            ("on_live_failures_max", builder().on_live_failures_max(0)),
             ("port", Listener::builder("postgres://user@127.0.0.1:0/db")),
             ("connect_timeout", Listener::builder("host=127.0.0.1 connect_timeout=soon")),
         ] {

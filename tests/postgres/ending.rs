@@ -3,7 +3,8 @@
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
-use pgbell::{Connection, ErrorKind, Event, Listener, Live, State};
+use pgbell::{Connection, Error, ErrorKind, Event, Listener, Live, State};
+use tokio::task::JoinHandle;
 
 use crate::support::{
     Server, expect_numbers, next, next_item, poll_once, run, send_numbers, until_gone,
@@ -166,6 +167,51 @@ fn a_dropped_listener_leaves_no_session() {
         }
         let sql = "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'client backend'";
         crate::support::until_sql(&mut watch, sql).await;
+    });
+}
+
+/// D3: the scope of a listener or of a connection ends with the task that it is in.
+#[test]
+fn a_task_that_is_aborted_or_fails_while_it_listens_leaves_no_session() {
+    let server = Server::start();
+    run(async {
+        let mut watch = server.connection().await;
+        let (arrived, mut arrivals) = tokio::sync::mpsc::unbounded_channel();
+        let mut listener = server.listener(&["ch"]).await;
+        let mut inline = server.connection().await;
+        inline.listen("ch").await.unwrap();
+        let mut failing = server.listener(&["ch"]).await;
+        let pids = [listener.process_id(), inline.process_id(), failing.process_id()];
+        let (first, second) = (arrived.clone(), arrived.clone());
+        let tasks = [
+            tokio::spawn(async move {
+                loop {
+                    first.send(listener.recv().await.is_ok()).unwrap();
+                }
+            }),
+            tokio::spawn(async move {
+                loop {
+                    second.send(inline.recv_batch().await.is_ok()).unwrap();
+                }
+            }),
+        ];
+        let failing: JoinHandle<Result<(), Error>> = tokio::spawn(async move {
+            arrived.send(failing.recv().await.is_ok()).unwrap();
+            failing.listen("").await?;
+            unreachable!("an empty name is refused");
+        });
+        watch.notify("ch", "1").await.unwrap();
+        for _ in pids {
+            assert!(arrivals.recv().await.unwrap());
+        }
+        assert_eq!(failing.await.unwrap().unwrap_err().kind(), ErrorKind::Misuse);
+        for task in tasks {
+            task.abort();
+            assert!(task.await.unwrap_err().is_cancelled());
+        }
+        for pid in pids {
+            until_gone(&mut watch, pid).await;
+        }
     });
 }
 

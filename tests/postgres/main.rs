@@ -34,6 +34,7 @@ mod provider;
 #[cfg(feature = "tls-ring")]
 mod readme;
 mod receiving;
+mod recipes;
 #[cfg(feature = "tls-ring")]
 mod relay;
 mod sql;

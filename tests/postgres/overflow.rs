@@ -3,7 +3,8 @@
 use pgbell::{Connection, Event, Listener, Overflow};
 
 use crate::support::{
-    Server, expect_numbers, next_lagged, run, send_numbers, until_gone, until_received,
+    Server, expect_numbers, next_item, next_lagged, number, run, send_numbers, until_gone,
+    until_received, until_sql,
 };
 
 /// Notifications that the queue holds, and how many more are sent.
@@ -106,6 +107,27 @@ fn drop_newest_tells_batches_the_same() {
     });
 }
 
+/// S12: so does a stream.
+#[test]
+fn a_stream_that_is_read_too_slowly_gets_what_the_queue_kept_and_then_the_loss() {
+    run(async {
+        let server = Server::start();
+        let mut listener = bounded(&server, Overflow::DropNewest).await;
+        let mut sender = server.connection().await;
+        fill(&mut sender, &listener, 1, CAPACITY + MORE, 16).await;
+        for expect in 1..=CAPACITY {
+            let item = next_item(&mut listener).await.unwrap().unwrap();
+            let Event::Notification(notification) = item else { panic!("{item:?}") };
+            assert_eq!(number(notification.payload_bytes()), expect);
+        }
+        let item = next_item(&mut listener).await.unwrap().unwrap();
+        let Event::Lagged(lagged) = item else { panic!("{item:?}") };
+        assert_eq!((lagged.first_sequence(), lagged.count()), (CAPACITY, MORE));
+        // The socket was read all the time: the server keeps nothing for this session.
+        until_sql(&mut sender, "SELECT pg_notification_queue_usage() = 0").await;
+    });
+}
+
 async fn drop_oldest(each: u64) {
     let server = Server::start();
     let mut listener = bounded(&server, Overflow::DropOldest).await;
@@ -122,7 +144,7 @@ async fn drop_oldest(each: u64) {
     let (mut lost, mut got) = (0, Vec::new());
     while let Some(event) = listener.try_recv().unwrap() {
         match event {
-            Event::Notification(n) => got.push(crate::support::number(n.payload_bytes())),
+            Event::Notification(n) => got.push(number(n.payload_bytes())),
             Event::Lagged(lagged) => lost += lagged.count(),
             gap => panic!("{gap:?}"),
         }
