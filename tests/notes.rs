@@ -1,6 +1,9 @@
 //! Checks `protocol-notes.md`, the pages beside it and the code against each other: every number that the code cites exists,
 //! every entry has versions, a source and tests, and every test that a page names exists. The same for the tests of the
-//! attacks in `tests/hostile/README.md`.
+//! attacks in `tests/hostile/README.md`. `notes/readme.rs` checks `tests/README.md`.
+
+#[path = "notes/readme.rs"]
+mod readme;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -31,6 +34,15 @@ fn sources() -> Vec<(PathBuf, String)> {
     }
     assert!(found.len() > 50, "the sources were not found");
     found
+}
+
+/// The names of all functions in the sources.
+fn functions() -> BTreeSet<String> {
+    sources()
+        .iter()
+        .flat_map(|(_, source)| source.split("fn ").skip(1))
+        .map(|rest| rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect())
+        .collect()
 }
 
 /// Pages with entries: `**Title.** text`, and a line of versions, source and tests.
@@ -215,11 +227,7 @@ fn a_retired_number_is_not_used_again() {
 
 #[test]
 fn every_test_that_a_page_names_exists() {
-    let functions: BTreeSet<String> = sources()
-        .iter()
-        .flat_map(|(_, source)| source.split("fn ").skip(1))
-        .map(|rest| rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect())
-        .collect();
+    let functions = functions();
     let mut wrong = Vec::new();
     for path in PAGES.into_iter().chain(["benches/README.md"]) {
         let text = page(path);

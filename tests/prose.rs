@@ -35,7 +35,9 @@ const CHECKED: &[&str] = &[
     "testkit/README.md",
     "testkit/SERVERS.md",
     "testkit/src",
+    "tests/README.md",
     "tests/hostile/README.md",
+    "tests/notes",
 ];
 
 /// Words that this project does not use, with what is written instead.

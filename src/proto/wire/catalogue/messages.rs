@@ -1,4 +1,4 @@
-//! F7–F11, Q5, Q6, N1–N7, A11–A15, T14, T19, E3–E12: the contents of the server's messages.
+//! F7–F11, Q5, Q6, N1–N7, A11–A15, T14, T19, E4–E12, V24: the contents of the server's messages.
 
 use bytes::BytesMut;
 
@@ -189,7 +189,7 @@ fn secret_keys_have_a_legal_length_and_are_not_shown() {
     assert_eq!(error.to_string(), "secret key must be 4 to 256 bytes in BackendKeyData");
 }
 
-/// E3, E4, E5: messages without fields, without an SQLSTATE, without the final zero byte.
+/// E4, V24, E5: messages without fields, without an SQLSTATE, without the final zero byte.
 #[test]
 fn diagnostics_need_an_end_but_no_fields() {
     let established = Framer::established();
