@@ -181,7 +181,7 @@ fn a_pooler_that_refuses_the_newer_protocol_gets_a_hint() {
     check_bytes(&newest(), &refusal("3D000"), &[&line("3D000")]);
 }
 
-/// N6: the key of a CancelRequest, with every length of the protocol.
+/// The key of a CancelRequest, with every length of the protocol.
 #[test]
 fn the_cancel_key_is_kept_while_the_session_lives_and_never_shown() {
     for (scene, bytes) in [(Scene::new(), 4), (newest(), 4), (newest(), 32), (newest(), 256)] {
