@@ -1,4 +1,4 @@
-//! Section 2: what went wrong elsewhere, where no id of section 3 says it already.
+//! Section 2 of the catalogue: published vulnerabilities of other clients, unless an id of section 3 covers them.
 
 use pgbell::testing::{Delivery, Script};
 use pgbell::{Connection, ErrorKind, Listener};
@@ -6,15 +6,15 @@ use pgbell::{Connection, ErrorKind, Listener};
 use super::attack::{message, runtime};
 use super::client::{check_text, soon, url};
 
-/// CVE-2018-10915: what one server said must not live on in the session with the next.
+/// CVE-2018-10915: state that one server set must not remain in the session with the next server.
 #[test]
-fn v1_nothing_of_a_failed_attempt_is_left_in_the_next() {
+fn v1_no_state_of_a_failed_attempt_remains_in_the_next() {
     let sjis = message(b'S', b"client_encoding\0SJIS\0");
     let hostile = || {
         let begun = Script::new().expect_startup().send_hex("52 00000008 00000000").send(&sjis);
         begun.send(message(b'S', b"server_version\x001.0\0")).close()
     };
-    // It says neither its version nor any encoding but UTF8.
+    // It reports neither its version nor any encoding but UTF8.
     let plain = || {
         let encoding = &Script::PRELUDE[9..35];
         let ready = Script::new().expect_startup().send_hex("52 00000008 00000000").send(encoding);
@@ -41,7 +41,7 @@ fn v1_nothing_of_a_failed_attempt_is_left_in_the_next() {
     });
 }
 
-/// CVE-2025-4207: a character that is cut off by the end of the payload is not read beyond it.
+/// CVE-2025-4207: a character that is cut off by the end of the payload causes no read beyond the payload.
 #[test]
 fn v7_a_cut_off_character_ends_the_connection_with_the_cause_and_a_hint() {
     let cut = message(b'A', b"\0\0\0\x01a\0caf\xe2\x82\0");
@@ -62,17 +62,17 @@ fn v7_a_cut_off_character_ends_the_connection_with_the_cause_and_a_hint() {
     });
 }
 
-/// CVE-2024-32655, CVE-2024-27304, RUSTSEC-2024-0363, RUSTSEC-2024-0365: a length that wraps in 32 bits
-/// makes messages of what is behind it. Refused, and not a byte of it is written.
+/// CVE-2024-32655, CVE-2024-27304, RUSTSEC-2024-0363, RUSTSEC-2024-0365: a message length that overflows 32 bits would let the
+/// server read the rest of the text as further messages. The query is refused before any byte is written.
 #[cfg(target_pointer_width = "64")]
 #[test]
-fn v12_a_query_whose_length_wraps_is_refused_and_not_sent() {
+fn v12_a_query_whose_length_overflows_is_refused_and_not_sent() {
     runtime().block_on(async {
         let script = Script::ready().expect_hex("58 00000004").wait_for_eof();
         let (address, task) = script.serve(Delivery::Whole).await.unwrap();
         let mut connection = Connection::connect(&*url(address)).await.unwrap();
         for bytes in [(1_usize << 30) - 1, 1 << 31, (1 << 32) - 5, (1 << 32) + 16] {
-            // Pages of zeros that nobody writes to take no memory.
+            // Pages of zeros that are never written take no memory.
             let sql = String::from_utf8(vec![0; bytes]).unwrap();
             let error = soon("query", connection.simple_query(&sql)).await.unwrap_err();
             check_text(&error);

@@ -1,4 +1,4 @@
-//! 3.5: what answers a command, and what does not.
+//! Section 3.5 of the catalogue: which messages answer a command, and which do not.
 
 use pgbell::testing::{Delivery, Script};
 use pgbell::{Connection, ErrorKind, Listener};
@@ -32,9 +32,9 @@ fn q1_a_request_for_data_is_refused_with_copy_fail_and_the_session_goes_on() {
     let todo = &[Do::Query("COPY t FROM STDIN"), Do::Receive(1), Do::Close];
     Attack::new(script, end.len() + Script::A1.len(), todo)
         .run(&["connect", "query: Server | ERROR: no (SQLSTATE 42501)", "close"], &["1 a b"]);
-    // LISTEN has no data to send: the server has lost its way.
+    // LISTEN transfers no data: this is a violation of the protocol.
     to_listen(&hex(COPY_IN), "Protocol | CopyInResponse does not belong to LISTEN");
-    // Asked again and again: one answer, then the end.
+    // The request is repeated: the client refuses once, then closes the connection.
     let script = Script::ready().expect_message(b'Q').send_hex(COPY_IN).expect(&fail);
     let attack = Attack::new(script.send_hex(COPY_IN).wait_for_eof(), 8, QUERY);
     attack.run(
@@ -47,8 +47,8 @@ fn q1_a_request_for_data_is_refused_with_copy_fail_and_the_session_goes_on() {
     );
 }
 
-/// To a query of the user's it may be as much as the server likes, like its rows: what is refused is skipped, and the
-/// user limits the time. To LISTEN nothing may be copied.
+/// The result of a user's query may be as long as the server likes, COPY data like rows: what is refused is skipped, and the
+/// user limits the time. LISTEN must not be answered with COPY data.
 #[test]
 fn q2_copied_data_is_skipped_however_much_it_is() {
     let data = message(b'd', &vec![b'x'; 1_500_000]).repeat(60);
@@ -60,7 +60,7 @@ fn q2_copied_data_is_skipped_however_much_it_is() {
         .splits(1..2)
         .run(&["connect", "query: Unsupported | COPY TO STDOUT is not supported", "close"], &[]);
     to_listen(&hex(COPY_OUT), "Protocol | CopyOutResponse does not belong to LISTEN");
-    // With an end it is passed over.
+    // With an end of the data it is skipped.
     let end = join(&["64 00000006 780a 63 00000004", SELECTED, READY]);
     let script = Script::ready().expect_message(b'Q').send_hex(COPY_OUT).send(&end);
     let script = script.expect_hex(TERMINATE).wait_for_eof();
@@ -70,14 +70,14 @@ fn q2_copied_data_is_skipped_however_much_it_is() {
 }
 
 #[test]
-fn q3_replication_is_not_spoken() {
+fn q3_the_replication_protocol_is_refused() {
     let both = hex("57 00000007 00 0000");
     to_listen(&both, "Protocol | CopyBothResponse does not belong to LISTEN");
     to_query(&both, "Protocol | CopyBothResponse does not belong to a query");
     when_idle(&both, "Protocol | CopyBothResponse does not belong to an idle session");
 }
 
-/// V19.
+/// Also V19.
 #[test]
 fn q5_a_row_that_is_shorter_than_its_description_is_refused() {
     for (row, values) in [
@@ -92,7 +92,7 @@ fn q5_a_row_that_is_shorter_than_its_description_is_refused() {
     to_listen(&hex(COLUMNS), "Protocol | RowDescription does not belong to LISTEN");
 }
 
-/// V20.
+/// Also V20.
 #[test]
 fn q6_a_value_of_a_negative_length_is_refused() {
     for (row, expect) in [
@@ -106,7 +106,7 @@ fn q6_a_value_of_a_negative_length_is_refused() {
 }
 
 #[test]
-fn q7_a_completion_that_is_not_of_listen_is_refused() {
+fn q7_a_completion_of_another_command_is_refused() {
     let long = message(b'C', &[&vec![b'x'; 25_000][..], b"\0"].concat());
     let belongs = "CommandComplete does not belong to LISTEN";
     for (bytes, expect) in [
@@ -123,7 +123,7 @@ fn q7_a_completion_that_is_not_of_listen_is_refused() {
 }
 
 #[test]
-fn q9_a_completion_that_nobody_waits_for_is_refused() {
+fn q9_a_completion_that_answers_no_command_is_refused() {
     when_idle(&hex(READY), "Protocol | ReadyForQuery does not belong to an idle session");
     when_idle(&hex(LISTENED), "Protocol | CommandComplete does not belong to an idle session");
     let twice = join(&[LISTENED, READY, READY]);
@@ -143,17 +143,17 @@ fn q10_one_refused_listen_refuses_its_batch_and_leaves_the_session_up() {
     let refused = "listen: Server | the server refused LISTEN: ERROR: no (SQLSTATE 42501)";
     let tail = answer.len() + Script::ACK.len() + Script::A1.len();
     Attack::new(script, tail, todo).run(&["connect", refused, "listen", "close"], &["1 a b"]);
-    // After an error the server has nothing more to say but that it is ready.
+    // After an error only ReadyForQuery may follow.
     let bytes = join(&[ERROR, LISTENED]);
     let expect = "Protocol | CommandComplete does not belong to LISTEN";
     let script = Script::ready().expect_message(b'Q').send(&bytes).wait_for_eof();
-    // Which of the two the command is told depends on nothing but their order.
+    // Which of the two errors the command fails with depends only on their order.
     let attack = Attack::new(script, bytes.len(), LISTEN);
     attack.run(&["connect", &format!("listen: {expect}"), &format!("over: {expect}")], &[]);
 }
 
 #[test]
-fn q14_a_simple_query_is_not_answered_in_the_extended_protocol() {
+fn q14_answers_of_the_extended_protocol_to_a_simple_query_are_refused() {
     for (bytes, name) in [
         ("31 00000004", "ParseComplete"),
         ("32 00000004", "BindComplete"),
@@ -172,9 +172,9 @@ fn q14_a_simple_query_is_not_answered_in_the_extended_protocol() {
     }
 }
 
-/// The question that every connection asks before anything else is answered like any other.
+/// The query for the facts of the server, which every connection sends first, is answered like any other.
 #[test]
-fn what_the_server_is_can_be_answered_with_nonsense_too() {
+fn an_invalid_answer_to_the_query_for_the_facts_of_the_server_is_refused() {
     let fatal = "45 0000001e 53464154414c00 56464154414c00 43353750303100 4d6e6f00 00";
     for (answer, expect) in [
         ("41 00000003", "connect: Protocol | length word 3 is below 11"),
@@ -190,16 +190,16 @@ fn what_the_server_is_can_be_answered_with_nonsense_too() {
     }
 }
 
-/// Nothing of it takes memory: it is the time of the processor that has a bound.
+/// The answer takes no memory: the number of rows is limited to limit the processor time.
 #[test]
-fn an_endless_answer_to_a_question_of_ours_ends_the_session_at_once() {
+fn an_endless_answer_to_a_query_of_the_client_itself_ends_the_session_at_once() {
     let (no_columns, empty_row) = ("54 00000006 0000", "44 00000006 0000");
     let (empty_query, copied) = ("49 00000004", "64 00000004");
     runtime().block_on(async {
         for (begin, again) in
             [(no_columns, empty_row), ("", SELECTED), ("", empty_query), (COPY_OUT, copied)]
         {
-            // It goes on for as long as the client stays.
+            // The answer has no end: it continues for as long as the client is connected.
             let bytes = [hex(begin), hex(again).repeat(100)].concat();
             let script = Script::let_in().expect_message(b'Q').send(&bytes).wait_for_eof();
             for client in ["connection", "listener"] {

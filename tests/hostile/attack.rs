@@ -1,4 +1,4 @@
-//! One hostile server against every client, cut into every kind of pieces.
+//! One hostile server against every client, its bytes split in every way.
 
 use pgbell::proto::auth::AuthPolicy;
 use pgbell::proto::session::Login;
@@ -7,34 +7,34 @@ use tokio::runtime::{Builder, Handle, Runtime};
 
 use super::client::{self, Do, Outcome, url};
 
-/// Splits that are tried over sockets; of more, that many are taken evenly.
+/// Most splits that are tried over sockets. If there are more, this many are chosen at even distances.
 const SOCKET_SPLITS: usize = 40;
 
-/// Splits that are tried in memory: all of them where a script is not long.
+/// Most splits that are tried in memory. A short script is split at every byte.
 const SESSION_SPLITS: usize = 600;
 
-/// From here on a script is too long to be written byte by byte.
+/// A script of this length or longer is not written byte by byte.
 const BYTE_BY_BYTE_MAX: usize = 4_096;
 
-/// A hostile server, what its client does, and what must come of it.
+/// A hostile server, the actions of its client, and the expected outcome.
 #[derive(Clone)]
 pub(crate) struct Attack {
     script: Script,
     todo: &'static [Do],
-    /// How many bytes at the end of the script are the hostile ones.
+    /// The number of hostile bytes at the end of the script.
     tail: usize,
-    /// Where to split instead, for a script that computes what it says.
+    /// Where to split instead, for a script that computes its bytes.
     splits: Option<std::ops::Range<usize>>,
     login: fn() -> Login,
-    /// What a connection string says for the same login; `None` where none can.
+    /// The parameters of a connection string for the same login; `None` if there are none.
     parameters: Option<&'static str>,
 }
 
-/// A client's part that listens to `a` and then receives.
+/// The actions of a client that listens to `a` and then receives.
 pub(crate) const LISTEN: &[Do] = &[Do::Listen(&["a"])];
 
 impl Attack {
-    /// The script is the whole conversation, `tail` says how many bytes of it are hostile.
+    /// An attack whose script is the whole conversation. The last `tail` bytes of it are hostile.
     pub(crate) fn new(script: Script, tail: usize, todo: &'static [Do]) -> Self {
         let (login, splits, parameters) = (client::login, None, Some(""));
         Self { script, todo, tail, splits, login, parameters }
@@ -44,24 +44,24 @@ impl Attack {
         self.script.clone()
     }
 
-    /// Splits at these bytes of what the server says.
+    /// Splits at these positions of the server's bytes.
     pub(crate) fn splits(self, splits: std::ops::Range<usize>) -> Self {
         Self { splits: Some(splits), ..self }
     }
 
-    /// In memory alone, with this login: what a connection string cannot ask for over a clear socket.
+    /// Runs in memory only, with this login, which a connection string cannot ask for over a socket without TLS.
     pub(crate) fn login(self, login: fn() -> Login) -> Self {
         Self { login, parameters: None, ..self }
     }
 
-    /// With this login in memory, and with these parameters, which ask for the same, over sockets.
+    /// Uses this login in memory, and these parameters, which ask for the same, over sockets.
     pub(crate) fn asking(self, login: fn() -> Login, parameters: &'static str) -> Self {
         Self { login, parameters: Some(parameters), ..self }
     }
 
-    /// Runs it in every way. Each time the lines must be these, and the notifications too.
+    /// Runs the attack in every way. Each time these lines and these notifications must come out.
     ///
-    /// A line `over: Protocol | text` stands for every line that begins with the one and holds the other.
+    /// A line `over: Protocol | text` matches every line that begins with the first part and contains the second.
     #[track_caller]
     pub(crate) fn run(&self, lines: &[&str], heard: &[&str]) {
         let check = |outcome: &Outcome, how: &str| {
@@ -87,7 +87,7 @@ impl Attack {
         }
     }
 
-    /// What becomes of a `Connection` and of a `Listener`. They are gone then, with all that was theirs.
+    /// Returns the outcome of a `Connection` and of a `Listener`. Both are dropped by then.
     pub(crate) async fn over_sockets(&self, delivery: Delivery) -> (Outcome, Outcome) {
         let url = |address| url(address) + self.parameters.unwrap_or_default();
         let (address, task) = self.script.clone().serve(delivery).await.unwrap();
@@ -110,7 +110,7 @@ impl Attack {
 
     fn socket_deliveries(&self) -> Vec<Delivery> {
         let total = self.script.sent_bytes();
-        // One byte before the hostile ones, so that their first is cut off too.
+        // The range starts one byte before the hostile ones, so that their first byte is split off too.
         let splits = self.splits.clone().unwrap_or(total.saturating_sub(self.tail).max(1)..total);
         deliveries(splits, SOCKET_SPLITS, total)
     }
@@ -133,12 +133,12 @@ fn is_like(found: &str, pattern: &str) -> bool {
     }
 }
 
-/// One thread, so that a write and the read of what was written alternate.
+/// A runtime with one thread, so that a write and the read of its bytes alternate.
 pub(crate) fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-/// What the clients have started has ended with them.
+/// Waits until every task that the clients have started has ended.
 pub(crate) async fn no_task_is_left() {
     client::soon("the end of all tasks", async {
         while Handle::current().metrics().num_alive_tasks() > 0 {
@@ -158,22 +158,22 @@ pub(crate) fn hex(digits: &str) -> Vec<u8> {
     digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
 }
 
-/// A message with this type byte and body, whatever they are.
+/// A message with this type byte and body, valid or not.
 pub(crate) fn message(tag: u8, body: &[u8]) -> Vec<u8> {
     let length = u32::try_from(body.len() + 4).unwrap().to_be_bytes();
     [&[tag][..], &length, body].concat()
 }
 
-// ---- where the hostile bytes stand ----
+// ---- the position of the hostile bytes ----
 
-/// Instead of what a server says to a startup packet. The client must leave and have sent nothing.
+/// In place of the answer to the startup packet. The client must close the connection and have sent nothing.
 #[track_caller]
 pub(crate) fn at_login(bytes: &[u8], expect: &str) {
     let script = Script::new().expect_startup().send(bytes).wait_for_eof();
     Attack::new(script, bytes.len(), LISTEN).run(&[&format!("connect: {expect}")], &[]);
 }
 
-/// After AuthenticationOk.
+/// Behind AuthenticationOk.
 #[track_caller]
 pub(crate) fn after_authentication(bytes: &[u8], expect: &str) {
     let script = Script::new().expect_startup().send_hex("52 00000008 00000000").send(bytes);
@@ -181,7 +181,7 @@ pub(crate) fn after_authentication(bytes: &[u8], expect: &str) {
         .run(&[&format!("connect: {expect}")], &[]);
 }
 
-/// To a client that listens and has heard A1. The client must leave and have sent nothing.
+/// To a client that listens and has received A1. The client must close the connection and have sent nothing.
 #[track_caller]
 pub(crate) fn when_idle(bytes: &[u8], expect: &str) {
     let script = Script::listening().send(Script::A1).send(bytes).wait_for_eof();
@@ -189,7 +189,7 @@ pub(crate) fn when_idle(bytes: &[u8], expect: &str) {
     attack.run(&["connect", "listen", &format!("over: {expect}")], &["1 a b"]);
 }
 
-/// In answer to LISTEN.
+/// As the answer to LISTEN.
 #[track_caller]
 pub(crate) fn to_listen(bytes: &[u8], expect: &str) {
     let script = Script::ready().expect_message(b'Q').send(bytes).wait_for_eof();
@@ -197,7 +197,7 @@ pub(crate) fn to_listen(bytes: &[u8], expect: &str) {
     attack.run(&["connect", &format!("listen: {expect}"), &format!("over: {expect}")], &[]);
 }
 
-/// In answer to a query. What became of it is in doubt.
+/// As the answer to a query. The query is in doubt.
 #[track_caller]
 pub(crate) fn to_query(bytes: &[u8], expect: &str) {
     let script = Script::ready().expect_message(b'Q').send(bytes).wait_for_eof();
@@ -206,7 +206,7 @@ pub(crate) fn to_query(bytes: &[u8], expect: &str) {
     attack.run(&["connect", &format!("query: InDoubt | {part}"), &format!("over: {expect}")], &[]);
 }
 
-/// Up to ReadyForQuery, and nothing is wrong: the client goes on, listens, hears A1 and closes.
+/// Before ReadyForQuery, and valid: the client continues, listens, receives A1 and closes.
 #[track_caller]
 pub(crate) fn harmless_at_login(bytes: &[u8]) {
     let script =
@@ -218,7 +218,7 @@ pub(crate) fn harmless_at_login(bytes: &[u8]) {
     Attack::new(script, tail, todo).run(&["connect", "listen", "close"], &["1 a b"]);
 }
 
-/// A policy of the session's alone.
+/// A login with this policy, for a session in memory.
 pub(crate) fn with_policy(policy: AuthPolicy) -> Login {
     Login { policy: policy.scram_iterations_min(1), ..client::login() }
 }

@@ -1,4 +1,4 @@
-//! 3.3: servers that ask for what they must not have, or prove nothing.
+//! Section 3.3 of the catalogue: servers that ask for more than they may get, or prove nothing.
 
 use std::io;
 
@@ -29,15 +29,15 @@ fn requiring_binding() -> Login {
     with_policy(bound(Some(vec![7; 32])).channel_binding(ChannelBinding::Require))
 }
 
-/// A login, and the parameters of a connection string that ask for the same, if any do.
+/// A login, and the parameters of a connection string that ask for the same, if there are any.
 type Asking = (fn() -> Login, Option<&'static str>);
 
 const ANYTHING: Asking = (client::login, Some(""));
 const SCRAM: Asking = (requiring_scram, Some("&require_auth=scram-sha-256"));
-/// Over TLS alone.
+/// Only possible over TLS.
 const BINDING: Asking = (requiring_binding, None);
 
-/// The server says this to the startup packet. The client leaves and has sent nothing.
+/// The server answers the startup packet with this. The client closes the connection and has sent nothing.
 #[track_caller]
 fn refused(bytes: &str, (login, parameters): Asking, expect: &str) {
     let bytes = hex(bytes);
@@ -50,14 +50,14 @@ fn refused(bytes: &str, (login, parameters): Asking, expect: &str) {
     attack.run(&[&format!("connect: {expect}")], &[]);
 }
 
-/// The server says this to the client's first message of SCRAM. The client leaves.
+/// The server answers the client's first SCRAM message with this. The client closes the connection.
 #[track_caller]
 fn refused_challenge(text: impl Fn(&str) -> String + Send + Sync + 'static, expect: &str) {
     let script = begun().send_with(challenge(text)).wait_for_eof();
     Attack::new(script, 0, LISTEN).splits(24..90).run(&[&format!("connect: {expect}")], &[]);
 }
 
-/// The server says this to the client's last message of SCRAM, and lets it in.
+/// The server answers the client's last SCRAM message with this, and AuthenticationOk. The client refuses.
 #[track_caller]
 fn refused_signature(text: impl Fn(&[u8]) -> Vec<u8> + Send + Sync + 'static, expect: &str) {
     let verifier = verifier(1);
@@ -72,7 +72,7 @@ fn refused_signature(text: impl Fn(&[u8]) -> Vec<u8> + Send + Sync + 'static, ex
 }
 
 #[test]
-fn a1_a_server_that_asks_for_nothing_is_seen_to_do_so_or_refused() {
+fn a1_a_server_that_asks_for_no_authentication_is_reported_or_refused() {
     refused(OK, SCRAM, "Auth | server asks for no authentication");
     refused(OK, BINDING, "Auth | which channel_binding=require does not allow");
     runtime().block_on(async {
@@ -85,9 +85,9 @@ fn a1_a_server_that_asks_for_nothing_is_seen_to_do_so_or_refused() {
     });
 }
 
-/// libpq believes it at each of these moments.
+/// libpq accepts it at each of these moments.
 #[test]
-fn a2_authentication_ok_inside_scram_is_never_believed() {
+fn a2_authentication_ok_inside_scram_is_always_refused() {
     let last = "connect: Protocol | expected the next message of the SCRAM exchange";
     let believed = [hex(OK), Script::PRELUDE[9..].to_vec()].concat();
     let early = Script::new().expect_startup().send_hex(SASL).expect_message(b'p').send(&believed);
@@ -95,7 +95,7 @@ fn a2_authentication_ok_inside_scram_is_never_believed() {
     attack.run(&[last], &[]);
     let unproved = answered(&verifier(1)).send(&believed).wait_for_eof();
     Attack::new(unproved, 0, LISTEN).splits(90..130).run(&[last], &[]);
-    // Behind the challenge, while the keys are computed: refused then, or when they are.
+    // Behind the challenge, while the keys are computed: refused then, or when they are complete.
     let verifier = verifier(50_000);
     let hasty = begun().send_with(move |heard| {
         [super::scram::first(&verifier)(heard), Script::PRELUDE.to_vec()].concat()
@@ -103,9 +103,9 @@ fn a2_authentication_ok_inside_scram_is_never_believed() {
     Attack::new(hasty.close(), 0, LISTEN).splits(90..92).run(&["connect: Protocol | "], &[]);
 }
 
-/// V27: and the password is not what is blamed for a server that is not the one it claims to be.
+/// Also V27: the error must not name the password as the cause if the server is not the one that it claims to be.
 #[test]
-fn a4_a_server_that_does_not_know_the_password_is_not_believed() {
+fn a4_a_server_that_does_not_know_the_password_is_refused() {
     let text = |text: &'static str| move |_: &[u8]| text.as_bytes().to_vec();
     let wrong = "v=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
     refused_signature(text(wrong), "Auth | the server does not know the password");
@@ -121,7 +121,7 @@ fn a4_a_server_that_does_not_know_the_password_is_not_believed() {
 }
 
 #[test]
-fn a4_the_right_signature_is_believed() {
+fn a4_the_right_signature_is_accepted() {
     let verifier = verifier(1);
     let script = answered(&verifier)
         .send_with(move |heard| {
@@ -149,7 +149,7 @@ fn a5_a_nonce_that_does_not_continue_ours_is_refused() {
     refused_challenge(|_| "r=AAAAAAAAAAAAAAAAAAAAAAAAx,s=c2FsdA==,i=1".to_owned(), other);
     refused_challenge(|r| format!("r={r}\x07,s=c2FsdA==,i=1"), printable);
     refused_challenge(|_| "r=,s=c2FsdA==,i=1".to_owned(), printable);
-    // V23: long, and allowed; the proof for it is sent.
+    // V23: a long nonce, and allowed; the client sends its proof.
     let long = challenge(|r| format!("r={r}{},s=c2FsdA==,i=1", "x".repeat(1_900)));
     let script = begun().send_with(long).expect_message(b'p').close();
     let attack = Attack::new(script, 0, LISTEN).splits(24..90);
@@ -160,7 +160,7 @@ fn a5_a_nonce_that_does_not_continue_ours_is_refused() {
     );
 }
 
-/// V18. That no round is computed: `session::tests::authentication`, `auth::scram::tests::alone`.
+/// Also V18. That no round is computed is tested in `session::tests::authentication` and `auth::scram::tests::alone`.
 #[test]
 fn a6_an_iteration_count_above_the_cap_or_malformed_is_refused_before_any_work() {
     let malformed = "Protocol | iteration count that is not a positive decimal number";
@@ -176,7 +176,7 @@ fn a6_an_iteration_count_above_the_cap_or_malformed_is_refused_before_any_work()
     refused_challenge(|r| format!("m=x,r={r}x,s=c2FsdA==,i=1"), "Protocol | mandatory extension");
 }
 
-/// The proof for one iteration makes it 4,096 times cheaper to guess the password.
+/// A proof for one iteration makes it 4,096 times cheaper to guess the password.
 #[test]
 fn a6_few_iterations_get_no_proof() {
     for count in [1, 4_095] {
@@ -223,14 +223,14 @@ fn a11_a_list_of_mechanisms_that_is_broken_or_has_none_of_ours_is_not_answered()
             list(&[b"SCRAM-SHA-256\0".repeat(100), b"\0".to_vec()].concat()),
             "Protocol | found more than 16 names",
         ),
-        // Somebody between us and the server has taken the TLS off.
+        // An attacker between client and server has removed the TLS.
         (hex(SASL_PLUS), "Protocol | found an offer of SCRAM-SHA-256-PLUS"),
     ] {
         at_login(&bytes, expect);
     }
 }
 
-/// V16.
+/// Also V16.
 #[test]
 fn a12_a_clear_password_is_not_sent_where_scram_or_binding_is_required_nor_in_clear() {
     refused(CLEARTEXT, BINDING, "Auth | which channel_binding=require does not allow");
@@ -238,7 +238,7 @@ fn a12_a_clear_password_is_not_sent_where_scram_or_binding_is_required_nor_in_cl
     refused(CLEARTEXT, ANYTHING, "Auth | the password would be sent in clear (hint: use TLS");
 }
 
-/// V16.
+/// Also V16.
 #[test]
 fn a13_md5_is_refused_unanswered_when_scram_or_binding_is_required() {
     refused(MD5, BINDING, "Auth | method md5, which channel_binding=require");
@@ -265,10 +265,10 @@ fn a15_a_method_that_is_not_spoken_is_named_and_not_answered() {
     }
 }
 
-/// V17: where the certificate has no hash, `prefer` says `n` if it was verified, else it sends nothing, and `require` ends
-/// before the first byte.
+/// Also V17: if the certificate has no hash, `prefer` sends `n` if the certificate was verified and nothing otherwise, and
+/// `require` fails before the first byte.
 #[test]
-fn a17_a_certificate_without_a_hash_is_bound_to_by_nobody() {
+fn a17_a_certificate_without_a_hash_allows_no_channel_binding() {
     for login in [
         || with_policy(bound(None).server_verified(true)),
         || with_policy(bound(Some(vec![7; 32])).channel_binding(ChannelBinding::Disable)),
@@ -305,12 +305,12 @@ fn a17_a_certificate_without_a_hash_is_bound_to_by_nobody() {
     assert_eq!(error.kind(), ErrorKind::Auth);
     let text = format!("{error:#}");
     assert!(text.contains("Ed25519") && text.contains("channel_binding=prefer"), "{text}");
-    // The offer is not silently passed over either.
+    // The offer is not ignored either.
     let without = "Auth | the server does not offer SCRAM-SHA-256-PLUS";
     refused(SASL, BINDING, without);
 }
 
-/// The other way round: that binding is required is no reason not to call anybody who has TLS.
+/// The reverse case: `require` must still connect to a server that has TLS.
 #[cfg(feature = "tls")]
 #[test]
 fn a17_where_binding_is_required_the_server_is_asked_for_tls_first() {
@@ -329,9 +329,9 @@ fn a17_where_binding_is_required_the_server_is_asked_for_tls_first() {
     });
 }
 
-/// One attempt, and no second one: a server that counts failures must not lock the role out.
+/// One attempt, and no second one: a server that counts failed logins must not lock the role.
 #[test]
-fn a20_a_wrong_password_is_told_and_not_tried_again() {
+fn a20_a_wrong_password_is_reported_and_not_tried_again() {
     let refusal = b"E\0\0\0\x1fSFATAL\0C28P01\0Mwrong word\0\0";
     assert_eq!(refusal.len(), 1 + 0x1f);
     runtime().block_on(async {
@@ -369,7 +369,7 @@ fn a20_a_wrong_password_is_told_and_not_tried_again() {
     }
 }
 
-/// L1: whatever a server asks for and is given, it shows in no error.
+/// L1: no error shows the password or an answer that is derived from it, for any method that a server asks for.
 #[test]
 fn l1_no_answer_to_any_method_shows_in_an_error() {
     let anything = || with_policy(AuthPolicy::default().allow_cleartext(true));

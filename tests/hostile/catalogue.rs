@@ -1,27 +1,27 @@
-//! Every id of the catalogue of faults that this suite answers for, and where it is a test.
+//! Every id of the catalogue of faults that this suite covers, and the place of its test.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Where an id is a test.
+/// Where an id is tested.
 #[derive(Debug)]
 enum Place {
-    /// In this suite: the function's name begins with the id.
+    /// In this suite: the name of the function begins with the id.
     Here,
-    /// As these ids, which say the same.
+    /// Like these ids, which have the same meaning.
     As(&'static [&'static str]),
-    /// As these functions, in the library or in another suite.
+    /// In these functions, in the library or in another suite.
     Tests(&'static [&'static str]),
-    /// Not a matter of what a server says: what holds it instead.
+    /// By no test: the given reason makes the fault impossible.
     ByConstruction(&'static str),
-    /// With what it is about, which stands elsewhere.
+    /// With the feature that it is about, which is tested elsewhere.
     With(&'static str),
 }
 
 use Place::{As, ByConstruction, Here, Tests, With};
 
-/// Section 2, advisories, then section 3.
+/// Section 2 (advisories), then section 3.
 const CATALOGUE: &[(&str, Place)] = &[
     ("V1", Here),
     ("V2", Here),
@@ -33,7 +33,7 @@ const CATALOGUE: &[(&str, Place)] = &[
     ("V8", As(&["F4", "T24"])),
     (
         "V9",
-        ByConstruction("unsafe code is forbidden, and no buffer has the size that a server says"),
+        ByConstruction("unsafe code is forbidden, and no buffer has a size that a server sends"),
     ),
     ("V10", ByConstruction("the signature is compared by `Mac::verify_slice`, in constant time")),
     ("V11", Here),
@@ -59,9 +59,9 @@ const CATALOGUE: &[(&str, Place)] = &[
     ("V25", As(&["T24"])),
     ("V26", As(&["A18"])),
     ("V27", As(&["A4", "A19"])),
-    ("V28", Tests(&["no_text_panics", "no_error_repeats_a_password_wherever_it_stands"])),
+    ("V28", Tests(&["no_text_panics", "no_error_repeats_a_password_at_any_position"])),
     ("V29", With("dependencies: deny.toml, tests/dependencies.rs")),
-    ("V30", Tests(&["what_is_not_done_is_refused_by_name_and_with_the_reason"])),
+    ("V30", Tests(&["unsupported_parameters_are_refused_by_name_and_with_the_reason"])),
     ("V31", As(&["E7"])),
     ("F1", Here),
     ("F2", Here),
@@ -133,7 +133,7 @@ const CATALOGUE: &[(&str, Place)] = &[
     ("T23", Here),
     ("T24", Here),
     ("T26", Here),
-    // Its path; who the server runs as is `a_server_of_another_account_is_refused_where_requirepeer_names_one`.
+    // The path of the socket. The account of the server: `a_server_of_another_account_is_refused_where_requirepeer_names_one`.
     ("T27", Here),
     ("T28", Here),
     ("A1", Here),
@@ -171,7 +171,7 @@ const CATALOGUE: &[(&str, Place)] = &[
             "r1_p9_every_number_arrives_once_in_order_or_lies_in_a_gap_whenever_the_backend_is_killed",
         ]),
     ),
-    ("N11", With("subscribers: a listener has one, who gets every channel")),
+    ("N11", With("subscribers: a listener has one, which gets every channel")),
     ("N12", Tests(&["ten_thousand_channels_come_back_in_groups_within_three_round_trips"])),
     ("N13", Tests(&["an_own_notification_comes_before_its_command_is_done"])),
     ("R1", Here),
@@ -199,15 +199,15 @@ const CATALOGUE: &[(&str, Place)] = &[
         ]),
     ),
     ("R12", Tests(&["a_listener_is_closed_in_time_while_a_name_is_looked_up"])),
-    ("R13", Tests(&["a_mute_server_leaves_time_for_the_next"])),
+    ("R13", Tests(&["a_silent_server_leaves_time_for_the_next"])),
     ("R14", As(&["V2"])),
     ("R15", Here),
     ("R16", Tests(&["a_listener_outlives_idle_session_timeout"])),
     (
         "R18",
         Tests(&[
-            "ten_thousand_flaps_that_nobody_reads_are_one_gap_that_counts_them",
-            "flaps_with_notifications_between_that_nobody_reads_take_what_the_queue_may_hold",
+            "ten_thousand_unread_flaps_are_one_gap_that_counts_them",
+            "unread_flaps_with_notifications_between_take_no_more_than_the_queue_limit",
         ]),
     ),
     ("S1", Here),
@@ -267,7 +267,7 @@ const CATALOGUE: &[(&str, Place)] = &[
     ("I3", Here),
     ("I5", Here),
     ("I7", Here),
-    ("I8", ByConstruction("names are `&str`: bytes that are no UTF-8 cannot be given")),
+    ("I8", ByConstruction("names are `&str`: bytes that are not UTF-8 cannot be given")),
     ("I9", Tests(&["a_refused_notification_fails_alone"])),
     ("L1", Here),
     ("L3", Here),
@@ -275,7 +275,7 @@ const CATALOGUE: &[(&str, Place)] = &[
     ("L5", Tests(&["the_hint_says_why_a_password_file_was_not_used_and_shows_no_content"])),
 ];
 
-/// How many ids there are of each letter: a row that is lost is missed.
+/// The number of ids of each letter, so that a missing row is found.
 const COUNTS: [(char, usize); 14] = [
     ('V', 31),
     ('F', 15),
@@ -316,7 +316,7 @@ fn functions(directory: &str) -> BTreeSet<String> {
     names
 }
 
-/// `t26` and `i3` and `i5` of `i3_i5_names_that_are_none`.
+/// The ids of a function: `t26`, and `i3` and `i5` of `i3_i5_invalid_names`.
 fn ids(function: &str) -> impl Iterator<Item = String> {
     let is_id = |word: &&str| {
         let digits = word.get(1..).unwrap_or_default();
@@ -334,7 +334,7 @@ fn every_id_of_the_catalogue_is_a_test_or_says_where_it_is_one() {
     let everywhere: BTreeSet<String> =
         ["src", "tests"].iter().flat_map(|directory| functions(directory)).collect();
     let places: BTreeMap<&str, &Place> = CATALOGUE.iter().map(|(id, place)| (*id, place)).collect();
-    assert_eq!(places.len(), CATALOGUE.len(), "an id stands twice");
+    assert_eq!(places.len(), CATALOGUE.len(), "an id is in the table twice");
     for (letter, count) in COUNTS {
         let found = places.keys().filter(|id| id.starts_with(letter)).count();
         assert_eq!(found, count, "{letter}");
@@ -342,25 +342,27 @@ fn every_id_of_the_catalogue_is_a_test_or_says_where_it_is_one() {
     let mut wrong = Vec::new();
     for (id, place) in CATALOGUE {
         let problem = match place {
-            Here => (!tested.contains(*id)).then(|| "no test begins with it".to_owned()),
+            Here => {
+                (!tested.contains(*id)).then(|| "no test has a name that begins with it".to_owned())
+            }
             As(others) => others
                 .iter()
                 .find(|other| !matches!(places.get(**other), Some(Here | Tests(_))))
-                .map(|other| format!("{other} is no test")),
+                .map(|other| format!("{other} is not a test")),
             Tests(functions) => functions
                 .iter()
                 .find(|function| !everywhere.contains(**function))
                 .map(|function| format!("there is no {function}")),
             ByConstruction(reason) | With(reason) => {
-                reason.is_empty().then(|| "no reason is given".to_owned())
+                reason.is_empty().then(|| "the reason is empty".to_owned())
             }
         };
         wrong.extend(problem.map(|problem| format!("{id}: {problem}")));
     }
-    // And the other way round: what is tested here is in the table as such.
+    // The reverse check: an id that is tested here is in the table as such.
     for id in &tested {
         if !matches!(places.get(id.as_str()), Some(Here)) {
-            wrong.push(format!("{id} is tested and the table does not say so"));
+            wrong.push(format!("{id} is tested, and the table names another place"));
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");

@@ -1,4 +1,4 @@
-//! The clients that are attacked, told what to do, and what came of it.
+//! The attacked clients: their actions and their outcome.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -13,23 +13,23 @@ use pgbell::proto::wire::{self, ProtocolVersion};
 use pgbell::testing::{Delivery, Output, Script};
 use pgbell::{Connection, Error, Event, Listener, Notification};
 
-/// Planted: it must show nowhere.
+/// The planted password: no output may contain it.
 pub(crate) const PASSWORD: &str = "pl4nted-s3cret";
 
-/// Longest that a step of an attack may take: the catalogue says a second, a busy machine needs more.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Longest time for one step of an attack: the catalogue demands a second, a busy machine needs more.
+const STEP_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What a client does, one after the other. At the end it receives until its session is over.
+/// An action of a client. After the last one it receives until its session has ended.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Do {
     Listen(&'static [&'static str]),
     Query(&'static str),
-    /// Waits for so many notifications.
+    /// Waits for this number of notifications.
     Receive(usize),
     Close,
 }
 
-/// What came of it.
+/// The outcome for one client.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Outcome {
     /// `listen`, or `listen: Kind: text`, and so on.
@@ -39,7 +39,7 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    /// Notes an event. Says whether it was none that is over.
+    /// Adds the line of an event. Returns whether the event was a success.
     fn note<T>(&mut self, what: &str, result: &Result<T, Error>) -> bool {
         match result {
             Ok(_) => self.lines.push(what.to_owned()),
@@ -57,7 +57,7 @@ impl Outcome {
     }
 }
 
-/// What an error shows is fit for a terminal and a log, and holds nothing that was planted.
+/// Checks that the text of an error is safe for a terminal and a log, and contains no planted secret.
 pub(crate) fn check_text(error: &Error) {
     let parts = format!("{error:#?}").replace('\n', " ");
     let mut text = format!("{error} {error:?} {parts}");
@@ -73,8 +73,8 @@ pub(crate) fn check_text(error: &Error) {
     assert!(text.len() < 64 * 1024, "{} bytes of text", text.len());
 }
 
-/// Prints a text once: what is printed is looked through for passwords by `tests/planted`.
-#[expect(clippy::print_stdout, reason = "that is what it is for")]
+/// Prints a text once: `tests/planted` searches the output of the tests for passwords.
+#[expect(clippy::print_stdout, reason = "printing is the purpose")]
 fn print_once(text: &str) {
     static SHOWN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     if SHOWN.lock().unwrap().insert(text.to_owned()) {
@@ -82,9 +82,9 @@ fn print_once(text: &str) {
     }
 }
 
-/// Fails instead of hanging.
+/// Awaits a future and panics on a timeout.
 pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(PATIENCE, future).await {
+    match tokio::time::timeout(STEP_TIMEOUT, future).await {
         Ok(value) => value,
         Err(_) => panic!("{what} took too long"),
     }
@@ -153,7 +153,7 @@ pub(crate) async fn connection(url: &str, todo: &[Do]) -> Outcome {
 
 pub(crate) async fn listener(url: &str, todo: &[Do]) -> Outcome {
     let mut outcome = Outcome::default();
-    // The first loss is what is looked at: what follows it is another test's.
+    // Only the first loss is of interest: other tests look at what follows it.
     let builder = Listener::builder(url).reconnect(false);
     let connected = soon("connect", builder.connect()).await;
     if !outcome.note("connect", &connected) {
@@ -201,7 +201,7 @@ pub(crate) async fn listener(url: &str, todo: &[Do]) -> Outcome {
     outcome
 }
 
-/// The login that the sockets' clients make too.
+/// The login of the clients over sockets.
 pub(crate) fn login() -> Login {
     let credentials = Credentials::new("alice").unwrap().password(Password::new(PASSWORD));
     let now = Instant::now();
@@ -217,7 +217,7 @@ pub(crate) fn login() -> Login {
     }
 }
 
-/// A session in memory, with the script for its server.
+/// Runs a session in memory against the script as its server.
 pub(crate) fn session(
     login: Login,
     mut script: Script,
@@ -243,7 +243,7 @@ pub(crate) fn session(
             Output::NeedMore | Output::WaitForEof => {
                 let over = script.handle_eof(&to_server);
                 over.unwrap_or_else(|error| panic!("{error}: {:?}", player.outcome));
-                // A script that waits has a client that is gone or has nothing more to say.
+                // If the script waits, the client has closed or has finished its actions.
                 assert!(player.over, "the client waits: {:?}", player.outcome);
                 break;
             }
@@ -257,7 +257,7 @@ pub(crate) fn session(
                 let capacity = bytes.len().max(64) * 4;
                 while !player.over {
                     player.receive(&bytes);
-                    assert!(player.input.len() <= capacity, "the input is not taken");
+                    assert!(player.input.len() <= capacity, "the input is not consumed");
                 }
                 break;
             }
@@ -276,7 +276,7 @@ struct Player<'a> {
     now: Instant,
     todo: std::slice::Iter<'a, Do>,
     outcome: Outcome,
-    /// What the next event answers: `connect` until the server has said what it is.
+    /// The line that the next event completes: `connect` until the server has answered the query for its facts.
     waiting: &'static str,
     over: bool,
 }
@@ -322,11 +322,11 @@ impl Player<'_> {
         while let Some(event) = self.session.poll_event() {
             match event {
                 SessionEvent::Ready => {
-                    // As the clients with sockets do, before anything else.
+                    // Like the clients with sockets, which send it first.
                     let _ = self.session.simple_query(self.now, FACTS_SQL);
                 }
                 SessionEvent::Done { result, .. } if self.waiting == "connect" => {
-                    // When it is the end of the session, that says why.
+                    // If the session ends, its error is the reason.
                     if self.session.is_ready() {
                         let facts = result.and_then(|rows| Facts::from_rows(&rows));
                         self.outcome.note("connect", &facts);
@@ -348,7 +348,7 @@ impl Player<'_> {
         }
     }
 
-    /// Does what is next. Says whether there was anything.
+    /// Does the next action. Returns whether there was one.
     fn go_on(&mut self) -> bool {
         if self.over || !self.session.is_ready() || self.session.commands_in_flight() > 0 {
             return false;

@@ -1,4 +1,4 @@
-//! 3.6: errors and notices.
+//! Section 3.6 of the catalogue: errors and notices.
 
 use pgbell::testing::{Delivery, Script};
 
@@ -11,9 +11,9 @@ fn diagnostic(tag: u8, fields: &[&str]) -> Vec<u8> {
     message(tag, &[&fields[..], b"\0"].concat())
 }
 
-/// The socket stays open: the client leaves it.
+/// The socket stays open: the client closes it.
 #[test]
-fn e1_a_fatal_error_is_the_end_though_the_socket_stays_open() {
+fn e1_a_fatal_error_ends_the_session_although_the_socket_stays_open() {
     let fatal = diagnostic(b'E', &["SFATAL", "VFATAL", "C57P01", "Mterminating connection"]);
     let expect =
         "Server | the server ended the session: FATAL: terminating connection (SQLSTATE 57P01)";
@@ -31,15 +31,15 @@ fn e2_a_warning_before_the_end_of_the_stream_is_the_reason() {
     }
 }
 
-/// V24: and none that crashes for want of an SQLSTATE.
+/// Also V24: a missing SQLSTATE must not cause a panic.
 #[test]
-fn e4_an_error_without_fields_is_one_and_one_without_a_body_is_none() {
+fn e4_an_error_without_fields_is_accepted_and_one_without_a_body_is_refused() {
     when_idle(&hex("45 00000005 00"), "Server | the server ended the session: error: ");
     when_idle(&hex("45 00000004"), "Protocol | length word 4 is below 5 in ErrorResponse");
     at_login(&hex("45 00000005 00"), "Server | the server refused the connection: error: ");
 }
 
-/// V4.
+/// Also V4.
 #[test]
 fn e5_an_error_that_is_cut_off_is_refused_and_not_read_beyond() {
     for (bytes, expect) in [
@@ -53,7 +53,7 @@ fn e5_an_error_that_is_cut_off_is_refused_and_not_read_beyond() {
     }
 }
 
-/// V31 too: what a server says is text, whatever is in it. `check_text` looks at every error of the suite.
+/// Also V31: a server's text may contain anything. `check_text` checks every error of the suite.
 #[test]
 fn e7_hostile_text_is_shown_escaped_and_kept_as_it_came() {
     let text = b"a\x1b[2J\r\n\xe2\x80\xae\xff\xe9%s%n$(reboot)";
@@ -68,7 +68,7 @@ fn e7_hostile_text_is_shown_escaped_and_kept_as_it_came() {
         assert_eq!(error.db_error().unwrap().field(b'M').unwrap(), text);
         task.await.unwrap().unwrap();
     });
-    // LATIN1, before anybody has agreed on an encoding, in the form of protocol 2.
+    // LATIN1, before an encoding is agreed, in the form of protocol 2.
     at_login(b"Eacc\xe8s refus\xe9\x1b[2J\n\0", "Connect | acc\u{fffd}s refus\u{fffd}\\u{1b}[2J");
 }
 
@@ -110,7 +110,7 @@ fn e11_a_translated_severity_is_judged_by_the_sqlstate() {
 }
 
 #[test]
-fn e12_panic_and_what_nobody_knows_are_fatal() {
+fn e12_panic_and_unknown_severities_are_fatal() {
     for (severity, code) in [("PANIC", "XX000"), ("XYZ", "42501")] {
         let fields =
             [format!("S{severity}"), format!("V{severity}"), format!("C{code}"), "Mno".into()];

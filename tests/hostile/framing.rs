@@ -1,4 +1,4 @@
-//! 3.1: bytes that are no messages.
+//! Section 3.1 of the catalogue: bytes that are not valid messages.
 
 use bytes::BytesMut;
 use pgbell::proto::session::{Progress, Session};
@@ -20,7 +20,7 @@ fn f1_a_length_that_is_too_small_for_anything_is_refused_at_once() {
 }
 
 #[test]
-fn f2_a_length_is_never_taken_for_a_negative_one() {
+fn f2_a_length_is_never_read_as_a_negative_number() {
     for (bytes, length) in [("41 80000000", 2_147_483_648_u32), ("41 ffffffff", u32::MAX)] {
         let expect = format!("Protocol | length word {length} is above 262144");
         when_idle(&hex(bytes), &expect);
@@ -40,7 +40,7 @@ fn f3_one_byte_above_the_limit_is_refused_and_the_limit_is_delivered() {
     attack.run(&["connect", "listen", "close"], &[&heard]);
 }
 
-/// V21: and it costs no memory. What follows the five bytes is never waited for.
+/// Also V21: it takes no memory. The client never waits for what follows the five bytes.
 #[test]
 fn f4_an_announced_length_is_neither_awaited_nor_allocated() {
     for (bytes, name) in [
@@ -50,7 +50,7 @@ fn f4_an_announced_length_is_neither_awaited_nor_allocated() {
     ] {
         when_idle(&hex(bytes), &format!("Protocol | length word 2147483647 is {name}"));
     }
-    // The longest lengths that are allowed are not allocated either: the caller's buffer stays as it is.
+    // The longest lengths that are allowed are not allocated either: the caller's buffer keeps its size.
     let mut session = Session::new(login()).unwrap();
     let now = std::time::Instant::now();
     let mut input = BytesMut::from(Script::PRELUDE);
@@ -63,7 +63,7 @@ fn f4_an_announced_length_is_neither_awaited_nor_allocated() {
     }
 }
 
-/// A message that is longer than others fails its own command alone: in one write and in pieces, in every client.
+/// A message that is longer than allowed fails only its own command: in one write and in pieces, in every client.
 #[test]
 fn long_messages_fail_their_own_command_alone() {
     let column = hex("54 0000001a 0001 6300 00000000 0000 00000019 ffff ffffffff 0000");
@@ -110,7 +110,7 @@ fn f5_before_authentication_five_bytes_are_enough_to_refuse() {
     ] {
         at_login(&hex(bytes), &format!("Protocol | {expect}"));
     }
-    // Text without an end, where an error in the form of protocol 2 may stand.
+    // Text without a NUL at the end, where an error in the form of protocol 2 is allowed.
     let endless = [b"E".to_vec(), vec![b'x'; 30_000]].concat();
     at_login(&endless, "Protocol | length word 2021161080 is above 30000 in ErrorResponse");
 }
@@ -145,7 +145,7 @@ fn f11_a_channel_without_a_name_is_refused() {
     when_idle(&hex("41 0000000b 00000001 00 6200"), "Protocol | channel length is 0");
 }
 
-/// In the other states: `session::tests::framing`.
+/// Other states: `session::tests::framing`.
 #[test]
 fn f12_an_empty_message_of_any_type_ends_a_login_and_an_idle_session() {
     for (bytes, type_byte) in [("7a 00000004", "7a"), ("00 00000004", "00"), ("ff 00000004", "ff")]
@@ -172,7 +172,7 @@ fn f12_an_empty_message_of_any_type_ends_a_login_and_an_idle_session() {
 }
 
 #[test]
-fn f14_another_protocol_is_called_what_it_is() {
+fn f14_another_protocol_is_reported_as_not_postgresql() {
     for peer in [
         &b"HTTP/1.1 400 Bad Request\r\n"[..],
         b"SSH-2.0-OpenSSH\x1b[2J\r\n",
@@ -184,7 +184,7 @@ fn f14_another_protocol_is_called_what_it_is() {
     }
 }
 
-/// A login, a LISTEN, a query with notifications before, inside and after it.
+/// A login, a LISTEN, and a query with notifications before, inside and after its answer.
 fn recorded() -> Script {
     let row = "54 0000001a 0001 6300 00000000 0000 00000019 ffff ffffffff 0000 44 0000000b 0001 00000001 78";
     let answer = hex(&format!("{row} 43 0000000d 53454c454354203100 5a 00000005 49"));
@@ -212,8 +212,8 @@ fn f15_the_end_of_the_stream_at_any_byte_is_an_error_and_never_a_clean_end() {
     }
 }
 
-/// In memory: `session::tests::framing`, over every kind of message. Here over 4 KiB of what an idle
-/// session is told, where no client waits for anything that the flipped bit may have taken away.
+/// `session::tests::framing` tests every kind of message in memory. This test flips bits in 4 KiB that an idle session
+/// receives, when no client waits for an answer that the flipped bit may have removed.
 #[test]
 fn f16_a_flipped_bit_does_no_more_than_end_the_session() {
     let warning = hex("4e 00000019 535741524e494e4700 43303130303000 4d687500 00");
@@ -243,7 +243,7 @@ fn f16_a_flipped_bit_does_no_more_than_end_the_session() {
         check(&outcome, bit);
     }
     let runtime = runtime();
-    // Every bit of the first round of messages but the payload, and of the rest one here and there.
+    // Every bit of the first round of messages except the payload, and a few bits of the rest.
     let head = 0..12 * 8;
     let tail = 512 * 8..each.len() * 8;
     for bit in head.chain(tail).chain((each.len() * 8..stream.len() * 8).step_by(97)) {

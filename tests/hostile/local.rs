@@ -1,5 +1,5 @@
-//! Unix sockets on which another user of the machine listens. When root runs the tests, the fake server runs as `nobody`.
-//! Other users cannot change the account: for them the tests check that a server of the own account is trusted.
+//! Unix sockets on which another user of the machine listens. If root runs the tests, the fake server runs as `nobody`. Other
+//! users cannot change the account: for them the tests check that a server of the same account is trusted.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -19,14 +19,14 @@ use tokio::net::TcpListener;
 use super::attack::runtime;
 use super::client::{PASSWORD, check_text, soon};
 
-/// Where servers put their sockets, first of all.
+/// The directory in which servers usually create their sockets.
 const SOCKET_DIRECTORY: &str = "/var/run/postgresql";
 
 /// An account that has no rights and is neither root nor `postgres`.
 const NOBODY: u32 = 65_534;
 
-/// Listens on the socket `$1` and carries everything to the port `$2` and back. Shows what clients wrote, in hexadecimal
-/// digits, and an empty line when a client has ended.
+/// Listens on the socket `$1` and forwards all bytes to the port `$2` and back. Prints what clients wrote, in hexadecimal
+/// digits, and an empty line when a client has disconnected.
 const RELAY: &str = r#"
 import socket, sys, threading
 server = socket.socket(socket.AF_UNIX)
@@ -54,7 +54,7 @@ while True:
     threading.Thread(target=carry, args=(real, client, False), daemon=True).start()
 "#;
 
-/// Whether this process can become another user. Prints a message when it cannot.
+/// Returns whether this process can become another user. Prints a message if it cannot.
 #[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
 fn is_root() -> bool {
     let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
@@ -64,7 +64,7 @@ fn is_root() -> bool {
     is_root
 }
 
-/// A directory like `/tmp`: every user may put a socket there.
+/// A directory like `/tmp`: every user may create a socket in it.
 struct Shared(PathBuf);
 
 impl Shared {
@@ -84,7 +84,7 @@ impl Drop for Shared {
     }
 }
 
-/// A server of some account on a Unix socket: a relay before a backend of this process.
+/// A server of another account on a Unix socket: a relay in front of a backend of this process.
 struct Fake {
     child: Child,
     socket: PathBuf,
@@ -92,7 +92,7 @@ struct Fake {
 }
 
 impl Fake {
-    /// As `uid`, or as ourselves.
+    /// Starts it as `uid`, or under the account of this process.
     fn start(directory: &Path, port: u16, uid: Option<u32>, backend: u16) -> Self {
         let socket = directory.join(format!(".s.PGSQL.{port}"));
         let mut command = Command::new("python3");
@@ -109,7 +109,7 @@ impl Fake {
         Self { child, socket, heard }
     }
 
-    /// What one client wrote, when it has ended.
+    /// The bytes that one client wrote, returned when it has disconnected.
     fn heard(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         loop {
@@ -122,13 +122,13 @@ impl Fake {
         }
     }
 
-    fn heard_the_password(&self) -> bool {
+    fn received_the_password(&self) -> bool {
         let heard = self.heard();
         assert!(!heard.is_empty());
         heard.windows(PASSWORD.len()).any(|window| window == PASSWORD.as_bytes())
     }
 
-    fn heard_nobody(&self) -> bool {
+    fn received_nothing(&self) -> bool {
         self.heard.try_recv().is_err()
     }
 }
@@ -157,7 +157,7 @@ async fn connect(config: Config) -> Result<(), Error> {
     Ok(())
 }
 
-/// The control: what libpq does.
+/// The comparison: what libpq does.
 async fn psql(directory: Option<&Path>, port: u16, variables: &[(&str, &str)]) -> Output {
     let mut command = Command::new("psql");
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
@@ -165,14 +165,14 @@ async fn psql(directory: Option<&Path>, port: u16, variables: &[(&str, &str)]) -
     let directory = directory.map_or(OsStr::new(""), Path::as_os_str);
     command.env("PGHOST", directory).args(["-X", "-w", "-U", "alice", "-p", &port.to_string()]);
     command.args(["-c", "", "postgres"]).stdin(Stdio::null());
-    // The backend is in this thread.
+    // The backend runs in this thread.
     let output = tokio::task::spawn_blocking(move || command.output().unwrap());
     let output = soon("psql", output).await.unwrap();
     assert!(!output.stderr.windows(PASSWORD.len()).any(|text| text == PASSWORD.as_bytes()));
     output
 }
 
-/// libpq sends it, unless requirepeer forbids it.
+/// libpq sends the password, unless requirepeer forbids it.
 #[test]
 fn a_server_of_another_account_on_a_unix_socket_does_not_get_the_password_in_clear() {
     runtime().block_on(async {
@@ -180,7 +180,7 @@ fn a_server_of_another_account_on_a_unix_socket_does_not_get_the_password_in_cle
         let server = backend(Auth::Password).await;
         let (ours, other) = (Fake::start(&shared.0, 1, None, server.port()), 2);
         connect(config(&shared.0, 1, "")).await.unwrap();
-        assert!(ours.heard_the_password());
+        assert!(ours.received_the_password());
         if !is_root() {
             return;
         }
@@ -192,20 +192,20 @@ fn a_server_of_another_account_on_a_unix_socket_does_not_get_the_password_in_cle
         let text = format!("{error:#}");
         assert!(text.contains("account number 65534, which is neither root"), "{text}");
         assert!(text.contains("requirepeer") && text.contains("require_auth=password"), "{text}");
-        assert!(!fake.heard_the_password());
+        assert!(!fake.received_the_password());
 
-        // Who is meant is said, or that it does not matter.
+        // The account is named with requirepeer, or the check is switched off.
         for allowed in ["requirepeer=65534", "requirepeer=nobody", "require_auth=password"] {
             connect(config(&shared.0, other, allowed)).await.unwrap();
-            assert!(fake.heard_the_password(), "{allowed}");
+            assert!(fake.received_the_password(), "{allowed}");
         }
-        // That the method is not excluded says nothing of it.
+        // A method that is only not excluded does not allow it.
         let excluding = config(&shared.0, other, "require_auth=!md5");
         assert_eq!(connect(excluding).await.unwrap_err().kind(), ErrorKind::Auth);
-        assert!(!fake.heard_the_password());
+        assert!(!fake.received_the_password());
 
         psql(Some(&shared.0), other, &[]).await;
-        assert!(fake.heard_the_password(), "libpq sends it to anybody");
+        assert!(fake.received_the_password(), "libpq sends it to any account");
         let refused = psql(Some(&shared.0), other, &[("PGREQUIREPEER", "postgres")]).await;
         let text = String::from_utf8_lossy(&refused.stderr).into_owned();
         assert!(!refused.status.success() && text.contains("requirepeer"), "{text}");
@@ -213,9 +213,9 @@ fn a_server_of_another_account_on_a_unix_socket_does_not_get_the_password_in_cle
     });
 }
 
-/// As over TCP in the clear: neither sends the password.
+/// As over TCP without TLS: neither client sends the password.
 #[test]
-fn a_server_of_another_account_is_answered_where_the_password_stays_here() {
+fn a_server_of_another_account_is_answered_if_the_method_does_not_send_the_password() {
     if !is_root() {
         return;
     }
@@ -225,14 +225,14 @@ fn a_server_of_another_account_is_answered_where_the_password_stays_here() {
             let server = backend(auth).await;
             let fake = Fake::start(&shared.0, 1, Some(NOBODY), server.port());
             connect(config(&shared.0, 1, "")).await.unwrap();
-            assert!(!fake.heard_the_password(), "{auth:?}");
+            assert!(!fake.received_the_password(), "{auth:?}");
         }
     });
 }
 
-/// The server stops, and another user takes its place before it is back.
+/// The server stops, and another user takes its place before it starts again.
 #[test]
-fn a_listener_that_comes_back_gives_a_server_of_another_account_no_password() {
+fn a_listener_that_reconnects_gives_a_server_of_another_account_no_password() {
     if !is_root() {
         return;
     }
@@ -254,12 +254,12 @@ fn a_listener_that_comes_back_gives_a_server_of_another_account_no_password() {
         };
         check_text(&error);
         assert_eq!(error.kind(), ErrorKind::Auth, "{error}");
-        assert!(!fake.heard_the_password());
+        assert!(!fake.received_the_password());
     });
 }
 
-/// Where no host is given there is one directory, as for libpq: neither the other one nor TCP take its place, where any
-/// user could listen.
+/// If no host is given there is one directory, as for libpq: neither the other directory nor TCP replaces it, where any user
+/// could listen.
 #[test]
 fn the_default_server_is_one_socket_and_nothing_takes_its_place() {
     runtime().block_on(async {
@@ -277,10 +277,10 @@ fn the_default_server_is_one_socket_and_nothing_takes_its_place() {
             let place = format!("{SOCKET_DIRECTORY}/.s.PGSQL.{port}: ");
             assert!(format!("{error:#}").contains(&place), "{error}");
             assert!(error.hint().is_some_and(|hint| hint.contains("host=localhost")), "{error}");
-            assert!(fake.heard_nobody());
+            assert!(fake.received_nothing());
         } else if is_root {
             assert_eq!(result.unwrap_err().kind(), ErrorKind::Auth);
-            assert!(!fake.heard_the_password());
+            assert!(!fake.received_the_password());
         } else {
             result.unwrap();
         }

@@ -1,9 +1,7 @@
-//! Servers that lie, break off, flood and fall silent: each id of the catalogue of faults is a test, or is
-//! named in `catalogue` with the place where it is one.
-//!
-//! Every attack runs against the sans-IO session split at every byte, and over real sockets against
-//! `Connection` and `Listener`: in one write, byte by byte, and split at every byte of what is hostile. There a
-//! listener has one session. What it does about the next one is `reconnect`.
+//! Servers that send false answers, stop in the middle, flood, or go silent. Each id of the catalogue of faults is a test, or
+//! `catalogue` names the place of its test. Every attack runs against the sans-IO session, split at every byte, and over real
+//! sockets against `Connection` and `Listener`: in one write, byte by byte, and split at every hostile byte. There a listener
+//! has one session. `reconnect` tests what it does next.
 
 mod advisories;
 mod answers;

@@ -1,4 +1,4 @@
-//! 3.10: names of channels, and secrets.
+//! Section 3.10 of the catalogue: channel names, and secrets.
 
 use pgbell::testing::{Delivery, Script};
 use pgbell::{Connection, ErrorKind, Event, Listener};
@@ -6,7 +6,7 @@ use pgbell::{Connection, ErrorKind, Event, Listener};
 use super::attack::{Attack, message, runtime};
 use super::client::{Do, PASSWORD, check_text, soon, url};
 
-/// The client listens to this name, and what it sends is exactly this.
+/// The client listens to this name, and must send exactly this statement.
 #[track_caller]
 fn listens(todo: &'static [Do], statement: &str) {
     let query = message(b'Q', format!("{statement}\0").as_bytes());
@@ -15,7 +15,7 @@ fn listens(todo: &'static [Do], statement: &str) {
     attack.run(&["connect", "listen", "close"], &[]);
 }
 
-/// V14: the injection that others have had.
+/// Also V14: an SQL injection that other clients had.
 #[test]
 fn i1_a_name_that_ends_its_quotes_stays_a_name() {
     listens(
@@ -45,7 +45,7 @@ fn i7_names_are_quoted_as_they_are() {
     ] {
         listens(todo, statement);
     }
-    // Several in one Query, so that all or none of them are active.
+    // Several in one Query, so that all of them are active or none.
     let query = message(b'Q', b"LISTEN \"a\"\"\";LISTEN \"b\"\0");
     let answer = [&Script::ACK[..12], Script::ACK].concat();
     let script = Script::ready().expect(query).send(&answer).expect_hex("58 00000004");
@@ -54,9 +54,9 @@ fn i7_names_are_quoted_as_they_are() {
     attack.run(&["connect", "listen", "close"], &[]);
 }
 
-/// Names are `&str`: bytes that are no UTF-8 (I8) cannot be given.
+/// Names are `&str`: bytes that are not UTF-8 (I8) cannot be passed.
 #[test]
-fn i3_i5_names_that_are_none_are_refused_and_not_sent() {
+fn i3_i5_invalid_names_are_refused_and_not_sent() {
     let long = "x".repeat(64);
     let names = ["", "\0", "\0a", "a\0", "a\0b", &long];
     runtime().block_on(async {
@@ -94,8 +94,8 @@ fn i3_i5_names_that_are_none_are_refused_and_not_sent() {
     });
 }
 
-/// What `Debug` shows of everything that a user holds: no password, no key, and of a payload its length
-/// only. Nothing is written to a log. `check_text` looks at every error of the suite.
+/// `Debug` of every type of the public interface shows no password, no key, and only the length of a payload. Nothing is
+/// logged. `check_text` checks every error of the suite.
 #[test]
 fn l1_l3_no_debug_shows_a_password_a_key_or_a_payload() {
     let key = message(b'K', b"\0\0\0\x07\xde\xad\xbe\xef");

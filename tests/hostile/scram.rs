@@ -1,4 +1,4 @@
-//! The server's part of SCRAM, for scripts: right, or wrong in one place.
+//! The server's part of SCRAM for scripts: valid, or wrong in one place.
 
 use bytes::Bytes;
 use pgbell::proto::auth::{Password, ScramNonce, ScramServer, ScramVerdict, ScramVerifier};
@@ -19,7 +19,7 @@ pub(crate) fn begun() -> Script {
     Script::new().expect_startup().send_hex(SASL).expect_message(b'p')
 }
 
-/// Up to the client's last message, which a genuine server would believe.
+/// Up to the client's last message, which a genuine server would accept.
 pub(crate) fn answered(verifier: &ScramVerifier) -> Script {
     begun().send_with(first(verifier)).expect_message(b'p')
 }
@@ -33,20 +33,20 @@ pub(crate) fn request(code: u32, data: &[u8]) -> Vec<u8> {
     message(b'R', &[&code.to_be_bytes()[..], data].concat())
 }
 
-/// The client's part of the nonce, out of SASLInitialResponse.
+/// The client's part of the nonce, from SASLInitialResponse.
 pub(crate) fn nonce(heard: &[Bytes]) -> String {
     let text = String::from_utf8(client_first(heard).to_vec()).unwrap();
     text.split_once(",r=").unwrap().1.to_owned()
 }
 
-/// AuthenticationSASLContinue with what `text` makes of the client's nonce.
+/// AuthenticationSASLContinue with the text that `text` makes from the client's nonce.
 pub(crate) fn challenge(
     text: impl Fn(&str) -> String + Send + Sync + 'static,
 ) -> impl Fn(&[Bytes]) -> Vec<u8> + Send + Sync + 'static {
     move |heard| request(11, text(&nonce(heard)).as_bytes())
 }
 
-/// What a genuine server says first.
+/// The first message of a genuine server.
 pub(crate) fn first(
     verifier: &ScramVerifier,
 ) -> impl Fn(&[Bytes]) -> Vec<u8> + Send + Sync + 'static {
@@ -57,7 +57,7 @@ pub(crate) fn first(
     }
 }
 
-/// The text that a genuine server says last: `v=…`.
+/// The last text of a genuine server: `v=…`.
 pub(crate) fn signature(verifier: &ScramVerifier, heard: &[Bytes]) -> Vec<u8> {
     let mut server = ScramServer::new(verifier.clone(), ScramNonce::new([9; 18]));
     server.handle_client_first(client_first(heard)).unwrap();
@@ -67,7 +67,7 @@ pub(crate) fn signature(verifier: &ScramVerifier, heard: &[Bytes]) -> Vec<u8> {
     }
 }
 
-/// Behind the mechanism's name and the length of the text.
+/// The bytes behind the name of the mechanism and the length of the text.
 fn client_first(heard: &[Bytes]) -> &[u8] {
     let at = heard[1].windows(3).position(|part| part == b",,n").unwrap();
     let begin = heard[1][..at].iter().rposition(|byte| matches!(byte, b'n' | b'y' | b'p')).unwrap();

@@ -1,4 +1,4 @@
-//! Servers that take their time, or all of ours.
+//! Servers that take long, or that use much of the client's time.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -18,8 +18,8 @@ use super::attack::{message, runtime};
 use super::client::{check_text, soon, url};
 use super::scram::{answered, begun, challenge, request, signature, verifier};
 
-/// A runtime whose clock stands still, and jumps to the next deadline when there is nothing to do.
-fn timeless() -> Runtime {
+/// A runtime with a paused clock, which jumps to the next deadline when no task can run.
+fn paused_clock() -> Runtime {
     Builder::new_current_thread().enable_all().start_paused(true).build().unwrap()
 }
 
@@ -27,7 +27,7 @@ fn within(address: SocketAddr, connect_timeout: &str) -> String {
     format!("{}&connect_timeout={connect_timeout}", url(address))
 }
 
-/// Both clients connect to a server of this script. What became of it, and how long it took.
+/// Both clients connect to a server of this script. Returns each outcome, and how long it took.
 async fn refused(
     script: Script,
     delivery: Delivery,
@@ -47,14 +47,14 @@ async fn refused(
     found
 }
 
-/// Heartbeats will have to count the progress of messages, not of bytes.
+/// A heartbeat must count received bytes as progress, not only whole messages.
 #[test]
 fn f18_a_valid_stream_at_ten_bytes_a_second_works() {
     let notifications = 46;
     let stream = Script::A1.repeat(notifications);
     let slow = Delivery::ByteEvery(Duration::from_millis(100));
     assert!(stream.len() >= 590, "a minute of it");
-    timeless().block_on(async {
+    paused_clock().block_on(async {
         let script = Script::listening().send(&stream).expect_hex("58 00000004").wait_for_eof();
         let (address, task) = script.clone().serve(slow).await.unwrap();
         let mut connection = Connection::connect(within(address, "60")).await.unwrap();
@@ -69,7 +69,7 @@ fn f18_a_valid_stream_at_ten_bytes_a_second_works() {
         task.await.unwrap().unwrap();
 
         let (address, task) = script.serve(slow).await.unwrap();
-        // Ten bytes a second leave no room for proofs that it lives: the bytes are proof enough.
+        // At ten bytes a second no heartbeat is sent: the received bytes show that the server is alive.
         let builder = Listener::builder(within(address, "60"));
         let builder = builder.heartbeat(Duration::from_secs(3_600), Duration::from_secs(8));
         let mut listener = builder.connect().await.unwrap();
@@ -83,8 +83,8 @@ fn f18_a_valid_stream_at_ten_bytes_a_second_works() {
 }
 
 #[test]
-fn t21_a_server_that_takes_the_call_and_says_nothing_costs_the_connect_timeout() {
-    timeless().block_on(async {
+fn t21_a_server_that_accepts_the_connection_and_sends_nothing_costs_the_connect_timeout() {
+    paused_clock().block_on(async {
         let mute = Script::new().expect_startup().wait_for_eof();
         for (error, time) in refused(mute, Delivery::Whole, "3").await {
             assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
@@ -94,10 +94,10 @@ fn t21_a_server_that_takes_the_call_and_says_nothing_costs_the_connect_timeout()
     });
 }
 
-/// The kernel lets further calls wait without a word: as a network does that swallows packets.
+/// The kernel lets further connections wait without an answer, like a network that drops packets.
 #[cfg(target_os = "linux")]
 #[test]
-fn t21_a_server_that_takes_no_call_costs_the_connect_timeout() {
+fn t21_a_server_that_accepts_no_connection_costs_the_connect_timeout() {
     runtime().block_on(async {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -121,10 +121,10 @@ fn t21_a_server_that_takes_no_call_costs_the_connect_timeout() {
     });
 }
 
-/// What stands for a network file system that hangs: the only thread that may wait for files waits already.
+/// In place of a network file system that hangs: the only thread for file access is occupied.
 #[cfg(feature = "tls")]
 #[test]
-fn files_of_tls_that_cannot_be_read_cost_the_connect_timeout() {
+fn tls_files_that_cannot_be_read_cost_the_connect_timeout() {
     let (held, hold) = std::sync::mpsc::channel::<()>();
     let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(1).build();
     runtime.unwrap().block_on(async move {
@@ -135,7 +135,7 @@ fn files_of_tls_that_cannot_be_read_cost_the_connect_timeout() {
             soon("connect", Listener::connect(url)).await.map(drop).unwrap_err(),
         ] {
             assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
-            // The listener has a clock of its own beside.
+            // The listener may report the connect timeout instead, which has a timer of its own.
             let text = format!("{error:#}");
             assert!(text.contains("the files of TLS") || text.contains("200ms"), "{error}");
         }
@@ -146,17 +146,17 @@ fn files_of_tls_that_cannot_be_read_cost_the_connect_timeout() {
 
 #[test]
 fn t22_a_server_that_drips_through_the_startup_costs_the_connect_timeout() {
-    timeless().block_on(async {
+    paused_clock().block_on(async {
         let slow = Delivery::ByteEvery(Duration::from_secs(5));
         for script in [
             Script::let_in().wait_for_eof(),
-            // And one that is authenticated at once, and never ready.
+            // A server that authenticates the client at once, and never sends ReadyForQuery.
             Script::new()
                 .expect_startup()
                 .send(message(b'S', &[&b"a\0"[..], &[b'x'; 50], b"\0"].concat()))
                 .wait_for_eof(),
         ] {
-            // The default.
+            // The default timeout.
             for (error, time) in refused(script, slow, "10").await {
                 assert!(
                     matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Protocol),
@@ -168,11 +168,11 @@ fn t22_a_server_that_drips_through_the_startup_costs_the_connect_timeout() {
     });
 }
 
-/// The command's own deadline, 30 s: half an answer does not put it off. A listener has the same patience with the first
-/// LISTEN of a session.
+/// The deadline of the command, 30 s: half an answer does not delay it. A listener has the same timeout for the first LISTEN of
+/// a session.
 #[test]
 fn q8_silence_in_the_middle_of_an_answer_ends_at_the_deadline() {
-    timeless().block_on(async {
+    paused_clock().block_on(async {
         let half = Script::ready().expect_message(b'Q').send_hex("43 0000000b 4c495354454e00");
         for client in ["connection", "listener"] {
             let (address, task) = half.clone().wait_for_eof().serve(Delivery::Whole).await.unwrap();
@@ -203,11 +203,10 @@ fn q8_silence_in_the_middle_of_an_answer_ends_at_the_deadline() {
     });
 }
 
-/// 100,000 iterations, on one thread: between two steps of 1,000 rounds every other task has a turn, and
-/// so have sockets and timers: `yield_now` waits for these. How long a step takes is for the benches; how
-/// many rounds it has, for `auth::scram`.
+/// 100,000 iterations on one thread: after each step of 1,000 rounds all other tasks run, and so do sockets and timers, for
+/// which `yield_now` waits. The time of a step is measured in `benches`; its number of rounds is tested in `auth::scram`.
 #[test]
-fn a7_the_longest_key_derivation_leaves_a_turn_to_others_after_every_step() {
+fn a7_other_tasks_run_after_every_step_of_the_longest_key_derivation() {
     let verifier = verifier(100_000);
     let signed = verifier.clone();
     let script = answered(&verifier)
@@ -230,7 +229,7 @@ fn a7_the_longest_key_derivation_leaves_a_turn_to_others_after_every_step() {
                     tokio::task::yield_now().await;
                 }
             });
-            // A debug build on a busy machine takes its time for so many rounds.
+            // A debug build on a busy machine needs this time for so many rounds.
             let url = within(address, "100");
             let login = async move {
                 match client {
@@ -247,7 +246,7 @@ fn a7_the_longest_key_derivation_leaves_a_turn_to_others_after_every_step() {
     });
 }
 
-/// Allowed by the configuration, and more than there is time for.
+/// The configuration allows the count, and the timeout is too short for it.
 #[test]
 fn a7_a_key_derivation_that_takes_too_long_ends_with_the_connect_timeout() {
     runtime().block_on(async {
@@ -264,7 +263,7 @@ fn a7_a_key_derivation_that_takes_too_long_ends_with_the_connect_timeout() {
     });
 }
 
-/// What a timeout does: the next step is not taken, and the socket is closed.
+/// As after a timeout: the next step is not computed, and the socket is closed.
 #[test]
 fn a7_a_login_that_is_dropped_while_it_computes_stops_at_once() {
     runtime().block_on(async {
@@ -273,7 +272,7 @@ fn a7_a_login_that_is_dropped_while_it_computes_stops_at_once() {
         let url = url(address);
         {
             let mut login = pin!(Connection::connect(&url));
-            // Far more turns than it takes to get to the derivation, and fewer than that has.
+            // Far more turns than it takes to get to the derivation, and fewer than the derivation has.
             for _ in 0..40 {
                 let mut context = Context::from_waker(Waker::noop());
                 assert!(login.as_mut().poll(&mut context).is_pending());
@@ -282,9 +281,9 @@ fn a7_a_login_that_is_dropped_while_it_computes_stops_at_once() {
         }
         soon("the end of the connection", task).await.unwrap().unwrap();
     });
-    timeless().block_on(async {
-        // The clock jumps as soon as nobody has anything to do: the deadline is met in the derivation or
-        // before it, and after it there is none to meet.
+    paused_clock().block_on(async {
+        // The paused clock jumps as soon as no task can run: the timeout ends the attempt in the derivation or before it. After
+        // it, the login has ended.
         let script = begun().send_with(challenge(|r| format!("r={r}x,s=c2FsdA==,i=100000")));
         for (error, _) in
             refused(script.expect_message(b'p').wait_for_eof(), Delivery::Whole, "1").await

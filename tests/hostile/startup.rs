@@ -1,4 +1,5 @@
-//! 3.2: from the startup packet to the first ReadyForQuery. What is about TLS (T1 to T12) stands elsewhere.
+//! Section 3.2 of the catalogue: from the startup packet to the first ReadyForQuery. The ids about TLS (T1 to T12) are
+//! elsewhere.
 
 use std::io::Read;
 use std::net::TcpListener;
@@ -18,7 +19,7 @@ const OK: &str = "52 00000008 00000000";
 const UTF8: &str = "53 00000019 636c69656e745f656e636f64696e6700 5554463800";
 const KEY: &str = "4b 0000000c 00000007 00000001";
 const READY: &str = "5a 00000005 49";
-/// Only version 3.0 is spoken.
+/// The server supports only version 3.0.
 const ONLY_3_0: &str = "76 0000000c 00030000 00000000";
 
 fn join(parts: &[&str]) -> Vec<u8> {
@@ -38,7 +39,7 @@ fn asking_for_3_2() -> Login {
 }
 
 #[test]
-fn t14_a_server_that_speaks_only_3_0_is_taken_at_its_word_unless_3_2_is_a_must() {
+fn t14_a_server_that_supports_only_3_0_is_accepted_unless_3_2_is_required() {
     let bytes = [hex(ONLY_3_0), Script::PRELUDE.to_vec()].concat();
     let script = Script::new().expect_startup().send(&bytes).expect_message(b'Q');
     let script = script.send(Script::FACTS).expect_message(b'Q').send(Script::ACK);
@@ -53,7 +54,7 @@ fn t14_a_server_that_speaks_only_3_0_is_taken_at_its_word_unless_3_2_is_a_must()
     Attack::new(script, 13, LISTEN)
         .asking(must, "&min_protocol_version=3.2&max_protocol_version=3.2")
         .run(&[expect], &[]);
-    // Who did not ask is not answered.
+    // A client that did not ask for a newer version must not get this answer.
     at_login(&hex(ONLY_3_0), "Protocol | NegotiateProtocolVersion changes nothing (3.0)");
 }
 
@@ -70,14 +71,14 @@ fn t16_a_refusal_before_authentication_keeps_its_sqlstate() {
 }
 
 #[test]
-fn t17_a_server_that_cannot_fork_is_understood() {
+fn t17_the_error_of_a_server_that_cannot_fork_is_reported() {
     let text = "could not fork new process for connection: Resource temporarily unavailable";
     at_login(format!("E{text}\n\0").as_bytes(), &format!("Connect | {text}"));
 }
 
 #[test]
-fn t18_a_key_comes_once_before_ready_or_not_at_all() {
-    // Over sockets a client without one would have another session prove that notifications arrive.
+fn t18_a_key_is_accepted_once_before_ready_for_query_and_may_be_missing() {
+    // Over sockets a client without a key opens another session to prove delivery.
     let none = Script::new().expect_startup().send(join(&[OK, UTF8, READY])).expect_message(b'Q');
     let none = none.send(Script::FACTS).expect_hex("58 00000004").wait_for_eof();
     Attack::new(none, 0, &[Do::Close]).login(client::login).run(&["connect", "close"], &[]);
@@ -102,11 +103,11 @@ fn t19_a_key_of_another_length_is_refused() {
 }
 
 #[test]
-fn t23_a_session_that_does_not_speak_utf8_is_refused_before_a_name_is_quoted() {
+fn t23_a_session_with_another_encoding_is_refused_before_a_name_is_quoted() {
     let sql_ascii = "53 0000001e 636c69656e745f656e636f64696e6700 53514c5f415343494900";
     after_authentication(&join(&[sql_ascii, READY]), "Unsupported | client_encoding is SQL_ASCII");
     after_authentication(&hex(READY), "Unsupported | client_encoding was not reported");
-    // And V6: an encoding in which a quote can hide, at any later moment.
+    // Also V6: an encoding in which a quote can be part of a character, at any later moment.
     let sjis = message(b'S', b"client_encoding\0SJIS\0");
     when_idle(&sjis, "Unsupported | client_encoding is SJIS, expected UTF8 (hint: a pooler");
 }
@@ -127,7 +128,7 @@ fn t24_a_nul_or_too_much_in_a_parameter_is_refused_and_not_a_byte_is_sent() {
             base().application_name("x\0user\0admin"),
             base().options("\0"),
             base().password("pl4nted\0s3cret"),
-            // V8: more than a startup packet may be.
+            // V8: longer than a startup packet may be.
             base().options(&*long),
         ] {
             let errors = [
@@ -139,7 +140,7 @@ fn t24_a_nul_or_too_much_in_a_parameter_is_refused_and_not_a_byte_is_sent() {
                 assert_eq!(error.kind(), ErrorKind::Config, "{error}");
             }
         }
-        // If anybody has called at all, it was without a word.
+        // If a client has connected at all, it has sent nothing.
         while let Ok((mut caller, _)) = server.accept() {
             let mut said = Vec::new();
             caller.set_nonblocking(false).unwrap();
@@ -150,7 +151,7 @@ fn t24_a_nul_or_too_much_in_a_parameter_is_refused_and_not_a_byte_is_sent() {
 }
 
 #[test]
-fn t26_a_startup_without_end_is_given_up() {
+fn t26_an_endless_startup_ends_the_attempt() {
     let notice = message(b'N', &[b"SNOTICE\0M", &[b'x'; 84][..], b"\0\0"].concat());
     let status = message(b'S', &[b"a\0", &[b'x'; 92][..], b"\0"].concat());
     let expect =
@@ -159,7 +160,7 @@ fn t26_a_startup_without_end_is_given_up() {
         assert!((100..=101).contains(&flood.len()), "{}", flood.len());
         let script = Script::new().expect_startup().send_hex(OK).flood(flood);
         Attack::new(script, 0, LISTEN).run(&[expect], &[]);
-        // The thousandth is read, the one after it not any more.
+        // The thousandth message is read, and the one after it is not.
         let script = Script::new().expect_startup().send_hex(OK).send(flood.repeat(999));
         Attack::new(script.send(flood).wait_for_eof(), flood.len(), LISTEN).run(&[expect], &[]);
     }
@@ -185,9 +186,9 @@ fn t27_a_socket_path_that_is_too_long_is_an_error_with_its_path() {
     });
 }
 
-/// That it is counted and kept: `session::tests::startup`.
+/// That the warning is counted and kept is tested in `session::tests::startup`.
 #[test]
-fn t28_a_warning_during_the_login_is_no_obstacle() {
+fn t28_a_warning_during_the_login_does_not_fail_it() {
     let warning =
         diagnostic(b'N', &["SWARNING", "VWARNING", "C01000", "Myour password expires soon"]);
     harmless_at_login(&[hex(OK), warning.clone(), join(&[UTF8, KEY, READY])].concat());
@@ -195,7 +196,7 @@ fn t28_a_warning_during_the_login_is_no_obstacle() {
     harmless_at_login(&[warning, join(&[OK, UTF8, KEY, READY])].concat());
 }
 
-/// The startup packet that all of these answer is the one that the manual describes.
+/// The startup packet that all of these scripts answer is the one of the manual.
 #[test]
 fn the_startup_packet_asks_for_utf8_and_for_version_3_0() {
     let expect = b"\0\x03\0\0user\0alice\0database\0db\0";
@@ -215,9 +216,9 @@ fn the_startup_packet_asks_for_utf8_and_for_version_3_0() {
     });
 }
 
-/// A pooler may lend a session of the server that listens to channels of another client.
+/// A pooler may assign a server session that listens to channels of another client.
 #[test]
-fn what_arrives_before_the_session_is_ready_is_delivered_like_all_that_follows() {
+fn a_notification_before_ready_for_query_is_delivered_like_any_later_one() {
     let [ok, rest] = [&Script::PRELUDE[..9], &Script::PRELUDE[9..]];
     let early = [ok, Script::A1, rest, Script::A1].concat();
     let facts = [Script::A1, Script::FACTS, Script::A1].concat();
@@ -229,10 +230,11 @@ fn what_arrives_before_the_session_is_ready_is_delivered_like_all_that_follows()
     Attack::new(script, tail, todo).run(&["connect", "listen", "close"], &["1 a b"; 5]);
 }
 
-/// The rest of a long parameter is skipped when it arrives. Notifications that arrived earlier must not be put before that rest.
+/// The rest of a long parameter is skipped when it arrives. Notifications that arrived earlier must not be put before that
+/// rest.
 #[test]
-fn what_arrives_early_is_not_skipped_with_a_long_message_behind_it() {
-    // Makes the receive buffer so large that one read takes in the answer and the beginning of the parameter.
+fn an_early_notification_is_not_skipped_with_a_long_message_behind_it() {
+    // Makes the receive buffer so large that one read returns the answer and the beginning of the parameter.
     let notice = message(b'N', &[&b"SNOTICE\0M"[..], &[b'x'; 60_000], b"\0\0"].concat());
     let early = [&Script::PRELUDE[..9], &notice, Script::A1, &Script::PRELUDE[9..]].concat();
     let path = message(b'S', &[&b"search_path\0"[..], &[b'x'; 60_000], b"\0"].concat());
@@ -245,7 +247,7 @@ fn what_arrives_early_is_not_skipped_with_a_long_message_behind_it() {
 }
 
 #[test]
-fn what_arrives_early_has_the_time_at_which_it_arrived() {
+fn an_early_notification_has_the_time_of_its_arrival() {
     let begin = std::time::SystemTime::now();
     let early = [&Script::PRELUDE[..9], Script::A1, &Script::PRELUDE[9..]].concat();
     let script = Script::new().expect_startup().send(&early).expect_message(b'Q');
@@ -267,9 +269,9 @@ fn what_arrives_early_has_the_time_at_which_it_arrived() {
     });
 }
 
-/// It is kept in memory until the session is ready: no server may fill that.
+/// They are kept in memory until the session is ready, and the amount is limited.
 #[test]
-fn notifications_without_end_before_the_session_is_ready_end_the_attempt() {
+fn endless_notifications_before_ready_for_query_end_the_attempt() {
     let flood = Script::A1.repeat(2_000);
     let script = Script::new().expect_startup().send(&Script::PRELUDE[..9]).flood(&flood);
     runtime().block_on(async {

@@ -1,7 +1,6 @@
-//! What is said before TLS is not the server's word: answers to the request for it.
-//!
-//! Over sockets, against every client, in every kind of pieces. What comes behind a hello is for the tests of the
-//! sockets that encrypt.
+//! Answers to the request for TLS: what arrives before TLS is not authenticated, and must not be used as the server's answer.
+//! The tests run over sockets, against every client, split in every way. The tests of `net::tls` cover what follows a
+//! ClientHello.
 
 use std::net::SocketAddr;
 
@@ -13,12 +12,12 @@ use super::client::{check_text, soon, url};
 
 const REQUEST: &str = "00000008 04d2162f";
 
-/// A server that says this when it is asked for TLS. Whatever more it is sent but the end is a mismatch.
+/// A server that answers the request for TLS with this. If the client sends anything but the end, it is a mismatch.
 fn answer(bytes: &[u8]) -> Script {
     Script::new().expect_hex(REQUEST).send(bytes).wait_for_eof()
 }
 
-/// Lets everybody in, and is left at once.
+/// Logs every client in, and then waits for its disconnect.
 fn clear() -> Script {
     Script::let_in()
         .expect_message(b'Q')
@@ -40,7 +39,7 @@ async fn connect(client: &str, url: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Plays the scripts to one client after the other connection. Returns what became of each client.
+/// Plays the scripts for the successive connections of one client. Returns the outcome of each client.
 fn play(parameters: &str, scripts: impl Fn() -> Vec<Script>) -> Vec<Result<(), Error>> {
     let mut outcomes = Vec::new();
     for client in ["connection", "listener", "notifier"] {
@@ -50,7 +49,7 @@ fn play(parameters: &str, scripts: impl Fn() -> Vec<Script>) -> Vec<Result<(), E
                 let served = Script::serve_in_turn(scripts(), delivery).await;
                 let (address, task) = served.unwrap();
                 let outcome = soon("connect", connect(client, &with(address, parameters))).await;
-                // Every connection was opened, none was opened beside, and nothing else was sent.
+                // Every expected connection was opened and no further one, and nothing else was sent.
                 let played = soon("script", task).await.unwrap();
                 assert_eq!(played, Ok(()), "{client}, {delivery:?}: {outcome:?}");
                 no_task_is_left().await;
@@ -84,16 +83,16 @@ fn t1_an_error_before_tls_is_not_shown() {
     }
 }
 
-/// With TLS that is only preferred it is one new connection in the clear, and no text of the first.
+/// If TLS is only preferred, the client opens one new connection without TLS, and shows no text of the first.
 #[test]
 fn t1_where_tls_is_preferred_an_error_leads_to_one_connection_in_the_clear() {
     let outcomes = play("sslmode=prefer", || vec![answer(b"ESECRET-LOOKING TEXT\0"), clear()]);
     assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
 }
 
-/// In one segment; or the rest behind our hello, or just before it: then it is no TLS.
+/// The bytes arrive in one segment, or behind our ClientHello, or just before it: then the answer is not valid TLS.
 #[test]
-fn t2_bytes_behind_the_answer_are_never_taken_for_the_servers() {
+fn t2_bytes_behind_the_answer_to_the_tls_request_are_refused() {
     for behind in [&b"R\0\0\0\x08\0\0\0\0"[..], Script::PRELUDE, b"S", b"N", b"\x16\x03\x03"] {
         let bytes = [b"S", behind].concat();
         let script = Script::new().expect_hex(REQUEST).send(&bytes).close();
@@ -101,7 +100,7 @@ fn t2_bytes_behind_the_answer_are_never_taken_for_the_servers() {
             let error = outcome.unwrap_err();
             assert!(matches!(error.kind(), ErrorKind::Tls | ErrorKind::Connect), "{error}");
         }
-        // What stands behind a no changes nothing about it.
+        // Bytes behind a refusal of TLS change nothing.
         let bytes = [b"N", behind].concat();
         let script = Script::new().expect_hex(REQUEST).send(&bytes).wait_for_eof();
         runtime().block_on(async {
@@ -114,9 +113,9 @@ fn t2_bytes_behind_the_answer_are_never_taken_for_the_servers() {
     }
 }
 
-/// The script sees the request, eight bytes, and then the end.
+/// The script receives the request, eight bytes, and then the end.
 #[test]
-fn t3_a_no_ends_what_insists_on_tls_and_nothing_more_is_sent() {
+fn t3_a_refusal_of_tls_ends_the_attempt_if_tls_is_required_and_nothing_more_is_sent() {
     let certificates = pgbell_testkit::Certificates::new().unwrap();
     let root = certificates.authority("root").unwrap();
     let root = root.certificate().path().to_str().unwrap().replace('/', "%2F");
@@ -127,9 +126,9 @@ fn t3_a_no_ends_what_insists_on_tls_and_nothing_more_is_sent() {
     }
 }
 
-/// What stands behind a no is the answer to the startup packet, which follows: in one segment or in two, at every byte.
+/// Bytes behind a refusal of TLS answer the startup packet, which follows: in one segment or in two, split at every byte.
 #[test]
-fn t4_bytes_behind_a_no_mean_the_same_however_they_are_cut() {
+fn t4_bytes_behind_a_refusal_of_tls_mean_the_same_however_they_are_split() {
     let fatal = message(b'E', b"SFATAL\0VFATAL\0C53300\0Mtoo many\0\0");
     let early = [&Script::PRELUDE[..9], Script::A1, &Script::PRELUDE[9..], Script::A1].concat();
     for (behind, expect) in [
@@ -154,10 +153,10 @@ fn t4_bytes_behind_a_no_mean_the_same_however_they_are_cut() {
     }
 }
 
-/// All that a server says from the first byte to the first answer, cut at each byte: in the clear, and where TLS is
-/// refused.
+/// Everything that a server sends from the first byte to the first answer, split at each byte: without TLS, and after a refusal
+/// of TLS.
 #[test]
-fn a_login_means_the_same_however_it_is_cut() {
+fn a_login_has_the_same_outcome_however_it_is_split() {
     let login = [Script::PRELUDE, Script::A1].concat();
     let facts = [Script::A1, Script::FACTS].concat();
     let script = |mode: &str| {
@@ -175,32 +174,32 @@ fn a_login_means_the_same_however_it_is_cut() {
 }
 
 #[test]
-fn t5_another_byte_is_no_answer() {
+fn t5_any_other_byte_is_refused() {
     for byte in [0, b'G', b's', b'\n', b'R', 0xff] {
         refused("sslmode=require", &answer(&[byte]), ErrorKind::Tls, &format!("0x{byte:02x}"));
     }
 }
 
 #[test]
-fn t6_a_yes_and_then_the_protocol_in_the_clear_is_refused() {
-    // A record of the handshake; the rest of the hello is left where it is.
+fn t6_an_acceptance_of_tls_and_then_messages_in_the_clear_are_refused() {
+    // A record of the handshake; the rest of the ClientHello is not read.
     let lie = Script::new().expect_hex(REQUEST).send(b"S").expect_hex("16 0301");
     let lie = lie.send(Script::PRELUDE).close();
     let mut told = 0;
     for outcome in play("sslmode=require", || vec![lie.clone()]) {
         let error = outcome.unwrap_err();
-        // The end of the connection may overtake what was said.
+        // The end of the connection may arrive before the answer.
         assert!(matches!(error.kind(), ErrorKind::Tls | ErrorKind::Connect), "{error}");
         told += u32::from(format!("{error:#}").contains("not TLS"));
     }
-    assert!(told > 0, "never told what it is");
+    assert!(told > 0, "the error never names the cause");
     let outcomes = play("sslmode=prefer", || vec![lie.clone(), clear()]);
     assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
 }
 
-/// TLS is asked for once on a connection: no answer makes the client ask again.
+/// A client asks for TLS once on a connection: no answer makes it ask again.
 #[test]
-fn v11_a_server_that_always_says_no_is_asked_once() {
+fn v11_a_server_that_always_refuses_tls_is_asked_once() {
     let no = Script::new().expect_hex(REQUEST).send(b"N").expect_startup().send(b"N").close();
     for outcome in play("sslmode=prefer", || vec![no.clone()]) {
         let error = outcome.unwrap_err();

@@ -1,19 +1,19 @@
-//! Everything that ends a live session, and what a listener must say of it.
+//! Every message and byte sequence that ends a live session, and the cause that a listener must report.
 
 use pgbell::ErrorKind::{self, Auth, Connect, Protocol, Server, Unsupported};
 
 use super::super::attack::{hex, message};
 
-/// One thing that a server does to a live session.
+/// One attack on a live session.
 #[derive(Debug, Clone)]
 pub(super) struct Attack {
-    /// Number in the catalogue of faults, and what it is.
+    /// The number in the catalogue of faults, and a description.
     pub(super) name: String,
     pub(super) bytes: Vec<u8>,
-    /// Whether the server closes behind it. Else the client must leave by itself.
+    /// True if the server closes the socket behind it. Otherwise the client must close the connection itself.
     pub(super) closes: bool,
     pub(super) kind: ErrorKind,
-    /// A part of what the gap's cause says.
+    /// A part of the text of the gap's cause.
     pub(super) says: String,
 }
 
@@ -22,7 +22,7 @@ pub(super) fn diagnostic(tag: u8, severity: &str, code: &str) -> Vec<u8> {
     message(tag, fields.as_bytes())
 }
 
-/// Framing: lengths that cannot be, bytes that are no message.
+/// Framing: invalid lengths, and bytes that are not messages.
 fn framing() -> Vec<(String, Vec<u8>, ErrorKind, String)> {
     let mut cases = Vec::new();
     for (name, bytes, says) in [
@@ -67,7 +67,7 @@ fn framing() -> Vec<(String, Vec<u8>, ErrorKind, String)> {
     cases
 }
 
-/// Messages that are well formed, and have no place in an idle session.
+/// Well-formed messages that are not allowed in an idle session.
 fn unexpected() -> Vec<(String, Vec<u8>, ErrorKind, String)> {
     [
         ("T18", "4b 0000000c 00000007 00000001", "BackendKeyData"),
@@ -104,7 +104,7 @@ fn unexpected() -> Vec<(String, Vec<u8>, ErrorKind, String)> {
     .into()
 }
 
-/// What a server says that ends a session, and an encoding in which a quote can hide.
+/// Errors that end a session, and an encoding in which a quote can be part of a character.
 fn said() -> Vec<(String, Vec<u8>, ErrorKind, String)> {
     let mut cases: Vec<_> = [
         ("E1", "FATAL", "57P01", "the server ended the session: FATAL: no (SQLSTATE 57P01)"),
@@ -134,7 +134,7 @@ fn said() -> Vec<(String, Vec<u8>, ErrorKind, String)> {
     cases
 }
 
-/// The end of the stream: between messages, in the middle of one, behind a warning.
+/// The end of the stream: between messages, inside one, behind a warning.
 fn ends() -> Vec<Attack> {
     let end = |name: String, bytes: &[u8], kind, says: &str| Attack {
         name,
@@ -161,7 +161,7 @@ fn ends() -> Vec<Attack> {
     cases
 }
 
-/// All of them.
+/// Returns all attacks.
 pub(super) fn all() -> Vec<Attack> {
     let stays = framing().into_iter().chain(unexpected()).chain(said());
     let stays =

@@ -1,4 +1,4 @@
-//! Attempts to come back that fail, at every moment of a login: how many, how soon, and what is told of them.
+//! Attempts to reconnect that fail at every step of a login: their number, their delays, and the reported cause.
 
 use std::time::Duration;
 
@@ -7,26 +7,26 @@ use pgbell::{Config, ErrorKind, Listener, State};
 use super::super::attack::hex;
 use super::super::client::check_text;
 use super::attacks::{self, Attack};
-use super::host::{BACKOFF, Host, QUIET, close, gap, payload, soon, timeless};
+use super::host::{BACKOFF, Host, QUIET, close, gap, paused_clock, payload, soon};
 use super::peer::{OK, Peer, note};
 
-/// When an attempt is attacked.
+/// The step at which an attempt is attacked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Moment {
-    /// Instead of an answer to the startup packet.
+    /// In place of the answer to the startup packet.
     Startup,
-    /// After AuthenticationOk.
+    /// Behind AuthenticationOk.
     Authenticated,
-    /// Instead of what the server is.
+    /// In place of the answer to the query for the facts of the server.
     Facts,
-    /// Instead of an answer to LISTEN.
+    /// In place of the answer to LISTEN.
     Listen,
 }
 
 const MOMENTS: [Moment; 4] =
     [Moment::Startup, Moment::Authenticated, Moment::Facts, Moment::Listen];
 
-/// How many attempts fail.
+/// The number of attempts that fail.
 const FAILURES: u32 = 3;
 
 async fn conversation(number: u32, mut peer: Peer, attack: Attack, moment: Moment) {
@@ -54,10 +54,10 @@ async fn conversation(number: u32, mut peer: Peer, attack: Attack, moment: Momen
                 }
                 Moment::Listen => {
                     peer.ready().await;
-                    peer.subscribes().await;
+                    peer.read_listen().await;
                 }
             }
-            // Closed behind it: some of it is in its place there.
+            // The server closes the socket behind it: some of the attacks are valid messages at this step.
             peer.send(attack.bytes).await;
         }
     }
@@ -68,7 +68,7 @@ async fn start(attack: &Attack, moment: Moment) -> Host {
     Host::start(move |number, peer| conversation(number, peer, attack.clone(), moment)).await
 }
 
-/// The limit of the delay before an attempt, counted from 0.
+/// The longest delay before an attempt, counted from 0.
 fn longest(attempt: u32) -> Duration {
     BACKOFF.0.saturating_mul(2 << attempt).min(BACKOFF.1)
 }
@@ -84,10 +84,10 @@ async fn run(attack: &Attack, moment: Moment) {
     let gap = gap(&mut listener).await;
     assert_eq!(payload(&mut listener).await, "after", "{what}");
     assert_eq!(listener.state(), State::Connected, "{what}");
-    // The first cause, and not what came of the attempts.
+    // The gap has the first cause, not the errors of the attempts.
     assert_eq!(gap.cause().kind(), ErrorKind::Connect, "{what}: {:#}", gap.cause());
     assert_eq!(gap.attempts(), FAILURES + 1, "{what}");
-    // A session that could take LISTEN is one that was lost.
+    // A session that received LISTEN counts as a lost one.
     let lost = if moment == Moment::Listen { FAILURES + 1 } else { 1 };
     assert_eq!((gap.sessions(), gap.epoch()), (lost, lost + 1), "{what}");
     let stats = listener.stats();
@@ -98,7 +98,7 @@ async fn run(attack: &Attack, moment: Moment) {
     let pauses = host.pauses();
     assert_eq!(pauses.len(), FAILURES as usize + 1, "{what}");
     for (attempt, pause) in (0..).zip(&pauses) {
-        // The clock rounds up to a millisecond; the first session lived for two.
+        // The clock rounds up to a millisecond; the first session lasted two.
         let most = longest(attempt) + Duration::from_millis(5);
         assert!((BACKOFF.0..=most).contains(pause), "{what}: attempt {attempt}, {pause:?}");
     }
@@ -107,15 +107,15 @@ async fn run(attack: &Attack, moment: Moment) {
 }
 
 #[test]
-fn attempts_that_fail_in_every_way_are_counted_and_apart_and_end_in_one_gap() {
+fn attempts_that_fail_in_every_way_are_delayed_and_end_in_one_gap() {
     for attack in attacks::all() {
         for moment in MOMENTS {
-            timeless().block_on(run(&attack, moment));
+            paused_clock().block_on(run(&attack, moment));
         }
     }
 }
 
-/// Without a provider and without another host: what the server will not let in today it will not let in tomorrow.
+/// Without a password provider and without another host: a login that is refused today is refused tomorrow too.
 #[test]
 fn a_refused_login_ends_the_listener_with_its_reason_behind_the_gap() {
     let refusal = |code: &str| attacks::diagnostic(b'E', "FATAL", code);
@@ -125,7 +125,7 @@ fn a_refused_login_ends_the_listener_with_its_reason_behind_the_gap() {
         (refusal("3D000"), ErrorKind::Server),
         (hex("52 00000008 00000007"), ErrorKind::Unsupported),
     ] {
-        timeless().block_on(async {
+        paused_clock().block_on(async {
             let name = bytes.escape_ascii().to_string();
             let attack = Attack { name, bytes, closes: true, kind, says: String::new() };
             let host = start(&attack, Moment::Startup).await;
@@ -145,12 +145,12 @@ fn a_refused_login_ends_the_listener_with_its_reason_behind_the_gap() {
     }
 }
 
-/// A server that starts up, is full or shuts down lets us in later.
+/// A server that starts up, is full or shuts down accepts the login later.
 #[test]
 fn a_server_that_has_no_room_yet_is_tried_again() {
     for code in ["57P03", "53300", "57P01"] {
         let bytes = attacks::diagnostic(b'E', "FATAL", code);
-        timeless().block_on(async {
+        paused_clock().block_on(async {
             let (name, kind) = (code.to_owned(), ErrorKind::Server);
             let attack = Attack { name, bytes, closes: true, kind, says: String::new() };
             let host = start(&attack, Moment::Startup).await;

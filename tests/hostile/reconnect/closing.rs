@@ -1,5 +1,5 @@
-//! `close` while an attempt hangs where a socket of PostgreSQL cannot: before it, in the name, in the password, in the
-//! handshake of TLS. Steps of the login: `stalling`.
+//! `close` while an attempt waits for something that is not an answer of PostgreSQL: the lookup of a name, the TCP connection,
+//! the password, the TLS handshake. Steps of the login: `stalling`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,12 +14,12 @@ use tokio::sync::Notify;
 
 use super::super::attack::no_task_is_left;
 use super::super::client::{self, PASSWORD};
-use super::host::{BACKOFF, Host, close, gap, soon, timeless};
+use super::host::{BACKOFF, Host, close, gap, paused_clock, soon};
 
-/// Longest that `close` may take, and a margin for a busy machine.
+/// Longest time of `close`, with a margin for a busy machine.
 const CLOSED: Duration = Duration::from_millis(1_000 + 1_500);
 
-/// Reads one packet or message behind `head` bytes that are no part of its length.
+/// Reads one packet or message, behind `head` bytes that its length does not include.
 async fn packet(socket: &mut TcpStream, head: usize) {
     let mut bytes = vec![0; head];
     socket.read_exact(&mut bytes).await.unwrap();
@@ -28,7 +28,7 @@ async fn packet(socket: &mut TcpStream, head: usize) {
     socket.read_exact(&mut rest).await.unwrap();
 }
 
-/// Up to the answer to LISTEN.
+/// Serves up to the answer to LISTEN.
 async fn listening(socket: &mut TcpStream) {
     packet(socket, 0).await;
     for answer in [Script::PRELUDE, Script::FACTS] {
@@ -48,13 +48,13 @@ async fn connect(url: &str) -> Listener {
     builder.connect().await.unwrap()
 }
 
-/// Whether an attempt has begun since the loss.
+/// Waits until an attempt has begun since the loss.
 async fn until_it_tries(listener: &Listener) {
     client::soon("an attempt", async {
         while listener.state() != State::Reconnecting || listener.stats().attempts < 2 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        // It has got where it hangs.
+        // By now it has reached the step at which it waits.
         tokio::time::sleep(Duration::from_millis(50)).await;
     })
     .await;
@@ -66,7 +66,7 @@ async fn closes(listener: Listener) {
     assert!(begin.elapsed() < CLOSED, "{:?}", begin.elapsed());
 }
 
-/// The system's resolver has one thread here, and that one is taken.
+/// The resolver of the system has one thread here, and it is occupied.
 #[test]
 fn a_listener_is_closed_in_time_while_a_name_is_looked_up() {
     let (held, hold) = std::sync::mpsc::channel::<()>();
@@ -89,10 +89,10 @@ fn a_listener_is_closed_in_time_while_a_name_is_looked_up() {
     });
 }
 
-/// As a network does that swallows packets: the kernel lets further calls wait without a word.
+/// The kernel lets further connections wait without an answer, like a network that drops packets.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_listener_is_closed_in_time_while_nobody_takes_its_call() {
+fn a_listener_is_closed_in_time_while_its_connection_is_not_accepted() {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let socket = TcpSocket::new_v4().unwrap();
@@ -121,10 +121,10 @@ fn a_listener_is_closed_in_time_while_nobody_takes_its_call() {
 /// The answer to the request for TLS, and the server's part of the handshake.
 #[cfg(feature = "tls")]
 #[test]
-fn a_listener_is_closed_in_time_while_tls_does_not_come_about() {
+fn a_listener_is_closed_in_time_while_the_tls_handshake_stalls() {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        // A record of the handshake that announces more than ever comes.
+        // A record of the handshake that announces more bytes than are sent.
         for answer in [&b""[..], b"S", b"S\x16\x03\x03\x01\x00\x02\x00\x00\xfc"] {
             let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let url = url(server.local_addr().unwrap(), "127.0.0.1", "prefer");
@@ -141,7 +141,7 @@ fn a_listener_is_closed_in_time_while_tls_does_not_come_about() {
             socket.write_all(answer).await.unwrap();
             until_it_tries(&listener).await;
             closes(listener).await;
-            // Nothing of it is left: the other end sees its end.
+            // The socket is closed: the other end receives the end of the stream.
             let mut rest = Vec::new();
             let _ = client::soon("the end", socket.read_to_end(&mut rest)).await;
             no_task_is_left().await;
@@ -149,9 +149,9 @@ fn a_listener_is_closed_in_time_while_tls_does_not_come_about() {
     });
 }
 
-/// The provider never answers: every attempt costs its time, and `close` does not wait for it.
+/// The provider never answers: every attempt takes its whole time, and `close` does not wait for it.
 #[test]
-fn a_listener_is_closed_in_time_while_its_password_is_awaited() {
+fn a_listener_is_closed_in_time_while_its_password_provider_hangs() {
     // A provider has a thread of its own, for which a paused clock does not wait.
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -188,22 +188,22 @@ fn a_listener_is_closed_in_time_while_its_password_is_awaited() {
     });
 }
 
-/// A host whose first session ends, and which says nothing to the next.
+/// A host whose first session ends, and which sends nothing to the next client.
 async fn once_and_then_mute() -> Host {
     Host::start(|number, mut peer| async move {
         if number == 1 {
             peer.listening().await;
             return tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        peer.leaves().await;
+        peer.wait_for_end().await;
     })
     .await
 }
 
-/// Nobody waits for the provider, and nothing that it may say later is heard.
+/// The task does not wait for the provider, and ignores a later answer.
 #[test]
-fn a_listener_that_is_dropped_while_its_attempt_hangs_leaves_nothing() {
-    timeless().block_on(async {
+fn a_listener_that_is_dropped_while_its_attempt_hangs_leaves_no_task() {
+    paused_clock().block_on(async {
         let host = once_and_then_mute().await;
         let listener = host.builder().connect().await.unwrap();
         let handle = listener.handle();
@@ -215,10 +215,10 @@ fn a_listener_that_is_dropped_while_its_attempt_hangs_leaves_nothing() {
     });
 }
 
-/// A drain has nothing to wait for, and says what it could not deliver.
+/// A drain has nothing to wait for, and reports the gap that it could not close.
 #[test]
 fn a_drain_while_an_attempt_hangs_ends_with_the_gap() {
-    timeless().block_on(async {
+    paused_clock().block_on(async {
         let host = once_and_then_mute().await;
         let mut listener = host.builder().connect().await.unwrap();
         soon("a loss", listener.handle().wait_state(State::Reconnecting)).await.unwrap();

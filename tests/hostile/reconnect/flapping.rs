@@ -1,23 +1,23 @@
-//! Servers that let a listener in, let it go live, and end it at once, again and again.
+//! Servers that log a listener in, let its session become live, and end it at once, again and again.
 
 use std::time::Duration;
 
 use pgbell::{Event, Listener, Overflow, State};
 
-use super::host::{Host, close, gap, payload, soon, timeless};
+use super::host::{Host, close, gap, paused_clock, payload, soon};
 use super::peer::{Peer, note};
 
 const MIN: Duration = Duration::from_millis(10);
 const MAX: Duration = Duration::from_millis(100);
 
-/// Ends so many sessions as soon as they are live, behind these notifications; then none.
+/// Ends this many sessions as soon as they are live, behind these notifications; then none.
 async fn flapping(sessions: u32, notifications: &'static [&'static str]) -> Host {
     Host::start(move |number, mut peer| async move {
         if number > sessions {
-            return peer.behave().await;
+            return peer.serve_listener().await;
         }
         peer.listening().await;
-        // Until it is live.
+        // Until the session is live.
         tokio::time::sleep(Duration::from_millis(1)).await;
         for payload in notifications {
             peer.send(note(payload)).await;
@@ -35,7 +35,7 @@ async fn until_stable(host: &Host, listener: &Listener, sessions: u32) {
     .await;
 }
 
-/// Everything that is there, by count: notifications, gaps and the sessions that they name, lagged.
+/// Takes all events, and counts them: notifications, gaps and the outages in them, lagged ones.
 fn drain(listener: &mut Listener) -> (usize, usize, u32, u64) {
     let (mut notifications, mut gaps, mut sessions, mut lagged) = (0, 0, 0, 0);
     while let Some(event) = listener.try_recv().unwrap() {
@@ -53,8 +53,8 @@ fn drain(listener: &mut Listener) -> (usize, usize, u32, u64) {
 }
 
 #[test]
-fn a_server_that_flaps_is_come_back_to_at_the_pace_of_the_backoff_and_each_loss_is_counted() {
-    timeless().block_on(async {
+fn a_listener_reconnects_to_a_server_that_flaps_as_slowly_as_the_backoff_and_counts_each_loss() {
+    paused_clock().block_on(async {
         let host = flapping(200, &["x"]).await;
         let mut listener = host.builder().backoff(MIN, MAX).connect().await.unwrap();
         for _ in 0..200 {
@@ -67,8 +67,8 @@ fn a_server_that_flaps_is_come_back_to_at_the_pace_of_the_backoff_and_each_loss_
         assert_eq!((stats.gaps, stats.sessions_lost, stats.attempts), (200, 200, 201));
         let pauses = host.pauses();
         assert!(pauses.iter().all(|pause| (MIN..MAX + MIN).contains(pause)), "{pauses:?}");
-        // No session was stable: after the first few the delay is anything up to the longest, half of it on average.
-        // Where it was short again each time it would be 15 ms.
+        // No session was stable: after the first few the delay is up to the longest one, half of it on average. If the backoff
+        // began again each time, it would be 15 ms.
         let later = &pauses[5..];
         let mean = later.iter().sum::<Duration>() / u32::try_from(later.len()).unwrap();
         assert!((45..70).contains(&mean.as_millis()), "{mean:?}");
@@ -83,10 +83,10 @@ fn a_server_that_flaps_is_come_back_to_at_the_pace_of_the_backoff_and_each_loss_
     });
 }
 
-/// What nobody reads is merged: nothing was delivered between the losses.
+/// Unread gaps are merged if no notification was delivered between the losses.
 #[test]
-fn ten_thousand_flaps_that_nobody_reads_are_one_gap_that_counts_them() {
-    timeless().block_on(async {
+fn ten_thousand_unread_flaps_are_one_gap_that_counts_them() {
+    paused_clock().block_on(async {
         let host = flapping(10_000, &[]).await;
         let mut listener = host.builder().backoff(MIN, MAX).connect().await.unwrap();
         until_stable(&host, &listener, 10_000).await;
@@ -97,16 +97,16 @@ fn ten_thousand_flaps_that_nobody_reads_are_one_gap_that_counts_them() {
     });
 }
 
-/// A gap has its place between notifications, dropped ones too. There are 64 such places, however small the queue is.
+/// A gap has its position between notifications, dropped ones too. There are 64 such positions, however small the queue is.
 #[test]
-fn flaps_with_notifications_between_that_nobody_reads_take_what_the_queue_may_hold() {
+fn unread_flaps_with_notifications_between_take_no_more_than_the_queue_limit() {
     let capacity = 16;
     for overflow in [
         Overflow::DropNewest,
         Overflow::DropOldest,
         Overflow::Block { max_stall: Duration::from_millis(1) },
     ] {
-        timeless().block_on(async {
+        paused_clock().block_on(async {
             let host = flapping(1_500, &["x", "y"]).await;
             let builder = host.builder().backoff(MIN, MAX).queue_capacity(capacity);
             let mut listener = builder.overflow(overflow).connect().await.unwrap();
@@ -124,22 +124,22 @@ fn flaps_with_notifications_between_that_nobody_reads_take_what_the_queue_may_ho
     }
 }
 
-/// Every attempt comes as far as the answer to LISTEN and no further: nothing is told before it is over, and
-/// what waits to be told is bounded.
+/// Every attempt gets as far as the answer to LISTEN: a gap is delivered only when its outage is over, and the number of
+/// outages that wait is bounded.
 #[test]
-fn sessions_that_are_lost_before_they_are_live_are_told_when_one_is() {
-    timeless().block_on(async {
+fn sessions_that_are_lost_before_they_are_live_are_reported_when_the_next_one_is_live() {
+    paused_clock().block_on(async {
         let host = Host::start(|number, mut peer: Peer| async move {
             match number {
                 1 => peer.listening().await,
                 2..=1_000 => {
                     peer.ready().await;
-                    peer.subscribes().await;
-                    // In front of the answer that never comes: each loss has a place of its own.
+                    peer.read_listen().await;
+                    // Before the answer that never comes: each loss has a position of its own.
                     peer.send(note("x")).await;
                     tokio::time::sleep(Duration::from_millis(1)).await;
                 }
-                _ => peer.behave().await,
+                _ => peer.serve_listener().await,
             }
         })
         .await;
@@ -147,7 +147,7 @@ fn sessions_that_are_lost_before_they_are_live_are_told_when_one_is() {
         soon("a loss", listener.handle().wait_state(State::Reconnecting)).await.unwrap();
         for _ in 0..100 {
             tokio::time::sleep(MAX).await;
-            assert!(listener.try_recv().unwrap().is_none(), "told before it is over");
+            assert!(listener.try_recv().unwrap().is_none(), "a gap before its outage is over");
         }
         until_stable(&host, &listener, 1_000).await;
         let (notifications, gaps, sessions, lagged) = drain(&mut listener);
@@ -159,9 +159,9 @@ fn sessions_that_are_lost_before_they_are_live_are_told_when_one_is() {
 }
 
 #[test]
-fn a_listener_is_closed_in_time_whenever_that_is_while_its_server_flaps() {
+fn a_listener_is_closed_in_time_at_every_moment_while_its_server_flaps() {
     for moment in 0..60 {
-        timeless().block_on(async {
+        paused_clock().block_on(async {
             let host = flapping(u32::MAX, &["x"]).await;
             let listener = host.builder().backoff(MIN, MAX).connect().await.unwrap();
             tokio::time::sleep(Duration::from_millis(moment * 7)).await;

@@ -1,4 +1,4 @@
-//! Servers that never stop to talk.
+//! Servers that never stop sending.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,26 +9,26 @@ use tokio::time::{Instant, timeout};
 
 use super::super::attack::{hex, message, runtime};
 use super::attacks::diagnostic;
-use super::host::{BACKOFF, Host, QUIET, close, gap, soon, timeless};
+use super::host::{BACKOFF, Host, QUIET, close, gap, paused_clock, soon};
 use super::peer::{OK, Peer, READY, note};
 
-/// What is said over and over.
+/// What the server repeats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Flood {
     Notices,
-    /// Each of another parameter.
+    /// Each time a different parameter.
     Parameters,
     Notifications,
-    /// Errors that answer nothing: the server says that it dropped a notification.
+    /// Stray errors: the server reports that it dropped a notification.
     Drops,
-    /// The same, with a notification between each two.
+    /// The same, with a notification between two of them.
     DropsBetween,
 }
 
 use Flood::*;
 
 impl Flood {
-    /// The `number`th 64 KiB of it, or somewhat more, in whole messages.
+    /// The chunk `number`: 64 KiB or somewhat more, in whole messages.
     fn chunk(self, number: usize) -> Vec<u8> {
         let drop = [diagnostic(b'E', "ERROR", "XX000"), hex(READY)].concat();
         let one = match self {
@@ -45,16 +45,16 @@ impl Flood {
     }
 }
 
-/// Bytes of this process that lie in memory.
+/// The resident memory of this process, in bytes.
 fn resident() -> usize {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
     statm.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 4_096
 }
 
-/// Most that a listener may take by default, what a flood of errors in its gaps takes, and what else lies about.
+/// The memory limit of a listener by default, of a flood of errors in its gaps, and a margin.
 const MEMORY: usize = 64 * 1024 * 1024;
 
-/// Floods until the client leaves. Between two chunks it answers what it is asked, if it answers at all.
+/// Floods until the client disconnects. Between two chunks it answers queries, if `answers` is set.
 async fn flood(peer: &mut Peer, flood: Flood, answers: bool, pause: Duration, sent: &AtomicUsize) {
     for number in 0.. {
         let chunk = flood.chunk(number);
@@ -76,7 +76,7 @@ async fn flood(peer: &mut Peer, flood: Flood, answers: bool, pause: Duration, se
     }
 }
 
-/// Half a second of it, of the real clock, as fast as it comes, and nobody reads.
+/// Floods for half a second of real time, as fast as possible, while no event is read.
 fn unread(kind: Flood, overflow: Overflow) {
     runtime().block_on(async {
         let sent = Arc::new(AtomicUsize::new(0));
@@ -91,14 +91,14 @@ fn unread(kind: Flood, overflow: Overflow) {
         .await;
         let before = resident();
         let builder = host.builder().overflow(overflow);
-        // An error beside a proof that is under way would be taken for its answer. The machine may be busy.
+        // An error while a heartbeat is unanswered would be taken as its answer. The machine may be busy.
         let drops = matches!(kind, Drops | DropsBetween);
         let every = if drops { QUIET } else { Duration::from_millis(50) };
         let builder = builder.heartbeat(every, Duration::from_secs(20));
         let mut listener = builder.connect().await.unwrap();
         tokio::time::sleep(Duration::from_millis(500)).await;
-        // Whatever that takes on a busy machine.
-        soon("a flood, and proofs in it", async {
+        // However long that takes on a busy machine.
+        soon("a flood, and heartbeats in it", async {
             while sent.load(Ordering::Relaxed) < 4 * 1024 * 1024
                 || !drops && listener.stats().heartbeats < 2
             {
@@ -129,36 +129,36 @@ fn unread(kind: Flood, overflow: Overflow) {
 }
 
 #[test]
-fn a_flood_of_notices_takes_no_memory_and_does_not_keep_from_proofs_and_closing() {
+fn a_flood_of_notices_takes_no_memory_and_does_not_prevent_heartbeats_and_close() {
     unread(Notices, Overflow::default());
 }
 
 #[test]
-fn e8_a_flood_of_ever_new_parameters_takes_no_memory_and_does_not_keep_from_closing() {
+fn e8_a_flood_of_new_parameters_takes_no_memory_and_does_not_prevent_close() {
     unread(Parameters, Overflow::default());
 }
 
 #[test]
-fn s1_a_flood_of_notifications_that_nobody_reads_takes_what_the_queue_may_hold() {
+fn s1_a_flood_of_unread_notifications_takes_no_more_than_the_queue_limit() {
     unread(Notifications, Overflow::DropNewest);
     unread(Notifications, Overflow::DropOldest);
 }
 
 #[test]
-fn a_flood_of_errors_that_answer_nothing_is_a_bounded_number_of_gaps() {
+fn a_flood_of_stray_errors_is_a_bounded_number_of_gaps() {
     unread(Drops, Overflow::default());
     unread(DropsBetween, Overflow::DropNewest);
 }
 
-/// Who floods and answers nothing is stuck, or lies.
+/// A server that floods and answers nothing is stuck or hostile.
 #[test]
-fn a_flood_that_does_not_hold_the_proof_is_a_gap_in_time() {
+fn a_flood_without_an_answer_to_the_heartbeat_is_a_gap_in_time() {
     let (every, deadline) = (Duration::from_secs(5), Duration::from_secs(4));
     for kind in [Notices, Parameters, Notifications] {
-        timeless().block_on(async {
+        paused_clock().block_on(async {
             let host = Host::start(move |number, mut peer| async move {
                 if number > 1 {
-                    return peer.behave().await;
+                    return peer.serve_listener().await;
                 }
                 peer.listening().await;
                 let pause = Duration::from_secs(1);
@@ -184,11 +184,11 @@ fn a_flood_that_does_not_hold_the_proof_is_a_gap_in_time() {
     }
 }
 
-/// In the second, third and fourth session: 1,000 messages or 1 MiB before the first ReadyForQuery are enough.
+/// In the second, third and fourth session: 1,000 messages or 1 MiB before the first ReadyForQuery end the attempt.
 #[test]
-fn t26_a_flood_during_every_attempt_costs_an_attempt_each_and_little_is_read_of_it() {
+fn t26_a_flood_during_an_attempt_ends_the_attempt_and_little_of_it_is_read() {
     for kind in [Notices, Parameters] {
-        timeless().block_on(async {
+        paused_clock().block_on(async {
             let sent = Arc::new(AtomicUsize::new(0));
             let counter = sent.clone();
             let host = Host::start(move |number, mut peer| {
@@ -204,7 +204,7 @@ fn t26_a_flood_during_every_attempt_costs_an_attempt_each_and_little_is_read_of_
                             peer.send(hex(OK)).await;
                             flood(&mut peer, kind, false, Duration::ZERO, &sent).await;
                         }
-                        _ => peer.behave().await,
+                        _ => peer.serve_listener().await,
                     }
                 }
             })
@@ -215,7 +215,7 @@ fn t26_a_flood_during_every_attempt_costs_an_attempt_each_and_little_is_read_of_
             let error = listener.last_error().unwrap();
             assert_eq!(error.kind(), ErrorKind::Protocol, "{kind:?}: {error}");
             assert!(format!("{error:#}").contains("before the first ReadyForQuery"), "{error}");
-            // What the kernel holds comes on top.
+            // The bytes in the buffers of the kernel are added.
             let each = sent.load(Ordering::Relaxed) / 3;
             assert!(each < 2 * 1024 * 1024, "{kind:?}: {each} bytes");
             close(listener).await;
@@ -224,8 +224,8 @@ fn t26_a_flood_during_every_attempt_costs_an_attempt_each_and_little_is_read_of_
     }
 }
 
-/// Before the session is set up they are kept, and more than 1 MiB end the attempt. Behind LISTEN they are delivered, and
-/// the attempt ends when its time is over.
+/// Before ReadyForQuery of the login they are kept, and more than 1 MiB end the attempt. After LISTEN was sent they are
+/// delivered, and the attempt ends at its timeout.
 #[test]
 fn a_flood_of_notifications_instead_of_an_answer_ends_the_attempt() {
     #[derive(Debug, Clone, Copy)]
@@ -239,7 +239,7 @@ fn a_flood_of_notifications_instead_of_an_answer_ends_the_attempt() {
         (Instead::Facts, 0, 2, ErrorKind::Protocol),
         (Instead::Listen, 30, 30, ErrorKind::Timeout),
     ] {
-        timeless().block_on(async {
+        paused_clock().block_on(async {
             let before = resident();
             let host = Host::start(move |number, mut peer| async move {
                 match (number, instead) {
@@ -247,7 +247,7 @@ fn a_flood_of_notifications_instead_of_an_answer_ends_the_attempt() {
                         peer.listening().await;
                         return tokio::time::sleep(Duration::from_millis(1)).await;
                     }
-                    (3.., _) => return peer.behave().await,
+                    (3.., _) => return peer.serve_listener().await,
                     (_, Instead::Readiness) => {
                         peer.packet().await;
                         peer.send(hex(OK)).await;
@@ -255,7 +255,7 @@ fn a_flood_of_notifications_instead_of_an_answer_ends_the_attempt() {
                     (_, Instead::Facts) => peer.let_in().await,
                     (_, Instead::Listen) => {
                         peer.ready().await;
-                        peer.subscribes().await;
+                        peer.read_listen().await;
                     }
                 }
                 let pause = Duration::from_millis(50);
@@ -267,7 +267,7 @@ fn a_flood_of_notifications_instead_of_an_answer_ends_the_attempt() {
             let builder = builder.backoff(BACKOFF.0, BACKOFF.1).overflow(Overflow::DropNewest);
             let mut listener = builder.connect().await.unwrap();
             let gap = gap(&mut listener).await;
-            // What was sent before LISTEN was answered lies between two losses: each has its place.
+            // Notifications before the answer to LISTEN are between two losses: each loss has its position.
             let attempts = if matches!(instead, Instead::Listen) { 1 } else { 2 };
             assert_eq!((gap.sessions(), gap.attempts()), (1, attempts), "{instead:?}");
             let error = listener.last_error().unwrap();
@@ -285,9 +285,9 @@ fn a_flood_of_notifications_instead_of_an_answer_ends_the_attempt() {
 
 /// In one write, a hundred thousand times.
 #[test]
-fn errors_that_answer_nothing_and_nobody_reads_are_merged() {
+fn unread_stray_errors_are_merged() {
     for (kind, most) in [(Drops, 1), (DropsBetween, 64)] {
-        timeless().block_on(async {
+        paused_clock().block_on(async {
             let host = Host::start(move |_, mut peer| async move {
                 peer.listening().await;
                 tokio::time::sleep(Duration::from_millis(1)).await;

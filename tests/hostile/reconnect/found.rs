@@ -1,26 +1,26 @@
-//! Symptoms that were found by a server that attacks a listener which comes back.
+//! Regressions that a hostile server found in a listener that reconnects.
 
 use pgbell::ErrorKind;
 use pgbell::testing::Script;
 
 use super::attacks;
-use super::host::{Host, close, gap, payload, soon, timeless};
+use super::host::{Host, close, gap, paused_clock, payload, soon};
 use super::peer::note;
 
-/// What came with the answer to LISTEN was a notification, and then the end: it was connected, and that it lost its
-/// session at once is told as any loss is; or at least the reason is told.
+/// A notification came with the answer to LISTEN, and then the end of the stream. The listener was connected, so the loss is
+/// reported as a gap, or at least its cause is returned.
 #[test]
-fn a_session_that_is_lost_in_the_moment_it_is_live_is_no_listener_without_a_reason() {
-    timeless().block_on(async {
+fn a_session_that_is_lost_as_soon_as_it_is_live_is_reported_with_its_cause() {
+    paused_clock().block_on(async {
         let host = Host::start(|number, mut peer| async move {
             if number > 1 {
-                return peer.behave().await;
+                return peer.serve_listener().await;
             }
             peer.ready().await;
-            peer.subscribes().await;
+            peer.read_listen().await;
             let fatal = attacks::diagnostic(b'E', "FATAL", "57P01");
             peer.send([Script::ACK, &note("1"), &fatal].concat()).await;
-            peer.leaves().await;
+            peer.wait_for_end().await;
         })
         .await;
         match soon("the first session", host.builder().connect()).await {
@@ -35,13 +35,13 @@ fn a_session_that_is_lost_in_the_moment_it_is_live_is_no_listener_without_a_reas
     });
 }
 
-/// A `Connection` says so too.
+/// A `Connection` reports it too.
 #[test]
-fn the_end_in_the_middle_of_a_message_is_called_that() {
-    timeless().block_on(async {
+fn the_end_of_the_stream_in_the_middle_of_a_message_is_reported_as_such() {
+    paused_clock().block_on(async {
         let host = Host::start(|number, mut peer| async move {
             if number > 1 {
-                return peer.behave().await;
+                return peer.serve_listener().await;
             }
             peer.listening().await;
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;

@@ -1,4 +1,4 @@
-//! Words of the greatest length, wherever some of them are kept.
+//! Texts of the greatest length, in every place where some of them are kept.
 
 use std::time::Duration;
 
@@ -7,14 +7,14 @@ use pgbell::testing::Script;
 use pgbell::{Listener, State};
 
 use super::super::attack::{hex, message};
-use super::host::{BACKOFF, Host, close, gap, payload, soon, timeless};
+use super::host::{BACKOFF, Host, close, gap, paused_clock, payload, soon};
 use super::peer::{READY, note, rows};
 
-/// What the documentation says of a listener with the default settings whose server sends messages longer than a
-/// buffer, and what a test takes beside.
+/// The documented memory limit of a listener with the default settings whose server sends messages longer than a buffer, and
+/// the memory of the test itself.
 const MEMORY: usize = (32 + 16) * 1024 * 1024;
 
-/// As long as it may be.
+/// A diagnostic of the greatest allowed length.
 fn longest(severity: &str, code: &str) -> Vec<u8> {
     let begin = format!("S{severity}\0V{severity}\0C{code}\0M");
     let text = vec![b'x'; 1024 * 1024 - 4 - begin.len() - 2];
@@ -27,11 +27,11 @@ fn resident() -> usize {
 }
 
 #[test]
-fn a_server_that_dies_with_long_words_over_and_over_takes_no_memory_for_each() {
-    timeless().block_on(async {
+fn repeated_fatal_errors_with_long_texts_take_no_memory_for_each() {
+    paused_clock().block_on(async {
         let host = Host::start(|number, mut peer| async move {
             if number > 200 {
-                return peer.behave().await;
+                return peer.serve_listener().await;
             }
             peer.listening().await;
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -57,8 +57,8 @@ fn a_server_that_dies_with_long_words_over_and_over_takes_no_memory_for_each() {
 }
 
 #[test]
-fn channels_that_are_refused_with_long_words_take_no_memory_for_each() {
-    timeless().block_on(async {
+fn refusals_of_channels_with_long_texts_take_no_memory_for_each() {
+    paused_clock().block_on(async {
         let host = Host::start(|number, mut peer| async move {
             peer.ready().await;
             while let Some(query) = peer.query().await {
@@ -90,12 +90,12 @@ fn channels_that_are_refused_with_long_words_take_no_memory_for_each() {
 }
 
 #[test]
-fn a_proof_that_is_as_long_as_any_result_may_be_takes_no_memory() {
-    timeless().block_on(async {
+fn a_heartbeat_answer_of_the_greatest_length_takes_no_memory() {
+    paused_clock().block_on(async {
         let value = "x".repeat(1024 * 512);
         let row: &[Option<&str>] = &[Some("1"), Some(&value)];
         let mut answer = rows(2, &vec![row; 120]);
-        // Without its end: it is all held.
+        // Without the end of the message: all of it is buffered.
         answer.truncate(answer.len() - Script::ACK.len());
         let answer = std::sync::Arc::new(answer);
         let before = resident();
@@ -106,7 +106,7 @@ fn a_proof_that_is_as_long_as_any_result_may_be_takes_no_memory() {
                 while let Some(query) = peer.query().await {
                     assert_eq!(query, PROOF_SQL);
                     peer.send(&answer[..]).await;
-                    peer.leaves().await;
+                    peer.wait_for_end().await;
                 }
             }
         })
@@ -121,10 +121,10 @@ fn a_proof_that_is_as_long_as_any_result_may_be_takes_no_memory() {
     });
 }
 
-/// Each of the gaps names all of them.
+/// Each of the gaps names all refused channels.
 #[test]
 fn many_refused_channels_take_no_memory_for_each_gap_that_names_them() {
-    timeless().block_on(async {
+    paused_clock().block_on(async {
         let host = Host::start(|number, mut peer| async move {
             peer.ready().await;
             let mut listened = 0;

@@ -1,4 +1,4 @@
-//! What reads the state again, while a server makes it necessary again and again.
+//! The `on_live` hook, when a server causes gap after gap.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -8,14 +8,14 @@ use pgbell::proto::session::FACTS_SQL;
 
 use super::super::attack::hex;
 use super::attacks::diagnostic;
-use super::host::{BACKOFF, Host, close, timeless};
+use super::host::{BACKOFF, Host, close, paused_clock};
 use super::peer::{Peer, READY};
 
-/// Each error that answers nothing is a gap, and each gap runs the hook; but a server must not be able to make a
-/// client connect as fast as it can.
+/// Each stray error is a gap, and each gap runs the hook. But a server must not be able to make a client connect as fast as it
+/// can.
 #[test]
-fn a_flood_of_errors_that_answer_nothing_runs_the_hook_no_more_often_than_the_backoff_allows() {
-    timeless().block_on(async {
+fn a_flood_of_stray_errors_runs_the_hook_no_more_often_than_the_backoff_allows() {
+    paused_clock().block_on(async {
         let host = Host::start(|_, mut peer: Peer| async move {
             peer.ready().await;
             let Some(query) = peer.query().await else { return };

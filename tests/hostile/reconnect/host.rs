@@ -1,5 +1,5 @@
-//! A server of which a test says every byte, on a Unix socket: what is written there has arrived, so a clock that
-//! stands still and jumps when nobody has anything to do shows every delay as it is.
+//! A server on a Unix socket whose every byte a test decides. Written bytes arrive at once, so a paused clock that jumps when
+//! no task can run shows every delay exactly.
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -16,22 +16,22 @@ use tokio::time::Instant;
 use super::super::client::PASSWORD;
 use super::peer::Peer;
 
-/// Delays before attempts, unless a test has its own.
+/// Delays before attempts, unless a test sets others.
 pub(super) const BACKOFF: (Duration, Duration) =
     (Duration::from_millis(5), Duration::from_millis(20));
 
-/// So long that no proof is asked for.
+/// So long that no heartbeat is sent.
 pub(super) const QUIET: Duration = Duration::from_secs(3_600);
 
-/// One thread, and a clock that jumps to the next deadline when there is nothing to do.
-pub(super) fn timeless() -> Runtime {
+/// A runtime with one thread and a paused clock, which jumps to the next deadline when no task can run.
+pub(super) fn paused_clock() -> Runtime {
     Builder::new_current_thread().enable_all().start_paused(true).build().unwrap()
 }
 
-/// Where a client looks for it.
+/// The name of the socket that a client expects.
 const SOCKET: &str = ".s.PGSQL.5432";
 
-/// What has happened, in its order.
+/// A log of what happened, in order.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Log(Arc<Mutex<Vec<String>>>);
 
@@ -49,15 +49,15 @@ impl Log {
     }
 }
 
-/// What a host knows of its clients.
+/// The record of a host about its clients.
 #[derive(Debug, Default)]
 struct Visits {
     accepted: Vec<Instant>,
-    /// How many conversations are over.
+    /// The number of conversations that have ended.
     ended: usize,
 }
 
-/// The server.
+/// The server of a test.
 pub(super) struct Host {
     directory: PathBuf,
     visits: Arc<Mutex<Visits>>,
@@ -65,7 +65,7 @@ pub(super) struct Host {
 }
 
 impl Host {
-    /// Each client is given to `serve`, with its number, from 1.
+    /// Starts a host that calls `serve` for each client, with its number, from 1.
     pub(super) async fn start<F, Fut>(serve: F) -> Self
     where
         F: Fn(u32, Peer) -> Fut + Send + 'static,
@@ -81,7 +81,7 @@ impl Host {
         Self { directory, visits, task }
     }
 
-    /// As [`start`](Self::start), where one was stopped. Its clients are numbered on.
+    /// As [`start`](Self::start), after [`stop`](Self::stop). The numbers of the clients continue.
     pub(super) fn start_again<F, Fut>(&mut self, serve: F)
     where
         F: Fn(u32, Peer) -> Fut + Send + 'static,
@@ -95,38 +95,38 @@ impl Host {
         format!("host={} user=alice password={PASSWORD} dbname=db", self.directory.display())
     }
 
-    /// A listener to channel `a` that comes back soon, and asks for no proof.
+    /// A builder of a listener to channel `a` that reconnects soon, and sends no heartbeat.
     pub(super) fn builder(&self) -> ListenerBuilder {
         let builder = Listener::builder(&*self.url()).channels(["a"]);
         builder.backoff(BACKOFF.0, BACKOFF.1).heartbeat(QUIET, QUIET)
     }
 
-    /// When each client came.
+    /// The times at which the clients connected.
     pub(super) fn accepted(&self) -> Vec<Instant> {
         self.visits.lock().unwrap().accepted.clone()
     }
 
-    /// How many clients there are.
+    /// The number of clients.
     pub(super) fn clients(&self) -> usize {
         let visits = self.visits.lock().unwrap();
         visits.accepted.len() - visits.ended
     }
 
-    /// Times from one client to the next.
+    /// The times between two successive clients.
     pub(super) fn pauses(&self) -> Vec<Duration> {
         self.accepted().windows(2).map(|two| two[1] - two[0]).collect()
     }
 
-    /// Nobody answers any more: whoever calls is refused.
+    /// Stops the server: connections are refused from now on.
     pub(super) async fn stop(&mut self) {
-        assert!(!self.task.is_finished(), "a conversation went wrong");
+        assert!(!self.task.is_finished(), "a conversation failed");
         self.task.abort();
         let _ = (&mut self.task).await;
         let mut visits = self.visits.lock().unwrap();
         visits.ended = visits.accepted.len();
     }
 
-    /// After the listener was closed: every socket was closed by its owner, and no task is left.
+    /// Checks, after the listener was closed, that every socket is closed and no task is left.
     pub(super) async fn ends(mut self) {
         soon("the end of every conversation", async {
             while self.clients() > 0 && !self.task.is_finished() {
@@ -164,7 +164,7 @@ where
                     serving.spawn(serve(number, Peer::new(stream)));
                 }
                 Some(ended) = serving.join_next() => {
-                    // What went wrong there must not go unnoticed.
+                    // A failure in a conversation must fail the test.
                     ended.unwrap();
                     visits.lock().unwrap().ended += 1;
                 }
@@ -176,23 +176,23 @@ where
 impl Drop for Host {
     fn drop(&mut self) {
         self.task.abort();
-        // If it is gone already, so much the better.
+        // The directory may be removed already.
         let _ = std::fs::remove_dir_all(&self.directory);
     }
 }
 
-/// Longest that anything here may take, of the clock's time, which may jump: beyond every deadline there is.
-const PATIENCE: Duration = Duration::from_secs(1_000);
+/// Longest time for one step, in the time of the paused clock: longer than every deadline of the crate.
+const STEP_TIMEOUT: Duration = Duration::from_secs(1_000);
 
-/// Fails instead of hanging.
+/// Awaits a future and panics on a timeout.
 pub(super) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(PATIENCE, future).await {
+    match tokio::time::timeout(STEP_TIMEOUT, future).await {
         Ok(value) => value,
         Err(_) => panic!("{what} did not come"),
     }
 }
 
-/// The payload of the next event, which must be a notification.
+/// Returns the payload of the next event, which must be a notification.
 pub(super) async fn payload(listener: &mut Listener) -> String {
     match soon("a notification", listener.recv()).await.unwrap() {
         Event::Notification(n) => n.payload().to_owned(),
@@ -200,7 +200,7 @@ pub(super) async fn payload(listener: &mut Listener) -> String {
     }
 }
 
-/// The next event, which must be a gap.
+/// Returns the next event, which must be a gap.
 pub(super) async fn gap(listener: &mut Listener) -> Gap {
     match soon("a gap", listener.recv()).await.unwrap() {
         Event::Gap(gap) => gap,
@@ -208,7 +208,7 @@ pub(super) async fn gap(listener: &mut Listener) -> Gap {
     }
 }
 
-/// Closes it, within the second that the documentation says.
+/// Closes the listener, within the second that the documentation promises.
 pub(super) async fn close(listener: Listener) {
     let begin = Instant::now();
     soon("the end", listener.close()).await;
@@ -216,7 +216,7 @@ pub(super) async fn close(listener: Listener) {
     assert!(begin.elapsed() <= Duration::from_millis(1_005), "{:?}", begin.elapsed());
 }
 
-/// Logs the states from the next loss to the return.
+/// Logs the states from the next loss until the listener is connected again.
 pub(super) fn watch(handle: ListenerHandle, log: Log) -> JoinHandle<()> {
     tokio::spawn(async move {
         log.add(format!("{:?}", handle.state()));

@@ -1,4 +1,4 @@
-//! A live session is ended, in every way there is: one gap, in its place, with its reason.
+//! A live session is ended, in every way: one gap, at its position, with its cause.
 
 use std::time::Duration;
 
@@ -8,15 +8,15 @@ use pgbell::testing::Script;
 use super::super::attack::message;
 use super::super::client::check_text;
 use super::attacks::{self, Attack};
-use super::host::{Host, Log, close, gap, payload, timeless, watch};
+use super::host::{Host, Log, close, gap, paused_clock, payload, watch};
 use super::peer::{Peer, note};
 
-/// The first session is attacked right behind two notifications. The second one answers LISTEN late, and sends
-/// one notification before it does.
+/// The first session is attacked right behind two notifications. The second one answers LISTEN late, and sends one notification
+/// before the answer.
 async fn conversation(number: u32, mut peer: Peer, attack: Attack, delivery: Delivery, log: Log) {
     if number > 1 {
         peer.ready().await;
-        peer.subscribes().await;
+        peer.read_listen().await;
         peer.send(note("early")).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
         log.add("LISTEN is answered");
@@ -29,7 +29,7 @@ async fn conversation(number: u32, mut peer: Peer, attack: Attack, delivery: Del
     let bytes = [note("1"), note("2"), attack.bytes].concat();
     peer.send_in_pieces(&bytes, delivery).await;
     if !attack.closes {
-        peer.leaves().await;
+        peer.wait_for_end().await;
     }
 }
 
@@ -71,42 +71,42 @@ async fn run(attack: &Attack, delivery: Delivery) {
     host.ends().await;
 }
 
-/// In one write with what comes before; byte by byte.
+/// In one write with the notifications before; byte by byte.
 #[test]
 fn whatever_ends_a_live_session_is_one_gap_with_its_reason_and_then_the_next_session() {
     for attack in attacks::all() {
         for delivery in [Delivery::Whole, Delivery::ByteByByte] {
-            timeless().block_on(run(&attack, delivery));
+            paused_clock().block_on(run(&attack, delivery));
         }
     }
 }
 
-/// In the hostile bytes, and in the end of the notification before them.
+/// Split in the hostile bytes, and in the end of the notification before them.
 #[test]
-fn it_is_no_other_gap_wherever_the_hostile_bytes_are_cut() {
+fn the_gap_is_the_same_wherever_the_hostile_bytes_are_split() {
     let before = note("1").len();
     for attack in attacks::all().into_iter().filter(|attack| !attack.closes) {
         let total = 2 * before + attack.bytes.len();
-        // Long ones are cut in some places.
+        // Long ones are split at some positions only.
         let step = (attack.bytes.len() / 6).max(1);
         for at in (2 * before - 3..total).step_by(step) {
-            timeless().block_on(run(&attack, Delivery::SplitAt(at)));
+            paused_clock().block_on(run(&attack, Delivery::SplitAt(at)));
         }
     }
 }
 
-/// It is one line of a log.
+/// The error is one line of a log.
 #[test]
-fn an_error_of_the_greatest_length_is_shown_in_few_words() {
+fn an_error_of_the_greatest_length_is_shortened_when_it_is_shown() {
     let begin = "SFATAL\0VFATAL\0C57P01\0M";
     let text = "x".repeat(1024 * 1024 - 4 - begin.len() - 2);
     let longest = message(b'E', format!("{begin}{text}\0\0").as_bytes());
-    timeless().block_on(async {
+    paused_clock().block_on(async {
         let host = Host::start(move |number, mut peer| {
             let longest = longest.clone();
             async move {
                 if number > 1 {
-                    return peer.behave().await;
+                    return peer.serve_listener().await;
                 }
                 peer.listening().await;
                 tokio::time::sleep(Duration::from_millis(1)).await;

@@ -1,4 +1,4 @@
-//! Servers whose answers are well formed and wrong: what they say does no harm, or it is a gap.
+//! Servers whose answers are well formed and wrong: a wrong answer is harmless, or it causes a gap.
 
 use std::time::Duration;
 
@@ -7,15 +7,15 @@ use pgbell::{ChannelState, ErrorKind, Event, Listening};
 
 use super::super::attack::{hex, message};
 use super::attacks::diagnostic;
-use super::host::{Host, close, gap, payload, soon, timeless};
+use super::host::{Host, close, gap, paused_clock, payload, soon};
 use super::peer::{OK, READY, note, rows};
 
-const EVERY: Duration = Duration::from_secs(1);
-const DEADLINE: Duration = Duration::from_secs(2);
+const INTERVAL: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The second session answers LISTEN with these bytes, over and over in new sessions, until the sixth.
+/// The second session answers LISTEN with these bytes, and each new session does too, until the sixth.
 #[test]
-fn an_answer_to_listen_that_is_none_is_never_taken_for_one() {
+fn an_invalid_answer_to_listen_is_never_accepted() {
     let tag = |tag: &str| message(b'C', format!("{tag}\0").as_bytes());
     let ready = hex(READY);
     for answer in [
@@ -31,7 +31,7 @@ fn an_answer_to_listen_that_is_none_is_never_taken_for_one() {
     ] {
         let what = answer.escape_ascii().to_string();
         let bytes = [answer, ready.clone()].concat();
-        timeless().block_on(async {
+        paused_clock().block_on(async {
             let host = Host::start(move |number, mut peer| {
                 let bytes = bytes.clone();
                 async move {
@@ -42,11 +42,11 @@ fn an_answer_to_listen_that_is_none_is_never_taken_for_one() {
                         }
                         2..6 => {
                             peer.ready().await;
-                            peer.subscribes().await;
+                            peer.read_listen().await;
                             peer.send(bytes).await;
-                            peer.leaves().await;
+                            peer.wait_for_end().await;
                         }
-                        _ => peer.behave().await,
+                        _ => peer.serve_listener().await,
                     }
                 }
             })
@@ -64,8 +64,8 @@ fn an_answer_to_listen_that_is_none_is_never_taken_for_one() {
     }
 }
 
-/// Bytes before the first ReadyForQuery of the second session: it is let in, or the third one is. What is heard first
-/// is `first`.
+/// Sends these bytes before the first ReadyForQuery of the second session. The second login succeeds, or the third one does.
+/// The first notification is `first`.
 async fn logs_in(before: Vec<u8>, sessions: usize, first: &str, what: &str) {
     let host = Host::start(move |number, mut peer| {
         let before = before.clone();
@@ -80,7 +80,7 @@ async fn logs_in(before: Vec<u8>, sessions: usize, first: &str, what: &str) {
                     peer.send(before).await;
                     if peer.query().await.is_some() {
                         peer.send(Script::FACTS).await;
-                        peer.subscribes().await;
+                        peer.read_listen().await;
                         peer.send([Script::ACK, &note("heard")].concat()).await;
                         peer.serve().await;
                     }
@@ -107,7 +107,7 @@ async fn logs_in(before: Vec<u8>, sessions: usize, first: &str, what: &str) {
 }
 
 #[test]
-fn what_a_server_says_of_itself_while_it_lets_us_in_is_harmless_or_a_failed_attempt() {
+fn unexpected_messages_during_the_login_are_harmless_or_fail_the_attempt() {
     let status = |name: &str, value: &str| message(b'S', format!("{name}\0{value}\0").as_bytes());
     let utf8 = status("client_encoding", "UTF8");
     let key = hex("4b 0000000c 00000007 00000001");
@@ -116,7 +116,12 @@ fn what_a_server_says_of_itself_while_it_lets_us_in_is_harmless_or_a_failed_atte
     let long = "9".repeat(10_000);
     for version in ["13.0", "18.4", "0", "", "-1", "nonsense", "\u{202e}", "18.4\x1b[2J", &long] {
         let bytes = with(&[&status("server_version", version)]);
-        timeless().block_on(logs_in(bytes, 2, "heard", &format!("server_version {version:.20}")));
+        paused_clock().block_on(logs_in(
+            bytes,
+            2,
+            "heard",
+            &format!("server_version {version:.20}"),
+        ));
     }
     for (what, bytes, sessions, first) in [
         ("a notification", with(&[&note("too early")]), 2, "too early"),
@@ -138,12 +143,12 @@ fn what_a_server_says_of_itself_while_it_lets_us_in_is_harmless_or_a_failed_atte
         ("a notification before it has authenticated us", note("too early"), 3, "heard"),
         ("more notifications than are kept", with(&[&note("x").repeat(200_000)]), 3, "heard"),
     ] {
-        timeless().block_on(logs_in(bytes, sessions, first, what));
+        paused_clock().block_on(logs_in(bytes, sessions, first, what));
     }
 }
 
 #[test]
-fn what_a_live_session_says_unasked_does_no_harm() {
+fn unsolicited_messages_of_a_live_session_are_harmless() {
     let status = |name: &str, value: &str| message(b'S', format!("{name}\0{value}\0").as_bytes());
     let said = [
         status("application_name", "x\u{202e}"),
@@ -158,7 +163,7 @@ fn what_a_live_session_says_unasked_does_no_harm() {
         diagnostic(b'N', "WARNING", "57P01"),
         diagnostic(b'N', "PANIC", "XX000"),
     ];
-    timeless().block_on(async {
+    paused_clock().block_on(async {
         let bytes = [said.concat(), note("1"), said.concat().repeat(100), note("2")].concat();
         let host = Host::start(move |_, mut peer| {
             let bytes = bytes.clone();
@@ -169,22 +174,22 @@ fn what_a_live_session_says_unasked_does_no_harm() {
             }
         })
         .await;
-        let builder = host.builder().heartbeat(EVERY, DEADLINE);
+        let builder = host.builder().heartbeat(INTERVAL, TIMEOUT);
         let mut listener = builder.connect().await.unwrap();
         for expected in ["1", "2"] {
             assert_eq!(payload(&mut listener).await, expected);
         }
-        tokio::time::sleep(EVERY * 10).await;
+        tokio::time::sleep(INTERVAL * 10).await;
         assert_eq!((listener.stats().gaps, host.accepted().len()), (0, 1));
         close(listener).await;
         host.ends().await;
     });
 }
 
-/// It is the server's word: what it sends is shown as it came, whoever it names as the sender.
+/// A notification is delivered as the server sent it, with any sender and channel.
 #[test]
-fn n7_a_notification_that_nobody_asked_for_is_shown_as_what_it_is() {
-    timeless().block_on(async {
+fn n7_a_notification_of_an_unwanted_channel_is_delivered_as_it_was_sent() {
+    paused_clock().block_on(async {
         let host = Host::start(|_, mut peer| async move {
             peer.listening().await;
             for process_id in ["00000000", "80000000", "ffffffff"] {
@@ -208,11 +213,11 @@ fn n7_a_notification_that_nobody_asked_for_is_shown_as_what_it_is() {
     });
 }
 
-/// As behind a pooler that begins a transaction for whatever its client sends.
+/// As behind a pooler that begins a transaction for every statement of its client.
 #[test]
 fn a_listen_inside_a_transaction_of_a_pooler_is_not_active() {
     let inside = hex("5a 00000005 54");
-    timeless().block_on(async {
+    paused_clock().block_on(async {
         let host = Host::start(move |number, mut peer| {
             let inside = inside.clone();
             async move {
@@ -226,7 +231,7 @@ fn a_listen_inside_a_transaction_of_a_pooler_is_not_active() {
                 assert_eq!(peer.query().await.unwrap(), "ROLLBACK");
                 peer.send([note("held back"), message(b'C', b"ROLLBACK\0"), hex(READY)].concat())
                     .await;
-                peer.leaves().await;
+                peer.wait_for_end().await;
             }
         })
         .await;

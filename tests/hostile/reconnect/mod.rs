@@ -1,5 +1,5 @@
-//! A listener that comes back: a server that flaps, lies, stalls or floods makes it reconnect and report. It cannot
-//! make it spin, grow, hang or be silent.
+//! A listener that reconnects: a server that flaps, sends false answers, stalls or floods makes it reconnect and report a gap.
+//! It cannot make it spin, grow, hang or hide a loss.
 
 mod attacks;
 mod attempts;
@@ -9,12 +9,13 @@ mod flapping;
 mod flooding;
 mod found;
 mod growing;
+mod heartbeats;
 mod hooks;
 mod host;
 mod live;
 mod lying;
 mod peer;
-mod proofs;
+
 #[cfg(feature = "tls-ring")]
 mod security;
 mod servers;

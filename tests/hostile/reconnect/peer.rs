@@ -1,4 +1,4 @@
-//! The server's end of one conversation: right as long as a test says nothing else.
+//! The server's end of one conversation: valid, unless a test decides otherwise.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tokio::net::UnixStream;
 
 use super::super::attack::{hex, message};
 
-/// What a server that listens to `a` says to the question for a proof: one channel, the digest of its name.
+/// The answer of a server to the heartbeat of a session that listens to `a`: one channel, the digest of its name.
 pub(super) const DIGEST: &str = "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb";
 
 /// ReadyForQuery.
@@ -48,8 +48,8 @@ pub(super) fn rows(columns: usize, rows: &[&[Option<&str>]]) -> Vec<u8> {
     answer
 }
 
-/// The right answer to the question for a proof.
-pub(super) fn proof() -> Vec<u8> {
+/// The valid answer to the heartbeat query.
+pub(super) fn heartbeat_answer() -> Vec<u8> {
     rows(2, &[&[Some("1"), Some(DIGEST)]])
 }
 
@@ -65,23 +65,23 @@ impl Peer {
         Self { stream, input: BytesMut::new() }
     }
 
-    /// Writes as much as the client takes. Says whether it took everything.
+    /// Writes as much as the client accepts. Returns whether it accepted everything.
     pub(super) async fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         self.stream.write_all(bytes.as_ref()).await.is_ok()
     }
 
-    /// As [`send`](Self::send), in pieces, each of which is read by itself.
+    /// As [`send`](Self::send), in pieces that the client reads one by one.
     pub(super) async fn send_in_pieces(&mut self, bytes: &[u8], delivery: Delivery) {
         for piece in delivery.pieces(0, bytes) {
             if !self.send(piece).await {
                 return;
             }
-            // Nobody has anything to do any more when the clock jumps: the piece was read.
+            // The clock jumps only when no task can run: the piece was read.
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 
-    /// Reads until there are so many bytes. Not if the client ends before.
+    /// Reads until this many bytes are buffered. Returns false if the client closes before.
     async fn fill(&mut self, bytes: usize) -> bool {
         while self.input.len() < bytes {
             if !matches!(self.stream.read_buf(&mut self.input).await, Ok(1..)) {
@@ -91,7 +91,7 @@ impl Peer {
         true
     }
 
-    /// The startup packet, or another one without a type byte.
+    /// Reads the startup packet, or another one without a type byte.
     pub(super) async fn packet(&mut self) -> Option<Vec<u8>> {
         if !self.fill(4).await {
             return None;
@@ -101,7 +101,7 @@ impl Peer {
         self.fill(length).await.then(|| self.input.split_to(length).to_vec())
     }
 
-    /// The next message: its type and its body.
+    /// Reads the next message: its type and its body.
     pub(super) async fn message(&mut self) -> Option<(u8, Vec<u8>)> {
         if !self.fill(5).await {
             return None;
@@ -116,7 +116,7 @@ impl Peer {
         Some((tag, self.input.split_to(length - 4).to_vec()))
     }
 
-    /// The text of the next message, which must be a Query. `None`: the client has left.
+    /// Returns the text of the next message, which must be a Query. `None`: the client has disconnected.
     pub(super) async fn query(&mut self) -> Option<String> {
         match self.message().await? {
             (b'Q', body) => Some(String::from_utf8(body[..body.len() - 1].to_vec()).unwrap()),
@@ -125,13 +125,13 @@ impl Peer {
         }
     }
 
-    /// Lets the client in.
+    /// Logs the client in.
     pub(super) async fn let_in(&mut self) {
         self.packet().await;
         self.send(Script::PRELUDE).await;
     }
 
-    /// Lets it in and says what it is.
+    /// Logs the client in and answers the query for the facts of the server.
     pub(super) async fn ready(&mut self) {
         self.let_in().await;
         if let Some(query) = self.query().await {
@@ -140,34 +140,34 @@ impl Peer {
         }
     }
 
-    /// Up to the answer to its first LISTEN.
+    /// Serves up to the answer to the first LISTEN.
     pub(super) async fn listening(&mut self) {
         self.ready().await;
-        self.subscribes().await;
+        self.read_listen().await;
         self.send(Script::ACK).await;
     }
 
-    /// Reads its LISTEN.
-    pub(super) async fn subscribes(&mut self) {
+    /// Reads the LISTEN of the client.
+    pub(super) async fn read_listen(&mut self) {
         if let Some(query) = self.query().await {
             assert_eq!(query, r#"LISTEN "a""#);
         }
     }
 
-    /// Answers whatever it is asked, until it leaves.
+    /// Answers every query until the client disconnects.
     pub(super) async fn serve(&mut self) {
         while let Some(query) = self.query().await {
             let answer = Self::answer(&query);
             self.send(answer).await;
         }
-        self.leaves().await;
+        self.wait_for_end().await;
     }
 
-    /// The right answer to what a listener asks.
+    /// The valid answer to a query of a listener.
     pub(super) fn answer(query: &str) -> Vec<u8> {
         match query {
             FACTS_SQL => Script::FACTS.to_vec(),
-            PROOF_SQL => proof(),
+            PROOF_SQL => heartbeat_answer(),
             _ => {
                 let command = query.split_whitespace().next().unwrap_or_default();
                 let count = query.matches(&format!("{command} ")).count();
@@ -177,14 +177,14 @@ impl Peer {
         }
     }
 
-    /// All that a right server does for a listener to `a`.
-    pub(super) async fn behave(mut self) {
+    /// Serves a listener to `a` as a real server does.
+    pub(super) async fn serve_listener(mut self) {
         self.listening().await;
         self.serve().await;
     }
 
-    /// Says nothing more and waits until it is left.
-    pub(super) async fn leaves(&mut self) {
+    /// Sends nothing more and waits until the client disconnects.
+    pub(super) async fn wait_for_end(&mut self) {
         loop {
             self.input.clear();
             if !matches!(self.stream.read_buf(&mut self.input).await, Ok(1..)) {

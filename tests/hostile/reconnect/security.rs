@@ -1,4 +1,4 @@
-//! V2, R14: no session is had for less than the first one, whatever the server says when it is met again.
+//! V2, R14: the next session has the same security requirements as the first one, whatever the server sends.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +31,7 @@ impl Zoo {
         TlsServer::start(&self.server, &self.root, false, acts)
     }
 
-    /// All that can be insisted on, but for the parameters that are given otherwise.
+    /// Every security requirement that can be set, except for the parameters in `more`.
     fn strict(&self, server: &TlsServer, more: &str) -> Config {
         let path = |path: &std::path::Path| path.display().to_string();
         let names: Vec<&str> =
@@ -80,7 +80,7 @@ async fn close(listener: Listener) {
 }
 
 #[test]
-fn v2_the_next_session_is_met_exactly_as_the_first_one() {
+fn v2_the_next_session_has_the_same_login_as_the_first_one() {
     let zoo = Zoo::new();
     runtime().block_on(async {
         for more in [
@@ -121,7 +121,7 @@ fn v2_the_next_session_is_met_exactly_as_the_first_one() {
     });
 }
 
-/// When so many clients have left.
+/// Waits until this many clients have disconnected.
 async fn all(server: &TlsServer, count: usize) -> Vec<Met> {
     soon("the end of a visit", async {
         while server.met().len() < count {
@@ -132,9 +132,9 @@ async fn all(server: &TlsServer, count: usize) -> Vec<Met> {
     server.met()
 }
 
-/// R14: no server of ours any more, or it has lost its TLS, or somebody stands between. That may pass.
+/// R14: another server, a server that has lost its TLS, or an attacker between. The condition may be temporary.
 #[test]
-fn v2_a_server_that_is_not_the_one_that_was_left_is_never_let_in_and_tried_again() {
+fn v2_a_server_without_the_required_identity_is_refused_and_tried_again() {
     let zoo = Zoo::new();
     let stranger = zoo.certificates.authority("stranger").unwrap();
     let show = |certificate: Certificate| Act::Show(Arc::new(certificate));
@@ -172,7 +172,7 @@ fn v2_a_server_that_is_not_the_one_that_was_left_is_never_let_in_and_tried_again
             assert_eq!(met.len(), 5, "{what}: a connection beside");
             for met in &met[1..4] {
                 assert_eq!(met.before, hex("00000008 04d2162f"), "{what}");
-                // Not a byte of a login: of TLS at most.
+                // No byte of a login was sent: bytes of TLS at most.
                 assert_eq!((&met.startup[..], &met.mechanism[..]), (&b""[..], ""), "{what}");
                 let first = met.afterwards.first();
                 assert!(matches!(first, None | Some(0x15 | 0x16)), "{what}: {met:?}");
@@ -182,9 +182,9 @@ fn v2_a_server_that_is_not_the_one_that_was_left_is_never_let_in_and_tried_again
     }
 }
 
-/// Under TLS, by the right certificate: it does not prove that it knows the password.
+/// Over TLS, with the valid certificate: the server does not prove that it has the password.
 #[test]
-fn v2_a_login_for_less_than_was_asked_for_ends_the_listener_and_not_a_byte_is_sent() {
+fn v2_a_login_below_the_requirements_ends_the_listener_and_no_byte_is_sent() {
     let zoo = Zoo::new();
     let code = |code: u32, more: &[u8]| message(b'R', &[&code.to_be_bytes()[..], more].concat());
     for (what, bytes) in [
@@ -195,7 +195,7 @@ fn v2_a_login_for_less_than_was_asked_for_ends_the_listener_and_not_a_byte_is_se
         ("in at once", pgbell::testing::Script::PRELUDE.to_vec()),
         ("another mechanism", code(10, b"SCRAM-SHA-1-PLUS\0\0")),
     ] {
-        // By itself, and where another password may help: then it goes on, and finds the right server at last.
+        // Alone the error is final. If another password may help, the listener tries again, and reaches the valid server.
         for goes_on in [false, true] {
             let lose = Act::Lose { goodbye: false };
             let say = Act::Say(bytes.clone());
@@ -234,9 +234,9 @@ fn v2_a_login_for_less_than_was_asked_for_ends_the_listener_and_not_a_byte_is_se
     }
 }
 
-/// T11.
+/// Also T11.
 #[test]
-fn the_end_of_tls_with_and_without_a_goodbye_is_a_gap() {
+fn the_end_of_tls_with_and_without_close_notify_is_a_gap() {
     let zoo = Zoo::new();
     for goodbye in [false, true] {
         let server = zoo.serve(vec![Act::Lose { goodbye }, Act::Serve]);
@@ -246,7 +246,7 @@ fn the_end_of_tls_with_and_without_a_goodbye_is_a_gap() {
             assert_eq!((gap.sessions(), gap.attempts()), (1, 1), "{goodbye}");
             let cause = gap.cause();
             assert!(matches!(cause.kind(), ErrorKind::Connect | ErrorKind::Tls), "{cause}");
-            // Whose end it was without one, nobody knows.
+            // Without close_notify, the end of TLS is not authenticated, and the error says so.
             assert_eq!(format!("{cause:#}").contains("without close_notify"), !goodbye, "{cause}");
             close(listener).await;
         });

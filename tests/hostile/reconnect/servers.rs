@@ -1,5 +1,5 @@
-//! What is met on the way back: standbys, servers that are another process than they say, and a thousand others who come
-//! back too.
+//! Servers that a listener may find when it reconnects: standbys, servers whose facts change, and a thousand other listeners
+//! that reconnect too.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,10 +11,10 @@ use tokio::time::Instant;
 
 use super::super::attack::hex;
 use super::attacks::diagnostic;
-use super::host::{BACKOFF, Host, QUIET, close, gap, payload, soon, timeless};
+use super::host::{BACKOFF, Host, QUIET, close, gap, paused_clock, payload, soon};
 use super::peer::{Peer, READY, note};
 
-/// What a server says of itself, with this value in the place of that one, which is as long.
+/// The answer to the query for the facts of the server, with `value` replaced by `other`, which has the same length.
 fn facts(value: &[u8], other: &[u8]) -> Vec<u8> {
     let mut facts = Script::FACTS.to_vec();
     let at = facts.windows(value.len()).rposition(|part| part == value).unwrap();
@@ -22,12 +22,12 @@ fn facts(value: &[u8], other: &[u8]) -> Vec<u8> {
     facts
 }
 
-/// What three attempts in a row meet.
+/// What three attempts in a row find.
 #[derive(Debug, Clone)]
 enum Met {
-    /// It says this of itself.
+    /// The server sends these facts.
     Facts(Vec<u8>),
-    /// It answers LISTEN so.
+    /// The server answers LISTEN with this.
     Answer(Vec<u8>),
 }
 
@@ -40,16 +40,16 @@ async fn meet(peer: &mut Peer, met: Met) {
         }
         Met::Answer(answer) => {
             peer.ready().await;
-            peer.subscribes().await;
+            peer.read_listen().await;
             peer.send(answer).await;
         }
     }
-    peer.leaves().await;
+    peer.wait_for_end().await;
 }
 
-/// R5 and the like: the server is there, and it is not the time to listen to it.
+/// R5 and similar: the server is up, and does not accept LISTEN now.
 #[test]
-fn r5_a_server_that_will_not_listen_now_is_left_and_tried_again_and_no_channel_is_given_up() {
+fn r5_a_server_that_does_not_accept_listen_now_is_tried_again_and_no_channel_is_given_up() {
     let refusal = |code| [diagnostic(b'E', "ERROR", code), hex(READY)].concat();
     for (met, kind) in [
         (Met::Facts(facts(b"\x01f\0", b"\x01t\0")), ErrorKind::Standby),
@@ -58,7 +58,7 @@ fn r5_a_server_that_will_not_listen_now_is_left_and_tried_again_and_no_channel_i
         (Met::Answer(refusal("55P03")), ErrorKind::Server),
         (Met::Answer(refusal("53200")), ErrorKind::Server),
     ] {
-        timeless().block_on(async {
+        paused_clock().block_on(async {
             let what = format!("{met:?}");
             let host = Host::start(move |number, mut peer| {
                 let met = met.clone();
@@ -69,7 +69,7 @@ fn r5_a_server_that_will_not_listen_now_is_left_and_tried_again_and_no_channel_i
                             tokio::time::sleep(Duration::from_millis(1)).await;
                         }
                         2..5 => meet(&mut peer, met).await,
-                        _ => peer.behave().await,
+                        _ => peer.serve_listener().await,
                     }
                 }
             })
@@ -87,11 +87,11 @@ fn r5_a_server_that_will_not_listen_now_is_left_and_tried_again_and_no_channel_i
     }
 }
 
-/// R15: its word that it is another process means that something stands between; then a second session must prove that
-/// notifications come through. None comes: no session is live before one does.
+/// R15: a server process id that differs from the key's shows that a pooler is between. Then a second session must prove
+/// delivery. The notification never arrives, so no session becomes live.
 #[test]
-fn r15_a_server_that_swallows_what_is_notified_is_never_called_connected() {
-    timeless().block_on(async {
+fn r15_a_listener_is_never_connected_to_a_server_that_drops_notifications() {
+    paused_clock().block_on(async {
         let attempts = Arc::new(AtomicU32::new(0));
         let host = Host::start(move |number, mut peer: Peer| {
             let attempts = attempts.clone();
@@ -101,7 +101,8 @@ fn r15_a_server_that_swallows_what_is_notified_is_never_called_connected() {
                     return tokio::time::sleep(Duration::from_millis(1)).await;
                 }
                 peer.let_in().await;
-                // Two kinds of clients: one asks what the server is, the other notifies, and is not heard.
+                // Two kinds of connections: one queries the facts of the server, the other notifies, and its notification is
+                // dropped.
                 if matches!(peer.message().await, Some((b'Q', _))) {
                     let is_sane = attempts.fetch_add(1, Ordering::Relaxed) == 3;
                     let pid = if is_sane { b"\x017" } else { b"\x018" };
@@ -113,7 +114,7 @@ fn r15_a_server_that_swallows_what_is_notified_is_never_called_connected() {
                         return peer.serve().await;
                     }
                 }
-                peer.leaves().await;
+                peer.wait_for_end().await;
             }
         })
         .await;
@@ -130,9 +131,9 @@ fn r15_a_server_that_swallows_what_is_notified_is_never_called_connected() {
 
 /// R8.
 #[test]
-fn r8_two_hundred_listeners_come_back_to_a_restarted_server_one_after_the_other() {
-    timeless().block_on(async {
-        let mut host = Host::start(|_, peer| peer.behave()).await;
+fn r8_two_hundred_listeners_reconnect_to_a_restarted_server_one_after_the_other() {
+    paused_clock().block_on(async {
+        let mut host = Host::start(|_, peer| peer.serve_listener()).await;
         let mut listeners = Vec::new();
         for _ in 0..200 {
             let builder = Listener::builder(&*host.url()).channels(["a"]).heartbeat(QUIET, QUIET);

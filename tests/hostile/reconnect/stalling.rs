@@ -1,4 +1,4 @@
-//! Servers that stop to answer, or answer for ever, at every step of an attempt.
+//! Servers that stop answering, or answer without a limit, at every step of an attempt.
 
 use std::time::Duration;
 
@@ -11,21 +11,21 @@ use super::super::attack::hex;
 use super::super::client::check_text;
 use super::super::scram;
 use super::attacks::diagnostic;
-use super::host::{BACKOFF, Host, close, gap, soon, timeless};
+use super::host::{BACKOFF, Host, close, gap, paused_clock, soon};
 use super::peer::{OK, Peer};
 
-/// What an attempt may take.
+/// The timeout of an attempt.
 const ATTEMPT: Duration = Duration::from_secs(2);
 
-/// What a command may take.
+/// The timeout of a command.
 pub(super) const COMMAND: Duration = Duration::from_secs(30);
 
-/// For rounding, and for the pause of a session that had to become live.
+/// For rounding, and for the pause after a session that had to become live.
 pub(super) const MARGIN: Duration = Duration::from_millis(20);
 
-/// Where an attempt stops.
+/// The step at which an attempt stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
+enum LoginStep {
     NothingIsRead,
     NothingIsSaid,
     HalfOfAuthentication,
@@ -39,14 +39,14 @@ enum Step {
     HalfOfFacts,
     Listen,
     HalfOfListen,
-    /// A notice without an end, a byte at a time.
+    /// An endless notice, one byte at a time.
     DripAtLogin,
     DripAtListen,
 }
 
-use Step::*;
+use LoginStep::*;
 
-const STEPS: [Step; 15] = [
+const LOGIN_STEPS: [LoginStep; 15] = [
     NothingIsRead,
     NothingIsSaid,
     HalfOfAuthentication,
@@ -64,14 +64,14 @@ const STEPS: [Step; 15] = [
     DripAtListen,
 ];
 
-impl Step {
-    /// In a session that was ready, and so one that is lost.
+impl LoginStep {
+    /// True for a step in a session that was ready, and is therefore a lost one.
     fn is_in_session(self) -> bool {
         matches!(self, Listen | HalfOfListen | DripAtListen)
     }
 }
 
-async fn stall(mut peer: Peer, step: Step) {
+async fn stall(mut peer: Peer, step: LoginStep) {
     let prelude = Script::PRELUDE;
     match step {
         NothingIsRead => tokio::time::sleep(COMMAND).await,
@@ -102,7 +102,7 @@ async fn stall(mut peer: Peer, step: Step) {
         }
         Listen | HalfOfListen | DripAtListen => {
             peer.ready().await;
-            peer.subscribes().await;
+            peer.read_listen().await;
             let half = if step == HalfOfListen { 12 } else { 0 };
             peer.send(&Script::ACK[..half]).await;
         }
@@ -111,10 +111,10 @@ async fn stall(mut peer: Peer, step: Step) {
     if let DripAtLogin | DripAtListen = step {
         drip(&mut peer).await;
     }
-    peer.leaves().await;
+    peer.wait_for_end().await;
 }
 
-/// Complete notices, a byte every half a second, until the client leaves.
+/// Sends complete notices, one byte every half a second, until the client disconnects.
 pub(super) async fn drip(peer: &mut Peer) {
     let notice = diagnostic(b'N', "NOTICE", "00000");
     for byte in notice.iter().cycle() {
@@ -125,8 +125,8 @@ pub(super) async fn drip(peer: &mut Peer) {
     }
 }
 
-/// The first session is lost, three more attempts get as far as this step, the next one is let in.
-async fn stalled_at(step: Step) -> Host {
+/// The first session is lost, three more attempts get as far as this step, and the next one is logged in.
+async fn stalled_at(step: LoginStep) -> Host {
     Host::start(move |number, mut peer| async move {
         match number {
             1 => {
@@ -134,7 +134,7 @@ async fn stalled_at(step: Step) -> Host {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
             2..5 => stall(peer, step).await,
-            _ => peer.behave().await,
+            _ => peer.serve_listener().await,
         }
     })
     .await
@@ -147,9 +147,9 @@ async fn connect(host: &Host) -> Listener {
 }
 
 #[test]
-fn an_attempt_that_stalls_at_any_step_is_given_up_in_time_and_followed_by_another() {
-    for step in STEPS {
-        timeless().block_on(async {
+fn an_attempt_that_stalls_at_any_step_ends_in_time_and_is_followed_by_another() {
+    for step in LOGIN_STEPS {
+        paused_clock().block_on(async {
             let host = stalled_at(step).await;
             let mut listener = connect(&host).await;
             let gap = gap(&mut listener).await;
@@ -169,11 +169,11 @@ fn an_attempt_that_stalls_at_any_step_is_given_up_in_time_and_followed_by_anothe
     }
 }
 
-/// Whatever the other end does not do.
+/// Whatever the other end fails to do.
 #[test]
 fn a_listener_is_closed_in_time_whatever_step_its_attempt_stalls_at() {
-    for step in STEPS {
-        timeless().block_on(async {
+    for step in LOGIN_STEPS {
+        paused_clock().block_on(async {
             let host = stalled_at(step).await;
             let listener = connect(&host).await;
             soon("a loss", listener.handle().wait_state(State::Reconnecting)).await.unwrap();

@@ -1,4 +1,4 @@
-//! The same over TCP, with the real clock, and what only TCP has: a connection that is reset.
+//! The same over TCP, with the real clock, and a case that only TCP has: a connection that is reset.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use super::attacks;
 use super::host::{BACKOFF, QUIET};
 use super::peer::note;
 
-/// Up to a live session that has heard one notification. Then the client says something, so that what follows comes
-/// when it is live.
+/// Serves up to a live session that has received one notification. Then the client sends a query, so that what follows arrives
+/// when the session is live.
 fn live() -> Script {
     Script::listening().send(note("1")).expect_message(b'Q').send(Script::ACK)
 }
@@ -22,7 +22,7 @@ fn sane() -> Script {
     script.expect_hex("58 00000004").wait_for_eof()
 }
 
-/// The first session ends as its script does.
+/// The first session ends as its script decides.
 async fn run(what: &str, script: Script, kind: ErrorKind, says: &str) {
     let served = Script::serve_in_turn([script, sane()], Delivery::Whole).await;
     let (address, task) = served.unwrap();
@@ -69,10 +69,10 @@ fn r1_a_connection_that_is_reset_is_one_gap() {
     }
 }
 
-/// As fast as it goes: the runtime has no quiet moment in which the time could be looked at. Notifications are kept, so
-/// their number ends the attempt; notices are not, so its time does.
+/// As fast as possible: the runtime always has a task to run, so timers may starve. Notifications are kept, so their number
+/// ends the attempt. Notices are not kept, so the timeout ends it.
 #[test]
-fn a_flood_during_the_login_does_not_keep_the_clock_from_being_looked_at() {
+fn a_flood_during_the_login_does_not_delay_the_timeout_of_the_attempt() {
     let login = Script::new().expect_startup().send_hex("52 00000008 00000000");
     let facts = Script::let_in().expect_message(b'Q');
     let notice = attacks::diagnostic(b'N', "NOTICE", "00000");

@@ -1,4 +1,4 @@
-//! Years and days that pass in seconds: what a listener does when nothing happens, and when nobody is there.
+//! Years and days of the paused clock: what a listener does when nothing happens, and when no server answers.
 
 use std::time::Duration;
 
@@ -6,35 +6,39 @@ use pgbell::{ErrorKind, Listener};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use super::host::{Host, QUIET, close, gap, payload, soon, timeless};
+use super::host::{Host, QUIET, close, gap, paused_clock, payload, soon};
 use super::peer::{Peer, note};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 
-/// How often this thread has had nothing to do.
+/// The number of times that this thread had no task to run.
 fn parks() -> u64 {
     Handle::current().metrics().worker_park_count(0)
 }
 
-/// A sane server for that long. One proof at every interval, and nothing else is done.
+/// Runs an idle session for this time. One heartbeat is sent at every interval, and nothing else is done.
 fn idle(time: Duration, every: Duration) {
-    timeless().block_on(async {
-        let host = Host::start(|_, peer| peer.behave()).await;
+    paused_clock().block_on(async {
+        let host = Host::start(|_, peer| peer.serve_listener()).await;
         let builder = host.builder().heartbeat(every, Duration::from_secs(8));
         let mut listener = builder.connect().await.unwrap();
         let before = parks();
         let begin = Instant::now();
-        // The clock has wheels of two years.
+        // The timer wheel of the runtime holds two years.
         tokio::time::sleep(time).await;
         assert!(begin.elapsed() >= time);
         let (stats, parks) = (listener.stats(), parks() - before);
-        // A clock of milliseconds may round each of them up.
+        // Each interval may be rounded up to a millisecond.
         let most = time.as_millis() / every.as_millis();
         let least = time.as_millis() / (every.as_millis() + 2);
-        assert!((least..=most).contains(&stats.heartbeats.into()), "{} proofs", stats.heartbeats);
-        // Asked, heard, answered, read: each takes a turn or two.
-        assert!(parks <= stats.heartbeats * 8, "{parks} wakes, {} proofs", stats.heartbeats);
+        assert!(
+            (least..=most).contains(&stats.heartbeats.into()),
+            "{} heartbeats",
+            stats.heartbeats
+        );
+        // Send, receive, answer, read: each takes one or two polls.
+        assert!(parks <= stats.heartbeats * 8, "{parks} wakes, {} heartbeats", stats.heartbeats);
         assert_eq!((stats.gaps, stats.sessions, host.accepted().len()), (0, 1, 1));
         assert!(listener.try_recv().unwrap().is_none());
         close(listener).await;
@@ -43,20 +47,20 @@ fn idle(time: Duration, every: Duration) {
 }
 
 #[test]
-fn c3_a_year_without_a_word_is_a_proof_at_every_interval_and_nothing_else() {
+fn c3_an_idle_year_is_a_heartbeat_at_every_interval_and_nothing_else() {
     idle(DAY * 365, HOUR);
 }
 
 #[test]
-fn c3_a_day_with_the_default_interval_is_a_proof_every_ten_seconds() {
+fn c3_a_day_with_the_default_interval_is_a_heartbeat_every_ten_seconds() {
     idle(DAY, Duration::from_secs(10));
 }
 
-/// Without a heartbeat nobody is woken at all.
+/// Without a heartbeat no task is woken at all.
 #[test]
-fn c3_a_listener_with_nothing_to_do_does_nothing() {
-    timeless().block_on(async {
-        let host = Host::start(|_, peer| peer.behave()).await;
+fn c3_an_idle_listener_without_heartbeats_does_nothing() {
+    paused_clock().block_on(async {
+        let host = Host::start(|_, peer| peer.serve_listener()).await;
         let builder = host.builder().heartbeat(DAY * 600, DAY);
         let listener = builder.connect().await.unwrap();
         tokio::time::sleep(HOUR).await;
@@ -71,7 +75,7 @@ fn c3_a_listener_with_nothing_to_do_does_nothing() {
 /// A year with a notification a day, and with a session that is lost every week.
 #[test]
 fn c3_a_year_with_losses_is_a_gap_for_each_and_every_notification_between() {
-    timeless().block_on(async {
+    paused_clock().block_on(async {
         let host = Host::start(|_, mut peer: Peer| async move {
             peer.listening().await;
             for day in 0..7 {
@@ -80,7 +84,7 @@ fn c3_a_year_with_losses_is_a_gap_for_each_and_every_notification_between() {
                 }
                 peer.send(note(&day.to_string())).await;
             }
-            // And it is gone.
+            // The session has ended.
         })
         .await;
         let builder = host.builder().heartbeat(HOUR, Duration::from_secs(8));
@@ -96,7 +100,7 @@ fn c3_a_year_with_losses_is_a_gap_for_each_and_every_notification_between() {
             assert_eq!((gap.sessions(), gap.attempts()), (1, 1));
         }
         // After a session that was stable the delay is short again. The times of a gap are those of the system's clock, which
-        // goes on while this one is paused.
+        // continues while the paused clock stops.
         for visits in host.accepted().windows(2) {
             let week = visits[1] - visits[0];
             assert!(week <= DAY * 7 + Duration::from_millis(50), "{week:?}");
@@ -107,11 +111,11 @@ fn c3_a_year_with_losses_is_a_gap_for_each_and_every_notification_between() {
     });
 }
 
-/// With the default delays: anything up to half a minute, at random.
+/// With the default delays: up to half a minute, at random.
 #[test]
 fn r6_a_day_of_refused_connections_is_a_bounded_number_of_attempts_an_hour() {
-    timeless().block_on(async {
-        let mut host = Host::start(|_, peer| peer.behave()).await;
+    paused_clock().block_on(async {
+        let mut host = Host::start(|_, peer| peer.serve_listener()).await;
         let builder = Listener::builder(&*host.url()).channels(["a"]);
         let mut listener = builder.connect().await.unwrap();
         tokio::time::sleep(HOUR).await;
@@ -123,7 +127,7 @@ fn r6_a_day_of_refused_connections_is_a_bounded_number_of_attempts_an_hour() {
         for hour in 0..23 {
             tokio::time::sleep(HOUR).await;
             let attempts = listener.stats().attempts;
-            // 240 on average, and seven deviations.
+            // 240 on average, and seven standard deviations.
             assert!((175..=310).contains(&(attempts - before)), "{hour}: {}", attempts - before);
             before = attempts;
         }
@@ -131,7 +135,7 @@ fn r6_a_day_of_refused_connections_is_a_bounded_number_of_attempts_an_hour() {
         assert!(parked <= (before - first) * 8, "{parked} wakes, {} attempts", before - first);
         let error = listener.last_error().unwrap();
         assert_eq!(error.kind(), ErrorKind::Connect, "{error}");
-        assert!(listener.try_recv().unwrap().is_none(), "told before it is over");
+        assert!(listener.try_recv().unwrap().is_none(), "a gap before its outage is over");
         host.start_again(|_, mut peer| async move {
             peer.listening().await;
             peer.send(note("back")).await;
@@ -148,10 +152,10 @@ fn r6_a_day_of_refused_connections_is_a_bounded_number_of_attempts_an_hour() {
     });
 }
 
-/// A server that hangs up at once is as good as none.
+/// A server that closes the socket at once counts like one that refuses the connection.
 #[test]
-fn r6_calls_that_are_hung_up_are_no_more_attempts_an_hour_than_refusals() {
-    timeless().block_on(async {
+fn r6_connections_that_are_closed_at_once_cause_no_more_attempts_an_hour_than_refusals() {
+    paused_clock().block_on(async {
         let host = Host::start(|number, mut peer| async move {
             if number == 1 {
                 peer.listening().await;
@@ -163,7 +167,7 @@ fn r6_calls_that_are_hung_up_are_no_more_attempts_an_hour_than_refusals() {
         let listener = builder.connect().await.unwrap();
         tokio::time::sleep(HOUR * 6).await;
         let accepted = host.accepted().len();
-        // 240 an hour on average, and seven deviations.
+        // 240 an hour on average, and seven standard deviations.
         assert!((1_280..1_610).contains(&accepted), "{accepted} calls");
         let end = soon("the end", async {
             close(listener).await;

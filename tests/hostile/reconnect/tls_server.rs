@@ -1,5 +1,5 @@
-//! A server behind TLS, on a thread of its own, that notes how it is met: what is asked for before TLS, in it, and in
-//! the login. What it does to each client is said one by one.
+//! A server behind TLS, on a thread of its own, that records each client: its bytes before TLS, in TLS, and in the login. A
+//! test decides for each client what the server does.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -25,35 +25,35 @@ use super::super::client::PASSWORD;
 use super::super::scram::{SASL_PLUS, request};
 use super::peer::{Peer, note};
 
-/// What is done to a client.
+/// What the server does with one client.
 #[derive(Debug, Clone)]
 pub(super) enum Act {
-    /// It is let in, listens, hears one notification, and loses its session: with or without TLS's goodbye.
+    /// The client logs in, listens, receives one notification, and loses its session: with or without close_notify.
     Lose { goodbye: bool },
-    /// It is let in and served.
+    /// The client logs in and is served.
     Serve,
-    /// This is the answer to the request for TLS.
+    /// The server answers the request for TLS with this.
     Answer(&'static [u8]),
-    /// It is shown this certificate.
+    /// The server has this certificate.
     Show(Arc<Certificate>),
-    /// Under TLS, this is said instead of asking for a login that is bound to it.
+    /// Over TLS, the server sends this instead of a request for a login with channel binding.
     Say(Vec<u8>),
 }
 
-/// How one client met the server.
+/// The record of one client.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Met {
-    /// What came before TLS.
+    /// The bytes before TLS.
     pub(super) before: Vec<u8>,
     pub(super) server_name: Option<String>,
     pub(super) protocol: Option<Vec<u8>>,
-    /// Its certificates.
+    /// The client's certificates.
     pub(super) certificates: Vec<Vec<u8>>,
     pub(super) startup: Vec<u8>,
     pub(super) mechanism: String,
-    /// It was bound to the certificate that it saw.
+    /// True if the login was bound to the certificate of the server.
     pub(super) is_bound: bool,
-    /// What it said after an answer that it must not believe.
+    /// The bytes behind an answer that the client must refuse.
     pub(super) afterwards: Vec<u8>,
 }
 
@@ -65,7 +65,7 @@ pub(super) struct TlsServer {
 }
 
 impl TlsServer {
-    /// The last act goes on for whoever comes later.
+    /// Starts the server. The last act is repeated for all later clients.
     pub(super) fn start(
         certificate: &Certificate,
         clients: &Authority,
@@ -92,7 +92,7 @@ impl TlsServer {
                     _ => good.clone(),
                 };
                 let mut visit = Visit { met: Met::default(), direct };
-                // A client that leaves in the middle is a broken pipe here.
+                // A client that disconnects in the middle is a broken pipe here.
                 let config = config(&certificate, &roots);
                 let _ = visit.receive(stream, config, &certificate, act);
                 seen.lock().unwrap().push(visit.met);
@@ -101,7 +101,7 @@ impl TlsServer {
         Self { address, met, over, thread: Some(thread) }
     }
 
-    /// The clients that have left.
+    /// The clients that have disconnected.
     pub(super) fn met(&self) -> Vec<Met> {
         self.met.lock().unwrap().clone()
     }
@@ -112,7 +112,7 @@ impl Drop for TlsServer {
         self.over.store(true, Ordering::Relaxed);
         let _ = TcpStream::connect(self.address);
         let ended = self.thread.take().unwrap().join();
-        assert!(std::thread::panicking() || ended.is_ok(), "the server went wrong");
+        assert!(std::thread::panicking() || ended.is_ok(), "the server failed");
     }
 }
 
@@ -181,7 +181,7 @@ impl Visit {
                 tls.write_all(answer)?;
             }
             tls.write_all(&note("1"))?;
-            // It is live and has heard it.
+            // The session is live and has received it.
             std::thread::sleep(Duration::from_millis(50));
             if goodbye {
                 tls.conn.send_close_notify();
@@ -196,7 +196,7 @@ impl Visit {
         Ok(())
     }
 
-    /// SCRAM-SHA-256-PLUS, or without PLUS as the client wishes.
+    /// SCRAM-SHA-256-PLUS, or without PLUS if the client chooses it.
     fn log_in(&mut self, tls: &mut Secured, certificate: &Certificate) -> std::io::Result<()> {
         tls.write_all(&hex(SASL_PLUS))?;
         let (_, first) = message(tls)?;

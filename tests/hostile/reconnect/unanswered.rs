@@ -1,4 +1,4 @@
-//! Live sessions that are not answered, not read, or answered for ever.
+//! Live sessions whose commands are not answered, not read, or answered without a limit.
 
 use std::time::Duration;
 
@@ -6,16 +6,16 @@ use pgbell::testing::Delivery;
 use pgbell::{ErrorKind, Event, Listening, State};
 use tokio::time::Instant;
 
-use super::host::{BACKOFF, Host, close, gap, payload, soon, timeless};
-use super::peer::{Peer, note, proof};
+use super::host::{BACKOFF, Host, close, gap, paused_clock, payload, soon};
+use super::peer::{Peer, heartbeat_answer, note};
 use super::stalling::{COMMAND, MARGIN, drip};
 
-/// What a proof may take whatever else comes.
-const PROOF: Duration = Duration::from_secs(300);
+/// The timeout of a heartbeat, whatever else arrives.
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// A live session that says nothing, something else, or a byte now and then, while it is to prove that it listens.
+/// A live session that sends nothing, something else, or a byte now and then, while a heartbeat is unanswered.
 #[test]
-fn a_live_session_that_does_not_answer_is_given_up_in_time_whatever_else_it_says() {
+fn a_live_session_that_does_not_answer_ends_in_time_whatever_else_it_sends() {
     #[derive(Debug, Clone, Copy)]
     enum Silence {
         Complete,
@@ -28,21 +28,21 @@ fn a_live_session_that_does_not_answer_is_given_up_in_time_whatever_else_it_says
     for (silence, within) in [
         (Silence::Complete, every + deadline),
         (Silence::HalfOfTheProof, every + deadline),
-        (Silence::DripOfNotices, every + PROOF),
-        (Silence::DripOfOneNotification, every + PROOF),
-        (Silence::Notifications, every + PROOF),
+        (Silence::DripOfNotices, every + HEARTBEAT_TIMEOUT),
+        (Silence::DripOfOneNotification, every + HEARTBEAT_TIMEOUT),
+        (Silence::Notifications, every + HEARTBEAT_TIMEOUT),
     ] {
-        timeless().block_on(async {
+        paused_clock().block_on(async {
             let host = Host::start(move |number, mut peer| async move {
                 if number > 1 {
-                    return peer.behave().await;
+                    return peer.serve_listener().await;
                 }
                 peer.listening().await;
                 match silence {
                     Silence::Complete => {}
                     Silence::HalfOfTheProof => {
                         peer.query().await;
-                        peer.send(&proof()[..30]).await;
+                        peer.send(&heartbeat_answer()[..30]).await;
                     }
                     Silence::DripOfNotices => drip(&mut peer).await,
                     Silence::DripOfOneNotification => {
@@ -61,7 +61,7 @@ fn a_live_session_that_does_not_answer_is_given_up_in_time_whatever_else_it_says
                         }
                     },
                 }
-                peer.leaves().await;
+                peer.wait_for_end().await;
             })
             .await;
             let builder = host.builder().heartbeat(every, deadline);
@@ -79,7 +79,7 @@ fn a_live_session_that_does_not_answer_is_given_up_in_time_whatever_else_it_says
             assert!(took >= within - deadline, "{silence:?}: {took:?}");
             assert_eq!(gap.cause().kind(), ErrorKind::Timeout, "{silence:?}");
             let text = format!("{:#}", gap.cause());
-            let says = if within > PROOF {
+            let says = if within > HEARTBEAT_TIMEOUT {
                 "did not answer within 300s"
             } else {
                 "while a command was unanswered"
@@ -91,10 +91,10 @@ fn a_live_session_that_does_not_answer_is_given_up_in_time_whatever_else_it_says
     }
 }
 
-/// A stream that is slow, and right: nobody is given up for that.
+/// A slow and valid stream is not a loss.
 #[test]
-fn answers_that_drip_in_before_the_deadline_are_no_loss() {
-    timeless().block_on(async {
+fn slow_answers_before_the_deadline_cause_no_loss() {
+    paused_clock().block_on(async {
         let slow = Delivery::ByteEvery(Duration::from_millis(20));
         let host = Host::start(move |_, mut peer| async move {
             peer.listening().await;
@@ -118,10 +118,10 @@ fn answers_that_drip_in_before_the_deadline_are_no_loss() {
     });
 }
 
-/// The kernel takes no more of it.
+/// The buffers of the kernel are full.
 #[test]
-fn h5_a_server_that_stops_reading_what_we_write_is_given_up_in_time_and_the_wish_is_kept() {
-    timeless().block_on(async {
+fn h5_a_session_whose_server_stops_reading_ends_in_time_and_the_wanted_channel_is_kept() {
+    paused_clock().block_on(async {
         let host = Host::start(|number, mut peer| async move {
             if number == 1 {
                 peer.listening().await;
@@ -151,10 +151,10 @@ fn h5_a_server_that_stops_reading_what_we_write_is_given_up_in_time_and_the_wish
     });
 }
 
-/// Beside it, what is read goes on: notifications come while we cannot write.
+/// Reading continues meanwhile: notifications arrive while the client cannot write.
 #[test]
-fn n5_notifications_arrive_while_our_own_query_cannot_be_written() {
-    timeless().block_on(async {
+fn n5_notifications_arrive_while_a_query_cannot_be_written() {
+    paused_clock().block_on(async {
         let host = Host::start(|number, mut peer| async move {
             peer.listening().await;
             if number == 1 {
@@ -173,7 +173,7 @@ fn n5_notifications_arrive_while_our_own_query_cannot_be_written() {
         for _ in 0..10_000 {
             assert_eq!(payload(&mut listener).await, "x");
         }
-        // And then it is read too.
+        // Then the query is read too.
         assert_eq!(soon("an answer", wish).await.unwrap().unwrap(), Listening::Active);
         assert_eq!((listener.stats().gaps, listener.stats().lagged), (0, 0));
         close(listener).await;

@@ -1,4 +1,4 @@
-//! Servers that prove something else than that the session listens to what it should.
+//! Servers whose answers to heartbeats do not show that the session listens to its channels.
 
 use std::time::Duration;
 
@@ -8,79 +8,79 @@ use pgbell::{ErrorKind, State};
 use super::super::attack::{hex, message};
 use super::super::client::check_text;
 use super::attacks::diagnostic;
-use super::host::{Host, close, gap, payload, timeless};
-use super::peer::{DIGEST, READY, note, proof, rows};
+use super::host::{Host, close, gap, paused_clock, payload};
+use super::peer::{DIGEST, READY, heartbeat_answer, note, rows};
 
-const EVERY: Duration = Duration::from_secs(1);
-const DEADLINE: Duration = Duration::from_secs(2);
+const INTERVAL: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What must come of a lie.
+/// The expected outcome of a false answer.
 #[derive(Debug, Clone, Copy)]
-enum Outcome {
-    /// The session goes on, and what is sent arrives.
+enum Expected {
+    /// The session continues, and a notification arrives.
     Harmless,
-    /// A gap with a cause of this kind, which says this.
+    /// A gap with a cause of this kind, whose text contains this.
     Gap(ErrorKind, &'static str),
 }
 
-use Outcome::{Gap, Harmless};
+use Expected::{Gap, Harmless};
 
-/// The first session answers every question for a proof with these bytes, the next ones as they should.
-async fn proves(answer: Vec<u8>, expect: Outcome, what: &str) {
+/// The first session answers every heartbeat query with these bytes, the next ones with the valid answer.
+async fn check_answer(answer: Vec<u8>, expect: Expected, what: &str) {
     let is_refused = what == "refused";
     let host = Host::start(move |number, mut peer| {
         let answer = answer.clone();
         async move {
             if number > 1 {
-                return peer.behave().await;
+                return peer.serve_listener().await;
             }
             peer.listening().await;
-            let mut proofs = 0;
+            let mut heartbeats = 0;
             while let Some(query) = peer.query().await {
-                // Who refuses one is asked for something easier.
+                // A session that refuses the query gets a simpler one.
                 let is_easier = [PROOF_COUNT_SQL, PROOF_OF_LIFE_SQL].contains(&query.as_str());
                 assert!(query == PROOF_SQL || is_refused && is_easier, "{query}");
                 peer.send(&answer).await;
-                proofs += 1;
-                if proofs == 5 {
+                heartbeats += 1;
+                if heartbeats == 5 {
                     peer.send(note("still here")).await;
                 }
             }
         }
     })
     .await;
-    let builder = host.builder().heartbeat(EVERY, DEADLINE);
+    let builder = host.builder().heartbeat(INTERVAL, TIMEOUT);
     let mut listener = builder.connect().await.unwrap();
     let begin = tokio::time::Instant::now();
     match expect {
         Harmless => {
             assert_eq!(payload(&mut listener).await, "still here", "{what}");
             assert_eq!((listener.stats().gaps, host.accepted().len()), (0, 1), "{what}");
-            // Who does not say what he listens to is known for it.
+            // A refused query is counted.
             assert_eq!(listener.stats().heartbeats_refused > 0, what == "refused", "{what}");
         }
         Gap(kind, says) => {
             let gap = gap(&mut listener).await;
-            // At the first proof.
-            assert!(begin.elapsed() < EVERY + Duration::from_millis(100), "{what}");
+            // At the first heartbeat.
+            assert!(begin.elapsed() < INTERVAL + Duration::from_millis(100), "{what}");
             check_text(gap.cause());
             assert_eq!(gap.cause().kind(), kind, "{what}: {:#}", gap.cause());
             assert!(format!("{:#}", gap.cause()).contains(says), "{what}: {:#}", gap.cause());
-            // The next session is believed.
-            tokio::time::sleep(EVERY * 10).await;
+            // The next session is accepted.
+            tokio::time::sleep(INTERVAL * 10).await;
             assert_eq!(listener.state(), State::Connected, "{what}");
             assert_eq!(listener.stats().gaps, 1, "{what}");
             assert_eq!(host.accepted().len(), 2, "{what}");
         }
     }
     let stats = listener.stats();
-    assert!((5..=12).contains(&stats.heartbeats), "{what}: {} proofs", stats.heartbeats);
+    assert!((5..=12).contains(&stats.heartbeats), "{what}: {} heartbeats", stats.heartbeats);
     close(listener).await;
     host.ends().await;
 }
 
 #[test]
-fn a_proof_with_another_answer_than_the_right_one_is_a_gap() {
+fn a_wrong_answer_to_a_heartbeat_is_a_gap() {
     let right: &[Option<&str>] = &[Some("1"), Some(DIGEST)];
     let wrong = "the session does not listen to its 1 channels: the server names";
     let pooler = Gap(ErrorKind::Pooler, wrong);
@@ -94,7 +94,7 @@ fn a_proof_with_another_answer_than_the_right_one_is_a_gap() {
     let many: Vec<&[Option<&str>]> = vec![right; 100_000];
     let mut many_wrong = many.clone();
     many_wrong[0] = &[Some("0"), None];
-    let lies: Vec<(&str, Vec<u8>, Outcome)> = vec![
+    let lies: Vec<(&str, Vec<u8>, Expected)> = vec![
         ("none", one(Some("0"), None), pooler),
         ("two", one(Some("2"), Some(DIGEST)), pooler),
         ("minus one", one(Some("-1"), Some(DIGEST)), pooler),
@@ -113,12 +113,16 @@ fn a_proof_with_another_answer_than_the_right_one_is_a_gap() {
         ("a wrong one and a right one", rows(2, &[&[Some("0"), None], right]), pooler),
         ("a long number", one(Some(&long_number), None), long),
         ("a wrong row and 99,999 right ones", rows(2, &many_wrong), endless),
-        // It says at least what it should.
+        // The answer contains at least what it must.
         ("three columns", rows(3, &[&[Some("1"), Some(DIGEST), Some("x")]]), Harmless),
         ("two rows", rows(2, &[right, right]), Harmless),
         ("100,000 rows", rows(2, &many), endless),
-        ("with notices", [diagnostic(b'N', "NOTICE", "00000"), proof()].concat(), Harmless),
-        // A role may be refused the question, or a limit of time may cut it off: the server is there at least.
+        (
+            "with notices",
+            [diagnostic(b'N', "NOTICE", "00000"), heartbeat_answer()].concat(),
+            Harmless,
+        ),
+        // A role may not be allowed to run the query, or a timeout may cancel it: at least the server is alive.
         ("refused", [diagnostic(b'E', "ERROR", "42501"), ready.clone()].concat(), Harmless),
         (
             "no answer but readiness",
@@ -127,7 +131,7 @@ fn a_proof_with_another_answer_than_the_right_one_is_a_gap() {
         ),
         (
             "twice",
-            [proof(), proof()].concat(),
+            [heartbeat_answer(), heartbeat_answer()].concat(),
             Gap(ErrorKind::Protocol, "does not belong to an idle session"),
         ),
         (
@@ -137,14 +141,14 @@ fn a_proof_with_another_answer_than_the_right_one_is_a_gap() {
         ),
     ];
     for (what, answer, expect) in lies {
-        timeless().block_on(proves(answer, expect, what));
+        paused_clock().block_on(check_answer(answer, expect, what));
     }
 }
 
-/// A proof that is wrong in every session is a gap for each, no more often than proofs are asked for.
+/// An answer that is wrong in every session is one gap per heartbeat, and no more.
 #[test]
-fn a_server_that_never_proves_anything_is_come_back_to_no_more_often_than_it_is_asked() {
-    timeless().block_on(async {
+fn a_listener_reconnects_no_more_often_than_its_heartbeat_if_every_answer_is_wrong() {
+    paused_clock().block_on(async {
         let host = Host::start(|_, mut peer| async move {
             peer.listening().await;
             while peer.query().await.is_some() {
@@ -152,12 +156,12 @@ fn a_server_that_never_proves_anything_is_come_back_to_no_more_often_than_it_is_
             }
         })
         .await;
-        let builder = host.builder().heartbeat(EVERY, DEADLINE);
+        let builder = host.builder().heartbeat(INTERVAL, TIMEOUT);
         let mut listener = builder.connect().await.unwrap();
         for _ in 0..200 {
             assert_eq!(gap(&mut listener).await.sessions(), 1);
         }
-        assert!(host.pauses().iter().all(|pause| *pause >= EVERY), "{:?}", host.pauses());
+        assert!(host.pauses().iter().all(|pause| *pause >= INTERVAL), "{:?}", host.pauses());
         close(listener).await;
         host.ends().await;
     });
