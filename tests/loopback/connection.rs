@@ -30,12 +30,12 @@ async fn notifications_arrive_in_order_with_channel_payload_and_sender() {
 }
 
 #[tokio::test]
-async fn what_arrives_while_a_command_runs_is_kept_in_order() {
+async fn notifications_during_a_command_are_kept_in_order() {
     let server = server().await;
     let mut connection = Connection::connect(server.url()).await.unwrap();
     connection.listen("a").await.unwrap();
     for n in 0..50 {
-        // Its own notification comes before the answer.
+        // Its own notification arrives before the answer.
         connection.notify("a", n.to_string()).await.unwrap();
     }
     let mut next = 0;
@@ -50,9 +50,9 @@ async fn what_arrives_while_a_command_runs_is_kept_in_order() {
     }
 }
 
-/// More than the queue of a connection holds, 8 MiB: the surplus is counted and told in its place.
+/// More than the backlog of a connection holds, 8 MiB: the surplus is counted and reported at its position.
 #[tokio::test]
-async fn what_does_not_fit_while_commands_run_is_told_as_lagged() {
+async fn notifications_that_do_not_fit_during_commands_are_reported_as_lagged() {
     let server = server().await;
     let mut connection = Connection::connect(server.url()).await.unwrap();
     connection.listen("a").await.unwrap();
@@ -73,7 +73,7 @@ async fn a_dropped_command_future_leaves_the_connection_usable() {
     let mut connection = Connection::connect(server.url()).await.unwrap();
     for _ in 0..20 {
         let query = pin!(connection.simple_query("SELECT 1"));
-        // Sent, and not waited for.
+        // Sent, and dropped before the answer.
         let _ = query.poll(&mut Context::from_waker(Waker::noop()));
     }
     let rows = connection.simple_query("SELECT pg_backend_pid()").await.unwrap();
@@ -110,7 +110,7 @@ async fn the_end_of_the_session_is_an_error_now_and_later() {
     assert_eq!(connection.listen("b").await.unwrap_err().kind(), ErrorKind::Closed);
 }
 
-/// The end of the session was read with the notification before it: nothing is written any more.
+/// The end of the session was read with the notification before it: nothing more is written.
 #[tokio::test]
 async fn a_query_behind_the_end_of_the_session_is_not_in_doubt() {
     let (server, url) = listener().await;
@@ -125,7 +125,7 @@ async fn a_query_behind_the_end_of_the_session_is_not_in_doubt() {
     assert!(format!("{error:#}").contains("it was not carried out"), "{error}");
 }
 
-/// A server carries out a query when it has all of its bytes.
+/// A server executes a query only when it has received all of its bytes.
 #[tokio::test]
 async fn a_query_of_which_a_part_was_written_is_not_in_doubt() {
     let sql = format!("SELECT '{}'", "x".repeat(32 * 1024 * 1024));
@@ -143,7 +143,7 @@ async fn a_query_of_which_a_part_was_written_is_not_in_doubt() {
         let server = async {
             let mut socket = let_listen(&server).await;
             socket.read_exact(&mut vec![0; 100_000]).await.unwrap();
-            // With bytes unread, the kernel sends a reset.
+            // The kernel sends a reset, because bytes are unread.
             drop(socket);
         };
         let (error, ()) = soon(async { tokio::join!(client, server) }).await;

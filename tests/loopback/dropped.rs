@@ -1,5 +1,5 @@
 //! Every future of the public interface, dropped after every number of polls: nothing hangs, nothing is delivered twice or
-//! lost, wishes stay wishes, and what comes next works.
+//! lost, wanted channels stay wanted, and the next call works.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -14,10 +14,10 @@ use tokio::net::TcpStream;
 
 use crate::support::{let_listen, listener, read_message, server, soon};
 
-/// Most polls of one future, a millisecond between them: most are done by then.
+/// Most polls of one future, a millisecond apart: most futures are ready by then.
 const POLLS: usize = 12;
 
-/// Polls `future` at most so many times, whether it asked for it or not. Whether it was done by then.
+/// Polls `future` at most this many times, woken or not. Returns whether it was ready by then.
 async fn poll_some<T>(future: impl Future<Output = T>, polls: usize) -> bool {
     let mut future = Box::pin(future);
     for _ in 0..polls {
@@ -89,7 +89,7 @@ async fn every_future_of_a_listener_may_be_dropped_at_every_poll() {
             sent += 1;
             soon(notifier.notify("a", &sent.to_string())).await.unwrap();
             let done = soon(poll_some(call(&mut listener, &server), polls)).await;
-            // The next call works. What a batch or an event has brought counts as delivered.
+            // The next call works. A batch or an event that a future has returned counts as delivered.
             soon(listener.listen("a")).await.unwrap();
             sent += 1;
             soon(notifier.notify("a", &sent.to_string())).await.unwrap();
@@ -116,9 +116,9 @@ async fn every_future_of_a_listener_may_be_dropped_at_every_poll() {
     }
 }
 
-/// The end of a listener: however the one who asked for it goes away, it comes.
+/// A listener must end even if the future that waits for its end is dropped.
 #[tokio::test]
-async fn an_end_that_was_asked_for_comes_also_when_nobody_waits_for_it() {
+async fn a_listener_ends_even_if_the_future_that_waits_for_its_end_is_dropped() {
     let server = server().await;
     for name in ["close", "handle.close", "drain"] {
         for polls in 1..POLLS {
@@ -144,7 +144,7 @@ async fn an_end_that_was_asked_for_comes_also_when_nobody_waits_for_it() {
     soon(gone).await;
 }
 
-/// Outside of a runtime, and while one ends, it is the end too.
+/// The same outside a runtime, and while a runtime ends.
 #[test]
 fn d3_d5_a_listener_may_be_dropped_anywhere() {
     let runtime =
@@ -170,13 +170,13 @@ fn d3_d5_a_listener_may_be_dropped_anywhere() {
     drop(server);
     drop(runtime);
     drop(guard);
-    // Nobody is left who could read: that is told, not waited for.
+    // The channel has no receiver any more: the call returns an error and does not wait.
     assert!(after.try_recv().is_err());
     assert_eq!(after.state(), State::Closed);
     drop(after);
 }
 
-/// An inline connection too: a reply that nobody waits for is passed over.
+/// The same for a `Connection`: the answer to a dropped command is skipped.
 #[tokio::test]
 async fn every_future_of_a_connection_may_be_dropped_at_every_poll() {
     let server = server().await;
@@ -218,7 +218,7 @@ async fn every_future_of_a_connection_may_be_dropped_at_every_poll() {
     }
 }
 
-/// What is opened or closed when its future is dropped is gone soon.
+/// A connection is closed soon when the future that opens or closes it is dropped.
 #[tokio::test]
 async fn a_connection_that_is_dropped_while_it_is_made_or_closed_leaves_no_session() {
     let server = server().await;
@@ -252,7 +252,7 @@ async fn a_connection_that_is_dropped_while_it_is_made_or_closed_leaves_no_sessi
     }
 }
 
-/// What was sent is sent once, whoever waits for the answer.
+/// A notification is sent once, even if the future that waits for its answer is dropped.
 #[tokio::test]
 async fn every_future_of_a_notifier_may_be_dropped_at_every_poll() {
     let server = server().await;
@@ -284,22 +284,22 @@ async fn every_future_of_a_notifier_may_be_dropped_at_every_poll() {
     }
 }
 
-/// The text of a Query.
+/// Reads the text of a Query.
 async fn hear_query(socket: &mut TcpStream) -> String {
     let mut text = read_message(socket, b'Q').await;
     text.pop();
     String::from_utf8(text).unwrap()
 }
 
-/// Answers a Query of so many LISTEN.
+/// Answers a Query of this many LISTEN statements.
 async fn accept_listen(socket: &mut TcpStream, channels: usize) {
     let answer = [&b"C\0\0\0\x0bLISTEN\0".repeat(channels)[..], b"Z\0\0\0\x05I"].concat();
     socket.write_all(&answer).await.unwrap();
 }
 
-/// While no session is up, too: a wish is kept though nobody waits for its answer.
+/// The same while there is no session: a channel stays wanted if the future that waits for it is dropped.
 #[tokio::test]
-async fn every_future_may_be_dropped_while_the_listener_comes_back() {
+async fn every_future_may_be_dropped_while_the_listener_reconnects() {
     let kept = r#"LISTEN "a";LISTEN "z""#;
     for (name, expected) in [
         ("listen", r#"LISTEN "a";LISTEN "b";LISTEN "z""#),

@@ -1,4 +1,5 @@
-//! What the types of the public interface can do in any program: be awaited, sent to other threads, and looked into.
+//! Properties of the types of the public interface that every program may use: they can be awaited, sent to other threads, and
+//! inspected.
 
 use futures_core::FusedStream;
 use pgbell::{

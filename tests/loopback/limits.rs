@@ -1,4 +1,4 @@
-//! The longest notification that is accepted, and one that is a byte longer, however they come.
+//! The longest notification that is accepted, and one that is a byte longer, split in every way.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 
 use crate::support::{let_listen, listener, soon};
 
-/// A notification whose length word says so, with its number in the first bytes of its payload.
+/// A notification with this length word, and its number in the first bytes of its payload.
 fn notification(length: u32, number: usize) -> Vec<u8> {
     let mut frame = [b"A", &length.to_be_bytes()[..], b"\0\0\0\x01a\0"].concat();
     frame.extend(format!("{number:04}").bytes());
@@ -29,11 +29,11 @@ enum Client {
 }
 
 impl Client {
-    /// Every client, each with its server's end.
+    /// Returns every client, each with its server's end.
     async fn all() -> [(Self, TcpStream); 2] {
         let (server, url) = listener().await;
         let (connection, first) = tokio::join!(Connection::connect(&url), let_listen(&server));
-        // The smallest queue: just one of the longest fits.
+        // The smallest queue: exactly one of the longest notifications fits.
         let longest = usize::try_from(NOTIFICATION_FRAME_BYTES_MAX).unwrap() + 1;
         let builder = Listener::builder(&url).queue_bytes(longest).reconnect(false);
         let overflow = Overflow::Block { max_stall: Duration::from_secs(600) };
@@ -45,7 +45,7 @@ impl Client {
         ]
     }
 
-    /// The payloads of what comes next.
+    /// The payloads of the next batch or event.
     async fn next(&mut self) -> Result<Vec<Vec<u8>>, Error> {
         match self {
             Self::Connection(connection) => {
@@ -79,7 +79,7 @@ impl Client {
     }
 }
 
-/// Lets the other side read what was written.
+/// Lets the other side read the written bytes.
 async fn pause() {
     for _ in 0..5 {
         tokio::task::yield_now().await;
@@ -97,7 +97,7 @@ async fn a_frame_at_the_limit_is_delivered() {
     }
 }
 
-/// Its head byte by byte, and the rest with the first byte of the next.
+/// Its header arrives byte by byte, and the rest with the first byte of the next message.
 #[tokio::test]
 async fn a_frame_at_the_limit_whose_head_comes_byte_by_byte_is_delivered() {
     for (mut client, mut socket) in Client::all().await {
@@ -115,7 +115,7 @@ async fn a_frame_at_the_limit_whose_head_comes_byte_by_byte_is_delivered() {
     }
 }
 
-/// At every byte of its head and of its end, and where receive buffers end.
+/// Split at every byte of its header and of its end, and at the ends of receive buffers.
 #[tokio::test]
 async fn a_frame_at_the_limit_is_delivered_wherever_it_is_split() {
     for (mut client, mut socket) in Client::all().await {
@@ -159,15 +159,15 @@ async fn frames_at_the_limit_and_short_ones_keep_their_order() {
 }
 
 #[tokio::test]
-async fn a_frame_one_byte_over_the_limit_is_an_error_that_says_so() {
+async fn a_frame_one_byte_over_the_limit_is_an_error_that_names_the_limit() {
     for (mut client, mut socket) in Client::all().await {
         let frame = notification(NOTIFICATION_FRAME_BYTES_MAX + 1, 0);
-        // The client may be gone before it is written.
+        // The client may have closed before the write.
         let (_, ()) = tokio::join!(socket.write_all(&frame), client.expect_too_long());
     }
 }
 
-/// What came before it is delivered first. The body is never waited for.
+/// Earlier notifications are delivered first. The client never waits for the body.
 #[tokio::test]
 async fn a_frame_one_byte_over_the_limit_is_refused_with_the_last_byte_of_its_length() {
     for (mut client, mut socket) in Client::all().await {
@@ -190,24 +190,24 @@ async fn a_frame_one_byte_over_the_limit_is_refused_with_the_last_byte_of_its_le
     }
 }
 
-/// A server is never held up for longer than it was agreed, whoever does not read. (Of the time it took, most
-/// is margin: how much exactly is in `supervisor::tests`, with a clock of their own.)
+/// A consumer that does not read stalls the server no longer than `max_stall`. (Most of the measured time is margin;
+/// `supervisor::tests` checks the exact time with a paused clock.)
 #[tokio::test]
-async fn a_consumer_that_never_reads_holds_the_server_up_for_max_stall_and_no_longer() {
+async fn a_consumer_that_never_reads_stalls_the_server_for_max_stall_and_no_longer() {
     let (server, url) = listener().await;
     let max_stall = Duration::from_millis(300);
     let builder =
         Listener::builder(&url).queue_capacity(100).overflow(Overflow::Block { max_stall });
     let (listener, mut socket) = tokio::join!(builder.connect(), let_listen(&server));
     let listener = listener.unwrap();
-    // More than any socket holds.
+    // More than the buffers of a socket hold.
     let chunk = notification(1_000, 1).repeat(1_000);
     let begin = Instant::now();
     for _ in 0..64 {
         soon(socket.write_all(&chunk)).await.unwrap();
     }
     let took = begin.elapsed();
-    assert!(took >= max_stall, "it was never held up: {took:?}");
+    assert!(took >= max_stall, "the server was never stalled: {took:?}");
     assert!(took < max_stall + Duration::from_secs(15), "{took:?}");
     soon(async {
         while listener.stats().received < 64_000 {

@@ -14,7 +14,7 @@ async fn next(listener: &mut Listener) -> String {
     }
 }
 
-/// On channel `a`, with a small queue.
+/// A listener to channel `a`, with a small queue.
 async fn listening(server: &Server, capacity: usize, overflow: Overflow) -> Listener {
     let builder = Listener::builder(server.url()).channels(["a"]).queue_capacity(capacity);
     builder.overflow(overflow).connect().await.unwrap()
@@ -77,14 +77,14 @@ async fn every_way_to_receive_gives_the_same_stream() {
 }
 
 #[tokio::test]
-async fn a_full_queue_drops_counts_and_tells_though_nothing_follows() {
+async fn a_full_queue_reports_the_dropped_notifications_even_if_none_follow() {
     let server = server().await;
     let mut listener = listening(&server, 8, Overflow::DropNewest).await;
     let mut sending = Connection::connect(server.url()).await.unwrap();
     for n in 0..20 {
         sending.notify("a", n.to_string()).await.unwrap();
     }
-    // Every notification is in before the answer to this.
+    // All notifications have arrived before the answer to this.
     soon(async {
         while listener.stats().received < 20 {
             tokio::task::yield_now().await;
@@ -119,7 +119,7 @@ async fn a_blocked_listener_still_answers_and_closes() {
         }
     })
     .await;
-    // The answer lies behind the notifications: they are taken in beyond the capacity.
+    // The answer is behind the notifications: they are read beyond the capacity.
     assert_eq!(soon(listener.listen("b")).await.unwrap(), Listening::Active);
     for n in 0..100 {
         assert_eq!(next(&mut listener).await, n.to_string());
@@ -130,9 +130,9 @@ async fn a_blocked_listener_still_answers_and_closes() {
     soon(listener.close()).await;
 }
 
-/// A reader that stalls again on what it had read before must still be woken by the next take.
+/// A task that stalls a second time on bytes it has already read must still be woken when the consumer takes an item.
 #[tokio::test]
-async fn a_stalled_reader_goes_on_whenever_the_consumer_makes_room() {
+async fn a_stalled_task_continues_whenever_the_consumer_makes_room() {
     let server = server().await;
     let mut listener =
         listening(&server, 2, Overflow::Block { max_stall: Duration::from_secs(600) }).await;
@@ -175,7 +175,7 @@ async fn max_stall_ends_in_a_counted_loss() {
 }
 
 #[tokio::test]
-async fn the_lost_session_is_told_once_after_everything_received_then_closed() {
+async fn the_loss_of_the_session_is_reported_once_behind_all_notifications() {
     let server = server().await;
     let listener = Listener::builder(server.url()).channels(["a"]).reconnect(false);
     let mut listener = listener.connect().await.unwrap();
@@ -205,7 +205,7 @@ async fn closing_through_a_handle_ends_a_pending_receive() {
 }
 
 #[tokio::test]
-async fn a_dropped_listener_ends_its_session_though_a_handle_lives() {
+async fn a_dropped_listener_ends_its_session_even_if_a_handle_remains() {
     let server = server().await;
     let listener = Listener::connect(server.url()).await.unwrap();
     let handle = listener.handle();
@@ -234,7 +234,7 @@ fn a_listener_that_outlives_its_runtime_is_closed() {
 }
 
 #[tokio::test]
-async fn settings_that_make_no_sense_are_named() {
+async fn invalid_settings_are_refused_by_name() {
     type Change = fn(ListenerBuilder) -> ListenerBuilder;
     let changes: [(Change, &str); 4] = [
         (|b| b.queue_capacity(0), "queue_capacity is 0"),
@@ -251,7 +251,7 @@ async fn settings_that_make_no_sense_are_named() {
 }
 
 #[tokio::test]
-async fn the_first_error_is_returned_and_not_tried_again() {
+async fn the_error_of_the_first_connect_is_returned_and_not_tried_again() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = closed.local_addr().unwrap().port();
     drop(closed);
@@ -260,7 +260,7 @@ async fn the_first_error_is_returned_and_not_tried_again() {
 }
 
 #[tokio::test]
-async fn a_server_that_says_nothing_costs_the_connect_timeout_and_no_more() {
+async fn a_silent_server_costs_the_connect_timeout_and_no_more() {
     let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = mute.local_addr().unwrap().port();
     let url = format!("host=127.0.0.1 port={port} user=x connect_timeout=0.2");

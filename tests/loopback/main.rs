@@ -1,5 +1,6 @@
-//! The whole client against the crate's own backend on a local socket: no PostgreSQL needed.
+//! Tests of the whole client against the backend of `pgbell::testing` on a local socket: no PostgreSQL needed.
 
+mod closing;
 mod connection;
 mod dropped;
 mod interface;
@@ -12,10 +13,9 @@ mod pooler;
 mod regression;
 mod runtimes;
 mod servers;
-mod shell;
-mod silence;
-mod steps;
-mod strays;
+mod silent_servers;
+mod stray_errors;
 mod support;
+mod task;
 mod timers;
 mod user_code;

@@ -24,7 +24,7 @@ async fn many_tasks_share_one_connection() {
         for n in soon(listening.recv_batch()).await.unwrap() {
             let (task, number) = n.payload().split_once(' ').unwrap();
             let task: usize = task.parse().unwrap();
-            // A task waits for each of its own: they keep their order.
+            // A task waits for each of its own notifications: they keep their order.
             assert_eq!(number, next[task].to_string());
             next[task] += 1;
         }
@@ -66,7 +66,7 @@ async fn one_refused_pair_refuses_all_of_them_before_anything_is_sent() {
 }
 
 #[tokio::test]
-async fn close_answers_what_was_accepted_and_ends_the_session() {
+async fn close_completes_the_accepted_calls_and_ends_the_session() {
     let server = server().await;
     let notifier = Notifier::connect(server.url()).await.unwrap();
     let other = notifier.clone();
@@ -90,9 +90,9 @@ async fn close_answers_what_was_accepted_and_ends_the_session() {
     .await;
 }
 
-/// The server's reason, and not that a write failed after it.
+/// The error is the server's reason, not the write that failed after it.
 #[tokio::test]
-async fn a_lost_connection_is_told_to_everyone_with_the_reason_of_the_server() {
+async fn a_lost_connection_fails_every_call_with_the_reason_of_the_server() {
     for _ in 0..20 {
         let server = server().await;
         let notifier = Notifier::connect(server.url()).await.unwrap();

@@ -1,4 +1,4 @@
-//! A consumer that panics: what it shares with others lives on, what was its own ends.
+//! A consumer that panics: what it shares with other tasks continues, and what it owns ends.
 
 use std::sync::Arc;
 
@@ -16,9 +16,9 @@ async fn send(server: &Server, payloads: impl IntoIterator<Item = i32>) {
     sending.close().await;
 }
 
-/// The batch was delivered, what came after it is there.
+/// The batch counts as delivered; later notifications are received.
 #[tokio::test]
-async fn a_connection_in_a_mutex_survives_a_consumer_that_panics_with_a_batch_in_its_hand() {
+async fn a_connection_in_a_mutex_works_after_a_consumer_with_a_batch_panics() {
     let server = server().await;
     let mut connection = Connection::connect(server.url()).await.unwrap();
     connection.listen("a").await.unwrap();
@@ -48,7 +48,7 @@ async fn a_connection_in_a_mutex_survives_a_consumer_that_panics_with_a_batch_in
 }
 
 #[tokio::test]
-async fn a_listener_in_a_mutex_survives_a_consumer_that_panics_with_a_batch_in_its_hand() {
+async fn a_listener_in_a_mutex_works_after_a_consumer_with_a_batch_panics() {
     let server = server().await;
     let listener = Listener::builder(server.url()).channels(["a"]).connect().await.unwrap();
     let handle = listener.handle();
@@ -73,7 +73,7 @@ async fn a_listener_in_a_mutex_survives_a_consumer_that_panics_with_a_batch_in_i
     assert_eq!(listener.stats().sessions, 1);
 }
 
-/// Nobody is left who could receive: the session ends, and the other one does not notice.
+/// The listener has no consumer any more: its session ends, and the other session continues.
 #[tokio::test]
 async fn a_listener_that_a_panicking_consumer_owned_ends_its_own_session_alone() {
     let server = server().await;

@@ -9,7 +9,7 @@ use crate::support::{server, soon};
 
 const BUFFER_BYTES: u64 = 256 * 1024;
 
-/// Too long to be kept inline, of many lengths, and told apart by its number.
+/// Too long to be stored inline, of many lengths, and identified by its number.
 fn payload(number: u64) -> String {
     let length = 100 + usize::try_from(number * 7 % 900).unwrap();
     format!("{number:0>length$}")
@@ -32,9 +32,9 @@ fn threads_may_have<T: Clone + Send + Sync + 'static>(value: T) -> T {
     value
 }
 
-/// 10^5 notifications pass through 8 MiB of buffers: each is read into many times.
+/// 10^5 notifications pass through 8 MiB of buffers: each buffer is read into many times.
 #[tokio::test]
-async fn what_is_kept_stays_as_it_was_while_the_reader_goes_on() {
+async fn kept_notifications_do_not_change_while_reading_continues() {
     const COUNT: u64 = 100_000;
     const LIMIT: u64 = 4 * BUFFER_BYTES;
     let server = server().await;
@@ -61,7 +61,7 @@ async fn what_is_kept_stays_as_it_was_while_the_reader_goes_on() {
             }
             next += 1;
         }
-        // Some for ever, some for a while.
+        // Some are kept to the end, some for a while.
         shared.push((next, batch.share()));
         if shared.len() % 8 == 0 {
             shared.truncate(shared.len() - 7);
@@ -70,7 +70,7 @@ async fn what_is_kept_stays_as_it_was_while_the_reader_goes_on() {
     }
     soon(sending).await.unwrap();
     assert_eq!(most, LIMIT);
-    // What is kept outlives the listener and its task.
+    // Kept notifications stay valid after their listener and its task.
     let handle = listener.handle();
     soon(listener.close()).await;
     drop(server);
@@ -92,9 +92,9 @@ async fn what_is_kept_stays_as_it_was_while_the_reader_goes_on() {
     assert_eq!(handle.stats().pinned_bytes, 0);
 }
 
-/// As many views of it as there may be.
+/// With as many views of the buffer as possible.
 #[tokio::test]
-async fn a_buffer_counts_once_until_the_last_of_what_holds_it_is_gone() {
+async fn a_buffer_counts_once_until_the_last_pin_is_dropped() {
     let server = server().await;
     let mut listener = Listener::builder(server.url()).channels(["a"]).connect().await.unwrap();
     let notifier = Notifier::connect(server.url()).await.unwrap();

@@ -1,4 +1,4 @@
-//! Servers behind a proxy, or that look so: whether notifications come through is proven.
+//! Servers behind a proxy, or that look like it: the client requires a delivery proof.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -15,7 +15,7 @@ async fn server(proxy: Proxy) -> Server {
     Server::start(BackendConfig::new().proxy(proxy)).await.unwrap()
 }
 
-/// The channels and payloads of so many notifications, without a loss, numbered from 0.
+/// The channels and payloads of this many notifications, without a loss, numbered from 0.
 async fn receive(connection: &mut Connection, count: u64) -> Vec<(String, String)> {
     let mut found = Vec::new();
     while (found.len() as u64) < count {
@@ -29,7 +29,7 @@ async fn receive(connection: &mut Connection, count: u64) -> Vec<(String, String
     found
 }
 
-/// Polls a future so often, each time when it was woken. Then it is dropped. Says whether it was ready.
+/// Polls a future this many times, each time when it was woken, and drops it. Returns whether it was ready.
 async fn poll_times<T>(future: impl Future<Output = T>, mut times: u32) -> bool {
     let mut future = pin!(future);
     soon(poll_fn(|cx| {
@@ -46,7 +46,7 @@ async fn poll_times<T>(future: impl Future<Output = T>, mut times: u32) -> bool 
 }
 
 #[tokio::test]
-async fn a_listen_that_is_dropped_while_it_proves_delivery_shows_nothing_of_the_proof() {
+async fn a_listen_that_is_dropped_during_its_delivery_proof_delivers_nothing_of_the_proof() {
     let server = server(Proxy::InventedKey).await;
     let mut other = Connection::connect(server.url()).await.unwrap();
     let mut was_ready = false;
@@ -67,9 +67,10 @@ async fn a_listen_that_is_dropped_while_it_proves_delivery_shows_nothing_of_the_
     assert!(times > 5, "{times}");
 }
 
-/// More than a connection keeps, 8 MiB, arrives while delivery is proven: the rest is counted and told in its place.
+/// More than the backlog of a connection holds, 8 MiB, arrives during the delivery proof: the rest is counted and reported at
+/// its position.
 #[tokio::test]
-async fn what_does_not_fit_while_delivery_is_proven_is_told_as_lagged() {
+async fn notifications_that_do_not_fit_during_a_delivery_proof_are_reported_as_lagged() {
     let server = server(Proxy::InventedKey).await;
     let mut connection = Connection::connect(server.url()).await.unwrap();
     connection.simple_query("LISTEN a").await.unwrap();
@@ -82,7 +83,7 @@ async fn what_does_not_fit_while_delivery_is_proven_is_told_as_lagged() {
     expect_surplus(&mut connection, &sent).await;
 }
 
-/// What a server says to a client that a proxy gave the process id 7.
+/// The facts that a server sends to a client to which a proxy gave the process id 7.
 fn facts_of_another_process() -> Vec<u8> {
     let mut facts = Script::FACTS.to_vec();
     let at = facts.windows(5).position(|bytes| bytes == b"\0\0\0\x017").unwrap();
@@ -90,9 +91,9 @@ fn facts_of_another_process() -> Vec<u8> {
     facts
 }
 
-/// Until 18.1 a server may say at any moment that it dropped a notification.
+/// A server before 18.2 may report at any moment that it dropped a notification.
 #[tokio::test]
-async fn a_loss_that_the_server_reports_while_delivery_is_proven_is_told() {
+async fn a_loss_that_the_server_reports_during_a_delivery_proof_is_reported() {
     let (server, url) = listener().await;
     let serve = async {
         let mut socket = let_in(&server).await;
@@ -102,7 +103,7 @@ async fn a_loss_that_the_server_reports_while_delivery_is_proven_is_told() {
         let channel = listen[8..listen.len() - 2].to_vec();
         socket.write_all(Script::ACK).await.unwrap();
         let mut second = let_in(&server).await;
-        // The end of NOTIFY with bound parameters.
+        // The last messages of a NOTIFY with bound parameters.
         read_up_to(&mut second, b'S').await;
         let dropped = b"SERROR\0VERROR\0C53200\0Mout of memory\0\0";
         socket.write_all(&message(b'E', dropped)).await.unwrap();
@@ -130,7 +131,7 @@ async fn a_loss_that_the_server_reports_while_delivery_is_proven_is_told() {
     soon(async { tokio::join!(client, serve) }).await;
 }
 
-/// What a user gets of so many notifications that `other` sends, and how many heartbeats there were meanwhile.
+/// Checks that a user receives every notification of `other`, and how many heartbeats were sent meanwhile.
 async fn listen_for_a_while(listener: &mut Listener, other: &mut Connection) {
     let mut next = 0_u64;
     let proofs = listener.stats().heartbeats;
@@ -146,10 +147,10 @@ async fn listen_for_a_while(listener: &mut Listener, other: &mut Connection) {
     assert_eq!((stats.received, stats.gaps, stats.sessions), (next, 0, 1));
 }
 
-/// Proxies that invent the process id, or leave it out, or listen in place of their clients. Each is proven once, and no
+/// Proxies that invent the process id, or leave it out, or listen in place of their clients. Each one is proven once, and no
 /// heartbeat fails.
 #[tokio::test]
-async fn a_proxy_that_delivers_is_listened_through_without_a_loop_of_proofs() {
+async fn a_proxy_that_delivers_is_accepted_after_one_delivery_proof() {
     let proofs = [DeliveryProof::Auto, DeliveryProof::Heartbeat, DeliveryProof::Skip];
     for proxy in [Proxy::None, Proxy::InventedKey, Proxy::NoKey, Proxy::SharedListen] {
         for proof in proofs {
@@ -194,9 +195,9 @@ async fn a_handover_through_a_proxy_that_listens_for_its_clients_loses_nothing()
     assert_eq!(listener.stats().gaps, 0);
 }
 
-/// A server that takes one client: a second session is refused.
+/// A server that accepts one client: a second session is refused.
 #[tokio::test]
-async fn a_server_of_one_session_is_refused_by_default_and_listened_to_where_the_user_says_so() {
+async fn a_server_with_one_session_is_refused_by_default_and_accepted_if_the_user_allows_it() {
     let config = BackendConfig::new().proxy(Proxy::NoKey).sessions_max(1);
     let server = Server::start(config).await.unwrap();
     let config: Config = server.url().parse().unwrap();
@@ -227,10 +228,9 @@ async fn a_server_of_one_session_is_refused_by_default_and_listened_to_where_the
     }
 }
 
-/// The process ids agree, and the server says that the session listens.
+/// The process ids agree, and the server reports that the session listens.
 #[tokio::test]
-async fn a_server_that_shares_one_session_among_its_clients_is_refused_since_nothing_would_arrive()
-{
+async fn a_server_that_shares_one_session_among_its_clients_is_refused() {
     let server = server(Proxy::OneSession).await;
     let config: Config = server.url().parse().unwrap();
     for proof in [DeliveryProof::Auto, DeliveryProof::Heartbeat] {

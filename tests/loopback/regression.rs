@@ -1,4 +1,4 @@
-//! Defects that were found once, each named for what a user saw.
+//! Defects that were found once, each named for its symptom.
 
 use std::future::Future;
 use std::pin::pin;
@@ -16,7 +16,7 @@ async fn a_queue_of_unlimited_bytes_can_be_asked_for() {
     soon(Listener::builder(server.url()).queue_bytes(usize::MAX).connect()).await.unwrap();
 }
 
-/// Its task must not spend all its time on them.
+/// The task of the listener must not spend all its time on commands.
 #[tokio::test]
 async fn notifications_arrive_while_many_tasks_ask_a_handle_without_pause() {
     let server = server().await;
@@ -37,9 +37,9 @@ async fn notifications_arrive_while_many_tasks_ask_a_handle_without_pause() {
     }
 }
 
-/// The answer waits in the socket: it was in time, we were not.
+/// The answer waits in the socket: it arrived in time, and our own task was late.
 #[tokio::test]
-async fn an_answer_that_nobody_fetched_for_long_is_no_timeout() {
+async fn an_answer_that_waited_in_the_socket_is_no_timeout() {
     let (server, url) = listener().await;
     let (connection, mut socket) = tokio::join!(Connection::connect(&url), let_listen(&server));
     let mut connection = connection.unwrap();
@@ -60,7 +60,7 @@ async fn an_answer_that_nobody_fetched_for_long_is_no_timeout() {
 
 /// As after a laptop's sleep: the deadline and the answer are found at the same time.
 #[tokio::test]
-async fn a_listener_that_slept_over_an_answer_lives_on() {
+async fn a_listener_that_was_suspended_past_a_deadline_continues() {
     let (server, url) = listener().await;
     let (listener, mut socket) = tokio::join!(Listener::connect(&url), let_listen(&server));
     let listener = listener.unwrap();
@@ -75,9 +75,9 @@ async fn a_listener_that_slept_over_an_answer_lives_on() {
     soon(listening).await.unwrap().unwrap();
 }
 
-/// The server takes the notification, and never says a word again.
+/// The server receives the notification, and never answers.
 #[tokio::test]
-async fn a_notifier_whose_server_fell_silent_can_be_closed() {
+async fn a_notifier_with_a_silent_server_can_be_closed() {
     let (server, url) = listener().await;
     let (notifier, _socket) = tokio::join!(Notifier::connect(&url), let_listen(&server));
     let notifier = notifier.unwrap();
@@ -92,7 +92,7 @@ async fn a_notifier_whose_server_fell_silent_can_be_closed() {
     assert_eq!(error.kind(), ErrorKind::InDoubt, "{error}");
 }
 
-/// A queue that never runs empty: the other futures of the same task, a time limit for one, get their turn.
+/// A queue that never becomes empty: the other futures of the same task, such as a timeout, must be polled too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_time_limit_holds_around_a_consumer_that_never_catches_up() {
     let (server, url) = listener().await;
@@ -104,7 +104,7 @@ async fn a_time_limit_holds_around_a_consumer_that_never_catches_up() {
     let begin = Instant::now();
     let receiving = tokio::spawn(async move {
         let receive = async {
-            // Ends by itself, so that the test does.
+            // The loop ends by itself, so that the test ends.
             while begin.elapsed() < Duration::from_secs(5) {
                 let _ = listener.recv().await;
                 let busy = Instant::now();
@@ -115,6 +115,6 @@ async fn a_time_limit_holds_around_a_consumer_that_never_catches_up() {
         };
         tokio::time::timeout(Duration::from_millis(50), receive).await
     });
-    assert!(soon(receiving).await.unwrap().is_err(), "the consumer never let go");
+    assert!(soon(receiving).await.unwrap().is_err(), "the timeout never fired");
     soon(flooding).await.unwrap();
 }

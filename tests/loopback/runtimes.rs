@@ -1,4 +1,4 @@
-//! A runtime that ends while a command is on its way: the server may have carried it out.
+//! A runtime that ends while a command is unanswered: the server may have executed it.
 
 use std::future::Future;
 use std::pin::pin;
@@ -18,7 +18,7 @@ fn runtime() -> Runtime {
     Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
 }
 
-/// The server and the calls have a runtime of their own; the client's task lives in the other one, which ends.
+/// The server and the calls have one runtime; the client's task has another one, which ends.
 struct Scene {
     own: Runtime,
     other: Runtime,
@@ -142,7 +142,7 @@ fn a_query_is_in_doubt_when_the_runtime_of_the_listener_ends_before_the_answer()
     let listening = listener.handle();
     let query = own.spawn(async move { handle.simple_query("DELETE FROM t").await });
     own.block_on(soon(socket.read_u8())).unwrap();
-    // Behind the query: it waits, and may be asked for again in any case.
+    // A command behind the query has not been sent, and may be repeated.
     let listening = own.spawn(async move { listening.listen("a").await });
     other.shutdown_background();
     let error = own.block_on(soon(query)).unwrap().unwrap_err();
@@ -153,7 +153,7 @@ fn a_query_is_in_doubt_when_the_runtime_of_the_listener_ends_before_the_answer()
     assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
 }
 
-/// The kind of the cause is the one of a clean end. A stream must not end without an error.
+/// The kind of the cause is the one of a clean end. A stream must still end with an error.
 #[test]
 fn a_stream_ends_with_an_error_when_the_runtime_of_its_listener_ends() {
     let scene = Scene::new();
@@ -166,14 +166,14 @@ fn a_stream_ends_with_an_error_when_the_runtime_of_its_listener_ends() {
     let Some(Err(error)) = item else { panic!("{item:?}") };
     assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
     assert!(format!("{error:#}").contains("the runtime of the listener has ended"), "{error}");
-    // Once.
+    // The error is returned once.
     for _ in 0..2 {
         let item = own.block_on(next(&mut listener));
         assert!(item.is_none(), "{item:?}");
     }
 }
 
-/// The end was asked for behind what was committed before. That did not come to be.
+/// The runtime ends before the drain has delivered everything.
 #[test]
 fn a_runtime_that_ends_during_a_drain_is_the_cause_of_the_end() {
     let scene = Scene::new();

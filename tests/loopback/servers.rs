@@ -1,4 +1,4 @@
-//! Several servers in one configuration: which is used, and what is said when none is.
+//! Several servers in one configuration: which one is used, and the error when none can be used.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -11,13 +11,13 @@ use tokio::task::JoinHandle;
 
 use crate::support::{server, soon};
 
-/// A port at which nobody listens.
+/// Returns a port on which no server listens.
 async fn closed_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
 }
 
-/// A server that takes connections and never says a word.
-async fn mute() -> (TcpListener, u16) {
+/// A server that accepts connections and never sends a byte.
+async fn silent() -> (TcpListener, u16) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     (listener, port)
@@ -35,7 +35,7 @@ async fn play(script: Script) -> (SocketAddr, Played) {
     script.serve(Delivery::Whole).await.unwrap()
 }
 
-/// What a server says of itself when it is a standby.
+/// The facts of a server that is a standby.
 fn standby_facts() -> Vec<u8> {
     let mut facts = Script::FACTS.to_vec();
     let at = facts.windows(5).position(|five| five == b"\0\0\0\x01f").unwrap();
@@ -48,7 +48,7 @@ fn standby() -> Script {
 }
 
 #[tokio::test]
-async fn a_port_at_which_nobody_listens_leads_to_the_next_server() {
+async fn a_port_on_which_no_server_listens_leads_to_the_next_server() {
     let server = server().await;
     let ports = [closed_port().await, server.port()];
     let mut connection = soon(Connection::connect(conninfo(&ports, ""))).await.unwrap();
@@ -61,11 +61,11 @@ async fn a_port_at_which_nobody_listens_leads_to_the_next_server() {
     soon(listener.recv()).await.unwrap();
 }
 
-/// T21: one that accepts and never speaks takes its share of the time, no more.
+/// T21: a server that accepts and never answers takes only its share of the time.
 #[tokio::test]
-async fn a_mute_server_leaves_time_for_the_next() {
+async fn a_silent_server_leaves_time_for_the_next() {
     let server = server().await;
-    let (_listener, port) = mute().await;
+    let (_listener, port) = silent().await;
     let begin = Instant::now();
     let config = conninfo(&[port, server.port()], "connect_timeout=4");
     soon(Connection::connect(config)).await.unwrap();
@@ -76,7 +76,7 @@ async fn a_mute_server_leaves_time_for_the_next() {
 #[tokio::test]
 async fn when_no_server_can_be_used_each_is_named_with_its_reason() {
     let closed = closed_port().await;
-    let (_listener, silent) = mute().await;
+    let (_listener, silent) = silent().await;
     let config = conninfo(&[closed, silent], "connect_timeout=2");
     let error = soon(Connection::connect(config)).await.unwrap_err();
     let text = format!("{error:#}");
@@ -85,7 +85,7 @@ async fn when_no_server_can_be_used_each_is_named_with_its_reason() {
     assert_eq!(error.kind(), ErrorKind::Timeout, "{text}");
 }
 
-/// As libpq: a password that is wrong is not tried at every server.
+/// As in libpq: a wrong password is not sent to the next server.
 #[tokio::test]
 async fn a_wrong_password_is_not_tried_at_the_next_server() {
     let config = || {
@@ -93,7 +93,7 @@ async fn a_wrong_password_is_not_tried_at_the_next_server() {
         config.user("postgres", "right")
     };
     let first = Server::start(config()).await.unwrap();
-    let (second, port) = mute().await;
+    let (second, port) = silent().await;
     let config = conninfo(&[first.port(), port], "password=wrong");
     let error = soon(Connection::connect(config)).await.unwrap_err();
     assert_eq!((error.kind(), error.sqlstate()), (ErrorKind::Auth, Some("28P01")), "{error}");
@@ -101,7 +101,7 @@ async fn a_wrong_password_is_not_tried_at_the_next_server() {
     assert!(asked.is_err(), "the second server was asked too");
 }
 
-/// 57P03: it starts up or recovers.
+/// 57P03: the server starts up or recovers.
 #[tokio::test]
 async fn a_server_that_is_not_ready_yet_leads_to_the_next() {
     let server = server().await;
@@ -112,7 +112,7 @@ async fn a_server_that_is_not_ready_yet_leads_to_the_next() {
     soon(played).await.unwrap().unwrap();
 }
 
-/// LISTEN needs the primary, so of several servers that is the one.
+/// LISTEN needs the primary, so the listener chooses it.
 #[tokio::test]
 async fn of_several_servers_the_primary_is_chosen() {
     let primary = server().await;
@@ -129,7 +129,7 @@ async fn of_several_servers_the_primary_is_chosen() {
 }
 
 #[tokio::test]
-async fn a_listener_refuses_a_standby_by_its_name_and_says_what_helps() {
+async fn a_listener_refuses_a_standby_with_its_address_and_a_hint() {
     let (address, _played) = play(standby()).await;
     let config = conninfo(&[address.port()], "");
     let error = soon(Listener::connect(config)).await.unwrap_err();
@@ -138,7 +138,7 @@ async fn a_listener_refuses_a_standby_by_its_name_and_says_what_helps() {
 }
 
 #[tokio::test]
-async fn a_connection_to_a_standby_is_made_when_nothing_else_is_asked_for() {
+async fn a_connection_to_a_standby_is_accepted_by_default() {
     for (attrs, expected) in [
         ("any", Ok(())),
         ("standby", Ok(())),
@@ -155,7 +155,7 @@ async fn a_connection_to_a_standby_is_made_when_nothing_else_is_asked_for() {
 }
 
 #[tokio::test]
-async fn a_standby_that_is_preferred_and_not_there_is_done_without() {
+async fn a_preferred_standby_may_be_missing() {
     let server = server().await;
     let ports = [closed_port().await, server.port()];
     let config = conninfo(&ports, "target_session_attrs=prefer-standby");
@@ -183,7 +183,7 @@ async fn in_random_order_every_server_is_used() {
     panic!("only {used:?}");
 }
 
-/// Whoever gives no key is no PostgreSQL: whether notifications come through is tried, and not believed.
+/// A server that sends no key is not PostgreSQL itself: the client requires a delivery proof.
 #[tokio::test]
 async fn a_server_that_gives_no_key_must_prove_that_it_delivers() {
     const UNLISTENED: &[u8] = b"C\0\0\0\x0dUNLISTEN\0Z\0\0\0\x05I";
@@ -193,11 +193,11 @@ async fn a_server_that_gives_no_key_must_prove_that_it_delivers() {
     for listens_at_once in [true, false] {
         let script = match listens_at_once {
             true => listening.clone(),
-            // It leaves the private channel, and goes on.
+            // The client leaves the private channel, and continues.
             false => listening.clone().expect_message(b'Q').send(UNLISTENED),
         };
         let script = script.wait_for_eof();
-        // It takes one connection: there is nobody to notify the other.
+        // The server takes one connection: no second one can send the notification.
         let (address, played) = play(script).await;
         let config = conninfo(&[address.port()], "connect_timeout=2");
         let error = if listens_at_once {
@@ -211,7 +211,7 @@ async fn a_server_that_gives_no_key_must_prove_that_it_delivers() {
     }
 }
 
-/// How many times a text holds another one.
+/// The number of times that the text of an error contains `text`.
 fn count(error: &pgbell::Error, text: &str) -> usize {
     format!("{error:#}").matches(text).count()
 }
@@ -241,7 +241,7 @@ async fn a_refusal_at_the_login_names_the_server_once() {
 }
 
 #[tokio::test]
-async fn a_port_at_which_nobody_listens_is_named_once_with_its_cause_and_the_hint() {
+async fn a_port_on_which_no_server_listens_is_named_once_with_its_cause_and_the_hint() {
     let ports = [closed_port().await, closed_port().await];
     let error = soon(Connection::connect(conninfo(&ports, ""))).await.unwrap_err();
     for port in ports {

@@ -8,16 +8,16 @@ use pgbell::{Connection, Error, Event, Listener, Loss};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Longest that anything here may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Longest time for one step of a test.
+const STEP_TIMEOUT: Duration = Duration::from_secs(20);
 
 pub(crate) async fn server() -> Server {
     Server::start(BackendConfig::new()).await.unwrap()
 }
 
-/// Fails instead of hanging.
+/// Awaits a future and panics on a timeout.
 pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future).await.expect("it took too long")
+    tokio::time::timeout(STEP_TIMEOUT, future).await.expect("it took too long")
 }
 
 /// The next item of the listener as a stream.
@@ -25,11 +25,11 @@ pub(crate) async fn next(listener: &mut Listener) -> Option<Result<Event, Error>
     soon(poll_fn(|cx| Pin::new(&mut *listener).poll_next(cx))).await
 }
 
-/// What a server says to let a client in.
+/// The messages with which a server logs a client in.
 const PRELUDE: &[u8] = b"R\0\0\0\x08\0\0\0\0S\0\0\0\x19client_encoding\0UTF8\0\
     K\0\0\0\x0c\0\0\0\x07\0\0\0\x01Z\0\0\0\x05I";
 
-/// Reads a length word and the bytes that it counts: a startup packet, or a message after its type byte.
+/// Reads a length word and the bytes that it includes: a startup packet, or a message after its type byte.
 async fn read_body(socket: &mut TcpStream) -> Vec<u8> {
     let length = socket.read_u32().await.unwrap();
     let mut body = vec![0; usize::try_from(length).unwrap() - 4];
@@ -60,10 +60,10 @@ pub(crate) fn message(tag: u8, body: &[u8]) -> Vec<u8> {
     [&[tag][..], &length, body].concat()
 }
 
-/// Lets one client in after its startup packet.
+/// Logs one client in after its startup packet.
 pub(crate) async fn let_in(listener: &TcpListener) -> TcpStream {
     let (mut socket, _) = listener.accept().await.unwrap();
-    // A write is a segment of its own.
+    // Each write is sent as a segment of its own.
     socket.set_nodelay(true).unwrap();
     read_body(&mut socket).await;
     socket.write_all(PRELUDE).await.unwrap();
@@ -77,7 +77,7 @@ pub(crate) async fn refuse(listener: &TcpListener, error: &[u8]) {
     socket.write_all(error).await.unwrap();
 }
 
-/// Lets a client in that listens, and answers what it asks first.
+/// Logs in a client that listens, and answers its first queries.
 pub(crate) async fn let_listen(listener: &TcpListener) -> TcpStream {
     let mut socket = let_in(listener).await;
     read_message(&mut socket, b'Q').await;
@@ -85,20 +85,20 @@ pub(crate) async fn let_listen(listener: &TcpListener) -> TcpStream {
     socket
 }
 
-/// A server of which a test says every byte, and how to connect to it.
+/// A server whose every byte a test decides, and the connection string for it.
 pub(crate) async fn listener() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     (listener, format!("host=127.0.0.1 port={port} user=x sslmode=disable"))
 }
 
-/// Long texts that begin with the numbers from 0: more than a connection keeps, 8 MiB.
+/// Long texts that begin with the numbers from 0: more than the backlog of a connection holds, 8 MiB.
 pub(crate) fn surplus() -> Vec<String> {
     let payload = "x".repeat(7_990);
     (0..1_200).map(|n| format!("{n:07}{payload}")).collect()
 }
 
-/// Receives the texts of [`surplus`]. Those that a connection has not kept are reported as lost, in their place.
+/// Receives the texts of [`surplus`]. Those that the backlog could not hold are reported as lost, at their position.
 pub(crate) async fn expect_surplus(connection: &mut Connection, sent: &[String]) {
     let (mut next, mut lagged) = (0, 0);
     while next < sent.len() as u64 {

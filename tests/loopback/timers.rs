@@ -1,4 +1,4 @@
-//! Runtimes that lack something: the call that connects panics with tokio's words, and no task of ours does later.
+//! Runtimes without timers or sockets: the call that connects panics with tokio's message, and no task panics later.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -7,7 +7,7 @@ use tokio::runtime::Builder;
 
 use crate::support::server;
 
-/// Connects in each of the three ways. Returns what the panic of each says.
+/// Connects in each of the three ways. Returns the message of each panic.
 fn panics(builder: &mut Builder, url: &str) -> Vec<String> {
     let connect = |way: usize| {
         let runtime = builder.build().unwrap();
@@ -21,7 +21,7 @@ fn panics(builder: &mut Builder, url: &str) -> Vec<String> {
             });
         }));
         let panic = connected.expect_err("it did not panic");
-        // The runtime is as it was: no task of ours was started.
+        // The runtime has no task of the client.
         assert_eq!(runtime.metrics().num_alive_tasks(), 0);
         panic
             .downcast_ref::<String>()
@@ -33,7 +33,7 @@ fn panics(builder: &mut Builder, url: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_runtime_without_timers_is_named_by_the_call_that_connects() {
+fn a_runtime_without_timers_is_a_panic_of_the_call_that_connects() {
     let full = Builder::new_current_thread().enable_all().build().unwrap();
     let server = full.block_on(server());
     for said in panics(Builder::new_current_thread().enable_io(), &server.url()) {
@@ -42,7 +42,7 @@ fn a_runtime_without_timers_is_named_by_the_call_that_connects() {
 }
 
 #[test]
-fn a_runtime_without_io_is_named_by_the_call_that_connects() {
+fn a_runtime_without_io_is_a_panic_of_the_call_that_connects() {
     let full = Builder::new_current_thread().enable_all().build().unwrap();
     let server = full.block_on(server());
     for said in panics(Builder::new_current_thread().enable_time(), &server.url()) {

@@ -1,4 +1,4 @@
-//! Code of the user that runs in a listener's tasks: it panics, or keeps its thread.
+//! Code of the user that runs in a listener's tasks, and panics or blocks its thread.
 
 use std::convert::Infallible;
 use std::error::Error as _;
@@ -53,16 +53,16 @@ async fn until(mut is_so: impl FnMut() -> bool) {
     .await;
 }
 
-/// The ways in which a provider panics.
+/// The ways in which a provider can panic.
 #[derive(Clone, Copy, Debug)]
 enum Panic {
-    /// Before there is a future, with a text that was formatted.
+    /// Before it returns a future, with a formatted text.
     InTheCall,
     /// In the future, with a literal.
     InTheFuture,
-    /// With something that is no text.
+    /// With a value that is not a text.
     WithoutWords,
-    /// With a text that is far too long.
+    /// With a text that is too long.
     WithManyWords,
 }
 
@@ -101,7 +101,7 @@ async fn a_password_provider_that_panics_on_a_reconnect_is_a_failed_attempt_with
     let server = server().await;
     for how in Panic::ALL {
         let config = how.config(&server, |call| call == 2);
-        // Not only where refusals are tried again, as they are by default with a provider.
+        // Also if refused logins end the listener, which is not the default with a provider.
         let connect = builder(config).retry_refusals(false).connect();
         let mut listener = soon(connect).await.unwrap();
         server.terminate(listener.process_id().unwrap());
@@ -120,13 +120,13 @@ async fn a_password_provider_that_panics_on_a_reconnect_is_a_failed_attempt_with
 }
 
 #[tokio::test]
-async fn a_password_provider_that_panics_at_first_is_the_error_of_connect() {
+async fn the_panic_of_a_password_provider_is_the_error_of_the_first_connect() {
     let server = server().await;
     for how in Panic::ALL {
         let config = how.config(&server, |_| true);
         let error = soon(builder(config.clone()).connect()).await.map(drop).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Other, "{how:?}: {error}");
-        // These have no task: the panic is the caller's.
+        // These have no task: the panic is in the caller's task.
         let connecting = tokio::spawn(Connection::connect(config.clone()));
         assert!(soon(connecting).await.unwrap_err().is_panic(), "{how:?}");
         let connecting = tokio::spawn(Notifier::connect(config));
@@ -134,7 +134,7 @@ async fn a_password_provider_that_panics_at_first_is_the_error_of_connect() {
     }
 }
 
-/// A thread that is kept until the end of the test.
+/// Blocks a thread until the end of the test.
 #[derive(Clone, Default)]
 struct Gate(Arc<(Mutex<(u64, bool)>, Condvar)>);
 
@@ -151,7 +151,7 @@ impl Gate {
     }
 }
 
-/// Opens a gate in any case, so that a test that fails ends.
+/// Opens a gate when it is dropped, so that a failing test ends.
 struct Opens(Gate);
 
 impl Drop for Opens {
@@ -162,7 +162,7 @@ impl Drop for Opens {
     }
 }
 
-/// A provider that keeps its thread from its second call on.
+/// A provider that blocks its thread from its second call on.
 fn blocked(server: &Server, gate: &Gate) -> Config {
     let gate = gate.clone();
     asked(server, move |call| {
@@ -178,12 +178,12 @@ fn blocked(server: &Server, gate: &Gate) -> Config {
 
 /// On a runtime of one thread too.
 #[tokio::test]
-async fn a_password_provider_that_keeps_its_thread_delays_neither_delivery_nor_close() {
+async fn a_password_provider_that_blocks_its_thread_delays_neither_delivery_nor_close() {
     let server = server().await;
     let gate = Gate::default();
     let opens = Opens(gate.clone());
     let mut listener = soon(builder(blocked(&server, &gate)).connect()).await.unwrap();
-    // For a session that is to take the place of one that is well.
+    // For the new session of a handover.
     soon(listener.handle().rotate()).await.unwrap();
     until(|| gate.came() == 1).await;
     for payload in ["1", "2", "3"] {
@@ -196,7 +196,7 @@ async fn a_password_provider_that_keeps_its_thread_delays_neither_delivery_nor_c
 }
 
 #[tokio::test]
-async fn a_listener_that_comes_back_is_closed_while_its_provider_keeps_a_thread() {
+async fn a_listener_that_reconnects_is_closed_while_its_provider_blocks_a_thread() {
     let server = server().await;
     let gate = Gate::default();
     let opens = Opens(gate.clone());
@@ -208,9 +208,9 @@ async fn a_listener_that_comes_back_is_closed_while_its_provider_keeps_a_thread(
     drop(opens);
 }
 
-/// Each would keep a thread more.
+/// Each attempt would block another thread.
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
-async fn attempts_of_a_provider_that_keeps_its_thread_do_not_pile_up() {
+async fn attempts_of_a_provider_that_blocks_its_thread_do_not_accumulate() {
     let server = server().await;
     let gate = Gate::default();
     let opens = Opens(gate.clone());
@@ -227,7 +227,7 @@ async fn attempts_of_a_provider_that_keeps_its_thread_do_not_pile_up() {
     soon(listener.close()).await;
 }
 
-/// An attempt ends with its listener, and what it holds is gone.
+/// An attempt ends with its listener, and its socket is closed.
 #[tokio::test]
 async fn an_attempt_that_waits_for_its_provider_ends_with_the_listener() {
     let server = server().await;
@@ -247,7 +247,7 @@ async fn an_attempt_that_waits_for_its_provider_ends_with_the_listener() {
     server.terminate(listener.process_id().unwrap());
     until(|| Arc::strong_count(&held) == 3).await;
     soon(listener.close()).await;
-    // The configuration went with the listener, and the attempt too.
+    // The configuration was dropped with the listener, and so was the attempt.
     until(|| Arc::strong_count(&held) == 1).await;
 }
 
@@ -259,13 +259,13 @@ impl Wake for Panics {
     }
 }
 
-/// Polls it once. Its waker panics when it is called.
+/// Polls a future once. Its waker panics when it is called.
 fn begin<T>(future: Pin<&mut impl Future<Output = T>>) {
     let waker = Waker::from(Arc::new(Panics));
     assert!(future.poll(&mut Context::from_waker(&waker)).is_pending());
 }
 
-/// Wakers are called by the task of the notifier.
+/// The task of the notifier calls the wakers.
 #[tokio::test]
 async fn a_waker_that_panics_at_the_answer_of_its_call_does_not_end_the_notifier() {
     let server = server().await;
@@ -278,9 +278,9 @@ async fn a_waker_that_panics_at_the_answer_of_its_call_does_not_end_the_notifier
     assert_eq!(server.count("a").committed, 2);
 }
 
-/// Also the waker of a call that waits for room is called by that task.
+/// That task also calls the waker of a call that waits for room.
 #[tokio::test]
-async fn a_notifier_whose_task_panics_says_so_and_not_that_it_was_closed() {
+async fn a_notifier_whose_task_panics_returns_the_panic_and_not_that_it_was_closed() {
     let server = server().await;
     let builder = Notifier::builder(server.url()).queue_bytes(1);
     let notifier = builder.connect().await.unwrap();
@@ -298,9 +298,9 @@ async fn a_notifier_whose_task_panics_says_so_and_not_that_it_was_closed() {
     soon(notifier.clone().close()).await;
 }
 
-/// Wakers are called by the task of the listener.
+/// The task of the listener calls the wakers.
 #[tokio::test]
-async fn a_listener_whose_task_panics_says_so_and_not_that_it_was_closed() {
+async fn a_listener_whose_task_panics_returns_the_panic_and_not_that_it_was_closed() {
     let server = server().await;
     let mut listener = Listener::builder(server.url()).channels(["a"]).connect().await.unwrap();
     let handle = listener.handle();
@@ -317,7 +317,7 @@ async fn a_listener_whose_task_panics_says_so_and_not_that_it_was_closed() {
     };
     assert_eq!(error.kind(), ErrorKind::Other, "{error}");
     assert!(format!("{error:#}").contains("panicked: a waker that panics"), "{error}");
-    // From then on, as after every end: with the cause.
+    // Later calls return the cause, as after every end.
     let error = soon(listener.recv()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
     assert!(error.source().is_some(), "{error}");
@@ -326,13 +326,13 @@ async fn a_listener_whose_task_panics_says_so_and_not_that_it_was_closed() {
     soon(listener.close()).await;
 }
 
-/// What a closure has captured is dropped where its last owner is.
+/// A captured value is dropped with the last owner of its closure.
 #[tokio::test]
 async fn a_captured_value_whose_drop_panics_does_not_disturb_the_end() {
     struct Captured;
     impl Drop for Captured {
         fn drop(&mut self) {
-            // At the end of the test too, if that has failed.
+            // Also at the end of a test that has failed.
             assert!(std::thread::panicking(), "a drop that panics");
         }
     }
@@ -350,9 +350,9 @@ async fn a_captured_value_whose_drop_panics_does_not_disturb_the_end() {
     assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
 }
 
-/// Before it has returned a future.
+/// Before it returns a future.
 #[tokio::test]
-async fn a_hook_that_panics_in_its_call_has_failed_and_runs_again() {
+async fn a_hook_that_panics_in_its_call_runs_again() {
     let server = server().await;
     let runs = AtomicU64::new(0);
     let hook = move |connection: Connection, _| {
@@ -376,7 +376,7 @@ async fn a_hook_that_panics_in_its_call_has_failed_and_runs_again() {
     assert!(format!("{error:#}").contains("panicked"), "{error}");
 }
 
-/// A hook that uses a notifier which was closed fails with the kind of a clean end.
+/// A hook that uses a closed notifier fails with the kind of a clean end.
 #[tokio::test]
 async fn a_stream_ends_with_the_error_of_a_hook_whatever_its_kind() {
     let server = server().await;
@@ -397,14 +397,14 @@ async fn a_stream_ends_with_the_error_of_a_hook_whatever_its_kind() {
     let Some(Err(error)) = item else { panic!("{item:?}") };
     assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
     assert!(format!("{error:#}").contains("the notifier"), "{error}");
-    // Once.
+    // The error is returned once.
     let item = next(&mut listener).await;
     assert!(item.is_none(), "{item:?}");
 }
 
-/// A close that was asked for, and a cause that another method has told already.
+/// A close by the user, and a cause that another method has returned already.
 #[tokio::test]
-async fn a_stream_ends_without_an_error_when_there_is_none_to_tell() {
+async fn a_stream_ends_without_an_error_if_there_is_none_to_return() {
     let server = server().await;
     let config: Config = server.url().parse().unwrap();
     let mut listener = soon(builder(config.clone()).connect()).await.unwrap();
@@ -419,7 +419,7 @@ async fn a_stream_ends_without_an_error_when_there_is_none_to_tell() {
     assert!(item.is_none(), "{item:?}");
 }
 
-/// The error of the hook was that of `connect`, as if the connection of the listener had failed.
+/// The error of the hook was returned by `connect`, as if the connection of the listener had failed.
 #[tokio::test]
 async fn a_hook_that_fails_in_connect_is_named_in_its_error() {
     let server = server().await;
@@ -438,7 +438,7 @@ async fn a_hook_that_fails_in_connect_is_named_in_its_error() {
 }
 
 #[tokio::test]
-async fn why_the_first_connect_is_tried_again_is_told_at_every_attempt() {
+async fn every_retry_of_the_first_connect_reports_its_cause() {
     let mut server = server().await;
     let config: Config = server.url().parse().unwrap();
     server.halt().await;

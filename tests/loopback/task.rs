@@ -1,4 +1,4 @@
-//! What the task of a listener does with actions, states and hooks that come in one turn.
+//! The task of a listener, when several actions, states and hooks come at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +22,7 @@ fn error_of(severity: &str, code: &str) -> Vec<u8> {
     message(b'E', fields.as_bytes())
 }
 
-/// Takes a client in and reads its `LISTEN "a"`. The answer is left to the test.
+/// Logs a client in and reads its `LISTEN "a"`. The test sends the answer.
 async fn let_ask(server: &TcpListener) -> TcpStream {
     let mut socket = let_listen(server).await;
     let mut message = [0; 5 + 11];
@@ -32,7 +32,7 @@ async fn let_ask(server: &TcpListener) -> TcpStream {
 }
 
 #[tokio::test]
-async fn a_hook_that_runs_a_second_time_at_once_holds_nothing_up() {
+async fn a_hook_that_runs_again_at_once_delays_nothing() {
     let (server, url) = listener().await;
     let gate = Arc::new(Semaphore::new(1));
     let hooks_gate = gate.clone();
@@ -57,7 +57,7 @@ async fn a_hook_that_runs_a_second_time_at_once_holds_nothing_up() {
             hooks.push(let_listen(&server).await);
         }
     });
-    // A server older than 18.2 says that it has dropped a notification, and again while the hook runs.
+    // A server before 18.2 reports that it has dropped a notification, and again while the hook runs.
     let dropped = [&error("ERROR")[..], b"Z\0\0\0\x05I"].concat();
     socket.write_all(&dropped).await.unwrap();
     while listener.stats().hooks < 2 {
@@ -77,8 +77,7 @@ async fn a_hook_that_runs_a_second_time_at_once_holds_nothing_up() {
 }
 
 #[tokio::test]
-async fn a_listener_whose_first_session_ends_in_the_read_that_makes_it_live_is_connected_and_comes_back()
- {
+async fn a_listener_whose_first_session_ends_in_the_read_that_makes_it_live_reconnects() {
     let (server, url) = listener().await;
     let delay = Duration::from_millis(1);
     let builder = Listener::builder(&url).channels(["a"]).backoff(delay, delay);
@@ -99,7 +98,7 @@ async fn a_listener_whose_first_session_ends_in_the_read_that_makes_it_live_is_c
 }
 
 #[tokio::test]
-async fn a_state_that_lasts_no_longer_than_one_read_is_seen_by_who_waits_for_it() {
+async fn a_state_that_lasts_no_longer_than_one_read_wakes_its_waiter() {
     let (server, url) = listener().await;
     let delay = Duration::from_millis(1);
     let builder = Listener::builder(&url).channels(["a"]).backoff(delay, delay);
@@ -125,7 +124,7 @@ async fn a_state_that_lasts_no_longer_than_one_read_is_seen_by_who_waits_for_it(
 }
 
 #[tokio::test]
-async fn the_process_id_is_that_of_the_session_that_goes_on_after_a_handover() {
+async fn the_process_id_after_a_handover_is_that_of_the_new_session() {
     let server = server().await;
     let listener = Listener::builder(server.url()).channels(["a"]).connect().await.unwrap();
     let before = listener.process_id();
@@ -140,7 +139,7 @@ async fn the_process_id_is_that_of_the_session_that_goes_on_after_a_handover() {
 }
 
 #[tokio::test]
-async fn a_hook_whose_server_takes_no_other_connection_runs_again_and_asks_no_other_server() {
+async fn a_hook_whose_server_refuses_its_connection_runs_again_and_connects_to_no_other_server() {
     let ((server, url), (other, _)) = (listener().await, listener().await);
     let (port, other_port) =
         (server.local_addr().unwrap().port(), other.local_addr().unwrap().port());
@@ -178,13 +177,13 @@ async fn a_hook_whose_server_takes_no_other_connection_runs_again_and_asks_no_ot
     let stats = listener.stats();
     assert_eq!((stats.hooks, stats.hook_failures), (3, 1));
     assert_eq!(listener.last_error().unwrap().sqlstate(), Some("53300"));
-    // Nobody has called there.
+    // The other server was not connected to.
     let called = tokio::time::timeout(Duration::from_millis(50), other.accept()).await;
     assert!(called.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_hook_outlives_the_close_of_its_listener() {
+async fn no_hook_runs_after_the_close_of_its_listener() {
     struct Gone(Arc<AtomicBool>);
     impl Drop for Gone {
         fn drop(&mut self) {
@@ -204,7 +203,7 @@ async fn no_hook_outlives_the_close_of_its_listener() {
                 }
                 let gone = Gone(gone);
                 runs.add_permits(1);
-                // It does not come to its next await soon.
+                // The hook does not reach its next await soon.
                 std::thread::sleep(Duration::from_millis(300));
                 let _held = (gone, connection);
                 std::future::pending().await
@@ -214,12 +213,12 @@ async fn no_hook_outlives_the_close_of_its_listener() {
     server.terminate(listener.process_id().unwrap());
     soon(runs.acquire()).await.unwrap().forget();
     soon(listener.close()).await;
-    assert!(gone.load(Ordering::SeqCst), "the hook has its connection still");
+    assert!(gone.load(Ordering::SeqCst), "the hook still has its connection");
 }
 
-/// A file of passwords may have the new one at the next attempt.
+/// A password file may contain the new password at the next attempt.
 #[tokio::test]
-async fn a_login_that_is_refused_once_is_tried_again_where_that_is_asked_for() {
+async fn a_refused_login_is_tried_again_if_the_user_allows_it() {
     for retries in [false, true] {
         let (server, url) = listener().await;
         let delay = Duration::from_millis(1);
@@ -249,7 +248,7 @@ async fn a_login_that_is_refused_once_is_tried_again_where_that_is_asked_for() {
 }
 
 #[tokio::test]
-async fn a_query_without_a_session_says_that_it_may_be_asked_again() {
+async fn the_error_of_a_query_without_a_session_allows_a_retry() {
     let (server, url) = listener().await;
     let serve = async {
         let mut socket = let_ask(&server).await;
@@ -265,7 +264,7 @@ async fn a_query_without_a_session_says_that_it_may_be_asked_again() {
 
 #[tokio::test]
 async fn a_timeout_of_connect_names_the_address_that_did_not_answer() {
-    // The kernel takes the connection, and nobody speaks.
+    // The kernel accepts the connection, and no server answers.
     let (server, url) = listener().await;
     let url = format!("{url} connect_timeout=1");
     let error = soon(Listener::connect(url.as_str())).await.map(drop).unwrap_err();

@@ -1,5 +1,5 @@
-//! A notifier whose server falls silent, is slow, stops reading or breaks off: every call has its answer in time, and
-//! the answer is right.
+//! A notifier whose server goes silent, is slow, stops reading or closes the connection: every call returns in time, with the
+//! correct result.
 
 use std::future::Future;
 use std::pin::pin;
@@ -14,16 +14,15 @@ use tokio::time::Instant;
 
 use crate::support::{let_listen, listener, soon};
 
-/// The answer timeout that the documentation names.
+/// The documented answer timeout.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What the server says to one notification.
+/// The server's answer to one notification.
 const ANSWER: &[u8] =
     b"1\0\0\0\x042\0\0\0\x04T\0\0\0\x1a\0\x01c\0\0\0\0\0\0\0\0\0\0\x19\xff\xff\xff\xff\xff\xff\0\0\
     D\0\0\0\x0a\0\x01\0\0\0\0C\0\0\0\x0dSELECT 1\0Z\0\0\0\x05I";
 
-/// A notifier, and its server's end. From here on the clock stands still, and jumps to the next deadline when there is
-/// nothing to do.
+/// A notifier, and its server's end. From here on the clock is paused, and jumps to the next deadline when no task can run.
 async fn pair() -> (Notifier, TcpStream) {
     let (server, url) = listener().await;
     let (notifier, socket) = tokio::join!(Notifier::connect(&url), let_listen(&server));
@@ -38,7 +37,7 @@ fn notify(notifier: &Notifier, payload_bytes: usize) -> Call {
     tokio::spawn(async move { notifier.notify("a", "x".repeat(payload_bytes)).await })
 }
 
-/// So many calls, begun.
+/// Begins this many calls.
 async fn calls(notifier: &Notifier, count: usize, payload_bytes: usize) -> Vec<Call> {
     let calls = (0..count).map(|_| notify(notifier, payload_bytes)).collect();
     for _ in 0..10 {
@@ -47,7 +46,7 @@ async fn calls(notifier: &Notifier, count: usize, payload_bytes: usize) -> Vec<C
     calls
 }
 
-/// How many ended with each kind.
+/// The number of calls that ended with each kind.
 async fn kinds(calls: Vec<Call>) -> Vec<(ErrorKind, usize)> {
     let mut found: Vec<(ErrorKind, usize)> = Vec::new();
     for call in calls {
@@ -60,12 +59,12 @@ async fn kinds(calls: Vec<Call>) -> Vec<(ErrorKind, usize)> {
     found
 }
 
-/// An hour of a clock that jumps is no time.
+/// An hour of the paused clock takes no real time.
 async fn soon_paused<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(3_600), future).await.expect("it took an hour")
 }
 
-/// Reads to the end of the connection. What the server says to notifications waits meanwhile.
+/// Reads to the end of the connection, and sends no answer meanwhile.
 async fn until_the_end(mut socket: TcpStream) -> usize {
     let (mut bytes, mut buffer) = (0, vec![0; 64 * 1024]);
     while let Ok(count @ 1..) = socket.read(&mut buffer).await {
@@ -87,7 +86,7 @@ async fn a_notify_that_is_never_answered_is_in_doubt_after_the_answer_timeout() 
     assert!(format!("{error:#}").contains("did not answer within 30s"), "{error}");
 }
 
-/// 256 are in flight, others wait in the queue, and the rest waits for room in it.
+/// 256 calls are in flight, others wait in the queue, and the rest waits for room in it.
 #[tokio::test]
 async fn a_full_queue_and_calls_that_wait_for_room_end_with_a_silent_connection() {
     let (notifier, _socket) = pair().await;
@@ -129,20 +128,20 @@ async fn calls_that_wait_for_room_are_refused_as_soon_as_the_notifier_is_closed(
 }
 
 #[tokio::test]
-async fn a_dropped_notifier_with_answers_due_leaves_a_silent_server() {
+async fn a_dropped_notifier_with_unanswered_commands_closes_its_connection_to_a_silent_server() {
     let (notifier, socket) = pair().await;
     let waiting = calls(&notifier, 2_000, 10).await;
     let begin = Instant::now();
-    // A dropped call does not take it back.
+    // Dropping a call does not undo its notification.
     waiting.iter().for_each(JoinHandle::abort);
     drop((waiting, notifier));
     soon_paused(until_the_end(socket)).await;
     assert!(begin.elapsed() <= TIMEOUT + Duration::from_secs(1), "{:?}", begin.elapsed());
 }
 
-/// A window that never opens: what was not written to its end cannot have been committed.
+/// The receive window never opens: a command that was not written completely cannot have been committed.
 #[tokio::test]
-async fn a_server_that_stops_reading_holds_no_call_and_leaves_no_doubt_about_half_a_command() {
+async fn calls_to_a_server_that_stops_reading_end_and_a_half_written_command_is_not_in_doubt() {
     let (notifier, _socket) = pair().await;
     let begin = Instant::now();
     let payload = "x".repeat(7_999);
@@ -154,20 +153,20 @@ async fn a_server_that_stops_reading_holds_no_call_and_leaves_no_doubt_about_hal
     let error = many.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
     assert!(format!("{error:#}").contains("did not answer within 30s"), "{error}");
-    // It waited for room until both times were over.
+    // It waited for room until both timeouts were over.
     let kind = behind.unwrap_err().kind();
     assert!(matches!(kind, ErrorKind::Closed | ErrorKind::Timeout), "{kind:?}");
 }
 
 #[tokio::test]
-async fn a_connection_that_is_reset_while_a_command_is_written_leaves_no_doubt_about_it() {
+async fn a_command_whose_write_is_reset_is_not_in_doubt() {
     let (notifier, mut socket) = pair().await;
     let payload = "x".repeat(7_999);
     let pairs = (0..4_000).map(|_| ("a", payload.as_str()));
     let many = notifier.notify_many(pairs);
     let server = async {
         socket.read_exact(&mut vec![0; 100_000]).await.unwrap();
-        // Unread bytes make it a reset.
+        // Unread bytes cause a reset.
         drop(socket);
     };
     let (many, ()) = soon_paused(async { tokio::join!(many, server) }).await;
@@ -176,9 +175,9 @@ async fn a_connection_that_is_reset_while_a_command_is_written_leaves_no_doubt_a
     assert!(format!("{error:#}").contains("before the notification was sent"), "{error}");
 }
 
-/// Half an answer is none.
+/// Half an answer does not count.
 #[tokio::test]
-async fn an_answer_that_comes_a_byte_a_second_is_silence() {
+async fn an_answer_of_one_byte_a_second_is_a_timeout() {
     let (notifier, mut socket) = pair().await;
     tokio::spawn(async move {
         for byte in ANSWER.iter().cycle() {
@@ -194,14 +193,14 @@ async fn an_answer_that_comes_a_byte_a_second_is_silence() {
     assert!(begin.elapsed() < TIMEOUT + Duration::from_secs(1), "{:?}", begin.elapsed());
 }
 
-/// What is no answer, without end: the clock runs, however much there is to read.
+/// Endless messages that are not an answer: the timeout runs, however much there is to read.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_flood_that_holds_no_answer_is_silence() {
+async fn a_flood_without_an_answer_is_a_timeout() {
     let notice = b"N\0\0\0\x1bSNOTICE\0C00000\0Mhello\0\0";
     let notification = b"A\0\0\0\x0c\0\0\0\x01a\0b\0";
     for flood in [notice.repeat(1_000), notification.repeat(1_000)] {
         let (server, url) = listener().await;
-        // A busy machine must not delay the task by so much: the call would be over first.
+        // A busy machine must not delay the task this long, or the call would be over first.
         let timeout = Duration::from_secs(1);
         let builder = Notifier::builder(&*url).answer_timeout(timeout);
         let (notifier, mut socket) = tokio::join!(builder.connect(), let_listen(&server));
@@ -214,9 +213,9 @@ async fn a_flood_that_holds_no_answer_is_silence() {
     }
 }
 
-/// One answer in 20 s: the connection is alive, and no call waits for its turn longer than a minute.
+/// One answer in 20 s: the connection is alive, and no call waits longer than a minute.
 #[tokio::test]
-async fn a_server_that_answers_too_slowly_does_not_hold_calls_for_hours() {
+async fn a_server_that_answers_too_slowly_does_not_delay_calls_for_hours() {
     let (notifier, mut socket) = pair().await;
     let begin = Instant::now();
     let waiting = calls(&notifier, 2_000, 10).await;
@@ -236,7 +235,7 @@ async fn a_server_that_answers_too_slowly_does_not_hold_calls_for_hours() {
     let count = |kind| answers.iter().filter(|answer| **answer == kind).count();
     let committed = count(Ok(()));
     assert!((2..=3).contains(&committed), "{committed}");
-    // One place is free at 20 s, one more at 30 s if the answer is quicker than the limit.
+    // One slot is free at 20 s, and one more at 30 s if the answer is sooner than the timeout.
     assert_eq!(count(Err(ErrorKind::InDoubt)), 257 - committed);
     assert_eq!(count(Err(ErrorKind::Timeout)), 2_000 - 257);
     let begin = Instant::now();
@@ -244,7 +243,7 @@ async fn a_server_that_answers_too_slowly_does_not_hold_calls_for_hours() {
     assert!(begin.elapsed() <= TIMEOUT + Duration::from_secs(1), "{:?}", begin.elapsed());
 }
 
-/// Each answer is a refusal, and then comes the end.
+/// Each answer is a refusal, and then the session ends.
 #[tokio::test]
 async fn refusals_and_the_end_of_the_session_reach_the_calls_that_they_belong_to() {
     let (notifier, mut socket) = pair().await;
@@ -261,7 +260,7 @@ async fn refusals_and_the_end_of_the_session_reach_the_calls_that_they_belong_to
     assert_eq!(answers[5..], [Err(ErrorKind::InDoubt); 5]);
 }
 
-/// An answer to nothing, and one that stops in its middle.
+/// An answer to no command, and one that stops in the middle.
 #[tokio::test]
 async fn answers_in_the_wrong_order_are_never_reported_as_committed() {
     for wrong in [
@@ -278,7 +277,7 @@ async fn answers_in_the_wrong_order_are_never_reported_as_committed() {
     }
 }
 
-/// Another client of the same server process has begun a transaction, which may be rolled back.
+/// Another client of the same server session has begun a transaction, which may be rolled back.
 #[tokio::test]
 async fn an_answer_inside_a_transaction_is_not_reported_as_committed() {
     let (notifier, mut socket) = pair().await;
@@ -291,7 +290,7 @@ async fn an_answer_inside_a_transaction_is_not_reported_as_committed() {
     assert!(format!("{error:#}").contains("inside a transaction"), "{error}");
 }
 
-/// One at a time is accepted here: the order of the calls is the order of their notifications.
+/// One call at a time is accepted here: the order of the calls is the order of their notifications.
 #[tokio::test]
 async fn calls_that_wait_for_room_keep_their_order() {
     let (server, url) = listener().await;
@@ -314,7 +313,7 @@ async fn calls_that_wait_for_room_keep_their_order() {
             heard.extend_from_slice(&buffer[..count]);
         }
         let numbers = heard.windows(7).filter(|bytes| *bytes == b"number ").count();
-        assert_eq!(numbers, number + 1, "no more than one is on its way");
+        assert_eq!(numbers, number + 1, "more than one is in flight");
         socket.write_all(ANSWER).await.unwrap();
     }
     for call in waiting {
@@ -345,7 +344,7 @@ async fn a_call_that_is_kept_and_not_polled_does_not_stop_the_others() {
 }
 
 #[tokio::test]
-async fn settings_that_cannot_work_are_refused_by_their_name() {
+async fn settings_that_cannot_work_are_refused_by_name() {
     let (_server, url) = listener().await;
     for (builder, name) in [
         (Notifier::builder(&*url).answer_timeout(Duration::ZERO), "answer_timeout"),
@@ -358,9 +357,9 @@ async fn settings_that_cannot_work_are_refused_by_their_name() {
     }
 }
 
-/// No limit at all can be asked for.
+/// A timeout without a limit is allowed.
 #[tokio::test]
-async fn an_endless_answer_timeout_is_no_error() {
+async fn an_unlimited_answer_timeout_is_accepted() {
     let (server, url) = listener().await;
     let builder = Notifier::builder(&*url).answer_timeout(Duration::MAX);
     let (notifier, mut socket) = tokio::join!(builder.connect(), let_listen(&server));

@@ -1,4 +1,4 @@
-//! Reports of a dropped notification that a connection would take for answers to its commands. N38, N144.
+//! Stray errors: reports of a dropped notification that a connection could take for answers to its commands.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -14,18 +14,18 @@ use crate::support::{let_in, listener, message, read_message, read_up_to, soon};
 const READY: &[u8] = b"Z\0\0\0\x05I";
 const UNLISTENED: &[u8] = b"C\0\0\0\x0dUNLISTEN\0Z\0\0\0\x05I";
 
-/// Versions on both sides of the cure.
+/// Versions before and after the fix.
 const OLD: [&str; 3] = ["13.23", "17.7 (Debian 17.7-1)", "18.1"];
-const CURED: [&str; 3] = ["14.21", "17.8", "18.2"];
+const FIXED: [&str; 3] = ["14.21", "17.8", "18.2"];
 
-/// Codes with which any server may report a dropped notification.
+/// SQLSTATEs with which any server may report a dropped notification.
 const CODES: [&str; 3] = ["53200", "58P01", "XX000"];
 
 fn error(code: &str) -> Vec<u8> {
     message(b'E', format!("SERROR\0C{code}\0Mno\0\0").as_bytes())
 }
 
-/// An error, and the ReadyForQuery of its own.
+/// An error with a ReadyForQuery of its own.
 fn report(code: &str) -> Vec<u8> {
     [&error(code), READY].concat()
 }
@@ -77,7 +77,7 @@ async fn answer(socket: &mut TcpStream, bytes: &[u8]) {
     socket.write_all(bytes).await.unwrap();
 }
 
-/// A connection whose answers come from another process than the one whose key it was given.
+/// A connection whose answers come from another process than the one whose key it received.
 async fn behind_a_pooler() -> (Connection, TcpStream, TcpListener) {
     let (server, url) = listener().await;
     let log_in = async {
@@ -93,7 +93,7 @@ async fn behind_a_pooler() -> (Connection, TcpStream, TcpListener) {
     (connection.unwrap(), socket, server)
 }
 
-/// As [`connect`], and the connection listens to `a`.
+/// Like [`connect`]; the connection listens to `a`.
 async fn listening(version: &str, encoding: &str) -> (Connection, TcpStream) {
     let (mut connection, mut socket) = connect(version, encoding).await;
     let (listened, ()) =
@@ -103,7 +103,7 @@ async fn listening(version: &str, encoding: &str) -> (Connection, TcpStream) {
     (connection, socket)
 }
 
-/// Calls `notify`. The server reads it whole, and sends these bytes.
+/// Calls `notify`. The server reads it completely, and sends these bytes.
 async fn notify(
     connection: &mut Connection,
     socket: &mut TcpStream,
@@ -127,13 +127,13 @@ async fn query(
     Ok(rows?[0].get(0).unwrap().get(0).unwrap().to_owned())
 }
 
-/// Polls a call once: its command is sent, and not waited for.
+/// Polls a call once: its command is sent, and its answer is not awaited.
 async fn send<T>(mut call: Pin<&mut impl Future<Output = T>>) {
     let is_done = poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx).is_ready())).await;
     assert!(!is_done);
 }
 
-/// The command is in doubt, the loss is reported once, and the connection is over.
+/// Checks that the command is in doubt, the loss is reported once, and the connection has ended.
 async fn expect_the_end(connection: &mut Connection, found: &Error, code: &str) {
     assert_eq!(found.kind(), ErrorKind::InDoubt, "{code}: {found}");
     assert!(format!("{found:#}").contains(code), "{found:#}");
@@ -146,24 +146,24 @@ async fn expect_the_end(connection: &mut Connection, found: &Error, code: &str) 
         let error = soon(connection.recv_batch()).await.unwrap_err();
         assert!(error.is_transient() && format!("{error:#}").contains(code), "{error}");
     }
-    // Nothing is sent, so no later answer can be taken for the one of this.
+    // Nothing is sent, so no later answer can be taken for the answer to this call.
     let error = soon(connection.simple_query("SELECT 2")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
 }
 
-/// The command was reported as refused and then carried out, and the next one got its answer.
+/// The command was reported as refused and then executed, and the next one got its answer.
 #[tokio::test]
 async fn a_dropped_notification_reported_across_a_notify_is_not_its_answer() {
     for (version, code) in OLD.into_iter().flat_map(|version| CODES.map(|code| (version, code))) {
         let (mut connection, mut socket) = listening(version, "UTF8").await;
         let found = notify(&mut connection, &mut socket, &report(code)).await.unwrap_err();
-        // What the server did.
+        // The messages of the server.
         socket.write_all(&notified()).await.unwrap();
         expect_the_end(&mut connection, &found, code).await;
     }
 }
 
-/// It stands behind the answer, ahead of the ReadyForQuery.
+/// The report is behind the answer, before its ReadyForQuery.
 #[tokio::test]
 async fn a_dropped_notification_reported_right_behind_an_answer_leaves_it_in_doubt() {
     let (mut connection, mut socket) = listening("18.1", "UTF8").await;
@@ -197,7 +197,7 @@ async fn an_answer_behind_a_reported_drop_is_not_that_of_the_next_query() {
     let server = async {
         read_message(&mut socket, b'Q').await;
         read_message(&mut socket, b'Q').await;
-        // One read brings all of it.
+        // One read returns all of it.
         let bytes = [report("53200"), row("1"), row("2")].concat();
         socket.write_all(&bytes).await.unwrap();
     };
@@ -206,9 +206,9 @@ async fn an_answer_behind_a_reported_drop_is_not_that_of_the_next_query() {
     expect_the_end(&mut connection, &found.unwrap_err(), "53200").await;
 }
 
-/// The report is read by `recv_batch`, as the answer to a command whose future was dropped.
+/// `recv_batch` reads the report, as the answer to a command whose future was dropped.
 #[tokio::test]
-async fn a_drop_reported_across_a_command_that_is_not_waited_for_is_a_gap() {
+async fn a_drop_reported_across_a_command_whose_future_was_dropped_is_a_gap() {
     let (mut connection, mut socket) = listening("18.1", "UTF8").await;
     send(pin!(connection.notify("b", "1"))).await;
     read_up_to(&mut socket, b'S').await;
@@ -223,7 +223,7 @@ async fn a_drop_reported_across_a_command_that_is_not_waited_for_is_a_gap() {
     assert!(format!("{error:#}").contains("58P01"), "{error}");
 }
 
-/// In a database of another encoding a notification may not be converted.
+/// In a database with another encoding the server may fail to convert a notification.
 #[tokio::test]
 async fn an_error_of_a_conversion_is_in_doubt_unless_the_database_is_utf8() {
     for code in ["22021", "22P05"] {
@@ -239,9 +239,9 @@ async fn an_error_of_a_conversion_is_in_doubt_unless_the_database_is_utf8() {
     }
 }
 
-/// Behind a pooler the first LISTEN is that of the proof of delivery.
+/// Behind a pooler the first LISTEN is that of the delivery proof.
 #[tokio::test]
-async fn a_drop_reported_across_the_proof_of_delivery_ends_the_connection() {
+async fn a_drop_reported_across_the_delivery_proof_ends_the_connection() {
     let (mut connection, mut socket, _server) = behind_a_pooler().await;
     let prove = async {
         let sql = read_message(&mut socket, b'Q').await;
@@ -252,14 +252,14 @@ async fn a_drop_reported_across_the_proof_of_delivery_ends_the_connection() {
     expect_the_end(&mut connection, &found.unwrap_err(), "58P01").await;
 }
 
-/// Behind a pooler the private channel is left when the proof of delivery has failed. The report that crossed that UNLISTEN
-/// was discarded, and the next command got the answer to it.
+/// Behind a pooler the client leaves the private channel when the delivery proof has failed. The report that crossed that
+/// UNLISTEN was discarded, and the next command got the answer to it.
 #[tokio::test]
-async fn a_drop_reported_behind_a_failed_proof_of_delivery_ends_the_connection() {
+async fn a_drop_reported_behind_a_failed_delivery_proof_ends_the_connection() {
     let (mut connection, mut socket, server) = behind_a_pooler().await;
     let prove = async {
         answer(&mut socket, Script::ACK).await;
-        // The second session cannot be had.
+        // The second session is refused.
         drop(server.accept().await.unwrap());
         answer(&mut socket, &[&report("58P01"), UNLISTENED].concat()).await;
     };
@@ -267,9 +267,9 @@ async fn a_drop_reported_behind_a_failed_proof_of_delivery_ends_the_connection()
     expect_the_end(&mut connection, &found.unwrap_err(), "58P01").await;
 }
 
-/// Any other refusal of that UNLISTEN does not replace the error of the proof.
+/// Any other refusal of that UNLISTEN does not replace the error of the delivery proof.
 #[tokio::test]
-async fn a_proof_of_delivery_that_fails_is_told_when_the_private_channel_cannot_be_left() {
+async fn a_failed_delivery_proof_is_reported_even_if_unlisten_of_the_private_channel_fails() {
     let (mut connection, mut socket, server) = behind_a_pooler().await;
     let prove = async {
         answer(&mut socket, Script::ACK).await;
@@ -281,7 +281,7 @@ async fn a_proof_of_delivery_that_fails_is_told_when_the_private_channel_cannot_
     assert_eq!(query(&mut connection, &mut socket, &row("1")).await.unwrap(), "1");
 }
 
-/// LISTEN of the user's own, in a query.
+/// A LISTEN of the user, in a query.
 #[tokio::test]
 async fn a_connection_listens_after_a_listen_in_a_query() {
     let (mut connection, mut socket) = connect("18.1", "UTF8").await;
@@ -293,7 +293,8 @@ async fn a_connection_listens_after_a_listen_in_a_query() {
     expect_the_end(&mut connection, &found, "53200").await;
 }
 
-/// A connection that has run a query whose answer holds the end of a LISTEN, and ends in an error of this kind.
+/// Checks that a connection listens after a query whose answer contains the completion of a LISTEN, and which ends with an
+/// error of this kind.
 async fn expect_listening(answer: &[&[u8]], kind: ErrorKind) {
     let (mut connection, mut socket) = connect("18.1", "UTF8").await;
     let found = query(&mut connection, &mut socket, &answer.concat()).await.unwrap_err();
@@ -321,7 +322,7 @@ async fn a_connection_listens_after_a_listen_in_a_query_whose_result_is_refused(
     }
 }
 
-/// The error is the answer, and the connection goes on.
+/// Checks that the error is the answer, and that the connection continues.
 async fn expect_a_refusal(mut connection: Connection, mut socket: TcpStream, bytes: &[u8]) {
     let found = notify(&mut connection, &mut socket, bytes).await.unwrap_err();
     assert_eq!(found.kind(), ErrorKind::Server, "{found}");
@@ -334,8 +335,8 @@ async fn expect_a_refusal(mut connection: Connection, mut socket: TcpStream, byt
 }
 
 #[tokio::test]
-async fn an_error_of_a_server_with_the_cure_is_the_answer() {
-    for (version, code) in CURED.into_iter().flat_map(|version| CODES.map(|code| (version, code))) {
+async fn an_error_of_a_server_with_the_fix_is_the_answer() {
+    for (version, code) in FIXED.into_iter().flat_map(|version| CODES.map(|code| (version, code))) {
         let (connection, socket) = listening(version, "EUC_JP").await;
         expect_a_refusal(connection, socket, &report(code)).await;
     }
@@ -367,9 +368,9 @@ async fn an_error_inside_a_transaction_is_the_answer() {
     }
 }
 
-/// A session that was ended is no session in doubt.
+/// A session that the server has ended is not in doubt.
 #[tokio::test]
-async fn a_fatal_error_of_an_old_server_is_the_end_and_no_gap() {
+async fn a_fatal_error_of_an_old_server_ends_the_session_without_a_gap() {
     let (mut connection, mut socket) = listening("18.1", "UTF8").await;
     let fatal = message(b'E', b"SFATAL\0CXX000\0Mbye\0\0");
     let (found, ()) =

@@ -1,4 +1,4 @@
-//! A listener that is closed while it comes back, at every step of that.
+//! A listener that is closed while it reconnects, at every step of the attempt.
 
 use std::time::{Duration, Instant};
 
@@ -8,22 +8,22 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::{let_in, let_listen, listener, soon};
 
-/// How far the server goes along with the second attempt, before it says nothing more.
+/// The last step of the second attempt to which the server responds.
 #[derive(Debug, Clone, Copy)]
-enum Step {
-    /// Nobody takes the connection out of the kernel's hands.
+enum AttemptStep {
+    /// The connection is not accepted: it waits in the kernel.
     Connecting,
-    /// TLS is asked for.
+    /// The client has asked for TLS.
     Tls,
-    /// The startup packet has come.
+    /// The startup packet has arrived.
     LoggingIn,
-    /// What the server is, is asked.
+    /// The query for the facts of the server has arrived.
     Asking,
     /// LISTEN is in flight.
     Listening,
 }
 
-/// One session that listens to `a`, and ends.
+/// Serves one session that listens to `a`, and ends it.
 async fn first_session(server: &TcpListener) {
     let mut socket = let_listen(server).await;
     let mut message = [0; 5 + 11];
@@ -32,17 +32,17 @@ async fn first_session(server: &TcpListener) {
     socket.write_all(b"C\0\0\0\x0bLISTEN\0Z\0\0\0\x05I").await.unwrap();
 }
 
-/// What is held open, so that nothing ends by itself.
-async fn second_session(server: &TcpListener, step: Step) -> Option<TcpStream> {
+/// Serves the second attempt up to this step. Returns the socket, so that it stays open.
+async fn second_session(server: &TcpListener, step: AttemptStep) -> Option<TcpStream> {
     match step {
-        Step::Connecting => None,
-        Step::Tls | Step::LoggingIn => {
+        AttemptStep::Connecting => None,
+        AttemptStep::Tls | AttemptStep::LoggingIn => {
             let (mut socket, _) = server.accept().await.unwrap();
             socket.read_u32().await.unwrap();
             Some(socket)
         }
-        Step::Asking => Some(let_in(server).await),
-        Step::Listening => Some(let_listen(server).await),
+        AttemptStep::Asking => Some(let_in(server).await),
+        AttemptStep::Listening => Some(let_listen(server).await),
     }
 }
 
@@ -58,8 +58,13 @@ async fn no_task_is_left() {
 }
 
 #[tokio::test]
-async fn p11_close_returns_at_once_at_every_step_of_coming_back() {
-    for step in [Step::Connecting, Step::LoggingIn, Step::Asking, Step::Listening] {
+async fn p11_close_returns_at_once_at_every_step_of_a_reconnect() {
+    for step in [
+        AttemptStep::Connecting,
+        AttemptStep::LoggingIn,
+        AttemptStep::Asking,
+        AttemptStep::Listening,
+    ] {
         let (server, url) = listener().await;
         let (listener, ()) = tokio::join!(builder(&url).connect(), first_session(&server));
         let listener = listener.unwrap();
@@ -77,13 +82,19 @@ async fn p11_close_returns_at_once_at_every_step_of_coming_back() {
     }
 }
 
-/// A first attempt that hangs anywhere ends with its future.
+/// A first attempt that hangs at any step ends with its future.
 #[tokio::test]
 async fn a_connect_that_is_dropped_at_any_step_leaves_no_task() {
-    for step in [Step::Connecting, Step::Tls, Step::LoggingIn, Step::Asking, Step::Listening] {
+    for step in [
+        AttemptStep::Connecting,
+        AttemptStep::Tls,
+        AttemptStep::LoggingIn,
+        AttemptStep::Asking,
+        AttemptStep::Listening,
+    ] {
         let (server, url) = listener().await;
         let url = match step {
-            Step::Tls => url.replace("sslmode=disable", "sslmode=prefer"),
+            AttemptStep::Tls => url.replace("sslmode=disable", "sslmode=prefer"),
             _ => url,
         };
         let connecting = tokio::spawn(builder(&url).connect());
