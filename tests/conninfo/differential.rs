@@ -1,4 +1,4 @@
-//! libpq's own parser reads the same in the same texts, apart from differences that are meant.
+//! Compares the results with libpq's own parser: they are the same for the same texts, apart from intended differences.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -12,10 +12,10 @@ use crate::texts::{KEYS, texts};
 
 const TEXTS: usize = 24_000;
 
-/// Version from which blanks around the parts of a URL are trimmed, and inside of them refused.
+/// The first version that trims blanks around the parts of a URL, and refuses blanks inside of them.
 const TRIMS: u32 = 180_000;
 
-/// Accepted or refused, but not kept: there is nothing to compare.
+/// Parameters that are accepted or refused, but not stored: there is no value to compare.
 const NOT_KEPT: [&str; 15] = [
     "gssdelegation",
     "gssencmode",
@@ -41,10 +41,10 @@ struct Case<'a> {
     theirs: &'a Answer,
 }
 
-/// A difference that is meant, and how it is told.
+/// An intended difference, and how it is recognized.
 struct Difference {
     name: &'static str,
-    /// The libraries that differ, by their version.
+    /// Returns whether libpq of this version differs.
     of: fn(u32) -> bool,
     explains: fn(&Case<'_>) -> bool,
 }
@@ -54,12 +54,12 @@ const ALL: fn(u32) -> bool = |_| true;
 /// Reasons: N45 to N49.
 const DIFFERENCES: [Difference; 15] = [
     Difference {
-        name: "libpq does not know the parameter yet",
+        name: "libpq does not have the parameter yet",
         of: ALL,
         explains: |case| case.ours.is_ok() && !case.theirs.accepted && has_unknown_key(case),
     },
     Difference {
-        name: "an older libpq takes blanks in a URL as they come",
+        name: "an older libpq keeps blanks in a URL",
         of: |version| version < TRIMS,
         explains: |case| {
             is_url(case.text)
@@ -121,7 +121,7 @@ const DIFFERENCES: [Difference; 15] = [
         },
     },
     Difference {
-        name: "the next parameter taken for a value",
+        name: "the next parameter read as a value",
         of: ALL,
         explains: |case| {
             !is_url(case.text)
@@ -155,7 +155,7 @@ const DIFFERENCES: [Difference; 15] = [
     Difference {
         name: "a value of the wrong kind, found when it is read",
         of: ALL,
-        // Said of the value alone, so it is not the grammar that differs.
+        // The value alone is refused, so it is not a difference of the grammar.
         explains: |case| {
             refused(case).and_then(|error| error.key()).is_some_and(|key| {
                 let value = value(case);
@@ -194,7 +194,7 @@ const DIFFERENCES: [Difference; 15] = [
         },
     },
     Difference {
-        name: "libpq 13 knows parameters that are gone",
+        name: "libpq 13 has parameters that were removed",
         of: |v| v < 140_000,
         explains: |case| {
             refusal(case, "this key is not known")
@@ -212,23 +212,23 @@ fn refused<'a>(case: &Case<'a>) -> Option<&'a ConfigError> {
     case.ours.as_ref().err()
 }
 
-/// Whether we refuse what libpq takes, with these words.
+/// Returns whether pgbell refuses a text that libpq accepts, with an error that contains `words`.
 fn refusal(case: &Case<'_>, words: &str) -> bool {
     case.theirs.accepted && refused(case).is_some_and(|error| error.to_string().contains(words))
 }
 
-/// The text from where our error points.
+/// The text from the position of pgbell's error.
 fn at<'a>(case: &Case<'a>) -> &'a str {
     refused(case).and_then(|error| case.text.get(error.position()?..)).unwrap_or_default()
 }
 
-/// The value that libpq has where we refuse one.
+/// libpq's value of the parameter that pgbell refuses.
 fn value(case: &Case<'_>) -> Vec<u8> {
     let key = refused(case).and_then(ConfigError::key).unwrap_or_default();
     case.theirs.values.get(key).cloned().unwrap_or_default()
 }
 
-/// Whether the parameter that we refuse is given again behind that place.
+/// Returns whether the refused parameter is given again behind that position.
 fn overridden(case: &Case<'_>) -> bool {
     let Some(key) = refused(case).and_then(ConfigError::key) else { return false };
     let rest = decoded(at(case));
@@ -242,7 +242,7 @@ fn overridden(case: &Case<'_>) -> bool {
     })
 }
 
-/// Percent-codes of ASCII decoded, as far as they are ones.
+/// Decodes the percent-codes of ASCII characters, if they are valid.
 fn decoded(text: &str) -> String {
     let mut text = text.to_owned();
     for byte in b' '..=b'~' {
@@ -252,7 +252,7 @@ fn decoded(text: &str) -> String {
     text
 }
 
-/// What we say to libpq's values, one by one, without the text around them.
+/// pgbell's error for libpq's values, set one by one, without the text around them.
 fn again(case: &Case<'_>) -> Option<ConfigError> {
     let mut config = Config::new();
     for (key, value) in &case.theirs.values {
@@ -265,7 +265,7 @@ fn again(case: &Case<'_>) -> Option<ConfigError> {
     config.check().err()
 }
 
-/// Whether we take a parameter that this libpq does not have.
+/// Returns whether pgbell accepts a parameter that this libpq does not have.
 fn has_unknown_key(case: &Case<'_>) -> bool {
     let (Ok(config), text) = (case.ours, decoded(case.text)) else { return false };
     let unknown = |key: &&&str| !case.libpq.keys.contains(**key);
@@ -273,7 +273,7 @@ fn has_unknown_key(case: &Case<'_>) -> bool {
         || NOT_KEPT.iter().filter(unknown).any(|key| text.contains(key))
 }
 
-/// What differs between two readings of a text that both accept.
+/// The differences between two results of a text that both accept.
 fn unequal(ours: &Config, theirs: &Answer) -> Vec<String> {
     let mut keys: BTreeSet<&str> = theirs.values.keys().map(String::as_str).collect();
     keys.extend(KEYS.iter().filter(|key| ours.is_set(key)));
@@ -293,8 +293,7 @@ fn unequal(ours: &Config, theirs: &Answer) -> Vec<String> {
     unequal
 }
 
-/// Compares all texts. Every difference must be one of those that are meant, and every one of those
-/// must be met.
+/// Compares the results of all texts. Every difference must be an intended one, and every intended one must occur.
 fn compare(libpq: &Libpq, texts: &[String], ours: &[Result<Config, ConfigError>]) {
     let mut met: BTreeMap<&str, usize> = BTreeMap::new();
     let mut wrong = Vec::new();
@@ -331,7 +330,7 @@ fn compare(libpq: &Libpq, texts: &[String], ours: &[Result<Config, ConfigError>]
         libpq.version,
         first.join("\n")
     );
-    // Enough of each kind, else the texts are not worth much.
+    // The texts must contain enough of each kind.
     assert!(both > texts.len() / 5 && neither > texts.len() / 20);
     for difference in DIFFERENCES.iter().filter(|one| (one.of)(libpq.version)) {
         assert!(met.contains_key(difference.name), "no text shows: {}", difference.name);
@@ -343,13 +342,13 @@ fn read(texts: &[String]) -> Vec<Result<Config, ConfigError>> {
 }
 
 #[test]
-fn the_installed_libpq_reads_the_same() {
+fn the_installed_libpq_parses_the_same() {
     let texts = texts(1, TEXTS);
     compare(&Libpq::installed(), &texts, &read(&texts));
 }
 
 #[test]
-fn matrix_every_libpq_reads_the_same() {
+fn matrix_every_libpq_parses_the_same() {
     let texts = texts(2, TEXTS);
     let ours = read(&texts);
     for installation in Installation::matrix().unwrap() {

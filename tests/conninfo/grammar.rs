@@ -1,11 +1,10 @@
-//! The two grammars, case by case.
-//!
-//! What is accepted here, but for white space in URLs, libpq 15's own parser reads the same way.
+//! The two grammars, case by case. The parser of libpq 15 gives the same results for the accepted texts, except for white space
+//! in URLs.
 
 use crate::{accept, parse, refuse};
 
 #[test]
-fn urls_are_taken_apart_as_libpq_does() {
+fn urls_are_parsed_as_in_libpq() {
     accept(&[
         (
             "postgresql://bob:secret@host:12345/db",
@@ -25,7 +24,7 @@ fn urls_are_taken_apart_as_libpq_does() {
         ("postgres://host:/", "host=host", None),
         ("postgres://:12345/", "port=12345", None),
         ("postgres://host/a/b", "host=host dbname=a/b", None),
-        // The user and password end at the first @ before any /, other marks do not matter.
+        // The user and password end at the first @ before any /; other marks do not matter.
         ("postgres://bob:a?b#c:d@h/db", "host=h dbname=db user=bob", Some("a?b#c:d")),
         ("postgres://bob:a%2Fb%40c%3Ad@h", "host=h user=bob", Some("a/b@c:d")),
         ("postgres://b%40b@h", "host=h user=b@b", None),
@@ -59,13 +58,13 @@ fn urls_are_taken_apart_as_libpq_does() {
 }
 
 #[test]
-fn percent_codes_are_decoded_and_a_plus_is_itself() {
+fn percent_codes_are_decoded_and_a_plus_is_kept() {
     accept(&[
         ("postgresql://%68ost/", "host=host", None),
         ("postgres://h/a+b%2B", "host=h dbname=a+b+", None),
         ("postgres://h/%C3%A9%20%27", "host=h dbname='é \\''", None),
         ("postgres://u:%C3%A9%E2%82%AC@h", "host=h user=u", Some("é€")),
-        // White space around a value falls away.
+        // White space around a value is removed.
         ("postgres://h/ db ?user= bob ", "host=h dbname=db user=bob", None),
         ("postgres://a,b /db", "host=a,b port=, dbname=db", None),
     ]);
@@ -106,7 +105,7 @@ fn percent_codes_are_decoded_and_a_plus_is_itself() {
 }
 
 #[test]
-fn malformed_urls_get_the_place_of_the_mistake() {
+fn the_error_of_a_malformed_url_has_the_position_of_the_mistake() {
     let scheme = "expected key=value pairs, or a URL that begins with postgres:// or postgresql://";
     refuse(&[
         ("postgre://", &format!("at byte 0: {scheme}")),
@@ -135,7 +134,7 @@ fn malformed_urls_get_the_place_of_the_mistake() {
 }
 
 #[test]
-fn pairs_are_taken_apart_as_libpq_does() {
+fn pairs_are_parsed_as_in_libpq() {
     accept(&[
         ("", "", None),
         (" \t\r\n\u{b}\u{c}", "", None),
@@ -149,7 +148,7 @@ fn pairs_are_taken_apart_as_libpq_does() {
         (r"user=it\'s dbname=a\ b\\", r"dbname='a b\\' user='it\'s'", None),
         (r"user=\n\a", "user=na", None),
         ("user=a'b", r"user='a\'b'", None),
-        // A backslash at the very end stands for nothing.
+        // A backslash at the very end is ignored.
         (r"user=a\", "user=a", None),
         ("user=a user=b", "user=b", None),
         ("user=a user=''", "user=''", None),
@@ -164,7 +163,7 @@ fn pairs_are_taken_apart_as_libpq_does() {
 }
 
 #[test]
-fn malformed_pairs_get_the_place_of_the_mistake() {
+fn the_error_of_malformed_pairs_has_the_position_of_the_mistake() {
     let missing = "the value is missing before the next key, an empty one is written ''";
     refuse(&[
         (

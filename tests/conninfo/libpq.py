@@ -28,7 +28,7 @@ class Option(ctypes.Structure):
     _fields_ += [("dispsize", ctypes.c_int)]
 
 
-# What fails after the parameters were accepted.
+# Errors after the parameters were accepted.
 LATER = (
     b"could not create socket",
     b"could not translate host name",
@@ -39,7 +39,7 @@ LATER = (
     b"Too many open files",
     b"Unix-domain socket path",
 )
-# What is wrong with a parameter, but is found when a server is tried.
+# Errors of a parameter that are found only when a server is tried.
 WRONG = (b"invalid port number", b"could not parse network address", b"invalid integer value")
 
 
@@ -105,7 +105,7 @@ def start(lib, text, variables, files):
     connection = lib.PQconnectStart(text)
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     message = lib.PQerrorMessage(connection) or b""
-    # Some versions have no words for a socket that cannot be made.
+    # Some versions have no message for a socket that cannot be created.
     later = not message or any(text in message for text in LATER)
     accepted = (lib.PQstatus(connection) != 1 or later) and not any(text in message for text in WRONG)
     answer = ["ok" if accepted else "refused", *pairs(taken(lib, lib.PQconninfo(connection)))]
@@ -119,7 +119,7 @@ def main():
     try:
         lib = load(path)
     except OSError as error:
-        print(f"{path} cannot be loaded, apt-get install libpq5 cures it: {error}", file=sys.stderr)
+        print(f"{path} cannot be loaded, install it with apt-get install libpq5: {error}", file=sys.stderr)
         return 1
     for line in sys.stdin:
         operation, *arguments = line.split()

@@ -1,4 +1,4 @@
-//! PostgreSQL's own client library as the judge: `libpq.py` asks it.
+//! PostgreSQL's own client library as the reference: `libpq.py` calls it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -8,17 +8,17 @@ use std::thread;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/conninfo/libpq.py");
 
-/// One library.
+/// One version of the library.
 pub(crate) struct Libpq {
     path: PathBuf,
-    /// Such as 150020.
+    /// The version number, such as 150020.
     pub(crate) version: u32,
     pub(crate) keys: BTreeSet<String>,
-    /// Environment variables by the parameter that they give.
+    /// Environment variables by the parameter that they set.
     pub(crate) variables: BTreeMap<String, String>,
 }
 
-/// What it says about one text.
+/// The library's answer for one text.
 pub(crate) struct Answer {
     pub(crate) accepted: bool,
     /// Parameters by name. Of `start` and `look`, with `PQpass` and `error`.
@@ -26,7 +26,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// A value as text, which is empty where there is none.
+    /// A value as text, empty if there is none.
     pub(crate) fn text(&self, key: &str) -> String {
         self.values
             .get(key)
@@ -36,12 +36,12 @@ impl Answer {
 }
 
 impl Libpq {
-    /// The one that is installed: every Debian package of PostgreSQL brings it.
+    /// The installed library: every Debian package of PostgreSQL contains it.
     pub(crate) fn installed() -> Self {
         Self::at("libpq.so.5")
     }
 
-    /// The one at this path.
+    /// The library at this path.
     pub(crate) fn at(path: impl AsRef<Path>) -> Self {
         let mut libpq = Self {
             path: path.as_ref().to_owned(),
@@ -58,18 +58,18 @@ impl Libpq {
         libpq
     }
 
-    /// What it reads in each text.
+    /// The result of parsing each text.
     pub(crate) fn parse(&self, texts: &[String]) -> Vec<Answer> {
         let requests = texts.iter().map(|text| format!("parse {}", hex(text.as_bytes())));
         self.ask(requests.collect()).iter().map(|line| answer(line)).collect()
     }
 
-    /// What it resolves each text to, with these variables and no others. With `files` it reads
-    /// files, and tries to connect.
+    /// The parameters to which each text resolves, with these variables and no others. With `files` the library reads files,
+    /// and tries to connect.
     pub(crate) fn start(&self, requests: &[(String, Vec<String>)], files: bool) -> Vec<Answer> {
         let operation = if files { "look" } else { "start" };
         let request = |(text, variables): &(String, Vec<String>)| {
-            // An empty text would be no argument: a blank reads the same.
+            // An empty text would be no argument: a blank has the same meaning.
             let text = if text.is_empty() { " " } else { text };
             let variables: Vec<String> =
                 variables.iter().map(|variable| hex(variable.as_bytes())).collect();
@@ -93,7 +93,7 @@ impl Libpq {
         let writer =
             thread::spawn(move || input.write_all((requests.join("\n") + "\n").as_bytes()));
         let output = child.wait_with_output().unwrap();
-        // What is wrong is told there with the cure. libpq's own warnings come there too.
+        // The script prints the error and the remedy there, and libpq its own warnings.
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{} is needed: {said}", self.path.display());
         writer.join().unwrap().unwrap();

@@ -1,8 +1,8 @@
-//! Connection strings: what is read from them, what is refused, and that no password is shown.
+//! Connection strings: which ones are accepted and refused, and that no output shows a password.
 
 mod differential;
 mod grammar;
-#[expect(dead_code, reason = "what it resolves is compared where that is done")]
+#[expect(dead_code, reason = "the tests of `net` compare what it resolves")]
 mod libpq;
 mod parameters;
 mod random;
@@ -13,7 +13,7 @@ mod texts;
 
 use pgbell::Config;
 
-/// Texts, the pairs they stand for, and the password.
+/// Checks texts, the pairs that they contain, and the password.
 fn accept(cases: &[(&str, &str, Option<&str>)]) {
     for (text, pairs, password) in cases {
         let config: Config = match text.parse() {
@@ -25,7 +25,7 @@ fn accept(cases: &[(&str, &str, Option<&str>)]) {
     }
 }
 
-/// Texts and the errors they meet.
+/// Checks that texts are refused, and the errors.
 fn refuse(cases: &[(&str, &str)]) {
     for (text, expected) in cases {
         match text.parse::<Config>() {

@@ -8,7 +8,7 @@ use pgbell::{Config, Error, ErrorKind};
 use crate::parse;
 
 #[test]
-fn what_is_not_done_is_refused_by_name_and_with_the_reason() {
+fn unsupported_parameters_are_refused_by_name_and_with_the_reason() {
     for (key, reason) in [
         ("gsslib", "GSSAPI is not supported"),
         ("oauth_ca_file", "OAuth is not supported"),
@@ -79,7 +79,7 @@ fn hosts_addresses_and_ports_are_paired() {
         [(tcp("a"), None, 5432), (tcp("b"), ip("::1"), 5432)]
     );
 
-    // Ports without a host wait for the hosts of another source.
+    // Ports without a host are kept for the hosts of another source.
     let ports = parse("port=1,2");
     assert_eq!(
         ports.servers().unwrap_err().to_string(),
@@ -181,13 +181,13 @@ fn a_zero_byte_is_refused_in_every_value() {
         }
         assert_eq!(config.to_string(), "");
     }
-    // The first mistake counts, also when a later call sets a good value.
+    // The first mistake counts, even if a later call sets a valid value.
     let twice = Config::new().user("a\0").port(0).user("bob");
     assert_eq!(twice.check().unwrap_err().key(), Some("user"));
 }
 
 #[test]
-fn the_environment_fills_what_is_not_set() {
+fn the_environment_fills_missing_parameters() {
     let variables = [
         ("PGHOST", "db1"),
         ("PGPORT", "7"),
@@ -223,7 +223,7 @@ fn the_environment_fills_what_is_not_set() {
 }
 
 #[test]
-fn what_connects_takes_text_and_configurations() {
+fn connect_accepts_texts_and_configurations() {
     fn connect(config: impl TryInto<Config, Error: Into<Error>>) -> Result<String, Error> {
         config.try_into().map_err(Into::into).map(|config| config.to_string())
     }

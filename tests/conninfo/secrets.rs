@@ -1,4 +1,4 @@
-//! No password is shown, no text panics, and what is shown reads back.
+//! No output shows a password, no text causes a panic, and a printed configuration parses to the same one.
 
 use std::time::Duration;
 
@@ -13,9 +13,9 @@ use crate::{parse, refuse};
 const CODES: &str = "in them / is written %2F, @ %40, ? %3F, # %23, : %3A and % %25";
 const UNQUOTED: &str = "expected = after a key, a value with white space in it is quoted: 'a b'";
 
-/// The error was about the port, without a word of the password in front of it.
+/// The error named the port, and did not mention the password before it.
 #[test]
-fn a_slash_in_the_password_of_a_url_is_said_to_be_written_as_a_code() {
+fn the_error_of_a_slash_in_the_password_of_a_url_names_its_code() {
     let number = format!(
         "expected a number from 1 to 65535, and found @ later: a user and password are written before @, {CODES}"
     );
@@ -38,7 +38,7 @@ fn a_slash_in_the_password_of_a_url_is_said_to_be_written_as_a_code() {
 }
 
 #[test]
-fn a_text_without_pairs_is_told_what_a_connection_string_is() {
+fn the_error_of_a_text_without_pairs_describes_a_connection_string() {
     let expected =
         "expected key=value pairs, or a URL that begins with postgres:// or postgresql://";
     for (text, at) in [("hunter2", 0), (" localhost 5432 shop", 1), ("db1:5432/shop", 0)] {
@@ -47,9 +47,9 @@ fn a_text_without_pairs_is_told_what_a_connection_string_is() {
     refuse(&[("user=a hunter2", &format!("at byte 7: {UNQUOTED}"))]);
 }
 
-/// The default server was a second one to try, without a word.
+/// The default server was added as a second host, without an error.
 #[test]
-fn a_comma_between_two_pairs_does_not_name_the_default_server_too() {
+fn a_comma_between_two_pairs_does_not_add_the_default_server() {
     let blanks = "pairs are separated by blanks, not by ; , or &, and a value that contains one is quoted: 'a;b'";
     refuse(&[
         ("host=db1, port=5", &format!("host at byte 5: {blanks}")),
@@ -61,7 +61,7 @@ fn a_comma_between_two_pairs_does_not_name_the_default_server_too() {
         ("user=u, host=db1", &format!("user at byte 5: {blanks}")),
         ("user=u& host=db1", &format!("user at byte 5: {blanks}")),
     ]);
-    // The default server is meant where nothing else can be.
+    // The default server is accepted where nothing else can be meant.
     for text in [
         "host=db1,",
         "host=db1, ",
@@ -71,16 +71,16 @@ fn a_comma_between_two_pairs_does_not_name_the_default_server_too() {
     ] {
         assert_eq!(parse(text).servers().unwrap().len(), 2, "{text}");
     }
-    // A password may end so.
+    // A password may end with a comma.
     assert_eq!(parse("password=a, host=h").get_password(), Some(&b"a,"[..]));
     let quoted = Config::new().host("db1,").user("u&").to_string();
     assert_eq!(quoted, "host='db1,' user='u&'");
     assert_eq!(parse(&quoted).to_string(), quoted);
 }
 
-/// In all of these, libpq goes on with a piece of the password as a host, port or database.
+/// In all of these, libpq takes a part of the password as a host, port or database.
 #[test]
-fn a_password_that_is_not_encoded_is_never_taken_for_something_else() {
+fn a_password_that_is_not_encoded_is_never_parsed_as_another_parameter() {
     let stray = format!("found @ after the user and password: {CODES}");
     let stray = &*stray;
     refuse(
@@ -112,7 +112,7 @@ fn a_password_that_is_not_encoded_is_never_taken_for_something_else() {
     assert!(!format!("{config:?}").contains("secret"));
 }
 
-/// The password landed in the host, was shown in the error of the lookup, and was sent to the name server.
+/// The password became the host, was shown in the error of the lookup, and was sent to the name server.
 #[test]
 fn pairs_that_are_not_separated_by_blanks_are_refused() {
     let blanks = "pairs are separated by blanks, not by ; , or &, and a value that contains one is quoted: 'a;b'";
@@ -126,7 +126,7 @@ fn pairs_that_are_not_separated_by_blanks_are_refused() {
         ("password=hunter2;Database=d host=db1", &format!("password at byte 9: {blanks}")),
         ("dbname=d&user=u", &format!("dbname at byte 7: {blanks}")),
     ]);
-    // Where nothing says that it is a pair, or it is quoted, it is part of the value.
+    // If it does not look like a pair, or is quoted, it is part of the value.
     for text in ["password=a;b,c&d=e;", "password='a;user=b'", "options=-ca=b,c=d", "host=a,b"] {
         parse(text);
     }
@@ -152,7 +152,7 @@ fn pairs_that_are_not_separated_by_blanks_are_refused() {
     );
 }
 
-/// A password of letters that occur in none of our words, and of every mark that means something.
+/// A password of letters that no message of this crate contains, and of every mark with a meaning.
 fn secret() -> impl Strategy<Value = String> {
     let piece = select(vec![
         "Ж", "Ω", "漢", "%D0%96", "%CE%A9", "1", "5432", ":", "/", "?", "#", "[", "]", "@", "=",
@@ -161,24 +161,24 @@ fn secret() -> impl Strategy<Value = String> {
     vec(piece, 1..8).prop_map(|pieces| pieces.concat())
 }
 
-/// Whether a text holds a letter of a [`secret`], decoded or not.
-fn tells(text: &str) -> bool {
+/// Returns whether a text contains a letter of a [`secret`], encoded or not.
+fn contains_secret(text: &str) -> bool {
     let lower = text.to_lowercase();
     !text.is_ascii() || ["%d0", "%96", "%ce", "%a9"].iter().any(|code| lower.contains(code))
 }
 
-/// Everything that an error says.
+/// Everything that an error prints.
 fn words(error: ConfigError) -> String {
     let outer = Error::from(error);
     format!("{error}\n{error:?}\n{outer}\n{outer:?}\n{outer:#?}")
 }
 
-/// Everything that a configuration says.
+/// Everything that a configuration prints.
 fn shown(config: &Config) -> String {
     format!("{config}\n{config:?}\n{config:#?}")
 }
 
-/// Pieces of both grammars, for texts that are nearly right.
+/// Fragments of both grammars, for texts that are nearly valid.
 fn nearly() -> impl Strategy<Value = String> {
     let piece = select(vec![
         "postgres://",
@@ -224,12 +224,12 @@ fn nearly() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn no_error_repeats_a_password_wherever_it_stands(
+    fn no_error_repeats_a_password_at_any_position(
         before in nearly(), secret in secret(), after in nearly(), url: bool,
     ) {
         let text = format!("{}{before}{secret}{after}", if url { "postgres://" } else { "" });
         if let Err(error) = text.parse::<Config>() {
-            prop_assert!(!tells(&words(error)), "{text:?}: {error}");
+            prop_assert!(!contains_secret(&words(error)), "{text:?}: {error}");
         }
         let sources = [
             Config::new().set(&before, &secret).err(),
@@ -238,12 +238,12 @@ proptest! {
             Config::new().with_environment(|_| Some(secret.clone())).err(),
         ];
         for error in sources.into_iter().flatten() {
-            prop_assert!(!tells(&words(error)), "{error}");
+            prop_assert!(!contains_secret(&words(error)), "{error}");
         }
     }
 
     #[test]
-    fn no_configuration_shows_a_password_that_stands_in_its_place(secret in secret()) {
+    fn no_configuration_shows_its_password(secret in secret()) {
         for text in [
             format!("postgres://user:{secret}@host/db"),
             format!("postgres://user:{secret}@host:5432,other:5433/db?sslmode=require"),
@@ -256,16 +256,16 @@ proptest! {
             format!("host=h user= password={secret}"),
         ] {
             match text.parse::<Config>() {
-                Ok(config) => prop_assert!(!tells(&shown(&config)), "{text:?}"),
-                Err(error) => prop_assert!(!tells(&words(error)), "{text:?}"),
+                Ok(config) => prop_assert!(!contains_secret(&shown(&config)), "{text:?}"),
+                Err(error) => prop_assert!(!contains_secret(&words(error)), "{text:?}"),
             }
         }
         let set = Config::new().user("bob").password(secret.as_str());
-        prop_assert!(!tells(&shown(&set)));
+        prop_assert!(!contains_secret(&shown(&set)));
     }
 
     #[test]
-    fn no_error_and_no_debug_text_repeats_what_a_file_holds(
+    fn no_error_and_no_debug_text_repeats_the_content_of_a_file(
         before in nearly(), secret in secret(), after in nearly(), key in select(vec![
             "password", "port", "sslmode", "sslpassword", "service", "passwort", "ldap", "",
         ]),
@@ -281,11 +281,11 @@ proptest! {
         let file = PassFile::new(text.as_str());
         let server = &Config::new().host("a").servers().unwrap()[0];
         said += &format!("{file:?}{:?}", file.password(server, &before, &after));
-        prop_assert!(!tells(&said), "{}", said);
+        prop_assert!(!contains_secret(&said), "{}", said);
     }
 
     #[test]
-    fn a_password_file_gives_back_what_was_written_into_it(
+    fn a_password_file_returns_the_password_that_was_written(
         host in prop_oneof!["[a-z*\\\\]{1,8}", Just("fe80::1".to_owned())], user in "[a-zé:*\\\\]{1,8}", password in "[^\0\r\n]{1,20}",
     ) {
         let escaped = |text: &str| text.replace('\\', r"\\").replace(':', r"\:").replace('*', r"\*");
@@ -311,7 +311,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_shown_reads_back_as_the_same(
+    fn a_printed_configuration_parses_to_the_same(
         host in "[^\0]{0,12}", dbname: String, user: String, name in "[ '\\\\=a-c]{0,8}",
         ports in select(vec!["", "1", "65535"]), timeout: Duration, mode in select(vec![
             SslMode::Disable, SslMode::Allow, SslMode::Prefer, SslMode::Require,
@@ -328,7 +328,7 @@ proptest! {
     }
 
     #[test]
-    fn what_was_read_reads_back_as_the_same(text in nearly()) {
+    fn a_parsed_configuration_prints_and_parses_to_the_same(text in nearly()) {
         if let Ok(config) = text.parse::<Config>() {
             let shown = config.to_string();
             prop_assert_eq!(parse(&shown).to_string(), shown, "{:?}", text);
@@ -340,7 +340,7 @@ proptest! {
         let scheme = if url { "postgres://" } else { "" };
         for text in [format!("{scheme}{text}"), format!("{scheme}{nearly}{text}")] {
             if let Ok(config) = text.parse::<Config>() {
-                // Getters too.
+                // Getters must not panic either.
                 prop_assert!(config.servers().is_ok() || config.get("host").is_none());
                 let _ = (config.get_connect_timeout(), config.get_keepalives_idle());
             }

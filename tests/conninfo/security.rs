@@ -1,4 +1,4 @@
-//! Encryption, authentication, protocol versions; defaults.
+//! Parameters of TLS, authentication and protocol versions, and the defaults.
 
 use std::time::Duration;
 
@@ -71,7 +71,7 @@ fn setters_and_getters_of_security_agree() {
 }
 
 #[test]
-fn versions_are_read_as_libpq_writes_them() {
+fn versions_are_parsed_in_the_notation_of_libpq() {
     for (text, min, max) in [
         ("TLSv1.2", Some(TlsVersion::V1_2), Some(TlsVersion::V1_2)),
         ("tlsV1.3", Some(TlsVersion::V1_3), Some(TlsVersion::V1_3)),
@@ -82,7 +82,7 @@ fn versions_are_read_as_libpq_writes_them() {
         assert_eq!(config.get_ssl_min_protocol_version(), min);
         assert_eq!(config.get_ssl_max_protocol_version(), max);
     }
-    // What allows an older version is kept to by not speaking it; what insists on one is refused.
+    // A limit that allows an older version is accepted, and the version is not used; a limit that requires one is refused.
     for older in ["TLSv1", "tlsv1.1"] {
         let config = parse(&format!("ssl_min_protocol_version={older}"));
         assert_eq!(config.get_ssl_min_protocol_version(), Some(TlsVersion::V1_2));
@@ -112,7 +112,7 @@ fn the_iterations_of_scram_have_a_minimum_and_a_maximum() {
         ("postgres://h?scram_iterations_max=10000000", (4_096, 10_000_000)),
         ("scram_iterations_min=600000 scram_iterations_max=600000", (600_000, 600_000)),
         ("scram_iterations_max=2147483647 scram_iterations_min=' 1 '", (1, 2_147_483_647)),
-        // One alone moves the other's default out of its way.
+        // If only one is given, the default of the other one adapts to it.
         ("scram_iterations_min=3000000", (3_000_000, 3_000_000)),
         ("scram_iterations_max=1000", (1_000, 1_000)),
     ] {
@@ -142,7 +142,7 @@ fn the_iterations_of_scram_have_a_minimum_and_a_maximum() {
 }
 
 #[test]
-fn what_contradicts_itself_is_refused() {
+fn contradicting_parameters_are_refused() {
     let system = "sslmode: sslrootcert=system needs verify-full, which is its default";
     let direct = "sslmode: sslnegotiation=direct needs require, verify-ca or verify-full";
     refuse(&[
@@ -169,31 +169,31 @@ fn what_contradicts_itself_is_refused() {
             "min_protocol_version: the value is greater than max_protocol_version",
         ),
     ]);
-    // Another source may still say what is missing; when there is none, the default counts.
+    // Another source may still contain what is missing; if none does, the default counts.
     let direct_alone = parse("sslnegotiation=direct");
     assert_eq!(direct_alone.check_complete().unwrap_err().to_string(), direct);
     assert!(direct_alone.ssl_mode(SslMode::Require).check_complete().is_ok());
     parse("sslrootcert=system sslnegotiation=direct").check_complete().unwrap();
-    // Setters contradict each other too, in any order.
+    // Setters can contradict each other too, in any order.
     let weak = Config::new().ssl_mode(SslMode::Prefer).ssl_root_cert("system");
     assert_eq!(weak.check().unwrap_err().to_string(), system);
     assert_eq!(weak.servers().unwrap_err().to_string(), system);
 }
 
 #[test]
-fn the_authorities_of_the_system_are_trusted_with_full_verification_alone() {
+fn sslrootcert_system_requires_verify_full() {
     let config = parse("sslrootcert=system");
     assert_eq!(config.get_ssl_mode(), Some(SslMode::VerifyFull));
     assert_eq!(config.effective_ssl_mode(), SslMode::VerifyFull);
     assert_eq!(parse("sslrootcert=/ca").get_ssl_mode(), None);
-    // The old way to ask for TLS is weaker.
+    // The old parameter for TLS requires less.
     let one = |name: &str| (name == "PGREQUIRESSL").then_some("1");
     let weak = config.with_environment(one).unwrap();
     assert_eq!(weak.check().unwrap_err().key(), Some("sslmode"));
 }
 
 #[test]
-fn methods_of_authentication_are_checked_when_they_are_read() {
+fn authentication_methods_are_checked_when_they_are_parsed() {
     for (methods, words) in [
         ("scram", "expected password, md5, gss"),
         ("md5,md5", "is in the list twice"),
@@ -208,12 +208,12 @@ fn methods_of_authentication_are_checked_when_they_are_read() {
 }
 
 #[test]
-fn what_is_not_given_has_the_defaults_of_a_listener() {
+fn missing_parameters_have_the_defaults_of_a_listener() {
     let config = Config::new();
     assert_eq!(config.effective_application_name(), "pgbell");
     assert_eq!(parse("fallback_application_name=f").effective_application_name(), "f");
     assert_eq!(config.effective_connect_timeout(), Duration::from_secs(10));
-    // No limit is a listener that waits for ever.
+    // Without a timeout a listener could wait without a limit.
     assert_eq!(parse("connect_timeout=0").effective_connect_timeout(), Duration::from_secs(10));
     assert_eq!(parse("connect_timeout=3").effective_connect_timeout(), Duration::from_secs(3));
     let keepalive = config.effective_keepalive().unwrap();
@@ -231,9 +231,9 @@ fn what_is_not_given_has_the_defaults_of_a_listener() {
     assert!(config.get_ssl_sni());
 }
 
-/// LISTEN is refused on a standby.
+/// A standby refuses LISTEN.
 #[test]
-fn the_primary_is_looked_for_where_there_are_several_servers() {
+fn the_default_of_target_session_attrs_is_primary_for_several_servers() {
     for (text, attrs) in [
         ("", TargetSessionAttrs::Any),
         ("host=a", TargetSessionAttrs::Any),
@@ -249,7 +249,7 @@ fn the_primary_is_looked_for_where_there_are_several_servers() {
 }
 
 #[test]
-fn the_protocol_is_3_0_unless_asked_for_otherwise() {
+fn the_default_protocol_is_3_0() {
     for (text, min, max) in [
         ("", "3.0", "3.0"),
         ("max_protocol_version=latest", "3.0", "3.2"),

@@ -1,4 +1,4 @@
-//! Service files and password files, as texts. What libpq makes of them is compared in `net::tests`.
+//! Service files and password files, as texts. `net::tests` compares them with libpq.
 
 use pgbell::Config;
 use pgbell::config::{PassFile, ServiceFile};
@@ -10,7 +10,7 @@ fn service(text: &str, name: &str) -> Option<String> {
 }
 
 #[test]
-fn a_service_is_its_lines_up_to_the_next_one() {
+fn a_service_ends_at_the_next_section() {
     let text = "# all of ours\nport=9\n\n[shop]\n  host=db1  \r\n\tuser=bob\n#dbname=no\n\n\
                 application_name= a = b\nhost=again\n[other]\nhost=db2\n[shop]\nport=5\n";
     let shop = "host=db1 user=bob application_name=' a = b'";
@@ -19,10 +19,10 @@ fn a_service_is_its_lines_up_to_the_next_one() {
     assert_eq!(service(text, "nobody"), None);
     assert_eq!(service("", "shop"), None);
     assert_eq!(service("[shop]", "shop").as_deref(), Some(""));
-    // As libpq: blanks inside count, what follows the bracket does not.
+    // As in libpq: blanks inside count, and text behind the bracket is ignored.
     assert_eq!(service("[ shop]\nhost=a", "shop"), None);
     assert_eq!(service(" [shop]x\nhost=a", "shop").as_deref(), Some("host=a"));
-    // Nobody looks into the others.
+    // The other services are not parsed.
     assert_eq!(service("nonsense\n[a]\nnonsense\n[b]\nport=1", "b").as_deref(), Some("port=1"));
 }
 
@@ -38,7 +38,7 @@ fn values_of_a_service_are_neither_quoted_nor_encoded() {
 }
 
 #[test]
-fn what_is_wrong_in_a_service_is_told_with_its_line() {
+fn an_error_in_a_service_names_its_line() {
     for (line, line_number, expected) in [
         ("host=x", 3, None),
         ("port=x", 3, Some("port in line 3: expected a number from 1 to 65535")),
@@ -56,9 +56,9 @@ fn what_is_wrong_in_a_service_is_told_with_its_line() {
     }
 }
 
-/// libpq's order: what is given, the service, the environment.
+/// The order of libpq: the connection string, the service, the environment.
 #[test]
-fn a_service_fills_what_is_not_given_and_wins_over_the_environment() {
+fn a_service_fills_missing_parameters_and_precedes_the_environment() {
     let file = ServiceFile::new(b"[a]\nhost=service\nport=2\npassword=theirs\nuser=\n");
     let service = file.service("a").unwrap().unwrap();
     let variables = |name: &str| match name {
@@ -89,8 +89,7 @@ fn password(file: &str, config: &str) -> Option<String> {
     Some(shown(&found))
 }
 
-/// The bytes of a password, through the one thing that tells them: an answer to a server that asks
-/// for it in clear.
+/// The text of a password, read from the only place that contains it: the answer to a server that asks for it in clear.
 pub(crate) fn shown(password: &pgbell::proto::auth::Password) -> String {
     use pgbell::proto::auth::{AuthPolicy, AuthStep, Authenticator, Credentials, ScramNonce};
     let credentials = Credentials::new("x").unwrap().password(password.clone()).unwrap();
@@ -101,13 +100,13 @@ pub(crate) fn shown(password: &pgbell::proto::auth::Password) -> String {
             let body = response.body();
             String::from_utf8(body[..body.len() - 1].to_vec()).unwrap()
         }
-        // An empty one is none.
+        // An empty password is none.
         _ => String::new(),
     }
 }
 
 #[test]
-fn the_first_line_that_fits_has_the_password() {
+fn the_first_matching_line_has_the_password() {
     let file = "db1:5432:shop:bob:one\ndb1:*:shop:bob:two\n*:*:*:bob:three\n*:*:*:*:four\n";
     for (config, expected) in [
         ("host=db1 dbname=shop user=bob", "one"),
@@ -118,13 +117,13 @@ fn the_first_line_that_fits_has_the_password() {
         assert_eq!(password(file, config).as_deref(), Some(expected), "{config}");
     }
     assert_eq!(password("db1:*:*:bob:x", "host=db2 user=bob"), None);
-    // The database is the user's name where none is given.
+    // If no database is given, it is the user's name.
     assert_eq!(password("*:*:bob:*:x", "user=bob").as_deref(), Some("x"));
     assert_eq!(password("", "user=bob"), None);
 }
 
 #[test]
-fn marks_comments_and_line_ends_are_those_of_libpq() {
+fn wildcards_comments_and_line_ends_are_those_of_libpq() {
     for (line, config, expected) in [
         ("# *:*:*:*:no\n*:*:*:*:yes", "user=a", Some("yes")),
         (" #:*:*:*:no", "user=a", None),
@@ -141,7 +140,7 @@ fn marks_comments_and_line_ends_are_those_of_libpq() {
         (r"\*:*:*:*:x", "host=a user=a", None),
         ("**:*:*:*:x", "host=a user=a", None),
         ("A:*:*:*:x", "host=a user=a", None),
-        // The name counts, where there is one; else the address as it is written.
+        // The host name counts if there is one, otherwise the address as it is written.
         ("127.0.0.1:*:*:*:x", "host=a hostaddr=127.0.0.1 user=a", None),
         ("127.0.0.1:*:*:*:x", "hostaddr=127.0.0.1 user=a", Some("x")),
         ("0\\:0\\:\\:1:*:*:*:x", "hostaddr=0:0::1 user=a", Some("x")),

@@ -1,8 +1,8 @@
-//! Connection strings of both grammars, right and nearly right.
+//! Connection strings of both grammars, valid and nearly valid.
 
 use super::random::Random;
 
-/// Every way to write a URL that libpq's own tests (`001_uri.pl`) have, and more.
+/// Every form of a URL in libpq's own tests (`001_uri.pl`), and more.
 const URLS: &[&str] = &[
     "postgresql://ann:pencil@srv:6543/shop",
     "postgresql://ann@srv:6543/shop",
@@ -67,7 +67,7 @@ const URLS: &[&str] = &[
     "postgresql://srv?sslmode=prefer",
     "postgresql://srv?sslmode=verify-full",
     "postgresql://srv?sslrootcert=system&sslmode=prefer",
-    // Ours.
+    // Of this crate.
     "postgres://a:1,b:2,c:3/shop?target_session_attrs=primary",
     "postgres://a,b,c?port=1,2,3&load_balance_hosts=random",
     "postgres://[::1]:1,%2Ftmp:2,,%40x/",
@@ -164,14 +164,14 @@ pub(crate) const KEYS: &[&str] = &[
     "gsslib",
 ];
 
-/// What is not one, or was one, or is one by another name.
+/// Names that are not parameters, were parameters, or are parameters under another name.
 const ODD_KEYS: &[&str] = &["requiressl", "ssl", "uzer", "Host", "", "tty", "authtype", "us er"];
 
 fn key<'a>(random: &mut Random) -> &'a str {
     if random.once_in(20) { random.pick(ODD_KEYS) } else { random.pick(KEYS) }
 }
 
-/// Values, of which most parameters take only some.
+/// Values. Most parameters accept only some of them.
 const VALUES: &[&str] = &[
     "",
     "a",
@@ -240,7 +240,7 @@ const VALUES: &[&str] = &[
     "#",
 ];
 
-/// Pieces to put anywhere.
+/// Fragments that are inserted at any position.
 const PIECES: &[&str] = &[
     "postgres://",
     "postgresql://",
@@ -282,7 +282,7 @@ const PIECES: &[&str] = &[
     "''",
 ];
 
-/// `count` texts that this seed stands for.
+/// Returns `count` texts, the same ones for the same seed.
 pub(crate) fn texts(seed: u64, count: usize) -> Vec<String> {
     let random = &mut Random(seed);
     let fixed = URLS.iter().chain(PAIRS).map(|text| (*text).to_owned());
@@ -294,7 +294,7 @@ pub(crate) fn texts(seed: u64, count: usize) -> Vec<String> {
             2 | 3 => url(random),
             _ => pairs(random),
         };
-        // Most texts stay as they are, or nearly: what is wrong twice is refused for the first reason.
+        // Most texts are not changed, or little: a text with two mistakes is refused for the first one.
         for _ in 0..[0, 0, 0, 1, 1, 3][random.below(6)] {
             text = mutated(random, &text);
         }
@@ -305,7 +305,7 @@ pub(crate) fn texts(seed: u64, count: usize) -> Vec<String> {
     texts
 }
 
-/// A URL in its order, with whatever in its parts.
+/// A URL with its parts in order, and random values in them.
 fn url(random: &mut Random) -> String {
     let mut text = random.pick(&["postgres://", "postgresql://"]).to_owned();
     if random.once_in(2) {
@@ -363,7 +363,7 @@ fn pairs(random: &mut Random) -> String {
     text
 }
 
-/// A value that the parameter takes, more often than not.
+/// A value that the parameter accepts, in most cases.
 pub(crate) fn value_of<'a>(random: &mut Random, key: &str) -> &'a str {
     let fits: &[&str] = match key {
         "host" => &["srv", "a,b", "/tmp", "::1", "@x", ",", "a,,c"],
@@ -397,7 +397,7 @@ pub(crate) fn value_of<'a>(random: &mut Random, key: &str) -> &'a str {
     if random.once_in(6) { random.pick(VALUES) } else { random.pick(fits) }
 }
 
-/// A value as a URL has it; sometimes with a mark that should have been encoded.
+/// A value as in a URL; sometimes with a mark that should have been encoded.
 fn encoded(random: &mut Random, key: &str) -> String {
     let value = value_of(random, key);
     if random.once_in(6) {
