@@ -1,4 +1,4 @@
-//! The formula in the documentation of `ListenerBuilder`, and the worst that a consumer can do to it.
+//! The memory formula in the documentation of `ListenerBuilder`, and the worst consumer for it.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use pgbell::{Listener, Overflow};
 use crate::alone;
 use crate::peer::{Pair, diagnostic, notifications};
 
-/// What the documentation of `ListenerBuilder::queue_bytes` says.
+/// The documented formula of `ListenerBuilder::queue_bytes`.
 pub(crate) fn formula(capacity: usize, bytes: usize) -> usize {
     256 * 1024 * (bytes.div_ceil(232 * 1024) + 3) + 144 * capacity
 }
@@ -40,7 +40,7 @@ fn no_mix_of_traffic_takes_more_memory_than_the_formula_says() {
                     builder.queue_bytes(bytes).overflow(overflow).pin_limit_bytes(0)
                 })
                 .await;
-                // One for 250 KiB that are dropped, or for which somebody waits.
+                // One in every 250 KiB, which are dropped or stall the task.
                 pair.take_every = 250 * 1024;
                 for _ in 0..20 {
                     pair.write(&short, 5_000).await;
@@ -51,7 +51,7 @@ fn no_mix_of_traffic_takes_more_memory_than_the_formula_says() {
                 for _ in 0..2 * bytes / long.len() {
                     pair.write(&long, 8).await;
                 }
-                // One notification in each buffer, and nobody takes it.
+                // One notification in each buffer, and the consumer takes none.
                 pair.drain().await;
                 pair.take_every = u64::MAX;
                 for _ in 0..2 * bytes.div_ceil(256 * 1024) + 8 {
@@ -75,7 +75,7 @@ fn no_mix_of_traffic_takes_more_memory_than_the_formula_says() {
             });
             let most = formula(capacity, bytes) + BESIDE_BYTES;
             assert!(peak <= most, "{overflow:?}, {capacity}, {bytes}: {peak} and not {most}");
-            // It was the worst, or nearly so. (A queue for one has no use for all its buffers.)
+            // It was the worst case, or nearly. (A queue for one notification does not use all its buffers.)
             assert!(
                 capacity == 1 || 2 * peak > most,
                 "{overflow:?}, {capacity}, {bytes}: {peak} of {most}"
@@ -84,9 +84,10 @@ fn no_mix_of_traffic_takes_more_memory_than_the_formula_says() {
     }
 }
 
-/// A million arrive while the consumer sleeps.
+/// A million notifications arrive while the consumer sleeps.
 #[test]
-fn a_consumer_that_sleeps_costs_no_more_than_the_formula_and_every_notification_is_accounted_for() {
+fn a_consumer_that_sleeps_takes_no_more_memory_than_the_formula_and_every_notification_is_counted()
+{
     let million = notifications(1_000, 32);
     for overflow in [
         Overflow::DropNewest,

@@ -1,4 +1,4 @@
-//! A consumer that goes, in whatever way: its memory and its session go too, and nobody else's.
+//! A consumer that ends, in any way: its memory is freed and its session ends, and no other session is affected.
 
 use std::future::Future;
 use std::panic;
@@ -11,14 +11,14 @@ use tokio::net::TcpStream;
 use crate::alone;
 use crate::peer::{Pair, notifications};
 
-/// What is still there while a handle is: its own part, and what the runtime keeps for the next task.
+/// The memory that remains while a handle exists: its own part, and what the runtime keeps for the next task.
 const HANDLE_BYTES: usize = 64 * 1024;
 
-/// The server sees a clean end: Terminate, then the end of the stream.
+/// Checks that the server receives a clean end: Terminate, then the end of the stream.
 async fn ends_cleanly(socket: &mut TcpStream) {
     let mut rest = Vec::new();
     let end = tokio::time::timeout(Duration::from_secs(20), socket.read_to_end(&mut rest)).await;
-    end.expect("the session goes on").expect("the connection was reset");
+    end.expect("the session continues").expect("the connection was reset");
     assert_eq!(rest, b"X\0\0\0\x04");
 }
 
@@ -32,7 +32,7 @@ async fn full(overflow: Overflow) -> Pair {
     pair
 }
 
-/// Ends the consumer of a full queue, and looks at what is left.
+/// Ends the consumer of a full queue, and checks the memory that remains.
 async fn check<F: Future<Output = ()>>(overflow: Overflow, end: impl FnOnce(Listener) -> F) {
     let mut other = Pair::connect(|url| Listener::builder(url)).await;
     let Pair { listener, mut meter, mut socket, .. } = full(overflow).await;
@@ -42,23 +42,23 @@ async fn check<F: Future<Output = ()>>(overflow: Overflow, end: impl FnOnce(List
     drop(socket);
     tokio::time::timeout(Duration::from_secs(20), handle.wait_state(State::Closed))
         .await
-        .expect("it is not closed")
+        .expect("the session is not closed")
         .unwrap();
     assert_eq!(handle.listen("b").await.unwrap_err().kind(), ErrorKind::Closed);
-    // The runtime frees what a socket had at its next turn.
+    // The runtime frees the memory of a socket at its next turn.
     for _ in 0..10 {
         tokio::task::yield_now().await;
     }
     let held = meter.held();
     assert!(held <= HANDLE_BYTES, "{held} bytes are left");
-    // Others in the same runtime have noticed nothing.
+    // Other sessions in the same runtime are not affected.
     other.write(&notifications(100, 10), 100).await;
     other.drain().await;
     assert_eq!((other.next, other.lost), (100, 0));
 }
 
 #[test]
-fn a_consumer_that_panics_with_a_batch_in_its_hand_frees_its_memory_and_ends_its_session() {
+fn a_consumer_with_a_batch_that_panics_frees_its_memory_and_ends_its_session() {
     for overflow in [Overflow::DropNewest, Overflow::DropOldest, Overflow::default()] {
         alone(async {
             // A backtrace would leave its tables in memory.
@@ -79,7 +79,7 @@ fn a_consumer_that_panics_with_a_batch_in_its_hand_frees_its_memory_and_ends_its
 }
 
 #[test]
-fn a_listener_that_is_dropped_with_a_full_queue_frees_its_memory_though_a_handle_lives() {
+fn a_listener_that_is_dropped_with_a_full_queue_frees_its_memory_even_if_a_handle_remains() {
     for overflow in [Overflow::DropNewest, Overflow::DropOldest, Overflow::default()] {
         alone(check(overflow, |listener| async move { drop(listener) }));
     }

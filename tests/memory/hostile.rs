@@ -1,4 +1,4 @@
-//! What a server can do to it that is none.
+//! The memory that a hostile server can make a listener use.
 
 use std::time::Duration;
 
@@ -11,12 +11,11 @@ use crate::bound::{BESIDE_BYTES, formula};
 use crate::meter::Meter;
 use crate::peer::{Pair, bind, diagnostic, hear_query, let_in, notifications};
 
-/// Longest messages that are accepted, in bytes with the type byte.
+/// The longest messages that are accepted, in bytes with the type byte.
 const NOTIFICATION_BYTES: usize = 256 * 1024 + 1;
 const DIAGNOSTIC_BYTES: usize = 1024 * 1024 + 1;
 
-/// What messages longer than a buffer take: one of them while it comes in, and a copy of what stands
-/// behind each.
+/// The memory for messages that are longer than a buffer: one of them while it arrives, and a copy of the bytes behind each.
 fn long(bytes: usize) -> usize {
     bytes + 4 * 1024 * 1024
 }
@@ -37,7 +36,7 @@ fn messages_of_the_greatest_length_take_a_bounded_amount_of_memory() {
                     builder.queue_bytes(bytes).overflow(overflow).pin_limit_bytes(0)
                 })
                 .await;
-                // A gap in every place: each holds the words of an error.
+                // A gap at every position: each contains the text of an error.
                 for _ in 0..66 {
                     pair.write(&error, 0).await;
                     pair.write(&single, 1).await;
@@ -61,10 +60,10 @@ fn messages_of_the_greatest_length_take_a_bounded_amount_of_memory() {
     }
 }
 
-/// What the words of an error take that outlives its call.
+/// The memory for the text of an error that is kept after its call.
 const KEPT_BYTES: usize = 5 * 1024;
 
-/// Writes all of it; the meter looks at every turn of the reader's.
+/// Writes all bytes; the meter measures after every poll of the reader.
 async fn write(socket: &mut TcpStream, mut bytes: &[u8], meter: &mut Meter) {
     while !bytes.is_empty() {
         if let Ok(count) = socket.try_write(bytes) {
@@ -76,7 +75,7 @@ async fn write(socket: &mut TcpStream, mut bytes: &[u8], meter: &mut Meter) {
 }
 
 #[test]
-fn a_server_that_refuses_every_channel_at_length_does_not_fill_memory() {
+fn refusals_of_every_channel_with_long_texts_take_a_bounded_amount_of_memory() {
     const CHANNELS: usize = 256;
     let refusal = [&diagnostic(b'E', DIAGNOSTIC_BYTES)[..], b"Z\0\0\0\x05I"].concat();
     let (peak, error) = alone(async {
@@ -102,7 +101,7 @@ fn a_server_that_refuses_every_channel_at_length_does_not_fill_memory() {
 }
 
 #[test]
-fn sessions_that_end_with_long_words_do_not_fill_memory_behind_a_consumer_that_sleeps() {
+fn fatal_errors_with_long_texts_take_a_bounded_amount_of_memory_while_the_consumer_sleeps() {
     let mut end = diagnostic(b'E', DIAGNOSTIC_BYTES);
     let severity = end.windows(6).position(|word| word == b"SERROR").unwrap();
     end[severity..severity + 6].copy_from_slice(b"SFATAL");
@@ -143,7 +142,7 @@ fn sessions_that_end_with_long_words_do_not_fill_memory_behind_a_consumer_that_s
     assert_eq!(gaps, 66);
 }
 
-/// What is above a limit is passed over as it comes.
+/// Messages above a limit are skipped while they arrive.
 #[test]
 fn messages_that_are_skipped_take_no_memory_however_long_they_are() {
     const LONG: usize = 100 * 1024 * 1024;
@@ -169,7 +168,7 @@ fn messages_that_are_skipped_take_no_memory_however_long_they_are() {
                 hear_query(&mut socket).await;
                 write(&mut socket, &begin, &mut meter).await;
                 let chunk = [b'x'; 64 * 1024];
-                // The bytes of the message behind its length word, and which of them are in `begin`.
+                // The bytes of the message behind its length word, and how many of them are in `begin`.
                 let sent = begin.len() - begin.windows(4).position(|w| w == length).unwrap() - 4;
                 let mut left = LONG + 6 - sent;
                 while left > 0 {

@@ -1,8 +1,8 @@
-//! What is allocated, and how much it was at most.
+//! Measures the allocated memory and its peak.
 
 use crate::ALLOCATOR;
 
-/// Bytes allocated since it was made.
+/// The bytes that were allocated since its start, and the peak.
 pub(crate) struct Meter {
     base: usize,
     live: usize,
@@ -17,8 +17,8 @@ impl Meter {
         Self { base: live, live, allocated: stats.bytes_allocated, peak: 0 }
     }
 
-    /// Since the last look everything may have been allocated before anything was freed: so much it was
-    /// then, and no less is assumed.
+    /// Measures. Since the last measurement, everything may have been allocated before anything was freed: the peak assumes
+    /// this.
     pub(crate) fn look(&mut self) {
         let stats = ALLOCATOR.stats();
         let most = self.live + (stats.bytes_allocated - self.allocated);
@@ -27,12 +27,12 @@ impl Meter {
         self.allocated = stats.bytes_allocated;
     }
 
-    /// Most bytes so far. Never too few.
+    /// The peak in bytes. Never too low.
     pub(crate) fn peak(&self) -> usize {
         self.peak
     }
 
-    /// Bytes at the moment.
+    /// The bytes that are allocated now.
     pub(crate) fn held(&mut self) -> usize {
         self.look();
         self.live.saturating_sub(self.base)

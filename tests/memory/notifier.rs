@@ -1,4 +1,4 @@
-//! What a notifier holds while its server does not read, and afterwards.
+//! The memory of a notifier while its server does not read, and afterwards.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use crate::alone;
 use crate::meter::Meter;
 use crate::peer::{bind, let_in};
 
-/// What the documentation of `NotifierBuilder` says of calls that were accepted, and of their encoded commands.
+/// The documented limits of `NotifierBuilder` for accepted calls and their encoded commands.
 const QUEUE_BYTES: usize = 1024 * 1024;
 const MOST_BYTES: usize = 3 * QUEUE_BYTES;
 
 /// The task, its socket, and the buffers of both directions.
 const BESIDE_BYTES: usize = 256 * 1024;
 
-/// What one future of a call that waits takes: its payload is the caller's.
+/// The memory of one future of a waiting call: the caller owns its payload.
 const CALL_BYTES: usize = 4 * 1024;
 
 /// ParseComplete to ReadyForQuery.
@@ -24,7 +24,7 @@ const ANSWER: &[u8] = b"1\0\0\0\x042\0\0\0\x04T\0\0\0\x1e\0\x01count\0\0\0\0\0\0
     D\0\0\0\x0b\0\x01\0\0\0\x011C\0\0\0\x0dSELECT 1\0Z\0\0\0\x05I";
 
 #[test]
-fn calls_without_end_to_a_server_that_does_not_read_take_a_bounded_amount_of_memory() {
+fn endless_calls_to_a_server_that_does_not_read_take_a_bounded_amount_of_memory() {
     const CALLS: usize = 3_000;
     let payload: &'static str = Box::leak("x".repeat(7_999).into_boxed_str());
     let (peak, in_doubt) = alone(async {
@@ -58,7 +58,7 @@ fn calls_without_end_to_a_server_that_does_not_read_take_a_bounded_amount_of_mem
 }
 
 #[test]
-fn after_a_million_notifications_in_one_call_the_memory_is_given_back() {
+fn the_memory_of_a_million_notifications_in_one_call_is_freed() {
     let held = alone(async {
         let (server, url) = bind().await;
         let (notifier, socket) = tokio::join!(Notifier::connect(&*url), let_in(&server));
@@ -72,7 +72,7 @@ fn after_a_million_notifications_in_one_call_the_memory_is_given_back() {
             drop(payload);
             sent
         });
-        // To the Sync at the end.
+        // Up to the Sync at the end.
         let mut buffer = vec![0; 64 * 1024];
         let mut tail = Vec::new();
         while !tail.ends_with(b"S\0\0\0\x04") {

@@ -1,4 +1,4 @@
-//! A server of which a test says every byte, and a listener of whose reads it sees every one.
+//! A server whose every byte a test decides, and a listener whose reads the test can observe.
 
 use pgbell::proto::wire::{BackendMessage, RawNotification};
 use pgbell::testing::Script;
@@ -8,11 +8,11 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::meter::Meter;
 
-/// What a server says to let a client in.
+/// The messages with which a server logs a client in.
 const PRELUDE: &[u8] = b"R\0\0\0\x08\0\0\0\0S\0\0\0\x19client_encoding\0UTF8\0\
     K\0\0\0\x0c\0\0\0\x07\0\0\0\x01Z\0\0\0\x05I";
 
-/// Turns of the runtime in which nothing was read: the reader still waits for the consumer.
+/// Turns of the runtime in which nothing was read: the reader waits for the consumer.
 const TURNS: usize = 50;
 
 /// `count` notifications on channel `a`.
@@ -38,7 +38,7 @@ pub(crate) async fn bind() -> (TcpListener, String) {
     (listener, format!("host=127.0.0.1 port={port} user=x sslmode=disable"))
 }
 
-/// Lets one client in.
+/// Logs one client in.
 pub(crate) async fn let_in(server: &TcpListener) -> TcpStream {
     let (mut socket, _) = server.accept().await.unwrap();
     socket.set_nodelay(true).unwrap();
@@ -46,7 +46,7 @@ pub(crate) async fn let_in(server: &TcpListener) -> TcpStream {
     let mut packet = vec![0; usize::try_from(length).unwrap() - 4];
     socket.read_exact(&mut packet).await.unwrap();
     socket.write_all(PRELUDE).await.unwrap();
-    // What the server is.
+    // The query for the facts of the server.
     hear_query(&mut socket).await;
     socket.write_all(Script::FACTS).await.unwrap();
     socket
@@ -60,7 +60,7 @@ pub(crate) async fn hear_query(socket: &mut TcpStream) {
     socket.read_exact(&mut query).await.unwrap();
 }
 
-/// A listener on the other end of a socket, and everything that came of it so far.
+/// A listener, the server's end of its socket, and what was counted so far.
 pub(crate) struct Pair {
     pub(crate) listener: Listener,
     pub(crate) meter: Meter,
@@ -73,10 +73,10 @@ pub(crate) struct Pair {
     pub(crate) next: u64,
     pub(crate) lost: u64,
     pub(crate) gaps: u64,
-    /// After so many bytes read, the consumer takes one thing.
+    /// After this many bytes are read, the consumer takes one event.
     pub(crate) take_every: u64,
     taken_at: u64,
-    /// It does not even come when the reader waits for it.
+    /// The consumer never takes one, even if the reader waits for it.
     pub(crate) asleep: bool,
     /// Stalls after which it took one.
     stalls: u64,
@@ -103,7 +103,7 @@ impl Pair {
         }
     }
 
-    /// Everybody gets a turn.
+    /// Lets every task run once.
     pub(crate) async fn turn(&mut self) {
         tokio::task::yield_now().await;
         self.meter.look();
@@ -114,7 +114,7 @@ impl Pair {
         }
     }
 
-    /// The consumer takes one thing. Returns whether there was one.
+    /// The consumer takes one event. Returns whether there was one.
     pub(crate) fn take(&mut self) -> bool {
         let event = self.listener.try_recv().unwrap();
         self.meter.look();
@@ -134,8 +134,8 @@ impl Pair {
         true
     }
 
-    /// Writes bytes that hold so many notifications, and waits until all are read. Where the reader waits
-    /// for the consumer, that one takes what makes room.
+    /// Writes bytes with this many notifications, and waits until all are read. If the reader waits for the consumer, the
+    /// consumer takes enough to make room.
     pub(crate) async fn write(&mut self, mut bytes: &[u8], notifications: u64) {
         self.sent += notifications;
         self.written += bytes.len() as u64;
@@ -151,13 +151,13 @@ impl Pair {
             let waits = stats.stalls > self.stalls || (turns > TURNS && stats.stalls > 0);
             if waits && !self.asleep {
                 (self.stalls, turns) = (stats.stalls, 0);
-                // There is room when a whole run is out of the queue.
+                // There is room when a whole run has left the queue.
                 while self.take() && self.listener.stats().queued == stats.queued {}
             }
         }
     }
 
-    /// The consumer takes everything, once everything that was written is counted.
+    /// The consumer takes every event, as soon as all written notifications are counted.
     pub(crate) async fn drain(&mut self) {
         while self.next < self.sent || self.take() {
             if !self.take() {

@@ -1,4 +1,4 @@
-//! What a long message, or many short ones, has taken is given back when it is over.
+//! The memory for a long message, or for many short ones, is freed when it is no longer needed.
 
 use pgbell::{Connection, Listener, Notifier};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -8,18 +8,17 @@ use crate::alone;
 use crate::meter::Meter;
 use crate::peer::{bind, diagnostic, let_in, notifications};
 
-/// What a connection that is idle may hold: a receive buffer of 256 KiB, its session, its socket, and what the runtime
-/// keeps.
+/// The memory of an idle connection: a receive buffer of 256 KiB, its session, its socket, and what the runtime keeps.
 const CONNECTION_BYTES: usize = 320 * 1024;
 
-/// The same of a session without that receive buffer.
+/// The memory of a session without that receive buffer.
 const SESSION_BYTES: usize = 128 * 1024;
 
 const LONG_BYTES: usize = 8 * 1024 * 1024;
 
 const SELECTED: &[u8] = b"C\0\0\0\x0dSELECT 1\0Z\0\0\0\x05I";
 
-/// Answers every Query, and reads without keeping. Ends with the client.
+/// Answers every Query, and discards what it reads. Ends with the client.
 async fn answer(mut socket: TcpStream, answer: &[u8]) {
     let mut scratch = [0; 16 * 1024];
     while let Ok(b'Q') = socket.read_u8().await {
@@ -38,7 +37,7 @@ async fn connection(server: &TcpListener, url: &str) -> (Connection, TcpStream) 
 }
 
 #[test]
-fn a_connection_that_has_received_a_long_message_goes_back_to_its_usual_size() {
+fn a_connection_frees_the_memory_of_a_long_message() {
     let held = alone(async {
         let (server, url) = bind().await;
         let mut meter = Meter::start();
@@ -66,7 +65,7 @@ fn a_connection_that_has_received_a_long_message_goes_back_to_its_usual_size() {
 }
 
 #[test]
-fn a_connection_that_has_sent_a_long_query_goes_back_to_its_usual_size() {
+fn a_connection_frees_the_memory_of_a_long_query() {
     let held = alone(async {
         let (server, url) = bind().await;
         let mut meter = Meter::start();
@@ -85,7 +84,7 @@ fn a_connection_that_has_sent_a_long_query_goes_back_to_its_usual_size() {
 }
 
 #[test]
-fn a_listener_that_has_sent_a_long_query_goes_back_to_its_usual_size() {
+fn a_listener_frees_the_memory_of_a_long_query() {
     let held = alone(async {
         let (server, url) = bind().await;
         let mut meter = Meter::start();
@@ -104,7 +103,7 @@ fn a_listener_that_has_sent_a_long_query_goes_back_to_its_usual_size() {
 }
 
 #[test]
-fn a_notifier_that_has_sent_very_many_at_once_goes_back_to_its_usual_size() {
+fn a_notifier_frees_the_memory_of_very_many_notifications() {
     let held = alone(async {
         let (server, url) = bind().await;
         let mut meter = Meter::start();

@@ -1,22 +1,21 @@
-//! Reading connection strings and files allocates memory in proportion to their length.
-//!
-//! The bytes that are allocated are counted, and no time is measured: the result does not depend on the machine. Code
-//! that reads the same text again and again and allocates nothing is not found here.
+//! Parsing connection strings and files allocates memory in proportion to their length. The tests count allocated bytes and
+//! measure no time: the result does not depend on the machine. They do not find code that parses the same text repeatedly and
+//! allocates nothing.
 
 use pgbell::Config;
 use pgbell::config::{PassFile, ServiceFile};
 
 use crate::{ALLOCATOR, alone};
 
-/// Bytes of the texts. A fault that already shows in the shorter one is found quickly.
+/// Lengths of the texts. A defect that shows in the shorter one is found quickly.
 const TEXT_BYTES: [usize; 2] = [16 * 1024, 128 * 1024];
 
-/// Most bytes that are allocated for each byte of a text. A host of one letter and its comma become a `Server`, which
-/// takes 44 for each of the two. When each value of a `key=value` string reserved room for the rest of the text, the
-/// shorter text took more than 700.
+/// Most bytes that are allocated for each byte of a text. A host of one letter and its comma become a `Server`, which takes 44
+/// bytes for each of the two. When each value of a `key=value` string reserved room for the rest of the text, the shorter text
+/// took more than 700.
 const ALLOCATED_MAX: usize = 64;
 
-/// A kind of text, and the function that reads it.
+/// A kind of text, and the function that parses it.
 struct Kind {
     name: &'static str,
     text: fn(usize) -> String,
@@ -24,7 +23,7 @@ struct Kind {
 }
 
 fn parse(text: &str) {
-    // Whether it is accepted does not matter here.
+    // It does not matter here whether the text is accepted.
     let _ = text.parse::<Config>();
 }
 
@@ -38,7 +37,7 @@ fn password(text: &str) {
     let _ = PassFile::new(text).password(server, "shop", "bob");
 }
 
-/// `head`, and as many of `part` as have room.
+/// `head`, and as many of `part` as fit.
 fn repeated(head: &str, part: &str, bytes: usize) -> String {
     format!("{head}{}", part.repeat(bytes / part.len()))
 }
@@ -113,7 +112,7 @@ const KINDS: &[Kind] = &[
     },
 ];
 
-/// The bytes that are allocated while a text of this kind is read, also those that are freed meanwhile.
+/// The bytes that are allocated while a text of this kind is parsed, including those that are freed meanwhile.
 fn allocated(kind: &Kind, bytes: usize) -> usize {
     let text = (kind.text)(bytes);
     let before = ALLOCATOR.stats();

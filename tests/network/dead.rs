@@ -1,4 +1,5 @@
-//! Connections over a network that is dead: noticed in time, told of, and replaced when it is back.
+//! Connections over a dead network: the failure is noticed in time, reported, and the session replaced when the network is
+//! back.
 
 use std::time::{Duration, Instant};
 
@@ -11,38 +12,38 @@ use crate::support::{PATIENCE, Server, run, until};
 const EVERY: Duration = Duration::from_millis(300);
 const DEADLINE: Duration = Duration::from_millis(500);
 
-/// Twice as long as agreed is too long, even on a machine that does something else too.
+/// Twice the timeout is too long, even on a machine that is busy.
 const NOTICED: Duration = Duration::from_secs(3);
 
-/// What TCP is to notice by itself: silence for three seconds.
+/// TCP must notice a silence of three seconds by itself.
 const TCP: &str =
     "keepalives_idle=1 keepalives_interval=1 keepalives_count=2 tcp_user_timeout=3000";
 
-/// TCP looks once in a second, and counts what it has to send again from the first time that it does. When only what
-/// we send is lost, the server sends its last bytes again at doubling intervals, and each is a sign of life: the first
-/// interval that is longer than those three seconds may end after three times as long.
+/// TCP checks once a second, and counts the time from the first retransmission. If only the client's packets are lost, the
+/// server sends its last bytes again at doubling intervals, and each packet is a sign of life: the first interval that is
+/// longer than those three seconds may end after three times as long.
 fn noticed_by_tcp(fault: Fault) -> Duration {
     Duration::from_secs(if fault == Fault::RequestsLost { 12 } else { 6 })
 }
 
-/// Round trips until TCP has forgotten how long the first took: a dead network before it makes that seconds.
+/// Round trips until TCP has forgotten how long the first one took: after an earlier failure the estimate is seconds.
 const SETTLED: u32 = 30;
 
 /// An attempt to connect that began in the dead network may have to end before one succeeds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Longest that `close` may take, and a margin for a busy machine.
+/// Longest time of `close`, with a margin for a busy machine.
 const CLOSED: Duration = Duration::from_millis(1_000 + 1_500);
 
-/// Prints a figure: nextest shows it with `--success-output immediate`.
-#[expect(clippy::print_stdout, reason = "figures are what these tests are for")]
+/// Prints a measurement: nextest shows it with `--success-output immediate`.
+#[expect(clippy::print_stdout, reason = "these tests report measurements")]
 pub(crate) fn report(text: &str) {
     println!("{text}");
 }
 
-/// A server on the far side, a writer beside it, and a listener on this side that accounts for every number.
+/// A server on the far side, a writer on its machine, and a listener on this side that checks every number.
 struct Scene {
-    // The server goes before its network does.
+    // The server is dropped before its network.
     server: Server,
     network: Network,
 }
@@ -69,7 +70,7 @@ impl Scene {
         Self { server, network }
     }
 
-    /// A session through the cable.
+    /// The builder of a listener through the cable.
     fn builder(&self, more: &str) -> ListenerBuilder {
         let (cluster, host) = (&self.server.cluster, Network::host());
         let (port, user) = (cluster.port(), cluster.superuser());
@@ -81,11 +82,11 @@ impl Scene {
         builder.backoff(Duration::from_millis(10), Duration::from_millis(200))
     }
 
-    /// Begins with everything well.
+    /// Begins with a working network.
     async fn play(&self, builder: ListenerBuilder) -> Play<'_> {
         let cluster = &self.server.cluster;
         let password = cluster.superuser_password();
-        // Not through the cable: it commits all the time.
+        // Not through the cable: the writer commits all the time.
         let writer = Writer::start(cluster.socket_url(cluster.superuser(), password, "postgres"));
         let listener = builder.connect().await.unwrap();
         let mut play = Play { scene: self, writer, listener, account: Account::default() };
@@ -95,7 +96,7 @@ impl Scene {
 }
 
 impl Play<'_> {
-    /// What is committed from here on arrives. Gives the gaps that came before it.
+    /// Receives everything that is committed from here on. Returns the gaps before it.
     async fn hears_all(&mut self) -> Vec<Gap> {
         let mut gaps = Vec::new();
         self.writer.goes_on(5).await;
@@ -111,15 +112,15 @@ impl Play<'_> {
         gaps
     }
 
-    /// TCP knows how quick the network is: it waits that long before it sends something again.
+    /// Waits until TCP has measured the round trip of the network, on which the delay of a retransmission depends.
     async fn settles(&mut self) {
         for _ in 0..SETTLED {
             self.listener.simple_query("SELECT 1").await.unwrap();
         }
     }
 
-    /// The network dies, which is noticed in time, and comes back: so does the listener, with one gap that
-    /// holds every number which did not arrive.
+    /// The network fails, the failure is noticed in time, and the network is repaired. Then the listener reconnects, with one
+    /// gap that covers every number which did not arrive.
     async fn outage(&mut self, fault: Fault, noticed: Duration, cause: ErrorKind) {
         let network = &self.scene.network;
         let (lost, missing) = (self.listener.stats().sessions_lost, self.account.missing);
@@ -128,14 +129,14 @@ impl Play<'_> {
         until("it is noticed", || self.listener.stats().sessions_lost > lost).await;
         let took = begin.elapsed();
         assert!(took < noticed, "{fault:?}: {took:?}");
-        // Nobody hears these.
+        // These are not received.
         self.writer.goes_on(20).await;
         let begin = Instant::now();
         network.repair(fault);
         let connected = self.listener.handle();
         let connected =
             tokio::time::timeout(PATIENCE, connected.wait_state(State::Connected)).await;
-        connected.expect("it does not come back").unwrap();
+        connected.expect("the listener does not reconnect").unwrap();
         let back = begin.elapsed();
         assert!(back < CONNECT_TIMEOUT + NOTICED, "{fault:?}: back {back:?} after the repair");
         let gaps = self.hears_all().await;
@@ -162,7 +163,7 @@ impl Play<'_> {
 }
 
 #[test]
-fn h1_a_network_that_is_dead_on_either_side_or_both_is_noticed_by_the_heartbeat() {
+fn h1_the_heartbeat_notices_a_network_that_is_dead_in_one_or_both_directions() {
     let scene = &Scene::new();
     let test = async {
         let mut play = scene.play(scene.builder("").heartbeat(EVERY, DEADLINE)).await;
@@ -175,7 +176,7 @@ fn h1_a_network_that_is_dead_on_either_side_or_both_is_noticed_by_the_heartbeat(
             let before = asked();
             play.outage(fault, NOTICED, ErrorKind::Timeout).await;
             if fault.reaches_the_server() {
-                assert!(asked() > before, "{fault:?}: the server was not even asked");
+                assert!(asked() > before, "{fault:?}: the server did not receive the query");
             }
         }
         play.end().await;
@@ -183,7 +184,7 @@ fn h1_a_network_that_is_dead_on_either_side_or_both_is_noticed_by_the_heartbeat(
     scene.network.on_client(|| run(test));
 }
 
-/// What a program gets that sets nothing.
+/// The default settings of a program.
 #[test]
 fn h1_a_dead_network_is_noticed_within_twenty_seconds_by_default() {
     let scene = &Scene::new();
@@ -210,7 +211,7 @@ fn h1_tcp_alone_notices_a_dead_network_when_the_heartbeat_is_long() {
     scene.network.on_client(|| run(test));
 }
 
-/// There is no proof meanwhile: it would have to wait for the query.
+/// No heartbeat is sent meanwhile: it would have to wait for the query.
 #[test]
 fn h1_tcp_alone_notices_a_dead_network_while_a_query_of_the_user_runs() {
     let scene = &Scene::new();
@@ -235,9 +236,9 @@ fn h1_tcp_alone_notices_a_dead_network_while_a_query_of_the_user_runs() {
     scene.network.on_client(|| run(test));
 }
 
-/// TCP sends again what was lost: nobody need know.
+/// TCP sends the lost packets again: no loss is visible.
 #[test]
-fn a_network_that_is_back_before_the_deadline_is_no_loss() {
+fn a_network_that_is_repaired_before_the_deadline_causes_no_loss() {
     let scene = &Scene::new();
     let test = async {
         let mut play = scene.play(scene.builder("").heartbeat(EVERY, PATIENCE)).await;
@@ -257,10 +258,10 @@ fn a_network_that_is_back_before_the_deadline_is_no_loss() {
     scene.network.on_client(|| run(test));
 }
 
-/// It is not known whether the server has done it: it is done again with the next session. A proof would have to wait
-/// for it, so TCP notices, or the limit of 30 s that commands have.
+/// It is not known whether the server has executed it: it is repeated with the next session. A heartbeat would have to wait for
+/// it, so TCP notices the failure, or the timeout of 30 s for commands ends the session.
 #[test]
-fn a_listen_that_a_dead_network_swallows_ends_in_time_and_is_kept() {
+fn a_listen_in_a_dead_network_ends_in_time_and_its_channel_stays_wanted() {
     let scene = &Scene::new();
     let test = async {
         let mut play = scene.play(scene.builder(TCP).heartbeat(EVERY, DEADLINE)).await;
@@ -270,7 +271,7 @@ fn a_listen_that_a_dead_network_swallows_ends_in_time_and_is_kept() {
             let (begin, handle) = (Instant::now(), play.listener.handle());
             let channel = format!("more {index}");
             let listening = tokio::time::timeout(PATIENCE, handle.listen(&channel)).await;
-            let (listening, took) = (listening.expect("it hangs").unwrap(), begin.elapsed());
+            let (listening, took) = (listening.expect("the call hangs").unwrap(), begin.elapsed());
             assert_eq!(listening, Listening::Pending, "{fault:?}");
             assert!(took < noticed_by_tcp(fault), "{fault:?}: {took:?}");
             report(&format!("{fault:?}: a LISTEN ended as pending after {took:?}"));

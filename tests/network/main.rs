@@ -1,8 +1,6 @@
-//! A network that dies without a word, between two network namespaces of Linux, and names whose addresses change, in a
-//! mount namespace.
-//!
-//! `scripts/chaos.sh network` runs these tests, which need root and iproute2; `./test.sh` runs them where it has both.
-//! Nothing else does: an ordinary user who runs all tests has no use for them.
+//! A network that fails silently, between two network namespaces of Linux, and names whose addresses change, in a mount
+//! namespace. `scripts/chaos.sh network` runs these tests, which need root and iproute2; `./test.sh` runs them if it has both.
+//! They are not part of the ordinary tests.
 
 #![cfg(target_os = "linux")]
 
@@ -10,7 +8,7 @@ mod dead;
 mod names;
 mod namespaces;
 #[path = "../postgres/chaos/sequence.rs"]
-#[expect(dead_code, reason = "what receives in the background is for tests of many disconnects")]
+#[expect(dead_code, reason = "only the tests of many disconnects receive in the background")]
 mod sequence;
 #[path = "../postgres/support.rs"]
 #[expect(dead_code, reason = "shared with the tests on loopback, which need more of it")]

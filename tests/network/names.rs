@@ -1,4 +1,4 @@
-//! Names that mean something else at the next attempt: what a failover by DNS does.
+//! Names that have another address at the next attempt, as in a failover by DNS.
 
 use std::cell::Cell;
 use std::fs;
@@ -15,35 +15,35 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::dead::report;
 use crate::support::{PATIENCE, Server, next, run, until};
 
-/// Of a domain for tests (RFC 2606).
+/// A name in a domain for tests (RFC 2606).
 const NAME: &str = "pgbell.test";
 
-/// Where the servers of the testkit listen, and an address of this machine beside it.
+/// The address on which the servers of the testkit listen, and another address of this machine.
 const FIRST: Ipv4Addr = Ipv4Addr::LOCALHOST;
 const SECOND: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 const DELAY_MIN: Duration = Duration::from_millis(20);
 const DELAY_MAX: Duration = Duration::from_millis(100);
 
-/// A directory that any Linux has. Daemons that cache names are found here too.
+/// A directory of every Linux. Daemons that cache names have their sockets here too.
 const OWN: &str = "/run";
 
-/// `/etc/hosts` of one thread and of those that it starts. It stays with that thread.
+/// `/etc/hosts` of one thread and of its child threads. It cannot move to another thread.
 struct Names {
     files: Cell<u32>,
 }
 
 impl Names {
-    /// In a mount namespace of a thread of its own. All of it is gone with the last thread and process there.
+    /// Runs a function in a mount namespace of a thread of its own. The namespace ends with its last thread and process.
     fn of_a_thread<T: Send>(run: impl FnOnce(&Self) -> T + Send) -> T {
         let own = || {
             unshare(CloneFlags::CLONE_NEWNS).unwrap();
-            // Nothing that is mounted here is seen outside.
+            // The mounts are invisible outside.
             let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
             mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
             mount(None::<&str>, OWN, Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
             let names = Self { files: Cell::new(0) };
-            // Nobody else is asked.
+            // No other source of names is used.
             names.cover("/etc/nsswitch.conf", "hosts: files\n");
             run(&names)
         };
@@ -58,9 +58,9 @@ impl Names {
         self.cover("/etc/hosts", &format!("127.0.0.1 localhost\n{}", line.unwrap_or_default()));
     }
 
-    /// Puts another file in the place of one, at a stroke: who looks finds the one or the other.
+    /// Mounts another file over one, atomically: a reader finds the old file or the new one.
     fn cover(&self, path: &str, text: &str) {
-        // Each has a name of its own: what is mounted must not be removed, or nothing can be mounted over it.
+        // Each file has its own name: a file that is mounted must not be removed, or nothing can be mounted over it.
         self.files.set(self.files.get() + 1);
         let file = format!("{OWN}/{}", self.files.get());
         fs::write(&file, text).unwrap();
@@ -90,10 +90,11 @@ async fn lead_on(listener: TcpListener, port: u16) {
     }
 }
 
-/// The one gap, then what its server sends.
+/// Receives the one gap, and then a notification from this server.
 async fn comes_back_to(listener: &mut Listener, server: &Server, text: &str) -> Gap {
-    let event =
-        tokio::time::timeout(PATIENCE, listener.recv()).await.expect("it does not come back");
+    let event = tokio::time::timeout(PATIENCE, listener.recv())
+        .await
+        .expect("the listener does not reconnect");
     let Event::Gap(gap) = event.unwrap() else { panic!("no gap") };
     is_at(listener, server, text).await;
     gap
@@ -108,7 +109,7 @@ async fn is_at(listener: &mut Listener, server: &Server, text: &str) {
 }
 
 #[test]
-fn r12_a_name_that_has_another_address_leads_the_next_attempt_there() {
+fn r12_the_next_attempt_uses_the_new_address_of_a_name() {
     let (first, second) = (Server::start(), Server::start());
     let test = |names: &Names| {
         names.set(Some(FIRST));
@@ -119,7 +120,7 @@ fn r12_a_name_that_has_another_address_leads_the_next_attempt_there() {
             let handle = listener.handle();
             is_at(&mut listener, &first, "at the beginning").await;
 
-            // The server dies; some attempts later the name leads to another one.
+            // The server stops; some attempts later the name leads to another one.
             tokio::task::block_in_place(|| first.cluster.stop(Mode::Immediate).unwrap());
             until("attempts have failed", || handle.stats().attempts_failed >= 3).await;
             let error = handle.last_error().unwrap();
@@ -135,11 +136,11 @@ fn r12_a_name_that_has_another_address_leads_the_next_attempt_there() {
                 gap.cause()
             ));
 
-            // The old server is back and gets the name again: whoever has a session keeps it …
+            // The old server is up again and gets the name: a session is kept …
             tokio::task::block_in_place(|| first.cluster.start_again().unwrap());
             names.set(Some(FIRST));
             is_at(&mut listener, &second, "the name is away").await;
-            // … and who loses it goes where the name leads, though the other server would take him.
+            // … and when it is lost, the next one follows the name, although the other server would accept it.
             second.cluster.terminate_backend(listener.process_id().unwrap()).unwrap();
             let gap = comes_back_to(&mut listener, &first, "after the way back").await;
             assert_eq!((gap.sessions(), gap.attempts()), (1, 1), "{gap}");
@@ -154,7 +155,7 @@ fn r12_a_name_that_has_another_address_leads_the_next_attempt_there() {
 }
 
 #[test]
-fn a_name_that_is_gone_for_a_while_is_an_attempt_that_fails_and_no_end() {
+fn a_missing_name_fails_attempts_and_does_not_end_the_listener() {
     let server = Server::start();
     let test = |names: &Names| {
         names.set(Some(FIRST));
@@ -165,12 +166,12 @@ fn a_name_that_is_gone_for_a_while_is_an_attempt_that_fails_and_no_end() {
 
             names.set(None);
             let begin = Instant::now();
-            // The server is as well as ever: it is the name that is missing.
+            // The server is well: only the name is missing.
             server.cluster.terminate_backend(listener.process_id().unwrap()).unwrap();
             until("attempts have failed", || handle.stats().attempts_failed >= 8).await;
             let (failed, took) = (handle.stats().attempts_failed, begin.elapsed());
             assert_eq!(handle.state(), State::Reconnecting);
-            // A pause before each but the first.
+            // A pause before each attempt except the first.
             assert!(took >= DELAY_MIN * 7, "{failed} attempts failed in {took:?}");
             let error = handle.last_error().unwrap();
             assert_eq!(error.kind(), ErrorKind::Connect, "{error}");

@@ -1,4 +1,4 @@
-//! Two network namespaces with a cable between them: a server in one, clients in the other.
+//! Two network namespaces that are joined by a virtual cable: a server in one, clients in the other.
 
 use std::fs::{self, File};
 use std::net::Ipv4Addr;
@@ -9,29 +9,29 @@ use std::thread;
 
 use nix::sched::{CloneFlags, setns};
 
-/// For documents (RFC 5737). They are known in the two namespaces only, so that networks of several runs have
-/// the same.
+/// Addresses for documentation (RFC 5737). They exist in the two namespaces only, so that networks of several runs can have the
+/// same ones.
 const SERVER_ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 const CLIENT_ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
 
-/// Both ends of the cable are called so, each in its own namespace.
+/// The name of both ends of the cable, each in its own namespace.
 const INTERFACE: &str = "bell";
 
-/// Ordinary paths of root may lack the directories where it is.
+/// The path of root may lack the directories with `ip`.
 const IP: &str = r#"PATH=$PATH:/usr/sbin:/sbin; exec ip "$@""#;
 
-/// Removes the namespaces when its input ends, however the process ends that has the other end of it.
+/// Deletes the namespaces when its input ends, in whatever way the process ends that holds the other end.
 const GUARD: &str =
     r#"PATH=$PATH:/usr/sbin:/sbin; read -r end; for name; do ip netns delete "$name"; done"#;
 
-/// How the network fails. No side is told of any.
+/// A failure of the network. Neither side is notified of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// The server's end of the cable is pulled.
+    /// The server's end of the cable is down.
     LinkDown,
-    /// What the client sends arrives, what the server sends is lost.
+    /// The client's packets arrive, the server's packets are lost.
     AnswersLost,
-    /// What the server sends arrives, what the client sends is lost.
+    /// The server's packets arrive, the client's packets are lost.
     RequestsLost,
     AllLost,
 }
@@ -40,7 +40,7 @@ impl Fault {
     pub(crate) const ALL: [Self; 4] =
         [Self::LinkDown, Self::AnswersLost, Self::RequestsLost, Self::AllLost];
 
-    /// Whether the server still reads what the client writes.
+    /// True if the server still receives the client's packets.
     pub(crate) fn reaches_the_server(self) -> bool {
         self == Self::AnswersLost
     }
@@ -54,7 +54,7 @@ impl Fault {
     }
 }
 
-/// The namespaces. They are deleted when this is dropped, and when the process ends in any way.
+/// The namespaces. They are deleted when this is dropped, and also when the process ends in any way.
 pub(crate) struct Network {
     server: String,
     client: String,
@@ -71,7 +71,7 @@ impl Network {
         guard.args(["-c", GUARD, "pgbell-network", &server, &client]).process_group(0);
         guard.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let guard = guard.spawn().unwrap();
-        // From here on it is cleared away, whatever fails.
+        // From here on the guard deletes the namespaces, whatever fails.
         let network = Self { server, client, guard };
         for name in [&network.server, &network.client] {
             ip(&["netns", "add", name]);
@@ -86,7 +86,7 @@ impl Network {
             let address = format!("{address}/30");
             ip(&["-n", name, "address", "add", &address, "dev", INTERFACE]);
             ip(&["-n", name, "link", "set", INTERFACE, "up"]);
-            // What has no way back must come in all the same: one direction alone is to be cut.
+            // Packets without a route back must be accepted: only one direction is cut.
             inside(name, || {
                 for interface in ["all", INTERFACE] {
                     let path = format!("/proc/sys/net/ipv4/conf/{interface}/rp_filter");
@@ -97,17 +97,17 @@ impl Network {
         network
     }
 
-    /// Where a server listens that runs [`on_server`](Self::on_server), for `listen_addresses`.
+    /// The address of a server that runs in [`on_server`](Self::on_server), for `listen_addresses`.
     pub(crate) fn addresses() -> String {
         format!("127.0.0.1,{SERVER_ADDRESS}")
     }
 
-    /// For a connection from the side of the client.
+    /// The host to which a client connects.
     pub(crate) fn host() -> String {
         SERVER_ADDRESS.to_string()
     }
 
-    /// Runs something on the side of the server, with all threads and processes that it starts.
+    /// Runs a function on the side of the server, with all threads and processes that it starts.
     pub(crate) fn on_server<T: Send>(&self, run: impl FnOnce() -> T + Send) -> T {
         inside(&self.server, run)
     }
@@ -131,7 +131,7 @@ impl Network {
         self.blackholes("delete", fault);
     }
 
-    /// A route to one address goes before the one of the cable.
+    /// A route to a single address takes precedence over the route of the cable.
     fn blackholes(&self, action: &str, fault: Fault) {
         if fault.loses_answers() {
             let away = CLIENT_ADDRESS.to_string();
@@ -151,7 +151,7 @@ impl Drop for Network {
     }
 }
 
-/// A thread of its own, since a thread does not come back from a namespace: what it starts inherits it.
+/// Uses a thread of its own, since a thread cannot leave a namespace. Its child threads and processes inherit it.
 fn inside<T: Send>(name: &str, run: impl FnOnce() -> T + Send) -> T {
     let namespace = File::open(format!("/run/netns/{name}")).unwrap();
     thread::scope(|scope| {
@@ -176,9 +176,9 @@ fn ip(arguments: &[&str]) {
     );
 }
 
-/// The network itself: without it a test of a dead one would prove nothing.
+/// Checks the network itself: otherwise a test of a dead network would prove nothing.
 #[test]
-fn each_fault_cuts_what_it_says_and_nothing_else() {
+fn each_fault_cuts_its_direction_and_no_other() {
     use std::cell::Cell;
     use std::io::ErrorKind;
     use std::net::UdpSocket;
@@ -195,7 +195,7 @@ fn each_fault_cuts_what_it_says_and_nothing_else() {
     let number = Cell::new(0_u8);
     let arrives = |from: &UdpSocket, to: &UdpSocket| {
         number.set(number.get() + 1);
-        // A blackhole at home refuses it at once.
+        // A blackhole on the own side refuses it at once.
         if from.send_to(&[number.get()], to.local_addr().unwrap()).is_err() {
             return false;
         }
@@ -203,7 +203,7 @@ fn each_fault_cuts_what_it_says_and_nothing_else() {
         loop {
             match to.recv(&mut received) {
                 Ok(_) if received == [number.get()] => return true,
-                // One that was late.
+                // One packet that was late.
                 Ok(_) => {}
                 Err(cause) => {
                     assert_eq!(cause.kind(), ErrorKind::WouldBlock, "{cause}");
