@@ -1,11 +1,11 @@
-//! The check itself.
+//! Tests of the check itself.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::list;
 
-/// What passwords and keys of tests hold: ours, the one of RFC 7677, and the one of the unit tests of sessions.
+/// The words in passwords and keys of tests: the planted one, the password of RFC 7677, and that of the unit tests of sessions.
 const WORDS: [&str; 3] = ["pl4nted", "pencil", "plugh"];
 
 /// As text, in hexadecimal digits, as `Debug` shows bytes, and in base64 behind 0, 1 or 2 other bytes.
@@ -15,7 +15,7 @@ fn forms(word: &str) -> Vec<String> {
     let numbers: Vec<_> = bytes.iter().map(u8::to_string).collect();
     let base64 = (0..3).map(|before| {
         let text = STANDARD.encode([&vec![0; before], bytes].concat());
-        // The digits that no other byte has a part in.
+        // The base64 digits that depend on no other byte.
         text[(before * 8).div_ceil(6)..(before + bytes.len()) * 8 / 6].to_owned()
     });
     [word.to_owned(), hex, numbers.join(", ")].into_iter().chain(base64).collect()
@@ -27,12 +27,12 @@ fn the_list_has_every_form_of_every_word() {
     assert_eq!(list().collect::<Vec<_>>(), expected);
 }
 
-/// `check.sh` insists on finding both.
+/// `check.sh` requires both lines.
 #[test]
-#[expect(clippy::print_stdout, clippy::print_stderr, reason = "that is what it is for")]
-fn what_tests_print_is_looked_through() {
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "printing is the purpose")]
+fn the_output_of_tests_is_searched() {
     for stream in ["stdout", "stderr"] {
-        let line = format!("tests print to {stream} what is looked through");
+        let line = format!("tests print to {stream} a line that the check must find");
         if stream == "stdout" { println!("{line}") } else { eprintln!("{line}") }
     }
 }
@@ -45,10 +45,10 @@ mod script {
 
     use super::forms;
 
-    const REPORT: &str = "tests print to stdout what is looked through\n\
-                          tests print to stderr what is looked through\n";
+    const REPORT: &str = "tests print to stdout a line that the check must find\n\
+                          tests print to stderr a line that the check must find\n";
 
-    /// A directory that goes away.
+    /// A directory that is removed when it is dropped.
     struct Scratch(PathBuf);
 
     impl Scratch {
@@ -72,7 +72,7 @@ mod script {
         }
     }
 
-    /// What it ends with, and what it says.
+    /// Returns the exit status of the check, and its output.
     fn check(files: &[&Path]) -> (i32, String) {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/planted/check.sh");
         let output = Command::new(script).args(files).output().unwrap();
@@ -98,7 +98,7 @@ mod script {
     }
 
     #[test]
-    fn a_report_without_the_output_of_tests_that_pass_is_none() {
+    fn a_report_without_the_output_of_passing_tests_is_refused() {
         let scratch = Scratch::new();
         let clean = scratch.file("clean", REPORT);
         let half = scratch.file("half", REPORT.lines().next().unwrap());

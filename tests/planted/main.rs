@@ -1,7 +1,5 @@
-//! No secret in anything that is shown.
-//!
-//! Passwords and keys of the tests hold a word of `list.txt`. `check.sh` looks for these in all that the tests
-//! have printed; here is what makes them print it, and what shows that the check can fail.
+//! No output contains a secret. Passwords and keys of the tests contain a word of `list.txt`. `check.sh` searches the output of
+//! all tests for these words. The tests here print every type that holds a secret, and show that the check can fail.
 
 mod check;
 mod shown;
@@ -11,13 +9,13 @@ fn list() -> impl Iterator<Item = &'static str> {
     include_str!("list.txt").lines()
 }
 
-/// Fails when something that was planted is in `text`.
-#[expect(clippy::print_stdout, reason = "what is printed is looked through once more")]
+/// Fails if `text` contains a planted secret.
+#[expect(clippy::print_stdout, reason = "`check.sh` searches the output too")]
 fn look_through(what: &str, text: &str) {
     let lower = text.to_lowercase();
     for planted in list() {
         assert!(!lower.contains(&planted.to_lowercase()), "{what} shows {planted:?}: {text}");
     }
-    // For `check.sh`, which looks through it once more.
+    // `check.sh` searches it too.
     println!("{what}: {text}");
 }

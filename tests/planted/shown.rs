@@ -1,4 +1,4 @@
-//! `Debug` and `Display` of everything that holds a secret, at every moment of a login.
+//! `Debug` and `Display` of every type that holds a secret, at every step of a login.
 
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
@@ -33,7 +33,7 @@ fn credentials() -> Credentials {
     Credentials::new("bob").unwrap().password(Password::new(PASSWORD)).unwrap()
 }
 
-/// Random bytes are as secret as what is made of them.
+/// The random bytes are as secret as the nonce made of them.
 fn nonce() -> ScramNonce {
     ScramNonce::new(*b"pl4nted nonces. 18")
 }
@@ -86,9 +86,9 @@ fn configurations_files_and_their_errors() {
     }
 }
 
-/// The exchange of SCRAM, both sides, and the messages of a password in the clear and of MD5.
+/// The SCRAM exchange, both sides, and the messages with a password in clear and with MD5.
 #[test]
-fn authenticators_and_the_messages_they_make() {
+fn authenticators_and_their_messages() {
     show!(Password::new(PASSWORD), credentials(), nonce(), login());
     let verifier = ScramVerifier::from_password(&Password::new(PASSWORD), KEY, 1).unwrap();
     let client = ScramClient::new(nonce(), &Password::new(PASSWORD), Binding::None).unwrap();
@@ -117,7 +117,7 @@ fn authenticators_and_the_messages_they_make() {
         show!(step, authenticator);
         let AuthStep::Send(response) = step else { panic!("nothing to send") };
         assert!(!response.body().is_empty());
-        // Refused: the error says why, and not what.
+        // Refused: the error contains the reason, and not the data.
         let mut authenticator = Authenticator::new(
             credentials(),
             policy.require_auth("scram-sha-256".parse().unwrap()),
@@ -158,9 +158,9 @@ fn messages_of_the_protocol_that_hold_passwords_and_keys() {
     error("a decoder", &SaslInitialResponse::decode(bytes).unwrap_err());
 }
 
-/// A session and the testing backend, after every byte that travels.
+/// A session and the testing backend, after every transmitted byte.
 #[test]
-fn sessions_backends_and_links_in_the_middle_of_a_login() {
+fn sessions_and_backends_at_every_step_of_a_login() {
     for (auth, password) in [
         (Auth::Trust, PASSWORD),
         (Auth::Password, PASSWORD),
@@ -184,7 +184,7 @@ fn sessions_backends_and_links_in_the_middle_of_a_login() {
     }
 }
 
-/// What users hold, and every error of a login that is refused.
+/// The types that users hold, and every error of a refused login.
 #[tokio::test]
 async fn clients_and_the_errors_of_logins() {
     for auth in [Auth::Password, Auth::Md5, Auth::ScramSha256] {
@@ -219,7 +219,7 @@ async fn clients_and_the_errors_of_logins() {
     }
 }
 
-/// A script that gets another message than the one it waits for.
+/// A script that receives another message than the one it expects.
 #[test]
 fn a_mismatch_with_a_password_message() {
     let mut sent = BytesMut::new();

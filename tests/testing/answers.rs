@@ -1,4 +1,4 @@
-//! Answers to queries that a test gives instead of the backend.
+//! Answers to queries that a test sets in place of the backend's.
 
 use std::sync::mpsc;
 
@@ -24,7 +24,7 @@ fn a_query_is_answered_by_its_text_with_rows_a_tag_or_an_error() {
     backend.answer("SELECT 1", Answer::error("42P01", "relation \"t\" does not exist"));
 
     let sql = "/* x */ SELECT id, name FROM t WHERE f(X'1f')  ";
-    // The prefix of the literal is not understood: the text counts as it is.
+    // The backend does not parse the prefix of the literal: the text counts as it is.
     assert!(run(&mut link, &mut backend, sql).is_err());
     let sql = "SELECT id, name FROM t WHERE f(X'1f') -- all\n";
     let found = run(&mut link, &mut backend, sql).unwrap();
@@ -55,7 +55,7 @@ fn a_query_is_answered_by_its_text_with_rows_a_tag_or_an_error() {
 }
 
 #[test]
-fn a_function_sees_the_statement_and_its_parameters_and_the_newest_is_asked_first() {
+fn a_function_gets_the_statement_and_its_parameters_and_the_newest_is_called_first() {
     let mut backend = Backend::default();
     let mut link = ready(&mut backend, &[]);
     let pid = link.session().process_id().unwrap();
@@ -88,7 +88,7 @@ fn a_function_sees_the_statement_and_its_parameters_and_the_newest_is_asked_firs
 }
 
 #[test]
-fn a_query_that_notifies_does_so_with_its_transaction() {
+fn a_query_that_notifies_sends_at_its_commit() {
     let mut backend = Backend::default();
     let (mut listener, mut link) = (ready(&mut backend, &[]), ready(&mut backend, &[]));
     run(&mut listener, &mut backend, "LISTEN a").unwrap();
@@ -107,7 +107,7 @@ fn a_query_that_notifies_does_so_with_its_transaction() {
 }
 
 #[test]
-fn statements_that_the_backend_knows_can_be_answered_too() {
+fn statements_of_the_backend_can_be_answered_too() {
     let mut backend = Backend::default();
     let mut link = ready(&mut backend, &[]);
     backend.answer("LISTEN \"a\"", Answer::error("42501", "not this one"));
@@ -139,7 +139,7 @@ fn an_answer_that_changes_between_preparation_and_execution_is_an_error() {
 }
 
 #[test]
-fn an_answer_that_cannot_be_one_is_refused_where_it_is_written() {
+fn an_invalid_answer_is_refused_where_it_is_built() {
     let cases: [fn() -> Answer; 5] = [
         || Answer::rows(["a"]).row(["1", "2"]),
         || Answer::command("SELECT 1").row(["1"]),

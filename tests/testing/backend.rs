@@ -1,4 +1,4 @@
-//! LISTEN, NOTIFY and transactions, from session to session.
+//! LISTEN, NOTIFY and transactions between sessions.
 
 use pgbell::proto::supervisor::{PROOF_COUNT_SQL, PROOF_OF_LIFE_SQL, PROOF_SQL};
 use pgbell::proto::wire::TransactionStatus;
@@ -31,7 +31,7 @@ fn every_chunk_size_gives_the_same_session() {
 }
 
 #[test]
-fn a_session_hears_itself_before_it_is_ready() {
+fn a_session_receives_its_own_notification_before_ready_for_query() {
     let mut backend = Backend::default();
     let mut link = ready(&mut backend, &[]);
     run(&mut link, &mut backend, "LISTEN a; NOTIFY a, '1'; SELECT pg_notify('a', '2')").unwrap();
@@ -43,7 +43,7 @@ fn a_session_hears_itself_before_it_is_ready() {
 }
 
 #[test]
-fn nothing_is_heard_of_a_transaction_before_it_commits_and_nothing_if_it_does_not() {
+fn notifications_of_a_transaction_arrive_only_if_it_commits() {
     let mut backend = Backend::default();
     let (mut listener, mut notifier) = (ready(&mut backend, &[]), ready(&mut backend, &[]));
     run(&mut listener, &mut backend, "LISTEN a").unwrap();
@@ -62,7 +62,7 @@ fn nothing_is_heard_of_a_transaction_before_it_commits_and_nothing_if_it_does_no
 }
 
 #[test]
-fn a_listener_in_a_transaction_hears_when_it_ends() {
+fn a_listener_in_a_transaction_receives_when_it_ends() {
     let mut backend = Backend::default();
     let (mut listener, mut notifier) = (ready(&mut backend, &[]), ready(&mut backend, &[]));
     run(&mut listener, &mut backend, "LISTEN a; LISTEN b").unwrap();
@@ -90,7 +90,7 @@ fn listen_takes_effect_with_its_transaction() {
 }
 
 #[test]
-fn equal_notifications_of_one_transaction_are_sent_once_at_the_first_place() {
+fn equal_notifications_of_one_transaction_are_sent_once_at_the_first_position() {
     let mut backend = Backend::default();
     let mut link = ready(&mut backend, &[]);
     run(&mut link, &mut backend, "LISTEN a; LISTEN b").unwrap();
@@ -119,7 +119,7 @@ fn five_thousand_channels_in_one_query_are_all_or_none() {
 }
 
 #[test]
-fn order_is_the_order_of_the_commits() {
+fn notifications_have_the_order_of_the_commits() {
     let mut backend = Backend::default();
     let mut links = [(); 3].map(|()| ready(&mut backend, &[3]));
     let [listener, early, late] = &mut links;
@@ -154,7 +154,7 @@ fn pipelined_commands_are_answered_in_order() {
 }
 
 #[test]
-fn refusals_have_the_words_and_the_code_of_the_server() {
+fn refusals_have_the_message_and_the_code_of_the_server() {
     let mut backend = Backend::default();
     let mut link = ready(&mut backend, &[]);
     let long_name = "x".repeat(64);
@@ -187,7 +187,7 @@ fn refusals_have_the_words_and_the_code_of_the_server() {
     assert_eq!(backend.count("a").committed, 0);
 }
 
-/// N183. As PostgreSQL does: strings in dollar quotes and with escapes are strings everywhere.
+/// As in PostgreSQL: dollar-quoted strings and strings with escapes are accepted everywhere.
 #[test]
 fn a_payload_may_be_written_in_every_notation() {
     let mut backend = Backend::default();
@@ -276,7 +276,7 @@ fn a_terminated_session_gets_the_reason() {
 }
 
 #[test]
-fn a_client_that_does_not_read_is_ended_behind_all_that_waits_for_it() {
+fn a_client_that_does_not_read_is_ended_behind_its_unread_messages() {
     let mut backend = Backend::new(BackendConfig::new().output_bytes_max(1_000));
     let (mut listener, mut notifier) = (ready(&mut backend, &[]), ready(&mut backend, &[]));
     run(&mut listener, &mut backend, "LISTEN a").unwrap();
@@ -294,7 +294,7 @@ fn a_client_that_does_not_read_is_ended_behind_all_that_waits_for_it() {
 }
 
 #[test]
-fn a_client_that_vanishes_takes_its_transaction_with_it() {
+fn the_transaction_of_a_client_that_disconnects_is_rolled_back() {
     let mut backend = Backend::default();
     let (mut listener, mut notifier) = (ready(&mut backend, &[]), ready(&mut backend, &[]));
     run(&mut listener, &mut backend, "LISTEN a").unwrap();
@@ -309,7 +309,7 @@ fn a_client_that_vanishes_takes_its_transaction_with_it() {
 }
 
 #[test]
-fn a_commit_of_somebody_else_is_heard_from_the_process_that_it_names() {
+fn a_commit_of_another_process_is_received_with_its_process_id() {
     let mut backend = Backend::default();
     let mut link = ready(&mut backend, &[]);
     run(&mut link, &mut backend, "LISTEN a").unwrap();
@@ -321,14 +321,14 @@ fn a_commit_of_somebody_else_is_heard_from_the_process_that_it_names() {
 }
 
 #[test]
-fn a_refused_channel_spoils_its_query_and_nothing_else() {
+fn a_refused_channel_fails_its_query_and_nothing_else() {
     let mut backend = Backend::default();
     let mut link = ready(&mut backend, &[]);
     run(&mut link, &mut backend, "LISTEN a").unwrap();
     backend.refuse_channels(["a", "b"]);
     let error = run(&mut link, &mut backend, "LISTEN c; LISTEN b").unwrap_err();
     assert_eq!(error.sqlstate(), Some("42501"));
-    // Who listens already goes on; whoever comes later is refused too.
+    // A session that already listens continues; a later one is refused too.
     assert_eq!(backend.channels(link.id()).collect::<Vec<_>>(), ["a"]);
     let mut other = ready(&mut backend, &[]);
     assert!(run(&mut other, &mut backend, "LISTEN a").is_err());
@@ -337,7 +337,7 @@ fn a_refused_channel_spoils_its_query_and_nothing_else() {
 }
 
 #[test]
-fn a_session_whose_channels_are_forgotten_hears_nothing_and_is_told_nothing() {
+fn a_session_whose_channels_are_forgotten_receives_no_notification_and_no_error() {
     let mut backend = Backend::default();
     let mut link = ready(&mut backend, &[]);
     run(&mut link, &mut backend, "LISTEN a").unwrap();
@@ -348,7 +348,7 @@ fn a_session_whose_channels_are_forgotten_hears_nothing_and_is_told_nothing() {
 }
 
 #[test]
-fn the_proof_of_a_subscription_counts_the_channels_and_digests_their_names() {
+fn the_answer_to_a_heartbeat_has_the_number_of_channels_and_the_digest_of_their_names() {
     let mut backend = Backend::default();
     let mut link = ready(&mut backend, &[]);
     let proof = |link: &mut Link, backend: &mut Backend| {

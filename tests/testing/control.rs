@@ -1,4 +1,4 @@
-//! What a test does to a server, besides what its clients do.
+//! Methods of the testing server that a test calls directly.
 
 use std::io::ErrorKind::{Other, TimedOut};
 use std::time::Duration;
@@ -15,7 +15,7 @@ async fn server() -> Server {
 }
 
 #[tokio::test]
-async fn a_test_notifies_and_knows_how_many_listen() {
+async fn a_test_notifies_and_gets_the_number_of_listening_sessions() {
     let server = server().await;
     assert_eq!(server.notify("a", "too early").unwrap(), 0);
     let mut connection = Connection::connect(&*server.url()).await.unwrap();
@@ -68,7 +68,7 @@ fn a_thread_waits_until_a_session_listens() {
     server.blocking_wait_until(LONG, |backend| backend.sessions().count() == 0).unwrap();
     let error = server.blocking_wait_for_listener("orders", Duration::ZERO).unwrap_err();
     assert_eq!(error.kind(), TimedOut);
-    // In a runtime of one thread it would wait for itself.
+    // In a runtime of one thread the call would block the server that it waits for.
     let alone = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let error = alone.block_on(async { server.blocking_wait_for_listener("orders", LONG) });
     assert_eq!(error.unwrap_err().kind(), Other);
@@ -93,7 +93,7 @@ async fn a_killed_session_ends_without_a_message() {
 }
 
 #[tokio::test]
-async fn a_restarted_server_has_its_port_and_its_answers_and_none_of_its_sessions() {
+async fn a_restarted_server_keeps_its_port_and_its_answers_and_no_session() {
     let mut server = server().await;
     server.answer("SELECT a", Answer::rows(["a"]).row(["1"]));
     let url = server.url();
@@ -120,9 +120,9 @@ async fn a_restarted_server_has_its_port_and_its_answers_and_none_of_its_session
     assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), 0);
 }
 
-/// Else a test would take the listener from before an outage for the one that has come back.
+/// Otherwise a test would take the session before an outage for the one after it.
 #[tokio::test]
-async fn a_session_that_was_ended_does_not_listen_any_more() {
+async fn a_session_that_was_ended_no_longer_listens() {
     for end in [Server::terminate_all, Server::kill_all] {
         let server = server().await;
         let mut connection = Connection::connect(&*server.url()).await.unwrap();
@@ -138,7 +138,7 @@ async fn a_session_that_was_ended_does_not_listen_any_more() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn the_unix_socket_goes_and_comes_with_the_server() {
+async fn the_unix_socket_is_removed_and_created_with_the_server() {
     let directory = std::env::temp_dir().join(format!("pgbell-restart-{}", std::process::id()));
     std::fs::create_dir_all(&directory).unwrap();
     let files = || std::fs::read_dir(&directory).unwrap().count();
@@ -154,7 +154,7 @@ async fn the_unix_socket_goes_and_comes_with_the_server() {
 }
 
 #[tokio::test]
-async fn a_listener_comes_back_to_a_server_that_was_away() {
+async fn a_listener_reconnects_to_a_server_that_was_halted() {
     let mut server = server().await;
     let mut listener = Listener::builder(server.url()).channels(["a"]).connect().await.unwrap();
     server.halt().await;
@@ -166,9 +166,9 @@ async fn a_listener_comes_back_to_a_server_that_was_away() {
     assert_eq!(one.payload(), "back");
 }
 
-/// The lock of the backend is not lost with it.
+/// The lock of the backend is not poisoned.
 #[tokio::test]
-async fn a_function_that_panics_ends_the_session_that_asked_and_no_other() {
+async fn a_function_that_panics_ends_only_the_session_that_called_it() {
     let server = server().await;
     let mut other = Connection::connect(&*server.url()).await.unwrap();
     server.answer_with(|query| {

@@ -1,4 +1,4 @@
-//! What other clients send, as `scripts/drivers.sh --record` has written it down: the backend understands all of it.
+//! The messages of other clients, as `scripts/drivers.sh --record` has recorded them: the backend understands all of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use bytes::{Buf, BytesMut};
 use pgbell::testing::{Answer, Backend, SessionId};
 
-/// The bytes of each message, with the number of the connection that it came through.
+/// The bytes of each message, with the number of its connection.
 type Recorded = Vec<(usize, Vec<u8>)>;
 
 /// Every recording, by the name of its client.
@@ -38,12 +38,12 @@ fn recorded(line: &str) -> (usize, Vec<u8>) {
     (number.parse().unwrap(), bytes)
 }
 
-/// Strings that end with NUL.
+/// Splits strings that end with NUL.
 fn strings(bytes: &[u8]) -> Vec<&[u8]> {
     bytes.split(|byte| *byte == 0).collect()
 }
 
-/// What the backend said to a client, over all its connections.
+/// What the backend sent to a client, over all its connections.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Said {
     payloads: Vec<String>,
@@ -53,7 +53,7 @@ struct Said {
 }
 
 impl Said {
-    /// Takes the whole messages of one connection.
+    /// Parses the complete messages of one connection.
     fn take(&mut self, output: &mut BytesMut) {
         // Answers to requests for encryption have no length.
         while output.first() == Some(&b'N') && output.get(1..3) != Some(&[0, 0]) {
@@ -88,7 +88,7 @@ impl Said {
     }
 }
 
-/// Plays a recording to a backend, in pieces of so many bytes.
+/// Plays a recording to a backend, in pieces of this many bytes.
 fn replay(recorded: &Recorded, piece: usize) -> Said {
     let mut backend = Backend::default();
     let stock = Answer::rows(["id", "name"]).types([23, 25]).parameter_types([23]);
@@ -102,7 +102,7 @@ fn replay(recorded: &Recorded, piece: usize) -> Said {
             input.extend_from_slice(piece);
             backend.handle_input(*id, input);
         }
-        assert!(input.is_empty(), "the backend has not taken all of {message:?}");
+        assert!(input.is_empty(), "the backend has not consumed all of {message:?}");
         let is_last = message == b"X\0\0\0\x04";
         assert_eq!(backend.is_closed(*id), is_last, "{message:?}");
         for (id, _) in sessions.values() {
@@ -113,16 +113,16 @@ fn replay(recorded: &Recorded, piece: usize) -> Said {
 }
 
 #[test]
-fn other_clients_are_understood_to_the_last_byte() {
+fn every_message_of_other_clients_is_understood() {
     let recordings = recordings();
     for (client, recorded) in &recordings {
         let said = replay(recorded, usize::MAX);
         assert_eq!(said, replay(recorded, 1), "{client}");
-        // pg8000 reads payloads as ASCII.
+        // pg8000 decodes payloads as ASCII.
         let bound = if client == "pg8000" { "bound" } else { "bound é" };
         assert_eq!(said.payloads, ["plain", "it's", bound, "committed"], "{client}");
         assert_eq!(said.sqlstates, ["0A000", "0A000"], "{client}");
-        // These two write values into the text of the query, which the test does not answer then.
+        // These two write values into the text of the query, for which the test has no answer then.
         if client != "psql" && client != "psycopg2" {
             let row = said.values.windows(2).find(|row| row[1] == b"ink");
             let id = &row.unwrap_or_else(|| panic!("{client}: the row is missing"))[0];
@@ -131,7 +131,7 @@ fn other_clients_are_understood_to_the_last_byte() {
     }
 }
 
-/// The documentation names the clients that were tried, and no other.
+/// The documentation names exactly the clients that were recorded.
 #[test]
 fn the_documentation_names_every_client_that_was_recorded() {
     let documentation = include_str!("../../src/testing/server/clients.md");

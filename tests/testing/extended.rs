@@ -41,7 +41,7 @@ fn two_arrays_are_notifications_in_their_order() {
 }
 
 #[test]
-fn parameters_come_back_as_they_went() {
+fn parameters_are_returned_unchanged() {
     let mut backend = Backend::default();
     let mut link = ready(&mut backend, &[]);
     let now = link.now();
@@ -60,7 +60,7 @@ fn parameters_come_back_as_they_went() {
     assert_eq!(error.sqlstate(), Some("42601"));
 }
 
-/// The type bytes of all that the backend answers to these messages.
+/// The type bytes of the backend's answers to these messages.
 fn answers(messages: &[FrontendMessage<'_>]) -> String {
     let mut backend = Backend::default();
     let link = ready(&mut backend, &[]);
@@ -114,7 +114,7 @@ fn messages_are_answered_one_by_one_and_skipped_after_an_error() {
             ][..],
             "1tT2TDC33Z",
         ),
-        // Own notifications come with the commit, which is Sync's.
+        // Own notifications arrive with the commit, which Sync causes.
         (
             &[
                 query,
@@ -131,12 +131,12 @@ fn messages_are_answered_one_by_one_and_skipped_after_an_error() {
         (&[parse("", "SELEC"), bind("", ""), execute(0), query, sync, query], "EZCZ"),
         (&[bind("", "unknown"), sync, execute(0), sync], "EZEZ"),
         (&[parse("s", "SELECT 1"), parse("s", "SELECT 1"), sync], "1EZ"),
-        // A portal does not outlive its transaction.
+        // A portal ends with its transaction.
         (&[parse("", "SELECT 1"), bind("", ""), sync, execute(0), sync], "12ZEZ"),
-        // A portal that is done has no more rows; what returns none cannot be run again.
+        // A completed portal has no more rows; a statement that returns none cannot be run again.
         (&[parse("", "SELECT 1"), bind("", ""), execute(0), execute(0), sync], "12DCCZ"),
         (&[parse("", "NOTIFY a"), bind("", ""), execute(0), execute(0), sync], "12CEZ"),
-        // Prepared statements are closed by SQL too.
+        // SQL can close prepared statements too.
         (
             &[
                 parse("s", "SELECT 1"),
@@ -156,7 +156,7 @@ fn messages_are_answered_one_by_one_and_skipped_after_an_error() {
     }
 }
 
-/// The bodies of all DataRows, and the codes of all errors, that the backend answers to these messages.
+/// The bodies of all DataRows, and the codes of all errors, in the backend's answers to these messages.
 fn values(backend: &mut Backend, messages: &[FrontendMessage<'_>]) -> Vec<Vec<u8>> {
     let link = ready(backend, &[]);
     let mut input = BytesMut::new();
@@ -183,7 +183,7 @@ fn values(backend: &mut Backend, messages: &[FrontendMessage<'_>]) -> Vec<Vec<u8
     found
 }
 
-/// N184. As tokio-postgres sends it: the session was ended at the first binary format code.
+/// The messages of tokio-postgres: the session was ended at the first binary format code.
 #[test]
 fn binary_parameters_and_results_do_not_end_the_session() {
     let mut backend = Backend::default();
@@ -249,9 +249,9 @@ fn binary_parameters_and_results_do_not_end_the_session() {
     assert_eq!(texts(&mut listener, &mut backend), ["a=1", "a="]);
 }
 
-/// N184.
+/// The error names what is not supported.
 #[test]
-fn what_is_not_supported_is_an_error_and_the_session_goes_on() {
+fn an_unsupported_message_is_an_error_and_the_session_continues() {
     let raw = |bytes: &[u8]| {
         let mut backend = Backend::default();
         let link = ready(&mut backend, &[]);
@@ -263,7 +263,7 @@ fn what_is_not_supported_is_an_error_and_the_session_goes_on() {
         String::from_utf8_lossy(&output).into_owned()
     };
     for (message, code) in [
-        // FunctionCall, a Query without NUL, a Query that is not UTF-8, a Describe of neither kind.
+        // FunctionCall, a Query without NUL, a Query that is not UTF-8, a Describe of an unknown kind.
         (&b"F\0\0\0\x0e\0\0\0\x01\0\0\0\0\0\0"[..], "C0A000"),
         (b"Q\0\0\0\x08abcd", "C08P01"),
         (b"Q\0\0\0\x07a\xff\0", "C22021"),
@@ -290,7 +290,7 @@ fn expressions_inside_each_other_are_refused_before_the_stack_ends() {
 
 /// One value of a megabyte a thousand times.
 #[test]
-fn a_small_query_makes_no_huge_result() {
+fn a_small_query_has_no_huge_result() {
     let mut backend = Backend::default();
     let mut link = ready(&mut backend, &[]);
     let sql = format!("SELECT $1{}", ", $1".repeat(999));
@@ -327,7 +327,7 @@ fn a_small_query_takes_no_huge_memory() {
 
 /// A statement of a few bytes that has 65,535 parameters, over and over.
 #[test]
-fn what_a_session_prepares_has_a_limit() {
+fn prepared_statements_have_a_limit() {
     let mut backend = Backend::default();
     let names: Vec<String> = (0..100).map(|number| format!("s{number}")).collect();
     let mut messages = Vec::new();
@@ -342,7 +342,7 @@ fn what_a_session_prepares_has_a_limit() {
 }
 
 #[test]
-fn a_pool_that_cleans_up_leaves_nothing_behind() {
+fn the_cleanup_of_a_pool_leaves_no_state() {
     let mut backend = Backend::default();
     let mut link = ready(&mut backend, &[]);
     for cleaning in

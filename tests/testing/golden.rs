@@ -1,5 +1,5 @@
-//! Recorded conversations, byte for byte: our session against what the server said, and the backend
-//! against what the client said.
+//! Recorded conversations, byte for byte: the crate's session against the recorded server, and the backend against the recorded
+//! client.
 
 use std::time::Instant;
 
@@ -15,7 +15,7 @@ struct Golden {
     user: &'static str,
     password: Option<&'static str>,
     todo: &'static [Do],
-    /// Every how many bytes a split is tried. 1 but for SCRAM, which derives its keys each time.
+    /// Distance between the split positions. 1 except for SCRAM, which derives its keys each time.
     stride: usize,
     heard: &'static [&'static str],
 }
@@ -59,7 +59,7 @@ const GOLDEN: &[Golden] = &[
     Golden {
         transcript: include_str!("golden/scram-sha-256.txt"),
         config: || {
-            // The salt of RFC 7677. Its nonces are not base64, as ours always are.
+            // The salt of RFC 7677. Its nonces are not base64, and those of this crate always are.
             let salt = *b"\x5b\x6d\x99\x68\x9d\x12\x35\x8e\xec\xa0\x4b\x14\x12\x36\xfa\x81";
             let config = BackendConfig::new().auth(Auth::ScramSha256).scram_salt(salt);
             config.scram_nonce(*b"server nonce 18 by").user("user", "pencil")
@@ -90,7 +90,7 @@ impl Golden {
 }
 
 #[test]
-fn our_session_says_what_was_recorded_for_every_split_of_the_answers() {
+fn the_session_sends_the_recorded_bytes_for_every_split_of_the_answers() {
     for golden in GOLDEN {
         let script = golden.script();
         for delivery in golden.deliveries(&script) {
@@ -104,7 +104,7 @@ fn our_session_says_what_was_recorded_for_every_split_of_the_answers() {
 }
 
 #[test]
-fn the_backend_says_what_was_recorded_for_every_split_of_the_questions() {
+fn the_backend_sends_the_recorded_bytes_for_every_split_of_the_requests() {
     for golden in GOLDEN {
         let script = golden.script();
         for delivery in golden.deliveries(&script.clone().reversed()) {
@@ -121,7 +121,7 @@ fn the_end_of_the_stream_is_an_error_after_every_byte() {
         let script = golden.script();
         for end in (0..script.sent_bytes()).step_by(golden.stride) {
             let mut client = golden.client();
-            // A script that is cut may have the client wait: that is its end.
+            // A script that is cut off may leave the client waiting: the stream ends there.
             let _ = serve(script.clone().cut_after(end), &mut client, Delivery::Whole);
             client.end();
             assert_eq!(client.error.unwrap().kind(), ErrorKind::Connect, "{end}");

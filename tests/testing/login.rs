@@ -19,7 +19,7 @@ const METHODS: [(Auth, AuthMethod); 4] = [
 ];
 
 fn backend(auth: Auth) -> Backend {
-    // Few rounds: the number is tested elsewhere, the time adds up over the chunk sizes.
+    // Few rounds: their number is tested elsewhere, and the time adds up over the chunk sizes.
     Backend::new(BackendConfig::new().auth(auth).user("alice", "pencil").scram_iterations(16))
 }
 
@@ -70,7 +70,7 @@ fn a_wrong_password_and_an_unknown_role_are_refused_alike() {
     }
 }
 
-/// What the backend answers to bytes of a client that is not ours.
+/// The backend's answer to the bytes of another client.
 fn answer(input: &[u8]) -> (Vec<u8>, bool) {
     let mut backend = Backend::default();
     let id = backend.connect();
@@ -120,7 +120,7 @@ fn newer_protocols_and_options_are_negotiated_down() {
 }
 
 #[test]
-fn what_is_no_login_ends_with_fatal() {
+fn an_invalid_login_ends_with_fatal() {
     let startup = |version, parameters: &[(&str, &str)]| {
         let parameters = StartupParameters::new(parameters);
         packet(&StartupPacket::Startup { version, parameters }).to_vec()

@@ -1,4 +1,4 @@
-//! The server without PostgreSQL: against our own session in memory, and on a real socket.
+//! The testing server of the crate: against the crate's own session in memory, and on a real socket.
 #![cfg(all(feature = "testing", feature = "proto"))]
 
 mod answers;
@@ -71,7 +71,7 @@ fn run(link: &mut Link, backend: &mut Backend, sql: &str) -> Result<Vec<Rows>, E
     result(link, backend)
 }
 
-/// What the session has heard since the last call.
+/// The notifications that the session has received since the last call.
 fn heard(link: &mut Link, backend: &mut Backend) -> Vec<(i32, String, String)> {
     link.settle(backend);
     let heard = link.take_notifications().into_iter().map(|one| {

@@ -1,4 +1,4 @@
-//! Scripts against our session and against the backend, in memory.
+//! Runs scripts against the crate's own session and against the backend, in memory.
 
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use pgbell::proto::session::{Progress, Session};
 use pgbell::proto::wire;
 use pgbell::testing::{Backend, Delivery, Mismatch, Output, Script};
 
-/// What a client does as soon as the one before is answered.
+/// An action of a client, which begins when the previous one is answered.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Do {
     Listen(&'static [&'static str]),
@@ -17,7 +17,7 @@ pub(crate) enum Do {
     Terminate,
 }
 
-/// A session, what it was told to do, and what it has heard.
+/// A session, its actions, and the notifications that it has received.
 pub(crate) struct Client {
     pub(crate) session: Session,
     pub(crate) heard: Vec<String>,
@@ -62,7 +62,7 @@ impl Client {
         self.error.get_or_insert(error);
     }
 
-    /// Begins what is next. Says whether there was anything.
+    /// Begins the next action. Returns whether there was one.
     fn go_on(&mut self) -> bool {
         if !self.session.is_ready() || self.session.commands_in_flight() > 0 {
             return false;
@@ -83,7 +83,7 @@ impl Client {
     }
 }
 
-/// Lets the script be the server of `client`.
+/// Runs the script as the server of `client`.
 pub(crate) fn serve(
     mut script: Script,
     client: &mut Client,
@@ -110,7 +110,7 @@ pub(crate) fn serve(
     }
 }
 
-/// Lets the reversed script be a client of `backend`.
+/// Runs the reversed script as a client of `backend`.
 pub(crate) fn visit(
     script: Script,
     backend: &mut Backend,

@@ -1,4 +1,4 @@
-//! The hook that the README shows, against the server.
+//! The program of the README with its hook, against the testing server.
 
 use std::sync::mpsc;
 use std::time::Duration;
@@ -67,7 +67,7 @@ async fn the_hook_of_the_readme_runs_against_the_server() {
     });
     let program = tokio::spawn(program(server.url()));
     for round in 1..=2 {
-        // The hook's connection has come and gone.
+        // The connection of the hook was opened and closed.
         let mut hooks = 0;
         let after_hook = server.wait_until(LONG, |backend| {
             hooks += asked.try_iter().count();

@@ -1,4 +1,4 @@
-//! Scripts: what they report, and hostile servers on a real socket.
+//! Scripts: their mismatches, and hostile servers on a real socket.
 
 use std::time::Instant;
 
@@ -9,7 +9,7 @@ use pgbell::{Connection, ErrorKind, Event, Listener};
 use super::play::{Client, Do, serve};
 use super::session;
 
-/// The mismatch that these bytes of a client give.
+/// The mismatch that these bytes of a client cause.
 fn found(mut script: Script, input: &[u8]) -> String {
     let mut input = BytesMut::from(input);
     match script.step(&mut input) {
@@ -21,7 +21,7 @@ fn found(mut script: Script, input: &[u8]) -> String {
 }
 
 #[test]
-fn a_mismatch_shows_both_sides_in_digits_and_names() {
+fn a_mismatch_shows_the_expected_and_the_found_message_in_digits_and_by_name() {
     let query = b"Q\0\0\0\x0dLISTEN a\0";
     let new = Script::new;
     for (script, input, expected) in [
@@ -55,7 +55,7 @@ fn a_mismatch_shows_both_sides_in_digits_and_names() {
             b"",
             "step 1: expected any message of type 3f, found end of stream",
         ),
-        // A password stays where it is.
+        // A password is not shown.
         (
             new().expect_message(b'Q'),
             b"p\0\0\0\x0bsecret\0",
@@ -87,7 +87,7 @@ fn a_mismatch_shows_both_sides_in_digits_and_names() {
 }
 
 #[test]
-fn the_expected_may_come_in_any_pieces() {
+fn the_expected_bytes_may_arrive_in_any_pieces() {
     let input = b"\0\0\0\x0f\0\x03\0\0user\0a\0\0Q\0\0\0\x05\0X\0\0\0\x04";
     assert_eq!(input[3] as usize, 4 + 4 + 5 + 2);
     let input = [b"\0\0\0\x10", &input[4..]].concat();
@@ -105,7 +105,7 @@ fn the_expected_may_come_in_any_pieces() {
     }
 }
 
-/// F1, F2, F8, F9, F11, F12, Q9: what a server may never send, after a LISTEN was acknowledged.
+/// F1, F2, F8, F9, F11, F12, Q9: messages that a server must never send, after a LISTEN was acknowledged.
 const HOSTILE: &[&str] = &[
     "41 00000003",
     "41 80000000",
@@ -138,7 +138,7 @@ fn url(address: std::net::SocketAddr) -> String {
 }
 
 #[tokio::test]
-async fn a_hostile_server_on_a_socket_is_left_at_once() {
+async fn a_session_with_a_hostile_server_on_a_socket_ends_at_once() {
     for hex in HOSTILE {
         for delivery in [Delivery::Whole, Delivery::ByteByByte, Delivery::SplitAt(120)] {
             let script = Script::listening().send(Script::A1).send_hex(hex).wait_for_eof();
@@ -160,11 +160,11 @@ async fn a_hostile_server_on_a_socket_is_left_at_once() {
 }
 
 #[test]
-fn what_is_said_may_depend_on_all_that_was_heard() {
+fn the_bytes_of_a_script_may_depend_on_all_received_bytes() {
     let echo = |heard: &[Bytes]| heard.concat();
     let new = Script::new().expect(b"ab").send_with(echo).expect_message(b'X').send_with(echo);
     assert_eq!(new.sent_bytes(), 0);
-    // A copy has heard nothing of what the other one was told.
+    // A copy of the script has not received the bytes of the other one.
     for _ in 0..2 {
         let (mut script, mut input) = (new.clone(), BytesMut::from(&b"abX\0\0\0\x04"[..]));
         assert_eq!(script.step(&mut input), Ok(Output::Send(b"ab"[..].into())));
@@ -174,7 +174,7 @@ fn what_is_said_may_depend_on_all_that_was_heard() {
 }
 
 #[test]
-fn a_flood_goes_on_until_the_other_side_has_gone() {
+fn a_flood_continues_until_the_other_side_has_closed() {
     let (mut script, mut input) = (Script::new().flood(b"x"), BytesMut::new());
     for _ in 0..3 {
         assert_eq!(script.step(&mut input), Ok(Output::Flood(b"x"[..].into())));
@@ -182,7 +182,7 @@ fn a_flood_goes_on_until_the_other_side_has_gone() {
     assert_eq!(script.handle_eof(&input), Ok(Output::Close));
 }
 
-/// What the deliveries are for: the reader really gets the pieces.
+/// Checks the deliveries: the reader really gets single pieces.
 #[tokio::test]
 async fn bytes_that_are_delivered_one_by_one_are_read_one_by_one() {
     let script = Script::listening().send(Script::A1.repeat(10)).expect_hex("58 00000004");
@@ -198,7 +198,7 @@ async fn bytes_that_are_delivered_one_by_one_are_read_one_by_one() {
         listener.close().await;
         task.await.unwrap().unwrap();
     }
-    // The answer to LISTEN, the notifications: the login was read before there was a listener.
+    // The answer to LISTEN and the notifications: the login was read before there was a listener.
     assert_eq!(reads[..2], [2, 2]);
     let login = Script::PRELUDE.len() + Script::FACTS.len();
     let bytes = (script.sent_bytes() - login) as u64;
@@ -212,7 +212,7 @@ async fn clients_are_served_in_turn_and_may_be_reset() {
         [Script::listening().reset(), Script::listening().send(Script::A1).wait_for_eof()];
     let (address, task) = Script::serve_in_turn(scripts, Delivery::Whole).await.unwrap();
     let mut first = Connection::connect(&*url(address)).await.unwrap();
-    // The reset may overtake the answer.
+    // The reset may arrive before the answer.
     let _ = first.listen("a").await;
     assert_eq!(first.recv_batch().await.unwrap_err().kind(), ErrorKind::Connect);
     let mut second = Connection::connect(&*url(address)).await.unwrap();
@@ -223,7 +223,7 @@ async fn clients_are_served_in_turn_and_may_be_reset() {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_keep_to_the_script_is_reported() {
+async fn a_client_that_deviates_from_the_script_is_reported() {
     let script = Script::ready().expect_message(b'X').wait_for_eof();
     let (address, task) = script.serve(Delivery::Whole).await.unwrap();
     let mut connection = Connection::connect(&*url(address)).await.unwrap();

@@ -9,7 +9,7 @@ const ALL: [Auth; 4] = [Auth::Trust, Auth::Password, Auth::Md5, Auth::ScramSha25
 
 fn url(server: &Server, password: &str) -> String {
     let url = server.url().replace("@", &format!(":{password}@"));
-    // For once, the password may travel in clear.
+    // This test allows the password in clear.
     format!("{url}&require_auth=none,password,md5,scram-sha-256")
 }
 
@@ -51,7 +51,7 @@ async fn a_wrong_password_is_refused_on_a_socket_too() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_unix_socket_is_there_as_long_as_the_server() {
+async fn a_unix_socket_exists_as_long_as_its_server() {
     let directory = std::env::temp_dir().join(format!("pgbell-testing-{}", std::process::id()));
     std::fs::create_dir_all(&directory).unwrap();
     let server = Server::start_in(BackendConfig::new(), &directory).await.unwrap();
@@ -91,7 +91,7 @@ async fn sessions_can_be_terminated_one_by_one_and_together() {
 }
 
 #[tokio::test]
-async fn nothing_is_left_of_a_server_that_was_stopped() {
+async fn a_stopped_server_leaves_nothing() {
     let server = Server::start(BackendConfig::new()).await.unwrap();
     let url = server.url();
     let mut connection = Connection::connect(&*url).await.unwrap();
@@ -103,7 +103,7 @@ async fn nothing_is_left_of_a_server_that_was_stopped() {
     assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), 0);
 }
 
-/// Its socket takes some megabytes, the backend 100 kB more; then it is over, behind all of them.
+/// The socket buffers some megabytes, and the backend 100 kB more; then the session ends, behind all of them.
 #[tokio::test]
 async fn a_client_that_does_not_read_is_ended_with_the_reason() {
     let config = BackendConfig::new().output_bytes_max(100_000);
@@ -119,7 +119,7 @@ async fn a_client_that_does_not_read_is_ended_with_the_reason() {
     let mut notifier = Connection::connect(&*server.url()).await.unwrap();
     let payload = "x".repeat(7_000);
     let mut sent = 0_u64;
-    // 2^16 of them would be more than any socket takes.
+    // 2^16 of them would be more than any socket buffers.
     while server.count("a").delivered == sent && sent < 1 << 16 {
         notifier.notify("a", format!("{sent} {payload}")).await.unwrap();
         sent += 1;
