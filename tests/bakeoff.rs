@@ -1,5 +1,5 @@
-//! The counts behind the bake-off of the ring (`benches/bakeoff`): the ring and its rivals under the same
-//! loads, small amounts of them. Times are no matter here.
+//! The counts of the comparison of rings (`benches/bakeoff`): the ring and its rivals under the same small loads. No time is
+//! measured here.
 
 #![allow(dead_code, unreachable_pub)] // shared with benches
 
@@ -55,7 +55,7 @@ fn uncounted() -> usize {
 }
 
 #[test]
-fn whatever_carries_them_all_notifications_arrive_once_and_in_order() {
+fn all_notifications_arrive_once_and_in_order_through_every_path() {
     fn check<P: Path>() {
         use hop::Layout::{Alternate, Park, Spin, Tasks};
         for per_read in [160, 16, 1] {
@@ -72,9 +72,9 @@ fn whatever_carries_them_all_notifications_arrive_once_and_in_order() {
     for_all_paths!(check);
 }
 
-/// The oldest are kept to the last one, all others are counted, dense and sparse.
+/// The oldest notifications are kept up to the capacity, and all others are counted, with many and with one per read.
 #[test]
-fn a_consumer_that_sleeps_loses_exactly_what_has_no_room() {
+fn a_consumer_that_sleeps_loses_exactly_the_notifications_without_room() {
     fn check<P: Path>() {
         for per_read in [160, 16, 1] {
             let traffic = Arc::new(Traffic::of_one_channel(per_read));
@@ -82,22 +82,22 @@ fn a_consumer_that_sleeps_loses_exactly_what_has_no_room() {
             let slept = hop::sleep::<P>(&traffic, reads, uncounted);
             let expected = traffic.digest_of_first(hop::LIMITS.notifications, reads);
             assert_eq!(slept.digest, expected, "{}, {per_read} per read", P::NAME);
-            // 16,384 notifications of 51 bytes, and the buffer in the reader's hand.
+            // 16,384 notifications of 51 bytes, and the buffer of the reader.
             assert!(slept.buffers <= 5, "{}: {} buffers", P::NAME, slept.buffers);
         }
     }
     for_all_paths!(check);
 }
 
-/// Most unread notifications of a subscriber in the hub's tests. Where each is in a read of its own, they lie in
-/// more receive buffers than there are.
+/// Most unread notifications of a subscriber in the tests of the hub. If each is in a read of its own, they are in more receive
+/// buffers than there are.
 const UNREAD_MAX: u64 = 256;
 
-/// Reads of the hub's tests: 288 notifications for each subscriber, more than one may leave unread.
+/// Reads in the tests of the hub: 288 notifications for each subscriber, more than it may leave unread.
 const READS: u64 = 1_800;
 
 #[test]
-fn of_1000_subscribers_999_get_everything_and_the_one_that_sleeps_an_exact_loss() {
+fn of_1000_subscribers_999_get_everything_and_one_that_sleeps_gets_an_exact_loss() {
     fn check<F: FanOut>(run: usize, traffic: &Arc<Traffic>, expected: &[Digest]) {
         let layout = fan_out::Layout::Alternate;
         let outcome = fan_out::run::<F>(layout, traffic, UNREAD_MAX, READS, uncounted);
@@ -105,7 +105,7 @@ fn of_1000_subscribers_999_get_everything_and_the_one_that_sleeps_an_exact_loss(
         let sleeper = &outcome.digests[fan_out::SLEEPER];
         assert!(sleeper.lost > 0 && sleeper.delivered > 0, "{}: {sleeper:?}", F::NAME);
         if run == 1 {
-            // One item in 50 KiB: the sleeper holds every buffer, but where the reader can take it back.
+            // One item in 50 KiB: the subscriber that sleeps pins every buffer that the reader cannot evict.
             let (buffers, evicted) = (outcome.buffers, outcome.evicted);
             let few = buffers <= 38 && evicted > 0;
             let many = buffers >= 50 && evicted == 0;
@@ -132,9 +132,9 @@ fn a_hub_of_tasks_delivers_the_same_on_one_core_and_on_two() {
     }
 }
 
-/// The sender takes back at random what the receiver takes at the same time.
+/// The sender evicts items at random while the receiver takes them.
 #[test]
-fn what_is_taken_back_is_lost_and_nothing_else() {
+fn evicted_items_are_lost_and_no_others() {
     fn check<Q: Queue>() {
         assert!(Q::EVICTS);
         for round in 0..10_u64 {
@@ -175,14 +175,14 @@ fn what_is_taken_back_is_lost_and_nothing_else() {
                         assert_eq!(first, next, "{}", Q::NAME);
                         next += count;
                     }
-                    Taken::Mark(()) => panic!("nobody makes marks"),
+                    Taken::Mark(()) => panic!("there are no marks"),
                     Taken::Empty => thread::yield_now(),
                     Taken::Closed => break,
                 }
             }
             let (sequence, evicted) = writer.join().expect("the writer ends");
             assert_eq!(next, sequence, "{}", Q::NAME);
-            assert!(evicted > 0, "{}: nothing was taken back", Q::NAME);
+            assert!(evicted > 0, "{}: nothing was evicted", Q::NAME);
         }
     }
     check::<Library>();

@@ -1,4 +1,4 @@
-//! What the library brings into a user's build.
+//! The dependencies that the library adds to a user's build.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,17 +6,17 @@ use std::process::Command;
 
 use spdx::{Expression, ParseMode};
 
-/// Crates without TLS and without the tables of SASLprep.
+/// Most crates without TLS and without the tables of SASLprep.
 const CRATES_MAX: usize = 24;
 
-/// Crates that TLS adds: rustls with ring, and the authorities of the system.
+/// Most crates that TLS adds: rustls with ring, and the root certificates of the system.
 const TLS_CRATES_MAX: usize = 12;
 
-/// Other drivers: pgbell speaks the protocol itself.
+/// Other drivers: pgbell implements the protocol itself.
 const DRIVERS: [&str; 6] =
     ["tokio-postgres", "postgres-protocol", "postgres", "sqlx", "sqlx-postgres", "pq-sys"];
 
-/// Queues between threads: the ring between reader and consumer is our own.
+/// Queues between threads: the ring between reader and consumer is part of this crate.
 const QUEUES: [&str; 8] = [
     "rtrb",
     "ringbuf",
@@ -57,7 +57,7 @@ fn the_tree_without_tls_stays_small() {
 }
 
 #[test]
-fn the_tables_of_saslprep_add_few() {
+fn the_tables_of_saslprep_add_few_crates() {
     let without = tree("tokio", "normal,build");
     let with = tree("tokio,saslprep", "normal,build");
     let added: Vec<_> = names(&with).difference(&names(&without)).map(|s| s.to_string()).collect();
@@ -65,7 +65,7 @@ fn the_tables_of_saslprep_add_few() {
 }
 
 #[test]
-fn tls_adds_few_and_each_provider_comes_alone() {
+fn tls_adds_few_crates_and_each_provider_only_its_own() {
     let without = tree("tokio", "normal,build");
     for (feature, provider, other) in
         [("tls-ring", "ring", "aws-lc-rs"), ("tls-aws-lc-rs", "aws-lc-rs", "ring")]
@@ -86,9 +86,9 @@ fn tls_adds_few_and_each_provider_comes_alone() {
     assert!(!names(&without).contains("rustls"));
 }
 
-/// The default features are those that the documentation promises.
+/// The default features are the documented ones.
 #[test]
-fn by_default_there_is_tls_with_ring() {
+fn the_default_features_include_tls_with_ring() {
     let output = Command::new(env!("CARGO"))
         .args(["tree", "--locked", "--offline", "-p", "pgbell", "-e", "normal,build"])
         .args(["--prefix", "none", "--format", "{p}"])
@@ -103,7 +103,7 @@ fn by_default_there_is_tls_with_ring() {
 }
 
 #[test]
-fn tokio_comes_without_macros() {
+fn tokio_is_built_without_macros() {
     let tree = tree("tokio,saslprep", "normal,build");
     let tokio = tree.iter().find(|line| line.starts_with("tokio ")).unwrap();
     assert!(!tokio.contains("macros"), "{tokio}");
@@ -111,14 +111,14 @@ fn tokio_comes_without_macros() {
 }
 
 #[test]
-fn the_sans_io_floors_bring_no_runtime() {
+fn the_sans_io_floors_have_no_runtime() {
     let tree = tree("", "normal,build");
     for absent in ["tokio", "socket2", "getrandom", "mio", "libc-net"] {
         assert!(!names(&tree).contains(absent), "{absent}");
     }
 }
 
-/// They are rivals of the ring, in benches. tokio's own channels carry requests, never notifications.
+/// They are rivals of the ring in `benches`. tokio's channels carry requests, never notifications.
 #[test]
 fn no_crate_of_queues_is_linked() {
     let tree = tree("tokio,saslprep,testing", "normal,build");
@@ -146,9 +146,9 @@ fn listed(list: &str) -> Vec<String> {
     inside.split('"').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
-/// `scripts/deny.sh` runs cargo-deny, which looks at more.
+/// `scripts/deny.sh` runs cargo-deny, which checks more.
 #[test]
-fn every_licence_is_one_that_deny_toml_allows() {
+fn deny_toml_allows_every_licence() {
     let allowed = listed("allow");
     assert!(allowed.contains(&"MIT".to_owned()), "{allowed:?}");
     let all = "tokio,saslprep,tls-ring,tls-aws-lc-rs,tracing,metrics,testing";
@@ -163,7 +163,7 @@ fn every_licence_is_one_that_deny_toml_allows() {
 }
 
 #[test]
-fn no_crate_is_linked_that_deny_toml_denies() {
+fn no_crate_that_deny_toml_denies_is_linked() {
     let denied = listed("deny");
     assert!(denied.contains(&"sqlx".to_owned()), "{denied:?}");
     let tree =
@@ -183,7 +183,7 @@ fn no_dependency_comes_from_a_repository_or_another_registry() {
     );
 }
 
-/// The code of the tests, the simulator and the models is for this repository.
+/// The code of the tests, the simulator and the models is only for this repository.
 #[test]
 fn the_published_package_has_no_test_code() {
     let output = Command::new(env!("CARGO"))

@@ -1,25 +1,25 @@
-//! Holds the floors of ARCHITECTURE.md: who may use whom, and what the sans-IO floors must not name.
+//! Checks the floors of ARCHITECTURE.md: which module may use which, and which names the sans-IO floors must not contain.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The modules from the lowest to the highest. A module uses those on lower floors, and those on its own
-/// floor that stand to its left where the floor is ordered.
+/// The modules from the lowest to the highest. A module may use those on lower floors, and those to its left on its own floor
+/// if the floor is ordered.
 const FLOORS: [Floor; 6] = [
     Floor { modules: &["wire", "ring"], ordered: false },
     Floor { modules: &["error", "notification", "auth", "config", "route"], ordered: true },
     Floor { modules: &["session", "supervisor"], ordered: true },
     Floor { modules: &["net", "connection"], ordered: true },
-    // Beside the building: scripted and loopback servers, up to F3 and never above.
+    // The scripted and loopback servers, which use floors up to F3. No floor above uses them.
     Floor { modules: &["testing"], ordered: false },
     Floor { modules: &["notifier", "listener"], ordered: true },
 ];
 
-/// How many of them do no I/O: no sockets, no files, no clock, no threads, no environment.
+/// The number of lowest floors that do no I/O: no sockets, no files, no clock, no threads, no environment.
 const SANS_IO_FLOORS: usize = 3;
 
-/// What must not be named there.
+/// Names that these floors must not contain.
 const FORBIDDEN: [&str; 12] = [
     "std::net",
     "std::fs",
@@ -56,7 +56,7 @@ fn dependencies_point_downward() {
             }
         }
     }
-    assert!(wrong.is_empty(), "not downward:\n{}", wrong.join("\n"));
+    assert!(wrong.is_empty(), "these dependencies do not point downward:\n{}", wrong.join("\n"));
 }
 
 #[test]
@@ -85,20 +85,20 @@ fn the_lower_floors_do_no_io() {
             }
         }
     }
-    assert!(wrong.is_empty(), "the sans-IO floors name the outside world:\n{}", wrong.join("\n"));
+    assert!(wrong.is_empty(), "the sans-IO floors contain forbidden names:\n{}", wrong.join("\n"));
 }
 
 #[test]
-fn every_module_stands_on_a_floor() {
+fn every_module_is_on_a_floor() {
     let known: BTreeSet<_> = FLOORS.iter().flat_map(|floor| floor.modules).copied().collect();
     let found: BTreeSet<_> = modules().into_keys().collect();
     let strangers: Vec<_> = found.iter().filter(|name| !known.contains(name.as_str())).collect();
-    assert!(strangers.is_empty(), "put into FLOORS and into ARCHITECTURE.md: {strangers:?}");
+    assert!(strangers.is_empty(), "add to FLOORS and to ARCHITECTURE.md: {strangers:?}");
 }
 
-/// The check itself: it must see what it is there for.
+/// Tests the check itself: it must find every form of a path.
 #[test]
-fn the_reader_of_use_lines_finds_nested_and_inline_paths() {
+fn the_parser_of_use_lines_finds_nested_and_inline_paths() {
     let file = Path::new("src/proto/wire/frame.rs");
     let source = "use crate::proto::{session::{a, b}, ring};\nuse crate::Error;\nlet x = crate::net::now();\nuse super::super::auth;";
     let mut used = used_from_root(source, file);
@@ -138,7 +138,7 @@ fn modules() -> BTreeMap<String, Vec<PathBuf>> {
                 && !path.ends_with("src/proto/mod.rs")
             {
                 let inside = path.strip_prefix(&source).unwrap();
-                // `proto` is a door, and no floor: its modules are.
+                // `proto` is not a floor itself: its modules are.
                 let inside = inside.strip_prefix("proto").unwrap_or(inside);
                 let first = Path::new(inside.components().next().unwrap().as_os_str());
                 let module = first.file_stem().unwrap().to_str().unwrap().to_owned();
@@ -150,7 +150,7 @@ fn modules() -> BTreeMap<String, Vec<PathBuf>> {
     modules
 }
 
-/// The code that is shipped: without comments and without test modules.
+/// The shipped code: without comments and without test modules.
 fn shipped_source(file: &Path) -> String {
     let name = file.file_name().unwrap().to_str().unwrap();
     let in_tests = file.components().any(|part| part.as_os_str() == "tests");
@@ -158,10 +158,10 @@ fn shipped_source(file: &Path) -> String {
         return String::new();
     }
     let source = fs::read_to_string(file).unwrap();
-    // By convention a test module is the last thing in its file.
+    // By convention a test module is the last item of its file.
     let shipped = source.split("\n#[cfg(test)]\nmod tests {").next().unwrap();
     let shipped = shipped.split("\n#[cfg(test)]\n#[cfg(not(loom))]\nmod tests {").next().unwrap();
-    // What a test helper is compiled for is not used by it.
+    // A module does not use its own test helpers.
     let is_code = |line: &&str| {
         !["//", "#[cfg(all(test,", "not(feature = "]
             .iter()
@@ -171,7 +171,7 @@ fn shipped_source(file: &Path) -> String {
     code.collect::<Vec<_>>().join("\n")
 }
 
-/// First path segments after `crate::`, and after as many `super::` as lead to the root.
+/// The first path segments after `crate::`, and after as many `super::` as lead to the root.
 fn used_from_root(source: &str, file: &Path) -> Vec<String> {
     let inside: Vec<_> =
         file.components().skip_while(|part| part.as_os_str() != "src").skip(1).collect();
@@ -220,7 +220,7 @@ fn first_segments(path: &str) -> Vec<String> {
     segments
 }
 
-/// Names that `lib.rs` re-exports, with the module each comes from.
+/// The names that `lib.rs` re-exports, with the module of each.
 fn root_names() -> BTreeMap<String, String> {
     let library = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs");
     let source = fs::read_to_string(library).unwrap();

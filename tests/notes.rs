@@ -52,7 +52,7 @@ fn page(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap()
 }
 
-/// The entries of a page: title and all that follows, up to the next entry or heading.
+/// The entries of a page: title and text, up to the next entry or heading.
 fn entries(text: &str) -> Vec<(&str, &str)> {
     text.split("\n## ")
         .flat_map(|section| section.split("\n**").skip(1))
@@ -87,7 +87,7 @@ fn numbers(line: &str) -> Vec<u32> {
         .collect()
 }
 
-/// What is wrong with the form of an entry.
+/// Returns what is wrong with the form of an entry.
 fn fault(entry: &str) -> Option<&'static str> {
     let lines: Vec<&str> = entry.trim_end().lines().collect();
     let (last, text) = lines.split_last()?;
@@ -131,11 +131,11 @@ fn cited(source: &str) -> BTreeSet<u32> {
 }
 
 #[test]
-fn every_number_that_is_cited_is_there() {
+fn every_cited_number_exists() {
     let notes = notes();
     let mut missing = BTreeSet::new();
     for (path, source) in sources() {
-        // The catalogues of faults have numbers of their own, with the same letter.
+        // The catalogues of faults have their own numbers with the same letter.
         if path
             .components()
             .any(|part| part.as_os_str() == "tests" || part.as_os_str() == "catalogue")
@@ -196,7 +196,7 @@ fn a_fault_in_the_form_of_an_entry_is_found() {
 fn the_contents_name_every_note_of_their_subject() {
     let text = page("protocol-notes.md");
     let mut sections = text.split("\n## ").skip(1);
-    // An item that is continued on a second line is one line here.
+    // An item that continues on a second line is one line here.
     let contents = sections.next().unwrap().replace("\n  ", " ");
     let mut items = contents.lines().filter_map(|line| line.strip_prefix("- ["));
     for section in sections {
@@ -243,7 +243,7 @@ fn every_test_that_a_page_names_exists() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// Where cargo finds the sources of what a command of the list of attacks runs.
+/// The source files of the command in a row of the list of attacks.
 fn target(command: &str) -> Option<PathBuf> {
     let after = |option: &str| {
         let mut words = command.split(' ').skip_while(|word| *word != option);

@@ -1,4 +1,4 @@
-"""Prints what a run of the tests has to show: its slowest tests, and the tables that tests print.
+"""Prints the results of a test run: its slowest tests, and the tables that tests print.
 
     report.py JUNIT
 
@@ -10,7 +10,7 @@ import xml.etree.ElementTree as tree
 
 SLOWEST = 10
 
-# Tests whose output is a table for people.
+# Tests that print a table.
 TABLES = ("the_table_of_logins",)
 
 

@@ -1,4 +1,4 @@
-//! What a listener writes into the log, and what it counts: enough to understand a night by it, and no secret.
+//! The log and the metrics of a listener: enough to understand what happened during a night, and no secret.
 
 #![cfg(all(feature = "tokio", feature = "testing", feature = "tracing", feature = "metrics"))]
 
@@ -45,10 +45,10 @@ impl<'a> MakeWriter<'a> for Log {
     }
 }
 
-/// The figures by name.
-fn figures(recorder: &DebuggingRecorder) -> BTreeMap<String, f64> {
+/// The metrics by name.
+fn metrics(recorder: &DebuggingRecorder) -> BTreeMap<String, f64> {
     let snapshot = recorder.snapshotter().snapshot().into_vec();
-    let figure = |value: DebugValue| match value {
+    let number = |value: DebugValue| match value {
         #[allow(clippy::cast_precision_loss, reason = "small numbers")]
         DebugValue::Counter(count) => count as f64,
         DebugValue::Gauge(gauge) => gauge.into_inner(),
@@ -58,11 +58,11 @@ fn figures(recorder: &DebuggingRecorder) -> BTreeMap<String, f64> {
         assert_eq!(key.key().labels().next().unwrap().value(), "night");
         key.key().name().to_owned()
     };
-    snapshot.into_iter().map(|(key, _, _, value)| (name(key), figure(value))).collect()
+    snapshot.into_iter().map(|(key, _, _, value)| (name(key), number(value))).collect()
 }
 
 #[test]
-fn r7_a_night_can_be_read_from_the_log_and_the_figures() {
+fn r7_a_night_can_be_understood_from_the_log_and_the_metrics() {
     let log = Log::default();
     let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).with_ansi(false).finish();
     let recorder = DebuggingRecorder::new();
@@ -71,7 +71,7 @@ fn r7_a_night_can_be_read_from_the_log_and_the_figures() {
         metrics::with_local_recorder(&recorder, || {
             runtime.block_on(async {
                 tokio::time::timeout(Duration::from_secs(20), night()).await.unwrap();
-                figures(&recorder)
+                metrics(&recorder)
             })
         })
     });
@@ -151,7 +151,7 @@ async fn night() {
     listener.close().await;
 }
 
-/// A recorder and a subscriber that panic from some moment on, and are counted.
+/// A recorder and a subscriber that panic from some moment on. Their calls are counted.
 #[derive(Clone, Default)]
 struct Broken(Arc<Calls>);
 
@@ -165,7 +165,7 @@ impl Calls {
     fn call(&self) {
         if self.is_broken.load(Ordering::SeqCst) {
             self.panics.fetch_add(1, Ordering::SeqCst);
-            panic!("what receives it is broken");
+            panic!("the receiver is broken");
         }
     }
 }
@@ -237,8 +237,8 @@ impl tracing::Subscriber for Broken {
     }
 }
 
-/// Runs a listener whose telemetry panics from now on: it goes on without, and says so.
-async fn goes_on(broken: &Calls) {
+/// Runs a listener whose telemetry panics from now on: the listener continues without it, and logs that once.
+async fn continues_without_it(broken: &Calls) {
     let server = Server::start(BackendConfig::new()).await.unwrap();
     let url = server.url();
     let builder = Listener::builder(&*url).channels(["a"]);
@@ -254,8 +254,7 @@ async fn goes_on(broken: &Calls) {
     sending.notify("a", "2").await.unwrap();
     assert!(matches!(listener.recv().await.unwrap(), Event::Notification(_)));
     errors.push(listener.last_error());
-    let says_so =
-        |error: &Error| format!("{error:#}").contains("panicked: what receives it is broken");
+    let says_so = |error: &Error| format!("{error:#}").contains("panicked: the receiver is broken");
     assert!(errors.iter().flatten().any(says_so), "{errors:?}");
     listener.close().await;
     // Once where it is called, and once more where it is dropped.
@@ -264,23 +263,27 @@ async fn goes_on(broken: &Calls) {
 }
 
 #[test]
-fn a_recorder_of_metrics_that_panics_is_not_called_again_and_the_listener_goes_on() {
+fn a_recorder_of_metrics_that_panics_is_not_called_again_and_the_listener_continues() {
     let broken = Broken::default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     metrics::with_local_recorder(&broken, || {
         runtime.block_on(async {
-            tokio::time::timeout(Duration::from_secs(20), goes_on(&broken.0)).await.unwrap();
+            tokio::time::timeout(Duration::from_secs(20), continues_without_it(&broken.0))
+                .await
+                .unwrap();
         });
     });
 }
 
 #[test]
-fn a_subscriber_of_tracing_that_panics_is_not_called_again_and_the_listener_goes_on() {
+fn a_subscriber_of_tracing_that_panics_is_not_called_again_and_the_listener_continues() {
     let broken = Broken::default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     tracing::subscriber::with_default(broken.clone(), || {
         runtime.block_on(async {
-            tokio::time::timeout(Duration::from_secs(20), goes_on(&broken.0)).await.unwrap();
+            tokio::time::timeout(Duration::from_secs(20), continues_without_it(&broken.0))
+                .await
+                .unwrap();
         });
     });
 }

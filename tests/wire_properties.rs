@@ -10,7 +10,7 @@ use pgbell::proto::wire::{
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-/// Values from which one message of every kind is made.
+/// The values for one message of every kind.
 #[derive(Debug, Clone)]
 struct Pool {
     text: String,
@@ -47,7 +47,7 @@ fn pools() -> impl Strategy<Value = Pool> {
         )
 }
 
-/// Hands one message of every kind of the server to `check`.
+/// Calls `check` with one message of every kind of the server.
 fn every_backend_message(pool: &Pool, mut check: impl FnMut(BackendMessage<'_>)) {
     use BackendMessage as M;
     let (text, name, bytes) = (pool.text.as_bytes(), pool.name.as_bytes(), &pool.bytes[..]);
@@ -115,7 +115,7 @@ fn every_backend_message(pool: &Pool, mut check: impl FnMut(BackendMessage<'_>))
     }
 }
 
-/// Hands one message of every kind of the client to `check`.
+/// Calls `check` with one message of every kind of the client.
 fn every_frontend_message(pool: &Pool, mut check: impl FnMut(FrontendMessage<'_>)) {
     use FrontendMessage as M;
     let (text, name) = (pool.text.as_str(), pool.name.as_str());
@@ -147,7 +147,7 @@ fn every_frontend_message(pool: &Pool, mut check: impl FnMut(FrontendMessage<'_>
     }
 }
 
-/// The frames of a stream that grows by the given steps, as (tag, body).
+/// The frames of a stream that grows in these steps, as (tag, body).
 fn frames_of_growing(
     framer: Framer,
     stream: &[u8],
@@ -170,7 +170,7 @@ fn frames_of_growing(
     (found, None)
 }
 
-/// A stream that is mostly notifications, some with a payload that is not UTF-8, damaged here and there.
+/// A stream that is mostly notifications, some with a payload that is not UTF-8, with some bytes damaged.
 fn nearly_notifications() -> impl Strategy<Value = Vec<u8>> {
     let text = "[a-zäß\u{1f514}]{0,10}".prop_map(String::into_bytes);
     let payload = prop_oneof![9 => text, 1 => vec(1..=u8::MAX, 0..20)];
@@ -193,7 +193,7 @@ fn nearly_notifications() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// What `scan` and `frames` should find, by way of the framer and the decoder.
+/// The expected results of `scan` and `frames`, computed with the framer and the decoder.
 fn notifications_by_decoding(input: &[u8]) -> (Vec<RawNotification<'_>>, Run, Stop) {
     let (mut found, mut run) = (Vec::new(), Run::default());
     loop {
@@ -219,7 +219,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn decoding_gives_back_what_was_encoded(pool in pools()) {
+    fn decoding_returns_the_encoded_message(pool in pools()) {
         every_backend_message(&pool, |message| {
             let mut out = BytesMut::from(&b"before"[..]);
             message.encode(&mut out).unwrap();
@@ -237,7 +237,7 @@ proptest! {
     }
 
     #[test]
-    fn answers_and_first_packets_survive_the_round_trip(pool in pools()) {
+    fn answers_and_first_packets_are_decoded_as_encoded(pool in pools()) {
         let password = PasswordMessage(pool.text.as_bytes());
         let initial = SaslInitialResponse { mechanism: &pool.name, data: Some(&pool.bytes) };
         let without = SaslInitialResponse { mechanism: &pool.name, data: None };
@@ -277,7 +277,7 @@ proptest! {
     }
 
     #[test]
-    fn a_cut_message_is_never_a_frame(pool in pools()) {
+    fn a_truncated_message_is_never_a_frame(pool in pools()) {
         every_backend_message(&pool, |message| {
             let mut out = BytesMut::new();
             message.encode(&mut out).unwrap();
@@ -289,12 +289,12 @@ proptest! {
     }
 
     #[test]
-    fn a_cut_body_is_an_error_or_another_message_but_never_a_panic(pool in pools()) {
+    fn a_truncated_body_is_an_error_or_another_message_but_never_a_panic(pool in pools()) {
         let check = |tag, body: &[u8]| {
             for end in 0..body.len() {
                 let cut = BackendMessage::decode(Frame::new(tag, &body[..end]));
                 if let Ok(message) = cut {
-                    // What decodes must encode to the same bytes.
+                    // A decoded message must encode to the same bytes.
                     let mut out = BytesMut::new();
                     message.encode(&mut out).unwrap();
                     assert_eq!(&out[5..], &body[..end]);
@@ -323,9 +323,9 @@ proptest! {
         }
     }
 
-    /// A head decides at once whether a message is whole, long, or none; and more bytes never change that.
+    /// A header alone determines whether a message is complete, long or invalid, and more bytes never change that.
     #[test]
-    fn a_length_word_means_the_same_however_many_bytes_follow(
+    fn a_length_word_has_the_same_meaning_however_many_bytes_follow(
         tag in any::<u8>(),
         length in prop_oneof![0..40_u32, 29_000..31_000_u32, 1_048_000..1_049_000_u32, any::<u32>()],
         more in 0..40_usize,
@@ -406,9 +406,9 @@ proptest! {
         }
     }
 
-    /// Whatever the message, and however long its parts.
+    /// For every message, however long its parts are.
     #[test]
-    fn no_message_is_shown_without_a_bound(byte in any::<u8>(), tag in 0..256_usize) {
+    fn the_shown_text_of_a_message_is_bounded(byte in any::<u8>(), tag in 0..256_usize) {
         let tag = u8::try_from(tag).unwrap();
         let bodies = [
             vec![byte; 200_000],
@@ -425,7 +425,7 @@ proptest! {
     }
 
     #[test]
-    fn what_a_server_says_is_shown_without_control_characters(fields in vec(any::<u8>(), 0..80)) {
+    fn the_text_of_a_server_is_shown_without_control_characters(fields in vec(any::<u8>(), 0..80)) {
         let body = [&fields[..], b"\0\0"].concat();
         if let Ok(BackendMessage::ErrorResponse(found)) =
             BackendMessage::decode(Frame::new(b'E', &body))

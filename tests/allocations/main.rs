@@ -1,7 +1,5 @@
-//! Nothing is allocated or freed per notification or per read, in any thread, once the buffers have been
-//! made; and a payload lies where the socket was read to.
-//!
-//! One test, because the counters belong to the whole process.
+//! In the steady state no thread allocates or frees memory per notification or per read, and a payload is not copied: it is
+//! where the socket was read to. There is one test, because the counters are those of the whole process.
 
 mod places;
 mod replay;
@@ -19,17 +17,17 @@ use self::replay::{Flow, Plan, Replay};
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// Bytes of the queue, and so many notifications that the bytes are what limits it.
+/// The limit of the queue in bytes. The capacity is so high that only the bytes limit the queue.
 const QUEUE_BYTES: usize = 1024 * 1024;
 const QUEUE_CAPACITY: usize = 65_536;
 
-/// Receive buffers that such a queue may have, `buffers_max` of `listener/sink.rs`; and there is one more.
+/// Most receive buffers for such a queue, `buffers_max` of `listener/sink.rs`, and one more.
 const BUFFERS_MAX: usize = QUEUE_BYTES.div_ceil(232 * 1024) + 2;
 
-/// Notifications that hold one buffer each: all of them and some more.
+/// Notifications in separate buffers, more than there are buffers.
 const APART: u64 = BUFFERS_MAX as u64 + 3;
 
-/// Ways to receive.
+/// The ways to receive.
 #[derive(Debug, Clone, Copy)]
 enum Path {
     Inline,
@@ -49,17 +47,16 @@ fn receiving_allocates_nothing_and_copies_nothing() {
         }
     }
     for workers in [0, 2] {
-        // No burst has made more buffers than there is use for: the reader's, the consumer's, and one more
-        // while the consumer goes from one to the next.
+        // A burst creates no more buffers than are useful: one for the reader, one for the consumer, and one more while the
+        // consumer moves from one to the next.
         let few = batches(Flow::Lockstep(160), 0, 3);
         warm::runtime(workers).block_on(warm::on(workers, few));
     }
 }
 
-/// Receives on so many worker threads, or on this one if there are none. Returns what was allocated and
-/// freed in the steady state.
+/// Receives on this many worker threads, or on this thread if there are none. Returns the allocations in the steady state.
 fn run(workers: usize, flow: Flow, path: Path) -> Stats {
-    // Each way warms up in a runtime of its own, so that nothing of the one before is freed in the next.
+    // Each way has a runtime of its own, so that memory of the previous one is not freed in the next.
     let runtime = warm::runtime(workers);
     let change = match path {
         Path::Inline => runtime.block_on(warm::on(workers, inline(flow))),
@@ -70,11 +67,11 @@ fn run(workers: usize, flow: Flow, path: Path) -> Stats {
     change
 }
 
-/// What is received, checked, and counted from a point on.
+/// Checks and counts the received notifications. Measures allocations from a point on.
 struct Steady {
     replay: Replay,
     plan: Plan,
-    /// From here on nothing may be allocated.
+    /// From here on no allocation is allowed.
     begin: u64,
     next: u64,
     region: Option<Region<'static, System>>,
@@ -100,7 +97,7 @@ impl Steady {
         self.next += 1;
     }
 
-    /// All that was at hand was taken.
+    /// Confirms the notifications that were received so far.
     fn received(&mut self) {
         if self.next >= self.begin && self.region.is_none() {
             self.region = Some(Region::new(ALLOCATOR));
@@ -136,7 +133,7 @@ async fn inline(flow: Flow) -> Stats {
     change
 }
 
-/// Expects to find at most so many buffers.
+/// Fails if there are more than this many buffers.
 async fn batches(flow: Flow, apart: u64, buffers: usize) -> Stats {
     let (mut steady, mut listener) = listening(flow, apart).await;
     let mut places = Places::new(steady.plan.total);
@@ -174,18 +171,17 @@ async fn owned(flow: Flow) -> Stats {
     change
 }
 
-/// A listener that has made every buffer that it may have, if the server begins with [`APART`]
-/// notifications that are far apart.
+/// A listener that has created all of its buffers, if the server begins with [`APART`] notifications that are far apart.
 async fn listening(flow: Flow, apart: u64) -> (Steady, Listener) {
     let steady = Steady::start(flow, apart);
     let overflow = Overflow::Block { max_stall: Duration::from_secs(600) };
     let builder = Listener::builder(steady.replay.url()).channels(["channel1"]).overflow(overflow);
     let builder = builder.queue_capacity(QUEUE_CAPACITY).queue_bytes(QUEUE_BYTES);
-    // No buffers but those of the queue: they are to be made all before it begins.
+    // All buffers are created before the test begins, and only those of the queue.
     let builder = builder.pin_limit_bytes(0);
     let listener = builder.connect().await.unwrap();
     if apart > 0 {
-        // Every buffer is looked into: the reader stalls, though the queue is nearly empty.
+        // Every buffer is pinned: the reader stalls, although the queue is nearly empty.
         while listener.stats().stalls == 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }

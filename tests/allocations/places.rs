@@ -1,16 +1,16 @@
-//! Where payloads lie.
+//! The positions of payloads in memory.
 
 use crate::replay::FRAME_BYTES;
 
 /// Size of a receive buffer, in bytes.
 const BUFFER_BYTES: usize = 256 * 1024;
 
-/// The addresses of all payloads, as stretches in which each lies one frame behind the one before: so
-/// they stand as on the wire, headers in between, and nobody has copied them one by one.
+/// The addresses of all payloads, as ranges in which each payload is one frame behind the one before. So they are in memory as
+/// on the wire, with their headers, and were not copied one by one.
 pub(crate) struct Places {
-    /// Of the first and the last payload. Allocated beforehand.
+    /// The addresses of the first and the last payload of each range. Allocated beforehand.
     stretches: Vec<(usize, usize)>,
-    /// Whether the next payload is the first of its batch.
+    /// True if the next payload is the first of its batch.
     fresh: bool,
 }
 
@@ -37,7 +37,7 @@ impl Places {
         self.fresh = true;
     }
 
-    /// There are at most so many buffers.
+    /// Fails if there are more than this many buffers.
     pub(crate) fn check(mut self, buffers: usize) {
         self.stretches.sort_unstable();
         let mut found = 0;

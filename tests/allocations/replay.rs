@@ -1,4 +1,4 @@
-//! A server that sends what was encoded beforehand, and allocates nothing while it does.
+//! A server that sends messages that were encoded beforehand, and allocates nothing meanwhile.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -15,15 +15,15 @@ use pgbell::testing::Script;
 /// Bytes of one notification: 8 of channel, 32 of payload.
 pub(crate) const FRAME_BYTES: usize = 51;
 
-/// Of the process that `Script::FACTS` tells, so that no pooler stands between.
+/// The process id is the one in `Script::FACTS`, so the client assumes no pooler.
 const KEY: BackendKeyData<'static> = BackendKeyData { process_id: 7, secret_key: &[0; 4] };
 
-/// How notifications come.
+/// How notifications are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Flow {
-    /// As fast as the socket takes them, in writes of 64 KiB.
+    /// As fast as the socket accepts them, in writes of 64 KiB.
     Dense,
-    /// So many in each write, and the next write when all of them were received: one read each.
+    /// This many in each write. The next write begins when all were received, so each is one read.
     Lockstep(u64),
 }
 
@@ -37,18 +37,18 @@ impl Flow {
     }
 }
 
-/// What a server is to send, in this order.
+/// The notifications that a server sends, in this order.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Plan {
-    /// Single notifications with more than a receive buffer of notices behind each: as many buffers are
-    /// looked into.
+    /// The number of single notifications with more than a receive buffer of notices behind each, so that each one pins another
+    /// buffer.
     pub(crate) apart: u64,
     pub(crate) flow: Flow,
-    /// Notifications in all.
+    /// The number of all notifications.
     pub(crate) total: u64,
 }
 
-/// A server for one client. Its thread lives until [`end`](Self::end).
+/// A server for one client. Its thread runs until [`end`](Self::end).
 pub(crate) struct Replay {
     port: u16,
     signals: Arc<Signals>,
@@ -73,7 +73,7 @@ impl Replay {
             let mut sending = Sending::new(plan);
             log_in(&mut stream);
             sending.send(&mut stream, &seen);
-            // Neither the thread nor what it holds goes while somebody counts.
+            // The thread and its memory are not freed while a test counts.
             while !seen.ended.load(Ordering::Acquire) {
                 thread::park();
             }
@@ -85,13 +85,13 @@ impl Replay {
         format!("host=127.0.0.1 port={} user=test sslmode=disable", self.port)
     }
 
-    /// So many were received. Allocates nothing.
+    /// Confirms that this many were received. Allocates nothing.
     pub(crate) fn set_received(&self, count: u64) {
         self.signals.received.store(count, Ordering::Release);
         self.thread.thread().unpark();
     }
 
-    /// The client is gone.
+    /// Ends the server, after the client has disconnected.
     pub(crate) fn end(self) {
         self.signals.received.store(u64::MAX, Ordering::Release);
         self.signals.ended.store(true, Ordering::Release);
@@ -122,7 +122,7 @@ fn log_in(stream: &mut TcpStream) {
 
 struct Sending {
     plan: Plan,
-    /// Frames of one length, each rewritten in place with its number.
+    /// Frames of one length. Each one is overwritten with its number.
     frames: Vec<u8>,
     /// A notice, three of which are longer than a receive buffer.
     notice: Vec<u8>,
@@ -142,7 +142,7 @@ impl Sending {
         Self { plan, frames, notice, next: 0 }
     }
 
-    /// Stops when the client goes.
+    /// Stops when the client disconnects.
     fn send(&mut self, stream: &mut TcpStream, signals: &Signals) {
         for _ in 0..self.plan.apart {
             if !self.write(stream, 1) {
@@ -156,7 +156,7 @@ impl Sending {
         }
         while self.next < self.plan.total {
             let count = self.plan.flow.per_write().min(self.plan.total - self.next);
-            // What went before must be received, or two writes would come in one read.
+            // The earlier write must be received first, or one read would return both.
             while self.plan.flow != Flow::Dense
                 && signals.received.load(Ordering::Acquire) < self.next
             {
@@ -183,7 +183,7 @@ impl Sending {
     }
 }
 
-/// The payload is the number, 32 digits.
+/// Returns the number in a payload of 32 digits.
 pub(crate) fn number(payload: &[u8]) -> u64 {
     payload.iter().fold(0, |n, digit| n * 10 + u64::from(digit - b'0'))
 }

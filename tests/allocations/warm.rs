@@ -1,4 +1,4 @@
-//! Runtimes that have allocated all that they ever will.
+//! Runtimes that have made all their allocations.
 
 use std::future::Future;
 use std::sync::{Arc, Barrier};
@@ -6,7 +6,7 @@ use std::sync::{Arc, Barrier};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::coop;
 
-/// A runtime with so many worker threads, or on the thread that blocks on it.
+/// A runtime with this many worker threads, or with none.
 pub(crate) fn runtime(workers: usize) -> Runtime {
     let mut builder = match workers {
         0 => Builder::new_current_thread(),
@@ -15,7 +15,7 @@ pub(crate) fn runtime(workers: usize) -> Runtime {
     builder.worker_threads(workers.max(1)).enable_all().build().unwrap()
 }
 
-/// Runs `work` on a worker, or here if there is none, after every thread of the runtime is warm.
+/// Runs `work` on a worker, or here if there is none, after every thread of the runtime has made its allocations.
 pub(crate) async fn on<T: Send + 'static>(
     workers: usize,
     work: impl Future<Output = T> + Send + 'static,
@@ -24,7 +24,7 @@ pub(crate) async fn on<T: Send + 'static>(
         use_up_budgets().await;
         return work.await;
     }
-    // All of them wait for each other, so each is on a thread of its own.
+    // They all wait for each other, so each one runs on a thread of its own.
     let barrier = Arc::new(Barrier::new(workers));
     let tasks: Vec<_> = (0..workers)
         .map(|_| {
@@ -41,7 +41,7 @@ pub(crate) async fn on<T: Send + 'static>(
     tokio::spawn(work).await.unwrap()
 }
 
-/// A thread's list of tasks that have used up their budget is made when the first one has.
+/// A thread allocates its list of tasks without budget when the first task has used up its budget.
 async fn use_up_budgets() {
     for _ in 0..1_000 {
         coop::consume_budget().await;

@@ -1,7 +1,5 @@
-//! Nothing is allocated to receive under TLS: a record is decrypted where the socket was read to, and each byte of it
-//! is copied once, into the receive buffer that batches are lent from.
-//!
-//! One test, because the counters belong to the whole process.
+//! Receiving over TLS allocates nothing: a record is decrypted in the buffer of the socket, and each of its bytes is copied
+//! once, into the receive buffer of the batches. There is one test, because the counters are those of the whole process.
 
 #![cfg(all(unix, feature = "tls-ring"))]
 
@@ -15,11 +13,11 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, Stats, StatsAlloc};
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// Notifications of one transaction. All of them fit between the server and us, so that the sender is done before
-/// they are received.
+/// Notifications of one transaction. All of them fit into the buffers of the sockets, so that the sender is done before they
+/// are received.
 const COUNT: usize = 5_000;
 
-/// Rounds until all buffers have grown to what a round takes.
+/// Rounds until all buffers have reached the size that a round needs.
 const WARM_UP: usize = 4;
 
 async fn receive(connection: &mut Connection) {
