@@ -29,7 +29,7 @@ async def main():
                 pass
         assert tuple(await connection.fetchrow(STOCK % "$1", 7)) == (7, "ink")
         assert await connection.fetchval("SELECT 1") == 1
-    # The pool has cleaned the session up.
+    # The pool has reset the session.
     await pool.close()
 
 

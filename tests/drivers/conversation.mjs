@@ -1,4 +1,4 @@
-// What every driver says to the server; `conversation.py` says the same.
+// The statements that every driver sends to the server, as in `conversation.py`.
 import assert from "node:assert/strict"
 
 export const PLAIN = "NOTIFY orders, 'plain'"
@@ -9,7 +9,7 @@ export const UNSUPPORTED = "CREATE TABLE stock (id int)"
 export const UNSUPPORTED_BOUND = "SELECT id FROM missing WHERE id = $1"
 export const STOCK = "SELECT id, name FROM stock WHERE id = $1"
 
-// Payloads as they come, and a promise for the time when all are there.
+// Collects payloads, and has a promise that resolves when all have arrived.
 export function receiver() {
   const received = []
   let all

@@ -1,11 +1,11 @@
-"""What every driver says to the server; `conversation.mjs` says the same."""
+"""The statements that every driver sends to the server, as in `conversation.mjs`."""
 
 PLAIN = "NOTIFY orders, 'plain'"
 DOLLARS = "NOTIFY orders, $$it's$$"
 BOUND = ("orders", "bound é")
 COMMITTED = "NOTIFY orders, 'committed'"
 UNSUPPORTED = "CREATE TABLE stock (id int)"
-# The marks of parameters are the driver's.
+# The placeholders of parameters are those of the driver.
 UNSUPPORTED_BOUND = "SELECT id FROM missing WHERE id = %s"
 STOCK = "SELECT id, name FROM stock WHERE id = %s"
 

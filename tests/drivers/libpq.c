@@ -1,4 +1,4 @@
-/* libpq's own calls: bound parameters in both formats, a prepared statement, a pipeline. */
+/* Calls of libpq itself: bound parameters in both formats, a prepared statement, a pipeline. */
 #include <arpa/inet.h>
 #include <libpq-fe.h>
 #include <poll.h>

@@ -17,7 +17,7 @@ connection = pg8000.native.Connection(
 connection.run("LISTEN orders")
 connection.run(PLAIN)
 connection.run(DOLLARS)
-# This driver reads payloads as ASCII.
+# This driver decodes payloads as ASCII.
 connection.run("SELECT pg_notify(:channel, :payload)", channel="orders", payload="bound")
 for end, sql in (("ROLLBACK", "NOTIFY orders, 'rolled back'"), ("COMMIT", COMMITTED)):
     connection.run("START TRANSACTION")

@@ -28,7 +28,7 @@ for sql, parameters in ((UNSUPPORTED, None), (UNSUPPORTED_BOUND, (7,))):
         raise AssertionError("it was not refused")
     except FeatureNotSupported:
         pass
-# This driver writes values into the text, so the answer that the server keeps for the text is not found.
+# This driver writes values into the text of the query, so the server has no answer for the text.
 cursor.execute("SELECT 1")
 assert cursor.fetchall() == [(1,)]
 connection.close()

@@ -1,10 +1,10 @@
-"""Passes connections on to a server and writes what its clients send to a file, a line for each message:
+"""Forwards connections to a server and records the messages of its clients in a file, one line each:
 
     2> Q\\0\\0\\0\\x12LISTEN orders\\0
 
-The number is the connection's, counted from 1. `tests/testing/drivers.rs` reads the file.
+The number is that of the connection, counted from 1. `tests/testing/drivers.rs` reads the file.
 
-    relay.py PORT FILE      prints the port where it listens, and ends with its standard input
+    relay.py PORT FILE      prints the port on which it listens, and exits at the end of its standard input
 """
 
 import asyncio
@@ -23,7 +23,7 @@ def escaped(data):
 
 
 class Messages:
-    """The whole messages of a client, from its first packet on."""
+    """Yields the complete messages of a client, beginning with its first packet."""
 
     def __init__(self):
         self.started = False
@@ -39,7 +39,7 @@ class Messages:
             if len(self.data) < end:
                 return
             message, self.data = self.data[:end], self.data[end:]
-            # Requests for encryption come before the startup packet.
+            # Requests for encryption precede the startup packet.
             self.started = self.started or int.from_bytes(message[4:6], "big") == STARTUP_MAJOR
             yield message
 

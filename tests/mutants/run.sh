@@ -1,10 +1,9 @@
 #!/usr/bin/env bash
-# Plants bugs in a copy of the sources, one at a time, and demands that the simulator, or the unit tests that the list
-# names, find each.
+# Plants bugs in a copy of the sources. For each bug, the simulator, or the unit tests that the list names, must fail.
 #
-#   tests/mutants/run.sh [SEEDS]   at most so many seeds for each (10,000)
+#   tests/mutants/run.sh [SEEDS]   at most SEEDS seeds for each bug (10,000)
 #
-# bugs.txt says what is planted. The copy is built once: which of the bugs is awake is said by PGBELL_BUG.
+# bugs.txt lists the bugs. The copy is built once: PGBELL_BUG selects the bug that is active.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -21,7 +20,7 @@ mapfile -t bugs <<<"$names"
 binary=$(cd "$copy" && CARGO_TARGET_DIR=$target/mutants cargo test --locked -p pgbell --all-features --lib \
     --no-run --message-format=json | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1)
 
-# Runs one, whose name and tests are given. As many at a time as there are cores.
+# Runs the tests for one bug. As many run at a time as there are cores.
 run() {
     local bug tests begin=$SECONDS output found
     read -r bug tests <<<"$1"
@@ -29,7 +28,7 @@ run() {
         printf '%-28s NOT FOUND by %s (%d seeds)\n' "$bug" "$tests" "$seeds"
         return 1
     fi
-    # A bug that makes the test itself panic has no seed.
+    # The output of a test that panics itself has no seed.
     found=$(grep -m 1 '^seed ' <<<"$output" || tail -n 1 <<<"$output")
     printf '%-28s %3d s  %s\n' "$bug" $((SECONDS - begin)) "$found"
 }

@@ -1,4 +1,4 @@
-//! Notifications come through the connection, beside the client.
+//! Notifications arrive through the connection, not through the client.
 
 use std::time::Duration;
 
