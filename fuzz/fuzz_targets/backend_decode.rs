@@ -1,4 +1,4 @@
-//! What is read of a server can be written again, and is the same.
+//! A decoded message of a server can be encoded again, to the same bytes.
 #![no_main]
 
 use bytes::BytesMut;

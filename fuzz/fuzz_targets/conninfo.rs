@@ -1,5 +1,5 @@
-//! What is read of a connection string is shown so that it reads the same, and what it says of its
-//! values agrees. Service and password files are read from the same bytes.
+//! A parsed connection string prints a text that parses to the same configuration, and its getters agree. The same bytes are
+//! parsed as service file and as password file.
 #![no_main]
 
 use pgbell::Config;
@@ -11,11 +11,11 @@ libfuzzer_sys::fuzz_target!(|text: &str| {
         check(&config);
     }
 
-    // The first line may name the service that is looked for.
+    // The first line may be the name of the service.
     let name = text.lines().next().and_then(|line| line.strip_prefix('[')?.split(']').next());
     let file = ServiceFile::new(text.as_bytes());
     if let Ok(Some(service)) = file.service(name.unwrap_or("a")) {
-        // One that contradicts itself is found out when everything is together.
+        // Contradictions are found when all parameters are known.
         if service.servers().is_ok() {
             check(&service);
         }
@@ -26,14 +26,14 @@ libfuzzer_sys::fuzz_target!(|text: &str| {
         }
     }
 
-    // The last line may have the user who is looked for.
+    // The last line may be the user of the password.
     let user = text.lines().next_back().and_then(|line| line.split(':').nth(3)).unwrap_or("a");
     let file = PassFile::new(text);
     let servers = "host=a,/tmp,::1 hostaddr=,,0:0::1".parse::<Config>().unwrap().servers().unwrap();
     let found = servers.iter().filter_map(|server| file.password(server, "a", user)).count();
-    // A line for everybody is one for each of them.
-    let everybody = PassFile::new(format!("{text}\n*:*:*:*:x"));
-    let all = servers.iter().filter_map(|server| everybody.password(server, "a", user)).count();
+    // A line for all users matches each of them.
+    let all_users = PassFile::new(format!("{text}\n*:*:*:*:x"));
+    let all = servers.iter().filter_map(|server| all_users.password(server, "a", user)).count();
     assert!(found <= all && all == servers.len());
 });
 
@@ -41,7 +41,7 @@ fn check(config: &Config) {
     let shown = config.to_string();
     let again: Config = shown.parse().unwrap();
     assert_eq!(again.to_string(), shown);
-    // What is not contradictory with the defaults is not without them either.
+    // A configuration that does not contradict the defaults does not contradict itself without them.
     if config.check_complete().is_ok() {
         config.check().unwrap();
         assert!(!config.servers().unwrap().is_empty());

@@ -1,4 +1,4 @@
-//! Bytes that come in pieces give the same frames.
+//! Bytes that arrive in pieces give the same frames.
 #![no_main]
 
 use pgbell::proto::wire::Framer;

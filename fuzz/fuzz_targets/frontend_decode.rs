@@ -1,4 +1,4 @@
-//! What is read of a client can be written again, and is the same.
+//! A decoded message of a client can be encoded again, to the same bytes.
 #![no_main]
 
 use bytes::BytesMut;

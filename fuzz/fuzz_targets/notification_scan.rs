@@ -1,4 +1,4 @@
-//! The hot path takes the notifications that the decoder takes, and stops where that stops.
+//! The scanner accepts the notifications that the decoder accepts, and stops where the decoder stops.
 #![no_main]
 
 use pgbell::proto::wire::{BackendMessage, Framer, Stop, frames, scan};

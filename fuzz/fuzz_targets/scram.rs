@@ -1,4 +1,4 @@
-//! A client against whatever a server says, a server against whatever a client says. Lines are messages.
+//! A client with an arbitrary server, and a server with an arbitrary client. Each line is a message.
 #![no_main]
 
 use pgbell::proto::auth::scram::{Binding, Progress};

@@ -1,4 +1,4 @@
-//! A whole session against whatever a server says. The first byte says in how large pieces.
+//! A session with an arbitrary server. The first byte is the size of the pieces.
 #![no_main]
 
 mod player;

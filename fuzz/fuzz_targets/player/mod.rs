@@ -12,9 +12,9 @@ pub struct Player {
     input: BytesMut,
     now: Instant,
     over: bool,
-    /// What happened: kinds of events, and notifications.
+    /// The kinds of all events, and the notifications.
     pub events: Vec<String>,
-    /// Commands that were taken, and those that were answered.
+    /// The number of accepted commands, and of answered ones.
     pub taken: usize,
     pub done: usize,
 }
@@ -37,8 +37,8 @@ impl Player {
         Self { session, input, now, over: false, events, taken: 0, done: 0 }
     }
 
-    /// Byte by byte until the session is ready, so that its commands come at the same byte of the
-    /// stream however that is cut; then as it comes.
+    /// Feeds single bytes until the session is ready, so that its commands begin at the same byte of the stream however the
+    /// stream is split. After that it feeds whole pieces.
     pub fn feed(&mut self, mut bytes: &[u8]) {
         while let Some((first, rest)) = bytes.split_first()
             && !self.over
@@ -54,7 +54,7 @@ impl Player {
         }
     }
 
-    /// The end of the stream.
+    /// Feeds the end of the stream.
     pub fn end(&mut self) {
         let error = self.session.handle_eof(!self.input.is_empty());
         self.take_events();
@@ -70,7 +70,7 @@ impl Player {
                 SessionEvent::Done { .. } => self.done += 1,
                 _ => {}
             }
-            // With the text of every error, but not how long the session lived.
+            // With the text of every error, but without the age of the session.
             self.events.push(format!("{event:?}"));
         }
     }
@@ -86,7 +86,7 @@ impl Player {
             session.notify(now, "a", "b"),
             session.unlisten_all(now),
         ];
-        // The same bytes may have ended it.
+        // The same bytes may have ended the session.
         self.taken = taken.iter().filter(|id| id.is_ok()).count();
     }
 
