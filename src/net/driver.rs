@@ -230,7 +230,7 @@ impl Driver {
         }
     }
 
-    /// Writes the output of the session, and reads once. Checks the deadline of the session if there is nothing to read.
+    /// Writes the output of the session, and reads once. Checks the deadline of the session if no bytes can be read.
     fn poll_exchange(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         // Reading does not wait until everything is written.
         let _ = self.pipe.poll_write(cx, self.session.transmit());

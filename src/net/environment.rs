@@ -163,7 +163,7 @@ fn service_name(
 /// A file that may contain the service.
 struct ServicePath {
     path: PathBuf,
-    /// The user named it.
+    /// True if the user named it.
     named: bool,
 }
 

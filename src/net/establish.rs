@@ -251,7 +251,7 @@ impl<'a> Attempt<'a> {
         Ok(None)
     }
 
-    /// Returns the deadline of one of so many candidates.
+    /// Returns the deadline of one of `tries` candidates.
     fn share(&self, tries: usize) -> Instant {
         let now = now();
         now + route::share(self.deadline.saturating_duration_since(now), tries)

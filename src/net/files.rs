@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 /// The largest size of a password or service file, in bytes. Real ones have a few lines.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
-/// Why a file was not read.
+/// The reason why a file was not read.
 #[derive(Debug)]
 pub(super) enum FileFault {
     Missing,
@@ -107,7 +107,7 @@ pub(super) fn read_now(
     if bytes.len() as u64 > limit { Err(FileFault::TooLong(limit)) } else { Ok(bytes) }
 }
 
-/// Reads to the end, with room for so many bytes at first. `read_to_end` is not used: it reads short files, and the end of
+/// Reads to the end, with a buffer of `room` bytes at first. `read_to_end` is not used: it reads short files, and the end of
 /// long ones, into a buffer on the stack, which is not cleared and may keep a copy of a password or key.
 fn read_all(mut file: impl Read, room: usize) -> io::Result<Zeroizing<Vec<u8>>> {
     let mut bytes = Zeroizing::new(vec![0; room]);

@@ -47,11 +47,11 @@ pub(crate) async fn password(config: &Config, server: &Server) -> Result<Option<
 pub(crate) fn blame_password(error: Error, config: &Config) -> Error {
     let fault = error.reason().and_then(|reason| reason.downcast_ref::<AuthError>());
     let is_fault = fault.is_some_and(AuthError::is_about_password);
-    if is_fault && is_read_anew(config) { error.passing() } else { error }
+    if is_fault && is_read_again(config) { error.passing() } else { error }
 }
 
 /// Returns whether every attempt gets the password again, from a provider or a password file.
-fn is_read_anew(config: &Config) -> bool {
+fn is_read_again(config: &Config) -> bool {
     let has_file = || File::of(config, |name| env::var_os(name)).is_some();
     config.has_password_provider() || config.get_password().is_none() && has_file()
 }
@@ -99,7 +99,7 @@ pub(crate) async fn password_hint(config: &Config, server: &Server) -> Option<St
 /// The password file of a configuration.
 struct File {
     path: PathBuf,
-    /// The user named it.
+    /// True if the user named it.
     named: bool,
 }
 

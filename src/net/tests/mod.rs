@@ -114,7 +114,7 @@ const STRICTER: [&str; 12] = [
 /// The first version in which `sslrootcert=system` is not the name of a file.
 const SYSTEM: u32 = 160_000;
 
-/// Parameters that are accepted or refused, but not stored: there is nothing to compare.
+/// Parameters that are accepted or refused, but not stored: there is no value to compare.
 const NOT_KEPT: [&str; 7] = [
     "gssdelegation",
     "gssencmode",
