@@ -11,7 +11,7 @@ use std::time::Duration;
 use pgbell::{Connection, Event, Listener, Overflow};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, Stats, StatsAlloc};
 
-use self::places::Places;
+use self::places::PayloadAddresses;
 use self::replay::{Flow, Plan, Replay};
 
 #[global_allocator]
@@ -25,7 +25,7 @@ const QUEUE_CAPACITY: usize = 65_536;
 const BUFFERS_MAX: usize = QUEUE_BYTES.div_ceil(232 * 1024) + 2;
 
 /// Notifications in separate buffers, more than there are buffers.
-const APART: u64 = BUFFERS_MAX as u64 + 3;
+const APART_COUNT: u64 = BUFFERS_MAX as u64 + 3;
 
 /// The ways to receive.
 #[derive(Debug, Clone, Copy)]
@@ -60,7 +60,9 @@ fn run(workers: usize, flow: Flow, path: Path) -> Stats {
     let runtime = warm::runtime(workers);
     let change = match path {
         Path::Inline => runtime.block_on(warm::on(workers, inline(flow))),
-        Path::Batches => runtime.block_on(warm::on(workers, batches(flow, APART, BUFFERS_MAX + 1))),
+        Path::Batches => {
+            runtime.block_on(warm::on(workers, batches(flow, APART_COUNT, BUFFERS_MAX + 1)))
+        }
         Path::Owned => runtime.block_on(warm::on(workers, owned(flow))),
     };
     drop(runtime);
@@ -115,7 +117,7 @@ async fn inline(flow: Flow) -> Stats {
     let mut steady = Steady::start(flow, 0);
     let mut connection = Connection::connect(steady.replay.url()).await.unwrap();
     connection.listen("channel1").await.unwrap();
-    let mut places = Places::new(steady.plan.total);
+    let mut places = PayloadAddresses::new(steady.plan.total);
     while !steady.is_over() {
         let batch = connection.recv_batch().await.unwrap();
         assert!(batch.loss().is_none());
@@ -136,7 +138,7 @@ async fn inline(flow: Flow) -> Stats {
 /// Fails if there are more than this many buffers.
 async fn batches(flow: Flow, apart: u64, buffers: usize) -> Stats {
     let (mut steady, mut listener) = listening(flow, apart).await;
-    let mut places = Places::new(steady.plan.total);
+    let mut places = PayloadAddresses::new(steady.plan.total);
     while !steady.is_over() {
         let batch = listener.recv_batch().await.unwrap();
         assert!(batch.loss().is_none());
@@ -157,7 +159,7 @@ async fn batches(flow: Flow, apart: u64, buffers: usize) -> Stats {
 }
 
 async fn owned(flow: Flow) -> Stats {
-    let (mut steady, mut listener) = listening(flow, APART).await;
+    let (mut steady, mut listener) = listening(flow, APART_COUNT).await;
     while !steady.is_over() {
         match listener.recv().await.unwrap() {
             Event::Notification(n) => steady.take(n.payload_bytes()),
@@ -171,7 +173,7 @@ async fn owned(flow: Flow) -> Stats {
     change
 }
 
-/// A listener that has created all of its buffers, if the server begins with [`APART`] notifications that are far apart.
+/// A listener that has created all of its buffers, if the server begins with [`APART_COUNT`] notifications that are far apart.
 async fn listening(flow: Flow, apart: u64) -> (Steady, Listener) {
     let steady = Steady::start(flow, apart);
     let overflow = Overflow::Block { max_stall: Duration::from_secs(600) };

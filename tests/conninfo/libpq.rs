@@ -94,8 +94,8 @@ impl Libpq {
             thread::spawn(move || input.write_all((requests.join("\n") + "\n").as_bytes()));
         let output = child.wait_with_output().unwrap();
         // The script prints the error and the remedy there, and libpq its own warnings.
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{} is needed: {said}", self.path.display());
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{} is needed: {message}", self.path.display());
         writer.join().unwrap().unwrap();
         let lines: Vec<String> =
             String::from_utf8(output.stdout).unwrap().lines().map(ToOwned::to_owned).collect();

@@ -272,16 +272,16 @@ proptest! {
     ) {
         let text = format!("[a]\n{before}\n{key}={secret}{after}\n[b]\n{secret}");
         let file = ServiceFile::new(text.as_bytes());
-        let mut said = format!("{file:?}");
+        let mut shown = format!("{file:?}");
         for name in ["a", "b", &secret] {
             if let Err(error) = file.service(name) {
-                said += &words(error);
+                shown += &words(error);
             }
         }
         let file = PassFile::new(text.as_str());
         let server = &Config::new().host("a").servers().unwrap()[0];
-        said += &format!("{file:?}{:?}", file.password(server, &before, &after));
-        prop_assert!(!contains_secret(&said), "{}", said);
+        shown += &format!("{file:?}{:?}", file.password(server, &before, &after));
+        prop_assert!(!contains_secret(&shown), "{}", shown);
     }
 
     #[test]

@@ -66,8 +66,8 @@ fn setters_and_getters_of_security_agree() {
     assert_eq!(nothing.get_ssl_mode(), None);
     assert_eq!(nothing.get_require_auth(), None);
     assert_eq!(nothing.get_min_protocol_version(), None);
-    let lie = Config::new().require_auth("scram").check().unwrap_err();
-    assert_eq!(lie.key(), Some("require_auth"));
+    let invalid = Config::new().require_auth("scram").check().unwrap_err();
+    assert_eq!(invalid.key(), Some("require_auth"));
 }
 
 #[test]

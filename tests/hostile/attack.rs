@@ -63,12 +63,12 @@ impl Attack {
     ///
     /// A line `over: Protocol | text` matches every line that begins with the first part and contains the second.
     #[track_caller]
-    pub(crate) fn run(&self, lines: &[&str], heard: &[&str]) {
+    pub(crate) fn run(&self, lines: &[&str], received: &[&str]) {
         let check = |outcome: &Outcome, how: &str| {
             let fits = outcome.lines.len() == lines.len()
                 && outcome.lines.iter().zip(lines).all(|(found, pattern)| is_like(found, pattern))
-                && outcome.heard == heard;
-            assert!(fits, "\n{how}\nexpected {lines:#?} {heard:?}\nfound    {outcome:#?}");
+                && outcome.received == received;
+            assert!(fits, "\n{how}\nexpected {lines:#?} {received:?}\nfound    {outcome:#?}");
         };
         for delivery in self.session_deliveries() {
             let script = self.script.clone();

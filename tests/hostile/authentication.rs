@@ -62,8 +62,8 @@ fn refused_challenge(text: impl Fn(&str) -> String + Send + Sync + 'static, expe
 fn refused_signature(text: impl Fn(&[u8]) -> Vec<u8> + Send + Sync + 'static, expect: &str) {
     let verifier = verifier(1);
     let script = answered(&verifier)
-        .send_with(move |heard| {
-            let last = request(12, &text(&signature(&verifier, heard)));
+        .send_with(move |received| {
+            let last = request(12, &text(&signature(&verifier, received)));
             [&last[..], Script::PRELUDE].concat()
         })
         .wait_for_eof();
@@ -89,18 +89,20 @@ fn a1_a_server_that_asks_for_no_authentication_is_reported_or_refused() {
 #[test]
 fn a2_authentication_ok_inside_scram_is_always_refused() {
     let last = "connect: Protocol | expected the next message of the SCRAM exchange";
-    let believed = [hex(OK), Script::PRELUDE[9..].to_vec()].concat();
-    let early = Script::new().expect_startup().send_hex(SASL).expect_message(b'p').send(&believed);
-    let attack = Attack::new(early.wait_for_eof(), believed.len(), LISTEN);
+    let premature = [hex(OK), Script::PRELUDE[9..].to_vec()].concat();
+    let early = Script::new().expect_startup().send_hex(SASL).expect_message(b'p').send(&premature);
+    let attack = Attack::new(early.wait_for_eof(), premature.len(), LISTEN);
     attack.run(&[last], &[]);
-    let unproved = answered(&verifier(1)).send(&believed).wait_for_eof();
-    Attack::new(unproved, 0, LISTEN).splits(90..130).run(&[last], &[]);
+    let without_signature = answered(&verifier(1)).send(&premature).wait_for_eof();
+    Attack::new(without_signature, 0, LISTEN).splits(90..130).run(&[last], &[]);
     // Behind the challenge, while the keys are computed: refused then, or when they are complete.
     let verifier = verifier(50_000);
-    let hasty = begun().send_with(move |heard| {
-        [super::scram::first(&verifier)(heard), Script::PRELUDE.to_vec()].concat()
+    let during_derivation = begun().send_with(move |received| {
+        [super::scram::first(&verifier)(received), Script::PRELUDE.to_vec()].concat()
     });
-    Attack::new(hasty.close(), 0, LISTEN).splits(90..92).run(&["connect: Protocol | "], &[]);
+    Attack::new(during_derivation.close(), 0, LISTEN)
+        .splits(90..92)
+        .run(&["connect: Protocol | "], &[]);
 }
 
 /// Also V27: the error must not name the password as the cause if the server is not the one that it claims to be.
@@ -124,8 +126,8 @@ fn a4_a_server_that_does_not_know_the_password_is_refused() {
 fn a4_the_right_signature_is_accepted() {
     let verifier = verifier(1);
     let script = answered(&verifier)
-        .send_with(move |heard| {
-            let last = request(12, &signature(&verifier, heard));
+        .send_with(move |received| {
+            let last = request(12, &signature(&verifier, received));
             [&last[..], Script::PRELUDE].concat()
         })
         .expect_message(b'Q')
@@ -280,14 +282,14 @@ fn a17_a_certificate_without_a_hash_allows_no_channel_binding() {
             .expect_message(b'p')
             .send_with({
                 let first = super::scram::first(&verifier);
-                move |heard: &[bytes::Bytes]| {
-                    assert!(heard[1][5..].starts_with(b"SCRAM-SHA-256\0\0\0\0\x20n,,n=,r="));
-                    first(heard)
+                move |received: &[bytes::Bytes]| {
+                    assert!(received[1][5..].starts_with(b"SCRAM-SHA-256\0\0\0\0\x20n,,n=,r="));
+                    first(received)
                 }
             })
             .expect_message(b'p')
-            .send_with(move |heard| {
-                let last = request(12, &signature(&verifier, heard));
+            .send_with(move |received| {
+                let last = request(12, &signature(&verifier, received));
                 [&last[..], Script::PRELUDE].concat()
             })
             .expect_message(b'Q')
@@ -374,8 +376,8 @@ fn a20_a_wrong_password_is_reported_and_not_tried_again() {
 fn l1_no_answer_to_any_method_shows_in_an_error() {
     let anything = || with_policy(AuthPolicy::default().allow_cleartext(true));
     for (ask, answer) in [(CLEARTEXT, format!("{PASSWORD}\0")), (MD5, "md5".to_owned())] {
-        let check = move |heard: &[bytes::Bytes]| {
-            assert!(heard[1][5..].starts_with(answer.as_bytes()));
+        let check = move |received: &[bytes::Bytes]| {
+            assert!(received[1][5..].starts_with(answer.as_bytes()));
             hex("45 0000001a 53464154414c00 43323850303100 4d77726f6e6700 00")
         };
         let script = Script::new().expect_startup().send_hex(ask).expect_message(b'p');

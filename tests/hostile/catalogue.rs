@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// Where an id is tested.
 #[derive(Debug)]
-enum Place {
+enum TestPlace {
     /// In this suite: the name of the function begins with the id.
     Here,
     /// Like these ids, which have the same meaning.
@@ -19,10 +19,10 @@ enum Place {
     With(&'static str),
 }
 
-use Place::{As, ByConstruction, Here, Tests, With};
+use TestPlace::{As, ByConstruction, Here, Tests, With};
 
 /// Section 2 (advisories), then section 3.
-const CATALOGUE: &[(&str, Place)] = &[
+const CATALOGUE: &[(&str, TestPlace)] = &[
     ("V1", Here),
     ("V2", Here),
     ("V3", As(&["T2"])),
@@ -333,7 +333,8 @@ fn every_id_of_the_catalogue_is_a_test_or_says_where_it_is_one() {
     let tested: BTreeSet<String> = here.iter().flat_map(|function| ids(function)).collect();
     let everywhere: BTreeSet<String> =
         ["src", "tests"].iter().flat_map(|directory| functions(directory)).collect();
-    let places: BTreeMap<&str, &Place> = CATALOGUE.iter().map(|(id, place)| (*id, place)).collect();
+    let places: BTreeMap<&str, &TestPlace> =
+        CATALOGUE.iter().map(|(id, place)| (*id, place)).collect();
     assert_eq!(places.len(), CATALOGUE.len(), "an id is in the table twice");
     for (letter, count) in COUNTS {
         let found = places.keys().filter(|id| id.starts_with(letter)).count();

@@ -35,12 +35,12 @@ pub(crate) struct Outcome {
     /// `listen`, or `listen: Kind: text`, and so on.
     pub(crate) lines: Vec<String>,
     /// Process id, channel, payload.
-    pub(crate) heard: Vec<String>,
+    pub(crate) received: Vec<String>,
 }
 
 impl Outcome {
     /// Adds the line of an event. Returns whether the event was a success.
-    fn note<T>(&mut self, what: &str, result: &Result<T, Error>) -> bool {
+    fn record_result<T>(&mut self, what: &str, result: &Result<T, Error>) -> bool {
         match result {
             Ok(_) => self.lines.push(what.to_owned()),
             Err(error) => {
@@ -51,9 +51,9 @@ impl Outcome {
         result.is_ok()
     }
 
-    fn hear(&mut self, process_id: i32, channel: &[u8], payload: &[u8]) {
+    fn record(&mut self, process_id: i32, channel: &[u8], payload: &[u8]) {
         let [channel, payload] = [channel, payload].map(|bytes| bytes.escape_ascii());
-        self.heard.push(format!("{process_id} {channel} {payload}"));
+        self.received.push(format!("{process_id} {channel} {payload}"));
     }
 }
 
@@ -68,8 +68,8 @@ pub(crate) fn check_text(error: &Error) {
     }
     print_once(&text);
     assert!(!text.contains(PASSWORD) && !text.contains("s3cret"), "{text}");
-    let wild = |c: char| c.is_control() || ('\u{202a}'..='\u{202e}').contains(&c);
-    assert!(!text.contains(wild), "{}", text.escape_debug());
+    let is_unsafe = |c: char| c.is_control() || ('\u{202a}'..='\u{202e}').contains(&c);
+    assert!(!text.contains(is_unsafe), "{}", text.escape_debug());
     assert!(text.len() < 64 * 1024, "{} bytes of text", text.len());
 }
 
@@ -102,7 +102,7 @@ fn show(results: &[Rows]) -> String {
 pub(crate) async fn connection(url: &str, todo: &[Do]) -> Outcome {
     let mut outcome = Outcome::default();
     let connected = soon("connect", Connection::connect(url)).await;
-    if !outcome.note("connect", &connected) {
+    if !outcome.record_result("connect", &connected) {
         return outcome;
     }
     let mut connection = connected.unwrap();
@@ -110,23 +110,23 @@ pub(crate) async fn connection(url: &str, todo: &[Do]) -> Outcome {
         match what {
             Do::Listen(channels) => {
                 let result = soon("listen", connection.listen_all(channels.iter())).await;
-                outcome.note("listen", &result);
+                outcome.record_result("listen", &result);
             }
             Do::Query(sql) => match soon("query", connection.simple_query(sql)).await {
                 Ok(results) => outcome.lines.push(show(&results)),
-                error => drop(outcome.note("query", &error)),
+                error => drop(outcome.record_result("query", &error)),
             },
             Do::Receive(count) => {
-                while outcome.heard.len() < *count {
+                while outcome.received.len() < *count {
                     let Ok(batch) = soon("receive", connection.recv_batch()).await else { break };
                     batch.iter().for_each(|n| {
-                        outcome.hear(n.process_id(), n.channel_bytes(), n.payload_bytes());
+                        outcome.record(n.process_id(), n.channel_bytes(), n.payload_bytes());
                     });
                 }
             }
             Do::Close => {
                 soon("close", connection.close()).await;
-                outcome.note("close", &Ok(()));
+                outcome.record_result("close", &Ok(()));
                 return outcome;
             }
         }
@@ -137,11 +137,11 @@ pub(crate) async fn connection(url: &str, todo: &[Do]) -> Outcome {
                 outcome.lines.extend(batch.loss().map(|loss| format!("{loss:?}")));
                 let seen = batch.iter();
                 seen.for_each(|n| {
-                    outcome.hear(n.process_id(), n.channel_bytes(), n.payload_bytes());
+                    outcome.record(n.process_id(), n.channel_bytes(), n.payload_bytes());
                 });
             }
             error => {
-                outcome.note("over", &error);
+                outcome.record_result("over", &error);
                 drop(error);
                 break;
             }
@@ -156,43 +156,43 @@ pub(crate) async fn listener(url: &str, todo: &[Do]) -> Outcome {
     // Only the first loss is of interest: other tests look at what follows it.
     let builder = Listener::builder(url).reconnect(false);
     let connected = soon("connect", builder.connect()).await;
-    if !outcome.note("connect", &connected) {
+    if !outcome.record_result("connect", &connected) {
         return outcome;
     }
     let mut listener = connected.unwrap();
-    let hear = |outcome: &mut Outcome, n: &Notification| {
-        outcome.hear(n.process_id(), n.channel_bytes(), n.payload_bytes());
+    let record = |outcome: &mut Outcome, n: &Notification| {
+        outcome.record(n.process_id(), n.channel_bytes(), n.payload_bytes());
     };
     for what in todo {
         match what {
             Do::Listen(channels) => {
                 let result = soon("listen", listener.listen_all(channels.iter().copied())).await;
-                outcome.note("listen", &result);
+                outcome.record_result("listen", &result);
             }
             Do::Query(sql) => match soon("query", listener.simple_query(*sql)).await {
                 Ok(results) => outcome.lines.push(show(&results)),
-                error => drop(outcome.note("query", &error)),
+                error => drop(outcome.record_result("query", &error)),
             },
             Do::Receive(count) => {
-                while outcome.heard.len() < *count {
+                while outcome.received.len() < *count {
                     let Ok(event) = soon("receive", listener.recv()).await else { break };
                     let Event::Notification(n) = event else { panic!("{event:?}") };
-                    hear(&mut outcome, &n);
+                    record(&mut outcome, &n);
                 }
             }
             Do::Close => {
                 soon("close", listener.close()).await;
-                outcome.note("close", &Ok(()));
+                outcome.record_result("close", &Ok(()));
                 return outcome;
             }
         }
     }
     loop {
         match soon("end", listener.recv()).await {
-            Ok(Event::Notification(n)) => hear(&mut outcome, &n),
+            Ok(Event::Notification(n)) => record(&mut outcome, &n),
             Ok(loss) => outcome.lines.push(format!("{loss:?}")),
             error => {
-                outcome.note("over", &error);
+                outcome.record_result("over", &error);
                 break;
             }
         }
@@ -295,7 +295,7 @@ impl Player<'_> {
                 Ok(Progress::NeedMore) => return,
                 Ok(Progress::Notifications(run)) => {
                     for one in wire::frames(&self.input[..run.bytes]) {
-                        self.outcome.hear(one.process_id, one.channel, one.payload);
+                        self.outcome.record(one.process_id, one.channel, one.payload);
                     }
                     self.input.advance(run.bytes);
                 }
@@ -315,7 +315,7 @@ impl Player<'_> {
     fn fail(&mut self, error: Error) {
         self.over = true;
         let what = if self.waiting == "connect" { "connect" } else { "over" };
-        self.outcome.note::<()>(what, &Err(error));
+        self.outcome.record_result::<()>(what, &Err(error));
     }
 
     fn take_events(&mut self) {
@@ -329,7 +329,7 @@ impl Player<'_> {
                     // If the session ends, its error is the reason.
                     if self.session.is_ready() {
                         let facts = result.and_then(|rows| Facts::from_rows(&rows));
-                        self.outcome.note("connect", &facts);
+                        self.outcome.record_result("connect", &facts);
                         self.over = facts.is_err();
                         self.waiting = "";
                     }
@@ -338,7 +338,7 @@ impl Player<'_> {
                     self.outcome.lines.push(show(&results));
                 }
                 SessionEvent::Done { result, .. } => {
-                    self.outcome.note(self.waiting, &result);
+                    self.outcome.record_result(self.waiting, &result);
                 }
                 SessionEvent::NotificationDropped(error) => {
                     self.outcome.lines.push(format!("gap: {error}"));

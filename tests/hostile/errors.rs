@@ -84,11 +84,14 @@ fn e8_a_million_notices_are_counted_and_not_kept() {
     let todo: &[Do] = &[Do::Listen(&["a"]), Do::Receive(1), Do::Close];
     let attack = Attack::new(script, 0, todo);
     let memory = client::session(client::login(), attack.script(), Delivery::Whole, todo);
-    assert_eq!(memory.heard, ["1 a b"]);
+    assert_eq!(memory.received, ["1 a b"]);
     runtime().block_on(async {
         let (connection, listener) = attack.over_sockets(Delivery::Whole).await;
         assert_eq!(connection, listener);
-        assert_eq!((connection.lines.len(), &connection.heard[..]), (3, &["1 a b".to_owned()][..]));
+        assert_eq!(
+            (connection.lines.len(), &connection.received[..]),
+            (3, &["1 a b".to_owned()][..])
+        );
     });
 }
 

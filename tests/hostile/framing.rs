@@ -35,9 +35,9 @@ fn f3_one_byte_above_the_limit_is_refused_and_the_limit_is_delivered() {
     when_idle(&above, "Protocol | length word 262145 is above 262144");
     let script = Script::listening().send(&largest).expect_hex("58 00000004").wait_for_eof();
     let todo = &[Do::Listen(&["a"]), Do::Receive(1), Do::Close];
-    let heard = format!("1 a {}", "p".repeat(0x40000 - 11));
+    let received = format!("1 a {}", "p".repeat(0x40000 - 11));
     let attack = Attack::new(script, largest.len(), todo);
-    attack.run(&["connect", "listen", "close"], &[&heard]);
+    attack.run(&["connect", "listen", "close"], &[&received]);
 }
 
 /// Also V21: it takes no memory. The client never waits for what follows the five bytes.
@@ -121,9 +121,9 @@ fn f7_the_largest_notification_of_a_real_server_is_delivered() {
     assert_eq!(largest[1..5], hex("00001f88"));
     let script = Script::listening().send(&largest).expect_hex("58 00000004").wait_for_eof();
     let todo = &[Do::Listen(&["a"]), Do::Receive(1), Do::Close];
-    let heard = format!("1 {} {}", "c".repeat(63), "p".repeat(7_999));
+    let received = format!("1 {} {}", "c".repeat(63), "p".repeat(7_999));
     let attack = Attack::new(script, largest.len(), todo);
-    attack.run(&["connect", "listen", "close"], &[&heard]);
+    attack.run(&["connect", "listen", "close"], &[&received]);
 }
 
 #[test]
@@ -225,12 +225,12 @@ fn f16_a_flipped_bit_does_no_more_than_end_the_session() {
     let attack = |bytes: &[u8]| Attack::new(Script::listening().send(bytes).close(), 0, LISTEN);
     let lines = attack(&stream);
     let whole = client::session(login(), lines.script(), Delivery::Whole, LISTEN);
-    assert_eq!((whole.lines.len(), whole.heard.len()), (3, 14));
+    assert_eq!((whole.lines.len(), whole.received.len()), (3, 14));
     let check = |outcome: &client::Outcome, bit: usize| {
         let [connect, listen, over] = &outcome.lines[..] else { panic!("{bit}: {outcome:#?}") };
         assert_eq!((connect.as_str(), listen.as_str()), ("connect", "listen"), "{bit}");
         assert!(over.starts_with("over: "), "{bit}: {over}");
-        assert!(outcome.heard.len() <= 14, "{bit}");
+        assert!(outcome.received.len() <= 14, "{bit}");
     };
     let flipped = |bit: usize| {
         let mut stream = stream.clone();

@@ -88,7 +88,7 @@ impl Drop for Shared {
 struct Fake {
     child: Child,
     socket: PathBuf,
-    heard: Receiver<String>,
+    received: Receiver<String>,
 }
 
 impl Fake {
@@ -104,16 +104,17 @@ impl Fake {
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
         assert_eq!(lines.next().as_deref(), Some("ready"));
-        let (send, heard) = channel();
+        let (send, received) = channel();
         std::thread::spawn(move || lines.all(|line| send.send(line).is_ok()));
-        Self { child, socket, heard }
+        Self { child, socket, received }
     }
 
     /// The bytes that one client wrote, returned when it has disconnected.
-    fn heard(&self) -> Vec<u8> {
+    fn received(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         loop {
-            let line = self.heard.recv_timeout(Duration::from_secs(20)).expect("no client ended");
+            let line =
+                self.received.recv_timeout(Duration::from_secs(20)).expect("no client ended");
             if line.is_empty() {
                 return bytes;
             }
@@ -123,13 +124,13 @@ impl Fake {
     }
 
     fn received_the_password(&self) -> bool {
-        let heard = self.heard();
-        assert!(!heard.is_empty());
-        heard.windows(PASSWORD.len()).any(|window| window == PASSWORD.as_bytes())
+        let received = self.received();
+        assert!(!received.is_empty());
+        received.windows(PASSWORD.len()).any(|window| window == PASSWORD.as_bytes())
     }
 
     fn received_nothing(&self) -> bool {
-        self.heard.try_recv().is_err()
+        self.received.try_recv().is_err()
     }
 }
 
@@ -209,7 +210,7 @@ fn a_server_of_another_account_on_a_unix_socket_does_not_get_the_password_in_cle
         let refused = psql(Some(&shared.0), other, &[("PGREQUIREPEER", "postgres")]).await;
         let text = String::from_utf8_lossy(&refused.stderr).into_owned();
         assert!(!refused.status.success() && text.contains("requirepeer"), "{text}");
-        assert!(fake.heard().is_empty());
+        assert!(fake.received().is_empty());
     });
 }
 
@@ -284,14 +285,14 @@ fn the_default_server_is_one_socket_and_nothing_takes_its_place() {
         } else {
             result.unwrap();
         }
-        let nobody = tokio::time::timeout(Duration::from_millis(1), taken.accept()).await;
-        assert!(nobody.is_err(), "TCP takes the place of the socket");
+        let connection = tokio::time::timeout(Duration::from_millis(1), taken.accept()).await;
+        assert!(connection.is_err(), "TCP takes the place of the socket");
 
         let refused = psql(None, port, &[]).await;
         let text = String::from_utf8_lossy(&refused.stderr).into_owned();
         // The system's libpq may have been built with the other directory.
         assert_eq!(text.matches(".s.PGSQL.").count(), 1, "{text}");
-        let nobody = tokio::time::timeout(Duration::from_millis(1), taken.accept()).await;
-        assert!(nobody.is_err(), "{text}");
+        let connection = tokio::time::timeout(Duration::from_millis(1), taken.accept()).await;
+        assert!(connection.is_err(), "{text}");
     });
 }

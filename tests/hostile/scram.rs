@@ -34,8 +34,8 @@ pub(crate) fn request(code: u32, data: &[u8]) -> Vec<u8> {
 }
 
 /// The client's part of the nonce, from SASLInitialResponse.
-pub(crate) fn nonce(heard: &[Bytes]) -> String {
-    let text = String::from_utf8(client_first(heard).to_vec()).unwrap();
+pub(crate) fn nonce(received: &[Bytes]) -> String {
+    let text = String::from_utf8(client_first(received).to_vec()).unwrap();
     text.split_once(",r=").unwrap().1.to_owned()
 }
 
@@ -43,7 +43,7 @@ pub(crate) fn nonce(heard: &[Bytes]) -> String {
 pub(crate) fn challenge(
     text: impl Fn(&str) -> String + Send + Sync + 'static,
 ) -> impl Fn(&[Bytes]) -> Vec<u8> + Send + Sync + 'static {
-    move |heard| request(11, text(&nonce(heard)).as_bytes())
+    move |received| request(11, text(&nonce(received)).as_bytes())
 }
 
 /// The first message of a genuine server.
@@ -51,25 +51,26 @@ pub(crate) fn first(
     verifier: &ScramVerifier,
 ) -> impl Fn(&[Bytes]) -> Vec<u8> + Send + Sync + 'static {
     let verifier = verifier.clone();
-    move |heard| {
+    move |received| {
         let mut server = ScramServer::new(verifier.clone(), ScramNonce::new([9; 18]));
-        request(11, &server.handle_client_first(client_first(heard)).unwrap())
+        request(11, &server.handle_client_first(client_first(received)).unwrap())
     }
 }
 
 /// The last text of a genuine server: `v=…`.
-pub(crate) fn signature(verifier: &ScramVerifier, heard: &[Bytes]) -> Vec<u8> {
+pub(crate) fn signature(verifier: &ScramVerifier, received: &[Bytes]) -> Vec<u8> {
     let mut server = ScramServer::new(verifier.clone(), ScramNonce::new([9; 18]));
-    server.handle_client_first(client_first(heard)).unwrap();
-    match server.handle_client_final(&heard[2][5..]).unwrap() {
+    server.handle_client_first(client_first(received)).unwrap();
+    match server.handle_client_final(&received[2][5..]).unwrap() {
         ScramVerdict::Accepted(text) => text,
         ScramVerdict::Refused(text) => panic!("{}", text.escape_ascii()),
     }
 }
 
 /// The bytes behind the name of the mechanism and the length of the text.
-fn client_first(heard: &[Bytes]) -> &[u8] {
-    let at = heard[1].windows(3).position(|part| part == b",,n").unwrap();
-    let begin = heard[1][..at].iter().rposition(|byte| matches!(byte, b'n' | b'y' | b'p')).unwrap();
-    &heard[1][begin..]
+fn client_first(received: &[Bytes]) -> &[u8] {
+    let at = received[1].windows(3).position(|part| part == b",,n").unwrap();
+    let begin =
+        received[1][..at].iter().rposition(|byte| matches!(byte, b'n' | b'y' | b'p')).unwrap();
+    &received[1][begin..]
 }

@@ -60,9 +60,9 @@ fn f18_a_valid_stream_at_ten_bytes_a_second_works() {
         let mut connection = Connection::connect(within(address, "60")).await.unwrap();
         connection.listen("a").await.unwrap();
         let begin = Instant::now();
-        let mut heard = 0;
-        while heard < notifications {
-            heard += connection.recv_batch().await.unwrap().len();
+        let mut received = 0;
+        while received < notifications {
+            received += connection.recv_batch().await.unwrap().len();
         }
         assert!(begin.elapsed() >= Duration::from_secs(58), "{:?}", begin.elapsed());
         connection.close().await;
@@ -85,8 +85,8 @@ fn f18_a_valid_stream_at_ten_bytes_a_second_works() {
 #[test]
 fn t21_a_server_that_accepts_the_connection_and_sends_nothing_costs_the_connect_timeout() {
     paused_clock().block_on(async {
-        let mute = Script::new().expect_startup().wait_for_eof();
-        for (error, time) in refused(mute, Delivery::Whole, "3").await {
+        let silent = Script::new().expect_startup().wait_for_eof();
+        for (error, time) in refused(silent, Delivery::Whole, "3").await {
             assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
             assert!(error.is_transient());
             assert!((3.0..3.5).contains(&time.as_secs_f64()), "{time:?}");
@@ -104,8 +104,8 @@ fn t21_a_server_that_accepts_no_connection_costs_the_connect_timeout() {
         let server = socket.listen(1).unwrap();
         let address = server.local_addr().unwrap();
         let mut callers = Vec::new();
-        let patience = Duration::from_millis(200);
-        while let Ok(caller) = tokio::time::timeout(patience, TcpStream::connect(address)).await {
+        let limit = Duration::from_millis(200);
+        while let Ok(caller) = tokio::time::timeout(limit, TcpStream::connect(address)).await {
             callers.push(caller.unwrap());
             assert!(callers.len() < 100, "the queue has no end");
         }
@@ -210,8 +210,8 @@ fn a7_other_tasks_run_after_every_step_of_the_longest_key_derivation() {
     let verifier = verifier(100_000);
     let signed = verifier.clone();
     let script = answered(&verifier)
-        .send_with(move |heard| {
-            let last = request(12, &signature(&signed, heard));
+        .send_with(move |received| {
+            let last = request(12, &signature(&signed, received));
             [&last[..], Script::PRELUDE].concat()
         })
         .expect_message(b'Q')

@@ -142,10 +142,10 @@ fn t24_a_nul_or_too_much_in_a_parameter_is_refused_and_not_a_byte_is_sent() {
         }
         // If a client has connected at all, it has sent nothing.
         while let Ok((mut caller, _)) = server.accept() {
-            let mut said = Vec::new();
+            let mut sent = Vec::new();
             caller.set_nonblocking(false).unwrap();
-            caller.read_to_end(&mut said).unwrap();
-            assert_eq!(said, b"");
+            caller.read_to_end(&mut sent).unwrap();
+            assert_eq!(sent, b"");
         }
     });
 }
@@ -200,10 +200,10 @@ fn t28_a_warning_during_the_login_does_not_fail_it() {
 #[test]
 fn the_startup_packet_asks_for_utf8_and_for_version_3_0() {
     let expect = b"\0\x03\0\0user\0alice\0database\0db\0";
-    let check = move |heard: &[bytes::Bytes]| {
-        assert!(heard[0][4..].starts_with(expect), "{}", heard[0].escape_ascii());
+    let check = move |received: &[bytes::Bytes]| {
+        assert!(received[0][4..].starts_with(expect), "{}", received[0].escape_ascii());
         let asks = b"client_encoding\0UTF8\0";
-        assert!(heard[0].windows(asks.len()).any(|part| part == asks));
+        assert!(received[0].windows(asks.len()).any(|part| part == asks));
         Script::PRELUDE.to_vec()
     };
     let script = Script::new().expect_startup().send_with(check).expect_message(b'Q');

@@ -183,17 +183,17 @@ fn t5_any_other_byte_is_refused() {
 #[test]
 fn t6_an_acceptance_of_tls_and_then_messages_in_the_clear_are_refused() {
     // A record of the handshake; the rest of the ClientHello is not read.
-    let lie = Script::new().expect_hex(REQUEST).send(b"S").expect_hex("16 0301");
-    let lie = lie.send(Script::PRELUDE).close();
-    let mut told = 0;
-    for outcome in play("sslmode=require", || vec![lie.clone()]) {
+    let answer_without_tls = Script::new().expect_hex(REQUEST).send(b"S").expect_hex("16 0301");
+    let answer_without_tls = answer_without_tls.send(Script::PRELUDE).close();
+    let mut named = 0;
+    for outcome in play("sslmode=require", || vec![answer_without_tls.clone()]) {
         let error = outcome.unwrap_err();
         // The end of the connection may arrive before the answer.
         assert!(matches!(error.kind(), ErrorKind::Tls | ErrorKind::Connect), "{error}");
-        told += u32::from(format!("{error:#}").contains("not TLS"));
+        named += u32::from(format!("{error:#}").contains("not TLS"));
     }
-    assert!(told > 0, "the error never names the cause");
-    let outcomes = play("sslmode=prefer", || vec![lie.clone(), clear()]);
+    assert!(named > 0, "the error never names the cause");
+    let outcomes = play("sslmode=prefer", || vec![answer_without_tls.clone(), clear()]);
     assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
 }
 

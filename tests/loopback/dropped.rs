@@ -285,7 +285,7 @@ async fn every_future_of_a_notifier_may_be_dropped_at_every_poll() {
 }
 
 /// Reads the text of a Query.
-async fn hear_query(socket: &mut TcpStream) -> String {
+async fn read_query(socket: &mut TcpStream) -> String {
     let mut text = read_message(socket, b'Q').await;
     text.pop();
     String::from_utf8(text).unwrap()
@@ -320,7 +320,7 @@ async fn every_future_may_be_dropped_while_the_listener_reconnects() {
             let connect = Listener::builder(&url).channels(["a"]).backoff(delay, delay).connect();
             let first = async {
                 let mut socket = let_listen(&server).await;
-                hear_query(&mut socket).await;
+                read_query(&mut socket).await;
                 accept_listen(&mut socket, 1).await;
             };
             let (listener, ()) = soon(async { tokio::join!(connect, first) }).await;
@@ -346,7 +346,7 @@ async fn every_future_may_be_dropped_while_the_listener_reconnects() {
             soon(handle.listen("z")).await.unwrap();
             let second = async {
                 let mut socket = let_listen(&server).await;
-                let wanted = hear_query(&mut socket).await;
+                let wanted = read_query(&mut socket).await;
                 assert_eq!(wanted, expected, "{name}, {polls} polls");
                 accept_listen(&mut socket, wanted.matches("LISTEN").count()).await;
                 socket

@@ -37,7 +37,7 @@ async fn connect_returns_when_the_channels_are_active() {
     assert_eq!(next(&mut listener).await, "1");
     assert_eq!(listener.listen("c").await.unwrap(), Listening::Active);
     listener.unlisten("b").await.unwrap();
-    sending.notify("b", "not heard").await.unwrap();
+    sending.notify("b", "not received").await.unwrap();
     sending.notify("c", "2").await.unwrap();
     assert_eq!(next(&mut listener).await, "2");
     listener.unlisten_all().await.unwrap();
@@ -261,8 +261,8 @@ async fn the_error_of_the_first_connect_is_returned_and_not_tried_again() {
 
 #[tokio::test]
 async fn a_silent_server_costs_the_connect_timeout_and_no_more() {
-    let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = mute.local_addr().unwrap().port();
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
     let url = format!("host=127.0.0.1 port={port} user=x connect_timeout=0.2");
     let error = soon(Listener::connect(&url)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");

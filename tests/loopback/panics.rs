@@ -77,12 +77,12 @@ async fn a_listener_in_a_mutex_works_after_a_consumer_with_a_batch_panics() {
 #[tokio::test]
 async fn a_listener_that_a_panicking_consumer_owned_ends_its_own_session_alone() {
     let server = server().await;
-    let doomed = Listener::builder(server.url()).channels(["a"]).connect().await.unwrap();
+    let owned = Listener::builder(server.url()).channels(["a"]).connect().await.unwrap();
     let mut other = Listener::builder(server.url()).channels(["a"]).connect().await.unwrap();
-    let handle = doomed.handle();
+    let handle = owned.handle();
     send(&server, [0]).await;
     let consumer = tokio::spawn(async move {
-        let mut listener = doomed;
+        let mut listener = owned;
         let event = listener.recv().await.unwrap();
         assert!(!matches!(event, Event::Notification(_)));
     });

@@ -304,15 +304,15 @@ async fn calls_that_wait_for_room_keep_their_order() {
         waiting.push(tokio::spawn(async move { notifier.notify("a", payload).await }));
         tokio::task::yield_now().await;
     }
-    let (mut heard, mut buffer) = (Vec::new(), vec![0; 4_096]);
+    let (mut received, mut buffer) = (Vec::new(), vec![0; 4_096]);
     for number in 0..50 {
         let payload = format!("number {number};");
-        while !heard.windows(payload.len()).any(|bytes| bytes == payload.as_bytes()) {
+        while !received.windows(payload.len()).any(|bytes| bytes == payload.as_bytes()) {
             let count = soon(socket.read(&mut buffer)).await.unwrap();
             assert!(count > 0);
-            heard.extend_from_slice(&buffer[..count]);
+            received.extend_from_slice(&buffer[..count]);
         }
-        let numbers = heard.windows(7).filter(|bytes| *bytes == b"number ").count();
+        let numbers = received.windows(7).filter(|bytes| *bytes == b"number ").count();
         assert_eq!(numbers, number + 1, "more than one is in flight");
         socket.write_all(ANSWER).await.unwrap();
     }

@@ -69,8 +69,8 @@ async fn a_hook_that_runs_again_at_once_delays_nothing() {
         tokio::task::yield_now().await;
     }
     gate.add_permits(2);
-    let told = tokio::time::timeout(Duration::from_secs(2), listener.recv()).await;
-    assert!(matches!(told, Ok(Ok(Event::Gap(_)))), "{told:?}");
+    let event = tokio::time::timeout(Duration::from_secs(2), listener.recv()).await;
+    assert!(matches!(event, Ok(Ok(Event::Gap(_)))), "{event:?}");
     assert!(matches!(soon(listener.recv()).await, Ok(Event::Notification(_))));
     let stats = listener.stats();
     assert_eq!((stats.hooks, stats.gaps, stats.dropped_by_server), (3, 1, 1));
@@ -184,8 +184,8 @@ async fn a_hook_whose_server_refuses_its_connection_runs_again_and_connects_to_n
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_hook_runs_after_the_close_of_its_listener() {
-    struct Gone(Arc<AtomicBool>);
-    impl Drop for Gone {
+    struct DropFlag(Arc<AtomicBool>);
+    impl Drop for DropFlag {
         fn drop(&mut self) {
             self.0.store(true, Ordering::SeqCst);
         }
@@ -201,7 +201,7 @@ async fn no_hook_runs_after_the_close_of_its_listener() {
                     connection.close().await;
                     return Ok(());
                 }
-                let gone = Gone(gone);
+                let gone = DropFlag(gone);
                 runs.add_permits(1);
                 // The hook does not reach its next await soon.
                 std::thread::sleep(Duration::from_millis(300));

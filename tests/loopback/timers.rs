@@ -36,8 +36,8 @@ fn panics(builder: &mut Builder, url: &str) -> Vec<String> {
 fn a_runtime_without_timers_is_a_panic_of_the_call_that_connects() {
     let full = Builder::new_current_thread().enable_all().build().unwrap();
     let server = full.block_on(server());
-    for said in panics(Builder::new_current_thread().enable_io(), &server.url()) {
-        assert!(said.contains("timers are disabled. Call `enable_time`"), "{said}");
+    for message in panics(Builder::new_current_thread().enable_io(), &server.url()) {
+        assert!(message.contains("timers are disabled. Call `enable_time`"), "{message}");
     }
 }
 
@@ -45,7 +45,7 @@ fn a_runtime_without_timers_is_a_panic_of_the_call_that_connects() {
 fn a_runtime_without_io_is_a_panic_of_the_call_that_connects() {
     let full = Builder::new_current_thread().enable_all().build().unwrap();
     let server = full.block_on(server());
-    for said in panics(Builder::new_current_thread().enable_time(), &server.url()) {
-        assert!(said.contains("IO is disabled. Call `enable_io`"), "{said}");
+    for message in panics(Builder::new_current_thread().enable_time(), &server.url()) {
+        assert!(message.contains("IO is disabled. Call `enable_io`"), "{message}");
     }
 }

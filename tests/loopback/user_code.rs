@@ -37,11 +37,11 @@ async fn send(server: &Server, payload: &str) {
     sending.close().await;
 }
 
-async fn hears(server: &Server, listener: &mut Listener, payload: &str) {
+async fn expect_payload(server: &Server, listener: &mut Listener, payload: &str) {
     send(server, payload).await;
     let event = soon(listener.recv()).await;
-    let is_heard = |n: &pgbell::Notification| n.payload_bytes() == payload.as_bytes();
-    assert!(matches!(&event, Ok(Event::Notification(n)) if is_heard(n)), "{event:?}");
+    let is_received = |n: &pgbell::Notification| n.payload_bytes() == payload.as_bytes();
+    assert!(matches!(&event, Ok(Event::Notification(n)) if is_received(n)), "{event:?}");
 }
 
 async fn until(mut is_so: impl FnMut() -> bool) {
@@ -61,21 +61,21 @@ enum Panic {
     /// In the future, with a literal.
     InTheFuture,
     /// With a value that is not a text.
-    WithoutWords,
+    WithoutAText,
     /// With a text that is too long.
-    WithManyWords,
+    WithALongText,
 }
 
 impl Panic {
     const ALL: [Self; 4] =
-        [Self::InTheCall, Self::InTheFuture, Self::WithoutWords, Self::WithManyWords];
+        [Self::InTheCall, Self::InTheFuture, Self::WithoutAText, Self::WithALongText];
 
     fn words(self) -> &'static str {
         match self {
             Self::InTheCall => "panicked: the vault is closed (2)",
             Self::InTheFuture => "panicked: the vault has fallen",
-            Self::WithoutWords => "panicked",
-            Self::WithManyWords => "panicked: éééé",
+            Self::WithoutAText => "panicked",
+            Self::WithALongText => "panicked: éééé",
         }
     }
 
@@ -87,8 +87,8 @@ impl Panic {
             async move {
                 match how {
                     Some(Self::InTheFuture) => panic!("the vault has fallen"),
-                    Some(Self::WithoutWords) => std::panic::panic_any(404),
-                    Some(Self::WithManyWords) => panic!("{}", "é".repeat(1_000_000)),
+                    Some(Self::WithoutAText) => std::panic::panic_any(404),
+                    Some(Self::WithALongText) => panic!("{}", "é".repeat(1_000_000)),
                     _ => Ok("pl4nted".to_owned()),
                 }
             }
@@ -108,7 +108,7 @@ async fn a_password_provider_that_panics_on_a_reconnect_is_a_failed_attempt_with
         let event = soon(listener.recv()).await;
         let Ok(Event::Gap(gap)) = event else { panic!("{how:?}: {event:?}") };
         assert_eq!((gap.sessions(), gap.attempts()), (1, 2), "{how:?}: {gap}");
-        hears(&server, &mut listener, "heard").await;
+        expect_payload(&server, &mut listener, "received").await;
         let error = listener.last_error().unwrap();
         assert_eq!(error.kind(), ErrorKind::Other, "{how:?}: {error}");
         assert!(!error.is_transient(), "{how:?}: {error}");
@@ -146,15 +146,15 @@ impl Gate {
         let _open = opened.wait_while(state, |(_, is_open)| !*is_open).unwrap();
     }
 
-    fn came(&self) -> u64 {
+    fn calls(&self) -> u64 {
         self.0.0.lock().unwrap().0
     }
 }
 
 /// Opens a gate when it is dropped, so that a failing test ends.
-struct Opens(Gate);
+struct OpenOnDrop(Gate);
 
-impl Drop for Opens {
+impl Drop for OpenOnDrop {
     fn drop(&mut self) {
         let (state, opened) = &*self.0.0;
         state.lock().unwrap().1 = true;
@@ -181,13 +181,13 @@ fn blocked(server: &Server, gate: &Gate) -> Config {
 async fn a_password_provider_that_blocks_its_thread_delays_neither_delivery_nor_close() {
     let server = server().await;
     let gate = Gate::default();
-    let opens = Opens(gate.clone());
+    let opens = OpenOnDrop(gate.clone());
     let mut listener = soon(builder(blocked(&server, &gate)).connect()).await.unwrap();
     // For the new session of a handover.
     soon(listener.handle().rotate()).await.unwrap();
-    until(|| gate.came() == 1).await;
+    until(|| gate.calls() == 1).await;
     for payload in ["1", "2", "3"] {
-        hears(&server, &mut listener, payload).await;
+        expect_payload(&server, &mut listener, payload).await;
     }
     let rows = soon(listener.simple_query("SELECT 'there'")).await.unwrap();
     assert_eq!(rows[0].get(0).unwrap().get(0), Some("there"));
@@ -199,10 +199,10 @@ async fn a_password_provider_that_blocks_its_thread_delays_neither_delivery_nor_
 async fn a_listener_that_reconnects_is_closed_while_its_provider_blocks_a_thread() {
     let server = server().await;
     let gate = Gate::default();
-    let opens = Opens(gate.clone());
+    let opens = OpenOnDrop(gate.clone());
     let listener = soon(builder(blocked(&server, &gate)).connect()).await.unwrap();
     server.terminate(listener.process_id().unwrap());
-    until(|| gate.came() == 1).await;
+    until(|| gate.calls() == 1).await;
     assert_eq!(listener.state(), State::Reconnecting);
     soon(listener.close()).await;
     drop(opens);
@@ -213,17 +213,17 @@ async fn a_listener_that_reconnects_is_closed_while_its_provider_blocks_a_thread
 async fn attempts_of_a_provider_that_blocks_its_thread_do_not_accumulate() {
     let server = server().await;
     let gate = Gate::default();
-    let opens = Opens(gate.clone());
+    let opens = OpenOnDrop(gate.clone());
     let config = blocked(&server, &gate).connect_timeout(Duration::from_secs(1));
     let mut listener = soon(builder(config).connect()).await.unwrap();
     server.terminate(listener.process_id().unwrap());
     until(|| listener.stats().attempts_failed >= 2).await;
-    assert_eq!(gate.came(), 1);
+    assert_eq!(gate.calls(), 1);
     let error = listener.last_error().unwrap();
     assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
     drop(opens);
     assert!(matches!(soon(listener.recv()).await, Ok(Event::Gap(_))));
-    hears(&server, &mut listener, "heard").await;
+    expect_payload(&server, &mut listener, "received").await;
     soon(listener.close()).await;
 }
 
@@ -366,10 +366,10 @@ async fn a_hook_that_panics_in_its_call_runs_again() {
     let config: Config = server.url().parse().unwrap();
     let mut listener = soon(builder(config).on_live(hook).connect()).await.unwrap();
     until(|| listener.stats().hooks == 1).await;
-    hears(&server, &mut listener, "1").await;
+    expect_payload(&server, &mut listener, "1").await;
     server.terminate(listener.process_id().unwrap());
     assert!(matches!(soon(listener.recv()).await, Ok(Event::Gap(_))));
-    hears(&server, &mut listener, "2").await;
+    expect_payload(&server, &mut listener, "2").await;
     let stats = listener.stats();
     assert_eq!((stats.hooks, stats.hook_failures), (3, 1));
     let error: Error = listener.last_error().unwrap();
@@ -442,11 +442,11 @@ async fn every_retry_of_the_first_connect_reports_its_cause() {
     let mut server = server().await;
     let config: Config = server.url().parse().unwrap();
     server.halt().await;
-    let (told, mut reasons) = tokio::sync::mpsc::unbounded_channel();
+    let (errors, mut reasons) = tokio::sync::mpsc::unbounded_channel();
     let builder = builder(config).retry_first_connect(Duration::MAX);
     let builder = builder.on_first_connect_retry(move |error, delay| {
         assert!(error.is_transient() && delay >= DELAY, "{error}: {delay:?}");
-        let _ = told.send(error.clone());
+        let _ = errors.send(error.clone());
     });
     let connecting = tokio::spawn(builder.connect());
     for _ in 0..3 {

@@ -13,7 +13,7 @@ pub(crate) fn formula(capacity: usize, bytes: usize) -> usize {
 }
 
 /// Slots for reads beyond the capacity, the session, the task and its socket.
-pub(crate) const BESIDE_BYTES: usize = 256 * 1024;
+pub(crate) const OVERHEAD_BYTES: usize = 256 * 1024;
 
 const BLOCK: Overflow = Overflow::Block { max_stall: Duration::from_secs(3_600) };
 
@@ -73,7 +73,7 @@ fn no_mix_of_traffic_takes_more_memory_than_the_formula_says() {
                 pair.drain().await;
                 pair.meter.peak()
             });
-            let most = formula(capacity, bytes) + BESIDE_BYTES;
+            let most = formula(capacity, bytes) + OVERHEAD_BYTES;
             assert!(peak <= most, "{overflow:?}, {capacity}, {bytes}: {peak} and not {most}");
             // It was the worst case, or nearly. (A queue for one notification does not use all its buffers.)
             assert!(
@@ -111,6 +111,6 @@ fn a_consumer_that_sleeps_takes_no_more_memory_than_the_formula_and_every_notifi
             _ => (true, 1, 0),
         };
         assert_eq!(first, expect, "{overflow:?}");
-        assert!(peak <= formula(16_384, 8 * 1024 * 1024) + BESIDE_BYTES, "{overflow:?}: {peak}");
+        assert!(peak <= formula(16_384, 8 * 1024 * 1024) + OVERHEAD_BYTES, "{overflow:?}: {peak}");
     }
 }

@@ -7,9 +7,9 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::alone;
-use crate::bound::{BESIDE_BYTES, formula};
+use crate::bound::{OVERHEAD_BYTES, formula};
 use crate::meter::Meter;
-use crate::peer::{Pair, bind, diagnostic, hear_query, let_in, notifications};
+use crate::peer::{Pair, bind, diagnostic, let_in, notifications, read_query};
 
 /// The longest messages that are accepted, in bytes with the type byte.
 const NOTIFICATION_BYTES: usize = 256 * 1024 + 1;
@@ -53,7 +53,7 @@ fn messages_of_the_greatest_length_take_a_bounded_amount_of_memory() {
                 pair.drain().await;
                 (pair.meter.peak(), pair.gaps)
             });
-            let most = formula(capacity, bytes) + BESIDE_BYTES + long(bytes);
+            let most = formula(capacity, bytes) + OVERHEAD_BYTES + long(bytes);
             assert!(peak <= most, "{overflow:?}, {capacity}, {bytes}: {peak} and not {most}");
             assert_eq!(gaps, 64);
         }
@@ -87,7 +87,7 @@ fn refusals_of_every_channel_with_long_texts_take_a_bounded_amount_of_memory() {
             let mut socket = let_in(&server).await;
             // In four groups, then one by one.
             for _ in 0..4 + CHANNELS {
-                hear_query(&mut socket).await;
+                read_query(&mut socket).await;
                 write(&mut socket, &refusal, &mut meter).await;
             }
         };
@@ -96,7 +96,7 @@ fn refusals_of_every_channel_with_long_texts_take_a_bounded_amount_of_memory() {
         (meter.peak(), error)
     });
     assert_eq!(error.sqlstate(), Some("42501"), "{error}");
-    let most = BESIDE_BYTES + long(DIAGNOSTIC_BYTES) + CHANNELS * KEPT_BYTES;
+    let most = OVERHEAD_BYTES + long(DIAGNOSTIC_BYTES) + CHANNELS * KEPT_BYTES;
     assert!(peak <= most, "{peak} and not {most}");
 }
 
@@ -117,14 +117,14 @@ fn fatal_errors_with_long_texts_take_a_bounded_amount_of_memory_while_the_consum
             let mut sessions = Vec::new();
             for _ in 0..66 {
                 let mut socket = let_in(&server).await;
-                hear_query(&mut socket).await;
+                read_query(&mut socket).await;
                 socket.write_all(b"C\0\0\0\x0bLISTEN\0Z\0\0\0\x05I").await.unwrap();
                 write(&mut socket, &single, &mut meter).await;
                 write(&mut socket, &end, &mut meter).await;
                 sessions.push(socket);
             }
             let mut socket = let_in(&server).await;
-            hear_query(&mut socket).await;
+            read_query(&mut socket).await;
             socket.write_all(b"C\0\0\0\x0bLISTEN\0Z\0\0\0\x05I").await.unwrap();
             sessions.push(socket);
             sessions
@@ -137,7 +137,7 @@ fn fatal_errors_with_long_texts_take_a_bounded_amount_of_memory_while_the_consum
         }
         (meter.peak(), listener.stats().gaps)
     });
-    let most = formula(1_000, 300 * 1024) + BESIDE_BYTES + long(300 * 1024) + 2 * 64 * KEPT_BYTES;
+    let most = formula(1_000, 300 * 1024) + OVERHEAD_BYTES + long(300 * 1024) + 2 * 64 * KEPT_BYTES;
     assert!(peak <= most, "{peak} and not {most}");
     assert_eq!(gaps, 66);
 }
@@ -165,7 +165,7 @@ fn messages_that_are_skipped_take_no_memory_however_long_they_are() {
             let (connection, mut socket) = tokio::join!(connect, let_in(&server));
             let mut connection = connection.unwrap();
             let serve = async {
-                hear_query(&mut socket).await;
+                read_query(&mut socket).await;
                 write(&mut socket, &begin, &mut meter).await;
                 let chunk = [b'x'; 64 * 1024];
                 // The bytes of the message behind its length word, and how many of them are in `begin`.

@@ -14,7 +14,7 @@ const QUEUE_BYTES: usize = 1024 * 1024;
 const MOST_BYTES: usize = 3 * QUEUE_BYTES;
 
 /// The task, its socket, and the buffers of both directions.
-const BESIDE_BYTES: usize = 256 * 1024;
+const OVERHEAD_BYTES: usize = 256 * 1024;
 
 /// The memory of one future of a waiting call: the caller owns its payload.
 const CALL_BYTES: usize = 4 * 1024;
@@ -52,7 +52,7 @@ fn endless_calls_to_a_server_that_does_not_read_take_a_bounded_amount_of_memory(
         }
         (meter.peak(), in_doubt)
     });
-    let most = MOST_BYTES + BESIDE_BYTES + CALLS * CALL_BYTES;
+    let most = MOST_BYTES + OVERHEAD_BYTES + CALLS * CALL_BYTES;
     assert!(peak <= most, "{peak} and not {most}");
     assert!((1..=QUEUE_BYTES / 8_000).contains(&in_doubt), "{in_doubt}");
 }
@@ -87,5 +87,5 @@ fn the_memory_of_a_million_notifications_in_one_call_is_freed() {
         notifier.close().await;
         held
     });
-    assert!(held <= BESIDE_BYTES, "{held} bytes are left");
+    assert!(held <= OVERHEAD_BYTES, "{held} bytes are left");
 }

@@ -47,13 +47,13 @@ pub(crate) async fn let_in(server: &TcpListener) -> TcpStream {
     socket.read_exact(&mut packet).await.unwrap();
     socket.write_all(PRELUDE).await.unwrap();
     // The query for the facts of the server.
-    hear_query(&mut socket).await;
+    read_query(&mut socket).await;
     socket.write_all(Script::FACTS).await.unwrap();
     socket
 }
 
 /// Reads one Query message.
-pub(crate) async fn hear_query(socket: &mut TcpStream) {
+pub(crate) async fn read_query(socket: &mut TcpStream) {
     assert_eq!(socket.read_u8().await.unwrap(), b'Q');
     let length = socket.read_u32().await.unwrap();
     let mut query = vec![0; usize::try_from(length).unwrap() - 4];

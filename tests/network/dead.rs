@@ -9,11 +9,11 @@ use crate::namespaces::{Fault, Network};
 use crate::sequence::{Account, CHANNEL, Writer};
 use crate::support::{PATIENCE, Server, run, until};
 
-const EVERY: Duration = Duration::from_millis(300);
-const DEADLINE: Duration = Duration::from_millis(500);
+const INTERVAL: Duration = Duration::from_millis(300);
+const TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Twice the timeout is too long, even on a machine that is busy.
-const NOTICED: Duration = Duration::from_secs(3);
+const NOTICE_TIME_MAX: Duration = Duration::from_secs(3);
 
 /// TCP must notice a silence of three seconds by itself.
 const TCP: &str =
@@ -33,7 +33,7 @@ const SETTLED: u32 = 30;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Longest time of `close`, with a margin for a busy machine.
-const CLOSED: Duration = Duration::from_millis(1_000 + 1_500);
+const CLOSE_TIME_MAX: Duration = Duration::from_millis(1_000 + 1_500);
 
 /// Prints a measurement: nextest shows it with `--success-output immediate`.
 #[expect(clippy::print_stdout, reason = "these tests report measurements")]
@@ -90,14 +90,14 @@ impl Scene {
         let writer = Writer::start(cluster.socket_url(cluster.superuser(), password, "postgres"));
         let listener = builder.connect().await.unwrap();
         let mut play = Play { scene: self, writer, listener, account: Account::default() };
-        play.hears_all().await;
+        play.receive_all().await;
         play
     }
 }
 
 impl Play<'_> {
     /// Receives everything that is committed from here on. Returns the gaps before it.
-    async fn hears_all(&mut self) -> Vec<Gap> {
+    async fn receive_all(&mut self) -> Vec<Gap> {
         let mut gaps = Vec::new();
         self.writer.goes_on(5).await;
         let last = self.writer.last();
@@ -113,7 +113,7 @@ impl Play<'_> {
     }
 
     /// Waits until TCP has measured the round trip of the network, on which the delay of a retransmission depends.
-    async fn settles(&mut self) {
+    async fn settle(&mut self) {
         for _ in 0..SETTLED {
             self.listener.simple_query("SELECT 1").await.unwrap();
         }
@@ -138,8 +138,11 @@ impl Play<'_> {
             tokio::time::timeout(PATIENCE, connected.wait_state(State::Connected)).await;
         connected.expect("the listener does not reconnect").unwrap();
         let back = begin.elapsed();
-        assert!(back < CONNECT_TIMEOUT + NOTICED, "{fault:?}: back {back:?} after the repair");
-        let gaps = self.hears_all().await;
+        assert!(
+            back < CONNECT_TIMEOUT + NOTICE_TIME_MAX,
+            "{fault:?}: back {back:?} after the repair"
+        );
+        let gaps = self.receive_all().await;
         let [gap] = &gaps[..] else { panic!("{fault:?}: {gaps:?}") };
         assert_eq!((gap.cause().kind(), gap.sessions()), (cause, 1), "{fault:?}: {gap}");
         let missing = self.account.missing - missing;
@@ -166,7 +169,7 @@ impl Play<'_> {
 fn h1_the_heartbeat_notices_a_network_that_is_dead_in_one_or_both_directions() {
     let scene = &Scene::new();
     let test = async {
-        let mut play = scene.play(scene.builder("").heartbeat(EVERY, DEADLINE)).await;
+        let mut play = scene.play(scene.builder("").heartbeat(INTERVAL, TIMEOUT)).await;
         for fault in Fault::ALL {
             let process_id = play.listener.process_id();
             let asked = || {
@@ -174,7 +177,7 @@ fn h1_the_heartbeat_notices_a_network_that_is_dead_in_one_or_both_directions() {
                 statements.iter().filter(|sql| sql.contains("pg_listening_channels")).count()
             };
             let before = asked();
-            play.outage(fault, NOTICED, ErrorKind::Timeout).await;
+            play.outage(fault, NOTICE_TIME_MAX, ErrorKind::Timeout).await;
             if fault.reaches_the_server() {
                 assert!(asked() > before, "{fault:?}: the server did not receive the query");
             }
@@ -203,7 +206,7 @@ fn h1_tcp_alone_notices_a_dead_network_when_the_heartbeat_is_long() {
         let long = Duration::from_secs(60);
         let mut play = scene.play(scene.builder(TCP).heartbeat(long, long)).await;
         for fault in Fault::ALL {
-            play.settles().await;
+            play.settle().await;
             play.outage(fault, noticed_by_tcp(fault), ErrorKind::Connect).await;
         }
         play.end().await;
@@ -216,9 +219,9 @@ fn h1_tcp_alone_notices_a_dead_network_when_the_heartbeat_is_long() {
 fn h1_tcp_alone_notices_a_dead_network_while_a_query_of_the_user_runs() {
     let scene = &Scene::new();
     let test = async {
-        let mut play = scene.play(scene.builder(TCP).heartbeat(EVERY, DEADLINE)).await;
+        let mut play = scene.play(scene.builder(TCP).heartbeat(INTERVAL, TIMEOUT)).await;
         for fault in Fault::ALL {
-            play.settles().await;
+            play.settle().await;
             let (handle, process_id) = (play.listener.handle(), play.listener.process_id());
             let query =
                 tokio::spawn(async move { handle.simple_query("SELECT pg_sleep(600)").await });
@@ -241,15 +244,15 @@ fn h1_tcp_alone_notices_a_dead_network_while_a_query_of_the_user_runs() {
 fn a_network_that_is_repaired_before_the_deadline_causes_no_loss() {
     let scene = &Scene::new();
     let test = async {
-        let mut play = scene.play(scene.builder("").heartbeat(EVERY, PATIENCE)).await;
+        let mut play = scene.play(scene.builder("").heartbeat(INTERVAL, PATIENCE)).await;
         for fault in Fault::ALL {
             scene.network.fail(fault);
             let begin = Instant::now();
-            while begin.elapsed() < 2 * EVERY {
+            while begin.elapsed() < 2 * INTERVAL {
                 play.writer.goes_on(1).await;
             }
             scene.network.repair(fault);
-            let gaps = play.hears_all().await;
+            let gaps = play.receive_all().await;
             assert!(gaps.is_empty(), "{fault:?}: {gaps:?}");
         }
         assert_eq!((play.account.missing, play.listener.stats().sessions), (0, 1));
@@ -264,9 +267,9 @@ fn a_network_that_is_repaired_before_the_deadline_causes_no_loss() {
 fn a_listen_in_a_dead_network_ends_in_time_and_its_channel_stays_wanted() {
     let scene = &Scene::new();
     let test = async {
-        let mut play = scene.play(scene.builder(TCP).heartbeat(EVERY, DEADLINE)).await;
+        let mut play = scene.play(scene.builder(TCP).heartbeat(INTERVAL, TIMEOUT)).await;
         for (index, fault) in Fault::ALL.into_iter().enumerate() {
-            play.settles().await;
+            play.settle().await;
             scene.network.fail(fault);
             let (begin, handle) = (Instant::now(), play.listener.handle());
             let channel = format!("more {index}");
@@ -276,7 +279,7 @@ fn a_listen_in_a_dead_network_ends_in_time_and_its_channel_stays_wanted() {
             assert!(took < noticed_by_tcp(fault), "{fault:?}: {took:?}");
             report(&format!("{fault:?}: a LISTEN ended as pending after {took:?}"));
             scene.network.repair(fault);
-            assert_eq!(play.hears_all().await.len(), 1, "{fault:?}");
+            assert_eq!(play.receive_all().await.len(), 1, "{fault:?}");
             let channels = handle.channels().await.unwrap();
             assert_eq!(channels.len(), index + 2);
             for (name, state) in channels {
@@ -298,7 +301,7 @@ fn close_in_a_dead_network_is_bounded() {
             let begin = Instant::now();
             play.listener.close().await;
             let took = begin.elapsed();
-            assert!(took < CLOSED, "{fault:?}: {took:?}");
+            assert!(took < CLOSE_TIME_MAX, "{fault:?}: {took:?}");
             report(&format!("{fault:?}: closed after {took:?}"));
             scene.network.repair(fault);
             play.writer.stop().await;

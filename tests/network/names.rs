@@ -79,7 +79,7 @@ async fn listener(url: String) -> Listener {
 }
 
 /// The second address leads to another server, at the port of the first one.
-async fn lead_on(listener: TcpListener, port: u16) {
+async fn forward(listener: TcpListener, port: u16) {
     loop {
         let (mut client, _) = listener.accept().await.unwrap();
         tokio::spawn(async move {
@@ -91,16 +91,16 @@ async fn lead_on(listener: TcpListener, port: u16) {
 }
 
 /// Receives the one gap, and then a notification from this server.
-async fn comes_back_to(listener: &mut Listener, server: &Server, text: &str) -> Gap {
+async fn expect_reconnect(listener: &mut Listener, server: &Server, text: &str) -> Gap {
     let event = tokio::time::timeout(PATIENCE, listener.recv())
         .await
         .expect("the listener does not reconnect");
     let Event::Gap(gap) = event.unwrap() else { panic!("no gap") };
-    is_at(listener, server, text).await;
+    expect_notification(listener, server, text).await;
     gap
 }
 
-async fn is_at(listener: &mut Listener, server: &Server, text: &str) {
+async fn expect_notification(listener: &mut Listener, server: &Server, text: &str) {
     let port = listener.simple_query("SHOW port").await.unwrap();
     let port = port[0].get(0).unwrap().get(0).unwrap().to_owned();
     assert_eq!(port, server.cluster.port().to_string());
@@ -115,10 +115,10 @@ fn r12_the_next_attempt_uses_the_new_address_of_a_name() {
         names.set(Some(FIRST));
         run(async {
             let relay = TcpListener::bind((SECOND, first.cluster.port())).await.unwrap();
-            let relay = tokio::spawn(lead_on(relay, second.cluster.port()));
+            let relay = tokio::spawn(forward(relay, second.cluster.port()));
             let mut listener = listener(url(&first)).await;
             let handle = listener.handle();
-            is_at(&mut listener, &first, "at the beginning").await;
+            expect_notification(&mut listener, &first, "at the beginning").await;
 
             // The server stops; some attempts later the name leads to another one.
             tokio::task::block_in_place(|| first.cluster.stop(Mode::Immediate).unwrap());
@@ -127,7 +127,7 @@ fn r12_the_next_attempt_uses_the_new_address_of_a_name() {
             let address = format!("{NAME}:{} ({FIRST})", first.cluster.port());
             assert!(format!("{error:#}").contains(&address), "{error}");
             names.set(Some(SECOND));
-            let gap = comes_back_to(&mut listener, &second, "after the failover").await;
+            let gap = expect_reconnect(&mut listener, &second, "after the failover").await;
             assert_eq!(gap.sessions(), 1, "{gap}");
             assert!(gap.attempts() >= 4, "{gap}");
             report(&format!(
@@ -139,10 +139,10 @@ fn r12_the_next_attempt_uses_the_new_address_of_a_name() {
             // The old server is up again and gets the name: a session is kept …
             tokio::task::block_in_place(|| first.cluster.start_again().unwrap());
             names.set(Some(FIRST));
-            is_at(&mut listener, &second, "the name is away").await;
+            expect_notification(&mut listener, &second, "while the name is missing").await;
             // … and when it is lost, the next one follows the name, although the other server would accept it.
             second.cluster.terminate_backend(listener.process_id().unwrap()).unwrap();
-            let gap = comes_back_to(&mut listener, &first, "after the way back").await;
+            let gap = expect_reconnect(&mut listener, &first, "after the return").await;
             assert_eq!((gap.sessions(), gap.attempts()), (1, 1), "{gap}");
 
             let stats = listener.stats();
@@ -162,7 +162,7 @@ fn a_missing_name_fails_attempts_and_does_not_end_the_listener() {
         run(async {
             let mut listener = listener(url(&server)).await;
             let handle = listener.handle();
-            is_at(&mut listener, &server, "at the beginning").await;
+            expect_notification(&mut listener, &server, "at the beginning").await;
 
             names.set(None);
             let begin = Instant::now();
@@ -180,7 +180,7 @@ fn a_missing_name_fails_attempts_and_does_not_end_the_listener() {
             assert!(format!("{error:#}").contains("lookup"), "{error}");
 
             names.set(Some(FIRST));
-            let gap = comes_back_to(&mut listener, &server, "after the gap").await;
+            let gap = expect_reconnect(&mut listener, &server, "after the gap").await;
             assert_eq!(gap.sessions(), 1, "{gap}");
             assert!(u64::from(gap.attempts()) > failed, "{gap}");
             report(&format!("a name that was gone: {failed} attempts failed in {took:?}: {error}"));

@@ -167,12 +167,12 @@ fn ip(arguments: &[&str]) {
     let mut command = Command::new("/bin/sh");
     let output =
         command.args(["-c", IP, "ip"]).args(arguments).stdin(Stdio::null()).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
+    let error = String::from_utf8_lossy(&output.stderr);
     assert!(
         output.status.success(),
         "ip {}: {} (this needs root and iproute2)",
         arguments.join(" "),
-        said.trim()
+        error.trim()
     );
 }
 

@@ -11,7 +11,7 @@ fn list() -> impl Iterator<Item = &'static str> {
 
 /// Fails if `text` contains a planted secret.
 #[expect(clippy::print_stdout, reason = "`check.sh` searches the output too")]
-fn look_through(what: &str, text: &str) {
+fn search(what: &str, text: &str) {
     let lower = text.to_lowercase();
     for planted in list() {
         assert!(!lower.contains(&planted.to_lowercase()), "{what} shows {planted:?}: {text}");

@@ -18,14 +18,14 @@ use pgbell::proto::wire::{
 use pgbell::testing::{Auth, Backend, BackendConfig, Link, Script, Server};
 use pgbell::{Config, Connection, Error, Listener, Notifier};
 
-use crate::look_through;
+use crate::search;
 
 const PASSWORD: &str = "pl4nted with pencil";
 const KEY: &[u8] = b"pl4nted key";
 
 macro_rules! show {
     ($($value:expr),+ $(,)?) => {
-        $(look_through(stringify!($value), &format!("{0:?} {0:#?}", $value));)+
+        $(search(stringify!($value), &format!("{0:?} {0:#?}", $value));)+
     };
 }
 
@@ -53,7 +53,7 @@ fn login() -> Login {
 }
 
 fn error(text: &str, error: &dyn std::error::Error) {
-    look_through(text, &format!("{error} {error:#} {error:?} {error:#?}"));
+    search(text, &format!("{error} {error:#} {error:?} {error:#?}"));
     if let Some(source) = error.source() {
         self::error(text, source);
     }
@@ -69,7 +69,7 @@ fn configurations_files_and_their_errors() {
     let service = ServiceFile::new(text.as_bytes());
     show!(config, parsed, passfile, service, service.service("a").unwrap());
     for config in [&config, &parsed] {
-        look_through("Display of a configuration", &config.to_string());
+        search("Display of a configuration", &config.to_string());
     }
     show!(passfile.password(&parsed.servers().unwrap()[0], "db", "bob"));
     error("a service", &service.service("b").unwrap_err());

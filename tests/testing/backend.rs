@@ -4,7 +4,7 @@ use pgbell::proto::supervisor::{PROOF_COUNT_SQL, PROOF_OF_LIFE_SQL, PROOF_SQL};
 use pgbell::proto::wire::TransactionStatus;
 use pgbell::testing::{Backend, BackendConfig, Link};
 
-use super::{heard, ready, run, texts};
+use super::{ready, received, run, texts};
 
 /// The tags of all statements of a query.
 fn tags(rows: &[pgbell::proto::session::Rows]) -> Vec<&str> {
@@ -22,8 +22,8 @@ fn every_chunk_size_gives_the_same_session() {
         assert_eq!(tags(&rows.unwrap()), ["NOTIFY", "NOTIFY"]);
         let pid = notifier.session().process_id().unwrap();
         let expected = [(pid, "a".into(), "it's".into()), (pid, "B \"c".into(), String::new())];
-        assert_eq!(heard(&mut listener, &mut backend), expected, "{size}");
-        assert_eq!(heard(&mut notifier, &mut backend), []);
+        assert_eq!(received(&mut listener, &mut backend), expected, "{size}");
+        assert_eq!(received(&mut notifier, &mut backend), []);
         let count = backend.count("a");
         assert_eq!((count.committed, count.delivered), (1, 1));
         assert_eq!(backend.channels(listener.id()).collect::<Vec<_>>(), ["B \"c", "a"]);
@@ -37,7 +37,7 @@ fn a_session_receives_its_own_notification_before_ready_for_query() {
     run(&mut link, &mut backend, "LISTEN a; NOTIFY a, '1'; SELECT pg_notify('a', '2')").unwrap();
     let pid = link.session().process_id().unwrap();
     assert_eq!(
-        heard(&mut link, &mut backend),
+        received(&mut link, &mut backend),
         [(pid, "a".into(), "1".into()), (pid, "a".into(), "2".into())]
     );
 }
@@ -315,8 +315,8 @@ fn a_commit_of_another_process_is_received_with_its_process_id() {
     run(&mut link, &mut backend, "LISTEN a").unwrap();
     backend.commit(77, [("a", "1"), ("b", "2"), ("a", "1"), ("a", "3")]);
     assert_eq!(backend.poll_wake(), Some(link.id()));
-    let heard = heard(&mut link, &mut backend);
-    assert_eq!(heard, [(77, "a".into(), "1".into()), (77, "a".into(), "3".into())]);
+    let received = received(&mut link, &mut backend);
+    assert_eq!(received, [(77, "a".into(), "1".into()), (77, "a".into(), "3".into())]);
     assert_eq!((backend.count("a").committed, backend.count("b").committed), (2, 1));
 }
 

@@ -22,8 +22,8 @@ async fn a_test_notifies_and_gets_the_number_of_listening_sessions() {
     connection.listen("a").await.unwrap();
     assert_eq!(server.notify("a", "1").unwrap(), 1);
     let batch = connection.recv_batch().await.unwrap();
-    let heard: Vec<_> = batch.iter().map(|one| one.payload().to_owned()).collect();
-    assert_eq!(heard, ["1"]);
+    let received: Vec<_> = batch.iter().map(|one| one.payload().to_owned()).collect();
+    assert_eq!(received, ["1"]);
     for (channel, payload) in [("", ""), ("a\0", ""), ("a", "\0"), (&*"x".repeat(64), "")] {
         let error = server.notify(channel, payload).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Misuse, "{channel:?}");

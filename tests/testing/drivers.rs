@@ -45,14 +45,14 @@ fn strings(bytes: &[u8]) -> Vec<&[u8]> {
 
 /// What the backend sent to a client, over all its connections.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Said {
+struct Answers {
     payloads: Vec<String>,
     sqlstates: Vec<String>,
     /// The values of all rows.
     values: Vec<Vec<u8>>,
 }
 
-impl Said {
+impl Answers {
     /// Parses the complete messages of one connection.
     fn take(&mut self, output: &mut BytesMut) {
         // Answers to requests for encryption have no length.
@@ -89,12 +89,12 @@ impl Said {
 }
 
 /// Plays a recording to a backend, in pieces of this many bytes.
-fn replay(recorded: &Recorded, piece: usize) -> Said {
+fn replay(recorded: &Recorded, piece: usize) -> Answers {
     let mut backend = Backend::default();
     let stock = Answer::rows(["id", "name"]).types([23, 25]).parameter_types([23]);
     backend.answer("SELECT id, name FROM stock WHERE id = $1", stock.row(["7", "ink"]));
     let mut sessions: BTreeMap<usize, (SessionId, BytesMut)> = BTreeMap::new();
-    let mut said = Said::default();
+    let mut answers = Answers::default();
     for (number, message) in recorded {
         let (id, input) =
             sessions.entry(*number).or_insert_with(|| (backend.connect(), BytesMut::new()));
@@ -106,25 +106,25 @@ fn replay(recorded: &Recorded, piece: usize) -> Said {
         let is_last = message == b"X\0\0\0\x04";
         assert_eq!(backend.is_closed(*id), is_last, "{message:?}");
         for (id, _) in sessions.values() {
-            said.take(&mut backend.transmit(*id).split());
+            answers.take(&mut backend.transmit(*id).split());
         }
     }
-    said
+    answers
 }
 
 #[test]
 fn every_message_of_other_clients_is_understood() {
     let recordings = recordings();
     for (client, recorded) in &recordings {
-        let said = replay(recorded, usize::MAX);
-        assert_eq!(said, replay(recorded, 1), "{client}");
+        let answers = replay(recorded, usize::MAX);
+        assert_eq!(answers, replay(recorded, 1), "{client}");
         // pg8000 decodes payloads as ASCII.
         let bound = if client == "pg8000" { "bound" } else { "bound é" };
-        assert_eq!(said.payloads, ["plain", "it's", bound, "committed"], "{client}");
-        assert_eq!(said.sqlstates, ["0A000", "0A000"], "{client}");
+        assert_eq!(answers.payloads, ["plain", "it's", bound, "committed"], "{client}");
+        assert_eq!(answers.sqlstates, ["0A000", "0A000"], "{client}");
         // These two write values into the text of the query, for which the test has no answer then.
         if client != "psql" && client != "psycopg2" {
-            let row = said.values.windows(2).find(|row| row[1] == b"ink");
+            let row = answers.values.windows(2).find(|row| row[1] == b"ink");
             let id = &row.unwrap_or_else(|| panic!("{client}: the row is missing"))[0];
             assert!(id == b"7" || id == &[0, 0, 0, 7], "{client}: {id:?}");
         }

@@ -17,7 +17,7 @@ struct Golden {
     todo: &'static [Do],
     /// Distance between the split positions. 1 except for SCRAM, which derives its keys each time.
     stride: usize,
-    heard: &'static [&'static str],
+    received: &'static [&'static str],
 }
 
 const GOLDEN: &[Golden] = &[
@@ -33,7 +33,7 @@ const GOLDEN: &[Golden] = &[
             Do::Terminate,
         ],
         stride: 1,
-        heard: &["1000:orders=é", "1000:a\"b="],
+        received: &["1000:orders=é", "1000:a\"b="],
     },
     Golden {
         transcript: include_str!("golden/bound.txt"),
@@ -42,7 +42,7 @@ const GOLDEN: &[Golden] = &[
         password: None,
         todo: &[Do::Listen(&["orders"]), Do::Notify("orders", "42"), Do::Terminate],
         stride: 1,
-        heard: &["1000:orders=42"],
+        received: &["1000:orders=42"],
     },
     Golden {
         transcript: include_str!("golden/md5.txt"),
@@ -54,7 +54,7 @@ const GOLDEN: &[Golden] = &[
         password: Some("secret"),
         todo: &[Do::Terminate],
         stride: 1,
-        heard: &[],
+        received: &[],
     },
     Golden {
         transcript: include_str!("golden/scram-sha-256.txt"),
@@ -68,7 +68,7 @@ const GOLDEN: &[Golden] = &[
         password: Some("pencil"),
         todo: &[Do::Terminate],
         stride: 41,
-        heard: &[],
+        received: &[],
     },
 ];
 
@@ -97,7 +97,7 @@ fn the_session_sends_the_recorded_bytes_for_every_split_of_the_answers() {
             let mut client = golden.client();
             let played = serve(script.clone(), &mut client, delivery);
             assert_eq!(played, Ok(()), "{delivery:?}");
-            assert_eq!(client.heard, golden.heard, "{delivery:?}");
+            assert_eq!(client.received, golden.received, "{delivery:?}");
             assert!(client.error.is_none());
         }
     }

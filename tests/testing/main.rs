@@ -72,17 +72,17 @@ fn run(link: &mut Link, backend: &mut Backend, sql: &str) -> Result<Vec<Rows>, E
 }
 
 /// The notifications that the session has received since the last call.
-fn heard(link: &mut Link, backend: &mut Backend) -> Vec<(i32, String, String)> {
+fn received(link: &mut Link, backend: &mut Backend) -> Vec<(i32, String, String)> {
     link.settle(backend);
-    let heard = link.take_notifications().into_iter().map(|one| {
+    let received = link.take_notifications().into_iter().map(|one| {
         let payload = one.payload().to_owned();
         (one.process_id(), one.channel().to_owned(), payload)
     });
-    heard.collect()
+    received.collect()
 }
 
 /// The same without process ids, as `channel=payload`.
 fn texts(link: &mut Link, backend: &mut Backend) -> Vec<String> {
-    let heard = heard(link, backend).into_iter();
-    heard.map(|(_, channel, payload)| format!("{channel}={payload}")).collect()
+    let received = received(link, backend).into_iter();
+    received.map(|(_, channel, payload)| format!("{channel}={payload}")).collect()
 }

@@ -20,7 +20,7 @@ pub(crate) enum Do {
 /// A session, its actions, and the notifications that it has received.
 pub(crate) struct Client {
     pub(crate) session: Session,
-    pub(crate) heard: Vec<String>,
+    pub(crate) received: Vec<String>,
     pub(crate) error: Option<Error>,
     todo: std::slice::Iter<'static, Do>,
     input: BytesMut,
@@ -30,7 +30,7 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) fn new(session: Session, now: Instant, todo: &'static [Do]) -> Self {
         let todo = todo.iter();
-        Self { session, heard: Vec::new(), error: None, todo, input: BytesMut::new(), now }
+        Self { session, received: Vec::new(), error: None, todo, input: BytesMut::new(), now }
     }
 
     pub(crate) fn receive(&mut self, bytes: &[u8]) {
@@ -42,7 +42,7 @@ impl Client {
                     for one in wire::frames(&self.input[..run.bytes]) {
                         let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
                         let (channel, payload) = (text(one.channel), text(one.payload));
-                        self.heard.push(format!("{}:{channel}={payload}", one.process_id));
+                        self.received.push(format!("{}:{channel}={payload}", one.process_id));
                     }
                     self.input.advance(run.bytes);
                 }

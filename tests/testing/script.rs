@@ -127,7 +127,7 @@ fn hostile_answers_end_the_session_for_every_split_and_lose_nothing_before_them(
             let now = Instant::now();
             let mut client = Client::new(session("alice", None, now), now, &[Do::Listen(&["a"])]);
             assert_eq!(serve(script.clone(), &mut client, delivery), Ok(()), "{hex} {delivery:?}");
-            assert_eq!(client.heard, ["1:a=b"], "{hex} {delivery:?}");
+            assert_eq!(client.received, ["1:a=b"], "{hex} {delivery:?}");
             assert_eq!(client.error.unwrap().kind(), ErrorKind::Protocol, "{hex} {delivery:?}");
         }
     }
@@ -145,14 +145,14 @@ async fn a_session_with_a_hostile_server_on_a_socket_ends_at_once() {
             let (address, task) = script.serve(delivery).await.unwrap();
             let mut connection = Connection::connect(&*url(address)).await.unwrap();
             connection.listen("a").await.unwrap();
-            let mut heard = 0;
+            let mut received = 0;
             let error = loop {
                 match connection.recv_batch().await {
-                    Ok(batch) => heard += batch.len(),
+                    Ok(batch) => received += batch.len(),
                     Err(error) => break error,
                 }
             };
-            assert_eq!((heard, error.kind()), (1, ErrorKind::Protocol), "{hex} {delivery:?}");
+            assert_eq!((received, error.kind()), (1, ErrorKind::Protocol), "{hex} {delivery:?}");
             drop(connection);
             assert_eq!(task.await.unwrap(), Ok(()), "{hex} {delivery:?}");
         }
@@ -161,7 +161,7 @@ async fn a_session_with_a_hostile_server_on_a_socket_ends_at_once() {
 
 #[test]
 fn the_bytes_of_a_script_may_depend_on_all_received_bytes() {
-    let echo = |heard: &[Bytes]| heard.concat();
+    let echo = |received: &[Bytes]| received.concat();
     let new = Script::new().expect(b"ab").send_with(echo).expect_message(b'X').send_with(echo);
     assert_eq!(new.sent_bytes(), 0);
     // A copy of the script has not received the bytes of the other one.

@@ -14,7 +14,7 @@ pub(super) struct Attack {
     pub(super) closes: bool,
     pub(super) kind: ErrorKind,
     /// A part of the text of the gap's cause.
-    pub(super) says: String,
+    pub(super) text: String,
 }
 
 pub(super) fn diagnostic(tag: u8, severity: &str, code: &str) -> Vec<u8> {
@@ -25,7 +25,7 @@ pub(super) fn diagnostic(tag: u8, severity: &str, code: &str) -> Vec<u8> {
 /// Framing: invalid lengths, and bytes that are not messages.
 fn framing() -> Vec<(String, Vec<u8>, ErrorKind, String)> {
     let mut cases = Vec::new();
-    for (name, bytes, says) in [
+    for (name, bytes, text) in [
         ("F1", "41 00000003", "length word 3 is below 11"),
         ("F1", "41 00000000", "length word 0 is below 11"),
         ("F2", "41 80000000", "length word 2147483648 is above 262144"),
@@ -49,19 +49,19 @@ fn framing() -> Vec<(String, Vec<u8>, ErrorKind, String)> {
         ("T19", "4b 00000008 00000007", "length word 8 is below 12 in BackendKeyData"),
         ("A14", "52 0000000a 00000005 0102", "Authentication"),
     ] {
-        cases.push((format!("{name} {bytes}"), hex(bytes), Protocol, says.to_owned()));
+        cases.push((format!("{name} {bytes}"), hex(bytes), Protocol, text.to_owned()));
     }
-    for (text, says) in [
+    for (bytes, text) in [
         (&b"HTTP/1.1 400 Bad Request\r\n"[..], "length word 1414811695 is above 30000"),
         (b"SSH-2.0-OpenSSH\r\n", "length word 1397239090 is above"),
         (b"\x15\x03\x01\x00\x02\x02\x28", "type byte 0x15"),
         (b"\x4a\0\0\0\x0a8.0.36\0", "type byte 0x4a"),
     ] {
         cases.push((
-            format!("F14 {}", text.escape_ascii()),
-            text.to_vec(),
+            format!("F14 {}", bytes.escape_ascii()),
+            bytes.to_vec(),
             Protocol,
-            says.to_owned(),
+            text.to_owned(),
         ));
     }
     cases
@@ -97,15 +97,15 @@ fn unexpected() -> Vec<(String, Vec<u8>, ErrorKind, String)> {
         ("Q14", "74 00000006 0000", "ParameterDescription"),
         ("Q14", "56 00000008 ffffffff", "FunctionCallResponse"),
     ]
-    .map(|(name, bytes, says)| {
-        let says = format!("{says} does not belong to an idle session");
-        (format!("{name} {bytes}"), hex(bytes), Protocol, says)
+    .map(|(name, bytes, text)| {
+        let text = format!("{text} does not belong to an idle session");
+        (format!("{name} {bytes}"), hex(bytes), Protocol, text)
     })
     .into()
 }
 
 /// Errors that end a session, and an encoding in which a quote can be part of a character.
-fn said() -> Vec<(String, Vec<u8>, ErrorKind, String)> {
+fn errors() -> Vec<(String, Vec<u8>, ErrorKind, String)> {
     let mut cases: Vec<_> = [
         ("E1", "FATAL", "57P01", "the server ended the session: FATAL: no (SQLSTATE 57P01)"),
         ("E1", "FATAL", "57P02", "FATAL: no (SQLSTATE 57P02)"),
@@ -115,33 +115,33 @@ fn said() -> Vec<(String, Vec<u8>, ErrorKind, String)> {
         ("E12", "PANIC", "XX000", "PANIC: no (SQLSTATE XX000)"),
         ("E12", "XYZ", "42501", "XYZ: no (SQLSTATE 42501)"),
     ]
-    .map(|(name, severity, code, says)| {
+    .map(|(name, severity, code, text)| {
         let bytes = diagnostic(b'E', severity, code);
         let kind = if code == "28000" { Auth } else { Server };
-        (format!("{name} {severity} {code}"), bytes, kind, says.to_owned())
+        (format!("{name} {severity} {code}"), bytes, kind, text.to_owned())
     })
     .into();
     let empty = "the server ended the session: error: ".to_owned();
     cases.push(("E4 no fields".into(), hex("45 00000005 00"), Server, empty));
     let translated = message(b'E', b"SFATALER FEHLER\0C57P01\0Mende\0\0");
-    let says = "FATALER FEHLER: ende (SQLSTATE 57P01)".to_owned();
-    cases.push(("E11 translated".into(), translated, Server, says));
+    let text = "FATALER FEHLER: ende (SQLSTATE 57P01)".to_owned();
+    cases.push(("E11 translated".into(), translated, Server, text));
     for encoding in ["SJIS", "SQL_ASCII", ""] {
         let bytes = message(b'S', format!("client_encoding\0{encoding}\0").as_bytes());
-        let says = format!("client_encoding is {encoding}, expected UTF8");
-        cases.push((format!("V6 {encoding}"), bytes, Unsupported, says));
+        let text = format!("client_encoding is {encoding}, expected UTF8");
+        cases.push((format!("V6 {encoding}"), bytes, Unsupported, text));
     }
     cases
 }
 
 /// The end of the stream: between messages, inside one, behind a warning.
 fn ends() -> Vec<Attack> {
-    let end = |name: String, bytes: &[u8], kind, says: &str| Attack {
+    let end = |name: String, bytes: &[u8], kind, text: &str| Attack {
         name,
         bytes: bytes.to_vec(),
         closes: true,
         kind,
-        says: says.to_owned(),
+        text: text.to_owned(),
     };
     let plain = "the server closed the connection";
     let mut cases = vec![end("F15 between messages".to_owned(), b"", Connect, plain)];
@@ -152,9 +152,9 @@ fn ends() -> Vec<Attack> {
         }
     }
     for code in ["57P01", "57P02"] {
-        let says = format!("the server closed the connection: WARNING: no (SQLSTATE {code})");
+        let text = format!("the server closed the connection: WARNING: no (SQLSTATE {code})");
         let warning = diagnostic(b'N', "WARNING", code);
-        cases.push(end(format!("E2 {code}"), &warning, Server, &says));
+        cases.push(end(format!("E2 {code}"), &warning, Server, &text));
     }
     let notice = diagnostic(b'N', "NOTICE", "00000");
     cases.push(end("E2 a notice".to_owned(), &notice, Connect, plain));
@@ -163,8 +163,8 @@ fn ends() -> Vec<Attack> {
 
 /// Returns all attacks.
 pub(super) fn all() -> Vec<Attack> {
-    let stays = framing().into_iter().chain(unexpected()).chain(said());
+    let stays = framing().into_iter().chain(unexpected()).chain(errors());
     let stays =
-        stays.map(|(name, bytes, kind, says)| Attack { name, bytes, closes: false, kind, says });
+        stays.map(|(name, bytes, kind, text)| Attack { name, bytes, closes: false, kind, text });
     stays.chain(ends()).collect()
 }

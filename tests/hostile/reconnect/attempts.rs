@@ -127,7 +127,7 @@ fn a_refused_login_ends_the_listener_with_its_reason_behind_the_gap() {
     ] {
         paused_clock().block_on(async {
             let name = bytes.escape_ascii().to_string();
-            let attack = Attack { name, bytes, closes: true, kind, says: String::new() };
+            let attack = Attack { name, bytes, closes: true, kind, text: String::new() };
             let host = start(&attack, Moment::Startup).await;
             let mut listener = host.builder().connect().await.unwrap();
             assert_eq!(payload(&mut listener).await, "before");
@@ -152,7 +152,7 @@ fn a_server_that_has_no_room_yet_is_tried_again() {
         let bytes = attacks::diagnostic(b'E', "FATAL", code);
         paused_clock().block_on(async {
             let (name, kind) = (code.to_owned(), ErrorKind::Server);
-            let attack = Attack { name, bytes, closes: true, kind, says: String::new() };
+            let attack = Attack { name, bytes, closes: true, kind, text: String::new() };
             let host = start(&attack, Moment::Startup).await;
             let mut listener = host.builder().connect().await.unwrap();
             assert_eq!(payload(&mut listener).await, "before");

@@ -17,7 +17,7 @@ use super::super::client::{self, PASSWORD};
 use super::host::{BACKOFF, Host, close, gap, paused_clock, soon};
 
 /// Longest time of `close`, with a margin for a busy machine.
-const CLOSED: Duration = Duration::from_millis(1_000 + 1_500);
+const CLOSE_TIME_MAX: Duration = Duration::from_millis(1_000 + 1_500);
 
 /// Reads one packet or message, behind `head` bytes that its length does not include.
 async fn packet(socket: &mut TcpStream, head: usize) {
@@ -49,7 +49,7 @@ async fn connect(url: &str) -> Listener {
 }
 
 /// Waits until an attempt has begun since the loss.
-async fn until_it_tries(listener: &Listener) {
+async fn until_attempt(listener: &Listener) {
     client::soon("an attempt", async {
         while listener.state() != State::Reconnecting || listener.stats().attempts < 2 {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -63,7 +63,7 @@ async fn until_it_tries(listener: &Listener) {
 async fn closes(listener: Listener) {
     let begin = Instant::now();
     client::soon("the end", listener.close()).await;
-    assert!(begin.elapsed() < CLOSED, "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < CLOSE_TIME_MAX, "{:?}", begin.elapsed());
 }
 
 /// The resolver of the system has one thread here, and it is occupied.
@@ -81,7 +81,7 @@ fn a_listener_is_closed_in_time_while_a_name_is_looked_up() {
         });
         let hung = tokio::task::spawn_blocking(move || hold.recv().unwrap_err());
         drop(socket);
-        until_it_tries(&listener).await;
+        until_attempt(&listener).await;
         closes(listener).await;
         no_task_is_left().await;
         drop(held);
@@ -106,13 +106,13 @@ fn a_listener_is_closed_in_time_while_its_connection_is_not_accepted() {
             socket
         });
         let mut callers = Vec::new();
-        let patience = Duration::from_millis(100);
-        while let Ok(caller) = tokio::time::timeout(patience, TcpStream::connect(address)).await {
+        let limit = Duration::from_millis(100);
+        while let Ok(caller) = tokio::time::timeout(limit, TcpStream::connect(address)).await {
             callers.push(caller.unwrap());
             assert!(callers.len() < 100, "the queue has no end");
         }
         drop(socket);
-        until_it_tries(&listener).await;
+        until_attempt(&listener).await;
         closes(listener).await;
         no_task_is_left().await;
     });
@@ -139,7 +139,7 @@ fn a_listener_is_closed_in_time_while_the_tls_handshake_stalls() {
             let mut socket = client::soon("a call", server.accept()).await.unwrap().0;
             packet(&mut socket, 0).await;
             socket.write_all(answer).await.unwrap();
-            until_it_tries(&listener).await;
+            until_attempt(&listener).await;
             closes(listener).await;
             // The socket is closed: the other end receives the end of the stream.
             let mut rest = Vec::new();
@@ -161,15 +161,15 @@ fn a_listener_is_closed_in_time_while_its_password_provider_hangs() {
         })
         .await;
         let asked = Arc::new(Notify::new());
-        let told = asked.clone();
+        let called = asked.clone();
         let calls = std::sync::atomic::AtomicU32::new(0);
         let config: Config = format!("{} connect_timeout=1", host.url()).parse().unwrap();
         let config = config.password_provider(move |_| {
             let is_first = calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0;
-            let told = told.clone();
+            let called = called.clone();
             async move {
                 if !is_first {
-                    told.notify_one();
+                    called.notify_one();
                     std::future::pending::<()>().await;
                 }
                 Ok::<_, std::io::Error>("x")
@@ -189,7 +189,7 @@ fn a_listener_is_closed_in_time_while_its_password_provider_hangs() {
 }
 
 /// A host whose first session ends, and which sends nothing to the next client.
-async fn once_and_then_mute() -> Host {
+async fn once_and_then_silent() -> Host {
     Host::start(|number, mut peer| async move {
         if number == 1 {
             peer.listening().await;
@@ -204,7 +204,7 @@ async fn once_and_then_mute() -> Host {
 #[test]
 fn a_listener_that_is_dropped_while_its_attempt_hangs_leaves_no_task() {
     paused_clock().block_on(async {
-        let host = once_and_then_mute().await;
+        let host = once_and_then_silent().await;
         let listener = host.builder().connect().await.unwrap();
         let handle = listener.handle();
         soon("a loss", handle.wait_state(State::Reconnecting)).await.unwrap();
@@ -219,7 +219,7 @@ fn a_listener_that_is_dropped_while_its_attempt_hangs_leaves_no_task() {
 #[test]
 fn a_drain_while_an_attempt_hangs_ends_with_the_gap() {
     paused_clock().block_on(async {
-        let host = once_and_then_mute().await;
+        let host = once_and_then_silent().await;
         let mut listener = host.builder().connect().await.unwrap();
         soon("a loss", listener.handle().wait_state(State::Reconnecting)).await.unwrap();
         tokio::time::sleep(Duration::from_secs(1)).await;

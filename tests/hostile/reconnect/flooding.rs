@@ -229,15 +229,15 @@ fn t26_a_flood_during_an_attempt_ends_the_attempt_and_little_of_it_is_read() {
 #[test]
 fn a_flood_of_notifications_instead_of_an_answer_ends_the_attempt() {
     #[derive(Debug, Clone, Copy)]
-    enum Instead {
+    enum Step {
         Readiness,
         Facts,
         Listen,
     }
     for (instead, least, most, kind) in [
-        (Instead::Readiness, 0, 2, ErrorKind::Protocol),
-        (Instead::Facts, 0, 2, ErrorKind::Protocol),
-        (Instead::Listen, 30, 30, ErrorKind::Timeout),
+        (Step::Readiness, 0, 2, ErrorKind::Protocol),
+        (Step::Facts, 0, 2, ErrorKind::Protocol),
+        (Step::Listen, 30, 30, ErrorKind::Timeout),
     ] {
         paused_clock().block_on(async {
             let before = resident();
@@ -248,12 +248,12 @@ fn a_flood_of_notifications_instead_of_an_answer_ends_the_attempt() {
                         return tokio::time::sleep(Duration::from_millis(1)).await;
                     }
                     (3.., _) => return peer.serve_listener().await,
-                    (_, Instead::Readiness) => {
+                    (_, Step::Readiness) => {
                         peer.packet().await;
                         peer.send(hex(OK)).await;
                     }
-                    (_, Instead::Facts) => peer.let_in().await,
-                    (_, Instead::Listen) => {
+                    (_, Step::Facts) => peer.let_in().await,
+                    (_, Step::Listen) => {
                         peer.ready().await;
                         peer.read_listen().await;
                     }
@@ -268,7 +268,7 @@ fn a_flood_of_notifications_instead_of_an_answer_ends_the_attempt() {
             let mut listener = builder.connect().await.unwrap();
             let gap = gap(&mut listener).await;
             // Notifications before the answer to LISTEN are between two losses: each loss has its position.
-            let attempts = if matches!(instead, Instead::Listen) { 1 } else { 2 };
+            let attempts = if matches!(instead, Step::Listen) { 1 } else { 2 };
             assert_eq!((gap.sessions(), gap.attempts()), (1, attempts), "{instead:?}");
             let error = listener.last_error().unwrap();
             assert_eq!(error.kind(), kind, "{instead:?}: {error}");

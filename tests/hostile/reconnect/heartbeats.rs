@@ -59,13 +59,13 @@ async fn check_answer(answer: Vec<u8>, expect: Expected, what: &str) {
             // A refused query is counted.
             assert_eq!(listener.stats().heartbeats_refused > 0, what == "refused", "{what}");
         }
-        Gap(kind, says) => {
+        Gap(kind, text) => {
             let gap = gap(&mut listener).await;
             // At the first heartbeat.
             assert!(begin.elapsed() < INTERVAL + Duration::from_millis(100), "{what}");
             check_text(gap.cause());
             assert_eq!(gap.cause().kind(), kind, "{what}: {:#}", gap.cause());
-            assert!(format!("{:#}", gap.cause()).contains(says), "{what}: {:#}", gap.cause());
+            assert!(format!("{:#}", gap.cause()).contains(text), "{what}: {:#}", gap.cause());
             // The next session is accepted.
             tokio::time::sleep(INTERVAL * 10).await;
             assert_eq!(listener.state(), State::Connected, "{what}");
@@ -94,7 +94,7 @@ fn a_wrong_answer_to_a_heartbeat_is_a_gap() {
     let many: Vec<&[Option<&str>]> = vec![right; 100_000];
     let mut many_wrong = many.clone();
     many_wrong[0] = &[Some("0"), None];
-    let lies: Vec<(&str, Vec<u8>, Expected)> = vec![
+    let cases: Vec<(&str, Vec<u8>, Expected)> = vec![
         ("none", one(Some("0"), None), pooler),
         ("two", one(Some("2"), Some(DIGEST)), pooler),
         ("minus one", one(Some("-1"), Some(DIGEST)), pooler),
@@ -140,7 +140,7 @@ fn a_wrong_answer_to_a_heartbeat_is_a_gap() {
             Gap(ErrorKind::Protocol, "does not belong to an idle session"),
         ),
     ];
-    for (what, answer, expect) in lies {
+    for (what, answer, expect) in cases {
         paused_clock().block_on(check_answer(answer, expect, what));
     }
 }

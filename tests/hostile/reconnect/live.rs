@@ -52,15 +52,15 @@ async fn run(attack: &Attack, delivery: Delivery) {
         assert_eq!(payload(&mut listener).await, expected, "{what}");
     }
     states.await.unwrap();
-    let told = log.take();
+    let logged = log.take();
     let places = ["Connected", "Reconnecting", "LISTEN is answered"];
-    assert_eq!(told[..3], places, "{what}");
-    assert!(told[3..].iter().any(|line| line == "gap"), "{what}: {told:?}");
-    assert!(told[3..].iter().any(|line| line == "Connected"), "{what}: {told:?}");
+    assert_eq!(logged[..3], places, "{what}");
+    assert!(logged[3..].iter().any(|line| line == "gap"), "{what}: {logged:?}");
+    assert!(logged[3..].iter().any(|line| line == "Connected"), "{what}: {logged:?}");
     let cause = gap.cause();
     check_text(cause);
     assert_eq!(cause.kind(), attack.kind, "{what}: {cause}");
-    assert!(format!("{cause:#}").contains(&attack.says), "{what}: {cause}");
+    assert!(format!("{cause:#}").contains(&attack.text), "{what}: {cause}");
     assert_eq!((gap.sessions(), gap.attempts(), gap.epoch()), (1, 1, 2), "{what}");
     assert!(gap.refused().is_empty() && gap.restored_at() >= gap.lost_at(), "{what}");
     let stats = listener.stats();

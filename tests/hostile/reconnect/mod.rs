@@ -4,17 +4,17 @@
 mod attacks;
 mod attempts;
 mod closing;
+mod false_answers;
 mod flapping;
 #[cfg(target_os = "linux")]
 mod flooding;
-mod found;
 mod growing;
 mod heartbeats;
 mod hooks;
 mod host;
 mod live;
-mod lying;
 mod peer;
+mod regressions;
 
 #[cfg(feature = "tls-ring")]
 mod security;

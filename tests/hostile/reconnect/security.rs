@@ -9,7 +9,7 @@ use pgbell_testkit::{Authority, Certificate, Certificates, Leaf};
 use super::super::attack::{hex, message, no_task_is_left, runtime};
 use super::super::client::{PASSWORD, check_text, soon};
 use super::super::scram::SASL;
-use super::tls_server::{Act, Met, TlsServer};
+use super::tls_server::{Act, TlsServer, Visitor};
 
 struct Zoo {
     certificates: Certificates,
@@ -94,7 +94,11 @@ fn v2_the_next_session_has_the_same_login_as_the_first_one() {
             "application_name=x options='-c work_mem=1MB'",
             "max_protocol_version=3.2",
         ] {
-            let acts = vec![Act::Lose { goodbye: false }, Act::Lose { goodbye: true }, Act::Serve];
+            let acts = vec![
+                Act::Lose { close_notify: false },
+                Act::Lose { close_notify: true },
+                Act::Serve,
+            ];
             let direct = more.contains("direct");
             let server = TlsServer::start(&zoo.server, &zoo.root, direct, acts);
             let mut listener = connect(zoo.strict(&server, more)).await;
@@ -122,7 +126,7 @@ fn v2_the_next_session_has_the_same_login_as_the_first_one() {
 }
 
 /// Waits until this many clients have disconnected.
-async fn all(server: &TlsServer, count: usize) -> Vec<Met> {
+async fn all(server: &TlsServer, count: usize) -> Vec<Visitor> {
     soon("the end of a visit", async {
         while server.met().len() < count {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -136,7 +140,7 @@ async fn all(server: &TlsServer, count: usize) -> Vec<Met> {
 #[test]
 fn v2_a_server_without_the_required_identity_is_refused_and_tried_again() {
     let zoo = Zoo::new();
-    let stranger = zoo.certificates.authority("stranger").unwrap();
+    let other_root = zoo.certificates.authority("other_root").unwrap();
     let show = |certificate: Certificate| Act::Show(Arc::new(certificate));
     let refusal = b"ESECRET-LOOKING TEXT\0";
     for (what, act, words) in [
@@ -145,12 +149,12 @@ fn v2_a_server_without_the_required_identity_is_refused_and_tried_again() {
         ("an error in the clear", Act::Answer(refusal), ""),
         ("bytes behind the yes", Act::Answer(b"SR\0\0\0\x08\0\0\0\0"), ""),
         ("no answer that is one", Act::Answer(b"G"), "0x47"),
-        ("an unknown CA", show(stranger.issue(&Leaf::server("localhost")).unwrap()), ""),
+        ("an unknown CA", show(other_root.issue(&Leaf::server("localhost")).unwrap()), ""),
         ("another host", show(zoo.root.issue(&Leaf::server("example.com")).unwrap()), ""),
         ("expired", show(zoo.root.issue(&Leaf::server("localhost").expired()).unwrap()), ""),
     ] {
         let server = zoo.serve(vec![
-            Act::Lose { goodbye: false },
+            Act::Lose { close_notify: false },
             act.clone(),
             act.clone(),
             act,
@@ -197,8 +201,8 @@ fn v2_a_login_below_the_requirements_ends_the_listener_and_no_byte_is_sent() {
     ] {
         // Alone the error is final. If another password may help, the listener tries again, and reaches the valid server.
         for goes_on in [false, true] {
-            let lose = Act::Lose { goodbye: false };
-            let say = Act::Say(bytes.clone());
+            let lose = Act::Lose { close_notify: false };
+            let say = Act::Send(bytes.clone());
             let server = zoo.serve(vec![lose, say.clone(), say, Act::Serve]);
             runtime().block_on(async {
                 let mut config = zoo.strict(&server, "");
@@ -238,16 +242,20 @@ fn v2_a_login_below_the_requirements_ends_the_listener_and_no_byte_is_sent() {
 #[test]
 fn the_end_of_tls_with_and_without_close_notify_is_a_gap() {
     let zoo = Zoo::new();
-    for goodbye in [false, true] {
-        let server = zoo.serve(vec![Act::Lose { goodbye }, Act::Serve]);
+    for close_notify in [false, true] {
+        let server = zoo.serve(vec![Act::Lose { close_notify }, Act::Serve]);
         runtime().block_on(async {
             let mut listener = connect(zoo.strict(&server, "")).await;
             let gap = gap(&mut listener).await;
-            assert_eq!((gap.sessions(), gap.attempts()), (1, 1), "{goodbye}");
+            assert_eq!((gap.sessions(), gap.attempts()), (1, 1), "{close_notify}");
             let cause = gap.cause();
             assert!(matches!(cause.kind(), ErrorKind::Connect | ErrorKind::Tls), "{cause}");
             // Without close_notify, the end of TLS is not authenticated, and the error says so.
-            assert_eq!(format!("{cause:#}").contains("without close_notify"), !goodbye, "{cause}");
+            assert_eq!(
+                format!("{cause:#}").contains("without close_notify"),
+                !close_notify,
+                "{cause}"
+            );
             close(listener).await;
         });
     }

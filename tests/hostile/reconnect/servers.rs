@@ -24,21 +24,21 @@ fn facts(value: &[u8], other: &[u8]) -> Vec<u8> {
 
 /// What three attempts in a row find.
 #[derive(Debug, Clone)]
-enum Met {
+enum Refusal {
     /// The server sends these facts.
     Facts(Vec<u8>),
     /// The server answers LISTEN with this.
     Answer(Vec<u8>),
 }
 
-async fn meet(peer: &mut Peer, met: Met) {
+async fn refuse(peer: &mut Peer, met: Refusal) {
     match met {
-        Met::Facts(facts) => {
+        Refusal::Facts(facts) => {
             peer.let_in().await;
             peer.query().await;
             peer.send(facts).await;
         }
-        Met::Answer(answer) => {
+        Refusal::Answer(answer) => {
             peer.ready().await;
             peer.read_listen().await;
             peer.send(answer).await;
@@ -52,11 +52,11 @@ async fn meet(peer: &mut Peer, met: Met) {
 fn r5_a_server_that_does_not_accept_listen_now_is_tried_again_and_no_channel_is_given_up() {
     let refusal = |code| [diagnostic(b'E', "ERROR", code), hex(READY)].concat();
     for (met, kind) in [
-        (Met::Facts(facts(b"\x01f\0", b"\x01t\0")), ErrorKind::Standby),
-        (Met::Answer(refusal("25006")), ErrorKind::Standby),
-        (Met::Answer(refusal("57014")), ErrorKind::Server),
-        (Met::Answer(refusal("55P03")), ErrorKind::Server),
-        (Met::Answer(refusal("53200")), ErrorKind::Server),
+        (Refusal::Facts(facts(b"\x01f\0", b"\x01t\0")), ErrorKind::Standby),
+        (Refusal::Answer(refusal("25006")), ErrorKind::Standby),
+        (Refusal::Answer(refusal("57014")), ErrorKind::Server),
+        (Refusal::Answer(refusal("55P03")), ErrorKind::Server),
+        (Refusal::Answer(refusal("53200")), ErrorKind::Server),
     ] {
         paused_clock().block_on(async {
             let what = format!("{met:?}");
@@ -68,7 +68,7 @@ fn r5_a_server_that_does_not_accept_listen_now_is_tried_again_and_no_channel_is_
                             peer.listening().await;
                             tokio::time::sleep(Duration::from_millis(1)).await;
                         }
-                        2..5 => meet(&mut peer, met).await,
+                        2..5 => refuse(&mut peer, met).await,
                         _ => peer.serve_listener().await,
                     }
                 }
@@ -104,13 +104,13 @@ fn r15_a_listener_is_never_connected_to_a_server_that_drops_notifications() {
                 // Two kinds of connections: one queries the facts of the server, the other notifies, and its notification is
                 // dropped.
                 if matches!(peer.message().await, Some((b'Q', _))) {
-                    let is_sane = attempts.fetch_add(1, Ordering::Relaxed) == 3;
-                    let pid = if is_sane { b"\x017" } else { b"\x018" };
+                    let is_direct = attempts.fetch_add(1, Ordering::Relaxed) == 3;
+                    let pid = if is_direct { b"\x017" } else { b"\x018" };
                     peer.send(facts(b"\x017", pid)).await;
                     let Some(query) = peer.query().await else { return };
-                    assert_eq!(query.starts_with("LISTEN \"pgbell_"), !is_sane, "{query}");
+                    assert_eq!(query.starts_with("LISTEN \"pgbell_"), !is_direct, "{query}");
                     peer.send(Script::ACK).await;
-                    if is_sane {
+                    if is_direct {
                         return peer.serve().await;
                     }
                 }

@@ -26,8 +26,8 @@ pub(super) const MARGIN: Duration = Duration::from_millis(20);
 /// The step at which an attempt stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LoginStep {
-    NothingIsRead,
-    NothingIsSaid,
+    NoRead,
+    NoAnswer,
     HalfOfAuthentication,
     ScramIsOffered,
     HalfOfServerFirst,
@@ -47,8 +47,8 @@ enum LoginStep {
 use LoginStep::*;
 
 const LOGIN_STEPS: [LoginStep; 15] = [
-    NothingIsRead,
-    NothingIsSaid,
+    NoRead,
+    NoAnswer,
     HalfOfAuthentication,
     ScramIsOffered,
     HalfOfServerFirst,
@@ -74,8 +74,8 @@ impl LoginStep {
 async fn stall(mut peer: Peer, step: LoginStep) {
     let prelude = Script::PRELUDE;
     match step {
-        NothingIsRead => tokio::time::sleep(COMMAND).await,
-        NothingIsSaid => {}
+        NoRead => tokio::time::sleep(COMMAND).await,
+        NoAnswer => {}
         HalfOfAuthentication => drop(peer.send(&prelude[..5]).await),
         ScramIsOffered | HalfOfServerFirst | AfterServerFirst => {
             let startup = peer.packet().await.unwrap();
@@ -83,8 +83,8 @@ async fn stall(mut peer: Peer, step: LoginStep) {
             let (tag, body) = peer.message().await.unwrap();
             assert_eq!(tag, b'p');
             let first = super::super::attack::message(tag, &body);
-            let heard = [Bytes::from(startup), Bytes::from(first)];
-            let answer = scram::first(&scram::verifier(4_096))(&heard);
+            let received = [Bytes::from(startup), Bytes::from(first)];
+            let answer = scram::first(&scram::verifier(4_096))(&received);
             match step {
                 HalfOfServerFirst => drop(peer.send(&answer[..answer.len() / 2]).await),
                 AfterServerFirst => drop(peer.send(&answer).await),

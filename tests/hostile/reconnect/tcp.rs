@@ -17,34 +17,34 @@ fn live() -> Script {
     Script::listening().send(note("1")).expect_message(b'Q').send(Script::ACK)
 }
 
-fn sane() -> Script {
+fn second() -> Script {
     let script = Script::listening().send(note("2"));
     script.expect_hex("58 00000004").wait_for_eof()
 }
 
 /// The first session ends as its script decides.
-async fn run(what: &str, script: Script, kind: ErrorKind, says: &str) {
-    let served = Script::serve_in_turn([script, sane()], Delivery::Whole).await;
+async fn run(what: &str, script: Script, kind: ErrorKind, text: &str) {
+    let served = Script::serve_in_turn([script, second()], Delivery::Whole).await;
     let (address, task) = served.unwrap();
     let builder = Listener::builder(&*url(address)).channels(["a"]).heartbeat(QUIET, QUIET);
     let builder = builder.backoff(BACKOFF.0, BACKOFF.1);
     let mut listener = soon("connect", builder.connect()).await.unwrap();
     soon("an answer", listener.listen("a")).await.unwrap();
-    let mut heard = Vec::new();
-    while heard.len() < 3 {
+    let mut received = Vec::new();
+    while received.len() < 3 {
         match soon("an event", listener.recv()).await.unwrap() {
-            Event::Notification(n) => heard.push(n.payload().to_owned()),
+            Event::Notification(n) => received.push(n.payload().to_owned()),
             Event::Gap(gap) => {
                 check_text(gap.cause());
                 assert_eq!(gap.cause().kind(), kind, "{what}: {:#}", gap.cause());
-                assert!(format!("{:#}", gap.cause()).contains(says), "{what}: {:#}", gap.cause());
+                assert!(format!("{:#}", gap.cause()).contains(text), "{what}: {:#}", gap.cause());
                 assert_eq!((gap.sessions(), gap.attempts()), (1, 1), "{what}");
-                heard.push("gap".to_owned());
+                received.push("gap".to_owned());
             }
             other => panic!("{other:?}"),
         }
     }
-    assert_eq!(heard, ["1", "gap", "2"], "{what}");
+    assert_eq!(received, ["1", "gap", "2"], "{what}");
     assert_eq!(listener.state(), State::Connected, "{what}");
     soon("close", listener.close()).await;
     let played = soon("script", task).await.unwrap();
@@ -57,7 +57,7 @@ fn whatever_ends_a_live_session_over_tcp_is_one_gap_too() {
     for attack in attacks::all() {
         let script = live().send(&attack.bytes);
         let script = if attack.closes { script.close() } else { script.wait_for_eof() };
-        runtime().block_on(run(&attack.name, script, attack.kind, &attack.says));
+        runtime().block_on(run(&attack.name, script, attack.kind, &attack.text));
     }
 }
 
@@ -82,7 +82,7 @@ fn a_flood_during_the_login_does_not_delay_the_timeout_of_the_attempt() {
         (facts, notice, 1, ErrorKind::Timeout),
     ] {
         runtime().block_on(async {
-            let scripts = [live().close(), script.flood(flood.repeat(4_000)), sane()];
+            let scripts = [live().close(), script.flood(flood.repeat(4_000)), second()];
             let (address, task) = Script::serve_in_turn(scripts, Delivery::Whole).await.unwrap();
             let url = format!("{}&connect_timeout=1", url(address));
             let builder = Listener::builder(&*url).channels(["a"]).heartbeat(QUIET, QUIET);

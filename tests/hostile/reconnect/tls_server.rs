@@ -29,7 +29,7 @@ use super::peer::{Peer, note};
 #[derive(Debug, Clone)]
 pub(super) enum Act {
     /// The client logs in, listens, receives one notification, and loses its session: with or without close_notify.
-    Lose { goodbye: bool },
+    Lose { close_notify: bool },
     /// The client logs in and is served.
     Serve,
     /// The server answers the request for TLS with this.
@@ -37,12 +37,12 @@ pub(super) enum Act {
     /// The server has this certificate.
     Show(Arc<Certificate>),
     /// Over TLS, the server sends this instead of a request for a login with channel binding.
-    Say(Vec<u8>),
+    Send(Vec<u8>),
 }
 
 /// The record of one client.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Met {
+pub(super) struct Visitor {
     /// The bytes before TLS.
     pub(super) before: Vec<u8>,
     pub(super) server_name: Option<String>,
@@ -59,7 +59,7 @@ pub(super) struct Met {
 
 pub(super) struct TlsServer {
     pub(super) address: SocketAddr,
-    met: Arc<Mutex<Vec<Met>>>,
+    met: Arc<Mutex<Vec<Visitor>>>,
     over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -91,7 +91,7 @@ impl TlsServer {
                     Act::Show(other) => (**other).clone(),
                     _ => good.clone(),
                 };
-                let mut visit = Visit { met: Met::default(), direct };
+                let mut visit = Visit { met: Visitor::default(), direct };
                 // A client that disconnects in the middle is a broken pipe here.
                 let config = config(&certificate, &roots);
                 let _ = visit.receive(stream, config, &certificate, act);
@@ -102,7 +102,7 @@ impl TlsServer {
     }
 
     /// The clients that have disconnected.
-    pub(super) fn met(&self) -> Vec<Met> {
+    pub(super) fn met(&self) -> Vec<Visitor> {
         self.met.lock().unwrap().clone()
     }
 }
@@ -136,7 +136,7 @@ fn config(certificate: &Certificate, clients: &str) -> Arc<ServerConfig> {
 type Secured = StreamOwned<ServerConnection, TcpStream>;
 
 struct Visit {
-    met: Met,
+    met: Visitor,
     direct: bool,
 }
 
@@ -168,14 +168,14 @@ impl Visit {
         self.met.protocol = connection.alpn_protocol().map(<[u8]>::to_vec);
         let certificates = connection.peer_certificates().unwrap_or_default();
         self.met.certificates = certificates.iter().map(|one| one.to_vec()).collect();
-        if let Act::Say(bytes) = act {
+        if let Act::Send(bytes) = act {
             tls.write_all(&bytes)?;
             tls.read_to_end(&mut self.met.afterwards)?;
             return Ok(());
         }
         self.log_in(&mut tls, certificate)?;
         tls.write_all(Script::PRELUDE)?;
-        if let Act::Lose { goodbye } = act {
+        if let Act::Lose { close_notify } = act {
             for answer in [Script::FACTS, Script::ACK] {
                 message(&mut tls)?;
                 tls.write_all(answer)?;
@@ -183,7 +183,7 @@ impl Visit {
             tls.write_all(&note("1"))?;
             // The session is live and has received it.
             std::thread::sleep(Duration::from_millis(50));
-            if goodbye {
+            if close_notify {
                 tls.conn.send_close_notify();
                 tls.flush()?;
             }

@@ -79,12 +79,12 @@ fn a_live_session_that_does_not_answer_ends_in_time_whatever_else_it_sends() {
             assert!(took >= within - deadline, "{silence:?}: {took:?}");
             assert_eq!(gap.cause().kind(), ErrorKind::Timeout, "{silence:?}");
             let text = format!("{:#}", gap.cause());
-            let says = if within > HEARTBEAT_TIMEOUT {
+            let expected = if within > HEARTBEAT_TIMEOUT {
                 "did not answer within 300s"
             } else {
                 "while a command was unanswered"
             };
-            assert!(text.contains(says), "{silence:?}: {text}");
+            assert!(text.contains(expected), "{silence:?}: {text}");
             close(listener).await;
             host.ends().await;
         });
@@ -169,12 +169,12 @@ fn n5_notifications_arrive_while_a_query_cannot_be_written() {
         let mut listener = host.builder().connect().await.unwrap();
         let handle = listener.handle();
         let names: Vec<String> = (0..20_000).map(|n| format!("a{n:060}")).collect();
-        let wish = tokio::spawn(async move { handle.listen_all(names).await });
+        let listening = tokio::spawn(async move { handle.listen_all(names).await });
         for _ in 0..10_000 {
             assert_eq!(payload(&mut listener).await, "x");
         }
         // Then the query is read too.
-        assert_eq!(soon("an answer", wish).await.unwrap().unwrap(), Listening::Active);
+        assert_eq!(soon("an answer", listening).await.unwrap().unwrap(), Listening::Active);
         assert_eq!((listener.stats().gaps, listener.stats().lagged), (0, 0));
         close(listener).await;
         host.ends().await;

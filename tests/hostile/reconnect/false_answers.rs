@@ -66,7 +66,7 @@ fn an_invalid_answer_to_listen_is_never_accepted() {
 
 /// Sends these bytes before the first ReadyForQuery of the second session. The second login succeeds, or the third one does.
 /// The first notification is `first`.
-async fn logs_in(before: Vec<u8>, sessions: usize, first: &str, what: &str) {
+async fn check_login(before: Vec<u8>, sessions: usize, first: &str, what: &str) {
     let host = Host::start(move |number, mut peer| {
         let before = before.clone();
         async move {
@@ -81,13 +81,13 @@ async fn logs_in(before: Vec<u8>, sessions: usize, first: &str, what: &str) {
                     if peer.query().await.is_some() {
                         peer.send(Script::FACTS).await;
                         peer.read_listen().await;
-                        peer.send([Script::ACK, &note("heard")].concat()).await;
+                        peer.send([Script::ACK, &note("received")].concat()).await;
                         peer.serve().await;
                     }
                 }
                 _ => {
                     peer.listening().await;
-                    peer.send(note("heard")).await;
+                    peer.send(note("received")).await;
                     peer.serve().await;
                 }
             }
@@ -97,10 +97,10 @@ async fn logs_in(before: Vec<u8>, sessions: usize, first: &str, what: &str) {
     let mut listener = host.builder().connect().await.unwrap();
     let gap = gap(&mut listener).await;
     assert_eq!((gap.sessions(), gap.attempts() as usize), (1, sessions - 1), "{what}");
-    if first != "heard" {
+    if first != "received" {
         assert_eq!(payload(&mut listener).await, first, "{what}");
     }
-    assert_eq!(payload(&mut listener).await, "heard", "{what}");
+    assert_eq!(payload(&mut listener).await, "received", "{what}");
     assert_eq!(host.accepted().len(), sessions, "{what}");
     close(listener).await;
     host.ends().await;
@@ -116,10 +116,10 @@ fn unexpected_messages_during_the_login_are_harmless_or_fail_the_attempt() {
     let long = "9".repeat(10_000);
     for version in ["13.0", "18.4", "0", "", "-1", "nonsense", "\u{202e}", "18.4\x1b[2J", &long] {
         let bytes = with(&[&status("server_version", version)]);
-        paused_clock().block_on(logs_in(
+        paused_clock().block_on(check_login(
             bytes,
             2,
-            "heard",
+            "received",
             &format!("server_version {version:.20}"),
         ));
     }
@@ -130,27 +130,27 @@ fn unexpected_messages_during_the_login_are_harmless_or_fail_the_attempt() {
             "a parameter again and again",
             with(&[&status("TimeZone", "UTC").repeat(500)]),
             2,
-            "heard",
+            "received",
         ),
-        ("the encoding twice", with(&[&utf8]), 2, "heard"),
+        ("the encoding twice", with(&[&utf8]), 2, "received"),
         (
             "the encoding, spelled otherwise",
             with(&[&status("client_encoding", "utf-8")]),
             2,
-            "heard",
+            "received",
         ),
-        ("the key twice", with(&[&key]), 3, "heard"),
-        ("a notification before it has authenticated us", note("too early"), 3, "heard"),
-        ("more notifications than are kept", with(&[&note("x").repeat(200_000)]), 3, "heard"),
+        ("the key twice", with(&[&key]), 3, "received"),
+        ("a notification before AuthenticationOk", note("too early"), 3, "received"),
+        ("more notifications than are kept", with(&[&note("x").repeat(200_000)]), 3, "received"),
     ] {
-        paused_clock().block_on(logs_in(bytes, sessions, first, what));
+        paused_clock().block_on(check_login(bytes, sessions, first, what));
     }
 }
 
 #[test]
 fn unsolicited_messages_of_a_live_session_are_harmless() {
     let status = |name: &str, value: &str| message(b'S', format!("{name}\0{value}\0").as_bytes());
-    let said = [
+    let messages = [
         status("application_name", "x\u{202e}"),
         status("server_version", "13.0"),
         status("server_version", "nonsense"),
@@ -164,7 +164,8 @@ fn unsolicited_messages_of_a_live_session_are_harmless() {
         diagnostic(b'N', "PANIC", "XX000"),
     ];
     paused_clock().block_on(async {
-        let bytes = [said.concat(), note("1"), said.concat().repeat(100), note("2")].concat();
+        let bytes =
+            [messages.concat(), note("1"), messages.concat().repeat(100), note("2")].concat();
         let host = Host::start(move |_, mut peer| {
             let bytes = bytes.clone();
             async move {
