@@ -120,8 +120,8 @@ try() {
         export DATABASE_URL="postgres://alice:pencil@127.0.0.1:$port/postgres?sslmode=disable"
         export HOME=$directory PYTHONDONTWRITEBYTECODE=1
         talk "$client"
-    ) >"$directory/said" 2>"$directory/log" && outcome=ok || outcome=FAILED
-    version=$(head -n 1 "$directory/said")
+    ) >"$directory/output" 2>"$directory/log" && outcome=ok || outcome=FAILED
+    version=$(head -n 1 "$directory/output")
     if [ -n "$input" ]; then
         exec {input}>&-
         wait "${children[-1]}" || outcome=FAILED

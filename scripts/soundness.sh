@@ -125,13 +125,13 @@ RUST
 
 # `expect NAME TOOL ERROR COMMAND...`: the command must fail and its output name the error; without one, pass.
 expect() {
-    local name=$1 tool=$2 error=$3 said status=0
+    local name=$1 tool=$2 error=$3 output status=0
     shift 3
-    said=$("$@" 2>&1) || status=$?
-    printf '%s with %s: exit %d\n%s\n' "$name" "$tool" "$status" "$said"
+    output=$("$@" 2>&1) || status=$?
+    printf '%s with %s: exit %d\n%s\n' "$name" "$tool" "$status" "$output"
     if [ -z "$error" ]; then
         [ "$status" = 0 ] || detail="$tool complains about a sound program"
-    elif [ "$status" = 0 ] || ! grep -q -- "$error" <<<"$said"; then
+    elif [ "$status" = 0 ] || ! grep -q -- "$error" <<<"$output"; then
         detail="$tool does not report $name"
     else
         reported=$((reported + 1))

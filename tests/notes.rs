@@ -1,4 +1,4 @@
-//! Checks `protocol-notes.md`, the pages beside it and the code against each other: every number that the code cites exists,
+//! Checks `protocol-notes.md`, the other pages and the code against each other: every number that the code cites exists,
 //! every entry has versions, a source and tests, and every test that a page names exists. The same for the tests of the
 //! attacks in `tests/hostile/README.md`. `notes/readme.rs` checks `tests/README.md`.
 

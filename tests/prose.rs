@@ -1,11 +1,11 @@
-//! The words of comments, documents and test names: see `docs/glossary.md`.
+//! Checks the words of comments, documents and test names: see `docs/glossary.md`.
 //!
-//! It searches what is finished for words that the glossary does not use. A word inside `code` is a name, and is not looked at.
+//! It searches the finished folders for words that the glossary does not use. A word inside `code` is a name, and is skipped.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Where the rules hold: files, and folders with all that is in them.
+/// The files and folders in which the rules are checked.
 const CHECKED: &[&str] = &[
     "ARCHITECTURE.md",
     "CHANGELOG.md",
@@ -14,9 +14,11 @@ const CHECKED: &[&str] = &[
     "SECURITY.md",
     "docs",
     "examples",
+    "fuzz/fuzz_targets",
     "protocol-notes.md",
     "benches",
     "cli",
+    "scripts",
     "src/config",
     "src/proto/auth",
     "src/connection",
@@ -24,6 +26,7 @@ const CHECKED: &[&str] = &[
     "src/error.rs",
     "src/lib.rs",
     "src/listener",
+    "src/net",
     "src/notification",
     "src/notifier",
     "src/proto/mod.rs",
@@ -38,9 +41,27 @@ const CHECKED: &[&str] = &[
     "tests/README.md",
     "tests/hostile/README.md",
     "tests/notes",
+    "tests/allocations",
+    "tests/allocations_tls",
+    "tests/bakeoff.rs",
+    "tests/conninfo",
+    "tests/dependencies.rs",
+    "tests/drivers",
+    "tests/floors.rs",
+    "tests/hostile",
+    "tests/loopback",
+    "tests/memory",
+    "tests/mutants",
+    "tests/network",
+    "tests/notes.rs",
+    "tests/planted",
+    "tests/report.py",
+    "tests/telemetry.rs",
+    "tests/testing",
+    "tests/wire_properties.rs",
 ];
 
-/// Words that this project does not use, with what is written instead.
+/// Words that this project does not use, each with its replacement.
 const WORDS: &[(&str, &str)] = &[
     ("anybody", "name the program or the role"),
     ("believe", "use, accept; rejected"),
@@ -66,7 +87,7 @@ const WORDS: &[(&str, &str)] = &[
     ("whom", "name the program or the role"),
 ];
 
-/// Groups of words in the same way.
+/// Phrases that this project does not use, each with its replacement.
 const PHRASES: &[(&str, &str)] = &[
     ("come to be", "happen"),
     ("come what may", "in any case"),
@@ -91,18 +112,20 @@ fn files(path: &Path, found: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(path).unwrap() {
             files(&entry.unwrap().path(), found);
         }
-    } else if path.extension().is_some_and(|end| end == "rs" || end == "md") {
+    } else if ["rs", "md", "sh", "py"].iter().any(|end| path.extension() == Some(end.as_ref())) {
         found.push(path.to_owned());
     }
 }
 
-/// The prose of a line: all of a document, the comment and the test name of a source.
+/// The prose of a line: the whole line of a document, the comment and the function name of a source.
 fn prose(path: &Path, line: &str) -> String {
     let text = if path.extension().is_some_and(|end| end == "md") {
         line.to_owned()
     } else {
-        let comment = line.find("// ").or_else(|| line.find("/// ")).or_else(|| line.find("//! "));
-        let comment = comment.map_or("", |at| line[at..].trim_start_matches(['/', '!', ' ']));
+        let is_rust = path.extension().is_some_and(|end| end == "rs");
+        let marks: &[&str] = if is_rust { &["// ", "/// ", "//! "] } else { &["# "] };
+        let comment = marks.iter().find_map(|mark| line.find(mark));
+        let comment = comment.map_or("", |at| line[at..].trim_start_matches(['/', '!', '#', ' ']));
         let name = line.split_once("fn ").map_or("", |(_, name)| name);
         let name = name.split('(').next().unwrap_or_default().replace('_', " ");
         format!("{comment} {name}")
@@ -118,7 +141,7 @@ fn has_word(prose: &str, word: &str) -> bool {
     prose.split(|char: char| !char.is_alphanumeric() && char != '\'').any(|one| one == word)
 }
 
-/// What is wrong in one line, with the cure.
+/// The words of a line that must be replaced, with their replacements.
 fn faults(prose: &str) -> impl Iterator<Item = (&'static str, &'static str)> {
     let words = WORDS.iter().filter(|(word, _)| has_word(prose, word));
     let phrases = PHRASES.iter().filter(|(phrase, _)| prose.contains(phrase));
@@ -148,13 +171,15 @@ fn no_word_is_used_that_the_glossary_replaces() {
 
 #[test]
 fn a_word_is_found_in_comments_documents_and_test_names_and_not_in_code() {
-    let (source, page) = (Path::new("a.rs"), Path::new("a.md"));
+    let (source, page, script) = (Path::new("a.rs"), Path::new("a.md"), Path::new("a.sh"));
     let found = |path, line| faults(&prose(path, line)).map(|(word, _)| word).collect::<Vec<_>>();
     assert_eq!(found(source, "    /// Who asks for it."), ["who"]);
     assert_eq!(found(source, "let a = 1; // it is told"), ["told"]);
     assert_eq!(found(source, "fn a_loss_is_told_once() {"), ["told"]);
     assert_eq!(found(source, "//! It waits without end."), ["without end"]);
     assert_eq!(found(page, "The server tells."), ["tells"]);
+    assert_eq!(found(script, "run # as it was told"), ["told"]);
+    assert_eq!(found(script, "told=$(who)"), [""; 0]);
     assert_eq!(found(source, "let told = who();"), [""; 0]);
     assert_eq!(found(source, "/// Calls `who` with the whole name."), [""; 0]);
 }

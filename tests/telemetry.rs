@@ -15,7 +15,7 @@ use pgbell::{Error, Event, Listener, State};
 use tracing::span::{Attributes, Id, Record};
 use tracing_subscriber::fmt::MakeWriter;
 
-const PASSWORD: &str = "a password that nobody may see";
+const PASSWORD: &str = "a pl4nted password";
 
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);

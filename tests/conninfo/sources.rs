@@ -11,7 +11,7 @@ fn service(text: &str, name: &str) -> Option<String> {
 
 #[test]
 fn a_service_ends_at_the_next_section() {
-    let text = "# all of ours\nport=9\n\n[shop]\n  host=db1  \r\n\tuser=bob\n#dbname=no\n\n\
+    let text = "# all of this file\nport=9\n\n[shop]\n  host=db1  \r\n\tuser=bob\n#dbname=no\n\n\
                 application_name= a = b\nhost=again\n[other]\nhost=db2\n[shop]\nport=5\n";
     let shop = "host=db1 user=bob application_name=' a = b'";
     assert_eq!(service(text, "shop").as_deref(), Some(shop));

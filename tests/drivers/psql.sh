@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 set -euo pipefail
 psql --version | awk '{ print $3 }'
-said=$(psql -X --quiet --tuples-only --no-align 2>&1 <<'SQL'
+output=$(psql -X --quiet --tuples-only --no-align 2>&1 <<'SQL'
 LISTEN orders;
 NOTIFY orders, 'plain';
 NOTIFY orders, $$it's$$;
@@ -19,8 +19,8 @@ SELECT id FROM missing WHERE id = 7;
 SELECT 1;
 SQL
 )
-heard=$(sed -n 's/^Asynchronous notification "orders" with payload "\(.*\)" received from .*/\1/p' <<<"$said")
-[ "$heard" = $'plain\nit\'s\nbound é\ncommitted' ] && [ "$(tail -n 2 <<<"$said")" = $'0A000\n1' ] || {
-    echo "$said" >&2
+received=$(sed -n 's/^Asynchronous notification "orders" with payload "\(.*\)" received from .*/\1/p' <<<"$output")
+[ "$received" = $'plain\nit\'s\nbound é\ncommitted' ] && [ "$(tail -n 2 <<<"$output")" = $'0A000\n1' ] || {
+    echo "$output" >&2
     exit 1
 }

@@ -55,7 +55,7 @@ while True:
 "#;
 
 /// Returns whether this process can become another user. Prints a message if it cannot.
-#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
+#[expect(clippy::print_stderr, reason = "a skipped test prints why")]
 fn is_root() -> bool {
     let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
     if !is_root {

@@ -145,7 +145,7 @@ fn v2_a_server_without_the_required_identity_is_refused_and_tried_again() {
     let refusal = b"ESECRET-LOOKING TEXT\0";
     for (what, act, words) in [
         ("no TLS", Act::Answer(b"N"), "asks for TLS"),
-        ("no TLS, and lets us in at once", Act::Answer(b"NR\0\0\0\x08\0\0\0\0"), "TLS"),
+        ("no TLS, and a login at once", Act::Answer(b"NR\0\0\0\x08\0\0\0\0"), "TLS"),
         ("an error in the clear", Act::Answer(refusal), ""),
         ("bytes behind the yes", Act::Answer(b"SR\0\0\0\x08\0\0\0\0"), ""),
         ("no answer that is one", Act::Answer(b"G"), "0x47"),
@@ -173,7 +173,7 @@ fn v2_a_server_without_the_required_identity_is_refused_and_tried_again() {
             assert_eq!(listener.state(), State::Connected, "{what}");
             close(listener).await;
             let met = all(&server, 5).await;
-            assert_eq!(met.len(), 5, "{what}: a connection beside");
+            assert_eq!(met.len(), 5, "{what}: another connection was opened");
             for met in &met[1..4] {
                 assert_eq!(met.before, hex("00000008 04d2162f"), "{what}");
                 // No byte of a login was sent: bytes of TLS at most.
@@ -225,7 +225,7 @@ fn v2_a_login_below_the_requirements_ends_the_listener_and_no_byte_is_sent() {
                 close(listener).await;
                 let count = if goes_on { 4 } else { 2 };
                 let met = all(&server, count).await;
-                assert_eq!(met.len(), count, "{what}: a connection beside");
+                assert_eq!(met.len(), count, "{what}: another connection was opened");
                 for met in &met[1..count.min(3)] {
                     assert_eq!(met.startup, server.met()[0].startup, "{what}");
                     assert_eq!(met.afterwards, b"", "{what}");
@@ -250,7 +250,7 @@ fn the_end_of_tls_with_and_without_close_notify_is_a_gap() {
             assert_eq!((gap.sessions(), gap.attempts()), (1, 1), "{close_notify}");
             let cause = gap.cause();
             assert!(matches!(cause.kind(), ErrorKind::Connect | ErrorKind::Tls), "{cause}");
-            // Without close_notify, the end of TLS is not authenticated, and the error says so.
+            // Without close_notify, the end of TLS is not authenticated, which the error states.
             assert_eq!(
                 format!("{cause:#}").contains("without close_notify"),
                 !close_notify,

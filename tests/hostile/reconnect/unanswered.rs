@@ -136,7 +136,7 @@ fn h5_a_session_whose_server_stops_reading_ends_in_time_and_the_wanted_channel_i
         let names: Vec<String> = (0..20_000).map(|n| format!("a{n:060}")).collect();
         let listening = soon("an answer", listener.listen_all(names)).await.unwrap();
         assert_eq!(listening, Listening::Pending);
-        // A server needs longer for so many: 20 ns for each pair.
+        // A server needs longer for this many channels: 20 ns for each pair of them.
         let most = COMMAND + Duration::from_secs(8) + MARGIN;
         assert!(begin.elapsed() <= most, "{:?}", begin.elapsed());
         // The first group has another text than this host's next session expects.
