@@ -295,7 +295,7 @@ fn unequal(ours: &Config, theirs: &Answer) -> Vec<String> {
 
 /// Compares the results of all texts. Every difference must be an intended one, and every intended one must occur.
 fn compare(libpq: &Libpq, texts: &[String], ours: &[Result<Config, ConfigError>]) {
-    let mut met: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     let mut wrong = Vec::new();
     let (mut both, mut neither) = (0, 0);
     for ((text, ours), theirs) in texts.iter().zip(ours).zip(&libpq.parse(texts)) {
@@ -309,7 +309,7 @@ fn compare(libpq: &Libpq, texts: &[String], ours: &[Result<Config, ConfigError>]
             continue;
         }
         match DIFFERENCES.iter().find(|one| (one.of)(libpq.version) && (one.explains)(&case)) {
-            Some(difference) => *met.entry(difference.name).or_default() += 1,
+            Some(difference) => *counts.entry(difference.name).or_default() += 1,
             None => wrong.push(format!(
                 "{text:?}\n    pgbell: {ours:?}\n    libpq: {}{:?}",
                 if theirs.accepted { "" } else { "refused" },
@@ -319,7 +319,7 @@ fn compare(libpq: &Libpq, texts: &[String], ours: &[Result<Config, ConfigError>]
     }
     #[allow(clippy::print_stdout, reason = "the figures of the comparison")]
     let () = println!(
-        "libpq {}: {both} read the same, {neither} refused by both, meant: {met:#?}",
+        "libpq {}: {both} read the same, {neither} refused by both, intended: {counts:#?}",
         libpq.version
     );
     let first = &wrong[..wrong.len().min(20)];
@@ -333,7 +333,7 @@ fn compare(libpq: &Libpq, texts: &[String], ours: &[Result<Config, ConfigError>]
     // The texts must contain enough of each kind.
     assert!(both > texts.len() / 5 && neither > texts.len() / 20);
     for difference in DIFFERENCES.iter().filter(|one| (one.of)(libpq.version)) {
-        assert!(met.contains_key(difference.name), "no text shows: {}", difference.name);
+        assert!(counts.contains_key(difference.name), "no text shows: {}", difference.name);
     }
 }
 

@@ -213,7 +213,7 @@ fn missing_parameters_have_the_defaults_of_a_listener() {
     assert_eq!(config.effective_application_name(), "pgbell");
     assert_eq!(parse("fallback_application_name=f").effective_application_name(), "f");
     assert_eq!(config.effective_connect_timeout(), Duration::from_secs(10));
-    // Without a timeout a listener could wait without a limit.
+    // In libpq 0 means no timeout. A listener could wait without a limit, so it uses the default.
     assert_eq!(parse("connect_timeout=0").effective_connect_timeout(), Duration::from_secs(10));
     assert_eq!(parse("connect_timeout=3").effective_connect_timeout(), Duration::from_secs(3));
     let keepalive = config.effective_keepalive().unwrap();

@@ -4,7 +4,7 @@ use pgbell::testing::{Delivery, Script};
 use pgbell::{Connection, ErrorKind, Listener};
 
 use super::attack::{Attack, LISTEN, hex, message, runtime, to_listen, to_query, when_idle};
-use super::client::{Do, check_text, soon, url};
+use super::client::{Action, check_text, soon, url};
 
 const LISTENED: &str = "43 0000000b 4c495354454e00";
 const SELECTED: &str = "43 0000000d 53454c454354203100";
@@ -17,7 +17,7 @@ const TERMINATE: &str = "58 00000004";
 const COLUMNS: &str = "54 0000002e 0002 6300 00000000 0000 00000019 ffff ffffffff 0000 \
                        6300 00000000 0000 00000019 ffff ffffffff 0000";
 
-const QUERY: &[Do] = &[Do::Query("SELECT 'x'")];
+const QUERY: &[Action] = &[Action::Query("SELECT 'x'")];
 
 fn join(parts: &[&str]) -> Vec<u8> {
     hex(&parts.concat())
@@ -29,8 +29,8 @@ fn q1_a_request_for_data_is_refused_with_copy_fail_and_the_session_goes_on() {
     let end = join(&[ERROR, READY]);
     let script = Script::ready().expect_message(b'Q').send_hex(COPY_IN).expect(&fail).send(&end);
     let script = script.send(Script::A1).expect_hex(TERMINATE).wait_for_eof();
-    let todo = &[Do::Query("COPY t FROM STDIN"), Do::Receive(1), Do::Close];
-    Attack::new(script, end.len() + Script::A1.len(), todo)
+    let actions = &[Action::Query("COPY t FROM STDIN"), Action::Receive(1), Action::Close];
+    Attack::new(script, end.len() + Script::A1.len(), actions)
         .run(&["connect", "query: Server | ERROR: no (SQLSTATE 42501)", "close"], &["1 a b"]);
     // LISTEN transfers no data: this is a violation of the protocol.
     to_listen(&hex(COPY_IN), "Protocol | CopyInResponse does not belong to LISTEN");
@@ -55,8 +55,8 @@ fn q2_copied_data_is_skipped_however_much_it_is() {
     let end = join(&["63 00000004", SELECTED, READY]);
     let script = Script::ready().expect_message(b'Q').send_hex(COPY_OUT).send(&data).send(&end);
     let script = script.expect_hex(TERMINATE).wait_for_eof();
-    let todo = &[Do::Query("COPY t TO STDOUT"), Do::Close];
-    Attack::new(script, 0, todo)
+    let actions = &[Action::Query("COPY t TO STDOUT"), Action::Close];
+    Attack::new(script, 0, actions)
         .splits(1..2)
         .run(&["connect", "query: Unsupported | COPY TO STDOUT is not supported", "close"], &[]);
     to_listen(&hex(COPY_OUT), "Protocol | CopyOutResponse does not belong to LISTEN");
@@ -64,8 +64,8 @@ fn q2_copied_data_is_skipped_however_much_it_is() {
     let end = join(&["64 00000006 780a 63 00000004", SELECTED, READY]);
     let script = Script::ready().expect_message(b'Q').send_hex(COPY_OUT).send(&end);
     let script = script.expect_hex(TERMINATE).wait_for_eof();
-    let todo = &[Do::Query("COPY t TO STDOUT"), Do::Close];
-    Attack::new(script, end.len(), todo)
+    let actions = &[Action::Query("COPY t TO STDOUT"), Action::Close];
+    Attack::new(script, end.len(), actions)
         .run(&["connect", "query: Unsupported | COPY TO STDOUT is not supported", "close"], &[]);
 }
 
@@ -139,10 +139,15 @@ fn q10_one_refused_listen_refuses_its_batch_and_leaves_the_session_up() {
     let answer = join(&[LISTENED, ERROR, READY]);
     let script = Script::ready().expect_message(b'Q').send(&answer).expect_message(b'Q');
     let script = script.send(Script::ACK).send(Script::A1).expect_hex(TERMINATE).wait_for_eof();
-    let todo = &[Do::Listen(&["a", "b", "c"]), Do::Listen(&["a"]), Do::Receive(1), Do::Close];
+    let actions = &[
+        Action::Listen(&["a", "b", "c"]),
+        Action::Listen(&["a"]),
+        Action::Receive(1),
+        Action::Close,
+    ];
     let refused = "listen: Server | the server refused LISTEN: ERROR: no (SQLSTATE 42501)";
     let tail = answer.len() + Script::ACK.len() + Script::A1.len();
-    Attack::new(script, tail, todo).run(&["connect", refused, "listen", "close"], &["1 a b"]);
+    Attack::new(script, tail, actions).run(&["connect", refused, "listen", "close"], &["1 a b"]);
     // After an error only ReadyForQuery may follow.
     let bytes = join(&[ERROR, LISTENED]);
     let expect = "Protocol | CommandComplete does not belong to LISTEN";

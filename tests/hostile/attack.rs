@@ -5,7 +5,7 @@ use pgbell::proto::session::Login;
 use pgbell::testing::{Delivery, Script};
 use tokio::runtime::{Builder, Handle, Runtime};
 
-use super::client::{self, Do, Outcome, url};
+use super::client::{self, Action, Outcome, url};
 
 /// Most splits that are tried over sockets. If there are more, this many are chosen at even distances.
 const SOCKET_SPLITS: usize = 40;
@@ -20,7 +20,7 @@ const BYTE_BY_BYTE_MAX: usize = 4_096;
 #[derive(Clone)]
 pub(crate) struct Attack {
     script: Script,
-    todo: &'static [Do],
+    actions: &'static [Action],
     /// The number of hostile bytes at the end of the script.
     tail: usize,
     /// Where to split instead, for a script that computes its bytes.
@@ -31,13 +31,13 @@ pub(crate) struct Attack {
 }
 
 /// The actions of a client that listens to `a` and then receives.
-pub(crate) const LISTEN: &[Do] = &[Do::Listen(&["a"])];
+pub(crate) const LISTEN: &[Action] = &[Action::Listen(&["a"])];
 
 impl Attack {
     /// An attack whose script is the whole conversation. The last `tail` bytes of it are hostile.
-    pub(crate) fn new(script: Script, tail: usize, todo: &'static [Do]) -> Self {
+    pub(crate) fn new(script: Script, tail: usize, actions: &'static [Action]) -> Self {
         let (login, splits, parameters) = (client::login, None, Some(""));
-        Self { script, todo, tail, splits, login, parameters }
+        Self { script, actions, tail, splits, login, parameters }
     }
 
     pub(crate) fn script(&self) -> Script {
@@ -72,7 +72,7 @@ impl Attack {
         };
         for delivery in self.session_deliveries() {
             let script = self.script.clone();
-            let outcome = client::session((self.login)(), script, delivery, self.todo);
+            let outcome = client::session((self.login)(), script, delivery, self.actions);
             check(&outcome, &format!("session, {delivery:?}"));
         }
         if self.parameters.is_some() {
@@ -91,11 +91,11 @@ impl Attack {
     pub(crate) async fn over_sockets(&self, delivery: Delivery) -> (Outcome, Outcome) {
         let url = |address| url(address) + self.parameters.unwrap_or_default();
         let (address, task) = self.script.clone().serve(delivery).await.unwrap();
-        let connection = client::connection(&url(address), self.todo).await;
+        let connection = client::connection(&url(address), self.actions).await;
         let end = client::soon("script", task).await.unwrap();
         assert_eq!(end, Ok(()), "{delivery:?}: {connection:#?}");
         let (address, task) = self.script.clone().serve(delivery).await.unwrap();
-        let listener = client::listener(&url(address), self.todo).await;
+        let listener = client::listener(&url(address), self.actions).await;
         let end = client::soon("script", task).await.unwrap();
         assert_eq!(end, Ok(()), "{delivery:?}: {listener:#?}");
         no_task_is_left().await;
@@ -201,7 +201,7 @@ pub(crate) fn to_listen(bytes: &[u8], expect: &str) {
 #[track_caller]
 pub(crate) fn to_query(bytes: &[u8], expect: &str) {
     let script = Script::ready().expect_message(b'Q').send(bytes).wait_for_eof();
-    let attack = Attack::new(script, bytes.len(), &[Do::Query("SELECT 'x'")]);
+    let attack = Attack::new(script, bytes.len(), &[Action::Query("SELECT 'x'")]);
     let (_, part) = expect.split_once(" | ").unwrap_or(("", expect));
     attack.run(&["connect", &format!("query: InDoubt | {part}"), &format!("over: {expect}")], &[]);
 }
@@ -213,9 +213,9 @@ pub(crate) fn harmless_at_login(bytes: &[u8]) {
         Script::new().expect_startup().send(bytes).expect_message(b'Q').send(Script::FACTS);
     let script = script.expect_message(b'Q').send(Script::ACK);
     let script = script.send(Script::A1).expect_hex("58 00000004").wait_for_eof();
-    let todo = &[Do::Listen(&["a"]), Do::Receive(1), Do::Close];
+    let actions = &[Action::Listen(&["a"]), Action::Receive(1), Action::Close];
     let tail = bytes.len() + Script::FACTS.len() + Script::ACK.len() + Script::A1.len();
-    Attack::new(script, tail, todo).run(&["connect", "listen", "close"], &["1 a b"]);
+    Attack::new(script, tail, actions).run(&["connect", "listen", "close"], &["1 a b"]);
 }
 
 /// A login with this policy, for a session in memory.

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::attack::{Attack, LISTEN, at_login, hex, runtime, with_policy};
-use super::client::{self, Do, PASSWORD, soon, url};
+use super::client::{self, Action, PASSWORD, soon, url};
 use super::scram::{SASL, SASL_PLUS, answered, begun, challenge, request, signature, verifier};
 
 const OK: &str = "52 00000008 00000000";
@@ -137,8 +137,8 @@ fn a4_the_right_signature_is_accepted() {
         .send(Script::A1)
         .expect_hex("58 00000004")
         .wait_for_eof();
-    let todo = &[Do::Listen(&["a"]), Do::Receive(1), Do::Close];
-    let attack = Attack::new(script, 0, todo).splits(1..480);
+    let actions = &[Action::Listen(&["a"]), Action::Receive(1), Action::Close];
+    let attack = Attack::new(script, 0, actions).splits(1..480);
     attack.run(&["connect", "listen", "close"], &["1 a b"]);
 }
 
@@ -296,7 +296,7 @@ fn a17_a_certificate_without_a_hash_allows_no_channel_binding() {
             .send(Script::FACTS)
             .expect_hex("58 00000004")
             .wait_for_eof();
-        let attack = Attack::new(script, 0, &[Do::Close]).splits(1..300).login(login);
+        let attack = Attack::new(script, 0, &[Action::Close]).splits(1..300).login(login);
         attack.run(&["connect", "close"], &[]);
     }
     let unverified = || with_policy(bound(None));

@@ -21,7 +21,7 @@ const STEP_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// An action of a client. After the last one it receives until its session has ended.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Do {
+pub(crate) enum Action {
     Listen(&'static [&'static str]),
     Query(&'static str),
     /// Waits for this number of notifications.
@@ -99,24 +99,24 @@ fn show(results: &[Rows]) -> String {
     format!("query{}", rows.collect::<String>())
 }
 
-pub(crate) async fn connection(url: &str, todo: &[Do]) -> Outcome {
+pub(crate) async fn connection(url: &str, actions: &[Action]) -> Outcome {
     let mut outcome = Outcome::default();
     let connected = soon("connect", Connection::connect(url)).await;
     if !outcome.record_result("connect", &connected) {
         return outcome;
     }
     let mut connection = connected.unwrap();
-    for what in todo {
+    for what in actions {
         match what {
-            Do::Listen(channels) => {
+            Action::Listen(channels) => {
                 let result = soon("listen", connection.listen_all(channels.iter())).await;
                 outcome.record_result("listen", &result);
             }
-            Do::Query(sql) => match soon("query", connection.simple_query(sql)).await {
+            Action::Query(sql) => match soon("query", connection.simple_query(sql)).await {
                 Ok(results) => outcome.lines.push(show(&results)),
                 error => drop(outcome.record_result("query", &error)),
             },
-            Do::Receive(count) => {
+            Action::Receive(count) => {
                 while outcome.received.len() < *count {
                     let Ok(batch) = soon("receive", connection.recv_batch()).await else { break };
                     batch.iter().for_each(|n| {
@@ -124,7 +124,7 @@ pub(crate) async fn connection(url: &str, todo: &[Do]) -> Outcome {
                     });
                 }
             }
-            Do::Close => {
+            Action::Close => {
                 soon("close", connection.close()).await;
                 outcome.record_result("close", &Ok(()));
                 return outcome;
@@ -151,7 +151,7 @@ pub(crate) async fn connection(url: &str, todo: &[Do]) -> Outcome {
     outcome
 }
 
-pub(crate) async fn listener(url: &str, todo: &[Do]) -> Outcome {
+pub(crate) async fn listener(url: &str, actions: &[Action]) -> Outcome {
     let mut outcome = Outcome::default();
     // Only the first loss is of interest: other tests look at what follows it.
     let builder = Listener::builder(url).reconnect(false);
@@ -163,24 +163,24 @@ pub(crate) async fn listener(url: &str, todo: &[Do]) -> Outcome {
     let record = |outcome: &mut Outcome, n: &Notification| {
         outcome.record(n.process_id(), n.channel_bytes(), n.payload_bytes());
     };
-    for what in todo {
+    for what in actions {
         match what {
-            Do::Listen(channels) => {
+            Action::Listen(channels) => {
                 let result = soon("listen", listener.listen_all(channels.iter().copied())).await;
                 outcome.record_result("listen", &result);
             }
-            Do::Query(sql) => match soon("query", listener.simple_query(*sql)).await {
+            Action::Query(sql) => match soon("query", listener.simple_query(*sql)).await {
                 Ok(results) => outcome.lines.push(show(&results)),
                 error => drop(outcome.record_result("query", &error)),
             },
-            Do::Receive(count) => {
+            Action::Receive(count) => {
                 while outcome.received.len() < *count {
                     let Ok(event) = soon("receive", listener.recv()).await else { break };
                     let Event::Notification(n) = event else { panic!("{event:?}") };
                     record(&mut outcome, &n);
                 }
             }
-            Do::Close => {
+            Action::Close => {
                 soon("close", listener.close()).await;
                 outcome.record_result("close", &Ok(()));
                 return outcome;
@@ -222,13 +222,13 @@ pub(crate) fn session(
     login: Login,
     mut script: Script,
     delivery: Delivery,
-    todo: &[Do],
+    actions: &[Action],
 ) -> Outcome {
     let mut player = Player {
         session: Session::new(login).unwrap(),
         input: BytesMut::new(),
         now: Instant::now(),
-        todo: todo.iter(),
+        actions: actions.iter(),
         outcome: Outcome::default(),
         waiting: "connect",
         over: false,
@@ -239,7 +239,7 @@ pub(crate) fn session(
         to_server.extend_from_slice(&player.session.transmit().split());
         let output = script.step(&mut to_server).unwrap_or_else(|error| panic!("{error}"));
         match output {
-            Output::NeedMore | Output::WaitForEof if player.go_on() => continue,
+            Output::NeedMore | Output::WaitForEof if player.next_action() => continue,
             Output::NeedMore | Output::WaitForEof => {
                 let over = script.handle_eof(&to_server);
                 over.unwrap_or_else(|error| panic!("{error}: {:?}", player.outcome));
@@ -274,7 +274,7 @@ struct Player<'a> {
     session: Session,
     input: BytesMut,
     now: Instant,
-    todo: std::slice::Iter<'a, Do>,
+    actions: std::slice::Iter<'a, Action>,
     outcome: Outcome,
     /// The line that the next event completes: `connect` until the server has answered the query for its facts.
     waiting: &'static str,
@@ -349,21 +349,21 @@ impl Player<'_> {
     }
 
     /// Does the next action. Returns whether there was one.
-    fn go_on(&mut self) -> bool {
+    fn next_action(&mut self) -> bool {
         if self.over || !self.session.is_ready() || self.session.commands_in_flight() > 0 {
             return false;
         }
-        match self.todo.next() {
-            Some(Do::Listen(channels)) => {
+        match self.actions.next() {
+            Some(Action::Listen(channels)) => {
                 self.waiting = "listen";
                 self.session.listen(self.now, channels).unwrap();
             }
-            Some(Do::Query(sql)) => {
+            Some(Action::Query(sql)) => {
                 self.waiting = "query";
                 self.session.simple_query(self.now, sql).unwrap();
             }
-            Some(Do::Receive(_)) => {}
-            Some(Do::Close) => {
+            Some(Action::Receive(_)) => {}
+            Some(Action::Close) => {
                 self.over = true;
                 self.outcome.lines.push("close".to_owned());
                 self.session.terminate();

@@ -3,7 +3,7 @@
 use pgbell::testing::{Delivery, Script};
 
 use super::attack::{Attack, LISTEN, at_login, hex, message, runtime, to_listen, when_idle};
-use super::client::{self, Do, soon, url};
+use super::client::{self, Action, soon, url};
 
 fn diagnostic(tag: u8, fields: &[&str]) -> Vec<u8> {
     let fields: Vec<u8> =
@@ -81,9 +81,9 @@ fn e8_a_million_notices_are_counted_and_not_kept() {
         script = script.send(&flood);
     }
     let script = script.send(Script::A1).expect_hex("58 00000004").wait_for_eof();
-    let todo: &[Do] = &[Do::Listen(&["a"]), Do::Receive(1), Do::Close];
-    let attack = Attack::new(script, 0, todo);
-    let memory = client::session(client::login(), attack.script(), Delivery::Whole, todo);
+    let actions: &[Action] = &[Action::Listen(&["a"]), Action::Receive(1), Action::Close];
+    let attack = Attack::new(script, 0, actions);
+    let memory = client::session(client::login(), attack.script(), Delivery::Whole, actions);
     assert_eq!(memory.received, ["1 a b"]);
     runtime().block_on(async {
         let (connection, listener) = attack.over_sockets(Delivery::Whole).await;
@@ -106,7 +106,8 @@ fn e11_a_translated_severity_is_judged_by_the_sqlstate() {
     let refused = diagnostic(b'E', &["SFEHLER", "C42501", "Mnein"]);
     let answer = [refused, hex("5a 00000005 49")].concat();
     let script = Script::ready().expect_message(b'Q').send(&answer).expect_hex("58 00000004");
-    let attack = Attack::new(script.wait_for_eof(), answer.len(), &[Do::Listen(&["a"]), Do::Close]);
+    let attack =
+        Attack::new(script.wait_for_eof(), answer.len(), &[Action::Listen(&["a"]), Action::Close]);
     attack.run(&["connect", "listen: Server | FEHLER: nein (SQLSTATE 42501)", "close"], &[]);
     let ended = diagnostic(b'E', &["SFATALER FEHLER", "C57P01", "Mende"]);
     when_idle(&ended, "Server | FATALER FEHLER: ende (SQLSTATE 57P01)");

@@ -5,7 +5,7 @@ use pgbell::proto::session::{Progress, Session};
 use pgbell::testing::{Delivery, Script};
 
 use super::attack::{Attack, LISTEN, at_login, hex, message, no_task_is_left, runtime, when_idle};
-use super::client::{self, Do, login, soon, url};
+use super::client::{self, Action, login, soon, url};
 
 fn notification(process_id: u32, channel: &[u8], payload: &[u8]) -> Vec<u8> {
     message(b'A', &[&process_id.to_be_bytes()[..], channel, b"\0", payload, b"\0"].concat())
@@ -34,9 +34,9 @@ fn f3_one_byte_above_the_limit_is_refused_and_the_limit_is_delivered() {
     assert_eq!((&largest[1..5], &above[1..5]), (&hex("00040000")[..], &hex("00040001")[..]));
     when_idle(&above, "Protocol | length word 262145 is above 262144");
     let script = Script::listening().send(&largest).expect_hex("58 00000004").wait_for_eof();
-    let todo = &[Do::Listen(&["a"]), Do::Receive(1), Do::Close];
+    let actions = &[Action::Listen(&["a"]), Action::Receive(1), Action::Close];
     let received = format!("1 a {}", "p".repeat(0x40000 - 11));
-    let attack = Attack::new(script, largest.len(), todo);
+    let attack = Attack::new(script, largest.len(), actions);
     attack.run(&["connect", "listen", "close"], &[&received]);
 }
 
@@ -92,10 +92,15 @@ fn long_messages_fail_their_own_command_alone() {
     for (answer, expect) in cases {
         let script = Script::listening().expect_message(b'Q').send(&answer).send(Script::A1);
         let script = script.expect_hex("58 00000004").wait_for_eof();
-        let todo = &[Do::Listen(&["a"]), Do::Query("SELECT 'x'"), Do::Receive(1), Do::Close];
+        let actions = &[
+            Action::Listen(&["a"]),
+            Action::Query("SELECT 'x'"),
+            Action::Receive(1),
+            Action::Close,
+        ];
         let begin = script.sent_bytes() - answer.len() - Script::A1.len();
         let splits = begin..begin + 20;
-        let attack = Attack::new(script, answer.len(), todo).splits(splits);
+        let attack = Attack::new(script, answer.len(), actions).splits(splits);
         attack.run(&["connect", "listen", expect, "close"], &["1 a b"]);
     }
 }
@@ -120,9 +125,9 @@ fn f7_the_largest_notification_of_a_real_server_is_delivered() {
     let largest = notification(1, &[b'c'; 63], &[b'p'; 7_999]);
     assert_eq!(largest[1..5], hex("00001f88"));
     let script = Script::listening().send(&largest).expect_hex("58 00000004").wait_for_eof();
-    let todo = &[Do::Listen(&["a"]), Do::Receive(1), Do::Close];
+    let actions = &[Action::Listen(&["a"]), Action::Receive(1), Action::Close];
     let received = format!("1 {} {}", "c".repeat(63), "p".repeat(7_999));
-    let attack = Attack::new(script, largest.len(), todo);
+    let attack = Attack::new(script, largest.len(), actions);
     attack.run(&["connect", "listen", "close"], &[&received]);
 }
 
@@ -196,10 +201,10 @@ fn recorded() -> Script {
 #[test]
 fn f15_the_end_of_the_stream_at_any_byte_is_an_error_and_never_a_clean_end() {
     let script = recorded();
-    let todo = &[Do::Listen(&["a"]), Do::Query("SELECT 'x'")];
+    let actions = &[Action::Listen(&["a"]), Action::Query("SELECT 'x'")];
     let runtime = runtime();
     for sent in 0..=script.sent_bytes() {
-        let attack = Attack::new(script.clone().cut_after(sent), 0, todo);
+        let attack = Attack::new(script.clone().cut_after(sent), 0, actions);
         runtime.block_on(async {
             let (connection, listener) = attack.over_sockets(Delivery::Whole).await;
             for outcome in [connection, listener] {

@@ -195,12 +195,12 @@ fn a_server_of_another_account_on_a_unix_socket_does_not_get_the_password_in_cle
         assert!(text.contains("requirepeer") && text.contains("require_auth=password"), "{text}");
         assert!(!fake.received_the_password());
 
-        // The account is named with requirepeer, or the check is switched off.
+        // The user names the account of the server, or allows the method explicitly.
         for allowed in ["requirepeer=65534", "requirepeer=nobody", "require_auth=password"] {
             connect(config(&shared.0, other, allowed)).await.unwrap();
             assert!(fake.received_the_password(), "{allowed}");
         }
-        // A method that is only not excluded does not allow it.
+        // To exclude another method does not allow this one explicitly.
         let excluding = config(&shared.0, other, "require_auth=!md5");
         assert_eq!(connect(excluding).await.unwrap_err().kind(), ErrorKind::Auth);
         assert!(!fake.received_the_password());

@@ -4,14 +4,14 @@ use pgbell::testing::{Delivery, Script};
 use pgbell::{Connection, ErrorKind, Event, Listener};
 
 use super::attack::{Attack, message, runtime};
-use super::client::{Do, PASSWORD, check_text, soon, url};
+use super::client::{Action, PASSWORD, check_text, soon, url};
 
 /// The client listens to this name, and must send exactly this statement.
 #[track_caller]
-fn listens(todo: &'static [Do], statement: &str) {
+fn listens(actions: &'static [Action], statement: &str) {
     let query = message(b'Q', format!("{statement}\0").as_bytes());
     let script = Script::ready().expect(query).send(Script::ACK).expect_hex("58 00000004");
-    let attack = Attack::new(script.wait_for_eof(), Script::ACK.len(), todo);
+    let attack = Attack::new(script.wait_for_eof(), Script::ACK.len(), actions);
     attack.run(&["connect", "listen", "close"], &[]);
 }
 
@@ -19,38 +19,38 @@ fn listens(todo: &'static [Do], statement: &str) {
 #[test]
 fn i1_a_name_that_ends_its_quotes_stays_a_name() {
     listens(
-        &[Do::Listen(&["a\"; DROP TABLE x; --"]), Do::Close],
+        &[Action::Listen(&["a\"; DROP TABLE x; --"]), Action::Close],
         "LISTEN \"a\"\"; DROP TABLE x; --\"",
     );
 }
 
 #[test]
 fn i2_quotes_are_doubled() {
-    listens(&[Do::Listen(&["\""]), Do::Close], "LISTEN \"\"\"\"");
-    listens(&[Do::Listen(&["\"\""]), Do::Close], "LISTEN \"\"\"\"\"\"");
-    listens(&[Do::Listen(&["a\"\"b"]), Do::Close], "LISTEN \"a\"\"\"\"b\"");
+    listens(&[Action::Listen(&["\""]), Action::Close], "LISTEN \"\"\"\"");
+    listens(&[Action::Listen(&["\"\""]), Action::Close], "LISTEN \"\"\"\"\"\"");
+    listens(&[Action::Listen(&["a\"\"b"]), Action::Close], "LISTEN \"a\"\"\"\"b\"");
 }
 
 #[test]
 fn i7_names_are_quoted_as_they_are() {
-    for (todo, statement) in [
-        (&[Do::Listen(&["Select"]), Do::Close], "LISTEN \"Select\""),
-        (&[Do::Listen(&[" lead"]), Do::Close], "LISTEN \" lead\""),
-        (&[Do::Listen(&["new\nline"]), Do::Close], "LISTEN \"new\nline\""),
-        (&[Do::Listen(&["\\"]), Do::Close], "LISTEN \"\\\""),
-        (&[Do::Listen(&["U&\"x\""]), Do::Close], "LISTEN \"U&\"\"x\"\"\""),
-        (&[Do::Listen(&["$1"]), Do::Close], "LISTEN \"$1\""),
-        (&[Do::Listen(&["'"]), Do::Close], "LISTEN \"'\""),
-        (&[Do::Listen(&["*"]), Do::Close], "LISTEN \"*\""),
+    for (actions, statement) in [
+        (&[Action::Listen(&["Select"]), Action::Close], "LISTEN \"Select\""),
+        (&[Action::Listen(&[" lead"]), Action::Close], "LISTEN \" lead\""),
+        (&[Action::Listen(&["new\nline"]), Action::Close], "LISTEN \"new\nline\""),
+        (&[Action::Listen(&["\\"]), Action::Close], "LISTEN \"\\\""),
+        (&[Action::Listen(&["U&\"x\""]), Action::Close], "LISTEN \"U&\"\"x\"\"\""),
+        (&[Action::Listen(&["$1"]), Action::Close], "LISTEN \"$1\""),
+        (&[Action::Listen(&["'"]), Action::Close], "LISTEN \"'\""),
+        (&[Action::Listen(&["*"]), Action::Close], "LISTEN \"*\""),
     ] {
-        listens(todo, statement);
+        listens(actions, statement);
     }
     // Several in one Query, so that all of them are active or none.
     let query = message(b'Q', b"LISTEN \"a\"\"\";LISTEN \"b\"\0");
     let answer = [&Script::ACK[..12], Script::ACK].concat();
     let script = Script::ready().expect(query).send(&answer).expect_hex("58 00000004");
-    let todo = &[Do::Listen(&["a\"", "b"]), Do::Close];
-    let attack = Attack::new(script.wait_for_eof(), answer.len(), todo);
+    let actions = &[Action::Listen(&["a\"", "b"]), Action::Close];
+    let attack = Attack::new(script.wait_for_eof(), answer.len(), actions);
     attack.run(&["connect", "listen", "close"], &[]);
 }
 

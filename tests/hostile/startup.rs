@@ -13,7 +13,7 @@ use super::attack::{
     Attack, LISTEN, after_authentication, at_login, harmless_at_login, hex, message, runtime,
     when_idle,
 };
-use super::client::{self, Do, check_text, soon, url};
+use super::client::{self, Action, check_text, soon, url};
 
 const OK: &str = "52 00000008 00000000";
 const UTF8: &str = "53 00000019 636c69656e745f656e636f64696e6700 5554463800";
@@ -81,7 +81,7 @@ fn t18_a_key_is_accepted_once_before_ready_for_query_and_may_be_missing() {
     // Over sockets a client without a key opens another session to prove delivery.
     let none = Script::new().expect_startup().send(join(&[OK, UTF8, READY])).expect_message(b'Q');
     let none = none.send(Script::FACTS).expect_hex("58 00000004").wait_for_eof();
-    Attack::new(none, 0, &[Do::Close]).login(client::login).run(&["connect", "close"], &[]);
+    Attack::new(none, 0, &[Action::Close]).login(client::login).run(&["connect", "close"], &[]);
     when_idle(&hex(KEY), "Protocol | BackendKeyData does not belong to an idle session");
     let twice = join(&[OK, UTF8, KEY, KEY]);
     at_login(&twice, "Protocol | BackendKeyData does not belong to the startup");
@@ -208,7 +208,7 @@ fn the_startup_packet_asks_for_utf8_and_for_version_3_0() {
     };
     let script = Script::new().expect_startup().send_with(check).expect_message(b'Q');
     let script = script.send(Script::FACTS).expect_hex("58 00000004");
-    let attack = Attack::new(script.wait_for_eof(), 0, &[Do::Close]);
+    let attack = Attack::new(script.wait_for_eof(), 0, &[Action::Close]);
     runtime().block_on(async {
         let (connection, listener) = attack.over_sockets(Delivery::Whole).await;
         assert_eq!(connection, listener);
@@ -225,9 +225,9 @@ fn a_notification_before_ready_for_query_is_delivered_like_any_later_one() {
     let script = Script::new().expect_startup().send(&early).expect_message(b'Q').send(&facts);
     let script = script.expect_message(b'Q').send(Script::A1).send(Script::ACK);
     let script = script.expect_hex("58 00000004").wait_for_eof();
-    let todo = &[Do::Listen(&["b"]), Do::Receive(5), Do::Close];
+    let actions = &[Action::Listen(&["b"]), Action::Receive(5), Action::Close];
     let tail = script.sent_bytes();
-    Attack::new(script, tail, todo).run(&["connect", "listen", "close"], &["1 a b"; 5]);
+    Attack::new(script, tail, actions).run(&["connect", "listen", "close"], &["1 a b"; 5]);
 }
 
 /// The rest of a long parameter is skipped when it arrives. Notifications that arrived earlier must not be put before that
@@ -242,7 +242,7 @@ fn an_early_notification_is_not_skipped_with_a_long_message_behind_it() {
     let script = Script::new().expect_startup().send(&early).expect_message(b'Q');
     let script = script.send([Script::FACTS, &rest].concat());
     let script = script.expect_hex("58 00000004").wait_for_eof();
-    let attack = Attack::new(script, rest.len(), &[Do::Receive(2), Do::Close]);
+    let attack = Attack::new(script, rest.len(), &[Action::Receive(2), Action::Close]);
     attack.run(&["connect", "close"], &["1 a b"; 2]);
 }
 

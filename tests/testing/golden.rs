@@ -6,7 +6,7 @@ use std::time::Instant;
 use pgbell::ErrorKind;
 use pgbell::testing::{Auth, Backend, BackendConfig, Delivery, Script};
 
-use super::play::{Client, Do, serve, visit};
+use super::play::{Action, Client, serve, visit};
 use super::session;
 
 struct Golden {
@@ -14,7 +14,7 @@ struct Golden {
     config: fn() -> BackendConfig,
     user: &'static str,
     password: Option<&'static str>,
-    todo: &'static [Do],
+    actions: &'static [Action],
     /// Distance between the split positions. 1 except for SCRAM, which derives its keys each time.
     stride: usize,
     received: &'static [&'static str],
@@ -26,11 +26,11 @@ const GOLDEN: &[Golden] = &[
         config: BackendConfig::new,
         user: "alice",
         password: None,
-        todo: &[
-            Do::Listen(&["orders", "a\"b"]),
-            Do::Query("NOTIFY orders, 'é'; NOTIFY \"a\"\"b\"; NOTIFY orders, 'é'"),
-            Do::Query("LISTEN"),
-            Do::Terminate,
+        actions: &[
+            Action::Listen(&["orders", "a\"b"]),
+            Action::Query("NOTIFY orders, 'é'; NOTIFY \"a\"\"b\"; NOTIFY orders, 'é'"),
+            Action::Query("LISTEN"),
+            Action::Terminate,
         ],
         stride: 1,
         received: &["1000:orders=é", "1000:a\"b="],
@@ -40,7 +40,7 @@ const GOLDEN: &[Golden] = &[
         config: BackendConfig::new,
         user: "alice",
         password: None,
-        todo: &[Do::Listen(&["orders"]), Do::Notify("orders", "42"), Do::Terminate],
+        actions: &[Action::Listen(&["orders"]), Action::Notify("orders", "42"), Action::Terminate],
         stride: 1,
         received: &["1000:orders=42"],
     },
@@ -52,7 +52,7 @@ const GOLDEN: &[Golden] = &[
         },
         user: "postgres",
         password: Some("secret"),
-        todo: &[Do::Terminate],
+        actions: &[Action::Terminate],
         stride: 1,
         received: &[],
     },
@@ -66,7 +66,7 @@ const GOLDEN: &[Golden] = &[
         },
         user: "user",
         password: Some("pencil"),
-        todo: &[Do::Terminate],
+        actions: &[Action::Terminate],
         stride: 41,
         received: &[],
     },
@@ -85,7 +85,7 @@ impl Golden {
 
     fn client(&self) -> Client {
         let now = Instant::now();
-        Client::new(session(self.user, self.password, now), now, self.todo)
+        Client::new(session(self.user, self.password, now), now, self.actions)
     }
 }
 

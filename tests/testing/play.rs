@@ -10,7 +10,7 @@ use pgbell::testing::{Backend, Delivery, Mismatch, Output, Script};
 
 /// An action of a client, which begins when the previous one is answered.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Do {
+pub(crate) enum Action {
     Listen(&'static [&'static str]),
     Notify(&'static str, &'static str),
     Query(&'static str),
@@ -22,15 +22,15 @@ pub(crate) struct Client {
     pub(crate) session: Session,
     pub(crate) received: Vec<String>,
     pub(crate) error: Option<Error>,
-    todo: std::slice::Iter<'static, Do>,
+    actions: std::slice::Iter<'static, Action>,
     input: BytesMut,
     now: Instant,
 }
 
 impl Client {
-    pub(crate) fn new(session: Session, now: Instant, todo: &'static [Do]) -> Self {
-        let todo = todo.iter();
-        Self { session, received: Vec::new(), error: None, todo, input: BytesMut::new(), now }
+    pub(crate) fn new(session: Session, now: Instant, actions: &'static [Action]) -> Self {
+        let actions = actions.iter();
+        Self { session, received: Vec::new(), error: None, actions, input: BytesMut::new(), now }
     }
 
     pub(crate) fn receive(&mut self, bytes: &[u8]) {
@@ -63,16 +63,18 @@ impl Client {
     }
 
     /// Begins the next action. Returns whether there was one.
-    fn go_on(&mut self) -> bool {
+    fn next_action(&mut self) -> bool {
         if !self.session.is_ready() || self.session.commands_in_flight() > 0 {
             return false;
         }
         let (session, now) = (&mut self.session, self.now);
-        let sent = match self.todo.next() {
-            Some(Do::Listen(channels)) => session.listen(now, channels).map(drop),
-            Some(Do::Notify(channel, payload)) => session.notify(now, channel, payload).map(drop),
-            Some(Do::Query(sql)) => session.simple_query(now, sql).map(drop),
-            Some(Do::Terminate) => {
+        let sent = match self.actions.next() {
+            Some(Action::Listen(channels)) => session.listen(now, channels).map(drop),
+            Some(Action::Notify(channel, payload)) => {
+                session.notify(now, channel, payload).map(drop)
+            }
+            Some(Action::Query(sql)) => session.simple_query(now, sql).map(drop),
+            Some(Action::Terminate) => {
                 session.terminate();
                 Ok(())
             }
@@ -94,7 +96,7 @@ pub(crate) fn serve(
     loop {
         to_server.extend_from_slice(&client.session.transmit().split());
         let output = match script.step(&mut to_server)? {
-            Output::NeedMore | Output::WaitForEof if client.go_on() => continue,
+            Output::NeedMore | Output::WaitForEof if client.next_action() => continue,
             Output::NeedMore | Output::WaitForEof => script.handle_eof(&to_server)?,
             output => output,
         };

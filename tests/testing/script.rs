@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use pgbell::testing::{Delivery, Output, Script};
 use pgbell::{Connection, ErrorKind, Event, Listener};
 
-use super::play::{Client, Do, serve};
+use super::play::{Action, Client, serve};
 use super::session;
 
 /// The mismatch that these bytes of a client cause.
@@ -125,7 +125,8 @@ fn hostile_answers_end_the_session_for_every_split_and_lose_nothing_before_them(
         let script = script.send(Script::A1).send_hex(hex).wait_for_eof();
         for delivery in Delivery::all(script.sent_bytes()) {
             let now = Instant::now();
-            let mut client = Client::new(session("alice", None, now), now, &[Do::Listen(&["a"])]);
+            let mut client =
+                Client::new(session("alice", None, now), now, &[Action::Listen(&["a"])]);
             assert_eq!(serve(script.clone(), &mut client, delivery), Ok(()), "{hex} {delivery:?}");
             assert_eq!(client.received, ["1:a=b"], "{hex} {delivery:?}");
             assert_eq!(client.error.unwrap().kind(), ErrorKind::Protocol, "{hex} {delivery:?}");

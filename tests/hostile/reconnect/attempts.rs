@@ -87,7 +87,7 @@ async fn run(attack: &Attack, moment: Moment) {
     // The gap has the first cause, not the errors of the attempts.
     assert_eq!(gap.cause().kind(), ErrorKind::Connect, "{what}: {:#}", gap.cause());
     assert_eq!(gap.attempts(), FAILURES + 1, "{what}");
-    // A session that received LISTEN counts as a lost one.
+    // A session whose LISTEN was sent counts as a lost one.
     let lost = if moment == Moment::Listen { FAILURES + 1 } else { 1 };
     assert_eq!((gap.sessions(), gap.epoch()), (lost, lost + 1), "{what}");
     let stats = listener.stats();

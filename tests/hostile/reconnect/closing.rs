@@ -215,7 +215,7 @@ fn a_listener_that_is_dropped_while_its_attempt_hangs_leaves_no_task() {
     });
 }
 
-/// A drain has nothing to wait for, and reports the gap that it could not close.
+/// A drain has nothing to wait for: it ends, and the gap of the outage is delivered.
 #[test]
 fn a_drain_while_an_attempt_hangs_ends_with_the_gap() {
     paused_clock().block_on(async {

@@ -107,8 +107,8 @@ fn v2_the_next_session_has_the_same_login_as_the_first_one() {
             assert!(matches!(event, Event::Notification(_)), "{more}: {event:?}");
             gap(&mut listener).await;
             close(listener).await;
-            let met = all(&server, 3).await;
-            let first = &met[0];
+            let visitors = all(&server, 3).await;
+            let first = &visitors[0];
             assert_eq!(first.before, if direct { Vec::new() } else { hex("00000008 04d2162f") });
             assert_eq!(first.certificates.is_empty(), more.contains("sslcertmode"), "{more}");
             assert_eq!(
@@ -118,8 +118,8 @@ fn v2_the_next_session_has_the_same_login_as_the_first_one() {
             );
             assert_eq!(first.server_name.is_none(), more.contains("sni"), "{more}");
             assert_eq!(first.protocol.as_deref(), Some(&b"postgresql"[..]), "{more}");
-            for met in &met[1..] {
-                assert_eq!(met, first, "{more}");
+            for visitor in &visitors[1..] {
+                assert_eq!(visitor, first, "{more}");
             }
         }
     });
@@ -128,12 +128,12 @@ fn v2_the_next_session_has_the_same_login_as_the_first_one() {
 /// Waits until this many clients have disconnected.
 async fn all(server: &TlsServer, count: usize) -> Vec<Visitor> {
     soon("the end of a visit", async {
-        while server.met().len() < count {
+        while server.visitors().len() < count {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     })
     .await;
-    server.met()
+    server.visitors()
 }
 
 /// R14: another server, a server that has lost its TLS, or an attacker between. The condition may be temporary.
@@ -172,16 +172,20 @@ fn v2_a_server_without_the_required_identity_is_refused_and_tried_again() {
             assert!(!format!("{error:#}").contains("SECRET"), "{what}: {error}");
             assert_eq!(listener.state(), State::Connected, "{what}");
             close(listener).await;
-            let met = all(&server, 5).await;
-            assert_eq!(met.len(), 5, "{what}: another connection was opened");
-            for met in &met[1..4] {
-                assert_eq!(met.before, hex("00000008 04d2162f"), "{what}");
+            let visitors = all(&server, 5).await;
+            assert_eq!(visitors.len(), 5, "{what}: another connection was opened");
+            for visitor in &visitors[1..4] {
+                assert_eq!(visitor.before, hex("00000008 04d2162f"), "{what}");
                 // No byte of a login was sent: bytes of TLS at most.
-                assert_eq!((&met.startup[..], &met.mechanism[..]), (&b""[..], ""), "{what}");
-                let first = met.afterwards.first();
-                assert!(matches!(first, None | Some(0x15 | 0x16)), "{what}: {met:?}");
+                assert_eq!(
+                    (&visitor.startup[..], &visitor.mechanism[..]),
+                    (&b""[..], ""),
+                    "{what}"
+                );
+                let first = visitor.afterwards.first();
+                assert!(matches!(first, None | Some(0x15 | 0x16)), "{what}: {visitor:?}");
             }
-            assert_eq!(met[4], met[0], "{what}");
+            assert_eq!(visitors[4], visitors[0], "{what}");
         });
     }
 }
@@ -224,14 +228,14 @@ fn v2_a_login_below_the_requirements_ends_the_listener_and_no_byte_is_sent() {
                 assert!(is_refusal, "{what}: {error}");
                 close(listener).await;
                 let count = if goes_on { 4 } else { 2 };
-                let met = all(&server, count).await;
-                assert_eq!(met.len(), count, "{what}: another connection was opened");
-                for met in &met[1..count.min(3)] {
-                    assert_eq!(met.startup, server.met()[0].startup, "{what}");
-                    assert_eq!(met.afterwards, b"", "{what}");
+                let visitors = all(&server, count).await;
+                assert_eq!(visitors.len(), count, "{what}: another connection was opened");
+                for visitor in &visitors[1..count.min(3)] {
+                    assert_eq!(visitor.startup, server.visitors()[0].startup, "{what}");
+                    assert_eq!(visitor.afterwards, b"", "{what}");
                 }
                 if goes_on {
-                    assert_eq!(met[3], met[0], "{what}");
+                    assert_eq!(visitors[3], visitors[0], "{what}");
                 }
             });
         }

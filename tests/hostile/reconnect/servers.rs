@@ -31,8 +31,8 @@ enum Refusal {
     Answer(Vec<u8>),
 }
 
-async fn refuse(peer: &mut Peer, met: Refusal) {
-    match met {
+async fn refuse(peer: &mut Peer, case: Refusal) {
+    match case {
         Refusal::Facts(facts) => {
             peer.let_in().await;
             peer.query().await;
@@ -51,7 +51,7 @@ async fn refuse(peer: &mut Peer, met: Refusal) {
 #[test]
 fn r5_a_server_that_does_not_accept_listen_now_is_tried_again_and_no_channel_is_given_up() {
     let refusal = |code| [diagnostic(b'E', "ERROR", code), hex(READY)].concat();
-    for (met, kind) in [
+    for (case, kind) in [
         (Refusal::Facts(facts(b"\x01f\0", b"\x01t\0")), ErrorKind::Standby),
         (Refusal::Answer(refusal("25006")), ErrorKind::Standby),
         (Refusal::Answer(refusal("57014")), ErrorKind::Server),
@@ -59,16 +59,16 @@ fn r5_a_server_that_does_not_accept_listen_now_is_tried_again_and_no_channel_is_
         (Refusal::Answer(refusal("53200")), ErrorKind::Server),
     ] {
         paused_clock().block_on(async {
-            let what = format!("{met:?}");
+            let what = format!("{case:?}");
             let host = Host::start(move |number, mut peer| {
-                let met = met.clone();
+                let case = case.clone();
                 async move {
                     match number {
                         1 => {
                             peer.listening().await;
                             tokio::time::sleep(Duration::from_millis(1)).await;
                         }
-                        2..5 => refuse(&mut peer, met).await,
+                        2..5 => refuse(&mut peer, case).await,
                         _ => peer.serve_listener().await,
                     }
                 }

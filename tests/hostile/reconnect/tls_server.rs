@@ -59,7 +59,7 @@ pub(super) struct Visitor {
 
 pub(super) struct TlsServer {
     pub(super) address: SocketAddr,
-    met: Arc<Mutex<Vec<Visitor>>>,
+    visitors: Arc<Mutex<Vec<Visitor>>>,
     over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -74,8 +74,8 @@ impl TlsServer {
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let (met, over) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
-        let (seen, is_over) = (met.clone(), over.clone());
+        let (visitors, over) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
+        let (seen, is_over) = (visitors.clone(), over.clone());
         let roots = clients.certificate().pem().to_owned();
         let good = certificate.clone();
         let thread = std::thread::spawn(move || {
@@ -91,19 +91,19 @@ impl TlsServer {
                     Act::Show(other) => (**other).clone(),
                     _ => good.clone(),
                 };
-                let mut visit = Visit { met: Visitor::default(), direct };
+                let mut visit = Visit { visitor: Visitor::default(), direct };
                 // A client that disconnects in the middle is a broken pipe here.
                 let config = config(&certificate, &roots);
                 let _ = visit.receive(stream, config, &certificate, act);
-                seen.lock().unwrap().push(visit.met);
+                seen.lock().unwrap().push(visit.visitor);
             }
         });
-        Self { address, met, over, thread: Some(thread) }
+        Self { address, visitors, over, thread: Some(thread) }
     }
 
     /// The clients that have disconnected.
-    pub(super) fn met(&self) -> Vec<Visitor> {
-        self.met.lock().unwrap().clone()
+    pub(super) fn visitors(&self) -> Vec<Visitor> {
+        self.visitors.lock().unwrap().clone()
     }
 }
 
@@ -136,7 +136,7 @@ fn config(certificate: &Certificate, clients: &str) -> Arc<ServerConfig> {
 type Secured = StreamOwned<ServerConnection, TcpStream>;
 
 struct Visit {
-    met: Visitor,
+    visitor: Visitor,
     direct: bool,
 }
 
@@ -153,24 +153,24 @@ impl Visit {
         if !self.direct {
             let mut first = vec![0; 8];
             tcp.read_exact(&mut first)?;
-            self.met.before = first;
+            self.visitor.before = first;
             if let Act::Answer(answer) = act {
                 tcp.write_all(answer)?;
-                tcp.read_to_end(&mut self.met.afterwards)?;
+                tcp.read_to_end(&mut self.visitor.afterwards)?;
                 return Ok(());
             }
             tcp.write_all(b"S")?;
         }
         let mut tls = StreamOwned::new(ServerConnection::new(config).unwrap(), tcp);
-        self.met.startup = packet(&mut tls)?;
+        self.visitor.startup = packet(&mut tls)?;
         let connection = &tls.conn;
-        self.met.server_name = connection.server_name().map(str::to_owned);
-        self.met.protocol = connection.alpn_protocol().map(<[u8]>::to_vec);
+        self.visitor.server_name = connection.server_name().map(str::to_owned);
+        self.visitor.protocol = connection.alpn_protocol().map(<[u8]>::to_vec);
         let certificates = connection.peer_certificates().unwrap_or_default();
-        self.met.certificates = certificates.iter().map(|one| one.to_vec()).collect();
+        self.visitor.certificates = certificates.iter().map(|one| one.to_vec()).collect();
         if let Act::Send(bytes) = act {
             tls.write_all(&bytes)?;
-            tls.read_to_end(&mut self.met.afterwards)?;
+            tls.read_to_end(&mut self.visitor.afterwards)?;
             return Ok(());
         }
         self.log_in(&mut tls, certificate)?;
@@ -201,7 +201,7 @@ impl Visit {
         tls.write_all(&hex(SASL_PLUS))?;
         let (_, first) = message(tls)?;
         let end = first.iter().position(|byte| *byte == 0).unwrap();
-        self.met.mechanism = String::from_utf8(first[..end].to_vec()).unwrap();
+        self.visitor.mechanism = String::from_utf8(first[..end].to_vec()).unwrap();
         let text = String::from_utf8(first[end + 5..].to_vec()).unwrap();
         let (header, bare) = text.split_at(text.find(",,").unwrap() + 2);
         let nonce = bare.split_once("r=").unwrap().1;
@@ -214,7 +214,7 @@ impl Visit {
         let binding = STANDARD.decode(binding).unwrap();
         let leaf = CertificateDer::from_pem_slice(certificate.pem().as_bytes()).unwrap();
         let expected = tls_server_end_point(&leaf).unwrap();
-        self.met.is_bound = binding == [header.as_bytes(), &expected].concat();
+        self.visitor.is_bound = binding == [header.as_bytes(), &expected].concat();
         let signed = format!("{bare},{server_first},{without_proof}");
         let key = hmac(salted_password(), b"Server Key");
         let signature = format!("v={}", STANDARD.encode(hmac(&key, signed.as_bytes())));
