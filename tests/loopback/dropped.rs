@@ -170,7 +170,7 @@ fn d3_d5_a_listener_may_be_dropped_anywhere() {
     drop(server);
     drop(runtime);
     drop(guard);
-    // The channel has no receiver any more: the call returns an error and does not wait.
+    // The task of the listener has ended: the call returns an error and does not wait.
     assert!(after.try_recv().is_err());
     assert_eq!(after.state(), State::Closed);
     drop(after);
