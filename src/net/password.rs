@@ -69,9 +69,9 @@ pub(crate) async fn password_hint(config: &Config, server: &Server) -> Option<St
     if config.get_password().is_some() {
         return None;
     }
-    let cure = "set `password`, PGPASSWORD or a password_provider";
+    let remedy = "set `password`, PGPASSWORD or a password_provider";
     let Some(file) = File::of(config, |name| env::var_os(name)) else {
-        return Some(format!("no password is given: {cure}"));
+        return Some(format!("no password is given: {remedy}"));
     };
     let path = &file.path;
     Some(match file.password(config, server).await {
@@ -90,7 +90,7 @@ pub(crate) async fn password_hint(config: &Config, server: &Server) -> Option<St
             )
         }
         Err(FileFault::Missing) if !file.named => {
-            format!("no password is given: {cure}, or a line in {path:?}")
+            format!("no password is given: {remedy}, or a line in {path:?}")
         }
         Err(fault) => format!("the password file {path:?} was ignored: it {fault}"),
     })

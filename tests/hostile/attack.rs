@@ -154,7 +154,7 @@ pub(crate) fn hex(digits: &str) -> Vec<u8> {
         .filter(|c| !c.is_whitespace())
         .map(|c| u8::try_from(c.to_digit(16).unwrap()).unwrap())
         .collect();
-    assert!(digits.len().is_multiple_of(2), "half a byte");
+    assert!(digits.len().is_multiple_of(2), "an odd number of digits");
     digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
 }
 

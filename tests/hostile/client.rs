@@ -86,7 +86,7 @@ fn print_once(text: &str) {
 pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(STEP_TIMEOUT, future).await {
         Ok(value) => value,
-        Err(_) => panic!("{what} took too long"),
+        Err(_) => panic!("timed out: {what}"),
     }
 }
 

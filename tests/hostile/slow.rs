@@ -53,7 +53,7 @@ fn f18_a_valid_stream_at_ten_bytes_a_second_works() {
     let notifications = 46;
     let stream = Script::A1.repeat(notifications);
     let slow = Delivery::ByteEvery(Duration::from_millis(100));
-    assert!(stream.len() >= 590, "a minute of it");
+    assert!(stream.len() >= 590, "the stream must last a minute");
     paused_clock().block_on(async {
         let script = Script::listening().send(&stream).expect_hex("58 00000004").wait_for_eof();
         let (address, task) = script.clone().serve(slow).await.unwrap();
@@ -107,7 +107,7 @@ fn t21_a_server_that_accepts_no_connection_costs_the_connect_timeout() {
         let limit = Duration::from_millis(200);
         while let Ok(caller) = tokio::time::timeout(limit, TcpStream::connect(address)).await {
             callers.push(caller.unwrap());
-            assert!(callers.len() < 100, "the queue has no end");
+            assert!(callers.len() < 100, "the listen queue never becomes full");
         }
         let url = within(address, "0.3");
         let begin = Instant::now();

@@ -159,7 +159,7 @@ fn d3_d5_a_listener_may_be_dropped_anywhere() {
     let in_a_thread = connect();
     std::thread::spawn(move || {
         let _listener = in_a_thread;
-        panic!("with a listener in hand");
+        panic!("a panic with a listener");
     })
     .join()
     .unwrap_err();

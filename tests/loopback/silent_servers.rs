@@ -61,7 +61,7 @@ async fn kinds(calls: Vec<Call>) -> Vec<(ErrorKind, usize)> {
 
 /// An hour of the paused clock takes no real time.
 async fn soon_paused<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(3_600), future).await.expect("it took an hour")
+    tokio::time::timeout(Duration::from_secs(3_600), future).await.expect("timed out")
 }
 
 /// Reads to the end of the connection, and sends no answer meanwhile.

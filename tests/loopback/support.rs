@@ -17,7 +17,7 @@ pub(crate) async fn server() -> Server {
 
 /// Awaits a future and panics on a timeout.
 pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(STEP_TIMEOUT, future).await.expect("it took too long")
+    tokio::time::timeout(STEP_TIMEOUT, future).await.expect("timed out")
 }
 
 /// The next item of the listener as a stream.

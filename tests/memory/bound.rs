@@ -74,7 +74,10 @@ fn no_mix_of_traffic_takes_more_memory_than_the_formula_says() {
                 pair.meter.peak()
             });
             let most = formula(capacity, bytes) + OVERHEAD_BYTES;
-            assert!(peak <= most, "{overflow:?}, {capacity}, {bytes}: {peak} and not {most}");
+            assert!(
+                peak <= most,
+                "{overflow:?}, {capacity}, {bytes}: {peak} bytes, more than {most}"
+            );
             // It was the worst case, or nearly. (A queue for one notification does not use all its buffers.)
             assert!(
                 capacity == 1 || 2 * peak > most,

@@ -54,7 +54,10 @@ fn messages_of_the_greatest_length_take_a_bounded_amount_of_memory() {
                 (pair.meter.peak(), pair.gaps)
             });
             let most = formula(capacity, bytes) + OVERHEAD_BYTES + long(bytes);
-            assert!(peak <= most, "{overflow:?}, {capacity}, {bytes}: {peak} and not {most}");
+            assert!(
+                peak <= most,
+                "{overflow:?}, {capacity}, {bytes}: {peak} bytes, more than {most}"
+            );
             assert_eq!(gaps, 64);
         }
     }
@@ -97,7 +100,7 @@ fn refusals_of_every_channel_with_long_texts_take_a_bounded_amount_of_memory() {
     });
     assert_eq!(error.sqlstate(), Some("42501"), "{error}");
     let most = OVERHEAD_BYTES + long(DIAGNOSTIC_BYTES) + CHANNELS * KEPT_BYTES;
-    assert!(peak <= most, "{peak} and not {most}");
+    assert!(peak <= most, "{peak} bytes, more than {most}");
 }
 
 #[test]
@@ -138,7 +141,7 @@ fn fatal_errors_with_long_texts_take_a_bounded_amount_of_memory_while_the_consum
         (meter.peak(), listener.stats().gaps)
     });
     let most = formula(1_000, 300 * 1024) + OVERHEAD_BYTES + long(300 * 1024) + 2 * 64 * KEPT_BYTES;
-    assert!(peak <= most, "{peak} and not {most}");
+    assert!(peak <= most, "{peak} bytes, more than {most}");
     assert_eq!(gaps, 66);
 }
 

@@ -53,7 +53,7 @@ fn endless_calls_to_a_server_that_does_not_read_take_a_bounded_amount_of_memory(
         (meter.peak(), in_doubt)
     });
     let most = MOST_BYTES + OVERHEAD_BYTES + CALLS * CALL_BYTES;
-    assert!(peak <= most, "{peak} and not {most}");
+    assert!(peak <= most, "{peak} bytes, more than {most}");
     assert!((1..=QUEUE_BYTES / 8_000).contains(&in_doubt), "{in_doubt}");
 }
 

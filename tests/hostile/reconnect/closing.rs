@@ -109,7 +109,7 @@ fn a_listener_is_closed_in_time_while_its_connection_is_not_accepted() {
         let limit = Duration::from_millis(100);
         while let Ok(caller) = tokio::time::timeout(limit, TcpStream::connect(address)).await {
             callers.push(caller.unwrap());
-            assert!(callers.len() < 100, "the queue has no end");
+            assert!(callers.len() < 100, "the listen queue never becomes full");
         }
         drop(socket);
         until_attempt(&listener).await;
@@ -136,7 +136,7 @@ fn a_listener_is_closed_in_time_while_the_tls_handshake_stalls() {
                 socket
             });
             drop(socket);
-            let mut socket = client::soon("a call", server.accept()).await.unwrap().0;
+            let mut socket = client::soon("a connection", server.accept()).await.unwrap().0;
             packet(&mut socket, 0).await;
             socket.write_all(answer).await.unwrap();
             until_attempt(&listener).await;
@@ -178,7 +178,7 @@ fn a_listener_is_closed_in_time_while_its_password_provider_hangs() {
         let builder = Listener::builder(config).channels(["a"]).backoff(BACKOFF.0, BACKOFF.1);
         let listener = builder.connect().await.unwrap();
         for _ in 0..3 {
-            soon("a question", asked.notified()).await;
+            soon("a request for the password", asked.notified()).await;
         }
         let error = listener.last_error().unwrap();
         assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");

@@ -43,7 +43,7 @@ async fn check_answer(answer: Vec<u8>, expect: Expected, what: &str) {
                 peer.send(&answer).await;
                 heartbeats += 1;
                 if heartbeats == 5 {
-                    peer.send(note("still here")).await;
+                    peer.send(note("after the heartbeats")).await;
                 }
             }
         }
@@ -54,7 +54,7 @@ async fn check_answer(answer: Vec<u8>, expect: Expected, what: &str) {
     let begin = tokio::time::Instant::now();
     match expect {
         Harmless => {
-            assert_eq!(payload(&mut listener).await, "still here", "{what}");
+            assert_eq!(payload(&mut listener).await, "after the heartbeats", "{what}");
             assert_eq!((listener.stats().gaps, host.accepted().len()), (0, 1), "{what}");
             // A refused query is counted.
             assert_eq!(listener.stats().heartbeats_refused > 0, what == "refused", "{what}");

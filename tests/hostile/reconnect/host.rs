@@ -188,7 +188,7 @@ const STEP_TIMEOUT: Duration = Duration::from_secs(1_000);
 pub(super) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(STEP_TIMEOUT, future).await {
         Ok(value) => value,
-        Err(_) => panic!("{what} did not come"),
+        Err(_) => panic!("timed out: {what}"),
     }
 }
 

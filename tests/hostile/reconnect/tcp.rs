@@ -91,7 +91,7 @@ fn a_flood_during_the_login_does_not_delay_the_timeout_of_the_attempt() {
             soon("an answer", listener.listen("a")).await.unwrap();
             soon("a loss", listener.handle().wait_state(State::Reconnecting)).await.unwrap();
             let begin = std::time::Instant::now();
-            soon("the return", listener.handle().wait_state(State::Connected)).await.unwrap();
+            soon("the reconnect", listener.handle().wait_state(State::Connected)).await.unwrap();
             let took = begin.elapsed();
             // And a margin for a busy machine.
             assert!(

@@ -141,7 +141,7 @@ fn h5_a_session_whose_server_stops_reading_ends_in_time_and_the_wanted_channel_i
         assert!(begin.elapsed() <= most, "{:?}", begin.elapsed());
         // The first group has another text than this host's next session expects.
         soon("a loss", listener.handle().wait_state(State::Reconnecting)).await.unwrap();
-        soon("the return", listener.handle().wait_state(State::Connected)).await.unwrap();
+        soon("the reconnect", listener.handle().wait_state(State::Connected)).await.unwrap();
         let gap = gap(&mut listener).await;
         assert_eq!((gap.sessions(), gap.refused().len()), (1, 0));
         assert_eq!(gap.cause().kind(), ErrorKind::Timeout, "{}", gap.cause());
