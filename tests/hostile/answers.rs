@@ -1,4 +1,4 @@
-//! Section 3.5 of the catalogue: which messages answer a command, and which do not.
+//! Faults Q of the catalogue in `tests/README.md`: which messages answer a command, and which do not.
 
 use pgbell::testing::{Delivery, Script};
 use pgbell::{Connection, ErrorKind, Listener};

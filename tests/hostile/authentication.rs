@@ -1,4 +1,4 @@
-//! Section 3.3 of the catalogue: servers that ask for more than they may get, or prove nothing.
+//! Faults A of the catalogue in `tests/README.md`: servers that ask for more than they may get, or prove nothing.
 
 use std::io;
 

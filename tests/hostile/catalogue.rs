@@ -21,7 +21,7 @@ enum TestPlace {
 
 use TestPlace::{As, ByConstruction, Here, Tests, With};
 
-/// Section 2 (advisories), then section 3.
+/// In the order of `tests/README.md`.
 const CATALOGUE: &[(&str, TestPlace)] = &[
     ("V1", Here),
     ("V2", Here),

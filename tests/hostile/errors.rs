@@ -1,4 +1,4 @@
-//! Section 3.6 of the catalogue: errors and notices.
+//! Faults E of the catalogue in `tests/README.md`: errors and notices.
 
 use pgbell::testing::{Delivery, Script};
 

@@ -1,4 +1,4 @@
-//! Section 3.1 of the catalogue: bytes that are not valid messages.
+//! Faults F of the catalogue in `tests/README.md`: bytes that are not valid messages.
 
 use bytes::BytesMut;
 use pgbell::proto::session::{Progress, Session};

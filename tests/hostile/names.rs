@@ -1,4 +1,4 @@
-//! Section 3.10 of the catalogue: channel names, and secrets.
+//! Faults I and L of the catalogue in `tests/README.md`: channel names, and secrets.
 
 use pgbell::testing::{Delivery, Script};
 use pgbell::{Connection, ErrorKind, Event, Listener};
