@@ -1,4 +1,4 @@
-//! Faults T of the catalogue in `tests/README.md`: from the startup packet to the first ReadyForQuery. The ids about TLS (T1 to T12) are
+//! Faults T of the catalogue in `tests/README.md`: from the startup packet to the first ReadyForQuery. T1 to T12 (TLS) are
 //! elsewhere.
 
 use std::io::Read;
