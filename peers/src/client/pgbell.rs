@@ -1,4 +1,4 @@
-//! pgbell, all of its ways to receive.
+//! pgbell, with all of its ways to receive.
 
 use std::time::{Duration, Instant};
 
@@ -11,11 +11,11 @@ use crate::sleeper::Slept;
 use crate::tally::{Tally, say_ready};
 use crate::usage::peak_rss_kib;
 
-/// Longer than any measured section: nothing is ever dropped.
+/// Longer than any measured part: nothing is ever dropped.
 const MAX_STALL: Duration = Duration::from_secs(30);
 
-/// How long the sleeper waits for the sender.
-const SLEEP_LONGEST: Duration = Duration::from_secs(60);
+/// The time that the sleeper waits for the sender.
+const SENDER_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(super) fn inline(job: &Job) -> Outcome<()> {
     let job = job.clone();
@@ -124,7 +124,7 @@ pub(super) fn listener_ping_pong(job: &Job, threads: usize) -> Outcome<Latency> 
     })
 }
 
-/// A consumer with default limits that drops the newest, and takes nothing until all has come.
+/// A consumer with default limits that drops the newest notifications, and reads none until all have arrived.
 pub(super) fn sleeper(job: &Job) -> Outcome<Slept> {
     let job = job.clone();
     block_on(1, async move {
@@ -133,7 +133,7 @@ pub(super) fn sleeper(job: &Job) -> Outcome<Slept> {
         say_ready()?;
         let begin = Instant::now();
         while listener.stats().received < job.count {
-            if begin.elapsed() > SLEEP_LONGEST {
+            if begin.elapsed() > SENDER_TIMEOUT {
                 let received = listener.stats().received;
                 return Err(format!("{received} of {} arrived", job.count).into());
             }
