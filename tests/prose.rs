@@ -17,6 +17,7 @@ const CHECKED: &[&str] = &[
     "protocol-notes.md",
     "benches",
     "cli",
+    "peers",
     "src/config",
     "src/proto/auth",
     "src/connection",
@@ -32,10 +33,13 @@ const CHECKED: &[&str] = &[
     "src/proto/session",
     "src/proto/supervisor",
     "src/proto/wire",
+    "src/testing",
     "testkit/README.md",
     "testkit/SERVERS.md",
     "testkit/src",
+    "testkit/tests",
     "tests/hostile/README.md",
+    "tests/postgres",
 ];
 
 /// Words that this project does not use, with what is written instead.

@@ -64,12 +64,12 @@ fn matrix_every_kind_of_certificate_is_served() {
             let mut session = session.unwrap_or_else(|error| panic!("{major}: {error}"));
             assert_eq!(session.ask(TLS_IN_USE).unwrap(), ["TLSv1.3"], "{major}");
         }
-        direct_tls_begins_with_17(&cluster);
+        direct_tls_is_supported_since_version_17(&cluster);
     }
 }
 
 /// TLS from the first byte, only for clients that name the protocol.
-fn direct_tls_begins_with_17(cluster: &Cluster) {
+fn direct_tls_is_supported_since_version_17(cluster: &Cluster) {
     let direct = |arguments| Session::open_tls(cluster.port(), "postgres", arguments).is_ok();
     assert_eq!(direct(&["-alpn", "postgresql"]), cluster.major() >= 17, "{}", cluster.version());
     assert!(!direct(&[]), "{}", cluster.version());

@@ -1,4 +1,4 @@
-//! One session takes the place of another, and nobody notices.
+//! A new session takes over from the old one, without a gap.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::sequence::{CHANNEL, Receiver, Writer};
 use crate::support::{PATIENCE, Server, next, run, until};
 
 #[test]
-fn forty_handovers_under_a_writer_lose_and_repeat_nothing_and_are_no_gaps() {
+fn forty_handovers_during_writes_lose_and_repeat_nothing_and_report_no_gaps() {
     let server = Server::start();
     run(async {
         let builder = Listener::builder(server.url()).channels([CHANNEL]).queue_capacity(500_000);
@@ -32,7 +32,7 @@ fn forty_handovers_under_a_writer_lose_and_repeat_nothing_and_are_no_gaps() {
         let stats = listener.stats();
         assert_eq!((stats.sessions, stats.sessions_lost, stats.handovers), (41, 0, 40));
         report!("40 handovers: {account:?}");
-        // The private channels are gone.
+        // The private channels have ended.
         let rows = listener.simple_query("SELECT pg_listening_channels()").await.unwrap();
         assert_eq!(
             rows[0].iter().map(|row| row.get(0).unwrap().to_owned()).collect::<Vec<_>>(),
@@ -42,7 +42,7 @@ fn forty_handovers_under_a_writer_lose_and_repeat_nothing_and_are_no_gaps() {
     });
 }
 
-/// Contents are not compared: what was sent twice arrives twice.
+/// Payloads are not compared: a notification that was sent twice arrives twice.
 #[test]
 fn equal_payloads_of_two_transactions_across_a_handover_both_arrive() {
     let server = Server::start();
@@ -67,7 +67,7 @@ fn equal_payloads_of_two_transactions_across_a_handover_both_arrive() {
 }
 
 #[test]
-fn a_session_of_some_age_is_replaced_by_itself() {
+fn a_session_of_the_configured_age_is_replaced() {
     let server = Server::start();
     run(async {
         let builder = Listener::builder(server.url()).channels(["a"]);
@@ -83,7 +83,7 @@ fn a_session_of_some_age_is_replaced_by_itself() {
 }
 
 #[test]
-fn a_session_that_dies_during_a_handover_is_an_ordinary_gap() {
+fn a_session_that_is_lost_during_a_handover_is_an_ordinary_gap() {
     let server = Server::start();
     run(async {
         let builder = Listener::builder(server.url()).channels([CHANNEL]).queue_capacity(500_000);
@@ -113,14 +113,14 @@ fn a_session_that_dies_during_a_handover_is_an_ordinary_gap() {
         let stats = listener.stats();
         report!("{account:?} {stats:?}");
         assert_eq!(account.sessions, stats.sessions_lost, "{account:?}");
-        // Some of them did die in the middle of it.
+        // Some sessions were really lost during it.
         assert!(stats.sessions_lost >= 3, "{stats:?}");
         listener.close().await;
     });
 }
 
 #[test]
-fn a_handover_that_fails_leaves_the_old_session_alone() {
+fn a_failed_handover_keeps_the_old_session() {
     let server = Server::start();
     run(async {
         let mut admin = server.connection().await;

@@ -1,4 +1,4 @@
-//! A writer that commits the numbers 1, 2, 3, … and a listener that must account for each of them.
+//! A writer that commits the numbers 1, 2, 3, …, and a check that a listener delivers or reports each of them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,7 +13,7 @@ use crate::support::{PATIENCE, number};
 pub(super) const CHANNEL: &str = "sequence";
 
 /// Commits one number after the other until it is stopped. A number whose commit is in doubt is not sent
-/// again: it may have been heard.
+/// again, because it may have been received.
 pub(super) struct Writer {
     stop: Arc<AtomicBool>,
     last: Arc<AtomicU64>,
@@ -21,7 +21,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Through `url`, which may fail at times: then it connects again.
+    /// Starts a writer on `url`. It connects again after a failure.
     pub(super) fn start(url: String) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let last = Arc::new(AtomicU64::new(0));
@@ -34,7 +34,7 @@ impl Writer {
         self.last.load(Ordering::Acquire)
     }
 
-    /// Waits until so many more were committed.
+    /// Waits until this number of further commits.
     pub(super) async fn goes_on(&self, more: u64) {
         let target = self.last() + more;
         let reached = async {
@@ -45,7 +45,7 @@ impl Writer {
         tokio::time::timeout(PATIENCE, reached).await.expect("the writer does not get on");
     }
 
-    /// The number of the last one: it is committed, and everything else before it.
+    /// Stops the writer, and returns the last number. It is committed, and all numbers before it.
     pub(super) async fn stop(self) -> u64 {
         self.stop.store(true, Ordering::Release);
         tokio::time::timeout(PATIENCE, self.task).await.expect("the writer does not end").unwrap()
@@ -74,16 +74,16 @@ async fn write(url: String, stop: Arc<AtomicBool>, last: Arc<AtomicU64>) -> u64 
     }
 }
 
-/// What a listener has made of the sequence.
+/// The events of a listener, compared with the sequence.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Account {
     /// The last number that was delivered.
     pub(super) last: u64,
     pub(super) delivered: u64,
-    /// Numbers that lie inside a reported gap.
+    /// Numbers inside a reported gap.
     pub(super) missing: u64,
     pub(super) gaps: u64,
-    /// Sessions that the gaps say were lost.
+    /// The number of lost sessions, as reported by the gaps.
     pub(super) sessions: u64,
     pub(super) lagged: u64,
     /// A loss was reported since the last number.
@@ -91,7 +91,7 @@ pub(super) struct Account {
 }
 
 impl Account {
-    /// Takes in one event: numbers rise one by one, unless a loss was reported between them.
+    /// Handles one event: numbers rise one by one, unless a loss was reported between them.
     pub(super) fn take(&mut self, event: &Event) {
         match event {
             Event::Notification(notification) => {
@@ -99,7 +99,7 @@ impl Account {
                 let number = number(notification.payload_bytes());
                 assert!(number > self.last, "{number} after {}: twice or out of order", self.last);
                 let skipped = number - self.last - 1;
-                // What was committed before the listener was there is nobody's.
+                // Numbers before the first one were committed before the listener connected.
                 assert!(
                     skipped == 0 || self.open || self.delivered == 0,
                     "lost in silence: {} to {}",
@@ -129,7 +129,7 @@ impl Account {
         }
     }
 
-    /// Receives up to the number `last`, or beyond the gap in which it lies.
+    /// Receives up to the number `last`, or to the gap that contains it.
     pub(super) async fn receive_up_to(&mut self, listener: &mut Listener, last: u64) {
         while self.last < last {
             let event = tokio::time::timeout(PATIENCE, listener.recv()).await;
@@ -138,7 +138,7 @@ impl Account {
     }
 }
 
-/// Receives in the background until it is asked for the account.
+/// Receives in the background until `finish` is called.
 pub(super) struct Receiver {
     goal: Arc<AtomicU64>,
     task: JoinHandle<(Account, Listener)>,
@@ -159,8 +159,8 @@ impl Receiver {
         Self { goal, task }
     }
 
-    /// Everything up to the number `last` is accounted for. It must be committed after this call, so that there is
-    /// something to end with.
+    /// Returns the account when everything up to the number `last` is delivered or reported. It must be committed after this
+    /// call, so that there is an event to end with.
     pub(super) async fn finish(self, writer: Writer) -> (Account, Listener) {
         writer.goes_on(1).await;
         self.goal.store(writer.last(), Ordering::Release);

@@ -1,4 +1,4 @@
-//! Servers that stop, crash, come back, and are replaced.
+//! Servers that stop, crash, start again, and are replaced.
 
 use std::time::Duration;
 
@@ -17,8 +17,9 @@ async fn connected(handle: &pgbell::ListenerHandle) {
     tokio::time::timeout(PATIENCE, handle.wait_state(State::Connected)).await.unwrap().unwrap();
 }
 
+/// R2.
 #[test]
-fn r2_a_listener_survives_every_way_in_which_a_server_stops() {
+fn a_listener_reconnects_after_every_kind_of_server_stop() {
     let server = Server::start();
     run(async {
         let listener = builder(&server.url()).connect().await.unwrap();
@@ -49,9 +50,9 @@ fn r2_a_listener_survives_every_way_in_which_a_server_stops() {
     });
 }
 
-/// Another backend crashes: the server ends all sessions with a WARNING 57P02 and goes through recovery.
+/// R2: Another backend crashes: the server ends all sessions with a WARNING 57P02 and starts recovery.
 #[test]
-fn r2_the_crash_of_another_backend_is_survived_with_its_reason() {
+fn a_listener_reconnects_after_the_crash_of_another_backend_and_reports_the_reason() {
     let server = Server::start();
     run(async {
         let mut listener = builder(&server.url()).connect().await.unwrap();
@@ -73,7 +74,7 @@ fn r2_the_crash_of_another_backend_is_survived_with_its_reason() {
 }
 
 #[test]
-fn a_promoted_standby_takes_over_and_the_gap_says_so() {
+fn a_promoted_standby_takes_over_and_the_gap_reports_it() {
     let server = Server::start();
     let standby = server.cluster.standby().unwrap_or_else(|error| panic!("{error}"));
     standby.wait_caught_up(&server.cluster).unwrap();
@@ -110,7 +111,7 @@ fn a_promoted_standby_takes_over_and_the_gap_says_so() {
 
 /// P8.
 #[test]
-fn p8_without_reconnecting_a_lost_session_is_one_error_and_the_end() {
+fn without_reconnecting_a_lost_session_is_one_error_and_the_end() {
     let server = Server::start();
     run(async {
         let mut listener = builder(&server.url()).reconnect(false).connect().await.unwrap();
@@ -122,8 +123,8 @@ fn p8_without_reconnecting_a_lost_session_is_one_error_and_the_end() {
     });
 }
 
-/// A password that was changed meanwhile is not tried again and again: a server that counts failures would
-/// lock the role out.
+/// If a password was changed, the old one is not tried repeatedly: a server that counts failures would
+/// lock the role.
 #[test]
 fn a_refused_login_ends_the_listener_after_the_gap() {
     let server = Server::with(|builder| builder.auth(Auth::ScramSha256));

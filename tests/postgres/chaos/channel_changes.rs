@@ -1,4 +1,4 @@
-//! Subscriptions that change while no session is up.
+//! Changes of the wanted channels while there is no session.
 
 use std::time::Duration;
 
@@ -7,8 +7,9 @@ use pgbell_testkit::Mode;
 
 use crate::support::{PATIENCE, Server, next, run, until};
 
+/// P7, P12.
 #[test]
-fn p7_p12_what_is_wished_while_the_server_is_away_is_done_when_it_is_back() {
+fn channel_changes_without_a_server_take_effect_after_the_reconnect() {
     let server = Server::start();
     run(async {
         let builder = Listener::builder(server.url()).channels(["kept", "left"]);
