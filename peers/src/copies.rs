@@ -103,18 +103,18 @@ fn bytes_copied(
     let report: Report = child.value()?;
     let sent = source.sent()?;
     child.finish()?;
-    let said = fs::read_to_string(&log)?;
+    let printed = fs::read_to_string(&log)?;
     fs::remove_file(&log)?;
     let is_right = report.checksum.is_none_or(|checksum| checksum == sent.checksum);
     if report.notifications != count || sent.count != count || !is_right {
         return Err(format!("{count} were sent, {} received", report.notifications).into());
     }
-    total(&said).ok_or_else(|| format!("valgrind printed no total: {said}").into())
+    total(&printed).ok_or_else(|| format!("valgrind printed no total: {printed}").into())
 }
 
 /// Parses `==1== Total:     1,234 bytes in 5 blocks`.
-fn total(said: &str) -> Option<u64> {
-    let (_, rest) = said.split_once("Total:")?;
+fn total(printed: &str) -> Option<u64> {
+    let (_, rest) = printed.split_once("Total:")?;
     let (number, _) = rest.split_once(" bytes")?;
     number.trim().replace(',', "").parse().ok()
 }
@@ -123,9 +123,9 @@ fn total(said: &str) -> Option<u64> {
 mod tests {
     #[test]
     fn the_total_of_valgrind_is_parsed_with_its_commas() {
-        let said =
+        let printed =
             "==7== DHAT\n==7== \n==7== Total:     20,811,326 bytes in 2,718 blocks\n==7== \n";
-        assert_eq!(super::total(said), Some(20_811_326));
+        assert_eq!(super::total(printed), Some(20_811_326));
         assert_eq!(super::total("==7== \n"), None);
     }
 }

@@ -136,7 +136,7 @@ impl Heat {
             Failure::from(format!("{what}: {received} received, {sent} sent"))
         };
         if sent.count != count {
-            return Err(wrong("count asked for", count, sent.count));
+            return Err(wrong("requested count", count, sent.count));
         }
         if report.notifications != sent.count {
             return Err(wrong("count", report.notifications, sent.count));

@@ -107,8 +107,8 @@ pub(crate) struct PingPong {
 
 impl PingPong {
     /// Returns one value of all rounds, in microseconds.
-    pub(crate) fn micros(&self, figure: impl Fn(&Latency) -> u64) -> Option<Spread> {
-        Spread::of(self.rounds.iter().map(|round| figure(round) as f64 / 1e3))
+    pub(crate) fn micros(&self, value: impl Fn(&Latency) -> u64) -> Option<Spread> {
+        Spread::of(self.rounds.iter().map(|round| value(round) as f64 / 1e3))
     }
 }
 

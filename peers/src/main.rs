@@ -71,8 +71,10 @@ fn play(part: Part) -> Outcome<()> {
     match part {
         Part::Replay(replay) => replay::serve(&replay),
         Part::Child { contestant, job } => client::run(contestant, &job),
-        Part::PingPong { contestant, job } => tally::say(&client::ping_pong(contestant, &job)?),
-        Part::Sleeper { job } => tally::say(&client::sleep(&job)?),
+        Part::PingPong { contestant, job } => {
+            tally::print_line(&client::ping_pong(contestant, &job)?)
+        }
+        Part::Sleeper { job } => tally::print_line(&client::sleep(&job)?),
     }
 }
 

@@ -81,7 +81,7 @@ pub(crate) fn serve(replay: &Replay) -> Outcome<()> {
         _ => None,
     };
     let listener = TcpListener::bind("127.0.0.1:0")?;
-    say(&listener.local_addr()?.port())?;
+    print_line(&listener.local_addr()?.port())?;
     let client = Client::default();
     let clients = client.clone();
     thread::spawn(move || {
@@ -100,12 +100,12 @@ pub(crate) fn serve(replay: &Replay) -> Outcome<()> {
         let count = line.strip_prefix("go ").ok_or("the only command is go")?.parse()?;
         let client = client.lock().unwrap_or_else(PoisonError::into_inner).1.take();
         let client = client.ok_or("no client is connected")?;
-        say(&send(&client, &block, count, replay.write_bytes)?)?;
+        print_line(&send(&client, &block, count, replay.write_bytes)?)?;
     }
     Ok(())
 }
 
-fn say(line: &impl Serialize) -> Outcome<()> {
+fn print_line(line: &impl Serialize) -> Outcome<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}", serde_json::to_string(line)?)?;
     Ok(out.flush()?)

@@ -63,7 +63,7 @@ impl Tally {
     pub(crate) fn begin(wanted: u64) -> Outcome<Self> {
         let usage = Usage::of_process()?;
         let begin = Instant::now();
-        say_ready()?;
+        print_ready()?;
         Ok(Self { wanted, digest: Digest::default(), begin, first: None, usage })
     }
 
@@ -89,13 +89,13 @@ impl Tally {
     ///
     /// The caller still has its connection then, so that the parent can read the processor time of its server process.
     pub(crate) fn finish(self) -> Outcome<()> {
-        say(&self.report()?)
+        print_line(&self.report()?)
     }
 
     /// The same for a client that only counts bytes of the wire.
     pub(crate) fn finish_raw(self, bytes: u64, size: usize) -> Outcome<()> {
         let report = self.report()?;
-        say(&Report { bytes, notifications: bytes / size as u64, checksum: None, ..report })
+        print_line(&Report { bytes, notifications: bytes / size as u64, checksum: None, ..report })
     }
 
     fn report(&self) -> Outcome<Report> {
@@ -108,14 +108,14 @@ impl Tally {
 }
 
 /// Reports to the parent that the sender may begin.
-pub(crate) fn say_ready() -> Outcome<()> {
+pub(crate) fn print_ready() -> Outcome<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{READY}")?;
     Ok(out.flush()?)
 }
 
 /// Reports the measurement, and waits until the parent has finished its own.
-pub(crate) fn say(measured: &impl Serialize) -> Outcome<()> {
+pub(crate) fn print_line(measured: &impl Serialize) -> Outcome<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}", serde_json::to_string(measured)?)?;
     out.flush()?;

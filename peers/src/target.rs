@@ -173,8 +173,8 @@ fn find(heats: &[Ran], origin: Origin, shape: Shape) -> Option<&Ran> {
 impl Target {
     /// Returns the targets of the copies: with TLS pgbell copies each byte once more.
     pub(crate) fn of_copies(copies: &[Copied]) -> Vec<Self> {
-        let ours = copies.iter().filter(|copied| PGBELL.contains(&copied.contestant));
-        let more = ours.filter_map(|copied| {
+        let pgbell = copies.iter().filter(|copied| PGBELL.contains(&copied.contestant));
+        let more = pgbell.filter_map(|copied| {
             let (contestant, size) = (copied.contestant, copied.size);
             let what = format!("{contestant}, additional bytes copied per byte over TLS, {size} B");
             Some(Self::new(what, Bound::AtMost(TLS_COPIES), Spread::of([copied.more()?])?))
@@ -211,8 +211,8 @@ fn ping_pong(latency: &[PingPong]) -> Vec<Target> {
         contest.micros(|latency| latency.p50_ns)
     };
     let Some(libpq) = median(Libpq) else { return Vec::new() };
-    let ours = [PgbellInline, PgbellListener1t];
-    let more = ours.iter().filter_map(|one| {
+    let pgbell = [PgbellInline, PgbellListener1t];
+    let more = pgbell.iter().filter_map(|one| {
         let found = median(*one)?.map(|micros| micros - libpq.median);
         let what = format!("{one}, p50 of ping-pong above libpq's, µs");
         Some(Target::new(what, Bound::AtMost(PING_PONG_MICROS), found))

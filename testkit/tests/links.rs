@@ -52,7 +52,7 @@ impl Drop for Victim {
 }
 
 /// Returns whether the tests run as root. Prints a message if not.
-#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
+#[expect(clippy::print_stderr, reason = "a skipped test prints a message")]
 fn is_root() -> bool {
     let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
     if !is_root {
@@ -244,8 +244,8 @@ fn certificates_of_root_refuse_a_directory_of_another_user() {
     again.args(["--exact", test, "--nocapture"]).env(INSIDE, &area).env("TMPDIR", &area);
     let output = again.output().unwrap();
     fs::remove_dir_all(&area).unwrap();
-    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    let printed = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && printed.contains("1 passed"), "{printed}");
 }
 
 /// Files of the caller with the same names as those in an outer directory.

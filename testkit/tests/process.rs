@@ -110,10 +110,10 @@ fn a_process_killed_while_it_makes_the_cluster_leaves_no_files() {
 fn the_error_for_a_missing_server_names_the_package_to_install() {
     let output = program().env("PGBELL_POSTGRES", "/nonexistent").output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("no usable `postgres` and `initdb` in /nonexistent"), "{said}");
-    assert!(said.contains("apt-get install postgresql"), "{said}");
-    assert_eq!(said.lines().count(), 1, "{said}");
+    let printed = String::from_utf8(output.stderr).unwrap();
+    assert!(printed.contains("no usable `postgres` and `initdb` in /nonexistent"), "{printed}");
+    assert!(printed.contains("apt-get install postgresql"), "{printed}");
+    assert_eq!(printed.lines().count(), 1, "{printed}");
 }
 
 #[test]

@@ -50,7 +50,7 @@ fn the_program_does_not_contain_the_path_of_its_build_directory() {
 
 /// A program that was found is not trusted: `--version` may do anything.
 #[test]
-#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
+#[expect(clippy::print_stderr, reason = "a skipped test prints a message")]
 fn root_does_not_run_a_program_to_find_its_version() {
     if fs::metadata("/proc/self").unwrap().uid() != 0 {
         eprintln!("skipped: only root runs the server as another user");
@@ -74,9 +74,9 @@ fn root_does_not_run_a_program_to_find_its_version() {
     ];
     for (name, value) in ways {
         let output = testkit().env(name, &value).output().unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
+        let printed = String::from_utf8(output.stderr).unwrap();
         let ran = fs::read_to_string(&users).unwrap();
-        assert!(!ran.lines().any(|user| user == "0"), "{name}={value} as root: {ran:?} {said}");
+        assert!(!ran.lines().any(|user| user == "0"), "{name}={value} as root: {ran:?} {printed}");
     }
     let ran = fs::read_to_string(&users).unwrap();
     assert!(ran.lines().count() >= 4, "the programs were not found: {ran:?}");
@@ -102,9 +102,9 @@ fn the_matrix_is_found_only_where_a_setting_or_cargo_names_it() {
     }
     let test = "the_matrix_is_found_only_where_a_setting_or_cargo_names_it";
     let output = inside(test).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let printed = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success(), "found without a setting");
-    assert!(said.contains("PGBELL_MATRIX_DIR is not set"), "{said}");
+    assert!(printed.contains("PGBELL_MATRIX_DIR is not set"), "{printed}");
 
     let matrix = Installation::matrix().unwrap_or_else(|error| panic!("{error}"));
     // `<matrix>/pg13/native/bin`

@@ -66,7 +66,7 @@ impl Drop for Area {
 }
 
 /// Returns whether the tests run as root. Prints a message if not.
-#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
+#[expect(clippy::print_stderr, reason = "a skipped test prints a message")]
 fn is_root() -> bool {
     let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
     if !is_root {
@@ -219,8 +219,8 @@ fn a_template_that_cannot_be_written_is_an_error_and_leaves_nothing() {
     let mut program = area.program();
     area.replace_tar(&mut program, "#!/bin/sh\nprintf part\necho 'no space' >&2\nexit 2\n");
     let output = program.stderr(Stdio::piped()).output().unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(!output.status.success() && said.contains("no space"), "{said}");
+    let printed = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && printed.contains("no space"), "{printed}");
     assert_eq!(area.found(), (Vec::new(), Vec::new()));
 }
 

@@ -94,11 +94,11 @@ fn a_bad_certificate_is_served_and_the_client_reports_the_reason() {
         (root.issue(&localhost.without_names().dns_name("a\0b")).unwrap(), "verify error"),
     ];
     let cluster = trusting().tls(&expect[0].0).start().unwrap();
-    for (certificate, says) in &expect {
+    for (certificate, reason) in &expect {
         cluster.set_tls(certificate).unwrap();
         let session = Session::open_tls(cluster.port(), "postgres", &checking(&root));
         let error = session.err().unwrap().to_string();
-        assert!(error.contains(says), "{says}: {error}");
+        assert!(error.contains(reason), "{reason}: {error}");
     }
     // A client that trusts this very certificate accepts it, whether it is an authority or not.
     for leaf in [Leaf::server("localhost"), Leaf::server("localhost").as_authority()] {

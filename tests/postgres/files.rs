@@ -286,8 +286,8 @@ async fn reconnects(
     if listener.state() == pgbell::State::Closed {
         return Err(format!("it has ended: {last}"));
     }
-    setup.server.notifier().await.notify("a", "heard").await.unwrap();
-    assert_eq!(next(&mut listener).await.payload(), "heard");
+    setup.server.notifier().await.notify("a", "received").await.unwrap();
+    assert_eq!(next(&mut listener).await.payload(), "received");
     assert_eq!(listener.stats().gaps, 1);
     // An error in the content of a certificate has the kind TLS. All others are transient.
     if !error.is_transient() && error.kind() != ErrorKind::Tls {

@@ -90,15 +90,15 @@ fn the_limit_of_results_is_a_setting_of_every_session() {
         let config = config.result_limit_bytes(2_000_000);
         let refused = Err((ErrorKind::Unsupported, None));
         let mut connection = Connection::connect(&config).await.unwrap();
-        let heard = Arc::new(AtomicU64::new(0));
+        let received = Arc::new(AtomicU64::new(0));
         let hook = {
-            let heard = heard.clone();
+            let received = received.clone();
             move |mut connection: Connection, _| {
-                let heard = heard.clone();
+                let received = received.clone();
                 async move {
                     let sql = "SELECT repeat('x', 2100000)";
                     check(sql, connection.simple_query(sql).await, refused);
-                    heard.fetch_add(1, Ordering::Relaxed);
+                    received.fetch_add(1, Ordering::Relaxed);
                     connection.close().await;
                     Ok(())
                 }
@@ -113,7 +113,7 @@ fn the_limit_of_results_is_a_setting_of_every_session() {
         }
         connection.notify("ch", "end").await.unwrap();
         assert_eq!(next(&mut listener).await.payload(), "end");
-        assert_eq!(heard.load(Ordering::Relaxed), 1);
+        assert_eq!(received.load(Ordering::Relaxed), 1);
     });
 }
 

@@ -243,7 +243,7 @@ async fn to_a_stopped_process(
 ) -> (Notifier, Vec<JoinHandle<Result<(), Error>>>) {
     let builder = Notifier::builder(server.url()).answer_timeout(ANSWER_TIMEOUT);
     let notifier = builder.connect().await.unwrap();
-    notifier.notify("ch", "heard").await.unwrap();
+    notifier.notify("ch", "received").await.unwrap();
     server.cluster.signal_backend(notifier.process_id().unwrap(), Signal::Stop).unwrap();
     let mut waiting = Vec::new();
     for i in 0..count {

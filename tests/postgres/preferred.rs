@@ -140,7 +140,7 @@ fn the_table_of_what_leads_from_preferred_tls_to_the_clear() {
             is_old: false,
             clients: None,
         })))
-        .says(bytes)
+        .startup_answer(bytes)
     };
     let answer = |bytes| Plan::answer(Answer::Say(bytes));
     let line = |what, plan, parameters, leads_to_clear, libpq| Case {

@@ -150,7 +150,7 @@ fn each_of_several_servers_gets_only_its_own_password() {
     first.cluster.set_read_only(true).unwrap();
     run(async {
         let ports = [first.cluster.port(), second.cluster.port()];
-        let asked = Arc::new(Mutex::new(Vec::new()));
+        let requested = Arc::new(Mutex::new(Vec::new()));
         let config: Config = format!(
             "host=127.0.0.1,127.0.0.1 port={},{} user=bob dbname=postgres \
              target_session_attrs=read-write",
@@ -159,14 +159,14 @@ fn each_of_several_servers_gets_only_its_own_password() {
         .parse()
         .unwrap();
         let config = config.password_provider({
-            let asked = Arc::clone(&asked);
+            let requested = Arc::clone(&requested);
             move |request| {
-                asked.lock().unwrap().push(request.port());
+                requested.lock().unwrap().push(request.port());
                 let password = if request.port() == ports[0] { OLD } else { NEW };
                 async move { Ok::<_, Infallible>(password) }
             }
         });
         Client::Listener.connect(&config).await.unwrap();
-        assert_eq!(*asked.lock().unwrap(), ports);
+        assert_eq!(*requested.lock().unwrap(), ports);
     });
 }

@@ -31,7 +31,7 @@ pub(crate) struct Plan {
     /// The answer to the request for TLS.
     pub(crate) answer: Answer,
     /// Under TLS, these bytes are the answer to the startup packet, and the connection ends.
-    pub(crate) says: Option<Vec<u8>>,
+    pub(crate) startup_answer: Option<Vec<u8>>,
     /// The connection of the relay to the server.
     pub(crate) offer: Offer,
 }
@@ -70,7 +70,7 @@ pub(crate) enum Offer {
 
 impl Plan {
     pub(crate) fn answer(answer: Answer) -> Self {
-        Self { answer, says: None, offer: Offer::Clear }
+        Self { answer, startup_answer: None, offer: Offer::Clear }
     }
 
     pub(crate) fn show(certificate: &Certificate) -> Self {
@@ -85,8 +85,8 @@ impl Plan {
         Self { offer, ..self }
     }
 
-    pub(crate) fn says(self, bytes: &[u8]) -> Self {
-        Self { says: Some(bytes.to_vec()), ..self }
+    pub(crate) fn startup_answer(self, bytes: &[u8]) -> Self {
+        Self { startup_answer: Some(bytes.to_vec()), ..self }
     }
 }
 
@@ -227,7 +227,7 @@ impl RelayedClient {
                     let mut tls = StreamOwned::new(connection, tcp);
                     let startup = packet(&mut tls)?;
                     self.met.startup_under_tls = Some(true);
-                    if let Some(bytes) = self.plan.says.clone() {
+                    if let Some(bytes) = self.plan.startup_answer.clone() {
                         tls.write_all(&bytes)?;
                         tls.conn.send_close_notify();
                         tls.flush()?;
@@ -248,14 +248,14 @@ impl RelayedClient {
         server.flush()?;
         loop {
             // Messages of the server.
-            let mut asked = None;
-            while asked.is_none() {
+            let mut requested = None;
+            while requested.is_none() {
                 let (tag, mut body) = message(&mut *server)?;
                 if (tag, body.get(..4)) == (b'R', Some(&[0, 0, 0, 10])) && self.is_stripping() {
                     body = strip(&body);
                 }
                 send(client, tag, &body)?;
-                asked = match (tag, body.get(..4)) {
+                requested = match (tag, body.get(..4)) {
                     (b'R', Some([0, 0, 0, code @ (3 | 5 | 10 | 11)])) => Some(*code),
                     (b'Z', _) => {
                         self.met.is_in = true;
@@ -267,7 +267,7 @@ impl RelayedClient {
             // Messages of the client.
             loop {
                 let (tag, body) = message(client)?;
-                match asked {
+                match requested {
                     Some(3 | 5) => self.met.password = Some(body.clone()),
                     Some(10) => self.met.sasl = Some(sasl(&body)),
                     _ => {}

@@ -120,7 +120,7 @@ impl Stage {
             };
             let as_expected = match &pgbell {
                 Ok(()) => accepted,
-                Err(said) => !accepted && said.contains(words),
+                Err(printed) => !accepted && printed.contains(words),
             };
             if !as_expected {
                 wrong.push(format!("{} ({why}): this library: {pgbell:?}", row.name));
@@ -166,13 +166,13 @@ fn psql(parameters: &str, password: &str, directory: &Path) -> Result<(), String
         .env("OPENSSL_CONF", directory.join("openssl.cnf"));
     let output = command.args(["-X", "-w", "-c", "SELECT 1", parameters]).output();
     let output = output.unwrap_or_else(|error| panic!("psql is needed: {error}"));
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let printed = String::from_utf8_lossy(&output.stderr).into_owned();
     if output.status.success() {
         return Ok(());
     }
     // Any other failure is not about trust.
-    assert!(said.contains("certificate"), "{parameters}: {said}");
-    Err(said)
+    assert!(printed.contains("certificate"), "{parameters}: {printed}");
+    Err(printed)
 }
 
 /// Returns a revocation list of the authority with these dates.

@@ -16,7 +16,7 @@ use super::Job;
 use crate::digest::Digest;
 use crate::outcome::Outcome;
 use crate::shape::Block;
-use crate::tally::{Report, say};
+use crate::tally::{Report, print_line};
 use crate::usage::Usage;
 
 /// The bytes of the buffer: the most that one read returns.
@@ -113,7 +113,7 @@ fn run<D: Decoder>(decoder: &D, job: &Job, reading: Reading) -> Outcome<()> {
         user += thread_time()?.saturating_sub(cpu);
         decoded?;
     }
-    say(&Report::of(&digest, wall, Usage { user, system: Duration::ZERO })?)
+    print_line(&Report::of(&digest, wall, Usage { user, system: Duration::ZERO })?)
 }
 
 fn thread_time() -> Outcome<Duration> {

@@ -8,7 +8,7 @@ use super::{Job, PING, block_on};
 use crate::latency::{Latency, Stopwatch};
 use crate::outcome::Outcome;
 use crate::sleeper::Slept;
-use crate::tally::{Tally, say_ready};
+use crate::tally::{Tally, print_ready};
 use crate::usage::peak_rss_kib;
 
 /// Longer than any measured part: nothing is ever dropped.
@@ -130,7 +130,7 @@ pub(super) fn sleeper(job: &Job) -> Outcome<Slept> {
     block_on(1, async move {
         let builder = Listener::builder(&*job.conninfo()).channels(job.shape.all_channels());
         let mut listener = builder.overflow(Overflow::DropNewest).connect().await?;
-        say_ready()?;
+        print_ready()?;
         let begin = Instant::now();
         while listener.stats().received < job.count {
             if begin.elapsed() > SENDER_TIMEOUT {

@@ -1,4 +1,4 @@
-//! Catalogue queries that drivers send without being asked.
+//! Catalogue queries that drivers send by themselves.
 
 use super::field::Field;
 use super::select::Value;

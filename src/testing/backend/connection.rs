@@ -84,7 +84,7 @@ impl Connection {
         self.output.len().saturating_add(self.inbox_bytes)
     }
 
-    /// Handles the message at the front of `input`, if it is complete. Returns whether it was.
+    /// Handles the message at the front of `input`, if it is complete. Returns whether one was handled.
     pub(super) fn handle_message(&mut self, shared: &mut Shared, input: &mut BytesMut) -> bool {
         let handled = match self.phase {
             Phase::Closed => {
@@ -281,10 +281,10 @@ impl Connection {
     /// Ends a command: its transaction is committed, and waiting notifications are sent before ReadyForQuery.
     fn ready(&mut self, shared: &mut Shared) {
         self.executor.finish();
-        for note in self.executor.take_committed() {
-            shared.counts.committed(&note.channel);
-            self.receive(self.executor.process_id(), &note);
-            shared.outbox.push(note);
+        for notification in self.executor.take_committed() {
+            shared.counts.committed(&notification.channel);
+            self.receive(self.executor.process_id(), &notification);
+            shared.outbox.push(notification);
         }
         self.flush_inbox(shared);
         for (name, value) in self.executor.settings.take_reports() {
@@ -297,11 +297,15 @@ impl Connection {
     }
 
     /// Queues a notification of a committed transaction, if the session listens.
-    pub(super) fn receive(&mut self, process_id: i32, note: &Arc<QueuedNotification>) {
-        if self.is_ready() && self.executor.listens_to(&note.channel) {
-            let bytes = note.channel.len().saturating_add(note.payload.len()).saturating_add(11);
+    pub(super) fn receive(&mut self, process_id: i32, notification: &Arc<QueuedNotification>) {
+        if self.is_ready() && self.executor.listens_to(&notification.channel) {
+            let bytes = notification
+                .channel
+                .len()
+                .saturating_add(notification.payload.len())
+                .saturating_add(11);
             self.inbox_bytes = self.inbox_bytes.saturating_add(bytes);
-            self.inbox.push_back((process_id, Arc::clone(note)));
+            self.inbox.push_back((process_id, Arc::clone(notification)));
         }
     }
 
@@ -312,14 +316,14 @@ impl Connection {
             return false;
         }
         self.inbox_bytes = 0;
-        for (process_id, note) in std::mem::take(&mut self.inbox) {
+        for (process_id, notification) in std::mem::take(&mut self.inbox) {
             // The session may have executed UNLISTEN since.
-            if self.executor.listens_to(&note.channel) {
-                shared.counts.delivered(&note.channel);
+            if self.executor.listens_to(&notification.channel) {
+                shared.counts.delivered(&notification.channel);
                 self.send(&BackendMessage::NotificationResponse(RawNotification {
                     process_id,
-                    channel: note.channel.as_bytes(),
-                    payload: note.payload.as_bytes(),
+                    channel: notification.channel.as_bytes(),
+                    payload: notification.payload.as_bytes(),
                 }));
             }
         }

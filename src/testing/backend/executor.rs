@@ -57,7 +57,7 @@ enum ChannelChange {
 #[derive(Debug)]
 pub(super) struct Executor {
     process_id: i32,
-    /// The name of the database that the client asked for.
+    /// The name of the database of the startup packet.
     database: String,
     pub(super) settings: Settings,
     listening: BTreeSet<String>,
@@ -69,10 +69,10 @@ pub(super) struct Executor {
     status: TransactionStatus,
     /// The changes of the running transaction, in order.
     changes: Vec<ChannelChange>,
-    /// The bytes of `changes` and `notes`.
+    /// The bytes of `changes` and `notifications`.
     pending_bytes: usize,
-    notes: Vec<Arc<QueuedNotification>>,
-    /// The same items as `notes`: equal notifications are sent once, at the position of the first one.
+    notifications: Vec<Arc<QueuedNotification>>,
+    /// The same items as `notifications`: equal notifications are sent once, at the position of the first one.
     seen: HashSet<Arc<QueuedNotification>>,
     /// The notifications of committed transactions, to be sent to all sessions.
     committed: Vec<Arc<QueuedNotification>>,
@@ -91,7 +91,7 @@ impl Executor {
             status: TransactionStatus::Idle,
             changes: Vec::new(),
             pending_bytes: 0,
-            notes: Vec::new(),
+            notifications: Vec::new(),
             seen: HashSet::new(),
             committed: Vec::new(),
         }
@@ -133,7 +133,6 @@ impl Executor {
     }
 
     /// Returns the columns of a statement, as far as they are known before it is executed.
-    // The name as the server spells it, not as the client wrote it.
     pub(super) fn fields(&self, statement: &Statement, parameters: &[Type]) -> Option<Vec<Field>> {
         let text = |name: &str| Field::new(name, Type::TEXT);
         match statement {
@@ -141,7 +140,7 @@ impl Executor {
             Statement::HeartbeatQuery(query) => {
                 Some(query.columns().iter().copied().map(text).collect())
             }
-            // As the parameter is spelled, not as it was asked for.
+            // The name as the server spells it, not as the client wrote it.
             Statement::Show { name } => {
                 let known = self.settings.get(name).map_or(name.as_str(), |(known, _)| known);
                 Some(vec![text(known)])
@@ -329,14 +328,14 @@ impl Executor {
         }
         self.pending_bytes = 0;
         self.seen.clear();
-        self.committed.append(&mut self.notes);
+        self.committed.append(&mut self.notifications);
     }
 
     fn discard(&mut self) {
         self.changes.clear();
         self.pending_bytes = 0;
         self.seen.clear();
-        self.notes.clear();
+        self.notifications.clear();
     }
 
     fn refuse_on_standby(&self, command: &str) -> Result<(), Refusal> {
@@ -382,12 +381,12 @@ impl Context for Executor {
         } else if payload.len() > PAYLOAD_BYTES_MAX {
             "payload string too long"
         } else {
-            let note =
+            let notification =
                 QueuedNotification { channel: channel.to_owned(), payload: payload.to_owned() };
-            let note = Arc::new(note);
+            let notification = Arc::new(notification);
             self.pend(channel.len().saturating_add(payload.len()))?;
-            if self.seen.insert(Arc::clone(&note)) {
-                self.notes.push(note);
+            if self.seen.insert(Arc::clone(&notification)) {
+                self.notifications.push(notification);
             }
             return Ok(());
         };

@@ -32,10 +32,10 @@ impl Roles {
         };
         let scram = config.auth == Auth::ScramSha256;
         let roles = config.users.iter().filter(|_| scram);
-        let unknown_role: [u8; SCRAM_NONCE_BYTES] = random.bytes();
-        let unknown_role: String = unknown_role.iter().map(|byte| format!("{byte:02x}")).collect();
+        let bytes: [u8; SCRAM_NONCE_BYTES] = random.bytes();
+        let password: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         Self {
-            unknown_role: scram.then(|| verifier(&Password::new(unknown_role)).ok()).flatten(),
+            unknown_role: scram.then(|| verifier(&Password::new(password)).ok()).flatten(),
             auth: config.auth,
             passwords: config.users.clone(),
             verifiers: roles.map(|(name, password)| (name.clone(), verifier(password))).collect(),
@@ -69,7 +69,7 @@ impl Roles {
                         return Err(DbError::new(Severity::Fatal, "XX000", &error.to_string()));
                     }
                     // An unknown role gets the same challenge and the same error as a known one. N61.
-                    (None, Some(unknown_role)) => unknown_role.clone(),
+                    (None, Some(verifier)) => verifier.clone(),
                     (None, None) => return Err(wrong_password(user)),
                 };
                 let nonce = self.scram_nonce.unwrap_or_else(|| random.bytes());
@@ -96,7 +96,7 @@ pub(super) enum Exchange {
 /// The result of a client's answer.
 #[derive(Debug)]
 pub(super) enum Verdict {
-    /// The exchange goes on with this challenge.
+    /// The exchange continues with this challenge.
     Continue(Vec<u8>, Exchange),
     /// The client is logged in. The final message of SCRAM is sent before AuthenticationOk.
     Accepted(Option<Vec<u8>>),

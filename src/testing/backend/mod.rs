@@ -175,11 +175,11 @@ impl Backend {
         notifications: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) {
         for (channel, payload) in notifications {
-            let note =
+            let notification =
                 QueuedNotification { channel: channel.to_owned(), payload: payload.to_owned() };
-            if !self.shared.outbox.iter().any(|other| **other == note) {
+            if !self.shared.outbox.iter().any(|other| **other == notification) {
                 self.shared.counts.committed(channel);
-                self.shared.outbox.push(Arc::new(note));
+                self.shared.outbox.push(Arc::new(notification));
             }
         }
         self.hand_out(None, process_id);
@@ -235,13 +235,13 @@ impl Backend {
         if self.shared.outbox.is_empty() {
             return;
         }
-        let notes = std::mem::take(&mut self.shared.outbox);
+        let notifications = std::mem::take(&mut self.shared.outbox);
         if self.shared.proxy == Proxy::OneSession {
             return;
         }
         for (&id, connection) in self.connections.iter_mut().filter(|(id, _)| Some(**id) != from) {
-            for note in &notes {
-                connection.receive(process_id, note);
+            for notification in &notifications {
+                connection.receive(process_id, notification);
             }
             let sent = connection.flush_inbox(&mut self.shared);
             if connection.check_bound(&mut self.shared) || sent {

@@ -79,9 +79,9 @@ impl Statement {
         let mut types = vec![Type::UNSPECIFIED; count];
         match self {
             Self::Select(select) => select.infer(&mut types),
-            Self::Scripted { types: said, .. } => {
-                for (of, said) in types.iter_mut().zip(said) {
-                    *of = *said;
+            Self::Scripted { types: given, .. } => {
+                for (of, given) in types.iter_mut().zip(given) {
+                    *of = *given;
                 }
             }
             _ => {}

@@ -125,14 +125,14 @@ impl Session {
         command.env("OPENSSL_CONF", "/dev/null").stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.stderr(Stdio::piped()).spawn()?;
         let mut errors = child.stderr.take().unwrap();
-        let said = thread::spawn(move || {
-            let mut said = Vec::new();
-            let _ = errors.read_to_end(&mut said);
-            String::from_utf8_lossy(&said).into_owned()
+        let printed = thread::spawn(move || {
+            let mut printed = Vec::new();
+            let _ = errors.read_to_end(&mut printed);
+            String::from_utf8_lossy(&printed).into_owned()
         });
         match Self::log_in(Stream::Tls(child), user) {
             // The stream is dropped, and the command with it.
-            Err(cause) => Err(bad(&format!("{cause}\n{}", said.join().unwrap()))),
+            Err(cause) => Err(bad(&format!("{cause}\n{}", printed.join().unwrap()))),
             session => session,
         }
     }

@@ -122,8 +122,8 @@ fn a_session_that_lost_its_channels_is_replaced_and_the_gap_names_the_reason() {
         let event = tokio::time::timeout(PATIENCE, listener.recv()).await.unwrap().unwrap();
         let Event::Gap(gap) = event else { panic!("{event:?}") };
         assert_eq!(gap.cause().kind(), ErrorKind::Pooler, "{gap}");
-        server.notifier().await.notify("a", "heard").await.unwrap();
-        assert_eq!(next(&mut listener).await.payload(), "heard");
+        server.notifier().await.notify("a", "received").await.unwrap();
+        assert_eq!(next(&mut listener).await.payload(), "received");
         listener.close().await;
     });
 }

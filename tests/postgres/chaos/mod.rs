@@ -7,7 +7,7 @@ macro_rules! report {
     }};
 }
 
-#[expect(clippy::print_stdout, reason = "figures are what a run of many is for")]
+#[expect(clippy::print_stdout, reason = "a run with many repetitions prints its measurements")]
 fn print(text: &str) {
     println!("{text}");
 }

@@ -123,7 +123,7 @@ async fn write_meanwhile(writer: &mut Notifier) -> u32 {
 }
 
 /// Checks that it receives what was committed while it was stopped, without a loss.
-async fn hears_without_a_loss(process: &Process, writer: &mut Notifier, last: u32) {
+async fn receives_without_a_loss(process: &Process, writer: &mut Notifier, last: u32) {
     for number in 1..=last {
         assert_eq!(process.line(), number.to_string());
     }
@@ -144,7 +144,7 @@ fn a_process_that_was_suspended_while_its_session_lived_misses_nothing() {
         process.stop();
         let last = write_meanwhile(&mut writer).await;
         process.wake();
-        hears_without_a_loss(&process, &mut writer, last).await;
+        receives_without_a_loss(&process, &mut writer, last).await;
     });
 }
 
@@ -168,7 +168,7 @@ fn a_process_that_was_suspended_before_a_heartbeat_answer_accepts_it_later() {
         network.set(Direction::ToClient, Flow::Forward);
         let last = write_meanwhile(&mut writer).await;
         process.wake();
-        hears_without_a_loss(&process, &mut writer, last).await;
+        receives_without_a_loss(&process, &mut writer, last).await;
     });
 }
 
@@ -186,7 +186,7 @@ fn a_process_that_was_suspended_while_its_backend_ended_reports_it_at_once() {
         server.cluster.terminate_backend(process.process_id).unwrap();
         write_meanwhile(&mut writer).await;
         let begin = process.wake();
-        comes_back(&process, &mut writer, "gap Server of 1").await;
+        reconnects(&process, &mut writer, "gap Server of 1").await;
         report!("terminated: back {:?} after it continued", begin.elapsed());
         assert!(begin.elapsed() < NOTICED, "{:?}", begin.elapsed());
     });
@@ -202,12 +202,12 @@ fn a_process_that_was_suspended_while_its_network_failed_sends_a_heartbeat_at_on
         let test =
             "a_process_that_was_suspended_while_its_network_failed_sends_a_heartbeat_at_once";
         // Stopped while idle, or during a heartbeat.
-        for asked in [false, true] {
+        for during_heartbeat in [false, true] {
             let proxy = proxy(&server);
             let process = Process::start(test, &url(&server, &proxy));
             let mut writer = server.notifier().await;
             let network = proxy.handle();
-            if asked {
+            if during_heartbeat {
                 network.set_both(Flow::Swallow);
                 until("it sends a heartbeat", || network.swallowed(Direction::ToServer) > 0).await;
                 process.stop();
@@ -219,27 +219,32 @@ fn a_process_that_was_suspended_while_its_network_failed_sends_a_heartbeat_at_on
             let begin = process.wake();
             assert_eq!(process.line(), "lost");
             let took = begin.elapsed();
-            report!("dead, asked before: {asked}: noticed {took:?} after it continued");
-            assert!((DEADLINE..NOTICED).contains(&took), "asked before: {asked}: {took:?}");
+            report!(
+                "half-open, during a heartbeat: {during_heartbeat}: noticed {took:?} after it continued"
+            );
+            assert!(
+                (DEADLINE..NOTICED).contains(&took),
+                "during a heartbeat: {during_heartbeat}: {took:?}"
+            );
             network.set_both(Flow::Forward);
-            comes_back(&process, &mut writer, "gap Timeout of 1").await;
+            reconnects(&process, &mut writer, "gap Timeout of 1").await;
         }
     });
 }
 
 /// Checks that it reconnects with one gap, and delivers nothing of what it missed.
-async fn comes_back(process: &Process, writer: &mut Notifier, gap: &str) {
+async fn reconnects(process: &Process, writer: &mut Notifier, gap: &str) {
     let mut line = process.line();
     if line == "lost" {
         line = process.line();
     }
     assert_eq!(line, gap);
-    writer.notify("a", "heard").await.unwrap();
+    writer.notify("a", "received").await.unwrap();
     let mut line = process.line();
     if line == "lost" {
         line = process.line();
     }
-    assert_eq!(line, "heard");
+    assert_eq!(line, "received");
 }
 
 fn proxy(server: &Server) -> Proxy {
