@@ -6,7 +6,7 @@ use pgbell::{ChannelState, ErrorKind, Event, Gap, Listener, ListenerBuilder, Lis
 
 use crate::namespaces::{Fault, Network};
 use crate::sequence::{Account, CHANNEL, Writer};
-use crate::support::{PATIENCE, Server, run, until};
+use crate::support::{Server, TEST_TIMEOUT, run, until};
 
 const EVERY: Duration = Duration::from_millis(300);
 const DEADLINE: Duration = Duration::from_millis(500);
@@ -101,7 +101,7 @@ impl Play<'_> {
         self.writer.goes_on(5).await;
         let last = self.writer.last();
         while self.account.last < last {
-            let event = tokio::time::timeout(PATIENCE, self.listener.recv()).await;
+            let event = tokio::time::timeout(TEST_TIMEOUT, self.listener.recv()).await;
             let event = event.expect("nothing arrives").unwrap();
             self.account.take(&event);
             if let Event::Gap(gap) = event {
@@ -134,7 +134,7 @@ impl Play<'_> {
         network.repair(fault);
         let connected = self.listener.handle();
         let connected =
-            tokio::time::timeout(PATIENCE, connected.wait_state(State::Connected)).await;
+            tokio::time::timeout(TEST_TIMEOUT, connected.wait_state(State::Connected)).await;
         connected.expect("it does not come back").unwrap();
         let back = begin.elapsed();
         assert!(back < CONNECT_TIMEOUT + NOTICED, "{fault:?}: back {back:?} after the repair");
@@ -227,7 +227,8 @@ fn h1_tcp_alone_notices_a_dead_network_while_a_query_of_the_user_runs() {
             })
             .await;
             play.outage(fault, noticed_by_tcp(fault), ErrorKind::Connect).await;
-            let error = tokio::time::timeout(PATIENCE, query).await.unwrap().unwrap().unwrap_err();
+            let error =
+                tokio::time::timeout(TEST_TIMEOUT, query).await.unwrap().unwrap().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InDoubt, "{error}");
         }
         play.end().await;
@@ -240,7 +241,7 @@ fn h1_tcp_alone_notices_a_dead_network_while_a_query_of_the_user_runs() {
 fn a_network_that_is_back_before_the_deadline_is_no_loss() {
     let scene = &Scene::new();
     let test = async {
-        let mut play = scene.play(scene.builder("").heartbeat(EVERY, PATIENCE)).await;
+        let mut play = scene.play(scene.builder("").heartbeat(EVERY, TEST_TIMEOUT)).await;
         for fault in Fault::ALL {
             scene.network.fail(fault);
             let begin = Instant::now();
@@ -269,7 +270,7 @@ fn a_listen_that_a_dead_network_swallows_ends_in_time_and_is_kept() {
             scene.network.fail(fault);
             let (begin, handle) = (Instant::now(), play.listener.handle());
             let channel = format!("more {index}");
-            let listening = tokio::time::timeout(PATIENCE, handle.listen(&channel)).await;
+            let listening = tokio::time::timeout(TEST_TIMEOUT, handle.listen(&channel)).await;
             let (listening, took) = (listening.expect("it hangs").unwrap(), begin.elapsed());
             assert_eq!(listening, Listening::Pending, "{fault:?}");
             assert!(took < noticed_by_tcp(fault), "{fault:?}: {took:?}");

@@ -13,7 +13,7 @@ use pgbell_testkit::Mode;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::dead::report;
-use crate::support::{PATIENCE, Server, next, run, until};
+use crate::support::{Server, TEST_TIMEOUT, next, run, until};
 
 /// Of a domain for tests (RFC 2606).
 const NAME: &str = "pgbell.test";
@@ -93,7 +93,7 @@ async fn lead_on(listener: TcpListener, port: u16) {
 /// The one gap, then what its server sends.
 async fn comes_back_to(listener: &mut Listener, server: &Server, text: &str) -> Gap {
     let event =
-        tokio::time::timeout(PATIENCE, listener.recv()).await.expect("it does not come back");
+        tokio::time::timeout(TEST_TIMEOUT, listener.recv()).await.expect("it does not come back");
     let Event::Gap(gap) = event.unwrap() else { panic!("no gap") };
     is_at(listener, server, text).await;
     gap

@@ -10,7 +10,7 @@ use pgbell::config::SslMode;
 use pgbell::{Config, Connection, ErrorKind, Event, Listener};
 use pgbell_testkit::{Authority, Certificate, Certificates, Leaf, Tls};
 
-use crate::support::{PATIENCE, Server, next, run_for, until};
+use crate::support::{Server, TEST_TIMEOUT, next, run_for, until};
 
 /// The files of one client.
 struct Files {
@@ -241,7 +241,7 @@ const FAULTS: [(&str, &str, Break, &str); 24] = [
 fn a_listener_reconnects_after_temporary_errors_in_its_files() {
     let setup = Setup::new();
     let mut wrong = Vec::new();
-    run_for(4 * PATIENCE, async {
+    run_for(4 * TEST_TIMEOUT, async {
         for (row, (what, user, fault, expected)) in FAULTS.into_iter().enumerate() {
             let files = Files::new(&row.to_string());
             if let Err(why) = reconnects(&setup, &files, user, fault, expected).await {
@@ -279,7 +279,7 @@ async fn reconnects(
         return Err(format!("the last error is {last}"));
     }
     setup.repair(files);
-    match tokio::time::timeout(PATIENCE, listener.recv()).await {
+    match tokio::time::timeout(TEST_TIMEOUT, listener.recv()).await {
         Ok(Ok(Event::Gap(gap))) if gap.sessions() == 1 => {}
         other => return Err(format!("{other:?}")),
     }
@@ -301,7 +301,7 @@ async fn reconnects(
 #[test]
 fn a_permanent_error_of_the_server_ends_a_listener_that_reads_files() {
     let setup = Setup::new();
-    run_for(PATIENCE, async {
+    run_for(TEST_TIMEOUT, async {
         let files = Files::new("refused");
         let config = setup.client(&files, "eve");
         let builder = Listener::builder(&config).channels(["a"]);

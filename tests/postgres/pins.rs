@@ -2,7 +2,7 @@
 
 use pgbell::{Listener, NotificationRef, Overflow};
 
-use crate::support::{PATIENCE, Server, run, value};
+use crate::support::{Server, TEST_TIMEOUT, run, value};
 
 const COUNT: u64 = 100_000;
 
@@ -23,7 +23,7 @@ fn pinned_batches_of_a_large_transaction_are_unchanged_at_its_end() {
         for limit in [0, 2 * BUFFER_BYTES, 32 * BUFFER_BYTES] {
             let builder = Listener::builder(server.url()).channels(["ch"]);
             let builder = builder.pin_limit_bytes(usize::try_from(limit).unwrap());
-            let overflow = Overflow::Block { max_stall: PATIENCE };
+            let overflow = Overflow::Block { max_stall: TEST_TIMEOUT };
             let mut listener = builder.overflow(overflow).connect().await.unwrap();
             let mut sender = server.connection().await;
             let sending = tokio::spawn(async move {
@@ -36,7 +36,7 @@ fn pinned_batches_of_a_large_transaction_are_unchanged_at_its_end() {
             let (mut next, mut batches, mut most) = (0, 0, 0);
             let (mut retained, mut shared) = (Vec::new(), Vec::new());
             while next < COUNT {
-                let batch = tokio::time::timeout(PATIENCE, listener.recv_batch()).await;
+                let batch = tokio::time::timeout(TEST_TIMEOUT, listener.recv_batch()).await;
                 let batch = batch.expect("nothing arrives").unwrap();
                 assert!(batch.loss().is_none(), "{:?}", batch.loss());
                 for n in &batch {

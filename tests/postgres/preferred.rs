@@ -8,7 +8,7 @@ use pgbell_testkit::{Auth, Authority, Ca, Certificate, Certificates, Key, Leaf, 
 
 use crate::psql::psql_gets_in;
 use crate::relay::{Answer, ClientRecord, Offer, Plan, Relay, Shown};
-use crate::support::{PATIENCE, Server, all_text, run, until};
+use crate::support::{Server, TEST_TIMEOUT, all_text, run, until};
 
 const PASSWORD: &str = "pl4nted-for-the-right-server";
 
@@ -348,7 +348,7 @@ fn a_listener_that_reconnects_does_not_go_to_the_clear_after_a_refusal() {
     run(async {
         // The relay waits for the next message of the client, which is the heartbeat.
         let builder = Listener::builder(&*url).channels(["a"]);
-        let builder = builder.heartbeat(Duration::from_millis(20), PATIENCE);
+        let builder = builder.heartbeat(Duration::from_millis(20), TEST_TIMEOUT);
         let builder = builder.backoff(Duration::from_millis(5), Duration::from_millis(20));
         let listener = builder.connect().await.unwrap();
         relay.set(Plan::show(&stranger));

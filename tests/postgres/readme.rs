@@ -10,7 +10,7 @@ use std::time::Duration;
 use pgbell::Connection;
 use pgbell_testkit::Auth;
 
-use crate::support::{PATIENCE, Server, run_for, value};
+use crate::support::{Server, TEST_TIMEOUT, run_for, value};
 
 const README: &str = include_str!("../../README.md");
 
@@ -127,7 +127,7 @@ impl Running {
         word: &str,
         expected: impl Fn(&str) -> bool,
     ) -> String {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let deadline = tokio::time::Instant::now() + TEST_TIMEOUT;
         for number in 0.. {
             let shown = fs::read_to_string(&self.shown).unwrap();
             assert!(!shown.lines().any(is_dump), "a dump is printed:\n{shown}");

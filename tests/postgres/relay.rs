@@ -17,7 +17,7 @@ use rustls::{
     ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
 };
 
-use crate::support::PATIENCE;
+use crate::support::TEST_TIMEOUT;
 
 /// The request for TLS.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
@@ -163,7 +163,7 @@ impl Relay {
 
     /// Returns the clients since the last call. Waits for those that are still connected.
     pub(crate) fn met(&self) -> Vec<ClientRecord> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         let before = self.barriers.load(Ordering::Acquire);
         // Clients are served one by one, and this one comes last.
         TcpStream::connect(self.address).unwrap().write_all(&BARRIER).unwrap();
@@ -203,7 +203,7 @@ struct RelayedClient {
 impl RelayedClient {
     fn receive(&mut self, mut tcp: TcpStream) -> io::Result<()> {
         tcp.set_nodelay(true)?;
-        tcp.set_read_timeout(Some(PATIENCE))?;
+        tcp.set_read_timeout(Some(TEST_TIMEOUT))?;
         let mut first = packet(&mut tcp)?;
         self.is_barrier = first == BARRIER;
         if self.is_barrier {
@@ -291,7 +291,7 @@ impl Upstream {
     fn connect(&self, is_tls: bool) -> io::Result<Box<dyn Stream>> {
         let mut tcp = TcpStream::connect(&self.address)?;
         tcp.set_nodelay(true)?;
-        tcp.set_read_timeout(Some(PATIENCE))?;
+        tcp.set_read_timeout(Some(TEST_TIMEOUT))?;
         if !is_tls {
             return Ok(Box::new(tcp));
         }

@@ -4,7 +4,7 @@ use std::pin::pin;
 
 use pgbell::{Connection, ErrorKind};
 
-use crate::support::{PATIENCE, Server, next, poll_once, run, until_blocked, value};
+use crate::support::{Server, TEST_TIMEOUT, next, poll_once, run, until_blocked, value};
 
 /// Rows, NULL, several statements, tags.
 #[test]
@@ -176,7 +176,7 @@ fn a_copy_with_a_command_after_it_leaves_no_call_waiting() {
         assert!(poll_once(behind.as_mut()).await.is_none());
         until_blocked(&mut other, process_id).await;
         assert_eq!(value(&mut other, "SELECT pg_advisory_unlock(1)").await, "t");
-        let answer = tokio::time::timeout(PATIENCE, behind).await.expect("no answer");
+        let answer = tokio::time::timeout(TEST_TIMEOUT, behind).await.expect("no answer");
         let error = answer.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InDoubt, "{error}");
         assert!(format!("{error:#}").contains("08P01"), "{error}");

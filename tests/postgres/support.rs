@@ -11,11 +11,11 @@ use pgbell::{Batch, Connection, Error, Event, Listener, Loss, Notification, Noti
 use pgbell_testkit::{Auth, Cluster, ClusterBuilder, Installation};
 
 /// The time limit for anything that must happen.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Runs a test with two workers, so that the library's tasks and the test run in parallel.
 pub(crate) fn run(test: impl Future<Output = ()>) {
-    run_for(2 * PATIENCE, test);
+    run_for(2 * TEST_TIMEOUT, test);
 }
 
 /// Runs a test with a time limit.
@@ -113,7 +113,7 @@ pub(crate) fn installation(major: u32) -> Installation {
 
 /// Repeats a check until it succeeds, and fails at a deadline.
 pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TEST_TIMEOUT;
     while !is_so() {
         assert!(Instant::now() < deadline, "never happened: {what}");
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -122,7 +122,7 @@ pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 
 /// Repeats a query until the server answers `true`.
 pub(crate) async fn until_sql(connection: &mut Connection, sql: &str) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TEST_TIMEOUT;
     while value(connection, sql).await != "t" {
         assert!(Instant::now() < deadline, "never happened: {sql}");
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -195,7 +195,11 @@ pub(crate) async fn next_item(listener: &mut Listener) -> Option<Result<Event, E
 
 /// Returns the next event, which must be a notification.
 pub(crate) async fn next(listener: &mut Listener) -> Notification {
-    match tokio::time::timeout(PATIENCE, listener.recv()).await.expect("nothing arrives").unwrap() {
+    match tokio::time::timeout(TEST_TIMEOUT, listener.recv())
+        .await
+        .expect("nothing arrives")
+        .unwrap()
+    {
         Event::Notification(notification) => notification,
         loss => panic!("expected a notification, found {loss:?}"),
     }
@@ -203,7 +207,11 @@ pub(crate) async fn next(listener: &mut Listener) -> Notification {
 
 /// Returns the numbers of the next event, which must be `Lagged`: dropped notifications, and the first of them.
 pub(crate) async fn next_lagged(listener: &mut Listener) -> (u64, u64) {
-    match tokio::time::timeout(PATIENCE, listener.recv()).await.expect("nothing arrives").unwrap() {
+    match tokio::time::timeout(TEST_TIMEOUT, listener.recv())
+        .await
+        .expect("nothing arrives")
+        .unwrap()
+    {
         Event::Lagged(lagged) => (lagged.first_sequence(), lagged.count()),
         other => panic!("expected Lagged, found {other:?}"),
     }
@@ -232,7 +240,7 @@ pub(crate) async fn expect_numbers(listener: &mut Listener, first: u64, last: u6
 /// Returns the next batch of a connection. There must be no loss before it.
 pub(crate) async fn next_batch(connection: &mut Connection) -> Batch<'_> {
     let batch = connection.recv_batch();
-    let batch = tokio::time::timeout(PATIENCE, batch).await.expect("nothing arrives").unwrap();
+    let batch = tokio::time::timeout(TEST_TIMEOUT, batch).await.expect("nothing arrives").unwrap();
     assert!(batch.loss().is_none(), "{:?}", batch.loss());
     batch
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use pgbell::{ErrorKind, Event, Listener};
 use pgbell_testkit::{Direction, Flow, Proxy, Signal};
 
-use crate::support::{PATIENCE, Server, next, run, until};
+use crate::support::{Server, TEST_TIMEOUT, next, run, until};
 
 const EVERY: Duration = Duration::from_millis(300);
 const DEADLINE: Duration = Duration::from_millis(500);
@@ -41,7 +41,8 @@ fn a_half_open_connection_in_one_or_both_directions_is_noticed_in_time() {
                 assert!(took < NOTICED, "{directions:?} {flow:?}: {took:?}");
                 assert_eq!(listener.last_error().unwrap().kind(), ErrorKind::Timeout);
                 proxy.handle().set_both(Flow::Forward);
-                let event = tokio::time::timeout(PATIENCE, listener.recv()).await.unwrap().unwrap();
+                let event =
+                    tokio::time::timeout(TEST_TIMEOUT, listener.recv()).await.unwrap().unwrap();
                 let Event::Gap(gap) = event else { panic!("{event:?}") };
                 assert_eq!(gap.cause().kind(), ErrorKind::Timeout, "{gap}");
                 report!(
@@ -68,7 +69,7 @@ fn a_stopped_backend_is_noticed_in_time() {
         until("it is noticed", || listener.stats().sessions_lost == 1).await;
         assert!(begin.elapsed() < NOTICED, "{:?}", begin.elapsed());
         server.cluster.signal_backend(process_id, Signal::Cont).unwrap();
-        let event = tokio::time::timeout(PATIENCE, listener.recv()).await.unwrap().unwrap();
+        let event = tokio::time::timeout(TEST_TIMEOUT, listener.recv()).await.unwrap().unwrap();
         assert!(
             matches!(&event, Event::Gap(gap) if gap.cause().kind() == ErrorKind::Timeout),
             "{event:?}"
@@ -91,7 +92,8 @@ fn heartbeats_succeed_in_every_encoding() {
             let cluster = &server.cluster;
             let database = encoding.to_lowercase();
             let url = cluster.url(cluster.superuser(), cluster.superuser_password(), &database);
-            let builder = Listener::builder(&url).heartbeat(Duration::from_millis(20), PATIENCE);
+            let builder =
+                Listener::builder(&url).heartbeat(Duration::from_millis(20), TEST_TIMEOUT);
             let listener = builder.channels(["z", "A", "a,b", "\"x\""]).connect().await.unwrap();
             // Characters that the encoding supports.
             let more = match encoding {
@@ -119,7 +121,7 @@ fn a_session_that_lost_its_channels_is_replaced_and_the_gap_names_the_reason() {
     run(async {
         let mut listener = listener(&server.url()).await;
         listener.simple_query("UNLISTEN *").await.unwrap();
-        let event = tokio::time::timeout(PATIENCE, listener.recv()).await.unwrap().unwrap();
+        let event = tokio::time::timeout(TEST_TIMEOUT, listener.recv()).await.unwrap().unwrap();
         let Event::Gap(gap) = event else { panic!("{event:?}") };
         assert_eq!(gap.cause().kind(), ErrorKind::Pooler, "{gap}");
         server.notifier().await.notify("a", "received").await.unwrap();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use pgbell::{Event, Listener};
 
 use super::sequence::{CHANNEL, Receiver, Writer};
-use crate::support::{PATIENCE, Server, next, run, until};
+use crate::support::{Server, TEST_TIMEOUT, next, run, until};
 
 #[test]
 fn forty_handovers_during_writes_lose_and_repeat_nothing_and_report_no_gaps() {
@@ -107,7 +107,7 @@ fn a_session_that_is_lost_during_a_handover_is_an_ordinary_gap() {
             })
             .await;
             let settled = handle.wait_state(pgbell::State::Connected);
-            tokio::time::timeout(PATIENCE, settled).await.unwrap().unwrap();
+            tokio::time::timeout(TEST_TIMEOUT, settled).await.unwrap().unwrap();
         }
         let (account, listener) = receiver.finish(writer).await;
         let stats = listener.stats();
@@ -133,7 +133,7 @@ fn a_failed_handover_keeps_the_old_session() {
         until("it was tried", || listener.stats().attempts >= 3).await;
         let (at, error) = listener.last_error_at().unwrap();
         assert_eq!(error.sqlstate(), Some("53300"));
-        assert!(at.elapsed().unwrap() < PATIENCE, "{at:?}");
+        assert!(at.elapsed().unwrap() < TEST_TIMEOUT, "{at:?}");
         let stats = listener.stats();
         assert!(stats.handover_failures >= 1, "{stats:?}");
         assert_eq!(stats.attempts_failed, 0);

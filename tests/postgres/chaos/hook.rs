@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pgbell::{Error, ErrorKind, Event, Listener, ListenerBuilder, Live, State};
 
-use crate::support::{PATIENCE, Server, number, run, until, value};
+use crate::support::{Server, TEST_TIMEOUT, number, run, until, value};
 
 /// A writer increments a counter in a table, with one notification for each step. A client that reads the table in the hook
 /// and then follows the notifications never misses a step, whatever happens to the session.
@@ -51,7 +51,8 @@ fn the_state_read_in_the_hook_and_the_later_notifications_are_complete() {
         let mut reads = 0;
         let follower = async {
             while known < 200 {
-                let event = tokio::time::timeout(PATIENCE, listener.recv()).await.unwrap().unwrap();
+                let event =
+                    tokio::time::timeout(TEST_TIMEOUT, listener.recv()).await.unwrap().unwrap();
                 // The hook had read these states before this event.
                 let states = read.lock().unwrap().clone();
                 match event {
@@ -120,7 +121,7 @@ fn the_error_of_the_first_hook_run_is_the_error_of_connect() {
 }
 
 async fn connect_fails(builder: ListenerBuilder) -> Error {
-    let connected = tokio::time::timeout(PATIENCE, builder.connect()).await.unwrap();
+    let connected = tokio::time::timeout(TEST_TIMEOUT, builder.connect()).await.unwrap();
     connected.map(drop).unwrap_err()
 }
 
@@ -179,10 +180,10 @@ fn a_hook_that_fails_or_panics_later_is_run_again_and_its_failures_are_counted()
         until("it has arrived", || listener.stats().received == 1).await;
         assert!(listener.try_recv().unwrap().is_none());
         writer.simple_query("ALTER TABLE gone RENAME TO state").await.unwrap();
-        let event = tokio::time::timeout(PATIENCE, listener.recv()).await.unwrap().unwrap();
+        let event = tokio::time::timeout(TEST_TIMEOUT, listener.recv()).await.unwrap().unwrap();
         assert!(matches!(&event, Event::Gap(_)), "{event:?}");
         assert_eq!(listener.state(), State::Connected);
-        let event = tokio::time::timeout(PATIENCE, listener.recv()).await.unwrap().unwrap();
+        let event = tokio::time::timeout(TEST_TIMEOUT, listener.recv()).await.unwrap().unwrap();
         assert!(matches!(&event, Event::Notification(_)), "{event:?}");
         listener.close().await;
     });
@@ -202,7 +203,7 @@ fn a_listener_ends_after_the_configured_number_of_hook_failures() {
         });
         let mut listener = builder.connect().await.unwrap();
         server.cluster.terminate_backend(listener.process_id().unwrap()).unwrap();
-        let event = tokio::time::timeout(PATIENCE, listener.recv()).await.unwrap().unwrap();
+        let event = tokio::time::timeout(TEST_TIMEOUT, listener.recv()).await.unwrap().unwrap();
         assert!(matches!(&event, Event::Gap(_)), "{event:?}");
         let cause = listener.recv().await.unwrap_err();
         assert_eq!(cause.kind(), ErrorKind::Other, "{cause}");
@@ -222,7 +223,7 @@ fn directly_after_a_gap_the_state_is_connected_and_the_gap_is_counted() {
         for gaps in 1..=200 {
             let before = listener.process_id().unwrap();
             server.cluster.terminate_backend(before).unwrap();
-            let event = tokio::time::timeout(PATIENCE, listener.recv()).await.unwrap().unwrap();
+            let event = tokio::time::timeout(TEST_TIMEOUT, listener.recv()).await.unwrap().unwrap();
             assert!(matches!(&event, Event::Gap(_)), "{event:?}");
             let (state, stats) = (listener.state(), listener.stats());
             assert_eq!(state, State::Connected, "behind gap {gaps}");

@@ -10,7 +10,7 @@ use pgbell::{Event, Listener, State};
 use pgbell_testkit::Mode;
 use tokio::task::JoinSet;
 
-use crate::support::{PATIENCE, Server, next, run_for, until};
+use crate::support::{Server, TEST_TIMEOUT, next, run_for, until};
 
 /// The number of clients: 100, or the value in the environment.
 fn clients() -> u32 {
@@ -84,7 +84,7 @@ async fn connect_all(url: &str) -> Vec<Listener> {
 fn many_clients_of_a_restarted_server_reconnect_spread_out_and_with_one_gap_each() {
     let server =
         Server::with(|builder| builder.setting("max_connections", (clients() + 20).to_string()));
-    run_for(4 * PATIENCE, async {
+    run_for(4 * TEST_TIMEOUT, async {
         // One connection for each attempt.
         let url = format!("{}?connect_timeout=30&sslmode=disable", server.url());
         let mut listeners = connect_all(&url).await;
@@ -107,13 +107,14 @@ fn many_clients_of_a_restarted_server_reconnect_spread_out_and_with_one_gap_each
         tokio::task::block_in_place(|| server.cluster.start_again().unwrap());
         for listener in &listeners {
             let handle = listener.handle();
-            let back = tokio::time::timeout(PATIENCE, handle.wait_state(State::Connected)).await;
+            let back =
+                tokio::time::timeout(TEST_TIMEOUT, handle.wait_state(State::Connected)).await;
             back.expect("a listener does not reconnect").unwrap();
         }
         let back = begin.elapsed();
         server.notifier().await.notify("a", "after").await.unwrap();
         for listener in &mut listeners {
-            let event = tokio::time::timeout(PATIENCE, listener.recv()).await.unwrap().unwrap();
+            let event = tokio::time::timeout(TEST_TIMEOUT, listener.recv()).await.unwrap().unwrap();
             let Event::Gap(gap) = event else { panic!("{event:?}") };
             assert_eq!((gap.sessions(), gap.cause().sqlstate()), (1, Some("57P01")), "{gap}");
             assert_eq!(next(listener).await.payload(), "after");

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use pgbell::{ChannelState, Event, Gap, Listener, State};
 use pgbell_testkit::{Cut, Flow, Proxy, ProxyHandle};
 
-use crate::support::{PATIENCE, Server, next, run, until};
+use crate::support::{Server, TEST_TIMEOUT, next, run, until};
 
 /// The server's log contains every statement that restores the channels.
 #[test]
@@ -17,7 +17,7 @@ fn ten_thousand_channels_are_restored_in_groups_of_64() {
         let builder = builder.backoff(Duration::from_millis(10), Duration::from_millis(50));
         let mut listener = builder.connect().await.unwrap();
         server.cluster.terminate_backend(listener.process_id().unwrap()).unwrap();
-        let event = tokio::time::timeout(PATIENCE, listener.recv()).await.unwrap().unwrap();
+        let event = tokio::time::timeout(TEST_TIMEOUT, listener.recv()).await.unwrap().unwrap();
         let Event::Gap(gap) = event else { panic!("{event:?}") };
         let took = gap.restored_at().duration_since(gap.lost_at()).unwrap();
         let channels = listener.handle().channels().await.unwrap();
@@ -68,7 +68,7 @@ async fn restore(
     let is_new = || handle.process_id().is_some_and(|new| Some(new) != lost);
     until("another session has logged in", is_new).await;
     let begin = Instant::now();
-    let event = tokio::time::timeout(PATIENCE, listener.recv()).await.unwrap().unwrap();
+    let event = tokio::time::timeout(TEST_TIMEOUT, listener.recv()).await.unwrap().unwrap();
     let Event::Gap(gap) = event else { panic!("{event:?}") };
     (begin.elapsed(), gap)
 }
@@ -166,7 +166,7 @@ fn a_refused_channel_affects_no_other_channel_and_the_gap_names_it() {
         until("the loss is noticed", || handle.state() == State::Reconnecting).await;
         assert_eq!(handle.listen(REFUSED).await.unwrap(), pgbell::Listening::Pending);
         tokio::task::block_in_place(|| cluster.start_again().unwrap());
-        let event = tokio::time::timeout(PATIENCE, listener.recv()).await.unwrap().unwrap();
+        let event = tokio::time::timeout(TEST_TIMEOUT, listener.recv()).await.unwrap().unwrap();
         let Event::Gap(gap) = event else { panic!("{event:?}") };
         let [(refused, error)] = gap.refused() else { panic!("{gap:?}") };
         assert_eq!((refused.as_str(), error.sqlstate()), (REFUSED, Some("22P05")));

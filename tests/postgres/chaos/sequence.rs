@@ -7,7 +7,7 @@ use std::time::Duration;
 use pgbell::{Connection, Event, Listener};
 use tokio::task::JoinHandle;
 
-use crate::support::{PATIENCE, number};
+use crate::support::{TEST_TIMEOUT, number};
 
 /// The channel of the sequence.
 pub(super) const CHANNEL: &str = "sequence";
@@ -42,13 +42,16 @@ impl Writer {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
-        tokio::time::timeout(PATIENCE, reached).await.expect("the writer does not get on");
+        tokio::time::timeout(TEST_TIMEOUT, reached).await.expect("the writer does not get on");
     }
 
     /// Stops the writer, and returns the last number. It is committed, and all numbers before it.
     pub(super) async fn stop(self) -> u64 {
         self.stop.store(true, Ordering::Release);
-        tokio::time::timeout(PATIENCE, self.task).await.expect("the writer does not end").unwrap()
+        tokio::time::timeout(TEST_TIMEOUT, self.task)
+            .await
+            .expect("the writer does not end")
+            .unwrap()
     }
 }
 
@@ -132,7 +135,7 @@ impl Account {
     /// Receives up to the number `last`, or to the gap that contains it.
     pub(super) async fn receive_up_to(&mut self, listener: &mut Listener, last: u64) {
         while self.last < last {
-            let event = tokio::time::timeout(PATIENCE, listener.recv()).await;
+            let event = tokio::time::timeout(TEST_TIMEOUT, listener.recv()).await;
             self.take(&event.expect("nothing arrives").unwrap());
         }
     }
@@ -151,7 +154,7 @@ impl Receiver {
         let task = tokio::spawn(async move {
             let mut account = Account::default();
             while account.last < aim.load(Ordering::Acquire) {
-                let event = tokio::time::timeout(PATIENCE, listener.recv()).await;
+                let event = tokio::time::timeout(TEST_TIMEOUT, listener.recv()).await;
                 account.take(&event.expect("nothing arrives").unwrap());
             }
             (account, listener)
@@ -165,7 +168,7 @@ impl Receiver {
         writer.goes_on(1).await;
         self.goal.store(writer.last(), Ordering::Release);
         writer.goes_on(2).await;
-        let ended = tokio::time::timeout(PATIENCE, self.task).await;
+        let ended = tokio::time::timeout(TEST_TIMEOUT, self.task).await;
         let (mut account, mut listener) = ended.expect("the receiver does not end").unwrap();
         let last = writer.stop().await;
         account.receive_up_to(&mut listener, last).await;

@@ -6,7 +6,7 @@ use pgbell::{Listener, ListenerBuilder, State};
 use pgbell_testkit::{Auth, Cluster, Mode};
 
 use super::sequence::{Account, CHANNEL, Receiver, Writer};
-use crate::support::{PATIENCE, Server, run, until};
+use crate::support::{Server, TEST_TIMEOUT, run, until};
 
 fn builder(url: &str) -> ListenerBuilder {
     let builder = Listener::builder(url).channels([CHANNEL]).queue_capacity(500_000);
@@ -14,7 +14,7 @@ fn builder(url: &str) -> ListenerBuilder {
 }
 
 async fn connected(handle: &pgbell::ListenerHandle) {
-    tokio::time::timeout(PATIENCE, handle.wait_state(State::Connected)).await.unwrap().unwrap();
+    tokio::time::timeout(TEST_TIMEOUT, handle.wait_state(State::Connected)).await.unwrap().unwrap();
 }
 
 /// R2.
@@ -135,12 +135,12 @@ fn a_refused_login_ends_the_listener_after_the_gap() {
         let mut listener = builder(&url).connect().await.unwrap();
         admin.simple_query("ALTER ROLE bell PASSWORD 'second'").await.unwrap();
         server.cluster.terminate_backend(listener.process_id().unwrap()).unwrap();
-        let gap = tokio::time::timeout(PATIENCE, listener.recv()).await;
+        let gap = tokio::time::timeout(TEST_TIMEOUT, listener.recv()).await;
         let gap = gap
             .unwrap_or_else(|_| panic!("{:?} {:?}", listener.stats(), listener.last_error()))
             .unwrap();
         assert!(matches!(gap, pgbell::Event::Gap(_)), "{gap:?}");
-        let error = tokio::time::timeout(PATIENCE, listener.recv()).await;
+        let error = tokio::time::timeout(TEST_TIMEOUT, listener.recv()).await;
         let error =
             error.unwrap_or_else(|_| panic!("{:?} {:?}", listener.stats(), listener.last_error()));
         let error = error.unwrap_err();

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use pgbell::{ErrorKind, Event, Listener, Live, Overflow, State};
 use pgbell_testkit::{Cut, Direction, Flow, Mode, Proxy};
 
-use crate::support::{PATIENCE, Server, next, number, run, send_numbers, until, until_gone};
+use crate::support::{Server, TEST_TIMEOUT, next, number, run, send_numbers, until, until_gone};
 
 /// The longest time of `close`, and a margin for a busy machine.
 const CLOSED: Duration = Duration::from_millis(1_000 + 1_500);
@@ -70,7 +70,7 @@ fn close_returns_in_time_in_every_state_and_leaves_no_task_and_no_socket() {
         let proxy = Proxy::start(cluster.port()).unwrap();
         let url = proxy.url(cluster.superuser(), cluster.superuser_password(), "postgres");
         let builder = quick(Listener::builder(&url).channels(["a"]));
-        let builder = builder.heartbeat(Duration::from_millis(50), PATIENCE);
+        let builder = builder.heartbeat(Duration::from_millis(50), TEST_TIMEOUT);
         let listener = builder.connect().await.unwrap();
         proxy.handle().set(Direction::ToClient, Flow::Hold);
         let heartbeats = listener.stats().heartbeats;
@@ -97,7 +97,7 @@ fn close_returns_in_time_in_every_state_and_leaves_no_task_and_no_socket() {
         closes("backoff", listener, None, before).await;
         tokio::task::block_in_place(|| cluster.start_again().unwrap());
 
-        for overflow in [Overflow::Block { max_stall: PATIENCE }, Overflow::DropNewest] {
+        for overflow in [Overflow::Block { max_stall: TEST_TIMEOUT }, Overflow::DropNewest] {
             let builder = Listener::builder(server.url()).channels(["a"]).queue_capacity(10);
             let listener = builder.overflow(overflow).connect().await.unwrap();
             let mut writer = server.connection().await;
@@ -137,13 +137,13 @@ fn a_drain_delivers_everything_committed_before_it_and_then_ends() {
         let handle = listener.handle();
         let mut writer = server.connection().await;
         send_numbers(&mut writer, "a", 1, 10_000).await;
-        let draining = tokio::spawn(async move { handle.drain(PATIENCE).await });
+        let draining = tokio::spawn(async move { handle.drain(TEST_TIMEOUT).await });
         for expect in 1..=10_000 {
             assert_eq!(number(next(&mut listener).await.payload_bytes()), expect);
         }
         draining.await.unwrap().unwrap();
         assert_eq!(listener.recv().await.unwrap_err().kind(), ErrorKind::Closed);
-        assert_eq!(listener.drain(PATIENCE).await.unwrap_err().kind(), ErrorKind::Closed);
+        assert_eq!(listener.drain(TEST_TIMEOUT).await.unwrap_err().kind(), ErrorKind::Closed);
     });
 }
 
@@ -154,7 +154,7 @@ fn a_drain_without_a_session_reports_the_loss_and_ends() {
         let mut listener = server.listener(&["a"]).await;
         tokio::task::block_in_place(|| server.cluster.stop(Mode::Immediate).unwrap());
         until("the loss is noticed", || listener.state() == State::Reconnecting).await;
-        listener.drain(PATIENCE).await.unwrap();
+        listener.drain(TEST_TIMEOUT).await.unwrap();
         assert!(matches!(listener.recv().await.unwrap(), Event::Gap(_)));
         assert_eq!(listener.recv().await.unwrap_err().kind(), ErrorKind::Closed);
     });
@@ -173,7 +173,7 @@ fn a_drain_whose_heartbeat_query_is_refused_sends_simpler_ones() {
             admin.simple_query(&sql).await.unwrap();
             let mut listener = Listener::builder(&url).channels(["a"]).connect().await.unwrap();
             admin.notify("a", "x").await.unwrap();
-            listener.drain(PATIENCE).await.unwrap();
+            listener.drain(TEST_TIMEOUT).await.unwrap();
             assert_eq!(listener.stats().heartbeats_refused, refusals, "{revoked}");
             assert_eq!(next(&mut listener).await.payload(), "x");
             assert_eq!(listener.recv().await.unwrap_err().kind(), ErrorKind::Closed);

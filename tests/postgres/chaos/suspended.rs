@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use pgbell::{Event, Listener, Notifier, State};
 use pgbell_testkit::{Direction, Flow, Proxy, Signal};
 
-use crate::support::{PATIENCE, Server, run, until};
+use crate::support::{Server, TEST_TIMEOUT, run, until};
 
 const EVERY: Duration = Duration::from_secs(3);
 const DEADLINE: Duration = Duration::from_secs(1);
@@ -89,7 +89,7 @@ impl Process {
     }
 
     fn line(&self) -> String {
-        self.lines.recv_timeout(PATIENCE).expect("the process prints nothing")
+        self.lines.recv_timeout(TEST_TIMEOUT).expect("the process prints nothing")
     }
 
     /// Stops the process until `wake`.

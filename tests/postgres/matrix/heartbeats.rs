@@ -5,7 +5,7 @@ use std::time::Duration;
 use pgbell::Listener;
 
 use super::on_every_version;
-use crate::support::{PATIENCE, Server, next, run, until};
+use crate::support::{Server, TEST_TIMEOUT, next, run, until};
 
 on_every_version! {
     a_role_without_the_functions_of_a_heartbeat_query_has_a_heartbeat_and_can_rotate
@@ -27,7 +27,7 @@ fn a_role_without_the_functions_of_a_heartbeat_query_has_a_heartbeat_and_can_rot
             let sql = format!("REVOKE EXECUTE ON FUNCTION {revoked} FROM PUBLIC");
             admin.simple_query(&sql).await.unwrap();
             let every = Duration::from_millis(20);
-            let builder = Listener::builder(&url).heartbeat(every, PATIENCE);
+            let builder = Listener::builder(&url).heartbeat(every, TEST_TIMEOUT);
             let mut listener = builder.channels(["a", "b"]).connect().await.unwrap();
             until("more heartbeats", || listener.stats().heartbeats > refusals + 3).await;
             assert_eq!(listener.stats().heartbeats_refused, refusals, "{revoked}");

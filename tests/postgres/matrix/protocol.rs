@@ -11,7 +11,7 @@ use pgbell::proto::wire::ProtocolVersion;
 use pgbell::{Connection, ErrorKind};
 
 use super::on_every_version;
-use crate::support::{PATIENCE, Server, next, run, until_gone, value};
+use crate::support::{Server, TEST_TIMEOUT, next, run, until_gone, value};
 
 on_every_version! {
     the_newest_supported_protocol_is_used_and_its_key_cancels
@@ -31,7 +31,7 @@ struct Blocking {
 impl Blocking {
     fn login(server: &Server, protocol: ProtocolVersion, parameters: &[(&str, &str)]) -> Self {
         let socket = TcpStream::connect(("127.0.0.1", server.cluster.port())).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
         let parameters = parameters.iter().map(|(name, value)| ((*name).into(), (*value).into()));
         let now = Instant::now();
         let session = Session::new(Login {
@@ -41,8 +41,8 @@ impl Blocking {
             parameters: parameters.collect(),
             protocol,
             min_protocol: ProtocolVersion::V3_0,
-            deadline: now + PATIENCE,
-            command_timeout: PATIENCE,
+            deadline: now + TEST_TIMEOUT,
+            command_timeout: TEST_TIMEOUT,
         });
         let input = BytesMut::new();
         let mut blocking = Self { session: session.unwrap(), socket, input };
