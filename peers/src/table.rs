@@ -147,11 +147,12 @@ fn latency(results: &Results) -> Option<Table> {
 }
 
 fn sleeper(results: &Results) -> Option<Table> {
-    let nap = results.sleeper.as_ref()?;
-    let title = format!("a listener with DropNewest sleeps while {} of 51 B arrive", nap.sent);
+    let sleeper_run = results.sleeper.as_ref()?;
+    let title =
+        format!("a listener with DropNewest sleeps while {} of 51 B arrive", sleeper_run.sent);
     let mut table = Table::new(title, &["", ""]);
     let mut line = |what: &str, value: String| table.rows.push(vec![what.to_owned(), value]);
-    match &nap.slept {
+    match &sleeper_run.slept {
         Some(slept) => {
             line("delivered", slept.delivered.to_string());
             line("lagged", slept.lagged.to_string());
@@ -159,7 +160,7 @@ fn sleeper(results: &Results) -> Option<Table> {
             line("peak MiB asleep", number(slept.peak_asleep_kib as f64 / 1024.0));
             line("peak MiB", number(slept.peak_rss_kib as f64 / 1024.0));
         }
-        None => line("VOID", nap.void.clone().unwrap_or_default()),
+        None => line("VOID", sleeper_run.void.clone().unwrap_or_default()),
     }
     Some(table)
 }

@@ -149,7 +149,7 @@ impl Target {
         let mut all: Vec<Self> = RATIOS.iter().filter_map(|ratio| ratio.evaluate(heats)).collect();
         all.extend([PgbellInline, PgbellListener1t].iter().filter_map(|one| channels(heats, *one)));
         all.extend(ping_pong(latency));
-        if let Some(slept) = sleeper.and_then(|nap| nap.slept) {
+        if let Some(slept) = sleeper.and_then(|sleeper_run| sleeper_run.slept) {
             let peak = Spread::of([slept.peak_rss_kib as f64 / 1024.0]);
             let what = "peak memory of a listener that sleeps, MiB".to_owned();
             all.extend(peak.map(|peak| Self::new(what, Bound::AtMost(SLEEPER_MIB), peak)));

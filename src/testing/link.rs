@@ -239,10 +239,10 @@ impl Link {
     }
 
     fn keep(&mut self, run: wire::Run) {
-        let stamp = ReceiveInfo { received_at: SystemTime::UNIX_EPOCH, epoch: 1 };
+        let info = ReceiveInfo { received_at: SystemTime::UNIX_EPOCH, epoch: 1 };
         let frames = self.to_client.arrived.get(..run.bytes).unwrap_or_default();
         for raw in wire::frames(frames) {
-            let one = NotificationRef::new(raw, self.sequence, &stamp, None);
+            let one = NotificationRef::new(raw, self.sequence, &info, None);
             self.notifications.push(one.to_owned());
             self.sequence = self.sequence.saturating_add(1);
         }

@@ -187,7 +187,7 @@ fn a_restart_ends_sessions_and_keeps_data() {
     ask(&cluster, "CREATE TABLE kept AS SELECT 7 AS n");
     let mut session = Session::open(&cluster).unwrap();
     cluster.restart().unwrap();
-    assert!(session.last_words().contains("57P01"));
+    assert!(session.last_message().contains("57P01"));
     assert_eq!(ask(&cluster, "SELECT n FROM kept"), ["7"]);
 }
 
@@ -199,7 +199,7 @@ fn a_server_can_be_started_again_after_its_postmaster_was_killed() {
     assert_eq!(cluster.postmaster_pid(), None);
     assert!(cluster.kill_postmaster().is_err());
     // The backend notices that the postmaster is gone, and ends without a message.
-    session.last_words();
+    session.last_message();
     cluster.start_again().unwrap();
     assert_eq!(ask(&cluster, "SELECT 1"), ["1"]);
 }
@@ -218,7 +218,7 @@ fn shared_memory_of_a_killed_postmaster_is_removed() {
     cluster.kill_postmaster().unwrap();
     drop(cluster);
     // No process is left that would keep the segment.
-    session.last_words();
+    session.last_message();
     until("the segment is gone", || !listed());
 }
 
@@ -227,7 +227,7 @@ fn only_a_backend_of_the_server_can_be_signalled() {
     let cluster = trusting().start().unwrap();
     let mut session = Session::open(&cluster).unwrap();
     cluster.signal_backend(session.process_id, Signal::Term).unwrap();
-    assert!(session.last_words().contains("57P01"));
+    assert!(session.last_message().contains("57P01"));
 
     let own = i32::try_from(std::process::id()).unwrap();
     for pid in [own, 1, 0, -1, i32::MAX] {
@@ -241,14 +241,14 @@ fn a_terminated_backend_reports_it_and_a_killed_one_ends_all_sessions() {
     let cluster = trusting().start().unwrap();
     let mut session = Session::open(&cluster).unwrap();
     cluster.terminate_backend(session.process_id).unwrap();
-    assert!(session.last_words().contains("57P01"));
+    assert!(session.last_message().contains("57P01"));
 
     let mut victim = Session::open(&cluster).unwrap();
     let mut other = Session::open(&cluster).unwrap();
     let postmaster = cluster.postmaster_pid();
     cluster.signal_backend(victim.process_id, Signal::Kill).unwrap();
-    assert_eq!(victim.last_words(), "");
-    assert!(other.last_words().contains("57P02"));
+    assert_eq!(victim.last_message(), "");
+    assert!(other.last_message().contains("57P02"));
     cluster.wait_ready().unwrap();
     assert_eq!(ask(&cluster, "SELECT 1"), ["1"]);
     assert_eq!(cluster.postmaster_pid(), postmaster);

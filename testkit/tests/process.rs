@@ -44,18 +44,18 @@ impl Holder {
         Self { child, port, data, postmaster }
     }
 
-    fn vanishes(mut self) {
+    fn assert_removed(mut self) {
         self.child.wait().unwrap();
         let dir = self.data.parent().unwrap();
         until("the directory is gone", || !dir.exists());
-        until("the postmaster is gone", || !lives(&self.postmaster));
+        until("the postmaster is gone", || !is_running(&self.postmaster));
         assert!(TcpStream::connect(("127.0.0.1", self.port)).is_err());
         assert_eq!(mentioned(dir), Vec::<String>::new());
     }
 }
 
 /// Returns whether a process exists and has not ended.
-fn lives(pid: &str) -> bool {
+fn is_running(pid: &str) -> bool {
     let shown = Command::new("ps").args(["-o", "stat=", "-p", pid]).output().unwrap();
     let state = String::from_utf8(shown.stdout).unwrap();
     !state.trim().is_empty() && !state.trim().starts_with('Z')
@@ -75,14 +75,14 @@ fn the_end_of_its_input_ends_the_server() {
     drop(holder.child.stdin.take());
     assert!(holder.child.wait().unwrap().success());
     assert!(!holder.data.exists());
-    holder.vanishes();
+    holder.assert_removed();
 }
 
 #[test]
 fn a_killed_process_leaves_neither_server_nor_directory() {
     let mut holder = Holder::start(&mut program());
     holder.child.kill().unwrap();
-    holder.vanishes();
+    holder.assert_removed();
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn a_killed_process_group_leaves_neither_server_nor_directory() {
     let holder = Holder::start(&mut program());
     let kill = format!("kill -s KILL -- -{}", holder.child.id());
     assert!(Command::new("/bin/sh").args(["-c", &kill]).status().unwrap().success());
-    holder.vanishes();
+    holder.assert_removed();
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn an_installation_that_the_servers_user_cannot_read_is_copied_once() {
         }
         let mut holder = holder;
         drop(holder.child.stdin.take());
-        holder.vanishes();
+        holder.assert_removed();
     }
     assert!(copies.windows(2).all(|pair| pair[0] == pair[1]), "copied twice");
     fs::remove_dir_all(&area).unwrap();

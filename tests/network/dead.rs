@@ -98,7 +98,7 @@ impl Play<'_> {
     /// What is committed from here on arrives. Gives the gaps that came before it.
     async fn hears_all(&mut self) -> Vec<Gap> {
         let mut gaps = Vec::new();
-        self.writer.goes_on(5).await;
+        self.writer.wait_for_commits(5).await;
         let last = self.writer.last();
         while self.account.last < last {
             let event = tokio::time::timeout(TEST_TIMEOUT, self.listener.recv()).await;
@@ -129,7 +129,7 @@ impl Play<'_> {
         let took = begin.elapsed();
         assert!(took < noticed, "{fault:?}: {took:?}");
         // Nobody hears these.
-        self.writer.goes_on(20).await;
+        self.writer.wait_for_commits(20).await;
         let begin = Instant::now();
         network.repair(fault);
         let connected = self.listener.handle();
@@ -246,7 +246,7 @@ fn a_network_that_is_back_before_the_deadline_is_no_loss() {
             scene.network.fail(fault);
             let begin = Instant::now();
             while begin.elapsed() < 2 * EVERY {
-                play.writer.goes_on(1).await;
+                play.writer.wait_for_commits(1).await;
             }
             scene.network.repair(fault);
             let gaps = play.hears_all().await;

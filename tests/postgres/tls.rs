@@ -141,8 +141,8 @@ fn a_signature_without_a_hash_permits_no_binding_and_require_fails() {
             let expected =
                 if bound { AuthMethod::ScramSha256Plus } else { AuthMethod::ScramSha256 };
             assert_eq!(connection.auth_method(), Some(expected));
-            let insisting = Connection::connect(format!("{url}&channel_binding=require")).await;
-            match insisting {
+            let requiring = Connection::connect(format!("{url}&channel_binding=require")).await;
+            match requiring {
                 Ok(_) => assert!(bound),
                 Err(error) => {
                     assert!(!bound, "{error}");

@@ -218,8 +218,8 @@ fn a_listen_inside_a_transaction_of_the_user_is_refused_and_nothing_is_sent() {
         }
         assert_eq!(listening(&mut inline).await, ["before"]);
         let statements = server.statements_of(inline.process_id());
-        let of_ours = |sql: &&String| sql.contains("LISTEN ");
-        let sent: Vec<_> = statements.iter().filter(of_ours).collect();
+        let is_listen = |sql: &&String| sql.contains("LISTEN ");
+        let sent: Vec<_> = statements.iter().filter(is_listen).collect();
         assert_eq!(sent, [r#"LISTEN "before""#]);
         // Outside a transaction it succeeds.
         inline.listen("a").await.unwrap();

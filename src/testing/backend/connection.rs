@@ -189,7 +189,7 @@ impl Connection {
 
     fn run(&mut self, shared: &mut Shared, sql: &str) -> Result<(), Refusal> {
         let script = self.parse_sql(shared, sql)?;
-        self.notice_cuts(&script.cuts);
+        self.send_truncation_notices(&script.cuts);
         if script.statements.is_empty() {
             self.send(&BackendMessage::EmptyQueryResponse);
         }
@@ -264,7 +264,7 @@ impl Connection {
         self.send(&BackendMessage::CommandComplete { tag: tag.as_bytes() });
     }
 
-    pub(super) fn notice_cuts(&mut self, cuts: &[(String, String)]) {
+    pub(super) fn send_truncation_notices(&mut self, cuts: &[(String, String)]) {
         for (name, cut) in cuts {
             let text = format!("identifier \"{name}\" will be truncated to \"{cut}\"");
             self.notice(&DbError::new(Severity::Notice, "42622", &text));

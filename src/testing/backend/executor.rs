@@ -164,14 +164,14 @@ impl Executor {
         if self.status == TransactionStatus::Failed && !ends {
             return Err(aborted());
         }
-        let mut outcome = self.carry_out(statement, parameters, answers)?;
+        let mut outcome = self.execute_statement(statement, parameters, answers)?;
         if !matches!(statement, Statement::Scripted { .. }) {
             outcome.fields = self.fields(statement, types);
         }
         Ok(outcome)
     }
 
-    fn carry_out(
+    fn execute_statement(
         &mut self,
         statement: &Statement,
         parameters: &[Value],
@@ -350,7 +350,7 @@ impl Executor {
             ChannelChange::Listen(name) | ChannelChange::Unlisten(name) => name.len(),
             ChannelChange::UnlistenAll => 0,
         };
-        self.pend(name)?;
+        self.add_pending_bytes(name)?;
         let channels = self.listening.len().saturating_add(self.changes.len());
         if channels >= CHANNELS_MAX && matches!(change, ChannelChange::Listen(_)) {
             return Err(Refusal::limit_exceeded("the channels of this session"));
@@ -360,7 +360,7 @@ impl Executor {
     }
 
     /// Counts pending bytes of the transaction.
-    fn pend(&mut self, bytes: usize) -> Result<(), Refusal> {
+    fn add_pending_bytes(&mut self, bytes: usize) -> Result<(), Refusal> {
         let each = size_of::<ChannelChange>().saturating_add(size_of::<QueuedNotification>());
         self.pending_bytes = self.pending_bytes.saturating_add(bytes).saturating_add(each);
         if self.pending_bytes > PENDING_BYTES_MAX {
@@ -384,7 +384,7 @@ impl Context for Executor {
             let notification =
                 QueuedNotification { channel: channel.to_owned(), payload: payload.to_owned() };
             let notification = Arc::new(notification);
-            self.pend(channel.len().saturating_add(payload.len()))?;
+            self.add_pending_bytes(channel.len().saturating_add(payload.len()))?;
             if self.seen.insert(Arc::clone(&notification)) {
                 self.notifications.push(notification);
             }

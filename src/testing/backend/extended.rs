@@ -183,7 +183,7 @@ impl Connection {
             return Err(Refusal::new("42P05", text));
         }
         let script = self.parse_sql(shared, query)?;
-        self.notice_cuts(&script.cuts);
+        self.send_truncation_notices(&script.cuts);
         let mut statements = script.statements.into_iter();
         let statement = statements.next();
         if statements.next().is_some() {

@@ -158,7 +158,7 @@ impl Backend {
         let process_id = connection.executor.process_id();
         while let Some(connection) = self.connections.get_mut(&session) {
             let handled = connection.handle_message(&mut self.shared, input);
-            self.hand_out(Some(session), process_id);
+            self.distribute(Some(session), process_id);
             if !handled {
                 return;
             }
@@ -182,7 +182,7 @@ impl Backend {
                 self.shared.outbox.push(Arc::new(notification));
             }
         }
-        self.hand_out(None, process_id);
+        self.distribute(None, process_id);
     }
 
     /// Answers every statement with exactly this text with `answer`. Replaces an earlier answer.
@@ -231,7 +231,7 @@ impl Backend {
     }
 
     /// Passes the notifications that a message committed to every other session that listens.
-    fn hand_out(&mut self, from: Option<SessionId>, process_id: i32) {
+    fn distribute(&mut self, from: Option<SessionId>, process_id: i32) {
         if self.shared.outbox.is_empty() {
             return;
         }

@@ -200,7 +200,7 @@ impl Session {
     }
 
     /// Reads until the session ends, and returns the last message of the server.
-    pub(crate) fn last_words(&mut self) -> String {
+    pub(crate) fn last_message(&mut self) -> String {
         let mut words = String::new();
         while let Ok((_, body)) = self.message() {
             words = String::from_utf8_lossy(&body).into_owned();

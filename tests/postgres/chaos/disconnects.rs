@@ -67,7 +67,7 @@ fn every_number_arrives_once_in_order_or_is_in_a_gap_whenever_the_backend_is_kil
         let writer = Writer::start(server.url());
         let receiver = Receiver::start(listener);
         for killed in 0..disconnects() {
-            writer.goes_on(killed % 7).await;
+            writer.wait_for_commits(killed % 7).await;
             let process_id = handle.process_id().expect("it is connected");
             server.cluster.terminate_backend(process_id).unwrap();
             // Counters change before the state: first the new session, then `Connected`.
@@ -105,7 +105,7 @@ fn every_number_arrives_once_in_order_or_is_in_a_gap_when_the_network_resets_at_
             // In the middle of a login, a LISTEN or a notification.
             let bytes = random.below(BYTES_MAX);
             proxy.handle().cut_after(Direction::ToClient, bytes, how);
-            writer.goes_on(1).await;
+            writer.wait_for_commits(1).await;
             let what = format!("cut {cut} of seed {seed}, {how:?} after {bytes} bytes, is noticed");
             until(&what, || ended(&handle.stats()) > cut).await;
             // One cut ends exactly one session or attempt.

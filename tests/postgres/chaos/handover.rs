@@ -15,10 +15,10 @@ fn forty_handovers_during_writes_lose_and_repeat_nothing_and_report_no_gaps() {
         let listener = builder.connect().await.unwrap();
         let handle = listener.handle();
         let writer = Writer::start(server.url());
-        writer.goes_on(1).await;
+        writer.wait_for_commits(1).await;
         let receiver = Receiver::start(listener);
         for rotation in 1..=40 {
-            writer.goes_on(rotation % 5).await;
+            writer.wait_for_commits(rotation % 5).await;
             let before = handle.process_id();
             handle.rotate().await.unwrap();
             until("it is handed over", || handle.stats().handovers == rotation).await;
@@ -91,10 +91,10 @@ fn a_session_that_is_lost_during_a_handover_is_an_ordinary_gap() {
         let listener = builder.connect().await.unwrap();
         let handle = listener.handle();
         let writer = Writer::start(server.url());
-        writer.goes_on(1).await;
+        writer.wait_for_commits(1).await;
         let receiver = Receiver::start(listener);
         for step in 0..20 {
-            writer.goes_on(1).await;
+            writer.wait_for_commits(1).await;
             let before = handle.stats();
             let process_id = handle.process_id().unwrap();
             handle.rotate().await.unwrap();

@@ -35,14 +35,14 @@ impl Writer {
     }
 
     /// Waits until this number of further commits.
-    pub(super) async fn goes_on(&self, more: u64) {
+    pub(super) async fn wait_for_commits(&self, more: u64) {
         let target = self.last() + more;
         let reached = async {
             while self.last() < target {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
-        tokio::time::timeout(TEST_TIMEOUT, reached).await.expect("the writer does not get on");
+        tokio::time::timeout(TEST_TIMEOUT, reached).await.expect("the writer does not continue");
     }
 
     /// Stops the writer, and returns the last number. It is committed, and all numbers before it.
@@ -90,7 +90,7 @@ pub(super) struct Account {
     pub(super) sessions: u64,
     pub(super) lagged: u64,
     /// A loss was reported since the last number.
-    open: bool,
+    loss_reported: bool,
 }
 
 impl Account {
@@ -104,8 +104,8 @@ impl Account {
                 let skipped = number - self.last - 1;
                 // Numbers before the first one were committed before the listener connected.
                 assert!(
-                    skipped == 0 || self.open || self.delivered == 0,
-                    "lost in silence: {} to {}",
+                    skipped == 0 || self.loss_reported || self.delivered == 0,
+                    "lost without a report: {} to {}",
                     self.last + 1,
                     number - 1
                 );
@@ -114,7 +114,7 @@ impl Account {
                 }
                 self.last = number;
                 self.delivered += 1;
-                self.open = false;
+                self.loss_reported = false;
             }
             Event::Gap(gap) => {
                 self.gaps += 1;
@@ -122,11 +122,11 @@ impl Account {
                 assert!(gap.restored_at() >= gap.lost_at(), "{gap:?}");
                 assert!(gap.sessions() == 0 || gap.attempts() >= 1, "{gap:?}");
                 assert!(gap.refused().is_empty(), "{gap:?}");
-                self.open = true;
+                self.loss_reported = true;
             }
             Event::Lagged(lagged) => {
                 self.lagged += lagged.count();
-                self.open = true;
+                self.loss_reported = true;
             }
             other => panic!("{other:?}"),
         }
@@ -150,10 +150,10 @@ pub(super) struct Receiver {
 impl Receiver {
     pub(super) fn start(mut listener: Listener) -> Self {
         let goal = Arc::new(AtomicU64::new(u64::MAX));
-        let aim = Arc::clone(&goal);
+        let shared_goal = Arc::clone(&goal);
         let task = tokio::spawn(async move {
             let mut account = Account::default();
-            while account.last < aim.load(Ordering::Acquire) {
+            while account.last < shared_goal.load(Ordering::Acquire) {
                 let event = tokio::time::timeout(TEST_TIMEOUT, listener.recv()).await;
                 account.take(&event.expect("nothing arrives").unwrap());
             }
@@ -165,9 +165,9 @@ impl Receiver {
     /// Returns the account when everything up to the number `last` is delivered or reported. It must be committed after this
     /// call, so that there is an event to end with.
     pub(super) async fn finish(self, writer: Writer) -> (Account, Listener) {
-        writer.goes_on(1).await;
+        writer.wait_for_commits(1).await;
         self.goal.store(writer.last(), Ordering::Release);
-        writer.goes_on(2).await;
+        writer.wait_for_commits(2).await;
         let ended = tokio::time::timeout(TEST_TIMEOUT, self.task).await;
         let (mut account, mut listener) = ended.expect("the receiver does not end").unwrap();
         let last = writer.stop().await;

@@ -34,7 +34,7 @@ fn a_listener_reconnects_after_every_kind_of_server_stop() {
             ("fast again", |cluster| cluster.stop(Mode::Fast).unwrap()),
         ];
         for (index, (how, stop)) in stops.into_iter().enumerate() {
-            writer.goes_on(3).await;
+            writer.wait_for_commits(3).await;
             tokio::task::block_in_place(|| stop(&server.cluster));
             until(how, || handle.state() == State::Reconnecting).await;
             let error = handle.last_error().unwrap();
@@ -58,7 +58,7 @@ fn a_listener_reconnects_after_the_crash_of_another_backend_and_reports_the_reas
         let mut listener = builder(&server.url()).connect().await.unwrap();
         let writer = Writer::start(server.url());
         let mut account = Account::default();
-        writer.goes_on(5).await;
+        writer.wait_for_commits(5).await;
         account.receive_up_to(&mut listener, writer.last()).await;
         let victim = server.connection().await;
         let process_id = victim.process_id().unwrap();
@@ -92,7 +92,7 @@ fn a_promoted_standby_takes_over_and_the_gap_reports_it() {
         let mut listener = builder(&conninfo).connect().await.unwrap();
         let writer = Writer::start(conninfo.clone() + " target_session_attrs=read-write");
         let mut account = Account::default();
-        writer.goes_on(5).await;
+        writer.wait_for_commits(5).await;
         account.receive_up_to(&mut listener, writer.last()).await;
         tokio::task::block_in_place(|| {
             one.stop(Mode::Immediate).unwrap();
@@ -101,7 +101,7 @@ fn a_promoted_standby_takes_over_and_the_gap_reports_it() {
         let handle = listener.handle();
         until("another session is there", || handle.stats().sessions >= 2).await;
         connected(&handle).await;
-        writer.goes_on(5).await;
+        writer.wait_for_commits(5).await;
         let last = writer.stop().await;
         account.receive_up_to(&mut listener, last).await;
         assert!(account.gaps >= 1, "{account:?}");

@@ -25,7 +25,7 @@ const NOTICED: Duration = Duration::from_secs(2);
 const URL: &str = "PGBELL_SUSPENDED";
 
 /// Runs the other process, if this is it.
-fn be_the_process() -> bool {
+fn run_as_process() -> bool {
     let Ok(url) = std::env::var(URL) else { return false };
     run(async {
         let builder = Listener::builder(url).channels(["a"]).heartbeat(EVERY, DEADLINE);
@@ -133,7 +133,7 @@ async fn receives_without_a_loss(process: &Process, writer: &mut Notifier, last:
 
 #[test]
 fn a_process_that_was_suspended_while_its_session_lived_misses_nothing() {
-    if be_the_process() {
+    if run_as_process() {
         return;
     }
     let server = Server::start();
@@ -151,7 +151,7 @@ fn a_process_that_was_suspended_while_its_session_lived_misses_nothing() {
 /// The answer arrived while the process could not read it: its deadline has passed long ago.
 #[test]
 fn a_process_that_was_suspended_before_a_heartbeat_answer_accepts_it_later() {
-    if be_the_process() {
+    if run_as_process() {
         return;
     }
     let server = Server::start();
@@ -174,7 +174,7 @@ fn a_process_that_was_suspended_before_a_heartbeat_answer_accepts_it_later() {
 
 #[test]
 fn a_process_that_was_suspended_while_its_backend_ended_reports_it_at_once() {
-    if be_the_process() {
+    if run_as_process() {
         return;
     }
     let server = Server::start();
@@ -194,7 +194,7 @@ fn a_process_that_was_suspended_while_its_backend_ended_reports_it_at_once() {
 
 #[test]
 fn a_process_that_was_suspended_while_its_network_failed_sends_a_heartbeat_at_once() {
-    if be_the_process() {
+    if run_as_process() {
         return;
     }
     let server = Server::start();

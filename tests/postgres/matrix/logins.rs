@@ -61,7 +61,7 @@ fn over_tcp(url: String) -> String {
     url + &format!("{more}require_auth=none,password,md5,scram-sha-256")
 }
 
-async fn lets_in(url: String, role: &str, expect: AuthMethod) {
+async fn logs_in(url: String, role: &str, expect: AuthMethod) {
     let mut connection = Connection::connect(&url).await.unwrap_or_else(|e| panic!("{role}: {e}"));
     assert_eq!(connection.auth_method(), Some(expect), "{role}");
     assert_eq!(value(&mut connection, "SELECT current_user").await, role);
@@ -74,8 +74,8 @@ fn every_method_logs_in_over_tcp_and_unix_socket(major: u32) {
     run(async {
         for (role, name, password) in ROLES {
             let cluster = &server.cluster;
-            lets_in(over_tcp(cluster.url(role, password, "postgres")), role, method(name)).await;
-            lets_in(cluster.socket_url(role, password, "postgres"), role, method(name)).await;
+            logs_in(over_tcp(cluster.url(role, password, "postgres")), role, method(name)).await;
+            logs_in(cluster.socket_url(role, password, "postgres"), role, method(name)).await;
         }
         // The listener and the notifier have their own code for the login.
         for (role, _, password) in ROLES {
@@ -98,11 +98,11 @@ fn passwords_beyond_ascii_are_prepared_in_the_order_of_the_server(major: u32) {
     run(async {
         for password in ["IX IX", "I\u{ad}X\u{a0}\u{2168}", "IX\u{3000}I\u{200d}X"] {
             let url = server.cluster.url("o_soft", password, "postgres");
-            lets_in(url, "o_soft", AuthMethod::ScramSha256).await;
+            logs_in(url, "o_soft", AuthMethod::ScramSha256).await;
         }
         // The alef symbol becomes the letter, which alone would be refused together with a Latin one.
         let url = server.cluster.url("o_alef", "a\u{5d0}", "postgres");
-        lets_in(url, "o_alef", AuthMethod::ScramSha256).await;
+        logs_in(url, "o_alef", AuthMethod::ScramSha256).await;
         // With the order of RFC 4013 the other two would be these, which are wrong.
         for (role, password) in [("o_tone", "\u{e0}"), ("o_small", "aA")] {
             let url = server.cluster.url(role, password, "postgres");

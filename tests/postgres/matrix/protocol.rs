@@ -56,7 +56,7 @@ impl Blocking {
     }
 
     /// Writes all but the last `missing` bytes, closes the socket, and waits until the server has ended the session.
-    async fn leave_but_for(mut self, missing: usize, watch: &mut Connection) {
+    async fn close_before_last(mut self, missing: usize, watch: &mut Connection) {
         let process_id = self.session.process_id();
         let written = self.session.transmit().len() - missing;
         self.session.transmit().truncate(written);
@@ -176,7 +176,7 @@ fn a_notification_is_committed_by_the_last_byte_of_its_sync(major: u32) {
         for missing in [5, 1, 0] {
             let mut session = Blocking::login(&server, ProtocolVersion::V3_0, &[]);
             session.session.notify(Instant::now(), "a", &format!("but for {missing}")).unwrap();
-            session.leave_but_for(missing, &mut watch).await;
+            session.close_before_last(missing, &mut watch).await;
         }
         assert_eq!(next(&mut listener).await.payload(), "but for 0");
     });
@@ -197,7 +197,7 @@ fn a_query_is_executed_at_its_last_byte_and_a_commit_before_its_sync(major: u32)
                 false => session.session.simple_query(Instant::now(), "COMMIT").unwrap(),
                 true => session.session.query(Instant::now(), "COMMIT", &[]).unwrap(),
             };
-            session.leave_but_for(missing, &mut watch).await;
+            session.close_before_last(missing, &mut watch).await;
         }
         let found = value(&mut watch, "SELECT string_agg(how, ', ') FROM t").await;
         assert_eq!(found, "false 0, true 5");
