@@ -48,7 +48,7 @@ pub(crate) struct Row {
     /// The rate divided by that of `raw-touch`, in the same round.
     pub(crate) of_raw_touch: Option<Spread>,
     pub(crate) peak_rss_kib: Option<Spread>,
-    /// Whether the sender was the bottleneck in more than half of the rounds.
+    /// True if the sender was the bottleneck in more than half of the rounds.
     pub(crate) sender_bound: bool,
     /// The number of rounds with the right count and checksum.
     pub(crate) right: usize,

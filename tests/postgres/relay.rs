@@ -93,7 +93,7 @@ impl Plan {
 /// The record of one client.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ClientRecord {
-    /// Whether the startup packet came under TLS. `None` if there was none.
+    /// True if the startup packet came under TLS. `None` if there was none.
     pub(crate) startup_under_tls: Option<bool>,
     /// The mechanism and GS2 flag of its first SASL message: `SCRAM-SHA-256 y`.
     pub(crate) sasl: Option<String>,

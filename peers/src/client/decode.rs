@@ -22,7 +22,7 @@ use crate::usage::Usage;
 /// The bytes of the buffer: the most that one read returns.
 pub(crate) const BUFFER_BYTES: usize = 256 * 1024;
 
-/// What is done with a decoded notification.
+/// The treatment of a decoded notification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reading {
     /// Every byte is summed, as in all other contestants.

@@ -19,7 +19,7 @@ pub(super) const READ_BYTES: usize = 256 * 1024;
 /// Bytes of a cache line.
 const LINE_BYTES: usize = 64;
 
-/// What is done with the bytes of a read.
+/// The treatment of the bytes of a read.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Touch {
     Nothing,

@@ -317,8 +317,9 @@ impl Executor {
         outcome
     }
 
-    /// Commits first the channels, then the notifications: a transaction with LISTEN and NOTIFY receives its own notification. N62.
+    /// Commits first the channels, then the notifications: a transaction with LISTEN and NOTIFY receives its own notification.
     fn commit(&mut self) {
+        // N62.
         for change in std::mem::take(&mut self.changes) {
             match change {
                 ChannelChange::Listen(channel) => drop(self.listening.insert(channel)),

@@ -76,7 +76,7 @@ enum Expected {
     Startup,
 }
 
-/// The next thing that the caller of a [`Script`] must do.
+/// The next action for the caller of a [`Script`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
     /// Read more, then call again with all bytes that were not taken.
@@ -374,14 +374,14 @@ impl Script {
         self.done = self.done.saturating_add(1);
     }
 
-    /// How many bytes of `input` are what is expected; 0 when more must come first.
+    /// Returns how many bytes of `input` match the expectation; 0 if more bytes must arrive first.
     fn take(&self, expected: &Expected, input: &[u8]) -> Result<usize, Mismatch> {
         let wrong = || self.mismatch(&expected.to_text(self.side), input);
         match expected {
             Expected::Bytes(bytes) if input.starts_with(bytes) => Ok(bytes.len()),
             Expected::Bytes(bytes) if bytes.starts_with(input) => Ok(0),
             Expected::Bytes(_) => Err(wrong()),
-            // Another message is reported when it is whole, however it arrives.
+            // A wrong message is reported when it is complete, in whatever pieces it arrives.
             Expected::Message(tag) => match self.side.other_framer().next(input) {
                 Ok(None) => Ok(0),
                 Ok(Some(frame)) if input.first() == Some(tag) => Ok(frame.wire_len()),
