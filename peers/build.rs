@@ -1,9 +1,9 @@
-//! Finds libpq, and the versions of everybody for the head of the table.
+//! Finds libpq, and the versions of the drivers for the head of the tables.
 
 use std::path::Path;
 use std::process::{Command, exit};
 
-/// Packages of the lock file whose versions are shown.
+/// The packages of the lock file whose versions are shown.
 const PEERS: [&str; 7] = [
     "pgbell",
     "postgres-protocol",
@@ -22,7 +22,7 @@ fn main() {
 }
 
 fn link_libpq() {
-    // pkg-config says nothing when the library lies where the linker looks anyway.
+    // pkg-config prints nothing if the library is in the linker's default path.
     if let Some(flags) = output("pkg-config", &["--libs", "libpq"]) {
         for flag in flags.split_whitespace() {
             if let Some(dir) = flag.strip_prefix("-L") {

@@ -1,8 +1,8 @@
-//! Decoding notifications: pgbell's hot path and postgres-protocol, over the same bytes.
+//! Decoding notifications: pgbell's hot path and postgres-protocol, on the same bytes.
 //!
-//! `cargo bench -p peers`. The program of this package measures the same within whole clients.
+//! `cargo bench -p peers`. The program of this package measures the same in complete clients.
 
-#![allow(missing_docs)] // what `criterion_group!` makes
+#![allow(missing_docs)] // for `criterion_group!`
 
 use std::hint::black_box;
 
@@ -11,10 +11,10 @@ use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, 
 use pgbell::proto::wire::{BackendMessage, RawNotification, Run, frames, scan};
 use postgres_protocol::message::backend::Message;
 
-/// Bytes that are decoded at once: what a read of pgbell's brings at most.
+/// The bytes that are decoded at once: the most that one read of pgbell returns.
 const BUFFER_BYTES: usize = 256 * 1024;
 
-/// As many notifications as fit, which take turns on `channels` channels. And how many they are.
+/// Returns as many notifications as fit, sent to `channels` channels in turn, and their number.
 fn stream(channels: usize, payload_bytes: usize) -> (BytesMut, u64) {
     let (mut out, payload) = (BytesMut::new(), vec![b'p'; payload_bytes]);
     let mut count = 0;
@@ -28,7 +28,7 @@ fn stream(channels: usize, payload_bytes: usize) -> (BytesMut, u64) {
     (out, count as u64)
 }
 
-/// The reader's pass and the consumer's. Returns how many.
+/// The passes of the reader and of the consumer. Returns the number of notifications.
 fn pgbell(input: &[u8]) -> u64 {
     let (run, _) = scan(input);
     let mut count = 0;
@@ -40,7 +40,7 @@ fn pgbell(input: &[u8]) -> u64 {
     count
 }
 
-/// The only way through it: whole messages, split off.
+/// The only way to decode: whole messages, split off. Returns the number of notifications.
 fn postgres_protocol(input: &mut BytesMut) -> u64 {
     let mut count = 0;
     while let Some(message) = Message::parse(input).expect("good bytes") {
@@ -60,7 +60,7 @@ fn notifications(criterion: &mut Criterion) {
         let label = format!("{}B/{channels}ch", input.len() as u64 / count);
         let mut group = criterion.benchmark_group("notifications");
         group.throughput(Throughput::Elements(count));
-        // It consumes its buffer and pgbell does not: both get a fresh one, which is not measured.
+        // It consumes its buffer, pgbell does not: both get a new one, which is not measured.
         group.bench_function(BenchmarkId::new("pgbell", &label), |bencher| {
             let fresh = || input.clone();
             bencher.iter_batched_ref(fresh, |input| pgbell(input), BatchSize::LargeInput);

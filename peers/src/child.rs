@@ -1,4 +1,4 @@
-//! A client in a process of its own, seen from the parent.
+//! The parent's handle of a client process.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child as Process, ChildStdin, ChildStdout, Command, Stdio};
@@ -12,16 +12,16 @@ use serde::de::DeserializeOwned;
 use crate::outcome::{Failure, Outcome};
 use crate::tally::READY;
 
-/// How long a client may take for everything.
-const LONGEST: Duration = Duration::from_secs(180);
+/// The time limit of a client for its whole run.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(180);
 
-/// A process of this program that talks in lines. It is killed when it is dropped or takes too long.
+/// A process of this program that communicates in lines. It is killed when it is dropped or exceeds the time limit.
 #[derive(Debug)]
 pub(crate) struct Child {
     process: Arc<Mutex<Process>>,
     pub(crate) input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
-    /// Dropped to call off the watch.
+    /// Dropped to end the watch.
     watch: Option<mpsc::Sender<()>>,
 }
 
@@ -33,10 +33,10 @@ impl Child {
         Self::spawn(command)
     }
 
-    /// Starts a command that is this program in the end.
+    /// Starts a command that finally runs this program.
     pub(crate) fn spawn(mut command: Command) -> Outcome<Self> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        // Nobody is to connect otherwise than told.
+        // The environment must not change where a client connects.
         for (name, _) in std::env::vars_os() {
             if name.to_str().is_some_and(|name| name.starts_with("PG")) {
                 command.env_remove(name);
@@ -53,12 +53,12 @@ impl Child {
         })
     }
 
-    /// Ends the process when it takes too long.
+    /// Ends the process at the time limit.
     pub(crate) fn watched(mut self) -> Self {
         let (watch, called_off) = mpsc::channel::<()>();
         let process = self.process.clone();
         thread::spawn(move || {
-            if called_off.recv_timeout(LONGEST) == Err(mpsc::RecvTimeoutError::Timeout) {
+            if called_off.recv_timeout(CLIENT_TIMEOUT) == Err(mpsc::RecvTimeoutError::Timeout) {
                 let _ = process.lock().unwrap_or_else(PoisonError::into_inner).kill();
             }
         });
@@ -70,11 +70,11 @@ impl Child {
     pub(crate) fn wait_until_ready(&mut self) -> Outcome<()> {
         match self.line()? {
             line if line == READY => Ok(()),
-            line => Err(format!("{READY} was expected, {line:?} was said").into()),
+            line => Err(format!("expected {READY}, found {line:?}").into()),
         }
     }
 
-    /// The next line, read as JSON.
+    /// Reads the next line as JSON.
     pub(crate) fn value<T: DeserializeOwned>(&mut self) -> Outcome<T> {
         Ok(serde_json::from_str(&self.line()?)?)
     }
@@ -82,13 +82,13 @@ impl Child {
     fn line(&mut self) -> Outcome<String> {
         let mut line = String::new();
         if self.output.read_line(&mut line)? == 0 {
-            return Err("the process ended without a word".into());
+            return Err("the process ended without output".into());
         }
         line.truncate(line.trim_end().len());
         Ok(line)
     }
 
-    /// Lets the process go and waits for its end.
+    /// Lets the process end, and waits for its end.
     pub(crate) fn finish(mut self) -> Outcome<()> {
         drop(self.input.take());
         let rest = self.line().err().map_or(Err(Failure::from("one line too many")), |_| Ok(()));

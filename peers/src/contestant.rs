@@ -1,4 +1,4 @@
-//! Who takes part.
+//! The contestants.
 
 use std::fmt;
 
@@ -14,11 +14,11 @@ use crate::source::Origin;
 )]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Contestant {
-    /// Reads into a buffer of 256 KiB, and no more.
+    /// Reads into a buffer of 256 KiB, and does nothing else.
     Raw,
-    /// The same, and touches a byte of every cache line: what any client pays at least.
+    /// The same, and reads a byte of every cache line: the least that a client has to do.
     RawTouch,
-    /// Over TLS only: a blocking loop through rustls that touches a byte of every cache line. There
+    /// Only over TLS: a blocking loop through rustls that reads a byte of every cache line. Over TLS
     /// `raw-touch` decrypts in place, which rustls does not.
     RawRustls,
     /// `pgbell::Connection::recv_batch`
@@ -31,7 +31,7 @@ pub(crate) enum Contestant {
     #[value(name = "pgbell-listener-2t")]
     #[serde(rename = "pgbell-listener-2t")]
     PgbellListener2t,
-    /// `pgbell::Listener::recv`: an owned notification each, on one thread.
+    /// `pgbell::Listener::recv`: one owned notification per call, on one thread.
     PgbellRecv,
     /// libpq: poll, `PQconsumeInput`, `PQnotifies`, `PQfreemem`.
     Libpq,
@@ -43,16 +43,16 @@ pub(crate) enum Contestant {
     Sqlx,
     /// Decoding in memory: `wire::scan`, then `wire::frames`.
     DecodePgbell,
-    /// The same without reading the channels and payloads.
+    /// The same without reading channels and payloads.
     DecodePgbellViews,
     /// Decoding in memory: `Message::parse` of postgres-protocol.
     DecodePostgresProtocol,
-    /// The same without reading the channels and payloads.
+    /// The same without reading channels and payloads.
     DecodePostgresProtocolViews,
 }
 
 impl Contestant {
-    /// All that read a socket.
+    /// The contestants that read a socket.
     pub(crate) const CLIENTS: [Self; 10] = [
         Self::Raw,
         Self::RawTouch,
@@ -66,7 +66,7 @@ impl Contestant {
         Self::Sqlx,
     ];
 
-    /// All that speak TLS.
+    /// The contestants that support TLS.
     const TLS: [Self; 9] = [
         Self::RawTouch,
         Self::RawRustls,
@@ -79,7 +79,7 @@ impl Contestant {
         Self::Sqlx,
     ];
 
-    /// All that read memory.
+    /// The contestants that read memory.
     const DECODERS: [Self; 4] = [
         Self::DecodePgbell,
         Self::DecodePgbellViews,
@@ -87,7 +87,7 @@ impl Contestant {
         Self::DecodePostgresProtocolViews,
     ];
 
-    /// All that play ping-pong.
+    /// The contestants that play ping-pong.
     pub(crate) const PLAYERS: [Self; 5] = [
         Self::Libpq,
         Self::PgbellInline,
@@ -96,7 +96,7 @@ impl Contestant {
         Self::TokioPostgres,
     ];
 
-    /// All that can receive from there.
+    /// Returns the contestants that can receive from this origin.
     pub(crate) fn of(origin: Origin) -> Vec<Self> {
         match origin {
             Origin::Replay | Origin::Postgres => Self::CLIENTS.to_vec(),
@@ -109,7 +109,7 @@ impl Contestant {
         self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
 
-    /// Threads that are busy at once.
+    /// Returns the number of threads that are busy at the same time.
     pub(crate) fn threads(self) -> usize {
         match self {
             Self::PgbellListener2t | Self::TokioPostgresChan => 2,
@@ -117,7 +117,7 @@ impl Contestant {
         }
     }
 
-    /// Notifications of one sample: enough for a good part of a second at this one's pace.
+    /// Returns the number of notifications of one sample: it takes a large part of a second at the contestant's rate.
     pub(crate) fn count(self, shape: Shape) -> u64 {
         let (most, most_bytes): (u64, u64) = match self {
             Self::Raw

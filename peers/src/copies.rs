@@ -1,5 +1,5 @@
-//! How often a byte is copied, as valgrind counts it: all calls of `memcpy` and its kin in the client's process.
-//! What the kernel copies, and what is decrypted from one place to another, is not in it.
+//! The number of copies per byte, measured with valgrind: all calls of `memcpy` and related functions in the client's
+//! process. It does not include copies by the kernel, and decryption into another buffer.
 
 use std::fs;
 use std::process::Command;
@@ -16,7 +16,7 @@ use crate::source::{Source, options};
 use crate::tally::Report;
 use crate::tls::Identity;
 
-/// Who is looked at.
+/// The contestants of this measurement.
 const CONTESTANTS: [Contestant; 8] = [
     Contestant::RawTouch,
     Contestant::RawRustls,
@@ -28,23 +28,23 @@ const CONTESTANTS: [Contestant; 8] = [
     Contestant::Sqlx,
 ];
 
-/// Bytes of the wire by which two runs differ. What they do not differ in is the way in and buffers that grow.
+/// The difference of two runs in bytes of the wire. The login and the growth of buffers are the same in both.
 const BYTES: u64 = 16 * 1024 * 1024;
 
-/// Copies of one contestant, in bytes a byte of the wire before TLS.
+/// The copies of one contestant, in bytes copied per byte of the wire before TLS.
 #[derive(Debug, Serialize)]
 pub(crate) struct Copied {
     pub(crate) contestant: Contestant,
     pub(crate) size: usize,
-    /// None for who speaks TLS only.
+    /// None for contestants that only use TLS.
     pub(crate) clear: Option<f64>,
     pub(crate) tls: Option<f64>,
-    /// Why there is no figure.
+    /// The reason if there is no result.
     pub(crate) void: Option<String>,
 }
 
 impl Copied {
-    /// What TLS adds.
+    /// Returns the copies that TLS adds.
     pub(crate) fn more(&self) -> Option<f64> {
         Some(self.tls? - self.clear?)
     }
@@ -103,18 +103,18 @@ fn bytes_copied(
     let report: Report = child.value()?;
     let sent = source.sent()?;
     child.finish()?;
-    let said = fs::read_to_string(&log)?;
+    let printed = fs::read_to_string(&log)?;
     fs::remove_file(&log)?;
     let is_right = report.checksum.is_none_or(|checksum| checksum == sent.checksum);
     if report.notifications != count || sent.count != count || !is_right {
         return Err(format!("{count} were sent, {} received", report.notifications).into());
     }
-    total(&said).ok_or_else(|| format!("valgrind said no total: {said}").into())
+    total(&printed).ok_or_else(|| format!("valgrind printed no total: {printed}").into())
 }
 
-/// From `==1== Total:     1,234 bytes in 5 blocks`.
-fn total(said: &str) -> Option<u64> {
-    let (_, rest) = said.split_once("Total:")?;
+/// Parses `==1== Total:     1,234 bytes in 5 blocks`.
+fn total(printed: &str) -> Option<u64> {
+    let (_, rest) = printed.split_once("Total:")?;
     let (number, _) = rest.split_once(" bytes")?;
     number.trim().replace(',', "").parse().ok()
 }
@@ -122,10 +122,10 @@ fn total(said: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn the_total_of_valgrind_is_read_with_its_commas() {
-        let said =
+    fn the_total_of_valgrind_is_parsed_with_its_commas() {
+        let printed =
             "==7== DHAT\n==7== \n==7== Total:     20,811,326 bytes in 2,718 blocks\n==7== \n";
-        assert_eq!(super::total(said), Some(20_811_326));
+        assert_eq!(super::total(printed), Some(20_811_326));
         assert_eq!(super::total("==7== \n"), None);
     }
 }

@@ -1,10 +1,10 @@
-//! What everybody computes from what they received.
+//! The digest that every contestant computes from the notifications it received.
 
 use serde::{Deserialize, Serialize};
 
 /// Counts notifications and sums every byte of channels and payloads, a word at a time.
 ///
-/// It is cheap and the same for everybody: a read of every byte, about what an application does at least.
+/// It is cheap and the same for every contestant: it reads every byte, which an application does at least.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct Digest {
     pub(crate) count: u64,
@@ -23,7 +23,7 @@ impl Digest {
         self.payloads = self.payloads.wrapping_add(words(payload));
     }
 
-    /// The digest of `times` times the same notifications.
+    /// Returns the digest of the same notifications repeated `times` times.
     pub(crate) fn times(&self, times: u64) -> Self {
         Self {
             count: self.count * times,
@@ -42,13 +42,13 @@ impl Digest {
         }
     }
 
-    /// Channels and payloads apart, so that a byte on the wrong side of the border shows.
+    /// Channels and payloads are summed separately, so that a wrong boundary between them changes the result.
     pub(crate) fn checksum(&self) -> u64 {
         self.channels.rotate_left(29) ^ self.payloads
     }
 }
 
-/// Wrapping sum of the little-endian words; the last one overlaps when the length is no multiple of 8.
+/// Wrapping sum of the little-endian words. If the length is no multiple of 8, the last word overlaps.
 #[inline]
 fn words(bytes: &[u8]) -> u64 {
     let (whole, rest) = bytes.as_chunks::<8>();
@@ -63,7 +63,7 @@ fn words(bytes: &[u8]) -> u64 {
     sum.wrapping_add(tail)
 }
 
-/// Up to 7 bytes.
+/// Sums up to 7 bytes.
 #[inline]
 fn short(bytes: &[u8]) -> u64 {
     if let (Some(head), Some(tail)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn every_byte_of_every_length_counts() {
+    fn every_byte_of_every_length_changes_the_checksum() {
         for len in 0..40 {
             let payload: Vec<u8> = (0..len).map(|n: u8| n ^ 0x5a).collect();
             for at in 0..payload.len() {
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_times_n_is_n_digests() {
+    fn a_digest_times_n_equals_n_digests() {
         let mut once = Digest::default();
         once.add(b"abc", b"0123456789");
         let mut thrice = once;

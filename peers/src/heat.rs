@@ -1,4 +1,4 @@
-//! A heat: some contestants, one load, several rounds.
+//! A heat: several contestants, one load, several rounds.
 
 use serde::Serialize;
 
@@ -14,24 +14,24 @@ use crate::source::{Expected, Origin, Postgres, Source, options};
 use crate::tally::Report;
 use crate::tls::Identity;
 
-/// Share of a core from which on a sender is the bottleneck.
+/// The share of a core from which on the sender counts as the bottleneck.
 const SENDER_BOUND: f64 = 0.9;
 
-/// Bytes of a sample over TLS.
+/// The bytes of a sample over TLS.
 const SEALED_BYTES: u64 = 1 << 28;
 
-/// What is run.
+/// The configuration of a heat.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Heat {
     pub(crate) origin: Origin,
     pub(crate) shape: Shape,
-    /// Bytes of a write, of the replay server.
+    /// The bytes of one write of the replay server.
     pub(crate) write_bytes: usize,
-    /// 0: unpinned. 1: client and server share a core. 2: one each.
+    /// 0: not pinned. 1: client and server share a core. 2: one core each.
     pub(crate) cores: usize,
     pub(crate) rounds: usize,
     pub(crate) contestants: Vec<Contestant>,
-    /// Notifications of a sample, where it is not what suits the contestant.
+    /// The notifications of a sample. `None`: the contestant's own number.
     pub(crate) count: Option<u64>,
 }
 
@@ -42,7 +42,7 @@ pub(crate) struct Sample {
     pub(crate) round: usize,
     pub(crate) report: Option<Report>,
     pub(crate) sent: Option<Sent>,
-    /// Why the run counts for nothing.
+    /// The reason if the run does not count.
     pub(crate) void: Option<String>,
 }
 
@@ -51,9 +51,9 @@ impl Heat {
         let own = contestant.count(self.shape);
         match (self.count, self.origin) {
             (Some(count), _) => count,
-            // One transaction.
+            // One transaction sends them all.
             (None, Origin::Postgres) => own.min(1_000_000),
-            // All of it is encrypted beforehand.
+            // All bytes are encrypted in advance.
             (None, Origin::Tls) => own.min(SEALED_BYTES / self.shape.size as u64),
             (None, _) => own,
         }
@@ -71,7 +71,7 @@ impl Heat {
             }
             for contestant in order {
                 let ran = self.run_one(contestant, &cores, &mut source, server);
-                // Whatever went wrong, the next one gets a new sender.
+                // After any error the next contestant gets a new sender.
                 if ran.is_err() {
                     source = None;
                 }
@@ -130,18 +130,18 @@ impl Heat {
         }
     }
 
-    /// What was received must be what was sent.
+    /// Checks that the client received what was sent.
     fn check(&self, count: u64, report: &Report, sent: &Sent) -> Outcome<()> {
         let wrong = |what: &str, received: u64, sent: u64| {
             Failure::from(format!("{what}: {received} received, {sent} sent"))
         };
         if sent.count != count {
-            return Err(wrong("count asked for", count, sent.count));
+            return Err(wrong("requested count", count, sent.count));
         }
         if report.notifications != sent.count {
             return Err(wrong("count", report.notifications, sent.count));
         }
-        // Who does not parse counts the bytes of the wire.
+        // A contestant that does not parse counts the bytes of the wire.
         let bytes = match report.checksum {
             Some(_) => sent.bytes,
             None => sent.count * self.shape.size as u64,
@@ -157,8 +157,8 @@ impl Heat {
         }
     }
 
-    /// The time that counts: with PostgreSQL from the first notification on, because before it the other
-    /// session's transaction runs. Over TLS too: before it the server encrypts.
+    /// Returns the time that counts. With PostgreSQL it begins at the first notification: before it the transaction of
+    /// the sender runs. Over TLS too: before it the server encrypts.
     pub(crate) fn wall_ns(&self, report: &Report) -> u64 {
         match self.origin {
             Origin::Postgres | Origin::Tls => report.wall_ns.saturating_sub(report.first_ns),
@@ -166,7 +166,7 @@ impl Heat {
         }
     }
 
-    /// Whether the sender was the bottleneck.
+    /// Returns whether the sender was the bottleneck.
     pub(crate) fn is_sender_bound(&self, report: &Report, sent: &Sent) -> bool {
         let wall = match sent.wall_ns {
             0 => self.wall_ns(report),
@@ -182,7 +182,7 @@ mod tests {
 
     type Change = fn(&mut Report);
 
-    /// A report and what was sent, of ten notifications of 51 bytes.
+    /// A report and the matching sender's data, of ten notifications of 51 bytes.
     fn agreed() -> (Heat, Report, Sent) {
         let heat = Heat {
             origin: Origin::Replay,
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_parse_counts_the_bytes_of_the_wire() {
+    fn a_contestant_that_does_not_parse_counts_the_bytes_of_the_wire() {
         let (heat, report, sent) = agreed();
         let raw = Report { checksum: None, bytes: 510, ..report };
         heat.check(10, &raw, &sent).unwrap();

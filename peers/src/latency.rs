@@ -1,4 +1,4 @@
-//! Ping-pong: each notification is sent when the one before has arrived.
+//! Ping-pong: each notification is sent when the previous one has arrived.
 
 use std::time::{Duration, Instant};
 
@@ -16,10 +16,10 @@ use crate::source::options;
 use crate::spread::Spread;
 use crate::tally::nanos;
 
-/// Pings before the first that counts.
+/// The pings that are not measured, at the beginning.
 const WARM_UP: u64 = 200;
 
-/// What one client measured.
+/// The measurement of one client.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Latency {
     pub(crate) pings: u64,
@@ -29,7 +29,7 @@ pub(crate) struct Latency {
     pub(crate) max_ns: u64,
 }
 
-/// One notification on its way.
+/// One notification that was sent.
 #[derive(Debug)]
 pub(crate) struct Ping {
     number: u64,
@@ -38,21 +38,21 @@ pub(crate) struct Ping {
 }
 
 impl Ping {
-    /// The same statement for everybody.
+    /// Returns the statement, the same for every contestant.
     pub(crate) fn sql(&self) -> String {
         format!("NOTIFY {PING}, '{}'", self.text)
     }
 
-    /// Whether it is this one that arrived.
+    /// Checks that this ping arrived.
     pub(crate) fn check(&self, payload: &[u8]) -> Outcome<()> {
         if payload == self.text.as_bytes() {
             return Ok(());
         }
-        Err(format!("ping {} was sent, and {} came", self.text, payload.escape_ascii()).into())
+        Err(format!("expected ping {}, found {}", self.text, payload.escape_ascii()).into())
     }
 }
 
-/// Hands out pings and notes how long each takes: from before NOTIFY is sent until it is received.
+/// Creates pings, and measures the time of each from before NOTIFY is sent until it is received.
 #[derive(Debug)]
 pub(crate) struct Stopwatch {
     pings: u64,
@@ -96,47 +96,48 @@ impl Stopwatch {
     }
 }
 
-/// A contestant's rounds.
+/// The rounds of a contestant.
 #[derive(Debug, Serialize)]
-pub(crate) struct Rally {
+pub(crate) struct PingPong {
     pub(crate) contestant: Contestant,
     pub(crate) rounds: Vec<Latency>,
-    /// Rounds that count for nothing, and why.
+    /// The reasons of the rounds that do not count.
     pub(crate) voids: Vec<String>,
 }
 
-impl Rally {
-    /// One figure of all rounds, in microseconds.
-    pub(crate) fn micros(&self, figure: impl Fn(&Latency) -> u64) -> Option<Spread> {
-        Spread::of(self.rounds.iter().map(|round| figure(round) as f64 / 1e3))
+impl PingPong {
+    /// Returns one value of all rounds, in microseconds.
+    pub(crate) fn micros(&self, value: impl Fn(&Latency) -> u64) -> Option<Spread> {
+        Spread::of(self.rounds.iter().map(|round| value(round) as f64 / 1e3))
     }
 }
 
-/// Ping-pong of everybody: forwards, backwards, forwards and so on.
+/// Runs the ping-pong of every contestant: forwards, backwards, forwards and so on.
 pub(crate) fn run(
     contestants: &[Contestant],
     (rounds, pings): (usize, u64),
     cores: &Cores,
     server: &mut Server,
-) -> Vec<Rally> {
-    let new = |contestant: &Contestant| Rally {
+) -> Vec<PingPong> {
+    let new = |contestant: &Contestant| PingPong {
         contestant: *contestant,
         rounds: Vec::new(),
         voids: Vec::new(),
     };
-    let mut rallies: Vec<Rally> = contestants.iter().map(new).collect();
+    let mut contests: Vec<PingPong> = contestants.iter().map(new).collect();
     for round in 0..rounds {
-        let play = |rally: &mut Rally| match run_one(rally.contestant, pings, cores, server) {
-            Ok(latency) => rally.rounds.push(latency),
-            Err(why) => rally.voids.push(format!("{why:#}")),
+        let play = |contest: &mut PingPong| match run_one(contest.contestant, pings, cores, server)
+        {
+            Ok(latency) => contest.rounds.push(latency),
+            Err(why) => contest.voids.push(format!("{why:#}")),
         };
         if round % 2 == 0 {
-            rallies.iter_mut().for_each(play);
+            contests.iter_mut().for_each(play);
         } else {
-            rallies.iter_mut().rev().for_each(play);
+            contests.iter_mut().rev().for_each(play);
         }
     }
-    rallies
+    contests
 }
 
 fn run_one(
@@ -149,7 +150,7 @@ fn run_one(
     let mut arguments = vec!["ping-pong".to_owned(), contestant.name()];
     arguments.extend(["--port".to_owned(), port.to_string()]);
     arguments.extend(["--count".to_owned(), pings.to_string()]);
-    // One core, for clients with two threads too: where the threads are counts for more than whose they are.
+    // One core, also for clients with two threads: the placement of threads affects the result more than the client does.
     arguments.extend(options(Shape::MAIN, cores.client(1)));
     let mut child = Child::start(&arguments)?.watched();
     let latency: Latency = child.value()?;

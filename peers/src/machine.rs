@@ -1,4 +1,4 @@
-//! Where, when and with what it was measured.
+//! The machine, the date and the versions of a measurement.
 
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -7,19 +7,19 @@ use serde::Serialize;
 
 use crate::client;
 
-/// The head of every table.
+/// The machine data above every table.
 #[derive(Debug, Serialize)]
 pub(crate) struct Machine {
     pub(crate) processor: String,
     pub(crate) cores: usize,
     pub(crate) memory_gib: u64,
     pub(crate) kernel: String,
-    /// Share of processor time that the hypervisor gave to others during the run, in percent.
+    /// The share of processor time that the hypervisor gave to other machines during the run, in percent.
     pub(crate) steal_percent: f64,
     pub(crate) rustc: &'static str,
     pub(crate) build: &'static str,
     pub(crate) versions: String,
-    /// Of the server, if one was used.
+    /// The version of the server, if one was used.
     pub(crate) postgres: Option<String>,
     /// In UTC.
     pub(crate) date: String,
@@ -28,7 +28,7 @@ pub(crate) struct Machine {
     ticks: Ticks,
 }
 
-/// Processor time of the machine: all of it, and what others had.
+/// The processor time of the machine: in total, and stolen.
 #[derive(Debug, Clone, Copy, Default)]
 struct Ticks {
     all: u64,
@@ -36,7 +36,7 @@ struct Ticks {
 }
 
 impl Machine {
-    /// Looks around. The clock of stolen time starts.
+    /// Reads the data of the machine, and begins the measurement of stolen time.
     pub(crate) fn look(allowed: &[usize]) -> Self {
         let build = if cfg!(debug_assertions) { "debug" } else { "release" };
         let command: Vec<String> = std::env::args().skip(1).collect();
@@ -63,7 +63,7 @@ impl Machine {
         }
     }
 
-    /// The run is over.
+    /// Ends the measurement of stolen time.
     pub(crate) fn finish(&mut self, postgres: Option<&str>) {
         let now = Ticks::now();
         let all = now.all.saturating_sub(self.ticks.all).max(1);
@@ -72,7 +72,7 @@ impl Machine {
         self.postgres = postgres.map(str::to_owned);
     }
 
-    /// The facts, one a line.
+    /// Returns the data, one item per line.
     pub(crate) fn lines(&self) -> Vec<String> {
         let mut lines = vec![
             format!(
@@ -94,7 +94,7 @@ impl Ticks {
         let first = text.lines().next().unwrap_or_default();
         let ticks: Vec<u64> =
             first.split_whitespace().skip(1).filter_map(|word| word.parse().ok()).collect();
-        // user nice system idle iowait irq softirq steal; the guests' are in user.
+        // user nice system idle iowait irq softirq steal; user includes the time of guests.
         let all = ticks.iter().take(8).sum();
         Self { all, stolen: ticks.get(7).copied().unwrap_or(0) }
     }
@@ -104,7 +104,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default().trim().to_owned()
 }
 
-/// The value of `name : value` or `name: value`.
+/// Returns the value of `name : value` or `name: value`.
 fn field(path: &str, name: &str) -> String {
     let text = read(path);
     let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
@@ -140,7 +140,7 @@ mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
     #[test]
-    fn dates_are_those_of_the_calendar() {
+    fn dates_agree_with_the_calendar() {
         for (days, expected) in
             [(0, "1970-01-01"), (59, "1970-03-01"), (19_782, "2024-02-29"), (20_088, "2024-12-31")]
         {

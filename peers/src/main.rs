@@ -1,12 +1,12 @@
-//! Other drivers, measured beside pgbell in one run.
+//! Other drivers, measured together with pgbell in one run.
 //!
 //! ```text
 //! peers --+-- replay                 one per load: the sender
 //!         |   postgres               or a real one, through pgbell-testkit
-//!         +-- child NAME             one per sample: says "ready", is sent to, says what it measured
+//!         +-- child NAME             one per sample: prints "ready", receives, prints what it measured
 //! ```
 //!
-//! The parent only starts processes, compares what was received with what was sent, and prints.
+//! The parent only starts processes, compares what was received with what was sent, and prints the results.
 
 mod child;
 mod client;
@@ -50,7 +50,7 @@ use crate::outcome::Outcome;
 use crate::plan::Plan;
 use crate::results::{Ran, Results};
 use crate::server::Server;
-use crate::sleeper::Nap;
+use crate::sleeper::SleeperRun;
 use crate::table::Style;
 use crate::target::Target;
 
@@ -71,8 +71,10 @@ fn play(part: Part) -> Outcome<()> {
     match part {
         Part::Replay(replay) => replay::serve(&replay),
         Part::Child { contestant, job } => client::run(contestant, &job),
-        Part::PingPong { contestant, job } => tally::say(&client::ping_pong(contestant, &job)?),
-        Part::Sleeper { job } => tally::say(&client::sleep(&job)?),
+        Part::PingPong { contestant, job } => {
+            tally::print_line(&client::ping_pong(contestant, &job)?)
+        }
+        Part::Sleeper { job } => tally::print_line(&client::sleep(&job)?),
     }
 }
 
@@ -94,13 +96,13 @@ fn run(options: &Options) -> Outcome<ExitCode> {
     }
     let cores = Cores::new(&allowed, options.cores);
     let mut latency = Vec::new();
-    if let Some(rally) = plan.ping_pong {
+    if let Some(ping_pong_rounds) = plan.ping_pong {
         let mut players = Contestant::PLAYERS.to_vec();
         players.retain(|player| options.admits(*player));
-        latency = latency::run(&players, rally, &cores, &mut server);
+        latency = latency::run(&players, ping_pong_rounds, &cores, &mut server);
         eprintln!("peers: done: ping-pong");
     }
-    let sleeper = plan.sleeper.map(|count| Nap::run(count, &cores));
+    let sleeper = plan.sleeper.map(|count| SleeperRun::run(count, &cores));
     let copies = copies::run(&plan.copies, |contestant| options.admits(contestant), &cores);
     machine.finish(server.version());
     let mut targets = Target::all(&heats, &latency, sleeper.as_ref());

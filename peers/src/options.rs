@@ -10,10 +10,10 @@ use crate::contestant::Contestant;
 use crate::replay::Replay;
 use crate::source::Origin;
 
-/// Measures pgbell and other PostgreSQL drivers side by side, each in a process of its own.
+/// Measures pgbell and other PostgreSQL drivers, each in a process of its own.
 ///
-/// Without a load (`--size`, `--channels`, `--source`, `--write-bytes`) it runs all of them, in about ten
-/// minutes. A notification that is missing, or too many, or different makes its run VOID and the exit code 1.
+/// Without a load (`--size`, `--channels`, `--source`, `--write-bytes`) it runs all loads, in about ten
+/// minutes. If a notification is missing, duplicated or different, its run is VOID and the exit code is 1.
 #[derive(Debug, Parser)]
 #[command(name = "peers", args_conflicts_with_subcommands = true)]
 pub(crate) struct CommandLine {
@@ -23,7 +23,7 @@ pub(crate) struct CommandLine {
     pub(crate) part: Option<Part>,
 }
 
-/// What to run, and what to print.
+/// The loads to run, and the format of the output.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Options {
     /// Rounds of the main heats [default: 10]; the others have at most 3.
@@ -38,25 +38,25 @@ pub(crate) struct Options {
     /// Channels, round robin.
     #[arg(long, value_delimiter = ',')]
     pub(crate) channels: Vec<u64>,
-    /// Who sends.
+    /// The sender.
     #[arg(long, value_delimiter = ',', value_enum)]
     pub(crate) source: Vec<Origin>,
     /// Bytes of a write of the replay server.
     #[arg(long, value_delimiter = ',')]
     pub(crate) write_bytes: Vec<usize>,
-    /// Notifications of a sample, or pings of a round [default: what suits the contestant].
+    /// Notifications of a sample, or pings of a round [default: depends on the contestant].
     #[arg(long)]
     pub(crate) count: Option<u64>,
-    /// 0: wherever the kernel likes. 1: client and server share a core. 2: one each.
+    /// 0: not pinned. 1: client and server share a core. 2: one core each.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(0..=2).map(usize::from))]
     pub(crate) cores: usize,
-    /// Only this part.
+    /// Only this scenario.
     #[arg(long, value_enum)]
     pub(crate) scenario: Option<Scenario>,
-    /// A smoke run: everybody, with next to nothing to do.
+    /// A smoke run: every contestant, with very few notifications.
     #[arg(long)]
     pub(crate) quick: bool,
-    /// Print everything as JSON, samples included.
+    /// Print all results as JSON, including samples.
     #[arg(long, conflicts_with = "markdown")]
     pub(crate) json: bool,
     /// Print the tables for the README.
@@ -65,13 +65,13 @@ pub(crate) struct Options {
     /// Draw throughput and processor time by size into this directory.
     #[arg(long, value_name = "DIR", num_args = 0..=1, default_missing_value = "peers/plots")]
     pub(crate) plot: Option<PathBuf>,
-    /// Whatever is printed: write the tables and the JSON into this directory too.
+    /// In addition write the tables and the JSON into this directory.
     #[arg(long, value_name = "DIR")]
     pub(crate) save: Option<PathBuf>,
 }
 
 impl Options {
-    /// Whether a load was named.
+    /// Returns whether a load was named.
     pub(crate) fn names_a_load(&self) -> bool {
         !(self.size.is_empty()
             && self.channels.is_empty()
@@ -84,18 +84,18 @@ impl Options {
     }
 }
 
-/// What can be measured.
+/// A scenario that can be measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Scenario {
-    /// Notifications a second, and what they cost.
+    /// Notifications per second, and their cost.
     Throughput,
     /// Ping-pong on a PostgreSQL server.
     Latency,
     /// A consumer that sleeps while notifications arrive.
     Sleeper,
-    /// As throughput, over TLS.
+    /// Like throughput, over TLS.
     Tls,
-    /// How often a byte is copied, in the clear and over TLS. Needs valgrind; only when asked for.
+    /// Copies per byte, in the clear and over TLS. Needs valgrind; runs only on request.
     Copies,
 }
 
@@ -122,7 +122,7 @@ pub(crate) enum Part {
         #[command(flatten)]
         job: Job,
     },
-    /// The server that sends what it encoded beforehand.
+    /// The server that sends notifications encoded in advance.
     #[command(hide = true)]
     Replay(Replay),
 }

@@ -1,4 +1,4 @@
-//! How things end here: well, or with a text.
+//! The result type of this program.
 
 /// A failure of any of the drivers, or of the run itself.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;

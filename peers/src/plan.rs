@@ -1,4 +1,4 @@
-//! Which heats are run.
+//! The heats of a run.
 
 use crate::contestant::Contestant;
 use crate::heat::Heat;
@@ -7,40 +7,40 @@ use crate::replay::WRITE_BYTES;
 use crate::shape::Shape;
 use crate::source::Origin;
 
-/// The other sizes: without a payload to speak of, up to the longest notification there is.
+/// The other sizes: from a very short payload to the longest notification.
 const SIZES: [usize; 6] = [19, 127, 256, 1_031, 4_096, 8_073];
 
 /// The other numbers of channels.
 const CHANNELS: [u64; 2] = [16, 1_000];
 
-/// Sizes over TLS, where a byte costs more than a notification does.
+/// The sizes over TLS, where the cost per byte is higher than the cost per notification.
 const TLS_SIZES: [usize; 3] = [51, 1_031, 8_073];
 
-/// A write of a server that sends a lot at once.
+/// The bytes of a write, for a server that sends large blocks.
 const LARGE_WRITE_BYTES: usize = 64 * 1024;
 
-/// Rounds of a heat that is not one of the main ones.
+/// The rounds of a heat that is not a main one.
 const SIDE_ROUNDS: usize = 3;
 
-/// Notifications of a sample of a smoke run.
+/// The notifications of a sample in a smoke run.
 const QUICK_COUNT: u64 = 5_000;
 
-/// Everything that is run.
+/// Everything that a run measures.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) heats: Vec<Heat>,
-    /// Rounds and pings of a round.
+    /// Rounds, and pings per round.
     pub(crate) ping_pong: Option<(usize, u64)>,
     /// Notifications that arrive while the consumer sleeps.
     pub(crate) sleeper: Option<u64>,
-    /// Sizes of which copies are counted.
+    /// The sizes for which copies are counted.
     pub(crate) copies: Vec<usize>,
 }
 
 impl Plan {
     pub(crate) fn new(options: &Options) -> Self {
         let wants = |scenario| options.scenario.is_none_or(|only| only == scenario);
-        // Whoever names a load wants that load and nothing else.
+        // If a load is named, only that load is run.
         let narrow = options.names_a_load() && options.scenario.is_none();
         let rounds = options.rounds.unwrap_or(if options.quick { 1 } else { 10 });
         let (pings, asleep) = if options.quick { (50, 100_000) } else { (2_000, 10_000_000) };
@@ -79,13 +79,13 @@ impl Plan {
         }
     }
 
-    /// How long it may take, for who waits.
+    /// Returns the number of runs, for the progress output.
     pub(crate) fn runs(&self) -> usize {
         self.heats.iter().map(|heat| heat.rounds * heat.contestants.len()).sum()
     }
 }
 
-/// The main heat with other values.
+/// Returns the main heat.
 fn heat(options: &Options, rounds: usize) -> Heat {
     Heat {
         origin: Origin::Replay,
@@ -118,7 +118,7 @@ fn tls(options: &Options, rounds: usize, sizes: &[usize]) -> Vec<Heat> {
     sizes.iter().map(|size| Heat { shape: shape(size), ..main.clone() }).collect()
 }
 
-/// Those for whom the sender is not the only thing that is measured.
+/// Returns the contestants that are not limited by the sender alone.
 fn without_extremes() -> Vec<Contestant> {
     let mut all = Contestant::CLIENTS.to_vec();
     all.retain(|one| !matches!(one, Contestant::Raw | Contestant::TokioPostgresChan));
@@ -144,7 +144,7 @@ fn full(options: &Options, rounds: usize) -> Vec<Heat> {
     heats
 }
 
-/// Everybody, on both sources, with shapes that differ in everything.
+/// Returns heats with every contestant and both sources, whose shapes differ in every value.
 fn quick(options: &Options, rounds: usize) -> Vec<Heat> {
     let main = heat(options, rounds);
     let shapes = [(19, 16), (8_073, 1_000)];
@@ -159,7 +159,7 @@ fn quick(options: &Options, rounds: usize) -> Vec<Heat> {
     heats
 }
 
-/// Every combination of what was named.
+/// Returns every combination of the named values.
 fn named(options: &Options, rounds: usize) -> Vec<Heat> {
     fn or<T: Clone>(named: &[T], default: T) -> Vec<T> {
         if named.is_empty() { vec![default] } else { named.to_vec() }

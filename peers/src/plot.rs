@@ -1,4 +1,4 @@
-//! Drawings: throughput and processor time by size.
+//! Plots of throughput and processor time by size.
 
 use std::fmt::Write;
 use std::fs;
@@ -16,19 +16,19 @@ const RIGHT: f64 = 190.0;
 const TOP: f64 = 40.0;
 const BOTTOM: f64 = 50.0;
 
-/// Colours that are told apart, in the order of the contestants.
+/// Distinct colours, in the order of the contestants.
 const COLOURS: [&str; 10] = [
     "#999999", "#444444", "#d62728", "#ff7f0e", "#e8a33d", "#8c564b", "#1f77b4", "#2ca02c",
     "#98df8a", "#9467bd",
 ];
 
-/// A contestant's points: size and value.
-struct Line {
+/// The points of a contestant: size and value.
+struct Series {
     contestant: Contestant,
     points: Vec<(f64, f64)>,
 }
 
-/// Draws what was measured with one channel and the writes of PostgreSQL into two files.
+/// Draws the heats with one channel and PostgreSQL's write size into two files.
 pub(crate) fn draw(heats: &[Ran], dir: &Path) -> Outcome<()> {
     fs::create_dir_all(dir)?;
     let first = heats.iter().find(|ran| ran.heat.origin == Origin::Replay);
@@ -50,9 +50,9 @@ pub(crate) fn draw(heats: &[Ran], dir: &Path) -> Outcome<()> {
         ("cpu.svg", "Client CPU a notification in ns, by bytes on the wire", Metric::Cpu),
     ];
     for (name, title, metric) in plots {
-        let lines: Vec<Line> = Contestant::CLIENTS
+        let lines: Vec<Series> = Contestant::CLIENTS
             .iter()
-            .map(|contestant| Line {
+            .map(|contestant| Series {
                 contestant: *contestant,
                 points: points(&drawn, metric, *contestant),
             })
@@ -74,7 +74,7 @@ fn points(heats: &[&Ran], metric: Metric, contestant: Contestant) -> Vec<(f64, f
 }
 
 /// Both axes are logarithmic.
-fn svg(title: &str, lines: &[Line]) -> Result<String, std::fmt::Error> {
+fn svg(title: &str, lines: &[Series]) -> Result<String, std::fmt::Error> {
     let all = || lines.iter().flat_map(|line| line.points.iter());
     let (low_x, high_x) = bounds(all().map(|point| point.0), 1.1);
     let (low_y, high_y) = bounds(all().map(|point| point.1), 1.3);
@@ -127,14 +127,14 @@ fn svg(title: &str, lines: &[Line]) -> Result<String, std::fmt::Error> {
     Ok(out)
 }
 
-/// Least and most, with room around them.
+/// Returns the least and the greatest value, with a margin.
 fn bounds(values: impl Iterator<Item = f64>, room: f64) -> (f64, f64) {
     let (low, high) =
         values.fold((f64::MAX, f64::MIN_POSITIVE), |(low, high), v| (low.min(v), high.max(v)));
     (low / room, high * room)
 }
 
-/// 1, 2 and 5 of every power of ten in between.
+/// Returns 1, 2 and 5 times every power of ten in the range.
 fn ticks(low: f64, high: f64) -> impl Iterator<Item = f64> {
     let powers = (0..12).map(|power| 10_f64.powi(power));
     let all = powers.flat_map(|power| [power, 2.0 * power, 5.0 * power]);

@@ -1,6 +1,6 @@
 //! The part of libpq that a listener needs.
 
-#![allow(unsafe_code)] // every call of libpq
+#![allow(unsafe_code)] // calls of libpq
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::marker::PhantomData;
@@ -48,7 +48,7 @@ unsafe extern "C" {
     fn PQlibVersion() -> c_int;
 }
 
-/// The version of libpq that this process runs with, as `15.18`.
+/// Returns the version of libpq that this process uses, as `15.18`.
 pub(crate) fn version() -> String {
     // SAFETY: takes nothing and returns a number.
     let version = unsafe { PQlibVersion() };
@@ -79,7 +79,7 @@ impl Connection {
         let result = unsafe { PQexec(self.0.as_ptr(), sql.as_ptr()) };
         // SAFETY: the result of PQexec, or null, which it takes for a fatal error.
         let status = unsafe { PQresultStatus(result) };
-        // SAFETY: the result is ours and is not used again; null is allowed.
+        // SAFETY: this function has the only pointer to the result, and does not use it again; null is allowed.
         unsafe { PQclear(result) };
         if status == PGRES_COMMAND_OK { Ok(()) } else { Err(self.error()) }
     }
@@ -102,7 +102,7 @@ impl Connection {
         if unsafe { PQconsumeInput(self.0.as_ptr()) } == 1 { Ok(()) } else { Err(self.error()) }
     }
 
-    /// The next notification among what was consumed.
+    /// Returns the next notification of the consumed input.
     #[inline]
     pub(crate) fn next_notification(&mut self) -> Option<Notification<'_>> {
         // SAFETY: a live connection.
@@ -119,7 +119,7 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        // SAFETY: a live connection, which nobody uses again.
+        // SAFETY: a live connection, which is not used again.
         unsafe { PQfinish(self.0.as_ptr()) };
     }
 }
@@ -148,7 +148,7 @@ impl Notification<'_> {
 impl Drop for Notification<'_> {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: it came from PQnotifies, and nobody uses it again.
+        // SAFETY: it came from PQnotifies, and is not used again.
         unsafe { PQfreemem(self.raw.as_ptr().cast()) };
     }
 }

@@ -1,7 +1,7 @@
-//! A server that logs anybody in, says yes to every command, and then sends what it encoded beforehand.
+//! A server without authentication that confirms every command, and then sends notifications encoded in advance.
 //!
-//! It is a process of its own. On its standard output it says its port, on its standard input it is told
-//! `go COUNT`: then it sends so many notifications to the client that came last, and says what it sent.
+//! It is a process of its own. It prints its port on standard output. When it reads `go COUNT` on standard input, it
+//! sends that number of notifications to the client that connected last, and prints what it sent.
 
 use std::io::{BufRead, Write};
 use std::net::TcpListener;
@@ -29,28 +29,27 @@ use crate::tally::nanos;
 use crate::tls;
 use crate::usage::Usage;
 
-/// Bytes that are encoded beforehand: more than the caches next to a core hold, little enough to be quick.
+/// The bytes that are encoded in advance: larger than the caches of a core, small enough to encode quickly.
 const BLOCK_BYTES: usize = 4 * 1024 * 1024;
 
 /// The size of a write of PostgreSQL.
 pub(crate) const WRITE_BYTES: usize = 8 * 1024;
 
-/// The process that answers, in the greeting as in [`Script::FACTS`]: where they differ, a client of pgbell
-/// takes the server for a pooler.
+/// The process id, in the login as in [`Script::FACTS`]: if they differ, a client of pgbell takes the server for a pooler.
 const PROCESS_ID: i32 = 7;
 
-/// What the server is to send.
+/// The configuration of the replay server.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Replay {
     #[command(flatten)]
     pub(crate) shape: Shape,
-    /// Bytes of a write.
+    /// The bytes of one write.
     #[arg(long, default_value_t = WRITE_BYTES)]
     pub(crate) write_bytes: usize,
     /// Cores to run on, all by default.
     #[arg(long, value_delimiter = ',')]
     pub(crate) cores: Vec<usize>,
-    /// Its certificate: it has TLS. Without one it has none.
+    /// Its certificate. With it the server uses TLS.
     #[arg(long, requires = "key")]
     pub(crate) certificate: Option<PathBuf>,
     /// The key of the certificate.
@@ -58,20 +57,20 @@ pub(crate) struct Replay {
     pub(crate) key: Option<PathBuf>,
 }
 
-/// What was sent.
+/// The data that was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Sent {
     pub(crate) count: u64,
-    /// Of channels and payloads.
+    /// The bytes of channels and payloads.
     pub(crate) bytes: u64,
     pub(crate) checksum: u64,
-    /// From the first write to the end of the last. 0 where it is not known.
+    /// From the first write to the end of the last. 0 if unknown.
     pub(crate) wall_ns: u64,
-    /// Processor time of sending.
+    /// The processor time of sending.
     pub(crate) cpu_ns: u64,
 }
 
-/// The client that came last, and its number.
+/// The number of the client that connected last, and its stream.
 type Client = Arc<Mutex<(u64, Option<Stream>)>>;
 
 pub(crate) fn serve(replay: &Replay) -> Outcome<()> {
@@ -82,13 +81,13 @@ pub(crate) fn serve(replay: &Replay) -> Outcome<()> {
         _ => None,
     };
     let listener = TcpListener::bind("127.0.0.1:0")?;
-    say(&listener.local_addr()?.port())?;
+    print_line(&listener.local_addr()?.port())?;
     let client = Client::default();
     let clients = client.clone();
     thread::spawn(move || {
         for (number, stream) in (1..).zip(listener.incoming().flatten()) {
             let (client, tls) = (clients.clone(), tls.clone());
-            // A client that goes wrong does so in its own process, and is told of there.
+            // A client with an error reports it in its own process.
             thread::spawn(move || {
                 // As PostgreSQL does.
                 stream.set_nodelay(true)?;
@@ -100,13 +99,13 @@ pub(crate) fn serve(replay: &Replay) -> Outcome<()> {
         let line = line?;
         let count = line.strip_prefix("go ").ok_or("the only command is go")?.parse()?;
         let client = client.lock().unwrap_or_else(PoisonError::into_inner).1.take();
-        let client = client.ok_or("nobody to send to")?;
-        say(&send(&client, &block, count, replay.write_bytes)?)?;
+        let client = client.ok_or("no client is connected")?;
+        print_line(&send(&client, &block, count, replay.write_bytes)?)?;
     }
     Ok(())
 }
 
-fn say(line: &impl Serialize) -> Outcome<()> {
+fn print_line(line: &impl Serialize) -> Outcome<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}", serde_json::to_string(line)?)?;
     Ok(out.flush()?)
@@ -115,7 +114,7 @@ fn say(line: &impl Serialize) -> Outcome<()> {
 fn send(client: &Stream, block: &Block, count: u64, write_bytes: usize) -> Outcome<Sent> {
     let digest = block.digest(count);
     let writes = || block.slices(count).flat_map(|slice| slice.chunks(write_bytes));
-    // Encrypted beforehand: sending is what is to be measured.
+    // The bytes are encrypted in advance: only sending is measured.
     let sealed = client.seal(writes())?;
     let (begin, usage) = (Instant::now(), Usage::of_thread()?);
     match &sealed {
@@ -132,7 +131,7 @@ fn send(client: &Stream, block: &Block, count: u64, write_bytes: usize) -> Outco
     })
 }
 
-/// Answers one client until it goes.
+/// Answers one client until it disconnects.
 fn answer(
     number: u64,
     mut stream: Stream,
@@ -159,7 +158,7 @@ fn answer(
             reply(&FrontendMessage::decode(frame)?, &mut out)?;
             input.advance(taken);
         }
-        // Before the answer: who has it may be sent to. An older client may still say goodbye.
+        // Before the answer: a client that has it may be sent to. An older client may still send its Terminate.
         let mut last = client.lock().unwrap_or_else(PoisonError::into_inner);
         if last.0 <= number {
             *last = (number, Some(stream.clone()));
@@ -217,11 +216,11 @@ fn greet(out: &mut BytesMut) -> Outcome<()> {
     Ok(())
 }
 
-/// Yes to everything, and no rows.
+/// Confirms every command, with no rows.
 fn reply(message: &FrontendMessage<'_>, out: &mut BytesMut) -> Outcome<()> {
     let ready = BackendMessage::ReadyForQuery { status: TransactionStatus::Idle };
     match message {
-        // What a client of pgbell asks first.
+        // The first query of a client of pgbell.
         FrontendMessage::Query(FACTS_SQL) => out.extend_from_slice(Script::FACTS),
         FrontendMessage::Query(sql) => {
             let statements = sql.split(';').map(str::trim).filter(|sql| !sql.is_empty());

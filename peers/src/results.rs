@@ -1,29 +1,29 @@
-//! What a run found out.
+//! The results of a run.
 
 use serde::Serialize;
 
 use crate::contestant::Contestant;
 use crate::copies::Copied;
 use crate::heat::{Heat, Sample};
-use crate::latency::Rally;
+use crate::latency::PingPong;
 use crate::machine::Machine;
-use crate::sleeper::Nap;
+use crate::sleeper::SleeperRun;
 use crate::source::Origin;
 use crate::spread::Spread;
 use crate::target::Target;
 
-/// Everything, as `--json` prints it.
+/// All results, as `--json` prints them.
 #[derive(Debug, Serialize)]
 pub(crate) struct Results {
     pub(crate) machine: Machine,
     pub(crate) heats: Vec<Ran>,
-    pub(crate) latency: Vec<Rally>,
-    pub(crate) sleeper: Option<Nap>,
+    pub(crate) latency: Vec<PingPong>,
+    pub(crate) sleeper: Option<SleeperRun>,
     pub(crate) copies: Vec<Copied>,
     pub(crate) targets: Vec<Target>,
 }
 
-/// A heat that was run.
+/// A heat with its samples.
 #[derive(Debug, Serialize)]
 pub(crate) struct Ran {
     pub(crate) heat: Heat,
@@ -31,37 +31,37 @@ pub(crate) struct Ran {
     pub(crate) samples: Vec<Sample>,
 }
 
-/// A contestant in a heat.
+/// The result of a contestant in a heat.
 #[derive(Debug, Serialize)]
 pub(crate) struct Row {
     pub(crate) contestant: Contestant,
-    /// Notifications of a sample.
+    /// The notifications of a sample.
     pub(crate) count: u64,
-    /// Notifications a second.
+    /// Notifications per second.
     pub(crate) rate: Option<Spread>,
-    /// Nanoseconds of the client's processor time a notification, user and system.
+    /// The client's processor time per notification in nanoseconds, user and system.
     pub(crate) cpu_ns: Option<Spread>,
-    /// The part of it that the kernel takes.
+    /// The system part of it.
     pub(crate) system_ns: Option<Spread>,
-    /// The same of the sender.
+    /// The same for the sender.
     pub(crate) sender_cpu_ns: Option<Spread>,
-    /// Rate over that of the raw drain that touches every line, in the same round.
+    /// The rate divided by that of `raw-touch`, in the same round.
     pub(crate) of_raw_touch: Option<Spread>,
     pub(crate) peak_rss_kib: Option<Spread>,
-    /// Whether the sender was the bottleneck in more than half of the rounds.
+    /// True if the sender was the bottleneck in more than half of the rounds.
     pub(crate) sender_bound: bool,
-    /// Rounds in which count and checksum were right, of all.
+    /// The number of rounds with the right count and checksum.
     pub(crate) right: usize,
     pub(crate) rounds: usize,
 }
 
-/// What is compared.
+/// The value that is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Metric {
-    /// Notifications a second.
+    /// Notifications per second.
     Rate,
-    /// Processor time a notification.
+    /// Processor time per notification.
     Cpu,
 }
 
@@ -72,7 +72,7 @@ impl Ran {
         ran
     }
 
-    /// `51 B x 1 channel, replay server, writes of 8 KiB, a core each, 10 rounds`
+    /// Returns `51 B x 1 channel, replay server, writes of 8 KiB, a core each, 10 rounds`.
     pub(crate) fn title(&self) -> String {
         let Heat { origin, shape, write_bytes, cores, rounds, .. } = &self.heat;
         let plural = |n: u64| if n == 1 { "" } else { "s" };
@@ -93,7 +93,7 @@ impl Ran {
         title
     }
 
-    /// Per-round values of a contestant, where the run counts.
+    /// Returns the value of a contestant in a round, if the run counts.
     fn value(&self, contestant: Contestant, round: usize, metric: Metric) -> Option<f64> {
         let sample = self
             .samples
@@ -107,7 +107,7 @@ impl Ran {
         })
     }
 
-    /// One over the other, round by round.
+    /// Returns the ratio of two contestants, round by round.
     pub(crate) fn ratio(
         &self,
         metric: Metric,
@@ -157,27 +157,30 @@ impl Ran {
 }
 
 impl Results {
-    /// Every run that counts for nothing, and why.
+    /// Returns every run that does not count, and the reason.
     pub(crate) fn voids(&self) -> Vec<String> {
         let mut voids = Vec::new();
         for ran in &self.heats {
             for sample in &ran.samples {
                 if let Some(why) = &sample.void {
-                    let (who, round) = (sample.contestant, sample.round);
-                    voids.push(format!("VOID: {who}, {}, round {round}: {why}", ran.title()));
+                    let (contestant, round) = (sample.contestant, sample.round);
+                    voids
+                        .push(format!("VOID: {contestant}, {}, round {round}: {why}", ran.title()));
                 }
             }
         }
-        for rally in &self.latency {
-            let who = rally.contestant;
-            voids.extend(rally.voids.iter().map(|why| format!("VOID: {who}, ping-pong: {why}")));
+        for contest in &self.latency {
+            let contestant = contest.contestant;
+            voids.extend(
+                contest.voids.iter().map(|why| format!("VOID: {contestant}, ping-pong: {why}")),
+            );
         }
         for Copied { contestant, size, void, .. } in &self.copies {
             voids.extend(
                 void.iter().map(|why| format!("VOID: {contestant}, copies, {size} B: {why}")),
             );
         }
-        if let Some(Nap { void: Some(why), .. }) = &self.sleeper {
+        if let Some(SleeperRun { void: Some(why), .. }) = &self.sleeper {
             voids.push(format!("VOID: sleeper: {why}"));
         }
         voids

@@ -13,7 +13,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// The server on these cores. A server on others is ended.
+    /// Returns the server on these cores. A server on other cores is ended.
     pub(crate) fn cluster(&mut self, cpus: &[usize]) -> Outcome<&Cluster> {
         if self.running.as_ref().is_some_and(|(found, _)| found != cpus) {
             self.running = None;
@@ -21,7 +21,7 @@ impl Server {
         let (_, cluster) = match &mut self.running {
             Some(running) => running,
             none => {
-                // Its processes are confined to where this thread is when they start.
+                // Its processes inherit the cores of this thread.
                 let before = cores::allowed()?;
                 cores::pin(cpus)?;
                 let started =
@@ -34,7 +34,7 @@ impl Server {
         Ok(cluster)
     }
 
-    /// The version of the server that was used, if one was.
+    /// Returns the version of the server, if one was used.
     pub(crate) fn version(&self) -> Option<&str> {
         self.version.as_deref()
     }

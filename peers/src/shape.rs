@@ -1,4 +1,4 @@
-//! What is sent: size, number of channels, and the bytes of notification `n`.
+//! The shape of notifications: size, number of channels, and the bytes of notification `n`.
 
 use clap::Args;
 use pgbell::proto::wire::{BackendMessage, RawNotification};
@@ -7,19 +7,19 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::outcome::Outcome;
 
-/// Type byte, length word, process id and two NULs.
+/// The type byte, the length word, the process id and two NULs.
 const FRAME_OVERHEAD_BYTES: usize = 11;
 
-/// Longest channel of a server built by default.
+/// The longest channel name of a default-built server.
 const CHANNEL_BYTES_MAX: usize = 63;
 
-/// Longest payload of a server built by default.
+/// The longest payload of a default-built server.
 const PAYLOAD_BYTES_MAX: usize = 7_999;
 
-/// Length of a channel's name where the frame has room for it.
+/// The length of a channel name, if the frame has room for it.
 const CHANNEL_BYTES: usize = 8;
 
-/// Notifications of one size that take turns on their channels.
+/// Notifications of one size, sent to the channels in turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Args, Serialize, Deserialize)]
 pub(crate) struct Shape {
     /// Bytes of a notification on the wire.
@@ -31,10 +31,10 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
-    /// What everything is first measured with.
+    /// The shape of the main heats.
     pub(crate) const MAIN: Self = Self { size: 51, channels: 1 };
 
-    /// The shape, if there are notifications like that.
+    /// Returns the shape, if such notifications exist.
     pub(crate) fn checked(self) -> Outcome<Self> {
         let room = self.size.checked_sub(FRAME_OVERHEAD_BYTES + self.channel_bytes_min());
         let longest = FRAME_OVERHEAD_BYTES + CHANNEL_BYTES_MAX + PAYLOAD_BYTES_MAX;
@@ -48,7 +48,7 @@ impl Shape {
         Ok(self)
     }
 
-    /// Whether `count` notifications differ from one another: a server sends equal ones once.
+    /// Returns whether `count` notifications are all different: a server sends equal ones once.
     pub(crate) fn is_unique(&self, count: u64) -> bool {
         let digits = u32::try_from(self.payload_bytes().min(18)).unwrap_or(18);
         count <= 10_u64.pow(digits).saturating_mul(self.channels)
@@ -91,7 +91,7 @@ impl Shape {
         all.join("; ")
     }
 
-    /// One statement that sends `count` notifications in one transaction, the same as [`block`](Block::new).
+    /// Returns one statement that sends `count` notifications in one transaction, the same as [`block`](Block::new).
     pub(crate) fn notify_sql(&self, count: u64) -> String {
         let (channels, digits) = (self.channels, self.channel_bytes() - 1);
         let payload = self.payload_bytes();
@@ -102,13 +102,13 @@ impl Shape {
         )
     }
 
-    /// Notification `n`: its channel, and its number among those of the channel as a payload.
+    /// Returns notification `n`: its channel, and as its payload its number within the channel.
     fn notification(&self, n: u64) -> (String, String) {
         let digits = self.payload_bytes();
         (self.channel(n % self.channels), format!("{:0digits$}", n / self.channels))
     }
 
-    /// The digest of the notifications `0..count`.
+    /// Returns the digest of the notifications `0..count`.
     pub(crate) fn digest(&self, count: u64) -> Digest {
         let mut digest = Digest::default();
         for n in 0..count {
@@ -119,18 +119,18 @@ impl Shape {
     }
 }
 
-/// Notifications as they are on the wire, to be sent again and again.
+/// Encoded notifications, which are sent repeatedly.
 #[derive(Debug)]
 pub(crate) struct Block {
     shape: Shape,
-    /// Notifications in it.
+    /// The number of its notifications.
     count: u64,
     pub(crate) bytes: Vec<u8>,
     digest: Digest,
 }
 
 impl Block {
-    /// Whole rounds of the channels that take about `bytes`.
+    /// Returns a block of about `bytes` bytes, with the same number of notifications for each channel.
     pub(crate) fn new(shape: Shape, bytes: usize) -> Outcome<Self> {
         let rounds = bytes as u64 / (shape.size as u64 * shape.channels);
         let count = rounds.max(1) * shape.channels;
@@ -145,18 +145,20 @@ impl Block {
             BackendMessage::NotificationResponse(raw).encode(&mut out)?;
         }
         if out.len() as u64 != count * shape.size as u64 {
-            return Err(format!("a block of {} bytes was to have {count} frames", out.len()).into());
+            return Err(
+                format!("a block of {} bytes does not have {count} frames", out.len()).into()
+            );
         }
         Ok(Self { shape, count, bytes: out.to_vec(), digest: shape.digest(count) })
     }
 
-    /// The digest of `count` notifications: the block again and again, then its beginning.
+    /// Returns the digest of `count` notifications: the block repeated, then its beginning.
     pub(crate) fn digest(&self, count: u64) -> Digest {
         let whole = self.digest.times(count / self.count);
         whole.and(&self.shape.digest(count % self.count))
     }
 
-    /// The slices of the block that make `count` notifications.
+    /// Returns the slices of the block that contain `count` notifications.
     pub(crate) fn slices(&self, count: u64) -> impl Iterator<Item = &[u8]> {
         let rest = self.bytes.chunks(self.shape.size).zip(0..count % self.count).count();
         let rest = &self.bytes[..rest * self.shape.size];
@@ -170,7 +172,7 @@ mod tests {
     use super::{Block, Shape};
 
     #[test]
-    fn frames_have_the_size_that_was_asked_for() {
+    fn frames_have_the_requested_size() {
         for size in [19, 51, 127, 256, 1_031, 4_096, 8_073] {
             for channels in [1, 16, 1_000] {
                 let shape = Shape { size, channels }.checked().unwrap();

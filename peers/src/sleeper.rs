@@ -9,37 +9,37 @@ use crate::replay::WRITE_BYTES;
 use crate::shape::Shape;
 use crate::source::{Source, options};
 
-/// What became of them.
+/// The result of the consumer.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Slept {
     pub(crate) received: u64,
     pub(crate) delivered: u64,
     pub(crate) lagged: u64,
-    /// How long they took to arrive.
+    /// The time until all notifications had arrived.
     pub(crate) arrival_ms: u64,
-    /// Most memory until they had arrived.
+    /// The peak memory until they had arrived.
     pub(crate) peak_asleep_kib: u64,
-    /// Most memory until everything was drained.
+    /// The peak memory until everything was drained.
     pub(crate) peak_rss_kib: u64,
 }
 
 impl Slept {
-    /// Whether every notification was delivered or reported, and none twice.
+    /// Returns whether every notification was delivered or reported as lost, exactly once.
     pub(crate) fn is_exact(&self, sent: u64) -> bool {
         self.received == sent && self.delivered + self.lagged == sent
     }
 }
 
-/// The sleeper's run.
+/// A run of the sleeping consumer.
 #[derive(Debug, Serialize)]
-pub(crate) struct Nap {
+pub(crate) struct SleeperRun {
     pub(crate) sent: u64,
     pub(crate) slept: Option<Slept>,
-    /// Why the run counts for nothing.
+    /// The reason if the run does not count.
     pub(crate) void: Option<String>,
 }
 
-impl Nap {
+impl SleeperRun {
     pub(crate) fn run(count: u64, cores: &Cores) -> Self {
         let ran = run(count, cores);
         let void = ran.as_ref().err().map(ToString::to_string);

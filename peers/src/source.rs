@@ -1,4 +1,4 @@
-//! Where the notifications come from.
+//! The senders of the notifications.
 
 use std::fmt;
 use std::io::Write;
@@ -25,11 +25,11 @@ use crate::usage;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Origin {
-    /// A server that sends what it encoded beforehand.
+    /// A server that sends notifications encoded in advance.
     Replay,
-    /// The same over TLS: it sends what it encrypted beforehand.
+    /// The same over TLS: it sends data encrypted in advance.
     Tls,
-    /// PostgreSQL: one transaction of unique `pg_notify` by another session.
+    /// PostgreSQL: one transaction of another session with unique `pg_notify` calls.
     Postgres,
     /// The client's own memory, for the decoders.
     Memory,
@@ -46,7 +46,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// A sender that runs.
+/// A running sender.
 #[derive(Debug)]
 pub(crate) enum Source {
     Replay { process: Child, port: u16, identity: Option<Box<Identity>> },
@@ -74,7 +74,7 @@ impl Source {
         Ok(Self::Replay { process, port, identity: identity.map(Box::new) })
     }
 
-    /// How a client finds it.
+    /// Returns the arguments with which a client connects.
     pub(crate) fn address(&self) -> Outcome<Vec<String>> {
         let mut arguments = vec!["--port".to_owned(), self.port().to_string()];
         if let Self::Replay { identity: Some(identity), .. } = self {
@@ -91,12 +91,12 @@ impl Source {
         }
     }
 
-    /// Whether clients wait for what is sent.
+    /// Returns whether clients connect to a server.
     pub(crate) fn is_remote(&self) -> bool {
         !matches!(self, Self::Memory(_))
     }
 
-    /// What will be sent is computed beforehand, where that takes time.
+    /// Computes in advance what will be sent, if that takes time.
     pub(crate) fn prepare(&mut self, count: u64) -> Outcome<()> {
         match self {
             Self::Replay { .. } => {}
@@ -111,7 +111,7 @@ impl Source {
         Ok(())
     }
 
-    /// Sends to the client that listens. Returns when all is on its way, or before.
+    /// Sends to the client that listens. May return before all is sent.
     pub(crate) fn go(&mut self, count: u64) -> Outcome<()> {
         match self {
             Self::Replay { process, .. } => {
@@ -124,7 +124,7 @@ impl Source {
         }
     }
 
-    /// What was sent. Asked while the client is still there.
+    /// Returns what was sent. Called while the client is still connected.
     pub(crate) fn sent(&mut self) -> Outcome<Sent> {
         match self {
             Self::Replay { process, .. } => process.value(),
@@ -137,7 +137,7 @@ impl Source {
     }
 }
 
-/// `--size`, `--channels`, `--cores` for a process.
+/// Returns `--size`, `--channels` and `--cores` for a process.
 pub(crate) fn options(shape: Shape, cores: &[usize]) -> Vec<String> {
     let cores: Vec<String> = cores.iter().map(usize::to_string).collect();
     let size = shape.size.to_string();
@@ -152,11 +152,11 @@ fn text(path: &Path) -> Outcome<String> {
     Ok(path.to_str().ok_or("a path that is not UTF-8")?.to_owned())
 }
 
-/// What must arrive.
+/// The notifications that must arrive.
 #[derive(Debug)]
 pub(crate) struct Expected {
     shape: Shape,
-    /// Notifications of the block that is sent again and again; none: all are different.
+    /// The block that is sent repeatedly. `None`: all notifications are different.
     block: Option<crate::shape::Block>,
     count: u64,
     digest: Digest,
@@ -188,13 +188,13 @@ impl Expected {
     }
 }
 
-/// A session that notifies, and the server's process that sends to the client.
+/// The session that notifies, and the server process that sends to the client.
 pub(crate) struct Postgres {
     port: u16,
     runtime: Runtime,
     notifier: Connection,
     expected: Expected,
-    /// The server's process of the client, once there is one.
+    /// The server process of the client, once it is connected.
     listener: i32,
     used_before: Duration,
 }

@@ -10,10 +10,10 @@ use rustls::{ServerConfig, ServerConnection};
 
 use crate::outcome::Outcome;
 
-/// Most bytes of data in a record: PostgreSQL hands so many to OpenSSL at once.
+/// The most bytes of data in a record: PostgreSQL passes this number to OpenSSL at once.
 const RECORD_DATA_BYTES: usize = 8 * 1024;
 
-/// A connection. Clones are the same one.
+/// A connection. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Stream {
     socket: Arc<TcpStream>,
@@ -25,7 +25,7 @@ impl Stream {
         Self { socket: Arc::new(socket), tls: None }
     }
 
-    /// The server's half of the handshake.
+    /// Performs the server's half of the handshake.
     pub(crate) fn secure(&mut self, config: &Arc<ServerConfig>) -> Outcome<()> {
         let mut connection = ServerConnection::new(config.clone())?;
         connection.set_buffer_limit(None);
@@ -40,11 +40,11 @@ impl Stream {
         self.tls.as_ref().map(|tls| tls.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Waits for more. `false` at the end.
+    /// Waits for more bytes. Returns `false` at the end of the stream.
     pub(crate) fn read(&self, input: &mut BytesMut) -> Outcome<bool> {
         let mut scratch = [0; 4_096];
         loop {
-            // Something may have come behind the handshake.
+            // Data may have arrived together with the handshake.
             let before = input.len();
             if !self.take_data(input, &mut scratch)? {
                 return Ok(false);
@@ -52,7 +52,7 @@ impl Stream {
             if input.len() > before {
                 return Ok(true);
             }
-            // Nobody is locked out while nothing comes.
+            // The lock is not held while the read waits.
             let n = (&*self.socket).read(&mut scratch)?;
             let mut received = &scratch[..n];
             let Some(mut connection) = self.connection() else {
@@ -69,7 +69,7 @@ impl Stream {
         }
     }
 
-    /// Moves what is decrypted. `false` when the client has said goodbye.
+    /// Moves decrypted bytes to `input`. Returns `false` if the client has closed TLS.
     fn take_data(&self, input: &mut BytesMut, scratch: &mut [u8]) -> Outcome<bool> {
         let Some(mut connection) = self.connection() else { return Ok(true) };
         loop {
@@ -93,9 +93,9 @@ impl Stream {
         Ok(())
     }
 
-    /// What these writes are on the wire. None in the clear, where they are what they are.
+    /// Encrypts writes in advance. `None` in the clear, where the writes are sent unchanged.
     ///
-    /// Nobody else writes until it is dropped: records have numbers.
+    /// No other write is possible until the result is dropped, because records are numbered.
     pub(crate) fn seal<'a>(
         &self,
         writes: impl Iterator<Item = &'a [u8]>,
@@ -114,7 +114,7 @@ impl Stream {
         Ok(Some(Sealed { bytes, ends, _alone: connection }))
     }
 
-    /// One write, as it is.
+    /// Writes these bytes unchanged.
     pub(crate) fn send(&self, bytes: &[u8]) -> io::Result<()> {
         (&*self.socket).write_all(bytes)
     }
@@ -126,7 +126,7 @@ impl fmt::Debug for Stream {
     }
 }
 
-/// Writes that are encrypted.
+/// Encrypted writes.
 pub(crate) struct Sealed<'a> {
     bytes: Vec<u8>,
     ends: Vec<usize>,

@@ -4,14 +4,14 @@ use crate::results::{Ran, Results};
 use crate::spread::{Spread, number};
 use crate::target::Bound;
 
-/// How a table is written.
+/// The format of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Style {
     Text,
     Markdown,
 }
 
-/// Rows under a head. The first column is text, the others are figures.
+/// Rows below a head. The first column is text, the others are numbers.
 #[derive(Debug)]
 struct Table {
     title: String,
@@ -60,18 +60,18 @@ impl Table {
     }
 }
 
-/// Everything that was found out.
+/// Returns all results.
 pub(crate) fn show(results: &Results, style: Style) -> String {
     let mut out = results.machine.lines().join(if style == Style::Text { "\n" } else { "  \n" });
     out.push_str("\n\n");
     out.push_str(
-        "Median [least, most] of interleaved rounds. CPU is user and system time of the client, in ns a \
-         notification; sender CPU the same of the process that sends. \"of raw\" is the rate over that of \
-         `raw-touch` in the same round. Everybody reads every byte; count and checksum are compared with \
-         the sender's. Peak memory has the program in it, with all drivers: see `raw`. Over TLS `raw-touch` decrypts \
+        "Median [least, most] of interleaved rounds. CPU is user and system time of the client, in ns per \
+         notification; sender CPU is the same for the sending process. \"of raw\" is the rate divided by that of \
+         `raw-touch` in the same round. Every client reads every byte; count and checksum are compared with \
+         the sender's. Peak memory includes the program with all drivers: see `raw`. Over TLS `raw-touch` decrypts \
          in place, and `raw-rustls` through rustls' own connection.\n",
     );
-    // A README has room for the main heats.
+    // In Markdown, for the README, only the main heats are shown.
     let most = results.heats.iter().map(|ran| ran.heat.rounds).max().unwrap_or(0);
     let shown = |ran: &&Ran| style == Style::Text || ran.heat.rounds == most;
     let heats = results.heats.iter().filter(shown);
@@ -95,7 +95,7 @@ fn heat(ran: &Ran) -> Table {
         "",
         "M notifications/s",
         "CPU ns",
-        "of it kernel",
+        "kernel share",
         "of raw",
         "peak MiB",
         "sender CPU ns",
@@ -135,23 +135,24 @@ fn latency(results: &Results) -> Option<Table> {
     let pings = first.rounds.first().map_or(0, |round| round.pings);
     let title = format!("ping-pong on PostgreSQL, µs, {} rounds of {pings}", first.rounds.len());
     let mut table = Table::new(title, &["", "p50", "p99", "least"]);
-    for rally in &results.latency {
+    for contest in &results.latency {
         table.rows.push(vec![
-            rally.contestant.name(),
-            cell(rally.micros(|round| round.p50_ns)),
-            cell(rally.micros(|round| round.p99_ns)),
-            cell(rally.micros(|round| round.min_ns)),
+            contest.contestant.name(),
+            cell(contest.micros(|round| round.p50_ns)),
+            cell(contest.micros(|round| round.p99_ns)),
+            cell(contest.micros(|round| round.min_ns)),
         ]);
     }
     Some(table)
 }
 
 fn sleeper(results: &Results) -> Option<Table> {
-    let nap = results.sleeper.as_ref()?;
-    let title = format!("a listener with DropNewest sleeps while {} of 51 B arrive", nap.sent);
+    let sleeper_run = results.sleeper.as_ref()?;
+    let title =
+        format!("a listener with DropNewest sleeps while {} of 51 B arrive", sleeper_run.sent);
     let mut table = Table::new(title, &["", ""]);
     let mut line = |what: &str, value: String| table.rows.push(vec![what.to_owned(), value]);
-    match &nap.slept {
+    match &sleeper_run.slept {
         Some(slept) => {
             line("delivered", slept.delivered.to_string());
             line("lagged", slept.lagged.to_string());
@@ -159,14 +160,14 @@ fn sleeper(results: &Results) -> Option<Table> {
             line("peak MiB asleep", number(slept.peak_asleep_kib as f64 / 1024.0));
             line("peak MiB", number(slept.peak_rss_kib as f64 / 1024.0));
         }
-        None => line("VOID", nap.void.clone().unwrap_or_default()),
+        None => line("VOID", sleeper_run.void.clone().unwrap_or_default()),
     }
     Some(table)
 }
 
 fn copies(results: &Results) -> Option<Table> {
     results.copies.first()?;
-    let title = "bytes copied by memcpy and its kin in the client, a byte of the wire";
+    let title = "bytes copied by memcpy and related functions in the client, per byte of the wire";
     let mut table = Table::new(title, &["", "size", "in the clear", "over TLS", "more"]);
     let show = |copied: Option<f64>| copied.map_or_else(|| "-".to_owned(), number);
     for copied in &results.copies {
@@ -185,7 +186,7 @@ fn targets(results: &Results) -> Option<Table> {
     if results.targets.is_empty() {
         return None;
     }
-    let mut table = Table::new("what it is to show", &["", "wanted", "found", "met"]);
+    let mut table = Table::new("targets", &["", "wanted", "found", "met"]);
     for target in &results.targets {
         let wanted = match target.bound {
             Bound::AtLeast(least) => format!("≥ {}", number(least)),

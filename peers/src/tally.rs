@@ -1,4 +1,4 @@
-//! The measured section of a client.
+//! The measured part of a client's run.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -9,16 +9,16 @@ use crate::digest::Digest;
 use crate::outcome::Outcome;
 use crate::usage::{Usage, peak_rss_kib};
 
-/// What a client says when it is listening.
+/// The line that a client prints when it listens.
 pub(crate) const READY: &str = "ready";
 
-/// What a client measured of itself: one line of JSON.
+/// The measurement of a client: one line of JSON.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Report {
     pub(crate) notifications: u64,
-    /// Of channels and payloads; of the wire for those that do not parse.
+    /// The bytes of channels and payloads. For clients that do not parse, the bytes of the wire.
     pub(crate) bytes: u64,
-    /// None for those that do not parse.
+    /// None for clients that do not parse.
     pub(crate) checksum: Option<u64>,
     /// From the confirmed LISTEN to the last notification.
     pub(crate) wall_ns: u64,
@@ -59,15 +59,15 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    /// The LISTEN is confirmed: the section begins, and the sender is told so.
+    /// Begins the measurement when LISTEN is confirmed, and reports it to the parent.
     pub(crate) fn begin(wanted: u64) -> Outcome<Self> {
         let usage = Usage::of_process()?;
         let begin = Instant::now();
-        say_ready()?;
+        print_ready()?;
         Ok(Self { wanted, digest: Digest::default(), begin, first: None, usage })
     }
 
-    /// Something was received. Called before it is looked at, at least for the first.
+    /// Records that bytes were received. Called before they are handled, at least for the first ones.
     #[inline]
     pub(crate) fn arrived(&mut self) {
         if self.first.is_none() {
@@ -85,17 +85,17 @@ impl Tally {
         self.digest.count >= self.wanted
     }
 
-    /// The last notification was received: the section ends, and the parent is told.
+    /// Ends the measurement after the last notification, and reports it to the parent.
     ///
-    /// The caller still has its connection then, so that the parent can look at the server's end of it.
+    /// The caller still has its connection then, so that the parent can read the processor time of its server process.
     pub(crate) fn finish(self) -> Outcome<()> {
-        say(&self.report()?)
+        print_line(&self.report()?)
     }
 
     /// The same for a client that only counts bytes of the wire.
     pub(crate) fn finish_raw(self, bytes: u64, size: usize) -> Outcome<()> {
         let report = self.report()?;
-        say(&Report { bytes, notifications: bytes / size as u64, checksum: None, ..report })
+        print_line(&Report { bytes, notifications: bytes / size as u64, checksum: None, ..report })
     }
 
     fn report(&self) -> Outcome<Report> {
@@ -107,15 +107,15 @@ impl Tally {
     }
 }
 
-/// Tells the parent that the sender may begin.
-pub(crate) fn say_ready() -> Outcome<()> {
+/// Reports to the parent that the sender may begin.
+pub(crate) fn print_ready() -> Outcome<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{READY}")?;
     Ok(out.flush()?)
 }
 
-/// Says what was measured, and stays until the parent has looked at what it wants to.
-pub(crate) fn say(measured: &impl Serialize) -> Outcome<()> {
+/// Reports the measurement, and waits until the parent has finished its own.
+pub(crate) fn print_line(measured: &impl Serialize) -> Outcome<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}", serde_json::to_string(measured)?)?;
     out.flush()?;

@@ -1,18 +1,18 @@
-//! What the measurements are to show, and whether they do.
+//! The targets of the measurements, and whether they are met.
 
 use serde::Serialize;
 
 use crate::contestant::Contestant::{self, *};
 use crate::copies::Copied;
-use crate::latency::Rally;
+use crate::latency::PingPong;
 use crate::results::Metric::{self, Cpu, Rate};
 use crate::results::Ran;
 use crate::shape::Shape;
-use crate::sleeper::Nap;
+use crate::sleeper::SleeperRun;
 use crate::source::Origin::{self, Memory, Postgres, Replay};
 use crate::spread::Spread;
 
-/// A bound and what was found.
+/// A bound and the measured value.
 #[derive(Debug, Serialize)]
 pub(crate) struct Target {
     pub(crate) what: String,
@@ -21,7 +21,7 @@ pub(crate) struct Target {
     pub(crate) met: bool,
 }
 
-/// Which side of the bound is the good one. The median counts.
+/// The kind of bound. The median counts.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Bound {
@@ -29,7 +29,7 @@ pub(crate) enum Bound {
     AtMost(f64),
 }
 
-/// A ratio of two contestants within the rounds of a heat.
+/// The ratio of two contestants within the rounds of a heat.
 struct Ratio {
     what: &'static str,
     origin: Origin,
@@ -122,13 +122,13 @@ const RATIOS: [Ratio; 17] = [
     ),
 ];
 
-/// Share of the rate of one channel that must be left with 1,000.
+/// The share of the one-channel rate that must remain with 1,000 channels.
 const MANY_CHANNELS: f64 = 0.6;
 
-/// Most microseconds more than libpq, at p50 of ping-pong.
+/// The most microseconds above libpq, at p50 of ping-pong.
 const PING_PONG_MICROS: f64 = 10.0;
 
-/// Most memory of the sleeper, in MiB.
+/// The most memory of the sleeper, in MiB.
 const SLEEPER_MIB: f64 = 32.0;
 
 impl Target {
@@ -140,12 +140,16 @@ impl Target {
         Self { what, bound, found, met }
     }
 
-    /// Every target that this run says something about.
-    pub(crate) fn all(heats: &[Ran], latency: &[Rally], sleeper: Option<&Nap>) -> Vec<Self> {
+    /// Returns every target for which this run has a measurement.
+    pub(crate) fn all(
+        heats: &[Ran],
+        latency: &[PingPong],
+        sleeper: Option<&SleeperRun>,
+    ) -> Vec<Self> {
         let mut all: Vec<Self> = RATIOS.iter().filter_map(|ratio| ratio.evaluate(heats)).collect();
         all.extend([PgbellInline, PgbellListener1t].iter().filter_map(|one| channels(heats, *one)));
         all.extend(ping_pong(latency));
-        if let Some(slept) = sleeper.and_then(|nap| nap.slept) {
+        if let Some(slept) = sleeper.and_then(|sleeper_run| sleeper_run.slept) {
             let peak = Spread::of([slept.peak_rss_kib as f64 / 1024.0]);
             let what = "peak memory of a listener that sleeps, MiB".to_owned();
             all.extend(peak.map(|peak| Self::new(what, Bound::AtMost(SLEEPER_MIB), peak)));
@@ -154,25 +158,25 @@ impl Target {
     }
 }
 
-/// All of pgbell that copies are counted of.
-const OURS: [Contestant; 3] = [PgbellInline, PgbellListener1t, PgbellRecv];
+/// The contestants of pgbell for which copies are counted.
+const PGBELL: [Contestant; 3] = [PgbellInline, PgbellListener1t, PgbellRecv];
 
-/// Bytes that TLS copies more, for a byte of the wire: once each. Heads and ends of records and buffers that are
-/// moved are the rest.
+/// The bytes that TLS copies in addition, per byte of the wire: each byte once. The rest are record headers and
+/// tags, and buffers that are moved.
 const TLS_COPIES: f64 = 1.05;
 
-/// The heat with one channel and the writes of PostgreSQL; the first is the one with most rounds.
+/// Returns the heat with one channel and PostgreSQL's write size. The first one has the most rounds.
 fn find(heats: &[Ran], origin: Origin, shape: Shape) -> Option<&Ran> {
     heats.iter().find(|ran| ran.heat.origin == origin && ran.heat.shape == shape)
 }
 
 impl Target {
-    /// Of pgbell, TLS costs one copy a byte.
+    /// Returns the targets of the copies: with TLS pgbell copies each byte once more.
     pub(crate) fn of_copies(copies: &[Copied]) -> Vec<Self> {
-        let ours = copies.iter().filter(|copied| OURS.contains(&copied.contestant));
-        let more = ours.filter_map(|copied| {
-            let (who, size) = (copied.contestant, copied.size);
-            let what = format!("{who}, bytes copied more a byte over TLS, {size} B");
+        let pgbell = copies.iter().filter(|copied| PGBELL.contains(&copied.contestant));
+        let more = pgbell.filter_map(|copied| {
+            let (contestant, size) = (copied.contestant, copied.size);
+            let what = format!("{contestant}, additional bytes copied per byte over TLS, {size} B");
             Some(Self::new(what, Bound::AtMost(TLS_COPIES), Spread::of([copied.more()?])?))
         });
         more.collect()
@@ -191,7 +195,7 @@ impl Ratio {
     }
 }
 
-/// The heats are not the same rounds: the median of one over that of the other.
+/// Returns the ratio of two heats by their medians, because their rounds differ.
 fn channels(heats: &[Ran], contestant: Contestant) -> Option<Target> {
     let one = find(heats, Replay, Shape::MAIN)?.spread(Rate, contestant)?;
     let many = Shape { channels: 1_000, ..Shape::MAIN };
@@ -201,14 +205,14 @@ fn channels(heats: &[Ran], contestant: Contestant) -> Option<Target> {
     Some(Target::new(what, Bound::AtLeast(MANY_CHANNELS), found))
 }
 
-fn ping_pong(latency: &[Rally]) -> Vec<Target> {
+fn ping_pong(latency: &[PingPong]) -> Vec<Target> {
     let median = |contestant: Contestant| {
-        let rally = latency.iter().find(|rally| rally.contestant == contestant)?;
-        rally.micros(|latency| latency.p50_ns)
+        let contest = latency.iter().find(|contest| contest.contestant == contestant)?;
+        contest.micros(|latency| latency.p50_ns)
     };
     let Some(libpq) = median(Libpq) else { return Vec::new() };
-    let ours = [PgbellInline, PgbellListener1t];
-    let more = ours.iter().filter_map(|one| {
+    let pgbell = [PgbellInline, PgbellListener1t];
+    let more = pgbell.iter().filter_map(|one| {
         let found = median(*one)?.map(|micros| micros - libpq.median);
         let what = format!("{one}, p50 of ping-pong above libpq's, µs");
         Some(Target::new(what, Bound::AtMost(PING_PONG_MICROS), found))

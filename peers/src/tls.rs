@@ -1,4 +1,4 @@
-//! Certificates and settings of TLS. Everybody speaks version 1.3 with AES-256-GCM, because the server has nothing else.
+//! Certificates and settings of TLS. All contestants use version 1.3 with AES-256-GCM, because the server supports nothing else.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use crate::outcome::Outcome;
 
-/// A server's certificate and what it is checked with, in files that go when this does.
+/// A server's certificate and its root, in files that are removed when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Identity {
     root: Certificate,
@@ -27,12 +27,12 @@ impl Identity {
         Ok(Self { root: root.certificate().clone(), server })
     }
 
-    /// For clients.
+    /// Returns the root certificate, for clients.
     pub(crate) fn root(&self) -> &Path {
         self.root.path()
     }
 
-    /// Certificate and key, for the server.
+    /// Returns certificate and key, for the server.
     pub(crate) fn files(&self) -> [&Path; 2] {
         [self.server.chain_path(), self.server.key_path()]
     }
@@ -43,7 +43,7 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(CryptoProvider { cipher_suites: vec![TLS13_AES_256_GCM_SHA384], ..provider })
 }
 
-/// As PostgreSQL has it: no tickets.
+/// Returns a configuration without tickets, as in PostgreSQL.
 pub(crate) fn server_config(certificate: &Path, key: &Path) -> Outcome<ServerConfig> {
     let chain = CertificateDer::pem_file_iter(certificate)?.collect::<Result<Vec<_>, _>>()?;
     let key = PrivateKeyDer::from_pem_file(key)?;

@@ -1,4 +1,4 @@
-//! Processor time and memory, as the kernel counts them.
+//! Processor time and memory, as counted by the kernel.
 
 use std::fs;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use nix::time::{ClockId, clock_gettime};
 
 use crate::outcome::Outcome;
 
-/// Processor time up to now.
+/// The processor time used so far.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Usage {
     pub(crate) user: Duration,
@@ -17,17 +17,17 @@ pub(crate) struct Usage {
 }
 
 impl Usage {
-    /// Of this process, all threads.
+    /// Returns that of this process, all threads.
     pub(crate) fn of_process() -> Outcome<Self> {
         Self::of(UsageWho::RUSAGE_SELF, ClockId::CLOCK_PROCESS_CPUTIME_ID)
     }
 
-    /// Of this thread.
+    /// Returns that of this thread.
     pub(crate) fn of_thread() -> Outcome<Self> {
         Self::of(UsageWho::RUSAGE_THREAD, ClockId::CLOCK_THREAD_CPUTIME_ID)
     }
 
-    /// The clock is exact. What `getrusage` says may be some milliseconds old, and tells the parts.
+    /// The clock is exact. `getrusage` may be some milliseconds late, and gives the user and system parts.
     fn of(who: UsageWho, clock: ClockId) -> Outcome<Self> {
         let system = duration(getrusage(who)?.system_time());
         let total = Duration::from(clock_gettime(clock)?);
@@ -51,7 +51,7 @@ fn duration(time: TimeVal) -> Duration {
     Duration::from_secs(seconds) + Duration::from_micros(micros)
 }
 
-/// Most memory that this process ever had, in KiB.
+/// Returns the peak memory of this process, in KiB.
 pub(crate) fn peak_rss_kib() -> Outcome<u64> {
     let status = fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
@@ -59,7 +59,7 @@ pub(crate) fn peak_rss_kib() -> Outcome<u64> {
     Ok(number.ok_or("no VmHWM in /proc/self/status")?.parse()?)
 }
 
-/// Processor time of another process, its main thread. Zero when the kernel does not count it.
+/// Returns the processor time of the main thread of another process. Zero if the kernel does not count it.
 pub(crate) fn of_process(pid: i32) -> Duration {
     let text = fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap_or_default();
     let first = text.split_whitespace().next().and_then(|word| word.parse().ok());

@@ -1,11 +1,11 @@
-//! The whole program with next to nothing to do: everybody gets everything, from both sources.
+//! The whole program with very few notifications: every contestant receives all of them, from both sources.
 
 use std::collections::BTreeSet;
 use std::process::Command;
 
 use serde_json::Value;
 
-/// Everybody who reads a socket.
+/// The contestants that read a socket.
 const CLIENTS: [&str; 10] = [
     "libpq",
     "pgbell-inline",
@@ -19,7 +19,7 @@ const CLIENTS: [&str; 10] = [
     "tokio-postgres-chan",
 ];
 
-/// Everybody who speaks TLS.
+/// The contestants that support TLS.
 const TLS_CLIENTS: [&str; 9] = [
     "libpq",
     "pgbell-inline",
@@ -34,9 +34,9 @@ const TLS_CLIENTS: [&str; 9] = [
 
 fn peers(arguments: &[&str]) -> (bool, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_peers")).args(arguments).output().unwrap();
-    let said = String::from_utf8(output.stdout).unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
     let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
-    (output.status.success(), if said.is_empty() { complaint } else { said })
+    (output.status.success(), if printed.is_empty() { complaint } else { printed })
 }
 
 fn array<'a>(value: &'a Value, name: &str) -> &'a [Value] {
@@ -44,21 +44,21 @@ fn array<'a>(value: &'a Value, name: &str) -> &'a [Value] {
 }
 
 #[test]
-fn everybody_receives_what_was_sent() {
-    let (right, said) = peers(&["--quick", "--json"]);
-    let results: Value = serde_json::from_str(&said).unwrap_or_else(|_| panic!("{said}"));
+fn every_contestant_receives_what_was_sent() {
+    let (right, printed) = peers(&["--quick", "--json"]);
+    let results: Value = serde_json::from_str(&printed).unwrap_or_else(|_| panic!("{printed}"));
     let mut origins = BTreeSet::new();
     for ran in array(&results, "heats") {
         let origin = ran["heat"]["origin"].as_str().unwrap();
         origins.insert(origin);
         let mut ran_here = BTreeSet::new();
         for sample in array(ran, "samples") {
-            let who = sample["contestant"].as_str().unwrap();
-            ran_here.insert(who);
+            let contestant = sample["contestant"].as_str().unwrap();
+            ran_here.insert(contestant);
             assert!(sample["void"].is_null(), "{sample}");
             let (report, sent) = (&sample["report"], &sample["sent"]);
             assert_eq!(report["notifications"], sent["count"], "{sample}");
-            if !who.starts_with("raw") {
+            if !contestant.starts_with("raw") {
                 assert_eq!(report["bytes"], sent["bytes"], "{sample}");
                 assert_eq!(report["checksum"], sent["checksum"], "{sample}");
             }
@@ -82,16 +82,16 @@ fn everybody_receives_what_was_sent() {
 }
 
 #[test]
-fn the_text_and_the_drawings_name_everybody() {
+fn the_tables_and_the_plots_name_every_contestant() {
     let dir = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("peers-smoke");
     let plots = dir.to_str().unwrap();
     let load = ["--quick", "--size", "51,127", "--markdown", "--plot", plots, "--save", plots];
-    let (right, said) = peers(&load);
-    assert!(right, "{said}");
+    let (right, printed) = peers(&load);
+    assert!(right, "{printed}");
     let read = |name: &str| std::fs::read_to_string(dir.join(name)).unwrap();
-    for shown in [said, read("throughput.svg"), read("cpu.svg"), read("results.txt")] {
-        for who in CLIENTS {
-            assert!(shown.contains(who), "{who} is missing: {shown}");
+    for shown in [printed, read("throughput.svg"), read("cpu.svg"), read("results.txt")] {
+        for contestant in CLIENTS {
+            assert!(shown.contains(contestant), "{contestant} is missing: {shown}");
         }
     }
 }
@@ -99,26 +99,26 @@ fn the_text_and_the_drawings_name_everybody() {
 #[test]
 fn tls_is_measured_with_other_writes_and_many_channels_too() {
     let load = ["--quick", "--json", "--scenario", "tls", "--size", "1031", "--channels", "1000"];
-    let (right, said) = peers(&[&load[..], &["--write-bytes", "65536"]].concat());
-    assert!(right, "{said}");
-    let results: Value = serde_json::from_str(&said).unwrap_or_else(|_| panic!("{said}"));
-    let [ran] = array(&results, "heats") else { panic!("{said}") };
+    let (right, printed) = peers(&[&load[..], &["--write-bytes", "65536"]].concat());
+    assert!(right, "{printed}");
+    let results: Value = serde_json::from_str(&printed).unwrap_or_else(|_| panic!("{printed}"));
+    let [ran] = array(&results, "heats") else { panic!("{printed}") };
     assert_eq!(ran["heat"]["origin"], "tls");
     assert_eq!(array(ran, "samples").len(), TLS_CLIENTS.len());
 }
 
 #[test]
-fn what_cannot_be_measured_is_an_error() {
+fn an_impossible_measurement_is_an_error() {
     for load in [["--size", "3"], ["--channels", "0"], ["--size", "8074"], ["--cores", "3"]] {
-        let (right, said) = peers(&["--quick", load[0], load[1]]);
-        assert!(!right, "{load:?}: {said}");
+        let (right, printed) = peers(&["--quick", load[0], load[1]]);
+        assert!(!right, "{load:?}: {printed}");
     }
 }
 
 #[test]
-fn a_sender_that_cannot_send_that_voids_the_run() {
-    // 12 bytes have no room for a payload: the notifications would all be the same.
-    let (right, said) =
+fn a_load_that_the_sender_cannot_send_voids_the_run() {
+    // 12 bytes have no room for a payload: the notifications would all be equal.
+    let (right, printed) =
         peers(&["--quick", "--size", "12", "--source", "postgres", "--only", "pgbell-inline"]);
-    assert!(!right && said.contains("VOID"), "{said}");
+    assert!(!right && printed.contains("VOID"), "{printed}");
 }

@@ -3,6 +3,8 @@
 //! This module reads no environment, no file and no name service. Its callers merge the other sources, in libpq's order:
 //! [`Config::with_service`], then [`Config::with_environment`]. [`ServiceFile`] and [`PassFile`] parse the text of a file.
 
+#[cfg(all(feature = "tokio", feature = "tls"))]
+mod client_config;
 mod conflicts;
 mod delivery;
 mod effective;
@@ -17,8 +19,6 @@ mod parameters;
 mod passfile;
 #[cfg(feature = "tokio")]
 pub(crate) mod password_provider;
-#[cfg(all(feature = "tokio", feature = "tls"))]
-mod rustls_config;
 pub(crate) mod security;
 mod service;
 mod url;
@@ -107,7 +107,7 @@ pub struct Config {
     #[cfg(feature = "tokio")]
     password_provider: Option<PasswordProvider>,
     #[cfg(all(feature = "tokio", feature = "tls"))]
-    rustls: Option<std::sync::Arc<rustls::ClientConfig>>,
+    client_config: Option<client_config::OwnClientConfig>,
     /// Not a parameter of libpq: only a setter sets it.
     result_limit_bytes: Option<usize>,
     delivery_proof: DeliveryProof,
@@ -330,8 +330,8 @@ impl fmt::Debug for Config {
             config.field("password_provider", provider);
         }
         #[cfg(all(feature = "tokio", feature = "tls"))]
-        if self.rustls.is_some() {
-            config.field("rustls_0_23", &format_args!("set"));
+        if let Some(client) = &self.client_config {
+            config.field(client_config::SETTING, client);
         }
         if self.delivery_proof != DeliveryProof::Auto {
             config.field("delivery_proof", &self.delivery_proof);

@@ -1,4 +1,4 @@
-//! A client session and a testing backend, joined in memory.
+//! A client session and a testing backend, connected in memory.
 
 use std::fmt;
 use std::time::{Duration, Instant, SystemTime};
@@ -12,11 +12,11 @@ use crate::notification::{Notification, NotificationRef};
 use crate::proto::session::{Progress, Session, SessionEvent};
 use crate::proto::wire;
 
-/// Joins one [`Session`] and one session of a [`Backend`], without socket, task or clock.
+/// Connects one [`Session`] to one session of a [`Backend`], without a socket, a task or a clock.
 ///
-/// Bytes cross in chunks of a pattern, in both directions; time is what [`advance`](Self::advance)
-/// says. Several links may share a backend: whoever sends a notification settles first, whoever
-/// listens settles after it.
+/// Bytes arrive in chunks whose sizes follow a pattern, in both directions. The time changes only with
+/// [`advance`](Self::advance). Several links may share a backend: settle the link that sends a notification
+/// first, then the links that listen.
 ///
 /// ```
 /// use std::time::{Duration, Instant};
@@ -53,24 +53,24 @@ pub struct Link {
     id: SessionId,
     now: Instant,
     chunks: Chunks,
-    to_server: Lane,
-    to_client: Lane,
+    to_server: Direction,
+    to_client: Direction,
     notifications: Vec<Notification>,
     sequence: u64,
     error: Option<Error>,
     cut: bool,
 }
 
-/// One direction.
+/// The bytes of one direction.
 #[derive(Default)]
-struct Lane {
-    /// Sent, and not arrived.
-    travelling: BytesMut,
-    /// Arrived, and not handled: an incomplete message.
+struct Direction {
+    /// Sent, and not yet arrived.
+    sent: BytesMut,
+    /// Arrived, and not yet handled: an incomplete message.
     arrived: BytesMut,
 }
 
-/// How many bytes arrive at a time, over and over.
+/// The sizes of the chunks in which bytes arrive, repeated.
 struct Chunks {
     pattern: Vec<usize>,
     next: usize,
@@ -83,25 +83,25 @@ impl Chunks {
         if self.next >= self.pattern.len() {
             self.next = 0;
         }
-        // Nothing at all would never end.
+        // A chunk of zero bytes would make the loop endless.
         size.max(1)
     }
 }
 
-impl Lane {
-    /// Lets one chunk arrive. Says whether there was one.
+impl Direction {
+    /// Lets one chunk arrive. Returns whether there was one.
     fn carry(&mut self, chunks: &mut Chunks) -> bool {
-        if self.travelling.is_empty() {
+        if self.sent.is_empty() {
             return false;
         }
-        let bytes = chunks.next().min(self.travelling.len());
-        self.arrived.extend_from_slice(&self.travelling.split_to(bytes));
+        let bytes = chunks.next().min(self.sent.len());
+        self.arrived.extend_from_slice(&self.sent.split_to(bytes));
         true
     }
 }
 
 impl Link {
-    /// Connects `session` to `backend`. Nothing is carried yet.
+    /// Connects `session` to `backend`. No byte is carried yet.
     #[must_use]
     pub fn new(session: Session, backend: &mut Backend, now: Instant) -> Self {
         Self {
@@ -109,8 +109,8 @@ impl Link {
             id: backend.connect(),
             now,
             chunks: Chunks { pattern: Vec::new(), next: 0 },
-            to_server: Lane::default(),
-            to_client: Lane::default(),
+            to_server: Direction::default(),
+            to_client: Direction::default(),
             notifications: Vec::new(),
             sequence: 0,
             error: None,
@@ -118,32 +118,32 @@ impl Link {
         }
     }
 
-    /// How many bytes arrive at a time, over and over in both directions; a 0 counts as 1. Without a
-    /// pattern everything arrives at once.
+    /// Sets the sizes of the chunks in which bytes arrive, repeated in both directions. A 0 counts as 1. Without
+    /// a pattern all bytes arrive at once.
     #[must_use]
     pub fn chunks(mut self, pattern: impl Into<Vec<usize>>) -> Self {
         self.chunks = Chunks { pattern: pattern.into(), next: 0 };
         self
     }
 
-    /// The client's end, to give commands and to look at.
+    /// Returns the client's session: it takes commands and has the state.
     pub fn session(&mut self) -> &mut Session {
         &mut self.session
     }
 
-    /// The backend's end.
+    /// Returns the id of the backend's session.
     #[must_use]
     pub fn id(&self) -> SessionId {
         self.id
     }
 
-    /// The link's time.
+    /// Returns the current time of the link.
     #[must_use]
     pub fn now(&self) -> Instant {
         self.now
     }
 
-    /// Moves the time on, and lets the session look at its deadlines.
+    /// Advances the time, and lets the session handle its deadlines.
     pub fn advance(&mut self, by: Duration) {
         self.now = self.now.checked_add(by).unwrap_or(self.now);
         if let Err(error) = self.session.handle_timeout(self.now) {
@@ -156,12 +156,12 @@ impl Link {
     pub fn settle(&mut self, backend: &mut Backend) -> Option<&Error> {
         loop {
             let mut moved = false;
-            self.to_server.travelling.extend_from_slice(&self.session.transmit().split());
+            self.to_server.sent.extend_from_slice(&self.session.transmit().split());
             while self.to_server.carry(&mut self.chunks) {
                 moved = true;
                 backend.handle_input(self.id, &mut self.to_server.arrived);
             }
-            self.to_client.travelling.extend_from_slice(&backend.transmit(self.id).split());
+            self.to_client.sent.extend_from_slice(&backend.transmit(self.id).split());
             while self.to_client.carry(&mut self.chunks) {
                 moved = true;
                 self.receive();
@@ -170,38 +170,38 @@ impl Link {
                 break;
             }
         }
-        // An error of the session's own closes the socket as well.
+        // An error that the session itself raised closes the socket as well.
         if !self.cut && (backend.is_closed(self.id) || self.error.is_some()) {
             self.end(backend);
         }
         self.error.as_ref()
     }
 
-    /// Breaks the connection: what is under way is lost, in both directions.
+    /// Breaks the connection: bytes that have not arrived are lost, in both directions.
     pub fn cut(&mut self, backend: &mut Backend) {
-        self.to_server = Lane::default();
-        self.to_client = Lane::default();
+        self.to_server = Direction::default();
+        self.to_client = Direction::default();
         self.end(backend);
     }
 
-    /// The notifications that have arrived since the last call, in order. Their time is the epoch of
-    /// Unix: a link has no other clock than [`now`](Self::now).
+    /// Returns the notifications that have arrived since the last call, in order. Their time of receipt is the
+    /// Unix epoch: a link has no clock but [`now`](Self::now).
     pub fn take_notifications(&mut self) -> Vec<Notification> {
         std::mem::take(&mut self.notifications)
     }
 
-    /// What happened in the session since the last call.
+    /// Returns the events of the session since the last call.
     pub fn take_events(&mut self) -> Vec<SessionEvent> {
         std::iter::from_fn(|| self.session.poll_event()).collect()
     }
 
-    /// Why the session is over, if an error ended it.
+    /// Returns the error that ended the session, if one did.
     #[must_use]
     pub fn error(&self) -> Option<&Error> {
         self.error.as_ref()
     }
 
-    /// The session has no deadline and takes no command when it has ended by itself.
+    /// Returns whether the session has ended by itself: it has no deadline and takes no command.
     fn is_over(&self) -> bool {
         !self.session.is_ready() && self.session.poll_timeout().is_none()
     }
@@ -239,10 +239,10 @@ impl Link {
     }
 
     fn keep(&mut self, run: wire::Run) {
-        let stamp = ReceiveInfo { received_at: SystemTime::UNIX_EPOCH, epoch: 1 };
+        let info = ReceiveInfo { received_at: SystemTime::UNIX_EPOCH, epoch: 1 };
         let frames = self.to_client.arrived.get(..run.bytes).unwrap_or_default();
         for raw in wire::frames(frames) {
-            let one = NotificationRef::new(raw, self.sequence, &stamp, None);
+            let one = NotificationRef::new(raw, self.sequence, &info, None);
             self.notifications.push(one.to_owned());
             self.sequence = self.sequence.saturating_add(1);
         }

@@ -1,14 +1,13 @@
-//! A server without PostgreSQL, for tests of this crate and of its users.
+//! Test servers without PostgreSQL, for tests of this crate and of its users.
 //!
 //! | type | is | needs |
 //! |---|---|---|
 //! | [`Backend`] | a sans-IO server with sessions, transactions, LISTEN and NOTIFY | nothing |
 //! | [`Server`] | a `Backend` on a local socket | feature `tokio` |
-//! | [`Script`] | a server that says exactly what it is told, right or wrong | for [`Script::serve`]: feature `tokio` |
+//! | [`Script`] | a server that sends exactly the bytes it is given, valid or not | for [`Script::serve`]: feature `tokio` |
 //! | [`Link`] | a client [`Session`](crate::proto::session::Session) joined to a `Backend` in memory | nothing |
 //!
-//! None of them is a database, and none keeps a secret: they are for tests and demonstrations on
-//! one's own machine.
+//! None of them stores data or protects secrets: they are for tests and demonstrations on one machine.
 
 mod backend;
 mod link;

@@ -1,4 +1,4 @@
-//! A cluster of the installed server does what its methods say.
+//! Clusters of the installed server behave as their methods document.
 
 mod common;
 
@@ -18,7 +18,7 @@ fn gone(cluster: &Cluster) -> impl Fn() -> bool + use<> {
 }
 
 #[test]
-fn a_cluster_answers_and_leaves_nothing() {
+fn a_cluster_answers_and_leaves_no_process_and_no_file() {
     let cluster = trusting().start().unwrap();
     assert_eq!(ask(&cluster, "SHOW server_encoding"), ["UTF8"]);
     assert_eq!(ask(&cluster, "SHOW fsync"), ["off"]);
@@ -32,7 +32,7 @@ fn a_cluster_answers_and_leaves_nothing() {
     assert_eq!(found.permissions().mode() & 0o777, 0o700);
     assert_ne!(found.uid(), 0, "the server must not run as root");
     let dir = data.parent().unwrap().to_owned();
-    // Root's, so that the server's user only gets through it.
+    // The outer directory belongs to root: the server's user can only pass through it.
     let outer = fs::metadata(&dir).unwrap();
     let mode = if outer.uid() == 0 { 0o711 } else { 0o700 };
     assert_eq!(outer.permissions().mode() & 0o777, mode);
@@ -45,7 +45,7 @@ fn a_cluster_answers_and_leaves_nothing() {
 }
 
 #[test]
-fn the_unix_socket_is_there_when_asked_for() {
+fn the_unix_socket_exists_if_it_is_requested() {
     let with = trusting().start().unwrap();
     let socket = with.socket_dir().unwrap().join(format!(".s.PGSQL.{}", with.port()));
     assert!(socket.as_os_str().len() < 107);
@@ -54,7 +54,7 @@ fn the_unix_socket_is_there_when_asked_for() {
 
     let without = trusting().unix_socket(false).start().unwrap();
     assert_eq!(without.socket_dir(), None);
-    // The testkit's own sessions need one.
+    // The sessions of the testkit itself need a socket.
     let dir = ask(&without, "SHOW unix_socket_directories").remove(0);
     let refused = Session::open_socket(Path::new(&dir), without.port(), "postgres");
     let error = refused.err().unwrap().to_string();
@@ -79,7 +79,7 @@ fn a_long_directory_has_its_socket_elsewhere() {
 }
 
 #[test]
-fn settings_files_and_sql_are_in_force() {
+fn settings_files_and_sql_have_an_effect() {
     let cluster = trusting()
         .setting("max_connections", "17")
         .setting("application_name", r"it's a \ name")
@@ -97,7 +97,7 @@ fn settings_files_and_sql_are_in_force() {
 }
 
 #[test]
-fn each_auth_asks_for_what_it_is_called() {
+fn each_auth_uses_the_method_of_its_name() {
     // AuthenticationOk, CleartextPassword, MD5Password, SASL.
     let expect = [(Auth::Trust, 0), (Auth::Password, 3), (Auth::Md5, 5), (Auth::ScramSha256, 10)];
     for (auth, code) in expect {
@@ -107,7 +107,7 @@ fn each_auth_asks_for_what_it_is_called() {
 }
 
 #[test]
-fn passwords_are_stored_by_the_server_as_the_method_wants() {
+fn passwords_are_stored_in_the_format_of_the_method() {
     let look = "SELECT rolname || ' ' || left(rolpassword, 14) FROM pg_authid \
                 WHERE rolpassword IS NOT NULL ORDER BY 1";
     for (auth, stored) in [(Auth::Md5, "md5"), (Auth::ScramSha256, "SCRAM-SHA-256$")] {
@@ -123,7 +123,7 @@ fn passwords_are_stored_by_the_server_as_the_method_wants() {
         assert!(rows[0].starts_with(&format!("bob {stored}")), "{rows:?}");
         assert!(rows[1].starts_with(&format!("postgres {stored}")), "{rows:?}");
         if auth == Auth::Md5 {
-            // The server knew the bytes of the UTF-8 text: md5(password || user).
+            // The server hashed the bytes of the UTF-8 text: md5(password || user).
             let same = "SELECT rolpassword = 'md5' || md5(convert_to('straßebob', 'UTF8')) \
                         FROM pg_authid WHERE rolname = 'bob'";
             assert_eq!(ask(&cluster, same), ["t"]);
@@ -147,7 +147,7 @@ fn urls_hold_user_password_and_database() {
 }
 
 #[test]
-fn each_way_to_stop_does_so_and_a_start_follows() {
+fn a_server_can_be_started_again_after_each_mode_of_stop() {
     let cluster = trusting().start().unwrap();
     let port = cluster.port();
     for mode in [Mode::Smart, Mode::Fast, Mode::Immediate] {
@@ -187,19 +187,19 @@ fn a_restart_ends_sessions_and_keeps_data() {
     ask(&cluster, "CREATE TABLE kept AS SELECT 7 AS n");
     let mut session = Session::open(&cluster).unwrap();
     cluster.restart().unwrap();
-    assert!(session.last_words().contains("57P01"));
+    assert!(session.last_message().contains("57P01"));
     assert_eq!(ask(&cluster, "SELECT n FROM kept"), ["7"]);
 }
 
 #[test]
-fn a_killed_postmaster_starts_again() {
+fn a_server_can_be_started_again_after_its_postmaster_was_killed() {
     let cluster = trusting().start().unwrap();
     let mut session = Session::open(&cluster).unwrap();
     cluster.kill_postmaster().unwrap();
     assert_eq!(cluster.postmaster_pid(), None);
     assert!(cluster.kill_postmaster().is_err());
-    // The backend notices that it is alone, and ends without a word.
-    session.last_words();
+    // The backend notices that the postmaster is gone, and ends without a message.
+    session.last_message();
     cluster.start_again().unwrap();
     assert_eq!(ask(&cluster, "SELECT 1"), ["1"]);
 }
@@ -217,17 +217,17 @@ fn shared_memory_of_a_killed_postmaster_is_removed() {
     let mut session = Session::open(&cluster).unwrap();
     cluster.kill_postmaster().unwrap();
     drop(cluster);
-    // No process is left that would keep it.
-    session.last_words();
+    // No process is left that would keep the segment.
+    session.last_message();
     until("the segment is gone", || !listed());
 }
 
 #[test]
-fn a_backend_can_be_signalled_and_nobody_else() {
+fn only_a_backend_of_the_server_can_be_signalled() {
     let cluster = trusting().start().unwrap();
     let mut session = Session::open(&cluster).unwrap();
     cluster.signal_backend(session.process_id, Signal::Term).unwrap();
-    assert!(session.last_words().contains("57P01"));
+    assert!(session.last_message().contains("57P01"));
 
     let own = i32::try_from(std::process::id()).unwrap();
     for pid in [own, 1, 0, -1, i32::MAX] {
@@ -237,31 +237,31 @@ fn a_backend_can_be_signalled_and_nobody_else() {
 }
 
 #[test]
-fn a_terminated_backend_says_so_and_a_killed_one_takes_all_along() {
+fn a_terminated_backend_reports_it_and_a_killed_one_ends_all_sessions() {
     let cluster = trusting().start().unwrap();
     let mut session = Session::open(&cluster).unwrap();
     cluster.terminate_backend(session.process_id).unwrap();
-    assert!(session.last_words().contains("57P01"));
+    assert!(session.last_message().contains("57P01"));
 
     let mut victim = Session::open(&cluster).unwrap();
     let mut other = Session::open(&cluster).unwrap();
     let postmaster = cluster.postmaster_pid();
     cluster.signal_backend(victim.process_id, Signal::Kill).unwrap();
-    assert_eq!(victim.last_words(), "");
-    assert!(other.last_words().contains("57P02"));
+    assert_eq!(victim.last_message(), "");
+    assert!(other.last_message().contains("57P02"));
     cluster.wait_ready().unwrap();
     assert_eq!(ask(&cluster, "SELECT 1"), ["1"]);
     assert_eq!(cluster.postmaster_pid(), postmaster);
 }
 
 #[test]
-fn a_frozen_backend_is_silent_until_it_goes_on() {
+fn a_frozen_backend_is_silent_until_it_is_resumed() {
     let cluster = trusting().start().unwrap();
     let mut session = Session::open(&cluster).unwrap();
     let pid = session.process_id;
     cluster.signal_backend(pid, Signal::Stop).unwrap();
     let answer = std::thread::spawn(move || session.ask("SELECT 7"));
-    // Another one is served meanwhile.
+    // Another session is served in the meantime.
     for _ in 0..10 {
         assert_eq!(ask(&cluster, "SELECT 8"), ["8"]);
     }
@@ -271,18 +271,18 @@ fn a_frozen_backend_is_silent_until_it_goes_on() {
 }
 
 #[test]
-fn a_frozen_backend_does_not_hold_up_the_end() {
+fn a_frozen_backend_does_not_delay_the_end_of_the_cluster() {
     let cluster = trusting().start().unwrap();
     let session = Session::open(&cluster).unwrap();
     cluster.signal_backend(session.process_id, Signal::Stop).unwrap();
     let begin = Instant::now();
     drop(cluster);
-    // The server itself waits for the frozen one until it is told to die, after ten seconds.
+    // The server itself waits ten seconds for the frozen backend before it kills it.
     assert!(begin.elapsed() < Duration::from_secs(9), "{:?}", begin.elapsed());
 }
 
 #[test]
-fn a_setting_is_changed_for_those_who_come_after() {
+fn a_changed_setting_applies_to_new_sessions() {
     let cluster = trusting().start().unwrap();
     let before = ask(&cluster, "SHOW work_mem");
     cluster.set("work_mem", "77kB").unwrap();
@@ -301,7 +301,7 @@ fn a_setting_is_changed_for_those_who_come_after() {
     assert!(error.contains("unrecognized configuration parameter"), "{error}");
     let error = refused("max_connections", "33");
     assert!(error.contains("cannot be changed without restarting"), "{error}");
-    // None of them is left in the file: the next change and the next start succeed.
+    // The file contains none of these values: the next change and the next start succeed.
     cluster.set("application_name", "after").unwrap();
     cluster.stop(Mode::Fast).unwrap();
     cluster.set("max_connections", "33").unwrap();
@@ -312,11 +312,11 @@ fn a_setting_is_changed_for_those_who_come_after() {
 }
 
 #[test]
-fn the_testkits_own_role_gets_in_over_the_private_socket_alone_and_has_no_power() {
+fn the_testkits_own_role_logs_in_only_over_the_private_socket_and_has_few_rights() {
     own_role(&trusting().start().unwrap());
 }
 
-/// Other users of the machine reach the port, and do not reach the socket.
+/// Other users of the machine can reach the port, but not the socket.
 #[test]
 fn a_cluster_refuses_every_login_without_its_password() {
     let [cluster, other] = [(), ()].map(|()| Cluster::start().unwrap());
@@ -347,7 +347,7 @@ fn the_postmaster_reloads_its_files() {
 }
 
 #[test]
-fn a_frozen_postmaster_is_stopped_all_the_same() {
+fn a_frozen_postmaster_can_be_stopped() {
     let cluster = trusting().start().unwrap();
     let dir = cluster.data_dir();
     cluster.signal_postmaster(Signal::Stop).unwrap();
@@ -356,7 +356,7 @@ fn a_frozen_postmaster_is_stopped_all_the_same() {
 }
 
 #[test]
-fn an_error_shows_what_the_server_said() {
+fn an_error_shows_the_messages_of_the_server() {
     let error = trusting().setting("no_such_setting", "1").start().unwrap_err();
     assert!(error.to_string().contains("no_such_setting"), "{error}");
     let error = trusting().setting("wal_level", "minimal").start().unwrap_err();
@@ -365,7 +365,7 @@ fn an_error_shows_what_the_server_said() {
 }
 
 #[test]
-fn sql_that_fails_is_an_error_without_its_text() {
+fn an_error_of_init_sql_does_not_contain_the_sql() {
     let error = trusting().init_sql("CREATE ROLE bob PASSWORD 'very quiet' NO_SUCH_WORD").start();
     let error = format!("{:#}", error.unwrap_err());
     assert!(
@@ -376,7 +376,7 @@ fn sql_that_fails_is_an_error_without_its_text() {
 }
 
 #[test]
-fn clusters_start_side_by_side() {
+fn several_clusters_can_start_at_the_same_time() {
     let clusters: Vec<Cluster> = std::thread::scope(|scope| {
         let starts: Vec<_> = (0..4).map(|_| scope.spawn(|| trusting().start().unwrap())).collect();
         starts.into_iter().map(|start| start.join().unwrap()).collect()

@@ -1,6 +1,6 @@
 //! The server's user plants symbolic links in the server's directory. Root follows none of them.
 //!
-//! Only root has a server of another user: run by anybody else, the tests of that print that they are skipped.
+//! Only root runs a server as another user. For other users the tests of that print that they are skipped.
 
 mod common;
 
@@ -18,7 +18,7 @@ use pgbell_testkit::{Certificates, Cluster, Leaf};
 
 const SECRET: &str = "pl4nted line";
 
-/// A file of the caller that nobody else may read.
+/// A file of the caller that no other user may read.
 struct Victim {
     path: PathBuf,
     written: SystemTime,
@@ -38,7 +38,7 @@ impl Victim {
     fn is_untouched(&self) {
         let found = fs::metadata(&self.path).unwrap();
         assert_eq!(fs::read_to_string(&self.path).unwrap(), SECRET);
-        // What was written and restored has another time.
+        // A file that was overwritten and restored has another modification time.
         assert_eq!(found.modified().unwrap(), self.written);
         let own = fs::metadata("/proc/self").unwrap().uid();
         assert_eq!((found.uid(), found.mode() & 0o777), (own, 0o600));
@@ -51,8 +51,8 @@ impl Drop for Victim {
     }
 }
 
-/// Whether the tests run as root. Prints a message when they do not.
-#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
+/// Returns whether the tests run as root. Prints a message if not.
+#[expect(clippy::print_stderr, reason = "a skipped test prints a message")]
 fn is_root() -> bool {
     let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
     if !is_root {
@@ -61,7 +61,7 @@ fn is_root() -> bool {
     is_root
 }
 
-/// What the server's user does. Says whether it can.
+/// Runs a program as the server's user. Returns whether it succeeded.
 fn as_server(cluster: &Cluster, program: &str, arguments: &[&Path]) -> bool {
     let owner = fs::metadata(cluster.data_dir()).unwrap();
     let mut command = Command::new(program);
@@ -69,7 +69,7 @@ fn as_server(cluster: &Cluster, program: &str, arguments: &[&Path]) -> bool {
     command.stderr(Stdio::null()).status().unwrap().success()
 }
 
-/// Puts a link in the place of a file, as the server's user.
+/// Replaces a file by a link, as the server's user.
 fn plant(cluster: &Cluster, victim: &Victim, path: &Path) -> bool {
     as_server(cluster, "rm", &[Path::new("-f"), path])
         && as_server(cluster, "ln", &[Path::new("-s"), &victim.path, path])
@@ -92,13 +92,13 @@ fn a_planted_link_in_the_data_directory_is_replaced_and_not_followed() {
     assert_eq!((key.is_file(), key.mode() & 0o777), (true, 0o600));
 }
 
-/// A process that plants links as the server's user, until it is dropped.
+/// A process that plants links as the server's user until it is dropped.
 struct Attacker(Child);
 
 impl Attacker {
-    /// `$1` begins the names of the directories of all clusters of this process, the rest are pairs of a name in there and
-    /// the file behind the link. A link within `data` is made when `initdb` has made the file that it replaces: `initdb`
-    /// takes no directory that has something in it.
+    /// `$1` is the prefix of the directories of all clusters of this process. The other arguments are pairs of a name in
+    /// them and the target of the link. A link within `data` is made when `initdb` has made the file that it replaces:
+    /// `initdb` refuses a directory that is not empty.
     const SCRIPT: &'static str = r#"
 begin=$1
 shift
@@ -131,9 +131,9 @@ impl Drop for Attacker {
     }
 }
 
-/// The server's user runs a program while root starts a cluster: the names of the files are known in advance.
+/// The server's user runs a program while root starts a cluster. The names of the files are predictable.
 #[test]
-fn links_that_are_planted_during_a_start_have_no_file_of_root_overwritten() {
+fn links_that_are_planted_during_a_start_do_not_overwrite_files_of_root() {
     if !is_root() {
         return;
     }
@@ -145,15 +145,15 @@ fn links_that_are_planted_during_a_start_have_no_file_of_root_overwritten() {
     let victims = names.map(|name| Victim::new(&format!("start-{}", name.replace('/', "-"))));
     let pairs: Vec<_> = names.into_iter().zip(&victims).collect();
     let attacker = Attacker::start(&owner, &pairs);
-    // Its own user may keep the server from starting. The test is about what root writes meanwhile.
+    // The server's own user may prevent the start. The test checks what root writes during it.
     let _ = Cluster::builder().timeout(Duration::from_secs(20)).start();
     drop(attacker);
     victims.iter().for_each(Victim::is_untouched);
 }
 
-/// Root may read it, the server's user may not.
+/// Root may read the file, the server's user may not.
 #[test]
-fn a_planted_link_does_not_have_a_secret_copied_into_the_data_directory() {
+fn a_planted_link_does_not_copy_a_secret_into_the_data_directory() {
     let cluster = trusting().start().unwrap();
     let victim = Victim::new("conf");
     let conf = cluster.data_dir().join("postgresql.conf");
@@ -168,9 +168,9 @@ fn a_planted_link_does_not_have_a_secret_copied_into_the_data_directory() {
     }
 }
 
-/// Neither the log nor OpenSSL's configuration nor the SQL of the start is where the server's user can plant anything.
+/// The server's user can plant nothing in the directories of the log, of OpenSSL's configuration and of the SQL of the start.
 #[test]
-fn nothing_that_the_caller_writes_is_in_a_directory_of_the_server() {
+fn no_file_that_the_caller_writes_is_in_a_directory_of_the_server() {
     let cluster = trusting().start().unwrap();
     let data = cluster.data_dir();
     let home = data.parent().unwrap();
@@ -193,9 +193,9 @@ fn nothing_that_the_caller_writes_is_in_a_directory_of_the_server() {
     victim.is_untouched();
 }
 
-/// A pipe where a file is expected would be read from without end.
+/// A pipe in the place of a file would block its reader.
 #[test]
-fn a_planted_pipe_does_not_hold_up_the_end_of_a_cluster() {
+fn a_planted_pipe_does_not_delay_the_end_of_a_cluster() {
     let cluster = trusting().start().unwrap();
     cluster.stop(pgbell_testkit::Mode::Fast).unwrap();
     let lock = cluster.data_dir().join("postmaster.pid");
@@ -204,9 +204,9 @@ fn a_planted_pipe_does_not_hold_up_the_end_of_a_cluster() {
     assert!(!lock.exists());
 }
 
-/// Whoever could rename the outer directory could put another one in its place.
+/// A user that can rename the outer directory can put another one in its place.
 #[test]
-fn a_directory_of_another_user_is_no_place_for_a_cluster_of_root() {
+fn a_cluster_of_root_refuses_a_directory_of_another_user() {
     if !is_root() {
         return;
     }
@@ -221,13 +221,13 @@ fn a_directory_of_another_user_is_no_place_for_a_cluster_of_root() {
 
 const INSIDE: &str = "PGBELL_TEST_INSIDE";
 
-/// Keys are root's own there, so that no user of a server takes part.
+/// The keys there belong to root, so no user of a server is involved.
 #[test]
-fn a_directory_of_another_user_is_no_place_for_certificates_of_root() {
+fn certificates_of_root_refuse_a_directory_of_another_user() {
     if !is_root() {
         return;
     }
-    // The environment is that of a whole process.
+    // The environment belongs to the whole process: the test runs in a process of its own.
     if let Some(area) = std::env::var_os(INSIDE) {
         let certificates = Certificates::new().unwrap();
         let root = certificates.authority("root").unwrap();
@@ -235,7 +235,7 @@ fn a_directory_of_another_user_is_no_place_for_certificates_of_root() {
         assert!(!path.starts_with(area), "{path:?}");
         return;
     }
-    let test = "a_directory_of_another_user_is_no_place_for_certificates_of_root";
+    let test = "certificates_of_root_refuse_a_directory_of_another_user";
     let area = fs::canonicalize(std::env::temp_dir()).unwrap();
     let area = area.join(format!("pgbell-inside-{}", std::process::id()));
     fs::DirBuilder::new().mode(0o755).create(&area).unwrap();
@@ -244,30 +244,30 @@ fn a_directory_of_another_user_is_no_place_for_certificates_of_root() {
     again.args(["--exact", test, "--nocapture"]).env(INSIDE, &area).env("TMPDIR", &area);
     let output = again.output().unwrap();
     fs::remove_dir_all(&area).unwrap();
-    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    let printed = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && printed.contains("1 passed"), "{printed}");
 }
 
-/// Files of the caller's that are named like those in an outer directory.
-struct Likeness(PathBuf);
+/// Files of the caller with the same names as those in an outer directory.
+struct Decoy(PathBuf);
 
-impl Likeness {
-    /// With directories that everybody can empty, or with files alone.
+impl Decoy {
+    /// Creates directories that every user can empty, or only files.
     fn new(name: &str, with_dirs: bool) -> Self {
-        let name = format!("pgbell-likeness-{}-{name}", std::process::id());
-        let likeness = Self(std::env::temp_dir().join(name));
-        fs::create_dir(&likeness.0).unwrap();
-        fs::set_permissions(&likeness.0, Permissions::from_mode(0o755)).unwrap();
+        let name = format!("pgbell-decoy-{}-{name}", std::process::id());
+        let decoy = Self(std::env::temp_dir().join(name));
+        fs::create_dir(&decoy.0).unwrap();
+        fs::set_permissions(&decoy.0, Permissions::from_mode(0o755)).unwrap();
         for dir in ["data", "run"].iter().filter(|_| with_dirs) {
-            let dir = likeness.0.join(dir);
+            let dir = decoy.0.join(dir);
             fs::create_dir(&dir).unwrap();
             fs::set_permissions(&dir, Permissions::from_mode(0o777)).unwrap();
             fs::write(dir.join("x"), SECRET).unwrap();
         }
         for file in ["log", "init.sql", "openssl.cnf"] {
-            fs::write(likeness.0.join(file), SECRET).unwrap();
+            fs::write(decoy.0.join(file), SECRET).unwrap();
         }
-        likeness
+        decoy
     }
 
     fn files(&self) -> Vec<PathBuf> {
@@ -276,14 +276,14 @@ impl Likeness {
     }
 }
 
-impl Drop for Likeness {
+impl Drop for Decoy {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
 }
 
-/// Puts links in the places of directories as soon as their names are free, while the directories are dropped. The links
-/// are the caller's: the kernel may refuse to follow those of other users in `/tmp` (`fs.protected_symlinks`).
+/// Replaces directories by links as soon as their names are free, while the directories are dropped. The links
+/// belong to the caller: the kernel may refuse to follow links of other users in `/tmp` (`fs.protected_symlinks`).
 fn replace_during(homes: &[&Path], target: &Path, dropped: impl FnOnce()) {
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -295,7 +295,7 @@ fn replace_during(homes: &[&Path], target: &Path, dropped: impl FnOnce()) {
             }
         });
         dropped();
-        until("the names are free, and links have them", || {
+        until("the directories are replaced by links", || {
             homes
                 .iter()
                 .all(|home| fs::symlink_metadata(home).is_ok_and(|found| found.is_symlink()))
@@ -305,7 +305,7 @@ fn replace_during(homes: &[&Path], target: &Path, dropped: impl FnOnce()) {
     homes.iter().for_each(|home| fs::remove_file(home).unwrap());
 }
 
-/// The directory of this process that a path is in.
+/// Returns the directory of this process that contains a path.
 fn home(path: &Path) -> PathBuf {
     let begin = format!("pgbell-{}-", std::process::id());
     let is_home = |dir: &&Path| {
@@ -314,43 +314,43 @@ fn home(path: &Path) -> PathBuf {
     path.ancestors().find(is_home).unwrap().to_owned()
 }
 
-/// Any user can see the name of an outer directory, and can have it when the directory is gone.
+/// Every user can see the name of an outer directory, and can use it when the directory is gone.
 #[test]
-fn a_link_in_the_place_of_a_directory_that_is_dropped_leads_to_no_file_of_the_caller() {
+fn a_link_in_the_place_of_a_dropped_directory_does_not_remove_files_of_the_caller() {
     for with_dirs in [true, false] {
-        let likeness = Likeness::new("drop", with_dirs);
-        let before = likeness.files();
+        let decoy = Decoy::new("drop", with_dirs);
+        let before = decoy.files();
         assert_eq!(before.len(), if with_dirs { 5 } else { 3 });
 
         let cluster = Cluster::start().unwrap();
         let dir = home(&cluster.data_dir());
-        replace_during(&[&dir], &likeness.0, || drop(cluster));
-        assert_eq!(likeness.files(), before, "a cluster, directories: {with_dirs}");
+        replace_during(&[&dir], &decoy.0, || drop(cluster));
+        assert_eq!(decoy.files(), before, "a cluster, directories: {with_dirs}");
 
         for _ in 0..5 {
             let certificates = Certificates::new().unwrap();
             let root = certificates.authority("root").unwrap();
             let dir = home(root.certificate().path());
-            replace_during(&[&dir], &likeness.0, || drop((certificates, root)));
-            assert_eq!(likeness.files(), before, "certificates, directories: {with_dirs}");
+            replace_during(&[&dir], &decoy.0, || drop((certificates, root)));
+            assert_eq!(decoy.files(), before, "certificates, directories: {with_dirs}");
         }
     }
 }
 
-/// The socket is in another directory, which is dropped too.
+/// The socket is in another directory, which is removed too.
 #[test]
-fn a_link_in_the_place_of_the_directory_of_the_socket_leads_to_no_file_of_the_caller() {
+fn a_link_in_the_place_of_the_directory_of_the_socket_does_not_remove_files_of_the_caller() {
     let area = std::env::temp_dir().join(format!("pgbell-far-{}", std::process::id()));
     let parent = area.join("d".repeat(100));
     fs::create_dir_all(&parent).unwrap();
     for with_dirs in [true, false] {
-        let likeness = Likeness::new("far", with_dirs);
-        let before = likeness.files();
+        let decoy = Decoy::new("far", with_dirs);
+        let before = decoy.files();
         let cluster = Cluster::builder().data_parent(&parent).start().unwrap();
         let homes = [home(&cluster.data_dir()), home(cluster.socket_dir().unwrap())];
         assert_ne!(homes[0], homes[1]);
-        replace_during(&homes.each_ref().map(|home| &**home), &likeness.0, || drop(cluster));
-        assert_eq!(likeness.files(), before, "directories: {with_dirs}");
+        replace_during(&homes.each_ref().map(|home| &**home), &decoy.0, || drop(cluster));
+        assert_eq!(decoy.files(), before, "directories: {with_dirs}");
     }
     fs::remove_dir_all(&area).unwrap();
 }

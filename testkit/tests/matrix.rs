@@ -1,4 +1,4 @@
-//! What the testkit promises holds on each server of the matrix.
+//! The testkit behaves as documented on each server of the matrix.
 
 mod common;
 
@@ -13,9 +13,9 @@ fn installation(major: u32) -> Installation {
     matrix.into_iter().find(|one| one.major() == major).unwrap()
 }
 
-/// Up to version 14 a process of a killed server may ask a dead statistics collector for ten seconds.
+/// Up to version 14 a process of a killed server may wait ten seconds for a dead statistics collector.
 #[test]
-fn matrix_a_postmaster_killed_as_soon_as_it_is_ready_starts_again() {
+fn matrix_a_server_can_be_started_again_after_its_new_postmaster_was_killed() {
     for major in MAJORS {
         let cluster = trusting().installation(installation(major)).start().unwrap();
         for _ in 0..3 {

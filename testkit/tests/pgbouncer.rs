@@ -1,4 +1,4 @@
-//! A pooler does what its mode says, and leaves nothing.
+//! A pooler behaves as its mode says, and leaves no process and no file.
 
 mod common;
 
@@ -21,9 +21,9 @@ fn backend(session: &mut Session) -> io::Result<Vec<String>> {
     session.ask("SELECT pg_backend_pid()")
 }
 
-/// One server, all modes: a second client gets the only server connection when the first one's unit ends.
+/// One server connection, all modes: a second client gets it when the session, transaction or statement of the first one ends.
 #[test]
-fn each_mode_lends_the_server_for_as_long_as_it_is_called() {
+fn each_mode_keeps_the_server_connection_for_the_unit_of_its_name() {
     let cluster = trusting().start().unwrap();
     let start = |mode| {
         let builder =
@@ -34,9 +34,9 @@ fn each_mode_lends_the_server_for_as_long_as_it_is_called() {
     let session = start(PoolMode::Session);
     let mut one = open(&session);
     let first = backend(&mut one).unwrap();
-    // The pooler hands out process numbers of its own.
+    // The pooler gives its clients invented process ids.
     assert_ne!(first, [one.process_id.to_string()]);
-    // There is no second server connection: whoever asks waits, and is sent away.
+    // There is no second server connection: another client waits, and is refused.
     let waiting = Session::open_at(session.port()).and_then(|mut two| backend(&mut two));
     assert!(waiting.unwrap_err().to_string().contains("query_wait_timeout"));
     one.ask("LISTEN ch").unwrap();
@@ -48,7 +48,7 @@ fn each_mode_lends_the_server_for_as_long_as_it_is_called() {
     let transaction = start(PoolMode::Transaction);
     let (mut one, mut two) = (open(&transaction), open(&transaction));
     assert_eq!(backend(&mut one).unwrap(), backend(&mut two).unwrap());
-    // LISTEN succeeds, and its notifications go to whoever has the server next.
+    // LISTEN succeeds, and its notifications go to the client that has the server connection next.
     one.ask("LISTEN ch").unwrap();
     two.ask("NOTIFY ch, 'seven'").unwrap();
     assert_eq!(one.notifications, []);
@@ -62,14 +62,14 @@ fn each_mode_lends_the_server_for_as_long_as_it_is_called() {
 }
 
 #[test]
-fn a_password_is_asked_for_and_given_to_the_server() {
+fn a_pooler_checks_a_password_and_passes_it_to_the_server() {
     let cluster = trusting()
         .auth(Auth::ScramSha256)
         .superuser_password("it's \"a\" word")
         .init_sql("CREATE ROLE bob LOGIN PASSWORD 'straße'")
         .start()
         .unwrap();
-    // Trust here, SCRAM there.
+    // The server uses trust, the pooler SCRAM.
     let builder =
         PgBouncer::builder(&cluster, PoolMode::Session).auth(Auth::Trust).user("bob", "straße");
     assert!(!format!("{builder:?}").contains("straße"));
@@ -89,7 +89,7 @@ fn a_password_is_asked_for_and_given_to_the_server() {
 }
 
 #[test]
-fn a_pooler_offers_tls_on_its_own() {
+fn a_pooler_offers_tls_if_its_server_does_not() {
     let cluster = trusting().start().unwrap();
     let certificates = Certificates::new().unwrap();
     let server = certificates.self_signed(&Leaf::server("localhost")).unwrap();
@@ -110,7 +110,7 @@ fn a_pooler_offers_tls_on_its_own() {
 }
 
 #[test]
-fn a_pooler_stops_freezes_and_starts_again_and_leaves_nothing() {
+fn a_pooler_stops_freezes_and_starts_again_and_leaves_no_files() {
     let cluster = trusting().start().unwrap();
     let bouncer =
         PgBouncer::builder(&cluster, PoolMode::Session).auth(Auth::Trust).start().unwrap();
@@ -128,7 +128,7 @@ fn a_pooler_stops_freezes_and_starts_again_and_leaves_nothing() {
     assert!(bouncer.signal(Signal::Stop).is_err());
     bouncer.start_again().unwrap();
     assert!(bouncer.start_again().unwrap_err().to_string().contains("runs already"));
-    // Its server's end does not end it. A client waits, and is served soon after the server is there again.
+    // The pooler survives the end of its server. A client waits, and is served soon after the server has started again.
     cluster.stop(Mode::Fast).unwrap();
     let port = bouncer.port();
     let waiting = thread::spawn(move || backend(&mut Session::open_at(port).unwrap()).unwrap());
@@ -156,10 +156,10 @@ fn a_wrong_setting_is_an_error_with_the_log() {
     assert!(builder.setting("pool_mode", "session\nauth_type = any").start().is_err());
 }
 
-/// Set in a process that runs one of these tests again.
+/// The environment variable of a process that runs one of these tests again.
 const INSIDE: &str = "PGBELL_TEST_INSIDE";
 
-/// The test of that name in a process of its own.
+/// Returns a command that runs the test of that name in a process of its own.
 fn inside(name: &str) -> Command {
     let mut again = Command::new(std::env::current_exe().unwrap());
     again.args(["--exact", name, "--nocapture"]).env(INSIDE, "1");
@@ -195,11 +195,11 @@ fn a_killed_process_leaves_no_pooler() {
     until("its directory is gone", || !ini.parent().unwrap().exists());
 }
 
-/// The environment belongs to the whole process: the test runs itself in another one.
+/// The environment belongs to the whole process: the test runs in a process of its own.
 #[test]
-fn without_the_programs_the_errors_say_how_to_get_them() {
+fn errors_for_missing_programs_name_the_packages_to_install() {
     if !is_inside() {
-        let mut again = inside("without_the_programs_the_errors_say_how_to_get_them");
+        let mut again = inside("errors_for_missing_programs_name_the_packages_to_install");
         again.env("PGBELL_PGBOUNCER", "/nonexistent/a").env("PGBELL_OPENSSL", "/nonexistent/b");
         let output = again.output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

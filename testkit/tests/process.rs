@@ -1,4 +1,4 @@
-//! Whatever becomes of the process that holds a cluster, the server ends and its directory goes.
+//! However a process with a cluster ends, its server ends and its directory is removed.
 
 mod common;
 
@@ -13,7 +13,7 @@ use std::process::{Child, Command, Stdio};
 use common::until;
 use pgbell_testkit::Installation;
 
-/// A process that holds a cluster until its input ends.
+/// A process that has a cluster until its input ends.
 struct Holder {
     child: Child,
     port: u16,
@@ -32,9 +32,9 @@ impl Holder {
         let mut child = program.spawn().unwrap();
         let mut url = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut url).unwrap();
-        let (_, place) = url.rsplit_once(':').expect("no URL: the reason is on standard error");
+        let (_, place) = url.rsplit_once(':').expect("no URL: see standard error for the reason");
         let port = place.split_once('/').unwrap().0.parse().unwrap();
-        // Where the program puts its first cluster.
+        // The directory in which the program creates its first cluster.
         let temporary = program.get_envs().find(|(name, _)| *name == "TMPDIR");
         let temporary = temporary.and_then(|(_, dir)| dir).map(PathBuf::from);
         let temporary = fs::canonicalize(temporary.unwrap_or(std::env::temp_dir())).unwrap();
@@ -44,24 +44,24 @@ impl Holder {
         Self { child, port, data, postmaster }
     }
 
-    fn vanishes(mut self) {
+    fn assert_removed(mut self) {
         self.child.wait().unwrap();
         let dir = self.data.parent().unwrap();
         until("the directory is gone", || !dir.exists());
-        until("the postmaster is gone", || !lives(&self.postmaster));
+        until("the postmaster is gone", || !is_running(&self.postmaster));
         assert!(TcpStream::connect(("127.0.0.1", self.port)).is_err());
         assert_eq!(mentioned(dir), Vec::<String>::new());
     }
 }
 
-/// Whether a process is there and has not ended.
-fn lives(pid: &str) -> bool {
+/// Returns whether a process exists and has not ended.
+fn is_running(pid: &str) -> bool {
     let shown = Command::new("ps").args(["-o", "stat=", "-p", pid]).output().unwrap();
     let state = String::from_utf8(shown.stdout).unwrap();
     !state.trim().is_empty() && !state.trim().starts_with('Z')
 }
 
-/// Commands of all processes that name the directory.
+/// Returns the commands of all processes that name the directory.
 fn mentioned(dir: &Path) -> Vec<String> {
     let shown = Command::new("ps").args(["-A", "-o", "args="]).output().unwrap();
     let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
@@ -75,14 +75,14 @@ fn the_end_of_its_input_ends_the_server() {
     drop(holder.child.stdin.take());
     assert!(holder.child.wait().unwrap().success());
     assert!(!holder.data.exists());
-    holder.vanishes();
+    holder.assert_removed();
 }
 
 #[test]
 fn a_killed_process_leaves_neither_server_nor_directory() {
     let mut holder = Holder::start(&mut program());
     holder.child.kill().unwrap();
-    holder.vanishes();
+    holder.assert_removed();
 }
 
 #[test]
@@ -90,11 +90,11 @@ fn a_killed_process_group_leaves_neither_server_nor_directory() {
     let holder = Holder::start(&mut program());
     let kill = format!("kill -s KILL -- -{}", holder.child.id());
     assert!(Command::new("/bin/sh").args(["-c", &kill]).status().unwrap().success());
-    holder.vanishes();
+    holder.assert_removed();
 }
 
 #[test]
-fn a_process_killed_while_it_makes_the_cluster_leaves_nothing() {
+fn a_process_killed_while_it_makes_the_cluster_leaves_no_files() {
     let mut child = program().spawn().unwrap();
     let dir = fs::canonicalize(std::env::temp_dir()).unwrap();
     let dir = dir.join(format!("pgbell-{}-0", child.id()));
@@ -107,17 +107,17 @@ fn a_process_killed_while_it_makes_the_cluster_leaves_nothing() {
 }
 
 #[test]
-fn without_a_server_the_error_says_how_to_get_one() {
+fn the_error_for_a_missing_server_names_the_package_to_install() {
     let output = program().env("PGBELL_POSTGRES", "/nonexistent").output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("no usable `postgres` and `initdb` in /nonexistent"), "{said}");
-    assert!(said.contains("apt-get install postgresql"), "{said}");
-    assert_eq!(said.lines().count(), 1, "{said}");
+    let printed = String::from_utf8(output.stderr).unwrap();
+    assert!(printed.contains("no usable `postgres` and `initdb` in /nonexistent"), "{printed}");
+    assert!(printed.contains("apt-get install postgresql"), "{printed}");
+    assert_eq!(printed.lines().count(), 1, "{printed}");
 }
 
 #[test]
-fn a_closed_installation_is_copied_once_to_where_the_server_reaches_it() {
+fn an_installation_that_the_servers_user_cannot_read_is_copied_once() {
     let matrix = Installation::matrix().unwrap_or_else(|error| panic!("{error}"));
     let prefix = matrix[0].bin().parent().unwrap();
     let area = std::env::temp_dir().join(format!("pgbell-closed-{}", std::process::id()));
@@ -144,12 +144,12 @@ fn a_closed_installation_is_copied_once_to_where_the_server_reaches_it() {
             assert_eq!((found.uid(), found.permissions().mode() & 0o777), (0, 0o750));
             copies.push(found.ino());
         } else {
-            // Whoever is not root runs the server as themselves and reaches their own files.
+            // Without root the server runs as the user of the test, and can read the files of that user.
             assert!(!cache.exists());
         }
         let mut holder = holder;
         drop(holder.child.stdin.take());
-        holder.vanishes();
+        holder.assert_removed();
     }
     assert!(copies.windows(2).all(|pair| pair[0] == pair[1]), "copied twice");
     fs::remove_dir_all(&area).unwrap();

@@ -13,7 +13,7 @@ use pgbell_testkit::{Cut, Direction, Flow, Proxy};
 
 const BOTH: [Direction; 2] = [Direction::ToServer, Direction::ToClient];
 
-/// A listener behind a proxy.
+/// A listening socket behind a proxy.
 struct Network {
     server: TcpListener,
     proxy: Proxy,
@@ -27,21 +27,21 @@ impl Network {
     }
 
     fn client(&self) -> TcpStream {
-        patient(TcpStream::connect(("127.0.0.1", self.proxy.port())).unwrap())
+        with_timeout(TcpStream::connect(("127.0.0.1", self.proxy.port())).unwrap())
     }
 
     fn accept(&self) -> TcpStream {
-        patient(self.server.accept().unwrap().0)
+        with_timeout(self.server.accept().unwrap().0)
     }
 
-    /// Both ends of a connection.
+    /// Returns both ends of a connection.
     fn ends(&self) -> (TcpStream, TcpStream) {
         let client = self.client();
         (client, self.accept())
     }
 }
 
-fn patient(stream: TcpStream) -> TcpStream {
+fn with_timeout(stream: TcpStream) -> TcpStream {
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     stream
 }
@@ -52,14 +52,14 @@ fn receive(mut stream: &TcpStream, count: usize) -> Vec<u8> {
     bytes
 }
 
-/// What is left of a stream, and how it ends.
+/// Returns the rest of a stream, and how it ends.
 fn rest(mut stream: &TcpStream) -> (Vec<u8>, Result<(), ErrorKind>) {
     let mut bytes = Vec::new();
     let outcome = stream.read_to_end(&mut bytes);
     (bytes, outcome.map(|_| ()).map_err(|cause| cause.kind()))
 }
 
-/// Whether nothing arrives for a moment. It can only be true too often, never too seldom.
+/// Returns whether nothing arrives for a moment. On a slow machine it may be true too often, never too seldom.
 fn is_silent(mut stream: &TcpStream) -> bool {
     stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
     let read = stream.read(&mut [0]);
@@ -68,7 +68,7 @@ fn is_silent(mut stream: &TcpStream) -> bool {
 }
 
 #[test]
-fn bytes_go_both_ways_and_are_counted_and_the_end_of_one_way_is_not_that_of_the_other() {
+fn bytes_pass_in_both_directions_and_each_direction_ends_by_itself() {
     let network = Network::new();
     let (mut client, mut server) = network.ends();
     let long: Vec<u8> = (0..1_000_000_u32).map(|n| n.to_le_bytes()[0]).collect();
@@ -98,7 +98,7 @@ fn a_cut_is_the_end_of_the_stream_or_a_reset_on_both_sides() {
     for (cut, end) in [(Cut::Fin, Ok(())), (Cut::Reset, Err(ErrorKind::ConnectionReset))] {
         let pairs = [network.ends(), network.ends()];
         for (client, server) in &pairs {
-            // All of it is through: the cut finds nothing on its way.
+            // All bytes have passed: the cut finds none in transit.
             (&mut &*client).write_all(b"x").unwrap();
             assert_eq!(receive(server, 1), b"x");
         }
@@ -118,7 +118,7 @@ fn a_reset_of_one_side_is_a_reset_of_the_other() {
     let (client, server) = network.ends();
     (&client).write_all(b"unread").unwrap();
     until("it is there", || server.peek(&mut [0; 6]).unwrap() == 6);
-    // A close with something unread is a reset.
+    // A close with unread bytes is a reset.
     drop(server);
     assert_eq!(rest(&client).1, Err(ErrorKind::ConnectionReset));
 }
@@ -136,7 +136,7 @@ fn a_cut_can_come_after_an_exact_number_of_bytes() {
         let expect = b"0123456789"[..usize::try_from(count).unwrap()].to_vec();
         assert_eq!(rest(&client), (expect, Ok(())), "{count}");
     }
-    // It happened once.
+    // The cut happens only once.
     let (client, mut server) = network.ends();
     server.write_all(b"0123456789").unwrap();
     assert_eq!(receive(&client, 10), b"0123456789");
@@ -144,7 +144,7 @@ fn a_cut_can_come_after_an_exact_number_of_bytes() {
 }
 
 #[test]
-fn a_delay_holds_each_way_up_on_its_own_and_ends_at_once() {
+fn a_delay_applies_to_one_direction_and_ends_at_once() {
     let network = Network::new();
     let handle = network.proxy.handle();
     let (mut client, mut server) = network.ends();
@@ -161,7 +161,7 @@ fn a_delay_holds_each_way_up_on_its_own_and_ends_at_once() {
     assert!(is_silent(&client) && is_silent(&server));
     handle.set_both(Flow::Forward);
     assert_eq!((receive(&client, 4), receive(&server, 5)), (b"back".to_vec(), b"again".to_vec()));
-    // A delayed connection can be cut like any other.
+    // A delayed connection can be cut too.
     handle.set_both(Flow::Delay(Duration::from_secs(3600)));
     client.write_all(b"never").unwrap();
     assert!(is_silent(&server));
@@ -170,13 +170,13 @@ fn a_delay_holds_each_way_up_on_its_own_and_ends_at_once() {
 }
 
 #[test]
-fn a_delay_makes_the_way_long_and_not_narrow() {
+fn a_delay_does_not_limit_the_throughput() {
     let network = Network::new();
     let (mut client, server) = network.ends();
     let delay = Duration::from_millis(400);
     network.proxy.handle().set(Direction::ToServer, Flow::Delay(delay));
     let begin = Instant::now();
-    // Many that follow each other, and one that is larger than what is read at once.
+    // Many small writes in sequence, and one that is larger than a single read.
     for byte in 0..20 {
         client.write_all(&[byte]).unwrap();
         thread::sleep(Duration::from_millis(10));
@@ -193,9 +193,9 @@ fn a_delay_makes_the_way_long_and_not_narrow() {
     assert!(took >= sent + delay / 2 && took < sent + 2 * delay, "sent {sent:?}, there {took:?}");
 }
 
-/// It would take the sender's memory otherwise.
+/// Otherwise the proxy would need as much memory as the sender.
 #[test]
-fn a_long_way_takes_no_more_than_its_bound() {
+fn a_delayed_direction_keeps_no_more_bytes_than_its_limit() {
     let network = Network::new();
     let handle = network.proxy.handle();
     let (mut client, server) = network.ends();
@@ -219,7 +219,7 @@ fn a_long_way_takes_no_more_than_its_bound() {
 }
 
 #[test]
-fn what_is_held_fills_the_sender_up_and_arrives_later() {
+fn held_bytes_block_the_sender_and_arrive_later() {
     let network = Network::new();
     let handle = network.proxy.handle();
     let (mut client, server) = network.ends();
@@ -235,7 +235,7 @@ fn what_is_held_fills_the_sender_up_and_arrives_later() {
     assert!(matches!(blocked, ErrorKind::WouldBlock | ErrorKind::TimedOut), "{blocked:?}");
     client.shutdown(Shutdown::Write).unwrap();
     assert!(is_silent(&server));
-    // The other way is free.
+    // The other direction is not affected.
     (&server).write_all(b"free").unwrap();
     assert_eq!(receive(&client, 4), b"free");
     handle.set(Direction::ToServer, Flow::Forward);
@@ -255,7 +255,7 @@ fn what_is_held_fills_the_sender_up_and_arrives_later() {
 }
 
 #[test]
-fn a_swallowed_peer_is_gone_without_a_word_and_its_connection_never_heals() {
+fn a_connection_with_swallowed_bytes_is_silent_and_never_recovers() {
     let network = Network::new();
     let handle = network.proxy.handle();
     let (mut client, server) = network.ends();
@@ -263,31 +263,31 @@ fn a_swallowed_peer_is_gone_without_a_word_and_its_connection_never_heals() {
     for _ in 0..10 {
         client.write_all(&[1; 65_536]).unwrap();
     }
-    until("it is lost", || handle.swallowed(Direction::ToServer) == 655_360);
-    // Not even the end of the server is seen.
+    until("the bytes are lost", || handle.swallowed(Direction::ToServer) == 655_360);
+    // Not even the end of the server is visible.
     drop(server);
     assert!(is_silent(&client));
     assert_eq!(handle.forwarded(Direction::ToServer), 0);
     handle.set_both(Flow::Forward);
     assert_eq!(rest(&client).1, Err(ErrorKind::ConnectionReset));
 
-    // One way only, then as a router does that has forgotten the connection: the next byte is answered so.
+    // First one direction. Then a reset at the next byte, as from a router that has lost the connection.
     let (mut client, mut server) = network.ends();
     handle.set(Direction::ToClient, Flow::Swallow);
     client.write_all(b"asked").unwrap();
     assert_eq!(receive(&server, 5), b"asked");
     server.write_all(b"answer").unwrap();
-    until("it is lost", || handle.swallowed(Direction::ToClient) == 6);
+    until("the bytes are lost", || handle.swallowed(Direction::ToClient) == 6);
     handle.set(Direction::ToClient, Flow::Forward);
     assert!(is_silent(&client));
     client.write_all(b"still there?").unwrap();
     assert_eq!(rest(&client).1, Err(ErrorKind::ConnectionReset));
 
-    // Whoever connects meanwhile finds a host that accepts and is mute.
+    // A client that connects now finds a host that accepts and does not answer.
     handle.set_both(Flow::Swallow);
     let mut client = network.client();
     client.write_all(b"hello").unwrap();
-    until("it is lost", || handle.swallowed(Direction::ToServer) == 655_365);
+    until("the bytes are lost", || handle.swallowed(Direction::ToServer) == 655_365);
     assert!(is_silent(&client));
     network.server.set_nonblocking(true).unwrap();
     assert_eq!(network.server.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
@@ -301,7 +301,7 @@ fn a_swallowed_peer_is_gone_without_a_word_and_its_connection_never_heals() {
 }
 
 #[test]
-fn a_proxy_refuses_and_accepts_and_moves_to_another_server() {
+fn a_proxy_can_refuse_clients_and_change_its_server() {
     let network = Network::new();
     let handle = network.proxy.handle();
     let connect = || TcpStream::connect(("127.0.0.1", network.proxy.port()));
@@ -322,16 +322,16 @@ fn a_proxy_refuses_and_accepts_and_moves_to_another_server() {
 
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     handle.retarget(other.local_addr().unwrap().port());
-    let moved = patient(connect().unwrap());
+    let moved = with_timeout(connect().unwrap());
     let (mut served, _) = other.accept().unwrap();
     served.write_all(b"other").unwrap();
     assert_eq!(receive(&moved, 5), b"other");
     client.write_all(b"here").unwrap();
     assert_eq!(receive(&server, 4), b"here");
 
-    // A server that is not there.
+    // A server that does not exist.
     drop(other);
-    assert_eq!(rest(&patient(connect().unwrap())).1, Err(ErrorKind::ConnectionReset));
+    assert_eq!(rest(&with_timeout(connect().unwrap())).1, Err(ErrorKind::ConnectionReset));
 }
 
 #[test]
@@ -345,14 +345,14 @@ fn connections_beyond_the_limit_are_reset() {
     assert_eq!(receive(&pairs[255].1, 4), b"last");
 }
 
-/// Threads of this process that are a proxy's.
+/// Returns the number of threads of a proxy in this process.
 fn threads() -> usize {
     let tasks = fs::read_dir("/proc/self/task").unwrap().flatten();
     let name = |path: std::path::PathBuf| fs::read_to_string(path.join("comm")).unwrap_or_default();
     tasks.filter(|task| name(task.path()).starts_with("tcp-proxy")).count()
 }
 
-/// It looks at all threads of its process, and runs itself in one where it is alone.
+/// The test counts the threads of its process, so it runs in a process of its own.
 #[test]
 fn a_dropped_proxy_leaves_no_thread_and_no_connection() {
     const ALONE: &str = "PGBELL_TEST_ALONE";
@@ -382,7 +382,7 @@ fn a_dropped_proxy_leaves_no_thread_and_no_connection() {
         }
         let refused = TcpStream::connect(("127.0.0.1", port)).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
-        // What is left of it is harmless.
+        // The handle of a dropped proxy has no effect.
         handle.set_both(Flow::Forward);
         handle.accept().unwrap();
         handle.refuse().unwrap();
@@ -392,19 +392,19 @@ fn a_dropped_proxy_leaves_no_thread_and_no_connection() {
 }
 
 #[test]
-fn a_writer_that_is_blocked_is_cut_too() {
+fn a_connection_with_a_blocked_write_can_be_cut() {
     let network = Network::new();
     let handle = network.proxy.handle();
     for cut in [Cut::Fin, Cut::Reset] {
         let (mut client, server) = network.ends();
-        // Nobody reads at the server: the proxy's own write blocks.
+        // The server reads nothing: the proxy's own write blocks.
         client.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
         while client.write(&[7; 65_536]).is_ok() {}
         let before = handle.forwarded(Direction::ToServer);
         assert_eq!(handle.cut(cut).unwrap(), 1);
         assert_eq!(handle.connections(), 0);
         if cut == Cut::Fin {
-            // What could not be written is not counted.
+            // Bytes that could not be written are not counted.
             let received = u64::try_from(rest(&server).0.len()).unwrap();
             assert_eq!(handle.forwarded(Direction::ToServer), received);
             assert!(received <= before);
@@ -412,7 +412,7 @@ fn a_writer_that_is_blocked_is_cut_too() {
     }
 }
 
-/// The same for a real server: a session that is cut, one that waits, a server that moves.
+/// The same with a real server: a session that is cut, one that waits, a server that moves.
 #[test]
 fn a_session_goes_through_a_proxy_and_follows_it_to_the_new_primary() {
     let primary = trusting().start().unwrap();

@@ -1,4 +1,4 @@
-//! Where programs of a server are looked for, and as which user they are run to learn what they are.
+//! The search for the programs of a server, and the user that runs them to find their version.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, symlink};
@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use pgbell_testkit::{Installation, MAJORS};
 
-/// A directory that everybody can enter, removed when it is dropped.
+/// A directory that every user can enter, removed when it is dropped.
 struct Area(PathBuf);
 
 impl Area {
@@ -17,7 +17,7 @@ impl Area {
         Self(dir)
     }
 
-    /// A program that records the number of the user that it runs as.
+    /// Creates a program that records the id of the user that runs it.
     fn program(&self, name: &str, then: &str) {
         let path = self.0.join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -33,25 +33,25 @@ impl Drop for Area {
     }
 }
 
-/// The program of the testkit, which has all that a program with a throw-away server has.
+/// The program of the testkit, which does everything that a program with a temporary server does.
 fn testkit() -> Command {
     let mut program = Command::new(env!("CARGO_BIN_EXE_pgbell-testkit"));
     program.env_remove("PGBELL_POSTGRES").env_remove("PGBELL_MATRIX_DIR").stdin(Stdio::null());
     program
 }
 
-/// Any user may own the directory in which a program was built, long after that.
+/// The directory in which a program was built may later belong to any user.
 #[test]
-fn the_directory_of_the_build_is_not_in_the_program() {
+fn the_program_does_not_contain_the_path_of_its_build_directory() {
     let program = fs::read(env!("CARGO_BIN_EXE_pgbell-testkit")).unwrap();
     let servers = concat!(env!("CARGO_MANIFEST_DIR"), "/servers");
     assert!(!program.windows(servers.len()).any(|bytes| bytes == servers.as_bytes()), "{servers}");
 }
 
-/// A program that is found is not known yet: `--version` may do anything.
+/// A program that was found is not trusted: `--version` may do anything.
 #[test]
-#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
-fn root_does_not_run_a_program_to_learn_what_it_is() {
+#[expect(clippy::print_stderr, reason = "a skipped test prints a message")]
+fn root_does_not_run_a_program_to_find_its_version() {
     if fs::metadata("/proc/self").unwrap().uid() != 0 {
         eprintln!("skipped: only root runs the server as another user");
         return;
@@ -69,14 +69,14 @@ fn root_does_not_run_a_program_to_learn_what_it_is() {
     let ways: [(&str, String); 3] = [
         ("PGBELL_POSTGRES", area.0.display().to_string()),
         ("PATH", format!("{}:{path}", bin.display())),
-        // Where it is asked: nothing before it on this PATH.
+        // The directory with the program is first on this PATH.
         ("PATH", format!("{}:/usr/bin:/bin", tools.display())),
     ];
     for (name, value) in ways {
         let output = testkit().env(name, &value).output().unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
+        let printed = String::from_utf8(output.stderr).unwrap();
         let ran = fs::read_to_string(&users).unwrap();
-        assert!(!ran.lines().any(|user| user == "0"), "{name}={value} as root: {ran:?} {said}");
+        assert!(!ran.lines().any(|user| user == "0"), "{name}={value} as root: {ran:?} {printed}");
     }
     let ran = fs::read_to_string(&users).unwrap();
     assert!(ran.lines().count() >= 4, "the programs were not found: {ran:?}");
@@ -84,7 +84,7 @@ fn root_does_not_run_a_program_to_learn_what_it_is() {
 
 const INSIDE: &str = "PGBELL_TEST_INSIDE";
 
-/// Runs this test of this file in another process, whose environment is its own.
+/// Returns a command that runs this test in another process with its own environment.
 fn inside(test: &str) -> Command {
     let mut again = Command::new(std::env::current_exe().unwrap());
     again.args(["--exact", test, "--nocapture"]).env(INSIDE, "1").env_remove("CARGO_MANIFEST_DIR");
@@ -92,19 +92,19 @@ fn inside(test: &str) -> Command {
     again
 }
 
-/// Tests are told their package by cargo when they run, and everything else by the user.
+/// Cargo sets the package's directory when it runs tests; all other settings come from the user.
 #[test]
-fn matrix_is_found_where_a_setting_or_cargo_names_it_and_nowhere_else() {
+fn the_matrix_is_found_only_where_a_setting_or_cargo_names_it() {
     if std::env::var_os(INSIDE).is_some() {
         let found = Installation::matrix().unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(found.iter().map(Installation::major).collect::<Vec<_>>(), MAJORS);
         return;
     }
-    let test = "matrix_is_found_where_a_setting_or_cargo_names_it_and_nowhere_else";
+    let test = "the_matrix_is_found_only_where_a_setting_or_cargo_names_it";
     let output = inside(test).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let printed = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success(), "found without a setting");
-    assert!(said.contains("PGBELL_MATRIX_DIR is not set"), "{said}");
+    assert!(printed.contains("PGBELL_MATRIX_DIR is not set"), "{printed}");
 
     let matrix = Installation::matrix().unwrap_or_else(|error| panic!("{error}"));
     // `<matrix>/pg13/native/bin`

@@ -1,4 +1,4 @@
-//! A standby follows, catches up, takes over and changes places.
+//! A standby follows, catches up, is promoted and changes places with its primary.
 
 mod common;
 
@@ -40,7 +40,7 @@ fn a_standby_that_has_caught_up_shows_every_commit() {
         standby.wait_caught_up(&primary).unwrap();
         assert_eq!(ask(&standby, "SELECT count(*) FROM t"), [n.to_string()]);
     }
-    // Nothing new is there: it is so at once.
+    // Nothing new was written: it returns at once.
     standby.wait_caught_up(&primary).unwrap();
 
     for mode in [Mode::Fast, Mode::Immediate] {
@@ -61,7 +61,7 @@ fn a_standby_that_has_caught_up_shows_every_commit() {
     standby.wait_caught_up(&primary).unwrap();
     assert_eq!(ask(&standby, "SELECT count(*) FROM t"), ["23"]);
 
-    // A session of a standby can say so: LISTEN is what it refuses.
+    // A session can see that the server is a standby: LISTEN is refused.
     let mut session = Session::open(&standby).unwrap();
     let error = session.ask("LISTEN a").unwrap_err().to_string();
     assert!(error.contains("25006"), "{error}");
@@ -87,7 +87,7 @@ fn two_servers_change_places_on_their_ports() {
         assert_eq!(ask(primary, "SELECT pg_is_in_recovery()"), ["f"]);
     }
     assert_eq!(ports, [one.port(), two.port()]);
-    // A standby can be followed too.
+    // A standby can have a standby too.
     let third = standby.standby().unwrap();
     ask(primary, "INSERT INTO t VALUES (4)");
     standby.wait_caught_up(primary).unwrap();

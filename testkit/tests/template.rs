@@ -1,4 +1,4 @@
-//! Clusters that are made of kept data directories, and directories that are no place for them.
+//! Clusters that are made from cached data directories, and directories that are refused.
 
 mod common;
 
@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use common::{ask, trusting, until};
 use pgbell_testkit::Installation;
 
-/// A directory of this test, with one for templates in it.
+/// A directory of this test, which contains a directory for templates.
 struct Area(PathBuf);
 
 impl Area {
@@ -26,21 +26,21 @@ impl Area {
         self.0.join("templates")
     }
 
-    /// The names in the directory of templates that are finished, and of those that are not.
+    /// Returns the names of finished and of unfinished templates.
     fn found(&self) -> (Vec<String>, Vec<String>) {
         let entries = fs::read_dir(self.templates()).unwrap();
         let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
         names.partition(|name| name.ends_with(".tar"))
     }
 
-    /// The path of the only template.
+    /// Returns the path of the only template.
     fn only(&self) -> PathBuf {
         let (finished, unfinished) = self.found();
         assert_eq!((finished.len(), unfinished.len()), (1, 0));
         self.templates().join(&finished[0])
     }
 
-    /// The program, which makes its cluster of a template that the environment names.
+    /// Returns the program, which makes its cluster from a template that the environment names.
     fn program(&self) -> Command {
         let mut program = Command::new(env!("CARGO_BIN_EXE_pgbell-testkit"));
         program.env("PGBELL_TEMPLATE_DIR", self.templates());
@@ -48,7 +48,7 @@ impl Area {
         program
     }
 
-    /// Puts a shell script in the place of `tar`.
+    /// Replaces `tar` by a shell script.
     fn replace_tar(&self, program: &mut Command, script: &str) {
         let dir = self.0.join("bin");
         DirBuilder::new().mode(0o755).create(&dir).unwrap();
@@ -65,8 +65,8 @@ impl Drop for Area {
     }
 }
 
-/// Whether the tests run as root. Prints a message when they do not.
-#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
+/// Returns whether the tests run as root. Prints a message if not.
+#[expect(clippy::print_stderr, reason = "a skipped test prints a message")]
 fn is_root() -> bool {
     let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
     if !is_root {
@@ -75,16 +75,16 @@ fn is_root() -> bool {
     is_root
 }
 
-/// Clusters of the same template have the same.
+/// Returns the system identifier. Clusters of the same template have the same one.
 fn system_identifier(data: &Path) -> Vec<u8> {
     fs::read(data.join("global/pg_control")).unwrap()[..8].to_vec()
 }
 
-/// The data directory of the only cluster of a process, which is ready.
+/// Returns the data directory of the only cluster of a process, once it is ready.
 fn data_of(child: &mut Child) -> PathBuf {
     let mut url = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut url).unwrap();
-    assert!(url.starts_with("postgresql://"), "{url:?}: the reason is on standard error");
+    assert!(url.starts_with("postgresql://"), "{url:?}: see standard error for the reason");
     let temporary = fs::canonicalize(std::env::temp_dir()).unwrap();
     temporary.join(format!("pgbell-{}-0/data", child.id()))
 }
@@ -94,7 +94,7 @@ fn end(mut child: Child) {
     assert!(child.wait().unwrap().success());
 }
 
-/// Owner, mode and kind of everything in a directory.
+/// Returns owner and mode of everything in a directory.
 fn rights(dir: &Path) -> Vec<(u32, u32)> {
     let found = fs::symlink_metadata(dir).unwrap();
     let mut rights = vec![(found.uid(), found.mode())];
@@ -120,7 +120,7 @@ fn clusters_of_one_template_are_independent() {
     let second = start();
     assert_eq!(fs::metadata(area.only()).unwrap().ino(), made.ino(), "made again");
     let [one, two] = [&first, &second].map(|cluster| system_identifier(&cluster.data_dir()));
-    assert_eq!(one, two, "not made of the template");
+    assert_eq!(one, two, "not made from the template");
     assert_eq!(ask(&second, "SELECT to_regclass('kept') IS NULL"), ["t"]);
     ask(&second, "CREATE TABLE kept AS SELECT 8 AS n");
     assert_eq!(ask(&first, "SELECT n FROM kept"), ["7"]);
@@ -148,7 +148,7 @@ fn each_encoding_and_version_has_a_template_of_its_own() {
     assert_eq!((finished.len(), unfinished.len()), (3, 0));
 }
 
-/// One of them could have put a command into it that the other one's server runs.
+/// One user could put a command into it that the server of the other user runs.
 #[test]
 fn a_template_of_one_user_is_not_used_by_another_one() {
     if !is_root() {
@@ -168,13 +168,13 @@ fn a_template_of_one_user_is_not_used_by_another_one() {
 }
 
 #[test]
-fn processes_that_make_a_template_at_the_same_time_keep_one() {
+fn processes_that_make_the_same_template_keep_one() {
     let area = Area::new("race");
     let mut children = [(), (), ()].map(|()| area.program().spawn().unwrap());
     children.iter_mut().for_each(|child| drop(data_of(child)));
     children.into_iter().for_each(end);
     let kept = fs::metadata(area.only()).unwrap().ino();
-    // It is whole.
+    // The template is complete.
     let mut later = [(), ()].map(|()| area.program().spawn().unwrap());
     let data = later.each_mut().map(data_of);
     assert_eq!(system_identifier(&data[0]), system_identifier(&data[1]));
@@ -183,12 +183,12 @@ fn processes_that_make_a_template_at_the_same_time_keep_one() {
 }
 
 #[test]
-fn a_template_of_a_process_that_was_killed_is_not_used() {
+fn a_template_of_a_killed_process_is_not_used() {
     let area = Area::new("killed");
     let fifo = area.0.join("fifo");
     assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
     let mut program = area.program();
-    // It writes a part, and waits.
+    // The script writes a part, and waits.
     let script = "#!/bin/sh\nprintf part\nexec /bin/sh -c 'read -r line <\"$0\"' FIFO \"$@\"\n";
     area.replace_tar(&mut program, &script.replace("FIFO", fifo.to_str().unwrap()));
     let mut child = program.spawn().unwrap();
@@ -219,8 +219,8 @@ fn a_template_that_cannot_be_written_is_an_error_and_leaves_nothing() {
     let mut program = area.program();
     area.replace_tar(&mut program, "#!/bin/sh\nprintf part\necho 'no space' >&2\nexit 2\n");
     let output = program.stderr(Stdio::piped()).output().unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(!output.status.success() && said.contains("no space"), "{said}");
+    let printed = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && printed.contains("no space"), "{printed}");
     assert_eq!(area.found(), (Vec::new(), Vec::new()));
 }
 
@@ -249,7 +249,7 @@ fn a_directory_of_templates_that_others_can_enter_is_refused() {
         let error = refused(&dir);
         assert!(error.contains("(owner 65534, mode 700)"), "{error}");
         chown(&dir, Some(0), None).unwrap();
-        // Its name is not safe.
+        // The name of the directory is not safe.
         chown(&area.0, Some(65_534), None).unwrap();
         let error = refused(&dir);
         assert!(error.contains("another user can exchange the templates"), "{error}");
@@ -275,7 +275,7 @@ fn a_template_that_others_can_write_to_is_refused() {
         assert!(error.contains("(owner 65534, mode 600)"), "{error}");
         chown(&template, Some(0), None).unwrap();
     }
-    // A link, and a pipe, which would be waited for.
+    // A link, and a pipe, which would block its reader.
     let elsewhere = area.0.join("elsewhere");
     fs::rename(&template, &elsewhere).unwrap();
     symlink(&elsewhere, &template).unwrap();
@@ -283,7 +283,7 @@ fn a_template_that_others_can_write_to_is_refused() {
     fs::remove_file(&template).unwrap();
     assert!(Command::new("mkfifo").args(["-m", "600"]).arg(&template).status().unwrap().success());
     assert!(refused().contains("is not a file"), "{}", refused());
-    // What is cut off is not used either.
+    // A truncated template is not used either.
     fs::remove_file(&template).unwrap();
     let whole = fs::read(&elsewhere).unwrap();
     fs::write(&template, &whole[..whole.len() / 2]).unwrap();

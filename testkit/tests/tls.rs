@@ -1,4 +1,4 @@
-//! A server does TLS as it was told. The client is `openssl s_client`.
+//! A server uses TLS as it was configured. The client is `openssl s_client`.
 
 mod common;
 
@@ -14,7 +14,7 @@ fn path(path: &std::path::Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// Arguments that ask for TLS and check the server's chain and name.
+/// Arguments that request TLS and check the server's chain and name.
 fn checking(root: &Authority) -> Vec<&str> {
     let mut arguments = vec!["-starttls", "postgres", "-verify_return_error"];
     arguments.extend(["-verify_hostname", "localhost"]);
@@ -24,8 +24,8 @@ fn checking(root: &Authority) -> Vec<&str> {
 
 const TLS_IN_USE: &str = "SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
 
-/// Each kind of key and signature is loaded by the OpenSSL of each server, without a restart. The servers of
-/// the matrix have one and the same OpenSSL: one of them has to know them all.
+/// The OpenSSL of each server loads each kind of key and signature, without a restart. All servers of the matrix
+/// have the same OpenSSL, which must support them all.
 #[test]
 fn matrix_every_kind_of_certificate_is_served() {
     let certificates = Certificates::new().unwrap();
@@ -64,12 +64,12 @@ fn matrix_every_kind_of_certificate_is_served() {
             let mut session = session.unwrap_or_else(|error| panic!("{major}: {error}"));
             assert_eq!(session.ask(TLS_IN_USE).unwrap(), ["TLSv1.3"], "{major}");
         }
-        direct_tls_begins_with_17(&cluster);
+        direct_tls_is_supported_since_version_17(&cluster);
     }
 }
 
-/// TLS from the first byte, and only for who names the protocol.
-fn direct_tls_begins_with_17(cluster: &Cluster) {
+/// TLS from the first byte, only for clients that name the protocol.
+fn direct_tls_is_supported_since_version_17(cluster: &Cluster) {
     let direct = |arguments| Session::open_tls(cluster.port(), "postgres", arguments).is_ok();
     assert_eq!(direct(&["-alpn", "postgresql"]), cluster.major() >= 17, "{}", cluster.version());
     assert!(!direct(&[]), "{}", cluster.version());
@@ -78,7 +78,7 @@ fn direct_tls_begins_with_17(cluster: &Cluster) {
 }
 
 #[test]
-fn a_bad_certificate_is_served_and_the_client_sees_why_not() {
+fn a_bad_certificate_is_served_and_the_client_reports_the_reason() {
     let certificates = Certificates::new().unwrap();
     let root = certificates.authority("root").unwrap();
     let stranger = certificates.authority("root").unwrap();
@@ -94,13 +94,13 @@ fn a_bad_certificate_is_served_and_the_client_sees_why_not() {
         (root.issue(&localhost.without_names().dns_name("a\0b")).unwrap(), "verify error"),
     ];
     let cluster = trusting().tls(&expect[0].0).start().unwrap();
-    for (certificate, says) in &expect {
+    for (certificate, reason) in &expect {
         cluster.set_tls(certificate).unwrap();
         let session = Session::open_tls(cluster.port(), "postgres", &checking(&root));
         let error = session.err().unwrap().to_string();
-        assert!(error.contains(says), "{says}: {error}");
+        assert!(error.contains(reason), "{reason}: {error}");
     }
-    // Whoever trusts that very certificate is content, whether it says that it is an authority or not.
+    // A client that trusts this very certificate accepts it, whether it is an authority or not.
     for leaf in [Leaf::server("localhost"), Leaf::server("localhost").as_authority()] {
         let own = certificates.self_signed(&leaf).unwrap();
         cluster.set_tls(&own).unwrap();
@@ -123,14 +123,14 @@ fn the_servers_copies_belong_to_its_user_and_are_private() {
         let found = fs::metadata(cluster.data_dir().join(name)).unwrap();
         assert_eq!((found.uid(), found.permissions().mode() & 0o777), (owner, 0o600), "{name}");
     }
-    // The certificates may go before the server.
+    // The certificates may be removed before the server.
     drop((certificates, root, server));
     cluster.restart().unwrap();
     Session::open_tls(cluster.port(), "postgres", &["-starttls", "postgres"]).unwrap();
 }
 
 #[test]
-fn versions_of_tls_are_those_that_were_asked_for() {
+fn only_the_configured_versions_of_tls_are_accepted() {
     let certificates = Certificates::new().unwrap();
     let server = certificates.self_signed(&Leaf::server("localhost")).unwrap();
     let cluster = trusting()
@@ -155,7 +155,7 @@ fn versions_of_tls_are_those_that_were_asked_for() {
 }
 
 #[test]
-fn a_line_can_be_for_tls_only_or_for_all_else_and_tls_can_end() {
+fn an_hba_line_can_require_tls_or_forbid_it_and_tls_can_be_switched_off() {
     let certificates = Certificates::new().unwrap();
     let server = certificates.self_signed(&Leaf::server("localhost")).unwrap();
     let cluster = trusting()
@@ -182,7 +182,7 @@ fn a_line_can_be_for_tls_only_or_for_all_else_and_tls_can_end() {
 }
 
 #[test]
-fn a_clients_certificate_is_its_login() {
+fn a_client_can_log_in_with_a_certificate() {
     let certificates = Certificates::new().unwrap();
     let root = certificates.authority("server root").unwrap();
     let clients = certificates.authority("client root").unwrap();
@@ -230,7 +230,7 @@ fn a_clients_certificate_is_its_login() {
     }
     let error = Session::open_as(cluster.port(), "bob").err().unwrap().to_string();
     assert!(error.contains("no pg_hba.conf entry"), "{error}");
-    // The testkit itself still gets in, and so does a standby.
+    // The testkit itself can still log in, and so can a standby.
     cluster.set("work_mem", "77kB").unwrap();
     cluster.standby().unwrap().wait_caught_up(&cluster).unwrap();
 }

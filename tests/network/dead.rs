@@ -7,7 +7,7 @@ use pgbell::{ChannelState, ErrorKind, Event, Gap, Listener, ListenerBuilder, Lis
 
 use crate::namespaces::{Fault, Network};
 use crate::sequence::{Account, CHANNEL, Writer};
-use crate::support::{PATIENCE, Server, run, until};
+use crate::support::{Server, TEST_TIMEOUT, run, until};
 
 const INTERVAL: Duration = Duration::from_millis(300);
 const TIMEOUT: Duration = Duration::from_millis(500);
@@ -99,10 +99,10 @@ impl Play<'_> {
     /// Receives everything that is committed from here on. Returns the gaps before it.
     async fn receive_all(&mut self) -> Vec<Gap> {
         let mut gaps = Vec::new();
-        self.writer.goes_on(5).await;
+        self.writer.wait_for_commits(5).await;
         let last = self.writer.last();
         while self.account.last < last {
-            let event = tokio::time::timeout(PATIENCE, self.listener.recv()).await;
+            let event = tokio::time::timeout(TEST_TIMEOUT, self.listener.recv()).await;
             let event = event.expect("nothing arrives").unwrap();
             self.account.take(&event);
             if let Event::Gap(gap) = event {
@@ -130,12 +130,12 @@ impl Play<'_> {
         let took = begin.elapsed();
         assert!(took < noticed, "{fault:?}: {took:?}");
         // These are not received.
-        self.writer.goes_on(20).await;
+        self.writer.wait_for_commits(20).await;
         let begin = Instant::now();
         network.repair(fault);
         let connected = self.listener.handle();
         let connected =
-            tokio::time::timeout(PATIENCE, connected.wait_state(State::Connected)).await;
+            tokio::time::timeout(TEST_TIMEOUT, connected.wait_state(State::Connected)).await;
         connected.expect("the listener does not reconnect").unwrap();
         let back = begin.elapsed();
         assert!(
@@ -231,7 +231,8 @@ fn h1_tcp_alone_notices_a_dead_network_while_a_query_of_the_user_runs() {
             })
             .await;
             play.outage(fault, noticed_by_tcp(fault), ErrorKind::Connect).await;
-            let error = tokio::time::timeout(PATIENCE, query).await.unwrap().unwrap().unwrap_err();
+            let error =
+                tokio::time::timeout(TEST_TIMEOUT, query).await.unwrap().unwrap().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InDoubt, "{error}");
         }
         play.end().await;
@@ -244,12 +245,12 @@ fn h1_tcp_alone_notices_a_dead_network_while_a_query_of_the_user_runs() {
 fn a_network_that_is_repaired_before_the_deadline_causes_no_loss() {
     let scene = &Scene::new();
     let test = async {
-        let mut play = scene.play(scene.builder("").heartbeat(INTERVAL, PATIENCE)).await;
+        let mut play = scene.play(scene.builder("").heartbeat(INTERVAL, TEST_TIMEOUT)).await;
         for fault in Fault::ALL {
             scene.network.fail(fault);
             let begin = Instant::now();
             while begin.elapsed() < 2 * INTERVAL {
-                play.writer.goes_on(1).await;
+                play.writer.wait_for_commits(1).await;
             }
             scene.network.repair(fault);
             let gaps = play.receive_all().await;
@@ -273,7 +274,7 @@ fn a_listen_in_a_dead_network_ends_in_time_and_its_channel_stays_wanted() {
             scene.network.fail(fault);
             let (begin, handle) = (Instant::now(), play.listener.handle());
             let channel = format!("more {index}");
-            let listening = tokio::time::timeout(PATIENCE, handle.listen(&channel)).await;
+            let listening = tokio::time::timeout(TEST_TIMEOUT, handle.listen(&channel)).await;
             let (listening, took) = (listening.expect("the call hangs").unwrap(), begin.elapsed());
             assert_eq!(listening, Listening::Pending, "{fault:?}");
             assert!(took < noticed_by_tcp(fault), "{fault:?}: {took:?}");

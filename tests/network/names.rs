@@ -13,7 +13,7 @@ use pgbell_testkit::Mode;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::dead::report;
-use crate::support::{PATIENCE, Server, next, run, until};
+use crate::support::{Server, TEST_TIMEOUT, next, run, until};
 
 /// A name in a domain for tests (RFC 2606).
 const NAME: &str = "pgbell.test";
@@ -92,7 +92,7 @@ async fn forward(listener: TcpListener, port: u16) {
 
 /// Receives the one gap, and then a notification from this server.
 async fn expect_reconnect(listener: &mut Listener, server: &Server, text: &str) -> Gap {
-    let event = tokio::time::timeout(PATIENCE, listener.recv())
+    let event = tokio::time::timeout(TEST_TIMEOUT, listener.recv())
         .await
         .expect("the listener does not reconnect");
     let Event::Gap(gap) = event.unwrap() else { panic!("no gap") };

@@ -1,4 +1,4 @@
-//! Blocking within its bound, and a socket that is always read otherwise.
+//! `Overflow::Block`: the stall and its limit. With the other policies the socket is always read.
 
 use std::time::{Duration, Instant};
 
@@ -20,14 +20,14 @@ async fn blocking(server: &Server, max_stall: Duration) -> Listener {
         .unwrap()
 }
 
-/// Sends numbers until the listener leaves its socket unread.
+/// Sends numbers until the listener stops reading its socket.
 async fn stall(sender: &mut Connection, listener: &Listener, first: u64, last: u64) {
     let before = listener.stats().stalls;
     send_numbers(sender, "ch", first, last).await;
     until("the listener stalls", || listener.stats().stalls > before).await;
 }
 
-/// P6: commands complete while the listener is blocked, and nothing is dropped for it.
+/// P6: commands complete while the listener stalls, and nothing is dropped because of them.
 #[test]
 fn commands_complete_while_blocked_and_nothing_is_dropped() {
     let server = Server::start();
@@ -54,9 +54,9 @@ fn commands_complete_while_blocked_and_nothing_is_dropped() {
     });
 }
 
-/// P6: a slow consumer gets everything, in order, however often the queue is full.
+/// P6: a slow consumer receives everything, in order, however often the queue is full.
 #[test]
-fn a_slow_consumer_loses_nothing_while_it_blocks() {
+fn a_slow_consumer_of_a_blocking_queue_loses_nothing() {
     let server = Server::start();
     run(async {
         let mut listener = blocking(&server, Duration::from_secs(100)).await;
@@ -69,7 +69,7 @@ fn a_slow_consumer_loses_nothing_while_it_blocks() {
     });
 }
 
-/// P6: `close` completes while blocked; what was committed before is still delivered, then the end.
+/// P6: `close` completes during a stall. What was committed before is still delivered, then the stream ends.
 #[test]
 fn close_completes_while_blocked() {
     let server = Server::start();
@@ -92,15 +92,15 @@ fn close_completes_while_blocked() {
     });
 }
 
-/// P6: whatever the queue does when it is full: what was committed before `close` is delivered or told as lost. Under
-/// `Block` the consumer got the queue's 10, and `Closed`.
+/// P6: with every policy of a full queue: what was committed before `close` is delivered or reported as lost. With
+/// `Block` the consumer once received only the 10 notifications of the queue, and `Closed`.
 #[test]
-fn what_was_committed_before_a_close_is_delivered_or_told_as_lost() {
+fn notifications_committed_before_a_close_are_delivered_or_reported_as_lost() {
     let max_stall = Duration::from_secs(100);
     let server = Server::start();
     run(async {
         let mut sender = server.connection().await;
-        // Whether the listener is asked to end by itself, or with what it has.
+        // With `drain`, and with `close`.
         for drains in [false, true] {
             for overflow in
                 [Overflow::Block { max_stall }, Overflow::DropNewest, Overflow::DropOldest]
@@ -139,10 +139,10 @@ fn what_was_committed_before_a_close_is_delivered_or_told_as_lost() {
     });
 }
 
-/// P6: the stall has an upper bound, after which the rest is dropped and told; only a queue that was empty
-/// may stall again.
+/// P6: a stall has a time limit, after which the rest is dropped and reported. Only after the queue was empty
+/// may it stall again.
 #[test]
-fn after_the_longest_stall_it_drops_and_says_so() {
+fn after_the_longest_stall_notifications_are_dropped_and_reported() {
     let server = Server::start();
     run(async {
         let max_stall = Duration::from_millis(300);
@@ -162,10 +162,10 @@ fn after_the_longest_stall_it_drops_and_says_so() {
     });
 }
 
-/// Resources, S12: a consumer that never reads meets its queue, not the socket: memory stays within the
+/// S12: if a consumer never reads, its queue becomes full, and the socket is still read: memory stays within the
 /// configured bytes, and the server's notification queue is empty.
 #[test]
-fn a_listener_that_is_never_read_holds_up_nobody() {
+fn a_listener_that_is_never_read_does_not_block_the_server() {
     const QUEUE_BYTES: u64 = 1024 * 1024;
     let server = Server::start();
     run(async {

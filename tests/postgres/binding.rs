@@ -1,16 +1,16 @@
-//! Channel binding with a machine between us and a real server, in every combination of what was verified, what is
-//! offered and what is possible.
+//! Channel binding with a relay between client and server, in every combination of what was verified, what the server
+//! offers and what the certificate permits.
 
 use pgbell::{Connection, ErrorKind};
 use pgbell_testkit::{Auth, Authority, Ca, Certificate, Certificates, Key, Leaf};
 
-use crate::control::psql_gets_in;
+use crate::psql::psql_gets_in;
 use crate::relay::{Offer, Plan, Relay};
 use crate::support::{Server, all_text, run};
 
 const PASSWORD: &str = "pl4nted between two machines";
 
-/// What the client did: it was let in, the server refused it, or it refused the server. And its GS2 flag.
+/// The result for the client: logged in, refused by the server, or the client refused the server. And its GS2 flag.
 #[derive(Debug, PartialEq, Eq)]
 enum Outcome {
     In(&'static str),
@@ -27,7 +27,7 @@ fn localhost() -> Leaf {
     Leaf::server("localhost").ip_address([127, 0, 0, 1])
 }
 
-/// A certificate with a hash to bind to, or without one, and its authority.
+/// A certificate with or without a hash for channel binding, and its authority.
 struct Kind {
     has_hash: bool,
     authority: Authority,
@@ -67,18 +67,18 @@ fn expected(has_hash: bool, is_verified: bool, offer: Offer, binding: &str) -> O
         ("disable", ..) => In(CANNOT),
         ("require", Offer::Kept, true) => RefusedByServer(PLUS),
         ("require", ..) => RefusedByUs,
-        // Bound to the certificate in between.
+        // Bound to the certificate of the relay.
         (_, Offer::Kept, true) => RefusedByServer(PLUS),
-        // Whoever stands in between may have chosen this certificate because it has no hash.
+        // An attacker in between may have chosen this certificate because it has no hash.
         (_, Offer::Kept, false) if !is_verified => RefusedByUs,
         (_, Offer::Kept, false) => In(CANNOT),
-        // The server knows that it did offer it.
+        // The server detects that its offer was removed.
         (_, Offer::Stripped, _) => RefusedByServer(NOT_OFFERED),
         (_, Offer::Clear, _) => In(NOT_OFFERED),
     }
 }
 
-/// The same of psql 15: it chooses SCRAM-SHA-256-PLUS, whatever was verified, and then finds no hash.
+/// The same for psql 15: it chooses SCRAM-SHA-256-PLUS, whatever was verified, and then fails without a hash.
 fn psql_expected(offer: Offer, binding: &str) -> bool {
     match (binding, offer) {
         ("disable", _) => true,
@@ -90,7 +90,7 @@ fn psql_expected(offer: Offer, binding: &str) -> bool {
 
 #[test]
 #[expect(clippy::print_stdout, reason = "the table is what the test run is to print")]
-fn the_table_of_channel_binding_with_a_machine_in_between() {
+fn the_table_of_channel_binding_through_a_relay() {
     let certificates = Certificates::new().unwrap();
     let kinds = [true, false].map(|has_hash| Kind::new(&certificates, has_hash));
     let root = certificates.authority("root").unwrap();
@@ -103,7 +103,7 @@ fn the_table_of_channel_binding_with_a_machine_in_between() {
                 for binding in ["disable", "prefer", "require"] {
                     relay.set(Plan::show(&kind.leaf).offer(offer));
                     let row = Row { kind, is_verified, binding };
-                    let outcome = row.ours(&relay);
+                    let outcome = row.pgbell(&relay);
                     let name = format!(
                         "hash {:5} verified {is_verified:5} offer {offer:?} {binding}",
                         kind.has_hash
@@ -136,7 +136,7 @@ impl Row<'_> {
         format!("postgresql://bob:{password}@{}/postgres?{parameters}", relay.address)
     }
 
-    fn ours(&self, relay: &Relay) -> Outcome {
+    fn pgbell(&self, relay: &Relay) -> Outcome {
         let url = self.url(relay);
         let mut result = Ok(());
         run(async {
@@ -184,7 +184,7 @@ impl Row<'_> {
     }
 }
 
-/// Without anybody in between: the server itself has such a certificate.
+/// Without a relay: the server itself has such a certificate.
 #[test]
 fn a_server_whose_certificate_has_no_hash_is_used_when_it_was_verified_or_binding_is_disabled() {
     let certificates = Certificates::new().unwrap();

@@ -1,4 +1,4 @@
-//! Connecting: every way to name a server, and every reason not to.
+//! Connecting: every way to name a server, and every way to fail.
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ fn refused_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// P1: a URL, a key=value string and a `Config` lead to the same server; the state is `Connected`.
+/// P1: a URL, a key=value string and a `Config` connect to the same server. The state is `Connected`.
 #[test]
 fn a_url_a_string_and_a_config_connect() {
     let server = Server::start();
@@ -46,10 +46,10 @@ fn a_url_a_string_and_a_config_connect() {
     });
 }
 
-/// Before anything is sent: whoever may write to the directory could offer a socket of that name.
+/// Checked before anything is sent: a user that may write to the directory could create a socket of that name.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_server_of_another_account_is_refused_where_requirepeer_names_one() {
+fn a_server_of_another_account_is_refused_by_requirepeer() {
     use std::os::unix::fs::MetadataExt;
 
     let server = Server::start();
@@ -70,7 +70,7 @@ fn a_server_of_another_account_is_refused_where_requirepeer_names_one() {
                 assert!(format!("{error:#}").contains("requirepeer"), "{error}");
             }
         }
-        // Over TCP there is nothing to ask, as in libpq.
+        // A TCP connection has no peer account to check, as in libpq.
         let config: Config = server.url().parse().unwrap();
         Connection::connect(config.require_peer("nobody at all")).await.unwrap();
     });
@@ -94,7 +94,7 @@ fn a_refused_port_is_a_connect_error() {
     });
 }
 
-/// P1: the first connect is not tried again: a server that hangs up sees one connection.
+/// P1: the first connect is not retried: a server that closes the connection sees one connection.
 #[test]
 fn a_first_connect_that_fails_is_not_retried() {
     run(async {
@@ -112,7 +112,7 @@ fn a_first_connect_that_fails_is_not_retried() {
     });
 }
 
-/// P1: a server that takes the connection and says nothing is a timeout.
+/// P1: a server that accepts the connection and sends nothing causes a timeout.
 #[test]
 fn a_silent_server_is_a_timeout() {
     run(async {
@@ -131,9 +131,9 @@ fn a_silent_server_is_a_timeout() {
     });
 }
 
-/// P2: values that make no sense are refused by their name, before any connection.
+/// P2: invalid values are refused with their name, before any connection.
 #[test]
-fn nonsense_values_are_refused_by_name() {
+fn invalid_values_are_refused_by_name() {
     run(async {
         let url = format!("postgres://user@127.0.0.1:{}/db", refused_port());
         let builder = || Listener::builder(&*url);
@@ -164,7 +164,7 @@ fn nonsense_values_are_refused_by_name() {
     });
 }
 
-/// P2: the values at the edges are good ones.
+/// P2: the limits themselves are valid values.
 #[test]
 fn the_smallest_queue_works() {
     let server = Server::start();
@@ -187,7 +187,7 @@ fn the_smallest_queue_works() {
     });
 }
 
-/// P13, S1: every listener, connection and notifier is a session of its own, and stays the same one.
+/// P13, S1: every listener, connection and notifier has its own session, and keeps it.
 #[test]
 fn each_listener_has_a_session_of_its_own() {
     let server = Server::start();
@@ -215,7 +215,7 @@ fn each_listener_has_a_session_of_its_own() {
 }
 
 #[test]
-fn the_first_connect_is_tried_again_while_the_server_is_down_where_it_is_asked_for() {
+fn the_first_connect_is_retried_if_the_builder_says_so() {
     let server = Server::start();
     let url = server.cluster.url("postgres", None, "postgres");
     server.cluster.stop(Mode::Fast).unwrap();
@@ -241,7 +241,7 @@ fn the_first_connect_is_tried_again_while_the_server_is_down_where_it_is_asked_f
         let mut writer = Connection::connect(&*url).await.unwrap();
         writer.notify("early", "1").await.unwrap();
         assert_eq!(next(&mut listener).await.payload(), "1");
-        // What no later attempt changes is returned at once.
+        // A permanent error is returned at once.
         let begin = Instant::now();
         let other = server.cluster.url("stranger", None, "postgres");
         let refused = Listener::builder(&*other).retry_first_connect(Duration::from_secs(600));
@@ -252,7 +252,7 @@ fn the_first_connect_is_tried_again_while_the_server_is_down_where_it_is_asked_f
     });
 }
 
-/// Every connection of such a role failed.
+/// Once every connection of such a role failed.
 #[test]
 fn a_role_that_may_not_call_a_function_of_the_network_connects() {
     let server = Server::start();

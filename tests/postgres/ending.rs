@@ -1,4 +1,4 @@
-//! Ends: asked for, by the server, by a handle, by dropping. Each is told once and leaves no session.
+//! Ends of a session: by `close`, by the server, by a handle, by a drop. Each is reported once and leaves no session.
 
 use std::pin::pin;
 use std::time::{Duration, Instant};
@@ -16,9 +16,9 @@ async fn terminate(connection: &mut Connection, process_id: Option<i32>) {
     assert_eq!(value(connection, &sql).await, "t");
 }
 
-/// P8: what was received comes first, then the cause once, then the end.
+/// P8: first what was received, then the cause once, then the end.
 #[test]
-fn a_terminated_backend_is_told_once_after_what_was_received() {
+fn a_terminated_backend_is_reported_once_after_the_received_notifications() {
     let server = Server::start();
     run(async {
         let mut listener = server.listener_of_one_session(&["ch"]).await;
@@ -39,7 +39,7 @@ fn a_terminated_backend_is_told_once_after_what_was_received() {
             assert_eq!(listener.try_recv().unwrap_err().kind(), ErrorKind::Closed);
         }
         assert_eq!(listener.state(), State::Closed);
-        // Whoever comes too late is told why it is over.
+        // A later call gets the cause too.
         for error in [
             handle.listen("ch").await.unwrap_err(),
             handle.unlisten_all().await.unwrap_err(),
@@ -55,7 +55,7 @@ fn a_terminated_backend_is_told_once_after_what_was_received() {
     });
 }
 
-/// P8: a stream gives the cause and ends. A connection gives it at every call.
+/// P8: a stream returns the cause and ends. A connection returns it at every call.
 #[test]
 fn streams_and_connections_end_with_the_cause_too() {
     let server = Server::start();
@@ -83,7 +83,7 @@ fn streams_and_connections_end_with_the_cause_too() {
     });
 }
 
-/// P8: a command that waits when the backend goes is in doubt.
+/// P8: a command is in doubt if the backend ends before the answer.
 #[test]
 fn a_query_in_flight_is_in_doubt() {
     let server = Server::start();
@@ -108,9 +108,9 @@ fn a_query_in_flight_is_in_doubt() {
     });
 }
 
-/// P11: `close` ends the session at the server, says goodbye, and is bounded in time.
+/// P11: `close` ends the session at the server, sends Terminate, and takes a limited time.
 #[test]
-fn close_says_goodbye_and_leaves_no_session() {
+fn close_sends_terminate_and_leaves_no_session() {
     let server = Server::with(|builder| {
         builder.setting("log_min_messages", "debug1").setting("log_line_prefix", "%p ")
     });
@@ -128,7 +128,7 @@ fn close_says_goodbye_and_leaves_no_session() {
         inline.close().await;
         notifier.close().await;
         assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
-        // Whoever only hangs up is noticed by the server, so this is where it would show.
+        // The server logs clients that close the socket without Terminate, so a missing Terminate would be visible here.
         drop(dropped);
         until_gone(&mut watch, dropped_id).await;
         let complains = |pid: Option<i32>| {
@@ -144,7 +144,7 @@ fn close_says_goodbye_and_leaves_no_session() {
     });
 }
 
-/// P11, D3: a listener that is dropped with its handles ends its session.
+/// P11, D3: if a listener and its handles are dropped, its session ends.
 #[test]
 fn a_dropped_listener_leaves_no_session() {
     let server = Server::start();
@@ -153,14 +153,14 @@ fn a_dropped_listener_leaves_no_session() {
         let listener = server.listener(&["ch"]).await;
         let handle = listener.handle();
         let process_id = listener.process_id();
-        // Nothing arrives that would wake its task, and a handle lives on.
+        // Nothing arrives that would wake the task, and a handle still exists.
         let begin = Instant::now();
         drop(listener);
         handle.wait_state(State::Closed).await.unwrap();
         until_gone(&mut watch, process_id).await;
         assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
         assert_eq!(handle.listen("ch").await.unwrap_err().kind(), ErrorKind::Closed);
-        // A connect that is given up half-way leaves none either.
+        // A connect that is dropped before it completes leaves no session either.
         for _ in 0..20 {
             let mut connect = pin!(Listener::connect(server.url()));
             drop(poll_once(connect.as_mut()).await);
@@ -233,7 +233,7 @@ fn closing_through_a_handle_ends_a_pending_receive() {
         for handle in &handles {
             handle.close().await;
             assert_eq!(handle.state(), State::Closed);
-            // Twice is no error.
+            // A second close is no error.
             handle.close().await;
         }
         assert_eq!(recv.await.unwrap_err().kind(), ErrorKind::Closed);
@@ -242,8 +242,8 @@ fn closing_through_a_handle_ends_a_pending_receive() {
     });
 }
 
-/// In a database without an encoding any notifier can send what is not UTF-8, and the server ends every
-/// session that would get it, since ours is UTF-8. The error says so.
+/// A database without an encoding accepts payloads that are not UTF-8, and the server ends every session that
+/// would receive one, because the client encoding is UTF-8. The error names the reason.
 #[test]
 fn a_payload_that_is_not_utf8_ends_the_sessions_of_an_sql_ascii_database() {
     let server = Server::with(|builder| builder.encoding("SQL_ASCII"));
@@ -259,9 +259,9 @@ fn a_payload_that_is_not_utf8_ends_the_sessions_of_an_sql_ascii_database() {
     });
 }
 
-/// The producing end published what was held back when it was dropped, and the gap went with the task.
+/// When the task was dropped, the producer published the notifications that waited for the hook, without their gap.
 #[test]
-fn a_runtime_that_ends_while_the_hook_runs_shows_nothing_of_the_later_session_before_its_gap() {
+fn a_runtime_that_ends_during_the_hook_delivers_nothing_of_the_new_session_before_its_gap() {
     let server = Server::start();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let mut listener = runtime

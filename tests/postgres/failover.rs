@@ -1,4 +1,4 @@
-//! A primary and its standby, named in one configuration.
+//! A primary and its standby in one configuration.
 
 use pgbell::{Connection, ErrorKind, Listener};
 use pgbell_testkit::{Cluster, Mode};
@@ -24,7 +24,7 @@ async fn is_in_recovery(connection: &mut Connection) -> bool {
 }
 
 #[test]
-fn of_a_primary_and_a_standby_in_the_wrong_order_the_primary_is_chosen_also_after_promotion() {
+fn the_primary_is_chosen_in_any_order_of_hosts_also_after_promotion() {
     let server = Server::start();
     let standby = server.cluster.standby().unwrap_or_else(|error| panic!("{error}"));
     standby.wait_caught_up(&server.cluster).unwrap();
@@ -47,7 +47,7 @@ fn of_a_primary_and_a_standby_in_the_wrong_order_the_primary_is_chosen_also_afte
             assert_eq!(is_in_recovery(&mut connection).await, expected, "{attrs}");
         }
 
-        // A standby alone is refused by its name, by the listener itself and where a connection listens.
+        // Only a standby: it is refused by name, by `connect` of a listener and by LISTEN of a connection.
         let alone = standby.url_for_superuser();
         let error = Listener::connect(&alone).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Standby, "{error}");
@@ -70,9 +70,9 @@ fn of_a_primary_and_a_standby_in_the_wrong_order_the_primary_is_chosen_also_afte
     });
 }
 
-/// What was committed before LISTEN is not notified, and a standby may not have it yet.
+/// The session never receives notifications that were committed before its LISTEN, and a standby may not have that state yet.
 #[test]
-fn the_hook_reads_the_server_that_the_session_is_on_and_not_a_standby_that_lags() {
+fn the_hook_reads_from_the_server_of_the_session_and_not_from_a_standby_that_lags() {
     let server = Server::start();
     let standby = server.cluster.standby().unwrap_or_else(|error| panic!("{error}"));
     standby.wait_caught_up(&server.cluster).unwrap();
@@ -105,9 +105,9 @@ fn the_hook_reads_the_server_that_the_session_is_on_and_not_a_standby_that_lags(
     });
 }
 
-/// E10: a server that ends idle sessions ends every quiet listener, unless it is told not to.
+/// E10: a server with an idle timeout would end every quiet listener, unless the session sets another one.
 #[test]
-fn a_listener_outlives_idle_session_timeout() {
+fn a_listener_is_not_ended_by_idle_session_timeout() {
     let server = Server::with(|builder| builder.setting("idle_session_timeout", "300ms"));
     run(async {
         let mut listener = server.listener(&["a"]).await;

@@ -1,11 +1,11 @@
-//! The server of `testing` beside a real one: it answers as that does, or says that it does not support the statement.
+//! The server of `testing` compared with a real one: the same answers, or the error that a statement is not supported.
 
 use pgbell::testing::{self, BackendConfig};
 use pgbell::{Connection, Error};
 
 use crate::support::{Server, run};
 
-/// Statements that both must understand. What they notify must be the same too.
+/// Statements that both must support, with the same notifications.
 const UNDERSTOOD: &[&str] = &[
     "LISTEN a",
     "LISTEN \"A b\"",
@@ -108,7 +108,7 @@ const UNDERSTOOD: &[&str] = &[
     "42",
 ];
 
-/// Statements that a server knows and the imitation need not, which may then say 0A000 and nothing else.
+/// Statements that a server supports, and for which the test server may return 0A000, but nothing else.
 const OTHERS: &[&str] = &[
     "SELECT '{{1},{2}}'::int[]",
     "SELECT '[0:1]={1,2}'::int[]",
@@ -196,7 +196,7 @@ const OTHERS: &[&str] = &[
     "LOCK imitated",
 ];
 
-/// The tags or the SQLSTATE.
+/// Returns the tags or the SQLSTATE.
 fn outcome(result: Result<Vec<pgbell::Rows>, Error>) -> Result<Vec<String>, String> {
     match result {
         Ok(results) => Ok(results.iter().map(|rows| rows.command_tag().to_owned()).collect()),
@@ -204,7 +204,7 @@ fn outcome(result: Result<Vec<pgbell::Rows>, Error>) -> Result<Vec<String>, Stri
     }
 }
 
-/// What one of the two says to a statement outside of a transaction, and what it notifies then.
+/// Returns the answer of one of the servers to a statement outside a transaction, and the notifications it sends.
 async fn answer(
     connection: &mut Connection,
     sql: &str,
@@ -227,7 +227,7 @@ async fn answer(
 
 /// N183.
 #[test]
-fn the_server_of_testing_answers_as_postgresql_does_or_says_that_it_does_not_know() {
+fn the_server_of_testing_answers_like_postgresql_or_reports_an_unsupported_statement() {
     let real = Server::start();
     run(async {
         let mut real = real.connection().await;

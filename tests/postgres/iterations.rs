@@ -1,14 +1,14 @@
-//! The iterations of SCRAM that a real server asks for: those with which the password of a role was stored.
+//! The SCRAM iterations that a real server requests: those with which the password of a role was stored.
 
 use pgbell::{Connection, ErrorKind};
 use pgbell_testkit::Auth;
 
-use crate::control::psql_gets_in;
+use crate::psql::psql_gets_in;
 use crate::support::{Server, all_text, run};
 
 const PASSWORD: &str = "pl4nted and stretched";
 
-/// A role for each, with the password as it is stored.
+/// A role for each number of iterations, with its stored password.
 const ROLES: [(&str, &str); 3] = [
     (
         "one",
@@ -25,7 +25,7 @@ const ROLES: [(&str, &str); 3] = [
 ];
 
 #[test]
-fn passwords_that_were_stored_with_few_or_many_iterations_log_in_within_the_bounds() {
+fn passwords_stored_with_few_or_many_iterations_log_in_within_the_limits() {
     let server = Server::with(|builder| {
         ROLES.iter().fold(builder.auth(Auth::ScramSha256), |builder, (role, stored)| {
             builder.init_sql(format!("CREATE ROLE {role} LOGIN PASSWORD '{stored}'"))
@@ -42,9 +42,9 @@ fn passwords_that_were_stored_with_few_or_many_iterations_log_in_within_the_boun
         ("many", "&scram_iterations_min=150000&scram_iterations_max=150000", None),
     ] {
         let url = server.cluster.url(role, PASSWORD, "postgres");
-        // libpq computes what it is asked for.
+        // libpq accepts any number of iterations.
         assert_ne!(psql_gets_in(&url), Some(false), "psql, {role}");
-        // A debug build on a busy machine takes its time for so many rounds.
+        // A debug build on a busy machine needs time for so many iterations.
         let url = format!("{url}?connect_timeout=60{parameters}");
         run(async {
             match Connection::connect(&*url).await {

@@ -1,4 +1,4 @@
-//! Messages that are longer than what a session takes whole, from servers that really send them.
+//! Messages that are longer than the limit up to which a session buffers a whole message, from real servers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,10 +7,10 @@ use pgbell::{Connection, ErrorKind, Listener};
 
 use crate::support::{Server, next, run, value};
 
-/// So many bytes, or the kind and SQLSTATE of an error.
+/// The number of bytes, or the kind and SQLSTATE of an error.
 type Expected = Result<usize, (ErrorKind, Option<&'static str>)>;
 
-/// Answers that are longer than any other message.
+/// Queries with answers that are longer than any other message.
 const ANSWERS: &[(&str, Expected)] = &[
     ("SELECT repeat('x', 1100000)", Ok(1_100_000)),
     ("SELECT repeat('x', 60000000)", Ok(60_000_000)),
@@ -36,7 +36,7 @@ const ANSWERS: &[(&str, Expected)] = &[
         "COPY (SELECT repeat('x', 2000000) FROM generate_series(1, 50)) TO STDOUT",
         Err((ErrorKind::Unsupported, None)),
     ),
-    // Reported since PostgreSQL 18.
+    // PostgreSQL reports this parameter since version 18.
     ("SELECT set_config('search_path', repeat('a,', 30000) || 'b', false) IS NULL", Ok(1)),
     ("RESET search_path", Ok(0)),
 ];
@@ -57,7 +57,7 @@ fn check(sql: &str, answer: Result<Vec<pgbell::Rows>, pgbell::Error>, expect: Ex
 
 /// N163, N164.
 #[test]
-fn a_message_of_any_length_fails_its_own_command_at_most_and_loses_no_session() {
+fn a_long_message_fails_at_most_its_own_command_and_loses_no_session() {
     let server = Server::of(18);
     run(async {
         let mut connection = server.connection().await;
@@ -67,7 +67,7 @@ fn a_message_of_any_length_fails_its_own_command_at_most_and_loses_no_session() 
         for (sql, expect) in ANSWERS {
             check(sql, connection.simple_query(sql).await, *expect);
             check(sql, listener.simple_query(*sql).await, *expect);
-            // Nothing is lost, and the next one works.
+            // Nothing is lost, and the next command succeeds.
             assert_eq!(value(&mut connection, "SELECT 1").await, "1", "{sql}");
             connection.notify("ch", sql).await.unwrap();
             let batch = connection.recv_batch().await.unwrap();
@@ -90,15 +90,15 @@ fn the_limit_of_results_is_a_setting_of_every_session() {
         let config = config.result_limit_bytes(2_000_000);
         let refused = Err((ErrorKind::Unsupported, None));
         let mut connection = Connection::connect(&config).await.unwrap();
-        let heard = Arc::new(AtomicU64::new(0));
+        let received = Arc::new(AtomicU64::new(0));
         let hook = {
-            let heard = heard.clone();
+            let received = received.clone();
             move |mut connection: Connection, _| {
-                let heard = heard.clone();
+                let received = received.clone();
                 async move {
                     let sql = "SELECT repeat('x', 2100000)";
                     check(sql, connection.simple_query(sql).await, refused);
-                    heard.fetch_add(1, Ordering::Relaxed);
+                    received.fetch_add(1, Ordering::Relaxed);
                     connection.close().await;
                     Ok(())
                 }
@@ -113,12 +113,12 @@ fn the_limit_of_results_is_a_setting_of_every_session() {
         }
         connection.notify("ch", "end").await.unwrap();
         assert_eq!(next(&mut listener).await.payload(), "end");
-        assert_eq!(heard.load(Ordering::Relaxed), 1);
+        assert_eq!(received.load(Ordering::Relaxed), 1);
     });
 }
 
 #[test]
-fn a_hook_may_read_more_than_a_megabyte_at_once() {
+fn a_hook_can_read_a_result_of_more_than_a_megabyte() {
     let server = Server::start();
     run(async {
         let read = Arc::new(AtomicU64::new(0));
@@ -146,9 +146,9 @@ fn a_hook_may_read_more_than_a_megabyte_at_once() {
     });
 }
 
-/// The most columns that a table has, each with the longest name.
+/// The highest number of columns of a table, each with the longest name.
 #[test]
-fn a_result_of_as_many_columns_as_there_can_be_is_returned() {
+fn a_result_with_the_highest_number_of_columns_is_returned() {
     let server = Server::start();
     run(async {
         let mut connection = server.connection().await;

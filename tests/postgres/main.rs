@@ -1,4 +1,4 @@
-//! What the library promises, on real PostgreSQL servers that the tests start themselves.
+//! Tests of the documented behaviour, on real PostgreSQL servers that the tests start.
 //!
 //! `matrix` runs on every supported major version, everything else on the installed one.
 
@@ -7,30 +7,30 @@
 mod backpressure;
 #[cfg(feature = "tls-ring")]
 mod binding;
+mod busy;
 mod chaos;
 mod connect;
-#[cfg(feature = "tls-ring")]
-mod control;
 mod ending;
 mod failover;
+#[cfg(any(feature = "tls-ring", feature = "tls-aws-lc-rs"))]
+mod files;
 #[cfg(feature = "testing")]
 mod imitation;
 #[cfg(feature = "tls-ring")]
 mod iterations;
 mod long;
 mod matrix;
-mod meanwhile;
 #[cfg(target_os = "linux")]
 mod memory;
 mod notifier;
-#[cfg(any(feature = "tls-ring", feature = "tls-aws-lc-rs"))]
-mod outside;
 mod overflow;
 mod pins;
 mod pooler;
 #[cfg(feature = "tls-ring")]
 mod preferred;
 mod provider;
+#[cfg(feature = "tls-ring")]
+mod psql;
 #[cfg(feature = "tls-ring")]
 mod readme;
 mod receiving;

@@ -1,4 +1,4 @@
-//! What a login leaves of a password in the memory of this process.
+//! Copies of a password in the memory of this process after a login.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::support::Server;
 
-/// Passwords in a form in which the search does not find itself.
+/// Passwords in a masked form, so that the search does not find itself.
 const HIDDEN: [(&str, &[u8], &str); 2] = [
     (
         "long",
@@ -28,15 +28,15 @@ const HIDDEN: [(&str, &[u8], &str); 2] = [
 
 const MASK: u8 = 0x5a;
 
-/// So many bytes of a password are a find.
-const PART: usize = 10;
+/// The length of a found part of a password, in bytes.
+const PART_BYTES: usize = 10;
 
-/// How often a part of it is found in memory that can be written, and where.
+/// Returns every place in writable memory where a part of the password is found.
 fn finds(hidden: &[u8]) -> Vec<String> {
     let maps = fs::read_to_string("/proc/self/maps").unwrap();
     let mut memory = File::open("/proc/self/mem").unwrap();
     let mut found = Vec::new();
-    // What is read is masked at once, so that later reads do not find it.
+    // The bytes are masked at once, so that later reads do not find them.
     let mut chunk = Zeroizing::new(vec![0; 1 << 16]);
     for line in maps.lines() {
         let mut words = line.split_whitespace();
@@ -56,14 +56,14 @@ fn finds(hidden: &[u8]) -> Vec<String> {
                 break;
             }
             chunk.iter_mut().for_each(|byte| *byte ^= MASK);
-            for part in hidden.windows(PART).step_by(PART) {
+            for part in hidden.windows(PART_BYTES).step_by(PART_BYTES) {
                 for place in memmem(chunk, part) {
                     found.push(format!("{:#x} {name}", at + place as u64));
                 }
             }
-            // Overlapping, or one on the border is missed.
-            at += (bytes - PART.min(bytes - 1)) as u64;
-            if bytes <= PART {
+            // The chunks overlap: otherwise a match at their border is missed.
+            at += (bytes - PART_BYTES.min(bytes - 1)) as u64;
+            if bytes <= PART_BYTES {
                 break;
             }
         }

@@ -1,4 +1,4 @@
-//! Sending from many tasks over one connection.
+//! Publishing from many tasks over one connection.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use crate::support::{
     Server, next, number, poll_once, run, until_blocked, until_gone, until_sql, up_to_end, value,
 };
 
-/// S7: many notifications are one statement, so one commit; channels keep their case, all keep their order.
+/// S7: many notifications are one statement, so one commit. Channels keep their case, all keep their order.
 #[test]
 fn notify_many_is_one_commit_in_order() {
     let server = Server::logging();
@@ -38,7 +38,7 @@ fn notify_many_is_one_commit_in_order() {
     });
 }
 
-/// S7: the recipe with bound parameters: N messages, one commit, mixed-case channels.
+/// S7: the documented query with bound parameters: several messages, one commit, mixed-case channels.
 #[test]
 fn notifications_from_values_with_parameters_are_one_commit() {
     let server = Server::start();
@@ -60,7 +60,7 @@ fn notifications_from_values_with_parameters_are_one_commit() {
     });
 }
 
-/// Ten thousand from 16 tasks: all arrive, each task's in its order.
+/// Ten thousand from 16 tasks: all arrive, those of each task in order.
 #[test]
 fn sixteen_tasks_share_one_connection() {
     let server = Server::start();
@@ -94,8 +94,8 @@ fn sixteen_tasks_share_one_connection() {
     });
 }
 
-/// What the server refuses is the error of that call alone; a refused element of many refuses all of them.
-/// Here a database in another encoding has no such character.
+/// A refusal by the server is the error of that call alone. If one element of many is refused, all are.
+/// The refused character does not exist in the encoding of the database.
 #[test]
 fn a_refused_notification_fails_alone() {
     let server = Server::with(|builder| builder.encoding("LATIN1"));
@@ -121,9 +121,9 @@ fn a_refused_notification_fails_alone() {
     });
 }
 
-/// P11: closing waits for what was accepted, and leaves no session; so does dropping the last clone.
+/// P11: `close` waits for accepted notifications, and leaves no session. Dropping the last clone does the same.
 #[test]
-fn a_notifier_that_is_closed_or_dropped_leaves_no_session() {
+fn a_closed_or_dropped_notifier_leaves_no_session() {
     let server = Server::start();
     run(async {
         let mut watch = server.connection().await;
@@ -156,22 +156,22 @@ fn a_notifier_that_is_closed_or_dropped_leaves_no_session() {
         clone.notify("ch", "end").await.unwrap();
         drop(clone);
         until_gone(&mut watch, process_id).await;
-        // What was answered with success was committed, and nothing else.
+        // Exactly the calls that returned success were committed.
         assert_eq!(up_to_end(&mut listener).await.len(), accepted);
     });
 }
 
-/// A notification in flight when the session ends is in doubt; what comes later is refused with the reason.
+/// A notification is in doubt if the session ends before its answer. Later ones are refused with the reason.
 #[test]
-fn a_terminated_notifier_says_what_is_in_doubt() {
-    // A commit that waits for a standby which never comes holds the lock that every notifying commit needs.
+fn a_terminated_notifier_reports_which_notifications_are_in_doubt() {
+    // A commit that waits for a standby that does not exist holds the lock that every notifying commit needs.
     let server = Server::with(|builder| builder.setting("synchronous_standby_names", "nobody"));
     run(async {
         let mut watch = server.connection().await;
         let mut first = server.connection().await;
         first.simple_query("SET synchronous_commit = on").await.unwrap();
         let holder = first.process_id().unwrap();
-        // Only a commit that has written something waits: a notification alone does not count.
+        // Only a commit that has written something waits: a notification alone writes nothing.
         first.notify("ch", "unwritten").await.unwrap();
         let held = tokio::spawn(async move {
             first.simple_query("CREATE TABLE written (); NOTIFY ch, 'held'").await
@@ -201,7 +201,7 @@ fn a_terminated_notifier_says_what_is_in_doubt() {
     });
 }
 
-/// Functions of a user's own that come first in `search_path` are not what sends.
+/// The notifier does not call functions of the user that come first in `search_path`.
 #[test]
 fn functions_of_the_same_name_in_the_search_path_are_not_called() {
     let server = Server::start();
@@ -227,29 +227,29 @@ fn functions_of_the_same_name_in_the_search_path_are_not_called() {
     });
 }
 
-/// How long a stopped server process may be silent.
+/// The time limit for an answer of a stopped server process.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Within the documented bound, and what a busy machine takes besides.
+/// Asserts the documented time limit, with a margin for a busy machine.
 fn assert_bounded(begin: Instant, bound: Duration) {
     let took = begin.elapsed();
     assert!(took <= bound + Duration::from_secs(2), "{took:?}");
 }
 
-/// Notifications to a server process that is stopped: 256 are in flight, the others wait.
+/// Sends notifications to a stopped server process: 256 are in flight, the others wait.
 async fn to_a_stopped_process(
     server: &Server,
     count: usize,
 ) -> (Notifier, Vec<JoinHandle<Result<(), Error>>>) {
     let builder = Notifier::builder(server.url()).answer_timeout(ANSWER_TIMEOUT);
     let notifier = builder.connect().await.unwrap();
-    notifier.notify("ch", "heard").await.unwrap();
+    notifier.notify("ch", "received").await.unwrap();
     server.cluster.signal_backend(notifier.process_id().unwrap(), Signal::Stop).unwrap();
     let mut waiting = Vec::new();
     for i in 0..count {
         let notifier = notifier.clone();
         let mut call = Box::pin(async move { notifier.notify("ch", i.to_string()).await });
-        // Each of them has begun.
+        // Each call has begun.
         assert!(poll_once(call.as_mut()).await.is_none());
         waiting.push(tokio::spawn(call));
     }
@@ -257,7 +257,7 @@ async fn to_a_stopped_process(
 }
 
 #[test]
-fn a_call_to_a_stopped_server_process_is_bounded_and_in_doubt_if_it_was_written() {
+fn a_call_to_a_stopped_server_process_times_out_and_is_in_doubt_if_it_was_written() {
     let server = Server::start();
     run(async {
         let mut watch = server.connection().await;
@@ -285,7 +285,7 @@ fn a_call_to_a_stopped_server_process_is_bounded_and_in_doubt_if_it_was_written(
 }
 
 #[test]
-fn a_notifier_of_a_stopped_server_process_can_be_closed_behind_two_thousand_calls() {
+fn a_notifier_of_a_stopped_server_process_can_be_closed_with_two_thousand_waiting_calls() {
     let server = Server::start();
     run(async {
         let mut watch = server.connection().await;
@@ -304,9 +304,9 @@ fn a_notifier_of_a_stopped_server_process_can_be_closed_behind_two_thousand_call
     });
 }
 
-/// The task ends, and with it the socket.
+/// The task ends, and closes the socket.
 #[test]
-fn a_dropped_notifier_of_a_stopped_server_process_lets_go_of_its_socket() {
+fn a_dropped_notifier_of_a_stopped_server_process_closes_its_socket() {
     let server = Server::start();
     run(async {
         let mut watch = server.connection().await;
@@ -324,9 +324,9 @@ fn a_dropped_notifier_of_a_stopped_server_process_lets_go_of_its_socket() {
     });
 }
 
-/// E10: also where the role says so, and not the server.
+/// E10: the same if the timeout is set for the role.
 #[test]
-fn a_notifier_outlives_the_idle_session_timeout_of_its_role() {
+fn a_notifier_is_not_ended_by_the_idle_session_timeout_of_its_role() {
     let server = Server::start();
     run(async {
         let mut watch = server.connection().await;
@@ -334,7 +334,7 @@ fn a_notifier_outlives_the_idle_session_timeout_of_its_role() {
         let sql = "ALTER ROLE postgres SET idle_session_timeout = '300ms'";
         watch.simple_query(sql).await.unwrap();
         let notifier = server.notifier().await;
-        // A session that does not ask to stay is gone: the time is over.
+        // A session without the setting has ended: the timeout has passed.
         let mut idle = server.connection().await;
         assert_eq!(idle.recv_batch().await.unwrap_err().sqlstate(), Some("57P05"));
         notifier.notify("ch", "still here").await.unwrap();

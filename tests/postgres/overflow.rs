@@ -1,4 +1,4 @@
-//! What a queue that is full does: exactly what its policy says, at every rhythm of arrival.
+//! The policies of a full queue, with small and large transactions.
 
 use pgbell::{Connection, Event, Listener, Overflow};
 
@@ -7,7 +7,7 @@ use crate::support::{
     until_received, until_sql,
 };
 
-/// Notifications that the queue holds, and how many more are sent.
+/// The capacity of the queue in notifications, and the number that exceeds it.
 const CAPACITY: u64 = 640;
 const MORE: u64 = 320;
 
@@ -21,8 +21,8 @@ async fn bounded(server: &Server, overflow: Overflow) -> Listener {
         .unwrap()
 }
 
-/// Sends the numbers from `first` to `last` in transactions of `each`, and waits for the arrival of each before
-/// the next one begins, so that no two come in one write.
+/// Sends the numbers from `first` to `last` in transactions of `each`. Waits for each to arrive before the next
+/// begins, so that each arrives in its own read.
 async fn fill(sender: &mut Connection, listener: &Listener, first: u64, last: u64, each: u64) {
     let before = listener.stats();
     let mut next = first;
@@ -36,7 +36,7 @@ async fn fill(sender: &mut Connection, listener: &Listener, first: u64, last: u6
     assert!(listener.stats().reads >= before.reads + commits, "one read brought several commits");
 }
 
-/// P5: the first N in order, then a `Lagged` of exactly k; nothing follows the loss. The listener goes on.
+/// P5: the first N in order, then a `Lagged` of exactly k, and nothing after it. The listener continues.
 async fn drop_newest(each: u64) {
     let server = Server::start();
     let mut listener = bounded(&server, Overflow::DropNewest).await;
@@ -49,7 +49,7 @@ async fn drop_newest(each: u64) {
     let stats = listener.stats();
     assert_eq!((stats.delivered, stats.lagged, stats.queued_bytes), (CAPACITY, MORE, 0));
 
-    // A second overflow, now that the positions are no round numbers.
+    // A second overflow, at positions that are not round numbers.
     fill(&mut sender, &listener, 1, CAPACITY + 1, each).await;
     listener.listen("other").await.unwrap();
     listener.unlisten("ch").await.unwrap();
@@ -81,9 +81,9 @@ fn drop_newest_keeps_the_first_at_160_per_write() {
     run(drop_newest(160));
 }
 
-/// P5: batches tell the same.
+/// P5: batches report the same.
 #[test]
-fn drop_newest_tells_batches_the_same() {
+fn batches_report_the_same_as_single_events_with_drop_newest() {
     run(async {
         let server = Server::start();
         let mut listener = bounded(&server, Overflow::DropNewest).await;
@@ -101,7 +101,7 @@ fn drop_newest_tells_batches_the_same() {
         let batch = listener.recv_batch().await.unwrap();
         assert!(batch.is_empty());
         assert_eq!(crate::support::lagged(&batch), MORE);
-        // The queue that was full takes in again.
+        // The queue accepts notifications again.
         send_numbers(&mut sender, "ch", 1, CAPACITY).await;
         expect_numbers(&mut listener, 1, CAPACITY).await;
     });
@@ -137,7 +137,7 @@ async fn drop_oldest(each: u64) {
     expect_numbers(&mut listener, MORE + 1, CAPACITY + MORE).await;
     assert!(matches!(listener.try_recv(), Ok(None)));
 
-    // While it is being read: one notification makes room, and the next overflow takes the oldest again.
+    // The consumer reads in between: it takes one notification, and the next overflow evicts the oldest again.
     fill(&mut sender, &listener, 1, CAPACITY, each).await;
     expect_numbers(&mut listener, 1, 5).await;
     fill(&mut sender, &listener, CAPACITY + 1, 2 * CAPACITY, each).await;
@@ -149,7 +149,7 @@ async fn drop_oldest(each: u64) {
             gap => panic!("{gap:?}"),
         }
     }
-    // Of the run in the consumer's hand nothing is taken back; the newest N are all there.
+    // The run that the consumer is reading is not evicted. The newest N are all there.
     assert_eq!(u64::try_from(got.len()).unwrap() + lost, 2 * CAPACITY - 5);
     assert!(got.is_sorted());
     let newest: Vec<u64> = (CAPACITY + 1..=2 * CAPACITY).collect();

@@ -1,14 +1,14 @@
-//! What is kept beyond its batch, while the server goes on sending.
+//! Pinned batches, while the server sends more.
 
 use pgbell::{Listener, NotificationRef, Overflow};
 
-use crate::support::{PATIENCE, Server, run, value};
+use crate::support::{Server, TEST_TIMEOUT, run, value};
 
 const COUNT: u64 = 100_000;
 
 const BUFFER_BYTES: u64 = 256 * 1024;
 
-/// The payload that the server makes of a number: its digits, behind zeros, 90 to 1,089 bytes.
+/// Checks a payload: the digits of its number, after zeros, 90 to 1,089 bytes.
 fn check(n: &NotificationRef<'_>) {
     let number = n.sequence() + 1;
     let length = 90 + usize::try_from(number % 1_000).unwrap();
@@ -17,13 +17,13 @@ fn check(n: &NotificationRef<'_>) {
 
 /// 10^5 notifications in one transaction, 60 MB: every 100th is retained, every 16th batch shared.
 #[test]
-fn what_is_kept_of_a_large_transaction_is_whole_at_its_end() {
+fn pinned_batches_of_a_large_transaction_are_unchanged_at_its_end() {
     let server = Server::start();
     run(async {
         for limit in [0, 2 * BUFFER_BYTES, 32 * BUFFER_BYTES] {
             let builder = Listener::builder(server.url()).channels(["ch"]);
             let builder = builder.pin_limit_bytes(usize::try_from(limit).unwrap());
-            let overflow = Overflow::Block { max_stall: PATIENCE };
+            let overflow = Overflow::Block { max_stall: TEST_TIMEOUT };
             let mut listener = builder.overflow(overflow).connect().await.unwrap();
             let mut sender = server.connection().await;
             let sending = tokio::spawn(async move {
@@ -36,7 +36,7 @@ fn what_is_kept_of_a_large_transaction_is_whole_at_its_end() {
             let (mut next, mut batches, mut most) = (0, 0, 0);
             let (mut retained, mut shared) = (Vec::new(), Vec::new());
             while next < COUNT {
-                let batch = tokio::time::timeout(PATIENCE, listener.recv_batch()).await;
+                let batch = tokio::time::timeout(TEST_TIMEOUT, listener.recv_batch()).await;
                 let batch = batch.expect("nothing arrives").unwrap();
                 assert!(batch.loss().is_none(), "{:?}", batch.loss());
                 for n in &batch {
@@ -56,7 +56,7 @@ fn what_is_kept_of_a_large_transaction_is_whole_at_its_end() {
             assert_eq!(most, limit, "{:?}", listener.stats());
             let handle = listener.handle();
             drop(listener);
-            // The buffers outlive the listener that read into them.
+            // The buffers live longer than the listener that read into them.
             assert_eq!(retained.len(), 1_000);
             for (n, number) in retained.iter().zip((0..COUNT).step_by(100)) {
                 let length = 90 + usize::try_from((number + 1) % 1_000).unwrap();

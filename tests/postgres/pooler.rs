@@ -1,4 +1,4 @@
-//! Through a real PgBouncer: it works or it says why not, and is never silent.
+//! Sessions through a real PgBouncer: they work, or the error names the reason; they are never silent.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use crate::support::{
     Server, expect_numbers, next, number, receive, run, send_numbers, until, value,
 };
 
-/// A pooler before the server, and the URL to go through it.
+/// A pooler in front of the server, and a URL for it.
 fn pooler(server: &Server, mode: PoolMode) -> (PgBouncer, String) {
     let cluster = &server.cluster;
     let pooler = PgBouncer::start(cluster, mode).unwrap_or_else(|error| panic!("{error}"));
@@ -30,7 +30,7 @@ fn through_a_pooler_in_session_mode_everything_works() {
         assert_eq!(next(&mut listener).await.payload(), "x");
         let batch = inline.recv_batch().await.unwrap();
         assert_eq!(batch.iter().map(|n| n.payload_bytes().to_vec()).collect::<Vec<_>>(), [b"x"]);
-        // The proof left nothing behind.
+        // The delivery proof left no channel.
         let rows = inline.simple_query("SELECT pg_listening_channels()").await.unwrap();
         assert_eq!(
             rows[0].iter().map(|row| row.get(0).unwrap().to_owned()).collect::<Vec<_>>(),
@@ -39,9 +39,9 @@ fn through_a_pooler_in_session_mode_everything_works() {
     });
 }
 
-/// It takes LISTEN without an error there, and nothing would ever arrive.
+/// LISTEN succeeds there, but no notification would ever arrive.
 #[test]
-fn through_a_pooler_that_keeps_no_sessions_listening_is_refused_with_the_cause() {
+fn a_pooler_without_sessions_is_refused_with_the_cause() {
     let server = Server::start();
     for mode in [PoolMode::Transaction, PoolMode::Statement] {
         let (_pooler, url) = pooler(&server, mode);
@@ -55,13 +55,13 @@ fn through_a_pooler_that_keeps_no_sessions_listening_is_refused_with_the_cause()
             );
             assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
 
-            // A connection may have other uses; where it listens, it is refused.
+            // A connection may have other uses: only its LISTEN is refused.
             let mut connection = Connection::connect(&url).await.unwrap();
             connection.simple_query("SELECT 1").await.unwrap();
             let error = connection.listen("a").await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Pooler, "{error}");
 
-            // Sending needs no session.
+            // Publishing needs no session of its own.
             let mut direct = server.listener(&["a"]).await;
             let notifier = Notifier::connect(&url).await.unwrap();
             notifier.notify("a", "x").await.unwrap();
@@ -70,9 +70,9 @@ fn through_a_pooler_that_keeps_no_sessions_listening_is_refused_with_the_cause()
     }
 }
 
-/// What arrives while delivery is proven belongs to the user: LISTEN may have been sent in a query.
+/// A notification that arrives during the delivery proof belongs to the user: LISTEN may have been sent in a query.
 #[test]
-fn a_notification_that_arrives_while_listen_proves_delivery_is_kept() {
+fn a_notification_that_arrives_during_the_delivery_proof_is_kept() {
     let server = Server::start();
     let (_pooler, url) = pooler(&server, PoolMode::Session);
     run(async {
@@ -90,7 +90,7 @@ fn a_notification_that_arrives_while_listen_proves_delivery_is_kept() {
     });
 }
 
-/// A SET would stay with a server process that serves another client next.
+/// A SET would remain in a server session that another client uses next.
 #[test]
 fn a_notifier_through_a_pooler_leaves_no_setting_behind() {
     let server = Server::start();
@@ -110,10 +110,10 @@ fn a_notifier_through_a_pooler_leaves_no_setting_behind() {
     });
 }
 
-/// A pooler that does not reset sessions lends one that listens to what another client wanted. A heartbeat that compares
-/// the channels would fail each time.
+/// A pooler that does not reset sessions may pass on a session that listens to channels of another client. A heartbeat that
+/// compared the channels would fail each time.
 #[test]
-fn a_session_that_already_listens_to_other_channels_is_listened_through() {
+fn a_session_that_already_listens_to_other_channels_can_be_used() {
     let server = Server::start();
     let cluster = &server.cluster;
     for count in [1_100, 1] {
@@ -142,7 +142,7 @@ fn a_session_that_already_listens_to_other_channels_is_listened_through() {
     }
 }
 
-/// A pooler with one free slot: it is given to the first session, and the second one would wait for its end.
+/// A pooler with one free slot: the first session gets it, and a second one would wait for its end.
 fn pool_of_one(server: &Server) -> (PgBouncer, Config) {
     let cluster = &server.cluster;
     let builder = PgBouncer::builder(cluster, PoolMode::Session);
@@ -153,7 +153,7 @@ fn pool_of_one(server: &Server) -> (PgBouncer, Config) {
 }
 
 #[test]
-fn a_pool_without_a_second_free_slot_is_not_reported_as_one_that_swallows_notifications() {
+fn a_pool_without_a_second_free_slot_is_not_reported_as_one_without_notifications() {
     let server = Server::start();
     let (_pooler, config) = pool_of_one(&server);
     run(async {
@@ -175,14 +175,14 @@ fn a_pool_without_a_second_free_slot_is_not_reported_as_one_that_swallows_notifi
         let error = inline.listen("a").await.unwrap_err();
         assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
         assert!(format!("{error:#}").contains("no free slot"), "{error}");
-        // It is of use for everything else, and left no subscription behind.
+        // The connection can be used for everything else, and the session listens to no channel.
         let rows = inline.simple_query("SELECT pg_listening_channels()").await.unwrap();
         assert!(rows[0].is_empty());
     });
 }
 
 #[test]
-fn a_pool_without_a_second_free_slot_is_listened_through_where_the_user_says_so() {
+fn a_pool_without_a_second_free_slot_can_be_used_with_heartbeat_as_the_delivery_proof() {
     let server = Server::start();
     for proof in [DeliveryProof::Heartbeat, DeliveryProof::Skip] {
         let (_pooler, config) = pool_of_one(&server);
@@ -192,16 +192,16 @@ fn a_pool_without_a_second_free_slot_is_listened_through_where_the_user_says_so(
             let builder = Listener::builder(&config).channels(["a"]);
             let mut listener = builder.heartbeat(heartbeat.0, heartbeat.1).connect().await.unwrap();
             let mut direct = server.connection().await;
-            // The private channel is not the user's to see, and survives what he does.
+            // The private channel is invisible, and `unlisten_all` does not end it.
             listener.unlisten_all().await.unwrap();
             listener.listen("b").await.unwrap();
-            let proofs = listener.stats().heartbeats;
-            until("more heartbeats", || listener.stats().heartbeats > proofs + 3).await;
+            let before = listener.stats().heartbeats;
+            until("more heartbeats", || listener.stats().heartbeats > before + 3).await;
             send_numbers(&mut direct, "b", 1, 100).await;
             expect_numbers(&mut listener, 1, 100).await;
             let stats = listener.stats();
             assert_eq!((stats.received, stats.gaps, stats.sessions), (100, 0, 1), "{proof:?}");
-            // A drain ends behind everything that was committed before.
+            // A drain ends after everything that was committed before.
             send_numbers(&mut direct, "b", 101, 200).await;
             listener.handle().drain(Duration::from_secs(30)).await.unwrap();
             expect_numbers(&mut listener, 101, 200).await;
@@ -215,9 +215,9 @@ fn a_pool_without_a_second_free_slot_is_listened_through_where_the_user_says_so(
     }
 }
 
-/// With a second session it is tried, and so a pool that keeps no sessions is refused whatever is said of heartbeats.
+/// With a second session the delivery proof is made, so a pool without sessions is refused, whatever the heartbeat setting is.
 #[test]
-fn a_pooler_that_keeps_no_sessions_is_refused_by_name_with_heartbeats_too() {
+fn a_pooler_without_sessions_is_refused_with_heartbeat_as_the_delivery_proof_too() {
     let server = Server::start();
     let (_pooler, url) = pooler(&server, PoolMode::Transaction);
     let config: Config = url.parse().unwrap();
@@ -235,9 +235,9 @@ fn a_pooler_that_keeps_no_sessions_is_refused_by_name_with_heartbeats_too() {
     });
 }
 
-/// A heartbeat that does not come back costs the session: here the server connection is taken out of the channel.
+/// If a self-notification does not arrive, the session is replaced. Here the test ends the LISTEN of the server session.
 #[test]
-fn a_heartbeat_that_is_swallowed_ends_the_session_with_the_cause() {
+fn a_self_notification_that_does_not_arrive_ends_the_session_with_the_cause() {
     let server = Server::start();
     let config: Config = server.url().parse().unwrap();
     let config = config.delivery_proof(DeliveryProof::Heartbeat);
@@ -254,15 +254,15 @@ fn a_heartbeat_that_is_swallowed_ends_the_session_with_the_cause() {
         let mut direct = server.connection().await;
         send_numbers(&mut direct, "a", 1, 10).await;
         expect_numbers(&mut listener, 1, 10).await;
-        // The next session has its own heartbeat.
-        let proofs = listener.stats().heartbeats;
-        until("more heartbeats", || listener.stats().heartbeats > proofs + 3).await;
+        // The next session has its own self-notification.
+        let before = listener.stats().heartbeats;
+        until("more heartbeats", || listener.stats().heartbeats > before + 3).await;
         assert_eq!(listener.stats().gaps, 1);
-        // A handover moves it too.
+        // It also continues after a handover.
         listener.handle().rotate().await.unwrap();
         until("the handover", || listener.stats().handovers == 1).await;
-        let proofs = listener.stats().heartbeats;
-        until("more heartbeats", || listener.stats().heartbeats > proofs + 3).await;
+        let before = listener.stats().heartbeats;
+        until("more heartbeats", || listener.stats().heartbeats > before + 3).await;
         send_numbers(&mut direct, "a", 11, 20).await;
         expect_numbers(&mut listener, 11, 20).await;
         assert_eq!((listener.stats().gaps, listener.stats().received), (1, 20));

@@ -1,4 +1,4 @@
-//! TLS that is only preferred: what leads from TLS to the clear, and where the password may go.
+//! Preferred TLS: what leads from TLS to a connection in the clear, and where the password may be sent.
 
 use std::fs;
 use std::time::Duration;
@@ -6,13 +6,13 @@ use std::time::Duration;
 use pgbell::{Connection, Error, ErrorKind, Listener, Notifier};
 use pgbell_testkit::{Auth, Authority, Ca, Certificate, Certificates, Key, Leaf, RevocationList};
 
-use crate::control::psql_gets_in;
-use crate::relay::{Answer, Met, Offer, Plan, Relay, Shown};
-use crate::support::{PATIENCE, Server, all_text, run, until};
+use crate::psql::psql_gets_in;
+use crate::relay::{Answer, ClientRecord, Offer, Plan, Relay, Shown};
+use crate::support::{Server, TEST_TIMEOUT, all_text, run, until};
 
 const PASSWORD: &str = "pl4nted-for-the-right-server";
 
-struct Zoo {
+struct Setup {
     certificates: Certificates,
     root: Authority,
     other: Authority,
@@ -24,7 +24,7 @@ fn localhost() -> Leaf {
     Leaf::server("localhost").ip_address([127, 0, 0, 1])
 }
 
-impl Zoo {
+impl Setup {
     fn new() -> Self {
         let certificates = Certificates::new().unwrap();
         let root = certificates.authority("root").unwrap();
@@ -46,7 +46,7 @@ impl Zoo {
         Relay::start(&self.server.cluster, &self.root, Plan::show(&self.good))
     }
 
-    /// `&sslrootcert=` and so on.
+    /// Returns `&sslrootcert=` and similar parameters.
     fn path(name: &str, path: &std::path::Path) -> String {
         format!("&{name}={}", path.to_str().unwrap().replace('/', "%2F"))
     }
@@ -66,8 +66,8 @@ fn url(relay: &Relay, role: &str, parameters: &str) -> String {
     format!("postgresql://{role}:{PASSWORD}@{}/postgres?{parameters}", relay.address)
 }
 
-/// What became of a connection, and the clients that the relay met.
-fn connect(relay: &Relay, url: &str) -> (Result<(), Error>, Vec<Met>) {
+/// Returns the result of a connection, and the clients that the relay served.
+fn connect(relay: &Relay, url: &str) -> (Result<(), Error>, Vec<ClientRecord>) {
     let mut result = Ok(());
     run(async {
         result = match Connection::connect(url).await {
@@ -84,11 +84,11 @@ fn connect(relay: &Relay, url: &str) -> (Result<(), Error>, Vec<Met>) {
     (result, relay.met())
 }
 
-fn in_clear(met: &[Met]) -> usize {
+fn in_clear(met: &[ClientRecord]) -> usize {
     met.iter().filter(|met| met.startup_under_tls == Some(false)).count()
 }
 
-/// A message with this type byte and body.
+/// Returns a message with this type byte and body.
 fn message(tag: u8, body: &[u8]) -> Vec<u8> {
     let length = u32::try_from(body.len() + 4).unwrap().to_be_bytes();
     [&[tag][..], &length, body].concat()
@@ -101,49 +101,49 @@ fn fatal(code: &str) -> Vec<u8> {
 const SASL: &[u8] = b"R\0\0\0\x17\0\0\0\x0aSCRAM-SHA-256\0\0";
 const CLEARTEXT: &[u8] = b"R\0\0\0\x08\0\0\0\x03";
 
-/// One line of the table: what comes, whether a connection in the clear follows, and whether libpq makes one.
-struct Line {
+/// A row of the table: the answer, whether a connection in the clear follows, and whether libpq makes one.
+struct Case {
     what: &'static str,
     plan: Plan,
     parameters: String,
     leads_to_clear: bool,
-    /// `None`: psql 15 does not know the parameters, or does not get as far.
+    /// `None`: psql 15 does not support the parameters, or fails earlier.
     libpq: Option<bool>,
 }
 
-/// Whether it is our refusal or the server's decides. What leads to the clear can be forged by whoever stands between;
-/// what does not is a promise.
+/// The rule: after a refusal by the server a connection in the clear follows, after a refusal by the client it does not.
+/// An attacker in between can forge the former; the latter is guaranteed.
 #[test]
 #[expect(clippy::print_stdout, reason = "the table is what the test run is to print")]
 #[expect(clippy::too_many_lines, reason = "it is a table")]
 fn the_table_of_what_leads_from_preferred_tls_to_the_clear() {
-    let zoo = Zoo::new();
-    let relay = zoo.relay();
-    let expired = zoo.root.issue(&localhost().expired()).unwrap();
-    let stranger = zoo.other.issue(&localhost()).unwrap();
-    let client_only = zoo.root.issue(&Leaf::client("localhost")).unwrap();
-    let no_hash = zoo.certificates.authority(Ca::new("none").key(Key::Ed25519)).unwrap();
+    let setup = Setup::new();
+    let relay = setup.relay();
+    let expired = setup.root.issue(&localhost().expired()).unwrap();
+    let stranger = setup.other.issue(&localhost()).unwrap();
+    let client_only = setup.root.issue(&Leaf::client("localhost")).unwrap();
+    let no_hash = setup.certificates.authority(Ca::new("none").key(Key::Ed25519)).unwrap();
     let no_hash = no_hash.issue(&localhost().key(Key::Ed25519)).unwrap();
-    let of_other: RevocationList = zoo.other.revocation_list().unwrap();
-    let revoked = zoo.root.issue(&localhost()).unwrap();
-    zoo.root.revoke(&revoked).unwrap();
-    let list = zoo.root.revocation_list().unwrap();
-    let bob = zoo.other.issue(&Leaf::client("bob")).unwrap();
-    let trusting = zoo.trusting();
-    let with_list = |list: &RevocationList| trusting.clone() + &Zoo::path("sslcrl", list.path());
-    let with_key = Zoo::path("sslcert", bob.path()) + &Zoo::path("sslkey", bob.key_path());
+    let of_other: RevocationList = setup.other.revocation_list().unwrap();
+    let revoked = setup.root.issue(&localhost()).unwrap();
+    setup.root.revoke(&revoked).unwrap();
+    let list = setup.root.revocation_list().unwrap();
+    let bob = setup.other.issue(&Leaf::client("bob")).unwrap();
+    let trusting = setup.trusting();
+    let with_list = |list: &RevocationList| trusting.clone() + &Setup::path("sslcrl", list.path());
+    let with_key = Setup::path("sslcert", bob.path()) + &Setup::path("sslkey", bob.key_path());
     let none = String::new;
-    let good = || Plan::show(&zoo.good);
+    let good = || Plan::show(&setup.good);
     let saying = |bytes: &[u8]| {
         Plan::answer(Answer::Show(Box::new(Shown {
-            certificate: zoo.good.clone(),
+            certificate: setup.good.clone(),
             is_old: false,
             clients: None,
         })))
-        .says(bytes)
+        .startup_answer(bytes)
     };
     let answer = |bytes| Plan::answer(Answer::Say(bytes));
-    let line = |what, plan, parameters, leads_to_clear, libpq| Line {
+    let line = |what, plan, parameters, leads_to_clear, libpq| Case {
         what,
         plan,
         parameters,
@@ -152,11 +152,17 @@ fn the_table_of_what_leads_from_preferred_tls_to_the_clear() {
     };
     let after_sasl = |code| [SASL.to_vec(), fatal(code)].concat();
     let table = [
-        // The server declines TLS, or the connection ends before we have decided anything about the server.
-        line("it says no", Plan::answer(Answer::No), trusting.clone(), true, Some(true)),
-        line("it says an error", answer(b"Eno\0"), trusting.clone(), true, None),
-        line("it leaves", answer(b""), trusting.clone(), true, Some(false)),
-        line("it says yes and leaves", answer(b"S"), trusting.clone(), true, Some(true)),
+        // The server declines TLS, or the connection ends before the client has checked the server.
+        line(
+            "the server declines TLS",
+            Plan::answer(Answer::No),
+            trusting.clone(),
+            true,
+            Some(true),
+        ),
+        line("the server sends an error", answer(b"Eno\0"), trusting.clone(), true, None),
+        line("the server closes", answer(b""), trusting.clone(), true, Some(false)),
+        line("the server accepts TLS and closes", answer(b"S"), trusting.clone(), true, Some(true)),
         line(
             "alert handshake_failure",
             Plan::answer(Answer::ToHello(b"\x15\x03\x03\0\x02\x02\x28")),
@@ -165,37 +171,37 @@ fn the_table_of_what_leads_from_preferred_tls_to_the_clear() {
             Some(true),
         ),
         line(
-            "yes, and then no TLS",
+            "accepted, and then no TLS",
             Plan::answer(Answer::ToHello(b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I")),
             trusting.clone(),
             true,
             Some(true),
         ),
         line(
-            "it refuses our certificate",
-            zoo.clients(good(), Some(&zoo.root), true),
+            "the server refuses the client certificate",
+            setup.clients(good(), Some(&setup.root), true),
             trusting.clone() + &with_key,
             true,
             Some(true),
         ),
         line(
             "the same in TLS 1.3",
-            zoo.clients(good(), Some(&zoo.root), false),
+            setup.clients(good(), Some(&setup.root), false),
             trusting.clone() + &with_key,
             true,
             Some(false),
         ),
         line("no rule for TLS", saying(&fatal("28000")), trusting.clone(), true, Some(true)),
-        // The server has refused something else than TLS.
+        // The server has refused something other than TLS.
         line("too many clients", saying(&fatal("53300")), trusting.clone(), false, Some(true)),
-        // We have refused something.
+        // The client has refused something.
         line("another answer", answer(b"G"), none(), false, Some(false)),
         line(
-            "bytes behind the yes",
+            "bytes after the acceptance",
             answer(b"SR\0\0\0\x08\0\0\0\0"),
             none(),
             false,
-            // Depends on whether they are there when it looks.
+            // Depends on whether the bytes are there when psql reads.
             None,
         ),
         line(
@@ -207,7 +213,7 @@ fn the_table_of_what_leads_from_preferred_tls_to_the_clear() {
         ),
         line(
             "a version below ssl_min_protocol_version",
-            zoo.clients(good(), None, true),
+            setup.clients(good(), None, true),
             "&ssl_min_protocol_version=TLSv1.3".to_owned(),
             false,
             Some(true),
@@ -218,7 +224,7 @@ fn the_table_of_what_leads_from_preferred_tls_to_the_clear() {
         line("revoked", Plan::show(&revoked), with_list(&list), false, Some(true)),
         line("no list of its authority", good(), with_list(&of_other), false, Some(true)),
         line(
-            "our certificate is required, and not asked for",
+            "sslcertmode=require, and no certificate is requested",
             good(),
             trusting.clone() + &with_key + "&sslcertmode=require",
             false,
@@ -241,7 +247,7 @@ fn the_table_of_what_leads_from_preferred_tls_to_the_clear() {
         line("require_auth", good(), "&require_auth=md5".to_owned(), false, None),
         line("the password in clear", saying(CLEARTEXT), none(), false, None),
         line(
-            "in without a proof",
+            "logged in without SCRAM",
             saying(&[SASL, b"R\0\0\0\x08\0\0\0\0"].concat()),
             none(),
             false,
@@ -255,7 +261,7 @@ fn the_table_of_what_leads_from_preferred_tls_to_the_clear() {
             None,
         ),
         line("not our protocol", saying(b"HTTP/1.1 400 Bad Request\r\n"), none(), false, None),
-        // The server's rule was found: there is no other to look for.
+        // The server has applied a rule of its own: no other rule can apply.
         line("refused after a request", saying(&after_sasl("28000")), none(), false, None),
         line("a wrong password", saying(&after_sasl("28P01")), none(), false, None),
         line(
@@ -263,13 +269,13 @@ fn the_table_of_what_leads_from_preferred_tls_to_the_clear() {
             good().offer(Offer::Stripped),
             none(),
             false,
-            // It comes into the clear, where channel binding is offered: a violation there.
+            // psql connects in the clear, where channel binding is offered: a violation there.
             None,
         ),
-        // The connection is established: its end is not TLS's.
-        line("it leaves after the startup packet", saying(b""), none(), false, Some(false)),
+        // The connection is established: its end is no failure of TLS.
+        line("the server closes after the startup packet", saying(b""), none(), false, Some(false)),
     ];
-    for Line { what, plan, parameters, leads_to_clear, libpq } in table {
+    for Case { what, plan, parameters, leads_to_clear, libpq } in table {
         relay.set(plan);
         let url = url(&relay, "bob", &format!("sslmode=prefer{parameters}"));
         let (result, met) = connect(&relay, &url);
@@ -277,7 +283,7 @@ fn the_table_of_what_leads_from_preferred_tls_to_the_clear() {
         let libpq_count = libpq.and_then(|_| psql_gets_in(&url)).map(|_| in_clear(&relay.met()));
         println!("{what:50} clear {count}, libpq {libpq_count:?}: {:?}", result.as_ref().err());
         assert_eq!(count, usize::from(leads_to_clear), "{what}: {result:?} {met:?}");
-        // The server behind the relay lets in whoever comes to it in the clear.
+        // The server behind the relay accepts every client in the clear.
         assert_eq!(result.is_ok(), leads_to_clear, "{what}: {result:?}");
         if let (Some(expected), Some(found)) = (libpq, libpq_count) {
             assert_eq!(found, usize::from(expected), "{what}: psql");
@@ -285,16 +291,22 @@ fn the_table_of_what_leads_from_preferred_tls_to_the_clear() {
     }
 }
 
-/// `allow` begins in the clear. What we refuse there may be had under TLS; what we refuse under TLS is final.
+/// `allow` begins in the clear. If the client refuses there, it tries TLS. If it refuses under TLS, that is final.
 #[test]
 fn allow_leads_from_the_clear_to_tls_and_never_back() {
-    let zoo = Zoo::new();
-    let relay = zoo.relay();
-    let stranger = zoo.other.issue(&localhost()).unwrap();
+    let setup = Setup::new();
+    let relay = setup.relay();
+    let stranger = setup.other.issue(&localhost()).unwrap();
     for (what, certificate, role, parameters, expected) in [
-        ("the password in clear, and then verified", &zoo.good, "clear", zoo.trusting(), Ok(())),
-        ("never verified", &zoo.good, "clear", String::new(), Err(ErrorKind::Auth)),
-        ("refused", &stranger, "clear", zoo.trusting(), Err(ErrorKind::Tls)),
+        (
+            "the password in clear, and then verified",
+            &setup.good,
+            "clear",
+            setup.trusting(),
+            Ok(()),
+        ),
+        ("never verified", &setup.good, "clear", String::new(), Err(ErrorKind::Auth)),
+        ("refused", &stranger, "clear", setup.trusting(), Err(ErrorKind::Tls)),
     ] {
         relay.set(Plan::show(certificate));
         let url = url(&relay, role, &format!("sslmode=allow{parameters}"));
@@ -310,10 +322,10 @@ fn allow_leads_from_the_clear_to_tls_and_never_back() {
 /// The first connect of a listener and of a notifier.
 #[test]
 fn a_listener_and_a_notifier_do_not_go_to_the_clear_after_a_refusal() {
-    let zoo = Zoo::new();
-    let relay = zoo.relay();
-    relay.set(Plan::show(&zoo.other.issue(&localhost()).unwrap()));
-    let url = url(&relay, "bob", &format!("sslmode=prefer{}", zoo.trusting()));
+    let setup = Setup::new();
+    let relay = setup.relay();
+    relay.set(Plan::show(&setup.other.issue(&localhost()).unwrap()));
+    let url = url(&relay, "bob", &format!("sslmode=prefer{}", setup.trusting()));
     run(async {
         let errors = [
             Listener::connect(&*url).await.unwrap_err(),
@@ -326,21 +338,21 @@ fn a_listener_and_a_notifier_do_not_go_to_the_clear_after_a_refusal() {
     assert_eq!(in_clear(&relay.met()), 0);
 }
 
-/// The attacker comes later, and ends the session to be met again.
+/// The attacker comes later, and ends the session to force a new connection.
 #[test]
-fn a_listener_that_comes_back_does_not_go_to_the_clear_after_a_refusal() {
-    let zoo = Zoo::new();
-    let relay = zoo.relay();
-    let stranger = zoo.other.issue(&localhost()).unwrap();
-    let url = url(&relay, "bob", &format!("sslmode=prefer{}", zoo.trusting()));
+fn a_listener_that_reconnects_does_not_go_to_the_clear_after_a_refusal() {
+    let setup = Setup::new();
+    let relay = setup.relay();
+    let stranger = setup.other.issue(&localhost()).unwrap();
+    let url = url(&relay, "bob", &format!("sslmode=prefer{}", setup.trusting()));
     run(async {
-        // The relay waits for the client's next message: the heartbeat is that.
+        // The relay waits for the next message of the client, which is the heartbeat.
         let builder = Listener::builder(&*url).channels(["a"]);
-        let builder = builder.heartbeat(Duration::from_millis(20), PATIENCE);
+        let builder = builder.heartbeat(Duration::from_millis(20), TEST_TIMEOUT);
         let builder = builder.backoff(Duration::from_millis(5), Duration::from_millis(20));
         let listener = builder.connect().await.unwrap();
         relay.set(Plan::show(&stranger));
-        zoo.server.cluster.terminate_backend(listener.process_id().unwrap()).unwrap();
+        setup.server.cluster.terminate_backend(listener.process_id().unwrap()).unwrap();
         until("it was refused again and again", || listener.stats().attempts_failed >= 3).await;
         let error = listener.last_error().unwrap();
         assert_eq!(error.kind(), ErrorKind::Tls, "{error}");
@@ -352,20 +364,20 @@ fn a_listener_that_comes_back_does_not_go_to_the_clear_after_a_refusal() {
     assert_eq!(in_clear(&met), 0, "{met:?}");
 }
 
-/// A notifier is not replaced by itself: the caller connects again.
+/// A notifier does not reconnect by itself: the caller connects again.
 #[test]
-fn a_notifier_that_is_replaced_does_not_go_to_the_clear_after_a_refusal() {
-    let zoo = Zoo::new();
-    let relay = zoo.relay();
-    let stranger = zoo.other.issue(&localhost()).unwrap();
-    let url = url(&relay, "bob", &format!("sslmode=prefer{}", zoo.trusting()));
+fn a_new_notifier_does_not_go_to_the_clear_after_a_refusal() {
+    let setup = Setup::new();
+    let relay = setup.relay();
+    let stranger = setup.other.issue(&localhost()).unwrap();
+    let url = url(&relay, "bob", &format!("sslmode=prefer{}", setup.trusting()));
     run(async {
         let notifier = Notifier::connect(&*url).await.unwrap();
         notifier.notify("a", "1").await.unwrap();
         relay.set(Plan::show(&stranger));
-        zoo.server.cluster.terminate_backend(notifier.process_id().unwrap()).unwrap();
+        setup.server.cluster.terminate_backend(notifier.process_id().unwrap()).unwrap();
         notifier.notify("a", "2").await.unwrap_err();
-        // Nothing connects behind the back of the caller.
+        // The notifier does not reconnect without the caller.
         assert_eq!(notifier.notify("a", "3").await.unwrap_err().kind(), ErrorKind::Closed);
         let error = Notifier::connect(&*url).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Tls, "{error}");
@@ -376,13 +388,13 @@ fn a_notifier_that_is_replaced_does_not_go_to_the_clear_after_a_refusal() {
     assert!(met[0].is_in, "{met:?}");
 }
 
-/// Where the password is sent in clear: `sslmode`, verified or not, `require_auth`, and the same of libpq, which sends it
-/// anywhere.
+/// When the password is sent in clear: by `sslmode`, with and without verification, by `require_auth`. libpq sends it in
+/// every case.
 #[test]
 fn the_table_of_where_a_password_is_sent_in_clear() {
-    let zoo = Zoo::new();
-    let relay = zoo.relay();
-    let home = zoo.certificates_without_root();
+    let setup = Setup::new();
+    let relay = setup.relay();
+    let home = setup.certificates_without_root();
     for mode in ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] {
         for is_verified in [false, true] {
             if mode.starts_with("verify") && !is_verified {
@@ -391,8 +403,8 @@ fn the_table_of_where_a_password_is_sent_in_clear() {
             for named in [false, true] {
                 let what = format!("{mode}, verified {is_verified}, named {named}");
                 let is_verified = is_verified && mode != "disable";
-                relay.set(Plan::show(&zoo.good));
-                let trust = if is_verified { zoo.trusting() } else { home.clone() };
+                relay.set(Plan::show(&setup.good));
+                let trust = if is_verified { setup.trusting() } else { home.clone() };
                 let with =
                     |more: &str| url(&relay, "clear", &format!("sslmode={mode}{trust}{more}"));
                 let url = with(if named { "&require_auth=password" } else { "" });
@@ -406,7 +418,7 @@ fn the_table_of_where_a_password_is_sent_in_clear() {
                     let hint = error.hint().unwrap();
                     assert!(hint.contains("require_auth=password"), "{what}: {error}");
                 }
-                // psql 15 has no `require_auth`.
+                // psql 15 does not support `require_auth`.
                 if let Some(is_in) = psql_gets_in(&with("")) {
                     assert!(is_in, "psql, {what}");
                     assert!(relay.met().iter().any(|met| met.password.is_some()), "psql, {what}");
@@ -416,8 +428,8 @@ fn the_table_of_where_a_password_is_sent_in_clear() {
     }
 }
 
-impl Zoo {
-    /// A parameter that leaves the library without authorities, wherever the tests run.
+impl Setup {
+    /// Returns a parameter that names a root file that does not exist, so that no authority is used.
     fn certificates_without_root(&self) -> String {
         let path = self.root.certificate().path().with_file_name("no-such-file");
         assert!(fs::metadata(&path).is_err());

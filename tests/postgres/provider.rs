@@ -1,4 +1,4 @@
-//! Passwords that change between two attempts: what the provider says at that moment is what counts.
+//! Passwords that change between two attempts: each attempt uses the answer of the provider at that moment.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
@@ -11,32 +11,32 @@ use crate::support::{Server, all_text, next, run};
 const OLD: &str = "pl4nted, the old one";
 const NEW: &str = "pl4nted, the new one";
 
-/// A vault: what is in it, and for which logins it was asked.
+/// A password store: its password, and the logins for which it was requested.
 #[derive(Clone, Default)]
-struct Vault {
+struct PasswordStore {
     password: Arc<Mutex<String>>,
     requests: Arc<Mutex<Vec<PasswordRequest>>>,
 }
 
-impl Vault {
+impl PasswordStore {
     fn put(&self, password: &str) {
         *self.password.lock().unwrap() = password.to_owned();
     }
 
     fn config(&self, config: Config) -> Config {
-        let vault = self.clone();
+        let store = self.clone();
         config.password_provider(move |request| {
-            vault.requests.lock().unwrap().push(request);
-            let password = vault.password.lock().unwrap().clone();
+            store.requests.lock().unwrap().push(request);
+            let password = store.password.lock().unwrap().clone();
             async move {
-                // A vault is somewhere else: the answer takes its time.
+                // A real store answers later.
                 tokio::task::yield_now().await;
                 Ok::<_, Infallible>(password)
             }
         })
     }
 
-    fn asked(&self) -> usize {
+    fn requested(&self) -> usize {
         self.requests.lock().unwrap().len()
     }
 }
@@ -51,7 +51,7 @@ enum Client {
 impl Client {
     const ALL: [Self; 3] = [Self::Connection, Self::Listener, Self::Notifier];
 
-    /// Logs in, and does what it is for.
+    /// Logs in, and runs one operation.
     async fn connect(self, config: &Config) -> Result<(), Error> {
         match self {
             Self::Connection => Connection::connect(config).await?.close().await,
@@ -81,9 +81,9 @@ impl Client {
     }
 }
 
-/// The same configuration throughout: whatever any attempt knew, the next one asks.
+/// The same configuration for all attempts: each attempt requests the password again.
 #[test]
-fn a_password_that_changes_between_attempts_is_asked_for_anew_and_the_old_one_is_forgotten() {
+fn each_attempt_requests_the_password_again_and_the_old_one_is_not_used() {
     for (method, stored) in [
         (AuthMethod::ScramSha256, "scram-sha-256"),
         (AuthMethod::Md5, "md5"),
@@ -96,14 +96,14 @@ fn a_password_that_changes_between_attempts_is_asked_for_anew_and_the_old_one_is
                 .init_sql(format!("CREATE ROLE bob LOGIN PASSWORD '{OLD}'"))
         });
         run(async {
-            let vault = Vault::default();
-            // What stands in the configuration is right at first: it must not count all the same.
+            let store = PasswordStore::default();
+            // The password of the configuration is right at first. It must still not be used.
             let url = server.cluster.url("bob", OLD, "postgres");
             let config = url.parse::<Config>().unwrap().require_auth(method.to_string());
-            let config = vault.config(config);
-            // A session that is there stays, whatever becomes of the password.
-            vault.put(OLD);
-            let mut patient = Listener::builder(&config).channels(["ch"]).connect().await.unwrap();
+            let config = store.config(config);
+            // An established session stays, whatever happens to the password.
+            store.put(OLD);
+            let mut observer = Listener::builder(&config).channels(["ch"]).connect().await.unwrap();
             let mut owner = server.connection().await;
             let mut alter = async |password: &str| {
                 let sql = format!("ALTER ROLE bob PASSWORD '{password}'");
@@ -111,46 +111,46 @@ fn a_password_that_changes_between_attempts_is_asked_for_anew_and_the_old_one_is
             };
             for client in Client::ALL {
                 alter(OLD).await;
-                vault.put(OLD);
+                store.put(OLD);
                 client.connect(&config).await.unwrap();
-                // The server has another one, and the vault does not know.
+                // The server has a new password, and the store the old one.
                 alter(NEW).await;
                 client.is_refused(&config).await;
-                vault.put(NEW);
+                store.put(NEW);
                 client.connect(&config).await.unwrap();
-                // The way back, so that what was right once is wrong.
-                vault.put(OLD);
+                // Back to the old password, so that a password that was right once is wrong.
+                store.put(OLD);
                 client.is_refused(&config).await;
             }
-            // Once for each attempt, a refused one included, and never for another login.
-            assert_eq!(vault.asked(), 1 + 4 * Client::ALL.len());
-            // Two logins of each client that could notify.
+            // One request for each attempt, also for a refused one, and never for another login.
+            assert_eq!(store.requested(), 1 + 4 * Client::ALL.len());
+            // The two clients that can notify have logged in twice each.
             for _ in 0..4 {
-                assert_eq!(next(&mut patient).await.payload(), "x");
+                assert_eq!(next(&mut observer).await.payload(), "x");
             }
-            for request in &*vault.requests.lock().unwrap() {
-                let told = (request.host(), request.port(), request.user(), request.dbname());
-                assert_eq!(told, ("127.0.0.1", server.cluster.port(), "bob", "postgres"));
+            for request in &*store.requests.lock().unwrap() {
+                let found = (request.host(), request.port(), request.user(), request.dbname());
+                assert_eq!(found, ("127.0.0.1", server.cluster.port(), "bob", "postgres"));
             }
         });
     }
 }
 
-/// Between the attempts of several hosts too: each server has its own.
+/// The same for the attempts of several hosts: each server has its own password.
 #[test]
-fn each_of_several_servers_is_told_its_own_password_alone() {
+fn each_of_several_servers_gets_only_its_own_password() {
     let role = |password: &str| format!("CREATE ROLE bob LOGIN PASSWORD '{password}'");
     let server = |password| {
         Server::with(|builder| {
             builder.hba("host all bob 127.0.0.1/32 scram-sha-256").init_sql(role(password))
         })
     };
-    // The first is one that cannot be written to: the attempt goes on to the second.
+    // The first server is read-only for this purpose: the attempt continues with the second.
     let (first, second) = (server(OLD), server(NEW));
     first.cluster.set_read_only(true).unwrap();
     run(async {
         let ports = [first.cluster.port(), second.cluster.port()];
-        let asked = Arc::new(Mutex::new(Vec::new()));
+        let requested = Arc::new(Mutex::new(Vec::new()));
         let config: Config = format!(
             "host=127.0.0.1,127.0.0.1 port={},{} user=bob dbname=postgres \
              target_session_attrs=read-write",
@@ -159,14 +159,14 @@ fn each_of_several_servers_is_told_its_own_password_alone() {
         .parse()
         .unwrap();
         let config = config.password_provider({
-            let asked = Arc::clone(&asked);
+            let requested = Arc::clone(&requested);
             move |request| {
-                asked.lock().unwrap().push(request.port());
+                requested.lock().unwrap().push(request.port());
                 let password = if request.port() == ports[0] { OLD } else { NEW };
                 async move { Ok::<_, Infallible>(password) }
             }
         });
         Client::Listener.connect(&config).await.unwrap();
-        assert_eq!(*asked.lock().unwrap(), ports);
+        assert_eq!(*requested.lock().unwrap(), ports);
     });
 }

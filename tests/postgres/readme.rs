@@ -1,5 +1,5 @@
-//! The programs of the README in a crate of their own, with the dependencies that the README names: they compile, and
-//! print what a person can read.
+//! The programs of the README in a crate of their own, with the dependencies that the README names. They compile, and
+//! their output is readable.
 
 use std::fs::{self, DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
@@ -10,22 +10,22 @@ use std::time::Duration;
 use pgbell::Connection;
 use pgbell_testkit::Auth;
 
-use crate::support::{PATIENCE, Server, run_for, value};
+use crate::support::{Server, TEST_TIMEOUT, run_for, value};
 
 const README: &str = include_str!("../../README.md");
 
-/// How the README names this repository, seen from the crate that uses it.
-const PLACE: &str = "../pgbell";
+/// The path of this repository, seen from the crate of the programs.
+const REPOSITORY: &str = "../pgbell";
 
-/// Where the programs of the README connect to.
+/// The database in the URLs of the README.
 const DATABASE: &str = "shop";
 
 const PASSWORD: &str = "pl4nted bob";
 
-/// A cold build of the dependencies on a busy machine, and the programs.
-const LONGEST: Duration = Duration::from_secs(600);
+/// The time limit for a cold build of the dependencies on a busy machine, and for the programs.
+const PROGRAM_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// The contents of the blocks of a language.
+/// Returns the contents of the blocks in a language.
 fn blocks(language: &str) -> Vec<String> {
     let mut blocks: Vec<String> = Vec::new();
     let (mut is_inside, mut is_wanted) = (false, false);
@@ -45,7 +45,7 @@ fn blocks(language: &str) -> Vec<String> {
     blocks
 }
 
-/// A Rust block as a whole program.
+/// Returns a Rust block as a complete program.
 fn program(block: &str) -> String {
     if block.contains("fn main()") {
         return block.to_owned();
@@ -54,7 +54,7 @@ fn program(block: &str) -> String {
     format!("{block}\n#[tokio::main]\nasync fn main() {{\n    example().await.unwrap();\n}}\n")
 }
 
-/// A crate outside the repository, which is removed in the end.
+/// A crate outside the repository, which is removed at the end.
 struct Crate {
     dir: PathBuf,
     target: PathBuf,
@@ -65,13 +65,13 @@ impl Crate {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let dir = std::env::temp_dir().join(format!("pgbell-readme-{}", std::process::id()));
         DirBuilder::new().mode(0o700).create(&dir).unwrap();
-        // What the other tests have built is not built again.
+        // Dependencies that the other tests have built are not built again.
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().to_owned();
         let own = Self { dir, target };
         let manifests = blocks("toml");
         let [dependencies] = &manifests[..] else { panic!("{} blocks of TOML", manifests.len()) };
-        assert!(dependencies.contains(PLACE), "{dependencies}");
-        let dependencies = dependencies.replace(PLACE, root.to_str().unwrap());
+        assert!(dependencies.contains(REPOSITORY), "{dependencies}");
+        let dependencies = dependencies.replace(REPOSITORY, root.to_str().unwrap());
         let package = "[package]\nname = \"pgbell-readme\"\nedition = \"2024\"\n";
         fs::write(own.dir.join("Cargo.toml"), format!("{package}\n{dependencies}")).unwrap();
         fs::copy(root.join("Cargo.lock"), own.dir.join("Cargo.lock")).unwrap();
@@ -94,7 +94,7 @@ impl Crate {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
-    /// Runs a program. The environment says what the README's URL does not.
+    /// Runs a program. Environment variables give what the URL of the README does not contain.
     fn run(&self, number: usize, port: u16) -> Running {
         let name = Self::name(number);
         let shown = self.dir.join(format!("{name}.txt"));
@@ -120,14 +120,14 @@ struct Running {
 }
 
 impl Running {
-    /// Sends numbered notifications until the program has printed such a line. No line that it prints may be a dump.
+    /// Sends numbered notifications until the program prints a line with the words. No line may be a debug dump.
     async fn prints(
         &mut self,
         sender: &mut Connection,
         word: &str,
         expected: impl Fn(&str) -> bool,
     ) -> String {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let deadline = tokio::time::Instant::now() + TEST_TIMEOUT;
         for number in 0.. {
             let shown = fs::read_to_string(&self.shown).unwrap();
             assert!(!shown.lines().any(is_dump), "a dump is printed:\n{shown}");
@@ -151,8 +151,8 @@ impl Drop for Running {
     }
 }
 
-/// Whether a line holds a piece of what `{:?}` prints: the name of a type before its parenthesis or brace, or a field that a
-/// person has no use for.
+/// Returns whether a line contains a part of `{:?}` output: a type name before a parenthesis or brace, or an internal
+/// field.
 fn is_dump(line: &str) -> bool {
     let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let opens = |opening: &str| {
@@ -186,7 +186,7 @@ fn a_line_that_dumps_a_value_is_recognised() {
 
 #[test]
 fn the_programs_of_the_readme_compile_in_a_crate_of_their_own_and_print_what_a_person_can_read() {
-    run_for(LONGEST, async {
+    run_for(PROGRAM_TIMEOUT, async {
         let programs: Vec<String> = blocks("rust").iter().map(|block| program(block)).collect();
         let own = Crate::new(&programs);
         own.build();
@@ -207,7 +207,7 @@ fn the_programs_of_the_readme_compile_in_a_crate_of_their_own_and_print_what_a_p
         let printing = programs.iter().enumerate().filter(|(_, program)| prints(program));
         let mut runs = 0;
         for (number, program) in printing {
-            // The first program shows the channel too, and sends for itself. The other one reads the state.
+            // The first program also prints the channel, and sends a notification itself. The other one reads the state.
             let is_whole = program.contains("n.channel()");
             let channel = if is_whole { "orders: " } else { "" };
             let own_line = if is_whole { "orders: {\"id\": 1}" } else { "1 orders are open" };

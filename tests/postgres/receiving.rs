@@ -1,4 +1,4 @@
-//! Receiving: cancelled, limited, as a stream, and by several at once.
+//! Receiving: cancelled, limited, as a stream, and with several listeners.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::support::{
     Server, expect_numbers, next_batch, next_item, number, poll_once, receive, run, send_numbers,
 };
 
-/// Pending futures that are dropped: of those that are polled once, and of those that wait a moment.
+/// The numbers of dropped pending futures: polled once, and dropped after a moment.
 const CANCELLED: u64 = 1_000;
 const TIMED_OUT: u64 = 200;
 
@@ -25,7 +25,7 @@ fn one(event: &Event) -> Vec<u64> {
     vec![number(notification.payload_bytes())]
 }
 
-/// Waits in one of five ways and gives up at once, or after a moment: `None` then.
+/// Waits in one of five ways, and stops at once or after a moment: then it returns `None`.
 async fn attempt(listener: &mut Listener, way: u64) -> Option<Vec<u64>> {
     match way {
         0 => poll_once(pin!(listener.recv())).await.map(|event| one(&event.unwrap())),
@@ -44,7 +44,7 @@ async fn attempt(listener: &mut Listener, way: u64) -> Option<Vec<u64>> {
     }
 }
 
-/// S5: a stream in `select!` with a timeout, and every other way to wait: a dropped future loses nothing.
+/// S5: a stream in `select!` with a timeout, and every other way to receive: a dropped future loses nothing.
 #[test]
 fn dropped_futures_lose_nothing() {
     let server = Server::start();
@@ -56,7 +56,7 @@ fn dropped_futures_lose_nothing() {
             let done = done.clone();
             async move {
                 let mut sent = 0_u64;
-                // Sends for as long as futures are being dropped.
+                // Sends as long as futures are being dropped.
                 while !done.load(Ordering::SeqCst) {
                     for _ in 0..3 {
                         sent += 1;
@@ -90,7 +90,7 @@ fn dropped_futures_lose_nothing() {
     });
 }
 
-/// S5: the same of a connection, whose socket is read by the future that is dropped.
+/// S5: the same for a connection, whose socket is read by the dropped future.
 #[test]
 fn dropped_futures_of_a_connection_lose_nothing() {
     let server = Server::start();
@@ -135,9 +135,9 @@ fn dropped_futures_of_a_connection_lose_nothing() {
     });
 }
 
-/// R6, S12: a batch has at most as many as asked for, at least one, and the rest comes with the next.
+/// R6, S12: a batch has at most the requested number of notifications, at least one, and the rest comes with the next.
 #[test]
-fn batches_are_as_long_as_asked_for() {
+fn batches_have_at_most_the_requested_length() {
     let server = Server::start();
     run(async {
         let mut listener = server.listener(&["ch"]).await;
@@ -163,7 +163,7 @@ fn batches_are_as_long_as_asked_for() {
     });
 }
 
-/// The ways to receive can be mixed: one stream, one order.
+/// The ways to receive can be mixed: they read one stream in one order.
 #[test]
 fn the_ways_to_receive_share_one_stream() {
     let server = Server::start();
@@ -183,7 +183,7 @@ fn the_ways_to_receive_share_one_stream() {
             }
             way = (way + 1) % 5;
             if way == 1 && expect < 4_000 {
-                // A whole batch would take everything at once.
+                // A batch without a limit would take everything at once.
                 way = 2;
             }
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use pgbell::{Connection, Event, Gap, Listener, Notification, State};
 use pgbell_testkit::{Cut, Proxy};
 
-use crate::support::{PATIENCE, Server, next, run, until, value};
+use crate::support::{Server, TEST_TIMEOUT, next, run, until, value};
 
 const JOBS: usize = 200;
 
@@ -128,7 +128,11 @@ async fn rename(writer: &mut Connection, id: &str, name: &str) {
 }
 
 async fn next_gap(listener: &mut Listener) -> Gap {
-    match tokio::time::timeout(PATIENCE, listener.recv()).await.expect("nothing arrives").unwrap() {
+    match tokio::time::timeout(TEST_TIMEOUT, listener.recv())
+        .await
+        .expect("nothing arrives")
+        .unwrap()
+    {
         Event::Gap(gap) => gap,
         other => panic!("expected a gap, found {other:?}"),
     }

@@ -1,5 +1,5 @@
-//! A machine between client and server: it ends the client's TLS with a certificate of its own, hands on what both
-//! sides say, and notes how it was met.
+//! A relay between client and server: it ends the client's TLS with its own certificate, forwards the messages of both
+//! sides, and records each client.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -17,60 +17,60 @@ use rustls::{
     ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
 };
 
-use crate::support::PATIENCE;
+use crate::support::TEST_TIMEOUT;
 
 /// The request for TLS.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 
-/// An empty packet, which no client sends.
+/// An empty packet, which no client sends. It marks the end of the clients.
 const BARRIER: [u8; 4] = [0, 0, 0, 4];
 
-/// What the relay does to each client.
+/// The behaviour of the relay for each client.
 #[derive(Clone)]
 pub(crate) struct Plan {
-    /// What it answers to the request for TLS.
+    /// The answer to the request for TLS.
     pub(crate) answer: Answer,
-    /// Under TLS, this is said to the startup packet, and the connection ends.
-    pub(crate) says: Option<Vec<u8>>,
-    /// How it speaks to the server.
+    /// Under TLS, these bytes are the answer to the startup packet, and the connection ends.
+    pub(crate) startup_answer: Option<Vec<u8>>,
+    /// The connection of the relay to the server.
     pub(crate) offer: Offer,
 }
 
 #[derive(Clone)]
 pub(crate) enum Answer {
-    /// This, and the end of the connection.
+    /// These bytes, and the end of the connection.
     Say(&'static [u8]),
-    /// Yes, and to the client's hello this, and the end of the connection.
+    /// Yes, then these bytes as the answer to the ClientHello, and the end of the connection.
     ToHello(&'static [u8]),
-    /// No. The client may go on in the clear.
+    /// No. The client may continue in the clear.
     No,
-    /// Yes, and this certificate.
+    /// Yes, with this certificate.
     Show(Box<Shown>),
 }
 
 #[derive(Clone)]
 pub(crate) struct Shown {
     pub(crate) certificate: Certificate,
-    /// TLS 1.2 and no other.
+    /// TLS 1.2 only.
     pub(crate) is_old: bool,
     /// Certificates of clients must be from this authority.
     pub(crate) clients: Option<String>,
 }
 
-/// What a client is offered, beside SCRAM-SHA-256.
+/// The mechanisms that a client is offered, besides SCRAM-SHA-256.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Offer {
-    /// What the server offers under TLS: SCRAM-SHA-256-PLUS.
+    /// The server's offer under TLS: SCRAM-SHA-256-PLUS.
     Kept,
-    /// That, without SCRAM-SHA-256-PLUS.
+    /// The same without SCRAM-SHA-256-PLUS.
     Stripped,
-    /// What the server offers without TLS: nothing.
+    /// The server's offer without TLS: no other mechanism.
     Clear,
 }
 
 impl Plan {
     pub(crate) fn answer(answer: Answer) -> Self {
-        Self { answer, says: None, offer: Offer::Clear }
+        Self { answer, startup_answer: None, offer: Offer::Clear }
     }
 
     pub(crate) fn show(certificate: &Certificate) -> Self {
@@ -85,35 +85,35 @@ impl Plan {
         Self { offer, ..self }
     }
 
-    pub(crate) fn says(self, bytes: &[u8]) -> Self {
-        Self { says: Some(bytes.to_vec()), ..self }
+    pub(crate) fn startup_answer(self, bytes: &[u8]) -> Self {
+        Self { startup_answer: Some(bytes.to_vec()), ..self }
     }
 }
 
-/// How one client met the relay.
+/// The record of one client.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Met {
-    /// A startup packet came: under TLS or not.
+pub(crate) struct ClientRecord {
+    /// True if the startup packet came under TLS. `None` if there was none.
     pub(crate) startup_under_tls: Option<bool>,
-    /// Mechanism and GS2 flag of its first SASL message: `SCRAM-SHA-256 y`.
+    /// The mechanism and GS2 flag of its first SASL message: `SCRAM-SHA-256 y`.
     pub(crate) sasl: Option<String>,
-    /// What it said to a request for the password in clear or MD5.
+    /// Its answer to a request for the password in clear or MD5.
     pub(crate) password: Option<Vec<u8>>,
-    /// The server was ready for its queries.
+    /// The server sent ReadyForQuery.
     pub(crate) is_in: bool,
 }
 
 pub(crate) struct Relay {
     pub(crate) address: SocketAddr,
     plan: Arc<Mutex<Plan>>,
-    met: Arc<Mutex<Vec<Met>>>,
+    met: Arc<Mutex<Vec<ClientRecord>>>,
     barriers: Arc<AtomicUsize>,
     over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Relay {
-    /// Between its clients and `server`, whose certificate is from `root`.
+    /// Starts a relay between its clients and `server`, whose certificate is from `root`.
     pub(crate) fn start(server: &Cluster, root: &Authority, plan: Plan) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -139,13 +139,18 @@ impl Relay {
                 }
                 let plan = plan.lock().unwrap().clone();
                 let upstream = upstream.clone();
-                let mut visit = Visit { plan, upstream, met: Met::default(), is_barrier: false };
-                // A client or server that leaves in the middle is an error here.
-                let _ = visit.receive(tcp);
-                if visit.is_barrier {
+                let mut connection = RelayedClient {
+                    plan,
+                    upstream,
+                    met: ClientRecord::default(),
+                    is_barrier: false,
+                };
+                // A client or server that closes early causes an error here.
+                let _ = connection.receive(tcp);
+                if connection.is_barrier {
                     barriers.fetch_add(1, Ordering::Release);
                 } else {
-                    met.lock().unwrap().push(visit.met);
+                    met.lock().unwrap().push(connection.met);
                 }
             }
         }));
@@ -156,11 +161,11 @@ impl Relay {
         *self.plan.lock().unwrap() = plan;
     }
 
-    /// The clients since the last call. Waits for those that are still there.
-    pub(crate) fn met(&self) -> Vec<Met> {
-        let deadline = Instant::now() + PATIENCE;
+    /// Returns the clients since the last call. Waits for those that are still connected.
+    pub(crate) fn met(&self) -> Vec<ClientRecord> {
+        let deadline = Instant::now() + TEST_TIMEOUT;
         let before = self.barriers.load(Ordering::Acquire);
-        // They are served one by one, and this one comes last.
+        // Clients are served one by one, and this one comes last.
         TcpStream::connect(self.address).unwrap().write_all(&BARRIER).unwrap();
         while self.barriers.load(Ordering::Acquire) == before {
             assert!(Instant::now() < deadline, "a client does not leave the relay");
@@ -188,17 +193,17 @@ struct Upstream {
 trait Stream: Read + Write {}
 impl<T: Read + Write> Stream for T {}
 
-struct Visit {
+struct RelayedClient {
     plan: Plan,
     upstream: Upstream,
-    met: Met,
+    met: ClientRecord,
     is_barrier: bool,
 }
 
-impl Visit {
+impl RelayedClient {
     fn receive(&mut self, mut tcp: TcpStream) -> io::Result<()> {
         tcp.set_nodelay(true)?;
-        tcp.set_read_timeout(Some(PATIENCE))?;
+        tcp.set_read_timeout(Some(TEST_TIMEOUT))?;
         let mut first = packet(&mut tcp)?;
         self.is_barrier = first == BARRIER;
         if self.is_barrier {
@@ -222,35 +227,35 @@ impl Visit {
                     let mut tls = StreamOwned::new(connection, tcp);
                     let startup = packet(&mut tls)?;
                     self.met.startup_under_tls = Some(true);
-                    if let Some(bytes) = self.plan.says.clone() {
+                    if let Some(bytes) = self.plan.startup_answer.clone() {
                         tls.write_all(&bytes)?;
                         tls.conn.send_close_notify();
                         tls.flush()?;
                         tls.sock.shutdown(Shutdown::Write)?;
                         return tls.sock.read_to_end(&mut Vec::new()).map(drop);
                     }
-                    return self.hand_on(&startup, &mut tls);
+                    return self.forward(&startup, &mut tls);
                 }
             }
         }
         self.met.startup_under_tls = Some(false);
-        self.hand_on(&first, &mut tcp)
+        self.forward(&first, &mut tcp)
     }
 
-    fn hand_on(&mut self, startup: &[u8], client: &mut dyn Stream) -> io::Result<()> {
+    fn forward(&mut self, startup: &[u8], client: &mut dyn Stream) -> io::Result<()> {
         let mut server = self.upstream.connect(self.plan.offer != Offer::Clear)?;
         server.write_all(startup)?;
         server.flush()?;
         loop {
-            // The server's turn.
-            let mut asked = None;
-            while asked.is_none() {
+            // Messages of the server.
+            let mut requested = None;
+            while requested.is_none() {
                 let (tag, mut body) = message(&mut *server)?;
                 if (tag, body.get(..4)) == (b'R', Some(&[0, 0, 0, 10])) && self.is_stripping() {
                     body = strip(&body);
                 }
                 send(client, tag, &body)?;
-                asked = match (tag, body.get(..4)) {
+                requested = match (tag, body.get(..4)) {
                     (b'R', Some([0, 0, 0, code @ (3 | 5 | 10 | 11)])) => Some(*code),
                     (b'Z', _) => {
                         self.met.is_in = true;
@@ -259,10 +264,10 @@ impl Visit {
                     _ => None,
                 };
             }
-            // The client's.
+            // Messages of the client.
             loop {
                 let (tag, body) = message(client)?;
-                match asked {
+                match requested {
                     Some(3 | 5) => self.met.password = Some(body.clone()),
                     Some(10) => self.met.sasl = Some(sasl(&body)),
                     _ => {}
@@ -286,7 +291,7 @@ impl Upstream {
     fn connect(&self, is_tls: bool) -> io::Result<Box<dyn Stream>> {
         let mut tcp = TcpStream::connect(&self.address)?;
         tcp.set_nodelay(true)?;
-        tcp.set_read_timeout(Some(PATIENCE))?;
+        tcp.set_read_timeout(Some(TEST_TIMEOUT))?;
         if !is_tls {
             return Ok(Box::new(tcp));
         }
@@ -334,21 +339,21 @@ fn roots(pem: &str) -> RootCertStore {
     roots
 }
 
-/// Says it, ends its direction, and waits for the end of the other.
+/// Sends the bytes, closes the sending direction, and waits for the end of the other one.
 fn end_with(mut tcp: TcpStream, bytes: &[u8]) -> io::Result<()> {
     tcp.write_all(bytes)?;
     tcp.shutdown(Shutdown::Write)?;
     tcp.read_to_end(&mut Vec::new()).map(drop)
 }
 
-/// The same AuthenticationSASL without SCRAM-SHA-256-PLUS.
+/// Returns the same AuthenticationSASL without SCRAM-SHA-256-PLUS.
 fn strip(body: &[u8]) -> Vec<u8> {
     let text = String::from_utf8(body.to_vec()).unwrap();
     assert!(text.contains("SCRAM-SHA-256-PLUS\0"), "nothing to strip");
     text.replace("SCRAM-SHA-256-PLUS\0", "").into_bytes()
 }
 
-/// Mechanism and flag of SASLInitialResponse.
+/// Returns the mechanism and flag of a SASLInitialResponse.
 fn sasl(body: &[u8]) -> String {
     let end = body.iter().position(|byte| *byte == 0).unwrap();
     let flag = char::from(body[end + 5]);

@@ -1,10 +1,10 @@
-//! Queries: results, parameters, errors, and what is refused.
+//! Queries: results, parameters, errors, and refused commands.
 
 use std::pin::pin;
 
 use pgbell::{Connection, ErrorKind};
 
-use crate::support::{PATIENCE, Server, next, poll_once, run, until_blocked, value};
+use crate::support::{Server, TEST_TIMEOUT, next, poll_once, run, until_blocked, value};
 
 /// Rows, NULL, several statements, tags.
 #[test]
@@ -44,7 +44,7 @@ fn simple_queries_return_a_result_for_each_statement() {
     });
 }
 
-/// D1: values are parameters, whatever they hold; NULL is one too.
+/// D1: values are parameters, with any content. NULL is one too.
 #[test]
 fn parameters_are_bound_and_never_text() {
     let server = Server::start();
@@ -61,7 +61,7 @@ fn parameters_are_bound_and_never_text() {
         let row = rows.get(0).unwrap();
         let found = [row.get(0), row.get(1), row.get(2), row.get(3)];
         assert_eq!(found, [Some(evil), None, Some("42"), Some("")]);
-        // 20: int8. Without it the server takes the argument of pg_typeof for text.
+        // 20: int8. Without it the server would use text for the argument of pg_typeof.
         let rows = connection.query_typed("SELECT pg_typeof($1)", &[(20, "7")]).await.unwrap();
         assert_eq!(rows.get(0).unwrap().get(0), Some("bigint"));
         let rows = connection.query("SELECT 1 WHERE false", &[]).await.unwrap();
@@ -73,14 +73,14 @@ fn parameters_are_bound_and_never_text() {
         assert_eq!(error.sqlstate(), Some("22P02"), "{error}");
         let error = connection.query("SELECT $1::int", &[]).await.unwrap_err();
         assert_eq!(error.sqlstate(), Some("08P01"), "{error}");
-        // A parameter has a length of its own: a NUL in it is the server's to refuse.
+        // A parameter has its own length: only the server can refuse a NUL in it.
         let error = connection.query("SELECT $1", &[Some("a\0b")]).await.unwrap_err();
         assert_eq!(error.sqlstate(), Some("22021"), "{error}");
         assert_eq!(value(&mut connection, "SELECT 1").await, "1");
     });
 }
 
-/// An ERROR is the answer to one command: the connection goes on.
+/// An ERROR is the answer to one command: the connection continues.
 #[test]
 fn an_error_leaves_the_connection_usable() {
     let server = Server::start();
@@ -111,9 +111,9 @@ fn an_error_leaves_the_connection_usable() {
     });
 }
 
-/// COPY in either direction is refused, and the session goes on.
+/// COPY in both directions is refused, and the session continues.
 #[test]
-fn copy_is_refused_and_the_session_goes_on() {
+fn copy_is_refused_and_the_session_continues() {
     let server = Server::start();
     run(async {
         let mut connection = server.connection().await;
@@ -129,7 +129,7 @@ fn copy_is_refused_and_the_session_goes_on() {
                 connection.simple_query(sql).await.unwrap_err(),
                 listener.simple_query(sql).await.unwrap_err(),
             ] {
-                // Of data that it asks for the server says itself that we gave none.
+                // For COPY FROM STDIN the server itself reports that no data was sent.
                 let to_stdout = sql.contains("STDOUT");
                 let kind = if to_stdout { ErrorKind::Unsupported } else { ErrorKind::Server };
                 assert_eq!(error.kind(), kind, "{sql}: {error}");
@@ -146,7 +146,7 @@ fn copy_is_refused_and_the_session_goes_on() {
     });
 }
 
-/// A result that is too long is an error that ends neither memory nor session.
+/// A result that is too long is an error. Memory stays limited and the session continues.
 #[test]
 fn a_result_that_is_too_long_is_refused() {
     let server = Server::start();
@@ -159,10 +159,10 @@ fn a_result_that_is_too_long_is_refused() {
     });
 }
 
-/// COPY FROM STDIN with a command already behind it: the server takes that for data of the wrong kind, and ends
-/// the session. Every call gets an answer, none is left waiting.
+/// COPY FROM STDIN with another command sent after it: the server takes that command for data of the wrong kind, and
+/// ends the session. Every call returns.
 #[test]
-fn a_copy_with_a_command_behind_it_leaves_nobody_waiting() {
+fn a_copy_with_a_command_after_it_leaves_no_call_waiting() {
     let server = Server::start();
     run(async {
         let mut other = server.connection().await;
@@ -176,16 +176,16 @@ fn a_copy_with_a_command_behind_it_leaves_nobody_waiting() {
         assert!(poll_once(behind.as_mut()).await.is_none());
         until_blocked(&mut other, process_id).await;
         assert_eq!(value(&mut other, "SELECT pg_advisory_unlock(1)").await, "t");
-        let answer = tokio::time::timeout(PATIENCE, behind).await.expect("no answer");
+        let answer = tokio::time::timeout(TEST_TIMEOUT, behind).await.expect("no answer");
         let error = answer.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InDoubt, "{error}");
         assert!(format!("{error:#}").contains("08P01"), "{error}");
     });
 }
 
-/// The server's words may be of any length: what is shown of them is not.
+/// A server message can have any length. Only a part of it is shown.
 #[test]
-fn an_error_whose_fields_are_very_long_is_shown_in_part_and_kept_whole() {
+fn an_error_with_very_long_fields_is_shown_in_part_and_kept_whole() {
     const LONG: usize = 1_000_000;
     let server = Server::start();
     run(async {
@@ -194,7 +194,7 @@ fn an_error_whose_fields_are_very_long_is_shown_in_part_and_kept_whole() {
         for field in
             ["MESSAGE", "DETAIL", "HINT", "COLUMN", "CONSTRAINT", "DATATYPE", "TABLE", "SCHEMA"]
         {
-            // A message of its own stands before the others.
+            // Another field needs a message of its own.
             let message = if field == "MESSAGE" { "" } else { "MESSAGE = 'short', " };
             let sql = format!(
                 "DO $$ BEGIN RAISE USING {message}{field} = repeat(E'\\x1b', {LONG}); END $$"

@@ -1,4 +1,4 @@
-//! LISTEN and UNLISTEN: when they take effect, and what is never sent.
+//! LISTEN and UNLISTEN: when they take effect, and which names are never sent.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,7 +8,7 @@ use crate::support::{Server, next, receive, run, until, up_to_end, value};
 
 /// P3: when `listen` returns, the server has committed it.
 #[test]
-fn listen_is_in_force_when_it_returns() {
+fn a_channel_is_active_when_listen_returns() {
     let server = Server::start();
     run(async {
         let mut listener = server.listener(&[]).await;
@@ -25,9 +25,9 @@ fn listen_is_in_force_when_it_returns() {
     });
 }
 
-/// P4: channel, payload, sender, and when it was received; no payload is an empty one.
+/// P4: channel, payload, sender, and the time of receipt. Without a payload it is empty.
 #[test]
-fn a_notification_tells_channel_payload_sender_and_time() {
+fn a_notification_has_channel_payload_sender_and_time() {
     let server = Server::start();
     run(async {
         let mut listener = server.listener(&["ch"]).await;
@@ -49,7 +49,7 @@ fn a_notification_tells_channel_payload_sender_and_time() {
                 assert!((before..=SystemTime::now()).contains(&found.received_at()));
             }
         }
-        // A session hears itself too.
+        // A session receives its own notifications too.
         sender.listen("ch").await.unwrap();
         sender.notify("ch", "own").await.unwrap();
         let own = receive(&mut sender, 1).await;
@@ -106,7 +106,7 @@ fn listen_all_is_one_round_trip_and_keeps_case() {
         for channel in sent {
             let mut found = next(&mut listener).await;
             if found.payload() == "wrong case" {
-                // One of them is upper case itself.
+                // One of the names is upper case already.
                 assert_eq!(found.channel(), "CHAN 1");
                 found = next(&mut listener).await;
             }
@@ -115,7 +115,7 @@ fn listen_all_is_one_round_trip_and_keeps_case() {
     });
 }
 
-/// Q13: 100 kB of one Query, and one answer to it: all of them or none.
+/// Q13: 100 kB in one Query, with one answer: all channels or none.
 #[test]
 fn five_thousand_channels_are_one_query_and_one_transaction() {
     let server = Server::logging();
@@ -131,7 +131,7 @@ fn five_thousand_channels_are_one_query_and_one_transaction() {
         assert_eq!(value(&mut inline, count).await, "5000");
         let rows = listener.simple_query(count).await.unwrap();
         assert_eq!(rows[0].get(0).unwrap().get(0), Some("5000"));
-        // The transaction of one Query: what its last statement refuses, the first ones lose.
+        // All statements of a Query are one transaction: if the last one is refused, the first ones have no effect.
         let mut other = server.connection().await;
         let error = other.simple_query("LISTEN \"a\";LISTEN \"b\";SELECT 1/0").await.unwrap_err();
         assert_eq!(error.sqlstate(), Some("22012"), "{error}");
@@ -139,7 +139,7 @@ fn five_thousand_channels_are_one_query_and_one_transaction() {
     });
 }
 
-/// D2: no channel at all is an error.
+/// D2: an empty list of channels is an error.
 #[test]
 fn zero_channels_are_an_error() {
     let server = Server::logging();
@@ -159,7 +159,7 @@ fn zero_channels_are_an_error() {
     });
 }
 
-/// P3, and "Bad input": what the server would refuse or cut is refused here, and nothing is sent.
+/// P3: names and payloads that the server would refuse or cut are refused by the client, and nothing is sent.
 #[test]
 fn refused_names_and_payloads_send_nothing() {
     let server = Server::logging();
@@ -200,7 +200,7 @@ fn refused_names_and_payloads_send_nothing() {
         }
         assert_eq!(inline.simple_query("SELECT '\0'").await.unwrap_err().kind(), ErrorKind::Misuse);
 
-        // All of them go on, and that is the first thing that the server hears of them.
+        // All clients still work, and this LISTEN is their first statement at the server.
         listener.listen("good").await.unwrap();
         assert_eq!(value(&mut inline, "SELECT 1").await, "1");
         notifier.notify("good", "").await.unwrap();
@@ -213,8 +213,8 @@ fn refused_names_and_payloads_send_nothing() {
     });
 }
 
-/// 60 bytes in UTF-8 and 90 in the database: the server cuts the name and says so in a NOTICE. The listener took the
-/// channel for active, and lost its session at every proof. Settings of the role can hide the notice.
+/// 60 bytes in UTF-8 and 90 in the encoding of the database: the server cuts the name and reports it in a NOTICE. The listener took
+/// the channel for active, and lost its session at every heartbeat. Settings of the role can suppress the notice.
 #[test]
 fn a_name_that_is_too_long_in_the_encoding_of_the_database_is_refused() {
     let server = Server::with(|builder| builder.encoding("EUC_JP"));
@@ -235,39 +235,39 @@ async fn refuses_long_names(server: &Server) {
     let error = listener.listen(&long).await.unwrap_err();
     assert_eq!(error.sqlstate(), Some("42622"), "{error}");
     assert!(error.hint().unwrap().contains("63 bytes"), "{error}");
-    // All or none, and what was listened to before stays.
+    // All or none: earlier channels stay active.
     let all = ["a".to_owned(), "é".repeat(20), long.clone()];
     assert_eq!(listener.listen_all(all).await.unwrap_err().sqlstate(), Some("42622"));
     listener.listen("é".repeat(20)).await.unwrap();
     let sql = "SELECT string_agg(c, ',' ORDER BY c) FROM pg_listening_channels() c";
     let rows = listener.simple_query(sql).await.unwrap();
     assert_eq!(rows[0].get(0).unwrap().get(0), Some(&*format!("a,{}", "é".repeat(20))));
-    let proofs = listener.stats().heartbeats;
-    until("it is proven three times more", || listener.stats().heartbeats > proofs + 3).await;
+    let before = listener.stats().heartbeats;
+    until("three more heartbeats", || listener.stats().heartbeats > before + 3).await;
     assert_eq!(listener.stats().sessions, 1);
     let mut connection = server.connection().await;
     assert_eq!(connection.listen(&long).await.unwrap_err().sqlstate(), Some("42622"));
     assert_eq!(value(&mut connection, "SELECT count(*) FROM pg_listening_channels()").await, "0");
-    // As the server cuts it, it names another channel, which it does not end.
+    // The server would cut the name to that of another channel, which stays active.
     let cut = "é".repeat(21);
     connection.listen(&cut).await.unwrap();
     connection.unlisten(&long).await.unwrap();
     assert_eq!(value(&mut connection, "SELECT pg_listening_channels()").await, cut);
-    // What is sent to such a name is refused by the server, too.
+    // The server also refuses a notification to such a name.
     assert_eq!(connection.notify(&long, "").await.unwrap_err().sqlstate(), Some("22023"));
     connection.notify("a", "last").await.unwrap();
     assert_eq!(next(&mut listener).await.payload(), "last");
     listener.close().await;
-    // Among the first channels it is the error of `connect`.
+    // For the first channels it is the error of `connect`.
     let channels = ["a".to_owned(), long];
     let error = Listener::builder(server.url()).channels(channels).connect().await.unwrap_err();
     assert!(format!("{error:#}").contains("42622"), "{error}");
 }
 
-/// What a server needs for so many it does without a word, again and again: at the first LISTEN, for each proof, in a
-/// handover and after a loss. `PGBELL_CHANNELS` says how many.
+/// A server handles so many channels without a message: at the first LISTEN, at each heartbeat, in a
+/// handover and after a loss. `PGBELL_CHANNELS` sets the number.
 #[test]
-fn thirty_thousand_channels_are_listened_to_proven_handed_over_and_restored() {
+fn thirty_thousand_channels_are_listened_to_checked_handed_over_and_restored() {
     let many = std::env::var("PGBELL_CHANNELS").map_or(30_000, |many| many.parse().unwrap());
     let server = Server::start();
     crate::support::run_for(Duration::from_secs(1_200), async {

@@ -1,4 +1,4 @@
-//! Servers, sessions and conditions that the tests share.
+//! Servers, sessions and conditions for several tests.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -10,15 +10,15 @@ use pgbell::proto::session::FACTS_SQL;
 use pgbell::{Batch, Connection, Error, Event, Listener, Loss, Notification, Notifier};
 use pgbell_testkit::{Auth, Cluster, ClusterBuilder, Installation};
 
-/// Longest wait for anything that must happen.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// The time limit for anything that must happen.
+pub(crate) const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Runs a test: two workers, so that the library's tasks and the test really run side by side.
+/// Runs a test with two workers, so that the library's tasks and the test run in parallel.
 pub(crate) fn run(test: impl Future<Output = ()>) {
-    run_for(2 * PATIENCE, test);
+    run_for(2 * TEST_TIMEOUT, test);
 }
 
-/// Runs a test that may take so long.
+/// Runs a test with a time limit.
 pub(crate) fn run_for(longest: Duration, test: impl Future<Output = ()>) {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
@@ -28,32 +28,32 @@ pub(crate) fn run_for(longest: Duration, test: impl Future<Output = ()>) {
     });
 }
 
-/// A throw-away server, and sessions of its superuser.
+/// A temporary server, and sessions of its superuser.
 pub(crate) struct Server {
     pub(crate) cluster: Cluster,
 }
 
 impl Server {
-    /// The installed version, as it is.
+    /// Starts the installed version with its defaults.
     pub(crate) fn start() -> Self {
         Self::with(|builder| builder)
     }
 
-    /// Logins ask for no password unless the test says so: many tests count what a login without one sends.
+    /// Starts a server without passwords, unless the test sets another method: many tests count the messages of such a login.
     pub(crate) fn with(change: impl FnOnce(ClusterBuilder) -> ClusterBuilder) -> Self {
         let builder = Cluster::builder().auth(Auth::Trust);
         let cluster = change(builder).start().unwrap_or_else(|error| panic!("{error}"));
         Self { cluster }
     }
 
-    /// One that logs every statement, with the process id before it.
+    /// Starts a server that logs every statement, with the process id before it.
     pub(crate) fn logging() -> Self {
         Self::with(|builder| {
             builder.setting("log_statement", "all").setting("log_line_prefix", "%p ")
         })
     }
 
-    /// One of the matrix.
+    /// Starts a server of the matrix.
     pub(crate) fn of(major: u32) -> Self {
         Self::with(|builder| builder.installation(installation(major)))
     }
@@ -71,7 +71,7 @@ impl Server {
         shown(Listener::builder(self.url()).channels(channels).connect().await.unwrap())
     }
 
-    /// One that ends with its session.
+    /// Returns a listener that ends with its session.
     pub(crate) async fn listener_of_one_session(&self, channels: &[&str]) -> Listener {
         let builder = Listener::builder(self.url()).channels(channels.iter().copied());
         builder.reconnect(false).connect().await.unwrap()
@@ -81,8 +81,8 @@ impl Server {
         shown(Notifier::connect(self.url()).await.unwrap())
     }
 
-    /// The statements that a session has begun, one for each Query or Execute message. The server
-    /// writes them to its log before it carries them out.
+    /// Returns the statements that a session has begun, one for each Query or Execute message. The server
+    /// writes them to its log before it executes them.
     pub(crate) fn statements_of(&self, process_id: Option<i32>) -> Vec<String> {
         let process_id = process_id.unwrap();
         let starts = ["statement: ", "execute <unnamed>: "];
@@ -90,14 +90,14 @@ impl Server {
         let log = self.cluster.log();
         log.lines()
             .filter_map(|line| starts.iter().find_map(|start| line.strip_prefix(start.as_str())))
-            // What a client that listens asks first.
+            // The first query of every client that listens.
             .filter(|statement| *statement != FACTS_SQL)
             .map(str::to_owned)
             .collect()
     }
 }
 
-/// What is printed is looked through for passwords: `tests/planted`.
+/// Printed values are searched for passwords: see `tests/planted`.
 #[expect(clippy::print_stdout, reason = "that is what it is for")]
 fn shown<T: std::fmt::Debug>(what: T) -> T {
     println!("{what:?}");
@@ -111,25 +111,25 @@ pub(crate) fn installation(major: u32) -> Installation {
 
 // ---- conditions ----
 
-/// Looks again until it is so. A bound, not a pause: what never happens fails.
+/// Repeats a check until it succeeds, and fails at a deadline.
 pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TEST_TIMEOUT;
     while !is_so() {
         assert!(Instant::now() < deadline, "never happened: {what}");
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 
-/// Asks the server again until it answers `true`.
+/// Repeats a query until the server answers `true`.
 pub(crate) async fn until_sql(connection: &mut Connection, sql: &str) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TEST_TIMEOUT;
     while value(connection, sql).await != "t" {
         assert!(Instant::now() < deadline, "never happened: {sql}");
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 
-/// Waits until a session waits for a lock, and so is in the middle of a statement.
+/// Waits until a session waits for a lock, so it is executing a statement.
 pub(crate) async fn until_blocked(connection: &mut Connection, process_id: Option<i32>) {
     let process_id = process_id.unwrap();
     let sql =
@@ -137,20 +137,20 @@ pub(crate) async fn until_blocked(connection: &mut Connection, process_id: Optio
     until_sql(connection, &sql).await;
 }
 
-/// Waits until a session is gone from the server's list.
+/// Waits until a session is no longer in the server's list.
 pub(crate) async fn until_gone(connection: &mut Connection, process_id: Option<i32>) {
     let process_id = process_id.unwrap();
     let sql = format!("SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = {process_id})");
     until_sql(connection, &sql).await;
 }
 
-/// Waits until so many notifications were taken from the socket, dropped ones included.
+/// Waits until this number of notifications was read from the socket, including dropped ones.
 pub(crate) async fn until_received(listener: &Listener, count: u64) {
     until("notifications were received", || listener.stats().received >= count).await;
     assert_eq!(listener.stats().received, count);
 }
 
-/// Polls a future once: `None` when it is pending.
+/// Polls a future once. Returns `None` if it is pending.
 pub(crate) async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Option<F::Output> {
     poll_fn(|cx| {
         Poll::Ready(match future.as_mut().poll(cx) {
@@ -163,7 +163,7 @@ pub(crate) async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Option<F::O
 
 // ---- sending ----
 
-/// First value of the first row.
+/// Returns the first value of the first row.
 pub(crate) async fn value(connection: &mut Connection, sql: &str) -> String {
     let results = connection.simple_query(sql).await.unwrap();
     results[0].get(0).unwrap().get(0).unwrap().to_owned()
@@ -183,33 +183,41 @@ pub(crate) async fn send_numbers(
 
 // ---- receiving ----
 
-/// The number that is a payload.
+/// Parses a payload that is a number.
 pub(crate) fn number(payload: &[u8]) -> u64 {
     std::str::from_utf8(payload).unwrap().parse().unwrap()
 }
 
-/// The next item of the stream that a listener is.
+/// Returns the next item of the listener as a stream.
 pub(crate) async fn next_item(listener: &mut Listener) -> Option<Result<Event, Error>> {
     poll_fn(|cx| Pin::new(&mut *listener).poll_next(cx)).await
 }
 
-/// The next event, which is a notification.
+/// Returns the next event, which must be a notification.
 pub(crate) async fn next(listener: &mut Listener) -> Notification {
-    match tokio::time::timeout(PATIENCE, listener.recv()).await.expect("nothing arrives").unwrap() {
+    match tokio::time::timeout(TEST_TIMEOUT, listener.recv())
+        .await
+        .expect("nothing arrives")
+        .unwrap()
+    {
         Event::Notification(notification) => notification,
         loss => panic!("expected a notification, found {loss:?}"),
     }
 }
 
-/// The next event, which says how many the queue dropped, and from which number on.
+/// Returns the numbers of the next event, which must be `Lagged`: dropped notifications, and the first of them.
 pub(crate) async fn next_lagged(listener: &mut Listener) -> (u64, u64) {
-    match tokio::time::timeout(PATIENCE, listener.recv()).await.expect("nothing arrives").unwrap() {
+    match tokio::time::timeout(TEST_TIMEOUT, listener.recv())
+        .await
+        .expect("nothing arrives")
+        .unwrap()
+    {
         Event::Lagged(lagged) => (lagged.first_sequence(), lagged.count()),
         other => panic!("expected Lagged, found {other:?}"),
     }
 }
 
-/// Channels and payloads up to the payload `end`, which is left out.
+/// Returns channels and payloads up to the payload `end`, which is left out.
 pub(crate) async fn up_to_end(listener: &mut Listener) -> Vec<(String, String)> {
     let mut found = Vec::new();
     loop {
@@ -229,15 +237,15 @@ pub(crate) async fn expect_numbers(listener: &mut Listener, first: u64, last: u6
     }
 }
 
-/// The next batch of a connection. Nothing may have been lost before it.
+/// Returns the next batch of a connection. There must be no loss before it.
 pub(crate) async fn next_batch(connection: &mut Connection) -> Batch<'_> {
     let batch = connection.recv_batch();
-    let batch = tokio::time::timeout(PATIENCE, batch).await.expect("nothing arrives").unwrap();
+    let batch = tokio::time::timeout(TEST_TIMEOUT, batch).await.expect("nothing arrives").unwrap();
     assert!(batch.loss().is_none(), "{:?}", batch.loss());
     batch
 }
 
-/// Receives so many notifications on a connection, without a loss.
+/// Receives this number of notifications on a connection, without a loss.
 pub(crate) async fn receive(connection: &mut Connection, count: usize) -> Vec<Notification> {
     let mut found = Vec::new();
     while found.len() < count {
@@ -247,7 +255,7 @@ pub(crate) async fn receive(connection: &mut Connection, count: usize) -> Vec<No
     found
 }
 
-/// Everything that an error shows, with all of its causes.
+/// Returns the whole text of an error with all its causes.
 pub(crate) fn all_text(error: &Error) -> String {
     let parts = format!("{error:#?}").replace('\n', " ");
     let mut text = format!("{error} {error:?} {parts}");
@@ -259,7 +267,7 @@ pub(crate) fn all_text(error: &Error) -> String {
     shown(text)
 }
 
-/// How many a batch lost before its first notification.
+/// Returns how many notifications were lost before the batch.
 pub(crate) fn lagged(batch: &Batch<'_>) -> u64 {
     match batch.loss() {
         None => 0,

@@ -9,7 +9,7 @@ use pgbell_testkit::{Auth, Ca, Certificates, Key, Leaf, Mode, Signature, Tls};
 
 use crate::support::{Server, run, value};
 
-/// Whether the session is encrypted, as the server has it.
+/// The query for whether the server encrypts the session.
 const IS_ON: &str = "SELECT ssl::text FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
 
 fn localhost() -> Leaf {
@@ -17,7 +17,7 @@ fn localhost() -> Leaf {
 }
 
 #[test]
-fn each_mode_is_encrypted_as_it_says_with_and_without_tls_at_the_server() {
+fn each_sslmode_encrypts_as_documented_with_and_without_tls_on_the_server() {
     let certificates = Certificates::new().unwrap();
     let root = certificates.authority("root").unwrap();
     let with = Server::with(|builder| builder.tls(&root.issue(&localhost()).unwrap()));
@@ -51,9 +51,9 @@ fn each_mode_is_encrypted_as_it_says_with_and_without_tls_at_the_server() {
     });
 }
 
-/// Each try counts against the role, and the second would go through a channel that anybody may listen to.
+/// Each attempt counts against the role, and the second one would use a connection without encryption.
 #[test]
-fn a_wrong_password_under_tls_is_not_tried_once_more_in_the_clear() {
+fn a_wrong_password_under_tls_is_not_sent_again_in_the_clear() {
     let certificates = Certificates::new().unwrap();
     let root = certificates.authority("root").unwrap();
     let server = Server::with(|builder| {
@@ -74,7 +74,7 @@ fn a_wrong_password_under_tls_is_not_tried_once_more_in_the_clear() {
             let failed = log.matches("FATAL:  password authentication failed").count();
             assert_eq!(failed, attempts, "{mode}: {log}");
         }
-        // Where the server has no rule for TLS, there is another one for connections in the clear.
+        // If the server has no rule for TLS, another rule may apply to connections in the clear.
         let url = server.cluster.url("eve", "pencil", "postgres");
         let mut connection = Connection::connect(format!("{url}?sslmode=prefer")).await.unwrap();
         assert_eq!(value(&mut connection, IS_ON).await, "false");
@@ -83,7 +83,7 @@ fn a_wrong_password_under_tls_is_not_tried_once_more_in_the_clear() {
     });
 }
 
-/// A18: the server computes the hash for itself. Login by SCRAM-SHA-256-PLUS succeeds only if both are the same.
+/// A18: the server computes the hash itself. A login by SCRAM-SHA-256-PLUS succeeds only if both hashes are equal.
 #[test]
 fn a_login_is_bound_to_certificates_that_are_signed_in_every_way() {
     let certificates = Certificates::new().unwrap();
@@ -105,7 +105,7 @@ fn a_login_is_bound_to_certificates_that_are_signed_in_every_way() {
             let leaf = authority.issue(&localhost().signature(way)).unwrap();
             server.cluster.set_tls(&leaf).unwrap();
             let url = server.cluster.url("bob", "pencil", "postgres");
-            // Without a root: rustls would not take each of these chains.
+            // Without a root: rustls would not accept all of these chains.
             let url = format!("{url}?sslmode=require&channel_binding=require");
             let connection = Connection::connect(&url).await;
             let connection = connection.unwrap_or_else(|error| panic!("{way:?}: {error}"));
@@ -116,7 +116,7 @@ fn a_login_is_bound_to_certificates_that_are_signed_in_every_way() {
 
 /// A17, V17.
 #[test]
-fn a_signature_without_a_hash_gives_no_binding_and_require_insists_on_one() {
+fn a_signature_without_a_hash_permits_no_binding_and_require_fails() {
     let certificates = Certificates::new().unwrap();
     let root = certificates.authority(Ca::new("root").key(Key::Ed25519)).unwrap();
     let p256 = certificates.authority("root").unwrap();
@@ -126,7 +126,7 @@ fn a_signature_without_a_hash_gives_no_binding_and_require_insists_on_one() {
             .init_sql("CREATE ROLE bob LOGIN PASSWORD 'pencil'")
             .tls(&root.issue(&localhost()).unwrap())
     });
-    // The issuer's signature counts, and not the certificate's own key.
+    // The issuer's signature decides, not the certificate's own key.
     for (issuer, leaf, bound) in [
         (&root, localhost(), false),
         (&root, localhost().key(Key::Ed25519), false),
@@ -141,8 +141,8 @@ fn a_signature_without_a_hash_gives_no_binding_and_require_insists_on_one() {
             let expected =
                 if bound { AuthMethod::ScramSha256Plus } else { AuthMethod::ScramSha256 };
             assert_eq!(connection.auth_method(), Some(expected));
-            let insisting = Connection::connect(format!("{url}&channel_binding=require")).await;
-            match insisting {
+            let requiring = Connection::connect(format!("{url}&channel_binding=require")).await;
+            match requiring {
                 Ok(_) => assert!(bound),
                 Err(error) => {
                     assert!(!bound, "{error}");
@@ -153,9 +153,9 @@ fn a_signature_without_a_hash_gives_no_binding_and_require_insists_on_one() {
     }
 }
 
-/// T11: a server that dies says no goodbye.
+/// T11: a server that is killed sends no close_notify.
 #[test]
-fn a_server_that_dies_under_tls_is_an_error_and_not_an_end() {
+fn a_killed_server_under_tls_is_an_error_and_not_an_end_of_stream() {
     let certificates = Certificates::new().unwrap();
     let root = certificates.authority("root").unwrap();
     let server = Server::with(|builder| builder.tls(&root.issue(&localhost()).unwrap()));
@@ -174,9 +174,9 @@ fn a_server_that_dies_under_tls_is_an_error_and_not_an_end() {
     });
 }
 
-/// Revoked by the authority that the server asks, and by the one that we ask.
+/// The server checks the client's certificate for revocation, and the client the server's.
 #[test]
-fn what_is_revoked_is_refused_on_both_sides() {
+fn revoked_certificates_are_refused_on_both_sides() {
     let certificates = Certificates::new().unwrap();
     let root = certificates.authority("root").unwrap();
     let clients = certificates.authority("clients").unwrap();

@@ -1,4 +1,4 @@
-//! What a transaction does to notifications: all on COMMIT, none on ROLLBACK, equal ones once.
+//! The effect of a transaction on notifications: all on COMMIT, none on ROLLBACK, equal ones once.
 
 use std::pin::pin;
 
@@ -13,7 +13,7 @@ fn payloads(found: &[(String, String)]) -> Vec<&str> {
     found.iter().map(|(_, payload)| payload.as_str()).collect()
 }
 
-/// D1: inside a transaction of the user's, `notify` is delivered on COMMIT only.
+/// D1: inside a transaction of the user, `notify` is delivered only on COMMIT.
 #[test]
 fn notify_in_a_transaction_is_delivered_on_commit_only() {
     let server = Server::start();
@@ -25,7 +25,7 @@ fn notify_in_a_transaction_is_delivered_on_commit_only() {
         assert_eq!(sender.transaction_status(), TransactionStatus::InTransaction);
         sender.notify("ch", "first").await.unwrap();
         sender.notify("ch", "second").await.unwrap();
-        // A later commit overtakes it, so the first two were not sent before.
+        // A later commit is delivered first, so the first two were not sent before.
         other.notify("ch", "overtakes").await.unwrap();
         sender.simple_query("COMMIT").await.unwrap();
         assert_eq!(sender.transaction_status(), TransactionStatus::Idle);
@@ -41,7 +41,7 @@ fn notify_in_a_transaction_is_delivered_on_commit_only() {
         sender.simple_query("ROLLBACK TO s").await.unwrap();
         sender.simple_query("COMMIT").await.unwrap();
 
-        // A commit that fails sends nothing.
+        // A failed commit sends nothing.
         sender.simple_query("BEGIN").await.unwrap();
         sender.notify("ch", "failed").await.unwrap();
         sender.simple_query("SELECT 1 / 0").await.unwrap_err();
@@ -54,9 +54,9 @@ fn notify_in_a_transaction_is_delivered_on_commit_only() {
     });
 }
 
-/// D1: a connection that is itself in a transaction hears nothing before it is over.
+/// D1: a connection that is itself in a transaction receives nothing before the end of the transaction.
 #[test]
-fn a_session_in_a_transaction_is_told_when_it_is_over() {
+fn a_session_in_a_transaction_receives_notifications_after_its_end() {
     let server = Server::start();
     run(async {
         let mut inline = server.connection().await;
@@ -75,7 +75,7 @@ fn a_session_in_a_transaction_is_told_when_it_is_over() {
 }
 
 /// A transaction that a query leaves open on the listening session would stop all delivery: it is rolled
-/// back, and the caller is told.
+/// back, and the query returns an error.
 #[test]
 fn a_transaction_left_open_through_a_handle_is_rolled_back() {
     let server = Server::start();
@@ -99,7 +99,7 @@ fn a_transaction_left_open_through_a_handle_is_rolled_back() {
             let cause = std::error::Error::source(&error);
             let cause = cause.and_then(|cause| cause.downcast_ref::<pgbell::Error>()?.sqlstate());
             assert_eq!(cause, sql.contains("1 / 0").then_some("22012"), "{sql}: {error}");
-            // Delivery goes on.
+            // Delivery continues.
             send_numbers(&mut other, "ch", last + 1, last + 10).await;
             expect_numbers(&mut listener, last + 1, last + 10).await;
             last += 10;
@@ -107,14 +107,14 @@ fn a_transaction_left_open_through_a_handle_is_rolled_back() {
         assert_eq!(value(&mut other, "SELECT count(*) FROM t").await, "0");
         handle.simple_query("BEGIN; INSERT INTO t VALUES (1); COMMIT").await.unwrap();
         assert_eq!(value(&mut other, "SELECT count(*) FROM t").await, "1");
-        // LISTEN went through all of this.
+        // The session still listens.
         handle.listen("more").await.unwrap();
         other.notify("more", "1").await.unwrap();
         expect_numbers(&mut listener, 1, 1).await;
     });
 }
 
-/// S8: the trigger recipe. A JSON payload after commit, none after rollback, equal pairs once.
+/// S8: the trigger of the documentation. A JSON payload after commit, none after rollback, equal pairs once.
 #[test]
 fn a_trigger_notifies_of_each_change_after_commit() {
     let server = Server::start();
@@ -124,14 +124,14 @@ fn a_trigger_notifies_of_each_change_after_commit() {
         writer
             .simple_query(
                 "CREATE TABLE item (id int PRIMARY KEY, name text);
-                 CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS $$
+                 CREATE FUNCTION notify_change() RETURNS trigger LANGUAGE plpgsql AS $$
                  BEGIN
                      PERFORM pg_notify('Changes', json_build_object(
                          'op', TG_OP, 'id', COALESCE(NEW.id, OLD.id), 'name', NEW.name)::text);
                      RETURN NULL;
                  END $$;
-                 CREATE TRIGGER tell AFTER INSERT OR UPDATE OR DELETE ON item
-                 FOR EACH ROW EXECUTE FUNCTION tell()",
+                 CREATE TRIGGER notify_change AFTER INSERT OR UPDATE OR DELETE ON item
+                 FOR EACH ROW EXECUTE FUNCTION notify_change()",
             )
             .await
             .unwrap();
@@ -142,7 +142,7 @@ fn a_trigger_notifies_of_each_change_after_commit() {
         writer.simple_query("INSERT INTO item VALUES (1, 'twice')").await.unwrap_err();
         writer.query("UPDATE item SET name = $1", &[Some("new")]).await.unwrap();
         writer.query("DELETE FROM item WHERE id = $1::int", &[Some("1")]).await.unwrap();
-        // Equal pairs of one transaction arrive once, those of two arrive twice.
+        // Equal pairs arrive once in one transaction, and twice in two transactions.
         let again = "INSERT INTO item VALUES (3, 'a'); UPDATE item SET name = 'b'; \
                      UPDATE item SET name = 'b'; DELETE FROM item";
         writer.simple_query(again).await.unwrap();
@@ -171,7 +171,7 @@ fn a_trigger_notifies_of_each_change_after_commit() {
     });
 }
 
-/// S8: the longest payload has 7,999 bytes: one more, and the writing transaction fails.
+/// S8: the longest payload has 7,999 bytes. With one more byte the writing transaction fails.
 #[test]
 fn a_payload_that_is_too_long_fails_the_writer_alone() {
     let server = Server::start();
@@ -188,13 +188,13 @@ fn a_payload_that_is_too_long_fails_the_writer_alone() {
     });
 }
 
-/// What a session listens to.
+/// Returns the channels of a session.
 async fn listening(connection: &mut Connection) -> Vec<String> {
     let rows = connection.simple_query("SELECT pg_listening_channels() ORDER BY 1").await.unwrap();
     rows[0].iter().map(|row| row.get(0).unwrap().to_owned()).collect()
 }
 
-/// A LISTEN that ROLLBACK undoes must not be reported as done.
+/// A LISTEN that a ROLLBACK undoes must not be reported as successful.
 #[test]
 fn a_listen_inside_a_transaction_of_the_user_is_refused_and_nothing_is_sent() {
     let server = Server::logging();
@@ -218,19 +218,19 @@ fn a_listen_inside_a_transaction_of_the_user_is_refused_and_nothing_is_sent() {
         }
         assert_eq!(listening(&mut inline).await, ["before"]);
         let statements = server.statements_of(inline.process_id());
-        let of_ours = |sql: &&String| sql.contains("LISTEN ");
-        let sent: Vec<_> = statements.iter().filter(of_ours).collect();
+        let is_listen = |sql: &&String| sql.contains("LISTEN ");
+        let sent: Vec<_> = statements.iter().filter(is_listen).collect();
         assert_eq!(sent, [r#"LISTEN "before""#]);
-        // Outside one it is as ever.
+        // Outside a transaction it succeeds.
         inline.listen("a").await.unwrap();
         inline.unlisten("before").await.unwrap();
         assert_eq!(listening(&mut inline).await, ["a"]);
     });
 }
 
-/// The transaction was opened by a query whose future was dropped: its answer says so.
+/// The transaction was opened by a query whose future was dropped: only its answer reports the transaction.
 #[test]
-fn a_listen_behind_a_dropped_begin_is_refused_too() {
+fn a_listen_after_a_dropped_begin_is_refused_too() {
     let server = Server::start();
     run(async {
         let mut inline = server.connection().await;
@@ -240,7 +240,7 @@ fn a_listen_behind_a_dropped_begin_is_refused_too() {
         assert_eq!(error.kind(), ErrorKind::Misuse, "{error}");
         inline.simple_query("ROLLBACK").await.unwrap();
         assert!(listening(&mut inline).await.is_empty());
-        // And one that was ended that way is over.
+        // A transaction that was ended this way is no longer open.
         inline.simple_query("BEGIN").await.unwrap();
         assert!(poll_once(pin!(inline.simple_query("COMMIT"))).await.is_none());
         inline.listen("a").await.unwrap();

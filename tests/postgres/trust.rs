@@ -1,7 +1,7 @@
-//! Which servers are trusted: each row of the table is a server's certificate and the files of a client, with what
-//! this library says and with what psql says, by the same real server.
+//! Which servers are trusted: each row of the table is a server's certificate and the files of a client, with the
+//! result of this library and the result of psql on the same real server.
 //!
-//! Where the two differ, the row says why. What is meant is in the documentation of `sslrootcert` and in SECURITY.md.
+//! If the two differ, the row gives the reason. The rules are in the documentation of `sslrootcert` and in SECURITY.md.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,17 +12,17 @@ use pgbell_testkit::{Authority, Ca, Certificate, Certificates, Key, Leaf, Signat
 
 use crate::support::{Server, run};
 
-/// What is expected of a row.
+/// The expected result of a row.
 #[derive(Clone, Copy)]
 enum Verdict {
     /// Both accept it.
     Both,
-    /// Both refuse it; what the error of this library contains.
+    /// Both refuse it. Contains a part of this library's error.
     Neither(&'static str),
-    /// This library alone refuses it; what its error contains, and why it is stricter.
-    PsqlAlone(&'static str, &'static str),
-    /// This library alone accepts it, and why it does.
-    OursAlone(&'static str),
+    /// Only psql accepts it. Contains a part of this library's error, and why it is stricter.
+    OnlyPsql(&'static str, &'static str),
+    /// Only this library accepts it. Contains the reason.
+    OnlyPgbell(&'static str),
 }
 
 use Verdict::*;
@@ -60,14 +60,14 @@ fn ca(lines: &str) -> Ca {
     Ca::new("root").extensions(lines)
 }
 
-/// An authority and a certificate of localhost from it.
+/// Returns an authority, and a certificate for localhost from it.
 fn pair(certificates: &Certificates, ca: impl Into<Ca>) -> (Authority, Certificate) {
     let root = certificates.authority(ca).unwrap();
     let leaf = root.issue(&localhost()).unwrap();
     (root, leaf)
 }
 
-/// A server, and a client in a directory of its own without any file of the user who runs the tests.
+/// A server, and a client in its own directory, without any file of the user that runs the tests.
 struct Stage {
     server: Server,
     directory: PathBuf,
@@ -81,7 +81,7 @@ impl Stage {
         let name = format!("pgbell-trust-{}-{}", std::process::id(), server.cluster.port());
         let directory = std::env::temp_dir().join(name);
         fs::create_dir(&directory).unwrap();
-        // What Debian has, whatever the system of the test has.
+        // The configuration of Debian, whatever the system of the test has.
         let strict = "openssl_conf = conf\n[conf]\nssl_conf = ssl\n[ssl]\nsystem_default = default\n\
                       [default]\nCipherString = DEFAULT@SECLEVEL=2\n";
         fs::write(directory.join("openssl.cnf"), strict).unwrap();
@@ -110,23 +110,23 @@ impl Stage {
                 parameters.push_str(&format!(" sslcrl={}", lists.display()));
             }
             let password = self.server.cluster.superuser_password();
-            let ours = ours(&parameters, password);
+            let pgbell = pgbell_result(&parameters, password);
             let psql = psql(&parameters, password, &self.directory);
             let (accepted, psql_accepted, words, why) = match row.verdict {
                 Both => (true, true, "", ""),
                 Neither(words) => (false, false, words, ""),
-                PsqlAlone(words, why) => (false, true, words, why),
-                OursAlone(why) => (true, false, "", why),
+                OnlyPsql(words, why) => (false, true, words, why),
+                OnlyPgbell(why) => (true, false, "", why),
             };
-            let as_expected = match &ours {
+            let as_expected = match &pgbell {
                 Ok(()) => accepted,
-                Err(said) => !accepted && said.contains(words),
+                Err(printed) => !accepted && printed.contains(words),
             };
             if !as_expected {
-                wrong.push(format!("{} ({why}): this library says {ours:?}", row.name));
+                wrong.push(format!("{} ({why}): this library: {pgbell:?}", row.name));
             }
             if psql.is_ok() != psql_accepted {
-                wrong.push(format!("{} ({why}): psql says {psql:?}", row.name));
+                wrong.push(format!("{} ({why}): psql: {psql:?}", row.name));
             }
         }
         assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
@@ -139,7 +139,7 @@ impl Drop for Stage {
     }
 }
 
-fn ours(parameters: &str, password: &str) -> Result<(), String> {
+fn pgbell_result(parameters: &str, password: &str) -> Result<(), String> {
     let config = parameters.parse::<Config>().unwrap().password(password);
     let mut outcome = Ok(());
     run(async {
@@ -166,16 +166,16 @@ fn psql(parameters: &str, password: &str, directory: &Path) -> Result<(), String
         .env("OPENSSL_CONF", directory.join("openssl.cnf"));
     let output = command.args(["-X", "-w", "-c", "SELECT 1", parameters]).output();
     let output = output.unwrap_or_else(|error| panic!("psql is needed: {error}"));
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let printed = String::from_utf8_lossy(&output.stderr).into_owned();
     if output.status.success() {
         return Ok(());
     }
-    // Any other failure says nothing about trust.
-    assert!(said.contains("certificate"), "{parameters}: {said}");
-    Err(said)
+    // Any other failure is not about trust.
+    assert!(printed.contains("certificate"), "{parameters}: {printed}");
+    Err(printed)
 }
 
-/// A list of the authority with these dates.
+/// Returns a revocation list of the authority with these dates.
 fn list(authority: &Authority, [from, to]: [&str; 2]) -> String {
     let directory = authority.certificate().path().parent().unwrap();
     let mut command = Command::new("openssl");
@@ -194,14 +194,14 @@ const FUTURE: [&str; 2] = ["20980101000000Z", "20990101000000Z"];
 const LEAF: &str = "basicConstraints = critical,CA:FALSE\nsubjectAltName = DNS:localhost";
 const AUTHORITY: &str = "basicConstraints = critical,CA:TRUE\nsubjectAltName = DNS:localhost";
 
-/// One that signs itself, can be a server's own, and has signed another one of localhost.
+/// Returns a self-signed certificate that a server can use, and another one for localhost that it has signed.
 fn own(certificates: &Certificates, lines: &str) -> (Certificate, Certificate) {
     let own = certificates.authority(Ca::new("localhost").extensions(lines)).unwrap();
     (own.certificate().clone(), own.issue(&localhost().common_name("other")).unwrap())
 }
 
 #[test]
-fn a_certificate_that_was_given_stands_for_itself_and_only_an_authority_for_others() {
+fn a_given_certificate_is_trusted_itself_and_only_an_authority_for_others() {
     let certificates = Certificates::new().unwrap();
     let (plain, below_plain) = own(&certificates, LEAF);
     let (authority, below_authority) = own(&certificates, AUTHORITY);
@@ -240,7 +240,7 @@ fn a_certificate_that_was_given_stands_for_itself_and_only_an_authority_for_othe
             Neither("signed by itself"),
         ),
         row(
-            "the same beside an authority",
+            "the same together with an authority",
             &below_plain,
             &[root, plain.pem()],
             Neither("not an authority"),
@@ -267,27 +267,27 @@ fn a_certificate_that_was_given_stands_for_itself_and_only_an_authority_for_othe
             "keyCertSign without CA:TRUE, another",
             &usage.1,
             &[usage.0.pem()],
-            PsqlAlone("not an authority", "OpenSSL tolerates what RFC 5280 forbids"),
+            OnlyPsql("not an authority", "OpenSSL tolerates what RFC 5280 forbids"),
         ),
         row(
             "version 1, another",
             &below_old,
             &[old.certificate().pem()],
-            PsqlAlone("is of version 1", "nothing says that it is an authority"),
+            OnlyPsql("is of version 1", "it has no basicConstraints"),
         ),
         row("version 1, its own", old.certificate(), &[old.certificate().pem()], Both).verify_ca(),
         row(
             "version 1, its own, with its host",
             old.certificate(),
             &[old.certificate().pem()],
-            PsqlAlone("of version 1", "a common name is no host name"),
+            OnlyPsql("of version 1", "a common name is no host name"),
         ),
         row("issued, and its authority", &issued, &[root, issued.pem()], Both),
         row(
             "issued, alone",
             &issued,
             &[issued.pem()],
-            OursAlone("OpenSSL wants a chain to a root"),
+            OnlyPgbell("OpenSSL needs a chain to a root"),
         ),
         row(
             "issued for another host",
@@ -313,7 +313,7 @@ fn a_certificate_that_was_given_stands_for_itself_and_only_an_authority_for_othe
             "an intermediate alone",
             &below,
             &[between],
-            OursAlone("OpenSSL wants a chain to a root"),
+            OnlyPgbell("OpenSSL needs a chain to a root"),
         ),
         row("an intermediate and its root", &below, &[between, root], Both),
         row("the root alone", &below, &[root], Both),
@@ -332,7 +332,7 @@ fn a_certificate_that_was_given_stands_for_itself_and_only_an_authority_for_othe
 }
 
 #[test]
-fn a_revoked_certificate_is_refused_however_it_was_given() {
+fn a_revoked_certificate_is_refused_in_every_position() {
     let certificates = Certificates::new().unwrap();
     let (root, good) = pair(&certificates, "root");
     let bad = root.issue(&localhost()).unwrap();
@@ -436,7 +436,7 @@ fn a_revoked_certificate_is_refused_however_it_was_given() {
 }
 
 #[test]
-fn a_chain_is_checked_up_to_its_root_like_openssl_does() {
+fn a_chain_is_checked_up_to_its_root_as_by_openssl() {
     let certificates = Certificates::new().unwrap();
     let usage = "keyUsage = critical,keyCertSign,cRLSign";
     let root = |more: &str| {
@@ -558,9 +558,9 @@ fn a_chain_is_checked_up_to_its_root_like_openssl_does() {
         "a server with Netscape's type of a client",
         &netscape,
         &good,
-        OursAlone("webpki does not know it"),
+        OnlyPgbell("webpki ignores it"),
     );
-    // The same name and key, with new dates, beside the old one; and an intermediate below an expired root.
+    // The same name and key with new dates, together with the old one; and an intermediate below an expired root.
     let mut bundle = |name, certificate: &Certificate, roots: &[&str], verdict| {
         rows.push(row(name, certificate, roots, verdict));
     };
@@ -571,7 +571,7 @@ fn a_chain_is_checked_up_to_its_root_like_openssl_does() {
         Neither("expired"),
     );
     bundle(
-        "an expired root beside another",
+        "an expired root together with another",
         &leaf(&good),
         &[&cert_of(&expired.0), &cert_of(&good)],
         Both,
@@ -580,7 +580,7 @@ fn a_chain_is_checked_up_to_its_root_like_openssl_does() {
 }
 
 #[test]
-fn a_key_that_is_not_supported_is_named_with_the_cure() {
+fn the_error_for_an_unsupported_key_names_the_remedy() {
     let certificates = Certificates::new().unwrap();
     let (good, _) = pair(&certificates, "root");
     let mut rows = Vec::new();
@@ -591,9 +591,9 @@ fn a_key_that_is_not_supported_is_named_with_the_cure() {
     ] {
         let why = "rustls has no signatures of such a key";
         let leaf = good.issue(&localhost().key(key)).unwrap();
-        rows.push(row(name, &leaf, &[good.certificate().pem()], PsqlAlone(words, why)));
+        rows.push(row(name, &leaf, &[good.certificate().pem()], OnlyPsql(words, why)));
         let (root, leaf) = pair(&certificates, Ca::new("root").key(key));
-        rows.push(row(name, &leaf, &[root.certificate().pem()], PsqlAlone(words, why)));
+        rows.push(row(name, &leaf, &[root.certificate().pem()], OnlyPsql(words, why)));
     }
     Stage::new().play(rows);
 }

@@ -1,8 +1,8 @@
-//! Decoding alone, of bytes that are in memory already.
+//! Decoding alone, of bytes that are already in memory.
 //!
-//! Measured is the time between having a buffer of whole frames and having looked at the last of them.
-//! Filling the buffer is not: postgres-protocol consumes its own, pgbell's lends, and in a client the kernel
-//! fills both.
+//! The measured time begins with a buffer of whole frames and ends after the last of them was read.
+//! Filling the buffer is not measured: postgres-protocol consumes its buffer, pgbell borrows it, and in a client the
+//! kernel fills both.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -16,25 +16,25 @@ use super::Job;
 use crate::digest::Digest;
 use crate::outcome::Outcome;
 use crate::shape::Block;
-use crate::tally::{Report, say};
+use crate::tally::{Report, print_line};
 use crate::usage::Usage;
 
-/// Bytes in the buffer: what a read brings at most.
+/// The bytes of the buffer: the most that one read returns.
 pub(crate) const BUFFER_BYTES: usize = 256 * 1024;
 
-/// What is done to a decoded notification.
+/// The treatment of a decoded notification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reading {
-    /// Every byte is summed, as everywhere.
+    /// Every byte is summed, as in all other contestants.
     Sum,
-    /// Channel and payload are handed out and nobody reads them: decoding and nothing else. The bytes are
-    /// summed once more, outside the measured section.
+    /// Channel and payload are returned and not read: only decoding is measured. The bytes are
+    /// summed once more, outside the measured part.
     Views,
 }
 
-/// Takes the notifications out of a buffer.
+/// A decoder of notifications in a buffer.
 trait Decoder {
-    /// What is decoded from.
+    /// The buffer to decode.
     type Input;
 
     fn fill(&self, bytes: &[u8]) -> Self::Input;
@@ -42,7 +42,7 @@ trait Decoder {
     fn decode(&self, input: &mut Self::Input, found: impl FnMut(&[u8], &[u8])) -> Outcome<()>;
 }
 
-/// The path of pgbell's reader and consumer: a scan when the bytes arrive, views when they are taken.
+/// The path of pgbell's reader and consumer: a scan when the bytes arrive, views when they are delivered.
 struct Pgbell;
 
 impl Decoder for Pgbell {
@@ -113,7 +113,7 @@ fn run<D: Decoder>(decoder: &D, job: &Job, reading: Reading) -> Outcome<()> {
         user += thread_time()?.saturating_sub(cpu);
         decoded?;
     }
-    say(&Report::of(&digest, wall, Usage { user, system: Duration::ZERO })?)
+    print_line(&Report::of(&digest, wall, Usage { user, system: Duration::ZERO })?)
 }
 
 fn thread_time() -> Outcome<Duration> {

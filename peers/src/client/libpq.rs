@@ -1,4 +1,4 @@
-//! libpq: one blocking thread, as the manual's example has it.
+//! libpq: one blocking thread, as in the example of the manual.
 
 use super::{Job, PING};
 use crate::latency::{Latency, Stopwatch};

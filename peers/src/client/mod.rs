@@ -26,7 +26,7 @@ pub(crate) const USER: &str = "postgres";
 /// The channel of ping-pong.
 pub(crate) const PING: &str = "ping";
 
-/// What a client is to do.
+/// The job of a client.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Job {
     /// TCP port of the server on 127.0.0.1.
@@ -40,13 +40,13 @@ pub(crate) struct Job {
     /// Cores to run on, all by default.
     #[arg(long, value_delimiter = ',')]
     pub(crate) cores: Vec<usize>,
-    /// The certificate that the server's own is checked with: TLS. Without it, in the clear.
+    /// The root certificate for the server's certificate: with it the client uses TLS.
     #[arg(long)]
     pub(crate) root: Option<PathBuf>,
 }
 
 impl Job {
-    /// `key=value` parameters that libpq and pgbell understand, and tokio-postgres in the clear.
+    /// Returns `key=value` parameters for libpq and pgbell, and in the clear for tokio-postgres.
     fn conninfo(&self) -> String {
         let tls = match &self.root {
             None => "sslmode=disable".to_owned(),
@@ -56,7 +56,7 @@ impl Job {
     }
 }
 
-/// Receives what the job says and measures it.
+/// Receives the notifications of the job, and measures it.
 pub(crate) fn run(contestant: Contestant, job: &Job) -> Outcome<()> {
     cores::pin(&job.cores)?;
     match contestant {
@@ -82,7 +82,7 @@ pub(crate) fn run(contestant: Contestant, job: &Job) -> Outcome<()> {
     }
 }
 
-/// Sends `job.count` notifications, each when the one before has arrived, and measures each.
+/// Sends `job.count` notifications, each when the previous one has arrived, and measures each.
 pub(crate) fn ping_pong(contestant: Contestant, job: &Job) -> Outcome<Latency> {
     cores::pin(&job.cores)?;
     match contestant {
@@ -112,6 +112,6 @@ fn block_on<T: Send + 'static>(
     }
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     let runtime = builder.worker_threads(threads).enable_all().build()?;
-    // A task, as in a service: the thread that waits here does none of the work.
+    // A task, as in a service: the thread that waits here does no work.
     runtime.block_on(runtime.spawn(client))?
 }

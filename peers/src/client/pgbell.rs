@@ -1,4 +1,4 @@
-//! pgbell, all of its ways to receive.
+//! pgbell, with all of its ways to receive.
 
 use std::time::{Duration, Instant};
 
@@ -8,14 +8,14 @@ use super::{Job, PING, block_on};
 use crate::latency::{Latency, Stopwatch};
 use crate::outcome::Outcome;
 use crate::sleeper::Slept;
-use crate::tally::{Tally, say_ready};
+use crate::tally::{Tally, print_ready};
 use crate::usage::peak_rss_kib;
 
-/// Longer than any measured section: nothing is ever dropped.
+/// Longer than any measured part: nothing is ever dropped.
 const MAX_STALL: Duration = Duration::from_secs(30);
 
-/// How long the sleeper waits for the sender.
-const SLEEP_LONGEST: Duration = Duration::from_secs(60);
+/// The time that the sleeper waits for the sender.
+const SENDER_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(super) fn inline(job: &Job) -> Outcome<()> {
     let job = job.clone();
@@ -124,16 +124,16 @@ pub(super) fn listener_ping_pong(job: &Job, threads: usize) -> Outcome<Latency> 
     })
 }
 
-/// A consumer with default limits that drops the newest, and takes nothing until all has come.
+/// A consumer with default limits that drops the newest notifications, and reads none until all have arrived.
 pub(super) fn sleeper(job: &Job) -> Outcome<Slept> {
     let job = job.clone();
     block_on(1, async move {
         let builder = Listener::builder(&*job.conninfo()).channels(job.shape.all_channels());
         let mut listener = builder.overflow(Overflow::DropNewest).connect().await?;
-        say_ready()?;
+        print_ready()?;
         let begin = Instant::now();
         while listener.stats().received < job.count {
-            if begin.elapsed() > SLEEP_LONGEST {
+            if begin.elapsed() > SENDER_TIMEOUT {
                 let received = listener.stats().received;
                 return Err(format!("{received} of {} arrived", job.count).into());
             }

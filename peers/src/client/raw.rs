@@ -1,4 +1,4 @@
-//! Nothing but the socket: what any client pays at least.
+//! Only the socket: the least cost of any client.
 
 use std::hint::black_box;
 use std::io::{Read, Write};
@@ -13,17 +13,17 @@ use super::{Job, USER};
 use crate::outcome::Outcome;
 use crate::tally::Tally;
 
-/// Bytes that a read may bring.
+/// The most bytes of one read.
 pub(super) const READ_BYTES: usize = 256 * 1024;
 
 /// Bytes of a cache line.
 const LINE_BYTES: usize = 64;
 
-/// What is done to the bytes of a read.
+/// The treatment of the bytes of a read.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Touch {
     Nothing,
-    /// One byte of each cache line is read: the kernel has written there, and the line has to move.
+    /// One byte of each cache line is read: the kernel has written it, so the line has to move.
     EveryLine,
 }
 
@@ -59,7 +59,7 @@ pub(super) fn connect(job: &Job) -> Outcome<TcpStream> {
     Ok(stream)
 }
 
-/// Logs in and subscribes. Nothing stands behind the last answer yet.
+/// Logs in and sends LISTEN. No bytes follow the last answer yet.
 pub(super) fn listen(
     job: &Job,
     stream: &mut (impl Read + Write),
@@ -81,7 +81,7 @@ fn login(stream: &mut (impl Read + Write), buffer: &mut [u8]) -> Outcome<()> {
     until_ready(stream, buffer)
 }
 
-/// Reads up to ReadyForQuery, behind which nothing stands yet.
+/// Reads up to ReadyForQuery. No bytes follow it yet.
 fn until_ready(stream: &mut impl Read, buffer: &mut [u8]) -> Outcome<()> {
     let mut input = Vec::new();
     loop {

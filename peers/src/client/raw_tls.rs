@@ -1,4 +1,4 @@
-//! Nothing but records: what any client pays at least over TLS, and what it pays through rustls.
+//! Only TLS records: the least cost of any client over TLS, and the cost through rustls.
 
 use std::io::{BufRead, Read, Write};
 use std::sync::Arc;
@@ -21,17 +21,17 @@ use crate::tls;
 /// Type, version and length of a record.
 const HEADER_BYTES: usize = 5;
 
-/// Decrypts every record where the kernel wrote it, and reads a byte of every cache line of its data.
+/// Decrypts every record in the receive buffer, and reads a byte of every cache line of its data.
 pub(super) fn in_place(job: &Job) -> Outcome<()> {
     let mut buffer = vec![0; READ_BYTES];
     let (mut socket, connection) = secured(job, &mut buffer)?;
     let suite = connection.negotiated_cipher_suite();
     let Some(SupportedCipherSuite::Tls13(suite)) = suite else {
-        return Err("TLS 1.3 was expected".into());
+        return Err("expected TLS 1.3".into());
     };
     let (mut sequence, secrets) = connection.dangerous_extract_secrets()?.rx;
     let ConnectionTrafficSecrets::Aes256Gcm { key, iv } = secrets else {
-        return Err("AES-256-GCM was expected".into());
+        return Err("expected AES-256-GCM".into());
     };
     let mut decrypter = suite.aead_alg.decrypter(key, iv);
     receive(job, &mut socket, &mut buffer, |records, tally| {
@@ -51,7 +51,7 @@ fn first_record(bytes: &mut [u8]) -> Option<&mut [u8]> {
     bytes.get_mut(..HEADER_BYTES + length)
 }
 
-/// Bytes of data in it.
+/// Decrypts a record, and returns the number of its data bytes.
 fn open(
     decrypter: &mut dyn MessageDecrypter,
     sequence: u64,
@@ -62,14 +62,14 @@ fn open(
     let (content, version) = (ContentType::ApplicationData, ProtocolVersion::TLSv1_2);
     let plain = decrypter.decrypt(InboundOpaqueMessage::new(content, version, sealed), sequence)?;
     if plain.typ != ContentType::ApplicationData {
-        return Err(format!("a record of data was expected, {:?} came", plain.typ).into());
+        return Err(format!("expected a data record, found {:?}", plain.typ).into());
     }
     tally.arrived();
     touch(plain.payload);
     Ok(plain.payload.len() as u64)
 }
 
-/// Lets rustls decrypt, and reads a byte of every cache line of what it gives out.
+/// Lets rustls decrypt, and reads a byte of every cache line of the data.
 pub(super) fn rustls(job: &Job) -> Outcome<()> {
     let mut buffer = vec![0; READ_BYTES];
     let (mut socket, mut connection) = secured(job, &mut buffer)?;
@@ -94,7 +94,7 @@ pub(super) fn rustls(job: &Job) -> Outcome<()> {
     })
 }
 
-/// A connection that listens. Nothing stands behind the last answer.
+/// Returns a connection that listens. No bytes follow the last answer.
 fn secured(job: &Job, buffer: &mut [u8]) -> Outcome<(std::net::TcpStream, ClientConnection)> {
     let root = job.root.as_ref().ok_or("TLS needs --root")?;
     let mut socket = connect(job)?;
@@ -114,7 +114,7 @@ fn secured(job: &Job, buffer: &mut [u8]) -> Outcome<(std::net::TcpStream, Client
     Ok((socket, connection))
 }
 
-/// Large reads until all has come. `take` says how many bytes it took, and how many bytes of data were in them.
+/// Does large reads until all bytes have arrived. `take` returns how many bytes it consumed, and how many data bytes they contained.
 fn receive(
     job: &Job,
     socket: &mut impl Read,

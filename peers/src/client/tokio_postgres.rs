@@ -1,4 +1,4 @@
-//! tokio-postgres: its connection polled directly, and behind a channel as it is often used.
+//! tokio-postgres: its connection polled directly, and behind a channel, as it is often used.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -17,7 +17,7 @@ use crate::tls;
 
 type Connection<T> = tokio_postgres::Connection<Socket, T>;
 
-/// The next message of the server.
+/// Returns the next message of the server.
 async fn message(
     connection: &mut Connection<impl AsyncRead + AsyncWrite + Unpin>,
 ) -> Outcome<AsyncMessage> {
@@ -25,7 +25,7 @@ async fn message(
     Ok(message.ok_or("the connection is closed")??)
 }
 
-/// Runs a command while the connection is driven from here.
+/// Runs a command while it polls the connection.
 async fn execute(
     client: &Client,
     connection: &mut Connection<impl AsyncRead + AsyncWrite + Unpin>,
@@ -62,7 +62,7 @@ pub(super) fn polled_tls(job: &Job) -> Outcome<()> {
     block_on(1, async move {
         let root = job.root.as_ref().ok_or("TLS needs --root")?;
         let tls = MakeRustlsConnect::new(tls::client_config(root)?);
-        // It checks the certificate whatever the mode.
+        // It checks the certificate in any mode.
         let port = job.port;
         let conninfo =
             format!("host=127.0.0.1 port={port} user={USER} dbname={USER} sslmode=require");

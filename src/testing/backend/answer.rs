@@ -1,11 +1,11 @@
-//! The answer to a query that a test has scripted.
+//! The answer of a test to a query.
 
 use super::field::Field;
 use super::refusal::Refusal;
 use super::select::Value;
 use super::types::Type;
 
-/// The answer of a [`Backend`](super::Backend) to a query that it would not understand by itself:
+/// The answer of a [`Backend`](super::Backend) to a query that it does not support itself:
 /// rows, a command tag, or an error. Setters take and return self.
 ///
 /// ```
@@ -28,8 +28,8 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// A result with these columns, which has no row yet. The values are of the type `text`, unless
-    /// [`types`](Self::types) says otherwise. The command tag is `SELECT` and the number of rows.
+    /// Returns a result with these columns and without rows. The values are of the type `text`, unless
+    /// [`types`](Self::types) sets other types. The command tag is `SELECT` and the number of rows.
     #[must_use]
     pub fn rows(columns: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let fields = columns.into_iter().map(|name| Field::new(name, Type::TEXT));
@@ -50,11 +50,11 @@ impl Answer {
         self
     }
 
-    /// The types of the columns, as object ids of `pg_type`: 23 is `int4`, 20 is `int8`, 25 is `text`.
+    /// Sets the types of the columns, as object ids of `pg_type`: 23 is `int4`, 20 is `int8`, 25 is `text`.
     ///
     /// A driver that wants results in binary format gets them for 16 (`bool`), 17 (`bytea`), 19 (`name`), 20, 21 and 23 (`int8`, `int2`,
     /// `int4`), 25 (`text`), 26 (`oid`), 114 and 3802 (`json`, `jsonb`), 700 and 701 (`float4`, `float8`), 1042 and 1043 (`bpchar`,
-    /// `varchar`), 2950 (`uuid`) and their arrays. A value of another type, or one that its type does not have, is an error then.
+    /// `varchar`), 2950 (`uuid`) and their arrays. A value of another type, or an invalid value, is an error in binary format.
     ///
     /// # Panics
     /// There are more or fewer types than columns.
@@ -69,21 +69,21 @@ impl Answer {
         self
     }
 
-    /// The types of the statement's parameters `$1`, `$2` and so on, as object ids, where a driver asks for them. Those that are
-    /// not given here are what the driver declares, or `text`.
+    /// Sets the types of the statement's parameters `$1`, `$2` and so on, as object ids, for drivers that ask for them. Other
+    /// parameters have the type that the driver declares, or `text`.
     #[must_use]
     pub fn parameter_types(mut self, oids: impl IntoIterator<Item = u32>) -> Self {
         self.parameter_types = oids.into_iter().map(Type).collect();
         self
     }
 
-    /// A statement that returns no rows, with its command tag: `UPDATE 3`.
+    /// Returns the answer of a statement that returns no rows, with its command tag: `UPDATE 3`.
     #[must_use]
     pub fn command(tag: impl Into<String>) -> Self {
         Self { tag: Some(tag.into()), ..Self::empty() }
     }
 
-    /// An ERROR with its SQLSTATE. As on a server it undoes the transaction, and the session goes on.
+    /// Returns an ERROR with its SQLSTATE. As on a server it aborts the transaction, and the session continues.
     ///
     /// # Panics
     /// The SQLSTATE is not five digits and capital letters.
@@ -98,21 +98,21 @@ impl Answer {
         Self { refusal: Some(refusal), ..Self::empty() }
     }
 
-    /// Another command tag, for example `INSERT 0 1` with the rows of a RETURNING.
+    /// Sets another command tag, for example `INSERT 0 1` with the rows of a RETURNING.
     #[must_use]
     pub fn tag(mut self, tag: impl Into<String>) -> Self {
         self.tag = Some(tag.into());
         self
     }
 
-    /// The statement notifies, as by a trigger or a function that it calls: with its transaction, from its session.
+    /// Adds a notification, as by a trigger or a function: it is sent with the transaction, from the session of the statement.
     #[must_use]
     pub fn notify(mut self, channel: impl Into<String>, payload: impl Into<String>) -> Self {
         self.notifications.push((channel.into(), payload.into()));
         self
     }
 
-    /// The command tag.
+    /// Returns the command tag.
     pub(super) fn command_tag(&self) -> String {
         self.tag.clone().unwrap_or_else(|| format!("SELECT {}", self.rows.len()))
     }

@@ -1,4 +1,4 @@
-//! The answers that a test has scripted.
+//! The answers that a test has set.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,7 +10,7 @@ use super::token::{self, Kind};
 /// A function that answers queries.
 type Answering = Box<dyn FnMut(&Query<'_>) -> Option<Answer> + Send>;
 
-/// The answers that a test has scripted: by text, and by functions.
+/// The answers that a test has set: by text, and by functions.
 #[derive(Default)]
 pub(super) struct Answers {
     texts: BTreeMap<String, Answer>,
@@ -18,12 +18,12 @@ pub(super) struct Answers {
 }
 
 impl Answers {
-    /// The answer to exactly this text, instead of an earlier one.
+    /// Sets the answer to exactly this text, and replaces an earlier one.
     pub(super) fn set(&mut self, sql: &str, answer: Answer) {
         self.texts.insert(text(sql).to_owned(), answer);
     }
 
-    /// A function that is asked before those that were given earlier.
+    /// Adds a function, which is called before the earlier ones.
     pub(super) fn add(&mut self, function: Answering) {
         self.functions.push(function);
     }
@@ -33,14 +33,14 @@ impl Answers {
         self.functions.clear();
     }
 
-    /// The answer to this query, if the test has scripted one.
+    /// Returns the answer to this query, if the test has set one.
     pub(super) fn find(&mut self, query: &Query<'_>) -> Option<Answer> {
         let found = self.texts.get(query.sql).cloned();
         found.or_else(|| self.functions.iter_mut().rev().find_map(|function| function(query)))
     }
 }
 
-/// Without blanks and comments around it, and without semicolons at its end.
+/// Removes blanks and comments around the text, and semicolons at its end.
 fn text(sql: &str) -> &str {
     let Ok(tokens) = token::tokens(sql, &mut Vec::new()) else { return trimmed(sql) };
     let end = tokens.iter().rposition(|token| token.kind != Kind::Symbol(';'));
@@ -48,7 +48,7 @@ fn text(sql: &str) -> &str {
     token::span(sql, inside)
 }
 
-/// Without blanks around it, and without semicolons at its end.
+/// Removes blanks around the text, and semicolons at its end.
 pub(super) fn trimmed(sql: &str) -> &str {
     sql.trim_end_matches(|c: char| c == ';' || c.is_ascii_whitespace()).trim_ascii_start()
 }

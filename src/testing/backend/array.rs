@@ -2,25 +2,25 @@
 
 use super::refusal::Refusal;
 
-/// Elements of an array. Ours.
+/// The most elements of an array. A limit of this backend.
 const ELEMENTS_MAX: usize = 2_000_000;
 
-/// The elements of `{a,"b c",NULL}`. `None` is NULL.
+/// Returns the elements of `{a,"b c",NULL}`. `None` is NULL.
 pub(super) fn elements(literal: &str) -> Result<Vec<Option<String>>, Refusal> {
     // Each element but the first has a comma before it.
     if literal.bytes().filter(|byte| *byte == b',').count() >= ELEMENTS_MAX {
-        return Err(Refusal::too_much("the elements of an array"));
+        return Err(Refusal::limit_exceeded("the elements of an array"));
     }
     parse(literal).ok_or_else(|| {
         let inside = literal.trim_start().strip_prefix('{').map(str::trim_start);
         if inside.is_none_or(|inside| inside.starts_with('{')) && literal.contains('{') {
-            return Refusal::not_understood("an array of several dimensions or with bounds");
+            return Refusal::unsupported("an array of several dimensions or with bounds");
         }
         Refusal::new("22P02", format!("malformed array literal: \"{literal}\""))
     })
 }
 
-/// The literal of these elements.
+/// Returns the literal of these elements.
 pub(super) fn literal(elements: &[Option<String>]) -> String {
     let mut literal = String::from("{");
     for (index, element) in elements.iter().enumerate() {
@@ -48,7 +48,7 @@ pub(super) fn literal(elements: &[Option<String>]) -> String {
     literal
 }
 
-/// `array_out`.
+/// Returns whether `array_out` writes the element in quotes.
 fn needs_quotes(text: &str) -> bool {
     let special = |c: char| {
         matches!(c, '"' | '\\' | '{' | '}' | ',') || c.is_ascii_whitespace() || c == '\x0b'
@@ -84,7 +84,7 @@ fn parse(literal: &str) -> Option<Vec<Option<String>>> {
 
 type Characters<'a> = std::iter::Peekable<std::str::Chars<'a>>;
 
-/// Up to the closing quote; a backslash keeps the character after it.
+/// Reads up to the closing quote. A backslash escapes the next character.
 fn quoted(characters: &mut Characters<'_>) -> Option<String> {
     let mut element = String::new();
     loop {
@@ -96,10 +96,10 @@ fn quoted(characters: &mut Characters<'_>) -> Option<String> {
     }
 }
 
-/// Up to the next comma, without the blanks around it. Never empty.
+/// Reads up to the next comma, without the blanks around the element. Never empty.
 fn bare(characters: &mut Characters<'_>) -> Option<String> {
     let mut element = String::new();
-    // Blanks at the end do not count, unless a backslash protects them.
+    // Blanks at the end are not part of the element, unless a backslash escapes them.
     let mut length = 0;
     while let Some(character) = characters.next_if(|&c| c != ',') {
         match character {
@@ -107,7 +107,7 @@ fn bare(characters: &mut Characters<'_>) -> Option<String> {
                 element.push(characters.next()?);
                 length = element.len();
             }
-            // Another dimension, or a quote in the middle.
+            // Another dimension, or a quote inside the element.
             '{' | '}' | '"' => return None,
             other => {
                 element.push(other);
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_array_is_refused() {
+    fn a_malformed_array_is_refused() {
         for literal in
             ["", "a", "{", "{a", "a}", "{a,}", "{,a}", "{\"a}", "{\"a\"b}", "{a,{b}}", "{a\\}"]
         {

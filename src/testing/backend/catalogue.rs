@@ -1,24 +1,24 @@
-//! Queries about the catalogue that drivers send by themselves.
+//! Catalogue queries that drivers send by themselves.
 
 use super::field::Field;
 use super::select::Value;
 use super::token::Token;
 use super::types::Type;
 
-/// postgres.js asks this when it connects (`fetch_types`).
+/// The query that postgres.js sends when it connects (`fetch_types`).
 const ARRAY_TYPES: &str = "select b . oid , b . typarray from pg_catalog . pg_type a \
     left join pg_catalog . pg_type b on b . oid = a . typelem where a . typcategory = 'A' \
     group by b . oid , b . typarray order by b . oid";
 
-/// A query about the catalogue.
+/// A query on the catalogue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Catalogue {
-    /// Types with the types of their arrays.
+pub(super) enum CatalogueQuery {
+    /// Types and their array types.
     ArrayTypes,
 }
 
-impl Catalogue {
-    /// What this query asks for, if it is one of these.
+impl CatalogueQuery {
+    /// Returns the query, if the backend has an answer to it.
     pub(super) fn of(tokens: &[Token<'_>]) -> Option<Self> {
         let found = tokens.iter().map(|token| token.raw);
         let expected = ARRAY_TYPES.split_whitespace();

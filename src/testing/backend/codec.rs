@@ -1,10 +1,10 @@
-//! Values between the text format, in which the backend keeps them, and the binary format.
+//! Conversion of values between text format, in which the backend keeps them, and binary format.
 
 use super::array;
 use super::refusal::Refusal;
 use super::types::Type;
 
-/// Text format of a value in binary format.
+/// Converts a value from binary format to text format.
 pub(super) fn decode(of: Type, bytes: &[u8]) -> Result<String, Refusal> {
     let text = match of {
         Type::BOOL => match bytes {
@@ -34,7 +34,7 @@ pub(super) fn decode(of: Type, bytes: &[u8]) -> Result<String, Refusal> {
     text.ok_or_else(malformed)
 }
 
-/// Binary format of a value in text format.
+/// Converts a value from text format to binary format.
 pub(super) fn encode(of: Type, text: &str) -> Result<Vec<u8>, Refusal> {
     let number = text.trim();
     let bytes = match of {
@@ -58,12 +58,12 @@ pub(super) fn encode(of: Type, text: &str) -> Result<Vec<u8>, Refusal> {
     bytes.ok_or_else(|| invalid(of, text))
 }
 
-/// A value as its type writes it.
+/// Returns a value in the spelling of its type.
 pub(super) fn canonical(of: Type, text: &str) -> Result<String, Refusal> {
     encode(of, text).and_then(|bytes| decode(of, &bytes))
 }
 
-/// Text of the encoding, without NUL.
+/// Returns the bytes as UTF-8 text without NUL.
 pub(super) fn utf8(bytes: &[u8]) -> Result<String, Refusal> {
     match std::str::from_utf8(bytes) {
         Ok(text) if !bytes.contains(&0) => Ok(text.to_owned()),
@@ -71,7 +71,7 @@ pub(super) fn utf8(bytes: &[u8]) -> Result<String, Refusal> {
     }
 }
 
-/// Types whose binary format is their text.
+/// Returns whether the binary format of a type is its text.
 const fn is_text(of: Type) -> bool {
     matches!(
         of,
@@ -91,7 +91,7 @@ fn boolean(text: &str) -> Option<bool> {
     }
 }
 
-/// As the server spells what is no number.
+/// Returns infinity and NaN as the server spells them.
 fn float(text: &str) -> String {
     text.replace("inf", "Infinity")
 }
@@ -124,14 +124,14 @@ fn decode_array(element: Type, mut bytes: &[u8]) -> Result<String, Refusal> {
         0 => 0,
         1 => {
             let count = word(&mut bytes)?;
-            // The number of the first element.
+            // The index of the first element.
             word(&mut bytes)?;
             count
         }
-        _ => return Err(Refusal::not_understood("an array of several dimensions")),
+        _ => return Err(Refusal::unsupported("an array of several dimensions")),
     };
     let mut elements = Vec::new();
-    // Each takes four bytes at least, so the message is the limit.
+    // Each element takes at least four bytes, so the message limits their number.
     for _ in 0..count {
         let length = word(&mut bytes)?;
         elements.push(match usize::try_from(length) {
@@ -194,7 +194,7 @@ fn invalid(of: Type, text: &str) -> Refusal {
 }
 
 fn unsupported(of: Type) -> Refusal {
-    Refusal::not_understood(&format!("the binary format of the type {}", of.oid()))
+    Refusal::unsupported(&format!("the binary format of the type {}", of.oid()))
 }
 
 #[cfg(test)]
@@ -202,7 +202,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_the_same_after_both_formats() {
+    fn a_value_survives_both_formats() {
         for (of, text) in [
             (Type::BOOL, "t"),
             (Type::INT2, "-7"),
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_value_of_its_type_is_refused() {
+    fn an_invalid_value_of_a_type_is_refused() {
         let announced = [0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 25, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 1];
         for (of, bytes, code) in [
             (Type::BOOL, &[2][..], "22P03"),
@@ -243,7 +243,7 @@ mod tests {
             (Type(1_009), &[0; 12], "42804"),
             (Type(1_009), &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 25, 0], "22P03"),
             (Type(1_009), &[0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 25], "0A000"),
-            // Two thousand million elements are announced, none comes.
+            // Two thousand million elements are announced, and none follows.
             (Type(1_009), &announced, "22P03"),
         ] {
             assert_eq!(decode(of, bytes).unwrap_err().code(), code, "{of:?} {bytes:?}");

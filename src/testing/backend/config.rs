@@ -1,4 +1,4 @@
-//! What a testing backend is told before it starts.
+//! The configuration of a testing backend.
 
 use std::collections::BTreeMap;
 
@@ -7,29 +7,27 @@ use crate::proto::auth::Password;
 use crate::proto::auth::scram::SCRAM_NONCE_BYTES;
 use crate::proto::wire::ProtocolVersion;
 
-/// Bytes that may wait for a client that does not read, unless the configuration says otherwise:
-/// 64 MiB.
+/// The default limit of output that waits for a client that does not read, in bytes: 64 MiB.
 ///
-/// PostgreSQL itself would stop in `send` and keep up to 8 GiB in its notification queue. Ours; a
-/// burst of 10⁶ notifications of 51 bytes fits.
+/// A burst of 10⁶ notifications of 51 bytes fits. PostgreSQL itself would block in `send` and keep up to 8 GiB in
+/// its notification queue.
 pub const OUTPUT_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// PBKDF2 rounds of a password, unless the configuration says otherwise: PostgreSQL's
-/// `scram_iterations`.
+/// The default number of PBKDF2 iterations of a password: PostgreSQL's `scram_iterations`.
 pub const SCRAM_ITERATIONS: u32 = 4_096;
 
-/// How the backend asks who a client is.
+/// The authentication method of the backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Auth {
-    /// Not at all.
+    /// No authentication.
     #[default]
     Trust,
-    /// By the password in clear.
+    /// The password in clear text.
     Password,
-    /// By an MD5 response.
+    /// An MD5 response.
     Md5,
-    /// By SCRAM-SHA-256, without channel binding.
+    /// SCRAM-SHA-256, without channel binding.
     ScramSha256,
 }
 
@@ -51,7 +49,7 @@ pub struct BackendConfig {
     pub(super) sessions_max: usize,
 }
 
-/// What PostgreSQL 18 reports after a login. N61.
+/// The parameters that PostgreSQL 18 reports after a login.
 const PARAMETERS: &[(&str, &str)] = &[
     ("DateStyle", "ISO, MDY"),
     ("IntervalStyle", "postgres"),
@@ -92,100 +90,100 @@ impl Default for BackendConfig {
 }
 
 impl BackendConfig {
-    /// Lets everybody in, and says that it is PostgreSQL 18.
+    /// Returns a configuration that lets every client log in, and reports PostgreSQL 18.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How clients are asked. Default: [`Auth::Trust`].
+    /// Sets the authentication method. Default: [`Auth::Trust`].
     #[must_use]
     pub fn auth(mut self, auth: Auth) -> Self {
         self.auth = auth;
         self
     }
 
-    /// Adds a role. As long as there is none, [`Auth::Trust`] lets any name in and the other
-    /// methods let nobody in.
+    /// Adds a role. Without any role, [`Auth::Trust`] accepts every name, and the other methods refuse every
+    /// client.
     #[must_use]
     pub fn user(mut self, name: impl Into<String>, password: impl Into<Vec<u8>>) -> Self {
         self.users.insert(name.into(), Password::new(password));
         self
     }
 
-    /// A role that can log in.
+    /// Returns a role that can log in.
     #[cfg(feature = "tokio")]
     pub(in crate::testing) fn any_user(&self) -> &str {
         self.users.keys().next().map_or("postgres", String::as_str)
     }
 
-    /// What is reported as `server_version`.
+    /// Sets the reported `server_version`.
     #[must_use]
     pub fn server_version(self, text: impl Into<String>) -> Self {
         self.parameter("server_version", text)
     }
 
-    /// A parameter that is reported after the login.
+    /// Sets a parameter that is reported after the login.
     ///
     /// With `in_hot_standby` set to `on` the backend refuses LISTEN and NOTIFY as a standby does.
-    /// A `client_encoding` is reported and not carried out: texts are always UTF-8.
+    /// A `client_encoding` is only reported: texts are always UTF-8.
     #[must_use]
     pub fn parameter(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.parameters.insert(name.into(), value.into());
         self
     }
 
-    /// A parameter of the default set that is not reported after all.
+    /// Removes a parameter of the default set: it is not reported.
     #[must_use]
     pub fn without_parameter(mut self, name: &str) -> Self {
         self.parameters.remove(name);
         self
     }
 
-    /// The newest protocol that is spoken. Default: [`ProtocolVersion::V3_2`].
+    /// Sets the newest supported protocol version. Default: [`ProtocolVersion::V3_2`].
     #[must_use]
     pub fn protocol_max(mut self, version: ProtocolVersion) -> Self {
         self.protocol_max = version;
         self
     }
 
-    /// Process id of the first session; the others follow. Default: 1,000.
+    /// Sets the process id of the first session; later sessions count up. Default: 1,000.
     #[must_use]
     pub fn first_process_id(mut self, process_id: i32) -> Self {
         self.first_process_id = process_id;
         self
     }
 
-    /// What salts, nonces and secret keys are made of. The same seed makes the same ones: this
-    /// backend keeps no secret from anybody. Default: 0.
+    /// Sets the seed of salts, nonces and secret keys. The same seed gives the same values: they are
+    /// predictable. Default: 0.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
     }
 
-    /// The salt of every MD5 request, instead of one made of the seed.
+    /// Sets the salt of every MD5 request, instead of one from the seed.
     #[must_use]
     pub fn md5_salt(mut self, salt: [u8; 4]) -> Self {
         self.md5_salt = Some(salt);
         self
     }
 
-    /// The salt of every SCRAM password: 1 to 1,024 bytes.
+    /// Sets the salt of every SCRAM password: 1 to 1,024 bytes.
     #[must_use]
     pub fn scram_salt(mut self, salt: impl Into<Vec<u8>>) -> Self {
         self.scram_salt = salt.into();
         self
     }
 
-    /// The server's nonce of every SCRAM exchange, instead of one made of the seed.
+    /// Sets the server's nonce of every SCRAM exchange, instead of one from the seed.
     #[must_use]
     pub fn scram_nonce(mut self, random: [u8; SCRAM_NONCE_BYTES]) -> Self {
         self.scram_nonce = Some(random);
         self
     }
 
-    /// PBKDF2 rounds of every SCRAM password, 1 to 2,000,000. Default: [`SCRAM_ITERATIONS`]. They
+    /// Sets the PBKDF2 iterations of every SCRAM password, 1 to 2,000,000. Default: [`SCRAM_ITERATIONS`]. The keys
     /// are computed once per role, when the backend is made. A client accepts fewer than 4,096 only with
     /// [`Config::scram_iterations_min`](crate::Config::scram_iterations_min).
     #[must_use]
@@ -194,22 +192,22 @@ impl BackendConfig {
         self
     }
 
-    /// Bytes that may wait for a client that does not read. Beyond them its session is ended with
-    /// FATAL behind what waits; nothing is left out in silence. Default: [`OUTPUT_BYTES_MAX`].
+    /// Sets how many bytes may wait for a client that does not read. Beyond them the session ends with
+    /// FATAL, sent after the waiting bytes; no message is left out silently. Default: [`OUTPUT_BYTES_MAX`].
     #[must_use]
     pub fn output_bytes_max(mut self, bytes: usize) -> Self {
         self.output_bytes_max = bytes;
         self
     }
 
-    /// A proxy that stands before the backend. Default: [`Proxy::None`].
+    /// Sets the proxy in front of the backend. Default: [`Proxy::None`].
     #[must_use]
     pub fn proxy(mut self, proxy: Proxy) -> Self {
         self.proxy = proxy;
         self
     }
 
-    /// How many sessions there may be at the same time: a further client is refused with FATAL 53300. By default there
+    /// Sets how many sessions there may be at the same time: a further client is refused with FATAL 53300. By default there
     /// is no limit.
     #[must_use]
     pub fn sessions_max(mut self, sessions: usize) -> Self {

@@ -1,4 +1,4 @@
-//! One client of the backend: its phase, its buffers, what waits for it.
+//! One client of the backend: its phase, its buffers, its waiting notifications.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -8,7 +8,7 @@ use bytes::{Buf, BytesMut};
 
 use super::Shared;
 use super::codec;
-use super::executor::{Executor, Note, Outcome};
+use super::executor::{Executor, Outcome, QueuedNotification};
 use super::extended::Pipeline;
 use super::field::Field;
 use super::formats::Formats;
@@ -16,32 +16,32 @@ use super::login::{Exchange, malformed};
 use super::query::Query;
 use super::refusal::Refusal;
 use super::select::Value;
-use super::statement::{self, Script, Statement};
+use super::statement::{self, ParsedSql, Statement};
 use super::types::Type;
 use crate::proto::wire::{
     BackendMessage, Column, Columns, DbError, DecodeError, Frame, Framer, FrontendMessage,
     ProtocolVersion, RawNotification, Severity, TransactionStatus, Values,
 };
 
-/// Longest message of a client, as a length word. Ours: a server takes a gigabyte. N8.
+/// The longest message of a client, as a length word. A limit of this backend: a server accepts a gigabyte.
 const MESSAGE_BYTES_MAX: u32 = 16 * 1024 * 1024;
 
-/// A client, from its first byte to its last.
+/// The connection of one client.
 pub(super) struct Connection {
     pub(super) phase: Phase,
     pub(super) secret_key: [u8; 32],
     pub(super) output: BytesMut,
     pub(super) executor: Executor,
     pub(super) pipeline: Pipeline,
-    /// There are as many sessions as there may be: it is refused.
+    /// The session exceeds `sessions_max`: the client is refused after its startup packet.
     pub(super) is_surplus: bool,
     /// Notifications that wait for the end of a transaction.
-    inbox: VecDeque<(i32, Arc<Note>)>,
+    inbox: VecDeque<(i32, Arc<QueuedNotification>)>,
     inbox_bytes: usize,
 }
 
 pub(super) enum Phase {
-    /// The startup packet is due. Each request for encryption is answered once.
+    /// The startup packet is expected. Each request for encryption is answered once.
     Startup {
         tls_refused: bool,
         gss_refused: bool,
@@ -51,8 +51,8 @@ pub(super) enum Phase {
         version: ProtocolVersion,
         exchange: Exchange,
     },
-    /// While an answer is judged.
-    Judging,
+    /// A placeholder while an answer is checked.
+    CheckingAnswer,
     Ready,
     Closed,
 }
@@ -79,12 +79,12 @@ impl Connection {
         matches!(self.phase, Phase::Ready)
     }
 
-    /// Bytes that wait for the client.
+    /// Returns the number of bytes that wait for the client.
     pub(super) fn waiting_bytes(&self) -> usize {
         self.output.len().saturating_add(self.inbox_bytes)
     }
 
-    /// Handles the message at the head of `input`, if a whole one is there.
+    /// Handles the message at the front of `input`, if it is complete. Returns whether one was handled.
     pub(super) fn handle_message(&mut self, shared: &mut Shared, input: &mut BytesMut) -> bool {
         let handled = match self.phase {
             Phase::Closed => {
@@ -92,7 +92,9 @@ impl Connection {
                 return false;
             }
             Phase::Startup { .. } => self.handle_first_packet(shared, input),
-            Phase::Login { .. } | Phase::Judging | Phase::Ready => self.handle_frame(shared, input),
+            Phase::Login { .. } | Phase::CheckingAnswer | Phase::Ready => {
+                self.handle_frame(shared, input)
+            }
         };
         match handled {
             Ok(0) => false,
@@ -116,7 +118,7 @@ impl Connection {
         let Some(frame) = frame else { return Ok(0) };
         let message = match FrontendMessage::decode(frame) {
             Ok(message) => message,
-            // The next message begins where it would have begun.
+            // The next message begins where it would begin without the error.
             Err(error) if self.is_ready() => {
                 self.refuse_malformed(shared, frame, &error);
                 return Ok(frame.wire_len());
@@ -132,7 +134,7 @@ impl Connection {
                 let text = format!("unexpected {} message", message.name());
                 return Err(DbError::new(Severity::Fatal, "08P01", &text));
             }
-            // After an error in a pipeline everything up to Sync is passed over.
+            // After an error in a pipeline all messages up to Sync are skipped.
             (_, FrontendMessage::Sync) => {
                 self.pipeline.sync();
                 self.ready(shared);
@@ -140,10 +142,10 @@ impl Connection {
             _ if self.pipeline.is_skipping() => {}
             (_, FrontendMessage::Query(sql)) => self.handle_query(shared, sql),
             (_, FrontendMessage::FunctionCall(_)) => {
-                self.refuse(&Refusal::not_understood("FunctionCall"));
+                self.refuse(&Refusal::unsupported("FunctionCall"));
                 self.ready(shared);
             }
-            // Outside of a COPY these are passed over. There is no COPY here.
+            // Outside COPY these messages are ignored. The backend has no COPY.
             (
                 _,
                 FrontendMessage::CopyData(_)
@@ -161,7 +163,7 @@ impl Connection {
         Ok(frame.wire_len())
     }
 
-    /// A message whose body is none of its kind.
+    /// Refuses a message whose body is malformed.
     fn refuse_malformed(&mut self, shared: &mut Shared, frame: Frame<'_>, error: &DecodeError) {
         if self.pipeline.is_skipping() {
             return;
@@ -187,7 +189,7 @@ impl Connection {
 
     fn run(&mut self, shared: &mut Shared, sql: &str) -> Result<(), Refusal> {
         let script = self.parse_sql(shared, sql)?;
-        self.notice_cuts(&script.cuts);
+        self.send_truncation_notices(&script.cuts);
         if script.statements.is_empty() {
             self.send(&BackendMessage::EmptyQueryResponse);
         }
@@ -208,14 +210,14 @@ impl Connection {
         Ok(())
     }
 
-    /// The statements of a text, in which the answers of the test stand for what they answer.
-    pub(super) fn parse_sql(&self, shared: &mut Shared, sql: &str) -> Result<Script, Refusal> {
+    /// Parses the statements of a text. Statements that the test answers are replaced by its answers.
+    pub(super) fn parse_sql(&self, shared: &mut Shared, sql: &str) -> Result<ParsedSql, Refusal> {
         let process_id = self.executor.process_id();
         let answers = &mut shared.answers;
         statement::parse(sql, &mut |sql| answers.find(&Query { sql, parameters: None, process_id }))
     }
 
-    /// Carries out a statement.
+    /// Executes a statement.
     pub(super) fn execute(
         &mut self,
         shared: &mut Shared,
@@ -228,7 +230,7 @@ impl Connection {
         Ok(outcome)
     }
 
-    /// RowDescription.
+    /// Sends a RowDescription.
     pub(super) fn describe(&mut self, fields: &[Field], formats: &Formats) {
         let fields = fields.iter().enumerate();
         let columns: Vec<Column<'_>> =
@@ -236,7 +238,7 @@ impl Connection {
         self.send(&BackendMessage::RowDescription { columns: Columns::new(&columns) });
     }
 
-    /// DataRow.
+    /// Sends a DataRow.
     pub(super) fn row(
         &mut self,
         row: &[Value],
@@ -262,7 +264,7 @@ impl Connection {
         self.send(&BackendMessage::CommandComplete { tag: tag.as_bytes() });
     }
 
-    pub(super) fn notice_cuts(&mut self, cuts: &[(String, String)]) {
+    pub(super) fn send_truncation_notices(&mut self, cuts: &[(String, String)]) {
         for (name, cut) in cuts {
             let text = format!("identifier \"{name}\" will be truncated to \"{cut}\"");
             self.notice(&DbError::new(Severity::Notice, "42622", &text));
@@ -276,14 +278,13 @@ impl Connection {
 
     // ---- notifications ----
 
-    /// The end of a command: its transaction is committed, and what waited is sent, before
-    /// ReadyForQuery. N63.
+    /// Ends a command: its transaction is committed, and waiting notifications are sent before ReadyForQuery.
     fn ready(&mut self, shared: &mut Shared) {
         self.executor.finish();
-        for note in self.executor.take_committed() {
-            shared.counts.committed(&note.channel);
-            self.receive(self.executor.process_id(), &note);
-            shared.outbox.push(note);
+        for notification in self.executor.take_committed() {
+            shared.counts.committed(&notification.channel);
+            self.receive(self.executor.process_id(), &notification);
+            shared.outbox.push(notification);
         }
         self.flush_inbox(shared);
         for (name, value) in self.executor.settings.take_reports() {
@@ -295,30 +296,34 @@ impl Connection {
         self.send(&BackendMessage::ReadyForQuery { status: self.executor.status() });
     }
 
-    /// A notification of a committed transaction. Kept if the session listens.
-    pub(super) fn receive(&mut self, process_id: i32, note: &Arc<Note>) {
-        if self.is_ready() && self.executor.listens_to(&note.channel) {
-            let bytes = note.channel.len().saturating_add(note.payload.len()).saturating_add(11);
+    /// Queues a notification of a committed transaction, if the session listens.
+    pub(super) fn receive(&mut self, process_id: i32, notification: &Arc<QueuedNotification>) {
+        if self.is_ready() && self.executor.listens_to(&notification.channel) {
+            let bytes = notification
+                .channel
+                .len()
+                .saturating_add(notification.payload.len())
+                .saturating_add(11);
             self.inbox_bytes = self.inbox_bytes.saturating_add(bytes);
-            self.inbox.push_back((process_id, Arc::clone(note)));
+            self.inbox.push_back((process_id, Arc::clone(notification)));
         }
     }
 
-    /// Sends what waits, unless a transaction is open. Says whether anything was sent.
+    /// Sends the waiting notifications, unless a transaction is open. Returns whether any was sent.
     pub(super) fn flush_inbox(&mut self, shared: &mut Shared) -> bool {
         let in_transaction = self.executor.status() != TransactionStatus::Idle;
         if self.inbox.is_empty() || in_transaction || self.pipeline.is_open() {
             return false;
         }
         self.inbox_bytes = 0;
-        for (process_id, note) in std::mem::take(&mut self.inbox) {
-            // An UNLISTEN may have come since.
-            if self.executor.listens_to(&note.channel) {
-                shared.counts.delivered(&note.channel);
+        for (process_id, notification) in std::mem::take(&mut self.inbox) {
+            // The session may have executed UNLISTEN since.
+            if self.executor.listens_to(&notification.channel) {
+                shared.counts.delivered(&notification.channel);
                 self.send(&BackendMessage::NotificationResponse(RawNotification {
                     process_id,
-                    channel: note.channel.as_bytes(),
-                    payload: note.payload.as_bytes(),
+                    channel: notification.channel.as_bytes(),
+                    payload: notification.payload.as_bytes(),
                 }));
             }
         }
@@ -327,7 +332,7 @@ impl Connection {
 
     // ---- output ----
 
-    /// Nothing follows the last message.
+    /// Sends a message, unless the session has ended.
     pub(super) fn send(&mut self, message: &BackendMessage<'_>) {
         if self.is_closed() {
             return;
@@ -346,7 +351,7 @@ impl Connection {
         self.send(&BackendMessage::NoticeResponse(notice.diagnostic()));
     }
 
-    /// The last message of the session.
+    /// Sends the last message of the session.
     pub(super) fn fatal(&mut self, error: &DbError) {
         if self.is_closed() {
             return;
@@ -355,11 +360,11 @@ impl Connection {
         self.executor.abort();
         self.inbox.clear();
         self.inbox_bytes = 0;
-        // It does not fit only if it quotes something huge: then the end of the stream must do.
+        // It fails only if the message quotes a very long text. Then the client sees only the end of the stream.
         let _ = error.encode_error(&mut self.output);
     }
 
-    /// Ends the session without a last message. What waits is lost.
+    /// Ends the session without a last message. Waiting bytes are lost.
     pub(super) fn cut(&mut self) {
         self.phase = Phase::Closed;
         self.executor.abort();
@@ -368,7 +373,7 @@ impl Connection {
         self.output.clear();
     }
 
-    /// Ends the session of a client that does not read. What waits stays, the reason follows it.
+    /// Ends the session of a client that does not read. The waiting bytes stay, and the error follows them.
     pub(super) fn check_bound(&mut self, shared: &mut Shared) -> bool {
         let (waiting, limit) = (self.waiting_bytes(), shared.output_bytes_max);
         if self.is_closed() || waiting <= limit {
@@ -382,7 +387,7 @@ impl Connection {
     }
 }
 
-/// Before it is waited for.
+/// Refuses a message that is too long before the rest of it arrives.
 fn refuse_long(input: &[u8]) -> Result<(), DbError> {
     let length = input.get(1..5).and_then(|length| length.try_into().ok()).map(u32::from_be_bytes);
     match length {
@@ -400,7 +405,7 @@ impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let phase = match self.phase {
             Phase::Startup { .. } => "startup",
-            Phase::Login { .. } | Phase::Judging => "login",
+            Phase::Login { .. } | Phase::CheckingAnswer => "login",
             Phase::Ready => "ready",
             Phase::Closed => "closed",
         };

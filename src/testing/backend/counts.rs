@@ -1,13 +1,13 @@
-//! How many notifications went through, per channel.
+//! The number of notifications per channel.
 
 use std::collections::BTreeMap;
 
-/// Notifications of one channel.
+/// The number of notifications of one channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Count {
-    /// Committed by notifiers, equal ones of one transaction counted once.
+    /// Committed by sessions. Equal notifications of one transaction count once.
     pub committed: u64,
-    /// Handed to listeners, each listener counted: written into the output of its session.
+    /// Written into the output of listening sessions. Each session counts.
     pub delivered: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Carrying out statements: transactions, the channels of a session, notifications on their way.
+//! The execution of statements: transactions, the channels of a session, pending notifications.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -16,20 +16,20 @@ use crate::config::PORT_DEFAULT;
 use crate::proto::wire::limits::{CHANNEL_BYTES_MAX, PAYLOAD_BYTES_MAX};
 use crate::proto::wire::{DbError, Severity, TransactionStatus};
 
-/// Bytes of what a transaction does. Ours.
+/// The most bytes of pending changes in a transaction. A limit of this backend.
 const PENDING_BYTES_MAX: usize = 128 * 1024 * 1024;
 
-/// Channels of a session. Ours.
+/// The most channels of a session. A limit of this backend.
 const CHANNELS_MAX: usize = 1_000_000;
 
-/// What NOTIFY says.
+/// The channel and payload of a NOTIFY.
 #[derive(Debug, PartialEq, Eq, Hash)]
-pub(super) struct Note {
+pub(super) struct QueuedNotification {
     pub(super) channel: String,
     pub(super) payload: String,
 }
 
-/// What a statement brought.
+/// The result of a statement.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
     /// The command tag.
@@ -47,35 +47,35 @@ impl Outcome {
 }
 
 #[derive(Debug)]
-enum Change {
+enum ChannelChange {
     Listen(String),
     Unlisten(String),
     UnlistenAll,
 }
 
-/// The state of one session that statements see and change.
+/// The state of one session that statements read and change.
 #[derive(Debug)]
 pub(super) struct Executor {
     process_id: i32,
-    /// The name of the database that the client asked for.
+    /// The name of the database of the startup packet.
     database: String,
     pub(super) settings: Settings,
     listening: BTreeSet<String>,
     proxy: Proxy,
-    /// How many statements were carried out.
+    /// The number of executed statements.
     statements: i32,
-    /// Channels that it may not listen to.
+    /// Channels for which LISTEN is refused.
     refused: Arc<BTreeSet<String>>,
     status: TransactionStatus,
-    /// Of the running transaction, in order.
-    changes: Vec<Change>,
-    /// What `changes` and `notes` take.
+    /// The changes of the running transaction, in order.
+    changes: Vec<ChannelChange>,
+    /// The bytes of `changes` and `notifications`.
     pending_bytes: usize,
-    notes: Vec<Arc<Note>>,
-    /// The same as `notes`: equal ones are sent once, at the first one's place. N62.
-    seen: HashSet<Arc<Note>>,
-    /// Of committed transactions: to be handed out to all sessions.
-    committed: Vec<Arc<Note>>,
+    notifications: Vec<Arc<QueuedNotification>>,
+    /// The same items as `notifications`: equal notifications are sent once, at the position of the first one.
+    seen: HashSet<Arc<QueuedNotification>>,
+    /// The notifications of committed transactions, to be sent to all sessions.
+    committed: Vec<Arc<QueuedNotification>>,
 }
 
 impl Executor {
@@ -91,7 +91,7 @@ impl Executor {
             status: TransactionStatus::Idle,
             changes: Vec::new(),
             pending_bytes: 0,
-            notes: Vec::new(),
+            notifications: Vec::new(),
             seen: HashSet::new(),
             committed: Vec::new(),
         }
@@ -101,12 +101,12 @@ impl Executor {
         self.process_id
     }
 
-    /// The client's choice of a database: any is this one.
+    /// Sets the name of the database. All names are the same database.
     pub(super) fn open_database(&mut self, name: &str) {
         name.clone_into(&mut self.database);
     }
 
-    /// Whether a block is open, as ReadyForQuery reports it.
+    /// Returns the transaction status that ReadyForQuery reports.
     pub(super) fn status(&self) -> TransactionStatus {
         self.status
     }
@@ -127,29 +127,31 @@ impl Executor {
         &self.listening
     }
 
-    /// Notifications of the transactions that were committed since the last call, in their order.
-    pub(super) fn take_committed(&mut self) -> Vec<Arc<Note>> {
+    /// Returns the notifications of the transactions committed since the last call, in order.
+    pub(super) fn take_committed(&mut self) -> Vec<Arc<QueuedNotification>> {
         std::mem::take(&mut self.committed)
     }
 
-    /// The columns that a statement returns, as far as they are known before it is carried out.
+    /// Returns the columns of a statement, as far as they are known before it is executed.
     pub(super) fn fields(&self, statement: &Statement, parameters: &[Type]) -> Option<Vec<Field>> {
         let text = |name: &str| Field::new(name, Type::TEXT);
         match statement {
             Statement::Select(select) => Some(select.fields(parameters)),
-            Statement::Proof(proof) => Some(proof.columns().iter().copied().map(text).collect()),
-            // As the parameter is spelled, not as it was asked for.
+            Statement::HeartbeatQuery(query) => {
+                Some(query.columns().iter().copied().map(text).collect())
+            }
+            // The name as the server spells it, not as the client wrote it.
             Statement::Show { name } => {
                 let known = self.settings.get(name).map_or(name.as_str(), |(known, _)| known);
                 Some(vec![text(known)])
             }
-            Statement::Catalogue(catalogue) => Some(catalogue.fields()),
+            Statement::CatalogueQuery(catalogue) => Some(catalogue.fields()),
             Statement::Scripted { fields, .. } => fields.clone(),
             _ => None,
         }
     }
 
-    /// Carries out one statement.
+    /// Executes one statement.
     pub(super) fn execute(
         &mut self,
         statement: &Statement,
@@ -162,14 +164,14 @@ impl Executor {
         if self.status == TransactionStatus::Failed && !ends {
             return Err(aborted());
         }
-        let mut outcome = self.carry_out(statement, parameters, answers)?;
+        let mut outcome = self.execute_statement(statement, parameters, answers)?;
         if !matches!(statement, Statement::Scripted { .. }) {
             outcome.fields = self.fields(statement, types);
         }
         Ok(outcome)
     }
 
-    fn carry_out(
+    fn execute_statement(
         &mut self,
         statement: &Statement,
         parameters: &[Value],
@@ -185,15 +187,15 @@ impl Executor {
                     let text = format!("permission denied for channel \"{channel}\"");
                     return Err(Refusal::new("42501", text));
                 }
-                self.change(Change::Listen(channel.clone()))?;
+                self.change(ChannelChange::Listen(channel.clone()))?;
                 Ok(Outcome::tagged("LISTEN"))
             }
             Statement::Unlisten(channel) => {
-                self.change(Change::Unlisten(channel.clone()))?;
+                self.change(ChannelChange::Unlisten(channel.clone()))?;
                 Ok(Outcome::tagged("UNLISTEN"))
             }
             Statement::UnlistenAll => {
-                self.change(Change::UnlistenAll)?;
+                self.change(ChannelChange::UnlistenAll)?;
                 Ok(Outcome::tagged("UNLISTEN"))
             }
             Statement::Notify { channel, payload } => {
@@ -204,15 +206,15 @@ impl Executor {
                 let rows = select.rows(parameters, self)?;
                 Ok(Outcome { tag: format!("SELECT {}", rows.len()), rows, ..Outcome::default() })
             }
-            Statement::Proof(proof) => {
+            Statement::HeartbeatQuery(query) => {
                 let row = match self.proxy {
-                    Proxy::SharedListen => proof.row(&BTreeSet::new()),
-                    _ => proof.row(&self.listening),
+                    Proxy::SharedListen => query.row(&BTreeSet::new()),
+                    _ => query.row(&self.listening),
                 };
                 Ok(Outcome { rows: vec![row], ..Outcome::tagged("SELECT 1") })
             }
             Statement::Scripted { sql, .. } => self.answer(sql, parameters, answers),
-            Statement::Catalogue(catalogue) => {
+            Statement::CatalogueQuery(catalogue) => {
                 let rows = catalogue.rows();
                 Ok(Outcome { tag: format!("SELECT {}", rows.len()), rows, ..Outcome::default() })
             }
@@ -233,11 +235,11 @@ impl Executor {
                     let text = "DISCARD ALL cannot run inside a transaction block";
                     return Err(Refusal::new("25001", text));
                 }
-                self.change(Change::UnlistenAll)?;
+                self.change(ChannelChange::UnlistenAll)?;
                 self.settings.reset_all();
                 Ok(Outcome::tagged("DISCARD ALL"))
             }
-            // The pipeline does what they say.
+            // The pipeline executes these statements.
             Statement::Deallocate { name: None } => Ok(Outcome::tagged("DEALLOCATE ALL")),
             Statement::Deallocate { .. } => Ok(Outcome::tagged("DEALLOCATE")),
             Statement::Close { name: None } => Ok(Outcome::tagged("CLOSE CURSOR ALL")),
@@ -251,7 +253,7 @@ impl Executor {
         }
     }
 
-    /// What a test has scripted.
+    /// Returns the result that the test has set.
     fn answer(
         &mut self,
         sql: &str,
@@ -273,14 +275,14 @@ impl Executor {
         Ok(Outcome { tag, fields: answer.fields, rows: answer.rows, ..Outcome::default() })
     }
 
-    /// The end of a Query or Sync: what ran outside a block is committed.
+    /// Ends a Query or Sync: the implicit transaction is committed.
     pub(super) fn finish(&mut self) {
         if self.status == TransactionStatus::Idle {
             self.commit();
         }
     }
 
-    /// An error: what the transaction did so far is undone, a block waits for its end.
+    /// Handles an error: the transaction is undone, and a block stays failed until its end.
     pub(super) fn abort(&mut self) {
         self.discard();
         if self.status == TransactionStatus::InTransaction {
@@ -299,7 +301,7 @@ impl Executor {
     }
 
     fn end(&mut self, commit: bool) -> Outcome {
-        // COMMIT of a failed block rolls back, and says so.
+        // COMMIT of a failed block rolls back, and its tag is ROLLBACK.
         let commit = commit && self.status != TransactionStatus::Failed;
         let mut outcome = Outcome::tagged(if commit { "COMMIT" } else { "ROLLBACK" });
         if self.status == TransactionStatus::Idle {
@@ -315,25 +317,26 @@ impl Executor {
         outcome
     }
 
-    /// First the channels, then the notifications: a transaction that does both hears itself. N62.
+    /// Commits first the channels, then the notifications: a transaction with LISTEN and NOTIFY receives its own notification.
     fn commit(&mut self) {
+        // N62.
         for change in std::mem::take(&mut self.changes) {
             match change {
-                Change::Listen(channel) => drop(self.listening.insert(channel)),
-                Change::Unlisten(channel) => drop(self.listening.remove(&channel)),
-                Change::UnlistenAll => self.listening.clear(),
+                ChannelChange::Listen(channel) => drop(self.listening.insert(channel)),
+                ChannelChange::Unlisten(channel) => drop(self.listening.remove(&channel)),
+                ChannelChange::UnlistenAll => self.listening.clear(),
             }
         }
         self.pending_bytes = 0;
         self.seen.clear();
-        self.committed.append(&mut self.notes);
+        self.committed.append(&mut self.notifications);
     }
 
     fn discard(&mut self) {
         self.changes.clear();
         self.pending_bytes = 0;
         self.seen.clear();
-        self.notes.clear();
+        self.notifications.clear();
     }
 
     fn refuse_on_standby(&self, command: &str) -> Result<(), Refusal> {
@@ -343,26 +346,26 @@ impl Executor {
         Ok(())
     }
 
-    fn change(&mut self, change: Change) -> Result<(), Refusal> {
+    fn change(&mut self, change: ChannelChange) -> Result<(), Refusal> {
         let name = match &change {
-            Change::Listen(name) | Change::Unlisten(name) => name.len(),
-            Change::UnlistenAll => 0,
+            ChannelChange::Listen(name) | ChannelChange::Unlisten(name) => name.len(),
+            ChannelChange::UnlistenAll => 0,
         };
-        self.pend(name)?;
+        self.add_pending_bytes(name)?;
         let channels = self.listening.len().saturating_add(self.changes.len());
-        if channels >= CHANNELS_MAX && matches!(change, Change::Listen(_)) {
-            return Err(Refusal::too_much("the channels of this session"));
+        if channels >= CHANNELS_MAX && matches!(change, ChannelChange::Listen(_)) {
+            return Err(Refusal::limit_exceeded("the channels of this session"));
         }
         self.changes.push(change);
         Ok(())
     }
 
-    /// A transaction grows.
-    fn pend(&mut self, bytes: usize) -> Result<(), Refusal> {
-        let each = size_of::<Change>().saturating_add(size_of::<Note>());
+    /// Counts pending bytes of the transaction.
+    fn add_pending_bytes(&mut self, bytes: usize) -> Result<(), Refusal> {
+        let each = size_of::<ChannelChange>().saturating_add(size_of::<QueuedNotification>());
         self.pending_bytes = self.pending_bytes.saturating_add(bytes).saturating_add(each);
         if self.pending_bytes > PENDING_BYTES_MAX {
-            return Err(Refusal::too_much("what this transaction does"));
+            return Err(Refusal::limit_exceeded("the changes of this transaction"));
         }
         Ok(())
     }
@@ -371,7 +374,7 @@ impl Executor {
 impl Context for Executor {
     fn notify(&mut self, channel: &str, payload: &str) -> Result<(), Refusal> {
         self.refuse_on_standby("NOTIFY")?;
-        // The words of `Async_Notify`. N60.
+        // The error messages are those of `Async_Notify`. N60.
         let problem = if channel.is_empty() {
             "channel name cannot be empty"
         } else if channel.len() > CHANNEL_BYTES_MAX {
@@ -379,11 +382,12 @@ impl Context for Executor {
         } else if payload.len() > PAYLOAD_BYTES_MAX {
             "payload string too long"
         } else {
-            let note = Note { channel: channel.to_owned(), payload: payload.to_owned() };
-            let note = Arc::new(note);
-            self.pend(channel.len().saturating_add(payload.len()))?;
-            if self.seen.insert(Arc::clone(&note)) {
-                self.notes.push(note);
+            let notification =
+                QueuedNotification { channel: channel.to_owned(), payload: payload.to_owned() };
+            let notification = Arc::new(notification);
+            self.add_pending_bytes(channel.len().saturating_add(payload.len()))?;
+            if self.seen.insert(Arc::clone(&notification)) {
+                self.notifications.push(notification);
             }
             return Ok(());
         };
@@ -397,7 +401,7 @@ impl Context for Executor {
         }
     }
 
-    /// What a server says that listens at the usual port.
+    /// The usual port, as a server with the default configuration reports it.
     fn server_port(&self) -> Option<u16> {
         (self.proxy != Proxy::OneSession).then_some(PORT_DEFAULT)
     }

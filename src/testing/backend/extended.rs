@@ -7,7 +7,7 @@ use super::codec;
 use super::connection::Connection;
 use super::executor::{Outcome, aborted};
 use super::formats::Formats;
-use super::kept::Kept;
+use super::named_objects::NamedObjects;
 use super::refusal::Refusal;
 use super::select::Value;
 use super::statement::Statement;
@@ -16,24 +16,24 @@ use crate::proto::wire::{
     self, BackendMessage, FrontendMessage, Oids, Target, TransactionStatus, Values,
 };
 
-/// Bytes of the texts and of the parameters' types of a session's prepared statements. Ours.
+/// The most bytes of a session's prepared statements: texts and parameter types. A limit of this backend.
 const STATEMENT_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// Bytes of the values of a session's portals. Ours.
+/// The most bytes of the values of a session's portals. A limit of this backend.
 const PORTAL_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// What a session has prepared, and where its pipeline stands.
+/// The prepared statements and portals of a session, and the state of its pipeline.
 #[derive(Debug, Default)]
 pub(super) struct Pipeline {
-    statements: Kept<Prepared>,
-    portals: Kept<Portal>,
-    /// An implicit transaction runs until Sync.
+    statements: NamedObjects<Prepared>,
+    portals: NamedObjects<Portal>,
+    /// An implicit transaction is open until Sync.
     open: bool,
-    /// An error came: everything up to Sync is passed over.
+    /// After an error: all messages up to Sync are skipped.
     skipping: bool,
 }
 
-/// A prepared statement; without a statement the query was empty.
+/// A prepared statement. `None` is an empty query.
 #[derive(Debug, Clone)]
 struct Prepared {
     statement: Option<Arc<Statement>>,
@@ -50,14 +50,14 @@ struct Portal {
 
 #[derive(Debug)]
 enum State {
-    /// With the values of its parameters.
+    /// Not executed. Contains the values of the parameters.
     Bound(Vec<Value>),
-    /// The client has so many of the rows.
+    /// Executed. The number of rows that the client has received.
     Suspended(Outcome, usize),
     Done,
 }
 
-/// What a Bind asks for.
+/// The fields of a Bind message.
 pub(super) struct Bind<'a> {
     portal: &'a str,
     statement: &'a str,
@@ -67,7 +67,7 @@ pub(super) struct Bind<'a> {
 }
 
 impl Pipeline {
-    /// Sync: the implicit transaction ends.
+    /// Handles Sync: the implicit transaction ends.
     pub(super) fn sync(&mut self) {
         self.open = false;
         self.skipping = false;
@@ -85,19 +85,19 @@ impl Pipeline {
         self.open
     }
 
-    /// A Query replaces the unnamed statement and portal, and commits what was open.
+    /// Removes the unnamed statement and portal, and closes the implicit transaction, as a Query does.
     pub(super) fn forget_unnamed(&mut self) {
         self.open = false;
         self.statements.remove("");
         self.portals.remove("");
     }
 
-    /// Portals live as long as their transaction.
+    /// Removes the portals: they live as long as their transaction.
     pub(super) fn end_transaction(&mut self) {
         self.portals.clear();
     }
 
-    /// What a statement that was carried out does to what is prepared.
+    /// Applies an executed statement to the prepared statements and portals.
     pub(super) fn apply(&mut self, statement: &Statement) -> Result<(), Refusal> {
         match statement {
             Statement::Deallocate { name: Some(name) } if !self.statements.remove(name) => {
@@ -166,7 +166,7 @@ impl Connection {
                 self.send(&BackendMessage::CloseComplete);
                 Ok(())
             }
-            // The others do not come here.
+            // Other messages do not reach this function.
             _ => Ok(()),
         }
     }
@@ -183,7 +183,7 @@ impl Connection {
             return Err(Refusal::new("42P05", text));
         }
         let script = self.parse_sql(shared, query)?;
-        self.notice_cuts(&script.cuts);
+        self.send_truncation_notices(&script.cuts);
         let mut statements = script.statements.into_iter();
         let statement = statements.next();
         if statements.next().is_some() {
@@ -304,7 +304,7 @@ impl Connection {
         for row in outcome.rows.get(sent..end.min(outcome.rows.len())).unwrap_or_default() {
             self.row(row, &fields, &formats)?;
         }
-        // As PostgreSQL does: a portal that has returned exactly as many as asked for may have more.
+        // As PostgreSQL: a portal that returned exactly the requested number of rows may have more.
         if limit.is_some_and(|_| end <= outcome.rows.len()) {
             let bytes = outcome.rows.iter().map(|row| bytes(row)).sum();
             let state = State::Suspended(outcome, end);
@@ -342,7 +342,7 @@ impl Connection {
     }
 }
 
-/// The types of parameters: what the client declares, else what the statement says, else `text`.
+/// Returns the types of the parameters: declared by the client, else given by the statement, else `text`.
 fn resolved(mut types: Vec<Type>, declared: Oids<'_>) -> Vec<Type> {
     types.resize(types.len().max(declared.len()), Type::UNSPECIFIED);
     for (of, oid) in types.iter_mut().zip(declared.iter()) {
@@ -360,12 +360,12 @@ fn no_statement(name: &str) -> Refusal {
     Refusal::new("26000", format!("prepared statement \"{name}\" does not exist"))
 }
 
-/// A bound value in text format, whatever its type.
+/// Returns a bound value in text format.
 fn text(_: Type, bytes: &[u8]) -> Result<String, Refusal> {
     codec::utf8(bytes)
 }
 
-/// Bytes that values take.
+/// Returns the number of bytes of the values.
 fn bytes(values: &[Value]) -> usize {
     let lengths = values.iter().flatten().map(String::len);
     lengths.sum::<usize>().saturating_add(values.len().saturating_mul(size_of::<Value>()))

@@ -15,7 +15,7 @@ impl Field {
         Self { name: name.into(), of }
     }
 
-    /// As RowDescription has it.
+    /// Returns the column of a RowDescription.
     pub(super) fn column(&self, format: i16) -> Column<'_> {
         Column {
             type_oid: self.of.oid(),

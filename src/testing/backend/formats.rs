@@ -1,14 +1,14 @@
-//! The formats of a list of values.
+//! The format codes of a list of values.
 
 use super::refusal::Refusal;
 use crate::proto::wire;
 
-/// N184. The formats of a list of values: none for all text, one for all, or one for each.
+/// The format codes of a list of values: none if all are text, one for all, or one for each.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Formats(Vec<i16>);
 
 impl Formats {
-    /// Those of a Bind, for so many values.
+    /// Checks the format codes of a Bind for this number of values.
     pub(super) fn read(
         list: wire::Formats<'_>,
         values: usize,
@@ -27,7 +27,7 @@ impl Formats {
         }
     }
 
-    /// The format of a value, 0 text and 1 binary.
+    /// Returns the format code of a value: 0 is text and 1 is binary.
     pub(super) fn code(&self, index: usize) -> i16 {
         match self.0.as_slice() {
             [one] => *one,

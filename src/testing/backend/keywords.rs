@@ -1,4 +1,4 @@
-//! Words with a meaning of their own.
+//! Reserved keywords.
 
 /// Keywords that cannot be a name without quotes (`kwlist.h`, `RESERVED_KEYWORD` and
 /// `TYPE_FUNC_NAME_KEYWORD`).
@@ -106,7 +106,7 @@ pub(super) const RESERVED: &[&str] = &[
     "with",
 ];
 
-/// First words of statements that PostgreSQL has and this backend has not.
+/// The first words of PostgreSQL statements that this backend does not have.
 pub(super) const OTHER_COMMANDS: &[&str] = &[
     "alter",
     "analyse",

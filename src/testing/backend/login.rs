@@ -13,14 +13,14 @@ use crate::proto::wire::{
     Severity,
 };
 
-/// The roles, with what is derived from their passwords.
+/// The roles, with the keys derived from their passwords.
 #[derive(Debug)]
 pub(super) struct Roles {
     auth: Auth,
     passwords: BTreeMap<String, Password>,
     verifiers: BTreeMap<String, Result<ScramVerifier, NonAsciiPassword>>,
-    /// Of a password that nobody knows, for roles that do not exist.
-    nobody: Option<ScramVerifier>,
+    /// The verifier of a random password, for roles that do not exist.
+    unknown_role: Option<ScramVerifier>,
     md5_salt: Option<[u8; 4]>,
     scram_nonce: Option<[u8; SCRAM_NONCE_BYTES]>,
 }
@@ -32,10 +32,10 @@ impl Roles {
         };
         let scram = config.auth == Auth::ScramSha256;
         let roles = config.users.iter().filter(|_| scram);
-        let nobody: [u8; SCRAM_NONCE_BYTES] = random.bytes();
-        let nobody: String = nobody.iter().map(|byte| format!("{byte:02x}")).collect();
+        let bytes: [u8; SCRAM_NONCE_BYTES] = random.bytes();
+        let password: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         Self {
-            nobody: scram.then(|| verifier(&Password::new(nobody)).ok()).flatten(),
+            unknown_role: scram.then(|| verifier(&Password::new(password)).ok()).flatten(),
             auth: config.auth,
             passwords: config.users.clone(),
             verifiers: roles.map(|(name, password)| (name.clone(), verifier(password))).collect(),
@@ -44,7 +44,7 @@ impl Roles {
         }
     }
 
-    /// What a role has to do before it is let in; `None` when that is nothing.
+    /// Starts the authentication exchange of a role. `None` if it needs none.
     pub(super) fn challenge(
         &self,
         user: &str,
@@ -63,13 +63,13 @@ impl Roles {
                 Ok(Some(Exchange::Md5 { salt: self.md5_salt.unwrap_or_else(|| random.bytes()) }))
             }
             Auth::ScramSha256 => {
-                let verifier = match (self.verifiers.get(user), &self.nobody) {
+                let verifier = match (self.verifiers.get(user), &self.unknown_role) {
                     (Some(Ok(verifier)), _) => verifier.clone(),
                     (Some(Err(error)), _) => {
                         return Err(DbError::new(Severity::Fatal, "XX000", &error.to_string()));
                     }
-                    // An unknown role is asked like any other, and fails like any other. N61.
-                    (None, Some(nobody)) => nobody.clone(),
+                    // An unknown role gets the same challenge and the same error as a known one. N61.
+                    (None, Some(verifier)) => verifier.clone(),
                     (None, None) => return Err(wrong_password(user)),
                 };
                 let nonce = self.scram_nonce.unwrap_or_else(|| random.bytes());
@@ -80,7 +80,7 @@ impl Roles {
     }
 }
 
-/// An exchange that has begun.
+/// An authentication exchange in progress.
 #[derive(Debug)]
 pub(super) enum Exchange {
     Password,
@@ -89,21 +89,21 @@ pub(super) enum Exchange {
     },
     /// The client has not chosen a mechanism.
     Sasl(Box<ScramServer>),
-    /// The client's proof is due.
+    /// The client's proof is expected.
     SaslContinued(Box<ScramServer>),
 }
 
-/// What follows from a client's answer.
+/// The result of a client's answer.
 #[derive(Debug)]
 pub(super) enum Verdict {
-    /// The exchange goes on with this challenge.
+    /// The exchange continues with this challenge.
     Continue(Vec<u8>, Exchange),
-    /// Let in; a last word of SCRAM goes before AuthenticationOk.
+    /// The client is logged in. The final message of SCRAM is sent before AuthenticationOk.
     Accepted(Option<Vec<u8>>),
 }
 
 impl Exchange {
-    /// What to ask the client first.
+    /// Returns the first request to the client.
     pub(super) fn request(&self) -> Authentication<'static> {
         match self {
             Self::Password => Authentication::CleartextPassword,
@@ -114,7 +114,7 @@ impl Exchange {
         }
     }
 
-    /// Takes in the body of a `p` message.
+    /// Handles the body of a `p` message.
     pub(super) fn answer(self, roles: &Roles, user: &str, body: &[u8]) -> Result<Verdict, DbError> {
         let known = roles.passwords.get(user);
         match self {
@@ -159,7 +159,7 @@ fn wrong_password(user: &str) -> DbError {
     DbError::new(Severity::Fatal, "28P01", &text)
 }
 
-/// What breaks the protocol ends the session.
+/// Returns the FATAL error for a malformed message.
 pub(super) fn malformed(error: &DecodeError) -> DbError {
     DbError::new(Severity::Fatal, "08P01", &error.to_string())
 }
@@ -175,7 +175,7 @@ mod tests {
 
     /// RFC 7677 section 3, word for word.
     #[test]
-    fn the_exchange_of_the_rfc() {
+    fn the_exchange_of_the_rfc_succeeds() {
         let salt = b"\x5b\x6d\x99\x68\x9d\x12\x35\x8e\xec\xa0\x4b\x14\x12\x36\xfa\x81";
         let config = BackendConfig::new().auth(Auth::ScramSha256).user("user", "pencil");
         let roles = Roles::new(&config.scram_salt(salt), &mut Random::new(0));

@@ -1,4 +1,4 @@
-//! A server that speaks PostgreSQL's protocol and knows LISTEN and NOTIFY, without any I/O.
+//! A server that speaks PostgreSQL's protocol with LISTEN and NOTIFY, without any I/O.
 
 mod answer;
 mod answers;
@@ -12,11 +12,11 @@ mod executor;
 mod extended;
 mod field;
 mod formats;
-mod kept;
+mod heartbeat_query;
 mod keywords;
 mod login;
+mod named_objects;
 mod parser;
-mod proof;
 mod proxy;
 mod query;
 mod random;
@@ -36,7 +36,7 @@ use bytes::BytesMut;
 use self::answers::Answers;
 use self::connection::Connection;
 use self::counts::Counts;
-use self::executor::{Executor, Note};
+use self::executor::{Executor, QueuedNotification};
 use self::login::Roles;
 use self::random::Random;
 use crate::proto::wire::{DbError, ProtocolVersion, Severity};
@@ -47,45 +47,45 @@ pub use counts::Count;
 pub use proxy::Proxy;
 pub use query::Query;
 
-/// Names a session of one backend. Never used twice.
+/// The id of a session of one backend. Never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(u64);
 
-/// A server that speaks PostgreSQL's protocol and knows LISTEN and NOTIFY, without any I/O.
+/// A server that speaks PostgreSQL's protocol with LISTEN and NOTIFY, without any I/O.
 ///
 /// ```text
 /// bytes of a client ─handle_input─▶ session ─┬─▶ transmit: bytes for this client
 ///                                            └─▶ other sessions that listen ─poll_wake─▶ transmit
 /// ```
-/// One backend is one database. All its sessions live in one thread; a notification is in the
-/// output of every idle listener when the call that committed it returns.
+/// One backend is one database. All its sessions run in one thread. When the call that committed a notification
+/// returns, the notification is in the output of every idle listener.
 ///
-/// What it does not do: tables, SQL beyond the few statements of listeners, notifiers and the drivers below them (anything
-/// else is answered by the test, see [`answer`](Self::answer), or is ERROR 0A000, never a wrong answer), savepoints, TLS, GSSAPI, COPY,
-/// several databases (each name is this one), privileges. SET takes any name, has no effect but on what SHOW and ParameterStatus
-/// tell, and is not undone by ROLLBACK. The binary format is that of the common types, see [`Answer::types`].
+/// It has no tables, no savepoints, no TLS, no GSSAPI, no COPY, no privileges, and one database, whose name may be any. It supports
+/// only the few statements that listeners, notifiers and drivers send. For other statements a test sets an answer, see
+/// [`answer`](Self::answer); without one they are ERROR 0A000, never a wrong answer. SET accepts any name, changes only what SHOW and
+/// ParameterStatus report, and is not undone by ROLLBACK. The binary format is that of the common types, see [`Answer::types`].
 ///
-/// It has limits, so that no client takes more memory than a test has: 16 MiB for a message, 64 MiB for a result, 1,000,000 channels
-/// for a session, 128 MiB for what a transaction does, and others below what clients need.
+/// Limits bound the memory that a client can use: 16 MiB for a message, 64 MiB for a result, 1,000,000 channels
+/// for a session, 128 MiB for the changes of a transaction, and others. They are above the needs of real clients.
 ///
-/// Methods that take the id of a session that is gone do nothing.
+/// Methods do nothing for the id of a session that is gone.
 #[derive(Debug)]
 pub struct Backend {
     shared: Shared,
     parameters: BTreeMap<String, String>,
     connections: BTreeMap<SessionId, Connection>,
-    /// Channels to which nobody may listen.
+    /// Channels for which LISTEN is refused.
     refused: Arc<BTreeSet<String>>,
     sessions_max: usize,
     next_session: u64,
     next_process_id: i32,
-    /// Sessions that got output from somebody else's command.
+    /// Sessions that got output from a command of another session.
     woken: BTreeSet<SessionId>,
-    /// What [`transmit`](Self::transmit) gives for a session that is gone.
+    /// The output that [`transmit`](Self::transmit) returns for a session that is gone.
     nothing: BytesMut,
 }
 
-/// What the sessions share.
+/// The state that the sessions share.
 #[derive(Debug)]
 struct Shared {
     roles: Roles,
@@ -96,7 +96,7 @@ struct Shared {
     proxy: Proxy,
     answers: Answers,
     /// Notifications that one message committed, for the other sessions.
-    outbox: Vec<Arc<Note>>,
+    outbox: Vec<Arc<QueuedNotification>>,
 }
 
 impl Default for Backend {
@@ -106,7 +106,7 @@ impl Default for Backend {
 }
 
 impl Backend {
-    /// A backend without sessions. With SCRAM this derives the keys of every role: milliseconds each.
+    /// Returns a backend without sessions. With SCRAM this derives the keys of every role, some milliseconds each.
     #[must_use]
     pub fn new(config: BackendConfig) -> Self {
         let mut random = Random::new(config.seed);
@@ -133,7 +133,7 @@ impl Backend {
         }
     }
 
-    /// A client has connected: its first packet is due.
+    /// Adds a session for a client that has connected. Its first packet is expected.
     pub fn connect(&mut self) -> SessionId {
         let id = SessionId(self.next_session);
         self.next_session = self.next_session.wrapping_add(1);
@@ -149,7 +149,7 @@ impl Backend {
         id
     }
 
-    /// Handles every whole message at the head of `input`, and removes them.
+    /// Handles every complete message at the front of `input`, and removes it.
     pub fn handle_input(&mut self, session: SessionId, input: &mut BytesMut) {
         let Some(connection) = self.connections.get_mut(&session) else {
             input.clear();
@@ -158,47 +158,47 @@ impl Backend {
         let process_id = connection.executor.process_id();
         while let Some(connection) = self.connections.get_mut(&session) {
             let handled = connection.handle_message(&mut self.shared, input);
-            self.hand_out(Some(session), process_id);
+            self.distribute(Some(session), process_id);
             if !handled {
                 return;
             }
         }
     }
 
-    /// Commits a transaction of somebody who is not connected here: notifications of a channel and a
-    /// payload each, which every session that listens receives from the server process `process_id`.
-    /// Equal ones arrive once. N62.
+    /// Commits a transaction of a sender without a session here: notifications of a channel and a payload each. Every
+    /// session that listens receives them, with `process_id` as the sender. Equal ones arrive once.
     ///
-    /// For tests that want another sender than a session of their own, and many of them at no cost.
+    /// For tests that need another sender than one of the sessions, or many notifications at low cost.
     pub fn commit<'a>(
         &mut self,
         process_id: i32,
         notifications: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) {
         for (channel, payload) in notifications {
-            let note = Note { channel: channel.to_owned(), payload: payload.to_owned() };
-            if !self.shared.outbox.iter().any(|other| **other == note) {
+            let notification =
+                QueuedNotification { channel: channel.to_owned(), payload: payload.to_owned() };
+            if !self.shared.outbox.iter().any(|other| **other == notification) {
                 self.shared.counts.committed(channel);
-                self.shared.outbox.push(Arc::new(note));
+                self.shared.outbox.push(Arc::new(notification));
             }
         }
-        self.hand_out(None, process_id);
+        self.distribute(None, process_id);
     }
 
-    /// Answers every statement with exactly this text with `answer`, which replaces an earlier one.
-    /// Blanks and comments around the text and semicolons at its end do not count.
+    /// Answers every statement with exactly this text with `answer`. Replaces an earlier answer.
+    /// Blanks and comments around the text, and semicolons at its end, are ignored.
     ///
-    /// It also replaces an answer that the backend itself would give: a LISTEN can be refused too.
+    /// It also replaces the backend's own answer: a LISTEN can be refused too.
     pub fn answer(&mut self, sql: &str, answer: Answer) {
         self.shared.answers.set(sql, answer);
     }
 
-    /// Asks `function` about every statement that has no answer by its text, also about those that this crate sends by
-    /// itself. After `None` the next function is asked, older ones last, and then the backend answers by itself.
+    /// Calls `function` for every statement that has no answer by its text, including those that this crate itself
+    /// sends. If it returns `None`, the earlier functions are called, the newest first, and then the backend answers itself.
     ///
-    /// It is asked about a statement twice or more: when that is prepared, where only the columns of the answer matter,
-    /// and whenever it is carried out ([`Query::is_executed`]). An answer that is an error counts when it is carried out.
-    /// With the extended protocol the columns must stay what they were.
+    /// It is called at least twice for a statement: when it is prepared, where only the columns of the answer matter, and
+    /// whenever it is executed ([`Query::is_executed`]). An error as the answer is used when the statement is executed.
+    /// With the extended protocol the columns must be the same each time.
     ///
     /// If it panics, so does [`handle_input`](Self::handle_input); a [`Server`](crate::testing::Server) closes the
     /// connection.
@@ -209,21 +209,20 @@ impl Backend {
         self.shared.answers.add(Box::new(function));
     }
 
-    /// Forgets all answers and functions.
+    /// Removes all answers and functions.
     pub fn forget_answers(&mut self) {
         self.shared.answers.clear();
     }
 
-    /// A session listens to nothing any more and is not told so, as behind a pooler that sends `DISCARD ALL`.
+    /// Removes all channels of a session without a message to the client, like a pooler that sends `DISCARD ALL`.
     pub fn forget_channels(&mut self, session: SessionId) {
         if let Some(connection) = self.connections.get_mut(&session) {
             connection.executor.forget_channels();
         }
     }
 
-    /// From now on LISTEN to one of these channels is refused: ERROR 42501, as by an extension that guards
-    /// channels. Sessions that listen to one already go on doing so. Takes the place of what was given
-    /// before.
+    /// Refuses LISTEN for these channels from now on: ERROR 42501, as an extension that protects channels does.
+    /// Sessions that already listen to one keep listening. Replaces the channels of an earlier call.
     pub fn refuse_channels(&mut self, channels: impl IntoIterator<Item = impl Into<String>>) {
         self.refused = Arc::new(channels.into_iter().map(Into::into).collect());
         for connection in self.connections.values_mut() {
@@ -231,18 +230,18 @@ impl Backend {
         }
     }
 
-    /// Gives what a message committed to every other session that listens.
-    fn hand_out(&mut self, from: Option<SessionId>, process_id: i32) {
+    /// Passes the notifications that a message committed to every other session that listens.
+    fn distribute(&mut self, from: Option<SessionId>, process_id: i32) {
         if self.shared.outbox.is_empty() {
             return;
         }
-        let notes = std::mem::take(&mut self.shared.outbox);
+        let notifications = std::mem::take(&mut self.shared.outbox);
         if self.shared.proxy == Proxy::OneSession {
             return;
         }
         for (&id, connection) in self.connections.iter_mut().filter(|(id, _)| Some(**id) != from) {
-            for note in &notes {
-                connection.receive(process_id, note);
+            for notification in &notifications {
+                connection.receive(process_id, notification);
             }
             let sent = connection.flush_inbox(&mut self.shared);
             if connection.check_bound(&mut self.shared) || sent {
@@ -251,7 +250,7 @@ impl Backend {
         }
     }
 
-    /// What is to be written to the client. The caller removes from its front what it has written.
+    /// Returns the bytes for the client. The caller removes written bytes from the front.
     pub fn transmit(&mut self, session: SessionId) -> &mut BytesMut {
         match self.connections.get_mut(&session) {
             Some(connection) => &mut connection.output,
@@ -262,26 +261,26 @@ impl Backend {
         }
     }
 
-    /// A session that got something to write, or was ended, by other means than its own input.
-    /// Each is named once, then again when more comes.
+    /// Returns a session that got output or was ended by anything else than its own input. A session is returned
+    /// once, and again when it gets more.
     pub fn poll_wake(&mut self) -> Option<SessionId> {
         self.woken.pop_first()
     }
 
-    /// Whether the session is over: the socket is to be closed once
+    /// Returns whether the session has ended: the socket is to be closed once
     /// [`transmit`](Self::transmit) is empty. True for a session that is gone.
     #[must_use]
     pub fn is_closed(&self, session: SessionId) -> bool {
         self.connections.get(&session).is_none_or(Connection::is_closed)
     }
 
-    /// The client is gone: its session is forgotten, an open transaction with it.
+    /// Removes the session of a client that is gone. An open transaction is rolled back.
     pub fn disconnect(&mut self, session: SessionId) {
         self.connections.remove(&session);
         self.woken.remove(&session);
     }
 
-    /// Ends a session as `pg_terminate_backend` does: FATAL 57P01. E1.
+    /// Ends a session as `pg_terminate_backend` does: FATAL 57P01.
     pub fn terminate(&mut self, session: SessionId) {
         if let Some(connection) = self.connections.get_mut(&session) {
             let text = "terminating connection due to administrator command";
@@ -298,18 +297,18 @@ impl Backend {
         }
     }
 
-    /// The sessions that have not been [disconnected](Self::disconnect), oldest first.
+    /// Returns the sessions that have not been [disconnected](Self::disconnect), oldest first.
     pub fn sessions(&self) -> impl Iterator<Item = SessionId> {
         self.connections.keys().copied()
     }
 
-    /// Process id of a session, as BackendKeyData names it.
+    /// Returns the process id of a session, as in BackendKeyData.
     #[must_use]
     pub fn process_id(&self, session: SessionId) -> Option<i32> {
         self.connections.get(&session).map(|connection| connection.executor.process_id())
     }
 
-    /// The channels that a session listens to, sorted. A session that is over listens to none.
+    /// Returns the channels that a session listens to, sorted. A session that has ended listens to none.
     pub fn channels(&self, session: SessionId) -> impl Iterator<Item = &str> {
         let connection = self.connections.get(&session);
         connection
@@ -319,7 +318,7 @@ impl Backend {
             .map(String::as_str)
     }
 
-    /// How many notifications went through a channel since the backend was made.
+    /// Returns the number of notifications that went through a channel since the backend was made.
     #[must_use]
     pub fn count(&self, channel: &str) -> Count {
         self.shared.counts.get(channel)

@@ -1,10 +1,10 @@
-//! The tokens of a statement, read from left to right.
+//! A parser that reads the tokens of a statement from left to right.
 
 use super::keywords::RESERVED;
 use super::refusal::Refusal;
 use super::token::{Kind, Token};
 
-/// Expressions inside each other. Ours; what clients send has two or three.
+/// The most nested expressions. A limit of this backend; clients use two or three.
 const DEPTH_MAX: usize = 100;
 
 /// Reads the tokens of one statement from left to right.
@@ -13,16 +13,16 @@ pub(super) struct Parser<'t> {
     tokens: std::slice::Iter<'t, Token<'t>>,
     end: usize,
     depth: usize,
-    knows_all: bool,
+    complete_grammar: bool,
 }
 
 impl<'t> Parser<'t> {
-    /// Of a statement in a text of so many characters.
+    /// Returns a parser for one statement. `end` is the number of characters of the text.
     pub(super) fn new(tokens: &'t [Token<'t>], end: usize) -> Self {
-        Self { tokens: tokens.iter(), end, depth: 0, knows_all: false }
+        Self { tokens: tokens.iter(), end, depth: 0, complete_grammar: false }
     }
 
-    /// One expression more that stands inside of others.
+    /// Enters a nested expression.
     pub(super) fn descend(&mut self) -> Result<(), Refusal> {
         self.depth = self.depth.saturating_add(1);
         if self.depth > DEPTH_MAX {
@@ -31,7 +31,7 @@ impl<'t> Parser<'t> {
         Ok(())
     }
 
-    /// It is over.
+    /// Leaves a nested expression.
     pub(super) fn ascend(&mut self) {
         self.depth = self.depth.saturating_sub(1);
     }
@@ -59,7 +59,7 @@ impl<'t> Parser<'t> {
         found
     }
 
-    /// The name of a parameter of the server: `a` or `a.b`.
+    /// Takes the name of a server parameter: `a` or `a.b`.
     pub(super) fn setting(&mut self) -> Result<String, Refusal> {
         let mut name = self.name()?;
         if self.symbol('.') {
@@ -86,12 +86,12 @@ impl<'t> Parser<'t> {
         found
     }
 
-    /// As [`symbol`](Self::symbol), for a character that must be there.
+    /// Like [`symbol`](Self::symbol), for a required character.
     pub(super) fn require(&mut self, symbol: char) -> Result<(), Refusal> {
         if self.symbol(symbol) { Ok(()) } else { Err(self.unexpected()) }
     }
 
-    /// A name, quoted or not: `ColId` of the grammar.
+    /// Takes a name, quoted or not: `ColId` of the grammar.
     pub(super) fn name(&mut self) -> Result<String, Refusal> {
         match self.peek() {
             Some(Kind::Quoted(name)) => {
@@ -106,24 +106,24 @@ impl<'t> Parser<'t> {
         }
     }
 
-    /// The whole grammar of the statement is known here.
-    pub(super) fn knows_all(&mut self) {
-        self.knows_all = true;
+    /// Declares that the backend knows the whole grammar of the statement.
+    pub(super) fn complete_grammar(&mut self) {
+        self.complete_grammar = true;
     }
 
-    /// The next token is not understood where it stands: a mistake if the whole grammar is known here,
-    /// else something that PostgreSQL may well know.
+    /// Returns the error for an unexpected next token: a syntax error if the whole grammar is known, else
+    /// an unsupported feature, because PostgreSQL may accept it.
     #[cold]
     pub(super) fn unexpected(&self) -> Refusal {
         match self.tokens.as_slice().first() {
-            Some(Token { raw, position, .. }) if !self.knows_all => {
-                Refusal::not_understood(&format!("\"{raw}\" here")).at(*position)
+            Some(Token { raw, position, .. }) if !self.complete_grammar => {
+                Refusal::unsupported(&format!("\"{raw}\" here")).at(*position)
             }
             _ => self.syntax_error(),
         }
     }
 
-    /// No statement goes on with the next token.
+    /// Returns the syntax error for the next token.
     #[cold]
     pub(super) fn syntax_error(&self) -> Refusal {
         match self.tokens.as_slice().first() {
@@ -134,7 +134,7 @@ impl<'t> Parser<'t> {
         }
     }
 
-    /// Nothing may follow.
+    /// Returns an error unless the statement ends here.
     pub(super) fn finish(&self) -> Result<(), Refusal> {
         if self.tokens.as_slice().is_empty() { Ok(()) } else { Err(self.unexpected()) }
     }

@@ -1,29 +1,29 @@
-//! What a client sees of a backend that a proxy stands before.
+//! The effects of a proxy between client and backend.
 
-/// What a proxy before the backend changes for its clients. Notifications come through all of these but
-/// [`OneSession`](Self::OneSession).
+/// The changes that a proxy in front of the backend makes for its clients. With each but
+/// [`OneSession`](Self::OneSession) notifications arrive as usual.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Proxy {
-    /// There is none.
+    /// No proxy.
     #[default]
     None,
-    /// BackendKeyData names a process that the proxy has made up.
+    /// The process id in BackendKeyData is one that the proxy has invented.
     InventedKey,
     /// There is no BackendKeyData.
     NoKey,
-    /// As [`InventedKey`](Self::InventedKey). And each statement runs on another connection to the server, of which
-    /// none listens for a client: `pg_backend_pid()` is another one each time, and `pg_listening_channels()` names
-    /// nothing. The proxy itself listens to the channels of all its clients.
+    /// Like [`InventedKey`](Self::InventedKey), and each statement runs on another server connection, none of which
+    /// listens for a client: `pg_backend_pid()` differs each time, and `pg_listening_channels()` returns
+    /// no rows. The proxy itself listens to the channels of all its clients.
     SharedListen,
-    /// All clients share one session of the server: `pg_backend_pid()` and BackendKeyData name the same process for each,
-    /// `inet_server_port()` is NULL, and a notification reaches only the client that sends it. As the socket server of
-    /// PGlite with several connections.
+    /// All clients share one session of the server: `pg_backend_pid()` and BackendKeyData contain the same process id for each,
+    /// `inet_server_port()` is NULL, and a notification reaches only the client that sends it. The socket server of
+    /// PGlite does this with several connections.
     OneSession,
 }
 
 impl Proxy {
-    /// The process id that BackendKeyData names, for a client of this server process.
+    /// Returns the process id in BackendKeyData, for a client of this server process.
     pub(super) fn key_process_id(self, process_id: i32) -> Option<i32> {
         match self {
             Self::None | Self::OneSession => Some(process_id),

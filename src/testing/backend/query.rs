@@ -1,8 +1,8 @@
-//! A statement of a client, as it is passed to the functions of a test.
+//! A statement of a client, as the functions of a test receive it.
 
 use super::select::Value;
 
-/// A statement of a client, as it is passed to a function of [`Backend::answer_with`](super::Backend::answer_with).
+/// A statement of a client, as a function of [`Backend::answer_with`](super::Backend::answer_with) receives it.
 #[derive(Debug, Clone, Copy)]
 pub struct Query<'a> {
     pub(super) sql: &'a str,
@@ -11,25 +11,25 @@ pub struct Query<'a> {
 }
 
 impl<'a> Query<'a> {
-    /// The text, without blanks and comments around it and without the semicolon.
+    /// Returns the text, without blanks and comments around it and without the semicolon.
     #[must_use]
     pub const fn sql(&self) -> &'a str {
         self.sql
     }
 
-    /// Whether it is carried out now. Each statement is prepared first, and then carried out any number of times.
+    /// Returns whether the statement is executed now. Each statement is first prepared, and then executed any number of times.
     #[must_use]
     pub const fn is_executed(&self) -> bool {
         self.parameters.is_some()
     }
 
-    /// The bound parameters in text format; `None` is NULL. There are none while it is prepared.
+    /// Returns the bound parameters in text format; `None` is NULL. There are none while the statement is prepared.
     #[must_use]
     pub fn parameters(&self) -> &'a [Option<String>] {
         self.parameters.unwrap_or_default()
     }
 
-    /// Process id of the session.
+    /// Returns the process id of the session.
     #[must_use]
     pub const fn process_id(&self) -> i32 {
         self.process_id

@@ -1,6 +1,6 @@
-//! Bytes that look random and are the same for the same seed.
+//! A deterministic random generator.
 
-/// SplitMix64 (Steele, Lea, Flood 2014). Good enough to differ, useless as a secret.
+/// SplitMix64 (Steele, Lea, Flood 2014). The values differ, but are not secret.
 #[derive(Debug, Clone)]
 pub(super) struct Random(u64);
 

@@ -1,13 +1,13 @@
-//! Why a statement is not carried out.
+//! The ERROR of a statement that is not executed.
 
 use std::borrow::Cow;
 
 use crate::proto::wire::{DbError, Severity};
 
-/// Longest message of an error.
+/// The longest message of an error.
 const MESSAGE_BYTES_MAX: usize = 8 * 1024;
 
-/// An ERROR that is on its way to the client.
+/// An ERROR for the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Refusal {
     code: Cow<'static, str>,
@@ -24,15 +24,15 @@ impl Refusal {
         Self::new("22021", "invalid byte sequence for encoding \"UTF8\"")
     }
 
-    /// There is a limit, so that no client takes more memory than a test has.
-    pub(super) fn too_much(what: &str) -> Self {
+    /// A limit of this backend is exceeded.
+    pub(super) fn limit_exceeded(what: &str) -> Self {
         Self::new("53200", format!("{what}: too much for the testing backend"))
     }
 
-    /// A server has many parameters that this backend has not. A name with a dot is a client's own.
+    /// The backend lacks many parameters that a server has. A name with a dot is a custom parameter of the client.
     pub(super) fn unknown_setting(name: &str) -> Self {
         if !name.contains('.') {
-            return Self::not_understood(&format!("the parameter {name}"));
+            return Self::unsupported(&format!("the parameter {name}"));
         }
         Self::new("42704", format!("unrecognized configuration parameter \"{name}\""))
     }
@@ -41,18 +41,18 @@ impl Refusal {
         Self::new("42601", message)
     }
 
-    /// PostgreSQL may know it; we do not.
-    pub(super) fn not_understood(what: &str) -> Self {
+    /// The backend does not support what PostgreSQL may support.
+    pub(super) fn unsupported(what: &str) -> Self {
         Self::new("0A000", format!("{what} is not understood by the testing backend"))
     }
 
-    /// The same with the character of the query that it is about, counted from 1.
+    /// Adds the position in the query, in characters counted from 1.
     pub(super) fn at(mut self, position: usize) -> Self {
         self.position.get_or_insert(position);
         self
     }
 
-    /// As the server words it. A message that quotes a very long statement is cut, so that it can be sent.
+    /// Returns the error message. A message that quotes a very long statement is cut, so that it can be sent.
     pub(super) fn to_error(&self) -> DbError {
         let mut end = self.message.len().min(MESSAGE_BYTES_MAX);
         while !self.message.is_char_boundary(end) {

@@ -1,4 +1,4 @@
-//! SELECT, as far as listeners, notifiers and tests of them use it.
+//! The subset of SELECT that listeners, notifiers and their tests use.
 //!
 //! ```text
 //! SELECT expression [AS name] [, …] [FROM unnest(array [, …]) AS alias(column [, …])]
@@ -20,14 +20,15 @@ use super::types::Type;
 /// A value in text format. `None` is NULL.
 pub(super) type Value = Option<String>;
 
-/// Columns of a result (`MaxTupleAttributeNumber`), and arguments of a function (`FUNC_MAX_ARGS`).
+/// The most columns of a result (`MaxTupleAttributeNumber`).
 const ITEMS_MAX: usize = 1_664;
+/// The most arguments of a function (`FUNC_MAX_ARGS`).
 const ARGUMENTS_MAX: usize = 100;
 
-/// Bytes of the values of a result, or of the rows from which it is computed. Ours.
+/// The most bytes of the values of a result, or of the rows from which it is computed. A limit of this backend.
 const RESULT_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// What a SELECT asks for.
+/// A parsed SELECT.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Select {
     items: Vec<Item>,
@@ -65,16 +66,16 @@ enum Function {
     ServerPort,
     CurrentSetting,
     ListeningChannels,
-    /// Of the rows in which its argument is not NULL.
+    /// The number of rows in which its argument is not NULL.
     Count,
     Version,
     CurrentDatabase,
     SetConfig,
-    /// There are no locks.
+    /// Does nothing: the backend has no locks.
     UnlockAll,
 }
 
-/// What an evaluation needs of the session.
+/// The functions of the session that an evaluation needs.
 pub(super) trait Context {
     /// `pg_notify`.
     fn notify(&mut self, channel: &str, payload: &str) -> Result<(), Refusal>;
@@ -93,10 +94,10 @@ pub(super) trait Context {
 }
 
 impl Select {
-    /// Parses what follows the word SELECT.
+    /// Parses the text after the word SELECT.
     pub(super) fn parse(parser: &mut Parser<'_>) -> Result<Self, Refusal> {
         if parser.peek().is_none() {
-            return Err(Refusal::not_understood("SELECT without columns"));
+            return Err(Refusal::unsupported("SELECT without columns"));
         }
         let mut items = Vec::new();
         loop {
@@ -125,12 +126,12 @@ impl Select {
         Ok(Self { items, from })
     }
 
-    /// How many parameters it has.
+    /// Returns the number of parameters.
     pub(super) fn parameter_count(&self) -> usize {
         self.expressions().map(Expression::highest_parameter).max().unwrap_or(0)
     }
 
-    /// The types that it gives to parameters.
+    /// Sets the types of parameters that are still unspecified.
     pub(super) fn infer(&self, types: &mut [Type]) {
         for expression in self.expressions() {
             expression.infer(types);
@@ -142,14 +143,14 @@ impl Select {
         self.items.iter().map(|item| &item.expression).chain(arrays)
     }
 
-    /// The columns that it returns.
+    /// Returns the columns of the result.
     pub(super) fn fields(&self, parameters: &[Type]) -> Vec<Field> {
         let field =
             |item: &Item| Field::new(item.name.clone(), item.expression.type_of(parameters));
         self.items.iter().map(field).collect()
     }
 
-    /// The rows, all at once.
+    /// Returns all rows.
     pub(super) fn rows(
         &self,
         parameters: &[Value],
@@ -216,7 +217,7 @@ impl Unnest {
         Ok(Self { arrays, columns })
     }
 
-    /// Side by side; the shorter ones are filled up with NULL.
+    /// Returns the arrays side by side; shorter arrays are filled up with NULL.
     fn rows(
         &self,
         parameters: &[Value],
@@ -244,11 +245,11 @@ impl Unnest {
     }
 }
 
-/// Counts so many values, which have so many bytes together.
+/// Adds the size of `values` values with together `length` bytes, and checks the limit.
 fn charge(bytes: &mut usize, length: usize, values: usize) -> Result<(), Refusal> {
     let values = values.saturating_mul(size_of::<Value>());
     *bytes = bytes.saturating_add(length).saturating_add(values);
-    if *bytes > RESULT_BYTES_MAX { Err(Refusal::too_much("the result")) } else { Ok(()) }
+    if *bytes > RESULT_BYTES_MAX { Err(Refusal::limit_exceeded("the result")) } else { Ok(()) }
 }
 
 fn arguments(parser: &mut Parser<'_>) -> Result<Vec<Expression>, Refusal> {
@@ -331,12 +332,12 @@ impl Expression {
             ("current_database", 0) => Function::CurrentDatabase,
             ("set_config", 3) => Function::SetConfig,
             ("pg_advisory_unlock_all", 0) => Function::UnlockAll,
-            _ => return Err(Refusal::not_understood(&format!("the function {name}"))),
+            _ => return Err(Refusal::unsupported(&format!("the function {name}"))),
         };
         Ok(Self::Call(function, arguments))
     }
 
-    /// The name of its column when none is given.
+    /// Returns the name of its column if the query gives none.
     fn name(&self) -> String {
         match self {
             Self::Literal(..) | Self::Parameter(_) => "?column?".to_owned(),
@@ -361,7 +362,7 @@ impl Expression {
         }
     }
 
-    /// A parameter has the type to which it is cast first.
+    /// Sets the type of a parameter to that of its first cast.
     fn infer(&self, types: &mut [Type]) {
         match self {
             Self::Cast(inner, to) => match inner.as_ref() {
@@ -398,7 +399,7 @@ fn type_name(parser: &mut Parser<'_>) -> Result<Type, Refusal> {
     if array {
         parser.require(']')?;
     }
-    Type::named(&name, array).ok_or_else(|| Refusal::not_understood(&format!("the type {name}")))
+    Type::named(&name, array).ok_or_else(|| Refusal::unsupported(&format!("the type {name}")))
 }
 
 impl Function {
@@ -431,7 +432,7 @@ impl Function {
     }
 }
 
-/// What names stand for while a row is computed.
+/// The values of names while a row is computed.
 struct Scope<'a> {
     parameters: &'a [Value],
     names: &'a [String],
@@ -439,7 +440,7 @@ struct Scope<'a> {
 }
 
 impl Scope<'_> {
-    /// NULL is the empty string here, as in `pg_notify` itself. N60.
+    /// Evaluates arguments. NULL becomes the empty string, as in `pg_notify`.
     fn values(
         &self,
         arguments: &[Expression],
@@ -502,7 +503,7 @@ impl Scope<'_> {
                 Ok(Some(String::new()))
             }
             Expression::Call(function @ (Function::ListeningChannels | Function::Count), _) => Err(
-                Refusal::not_understood(&format!("{}() beside something else", function.name())),
+                Refusal::unsupported(&format!("{}() together with other columns", function.name())),
             ),
         }
     }

@@ -1,20 +1,21 @@
-//! The parameters of a session: what SET, SHOW and RESET work on.
+//! The parameters of a session, for SET, SHOW and RESET.
 
 use std::collections::BTreeMap;
 
 use super::refusal::Refusal;
 
-/// How many there may be, and bytes of a name or a value. Ours.
+/// The most parameters of a session. A limit of this backend.
 const COUNT_MAX: usize = 1_000;
-const BYTES_MAX: usize = 64 * 1024;
+/// The most bytes of a name or a value.
+const VALUE_BYTES_MAX: usize = 64 * 1024;
 
-/// The parameters of a session. The liberties that are taken: any name can be set, and ROLLBACK does not undo it.
+/// The parameters of a session. Unlike PostgreSQL any name can be set, and ROLLBACK does not undo it.
 #[derive(Debug)]
 pub(super) struct Settings {
     values: BTreeMap<String, String>,
-    /// What RESET makes of them. These are reported to the client, now and when they change.
+    /// The values after RESET. These parameters are reported to the client at the login and when they change.
     defaults: BTreeMap<String, String>,
-    /// To be reported before the next ReadyForQuery.
+    /// The changes to report before the next ReadyForQuery.
     reports: BTreeMap<String, String>,
 }
 
@@ -23,12 +24,12 @@ impl Settings {
         Self { values: defaults.clone(), defaults, reports: BTreeMap::new() }
     }
 
-    /// With their values.
+    /// Returns the reported parameters with their values.
     pub(super) fn reported(&self) -> &BTreeMap<String, String> {
         &self.defaults
     }
 
-    /// One that the startup packet gives, if it is reported.
+    /// Sets a parameter of the startup packet, if it is a reported one.
     pub(super) fn assign(&mut self, name: &str, value: &str) {
         if let Some(default) = self.defaults.get_mut(name) {
             value.clone_into(default);
@@ -36,7 +37,7 @@ impl Settings {
         }
     }
 
-    /// A parameter as it is spelled, and its value.
+    /// Returns the spelling and the value of a parameter.
     pub(super) fn get(&self, name: &str) -> Option<(&str, &str)> {
         let found = self.values.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
         found.map(|(name, value)| (name.as_str(), value.as_str()))
@@ -45,8 +46,8 @@ impl Settings {
     pub(super) fn set(&mut self, name: &str, value: &str) -> Result<(), Refusal> {
         let known = self.get(name).map(|(name, _)| name.to_owned());
         let is_full = known.is_none() && self.values.len() >= COUNT_MAX;
-        if is_full || name.len().max(value.len()) > BYTES_MAX {
-            return Err(Refusal::too_much("what this session has set"));
+        if is_full || name.len().max(value.len()) > VALUE_BYTES_MAX {
+            return Err(Refusal::limit_exceeded("the parameters of this session"));
         }
         let name = known.unwrap_or_else(|| name.to_owned());
         if self.defaults.contains_key(&name) {

@@ -1,4 +1,4 @@
-//! From the first byte of a client to its first ReadyForQuery.
+//! The phase from the first byte of a client to its first ReadyForQuery.
 
 use bytes::BytesMut;
 
@@ -29,7 +29,7 @@ impl Connection {
                 *gss_refused = true;
                 self.output.extend_from_slice(b"N");
             }
-            // Nothing that could be cancelled takes time here. PostgreSQL answers nothing either.
+            // No command takes long enough to be cancelled. PostgreSQL sends no answer either.
             (StartupPacket::CancelRequest { .. }, _) => self.phase = Phase::Closed,
             (StartupPacket::Startup { version, parameters }, _) => {
                 self.start(shared, version, parameters)?;
@@ -107,7 +107,7 @@ impl Connection {
 
     pub(super) fn handle_answer(&mut self, shared: &Shared, body: &[u8]) -> Result<(), DbError> {
         let Phase::Login { user, version, exchange } =
-            std::mem::replace(&mut self.phase, Phase::Judging)
+            std::mem::replace(&mut self.phase, Phase::CheckingAnswer)
         else {
             return Ok(());
         };

@@ -1,12 +1,12 @@
-//! The statements that the backend understands.
+//! The statements that the backend supports.
 
 use super::answer::Answer;
 use super::answers;
-use super::catalogue::Catalogue;
+use super::catalogue::CatalogueQuery;
 use super::field::Field;
+use super::heartbeat_query::HeartbeatQuery;
 use super::keywords::OTHER_COMMANDS;
 use super::parser::Parser;
-use super::proof::Proof;
 use super::refusal::Refusal;
 use super::select::Select;
 use super::token::{self, Kind, Token};
@@ -28,8 +28,8 @@ pub(super) enum Statement {
     Commit,
     Rollback,
     Select(Select),
-    /// A proof of what is listened to.
-    Proof(Proof),
+    /// A heartbeat query.
+    HeartbeatQuery(HeartbeatQuery),
     Set {
         name: String,
         value: String,
@@ -37,27 +37,27 @@ pub(super) enum Statement {
     Show {
         name: String,
     },
-    /// Also SET to the default.
+    /// RESET, or SET to the default.
     Reset {
         name: String,
         tag: &'static str,
     },
     ResetAll,
     DiscardAll,
-    /// A prepared statement, or all.
+    /// DEALLOCATE of a prepared statement, or of all.
     Deallocate {
         name: Option<String>,
     },
-    /// A portal, or all.
+    /// CLOSE of a portal, or of all.
     Close {
         name: Option<String>,
     },
-    /// A query that a driver asks about the catalogue.
-    Catalogue(Catalogue),
-    /// One that a test answers.
+    /// A catalogue query of a driver.
+    CatalogueQuery(CatalogueQuery),
+    /// A statement that a test answers.
     Scripted {
         sql: String,
-        /// The columns that it has when it is prepared.
+        /// The columns when it is prepared.
         fields: Option<Vec<Field>>,
         parameters: usize,
         /// The types of the first parameters.
@@ -66,7 +66,7 @@ pub(super) enum Statement {
 }
 
 impl Statement {
-    /// The types of its parameters, as far as it says them.
+    /// Returns the types of its parameters, as far as the statement defines them.
     pub(super) fn parameters(&self) -> Result<Vec<Type>, Refusal> {
         let count = match self {
             Self::Select(select) => select.parameter_count(),
@@ -79,9 +79,9 @@ impl Statement {
         let mut types = vec![Type::UNSPECIFIED; count];
         match self {
             Self::Select(select) => select.infer(&mut types),
-            Self::Scripted { types: said, .. } => {
-                for (of, said) in types.iter_mut().zip(said) {
-                    *of = *said;
+            Self::Scripted { types: given, .. } => {
+                for (of, given) in types.iter_mut().zip(given) {
+                    *of = *given;
                 }
             }
             _ => {}
@@ -102,19 +102,19 @@ impl Statement {
 
 /// The statements of a query, and the names that were cut.
 #[derive(Debug, Default)]
-pub(super) struct Script {
+pub(super) struct ParsedSql {
     pub(super) statements: Vec<Statement>,
     pub(super) cuts: Vec<(String, String)>,
 }
 
-/// The answer of a test to the text of a statement.
+/// A function that returns the answer of a test to the text of a statement.
 pub(super) type Scripted<'a> = dyn FnMut(&str) -> Option<Answer> + 'a;
 
-/// Parses all statements before any is carried out: one syntax error stops all of them. N60.
+/// Parses all statements before any is executed: one syntax error stops all of them.
 ///
-/// What the test answers does not have to be understood.
-pub(super) fn parse(sql: &str, scripted: &mut Scripted<'_>) -> Result<Script, Refusal> {
-    let mut script = Script::default();
+/// A statement that the test answers may have any syntax.
+pub(super) fn parse(sql: &str, scripted: &mut Scripted<'_>) -> Result<ParsedSql, Refusal> {
+    let mut script = ParsedSql::default();
     let tokens = match token::tokens(sql, &mut script.cuts) {
         Ok(tokens) => tokens,
         Err(refusal) => {
@@ -132,10 +132,10 @@ pub(super) fn parse(sql: &str, scripted: &mut Scripted<'_>) -> Result<Script, Re
         let text = token::span(sql, tokens);
         if let Some(answer) = scripted(text) {
             script.statements.push(Statement::scripted(text, tokens, answer));
-        } else if let Some(catalogue) = Catalogue::of(tokens) {
-            script.statements.push(Statement::Catalogue(catalogue));
-        } else if let Some(proof) = Proof::of(tokens) {
-            script.statements.push(Statement::Proof(proof));
+        } else if let Some(catalogue) = CatalogueQuery::of(tokens) {
+            script.statements.push(Statement::CatalogueQuery(catalogue));
+        } else if let Some(heartbeat_query) = HeartbeatQuery::of(tokens) {
+            script.statements.push(Statement::HeartbeatQuery(heartbeat_query));
         } else {
             let mut parser = Parser::new(tokens, end);
             script.statements.push(statement(&mut parser)?);
@@ -145,7 +145,7 @@ pub(super) fn parse(sql: &str, scripted: &mut Scripted<'_>) -> Result<Script, Re
     Ok(script)
 }
 
-/// Parses one statement, from its first word on.
+/// Parses one statement from its first word.
 fn statement(parser: &mut Parser<'_>) -> Result<Statement, Refusal> {
     let verb = match parser.peek() {
         Some(Kind::Word(verb)) => verb,
@@ -155,13 +155,13 @@ fn statement(parser: &mut Parser<'_>) -> Result<Statement, Refusal> {
     };
     if OTHER_COMMANDS.contains(&verb.as_str()) {
         let what = verb.to_ascii_uppercase();
-        return Err(Refusal::not_understood(&what));
+        return Err(Refusal::unsupported(&what));
     }
     let start = parser.clone();
     parser.next();
     match verb.as_str() {
         "listen" | "unlisten" | "notify" => {
-            parser.knows_all();
+            parser.complete_grammar();
             match verb.as_str() {
                 "notify" => notify(parser),
                 "listen" => Ok(Statement::Listen(parser.name()?)),
@@ -216,14 +216,14 @@ fn transaction(parser: &mut Parser<'_>, statement: Statement) -> Result<Statemen
     }
     match statement {
         Statement::Begin { .. } => modes(parser)?,
-        // AND CHAIN, or TO a savepoint.
+        // AND CHAIN, or TO SAVEPOINT.
         _ if matches!(parser.peek(), Some(Kind::Word(_))) => return Err(parser.unexpected()),
         _ => {}
     }
     Ok(statement)
 }
 
-/// Isolation levels and the like change nothing that could be seen here.
+/// Parses transaction modes. They have no effect in this backend.
 fn modes(parser: &mut Parser<'_>) -> Result<(), Refusal> {
     while matches!(parser.peek(), Some(Kind::Word(_))) {
         let words: &[&[&str]] = &[
@@ -284,7 +284,7 @@ fn value(parser: &mut Parser<'_>) -> Result<String, Refusal> {
 mod tests {
     use super::*;
 
-    fn unscripted(sql: &str) -> Result<Script, Refusal> {
+    fn unscripted(sql: &str) -> Result<ParsedSql, Refusal> {
         parse(sql, &mut |_| None)
     }
 
@@ -316,7 +316,7 @@ mod tests {
         assert_eq!(unscripted(" ; -- nothing").unwrap().statements, []);
     }
 
-    /// What drivers and pools send beside.
+    /// Statements that drivers and pools send in addition.
     #[test]
     fn statements_of_drivers() {
         let set =
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_and_what_is_only_unknown() {
+    fn syntax_errors_and_unsupported_statements_are_distinguished() {
         for (sql, code, position) in [
             ("LISTEN", "42601", Some(7)),
             ("LISTEN a b", "42601", Some(10)),

@@ -1,6 +1,6 @@
 //! The types of values, by their object ids in `pg_type`.
 
-/// A type. Any object id is one; the backend can compute with those that have a name here.
+/// A type. It can have any object id; the backend can convert values of those with a name here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Type(pub(super) u32);
 
@@ -35,34 +35,34 @@ impl Type {
         TYPES.iter().find(|row| row.of == self)
     }
 
-    /// `typlen` of `pg_type`: bytes, or -1 where they vary.
+    /// Returns `typlen` of `pg_type`: bytes, or -1 for a variable length.
     pub(super) fn size(self) -> i16 {
         self.row().map_or(-1, |row| row.size)
     }
 
-    /// The type of the elements of an array type.
+    /// Returns the element type of an array type.
     pub(super) fn element(self) -> Option<Self> {
         TYPES.iter().find(|row| row.array == Some(self)).map(|row| row.of)
     }
 
-    /// The type that a name of SQL means, or the type of its arrays.
+    /// Returns the type with an SQL name, or its array type.
     pub(super) fn named(name: &str, array: bool) -> Option<Self> {
         let row = TYPES.iter().find(|row| row.names.contains(&name))?;
         if array { row.array } else { Some(row.of) }
     }
 
-    /// As messages and unnamed columns call it.
+    /// Returns the name for messages and unnamed columns.
     pub(super) fn name(self) -> &'static str {
         self.row().and_then(|row| row.names.first()).copied().unwrap_or("text")
     }
 
-    /// The array types with those of their elements.
+    /// Returns the array types with their element types.
     pub(super) fn arrays() -> impl Iterator<Item = (Self, Self)> {
         TYPES.iter().filter_map(|row| Some((row.of, row.array?)))
     }
 }
 
-/// A row of `pg_type`, with the names that SQL has for it: its own first.
+/// A row of `pg_type`, with the SQL names of the type: its own first.
 struct Row {
     of: Type,
     names: &'static [&'static str],
@@ -74,7 +74,7 @@ const fn row(of: Type, names: &'static [&'static str], size: i16, array: u32) ->
     Row { of, names, size, array: Some(Type(array)) }
 }
 
-/// In the order of their object ids.
+/// Sorted by object id.
 const TYPES: &[Row] = &[
     row(Type::BOOL, &["bool", "boolean"], 1, 1_000),
     row(Type::BYTEA, &["bytea"], -1, 1_001),

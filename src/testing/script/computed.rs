@@ -1,4 +1,4 @@
-//! Bytes that depend on what the other side has sent.
+//! Bytes that depend on what the client has sent.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 type Answer = dyn Fn(&[Bytes]) -> Vec<u8> + Send + Sync;
 
-/// A function from what was heard to what is said.
+/// A function that computes the next bytes from the bytes received so far.
 #[derive(Clone)]
 pub(super) struct Computed(Arc<Answer>);
 
@@ -16,8 +16,8 @@ impl Computed {
         Self(Arc::new(answer))
     }
 
-    pub(super) fn answer(&self, heard: &[Bytes]) -> Bytes {
-        (self.0)(heard).into()
+    pub(super) fn answer(&self, received: &[Bytes]) -> Bytes {
+        (self.0)(received).into()
     }
 }
 
@@ -27,7 +27,7 @@ impl fmt::Debug for Computed {
     }
 }
 
-/// The same function, not an equal one.
+/// Equal means the same function object.
 impl PartialEq for Computed {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)

@@ -1,11 +1,10 @@
-//! In which pieces bytes are handed over.
+//! The pieces in which the bytes of a script are written.
 
 use std::time::Duration;
 
 /// In which pieces the bytes of a script are written.
 ///
-/// Whatever the pieces, the reader must come to the same result: a case is tested when it has run
-/// with [`all`](Self::all) of them.
+/// The reader must come to the same result with any of them: run a case with each of [`all`](Self::all).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Delivery {
     /// Each step in one write.
@@ -13,19 +12,19 @@ pub enum Delivery {
     Whole,
     /// Each byte in a write of its own.
     ByteByByte,
-    /// As `Whole`, but for a break after so many bytes of all that is sent.
+    /// Like `Whole`, with one break after this number of bytes of all that is sent.
     SplitAt(usize),
-    /// As `ByteByByte`, with a pause of this length before each.
+    /// Like `ByteByByte`, with a pause of this length before each byte.
     ByteEvery(Duration),
 }
 
 impl Delivery {
-    /// Whole, byte by byte, and split at every place inside of `bytes` bytes.
+    /// Returns `Whole`, `ByteByByte`, and a split at every position inside `bytes` bytes.
     pub fn all(bytes: usize) -> impl Iterator<Item = Self> {
         [Self::Whole, Self::ByteByByte].into_iter().chain((1..bytes).map(Self::SplitAt))
     }
 
-    /// The pieces of `bytes`, when `before` bytes were sent earlier.
+    /// Returns the pieces of `bytes`, if `before` bytes were sent earlier.
     pub fn pieces(self, before: usize, bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
         let mut rest = bytes;
         let mut first = match self {
@@ -55,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pieces_are_all_of_the_bytes_and_break_where_they_should() {
+    fn pieces_contain_all_bytes_and_break_at_the_configured_positions() {
         let pieces = |delivery: Delivery, before| {
             delivery.pieces(before, b"abcd").map(<[u8]>::to_vec).collect::<Vec<_>>()
         };

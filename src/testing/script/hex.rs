@@ -1,6 +1,6 @@
 //! Hexadecimal digits.
 
-/// The bytes that the digits stand for; blanks between them mean nothing.
+/// Returns the bytes that the digits encode. Blanks between digits are ignored.
 pub(super) fn parse(text: &str) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     let mut half = None;

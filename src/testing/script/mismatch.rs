@@ -1,4 +1,4 @@
-//! What a script expected, and what came.
+//! The error of a script: what it expected, and what it received.
 
 use std::fmt;
 
@@ -7,10 +7,10 @@ use crate::proto::wire::{FirstPacket, Framer, StartupPacket, tags};
 /// Bytes that are shown of each side.
 const SHOWN_BYTES: usize = 256;
 
-/// The other side did not keep to the script.
+/// The other side did not follow the script.
 ///
-/// `Display` shows both sides in hexadecimal digits and as message names. Of a password message it
-/// shows the length alone.
+/// `Display` shows both sides as hexadecimal digits and message names. Of a password message it
+/// shows only the length.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mismatch {
     step: usize,
@@ -29,19 +29,19 @@ impl Mismatch {
         Self::new(done, "a script without mistakes".to_owned(), fault.to_owned())
     }
 
-    /// The step that failed, counted from 1.
+    /// Returns the number of the step that failed, counted from 1.
     #[must_use]
     pub fn step(&self) -> usize {
         self.step
     }
 
-    /// What the step expected.
+    /// Returns what the step expected.
     #[must_use]
     pub fn expected(&self) -> &str {
         &self.expected
     }
 
-    /// What came instead.
+    /// Returns what was received instead.
     #[must_use]
     pub fn found(&self) -> &str {
         &self.found
@@ -56,7 +56,7 @@ impl fmt::Display for Mismatch {
 
 impl std::error::Error for Mismatch {}
 
-/// Whose part a script plays.
+/// The side that a script plays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Side {
     Server,
@@ -72,7 +72,7 @@ impl Side {
     }
 }
 
-/// `Query (51)`, or the byte alone when there is no such message.
+/// Returns the name of a message, or its type byte if there is no such message.
 pub(super) fn message_name(tag: u8, sender: Side) -> String {
     match shape(tag, sender) {
         Some(shape) => format!("any {}", shape.name),
@@ -87,7 +87,7 @@ pub(super) fn end_after(input: &[u8], side: Side) -> String {
     format!("end of stream after {}", describe(input, side.other()))
 }
 
-/// `51 0000000d 4c495354454e206100 (Query)` for every message; bytes that are none as they are.
+/// Returns `51 0000000d 4c495354454e206100 (Query)` for each message, and other bytes without a name.
 pub(super) fn describe(bytes: &[u8], sender: Side) -> String {
     if bytes.is_empty() {
         return "nothing".to_owned();
@@ -105,7 +105,7 @@ pub(super) fn describe(bytes: &[u8], sender: Side) -> String {
     pieces.join(" ")
 }
 
-/// The message at the head of `bytes`, and its length.
+/// Returns the text and the length of the message at the front of `bytes`.
 fn first(bytes: &[u8], sender: Side) -> (String, usize) {
     let framer = match sender {
         Side::Client => Framer::frontend(),
@@ -134,7 +134,7 @@ fn first(bytes: &[u8], sender: Side) -> (String, usize) {
         let shown = bytes.get(..length).unwrap_or(bytes);
         return (format!("{} ({name})", hex(shown)), length);
     }
-    // The head of a message that is not whole, or nothing of the kind.
+    // An incomplete message, or bytes that are not a message.
     let shown = match (bytes.first(), sender) {
         (Some(b'p'), Side::Client) => format!("70 … ({} bytes)", bytes.len()),
         _ => hex(bytes),

@@ -11,19 +11,18 @@ use tokio::task::JoinHandle;
 
 use super::{Delivery, Mismatch, Output, Script};
 
-/// How long a script waits for the other side: a test that hangs tells nothing.
-const STALL: Duration = Duration::from_secs(60);
+/// How long a script waits for the client. A test that hangs gives no result.
+const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Script {
     /// Plays the script for one client, on a port of 127.0.0.1 that the system chose.
     ///
-    /// A client that closes while the script still sends has not broken it: what is left to send is
-    /// left out. The script ends in the runtime in which it was started; dropping the handle does not
-    /// end it.
+    /// It is no error if the client closes while the script still sends: the remaining bytes are not sent. The
+    /// script runs in the runtime in which it was started; dropping the handle does not end it.
     ///
     /// # Errors
-    /// What the system says when there is no port to be had. The task returns the mismatch, also
-    /// when the client lets it wait for more than a minute.
+    /// The error of the system, if no port is available. The task returns the mismatch; it also fails if the client
+    /// sends or reads nothing for a minute.
     pub async fn serve(
         self,
         delivery: Delivery,
@@ -31,10 +30,10 @@ impl Script {
         Self::serve_in_turn([self], delivery).await
     }
 
-    /// As [`serve`](Self::serve), for one client after the other, each with a script of its own.
+    /// Like [`serve`](Self::serve), for several clients one after the other, each with its own script.
     ///
     /// # Errors
-    /// As [`serve`](Self::serve). The first mismatch ends the task.
+    /// See [`serve`](Self::serve). The first mismatch ends the task.
     pub async fn serve_in_turn(
         scripts: impl IntoIterator<Item = Self>,
         delivery: Delivery,
@@ -44,11 +43,11 @@ impl Script {
         let scripts: Vec<Self> = scripts.into_iter().collect();
         let task = tokio::spawn(async move {
             for script in scripts {
-                let accepted = tokio::time::timeout(STALL, listener.accept()).await;
+                let accepted = tokio::time::timeout(STALL_TIMEOUT, listener.accept()).await;
                 let stream = match accepted {
                     Ok(Ok((stream, _))) => stream,
                     Ok(Err(error)) => return Err(script.absent(&error.to_string())),
-                    Err(_) => return Err(script.absent("nobody within a minute")),
+                    Err(_) => return Err(script.absent("no client within a minute")),
                 };
                 script.play(stream, delivery).await?;
             }
@@ -62,18 +61,18 @@ impl Script {
     }
 
     async fn play(mut self, mut stream: TcpStream, delivery: Delivery) -> Result<(), Mismatch> {
-        // Without it the pieces would be put together again, which makes the test weaker, not wrong.
+        // Without it the system may join the pieces. The test would still be correct, but weaker.
         let _ = stream.set_nodelay(true);
         let mut input = BytesMut::new();
         let mut sent = 0_usize;
-        // The client takes nothing any more, and may still have sent something.
-        let mut mute = false;
-        let mut gone = false;
+        // The client no longer reads, but may have sent something.
+        let mut unwritable = false;
+        let mut ended = false;
         loop {
             let output = match self.step(&mut input)? {
                 Output::NeedMore | Output::WaitForEof => {
-                    gone = gone || self.read(&mut stream, &mut input).await?;
-                    if !gone {
+                    ended = ended || self.read(&mut stream, &mut input).await?;
+                    if !ended {
                         continue;
                     }
                     self.handle_eof(&input)?
@@ -84,22 +83,23 @@ impl Script {
                 Output::Send(bytes) => {
                     for piece in delivery.pieces(sent, &bytes) {
                         if let Delivery::ByteEvery(pause) = delivery
-                            && !mute
+                            && !unwritable
                         {
                             tokio::time::sleep(pause).await;
                         }
-                        mute = mute || stream.write_all(piece).await.is_err();
+                        unwritable = unwritable || stream.write_all(piece).await.is_err();
                         tokio::task::yield_now().await;
                     }
                     sent = sent.saturating_add(bytes.len());
                 }
                 Output::Flood(bytes) => {
-                    while !mute {
-                        let written = tokio::time::timeout(STALL, stream.write_all(&bytes)).await;
-                        mute = match written {
+                    while !unwritable {
+                        let written =
+                            tokio::time::timeout(STALL_TIMEOUT, stream.write_all(&bytes)).await;
+                        unwritable = match written {
                             Ok(result) => result.is_err(),
                             Err(_) => {
-                                return Err(self.absent("one that reads nothing for a minute"));
+                                return Err(self.absent("a client that reads nothing for a minute"));
                             }
                         };
                     }
@@ -107,7 +107,7 @@ impl Script {
                     return self.handle_eof(&input).map(drop);
                 }
                 Output::Reset => {
-                    // If it cannot be reset, it is closed: as broken as the system allows.
+                    // If it cannot be reset, it is closed.
                     let _ = stream.set_zero_linger();
                     return Ok(());
                 }
@@ -120,9 +120,9 @@ impl Script {
         }
     }
 
-    /// Reads once. Says whether the stream is over, in order or not.
+    /// Reads once. Returns whether the stream has ended, by EOF or by an error.
     async fn read(&self, stream: &mut TcpStream, input: &mut BytesMut) -> Result<bool, Mismatch> {
-        match tokio::time::timeout(STALL, stream.read_buf(input)).await {
+        match tokio::time::timeout(STALL_TIMEOUT, stream.read_buf(input)).await {
             Ok(Ok(bytes)) => Ok(bytes == 0),
             Ok(Err(_)) => Ok(true),
             Err(_) => Err(self.absent("nothing within a minute")),

@@ -2,15 +2,15 @@
 
 use std::str::FromStr;
 
-use super::{Expected, Mismatch, Script, Step};
+use super::{Expected, Mismatch, Script, ScriptStep};
 
 impl FromStr for Script {
     type Err = Mismatch;
 
-    /// Reads a transcript. Lines of bytes of one side that follow each other are one step.
+    /// Parses a transcript. Consecutive lines of one side are one step.
     ///
     /// # Errors
-    /// A line is not understood: it is the step of the error, counted from 1.
+    /// A line has no valid form. The step of the error is the line, counted from 1.
     fn from_str(text: &str) -> Result<Self, Mismatch> {
         let mut script = Self::new();
         for (number, line) in text.lines().enumerate() {
@@ -24,7 +24,7 @@ impl FromStr for Script {
             };
             let (side, what) = line
                 .split_once('>')
-                .ok_or_else(|| wrong("it begins with neither C> nor S>".to_owned()))?;
+                .ok_or_else(|| wrong("the line begins with neither C> nor S>".to_owned()))?;
             let step = step(side.trim(), what.trim()).map_err(wrong)?;
             script.push_joined(step);
         }
@@ -32,28 +32,31 @@ impl FromStr for Script {
     }
 }
 
-fn step(side: &str, what: &str) -> Result<Step, String> {
+fn step(side: &str, what: &str) -> Result<ScriptStep, String> {
     let bytes = || super::hex::parse(what).map(bytes::Bytes::from);
     match (side, what) {
-        ("C", "startup") => Ok(Step::Expect(Expected::Startup)),
-        ("C", "eof") => Ok(Step::WaitForEof),
-        ("S", "close") => Ok(Step::Close),
-        ("S", "reset") => Ok(Step::Reset),
-        ("C", _) => bytes().map(|bytes| Step::Expect(Expected::Bytes(bytes))),
-        ("S", _) => bytes().map(Step::Send),
-        _ => Err("it begins with neither C> nor S>".to_owned()),
+        ("C", "startup") => Ok(ScriptStep::Expect(Expected::Startup)),
+        ("C", "eof") => Ok(ScriptStep::WaitForEof),
+        ("S", "close") => Ok(ScriptStep::Close),
+        ("S", "reset") => Ok(ScriptStep::Reset),
+        ("C", _) => bytes().map(|bytes| ScriptStep::Expect(Expected::Bytes(bytes))),
+        ("S", _) => bytes().map(ScriptStep::Send),
+        _ => Err("the line begins with neither C> nor S>".to_owned()),
     }
 }
 
 impl Script {
-    fn push_joined(&mut self, step: Step) {
+    fn push_joined(&mut self, step: ScriptStep) {
         let joined = |a: &[u8], b: &[u8]| [a, b].concat().into();
         match (self.steps.back_mut(), &step) {
-            (Some(Step::Send(last)), Step::Send(more))
-            | (Some(Step::Expect(Expected::Bytes(last))), Step::Expect(Expected::Bytes(more))) => {
+            (Some(ScriptStep::Send(last)), ScriptStep::Send(more))
+            | (
+                Some(ScriptStep::Expect(Expected::Bytes(last))),
+                ScriptStep::Expect(Expected::Bytes(more)),
+            ) => {
                 *last = joined(last, more);
             }
-            (_, Step::Expect(Expected::Bytes(bytes))) if bytes.is_empty() => {}
+            (_, ScriptStep::Expect(Expected::Bytes(bytes))) if bytes.is_empty() => {}
             _ => self.steps.push_back(step),
         }
     }
@@ -72,7 +75,7 @@ mod tests {
     use crate::proto::wire::ProtocolVersion;
 
     #[test]
-    fn our_session_logs_in_with_the_nonces_and_the_salt_of_the_rfc() {
+    fn a_session_logs_in_with_the_nonces_and_the_salt_of_the_rfc() {
         let mut script: Script = include_str!("rfc7677.txt").parse().unwrap();
         let now = Instant::now();
         let credentials = Credentials::new("user").unwrap().password(Password::new("pencil"));
@@ -104,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_of_one_side_are_one_step_and_comments_are_none() {
+    fn lines_of_one_side_are_one_step_and_comments_are_ignored() {
         let text =
             "# all\nC> startup\nS> 52 0000\n\nS> 0008 00000000 # end\nC> 58\nC> 00000004\nC> eof";
         let script: Script = text.parse().unwrap();
@@ -115,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_not_understood_is_named() {
+    fn an_invalid_line_is_named() {
         for (text, expected) in [
             (
                 "C> 5",
@@ -127,11 +130,11 @@ mod tests {
             ),
             (
                 "hello",
-                "step 1: expected a line of a transcript, found \"hello\": it begins with neither C> nor S>",
+                "step 1: expected a line of a transcript, found \"hello\": the line begins with neither C> nor S>",
             ),
             (
                 "X> 00",
-                "step 1: expected a line of a transcript, found \"X> 00\": it begins with neither C> nor S>",
+                "step 1: expected a line of a transcript, found \"X> 00\": the line begins with neither C> nor S>",
             ),
         ] {
             let error = text.parse::<Script>().unwrap_err();

@@ -1,8 +1,8 @@
-//! The testing backend on a real local socket.
+//! The testing backend on a local socket.
 
+mod client_task;
 mod port;
 mod shared;
-mod visit;
 mod waiting;
 
 use std::io;
@@ -18,17 +18,17 @@ use super::{Answer, Backend, BackendConfig, Count, Query, SessionId};
 use crate::error::Error;
 use crate::proto::wire;
 
-/// How long the sessions of a server that halts have to send their last message.
-const HALT_GRACE: Duration = Duration::from_secs(1);
+/// The time that sessions have to send their last message when the server halts.
+const HALT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The process id of the notifications of [`Server::notify`]. No session has it unless the configuration says so.
+/// The process id in the notifications of [`Server::notify`]. No session has it unless the configuration says so.
 const NOTIFIER_PROCESS_ID: i32 = 1;
 
 /// A [`Backend`] that listens on 127.0.0.1, on a port that the system chose.
 ///
-/// It lives in the tokio runtime in which it was started, which must have I/O and time, and ends when it is dropped: the port is
-/// closed, the sockets too, and no task is left. It is a server for tests and demonstrations:
-/// whoever can reach the port can use it, and its salts and nonces can be foreseen.
+/// It runs in the tokio runtime in which it was started, which must have I/O and time enabled. When it is
+/// dropped, the port and all sockets are closed, and no task is left. It is for tests and demonstrations:
+/// every program that can reach the port can use it, and its salts and nonces are predictable.
 ///
 /// ```
 /// # #[cfg(feature = "tokio")]
@@ -41,7 +41,7 @@ const NOTIFIER_PROCESS_ID: i32 = 1;
 /// # }
 /// ```
 ///
-/// # A handler of your own, tested
+/// # Testing your own handler
 ///
 /// ```
 /// # #[cfg(feature = "tokio")]
@@ -90,7 +90,7 @@ impl Server {
     /// Starts a server on TCP.
     ///
     /// # Errors
-    /// What the system says when there is no port to be had.
+    /// The error of the system, if no port is available.
     pub async fn start(config: BackendConfig) -> io::Result<Self> {
         let user = config.any_user().to_owned();
         // The keys of SCRAM are derived here, once.
@@ -104,7 +104,7 @@ impl Server {
     /// The socket file is removed when the server is dropped.
     ///
     /// # Errors
-    /// What the system says when there is no port to be had, or the file cannot be made.
+    /// The error of the system, if no port is available or the file cannot be created.
     #[cfg(unix)]
     pub async fn start_in(config: BackendConfig, directory: &Path) -> io::Result<Self> {
         let mut server = Self::start(config).await?;
@@ -113,31 +113,31 @@ impl Server {
         Ok(server)
     }
 
-    /// Where it listens.
+    /// Returns the address at which it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The port, of TCP and in the name of the Unix socket.
+    /// Returns the port number of TCP, which is also in the name of the Unix socket.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.address.port()
     }
 
-    /// A connection string with a role that exists, without its password.
+    /// Returns a connection string with an existing role, without its password.
     #[must_use]
     pub fn url(&self) -> String {
         format!("postgresql://{}@127.0.0.1:{}/postgres?sslmode=disable", self.user, self.port())
     }
 
-    /// How many notifications went through a channel.
+    /// Returns the number of notifications that went through a channel.
     #[must_use]
     pub fn count(&self, channel: &str) -> Count {
         self.shared.backend().count(channel)
     }
 
-    /// How many clients are connected.
+    /// Returns the number of connected clients.
     #[must_use]
     pub fn clients(&self) -> usize {
         self.shared.backend().sessions().count()
@@ -171,9 +171,9 @@ impl Server {
         self.shared.backend().answer(sql, answer);
     }
 
-    /// Asks `function` about every statement that has no answer by its text. See [`Backend::answer_with`].
+    /// Calls `function` for every statement that has no answer by its text. See [`Backend::answer_with`].
     ///
-    /// The backend is locked meanwhile: the function must not call methods of this server. To notify, it
+    /// The backend is locked during the call: the function must not call methods of this server. To notify, it
     /// returns an answer with [`Answer::notify`].
     ///
     /// ```
@@ -188,7 +188,7 @@ impl Server {
     ///     let answer = Answer::rows(["name"]);
     ///     match (query.sql(), query.parameters()) {
     ///         ("SELECT name FROM stock WHERE id = $1", [Some(id)]) => Some(answer.row([&*format!("number {id}")])),
-    ///         // It is prepared: the columns are asked for.
+    ///         // The statement is prepared: only the columns matter.
     ///         (sql, []) if sql.starts_with("SELECT name FROM stock") => Some(answer),
     ///         _ => None,
     ///     }
@@ -206,16 +206,16 @@ impl Server {
         self.shared.backend().answer_with(function);
     }
 
-    /// Forgets all answers and functions.
+    /// Removes all answers and functions.
     pub fn forget_answers(&self) {
         self.shared.backend().forget_answers();
     }
 
-    /// Notifies a channel, as a session that commits a NOTIFY. Returns how many sessions listen to it.
+    /// Sends a notification, as a session that commits a NOTIFY. Returns the number of sessions that listen to the channel.
     ///
     /// # Errors
-    /// [`ErrorKind::Misuse`](crate::ErrorKind::Misuse) when a server would refuse the name or the payload, or one of
-    /// them holds a NUL.
+    /// [`ErrorKind::Misuse`](crate::ErrorKind::Misuse) if a server would refuse the name or the payload, or one of
+    /// them contains a NUL.
     ///
     /// ```
     /// # #[cfg(feature = "tokio")]
@@ -244,13 +244,13 @@ impl Server {
         Ok(listening)
     }
 
-    /// Waits until a session listens to a channel: its LISTEN is committed.
+    /// Waits until a session listens to a channel: until its LISTEN is committed.
     ///
     /// # Errors
-    /// [`TimedOut`](io::ErrorKind::TimedOut), with the channels that are listened to.
+    /// [`TimedOut`](io::ErrorKind::TimedOut), with the channels of every session.
     ///
     /// # Cancel safety
-    /// Nothing happens if it is dropped.
+    /// Dropping the future has no effect.
     ///
     /// ```
     /// # #[cfg(feature = "tokio")]
@@ -275,30 +275,31 @@ impl Server {
     /// # fn main() {}
     /// ```
     pub async fn wait_for_listener(&self, channel: &str, timeout: Duration) -> io::Result<()> {
-        let waited = waiting::until(&self.shared, timeout, |backend| is_heard(backend, channel));
-        waited.await.ok_or_else(|| self.not_heard(channel, timeout))
+        let waited =
+            waiting::until(&self.shared, timeout, |backend| has_listener(backend, channel));
+        waited.await.ok_or_else(|| self.no_listener(channel, timeout))
     }
 
-    /// As [`wait_for_listener`](Self::wait_for_listener), for a thread outside of the runtime.
+    /// Like [`wait_for_listener`](Self::wait_for_listener), for a thread outside the runtime.
     ///
     /// # Errors
-    /// [`TimedOut`](io::ErrorKind::TimedOut), with the channels that are listened to;
-    /// [`Other`](io::ErrorKind::Other) in a runtime of one thread, which this could block.
+    /// [`TimedOut`](io::ErrorKind::TimedOut), with the channels of every session;
+    /// [`Other`](io::ErrorKind::Other) in a runtime with one thread, which this call could block.
     pub fn blocking_wait_for_listener(&self, channel: &str, timeout: Duration) -> io::Result<()> {
         waiting::refuse_to_block()?;
-        waiting::blocking_until(&self.shared, timeout, |backend| is_heard(backend, channel))
-            .ok_or_else(|| self.not_heard(channel, timeout))
+        waiting::blocking_until(&self.shared, timeout, |backend| has_listener(backend, channel))
+            .ok_or_else(|| self.no_listener(channel, timeout))
     }
 
-    /// Waits until a condition of the backend is true. It is looked at now and after everything that a client sends.
+    /// Waits until a condition of the backend is true. It is evaluated at once, and after everything that a client sends.
     ///
-    /// The backend is locked meanwhile: the condition must not call methods of this server.
+    /// The backend is locked during the evaluation: the condition must not call methods of this server.
     ///
     /// # Errors
-    /// [`TimedOut`](io::ErrorKind::TimedOut), with the channels that are listened to.
+    /// [`TimedOut`](io::ErrorKind::TimedOut), with the channels of every session.
     ///
     /// # Cancel safety
-    /// Nothing happens if it is dropped.
+    /// Dropping the future has no effect.
     pub async fn wait_until(
         &self,
         timeout: Duration,
@@ -308,11 +309,11 @@ impl Server {
         waited.ok_or_else(|| self.not_true(timeout))
     }
 
-    /// As [`wait_until`](Self::wait_until), for a thread outside of the runtime.
+    /// Like [`wait_until`](Self::wait_until), for a thread outside the runtime.
     ///
     /// # Errors
-    /// [`TimedOut`](io::ErrorKind::TimedOut), with the channels that are listened to;
-    /// [`Other`](io::ErrorKind::Other) in a runtime of one thread, which this could block.
+    /// [`TimedOut`](io::ErrorKind::TimedOut), with the channels of every session;
+    /// [`Other`](io::ErrorKind::Other) in a runtime with one thread, which this call could block.
     pub fn blocking_wait_until(
         &self,
         timeout: Duration,
@@ -323,7 +324,7 @@ impl Server {
         waited.ok_or_else(|| self.not_true(timeout))
     }
 
-    fn not_heard(&self, channel: &str, timeout: Duration) -> io::Error {
+    fn no_listener(&self, channel: &str, timeout: Duration) -> io::Error {
         let what = format!("no session listens to {channel:?}");
         waiting::timed_out(&what, timeout, &self.shared.backend())
     }
@@ -333,7 +334,7 @@ impl Server {
         waiting::timed_out(what, timeout, &self.shared.backend())
     }
 
-    /// Ends the session with this process id as `pg_terminate_backend` does. E1, R1.
+    /// Ends the session with this process id as `pg_terminate_backend` does.
     pub fn terminate(&self, process_id: i32) {
         self.end(Some(process_id), Backend::terminate);
     }
@@ -364,12 +365,12 @@ impl Server {
         self.shared.wake(&mut backend);
     }
 
-    /// Ends every session as a shutdown does, and refuses clients until [`resume`](Self::resume). Within a second.
+    /// Ends every session as a shutdown does, and refuses clients until [`resume`](Self::resume). Takes at most a second.
     ///
-    /// The port stays reserved. Answers, counts and the configuration stay; what sessions listened to is gone.
+    /// The port stays reserved. Answers, counts and the configuration stay; the channels of the sessions are lost.
     ///
     /// # Cancel safety
-    /// If it is dropped, some sessions may still live. Call it again.
+    /// If it is dropped, some sessions may still run. Call it again.
     ///
     /// ```
     /// # #[cfg(feature = "tokio")]
@@ -401,16 +402,16 @@ impl Server {
                 while tasks.join_next().await.is_some() {}
             }
         };
-        // Those that take longer are aborted.
-        let _ = tokio::time::timeout(HALT_GRACE, last_messages).await;
+        // Sessions that take longer are aborted.
+        let _ = tokio::time::timeout(HALT_TIMEOUT, last_messages).await;
         drop(tasks);
         self.forget_sessions().await;
     }
 
-    /// Lets clients in again, on the same port.
+    /// Accepts clients again, on the same port.
     ///
     /// # Errors
-    /// What the system says when the port cannot be had again, or the socket file cannot be made.
+    /// The error of the system, if the port is no longer available or the socket file cannot be created.
     pub async fn resume(&mut self) -> io::Result<()> {
         for port in &mut self.ports {
             port.open(&self.shared).await?;
@@ -418,16 +419,16 @@ impl Server {
         Ok(())
     }
 
-    /// [`halt`](Self::halt) and [`resume`](Self::resume).
+    /// Calls [`halt`](Self::halt) and [`resume`](Self::resume).
     ///
     /// # Errors
-    /// As [`resume`](Self::resume).
+    /// See [`resume`](Self::resume).
     pub async fn restart(&mut self) -> io::Result<()> {
         self.halt().await;
         self.resume().await
     }
 
-    /// Ends the server, and waits until its tasks are gone.
+    /// Ends the server, and waits until its tasks have ended.
     pub async fn stop(mut self) {
         for port in &mut self.ports {
             port.abort().await;
@@ -435,7 +436,7 @@ impl Server {
         self.forget_sessions().await;
     }
 
-    /// Waits until the tasks of the sessions, which were aborted, are dropped: each removes its session from the backend.
+    /// Waits until the aborted tasks of the sessions are dropped: each removes its session from the backend.
     async fn forget_sessions(&self) {
         while self.clients() > 0 {
             tokio::task::yield_now().await;
@@ -443,7 +444,7 @@ impl Server {
     }
 }
 
-fn is_heard(backend: &Backend, channel: &str) -> bool {
+fn has_listener(backend: &Backend, channel: &str) -> bool {
     backend.sessions().any(|id| listens(backend, id, channel))
 }
 

@@ -1,4 +1,4 @@
-//! A place where clients connect: a TCP port or a Unix socket.
+//! A TCP port or a Unix socket to which clients connect.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -16,30 +16,30 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
 
+use super::client_task::ClientTask;
 use super::shared::Shared;
-use super::visit::Visit;
 
-/// How long the acceptor waits when the system has no socket for a client.
-const ACCEPT_RETRY: Duration = Duration::from_millis(10);
+/// The delay after a failed accept: the system may have no socket for a client.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(10);
 
-/// Clients that may wait to be accepted: what the standard library asks for.
-const BACKLOG: u32 = 128;
+/// Clients that may wait to be accepted: the number of the standard library.
+const LISTEN_BACKLOG: u32 = 128;
 
 /// The tasks of the sessions of one port.
 pub(super) type Sessions = JoinSet<()>;
 
-/// A place where clients connect, open or closed.
+/// A TCP port or a Unix socket, open or closed.
 #[derive(Debug)]
 pub(super) struct Port {
-    place: Place,
+    address: PortAddress,
     acceptor: Option<Acceptor>,
 }
 
 #[derive(Debug)]
-enum Place {
+enum PortAddress {
     Tcp {
         address: SocketAddr,
-        /// Keeps the number while the port is closed: it is bound and does not listen.
+        /// Reserves the number while the port is closed: it is bound and does not listen.
         reserved: Option<TcpSocket>,
     },
     #[cfg(unix)]
@@ -53,36 +53,36 @@ struct Acceptor {
     task: JoinHandle<Sessions>,
 }
 
-enum Listening {
+enum PortListener {
     Tcp(TcpListener),
     #[cfg(unix)]
     Unix(UnixListener),
 }
 
 impl Port {
-    /// An open TCP port.
+    /// Opens a TCP port.
     pub(super) async fn tcp(shared: &Arc<Shared>, address: SocketAddr) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
-        let place = Place::Tcp { address, reserved: None };
-        let acceptor = Some(Acceptor::start(shared, Listening::Tcp(listener)));
-        Ok(Self { place, acceptor })
+        let port_address = PortAddress::Tcp { address, reserved: None };
+        let acceptor = Some(Acceptor::start(shared, PortListener::Tcp(listener)));
+        Ok(Self { address: port_address, acceptor })
     }
 
-    /// An open Unix socket.
+    /// Opens a Unix socket.
     #[cfg(unix)]
     pub(super) fn unix(shared: &Arc<Shared>, path: PathBuf) -> io::Result<Self> {
         let listener = UnixListener::bind(&path)?;
-        let acceptor = Some(Acceptor::start(shared, Listening::Unix(listener)));
-        Ok(Self { place: Place::Unix(path), acceptor })
+        let acceptor = Some(Acceptor::start(shared, PortListener::Unix(listener)));
+        Ok(Self { address: PortAddress::Unix(path), acceptor })
     }
 
-    /// Where a TCP port is.
+    /// Returns the address of a TCP port.
     pub(super) fn address(&self) -> Option<SocketAddr> {
-        match &self.place {
-            Place::Tcp { address, .. } => Some(*address),
+        match &self.address {
+            PortAddress::Tcp { address, .. } => Some(*address),
             #[cfg(unix)]
-            Place::Unix(_) => None,
+            PortAddress::Unix(_) => None,
         }
     }
 
@@ -94,47 +94,47 @@ impl Port {
     pub(super) async fn close(&mut self) -> Sessions {
         let Some(acceptor) = &mut self.acceptor else { return Sessions::new() };
         acceptor.closing.notify_one();
-        // An error says that the task was aborted: its sessions went with it.
+        // An error means that the task was aborted: its sessions were aborted with it.
         let sessions = (&mut acceptor.task).await.unwrap_or_default();
         self.acceptor = None;
-        match &mut self.place {
-            Place::Tcp { address, reserved } => *reserved = reserve(*address),
+        match &mut self.address {
+            PortAddress::Tcp { address, reserved } => *reserved = reserve(*address),
             #[cfg(unix)]
-            Place::Unix(_) => self.remove_file(),
+            PortAddress::Unix(_) => self.remove_file(),
         }
         sessions
     }
 
-    /// Accepts clients again, at the same place.
+    /// Accepts clients again, at the same address.
     pub(super) async fn open(&mut self, shared: &Arc<Shared>) -> io::Result<()> {
         if self.is_open() {
             return Ok(());
         }
-        let listening = match &mut self.place {
-            Place::Tcp { address, reserved } => Listening::Tcp(match reserved.take() {
-                Some(socket) => socket.listen(BACKLOG)?,
+        let listening = match &mut self.address {
+            PortAddress::Tcp { address, reserved } => PortListener::Tcp(match reserved.take() {
+                Some(socket) => socket.listen(LISTEN_BACKLOG)?,
                 None => TcpListener::bind(*address).await?,
             }),
             #[cfg(unix)]
-            Place::Unix(path) => Listening::Unix(UnixListener::bind(path)?),
+            PortAddress::Unix(path) => PortListener::Unix(UnixListener::bind(path)?),
         };
         self.acceptor = Some(Acceptor::start(shared, listening));
         Ok(())
     }
 
-    /// Ends the sessions and the port at once.
+    /// Ends the sessions and the acceptor at once.
     pub(super) async fn abort(&mut self) {
         if let Some(acceptor) = &mut self.acceptor {
             acceptor.task.abort();
-            // An error says that it was aborted.
+            // The error means that it was aborted.
             let _ = (&mut acceptor.task).await;
         }
     }
 
     #[cfg(unix)]
     fn remove_file(&self) {
-        if let Place::Unix(path) = &self.place {
-            // Nothing can be done about it here, and the directory is the caller's.
+        if let PortAddress::Unix(path) = &self.address {
+            // An error cannot be handled here. The caller removes the directory.
             let _ = std::fs::remove_file(path);
         }
     }
@@ -151,10 +151,10 @@ impl Drop for Port {
     }
 }
 
-/// Keeps the number of a closed port, so that no other program gets it before the port is opened again.
+/// Reserves the number of a closed port, so that no other program gets it before the port is opened again.
 fn reserve(address: SocketAddr) -> Option<TcpSocket> {
     let socket = TcpSocket::new_v4().ok()?;
-    // On Windows this would let others take the port.
+    // On Windows this option would let other programs take the port.
     #[cfg(unix)]
     socket.set_reuseaddr(true).ok()?;
     socket.bind(address).ok()?;
@@ -162,15 +162,15 @@ fn reserve(address: SocketAddr) -> Option<TcpSocket> {
 }
 
 impl Acceptor {
-    fn start(shared: &Arc<Shared>, listening: Listening) -> Self {
+    fn start(shared: &Arc<Shared>, listening: PortListener) -> Self {
         let closing = Arc::new(Notify::new());
         let task = tokio::spawn(accept(Arc::clone(shared), listening, Arc::clone(&closing)));
         Self { closing, task }
     }
 }
 
-/// Accepts until it is to close, and returns the sessions; if it is aborted they end with it.
-async fn accept(shared: Arc<Shared>, listening: Listening, closing: Arc<Notify>) -> Sessions {
+/// Accepts clients until `closing` is notified, and returns the sessions. If it is aborted, they end too.
+async fn accept(shared: Arc<Shared>, listening: PortListener, closing: Arc<Notify>) -> Sessions {
     let mut sessions = Sessions::new();
     let mut closing = pin!(closing.notified());
     loop {
@@ -181,13 +181,13 @@ async fn accept(shared: Arc<Shared>, listening: Listening, closing: Arc<Notify>)
         match accepted.await {
             None => return sessions,
             Some(Ok(())) => {}
-            Some(Err(_)) => tokio::time::sleep(ACCEPT_RETRY).await,
+            Some(Err(_)) => tokio::time::sleep(ACCEPT_RETRY_DELAY).await,
         }
         while sessions.try_join_next().is_some() {}
     }
 }
 
-impl Listening {
+impl PortListener {
     /// Accepts one client.
     fn poll_accept(
         &self,
@@ -197,13 +197,13 @@ impl Listening {
     ) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(listener) => listener.poll_accept(cx).map_ok(|(stream, _)| {
-                // Without it small answers wait for an acknowledgement: slow, but not wrong.
+                // Without it small answers are delayed until an acknowledgement arrives.
                 let _ = stream.set_nodelay(true);
-                sessions.spawn(Visit::new(Arc::clone(shared)).run(stream));
+                sessions.spawn(ClientTask::new(Arc::clone(shared)).run(stream));
             }),
             #[cfg(unix)]
             Self::Unix(listener) => listener.poll_accept(cx).map_ok(|(stream, _)| {
-                sessions.spawn(Visit::new(Arc::clone(shared)).run(stream));
+                sessions.spawn(ClientTask::new(Arc::clone(shared)).run(stream));
             }),
         }
     }

@@ -1,4 +1,4 @@
-//! What the sessions and the owner of a server share.
+//! The state that the sessions and the owner of a server share.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -6,16 +6,16 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 use super::super::{Backend, SessionId};
-use super::visit::Signals;
+use super::client_task::Signals;
 
-/// What the sessions and the owner of a server share.
+/// The state that the sessions and the owner of a server share.
 #[derive(Debug)]
 pub(super) struct Shared {
     backend: Mutex<Backend>,
     signals: Mutex<HashMap<SessionId, Arc<Signals>>>,
-    /// Something may have become true that a test waits for.
+    /// Notified when a condition that a test waits for may have become true.
     pub(super) changed: Notify,
-    /// The same, for threads.
+    /// The same, for blocked threads.
     pub(super) changed_blocking: Condvar,
 }
 
@@ -48,7 +48,7 @@ impl Shared {
         self.wake_waiting();
     }
 
-    /// Wakes what waits for a condition: it is looked at again.
+    /// Wakes the callers that wait for a condition, to evaluate it again.
     pub(super) fn wake_waiting(&self) {
         self.changed.notify_waiters();
         self.changed_blocking.notify_all();

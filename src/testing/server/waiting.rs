@@ -1,4 +1,4 @@
-//! Waiting until something is true of the backend.
+//! Functions that wait until a condition of the backend is true.
 
 use std::io;
 use std::pin::pin;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::super::Backend;
 use super::shared::Shared;
 
-/// Waits until `condition` is true. `None` when it was not in time.
+/// Waits until `condition` is true. Returns `None` at the timeout.
 pub(super) async fn until(
     shared: &Shared,
     timeout: Duration,
@@ -17,7 +17,7 @@ pub(super) async fn until(
     let looking = async {
         loop {
             let mut changed = pin!(shared.changed.notified());
-            // What changes from here on is not missed.
+            // From here on no change is missed.
             changed.as_mut().enable();
             if condition(&shared.backend()) {
                 return;
@@ -28,7 +28,7 @@ pub(super) async fn until(
     tokio::time::timeout(timeout, looking).await.ok()
 }
 
-/// The same, for a thread.
+/// Like [`until`], for a thread.
 pub(super) fn blocking_until(
     shared: &Shared,
     timeout: Duration,
@@ -44,12 +44,12 @@ pub(super) fn blocking_until(
     Some(())
 }
 
-/// A thread that blocks would be the one in which the server runs.
+/// Returns an error in a runtime with one thread: the server runs in the thread that would block.
 pub(super) fn refuse_to_block() -> io::Result<()> {
     use tokio::runtime::{Handle, RuntimeFlavor};
     match Handle::try_current() {
         Ok(handle) if handle.runtime_flavor() == RuntimeFlavor::CurrentThread => {
-            let text = "this would block the only thread of the runtime: await the other form of the method";
+            let text = "this call would block the only thread of the runtime: await the asynchronous form of the method";
             Err(io::Error::other(text))
         }
         _ => Ok(()),

@@ -1,4 +1,4 @@
-//! The least of a client: enough of the protocol to log in without a password and to ask one question.
+//! A minimal client: enough of the protocol to log in without a password and to run one query.
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use std::io::{self, Read, Write};
@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 
 use pgbell_testkit::{Auth, Cluster, ClusterBuilder};
 
-/// A cluster that asks for no password: the client of these tests computes none.
+/// A cluster that asks for no password: the client of these tests supports none.
 pub(crate) fn trusting() -> ClusterBuilder {
     Cluster::builder().auth(Auth::Trust)
 }
 
-/// What the testkit's role may do: to look, over the socket.
+/// Checks the rights of the testkit's role: it may read, over the socket.
 pub(crate) fn own_role(cluster: &Cluster) {
     for user in ["pgbell_testkit", "pgbell_testkit\0replication\0true"] {
         let error = Session::open_as(cluster.port(), user).err().unwrap().to_string();
@@ -29,13 +29,13 @@ pub(crate) fn own_role(cluster: &Cluster) {
     for sql in ["SELECT pg_reload_conf()", "CREATE ROLE another", "SELECT * FROM pg_authid"] {
         assert!(own.ask(sql).is_err(), "{sql}");
     }
-    // It streams when there is a standby, and not before.
+    // It may stream if there is a standby, and not before.
     let streams = "SELECT rolreplication FROM pg_roles WHERE rolname = current_user";
     assert_eq!(own.ask(streams).unwrap(), ["f"]);
     assert!(open("pgbell_testkit\0replication\0true").is_err());
 }
 
-/// What a session talks through.
+/// The connection of a session.
 enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
@@ -80,12 +80,12 @@ impl Drop for Stream {
     }
 }
 
-/// A session, of the superuser if nothing else is said.
+/// A session, by default of the superuser.
 pub(crate) struct Session {
     stream: Stream,
     pub(crate) process_id: i32,
     pub(crate) auth: i32,
-    /// Channels and payloads that came along with answers.
+    /// Channels and payloads that arrived with answers.
     pub(crate) notifications: Vec<(String, String)>,
 }
 
@@ -109,30 +109,30 @@ impl Session {
         Self::log_in(Stream::Tcp(stream), user)
     }
 
-    /// Over the Unix socket in a directory.
+    /// Opens a session over the Unix socket in a directory.
     pub(crate) fn open_socket(dir: &Path, port: u16, user: &str) -> io::Result<Self> {
         let stream = UnixStream::connect(dir.join(format!(".s.PGSQL.{port}")))?;
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
         Self::log_in(Stream::Unix(stream), user)
     }
 
-    /// Over TLS, with arguments of `openssl s_client`. Everything that it says is the error's text.
+    /// Opens a session over TLS, with arguments of `openssl s_client`. The text of an error contains all its output.
     pub(crate) fn open_tls(port: u16, user: &str, arguments: &[&str]) -> io::Result<Self> {
         let mut command = Command::new("openssl");
         command.args(["s_client", "-quiet", "-connect", &format!("127.0.0.1:{port}")]);
-        // Level 0: old hashes are fine. Whatever the system's configuration says.
+        // Level 0 allows old hashes, whatever the configuration of the system is.
         command.args(["-cipher", "DEFAULT@SECLEVEL=0"]).args(arguments);
         command.env("OPENSSL_CONF", "/dev/null").stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.stderr(Stdio::piped()).spawn()?;
         let mut errors = child.stderr.take().unwrap();
-        let said = thread::spawn(move || {
-            let mut said = Vec::new();
-            let _ = errors.read_to_end(&mut said);
-            String::from_utf8_lossy(&said).into_owned()
+        let printed = thread::spawn(move || {
+            let mut printed = Vec::new();
+            let _ = errors.read_to_end(&mut printed);
+            String::from_utf8_lossy(&printed).into_owned()
         });
         match Self::log_in(Stream::Tls(child), user) {
-            // The stream is gone, and the command with it.
-            Err(cause) => Err(bad(&format!("{cause}\n{}", said.join().unwrap()))),
+            // The stream is dropped, and the command with it.
+            Err(cause) => Err(bad(&format!("{cause}\n{}", printed.join().unwrap()))),
             session => session,
         }
     }
@@ -172,7 +172,7 @@ impl Session {
         Ok((header[0], body))
     }
 
-    /// The first column of each row, as text.
+    /// Returns the first column of each row, as text.
     pub(crate) fn ask(&mut self, sql: &str) -> io::Result<Vec<String>> {
         let length = i32::try_from(sql.len() + 5).unwrap();
         let message = [b"Q", &length.to_be_bytes()[..], sql.as_bytes(), b"\0"].concat();
@@ -193,14 +193,14 @@ impl Session {
                 Ok((b'Z', _)) => return refused.map_or(Ok(rows), Err),
                 Ok((b'E', body)) => refused = Some(bad(&String::from_utf8_lossy(&body))),
                 Ok(_) => {}
-                // The session may end with its error.
+                // The session may have ended with its error.
                 Err(cause) => return Err(refused.unwrap_or(cause)),
             }
         }
     }
 
-    /// Reads until the session is over, and gives the server's last words.
-    pub(crate) fn last_words(&mut self) -> String {
+    /// Reads until the session ends, and returns the last message of the server.
+    pub(crate) fn last_message(&mut self) -> String {
         let mut words = String::new();
         while let Ok((_, body)) = self.message() {
             words = String::from_utf8_lossy(&body).into_owned();
@@ -218,7 +218,7 @@ pub(crate) fn ask(cluster: &Cluster, sql: &str) -> Vec<String> {
     Session::open(cluster).unwrap().ask(sql).unwrap()
 }
 
-/// Asks again until it is so. A bound, not a pause: what never happens fails.
+/// Repeats a check until it succeeds, and fails at a deadline.
 pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !is_so() {

@@ -1,4 +1,4 @@
-//! A consumer that never reads harms nobody else.
+//! A consumer that never reads has no effect on other sessions.
 
 use std::time::{Duration, Instant};
 
@@ -6,30 +6,30 @@ use pgbell::{Listener, Overflow};
 
 use crate::support::{Server, next, run_for, until, until_sql, value};
 
-/// S1. How many of 8 kB: 50,000, or as many as the environment says.
+/// S1. The number of messages of 8 kB: 50,000, or the value in the environment.
 fn messages() -> u64 {
     std::env::var("PGBELL_BIG_MESSAGES")
         .map_or(50_000, |n| n.parse().expect("PGBELL_BIG_MESSAGES: a number"))
 }
 
-/// A generous bound for so many.
-fn patience() -> Duration {
+/// A generous time limit for this number.
+fn time_limit() -> Duration {
     Duration::from_secs(120) + Duration::from_millis(3) * u32::try_from(messages()).unwrap()
 }
 
-/// Sent together, and received by the other listener before more are sent: its queue can hold them.
+/// Sent together, and received by the other listener before more are sent, so that they fit into its queue.
 const ROUND: u64 = 1000;
 
-/// Rounds before the sleeper is there, each in the other's queue as a whole: everything else has then all the memory
-/// that it needs.
+/// Rounds before the sleeper connects. Each is in the other listener's queue as a whole, so that everything else has
+/// allocated all the memory that it needs.
 const WARM_UP: u64 = 10;
 
 const KIB: u64 = 1024;
 
-/// What a listener may take by default, as `ListenerBuilder` documents it, without anything pinned: 12 MiB.
+/// The default memory limit of a listener, as `ListenerBuilder` documents it, without pinned batches: 12 MiB.
 const SLEEPER_BYTES_MAX: u64 = 256 * KIB * ((8 * KIB).div_ceil(232) + 3) + 128 * 16_384 + 128 * KIB;
 
-/// Bytes of this process that are in memory.
+/// Returns the resident memory of this process in bytes.
 fn resident() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
     let pages: u64 = statm.split(' ').nth(1).unwrap().parse().unwrap();
@@ -53,10 +53,11 @@ async fn receive_round(other: &mut Listener) {
     }
 }
 
+/// S1.
 #[test]
-fn s1_a_consumer_that_never_polls_leaves_the_servers_queue_empty_and_others_unaffected() {
+fn a_consumer_that_never_polls_leaves_the_servers_queue_empty_and_others_unaffected() {
     let server = Server::start();
-    run_for(patience(), async {
+    run_for(time_limit(), async {
         let mut other = server.listener(&["a", "b"]).await;
         let mut writer = server.connection().await;
         let mut before = 0;
@@ -79,7 +80,7 @@ fn s1_a_consumer_that_never_polls_leaves_the_servers_queue_empty_and_others_unaf
             writer.simple_query(&round_sql()).await.unwrap();
             receive_round(&mut other).await;
             most = most.max(resident());
-            // For a moment it may: what counts is that nobody waits for the sleeper.
+            // It may block for a moment: the server must not wait for the sleeper for long.
             writing += u64::from(value(&mut writer, &wait_event).await == "ClientWrite");
         }
         until("the sleeper's socket is drained", || sleeper.stats().received == messages()).await;
@@ -94,7 +95,7 @@ fn s1_a_consumer_that_never_polls_leaves_the_servers_queue_empty_and_others_unaf
             grown <= allowed,
             "{before} bytes resident, then {grown} more: {allowed} are allowed"
         );
-        // Both ways to ask.
+        // Two ways to check it.
         until_sql(&mut writer, "SELECT pg_notification_queue_usage() = 0").await;
         let usage = sleeper.handle().notification_queue_usage().await.unwrap();
         assert_eq!(

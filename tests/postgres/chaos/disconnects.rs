@@ -10,13 +10,13 @@ use pgbell_testkit::{Cut, Direction, Proxy};
 use super::sequence::{CHANNEL, Receiver, Writer};
 use crate::support::{Server, run_for, until};
 
-/// How many: 50, or as many as the environment says.
+/// The number of disconnects: 50, or the value in the environment.
 fn disconnects() -> u64 {
     std::env::var("PGBELL_DISCONNECTS")
         .map_or(50, |n| n.parse().expect("PGBELL_DISCONNECTS: a number"))
 }
 
-/// What chance depends on: as the environment says, or another one each time.
+/// The seed of the random numbers: the value in the environment, or another one each time.
 fn seed() -> u64 {
     match std::env::var("PGBELL_SEED") {
         Ok(seed) => seed.parse().expect("PGBELL_SEED: a number"),
@@ -37,15 +37,15 @@ impl Random {
     }
 }
 
-/// A generous bound for so many.
-fn patience() -> Duration {
+/// A generous time limit for this number.
+fn time_limit() -> Duration {
     Duration::from_secs(60) + Duration::from_millis(500) * u32::try_from(disconnects()).unwrap()
 }
 
-/// A login that the cut may hit has about half as many.
+/// A login, which the cut may hit, has about half of these bytes.
 const BYTES_MAX: u64 = 1_500;
 
-/// Sessions that were lost, and attempts to get one.
+/// Returns the number of lost sessions and failed attempts.
 fn ended(stats: &Stats) -> u64 {
     stats.sessions_lost + stats.attempts_failed
 }
@@ -53,23 +53,24 @@ fn ended(stats: &Stats) -> u64 {
 async fn listener(url: &str) -> Listener {
     let builder = Listener::builder(url).channels([CHANNEL]);
     let builder = builder.backoff(Duration::from_millis(10), Duration::from_millis(100));
-    // The consumer is quick enough: whatever is missing must be in a gap.
+    // The consumer is fast enough: missing numbers must be in a gap.
     builder.queue_capacity(500_000).connect().await.unwrap()
 }
 
+/// R1, P9.
 #[test]
-fn r1_p9_every_number_arrives_once_in_order_or_lies_in_a_gap_whenever_the_backend_is_killed() {
+fn every_number_arrives_once_in_order_or_is_in_a_gap_whenever_the_backend_is_killed() {
     let server = Server::start();
-    run_for(patience(), async {
+    run_for(time_limit(), async {
         let listener = listener(&server.url()).await;
         let handle = listener.handle();
         let writer = Writer::start(server.url());
         let receiver = Receiver::start(listener);
         for killed in 0..disconnects() {
-            writer.goes_on(killed % 7).await;
+            writer.wait_for_commits(killed % 7).await;
             let process_id = handle.process_id().expect("it is connected");
             server.cluster.terminate_backend(process_id).unwrap();
-            // Figures are told before the state: another session first, then that it listens.
+            // Counters change before the state: first the new session, then `Connected`.
             until("another session is there", || handle.stats().sessions > killed + 1).await;
             handle.wait_state(State::Connected).await.unwrap();
         }
@@ -84,7 +85,7 @@ fn r1_p9_every_number_arrives_once_in_order_or_lies_in_a_gap_whenever_the_backen
 }
 
 #[test]
-fn every_number_arrives_once_in_order_or_lies_in_a_gap_when_the_network_resets_at_any_byte() {
+fn every_number_arrives_once_in_order_or_is_in_a_gap_when_the_network_resets_at_any_byte() {
     let seed = seed();
     report!("PGBELL_SEED={seed}");
     let mut random = Random(seed);
@@ -92,22 +93,22 @@ fn every_number_arrives_once_in_order_or_lies_in_a_gap_when_the_network_resets_a
     let proxy = Proxy::start(server.cluster.port()).unwrap();
     let cluster = &server.cluster;
     let url = proxy.url(cluster.superuser(), cluster.superuser_password(), "postgres");
-    // An attempt does not fail when the answer to a request for TLS is cut: it goes on in the clear. N94.
+    // If the answer to a request for TLS is cut, the attempt continues in the clear instead of failing. N94.
     let url = format!("{url}?sslmode=disable");
-    run_for(patience(), async {
+    run_for(time_limit(), async {
         let listener = listener(&url).await;
         let handle = listener.handle();
         let writer = Writer::start(server.url());
         let receiver = Receiver::start(listener);
         for cut in 0..disconnects() {
             let how = if random.below(3) == 0 { Cut::Fin } else { Cut::Reset };
-            // In the middle of whatever it is: a login, a LISTEN, a notification.
+            // In the middle of a login, a LISTEN or a notification.
             let bytes = random.below(BYTES_MAX);
             proxy.handle().cut_after(Direction::ToClient, bytes, how);
-            writer.goes_on(1).await;
+            writer.wait_for_commits(1).await;
             let what = format!("cut {cut} of seed {seed}, {how:?} after {bytes} bytes, is noticed");
             until(&what, || ended(&handle.stats()) > cut).await;
-            // One cut, one end: what came before it is none of it.
+            // One cut ends exactly one session or attempt.
             assert_eq!(ended(&handle.stats()), cut + 1, "seed {seed}");
         }
         handle.wait_state(State::Connected).await.unwrap();

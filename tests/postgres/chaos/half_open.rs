@@ -1,16 +1,16 @@
-//! Connections that are dead without an end.
+//! Half-open connections.
 
 use std::time::{Duration, Instant};
 
 use pgbell::{ErrorKind, Event, Listener};
 use pgbell_testkit::{Direction, Flow, Proxy, Signal};
 
-use crate::support::{PATIENCE, Server, next, run, until};
+use crate::support::{Server, TEST_TIMEOUT, next, run, until};
 
 const EVERY: Duration = Duration::from_millis(300);
 const DEADLINE: Duration = Duration::from_millis(500);
 
-/// Twice as long as agreed is too long, even on a machine that does something else too.
+/// The heartbeat's limit with a margin for a busy machine.
 const NOTICED: Duration = Duration::from_secs(3);
 
 async fn listener(url: &str) -> Listener {
@@ -18,8 +18,9 @@ async fn listener(url: &str) -> Listener {
     builder.backoff(Duration::from_millis(10), Duration::from_millis(100)).connect().await.unwrap()
 }
 
+/// H1.
 #[test]
-fn h1_a_connection_that_is_dead_in_either_direction_or_both_is_noticed_in_time() {
+fn a_half_open_connection_in_one_or_both_directions_is_noticed_in_time() {
     let server = Server::start();
     let cluster = &server.cluster;
     run(async {
@@ -40,7 +41,8 @@ fn h1_a_connection_that_is_dead_in_either_direction_or_both_is_noticed_in_time()
                 assert!(took < NOTICED, "{directions:?} {flow:?}: {took:?}");
                 assert_eq!(listener.last_error().unwrap().kind(), ErrorKind::Timeout);
                 proxy.handle().set_both(Flow::Forward);
-                let event = tokio::time::timeout(PATIENCE, listener.recv()).await.unwrap().unwrap();
+                let event =
+                    tokio::time::timeout(TEST_TIMEOUT, listener.recv()).await.unwrap().unwrap();
                 let Event::Gap(gap) = event else { panic!("{event:?}") };
                 assert_eq!(gap.cause().kind(), ErrorKind::Timeout, "{gap}");
                 report!(
@@ -55,9 +57,9 @@ fn h1_a_connection_that_is_dead_in_either_direction_or_both_is_noticed_in_time()
     });
 }
 
-/// TCP's keepalive cannot see it: the kernel of the server goes on answering.
+/// H3: TCP keepalive does not notice it: the kernel of the server still answers.
 #[test]
-fn h3_a_backend_that_is_stopped_is_noticed_in_time() {
+fn a_stopped_backend_is_noticed_in_time() {
     let server = Server::start();
     run(async {
         let mut listener = listener(&server.url()).await;
@@ -67,7 +69,7 @@ fn h3_a_backend_that_is_stopped_is_noticed_in_time() {
         until("it is noticed", || listener.stats().sessions_lost == 1).await;
         assert!(begin.elapsed() < NOTICED, "{:?}", begin.elapsed());
         server.cluster.signal_backend(process_id, Signal::Cont).unwrap();
-        let event = tokio::time::timeout(PATIENCE, listener.recv()).await.unwrap().unwrap();
+        let event = tokio::time::timeout(TEST_TIMEOUT, listener.recv()).await.unwrap().unwrap();
         assert!(
             matches!(&event, Event::Gap(gap) if gap.cause().kind() == ErrorKind::Timeout),
             "{event:?}"
@@ -76,9 +78,9 @@ fn h3_a_backend_that_is_stopped_is_noticed_in_time() {
     });
 }
 
-/// The proof is asked again and again, and its answers are right: whatever the encoding of the database.
+/// Heartbeats are answered correctly, whatever the encoding of the database is.
 #[test]
-fn the_subscription_is_proven_over_and_over_in_every_encoding() {
+fn heartbeats_succeed_in_every_encoding() {
     let server = Server::start();
     run(async {
         let mut admin = server.connection().await;
@@ -90,9 +92,10 @@ fn the_subscription_is_proven_over_and_over_in_every_encoding() {
             let cluster = &server.cluster;
             let database = encoding.to_lowercase();
             let url = cluster.url(cluster.superuser(), cluster.superuser_password(), &database);
-            let builder = Listener::builder(&url).heartbeat(Duration::from_millis(20), PATIENCE);
+            let builder =
+                Listener::builder(&url).heartbeat(Duration::from_millis(20), TEST_TIMEOUT);
             let listener = builder.channels(["z", "A", "a,b", "\"x\""]).connect().await.unwrap();
-            // What the encoding knows.
+            // Characters that the encoding supports.
             let more = match encoding {
                 "LATIN1" => ["é", "ÿ"],
                 "EUC_JP" => ["あ", "漢"],
@@ -100,34 +103,34 @@ fn the_subscription_is_proven_over_and_over_in_every_encoding() {
             };
             listener.listen_all(more).await.unwrap();
             let before = listener.stats().heartbeats;
-            until("proofs go on", || listener.stats().heartbeats > before + 3).await;
+            until("more heartbeats", || listener.stats().heartbeats > before + 3).await;
             assert_eq!(listener.stats().sessions, 1, "{encoding}: {:?}", listener.last_error());
             listener.unlisten_all().await.unwrap();
             let before = listener.stats().heartbeats;
-            until("proofs go on", || listener.stats().heartbeats > before + 3).await;
+            until("more heartbeats", || listener.stats().heartbeats > before + 3).await;
             assert_eq!(listener.stats().sessions, 1, "{encoding}: {:?}", listener.last_error());
             listener.close().await;
         }
     });
 }
 
-/// As a pooler may do it, or a query of somebody who does not know.
+/// A pooler may do this, or a query of the user.
 #[test]
-fn a_session_that_forgot_its_subscription_is_replaced_and_the_gap_says_why() {
+fn a_session_that_lost_its_channels_is_replaced_and_the_gap_names_the_reason() {
     let server = Server::start();
     run(async {
         let mut listener = listener(&server.url()).await;
         listener.simple_query("UNLISTEN *").await.unwrap();
-        let event = tokio::time::timeout(PATIENCE, listener.recv()).await.unwrap().unwrap();
+        let event = tokio::time::timeout(TEST_TIMEOUT, listener.recv()).await.unwrap().unwrap();
         let Event::Gap(gap) = event else { panic!("{event:?}") };
         assert_eq!(gap.cause().kind(), ErrorKind::Pooler, "{gap}");
-        server.notifier().await.notify("a", "heard").await.unwrap();
-        assert_eq!(next(&mut listener).await.payload(), "heard");
+        server.notifier().await.notify("a", "received").await.unwrap();
+        assert_eq!(next(&mut listener).await.payload(), "received");
         listener.close().await;
     });
 }
 
-/// S4, and no false alarm while it lasts.
+/// S4: there is no false alarm during a long query.
 #[test]
 fn a_query_that_takes_longer_than_the_heartbeat_is_no_loss() {
     let server = Server::start();
@@ -143,9 +146,9 @@ fn a_query_that_takes_longer_than_the_heartbeat_is_no_loss() {
     });
 }
 
-/// A flood keeps the answer back, not the bytes.
+/// A flood of notifications delays the answer, but bytes still arrive.
 #[test]
-fn a_flood_is_no_false_alarm() {
+fn a_flood_of_notifications_causes_no_false_alarm() {
     let server = Server::start();
     run(async {
         let builder = Listener::builder(server.url()).channels(["a"]).heartbeat(EVERY, DEADLINE);

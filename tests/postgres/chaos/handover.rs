@@ -1,24 +1,24 @@
-//! One session takes the place of another, and nobody notices.
+//! A new session takes over from the old one, without a gap.
 
 use std::time::Duration;
 
 use pgbell::{Event, Listener};
 
 use super::sequence::{CHANNEL, Receiver, Writer};
-use crate::support::{PATIENCE, Server, next, run, until};
+use crate::support::{Server, TEST_TIMEOUT, next, run, until};
 
 #[test]
-fn forty_handovers_under_a_writer_lose_and_repeat_nothing_and_are_no_gaps() {
+fn forty_handovers_during_writes_lose_and_repeat_nothing_and_report_no_gaps() {
     let server = Server::start();
     run(async {
         let builder = Listener::builder(server.url()).channels([CHANNEL]).queue_capacity(500_000);
         let listener = builder.connect().await.unwrap();
         let handle = listener.handle();
         let writer = Writer::start(server.url());
-        writer.goes_on(1).await;
+        writer.wait_for_commits(1).await;
         let receiver = Receiver::start(listener);
         for rotation in 1..=40 {
-            writer.goes_on(rotation % 5).await;
+            writer.wait_for_commits(rotation % 5).await;
             let before = handle.process_id();
             handle.rotate().await.unwrap();
             until("it is handed over", || handle.stats().handovers == rotation).await;
@@ -32,7 +32,7 @@ fn forty_handovers_under_a_writer_lose_and_repeat_nothing_and_are_no_gaps() {
         let stats = listener.stats();
         assert_eq!((stats.sessions, stats.sessions_lost, stats.handovers), (41, 0, 40));
         report!("40 handovers: {account:?}");
-        // The private channels are gone.
+        // The private channels have ended.
         let rows = listener.simple_query("SELECT pg_listening_channels()").await.unwrap();
         assert_eq!(
             rows[0].iter().map(|row| row.get(0).unwrap().to_owned()).collect::<Vec<_>>(),
@@ -42,7 +42,7 @@ fn forty_handovers_under_a_writer_lose_and_repeat_nothing_and_are_no_gaps() {
     });
 }
 
-/// Contents are not compared: what was sent twice arrives twice.
+/// Payloads are not compared: a notification that was sent twice arrives twice.
 #[test]
 fn equal_payloads_of_two_transactions_across_a_handover_both_arrive() {
     let server = Server::start();
@@ -67,7 +67,7 @@ fn equal_payloads_of_two_transactions_across_a_handover_both_arrive() {
 }
 
 #[test]
-fn a_session_of_some_age_is_replaced_by_itself() {
+fn a_session_of_the_configured_age_is_replaced() {
     let server = Server::start();
     run(async {
         let builder = Listener::builder(server.url()).channels(["a"]);
@@ -83,7 +83,7 @@ fn a_session_of_some_age_is_replaced_by_itself() {
 }
 
 #[test]
-fn a_session_that_dies_during_a_handover_is_an_ordinary_gap() {
+fn a_session_that_is_lost_during_a_handover_is_an_ordinary_gap() {
     let server = Server::start();
     run(async {
         let builder = Listener::builder(server.url()).channels([CHANNEL]).queue_capacity(500_000);
@@ -91,10 +91,10 @@ fn a_session_that_dies_during_a_handover_is_an_ordinary_gap() {
         let listener = builder.connect().await.unwrap();
         let handle = listener.handle();
         let writer = Writer::start(server.url());
-        writer.goes_on(1).await;
+        writer.wait_for_commits(1).await;
         let receiver = Receiver::start(listener);
         for step in 0..20 {
-            writer.goes_on(1).await;
+            writer.wait_for_commits(1).await;
             let before = handle.stats();
             let process_id = handle.process_id().unwrap();
             handle.rotate().await.unwrap();
@@ -107,20 +107,20 @@ fn a_session_that_dies_during_a_handover_is_an_ordinary_gap() {
             })
             .await;
             let settled = handle.wait_state(pgbell::State::Connected);
-            tokio::time::timeout(PATIENCE, settled).await.unwrap().unwrap();
+            tokio::time::timeout(TEST_TIMEOUT, settled).await.unwrap().unwrap();
         }
         let (account, listener) = receiver.finish(writer).await;
         let stats = listener.stats();
         report!("{account:?} {stats:?}");
         assert_eq!(account.sessions, stats.sessions_lost, "{account:?}");
-        // Some of them did die in the middle of it.
+        // Some sessions were really lost during it.
         assert!(stats.sessions_lost >= 3, "{stats:?}");
         listener.close().await;
     });
 }
 
 #[test]
-fn a_handover_that_fails_leaves_the_old_session_alone() {
+fn a_failed_handover_keeps_the_old_session() {
     let server = Server::start();
     run(async {
         let mut admin = server.connection().await;
@@ -133,7 +133,7 @@ fn a_handover_that_fails_leaves_the_old_session_alone() {
         until("it was tried", || listener.stats().attempts >= 3).await;
         let (at, error) = listener.last_error_at().unwrap();
         assert_eq!(error.sqlstate(), Some("53300"));
-        assert!(at.elapsed().unwrap() < PATIENCE, "{at:?}");
+        assert!(at.elapsed().unwrap() < TEST_TIMEOUT, "{at:?}");
         let stats = listener.stats();
         assert!(stats.handover_failures >= 1, "{stats:?}");
         assert_eq!(stats.attempts_failed, 0);

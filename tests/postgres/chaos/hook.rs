@@ -1,4 +1,4 @@
-//! The hook reads the state, and what it reads is complete.
+//! The hook reads the state, and the state is complete.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use pgbell::{Error, ErrorKind, Event, Listener, ListenerBuilder, Live, State};
 
-use crate::support::{PATIENCE, Server, number, run, until, value};
+use crate::support::{Server, TEST_TIMEOUT, number, run, until, value};
 
-/// A table that a writer counts up, one notification for each step. Whoever reads the table in the hook and
-/// then follows the notifications never misses a step, whatever happens to the session.
+/// A writer increments a counter in a table, with one notification for each step. A client that reads the table in the hook
+/// and then follows the notifications never misses a step, whatever happens to the session.
 #[test]
-fn state_read_in_the_hook_and_the_notifications_after_it_leave_nothing_out() {
+fn the_state_read_in_the_hook_and_the_later_notifications_are_complete() {
     let server = Server::start();
     run(async {
         let mut writer = server.connection().await;
@@ -51,8 +51,9 @@ fn state_read_in_the_hook_and_the_notifications_after_it_leave_nothing_out() {
         let mut reads = 0;
         let follower = async {
             while known < 200 {
-                let event = tokio::time::timeout(PATIENCE, listener.recv()).await.unwrap().unwrap();
-                // Whatever the hook has read by now came before this event.
+                let event =
+                    tokio::time::timeout(TEST_TIMEOUT, listener.recv()).await.unwrap().unwrap();
+                // The hook had read these states before this event.
                 let states = read.lock().unwrap().clone();
                 match event {
                     Event::Notification(notification) => {
@@ -64,7 +65,7 @@ fn state_read_in_the_hook_and_the_notifications_after_it_leave_nothing_out() {
                         known = known.max(n);
                     }
                     Event::Gap(_) => {
-                        // Two losses with something between them are two gaps, and may be one run of the hook.
+                        // Two losses with events between them are two gaps, and may be one run of the hook.
                         assert!(states.len() >= reads.max(1), "a gap before the state was read");
                         reads = states.len();
                         known = known.max(states[reads - 1].1);
@@ -81,9 +82,9 @@ fn state_read_in_the_hook_and_the_notifications_after_it_leave_nothing_out() {
     });
 }
 
-/// It was retried without end, `connect` returned Ok, and `recv` waited for ever.
+/// The hook was retried without a limit, `connect` returned Ok, and `recv` never returned.
 #[test]
-fn a_hook_that_fails_at_the_start_is_the_error_of_connect() {
+fn the_error_of_the_first_hook_run_is_the_error_of_connect() {
     let server = Server::start();
     run(async {
         let builder = || Listener::builder(server.url()).channels(["a"]);
@@ -101,7 +102,7 @@ fn a_hook_that_fails_at_the_start_is_the_error_of_connect() {
         let error = connect_fails(slow.on_live_timeout(Duration::from_millis(200))).await;
         assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
 
-        // The session is lost meanwhile.
+        // The session is lost in between.
         let (sender, mut begun) = tokio::sync::mpsc::unbounded_channel();
         let lost = builder().on_live(move |_, _| {
             sender.send(()).unwrap();
@@ -120,7 +121,7 @@ fn a_hook_that_fails_at_the_start_is_the_error_of_connect() {
 }
 
 async fn connect_fails(builder: ListenerBuilder) -> Error {
-    let connected = tokio::time::timeout(PATIENCE, builder.connect()).await.unwrap();
+    let connected = tokio::time::timeout(TEST_TIMEOUT, builder.connect()).await.unwrap();
     connected.map(drop).unwrap_err()
 }
 
@@ -146,9 +147,9 @@ fn connect_returns_after_the_first_run_of_the_hook() {
     });
 }
 
-/// A table is missing for a while: that can be seen from outside, and nothing is delivered meanwhile.
+/// A table is missing for a while: the statistics show it, and nothing is delivered in that time.
 #[test]
-fn a_hook_that_fails_or_panics_later_is_run_again_and_can_be_seen_to_fail() {
+fn a_hook_that_fails_or_panics_later_is_run_again_and_its_failures_are_counted() {
     let server = Server::start();
     run(async {
         let mut writer = server.connection().await;
@@ -179,17 +180,17 @@ fn a_hook_that_fails_or_panics_later_is_run_again_and_can_be_seen_to_fail() {
         until("it has arrived", || listener.stats().received == 1).await;
         assert!(listener.try_recv().unwrap().is_none());
         writer.simple_query("ALTER TABLE gone RENAME TO state").await.unwrap();
-        let event = tokio::time::timeout(PATIENCE, listener.recv()).await.unwrap().unwrap();
+        let event = tokio::time::timeout(TEST_TIMEOUT, listener.recv()).await.unwrap().unwrap();
         assert!(matches!(&event, Event::Gap(_)), "{event:?}");
         assert_eq!(listener.state(), State::Connected);
-        let event = tokio::time::timeout(PATIENCE, listener.recv()).await.unwrap().unwrap();
+        let event = tokio::time::timeout(TEST_TIMEOUT, listener.recv()).await.unwrap().unwrap();
         assert!(matches!(&event, Event::Notification(_)), "{event:?}");
         listener.close().await;
     });
 }
 
 #[test]
-fn a_listener_ends_after_as_many_failures_of_its_hook_as_it_was_told() {
+fn a_listener_ends_after_the_configured_number_of_hook_failures() {
     let server = Server::start();
     run(async {
         let builder = Listener::builder(server.url()).channels(["a"]).on_live_failures_max(3);
@@ -202,7 +203,7 @@ fn a_listener_ends_after_as_many_failures_of_its_hook_as_it_was_told() {
         });
         let mut listener = builder.connect().await.unwrap();
         server.cluster.terminate_backend(listener.process_id().unwrap()).unwrap();
-        let event = tokio::time::timeout(PATIENCE, listener.recv()).await.unwrap().unwrap();
+        let event = tokio::time::timeout(TEST_TIMEOUT, listener.recv()).await.unwrap().unwrap();
         assert!(matches!(&event, Event::Gap(_)), "{event:?}");
         let cause = listener.recv().await.unwrap_err();
         assert_eq!(cause.kind(), ErrorKind::Other, "{cause}");
@@ -211,9 +212,9 @@ fn a_listener_ends_after_as_many_failures_of_its_hook_as_it_was_told() {
     });
 }
 
-/// In 81 of 200 it was Reconnecting still, for up to 5.6 ms.
+/// In 81 of 200 cases the state was still Reconnecting, for up to 5.6 ms.
 #[test]
-fn right_behind_a_gap_the_state_is_connected_and_the_figures_know_of_it() {
+fn directly_after_a_gap_the_state_is_connected_and_the_gap_is_counted() {
     let server = Server::start();
     run(async {
         let builder = Listener::builder(server.url()).channels(["a"]);
@@ -222,7 +223,7 @@ fn right_behind_a_gap_the_state_is_connected_and_the_figures_know_of_it() {
         for gaps in 1..=200 {
             let before = listener.process_id().unwrap();
             server.cluster.terminate_backend(before).unwrap();
-            let event = tokio::time::timeout(PATIENCE, listener.recv()).await.unwrap().unwrap();
+            let event = tokio::time::timeout(TEST_TIMEOUT, listener.recv()).await.unwrap().unwrap();
             assert!(matches!(&event, Event::Gap(_)), "{event:?}");
             let (state, stats) = (listener.state(), listener.stats());
             assert_eq!(state, State::Connected, "behind gap {gaps}");

@@ -1,18 +1,19 @@
-//! Sessions are killed, servers die, networks fail: nothing is lost in silence, twice or out of order.
+//! Sessions are killed, servers crash, networks fail: no notification is lost without a report, duplicated or out of order.
 
-/// Prints a figure: nextest shows it with `--success-output immediate`.
+/// Prints a measurement: nextest shows it with `--success-output immediate`.
 macro_rules! report {
     ($($text:tt)*) => {{
         $crate::chaos::print(&format!($($text)*));
     }};
 }
 
-#[expect(clippy::print_stdout, reason = "figures are what a run of many is for")]
+#[expect(clippy::print_stdout, reason = "a run with many repetitions prints its measurements")]
 fn print(text: &str) {
     println!("{text}");
 }
 
 mod bounds;
+mod channel_changes;
 mod disconnects;
 mod half_open;
 mod handover;
@@ -23,4 +24,3 @@ mod sequence;
 mod servers;
 mod shutdown;
 mod suspended;
-mod wishes;

@@ -1,15 +1,15 @@
-//! Many channels, and one of them refused, after a reconnect.
+//! Many channels, and a refused one among them, after a reconnect.
 
 use std::time::{Duration, Instant};
 
 use pgbell::{ChannelState, Event, Gap, Listener, State};
 use pgbell_testkit::{Cut, Flow, Proxy, ProxyHandle};
 
-use crate::support::{PATIENCE, Server, next, run, until};
+use crate::support::{Server, TEST_TIMEOUT, next, run, until};
 
-/// Every statement that restores it is in the server's log.
+/// The server's log contains every statement that restores the channels.
 #[test]
-fn ten_thousand_channels_come_back_in_groups_of_64() {
+fn ten_thousand_channels_are_restored_in_groups_of_64() {
     let server = Server::logging();
     run(async {
         let names: Vec<String> = (0..10_000).map(|n| format!("channel {n}")).collect();
@@ -17,7 +17,7 @@ fn ten_thousand_channels_come_back_in_groups_of_64() {
         let builder = builder.backoff(Duration::from_millis(10), Duration::from_millis(50));
         let mut listener = builder.connect().await.unwrap();
         server.cluster.terminate_backend(listener.process_id().unwrap()).unwrap();
-        let event = tokio::time::timeout(PATIENCE, listener.recv()).await.unwrap().unwrap();
+        let event = tokio::time::timeout(TEST_TIMEOUT, listener.recv()).await.unwrap().unwrap();
         let Event::Gap(gap) = event else { panic!("{event:?}") };
         let took = gap.restored_at().duration_since(gap.lost_at()).unwrap();
         let channels = listener.handle().channels().await.unwrap();
@@ -34,25 +34,25 @@ fn ten_thousand_channels_come_back_in_groups_of_64() {
     });
 }
 
-/// How long bytes take, each way.
+/// The delay of bytes in each direction.
 const ONE_WAY: Duration = Duration::from_millis(200);
 const ROUND_TRIP: Duration = Duration::from_millis(400);
 
-/// What is promised of a restore.
+/// The documented limit of a restore.
 const TRIPS_MAX: f64 = 3.0;
 
-/// How often a machine may be too busy to tell.
+/// The number of tries, because a busy machine changes the measurement.
 const TRIES_MAX: usize = 6;
 
-/// A name that LATIN1 does not know.
+/// A name that LATIN1 cannot encode.
 const REFUSED: &str = "漢";
 
-/// Loses the session, and gives the time from the end of the login to the gap. Wishes are made while none is up.
+/// Ends the session, and returns the time from the end of the login to the gap. Channels are requested without a session.
 async fn restore(
     listener: &mut Listener,
     proxy: &ProxyHandle,
     one_way: Duration,
-    wish: Option<&str>,
+    requested: Option<&str>,
 ) -> (Duration, Gap) {
     let (handle, lost) = (listener.handle(), listener.process_id());
     tokio::task::block_in_place(|| {
@@ -60,7 +60,7 @@ async fn restore(
         proxy.cut(Cut::Reset).unwrap();
     });
     until("the loss is noticed", || handle.state() == State::Reconnecting).await;
-    if let Some(name) = wish {
+    if let Some(name) = requested {
         assert_eq!(handle.listen(name).await.unwrap(), pgbell::Listening::Pending);
     }
     proxy.set_both(Flow::Delay(one_way));
@@ -68,24 +68,24 @@ async fn restore(
     let is_new = || handle.process_id().is_some_and(|new| Some(new) != lost);
     until("another session has logged in", is_new).await;
     let begin = Instant::now();
-    let event = tokio::time::timeout(PATIENCE, listener.recv()).await.unwrap().unwrap();
+    let event = tokio::time::timeout(TEST_TIMEOUT, listener.recv()).await.unwrap().unwrap();
     let Event::Gap(gap) = event else { panic!("{event:?}") };
     (begin.elapsed(), gap)
 }
 
-/// What a long way adds to the time is round trips. A busy machine adds to it too, and never takes away: the shortest of
-/// as many tries as it needs counts.
+/// The time that the delay adds, in round trips. A busy machine can only add time, so the shortest of several tries
+/// counts.
 async fn round_trips(
     listener: &mut Listener,
     proxy: &ProxyHandle,
-    wish: Option<&str>,
+    requested: Option<&str>,
 ) -> (f64, String) {
     let mut shortest = [Duration::MAX; 2];
     for _ in 0..TRIES_MAX {
         for (index, one_way) in [Duration::ZERO, ONE_WAY].into_iter().enumerate() {
-            let (took, gap) = restore(listener, proxy, one_way, wish).await;
+            let (took, gap) = restore(listener, proxy, one_way, requested).await;
             let refused: Vec<&str> = gap.refused().iter().map(|(name, _)| name.as_str()).collect();
-            assert_eq!(refused, Vec::from_iter(wish));
+            assert_eq!(refused, Vec::from_iter(requested));
             shortest[index] = took.min(shortest[index]);
         }
         if trips(shortest) <= TRIPS_MAX {
@@ -93,7 +93,7 @@ async fn round_trips(
         }
     }
     let [near, far] = shortest;
-    // One is the least: less would mean that the way was not long.
+    // At least one: otherwise the delay had no effect.
     assert!(far >= ROUND_TRIP.mul_f64(0.9), "{far:?}");
     let trips = trips(shortest);
     (
@@ -108,14 +108,14 @@ fn trips([near, far]: [Duration; 2]) -> f64 {
     far.saturating_sub(near).as_secs_f64() / ROUND_TRIP.as_secs_f64()
 }
 
-/// With a refused one among them too.
+/// Also with a refused channel among them.
 #[test]
-fn ten_thousand_channels_come_back_in_groups_within_three_round_trips() {
+fn ten_thousand_channels_are_restored_in_groups_within_three_round_trips() {
     let server = Server::start();
     let cluster = &server.cluster;
     let proxy = Proxy::start(cluster.port()).unwrap();
     let url = proxy.url(cluster.superuser(), cluster.superuser_password(), "latin");
-    // One round trip of the login less to wait for.
+    // Without TLS the login has one round trip less.
     let url = format!("{url}?sslmode=disable");
     run(async {
         create_latin(&server).await;
@@ -128,12 +128,12 @@ fn ten_thousand_channels_come_back_in_groups_within_three_round_trips() {
             assert_eq!(channels.iter().filter(|(_, state)| is_active(state)).count(), active);
             assert_eq!(channels.len(), active + refused);
         };
-        for wish in [None, Some(REFUSED)] {
-            let (trips, figures) = round_trips(&mut listener, proxy.handle(), wish).await;
-            let refused = wish.iter().len();
-            report!("10,000 channels, {refused} more refused: {figures}");
+        for requested in [None, Some(REFUSED)] {
+            let (trips, measured) = round_trips(&mut listener, proxy.handle(), requested).await;
+            let refused = requested.iter().len();
+            report!("10,000 channels, {refused} more refused: {measured}");
             expect(&listener, 10_000, refused).await;
-            assert!(trips <= TRIPS_MAX, "{figures}");
+            assert!(trips <= TRIPS_MAX, "{measured}");
         }
         listener.close().await;
     });
@@ -145,9 +145,9 @@ async fn create_latin(server: &Server) {
     server.connection().await.simple_query(sql).await.unwrap();
 }
 
-/// R9. What makes a server refuse one channel of many: its encoding does not know the name.
+/// R9. The server refuses one channel of many because its encoding does not have the name.
 #[test]
-fn r9_a_refused_channel_isolates_itself_and_the_gap_names_it() {
+fn a_refused_channel_affects_no_other_channel_and_the_gap_names_it() {
     let server = Server::start();
     run(async {
         create_latin(&server).await;
@@ -158,15 +158,15 @@ fn r9_a_refused_channel_isolates_itself_and_the_gap_names_it() {
         let builder = builder.backoff(Duration::from_millis(10), Duration::from_millis(50));
         let mut listener = builder.connect().await.unwrap();
         let handle = listener.handle();
-        // Refused at once while a session is up …
+        // Refused at once while there is a session …
         let error = handle.listen(REFUSED).await.unwrap_err();
         assert_eq!(error.sqlstate(), Some("22P05"), "{error}");
-        // … and wished for while none is.
+        // … and requested again while there is none.
         tokio::task::block_in_place(|| cluster.stop(pgbell_testkit::Mode::Immediate).unwrap());
         until("the loss is noticed", || handle.state() == State::Reconnecting).await;
         assert_eq!(handle.listen(REFUSED).await.unwrap(), pgbell::Listening::Pending);
         tokio::task::block_in_place(|| cluster.start_again().unwrap());
-        let event = tokio::time::timeout(PATIENCE, listener.recv()).await.unwrap().unwrap();
+        let event = tokio::time::timeout(TEST_TIMEOUT, listener.recv()).await.unwrap().unwrap();
         let Event::Gap(gap) = event else { panic!("{event:?}") };
         let [(refused, error)] = gap.refused() else { panic!("{gap:?}") };
         assert_eq!((refused.as_str(), error.sqlstate()), (REFUSED, Some("22P05")));

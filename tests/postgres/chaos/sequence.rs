@@ -1,4 +1,4 @@
-//! A writer that commits the numbers 1, 2, 3, … and a listener that must account for each of them.
+//! A writer that commits the numbers 1, 2, 3, …, and a check that a listener delivers or reports each of them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -7,13 +7,13 @@ use std::time::Duration;
 use pgbell::{Connection, Event, Listener};
 use tokio::task::JoinHandle;
 
-use crate::support::{PATIENCE, number};
+use crate::support::{TEST_TIMEOUT, number};
 
 /// The channel of the sequence.
 pub(super) const CHANNEL: &str = "sequence";
 
 /// Commits one number after the other until it is stopped. A number whose commit is in doubt is not sent
-/// again: it may have been heard.
+/// again, because it may have been received.
 pub(super) struct Writer {
     stop: Arc<AtomicBool>,
     last: Arc<AtomicU64>,
@@ -21,7 +21,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Through `url`, which may fail at times: then it connects again.
+    /// Starts a writer on `url`. It connects again after a failure.
     pub(super) fn start(url: String) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let last = Arc::new(AtomicU64::new(0));
@@ -34,21 +34,24 @@ impl Writer {
         self.last.load(Ordering::Acquire)
     }
 
-    /// Waits until so many more were committed.
-    pub(super) async fn goes_on(&self, more: u64) {
+    /// Waits until this number of further commits.
+    pub(super) async fn wait_for_commits(&self, more: u64) {
         let target = self.last() + more;
         let reached = async {
             while self.last() < target {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
-        tokio::time::timeout(PATIENCE, reached).await.expect("the writer does not get on");
+        tokio::time::timeout(TEST_TIMEOUT, reached).await.expect("the writer does not continue");
     }
 
-    /// The number of the last one: it is committed, and everything else before it.
+    /// Stops the writer, and returns the last number. It is committed, and all numbers before it.
     pub(super) async fn stop(self) -> u64 {
         self.stop.store(true, Ordering::Release);
-        tokio::time::timeout(PATIENCE, self.task).await.expect("the writer does not end").unwrap()
+        tokio::time::timeout(TEST_TIMEOUT, self.task)
+            .await
+            .expect("the writer does not end")
+            .unwrap()
     }
 }
 
@@ -74,24 +77,24 @@ async fn write(url: String, stop: Arc<AtomicBool>, last: Arc<AtomicU64>) -> u64 
     }
 }
 
-/// What a listener has made of the sequence.
+/// The events of a listener, compared with the sequence.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Account {
     /// The last number that was delivered.
     pub(super) last: u64,
     pub(super) delivered: u64,
-    /// Numbers that lie inside a reported gap.
+    /// Numbers inside a reported gap.
     pub(super) missing: u64,
     pub(super) gaps: u64,
-    /// Sessions that the gaps say were lost.
+    /// The number of lost sessions, as reported by the gaps.
     pub(super) sessions: u64,
     pub(super) lagged: u64,
     /// A loss was reported since the last number.
-    open: bool,
+    loss_reported: bool,
 }
 
 impl Account {
-    /// Takes in one event: numbers rise one by one, unless a loss was reported between them.
+    /// Handles one event: numbers rise one by one, unless a loss was reported between them.
     pub(super) fn take(&mut self, event: &Event) {
         match event {
             Event::Notification(notification) => {
@@ -99,10 +102,10 @@ impl Account {
                 let number = number(notification.payload_bytes());
                 assert!(number > self.last, "{number} after {}: twice or out of order", self.last);
                 let skipped = number - self.last - 1;
-                // What was committed before the listener was there is nobody's.
+                // Numbers before the first one were committed before the listener connected.
                 assert!(
-                    skipped == 0 || self.open || self.delivered == 0,
-                    "lost in silence: {} to {}",
+                    skipped == 0 || self.loss_reported || self.delivered == 0,
+                    "lost without a report: {} to {}",
                     self.last + 1,
                     number - 1
                 );
@@ -111,7 +114,7 @@ impl Account {
                 }
                 self.last = number;
                 self.delivered += 1;
-                self.open = false;
+                self.loss_reported = false;
             }
             Event::Gap(gap) => {
                 self.gaps += 1;
@@ -119,26 +122,26 @@ impl Account {
                 assert!(gap.restored_at() >= gap.lost_at(), "{gap:?}");
                 assert!(gap.sessions() == 0 || gap.attempts() >= 1, "{gap:?}");
                 assert!(gap.refused().is_empty(), "{gap:?}");
-                self.open = true;
+                self.loss_reported = true;
             }
             Event::Lagged(lagged) => {
                 self.lagged += lagged.count();
-                self.open = true;
+                self.loss_reported = true;
             }
             other => panic!("{other:?}"),
         }
     }
 
-    /// Receives up to the number `last`, or beyond the gap in which it lies.
+    /// Receives up to the number `last`, or to the gap that contains it.
     pub(super) async fn receive_up_to(&mut self, listener: &mut Listener, last: u64) {
         while self.last < last {
-            let event = tokio::time::timeout(PATIENCE, listener.recv()).await;
+            let event = tokio::time::timeout(TEST_TIMEOUT, listener.recv()).await;
             self.take(&event.expect("nothing arrives").unwrap());
         }
     }
 }
 
-/// Receives in the background until it is asked for the account.
+/// Receives in the background until `finish` is called.
 pub(super) struct Receiver {
     goal: Arc<AtomicU64>,
     task: JoinHandle<(Account, Listener)>,
@@ -147,11 +150,11 @@ pub(super) struct Receiver {
 impl Receiver {
     pub(super) fn start(mut listener: Listener) -> Self {
         let goal = Arc::new(AtomicU64::new(u64::MAX));
-        let aim = Arc::clone(&goal);
+        let shared_goal = Arc::clone(&goal);
         let task = tokio::spawn(async move {
             let mut account = Account::default();
-            while account.last < aim.load(Ordering::Acquire) {
-                let event = tokio::time::timeout(PATIENCE, listener.recv()).await;
+            while account.last < shared_goal.load(Ordering::Acquire) {
+                let event = tokio::time::timeout(TEST_TIMEOUT, listener.recv()).await;
                 account.take(&event.expect("nothing arrives").unwrap());
             }
             (account, listener)
@@ -159,13 +162,13 @@ impl Receiver {
         Self { goal, task }
     }
 
-    /// Everything up to the number `last` is accounted for. It must be committed after this call, so that there is
-    /// something to end with.
+    /// Returns the account when everything up to the number `last` is delivered or reported. It must be committed after this
+    /// call, so that there is an event to end with.
     pub(super) async fn finish(self, writer: Writer) -> (Account, Listener) {
-        writer.goes_on(1).await;
+        writer.wait_for_commits(1).await;
         self.goal.store(writer.last(), Ordering::Release);
-        writer.goes_on(2).await;
-        let ended = tokio::time::timeout(PATIENCE, self.task).await;
+        writer.wait_for_commits(2).await;
+        let ended = tokio::time::timeout(TEST_TIMEOUT, self.task).await;
         let (mut account, mut listener) = ended.expect("the receiver does not end").unwrap();
         let last = writer.stop().await;
         account.receive_up_to(&mut listener, last).await;

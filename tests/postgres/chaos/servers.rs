@@ -1,4 +1,4 @@
-//! Servers that stop, crash, come back, and are replaced.
+//! Servers that stop, crash, start again, and are replaced.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use pgbell::{Listener, ListenerBuilder, State};
 use pgbell_testkit::{Auth, Cluster, Mode};
 
 use super::sequence::{Account, CHANNEL, Receiver, Writer};
-use crate::support::{PATIENCE, Server, run, until};
+use crate::support::{Server, TEST_TIMEOUT, run, until};
 
 fn builder(url: &str) -> ListenerBuilder {
     let builder = Listener::builder(url).channels([CHANNEL]).queue_capacity(500_000);
@@ -14,11 +14,12 @@ fn builder(url: &str) -> ListenerBuilder {
 }
 
 async fn connected(handle: &pgbell::ListenerHandle) {
-    tokio::time::timeout(PATIENCE, handle.wait_state(State::Connected)).await.unwrap().unwrap();
+    tokio::time::timeout(TEST_TIMEOUT, handle.wait_state(State::Connected)).await.unwrap().unwrap();
 }
 
+/// R2.
 #[test]
-fn r2_a_listener_survives_every_way_in_which_a_server_stops() {
+fn a_listener_reconnects_after_every_kind_of_server_stop() {
     let server = Server::start();
     run(async {
         let listener = builder(&server.url()).connect().await.unwrap();
@@ -33,7 +34,7 @@ fn r2_a_listener_survives_every_way_in_which_a_server_stops() {
             ("fast again", |cluster| cluster.stop(Mode::Fast).unwrap()),
         ];
         for (index, (how, stop)) in stops.into_iter().enumerate() {
-            writer.goes_on(3).await;
+            writer.wait_for_commits(3).await;
             tokio::task::block_in_place(|| stop(&server.cluster));
             until(how, || handle.state() == State::Reconnecting).await;
             let error = handle.last_error().unwrap();
@@ -49,15 +50,15 @@ fn r2_a_listener_survives_every_way_in_which_a_server_stops() {
     });
 }
 
-/// Another backend crashes: the server ends all sessions with a WARNING 57P02 and goes through recovery.
+/// R2: Another backend crashes: the server ends all sessions with a WARNING 57P02 and starts recovery.
 #[test]
-fn r2_the_crash_of_another_backend_is_survived_with_its_reason() {
+fn a_listener_reconnects_after_the_crash_of_another_backend_and_reports_the_reason() {
     let server = Server::start();
     run(async {
         let mut listener = builder(&server.url()).connect().await.unwrap();
         let writer = Writer::start(server.url());
         let mut account = Account::default();
-        writer.goes_on(5).await;
+        writer.wait_for_commits(5).await;
         account.receive_up_to(&mut listener, writer.last()).await;
         let victim = server.connection().await;
         let process_id = victim.process_id().unwrap();
@@ -73,7 +74,7 @@ fn r2_the_crash_of_another_backend_is_survived_with_its_reason() {
 }
 
 #[test]
-fn a_promoted_standby_takes_over_and_the_gap_says_so() {
+fn a_promoted_standby_takes_over_and_the_gap_reports_it() {
     let server = Server::start();
     let standby = server.cluster.standby().unwrap_or_else(|error| panic!("{error}"));
     standby.wait_caught_up(&server.cluster).unwrap();
@@ -91,7 +92,7 @@ fn a_promoted_standby_takes_over_and_the_gap_says_so() {
         let mut listener = builder(&conninfo).connect().await.unwrap();
         let writer = Writer::start(conninfo.clone() + " target_session_attrs=read-write");
         let mut account = Account::default();
-        writer.goes_on(5).await;
+        writer.wait_for_commits(5).await;
         account.receive_up_to(&mut listener, writer.last()).await;
         tokio::task::block_in_place(|| {
             one.stop(Mode::Immediate).unwrap();
@@ -100,7 +101,7 @@ fn a_promoted_standby_takes_over_and_the_gap_says_so() {
         let handle = listener.handle();
         until("another session is there", || handle.stats().sessions >= 2).await;
         connected(&handle).await;
-        writer.goes_on(5).await;
+        writer.wait_for_commits(5).await;
         let last = writer.stop().await;
         account.receive_up_to(&mut listener, last).await;
         assert!(account.gaps >= 1, "{account:?}");
@@ -110,7 +111,7 @@ fn a_promoted_standby_takes_over_and_the_gap_says_so() {
 
 /// P8.
 #[test]
-fn p8_without_reconnecting_a_lost_session_is_one_error_and_the_end() {
+fn without_reconnecting_a_lost_session_is_one_error_and_the_end() {
     let server = Server::start();
     run(async {
         let mut listener = builder(&server.url()).reconnect(false).connect().await.unwrap();
@@ -122,8 +123,8 @@ fn p8_without_reconnecting_a_lost_session_is_one_error_and_the_end() {
     });
 }
 
-/// A password that was changed meanwhile is not tried again and again: a server that counts failures would
-/// lock the role out.
+/// If a password was changed, the old one is not tried repeatedly: a server that counts failures would
+/// lock the role.
 #[test]
 fn a_refused_login_ends_the_listener_after_the_gap() {
     let server = Server::with(|builder| builder.auth(Auth::ScramSha256));
@@ -134,12 +135,12 @@ fn a_refused_login_ends_the_listener_after_the_gap() {
         let mut listener = builder(&url).connect().await.unwrap();
         admin.simple_query("ALTER ROLE bell PASSWORD 'second'").await.unwrap();
         server.cluster.terminate_backend(listener.process_id().unwrap()).unwrap();
-        let gap = tokio::time::timeout(PATIENCE, listener.recv()).await;
+        let gap = tokio::time::timeout(TEST_TIMEOUT, listener.recv()).await;
         let gap = gap
             .unwrap_or_else(|_| panic!("{:?} {:?}", listener.stats(), listener.last_error()))
             .unwrap();
         assert!(matches!(gap, pgbell::Event::Gap(_)), "{gap:?}");
-        let error = tokio::time::timeout(PATIENCE, listener.recv()).await;
+        let error = tokio::time::timeout(TEST_TIMEOUT, listener.recv()).await;
         let error =
             error.unwrap_or_else(|_| panic!("{:?} {:?}", listener.stats(), listener.last_error()));
         let error = error.unwrap_err();

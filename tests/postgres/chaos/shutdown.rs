@@ -1,16 +1,16 @@
-//! However it stands with a listener, it ends in time and leaves nothing behind.
+//! In every state a listener can be closed in time, and leaves no task and no socket.
 
 use std::time::{Duration, Instant};
 
 use pgbell::{ErrorKind, Event, Listener, Live, Overflow, State};
 use pgbell_testkit::{Cut, Direction, Flow, Mode, Proxy};
 
-use crate::support::{PATIENCE, Server, next, number, run, send_numbers, until, until_gone};
+use crate::support::{Server, TEST_TIMEOUT, next, number, run, send_numbers, until, until_gone};
 
-/// Longest that `close` may take, and a margin for a busy machine.
+/// The longest time of `close`, and a margin for a busy machine.
 const CLOSED: Duration = Duration::from_millis(1_000 + 1_500);
 
-/// Open files of this process that are sockets.
+/// Returns the number of sockets of this process.
 fn sockets() -> usize {
     let links = std::fs::read_dir("/proc/self/fd").unwrap();
     let is_socket = |entry: &std::fs::DirEntry| {
@@ -19,12 +19,12 @@ fn sockets() -> usize {
     links.filter(|entry| entry.as_ref().is_ok_and(is_socket)).count()
 }
 
-/// How many tasks the runtime has.
+/// Returns the number of tasks of the runtime.
 fn tasks() -> usize {
     tokio::runtime::Handle::current().metrics().num_alive_tasks()
 }
 
-/// Closes it, and then the proxy, whose sockets are this process's too.
+/// Closes the listener, and then the proxy, whose sockets belong to this process too.
 async fn closes(
     what: &str,
     listener: Listener,
@@ -40,8 +40,9 @@ async fn closes(
     report!("{what}: closed after {took:?}");
 }
 
+/// P11.
 #[test]
-fn p11_close_returns_in_time_in_every_state_and_leaves_no_task_and_no_socket() {
+fn close_returns_in_time_in_every_state_and_leaves_no_task_and_no_socket() {
     let server = Server::start();
     let cluster = &server.cluster;
     run(async {
@@ -56,7 +57,7 @@ fn p11_close_returns_in_time_in_every_state_and_leaves_no_task_and_no_socket() {
         closes("idle", listener, None, before).await;
         until_gone(&mut admin, process_id).await;
 
-        // An attempt to which nobody answers.
+        // An attempt that gets no answer.
         let proxy = Proxy::start(cluster.port()).unwrap();
         let url = proxy.url(cluster.superuser(), cluster.superuser_password(), "postgres");
         let listener = quick(Listener::builder(&url).channels(["a"])).connect().await.unwrap();
@@ -69,19 +70,19 @@ fn p11_close_returns_in_time_in_every_state_and_leaves_no_task_and_no_socket() {
         let proxy = Proxy::start(cluster.port()).unwrap();
         let url = proxy.url(cluster.superuser(), cluster.superuser_password(), "postgres");
         let builder = quick(Listener::builder(&url).channels(["a"]));
-        let builder = builder.heartbeat(Duration::from_millis(50), PATIENCE);
+        let builder = builder.heartbeat(Duration::from_millis(50), TEST_TIMEOUT);
         let listener = builder.connect().await.unwrap();
         proxy.handle().set(Direction::ToClient, Flow::Hold);
-        let proofs = listener.stats().heartbeats;
-        until("a proof is in flight", || listener.stats().heartbeats > proofs).await;
-        closes("a proof in flight", listener, Some(proxy), before).await;
+        let heartbeats = listener.stats().heartbeats;
+        until("a heartbeat is in flight", || listener.stats().heartbeats > heartbeats).await;
+        closes("a heartbeat in flight", listener, Some(proxy), before).await;
 
         let proxy = Proxy::start(cluster.port()).unwrap();
         let url = proxy.url(cluster.superuser(), cluster.superuser_password(), "postgres");
         let builder = quick(Listener::builder(&url).channels(["a"]));
         let listener = builder.connect().await.unwrap();
         proxy.handle().set(Direction::ToServer, Flow::Hold);
-        // Much more than the kernels take.
+        // Much more than the socket buffers can take.
         let names: Vec<String> = (0..200_000).map(|n| format!("{n:060}")).collect();
         let handle = listener.handle();
         let writing = tokio::spawn(async move { handle.listen_all(names).await });
@@ -96,7 +97,7 @@ fn p11_close_returns_in_time_in_every_state_and_leaves_no_task_and_no_socket() {
         closes("backoff", listener, None, before).await;
         tokio::task::block_in_place(|| cluster.start_again().unwrap());
 
-        for overflow in [Overflow::Block { max_stall: PATIENCE }, Overflow::DropNewest] {
+        for overflow in [Overflow::Block { max_stall: TEST_TIMEOUT }, Overflow::DropNewest] {
             let builder = Listener::builder(server.url()).channels(["a"]).queue_capacity(10);
             let listener = builder.overflow(overflow).connect().await.unwrap();
             let mut writer = server.connection().await;
@@ -127,40 +128,41 @@ fn p11_close_returns_in_time_in_every_state_and_leaves_no_task_and_no_socket() {
     });
 }
 
+/// S11.
 #[test]
-fn s11_a_drain_delivers_everything_that_was_committed_before_and_then_the_end() {
+fn a_drain_delivers_everything_committed_before_it_and_then_ends() {
     let server = Server::start();
     run(async {
         let mut listener = server.listener(&["a"]).await;
         let handle = listener.handle();
         let mut writer = server.connection().await;
         send_numbers(&mut writer, "a", 1, 10_000).await;
-        let draining = tokio::spawn(async move { handle.drain(PATIENCE).await });
+        let draining = tokio::spawn(async move { handle.drain(TEST_TIMEOUT).await });
         for expect in 1..=10_000 {
             assert_eq!(number(next(&mut listener).await.payload_bytes()), expect);
         }
         draining.await.unwrap().unwrap();
         assert_eq!(listener.recv().await.unwrap_err().kind(), ErrorKind::Closed);
-        assert_eq!(listener.drain(PATIENCE).await.unwrap_err().kind(), ErrorKind::Closed);
+        assert_eq!(listener.drain(TEST_TIMEOUT).await.unwrap_err().kind(), ErrorKind::Closed);
     });
 }
 
 #[test]
-fn a_drain_without_a_session_tells_the_loss_and_ends() {
+fn a_drain_without_a_session_reports_the_loss_and_ends() {
     let server = Server::start();
     run(async {
         let mut listener = server.listener(&["a"]).await;
         tokio::task::block_in_place(|| server.cluster.stop(Mode::Immediate).unwrap());
         until("the loss is noticed", || listener.state() == State::Reconnecting).await;
-        listener.drain(PATIENCE).await.unwrap();
+        listener.drain(TEST_TIMEOUT).await.unwrap();
         assert!(matches!(listener.recv().await.unwrap(), Event::Gap(_)));
         assert_eq!(listener.recv().await.unwrap_err().kind(), ErrorKind::Closed);
     });
 }
 
-/// It returned success without the answer to its proof.
+/// It returned success without the answer to its heartbeat query.
 #[test]
-fn a_drain_whose_proof_is_refused_asks_for_simpler_ones_first() {
+fn a_drain_whose_heartbeat_query_is_refused_sends_simpler_ones() {
     let server = Server::start();
     run(async {
         let mut admin = server.connection().await;
@@ -171,7 +173,7 @@ fn a_drain_whose_proof_is_refused_asks_for_simpler_ones_first() {
             admin.simple_query(&sql).await.unwrap();
             let mut listener = Listener::builder(&url).channels(["a"]).connect().await.unwrap();
             admin.notify("a", "x").await.unwrap();
-            listener.drain(PATIENCE).await.unwrap();
+            listener.drain(TEST_TIMEOUT).await.unwrap();
             assert_eq!(listener.stats().heartbeats_refused, refusals, "{revoked}");
             assert_eq!(next(&mut listener).await.payload(), "x");
             assert_eq!(listener.recv().await.unwrap_err().kind(), ErrorKind::Closed);
@@ -180,7 +182,7 @@ fn a_drain_whose_proof_is_refused_asks_for_simpler_ones_first() {
 }
 
 #[test]
-fn a_drain_that_takes_too_long_says_so() {
+fn a_drain_that_exceeds_its_timeout_returns_an_error() {
     let server = Server::start();
     let cluster = &server.cluster;
     let proxy = Proxy::start(cluster.port()).unwrap();

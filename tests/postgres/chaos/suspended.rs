@@ -1,6 +1,6 @@
 //! H6. A process that is stopped for longer than its heartbeat allows, as on a laptop that sleeps.
 //!
-//! Each test runs itself once more as that process: a listener that tells on standard error what it hears.
+//! Each test runs itself once more as that process: a listener that prints its events on standard error.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -10,64 +10,64 @@ use std::time::{Duration, Instant};
 use pgbell::{Event, Listener, Notifier, State};
 use pgbell_testkit::{Direction, Flow, Proxy, Signal};
 
-use crate::support::{PATIENCE, Server, run, until};
+use crate::support::{Server, TEST_TIMEOUT, run, until};
 
 const EVERY: Duration = Duration::from_secs(3);
 const DEADLINE: Duration = Duration::from_secs(1);
 
-/// How long the process is stopped: longer than it may be silent.
+/// The time in which the process is stopped: longer than the heartbeat allows.
 const SUSPENDED: Duration = Duration::from_secs(5);
 
-/// From its wake-up. A whole interval more would be a proof that waited for its next turn.
+/// The limit after the process continues. With a whole interval more the heartbeat would have waited for its next turn.
 const NOTICED: Duration = Duration::from_secs(2);
 
-/// Names the server for the process that is to be stopped.
+/// The environment variable with the server's URL for the process that is to be stopped.
 const URL: &str = "PGBELL_SUSPENDED";
 
-/// The other process, when this is it.
-fn be_the_process() -> bool {
+/// Runs the other process, if this is it.
+fn run_as_process() -> bool {
     let Ok(url) = std::env::var(URL) else { return false };
     run(async {
         let builder = Listener::builder(url).channels(["a"]).heartbeat(EVERY, DEADLINE);
         let builder = builder.backoff(Duration::from_millis(10), Duration::from_millis(100));
         let mut listener = builder.connect().await.unwrap();
-        say(&format!("listens as {}", listener.process_id().unwrap()));
+        report_line(&format!("listens as {}", listener.process_id().unwrap()));
         let handle = listener.handle();
         tokio::spawn(async move {
             if handle.wait_state(State::Reconnecting).await.is_ok() {
-                say("lost");
+                report_line("lost");
             }
         });
         loop {
             match listener.recv().await.unwrap() {
                 Event::Notification(notification) if notification.payload() == "end" => break,
-                Event::Notification(notification) => say(notification.payload()),
+                Event::Notification(notification) => report_line(notification.payload()),
                 Event::Gap(gap) => {
-                    say(&format!("gap {:?} of {}", gap.cause().kind(), gap.sessions()));
+                    report_line(&format!("gap {:?} of {}", gap.cause().kind(), gap.sessions()));
                 }
-                other => say(&format!("{other:?}")),
+                other => report_line(&format!("{other:?}")),
             }
         }
-        // An alarm that is false would come with the next proof, or the one after it.
-        let proofs = listener.stats().heartbeats;
-        until("the session is proven", || listener.stats().heartbeats > proofs + 1).await;
+        // A false alarm would come with the next heartbeat, or the one after it.
+        let before = listener.stats().heartbeats;
+        until("two more heartbeats", || listener.stats().heartbeats > before + 1).await;
         let stats = listener.stats();
-        say(&format!("sessions {} gaps {}", stats.sessions, stats.gaps));
+        report_line(&format!("sessions {} gaps {}", stats.sessions, stats.gaps));
     });
     true
 }
 
-/// Standard output has the words of the test harness.
+/// Standard output contains the output of the test harness.
 #[expect(clippy::print_stderr, reason = "what the other process reads")]
-fn say(line: &str) {
+fn report_line(line: &str) {
     eprintln!("{line}");
 }
 
-/// The other process. It ends with this value.
+/// The other process. It is killed when this value is dropped.
 struct Process {
     child: Child,
     lines: Receiver<String>,
-    /// Of its server process.
+    /// The process id of its server process.
     process_id: i32,
 }
 
@@ -77,10 +77,10 @@ impl Process {
         command.args([&format!("chaos::suspended::{test}"), "--exact", "--nocapture"]);
         command.env(URL, url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        let told = BufReader::new(child.stderr.take().unwrap());
+        let stderr = BufReader::new(child.stderr.take().unwrap());
         let (sender, lines) = channel();
         std::thread::spawn(move || {
-            told.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+            stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
         });
         let mut process = Self { child, lines, process_id: 0 };
         let line = process.line();
@@ -89,10 +89,10 @@ impl Process {
     }
 
     fn line(&self) -> String {
-        self.lines.recv_timeout(PATIENCE).expect("the process says nothing")
+        self.lines.recv_timeout(TEST_TIMEOUT).expect("the process prints nothing")
     }
 
-    /// Stopped until it is woken.
+    /// Stops the process until `wake`.
     fn stop(&self) {
         Signal::Stop.send(self.child.id()).unwrap();
     }
@@ -111,7 +111,7 @@ impl Drop for Process {
     }
 }
 
-/// Commits numbers for as long as the process is to be stopped.
+/// Commits numbers as long as the process is to be stopped.
 async fn write_meanwhile(writer: &mut Notifier) -> u32 {
     let (begin, mut number) = (Instant::now(), 0);
     while begin.elapsed() < SUSPENDED {
@@ -122,8 +122,8 @@ async fn write_meanwhile(writer: &mut Notifier) -> u32 {
     number
 }
 
-/// It hears what was committed while it was stopped, and has lost nothing.
-async fn hears_without_a_loss(process: &Process, writer: &mut Notifier, last: u32) {
+/// Checks that it receives what was committed while it was stopped, without a loss.
+async fn receives_without_a_loss(process: &Process, writer: &mut Notifier, last: u32) {
     for number in 1..=last {
         assert_eq!(process.line(), number.to_string());
     }
@@ -132,83 +132,84 @@ async fn hears_without_a_loss(process: &Process, writer: &mut Notifier, last: u3
 }
 
 #[test]
-fn h6_a_process_that_was_suspended_while_its_session_lived_misses_nothing() {
-    if be_the_process() {
+fn a_process_that_was_suspended_while_its_session_lived_misses_nothing() {
+    if run_as_process() {
         return;
     }
     let server = Server::start();
     run(async {
-        let test = "h6_a_process_that_was_suspended_while_its_session_lived_misses_nothing";
+        let test = "a_process_that_was_suspended_while_its_session_lived_misses_nothing";
         let process = Process::start(test, &server.url());
         let mut writer = server.notifier().await;
         process.stop();
         let last = write_meanwhile(&mut writer).await;
         process.wake();
-        hears_without_a_loss(&process, &mut writer, last).await;
+        receives_without_a_loss(&process, &mut writer, last).await;
     });
 }
 
-/// The answer came while nobody could read it: its deadline is long over.
+/// The answer arrived while the process could not read it: its deadline has passed long ago.
 #[test]
-fn h6_a_process_that_was_suspended_before_an_answer_to_its_proof_takes_it_later() {
-    if be_the_process() {
+fn a_process_that_was_suspended_before_a_heartbeat_answer_accepts_it_later() {
+    if run_as_process() {
         return;
     }
     let server = Server::start();
     let proxy = proxy(&server);
     run(async {
-        let test = "h6_a_process_that_was_suspended_before_an_answer_to_its_proof_takes_it_later";
+        let test = "a_process_that_was_suspended_before_a_heartbeat_answer_accepts_it_later";
         let process = Process::start(test, &url(&server, &proxy));
         let mut writer = server.notifier().await;
         let network = proxy.handle();
         network.set(Direction::ToClient, Flow::Hold);
         let before = network.forwarded(Direction::ToServer);
-        until("it asks for a proof", || network.forwarded(Direction::ToServer) > before).await;
+        until("it sends a heartbeat", || network.forwarded(Direction::ToServer) > before).await;
         process.stop();
         network.set(Direction::ToClient, Flow::Forward);
         let last = write_meanwhile(&mut writer).await;
         process.wake();
-        hears_without_a_loss(&process, &mut writer, last).await;
+        receives_without_a_loss(&process, &mut writer, last).await;
     });
 }
 
 #[test]
-fn h6_a_process_that_was_suspended_while_its_backend_ended_tells_at_once() {
-    if be_the_process() {
+fn a_process_that_was_suspended_while_its_backend_ended_reports_it_at_once() {
+    if run_as_process() {
         return;
     }
     let server = Server::start();
     run(async {
-        let test = "h6_a_process_that_was_suspended_while_its_backend_ended_tells_at_once";
+        let test = "a_process_that_was_suspended_while_its_backend_ended_reports_it_at_once";
         let process = Process::start(test, &server.url());
         let mut writer = server.notifier().await;
         process.stop();
         server.cluster.terminate_backend(process.process_id).unwrap();
         write_meanwhile(&mut writer).await;
         let begin = process.wake();
-        comes_back(&process, &mut writer, "gap Server of 1").await;
-        report!("terminated: back {:?} after it went on", begin.elapsed());
+        reconnects(&process, &mut writer, "gap Server of 1").await;
+        report!("terminated: back {:?} after it continued", begin.elapsed());
         assert!(begin.elapsed() < NOTICED, "{:?}", begin.elapsed());
     });
 }
 
 #[test]
-fn h6_a_process_that_was_suspended_while_its_network_died_asks_at_once() {
-    if be_the_process() {
+fn a_process_that_was_suspended_while_its_network_failed_sends_a_heartbeat_at_once() {
+    if run_as_process() {
         return;
     }
     let server = Server::start();
     run(async {
-        let test = "h6_a_process_that_was_suspended_while_its_network_died_asks_at_once";
-        // Idle when it is stopped, or in the middle of a proof.
-        for asked in [false, true] {
+        let test =
+            "a_process_that_was_suspended_while_its_network_failed_sends_a_heartbeat_at_once";
+        // Stopped while idle, or during a heartbeat.
+        for during_heartbeat in [false, true] {
             let proxy = proxy(&server);
             let process = Process::start(test, &url(&server, &proxy));
             let mut writer = server.notifier().await;
             let network = proxy.handle();
-            if asked {
+            if during_heartbeat {
                 network.set_both(Flow::Swallow);
-                until("it asks for a proof", || network.swallowed(Direction::ToServer) > 0).await;
+                until("it sends a heartbeat", || network.swallowed(Direction::ToServer) > 0).await;
                 process.stop();
             } else {
                 process.stop();
@@ -218,27 +219,32 @@ fn h6_a_process_that_was_suspended_while_its_network_died_asks_at_once() {
             let begin = process.wake();
             assert_eq!(process.line(), "lost");
             let took = begin.elapsed();
-            report!("dead, asked before: {asked}: noticed {took:?} after it went on");
-            assert!((DEADLINE..NOTICED).contains(&took), "asked before: {asked}: {took:?}");
+            report!(
+                "half-open, during a heartbeat: {during_heartbeat}: noticed {took:?} after it continued"
+            );
+            assert!(
+                (DEADLINE..NOTICED).contains(&took),
+                "during a heartbeat: {during_heartbeat}: {took:?}"
+            );
             network.set_both(Flow::Forward);
-            comes_back(&process, &mut writer, "gap Timeout of 1").await;
+            reconnects(&process, &mut writer, "gap Timeout of 1").await;
         }
     });
 }
 
-/// With one gap, and nothing of what it missed.
-async fn comes_back(process: &Process, writer: &mut Notifier, gap: &str) {
+/// Checks that it reconnects with one gap, and delivers nothing of what it missed.
+async fn reconnects(process: &Process, writer: &mut Notifier, gap: &str) {
     let mut line = process.line();
     if line == "lost" {
         line = process.line();
     }
     assert_eq!(line, gap);
-    writer.notify("a", "heard").await.unwrap();
+    writer.notify("a", "received").await.unwrap();
     let mut line = process.line();
     if line == "lost" {
         line = process.line();
     }
-    assert_eq!(line, "heard");
+    assert_eq!(line, "received");
 }
 
 fn proxy(server: &Server) -> Proxy {

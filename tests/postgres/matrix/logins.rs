@@ -1,4 +1,4 @@
-//! Logging in, with every method and with passwords that the server itself has stored.
+//! Logins with every method, and with passwords that the server itself has stored.
 
 use pgbell::proto::auth::AuthMethod;
 use pgbell::{Connection, ErrorKind, Listener, Notifier};
@@ -7,12 +7,12 @@ use super::on_every_version;
 use crate::support::{Server, all_text, installation, run, value};
 
 on_every_version! {
-    every_method_lets_in_over_tcp_and_unix_socket
-    passwords_that_are_not_ascii_are_prepared_in_the_order_of_the_server
+    every_method_logs_in_over_tcp_and_unix_socket
+    passwords_beyond_ascii_are_prepared_in_the_order_of_the_server
     wrong_passwords_and_databases_are_refused_without_showing_them
 }
 
-/// Role, method, password. Digits, quotes and URL characters travel through every layer of quoting.
+/// Role, method, password. Digits, quotes and URL characters pass through every layer of quoting.
 const ROLES: [(&str, &str, &str); 10] = [
     ("r_trust", "trust", "ignored"),
     ("r_password", "password", "pl4nted/@:?'\\\"%"),
@@ -21,7 +21,7 @@ const ROLES: [(&str, &str, &str); 10] = [
     ("u_password", "password", "pl4nted pässwörd€ﬁ½"),
     ("u_md5", "md5", "pl4nted pässwörd€ﬁ½"),
     ("u_scram", "scram-sha-256", "pl4nted pässwörd€ﬁ½"),
-    // The order of SASLprep's steps decides what these stand for.
+    // The result of SASLprep depends on the order of its steps.
     ("o_tone", "scram-sha-256", "a\u{340}"),
     ("o_alef", "scram-sha-256", "a\u{2135}"),
     ("o_small", "scram-sha-256", "a\u{1d2c}"),
@@ -55,13 +55,13 @@ fn method(name: &str) -> AuthMethod {
     }
 }
 
-/// By TCP without TLS a password travels in clear only when that is asked for.
+/// Over TCP without TLS a password is sent in clear only on request.
 fn over_tcp(url: String) -> String {
     let more = if url.contains('?') { '&' } else { '?' };
     url + &format!("{more}require_auth=none,password,md5,scram-sha-256")
 }
 
-async fn lets_in(url: String, role: &str, expect: AuthMethod) {
+async fn logs_in(url: String, role: &str, expect: AuthMethod) {
     let mut connection = Connection::connect(&url).await.unwrap_or_else(|e| panic!("{role}: {e}"));
     assert_eq!(connection.auth_method(), Some(expect), "{role}");
     assert_eq!(value(&mut connection, "SELECT current_user").await, role);
@@ -69,15 +69,15 @@ async fn lets_in(url: String, role: &str, expect: AuthMethod) {
 }
 
 /// P1: trust, password, md5 and scram-sha-256, each over TCP and over a Unix socket.
-fn every_method_lets_in_over_tcp_and_unix_socket(major: u32) {
+fn every_method_logs_in_over_tcp_and_unix_socket(major: u32) {
     let server = server(major);
     run(async {
         for (role, name, password) in ROLES {
             let cluster = &server.cluster;
-            lets_in(over_tcp(cluster.url(role, password, "postgres")), role, method(name)).await;
-            lets_in(cluster.socket_url(role, password, "postgres"), role, method(name)).await;
+            logs_in(over_tcp(cluster.url(role, password, "postgres")), role, method(name)).await;
+            logs_in(cluster.socket_url(role, password, "postgres"), role, method(name)).await;
         }
-        // The listener and the notifier log in on paths of their own.
+        // The listener and the notifier have their own code for the login.
         for (role, _, password) in ROLES {
             let url = over_tcp(server.cluster.url(role, password, "postgres"));
             let mut listener = Listener::connect(&url).await.unwrap();
@@ -91,19 +91,19 @@ fn every_method_lets_in_over_tcp_and_unix_socket(major: u32) {
     });
 }
 
-/// P1: a soft hyphen is left out, a wide space is a space, a Roman numeral is letters: the server stored the
-/// prepared password, so every spelling of it logs in.
-fn passwords_that_are_not_ascii_are_prepared_in_the_order_of_the_server(major: u32) {
+/// P1: a soft hyphen is removed, a wide space becomes a space, a Roman numeral becomes letters. The server stored the
+/// prepared password, so every spelling of it can log in.
+fn passwords_beyond_ascii_are_prepared_in_the_order_of_the_server(major: u32) {
     let server = server(major);
     run(async {
         for password in ["IX IX", "I\u{ad}X\u{a0}\u{2168}", "IX\u{3000}I\u{200d}X"] {
             let url = server.cluster.url("o_soft", password, "postgres");
-            lets_in(url, "o_soft", AuthMethod::ScramSha256).await;
+            logs_in(url, "o_soft", AuthMethod::ScramSha256).await;
         }
-        // The alef symbol becomes the letter, which alone would have been refused beside a Latin one.
+        // The alef symbol becomes the letter, which alone would be refused together with a Latin one.
         let url = server.cluster.url("o_alef", "a\u{5d0}", "postgres");
-        lets_in(url, "o_alef", AuthMethod::ScramSha256).await;
-        // What the order of RFC 4013 would make of the other two is wrong.
+        logs_in(url, "o_alef", AuthMethod::ScramSha256).await;
+        // With the order of RFC 4013 the other two would be these, which are wrong.
         for (role, password) in [("o_tone", "\u{e0}"), ("o_small", "aA")] {
             let url = server.cluster.url(role, password, "postgres");
             let error = Connection::connect(url).await.unwrap_err();
@@ -112,7 +112,7 @@ fn passwords_that_are_not_ascii_are_prepared_in_the_order_of_the_server(major: u
     });
 }
 
-/// P1, and "Bad input": a refused login is an error with its SQLSTATE, and shows no password.
+/// P1: a refused login is an error with its SQLSTATE, and shows no password.
 fn wrong_passwords_and_databases_are_refused_without_showing_them(major: u32) {
     let server = server(major);
     run(async {

@@ -1,4 +1,4 @@
-//! A million notifications of one transaction.
+//! A million notifications in one transaction.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ fn a_million_of_one_transaction_arrive_through_a_connection(major: u32) {
     });
 }
 
-/// P6: a queue that blocks loses none of them.
+/// P6: with a queue that blocks none is lost.
 fn a_million_of_one_transaction_arrive_through_a_blocking_listener(major: u32) {
     let server = Server::of(major);
     run(async {
@@ -75,7 +75,7 @@ fn a_million_of_one_transaction_arrive_through_a_blocking_listener(major: u32) {
     });
 }
 
-/// P5: delivered and lagged together are all of them, and the positions leave no hole.
+/// P5: delivered and lagged notifications are a million together, and the sequence numbers have no hole.
 fn a_million_through_a_small_queue_are_delivered_or_counted(major: u32) {
     let server = Server::of(major);
     run(async {
@@ -94,14 +94,14 @@ fn a_million_through_a_small_queue_are_delivered_or_counted(major: u32) {
             for notification in batch {
                 assert_eq!(notification.sequence(), delivered + lost);
                 delivered += 1;
-                // The position in the stream is the number, whatever was lost before.
+                // The sequence number is the number in the payload, whatever was lost before.
                 assert_eq!(number(notification.payload_bytes()), delivered + lost);
             }
         }
         sent.await.unwrap();
         assert_eq!(delivered + lost, MILLION);
         assert!(delivered >= 1_000, "the first thousand find an empty queue");
-        // The stream goes on with the next position.
+        // The stream continues with the next sequence number.
         let mut sender = server.connection().await;
         send_numbers(&mut sender, "ch", 7, 7).await;
         let Event::Notification(after) = listener.recv().await.unwrap() else { panic!("a loss") };

@@ -1,9 +1,9 @@
-//! Themes that are tried on every supported major version: one test for each theme and version.
+//! Tests for every supported major version: one test for each function and version.
 
+mod heartbeats;
 mod logins;
 mod million;
 mod order;
-mod proofs;
 mod protocol;
 mod round_trip;
 mod saslprep;
@@ -12,7 +12,7 @@ mod table;
 #[cfg(any(feature = "tls-ring", feature = "tls-aws-lc-rs"))]
 mod tls;
 
-/// Makes `pg13::…` to `pg18::…` of functions that take a major version.
+/// Makes tests `pg13::…` to `pg18::…` of functions that take a major version.
 macro_rules! on_every_version {
     ($($theme:ident)*) => {
         on_every_version! { pg13 = 13: $($theme)* }

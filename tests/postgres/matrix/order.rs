@@ -1,4 +1,4 @@
-//! Order, and the moment from which a channel is listened to.
+//! The order of notifications, and the moment from which a channel is active.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,7 +8,7 @@ use crate::support::{Server, next_batch, number, run, up_to_end};
 
 on_every_version! {
     an_array_of_notifications_keeps_its_order_and_is_all_or_nothing
-    listening_in_the_middle_of_a_stream_gives_all_the_rest
+    listening_in_the_middle_of_a_stream_delivers_all_the_rest
 }
 
 /// N51: a statement that notifies for each element of two arrays keeps the order of the arrays, on one and on
@@ -38,9 +38,9 @@ fn an_array_of_notifications_keeps_its_order_and_is_all_or_nothing(major: u32) {
     });
 }
 
-/// P3: a writer commits 1, 2, 3 … while LISTEN is issued at some moment. What arrives is everything from
-/// some number on, in order and once, and nothing is missing that began after `listen` had returned.
-fn listening_in_the_middle_of_a_stream_gives_all_the_rest(major: u32) {
+/// P3: a writer commits 1, 2, 3 … while LISTEN is sent at some moment. The listener receives everything from
+/// some number on, in order and once, including every transaction that began after `listen` returned.
+fn listening_in_the_middle_of_a_stream_delivers_all_the_rest(major: u32) {
     let server = Server::of(major);
     run(async {
         for round in 0..30_u64 {

@@ -1,4 +1,4 @@
-//! The version of the protocol, the cancel key, and the encoding that a session is to speak.
+//! The protocol version, the cancel key, and the client encoding of a session.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -11,17 +11,17 @@ use pgbell::proto::wire::ProtocolVersion;
 use pgbell::{Connection, ErrorKind};
 
 use super::on_every_version;
-use crate::support::{PATIENCE, Server, next, run, until_gone, value};
+use crate::support::{Server, TEST_TIMEOUT, next, run, until_gone, value};
 
 on_every_version! {
-    a_newer_protocol_is_spoken_where_it_is_known_and_its_key_cancels
+    the_newest_supported_protocol_is_used_and_its_key_cancels
     a_greased_request_is_negotiated_down
     a_notification_is_committed_by_the_last_byte_of_its_sync
-    a_query_is_carried_out_by_its_last_byte_and_a_commit_before_its_sync
-    the_encoding_is_utf8_whatever_the_role_says_and_the_end_of_the_session_when_it_is_changed
+    a_query_is_executed_at_its_last_byte_and_a_commit_before_its_sync
+    the_encoding_is_utf8_whatever_the_role_sets_and_a_change_ends_the_session
 }
 
-/// A session on a socket, without a runtime.
+/// A session on a blocking socket, without a runtime.
 struct Blocking {
     session: Session,
     socket: TcpStream,
@@ -31,7 +31,7 @@ struct Blocking {
 impl Blocking {
     fn login(server: &Server, protocol: ProtocolVersion, parameters: &[(&str, &str)]) -> Self {
         let socket = TcpStream::connect(("127.0.0.1", server.cluster.port())).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
         let parameters = parameters.iter().map(|(name, value)| ((*name).into(), (*value).into()));
         let now = Instant::now();
         let session = Session::new(Login {
@@ -41,8 +41,8 @@ impl Blocking {
             parameters: parameters.collect(),
             protocol,
             min_protocol: ProtocolVersion::V3_0,
-            deadline: now + PATIENCE,
-            command_timeout: PATIENCE,
+            deadline: now + TEST_TIMEOUT,
+            command_timeout: TEST_TIMEOUT,
         });
         let input = BytesMut::new();
         let mut blocking = Self { session: session.unwrap(), socket, input };
@@ -55,8 +55,8 @@ impl Blocking {
         self.socket.write_all(&out).unwrap();
     }
 
-    /// Closes the socket when all but the last `missing` bytes are written, and waits until the server has ended the session.
-    async fn leave_but_for(mut self, missing: usize, watch: &mut Connection) {
+    /// Writes all but the last `missing` bytes, closes the socket, and waits until the server has ended the session.
+    async fn close_before_last(mut self, missing: usize, watch: &mut Connection) {
         let process_id = self.session.process_id();
         let written = self.session.transmit().len() - missing;
         self.session.transmit().truncate(written);
@@ -65,7 +65,7 @@ impl Blocking {
         until_gone(watch, process_id).await;
     }
 
-    /// The next event.
+    /// Returns the next event.
     fn next(&mut self) -> SessionEvent {
         loop {
             self.write();
@@ -88,8 +88,8 @@ impl Blocking {
     }
 }
 
-/// 3.2 from 18 on, with a key of 32 bytes; 3.0 before, with one of four. Either cancels a query.
-fn a_newer_protocol_is_spoken_where_it_is_known_and_its_key_cancels(major: u32) {
+/// 3.2 since version 18, with a key of 32 bytes; 3.0 before, with a key of four bytes. Both cancel a query.
+fn the_newest_supported_protocol_is_used_and_its_key_cancels(major: u32) {
     let server = Server::of(major);
     for (protocol, spoken) in [
         (ProtocolVersion::V3_0, ProtocolVersion::V3_0),
@@ -107,7 +107,7 @@ fn a_newer_protocol_is_spoken_where_it_is_known_and_its_key_cancels(major: u32) 
 
         session.session.simple_query(Instant::now(), "SELECT pg_sleep(60)").unwrap();
         session.write();
-        // Repeated: the server may not have begun with the query when the first request arrives.
+        // Repeated: the server may not have begun the query when the first request arrives.
         let canceller = std::thread::spawn({
             let (port, request) = (server.cluster.port(), request.clone());
             move || {
@@ -127,7 +127,7 @@ fn a_newer_protocol_is_spoken_where_it_is_known_and_its_key_cancels(major: u32) 
     }
 }
 
-/// What newer clients' tests ask for: a version and an option that no server has.
+/// A version and an option that no server has, as the tests of newer clients request them.
 fn a_greased_request_is_negotiated_down(major: u32) {
     let server = Server::of(major);
     for (protocol, options) in [
@@ -144,10 +144,8 @@ fn a_greased_request_is_negotiated_down(major: u32) {
     }
 }
 
-/// What the startup packet says outweighs `ALTER ROLE` and `options`. A SET outweighs it, and is the end.
-fn the_encoding_is_utf8_whatever_the_role_says_and_the_end_of_the_session_when_it_is_changed(
-    major: u32,
-) {
+/// The startup packet overrides `ALTER ROLE` and `options`. A later SET overrides it, and ends the session.
+fn the_encoding_is_utf8_whatever_the_role_sets_and_a_change_ends_the_session(major: u32) {
     let sql = "CREATE ROLE latin LOGIN; ALTER ROLE latin SET client_encoding = 'LATIN1'";
     let server = Server::with(|builder| {
         builder.init_sql(sql).installation(crate::support::installation(major))
@@ -169,7 +167,7 @@ fn the_encoding_is_utf8_whatever_the_role_says_and_the_end_of_the_session_when_i
     });
 }
 
-/// Without the last byte nothing was sent.
+/// Without the last byte no notification is sent.
 fn a_notification_is_committed_by_the_last_byte_of_its_sync(major: u32) {
     let server = Server::of(major);
     run(async {
@@ -178,14 +176,14 @@ fn a_notification_is_committed_by_the_last_byte_of_its_sync(major: u32) {
         for missing in [5, 1, 0] {
             let mut session = Blocking::login(&server, ProtocolVersion::V3_0, &[]);
             session.session.notify(Instant::now(), "a", &format!("but for {missing}")).unwrap();
-            session.leave_but_for(missing, &mut watch).await;
+            session.close_before_last(missing, &mut watch).await;
         }
         assert_eq!(next(&mut listener).await.payload(), "but for 0");
     });
 }
 
-/// A COMMIT with Parse, Bind and Execute takes effect although the server never reads a Sync.
-fn a_query_is_carried_out_by_its_last_byte_and_a_commit_before_its_sync(major: u32) {
+/// A COMMIT with Parse, Bind and Execute takes effect even if the server never reads a Sync.
+fn a_query_is_executed_at_its_last_byte_and_a_commit_before_its_sync(major: u32) {
     let server = Server::of(major);
     run(async {
         let mut watch = server.connection().await;
@@ -199,7 +197,7 @@ fn a_query_is_carried_out_by_its_last_byte_and_a_commit_before_its_sync(major: u
                 false => session.session.simple_query(Instant::now(), "COMMIT").unwrap(),
                 true => session.session.query(Instant::now(), "COMMIT", &[]).unwrap(),
             };
-            session.leave_but_for(missing, &mut watch).await;
+            session.close_before_last(missing, &mut watch).await;
         }
         let found = value(&mut watch, "SELECT string_agg(how, ', ') FROM t").await;
         assert_eq!(found, "false 0, true 5");

@@ -1,4 +1,4 @@
-//! What is sent is what arrives: channel, payload, sender.
+//! Channel, payload and sender arrive as they were sent.
 
 use pgbell::{ChannelState, Listening};
 
@@ -6,8 +6,8 @@ use super::on_every_version;
 use crate::support::{Server, next, receive, run, up_to_end};
 
 on_every_version! {
-    channels_of_any_spelling_carry_payloads_of_any_length
-    unlisten_ends_a_channel_and_listen_begins_it_again
+    notifications_with_any_channel_name_and_payload_length_arrive
+    unlisten_ends_a_channel_and_a_later_listen_activates_it
 }
 
 fn channels() -> Vec<String> {
@@ -33,15 +33,15 @@ fn channels() -> Vec<String> {
     ]
     .map(str::to_owned)
     .to_vec();
-    // 63 bytes, the longest: of one byte each, and of several.
+    // 63 bytes, the longest name: of characters of one byte, and of several.
     channels.push("x".repeat(63));
     channels.push(format!("{}x", "é".repeat(31)));
     channels.push("€".repeat(21));
     channels
 }
 
-/// P3, P4: names are safe whatever they hold; a payload has up to 7,999 bytes.
-fn channels_of_any_spelling_carry_payloads_of_any_length(major: u32) {
+/// P3, P4: names may have any content. A payload has up to 7,999 bytes.
+fn notifications_with_any_channel_name_and_payload_length_arrive(major: u32) {
     let server = Server::of(major);
     let payloads = [
         String::new(),
@@ -79,8 +79,8 @@ fn channels_of_any_spelling_carry_payloads_of_any_length(major: u32) {
     });
 }
 
-/// P10: after unlisten nothing that is committed later arrives; listen again works.
-fn unlisten_ends_a_channel_and_listen_begins_it_again(major: u32) {
+/// P10: after `unlisten` no later notification arrives. `listen` again works.
+fn unlisten_ends_a_channel_and_a_later_listen_activates_it(major: u32) {
     let server = Server::of(major);
     run(async {
         let mut listener = server.listener(&["end"]).await;

@@ -1,4 +1,4 @@
-//! Passwords on which RFC 4013 and PostgreSQL disagree, each as the server has stored it.
+//! Passwords for which RFC 4013 and PostgreSQL give different results, each stored by the server.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,14 +14,14 @@ on_every_version! {
     every_password_on_which_the_rfc_and_the_server_disagree_logs_in
 }
 
-/// Clients at once: the server computes too.
+/// The number of concurrent clients: the server needs the processor too.
 const CLIENTS: usize = 4;
 
-/// On servers that make each login expensive one of so many is tried; their preparation is the same in all versions.
+/// If logins are expensive for the server, only one password of this number is tried. All versions prepare them in the same way.
 const SAMPLE_STEP: usize = 25;
 
-/// The characters behind an `a` for which the order of the RFC's steps gives another password: 482 of Unicode 14,
-/// and what came later.
+/// The characters after an `a` for which the order of the RFC's steps gives another password: 482 of Unicode 14,
+/// and later ones.
 fn disputed() -> Vec<char> {
     let differs = |&c: &char| {
         let password = format!("a{c}");
@@ -32,17 +32,17 @@ fn disputed() -> Vec<char> {
     ('\u{80}'..=char::MAX).filter(differs).collect()
 }
 
-/// A19: a role for each, with the password as it is typed, hashed by the server.
+/// A19: a role for each, with the password as typed, hashed by the server.
 fn every_password_on_which_the_rfc_and_the_server_disagree_logs_in(major: u32) {
     let mut disputed = disputed();
     assert!(disputed.len() >= 482, "{}", disputed.len());
-    // Before 16 the server insists on 4,096 rounds, and a debug build takes its time for them.
+    // Before version 16 the server uses 4,096 iterations, and a debug build needs time for them.
     if major < 16 {
         disputed = disputed.into_iter().step_by(SAMPLE_STEP).collect();
     }
     let disputed = Arc::new(disputed);
     let server = Server::with(|mut builder| {
-        // As many rounds as it likes do not change what is hashed.
+        // The number of iterations does not change the prepared password.
         if major >= 16 {
             builder = builder.setting("scram_iterations", "1");
         }

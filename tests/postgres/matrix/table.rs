@@ -31,7 +31,7 @@ use Method::{Cert, Md5, Password, Scram, ScramPlus, Trust};
 impl Method {
     const ALL: [Self; 6] = [Trust, Password, Md5, Scram, ScramPlus, Cert];
 
-    /// The row's name, and the role's.
+    /// The name of the row and of the role.
     fn name(self) -> &'static str {
         match self {
             Trust => "trust",
@@ -43,7 +43,7 @@ impl Method {
         }
     }
 
-    /// The word of `pg_hba.conf`.
+    /// The method in `pg_hba.conf`.
     fn word(self) -> &'static str {
         match self {
             Scram | ScramPlus => "scram-sha-256",
@@ -51,7 +51,7 @@ impl Method {
         }
     }
 
-    /// What the client is to have seen, and nothing else.
+    /// The only method that the client is to have used.
     fn seen(self) -> AuthMethod {
         match self {
             Trust | Cert => AuthMethod::Trust,
@@ -88,17 +88,17 @@ const COLUMNS: [(&str, Transport, Way); 6] = [
 ];
 
 const LEGEND: &str = "
-  in   Connection, Listener and Notifier log in, by this method and no other; a notification arrives;
+  in   Connection, Listener and Notifier log in, only by this method; a notification arrives;
        a wrong password (for cert: no certificate) is refused with 28P01 (28000)
-  (a)  only where require_auth names `password`: else refused before a byte of it is sent
-  (b)  a Unix socket has no TLS, sslmode says nothing there: logs in, and the server says `ssl = f`
-  (c)  nothing to bind to: refused before the startup packet is sent
-  (d)  the server has no line for it without TLS: 28000
-  (e)  not applicable: `cert` in a `local` line is an error of pg_hba.conf, as the server says
-  (f)  direct TLS begins with PostgreSQL 17: refused, and nothing else is tried
+  (a)  only if require_auth names `password`: otherwise refused before the password is sent
+  (b)  a Unix socket has no TLS and ignores sslmode: logs in, and the server reports `ssl = f`
+  (c)  no TLS to bind to: refused before the startup packet is sent
+  (d)  the server has no pg_hba.conf line for it without TLS: 28000
+  (e)  not applicable: the server refuses `cert` in a `local` line of pg_hba.conf
+  (f)  direct TLS exists since PostgreSQL 17: refused, and no other way is tried
 ";
 
-/// One cluster for all cells: a role for each method, named so.
+/// One cluster for all cells, with a role for each method, named after it.
 struct Table {
     server: Server,
     root: String,
@@ -118,7 +118,7 @@ impl Table {
                 builder = builder.init_sql(format!(
                     "SET password_encryption = '{stored}'; CREATE ROLE \"{role}\" LOGIN PASSWORD '{PASSWORD}'"
                 ));
-                // What all others have is `Auth::Cert`: with a certificate, over TLS, or not at all.
+                // All other roles have the rule of `Auth::Cert`: they need a certificate, over TLS.
                 if method != Cert {
                     builder = builder
                         .hba(format!("local all \"{role}\" {word}"))
@@ -134,7 +134,7 @@ impl Table {
         Self { server, root, client }
     }
 
-    /// A login that accepts this method alone.
+    /// Returns the configuration of a login that accepts only this method.
     fn config(&self, method: Method, way: Way, transport: Transport, password: &str) -> Config {
         let cluster = &self.server.cluster;
         let url = match transport {
@@ -155,7 +155,7 @@ impl Table {
             ScramPlus => {
                 config.require_auth("scram-sha-256").channel_binding("require".parse().unwrap())
             }
-            // Else it would be bound wherever it can.
+            // Otherwise it would be bound to the channel whenever possible.
             Scram => {
                 config.require_auth("scram-sha-256").channel_binding("disable".parse().unwrap())
             }
@@ -169,7 +169,7 @@ impl Table {
         }
     }
 
-    /// What each of the three says when it is refused: the same.
+    /// Returns the error of a refused login, the same for all three clients.
     async fn refused(&self, config: Config) -> Error {
         let errors = [
             Connection::connect(&config).await.unwrap_err(),
@@ -183,7 +183,7 @@ impl Table {
         errors[0].clone()
     }
 
-    /// Logs in, and looks at both ends how.
+    /// Logs in, and checks both ends.
     async fn logs_in(&self, method: Method, way: Way, transport: Transport) {
         let config = self.config(method, way, transport, PASSWORD);
         let mut connection = Connection::connect(&config).await.unwrap();
@@ -210,7 +210,7 @@ impl Table {
         notifier.close().await;
         listener.close().await;
 
-        // What was given was what let us in.
+        // The credentials were needed for the login.
         let sqlstate = match method {
             Trust => return,
             Cert => "28000",
@@ -224,7 +224,7 @@ impl Table {
         assert_eq!((error.kind(), error.sqlstate()), (ErrorKind::Auth, Some(sqlstate)), "{error}");
     }
 
-    /// Fills a cell: the column's text is what was seen, never what was hoped for.
+    /// Returns the text of a cell: the observed result.
     async fn cell(&self, method: Method, way: Way, transport: Transport) -> String {
         let config = || self.config(method, way, transport, PASSWORD);
         match (method, way, transport) {
@@ -261,8 +261,8 @@ impl Table {
         }
     }
 
-    /// Why there is no cell for client certificates over Unix sockets.
-    fn certificates_are_not_for_unix_sockets(&self) {
+    /// Checks why there is no cell for client certificates over Unix sockets.
+    fn the_server_refuses_certificates_for_unix_sockets(&self) {
         let cluster = &self.server.cluster;
         let before = fs::read(cluster.data_dir().join("pg_hba.conf")).unwrap();
         let line = b"local all cert cert\n".as_slice();
@@ -274,12 +274,12 @@ impl Table {
     }
 }
 
-/// Prints the table, after every cell of it was tried on one server.
+/// Prints the table, after every cell of it was tested on one server.
 #[expect(clippy::print_stdout, reason = "the table is what the test run is to print")]
 fn the_table_of_logins(major: u32) {
     let certificates = Certificates::new().unwrap();
     let table = Table::new(major, &certificates);
-    table.certificates_are_not_for_unix_sockets();
+    table.the_server_refuses_certificates_for_unix_sockets();
     run(async {
         let mut text =
             format!("\nLogins on PostgreSQL {}\n{:12}", table.server.cluster.version(), "");

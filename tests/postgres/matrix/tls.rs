@@ -1,4 +1,4 @@
-//! TLS with every supported server: both versions, both ways to begin, and logins bound to the channel.
+//! TLS with every supported server: both versions, both ways to begin, and logins with channel binding.
 
 use pgbell::proto::auth::AuthMethod;
 use pgbell::{Connection, ErrorKind, Listener, Notifier};
@@ -9,11 +9,11 @@ use crate::support::{Server, installation, next, run, value};
 
 on_every_version! {
     both_versions_of_tls_carry_a_session
-    direct_tls_begins_with_17
-    a_certificate_logs_its_client_in
+    direct_tls_is_supported_since_version_17
+    a_client_can_log_in_with_a_client_certificate
 }
 
-/// What `pg_stat_ssl` says of the session that asks.
+/// The query for the TLS version of the session.
 const IN_USE: &str = "SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
 
 fn both_versions_of_tls_carry_a_session(major: u32) {
@@ -60,7 +60,7 @@ fn both_versions_of_tls_carry_a_session(major: u32) {
     }
 }
 
-fn direct_tls_begins_with_17(major: u32) {
+fn direct_tls_is_supported_since_version_17(major: u32) {
     let certificates = Certificates::new().unwrap();
     let root = certificates.authority("root").unwrap();
     let leaf = root.issue(&Leaf::server("localhost").ip_address([127, 0, 0, 1])).unwrap();
@@ -86,7 +86,7 @@ fn direct_tls_begins_with_17(major: u32) {
     });
 }
 
-fn a_certificate_logs_its_client_in(major: u32) {
+fn a_client_can_log_in_with_a_client_certificate(major: u32) {
     let certificates = Certificates::new().unwrap();
     let root = certificates.authority("root").unwrap();
     let leaf = root.issue(&Leaf::server("localhost").ip_address([127, 0, 0, 1])).unwrap();
@@ -116,12 +116,12 @@ fn a_certificate_logs_its_client_in(major: u32) {
             };
             let mut connection = attempt(Some(&bob)).await.unwrap();
             assert_eq!(value(&mut connection, "SELECT current_user").await, "bob");
-            // The server says why in its own words, once it speaks PostgreSQL.
+            // The server reports the reason in an error message, if the startup packet has arrived.
             for client in [None, Some(&eve)] {
                 let error = attempt(client).await.unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::Auth, "{error}");
             }
-            // Before it does, in an alert; or it hangs up before we can read that.
+            // Before that it sends an alert, or closes the connection before the client can read it.
             let error = attempt(Some(&old)).await.unwrap_err();
             assert!(matches!(error.kind(), ErrorKind::Tls | ErrorKind::Connect), "{error}");
         });

@@ -1,10 +1,10 @@
-//! String literals: plain, with escapes, and in dollar quotes. N183.
+//! String literals: plain, with escapes, and in dollar quotes.
 
 use super::{Scanner, starts_word};
 use crate::testing::backend::refusal::Refusal;
 
 impl Scanner<'_, '_> {
-    /// `'…'`. A backslash is a backslash.
+    /// Reads `'…'`. A backslash has no special meaning.
     pub(super) fn text(&mut self) -> Result<String, Refusal> {
         let mut text = self.enclosed('\'', "quoted string")?;
         while self.continues() {
@@ -13,8 +13,8 @@ impl Scanner<'_, '_> {
         Ok(text)
     }
 
-    /// Whether the literal goes on: behind blanks and `--` comments with a line break among them. Then it stands
-    /// at the next part.
+    /// Returns whether the literal continues after blanks and `--` comments with a line break among them. Then the
+    /// scanner is at the next part.
     fn continues(&mut self) -> bool {
         let start = self.at;
         let mut is_broken = false;
@@ -31,7 +31,7 @@ impl Scanner<'_, '_> {
         continues
     }
 
-    /// `E'…'`, without the letter.
+    /// Reads `E'…'`, without the letter.
     pub(super) fn escaped_text(&mut self) -> Result<String, Refusal> {
         let start = self.at;
         let mut bytes = Vec::new();
@@ -57,7 +57,7 @@ impl Scanner<'_, '_> {
         }
     }
 
-    /// What follows a backslash.
+    /// Reads what follows a backslash.
     fn escape(&mut self, bytes: &mut Vec<u8>, start: usize) -> Result<(), Refusal> {
         match self.bump() {
             Some('b') => bytes.push(8),
@@ -77,7 +77,7 @@ impl Scanner<'_, '_> {
         Ok(())
     }
 
-    /// A byte with at most two more digits. What is too much for it is cut off, as the server does.
+    /// Reads a byte with at most two more digits. Higher bits are cut off, as on the server.
     fn byte(&mut self, first: u32, radix: u32) -> u8 {
         let mut value = first;
         for _ in 0..2 {
@@ -88,7 +88,7 @@ impl Scanner<'_, '_> {
         value.to_le_bytes()[0]
     }
 
-    /// A character, of one escape or of a pair of surrogates.
+    /// Reads a character of one escape, or of a pair of surrogates.
     fn unicode(&mut self, digits: usize) -> Result<char, Refusal> {
         let first = self.code_point(digits)?;
         if !(0xd800..0xdc00).contains(&first) {
@@ -107,7 +107,7 @@ impl Scanner<'_, '_> {
         paired.ok_or_else(|| Refusal::syntax("invalid Unicode surrogate pair"))
     }
 
-    /// So many hexadecimal digits.
+    /// Reads this number of hexadecimal digits.
     fn code_point(&mut self, digits: usize) -> Result<u32, Refusal> {
         let hex = self.rest().get(..digits);
         let hex = hex.filter(|hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit()));
@@ -116,7 +116,7 @@ impl Scanner<'_, '_> {
         code.ok_or_else(|| Refusal::new("22025", "invalid Unicode escape"))
     }
 
-    /// `$tag$…$tag$`, if one begins here.
+    /// Reads `$tag$…$tag$`, if one begins here.
     pub(super) fn dollar_quoted(&mut self) -> Result<Option<String>, Refusal> {
         let start = self.at;
         let Some(mark) = mark(self.rest()) else { return Ok(None) };
@@ -129,7 +129,7 @@ impl Scanner<'_, '_> {
     }
 }
 
-/// `$tag$` at the head of a text.
+/// Returns `$tag$` at the front of a text.
 fn mark(text: &str) -> Option<&str> {
     let inside = text.strip_prefix('$')?;
     let tag = inside.trim_start_matches(|c| starts_word(c) || c.is_ascii_digit());
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn strings_in_every_notation() {
+    fn strings_in_every_notation_are_read() {
         for (sql, text) in [
             ("'a'\n \n'b'", "ab"),
             ("'a' -- c\n -- c\n'b'", "ab"),
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn strings_that_are_none() {
+    fn malformed_strings_are_refused() {
         for (sql, code) in [
             ("$$x", "42601"),
             ("$a$x$$", "42601"),

@@ -1,14 +1,14 @@
-//! SQL text to tokens, as `scan.l` does it with `standard_conforming_strings = on`.
+//! A scanner that splits SQL text into tokens, as `scan.l` does with `standard_conforming_strings = on`.
 
 mod literal;
 
 use super::refusal::Refusal;
 use crate::proto::wire::limits::CHANNEL_BYTES_MAX;
 
-/// Tokens of a query, of 64 bytes each. Ours.
+/// The most tokens of a query, of 64 bytes each. A limit of this backend.
 const TOKENS_MAX: usize = 1_000_000;
 
-/// A piece of SQL.
+/// The kind of a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Kind {
     /// An identifier or a keyword without quotes, folded to lower case.
@@ -27,20 +27,20 @@ pub(super) enum Kind {
     Symbol(char),
 }
 
-/// A token and where it stands.
+/// A token and its position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Token<'a> {
     pub(super) kind: Kind,
-    /// As it was written.
+    /// The text in the query.
     pub(super) raw: &'a str,
-    /// Its first byte.
+    /// The position of its first byte.
     pub(super) start: usize,
-    /// Its first character, counted from 1 as field `P` of an error does.
+    /// The position of its first character, counted from 1 as in field `P` of an error.
     pub(super) position: usize,
 }
 
-/// Takes `sql` apart. Names longer than 63 bytes are cut; each cut is added to `cuts`, as the name
-/// was and as it became. N60.
+/// Splits `sql` into tokens. Names longer than 63 bytes are cut; each cut is added to `cuts` with the old and
+/// the new name.
 pub(super) fn tokens<'a>(
     sql: &'a str,
     cuts: &mut Vec<(String, String)>,
@@ -49,14 +49,14 @@ pub(super) fn tokens<'a>(
     let mut tokens = Vec::new();
     while let Some(token) = scanner.next_token()? {
         if tokens.len() >= TOKENS_MAX {
-            return Err(Refusal::too_much("the text of this query"));
+            return Err(Refusal::limit_exceeded("the text of this query"));
         }
         tokens.push(token);
     }
     Ok(tokens)
 }
 
-/// The text from the first of these tokens to the last.
+/// Returns the text from the first of these tokens to the last.
 pub(super) fn span<'a>(sql: &'a str, tokens: &[Token<'_>]) -> &'a str {
     let (Some(first), Some(last)) = (tokens.first(), tokens.last()) else { return "" };
     sql.get(first.start..last.start.saturating_add(last.raw.len())).unwrap_or_default()
@@ -64,10 +64,10 @@ pub(super) fn span<'a>(sql: &'a str, tokens: &[Token<'_>]) -> &'a str {
 
 struct Scanner<'a, 'c> {
     sql: &'a str,
-    /// In bytes, always at the start of a character.
+    /// The current position in bytes, always at the start of a character.
     at: usize,
-    /// The start of the last token, in bytes from 0 and in characters from 1. Long queries are read
-    /// in one pass because of it.
+    /// The start of the last token, in bytes from 0 and in characters from 1. With it a long query is read in
+    /// one pass.
     counted: (usize, usize),
     cuts: &'c mut Vec<(String, String)>,
 }
@@ -103,7 +103,7 @@ impl<'a> Scanner<'a, '_> {
         rest.get(..length).unwrap_or_default()
     }
 
-    /// Of a place that is not before the last token.
+    /// Returns the position in characters of a byte position that is not before the last token.
     fn position(&self, at: usize) -> usize {
         let (start, position) = self.counted;
         let between = self.sql.get(start..at).unwrap_or_default();
@@ -135,7 +135,7 @@ impl<'a> Scanner<'a, '_> {
         Ok(Some(Token { kind, raw, start, position }))
     }
 
-    /// Blanks and both kinds of comments; those in `/* */` may be nested.
+    /// Skips blanks and both kinds of comments; those in `/* */` may be nested.
     fn skip_blanks(&mut self) -> Result<(), Refusal> {
         loop {
             self.take_blanks();
@@ -154,7 +154,7 @@ impl<'a> Scanner<'a, '_> {
         self.take_while(|c| matches!(c, ' ' | '\t' | '\n' | '\r' | '\x0b' | '\x0c'))
     }
 
-    /// `--` and the rest of the line, without its end.
+    /// Skips `--` and the rest of the line, without its end.
     fn skip_line_comment(&mut self) -> bool {
         let found = self.skip("--");
         if found {
@@ -190,9 +190,9 @@ impl<'a> Scanner<'a, '_> {
             && (self.rest().starts_with("&'") || self.rest().starts_with("&\""));
         let has_prefix = word.len() == 1 && self.peek() == Some('\'');
         if is_unicode || has_prefix {
-            // B'…', X'…', N'…' and U&'…' are literals with rules of their own.
+            // B'…', X'…', N'…' and U&'…' are literals with other rules.
             let at = self.position(start);
-            return Err(Refusal::not_understood("a string literal with a prefix").at(at));
+            return Err(Refusal::unsupported("a string literal with a prefix").at(at));
         }
         let folded = word.to_ascii_lowercase();
         Ok(Kind::Word(self.cut(folded)))
@@ -209,7 +209,7 @@ impl<'a> Scanner<'a, '_> {
         Ok(Kind::Quoted(self.cut(name)))
     }
 
-    /// What stands between two quotes, with doubled ones inside. A backslash is a backslash.
+    /// Reads the text between two quotes; a doubled quote is one quote. A backslash has no special meaning.
     fn enclosed(&mut self, quote: char, what: &str) -> Result<String, Refusal> {
         let start = self.at;
         self.bump();
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn names_fold_unless_quoted_and_literals_keep_backslashes() {
+    fn unquoted_names_become_lower_case_and_literals_keep_backslashes() {
         assert_eq!(
             kinds("NOTIFY Foo /* a /* b */ c */, 'it''s \\n' -- end"),
             [word("notify"), word("foo"), Kind::Symbol(','), Kind::Text("it's \\n".into())]
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_closed_is_a_syntax_error_at_its_place() {
+    fn an_unclosed_token_is_a_syntax_error_at_its_position() {
         for (sql, position) in
             [("é 'x", 3), ("NOTIFY \"x", 8), ("/* x", 1), ("/* /* */ x", 1), ("LISTEN \"\"", 8)]
         {

@@ -1,7 +1,7 @@
 //! Notifications that arrive while the listening session itself is busy.
 //!
-//! The session waits for an advisory lock that another one holds: unlike `pg_sleep` it is busy for exactly as
-//! long as the test wants.
+//! The session waits for an advisory lock that another one holds: unlike with `pg_sleep`, the test decides how long
+//! it is busy.
 
 use std::pin::pin;
 
@@ -22,9 +22,9 @@ async fn release(connection: &mut Connection) {
     assert_eq!(value(connection, "SELECT pg_advisory_unlock(1)").await, "t");
 }
 
-/// S4: nothing is delivered while the listening session runs a statement, and all of it afterwards.
+/// S4: no notification is delivered while the listening session runs a statement, and all are delivered after it.
 #[test]
-fn a_busy_listener_gets_everything_afterwards() {
+fn a_busy_listener_gets_all_notifications_afterwards() {
     let server = Server::start();
     run(async {
         let mut listener = server.listener(&["ch"]).await;
@@ -46,9 +46,9 @@ fn a_busy_listener_gets_everything_afterwards() {
     });
 }
 
-/// S4 with `pg_sleep`, as the promise has it.
+/// S4 with `pg_sleep`.
 #[test]
-fn a_sleeping_listener_gets_everything_afterwards() {
+fn a_sleeping_listener_gets_all_notifications_afterwards() {
     let server = Server::start();
     run(async {
         let mut listener = server.listener(&["ch"]).await;
@@ -62,7 +62,7 @@ fn a_sleeping_listener_gets_everything_afterwards() {
     });
 }
 
-/// S4: a connection keeps what arrives with the answer of its own query.
+/// S4: a connection keeps the notifications that arrive with the answer of its own query.
 #[test]
 fn a_busy_connection_keeps_what_arrives() {
     let server = Server::start();
@@ -99,7 +99,7 @@ fn a_busy_connection_keeps_what_arrives() {
             }
             release(&mut other).await;
             inline = busy.await.unwrap();
-            // Two more commands before anybody receives.
+            // Two more commands before the first receive.
             inline.listen("ch").await.unwrap();
             assert_eq!(value(&mut inline, "SELECT 1").await, "1");
             send_numbers(&mut other, "ch", 1_001, 1_010).await;
@@ -111,9 +111,9 @@ fn a_busy_connection_keeps_what_arrives() {
     });
 }
 
-/// S4: what a busy connection cannot keep is counted, exactly and in its place.
+/// S4: notifications beyond the backlog's limit are counted, exactly and at their position.
 #[test]
-fn what_a_busy_connection_cannot_keep_is_counted() {
+fn notifications_beyond_the_backlog_of_a_busy_connection_are_counted() {
     let server = Server::start();
     run(async {
         let mut inline = server.connection().await;
@@ -126,7 +126,7 @@ fn what_a_busy_connection_cannot_keep_is_counted() {
             inline
         });
         until_blocked(&mut other, process_id).await;
-        // 14 MB, which is more than the 8 MiB that are kept.
+        // 14 MB, which is more than the limit of 8 MiB.
         let sql = "SELECT count(pg_notify('ch', lpad(i::text, 7000, '0'))) FROM generate_series(1, 2000) i";
         assert_eq!(value(&mut other, sql).await, "2000");
         release(&mut other).await;
@@ -148,7 +148,7 @@ fn what_a_busy_connection_cannot_keep_is_counted() {
     });
 }
 
-/// A query whose future was dropped is answered all the same; the next one gets its own answer.
+/// If the future of a query is dropped, its answer is discarded; the next query gets its own answer.
 #[test]
 fn an_orphaned_query_does_not_disturb_the_next() {
     let server = Server::start();
@@ -174,7 +174,7 @@ fn an_orphaned_query_does_not_disturb_the_next() {
     });
 }
 
-/// The same through a handle: the listener goes on.
+/// The same through a handle: the listener continues.
 #[test]
 fn an_orphaned_command_of_a_handle_does_not_disturb_the_next() {
     let server = Server::start();
@@ -192,7 +192,7 @@ fn an_orphaned_command_of_a_handle_does_not_disturb_the_next() {
         release(&mut other).await;
         let rows = third.await.unwrap().unwrap();
         assert_eq!(rows[0].get(0).unwrap().get(0), Some("mine"));
-        // The wish was not taken back.
+        // The dropped command still takes effect.
         other.notify("later", "11").await.unwrap();
         until_received(&listener, 11).await;
         expect_numbers(&mut listener, 1, 11).await;

@@ -1,14 +1,15 @@
-//! Subscriptions that change while no session is up.
+//! Changes of the wanted channels while there is no session.
 
 use std::time::Duration;
 
 use pgbell::{ChannelState, Event, Listener, Listening, State};
 use pgbell_testkit::Mode;
 
-use crate::support::{PATIENCE, Server, next, run, until};
+use crate::support::{Server, TEST_TIMEOUT, next, run, until};
 
+/// P7, P12.
 #[test]
-fn p7_p12_what_is_wished_while_the_server_is_away_is_done_when_it_is_back() {
+fn channel_changes_without_a_server_take_effect_after_the_reconnect() {
     let server = Server::start();
     run(async {
         let builder = Listener::builder(server.url()).channels(["kept", "left"]);
@@ -25,7 +26,7 @@ fn p7_p12_what_is_wished_while_the_server_is_away_is_done_when_it_is_back() {
         assert_eq!(names, ["kept", "new"]);
         assert!(channels.iter().all(|(_, state)| matches!(state, ChannelState::Pending)));
         tokio::task::block_in_place(|| server.cluster.start_again().unwrap());
-        let event = tokio::time::timeout(PATIENCE, listener.recv()).await.unwrap().unwrap();
+        let event = tokio::time::timeout(TEST_TIMEOUT, listener.recv()).await.unwrap().unwrap();
         assert!(matches!(&event, Event::Gap(gap) if gap.sessions() == 1), "{event:?}");
         until("it is connected", || handle.state() == State::Connected).await;
         let notifier = server.notifier().await;

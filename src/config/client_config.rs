@@ -1,10 +1,24 @@
-//! The user's own configuration of rustls.
+//! The user's own configuration of rustls, a value that is only passed on.
 
+use std::fmt;
 use std::sync::Arc;
 
 use rustls::ClientConfig;
 
 use super::Config;
+
+/// The name of the setter.
+pub(super) const SETTING: &str = "rustls_0_23";
+
+#[derive(Clone)]
+pub(super) struct OwnClientConfig(Arc<ClientConfig>);
+
+/// Shows only that there is one: it may contain a key.
+impl fmt::Debug for OwnClientConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("set")
+    }
+}
 
 impl Config {
     /// Sets the configuration of rustls, for settings that no parameter has: another cryptography provider, keys in
@@ -35,12 +49,12 @@ impl Config {
     #[must_use]
     #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
     pub fn rustls_0_23(mut self, client: Arc<ClientConfig>) -> Self {
-        self.rustls = Some(client);
+        self.client_config = Some(OwnClientConfig(client));
         self
     }
 
     /// Returns the user's own configuration of rustls.
-    pub(crate) fn get_rustls(&self) -> Option<&Arc<ClientConfig>> {
-        self.rustls.as_ref()
+    pub(crate) fn get_client_config(&self) -> Option<&Arc<ClientConfig>> {
+        self.client_config.as_ref().map(|own| &own.0)
     }
 }

@@ -1,26 +1,26 @@
-//! What a session keeps under names, up to a limit.
+//! The named objects of a session, with a limit.
 
 use std::collections::BTreeMap;
 
 use super::refusal::Refusal;
 
-/// How many there may be. Ours.
+/// The most objects of one kind. A limit of this backend.
 const COUNT_MAX: usize = 10_000;
 
-/// What a session keeps under names: statements or portals. Nothing is kept beyond the limits.
+/// The prepared statements or portals of a session, by name, within limits.
 #[derive(Debug)]
-pub(super) struct Kept<T> {
+pub(super) struct NamedObjects<T> {
     map: BTreeMap<String, (T, usize)>,
     bytes: usize,
 }
 
-impl<T> Default for Kept<T> {
+impl<T> Default for NamedObjects<T> {
     fn default() -> Self {
         Self { map: BTreeMap::new(), bytes: 0 }
     }
 }
 
-impl<T> Kept<T> {
+impl<T> NamedObjects<T> {
     pub(super) fn get(&self, name: &str) -> Option<&T> {
         self.map.get(name).map(|(value, _)| value)
     }
@@ -33,7 +33,7 @@ impl<T> Kept<T> {
         self.map.contains_key(name)
     }
 
-    /// Keeps something that takes so many bytes, in the place of what had the name.
+    /// Adds an object with its size in bytes. Replaces the object with the same name.
     pub(super) fn insert(
         &mut self,
         name: &str,
@@ -45,14 +45,16 @@ impl<T> Kept<T> {
         let bytes = bytes.saturating_add(name.len());
         let sum = self.bytes.saturating_add(bytes);
         if sum > bytes_max || self.map.len() >= COUNT_MAX {
-            return Err(Refusal::too_much("what this session has prepared"));
+            return Err(Refusal::limit_exceeded(
+                "the prepared statements or portals of this session",
+            ));
         }
         self.bytes = sum;
         self.map.insert(name.to_owned(), (value, bytes));
         Ok(())
     }
 
-    /// Says whether there was anything of this name.
+    /// Removes an object. Returns whether there was one.
     pub(super) fn remove(&mut self, name: &str) -> bool {
         let removed = self.map.remove(name);
         if let Some((_, bytes)) = &removed {
@@ -72,19 +74,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_kept_beyond_the_limits() {
-        let mut kept = Kept::default();
-        assert!(kept.insert("a", 1, 9, 20).is_ok());
-        assert!(kept.insert("b", 2, 9, 20).is_ok());
-        assert!(kept.insert("c", 3, 0, 20).is_err());
-        assert!(kept.insert("a", 4, 0, 20).is_ok());
-        assert!(kept.insert("c", 5, 8, 20).is_ok());
-        assert!(kept.remove("b") && !kept.remove("b"));
-        assert_eq!([kept.get("a"), kept.get("b"), kept.get("c")], [Some(&4), None, Some(&5)]);
-        kept.clear();
+    fn objects_beyond_the_limits_are_refused() {
+        let mut objects = NamedObjects::default();
+        assert!(objects.insert("a", 1, 9, 20).is_ok());
+        assert!(objects.insert("b", 2, 9, 20).is_ok());
+        assert!(objects.insert("c", 3, 0, 20).is_err());
+        assert!(objects.insert("a", 4, 0, 20).is_ok());
+        assert!(objects.insert("c", 5, 8, 20).is_ok());
+        assert!(objects.remove("b") && !objects.remove("b"));
+        assert_eq!(
+            [objects.get("a"), objects.get("b"), objects.get("c")],
+            [Some(&4), None, Some(&5)]
+        );
+        objects.clear();
         for number in 0..COUNT_MAX {
-            kept.insert(&number.to_string(), 0, 0, usize::MAX).unwrap();
+            objects.insert(&number.to_string(), 0, 0, usize::MAX).unwrap();
         }
-        assert!(kept.insert("a", 0, 0, usize::MAX).is_err());
+        assert!(objects.insert("a", 0, 0, usize::MAX).is_err());
     }
 }

@@ -1,26 +1,24 @@
-//! What a session is asked to prove, where functions of the server may not be executed.
+//! Heartbeat queries for roles that may not execute some functions of the server.
 
 use std::time::Duration;
 
 use pgbell::Listener;
 
 use super::on_every_version;
-use crate::support::{PATIENCE, Server, next, run, until};
+use crate::support::{Server, TEST_TIMEOUT, next, run, until};
 
 on_every_version! {
-    a_role_that_may_not_execute_the_functions_of_a_proof_keeps_its_heartbeat_and_can_rotate
+    a_role_without_the_functions_of_a_heartbeat_query_has_a_heartbeat_and_can_rotate
 }
 
-/// Every proof was refused, and no session was ever replaced: on a server without MD5, or where EXECUTE was revoked.
-fn a_role_that_may_not_execute_the_functions_of_a_proof_keeps_its_heartbeat_and_can_rotate(
-    major: u32,
-) {
+/// Every heartbeat was refused, and no session could be handed over: on a server without MD5, or without EXECUTE.
+fn a_role_without_the_functions_of_a_heartbeat_query_has_a_heartbeat_and_can_rotate(major: u32) {
     let server = Server::of(major);
     run(async {
         let mut admin = server.connection().await;
         admin.simple_query("CREATE ROLE bell LOGIN PASSWORD 'x'").await.unwrap();
         let url = server.cluster.url("bell", "x", "postgres");
-        // Refused once in a session for each question that may not be asked.
+        // Each query that is not permitted is refused once in a session.
         for (revoked, refusals) in [
             ("pg_catalog.md5(text), pg_catalog.md5(bytea)", 0),
             ("pg_catalog.sha256(bytea)", 1),
@@ -29,9 +27,9 @@ fn a_role_that_may_not_execute_the_functions_of_a_proof_keeps_its_heartbeat_and_
             let sql = format!("REVOKE EXECUTE ON FUNCTION {revoked} FROM PUBLIC");
             admin.simple_query(&sql).await.unwrap();
             let every = Duration::from_millis(20);
-            let builder = Listener::builder(&url).heartbeat(every, PATIENCE);
+            let builder = Listener::builder(&url).heartbeat(every, TEST_TIMEOUT);
             let mut listener = builder.channels(["a", "b"]).connect().await.unwrap();
-            until("proofs go on", || listener.stats().heartbeats > refusals + 3).await;
+            until("more heartbeats", || listener.stats().heartbeats > refusals + 3).await;
             assert_eq!(listener.stats().heartbeats_refused, refusals, "{revoked}");
             if refusals > 0 {
                 let error = listener.last_error().unwrap();
@@ -40,7 +38,7 @@ fn a_role_that_may_not_execute_the_functions_of_a_proof_keeps_its_heartbeat_and_
             listener.handle().rotate().await.unwrap();
             until("it is handed over", || listener.stats().handovers == 1).await;
             let before = listener.stats().heartbeats;
-            until("proofs go on", || listener.stats().heartbeats > before + refusals + 3).await;
+            until("more heartbeats", || listener.stats().heartbeats > before + refusals + 3).await;
             let stats = listener.stats();
             assert_eq!((stats.sessions, stats.sessions_lost), (2, 0), "{revoked}: {stats:?}");
             assert_eq!(stats.handover_failures, 0, "{revoked}: {stats:?}");

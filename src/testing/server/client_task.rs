@@ -1,4 +1,4 @@
-//! A client, from its first byte on its socket to the last.
+//! The task of one client of the server.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -14,16 +14,16 @@ use tokio::sync::Notify;
 use super::super::SessionId;
 use super::shared::Shared;
 
-/// Bytes that are read from a client at once.
+/// Bytes that are read from a client in one call.
 const READ_BYTES: usize = 64 * 1024;
 
-/// Bytes that are taken out of a session's output at once: these stand outside of its bound.
+/// Bytes that are taken out of a session's output in one call. They no longer count against its limit.
 const WRITE_BYTES: usize = 64 * 1024;
 
-/// How long the socket of a session that is over waits for its client to read what is left.
-const LINGER: Duration = Duration::from_secs(5);
+/// The time that a client has, after the end of its session, to read the rest of the output.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What the task of a session waits for besides its socket.
+/// The events that the task of a session waits for, besides its socket.
 #[derive(Debug, Default)]
 pub(super) struct Signals {
     output: Notify,
@@ -40,21 +40,21 @@ impl Signals {
         }
     }
 
-    /// No more input will come.
+    /// Reports that no more input will arrive.
     fn end(&self) {
         self.ended.store(true, Ordering::Relaxed);
         self.raise(true);
     }
 }
 
-/// A session that is forgotten when its task ends, whatever the reason.
-pub(super) struct Visit {
+/// A session that is removed from the backend when its task ends, for any reason.
+pub(super) struct ClientTask {
     shared: Arc<Shared>,
     id: SessionId,
     signals: Arc<Signals>,
 }
 
-impl Visit {
+impl ClientTask {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         let id = shared.backend().connect();
         shared.wake_waiting();
@@ -70,7 +70,7 @@ impl Visit {
         self.shared.wake(&mut backend);
     }
 
-    /// Takes out what is to be written next; `None` when nothing will ever follow.
+    /// Takes the bytes that are to be written next. `None` if no bytes will follow.
     fn take_output(&self) -> Option<BytesMut> {
         let mut backend = self.shared.backend();
         let output = backend.transmit(self.id);
@@ -80,14 +80,14 @@ impl Visit {
         (!output.is_empty() || !last).then_some(output)
     }
 
-    /// Reads while it writes. Ends when both directions have ended, or [`LINGER`] after the session.
+    /// Reads and writes concurrently. Ends when both directions have ended, or [`LINGER_TIMEOUT`] after the session.
     pub(super) async fn run(self, stream: impl AsyncRead + AsyncWrite) {
         let (read, write) = tokio::io::split(stream);
         let mut reading = pin!(self.read(read));
         let mut writing = pin!(self.write(write));
         let mut lingering = pin!(async {
             self.signals.over.notified().await;
-            tokio::time::sleep(LINGER).await;
+            tokio::time::sleep(LINGER_TIMEOUT).await;
         });
         let (mut read, mut written) = (false, false);
         poll_fn(|cx| {
@@ -101,8 +101,8 @@ impl Visit {
         .await;
     }
 
-    /// To the end of the stream. What comes after the end of the session is read and dropped: to
-    /// close a socket with unread bytes would take the last words back.
+    /// Reads to the end of the stream. Bytes after the end of the session are discarded: if a socket is closed with
+    /// unread bytes, the client may lose the last message.
     async fn read(&self, mut stream: impl AsyncRead + Unpin) {
         let mut input = BytesMut::with_capacity(READ_BYTES);
         while let Ok(1..) = stream.read_buf(&mut input).await {
@@ -121,12 +121,12 @@ impl Visit {
             }
         }
         self.signals.over.notify_one();
-        // If the client is gone there is nothing to shut down.
+        // An error means that the client is gone.
         let _ = stream.shutdown().await;
     }
 }
 
-impl Drop for Visit {
+impl Drop for ClientTask {
     fn drop(&mut self) {
         self.shared.signals().remove(&self.id);
         self.shared.backend().disconnect(self.id);

@@ -1,11 +1,11 @@
-//! What libpq does where we were told to be careful: psql, where it is installed.
+//! The result of psql for the same server, for comparison, if psql is installed.
 
 use std::process::{Command, Stdio};
 
-/// Whether psql gets in. `None` where there is no psql.
+/// Returns whether psql can log in. `None` if psql is not installed.
 pub(crate) fn psql_gets_in(url: &str) -> Option<bool> {
     let mut psql = Command::new("psql");
-    // No authorities and no passwords of the user's own.
+    // Without authorities and passwords of the user that runs the tests.
     psql.env_clear().env("PATH", std::env::var_os("PATH")?).env("HOME", "/nonexistent");
     psql.env("PGGSSENCMODE", "disable").env("PGCONNECT_TIMEOUT", "20");
     psql.args(["-X", "-q", "-t", "-A", "-c", "SELECT 1", url]).stdin(Stdio::null());

@@ -1,4 +1,4 @@
-//! The only queries with an aggregate that are understood: how many channels a session listens to, and a digest.
+//! The supported queries with an aggregate: the number of channels of a session, and a digest of their names.
 
 use std::collections::BTreeSet;
 
@@ -7,29 +7,29 @@ use sha2::{Digest, Sha256};
 use super::select::Value;
 use super::token::{Kind, Token};
 
-/// Its tokens, without `pg_catalog.` before the functions.
+/// The tokens of the query for both, without `pg_catalog.` before the functions.
 const DIGEST: &str = "select count ( * ) , encode ( sha256 ( convert_to ( string_agg ( c , ',' order by \
     convert_to ( c , 'UTF8' ) ) , 'UTF8' ) ) , 'hex' ) from pg_listening_channels ( ) as c";
 
-/// The same without the digest.
+/// The same query without the digest.
 const COUNT: &str = "select count ( * ) from pg_listening_channels ( ) as c";
 
-/// What is asked for.
+/// A heartbeat query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Proof {
+pub(super) enum HeartbeatQuery {
     Digest,
     Count,
 }
 
-impl Proof {
-    /// What this query asks for, if it is one of these.
+impl HeartbeatQuery {
+    /// Returns the heartbeat query that has these tokens, if there is one.
     pub(super) fn of(tokens: &[Token<'_>]) -> Option<Self> {
         [(DIGEST, Self::Digest), (COUNT, Self::Count)]
             .into_iter()
-            .find_map(|(expected, proof)| is(tokens, expected).then_some(proof))
+            .find_map(|(expected, query)| is(tokens, expected).then_some(query))
     }
 
-    /// The columns that it returns.
+    /// Returns the names of its columns.
     pub(super) fn columns(self) -> &'static [&'static str] {
         match self {
             Self::Digest => &["count", "encode"],
@@ -37,7 +37,7 @@ impl Proof {
         }
     }
 
-    /// Its only row.
+    /// Returns its only row.
     pub(super) fn row(self, channels: &BTreeSet<String>) -> Vec<Value> {
         let all: Vec<&str> = channels.iter().map(String::as_str).collect();
         let digest = Sha256::digest(all.join(","));

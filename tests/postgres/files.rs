@@ -1,6 +1,5 @@
-//! What a listener reads anew at every attempt, and what is wrong with it for a while: files of certificates, of keys,
-//! of passwords and of services. The session is ended meanwhile. The listener comes back by itself when the file is
-//! right again.
+//! Files that a listener reads again at every attempt, and errors in them: certificates, keys, passwords and services.
+//! The session is ended while the file is wrong. The listener reconnects by itself when the file is right again.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -11,7 +10,7 @@ use pgbell::config::SslMode;
 use pgbell::{Config, Connection, ErrorKind, Event, Listener};
 use pgbell_testkit::{Authority, Certificate, Certificates, Leaf, Tls};
 
-use crate::support::{PATIENCE, Server, next, run_for, until};
+use crate::support::{Server, TEST_TIMEOUT, next, run_for, until};
 
 /// The files of one client.
 struct Files {
@@ -35,7 +34,7 @@ impl Files {
         self.path(file).to_str().unwrap().to_owned()
     }
 
-    /// Writes a file beside the old one and puts it into its place.
+    /// Replaces a file atomically.
     fn write(&self, file: &str, text: impl AsRef<[u8]>) {
         let (new, path) = (self.path("new"), self.path(file));
         fs::write(&new, text).unwrap();
@@ -61,8 +60,8 @@ impl Drop for Files {
     }
 }
 
-/// What the rows of the table are made of.
-struct World {
+/// The server and the certificates of all rows.
+struct Setup {
     server: Server,
     root: Authority,
     stranger: Authority,
@@ -71,7 +70,7 @@ struct World {
     next_bob: Certificate,
 }
 
-impl World {
+impl Setup {
     fn new() -> Self {
         let certificates = Certificates::new().unwrap();
         let root = certificates.authority("root").unwrap();
@@ -90,9 +89,9 @@ impl World {
         Self { server, root, stranger, clients, bob, next_bob }
     }
 
-    /// All files as they should be, and what names them.
+    /// Writes all files correctly, and returns a configuration that names them.
     fn client(&self, files: &Files, user: &str) -> Config {
-        self.mend(files);
+        self.repair(files);
         let url = format!("host=127.0.0.1 port={} user={user}", self.server.cluster.port());
         let config: Config = url.parse().unwrap();
         let config = config.dbname("postgres").ssl_mode(SslMode::VerifyFull);
@@ -110,7 +109,7 @@ impl World {
         }
     }
 
-    fn mend(&self, files: &Files) {
+    fn repair(&self, files: &Files) {
         files.write("client.crt", self.bob.pem());
         files.write("client.key", self.bob.key_pem());
         files.write("root.crt", self.root.certificate().pem());
@@ -120,14 +119,14 @@ impl World {
     }
 }
 
-type Break = fn(&World, &Files);
+type Break = fn(&Setup, &Files);
 
-/// What is wrong for a while, for which role, what is done to the files, and what the error says of it.
+/// The error, the role, the change of the files, and a part of the error message.
 const FAULTS: [(&str, &str, Break, &str); 24] = [
     (
         "a rotation of certificates that is half done",
         "bob",
-        |world, files| files.write("client.crt", world.next_bob.pem()),
+        |setup, files| files.write("client.crt", setup.next_bob.pem()),
         "is not the one of the certificate",
     ),
     (
@@ -139,13 +138,13 @@ const FAULTS: [(&str, &str, Break, &str); 24] = [
     (
         "half a certificate",
         "bob",
-        |world, files| {
-            let pem = world.bob.pem();
+        |setup, files| {
+            let pem = setup.bob.pem();
             files.write("client.crt", &pem[..pem.len() / 2]);
         },
         "client.crt",
     ),
-    // As in libpq, the client has none then, and the server refuses it.
+    // As in libpq, the client then has no certificate, and the server refuses it.
     ("no certificate", "bob", |_, files| files.remove("client.crt"), "28000"),
     ("no key", "bob", |_, files| files.remove("client.key"), "but not its key"),
     ("an empty key", "bob", |_, files| files.write("client.key", ""), "contains no key"),
@@ -184,8 +183,8 @@ const FAULTS: [(&str, &str, Break, &str); 24] = [
     (
         "half an authority",
         "bob",
-        |world, files| {
-            let pem = world.root.certificate().pem();
+        |setup, files| {
+            let pem = setup.root.certificate().pem();
             files.write("root.crt", pem.replacen("MII", "MIJ", 1));
         },
         "is malformed",
@@ -193,7 +192,7 @@ const FAULTS: [(&str, &str, Break, &str); 24] = [
     (
         "another authority",
         "bob",
-        |world, files| files.write("root.crt", world.stranger.certificate().pem()),
+        |setup, files| files.write("root.crt", setup.stranger.certificate().pem()),
         "no authority in",
     ),
     ("no list of what is revoked", "bob", |_, files| files.remove("root.crl"), "does not exist"),
@@ -206,7 +205,7 @@ const FAULTS: [(&str, &str, Break, &str); 24] = [
     (
         "the list of another authority",
         "bob",
-        |world, files| files.write("root.crl", world.clients.revocation_list().unwrap().pem()),
+        |setup, files| files.write("root.crl", setup.clients.revocation_list().unwrap().pem()),
         "no list of revoked certificates",
     ),
     ("no password file", "eve", |_, files| files.remove("pgpass"), "does not exist"),
@@ -239,13 +238,13 @@ const FAULTS: [(&str, &str, Break, &str); 24] = [
 ];
 
 #[test]
-fn a_listener_outlives_what_is_wrong_for_a_while_with_the_files_that_it_reads() {
-    let world = World::new();
+fn a_listener_reconnects_after_temporary_errors_in_its_files() {
+    let setup = Setup::new();
     let mut wrong = Vec::new();
-    run_for(4 * PATIENCE, async {
+    run_for(4 * TEST_TIMEOUT, async {
         for (row, (what, user, fault, expected)) in FAULTS.into_iter().enumerate() {
             let files = Files::new(&row.to_string());
-            if let Err(why) = outlives(&world, &files, user, fault, expected).await {
+            if let Err(why) = reconnects(&setup, &files, user, fault, expected).await {
                 wrong.push(format!("{what}: {why}"));
             }
         }
@@ -253,24 +252,24 @@ fn a_listener_outlives_what_is_wrong_for_a_while_with_the_files_that_it_reads() 
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-async fn outlives(
-    world: &World,
+async fn reconnects(
+    setup: &Setup,
     files: &Files,
     user: &str,
     fault: Break,
     expected: &str,
 ) -> Result<(), String> {
-    let config = world.client(files, user);
+    let config = setup.client(files, user);
     let builder = Listener::builder(&config).channels(["a"]);
     let builder = builder.backoff(Duration::from_millis(5), Duration::from_millis(20));
     let mut listener = builder.connect().await.map_err(|error| format!("at first: {error}"))?;
-    fault(world, files);
-    // `connect` makes one attempt and tells what was wrong with it.
+    fault(setup, files);
+    // `connect` makes one attempt and returns its error.
     let error = Connection::connect(&config).await.map(drop).unwrap_err();
     if !format!("{error:#}").contains(expected) {
-        return Err(format!("connect says {error}"));
+        return Err(format!("connect returns {error}"));
     }
-    world.server.cluster.terminate_backend(listener.process_id().unwrap()).unwrap();
+    setup.server.cluster.terminate_backend(listener.process_id().unwrap()).unwrap();
     until("it is tried again, or has ended", || {
         listener.stats().attempts_failed >= 3 || listener.state() == pgbell::State::Closed
     })
@@ -279,18 +278,18 @@ async fn outlives(
     if !last.contains(expected) {
         return Err(format!("the last error is {last}"));
     }
-    world.mend(files);
-    match tokio::time::timeout(PATIENCE, listener.recv()).await {
+    setup.repair(files);
+    match tokio::time::timeout(TEST_TIMEOUT, listener.recv()).await {
         Ok(Ok(Event::Gap(gap))) if gap.sessions() == 1 => {}
         other => return Err(format!("{other:?}")),
     }
     if listener.state() == pgbell::State::Closed {
         return Err(format!("it has ended: {last}"));
     }
-    world.server.notifier().await.notify("a", "heard").await.unwrap();
-    assert_eq!(next(&mut listener).await.payload(), "heard");
+    setup.server.notifier().await.notify("a", "received").await.unwrap();
+    assert_eq!(next(&mut listener).await.payload(), "received");
     assert_eq!(listener.stats().gaps, 1);
-    // What a certificate says is judged by the kind TLS; everything else may pass.
+    // An error in the content of a certificate has the kind TLS. All others are transient.
     if !error.is_transient() && error.kind() != ErrorKind::Tls {
         return Err(format!("not transient: {error}"));
     }
@@ -298,18 +297,18 @@ async fn outlives(
     Ok(())
 }
 
-/// What is wrong by itself does not become right: here the server knows the role no more.
+/// A permanent error that has nothing to do with the files: the role no longer exists.
 #[test]
-fn what_a_server_refuses_still_ends_a_listener_that_reads_files() {
-    let world = World::new();
-    run_for(PATIENCE, async {
+fn a_permanent_error_of_the_server_ends_a_listener_that_reads_files() {
+    let setup = Setup::new();
+    run_for(TEST_TIMEOUT, async {
         let files = Files::new("refused");
-        let config = world.client(&files, "eve");
+        let config = setup.client(&files, "eve");
         let builder = Listener::builder(&config).channels(["a"]);
         let builder = builder.backoff(Duration::from_millis(5), Duration::from_millis(20));
         let mut listener = builder.connect().await.unwrap();
         files.write("pgpass", "*:*:*:eve:pl4nted, but wrong\n");
-        world.server.cluster.terminate_backend(listener.process_id().unwrap()).unwrap();
+        setup.server.cluster.terminate_backend(listener.process_id().unwrap()).unwrap();
         assert!(matches!(listener.recv().await, Ok(Event::Gap(_))));
         let error = listener.recv().await.unwrap_err();
         assert_eq!(error.sqlstate(), Some("28P01"), "{error}");
