@@ -7,6 +7,8 @@ use crate::outcome::Outcome;
 use crate::tally::Tally;
 
 pub(super) fn run(job: &Job) -> Outcome<()> {
+    // sqlx uses rustls' default, and a build of the whole workspace has two providers, and so no default.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let job = job.clone();
     block_on(1, async move {
         let tls = match &job.root {
