@@ -2,6 +2,7 @@
 
 mod attempt;
 mod builder;
+mod command_queue;
 mod current;
 mod environment;
 mod facades;
@@ -34,9 +35,9 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, coop};
 
 pub use self::builder::ListenerBuilder;
+use self::command_queue::QueuedCall;
 use self::current::CurrentRun;
 pub use self::handle::ListenerHandle;
-use self::handle::Request;
 use self::shared::Shared;
 use self::sink::Chunk;
 use self::stats::Counters;
@@ -111,7 +112,7 @@ impl Listener {
 
     fn new(
         consumer: Consumer<Chunk, Gap>,
-        requests: mpsc::UnboundedSender<Request>,
+        requests: mpsc::UnboundedSender<QueuedCall>,
         shared: Arc<Shared>,
         task: JoinHandle<()>,
     ) -> Self {

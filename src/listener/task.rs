@@ -10,8 +10,8 @@ use std::task::{Context, Poll};
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::command_queue::{CallRoom, HandleCall, QueuedCall};
 use super::environment::Environment;
-use super::handle::Request;
 use super::hook::Hooks;
 use super::links::Links;
 use super::shared::Shared;
@@ -31,8 +31,9 @@ pub(super) struct Task<E: Environment> {
     pub(super) environment: E,
     pub(super) supervisor: Supervisor,
     links: Links<E>,
-    pub(super) requests: mpsc::UnboundedReceiver<Request>,
-    replies: BTreeMap<CommandId, oneshot::Sender<Result<Reply, Error>>>,
+    pub(super) requests: mpsc::UnboundedReceiver<QueuedCall>,
+    /// The commands that are not answered, with the room that they take.
+    replies: BTreeMap<CommandId, (oneshot::Sender<Result<Reply, Error>>, Option<CallRoom>)>,
     next_command: u64,
     shared: Arc<Shared>,
     /// Sent when every channel is active for the first time and the first run of the hook has succeeded. Dropped with the
@@ -40,6 +41,8 @@ pub(super) struct Task<E: Environment> {
     connected: Option<oneshot::Sender<()>>,
     timer: E::Timer,
     hooks: Hooks<E>,
+    /// No further command is accepted.
+    is_refusing: bool,
     done: bool,
 }
 
@@ -47,7 +50,7 @@ impl<E: Environment> Task<E> {
     pub(super) fn new(
         mut environment: E,
         supervisor: Supervisor,
-        requests: mpsc::UnboundedReceiver<Request>,
+        requests: mpsc::UnboundedReceiver<QueuedCall>,
         shared: Arc<Shared>,
         connected: oneshot::Sender<()>,
     ) -> Self {
@@ -62,6 +65,7 @@ impl<E: Environment> Task<E> {
             connected: Some(connected),
             timer: E::Timer::default(),
             hooks: Hooks::new(),
+            is_refusing: false,
             done: false,
         }
     }
@@ -110,7 +114,7 @@ impl<E: Environment> Task<E> {
                 Action::Log(_) => {}
                 Action::Release { number } => self.release(number),
                 Action::Reply { id, result } => {
-                    if let Some(reply) = self.replies.remove(&id) {
+                    if let Some((reply, _room)) = self.replies.remove(&id) {
                         let _ = reply.send(result);
                     }
                 }
@@ -126,6 +130,12 @@ impl<E: Environment> Task<E> {
             }
         }
         self.update_counters();
+        if !self.is_refusing
+            && let Some(refusal) = self.supervisor.refusal()
+        {
+            self.is_refusing = true;
+            self.shared.room.refuse_commands(&refusal);
+        }
         if self.supervisor.has_begun()
             && let Some(connected) = self.connected.take()
         {
@@ -171,19 +181,21 @@ impl<E: Environment> Task<E> {
     fn poll_requests(&mut self, cx: &mut Context<'_>) {
         for _ in 0..REQUESTS_AT_ONCE {
             let Poll::Ready(request) = self.requests.poll_recv(cx) else { return };
-            match request {
-                Some(Request::Command(command, reply)) => {
+            // The listener and all its handles were dropped.
+            let Some(QueuedCall { call, room }) = request else {
+                return self.command(CommandId(u64::MAX), Command::Close);
+            };
+            match call {
+                HandleCall::Command(command, reply) => {
                     let id = CommandId(self.next_command);
                     self.next_command = self.next_command.wrapping_add(1);
-                    self.replies.extend(reply.map(|reply| (id, reply)));
+                    self.replies.extend(reply.map(|reply| (id, (reply, room))));
                     self.command(id, command);
                 }
-                Some(Request::Channels(reply)) => {
+                HandleCall::Channels(reply) => {
                     let channels = self.supervisor.channels();
                     let _ = reply.send(channels.map(|(n, s)| (n.to_owned(), s)).collect());
                 }
-                // The listener and all its handles were dropped.
-                None => return self.command(CommandId(u64::MAX), Command::Close),
             }
         }
         // There may be more requests.
@@ -316,16 +328,16 @@ impl<E: Environment> Drop for Task<E> {
             if !self.done {
                 self.end_early();
             }
-            // Requests that are still in the channel were not sent.
-            self.requests.close();
-            while let Ok(request) = self.requests.try_recv() {
-                if let Request::Command(_, Some(reply)) = request {
-                    let _ = reply.send(Err(self.shared.closed()));
-                }
-            }
         }));
         if let Err(payload) = ended {
             self.shared.end(Error::panicked("the task of the listener", &*payload));
+        }
+        // What waits for room, and what is still in the channel, was not sent.
+        let closed = self.shared.closed();
+        self.shared.room.end(&closed);
+        self.requests.close();
+        while let Ok(QueuedCall { call, room: _room }) = self.requests.try_recv() {
+            call.refuse(closed.clone());
         }
         self.shared.set_state(State::Closed);
     }

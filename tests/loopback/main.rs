@@ -1,5 +1,6 @@
 //! The whole client against the crate's own backend on a local socket: no PostgreSQL needed.
 
+mod command_queue;
 mod connection;
 mod dropped;
 mod interface;

@@ -18,8 +18,8 @@ use super::connection::Packet;
 use super::hook::RunningHook;
 use super::recording_sink::RecordingSink;
 use crate::error::{Error, ErrorKind};
+use crate::listener::command_queue::QueuedCall;
 use crate::listener::environment::{Environment, Opened};
-use crate::listener::handle::Request;
 use crate::listener::shared::Shared;
 use crate::listener::sink::RingSink;
 use crate::listener::task::Task;
@@ -31,7 +31,7 @@ const CALLS_MAX: u32 = 3_000;
 /// The parts of the task, besides its environment.
 pub(super) struct TaskParts {
     pub(super) supervisor: Supervisor,
-    pub(super) requests: mpsc::UnboundedReceiver<Request>,
+    pub(super) requests: mpsc::UnboundedReceiver<QueuedCall>,
     pub(super) connected: oneshot::Sender<()>,
 }
 

@@ -65,8 +65,9 @@ use self::subscriptions::Subscriptions;
 use self::trace::{Trace, log_line};
 use self::user::OpenCommand;
 use super::Listener;
+use super::command_queue::QueuedCall;
 use super::current::CurrentRun;
-use super::handle::{ListenerHandle, Request};
+use super::handle::ListenerHandle;
 use super::shared::Shared;
 use super::sink::RingSink;
 use super::task::Task;
@@ -110,7 +111,7 @@ struct Simulation {
     unchecked: Option<usize>,
     hook: Hook,
     backoff: Backoff,
-    requests: mpsc::UnboundedSender<Request>,
+    requests: mpsc::UnboundedSender<QueuedCall>,
     /// The number of commands that the task has received.
     accepted: u64,
     consumer: Consumer,

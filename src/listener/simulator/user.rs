@@ -8,7 +8,7 @@ use super::clock::{Event, MILLI};
 use super::subscriptions::ChannelId;
 use super::{Simulation, log_line};
 use crate::error::{Error, ErrorKind};
-use crate::listener::handle::Request;
+use crate::listener::command_queue::{HandleCall, QueuedCall};
 use crate::proto::supervisor::{Command, Listening, Reply, State, Supervisor};
 
 /// Queries of the user.
@@ -85,13 +85,13 @@ impl Simulation {
         log_line!(self, "command {id}: {command:?}");
         let (reply, answer) = oneshot::channel();
         self.answers.insert(id, answer);
-        self.send(Request::Command(command, Some(reply)));
+        self.send(HandleCall::Command(command, Some(reply)));
     }
 
     /// Sends a request. The task numbers requests in this order.
-    fn send(&mut self, request: Request) {
+    fn send(&mut self, call: HandleCall) {
         self.next_command += 1;
-        if self.requests.send(request).is_err() && !self.has_task_ended {
+        if self.requests.send(QueuedCall { call, room: None }).is_err() && !self.has_task_ended {
             self.fail("the task takes no commands, and has not ended");
         }
     }
@@ -172,7 +172,7 @@ impl Simulation {
 
     fn close(&mut self) {
         log_line!(self, "the user closes");
-        self.send(Request::Command(Command::Close, None));
+        self.send(HandleCall::Command(Command::Close, None));
         self.expect_end();
     }
 

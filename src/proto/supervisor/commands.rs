@@ -97,23 +97,28 @@ impl UserChange {
 impl Supervisor {
     /// Handles a command. The answer is an [`Action::Reply`], except for `Close`, whose answer is [`Action::Done`].
     pub fn handle_command(&mut self, now: Instant, id: CommandId, command: Command) {
-        match command {
-            Command::Close => return self.close(now),
-            _ if self.ending || self.draining.is_some() => {
-                return self.reply(id, Err(unsent(self.cause.as_ref())));
-            }
-            Command::Drain { timeout } => {
-                let deadline = now.checked_add(timeout);
-                let (heartbeat_link, refusal) = (None, None);
-                self.draining =
-                    Some(super::close::Draining { id, deadline, heartbeat_link, refusal });
-            }
-            _ => {}
+        if command == Command::Close {
+            return self.close(now);
+        }
+        if let Some(refusal) = self.refusal() {
+            return self.reply(id, Err(refusal));
+        }
+        if let Command::Drain { timeout } = command {
+            let deadline = now.checked_add(timeout);
+            let (heartbeat_link, refusal) = (None, None);
+            self.draining = Some(super::close::Draining { id, deadline, heartbeat_link, refusal });
         }
         self.waiting.push_back((id, command));
         // The answer follows the unread notifications, so the stall must end.
         self.resume(now);
         self.start_waiting(now);
+    }
+
+    /// Returns the answer to every further command except `Close`, if the listener drains or is ending. Such a command is
+    /// not sent.
+    #[must_use]
+    pub fn refusal(&self) -> Option<Error> {
+        (self.ending || self.draining.is_some()).then(|| unsent(self.cause.as_ref()))
     }
 
     /// Starts what waited for the end of a command or of a handover.
