@@ -207,42 +207,42 @@ mod tests {
     #[test]
     fn the_documented_defaults_are_those_that_are_used() {
         let config = Config::new();
-        let keepalive = config.effective_keepalive().unwrap();
+        let keepalive = config.effective().keepalive().unwrap();
         for (key, default) in [
             ("port", PORT_DEFAULT.to_string()),
-            ("connect_timeout", config.effective_connect_timeout().as_secs().to_string()),
+            ("connect_timeout", config.effective().connect_timeout().as_secs().to_string()),
             ("keepalives_idle", keepalive.idle.as_secs().to_string()),
             ("keepalives_interval", keepalive.interval.as_secs().to_string()),
             ("keepalives_count", keepalive.count.to_string()),
-            ("tcp_user_timeout", config.effective_tcp_user_timeout().as_millis().to_string()),
-            ("load_balance_hosts", format!("`{}`", config.effective_load_balance_hosts())),
+            ("tcp_user_timeout", config.effective().tcp_user_timeout().as_millis().to_string()),
+            ("load_balance_hosts", format!("`{}`", config.effective().load_balance_hosts())),
             ("sslnegotiation", format!("`{}`", config.get_ssl_negotiation())),
             ("sslcertmode", format!("`{}`", config.get_ssl_cert_mode())),
             ("sslsni", u8::from(config.get_ssl_sni()).to_string()),
-            ("scram_iterations_min", config.effective_scram_iterations_min().to_string()),
-            ("scram_iterations_max", config.effective_scram_iterations_max().to_string()),
+            ("scram_iterations_min", config.effective().scram_iterations_min().to_string()),
+            ("scram_iterations_max", config.effective().scram_iterations_max().to_string()),
             ("channel_binding", format!("`{}`", config.get_channel_binding())),
-            ("min_protocol_version", format!("`{}`", config.effective_min_protocol_version())),
+            ("min_protocol_version", format!("`{}`", config.effective().min_protocol_version())),
             (
                 "sslmode",
                 format!(
                     "`{}`; `verify-full` with `sslrootcert=system`",
-                    config.effective_ssl_mode()
+                    config.effective().ssl_mode()
                 ),
             ),
             (
                 "target_session_attrs",
                 format!(
                     "`{}`; `{}` with several hosts",
-                    config.effective_target_session_attrs(),
-                    config.clone().host("a,b").effective_target_session_attrs()
+                    config.effective().target_session_attrs(),
+                    config.clone().host("a,b").effective().target_session_attrs()
                 ),
             ),
             (
                 "application_name",
                 format!(
                     "`fallback_application_name`, else `{}`",
-                    config.effective_application_name()
+                    config.effective().application_name()
                 ),
             ),
         ] {

@@ -6,7 +6,8 @@
 mod attachments;
 mod conflicts;
 mod delivery;
-mod effective;
+#[allow(dead_code, unreachable_pub, reason = "only connections and the feature `proto` use it")]
+pub(crate) mod effective;
 mod env;
 mod error;
 mod form;
@@ -30,7 +31,7 @@ use zeroize::Zeroizing;
 
 pub use delivery::DeliveryProof;
 pub use effective::{
-    APPLICATION_NAME_DEFAULT, CONNECT_TIMEOUT_DEFAULT, Keepalive, RESULT_LIMIT_BYTES_DEFAULT,
+    APPLICATION_NAME_DEFAULT, CONNECT_TIMEOUT_DEFAULT, RESULT_LIMIT_BYTES_DEFAULT,
     TCP_USER_TIMEOUT_DEFAULT,
 };
 pub use error::ConfigError;

@@ -439,7 +439,7 @@ impl ListenerBuilder {
         }
         // All sources are read here too, so that a wrong parameter is reported at once and by its name.
         let resolved = net::resolve(config.clone(), net::now()).await?;
-        let connect_timeout = resolved.effective_connect_timeout();
+        let connect_timeout = resolved.effective().connect_timeout();
         let policy = Policy {
             channels: self.channels,
             overflow: self.overflow,

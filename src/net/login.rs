@@ -45,14 +45,15 @@ fn assemble(
     if let Some(password) = password {
         credentials = credentials.password(password)?;
     }
-    let is_opportunistic = matches!(config.effective_ssl_mode(), SslMode::Prefer | SslMode::Allow);
+    let is_opportunistic =
+        matches!(config.effective().ssl_mode(), SslMode::Prefer | SslMode::Allow);
     let mut policy = AuthPolicy::default()
         .channel(channel)
         .server_verified(is_verified)
         .opportunistic(is_opportunistic)
         .channel_binding(config.get_channel_binding())
-        .scram_iterations_min(config.effective_scram_iterations_min())
-        .scram_iterations_max(config.effective_scram_iterations_max());
+        .scram_iterations_min(config.effective().scram_iterations_min())
+        .scram_iterations_max(config.effective().scram_iterations_max());
     if let Some(methods) = config.get_require_auth() {
         policy = policy.require_auth(methods);
     }
@@ -63,15 +64,15 @@ fn assemble(
         }
     };
     parameter("database", config.get_dbname());
-    parameter("application_name", Some(config.effective_application_name()));
+    parameter("application_name", Some(config.effective().application_name()));
     parameter("options", config.get_options());
     Ok(Login {
         credentials,
         policy,
         nonce: ScramNonce::new(random()?),
         parameters,
-        protocol: config.effective_max_protocol_version(),
-        min_protocol: config.effective_min_protocol_version(),
+        protocol: config.effective().max_protocol_version(),
+        min_protocol: config.effective().min_protocol_version(),
         deadline,
         command_timeout: COMMAND_TIMEOUT,
     })

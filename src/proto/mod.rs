@@ -11,6 +11,8 @@
 //! | [`session`] | one connection: login, commands, channels |
 //! | [`supervisor`] | one listener: reconnecting, gaps, heartbeats, handovers |
 //! | [`ring`] | the lock-free data structure of the queue between a listener's task and its consumer |
+//!
+//! [`Effective`] returns the values of a [`Config`](crate::Config) that are used, with the defaults.
 
 pub mod auth;
 pub mod ring;
@@ -18,3 +20,5 @@ pub mod route;
 pub mod session;
 pub mod supervisor;
 pub mod wire;
+
+pub use crate::config::effective::{Effective, Keepalive};

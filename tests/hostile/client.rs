@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 use pgbell::proto::auth::{AuthPolicy, Credentials, Password, ScramNonce};
-use pgbell::proto::session::{FACTS_SQL, Facts, Login, Progress, Rows, Session, SessionEvent};
+use pgbell::proto::session::{Login, Progress, Rows, Session, SessionEvent, SessionFacts};
 use pgbell::proto::wire::{self, ProtocolVersion};
 use pgbell::testing::{Delivery, Output, Script};
 use pgbell::{Connection, Error, Event, Listener, Notification};
@@ -323,12 +323,12 @@ impl Player<'_> {
             match event {
                 SessionEvent::Ready => {
                     // As the clients with sockets do, before anything else.
-                    let _ = self.session.simple_query(self.now, FACTS_SQL);
+                    let _ = SessionFacts::query(&mut self.session, self.now);
                 }
                 SessionEvent::Done { result, .. } if self.waiting == "connect" => {
                     // When it is the end of the session, that says why.
                     if self.session.is_ready() {
-                        let facts = result.and_then(|rows| Facts::from_rows(&rows));
+                        let facts = result.and_then(|rows| SessionFacts::from_rows(&rows));
                         self.outcome.note("connect", &facts);
                         self.over = facts.is_err();
                         self.waiting = "";

@@ -9,6 +9,8 @@
 mod dead;
 mod names;
 mod namespaces;
+#[path = "../queries/mod.rs"]
+mod queries;
 #[path = "../postgres/chaos/sequence.rs"]
 #[expect(dead_code, reason = "what receives in the background is for tests of many disconnects")]
 mod sequence;

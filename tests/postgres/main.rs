@@ -31,6 +31,8 @@ mod pooler;
 #[cfg(feature = "tls-ring")]
 mod preferred;
 mod provider;
+#[path = "../queries/mod.rs"]
+mod queries;
 #[cfg(feature = "tls-ring")]
 mod readme;
 mod receiving;

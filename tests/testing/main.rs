@@ -10,6 +10,8 @@ mod extended;
 mod golden;
 mod login;
 mod play;
+#[path = "../queries/mod.rs"]
+mod queries;
 #[cfg(feature = "tokio")]
 mod readme;
 #[cfg(feature = "tokio")]

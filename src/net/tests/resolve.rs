@@ -136,5 +136,5 @@ async fn contradictions_with_defaults_are_found_when_all_sources_are_read() {
         error.to_string().ends_with("sslrootcert=system needs verify-full, which is its default")
     );
     let system = resolve("sslrootcert=system sslnegotiation=direct", &user).await.unwrap();
-    assert_eq!(system.effective_ssl_mode(), crate::config::SslMode::VerifyFull);
+    assert_eq!(system.effective().ssl_mode(), crate::config::SslMode::VerifyFull);
 }

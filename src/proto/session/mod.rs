@@ -65,7 +65,9 @@ use crate::proto::wire::{
 pub use cancel::CancelKey;
 pub use command::{Answer, CommandId, RESULT_BYTES_MAX};
 pub use evidence::Evidence;
-pub use facts::{FACTS_SQL, FACTS_WITHOUT_PORT_SQL, Facts};
+pub use facts::SessionFacts;
+#[allow(unused_imports, reason = "only connections use it")]
+pub(crate) use facts::{FACTS_SQL, FACTS_WITHOUT_PORT_SQL};
 pub use rows::{Column, Row, Rows};
 pub use startup::{Login, STARTUP_BYTES_MAX, STARTUP_MESSAGES_MAX};
 pub(crate) use stray::in_doubt;

@@ -45,7 +45,7 @@ impl Supervisor {
                         Evidence::SelfNotification(channel) => {
                             found.private = Some(channel.clone());
                         }
-                        Evidence::Answer => found.heartbeat_query = HeartbeatQuery::Life,
+                        Evidence::Answer => found.heartbeat_query = HeartbeatQuery::Answer,
                     }
                     found.stage = LinkStage::Open(session);
                     found.epoch = epoch;

@@ -82,7 +82,8 @@ pub use counters::SupervisorCounters;
 #[allow(unused_imports, reason = "only a listener uses it")]
 pub(crate) use counters::supervisor_counters;
 pub use flow::Overflow;
-pub use heartbeat_query::{PROOF_COUNT_SQL, PROOF_OF_LIFE_SQL, PROOF_SQL, names_only};
+#[allow(unused_imports, reason = "only the delivery proof uses it")]
+pub(crate) use heartbeat_query::{HEARTBEAT_SQL, names_only};
 pub use policy::{Heartbeat, HookPolicy, Policy, Reconnect};
 pub use sink::Sink;
 

@@ -113,7 +113,7 @@ impl Supervisor {
             }
             Err(error) => {
                 link.self_notification = None;
-                self.heartbeat_answered(now, HeartbeatQuery::Life, None, Err(error), sink);
+                self.heartbeat_answered(now, HeartbeatQuery::Answer, None, Err(error), sink);
             }
         }
     }

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use pgbell::proto::supervisor::PROOF_SQL;
 use pgbell::testing::Script;
 use pgbell::{Listener, State};
 
 use super::super::attack::{hex, message};
 use super::host::{BACKOFF, Host, close, gap, payload, soon, timeless};
 use super::peer::{READY, note, rows};
+use crate::queries::HEARTBEAT_SQL;
 
 /// What the documentation says of a listener with the default settings whose server sends messages longer than a
 /// buffer, and what a test takes beside.
@@ -104,7 +104,7 @@ fn a_proof_that_is_as_long_as_any_result_may_be_takes_no_memory() {
             async move {
                 peer.listening().await;
                 while let Some(query) = peer.query().await {
-                    assert_eq!(query, PROOF_SQL);
+                    assert_eq!(query, HEARTBEAT_SQL);
                     peer.send(&answer[..]).await;
                     peer.leaves().await;
                 }

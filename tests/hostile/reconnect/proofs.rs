@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use pgbell::proto::supervisor::{PROOF_COUNT_SQL, PROOF_OF_LIFE_SQL, PROOF_SQL};
 use pgbell::{ErrorKind, State};
 
 use super::super::attack::{hex, message};
@@ -10,6 +9,7 @@ use super::super::client::check_text;
 use super::attacks::diagnostic;
 use super::host::{Host, close, gap, payload, timeless};
 use super::peer::{DIGEST, READY, note, proof, rows};
+use crate::queries::{HEARTBEAT_ANSWER_SQL, HEARTBEAT_COUNT_SQL, HEARTBEAT_SQL};
 
 const EVERY: Duration = Duration::from_secs(1);
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -38,8 +38,9 @@ async fn proves(answer: Vec<u8>, expect: Outcome, what: &str) {
             let mut proofs = 0;
             while let Some(query) = peer.query().await {
                 // Who refuses one is asked for something easier.
-                let is_easier = [PROOF_COUNT_SQL, PROOF_OF_LIFE_SQL].contains(&query.as_str());
-                assert!(query == PROOF_SQL || is_refused && is_easier, "{query}");
+                let is_easier =
+                    [HEARTBEAT_COUNT_SQL, HEARTBEAT_ANSWER_SQL].contains(&query.as_str());
+                assert!(query == HEARTBEAT_SQL || is_refused && is_easier, "{query}");
                 peer.send(&answer).await;
                 proofs += 1;
                 if proofs == 5 {
