@@ -46,20 +46,6 @@ pub(super) const SURPLUS_SLOTS: u64 = 1_016;
 /// Fewest bytes of a queue: the longest notification must fit.
 const QUEUE_BYTES_MIN: usize = wire::limits::NOTIFICATION_FRAME_BYTES_MAX as usize + 1;
 
-/// Longest time of a close, by default.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Shortest and longest delay before an attempt to reconnect, by default.
-const BACKOFF_MIN: Duration = Duration::from_millis(50);
-const BACKOFF_MAX: Duration = Duration::from_secs(30);
-
-/// The default heartbeat: a dead session is detected within 18 seconds.
-const HEARTBEAT: Heartbeat =
-    Heartbeat { interval: Duration::from_secs(10), timeout: Duration::from_secs(8) };
-
-/// Longest time of a run of the hook, by default.
-const HOOK_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// Shortest value of `max_lifetime`.
 const LIFETIME_MIN: Duration = Duration::from_secs(1);
 
@@ -107,23 +93,25 @@ pub struct ListenerBuilder {
 
 impl ListenerBuilder {
     pub(super) fn new(config: Result<Config, Error>) -> Self {
+        let defaults = Policy::default();
+        let Reconnect { min, max, .. } = Reconnect::default();
         Self {
             config,
             channels: Vec::new(),
             capacity: QUEUE_CAPACITY,
             bytes: QUEUE_BYTES,
             pin_limit: PIN_LIMIT_BYTES,
-            overflow: Overflow::default(),
+            overflow: defaults.overflow,
             reconnect: true,
             retry_refusals: None,
             retry_first_connect: Duration::ZERO,
             retrying: None,
-            backoff: (BACKOFF_MIN, BACKOFF_MAX),
-            heartbeat: HEARTBEAT,
+            backoff: (min, max),
+            heartbeat: defaults.heartbeat,
             max_lifetime: None,
-            close_timeout: CLOSE_TIMEOUT,
+            close_timeout: defaults.close_timeout,
             hook: None,
-            hook_policy: HookPolicy { timeout: HOOK_TIMEOUT, failures_max: None },
+            hook_policy: HookPolicy::default(),
         }
     }
 

@@ -22,6 +22,9 @@ const REQUEST_BYTES: usize = 512;
 /// The bytes that a channel takes in addition to its name.
 const CHANNEL_BYTES: usize = 64;
 
+/// Sends the answer to a command.
+pub(super) type ReplySender = oneshot::Sender<Result<Reply, Error>>;
+
 /// A request to the task.
 #[derive(Debug)]
 pub(super) struct QueuedCall {
@@ -34,7 +37,7 @@ pub(super) struct QueuedCall {
 #[derive(Debug)]
 pub(super) enum HandleCall {
     /// A command for the supervisor.
-    Command(Command, Option<oneshot::Sender<Result<Reply, Error>>>),
+    Command(Command, Option<ReplySender>),
     /// Asks for the wanted channels and their states.
     Channels(oneshot::Sender<Vec<(String, ChannelState)>>),
 }
@@ -244,11 +247,7 @@ impl CommandQueue {
     }
 
     /// Sends a drain, even if there is no room. Further drains are refused: the first one ends the listener.
-    pub(super) fn drain(
-        &self,
-        command: Command,
-        reply: oneshot::Sender<Result<Reply, Error>>,
-    ) -> Result<(), Error> {
+    pub(super) fn drain(&self, command: Command, reply: ReplySender) -> Result<(), Error> {
         let mut state = self.shared.room.lock();
         if let Some(refusal) = &state.refusal {
             return Err(refusal.clone());
@@ -325,7 +324,10 @@ mod tests {
             drop(pending(handle.listen(number.to_string())));
             drop(pending(handle.channels()));
             drop(pending(handle.drain(Duration::from_secs(1))));
-            drop(pending(async { Ok(handle.close().await) }));
+            drop(pending(async {
+                handle.close().await;
+                Ok(())
+            }));
         }
         assert!(inbox.len() <= QUEUE_BYTES / REQUEST_BYTES + 2, "{}", inbox.len());
         let state = room.lock();

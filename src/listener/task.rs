@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::command_queue::{CallRoom, HandleCall, QueuedCall};
+use super::command_queue::{CallRoom, HandleCall, QueuedCall, ReplySender};
 use super::environment::Environment;
 use super::hook::Hooks;
 use super::links::Links;
@@ -18,7 +18,7 @@ use super::shared::Shared;
 use super::stats::Counters;
 use crate::error::{Error, ErrorKind};
 use crate::proto::supervisor::{
-    Action, Close, Command, CommandId, LinkEvent, LinkId, Reply, Sink, State, Supervisor,
+    Action, Close, Command, CommandId, LinkEvent, LinkId, Sink, State, Supervisor,
 };
 
 /// Most requests that are handled in one poll. Tokio gives a task a budget of 128 operations for each poll: many requests
@@ -33,7 +33,7 @@ pub(super) struct Task<E: Environment> {
     links: Links<E>,
     pub(super) requests: mpsc::UnboundedReceiver<QueuedCall>,
     /// The commands that are not answered, with the room that they take.
-    replies: BTreeMap<CommandId, (oneshot::Sender<Result<Reply, Error>>, Option<CallRoom>)>,
+    replies: BTreeMap<CommandId, (ReplySender, Option<CallRoom>)>,
     next_command: u64,
     shared: Arc<Shared>,
     /// Sent when every channel is active for the first time and the first run of the hook has succeeded. Dropped with the

@@ -10,11 +10,24 @@ use crate::proto::wire::Notifications;
 /// The time and the session in which notifications were received. All notifications of one read share it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(not(feature = "proto"), allow(unreachable_pub, reason = "`proto` exports it"))]
+#[non_exhaustive]
 pub struct ReceiveInfo {
     /// The wall clock after the read.
     pub received_at: SystemTime,
     /// The number of the session, from 1.
     pub epoch: u32,
+}
+
+impl ReceiveInfo {
+    /// Returns the time `received_at` and the number of the session, `epoch`.
+    #[cfg_attr(
+        not(feature = "proto"),
+        allow(dead_code, unreachable_pub, reason = "`proto` exports it")
+    )]
+    #[must_use]
+    pub fn new(received_at: SystemTime, epoch: u32) -> Self {
+        Self { received_at, epoch }
+    }
 }
 
 /// Notifications that arrived together, borrowed from the receive buffer, and at most one loss before the

@@ -220,5 +220,5 @@ pub(crate) fn harmless_at_login(bytes: &[u8]) {
 
 /// A policy of the session's alone.
 pub(crate) fn with_policy(policy: AuthPolicy) -> Login {
-    Login { policy: policy.scram_iterations_min(1), ..client::login() }
+    client::login().policy(policy.scram_iterations_min(1))
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, BytesMut};
 use pgbell::proto::auth::{AuthPolicy, Credentials, Password, ScramNonce};
 use pgbell::proto::session::{Login, Progress, Rows, Session, SessionEvent, SessionFacts};
-use pgbell::proto::wire::{self, ProtocolVersion};
+use pgbell::proto::wire;
 use pgbell::testing::{Delivery, Output, Script};
 use pgbell::{Connection, Error, Event, Listener, Notification};
 
@@ -204,17 +204,10 @@ pub(crate) async fn listener(url: &str, todo: &[Do]) -> Outcome {
 /// The login that the sockets' clients make too.
 pub(crate) fn login() -> Login {
     let credentials = Credentials::new("alice").unwrap().password(Password::new(PASSWORD));
-    let now = Instant::now();
-    Login {
-        credentials: credentials.unwrap(),
-        policy: AuthPolicy::default().scram_iterations_min(1),
-        nonce: ScramNonce::new([7; 18]),
-        parameters: vec![("database".into(), "db".into())],
-        protocol: ProtocolVersion::V3_0,
-        min_protocol: ProtocolVersion::V3_0,
-        deadline: now + Duration::from_secs(10),
-        command_timeout: Duration::from_secs(30),
-    }
+    let deadline = Instant::now() + Duration::from_secs(10);
+    Login::new(credentials.unwrap(), ScramNonce::new([7; 18]), deadline)
+        .policy(AuthPolicy::default().scram_iterations_min(1))
+        .parameter("database", "db")
 }
 
 /// A session in memory, with the script for its server.

@@ -40,16 +40,9 @@ fn nonce() -> ScramNonce {
 
 fn login() -> Login {
     let deadline = Instant::now() + Duration::from_secs(60);
-    Login {
-        credentials: credentials(),
-        policy: AuthPolicy::default().allow_cleartext(true).scram_iterations_min(1),
-        nonce: nonce(),
-        parameters: Vec::new(),
-        protocol: ProtocolVersion::V3_2,
-        min_protocol: ProtocolVersion::V3_0,
-        deadline,
-        command_timeout: Duration::from_secs(10),
-    }
+    Login::new(credentials(), nonce(), deadline)
+        .policy(AuthPolicy::default().allow_cleartext(true).scram_iterations_min(1))
+        .protocol(ProtocolVersion::V3_2)
 }
 
 fn error(text: &str, error: &dyn std::error::Error) {

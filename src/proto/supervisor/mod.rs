@@ -146,13 +146,6 @@ enum Role {
 /// The longest timeout of a connect or a close. Without it `now + timeout` could overflow, and the deadline would be `now`.
 const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
 
-/// The delays before handovers and hooks are tried again, if reconnecting is disabled.
-const DEFAULT_DELAYS: Reconnect = Reconnect {
-    min: Duration::from_millis(50),
-    max: Duration::from_secs(30),
-    retry_refusals: false,
-};
-
 impl Supervisor {
     /// Creates a supervisor, whose first action is to open a link.
     ///
@@ -165,7 +158,8 @@ impl Supervisor {
         }
         let mut nonces = Nonces::new(secret);
         let mut random = PseudoRandom::new(nonces.seed());
-        let delays = policy.reconnect.unwrap_or(DEFAULT_DELAYS);
+        // Handovers and hooks are tried again even if reconnecting is disabled.
+        let delays = policy.reconnect.unwrap_or_default();
         let mut supervisor = Self {
             state: State::Connecting,
             current: None,

@@ -1,6 +1,7 @@
 //! The server of a [`TestDriver`]: its commands and its answers.
 
 use super::*;
+use crate::proto::supervisor::heartbeat_query::{HEARTBEAT_ANSWER_SQL, HEARTBEAT_COUNT_SQL};
 use crate::proto::wire::{FirstPacket, Framer, FrontendMessage};
 
 /// The server's end of a link.
