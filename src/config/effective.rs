@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::Config;
-use super::keys::Key;
+use super::keys::ParameterKey;
 use super::values::{LoadBalanceHosts, SslMode, TargetSessionAttrs};
 use crate::proto::auth::{SCRAM_ITERATIONS_MAX, SCRAM_ITERATIONS_MIN};
 use crate::proto::wire::ProtocolVersion;
@@ -126,7 +126,7 @@ impl<'a> Effective<'a> {
     /// [`TargetSessionAttrs::Primary`], because a standby refuses `LISTEN`. libpq accepts any server.
     #[must_use]
     pub fn target_session_attrs(self) -> TargetSessionAttrs {
-        let several = [Key::Host, Key::Hostaddr]
+        let several = [ParameterKey::Host, ParameterKey::Hostaddr]
             .into_iter()
             .any(|key| self.0.text(key).is_some_and(|list| list.contains(',')));
         self.0.get_target_session_attrs().unwrap_or(match several {

@@ -1,6 +1,6 @@
 //! Errors after which an attempt without TLS may follow.
 
-use super::{Error, Inner};
+use super::{Error, ErrorInner};
 
 impl Error {
     /// Marks the error: the server declined TLS, or the connection ended before the server's identity was checked. If TLS is
@@ -8,7 +8,7 @@ impl Error {
     #[allow(dead_code, reason = "only the driver with TLS marks errors, and a build may have none")]
     #[cold]
     pub(crate) fn declined(self) -> Self {
-        Self::build(Inner { declined: true, ..self.into_inner() })
+        Self::build(ErrorInner { declined: true, ..self.into_inner() })
     }
 
     /// Returns whether the error is marked with [`Error::declined`].

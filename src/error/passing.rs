@@ -1,6 +1,6 @@
 //! Errors whose cause is outside of the parameters, such as a file. The cause may be gone at the next attempt.
 
-use super::{Error, Inner};
+use super::{Error, ErrorInner};
 
 impl Error {
     /// Marks the error: its cause is outside of the parameters, such as a file, the operating system, a password provider or
@@ -10,7 +10,7 @@ impl Error {
         if self.is_passing() {
             return self;
         }
-        Self::build(Inner { passing: true, ..self.into_inner() })
+        Self::build(ErrorInner { passing: true, ..self.into_inner() })
     }
 
     /// Returns whether the error is marked with [`Error::passing`].

@@ -12,9 +12,9 @@ use super::environment::TokioEnvironment;
 use super::first_connect::{self, Retrying};
 use super::guarded::Guarded;
 use super::hook::Hook;
-use super::shared::Shared;
+use super::shared::ListenerShared;
 use super::sink::RingSink;
-use super::task::Task;
+use super::task::ListenerTask;
 use super::telemetry::Telemetry;
 use crate::config::Config;
 use crate::connection::Connection;
@@ -448,7 +448,7 @@ impl ListenerBuilder {
         };
         let capacity = self.capacity as u64;
         let (producer, consumer) = ring::channel(capacity + SURPLUS_SLOTS);
-        let shared = Arc::new(Shared::new(Pins::new(self.pin_limit as u64)));
+        let shared = Arc::new(ListenerShared::new(Pins::new(self.pin_limit as u64)));
         let sink = RingSink::new(producer, capacity, self.bytes, self.overflow, shared.clone());
         let (requests, inbox) = mpsc::unbounded_channel();
         let secret = net::random()?;
@@ -458,7 +458,7 @@ impl ListenerBuilder {
         let config = net::with_provider_thread(config);
         let environment =
             TokioEnvironment { config, connect_timeout, hook: self.hook, telemetry, sink };
-        let task = Task::new(environment, supervisor, inbox, shared.clone(), connected);
+        let task = ListenerTask::new(environment, supervisor, inbox, shared.clone(), connected);
         let task = tokio::spawn(Guarded(task));
         // From here on, dropping this future drops the listener, which ends the task.
         let listener = Listener::new(consumer, requests, shared, task);

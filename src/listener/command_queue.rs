@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::shared::Shared;
+use super::shared::ListenerShared;
 use crate::error::Error;
 use crate::proto::supervisor::{ChannelState, Command, Reply};
 
@@ -210,11 +210,14 @@ impl Drop for WaitsForRoom<'_> {
 #[derive(Debug, Clone)]
 pub(super) struct CommandQueue {
     requests: mpsc::UnboundedSender<QueuedCall>,
-    shared: Arc<Shared>,
+    shared: Arc<ListenerShared>,
 }
 
 impl CommandQueue {
-    pub(super) fn new(requests: mpsc::UnboundedSender<QueuedCall>, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(
+        requests: mpsc::UnboundedSender<QueuedCall>,
+        shared: Arc<ListenerShared>,
+    ) -> Self {
         Self { requests, shared }
     }
 
@@ -280,7 +283,7 @@ mod tests {
 
     fn queue() -> (ListenerHandle, mpsc::UnboundedReceiver<QueuedCall>, Arc<CommandRoom>) {
         let (requests, inbox) = mpsc::unbounded_channel();
-        let shared = Arc::new(Shared::new(Pins::new(0)));
+        let shared = Arc::new(ListenerShared::new(Pins::new(0)));
         let room = shared.room.clone();
         (ListenerHandle::new(requests, shared), inbox, room)
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, oneshot};
 
 use super::command_queue::{CommandQueue, HandleCall, QueuedCall};
-use super::shared::Shared;
+use super::shared::ListenerShared;
 use super::stats::Stats;
 use crate::error::{Error, ErrorKind};
 use crate::proto::session::Rows;
@@ -33,15 +33,18 @@ use crate::proto::supervisor::{ChannelState, Command, Listening, Reply, State};
 #[derive(Debug, Clone)]
 pub struct ListenerHandle {
     queue: CommandQueue,
-    shared: Arc<Shared>,
+    shared: Arc<ListenerShared>,
 }
 
 impl ListenerHandle {
-    pub(super) fn new(requests: mpsc::UnboundedSender<QueuedCall>, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(
+        requests: mpsc::UnboundedSender<QueuedCall>,
+        shared: Arc<ListenerShared>,
+    ) -> Self {
         Self { queue: CommandQueue::new(requests, shared.clone()), shared }
     }
 
-    pub(super) fn shared(&self) -> &Shared {
+    pub(super) fn shared(&self) -> &ListenerShared {
         &self.shared
     }
 

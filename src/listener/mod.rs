@@ -38,7 +38,7 @@ pub use self::builder::ListenerBuilder;
 use self::command_queue::QueuedCall;
 use self::current::CurrentRun;
 pub use self::handle::ListenerHandle;
-use self::shared::Shared;
+use self::shared::ListenerShared;
 use self::sink::Chunk;
 use self::stats::Counters;
 pub use self::stats::Stats;
@@ -113,7 +113,7 @@ impl Listener {
     fn new(
         consumer: Consumer<Chunk, Gap>,
         requests: mpsc::UnboundedSender<QueuedCall>,
-        shared: Arc<Shared>,
+        shared: Arc<ListenerShared>,
         task: JoinHandle<()>,
     ) -> Self {
         Self {

@@ -1,4 +1,4 @@
-//! [`Shared`]: the state, the counters and the last error, which a listener, its handles and its task share.
+//! [`ListenerShared`]: the state, the counters and the last error, which a listener, its handles and its task share.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -13,7 +13,7 @@ use crate::proto::ring::Pins;
 use crate::proto::supervisor::{LogEvent, State};
 
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct ListenerShared {
     /// Written only by the task.
     state: watch::Sender<CountedState>,
     /// The error that the listener ended with, unless it was closed.
@@ -49,7 +49,7 @@ impl CountedState {
     }
 }
 
-impl Shared {
+impl ListenerShared {
     pub(super) fn new(pins: Pins) -> Self {
         Self {
             pins,

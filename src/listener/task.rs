@@ -1,4 +1,4 @@
-//! [`Task`]: the task of a listener. It is the driver of the supervisor: it carries bytes and time to it, and performs its
+//! [`ListenerTask`]: the task of a listener. It is the driver of the supervisor: it carries bytes and time to it, and performs its
 //! actions.
 
 use std::collections::BTreeMap;
@@ -14,11 +14,11 @@ use super::command_queue::{CallRoom, HandleCall, QueuedCall, ReplySender};
 use super::environment::Environment;
 use super::hook::Hooks;
 use super::links::Links;
-use super::shared::Shared;
+use super::shared::ListenerShared;
 use super::stats::Counters;
 use crate::error::{Error, ErrorKind};
 use crate::proto::supervisor::{
-    Action, Close, Command, CommandId, LinkEvent, LinkId, Sink, State, Supervisor,
+    Action, Close, Command, CommandNumber, LinkEvent, LinkId, Sink, State, Supervisor,
 };
 
 /// Most requests that are handled in one poll. Tokio gives a task a budget of 128 operations for each poll: many requests
@@ -27,15 +27,15 @@ const REQUESTS_AT_ONCE: usize = 32;
 
 /// The task of a listener. It runs until the listener ends.
 #[must_use]
-pub(super) struct Task<E: Environment> {
+pub(super) struct ListenerTask<E: Environment> {
     pub(super) environment: E,
     pub(super) supervisor: Supervisor,
     links: Links<E>,
     pub(super) requests: mpsc::UnboundedReceiver<QueuedCall>,
     /// The commands that are not answered, with the room that they take.
-    replies: BTreeMap<CommandId, (ReplySender, Option<CallRoom>)>,
+    replies: BTreeMap<CommandNumber, (ReplySender, Option<CallRoom>)>,
     next_command: u64,
-    shared: Arc<Shared>,
+    shared: Arc<ListenerShared>,
     /// Sent when every channel is active for the first time and the first run of the hook has succeeded. Dropped with the
     /// task if that does not happen.
     connected: Option<oneshot::Sender<()>>,
@@ -46,12 +46,12 @@ pub(super) struct Task<E: Environment> {
     done: bool,
 }
 
-impl<E: Environment> Task<E> {
+impl<E: Environment> ListenerTask<E> {
     pub(super) fn new(
         mut environment: E,
         supervisor: Supervisor,
         requests: mpsc::UnboundedReceiver<QueuedCall>,
-        shared: Arc<Shared>,
+        shared: Arc<ListenerShared>,
         connected: oneshot::Sender<()>,
     ) -> Self {
         Self {
@@ -183,11 +183,11 @@ impl<E: Environment> Task<E> {
             let Poll::Ready(request) = self.requests.poll_recv(cx) else { return };
             // The listener and all its handles were dropped.
             let Some(QueuedCall { call, room }) = request else {
-                return self.command(CommandId(u64::MAX), Command::Close);
+                return self.command(CommandNumber(u64::MAX), Command::Close);
             };
             match call {
                 HandleCall::Command(command, reply) => {
-                    let id = CommandId(self.next_command);
+                    let id = CommandNumber(self.next_command);
                     self.next_command = self.next_command.wrapping_add(1);
                     self.replies.extend(reply.map(|reply| (id, (reply, room))));
                     self.command(id, command);
@@ -202,7 +202,7 @@ impl<E: Environment> Task<E> {
         cx.waker().wake_by_ref();
     }
 
-    fn command(&mut self, id: CommandId, command: Command) {
+    fn command(&mut self, id: CommandNumber, command: Command) {
         self.supervisor.handle_command(self.environment.now(), id, command);
         self.act();
     }
@@ -286,7 +286,7 @@ fn is_visible(action: &Action) -> bool {
     )
 }
 
-impl<E: Environment> Future for Task<E> {
+impl<E: Environment> Future for ListenerTask<E> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -319,7 +319,7 @@ impl<E: Environment> Future for Task<E> {
     }
 }
 
-impl<E: Environment> Drop for Task<E> {
+impl<E: Environment> Drop for ListenerTask<E> {
     /// Ends the listener, with an error if the runtime ended before it, or if this task panicked. The producer is dropped
     /// with the task, so the queue ends after everything that was published.
     fn drop(&mut self) {

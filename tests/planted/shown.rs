@@ -93,7 +93,7 @@ fn authenticators_and_the_messages_they_make() {
     show!(client, server);
     client.handle_server_first(&answer).unwrap();
     show!(client);
-    while client.compute(1).unwrap() == pgbell::proto::auth::scram::Progress::More {}
+    while client.compute(1).unwrap() == pgbell::proto::auth::scram::ScramProgress::More {}
     show!(client);
     let last = client.client_final().unwrap();
     show!(client, last);

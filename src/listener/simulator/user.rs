@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::clock::{Event, MILLI};
+use super::clock::{MILLI, SimulatorEvent};
 use super::subscriptions::ChannelId;
 use super::{Simulation, log_line};
 use crate::error::{Error, ErrorKind};
@@ -60,7 +60,7 @@ impl Simulation {
     pub(super) fn schedule_user(&mut self) {
         if self.plan.commands > 0 && !self.is_calm {
             let delay = self.random.range(1, 2 * self.plan.commands);
-            self.clock.after(delay, Event::User, &mut self.random);
+            self.clock.after(delay, SimulatorEvent::User, &mut self.random);
         }
     }
 
@@ -158,7 +158,7 @@ impl Simulation {
         self.is_closing = true;
         self.close_at = Some(self.clock.now());
         let bound = within + self.plan.close_timeout + 100 * MILLI;
-        self.clock.after(bound, Event::End, &mut self.random);
+        self.clock.after(bound, SimulatorEvent::End, &mut self.random);
         if self.has_task_ended {
             return;
         }
@@ -166,7 +166,7 @@ impl Simulation {
         self.command(id, Command::Drain { timeout: Duration::from_micros(within) });
         if self.random.chance(20) {
             let time = self.random.size(100) * MILLI;
-            self.clock.after(time, Event::Drop, &mut self.random);
+            self.clock.after(time, SimulatorEvent::Drop, &mut self.random);
         }
     }
 
@@ -181,7 +181,7 @@ impl Simulation {
         self.is_closing = true;
         self.close_at = Some(self.clock.now());
         let bound = self.plan.close_timeout + 100 * MILLI;
-        self.clock.after(bound, Event::End, &mut self.random);
+        self.clock.after(bound, SimulatorEvent::End, &mut self.random);
     }
 
     /// Checks an answer: it is the only one to its command, and it is true.

@@ -7,7 +7,7 @@ use crate::error::ErrorKind;
 
 const CASES: usize = 8_000;
 
-fn cases(seed: u64, libpq: &Libpq) -> Vec<Case> {
+fn cases(seed: u64, libpq: &Libpq) -> Vec<ResolveCase> {
     let random = &mut Random(seed);
     let without = ["service", "servicefile", "passfile", "sslpassword", "gsslib", "krbsrvname"];
     let case = |_| {
@@ -18,7 +18,7 @@ fn cases(seed: u64, libpq: &Libpq) -> Vec<Case> {
         if random.once_in(5) {
             variables.insert("PGREQUIRESSL".to_owned(), random.pick(&["0", "1"]).to_owned());
         }
-        Case { text, variables }
+        ResolveCase { text, variables }
     };
     (0..CASES).map(case).collect()
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::cancel::CancelKey;
 use super::negotiate::Negotiation;
 use super::violation::Violation;
-use super::{Phase, Session, SessionEvent};
+use super::{Session, SessionEvent, SessionPhase};
 use crate::error::{Error, ErrorKind};
 use crate::proto::auth::{
     AuthMethod, AuthPolicy, AuthStep, Authenticator, Credentials, ScramNonce,
@@ -104,13 +104,13 @@ pub(super) struct Startup {
 impl Session {
     pub(super) fn count_startup(&mut self, bytes: usize) -> Result<(), Violation> {
         match &mut self.phase {
-            Phase::Startup { startup, .. } => startup.count(bytes),
+            SessionPhase::Startup { startup, .. } => startup.count(bytes),
             _ => Ok(()),
         }
     }
 
     pub(super) fn handle_startup(&mut self, message: &BackendMessage<'_>) -> Result<(), Error> {
-        let Phase::Startup { startup, .. } = &mut self.phase else { return Ok(()) };
+        let SessionPhase::Startup { startup, .. } = &mut self.phase else { return Ok(()) };
         match message {
             BackendMessage::Authentication(_) => {
                 self.was_asked = true;
@@ -137,7 +137,7 @@ impl Session {
             BackendMessage::ReadyForQuery { status } if startup.is_authenticated() => {
                 self.parameters.check_encoding()?;
                 self.status = *status;
-                self.phase = Phase::Ready;
+                self.phase = SessionPhase::Ready;
                 self.events.push_back(SessionEvent::Ready);
                 Ok(())
             }
