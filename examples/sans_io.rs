@@ -6,24 +6,17 @@
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use pgbell::proto::auth::{AuthPolicy, Credentials, ScramNonce};
+use pgbell::proto::auth::{Credentials, ScramNonce};
 use pgbell::proto::session::{Login, Progress, Session, SessionEvent};
-use pgbell::proto::wire::{self, ProtocolVersion};
+use pgbell::proto::wire;
 use pgbell::testing::{Backend, BackendConfig, SessionId};
 
 #[allow(clippy::print_stdout)]
 fn main() -> Result<(), pgbell::Error> {
     let now = Instant::now();
-    let mut session = Session::new(Login {
-        credentials: Credentials::new("alice")?,
-        policy: AuthPolicy::default(),
-        nonce: ScramNonce::new([7; 18]),
-        parameters: vec![("database".to_owned(), "shop".to_owned())],
-        protocol: ProtocolVersion::V3_0,
-        min_protocol: ProtocolVersion::V3_0,
-        deadline: now + Duration::from_secs(10),
-        command_timeout: Duration::from_secs(10),
-    })?;
+    let deadline = now + Duration::from_secs(10);
+    let login = Login::new(Credentials::new("alice")?, ScramNonce::new([7; 18]), deadline);
+    let mut session = Session::new(login.parameter("database", "shop"))?;
     let mut backend = Backend::new(BackendConfig::new());
     let end = backend.connect();
     let mut input = BytesMut::new();

@@ -105,13 +105,13 @@ impl ErrorKind {
 /// error of another crate, `source` returns it unchanged, and `{:#}` and `{:?}` escape it. They do not escape the error of
 /// the caller's own code that [`Error::other`] contains, but they escape its causes.
 #[derive(Clone)]
-pub struct Error(Arc<Inner>);
+pub struct Error(Arc<ErrorInner>);
 
 /// Another error that an [`Error`] contains.
 type Other = Arc<dyn std::error::Error + Send + Sync>;
 
 #[derive(Clone)]
-struct Inner {
+struct ErrorInner {
     kind: ErrorKind,
     message: Cow<'static, str>,
     hint: Option<Cow<'static, str>>,
@@ -136,7 +136,7 @@ impl Error {
     /// Creates an error with a message: in lower case, without a full stop, with what was expected and what was found.
     #[cold]
     pub(crate) fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
-        Self::build(Inner::new(kind, message.into()))
+        Self::build(ErrorInner::new(kind, message.into()))
     }
 
     /// Creates an error from a more specific error of this crate, whose text becomes the message. It has no source.
@@ -145,8 +145,8 @@ impl Error {
         kind: ErrorKind,
         reason: impl std::error::Error + Send + Sync + 'static,
     ) -> Self {
-        let inner = Inner::new(kind, reason.to_string().into());
-        Self::build(Inner { reason: Some(Arc::new(reason)), ..inner })
+        let inner = ErrorInner::new(kind, reason.to_string().into());
+        Self::build(ErrorInner { reason: Some(Arc::new(reason)), ..inner })
     }
 
     /// Like [`Error::new`], with another error as the cause, whose text is not part of the message. If the cause is marked
@@ -158,10 +158,10 @@ impl Error {
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
         let source = source.into();
-        Self::build(Inner {
+        Self::build(ErrorInner {
             passing: source.downcast_ref().is_some_and(Self::is_passing),
             source: Some(source.into()),
-            ..Inner::new(kind, message.into())
+            ..ErrorInner::new(kind, message.into())
         })
     }
 
@@ -191,21 +191,21 @@ impl Error {
             ),
             _ => (ErrorKind::Server, None),
         };
-        Self::build(Inner {
+        Self::build(ErrorInner {
             hint: hint.map(Cow::Borrowed),
             db_error: Some(Box::new(error)),
-            ..Inner::new(kind, context.into())
+            ..ErrorInner::new(kind, context.into())
         })
     }
 
     /// Sets the hint, which says how the error can be avoided.
     #[cold]
     pub(crate) fn with_hint(self, hint: impl Into<Cow<'static, str>>) -> Self {
-        Self::build(Inner { hint: Some(hint.into()), ..self.into_inner() })
+        Self::build(ErrorInner { hint: Some(hint.into()), ..self.into_inner() })
     }
 
     /// Returns its fields, which are copied if the error is shared.
-    fn into_inner(self) -> Inner {
+    fn into_inner(self) -> ErrorInner {
         Arc::unwrap_or_clone(self.0)
     }
 
@@ -213,7 +213,7 @@ impl Error {
     #[cold]
     pub(crate) fn preceded_by(self, earlier: &str) -> Self {
         let inner = self.into_inner();
-        Self::build(Inner { message: format!("{earlier}{}", inner.message).into(), ..inner })
+        Self::build(ErrorInner { message: format!("{earlier}{}", inner.message).into(), ..inner })
     }
 
     /// Adds the step that failed before the message. Unlike [`Error::caused`], the text contains the kind only once.
@@ -237,8 +237,8 @@ impl Error {
             return None;
         }
         let brief = cause.map(|cause| Arc::new(cause) as Other);
-        let inner = Inner::clone(&self.0);
-        Some(Self::build(Inner {
+        let inner = ErrorInner::clone(&self.0);
+        Some(Self::build(ErrorInner {
             db_error: match words {
                 Some(words) => Some(Box::new(DbError::brief(words))),
                 None => inner.db_error,
@@ -248,7 +248,7 @@ impl Error {
         }))
     }
 
-    fn build(inner: Inner) -> Self {
+    fn build(inner: ErrorInner) -> Self {
         Self(Arc::new(inner))
     }
 
@@ -325,7 +325,7 @@ impl Error {
     }
 }
 
-impl Inner {
+impl ErrorInner {
     fn new(kind: ErrorKind, message: Cow<'static, str>) -> Self {
         Self {
             kind,

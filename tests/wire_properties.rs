@@ -2,10 +2,10 @@
 
 use bytes::BytesMut;
 use pgbell::proto::wire::{
-    Authentication, BackendKeyData, BackendMessage, Column, CopyResponse, DbError, DecodeError,
-    DecodeFault, FirstPacket, Frame, Framer, FrontendMessage, PasswordMessage, ProtocolVersion,
-    RawNotification, Run, SaslInitialResponse, SaslResponse, Severity, StartupPacket, Stop, Target,
-    TransactionStatus, frames, scan,
+    Authentication, BackendKeyData, BackendMessage, ColumnDescription, CopyResponse, DbError,
+    DecodeError, DecodeFault, FirstPacket, Frame, Framer, FrontendMessage, PasswordMessage,
+    ProtocolVersion, RawNotification, Run, SaslInitialResponse, SaslResponse, Severity,
+    StartupPacket, Stop, Target, TransactionStatus, frames, scan,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -68,7 +68,7 @@ fn every_backend_message(pool: &Pool, mut check: impl FnMut(BackendMessage<'_>))
     }
     let error = DbError::new(Severity::Fatal, "57P01", &pool.text).with_field(b'H', &pool.name);
     let values: Vec<Option<&[u8]>> = pool.values.iter().map(Option::as_deref).collect();
-    let column = Column {
+    let column = ColumnDescription {
         name: text,
         table_oid: 3,
         attribute_number: pool.short,

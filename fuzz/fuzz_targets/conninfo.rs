@@ -4,6 +4,7 @@
 
 use pgbell::Config;
 use pgbell::config::{PassFile, ServiceFile};
+use pgbell::proto::Effective;
 
 libfuzzer_sys::fuzz_target!(|text: &str| {
     let _ = format!("{:?}", text.parse::<Config>());
@@ -46,8 +47,11 @@ fn check(config: &Config) {
         config.check().unwrap();
         assert!(!config.servers().unwrap().is_empty());
     }
-    assert!(!config.effective_connect_timeout().is_zero());
-    assert!(config.effective_min_protocol_version() <= config.effective_max_protocol_version());
+    assert!(!Effective::of(config).connect_timeout().is_zero());
+    assert!(
+        Effective::of(config).min_protocol_version()
+            <= Effective::of(config).max_protocol_version()
+    );
     if config.get("require_auth").is_some() {
         config.get_require_auth().unwrap();
     }

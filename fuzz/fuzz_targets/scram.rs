@@ -1,7 +1,7 @@
 //! A client with an arbitrary server, and a server with an arbitrary client. Each line is a message.
 #![no_main]
 
-use pgbell::proto::auth::scram::{Binding, Progress};
+use pgbell::proto::auth::scram::{Binding, ScramProgress};
 use pgbell::proto::auth::{Password, ScramClient, ScramNonce, ScramServer, ScramVerifier};
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
@@ -14,7 +14,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let mut client = client.unwrap().iterations_min(1).iterations_max(64);
     client.client_first().unwrap();
     if client.handle_server_first(next()).is_ok() {
-        while client.compute(1_000).unwrap() == Progress::More {}
+        while client.compute(1_000).unwrap() == ScramProgress::More {}
         let _ = client.client_final().unwrap();
         assert_eq!(client.handle_server_final(next()).is_ok(), client.is_verified());
     }

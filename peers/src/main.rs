@@ -22,6 +22,8 @@ mod outcome;
 mod plan;
 mod plot;
 mod pq;
+#[path = "../../tests/queries/mod.rs"]
+mod queries;
 mod replay;
 mod results;
 mod server;

@@ -12,7 +12,6 @@ use std::time::Instant;
 
 use bytes::{Buf, BytesMut};
 use clap::Args;
-use pgbell::proto::session::FACTS_SQL;
 use pgbell::proto::wire::{
     Authentication, BackendKeyData, BackendMessage, FirstPacket, Framer, FrontendMessage,
     StartupPacket, TransactionStatus,
@@ -23,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cores;
 use crate::outcome::Outcome;
+use crate::queries::FACTS_SQL;
 use crate::shape::{Block, Shape};
 use crate::stream::Stream;
 use crate::tally::nanos;

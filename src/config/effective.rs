@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::Config;
-use super::keys::Key;
+use super::keys::ParameterKey;
 use super::values::{LoadBalanceHosts, SslMode, TargetSessionAttrs};
 use crate::proto::auth::{SCRAM_ITERATIONS_MAX, SCRAM_ITERATIONS_MIN};
 use crate::proto::wire::ProtocolVersion;
@@ -41,76 +41,95 @@ impl Default for Keepalive {
     }
 }
 
-/// The values that are used, given or default.
+/// The values of a [`Config`] that are used: each is the given one, or the default.
+#[derive(Debug, Clone, Copy)]
+pub struct Effective<'a>(&'a Config);
+
 impl Config {
+    /// Returns the values that are used.
+    pub(crate) fn effective(&self) -> Effective<'_> {
+        Effective::of(self)
+    }
+}
+
+impl<'a> Effective<'a> {
+    /// Returns the values of `config` that are used.
+    #[must_use]
+    pub fn of(config: &'a Config) -> Self {
+        Self(config)
+    }
+
     /// Returns the name that `pg_stat_activity` shows: the given one, the fallback, or [`APPLICATION_NAME_DEFAULT`].
     #[must_use]
-    pub fn effective_application_name(&self) -> &str {
-        self.get_application_name().unwrap_or(APPLICATION_NAME_DEFAULT)
+    pub fn application_name(self) -> &'a str {
+        self.0.get_application_name().unwrap_or(APPLICATION_NAME_DEFAULT)
     }
 
     /// Returns the timeout of a whole attempt to connect, from the first name lookup to the session that is ready.
     /// It is always finite: if no limit is asked for, it is [`CONNECT_TIMEOUT_DEFAULT`] too.
     #[must_use]
-    pub fn effective_connect_timeout(&self) -> Duration {
-        self.get_connect_timeout()
+    pub fn connect_timeout(self) -> Duration {
+        self.0
+            .get_connect_timeout()
             .filter(|timeout| !timeout.is_zero())
             .unwrap_or(CONNECT_TIMEOUT_DEFAULT)
     }
 
     /// Returns the settings of TCP keepalive, or `None` if it is off.
     #[must_use]
-    pub fn effective_keepalive(&self) -> Option<Keepalive> {
+    pub fn keepalive(self) -> Option<Keepalive> {
         let default = Keepalive::default();
-        self.get_keepalives().unwrap_or(true).then(|| Keepalive {
-            idle: self.get_keepalives_idle().unwrap_or(default.idle),
-            interval: self.get_keepalives_interval().unwrap_or(default.interval),
-            count: self.get_keepalives_count().unwrap_or(default.count),
+        self.0.get_keepalives().unwrap_or(true).then(|| Keepalive {
+            idle: self.0.get_keepalives_idle().unwrap_or(default.idle),
+            interval: self.0.get_keepalives_interval().unwrap_or(default.interval),
+            count: self.0.get_keepalives_count().unwrap_or(default.count),
         })
     }
 
     /// Returns the time for which sent data may stay unacknowledged. Zero: the default of the system.
     #[must_use]
-    pub fn effective_tcp_user_timeout(&self) -> Duration {
-        self.get_tcp_user_timeout().unwrap_or(TCP_USER_TIMEOUT_DEFAULT)
+    pub fn tcp_user_timeout(self) -> Duration {
+        self.0.get_tcp_user_timeout().unwrap_or(TCP_USER_TIMEOUT_DEFAULT)
     }
 
     /// Returns the limit of the bytes that one query may return. If not given: [`RESULT_LIMIT_BYTES_DEFAULT`].
     #[must_use]
-    pub fn effective_result_limit_bytes(&self) -> usize {
-        self.get_result_limit_bytes().unwrap_or(RESULT_LIMIT_BYTES_DEFAULT)
+    pub fn result_limit_bytes(self) -> usize {
+        self.0.get_result_limit_bytes().unwrap_or(RESULT_LIMIT_BYTES_DEFAULT)
     }
 
     /// Returns the minimum of SCRAM iterations that the server may ask for. If not given, it is 4096,
     /// or the given maximum if that is lower.
     #[must_use]
-    pub fn effective_scram_iterations_min(&self) -> u32 {
+    pub fn scram_iterations_min(self) -> u32 {
         let default = || {
-            self.get_scram_iterations_max()
+            self.0
+                .get_scram_iterations_max()
                 .map_or(SCRAM_ITERATIONS_MIN, |max| max.min(SCRAM_ITERATIONS_MIN))
         };
-        self.get_scram_iterations_min().unwrap_or_else(default)
+        self.0.get_scram_iterations_min().unwrap_or_else(default)
     }
 
     /// Returns the maximum of SCRAM iterations that the server may ask for. If not given, it is 2,000,000,
     /// or the given minimum if that is higher.
     #[must_use]
-    pub fn effective_scram_iterations_max(&self) -> u32 {
+    pub fn scram_iterations_max(self) -> u32 {
         let default = || {
-            self.get_scram_iterations_min()
+            self.0
+                .get_scram_iterations_min()
                 .map_or(SCRAM_ITERATIONS_MAX, |min| min.max(SCRAM_ITERATIONS_MAX))
         };
-        self.get_scram_iterations_max().unwrap_or_else(default)
+        self.0.get_scram_iterations_max().unwrap_or_else(default)
     }
 
     /// Returns the kind of server that is accepted. If it is not given and there are several hosts, it is
     /// [`TargetSessionAttrs::Primary`], because a standby refuses `LISTEN`. libpq accepts any server.
     #[must_use]
-    pub fn effective_target_session_attrs(&self) -> TargetSessionAttrs {
-        let several = [Key::Host, Key::Hostaddr]
+    pub fn target_session_attrs(self) -> TargetSessionAttrs {
+        let several = [ParameterKey::Host, ParameterKey::Hostaddr]
             .into_iter()
-            .any(|key| self.text(key).is_some_and(|list| list.contains(',')));
-        self.get_target_session_attrs().unwrap_or(match several {
+            .any(|key| self.0.text(key).is_some_and(|list| list.contains(',')));
+        self.0.get_target_session_attrs().unwrap_or(match several {
             true => TargetSessionAttrs::Primary,
             false => TargetSessionAttrs::Any,
         })
@@ -118,27 +137,27 @@ impl Config {
 
     /// Returns the order in which hosts are tried.
     #[must_use]
-    pub fn effective_load_balance_hosts(&self) -> LoadBalanceHosts {
-        self.get_load_balance_hosts().unwrap_or_default()
+    pub fn load_balance_hosts(self) -> LoadBalanceHosts {
+        self.0.get_load_balance_hosts().unwrap_or_default()
     }
 
     /// Returns whether the connection is encrypted, and how the server's certificate is checked.
     #[must_use]
-    pub fn effective_ssl_mode(&self) -> SslMode {
-        self.get_ssl_mode().unwrap_or_default()
+    pub fn ssl_mode(self) -> SslMode {
+        self.0.get_ssl_mode().unwrap_or_default()
     }
 
     /// Returns the lowest version of the protocol to use. If not given: 3.0.
     #[must_use]
-    pub fn effective_min_protocol_version(&self) -> ProtocolVersion {
-        self.get_min_protocol_version().unwrap_or(ProtocolVersion::V3_0)
+    pub fn min_protocol_version(self) -> ProtocolVersion {
+        self.0.get_min_protocol_version().unwrap_or(ProtocolVersion::V3_0)
     }
 
     /// Returns the version of the protocol to request. If not given, it is 3.0, or the lowest version if that is higher,
     /// as in libpq 18: some poolers fail if 3.2 is requested.
     #[must_use]
-    pub fn effective_max_protocol_version(&self) -> ProtocolVersion {
+    pub fn max_protocol_version(self) -> ProtocolVersion {
         // N12.
-        self.get_max_protocol_version().unwrap_or(self.effective_min_protocol_version())
+        self.0.get_max_protocol_version().unwrap_or(self.min_protocol_version())
     }
 }

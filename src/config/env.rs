@@ -3,8 +3,8 @@
 use zeroize::Zeroizing;
 
 use super::error::{ConfigError, Location};
-use super::keys::Key;
-use super::{Config, Origin, Value, values::SslMode};
+use super::keys::ParameterKey;
+use super::{Config, ParameterValue, ValueOrigin, values::SslMode};
 
 /// The variables that libpq 13 to 19 reads, and the parameters that they set.
 ///
@@ -76,11 +76,11 @@ impl Config {
                 self.store(key, &value, Location::Variable(variable))?;
             }
         }
-        if self.text(Key::Sslmode).is_none()
+        if self.text(ParameterKey::Sslmode).is_none()
             && lookup(REQUIRE_SSL).is_some_and(|value| value.starts_with(b"1"))
         {
             let require = SslMode::Require.as_str().as_bytes();
-            self.store(Key::Sslmode.name(), require, Location::Variable(REQUIRE_SSL))?;
+            self.store(ParameterKey::Sslmode.name(), require, Location::Variable(REQUIRE_SSL))?;
         }
         Ok(self)
     }
@@ -89,16 +89,19 @@ impl Config {
     /// [`ServiceFile::service`](super::ServiceFile::service) returned.
     #[must_use]
     pub fn with_service(mut self, service: &Self) -> Self {
-        let stays = |origin: Option<Origin>| origin == Some(Origin::Given);
-        for (key, Value { text, .. }) in &service.values {
+        let stays = |origin: Option<ValueOrigin>| origin == Some(ValueOrigin::Given);
+        for (key, ParameterValue { text, .. }) in &service.values {
             if !stays(self.origin(key.name())) {
-                self.values.insert(*key, Value { text: text.clone(), origin: Origin::Given });
+                self.values.insert(
+                    *key,
+                    ParameterValue { text: text.clone(), origin: ValueOrigin::Given },
+                );
             }
         }
         if let Some((password, _)) = &service.password
             && !stays(self.password.as_ref().map(|(_, origin)| *origin))
         {
-            self.password = Some((password.clone(), Origin::Given));
+            self.password = Some((password.clone(), ValueOrigin::Given));
         }
         self
     }

@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind};
 // The type is `Copy`, so it cannot contain a string of the input. N49.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct ConfigError {
-    fault: Fault,
+    fault: ParameterFault,
     key: Option<&'static str>,
     location: Location,
 }
@@ -32,7 +32,7 @@ pub(super) enum Location {
 
 /// The kind of mistake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(super) enum ParameterFault {
     Scheme,
     NoEquals,
     Unquoted,
@@ -77,13 +77,17 @@ pub(super) enum Fault {
 
 impl ConfigError {
     #[cold]
-    pub(super) fn new(fault: Fault, key: Option<&'static str>, location: Location) -> Self {
+    pub(super) fn new(
+        fault: ParameterFault,
+        key: Option<&'static str>,
+        location: Location,
+    ) -> Self {
         Self { fault, key, location }
     }
 
     /// Returns whether a port is not a valid number.
     pub(super) fn is_port(&self) -> bool {
-        matches!(self.fault, Fault::Port)
+        matches!(self.fault, ParameterFault::Port)
     }
 
     /// Returns the key whose value is not valid, as libpq spells it. `None` if the syntax around keys and values is wrong,
@@ -147,7 +151,7 @@ impl fmt::Debug for ConfigError {
 /// The codes for special characters of a user and password in a URL.
 const CODES: &str = "in them / is written %2F, @ %40, ? %3F, # %23, : %3A and % %25";
 
-impl fmt::Display for Fault {
+impl fmt::Display for ParameterFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Scheme => {

@@ -3,7 +3,7 @@
 use core::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
-use super::error::Fault;
+use super::error::ParameterFault;
 use super::values::TlsVersion;
 use crate::proto::auth::RequireAuth;
 
@@ -41,48 +41,50 @@ const TLS_VERSIONS: &[&str] = &[TlsVersion::V1_2.as_str(), TlsVersion::V1_3.as_s
 
 impl Form {
     /// Checks a value.
-    pub(super) fn check(self, text: &str) -> Result<(), Fault> {
+    pub(super) fn check(self, text: &str) -> Result<(), ParameterFault> {
         match self {
             // If a connection string, or a part of a URL, is here by mistake, its password would be shown: N49.
-            Self::Text | Self::Hosts if is_nested(text) => Err(Fault::Nested),
+            Self::Text | Self::Hosts if is_nested(text) => Err(ParameterFault::Nested),
             Self::Hosts => list(text).try_for_each(host),
             Self::Text => Ok(()),
             Self::Ports => list(text)
                 .all(|item| item.is_empty() || port(item).is_some())
                 .then_some(())
-                .ok_or(Fault::Port),
+                .ok_or(ParameterFault::Port),
             Self::Addresses => list(text)
                 .all(|item| item.is_empty() || address(item).is_some())
                 .then_some(())
-                .ok_or(Fault::Address),
-            Self::Integer => integer(text).map(drop).ok_or(Fault::Integer),
-            Self::Iterations => iterations(text).map(drop).ok_or(Fault::Iterations),
-            Self::Seconds => seconds(text).map(drop).ok_or(Fault::Seconds),
+                .ok_or(ParameterFault::Address),
+            Self::Integer => integer(text).map(drop).ok_or(ParameterFault::Integer),
+            Self::Iterations => iterations(text).map(drop).ok_or(ParameterFault::Iterations),
+            Self::Seconds => seconds(text).map(drop).ok_or(ParameterFault::Seconds),
             Self::Choice(expected) => {
-                expected.contains(&text).then_some(()).ok_or(Fault::Choice { expected })
+                expected.contains(&text).then_some(()).ok_or(ParameterFault::Choice { expected })
             }
-            Self::Encoding => is_utf8(text).then_some(()).ok_or(Fault::Encoding),
+            Self::Encoding => is_utf8(text).then_some(()).ok_or(ParameterFault::Encoding),
             // As in libpq, an empty value sets no limit.
             Self::TlsMin | Self::TlsMax if text.is_empty() => Ok(()),
             Self::TlsMin => TlsVersion::lowest(text)
                 .map(drop)
-                .ok_or(Fault::UnsupportedValue { supported: TLS_VERSIONS }),
+                .ok_or(ParameterFault::UnsupportedValue { supported: TLS_VERSIONS }),
             Self::TlsMax => TlsVersion::named(text)
                 .map(drop)
-                .ok_or(Fault::UnsupportedValue { supported: TLS_VERSIONS }),
+                .ok_or(ParameterFault::UnsupportedValue { supported: TLS_VERSIONS }),
             Self::RequireAuth if text.is_empty() => Ok(()),
-            Self::RequireAuth => text.parse::<RequireAuth>().map(drop).map_err(Fault::RequireAuth),
+            Self::RequireAuth => {
+                text.parse::<RequireAuth>().map(drop).map_err(ParameterFault::RequireAuth)
+            }
         }
     }
 }
 
 /// Checks one item of a list of hosts. A character that no host contains comes from a mistake, and a password may follow it.
-fn host(item: &str) -> Result<(), Fault> {
+fn host(item: &str) -> Result<(), ParameterFault> {
     if item.starts_with(['/', '@']) {
         return Ok(());
     }
     if item.contains('@') {
-        return Err(Fault::Host);
+        return Err(ParameterFault::Host);
     }
     // A zone may follow the address: fe80::1%eth0.
     let is_ipv6 = || {
@@ -90,10 +92,10 @@ fn host(item: &str) -> Result<(), Fault> {
         address.parse::<Ipv6Addr>().is_ok()
     };
     if item.contains([';', '=', '&']) || (item.contains(':') && !is_ipv6()) {
-        return Err(Fault::HostMark);
+        return Err(ParameterFault::HostMark);
     }
     if !item.is_empty() && item.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(Fault::HostNumber);
+        return Err(ParameterFault::HostNumber);
     }
     Ok(())
 }

@@ -3,9 +3,9 @@
 use core::net::IpAddr;
 
 use super::Config;
-use super::error::{ConfigError, Fault, Location};
+use super::error::{ConfigError, Location, ParameterFault};
 use super::form::{address, list, port};
-use super::keys::Key;
+use super::keys::ParameterKey;
 
 /// The default port of a server: `DEF_PGPORT` of PostgreSQL.
 pub const PORT_DEFAULT: u16 = 5432;
@@ -86,24 +86,29 @@ impl Config {
 
     pub(super) fn pair(&self) -> Result<Vec<Server>, ConfigError> {
         // The cause is two lists, which may come from two sources, so the error has no location. The rules are N48.
-        let fault =
-            |fault, key: Key| Err(ConfigError::new(fault, Some(key.name()), Location::Call));
+        let fault = |fault, key: ParameterKey| {
+            Err(ConfigError::new(fault, Some(key.name()), Location::Call))
+        };
         let items = |key| list(self.text(key).unwrap_or_default());
         let count = |key| items(key).count();
 
-        let (hosts, addresses, ports) = (count(Key::Host), count(Key::Hostaddr), count(Key::Port));
+        let (hosts, addresses, ports) =
+            (count(ParameterKey::Host), count(ParameterKey::Hostaddr), count(ParameterKey::Port));
         if hosts > 0 && addresses > 0 && hosts != addresses {
-            return fault(Fault::AddressCount { hosts, addresses }, Key::Hostaddr);
+            return fault(
+                ParameterFault::AddressCount { hosts, addresses },
+                ParameterKey::Hostaddr,
+            );
         }
         let servers = hosts.max(addresses).max(1);
         if ports > 1 && ports != servers {
-            return fault(Fault::PortCount { ports, servers }, Key::Port);
+            return fault(ParameterFault::PortCount { ports, servers }, ParameterKey::Port);
         }
 
-        let mut host = items(Key::Host);
-        let mut hostaddr = items(Key::Hostaddr);
-        let one = items(Key::Port).next().filter(|_| ports == 1);
-        let mut port_of_each = items(Key::Port);
+        let mut host = items(ParameterKey::Host);
+        let mut hostaddr = items(ParameterKey::Hostaddr);
+        let one = items(ParameterKey::Port).next().filter(|_| ports == 1);
+        let mut port_of_each = items(ParameterKey::Port);
         Ok((0..servers)
             .map(|_| {
                 let text = hostaddr.next().filter(|text| !text.is_empty());

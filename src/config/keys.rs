@@ -11,11 +11,11 @@ macro_rules! keys {
     ($($variant:ident = $name:literal,)+) => {
         /// A parameter whose value is stored as text. `Display` of `Config` shows the parameters in this order.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-        pub(super) enum Key {
+        pub(super) enum ParameterKey {
             $($variant,)+
         }
 
-        impl Key {
+        impl ParameterKey {
             /// The name, as libpq spells it if libpq has the parameter.
             pub(super) const fn name(self) -> &'static str {
                 match self {
@@ -71,7 +71,7 @@ keys! {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Handling {
     /// The value must have this form, and is stored.
-    Kept(Key, Form),
+    Kept(ParameterKey, Form),
     /// The value is stored separately from the others, and is never shown.
     Password,
     /// Only these values are accepted, which ask for the behaviour that pgbell always has. The value is not stored.
@@ -89,7 +89,7 @@ pub(super) struct Entry {
     pub(super) handling: Handling,
 }
 
-const fn kept(key: Key, form: Form) -> Entry {
+const fn kept(key: ParameterKey, form: Form) -> Entry {
     Entry { name: key.name(), handling: Handling::Kept(key, form) }
 }
 
@@ -110,45 +110,45 @@ const KEY_LOG: &str = "the secrets of a TLS session are never written to a file"
 /// Every parameter of libpq 13 to 19, and two that only pgbell has: `scram_iterations_min` and `scram_iterations_max`.
 /// `keys.md` describes their meaning and defaults.
 pub(super) const KEYS: &[Entry] = &[
-    kept(Key::Host, Form::Hosts),
-    kept(Key::Hostaddr, Form::Addresses),
-    kept(Key::Port, Form::Ports),
-    kept(Key::Dbname, Form::Text),
-    kept(Key::User, Form::Text),
+    kept(ParameterKey::Host, Form::Hosts),
+    kept(ParameterKey::Hostaddr, Form::Addresses),
+    kept(ParameterKey::Port, Form::Ports),
+    kept(ParameterKey::Dbname, Form::Text),
+    kept(ParameterKey::User, Form::Text),
     Entry { name: "password", handling: Handling::Password },
-    kept(Key::Passfile, Form::Text),
-    kept(Key::Service, Form::Text),
-    kept(Key::Servicefile, Form::Text),
-    kept(Key::ApplicationName, Form::Text),
-    kept(Key::FallbackApplicationName, Form::Text),
-    kept(Key::Options, Form::Text),
-    kept(Key::ClientEncoding, Form::Encoding),
-    kept(Key::ConnectTimeout, Form::Seconds),
-    kept(Key::Keepalives, Form::Integer),
-    kept(Key::KeepalivesIdle, Form::Integer),
-    kept(Key::KeepalivesInterval, Form::Integer),
-    kept(Key::KeepalivesCount, Form::Integer),
-    kept(Key::TcpUserTimeout, Form::Integer),
-    kept(Key::TargetSessionAttrs, Form::Choice(TARGET_SESSION_ATTRS)),
-    kept(Key::LoadBalanceHosts, Form::Choice(LOAD_BALANCE_HOSTS)),
-    kept(Key::Sslmode, Form::Choice(SSL_MODES)),
-    kept(Key::Sslnegotiation, Form::Choice(SSL_NEGOTIATIONS)),
-    kept(Key::Sslrootcert, Form::Text),
-    kept(Key::Sslcert, Form::Text),
-    kept(Key::Sslkey, Form::Text),
-    kept(Key::Sslcertmode, Form::Choice(SSL_CERT_MODES)),
-    kept(Key::Sslcrl, Form::Text),
-    kept(Key::Sslcrldir, Form::Text),
-    kept(Key::Sslsni, Form::Choice(&["0", "1"])),
-    kept(Key::SslMinProtocolVersion, Form::TlsMin),
-    kept(Key::SslMaxProtocolVersion, Form::TlsMax),
-    kept(Key::ChannelBinding, Form::Choice(&["disable", "prefer", "require"])),
-    kept(Key::RequireAuth, Form::RequireAuth),
-    kept(Key::Requirepeer, Form::Text),
-    kept(Key::ScramIterationsMin, Form::Iterations),
-    kept(Key::ScramIterationsMax, Form::Iterations),
-    kept(Key::MinProtocolVersion, Form::Choice(PROTOCOL_VERSIONS)),
-    kept(Key::MaxProtocolVersion, Form::Choice(PROTOCOL_VERSIONS)),
+    kept(ParameterKey::Passfile, Form::Text),
+    kept(ParameterKey::Service, Form::Text),
+    kept(ParameterKey::Servicefile, Form::Text),
+    kept(ParameterKey::ApplicationName, Form::Text),
+    kept(ParameterKey::FallbackApplicationName, Form::Text),
+    kept(ParameterKey::Options, Form::Text),
+    kept(ParameterKey::ClientEncoding, Form::Encoding),
+    kept(ParameterKey::ConnectTimeout, Form::Seconds),
+    kept(ParameterKey::Keepalives, Form::Integer),
+    kept(ParameterKey::KeepalivesIdle, Form::Integer),
+    kept(ParameterKey::KeepalivesInterval, Form::Integer),
+    kept(ParameterKey::KeepalivesCount, Form::Integer),
+    kept(ParameterKey::TcpUserTimeout, Form::Integer),
+    kept(ParameterKey::TargetSessionAttrs, Form::Choice(TARGET_SESSION_ATTRS)),
+    kept(ParameterKey::LoadBalanceHosts, Form::Choice(LOAD_BALANCE_HOSTS)),
+    kept(ParameterKey::Sslmode, Form::Choice(SSL_MODES)),
+    kept(ParameterKey::Sslnegotiation, Form::Choice(SSL_NEGOTIATIONS)),
+    kept(ParameterKey::Sslrootcert, Form::Text),
+    kept(ParameterKey::Sslcert, Form::Text),
+    kept(ParameterKey::Sslkey, Form::Text),
+    kept(ParameterKey::Sslcertmode, Form::Choice(SSL_CERT_MODES)),
+    kept(ParameterKey::Sslcrl, Form::Text),
+    kept(ParameterKey::Sslcrldir, Form::Text),
+    kept(ParameterKey::Sslsni, Form::Choice(&["0", "1"])),
+    kept(ParameterKey::SslMinProtocolVersion, Form::TlsMin),
+    kept(ParameterKey::SslMaxProtocolVersion, Form::TlsMax),
+    kept(ParameterKey::ChannelBinding, Form::Choice(&["disable", "prefer", "require"])),
+    kept(ParameterKey::RequireAuth, Form::RequireAuth),
+    kept(ParameterKey::Requirepeer, Form::Text),
+    kept(ParameterKey::ScramIterationsMin, Form::Iterations),
+    kept(ParameterKey::ScramIterationsMax, Form::Iterations),
+    kept(ParameterKey::MinProtocolVersion, Form::Choice(PROTOCOL_VERSIONS)),
+    kept(ParameterKey::MaxProtocolVersion, Form::Choice(PROTOCOL_VERSIONS)),
     only("gssencmode", &["disable", "prefer"]),
     only("gssdelegation", &["0"]),
     only("replication", &["false", "off", "no", "0"]),
@@ -207,42 +207,42 @@ mod tests {
     #[test]
     fn the_documented_defaults_are_those_that_are_used() {
         let config = Config::new();
-        let keepalive = config.effective_keepalive().unwrap();
+        let keepalive = config.effective().keepalive().unwrap();
         for (key, default) in [
             ("port", PORT_DEFAULT.to_string()),
-            ("connect_timeout", config.effective_connect_timeout().as_secs().to_string()),
+            ("connect_timeout", config.effective().connect_timeout().as_secs().to_string()),
             ("keepalives_idle", keepalive.idle.as_secs().to_string()),
             ("keepalives_interval", keepalive.interval.as_secs().to_string()),
             ("keepalives_count", keepalive.count.to_string()),
-            ("tcp_user_timeout", config.effective_tcp_user_timeout().as_millis().to_string()),
-            ("load_balance_hosts", format!("`{}`", config.effective_load_balance_hosts())),
+            ("tcp_user_timeout", config.effective().tcp_user_timeout().as_millis().to_string()),
+            ("load_balance_hosts", format!("`{}`", config.effective().load_balance_hosts())),
             ("sslnegotiation", format!("`{}`", config.get_ssl_negotiation())),
             ("sslcertmode", format!("`{}`", config.get_ssl_cert_mode())),
             ("sslsni", u8::from(config.get_ssl_sni()).to_string()),
-            ("scram_iterations_min", config.effective_scram_iterations_min().to_string()),
-            ("scram_iterations_max", config.effective_scram_iterations_max().to_string()),
+            ("scram_iterations_min", config.effective().scram_iterations_min().to_string()),
+            ("scram_iterations_max", config.effective().scram_iterations_max().to_string()),
             ("channel_binding", format!("`{}`", config.get_channel_binding())),
-            ("min_protocol_version", format!("`{}`", config.effective_min_protocol_version())),
+            ("min_protocol_version", format!("`{}`", config.effective().min_protocol_version())),
             (
                 "sslmode",
                 format!(
                     "`{}`; `verify-full` with `sslrootcert=system`",
-                    config.effective_ssl_mode()
+                    config.effective().ssl_mode()
                 ),
             ),
             (
                 "target_session_attrs",
                 format!(
                     "`{}`; `{}` with several hosts",
-                    config.effective_target_session_attrs(),
-                    config.clone().host("a,b").effective_target_session_attrs()
+                    config.effective().target_session_attrs(),
+                    config.clone().host("a,b").effective().target_session_attrs()
                 ),
             ),
             (
                 "application_name",
                 format!(
                     "`fallback_application_name`, else `{}`",
-                    config.effective_application_name()
+                    config.effective().application_name()
                 ),
             ),
         ] {

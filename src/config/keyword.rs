@@ -4,9 +4,9 @@
 use zeroize::Zeroizing;
 
 use super::Config;
-use super::error::{ConfigError, Fault, Location};
+use super::error::{ConfigError, Location, ParameterFault};
 use super::form::{SEPARATORS, is_space};
-use super::keys::{Key, find};
+use super::keys::{ParameterKey, find};
 
 /// Parses the pairs of `text` into `config`. The last of several equal keys is used.
 pub(super) fn parse(text: &str, config: &mut Config) -> Result<(), ConfigError> {
@@ -18,34 +18,34 @@ pub(super) fn parse(text: &str, config: &mut Config) -> Result<(), ConfigError> 
         let (key, tail) = rest.split_at(end);
         let Some(tail) = tail.trim_start_matches(is_space).strip_prefix('=') else {
             let fault = match key {
-                key if key.contains("://") || !text.contains('=') => Fault::Scheme,
-                key if key.starts_with(SEPARATORS) => Fault::Separator,
-                _ => Fault::Unquoted,
+                key if key.contains("://") || !text.contains('=') => ParameterFault::Scheme,
+                key if key.starts_with(SEPARATORS) => ParameterFault::Separator,
+                _ => ParameterFault::Unquoted,
             };
             return Err(ConfigError::new(fault, None, start));
         };
         if key.contains("://") {
-            return Err(ConfigError::new(Fault::Scheme, None, start));
+            return Err(ConfigError::new(ParameterFault::Scheme, None, start));
         }
         if key.starts_with(SEPARATORS) {
-            return Err(ConfigError::new(Fault::Separator, None, start));
+            return Err(ConfigError::new(ParameterFault::Separator, None, start));
         }
 
         let name = find(key).map(|entry| entry.name);
         let value = tail.trim_start_matches(is_space);
         let (bytes, after) = match value.strip_prefix('\'') {
             Some(quoted) => unquote(quoted)
-                .ok_or_else(|| ConfigError::new(Fault::Unterminated, name, at(value)))?,
+                .ok_or_else(|| ConfigError::new(ParameterFault::Unterminated, name, at(value)))?,
             // libpq parses `host= password=x` as the host "password=x": N49.
             None if value.len() < tail.len() && begins_with_key(value) => {
-                return Err(ConfigError::new(Fault::MissingValue, name, at(tail)));
+                return Err(ConfigError::new(ParameterFault::MissingValue, name, at(tail)));
             }
             None => {
                 let (bytes, after) = unescape_unquoted(value);
                 let (raw, _) = value.split_at(value.len() - after.len());
                 let is_last = after.trim_start_matches(is_space).is_empty();
                 if joins_pairs(raw) || (name != Some("password") && ends_pair(raw, name, is_last)) {
-                    return Err(ConfigError::new(Fault::Separator, name, at(value)));
+                    return Err(ConfigError::new(ParameterFault::Separator, name, at(value)));
                 }
                 (bytes, after)
             }
@@ -127,7 +127,7 @@ fn joins_pairs(value: &str) -> bool {
 /// meaning at the end of the text, and in a list of ports.
 // N49.
 fn ends_pair(value: &str, name: Option<&str>, is_last: bool) -> bool {
-    let is_item = is_last || name == Some(Key::Port.name());
+    let is_item = is_last || name == Some(ParameterKey::Port.name());
     value.ends_with(';') || value.ends_with('&') && !is_last || value.ends_with(',') && !is_item
 }
 

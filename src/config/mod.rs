@@ -7,7 +7,8 @@
 mod client_config;
 mod conflicts;
 mod delivery;
-mod effective;
+#[allow(dead_code, unreachable_pub, reason = "only connections and the feature `proto` use it")]
+pub(crate) mod effective;
 mod env;
 mod error;
 mod form;
@@ -33,7 +34,7 @@ use zeroize::Zeroizing;
 
 pub use delivery::DeliveryProof;
 pub use effective::{
-    APPLICATION_NAME_DEFAULT, CONNECT_TIMEOUT_DEFAULT, Keepalive, RESULT_LIMIT_BYTES_DEFAULT,
+    APPLICATION_NAME_DEFAULT, CONNECT_TIMEOUT_DEFAULT, RESULT_LIMIT_BYTES_DEFAULT,
     TCP_USER_TIMEOUT_DEFAULT,
 };
 pub use error::ConfigError;
@@ -50,8 +51,8 @@ pub use crate::proto::auth::{ChannelBinding, RequireAuth, RequireAuthError};
 pub use crate::proto::wire::ProtocolVersion;
 
 use crate::proto::auth::Password;
-use error::{Fault, Location};
-use keys::{Handling, Key};
+use error::{Location, ParameterFault};
+use keys::{Handling, ParameterKey};
 
 /// The connection parameters of libpq, before names, files and defaults are resolved.
 ///
@@ -99,9 +100,9 @@ use keys::{Handling, Key};
 #[derive(Clone, Default)]
 pub struct Config {
     /// Every value has the form of its key. An empty value was given as empty.
-    values: BTreeMap<Key, Value>,
+    values: BTreeMap<ParameterKey, ParameterValue>,
     /// Separate from `values`, so that no loop over the values can show it.
-    password: Option<(Password, Origin)>,
+    password: Option<(Password, ValueOrigin)>,
     /// The error of the first setter that failed.
     fault: Option<ConfigError>,
     #[cfg(feature = "tokio")]
@@ -114,14 +115,14 @@ pub struct Config {
 }
 
 #[derive(Clone)]
-struct Value {
+struct ParameterValue {
     text: String,
-    origin: Origin,
+    origin: ValueOrigin,
 }
 
 /// The source of a value. It decides which other sources may replace the value.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Origin {
+enum ValueOrigin {
     /// A connection string, a setter, a service file.
     Given,
     /// An environment variable. A service file replaces it.
@@ -174,12 +175,12 @@ impl Config {
         }
     }
 
-    fn text(&self, key: Key) -> Option<&str> {
+    fn text(&self, key: ParameterKey) -> Option<&str> {
         self.values.get(&key).map(|value| value.text.as_str()).filter(|text| !text.is_empty())
     }
 
     /// The source of the value of a parameter, if it is set, to the empty text too.
-    fn origin(&self, name: &str) -> Option<Origin> {
+    fn origin(&self, name: &str) -> Option<ValueOrigin> {
         match keys::find(name)?.handling {
             Handling::Kept(key, _) => self.values.get(&key).map(|value| value.origin),
             Handling::Password => self.password.as_ref().map(|(_, origin)| *origin),
@@ -192,37 +193,37 @@ impl Config {
         // An old spelling of `sslmode`, which every version of libpq still accepts.
         if name == "requiressl" {
             let mode = if value.starts_with(b"1") { SslMode::Require } else { SslMode::Prefer };
-            return self.store(Key::Sslmode.name(), mode.as_str().as_bytes(), location);
+            return self.store(ParameterKey::Sslmode.name(), mode.as_str().as_bytes(), location);
         }
         let Some(entry) = keys::find(name) else {
             let nearest = nearest::nearest(name);
-            return Err(ConfigError::new(Fault::UnknownKey { nearest }, None, location));
+            return Err(ConfigError::new(ParameterFault::UnknownKey { nearest }, None, location));
         };
         let fault = |fault| ConfigError::new(fault, Some(entry.name), location);
         // A zero byte would end the value in the startup message and begin another one. N49.
         if value.contains(&0) {
-            return Err(fault(Fault::Nul));
+            return Err(fault(ParameterFault::Nul));
         }
         let origin = match location {
-            Location::Variable(_) => Origin::Environment,
-            Location::Byte(_) | Location::Line(_) | Location::Call => Origin::Given,
+            Location::Variable(_) => ValueOrigin::Environment,
+            Location::Byte(_) | Location::Line(_) | Location::Call => ValueOrigin::Given,
         };
         if let Handling::Password = entry.handling {
             self.password = Some((Password::new(value), origin));
             return Ok(());
         }
-        let text = std::str::from_utf8(value).map_err(|_| fault(Fault::NotUtf8))?;
+        let text = std::str::from_utf8(value).map_err(|_| fault(ParameterFault::NotUtf8))?;
         match entry.handling {
             Handling::Kept(key, form) => {
                 form.check(text).map_err(fault)?;
-                self.values.insert(key, Value { text: text.to_owned(), origin });
+                self.values.insert(key, ParameterValue { text: text.to_owned(), origin });
                 Ok(())
             }
             Handling::Only(supported) if !supported.contains(&text) => {
-                Err(fault(Fault::UnsupportedValue { supported }))
+                Err(fault(ParameterFault::UnsupportedValue { supported }))
             }
             Handling::Refused(reason) if !text.is_empty() => {
-                Err(fault(Fault::Unsupported { reason }))
+                Err(fault(ParameterFault::Unsupported { reason }))
             }
             Handling::Password | Handling::Only(_) | Handling::Ignored | Handling::Refused(_) => {
                 Ok(())
@@ -231,7 +232,7 @@ impl Config {
     }
 
     /// Like [`store`](Self::store), for setters: an error is stored in `fault`.
-    fn with(mut self, key: Key, value: impl AsRef<str>) -> Self {
+    fn with(mut self, key: ParameterKey, value: impl AsRef<str>) -> Self {
         if let Err(error) = self.store(key.name(), value.as_ref().as_bytes(), Location::Call) {
             self.fault.get_or_insert(error);
         }
@@ -249,7 +250,8 @@ impl FromStr for Config {
             None => keyword::parse(text, &mut config)?,
         }
         // If the text names no host, its ports may belong to hosts from another source.
-        if config.text(Key::Host).or_else(|| config.text(Key::Hostaddr)).is_some() {
+        if config.text(ParameterKey::Host).or_else(|| config.text(ParameterKey::Hostaddr)).is_some()
+        {
             config.pair()?;
         }
         config.conflict(false)?;
@@ -300,10 +302,10 @@ impl fmt::Display for Config {
 }
 
 /// Returns the value in the spelling of a pair, in quotes if it needs them.
-fn quoted(key: Key, value: &str) -> Cow<'_, str> {
+fn quoted(key: ParameterKey, value: &str) -> Cow<'_, str> {
     let plain = |c: char| !form::is_space(c) && !matches!(c, '\'' | '\\' | '=' | ';');
     // Without quotes, such an end would be parsed as a separator.
-    let ends = value.ends_with('&') || (value.ends_with(',') && key != Key::Port);
+    let ends = value.ends_with('&') || (value.ends_with(',') && key != ParameterKey::Port);
     if !value.is_empty() && !ends && value.chars().all(plain) {
         return Cow::Borrowed(value);
     }

@@ -2,7 +2,7 @@
 
 use super::Config;
 use super::form::iterations;
-use super::keys::Key;
+use super::keys::ParameterKey;
 use super::values::{SslCertMode, SslMode, SslNegotiation, TlsVersion};
 use crate::proto::auth::{ChannelBinding, RequireAuth};
 use crate::proto::wire::ProtocolVersion;
@@ -15,13 +15,13 @@ impl Config {
     /// Sets whether the connection is encrypted, and how the server's certificate is checked.
     #[must_use]
     pub fn ssl_mode(self, mode: SslMode) -> Self {
-        self.with(Key::Sslmode, mode.as_str())
+        self.with(ParameterKey::Sslmode, mode.as_str())
     }
 
     /// Sets how TLS begins.
     #[must_use]
     pub fn ssl_negotiation(self, negotiation: SslNegotiation) -> Self {
-        self.with(Key::Sslnegotiation, negotiation.as_str())
+        self.with(ParameterKey::Sslnegotiation, negotiation.as_str())
     }
 
     /// Sets the file of the authorities to trust, or `system` for those that the system trusts.
@@ -45,25 +45,25 @@ impl Config {
     /// a common name in place of a host name. Netscape's extension for the type of a certificate is ignored.
     #[must_use]
     pub fn ssl_root_cert(self, path: impl AsRef<str>) -> Self {
-        self.with(Key::Sslrootcert, path)
+        self.with(ParameterKey::Sslrootcert, path)
     }
 
     /// Sets the file of the client's certificate and of its chain of intermediate certificates.
     #[must_use]
     pub fn ssl_cert(self, path: impl AsRef<str>) -> Self {
-        self.with(Key::Sslcert, path)
+        self.with(ParameterKey::Sslcert, path)
     }
 
     /// Sets the file of the client's private key, which must not be encrypted.
     #[must_use]
     pub fn ssl_key(self, path: impl AsRef<str>) -> Self {
-        self.with(Key::Sslkey, path)
+        self.with(ParameterKey::Sslkey, path)
     }
 
     /// Sets the condition under which the client's certificate is sent.
     #[must_use]
     pub fn ssl_cert_mode(self, mode: SslCertMode) -> Self {
-        self.with(Key::Sslcertmode, mode.as_str())
+        self.with(ParameterKey::Sslcertmode, mode.as_str())
     }
 
     /// Sets the file of the certificate revocation lists.
@@ -73,31 +73,31 @@ impl Config {
     /// [`ssl_root_cert`](Self::ssl_root_cert): if it is self-signed, it needs a list that it has signed.
     #[must_use]
     pub fn ssl_crl(self, path: impl AsRef<str>) -> Self {
-        self.with(Key::Sslcrl, path)
+        self.with(ParameterKey::Sslcrl, path)
     }
 
     /// Sets the directory of files with certificate revocation lists.
     #[must_use]
     pub fn ssl_crl_dir(self, path: impl AsRef<str>) -> Self {
-        self.with(Key::Sslcrldir, path)
+        self.with(ParameterKey::Sslcrldir, path)
     }
 
     /// Sets whether the server's name is sent unencrypted (SNI), so that several servers can share one address.
     #[must_use]
     pub fn ssl_sni(self, on: bool) -> Self {
-        self.with(Key::Sslsni, if on { "1" } else { "0" })
+        self.with(ParameterKey::Sslsni, if on { "1" } else { "0" })
     }
 
     /// Sets the lowest version of TLS to use.
     #[must_use]
     pub fn ssl_min_protocol_version(self, version: TlsVersion) -> Self {
-        self.with(Key::SslMinProtocolVersion, version.as_str())
+        self.with(ParameterKey::SslMinProtocolVersion, version.as_str())
     }
 
     /// Sets the highest version of TLS to use.
     #[must_use]
     pub fn ssl_max_protocol_version(self, version: TlsVersion) -> Self {
-        self.with(Key::SslMaxProtocolVersion, version.as_str())
+        self.with(ParameterKey::SslMaxProtocolVersion, version.as_str())
     }
 }
 
@@ -106,14 +106,14 @@ impl Config {
     /// Sets whether authentication must be bound to the TLS connection.
     #[must_use]
     pub fn channel_binding(self, binding: ChannelBinding) -> Self {
-        self.with(Key::ChannelBinding, binding.as_str())
+        self.with(ParameterKey::ChannelBinding, binding.as_str())
     }
 
     /// Sets the methods of authentication that the server may use, such as `scram-sha-256` or `!password,!md5`.
     /// [`RequireAuth`] describes the grammar.
     #[must_use]
     pub fn require_auth(self, methods: impl AsRef<str>) -> Self {
-        self.with(Key::RequireAuth, methods)
+        self.with(ParameterKey::RequireAuth, methods)
     }
 
     /// Sets the minimum of SCRAM iterations that the server may ask for: 1 to 2,147,483,647. A greater number counts as this
@@ -122,7 +122,7 @@ impl Config {
     /// with fewer iterations. libpq has no such parameter and accepts 1.
     #[must_use]
     pub fn scram_iterations_min(self, iterations: u32) -> Self {
-        self.with(Key::ScramIterationsMin, iterations_text(iterations))
+        self.with(ParameterKey::ScramIterationsMin, iterations_text(iterations))
     }
 
     /// Sets the maximum of SCRAM iterations that the server may ask for: 1 to 2,147,483,647. A greater number counts as this
@@ -131,25 +131,25 @@ impl Config {
     /// no limit.
     #[must_use]
     pub fn scram_iterations_max(self, iterations: u32) -> Self {
-        self.with(Key::ScramIterationsMax, iterations_text(iterations))
+        self.with(ParameterKey::ScramIterationsMax, iterations_text(iterations))
     }
 
     /// Sets the account of the operating system that the server must run as, on Unix sockets.
     #[must_use]
     pub fn require_peer(self, account: impl AsRef<str>) -> Self {
-        self.with(Key::Requirepeer, account)
+        self.with(ParameterKey::Requirepeer, account)
     }
 
     /// Sets the lowest version of the protocol to use: 3.0 or 3.2.
     #[must_use]
     pub fn min_protocol_version(self, version: ProtocolVersion) -> Self {
-        self.with(Key::MinProtocolVersion, version.to_string())
+        self.with(ParameterKey::MinProtocolVersion, version.to_string())
     }
 
     /// Sets the highest version of the protocol to use: 3.0 or 3.2.
     #[must_use]
     pub fn max_protocol_version(self, version: ProtocolVersion) -> Self {
-        self.with(Key::MaxProtocolVersion, version.to_string())
+        self.with(ParameterKey::MaxProtocolVersion, version.to_string())
     }
 }
 
@@ -161,7 +161,7 @@ impl Config {
     /// certificate of every public authority would be accepted.
     #[must_use]
     pub fn get_ssl_mode(&self) -> Option<SslMode> {
-        match self.text(Key::Sslmode) {
+        match self.text(ParameterKey::Sslmode) {
             Some(text) => text.parse().ok(),
             None if self.get_ssl_root_cert() == Some(SYSTEM_ROOTS) => Some(SslMode::VerifyFull),
             None => None,
@@ -171,61 +171,63 @@ impl Config {
     /// Returns the way in which TLS begins.
     #[must_use]
     pub fn get_ssl_negotiation(&self) -> SslNegotiation {
-        self.text(Key::Sslnegotiation).and_then(|text| text.parse().ok()).unwrap_or_default()
+        self.text(ParameterKey::Sslnegotiation)
+            .and_then(|text| text.parse().ok())
+            .unwrap_or_default()
     }
 
     /// Returns `system`, or the file of the authorities to trust.
     #[must_use]
     pub fn get_ssl_root_cert(&self) -> Option<&str> {
-        self.text(Key::Sslrootcert)
+        self.text(ParameterKey::Sslrootcert)
     }
 
     /// Returns the file of the client's certificate.
     #[must_use]
     pub fn get_ssl_cert(&self) -> Option<&str> {
-        self.text(Key::Sslcert)
+        self.text(ParameterKey::Sslcert)
     }
 
     /// Returns the file of the client's private key.
     #[must_use]
     pub fn get_ssl_key(&self) -> Option<&str> {
-        self.text(Key::Sslkey)
+        self.text(ParameterKey::Sslkey)
     }
 
     /// Returns the condition under which the client's certificate is sent.
     #[must_use]
     pub fn get_ssl_cert_mode(&self) -> SslCertMode {
-        self.text(Key::Sslcertmode).and_then(|text| text.parse().ok()).unwrap_or_default()
+        self.text(ParameterKey::Sslcertmode).and_then(|text| text.parse().ok()).unwrap_or_default()
     }
 
     /// Returns the file of the certificate revocation lists.
     #[must_use]
     pub fn get_ssl_crl(&self) -> Option<&str> {
-        self.text(Key::Sslcrl)
+        self.text(ParameterKey::Sslcrl)
     }
 
     /// Returns the directory of files with certificate revocation lists.
     #[must_use]
     pub fn get_ssl_crl_dir(&self) -> Option<&str> {
-        self.text(Key::Sslcrldir)
+        self.text(ParameterKey::Sslcrldir)
     }
 
     /// Returns whether the server's name is sent unencrypted (SNI).
     #[must_use]
     pub fn get_ssl_sni(&self) -> bool {
-        self.text(Key::Sslsni) != Some("0")
+        self.text(ParameterKey::Sslsni) != Some("0")
     }
 
     /// Returns the lowest version of TLS to use. A version below 1.2 counts as 1.2, the oldest supported one.
     #[must_use]
     pub fn get_ssl_min_protocol_version(&self) -> Option<TlsVersion> {
-        self.text(Key::SslMinProtocolVersion).and_then(TlsVersion::lowest)
+        self.text(ParameterKey::SslMinProtocolVersion).and_then(TlsVersion::lowest)
     }
 
     /// Returns the highest version of TLS to use.
     #[must_use]
     pub fn get_ssl_max_protocol_version(&self) -> Option<TlsVersion> {
-        self.text(Key::SslMaxProtocolVersion).and_then(TlsVersion::named)
+        self.text(ParameterKey::SslMaxProtocolVersion).and_then(TlsVersion::named)
     }
 }
 
@@ -234,43 +236,45 @@ impl Config {
     /// Returns whether authentication must be bound to the TLS connection.
     #[must_use]
     pub fn get_channel_binding(&self) -> ChannelBinding {
-        self.text(Key::ChannelBinding).and_then(|text| text.parse().ok()).unwrap_or_default()
+        self.text(ParameterKey::ChannelBinding)
+            .and_then(|text| text.parse().ok())
+            .unwrap_or_default()
     }
 
     /// Returns the methods of authentication that the server may use. `None` means any.
     #[must_use]
     pub fn get_require_auth(&self) -> Option<RequireAuth> {
-        self.text(Key::RequireAuth).and_then(|text| text.parse().ok())
+        self.text(ParameterKey::RequireAuth).and_then(|text| text.parse().ok())
     }
 
     /// Returns the minimum of SCRAM iterations that the server may ask for. `None` means not given.
     #[must_use]
     pub fn get_scram_iterations_min(&self) -> Option<u32> {
-        self.text(Key::ScramIterationsMin).and_then(iterations)
+        self.text(ParameterKey::ScramIterationsMin).and_then(iterations)
     }
 
     /// Returns the maximum of SCRAM iterations that the server may ask for. `None` means not given.
     #[must_use]
     pub fn get_scram_iterations_max(&self) -> Option<u32> {
-        self.text(Key::ScramIterationsMax).and_then(iterations)
+        self.text(ParameterKey::ScramIterationsMax).and_then(iterations)
     }
 
     /// Returns the account of the operating system that the server must run as, on Unix sockets.
     #[must_use]
     pub fn get_require_peer(&self) -> Option<&str> {
-        self.text(Key::Requirepeer)
+        self.text(ParameterKey::Requirepeer)
     }
 
     /// Returns the lowest version of the protocol to use. `None` means not given.
     #[must_use]
     pub fn get_min_protocol_version(&self) -> Option<ProtocolVersion> {
-        self.text(Key::MinProtocolVersion).and_then(protocol_version)
+        self.text(ParameterKey::MinProtocolVersion).and_then(protocol_version)
     }
 
     /// Returns the highest version of the protocol to use. `None` means not given.
     #[must_use]
     pub fn get_max_protocol_version(&self) -> Option<ProtocolVersion> {
-        self.text(Key::MaxProtocolVersion).and_then(protocol_version)
+        self.text(ParameterKey::MaxProtocolVersion).and_then(protocol_version)
     }
 }
 

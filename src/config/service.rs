@@ -3,9 +3,9 @@
 use std::fmt;
 
 use super::Config;
-use super::error::{ConfigError, Fault, Location};
+use super::error::{ConfigError, Location, ParameterFault};
 use super::form::is_space_byte;
-use super::keys::{Key, find};
+use super::keys::{ParameterKey, find};
 use super::nearest::nearest;
 
 /// The text of a service file, such as `~/.pg_service.conf`.
@@ -83,10 +83,10 @@ impl Config {
     fn store_line(&mut self, line: &[u8], location: Location) -> Result<(), ConfigError> {
         let fault = |fault, key| Err(ConfigError::new(fault, key, location));
         if line.starts_with(b"ldap") {
-            return fault(Fault::Ldap, None);
+            return fault(ParameterFault::Ldap, None);
         }
         let Some(equals) = line.iter().position(|byte| *byte == b'=') else {
-            return fault(Fault::NoEquals, None);
+            return fault(ParameterFault::NoEquals, None);
         };
         let (key, value) = line.split_at(equals);
         // No key has a name that is not UTF-8.
@@ -94,12 +94,12 @@ impl Config {
         let Some(entry) = find(key) else {
             let trimmed = find(key.trim_end()).map(|entry| entry.name);
             return match trimmed {
-                Some(key) => fault(Fault::SpaceInKey, Some(key)),
-                None => fault(Fault::UnknownKey { nearest: nearest(key) }, None),
+                Some(key) => fault(ParameterFault::SpaceInKey, Some(key)),
+                None => fault(ParameterFault::UnknownKey { nearest: nearest(key) }, None),
             };
         };
-        if [Key::Service.name(), Key::Servicefile.name()].contains(&entry.name) {
-            return fault(Fault::NestedService, Some(entry.name));
+        if [ParameterKey::Service.name(), ParameterKey::Servicefile.name()].contains(&entry.name) {
+            return fault(ParameterFault::NestedService, Some(entry.name));
         }
         if self.origin(entry.name).is_some() {
             return Ok(());

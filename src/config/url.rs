@@ -4,9 +4,9 @@
 use zeroize::Zeroizing;
 
 use super::Config;
-use super::error::{ConfigError, Fault, Location};
+use super::error::{ConfigError, Location, ParameterFault};
 use super::form::is_space;
-use super::keys::{Key, find};
+use super::keys::{ParameterKey, find};
 
 /// The beginnings of a URL. Case matters, as in libpq.
 const SCHEMES: [&str; 2] = ["postgresql://", "postgres://"];
@@ -35,7 +35,7 @@ impl<'a> Part<'a> {
         (Self { text: head, at: self.at }, stop, Self { text: rest, at })
     }
 
-    fn fault(self, fault: Fault, key: Option<&'static str>) -> ConfigError {
+    fn fault(self, fault: ParameterFault, key: Option<&'static str>) -> ConfigError {
         ConfigError::new(fault, key, Location::Byte(self.at))
     }
 
@@ -45,12 +45,12 @@ impl<'a> Part<'a> {
     /// database. Such a URL usually has a password with `@` or `/` in it, and the rest of the password would be shown as
     /// the name of a host or database.
     // N49.
-    fn without_at(self, key: Key) -> Result<Self, ConfigError> {
+    fn without_at(self, key: ParameterKey) -> Result<Self, ConfigError> {
         match self.until(&['@']) {
             (_, None, _) => Ok(self),
             (head, Some(_), _) => {
                 let at = Location::Byte(self.at + head.text.len());
-                Err(ConfigError::new(Fault::StrayAt, Some(key.name()), at))
+                Err(ConfigError::new(ParameterFault::StrayAt, Some(key.name()), at))
             }
         }
     }
@@ -80,13 +80,13 @@ impl<'a> Part<'a> {
                 b'%' => digit()
                     .and_then(|high| digit().map(|low| high * 16 + low))
                     .and_then(|code| u8::try_from(code).ok())
-                    .ok_or_else(|| fault(Fault::PercentEncoding))?,
+                    .ok_or_else(|| fault(ParameterFault::PercentEncoding))?,
                 // libpq 18 refuses white space inside a part too.
-                _ if is_space(char::from(byte)) => return Err(fault(Fault::WhiteSpace)),
+                _ if is_space(char::from(byte)) => return Err(fault(ParameterFault::WhiteSpace)),
                 _ => byte,
             };
             if byte == 0 {
-                return Err(fault(Fault::Nul));
+                return Err(fault(ParameterFault::Nul));
             }
             value.push(byte);
         }
@@ -100,7 +100,7 @@ pub(super) fn parse(rest: &str, at: usize, config: &mut Config) -> Result<(), Co
     let rest = match rest.until(&['@', '/']) {
         (userinfo, Some('@'), behind) => {
             let (user, _, password) = userinfo.until(&[':']);
-            set(config, Key::User.name(), user)?;
+            set(config, ParameterKey::User.name(), user)?;
             set(config, "password", password)?;
             behind
         }
@@ -110,7 +110,7 @@ pub(super) fn parse(rest: &str, at: usize, config: &mut Config) -> Result<(), Co
     let (stop, rest) = match stop {
         Some('/') => {
             let (dbname, stop, rest) = rest.until(&['?']);
-            set(config, Key::Dbname.name(), dbname.without_at(Key::Dbname)?)?;
+            set(config, ParameterKey::Dbname.name(), dbname.without_at(ParameterKey::Dbname)?)?;
             (stop, rest)
         }
         _ => (stop, rest),
@@ -135,8 +135,8 @@ fn authority<'a>(
     config: &mut Config,
 ) -> Result<(Option<char>, Part<'a>), ConfigError> {
     const STOPS: [char; 4] = [':', '/', '?', ','];
-    let mut hosts = Joined::new(Key::Host, rest.at);
-    let mut ports = Joined::new(Key::Port, rest.at);
+    let mut hosts = Joined::new(ParameterKey::Host, rest.at);
+    let mut ports = Joined::new(ParameterKey::Port, rest.at);
     loop {
         let (host, mut stop, mut behind) = match rest.text.strip_prefix('[') {
             Some(text) => bracketed(Part { text, at: rest.at + 1 }, &STOPS)?,
@@ -150,7 +150,7 @@ fn authority<'a>(
         hosts.push(host, last)?;
         // A password with a / in it is parsed as a port: N49.
         let is_user = |error: ConfigError| match behind.text.contains('@') {
-            true if error.is_port() => port.fault(Fault::PortBeforeAt, error.key()),
+            true if error.is_port() => port.fault(ParameterFault::PortBeforeAt, error.key()),
             _ => error,
         };
         ports.push(port, last).map_err(is_user)?;
@@ -168,24 +168,24 @@ fn bracketed<'a>(
     inside: Part<'a>,
     stops: &[char],
 ) -> Result<(Part<'a>, Option<char>, Part<'a>), ConfigError> {
-    let key = Some(Key::Host.name());
+    let key = Some(ParameterKey::Host.name());
     let (address, closing, behind) = inside.until(&[']']);
     if closing.is_none() {
-        return Err(inside.fault(Fault::BracketOpen, key));
+        return Err(inside.fault(ParameterFault::BracketOpen, key));
     }
     if address.text.is_empty() {
-        return Err(inside.fault(Fault::BracketEmpty, key));
+        return Err(inside.fault(ParameterFault::BracketEmpty, key));
     }
     let (extra, stop, rest) = behind.until(stops);
     if !extra.text.is_empty() {
-        return Err(extra.fault(Fault::AfterBracket, key));
+        return Err(extra.fault(ParameterFault::AfterBracket, key));
     }
     Ok((address, stop, rest))
 }
 
 /// A list of hosts or ports, collected from a URL and joined with commas.
 struct Joined {
-    key: Key,
+    key: ParameterKey,
     value: Zeroizing<Vec<u8>>,
     /// The offset of the first item that is not empty.
     at: Option<usize>,
@@ -197,7 +197,7 @@ struct Joined {
 }
 
 impl Joined {
-    fn new(key: Key, start: usize) -> Self {
+    fn new(key: ParameterKey, start: usize) -> Self {
         Self { key, value: Zeroizing::new(Vec::new()), at: None, start, first: true, given: false }
     }
 
@@ -209,7 +209,7 @@ impl Joined {
         let item = if self.first { item.trim_start() } else { item };
         let item = if last { item.trim_end() } else { item };
         let bytes = item.decode_all(key)?;
-        if let (Key::Port, Ok(text)) = (self.key, std::str::from_utf8(&bytes)) {
+        if let (ParameterKey::Port, Ok(text)) = (self.key, std::str::from_utf8(&bytes)) {
             // Checked here too, because only here the offset of this item is known.
             super::form::Form::Ports.check(text).map_err(|fault| item.fault(fault, key))?;
         }
@@ -238,7 +238,7 @@ fn query(rest: Part<'_>, config: &mut Config) -> Result<(), ConfigError> {
         // A password with a ? in it is parsed as a key: N49.
         (head, Some(_), _) if error.key().is_none() => {
             let at = Location::Byte(head.at + head.text.len());
-            ConfigError::new(Fault::StrayAt, None, at)
+            ConfigError::new(ParameterFault::StrayAt, None, at)
         }
         _ => error,
     })
@@ -250,21 +250,23 @@ fn pairs(mut rest: Part<'_>, config: &mut Config) -> Result<(), ConfigError> {
         rest = behind;
         let (key, equals, value) = pair.until(&['=']);
         if equals.is_none() {
-            return Err(pair.fault(Fault::NoEquals, None));
+            return Err(pair.fault(ParameterFault::NoEquals, None));
         }
         let decoded = key.decode(None)?;
         // No key has a name that is not UTF-8.
         let name = std::str::from_utf8(&decoded).unwrap_or_default();
         let known = find(name).map(|entry| entry.name);
         if value.text.contains('=') {
-            return Err(value.fault(Fault::ExtraEquals, known));
+            return Err(value.fault(ParameterFault::ExtraEquals, known));
         }
         let bytes = value.decode(known)?;
         match (name, bytes.as_slice()) {
             // JDBC's spelling.
             ("ssl", b"true") => config.store("sslmode", b"require", Location::Byte(value.at))?,
             ("ssl", _) => {
-                return Err(value.fault(Fault::Choice { expected: &["true"] }, Some("ssl")));
+                return Err(
+                    value.fault(ParameterFault::Choice { expected: &["true"] }, Some("ssl"))
+                );
             }
             _ => {
                 let offset = if known.is_some() { value.at } else { key.at };

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::error::{ConfigError, Fault, Location};
-use super::keys::Key;
+use super::error::{ConfigError, Location, ParameterFault};
+use super::keys::ParameterKey;
 
 /// Declares an enumeration whose variants are the words of a parameter.
 macro_rules! words {
@@ -43,7 +43,7 @@ macro_rules! words {
                 match text {
                     $($word => Ok(Self::$variant),)+
                     _ => Err(ConfigError::new(
-                        Fault::Choice { expected: $words },
+                        ParameterFault::Choice { expected: $words },
                         Some($key.name()),
                         Location::Call,
                     )),
@@ -55,7 +55,7 @@ macro_rules! words {
 
 words! {
     /// The mode of TLS: whether the connection is encrypted, and how the server's certificate is checked.
-    SslMode of Key::Sslmode, all in SSL_MODES:
+    SslMode of ParameterKey::Sslmode, all in SSL_MODES:
     /// Never encrypted.
     Disable = "disable",
     /// Encrypted only if the server refuses an unencrypted session.
@@ -73,7 +73,7 @@ words! {
 
 words! {
     /// The kind of server that is accepted.
-    TargetSessionAttrs of Key::TargetSessionAttrs, all in TARGET_SESSION_ATTRS:
+    TargetSessionAttrs of ParameterKey::TargetSessionAttrs, all in TARGET_SESSION_ATTRS:
     /// Any server. libpq's default.
     #[default]
     Any = "any",
@@ -91,7 +91,7 @@ words! {
 
 words! {
     /// The order in which the servers of a list are tried.
-    LoadBalanceHosts of Key::LoadBalanceHosts, all in LOAD_BALANCE_HOSTS:
+    LoadBalanceHosts of ParameterKey::LoadBalanceHosts, all in LOAD_BALANCE_HOSTS:
     /// The order in which they were given. libpq's default.
     #[default]
     Disable = "disable",
@@ -101,7 +101,7 @@ words! {
 
 words! {
     /// The way in which TLS begins on a connection.
-    SslNegotiation of Key::Sslnegotiation, all in SSL_NEGOTIATIONS:
+    SslNegotiation of ParameterKey::Sslnegotiation, all in SSL_NEGOTIATIONS:
     /// The client sends SSLRequest, and begins TLS if the server accepts it.
     #[default]
     Postgres = "postgres",
@@ -111,7 +111,7 @@ words! {
 
 words! {
     /// The condition under which a client certificate is sent.
-    SslCertMode of Key::Sslcertmode, all in SSL_CERT_MODES:
+    SslCertMode of ParameterKey::Sslcertmode, all in SSL_CERT_MODES:
     /// It is never sent.
     Disable = "disable",
     /// It is sent if the server asks for one and the client has one.

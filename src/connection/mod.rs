@@ -24,7 +24,7 @@ use crate::proto::wire::TransactionStatus;
 const INPUT_BYTES: usize = 256 * 1024;
 
 /// The timeout of the delivery proof.
-const PROOF_TIMEOUT: Duration = Duration::from_secs(5);
+const DELIVERY_PROOF_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The largest backlog, in bytes: 8 MiB.
 const BACKLOG_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -220,7 +220,7 @@ impl Connection {
     ) -> Result<(), Error> {
         let channels: Vec<_> = channels.into_iter().collect();
         self.outside_transaction("LISTEN").await?;
-        let until = net::now() + PROOF_TIMEOUT;
+        let until = net::now() + DELIVERY_PROOF_TIMEOUT;
         self.listens = true;
         if let Err(error) = self.established.prove_delivery(until, &mut self.arrivals).await {
             let status = self.transaction_status();

@@ -1,6 +1,6 @@
 //! Marks of an error, which say what may follow it: an attempt without TLS, or a later attempt with the same parameters.
 
-use super::{Error, Inner};
+use super::{Error, ErrorInner};
 
 impl Error {
     /// Marks the error: the server declined TLS, or the connection ended before the server's identity was checked. If TLS is
@@ -8,7 +8,7 @@ impl Error {
     #[allow(dead_code, reason = "only the driver with TLS marks errors, and a build may have none")]
     #[cold]
     pub(crate) fn declined(self) -> Self {
-        Self::build(Inner { declined: true, ..self.into_inner() })
+        Self::build(ErrorInner { declined: true, ..self.into_inner() })
     }
 
     /// Returns whether the error is marked with [`Error::declined`].
@@ -23,7 +23,7 @@ impl Error {
         if self.is_passing() {
             return self;
         }
-        Self::build(Inner { passing: true, ..self.into_inner() })
+        Self::build(ErrorInner { passing: true, ..self.into_inner() })
     }
 
     /// Returns whether the error is marked with [`Error::passing`].

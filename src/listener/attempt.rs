@@ -1,4 +1,4 @@
-//! [`Attempt`]: an attempt to connect, in a task of its own. It runs code of the user, such as a check of a certificate or
+//! [`OpeningAttempt`]: an attempt to connect, in a task of its own. It runs code of the user, such as a check of a certificate or
 //! a key in hardware: a panic there ends only the attempt, and slow code does not block the task of the listener.
 
 use std::pin::Pin;
@@ -11,9 +11,9 @@ use crate::error::{Error, ErrorKind};
 use crate::net::Established;
 
 /// A running attempt. Dropping it ends the attempt at its next await.
-pub(super) struct Attempt(JoinHandle<Result<Established, Error>>);
+pub(super) struct OpeningAttempt(JoinHandle<Result<Established, Error>>);
 
-impl Attempt {
+impl OpeningAttempt {
     pub(super) fn start(opening: OpeningFuture) -> Self {
         Self(tokio::spawn(opening))
     }
@@ -27,7 +27,7 @@ impl Attempt {
     }
 }
 
-impl Drop for Attempt {
+impl Drop for OpeningAttempt {
     fn drop(&mut self) {
         self.0.abort();
     }

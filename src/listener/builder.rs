@@ -12,9 +12,9 @@ use super::environment::TokioEnvironment;
 use super::first_connect::{self, Retrying};
 use super::guarded::Guarded;
 use super::hook::Hook;
-use super::shared::Shared;
+use super::shared::ListenerShared;
 use super::sink::RingSink;
-use super::task::Task;
+use super::task::ListenerTask;
 use super::telemetry::Telemetry;
 use crate::config::Config;
 use crate::connection::Connection;
@@ -46,20 +46,6 @@ pub(super) const SURPLUS_SLOTS: u64 = 1_016;
 /// Fewest bytes of a queue: the longest notification must fit.
 const QUEUE_BYTES_MIN: usize = wire::limits::NOTIFICATION_FRAME_BYTES_MAX as usize + 1;
 
-/// Longest time of a close, by default.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Shortest and longest delay before an attempt to reconnect, by default.
-const BACKOFF_MIN: Duration = Duration::from_millis(50);
-const BACKOFF_MAX: Duration = Duration::from_secs(30);
-
-/// The default heartbeat: a dead session is detected within 18 seconds.
-const HEARTBEAT: Heartbeat =
-    Heartbeat { interval: Duration::from_secs(10), timeout: Duration::from_secs(8) };
-
-/// Longest time of a run of the hook, by default.
-const HOOK_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// Shortest value of `max_lifetime`.
 const LIFETIME_MIN: Duration = Duration::from_secs(1);
 
@@ -81,6 +67,8 @@ const LIFETIME_MIN: Duration = Duration::from_secs(1);
 ///   four times the length of a row while it is received. The result is limited by
 ///   [`Config::result_limit_bytes`](crate::Config::result_limit_bytes).
 /// - Each channel takes the length of its name, and 5 KB more while the server refuses it.
+/// - The [command queue](crate::ListenerHandle#the-command-queue) holds up to 1 MiB, and one command if that is larger. The
+///   encoded commands take up to twice as much until they are written.
 /// - Copies that the application makes.
 #[derive(Debug, Clone)]
 #[must_use = "nothing happens before connect"]
@@ -105,23 +93,25 @@ pub struct ListenerBuilder {
 
 impl ListenerBuilder {
     pub(super) fn new(config: Result<Config, Error>) -> Self {
+        let defaults = Policy::default();
+        let Reconnect { min, max, .. } = Reconnect::default();
         Self {
             config,
             channels: Vec::new(),
             capacity: QUEUE_CAPACITY,
             bytes: QUEUE_BYTES,
             pin_limit: PIN_LIMIT_BYTES,
-            overflow: Overflow::default(),
+            overflow: defaults.overflow,
             reconnect: true,
             retry_refusals: None,
             retry_first_connect: Duration::ZERO,
             retrying: None,
-            backoff: (BACKOFF_MIN, BACKOFF_MAX),
-            heartbeat: HEARTBEAT,
+            backoff: (min, max),
+            heartbeat: defaults.heartbeat,
             max_lifetime: None,
-            close_timeout: CLOSE_TIMEOUT,
+            close_timeout: defaults.close_timeout,
             hook: None,
-            hook_policy: HookPolicy { timeout: HOOK_TIMEOUT, failures_max: None },
+            hook_policy: HookPolicy::default(),
         }
     }
 
@@ -437,7 +427,7 @@ impl ListenerBuilder {
         }
         // All sources are read here too, so that a wrong parameter is reported at once and by its name.
         let resolved = net::resolve(config.clone(), net::now()).await?;
-        let connect_timeout = resolved.effective_connect_timeout();
+        let connect_timeout = resolved.effective().connect_timeout();
         let policy = Policy {
             channels: self.channels,
             overflow: self.overflow,
@@ -458,7 +448,7 @@ impl ListenerBuilder {
         };
         let capacity = self.capacity as u64;
         let (producer, consumer) = ring::channel(capacity + SURPLUS_SLOTS);
-        let shared = Arc::new(Shared::new(Pins::new(self.pin_limit as u64)));
+        let shared = Arc::new(ListenerShared::new(Pins::new(self.pin_limit as u64)));
         let sink = RingSink::new(producer, capacity, self.bytes, self.overflow, shared.clone());
         let (requests, inbox) = mpsc::unbounded_channel();
         let secret = net::random()?;
@@ -468,7 +458,7 @@ impl ListenerBuilder {
         let config = net::with_provider_thread(config);
         let environment =
             TokioEnvironment { config, connect_timeout, hook: self.hook, telemetry, sink };
-        let task = Task::new(environment, supervisor, inbox, shared.clone(), connected);
+        let task = ListenerTask::new(environment, supervisor, inbox, shared.clone(), connected);
         // Dropping this future drops the listener, which ends the task.
         let mut listener = Listener::new(consumer, requests, shared);
         listener.task = Some(tokio::spawn(Guarded(task)));

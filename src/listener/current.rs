@@ -4,12 +4,12 @@ use std::time::SystemTime;
 
 use super::sink::{BUFFER_BYTES, Chunk};
 use crate::notification::{Batch, Notification, NotificationRef, ReceiveInfo};
-use crate::proto::ring::{Lender, Pins};
+use crate::proto::ring::{CurrentBytes, Pins};
 use crate::proto::wire::{self, Run};
 
 /// The run that the consumer receives from. There is at most one, and so at most one receive buffer.
 pub(super) struct CurrentRun {
-    lender: Lender,
+    bytes: CurrentBytes,
     info: ReceiveInfo,
     /// Bytes that were delivered.
     offset: usize,
@@ -22,7 +22,7 @@ pub(super) struct CurrentRun {
 impl CurrentRun {
     pub(super) fn new(pins: Pins) -> Self {
         Self {
-            lender: Lender::new(pins, BUFFER_BYTES),
+            bytes: CurrentBytes::new(pins, BUFFER_BYTES),
             info: ReceiveInfo { received_at: SystemTime::UNIX_EPOCH, epoch: 1 },
             offset: 0,
             left: 0,
@@ -37,14 +37,14 @@ impl CurrentRun {
         let run = Run::first(skip, &chunk.frames);
         (self.offset, self.left, self.next) = (0, chunk.count, first);
         self.info = chunk.info;
-        self.lender.lend(chunk.frames, chunk.buffer);
+        self.bytes.replace(chunk.frames, chunk.buffer);
         self.advance(run);
     }
 
     /// Drops the run, and with it the view of its buffer.
     pub(super) fn clear(&mut self) {
         self.left = 0;
-        self.lender.let_go();
+        self.bytes.clear();
     }
 
     /// Returns true if all of it was delivered.
@@ -59,7 +59,7 @@ impl CurrentRun {
         if self.left == 0 {
             return None;
         }
-        let rest = self.lender.lent().bytes().get(self.offset..)?;
+        let rest = self.bytes.part().bytes().get(self.offset..)?;
         let (raw, bytes) = wire::first(rest)?;
         let notification = Notification::from_frame(rest, raw, self.next, &self.info)?;
         self.advance(Run { count: 1, bytes });
@@ -71,7 +71,7 @@ impl CurrentRun {
         if self.left == 0 {
             return None;
         }
-        let (raw, bytes) = wire::first(self.lender.lent().bytes().get(self.offset..)?)?;
+        let (raw, bytes) = wire::first(self.bytes.part().bytes().get(self.offset..)?)?;
         let notification = NotificationRef::new(raw, self.next, &self.info, None).to_owned();
         self.advance(Run { count: 1, bytes });
         Some(notification)
@@ -80,16 +80,16 @@ impl CurrentRun {
     /// Returns the next notifications: all that are left, or the first `max` of them.
     pub(super) fn batch(&mut self, max: usize) -> Batch<'_> {
         let (start, first) = (self.offset, self.next);
-        let rest = self.lender.lent().bytes().get(start..).unwrap_or_default();
+        let rest = self.bytes.part().bytes().get(start..).unwrap_or_default();
         let run = if self.left <= max {
             Run { count: self.left, bytes: rest.len() }
         } else {
             Run::first(max.max(1), rest)
         };
         self.advance(run);
-        let lent = self.lender.lent();
-        let frames = lent.bytes().get(start..self.offset).unwrap_or_default();
-        Batch::new(frames, run.count, first, &self.info).lent_by(lent)
+        let part = self.bytes.part();
+        let frames = part.bytes().get(start..self.offset).unwrap_or_default();
+        Batch::new(frames, run.count, first, &self.info).in_part(part)
     }
 
     #[inline(always)]

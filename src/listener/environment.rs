@@ -7,9 +7,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::BytesMut;
 
-use super::attempt::Attempt;
+use super::attempt::OpeningAttempt;
 use super::hook::{Hook, HookTask};
-use super::shared::Shared;
+use super::shared::ListenerShared;
 use super::sink::RingSink;
 use super::telemetry::Telemetry;
 use crate::config::Config;
@@ -99,7 +99,7 @@ pub(crate) trait Environment: Unpin {
     fn before_action(&mut self, action: &Action, supervisor: &Supervisor);
 
     /// Called after all actions of the supervisor were performed, and the counters were set.
-    fn after_actions(&mut self, shared: &Shared);
+    fn after_actions(&mut self, shared: &ListenerShared);
 }
 
 /// A session that is open.
@@ -130,7 +130,7 @@ pub(super) struct Socket {
 }
 
 impl Environment for TokioEnvironment {
-    type Opening = Attempt;
+    type Opening = OpeningAttempt;
     type Socket = Socket;
     type RunningHook = HookTask;
     type Timer = Timer;
@@ -162,16 +162,16 @@ impl Environment for TokioEnvironment {
     }
 
     /// After `connect_timeout` the attempt fails by itself, and its error names the step that took the time.
-    fn open(&mut self, _link: LinkId, attempt: u64) -> Attempt {
+    fn open(&mut self, _link: LinkId, attempt: u64) -> OpeningAttempt {
         let until = net::now() + self.connect_timeout;
         let opening = net::establish_until(self.config.clone(), SessionPurpose::Listen, until);
-        Attempt::start(self.telemetry.instrument(attempt, Box::pin(opening)))
+        OpeningAttempt::start(self.telemetry.instrument(attempt, Box::pin(opening)))
     }
 
     fn poll_opening(
         &mut self,
         cx: &mut Context<'_>,
-        attempt: &mut Attempt,
+        attempt: &mut OpeningAttempt,
     ) -> Poll<Result<Opened<Socket>, Error>> {
         attempt.poll(cx).map_ok(|established| {
             let Established { driver, location: place, .. } = established;
@@ -223,7 +223,7 @@ impl Environment for TokioEnvironment {
         }
     }
 
-    fn after_actions(&mut self, shared: &Shared) {
+    fn after_actions(&mut self, shared: &ListenerShared) {
         self.telemetry.update(|| shared.stats());
         if let Some(error) = self.telemetry.take_failure() {
             shared.set_last_error(error);

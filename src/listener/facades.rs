@@ -27,7 +27,7 @@ impl Facades {
         let span = {
             static LISTENERS: AtomicU64 = AtomicU64::new(1);
             let id = LISTENERS.fetch_add(1, Ordering::Relaxed);
-            let application = config.effective_application_name();
+            let application = config.effective().application_name();
             let span = tracing::info_span!("pgbell_listener", id, application);
             tracing::info!(
                 parent: &span,
@@ -43,7 +43,7 @@ impl Facades {
             #[cfg(feature = "tracing")]
             span,
             #[cfg(feature = "metrics")]
-            metrics: ListenerMetrics::new(config.effective_application_name()),
+            metrics: ListenerMetrics::new(config.effective().application_name()),
         }
     }
 

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use super::environment::Environment;
-use super::task::Task;
+use super::task::ListenerTask;
 use crate::error::Error;
 
 /// A task whose panic becomes the error that the listener ends with. A panic can come from code of the user, such as a
@@ -14,7 +14,7 @@ use crate::error::Error;
 ///
 /// The task is dropped after the panic, and not while it unwinds: a second panic during the drop would then end the
 /// process.
-pub(super) struct Guarded<E: Environment>(pub(super) Task<E>);
+pub(super) struct Guarded<E: Environment>(pub(super) ListenerTask<E>);
 
 impl<E: Environment> Future for Guarded<E> {
     type Output = ();

@@ -5,35 +5,46 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::shared::Shared;
+use super::command_queue::{CommandQueue, HandleCall, QueuedCall};
+use super::shared::ListenerShared;
 use super::stats::Stats;
 use crate::error::{Error, ErrorKind};
 use crate::proto::session::Rows;
 use crate::proto::supervisor::{ChannelState, Command, Listening, Reply, State};
 
-/// A request of a handle to the task.
-#[derive(Debug)]
-pub(crate) enum Request {
-    /// A command for the supervisor.
-    Command(Command, Option<oneshot::Sender<Result<Reply, Error>>>),
-    /// Asks for the wanted channels and their states.
-    Channels(oneshot::Sender<Vec<(String, ChannelState)>>),
-}
-
 /// A handle to a [`Listener`](super::Listener): it listens, queries, reads the state and closes, from any task, while another
 /// task receives.
+///
+/// # The command queue
+/// Commands of all handles go to the listener's task through one queue, which holds them until they are answered: those that
+/// were sent, and those that wait for a query, a heartbeat or a handover. Its limit is 1 MiB. Each call takes 512 bytes, the
+/// SQL of its query, and 64 bytes and the name for each channel. A call that is larger than the queue takes all of it.
+///
+/// While the queue is full, [`listen`](Self::listen), [`listen_all`](Self::listen_all), [`unlisten`](Self::unlisten),
+/// [`unlisten_all`](Self::unlisten_all), [`simple_query`](Self::simple_query),
+/// [`notification_queue_usage`](Self::notification_queue_usage), [`rotate`](Self::rotate) and [`channels`](Self::channels) wait
+/// for room. They get it in the order in which they were first polled, and their commands are sent in this order. There is no
+/// time limit.
+///
+/// - If the future of a call that waits for room is dropped, the call is withdrawn: nothing is sent, and nothing changes.
+/// - When the listener drains, closes or ends, calls that wait for room return [`ErrorKind::Closed`]. They were not sent.
+/// - [`close`](Self::close) and [`drain`](Self::drain) never wait for room, so they overtake calls that do.
+/// - The methods that are not `async` do not use the queue, and never block.
 #[derive(Debug, Clone)]
 pub struct ListenerHandle {
-    requests: mpsc::UnboundedSender<Request>,
-    shared: Arc<Shared>,
+    queue: CommandQueue,
+    shared: Arc<ListenerShared>,
 }
 
 impl ListenerHandle {
-    pub(crate) fn new(requests: mpsc::UnboundedSender<Request>, shared: Arc<Shared>) -> Self {
-        Self { requests, shared }
+    pub(crate) fn new(
+        requests: mpsc::UnboundedSender<QueuedCall>,
+        shared: Arc<ListenerShared>,
+    ) -> Self {
+        Self { queue: CommandQueue::new(requests, shared.clone()), shared }
     }
 
-    pub(super) fn shared(&self) -> &Shared {
+    pub(super) fn shared(&self) -> &ListenerShared {
         &self.shared
     }
 
@@ -52,7 +63,7 @@ impl ListenerHandle {
     /// - [`ErrorKind::Closed`] if the listener has ended.
     ///
     /// # Cancel safety
-    /// The listener listens to the channel even if the future is dropped.
+    /// The listener listens to the channel even if the future is dropped, unless it waits for [room](Self#the-command-queue).
     pub async fn listen(&self, channel: impl AsRef<str>) -> Result<Listening, Error> {
         self.listen_all([channel]).await
     }
@@ -89,7 +100,7 @@ impl ListenerHandle {
     /// See [`listen`](Self::listen).
     ///
     /// # Cancel safety
-    /// The listener stops listening even if the future is dropped.
+    /// The listener stops listening even if the future is dropped, unless it waits for [room](Self#the-command-queue).
     pub async fn unlisten(&self, channel: impl AsRef<str>) -> Result<(), Error> {
         self.command(Command::Unlisten(vec![channel.as_ref().to_owned()])).await.map(drop)
     }
@@ -100,7 +111,7 @@ impl ListenerHandle {
     /// See [`listen`](Self::listen).
     ///
     /// # Cancel safety
-    /// The listener stops listening even if the future is dropped.
+    /// The listener stops listening even if the future is dropped, unless it waits for [room](Self#the-command-queue).
     pub async fn unlisten_all(&self) -> Result<(), Error> {
         self.command(Command::UnlistenAll).await.map(drop)
     }
@@ -134,7 +145,7 @@ impl ListenerHandle {
     /// - [`ErrorKind::Closed`] if the listener has ended.
     ///
     /// # Cancel safety
-    /// The query is executed even if the future is dropped.
+    /// The query is executed even if the future is dropped, unless it waits for [room](Self#the-command-queue).
     pub async fn simple_query(&self, sql: impl Into<String>) -> Result<Vec<Rows>, Error> {
         match self.command(Command::SimpleQuery(sql.into())).await? {
             Reply::Rows(rows) => Ok(rows),
@@ -182,7 +193,7 @@ impl ListenerHandle {
     /// [`ErrorKind::Closed`] if the listener has ended.
     ///
     /// # Cancel safety
-    /// The handover begins even if the future is dropped.
+    /// The handover begins even if the future is dropped, unless it waits for [room](Self#the-command-queue).
     pub async fn rotate(&self) -> Result<(), Error> {
         self.command(Command::Rotate).await.map(drop)
     }
@@ -196,7 +207,7 @@ impl ListenerHandle {
     /// It changes nothing.
     pub async fn channels(&self) -> Result<Vec<(String, ChannelState)>, Error> {
         let (reply, answer) = oneshot::channel();
-        self.send(Request::Channels(reply))?;
+        let _waits = self.queue.send(HandleCall::Channels(reply))?;
         answer.await.map_err(|_| self.shared.closed())
     }
 
@@ -266,14 +277,18 @@ impl ListenerHandle {
     /// - The error by which the session was lost.
     /// - The error of the server, usually [`ErrorKind::Server`], if it refused every heartbeat. Notifications that arrived were
     ///   delivered, but it is unknown whether the session listened until the end.
-    /// - [`ErrorKind::Closed`] if the listener had ended before.
+    /// - [`ErrorKind::Closed`] if the listener had ended before, or was draining: the first call decides.
     ///
     /// After each of them the listener has ended.
     ///
     /// # Cancel safety
     /// The listener drains even if the future is dropped.
     pub async fn drain(&self, timeout: Duration) -> Result<(), Error> {
-        let drained = self.command(Command::Drain { timeout }).await.map(drop);
+        let (reply, answer) = oneshot::channel();
+        let drained = match self.queue.drain(Command::Drain { timeout }, reply) {
+            Ok(()) => answer.await.unwrap_or_else(|_| Err(self.shared.closed())).map(drop),
+            Err(refusal) => Err(refusal),
+        };
         let _ = self.wait_state(State::Closed).await;
         drained
     }
@@ -306,22 +321,18 @@ impl ListenerHandle {
 
     /// Requests the end without waiting. Returns whether there is a task.
     pub(super) fn send_close(&self) -> bool {
-        self.requests.send(Request::Command(Command::Close, None)).is_ok()
+        self.queue.close()
     }
 
     async fn command(&self, command: Command) -> Result<Reply, Error> {
         let (reply, answer) = oneshot::channel();
         // Other commands can be repeated, but a query may have been executed.
         let is_query = matches!(command, Command::SimpleQuery(_) | Command::QueueUsage);
-        self.send(Request::Command(command, Some(reply)))?;
+        let _waits = self.queue.send(HandleCall::Command(command, Some(reply)))?;
         answer.await.unwrap_or_else(|_| {
             let closed = self.shared.closed();
             Err(if is_query { in_doubt(closed) } else { closed })
         })
-    }
-
-    fn send(&self, request: Request) -> Result<(), Error> {
-        self.requests.send(request).map_err(|_| self.shared.closed())
     }
 }
 

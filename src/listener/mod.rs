@@ -2,6 +2,7 @@
 
 mod attempt;
 mod builder;
+pub(crate) mod command_queue;
 mod current;
 pub(crate) mod environment;
 mod facades;
@@ -32,10 +33,10 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, coop};
 
 pub use self::builder::ListenerBuilder;
+use self::command_queue::QueuedCall;
 use self::current::CurrentRun;
 pub use self::handle::ListenerHandle;
-use self::handle::Request;
-use self::shared::Shared;
+use self::shared::ListenerShared;
 use self::sink::Chunk;
 use self::stats::Counters;
 pub use self::stats::Stats;
@@ -110,8 +111,8 @@ impl Listener {
     /// Creates a listener without its task.
     pub(crate) fn new(
         consumer: Consumer<Chunk, Gap>,
-        requests: mpsc::UnboundedSender<Request>,
-        shared: Arc<Shared>,
+        requests: mpsc::UnboundedSender<QueuedCall>,
+        shared: Arc<ListenerShared>,
     ) -> Self {
         Self {
             consumer,

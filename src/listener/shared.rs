@@ -1,18 +1,19 @@
-//! [`Shared`]: the state, the counters and the last error, which a listener, its handles and its task share.
+//! [`ListenerShared`]: the state, the counters and the last error, which a listener, its handles and its task share.
 
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use tokio::sync::watch;
 
+use super::command_queue::CommandRoom;
 use super::stats::{Counters, Stats};
 use crate::error::{Error, ErrorKind};
 use crate::proto::ring::Pins;
 use crate::proto::supervisor::{LogEvent, State};
 
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct ListenerShared {
     /// Written only by the task.
     state: watch::Sender<CountedState>,
     /// The error that the listener ended with, unless it was closed.
@@ -23,6 +24,8 @@ pub(crate) struct Shared {
     last_error: Mutex<Option<(SystemTime, Error)>>,
     pub(super) counters: Counters,
     pub(super) pins: Pins,
+    /// The room of the queue of commands.
+    pub(super) room: Arc<CommandRoom>,
 }
 
 /// The state, and how often each state was entered. With the counts, a task that waits for a state does not miss a short
@@ -46,7 +49,7 @@ impl CountedState {
     }
 }
 
-impl Shared {
+impl ListenerShared {
     pub(crate) fn new(pins: Pins) -> Self {
         Self {
             pins,
@@ -55,6 +58,7 @@ impl Shared {
             process_id: AtomicI64::new(i64::MIN),
             last_error: Mutex::new(None),
             counters: Counters::default(),
+            room: Arc::default(),
         }
     }
 

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::shared::Shared;
+use super::shared::ListenerShared;
 use super::stats::Counters;
 use crate::notification::{Gap, ReceiveInfo};
 use crate::proto::ring::{Buffers, Producer};
@@ -46,7 +46,7 @@ pub(crate) struct RingSink {
     drop_oldest: bool,
     /// Every buffer has views, and there may be no more buffers: nothing can be put into the queue.
     starved: bool,
-    shared: Arc<Shared>,
+    shared: Arc<ListenerShared>,
 }
 
 impl RingSink {
@@ -55,7 +55,7 @@ impl RingSink {
         capacity: u64,
         bytes: usize,
         overflow: Overflow,
-        shared: Arc<Shared>,
+        shared: Arc<ListenerShared>,
     ) -> Self {
         Self {
             producer,

@@ -1,4 +1,4 @@
-//! [`Task`]: the task of a listener. It is the driver of the supervisor: it carries bytes and time to it, and performs its
+//! [`ListenerTask`]: the task of a listener. It is the driver of the supervisor: it carries bytes and time to it, and performs its
 //! actions.
 
 use std::collections::BTreeMap;
@@ -10,15 +10,15 @@ use std::task::{Context, Poll};
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::command_queue::{CallRoom, HandleCall, QueuedCall, ReplySender};
 use super::environment::Environment;
-use super::handle::Request;
 use super::hook::Hooks;
 use super::links::Links;
-use super::shared::Shared;
+use super::shared::ListenerShared;
 use super::stats::Counters;
 use crate::error::{Error, ErrorKind};
 use crate::proto::supervisor::{
-    Action, Close, Command, CommandId, LinkEvent, LinkId, Reply, Sink, State, Supervisor,
+    Action, Close, Command, CommandNumber, LinkEvent, LinkId, Sink, State, Supervisor,
 };
 
 /// Most requests that are handled in one poll. Tokio gives a task a budget of 128 operations for each poll: many requests
@@ -27,28 +27,31 @@ const REQUESTS_AT_ONCE: usize = 32;
 
 /// The task of a listener. It runs until the listener ends.
 #[must_use]
-pub(crate) struct Task<E: Environment> {
+pub(crate) struct ListenerTask<E: Environment> {
     pub(crate) environment: E,
     pub(crate) supervisor: Supervisor,
     links: Links<E>,
-    pub(crate) requests: mpsc::UnboundedReceiver<Request>,
-    replies: BTreeMap<CommandId, oneshot::Sender<Result<Reply, Error>>>,
+    pub(crate) requests: mpsc::UnboundedReceiver<QueuedCall>,
+    /// The commands that are not answered, with the room that they take.
+    replies: BTreeMap<CommandNumber, (ReplySender, Option<CallRoom>)>,
     next_command: u64,
-    shared: Arc<Shared>,
+    shared: Arc<ListenerShared>,
     /// Sent when every channel is active for the first time and the first run of the hook has succeeded. Dropped with the
     /// task if that does not happen.
     connected: Option<oneshot::Sender<()>>,
     timer: E::Timer,
     hooks: Hooks<E>,
+    /// No further command is accepted.
+    is_refusing: bool,
     done: bool,
 }
 
-impl<E: Environment> Task<E> {
+impl<E: Environment> ListenerTask<E> {
     pub(crate) fn new(
         mut environment: E,
         supervisor: Supervisor,
-        requests: mpsc::UnboundedReceiver<Request>,
-        shared: Arc<Shared>,
+        requests: mpsc::UnboundedReceiver<QueuedCall>,
+        shared: Arc<ListenerShared>,
         connected: oneshot::Sender<()>,
     ) -> Self {
         Self {
@@ -62,6 +65,7 @@ impl<E: Environment> Task<E> {
             connected: Some(connected),
             timer: E::Timer::default(),
             hooks: Hooks::new(),
+            is_refusing: false,
             done: false,
         }
     }
@@ -110,7 +114,7 @@ impl<E: Environment> Task<E> {
                 Action::Log(_) => {}
                 Action::Release { number } => self.release(number),
                 Action::Reply { id, result } => {
-                    if let Some(reply) = self.replies.remove(&id) {
+                    if let Some((reply, _room)) = self.replies.remove(&id) {
                         let _ = reply.send(result);
                     }
                 }
@@ -126,6 +130,12 @@ impl<E: Environment> Task<E> {
             }
         }
         self.update_counters();
+        if !self.is_refusing
+            && let Some(refusal) = self.supervisor.refusal()
+        {
+            self.is_refusing = true;
+            self.shared.room.refuse_commands(&refusal);
+        }
         if self.supervisor.has_begun()
             && let Some(connected) = self.connected.take()
         {
@@ -171,26 +181,28 @@ impl<E: Environment> Task<E> {
     fn poll_requests(&mut self, cx: &mut Context<'_>) {
         for _ in 0..REQUESTS_AT_ONCE {
             let Poll::Ready(request) = self.requests.poll_recv(cx) else { return };
-            match request {
-                Some(Request::Command(command, reply)) => {
-                    let id = CommandId(self.next_command);
+            // The listener and all its handles were dropped.
+            let Some(QueuedCall { call, room }) = request else {
+                return self.command(CommandNumber(u64::MAX), Command::Close);
+            };
+            match call {
+                HandleCall::Command(command, reply) => {
+                    let id = CommandNumber(self.next_command);
                     self.next_command = self.next_command.wrapping_add(1);
-                    self.replies.extend(reply.map(|reply| (id, reply)));
+                    self.replies.extend(reply.map(|reply| (id, (reply, room))));
                     self.command(id, command);
                 }
-                Some(Request::Channels(reply)) => {
+                HandleCall::Channels(reply) => {
                     let channels = self.supervisor.channels();
                     let _ = reply.send(channels.map(|(n, s)| (n.to_owned(), s)).collect());
                 }
-                // The listener and all its handles were dropped.
-                None => return self.command(CommandId(u64::MAX), Command::Close),
             }
         }
         // There may be more requests.
         cx.waker().wake_by_ref();
     }
 
-    fn command(&mut self, id: CommandId, command: Command) {
+    fn command(&mut self, id: CommandNumber, command: Command) {
         self.supervisor.handle_command(self.environment.now(), id, command);
         self.act();
     }
@@ -274,7 +286,7 @@ fn is_visible(action: &Action) -> bool {
     )
 }
 
-impl<E: Environment> Future for Task<E> {
+impl<E: Environment> Future for ListenerTask<E> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -307,7 +319,7 @@ impl<E: Environment> Future for Task<E> {
     }
 }
 
-impl<E: Environment> Drop for Task<E> {
+impl<E: Environment> Drop for ListenerTask<E> {
     /// Ends the listener, with an error if the runtime ended before it, or if this task panicked. The producer is dropped
     /// with the task, so the queue ends after everything that was published.
     fn drop(&mut self) {
@@ -316,16 +328,16 @@ impl<E: Environment> Drop for Task<E> {
             if !self.done {
                 self.end_early();
             }
-            // Requests that are still in the channel were not sent.
-            self.requests.close();
-            while let Ok(request) = self.requests.try_recv() {
-                if let Request::Command(_, Some(reply)) = request {
-                    let _ = reply.send(Err(self.shared.closed()));
-                }
-            }
         }));
         if let Err(payload) = ended {
             self.shared.end(Error::panicked("the task of the listener", &*payload));
+        }
+        // What waits for room, and what is still in the channel, was not sent.
+        let closed = self.shared.closed();
+        self.shared.room.end(&closed);
+        self.requests.close();
+        while let Ok(QueuedCall { call, room: _room }) = self.requests.try_recv() {
+            call.refuse(closed.clone());
         }
         self.shared.set_state(State::Closed);
     }

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use bytes::BytesMut;
 use proptest::prelude::*;
 
-use super::shared::Shared;
+use super::shared::ListenerShared;
 use super::sink::{Chunk, RingSink, buffers_max};
 use crate::notification::{Gap, ReceiveInfo};
 use crate::proto::ring::{self, Consumer, Pins, Taken};
@@ -36,7 +36,7 @@ impl Queue {
 
     fn with_pins(capacity: u64, bytes: usize, overflow: Overflow, pins: &Pins) -> Self {
         let (producer, consumer) = ring::channel(capacity);
-        let shared = Arc::new(Shared::new(pins.clone()));
+        let shared = Arc::new(ListenerShared::new(pins.clone()));
         let mut sink = RingSink::new(producer, capacity, bytes, overflow, shared);
         let input = sink.first_buffer();
         Self { sink, consumer, socket: BytesMut::new(), input, sent: 0 }

@@ -153,7 +153,7 @@ async fn open_tcp(config: &Config, address: SocketAddr) -> io::Result<TcpStream>
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let socket = SockRef::from(&stream);
-    if let Some(keepalive) = config.effective_keepalive() {
+    if let Some(keepalive) = config.effective().keepalive() {
         let keepalive = TcpKeepalive::new()
             .with_time(keepalive.idle)
             .with_interval(keepalive.interval)
@@ -161,7 +161,7 @@ async fn open_tcp(config: &Config, address: SocketAddr) -> io::Result<TcpStream>
         socket.set_tcp_keepalive(&keepalive)?;
     }
     #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(config.effective_tcp_user_timeout()))?;
+    socket.set_tcp_user_timeout(Some(config.effective().tcp_user_timeout()))?;
     Ok(stream)
 }
 

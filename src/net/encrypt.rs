@@ -32,7 +32,7 @@ pub(super) struct Encryptor {
 impl Encryptor {
     #[cfg(feature = "tls")]
     pub(super) async fn new(config: &Config) -> Result<Self, Error> {
-        let mode = config.effective_ssl_mode();
+        let mode = config.effective().ssl_mode();
         let direct = config.get_ssl_negotiation() == SslNegotiation::Direct;
         let tls = match mode {
             SslMode::Disable => None,
@@ -45,7 +45,7 @@ impl Encryptor {
     #[expect(clippy::unused_async, reason = "with TLS, files are read")]
     pub(super) async fn new(config: &Config) -> Result<Self, Error> {
         let direct = config.get_ssl_negotiation() == SslNegotiation::Direct;
-        match config.effective_ssl_mode() {
+        match config.effective().ssl_mode() {
             mode @ (SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull) => Err(Error::new(
                 ErrorKind::Unsupported,
                 format!("sslmode={mode} asks for TLS, which is not compiled in"),

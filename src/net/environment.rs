@@ -75,8 +75,8 @@ fn service_timeout(config: &Config, variable: impl Fn(&str) -> Option<OsString>)
         Config::new().with_environment(|name| lookup(name).map(OsString::into_encoded_bytes)).ok()
     };
     match config.get_connect_timeout() {
-        Some(_) => config.effective_connect_timeout(),
-        None => of_environment().unwrap_or_default().effective_connect_timeout(),
+        Some(_) => config.effective().connect_timeout(),
+        None => of_environment().unwrap_or_default().effective().connect_timeout(),
     }
 }
 
@@ -105,7 +105,7 @@ async fn complete<F: Future<Output = Option<OsString>> + Send>(
     let config = match config.get_user() {
         Some(_) => config,
         None => {
-            let until = begin + config.effective_connect_timeout();
+            let until = begin + config.effective().connect_timeout();
             let found = timeout_at(until.into(), user(variable, account)).await;
             let late = "waited too long for the name of the account of this process";
             let late = |_| Error::new(ErrorKind::Timeout, late).with_hint(USER_HINT);

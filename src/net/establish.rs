@@ -13,7 +13,7 @@ use crate::config::{Host, LoadBalanceHosts, Server, TargetSessionAttrs};
 use crate::error::{Error, ErrorKind};
 use crate::proto::auth::Channel;
 use crate::proto::route::{self, Encryption, Failure, NextAttempt, PseudoRandom, Reached};
-use crate::proto::session::{FACTS_SQL, FACTS_WITHOUT_PORT_SQL, Facts, Rows, Session};
+use crate::proto::session::{FACTS_SQL, FACTS_WITHOUT_PORT_SQL, Rows, Session, SessionFacts};
 
 /// The purpose of a session, and thereby the requirements on the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +63,7 @@ pub(crate) async fn establish(
     let has_service = has_service(&config);
     let begin = now();
     let config = resolve(config, begin).await?;
-    let deadline = begin + config.effective_connect_timeout();
+    let deadline = begin + config.effective().connect_timeout();
     run(&config, purpose, deadline).await.map_err(|error| blame_service(error, has_service))
 }
 
@@ -102,7 +102,7 @@ pub(crate) async fn establish_at(
 ) -> Result<Established, Error> {
     let begin = now();
     let config = resolve(config, begin).await?;
-    let deadline = begin + config.effective_connect_timeout();
+    let deadline = begin + config.effective().connect_timeout();
     Attempt::new(&config, purpose, deadline).await?.run_at(location).await
 }
 
@@ -138,7 +138,7 @@ impl<'a> Attempt<'a> {
     ) -> Result<Self, Error> {
         // Invalid parameters are found before a connection is opened.
         login::check(config, deadline)?;
-        let random = match config.effective_load_balance_hosts() {
+        let random = match config.effective().load_balance_hosts() {
             LoadBalanceHosts::Random => Some(PseudoRandom::new(u64::from_le_bytes(random()?))),
             LoadBalanceHosts::Disable => None,
         };
@@ -153,7 +153,7 @@ impl<'a> Attempt<'a> {
         if let Some(random) = &mut self.random {
             random.shuffle(&mut servers);
         }
-        let wanted = self.config.effective_target_session_attrs();
+        let wanted = self.config.effective().target_session_attrs();
         // If no server is of the preferred kind, any server is accepted.
         let accepted: &[_] = match wanted {
             TargetSessionAttrs::PreferStandby => &[wanted, TargetSessionAttrs::Any],
@@ -291,7 +291,7 @@ impl Candidate<'_> {
         let login = bounded(self.until, "the password", login).await?;
         let has_password = login.credentials.has_password();
         let mut session = Session::new(login)?;
-        session.limit_results(config.effective_result_limit_bytes());
+        session.limit_results(config.effective().result_limit_bytes());
         let mut driver = Driver::new(session, Pipe::new(stream));
         // The session has its own deadline.
         let logged_in = driver.log_in().await;
@@ -331,7 +331,7 @@ impl Candidate<'_> {
         let mut is_pooled = false;
         let mut is_apart = false;
         if purpose != SessionPurpose::Send || wanted != TargetSessionAttrs::Any {
-            let facts = Facts::from_rows(&ask_facts(&mut driver).await?)?;
+            let facts = SessionFacts::from_rows(&ask_facts(&mut driver).await?)?;
             route::accept(wanted, facts.server).map_err(|mismatch| {
                 Error::new(
                     ErrorKind::Standby,

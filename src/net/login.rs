@@ -1,6 +1,6 @@
 //! The parameters of a login, from a configuration.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::{password, random};
 use crate::config::Config;
@@ -8,10 +8,6 @@ use crate::config::{Server, SslMode};
 use crate::error::Error;
 use crate::proto::auth::{AuthPolicy, Channel, Credentials, Password, ScramNonce};
 use crate::proto::session::{Login, Session};
-
-/// The timeout of LISTEN and UNLISTEN. The first LISTEN of a session reads the whole notification
-/// queue of the server, which is long if another listener does not read.
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Checks the parameters of the login before a connection is opened.
 pub(super) fn check(config: &Config, deadline: Instant) -> Result<(), Error> {
@@ -45,34 +41,31 @@ fn assemble(
     if let Some(password) = password {
         credentials = credentials.password(password)?;
     }
-    let is_opportunistic = matches!(config.effective_ssl_mode(), SslMode::Prefer | SslMode::Allow);
+    let is_opportunistic =
+        matches!(config.effective().ssl_mode(), SslMode::Prefer | SslMode::Allow);
     let mut policy = AuthPolicy::default()
         .channel(channel)
         .server_verified(is_verified)
         .opportunistic(is_opportunistic)
         .channel_binding(config.get_channel_binding())
-        .scram_iterations_min(config.effective_scram_iterations_min())
-        .scram_iterations_max(config.effective_scram_iterations_max());
+        .scram_iterations_min(config.effective().scram_iterations_min())
+        .scram_iterations_max(config.effective().scram_iterations_max());
     if let Some(methods) = config.get_require_auth() {
         policy = policy.require_auth(methods);
     }
-    let mut parameters = Vec::new();
-    let mut parameter = |name: &str, value: Option<&str>| {
+    let mut login = Login::new(credentials, ScramNonce::new(random()?), deadline)
+        .policy(policy)
+        .protocol(config.effective().max_protocol_version())
+        .min_protocol(config.effective().min_protocol_version());
+    let parameters = [
+        ("database", config.get_dbname()),
+        ("application_name", Some(config.effective().application_name())),
+        ("options", config.get_options()),
+    ];
+    for (name, value) in parameters {
         if let Some(value) = value {
-            parameters.push((name.to_owned(), value.to_owned()));
+            login = login.parameter(name, value);
         }
-    };
-    parameter("database", config.get_dbname());
-    parameter("application_name", Some(config.effective_application_name()));
-    parameter("options", config.get_options());
-    Ok(Login {
-        credentials,
-        policy,
-        nonce: ScramNonce::new(random()?),
-        parameters,
-        protocol: config.effective_max_protocol_version(),
-        min_protocol: config.effective_min_protocol_version(),
-        deadline,
-        command_timeout: COMMAND_TIMEOUT,
-    })
+    }
+    Ok(login)
 }

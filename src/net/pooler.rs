@@ -15,7 +15,7 @@ use super::{now, random};
 use crate::config::DeliveryProof;
 use crate::error::{Error, ErrorKind};
 use crate::proto::session::{Evidence, SessionEvent};
-use crate::proto::supervisor::{PROOF_SQL, names_only};
+use crate::proto::supervisor::{HEARTBEAT_SQL, names_only};
 
 /// The timeout for a second session to send its notification. If the pool has no free connection, it
 /// would wait until another client disconnects.
@@ -185,7 +185,7 @@ impl Established {
     /// channels: a heartbeat that compares the channels would fail. False if the server refuses the query.
     // N167.
     async fn is_named_alone(&mut self, channel: &str) -> Result<bool, Error> {
-        match self.driver.query(PROOF_SQL).await {
+        match self.driver.query(HEARTBEAT_SQL).await {
             Ok(results) => Ok(names_only(channel, &results)),
             Err(_) if self.driver.session.is_ready() => Ok(false),
             Err(error) => Err(error),

@@ -4,17 +4,30 @@ use std::fmt;
 use std::time::SystemTime;
 
 use super::{Loss, NotificationRef, SharedBatch};
-use crate::proto::ring::Lent;
+use crate::proto::ring::BufferPart;
 use crate::proto::wire::Notifications;
 
 /// The time and the session in which notifications were received. All notifications of one read share it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(not(feature = "proto"), allow(unreachable_pub, reason = "`proto` exports it"))]
+#[non_exhaustive]
 pub struct ReceiveInfo {
     /// The wall clock after the read.
     pub received_at: SystemTime,
     /// The number of the session, from 1.
     pub epoch: u32,
+}
+
+impl ReceiveInfo {
+    /// Returns the time `received_at` and the number of the session, `epoch`.
+    #[cfg_attr(
+        not(feature = "proto"),
+        allow(dead_code, unreachable_pub, reason = "`proto` exports it")
+    )]
+    #[must_use]
+    pub fn new(received_at: SystemTime, epoch: u32) -> Self {
+        Self { received_at, epoch }
+    }
 }
 
 /// Notifications that arrived together, borrowed from the receive buffer, and at most one loss before the
@@ -30,14 +43,14 @@ pub struct Batch<'a> {
     info: &'a ReceiveInfo,
     loss: Option<&'a Loss>,
     /// The part of the receive buffer that contains the frames, if it can be pinned.
-    lent: Option<&'a Lent>,
+    part: Option<&'a BufferPart>,
 }
 
 impl<'a> Batch<'a> {
     /// Creates a batch of `count` whole NotificationResponse messages, as [`scan`](crate::proto::wire::scan)
     /// accepted them. The first one has the sequence number `first`. For drivers of other runtimes.
     pub(crate) fn new(frames: &'a [u8], count: usize, first: u64, info: &'a ReceiveInfo) -> Self {
-        Self { frames, count, first, info, loss: None, lent: None }
+        Self { frames, count, first, info, loss: None, part: None }
     }
 
     /// Returns the same batch with a loss before its first notification.
@@ -47,8 +60,8 @@ impl<'a> Batch<'a> {
 
     /// Returns the same batch, with the part of the receive buffer that contains its frames. With it, the batch
     /// can be shared and its notifications can be retained without a copy.
-    pub(crate) fn lent_by(self, lent: &'a Lent) -> Self {
-        Self { lent: Some(lent), ..self }
+    pub(crate) fn in_part(self, part: &'a BufferPart) -> Self {
+        Self { part: Some(part), ..self }
     }
 
     /// Returns the notifications, in the order in which the server sent them.
@@ -60,7 +73,7 @@ impl<'a> Batch<'a> {
             sequence: self.first,
             left: self.count,
             info: self.info,
-            lent: self.lent,
+            part: self.part,
         }
     }
 
@@ -107,8 +120,8 @@ impl<'a> Batch<'a> {
         self.info
     }
 
-    pub(super) fn lent(&self) -> Option<&'a Lent> {
-        self.lent
+    pub(super) fn part(&self) -> Option<&'a BufferPart> {
+        self.part
     }
 }
 
@@ -147,7 +160,7 @@ pub struct BatchIter<'a> {
     sequence: u64,
     left: usize,
     info: &'a ReceiveInfo,
-    lent: Option<&'a Lent>,
+    part: Option<&'a BufferPart>,
 }
 
 impl<'a> Iterator for BatchIter<'a> {
@@ -159,7 +172,7 @@ impl<'a> Iterator for BatchIter<'a> {
         let raw = self.frames.next()?;
         let sequence = self.sequence;
         self.sequence += 1;
-        Some(NotificationRef::new(raw, sequence, self.info, self.lent))
+        Some(NotificationRef::new(raw, sequence, self.info, self.part))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

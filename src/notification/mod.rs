@@ -22,7 +22,7 @@ pub use loss::{Event, Gap, Lagged, Loss};
 pub use owned::Notification;
 pub use shared::SharedBatch;
 
-use crate::proto::ring::Lent;
+use crate::proto::ring::BufferPart;
 use crate::proto::wire::RawNotification;
 
 /// A notification that borrows from the receive buffer.
@@ -35,7 +35,7 @@ pub struct NotificationRef<'a> {
     sequence: u64,
     info: &'a ReceiveInfo,
     /// The part of the receive buffer that contains it, if it can be pinned.
-    lent: Option<&'a Lent>,
+    part: Option<&'a BufferPart>,
 }
 
 impl<'a> NotificationRef<'a> {
@@ -44,9 +44,9 @@ impl<'a> NotificationRef<'a> {
         raw: RawNotification<'a>,
         sequence: u64,
         info: &'a ReceiveInfo,
-        lent: Option<&'a Lent>,
+        part: Option<&'a BufferPart>,
     ) -> Self {
-        Self { raw, sequence, info, lent }
+        Self { raw, sequence, info, part }
     }
 
     /// Returns the channel.

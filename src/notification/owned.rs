@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::SystemTime;
 
 use super::{NotificationRef, ReceiveInfo, text};
-use crate::proto::ring::Held;
+use crate::proto::ring::PinnedBytes;
 use crate::proto::wire::escape::Escaped;
 use crate::proto::wire::{RawNotification, TEXT_AT};
 
@@ -52,7 +52,7 @@ enum Text {
     /// A longer text.
     Boxed(Pair, Box<[u8]>),
     /// A longer text in the receive buffer, which is pinned.
-    Pinned(Pair, Held),
+    Pinned(Pair, PinnedBytes),
 }
 
 impl Text {
@@ -62,7 +62,7 @@ impl Text {
         let (lengths, text): (_, &[u8]) = match self {
             Self::Inline(lengths, text) => (lengths, text),
             Self::Boxed(lengths, text) => (lengths, text),
-            Self::Pinned(lengths, held) => (lengths, held.bytes()),
+            Self::Pinned(lengths, pinned) => (lengths, pinned.bytes()),
         };
         let length = |length: u32| usize::try_from(length).unwrap_or(usize::MAX);
         let text = text.get(..length(lengths.second())).unwrap_or(text);
@@ -122,13 +122,13 @@ impl Notification {
     pub(super) fn retain(from: &NotificationRef<'_>) -> Self {
         let raw = from.raw;
         let length = raw.channel.len() + 1 + raw.payload.len();
-        let held = from.lent.filter(|_| length > TEXT_BYTES).and_then(|lent| {
-            let start = lent.position(raw.channel)?;
-            lent.hold(start..start + length)
+        let pinned = from.part.filter(|_| length > TEXT_BYTES).and_then(|part| {
+            let start = part.position(raw.channel)?;
+            part.pin(start..start + length)
         });
-        match held {
-            Some(held) => {
-                let text = Text::Pinned(Pair::lengths(raw), held);
+        match pinned {
+            Some(pinned) => {
+                let text = Text::Pinned(Pair::lengths(raw), pinned);
                 Self::new(text, raw, from.sequence, from.info)
             }
             None => Self::copy(from),

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::{Batch, BatchIter, Loss, NotificationRef, ReceiveInfo};
-use crate::proto::ring::Held;
+use crate::proto::ring::PinnedBytes;
 
 /// A batch that fills less than 1/8 of its receive buffer is copied: it does not pin the buffer.
 const PIN_MIN_DIVISOR: u64 = 8;
@@ -29,10 +29,10 @@ const PIN_MIN_DIVISOR: u64 = 8;
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct SharedBatch(Arc<Inner>);
+pub struct SharedBatch(Arc<SharedInner>);
 
-struct Inner {
-    frames: Held,
+struct SharedInner {
+    frames: PinnedBytes,
     count: usize,
     first: u64,
     info: ReceiveInfo,
@@ -42,13 +42,13 @@ struct Inner {
 impl SharedBatch {
     pub(super) fn new(batch: &Batch<'_>) -> Self {
         let frames = batch.frames();
-        let pinned = batch.lent().and_then(|lent| {
-            let least = lent.buffer_bytes()?.div_ceil(PIN_MIN_DIVISOR);
-            let start = lent.position(frames).filter(|_| frames.len() as u64 >= least)?;
-            lent.hold(start..start + frames.len())
+        let pinned = batch.part().and_then(|part| {
+            let least = part.buffer_bytes()?.div_ceil(PIN_MIN_DIVISOR);
+            let start = part.position(frames).filter(|_| frames.len() as u64 >= least)?;
+            part.pin(start..start + frames.len())
         });
-        Self(Arc::new(Inner {
-            frames: pinned.unwrap_or_else(|| Held::copy(frames)),
+        Self(Arc::new(SharedInner {
+            frames: pinned.unwrap_or_else(|| PinnedBytes::copy(frames)),
             count: batch.len(),
             first: batch.first(),
             info: *batch.info(),
@@ -61,7 +61,7 @@ impl SharedBatch {
         let inner = &*self.0;
         let frames = &inner.frames;
         let batch = Batch::new(frames.bytes(), inner.count, inner.first, &inner.info);
-        let batch = batch.lent_by(frames.lent());
+        let batch = batch.in_part(frames.part());
         match &inner.loss {
             Some(loss) => batch.after(loss),
             None => batch,

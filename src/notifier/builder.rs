@@ -8,9 +8,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::Notifier;
-use super::pipeline::Pipeline;
+use super::pipeline::NotifierPipeline;
 use super::queue::{NotifierShared, RequestQueue};
-use super::task::Task;
+use super::task::NotifierTask;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind};
 use crate::net::{self, SessionPurpose};
@@ -106,8 +106,8 @@ impl NotifierBuilder {
         let shared = Arc::new(NotifierShared::new(process_id, answer_timeout, queue_bytes));
         let (requests, inbox) = mpsc::unbounded_channel();
         let (closes, ends) = mpsc::unbounded_channel();
-        let pipeline = Pipeline::new(answer_timeout, driver.written());
-        tokio::spawn(Task::new(driver, pipeline, inbox, ends, shared.clone()).run());
+        let pipeline = NotifierPipeline::new(answer_timeout, driver.written());
+        tokio::spawn(NotifierTask::new(driver, pipeline, inbox, ends, shared.clone()).run());
         Ok(Notifier { queue: RequestQueue::new(requests, closes, shared) })
     }
 }

@@ -24,7 +24,7 @@ const CALL_TIMEOUTS: u32 = 2;
 ///              └─ handle_timeout, end ─▶ not sent
 /// ```
 #[derive(Debug)]
-pub(super) struct Pipeline {
+pub(super) struct NotifierPipeline {
     answer_timeout: Duration,
     waiting: VecDeque<Request>,
     in_flight: VecDeque<InFlight>,
@@ -49,7 +49,7 @@ struct InFlight {
     _room: Room,
 }
 
-impl Pipeline {
+impl NotifierPipeline {
     /// Creates a pipeline for a session of which the socket has accepted `written` bytes.
     pub(super) fn new(answer_timeout: Duration, written: u64) -> Self {
         Self {
@@ -212,7 +212,7 @@ impl Pipeline {
     }
 }
 
-impl Drop for Pipeline {
+impl Drop for NotifierPipeline {
     /// Answers the calls that are left when the task is dropped.
     fn drop(&mut self) {
         if !self.is_idle() {

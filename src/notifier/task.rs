@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use bytes::Buf;
 use tokio::sync::{mpsc, oneshot};
 
-use super::pipeline::Pipeline;
+use super::pipeline::NotifierPipeline;
 use super::queue::NotifierShared;
 use super::request::Request;
 use crate::error::Error;
@@ -19,11 +19,11 @@ use crate::net::{self, Driver, DriverEvent, Timer};
 const REQUESTS_AT_ONCE: usize = 64;
 
 /// The task that drives the connection as long as a clone of the notifier exists.
-pub(super) struct Task {
+pub(super) struct NotifierTask {
     /// Must be dropped first. That sets the cause, which calls return whose reply is dropped.
     shared: ShutOnDrop,
     driver: Driver,
-    pipeline: Pipeline,
+    pipeline: NotifierPipeline,
     requests: mpsc::UnboundedReceiver<Request>,
     closes: mpsc::UnboundedReceiver<oneshot::Sender<()>>,
     timer: Timer,
@@ -39,10 +39,10 @@ enum TaskEnd {
     Closed,
 }
 
-impl Task {
+impl NotifierTask {
     pub(super) fn new(
         driver: Driver,
-        pipeline: Pipeline,
+        pipeline: NotifierPipeline,
         requests: mpsc::UnboundedReceiver<Request>,
         closes: mpsc::UnboundedReceiver<oneshot::Sender<()>>,
         shared: Arc<NotifierShared>,

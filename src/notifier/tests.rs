@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, BytesMut};
 use tokio::sync::oneshot::{self, Receiver};
 
-use super::pipeline::{PIPELINE_MAX, Pipeline};
+use super::pipeline::{NotifierPipeline, PIPELINE_MAX};
 use super::request::{Message, Reply, Request};
 use crate::error::{Error, ErrorKind};
 use crate::proto::auth::{AuthPolicy, Credentials, ScramNonce};
@@ -25,14 +25,14 @@ const READY: &[u8] = b"Z\0\0\0\x05I";
 type Call = Receiver<Result<(), Error>>;
 
 /// A pipeline, its session, and a simulated socket.
-struct Scene {
-    pipeline: Pipeline,
+struct NotifierScene {
+    pipeline: NotifierPipeline,
     session: Session,
     now: Instant,
     written: u64,
 }
 
-impl Scene {
+impl NotifierScene {
     fn new() -> Self {
         let now = Instant::now();
         let mut session = Session::new(Login {
@@ -49,7 +49,7 @@ impl Scene {
         session.transmit().clear();
         let _ = session.handle_input(now, &mut BytesMut::from(PRELUDE)).unwrap();
         while session.poll_event().is_some() {}
-        Self { pipeline: Pipeline::new(TIMEOUT, 0), session, now, written: 0 }
+        Self { pipeline: NotifierPipeline::new(TIMEOUT, 0), session, now, written: 0 }
     }
 
     fn call(&mut self) -> Call {
@@ -121,7 +121,7 @@ fn kind(call: &mut Call) -> Option<Result<(), ErrorKind>> {
 
 #[test]
 fn only_written_commands_are_in_doubt_after_the_server_was_silent() {
-    let mut scene = Scene::new();
+    let mut scene = NotifierScene::new();
     let begin = scene.now;
     let mut written = scene.call();
     scene.write_all();
@@ -148,7 +148,7 @@ fn only_written_commands_are_in_doubt_after_the_server_was_silent() {
 /// The session reports its end as an event first.
 #[test]
 fn an_unwritten_notification_is_not_in_doubt_when_the_server_ends_the_session() {
-    let mut scene = Scene::new();
+    let mut scene = NotifierScene::new();
     let mut written = scene.call();
     scene.write_all();
     let mut unwritten = scene.call();
@@ -162,7 +162,7 @@ fn an_unwritten_notification_is_not_in_doubt_when_the_server_ends_the_session() 
 
 #[test]
 fn each_answer_restarts_the_answer_timeout() {
-    let mut scene = Scene::new();
+    let mut scene = NotifierScene::new();
     let mut calls: Vec<_> = (0..3).map(|_| scene.call()).collect();
     scene.write_all();
     for call in calls.iter_mut().take(2) {
@@ -181,7 +181,7 @@ fn each_answer_restarts_the_answer_timeout() {
 /// A command that is still being written cannot be answered yet.
 #[test]
 fn only_writes_of_the_oldest_command_restart_the_answer_timeout() {
-    let mut scene = Scene::new();
+    let mut scene = NotifierScene::new();
     let begin = scene.now;
     let mut first = scene.call();
     scene.wait(Duration::from_secs(20));
@@ -207,7 +207,7 @@ fn only_writes_of_the_oldest_command_restart_the_answer_timeout() {
 /// An answer every 29 s keeps the connection open, and does not extend any call.
 #[test]
 fn a_call_takes_at_most_twice_the_timeout_if_the_server_answers_slowly() {
-    let mut scene = Scene::new();
+    let mut scene = NotifierScene::new();
     let begin = scene.now;
     let mut calls: Vec<_> = (0..PIPELINE_MAX + 10).map(|_| scene.call()).collect();
     scene.write_all();
@@ -238,7 +238,7 @@ fn a_call_takes_at_most_twice_the_timeout_if_the_server_answers_slowly() {
 
 #[test]
 fn the_error_of_a_call_that_could_not_be_sent_in_time_says_that_nothing_was_sent() {
-    let mut scene = Scene::new();
+    let mut scene = NotifierScene::new();
     let begin = scene.now;
     let mut calls: Vec<_> = (0..PIPELINE_MAX + 3).map(|_| scene.call()).collect();
     for _ in 0..2 {
@@ -256,7 +256,7 @@ fn the_error_of_a_call_that_could_not_be_sent_in_time_says_that_nothing_was_sent
 
 #[test]
 fn after_a_close_all_calls_end_within_one_timeout() {
-    let mut scene = Scene::new();
+    let mut scene = NotifierScene::new();
     let mut calls: Vec<_> = (0..PIPELINE_MAX + 1).map(|_| scene.call()).collect();
     scene.write_all();
     scene.wait(Duration::from_secs(20));
@@ -278,7 +278,7 @@ fn after_a_close_all_calls_end_within_one_timeout() {
 /// connection.
 #[test]
 fn after_a_close_a_call_that_waits_to_be_sent_has_the_deadline_of_the_close() {
-    let mut scene = Scene::new();
+    let mut scene = NotifierScene::new();
     let mut sent: Vec<_> = (0..PIPELINE_MAX).map(|_| scene.call()).collect();
     let mut waiting = scene.call();
     scene.wait(Duration::from_millis(3));
@@ -294,7 +294,7 @@ fn after_a_close_a_call_that_waits_to_be_sent_has_the_deadline_of_the_close() {
 
 #[test]
 fn when_the_task_is_dropped_only_written_commands_are_in_doubt() {
-    let mut scene = Scene::new();
+    let mut scene = NotifierScene::new();
     let mut written = scene.call();
     scene.write_all();
     let mut unwritten = scene.call();
@@ -313,7 +313,7 @@ fn when_the_task_is_dropped_only_written_commands_are_in_doubt() {
 #[test]
 fn an_answer_inside_a_transaction_is_not_reported_as_committed() {
     for status in [b"Z\0\0\0\x05T", b"Z\0\0\0\x05E"] {
-        let mut scene = Scene::new();
+        let mut scene = NotifierScene::new();
         let (mut first, mut second) = (scene.call(), scene.call());
         scene.write_all();
         let error = scene.receive(&[RESULT, status, RESULT, READY].concat()).unwrap();
@@ -328,7 +328,7 @@ fn an_answer_inside_a_transaction_is_not_reported_as_committed() {
 
 #[test]
 fn a_refusal_is_the_answer_to_its_own_call_only() {
-    let mut scene = Scene::new();
+    let mut scene = NotifierScene::new();
     let (mut first, mut second) = (scene.call(), scene.call());
     scene.write_all();
     let refused = b"E\0\0\0\x17SERROR\0C42501\0Mno\0\0Z\0\0\0\x05I";
@@ -341,7 +341,7 @@ fn a_refusal_is_the_answer_to_its_own_call_only() {
 /// The answer to a notification is short. A longer one is not kept, but the server may have committed the notification.
 #[test]
 fn a_notification_with_a_long_answer_is_in_doubt() {
-    let mut scene = Scene::new();
+    let mut scene = NotifierScene::new();
     let mut call = scene.call();
     scene.write_all();
     let (begin, rest) = RESULT.split_at(RESULT.len() - 25);
@@ -362,7 +362,7 @@ fn a_notification_with_a_long_answer_is_in_doubt() {
 /// The answer has one row. An answer with an unlimited number of rows is not read to its end.
 #[test]
 fn an_answer_with_too_many_rows_ends_the_session() {
-    let mut scene = Scene::new();
+    let mut scene = NotifierScene::new();
     let mut call = scene.call();
     scene.write_all();
     assert!(scene.receive(&RESULT[..RESULT.len() - 25]).is_none());
@@ -375,7 +375,7 @@ fn an_answer_with_too_many_rows_ends_the_session() {
 /// The server begins a COPY instead of answering the notification.
 #[test]
 fn a_notification_that_is_answered_by_a_copy_is_in_doubt() {
-    let mut scene = Scene::new();
+    let mut scene = NotifierScene::new();
     let mut call = scene.call();
     scene.write_all();
     let copy = b"H\0\0\0\x07\0\0\0c\0\0\0\x04C\0\0\0\x0bCOPY 0\0";

@@ -11,6 +11,14 @@
 //! | [`session`] | one connection: login, commands, channels |
 //! | [`supervisor`] | one listener: reconnecting, gaps, heartbeats, handovers |
 //! | [`ring`] | the lock-free data structure of the queue between a listener's task and its consumer |
+//!
+//! Structs and enums that may grow are `#[non_exhaustive]`, with constructors. These are not:
+//! - structs of [`wire`] whose fields are those of a message of protocol 3, which does not change,
+//! - enums that a driver must match completely, because it cannot do anything for a variant that it does not know: the results of a
+//!   step ([`auth::AuthStep`], [`session::Progress`], [`ring::Taken`], [`route::NextAttempt`]), and
+//!   [`supervisor::Close`]. A new variant is an error of the compiler there.
+//!
+//! [`Effective`] returns the values of a [`Config`](crate::Config) that are used, with the defaults.
 
 pub mod auth;
 pub mod ring;
@@ -18,3 +26,5 @@ pub mod route;
 pub mod session;
 pub mod supervisor;
 pub mod wire;
+
+pub use crate::config::effective::{Effective, Keepalive};

@@ -4,7 +4,7 @@ use std::task::{Context, Waker};
 use std::time::Instant;
 
 use super::Simulation;
-use super::clock::{Event, MILLI, Micros};
+use super::clock::{MILLI, Micros, SimulatorEvent};
 
 /// A timer that the task owns: the index of its [`AlarmState`].
 #[derive(Debug, Default)]
@@ -44,7 +44,7 @@ impl Simulation {
         if set.at != Some(due) {
             set.at = Some(due);
             set.turn += 1;
-            let event = Event::Alarm(number, set.turn);
+            let event = SimulatorEvent::Alarm(number, set.turn);
             let late = if self.random.chance(2) { self.random.range(0, 50 * MILLI) } else { 0 };
             let late = late + self.plan.lateness;
             self.clock.at(due.saturating_add(late), event, &mut self.random);

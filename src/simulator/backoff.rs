@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use super::clock::{Event, MILLI, Micros};
+use super::clock::{MILLI, Micros, SimulatorEvent};
 use super::{Simulation, log_line};
 use crate::error::{Error, ErrorKind};
 use crate::proto::supervisor::LogEvent;
 use crate::proto::wire::{DbError, Severity};
 
 #[derive(Debug, Default)]
-pub(super) struct Backoff {
+pub(super) struct BackoffCheck {
     /// Failures since the delay was reset, at least and at most.
     failures: (u32, u32),
     /// The time of the next attempt.
@@ -19,7 +19,7 @@ pub(super) struct Backoff {
     has_attempted: bool,
 }
 
-impl Backoff {
+impl BackoffCheck {
     /// Records that a session was live for `time`: a stable session resets the delays.
     pub(super) fn was_live(
         &mut self,
@@ -68,7 +68,7 @@ impl Simulation {
         self.connections[index].live_at = Some(now);
         if self.plan.flaps && !self.is_calm {
             let delay = self.random.range(1, 50) * MILLI;
-            self.clock.after(delay, Event::Flap(index), &mut self.random);
+            self.clock.after(delay, SimulatorEvent::Flap(index), &mut self.random);
         }
     }
 

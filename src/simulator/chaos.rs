@@ -1,8 +1,8 @@
-//! Random failures of connections, servers, files and of the process.
+//! SimulatorRandom failures of connections, servers, files and of the process.
 
 use bytes::BytesMut;
 
-use super::clock::{Event, MILLI, Micros, SECOND};
+use super::clock::{MILLI, Micros, SECOND, SimulatorEvent};
 use super::connection::{Packet, Stage};
 use super::user::OpenCommand;
 use super::{Simulation, log_line};
@@ -22,7 +22,7 @@ impl Simulation {
             return;
         }
         let delay = self.random.range(1, 2 * self.plan.chaos);
-        self.clock.after(delay, Event::Chaos, &mut self.random);
+        self.clock.after(delay, SimulatorEvent::Chaos, &mut self.random);
         match self.random.below(100) {
             0..8 => self.restart(self.primary),
             8..14 => self.fail_over(),
@@ -103,7 +103,7 @@ impl Simulation {
                 self.stop_backend(index);
                 if self.random.chance(70) {
                     let delay = self.random.range(100 * MILLI, 10 * SECOND);
-                    self.clock.after(delay, Event::Resume(index), &mut self.random);
+                    self.clock.after(delay, SimulatorEvent::Resume(index), &mut self.random);
                 }
             }
             7 => {
@@ -138,7 +138,7 @@ impl Simulation {
     pub(super) fn stop_backend(&mut self, index: usize) {
         log_line!(self, "connection {index}: the backend is stopped");
         self.connections[index].stop(self.clock.now());
-        self.clock.after(KERNEL_TIMEOUT, Event::Overdue(index), &mut self.random);
+        self.clock.after(KERNEL_TIMEOUT, SimulatorEvent::Overdue(index), &mut self.random);
     }
 
     /// The new session of a handover has received the fence. Sometimes this makes the old session half-open and ends the
@@ -151,7 +151,7 @@ impl Simulation {
         self.connections[old].is_faulty = true;
         self.cut_ways(old, false, true);
         let time = self.random.size(100) * MILLI;
-        self.clock.after(time, Event::UserEnds, &mut self.random);
+        self.clock.after(time, SimulatorEvent::UserEnds, &mut self.random);
     }
 
     fn cut(&mut self, index: usize) {
@@ -163,7 +163,7 @@ impl Simulation {
     pub(super) fn cut_ways(&mut self, index: usize, up: bool, down: bool) {
         log_line!(self, "connection {index}: half-open (up {up}, down {down})");
         let timeout = if down { KERNEL_TIMEOUT } else { ONE_WAY_TIMEOUT };
-        self.clock.after(timeout, Event::Overdue(index), &mut self.random);
+        self.clock.after(timeout, SimulatorEvent::Overdue(index), &mut self.random);
         let now = self.clock.now();
         let connection = &mut self.connections[index];
         for (lane, is_cut) in [(&mut connection.to_server, up), (&mut connection.to_client, down)] {
@@ -200,7 +200,7 @@ impl Simulation {
         let now = self.clock.now();
         if now < overdue_at {
             // The first fault was repaired, and there is another one.
-            return self.clock.at(overdue_at, Event::Overdue(index), &mut self.random);
+            return self.clock.at(overdue_at, SimulatorEvent::Overdue(index), &mut self.random);
         }
         let was_live = connection.live_at.is_some();
         let was_awake = self.asleep_until + KERNEL_TIMEOUT / 2 < now;

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::random::Random;
+use super::random::SimulatorRandom;
 
 /// A time of a run, in microseconds from its start.
 pub(super) type Micros = u64;
@@ -14,7 +14,7 @@ pub(super) const SECOND: Micros = 1_000_000;
 
 /// An event of a run. Numbers are indices of connections, servers or timers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Event {
+pub(super) enum SimulatorEvent {
     // ---- the network and the servers ----
     /// A TCP connect succeeds or fails.
     Connected(usize),
@@ -76,7 +76,7 @@ pub(super) enum Event {
     End,
 }
 
-impl Event {
+impl SimulatorEvent {
     /// Returns whether it happens in the client's process.
     pub(super) fn is_ours(self) -> bool {
         matches!(
@@ -95,7 +95,7 @@ impl Event {
 pub(super) struct Clock {
     base: Instant,
     now: Micros,
-    events: BinaryHeap<Reverse<(Micros, u64, Event)>>,
+    events: BinaryHeap<Reverse<(Micros, u64, SimulatorEvent)>>,
     count: u64,
 }
 
@@ -133,15 +133,20 @@ impl Clock {
     }
 
     /// Schedules an event. Events at the same time have a random order.
-    pub(super) fn at(&mut self, at: Micros, event: Event, random: &mut Random) {
+    pub(super) fn at(&mut self, at: Micros, event: SimulatorEvent, random: &mut SimulatorRandom) {
         self.events.push(Reverse((at.max(self.now), random.number(), event)));
     }
 
-    pub(super) fn after(&mut self, delay: Micros, event: Event, random: &mut Random) {
+    pub(super) fn after(
+        &mut self,
+        delay: Micros,
+        event: SimulatorEvent,
+        random: &mut SimulatorRandom,
+    ) {
         self.at(self.now.saturating_add(delay), event, random);
     }
 
-    pub(super) fn next(&mut self) -> Option<Event> {
+    pub(super) fn next(&mut self) -> Option<SimulatorEvent> {
         let Reverse((at, _, event)) = self.events.pop()?;
         self.now = at;
         self.count += 1;

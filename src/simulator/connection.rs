@@ -1,4 +1,4 @@
-//! [`Connection`]: a simulated connection, with both ends and the packets between them.
+//! [`SimulatedConnection`]: a simulated connection, with both ends and the packets between them.
 
 use std::collections::VecDeque;
 use std::task::Waker;
@@ -8,7 +8,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use super::chaos::{KERNEL_TIMEOUT, ONE_WAY_TIMEOUT};
 use super::clock::Micros;
 use super::proxy::ProxyTransaction;
-use super::server::Server;
+use super::server::SimulatedServer;
 use crate::error::Error;
 use crate::proto::session::Session;
 use crate::proto::supervisor::LinkId;
@@ -25,7 +25,7 @@ pub(super) enum Packet {
 
 /// One direction of a connection. Packets arrive in order.
 #[derive(Debug, Default)]
-pub(super) struct Lane {
+pub(super) struct NetworkLane {
     pub(super) packets: VecDeque<Packet>,
     /// The time at which the last of them arrives.
     pub(super) last: Micros,
@@ -33,7 +33,7 @@ pub(super) struct Lane {
     pub(super) cut_at: Option<Micros>,
 }
 
-impl Lane {
+impl NetworkLane {
     pub(super) fn cut(&mut self, now: Micros) {
         self.cut_at.get_or_insert(now);
     }
@@ -83,7 +83,7 @@ pub(super) enum Stage {
 }
 
 /// A connection of the listener.
-pub(super) struct Connection {
+pub(super) struct SimulatedConnection {
     pub(super) link: LinkId,
     pub(super) server: usize,
     pub(super) opened_at: Micros,
@@ -106,8 +106,8 @@ pub(super) struct Connection {
     /// The socket accepts no bytes at present.
     pub(super) is_blocked: bool,
     // ---- between ----
-    pub(super) to_server: Lane,
-    pub(super) to_client: Lane,
+    pub(super) to_server: NetworkLane,
+    pub(super) to_client: NetworkLane,
     // ---- the server's end ----
     pub(super) session: Option<SessionId>,
     pub(super) arrived: BytesMut,
@@ -156,7 +156,7 @@ pub(super) struct Connection {
     pub(super) first_taken: Option<usize>,
 }
 
-impl Connection {
+impl SimulatedConnection {
     pub(super) fn new(link: LinkId, server: usize, now: Micros) -> Self {
         Self {
             link,
@@ -174,8 +174,8 @@ impl Connection {
             is_closing: false,
             is_shut: false,
             is_blocked: false,
-            to_server: Lane::default(),
-            to_client: Lane::default(),
+            to_server: NetworkLane::default(),
+            to_client: NetworkLane::default(),
             session: None,
             arrived: BytesMut::new(),
             drops_next: false,
@@ -239,7 +239,7 @@ impl Connection {
     /// Returns the notifications after the fence that the client has read, of a new session that was not delivered.
     pub(super) fn behind_fence(&self) -> &[i32] {
         let read = &self.sent[..self.read.notifications];
-        let fence = read.iter().position(|&sent| Server::number(sent).is_none());
+        let fence = read.iter().position(|&sent| SimulatedServer::number(sent).is_none());
         fence.map_or(&[], |fence| &read[fence + 1..])
     }
 

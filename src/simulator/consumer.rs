@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use futures_core::Stream;
 
-use super::clock::{Event, SECOND};
+use super::clock::{SECOND, SimulatorEvent};
 use super::{Simulation, log_line};
 use crate::error::{Error, ErrorKind};
 use crate::listener::Listener;
@@ -35,7 +35,7 @@ impl Wake for FlagWaker {
     }
 }
 
-pub(super) struct Consumer {
+pub(super) struct SimulatedConsumer {
     /// `None` after it was dropped.
     pub(super) listener: Option<Listener>,
     pub(super) waker: Arc<FlagWaker>,
@@ -57,7 +57,7 @@ pub(super) struct Consumer {
     pub(super) has_ended: bool,
 }
 
-impl Consumer {
+impl SimulatedConsumer {
     pub(super) fn new(listener: Listener) -> Self {
         Self {
             listener: Some(listener),
@@ -92,11 +92,11 @@ impl Simulation {
             self.random.range(1, if self.is_calm { 100 } else { self.plan.laziness })
         };
         self.consumer.turn += 1;
-        self.clock.after(delay, Event::Consume(self.consumer.turn), &mut self.random);
+        self.clock.after(delay, SimulatorEvent::Consume(self.consumer.turn), &mut self.random);
     }
 
     /// Schedules a poll of the task and of the consumer if they were woken. Called after every event.
-    pub(super) fn poll_woken(&mut self, event: Event) {
+    pub(super) fn poll_woken(&mut self, event: SimulatorEvent) {
         if self.consumer.is_asleep && self.consumer.waker.take() {
             self.consumer.is_asleep = false;
             self.schedule_consumer();
@@ -104,8 +104,8 @@ impl Simulation {
         if self.waker.take() && !self.has_task_ended && !self.is_scheduled {
             self.is_scheduled = true;
             // A task that wakes itself is polled at the same time, so that an endless loop is detected.
-            let delay = if event == Event::Task { 0 } else { self.random.below(20) };
-            self.clock.after(delay, Event::Task, &mut self.random);
+            let delay = if event == SimulatorEvent::Task { 0 } else { self.random.below(20) };
+            self.clock.after(delay, SimulatorEvent::Task, &mut self.random);
         }
         let seen = (usize::try_from(self.consumer.next).unwrap(), self.consumer.gaps);
         if self.consumer.is_asleep && self.consumer.listener.is_some() && seen != self.sink.shown {

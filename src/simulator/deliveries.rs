@@ -1,6 +1,6 @@
 //! Checks of every event that the consumer receives.
 
-use super::server::{Server, payload};
+use super::server::{SimulatedServer, payload};
 use super::{Simulation, log_line};
 use crate::notification::Gap;
 
@@ -39,7 +39,7 @@ impl Simulation {
                 .fail(format!("{taken:?} was delivered as {process_id} of session {epoch}"));
         }
         let server = self.connections[taken.connection].server;
-        if let Some(number) = Server::number(process_id) {
+        if let Some(number) = SimulatedServer::number(process_id) {
             let commit = &self.servers[server].log[number];
             let name = &self.channels.0[commit.channel].name;
             if name.as_bytes() != channel || payload(server, number).as_bytes() != text {

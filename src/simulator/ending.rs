@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::clock::{Event, MILLI, Micros, SECOND};
-use super::connection::{Connection, Stage};
+use super::clock::{MILLI, Micros, SECOND, SimulatorEvent};
+use super::connection::{SimulatedConnection, Stage};
 use super::{Simulation, log_line};
 use crate::error::Error;
-use crate::listener::shared::Shared;
+use crate::listener::shared::ListenerShared;
 use crate::listener::sink::RingSink;
 use crate::proto::ring::{self, Pins};
 use crate::proto::supervisor::{State, Supervisor};
@@ -125,7 +125,7 @@ impl Simulation {
             self.replied_at_the_end(id, &asked);
         }
         // The producer is dropped with the task, so that the stream ends.
-        let shared = Arc::new(Shared::new(Pins::new(0)));
+        let shared = Arc::new(ListenerShared::new(Pins::new(0)));
         let (producer, _) = ring::channel(1);
         self.sink.ring = RingSink::new(producer, 1, self.plan.bytes, self.plan.overflow, shared);
         self.sink.shown = (self.sink.taken.len(), self.sink.gaps.len());
@@ -148,15 +148,15 @@ impl Simulation {
             });
         if is_well || now >= self.recovery_deadline() || self.done.is_some() || self.is_closing {
             self.commit_everywhere();
-            return self.clock.after(2 * SECOND, Event::FinalCheck, &mut self.random);
+            return self.clock.after(2 * SECOND, SimulatorEvent::FinalCheck, &mut self.random);
         }
-        self.clock.after(SECOND / 2, Event::CheckRecovery, &mut self.random);
+        self.clock.after(SECOND / 2, SimulatorEvent::CheckRecovery, &mut self.random);
     }
 
     /// Returns the latest time at which the listener must have recovered. A dead session may be replaced by another dead one.
     fn recovery_deadline(&self) -> Micros {
         let dead = self.connections.iter().filter(|connection| !connection.is_closed());
-        let noticed = dead.filter_map(Connection::overdue_at).max();
+        let noticed = dead.filter_map(SimulatedConnection::overdue_at).max();
         noticed.map_or(self.recovery_at, |at| self.recovery_at.max(at + self.plan.back()))
     }
 
@@ -165,7 +165,7 @@ impl Simulation {
         let now = self.clock.now();
         if self.done.is_none() && now < self.asleep_until + self.plan.close_timeout {
             let at = self.asleep_until + 2 * self.plan.close_timeout;
-            return self.clock.at(at, Event::End, &mut self.random);
+            return self.clock.at(at, SimulatorEvent::End, &mut self.random);
         }
         if self.done.is_none() {
             let since = self.close_at.unwrap_or_default();
@@ -175,7 +175,7 @@ impl Simulation {
         // A cancelled hook may run for one more second.
         let latest = self.done_at.max(self.asleep_until) + SECOND + 100 * MILLI;
         if !self.has_task_ended && now < latest {
-            return self.clock.at(latest, Event::End, &mut self.random);
+            return self.clock.at(latest, SimulatorEvent::End, &mut self.random);
         }
         if !self.has_task_ended {
             return self.fail("all is done, and the task has not ended");

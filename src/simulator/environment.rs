@@ -18,11 +18,11 @@ use super::connection::Packet;
 use super::hook::RunningHook;
 use super::recording_sink::RecordingSink;
 use crate::error::{Error, ErrorKind};
+use crate::listener::command_queue::QueuedCall;
 use crate::listener::environment::{Environment, Opened};
-use crate::listener::handle::Request;
-use crate::listener::shared::Shared;
+use crate::listener::shared::ListenerShared;
 use crate::listener::sink::RingSink;
-use crate::listener::task::Task;
+use crate::listener::task::ListenerTask;
 use crate::proto::supervisor::{Action, LinkEvent, LinkId, Live, State, Supervisor};
 
 /// Most calls of the task at one time. More calls mean a busy loop.
@@ -31,7 +31,7 @@ const CALLS_MAX: u32 = 3_000;
 /// The parts of the task, besides its environment.
 pub(super) struct TaskParts {
     pub(super) supervisor: Supervisor,
-    pub(super) requests: mpsc::UnboundedReceiver<Request>,
+    pub(super) requests: mpsc::UnboundedReceiver<QueuedCall>,
     pub(super) connected: oneshot::Sender<()>,
 }
 
@@ -178,7 +178,7 @@ impl Environment for &mut Simulation {
         self.record_action(action, supervisor);
     }
 
-    fn after_actions(&mut self, _shared: &Shared) {
+    fn after_actions(&mut self, _shared: &ListenerShared) {
         self.close_dropped();
         self.count_call();
         self.check_taken();
@@ -225,14 +225,14 @@ impl Simulation {
 }
 
 /// Polls the task. Returns false if it has ended.
-pub(super) fn poll(task: &mut Task<&mut Simulation>) -> bool {
+pub(super) fn poll(task: &mut ListenerTask<&mut Simulation>) -> bool {
     let simulation = &mut *task.environment;
     simulation.is_scheduled = false;
     simulation.count_call();
     let was_done = simulation.done.is_some();
     let waker = Waker::from(simulation.waker.clone());
     let polled = Pin::new(&mut *task).poll(&mut Context::from_waker(&waker));
-    let Task { environment, supervisor, requests, .. } = task;
+    let ListenerTask { environment, supervisor, requests, .. } = task;
     environment.close_dropped();
     if !was_done {
         environment.accepted = environment.next_command - requests.len() as u64;
@@ -243,8 +243,8 @@ pub(super) fn poll(task: &mut Task<&mut Simulation>) -> bool {
 }
 
 /// Calls the supervisor although no deadline has passed, there is no room, no hook runs, and nothing was read.
-pub(super) fn make_useless_calls(task: &mut Task<&mut Simulation>) {
-    let Task { environment: simulation, supervisor, .. } = task;
+pub(super) fn make_useless_calls(task: &mut ListenerTask<&mut Simulation>) {
+    let ListenerTask { environment: simulation, supervisor, .. } = task;
     let now = simulation.clock.instant();
     supervisor.set_time(now, simulation.clock.wall());
     let is_closed = |&index: &usize| simulation.connections[index].is_closed();

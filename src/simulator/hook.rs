@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::task::{Context, Poll, Waker};
 
-use super::clock::{Event, MILLI, Micros, SECOND};
+use super::clock::{MILLI, Micros, SECOND, SimulatorEvent};
 use super::{Simulation, log_line};
 use crate::error::{Error, ErrorKind};
 use crate::proto::supervisor::{Live, State, Supervisor};
 
 #[derive(Debug, Default)]
-pub(super) struct Hook {
+pub(super) struct SimulatedHook {
     /// The number of runs that the supervisor requested.
     pub(super) asked: u64,
     /// The time of the request, and then of the beginning of the run. Its timeout counts from there.
@@ -46,7 +46,7 @@ struct RunState {
     is_cancelled: bool,
 }
 
-impl Hook {
+impl SimulatedHook {
     /// Returns whether a run has ended whose result the task has not received.
     pub(super) fn has_unseen_end(&self) -> bool {
         self.runs.values().any(|life| life.result.is_some())
@@ -111,7 +111,7 @@ impl Simulation {
         self.hook.runs.insert(number, RunState::default());
         let most = if self.is_calm { self.plan.hook_timeout / 2 } else { SECOND };
         let time = if self.random.chance(10) { 0 } else { self.random.range(0, most.min(SECOND)) };
-        self.clock.after(time, Event::Hook(number), &mut self.random);
+        self.clock.after(time, SimulatorEvent::Hook(number), &mut self.random);
         RunningHook(number)
     }
 
@@ -123,7 +123,7 @@ impl Simulation {
         self.hook.running = None;
         let most = if self.random.chance(10) { 3 * SECOND } else { 5 * MILLI };
         let time = self.random.range(0, most);
-        self.clock.after(time, Event::Hook(run.0), &mut self.random);
+        self.clock.after(time, SimulatorEvent::Hook(run.0), &mut self.random);
     }
 
     pub(super) fn hook_returns(&mut self, number: u64) {

@@ -50,26 +50,26 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 use self::alarms::AlarmState;
-use self::backoff::Backoff;
-use self::clock::{Clock, Event, Micros, SECOND};
-use self::connection::Connection;
-use self::consumer::{Consumer, FlagWaker};
+use self::backoff::BackoffCheck;
+use self::clock::{Clock, Micros, SECOND, SimulatorEvent};
+use self::connection::SimulatedConnection;
+use self::consumer::{FlagWaker, SimulatedConsumer};
 use self::environment::TaskParts;
-use self::hook::Hook;
+use self::hook::SimulatedHook;
 use self::plan::Plan;
-use self::random::Random;
+use self::random::SimulatorRandom;
 use self::recording_sink::RecordingSink;
-use self::script::Script;
-use self::server::{Server, Status};
+use self::script::Scenario;
+use self::server::{SimulatedServer, Status};
 use self::subscriptions::Subscriptions;
 use self::trace::{Trace, log_line};
 use self::user::OpenCommand;
 use crate::error::Error;
 use crate::listener::Listener;
-use crate::listener::handle::Request;
-use crate::listener::shared::Shared;
+use crate::listener::command_queue::QueuedCall;
+use crate::listener::shared::ListenerShared;
 use crate::listener::sink::RingSink;
-use crate::listener::task::Task;
+use crate::listener::task::ListenerTask;
 use crate::proto::ring::{self, Pins};
 use crate::proto::supervisor::{LinkId, Reply, State, Supervisor};
 use crate::testing::SessionId;
@@ -82,23 +82,23 @@ type Answer = oneshot::Receiver<Result<Reply, Error>>;
 /// The state of a run.
 struct Simulation {
     plan: Plan,
-    random: Random,
+    random: SimulatorRandom,
     /// The random generator for the actions of proxies.
-    proxy: Random,
+    proxy: SimulatorRandom,
     clock: Clock,
     trace: Trace,
-    script: Script,
+    script: Scenario,
     // ---- the servers and the network ----
-    servers: Vec<Server>,
+    servers: Vec<SimulatedServer>,
     primary: usize,
-    connections: Vec<Connection>,
+    connections: Vec<SimulatedConnection>,
     sessions: BTreeMap<(usize, SessionId), usize>,
     commits: u64,
     /// Commits are frequent until then.
     busy_until: Micros,
     // ---- the client's process ----
     sink: RecordingSink,
-    shared: Arc<Shared>,
+    shared: Arc<ListenerShared>,
     links: BTreeMap<LinkId, usize>,
     /// The client's sockets that the task has dropped.
     dropped: Rc<RefCell<Vec<usize>>>,
@@ -106,12 +106,12 @@ struct Simulation {
     delivering: Option<usize>,
     /// That connection after it was closed, while its last notifications are not checked.
     unchecked: Option<usize>,
-    hook: Hook,
-    backoff: Backoff,
-    requests: mpsc::UnboundedSender<Request>,
+    hook: SimulatedHook,
+    backoff: BackoffCheck,
+    requests: mpsc::UnboundedSender<QueuedCall>,
     /// The number of commands that the task has received.
     accepted: u64,
-    consumer: Consumer,
+    consumer: SimulatedConsumer,
     /// The waker of the task.
     waker: Arc<FlagWaker>,
     /// The task was woken and will be polled.
@@ -181,18 +181,18 @@ struct Simulation {
 
 impl Simulation {
     fn new(seed: u64, is_traced: bool) -> (Self, TaskParts) {
-        let mut random = Random::new(seed);
+        let mut random = SimulatorRandom::new(seed);
         let plan = Plan::new(&mut random);
         Self::with(plan, random, is_traced)
     }
 
-    fn with(plan: Plan, mut random: Random, is_traced: bool) -> (Self, TaskParts) {
+    fn with(plan: Plan, mut random: SimulatorRandom, is_traced: bool) -> (Self, TaskParts) {
         let clock = Clock::new();
         let channels = Subscriptions::new(plan.channels, plan.initial);
         let initial: Vec<usize> = (0..plan.initial).collect();
         let policy = plan.policy(channels.names(&initial));
         let (producer, consumer) = ring::channel(plan.capacity + 16);
-        let shared = Arc::new(Shared::new(Pins::new(0)));
+        let shared = Arc::new(ListenerShared::new(Pins::new(0)));
         let ring =
             RingSink::new(producer, plan.capacity, plan.bytes, plan.overflow, shared.clone());
         let (sender, requests) = mpsc::unbounded_channel();
@@ -203,13 +203,15 @@ impl Simulation {
         let parts = TaskParts { supervisor, requests, connected: tells };
         let listener = Listener::new(consumer, sender.clone(), shared.clone());
         let simulation = Self {
-            servers: (0..plan.servers).map(|index| Server::new(index, plan.is_proxied)).collect(),
+            servers: (0..plan.servers)
+                .map(|index| SimulatedServer::new(index, plan.is_proxied))
+                .collect(),
             last_taken: vec![None; plan.servers],
             proxy: random.apart(),
             random,
             clock,
             trace: Trace::new(is_traced),
-            script: Script::default(),
+            script: Scenario::default(),
             primary: 0,
             connections: Vec::new(),
             sessions: BTreeMap::new(),
@@ -224,15 +226,15 @@ impl Simulation {
             dropped: Rc::default(),
             delivering: None,
             unchecked: None,
-            hook: Hook::default(),
-            backoff: Backoff::default(),
+            hook: SimulatedHook::default(),
+            backoff: BackoffCheck::default(),
             has_useless_calls: false,
             handovers: 0,
             drops: 0,
             reported_drops: 0,
             requests: sender,
             accepted: 0,
-            consumer: Consumer::new(listener),
+            consumer: SimulatedConsumer::new(listener),
             waker: Arc::default(),
             is_scheduled: true,
             alarms: Vec::new(),
@@ -272,25 +274,25 @@ impl Simulation {
 
     fn run(&mut self, parts: TaskParts) {
         log_line!(self, "{:?}", self.plan);
-        self.clock.at(0, Event::Task, &mut self.random);
+        self.clock.at(0, SimulatorEvent::Task, &mut self.random);
         self.schedule_consumer();
         self.schedule_user();
-        self.clock.at(0, Event::Commit, &mut self.random);
+        self.clock.at(0, SimulatorEvent::Commit, &mut self.random);
         self.schedule_script();
         if self.plan.chaos > 0 {
             let first = self.random.range(0, self.plan.chaos);
-            self.clock.at(first, Event::Chaos, &mut self.random);
+            self.clock.at(first, SimulatorEvent::Chaos, &mut self.random);
         }
         if self.plan.begins || self.plan.ends_with_error {
             let first = self.proxy.range(0, 6 * SECOND);
-            self.clock.at(first, Event::Proxy, &mut self.random);
+            self.clock.at(first, SimulatorEvent::Proxy, &mut self.random);
         }
-        self.clock.at(self.plan.calm, Event::Calm, &mut self.random);
+        self.clock.at(self.plan.calm, SimulatorEvent::Calm, &mut self.random);
         if let Some(at) = self.plan.drops_at {
-            self.clock.at(at, Event::Drop, &mut self.random);
+            self.clock.at(at, SimulatorEvent::Drop, &mut self.random);
         }
         if let Some(at) = self.plan.ends_at {
-            self.clock.at(at, Event::UserEnds, &mut self.random);
+            self.clock.at(at, SimulatorEvent::UserEnds, &mut self.random);
         }
         let run = catch_unwind(AssertUnwindSafe(|| self.run_with_task(parts)));
         match run {
@@ -299,7 +301,7 @@ impl Simulation {
         }
         while let Some(event) = self.next() {
             match event {
-                Event::FinalCheck => self.check_at_the_end(None),
+                SimulatorEvent::FinalCheck => self.check_at_the_end(None),
                 event => self.handle(event),
             }
             self.poll_woken(event);
@@ -311,17 +313,19 @@ impl Simulation {
     fn run_with_task(&mut self, parts: TaskParts) {
         let TaskParts { supervisor, requests, connected } = parts;
         let shared = self.shared.clone();
-        let mut task = Task::new(self, supervisor, requests, shared, connected);
+        let mut task = ListenerTask::new(self, supervisor, requests, shared, connected);
         while let Some(event) = task.environment.next() {
             match event {
-                Event::Task if !environment::poll(&mut task) => return,
-                Event::Task => {}
-                Event::Drop => {
+                SimulatorEvent::Task if !environment::poll(&mut task) => return,
+                SimulatorEvent::Task => {}
+                SimulatorEvent::Drop => {
                     log_line!(task.environment, "the runtime ends, and the task is dropped");
                     task.environment.is_dropped = true;
                     return;
                 }
-                Event::FinalCheck => task.environment.check_at_the_end(Some(&task.supervisor)),
+                SimulatorEvent::FinalCheck => {
+                    task.environment.check_at_the_end(Some(&task.supervisor));
+                }
                 event => task.environment.handle(event),
             }
             if std::mem::take(&mut task.environment.has_useless_calls) {
@@ -334,7 +338,7 @@ impl Simulation {
     }
 
     /// Returns the next event.
-    fn next(&mut self) -> Option<Event> {
+    fn next(&mut self) -> Option<SimulatorEvent> {
         while !self.is_over && self.failure.is_none() {
             let Some(event) = self.clock.next() else {
                 self.fail("there are no more events");
@@ -359,7 +363,7 @@ impl Simulation {
         let is_catching_up = self.state == State::CatchingUp && self.done.is_none();
         if is_catching_up && !self.is_closing && self.final_checks_left > 0 {
             self.final_checks_left -= 1;
-            return self.clock.after(SECOND, Event::FinalCheck, &mut self.random);
+            return self.clock.after(SECOND, SimulatorEvent::FinalCheck, &mut self.random);
         }
         self.check_recovered(supervisor);
         if !self.is_closing && self.failure.is_none() {
@@ -367,35 +371,35 @@ impl Simulation {
         }
     }
 
-    fn handle(&mut self, event: Event) {
+    fn handle(&mut self, event: SimulatorEvent) {
         match event {
-            Event::Connected(index) => self.connected(index),
-            Event::ToServer(index) => self.arrive_at_server(index),
-            Event::ToClient(index) => self.arrive_at_client(index),
-            Event::Commit => self.commit_something(),
-            Event::Burst => self.burst(),
-            Event::FailDuringHandover => self.fail_during_handover(),
-            Event::ExtraCommand => self.act_as_user(),
-            Event::Chaos => self.chaos(),
-            Event::Proxy => self.act_as_proxy(),
-            Event::ProxyRollback(index) => self.undo(index),
-            Event::Act(number) => self.act(number),
-            Event::Stop(server) => self.stop(server),
-            Event::Up(server) => self.come_up(server),
-            Event::Resume(index) => self.resume_backend(index),
-            Event::Write(index) => self.unblock(index),
-            Event::Alarm(number, turn) => self.fire_alarm(number, turn),
-            Event::Consume(turn) => self.consume(turn),
-            Event::User => self.user(),
-            Event::UserEnds => self.end_by_user(),
-            Event::Overdue(index) => self.is_overdue(index),
-            Event::Flap(index) => self.flap(index),
-            Event::Hook(number) => self.hook_returns(number),
-            Event::Calm => self.calm(),
-            Event::CheckRecovery => self.check_recovery(),
+            SimulatorEvent::Connected(index) => self.connected(index),
+            SimulatorEvent::ToServer(index) => self.arrive_at_server(index),
+            SimulatorEvent::ToClient(index) => self.arrive_at_client(index),
+            SimulatorEvent::Commit => self.commit_something(),
+            SimulatorEvent::Burst => self.burst(),
+            SimulatorEvent::FailDuringHandover => self.fail_during_handover(),
+            SimulatorEvent::ExtraCommand => self.act_as_user(),
+            SimulatorEvent::Chaos => self.chaos(),
+            SimulatorEvent::Proxy => self.act_as_proxy(),
+            SimulatorEvent::ProxyRollback(index) => self.undo(index),
+            SimulatorEvent::Act(number) => self.act(number),
+            SimulatorEvent::Stop(server) => self.stop(server),
+            SimulatorEvent::Up(server) => self.come_up(server),
+            SimulatorEvent::Resume(index) => self.resume_backend(index),
+            SimulatorEvent::Write(index) => self.unblock(index),
+            SimulatorEvent::Alarm(number, turn) => self.fire_alarm(number, turn),
+            SimulatorEvent::Consume(turn) => self.consume(turn),
+            SimulatorEvent::User => self.user(),
+            SimulatorEvent::UserEnds => self.end_by_user(),
+            SimulatorEvent::Overdue(index) => self.is_overdue(index),
+            SimulatorEvent::Flap(index) => self.flap(index),
+            SimulatorEvent::Hook(number) => self.hook_returns(number),
+            SimulatorEvent::Calm => self.calm(),
+            SimulatorEvent::CheckRecovery => self.check_recovery(),
             // The caller, which owns the task, handles these.
-            Event::Task | Event::FinalCheck | Event::Drop => {}
-            Event::End => self.end(),
+            SimulatorEvent::Task | SimulatorEvent::FinalCheck | SimulatorEvent::Drop => {}
+            SimulatorEvent::End => self.end(),
         }
     }
 
@@ -411,6 +415,6 @@ impl Simulation {
             connection.begin = None;
         }
         self.schedule_consumer();
-        self.clock.after(SECOND, Event::CheckRecovery, &mut self.random);
+        self.clock.after(SECOND, SimulatorEvent::CheckRecovery, &mut self.random);
     }
 }

@@ -5,8 +5,8 @@ use std::mem;
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::Simulation;
-use super::clock::{Event, MILLI, Micros};
-use super::connection::{Lane, Packet, Stage};
+use super::clock::{MILLI, Micros, SimulatorEvent};
+use super::connection::{NetworkLane, Packet, Stage};
 use super::proxy::count_readies;
 use super::server::Status;
 use crate::proto::wire::{DbError, Severity};
@@ -41,11 +41,12 @@ impl Simulation {
         lane.packets.push_back(packet);
         lane.last = lane.last.max(at);
         let at = lane.last;
-        let event = if up { Event::ToServer(index) } else { Event::ToClient(index) };
+        let event =
+            if up { SimulatorEvent::ToServer(index) } else { SimulatorEvent::ToClient(index) };
         self.clock.at(at, event, &mut self.random);
     }
 
-    fn lane(&mut self, index: usize, up: bool) -> &mut Lane {
+    fn lane(&mut self, index: usize, up: bool) -> &mut NetworkLane {
         let connection = &mut self.connections[index];
         if up { &mut connection.to_server } else { &mut connection.to_client }
     }
@@ -233,7 +234,7 @@ impl Simulation {
             if length < out.len() {
                 self.connections[index].is_blocked = true;
                 let delay = self.delay();
-                self.clock.after(delay, Event::Write(index), &mut self.random);
+                self.clock.after(delay, SimulatorEvent::Write(index), &mut self.random);
             }
             length
         } else {

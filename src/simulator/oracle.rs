@@ -2,7 +2,7 @@
 
 use super::connection::Stage;
 use super::recording_sink::RecordedGap;
-use super::server::{Commit, Server};
+use super::server::{Commit, SimulatedServer};
 use super::subscriptions::Channel;
 use super::{Simulation, log_line};
 use crate::listener::sink::buffers_max;
@@ -55,7 +55,8 @@ impl Simulation {
         let read =
             first.and_then(|first| connection.sent.get(first..connection.read.notifications));
         let log = &self.servers[connection.server].log;
-        let mut commits = read.into_iter().flatten().filter_map(|&sent| Server::number(sent));
+        let mut commits =
+            read.into_iter().flatten().filter_map(|&sent| SimulatedServer::number(sent));
         if let Some(lost) = commits.find(|&number| log[number].position.is_none()) {
             self.fail(format!(
                 "commit {lost} was read from connection {index}, and was not queued before its end"
@@ -80,7 +81,8 @@ impl Simulation {
         });
         let mut commits = left.flat_map(|connection| {
             let log = &self.servers[connection.server].log;
-            let numbers = connection.behind_fence().iter().filter_map(|&sent| Server::number(sent));
+            let numbers =
+                connection.behind_fence().iter().filter_map(|&sent| SimulatedServer::number(sent));
             numbers.map(move |number| (number, &log[number]))
         });
         let is_lost = |commit: &Commit| {
@@ -97,15 +99,17 @@ impl Simulation {
         let taken = self.sink.taken[position];
         let connection = &mut self.connections[taken.connection];
         let (server, process_id) = (connection.server, taken.process_id);
-        let Some(number) = Server::number(process_id) else {
+        let Some(number) = SimulatedServer::number(process_id) else {
             return self
                 .fail(format!("a notification of the listener itself was delivered: {taken:?}"));
         };
         // No notification of a session is skipped, except the first ones of the new session of a handover.
         let rest = &connection.sent[connection.taken..];
         let skipped = rest.iter().position(|&sent| sent == process_id);
-        let missing =
-            rest.iter().take(skipped.unwrap_or(0)).filter(|&&sent| Server::number(sent).is_some());
+        let missing = rest
+            .iter()
+            .take(skipped.unwrap_or(0))
+            .filter(|&&sent| SimulatedServer::number(sent).is_some());
         let missing = missing.count();
         let may_skip = connection.first_taken.is_none() && connection.is_new_session;
         match skipped {

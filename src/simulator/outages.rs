@@ -1,7 +1,7 @@
 //! Failures of servers: they stop, start, and change their roles.
 
 use super::chaos::KERNEL_TIMEOUT;
-use super::clock::{Event, MILLI, SECOND};
+use super::clock::{MILLI, SECOND, SimulatorEvent};
 use super::server::Status;
 use super::{Simulation, log_line};
 use crate::proto::wire::Severity;
@@ -27,7 +27,7 @@ impl Simulation {
             }
         }
         let delay = self.random.range(10 * MILLI, 8 * SECOND);
-        self.clock.after(delay, Event::Up(server), &mut self.random);
+        self.clock.after(delay, SimulatorEvent::Up(server), &mut self.random);
     }
 
     /// Makes another server the primary. The old one stops, or its connections become half-open for ever.
@@ -53,7 +53,7 @@ impl Simulation {
                     connection.is_faulty = true;
                 }
                 let delay = self.random.range(MILLI, 10 * SECOND);
-                return self.clock.after(delay, Event::Stop(old), &mut self.random);
+                return self.clock.after(delay, SimulatorEvent::Stop(old), &mut self.random);
             }
             _ => {}
         }
@@ -62,7 +62,7 @@ impl Simulation {
             if connection.server != old || connection.is_closed() {
                 continue;
             }
-            self.clock.after(KERNEL_TIMEOUT, Event::Overdue(index), &mut self.random);
+            self.clock.after(KERNEL_TIMEOUT, SimulatorEvent::Overdue(index), &mut self.random);
             connection.is_faulty = true;
             connection.to_server.cut(now);
             connection.to_client.cut(now);
@@ -82,7 +82,7 @@ impl Simulation {
         if *status == Status::Down && self.random.chance(40) && !self.is_calm {
             *status = Status::Starting;
             let delay = self.random.range(10 * MILLI, 2 * SECOND);
-            self.clock.after(delay, Event::Up(server), &mut self.random);
+            self.clock.after(delay, SimulatorEvent::Up(server), &mut self.random);
         } else {
             *status = Status::Up;
         }

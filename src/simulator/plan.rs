@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::chaos::ONE_WAY_TIMEOUT;
 use super::clock::{MILLI, Micros, SECOND};
-use super::random::Random;
+use super::random::SimulatorRandom;
 use crate::proto::supervisor::{Heartbeat, HookPolicy, Overflow, Policy, Reconnect};
 
 #[derive(Debug, Clone)]
@@ -59,7 +59,7 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn new(random: &mut Random) -> Self {
+    pub(super) fn new(random: &mut SimulatorRandom) -> Self {
         // A generator of its own, so that the runs of all other seeds stay the same.
         let mut apart = random.apart();
         let is_proxied = apart.chance(20);
@@ -77,7 +77,7 @@ impl Plan {
                 Overflow::Block { max_stall: Duration::from_millis(max_stall) }
             }
         };
-        let often = |random: &mut Random, from: Micros, to: Micros| random.range(from, to);
+        let often = |random: &mut SimulatorRandom, from: Micros, to: Micros| random.range(from, to);
         Self {
             servers: random.pick(&[1, 1, 2, 3]),
             channels: usize::try_from(channels).unwrap(),

@@ -5,7 +5,7 @@
 use bytes::{Bytes, BytesMut};
 
 use super::chaos::KERNEL_TIMEOUT;
-use super::clock::{Event, MILLI, SECOND};
+use super::clock::{MILLI, SECOND, SimulatorEvent};
 use super::connection::{Packet, Stage};
 use super::recording_sink::RecordedGap;
 use super::user::QUERIES;
@@ -40,7 +40,7 @@ impl Simulation {
             return;
         }
         let delay = self.proxy.range(1, 6 * SECOND);
-        self.clock.after(delay, Event::Proxy, &mut self.random);
+        self.clock.after(delay, SimulatorEvent::Proxy, &mut self.random);
         let is_open = |&index: &usize| {
             let connection = &self.connections[index];
             connection.session.is_some() && matches!(connection.stage, Stage::Open)
@@ -127,7 +127,7 @@ impl Simulation {
             connection.inside.push_back(connection.readies);
         }
         let delay = self.proxy.range(MILLI, 5 * SECOND);
-        self.clock.after(delay, Event::ProxyRollback(index), &mut self.random);
+        self.clock.after(delay, SimulatorEvent::ProxyRollback(index), &mut self.random);
     }
 
     fn begin_now(&mut self, index: usize, is_failed: bool) {
@@ -173,7 +173,7 @@ impl Simulation {
         if is_read && connection.inside_at.is_none() {
             connection.inside_at = Some(now);
             log_line!(self, "connection {index}: inside a transaction of the proxy");
-            self.clock.after(KERNEL_TIMEOUT, Event::Overdue(index), &mut self.random);
+            self.clock.after(KERNEL_TIMEOUT, SimulatorEvent::Overdue(index), &mut self.random);
         }
     }
 

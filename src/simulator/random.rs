@@ -1,10 +1,10 @@
-//! [`Random`]: the random generator of a run.
+//! [`SimulatorRandom`]: the random generator of a run.
 
 /// SplitMix64. Its state is one number, so that a seed determines a run.
 #[derive(Debug)]
-pub(super) struct Random(u64);
+pub(super) struct SimulatorRandom(u64);
 
-impl Random {
+impl SimulatorRandom {
     pub(super) fn new(seed: u64) -> Self {
         // Consecutive seeds begin with very different states.
         let mut random = Self(seed.wrapping_mul(0xd605_1b5c_9c6e_8b1d) ^ 0x5851_f42d_4c95_7f2d);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 
-use crate::listener::shared::Shared;
+use crate::listener::shared::ListenerShared;
 use crate::listener::sink::RingSink;
 use crate::notification::{Gap, ReceiveInfo};
 use crate::proto::supervisor::{Overflow, Sink, State};
@@ -38,7 +38,7 @@ pub(super) struct RecordedGap {
 /// A sink that records what is put into the queue.
 pub(super) struct RecordingSink {
     pub(super) ring: RingSink,
-    shared: Arc<Shared>,
+    shared: Arc<ListenerShared>,
     /// The connection whose input is being handled.
     pub(super) connection: usize,
     pub(super) taken: Vec<Taken>,
@@ -63,7 +63,7 @@ pub(super) struct RecordingSink {
 }
 
 impl RecordingSink {
-    pub(super) fn new(ring: RingSink, shared: Arc<Shared>, overflow: Overflow) -> Self {
+    pub(super) fn new(ring: RingSink, shared: Arc<ListenerShared>, overflow: Overflow) -> Self {
         Self {
             ring,
             shared,

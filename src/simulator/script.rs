@@ -5,10 +5,10 @@
 use std::collections::BTreeSet;
 
 use super::Simulation;
-use super::clock::{Event, MILLI, Micros, SECOND};
+use super::clock::{MILLI, Micros, SECOND, SimulatorEvent};
 use super::plan::Plan;
 use super::proxy::ProxyTransaction;
-use super::random::Random;
+use super::random::SimulatorRandom;
 
 /// A step of a script. Connections are numbered in the order of their attempts.
 #[derive(Debug, Clone, Copy)]
@@ -44,12 +44,12 @@ pub(super) enum Act {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Script(Vec<(Micros, Act)>);
+pub(super) struct Scenario(Vec<(Micros, Act)>);
 
 impl Simulation {
     pub(super) fn schedule_script(&mut self) {
         for (number, (at, _)) in self.script.0.iter().enumerate() {
-            self.clock.at(*at, Event::Act(number), &mut self.random);
+            self.clock.at(*at, SimulatorEvent::Act(number), &mut self.random);
         }
     }
 
@@ -80,8 +80,8 @@ impl Simulation {
 
 /// Runs a script. Only the delays of packets are random. The times of the steps are milliseconds from the start.
 fn play(plan: Plan, acts: &[(u64, Act)]) -> Simulation {
-    let (mut simulation, parts) = Simulation::with(plan, Random::new(0), true);
-    simulation.script = Script(acts.iter().map(|&(at, act)| (at * MILLI, act)).collect());
+    let (mut simulation, parts) = Simulation::with(plan, SimulatorRandom::new(0), true);
+    simulation.script = Scenario(acts.iter().map(|&(at, act)| (at * MILLI, act)).collect());
     simulation.run(parts);
     assert_eq!(simulation.failure, None, "{}", simulation.trace.text());
     simulation

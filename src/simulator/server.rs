@@ -1,4 +1,4 @@
-//! [`Server`]: a simulated server with its status and its commits.
+//! [`SimulatedServer`]: a simulated server with its status and its commits.
 
 use super::clock::Micros;
 use super::subscriptions::ChannelId;
@@ -33,13 +33,13 @@ pub(super) struct Commit {
 /// The first process id that encodes the number of a commit, so that commits with the same payload are distinct.
 const FIRST: i32 = 1_000_000;
 
-pub(super) struct Server {
+pub(super) struct SimulatedServer {
     pub(super) backend: Backend,
     pub(super) status: Status,
     pub(super) log: Vec<Commit>,
 }
 
-impl Server {
+impl SimulatedServer {
     pub(super) fn new(index: usize, is_proxied: bool) -> Self {
         let first = i32::try_from(index).unwrap() * 10_000 + 1_000;
         let proxy = if is_proxied { Proxy::SharedListen } else { Proxy::None };

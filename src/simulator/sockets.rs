@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 
-use super::clock::Event;
-use super::connection::{Connection, Packet, Stage};
+use super::clock::SimulatorEvent;
+use super::connection::{Packet, SimulatedConnection, Stage};
 use super::{Simulation, log_line};
 use crate::error::{Error, ErrorKind};
 use crate::proto::auth::{AuthPolicy, Credentials, ScramNonce};
@@ -20,7 +20,7 @@ impl Simulation {
         let server = self.choose_server();
         let index = self.connections.len();
         log_line!(self, "connection {index}: open {link:?} to server {server}");
-        let mut connection = Connection::new(link, server, self.clock.now());
+        let mut connection = SimulatedConnection::new(link, server, self.clock.now());
         connection.is_new_session = self.has_live_session();
         self.attempted(connection.is_new_session);
         self.connections.push(connection);
@@ -31,7 +31,7 @@ impl Simulation {
             return index;
         }
         let delay = 2 * self.delay();
-        self.clock.after(delay, Event::Connected(index), &mut self.random);
+        self.clock.after(delay, SimulatorEvent::Connected(index), &mut self.random);
         index
     }
 

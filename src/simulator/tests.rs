@@ -27,7 +27,7 @@ fn run(seed: u64, is_traced: bool) -> Result<Simulation, String> {
 
 fn run_all(first: u64, count: u64) {
     let shows_all = env::var_os("PGBELL_ALL").is_some();
-    let mut sum = Sum::default();
+    let mut sum = SeedSums::default();
     for seed in first..first + count {
         match run(seed, false) {
             Ok(simulation) => sum.add(&simulation),
@@ -47,7 +47,7 @@ fn run_all(first: u64, count: u64) {
 
 /// The sums of many runs.
 #[derive(Default)]
-struct Sum {
+struct SeedSums {
     runs: u64,
     events: u64,
     commits: u64,
@@ -60,7 +60,7 @@ struct Sum {
     failures: BTreeMap<String, (u64, u64, String)>,
 }
 
-impl Sum {
+impl SeedSums {
     fn add(&mut self, simulation: &Simulation) {
         self.runs += 1;
         self.events += simulation.clock.count();
@@ -93,7 +93,7 @@ impl Sum {
     }
 }
 
-impl fmt::Display for Sum {
+impl fmt::Display for SeedSums {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { events, commits, delivered, lagged, lost, handovers, .. } = self;
         write!(

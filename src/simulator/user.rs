@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::clock::{Event, MILLI};
+use super::clock::{MILLI, SimulatorEvent};
 use super::subscriptions::ChannelId;
 use super::{Simulation, log_line};
 use crate::error::{Error, ErrorKind};
-use crate::listener::handle::Request;
+use crate::listener::command_queue::{HandleCall, QueuedCall};
 use crate::proto::supervisor::{Command, Listening, Reply, State, Supervisor};
 
 /// Queries of the user.
@@ -60,7 +60,7 @@ impl Simulation {
     pub(super) fn schedule_user(&mut self) {
         if self.plan.commands > 0 && !self.is_calm {
             let delay = self.random.range(1, 2 * self.plan.commands);
-            self.clock.after(delay, Event::User, &mut self.random);
+            self.clock.after(delay, SimulatorEvent::User, &mut self.random);
         }
     }
 
@@ -85,13 +85,13 @@ impl Simulation {
         log_line!(self, "command {id}: {command:?}");
         let (reply, answer) = oneshot::channel();
         self.answers.insert(id, answer);
-        self.send(Request::Command(command, Some(reply)));
+        self.send(HandleCall::Command(command, Some(reply)));
     }
 
     /// Sends a request. The task numbers requests in this order.
-    fn send(&mut self, request: Request) {
+    fn send(&mut self, call: HandleCall) {
         self.next_command += 1;
-        if self.requests.send(request).is_err() && !self.has_task_ended {
+        if self.requests.send(QueuedCall { call, room: None }).is_err() && !self.has_task_ended {
             self.fail("the task takes no commands, and has not ended");
         }
     }
@@ -158,7 +158,7 @@ impl Simulation {
         self.is_closing = true;
         self.close_at = Some(self.clock.now());
         let bound = within + self.plan.close_timeout + 100 * MILLI;
-        self.clock.after(bound, Event::End, &mut self.random);
+        self.clock.after(bound, SimulatorEvent::End, &mut self.random);
         if self.has_task_ended {
             return;
         }
@@ -166,13 +166,13 @@ impl Simulation {
         self.command(id, Command::Drain { timeout: Duration::from_micros(within) });
         if self.random.chance(20) {
             let time = self.random.size(100) * MILLI;
-            self.clock.after(time, Event::Drop, &mut self.random);
+            self.clock.after(time, SimulatorEvent::Drop, &mut self.random);
         }
     }
 
     fn close(&mut self) {
         log_line!(self, "the user closes");
-        self.send(Request::Command(Command::Close, None));
+        self.send(HandleCall::Command(Command::Close, None));
         self.expect_end();
     }
 
@@ -181,7 +181,7 @@ impl Simulation {
         self.is_closing = true;
         self.close_at = Some(self.clock.now());
         let bound = self.plan.close_timeout + 100 * MILLI;
-        self.clock.after(bound, Event::End, &mut self.random);
+        self.clock.after(bound, SimulatorEvent::End, &mut self.random);
     }
 
     /// Checks an answer: it is the only one to its command, and it is true.

@@ -2,8 +2,8 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::clock::Event;
-use super::server::{Commit, Server, Status, payload};
+use super::clock::SimulatorEvent;
+use super::server::{Commit, SimulatedServer, Status, payload};
 use super::{Simulation, log_line};
 use crate::proto::wire::{DbError, Severity};
 
@@ -15,7 +15,7 @@ impl Simulation {
         // While the listener recovers, commits are less frequent.
         let mean = if self.is_calm { 4 * self.plan.commits } else { self.plan.commits };
         let delay = self.random.range(1, 2 * mean);
-        self.clock.after(delay, Event::Commit, &mut self.random);
+        self.clock.after(delay, SimulatorEvent::Commit, &mut self.random);
         let count = if self.random.chance(10) { self.random.size(40) } else { self.random.size(3) };
         let channel = self.random.index(self.channels.0.len());
         self.commit(channel, count);
@@ -24,11 +24,11 @@ impl Simulation {
     /// Makes commits frequent during a handover.
     pub(super) fn begin_burst(&mut self) {
         self.busy_until = self.clock.now() + 10 * self.plan.delay;
-        self.clock.after(self.plan.delay, Event::Burst, &mut self.random);
+        self.clock.after(self.plan.delay, SimulatorEvent::Burst, &mut self.random);
         // Failures are more frequent too.
         if self.plan.chaos > 0 && !self.is_calm && self.random.chance(30) {
             let delay = self.random.range(1, 12 * self.plan.delay);
-            self.clock.after(delay, Event::FailDuringHandover, &mut self.random);
+            self.clock.after(delay, SimulatorEvent::FailDuringHandover, &mut self.random);
         }
     }
 
@@ -40,7 +40,7 @@ impl Simulation {
         self.commit(channel, 1);
         if self.clock.now() < self.busy_until {
             let delay = self.random.range(1, self.plan.delay);
-            self.clock.after(delay, Event::Burst, &mut self.random);
+            self.clock.after(delay, SimulatorEvent::Burst, &mut self.random);
         }
     }
 
@@ -121,7 +121,7 @@ impl Simulation {
         let lost = messages[at];
         let process_id = i32::from_be_bytes([lost[5], lost[6], lost[7], lost[8]]);
         log_line!(self, "connection {index}: dropped what process {process_id} sent");
-        if let Some(number) = Server::number(process_id) {
+        if let Some(number) = SimulatedServer::number(process_id) {
             // An unanswered command takes the error as its answer. That ends the session, and the gap may come after later
             // notifications.
             self.servers[server].log[number].may_be_missed = true;
@@ -155,7 +155,7 @@ impl Simulation {
         }
         let is_fence = |message: &&[u8]| {
             message[0] == b'A'
-                && Server::number(i32::from_be_bytes([
+                && SimulatedServer::number(i32::from_be_bytes([
                     message[5], message[6], message[7], message[8],
                 ]))
                 .is_none()
@@ -201,7 +201,7 @@ impl Simulation {
         // Commands are sent while the error is on its way.
         for _ in 0..self.random.below(6) {
             let delay = self.random.range(1, 2 * self.plan.delay);
-            self.clock.after(delay, Event::ExtraCommand, &mut self.random);
+            self.clock.after(delay, SimulatorEvent::ExtraCommand, &mut self.random);
         }
         let mut bytes = BytesMut::new();
         let text = "could not access status of transaction 1234";

@@ -20,23 +20,14 @@ use crate::proto::wire;
 ///
 /// ```
 /// use std::time::{Duration, Instant};
-/// use pgbell::proto::auth::{AuthPolicy, Credentials, ScramNonce};
+/// use pgbell::proto::auth::{Credentials, ScramNonce};
 /// use pgbell::proto::session::{Login, Session};
 /// use pgbell::testing::{Backend, Link};
-/// use pgbell::proto::wire::ProtocolVersion;
 ///
 /// # fn main() -> Result<(), pgbell::Error> {
 /// let now = Instant::now();
-/// let login = Login {
-///     credentials: Credentials::new("alice")?,
-///     policy: AuthPolicy::default(),
-///     nonce: ScramNonce::new([0; 18]),
-///     parameters: Vec::new(),
-///     protocol: ProtocolVersion::V3_0,
-///     min_protocol: ProtocolVersion::V3_0,
-///     deadline: now + Duration::from_secs(10),
-///     command_timeout: Duration::from_secs(10),
-/// };
+/// let deadline = now + Duration::from_secs(10);
+/// let login = Login::new(Credentials::new("alice")?, ScramNonce::new([0; 18]), deadline);
 /// let mut backend = Backend::default();
 /// let mut link = Link::new(Session::new(login)?, &mut backend, now).chunks([3, 1]);
 /// link.settle(&mut backend);

@@ -7,6 +7,7 @@ use pgbell::config::{
     ChannelBinding, LoadBalanceHosts, SslCertMode, SslMode, SslNegotiation, TargetSessionAttrs,
     TlsVersion,
 };
+use pgbell::proto::Effective;
 use pgbell::proto::wire::ProtocolVersion;
 
 use crate::{parse, refuse};
@@ -104,7 +105,7 @@ fn versions_are_parsed_in_the_notation_of_libpq() {
 #[test]
 fn the_iterations_of_scram_have_a_minimum_and_a_maximum() {
     let bounds = |config: &Config| {
-        (config.effective_scram_iterations_min(), config.effective_scram_iterations_max())
+        (Effective::of(config).scram_iterations_min(), Effective::of(config).scram_iterations_max())
     };
     for (text, expected) in [
         ("host=h", (4_096, 2_000_000)),
@@ -184,7 +185,7 @@ fn contradicting_parameters_are_refused() {
 fn sslrootcert_system_requires_verify_full() {
     let config = parse("sslrootcert=system");
     assert_eq!(config.get_ssl_mode(), Some(SslMode::VerifyFull));
-    assert_eq!(config.effective_ssl_mode(), SslMode::VerifyFull);
+    assert_eq!(Effective::of(&config).ssl_mode(), SslMode::VerifyFull);
     assert_eq!(parse("sslrootcert=/ca").get_ssl_mode(), None);
     // The old parameter for TLS requires less.
     let one = |name: &str| (name == "PGREQUIRESSL").then_some("1");
@@ -210,24 +211,30 @@ fn authentication_methods_are_checked_when_they_are_parsed() {
 #[test]
 fn missing_parameters_have_the_defaults_of_a_listener() {
     let config = Config::new();
-    assert_eq!(config.effective_application_name(), "pgbell");
-    assert_eq!(parse("fallback_application_name=f").effective_application_name(), "f");
-    assert_eq!(config.effective_connect_timeout(), Duration::from_secs(10));
+    assert_eq!(Effective::of(&config).application_name(), "pgbell");
+    assert_eq!(Effective::of(&parse("fallback_application_name=f")).application_name(), "f");
+    assert_eq!(Effective::of(&config).connect_timeout(), Duration::from_secs(10));
     // In libpq 0 means no timeout. A listener could wait without a limit, so it uses the default.
-    assert_eq!(parse("connect_timeout=0").effective_connect_timeout(), Duration::from_secs(10));
-    assert_eq!(parse("connect_timeout=3").effective_connect_timeout(), Duration::from_secs(3));
-    let keepalive = config.effective_keepalive().unwrap();
+    assert_eq!(
+        Effective::of(&parse("connect_timeout=0")).connect_timeout(),
+        Duration::from_secs(10)
+    );
+    assert_eq!(
+        Effective::of(&parse("connect_timeout=3")).connect_timeout(),
+        Duration::from_secs(3)
+    );
+    let keepalive = Effective::of(&config).keepalive().unwrap();
     let seconds = Duration::from_secs;
     assert_eq!(
         (keepalive.idle, keepalive.interval, keepalive.count),
         (seconds(30), seconds(10), 3)
     );
-    assert_eq!(parse("keepalives_idle=7").effective_keepalive().unwrap().idle, seconds(7));
-    assert_eq!(parse("keepalives=0 keepalives_idle=7").effective_keepalive(), None);
-    assert_eq!(config.effective_tcp_user_timeout(), seconds(30));
-    assert_eq!(parse("tcp_user_timeout=0").effective_tcp_user_timeout(), Duration::ZERO);
-    assert_eq!(config.effective_load_balance_hosts(), LoadBalanceHosts::Disable);
-    assert_eq!(config.effective_ssl_mode(), SslMode::Prefer);
+    assert_eq!(Effective::of(&parse("keepalives_idle=7")).keepalive().unwrap().idle, seconds(7));
+    assert_eq!(Effective::of(&parse("keepalives=0 keepalives_idle=7")).keepalive(), None);
+    assert_eq!(Effective::of(&config).tcp_user_timeout(), seconds(30));
+    assert_eq!(Effective::of(&parse("tcp_user_timeout=0")).tcp_user_timeout(), Duration::ZERO);
+    assert_eq!(Effective::of(&config).load_balance_hosts(), LoadBalanceHosts::Disable);
+    assert_eq!(Effective::of(&config).ssl_mode(), SslMode::Prefer);
     assert!(config.get_ssl_sni());
 }
 
@@ -244,7 +251,7 @@ fn the_default_of_target_session_attrs_is_primary_for_several_servers() {
         ("host=a,b target_session_attrs=any", TargetSessionAttrs::Any),
         ("host=a target_session_attrs=standby", TargetSessionAttrs::Standby),
     ] {
-        assert_eq!(parse(text).effective_target_session_attrs(), attrs, "{text}");
+        assert_eq!(Effective::of(&parse(text)).target_session_attrs(), attrs, "{text}");
     }
 }
 
@@ -257,7 +264,7 @@ fn the_default_protocol_is_3_0() {
         ("min_protocol_version=3.0 max_protocol_version=3.2", "3.0", "3.2"),
     ] {
         let config = parse(text);
-        assert_eq!(config.effective_min_protocol_version().to_string(), min, "{text}");
-        assert_eq!(config.effective_max_protocol_version().to_string(), max, "{text}");
+        assert_eq!(Effective::of(&config).min_protocol_version().to_string(), min, "{text}");
+        assert_eq!(Effective::of(&config).max_protocol_version().to_string(), max, "{text}");
     }
 }

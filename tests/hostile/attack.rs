@@ -220,5 +220,5 @@ pub(crate) fn harmless_at_login(bytes: &[u8]) {
 
 /// A login with this policy, for a session in memory.
 pub(crate) fn with_policy(policy: AuthPolicy) -> Login {
-    Login { policy: policy.scram_iterations_min(1), ..client::login() }
+    client::login().policy(policy.scram_iterations_min(1))
 }

@@ -185,10 +185,9 @@ fn a6_few_iterations_get_no_proof() {
         let script = begun()
             .send_with(challenge(move |r| format!("r={r}x,s=c2FsdA==,i={count}")))
             .wait_for_eof();
-        let attack = Attack::new(script, 0, LISTEN).splits(24..90).asking(
-            || Login { policy: AuthPolicy::default(), ..client::login() },
-            "&scram_iterations_min=4096",
-        );
+        let attack = Attack::new(script, 0, LISTEN)
+            .splits(24..90)
+            .asking(|| client::login().policy(AuthPolicy::default()), "&scram_iterations_min=4096");
         let expect = format!("asks for {count} SCRAM iterations, fewer than the 4096 required");
         attack.run(&[&format!("connect: Auth | {expect}")], &[]);
     }

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 use pgbell::proto::auth::{AuthPolicy, Credentials, Password, ScramNonce};
-use pgbell::proto::session::{FACTS_SQL, Facts, Login, Progress, Rows, Session, SessionEvent};
-use pgbell::proto::wire::{self, ProtocolVersion};
+use pgbell::proto::session::{Login, Progress, Rows, Session, SessionEvent, SessionFacts};
+use pgbell::proto::wire;
 use pgbell::testing::{Delivery, Output, Script};
 use pgbell::{Connection, Error, Event, Listener, Notification};
 
@@ -204,17 +204,10 @@ pub(crate) async fn listener(url: &str, actions: &[Action]) -> Outcome {
 /// The login of the clients over sockets.
 pub(crate) fn login() -> Login {
     let credentials = Credentials::new("alice").unwrap().password(Password::new(PASSWORD));
-    let now = Instant::now();
-    Login {
-        credentials: credentials.unwrap(),
-        policy: AuthPolicy::default().scram_iterations_min(1),
-        nonce: ScramNonce::new([7; 18]),
-        parameters: vec![("database".into(), "db".into())],
-        protocol: ProtocolVersion::V3_0,
-        min_protocol: ProtocolVersion::V3_0,
-        deadline: now + Duration::from_secs(10),
-        command_timeout: Duration::from_secs(30),
-    }
+    let deadline = Instant::now() + Duration::from_secs(10);
+    Login::new(credentials.unwrap(), ScramNonce::new([7; 18]), deadline)
+        .policy(AuthPolicy::default().scram_iterations_min(1))
+        .parameter("database", "db")
 }
 
 /// Runs a session in memory against the script as its server.
@@ -323,12 +316,12 @@ impl Player<'_> {
             match event {
                 SessionEvent::Ready => {
                     // Like the clients with sockets, which send it first.
-                    let _ = self.session.simple_query(self.now, FACTS_SQL);
+                    let _ = SessionFacts::query(&mut self.session, self.now);
                 }
                 SessionEvent::Done { result, .. } if self.waiting == "connect" => {
                     // If the session ends, its error is the reason.
                     if self.session.is_ready() {
-                        let facts = result.and_then(|rows| Facts::from_rows(&rows));
+                        let facts = result.and_then(|rows| SessionFacts::from_rows(&rows));
                         self.outcome.record_result("connect", &facts);
                         self.over = facts.is_err();
                         self.waiting = "";

@@ -14,6 +14,8 @@ mod framing;
 #[cfg(unix)]
 mod local;
 mod names;
+#[path = "../queries/mod.rs"]
+mod queries;
 #[cfg(unix)]
 mod reconnect;
 mod scram;

@@ -35,7 +35,7 @@ fn diagnostic(tag: u8, fields: &[&str]) -> Vec<u8> {
 const ASKING_FOR_3_2: &str = "&max_protocol_version=3.2";
 
 fn asking_for_3_2() -> Login {
-    Login { protocol: ProtocolVersion::V3_2, ..client::login() }
+    client::login().protocol(ProtocolVersion::V3_2)
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn t14_a_server_that_supports_only_3_0_is_accepted_unless_3_2_is_required() {
     attack.run(&["connect", "listen", "over: Connect | closed the connection"], &[]);
 
     let script = Script::new().expect_startup().send_hex(ONLY_3_0).wait_for_eof();
-    let must = || Login { min_protocol: ProtocolVersion::V3_2, ..asking_for_3_2() };
+    let must = || asking_for_3_2().min_protocol(ProtocolVersion::V3_2);
     let expect =
         "connect: Unsupported | the server supports protocol 3.0, and the lowest accepted is 3.2";
     Attack::new(script, 13, LISTEN)

@@ -1,6 +1,7 @@
 //! Tests of the whole client against the backend of `pgbell::testing` on a local socket: no PostgreSQL needed.
 
 mod closing;
+mod command_queue;
 mod connection;
 mod dropped;
 mod interface;

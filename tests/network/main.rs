@@ -7,6 +7,8 @@
 mod dead;
 mod names;
 mod namespaces;
+#[path = "../queries/mod.rs"]
+mod queries;
 #[path = "../postgres/chaos/sequence.rs"]
 #[expect(dead_code, reason = "only the tests of many disconnects receive in the background")]
 mod sequence;

@@ -40,16 +40,9 @@ fn nonce() -> ScramNonce {
 
 fn login() -> Login {
     let deadline = Instant::now() + Duration::from_secs(60);
-    Login {
-        credentials: credentials(),
-        policy: AuthPolicy::default().allow_cleartext(true).scram_iterations_min(1),
-        nonce: nonce(),
-        parameters: Vec::new(),
-        protocol: ProtocolVersion::V3_2,
-        min_protocol: ProtocolVersion::V3_0,
-        deadline,
-        command_timeout: Duration::from_secs(10),
-    }
+    Login::new(credentials(), nonce(), deadline)
+        .policy(AuthPolicy::default().allow_cleartext(true).scram_iterations_min(1))
+        .protocol(ProtocolVersion::V3_2)
 }
 
 fn error(text: &str, error: &dyn std::error::Error) {
@@ -100,7 +93,7 @@ fn authenticators_and_their_messages() {
     show!(client, server);
     client.handle_server_first(&answer).unwrap();
     show!(client);
-    while client.compute(1).unwrap() == pgbell::proto::auth::scram::Progress::More {}
+    while client.compute(1).unwrap() == pgbell::proto::auth::scram::ScramProgress::More {}
     show!(client);
     let last = client.client_final().unwrap();
     show!(client, last);

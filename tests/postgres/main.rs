@@ -31,6 +31,8 @@ mod preferred;
 mod provider;
 #[cfg(feature = "tls-ring")]
 mod psql;
+#[path = "../queries/mod.rs"]
+mod queries;
 #[cfg(feature = "tls-ring")]
 mod readme;
 mod receiving;

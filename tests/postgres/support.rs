@@ -6,9 +6,10 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures_core::Stream;
-use pgbell::proto::session::FACTS_SQL;
 use pgbell::{Batch, Connection, Error, Event, Listener, Loss, Notification, Notifier};
 use pgbell_testkit::{Auth, Cluster, ClusterBuilder, Installation};
+
+use crate::queries::FACTS_SQL;
 
 /// The time limit for anything that must happen.
 pub(crate) const TEST_TIMEOUT: Duration = Duration::from_secs(60);

@@ -1,10 +1,10 @@
 //! LISTEN, NOTIFY and transactions between sessions.
 
-use pgbell::proto::supervisor::{PROOF_COUNT_SQL, PROOF_OF_LIFE_SQL, PROOF_SQL};
 use pgbell::proto::wire::TransactionStatus;
 use pgbell::testing::{Backend, BackendConfig, Link};
 
 use super::{ready, received, run, texts};
+use crate::queries::{HEARTBEAT_ANSWER_SQL, HEARTBEAT_COUNT_SQL, HEARTBEAT_SQL};
 
 /// The tags of all statements of a query.
 fn tags(rows: &[pgbell::proto::session::Rows]) -> Vec<&str> {
@@ -352,7 +352,7 @@ fn the_answer_to_a_heartbeat_has_the_number_of_channels_and_the_digest_of_their_
     let mut backend = Backend::default();
     let mut link = ready(&mut backend, &[]);
     let proof = |link: &mut Link, backend: &mut Backend| {
-        let rows = run(link, backend, PROOF_SQL).unwrap();
+        let rows = run(link, backend, HEARTBEAT_SQL).unwrap();
         let row = rows[0].get(0).unwrap();
         (row.get(0).map(str::to_owned), row.get(1).map(str::to_owned))
     };
@@ -361,7 +361,7 @@ fn the_answer_to_a_heartbeat_has_the_number_of_channels_and_the_digest_of_their_
     // sha256('a,b')
     let digest = "1eb7c54d52831bbfe8942af0b1c56b7409523a59ed6ca99c1174fef7eb32c1b5";
     assert_eq!(proof(&mut link, &mut backend), (Some("2".into()), Some(digest.into())));
-    for (sql, answer) in [(PROOF_COUNT_SQL, "2"), (PROOF_OF_LIFE_SQL, "pgbell")] {
+    for (sql, answer) in [(HEARTBEAT_COUNT_SQL, "2"), (HEARTBEAT_ANSWER_SQL, "pgbell")] {
         let rows = run(&mut link, &mut backend, sql).unwrap();
         let row = rows[0].get(0).unwrap();
         assert_eq!((row.len(), row.get(0)), (1, Some(answer)));

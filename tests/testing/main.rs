@@ -10,6 +10,8 @@ mod extended;
 mod golden;
 mod login;
 mod play;
+#[path = "../queries/mod.rs"]
+mod queries;
 #[cfg(feature = "tokio")]
 mod readme;
 #[cfg(feature = "tokio")]
@@ -22,7 +24,6 @@ use std::time::{Duration, Instant};
 use pgbell::Error;
 use pgbell::proto::auth::{AuthPolicy, Credentials, Password, ScramNonce};
 use pgbell::proto::session::{Login, Rows, Session, SessionEvent};
-use pgbell::proto::wire::ProtocolVersion;
 use pgbell::testing::{Backend, Link};
 
 /// The client's half of the nonce in every test.
@@ -33,17 +34,12 @@ fn session(user: &str, password: Option<&str>, now: Instant) -> Session {
     if let Some(password) = password {
         credentials = credentials.password(Password::new(password)).unwrap();
     }
-    Session::new(Login {
-        credentials,
-        policy: AuthPolicy::default().allow_cleartext(true).scram_iterations_min(1),
-        nonce: ScramNonce::new(NONCE),
-        parameters: vec![("application_name".into(), "test".into())],
-        protocol: ProtocolVersion::V3_0,
-        min_protocol: ProtocolVersion::V3_0,
-        deadline: now + Duration::from_secs(10),
-        command_timeout: Duration::from_secs(10),
-    })
-    .unwrap()
+    let deadline = now + Duration::from_secs(10);
+    let login = Login::new(credentials, ScramNonce::new(NONCE), deadline)
+        .policy(AuthPolicy::default().allow_cleartext(true).scram_iterations_min(1))
+        .parameter("application_name", "test")
+        .command_timeout(Duration::from_secs(10));
+    Session::new(login).unwrap()
 }
 
 /// A session that is ready.

@@ -22,16 +22,13 @@ pub struct Player {
 impl Player {
     pub fn new() -> Self {
         let now = Instant::now();
-        let login = Login {
-            credentials: Credentials::new("bob").unwrap().password(Password::new("x")).unwrap(),
-            policy: AuthPolicy::default().scram_iterations_min(1).scram_iterations_max(64),
-            nonce: ScramNonce::new([7; 18]),
-            parameters: vec![("database".into(), "db".into())],
-            protocol: ProtocolVersion::V3_2,
-            min_protocol: ProtocolVersion::V3_0,
-            deadline: now + Duration::from_secs(10),
-            command_timeout: Duration::from_secs(5),
-        };
+        let credentials = Credentials::new("bob").unwrap().password(Password::new("x")).unwrap();
+        let deadline = now + Duration::from_secs(10);
+        let login = Login::new(credentials, ScramNonce::new([7; 18]), deadline)
+            .policy(AuthPolicy::default().scram_iterations_min(1).scram_iterations_max(64))
+            .parameter("database", "db")
+            .protocol(ProtocolVersion::V3_2)
+            .command_timeout(Duration::from_secs(5));
         let session = Session::new(login).unwrap();
         let (input, events) = (BytesMut::new(), Vec::new());
         Self { session, input, now, over: false, events, taken: 0, done: 0 }

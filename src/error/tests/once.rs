@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::error::{Error, ErrorKind};
 use crate::proto::auth::scram::{ScramError, ScramMessage};
 use crate::proto::auth::{
-    AuthError, AuthMethod, ChannelBinding, NonAsciiPassword, Obstacle, Refusal,
+    AuthError, AuthMethod, AuthRefusal, ChannelBinding, NonAsciiPassword, Obstacle,
 };
 use crate::proto::route::{Failure, sum_up};
 use crate::proto::wire::{
@@ -83,13 +83,13 @@ fn of_auth() -> Vec<Error> {
         AuthError::Unsupported { code: 77 },
         AuthError::NoMechanism { offered: "OAUTHBEARER".to_owned() },
         AuthError::NoPassword { method: AuthMethod::Md5 },
-        refused(AuthMethod::Password, Refusal::Cleartext),
-        refused(AuthMethod::Password, Refusal::Account { uid: Some(7) }),
-        refused(AuthMethod::Password, Refusal::Account { uid: None }),
-        refused(AuthMethod::Password, Refusal::Unverified),
-        refused(AuthMethod::Md5, Refusal::RequireAuth(require_auth)),
-        refused(AuthMethod::Trust, Refusal::RequireAuth(require_auth)),
-        refused(AuthMethod::Md5, Refusal::ChannelBinding),
+        refused(AuthMethod::Password, AuthRefusal::Cleartext),
+        refused(AuthMethod::Password, AuthRefusal::Account { uid: Some(7) }),
+        refused(AuthMethod::Password, AuthRefusal::Account { uid: None }),
+        refused(AuthMethod::Password, AuthRefusal::Unverified),
+        refused(AuthMethod::Md5, AuthRefusal::RequireAuth(require_auth)),
+        refused(AuthMethod::Trust, AuthRefusal::RequireAuth(require_auth)),
+        refused(AuthMethod::Md5, AuthRefusal::ChannelBinding),
         AuthError::NoChannelBinding { obstacle: Obstacle::NoTls },
         AuthError::NoChannelBinding { obstacle: Obstacle::NoHash },
         AuthError::NoChannelBinding { obstacle: Obstacle::NotOffered },

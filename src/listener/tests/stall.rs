@@ -7,7 +7,7 @@ use bytes::Buf;
 
 use super::*;
 use crate::listener::sink::BUFFER_BYTES;
-use crate::proto::ring::{Held, Lender};
+use crate::proto::ring::{CurrentBytes, PinnedBytes};
 
 const BLOCK: Overflow = Overflow::Block { max_stall: Duration::from_secs(600) };
 
@@ -21,24 +21,24 @@ impl Wake for Wakes {
 }
 
 /// A reader like the task and a consumer like a listener, which do one step at a time.
-struct Pair {
+struct RingPair {
     queue: Queue,
     wakes: Arc<Wakes>,
     /// The number of wake-ups when the reader went to sleep. `None` if it is awake.
     asleep_since: Option<usize>,
-    lender: Lender,
-    held: Vec<Held>,
+    current_bytes: CurrentBytes,
+    pinned: Vec<PinnedBytes>,
 }
 
-impl Pair {
+impl RingPair {
     fn new(capacity: u64, queue_bytes: usize, pin_limit: u64) -> Self {
         let pins = Pins::new(pin_limit);
         Self {
             queue: Queue::with_pins(capacity, queue_bytes, BLOCK, &pins),
             wakes: Arc::default(),
             asleep_since: None,
-            lender: Lender::new(pins, BUFFER_BYTES),
-            held: Vec::new(),
+            current_bytes: CurrentBytes::new(pins, BUFFER_BYTES),
+            pinned: Vec::new(),
         }
     }
 
@@ -98,7 +98,7 @@ impl Pair {
 
     /// The consumer drops the last run and takes the next element.
     fn take(&mut self, waits: bool) {
-        self.lender.let_go();
+        self.current_bytes.clear();
         let taken = if waits {
             match self.queue.consumer.poll_take(&mut Context::from_waker(Waker::noop())) {
                 Poll::Ready(taken) => taken,
@@ -108,18 +108,19 @@ impl Pair {
             self.queue.consumer.try_take()
         };
         if let Taken::Item { value, .. } = taken {
-            self.lender.lend(value.frames, value.buffer);
+            self.current_bytes.replace(value.frames, value.buffer);
         }
     }
 
     fn pin(&mut self) {
-        let lent = self.lender.lent();
-        self.held.extend(lent.hold(0..lent.bytes().len()).filter(|held| !held.bytes().is_empty()));
+        let part = self.current_bytes.part();
+        self.pinned
+            .extend(part.pin(0..part.bytes().len()).filter(|pinned| !pinned.bytes().is_empty()));
     }
 
     fn unpin(&mut self, which: usize) {
-        if !self.held.is_empty() {
-            self.held.swap_remove(which % self.held.len());
+        if !self.pinned.is_empty() {
+            self.pinned.swap_remove(which % self.pinned.len());
         }
     }
 
@@ -149,7 +150,7 @@ impl Pair {
 
 #[test]
 fn a_run_that_is_dropped_before_a_gap_is_taken_wakes_the_reader() {
-    let mut pair = Pair::new(1_000, 1 << 20, 0);
+    let mut pair = RingPair::new(1_000, 1 << 20, 0);
     pair.write(1, 8);
     pair.fill_buffer();
     pair.mark();
@@ -166,7 +167,7 @@ fn a_run_that_is_dropped_before_a_gap_is_taken_wakes_the_reader() {
 #[test]
 fn a_pin_that_is_dropped_wakes_the_reader() {
     let limit = BUFFER_BYTES as u64;
-    let mut pair = Pair::new(1_000, 1 << 20, limit);
+    let mut pair = RingPair::new(1_000, 1 << 20, limit);
     pair.write(1, 8);
     pair.fill_buffer();
     pair.take(false);
@@ -182,7 +183,7 @@ fn a_pin_that_is_dropped_wakes_the_reader() {
 /// A command waits for its answer, which comes after notifications: they must be queued or dropped now.
 #[test]
 fn nothing_is_dropped_if_a_buffer_became_free_since_the_last_check() {
-    let mut pair = Pair::new(1_000, 1 << 20, 0);
+    let mut pair = RingPair::new(1_000, 1 << 20, 0);
     pair.starve(buffers_max(1 << 20, 0));
     pair.take(false);
     pair.take(false);
@@ -224,7 +225,7 @@ proptest! {
         pinned_buffers in 0_u64..4,
         steps in prop::collection::vec(step(), 1..200),
     ) {
-        let mut pair = Pair::new(capacity, 300 * 1024, pinned_buffers * BUFFER_BYTES as u64);
+        let mut pair = RingPair::new(capacity, 300 * 1024, pinned_buffers * BUFFER_BYTES as u64);
         for step in steps {
             match step {
                 StallStep::Write(count, bytes) => pair.write(count, bytes),

@@ -49,12 +49,12 @@ async fn resolve_config(config: Config, variables: &Variables) -> Result<Config,
 }
 
 /// A connection string and an environment to resolve.
-struct Case {
+struct ResolveCase {
     text: String,
     variables: Variables,
 }
 
-impl Case {
+impl ResolveCase {
     fn request(&self) -> (String, Vec<String>) {
         let variables = self.variables.iter().map(|(name, value)| format!("{name}={value}"));
         (self.text.clone(), variables.collect())
@@ -185,8 +185,8 @@ fn matrix() -> Vec<Libpq> {
 }
 
 /// Compares all cases. At least `same` of them must be accepted by both.
-async fn compare_all(libpq: &Libpq, cases: &[Case], files: bool, same: usize) {
-    let requests: Vec<_> = cases.iter().map(Case::request).collect();
+async fn compare_all(libpq: &Libpq, cases: &[ResolveCase], files: bool, same: usize) {
+    let requests: Vec<_> = cases.iter().map(ResolveCase::request).collect();
     let unset = [(String::new(), vec!["PGUSER=ann".to_owned()])];
     let defaults = libpq.start(&unset, false).remove(0);
     let mut agreed = 0;

@@ -43,7 +43,7 @@ fn file(random: &mut Random) -> String {
     text
 }
 
-fn cases(seed: u64, scratch: &Scratch) -> Vec<Case> {
+fn cases(seed: u64, scratch: &Scratch) -> Vec<ResolveCase> {
     let random = &mut Random(seed);
     let case = |number| {
         let mode = [0o600, 0o600, 0o600, 0o400, 0o640, 0o604][random.below(6)];
@@ -81,7 +81,7 @@ fn cases(seed: u64, scratch: &Scratch) -> Vec<Case> {
             }
             _ => drop(given.insert("passfile".to_owned(), path)),
         }
-        Case { text: pairs(&given), variables }
+        ResolveCase { text: pairs(&given), variables }
     };
     (0..CASES).map(case).collect()
 }
@@ -90,7 +90,7 @@ async fn check(seed: u64, libraries: Vec<Libpq>) {
     for libpq in libraries {
         let scratch = Scratch::new(&format!("passfile-{}", libpq.version));
         let cases = cases(seed, &scratch);
-        let requests: Vec<_> = cases.iter().map(Case::request).collect();
+        let requests: Vec<_> = cases.iter().map(ResolveCase::request).collect();
         let mut found = 0;
         for (case, theirs) in cases.iter().zip(libpq.start(&requests, true)) {
             let config = resolve(&case.text, &case.variables).await.unwrap();

@@ -7,7 +7,7 @@ use crate::error::ErrorKind;
 
 const CASES: usize = 8_000;
 
-fn cases(seed: u64, libpq: &Libpq) -> Vec<Case> {
+fn cases(seed: u64, libpq: &Libpq) -> Vec<ResolveCase> {
     let random = &mut Random(seed);
     let without = ["service", "servicefile", "passfile", "sslpassword", "gsslib", "krbsrvname"];
     let case = |_| {
@@ -18,7 +18,7 @@ fn cases(seed: u64, libpq: &Libpq) -> Vec<Case> {
         if random.once_in(5) {
             variables.insert("PGREQUIRESSL".to_owned(), random.pick(&["0", "1"]).to_owned());
         }
-        Case { text, variables }
+        ResolveCase { text, variables }
     };
     (0..CASES).map(case).collect()
 }
@@ -136,5 +136,5 @@ async fn contradictions_with_defaults_are_found_when_all_sources_are_read() {
         error.to_string().ends_with("sslrootcert=system needs verify-full, which is its default")
     );
     let system = resolve("sslrootcert=system sslnegotiation=direct", &user).await.unwrap();
-    assert_eq!(system.effective_ssl_mode(), crate::config::SslMode::VerifyFull);
+    assert_eq!(system.effective().ssl_mode(), crate::config::SslMode::VerifyFull);
 }

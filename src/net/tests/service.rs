@@ -60,7 +60,7 @@ const WITHOUT: [&str; 14] = [
     "keepalives_count",
 ];
 
-fn cases(seed: u64, libpq: &Libpq, scratch: &Scratch) -> Vec<Case> {
+fn cases(seed: u64, libpq: &Libpq, scratch: &Scratch) -> Vec<ResolveCase> {
     let random = &mut Random(seed);
     let case = |number| {
         let mut text = pairs(&parameters(random, libpq, &WITHOUT, 2));
@@ -92,7 +92,7 @@ fn cases(seed: u64, libpq: &Libpq, scratch: &Scratch) -> Vec<Case> {
                 set("PGSERVICE", random.pick(&["one", "one", "two"]).to_owned());
             }
         }
-        Case { text, variables }
+        ResolveCase { text, variables }
     };
     (0..CASES).map(case).collect()
 }

@@ -76,7 +76,7 @@ impl Tls {
     /// Does the same, with libpq's default files in `directory`.
     pub(super) fn with_directory(config: &Config, directory: Option<&Path>) -> Result<Self, Error> {
         config.check_complete()?;
-        let mode = config.effective_ssl_mode();
+        let mode = config.effective().ssl_mode();
         let base = match config.get_client_config() {
             Some(client) => Base::Custom(client.clone()),
             None => Base::Parameters(Box::new(FromParameters::new(config, mode, directory)?)),

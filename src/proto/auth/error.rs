@@ -46,7 +46,7 @@ pub enum AuthError {
         /// The requested method; [`AuthMethod::Trust`] if the server requested none.
         method: AuthMethod,
         /// The part of the policy that forbids it.
-        refusal: Refusal,
+        refusal: AuthRefusal,
     },
     /// Channel binding is required and not possible. Nothing was sent.
     NoChannelBinding {
@@ -80,7 +80,7 @@ pub enum AuthError {
 /// The part of the policy that forbids a method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Refusal {
+pub enum AuthRefusal {
     /// The password would be sent in clear.
     Cleartext,
     /// The server at the other end of the Unix socket runs as an account to which the password must not be sent in clear.
@@ -173,7 +173,7 @@ impl From<NonAsciiPassword> for AuthError {
     }
 }
 
-impl Refusal {
+impl AuthRefusal {
     fn describe(self, method: AuthMethod, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let asks = match method {
             AuthMethod::Trust => "server asks for no authentication".to_owned(),
@@ -228,19 +228,19 @@ impl AuthError {
     /// Returns what the user can do about the error.
     fn hint(&self) -> Option<&'static str> {
         Some(match self {
-            Self::Refused { refusal: Refusal::Cleartext, .. } => {
+            Self::Refused { refusal: AuthRefusal::Cleartext, .. } => {
                 "use TLS (sslmode=verify-full), give the role scram-sha-256, or allow it with \
                  require_auth=password"
             }
-            Self::Refused { refusal: Refusal::Account { .. }, .. } => {
+            Self::Refused { refusal: AuthRefusal::Account { .. }, .. } => {
                 "any local user may listen on a socket in a directory such as /tmp: set requirepeer to the account \
                  of the server, give the role scram-sha-256, or allow any account with require_auth=password"
             }
-            Self::Refused { refusal: Refusal::Unverified, .. } => {
+            Self::Refused { refusal: AuthRefusal::Unverified, .. } => {
                 "verify the server (sslmode=verify-full with sslrootcert), give the role scram-sha-256, or allow it \
                  with sslmode=require or require_auth=password"
             }
-            Self::Refused { refusal: Refusal::ChannelBinding, .. } => {
+            Self::Refused { refusal: AuthRefusal::ChannelBinding, .. } => {
                 "give the role scram-sha-256 in pg_hba.conf and a password that is stored so, or set \
                  channel_binding=prefer"
             }

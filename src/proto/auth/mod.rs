@@ -36,7 +36,7 @@ pub use credentials::Credentials;
 #[cfg(feature = "tls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
 pub use end_point::tls_server_end_point;
-pub use error::{AuthError, Obstacle, Refusal};
+pub use error::{AuthError, AuthRefusal, Obstacle};
 pub use offer::SASL_MECHANISMS_MAX;
 pub use policy::{AuthMethod, AuthPolicy, Channel, ChannelBinding, ChannelBindingError};
 pub use require::{RequireAuth, RequireAuthError};
@@ -49,7 +49,7 @@ pub use secret::{Password, Response};
 
 use self::offer::Offer;
 use crate::proto::wire::Authentication;
-use scram::{Progress, SCRAM_ROUNDS_PER_STEP_MAX, SCRAM_SHA_256, SCRAM_SHA_256_PLUS};
+use scram::{SCRAM_ROUNDS_PER_STEP_MAX, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramProgress};
 
 /// The next action of the caller.
 #[derive(Debug)]
@@ -69,10 +69,10 @@ pub enum AuthStep {
 pub struct Authenticator {
     credentials: Credentials,
     policy: AuthPolicy,
-    state: State,
+    state: AuthState,
 }
 
-enum State {
+enum AuthState {
     /// Nothing was received yet.
     Start(ScramNonce),
     /// The password or its MD5 response was sent.
@@ -85,7 +85,7 @@ enum State {
     Failed,
 }
 
-impl State {
+impl AuthState {
     /// Returns the description of the expected request, for an error about another one.
     fn expected(&self) -> &'static str {
         match self {
@@ -105,7 +105,7 @@ impl Authenticator {
     /// Creates a login. The nonce must be fresh and random; it is used if SCRAM is chosen.
     #[must_use]
     pub fn new(credentials: Credentials, policy: AuthPolicy, nonce: ScramNonce) -> Self {
-        Self { credentials, policy, state: State::Start(nonce) }
+        Self { credentials, policy, state: AuthState::Start(nonce) }
     }
 
     /// Handles a request of the server, and returns the next action.
@@ -113,33 +113,33 @@ impl Authenticator {
     /// # Errors
     /// Any [`AuthError`]. Nothing may be sent after it, and every later call fails too.
     pub fn handle(&mut self, request: &Authentication<'_>) -> Result<AuthStep, AuthError> {
-        match (mem::replace(&mut self.state, State::Failed), request) {
-            (State::Start(_), Authentication::Ok) => {
+        match (mem::replace(&mut self.state, AuthState::Failed), request) {
+            (AuthState::Start(_), Authentication::Ok) => {
                 self.policy.permit(AuthMethod::Trust)?;
                 self.done(AuthMethod::Trust)
             }
-            (State::Start(_), Authentication::CleartextPassword) => self.send_password(),
-            (State::Start(_), Authentication::Md5Password { salt }) => self.send_md5(*salt),
-            (State::Start(nonce), Authentication::Sasl { mechanisms }) => {
+            (AuthState::Start(_), Authentication::CleartextPassword) => self.send_password(),
+            (AuthState::Start(_), Authentication::Md5Password { salt }) => self.send_md5(*salt),
+            (AuthState::Start(nonce), Authentication::Sasl { mechanisms }) => {
                 self.start_scram(nonce, mechanisms)
             }
-            (State::Start(_), Authentication::Unsupported { code, .. }) => {
+            (AuthState::Start(_), Authentication::Unsupported { code, .. }) => {
                 Err(AuthError::Unsupported { code: *code })
             }
-            (State::Answered(method), Authentication::Ok) => self.done(method),
-            (State::Scram { mut client, method }, Authentication::SaslContinue(text)) => {
+            (AuthState::Answered(method), Authentication::Ok) => self.done(method),
+            (AuthState::Scram { mut client, method }, Authentication::SaslContinue(text)) => {
                 client.handle_server_first(text)?;
-                self.state = State::Scram { client, method };
+                self.state = AuthState::Scram { client, method };
                 Ok(AuthStep::Compute)
             }
-            (State::Scram { mut client, method }, Authentication::SaslFinal(text)) => {
+            (AuthState::Scram { mut client, method }, Authentication::SaslFinal(text)) => {
                 client.handle_server_final(text)?;
-                self.state = State::Scram { client, method };
+                self.state = AuthState::Scram { client, method };
                 Ok(AuthStep::Wait)
             }
             // Only after the server's signature was verified. libpq accepts it at any moment of
             // the exchange unless `require_auth` is set. N27.
-            (State::Scram { client, method }, Authentication::Ok) if client.is_verified() => {
+            (AuthState::Scram { client, method }, Authentication::Ok) if client.is_verified() => {
                 self.done(method)
             }
             (state, request) => {
@@ -153,24 +153,24 @@ impl Authenticator {
     /// # Errors
     /// [`AuthError::Misuse`] when the last step was not [`AuthStep::Compute`].
     pub fn compute(&mut self) -> Result<AuthStep, AuthError> {
-        let State::Scram { client, .. } = &mut self.state else {
-            self.state = State::Failed;
+        let AuthState::Scram { client, .. } = &mut self.state else {
+            self.state = AuthState::Failed;
             let problem = "compute was called outside of a SCRAM exchange";
             return Err(AuthError::Misuse { problem });
         };
         let outcome = match client.compute(SCRAM_ROUNDS_PER_STEP_MAX) {
-            Ok(Progress::More) => Ok(AuthStep::Compute),
-            Ok(Progress::Done) => client.client_final().map(AuthStep::Send),
+            Ok(ScramProgress::More) => Ok(AuthStep::Compute),
+            Ok(ScramProgress::Done) => client.client_final().map(AuthStep::Send),
             Err(error) => Err(error),
         };
         outcome.map_err(|_| {
-            self.state = State::Failed;
+            self.state = AuthState::Failed;
             AuthError::Misuse { problem: "compute was called when there is nothing to compute" }
         })
     }
 
     fn done(&mut self, method: AuthMethod) -> Result<AuthStep, AuthError> {
-        self.state = State::Done;
+        self.state = AuthState::Done;
         Ok(AuthStep::Done(method))
     }
 
@@ -178,7 +178,7 @@ impl Authenticator {
         let method = AuthMethod::Password;
         self.policy.permit(method)?;
         let response = Response::password(self.credentials.password_for(method)?.expose());
-        self.state = State::Answered(method);
+        self.state = AuthState::Answered(method);
         Ok(AuthStep::Send(response))
     }
 
@@ -187,7 +187,7 @@ impl Authenticator {
         self.policy.permit(method)?;
         let password = self.credentials.password_for(method)?;
         let response = md5::response(self.credentials.user(), password, salt);
-        self.state = State::Answered(method);
+        self.state = AuthState::Answered(method);
         Ok(AuthStep::Send(Response::password(&response)))
     }
 
@@ -206,7 +206,7 @@ impl Authenticator {
         let problem = "the client-first-message is too long for a message";
         let response = Response::sasl_initial(mechanism, &client.client_first()?)
             .ok_or(AuthError::Misuse { problem })?;
-        self.state = State::Scram { client: Box::new(client), method };
+        self.state = AuthState::Scram { client: Box::new(client), method };
         Ok(AuthStep::Send(response))
     }
 }

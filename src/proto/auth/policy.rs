@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::error::{AuthError, Obstacle, Refusal};
+use super::error::{AuthError, AuthRefusal, Obstacle};
 use super::require::RequireAuth;
 use super::scram::{SCRAM_ITERATIONS_MAX, SCRAM_ITERATIONS_MIN};
 
@@ -259,15 +259,15 @@ impl AuthPolicy {
         let is_bound = method == AuthMethod::ScramSha256Plus;
         let refusal = match self.require_auth {
             _ if self.channel_binding == ChannelBinding::Require && !is_bound => {
-                Refusal::ChannelBinding
+                AuthRefusal::ChannelBinding
             }
-            Some(list) if !list.allows(method) => Refusal::RequireAuth(list),
+            Some(list) if !list.allows(method) => AuthRefusal::RequireAuth(list),
             _ if method != AuthMethod::Password || self.password_is_allowed() => return Ok(()),
             _ => match self.channel {
-                Channel::Clear => Refusal::Cleartext,
-                Channel::UntrustedLocal { uid } => Refusal::Account { uid },
+                Channel::Clear => AuthRefusal::Cleartext,
+                Channel::UntrustedLocal { uid } => AuthRefusal::Account { uid },
                 Channel::Tls { .. } if self.opportunistic && !self.server_verified => {
-                    Refusal::Unverified
+                    AuthRefusal::Unverified
                 }
                 Channel::Tls { .. } | Channel::Local => return Ok(()),
             },

@@ -44,7 +44,7 @@ impl Buffers {
     }
 
     /// Returns the number of the current buffer, which no other buffer of this set has, for a
-    /// [`Lender`](super::Lender). `None` for a [long](Self::is_long) one: nothing may be split off it.
+    /// [`CurrentBytes`](super::CurrentBytes). `None` for a [long](Self::is_long) one: nothing may be split off it.
     #[must_use]
     pub fn number(&self) -> Option<NonZeroU64> {
         NonZeroU64::new(self.number).filter(|_| !self.long)

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::task::{Context, Poll};
 
-use super::shared::{Item, Shared, Slot, SlotPosition};
+use super::shared::{RingItem, RingShared, Slot, SlotPosition};
 use super::sync::{Arc, Ordering};
 
 /// The next element of the stream.
@@ -46,21 +46,21 @@ struct Snapshot {
 
 /// The reading half of a ring. Made by [`channel`](super::channel).
 pub struct Consumer<T, M> {
-    shared: Arc<Shared<T, M>>,
+    shared: Arc<RingShared<T, M>>,
     /// The position of the next item to take.
     head: SlotPosition,
     snapshot: Snapshot,
     /// The sequence number of the next notification: all lower ones were returned or reported as lost.
     next: u64,
     /// An item that was taken out of its slot, and has a loss or a mark before it that must be returned first.
-    stash: Option<Item<T>>,
+    stash: Option<RingItem<T>>,
     taken: u64,
     taken_bytes: u64,
     lost: u64,
 }
 
 impl<T, M> Consumer<T, M> {
-    pub(super) fn new(shared: Arc<Shared<T, M>>) -> Self {
+    pub(super) fn new(shared: Arc<RingShared<T, M>>) -> Self {
         Self {
             shared,
             head: SlotPosition::default(),
@@ -150,7 +150,7 @@ impl<T, M> Consumer<T, M> {
 
     /// Returns true if there is no mark or loss before the item, and nothing of it is lost.
     #[inline]
-    fn is_next(&self, item: &Item<T>) -> bool {
+    fn is_next(&self, item: &RingItem<T>) -> bool {
         self.next == item.first
             && self.snapshot.mark_at > item.first
             && self.shared.consumed.floor.load(Ordering::Acquire) <= item.first
@@ -209,7 +209,7 @@ impl<T, M> Consumer<T, M> {
 
     /// Takes the next item out of the slots below the tail of the snapshot, without regard to marks and losses before it.
     #[inline]
-    fn take_item(&mut self) -> Option<Item<T>> {
+    fn take_item(&mut self) -> Option<RingItem<T>> {
         while self.head.position < self.snapshot.tail {
             let position = self.head.position;
             let mut newer = None;

@@ -46,7 +46,7 @@ mod tests;
 
 pub use buffers::Buffers;
 pub use consumer::{Consumer, Taken};
-pub use pins::{Held, Lender, Lent, Pins};
+pub use pins::{BufferPart, CurrentBytes, PinnedBytes, Pins};
 pub use producer::Producer;
 
 /// Most slots of a ring: 1,048,576. Their memory is allocated when the ring is made.
@@ -66,6 +66,6 @@ pub(crate) fn bytes<T, M>(slots: usize) -> usize {
 #[must_use]
 pub fn channel<T, M>(slots: u64) -> (Producer<T, M>, Consumer<T, M>) {
     let slots = slots.clamp(1, SLOTS_MAX);
-    let shared = sync::Arc::new(shared::Shared::new(slots));
+    let shared = sync::Arc::new(shared::RingShared::new(slots));
     (Producer::new(shared.clone()), Consumer::new(shared))
 }

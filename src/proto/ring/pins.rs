@@ -5,9 +5,11 @@
 //! reached, the caller copies.
 //!
 //! ```text
-//! Buffers ── Bytes, number ──▶ Lender ── lent() ──▶ &Lent ── hold(range) ──▶ Held ── drop ──▶ wakes the reader
-//!                              (consumer)           (borrowed)               (owned)   if it waits for a buffer
+//! Buffers ── Bytes, number ──▶ CurrentBytes ── part() ──▶ &BufferPart ── pin(range) ──▶ PinnedBytes
+//!                              (consumer)                 (borrowed)                    (owned)
 //! ```
+//! The drop of the last pin of a buffer wakes the reader, if it waits for a buffer.
+//!
 //! The reader does not count. The maximum of a set of [`Buffers`](super::Buffers) is larger by the limit, so that the
 //! queue has the same number of buffers, whatever is pinned.
 
@@ -113,27 +115,27 @@ impl BufferPins {
 }
 
 /// The bytes that the consumer reads at the moment.
-pub struct Lender {
-    lent: Lent,
-    /// The number of the buffer whose pins `lent.pins` counts.
+pub struct CurrentBytes {
+    part: BufferPart,
+    /// The number of the buffer whose pins `part.pins` counts.
     buffer: Option<NonZeroU64>,
     /// The size of each buffer.
     bytes: u64,
     total: Pins,
 }
 
-impl Lender {
-    /// Creates a lender for buffers of `size` bytes each, whose pins count in `total`.
+impl CurrentBytes {
+    /// Creates it for buffers of `size` bytes each, whose pins count in `total`. It has no bytes.
     #[must_use]
     pub fn new(total: Pins, size: usize) -> Self {
-        Self { lent: Lent::default(), buffer: None, bytes: size as u64, total }
+        Self { part: BufferPart::default(), buffer: None, bytes: size as u64, total }
     }
 
-    /// Replaces the lent bytes. `bytes` are a part of the buffer with this [number](super::Buffers::number). With
+    /// Replaces the bytes. `bytes` are a part of the buffer with this [number](super::Buffers::number). With
     /// `None` they are in no buffer, and cannot be pinned.
     #[inline]
-    pub fn lend(&mut self, bytes: Bytes, buffer: Option<NonZeroU64>) {
-        self.lent.bytes = bytes;
+    pub fn replace(&mut self, bytes: Bytes, buffer: Option<NonZeroU64>) {
+        self.part.bytes = bytes;
         if self.buffer != buffer {
             self.buffer = buffer;
             self.replace_pins();
@@ -144,38 +146,38 @@ impl Lender {
     #[inline(never)]
     fn replace_pins(&mut self) {
         if self.buffer.is_none() {
-            self.lent.pins = None;
+            self.part.pins = None;
             return;
         }
         // If the previous buffer has no pins, its counter is used for this one.
-        if self.lent.pins.as_mut().and_then(Arc::get_mut).is_none() {
+        if self.part.pins.as_mut().and_then(Arc::get_mut).is_none() {
             let (bytes, total) = (self.bytes, self.total.clone());
-            self.lent.pins = Some(Arc::new(BufferPins { count: AtomicU64::new(0), bytes, total }));
+            self.part.pins = Some(Arc::new(BufferPins { count: AtomicU64::new(0), bytes, total }));
         }
     }
 
-    /// Drops the lent bytes.
-    pub fn let_go(&mut self) {
-        self.lent.bytes = Bytes::new();
+    /// Drops the bytes.
+    pub fn clear(&mut self) {
+        self.part.bytes = Bytes::new();
     }
 
-    /// Returns the lent bytes.
+    /// Returns the bytes, parts of which can be pinned.
     #[inline]
     #[must_use]
-    pub fn lent(&self) -> &Lent {
-        &self.lent
+    pub fn part(&self) -> &BufferPart {
+        &self.part
     }
 }
 
 /// A part of a buffer. Parts of it can be pinned.
 #[derive(Default)]
-pub struct Lent {
+pub struct BufferPart {
     bytes: Bytes,
     /// `None` if the bytes cannot be pinned.
     pins: Option<Arc<BufferPins>>,
 }
 
-impl Lent {
+impl BufferPart {
     /// Returns the bytes.
     #[inline]
     #[must_use]
@@ -199,29 +201,29 @@ impl Lent {
     /// Pins the buffer and returns the part `range`. Returns `None` if that would exceed the limit, or if the bytes
     /// cannot be pinned: then copy them.
     #[must_use]
-    pub fn hold(&self, range: Range<usize>) -> Option<Held> {
+    pub fn pin(&self, range: Range<usize>) -> Option<PinnedBytes> {
         let pins = self.pins.as_ref()?;
         if self.bytes.get(range.clone()).is_none() || !pins.pin() {
             return None;
         }
-        Some(Held(Self { bytes: self.bytes.slice(range), pins: Some(pins.clone()) }))
+        Some(PinnedBytes(Self { bytes: self.bytes.slice(range), pins: Some(pins.clone()) }))
     }
 }
 
 /// Bytes that are kept: a part of a pinned buffer, or a copy.
-pub struct Held(Lent);
+pub struct PinnedBytes(BufferPart);
 
-impl Held {
+impl PinnedBytes {
     /// Returns a copy of `bytes`, which pins nothing.
     #[must_use]
     pub fn copy(bytes: &[u8]) -> Self {
-        Self(Lent { bytes: Bytes::copy_from_slice(bytes), pins: None })
+        Self(BufferPart { bytes: Bytes::copy_from_slice(bytes), pins: None })
     }
 
     /// Returns the bytes with their pin. Parts of a pinned buffer can be pinned again, parts of a copy cannot.
     #[inline]
     #[must_use]
-    pub fn lent(&self) -> &Lent {
+    pub fn part(&self) -> &BufferPart {
         &self.0
     }
 
@@ -233,17 +235,17 @@ impl Held {
     }
 }
 
-impl Clone for Held {
+impl Clone for PinnedBytes {
     fn clone(&self) -> Self {
         // The buffer is pinned already, so the limit cannot be exceeded: `None` means that this is a copy.
-        match self.0.hold(0..self.0.bytes.len()) {
+        match self.0.pin(0..self.0.bytes.len()) {
             Some(pinned) => pinned,
-            None => Self(Lent { bytes: self.0.bytes.clone(), pins: None }),
+            None => Self(BufferPart { bytes: self.0.bytes.clone(), pins: None }),
         }
     }
 }
 
-impl Drop for Held {
+impl Drop for PinnedBytes {
     // Not inlined into the drop of notifications: nearly all of them pin nothing.
     #[inline(never)]
     fn drop(&mut self) {
@@ -263,24 +265,24 @@ impl fmt::Debug for Pins {
     }
 }
 
-impl fmt::Debug for Lender {
+impl fmt::Debug for CurrentBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lender").field("lent", &self.lent).field("pins", &self.total).finish()
+        f.debug_struct("CurrentBytes").field("part", &self.part).field("pins", &self.total).finish()
     }
 }
 
-impl fmt::Debug for Lent {
+impl fmt::Debug for BufferPart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lent")
+        f.debug_struct("BufferPart")
             .field("bytes", &self.bytes.len())
             .field("may_be_pinned", &self.pins.is_some())
             .finish()
     }
 }
 
-impl fmt::Debug for Held {
+impl fmt::Debug for PinnedBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Held")
+        f.debug_struct("PinnedBytes")
             .field("bytes", &self.0.bytes.len())
             .field("is_copy", &self.0.pins.is_none())
             .finish()
@@ -294,44 +296,44 @@ mod tests {
 
     const SIZE: u64 = 1_024;
 
-    fn lender(pins: &Pins, buffer: u64) -> Lender {
-        let mut lender = Lender::new(pins.clone(), 1_024);
-        lender.lend(Bytes::from_static(b"some bytes"), NonZeroU64::new(buffer));
-        lender
+    fn current_bytes(pins: &Pins, buffer: u64) -> CurrentBytes {
+        let mut current_bytes = CurrentBytes::new(pins.clone(), 1_024);
+        current_bytes.replace(Bytes::from_static(b"some bytes"), NonZeroU64::new(buffer));
+        current_bytes
     }
 
     #[test]
     fn a_buffer_that_would_exceed_the_limit_is_not_pinned() {
         let pins = Pins::new(2 * SIZE + 1_000);
-        let lenders = [1, 2, 3].map(|buffer| lender(&pins, buffer));
-        let mut held: Vec<_> = lenders.iter().map(|lender| lender.lent().hold(0..4)).collect();
-        assert!(held[0].is_some() && held[1].is_some() && held[2].is_none());
+        let all = [1, 2, 3].map(|buffer| current_bytes(&pins, buffer));
+        let mut pinned: Vec<_> = all.iter().map(|bytes| bytes.part().pin(0..4)).collect();
+        assert!(pinned[0].is_some() && pinned[1].is_some() && pinned[2].is_none());
         // A second pin of the same buffer adds nothing.
-        held.push(lenders[0].lent().hold(5..10));
-        assert_eq!(held[3].as_ref().map(Held::bytes), Some(&b"bytes"[..]));
+        pinned.push(all[0].part().pin(5..10));
+        assert_eq!(pinned[3].as_ref().map(PinnedBytes::bytes), Some(&b"bytes"[..]));
         assert_eq!(pins.bytes(), 2 * SIZE);
-        held.remove(0);
-        assert!(lenders[2].lent().hold(0..4).is_none());
-        held.pop();
-        assert!(lenders[2].lent().hold(0..4).is_some());
+        pinned.remove(0);
+        assert!(all[2].part().pin(0..4).is_none());
+        pinned.pop();
+        assert!(all[2].part().pin(0..4).is_some());
     }
 
     #[test]
     fn each_buffer_is_counted_while_the_previous_one_is_pinned() {
         let pins = Pins::new(10 * SIZE);
-        let mut lender = lender(&pins, 1);
-        let first = lender.lent().hold(0..1);
-        lender.lend(Bytes::from_static(b"second"), NonZeroU64::new(2));
-        let second = lender.lent().hold(0..1);
+        let mut current_bytes = current_bytes(&pins, 1);
+        let first = current_bytes.part().pin(0..1);
+        current_bytes.replace(Bytes::from_static(b"second"), NonZeroU64::new(2));
+        let second = current_bytes.part().pin(0..1);
         assert_eq!(pins.bytes(), 2 * SIZE);
         drop(second);
-        lender.lend(Bytes::from_static(b"third"), NonZeroU64::new(3));
-        let third = lender.lent().hold(0..1);
+        current_bytes.replace(Bytes::from_static(b"third"), NonZeroU64::new(3));
+        let third = current_bytes.part().pin(0..1);
         drop(first);
         assert_eq!(pins.bytes(), SIZE);
         // This drops the bytes, and not their count.
-        lender.let_go();
-        assert!(lender.lent().hold(0..1).is_none());
+        current_bytes.clear();
+        assert!(current_bytes.part().pin(0..1).is_none());
         assert_eq!((third.unwrap().bytes(), pins.bytes()), (&b"t"[..], SIZE));
         assert_eq!(pins.bytes(), 0);
     }
@@ -340,27 +342,28 @@ mod tests {
     #[test]
     fn the_counter_of_a_buffer_without_pins_is_used_for_the_next_buffer() {
         let pins = Pins::new(10 * SIZE);
-        let mut lender = lender(&pins, 1);
-        let counts = |lender: &Lender| lender.lent.pins.as_ref().map(Arc::as_ptr);
-        let first = counts(&lender);
-        drop(lender.lent().hold(0..1));
-        lender.lend(Bytes::from_static(b"second"), NonZeroU64::new(2));
-        assert_eq!(counts(&lender), first);
-        let held = lender.lent().hold(0..1);
-        lender.lend(Bytes::from_static(b"third"), NonZeroU64::new(3));
-        assert_ne!(counts(&lender), first);
-        drop(held);
+        let mut current_bytes = current_bytes(&pins, 1);
+        let counts =
+            |current_bytes: &CurrentBytes| current_bytes.part.pins.as_ref().map(Arc::as_ptr);
+        let first = counts(&current_bytes);
+        drop(current_bytes.part().pin(0..1));
+        current_bytes.replace(Bytes::from_static(b"second"), NonZeroU64::new(2));
+        assert_eq!(counts(&current_bytes), first);
+        let pinned = current_bytes.part().pin(0..1);
+        current_bytes.replace(Bytes::from_static(b"third"), NonZeroU64::new(3));
+        assert_ne!(counts(&current_bytes), first);
+        drop(pinned);
     }
 
     #[test]
     fn a_copy_and_bytes_outside_of_buffers_pin_nothing() {
         let pins = Pins::new(10 * SIZE);
-        let mut lender = lender(&pins, 1);
-        lender.lend(Bytes::from_static(b"copied"), None);
-        assert!(lender.lent().hold(0..1).is_none());
-        assert_eq!(lender.lent().buffer_bytes(), None);
-        let copy = Held::copy(b"copied");
-        assert!(copy.lent().hold(0..1).is_none());
+        let mut current_bytes = current_bytes(&pins, 1);
+        current_bytes.replace(Bytes::from_static(b"copied"), None);
+        assert!(current_bytes.part().pin(0..1).is_none());
+        assert_eq!(current_bytes.part().buffer_bytes(), None);
+        let copy = PinnedBytes::copy(b"copied");
+        assert!(copy.part().pin(0..1).is_none());
         let clone = copy.clone();
         drop(copy);
         assert_eq!((clone.bytes(), pins.bytes()), (&b"copied"[..], 0));
@@ -370,35 +373,35 @@ mod tests {
     fn only_a_part_of_the_bytes_has_a_position() {
         let whole = *b"0123456789";
         let pins = Pins::new(SIZE);
-        let mut lender = lender(&pins, 1);
-        lender.lend(Bytes::copy_from_slice(&whole), NonZeroU64::new(1));
-        let lent = lender.lent();
-        assert_eq!(lent.position(&lent.bytes()[3..10]), Some(3));
-        assert_eq!(lent.position(&whole[3..10]), None);
-        assert!(lent.hold(3..11).is_none());
+        let mut current_bytes = current_bytes(&pins, 1);
+        current_bytes.replace(Bytes::copy_from_slice(&whole), NonZeroU64::new(1));
+        let part = current_bytes.part();
+        assert_eq!(part.position(&part.bytes()[3..10]), Some(3));
+        assert_eq!(part.position(&whole[3..10]), None);
+        assert!(part.pin(3..11).is_none());
         #[allow(clippy::reversed_empty_ranges)]
         let reversed = 4..3;
-        assert!(lent.hold(reversed).is_none());
+        assert!(part.pin(reversed).is_none());
         assert_eq!(pins.bytes(), 0);
     }
 
     #[test]
     fn many_threads_never_exceed_the_limit_and_release_all_of_it() {
         let pins = Pins::new(3 * SIZE);
-        let lenders = [1, 2, 3, 4, 5].map(|buffer| lender(&pins, buffer));
+        let all = [1, 2, 3, 4, 5].map(|buffer| current_bytes(&pins, buffer));
         std::thread::scope(|scope| {
             for thread in 0..4_usize {
-                let (pins, lenders) = (&pins, &lenders);
+                let (pins, all) = (&pins, &all);
                 scope.spawn(move || {
-                    let mut held = Vec::new();
+                    let mut pinned = Vec::new();
                     for turn in 0..20_000_usize {
                         let which = turn.wrapping_mul(0x9e37_79b9).wrapping_add(thread) >> 3;
-                        if let Some(one) = lenders[which % 5].lent().hold(0..4) {
-                            held.push(one.clone());
-                            held.push(one);
+                        if let Some(one) = all[which % 5].part().pin(0..4) {
+                            pinned.push(one.clone());
+                            pinned.push(one);
                         }
                         assert!(pins.bytes() <= pins.limit());
-                        held.truncate(which % 7);
+                        pinned.truncate(which % 7);
                     }
                 });
             }

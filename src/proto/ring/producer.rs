@@ -3,7 +3,7 @@
 use std::fmt;
 use std::task::{Context, Poll};
 
-use super::shared::{Item, Shared, Slot, SlotPosition};
+use super::shared::{RingItem, RingShared, Slot, SlotPosition};
 use super::sync::{Arc, Ordering};
 
 /// Most unread marks. One more is merged into the last one, so that a peer cannot fill the memory with marks. A mark of
@@ -12,7 +12,7 @@ const MARKS_MAX: usize = 64;
 
 /// The writing half of a ring. Made by [`channel`](super::channel).
 pub struct Producer<T, M> {
-    shared: Arc<Shared<T, M>>,
+    shared: Arc<RingShared<T, M>>,
     /// The position of the next item to put. [`Producer::publish`] publishes the items below.
     tail: SlotPosition,
     /// There is no unread item below this position.
@@ -29,7 +29,7 @@ pub struct Producer<T, M> {
 }
 
 impl<T, M> Producer<T, M> {
-    pub(super) fn new(shared: Arc<Shared<T, M>>) -> Self {
+    pub(super) fn new(shared: Arc<RingShared<T, M>>) -> Self {
         Self {
             shared,
             tail: SlotPosition::default(),
@@ -118,7 +118,7 @@ impl<T, M> Producer<T, M> {
                 // behind had the slot locked.
                 let before = if content.is_some() { content.take() } else { None };
                 let (position, first) = (self.tail.position, self.seen);
-                *content = Some(Item { position, first, count, bytes, value });
+                *content = Some(RingItem { position, first, count, bytes, value });
                 slot.end.store(self.seen + count, Ordering::Relaxed);
                 drop(content);
                 if let Some(before) = before {
@@ -203,7 +203,7 @@ impl<T, M> Producer<T, M> {
         found.inspect(|item| self.count_evicted(item)).is_some()
     }
 
-    fn count_evicted(&mut self, item: &Item<T>) {
+    fn count_evicted(&mut self, item: &RingItem<T>) {
         self.evicted += item.count;
         self.evicted_bytes += item.bytes;
     }

@@ -1,4 +1,4 @@
-//! [`Shared`]: the slots, the positions and the marks, which both sides of the ring use.
+//! [`RingShared`]: the slots, the positions and the marks, which both sides of the ring use.
 
 use std::collections::VecDeque;
 use std::sync::{PoisonError, TryLockError};
@@ -11,7 +11,7 @@ pub(super) const SLOTS_MAX: u64 = 1 << 20;
 
 /// The content of a slot: a value that represents `count` notifications, the first with sequence number `first`.
 #[derive(Debug)]
-pub(super) struct Item<T> {
+pub(super) struct RingItem<T> {
     /// The number of the item, from the beginning of the ring.
     pub(super) position: u64,
     pub(super) first: u64,
@@ -31,7 +31,7 @@ pub(super) struct SlotPosition {
 #[derive(Debug)]
 #[repr(align(64))]
 pub(super) struct Slot<T> {
-    content: TryMutex<Option<Item<T>>>,
+    content: TryMutex<Option<RingItem<T>>>,
     /// The sequence number after the item. Only the producer uses it: with it, it locks a slot only to evict its item.
     pub(super) end: AtomicU64,
 }
@@ -48,7 +48,7 @@ impl<T> Slot<T> {
     /// The producer may fail because of a consumer that has unlocked the slot since. The meaning is the same: the
     /// consumer was in the slot after the item was put in.
     #[inline]
-    pub(super) fn open(&self) -> Option<TryMutexGuard<'_, Option<Item<T>>>> {
+    pub(super) fn open(&self) -> Option<TryMutexGuard<'_, Option<RingItem<T>>>> {
         match self.content.try_lock() {
             Ok(content) => Some(content),
             // No code that can panic runs while the slot is locked. Even after a panic the content is valid.
@@ -61,11 +61,11 @@ impl<T> Slot<T> {
 /// Returns the memory of a ring with at most `unread_max` unread items, in bytes.
 #[cfg(all(test, feature = "tokio"))]
 pub(super) fn bytes<T, M>(unread_max: usize) -> usize {
-    (unread_max + 1) * size_of::<Slot<T>>() + size_of::<Shared<T, M>>()
+    (unread_max + 1) * size_of::<Slot<T>>() + size_of::<RingShared<T, M>>()
 }
 
 #[derive(Debug)]
-pub(super) struct Shared<T, M> {
+pub(super) struct RingShared<T, M> {
     /// One more than the most unread items. A failed lock shows what the other side does in the slot.
     slots: Box<[Slot<T>]>,
     /// Stored by the producer at every publish.
@@ -107,7 +107,7 @@ pub(super) struct ConsumerState {
     pub(super) producer_waker: WakeCell,
 }
 
-impl<T, M> Shared<T, M> {
+impl<T, M> RingShared<T, M> {
     /// `unread_max` must be from 1 to [`SLOTS_MAX`].
     pub(super) fn new(unread_max: u64) -> Self {
         Self {

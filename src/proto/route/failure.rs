@@ -8,6 +8,7 @@ use crate::proto::wire::escape::Escaped;
 
 /// A candidate that failed.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Failure {
     /// The address, or the host name if it has none. Empty if the error is returned in an error that contains it.
     pub at: String,
@@ -16,6 +17,12 @@ pub struct Failure {
 }
 
 impl Failure {
+    /// Returns the failure of the candidate `at` with its cause.
+    #[must_use]
+    pub fn new(at: impl Into<String>, error: Error) -> Self {
+        Self { at: at.into(), error }
+    }
+
     /// Returns whether a server answered. Such an error is more useful than that of a server that cannot be reached.
     fn is_answer(&self) -> bool {
         !matches!(self.error.kind(), ErrorKind::Connect | ErrorKind::Timeout)

@@ -6,11 +6,20 @@ use crate::config::TargetSessionAttrs;
 
 /// The properties of a server that `target_session_attrs` is checked against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ServerFacts {
     /// The server is a standby: it applies what a primary sends.
     pub in_recovery: bool,
     /// Its sessions do not accept writes by default. This is true of every standby.
     pub read_only: bool,
+}
+
+impl ServerFacts {
+    /// Returns the facts about a server that is a standby, or whose sessions do not accept writes by default.
+    #[must_use]
+    pub fn new(in_recovery: bool, read_only: bool) -> Self {
+        Self { in_recovery, read_only }
+    }
 }
 
 /// Why a server is not of the requested kind.

@@ -6,7 +6,7 @@ use bytes::BytesMut;
 
 use super::after_terminate::AfterTerminate;
 use super::command::{CommandId, CommandKind, Pending};
-use super::{Phase, Session};
+use super::{Session, SessionPhase};
 use crate::error::{Error, ErrorKind};
 use crate::proto::wire::{self, Formats, FrontendMessage, Oids, Target, Values};
 
@@ -157,7 +157,7 @@ impl Session {
     /// Notifications that still arrive are [reported](super::Progress::Notifications) as before, until the server has read
     /// Terminate and closes the connection. All other messages are skipped.
     pub fn terminate(&mut self) {
-        if matches!(self.phase, Phase::Failed(_) | Phase::Terminated(_)) {
+        if matches!(self.phase, SessionPhase::Failed(_) | SessionPhase::Terminated(_)) {
             return;
         }
         let closed = Error::new(ErrorKind::Closed, "the connection was closed");
@@ -168,7 +168,7 @@ impl Session {
         }
         self.fail(closed);
         self.transmit = unsent;
-        self.phase = Phase::Terminated(rest);
+        self.phase = SessionPhase::Terminated(rest);
     }
 
     pub(super) fn command(
@@ -178,15 +178,15 @@ impl Session {
         messages: &[FrontendMessage<'_>],
     ) -> Result<CommandId, Error> {
         match &self.phase {
-            Phase::Ready => {}
-            Phase::Failed(error) => {
+            SessionPhase::Ready => {}
+            SessionPhase::Failed(error) => {
                 return Err(Error::caused(
                     ErrorKind::Closed,
                     "the connection is over",
                     error.clone(),
                 ));
             }
-            Phase::Startup { .. } | Phase::Terminated(_) => {
+            SessionPhase::Startup { .. } | SessionPhase::Terminated(_) => {
                 return Err(Error::new(ErrorKind::Closed, "the session is not ready"));
             }
         }

@@ -1,22 +1,26 @@
 //! Facts about the server of a new session.
 
-use super::Rows;
+use std::time::Instant;
+
+use super::{CommandId, Rows, Session};
 use crate::error::{Error, ErrorKind};
 use crate::proto::route::ServerFacts;
 
-/// The query for [`Facts`], in one round trip. It works on a standby and through a pooler.
-pub const FACTS_SQL: &str = "SELECT pg_catalog.pg_backend_pid(), pg_catalog.pg_is_in_recovery(), \
+/// The query for [`SessionFacts`], in one round trip. It works on a standby and through a pooler.
+pub(crate) const FACTS_SQL: &str = "SELECT pg_catalog.pg_backend_pid(), pg_catalog.pg_is_in_recovery(), \
     pg_catalog.current_setting('transaction_read_only'), \
     pg_catalog.current_setting('idle_session_timeout', true), pg_catalog.inet_server_port()";
 
 /// As [`FACTS_SQL`], for a role that may not call `inet_server_port()`. The port is not known then.
-pub const FACTS_WITHOUT_PORT_SQL: &str = "SELECT pg_catalog.pg_backend_pid(), pg_catalog.pg_is_in_recovery(), \
+#[allow(dead_code, reason = "only connections use it")]
+pub(crate) const FACTS_WITHOUT_PORT_SQL: &str = "SELECT pg_catalog.pg_backend_pid(), pg_catalog.pg_is_in_recovery(), \
     pg_catalog.current_setting('transaction_read_only'), \
     pg_catalog.current_setting('idle_session_timeout', true)";
 
-/// Facts about the server and the session, from [`FACTS_SQL`].
+/// Facts about the server and the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Facts {
+#[non_exhaustive]
+pub struct SessionFacts {
     /// The process id of the backend that answered. Behind a pooler it is not that of BackendKeyData.
     pub backend_pid: i32,
     /// The facts that decide whether the server accepts LISTEN.
@@ -27,8 +31,16 @@ pub struct Facts {
     pub has_no_port: bool,
 }
 
-impl Facts {
-    /// Parses the answer to [`FACTS_SQL`].
+impl SessionFacts {
+    /// Sends the query for the facts.
+    ///
+    /// # Errors
+    /// See [`Session::simple_query`].
+    pub fn query(session: &mut Session, now: Instant) -> Result<CommandId, Error> {
+        session.simple_query(now, FACTS_SQL)
+    }
+
+    /// Parses the answer to [`query`](Self::query).
     ///
     /// # Errors
     /// [`ErrorKind::Protocol`] if it cannot be parsed.

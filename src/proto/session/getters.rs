@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::after_terminate::AfterTerminate;
-use super::{CancelKey, Phase, Session};
+use super::{CancelKey, Session, SessionPhase};
 use crate::error::Error;
 use crate::proto::auth::AuthMethod;
 use crate::proto::wire::{DbError, ProtocolVersion, TransactionStatus};
@@ -12,15 +12,17 @@ impl Session {
     /// Returns true if commands can be sent.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        matches!(self.phase, Phase::Ready)
+        matches!(self.phase, SessionPhase::Ready)
     }
 
     /// Returns the error with which the session has failed.
     #[must_use]
     pub fn failure(&self) -> Option<&Error> {
         match &self.phase {
-            Phase::Failed(error) => Some(error),
-            Phase::Startup { .. } | Phase::Ready | Phase::Terminated(_) => None,
+            SessionPhase::Failed(error) => Some(error),
+            SessionPhase::Startup { .. } | SessionPhase::Ready | SessionPhase::Terminated(_) => {
+                None
+            }
         }
     }
 
@@ -28,7 +30,7 @@ impl Session {
     #[must_use]
     pub fn malformed_after_terminate(&self) -> Option<&Error> {
         match &self.phase {
-            Phase::Terminated(AfterTerminate::Malformed(error)) => Some(error),
+            SessionPhase::Terminated(AfterTerminate::Malformed(error)) => Some(error),
             _ => None,
         }
     }

@@ -10,7 +10,7 @@ use bytes::{Buf, BytesMut};
 
 use super::command::LongAction;
 use super::violation::Violation;
-use super::{Phase, Session};
+use super::{Session, SessionPhase};
 use crate::error::Error;
 use crate::proto::wire::{BackendMessage, DbError, LongMessage};
 
@@ -41,11 +41,11 @@ impl Session {
         input: &[u8],
     ) -> Result<bool, Error> {
         let bytes = long.wire_len();
-        if let (Phase::Startup { startup, .. }, b'N' | b'S') = (&self.phase, long.tag) {
+        if let (SessionPhase::Startup { startup, .. }, b'N' | b'S') = (&self.phase, long.tag) {
             // Checked before the message is waited for.
             startup.check_room(bytes)?;
         }
-        if matches!(self.phase, Phase::Ready) && !matches!(long.tag, b'E' | b'N' | b'S') {
+        if matches!(self.phase, SessionPhase::Ready) && !matches!(long.tag, b'E' | b'N' | b'S') {
             // As for a short message of an answer.
             self.report_dropped();
             self.stray_error = false;
@@ -66,14 +66,14 @@ impl Session {
                 self.handle_message(now, &message, bytes)?;
             }
             _ => match (&self.phase, self.pending.front_mut()) {
-                (Phase::Ready, Some(pending)) => match pending.handle_long(long)? {
+                (SessionPhase::Ready, Some(pending)) => match pending.handle_long(long)? {
                     LongAction::Skip => {}
                     LongAction::Take => {
                         let Some(frame) = long.whole(input) else { return Ok(false) };
                         self.handle_message(now, &BackendMessage::decode(frame)?, bytes)?;
                     }
                 },
-                (Phase::Startup { .. }, _) => {
+                (SessionPhase::Startup { .. }, _) => {
                     return Err(Violation::misplaced(long.name, "the startup").into());
                 }
                 _ => return Err(Violation::misplaced(long.name, "an idle session").into()),

@@ -65,7 +65,9 @@ use crate::proto::wire::{
 pub use cancel::CancelKey;
 pub use command::{Answer, CommandId, RESULT_BYTES_MAX};
 pub use evidence::Evidence;
-pub use facts::{FACTS_SQL, FACTS_WITHOUT_PORT_SQL, Facts};
+pub use facts::SessionFacts;
+#[allow(unused_imports, reason = "only connections use it")]
+pub(crate) use facts::{FACTS_SQL, FACTS_WITHOUT_PORT_SQL};
 pub use rows::{Column, Row, Rows};
 pub use startup::{Login, STARTUP_BYTES_MAX, STARTUP_MESSAGES_MAX};
 pub(crate) use stray::in_doubt;
@@ -115,7 +117,7 @@ pub enum SessionEvent {
 
 /// The state machine of one session. See the [module](self).
 pub struct Session {
-    phase: Phase,
+    phase: SessionPhase,
     version: ProtocolVersion,
     command_timeout: Duration,
     transmit: BytesMut,
@@ -148,7 +150,7 @@ pub struct Session {
 }
 
 #[derive(Debug)]
-enum Phase {
+enum SessionPhase {
     Startup {
         startup: Box<Startup>,
         deadline: Instant,
@@ -181,7 +183,7 @@ impl Session {
         Ok(Self {
             version: login.protocol,
             command_timeout: login.command_timeout,
-            phase: Phase::Startup {
+            phase: SessionPhase::Startup {
                 deadline: login.deadline,
                 startup: Box::new(Startup::new(login)?),
             },
@@ -216,7 +218,7 @@ impl Session {
     /// Bytes or messages that violate the protocol, a refused login, or a FATAL error of the server. Then the session
     /// has failed: every command in flight has got its error, and the socket should be closed.
     pub fn handle_input(&mut self, now: Instant, input: &mut BytesMut) -> Result<Progress, Error> {
-        if let Phase::Failed(error) = &self.phase {
+        if let SessionPhase::Failed(error) = &self.phase {
             return Err(error.clone());
         }
         match self.handle_messages(now, input) {
@@ -230,7 +232,7 @@ impl Session {
             if !self.has_skipped(input) {
                 return Ok(Progress::NeedMore);
             }
-            if let Phase::Terminated(rest) = &mut self.phase {
+            if let SessionPhase::Terminated(rest) = &mut self.phase {
                 match rest.handle(input) {
                     Ok(progress) => return Ok(progress),
                     Err(long) => self.skipping = long.wire_len(),
@@ -295,12 +297,12 @@ impl Session {
             _ => {}
         }
         match &mut self.phase {
-            Phase::Startup { .. } => {
+            SessionPhase::Startup { .. } => {
                 self.count_startup(bytes)?;
                 self.handle_startup(message)
             }
-            Phase::Ready => self.handle_ready(now, message),
-            Phase::Terminated(_) | Phase::Failed(_) => Ok(()),
+            SessionPhase::Ready => self.handle_ready(now, message),
+            SessionPhase::Terminated(_) | SessionPhase::Failed(_) => Ok(()),
         }
     }
 
@@ -358,7 +360,7 @@ impl Session {
 
     fn handle_error(&mut self, error: Diagnostic<'_>) -> Result<(), Error> {
         let brief = DbError::brief(error);
-        if let Phase::Startup { startup, .. } = &self.phase {
+        if let SessionPhase::Startup { startup, .. } = &self.phase {
             // During the login the server closes the connection after an error of any severity.
             return Err(startup.refused(brief));
         }
@@ -388,7 +390,7 @@ impl Session {
 
     /// Handles the end of the stream. `is_inside_message` is true if a part of a message has been read and not handled.
     pub fn handle_eof(&mut self, is_inside_message: bool) -> Error {
-        if let Phase::Failed(error) = &self.phase {
+        if let SessionPhase::Failed(error) = &self.phase {
             return error.clone();
         }
         let during = match is_inside_message || self.skipping > 0 {
@@ -405,7 +407,7 @@ impl Session {
             (None, Some(notice)) if notice.code().starts_with("57P") => {
                 Error::server(format!("the server closed the connection{during}"), notice)
             }
-            _ if matches!(self.phase, Phase::Startup { .. }) => Error::new(
+            _ if matches!(self.phase, SessionPhase::Startup { .. }) => Error::new(
                 ErrorKind::Connect,
                 format!("the server closed the connection{during} before it was ready"),
             ),
@@ -425,10 +427,12 @@ impl Session {
             return Ok(());
         }
         let error = match (&self.phase, self.pending.front()) {
-            (Phase::Startup { startup, .. }, _) if startup.computing => {
+            (SessionPhase::Startup { startup, .. }, _) if startup.computing => {
                 startup::computed_too_long()
             }
-            (Phase::Startup { startup, .. }, _) => startup::timed_out(startup.is_authenticated()),
+            (SessionPhase::Startup { startup, .. }, _) => {
+                startup::timed_out(startup.is_authenticated())
+            }
             (_, Some(pending)) => Error::new(
                 ErrorKind::Timeout,
                 format!(
@@ -445,7 +449,7 @@ impl Session {
     /// Returns true if the login waits for [`compute`](Self::compute).
     #[must_use]
     pub fn is_computing(&self) -> bool {
-        matches!(&self.phase, Phase::Startup { startup, .. } if startup.computing)
+        matches!(&self.phase, SessionPhase::Startup { startup, .. } if startup.computing)
     }
 
     /// Derives the keys of SCRAM, at most 1,000 iterations in a call: about half a millisecond. Call it
@@ -455,7 +459,7 @@ impl Session {
     /// # Errors
     /// The exchange cannot go on. Then the session has failed.
     pub fn compute(&mut self) -> Result<(), Error> {
-        let Phase::Startup { startup, .. } = &mut self.phase else { return Ok(()) };
+        let SessionPhase::Startup { startup, .. } = &mut self.phase else { return Ok(()) };
         let sent = startup.compute().and_then(|response| self.respond(response));
         sent.map_err(|error| self.fail(error))
     }
@@ -464,7 +468,7 @@ impl Session {
     /// flight gets it. What the caller has not removed from [`transmit`](Self::transmit) counts as not sent, and is
     /// discarded.
     pub fn fail(&mut self, error: Error) -> Error {
-        if let Phase::Failed(first) = &self.phase {
+        if let SessionPhase::Failed(first) = &self.phase {
             return first.clone();
         }
         let written = self.queued.saturating_sub(self.transmit.len() as u64);
@@ -476,7 +480,7 @@ impl Session {
         self.channels.clear();
         self.discard_output();
         self.cancel_key = None;
-        self.phase = Phase::Failed(error.clone());
+        self.phase = SessionPhase::Failed(error.clone());
         error
     }
 
@@ -504,22 +508,22 @@ impl Session {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         match &self.phase {
-            Phase::Startup { deadline, .. } => Some(*deadline),
-            Phase::Ready => self.pending.front().and_then(|pending| pending.deadline),
-            Phase::Terminated(_) | Phase::Failed(_) => None,
+            SessionPhase::Startup { deadline, .. } => Some(*deadline),
+            SessionPhase::Ready => self.pending.front().and_then(|pending| pending.deadline),
+            SessionPhase::Terminated(_) | SessionPhase::Failed(_) => None,
         }
     }
 
     fn is_authenticated(&self) -> bool {
         match &self.phase {
-            Phase::Startup { startup, .. } => startup.is_authenticated(),
-            Phase::Ready | Phase::Terminated(_) | Phase::Failed(_) => true,
+            SessionPhase::Startup { startup, .. } => startup.is_authenticated(),
+            SessionPhase::Ready | SessionPhase::Terminated(_) | SessionPhase::Failed(_) => true,
         }
     }
 
     /// Discards what is not written. During the login it is overwritten, because it may contain a password.
     fn discard_output(&mut self) {
-        if matches!(self.phase, Phase::Startup { .. }) {
+        if matches!(self.phase, SessionPhase::Startup { .. }) {
             self.transmit.as_mut().zeroize();
         }
         self.transmit.clear();

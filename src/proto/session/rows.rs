@@ -153,8 +153,8 @@ impl Rows {
 /// Shows the number of rows, because values are data of the application, and at most 16 columns.
 impl fmt::Debug for Rows {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        struct Shown<'a>(&'a [Column]);
-        impl fmt::Debug for Shown<'_> {
+        struct ShownColumns<'a>(&'a [Column]);
+        impl fmt::Debug for ShownColumns<'_> {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 let mut list = f.debug_list();
                 list.entries(self.0.iter().take(SHOWN_COLUMNS_MAX));
@@ -166,7 +166,7 @@ impl fmt::Debug for Rows {
             }
         }
         f.debug_struct("Rows")
-            .field("columns", &Shown(&self.columns))
+            .field("columns", &ShownColumns(&self.columns))
             .field("len", &self.len())
             .field("command_tag", &format_args!("\"{}\"", Escaped(&self.tag)))
             .finish_non_exhaustive()

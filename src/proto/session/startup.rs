@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::cancel::CancelKey;
 use super::negotiate::Negotiation;
 use super::violation::Violation;
-use super::{Phase, Session, SessionEvent};
+use super::{Session, SessionEvent, SessionPhase};
 use crate::error::{Error, ErrorKind};
 use crate::proto::auth::{
     AuthMethod, AuthPolicy, AuthStep, Authenticator, Credentials, ScramNonce,
@@ -18,27 +18,75 @@ pub const STARTUP_MESSAGES_MAX: u32 = 1_000;
 /// The highest number of bytes before the first ReadyForQuery: 1 MiB. A real server sends less than 1 KiB.
 pub const STARTUP_BYTES_MAX: usize = 1024 * 1024;
 
+/// The default timeout of LISTEN and UNLISTEN. The first LISTEN of a session reads the whole notification queue of the
+/// server, which is long if another listener does not read.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// The settings of a login. It is for one session, because a nonce must not be used twice.
 #[derive(Debug)]
 pub struct Login {
-    /// The user and the password.
-    pub credentials: Credentials,
-    /// The policy of the client for authentication.
-    pub policy: AuthPolicy,
-    /// Random bytes for SCRAM.
-    pub nonce: ScramNonce,
-    /// Startup parameters besides `user`: `database`, `application_name`, `options` and the like.
+    pub(crate) credentials: Credentials,
+    pub(crate) policy: AuthPolicy,
+    pub(crate) nonce: ScramNonce,
+    pub(crate) parameters: Vec<(String, String)>,
+    pub(crate) protocol: ProtocolVersion,
+    pub(crate) min_protocol: ProtocolVersion,
+    pub(crate) deadline: Instant,
+    pub(crate) command_timeout: Duration,
+}
+
+impl Login {
+    /// Creates the login of a user. The session must be ready at `deadline`. `nonce` are random bytes for SCRAM.
+    #[must_use]
+    pub fn new(credentials: Credentials, nonce: ScramNonce, deadline: Instant) -> Self {
+        Self {
+            credentials,
+            policy: AuthPolicy::default(),
+            nonce,
+            parameters: Vec::new(),
+            protocol: ProtocolVersion::V3_0,
+            min_protocol: ProtocolVersion::V3_0,
+            deadline,
+            command_timeout: COMMAND_TIMEOUT,
+        }
+    }
+
+    /// Sets the policy of the client for authentication.
+    #[must_use]
+    pub fn policy(mut self, policy: AuthPolicy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// Adds a startup parameter besides `user`: `database`, `application_name`, `options` and the like.
     /// `client_encoding` is always sent, as `UTF8`.
-    pub parameters: Vec<(String, String)>,
-    /// The newest protocol version, which is requested: [`V3_0`](ProtocolVersion::V3_0), or
+    #[must_use]
+    pub fn parameter(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.parameters.push((name.into(), value.into()));
+        self
+    }
+
+    /// Sets the newest protocol version, which is requested: by default [`V3_0`](ProtocolVersion::V3_0), or
     /// [`V3_2`](ProtocolVersion::V3_2) for a longer cancel key. The server may negotiate an older one.
-    pub protocol: ProtocolVersion,
-    /// The oldest protocol version that is accepted.
-    pub min_protocol: ProtocolVersion,
-    /// The instant at which the session must be ready.
-    pub deadline: Instant,
-    /// The timeout of LISTEN and UNLISTEN, from the moment when they are the oldest command.
-    pub command_timeout: Duration,
+    #[must_use]
+    pub fn protocol(mut self, version: ProtocolVersion) -> Self {
+        self.protocol = version;
+        self
+    }
+
+    /// Sets the oldest protocol version that is accepted, by default [`V3_0`](ProtocolVersion::V3_0).
+    #[must_use]
+    pub fn min_protocol(mut self, version: ProtocolVersion) -> Self {
+        self.min_protocol = version;
+        self
+    }
+
+    /// Sets the timeout of LISTEN and UNLISTEN, from the moment when they are the oldest command: by default 30 s.
+    #[must_use]
+    pub fn command_timeout(mut self, timeout: Duration) -> Self {
+        self.command_timeout = timeout;
+        self
+    }
 }
 
 /// The state of the startup.
@@ -56,13 +104,13 @@ pub(super) struct Startup {
 impl Session {
     pub(super) fn count_startup(&mut self, bytes: usize) -> Result<(), Violation> {
         match &mut self.phase {
-            Phase::Startup { startup, .. } => startup.count(bytes),
+            SessionPhase::Startup { startup, .. } => startup.count(bytes),
             _ => Ok(()),
         }
     }
 
     pub(super) fn handle_startup(&mut self, message: &BackendMessage<'_>) -> Result<(), Error> {
-        let Phase::Startup { startup, .. } = &mut self.phase else { return Ok(()) };
+        let SessionPhase::Startup { startup, .. } = &mut self.phase else { return Ok(()) };
         match message {
             BackendMessage::Authentication(_) => {
                 self.was_asked = true;
@@ -89,7 +137,7 @@ impl Session {
             BackendMessage::ReadyForQuery { status } if startup.is_authenticated() => {
                 self.parameters.check_encoding()?;
                 self.status = *status;
-                self.phase = Phase::Ready;
+                self.phase = SessionPhase::Ready;
                 self.events.push_back(SessionEvent::Ready);
                 Ok(())
             }

@@ -13,7 +13,7 @@ pub struct LinkId(pub(super) u32);
 
 /// The number of a command. The caller chooses it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CommandId(pub u64);
+pub struct CommandNumber(pub u64);
 
 /// A command to a listener. `Debug` does not show the text of a query.
 #[derive(Clone, PartialEq, Eq)]
@@ -276,7 +276,7 @@ pub enum Action {
     /// Answer a command.
     Reply {
         /// The command.
-        id: CommandId,
+        id: CommandNumber,
         /// The result of the command.
         result: Result<Reply, Error>,
     },

@@ -3,14 +3,14 @@
 use std::time::Instant;
 
 use super::action::{Action, Close};
-use super::link::{Link, LinkStage};
-use super::{CommandId, LinkId, Reply, State, Supervisor, closed};
+use super::link::{LinkStage, ListenerLink};
+use super::{CommandNumber, LinkId, Reply, State, Supervisor, closed};
 use crate::error::{Error, ErrorKind};
 
 /// A drain that is in progress.
 #[derive(Debug)]
 pub(super) struct Draining {
-    pub(super) id: CommandId,
+    pub(super) id: CommandNumber,
     pub(super) deadline: Option<Instant>,
     /// The link on which the last heartbeat was sent.
     pub(super) heartbeat_link: Option<LinkId>,
@@ -108,7 +108,7 @@ impl Supervisor {
     }
 
     /// Aborts a link. Its commands get `error`.
-    pub(super) fn abandon(&mut self, link: Link, error: Error) {
+    pub(super) fn abandon(&mut self, link: ListenerLink, error: Error) {
         let id = link.id;
         self.resolve_all(link, error);
         self.actions.push_back(Action::Close { link: id, how: Close::Abort });
@@ -166,7 +166,7 @@ fn unconfirmed(refusal: Error) -> Error {
 
 /// Returns the cause of a gap at the end of the stream, if a link that is being closed has not delivered all that it should.
 #[cold]
-fn missing_at_the_end(link: &Link) -> Option<Error> {
+fn missing_at_the_end(link: &ListenerLink) -> Option<Error> {
     let LinkStage::Closing { session, delivery, .. } = &link.stage else { return None };
     if let Some(malformed) = session.malformed_after_terminate() {
         return Some(malformed.clone());

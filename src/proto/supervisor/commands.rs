@@ -5,9 +5,10 @@ use std::time::Instant;
 use super::action::{Action, CHANNELS_WARNED, LogEvent};
 use super::close::unsent;
 use super::heartbeat_query::{ExpectedChannels, HeartbeatQuery};
-use super::link::{Link, LinkStage};
+use super::link::{LinkStage, ListenerLink};
 use super::{
-    Command, CommandId, LinkId, Listening, Reply, Sink, Supervisor, closed, rejected, transaction,
+    Command, CommandNumber, LinkId, Listening, Reply, Sink, Supervisor, closed, rejected,
+    transaction,
 };
 use crate::error::{Error, ErrorKind};
 use crate::proto::session::{self, Answer, Rows, Session, SessionEvent};
@@ -31,10 +32,10 @@ pub(super) enum CommandPurpose {
     /// LISTEN for the channel of self-notifications, after UNLISTEN of all channels.
     RelistenPrivate,
     /// A user's command.
-    User { id: CommandId, change: UserChange },
+    User { id: CommandNumber, change: UserChange },
     /// ROLLBACK after a user's query that left a transaction open, in which nothing is delivered. The answer to the query
     /// waits for it. `refusal` is the error of the query itself.
-    Rollback { id: CommandId, refusal: Option<Error> },
+    Rollback { id: CommandNumber, refusal: Option<Error> },
     /// ROLLBACK of a transaction that is not ours. Then the session is replaced.
     LeaveTransaction,
 }
@@ -96,24 +97,29 @@ impl UserChange {
 
 impl Supervisor {
     /// Handles a command. The answer is an [`Action::Reply`], except for `Close`, whose answer is [`Action::Done`].
-    pub fn handle_command(&mut self, now: Instant, id: CommandId, command: Command) {
-        match command {
-            Command::Close => return self.close(now),
-            _ if self.ending || self.draining.is_some() => {
-                return self.reply(id, Err(unsent(self.cause.as_ref())));
-            }
-            Command::Drain { timeout } => {
-                let deadline = now.checked_add(timeout);
-                let (heartbeat_link, refusal) = (None, None);
-                self.draining =
-                    Some(super::close::Draining { id, deadline, heartbeat_link, refusal });
-            }
-            _ => {}
+    pub fn handle_command(&mut self, now: Instant, id: CommandNumber, command: Command) {
+        if command == Command::Close {
+            return self.close(now);
+        }
+        if let Some(refusal) = self.refusal() {
+            return self.reply(id, Err(refusal));
+        }
+        if let Command::Drain { timeout } = command {
+            let deadline = now.checked_add(timeout);
+            let (heartbeat_link, refusal) = (None, None);
+            self.draining = Some(super::close::Draining { id, deadline, heartbeat_link, refusal });
         }
         self.waiting.push_back((id, command));
         // The answer follows the unread notifications, so the stall must end.
         self.resume(now);
         self.start_waiting(now);
+    }
+
+    /// Returns the answer to every further command except `Close`, if the listener drains or is ending. Such a command is
+    /// not sent.
+    #[must_use]
+    pub fn refusal(&self) -> Option<Error> {
+        (self.ending || self.draining.is_some()).then(|| unsent(self.cause.as_ref()))
     }
 
     /// Starts what waited for the end of a command or of a handover.
@@ -144,14 +150,14 @@ impl Supervisor {
 
     /// Returns true if the command must wait for others, for a heartbeat or for a handover.
     fn must_wait(&self, command: &Command) -> bool {
-        let is_ready = |link: &&Link| link.session().is_some_and(Session::is_ready);
+        let is_ready = |link: &&ListenerLink| link.session().is_some_and(Session::is_ready);
         let Some(link) = self.current.as_ref().filter(is_ready) else { return false };
         let was_sent =
             self.draining.as_ref().is_some_and(|one| one.heartbeat_link == Some(link.id));
         // While two sessions share the wanted channels, or a new one gets them, they must not change. A drain whose
         // heartbeat was sent does not wait for a session that was opened later.
         let is_changing = self.handover.is_running()
-            || !was_sent && self.next.as_ref().is_some_and(Link::is_open);
+            || !was_sent && self.next.as_ref().is_some_and(ListenerLink::is_open);
         if link.live_since.is_none()
             || link.rejection.is_some()
             || is_changing
@@ -186,7 +192,7 @@ impl Supervisor {
     }
 
     /// Sends a command, or makes its change if there is no session.
-    fn start(&mut self, now: Instant, id: CommandId, command: Command) -> Result<(), Error> {
+    fn start(&mut self, now: Instant, id: CommandNumber, command: Command) -> Result<(), Error> {
         let is_ready = self.current.as_mut().is_some_and(|link| link.ready().is_some());
         if !is_ready {
             return self.start_without_session(now, id, command);
@@ -238,7 +244,7 @@ impl Supervisor {
     fn start_without_session(
         &mut self,
         now: Instant,
-        id: CommandId,
+        id: CommandNumber,
         command: Command,
     ) -> Result<(), Error> {
         if self.ending {
@@ -344,7 +350,13 @@ impl Supervisor {
         self.proceed(now, sink);
     }
 
-    fn user_answered(&mut self, now: Instant, id: CommandId, change: UserChange, result: Answer) {
+    fn user_answered(
+        &mut self,
+        now: Instant,
+        id: CommandNumber,
+        change: UserChange,
+        result: Answer,
+    ) {
         match (change, result) {
             (UserChange::Drain, result) => {
                 self.answer_drain(result.map(|_| Reply::Drained));
@@ -443,7 +455,7 @@ impl Supervisor {
     }
 
     /// Answers every command of a link that is given up: with its answer if it has arrived, else with `error`.
-    pub(super) fn resolve_all(&mut self, mut link: Link, error: Error) {
+    pub(super) fn resolve_all(&mut self, mut link: ListenerLink, error: Error) {
         if let LinkStage::Open(session) = &mut link.stage {
             session.fail(error);
         }
@@ -451,8 +463,8 @@ impl Supervisor {
     }
 
     /// Answers the commands of a link whose answers its session has.
-    pub(super) fn resolve_answered(&mut self, link: &mut Link) {
-        let Link { stage, in_flight, rejection, undone, .. } = link;
+    pub(super) fn resolve_answered(&mut self, link: &mut ListenerLink) {
+        let ListenerLink { stage, in_flight, rejection, undone, .. } = link;
         for purpose in undone.drain(..) {
             self.resolve_on_loss(purpose, Err(rejection.clone().unwrap_or_else(closed)));
         }
@@ -468,7 +480,7 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn reply(&mut self, id: CommandId, result: Result<Reply, Error>) {
+    pub(super) fn reply(&mut self, id: CommandNumber, result: Result<Reply, Error>) {
         self.actions.push_back(Action::Reply { id, result });
     }
 }

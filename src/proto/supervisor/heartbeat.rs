@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::action::{Action, LogEvent};
 use super::commands::CommandPurpose;
 use super::heartbeat_query::{self, ExpectedChannels, HeartbeatQuery};
-use super::link::{Link, Unanswered};
+use super::link::{ListenerLink, Unanswered};
 use super::restore::is_temporary;
 use super::self_notification::SelfNotification;
 use super::{Heartbeat, Sink, Supervisor};
@@ -102,7 +102,7 @@ impl Supervisor {
         let is_waiting =
             self.heartbeat.is_sent || self.heartbeat.is_overdue || !self.may_send_heartbeat();
         let due = self.heartbeat.due.filter(|_| !is_waiting);
-        let unanswered = self.current.as_ref().and_then(Link::unanswered);
+        let unanswered = self.current.as_ref().and_then(ListenerLink::unanswered);
         due.into_iter()
             .chain(unanswered.and_then(|unanswered| self.heartbeat.deadline(unanswered)))
             .min()
@@ -117,7 +117,7 @@ impl Supervisor {
 
     /// Ends the session if the deadline of an unanswered command has passed.
     pub(super) fn check_unanswered(&mut self, now: Instant, sink: &mut impl Sink) {
-        if let Some(unanswered) = self.current.as_ref().and_then(Link::unanswered)
+        if let Some(unanswered) = self.current.as_ref().and_then(ListenerLink::unanswered)
             && self.heartbeat.deadline(unanswered).is_some_and(|deadline| deadline <= now)
         {
             return self.answer_missed(now, unanswered, sink);

@@ -11,17 +11,17 @@ use crate::proto::session::Rows;
 
 /// Asks for the number of the session's channels and a digest of their names. The names are sorted and hashed in UTF-8,
 /// with any encoding of the server.
-pub const PROOF_SQL: &str = "SELECT pg_catalog.count(*), \
+pub(crate) const HEARTBEAT_SQL: &str = "SELECT pg_catalog.count(*), \
     pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(\
     pg_catalog.string_agg(c, ',' ORDER BY pg_catalog.convert_to(c, 'UTF8')), 'UTF8')), 'hex') \
     FROM pg_catalog.pg_listening_channels() AS c";
 
 /// Asks for the number of the session's channels.
-pub const PROOF_COUNT_SQL: &str =
+pub(crate) const HEARTBEAT_COUNT_SQL: &str =
     "SELECT pg_catalog.count(*) FROM pg_catalog.pg_listening_channels() AS c";
 
 /// Asks for an answer of any kind. No function is called.
-pub const PROOF_OF_LIFE_SQL: &str = "SELECT 'pgbell'";
+pub(crate) const HEARTBEAT_ANSWER_SQL: &str = "SELECT 'pgbell'";
 
 /// The query of a heartbeat.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -29,15 +29,15 @@ pub(super) enum HeartbeatQuery {
     #[default]
     Digest,
     Count,
-    Life,
+    Answer,
 }
 
 impl HeartbeatQuery {
     pub(super) fn sql(self) -> &'static str {
         match self {
-            Self::Digest => PROOF_SQL,
-            Self::Count => PROOF_COUNT_SQL,
-            Self::Life => PROOF_OF_LIFE_SQL,
+            Self::Digest => HEARTBEAT_SQL,
+            Self::Count => HEARTBEAT_COUNT_SQL,
+            Self::Answer => HEARTBEAT_ANSWER_SQL,
         }
     }
 
@@ -45,8 +45,8 @@ impl HeartbeatQuery {
     pub(super) fn simpler(self) -> Option<Self> {
         match self {
             Self::Digest => Some(Self::Count),
-            Self::Count => Some(Self::Life),
-            Self::Life => None,
+            Self::Count => Some(Self::Answer),
+            Self::Answer => None,
         }
     }
 }
@@ -92,16 +92,16 @@ impl ExpectedChannels {
                     && row.get(1).unwrap_or_default() == self.digest
             }
             HeartbeatQuery::Count => number(found) == Some(self.count) && row.len() == 1,
-            HeartbeatQuery::Life => row.get(0) == Some("pgbell"),
+            HeartbeatQuery::Answer => row.get(0) == Some("pgbell"),
         }
     }
 }
 
-/// Returns true if `found`, the answer to [`PROOF_SQL`], says that the session listens to `channel` and to no other.
+/// Returns true if `found`, the answer to [`HEARTBEAT_SQL`], says that the session listens to `channel` and to no other.
 ///
 /// At the login this shows whether the server can answer heartbeat queries later.
-#[must_use]
-pub fn names_only(channel: &str, found: &[Rows]) -> bool {
+#[allow(dead_code, reason = "only the delivery proof uses it")]
+pub(crate) fn names_only(channel: &str, found: &[Rows]) -> bool {
     ExpectedChannels::of(std::iter::once(channel)).matches(HeartbeatQuery::Digest, found)
 }
 

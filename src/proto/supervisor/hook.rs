@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 use super::action::{Action, Live, LogEvent};
 use super::backoff::Backoff;
-use super::link::Link;
+use super::link::ListenerLink;
 use super::{Reconnect, Sink, State, Supervisor};
 use crate::error::{Error, ErrorKind};
 
 /// The state of the hook and the delays between its runs.
 #[derive(Debug)]
-pub(super) struct Hook {
+pub(super) struct HookState {
     step: HookStep,
     done_at: Option<Instant>,
     /// The number of failures in a row.
@@ -41,7 +41,7 @@ enum HookStep {
     Later(Option<Instant>),
 }
 
-impl Hook {
+impl HookState {
     pub(super) fn new(backoff: Backoff, seed: u64) -> Self {
         let pace = Backoff::new(&PACE_DELAYS, seed);
         Self { step: HookStep::Idle, done_at: None, failures: 0, backoff, pace }
@@ -159,7 +159,7 @@ impl Supervisor {
     /// Returns true while the session leaves a transaction that is not ours. Its channels are not known any more, and the next
     /// session runs the hook and ends the outages.
     fn is_leaving(&self) -> bool {
-        self.current.as_ref().is_some_and(Link::is_leaving)
+        self.current.as_ref().is_some_and(ListenerLink::is_leaving)
     }
 
     /// Starts the hook after its delay, or cancels it at its deadline.

@@ -8,7 +8,7 @@ use super::action::{Action, Close};
 use super::commands::CommandPurpose;
 use super::handover::Passage;
 use super::heartbeat_query::HeartbeatQuery;
-use super::link::{Link, LinkStage};
+use super::link::{LinkStage, ListenerLink};
 use super::{LinkEvent, LinkId, ReceiveInfo, Role, Sink, Supervisor, closed};
 use crate::error::{Error, ErrorKind};
 use crate::proto::session::{Evidence, Progress, Session, SessionEvent};
@@ -45,7 +45,7 @@ impl Supervisor {
                         Evidence::SelfNotification(channel) => {
                             found.private = Some(channel.clone());
                         }
-                        Evidence::Answer => found.heartbeat_query = HeartbeatQuery::Life,
+                        Evidence::Answer => found.heartbeat_query = HeartbeatQuery::Answer,
                     }
                     found.stage = LinkStage::Open(session);
                     found.epoch = epoch;
@@ -176,7 +176,7 @@ impl Supervisor {
         sink: &mut impl Sink,
     ) -> bool {
         let passage = match &mut self.current {
-            Some(Link { stage: LinkStage::Closing { delivery, .. }, .. }) => {
+            Some(ListenerLink { stage: LinkStage::Closing { delivery, .. }, .. }) => {
                 delivery.pass(input, run)
             }
             _ => self.pass_current(now, input, (run, is_searched), sink),
@@ -217,8 +217,9 @@ impl Supervisor {
 
     /// Returns true if the link has ended or is being closed, so that waiting for room has no use.
     fn is_last_of_session(&self) -> bool {
-        let is_last =
-            |link: &Link| link.end.is_some() || matches!(link.stage, LinkStage::Closing { .. });
+        let is_last = |link: &ListenerLink| {
+            link.end.is_some() || matches!(link.stage, LinkStage::Closing { .. })
+        };
         self.current.as_ref().is_some_and(is_last)
     }
 
@@ -278,7 +279,7 @@ impl Supervisor {
             }
             Some(Role::Current) => {
                 self.hold_back(now, cause.clone(), 0, sink);
-                let is_live = self.current.as_ref().is_some_and(Link::is_live);
+                let is_live = self.current.as_ref().is_some_and(ListenerLink::is_live);
                 if is_live && !self.handover.is_running() {
                     return self.schedule_hook(now);
                 }
@@ -360,7 +361,7 @@ impl Supervisor {
     #[must_use]
     pub fn is_computing(&self) -> bool {
         let links = [&self.current, &self.next].into_iter().flatten();
-        links.filter_map(Link::session).any(Session::is_computing)
+        links.filter_map(ListenerLink::session).any(Session::is_computing)
     }
 
     /// Carries out one bounded step of a login's key derivation. The driver should yield to other tasks between the steps.

@@ -13,7 +13,7 @@ use crate::proto::session::{self, Session};
 use crate::proto::wire::Run;
 
 #[derive(Debug)]
-pub(super) struct Link {
+pub(super) struct ListenerLink {
     pub(super) id: LinkId,
     /// The number of its session, from 1. It is 0 before there is a session.
     pub(super) epoch: u32,
@@ -70,7 +70,7 @@ pub(super) enum LinkStage {
     Closing { session: Box<Session>, deadline: Instant, delivery: ClosingDelivery },
 }
 
-impl Link {
+impl ListenerLink {
     pub(super) fn opening(now: Instant, id: LinkId, deadline: Instant) -> Self {
         Self {
             id,

@@ -63,8 +63,8 @@ use self::close::Draining;
 use self::flow::Flow;
 use self::handover::Handover;
 use self::heartbeat::HeartbeatTimer;
-use self::hook::Hook;
-use self::link::{Link, LinkStage};
+use self::hook::HookState;
+use self::link::{LinkStage, ListenerLink};
 use self::nonces::Nonces;
 use self::outage::Outages;
 use self::wall_clock::WallClock;
@@ -75,14 +75,15 @@ use crate::proto::session::Session;
 
 pub use crate::notification::ReceiveInfo;
 pub use action::{
-    Action, CHANNELS_WARNED, ChannelState, Close, Command, CommandId, LinkEvent, LinkId, Listening,
-    Live, LogEvent, Reply, State,
+    Action, CHANNELS_WARNED, ChannelState, Close, Command, CommandNumber, LinkEvent, LinkId,
+    Listening, Live, LogEvent, Reply, State,
 };
 pub use counters::SupervisorCounters;
 #[allow(unused_imports, reason = "only a listener uses it")]
 pub(crate) use counters::supervisor_counters;
 pub use flow::Overflow;
-pub use heartbeat_query::{PROOF_COUNT_SQL, PROOF_OF_LIFE_SQL, PROOF_SQL, names_only};
+#[allow(unused_imports, reason = "only the delivery proof uses it")]
+pub(crate) use heartbeat_query::{HEARTBEAT_SQL, names_only};
 pub use policy::{Heartbeat, HookPolicy, Policy, Reconnect};
 pub use sink::Sink;
 
@@ -92,17 +93,17 @@ pub struct Supervisor {
     policy: Policy,
     state: State,
     /// The link whose notifications are delivered.
-    current: Option<Link>,
+    current: Option<ListenerLink>,
     /// The link of the new session of a handover.
-    next: Option<Link>,
+    next: Option<ListenerLink>,
     /// The link of the old session of a handover, which is being closed.
-    old: Option<Link>,
+    old: Option<ListenerLink>,
     links: u32,
     epoch: u32,
     wanted: BTreeSet<String>,
     /// Commands that are not sent yet. A query runs alone, because it may open a transaction, and LISTEN takes effect only
     /// when a transaction is committed.
-    waiting: VecDeque<(CommandId, Command)>,
+    waiting: VecDeque<(CommandNumber, Command)>,
     flow: Flow,
     outages: Outages,
     /// Gaps of ended outages that are not in the queue yet, each with its position.
@@ -117,7 +118,7 @@ pub struct Supervisor {
     heartbeat: HeartbeatTimer,
     handover: Handover,
     handover_backoff: Backoff,
-    hook: Hook,
+    hook: HookState,
     draining: Option<Draining>,
     /// True after the first session was live and the hook has succeeded. Before that a loss ends the listener.
     has_begun: bool,
@@ -145,13 +146,6 @@ enum Role {
 /// The longest timeout of a connect or a close. Without it `now + timeout` could overflow, and the deadline would be `now`.
 const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
 
-/// The delays before handovers and hooks are tried again, if reconnecting is disabled.
-const DEFAULT_DELAYS: Reconnect = Reconnect {
-    min: Duration::from_millis(50),
-    max: Duration::from_secs(30),
-    retry_refusals: false,
-};
-
 impl Supervisor {
     /// Creates a supervisor, whose first action is to open a link.
     ///
@@ -164,7 +158,8 @@ impl Supervisor {
         }
         let mut nonces = Nonces::new(secret);
         let mut random = PseudoRandom::new(nonces.seed());
-        let delays = policy.reconnect.unwrap_or(DEFAULT_DELAYS);
+        // Handovers and hooks are tried again even if reconnecting is disabled.
+        let delays = policy.reconnect.unwrap_or_default();
         let mut supervisor = Self {
             state: State::Connecting,
             current: None,
@@ -184,7 +179,7 @@ impl Supervisor {
             heartbeat: HeartbeatTimer::new(policy.heartbeat),
             handover: Handover::default(),
             handover_backoff: Backoff::new(&delays, random.number()),
-            hook: Hook::new(Backoff::new(&delays, random.number()), random.number()),
+            hook: HookState::new(Backoff::new(&delays, random.number()), random.number()),
             draining: None,
             has_begun: false,
             ending: false,
@@ -230,8 +225,8 @@ impl Supervisor {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let elsewhere = [
-            self.next.as_ref().and_then(Link::deadline),
-            self.old.as_ref().and_then(Link::deadline),
+            self.next.as_ref().and_then(ListenerLink::deadline),
+            self.old.as_ref().and_then(ListenerLink::deadline),
             self.draining.as_ref().and_then(|draining| draining.deadline),
             self.hook.timeout(),
             self.retry_at,
@@ -240,7 +235,7 @@ impl Supervisor {
         let here = match self.flow.is_stalled() {
             true => [self.flow.deadline(), None, None, None, None],
             false => [
-                self.current.as_ref().and_then(Link::deadline),
+                self.current.as_ref().and_then(ListenerLink::deadline),
                 self.heartbeat_deadline(),
                 self.self_notification_deadline(),
                 self.handover.due(),
@@ -303,15 +298,15 @@ impl Supervisor {
     /// Returns true if there is a current session, which may still be logging in.
     #[must_use]
     pub fn has_session(&self) -> bool {
-        self.current.as_ref().is_some_and(Link::is_open)
+        self.current.as_ref().is_some_and(ListenerLink::is_open)
     }
 
     fn session(&self) -> Option<&Session> {
-        self.current.as_ref().and_then(Link::session)
+        self.current.as_ref().and_then(ListenerLink::session)
     }
 
     fn role(&self, id: LinkId) -> Option<Role> {
-        let is = |link: &Option<Link>| link.as_ref().is_some_and(|link| link.id == id);
+        let is = |link: &Option<ListenerLink>| link.as_ref().is_some_and(|link| link.id == id);
         match () {
             () if is(&self.current) => Some(Role::Current),
             () if is(&self.next) => Some(Role::Next),
@@ -322,23 +317,23 @@ impl Supervisor {
 
     /// Returns the current or the next link, without a borrow of the other fields.
     fn find<'a>(
-        current: &'a mut Option<Link>,
-        next: &'a mut Option<Link>,
+        current: &'a mut Option<ListenerLink>,
+        next: &'a mut Option<ListenerLink>,
         id: LinkId,
-    ) -> Option<&'a mut Link> {
+    ) -> Option<&'a mut ListenerLink> {
         [current, next].into_iter().flatten().find(|link| link.id == id)
     }
 
     // ---- transitions ----
 
-    fn open(&mut self, now: Instant) -> Link {
+    fn open(&mut self, now: Instant) -> ListenerLink {
         self.handover.attempt_begins();
         self.links = self.links.saturating_add(1);
         self.counters.attempts = self.counters.attempts.saturating_add(1);
         let id = LinkId(self.links);
         let deadline = now.checked_add(self.policy.connect_timeout).unwrap_or(now);
         self.actions.push_back(Action::Open { link: id });
-        Link::opening(now, id, deadline)
+        ListenerLink::opening(now, id, deadline)
     }
 
     fn resume(&mut self, now: Instant) {

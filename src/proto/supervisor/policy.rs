@@ -3,9 +3,25 @@
 use std::time::Duration;
 
 use super::Overflow;
+use crate::config::CONNECT_TIMEOUT_DEFAULT;
 
-/// The settings of a supervisor.
+/// The default timeout of a clean close.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The settings of a supervisor. The defaults are those of a `ListenerBuilder`.
+///
+/// ```
+/// # #[cfg(feature = "proto")] {
+/// use std::time::Duration;
+/// use pgbell::proto::supervisor::{Heartbeat, Policy};
+///
+/// let mut policy = Policy::default();
+/// policy.channels = vec!["orders".to_owned()];
+/// policy.heartbeat = Heartbeat::new(Duration::from_secs(5), Duration::from_secs(3));
+/// # }
+/// ```
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Policy {
     /// The channels that must be active before the listener is connected.
     pub channels: Vec<String>,
@@ -27,8 +43,24 @@ pub struct Policy {
     pub hook: Option<HookPolicy>,
 }
 
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            channels: Vec::new(),
+            overflow: Overflow::default(),
+            connect_timeout: CONNECT_TIMEOUT_DEFAULT,
+            close_timeout: CLOSE_TIMEOUT,
+            reconnect: Some(Reconnect::default()),
+            heartbeat: Heartbeat::default(),
+            max_lifetime: None,
+            hook: None,
+        }
+    }
+}
+
 /// The limits of the hook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct HookPolicy {
     /// The timeout of a run. A run that takes longer is cancelled, and has failed.
     pub timeout: Duration,
@@ -37,8 +69,16 @@ pub struct HookPolicy {
     pub failures_max: Option<u32>,
 }
 
+/// 30 seconds for a run, and any number of failures.
+impl Default for HookPolicy {
+    fn default() -> Self {
+        Self { timeout: Duration::from_secs(30), failures_max: None }
+    }
+}
+
 /// The delays of reconnecting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Reconnect {
     /// The shortest delay before an attempt.
     pub min: Duration,
@@ -46,6 +86,21 @@ pub struct Reconnect {
     pub max: Duration,
     /// True if a refused login is tried again, because another host or a new password may help.
     pub retry_refusals: bool,
+}
+
+impl Reconnect {
+    /// Returns the delays from `min` to `max`. A refused login is not tried again.
+    #[must_use]
+    pub fn new(min: Duration, max: Duration) -> Self {
+        Self { min, max, retry_refusals: false }
+    }
+}
+
+/// 50 milliseconds to 30 seconds.
+impl Default for Reconnect {
+    fn default() -> Self {
+        Self::new(Duration::from_millis(50), Duration::from_secs(30))
+    }
 }
 
 /// The interval and the timeout of heartbeats.
@@ -56,9 +111,25 @@ pub struct Reconnect {
 /// after five minutes, or after `timeout` if that is longer. While a user's query runs, there is no heartbeat and no
 /// timeout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Heartbeat {
     /// The time from one heartbeat to the next.
     pub interval: Duration,
     /// The longest time without data from the server while the answer to a heartbeat is missing.
     pub timeout: Duration,
+}
+
+impl Heartbeat {
+    /// Returns an interval and a timeout.
+    #[must_use]
+    pub fn new(interval: Duration, timeout: Duration) -> Self {
+        Self { interval, timeout }
+    }
+}
+
+/// An interval of 10 s and a timeout of 8 s: a dead session is detected within 18 s.
+impl Default for Heartbeat {
+    fn default() -> Self {
+        Self::new(Duration::from_secs(10), Duration::from_secs(8))
+    }
 }

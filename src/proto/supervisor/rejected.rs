@@ -4,12 +4,12 @@
 //! command, and the true answer for the answer to the next command.
 
 use super::commands::CommandPurpose;
-use super::link::Link;
+use super::link::ListenerLink;
 use crate::error::Error;
 use crate::proto::session::{self, Answer, Session};
 use crate::proto::wire::TransactionStatus;
 
-impl Link {
+impl ListenerLink {
     /// Checks the answer to a command. If it must be a stray error, this answer and all later ones are rejected.
     pub(super) fn validate_reply(&mut self, purpose: &CommandPurpose, answer: Answer) -> Answer {
         if let Some(rejection) = &self.rejection {

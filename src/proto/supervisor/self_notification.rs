@@ -9,7 +9,7 @@ use bytes::BytesMut;
 
 use super::heartbeat::ANSWER_TIME_MAX;
 use super::heartbeat_query::HeartbeatQuery;
-use super::link::Link;
+use super::link::ListenerLink;
 use super::{LinkId, Sink, Supervisor, search};
 use crate::error::{Error, ErrorKind};
 use crate::proto::session::{Answer, Session};
@@ -71,7 +71,8 @@ impl Supervisor {
         is_searched: bool,
         sink: &mut impl Sink,
     ) -> Run {
-        let Some(Link { private: Some(private), self_notification: sent, .. }) = &mut self.current
+        let Some(ListenerLink { private: Some(private), self_notification: sent, .. }) =
+            &mut self.current
         else {
             return run;
         };
@@ -113,7 +114,7 @@ impl Supervisor {
             }
             Err(error) => {
                 link.self_notification = None;
-                self.heartbeat_answered(now, HeartbeatQuery::Life, None, Err(error), sink);
+                self.heartbeat_answered(now, HeartbeatQuery::Answer, None, Err(error), sink);
             }
         }
     }

@@ -7,7 +7,7 @@
 use std::time::Instant;
 
 use super::commands::{CommandPurpose, UserChange};
-use super::{CommandId, LinkId, Role, Sink, Supervisor, closed};
+use super::{CommandNumber, LinkId, Role, Sink, Supervisor, closed};
 use crate::error::{Error, ErrorKind};
 use crate::proto::session::{Answer, Session};
 use crate::proto::wire::TransactionStatus;
@@ -15,7 +15,7 @@ use crate::proto::wire::TransactionStatus;
 impl Supervisor {
     /// Rolls back a transaction that a user's query left open. The answer to the query waits for it. `refusal` is the
     /// error of the query itself.
-    pub(super) fn roll_back(&mut self, now: Instant, id: CommandId, refusal: Option<Error>) {
+    pub(super) fn roll_back(&mut self, now: Instant, id: CommandNumber, refusal: Option<Error>) {
         let Some(link) = &mut self.current else { return };
         let rollback = |session: &mut Session| session.roll_back(now);
         let purpose = CommandPurpose::Rollback { id, refusal: refusal.clone() };

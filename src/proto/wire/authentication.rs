@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::cursor::{Body, Reader};
+use super::cursor::{Body, BodyReader};
 use super::error::{DecodeError, EncodeError};
 use super::escape::EscapedBytes;
 
@@ -64,7 +64,7 @@ impl<'a> Authentication<'a> {
     }
 
     /// Decodes the message. Bytes after it are not read.
-    pub(crate) fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
+    pub(crate) fn decode(reader: &mut BodyReader<'a>) -> Result<Self, DecodeError> {
         Ok(match reader.i32("authentication code")? {
             0 => Self::Ok,
             3 => Self::CleartextPassword,
@@ -86,7 +86,7 @@ impl<'a> Authentication<'a> {
             Self::Md5Password { salt } => body.bytes(salt),
             Self::Sasl { mechanisms } => {
                 // The list comes from the caller. A list that `decode` refuses is not sent.
-                let mut reader = Reader::new("AuthenticationSASL", mechanisms);
+                let mut reader = BodyReader::new("AuthenticationSASL", mechanisms);
                 let whole = mechanism_list(&mut reader).and_then(|_| reader.finish());
                 match whole {
                     Ok(()) => body.bytes(mechanisms),
@@ -105,7 +105,7 @@ impl<'a> Authentication<'a> {
 }
 
 /// Reads one name or more, each ended by a NUL, then an empty name. A11.
-fn mechanism_list<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], DecodeError> {
+fn mechanism_list<'a>(reader: &mut BodyReader<'a>) -> Result<&'a [u8], DecodeError> {
     let list = reader.remaining();
     if reader.cstr("mechanism name")?.is_empty() {
         return Err(reader.bad_value("mechanism count", "1 or more", 0));

@@ -7,7 +7,7 @@ use std::fmt;
 
 use bytes::BytesMut;
 
-use super::cursor::{Body, Reader, tagged};
+use super::cursor::{Body, BodyReader, tagged};
 use super::diagnostic::Diagnostic;
 use super::error::{DecodeError, EncodeError};
 use super::escape::EscapedBytes;
@@ -123,7 +123,7 @@ impl<'a> BackendMessage<'a> {
         if frame.is_legacy() {
             return Ok(Self::LegacyError { text: frame.body });
         }
-        let mut reader = Reader::new(shape.name, frame.body);
+        let mut reader = BodyReader::new(shape.name, frame.body);
         let message = match frame.tag {
             // These three check the end of the body themselves.
             b'A' => return RawNotification::decode(reader).map(Self::NotificationResponse),
@@ -179,7 +179,7 @@ impl<'a> BackendMessage<'a> {
     /// # Errors
     /// The name has no NUL, or bytes follow the NUL of the value.
     pub(crate) fn parameter_status(beginning: &'a [u8]) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new("ParameterStatus", beginning);
+        let mut reader = BodyReader::new("ParameterStatus", beginning);
         let name = reader.cstr("parameter name")?;
         let value = reader.remaining();
         if reader.cstr("parameter value").is_ok() {
@@ -363,6 +363,6 @@ fn legacy_error(text: &[u8], out: &mut BytesMut) -> Result<(), EncodeError> {
     Ok(())
 }
 
-fn value<'a>(reader: &mut Reader<'a>) -> Result<Option<&'a [u8]>, DecodeError> {
+fn value<'a>(reader: &mut BodyReader<'a>) -> Result<Option<&'a [u8]>, DecodeError> {
     Ok(Values::read(reader, 1)?.iter().next().flatten())
 }

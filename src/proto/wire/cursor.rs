@@ -1,6 +1,6 @@
 //! The reader and the writer of message bodies, which all messages use.
 //!
-//! [`Reader`] reads a body. No read goes beyond the body; if the body is too short, the read returns an error.
+//! [`BodyReader`] reads a body. No read goes beyond the body; if the body is too short, the read returns an error.
 //! [`Body`] writes a body into the caller's buffer, and the length word last. If anything fails, the buffer is unchanged.
 
 use bytes::{BufMut, BytesMut};
@@ -11,13 +11,13 @@ use super::tags::Shape;
 
 /// A cursor over the body of one message.
 #[derive(Debug, Clone, Copy)]
-pub struct Reader<'a> {
+pub struct BodyReader<'a> {
     message: &'static str,
     /// The bytes that have not been read.
     rest: &'a [u8],
 }
 
-impl<'a> Reader<'a> {
+impl<'a> BodyReader<'a> {
     /// Creates a reader at the first byte of `body`. Its errors name `message`.
     #[must_use]
     pub const fn new(message: &'static str, body: &'a [u8]) -> Self {
@@ -382,7 +382,7 @@ mod tests {
 
     #[test]
     fn reads_are_bounded_by_the_body() {
-        let mut reader = Reader::new("Test", &[0xff, 0xff, 0xfe, 1, 2, 3, 4, b'a', 0, 9]);
+        let mut reader = BodyReader::new("Test", &[0xff, 0xff, 0xfe, 1, 2, 3, 4, b'a', 0, 9]);
         assert_eq!(reader.u8("a"), Ok(255));
         assert_eq!(reader.i16("b"), Ok(-2));
         assert_eq!(reader.u32("c"), Ok(0x0102_0304));
@@ -410,7 +410,7 @@ mod tests {
 
     #[test]
     fn a_negative_count_is_refused() {
-        let mut reader = Reader::new("Test", &[0x80, 0]);
+        let mut reader = BodyReader::new("Test", &[0x80, 0]);
         assert!(matches!(
             reader.count("columns").unwrap_err().fault(),
             DecodeFault::BadValue { found: -32768, .. }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use bytes::BytesMut;
 
-use super::cursor::{Body, Reader, tagged};
+use super::cursor::{Body, BodyReader, tagged};
 use super::error::{DecodeError, DecodeFault, EncodeError};
 use super::escape::Escaped;
 use super::limits::KEPT_DIAGNOSTIC_BYTES_MAX;
@@ -20,7 +20,7 @@ pub struct Diagnostic<'a> {
 impl<'a> Diagnostic<'a> {
     /// Checks the body of an `E` or `N` message. A body without fields is valid.
     // N13.
-    pub(crate) fn decode(mut reader: Reader<'a>) -> Result<Self, DecodeError> {
+    pub(crate) fn decode(mut reader: BodyReader<'a>) -> Result<Self, DecodeError> {
         let body = reader.remaining();
         while reader.u8("field code")? != 0 {
             reader.cstr("field value")?;
@@ -192,7 +192,7 @@ impl DbError {
         message: &'static str,
         beginning: &[u8],
     ) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new(message, beginning);
+        let mut reader = BodyReader::new(message, beginning);
         let mut rest = beginning;
         loop {
             match reader.u8("field code") {

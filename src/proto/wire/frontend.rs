@@ -6,7 +6,7 @@ use std::fmt;
 
 use bytes::BytesMut;
 
-use super::cursor::{Body, Reader, tagged};
+use super::cursor::{Body, BodyReader, tagged};
 use super::error::{DecodeError, EncodeError};
 use super::framer::Frame;
 use super::list::{Formats, List, Oids, Values};
@@ -90,7 +90,7 @@ pub enum Target {
 }
 
 impl Target {
-    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    fn decode(reader: &mut BodyReader<'_>) -> Result<Self, DecodeError> {
         match reader.u8("target")? {
             b'S' => Ok(Self::Statement),
             b'P' => Ok(Self::Portal),
@@ -115,7 +115,7 @@ impl<'a> FrontendMessage<'a> {
         let Some(shape) = tags::frontend(frame.tag) else {
             return Err(DecodeError::unknown_tag("frontend", frame.tag));
         };
-        let mut reader = Reader::new(shape.name, frame.body);
+        let mut reader = BodyReader::new(shape.name, frame.body);
         let message = match frame.tag {
             b'B' => bind(&mut reader)?,
             b'C' => {
@@ -225,7 +225,7 @@ impl<'a> FrontendMessage<'a> {
     }
 }
 
-fn bind<'a>(reader: &mut Reader<'a>) -> Result<FrontendMessage<'a>, DecodeError> {
+fn bind<'a>(reader: &mut BodyReader<'a>) -> Result<FrontendMessage<'a>, DecodeError> {
     let portal = reader.utf8("portal")?;
     let statement = reader.utf8("statement")?;
     let count = usize::from(reader.u16("parameter format count")?);
@@ -281,7 +281,7 @@ impl<'a> PasswordMessage<'a> {
     /// # Errors
     /// The password does not end with a NUL, or bytes follow the NUL.
     pub fn decode(body: &'a [u8]) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new("PasswordMessage", body);
+        let mut reader = BodyReader::new("PasswordMessage", body);
         let password = reader.cstr("password")?;
         reader.finish()?;
         Ok(Self(password))
@@ -317,7 +317,7 @@ impl<'a> SaslInitialResponse<'a> {
     /// # Errors
     /// The body is not valid for this message, or has more bytes.
     pub fn decode(body: &'a [u8]) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new("SASLInitialResponse", body);
+        let mut reader = BodyReader::new("SASLInitialResponse", body);
         let mechanism = reader.utf8("mechanism")?;
         let data = Values::read(&mut reader, 1)?.iter().next().flatten();
         reader.finish()?;

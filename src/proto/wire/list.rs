@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use super::cursor::{Body, Reader};
+use super::cursor::{Body, BodyReader};
 use super::error::{DecodeError, EncodeError};
 use super::escape::EscapedBytes;
 
@@ -17,7 +17,7 @@ pub type Oids<'a> = List<'a, u32>;
 /// Values of Bind and DataRow. `None` is NULL.
 pub type Values<'a> = List<'a, Option<&'a [u8]>>;
 /// Columns of RowDescription.
-pub type Columns<'a> = List<'a, Column<'a>>;
+pub type Columns<'a> = List<'a, ColumnDescription<'a>>;
 /// Formats of Bind and of the Copy responses: 0 text, 1 binary.
 pub type Formats<'a> = List<'a, i16>;
 /// Option names of NegotiateProtocolVersion.
@@ -35,7 +35,7 @@ pub struct List<'a, T>(Repr<'a, T>);
 #[derive(Clone, Copy)]
 enum Repr<'a, T> {
     Given(&'a [T]),
-    /// `raw` contains exactly `count` elements, each of which [`Item::read`] accepted.
+    /// `raw` contains exactly `count` elements, each of which [`ListItem::read`] accepted.
     Wire {
         count: usize,
         raw: &'a [u8],
@@ -49,20 +49,20 @@ mod sealed {
     impl Sealed for &[u8] {}
     impl Sealed for Option<&[u8]> {}
     impl Sealed for (&str, &str) {}
-    impl Sealed for super::Column<'_> {}
+    impl Sealed for super::ColumnDescription<'_> {}
 }
 
 /// An element of a [`List`]. This trait is sealed.
-pub trait Item<'a>: Copy + PartialEq + sealed::Sealed {
+pub trait ListItem<'a>: Copy + PartialEq + sealed::Sealed {
     #[doc(hidden)]
-    fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError>;
+    fn read(reader: &mut BodyReader<'a>) -> Result<Self, DecodeError>;
     #[doc(hidden)]
     fn write(&self, body: &mut Body<'_>) -> Result<(), EncodeError>;
     #[doc(hidden)]
     fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result;
 }
 
-impl<'a, T: Item<'a>> List<'a, T> {
+impl<'a, T: ListItem<'a>> List<'a, T> {
     /// Creates a list of the elements of a slice.
     #[must_use]
     pub const fn new(items: &'a [T]) -> Self {
@@ -70,7 +70,7 @@ impl<'a, T: Item<'a>> List<'a, T> {
     }
 
     /// Reads and checks `count` elements.
-    pub(crate) fn read(reader: &mut Reader<'a>, count: usize) -> Result<Self, DecodeError> {
+    pub(crate) fn read(reader: &mut BodyReader<'a>, count: usize) -> Result<Self, DecodeError> {
         let whole = reader.remaining();
         for _ in 0..count {
             T::read(reader)?;
@@ -106,7 +106,9 @@ impl<'a, T: Item<'a>> List<'a, T> {
     pub fn iter(&self) -> Iter<'a, T> {
         Iter(match self.0 {
             Repr::Given(items) => Cursor::Given(items.iter()),
-            Repr::Wire { count, raw } => Cursor::Wire { count, reader: Reader::new("List", raw) },
+            Repr::Wire { count, raw } => {
+                Cursor::Wire { count, reader: BodyReader::new("List", raw) }
+            }
         })
     }
 }
@@ -118,10 +120,10 @@ pub struct Iter<'a, T>(Cursor<'a, T>);
 #[derive(Clone)]
 enum Cursor<'a, T> {
     Given(std::slice::Iter<'a, T>),
-    Wire { count: usize, reader: Reader<'a> },
+    Wire { count: usize, reader: BodyReader<'a> },
 }
 
-impl<'a, T: Item<'a>> Iterator for Iter<'a, T> {
+impl<'a, T: ListItem<'a>> Iterator for Iter<'a, T> {
     type Item = T;
 
     fn next(&mut self) -> Option<T> {
@@ -143,7 +145,7 @@ impl<'a, T: Item<'a>> Iterator for Iter<'a, T> {
     }
 }
 
-impl<'a, T: Item<'a>> ExactSizeIterator for Iter<'a, T> {}
+impl<'a, T: ListItem<'a>> ExactSizeIterator for Iter<'a, T> {}
 
 impl<T> fmt::Debug for Iter<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -151,7 +153,7 @@ impl<T> fmt::Debug for Iter<'_, T> {
     }
 }
 
-impl<'a, T: Item<'a>> IntoIterator for List<'a, T> {
+impl<'a, T: ListItem<'a>> IntoIterator for List<'a, T> {
     type Item = T;
     type IntoIter = Iter<'a, T>;
 
@@ -160,7 +162,7 @@ impl<'a, T: Item<'a>> IntoIterator for List<'a, T> {
     }
 }
 
-impl<'a, T: Item<'a>> IntoIterator for &List<'a, T> {
+impl<'a, T: ListItem<'a>> IntoIterator for &List<'a, T> {
     type Item = T;
     type IntoIter = Iter<'a, T>;
 
@@ -169,42 +171,42 @@ impl<'a, T: Item<'a>> IntoIterator for &List<'a, T> {
     }
 }
 
-impl<'a, T: Item<'a>> From<&'a [T]> for List<'a, T> {
+impl<'a, T: ListItem<'a>> From<&'a [T]> for List<'a, T> {
     fn from(items: &'a [T]) -> Self {
         Self::new(items)
     }
 }
 
-impl<'a, T: Item<'a>, const N: usize> From<&'a [T; N]> for List<'a, T> {
+impl<'a, T: ListItem<'a>, const N: usize> From<&'a [T; N]> for List<'a, T> {
     fn from(items: &'a [T; N]) -> Self {
         Self::new(items)
     }
 }
 
-impl<'a, T: Item<'a>> PartialEq for List<'a, T> {
+impl<'a, T: ListItem<'a>> PartialEq for List<'a, T> {
     fn eq(&self, other: &Self) -> bool {
         self.len() == other.len() && self.iter().eq(other.iter())
     }
 }
 
-impl<'a, T: Item<'a> + Eq> Eq for List<'a, T> {}
+impl<'a, T: ListItem<'a> + Eq> Eq for List<'a, T> {}
 
-impl<'a, T: Item<'a>> fmt::Debug for List<'a, T> {
+impl<'a, T: ListItem<'a>> fmt::Debug for List<'a, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        struct Shown<T>(T);
-        impl<'a, T: Item<'a>> fmt::Debug for Shown<T> {
+        struct ShownList<T>(T);
+        impl<'a, T: ListItem<'a>> fmt::Debug for ShownList<T> {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 self.0.show(f)
             }
         }
         let mut list = f.debug_list();
-        list.entries(self.iter().take(SHOWN_MAX).map(Shown));
+        list.entries(self.iter().take(SHOWN_MAX).map(ShownList));
         if self.len() > SHOWN_MAX { list.finish_non_exhaustive() } else { list.finish() }
     }
 }
 
-impl<'a> Item<'a> for u32 {
-    fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
+impl<'a> ListItem<'a> for u32 {
+    fn read(reader: &mut BodyReader<'a>) -> Result<Self, DecodeError> {
         reader.u32("type OID")
     }
     fn write(&self, body: &mut Body<'_>) -> Result<(), EncodeError> {
@@ -215,8 +217,8 @@ impl<'a> Item<'a> for u32 {
     }
 }
 
-impl<'a> Item<'a> for i16 {
-    fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
+impl<'a> ListItem<'a> for i16 {
+    fn read(reader: &mut BodyReader<'a>) -> Result<Self, DecodeError> {
         reader.i16("format")
     }
     fn write(&self, body: &mut Body<'_>) -> Result<(), EncodeError> {
@@ -227,8 +229,8 @@ impl<'a> Item<'a> for i16 {
     }
 }
 
-impl<'a> Item<'a> for &'a [u8] {
-    fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
+impl<'a> ListItem<'a> for &'a [u8] {
+    fn read(reader: &mut BodyReader<'a>) -> Result<Self, DecodeError> {
         reader.cstr("name")
     }
     fn write(&self, body: &mut Body<'_>) -> Result<(), EncodeError> {
@@ -239,8 +241,8 @@ impl<'a> Item<'a> for &'a [u8] {
     }
 }
 
-impl<'a> Item<'a> for Option<&'a [u8]> {
-    fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
+impl<'a> ListItem<'a> for Option<&'a [u8]> {
+    fn read(reader: &mut BodyReader<'a>) -> Result<Self, DecodeError> {
         // -1 is NULL, any other negative length is not valid. Q6, N11.
         match reader.i32("value length")? {
             -1 => Ok(None),
@@ -271,8 +273,8 @@ impl<'a> Item<'a> for Option<&'a [u8]> {
     }
 }
 
-impl<'a> Item<'a> for (&'a str, &'a str) {
-    fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
+impl<'a> ListItem<'a> for (&'a str, &'a str) {
+    fn read(reader: &mut BodyReader<'a>) -> Result<Self, DecodeError> {
         Ok((reader.utf8("parameter name")?, reader.utf8("parameter value")?))
     }
 
@@ -292,7 +294,7 @@ impl<'a> Item<'a> for (&'a str, &'a str) {
 
 /// One column of a RowDescription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Column<'a> {
+pub struct ColumnDescription<'a> {
     /// The column's name, in the client encoding.
     pub name: &'a [u8],
     /// The OID of its table, or 0 if it does not come from a table.
@@ -309,7 +311,7 @@ pub struct Column<'a> {
     pub format: i16,
 }
 
-impl<'a> Column<'a> {
+impl<'a> ColumnDescription<'a> {
     /// Creates a column of type text that does not come from a table, as for an expression.
     #[must_use]
     pub const fn text(name: &'a [u8]) -> Self {
@@ -325,8 +327,8 @@ impl<'a> Column<'a> {
     }
 }
 
-impl<'a> Item<'a> for Column<'a> {
-    fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
+impl<'a> ListItem<'a> for ColumnDescription<'a> {
+    fn read(reader: &mut BodyReader<'a>) -> Result<Self, DecodeError> {
         Ok(Self {
             name: reader.cstr("column name")?,
             table_oid: reader.u32("table OID")?,
@@ -360,7 +362,7 @@ mod tests {
     #[test]
     fn a_decoded_list_equals_the_slice_that_was_encoded() {
         let raw = [0, 0, 0, 2, b'h', b'i', 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 7];
-        let mut reader = Reader::new("DataRow", &raw);
+        let mut reader = BodyReader::new("DataRow", &raw);
         let values = Values::read(&mut reader, 3).unwrap();
         assert_eq!(reader.remaining(), [7]);
         assert_eq!(values, List::new(&[Some(&b"hi"[..]), None, Some(&b""[..])]));
@@ -372,7 +374,7 @@ mod tests {
     #[test]
     fn value_lengths_below_minus_one_or_above_the_body_are_refused() {
         for raw in [[0xff, 0xff, 0xff, 0xfe], [0, 0, 0, 1], [0x7f, 0xff, 0xff, 0xff]] {
-            assert!(Values::read(&mut Reader::new("DataRow", &raw), 1).is_err(), "{raw:?}");
+            assert!(Values::read(&mut BodyReader::new("DataRow", &raw), 1).is_err(), "{raw:?}");
         }
     }
 }

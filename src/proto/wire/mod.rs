@@ -55,7 +55,7 @@ pub use error::{DecodeError, DecodeFault, EncodeError};
 pub use extract::extract;
 pub use framer::{FirstPacket, Frame, Framer, LongMessage};
 pub use frontend::{FrontendMessage, PasswordMessage, SaslInitialResponse, SaslResponse, Target};
-pub use list::{Column, Columns, Formats, List, Names, Oids, StartupParameters, Values};
+pub use list::{ColumnDescription, Columns, Formats, List, Names, Oids, StartupParameters, Values};
 pub(crate) use notification::TEXT_AT;
 pub use notification::{Notifications, RawNotification, Run, Stop, first, frames, scan};
 pub use parts::{BackendKeyData, CopyResponse, TransactionStatus};

@@ -22,7 +22,7 @@
 
 use std::fmt;
 
-use super::cursor::{Reader, position_of_nul};
+use super::cursor::{BodyReader, position_of_nul};
 use super::error::{DecodeError, DecodeFault};
 use super::limits::{NOTIFICATION_FRAME_BYTES_MAX, in_memory};
 use super::tags::{self, Shape};
@@ -63,7 +63,7 @@ impl fmt::Debug for RawNotification<'_> {
 
 impl<'a> RawNotification<'a> {
     /// Decodes the body of an `A` message.
-    pub(crate) fn decode(mut reader: Reader<'a>) -> Result<Self, DecodeError> {
+    pub(crate) fn decode(mut reader: BodyReader<'a>) -> Result<Self, DecodeError> {
         let process_id = reader.i32("process id")?;
         let channel = reader.cstr("channel")?;
         if channel.is_empty() {
@@ -283,7 +283,7 @@ fn stop_reason(rest: &[u8]) -> Stop {
         return Stop::Invalid(DecodeError::new(NAME, fault));
     }
     let Some(body) = body.get(..in_memory(length - 4)) else { return Stop::NeedMore };
-    match RawNotification::decode(Reader::new(NAME, body)) {
+    match RawNotification::decode(BodyReader::new(NAME, body)) {
         Err(error) => Stop::Invalid(error),
         // Not reached: `next_frame` accepts every frame that can be decoded. To stop is safe nevertheless.
         Ok(_) => Stop::OtherMessage,
@@ -453,7 +453,7 @@ mod tests {
             let short = frame(&[channel, b"\0"].concat());
             let (run, stop) = scan(&[whole.clone(), short].concat());
             assert_eq!(run, Run { count: 1, bytes: whole.len() });
-            assert_eq!(stop, Stop::Invalid(Reader::new(NAME, b"").missing_nul("payload")));
+            assert_eq!(stop, Stop::Invalid(BodyReader::new(NAME, b"").missing_nul("payload")));
         }
     }
 

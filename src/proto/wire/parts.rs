@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::cursor::{Body, Reader};
+use super::cursor::{Body, BodyReader};
 use super::error::{DecodeError, EncodeError};
 use super::limits::{SECRET_KEY_BYTES_MAX, SECRET_KEY_BYTES_MIN};
 use super::list::{Formats, List};
@@ -18,7 +18,7 @@ pub struct BackendKeyData<'a> {
 }
 
 impl<'a> BackendKeyData<'a> {
-    pub(crate) fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
+    pub(crate) fn decode(reader: &mut BodyReader<'a>) -> Result<Self, DecodeError> {
         let process_id = reader.i32("process id")?;
         Ok(Self { process_id, secret_key: secret_key(reader)? })
     }
@@ -30,7 +30,7 @@ impl<'a> BackendKeyData<'a> {
 }
 
 /// Reads the rest of a body, which must have the length of a secret key. T19.
-pub(crate) fn secret_key<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], DecodeError> {
+pub(crate) fn secret_key<'a>(reader: &mut BodyReader<'a>) -> Result<&'a [u8], DecodeError> {
     let key = reader.rest();
     if (SECRET_KEY_BYTES_MIN..=SECRET_KEY_BYTES_MAX).contains(&key.len()) {
         return Ok(key);
@@ -67,7 +67,7 @@ pub enum TransactionStatus {
 }
 
 impl TransactionStatus {
-    pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    pub(crate) fn decode(reader: &mut BodyReader<'_>) -> Result<Self, DecodeError> {
         match reader.u8("transaction status")? {
             b'I' => Ok(Self::Idle),
             b'T' => Ok(Self::InTransaction),
@@ -95,7 +95,7 @@ pub struct CopyResponse<'a> {
 }
 
 impl<'a> CopyResponse<'a> {
-    pub(crate) fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
+    pub(crate) fn decode(reader: &mut BodyReader<'a>) -> Result<Self, DecodeError> {
         let format = reader.u8("copy format")?;
         if format > 1 {
             return Err(reader.bad_value("copy format", "0 or 1", format.into()));

@@ -4,7 +4,7 @@ use std::fmt;
 
 use bytes::BytesMut;
 
-use super::cursor::{Reader, untagged};
+use super::cursor::{BodyReader, untagged};
 use super::error::{DecodeError, EncodeError};
 use super::framer::FirstPacket;
 use super::limits::STARTUP_BODY_BYTES_MAX;
@@ -48,7 +48,7 @@ impl<'a> StartupPacket<'a> {
     /// # Errors
     /// The code is unknown, or the body is not valid for this code, or has more bytes.
     pub fn decode(packet: FirstPacket<'a>) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new("startup packet", packet.body);
+        let mut reader = BodyReader::new("startup packet", packet.body);
         let decoded = match reader.u32("code")? {
             SSL_REQUEST => Self::SslRequest,
             GSSENC_REQUEST => Self::GssEncRequest,
@@ -102,7 +102,7 @@ impl<'a> StartupPacket<'a> {
 }
 
 /// Reads pairs of strings up to an empty name.
-fn parameters<'a>(reader: &mut Reader<'a>) -> Result<StartupParameters<'a>, DecodeError> {
+fn parameters<'a>(reader: &mut BodyReader<'a>) -> Result<StartupParameters<'a>, DecodeError> {
     let mut probe = *reader;
     let mut count = 0_usize;
     while !probe.cstr("parameter name")?.is_empty() {

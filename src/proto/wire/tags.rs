@@ -13,6 +13,7 @@ use super::limits::{
 
 /// The name and the limits of a message type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Shape {
     /// The manual's name of the message.
     pub name: &'static str,

@@ -19,8 +19,8 @@ use super::select::Value;
 use super::statement::{self, ParsedSql, Statement};
 use super::types::Type;
 use crate::proto::wire::{
-    BackendMessage, Column, Columns, DbError, DecodeError, Frame, Framer, FrontendMessage,
-    ProtocolVersion, RawNotification, Severity, TransactionStatus, Values,
+    BackendMessage, ColumnDescription, Columns, DbError, DecodeError, Frame, Framer,
+    FrontendMessage, ProtocolVersion, RawNotification, Severity, TransactionStatus, Values,
 };
 
 /// The longest message of a client, as a length word. A limit of this backend: a server accepts a gigabyte.
@@ -233,7 +233,7 @@ impl Connection {
     /// Sends a RowDescription.
     pub(super) fn describe(&mut self, fields: &[Field], formats: &Formats) {
         let fields = fields.iter().enumerate();
-        let columns: Vec<Column<'_>> =
+        let columns: Vec<ColumnDescription<'_>> =
             fields.map(|(index, field)| field.column(formats.code(index))).collect();
         self.send(&BackendMessage::RowDescription { columns: Columns::new(&columns) });
     }

@@ -1,7 +1,7 @@
 //! A column of a result.
 
 use super::types::Type;
-use crate::proto::wire::Column;
+use crate::proto::wire::ColumnDescription;
 
 /// A column of a result: its name and the type of its values.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,12 +16,12 @@ impl Field {
     }
 
     /// Returns the column of a RowDescription.
-    pub(super) fn column(&self, format: i16) -> Column<'_> {
-        Column {
+    pub(super) fn column(&self, format: i16) -> ColumnDescription<'_> {
+        ColumnDescription {
             type_oid: self.of.oid(),
             type_size: self.of.size(),
             format,
-            ..Column::text(self.name.as_bytes())
+            ..ColumnDescription::text(self.name.as_bytes())
         }
     }
 }

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use pgbell::proto::supervisor::PROOF_SQL;
 use pgbell::testing::Script;
 use pgbell::{Listener, State};
 
 use super::super::attack::{hex, message};
 use super::host::{BACKOFF, Host, close, gap, paused_clock, payload, soon};
 use super::peer::{READY, note, rows};
+use crate::queries::HEARTBEAT_SQL;
 
 /// The documented memory limit of a listener with the default settings whose server sends messages longer than a buffer, and
 /// the memory of the test itself.
@@ -104,7 +104,7 @@ fn a_heartbeat_answer_of_the_greatest_length_takes_no_memory() {
             async move {
                 peer.listening().await;
                 while let Some(query) = peer.query().await {
-                    assert_eq!(query, PROOF_SQL);
+                    assert_eq!(query, HEARTBEAT_SQL);
                     peer.send(&answer[..]).await;
                     peer.wait_for_end().await;
                 }

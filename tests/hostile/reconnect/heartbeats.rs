@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use pgbell::proto::supervisor::{PROOF_COUNT_SQL, PROOF_OF_LIFE_SQL, PROOF_SQL};
 use pgbell::{ErrorKind, State};
 
 use super::super::attack::{hex, message};
@@ -10,6 +9,7 @@ use super::super::client::check_text;
 use super::attacks::diagnostic;
 use super::host::{Host, close, gap, paused_clock, payload};
 use super::peer::{DIGEST, READY, heartbeat_answer, note, rows};
+use crate::queries::{HEARTBEAT_ANSWER_SQL, HEARTBEAT_COUNT_SQL, HEARTBEAT_SQL};
 
 const INTERVAL: Duration = Duration::from_secs(1);
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -38,8 +38,9 @@ async fn check_answer(answer: Vec<u8>, expect: Expected, what: &str) {
             let mut heartbeats = 0;
             while let Some(query) = peer.query().await {
                 // A session that refuses the query gets a simpler one.
-                let is_easier = [PROOF_COUNT_SQL, PROOF_OF_LIFE_SQL].contains(&query.as_str());
-                assert!(query == PROOF_SQL || is_refused && is_easier, "{query}");
+                let is_easier =
+                    [HEARTBEAT_COUNT_SQL, HEARTBEAT_ANSWER_SQL].contains(&query.as_str());
+                assert!(query == HEARTBEAT_SQL || is_refused && is_easier, "{query}");
                 peer.send(&answer).await;
                 heartbeats += 1;
                 if heartbeats == 5 {

@@ -4,12 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use pgbell::proto::session::FACTS_SQL;
-
 use super::super::attack::hex;
 use super::attacks::diagnostic;
 use super::host::{BACKOFF, Host, close, paused_clock};
 use super::peer::{Peer, READY};
+use crate::queries::FACTS_SQL;
 
 /// Each stray error is a gap, and each gap runs the hook. But a server must not be able to make a client connect as fast as it
 /// can.

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use pgbell::proto::session::FACTS_SQL;
-use pgbell::proto::supervisor::PROOF_SQL;
 use pgbell::testing::{Delivery, Script};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
+
+use crate::queries::{FACTS_SQL, HEARTBEAT_SQL};
 
 use super::super::attack::{hex, message};
 
@@ -167,7 +167,7 @@ impl Peer {
     pub(super) fn answer(query: &str) -> Vec<u8> {
         match query {
             FACTS_SQL => Script::FACTS.to_vec(),
-            PROOF_SQL => heartbeat_answer(),
+            HEARTBEAT_SQL => heartbeat_answer(),
             _ => {
                 let command = query.split_whitespace().next().unwrap_or_default();
                 let count = query.matches(&format!("{command} ")).count();

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use pgbell::proto::session::FACTS_SQL;
 use pgbell::testing::Script;
 use pgbell::{ErrorKind, Listener, State};
 
@@ -13,6 +12,7 @@ use super::super::scram;
 use super::attacks::diagnostic;
 use super::host::{BACKOFF, Host, close, gap, paused_clock, soon};
 use super::peer::{OK, Peer};
+use crate::queries::FACTS_SQL;
 
 /// The timeout of an attempt.
 const ATTEMPT: Duration = Duration::from_secs(2);

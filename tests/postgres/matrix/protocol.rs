@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use pgbell::proto::auth::{AuthPolicy, Credentials, ScramNonce};
+use pgbell::proto::auth::{Credentials, ScramNonce};
 use pgbell::proto::session::{Answer, Login, Session, SessionEvent};
 use pgbell::proto::wire::ProtocolVersion;
 use pgbell::{Connection, ErrorKind};
@@ -32,18 +32,14 @@ impl Blocking {
     fn login(server: &Server, protocol: ProtocolVersion, parameters: &[(&str, &str)]) -> Self {
         let socket = TcpStream::connect(("127.0.0.1", server.cluster.port())).unwrap();
         socket.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
-        let parameters = parameters.iter().map(|(name, value)| ((*name).into(), (*value).into()));
-        let now = Instant::now();
-        let session = Session::new(Login {
-            credentials: Credentials::new("postgres").unwrap(),
-            policy: AuthPolicy::default(),
-            nonce: ScramNonce::new([7; 18]),
-            parameters: parameters.collect(),
-            protocol,
-            min_protocol: ProtocolVersion::V3_0,
-            deadline: now + TEST_TIMEOUT,
-            command_timeout: TEST_TIMEOUT,
-        });
+        let credentials = Credentials::new("postgres").unwrap();
+        let deadline = Instant::now() + TEST_TIMEOUT;
+        let login = Login::new(credentials, ScramNonce::new([7; 18]), deadline)
+            .protocol(protocol)
+            .command_timeout(TEST_TIMEOUT);
+        let login =
+            parameters.iter().fold(login, |login, (name, value)| login.parameter(*name, *value));
+        let session = Session::new(login);
         let input = BytesMut::new();
         let mut blocking = Self { session: session.unwrap(), socket, input };
         assert!(matches!(blocking.next(), SessionEvent::Ready));

@@ -8,7 +8,7 @@ use hmac::Mac;
 use zeroize::Zeroizing;
 
 use super::error::ScramError;
-use super::keys::{self, HmacSha256, Pbkdf2, Progress, SaltedPassword};
+use super::keys::{self, HmacSha256, Pbkdf2, SaltedPassword, ScramProgress};
 use super::message::{self, Binding, ScramNonce, ServerFirst};
 use super::{SCRAM_ITERATIONS_MAX, SCRAM_ITERATIONS_MIN};
 use crate::proto::auth::saslprep::{self, NonAsciiPassword};
@@ -27,10 +27,10 @@ pub struct ScramClient {
     first_bare: String,
     binding: Binding,
     iterations: RangeInclusive<u32>,
-    state: State,
+    state: ClientState,
 }
 
-enum State {
+enum ClientState {
     New {
         prepared: Zeroizing<Vec<u8>>,
     },
@@ -60,7 +60,7 @@ struct Agreed {
     server_first: Vec<u8>,
 }
 
-impl State {
+impl ClientState {
     fn name(&self) -> &'static str {
         match self {
             Self::New { .. } => "the first message is not sent yet",
@@ -90,7 +90,7 @@ impl ScramClient {
             nonce,
             binding,
             iterations: SCRAM_ITERATIONS_MIN..=SCRAM_ITERATIONS_MAX,
-            state: State::New { prepared },
+            state: ClientState::New { prepared },
         })
     }
 
@@ -121,8 +121,8 @@ impl ScramClient {
     /// [`ScramError::OutOfOrder`] on a second call.
     pub fn client_first(&mut self) -> Result<Vec<u8>, ScramError> {
         match self.take_state() {
-            State::New { prepared } => {
-                self.state = State::FirstSent { prepared };
+            ClientState::New { prepared } => {
+                self.state = ClientState::FirstSent { prepared };
                 Ok([self.binding.gs2_header(), &self.first_bare].concat().into_bytes())
             }
             state => Err(out_of_order("client-first-message requested", &state)),
@@ -135,11 +135,11 @@ impl ScramClient {
     /// If the message is invalid, or the iteration count is not allowed.
     pub fn handle_server_first(&mut self, text: &[u8]) -> Result<(), ScramError> {
         match self.take_state() {
-            State::FirstSent { prepared } => {
+            ClientState::FirstSent { prepared } => {
                 let first = ServerFirst::parse(text, self.nonce.as_str(), &self.iterations)?;
                 let agreed = Agreed { nonce: first.nonce.to_owned(), server_first: text.to_vec() };
                 let hi = Box::new(Pbkdf2::new(&prepared, first.salt, first.iterations));
-                self.state = State::Computing { hi, agreed };
+                self.state = ClientState::Computing { hi, agreed };
                 Ok(())
             }
             state => Err(out_of_order("server-first-message", &state)),
@@ -151,21 +151,21 @@ impl ScramClient {
     ///
     /// # Errors
     /// [`ScramError::OutOfOrder`] before the server-first-message and after the final message.
-    pub fn compute(&mut self, rounds: u32) -> Result<Progress, ScramError> {
+    pub fn compute(&mut self, rounds: u32) -> Result<ScramProgress, ScramError> {
         // In place: moving the state would leave bytes of the key in memory.
         let progress = match &mut self.state {
-            State::Computing { hi, .. } => hi.advance(rounds),
-            State::Computed { .. } => return Ok(Progress::Done),
+            ClientState::Computing { hi, .. } => hi.advance(rounds),
+            ClientState::Computed { .. } => return Ok(ScramProgress::Done),
             state => {
                 let error = out_of_order("computation requested", state);
-                self.state = State::Failed;
+                self.state = ClientState::Failed;
                 return Err(error);
             }
         };
-        if progress == Progress::Done
-            && let State::Computing { hi, agreed } = self.take_state()
+        if progress == ScramProgress::Done
+            && let ClientState::Computing { hi, agreed } = self.take_state()
         {
-            self.state = State::Computed { salted: hi.salted_password(), agreed };
+            self.state = ClientState::Computed { salted: hi.salted_password(), agreed };
         }
         Ok(progress)
     }
@@ -176,7 +176,7 @@ impl ScramClient {
     /// [`ScramError::OutOfOrder`] before the computation is done, and on a second call.
     pub fn client_final(&mut self) -> Result<Response, ScramError> {
         match self.take_state() {
-            State::Computed { salted, agreed } => {
+            ClientState::Computed { salted, agreed } => {
                 let without_proof = format!("c={},r={}", self.binding.encoded(), agreed.nonce);
                 let auth_message =
                     [self.first_bare.as_bytes(), &agreed.server_first, without_proof.as_bytes()]
@@ -185,7 +185,7 @@ impl ScramClient {
                 let stored_key = keys::stored_key(&proof);
                 keys::xor_into(&mut proof, &keys::client_signature(&stored_key, &auth_message));
                 let signature = keys::server_signature(&salted.server_key(), &auth_message);
-                self.state = State::FinalSent { signature };
+                self.state = ClientState::FinalSent { signature };
 
                 let proof = Zeroizing::new(message::encode_base64(&*proof));
                 let text = [without_proof.as_str(), ",p=", proof.as_str()].concat();
@@ -202,11 +202,11 @@ impl ScramClient {
     /// [`ScramError::Refused`], [`ScramError::WrongServerSignature`], or an error about an invalid message.
     pub fn handle_server_final(&mut self, text: &[u8]) -> Result<(), ScramError> {
         match self.take_state() {
-            State::FinalSent { signature } => {
+            ClientState::FinalSent { signature } => {
                 let found = message::parse_server_final(text)?;
                 // libpq compares with memcmp. N23.
                 signature.verify_slice(&found).map_err(|_| ScramError::WrongServerSignature)?;
-                self.state = State::Verified;
+                self.state = ClientState::Verified;
                 Ok(())
             }
             state => Err(out_of_order("server-final-message", &state)),
@@ -216,17 +216,17 @@ impl ScramClient {
     /// Returns whether the server's signature was verified.
     #[must_use]
     pub fn is_verified(&self) -> bool {
-        matches!(self.state, State::Verified)
+        matches!(self.state, ClientState::Verified)
     }
 
-    /// Takes the state, and leaves [`State::Failed`] in its place.
-    fn take_state(&mut self) -> State {
-        mem::replace(&mut self.state, State::Failed)
+    /// Takes the state, and leaves [`ClientState::Failed`] in its place.
+    fn take_state(&mut self) -> ClientState {
+        mem::replace(&mut self.state, ClientState::Failed)
     }
 }
 
 #[cold]
-fn out_of_order(call: &'static str, state: &State) -> ScramError {
+fn out_of_order(call: &'static str, state: &ClientState) -> ScramError {
     ScramError::OutOfOrder { call, state: state.name() }
 }
 

@@ -15,7 +15,7 @@ pub(super) type Key = Zeroizing<[u8; 32]>;
 /// The state of a computation in steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
-pub enum Progress {
+pub enum ScramProgress {
     /// Call again.
     More,
     /// The computation is complete.
@@ -51,7 +51,7 @@ impl Pbkdf2 {
     }
 
     /// Computes at most `rounds` rounds, and never more than [`SCRAM_ROUNDS_PER_STEP_MAX`].
-    pub(super) fn advance(&mut self, rounds: u32) -> Progress {
+    pub(super) fn advance(&mut self, rounds: u32) -> ScramProgress {
         let left = self.total.saturating_sub(self.done);
         let rounds = rounds.min(SCRAM_ROUNDS_PER_STEP_MAX).min(left);
         for _ in 0..rounds {
@@ -66,10 +66,10 @@ impl Pbkdf2 {
             xor_into(&mut self.sum, &self.last);
             self.done += 1;
         }
-        if self.done == self.total { Progress::Done } else { Progress::More }
+        if self.done == self.total { ScramProgress::Done } else { ScramProgress::More }
     }
 
-    /// Returns SaltedPassword. Valid only after [`advance`](Self::advance) has returned [`Progress::Done`].
+    /// Returns SaltedPassword. Valid only after [`advance`](Self::advance) has returned [`ScramProgress::Done`].
     pub(super) fn salted_password(&self) -> SaltedPassword {
         SaltedPassword(self.sum.clone())
     }
@@ -158,7 +158,7 @@ mod tests {
 
     fn stepped(password: &[u8], salt: &[u8], iterations: u32, rounds: u32) -> [u8; 32] {
         let mut hi = Pbkdf2::new(password, salt.to_vec(), iterations);
-        while hi.advance(rounds) == Progress::More {}
+        while hi.advance(rounds) == ScramProgress::More {}
         *hi.salted_password().0
     }
 
@@ -197,15 +197,15 @@ mod tests {
         for (rounds, done) in
             [(0, 0), (1, 1), (998, 999), (1_000, 1_999), (1_001, 2_999), (u32::MAX, 3_999)]
         {
-            assert_eq!(hi.advance(rounds), Progress::More);
+            assert_eq!(hi.advance(rounds), ScramProgress::More);
             assert_eq!(hi.done, done);
         }
         let mut calls = 0;
-        while hi.advance(u32::MAX) == Progress::More {
+        while hi.advance(u32::MAX) == ScramProgress::More {
             calls += 1;
         }
         assert_eq!((calls, hi.done), (96, 100_000));
-        assert_eq!(hi.advance(u32::MAX), Progress::Done);
+        assert_eq!(hi.advance(u32::MAX), ScramProgress::Done);
         assert_eq!(hi.done, 100_000);
     }
 }

@@ -13,7 +13,7 @@ mod server;
 
 pub use client::ScramClient;
 pub use error::{ScramError, ScramMessage};
-pub use keys::Progress;
+pub use keys::ScramProgress;
 pub use message::{Binding, ScramNonce};
 pub use server::{ScramServer, ScramVerdict, ScramVerifier};
 

@@ -9,7 +9,7 @@ use hmac::digest::CtOutput;
 use sha2::{Digest, Sha256};
 
 use super::error::{ScramError, ScramMessage};
-use super::keys::{self, Key, Pbkdf2, Progress};
+use super::keys::{self, Key, Pbkdf2, ScramProgress};
 use super::message::{self, Binding, ClientFinal, ClientFirst, ScramNonce};
 use super::{SCRAM_ITERATIONS_MAX, SCRAM_ROUNDS_PER_STEP_MAX, SCRAM_SALT_BYTES_MAX, SCRAM_SHA_256};
 use crate::proto::auth::saslprep::{self, NonAsciiPassword};
@@ -46,7 +46,7 @@ impl ScramVerifier {
         }
         let iterations = iterations.clamp(1, SCRAM_ITERATIONS_MAX);
         let mut hi = Pbkdf2::new(prepared.expose(), salt.clone(), iterations);
-        while hi.advance(SCRAM_ROUNDS_PER_STEP_MAX) == Progress::More {}
+        while hi.advance(SCRAM_ROUNDS_PER_STEP_MAX) == ScramProgress::More {}
         let salted = hi.salted_password();
         Ok(Self {
             salt,
@@ -104,10 +104,10 @@ pub enum ScramVerdict {
 pub struct ScramServer {
     verifier: ScramVerifier,
     nonce: ScramNonce,
-    state: State,
+    state: ServerState,
 }
 
-enum State {
+enum ServerState {
     New,
     FirstSent {
         binding: Binding,
@@ -123,7 +123,7 @@ impl ScramServer {
     /// Creates an exchange with this nonce, which must be fresh.
     #[must_use]
     pub fn new(verifier: ScramVerifier, nonce: ScramNonce) -> Self {
-        Self { verifier, nonce, state: State::New }
+        Self { verifier, nonce, state: ServerState::New }
     }
 
     /// Handles the client-first-message, and returns the server-first-message.
@@ -131,7 +131,7 @@ impl ScramServer {
     /// # Errors
     /// If the message is invalid, or requests channel binding.
     pub fn handle_client_first(&mut self, text: &[u8]) -> Result<Vec<u8>, ScramError> {
-        let State::New = self.take_state() else {
+        let ServerState::New = self.take_state() else {
             return Err(out_of_order("client-first-message"));
         };
         let first = ClientFirst::parse(text)?;
@@ -139,7 +139,7 @@ impl ScramServer {
         let salt = message::encode_base64(&self.verifier.salt);
         let reply = format!("r={nonce},s={salt},i={}", self.verifier.iterations).into_bytes();
         let auth_message = [first.bare, &reply, b""].join(&b',');
-        self.state = State::FirstSent { binding: first.binding, nonce, auth_message };
+        self.state = ServerState::FirstSent { binding: first.binding, nonce, auth_message };
         Ok(reply)
     }
 
@@ -148,7 +148,7 @@ impl ScramServer {
     /// # Errors
     /// If the message is invalid. A wrong proof is not an error, but a verdict.
     pub fn handle_client_final(&mut self, text: &[u8]) -> Result<ScramVerdict, ScramError> {
-        let State::FirstSent { binding, nonce, mut auth_message } = self.take_state() else {
+        let ServerState::FirstSent { binding, nonce, mut auth_message } = self.take_state() else {
             return Err(out_of_order("client-final-message"));
         };
         let last = ClientFinal::parse(text)?;
@@ -173,9 +173,9 @@ impl ScramServer {
         Ok(ScramVerdict::Accepted(format!("v={signature}").into_bytes()))
     }
 
-    /// Takes the state, and leaves [`State::Ended`] in its place.
-    fn take_state(&mut self) -> State {
-        mem::replace(&mut self.state, State::Ended)
+    /// Takes the state, and leaves [`ServerState::Ended`] in its place.
+    fn take_state(&mut self) -> ServerState {
+        mem::replace(&mut self.state, ServerState::Ended)
     }
 }
 
@@ -187,9 +187,9 @@ fn out_of_order(call: &'static str) -> ScramError {
 impl fmt::Debug for ScramServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match self.state {
-            State::New => "new",
-            State::FirstSent { .. } => "first sent",
-            State::Ended => "ended",
+            ServerState::New => "new",
+            ServerState::FirstSent { .. } => "first sent",
+            ServerState::Ended => "ended",
         };
         f.debug_struct("ScramServer").field("state", &state).finish_non_exhaustive()
     }

@@ -6,32 +6,32 @@ use std::task::Poll;
 use bytes::Bytes;
 use loom::thread;
 
-use super::super::{Lender, Pins};
+use super::super::{CurrentBytes, Pins};
 use super::asleep;
 
-/// Returns a lender of a buffer of one byte.
-fn lender(pins: &Pins) -> Lender {
-    let mut lender = Lender::new(pins.clone(), 1);
-    lender.lend(Bytes::from_static(b"x"), NonZeroU64::new(1));
-    lender
+/// Returns the bytes of a buffer of one byte.
+fn current_bytes(pins: &Pins) -> CurrentBytes {
+    let mut current_bytes = CurrentBytes::new(pins.clone(), 1);
+    current_bytes.replace(Bytes::from_static(b"x"), NonZeroU64::new(1));
+    current_bytes
 }
 
 #[test]
 fn two_buffers_are_never_pinned_within_the_limit_of_one() {
     loom::model(|| {
         let pins = Pins::new(1);
-        let hold = |lender: Lender, pins: Pins| {
-            let held = lender.lent().hold(0..1);
+        let pin = |current_bytes: CurrentBytes, pins: Pins| {
+            let pinned = current_bytes.part().pin(0..1);
             assert!(pins.bytes() <= 1);
-            held.is_some()
+            pinned.is_some()
         };
-        let (first, second) = (lender(&pins), lender(&pins));
+        let (first, second) = (current_bytes(&pins), current_bytes(&pins));
         let other = thread::spawn({
             let pins = pins.clone();
-            move || hold(first, pins)
+            move || pin(first, pins)
         });
-        let one_held = hold(second, pins.clone());
-        assert!(other.join().unwrap() || one_held, "one of the two is pinned");
+        let is_one_pinned = pin(second, pins.clone());
+        assert!(other.join().unwrap() || is_one_pinned, "one of the two is pinned");
         assert_eq!(pins.bytes(), 0);
     });
 }
@@ -40,16 +40,16 @@ fn two_buffers_are_never_pinned_within_the_limit_of_one() {
 fn one_buffer_counts_once_for_pins_of_two_threads() {
     loom::model(|| {
         let pins = Pins::new(1);
-        let lender = lender(&pins);
-        let held = lender.lent().hold(0..1).unwrap();
+        let current_bytes = current_bytes(&pins);
+        let pinned = current_bytes.part().pin(0..1).unwrap();
         let other = thread::spawn(move || {
-            let clone = held.clone();
-            drop(held);
+            let clone = pinned.clone();
+            drop(pinned);
             drop(clone);
         });
         // This runs before, after or during the end of the other thread. It may fail because of the limit, but a pin
         // that succeeds is counted.
-        let again = lender.lent().hold(0..1);
+        let again = current_bytes.part().pin(0..1);
         assert!(again.is_none() || pins.bytes() == 1);
         other.join().unwrap();
         assert_eq!(pins.bytes(), u64::from(again.is_some()));
@@ -62,8 +62,8 @@ fn one_buffer_counts_once_for_pins_of_two_threads() {
 fn the_last_pin_wakes_a_waiting_reader() {
     loom::model(|| {
         let pins = Pins::new(1);
-        let held = lender(&pins).lent().hold(0..1).unwrap();
-        let other = thread::spawn(move || drop(held));
+        let pinned = current_bytes(&pins).part().pin(0..1).unwrap();
+        let other = thread::spawn(move || drop(pinned));
         asleep(|cx| {
             pins.wake_on_release(cx);
             if pins.bytes() == 0 { Poll::Ready(()) } else { Poll::Pending }

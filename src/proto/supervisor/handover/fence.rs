@@ -6,7 +6,7 @@ use bytes::{Buf, BytesMut};
 
 use super::super::action::{Action, Close};
 use super::super::closing_delivery::ClosingDelivery;
-use super::super::link::Link;
+use super::super::link::ListenerLink;
 use super::super::{Sink, Supervisor, closed, search};
 use super::HandoverStep;
 use crate::error::Error;
@@ -130,7 +130,7 @@ impl Supervisor {
 
     /// Begins an outage if the new session listens to a channel that was refused to the old one: earlier notifications
     /// on it were not received.
-    fn report_accepted_channels(&mut self, now: Instant, old: &Link, sink: &mut impl Sink) {
+    fn report_accepted_channels(&mut self, now: Instant, old: &ListenerLink, sink: &mut impl Sink) {
         let Some(new) = &self.next else { return };
         let healed = |(channel, _): &(&String, &Error)| !new.refused.contains_key(*channel);
         if let Some((_, error)) = old.refused.iter().find(healed) {

@@ -26,7 +26,7 @@ use super::action::{Action, LogEvent};
 use super::closing_delivery::ClosingDelivery;
 use super::commands::CommandPurpose;
 use super::heartbeat::SILENCE_TIME_MAX;
-use super::link::Link;
+use super::link::ListenerLink;
 use super::{Sink, Supervisor};
 use crate::error::{Error, ErrorKind};
 use crate::proto::session::{Answer, Session};
@@ -177,7 +177,7 @@ impl Supervisor {
     /// Begins a handover for the user. An attempt in progress may have read a password that the user has changed since,
     /// so its session is replaced as soon as it is live.
     pub(super) fn rotate(&mut self, now: Instant) {
-        let is_live = self.current.as_ref().is_some_and(Link::is_live);
+        let is_live = self.current.as_ref().is_some_and(ListenerLink::is_live);
         let attempt = if is_live { &self.next } else { &self.current };
         self.handover.is_wanted |= attempt.is_some();
         self.begin_handover(now);
@@ -186,7 +186,7 @@ impl Supervisor {
     /// Begins a handover, if there is a live session and no handover.
     pub(super) fn begin_handover(&mut self, now: Instant) {
         self.handover.due = None;
-        let is_live = self.current.as_ref().is_some_and(Link::is_live);
+        let is_live = self.current.as_ref().is_some_and(ListenerLink::is_live);
         if is_live && self.next.is_none() && !self.handover.is_running() && self.draining.is_none()
         {
             self.handover.step = HandoverStep::Opening;
@@ -247,7 +247,7 @@ impl Supervisor {
             return;
         }
         let (id, is_alone) = (new.id, old.is_none());
-        let worse = |old: &Link| {
+        let worse = |old: &ListenerLink| {
             new.refused.iter().find(|(channel, _)| !old.refused.contains_key(*channel))
         };
         if let Some((channel, error)) = old.and_then(worse) {
@@ -372,7 +372,7 @@ impl Supervisor {
 
     /// Reports the notifications that the server dropped during a handover that was given up.
     fn report_dropped(&mut self, now: Instant) {
-        let is_live = self.current.as_ref().is_some_and(Link::is_live);
+        let is_live = self.current.as_ref().is_some_and(ListenerLink::is_live);
         if is_live && !self.outages.is_empty() && !self.handover.is_running() {
             self.schedule_hook(now);
         }

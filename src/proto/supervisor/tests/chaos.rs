@@ -102,7 +102,7 @@ impl TestDriver {
     /// Returns true if the queue is held back although no command or hook is waited for.
     fn is_stuck(&self) -> bool {
         let supervisor = &self.supervisor;
-        let is_live = supervisor.current.as_ref().is_some_and(Link::is_live);
+        let is_live = supervisor.current.as_ref().is_some_and(ListenerLink::is_live);
         let waits = supervisor.handover.is_running() || !supervisor.hook.is_idle();
         self.queue.held && is_live && !waits
     }

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::queue::Queue;
+use super::queue::TestQueue;
 use super::search::LOOKED_AT;
 use super::server::Wire;
 use super::*;
 
 pub(super) struct TestDriver {
     pub(super) supervisor: Supervisor,
-    pub(super) queue: Queue,
+    pub(super) queue: TestQueue,
     began: Instant,
     pub(super) now: Instant,
     /// The link that the next calls are about.
@@ -37,7 +37,7 @@ impl TestDriver {
         let now = Instant::now();
         let mut driver = Self {
             supervisor: Supervisor::new(now, SystemTime::UNIX_EPOCH, [1; 32], policy),
-            queue: Queue::new(4),
+            queue: TestQueue::new(4),
             began: now,
             now,
             link: LinkId(u32::MAX),
@@ -120,7 +120,7 @@ impl TestDriver {
     }
 
     pub(super) fn command(&mut self, command: Command) {
-        let id = CommandId(self.commands);
+        let id = CommandNumber(self.commands);
         self.commands += 1;
         self.supervisor.handle_command(self.now, id, command);
         self.act();

@@ -10,7 +10,7 @@ use crate::proto::wire::{self, Run};
 
 /// A queue with this capacity.
 #[derive(Debug)]
-pub(super) struct Queue {
+pub(super) struct TestQueue {
     pub(super) capacity: usize,
     pub(super) unread: usize,
     pub(super) taken: u64,
@@ -28,7 +28,7 @@ pub(super) struct Queue {
     shown: usize,
 }
 
-impl Queue {
+impl TestQueue {
     pub(super) fn new(capacity: usize) -> Self {
         Self {
             capacity,
@@ -58,7 +58,7 @@ impl Queue {
     }
 }
 
-impl Sink for Queue {
+impl Sink for TestQueue {
     fn fits(&self, frames: &[u8], run: Run, surplus: bool) -> Run {
         let room = if surplus { usize::MAX } else { self.capacity.saturating_sub(self.unread) };
         if run.count <= room { run } else { Run::first(room, frames) }

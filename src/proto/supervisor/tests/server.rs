@@ -1,6 +1,7 @@
 //! The server of a [`TestDriver`]: its commands and its answers.
 
 use super::*;
+use crate::proto::supervisor::heartbeat_query::{HEARTBEAT_ANSWER_SQL, HEARTBEAT_COUNT_SQL};
 use crate::proto::wire::{FirstPacket, Framer, FrontendMessage};
 
 /// The server's end of a link.
@@ -34,9 +35,9 @@ impl TestDriver {
         while !rest.is_empty() {
             let frame = Framer::frontend().next(rest).unwrap().expect("whole messages only");
             match FrontendMessage::decode(frame).unwrap() {
-                FrontendMessage::Query(PROOF_SQL) => lines.push("heartbeat".to_owned()),
-                FrontendMessage::Query(PROOF_COUNT_SQL) => lines.push("count".to_owned()),
-                FrontendMessage::Query(PROOF_OF_LIFE_SQL) => lines.push("life".to_owned()),
+                FrontendMessage::Query(HEARTBEAT_SQL) => lines.push("heartbeat".to_owned()),
+                FrontendMessage::Query(HEARTBEAT_COUNT_SQL) => lines.push("count".to_owned()),
+                FrontendMessage::Query(HEARTBEAT_ANSWER_SQL) => lines.push("life".to_owned()),
                 FrontendMessage::Query(sql) => {
                     if let Some((_, name)) = sql.split_once("LISTEN \"pgbell_")
                         && !sql.starts_with("UN")

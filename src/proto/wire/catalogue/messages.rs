@@ -47,7 +47,7 @@ fn rows_are_checked_to_their_last_byte() {
          6300 00000000 0000 00000019 ffff ffffffff 0000
          6300 00000000 0000 00000019 ffff ffffffff 0000");
     let message = decode(Framer::established(), &description).unwrap();
-    let column = Column::text(b"c");
+    let column = ColumnDescription::text(b"c");
     assert_eq!(message, BackendMessage::RowDescription { columns: (&[column, column]).into() });
 
     let empty = hex("44 00000006 0000");

@@ -94,7 +94,7 @@ fn a5_a_nonce_of_1900_characters_is_accepted_and_one_above_the_message_limit_is_
     let long = "x".repeat(1_900);
     let text = format!("r={CLIENT_NONCE}{long},s={SALT},i=1");
     client.handle_server_first(text.as_bytes()).unwrap();
-    assert_eq!(client.compute(1), Ok(Progress::Done));
+    assert_eq!(client.compute(1), Ok(ScramProgress::Done));
     assert!(client.client_final().unwrap().body().len() > 1_900);
 
     let long = "x".repeat(2_000);
@@ -141,7 +141,7 @@ fn a8_a_salt_is_strict_base64_of_1_to_1024_bytes() {
     for good in ["AA==", &"A".repeat(1_364)] {
         let mut client = waiting();
         client.handle_server_first(first(good).as_bytes()).unwrap();
-        assert_eq!(client.compute(1), Ok(Progress::Done));
+        assert_eq!(client.compute(1), Ok(ScramProgress::Done));
     }
 }
 

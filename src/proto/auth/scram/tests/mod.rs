@@ -42,7 +42,7 @@ fn waiting_for_final() -> ScramClient {
 }
 
 fn finish(client: &mut ScramClient) {
-    while client.compute(u32::MAX).unwrap() == Progress::More {}
+    while client.compute(u32::MAX).unwrap() == ScramProgress::More {}
 }
 
 /// The server-final-message for [`waiting_for_final`].

@@ -149,7 +149,7 @@ proptest! {
             let reply = server.handle_client_first(&client.client_first().unwrap()).unwrap();
             client.handle_server_first(&reply).unwrap();
             let mut calls = 1;
-            while client.compute(step).unwrap() == Progress::More {
+            while client.compute(step).unwrap() == ScramProgress::More {
                 calls += 1;
             }
             prop_assert_eq!(calls, iterations.div_ceil(step));
