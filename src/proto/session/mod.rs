@@ -33,7 +33,6 @@ mod cut_names;
 mod evidence;
 mod facts;
 mod getters;
-mod limits;
 mod long;
 mod negotiate;
 mod parameters;
