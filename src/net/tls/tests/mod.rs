@@ -10,6 +10,7 @@ mod hosts;
 mod records;
 mod revoked;
 mod room;
+mod sealer;
 mod server;
 mod settings;
 mod zoo;
