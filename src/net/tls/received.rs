@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 const BUFFER_BYTES_MIN: usize = 32 * 1024;
 
 /// The largest size, reached by doubling while reads fill the buffer: as much as one read of the session takes.
-pub(super) const BUFFER_BYTES_MAX: usize = 256 * 1024;
+const BUFFER_BYTES_MAX: usize = 256 * 1024;
 
 /// The encrypted bytes that were received and not processed.
 ///
