@@ -11,6 +11,7 @@ mod records;
 mod revoked;
 mod room;
 mod sealer;
+mod secrets;
 mod server;
 mod settings;
 mod zoo;

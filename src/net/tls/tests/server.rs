@@ -11,7 +11,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{
-    CipherSuiteCommon, ClientConfig, ContentType, RootCertStore, ServerConfig, ServerConnection,
+    CipherSuiteCommon, ContentType, RootCertStore, ServerConfig, ServerConnection,
     SupportedCipherSuite, SupportedProtocolVersion, Tls12CipherSuite, Tls13CipherSuite,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex};
@@ -241,14 +241,7 @@ pub(super) fn config_with_key_limit(records: u64) -> Config {
             }
         };
     }
-    let mut roots = RootCertStore::empty();
-    let root = ROOT.certificate().pem().as_bytes();
-    roots.add(CertificateDer::from_pem_slice(root).unwrap()).unwrap();
-    let client = ClientConfig::builder_with_provider(Arc::new(provider))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let client = super::settings::own_with(Arc::new(provider));
     config("sslmode=require").rustls_0_23(Arc::new(client))
 }
 
