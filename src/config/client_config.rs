@@ -27,8 +27,7 @@ impl Config {
     /// It decides how a server is verified and which certificate is sent to it. `sslmode` still decides whether TLS is
     /// used, and `sslnegotiation`, `sslsni=0` and `sslcertmode` still apply; `sslrootcert`, `sslcert`, `sslkey`,
     /// `sslcrl`, `sslcrldir`, `ssl_min_protocol_version` and `ssl_max_protocol_version` are ignored. The
-    /// protocol `postgresql` is offered whatever its `alpn_protocols` are, no session is resumed, and its
-    /// cryptography provider must allow secret extraction (`enable_secret_extraction` is set in a copy). A server that it
+    /// protocol `postgresql` is offered whatever its `alpn_protocols` are, and no session is resumed. A server that it
     /// accepts counts as verified: with a verifier that accepts every certificate, any server can request the password in
     /// clear.
     ///

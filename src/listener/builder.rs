@@ -66,6 +66,7 @@ const LIFETIME_MIN: Duration = Duration::from_secs(1);
 /// - A query on the listening session ([`simple_query`](Listener::simple_query)) returns such long rows: the same, and up to
 ///   four times the length of a row while it is received. The result is limited by
 ///   [`Config::result_limit_bytes`](crate::Config::result_limit_bytes).
+/// - Each session over TLS takes up to 512 KiB.
 /// - Each channel takes the length of its name, and 5 KB more while the server refuses it.
 /// - The [command queue](crate::ListenerHandle#the-command-queue) holds up to 1 MiB, and one command if that is larger. The
 ///   encoded commands take up to twice as much until they are written.

@@ -140,7 +140,6 @@ impl Tls {
         client.client_auth_cert_resolver =
             Arc::new(CertificateResolver { inner, info: info.clone() });
         client.enable_sni &= self.sni;
-        client.enable_secret_extraction = true;
         client.enable_early_data = false;
         client.resumption = Resumption::disabled();
         Ok(Arc::new(client))

@@ -1,8 +1,8 @@
-//! The errors of the record layer.
+//! What an error of rustls means to the user.
 
 use std::fmt;
 
-use rustls::AlertDescription;
+use rustls::{AlertDescription, Error, InvalidMessage};
 
 /// Why the stream of records ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,28 +13,27 @@ pub(super) enum Fault {
     TooLong,
     /// A record was forged, changed, or arrived out of order.
     Forged,
-    /// A record, or its contents, that is not allowed in this state.
-    Unexpected(&'static str),
     /// The server ended the connection with this alert.
     Alert(AlertDescription),
     /// The limit of records under one key is reached, and TLS 1.2 cannot change the key.
-    KeysExhausted,
-    /// The cryptography failed in this process.
-    Crypto(rustls::Error),
+    KeyExhausted,
+    /// Any other error.
+    Other(Error),
 }
 
-impl Fault {
-    /// Returns the alert to send to the server, if any.
-    pub(super) fn alert(&self) -> Option<AlertDescription> {
-        match self {
-            Self::NotTls => Some(AlertDescription::DecodeError),
-            Self::TooLong => Some(AlertDescription::RecordOverflow),
-            Self::Forged => Some(AlertDescription::BadRecordMac),
-            Self::Unexpected(_) => Some(AlertDescription::UnexpectedMessage),
-            Self::Crypto(_) => Some(AlertDescription::InternalError),
-            Self::KeysExhausted => Some(AlertDescription::CloseNotify),
-            // The server has ended the connection.
-            Self::Alert(_) => None,
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::InvalidMessage(
+                InvalidMessage::InvalidContentType
+                | InvalidMessage::InvalidEmptyPayload
+                | InvalidMessage::UnknownProtocolVersion,
+            ) => Self::NotTls,
+            Error::InvalidMessage(InvalidMessage::MessageTooLarge)
+            | Error::PeerSentOversizedRecord => Self::TooLong,
+            Error::DecryptError => Self::Forged,
+            Error::AlertReceived(alert) => Self::Alert(alert),
+            error => Self::Other(error),
         }
     }
 }
@@ -47,14 +46,13 @@ impl fmt::Display for Fault {
             Self::Forged => f.write_str(
                 "a TLS record does not decrypt: it was changed on its way, or is not the server's",
             ),
-            Self::Unexpected(what) => write!(f, "the server sent {what}, which is not allowed here"),
             Self::Alert(alert) => {
                 write!(f, "the server ended TLS with the alert {}", AlertName(*alert))
             }
-            Self::KeysExhausted => f.write_str(
+            Self::KeyExhausted => f.write_str(
                 "as many TLS records were sent as one key may protect, and TLS 1.2 cannot change the key",
             ),
-            Self::Crypto(error) => write!(f, "the cryptography of TLS failed: {error}"),
+            Self::Other(error) => write!(f, "the protocol of TLS was violated: {error}"),
         }
     }
 }

@@ -12,7 +12,7 @@ use rustls::{AlertDescription as Alert, PeerIncompatible};
 use super::authorities::NonSigner;
 use super::certificate::Certificate;
 use super::fault::{AlertName, Fault};
-use super::handshake::HandshakeFailure;
+use super::handshake::{HANDSHAKE_BYTES_MAX, HandshakeFailure};
 use super::handshake_info::HandshakeInfo;
 use super::key::Key;
 use super::refusal::{Flaw, Refusal};
@@ -347,15 +347,21 @@ pub(super) fn failed(failure: HandshakeFailure, info: &HandshakeInfo) -> Error {
         }
         HandshakeFailure::Closed => closed(),
         HandshakeFailure::EarlyBytes => early_bytes(),
-        HandshakeFailure::Fault(Fault::Alert(alert)) => ended_by(alert, info),
-        HandshakeFailure::Fault(fault @ Fault::NotTls) => tls(
-            fault.to_string(),
-            "is there a PostgreSQL server at this port? With sslnegotiation=direct it must be version 17 or \
-             later",
-        )
-        .declined(),
-        HandshakeFailure::Fault(fault) => Error::new(ErrorKind::Tls, fault.to_string()),
-        HandshakeFailure::Tls(error) => not_agreed(error, info),
+        HandshakeFailure::TooLong => Error::new(
+            ErrorKind::Tls,
+            format!("the server sent {HANDSHAKE_BYTES_MAX} bytes and did not complete the TLS handshake"),
+        ),
+        HandshakeFailure::Tls(error) => match Fault::from(error) {
+            Fault::Alert(alert) => ended_by(alert, info),
+            fault @ Fault::NotTls => tls(
+                fault.to_string(),
+                "is there a PostgreSQL server at this port? With sslnegotiation=direct it must be version 17 or \
+                 later",
+            )
+            .declined(),
+            Fault::Other(error) => not_agreed(error),
+            fault => Error::new(ErrorKind::Tls, fault.to_string()),
+        },
     }
 }
 
@@ -367,10 +373,9 @@ fn closed() -> Error {
         )
 }
 
-fn not_agreed(error: rustls::Error, info: &HandshakeInfo) -> Error {
+fn not_agreed(error: rustls::Error) -> Error {
     use rustls::Error as E;
     match error {
-        E::AlertReceived(alert) => ended_by(alert, info),
         E::PeerIncompatible(
             PeerIncompatible::ServerDoesNotSupportTls12Or13
             | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
@@ -450,11 +455,14 @@ fn is_about_our_certificate(alert: Alert, info: &HandshakeInfo) -> bool {
 /// Returns the error for an established connection that ended. In TLS 1.3 a server checks the client's certificate only
 /// then.
 #[cold]
-pub(super) fn broken(fault: &Fault, info: &HandshakeInfo) -> Error {
+pub(super) fn broken(fault: Fault, info: &HandshakeInfo) -> Error {
+    // `Connect`, which is transient, unlike errors of keys and trust.
     match fault {
-        Fault::Alert(alert) if is_about_our_certificate(*alert, info) => ended_by(*alert, info),
-        // `Connect`, which is transient, unlike errors of keys and trust.
-        _ => Error::new(ErrorKind::Connect, fault.to_string()),
+        Fault::Alert(alert) if is_about_our_certificate(alert, info) => ended_by(alert, info),
+        Fault::Other(error) => {
+            Error::caused(ErrorKind::Connect, "the server violated the protocol of TLS", error)
+        }
+        fault => Error::new(ErrorKind::Connect, fault.to_string()),
     }
 }
 

@@ -19,7 +19,6 @@
 
 mod ask;
 mod authorities;
-mod buffer;
 mod certificate;
 mod client_certificate;
 mod config;
@@ -29,15 +28,14 @@ mod file;
 mod handshake;
 mod handshake_info;
 mod hint;
-mod incoming;
 mod key;
-mod keys;
+mod key_limit;
 mod lists;
-mod outgoing;
-mod record;
+mod received;
 mod refusal;
 mod rights;
 mod roots;
+mod sending;
 mod stream;
 mod verifier;
 
@@ -45,7 +43,7 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use rustls::client::UnbufferedClientConnection;
+use rustls::ClientConnection;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -57,12 +55,9 @@ pub(crate) use stream::TlsStream;
 use crate::config::{Host, Server, SslCertMode, SslNegotiation};
 use crate::error::{Error, ErrorKind};
 use crate::proto::auth;
-use handshake::{Completed, perform};
+use handshake::perform;
 use handshake_info::HandshakeInfo;
-use incoming::Incoming;
-use keys::{Opener, Sealer};
-use outgoing::Outgoing;
-use record::{HEADER_BYTES, PLAINTEXT_BYTES_MAX};
+use key_limit::KeyLimit;
 
 /// The name of PostgreSQL's protocol in IANA's list.
 const ALPN: &[u8] = b"postgresql";
@@ -110,38 +105,32 @@ impl Tls {
         let host = host_name(server);
         let info = Arc::new(HandshakeInfo::new(self.certificate_file()));
         let client = self.client_config(host.as_ref(), server, &info)?;
-        let fragment = match client.max_fragment_size {
-            // rustls counts the header.
-            Some(record) => record.saturating_sub(HEADER_BYTES).min(PLAINTEXT_BYTES_MAX),
-            None => PLAINTEXT_BYTES_MAX,
-        };
+        let max_fragment_size = client.max_fragment_size;
         // If the host is not a valid name, no name is sent.
         let name = host.unwrap_or(ServerName::IpAddress(peer.into()));
         let handshake = async {
             let protocols = vec![ALPN.to_vec()];
-            let connection = UnbufferedClientConnection::new_with_alpn(client, name, protocols)?;
-            perform(&mut io, connection).await
+            let mut connection = ClientConnection::new_with_alpn(client, name, protocols)?;
+            let received = perform(&mut io, &mut connection).await?;
+            Ok((connection, received))
         };
         // On the heap: its state is large, and part of the future of the caller.
         let done = Box::pin(handshake).await.map_err(|failure| hint::failed(failure, &info))?;
-        self.check(&done, &info)?;
-        let end_point = done.certificate.as_deref().and_then(auth::tls_server_end_point);
-        let suite = done.schedule.negotiated_cipher_suite();
-        let unusable = |error| Error::caused(ErrorKind::Tls, "the cipher cannot be used", error);
-        let opener = Opener::new(suite, done.secrets.rx).map_err(unusable)?;
-        let sealer = Sealer::new(suite, done.secrets.tx).map_err(unusable)?;
-        let incoming = Incoming::new(opener, done.buffer);
-        let outgoing = Outgoing::new(sealer, fragment);
+        let (connection, received) = done;
+        self.check(&connection, &info)?;
+        let certificate = connection.peer_certificates().and_then(<[_]>::first);
+        let end_point = certificate.and_then(|own| auth::tls_server_end_point(own));
+        let key_limit = KeyLimit::new(&connection, max_fragment_size);
         let (certificate_requested, certificate_sent) =
             (info.certificate_requested(), info.certificate_sent());
-        let stream = TlsStream::new(io, done.schedule, incoming, outgoing, info);
+        let stream = TlsStream::new(io, connection, received, key_limit, info);
         Ok(Secured { stream, end_point, certificate_requested, certificate_sent })
     }
 
     /// Checks the results of the handshake that rustls does not check.
-    fn check(&self, done: &Completed, info: &HandshakeInfo) -> Result<(), Error> {
+    fn check(&self, connection: &ClientConnection, info: &HandshakeInfo) -> Result<(), Error> {
         // rustls itself refuses a protocol that was not offered.
-        if self.negotiation == SslNegotiation::Direct && !done.protocol_selected {
+        if self.negotiation == SslNegotiation::Direct && connection.alpn_protocol() != Some(ALPN) {
             let message =
                 "sslnegotiation=direct, and the server did not choose PostgreSQL's protocol (ALPN)";
             return Err(Error::new(ErrorKind::Tls, message).with_hint(

@@ -1,49 +1,65 @@
 //! An encrypted connection after its handshake.
 
 use std::fmt;
-use std::io;
+use std::io::{self, BufRead, Write};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
+use rustls::ClientConnection;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::fault::Fault;
 use super::handshake_info::HandshakeInfo;
 use super::hint;
-use super::incoming::{Incoming, Schedule};
-use super::outgoing::Outgoing;
+use super::key_limit::KeyLimit;
+use super::received::Received;
+use super::sending::poll_send;
 use crate::error::Error;
+
+/// The largest data of one record, in bytes: RFC 8446 §5.1.
+pub(super) const PLAINTEXT_BYTES_MAX: usize = 16 * 1024;
 
 /// A connection over TLS.
 ///
-/// rustls does the handshake, and has the key schedule and the ciphers; the records are moved
-/// here. The connection types of rustls copy each received record into a new allocation. Here a byte is copied once in each
-/// direction, and receiving does not allocate.
+/// The connection of rustls has the records, the keys and the alerts, and limits what a server may send. This type moves
+/// the bytes.
 pub(crate) struct TlsStream<S = TcpStream> {
     io: S,
-    schedule: Schedule,
-    incoming: Incoming,
-    outgoing: Outgoing,
+    connection: ClientConnection,
+    received: Received,
+    key_limit: KeyLimit,
     /// For errors that have their cause in the handshake and arrive later.
     info: Arc<HandshakeInfo>,
     /// Why nothing more can be read. Every later call returns it.
     failed: Option<Error>,
     /// An error of the socket that occurred after data was accepted. The next call that writes returns it.
     unsent: Option<io::Error>,
+    /// An alert was queued, after which nothing may follow.
+    is_closed: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
+    /// Continues after the handshake, with the bytes that were received and not processed.
     pub(super) fn new(
         io: S,
-        schedule: Schedule,
-        incoming: Incoming,
-        outgoing: Outgoing,
+        connection: ClientConnection,
+        received: Received,
+        key_limit: KeyLimit,
         info: Arc<HandshakeInfo>,
     ) -> Self {
-        Self { io, schedule, incoming, outgoing, info, failed: None, unsent: None }
+        Self {
+            io,
+            connection,
+            received,
+            key_limit,
+            info,
+            failed: None,
+            unsent: None,
+            is_closed: false,
+        }
     }
 
     /// Moves received data into the spare capacity of `out`; reads from the socket only if there is no such data. Ready
@@ -58,30 +74,55 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
         cx: &mut Context<'_>,
         out: &mut BytesMut,
     ) -> Poll<io::Result<usize>> {
-        if let Some(error) = &self.failed {
-            return Poll::Ready(Err(io::Error::other(error.clone())));
+        if out.capacity() == out.len() {
+            out.reserve(PLAINTEXT_BYTES_MAX);
         }
         let before = out.len();
         loop {
-            let delivered = self.incoming.deliver(&mut self.schedule, out);
-            // Data before the error is returned first.
-            let count = out.len() - before;
-            if let Err(fault) = delivered {
-                let error = self.fail(cx, &fault);
-                return Poll::Ready(if count > 0 { Ok(count) } else { Err(error) });
-            }
+            let is_ended = self.deliver(out);
             self.answer(cx);
-            if count > 0 || self.incoming.is_closed() {
+            // Data before an error is returned first.
+            let count = out.len() - before;
+            if count > 0 || is_ended {
                 return Poll::Ready(Ok(count));
             }
-            if ready!(self.incoming.poll_read(cx, &mut self.io))? == 0 {
-                return Poll::Ready(Err(self.unexpected_end()));
+            if let Some(error) = &self.failed {
+                return Poll::Ready(Err(io::Error::other(error.clone())));
+            }
+            if ready!(self.received.poll_read(cx, &mut self.io))? == 0 {
+                return Poll::Ready(Err(unexpected_end()));
+            }
+        }
+    }
+
+    /// Decrypts what was received, as far as there is spare capacity in `out`. Returns whether the server has sent
+    /// close_notify, and all data before it was delivered.
+    fn deliver(&mut self, out: &mut BytesMut) -> bool {
+        loop {
+            // Fails if rustls needs more bytes.
+            while let Ok(data) = self.connection.reader().fill_buf() {
+                if data.is_empty() {
+                    return true;
+                }
+                let fits = data.len().min(out.capacity() - out.len());
+                let data = data.get(..fits).unwrap_or_default();
+                if data.is_empty() {
+                    return false;
+                }
+                out.extend_from_slice(data);
+                self.connection.reader().consume(fits);
+            }
+            if self.failed.is_some() || self.received.is_empty() {
+                return false;
+            }
+            if let Err(error) = self.received.process(&mut self.connection) {
+                self.fail(hint::broken(error.into(), &self.info));
             }
         }
     }
 
     /// Accepts a part of `data`, encrypts it, and writes as much as the socket accepts. Pending if the socket
-    /// accepts nothing and the queue is full.
+    /// accepts nothing and the queue of rustls is full: 64 KiB.
     ///
     /// # Errors
     /// Nothing of `data` was accepted. If an error occurs after a part of it was accepted, the next call returns the error:
@@ -91,28 +132,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
         cx: &mut Context<'_>,
         data: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.outgoing.is_closed() {
-            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
-        }
-        if !self.outgoing.has_room() {
+        loop {
+            if let Some(error) = self.unsent.take() {
+                return Poll::Ready(Err(error));
+            }
+            if self.is_closed {
+                return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+            }
+            let Some(part) = self.key_limit.allowed(data) else {
+                let error = hint::broken(Fault::KeyExhausted, &self.info);
+                self.fail(error.clone());
+                self.send(cx);
+                return Poll::Ready(Err(io::Error::other(error)));
+            };
+            let taken = self.connection.writer().write(part)?;
+            self.key_limit.count(taken);
+            if taken > 0 || data.is_empty() {
+                // The rest is written by later calls.
+                self.send(cx);
+                return Poll::Ready(Ok(taken));
+            }
             ready!(self.poll_send(cx))?;
         }
-        // A key update that the server requested comes before more data: RFC 8446 §4.6.3.
-        self.answer(cx);
-        if let Some(error) = self.unsent.take() {
-            return Poll::Ready(Err(error));
-        }
-        // The key update may have used up the room. A write of 0 bytes would look like the end of the connection.
-        if !self.outgoing.has_room() {
-            ready!(self.poll_send(cx))?;
-        }
-        let taken = match self.outgoing.push(&mut self.schedule, data) {
-            Ok(taken) => taken,
-            Err(fault) => return Poll::Ready(Err(self.fail(cx, &fault))),
-        };
-        // The rest is written by later calls.
-        self.send(cx);
-        Poll::Ready(Ok(taken))
     }
 
     /// Writes everything that was accepted to the socket.
@@ -123,7 +164,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
 
     /// Sends close_notify, and ends the sending direction. The server can still send.
     pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.outgoing.push_close_notify();
+        self.close();
         ready!(self.poll_send(cx))?;
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
@@ -132,59 +173,58 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.unsent.take() {
             Some(error) => Poll::Ready(Err(error)),
-            None => self.outgoing.poll_send(cx, &mut self.io),
+            None => poll_send(cx, &mut self.io, &mut self.connection),
         }
     }
 
     /// Writes as much as the socket accepts. The next call that writes returns the error, if there is one.
     fn send(&mut self, cx: &mut Context<'_>) {
         if self.unsent.is_none()
-            && let Poll::Ready(Err(error)) = self.outgoing.poll_send(cx, &mut self.io)
+            && let Poll::Ready(Err(error)) = poll_send(cx, &mut self.io, &mut self.connection)
         {
             self.unsent = Some(error);
         }
     }
 
-    /// Sends a requested key update, as far as the socket accepts it. An error of the socket is returned by the next write:
-    /// reading continues until everything is read that the server sent before.
+    /// Sends what the received records require: an alert, or a key update. An error of the socket is returned by the next
+    /// write: reading continues until everything is read that the server sent before.
     fn answer(&mut self, cx: &mut Context<'_>) {
-        if self.outgoing.has_room() && self.incoming.take_key_update() {
-            // If it fails, the connection continues with the old keys, and their limit.
-            let _ = self.outgoing.push_key_update(&mut self.schedule);
+        if !self.is_closed && !self.connection.wants_write() {
+            // rustls queues a requested key update with the next write only. Several requests count as one until then.
+            let _ = self.connection.writer().write(&[]);
         }
         self.send(cx);
     }
 
-    /// Ends the connection: sends an alert, and stores the error for later calls.
+    /// Stores an error for later calls, and queues an alert if rustls has not.
     #[cold]
-    fn fail(&mut self, cx: &mut Context<'_>, fault: &Fault) -> io::Error {
-        if let Some(alert) = fault.alert() {
-            self.outgoing.push_alert(alert);
-        }
-        self.send(cx);
-        let error = hint::broken(fault, &self.info);
-        self.failed = Some(error.clone());
-        io::Error::other(error)
+    fn fail(&mut self, error: Error) {
+        self.failed = Some(error);
+        self.close();
     }
 
-    #[cold]
-    fn unexpected_end(&mut self) -> io::Error {
-        let position = if self.incoming.is_within_record() { "within" } else { "between" };
-        let text = format!("the connection ended {position} TLS records, without close_notify");
-        io::Error::new(io::ErrorKind::UnexpectedEof, text)
+    /// Queues close_notify if no alert was queued.
+    fn close(&mut self) {
+        self.is_closed = true;
+        self.connection.send_close_notify();
     }
 
     #[cfg(test)]
-    pub(super) fn parts(&mut self) -> (&mut S, &mut Incoming, &mut Outgoing) {
-        (&mut self.io, &mut self.incoming, &mut self.outgoing)
+    pub(super) fn socket(&mut self) -> &mut S {
+        &mut self.io
     }
+}
+
+#[cold]
+fn unexpected_end() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "the connection ended without close_notify of TLS")
 }
 
 impl<S> fmt::Debug for TlsStream<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TlsStream")
-            .field("version", &self.schedule.protocol_version())
-            .field("cipher", &self.schedule.negotiated_cipher_suite().suite())
+            .field("version", &self.connection.protocol_version())
+            .field("cipher", &self.connection.negotiated_cipher_suite().map(|suite| suite.suite()))
             .finish_non_exhaustive()
     }
 }

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex};
 
 use super::super::TlsStream;
-use super::super::record::PLAINTEXT_BYTES_MAX;
+use super::super::stream::PLAINTEXT_BYTES_MAX;
 use super::server::*;
 
 /// Writes once.
@@ -24,18 +24,19 @@ async fn flush<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut TlsStream<S>) -> 
 
 #[tokio::test]
 async fn data_that_was_encrypted_before_the_limit_of_tls_1_2_is_written() {
-    let (mut stream, mut server) =
-        pair(&Setup::good().tls12(), "sslmode=require", 1024 * 1024).await;
-    stream.parts().2.keys_mut().exhaust(3);
+    // Two records of data, and those of the protocol.
+    let (setup, config) = (Setup::good().tls12(), config_with_key_limit(10));
+    let (mut stream, mut server) = pair_with(&setup, &config, 1024 * 1024).await;
     let data = pattern(4 * PLAINTEXT_BYTES_MAX);
     let written = write(&mut stream, &data[..3 * PLAINTEXT_BYTES_MAX]).await.unwrap();
+    assert_eq!(written, 2 * PLAINTEXT_BYTES_MAX);
     let error = write(&mut stream, &data[written..]).await.unwrap_err();
     assert!(error.to_string().contains("one key may protect"), "{error}");
     assert!(write(&mut stream, b"x").await.is_err());
     drop(stream);
     let received = server.data(usize::MAX).await;
     assert!(received.len() == written && data.starts_with(&received), "{}", received.len());
-    assert!(written > 0 && server.failed.is_none(), "{:?}", server.failed);
+    assert!(server.failed.is_none(), "{:?}", server.failed);
 }
 
 /// A socket that is reset after it has accepted `left` bytes. Like a kernel, it reports the reset once.
@@ -102,7 +103,7 @@ async fn data_that_was_sent_before_a_reset_is_written() {
         let (mut stream, mut server) = resettable().await;
         assert_eq!(write(&mut stream, &pattern(first)).await.unwrap(), first);
         let whole = PLAINTEXT_BYTES_MAX;
-        stream.parts().0.left = whole + 100;
+        stream.socket().left = whole + 100;
         let written = write(&mut stream, &pattern(2 * whole)).await.unwrap();
         let error = match is_flushed {
             false => write(&mut stream, b"behind it").await.unwrap_err(),
@@ -120,7 +121,7 @@ async fn data_that_was_sent_before_a_reset_is_written() {
 #[tokio::test]
 async fn nothing_is_written_to_a_socket_that_is_known_to_be_reset() {
     let (mut stream, mut server) = resettable().await;
-    stream.parts().0.left = 0;
+    stream.socket().left = 0;
     server.connection.refresh_traffic_keys().unwrap();
     server.send(b"x").await;
     assert_eq!(read_data(&mut stream, 1).await, b"x");

@@ -10,6 +10,8 @@ mod hosts;
 mod records;
 mod revoked;
 mod room;
+mod sealer;
+mod secrets;
 mod server;
 mod settings;
 mod zoo;

@@ -6,12 +6,17 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex};
 
-use super::super::record::PLAINTEXT_BYTES_MAX;
-use super::super::{TlsStream, outgoing::QUEUE_BYTES_MAX};
+use super::super::TlsStream;
 use super::server::*;
 
 /// The bytes of a record of TLS 1.3 in addition to its data: header, content type and tag.
 const RECORD_BYTES: usize = 5 + 1 + 16;
+
+/// The size of queued records above which rustls accepts no more data.
+const QUEUE_BYTES_MAX: usize = 64 * 1024;
+
+/// The records that so much data takes.
+const QUEUE_RECORDS: usize = 4;
 
 /// A socket that accepts `left` more bytes.
 struct LimitedSocket {
@@ -75,27 +80,26 @@ async fn a_write_waits_if_a_key_update_takes_the_last_room() {
         let limited = LimitedSocket { io: ours, left: usize::MAX };
         let (secured, _) = tokio::join!(connect(&config, limited), server.handshake());
         let mut stream = secured.unwrap().stream;
-        stream.parts().0.left = 0;
+        stream.socket().left = 0;
 
-        let record = PLAINTEXT_BYTES_MAX + RECORD_BYTES;
-        let last = QUEUE_BYTES_MAX - spare - 3 * record - RECORD_BYTES;
-        let data = pattern(4 * PLAINTEXT_BYTES_MAX + last + 1_000);
-        let mut taken = 0;
-        for bytes in [PLAINTEXT_BYTES_MAX, 2 * PLAINTEXT_BYTES_MAX + last, PLAINTEXT_BYTES_MAX] {
-            assert_eq!(try_write(&mut stream, &data[taken..taken + bytes]).await, Some(bytes));
-            taken += bytes;
-        }
+        // The second write fills the queue. Without the first record, it leaves as many bytes as `spare`.
+        let first = (QUEUE_RECORDS - 1) * RECORD_BYTES + spare;
+        let second = QUEUE_BYTES_MAX - first - RECORD_BYTES;
+        let data = pattern(first + second + 1_000);
+        assert_eq!(try_write(&mut stream, &data[..first]).await, Some(first));
+        assert_eq!(try_write(&mut stream, &data[first..]).await, Some(second));
+        let taken = first + second;
         assert_eq!(try_write(&mut stream, &data[taken..]).await, None);
         server.connection.refresh_traffic_keys().unwrap();
         server.send(b"x").await;
         assert_eq!(read_data(&mut stream, 1).await, b"x");
 
-        stream.parts().0.left = record;
+        stream.socket().left = first + RECORD_BYTES;
         let flushed = std::future::poll_fn(|cx| Poll::Ready(stream.poll_flush(cx))).await;
         assert!(flushed.is_pending());
         assert_eq!(try_write(&mut stream, &data[taken..]).await, None, "{spare} bytes");
 
-        stream.parts().0.left = usize::MAX;
+        stream.socket().left = usize::MAX;
         let (sent, received) =
             tokio::join!(write_all(&mut stream, &data[taken..]), server.data(data.len()));
         sent.unwrap();

@@ -6,16 +6,18 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use pgbell_testkit::Certificate;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{
-    ContentType, RootCertStore, ServerConfig, ServerConnection, SupportedProtocolVersion,
+    CipherSuiteCommon, ContentType, RootCertStore, ServerConfig, ServerConnection,
+    SupportedCipherSuite, SupportedProtocolVersion, Tls12CipherSuite, Tls13CipherSuite,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex};
 
-use super::super::keys::Sealer;
 use super::super::{Secured, Tls, TlsStream};
+use super::sealer::Sealer;
 use super::zoo::{GOOD, ROOT};
 use crate::config::Config;
 use crate::error::Error;
@@ -63,8 +65,7 @@ impl Setup {
     }
 
     pub(super) fn connection(&self) -> ServerConnection {
-        let mut provider =
-            rustls::crypto::CryptoProvider::clone(&super::super::config::provider().unwrap());
+        let mut provider = CryptoProvider::clone(&super::super::config::provider().unwrap());
         if let Some(suite) = self.suite {
             provider.cipher_suites.retain(|known| known.suite() == suite);
         }
@@ -187,7 +188,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Server<S> {
     pub(super) fn into_hostile(self) -> HostileServer<S> {
         let suite = self.connection.negotiated_cipher_suite().unwrap();
         let secrets = self.connection.dangerous_extract_secrets().unwrap();
-        HostileServer { sealer: Sealer::new(suite, secrets.tx).unwrap(), io: self.io }
+        HostileServer { sealer: Sealer::new(suite, secrets.tx), io: self.io }
     }
 }
 
@@ -199,7 +200,7 @@ pub(super) struct HostileServer<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> HostileServer<S> {
     pub(super) fn record(&mut self, content: ContentType, bytes: &[u8]) -> Vec<u8> {
-        self.sealer.seal(content, bytes).unwrap()
+        self.sealer.seal(content, bytes)
     }
 
     pub(super) async fn send(&mut self, content: ContentType, bytes: &[u8]) {
@@ -223,6 +224,31 @@ pub(super) fn tls(config: &Config) -> Result<Tls, Error> {
     Tls::with_directory(config, None)
 }
 
+/// Returns a configuration for localhost, with a client that may use a key for so many records only.
+pub(super) fn config_with_key_limit(records: u64) -> Config {
+    let mut provider = CryptoProvider::clone(&super::super::config::provider().unwrap());
+    for suite in &mut provider.cipher_suites {
+        *suite = match *suite {
+            SupportedCipherSuite::Tls12(suite) => {
+                let common = limited(&suite.common, records);
+                let suite = Tls12CipherSuite { common, ..*suite };
+                SupportedCipherSuite::Tls12(Box::leak(Box::new(suite)))
+            }
+            SupportedCipherSuite::Tls13(suite) => {
+                let common = limited(&suite.common, records);
+                let suite = Tls13CipherSuite { common, ..*suite };
+                SupportedCipherSuite::Tls13(Box::leak(Box::new(suite)))
+            }
+        };
+    }
+    let client = super::settings::own_with(Arc::new(provider));
+    config("sslmode=require").rustls_0_23(Arc::new(client))
+}
+
+fn limited(common: &CipherSuiteCommon, records: u64) -> CipherSuiteCommon {
+    CipherSuiteCommon { confidentiality_limit: records, ..*common }
+}
+
 pub(super) async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
     config: &Config,
     io: S,
@@ -237,10 +263,18 @@ pub(super) async fn pair(
     parameters: &str,
     width: usize,
 ) -> (TlsStream<DuplexStream>, Server<DuplexStream>) {
+    pair_with(setup, &config(parameters), width).await
+}
+
+/// Does the same with any configuration of the client.
+pub(super) async fn pair_with(
+    setup: &Setup,
+    config: &Config,
+    width: usize,
+) -> (TlsStream<DuplexStream>, Server<DuplexStream>) {
     let (ours, theirs) = duplex(width);
     let mut server = setup.over(theirs);
-    let config = config(parameters);
-    let (secured, shaken) = tokio::join!(connect(&config, ours), server.handshake());
+    let (secured, shaken) = tokio::join!(connect(config, ours), server.handshake());
     assert!(shaken, "{:?}", server.failed);
     (secured.unwrap().stream, server)
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use rustls::ClientConfig;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
@@ -101,17 +102,22 @@ fn direct_tls_needs_a_mode_that_requires_tls() {
 }
 
 fn own() -> ClientConfig {
+    own_with(provider().unwrap())
+}
+
+/// Returns a configuration of the user's own.
+pub(super) fn own_with(provider: Arc<CryptoProvider>) -> ClientConfig {
     let mut roots = rustls::RootCertStore::empty();
     let root = ROOT.certificate().pem().as_bytes();
     roots.add(CertificateDer::from_pem_slice(root).unwrap()).unwrap();
-    ClientConfig::builder_with_provider(provider().unwrap())
+    ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth()
 }
 
-async fn with_own(
+pub(super) async fn with_own(
     setup: &Setup,
     parameters: &str,
     client: ClientConfig,
