@@ -217,6 +217,7 @@ tests() {
         cargo nextest run --locked "${members[@]}" --all-features
     report
     step "examples in the documentation" cargo test --locked --doc "${members[@]}" --all-features -q
+    step "examples in the documentation, default features" cargo test --locked --doc -p pgbell -q
 }
 
 # It needs a network of its own, made of network namespaces.

@@ -230,7 +230,7 @@ impl Error {
 
     /// Returns the shortened error, or `None` if it is short already.
     fn shortened(&self) -> Option<Self> {
-        let words = self.db_error().map(DbError::diagnostic).filter(Diagnostic::is_long);
+        let words = self.db_error().map(Diagnostic::from).filter(Diagnostic::is_long);
         let cause = self.0.source.as_ref().and_then(|cause| cause.downcast_ref::<Self>());
         let cause = cause.and_then(Self::shortened);
         if words.is_none() && cause.is_none() {

@@ -127,7 +127,7 @@ pub use notifier::{Notifier, NotifierBuilder};
 pub use proto::auth::AuthMethod;
 pub use proto::session::{Column, Row, Rows};
 pub use proto::supervisor::{ChannelState, Listening, Live, Overflow, State};
-pub use proto::wire::{DbError, TransactionStatus};
+pub use proto::wire::{DbError, Severity, TransactionStatus};
 
 /// Compiles the examples of the README.
 #[cfg(all(doctest, feature = "tokio"))]

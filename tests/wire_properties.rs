@@ -3,9 +3,9 @@
 use bytes::BytesMut;
 use pgbell::proto::wire::{
     Authentication, BackendKeyData, BackendMessage, ColumnDescription, CopyResponse, DbError,
-    DecodeError, DecodeFault, FirstPacket, Frame, Framer, FrontendMessage, PasswordMessage,
-    ProtocolVersion, RawNotification, Run, SaslInitialResponse, SaslResponse, Severity,
-    StartupPacket, Stop, Target, TransactionStatus, frames, scan,
+    DecodeError, DecodeFault, Diagnostic, FirstPacket, Frame, Framer, FrontendMessage,
+    PasswordMessage, ProtocolVersion, RawNotification, Run, SaslInitialResponse, SaslResponse,
+    Severity, StartupPacket, Stop, Target, TransactionStatus, frames, scan,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -82,8 +82,8 @@ fn every_backend_message(pool: &Pool, mut check: impl FnMut(BackendMessage<'_>))
     for message in [
         M::BackendKeyData(BackendKeyData { process_id: pool.word, secret_key: &pool.key }),
         M::ParameterStatus { name, value: text },
-        M::NoticeResponse(error.diagnostic()),
-        M::ErrorResponse(error.diagnostic()),
+        M::NoticeResponse(Diagnostic::from(&error)),
+        M::ErrorResponse(Diagnostic::from(&error)),
         M::NotificationResponse(RawNotification {
             process_id: pool.word,
             channel: name,
@@ -433,7 +433,7 @@ proptest! {
             let error = DbError::from(found);
             let shown = format!("{error}{error:?}");
             prop_assert!(!shown.chars().any(char::is_control));
-            prop_assert_eq!(error.diagnostic(), found);
+            prop_assert_eq!(Diagnostic::from(&error), found);
         }
     }
 }

@@ -47,10 +47,9 @@ pub use values::{
     LoadBalanceHosts, SslCertMode, SslMode, SslNegotiation, TargetSessionAttrs, TlsVersion,
 };
 
-pub use crate::proto::auth::{ChannelBinding, RequireAuth, RequireAuthError};
+pub use crate::proto::auth::{ChannelBinding, Password, RequireAuth, RequireAuthError};
 pub use crate::proto::wire::ProtocolVersion;
 
-use crate::proto::auth::Password;
 use error::{Location, ParameterFault};
 use keys::{Handling, ParameterKey};
 

@@ -368,8 +368,10 @@ impl ListenerBuilder {
     ///
     /// # Cancel safety
     /// Dropping the future closes the socket.
-    pub async fn connect(self) -> Result<Listener, Error> {
+    pub async fn connect(mut self) -> Result<Listener, Error> {
         net::check_runtime();
+        // Once for all attempts, because one call of the provider runs at a time.
+        self.config = self.config.map(net::with_provider_thread);
         // Boxed, so that the future of the caller stays small.
         if self.retry_first_connect.is_zero() {
             return Box::pin(self.connect_once()).await;
@@ -456,7 +458,6 @@ impl ListenerBuilder {
         let telemetry = Telemetry::new(&resolved, &policy);
         let supervisor = Supervisor::new(net::now(), SystemTime::now(), secret, policy);
         let (connected, wait) = oneshot::channel();
-        let config = net::with_provider_thread(config);
         let environment =
             TokioEnvironment { config, connect_timeout, hook: self.hook, telemetry, sink };
         let task = ListenerTask::new(environment, supervisor, inbox, shared.clone(), connected);

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{mpsc, oneshot};
 
 use super::shared::ListenerShared;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::proto::supervisor::{ChannelState, Command, Reply};
 
 /// The room for unanswered requests, in bytes: 1 MiB.
@@ -55,12 +55,15 @@ impl HandleCall {
         content.saturating_add(REQUEST_BYTES)
     }
 
-    /// Answers a command that was not sent to the server. The waker of the call is the user's code: if it panics, the other
-    /// calls are still answered.
+    /// Answers a call that was not sent to the server. The waker of the call is the user's code: if it panics, the other calls
+    /// are still answered.
     pub(crate) fn refuse(self, error: Error) {
-        if let Self::Command(_, Some(reply)) = self {
-            let _ = catch_unwind(AssertUnwindSafe(|| reply.send(Err(error))));
-        }
+        let _ = catch_unwind(AssertUnwindSafe(|| match self {
+            Self::Command(_, Some(reply)) => drop(reply.send(Err(error))),
+            Self::Command(_, None) => {}
+            // The drop of the sender is the answer, and calls the waker too.
+            Self::Channels(reply) => drop(reply),
+        }));
     }
 }
 
@@ -109,13 +112,15 @@ impl CommandRoom {
         {
             let (number, WaitingCall { call, bytes, requests }) = first.remove_entry();
             let room = Some(CallRoom { queue: self.clone(), bytes });
+            // Before the call is sent, because that wakes the task.
+            state.used_bytes += bytes;
             if let Err(mpsc::error::SendError(request)) = requests.send(QueuedCall { call, room }) {
-                // The task has ended, and took no room. The call stays here until it is withdrawn or answered.
+                // The task has ended, and takes no room. The call stays here until it is withdrawn or answered.
+                state.used_bytes = state.used_bytes.saturating_sub(bytes);
                 request.room.into_iter().for_each(CallRoom::forget);
                 state.waiting.insert(number, WaitingCall { call: request.call, bytes, requests });
                 return;
             }
-            state.used_bytes += bytes;
         }
     }
 
@@ -183,7 +188,7 @@ impl Drop for CallRoom {
             return;
         }
         let mut state = self.queue.lock();
-        state.used_bytes -= self.bytes;
+        state.used_bytes = state.used_bytes.saturating_sub(self.bytes);
         self.queue.admit(&mut state);
     }
 }
@@ -221,6 +226,10 @@ impl CommandQueue {
         Self { requests, shared }
     }
 
+    pub(crate) fn shared(&self) -> &ListenerShared {
+        &self.shared
+    }
+
     /// Sends a call to the task, or lets it wait for room. The caller keeps what this returns until the call is answered.
     pub(crate) fn send(&self, call: HandleCall) -> Result<Option<WaitsForRoom<'_>>, Error> {
         let queue = &self.shared.room;
@@ -256,7 +265,7 @@ impl CommandQueue {
             return Err(refusal.clone());
         }
         if mem::replace(&mut state.was_drain_sent, true) {
-            return Err(self.shared.closed());
+            return Err(Error::new(ErrorKind::Closed, "the listener is draining"));
         }
         self.send_without_room(HandleCall::Command(command, Some(reply)))
     }
@@ -274,7 +283,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::error::ErrorKind;
     use crate::listener::handle::ListenerHandle;
     use crate::proto::ring::Pins;
 
@@ -326,7 +334,7 @@ mod tests {
         for number in 0..20_000 {
             drop(pending(handle.listen(number.to_string())));
             drop(pending(handle.channels()));
-            drop(pending(handle.drain(Duration::from_secs(1))));
+            let _ = poll(&mut call(handle.drain(Duration::from_secs(1))));
             drop(pending(async {
                 handle.close().await;
                 Ok(())

@@ -11,6 +11,7 @@ use super::stats::Stats;
 use crate::error::{Error, ErrorKind};
 use crate::proto::session::Rows;
 use crate::proto::supervisor::{ChannelState, Command, Listening, Reply, State};
+use crate::proto::wire;
 
 /// A handle to a [`Listener`](super::Listener): it listens, queries, reads the state and closes, from any task, while another
 /// task receives.
@@ -33,7 +34,6 @@ use crate::proto::supervisor::{ChannelState, Command, Listening, Reply, State};
 #[derive(Debug, Clone)]
 pub struct ListenerHandle {
     queue: CommandQueue,
-    shared: Arc<ListenerShared>,
 }
 
 impl ListenerHandle {
@@ -41,11 +41,11 @@ impl ListenerHandle {
         requests: mpsc::UnboundedSender<QueuedCall>,
         shared: Arc<ListenerShared>,
     ) -> Self {
-        Self { queue: CommandQueue::new(requests, shared.clone()), shared }
+        Self { queue: CommandQueue::new(requests, shared) }
     }
 
     pub(super) fn shared(&self) -> &ListenerShared {
-        &self.shared
+        self.queue.shared()
     }
 
     /// Listens to a channel.
@@ -86,7 +86,11 @@ impl ListenerHandle {
         &self,
         channels: impl IntoIterator<Item = impl AsRef<str>>,
     ) -> Result<Listening, Error> {
-        let channels = channels.into_iter().map(|channel| channel.as_ref().to_owned()).collect();
+        let channels = channels.into_iter().map(|channel| checked(channel.as_ref()));
+        let channels = channels.collect::<Result<Vec<_>, _>>()?;
+        if channels.is_empty() {
+            return Err(Error::new(ErrorKind::Misuse, "no channel was named"));
+        }
         match self.command(Command::Listen(channels)).await? {
             Reply::Listening(listening) => Ok(listening),
             reply => Err(mismatch(&reply)),
@@ -102,7 +106,7 @@ impl ListenerHandle {
     /// # Cancel safety
     /// The listener stops listening even if the future is dropped, unless it waits for [room](Self#the-command-queue).
     pub async fn unlisten(&self, channel: impl AsRef<str>) -> Result<(), Error> {
-        self.command(Command::Unlisten(vec![channel.as_ref().to_owned()])).await.map(drop)
+        self.command(Command::Unlisten(vec![checked(channel.as_ref())?])).await.map(drop)
     }
 
     /// Stops listening to every channel.
@@ -208,13 +212,13 @@ impl ListenerHandle {
     pub async fn channels(&self) -> Result<Vec<(String, ChannelState)>, Error> {
         let (reply, answer) = oneshot::channel();
         let _waits = self.queue.send(HandleCall::Channels(reply))?;
-        answer.await.map_err(|_| self.shared.closed())
+        answer.await.map_err(|_| self.shared().closed())
     }
 
     /// Returns the state of the listener.
     #[must_use]
     pub fn state(&self) -> State {
-        self.shared.state()
+        self.shared().state()
     }
 
     /// Waits until the listener is in this state, or was in it since the call. Returns at once if it is in this state.
@@ -225,7 +229,7 @@ impl ListenerHandle {
     /// # Cancel safety
     /// It changes nothing.
     pub async fn wait_state(&self, state: State) -> Result<(), Error> {
-        let mut watch = self.shared.watch();
+        let mut watch = self.shared().watch();
         let before = watch.borrow().times(state);
         loop {
             let current = *watch.borrow_and_update();
@@ -233,7 +237,7 @@ impl ListenerHandle {
                 return Ok(());
             }
             if current.state == State::Closed || watch.changed().await.is_err() {
-                return Err(self.shared.closed());
+                return Err(self.shared().closed());
             }
         }
     }
@@ -247,19 +251,19 @@ impl ListenerHandle {
     /// Returns the last error and its time. The error stays after the listener has recovered.
     #[must_use]
     pub fn last_error_at(&self) -> Option<(SystemTime, Error)> {
-        self.shared.last_error()
+        self.shared().last_error()
     }
 
     /// Returns the statistics of the listener.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.shared.stats()
+        self.shared().stats()
     }
 
     /// Returns the process id of the session in the server.
     #[must_use]
     pub fn process_id(&self) -> Option<i32> {
-        self.shared.process_id()
+        self.shared().process_id()
     }
 
     /// Stops listening to every channel, waits until all notifications that were committed before are in the queue, and ends
@@ -277,17 +281,19 @@ impl ListenerHandle {
     /// - The error by which the session was lost.
     /// - The error of the server, usually [`ErrorKind::Server`], if it refused every heartbeat. Notifications that arrived were
     ///   delivered, but it is unknown whether the session listened until the end.
-    /// - [`ErrorKind::Closed`] if the listener had ended before, or was draining: the first call decides.
+    /// - [`ErrorKind::Closed`] if the listener had ended before, or was draining: the first call decides, and this one returns at
+    ///   once.
     ///
-    /// After each of them the listener has ended.
+    /// After each of the others the listener has ended.
     ///
     /// # Cancel safety
     /// The listener drains even if the future is dropped.
     pub async fn drain(&self, timeout: Duration) -> Result<(), Error> {
         let (reply, answer) = oneshot::channel();
         let drained = match self.queue.drain(Command::Drain { timeout }, reply) {
-            Ok(()) => answer.await.unwrap_or_else(|_| Err(self.shared.closed())).map(drop),
-            Err(refusal) => Err(refusal),
+            Ok(()) => answer.await.unwrap_or_else(|_| Err(self.shared().closed())).map(drop),
+            // The first drain has its own timeout.
+            Err(refusal) => return Err(refusal),
         };
         let _ = self.wait_state(State::Closed).await;
         drained
@@ -330,10 +336,16 @@ impl ListenerHandle {
         let is_query = matches!(command, Command::SimpleQuery(_) | Command::QueueUsage);
         let _waits = self.queue.send(HandleCall::Command(command, Some(reply)))?;
         answer.await.unwrap_or_else(|_| {
-            let closed = self.shared.closed();
+            let closed = self.shared().closed();
             Err(if is_query { in_doubt(closed) } else { closed })
         })
     }
+}
+
+/// Returns the name, if it can be the name of a channel. A wrong name does not wait for room.
+fn checked(channel: &str) -> Result<String, Error> {
+    wire::check_channel(channel)?;
+    Ok(channel.to_owned())
 }
 
 /// Returns the error of a query whose answer had not arrived when the task ended.

@@ -5,7 +5,7 @@ use std::error::Error as _;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
-use std::task::{Context, Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use pgbell::testing::Server;
@@ -227,6 +227,35 @@ async fn attempts_of_a_provider_that_blocks_its_thread_do_not_accumulate() {
     soon(listener.close()).await;
 }
 
+/// The same for the first attempts: each of them had a thread of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn first_attempts_of_a_provider_that_blocks_its_thread_do_not_accumulate() {
+    let server = server().await;
+    let gate = Gate::default();
+    let opens = OpenOnDrop(gate.clone());
+    let blocking = gate.clone();
+    let config = asked(&server, move |_| {
+        let gate = blocking.clone();
+        async move {
+            gate.block();
+            Ok("pl4nted".to_owned())
+        }
+    });
+    let attempts = Arc::new(AtomicU64::new(0));
+    let counted = attempts.clone();
+    let config = config.connect_timeout(Duration::from_secs(1));
+    let connecting = builder(config)
+        .retry_first_connect(Duration::from_secs(3))
+        .on_first_connect_retry(move |_, _| {
+            counted.fetch_add(1, Ordering::SeqCst);
+        });
+    let error = soon(connecting.connect()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+    assert!(attempts.load(Ordering::SeqCst) >= 2);
+    assert_eq!(gate.calls(), 1);
+    drop(opens);
+}
+
 /// An attempt ends with its listener, and its socket is closed.
 #[tokio::test]
 async fn an_attempt_that_waits_for_its_provider_ends_with_the_listener() {
@@ -324,6 +353,29 @@ async fn a_listener_whose_task_panics_returns_the_panic_and_not_that_it_was_clos
     let error = soon(handle.listen("b")).await.unwrap_err();
     assert!(format!("{error:#}").contains("a waker that panics"), "{error}");
     soon(listener.close()).await;
+}
+
+/// The end of the task wakes the calls that it does not answer. Such a waker that panicked left the state `Connected`, and a
+/// query that was not sent was in doubt.
+#[test]
+fn a_waker_of_channels_that_panics_when_the_runtime_ends_does_not_prevent_the_end() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let server = runtime.block_on(server());
+    let listener = Listener::builder(server.url()).channels(["a"]);
+    let listener = runtime.block_on(async { soon(listener.connect()).await.unwrap() });
+    let handle = listener.handle();
+    let mut channels = pin!(handle.channels());
+    begin(channels.as_mut());
+    let mut query = pin!(handle.simple_query("SELECT 1"));
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(query.as_mut().poll(&mut context).is_pending());
+    drop(server);
+    drop(runtime);
+    assert_eq!(handle.state(), State::Closed);
+    let Poll::Ready(Err(error)) = query.as_mut().poll(&mut context) else { panic!("it waits") };
+    assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+    let Poll::Ready(Err(error)) = channels.as_mut().poll(&mut context) else { panic!("it waits") };
+    assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
 }
 
 /// A captured value is dropped with the last owner of its closure.

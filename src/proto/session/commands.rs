@@ -219,7 +219,7 @@ impl Session {
         }
     }
 
-    /// Limits an answer to `bytes`. A larger one is refused with [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported).
+    /// Limits an answer to `bytes`. A larger one is refused with [`ErrorKind::Unsupported`].
     pub fn limit_answer(&mut self, id: CommandId, bytes: usize) {
         if let Some(pending) = self.find(id) {
             pending.limit(bytes);

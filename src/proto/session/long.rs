@@ -12,7 +12,7 @@ use super::command::LongAction;
 use super::violation::Violation;
 use super::{Session, SessionPhase};
 use crate::error::Error;
-use crate::proto::wire::{BackendMessage, DbError, LongMessage};
+use crate::proto::wire::{BackendMessage, DbError, Diagnostic, LongMessage};
 
 /// The lowest limit of a result, in bytes. The answers to the statements of this crate are smaller.
 const RESULT_BYTES_MIN: usize = 64 * 1024;
@@ -55,8 +55,8 @@ impl Session {
                 let Some(beginning) = long.beginning(input) else { return Ok(false) };
                 let words = DbError::from_beginning(long.name, beginning)?;
                 let message = match long.tag {
-                    b'E' => BackendMessage::ErrorResponse(words.diagnostic()),
-                    _ => BackendMessage::NoticeResponse(words.diagnostic()),
+                    b'E' => BackendMessage::ErrorResponse(Diagnostic::from(&words)),
+                    _ => BackendMessage::NoticeResponse(Diagnostic::from(&words)),
                 };
                 self.handle_message(now, &message, bytes)?;
             }

@@ -176,6 +176,7 @@ impl DbError {
     /// Creates an error from the text of an error in the form of protocol 2, after which the server closes the connection.
     // N3.
     #[must_use]
+    #[cfg(any(test, feature = "proto"))]
     pub fn from_legacy_text(text: &[u8]) -> Self {
         let mut fields = b"SFATAL\0VFATAL\0M".to_vec();
         fields.extend(text.iter().take_while(|&&byte| byte != 0));
@@ -248,6 +249,7 @@ impl DbError {
     ///
     /// # Errors
     /// It is too long. Nothing was written.
+    #[cfg(any(test, feature = "proto"))]
     pub fn encode_error(&self, out: &mut BytesMut) -> Result<(), EncodeError> {
         self.encode(b'E', out)
     }
@@ -256,27 +258,23 @@ impl DbError {
     ///
     /// # Errors
     /// It is too long. Nothing was written.
+    #[cfg(any(test, feature = "proto"))]
     pub fn encode_notice(&self, out: &mut BytesMut) -> Result<(), EncodeError> {
         self.encode(b'N', out)
     }
 
+    #[cfg(any(test, feature = "proto"))]
     fn encode(&self, tag: u8, out: &mut BytesMut) -> Result<(), EncodeError> {
         match tags::backend(tag) {
-            Some(shape) => tagged(out, tag, shape, |body| self.diagnostic().write(body)),
+            Some(shape) => tagged(out, tag, shape, |body| Diagnostic::from(self).write(body)),
             None => Ok(()),
         }
-    }
-
-    /// Returns the fields, borrowed.
-    #[must_use]
-    pub fn diagnostic(&self) -> Diagnostic<'_> {
-        Diagnostic { fields: &self.fields }
     }
 
     /// Returns the bytes of the first field with this code, unchanged.
     #[must_use]
     pub fn field(&self, code: u8) -> Option<&[u8]> {
-        self.diagnostic().field(code)
+        Diagnostic::from(self).field(code)
     }
 
     /// Returns the first field with this code, as text.
@@ -434,6 +432,13 @@ fn fails_the_command_only(code: &str) -> bool {
                     | "P0"
             )
         )
+}
+
+/// The fields, borrowed.
+impl<'a> From<&'a DbError> for Diagnostic<'a> {
+    fn from(error: &'a DbError) -> Self {
+        Self { fields: &error.fields }
+    }
 }
 
 impl From<Diagnostic<'_>> for DbError {

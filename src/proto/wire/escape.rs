@@ -47,10 +47,12 @@ impl fmt::Display for EscapedBytes<'_> {
 /// is one of them too.
 ///
 /// ```
+/// # #[cfg(feature = "proto")] {
 /// use pgbell::proto::wire::escape::is_hidden;
 ///
 /// assert!(['\u{1b}', '\u{7f}', '\u{9b}', '\u{202e}', '\u{2028}', '\u{200b}', '\u{e0041}'].into_iter().all(is_hidden));
 /// assert!(!['a', ' ', 'ü', '語', '🔔'].into_iter().any(is_hidden));
+/// # }
 /// ```
 #[must_use]
 pub fn is_hidden(character: char) -> bool {

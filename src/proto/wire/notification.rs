@@ -9,6 +9,7 @@
 //! is rare. [`scan`] also checks that channel and payload are UTF-8.
 //!
 //! ```
+//! # #[cfg(feature = "proto")] {
 //! use pgbell::proto::wire::{Stop, frames, scan};
 //!
 //! // One notification ("a", "b") of process 1, and the first byte of the next message.
@@ -18,6 +19,7 @@
 //! for notification in frames(&received[..run.bytes]) {
 //!     assert_eq!((notification.channel, notification.payload), (&b"a"[..], &b"b"[..]));
 //! }
+//! # }
 //! ```
 
 use std::fmt;

@@ -19,7 +19,7 @@ use super::select::Value;
 use super::statement::{self, ParsedSql, Statement};
 use super::types::Type;
 use crate::proto::wire::{
-    BackendMessage, ColumnDescription, Columns, DbError, DecodeError, Frame, Framer,
+    BackendMessage, ColumnDescription, Columns, DbError, DecodeError, Diagnostic, Frame, Framer,
     FrontendMessage, ProtocolVersion, RawNotification, Severity, TransactionStatus, Values,
 };
 
@@ -273,7 +273,7 @@ impl Connection {
 
     fn refuse(&mut self, refusal: &Refusal) {
         self.executor.abort();
-        self.send(&BackendMessage::ErrorResponse(refusal.to_error().diagnostic()));
+        self.send(&BackendMessage::ErrorResponse(Diagnostic::from(&refusal.to_error())));
     }
 
     // ---- notifications ----
@@ -348,7 +348,7 @@ impl Connection {
     }
 
     fn notice(&mut self, notice: &DbError) {
-        self.send(&BackendMessage::NoticeResponse(notice.diagnostic()));
+        self.send(&BackendMessage::NoticeResponse(Diagnostic::from(notice)));
     }
 
     /// Sends the last message of the session.
