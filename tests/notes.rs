@@ -38,11 +38,38 @@ fn sources() -> Vec<(PathBuf, String)> {
 
 /// The names of all functions in the sources.
 fn functions() -> BTreeSet<String> {
-    sources()
-        .iter()
-        .flat_map(|(_, source)| source.split("fn ").skip(1))
-        .map(|rest| rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect())
-        .collect()
+    sources().iter().flat_map(|(_, source)| tests_of(source)).collect()
+}
+
+/// The functions with an attribute of a test and without `#[ignore]`.
+fn tests_of(source: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let (mut is_test, mut is_ignored) = (false, false);
+    for line in source.lines().map(str::trim_start) {
+        let code = line.strip_prefix("async ").unwrap_or(line);
+        if let Some(rest) = code.strip_prefix("fn ") {
+            let name = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_');
+            let name: String = name.collect();
+            // The macro of the server matrix makes tests of the functions that it lists.
+            let is_listed = || source.lines().any(|line| line.trim_matches([' ', ',']) == name);
+            let is_on_matrix = rest.contains("(major: u32)") && is_listed();
+            if (is_test || is_on_matrix) && !is_ignored {
+                found.push(name);
+            }
+            (is_test, is_ignored) = (false, false);
+        } else if line.starts_with("#[") {
+            is_test |=
+                ["#[test]", "#[tokio::test", "#[test_on"].iter().any(|it| line.starts_with(it));
+            is_ignored |= line.starts_with("#[ignore");
+        }
+    }
+    found
+}
+
+#[test]
+fn a_test_is_a_function_with_its_attribute() {
+    let source = "#[test]\nfn a() {}\nfn b() {}\n#[test]\n#[ignore]\nfn c() {}\n    #[tokio::test]\n    async fn d() {}\n// fn e\n";
+    assert_eq!(tests_of(source), ["a", "d"]);
 }
 
 /// Pages with entries: `**Title.** text`, and a line of versions, source and tests.
