@@ -211,9 +211,9 @@ impl ListenerBuilder {
         self
     }
 
-    /// Calls `call` with the error of each attempt of [`retry_first_connect`](Self::retry_first_connect) that another one
-    /// follows, and with the delay before that one. For a program that says why it still waits. The error of the last attempt is
-    /// returned by [`connect`](Self::connect).
+    /// Calls `call` after each failed attempt of [`retry_first_connect`](Self::retry_first_connect) except the last, with its
+    /// error and the delay before the next attempt. So a program can say why it still waits. [`connect`](Self::connect) returns
+    /// the error of the last attempt.
     ///
     /// ```no_run
     /// # async fn example() -> Result<(), pgbell::Error> {

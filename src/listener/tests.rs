@@ -191,7 +191,7 @@ fn a_gap_keeps_its_position_between_losses() {
     assert_eq!(queue.take(&mut next), Some((0, 2)));
 }
 
-/// The reader checks at every wake-up, with unhandled input in its buffer.
+/// A reader that waits for room checks again at each wake-up. The unhandled input in its buffer must not be copied each time.
 #[test]
 fn a_reader_that_waits_for_a_free_buffer_copies_nothing() {
     let block = Overflow::Block { max_stall: Duration::from_secs(1) };

@@ -2,7 +2,7 @@
 //! a consumer, and failures. A seed determines the whole run.
 //!
 //! ```text
-//! user ─ requests ─▶ Task(Supervisor) ─ Sink ─▶ queue ─▶ Listener ─ recv, recv_batch ─▶ consumer
+//! user ─ requests ─▶ ListenerTask(Supervisor) ─ Sink ─▶ queue ─▶ Listener ─ recv, recv_batch ─▶ consumer
 //!                     ▲      │ clock, timer, hook
 //!                     │      ▼
 //!                        sockets ◀─ packets ─▶ network ◀─▶ servers (testing::Backend) ◀─ writers
@@ -144,7 +144,7 @@ struct Simulation {
     epochs: u32,
     lost_sessions: u32,
     reported_sessions: u32,
-    /// Most notifications that were in the queue.
+    /// The highest number of notifications that were in the queue at one time.
     most_unread: u64,
     handovers: u32,
     /// The number of dropped notifications that the servers have reported, and the number of gaps that report one.

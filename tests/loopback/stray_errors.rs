@@ -267,7 +267,8 @@ async fn a_drop_reported_behind_a_failed_delivery_proof_ends_the_connection() {
     expect_the_end(&mut connection, &found.unwrap_err(), "58P01").await;
 }
 
-/// Any other refusal of that UNLISTEN does not replace the error of the delivery proof.
+/// If the server refuses that UNLISTEN with an error that cannot report a dropped notification, `listen` returns the error of
+/// the delivery proof.
 #[tokio::test]
 async fn a_failed_delivery_proof_is_reported_even_if_unlisten_of_the_private_channel_fails() {
     let (mut connection, mut socket, server) = behind_a_pooler().await;

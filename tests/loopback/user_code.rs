@@ -183,7 +183,7 @@ async fn a_password_provider_that_blocks_its_thread_delays_neither_delivery_nor_
     let gate = Gate::default();
     let opens = OpenOnDrop(gate.clone());
     let mut listener = soon(builder(blocked(&server, &gate)).connect()).await.unwrap();
-    // For the new session of a handover.
+    // The handover opens a new session. Its attempt calls the provider, which blocks its thread.
     soon(listener.handle().rotate()).await.unwrap();
     until(|| gate.calls() == 1).await;
     for payload in ["1", "2", "3"] {

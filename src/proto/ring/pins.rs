@@ -237,7 +237,7 @@ impl PinnedBytes {
 
 impl Clone for PinnedBytes {
     fn clone(&self) -> Self {
-        // The buffer is pinned already, so the limit cannot be exceeded: `None` means that this is a copy.
+        // Another pin of a pinned buffer cannot exceed the limit. So `None` can only mean that these bytes are a copy.
         match self.0.pin(0..self.0.bytes.len()) {
             Some(pinned) => pinned,
             None => Self(BufferPart { bytes: self.0.bytes.clone(), pins: None }),

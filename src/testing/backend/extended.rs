@@ -19,7 +19,7 @@ use crate::proto::wire::{
 /// The most bytes of a session's prepared statements: texts and parameter types. A limit of this backend.
 const STATEMENT_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// The most bytes of the values of a session's portals. A limit of this backend.
+/// The highest number of bytes that the values of all portals of a session may have. A limit of this backend.
 const PORTAL_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// The prepared statements and portals of a session, and the state of its pipeline.

@@ -165,10 +165,10 @@ impl Backend {
         }
     }
 
-    /// Commits a transaction of a sender without a session here: notifications of a channel and a payload each. Every
-    /// session that listens receives them, with `process_id` as the sender. Equal ones arrive once.
+    /// Commits a transaction of a sender that has no session in this backend. It has notifications, each of a channel and a
+    /// payload. Every session that listens receives them, with `process_id` as the sender. Of equal notifications one arrives.
     ///
-    /// For tests that need another sender than one of the sessions, or many notifications at low cost.
+    /// Use it in tests that need another sender than one of the sessions, or many notifications at low cost.
     pub fn commit<'a>(
         &mut self,
         process_id: i32,

@@ -38,7 +38,7 @@ fn a_handover_whose_fence_does_not_arrive_times_out() {
     assert_eq!(driver.seen(), NOTHING);
 }
 
-/// The fence arrived, and the rest of the answer to NOTIFY did not. There was no deadline for it.
+/// The fence arrived, and the rest of the answer to NOTIFY did not. An earlier version had no deadline for that rest.
 #[test]
 fn a_new_session_that_dies_behind_its_fence_is_noticed_in_time() {
     let mut driver = prepared();

@@ -127,7 +127,8 @@ fn losses_with_nothing_between_are_one_gap() {
     assert_eq!(driver.supervisor.counters().gaps, 1);
 }
 
-/// Opens the next session after `1` was received and lost its session. Returns the gaps, one before `1` and one before `2`.
+/// Opens the next session. The session before it was lost after it had received `1`. Returns the gaps, one before `1` and one
+/// before `2`.
 fn reopen_between_two_gaps(driver: &mut TestDriver) -> Vec<Gap> {
     driver.reopen();
     driver.read(&notification("2"));
