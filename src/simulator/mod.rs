@@ -74,7 +74,7 @@ use crate::proto::ring::{self, Pins};
 use crate::proto::supervisor::{LinkId, Reply, State, Supervisor};
 use crate::testing::SessionId;
 
-/// Most events of a run. More events mean an endless loop.
+/// The highest number of events of a run. More events mean an endless loop.
 const EVENTS_MAX: u64 = 1_000_000;
 
 type Answer = oneshot::Receiver<Result<Reply, Error>>;

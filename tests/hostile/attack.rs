@@ -7,10 +7,10 @@ use tokio::runtime::{Builder, Handle, Runtime};
 
 use super::client::{self, Action, Outcome, url};
 
-/// Most splits that are tried over sockets. If there are more, this many are chosen at even distances.
+/// The highest number of splits that are tried over sockets. If there are more, this many are chosen at even distances.
 const SOCKET_SPLITS: usize = 40;
 
-/// Most splits that are tried in memory. A short script is split at every byte.
+/// The highest number of splits that are tried in memory. A short script is split at every byte.
 const SESSION_SPLITS: usize = 600;
 
 /// A script of this length or longer is not written byte by byte.

@@ -20,7 +20,7 @@ pub struct Buffers {
     replaced: VecDeque<BytesMut>,
     /// Size of each, in bytes.
     size: usize,
-    /// Most buffers that may have views.
+    /// The highest number of buffers that may have views.
     max: usize,
     /// The current buffer is larger than `size`.
     long: bool,

@@ -48,7 +48,7 @@ impl Pins {
         self.0.bytes.load(Ordering::Relaxed)
     }
 
-    /// Returns the most bytes of buffers that may be pinned.
+    /// Returns the highest number of bytes of buffers that may be pinned.
     #[must_use]
     pub fn limit(&self) -> u64 {
         self.0.limit

@@ -16,7 +16,7 @@ use crate::proto::wire::{
     self, BackendMessage, FrontendMessage, Oids, Target, TransactionStatus, Values,
 };
 
-/// The most bytes of a session's prepared statements: texts and parameter types. A limit of this backend.
+/// The highest number of bytes of a session's prepared statements: texts and parameter types. A limit of this backend.
 const STATEMENT_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// The highest number of bytes that the values of all portals of a session may have. A limit of this backend.

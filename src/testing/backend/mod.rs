@@ -60,10 +60,11 @@ pub struct SessionId(u64);
 /// One backend is one database. All its sessions run in one thread. When the call that committed a notification
 /// returns, the notification is in the output of every idle listener.
 ///
-/// It has no tables, no savepoints, no TLS, no GSSAPI, no COPY, no privileges, and one database, whose name may be any. It supports
-/// only the few statements that listeners, notifiers and drivers send. For other statements a test sets an answer, see
-/// [`answer`](Self::answer); without one they are ERROR 0A000, never a wrong answer. SET accepts any name, changes only what SHOW and
-/// ParameterStatus report, and is not undone by ROLLBACK. The binary format is that of the common types, see [`Answer::types`].
+/// It has no tables, no savepoints, no TLS, no GSSAPI, no COPY, no privileges, and one database, whose name may be any. It
+/// supports only the few statements that listeners, notifiers and drivers send. For other statements a test sets an answer, see
+/// [`answer`](Self::answer); without one they are ERROR 0A000, never a wrong answer. SET accepts any name, changes only what SHOW
+/// and ParameterStatus report, and is not undone by ROLLBACK. The binary format is that of the common types, see
+/// [`Answer::types`].
 ///
 /// Limits bound the memory that a client can use: 16 MiB for a message, 64 MiB for a result, 1,000,000 channels
 /// for a session, 128 MiB for the changes of a transaction, and others. They are above the needs of real clients.

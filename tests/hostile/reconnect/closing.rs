@@ -16,7 +16,7 @@ use super::super::attack::no_task_is_left;
 use super::super::client::{self, PASSWORD};
 use super::host::{BACKOFF, Host, close, gap, paused_clock, soon};
 
-/// Longest time of `close`, with a margin for a busy machine.
+/// The longest time of `close`, with a margin for a busy machine.
 const CLOSE_TIME_MAX: Duration = Duration::from_millis(1_000 + 1_500);
 
 /// Reads one packet or message, behind `head` bytes that its length does not include.

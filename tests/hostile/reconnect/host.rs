@@ -181,7 +181,7 @@ impl Drop for Host {
     }
 }
 
-/// Longest time for one step, in the time of the paused clock: longer than every deadline of the crate.
+/// The longest time for one step, in the time of the paused clock: longer than every deadline of the crate.
 const STEP_TIMEOUT: Duration = Duration::from_secs(1_000);
 
 /// Awaits a future and panics on a timeout.
