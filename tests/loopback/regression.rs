@@ -37,7 +37,7 @@ async fn notifications_arrive_while_many_tasks_ask_a_handle_without_pause() {
     }
 }
 
-/// The answer waits in the socket: it arrived in time, and our own task was late.
+/// The answer arrives in time and waits in the socket, because the listener's task is late.
 #[tokio::test]
 async fn an_answer_that_waited_in_the_socket_is_no_timeout() {
     let (server, url) = listener().await;

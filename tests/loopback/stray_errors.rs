@@ -151,7 +151,7 @@ async fn expect_the_end(connection: &mut Connection, found: &Error, code: &str) 
     assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
 }
 
-/// The command was reported as refused and then executed, and the next one got its answer.
+/// An earlier version reported the command as refused, and the server executed it. The next command got its answer.
 #[tokio::test]
 async fn a_dropped_notification_reported_across_a_notify_is_not_its_answer() {
     for (version, code) in OLD.into_iter().flat_map(|version| CODES.map(|code| (version, code))) {
@@ -189,7 +189,7 @@ async fn a_dropped_notification_reported_across_listen_and_unlisten_is_not_their
     }
 }
 
-/// The second query got the rows of the first one.
+/// In an earlier version the second query got the rows of the first one.
 #[tokio::test]
 async fn an_answer_behind_a_reported_drop_is_not_that_of_the_next_query() {
     let (mut connection, mut socket) = listening("18.1", "UTF8").await;
@@ -252,8 +252,8 @@ async fn a_drop_reported_across_the_delivery_proof_ends_the_connection() {
     expect_the_end(&mut connection, &found.unwrap_err(), "58P01").await;
 }
 
-/// Behind a pooler the client leaves the private channel when the delivery proof has failed. The report that crossed that
-/// UNLISTEN was discarded, and the next command got the answer to it.
+/// Behind a pooler the client leaves the private channel when the delivery proof has failed. An earlier version
+/// discarded the report that crossed that UNLISTEN, and the next command got the answer to it.
 #[tokio::test]
 async fn a_drop_reported_behind_a_failed_delivery_proof_ends_the_connection() {
     let (mut connection, mut socket, server) = behind_a_pooler().await;

@@ -419,7 +419,7 @@ async fn a_stream_ends_without_an_error_if_there_is_none_to_return() {
     assert!(item.is_none(), "{item:?}");
 }
 
-/// The error of the hook was returned by `connect`, as if the connection of the listener had failed.
+/// In an earlier version `connect` returned the error of the hook as if the connection of the listener had failed.
 #[tokio::test]
 async fn a_hook_that_fails_in_connect_is_named_in_its_error() {
     let server = server().await;

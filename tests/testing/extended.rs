@@ -183,7 +183,7 @@ fn values(backend: &mut Backend, messages: &[FrontendMessage<'_>]) -> Vec<Vec<u8
     found
 }
 
-/// The messages of tokio-postgres: the session was ended at the first binary format code.
+/// Sends the messages of tokio-postgres. An earlier version of the backend ended the session at the first binary format code.
 #[test]
 fn binary_parameters_and_results_do_not_end_the_session() {
     let mut backend = Backend::default();

@@ -209,7 +209,7 @@ fn answers_after_a_close_are_discarded() {
     assert_eq!(cause.kind(), ErrorKind::Protocol, "{cause}");
 }
 
-/// Notifications after one that is not UTF-8 were discarded without a gap.
+/// An earlier version discarded notifications after one that is not UTF-8, and reported no gap.
 #[test]
 fn what_follows_a_malformed_notification_during_a_close_is_a_gap() {
     let mut driver = TestDriver::up(lasting());
