@@ -362,8 +362,8 @@ impl ListenerBuilder {
     ///   [password provider](Config::password_provider).
     ///
     /// # Panics
-    /// Outside of a tokio runtime, and in a runtime without timers or without I/O: `enable_all` of
-    /// [`tokio::runtime::Builder`] enables both. Where the call of
+    /// Outside of a tokio runtime, and in a runtime without timers or without I/O: use `#[tokio::main]`, or `enable_all` of the
+    /// runtime's [`Builder`](tokio::runtime::Builder). Where the call of
     /// [`on_first_connect_retry`](Self::on_first_connect_retry) panics.
     ///
     /// # Cancel safety

@@ -256,7 +256,8 @@ impl ListenerHandle {
         self.shared.stats()
     }
 
-    /// Returns the process id of the session in the server.
+    /// Returns the process id of the session in the server. `None` while there is no session, after the end, and if the server
+    /// sent none in the login (BackendKeyData).
     #[must_use]
     pub fn process_id(&self) -> Option<i32> {
         self.shared.process_id()
@@ -265,7 +266,9 @@ impl ListenerHandle {
     /// Stops listening to every channel, waits until all notifications that were committed before are in the queue, and ends
     /// the listener as [`close`](Self::close) does.
     ///
-    /// The consumer continues to receive: all queued notifications, and then [`ErrorKind::Closed`].
+    /// The consumer continues to receive: all queued notifications, and then [`ErrorKind::Closed`]. What the full queue cannot
+    /// take is dropped and reported as [`Lagged`](crate::Lagged); `drain` still returns `Ok`. Receive in another task while it
+    /// drains.
     ///
     /// Before the listener stops listening, it checks with a [`heartbeat`](crate::ListenerBuilder::heartbeat) that the session
     /// listens to every wanted channel. If the server refuses that query, a simpler one is sent.
@@ -341,7 +344,7 @@ impl ListenerHandle {
 fn in_doubt(cause: Error) -> Error {
     Error::caused(
         ErrorKind::InDoubt,
-        "the listener's task ended before the server answered, it may have executed the query",
+        "the listener's task ended before the server answered, and the query may have been carried out",
         cause,
     )
 }

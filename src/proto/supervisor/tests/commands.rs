@@ -222,8 +222,8 @@ fn a_lost_session_answers_every_command_and_ends_the_listener() {
             "connection: broken pipe".into(),
         ),
     ];
-    let in_doubt = "in doubt: the connection was lost before the server answered, it may have \
-                    carried out the query";
+    let in_doubt = "in doubt: the connection was lost before the server answered, and the query may \
+                    have been carried out";
     for (lose, text) in lost {
         let mut driver = TestDriver::connected(policy());
         driver.command(listen(&["b"]));
