@@ -73,7 +73,7 @@ pub struct Listener {
     current: CurrentRun,
     /// The loss of the last batch.
     loss: Option<Loss>,
-    /// For batches that contain only a loss.
+    /// What batches return that contain only a loss.
     info: ReceiveInfo,
     /// The error that the listener ended with was returned.
     is_cause_returned: bool,

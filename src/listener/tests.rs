@@ -240,7 +240,7 @@ fn a_run_does_not_wait_for_a_consumer_that_was_dropped() {
     }
 }
 
-/// To move the rest for each short run would take quadratic time.
+/// If the rest were moved for each short run, the time would be quadratic.
 #[test]
 fn a_short_run_that_is_dropped_does_not_move_the_rest() {
     let mut queue = Queue::new(1, 1 << 20, Overflow::DropNewest);

@@ -206,7 +206,7 @@ pub(crate) fn to_query(bytes: &[u8], expect: &str) {
     attack.run(&["connect", &format!("query: InDoubt | {part}"), &format!("over: {expect}")], &[]);
 }
 
-/// Before ReadyForQuery, and valid: the client continues, listens, receives A1 and closes.
+/// Sends valid `bytes` before ReadyForQuery. The client continues, listens, receives A1 and closes.
 #[track_caller]
 pub(crate) fn harmless_at_login(bytes: &[u8]) {
     let script =

@@ -34,7 +34,7 @@ type Asking = (fn() -> Login, Option<&'static str>);
 
 const ANYTHING: Asking = (client::login, Some(""));
 const SCRAM: Asking = (requiring_scram, Some("&require_auth=scram-sha-256"));
-/// Only possible over TLS.
+/// This is only possible over TLS.
 const BINDING: Asking = (requiring_binding, None);
 
 /// The server answers the startup packet with this. The client closes the connection and has sent nothing.

@@ -214,7 +214,7 @@ fn a_server_of_another_account_on_a_unix_socket_does_not_get_the_password_in_cle
     });
 }
 
-/// As over TCP without TLS: neither client sends the password.
+/// This is as over TCP without TLS: neither client sends the password.
 #[test]
 fn a_server_of_another_account_is_answered_if_the_method_does_not_send_the_password() {
     if !is_root() {

@@ -282,7 +282,7 @@ async fn a_failed_delivery_proof_is_reported_even_if_unlisten_of_the_private_cha
     assert_eq!(query(&mut connection, &mut socket, &row("1")).await.unwrap(), "1");
 }
 
-/// A LISTEN of the user, in a query.
+/// The user sends LISTEN in a query.
 #[tokio::test]
 async fn a_connection_listens_after_a_listen_in_a_query() {
     let (mut connection, mut socket) = connect("18.1", "UTF8").await;
@@ -304,7 +304,7 @@ async fn expect_listening(answer: &[&[u8]], kind: ErrorKind) {
     expect_the_end(&mut connection, &found, "53200").await;
 }
 
-/// BEGIN, LISTEN, COMMIT, and a statement that fails.
+/// The query has BEGIN, LISTEN, COMMIT, and a statement that fails.
 #[tokio::test]
 async fn a_connection_listens_after_a_listen_in_a_query_that_ends_in_an_error() {
     let completed =

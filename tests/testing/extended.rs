@@ -288,7 +288,7 @@ fn expressions_inside_each_other_are_refused_before_the_stack_ends() {
     run(&mut link, &mut backend, &sql).unwrap();
 }
 
-/// One value of a megabyte a thousand times.
+/// The query selects one value of a megabyte a thousand times.
 #[test]
 fn a_small_query_has_no_huge_result() {
     let mut backend = Backend::default();

@@ -28,7 +28,7 @@ use super::wake::WakeCell;
 pub struct Pins(Arc<PinTotal>);
 
 struct PinTotal {
-    /// At most `limit`, and at least the bytes of the pinned buffers.
+    /// This is at most `limit`, and at least the bytes of the pinned buffers.
     bytes: AtomicU64,
     limit: u64,
     /// The waker of the reader, if it waits for a buffer.

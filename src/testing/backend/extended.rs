@@ -29,7 +29,7 @@ pub(super) struct Pipeline {
     portals: NamedObjects<Portal>,
     /// An implicit transaction is open until Sync.
     open: bool,
-    /// After an error: all messages up to Sync are skipped.
+    /// True after an error: all messages up to Sync are skipped.
     skipping: bool,
 }
 

@@ -118,7 +118,7 @@ fn a_listener_is_closed_in_time_while_its_connection_is_not_accepted() {
     });
 }
 
-/// The answer to the request for TLS, and the server's part of the handshake.
+/// To the request for TLS the server sends nothing, or only its answer, or also an incomplete record of the handshake.
 #[cfg(feature = "tls")]
 #[test]
 fn a_listener_is_closed_in_time_while_the_tls_handshake_stalls() {

@@ -196,7 +196,7 @@ fn a_private_channel_whose_unlisten_is_refused_has_no_effect() {
     assert_eq!(driver.supervisor.counters().sessions_lost, 0);
 }
 
-/// Only data on the old session counted, and nothing arrived there.
+/// An earlier version counted only data on the old session, and none arrived there.
 #[test]
 fn a_new_session_that_is_slow_to_listen_is_not_given_up() {
     let channels = (0..300).map(|n| format!("{n:03}")).collect();

@@ -264,7 +264,7 @@ fn a_session_that_is_restored_inside_a_transaction_is_given_up_at_once() {
     assert_eq!(driver.seen(), NOTHING);
 }
 
-/// With each of the two sessions, and with each command of a handover.
+/// The test does this on each of the two sessions, and with each command of a handover.
 #[test]
 fn a_handover_whose_command_is_answered_inside_a_transaction_fails() {
     // The new session, with its channels or with the fence.
