@@ -89,8 +89,8 @@ fn a_consumer_that_sleeps_loses_exactly_the_notifications_without_room() {
     for_all_paths!(check);
 }
 
-/// Most unread notifications of a subscriber in the tests of the hub. If each is in a read of its own, they are in more receive
-/// buffers than there are.
+/// The highest number of unread notifications of a subscriber in the tests of the hub. If each is in a read of its own, they are
+/// in more receive buffers than there are.
 const UNREAD_MAX: u64 = 256;
 
 /// Reads in the tests of the hub: 288 notifications for each subscriber, more than it may leave unread.

@@ -6,10 +6,10 @@ use std::process::Command;
 
 use spdx::{Expression, ParseMode};
 
-/// Most crates without TLS and without the tables of SASLprep.
+/// The highest number of crates without TLS and without the tables of SASLprep.
 const CRATES_MAX: usize = 24;
 
-/// Most crates that TLS adds: rustls with ring, and the root certificates of the system.
+/// The highest number of crates that TLS adds: rustls with ring, and the root certificates of the system.
 const TLS_CRATES_MAX: usize = 12;
 
 /// Other drivers: pgbell implements the protocol itself.

@@ -406,7 +406,7 @@ proptest! {
         }
     }
 
-    /// For every message, however long its parts are.
+    /// This is true for every message, however long its parts are.
     #[test]
     fn the_shown_text_of_a_message_is_bounded(byte in any::<u8>(), tag in 0..256_usize) {
         let tag = u8::try_from(tag).unwrap();

@@ -12,7 +12,7 @@
 //! run.
 
 #![allow(missing_docs, unreachable_pub)] // shared with tests
-#![allow(clippy::print_stdout)] // it prints figures
+#![allow(clippy::print_stdout)] // it prints the results
 
 #[path = "../loads/mod.rs"]
 mod loads;

@@ -52,7 +52,7 @@ pub struct Outcome {
     pub digests: Vec<Digest>,
     pub evicted: u64,
     pub buffers: usize,
-    /// The most bytes in use at the end of a read, more than before the queues were made.
+    /// The highest number of bytes in use at the end of a read, minus those before the queues were made.
     pub held_bytes: usize,
     /// The largest number of unread notifications of a subscriber.
     pub unread_max: u64,

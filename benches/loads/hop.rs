@@ -173,7 +173,7 @@ fn threads<P: Path>(traffic: &Arc<Traffic>, reads: u64, park: bool) -> (Sample, 
 pub struct Slept {
     /// What it receives when it wakes up at the end.
     pub digest: Digest,
-    /// The bytes in use before the first read, and the most later.
+    /// The number of bytes in use before the first read, and the highest number later.
     pub empty_bytes: usize,
     pub held_bytes: usize,
     pub buffers: usize,

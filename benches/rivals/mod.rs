@@ -30,7 +30,7 @@ use pgbell::proto::ring;
 /// What a receiver gets. The other designs have no marks.
 pub type Taken<T> = ring::Taken<T, ()>;
 
-/// Most that may be unread.
+/// The highest numbers that may be unread.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     pub notifications: u64,

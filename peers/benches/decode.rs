@@ -11,7 +11,7 @@ use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, 
 use pgbell::proto::wire::{BackendMessage, RawNotification, Run, frames, scan};
 use postgres_protocol::message::backend::Message;
 
-/// The bytes that are decoded at once: the most that one read of pgbell returns.
+/// The number of bytes that are decoded at once: the highest number that one read of pgbell returns.
 const BUFFER_BYTES: usize = 256 * 1024;
 
 /// Returns as many notifications as fit, sent to `channels` channels in turn, and their number.

@@ -5,7 +5,7 @@ use pgbell_testkit::{Auth, Cluster};
 use crate::cores;
 use crate::outcome::Outcome;
 
-/// At most one server, and the cores that it runs on.
+/// The server, if it was started, and the cores that it runs on.
 #[derive(Debug, Default)]
 pub(crate) struct Server {
     running: Option<(Vec<usize>, Cluster)>,

@@ -10,7 +10,7 @@ use rustls::{ServerConfig, ServerConnection};
 
 use crate::outcome::Outcome;
 
-/// The most bytes of data in a record: PostgreSQL passes this number to OpenSSL at once.
+/// The highest number of bytes of data in a record: PostgreSQL passes this number to OpenSSL at once.
 const RECORD_DATA_BYTES: usize = 8 * 1024;
 
 /// A connection. Clones share it.

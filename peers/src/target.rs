@@ -125,10 +125,10 @@ const RATIOS: [Ratio; 17] = [
 /// The share of the one-channel rate that must remain with 1,000 channels.
 const MANY_CHANNELS: f64 = 0.6;
 
-/// The most microseconds above libpq, at p50 of ping-pong.
+/// The highest number of microseconds above libpq, at p50 of ping-pong.
 const PING_PONG_MICROS: f64 = 10.0;
 
-/// The most memory of the sleeper, in MiB.
+/// The limit for the memory of the sleeper, in MiB.
 const SLEEPER_MIB: f64 = 32.0;
 
 impl Target {

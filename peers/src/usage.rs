@@ -17,12 +17,12 @@ pub(crate) struct Usage {
 }
 
 impl Usage {
-    /// Returns that of this process, all threads.
+    /// Returns the processor time of this process, of all its threads.
     pub(crate) fn of_process() -> Outcome<Self> {
         Self::of(UsageWho::RUSAGE_SELF, ClockId::CLOCK_PROCESS_CPUTIME_ID)
     }
 
-    /// Returns that of this thread.
+    /// Returns the processor time of this thread.
     pub(crate) fn of_thread() -> Outcome<Self> {
         Self::of(UsageWho::RUSAGE_THREAD, ClockId::CLOCK_THREAD_CPUTIME_ID)
     }

@@ -26,7 +26,7 @@ pub(super) enum Location {
     Variable(&'static str),
     /// The number of a line of a service file, from 1.
     Line(usize),
-    /// The value comes from a setter, or from several sources: no text has a location.
+    /// The value comes from a setter or from several sources, so there is no position in a text.
     Call,
 }
 

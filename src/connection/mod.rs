@@ -96,8 +96,8 @@ impl Connection {
     /// [`Timeout`](crate::ErrorKind::Timeout) after `connect_timeout`.
     ///
     /// # Panics
-    /// Outside a tokio runtime, and in a runtime without timers or I/O: call `enable_all` of
-    /// [`tokio::runtime::Builder`].
+    /// Outside a tokio runtime, and in a runtime without timers or I/O: use `#[tokio::main]`, or `enable_all` of the runtime's
+    /// [`Builder`](tokio::runtime::Builder).
     ///
     /// # Cancel safety
     /// Dropping the future closes the socket.
@@ -342,7 +342,8 @@ impl Connection {
     }
 
     /// Returns the process id of the server process: the [`process_id`](crate::Notification::process_id) of
-    /// notifications that this connection sends. Behind a pooler it may be that of another session.
+    /// notifications that this connection sends. Behind a pooler it may be that of another session. `None` if the server
+    /// sent none in the login (BackendKeyData). It stays the same after the end of the session.
     #[must_use]
     pub fn process_id(&self) -> Option<i32> {
         self.established.driver.session.process_id()

@@ -26,27 +26,27 @@ use crate::proto::supervisor::{
 };
 use crate::proto::{ring, wire};
 
-/// Most notifications that `queue_capacity` accepts. The [ring](crate::proto::ring) has room for twice as many.
+/// The highest number of notifications that `queue_capacity` accepts. The [ring](crate::proto::ring) has room for twice as many.
 const QUEUE_CAPACITY_MAX: usize = 524_288;
 
-/// Most notifications in the queue, by default.
+/// The highest number of notifications in the queue, by default.
 pub(super) const QUEUE_CAPACITY: usize = 16_384;
 
-/// Most bytes of notifications in the queue, by default: 8 MiB.
+/// The highest number of bytes of notifications in the queue, by default: 8 MiB.
 pub(super) const QUEUE_BYTES: usize = 8 * 1024 * 1024;
 
-/// Most bytes of receive buffers that are pinned, by default: 8 MiB, as many as may be queued. So a consumer that passes on
-/// whole batches can keep as much as is queued, and the sum stays below 32 MiB.
+/// The highest number of bytes of receive buffers that are pinned, by default: 8 MiB, as many as may be queued. So a consumer
+/// that passes on whole batches can keep as much as is queued, and the sum stays below 32 MiB.
 pub(super) const PIN_LIMIT_BYTES: usize = 8 * 1024 * 1024;
 
 /// Slots beyond the capacity, each for one read: notifications that arrive before the answer to a command may exceed the
 /// capacity. Together with the ring's extra slot and its positions they take 128 KiB.
 pub(super) const SURPLUS_SLOTS: u64 = 1_016;
 
-/// Fewest bytes of a queue: the longest notification must fit.
+/// The lowest number of bytes of a queue: the longest notification must fit.
 const QUEUE_BYTES_MIN: usize = wire::limits::NOTIFICATION_FRAME_BYTES_MAX as usize + 1;
 
-/// Shortest value of `max_lifetime`.
+/// The shortest `max_lifetime`.
 const LIFETIME_MIN: Duration = Duration::from_secs(1);
 
 /// The settings of a listener. Made by [`Listener::builder`].
@@ -123,20 +123,20 @@ impl ListenerBuilder {
         self
     }
 
-    /// Sets the most notifications in the queue: 1 to 524,288, by default 16,384.
+    /// Sets the highest number of notifications in the queue: 1 to 524,288, by default 16,384.
     pub fn queue_capacity(mut self, notifications: usize) -> Self {
         self.capacity = notifications;
         self
     }
 
-    /// Sets the most bytes of notifications in the queue, by default 8 MiB. The least is 256 KiB and one byte, the longest
-    /// notification. See [memory](Self#memory).
+    /// Sets the highest number of bytes of notifications in the queue, by default 8 MiB. The lowest value is 256 KiB and one
+    /// byte, the longest notification. See [memory](Self#memory).
     pub fn queue_bytes(mut self, bytes: usize) -> Self {
         self.bytes = bytes;
         self
     }
 
-    /// Sets the most bytes of receive buffers that [shared batches](crate::Batch::share) and
+    /// Sets the highest number of bytes of receive buffers that [shared batches](crate::Batch::share) and
     /// [retained](crate::NotificationRef::retain) notifications pin together, by default 8 MiB. See
     /// [memory](Self#memory).
     ///
@@ -211,9 +211,9 @@ impl ListenerBuilder {
         self
     }
 
-    /// Calls `call` with the error of each attempt of [`retry_first_connect`](Self::retry_first_connect) that another one
-    /// follows, and with the delay before that one. For a program that says why it still waits. The error of the last attempt is
-    /// returned by [`connect`](Self::connect).
+    /// Calls `call` after each failed attempt of [`retry_first_connect`](Self::retry_first_connect) except the last, with its
+    /// error and the delay before the next attempt. So a program can say why it still waits. [`connect`](Self::connect) returns
+    /// the error of the last attempt.
     ///
     /// ```no_run
     /// # async fn example() -> Result<(), pgbell::Error> {
@@ -362,8 +362,8 @@ impl ListenerBuilder {
     ///   [password provider](Config::password_provider).
     ///
     /// # Panics
-    /// Outside of a tokio runtime, and in a runtime without timers or without I/O: `enable_all` of
-    /// [`tokio::runtime::Builder`] enables both. Where the call of
+    /// Outside of a tokio runtime, and in a runtime without timers or without I/O: use `#[tokio::main]`, or `enable_all` of the
+    /// runtime's [`Builder`](tokio::runtime::Builder). Where the call of
     /// [`on_first_connect_retry`](Self::on_first_connect_retry) panics.
     ///
     /// # Cancel safety

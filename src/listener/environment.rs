@@ -112,7 +112,7 @@ pub(crate) struct Opened<S> {
 
 /// The environment of a listener: tokio's sockets and timers, and the system's clock.
 pub(super) struct TokioEnvironment {
-    /// For sessions, and for the hook's connections.
+    /// The configuration of sessions, and of the hook's connections.
     pub(super) config: Config,
     pub(super) connect_timeout: Duration,
     pub(super) hook: Option<Hook>,

@@ -72,7 +72,7 @@ impl ListenerHandle {
     ///
     /// Keep the number of channels of a listener below 1,000. PostgreSQL up to 18 compares every notification of the database
     /// with each of them (2 ns), and every LISTEN too, so that the time to listen to all of them grows with the square of their
-    /// number. The server sends nothing during that time: 30,000 channels in one call took a second, 200,000 took 73. The
+    /// number. The server sends nothing during that time: 30,000 channels in one call took 1 s, 200,000 took 73 s. The
     /// listener waits up to five minutes longer than usual for the answer, and does not detect a dead connection during that
     /// time. A handover listens to them in groups, and commands wait for its end. With the feature `tracing` a warning is logged
     /// if there are more than 1,000.
@@ -137,15 +137,15 @@ impl ListenerHandle {
     /// - COPY.
     /// - [`ErrorKind::Misuse`] if the SQL contains a NUL: nothing is sent.
     /// - [`ErrorKind::Misuse`] if the query left a transaction open, which was rolled back. Transactions that the query had
-    ///   committed before last. If the server refused a part of the query, its error is the
+    ///   already committed stay committed. If the server refused a part of the query, its error is the
     ///   [`source`](std::error::Error::source).
     /// - [`ErrorKind::Connect`], which is transient, if there is no session, or it was lost before the query was sent completely.
     /// - [`ErrorKind::InDoubt`] if the session was lost before the answer, or before an open transaction was rolled back, or if
     ///   the runtime of the listener ended.
     /// - [`ErrorKind::InDoubt`] if the error may be the report of a dropped notification, which looks like an answer: the server
-    ///   may execute the query, and the error of the server is the [`source`](std::error::Error::source). These are errors of class 53, 58 or XX outside of a transaction, and 22021 or 22P05 if the
-    ///   database is not UTF-8, of a server before 18.2, 17.8, 16.12, 15.16 and 14.21. The consumer receives a
-    ///   [`Gap`](crate::Gap) in any case.
+    ///   may execute the query, and the error of the server is the [`source`](std::error::Error::source). These are errors of
+    ///   class 53, 58 or XX outside of a transaction, and 22021 or 22P05 if the database is not UTF-8, of a server before 18.2,
+    ///   17.8, 16.12, 15.16 and 14.21. The consumer receives a [`Gap`](crate::Gap) in any case.
     /// - [`ErrorKind::Closed`] if the listener has ended.
     ///
     /// # Cancel safety
@@ -260,7 +260,8 @@ impl ListenerHandle {
         self.shared().stats()
     }
 
-    /// Returns the process id of the session in the server.
+    /// Returns the process id of the session in the server. `None` while there is no session, after the end, and if the server
+    /// sent none in the login (BackendKeyData).
     #[must_use]
     pub fn process_id(&self) -> Option<i32> {
         self.shared().process_id()
@@ -269,7 +270,9 @@ impl ListenerHandle {
     /// Stops listening to every channel, waits until all notifications that were committed before are in the queue, and ends
     /// the listener as [`close`](Self::close) does.
     ///
-    /// The consumer continues to receive: all queued notifications, and then [`ErrorKind::Closed`].
+    /// The consumer continues to receive: all queued notifications, and then [`ErrorKind::Closed`]. What the full queue cannot
+    /// take is dropped and reported as [`Lagged`](crate::Lagged); `drain` still returns `Ok`. Receive in another task while it
+    /// drains.
     ///
     /// Before the listener stops listening, it checks with a [`heartbeat`](crate::ListenerBuilder::heartbeat) that the session
     /// listens to every wanted channel. If the server refuses that query, a simpler one is sent.
@@ -353,7 +356,7 @@ fn checked(channel: &str) -> Result<String, Error> {
 fn in_doubt(cause: Error) -> Error {
     Error::caused(
         ErrorKind::InDoubt,
-        "the listener's task ended before the server answered, it may have executed the query",
+        "the listener's task ended before the server answered, and the query may have been carried out",
         cause,
     )
 }

@@ -16,7 +16,7 @@ use crate::error::{Error, ErrorKind};
 use crate::net::ServerLocation;
 use crate::proto::supervisor::Live;
 
-/// Longest time that the end of a listener waits for a cancelled hook, which runs to its next await.
+/// The longest time that the end of a listener waits for a cancelled hook, which runs to its next await.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
 
 type HookFuture = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;

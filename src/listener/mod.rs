@@ -73,7 +73,7 @@ pub struct Listener {
     current: CurrentRun,
     /// The loss of the last batch.
     loss: Option<Loss>,
-    /// For batches that contain only a loss.
+    /// What batches return that contain only a loss.
     info: ReceiveInfo,
     /// The error that the listener ended with was returned.
     is_cause_returned: bool,
@@ -94,8 +94,8 @@ impl Listener {
     /// See [`ListenerBuilder::connect`].
     ///
     /// # Panics
-    /// Outside of a tokio runtime, and in a runtime without timers or without I/O: `enable_all` of
-    /// [`tokio::runtime::Builder`] enables both.
+    /// Outside of a tokio runtime, and in a runtime without timers or without I/O: use `#[tokio::main]`, or `enable_all` of the
+    /// runtime's [`Builder`](tokio::runtime::Builder).
     ///
     /// # Cancel safety
     /// Dropping the future closes the socket.
@@ -336,13 +336,15 @@ impl Listener {
         self.handle.stats()
     }
 
-    /// Returns the process id of the session in the server.
+    /// Returns the process id of the session in the server. `None` while there is no session, after the end, and if the server
+    /// sent none in the login (BackendKeyData).
     #[must_use]
     pub fn process_id(&self) -> Option<i32> {
         self.handle.process_id()
     }
 
-    /// See [`ListenerHandle::drain`]. To receive while the listener drains, call it on a [`handle`](Self::handle).
+    /// See [`ListenerHandle::drain`]. To receive while the listener drains, call it on a [`handle`](Self::handle). What the full
+    /// queue cannot take is dropped and reported as [`Lagged`](crate::Lagged); `drain` still returns `Ok`.
     ///
     /// # Errors
     /// See there.

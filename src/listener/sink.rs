@@ -39,9 +39,9 @@ pub(crate) struct Chunk {
 pub(crate) struct RingSink {
     pub(crate) producer: Producer<Chunk, Gap>,
     buffers: Buffers,
-    /// Most notifications in the queue.
+    /// The highest number of notifications in the queue.
     capacity: u64,
-    /// Most bytes of notifications in the queue.
+    /// The highest number of bytes of notifications in the queue.
     bytes: u64,
     drop_oldest: bool,
     /// Every buffer has views, and there may be no more buffers: nothing can be put into the queue.
@@ -223,9 +223,9 @@ impl Sink for RingSink {
     }
 }
 
-/// Returns the most buffers for a queue of `queue_bytes` bytes: enough for these bytes if the last 24 KiB of each buffer stay
-/// unused, one that is read into, one that the consumer receives from, and as many as can be pinned, so that pins do not
-/// reduce the queue.
+/// Returns the highest number of buffers for a queue of `queue_bytes` bytes: enough for these bytes if the last 24 KiB of each
+/// buffer stay unused, one that is read into, one that the consumer receives from, and as many as can be pinned, so that pins do
+/// not reduce the queue.
 pub(crate) fn buffers_max(queue_bytes: usize, pin_limit: u64) -> usize {
     let pinned = usize::try_from(pin_limit / BUFFER_BYTES as u64).unwrap_or(usize::MAX);
     let queued = queue_bytes.div_ceil(BUFFER_BYTES - READ_BYTES_MIN - FRAME_BYTES);

@@ -21,8 +21,8 @@ use crate::proto::supervisor::{
     Action, Close, Command, CommandNumber, LinkEvent, LinkId, Sink, State, Supervisor,
 };
 
-/// Most requests that are handled in one poll. Tokio gives a task a budget of 128 operations for each poll: many requests
-/// must leave some of it for reading and writing.
+/// The highest number of requests that are handled in one poll. Tokio gives a task a budget of 128 operations for each poll: many
+/// requests must leave some of it for reading and writing.
 const REQUESTS_AT_ONCE: usize = 32;
 
 /// The task of a listener. It runs until the listener ends.

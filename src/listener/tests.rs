@@ -191,7 +191,7 @@ fn a_gap_keeps_its_position_between_losses() {
     assert_eq!(queue.take(&mut next), Some((0, 2)));
 }
 
-/// The reader checks at every wake-up, with unhandled input in its buffer.
+/// A reader that waits for room checks again at each wake-up. The unhandled input in its buffer must not be copied each time.
 #[test]
 fn a_reader_that_waits_for_a_free_buffer_copies_nothing() {
     let block = Overflow::Block { max_stall: Duration::from_secs(1) };
@@ -240,7 +240,7 @@ fn a_run_does_not_wait_for_a_consumer_that_was_dropped() {
     }
 }
 
-/// To move the rest for each short run would take quadratic time.
+/// If the rest were moved for each short run, the time would be quadratic.
 #[test]
 fn a_short_run_that_is_dropped_does_not_move_the_rest() {
     let mut queue = Queue::new(1, 1 << 20, Overflow::DropNewest);

@@ -28,7 +28,7 @@ const ARRIVAL_TIMEOUT: Duration = Duration::from_millis(1_500);
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Established {
-    /// For a listener: runs the delivery proof if it is needed, and chooses the kind of heartbeat.
+    /// Runs the delivery proof of a listener if it is needed, and chooses the kind of heartbeat.
     pub(super) async fn choose_evidence(&mut self, until: Instant) -> Result<(), Error> {
         let proof = self.config.get_delivery_proof();
         let evidence = match proof {
@@ -51,7 +51,7 @@ impl Established {
         Ok(())
     }
 
-    /// For a connection: runs the delivery proof if there is a pooler. Notifications on other channels go to `sink`.
+    /// Runs the delivery proof of a connection if there is a pooler. Notifications on other channels go to `sink`.
     ///
     /// # Cancel safety
     /// If the future is dropped, notifications on the private channel are still not delivered.

@@ -8,7 +8,7 @@ use crate::proto::ring::PinnedBytes;
 use crate::proto::wire::escape::Escaped;
 use crate::proto::wire::{RawNotification, TEXT_AT};
 
-/// Most bytes of channel and payload together that are stored without an allocation.
+/// The highest number of bytes of channel and payload together that are stored without an allocation.
 ///
 /// A usual notification is a short name and an id or a small JSON object. To copy this many bytes costs less
 /// than to allocate and free memory.

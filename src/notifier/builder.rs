@@ -85,8 +85,8 @@ impl NotifierBuilder {
     /// [`Connection::connect`](crate::Connection::connect).
     ///
     /// # Panics
-    /// Outside a tokio runtime, and in a runtime without timers or I/O: call `enable_all` of
-    /// [`tokio::runtime::Builder`].
+    /// Outside a tokio runtime, and in a runtime without timers or I/O: use `#[tokio::main]`, or `enable_all` of the runtime's
+    /// [`Builder`](tokio::runtime::Builder).
     ///
     /// # Cancel safety
     /// Dropping the future closes the socket.

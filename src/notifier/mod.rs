@@ -53,8 +53,8 @@ impl Notifier {
     /// As [`NotifierBuilder::connect`].
     ///
     /// # Panics
-    /// Outside a tokio runtime, and in a runtime without timers or I/O: call `enable_all` of
-    /// [`tokio::runtime::Builder`].
+    /// Outside a tokio runtime, and in a runtime without timers or I/O: use `#[tokio::main]`, or `enable_all` of the runtime's
+    /// [`Builder`](tokio::runtime::Builder).
     ///
     /// # Cancel safety
     /// Dropping the future closes the socket.
@@ -150,7 +150,8 @@ impl Notifier {
     }
 
     /// Returns the process id of the server process: the
-    /// [`process_id`](crate::Notification::process_id) of notifications that this notifier sends.
+    /// [`process_id`](crate::Notification::process_id) of notifications that this notifier sends. `None` if the server sent
+    /// none in the login (BackendKeyData). It stays the same after the end of the connection.
     #[must_use]
     pub fn process_id(&self) -> Option<i32> {
         self.queue.process_id()

@@ -274,8 +274,8 @@ fn after_a_close_all_calls_end_within_one_timeout() {
     assert!(answers[2..].iter().all(|answer| *answer == Err(ErrorKind::InDoubt)));
 }
 
-/// Waiting calls that were accepted just before others were sent returned their own timeout, and not the end of the
-/// connection.
+/// In an earlier version waiting calls that were accepted just before others were sent returned their own timeout, and not the
+/// end of the connection.
 #[test]
 fn after_a_close_a_call_that_waits_to_be_sent_has_the_deadline_of_the_close() {
     let mut scene = NotifierScene::new();

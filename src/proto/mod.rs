@@ -15,8 +15,10 @@
 //! Structs and enums that may grow are `#[non_exhaustive]`, with constructors. These are not:
 //! - structs of [`wire`] whose fields are those of a message of protocol 3, which does not change,
 //! - enums that a driver must match completely, because it cannot do anything for a variant that it does not know: the results of a
-//!   step ([`auth::AuthStep`], [`session::Progress`], [`ring::Taken`], [`route::NextAttempt`]), and
-//!   [`supervisor::Close`]. A new variant is an error of the compiler there.
+//!   step ([`auth::AuthStep`], [`auth::scram::ScramProgress`], [`auth::ScramVerdict`], [`session::Progress`], [`ring::Taken`],
+//!   [`route::NextAttempt`]), and [`supervisor::Close`]. A new variant is an error of the compiler there,
+//! - enums that protocol 3 or the steps of a login make complete: [`wire::TransactionStatus`], [`wire::Target`],
+//!   [`route::Reached`].
 //!
 //! [`Effective`] returns the values of a [`Config`](crate::Config) that are used, with the defaults.
 

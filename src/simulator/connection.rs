@@ -77,7 +77,7 @@ pub(super) enum Stage {
     /// The attempt has failed, and the task has not received the error.
     Failed(Error),
     LoggingIn(Box<Session>),
-    /// The supervisor has the session.
+    /// The login is done. The session was passed to the supervisor.
     Open,
     Closed,
 }

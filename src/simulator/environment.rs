@@ -25,7 +25,7 @@ use crate::listener::sink::RingSink;
 use crate::listener::task::ListenerTask;
 use crate::proto::supervisor::{Action, LinkEvent, LinkId, Live, State, Supervisor};
 
-/// Most calls of the task at one time. More calls mean a busy loop.
+/// The highest number of calls of the task at one time. More calls mean a busy loop.
 const CALLS_MAX: u32 = 3_000;
 
 /// The parts of the task, besides its environment.

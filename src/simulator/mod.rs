@@ -2,7 +2,7 @@
 //! a consumer, and failures. A seed determines the whole run.
 //!
 //! ```text
-//! user ─ requests ─▶ Task(Supervisor) ─ Sink ─▶ queue ─▶ Listener ─ recv, recv_batch ─▶ consumer
+//! user ─ requests ─▶ ListenerTask(Supervisor) ─ Sink ─▶ queue ─▶ Listener ─ recv, recv_batch ─▶ consumer
 //!                     ▲      │ clock, timer, hook
 //!                     │      ▼
 //!                        sockets ◀─ packets ─▶ network ◀─▶ servers (testing::Backend) ◀─ writers
@@ -74,7 +74,7 @@ use crate::proto::ring::{self, Pins};
 use crate::proto::supervisor::{LinkId, Reply, State, Supervisor};
 use crate::testing::SessionId;
 
-/// Most events of a run. More events mean an endless loop.
+/// The highest number of events of a run. More events mean an endless loop.
 const EVENTS_MAX: u64 = 1_000_000;
 
 type Answer = oneshot::Receiver<Result<Reply, Error>>;
@@ -144,7 +144,7 @@ struct Simulation {
     epochs: u32,
     lost_sessions: u32,
     reported_sessions: u32,
-    /// Most notifications that were in the queue.
+    /// The highest number of notifications that were in the queue at one time.
     most_unread: u64,
     handovers: u32,
     /// The number of dropped notifications that the servers have reported, and the number of gaps that report one.

@@ -18,14 +18,14 @@ pub(super) struct Plan {
     pub(super) overflow: Overflow,
     pub(super) connect_timeout: Micros,
     pub(super) close_timeout: Micros,
-    /// Shortest and longest delay before an attempt. `None` if the listener does not reconnect.
+    /// The shortest and longest delay before an attempt. `None` if the listener does not reconnect.
     pub(super) delays: Option<(Micros, Micros)>,
     pub(super) retry_refusals: bool,
     pub(super) every: Micros,
     pub(super) deadline: Micros,
     pub(super) lifetime: Option<Micros>,
     pub(super) has_hook: bool,
-    /// The longest time of a run of the hook, and its most consecutive failures.
+    /// The longest time of a run of the hook, and the highest number of its consecutive failures.
     pub(super) hook_timeout: Micros,
     pub(super) hook_failures_max: Option<u32>,
     /// Each session is ended soon after it is live.
@@ -40,11 +40,11 @@ pub(super) struct Plan {
     pub(super) commits: Micros,
     pub(super) commands: Micros,
     pub(super) chaos: Micros,
-    /// Longest usual time of a packet on its way.
+    /// The longest usual time of a packet on its way.
     pub(super) delay: Micros,
     /// The share of packets that are split, in percent.
     pub(super) splits: u64,
-    /// Longest usual time from a wake-up of the consumer to its poll.
+    /// The longest usual time from a wake-up of the consumer to its poll.
     pub(super) laziness: Micros,
     /// The consumer sometimes pauses for seconds.
     pub(super) naps: bool,

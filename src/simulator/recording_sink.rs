@@ -49,7 +49,7 @@ pub(super) struct RecordingSink {
     pub(super) is_held: bool,
     /// How often that began.
     pub(super) holds: u32,
-    /// Most bytes in the queue after a run was put into it.
+    /// The highest number of bytes in the queue after a run was put into it.
     pub(super) most_unread_bytes: u64,
     /// How many of `taken` and of `gaps` were checked.
     pub(super) checked: (usize, usize),

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-/// Most lines that are kept. Older ones are removed.
+/// The highest number of lines that are kept. If there are more, the oldest are removed.
 const LINES_MAX: usize = 4_000;
 
 #[derive(Debug, Default)]

@@ -18,6 +18,8 @@ use crate::proto::wire;
 /// [`advance`](Self::advance). Several links may share a backend: settle the link that sends a notification
 /// first, then the links that listen.
 ///
+/// It uses types of [`proto`](crate::proto), so it is outside of semantic versioning.
+///
 /// ```
 /// use std::time::{Duration, Instant};
 /// use pgbell::proto::auth::{Credentials, ScramNonce};

@@ -1,4 +1,4 @@
-//! SQL commands that the server executes before it listens.
+//! SQL commands that the server executes before it accepts connections.
 
 use std::fs::{self, File};
 

@@ -21,7 +21,7 @@ pub struct Cluster {
     superuser_password: String,
     port: u16,
     socket_dir: Option<std::path::PathBuf>,
-    /// For the testkit's own sessions.
+    /// The socket for the testkit's own sessions.
     pub(crate) socket: std::path::PathBuf,
     server: Mutex<Server>,
 }

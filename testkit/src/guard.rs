@@ -26,7 +26,7 @@ use crate::files::open_directory;
 use crate::user::User;
 use shells::Guards;
 
-/// Longest path of a Unix socket in bytes, the NUL not counted: `sun_path` is 108 bytes on Linux, 104 on BSD.
+/// The longest path of a Unix socket in bytes, the NUL not counted: `sun_path` is 108 bytes on Linux, 104 on BSD.
 const SOCKET_PATH_BYTES_MAX: usize = 103;
 
 /// Length of the longest name of a socket, with the slash before it.

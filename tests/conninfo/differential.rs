@@ -317,7 +317,7 @@ fn compare(libpq: &Libpq, texts: &[String], ours: &[Result<Config, ConfigError>]
             )),
         }
     }
-    #[allow(clippy::print_stdout, reason = "the figures of the comparison")]
+    #[allow(clippy::print_stdout, reason = "the result of the comparison")]
     let () = println!(
         "libpq {}: {both} read the same, {neither} refused by both, intended: {counts:#?}",
         libpq.version

@@ -13,7 +13,7 @@ use crate::{parse, refuse};
 const CODES: &str = "in them / is written %2F, @ %40, ? %3F, # %23, : %3A and % %25";
 const UNQUOTED: &str = "expected = after a key, a value with white space in it is quoted: 'a b'";
 
-/// The error named the port, and did not mention the password before it.
+/// In an earlier version the error named the port, and did not mention the password before it.
 #[test]
 fn the_error_of_a_slash_in_the_password_of_a_url_names_its_code() {
     let number = format!(
@@ -47,7 +47,7 @@ fn the_error_of_a_text_without_pairs_describes_a_connection_string() {
     refuse(&[("user=a hunter2", &format!("at byte 7: {UNQUOTED}"))]);
 }
 
-/// The default server was added as a second host, without an error.
+/// An earlier version added the default server as a second host, without an error.
 #[test]
 fn a_comma_between_two_pairs_does_not_add_the_default_server() {
     let blanks = "pairs are separated by blanks, not by ; , or &, and a value that contains one is quoted: 'a;b'";
@@ -112,7 +112,7 @@ fn a_password_that_is_not_encoded_is_never_parsed_as_another_parameter() {
     assert!(!format!("{config:?}").contains("secret"));
 }
 
-/// The password became the host, was shown in the error of the lookup, and was sent to the name server.
+/// In an earlier version the password became the host, was shown in the error of the lookup, and was sent to the name server.
 #[test]
 fn pairs_that_are_not_separated_by_blanks_are_refused() {
     let blanks = "pairs are separated by blanks, not by ; , or &, and a value that contains one is quoted: 'a;b'";

@@ -7,10 +7,10 @@ use tokio::runtime::{Builder, Handle, Runtime};
 
 use super::client::{self, Action, Outcome, url};
 
-/// Most splits that are tried over sockets. If there are more, this many are chosen at even distances.
+/// The highest number of splits that are tried over sockets. If there are more, this many are chosen at even distances.
 const SOCKET_SPLITS: usize = 40;
 
-/// Most splits that are tried in memory. A short script is split at every byte.
+/// The highest number of splits that are tried in memory. A short script is split at every byte.
 const SESSION_SPLITS: usize = 600;
 
 /// A script of this length or longer is not written byte by byte.
@@ -166,14 +166,14 @@ pub(crate) fn message(tag: u8, body: &[u8]) -> Vec<u8> {
 
 // ---- the position of the hostile bytes ----
 
-/// In place of the answer to the startup packet. The client must close the connection and have sent nothing.
+/// Sends `bytes` in place of the answer to the startup packet. The client must close the connection, and send nothing before.
 #[track_caller]
 pub(crate) fn at_login(bytes: &[u8], expect: &str) {
     let script = Script::new().expect_startup().send(bytes).wait_for_eof();
     Attack::new(script, bytes.len(), LISTEN).run(&[&format!("connect: {expect}")], &[]);
 }
 
-/// Behind AuthenticationOk.
+/// Sends `bytes` after AuthenticationOk.
 #[track_caller]
 pub(crate) fn after_authentication(bytes: &[u8], expect: &str) {
     let script = Script::new().expect_startup().send_hex("52 00000008 00000000").send(bytes);
@@ -181,7 +181,7 @@ pub(crate) fn after_authentication(bytes: &[u8], expect: &str) {
         .run(&[&format!("connect: {expect}")], &[]);
 }
 
-/// To a client that listens and has received A1. The client must close the connection and have sent nothing.
+/// Sends `bytes` to a client that listens and has received A1. The client must close the connection, and send nothing before.
 #[track_caller]
 pub(crate) fn when_idle(bytes: &[u8], expect: &str) {
     let script = Script::listening().send(Script::A1).send(bytes).wait_for_eof();
@@ -189,7 +189,7 @@ pub(crate) fn when_idle(bytes: &[u8], expect: &str) {
     attack.run(&["connect", "listen", &format!("over: {expect}")], &["1 a b"]);
 }
 
-/// As the answer to LISTEN.
+/// Sends `bytes` as the answer to LISTEN.
 #[track_caller]
 pub(crate) fn to_listen(bytes: &[u8], expect: &str) {
     let script = Script::ready().expect_message(b'Q').send(bytes).wait_for_eof();
@@ -197,7 +197,7 @@ pub(crate) fn to_listen(bytes: &[u8], expect: &str) {
     attack.run(&["connect", &format!("listen: {expect}"), &format!("over: {expect}")], &[]);
 }
 
-/// As the answer to a query. The query is in doubt.
+/// Sends `bytes` as the answer to a query. The query is in doubt.
 #[track_caller]
 pub(crate) fn to_query(bytes: &[u8], expect: &str) {
     let script = Script::ready().expect_message(b'Q').send(bytes).wait_for_eof();
@@ -206,7 +206,7 @@ pub(crate) fn to_query(bytes: &[u8], expect: &str) {
     attack.run(&["connect", &format!("query: InDoubt | {part}"), &format!("over: {expect}")], &[]);
 }
 
-/// Before ReadyForQuery, and valid: the client continues, listens, receives A1 and closes.
+/// Sends valid `bytes` before ReadyForQuery. The client continues, listens, receives A1 and closes.
 #[track_caller]
 pub(crate) fn harmless_at_login(bytes: &[u8]) {
     let script =

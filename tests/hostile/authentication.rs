@@ -34,7 +34,7 @@ type Asking = (fn() -> Login, Option<&'static str>);
 
 const ANYTHING: Asking = (client::login, Some(""));
 const SCRAM: Asking = (requiring_scram, Some("&require_auth=scram-sha-256"));
-/// Only possible over TLS.
+/// This is only possible over TLS.
 const BINDING: Asking = (requiring_binding, None);
 
 /// The server answers the startup packet with this. The client closes the connection and has sent nothing.
@@ -95,7 +95,8 @@ fn a2_authentication_ok_inside_scram_is_always_refused() {
     attack.run(&[last], &[]);
     let without_signature = answered(&verifier(1)).send(&premature).wait_for_eof();
     Attack::new(without_signature, 0, LISTEN).splits(90..130).run(&[last], &[]);
-    // Behind the challenge, while the keys are computed: refused then, or when they are complete.
+    // The messages arrive after the challenge, while the client computes the keys. It refuses them at once, or when it has
+    // the keys.
     let verifier = verifier(50_000);
     let during_derivation = begun().send_with(move |received| {
         [super::scram::first(&verifier)(received), Script::PRELUDE.to_vec()].concat()

@@ -7,21 +7,21 @@ use std::path::{Path, PathBuf};
 /// Where an id is tested.
 #[derive(Debug)]
 enum TestPlace {
-    /// In this suite: the name of the function begins with the id.
+    /// The test is in this suite. The name of its function begins with the id.
     Here,
     /// Like these ids, which have the same meaning.
     As(&'static [&'static str]),
-    /// In these functions, in the library or in another suite.
+    /// The tests are these functions, in the library or in another suite.
     Tests(&'static [&'static str]),
-    /// By no test: the given reason makes the fault impossible.
+    /// There is no test: the given reason makes the fault impossible.
     ByConstruction(&'static str),
-    /// With the feature that it is about, which is tested elsewhere.
+    /// It is tested with the feature that it is about, elsewhere.
     With(&'static str),
 }
 
 use TestPlace::{As, ByConstruction, Here, Tests, With};
 
-/// In the order of `tests/README.md`.
+/// The faults, in the order of `tests/README.md`.
 const CATALOGUE: &[(&str, TestPlace)] = &[
     ("V1", Here),
     ("V2", Here),

@@ -16,7 +16,7 @@ use pgbell::{Connection, Error, Event, Listener, Notification};
 /// The planted password: no output may contain it.
 pub(crate) const PASSWORD: &str = "pl4nted-s3cret";
 
-/// Longest time for one step of an attack: the catalogue demands a second, a busy machine needs more.
+/// The longest time for one step of an attack: the catalogue demands a second, a busy machine needs more.
 const STEP_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// An action of a client. After the last one it receives until its session has ended.

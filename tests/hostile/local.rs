@@ -200,7 +200,7 @@ fn a_server_of_another_account_on_a_unix_socket_does_not_get_the_password_in_cle
             connect(config(&shared.0, other, allowed)).await.unwrap();
             assert!(fake.received_the_password(), "{allowed}");
         }
-        // To exclude another method does not allow this one explicitly.
+        // A `require_auth` that excludes MD5 does not name `password`, so the password is not sent in clear.
         let excluding = config(&shared.0, other, "require_auth=!md5");
         assert_eq!(connect(excluding).await.unwrap_err().kind(), ErrorKind::Auth);
         assert!(!fake.received_the_password());
@@ -214,7 +214,7 @@ fn a_server_of_another_account_on_a_unix_socket_does_not_get_the_password_in_cle
     });
 }
 
-/// As over TCP without TLS: neither client sends the password.
+/// This is as over TCP without TLS: neither client sends the password.
 #[test]
 fn a_server_of_another_account_is_answered_if_the_method_does_not_send_the_password() {
     if !is_root() {
@@ -290,7 +290,7 @@ fn the_default_server_is_one_socket_and_nothing_takes_its_place() {
 
         let refused = psql(None, port, &[]).await;
         let text = String::from_utf8_lossy(&refused.stderr).into_owned();
-        // The system's libpq may have been built with the other directory.
+        // libpq tries one directory, also if it was built with another one than that of pgbell.
         assert_eq!(text.matches(".s.PGSQL.").count(), 1, "{text}");
         let connection = tokio::time::timeout(Duration::from_millis(1), taken.accept()).await;
         assert!(connection.is_err(), "{text}");

@@ -121,7 +121,7 @@ fn t21_a_server_that_accepts_no_connection_costs_the_connect_timeout() {
     });
 }
 
-/// In place of a network file system that hangs: the only thread for file access is occupied.
+/// The only thread for file access is occupied, as by a network file system that hangs.
 #[cfg(feature = "tls")]
 #[test]
 fn tls_files_that_cannot_be_read_cost_the_connect_timeout() {
@@ -263,7 +263,7 @@ fn a7_a_key_derivation_that_takes_too_long_ends_with_the_connect_timeout() {
     });
 }
 
-/// As after a timeout: the next step is not computed, and the socket is closed.
+/// This is as after a timeout: the next step is not computed, and the socket is closed.
 #[test]
 fn a7_a_login_that_is_dropped_while_it_computes_stops_at_once() {
     runtime().block_on(async {

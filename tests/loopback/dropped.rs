@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 
 use crate::support::{let_listen, listener, read_message, server, soon};
 
-/// Most polls of one future, a millisecond apart: most futures are ready by then.
+/// The highest number of polls of one future, a millisecond apart. Most futures are ready by then.
 const POLLS: usize = 12;
 
 /// Polls `future` at most this many times, woken or not. Returns whether it was ready by then.

@@ -137,7 +137,7 @@ async fn a_frame_at_the_limit_is_delivered_wherever_it_is_split() {
     }
 }
 
-/// With short ones before and behind it in one write.
+/// Short frames are before and after each long one, in one write.
 #[tokio::test]
 async fn frames_at_the_limit_and_short_ones_keep_their_order() {
     for (mut client, mut socket) in Client::all().await {

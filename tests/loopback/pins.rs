@@ -92,7 +92,7 @@ async fn kept_notifications_do_not_change_while_reading_continues() {
     assert_eq!(handle.stats().pinned_bytes, 0);
 }
 
-/// With as many views of the buffer as possible.
+/// The test keeps as many views of the buffer as possible.
 #[tokio::test]
 async fn a_buffer_counts_once_until_the_last_pin_is_dropped() {
     let server = server().await;

@@ -37,7 +37,7 @@ async fn notifications_arrive_while_many_tasks_ask_a_handle_without_pause() {
     }
 }
 
-/// The answer waits in the socket: it arrived in time, and our own task was late.
+/// The answer arrives in time and waits in the socket, because the listener's task is late.
 #[tokio::test]
 async fn an_answer_that_waited_in_the_socket_is_no_timeout() {
     let (server, url) = listener().await;
@@ -58,7 +58,8 @@ async fn an_answer_that_waited_in_the_socket_is_no_timeout() {
     assert_eq!(batch.len(), 1);
 }
 
-/// As after a laptop's sleep: the deadline and the answer are found at the same time.
+/// After a suspended computer continues, the task finds at the same time that its deadline has passed and that the answer has
+/// arrived.
 #[tokio::test]
 async fn a_listener_that_was_suspended_past_a_deadline_continues() {
     let (server, url) = listener().await;

@@ -151,7 +151,7 @@ async fn expect_the_end(connection: &mut Connection, found: &Error, code: &str) 
     assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
 }
 
-/// The command was reported as refused and then executed, and the next one got its answer.
+/// An earlier version reported the command as refused, and the server executed it. The next command got its answer.
 #[tokio::test]
 async fn a_dropped_notification_reported_across_a_notify_is_not_its_answer() {
     for (version, code) in OLD.into_iter().flat_map(|version| CODES.map(|code| (version, code))) {
@@ -189,7 +189,7 @@ async fn a_dropped_notification_reported_across_listen_and_unlisten_is_not_their
     }
 }
 
-/// The second query got the rows of the first one.
+/// In an earlier version the second query got the rows of the first one.
 #[tokio::test]
 async fn an_answer_behind_a_reported_drop_is_not_that_of_the_next_query() {
     let (mut connection, mut socket) = listening("18.1", "UTF8").await;
@@ -252,8 +252,8 @@ async fn a_drop_reported_across_the_delivery_proof_ends_the_connection() {
     expect_the_end(&mut connection, &found.unwrap_err(), "58P01").await;
 }
 
-/// Behind a pooler the client leaves the private channel when the delivery proof has failed. The report that crossed that
-/// UNLISTEN was discarded, and the next command got the answer to it.
+/// Behind a pooler the client leaves the private channel when the delivery proof has failed. An earlier version
+/// discarded the report that crossed that UNLISTEN, and the next command got the answer to it.
 #[tokio::test]
 async fn a_drop_reported_behind_a_failed_delivery_proof_ends_the_connection() {
     let (mut connection, mut socket, server) = behind_a_pooler().await;
@@ -267,7 +267,8 @@ async fn a_drop_reported_behind_a_failed_delivery_proof_ends_the_connection() {
     expect_the_end(&mut connection, &found.unwrap_err(), "58P01").await;
 }
 
-/// Any other refusal of that UNLISTEN does not replace the error of the delivery proof.
+/// If the server refuses that UNLISTEN with an error that cannot report a dropped notification, `listen` returns the error of
+/// the delivery proof.
 #[tokio::test]
 async fn a_failed_delivery_proof_is_reported_even_if_unlisten_of_the_private_channel_fails() {
     let (mut connection, mut socket, server) = behind_a_pooler().await;
@@ -281,7 +282,7 @@ async fn a_failed_delivery_proof_is_reported_even_if_unlisten_of_the_private_cha
     assert_eq!(query(&mut connection, &mut socket, &row("1")).await.unwrap(), "1");
 }
 
-/// A LISTEN of the user, in a query.
+/// The user sends LISTEN in a query.
 #[tokio::test]
 async fn a_connection_listens_after_a_listen_in_a_query() {
     let (mut connection, mut socket) = connect("18.1", "UTF8").await;
@@ -303,7 +304,7 @@ async fn expect_listening(answer: &[&[u8]], kind: ErrorKind) {
     expect_the_end(&mut connection, &found, "53200").await;
 }
 
-/// BEGIN, LISTEN, COMMIT, and a statement that fails.
+/// The query has BEGIN, LISTEN, COMMIT, and a statement that fails.
 #[tokio::test]
 async fn a_connection_listens_after_a_listen_in_a_query_that_ends_in_an_error() {
     let completed =

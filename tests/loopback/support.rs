@@ -8,7 +8,7 @@ use pgbell::{Connection, Error, Event, Listener, Loss};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Longest time for one step of a test.
+/// The longest time for one step of a test.
 const STEP_TIMEOUT: Duration = Duration::from_secs(20);
 
 pub(crate) async fn server() -> Server {

@@ -56,13 +56,13 @@ async fn until(mut is_so: impl FnMut() -> bool) {
 /// The ways in which a provider can panic.
 #[derive(Clone, Copy, Debug)]
 enum Panic {
-    /// Before it returns a future, with a formatted text.
+    /// The provider panics before it returns a future, with a formatted text.
     InTheCall,
-    /// In the future, with a literal.
+    /// The future panics, with a literal.
     InTheFuture,
-    /// With a value that is not a text.
+    /// The panic has a value that is not a text.
     WithoutAText,
-    /// With a text that is too long.
+    /// The panic has a text that is too long.
     WithALongText,
 }
 
@@ -176,14 +176,14 @@ fn blocked(server: &Server, gate: &Gate) -> Config {
     })
 }
 
-/// On a runtime of one thread too.
+/// This is true on a runtime of one thread too.
 #[tokio::test]
 async fn a_password_provider_that_blocks_its_thread_delays_neither_delivery_nor_close() {
     let server = server().await;
     let gate = Gate::default();
     let opens = OpenOnDrop(gate.clone());
     let mut listener = soon(builder(blocked(&server, &gate)).connect()).await.unwrap();
-    // For the new session of a handover.
+    // The handover opens a new session. Its attempt calls the provider, which blocks its thread.
     soon(listener.handle().rotate()).await.unwrap();
     until(|| gate.calls() == 1).await;
     for payload in ["1", "2", "3"] {
@@ -208,7 +208,7 @@ async fn a_listener_that_reconnects_is_closed_while_its_provider_blocks_a_thread
     drop(opens);
 }
 
-/// Each attempt would block another thread.
+/// If the provider were called again while it blocks a thread, each attempt would block another one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn attempts_of_a_provider_that_blocks_its_thread_do_not_accumulate() {
     let server = server().await;
@@ -402,7 +402,7 @@ async fn a_captured_value_whose_drop_panics_does_not_disturb_the_end() {
     assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
 }
 
-/// Before it returns a future.
+/// The hook panics before it returns a future.
 #[tokio::test]
 async fn a_hook_that_panics_in_its_call_runs_again() {
     let server = server().await;
@@ -471,7 +471,7 @@ async fn a_stream_ends_without_an_error_if_there_is_none_to_return() {
     assert!(item.is_none(), "{item:?}");
 }
 
-/// The error of the hook was returned by `connect`, as if the connection of the listener had failed.
+/// In an earlier version `connect` returned the error of the hook as if the connection of the listener had failed.
 #[tokio::test]
 async fn a_hook_that_fails_in_connect_is_named_in_its_error() {
     let server = server().await;

@@ -10,9 +10,9 @@ use crate::{ALLOCATOR, alone};
 /// Lengths of the texts. A defect that shows in the shorter one is found quickly.
 const TEXT_BYTES: [usize; 2] = [16 * 1024, 128 * 1024];
 
-/// Most bytes that are allocated for each byte of a text. A host of one letter and its comma become a `Server`, which takes 44
-/// bytes for each of the two. When each value of a `key=value` string reserved room for the rest of the text, the shorter text
-/// took more than 700.
+/// The highest number of bytes that are allocated for each byte of a text. A host of one letter and its comma become a `Server`,
+/// which takes 44 bytes for each of the two. When each value of a `key=value` string reserved room for the rest of the text, the
+/// shorter text took more than 700.
 const ALLOCATED_MAX: usize = 64;
 
 /// A kind of text, and the function that parses it.

@@ -32,7 +32,7 @@ const SETTLED: u32 = 30;
 /// An attempt to connect that began in the dead network may have to end before one succeeds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Longest time of `close`, with a margin for a busy machine.
+/// The longest time of `close`, with a margin for a busy machine.
 const CLOSE_TIME_MAX: Duration = Duration::from_millis(1_000 + 1_500);
 
 /// Prints a measurement: nextest shows it with `--success-output immediate`.

@@ -8,7 +8,7 @@ use crate::list;
 /// The words in passwords and keys of tests: the planted one, the password of RFC 7677, and that of the unit tests of sessions.
 const WORDS: [&str; 3] = ["pl4nted", "pencil", "plugh"];
 
-/// As text, in hexadecimal digits, as `Debug` shows bytes, and in base64 behind 0, 1 or 2 other bytes.
+/// Returns the word as text, in hexadecimal digits, as `Debug` shows bytes, and in base64 after 0, 1 or 2 other bytes.
 fn forms(word: &str) -> Vec<String> {
     let bytes = word.as_bytes();
     let hex = bytes.iter().map(|byte| format!("{byte:02x}")).collect();

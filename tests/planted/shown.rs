@@ -151,7 +151,7 @@ fn messages_of_the_protocol_that_hold_passwords_and_keys() {
     error("a decoder", &SaslInitialResponse::decode(bytes).unwrap_err());
 }
 
-/// A session and the testing backend, after every transmitted byte.
+/// Prints a session and the testing backend after every transmitted byte.
 #[test]
 fn sessions_and_backends_at_every_step_of_a_login() {
     for (auth, password) in [

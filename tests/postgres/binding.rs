@@ -184,7 +184,7 @@ impl Row<'_> {
     }
 }
 
-/// Without a relay: the server itself has such a certificate.
+/// There is no relay: the server itself has such a certificate.
 #[test]
 fn a_server_whose_certificate_has_no_hash_is_used_when_it_was_verified_or_binding_is_disabled() {
     let certificates = Certificates::new().unwrap();

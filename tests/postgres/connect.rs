@@ -252,7 +252,7 @@ fn the_first_connect_is_retried_if_the_builder_says_so() {
     });
 }
 
-/// Once every connection of such a role failed.
+/// In an earlier version every connection of such a role failed.
 #[test]
 fn a_role_that_may_not_call_a_function_of_the_network_connects() {
     let server = Server::start();

@@ -259,7 +259,7 @@ fn a_payload_that_is_not_utf8_ends_the_sessions_of_an_sql_ascii_database() {
     });
 }
 
-/// When the task was dropped, the producer published the notifications that waited for the hook, without their gap.
+/// When the task was dropped, an earlier version published the notifications that waited for the hook, without their gap.
 #[test]
 fn a_runtime_that_ends_during_the_hook_delivers_nothing_of_the_new_session_before_its_gap() {
     let server = Server::start();

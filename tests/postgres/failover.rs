@@ -70,7 +70,8 @@ fn the_primary_is_chosen_in_any_order_of_hosts_also_after_promotion() {
     });
 }
 
-/// The session never receives notifications that were committed before its LISTEN, and a standby may not have that state yet.
+/// The hook must read what was committed before LISTEN, because notifications of it never arrive. A standby that lags may not
+/// have that state yet.
 #[test]
 fn the_hook_reads_from_the_server_of_the_session_and_not_from_a_standby_that_lags() {
     let server = Server::start();

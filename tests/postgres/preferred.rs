@@ -319,7 +319,7 @@ fn allow_leads_from_the_clear_to_tls_and_never_back() {
     }
 }
 
-/// The first connect of a listener and of a notifier.
+/// This is the first `connect` of a listener and of a notifier.
 #[test]
 fn a_listener_and_a_notifier_do_not_go_to_the_clear_after_a_refusal() {
     let setup = Setup::new();

@@ -97,7 +97,7 @@ fn each_attempt_requests_the_password_again_and_the_old_one_is_not_used() {
         });
         run(async {
             let store = PasswordStore::default();
-            // The password of the configuration is right at first. It must still not be used.
+            // At first the password of the configuration is right too. It must not be used, because there is a provider.
             let url = server.cluster.url("bob", OLD, "postgres");
             let config = url.parse::<Config>().unwrap().require_auth(method.to_string());
             let config = store.config(config);

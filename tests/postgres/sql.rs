@@ -6,7 +6,7 @@ use pgbell::{Connection, ErrorKind};
 
 use crate::support::{Server, TEST_TIMEOUT, next, poll_once, run, until_blocked, value};
 
-/// Rows, NULL, several statements, tags.
+/// The results have rows, NULL, several statements and tags.
 #[test]
 fn simple_queries_return_a_result_for_each_statement() {
     let server = Server::start();

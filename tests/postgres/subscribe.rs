@@ -213,8 +213,8 @@ fn refused_names_and_payloads_send_nothing() {
     });
 }
 
-/// 60 bytes in UTF-8 and 90 in the encoding of the database: the server cuts the name and reports it in a NOTICE. The listener took
-/// the channel for active, and lost its session at every heartbeat. Settings of the role can suppress the notice.
+/// The name has 60 bytes in UTF-8, and 90 in the encoding of the database. The server cuts it and reports this in a NOTICE, which
+/// settings of the role can suppress. An earlier version took the channel for active, and lost its session at every heartbeat.
 #[test]
 fn a_name_that_is_too_long_in_the_encoding_of_the_database_is_refused() {
     let server = Server::with(|builder| builder.encoding("EUC_JP"));

@@ -183,7 +183,7 @@ fn values(backend: &mut Backend, messages: &[FrontendMessage<'_>]) -> Vec<Vec<u8
     found
 }
 
-/// The messages of tokio-postgres: the session was ended at the first binary format code.
+/// Sends the messages of tokio-postgres. An earlier version of the backend ended the session at the first binary format code.
 #[test]
 fn binary_parameters_and_results_do_not_end_the_session() {
     let mut backend = Backend::default();
@@ -288,7 +288,7 @@ fn expressions_inside_each_other_are_refused_before_the_stack_ends() {
     run(&mut link, &mut backend, &sql).unwrap();
 }
 
-/// One value of a megabyte a thousand times.
+/// The query selects one value of a megabyte a thousand times.
 #[test]
 fn a_small_query_has_no_huge_result() {
     let mut backend = Backend::default();

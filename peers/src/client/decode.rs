@@ -19,7 +19,7 @@ use crate::shape::Block;
 use crate::tally::{Report, print_line};
 use crate::usage::Usage;
 
-/// The bytes of the buffer: the most that one read returns.
+/// The number of bytes of the buffer: the highest number that one read returns.
 pub(crate) const BUFFER_BYTES: usize = 256 * 1024;
 
 /// The treatment of a decoded notification.

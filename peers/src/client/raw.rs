@@ -13,7 +13,7 @@ use super::{Job, USER};
 use crate::outcome::Outcome;
 use crate::tally::Tally;
 
-/// The most bytes of one read.
+/// The highest number of bytes of one read.
 pub(super) const READ_BYTES: usize = 256 * 1024;
 
 /// Bytes of a cache line.

@@ -62,7 +62,7 @@ pub(super) fn polled_tls(job: &Job) -> Outcome<()> {
     block_on(1, async move {
         let root = job.root.as_ref().ok_or("TLS needs --root")?;
         let tls = MakeRustlsConnect::new(tls::client_config(root)?);
-        // It checks the certificate in any mode.
+        // This configuration of rustls checks the certificate in every `sslmode`.
         let port = job.port;
         let conninfo =
             format!("host=127.0.0.1 port={port} user={USER} dbname={USER} sslmode=require");

@@ -150,7 +150,7 @@ async fn a_named_service_file_takes_precedence_and_must_exist() {
     assert!(error.unwrap_err().to_string().ends_with("is not a regular file"));
 }
 
-/// Also if `from_env` read the environment before.
+/// This is also true if `from_env` read the environment before.
 #[tokio::test]
 async fn a_service_takes_precedence_over_the_environment() {
     let scratch = Scratch::new("before");
@@ -206,7 +206,7 @@ async fn an_error_in_a_service_file_has_the_line_and_no_value() {
     );
 }
 
-/// Opening a pipe would wait for a writer, a large file would fill the memory.
+/// Opening a pipe would wait for a writer, and a large file would fill the memory.
 #[tokio::test]
 async fn a_service_file_that_is_not_regular_or_too_long_is_not_read() {
     let scratch = Scratch::new("pipe");

@@ -69,7 +69,7 @@ const DEFAULT_HOST: &str = "localhost";
 #[derive(Debug)]
 pub(crate) struct Secured<S = TcpStream> {
     pub(crate) stream: TlsStream<S>,
-    /// For SCRAM: `tls-server-end-point` of the server's certificate, if it has one.
+    /// The value that SCRAM binds to: `tls-server-end-point` of the server's certificate, if it has one.
     pub(crate) end_point: Option<Vec<u8>>,
     /// The server requested a client certificate.
     #[cfg_attr(not(test), expect(dead_code, reason = "`sslcertmode` is enforced before"))]

@@ -31,7 +31,7 @@ pub(crate) struct TlsStream<S = TcpStream> {
     connection: ClientConnection,
     received: Received,
     key_limit: KeyLimit,
-    /// For errors that have their cause in the handshake and arrive later.
+    /// It explains errors that have their cause in the handshake and arrive later.
     info: Arc<HandshakeInfo>,
     /// Why nothing more can be read. Every later call returns it.
     failed: Option<Error>,

@@ -23,11 +23,11 @@ use super::roots::Trust;
 /// The checks of a server's certificate.
 #[derive(Debug)]
 pub(super) enum Check {
-    /// Only that the server has its key.
+    /// The server has the key of its certificate. Nothing else is checked.
     Nothing,
-    /// Also that a trusted authority has issued it.
+    /// A trusted authority has issued the certificate, too.
     Chain(Arc<Trust>),
-    /// Also that it is for this host.
+    /// The certificate is for this host, too.
     Host(Arc<Trust>, ServerName<'static>),
 }
 

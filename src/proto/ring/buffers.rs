@@ -20,7 +20,7 @@ pub struct Buffers {
     replaced: VecDeque<BytesMut>,
     /// Size of each, in bytes.
     size: usize,
-    /// Most buffers that may have views.
+    /// The highest number of buffers that may have views.
     max: usize,
     /// The current buffer is larger than `size`.
     long: bool,
@@ -94,7 +94,8 @@ impl Buffers {
     fn replace(&mut self, current: &mut BytesMut, length: usize) {
         let was_long = std::mem::replace(&mut self.long, length > self.size);
         let mut next = if self.long {
-            // Half as much more, so that a message that grows moves a few times, and not at every read.
+            // The new buffer has additional room, half of what was received: so a long message is moved a few times, not at
+            // every read.
             BytesMut::with_capacity(length.saturating_add(current.len() / 2))
         } else {
             let free = self.find_free().and_then(|free| self.replaced.remove(free));

@@ -254,7 +254,7 @@ fn the_newer_part_of_an_item_across_the_floor_is_delivered() {
     });
 }
 
-/// As with `Overflow::DropOldest` and a queue of one notification.
+/// The model is `Overflow::DropOldest` with a queue of one notification.
 #[test]
 fn the_newest_notification_is_always_delivered() {
     loom::model(|| {

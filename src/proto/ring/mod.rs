@@ -49,7 +49,7 @@ pub use consumer::{Consumer, Taken};
 pub use pins::{BufferPart, CurrentBytes, PinnedBytes, Pins};
 pub use producer::Producer;
 
-/// Most slots of a ring: 1,048,576. Their memory is allocated when the ring is made.
+/// The highest number of slots of a ring: 1,048,576. Their memory is allocated when the ring is made.
 pub const SLOTS_MAX: u64 = shared::SLOTS_MAX;
 
 /// Returns the memory of a ring of `slots` slots in bytes, without its two halves and its marks.

@@ -28,7 +28,7 @@ use super::wake::WakeCell;
 pub struct Pins(Arc<PinTotal>);
 
 struct PinTotal {
-    /// At most `limit`, and at least the bytes of the pinned buffers.
+    /// This is at most `limit`, and at least the bytes of the pinned buffers.
     bytes: AtomicU64,
     limit: u64,
     /// The waker of the reader, if it waits for a buffer.
@@ -48,7 +48,7 @@ impl Pins {
         self.0.bytes.load(Ordering::Relaxed)
     }
 
-    /// Returns the most bytes of buffers that may be pinned.
+    /// Returns the highest number of bytes of buffers that may be pinned.
     #[must_use]
     pub fn limit(&self) -> u64 {
         self.0.limit
@@ -237,7 +237,7 @@ impl PinnedBytes {
 
 impl Clone for PinnedBytes {
     fn clone(&self) -> Self {
-        // The buffer is pinned already, so the limit cannot be exceeded: `None` means that this is a copy.
+        // Another pin of a pinned buffer cannot exceed the limit. So `None` can only mean that these bytes are a copy.
         match self.0.pin(0..self.0.bytes.len()) {
             Some(pinned) => pinned,
             None => Self(BufferPart { bytes: self.0.bytes.clone(), pins: None }),

@@ -6,8 +6,8 @@ use std::task::{Context, Poll};
 use super::shared::{RingItem, RingShared, Slot, SlotPosition};
 use super::sync::{Arc, Ordering};
 
-/// Most unread marks. One more is merged into the last one, so that a peer cannot fill the memory with marks. A mark of
-/// a listener takes up to 5 KB, because its error is shortened and all marks share the list of refused channels.
+/// The highest number of unread marks. One more is merged into the last one, so that a peer cannot fill the memory with marks. A
+/// mark of a listener takes up to 5 KB, because its error is shortened and all marks share the list of refused channels.
 const MARKS_MAX: usize = 64;
 
 /// The writing half of a ring. Made by [`channel`](super::channel).

@@ -6,7 +6,7 @@ use std::sync::{PoisonError, TryLockError};
 use super::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Pad, TryMutex, TryMutexGuard};
 use super::wake::WakeCell;
 
-/// Most slots of a ring.
+/// The highest number of slots of a ring.
 pub(super) const SLOTS_MAX: u64 = 1 << 20;
 
 /// The content of a slot: a value that represents `count` notifications, the first with sequence number `first`.
@@ -66,7 +66,7 @@ pub(super) fn bytes<T, M>(unread_max: usize) -> usize {
 
 #[derive(Debug)]
 pub(super) struct RingShared<T, M> {
-    /// One more than the most unread items. A failed lock shows what the other side does in the slot.
+    /// One more than the highest number of unread items. A failed lock shows what the other side does in the slot.
     slots: Box<[Slot<T>]>,
     /// Stored by the producer at every publish.
     pub(super) published: Pad<ProducerState>,
@@ -140,7 +140,7 @@ impl<T, M> RingShared<T, M> {
         self.slots.len()
     }
 
-    /// Returns the most unread items.
+    /// Returns the highest number of unread items.
     pub(super) fn unread_max(&self) -> u64 {
         (self.slots.len() as u64).saturating_sub(1)
     }

@@ -16,7 +16,7 @@ use super::sync::{AtomicBool, Ordering, TryMutex};
 #[derive(Debug)]
 pub(super) struct WakeCell {
     sleeping: AtomicBool,
-    /// Only tried: neither side waits for the other.
+    /// Its lock is only tried: neither side waits for the other.
     waker: TryMutex<Option<Waker>>,
 }
 

@@ -350,7 +350,7 @@ impl Pending {
         } else {
             (
                 ErrorKind::InDoubt,
-                "the connection was lost before the server answered, it may have carried out the query",
+                "the connection was lost before the server answered, and the query may have been carried out",
             )
         };
         Error::caused(kind, message, error.clone())

@@ -60,15 +60,15 @@ impl fmt::Debug for Command {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Reply {
-    /// To `Listen`.
+    /// The reply to `Listen`.
     Listening(Listening),
-    /// To `Unlisten` and `UnlistenAll`.
+    /// The reply to `Unlisten` and `UnlistenAll`.
     Unlistened,
-    /// To `SimpleQuery`: a result for each statement.
+    /// The reply to `SimpleQuery`: a result for each statement.
     Rows(Vec<Rows>),
-    /// To `Rotate`: the handover has begun, or the next live session is one whose attempt began after this command.
+    /// The reply to `Rotate`: the handover has begun, or the next live session is one whose attempt began after this command.
     Rotating,
-    /// To `Drain`: everything that was committed before is in the queue.
+    /// The reply to `Drain`: everything that was committed before is in the queue.
     Drained,
 }
 

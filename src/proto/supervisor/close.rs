@@ -159,8 +159,8 @@ pub(super) fn unsent(cause: Option<&Error>) -> Error {
 /// Returns the answer to a drain after the server refused every heartbeat query.
 #[cold]
 fn unconfirmed(refusal: Error) -> Error {
-    let message = "what arrived was delivered, but the server refused to prove that the session listened to its \
-         channels until the drain";
+    let message = "what arrived was delivered, but the server refused every heartbeat query, so it is unknown \
+         whether the session listened to its channels until the drain";
     refusal.within(message)
 }
 

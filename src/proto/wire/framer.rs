@@ -107,8 +107,9 @@ enum FramerPhase {
 pub struct Framer(FramerPhase);
 
 impl Framer {
-    /// Creates a framer for the messages of a server before AuthenticationOk: only `R`, `E`, `v` and `N`, with low
-    /// limits, and errors without a length word, which old servers and servers that cannot fork send.
+    /// Creates a framer for the messages of a server before AuthenticationOk. It accepts only the types `R`, `E`, `v` and `N`,
+    /// with low limits. It also accepts an error without a length field. Old servers send it, and servers that cannot start a
+    /// process for the connection.
     #[must_use]
     pub const fn startup() -> Self {
         Self(FramerPhase::Startup)

@@ -2,7 +2,7 @@
 
 use super::refusal::Refusal;
 
-/// The most elements of an array. A limit of this backend.
+/// The highest number of elements of an array. A limit of this backend.
 const ELEMENTS_MAX: usize = 2_000_000;
 
 /// Returns the elements of `{a,"b c",NULL}`. `None` is NULL.

@@ -16,10 +16,10 @@ use crate::config::PORT_DEFAULT;
 use crate::proto::wire::limits::{CHANNEL_BYTES_MAX, PAYLOAD_BYTES_MAX};
 use crate::proto::wire::{DbError, Severity, TransactionStatus};
 
-/// The most bytes of pending changes in a transaction. A limit of this backend.
+/// The highest number of bytes of pending changes in a transaction. A limit of this backend.
 const PENDING_BYTES_MAX: usize = 128 * 1024 * 1024;
 
-/// The most channels of a session. A limit of this backend.
+/// The highest number of channels of a session. A limit of this backend.
 const CHANNELS_MAX: usize = 1_000_000;
 
 /// The channel and payload of a NOTIFY.

@@ -16,10 +16,10 @@ use crate::proto::wire::{
     self, BackendMessage, FrontendMessage, Oids, Target, TransactionStatus, Values,
 };
 
-/// The most bytes of a session's prepared statements: texts and parameter types. A limit of this backend.
+/// The highest number of bytes of a session's prepared statements: texts and parameter types. A limit of this backend.
 const STATEMENT_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// The most bytes of the values of a session's portals. A limit of this backend.
+/// The highest number of bytes that the values of all portals of a session may have. A limit of this backend.
 const PORTAL_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// The prepared statements and portals of a session, and the state of its pipeline.
@@ -29,7 +29,7 @@ pub(super) struct Pipeline {
     portals: NamedObjects<Portal>,
     /// An implicit transaction is open until Sync.
     open: bool,
-    /// After an error: all messages up to Sync are skipped.
+    /// True after an error: all messages up to Sync are skipped.
     skipping: bool,
 }
 

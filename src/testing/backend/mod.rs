@@ -60,10 +60,11 @@ pub struct SessionId(u64);
 /// One backend is one database. All its sessions run in one thread. When the call that committed a notification
 /// returns, the notification is in the output of every idle listener.
 ///
-/// It has no tables, no savepoints, no TLS, no GSSAPI, no COPY, no privileges, and one database, whose name may be any. It supports
-/// only the few statements that listeners, notifiers and drivers send. For other statements a test sets an answer, see
-/// [`answer`](Self::answer); without one they are ERROR 0A000, never a wrong answer. SET accepts any name, changes only what SHOW and
-/// ParameterStatus report, and is not undone by ROLLBACK. The binary format is that of the common types, see [`Answer::types`].
+/// It has no tables, no savepoints, no TLS, no GSSAPI, no COPY, no privileges, and one database, whose name may be any. It
+/// supports only the few statements that listeners, notifiers and drivers send. For other statements a test sets an answer, see
+/// [`answer`](Self::answer); without one they are ERROR 0A000, never a wrong answer. SET accepts any name, changes only what SHOW
+/// and ParameterStatus report, and is not undone by ROLLBACK. The binary format is that of the common types, see
+/// [`Answer::types`].
 ///
 /// Limits bound the memory that a client can use: 16 MiB for a message, 64 MiB for a result, 1,000,000 channels
 /// for a session, 128 MiB for the changes of a transaction, and others. They are above the needs of real clients.
@@ -165,10 +166,10 @@ impl Backend {
         }
     }
 
-    /// Commits a transaction of a sender without a session here: notifications of a channel and a payload each. Every
-    /// session that listens receives them, with `process_id` as the sender. Equal ones arrive once.
+    /// Commits a transaction of a sender that has no session in this backend. It has notifications, each of a channel and a
+    /// payload. Every session that listens receives them, with `process_id` as the sender. Of equal notifications one arrives.
     ///
-    /// For tests that need another sender than one of the sessions, or many notifications at low cost.
+    /// Use it in tests that need another sender than one of the sessions, or many notifications at low cost.
     pub fn commit<'a>(
         &mut self,
         process_id: i32,

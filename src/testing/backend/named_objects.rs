@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::refusal::Refusal;
 
-/// The most objects of one kind. A limit of this backend.
+/// The highest number of objects of one kind. A limit of this backend.
 const COUNT_MAX: usize = 10_000;
 
 /// The prepared statements or portals of a session, by name, within limits.

@@ -4,7 +4,7 @@ use super::keywords::RESERVED;
 use super::refusal::Refusal;
 use super::token::{Kind, Token};
 
-/// The most nested expressions. A limit of this backend; clients use two or three.
+/// The highest number of nested expressions. A limit of this backend; clients use two or three.
 const DEPTH_MAX: usize = 100;
 
 /// Reads the tokens of one statement from left to right.

@@ -20,12 +20,12 @@ use super::types::Type;
 /// A value in text format. `None` is NULL.
 pub(super) type Value = Option<String>;
 
-/// The most columns of a result (`MaxTupleAttributeNumber`).
+/// The highest number of columns of a result (`MaxTupleAttributeNumber`).
 const ITEMS_MAX: usize = 1_664;
-/// The most arguments of a function (`FUNC_MAX_ARGS`).
+/// The highest number of arguments of a function (`FUNC_MAX_ARGS`).
 const ARGUMENTS_MAX: usize = 100;
 
-/// The most bytes of the values of a result, or of the rows from which it is computed. A limit of this backend.
+/// The highest number of bytes of the values of a result, or of the rows from which it is computed. A limit of this backend.
 const RESULT_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// A parsed SELECT.

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use super::refusal::Refusal;
 
-/// The most parameters of a session. A limit of this backend.
+/// The highest number of parameters of a session. A limit of this backend.
 const COUNT_MAX: usize = 1_000;
-/// The most bytes of a name or a value.
+/// The highest number of bytes of a name or a value.
 const VALUE_BYTES_MAX: usize = 64 * 1024;
 
 /// The parameters of a session. Unlike PostgreSQL any name can be set, and ROLLBACK does not undo it.

@@ -216,7 +216,7 @@ fn transaction(parser: &mut Parser<'_>, statement: Statement) -> Result<Statemen
     }
     match statement {
         Statement::Begin { .. } => modes(parser)?,
-        // AND CHAIN, or TO SAVEPOINT.
+        // AND CHAIN and TO SAVEPOINT are not supported.
         _ if matches!(parser.peek(), Some(Kind::Word(_))) => return Err(parser.unexpected()),
         _ => {}
     }

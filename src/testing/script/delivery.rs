@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// In which pieces the bytes of a script are written.
+/// The pieces in which the bytes of a script are written.
 ///
 /// The reader must come to the same result with any of them: run a case with each of [`all`](Self::all).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::key::{Key, Signature};
 use crate::error::Error;
 
-/// Not before and not after. Fixed, so that no clock is read.
+/// The first and the last time at which a certificate is valid. They are fixed, so that no clock is read.
 const VALID: [&str; 2] = ["20200101000000Z", "20991231235959Z"];
 const EXPIRED: [&str; 2] = ["20200101000000Z", "20210101000000Z"];
 const NOT_YET_VALID: [&str; 2] = ["20980101000000Z", "20991231235959Z"];

@@ -15,14 +15,14 @@ use crate::signal::Signal;
 use crate::url;
 use process::Process;
 
-/// How long a client keeps a server connection, with the names of `pool_mode`.
+/// The time for which a client keeps a server connection. The names are those of `pool_mode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PoolMode {
-    /// Until the client disconnects. LISTEN works.
+    /// It ends when the client disconnects. LISTEN works.
     Session,
-    /// Until its transaction ends. LISTEN seems to work, but no notification arrives.
+    /// It ends with each transaction. LISTEN seems to work, but no notification arrives.
     Transaction,
-    /// Until its statement ends.
+    /// It ends with each statement.
     Statement,
 }
 

@@ -36,7 +36,8 @@ pub(super) fn accept(shared: &Arc<Shared>, listener: TcpListener) {
                 Door::Open => break,
                 Door::Ended => return,
                 Door::Closing => {
-                    // The accepted connection is dropped: it woke this thread, or it came too late.
+                    // A connection that was accepted is dropped. It was made only to wake this thread, or it arrived when the
+                    // proxy was already closing.
                     (listener, accepted) = (None, None);
                     state.door = Door::Closed;
                     drop(state);

@@ -115,7 +115,7 @@ fn attempts_that_fail_in_every_way_are_delayed_and_end_in_one_gap() {
     }
 }
 
-/// Without a password provider and without another host: a login that is refused today is refused tomorrow too.
+/// There is no password provider and no other host, so a login that was refused will be refused again.
 #[test]
 fn a_refused_login_ends_the_listener_with_its_reason_behind_the_gap() {
     let refusal = |code: &str| attacks::diagnostic(b'E', "FATAL", code);

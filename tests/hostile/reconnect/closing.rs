@@ -16,7 +16,7 @@ use super::super::attack::no_task_is_left;
 use super::super::client::{self, PASSWORD};
 use super::host::{BACKOFF, Host, close, gap, paused_clock, soon};
 
-/// Longest time of `close`, with a margin for a busy machine.
+/// The longest time of `close`, with a margin for a busy machine.
 const CLOSE_TIME_MAX: Duration = Duration::from_millis(1_000 + 1_500);
 
 /// Reads one packet or message, behind `head` bytes that its length does not include.
@@ -118,7 +118,7 @@ fn a_listener_is_closed_in_time_while_its_connection_is_not_accepted() {
     });
 }
 
-/// The answer to the request for TLS, and the server's part of the handshake.
+/// To the request for TLS the server sends nothing, or only its answer, or also an incomplete record of the handshake.
 #[cfg(feature = "tls")]
 #[test]
 fn a_listener_is_closed_in_time_while_the_tls_handshake_stalls() {

@@ -214,7 +214,7 @@ fn n7_a_notification_of_an_unwanted_channel_is_delivered_as_it_was_sent() {
     });
 }
 
-/// As behind a pooler that begins a transaction for every statement of its client.
+/// This happens behind a pooler that begins a transaction for every statement of its client.
 #[test]
 fn a_listen_inside_a_transaction_of_a_pooler_is_not_active() {
     let inside = hex("5a 00000005 54");

@@ -184,7 +184,7 @@ fn a_flood_without_an_answer_to_the_heartbeat_is_a_gap_in_time() {
     }
 }
 
-/// In the second, third and fourth session: 1,000 messages or 1 MiB before the first ReadyForQuery end the attempt.
+/// In the second, third and fourth session, 1,000 messages or 1 MiB before the first ReadyForQuery end the attempt.
 #[test]
 fn t26_a_flood_during_an_attempt_ends_the_attempt_and_little_of_it_is_read() {
     for kind in [Notices, Parameters] {
@@ -283,7 +283,7 @@ fn a_flood_of_notifications_instead_of_an_answer_ends_the_attempt() {
     }
 }
 
-/// In one write, a hundred thousand times.
+/// The server sends them in one write, a hundred thousand times.
 #[test]
 fn unread_stray_errors_are_merged() {
     for (kind, most) in [(Drops, 1), (DropsBetween, 64)] {

@@ -16,11 +16,11 @@ use tokio::time::Instant;
 use super::super::client::PASSWORD;
 use super::peer::Peer;
 
-/// Delays before attempts, unless a test sets others.
+/// The delays before attempts, unless a test sets others.
 pub(super) const BACKOFF: (Duration, Duration) =
     (Duration::from_millis(5), Duration::from_millis(20));
 
-/// So long that no heartbeat is sent.
+/// An interval so long that no heartbeat is sent.
 pub(super) const QUIET: Duration = Duration::from_secs(3_600);
 
 /// A runtime with one thread and a paused clock, which jumps to the next deadline when no task can run.
@@ -181,7 +181,7 @@ impl Drop for Host {
     }
 }
 
-/// Longest time for one step, in the time of the paused clock: longer than every deadline of the crate.
+/// The longest time for one step, in the time of the paused clock: longer than every deadline of the crate.
 const STEP_TIMEOUT: Duration = Duration::from_secs(1_000);
 
 /// Awaits a future and panics on a timeout.

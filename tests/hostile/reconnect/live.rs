@@ -71,7 +71,7 @@ async fn run(attack: &Attack, delivery: Delivery) {
     host.ends().await;
 }
 
-/// In one write with the notifications before; byte by byte.
+/// The bytes arrive in one write with the notifications before them, and also byte by byte.
 #[test]
 fn whatever_ends_a_live_session_is_one_gap_with_its_reason_and_then_the_next_session() {
     for attack in attacks::all() {
@@ -81,7 +81,7 @@ fn whatever_ends_a_live_session_is_one_gap_with_its_reason_and_then_the_next_ses
     }
 }
 
-/// Split in the hostile bytes, and in the end of the notification before them.
+/// The stream is split in the hostile bytes, and in the end of the notification before them.
 #[test]
 fn the_gap_is_the_same_wherever_the_hostile_bytes_are_split() {
     let before = note("1").len();

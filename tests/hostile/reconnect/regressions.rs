@@ -7,7 +7,7 @@ use super::attacks;
 use super::host::{Host, close, gap, paused_clock, payload, soon};
 use super::peer::note;
 
-/// A notification came with the answer to LISTEN, and then the end of the stream. The listener was connected, so the loss is
+/// A notification arrives with the answer to LISTEN, and then the end of the stream. The listener was connected, so the loss is
 /// reported as a gap, or at least its cause is returned.
 #[test]
 fn a_session_that_is_lost_as_soon_as_it_is_live_is_reported_with_its_cause() {

@@ -136,7 +136,7 @@ async fn all(server: &TlsServer, count: usize) -> Vec<Visitor> {
     server.visitors()
 }
 
-/// R14: another server, a server that has lost its TLS, or an attacker between. The condition may be temporary.
+/// R14: it is another server, a server that has lost its TLS, or an attacker in between. The condition may be temporary.
 #[test]
 fn v2_a_server_without_the_required_identity_is_refused_and_tried_again() {
     let zoo = Zoo::new();

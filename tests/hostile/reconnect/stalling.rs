@@ -20,7 +20,7 @@ const ATTEMPT: Duration = Duration::from_secs(2);
 /// The timeout of a command.
 pub(super) const COMMAND: Duration = Duration::from_secs(30);
 
-/// For rounding, and for the pause after a session that had to become live.
+/// The time for rounding, and for the pause after a session that had to become live.
 pub(super) const MARGIN: Duration = Duration::from_millis(20);
 
 /// The step at which an attempt stops.
@@ -65,7 +65,7 @@ const LOGIN_STEPS: [LoginStep; 15] = [
 ];
 
 impl LoginStep {
-    /// True for a step in a session that was ready, and is therefore a lost one.
+    /// Returns true for a step in a session that was ready. Such a session is a lost one.
     fn is_in_session(self) -> bool {
         matches!(self, Listen | HalfOfListen | DripAtListen)
     }

@@ -69,8 +69,8 @@ fn r1_a_connection_that_is_reset_is_one_gap() {
     }
 }
 
-/// As fast as possible: the runtime always has a task to run, so timers may starve. Notifications are kept, so their number
-/// ends the attempt. Notices are not kept, so the timeout ends it.
+/// The flood is as fast as possible: the runtime always has a task to run, so timers may starve. Notifications are kept, so their
+/// number ends the attempt. Notices are not kept, so the timeout ends it.
 #[test]
 fn a_flood_during_the_login_does_not_delay_the_timeout_of_the_attempt() {
     let login = Script::new().expect_startup().send_hex("52 00000008 00000000");

@@ -111,7 +111,7 @@ fn c3_a_year_with_losses_is_a_gap_for_each_and_every_notification_between() {
     });
 }
 
-/// With the default delays: up to half a minute, at random.
+/// The delays are the default ones: up to half a minute, at random.
 #[test]
 fn r6_a_day_of_refused_connections_is_a_bounded_number_of_attempts_an_hour() {
     paused_clock().block_on(async {

@@ -82,7 +82,7 @@ fn the_state_read_in_the_hook_and_the_later_notifications_are_complete() {
     });
 }
 
-/// The hook was retried without a limit, `connect` returned Ok, and `recv` never returned.
+/// An earlier version retried the hook without a limit: `connect` returned Ok, and `recv` never returned.
 #[test]
 fn the_error_of_the_first_hook_run_is_the_error_of_connect() {
     let server = Server::start();
@@ -212,7 +212,7 @@ fn a_listener_ends_after_the_configured_number_of_hook_failures() {
     });
 }
 
-/// In 81 of 200 cases the state was still Reconnecting, for up to 5.6 ms.
+/// In an earlier version the state was still Reconnecting in 81 of 200 cases, for up to 5.6 ms.
 #[test]
 fn directly_after_a_gap_the_state_is_connected_and_the_gap_is_counted() {
     let server = Server::start();

@@ -108,7 +108,7 @@ fn trips([near, far]: [Duration; 2]) -> f64 {
     far.saturating_sub(near).as_secs_f64() / ROUND_TRIP.as_secs_f64()
 }
 
-/// Also with a refused channel among them.
+/// This is also true with a refused channel among them.
 #[test]
 fn ten_thousand_channels_are_restored_in_groups_within_three_round_trips() {
     let server = Server::start();

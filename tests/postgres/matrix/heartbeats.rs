@@ -11,7 +11,8 @@ on_every_version! {
     a_role_without_the_functions_of_a_heartbeat_query_has_a_heartbeat_and_can_rotate
 }
 
-/// Every heartbeat was refused, and no session could be handed over: on a server without MD5, or without EXECUTE.
+/// In an earlier version, a server without MD5, or a role without EXECUTE, refused every heartbeat, and no session could be
+/// handed over.
 fn a_role_without_the_functions_of_a_heartbeat_query_has_a_heartbeat_and_can_rotate(major: u32) {
     let server = Server::of(major);
     run(async {

@@ -75,7 +75,7 @@ fn a_million_of_one_transaction_arrive_through_a_blocking_listener(major: u32) {
     });
 }
 
-/// P5: delivered and lagged notifications are a million together, and the sequence numbers have no hole.
+/// P5: delivered and lagged notifications are a million together, and no sequence number is missing.
 fn a_million_through_a_small_queue_are_delivered_or_counted(major: u32) {
     let server = Server::of(major);
     run(async {

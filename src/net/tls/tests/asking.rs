@@ -70,7 +70,7 @@ async fn bytes_before_the_clients_hello_are_an_error() {
     }
 }
 
-/// T4: they belong to the unencrypted session.
+/// T4: these bytes belong to the unencrypted session.
 #[tokio::test]
 async fn bytes_after_a_no_are_not_read() {
     let (mut ours, mut theirs) = duplex(1024);

@@ -169,7 +169,7 @@ async fn the_file_in_the_home_directory_is_used_like_a_named_one() {
     }
 }
 
-/// The same certificate on both sides.
+/// The server presents the same certificate that is in the file.
 #[tokio::test]
 async fn a_server_whose_certificate_is_in_sslrootcert_is_accepted() {
     let directory = zoo::tempdir();
@@ -287,7 +287,7 @@ async fn the_hint_names_the_mistake() {
     assert!(error.to_string().contains(&format!("{root:?}")), "{error}");
 }
 
-/// Every kind that openssl makes, with the length of RSA keys.
+/// The test has every kind that openssl makes, with the length of RSA keys.
 #[test]
 fn the_kind_of_a_key_is_read_from_a_certificate() {
     use rustls::pki_types::CertificateDer;

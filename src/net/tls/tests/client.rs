@@ -57,7 +57,7 @@ async fn a_certificate_is_sent_to_a_server_that_requests_one() {
     }
 }
 
-/// Editors on Windows write one.
+/// Editors on Windows write a byte order mark.
 #[tokio::test]
 async fn a_byte_order_mark_before_a_certificate_or_a_key_is_ignored() {
     let directory = identity(&Leaf::client("bob"));

@@ -50,7 +50,7 @@ async fn a_revoked_certificate_is_refused_with_and_without_its_host_checked() {
     }
 }
 
-/// Editors on Windows write one.
+/// Editors on Windows write a byte order mark.
 #[tokio::test]
 async fn a_byte_order_mark_before_authorities_or_lists_is_ignored() {
     let revoking = revoking();

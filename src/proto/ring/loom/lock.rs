@@ -1,8 +1,8 @@
 //! A mutex for the models, whose `try_lock` can fail.
 //!
-//! The mutex of loom cannot show this: loom interleaves nothing while it is locked, and a thread that is about to try
-//! it waits. This one is an atomic flag, as the mutexes of operating systems are, and loom can switch to the other
-//! thread after it was locked and before it is unlocked.
+//! With the mutex of loom it never fails: loom switches to no other thread while the mutex is locked, and a thread that is
+//! about to call `try_lock` waits until it is free. The mutex here is an atomic flag, as the mutexes of operating systems are,
+//! so loom can switch to the other thread between the lock and the unlock.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};

@@ -8,8 +8,8 @@ const BROKEN: &str = "protocol violation: ";
 /// Checks that the command and the session fail with this error.
 fn check_broken(scene: &Scene, parts: &[&str], why: &str) {
     let repeatable = scene.begin().session.pending.front().is_none_or(|p| p.kind.is_repeatable());
-    let in_doubt = "in doubt: the connection was lost before the server answered, it may have \
-                    carried out the query: ";
+    let in_doubt = "in doubt: the connection was lost before the server answered, and the query may \
+                    have been carried out: ";
     let error = format!("{BROKEN}{why}");
     let over = format!("over: {error}");
     let done = format!("done 0: {}{error}", if repeatable { "" } else { in_doubt });

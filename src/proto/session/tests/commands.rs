@@ -337,7 +337,7 @@ fn a_listen_whose_name_the_server_cuts_is_refused_and_undone() {
     assert_eq!(play.session.channels().collect::<Vec<_>>(), ["a", "c"]);
 }
 
-/// A role can have settings that hide the notice: the server cut the name, and the LISTEN was taken for active.
+/// A role can have settings that hide the notice. An earlier version then took a LISTEN whose name the server had cut for active.
 #[test]
 fn notices_are_asked_for_before_a_name_that_the_server_may_cut() {
     let (long, fitting) = ("\u{e9}".repeat(16), "\u{e9}".repeat(15));
@@ -362,7 +362,7 @@ fn notices_are_asked_for_before_a_name_that_the_server_may_cut() {
     }
 }
 
-/// The timeout of the LISTEN began when the SET was answered, which had no timeout.
+/// In an earlier version the timeout of the LISTEN began when the SET was answered, and the SET had no timeout.
 #[test]
 fn a_listen_after_the_setting_for_notices_has_a_deadline() {
     let mut play = Scene::idle().begin();
@@ -376,7 +376,7 @@ fn a_listen_after_the_setting_for_notices_has_a_deadline() {
     assert_eq!(play.log, [format!("done 0: {text}"), format!("done 1: {text}")]);
 }
 
-/// The server cuts the name of an UNLISTEN too. So the UNLISTEN ended the channel whose name is the cut one.
+/// The server cuts the name of an UNLISTEN too. So in an earlier version the UNLISTEN ended the channel whose name is the cut one.
 #[test]
 fn an_unlisten_whose_name_the_server_may_cut_ends_no_other_channel() {
     let (cut, long) = ("\u{e9}".repeat(21), "\u{e9}".repeat(30));
@@ -412,7 +412,7 @@ fn a_long_name_is_listened_to_even_if_the_setting_for_notices_is_refused() {
     assert_eq!(play.session.commands_in_flight(), 0);
 }
 
-/// The UNLISTEN that undid it also ended the channel of another LISTEN in flight.
+/// In an earlier version the UNLISTEN that undid it also ended the channel of another LISTEN in flight.
 #[test]
 fn undoing_a_cut_listen_ends_no_other_channel() {
     let notice = message(b'N', b"SNOTICE\0C42622\0Mcut\0\0");

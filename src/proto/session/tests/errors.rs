@@ -196,7 +196,7 @@ fn an_error_right_before_the_end_of_the_stream_is_its_cause() {
     }
 }
 
-/// The ReadyForQuery of the answer was taken for that of the error, so the command never ended.
+/// An earlier version took the ReadyForQuery of the answer for that of the error, so the command never ended.
 #[test]
 fn a_stray_error_without_a_ready_does_not_use_the_ready_of_an_answer() {
     let mut play = Scene::idle().begin();

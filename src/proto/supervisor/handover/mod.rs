@@ -410,7 +410,7 @@ impl Supervisor {
         true
     }
 
-    /// Returns the instant at which the fence must have arrived: after a time without data, or in any case.
+    /// Returns the deadline of the fence notification: the earlier one of the limit without data and the limit of the whole.
     pub(super) fn handover_deadline(&self) -> Option<Instant> {
         self.handover_silence().into_iter().chain(self.handover.deadline).min()
     }

@@ -25,8 +25,8 @@ fn a_close_ends_in_time_and_answers_every_command_in_every_state() {
     let first = [&first[..1], &u32::try_from(first.len() - 1).unwrap().to_be_bytes(), &first[5..]];
     let first = first.concat();
     type Stage<'a> = (&'a str, Box<dyn Fn() -> TestDriver>, &'a [&'a str], &'a [&'a str]);
-    let in_doubt = "in doubt: the connection was lost before the server answered, it may have \
-                    carried out the query";
+    let in_doubt = "in doubt: the connection was lost before the server answered, and the query may \
+                    have been carried out";
     let not_rolled_back = format!("0: {NOT_ROLLED_BACK}: {CLOSED}");
     let stages: [Stage<'_>; 8] = [
         ("logging in", Box::new(|| TestDriver::opened(policy())), &["startup"], &[]),
@@ -209,7 +209,7 @@ fn answers_after_a_close_are_discarded() {
     assert_eq!(cause.kind(), ErrorKind::Protocol, "{cause}");
 }
 
-/// Notifications after one that is not UTF-8 were discarded without a gap.
+/// An earlier version discarded notifications after one that is not UTF-8, and reported no gap.
 #[test]
 fn what_follows_a_malformed_notification_during_a_close_is_a_gap() {
     let mut driver = TestDriver::up(lasting());

@@ -38,8 +38,8 @@ fn after_a_refused_listen_the_session_goes_on_and_the_channel_is_not_wanted() {
     assert_eq!(driver.take_sent(), [r#"LISTEN "b""#]);
 }
 
-/// The report of a dropped notification was taken for the answer to a command, and the true answer for that to the next
-/// command. So the session listened to a channel that was not wanted.
+/// An earlier version took the report of a dropped notification for the answer to a command, and the true answer for that to the
+/// next command. So the session listened to a channel that was not wanted.
 #[test]
 fn an_internal_error_of_an_old_server_is_not_the_answer_to_a_listen() {
     for code in ["58P01", "XX000", "53200"] {
@@ -170,7 +170,7 @@ fn a_listen_given_while_a_query_runs_is_sent_after_its_transaction_is_over() {
     assert_eq!(driver.channels(), ["a Active", "b Active"]);
 }
 
-/// The channel was listened to again, without a command for it.
+/// An earlier version listened to the channel again, without a command for it.
 #[test]
 fn a_channel_unlistened_during_the_first_restore_is_not_listened_to_again() {
     let mut driver = TestDriver::opened(policy());
@@ -222,8 +222,8 @@ fn a_lost_session_answers_every_command_and_ends_the_listener() {
             "connection: broken pipe".into(),
         ),
     ];
-    let in_doubt = "in doubt: the connection was lost before the server answered, it may have \
-                    carried out the query";
+    let in_doubt = "in doubt: the connection was lost before the server answered, and the query may \
+                    have been carried out";
     for (lose, text) in lost {
         let mut driver = TestDriver::connected(policy());
         driver.command(listen(&["b"]));
@@ -336,8 +336,8 @@ fn a_query_that_is_answered_with_an_error_of_a_conversion_by_an_old_server_may_b
     }
 }
 
-/// The report of a dropped notification arrived while a query was on its way. It was reported as the refusal of the query,
-/// which the server then carried out.
+/// The report of a dropped notification arrives while a query is on its way. An earlier version reported it as the refusal of
+/// the query, which the server then carried out.
 #[test]
 fn a_query_that_is_crossed_by_the_report_of_a_dropped_notification_is_in_doubt() {
     let is_in_doubt = |line: &str, code: &str| {
@@ -430,7 +430,7 @@ fn an_error_of_an_old_server_inside_a_transaction_is_the_answer_and_no_gap() {
     assert_eq!(driver.seen(), ["1", "2"]);
 }
 
-/// The error reported a notification that was dropped after the query. Only the error of the query was reported.
+/// The error reports a notification that was dropped after the query. An earlier version reported only an error of the query.
 #[test]
 fn a_query_that_is_answered_with_an_internal_error_of_an_old_server_may_be_a_gap() {
     let trouble = [SELECT, &diagnostic(b'E', "ERROR", "58P01"), READY].concat();

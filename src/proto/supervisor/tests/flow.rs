@@ -26,8 +26,8 @@ fn a_full_queue_stalls_the_socket_until_there_is_room() {
     assert_eq!(driver.supervisor.poll_timeout(), None);
 }
 
-/// A consumer of single notifications makes room for one at a time. Measuring the rest of the run each time took
-/// twenty times as long for 40,000 notifications.
+/// A consumer of single notifications makes room for one at a time. An earlier version measured the rest of the run each time,
+/// which took twenty times as long for 40,000 notifications.
 #[test]
 fn a_run_that_waits_for_room_is_not_measured_again() {
     let mut driver = TestDriver::connected(policy());

@@ -178,7 +178,7 @@ fn exchange(driver: &mut TestDriver, old: u32) {
     driver.take_log();
 }
 
-/// The attempt may have read a password that was changed since. The rotate was answered and had no effect.
+/// The attempt may have read a password that was changed since. In an earlier version the rotate was answered and had no effect.
 #[test]
 fn a_rotate_during_an_attempt_replaces_the_session_of_that_attempt() {
     for is_logging_in in [false, true] {

@@ -38,7 +38,7 @@ fn a_handover_whose_fence_does_not_arrive_times_out() {
     assert_eq!(driver.seen(), NOTHING);
 }
 
-/// The fence arrived, and the rest of the answer to NOTIFY did not. There was no deadline for it.
+/// The fence arrived, and the rest of the answer to NOTIFY did not. An earlier version had no deadline for that rest.
 #[test]
 fn a_new_session_that_dies_behind_its_fence_is_noticed_in_time() {
     let mut driver = prepared();
@@ -63,7 +63,7 @@ fn a_new_session_that_dies_behind_its_fence_is_noticed_in_time() {
     assert_eq!(driver.supervisor.poll_timeout(), None);
 }
 
-/// The new session waited for the old one and was not read.
+/// The new session waits for the old one, and is not read during this time.
 #[test]
 fn a_new_session_that_waited_has_all_the_time_for_the_rest_of_its_answer() {
     let mut driver = prepared();
@@ -104,7 +104,7 @@ fn a_fence_that_comes_after_the_handover_was_given_up_is_not_delivered() {
     assert_eq!(driver.seen(), ["1", "2"]);
 }
 
-/// What the old session had delivered was delivered again from the new one.
+/// An earlier version delivered again, from the new session, what the old one had delivered.
 #[test]
 fn an_old_session_that_dies_before_the_fence_is_sent_is_a_gap_and_nothing_is_delivered_twice() {
     let mut driver = TestDriver::up(lasting());
@@ -152,7 +152,7 @@ fn after_a_new_session_has_died_the_old_one_goes_on_and_the_handover_is_tried_ag
     assert_eq!(driver.queue.gaps.len(), 0);
 }
 
-/// The refusal ended a session that was alive.
+/// In an earlier version the refusal ended a session that was alive.
 #[test]
 fn a_private_channel_that_is_refused_after_the_handover_was_given_up_has_no_effect() {
     let mut driver = TestDriver::up(lasting());
@@ -196,7 +196,7 @@ fn a_private_channel_whose_unlisten_is_refused_has_no_effect() {
     assert_eq!(driver.supervisor.counters().sessions_lost, 0);
 }
 
-/// Only data on the old session counted, and nothing arrived there.
+/// An earlier version counted only data on the old session, and none arrived there.
 #[test]
 fn a_new_session_that_is_slow_to_listen_is_not_given_up() {
     let channels = (0..300).map(|n| format!("{n:03}")).collect();
@@ -215,7 +215,7 @@ fn a_new_session_that_is_slow_to_listen_is_not_given_up() {
     assert_eq!(driver.take_sent(), ["notify"]);
 }
 
-/// The listener ended it itself.
+/// An earlier version ended that session itself.
 #[test]
 fn an_old_session_that_lives_is_not_lost_to_a_handover_that_takes_too_long() {
     let mut driver = prepared();
@@ -310,7 +310,7 @@ fn a_handover_waits_for_a_consumer_that_stalls_the_socket() {
     }
 }
 
-/// The time of the next handover came during the wait, and was ignored.
+/// The time of the next handover comes during the wait. An earlier version ignored it.
 #[test]
 fn a_handover_is_tried_again_even_if_the_old_session_is_slow_to_leave_the_private_channel() {
     let mut driver = prepared();
@@ -346,7 +346,7 @@ fn dropped() -> Vec<u8> {
     [diagnostic(b'E', "ERROR", "58P01"), READY.to_vec()].concat()
 }
 
-/// The fence was waited for without a limit: everything that arrived was discarded, and no gap was reported.
+/// An earlier version waited for the fence without a limit. It discarded everything that arrived, and reported no gap.
 #[test]
 fn a_server_that_drops_what_may_be_the_fence_of_the_new_session_ends_the_session_with_a_gap() {
     for is_lost in [false, true] {
@@ -375,7 +375,7 @@ fn a_server_that_drops_what_may_be_the_fence_of_the_new_session_ends_the_session
     }
 }
 
-/// Any data counts as a sign of life, so the fence was waited for without a limit.
+/// Any data counts as a sign of life. So an earlier version waited for the fence without a limit.
 #[test]
 fn a_new_session_that_never_brings_the_fence_is_lost_after_half_a_minute_even_if_data_arrives() {
     for is_lost in [false, true] {
@@ -424,7 +424,7 @@ fn a_silent_session_does_not_block_a_handover_where_heartbeats_have_no_timeout()
     assert_eq!(driver.take_log(), ["close 2 Abort", "Reconnecting"]);
 }
 
-/// The dropped notification may have been the fence, for which the handover then waited half a minute.
+/// The dropped notification may have been the fence. An earlier version then waited for it for half a minute.
 #[test]
 fn a_notification_dropped_on_the_old_session_ends_the_handover_and_is_a_gap() {
     for is_fenced in [false, true] {
@@ -452,7 +452,7 @@ fn a_notification_dropped_on_the_old_session_ends_the_handover_and_is_a_gap() {
     }
 }
 
-/// The command was taken as refused, and the gap was not reported.
+/// An earlier version took the command as refused, and did not report the gap.
 #[test]
 fn an_internal_error_of_an_old_server_is_not_the_answer_to_a_command_of_a_handover() {
     // LISTEN for the private channel.
@@ -478,7 +478,7 @@ fn an_internal_error_of_an_old_server_is_not_the_answer_to_a_command_of_a_handov
     assert_eq!(driver.supervisor.state(), State::Reconnecting);
 }
 
-/// The true answer to UNLISTEN was taken for the answer to the user's query.
+/// An earlier version took the true answer to UNLISTEN for the answer to the user's query.
 #[test]
 fn an_error_of_an_old_server_in_answer_to_the_end_of_a_handover_is_followed_by_a_heartbeat() {
     let mut driver = prepared_on_old_servers();
@@ -494,7 +494,7 @@ fn an_error_of_an_old_server_in_answer_to_the_end_of_a_handover_is_followed_by_a
     assert_eq!(driver.supervisor.state(), State::Reconnecting);
 }
 
-/// The handover was given up after the stall, in which nothing was read.
+/// An earlier version gave up the handover after the stall, in which nothing was read.
 #[test]
 fn the_time_of_a_stall_does_not_count_for_the_timeout_of_a_handover() {
     let overflow = Overflow::Block { max_stall: seconds(100) };
@@ -548,7 +548,7 @@ fn a_handover_of_very_many_channels_may_take_longer_than_its_timeout() {
     assert_eq!(driver.take_log(), ["close 2 Abort"]);
 }
 
-/// Nothing was shown, so the consumer made no room, so the answer that ends this was never read.
+/// An earlier version showed nothing, so the consumer made no room, and the answer that ends this state was never read.
 #[test]
 fn a_full_queue_that_is_held_back_does_not_block_the_end_of_a_handover() {
     let overflow = Overflow::Block { max_stall: Duration::MAX };
@@ -565,7 +565,7 @@ fn a_full_queue_that_is_held_back_does_not_block_the_end_of_a_handover() {
     assert_eq!(driver.seen()[0], "GAP");
 }
 
-/// The gap named the session that was opened last, which was never live.
+/// In an earlier version the gap named the session that was opened last, which was never live.
 #[test]
 fn a_gap_that_is_reported_by_a_close_names_the_session_that_goes_on() {
     let mut driver = TestDriver::up(Policy { hook: Some(HOOK), ..lasting() });
@@ -595,7 +595,7 @@ fn data_of_the_new_session_is_no_sign_of_life_of_the_old_one() {
     assert_eq!(driver.supervisor.counters().sessions_lost, 1);
 }
 
-/// After each notification that the consumer took, all the others were searched again.
+/// After each notification that the consumer took, an earlier version searched all the others again.
 #[test]
 fn a_run_without_room_is_searched_once_for_the_fence() {
     let mut driver = prepared();
@@ -614,7 +614,7 @@ fn a_run_without_room_is_searched_once_for_the_fence() {
     assert_eq!((driver.queue.taken, driver.supervisor.counters().handovers), (6, 1));
 }
 
-/// Refusals did not count as progress, so with many of them the handover was given up.
+/// An earlier version did not count refusals as progress. With many of them it gave up the handover.
 #[test]
 fn a_handover_with_many_refused_channels_may_take_longer_than_its_timeout() {
     let channels: Vec<String> = (0..10).map(|n| format!("c{n}")).collect();

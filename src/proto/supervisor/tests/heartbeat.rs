@@ -176,7 +176,8 @@ fn a_cancelled_heartbeat_is_a_sign_of_life() {
     assert_eq!(driver.take_sent(), ["heartbeat"]);
 }
 
-/// Each heartbeat was refused, and with it every handover, if the role may not execute a function or it does not exist.
+/// If a function does not exist, or the role may not execute it, the server refuses the query. In an earlier version each
+/// heartbeat and every handover failed then.
 #[test]
 fn after_a_refused_heartbeat_query_a_session_uses_a_simpler_one() {
     let refused = [ERROR, READY].concat();
@@ -230,7 +231,7 @@ fn a_wrong_answer_to_a_simpler_heartbeat_query_ends_the_session() {
     }
 }
 
-/// The session was lost because of it.
+/// An earlier version lost the session because of it.
 #[test]
 fn a_heartbeat_after_an_error_of_an_old_server_may_be_refused_too() {
     let mut driver = TestDriver::up(lasting());
@@ -249,7 +250,7 @@ fn a_heartbeat_after_an_error_of_an_old_server_may_be_refused_too() {
     assert!(!is_lost(&driver));
 }
 
-/// A session whose heartbeat queries are all refused was never replaced.
+/// An earlier version never replaced a session whose heartbeat queries were all refused.
 #[test]
 fn a_refused_heartbeat_does_not_end_a_handover() {
     let cut_off = [diagnostic(b'E', "ERROR", "57014"), READY.to_vec()].concat();
@@ -361,7 +362,7 @@ fn an_answer_to_a_user_has_the_timeout_of_a_heartbeat() {
     assert_eq!(driver.supervisor.poll_timeout(), None);
 }
 
-/// A command was always in flight, so a heartbeat was never sent.
+/// A command is always in flight. An earlier version never sent a heartbeat then.
 #[test]
 fn a_constant_flow_of_commands_does_not_block_the_heartbeat() {
     let mut driver = TestDriver::up(proving());
@@ -376,7 +377,7 @@ fn a_constant_flow_of_commands_does_not_block_the_heartbeat() {
     assert_eq!(driver.take_log(), ["0: Active"]);
 }
 
-/// Notifications were dropped every ten seconds, although the stall had time left.
+/// An earlier version dropped notifications every ten seconds, although the stall had time left.
 #[test]
 fn a_heartbeat_in_flight_does_not_make_a_blocking_queue_drop() {
     let overflow = Overflow::Block { max_stall: seconds(100) };
@@ -392,7 +393,7 @@ fn a_heartbeat_in_flight_does_not_make_a_blocking_queue_drop() {
     assert_eq!(driver.due_in(), DEADLINE);
 }
 
-/// A deadline that was due and not checked woke the task in a loop.
+/// In an earlier version a deadline that was due and not checked woke the task in a loop.
 #[test]
 fn a_stall_without_a_limit_leaves_no_deadline_due() {
     let overflow = Overflow::Block { max_stall: Duration::MAX };
@@ -412,7 +413,7 @@ fn a_heartbeat_answer_that_is_much_too_long_ends_the_session() {
     assert!(cause(&driver).contains("larger than 4096 bytes"), "{}", cause(&driver));
 }
 
-/// A server that is behind answers when it has caught up. It was given up after half a minute.
+/// A server that is behind answers when it has caught up. An earlier version gave it up after half a minute.
 #[test]
 fn a_flood_extends_the_deadline_of_a_listen_too() {
     let mut driver = TestDriver::up(proving());
@@ -427,7 +428,7 @@ fn a_flood_extends_the_deadline_of_a_listen_too() {
     assert_eq!(driver.take_log(), ["0: Active"]);
 }
 
-/// The time of the stall was added to the timeout of a command that was sent at its end.
+/// An earlier version added the time of the stall to the timeout of a command that was sent at its end.
 #[test]
 fn a_command_that_is_sent_at_the_end_of_a_stall_has_the_usual_timeout() {
     let overflow = Overflow::Block { max_stall: seconds(100) };
@@ -450,7 +451,7 @@ fn a_listen_has_a_timeout_where_heartbeats_are_disabled() {
     assert!(is_lost(&driver));
 }
 
-/// The task was late for every deadline, as a starved one, and each time the timeout was restarted.
+/// The task is late for every deadline, as a starved one is. An earlier version restarted the timeout each time.
 #[test]
 fn a_task_that_is_always_late_notices_a_half_open_connection() {
     let late = DEADLINE + seconds(1);
@@ -461,7 +462,7 @@ fn a_task_that_is_always_late_notices_a_half_open_connection() {
     assert!(is_lost(&driver));
 }
 
-/// The server commits LISTEN in quadratic time and sends nothing meanwhile. The session was lost after 8 s.
+/// The server commits LISTEN in quadratic time and sends nothing meanwhile. An earlier version gave up the session after 8 s.
 #[test]
 fn a_listen_to_very_many_channels_is_waited_for_as_long_as_it_takes() {
     let many = |count: usize| Command::Listen((0..count).map(|n| format!("c{n}")).collect());

@@ -101,7 +101,7 @@ fn a_hook_that_fails_runs_again_after_a_delay_and_nothing_is_delivered_meanwhile
     assert_eq!(driver.supervisor.poll_timeout(), None);
 }
 
-/// The hook was run again without a limit, and the first connect returned no error.
+/// An earlier version ran the hook again without a limit, and the first connect returned no error.
 #[test]
 fn a_hook_that_fails_at_the_start_ends_the_listener() {
     let mut driver = started();
@@ -138,7 +138,7 @@ fn a_hook_that_times_out_is_cancelled_and_has_failed() {
     assert_eq!(driver.seen(), ["GAP"]);
 }
 
-/// The timeout of the run began while it waited, so it was cancelled as soon as it began.
+/// In an earlier version the timeout of the run began while it waited, so it was cancelled as soon as it began.
 #[test]
 fn a_run_that_waits_for_the_end_of_the_last_one_has_its_whole_timeout() {
     let mut driver = restored();
@@ -191,7 +191,7 @@ fn a_listener_ends_after_the_highest_number_of_failures_of_its_hook_in_a_row() {
     assert_eq!(driver.take_log(), ["close 3 Abort", "Closed", "done: misuse: no"]);
 }
 
-/// The notifications were dropped without being counted: the consumer saw the end, but no loss before it.
+/// An earlier version dropped the notifications without counting them: the consumer saw the end, but no loss before it.
 #[test]
 fn what_was_read_during_a_stall_is_delivered_when_the_hook_fails_for_the_last_time() {
     let limited = HookPolicy { failures_max: Some(1), ..HOOK };
@@ -356,7 +356,7 @@ fn a_handover_runs_no_hook_because_nothing_is_missing() {
     assert_eq!(driver.seen(), ["1"]);
 }
 
-/// The hook ran for every report of the server. With long delays nothing was delivered.
+/// In an earlier version the hook ran for every report of the server. With long delays nothing was delivered.
 #[test]
 fn a_constant_flow_of_errors_does_not_run_the_hook_in_a_loop() {
     for between in [1, 5_000] {

@@ -56,7 +56,7 @@ fn every_cause_of_a_loss_is_named_in_the_gap_and_followed_by_another_session() {
     }
 }
 
-/// The statistics counted a lost session while `last_error` was still empty.
+/// In an earlier version the statistics counted a lost session while `last_error` was still empty.
 #[test]
 fn the_error_of_a_lost_session_is_logged_before_the_consequences_of_the_loss() {
     let mut driver = TestDriver::up(lasting());
@@ -127,7 +127,8 @@ fn losses_with_nothing_between_are_one_gap() {
     assert_eq!(driver.supervisor.counters().gaps, 1);
 }
 
-/// Opens the next session after `1` was received and lost its session. Returns the gaps, one before `1` and one before `2`.
+/// Opens the next session. The session before it was lost after it had received `1`. Returns the gaps, one before `1` and one
+/// before `2`.
 fn reopen_between_two_gaps(driver: &mut TestDriver) -> Vec<Gap> {
     driver.reopen();
     driver.read(&notification("2"));
@@ -183,7 +184,7 @@ fn a_dropped_notification_is_a_gap_in_a_session_that_goes_on() {
     assert_eq!(driver.take_log(), NOTHING);
 }
 
-/// What follows the loss was shown when the driver carried out the release of the session before.
+/// An earlier version showed what follows the loss when the driver carried out the release of the session before.
 #[test]
 fn a_session_that_is_lost_in_the_read_that_makes_it_live_holds_back_what_follows() {
     let mut driver = down();
@@ -195,7 +196,7 @@ fn a_session_that_is_lost_in_the_read_that_makes_it_live_holds_back_what_follows
     assert_eq!((gaps[0].epoch(), gaps[1].epoch()), (2, 3));
 }
 
-/// The first gap named the session that was lost next, of which nothing was delivered.
+/// In an earlier version the first gap named the session that was lost next, of which nothing was delivered.
 #[test]
 fn two_gaps_with_nothing_between_name_the_session_that_goes_on() {
     let mut driver = TestDriver::up(lasting());
@@ -209,7 +210,7 @@ fn two_gaps_with_nothing_between_name_the_session_that_goes_on() {
     assert_eq!(epochs, [2, 2]);
 }
 
-/// Pgpool-II sends this to an idle client. There were two gaps, and the first reported a dropped notification.
+/// Pgpool-II sends this to an idle client. An earlier version reported two gaps, the first one as a dropped notification.
 #[test]
 fn an_error_right_before_the_end_is_one_gap_that_carries_it() {
     for is_old in [false, true] {

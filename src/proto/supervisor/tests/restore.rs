@@ -68,7 +68,7 @@ fn a_refused_channel_is_tried_again_with_every_new_session() {
     assert!(driver.take_gaps()[1].refused().is_empty());
 }
 
-/// A gap of the same session reported it as refused.
+/// In an earlier version a gap of the same session reported it as refused.
 #[test]
 fn a_refused_channel_that_the_server_accepts_later_is_not_reported_as_refused() {
     let mut driver = down(lasting());
@@ -228,7 +228,7 @@ fn long_name() -> String {
 
 const MUTE: &str = "timeout: the server did not answer SET client_min_messages = notice within 5s";
 
-/// The listener waited without a limit: the SET before the LISTEN had no timeout.
+/// An earlier version waited without a limit: the SET before the LISTEN had no timeout.
 #[test]
 fn a_server_that_does_not_answer_the_setting_for_notices_is_given_up_in_time() {
     let channels = vec![long_name()];

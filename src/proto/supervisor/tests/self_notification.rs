@@ -194,7 +194,7 @@ fn without_evidence_of_delivery_a_heartbeat_asks_only_for_an_answer() {
     assert!(cause(&driver).starts_with("timeout: no data"), "{}", cause(&driver));
 }
 
-/// Each query delayed the deadline, so that a loss was never noticed.
+/// In an earlier version each query delayed the deadline, so that a loss was never noticed.
 #[test]
 fn queries_do_not_delay_the_deadline_of_a_self_notification() {
     let mut driver = asked();
@@ -210,7 +210,7 @@ fn queries_do_not_delay_the_deadline_of_a_self_notification() {
     assert!(cause(&driver).starts_with(SWALLOWED), "{}", cause(&driver));
 }
 
-/// The payload was a counter: every client that may notify the channel could send it instead of the session.
+/// In an earlier version the payload was a counter: every client that may notify the channel could send it instead of the session.
 #[test]
 fn a_self_notification_cannot_be_guessed() {
     let mut driver = asked();
@@ -224,7 +224,7 @@ fn a_self_notification_cannot_be_guessed() {
     }
 }
 
-/// After each notification that the consumer took, all the others were searched again.
+/// After each notification that the consumer took, an earlier version searched all the others again.
 #[test]
 fn a_run_without_room_is_searched_once_for_the_self_notification() {
     let mut driver = asked();

@@ -149,7 +149,8 @@ fn an_answer_inside_a_transaction_right_before_the_end_of_the_session_does_not_c
     assert!(log[0].starts_with("0: pooler") && log[0].contains(INSIDE), "{log:?}");
 }
 
-/// The report of a notification that was dropped after it was reported as the failure of the ROLLBACK.
+/// The error reports a notification that was dropped after the ROLLBACK. An earlier version reported it as the failure of the
+/// ROLLBACK.
 #[test]
 fn an_error_in_answer_to_a_rollback_does_not_say_that_the_transaction_goes_on() {
     let rolled_back: &[u8] = b"C\0\0\0\x0dROLLBACK\0";
@@ -190,7 +191,7 @@ fn what_arrives_while_a_session_leaves_a_transaction_is_delivered_before_the_gap
     assert_eq!(driver.seen(), ["1", "2", "GAP"]);
 }
 
-/// The UNLISTEN was answered before the earlier LISTEN, so the channel was listened to again.
+/// An earlier version answered the UNLISTEN before the earlier LISTEN, so it listened to the channel again.
 #[test]
 fn an_unlisten_after_a_listen_inside_a_transaction_removes_its_channel_when_the_session_is_lost() {
     for (command, sent, rest) in [
@@ -263,7 +264,7 @@ fn a_session_that_is_restored_inside_a_transaction_is_given_up_at_once() {
     assert_eq!(driver.seen(), NOTHING);
 }
 
-/// With each of the two sessions, and with each command of a handover.
+/// The test does this on each of the two sessions, and with each command of a handover.
 #[test]
 fn a_handover_whose_command_is_answered_inside_a_transaction_fails() {
     // The new session, with its channels or with the fence.
@@ -313,8 +314,8 @@ fn is_left(driver: &mut TestDriver) {
     assert_eq!(driver.channels(), ["a Pending"]);
 }
 
-/// The hook ended while the session was being replaced: the listener was connected and showed the gap, and a channel whose
-/// UNLISTEN waited for its answer was not active.
+/// The hook ends while the session is being replaced. In an earlier version the listener was connected then and showed the gap,
+/// and a channel whose UNLISTEN waited for its answer was not active.
 #[test]
 fn the_end_of_a_hook_shows_nothing_while_the_session_leaves_a_transaction() {
     let mut driver = TestDriver::new(Policy { hook: Some(HOOK), ..lasting() });

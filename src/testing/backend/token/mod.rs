@@ -5,7 +5,7 @@ mod literal;
 use super::refusal::Refusal;
 use crate::proto::wire::limits::CHANNEL_BYTES_MAX;
 
-/// The most tokens of a query, of 64 bytes each. A limit of this backend.
+/// The highest number of tokens of a query, of 64 bytes each. A limit of this backend.
 const TOKENS_MAX: usize = 1_000_000;
 
 /// The kind of a token.
