@@ -345,7 +345,7 @@ impl Pending {
         let (kind, message) = if self.end > written {
             (
                 ErrorKind::Connect,
-                "the connection was lost before the query was sent, it was not carried out",
+                "the connection was lost before the query was sent, so it was not carried out",
             )
         } else {
             (

@@ -99,10 +99,12 @@ impl TestDriver {
         panic!("a deadline stays due");
     }
 
-    /// Returns true if the queue is held back although no command or hook is waited for.
+    /// Returns true if the queue is held back although no command or hook is waited for. A session that leaves a transaction
+    /// waits for the answer to its ROLLBACK.
     fn is_stuck(&self) -> bool {
         let supervisor = &self.supervisor;
-        let is_live = supervisor.current.as_ref().is_some_and(ListenerLink::is_live);
+        let is_usable = |link: &ListenerLink| link.is_live() && !link.is_leaving();
+        let is_live = supervisor.current.as_ref().is_some_and(is_usable);
         let waits = supervisor.handover.is_running() || !supervisor.hook.is_idle();
         self.queue.held && is_live && !waits
     }
