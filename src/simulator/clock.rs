@@ -112,7 +112,7 @@ impl Clock {
         self.base + Duration::from_micros(self.now)
     }
 
-    pub(super) fn wall(&self) -> SystemTime {
+    pub(super) fn wall_time(&self) -> SystemTime {
         self.wall_at(self.now)
     }
 

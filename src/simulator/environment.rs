@@ -61,7 +61,7 @@ impl Environment for &mut Simulation {
     }
 
     fn system_time(&self) -> SystemTime {
-        self.clock.wall()
+        self.clock.wall_time()
     }
 
     fn poll_timer(
@@ -246,7 +246,7 @@ pub(super) fn poll(task: &mut ListenerTask<&mut Simulation>) -> bool {
 pub(super) fn make_useless_calls(task: &mut ListenerTask<&mut Simulation>) {
     let ListenerTask { environment: simulation, supervisor, .. } = task;
     let now = simulation.clock.instant();
-    supervisor.set_time(now, simulation.clock.wall());
+    supervisor.set_time(now, simulation.clock.wall_time());
     let is_closed = |&index: &usize| simulation.connections[index].is_closed();
     let closed: Vec<usize> = (0..simulation.connections.len()).filter(is_closed).collect();
     if !closed.is_empty() {

@@ -199,7 +199,7 @@ impl Simulation {
         let (tells, connected) = oneshot::channel();
         let mut secret = [0; 32];
         secret[..8].copy_from_slice(&random.number().to_be_bytes());
-        let supervisor = Supervisor::new(clock.instant(), clock.wall(), secret, policy);
+        let supervisor = Supervisor::new(clock.instant(), clock.wall_time(), secret, policy);
         let parts = TaskParts { supervisor, requests, connected: tells };
         let listener = Listener::new(consumer, sender.clone(), shared.clone());
         let simulation = Self {

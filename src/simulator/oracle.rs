@@ -174,7 +174,7 @@ impl Simulation {
             return self.fail("a gap was delivered before the hook has succeeded");
         }
         let (lost_at, restored_at) = (recorded.gap.lost_at(), recorded.gap.restored_at());
-        if lost_at > restored_at || restored_at > self.clock.wall() {
+        if lost_at > restored_at || restored_at > self.clock.wall_time() {
             return self.fail(format!("a gap from {lost_at:?} to {restored_at:?}"));
         }
         if recorded.state != State::Connected || recorded.counted < index as u64 + 1 {
