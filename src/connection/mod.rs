@@ -441,7 +441,7 @@ impl Connection {
         waiting: Option<(CommandId, &mut Option<Answer>)>,
     ) {
         match event {
-            SessionEvent::Done { id, result, status } => {
+            SessionEvent::Done { id, result, status, .. } => {
                 let result = self.check_answer(result, status);
                 // Otherwise it is the answer to a command whose future was dropped.
                 if let Some((awaited, answer)) = waiting

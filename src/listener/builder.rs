@@ -456,10 +456,10 @@ impl ListenerBuilder {
         let (requests, inbox) = mpsc::unbounded_channel();
         let secret = net::random()?;
         let telemetry = Telemetry::new(&resolved, &policy);
-        let supervisor = Supervisor::new(net::now(), SystemTime::now(), secret, policy);
+        let now = (net::now(), SystemTime::now());
+        let supervisor = Supervisor::new(sink, now, secret, policy);
         let (connected, wait) = oneshot::channel();
-        let environment =
-            TokioEnvironment { config, connect_timeout, hook: self.hook, telemetry, sink };
+        let environment = TokioEnvironment { config, connect_timeout, hook: self.hook, telemetry };
         let task = ListenerTask::new(environment, supervisor, inbox, shared.clone(), connected);
         // Dropping this future drops the listener, which ends the task.
         let mut listener = Listener::new(consumer, requests, shared);

@@ -1,4 +1,4 @@
-//! [`Environment`]: the sockets, clock, hook and queue of a listener's task. [`TokioEnvironment`] has the real ones.
+//! [`Environment`]: the sockets, the clock and the hook of a listener's task. [`TokioEnvironment`] has the real ones.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -9,6 +9,7 @@ use bytes::BytesMut;
 
 use super::attempt::OpeningAttempt;
 use super::hook::{Hook, HookTask};
+use super::receive_buffers::ReceiveBuffers;
 use super::shared::ListenerShared;
 use super::sink::RingSink;
 use super::telemetry::Telemetry;
@@ -18,7 +19,7 @@ use crate::net::{self, Established, Pipe, ServerLocation, SessionPurpose, Timer}
 use crate::proto::session::Session;
 use crate::proto::supervisor::{Action, LinkId, Live, Sink, Supervisor};
 
-/// The clock, the sockets, the hook and the queue of a listener's task. The simulator has its own, so that it tests the
+/// The clock, the sockets and the hook of a listener's task, and the type of its queue. The simulator has its own, so that it tests the
 /// real task.
 ///
 /// A method that returns `Pending` must wake the task when it should be called again, as every future.
@@ -32,7 +33,7 @@ pub(crate) trait Environment: Unpin {
     /// A timer whose deadline can change.
     type Timer: Default + Unpin;
     /// The producing end of the queue.
-    type Sink: Sink;
+    type Sink: Sink + ReceiveBuffers + Unpin;
 
     fn now(&self) -> Instant;
 
@@ -44,12 +45,6 @@ pub(crate) trait Environment: Unpin {
         timer: &mut Self::Timer,
         deadline: Option<Instant>,
     ) -> bool;
-
-    /// Returns the queue for the supervisor.
-    fn sink(&mut self) -> &mut Self::Sink;
-
-    /// Returns the same queue for the code that reads the socket.
-    fn ring(&mut self) -> &mut RingSink;
 
     /// Begins to connect and to log in.
     fn open(&mut self, link: LinkId, attempt: u64) -> Self::Opening;
@@ -96,7 +91,7 @@ pub(crate) trait Environment: Unpin {
     fn before_input(&mut self, _link: LinkId) {}
 
     /// Called before an action of the supervisor is performed.
-    fn before_action(&mut self, action: &Action, supervisor: &Supervisor);
+    fn before_action(&mut self, action: &Action, supervisor: &Supervisor<Self::Sink>);
 
     /// Called after all actions of the supervisor were performed, and the counters were set.
     fn after_actions(&mut self, shared: &ListenerShared);
@@ -117,7 +112,6 @@ pub(super) struct TokioEnvironment {
     pub(super) connect_timeout: Duration,
     pub(super) hook: Option<Hook>,
     pub(super) telemetry: Telemetry,
-    pub(super) sink: RingSink,
 }
 
 /// The future that opens a session.
@@ -151,14 +145,6 @@ impl Environment for TokioEnvironment {
         deadline: Option<Instant>,
     ) -> bool {
         timer.poll(cx, deadline)
-    }
-
-    fn sink(&mut self) -> &mut RingSink {
-        &mut self.sink
-    }
-
-    fn ring(&mut self) -> &mut RingSink {
-        &mut self.sink
     }
 
     /// After `connect_timeout` the attempt fails by itself, and its error names the step that took the time.
@@ -215,7 +201,7 @@ impl Environment for TokioEnvironment {
         run.abort();
     }
 
-    fn before_action(&mut self, action: &Action, _supervisor: &Supervisor) {
+    fn before_action(&mut self, action: &Action, _supervisor: &Supervisor<RingSink>) {
         match action {
             Action::Log(event) => self.telemetry.record(event),
             Action::Done(result) => self.telemetry.end(result.as_ref().err()),

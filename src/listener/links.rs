@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use bytes::BytesMut;
 
 use super::environment::{Environment, Opened};
+use super::receive_buffers::ReceiveBuffers;
 use crate::proto::supervisor::{LinkEvent, LinkId};
 use crate::proto::wire::buffer;
 
@@ -24,8 +25,8 @@ pub(super) struct Links<E: Environment> {
 }
 
 impl<E: Environment> Links<E> {
-    pub(super) fn new(environment: &mut E) -> Self {
-        let buffer = environment.ring().first_buffer();
+    pub(super) fn new(sink: &mut E::Sink) -> Self {
+        let buffer = sink.first_buffer();
         Self { opening: Vec::new(), open: Vec::new(), delivered: None, buffer }
     }
 
@@ -74,12 +75,12 @@ impl<E: Environment> Links<E> {
     }
 
     /// Makes this link the one that delivers: its unhandled input moves to the receive buffer of the queue.
-    pub(super) fn deliver(&mut self, id: LinkId, environment: &mut E) {
+    pub(super) fn deliver(&mut self, id: LinkId, sink: &mut E::Sink) {
         self.buffer.clear();
         self.delivered = Some(id);
         if let Some(link) = self.open.iter_mut().find(|link| link.id == id) {
             let rest = std::mem::take(&mut link.rest);
-            environment.ring().make_room(&mut self.buffer, rest.len());
+            sink.make_room(&mut self.buffer, rest.len());
             self.buffer.extend_from_slice(&rest);
         }
     }
@@ -105,6 +106,7 @@ impl<E: Environment> Links<E> {
         &mut self,
         cx: &mut Context<'_>,
         environment: &mut E,
+        sink: &mut E::Sink,
         id: LinkId,
     ) -> Poll<Result<usize, LinkEvent>> {
         let is_delivered = self.delivered == Some(id);
@@ -112,7 +114,7 @@ impl<E: Environment> Links<E> {
             return Poll::Pending;
         };
         if is_delivered {
-            environment.ring().prepare(&mut self.buffer);
+            sink.prepare(&mut self.buffer);
             return link.poll_read(cx, environment, &mut self.buffer);
         }
         let mut rest = std::mem::take(&mut link.rest);
@@ -124,10 +126,10 @@ impl<E: Environment> Links<E> {
     }
 
     /// Waits for room in the queue during a stall.
-    pub(super) fn poll_room(&mut self, cx: &mut Context<'_>, environment: &mut E) -> Poll<()> {
+    pub(super) fn poll_room(&mut self, cx: &mut Context<'_>, sink: &mut E::Sink) -> Poll<()> {
         let is_stalled = |link: &OpenLink<E>| self.delivered == Some(link.id) && !link.reading;
         if self.open.iter().any(is_stalled) {
-            return environment.ring().poll_room(cx, &mut self.buffer);
+            return sink.poll_room(cx, &mut self.buffer);
         }
         Poll::Pending
     }

@@ -13,6 +13,7 @@ mod hook;
 mod links;
 #[cfg(feature = "metrics")]
 mod metrics;
+pub(crate) mod receive_buffers;
 pub(crate) mod shared;
 pub(crate) mod sink;
 mod stats;

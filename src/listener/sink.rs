@@ -10,7 +10,7 @@ use super::shared::ListenerShared;
 use super::stats::Counters;
 use crate::notification::{Gap, ReceiveInfo};
 use crate::proto::ring::{Buffers, Producer};
-use crate::proto::supervisor::{Overflow, Sink};
+use crate::proto::supervisor::{Mark, Overflow, PlacedGap, Scope, Sink};
 use crate::proto::wire::Run;
 
 /// The size of a receive buffer, in bytes.
@@ -199,18 +199,16 @@ impl Sink for RingSink {
         self.producer.unread() == 0
     }
 
-    fn position(&self) -> u64 {
-        self.producer.sequence()
-    }
-
-    fn hold(&mut self) {
+    /// A listener has one consumer, which receives every channel.
+    fn hold(&mut self, _scope: &Scope) -> Mark {
         // Notifications received before this are published and counted.
         self.publish();
         self.producer.hold();
+        Mark(self.producer.sequence())
     }
 
-    fn release(&mut self, gaps: Vec<(u64, Gap)>) {
-        for (position, gap) in gaps {
+    fn release(&mut self, gaps: Vec<PlacedGap>) {
+        for PlacedGap { mark: Mark(position), gap, .. } in gaps {
             if gap.sessions() == 0 {
                 Counters::add(&self.shared.counters.dropped_by_server, 1);
             }

@@ -18,7 +18,7 @@ use super::shared::ListenerShared;
 use super::stats::Counters;
 use crate::error::{Error, ErrorKind};
 use crate::proto::supervisor::{
-    Action, Close, Command, CommandNumber, LinkEvent, LinkId, Sink, State, Supervisor,
+    Action, Close, Command, CommandNumber, LinkEvent, LinkId, State, Supervisor,
 };
 
 /// The highest number of requests that are handled in one poll. Tokio gives a task a budget of 128 operations for each poll: many
@@ -29,7 +29,7 @@ const REQUESTS_AT_ONCE: usize = 32;
 #[must_use]
 pub(crate) struct ListenerTask<E: Environment> {
     pub(crate) environment: E,
-    pub(crate) supervisor: Supervisor,
+    pub(crate) supervisor: Supervisor<E::Sink>,
     links: Links<E>,
     pub(crate) requests: mpsc::UnboundedReceiver<QueuedCall>,
     /// The commands that are not answered, with the room that they take.
@@ -48,14 +48,14 @@ pub(crate) struct ListenerTask<E: Environment> {
 
 impl<E: Environment> ListenerTask<E> {
     pub(crate) fn new(
-        mut environment: E,
-        supervisor: Supervisor,
+        environment: E,
+        mut supervisor: Supervisor<E::Sink>,
         requests: mpsc::UnboundedReceiver<QueuedCall>,
         shared: Arc<ListenerShared>,
         connected: oneshot::Sender<()>,
     ) -> Self {
         Self {
-            links: Links::new(&mut environment),
+            links: Links::new(supervisor.sink()),
             environment,
             supervisor,
             requests,
@@ -102,7 +102,7 @@ impl<E: Environment> ListenerTask<E> {
                         }
                     }
                 }
-                Action::Deliver { link } => self.links.deliver(link, &mut self.environment),
+                Action::Deliver { link } => self.links.deliver(link, self.supervisor.sink()),
                 Action::Close { link, how: Close::Graceful } => {
                     if let Some(current) = self.links.get(link) {
                         current.close();
@@ -146,9 +146,9 @@ impl<E: Environment> ListenerTask<E> {
 
     /// Publishes the notifications that were held back.
     fn release(&mut self, number: u64) {
-        if let Some(gaps) = self.supervisor.release(number) {
+        if self.supervisor.prepare_release(number) {
             self.update_counters();
-            self.environment.sink().release(gaps);
+            self.supervisor.release();
         }
     }
 
@@ -165,10 +165,10 @@ impl<E: Environment> ListenerTask<E> {
         if let Err(cause) = &result
             && self.supervisor.has_session()
         {
-            self.supervisor.close_because(self.environment.now(), cause.clone());
+            self.input().close_because(cause.clone());
             self.act();
         }
-        self.supervisor.finish(result);
+        self.input().finish(result);
         self.act();
     }
 
@@ -202,8 +202,14 @@ impl<E: Environment> ListenerTask<E> {
         cx.waker().wake_by_ref();
     }
 
+    /// Returns the supervisor, which knows the time. Every input is given to it here.
+    fn input(&mut self) -> &mut Supervisor<E::Sink> {
+        self.supervisor.set_now(self.environment.now());
+        &mut self.supervisor
+    }
+
     fn command(&mut self, id: CommandNumber, command: Command) {
-        self.supervisor.handle_command(self.environment.now(), id, command);
+        self.input().handle_command(id, command);
         self.act();
     }
 
@@ -217,7 +223,7 @@ impl<E: Environment> ListenerTask<E> {
     }
 
     fn event(&mut self, link: LinkId, event: LinkEvent) {
-        self.supervisor.handle_link(self.environment.now(), link, event, self.environment.sink());
+        self.input().handle_link(link, event);
         self.act();
     }
 
@@ -228,7 +234,8 @@ impl<E: Environment> ListenerTask<E> {
             if let (Some(link), Some(out)) = (self.links.get(id), self.supervisor.transmit(id)) {
                 link.poll_write(cx, &mut self.environment, out);
             }
-            match self.links.poll_read(cx, &mut self.environment, id) {
+            let sink = self.supervisor.sink();
+            match self.links.poll_read(cx, &mut self.environment, sink, id) {
                 Poll::Ready(Ok(bytes)) => {
                     Counters::add(&self.shared.counters.reads, 1);
                     Counters::add(&self.shared.counters.bytes_read, bytes as u64);
@@ -246,15 +253,15 @@ impl<E: Environment> ListenerTask<E> {
     pub(crate) fn handle_bytes(&mut self, id: LinkId) {
         let Some((input, received_at)) = self.links.input(id) else { return };
         self.environment.before_input(id);
-        let now = self.environment.now();
-        self.supervisor.handle_bytes(now, received_at, id, input, self.environment.sink());
+        self.supervisor.set_now(self.environment.now());
+        self.supervisor.handle_bytes(received_at, id, input);
     }
 
     /// Ends a stall if the consumer has made room. Input that was read already may fill the queue again at once, so this
     /// repeats until the task reads again, or a waker is stored.
     fn poll_room(&mut self, cx: &mut Context<'_>) {
-        while self.links.poll_room(cx, &mut self.environment).is_ready() {
-            self.supervisor.handle_room(self.environment.now());
+        while self.links.poll_room(cx, self.supervisor.sink()).is_ready() {
+            self.input().handle_room();
             self.act();
         }
     }
@@ -263,10 +270,10 @@ impl<E: Environment> ListenerTask<E> {
     fn poll_hook(&mut self, cx: &mut Context<'_>) {
         loop {
             if self.hooks.begin(cx, &mut self.environment, self.links.socket()) {
-                self.supervisor.handle_hook_begun(self.environment.now());
+                self.input().handle_hook_begun();
             }
             let Poll::Ready(result) = self.hooks.poll(cx, &mut self.environment) else { return };
-            self.supervisor.handle_hook(self.environment.now(), result, self.environment.sink());
+            self.input().handle_hook(result);
             self.act();
         }
     }
@@ -304,7 +311,7 @@ impl<E: Environment> Future for ListenerTask<E> {
         // After reading: an answer that has arrived is in time, even if this task runs late.
         let was_due = task.poll_timer(cx);
         if was_due {
-            task.supervisor.handle_timeout(task.environment.now(), task.environment.sink());
+            task.input().handle_timeout();
             task.act();
         }
         if task.done {

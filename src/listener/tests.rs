@@ -14,7 +14,7 @@ use super::shared::ListenerShared;
 use super::sink::{Chunk, RingSink, buffers_max};
 use crate::notification::{Gap, ReceiveInfo};
 use crate::proto::ring::{self, Consumer, Pins, Taken};
-use crate::proto::supervisor::{Overflow, Sink};
+use crate::proto::supervisor::{Overflow, PlacedGap, Scope, Sink};
 use crate::proto::wire::{self, BackendMessage, RawNotification};
 
 const INFO: ReceiveInfo = ReceiveInfo { received_at: SystemTime::UNIX_EPOCH, epoch: 1 };
@@ -40,6 +40,12 @@ impl Queue {
         let mut sink = RingSink::new(producer, capacity, bytes, overflow, shared);
         let input = sink.first_buffer();
         Self { sink, consumer, socket: BytesMut::new(), input, sent: 0 }
+    }
+
+    /// Puts a gap here.
+    fn gap(&mut self, gap: Gap) {
+        let (scope, mark) = (Scope::All, self.sink.hold(&Scope::All));
+        self.sink.release(vec![PlacedGap { mark, scope, gap }]);
     }
 
     /// The server writes `count` notifications; each payload begins with its number.
@@ -181,8 +187,7 @@ fn a_gap_keeps_its_position_between_losses() {
     let mut queue = Queue::new(2, 1 << 20, Overflow::DropNewest);
     queue.read(3, 8);
     let cause = crate::Error::new(crate::ErrorKind::Server, "dropped one");
-    let position = queue.sink.position();
-    queue.sink.release(vec![(position, Gap::within_session(cause, SystemTime::UNIX_EPOCH, 1))]);
+    queue.gap(Gap::within_session(cause, SystemTime::UNIX_EPOCH, 1));
     queue.read(2, 8);
     let mut next = 0;
     assert_eq!(queue.take(&mut next), Some((2, 0)));

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use super::recording_sink::SharedSink;
 use super::{Simulation, log_line};
 use crate::proto::supervisor::{Action, Close, State, Supervisor};
 
 impl Simulation {
     /// Records an action before the task performs it.
-    pub(super) fn record_action(&mut self, action: &Action, supervisor: &Supervisor) {
+    pub(super) fn record_action(&mut self, action: &Action, supervisor: &Supervisor<SharedSink>) {
         match action {
             Action::Open { .. } => {}
             Action::Read { link, on } => {
@@ -22,8 +23,9 @@ impl Simulation {
                 } else if let Some(since) = connection.unread_since.take()
                     && self.delivering == Some(index)
                 {
-                    let stalled = self.sink.stalled.get() + Duration::from_micros(now - since);
-                    self.sink.stalled.set(stalled);
+                    let stalled =
+                        self.sink.get().stalled.get() + Duration::from_micros(now - since);
+                    self.sink.get().stalled.set(stalled);
                 }
                 if waits {
                     self.new_session_waits();
@@ -67,7 +69,7 @@ impl Simulation {
     }
 
     /// Checks after a poll of the task that every answer was sent, and that a handle shows the state of the supervisor.
-    pub(super) fn check_published(&mut self, supervisor: &Supervisor) {
+    pub(super) fn check_published(&mut self, supervisor: &Supervisor<SharedSink>) {
         for (id, is_ok, mut answer) in std::mem::take(&mut self.answered) {
             match answer.try_recv() {
                 Ok(result) if result.is_ok() == is_ok => {}
@@ -98,7 +100,7 @@ impl Simulation {
     }
 
     /// Checks that a sleeping task has stored a waker for everything that it waits for.
-    pub(super) fn check_sleep(&mut self, supervisor: &mut Supervisor, requests: usize) {
+    pub(super) fn check_sleep(&mut self, supervisor: &mut Supervisor<SharedSink>, requests: usize) {
         if self.is_scheduled || self.done.is_some() || self.failure.is_some() {
             return;
         }
@@ -122,7 +124,7 @@ impl Simulation {
         if self.hook.has_unseen_end() {
             wrong = Some("a hook has ended".to_owned());
         }
-        if self.stalled().is_some() && self.sink.ring.producer.unread() == 0 {
+        if self.stalled().is_some() && self.sink.get().ring.producer.unread() == 0 {
             wrong = Some("the queue is empty, the socket is left unread".to_owned());
         }
         if let Some(wrong) = wrong {

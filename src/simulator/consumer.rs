@@ -108,8 +108,11 @@ impl Simulation {
             self.clock.after(delay, SimulatorEvent::Task, &mut self.random);
         }
         let seen = (usize::try_from(self.consumer.next).unwrap(), self.consumer.gaps);
-        if self.consumer.is_asleep && self.consumer.listener.is_some() && seen != self.sink.shown {
-            let shown = self.sink.shown;
+        if self.consumer.is_asleep
+            && self.consumer.listener.is_some()
+            && seen != self.sink.get().shown
+        {
+            let shown = self.sink.get().shown;
             self.fail(format!(
                 "the consumer sleeps and was not woken: it has received {seen:?} of {shown:?} \
                  (notifications, gaps)"
@@ -235,7 +238,7 @@ impl Simulation {
         if self.done.is_none() {
             self.fail(format!("the consumer received the end too early: {text:?}"));
         }
-        let all = (self.sink.taken.len() as u64, self.sink.gaps.len());
+        let all = (self.sink.get().taken.len() as u64, self.sink.get().gaps.len());
         if (self.consumer.next, self.consumer.gaps) != all {
             self.fail(format!("the consumer received the end before all of {all:?}"));
         }

@@ -1,6 +1,7 @@
 //! The check at the end of a run: every missing notification is covered by a gap.
 
 use super::clock::Micros;
+use super::recording_sink::SharedSink;
 use super::{Simulation, log_line};
 use crate::notification::Gap;
 use crate::proto::supervisor::Supervisor;
@@ -43,6 +44,7 @@ impl Simulation {
         // Notifications of a connection that was opened after the commit come after it, from every server.
         let later = self
             .sink
+            .get()
             .taken
             .iter()
             .position(|taken| self.connections[taken.connection].opened_at > at);
@@ -63,7 +65,7 @@ impl Simulation {
         let wall = self.clock.wall_at(at);
         let is_within =
             |gap: &Gap| is_partial && gap.lost_at() <= wall && wall <= gap.restored_at();
-        self.sink.gaps.iter().zip(&self.gaps_at).any(|(recorded, &recorded_at)| {
+        self.sink.get().gaps.iter().zip(&self.gaps_at).any(|(recorded, &recorded_at)| {
             let is_before = last.is_none_or(|last| recorded.position <= last);
             recorded_at >= at
                 && is_before
@@ -72,7 +74,7 @@ impl Simulation {
     }
 
     /// Checks that the listener has recovered: it is connected and has received everything.
-    pub(super) fn check_recovered(&mut self, supervisor: Option<&Supervisor>) {
+    pub(super) fn check_recovered(&mut self, supervisor: Option<&Supervisor<SharedSink>>) {
         if self.is_closing {
             return;
         }
@@ -103,7 +105,7 @@ impl Simulation {
         self.check_coverage(self.done.is_some());
         let Some(listener) = &self.consumer.listener else { return };
         let stats = listener.stats();
-        let all = (self.sink.taken.len() as u64, self.sink.gaps.len());
+        let all = (self.sink.get().taken.len() as u64, self.sink.get().gaps.len());
         if (self.consumer.next, self.consumer.gaps) != all {
             let seen = (self.consumer.next, self.consumer.gaps);
             self.fail(format!(
@@ -120,7 +122,7 @@ impl Simulation {
     fn check_stats(&mut self) {
         let stats = self.shared.stats();
         let counted = [
-            (stats.received, self.sink.taken.len() as u64),
+            (stats.received, self.sink.get().taken.len() as u64),
             (stats.sessions, self.epochs.into()),
             (stats.sessions_lost, self.lost_sessions.into()),
             (stats.attempts, self.connections.len() as u64),

@@ -15,7 +15,7 @@ impl Simulation {
     ) {
         let expected = self.consumer.next;
         let position = usize::try_from(sequence).unwrap();
-        if position >= self.sink.shown.0 {
+        if position >= self.sink.get().shown.0 {
             return self
                 .fail(format!("notification {sequence} was delivered while it was held back"));
         }
@@ -30,11 +30,10 @@ impl Simulation {
                 "notification {sequence} of session {epoch} comes after a gap that names session {named}"
             ));
         }
-        let Some(taken) = self.sink.taken.get(position) else {
+        let Some(taken) = self.sink.get().taken.get(position).copied() else {
             return self.fail(format!("notification {sequence} was delivered and never received"));
         };
         if (taken.process_id, taken.epoch) != (process_id, epoch) {
-            let taken = *taken;
             return self
                 .fail(format!("{taken:?} was delivered as {process_id} of session {epoch}"));
         }
@@ -61,7 +60,7 @@ impl Simulation {
         }
         self.consumer.next += count;
         self.consumer.lagged += count;
-        let taken = self.sink.taken.len() as u64;
+        let taken = self.sink.get().taken.len() as u64;
         if self.consumer.next > taken {
             return self
                 .fail(format!("{count} from {first} are reported as lost, {taken} were received"));
@@ -70,7 +69,7 @@ impl Simulation {
         // Nothing is lost unless the queue was full.
         let capacity = self.plan.capacity;
         let bytes = self.plan.bytes as u64;
-        if self.most_unread <= capacity && self.sink.most_unread_bytes <= bytes {
+        if self.most_unread <= capacity && self.sink.get().most_unread_bytes <= bytes {
             let most = self.most_unread;
             self.fail(format!(
                 "{count} were lost, and never more than {most} of {capacity} were queued"
@@ -80,9 +79,8 @@ impl Simulation {
 
     /// Checks that every gap before `position` was delivered.
     fn check_gaps_before(&mut self, position: u64) {
-        let gaps = &self.sink.gaps[self.consumer.gaps..];
-        if gaps.first().is_some_and(|recorded| recorded.position < position) {
-            let at = gaps[0].position;
+        let at = self.sink.get().gaps.get(self.consumer.gaps).map(|recorded| recorded.position);
+        if let Some(at) = at.filter(|at| *at < position) {
             self.fail(format!(
                 "the gap at {at} was not delivered before notification {}",
                 position - 1
@@ -93,7 +91,8 @@ impl Simulation {
     pub(super) fn received_gap(&mut self, gap: &Gap) {
         let next = self.consumer.next;
         log_line!(self, "consumer: gap before {next}: {gap}");
-        let gaps = &self.sink.gaps[self.consumer.gaps..];
+        let sink = self.sink.clone();
+        let gaps = &sink.get().gaps[self.consumer.gaps..];
         let here = gaps.iter().take_while(|recorded| recorded.position == next);
         let (mut count, mut sessions) = (0, 0);
         for recorded in here {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::clock::{MILLI, Micros, SECOND, SimulatorEvent};
 use super::connection::{SimulatedConnection, Stage};
+use super::recording_sink::SharedSink;
 use super::{Simulation, log_line};
 use crate::error::Error;
 use crate::listener::shared::ListenerShared;
@@ -44,7 +45,7 @@ impl Simulation {
     }
 
     /// Checks that the supervisor has a reason to abort a connection.
-    pub(super) fn aborted(&mut self, index: usize, supervisor: &Supervisor) {
+    pub(super) fn aborted(&mut self, index: usize, supervisor: &Supervisor<SharedSink>) {
         let connection = &self.connections[index];
         let is_open = matches!(connection.stage, Stage::Open);
         let has_reason = connection.is_faulty
@@ -127,8 +128,11 @@ impl Simulation {
         // The producer is dropped with the task, so that the stream ends.
         let shared = Arc::new(ListenerShared::new(Pins::new(0)));
         let (producer, _) = ring::channel(1);
-        self.sink.ring = RingSink::new(producer, 1, self.plan.bytes, self.plan.overflow, shared);
-        self.sink.shown = (self.sink.taken.len(), self.sink.gaps.len());
+        self.sink.get_mut().ring =
+            RingSink::new(producer, 1, self.plan.bytes, self.plan.overflow, shared);
+        let mut sink = self.sink.get_mut();
+        sink.shown = (sink.taken.len(), sink.gaps.len());
+        drop(sink);
     }
 
     /// Commits the last notifications if the listener has recovered, or its time to recover is over.
@@ -136,7 +140,7 @@ impl Simulation {
         let now = self.clock.now();
         let is_well = self.state == State::Connected
             && self.commands.is_empty()
-            && !self.sink.is_held
+            && !self.sink.get().is_held
             && self
                 .current()
                 .is_some_and(|index| self.connections[index].to_client.last <= now)

@@ -16,12 +16,11 @@ use super::Simulation;
 use super::alarms::Alarm;
 use super::connection::Packet;
 use super::hook::RunningHook;
-use super::recording_sink::RecordingSink;
+use super::recording_sink::SharedSink;
 use crate::error::{Error, ErrorKind};
 use crate::listener::command_queue::QueuedCall;
 use crate::listener::environment::{Environment, Opened};
 use crate::listener::shared::ListenerShared;
-use crate::listener::sink::RingSink;
 use crate::listener::task::ListenerTask;
 use crate::proto::supervisor::{Action, LinkEvent, LinkId, Live, State, Supervisor};
 
@@ -30,7 +29,7 @@ const CALLS_MAX: u32 = 3_000;
 
 /// The parts of the task, besides its environment.
 pub(super) struct TaskParts {
-    pub(super) supervisor: Supervisor,
+    pub(super) supervisor: Supervisor<SharedSink>,
     pub(super) requests: mpsc::UnboundedReceiver<QueuedCall>,
     pub(super) connected: oneshot::Sender<()>,
 }
@@ -54,7 +53,7 @@ impl Environment for &mut Simulation {
     type Socket = ClientSocket;
     type RunningHook = RunningHook;
     type Timer = Alarm;
-    type Sink = RecordingSink;
+    type Sink = SharedSink;
 
     fn now(&self) -> Instant {
         self.clock.instant()
@@ -71,14 +70,6 @@ impl Environment for &mut Simulation {
         deadline: Option<Instant>,
     ) -> bool {
         self.poll_alarm(cx, timer, deadline)
-    }
-
-    fn sink(&mut self) -> &mut RecordingSink {
-        &mut self.sink
-    }
-
-    fn ring(&mut self) -> &mut RingSink {
-        &mut self.sink.ring
     }
 
     fn open(&mut self, link: LinkId, attempt: u64) -> ClientSocket {
@@ -169,10 +160,10 @@ impl Environment for &mut Simulation {
     }
 
     fn before_input(&mut self, link: LinkId) {
-        self.sink.connection = self.links[&link];
+        self.sink.get_mut().connection = self.links[&link];
     }
 
-    fn before_action(&mut self, action: &Action, supervisor: &Supervisor) {
+    fn before_action(&mut self, action: &Action, supervisor: &Supervisor<SharedSink>) {
         self.close_dropped();
         self.count_call();
         self.record_action(action, supervisor);
@@ -182,10 +173,10 @@ impl Environment for &mut Simulation {
         self.close_dropped();
         self.count_call();
         self.check_taken();
-        if std::mem::take(&mut self.sink.drops_too_early) {
+        if std::mem::take(&mut self.sink.get_mut().drops_too_early) {
             self.fail("notifications were dropped before the stall had lasted for its maximum");
         }
-        let (state, is_held) = (self.shared.state(), self.sink.is_held);
+        let (state, is_held) = (self.shared.state(), self.sink.get().is_held);
         let is_wrong = match state {
             State::Connected => is_held,
             State::CatchingUp => !is_held,
@@ -257,16 +248,16 @@ pub(super) fn make_useless_calls(task: &mut ListenerTask<&mut Simulation>) {
             _ => LinkEvent::Failed(Error::new(ErrorKind::Connect, "too late (simulated)")),
         };
         let link = simulation.connections[index].link;
-        supervisor.handle_link(now, link, event, &mut simulation.sink);
+        supervisor.handle_link(link, event);
     }
     if supervisor.poll_timeout().is_none_or(|due| due > now) {
-        supervisor.handle_timeout(now, &mut simulation.sink);
+        supervisor.handle_timeout();
     }
     if simulation.stalled().is_none() {
-        supervisor.handle_room(now);
+        supervisor.handle_room();
     }
     if simulation.hook.running.is_none() && !simulation.hook.is_asked {
-        supervisor.handle_hook(now, Ok(()), &mut simulation.sink);
+        supervisor.handle_hook(Ok(()));
     }
     let delivering = simulation.current().map(|index| simulation.connections[index].link);
     if let Some(link) = delivering {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::task::{Context, Poll, Waker};
 
 use super::clock::{MILLI, Micros, SECOND, SimulatorEvent};
+use super::recording_sink::SharedSink;
 use super::{Simulation, log_line};
 use crate::error::{Error, ErrorKind};
 use crate::proto::supervisor::{Live, State, Supervisor};
@@ -54,7 +55,7 @@ impl SimulatedHook {
 }
 
 impl Simulation {
-    pub(super) fn hook_begins(&mut self, live: &Live, supervisor: &Supervisor) {
+    pub(super) fn hook_begins(&mut self, live: &Live, supervisor: &Supervisor<SharedSink>) {
         log_line!(self, "hook: {live:?}");
         if !self.plan.has_hook {
             return self.fail("a hook is run, and there is none");
@@ -69,7 +70,7 @@ impl Simulation {
         (self.hook.since, self.hook.lost_sessions) = (self.clock.now(), self.lost_sessions);
         self.hook.is_asked = true;
         // When this action is performed, the listener may have ended.
-        if !self.sink.is_held && supervisor.state() != State::Closed {
+        if !self.sink.get().is_held && supervisor.state() != State::Closed {
             return self.fail("a hook is run while notifications are published");
         }
         match live {

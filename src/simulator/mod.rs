@@ -58,7 +58,7 @@ use self::environment::TaskParts;
 use self::hook::SimulatedHook;
 use self::plan::Plan;
 use self::random::SimulatorRandom;
-use self::recording_sink::RecordingSink;
+use self::recording_sink::{RecordingSink, SharedSink};
 use self::script::Scenario;
 use self::server::{SimulatedServer, Status};
 use self::subscriptions::Subscriptions;
@@ -97,7 +97,7 @@ struct Simulation {
     /// Commits are frequent until then.
     busy_until: Micros,
     // ---- the client's process ----
-    sink: RecordingSink,
+    sink: SharedSink,
     shared: Arc<ListenerShared>,
     links: BTreeMap<LinkId, usize>,
     /// The client's sockets that the task has dropped.
@@ -199,7 +199,9 @@ impl Simulation {
         let (tells, connected) = oneshot::channel();
         let mut secret = [0; 32];
         secret[..8].copy_from_slice(&random.number().to_be_bytes());
-        let supervisor = Supervisor::new(clock.instant(), clock.wall_time(), secret, policy);
+        let sink = SharedSink::new(RecordingSink::new(ring, shared.clone(), plan.overflow));
+        let now = (clock.instant(), clock.wall_time());
+        let supervisor = Supervisor::new(sink.clone(), now, secret, policy);
         let parts = TaskParts { supervisor, requests, connected: tells };
         let listener = Listener::new(consumer, sender.clone(), shared.clone());
         let simulation = Self {
@@ -220,7 +222,7 @@ impl Simulation {
             rotations: 0,
             files_wrong_until: 0,
             had_failures: false,
-            sink: RecordingSink::new(ring, shared.clone(), plan.overflow),
+            sink,
             shared,
             links: BTreeMap::new(),
             dropped: Rc::default(),
@@ -357,7 +359,7 @@ impl Simulation {
         None
     }
 
-    fn check_at_the_end(&mut self, supervisor: Option<&Supervisor>) {
+    fn check_at_the_end(&mut self, supervisor: Option<&Supervisor<SharedSink>>) {
         // A handover may have replaced the session just now, and a channel that was refused before is active: that is a gap
         // without a lost session.
         let is_catching_up = self.state == State::CatchingUp && self.done.is_none();

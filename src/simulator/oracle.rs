@@ -1,7 +1,7 @@
 //! The checks that run during the simulation.
 
 use super::connection::Stage;
-use super::recording_sink::RecordedGap;
+use super::recording_sink::{RecordedGap, SharedSink};
 use super::server::{Commit, SimulatedServer};
 use super::subscriptions::Channel;
 use super::{Simulation, log_line};
@@ -22,15 +22,17 @@ impl Simulation {
 
     /// Checks the notifications and gaps since the last call.
     pub(super) fn check_taken(&mut self) {
-        let unread = self.sink.taken.len() as u64 - self.consumer.next;
+        let unread = self.sink.get().taken.len() as u64 - self.consumer.next;
         self.most_unread = self.most_unread.max(unread);
-        while self.sink.checked.0 < self.sink.taken.len() {
-            self.check_notification(self.sink.checked.0);
-            self.sink.checked.0 += 1;
+        while self.sink.get().checked.0 < self.sink.get().taken.len() {
+            let next = self.sink.get().checked.0;
+            self.check_notification(next);
+            self.sink.get_mut().checked.0 += 1;
         }
-        while self.sink.checked.1 < self.sink.gaps.len() {
-            self.check_gap(self.sink.checked.1);
-            self.sink.checked.1 += 1;
+        while self.sink.get().checked.1 < self.sink.get().gaps.len() {
+            let next = self.sink.get().checked.1;
+            self.check_gap(next);
+            self.sink.get_mut().checked.1 += 1;
         }
         if let Some(index) = self.unchecked.take() {
             self.check_all_taken(index);
@@ -68,11 +70,11 @@ impl Simulation {
     /// were read after the fence were delivered by the old session too, or a gap is at the end of the stream.
     pub(super) fn check_left(&mut self) {
         let has_failed = matches!(self.done, Some(Err(_))) && !self.is_dropped;
-        let end = self.sink.taken.len() as u64;
+        let end = self.sink.get().taken.len() as u64;
         // Self-notifications of a session behind a proxy look like a fence.
         if has_failed
             || self.plan.is_proxied
-            || self.sink.gaps.iter().any(|recorded| recorded.position == end)
+            || self.sink.get().gaps.iter().any(|recorded| recorded.position == end)
         {
             return;
         }
@@ -96,7 +98,7 @@ impl Simulation {
     }
 
     fn check_notification(&mut self, position: usize) {
-        let taken = self.sink.taken[position];
+        let taken = self.sink.get().taken[position];
         let connection = &mut self.connections[taken.connection];
         let (server, process_id) = (connection.server, taken.process_id);
         let Some(number) = SimulatedServer::number(process_id) else {
@@ -150,7 +152,7 @@ impl Simulation {
     }
 
     fn check_gap(&mut self, index: usize) {
-        let recorded = self.sink.gaps[index].clone();
+        let recorded = self.sink.get().gaps[index].clone();
         log_line!(self, "gap at {}: {}", recorded.position, recorded.gap);
         self.gaps_at.push(self.clock.now());
         let lost = self.lost_sessions;
@@ -188,8 +190,9 @@ impl Simulation {
         let epoch = recorded.gap.epoch();
         let has_epoch =
             |index: usize| self.connections.get(index).is_some_and(|one| one.epoch == epoch);
-        let going_on = [self.delivering.unwrap_or(0), self.sink.connection, recorded.connection];
-        let is_true = match self.sink.taken.get(usize::try_from(recorded.position).unwrap()) {
+        let going_on =
+            [self.delivering.unwrap_or(0), self.sink.get().connection, recorded.connection];
+        let is_true = match self.sink.get().taken.get(usize::try_from(recorded.position).unwrap()) {
             Some(next) => next.epoch == epoch,
             None => going_on.into_iter().any(has_epoch),
         };
@@ -234,7 +237,7 @@ impl Simulation {
 
     // ---- what the supervisor reports ----
 
-    pub(super) fn entered(&mut self, state: State, supervisor: &Supervisor) {
+    pub(super) fn entered(&mut self, state: State, supervisor: &Supervisor<SharedSink>) {
         log_line!(self, "state {state:?}");
         let legal = matches!(
             (self.state, state),
@@ -264,7 +267,7 @@ impl Simulation {
     }
 
     /// Checks the state of each channel: it agrees with the commands of the user and with the server.
-    pub(super) fn check_channels(&mut self, when: &str, supervisor: &Supervisor) {
+    pub(super) fn check_channels(&mut self, when: &str, supervisor: &Supervisor<SharedSink>) {
         let states: Vec<(String, ChannelState)> =
             supervisor.channels().map(|(name, state)| (name.to_owned(), state)).collect();
         let mut refused = Vec::new();
@@ -294,19 +297,19 @@ impl Simulation {
     /// Checks the limits of memory.
     pub(super) fn check_memory(&mut self) {
         // One buffer is for notifications that are dropped.
-        let buffers = self.sink.ring.buffers_alive();
+        let buffers = self.sink.get().ring.buffers_alive();
         let most = buffers_max(self.plan.bytes, 0) + 1;
         if buffers > most {
             self.fail(format!("{buffers} receive buffers exist, {most} are the limit"));
         }
-        let unread = self.sink.ring.producer.unread_bytes();
+        let unread = self.sink.get().ring.producer.unread_bytes();
         let bytes = self.plan.bytes as u64;
         if unread > bytes {
             self.fail(format!("{unread} bytes are queued, {bytes} are the limit"));
         }
-        let unread = self.sink.ring.producer.unread();
+        let unread = self.sink.get().ring.producer.unread();
         // With `DropOldest`, an item across the limit stays in the queue, and the consumer skips its older part.
-        let is_exact = self.plan.overflow != Overflow::DropOldest && !self.sink.had_surplus;
+        let is_exact = self.plan.overflow != Overflow::DropOldest && !self.sink.get().had_surplus;
         if unread > self.plan.capacity && is_exact {
             let capacity = self.plan.capacity;
             self.fail(format!("{unread} are queued, {capacity} is the capacity"));

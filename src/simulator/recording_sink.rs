@@ -1,15 +1,18 @@
 //! [`RecordingSink`]: the real queue, with a record of everything that is put into it.
 
-use std::cell::Cell;
+use std::cell::{Cell, Ref, RefCell, RefMut};
+use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::BytesMut;
 
+use crate::listener::receive_buffers::ReceiveBuffers;
 use crate::listener::shared::ListenerShared;
 use crate::listener::sink::RingSink;
 use crate::notification::{Gap, ReceiveInfo};
-use crate::proto::supervisor::{Overflow, Sink, State};
+use crate::proto::supervisor::{Mark, Overflow, PlacedGap, Scope, Sink, State};
 use crate::proto::wire::{self, Run};
 
 /// A notification that the listener received.
@@ -116,25 +119,21 @@ impl Sink for RecordingSink {
         self.ring.publish();
     }
 
-    fn position(&self) -> u64 {
-        let position = self.ring.position();
-        assert_eq!(position, self.taken.len() as u64, "the position is another");
-        position
-    }
-
-    fn hold(&mut self) {
+    fn hold(&mut self, scope: &Scope) -> Mark {
         // The real queue must publish everything before this.
         if !self.is_held {
             self.shown = (self.taken.len(), self.gaps.len());
         }
         self.is_held = true;
         self.holds += 1;
-        self.ring.hold();
+        let mark = self.ring.hold(scope);
+        assert_eq!(mark.0, self.taken.len() as u64, "the position is another");
+        mark
     }
 
-    fn release(&mut self, gaps: Vec<(u64, Gap)>) {
-        for (position, gap) in &gaps {
-            let (position, connection) = (*position, self.connection);
+    fn release(&mut self, gaps: Vec<PlacedGap>) {
+        for PlacedGap { mark, gap, .. } in &gaps {
+            let (position, connection) = (mark.0, self.connection);
             let (state, counted) = (self.shared.state(), self.shared.stats().gaps);
             self.gaps.push(RecordedGap { position, gap: gap.clone(), connection, state, counted });
         }
@@ -149,5 +148,67 @@ impl Sink for RecordingSink {
             self.stalled.set(Duration::ZERO);
         }
         is_empty
+    }
+}
+
+/// The sink as the supervisor owns it. The simulation looks at it too.
+#[derive(Clone)]
+pub(super) struct SharedSink(Rc<RefCell<RecordingSink>>);
+
+impl SharedSink {
+    pub(super) fn new(sink: RecordingSink) -> Self {
+        Self(Rc::new(RefCell::new(sink)))
+    }
+
+    pub(super) fn get(&self) -> Ref<'_, RecordingSink> {
+        self.0.borrow()
+    }
+
+    pub(super) fn get_mut(&self) -> RefMut<'_, RecordingSink> {
+        self.0.borrow_mut()
+    }
+}
+
+impl Sink for SharedSink {
+    fn fits(&self, frames: &[u8], run: Run, surplus: bool) -> Run {
+        self.get().fits(frames, run, surplus)
+    }
+
+    fn notifications(&mut self, input: &mut BytesMut, run: Run, info: ReceiveInfo, surplus: bool) {
+        self.get_mut().notifications(input, run, info, surplus);
+    }
+
+    fn publish(&mut self) {
+        self.get_mut().publish();
+    }
+
+    fn hold(&mut self, scope: &Scope) -> Mark {
+        self.get_mut().hold(scope)
+    }
+
+    fn release(&mut self, gaps: Vec<PlacedGap>) {
+        self.get_mut().release(gaps);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.get().is_empty()
+    }
+}
+
+impl ReceiveBuffers for SharedSink {
+    fn first_buffer(&mut self) -> BytesMut {
+        self.get_mut().ring.first_buffer()
+    }
+
+    fn prepare(&mut self, input: &mut BytesMut) {
+        self.get_mut().ring.prepare(input);
+    }
+
+    fn make_room(&mut self, input: &mut BytesMut, bytes: usize) {
+        self.get_mut().ring.make_room(input, bytes);
+    }
+
+    fn poll_room(&mut self, cx: &mut Context<'_>, input: &mut BytesMut) -> Poll<()> {
+        self.get_mut().ring.poll_room(cx, input)
     }
 }

@@ -134,7 +134,7 @@ fn a_fence_that_is_dropped_ends_the_handover_or_the_session_and_nothing_is_missi
                 name,
                 simulation.lost_sessions,
                 simulation.handovers,
-                simulation.sink.gaps.len(),
+                simulation.sink.get().gaps.len(),
             ));
         }
     }
@@ -153,7 +153,7 @@ fn a_fence_that_never_arrives_ends_the_session_after_half_a_minute() {
     let acts = [(1_000, Act::Rotate), (1_010, Act::LoseFence(1))];
     let simulation = play(Plan { delay: 50 * MILLI, ..Plan::quiet() }, &acts);
     assert_eq!(
-        (simulation.lost_sessions, simulation.handovers, simulation.sink.gaps.len()),
+        (simulation.lost_sessions, simulation.handovers, simulation.sink.get().gaps.len()),
         (1, 0, 1)
     );
 }
@@ -164,7 +164,7 @@ fn a_fence_that_never_arrives_ends_the_session_after_half_a_minute() {
 fn a_task_that_always_runs_late_detects_a_dead_connection() {
     let plan = Plan { lateness: 1_200 * MILLI, ..Plan::quiet() };
     let simulation = play(plan, &[(3_000, Act::Cut { index: 0, up: true, down: true })]);
-    assert_eq!((simulation.lost_sessions, simulation.sink.gaps.len()), (1, 1));
+    assert_eq!((simulation.lost_sessions, simulation.sink.get().gaps.len()), (1, 1));
 }
 
 /// An earlier version used answers inside a transaction that a proxy had begun, and the ROLLBACK of the proxy undid the
@@ -188,12 +188,12 @@ fn a_session_that_a_proxy_keeps_inside_a_transaction_is_replaced() {
                 ];
                 for acts in kinds {
                     let simulation = play(Plan::quiet(), acts);
-                    let found = (simulation.lost_sessions, simulation.sink.gaps.len());
+                    let found = (simulation.lost_sessions, simulation.sink.get().gaps.len());
                     assert_eq!(found, (1, 1), "{acts:?}\n{}", simulation.trace.text());
                 }
                 // The heartbeat with a self-notification.
                 let simulation = play(Plan { is_proxied: true, ..Plan::quiet() }, &[begin("")]);
-                assert_eq!((simulation.lost_sessions, simulation.sink.gaps.len()), (1, 1));
+                assert_eq!((simulation.lost_sessions, simulation.sink.get().gaps.len()), (1, 1));
             }
         }
     }
@@ -256,7 +256,7 @@ fn a_rollback_that_does_not_arrive_has_the_timeout_of_any_answer_while_the_serve
     let plan = Plan { commits: 200 * MILLI, deadline: 6 * SECOND, ..Plan::quiet() };
     let simulation = play(plan, &acts);
     assert_eq!(
-        (simulation.lost_sessions, simulation.sink.gaps.len()),
+        (simulation.lost_sessions, simulation.sink.get().gaps.len()),
         (1, 1),
         "{}",
         simulation.trace.text()
@@ -270,7 +270,9 @@ fn a_rollback_that_does_not_arrive_has_the_timeout_of_any_answer_while_the_serve
 fn an_error_that_a_proxy_sends_before_it_ends_a_session_is_one_gap_that_carries_it() {
     for late in [0, 10 * MILLI, SECOND] {
         let simulation = play(Plan::quiet(), &[(2_000, Act::EndWithError(0, late))]);
-        let [recorded] = &simulation.sink.gaps[..] else { panic!("{}", simulation.trace.text()) };
+        let [recorded] = &simulation.sink.get().gaps[..] else {
+            panic!("{}", simulation.trace.text())
+        };
         let (sessions, cause) = (recorded.gap.sessions(), recorded.gap.cause());
         assert_eq!((sessions, cause.sqlstate()), (1, Some("57000")), "{cause}");
     }
@@ -320,9 +322,10 @@ fn a_task_that_is_dropped_while_the_hook_runs_delivers_the_gap_before_later_noti
         let drops_at = Some((2_100 + 20 * drops_at) * MILLI);
         let plan = Plan { commits: 20 * MILLI, has_hook: true, drops_at, ..Plan::quiet() };
         let simulation = play(plan, &[(2_000, Act::EndWithError(0, 0))]);
-        let Some(gap) = simulation.sink.gaps.first() else { continue };
-        held +=
-            usize::from(simulation.is_dropped && simulation.sink.taken.len() as u64 > gap.position);
+        let Some(gap) = simulation.sink.get().gaps.first().cloned() else { continue };
+        held += usize::from(
+            simulation.is_dropped && simulation.sink.get().taken.len() as u64 > gap.position,
+        );
     }
     assert!(held > 10, "{held}");
 }
@@ -344,7 +347,7 @@ fn a_close_while_a_new_session_waits_for_the_old_one_loses_nothing_that_was_read
             let simulation = play(plan, &[(1_000, Act::Rotate), (1_020 + 5 * step, dies)]);
             let left = simulation.connections.iter().filter(|connection| connection.is_undelivered);
             read += left.map(|connection| connection.behind_fence().len()).sum::<usize>();
-            gaps += simulation.sink.gaps.len();
+            gaps += simulation.sink.get().gaps.len();
         }
     }
     assert!(read > 10 && gaps > 10, "{read} read, {gaps} gaps");

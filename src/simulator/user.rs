@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::clock::{MILLI, SimulatorEvent};
+use super::recording_sink::SharedSink;
 use super::subscriptions::ChannelId;
 use super::{Simulation, log_line};
 use crate::error::{Error, ErrorKind};
@@ -189,7 +190,7 @@ impl Simulation {
         &mut self,
         id: u64,
         result: Result<Reply, Error>,
-        supervisor: &Supervisor,
+        supervisor: &Supervisor<SharedSink>,
     ) {
         log_line!(self, "command {id}: {result:?}");
         let Some(asked) = self.commands.remove(&id) else {

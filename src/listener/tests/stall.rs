@@ -90,10 +90,7 @@ impl RingPair {
 
     fn mark(&mut self) {
         let cause = crate::Error::new(crate::ErrorKind::Server, "dropped one");
-        let position = self.queue.sink.position();
-        self.queue
-            .sink
-            .release(vec![(position, Gap::within_session(cause, SystemTime::UNIX_EPOCH, 1))]);
+        self.queue.gap(Gap::within_session(cause, SystemTime::UNIX_EPOCH, 1));
     }
 
     /// The consumer drops the last run and takes the next element.

@@ -86,6 +86,15 @@ impl CommandKind {
         Duration::from_nanos(time).min(QUIET_TIME_MAX)
     }
 
+    /// Returns the channels of a LISTEN or UNLISTEN.
+    pub(super) fn into_channels(self) -> Vec<String> {
+        match self {
+            Self::Listen(channels) | Self::Unlisten(channels) => channels,
+            Self::Undo { names, .. } => names,
+            Self::Simple | Self::Bound | Self::Utility(_) | Self::UnlistenAll => Vec::new(),
+        }
+    }
+
     /// Returns true for SQL of the user.
     fn is_query(&self) -> bool {
         matches!(self, Self::Simple | Self::Bound)

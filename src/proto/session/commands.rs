@@ -104,13 +104,24 @@ impl Session {
         now: Instant,
         channels: &[impl AsRef<str>],
     ) -> Result<CommandId, Error> {
-        let sql = statements("LISTEN ", channels)?;
-        if channels.iter().any(|name| self.may_be_cut(name.as_ref())) {
+        self.listen_owned(now, owned(channels))
+    }
+
+    /// As [`listen`](Self::listen). The names are moved, and returned with the answer.
+    ///
+    /// # Errors
+    /// As [`listen`](Self::listen).
+    pub fn listen_owned(
+        &mut self,
+        now: Instant,
+        channels: Vec<String>,
+    ) -> Result<CommandId, Error> {
+        let sql = statements("LISTEN ", &channels)?;
+        if channels.iter().any(|name| self.may_be_cut(name)) {
             // In a query of its own, because the server parses a whole query before it carries out the first statement.
             self.utility(now, SHOW_NOTICES)?;
         }
-        let kind = CommandKind::Listen(owned(channels));
-        self.command(now, kind, &[FrontendMessage::Query(&sql)])
+        self.command(now, CommandKind::Listen(channels), &[FrontendMessage::Query(&sql)])
     }
 
     /// Rolls back a transaction. If the session ends first, the result is the error that ended it.
@@ -138,9 +149,20 @@ impl Session {
         now: Instant,
         channels: &[impl AsRef<str>],
     ) -> Result<CommandId, Error> {
-        let names = owned(channels);
-        let kept = self.also_ended_by(&names);
-        self.unlisten_and_keep(now, names, kept)
+        self.unlisten_owned(now, owned(channels))
+    }
+
+    /// As [`unlisten`](Self::unlisten). The names are moved, and returned with the answer.
+    ///
+    /// # Errors
+    /// As [`listen`](Self::listen).
+    pub fn unlisten_owned(
+        &mut self,
+        now: Instant,
+        channels: Vec<String>,
+    ) -> Result<CommandId, Error> {
+        let kept = self.also_ended_by(&channels);
+        self.unlisten_and_keep(now, channels, kept)
     }
 
     /// Stops listening to every channel.

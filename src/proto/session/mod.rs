@@ -100,6 +100,8 @@ pub enum SessionEvent {
     Done {
         /// The command.
         id: CommandId,
+        /// The channels of a LISTEN or UNLISTEN.
+        channels: Vec<String>,
         /// The result of the command.
         result: Answer,
         /// The transaction status after the answer. Inside a transaction the command takes effect only after COMMIT.
@@ -331,9 +333,10 @@ impl Session {
                 }
                 // Inside a transaction LISTEN and UNLISTEN have no effect yet.
                 if result.is_ok() && *status == TransactionStatus::Idle {
-                    self.confirm(kind);
+                    self.confirm(&kind);
                 }
-                self.events.push_back(SessionEvent::Done { id, result, status: *status });
+                let (channels, status) = (kind.into_channels(), *status);
+                self.events.push_back(SessionEvent::Done { id, channels, result, status });
                 self.start_timeout(now);
                 Ok(())
             }
@@ -473,8 +476,9 @@ impl Session {
         let written = self.queued.saturating_sub(self.transmit.len() as u64);
         for pending in self.pending.drain(..) {
             let result = Err(pending.outcome(written, &error));
-            let status = self.status;
-            self.events.push_back(SessionEvent::Done { id: pending.id, result, status });
+            let (id, status) = (pending.id, self.status);
+            let channels = pending.kind.into_channels();
+            self.events.push_back(SessionEvent::Done { id, channels, result, status });
         }
         self.channels.clear();
         self.discard_output();
@@ -569,11 +573,11 @@ impl Session {
         }
     }
 
-    fn confirm(&mut self, kind: CommandKind) {
+    fn confirm(&mut self, kind: &CommandKind) {
         match kind {
-            CommandKind::Listen(channels) => self.channels.extend(channels),
+            CommandKind::Listen(channels) => self.channels.extend(channels.iter().cloned()),
             CommandKind::Unlisten(channels) => {
-                for channel in &channels {
+                for channel in channels {
                     self.channels.remove(channel);
                 }
             }

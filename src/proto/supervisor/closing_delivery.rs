@@ -10,7 +10,9 @@
 use bytes::{Buf, BytesMut};
 
 use super::handover::{Fence, Passage};
+use super::link::{LinkStage, ListenerLink};
 use super::search;
+use crate::error::{Error, ErrorKind};
 use crate::proto::wire::Run;
 
 /// Decides which notifications of a closing session are delivered.
@@ -53,7 +55,7 @@ impl ClosingDelivery {
             },
             Self::Nothing => input.advance(run.bytes),
         }
-        Passage::Done(true)
+        Passage::Removed
     }
 
     /// Returns true if the new session has received notifications that this old session has not brought yet.
@@ -72,8 +74,20 @@ fn without(channel: &str, input: &mut BytesMut, run: Run, seen: impl FnOnce(&[u8
             let bytes = Run::first(1, frames).bytes;
             seen(frames.get(..bytes).unwrap_or_default());
             input.advance(bytes);
-            Passage::Done(true)
+            Passage::Removed
         }
         Some(before) => Passage::Deliver(Run::first(before, frames)),
     }
+}
+
+/// Returns the cause of a gap at the end of the stream, if a link that is being closed has not delivered all that it should.
+#[cold]
+pub(super) fn missing_at_the_end(link: &ListenerLink) -> Option<Error> {
+    let LinkStage::Closing { session, delivery, .. } = &link.stage else { return None };
+    if let Some(malformed) = session.malformed_after_terminate() {
+        return Some(malformed.clone());
+    }
+    let message = "the listener was closed during a handover, and the old session ended before it had brought what \
+         was read of the new one";
+    delivery.is_missing().then(|| Error::new(ErrorKind::Closed, message))
 }

@@ -1,15 +1,29 @@
 //! Heartbeats: the periodic check that the session is alive and listens to every wanted channel.
+//!
+//! ```text
+//!          restart                 due, no command in flight             answered
+//! Stopped ─────────▶ due at …  ───────────────────────────────▶ Sent ──────────────▶ due at …
+//!    ▲                  │ due, a command is in flight             ▲  │ no data in time,
+//!    │                  └─────────▶ Overdue ──────────────────────┘  │ or another answer
+//!    │                              (later commands wait)            ▼
+//!    └────────────────────────────────────────────────────── the session is lost
+//! ```
+//!
+//! A refused query is followed by a simpler one ([`heartbeat_query`](super::heartbeat_query)). A session whose server
+//! cannot name its channels notifies itself ([`self_notification`](super::self_notification)).
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use super::action::{Action, LogEvent};
-use super::commands::CommandPurpose;
+use super::Heartbeat;
+use super::action::LogEvent;
+use super::common::Common;
+use super::effect::{Effect, Effects, NONE};
 use super::heartbeat_query::{self, ExpectedChannels, HeartbeatQuery};
 use super::link::{ListenerLink, Unanswered};
-use super::restore::is_temporary;
-use super::self_notification::SelfNotification;
-use super::{Heartbeat, Sink, Supervisor};
+use super::purpose::CommandPurpose;
+use super::resync::is_temporary;
+use super::self_notification::{self, SelfNotification};
 use crate::error::{Error, ErrorKind};
 use crate::proto::session::{Answer, Rows, Session};
 
@@ -41,6 +55,8 @@ pub(super) struct HeartbeatTimer {
     is_required: bool,
     /// True if a starved task has already got more time.
     was_late: bool,
+    /// The number of heartbeats so far.
+    count: u64,
 }
 
 impl HeartbeatTimer {
@@ -52,7 +68,13 @@ impl HeartbeatTimer {
             is_overdue: false,
             is_required: false,
             was_late: false,
+            count: 0,
         }
+    }
+
+    /// Returns the number of heartbeats so far.
+    pub(super) fn count(&self) -> u64 {
+        self.count
     }
 
     /// Plans the next heartbeat of a live session.
@@ -69,7 +91,12 @@ impl HeartbeatTimer {
 
     /// Stops the heartbeats.
     pub(super) fn stop(&mut self) {
-        *self = Self::new(self.policy);
+        *self = Self { count: self.count, ..Self::new(self.policy) };
+    }
+
+    /// Makes the next heartbeat due.
+    pub(super) fn repeat(&mut self, now: Instant) {
+        self.due = Some(now);
     }
 
     /// Returns true if commands must wait for the heartbeat.
@@ -94,214 +121,193 @@ impl HeartbeatTimer {
         let silence = unanswered.silent_since.checked_add(timeout);
         longest.into_iter().chain(silence).min()
     }
-}
 
-impl Supervisor {
     /// Returns the time of the next heartbeat, or the deadline of an unanswered command.
-    pub(super) fn heartbeat_deadline(&self) -> Option<Instant> {
-        let is_waiting =
-            self.heartbeat.is_sent || self.heartbeat.is_overdue || !self.may_send_heartbeat();
-        let due = self.heartbeat.due.filter(|_| !is_waiting);
-        let unanswered = self.current.as_ref().and_then(ListenerLink::unanswered);
-        due.into_iter()
-            .chain(unanswered.and_then(|unanswered| self.heartbeat.deadline(unanswered)))
-            .min()
+    pub(super) fn timeout_of(&self, link: &ListenerLink, may_send: bool) -> Option<Instant> {
+        let due = self.due.filter(|_| !self.is_sent && !self.is_overdue && may_send);
+        let unanswered = link.unanswered().and_then(|unanswered| self.deadline(unanswered));
+        [due, unanswered, self.self_notification_deadline(link)].into_iter().flatten().min()
     }
 
-    /// Returns true if a heartbeat can be sent, at once or as soon as the commands in flight are answered.
-    fn may_send_heartbeat(&self) -> bool {
-        let Some(link) = self.current.as_ref().filter(|link| link.is_live()) else { return false };
-        let is_free = link.in_flight.first_key_value().is_none_or(|(_, oldest)| !oldest.is_query());
-        is_free && !self.handover.is_running() && !self.flow.is_stalled()
+    /// Returns the instant at which the self-notification must have come back.
+    fn self_notification_deadline(&self, link: &ListenerLink) -> Option<Instant> {
+        let is_busy = link.in_flight.values().any(CommandPurpose::is_query);
+        let sent = link.self_notification.as_ref().filter(|_| link.is_live() && !is_busy)?;
+        let quiet_time = link.session().map(Session::quiet_time).unwrap_or_default();
+        sent.deadline(self.policy.timeout.saturating_add(quiet_time))
     }
 
-    /// Ends the session if the deadline of an unanswered command has passed.
-    pub(super) fn check_unanswered(&mut self, now: Instant, sink: &mut impl Sink) {
-        if let Some(unanswered) = self.current.as_ref().and_then(ListenerLink::unanswered)
-            && self.heartbeat.deadline(unanswered).is_some_and(|deadline| deadline <= now)
+    /// Ends the session if the deadline of an unanswered command, or of the self-notification, has passed.
+    pub(super) fn check(&mut self, common: &mut Common) -> Effects {
+        let now = common.now();
+        let Some(link) = &mut common.links.current else { return NONE };
+        let unanswered = link.unanswered();
+        let deadline = unanswered.and_then(|unanswered| self.deadline(unanswered));
+        if let (Some(unanswered), Some(deadline)) = (unanswered, deadline)
+            && deadline <= now
         {
-            return self.answer_missed(now, unanswered, sink);
+            return match self.excuses_delay(now, deadline, link) {
+                true => NONE,
+                false => vec![Effect::Fail(link.id, self.unanswered_too_long(now, unanswered))],
+            };
         }
-        if let Some(deadline) =
-            self.self_notification_deadline().filter(|deadline| *deadline <= now)
-            && !self.excuses_delay(now, deadline)
-        {
-            self.self_notification_missed(now, sink);
+        match self.self_notification_deadline(link) {
+            Some(deadline) if deadline <= now && !self.excuses_delay(now, deadline, link) => {
+                let error = self_notification::missed(self.policy.timeout);
+                vec![Effect::Fail(link.id, error)]
+            }
+            _ => NONE,
         }
-    }
-
-    /// Plans the next heartbeat, after one has succeeded.
-    pub(super) fn restart_heartbeat(&mut self, now: Instant) {
-        self.heartbeat.restart(now);
     }
 
     /// Restarts the timeouts and returns true if this task was starved, once per heartbeat. The answer may have arrived
     /// long ago, and was not read.
-    fn excuses_delay(&mut self, now: Instant, deadline: Instant) -> bool {
-        let is_late =
-            now.saturating_duration_since(deadline) >= STARVED_DELAY && !self.heartbeat.was_late;
+    fn excuses_delay(&mut self, now: Instant, deadline: Instant, link: &mut ListenerLink) -> bool {
+        let is_late = now.saturating_duration_since(deadline) >= STARVED_DELAY && !self.was_late;
         if is_late {
-            self.heartbeat.was_late = true;
-            if let Some(link) = &mut self.current {
-                link.restart_timeouts(now);
-            }
+            self.was_late = true;
+            link.restart_timeouts(now);
         }
         is_late
     }
 
-    /// Sends a heartbeat if it is due and no command is in flight.
-    pub(super) fn send_due_heartbeat(&mut self, now: Instant, sink: &mut impl Sink) {
-        let is_due = self.heartbeat.due.is_some_and(|due| due <= now);
-        if !is_due || self.heartbeat.is_sent || !self.may_send_heartbeat() {
-            return;
-        }
-        let is_idle = self.current.as_ref().is_some_and(|link| link.in_flight.is_empty());
-        self.heartbeat.is_overdue = !is_idle;
-        if is_idle && let Err(error) = self.send_heartbeat(now, None) {
-            self.lose(now, error, sink);
-        }
-    }
-
-    /// Sends a heartbeat on the current session. `more` is a channel whose LISTEN is in flight.
-    pub(super) fn send_heartbeat(&mut self, now: Instant, more: Option<&str>) -> Result<(), Error> {
-        let Some(link) = &mut self.current else { return Ok(()) };
-        match link.private.clone() {
-            None => self.send_channel_query(now, more)?,
-            Some(private) => {
-                let sent = SelfNotification::new(now, self.nonces.hex());
-                link.start(now, CommandPurpose::SelfNotify, |session| {
-                    session.notify(now, &private, sent.nonce())
-                })?;
-                link.self_notification = Some(sent);
-            }
-        }
-        self.counters.heartbeats = self.counters.heartbeats.saturating_add(1);
-        (self.heartbeat.is_sent, self.heartbeat.is_overdue) = (true, false);
-        Ok(())
-    }
-
-    fn send_channel_query(&mut self, now: Instant, more: Option<&str>) -> Result<(), Error> {
-        let Some(link) = &mut self.current else { return Ok(()) };
-        let confirmed = link.session().into_iter().flat_map(Session::channels);
-        let expected = match more {
-            None => ExpectedChannels::of(confirmed),
-            Some(_) => {
-                ExpectedChannels::of(confirmed.chain(more).collect::<BTreeSet<_>>().into_iter())
-            }
-        };
-        let query = link.heartbeat_query;
-        let purpose = CommandPurpose::Heartbeat { query, expected: Some(expected) };
-        let sql = query.sql();
-        link.start(now, purpose, |session| {
-            let id = session.simple_query(now, sql)?;
-            session.limit_answer(id, HEARTBEAT_ANSWER_BYTES_MAX);
-            session.limit_rows(id, 1);
-            Ok(id)
-        })
-    }
-
-    /// Ends the session, because an answer did not arrive in time.
-    fn answer_missed(&mut self, now: Instant, unanswered: Unanswered, sink: &mut impl Sink) {
-        let Some(deadline) = self.heartbeat.deadline(unanswered) else { return };
-        if self.excuses_delay(now, deadline) {
-            return;
-        }
+    /// Returns the error of a session whose answer did not arrive in time.
+    fn unanswered_too_long(&self, now: Instant, unanswered: Unanswered) -> Error {
         let message = match now.saturating_duration_since(unanswered.since) {
             time if time >= ANSWER_TIME_MAX => {
                 format!("the server did not answer within {time:.0?}")
             }
             _ => format!(
                 "no data from the server for {:?} while a command was unanswered",
-                self.heartbeat.timeout(unanswered)
+                self.timeout(unanswered)
             ),
         };
-        let error = Error::new(ErrorKind::Timeout, message)
-            .with_hint("the connection is half-open, or the server or a proxy is stuck");
-        self.lose(now, error, sink);
+        Error::new(ErrorKind::Timeout, message)
+            .with_hint("the connection is half-open, or the server or a proxy is stuck")
+    }
+
+    /// Sends a heartbeat if it is due and no command is in flight. With `may_send` it can be sent at once, or as soon as
+    /// the commands in flight are answered.
+    pub(super) fn send_due(&mut self, common: &mut Common, may_send: bool) -> Effects {
+        let is_due = self.due.is_some_and(|due| due <= common.now());
+        let Some(link) = common.links.current.as_ref().filter(|_| is_due && may_send) else {
+            return NONE;
+        };
+        if self.is_sent {
+            return NONE;
+        }
+        self.is_overdue = !link.in_flight.is_empty();
+        if self.is_overdue {
+            return NONE;
+        }
+        vec![Effect::SendHeartbeat { listening_to: None }]
+    }
+
+    /// Sends a heartbeat on the current session. `listening_to` is a channel whose LISTEN is in flight.
+    pub(super) fn send(
+        &mut self,
+        common: &mut Common,
+        listening_to: Option<&str>,
+    ) -> Result<(), Error> {
+        let now = common.now();
+        let Some(link) = &mut common.links.current else { return Ok(()) };
+        match link.private.clone() {
+            None => send_channel_query(now, link, listening_to)?,
+            Some(private) => {
+                let sent = SelfNotification::new(now, common.nonces.hex());
+                link.start(now, CommandPurpose::SelfNotify, |session| {
+                    session.notify(now, &private, sent.nonce())
+                })?;
+                link.self_notification = Some(sent);
+            }
+        }
+        self.count = self.count.saturating_add(1);
+        (self.is_sent, self.is_overdue) = (true, false);
+        Ok(())
     }
 
     /// Handles the answer to a heartbeat.
-    pub(super) fn heartbeat_answered(
+    pub(super) fn answered(
         &mut self,
-        now: Instant,
+        common: &mut Common,
         query: HeartbeatQuery,
         expected: Option<ExpectedChannels>,
         result: Answer,
-        sink: &mut impl Sink,
-    ) {
-        let is_required = self.heartbeat.is_required;
-        self.heartbeat.restart(now);
-        match (expected, result) {
-            (Some(expected), Ok(rows)) => self.check_heartbeat(now, query, &expected, &rows, sink),
-            (None, Ok(_)) => {}
+    ) -> Effects {
+        let is_required = self.is_required;
+        self.restart(common.now());
+        let error = match (expected, result) {
+            (Some(expected), Ok(rows)) if !expected.matches(query, &rows) => {
+                other_channels(expected.count, &rows)
+            }
+            (Some(_), Ok(_)) => return vec![Effect::OldConfirmed],
+            (None, Ok(_)) => return NONE,
             // A PostgreSQL server does not answer like this.
             (_, Err(error)) if error.db_error().is_none() => {
                 let message = "the session does not answer as a PostgreSQL server does";
-                self.lose(now, Error::caused(ErrorKind::Pooler, message, error), sink);
+                Error::caused(ErrorKind::Pooler, message, error)
             }
-            (_, Err(error)) => self.heartbeat_refused(now, query, error, is_required, sink),
-        }
-    }
-
-    /// Handles a heartbeat query that was cancelled or refused. This shows at least that the server is alive.
-    fn heartbeat_refused(
-        &mut self,
-        now: Instant,
-        query: HeartbeatQuery,
-        error: Error,
-        is_required: bool,
-        sink: &mut impl Sink,
-    ) {
-        let simpler = query.simpler().filter(|_| !is_temporary(&error));
-        if simpler.is_none() && is_required {
-            // The error may be the answer to an earlier command.
-            return self.lose(now, error, sink);
-        }
-        self.actions.push_back(Action::Log(LogEvent::HeartbeatRefused { error: error.clone() }));
-        let Some(simpler) = simpler else {
-            if let Some(draining) = &mut self.draining {
-                draining.refusal = Some(error);
+            (_, Err(error)) => {
+                let simpler = query.simpler().filter(|_| !is_temporary(&error));
+                if simpler.is_some() || !is_required {
+                    return refused(common, query, simpler, error, is_required);
+                }
+                // The error may be the answer to an earlier command.
+                error
             }
-            // A handover need not fail because of it.
-            return self.old_session_confirmed(now, sink);
         };
-        if let Some(link) = self.current.as_mut().filter(|link| link.heartbeat_query == query) {
-            link.heartbeat_query = simpler;
-        }
-        let private = self.handover.private_channel().filter(|_| self.next.is_some());
-        if let Some(private) = private.map(str::to_owned) {
-            if let Err(error) = self.send_heartbeat(now, Some(&private)) {
-                self.lose(now, error, sink);
-            }
-        } else if is_required {
-            self.heartbeat.require(now);
-        } else {
-            self.heartbeat.due = Some(now);
-        }
+        common.links.current_id().map(|link| Effect::Fail(link, error)).into_iter().collect()
     }
+}
 
-    fn check_heartbeat(
-        &mut self,
-        now: Instant,
-        query: HeartbeatQuery,
-        expected: &ExpectedChannels,
-        found: &[Rows],
-        sink: &mut impl Sink,
-    ) {
-        if expected.matches(query, found) {
-            return self.old_session_confirmed(now, sink);
-        }
-        let count = expected.count;
-        let found = heartbeat_query::number(found);
-        let found = found.map_or_else(|| "an unknown number of".to_owned(), |n| n.to_string());
-        let error = Error::new(
-            ErrorKind::Pooler,
-            format!("the session does not listen to its {count} channels: the server names {found}"),
-        )
-        .with_hint(
-            "LISTEN, UNLISTEN or DISCARD were sent in a query, or by a pooler that shares sessions: \
-             use listen and unlisten, and connect to the server itself",
-        );
-        self.lose(now, error, sink);
+/// Handles a heartbeat query that was cancelled or refused. This shows at least that the server is alive.
+fn refused(
+    common: &mut Common,
+    query: HeartbeatQuery,
+    simpler: Option<HeartbeatQuery>,
+    error: Error,
+    is_required: bool,
+) -> Effects {
+    common.log(LogEvent::HeartbeatRefused { error: error.clone() });
+    let Some(simpler) = simpler else { return vec![Effect::HeartbeatRefused(error)] };
+    if let Some(link) = common.links.current.as_mut().filter(|link| link.heartbeat_query == query) {
+        link.heartbeat_query = simpler;
     }
+    vec![Effect::SimplerHeartbeat { is_required }]
+}
+
+fn send_channel_query(
+    now: Instant,
+    link: &mut ListenerLink,
+    listening_to: Option<&str>,
+) -> Result<(), Error> {
+    let confirmed = link.session().into_iter().flat_map(Session::channels);
+    let expected = match listening_to {
+        None => ExpectedChannels::of(confirmed),
+        Some(_) => {
+            ExpectedChannels::of(confirmed.chain(listening_to).collect::<BTreeSet<_>>().into_iter())
+        }
+    };
+    let query = link.heartbeat_query;
+    let purpose = CommandPurpose::Heartbeat { query, expected: Some(expected) };
+    link.start(now, purpose, |session| {
+        let id = session.simple_query(now, query.sql())?;
+        session.limit_answer(id, HEARTBEAT_ANSWER_BYTES_MAX);
+        session.limit_rows(id, 1);
+        Ok(id)
+    })
+}
+
+/// Returns the error of a session that does not listen to the expected channels.
+fn other_channels(count: usize, found: &[Rows]) -> Error {
+    let found = heartbeat_query::number(found);
+    let found = found.map_or_else(|| "an unknown number of".to_owned(), |n| n.to_string());
+    Error::new(
+        ErrorKind::Pooler,
+        format!("the session does not listen to its {count} channels: the server names {found}"),
+    )
+    .with_hint(
+        "LISTEN, UNLISTEN or DISCARD were sent in a query, or by a pooler that shares sessions: \
+         use listen and unlisten, and connect to the server itself",
+    )
 }

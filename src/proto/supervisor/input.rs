@@ -1,119 +1,113 @@
-//! The inputs from links: events, bytes, room and time.
+//! The inputs: commands, events of links, bytes, room, time, and the hook.
 
 use std::time::{Instant, SystemTime};
 
 use bytes::BytesMut;
 
-use super::action::{Action, Close};
-use super::commands::CommandPurpose;
+use super::action::{Action, Command, CommandNumber, LinkEvent};
+use super::effect::{Effect, Effects, NONE};
 use super::handover::Passage;
 use super::heartbeat_query::HeartbeatQuery;
 use super::link::{LinkStage, ListenerLink};
-use super::{LinkEvent, LinkId, ReceiveInfo, Role, Sink, Supervisor, closed};
+use super::links::Role;
+use super::{LinkId, ReceiveInfo, Sink, Supervisor, closed};
 use crate::error::{Error, ErrorKind};
 use crate::proto::session::{Evidence, Progress, Session, SessionEvent};
 use crate::proto::wire::Run;
 
-impl Supervisor {
+impl<S: Sink> Supervisor<S> {
+    /// Sets the time. It must be called before an input, and can be called before each one.
+    pub fn set_now(&mut self, now: Instant) {
+        self.common.clock.advance(now);
+    }
+
+    /// Sets the time, and the time of day at it. Gaps contain the time of day.
+    pub fn set_time(&mut self, now: Instant, time: SystemTime) {
+        self.common.clock = super::common::Clock::new(now, time);
+    }
+
+    /// Handles a command. The answer is an [`Action::Reply`], except for `Close`, whose answer is [`Action::Done`].
+    pub fn handle_command(&mut self, id: CommandNumber, command: Command) {
+        if command == Command::Close {
+            return self.close();
+        }
+        if let Some(refusal) = self.ending.refusal() {
+            return self.common.reply(id, Err(refusal));
+        }
+        if let Command::Drain { timeout } = command {
+            self.ending.drain(id, self.common.now().checked_add(timeout));
+            self.attempts.stop();
+        }
+        self.waiting.push_back((id, command));
+        // The answer follows the unread notifications, so the stall must end.
+        self.resume();
+        self.run(vec![Effect::StartWaiting]);
+    }
+
     /// Handles an event of a link. An event of a link that does not exist any more is ignored.
-    pub fn handle_link(
-        &mut self,
-        now: Instant,
-        link: LinkId,
-        event: LinkEvent,
-        sink: &mut impl Sink,
-    ) {
-        if self.role(link) == Some(Role::Old) {
+    pub fn handle_link(&mut self, link: LinkId, event: LinkEvent) {
+        let role = self.common.links.role(link);
+        if role == Some(Role::Old) {
             // Its session is replaced: only its end matters.
             return match event {
                 LinkEvent::Opened(_) => {}
-                _ => self.fail(now, link, closed(), sink),
+                _ => self.run(vec![Effect::Fail(link, closed())]),
             };
         }
         let is_end = !matches!(event, LinkEvent::Opened(_));
-        if is_end && self.flow.is_stalled() && self.role(link) == Some(Role::Current) {
-            return self.end_after_buffered(now, event);
+        if is_end && self.flow.is_stalled() && role == Some(Role::Current) {
+            return self.end_after_buffered(event);
         }
-        let epoch = self.epoch.saturating_add(1);
-        let Some(found) = Self::find(&mut self.current, &mut self.next, link) else { return };
-        match event {
+        let Some(found) = self.common.links.find(link) else { return };
+        let effect = match event {
             LinkEvent::Opened(session) => {
                 // A second event would replace a session whose commands wait for answers.
-                if let LinkStage::Opening { .. } = found.stage {
-                    match session.evidence() {
-                        Evidence::Channels => {}
-                        Evidence::SelfNotification(channel) => {
-                            found.private = Some(channel.clone());
-                        }
-                        Evidence::Answer => found.heartbeat_query = HeartbeatQuery::Answer,
-                    }
-                    found.stage = LinkStage::Open(session);
-                    found.epoch = epoch;
-                    self.epoch = epoch;
-                    self.counters.sessions = self.counters.sessions.saturating_add(1);
-                    if self.role(link) == Some(Role::Current) {
-                        self.actions.push_back(Action::Deliver { link });
-                    }
-                    self.session_is_ready(now, link, sink);
+                let LinkStage::Opening { .. } = found.stage else { return };
+                match session.evidence() {
+                    Evidence::Channels => {}
+                    Evidence::SelfNotification(channel) => found.private = Some(channel.clone()),
+                    Evidence::Answer => found.heartbeat_query = HeartbeatQuery::Answer,
                 }
+                self.epoch = self.epoch.saturating_add(1);
+                (found.stage, found.epoch) = (LinkStage::Open(session), self.epoch);
+                let sessions = &mut self.common.counters.sessions;
+                *sessions = sessions.saturating_add(1);
+                if role == Some(Role::Current) {
+                    self.common.act(Action::Deliver { link });
+                }
+                Effect::SessionReady(link)
             }
-            LinkEvent::Failed(error) => self.fail(now, link, error, sink),
+            LinkEvent::Failed(error) => Effect::Fail(link, error),
             LinkEvent::Eof => {
                 let error = match &mut found.stage {
                     LinkStage::Open(session) => session.handle_eof(found.has_part),
                     LinkStage::Opening { .. } | LinkStage::Closing { .. } => closed(),
                 };
-                self.fail(now, link, error, sink);
+                Effect::Fail(link, error)
             }
-            LinkEvent::Closed => self.fail(now, link, closed(), sink),
-        }
-    }
-
-    /// Restores the wanted channels on a link, or prepares the handover to it, if its session is ready.
-    pub(super) fn session_is_ready(&mut self, now: Instant, id: LinkId, sink: &mut impl Sink) {
-        let Some(link) = Self::find(&mut self.current, &mut self.next, id) else { return };
-        if link.ready().is_none() || link.live_since.is_some() {
-            return;
-        }
-        link.was_ready = true;
-        match self.role(id) {
-            Some(Role::Current) => self.restore(now, id, sink),
-            _ => self.prepare_handover(now, sink),
-        }
+            LinkEvent::Closed => Effect::Fail(link, closed()),
+        };
+        self.run(vec![effect]);
     }
 
     /// Handles bytes that arrived at `received_at`. `input` is everything that was read and not yet handled. What is
     /// handled is removed from it.
-    pub fn handle_bytes(
-        &mut self,
-        now: Instant,
-        received_at: SystemTime,
-        link: LinkId,
-        input: &mut BytesMut,
-        sink: &mut impl Sink,
-    ) {
-        if let Some(link) = Self::find(&mut self.current, &mut self.next, link) {
+    pub fn handle_bytes(&mut self, received_at: SystemTime, link: LinkId, input: &mut BytesMut) {
+        let now = self.common.now();
+        if let Some(link) = self.common.links.find(link) {
             link.alive_at = now;
         }
-        while self.handle_some(now, received_at, link, input, sink) {}
-        sink.publish();
-        let end =
-            Self::find(&mut self.current, &mut self.next, link).and_then(|link| link.end.take());
-        if let Some(end) = end {
-            self.handle_link(now, link, end, sink);
+        while self.handle_some(received_at, link, input) {}
+        self.sink.publish();
+        if let Some(end) = self.common.links.find(link).and_then(|link| link.end.take()) {
+            self.handle_link(link, end);
         }
     }
 
     /// Handles one run of notifications, or the messages before it. Returns true if there may be more to handle.
-    fn handle_some(
-        &mut self,
-        now: Instant,
-        received_at: SystemTime,
-        id: LinkId,
-        input: &mut BytesMut,
-        sink: &mut impl Sink,
-    ) -> bool {
-        let must_wait = match self.role(id) {
+    fn handle_some(&mut self, received_at: SystemTime, id: LinkId, input: &mut BytesMut) -> bool {
+        let now = self.common.now();
+        let must_wait = match self.common.links.role(id) {
             Some(Role::Current) => self.flow.is_stalled(),
             Some(Role::Next) => self.handover.is_waiting(),
             Some(Role::Old) | None => false,
@@ -121,7 +115,7 @@ impl Supervisor {
         if must_wait {
             return false;
         }
-        let Some(link) = Self::find(&mut self.current, &mut self.next, id) else {
+        let Some(link) = self.common.links.find(id) else {
             input.clear();
             return false;
         };
@@ -139,79 +133,111 @@ impl Supervisor {
             _ => Ok(Progress::Notifications(measured)),
         };
         link.has_part = matches!(progress, Ok(Progress::NeedMore)) && !input.is_empty();
-        self.handle_events(now, id, sink);
+        self.handle_events(id);
         match progress {
             Ok(Progress::NeedMore) => false,
-            Ok(Progress::Notifications(run)) => match self.role(id) {
+            Ok(Progress::Notifications(run)) => match self.common.links.role(id) {
                 Some(Role::Current) => {
-                    let run = self.take_private_notifications(now, input, run, is_searched, sink);
-                    if self.role(id) != Some(Role::Current) {
-                        input.clear();
-                        return false;
-                    }
-                    let stamp = ReceiveInfo { received_at, epoch };
-                    run.count == 0 || self.handle_run(now, stamp, input, (run, is_searched), sink)
+                    let info = ReceiveInfo { received_at, epoch };
+                    self.handle_run(id, info, input, (run, is_searched))
                 }
-                Some(Role::Next) => self.pass_next(input, run),
+                Some(Role::Next) => self.handover.pass_next(&mut self.common, input, run),
                 Some(Role::Old) | None => {
                     input.clear();
                     false
                 }
             },
             Err(error) => {
-                self.fail(now, id, error, sink);
+                self.run(vec![Effect::Fail(id, error)]);
                 false
             }
         }
     }
 
-    /// Delivers a run of the current session: the part for which there is room, or all of it if it cannot wait. With
-    /// `is_searched` the run was searched before, and contains only the user's notifications.
+    fn handle_events(&mut self, id: LinkId) {
+        while let Some(link) = self.common.links.find(id)
+            && let LinkStage::Open(session) = &mut link.stage
+            && let Some(event) = session.poll_event()
+        {
+            let effects = match event {
+                SessionEvent::Ready => vec![Effect::SessionReady(id)],
+                SessionEvent::Done { id: command, channels, result, status } => {
+                    self.done(id, command, channels, (result, status))
+                }
+                SessionEvent::NotificationDropped(cause) => {
+                    vec![Effect::NotificationDropped(id, cause)]
+                }
+            };
+            self.run(effects);
+        }
+    }
+
+    /// Handles a run of the current session. With `is_searched` the run was searched before, and contains only the user's
+    /// notifications. Returns true if there may be more to handle.
     fn handle_run(
         &mut self,
-        now: Instant,
-        stamp: ReceiveInfo,
+        id: LinkId,
+        info: ReceiveInfo,
         input: &mut BytesMut,
         (run, is_searched): (Run, bool),
-        sink: &mut impl Sink,
     ) -> bool {
-        let passage = match &mut self.current {
-            Some(ListenerLink { stage: LinkStage::Closing { delivery, .. }, .. }) => {
-                delivery.pass(input, run)
-            }
-            _ => self.pass_current(now, input, (run, is_searched), sink),
+        let now = self.common.now();
+        let Some(link) = &mut self.common.links.current else { return false };
+        let (run, came_back) = link.take_private_notifications(now, input, run, is_searched);
+        if came_back {
+            self.run(vec![Effect::CheckSelfNotification]);
+        }
+        let links = &mut self.common.links;
+        let is_alone = links.next.is_none();
+        let Some(link) = links.current.as_mut().filter(|link| link.id == id) else {
+            input.clear();
+            return false;
         };
-        let run = match passage {
-            Passage::Deliver(run) => run,
-            Passage::Done(goes_on) => return goes_on,
+        if run.count == 0 {
+            return true;
+        }
+        let passage = match &mut link.stage {
+            LinkStage::Closing { delivery, .. } => delivery.pass(input, run),
+            _ => self.handover.pass_current(input, (run, is_searched), is_alone),
         };
-        let surplus = self.is_last_of_session() || self.awaits_answer();
-        // Called for every run, because it also notices that the queue is empty.
-        let may_stall = self.flow.may_stall(sink.is_empty());
-        let fits = sink.fits(input, run, surplus);
-        let take = if fits.count < run.count && !surplus && may_stall {
-            self.stall(now, run, fits);
-            fits
-        } else {
-            run
-        };
-        self.counters.received = self.counters.received.saturating_add(take.count as u64);
-        if take.count > 0 {
-            self.outages.followed_by(stamp.epoch);
-            sink.notifications(input, take, stamp, surplus);
+        match passage {
+            Passage::Deliver(run) => self.deliver(info, input, run),
+            Passage::Removed => {}
+            Passage::Passed(effect) => self.run(vec![effect]),
         }
         true
     }
 
+    /// Delivers a run: the part for which there is room, or all of it if it cannot wait.
+    fn deliver(&mut self, info: ReceiveInfo, input: &mut BytesMut, run: Run) {
+        let surplus = self.is_last_of_session() || self.awaits_answer();
+        // Called for every run, because it also notices that the queue is empty.
+        let may_stall = self.flow.may_stall(self.sink.is_empty());
+        let fits = self.sink.fits(input, run, surplus);
+        let take = if fits.count < run.count && !surplus && may_stall {
+            self.stall(run, fits);
+            fits
+        } else {
+            run
+        };
+        let received = &mut self.common.counters.received;
+        *received = received.saturating_add(take.count as u64);
+        if take.count > 0 {
+            self.outages.followed_by(info.epoch);
+            self.sink.notifications(input, take, info, surplus);
+        }
+    }
+
     /// Stalls the socket. `taken` is the part of `run` that is delivered now; the rest stays in the receive buffer.
-    fn stall(&mut self, now: Instant, run: Run, taken: Run) {
-        self.flow.stall(now);
-        if let Some(link) = &mut self.current {
-            self.actions.push_back(Action::Read { link: link.id, on: false });
+    fn stall(&mut self, run: Run, taken: Run) {
+        self.flow.stall(self.common.now());
+        if let Some(link) = &mut self.common.links.current {
             link.measured = Run {
                 count: run.count.saturating_sub(taken.count),
                 bytes: run.bytes.saturating_sub(taken.bytes),
             };
+            let link = link.id;
+            self.common.act(Action::Read { link, on: false });
         }
     }
 
@@ -220,158 +246,103 @@ impl Supervisor {
         let is_last = |link: &ListenerLink| {
             link.end.is_some() || matches!(link.stage, LinkStage::Closing { .. })
         };
-        self.current.as_ref().is_some_and(is_last)
+        self.common.links.current.as_ref().is_some_and(is_last)
     }
 
     /// Returns true if the answer to a command that must not wait for room follows the notifications: to the login, the
-    /// first LISTEN, or a user's command. Heartbeats and handovers can wait until the socket is read again.
+    /// first LISTEN, or a user's command.
     fn awaits_answer(&self) -> bool {
-        let Some(link) = &self.current else { return false };
-        // If the queue is held back, the consumer cannot make room before the answer to this UNLISTEN is read.
+        let Some(link) = &self.common.links.current else { return false };
         let is_held = !self.outages.is_empty();
-        let is_waited_for = |sent: &CommandPurpose| match sent {
-            CommandPurpose::UnlistenPrivate { .. } => is_held,
-            CommandPurpose::Restore(_)
-            | CommandPurpose::User { .. }
-            | CommandPurpose::Rollback { .. }
-            | CommandPurpose::LeaveTransaction => true,
-            CommandPurpose::ListenPrivate
-            | CommandPurpose::Fence
-            | CommandPurpose::Heartbeat { .. }
-            | CommandPurpose::SelfNotify
-            | CommandPurpose::RelistenPrivate => false,
-        };
         !link.session().is_some_and(Session::is_ready)
             || !self.waiting.is_empty()
-            || link.in_flight.values().any(is_waited_for)
-    }
-
-    fn handle_events(&mut self, now: Instant, id: LinkId, sink: &mut impl Sink) {
-        while let Some(link) = Self::find(&mut self.current, &mut self.next, id)
-            && let LinkStage::Open(session) = &mut link.stage
-            && let Some(event) = session.poll_event()
-        {
-            match event {
-                SessionEvent::Ready => self.session_is_ready(now, id, sink),
-                SessionEvent::Done { id: command, result, status } => {
-                    self.done(now, id, command, (result, status), sink);
-                }
-                SessionEvent::NotificationDropped(cause) => {
-                    self.notification_dropped(now, id, cause, sink);
-                }
-            }
-        }
-    }
-
-    /// Handles the report that the server dropped a notification in a session that goes on.
-    pub(super) fn notification_dropped(
-        &mut self,
-        now: Instant,
-        id: LinkId,
-        cause: Error,
-        sink: &mut impl Sink,
-    ) {
-        match self.role(id) {
-            // It may have been the fence notification. Then everything that follows would be discarded.
-            Some(Role::Current) if self.handover.is_following() => {
-                let message = "the server dropped a notification while the handover waited for the fence notification";
-                self.lose(now, cause.within(message), sink);
-            }
-            Some(Role::Current) => {
-                self.hold_back(now, cause.clone(), 0, sink);
-                let is_live = self.current.as_ref().is_some_and(ListenerLink::is_live);
-                if is_live && !self.handover.is_running() {
-                    return self.schedule_hook(now);
-                }
-                // It is reported with the outage or the handover that is in progress.
-                self.catch_up();
-                if self.handover.is_running() && self.next.is_some() {
-                    // It may have been the fence notification, for which the old session would wait.
-                    self.give_up_handover(now, cause, sink);
-                }
-            }
-            // The new session may have missed other notifications too.
-            _ => self.give_up_handover(now, cause, sink),
-        }
+            || link.in_flight.values().any(|sent| sent.is_urgent(is_held))
     }
 
     /// Ends a stall, because the consumer has taken something or is gone.
-    pub fn handle_room(&mut self, now: Instant) {
-        self.resume(now);
+    pub fn handle_room(&mut self) {
+        self.resume();
+    }
+
+    /// Handles the begin of a run of the hook, after the end of a cancelled run. Its timeout begins again.
+    pub fn handle_hook_begun(&mut self) {
+        self.hook.begun(self.common.now());
+    }
+
+    /// Handles the end of a run of the hook.
+    pub fn handle_hook(&mut self, result: Result<(), Error>) {
+        if let Some(end) = self.hook.done(self.common.now(), result, self.outages.count()) {
+            let effects = self.hook_ended(end);
+            self.run(effects);
+        }
     }
 
     /// Checks all deadlines.
-    pub fn handle_timeout(&mut self, now: Instant, sink: &mut impl Sink) {
+    pub fn handle_timeout(&mut self) {
+        let now = self.common.now();
         if self.flow.deadline().is_some_and(|deadline| deadline <= now) {
-            self.resume(now);
+            self.resume();
         }
-        self.check_drain(now);
-        self.retry(now);
-        self.check_hook(now);
+        self.check_drain();
+        if let Some(deadline) = self.attempts.begin_due(now) {
+            self.outages.count_attempt();
+            self.common.links.current = Some(self.open(deadline));
+        }
+        let effects = self.check_hook();
+        self.run(effects);
         if !self.flow.is_stalled() {
-            self.check_link(now, Role::Current, sink);
-            self.check_unanswered(now, sink);
-            self.send_due_heartbeat(now, sink);
-            self.check_handover(now, sink);
+            let effects = self.check_link(Role::Current);
+            self.run(effects);
+            let effects = self.heartbeat.check(&mut self.common);
+            self.run(effects);
+            self.run(vec![Effect::SendDueHeartbeat]);
+            if self.handover.due().is_some_and(|due| due <= now) {
+                self.begin_handover();
+            }
+            self.run(self.handover.check(&self.common));
         }
-        self.check_link(now, Role::Next, sink);
-        self.check_link(now, Role::Old, sink);
+        for role in [Role::Next, Role::Old] {
+            let effects = self.check_link(role);
+            self.run(effects);
+        }
     }
 
-    fn check_link(&mut self, now: Instant, role: Role, sink: &mut impl Sink) {
-        let link = match role {
-            Role::Current => &mut self.current,
-            Role::Next => &mut self.next,
-            Role::Old => &mut self.old,
-        };
-        let Some(link) = link.as_mut() else { return };
+    fn check_link(&mut self, role: Role) -> Effects {
+        let now = self.common.now();
+        let Some(link) = self.common.links.get(role) else { return NONE };
         let (id, unanswered) = (link.id, link.unanswered().is_some());
-        match &mut link.stage {
+        let error = match &mut link.stage {
             LinkStage::Opening { deadline } if *deadline <= now => {
-                let message = format!("no connection within {:?}", self.policy.connect_timeout);
-                self.fail(now, id, Error::new(ErrorKind::Timeout, message), sink);
+                let message = format!("no connection within {:?}", self.attempts.limit());
+                Error::new(ErrorKind::Timeout, message)
             }
-            LinkStage::Closing { deadline, .. } if *deadline <= now => {
-                self.fail(now, id, closed(), sink);
-            }
+            LinkStage::Closing { deadline, .. } if *deadline <= now => closed(),
             // If a command is unanswered, the timeout of the heartbeat applies.
-            LinkStage::Open(session) if !unanswered => {
-                if let Err(error) = session.handle_timeout(now) {
-                    self.fail(now, id, error, sink);
-                }
+            LinkStage::Open(session) if !unanswered => match session.handle_timeout(now) {
+                Ok(()) => return NONE,
+                Err(error) => error,
+            },
+            LinkStage::Opening { .. } | LinkStage::Open(_) | LinkStage::Closing { .. } => {
+                return NONE;
             }
-            LinkStage::Opening { .. } | LinkStage::Open(_) | LinkStage::Closing { .. } => {}
-        }
-    }
-
-    /// Handles the failure of a link, by its role.
-    pub(super) fn fail(&mut self, now: Instant, id: LinkId, error: Error, sink: &mut impl Sink) {
-        match self.role(id) {
-            Some(Role::Current) => self.lose(now, error, sink),
-            Some(Role::Next) => self.give_up_handover(now, error, sink),
-            Some(Role::Old) => {
-                self.old = None;
-                self.actions.push_back(Action::Close { link: id, how: Close::Abort });
-            }
-            None => {}
-        }
+        };
+        vec![Effect::Fail(id, error)]
     }
 
     /// Returns true if a login waits for [`compute`](Self::compute).
     #[must_use]
     pub fn is_computing(&self) -> bool {
-        let links = [&self.current, &self.next].into_iter().flatten();
+        let links = &self.common.links;
+        let links = [&links.current, &links.next].into_iter().flatten();
         links.filter_map(ListenerLink::session).any(Session::is_computing)
     }
 
     /// Carries out one bounded step of a login's key derivation. The driver should yield to other tasks between the steps.
-    pub fn compute(&mut self, now: Instant, sink: &mut impl Sink) {
-        let failed = [&mut self.current, &mut self.next].into_iter().flatten().find_map(|link| {
+    pub fn compute(&mut self) {
+        let failed = self.common.links.all().find_map(|link| {
             let LinkStage::Open(session) = &mut link.stage else { return None };
-            Some((link.id, session.compute().err()?))
+            Some(Effect::Fail(link.id, session.compute().err()?))
         });
-        if let Some((id, error)) = failed {
-            self.fail(now, id, error, sink);
-        }
+        self.run(failed.into_iter().collect());
     }
 }

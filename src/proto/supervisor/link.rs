@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::closing_delivery::ClosingDelivery;
-use super::commands::CommandPurpose;
 use super::heartbeat_query::HeartbeatQuery;
+use super::purpose::CommandPurpose;
 use super::self_notification::SelfNotification;
 use super::{LinkEvent, LinkId};
 use crate::error::Error;
@@ -38,8 +38,8 @@ pub(super) struct ListenerLink {
     pub(super) rejection: Option<Error>,
     /// The heartbeat query: the most exact one that the server does not refuse.
     pub(super) heartbeat_query: HeartbeatQuery,
-    /// Commands that were answered inside a transaction that is not ours, and so have no effect.
-    pub(super) undone: Vec<CommandPurpose>,
+    /// Commands that were answered inside a transaction that is not ours, and so have no effect, each with its channels.
+    pub(super) undone: Vec<(CommandPurpose, Vec<String>)>,
     /// The time since when every wanted channel is active or refused.
     pub(super) live_since: Option<Instant>,
     /// The rest of a run for which there was no room. It is at the front of the receive buffer, and contains only the
@@ -119,6 +119,11 @@ impl ListenerLink {
             LinkStage::Open(session) if session.is_ready() => Some(session),
             _ => None,
         }
+    }
+
+    /// Returns true if commands can be sent on the session.
+    pub(super) fn is_ready(&self) -> bool {
+        matches!(&self.stage, LinkStage::Open(session) if session.is_ready())
     }
 
     pub(super) fn is_open(&self) -> bool {

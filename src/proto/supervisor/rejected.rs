@@ -3,8 +3,8 @@
 //! Old servers report a dropped notification with an error at any time. Such an error can be mistaken for the answer to a
 //! command, and the true answer for the answer to the next command.
 
-use super::commands::CommandPurpose;
 use super::link::ListenerLink;
+use super::purpose::CommandPurpose;
 use crate::error::Error;
 use crate::proto::session::{self, Answer, Session};
 use crate::proto::wire::TransactionStatus;
@@ -69,7 +69,7 @@ fn must_be_stray(purpose: &CommandPurpose, error: &Error) -> bool {
         CommandPurpose::User { change, .. } => {
             change.may_be_pending() && is_of(&["53", "58", "XX"])
         }
-        CommandPurpose::Restore(_)
+        CommandPurpose::Resync
         | CommandPurpose::ListenPrivate
         | CommandPurpose::RelistenPrivate
         | CommandPurpose::Fence

@@ -2,17 +2,22 @@
 //!
 //! Behind a proxy that listens for its clients, `pg_listening_channels()` returns nothing. Such a session sends
 //! notifications to a private channel that it listens to.
+//!
+//! ```text
+//!          NOTIFY sent            NOTIFY answered            notification received
+//! (none) ─────────────▶ pending ──────────────────▶ awaited ────────────────────────▶ complete
+//!                          │ notification received             NOTIFY answered           ▲
+//!                          └──────────────────────▶ received ────────────────────────────┘
+//! ```
 
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 
 use super::heartbeat::ANSWER_TIME_MAX;
-use super::heartbeat_query::HeartbeatQuery;
 use super::link::ListenerLink;
-use super::{LinkId, Sink, Supervisor, search};
+use super::search;
 use crate::error::{Error, ErrorKind};
-use crate::proto::session::{Answer, Session};
 use crate::proto::wire::{self, RawNotification, Run};
 
 /// A notification that the session has sent to itself.
@@ -35,6 +40,16 @@ impl SelfNotification {
 
     pub(super) fn nonce(&self) -> &str {
         &self.nonce
+    }
+
+    /// Handles the answer to NOTIFY.
+    pub(super) fn answered(&mut self, now: Instant) {
+        (self.answered_at, self.silent_since) = (Some(now), now);
+    }
+
+    /// Returns true if NOTIFY was answered and the notification has come back.
+    pub(super) fn is_complete(&self) -> bool {
+        self.is_received && self.answered_at.is_some()
     }
 
     /// Restarts the timeout, because nothing could arrive until now.
@@ -60,29 +75,25 @@ impl SelfNotification {
     }
 }
 
-impl Supervisor {
-    /// Removes the notifications on the private channel from a run of the current session, and returns the rest of the run.
-    /// With `is_searched` the run was searched before and contains none.
+impl ListenerLink {
+    /// Removes the notifications on the private channel from a run. Returns the rest of the run, and whether the
+    /// self-notification has come back. With `is_searched` the run was searched before and contains none.
     pub(super) fn take_private_notifications(
         &mut self,
         now: Instant,
         input: &mut BytesMut,
         run: Run,
         is_searched: bool,
-        sink: &mut impl Sink,
-    ) -> Run {
-        let Some(ListenerLink { private: Some(private), self_notification: sent, .. }) =
-            &mut self.current
-        else {
-            return run;
-        };
+    ) -> (Run, bool) {
+        let Some(private) = &self.private else { return (run, false) };
+        let sent = &mut self.self_notification;
         let is_private = |one: RawNotification<'_>| one.channel == private.as_bytes();
         let frames = input.get(..run.bytes).unwrap_or_default();
         if is_searched || search::position(frames, is_private).is_none() {
             if let Some(sent) = sent {
                 sent.silent_since = now;
             }
-            return run;
+            return (run, false);
         }
         let nonce = sent.as_ref().map(|sent| sent.nonce.as_bytes());
         let mut is_received = false;
@@ -92,81 +103,18 @@ impl Supervisor {
         });
         if let Some(sent) = sent.as_mut().filter(|_| is_received) {
             sent.is_received = true;
-            self.check_self_notification(now, sink);
         }
-        rest
+        (rest, is_received)
     }
+}
 
-    /// Handles the answer to the NOTIFY of a self-notification.
-    pub(super) fn self_notification_answered(
-        &mut self,
-        now: Instant,
-        result: Answer,
-        sink: &mut impl Sink,
-    ) {
-        let Some(link) = &mut self.current else { return };
-        match result {
-            Ok(_) => {
-                if let Some(sent) = &mut link.self_notification {
-                    (sent.answered_at, sent.silent_since) = (Some(now), now);
-                }
-                self.check_self_notification(now, sink);
-            }
-            Err(error) => {
-                link.self_notification = None;
-                self.heartbeat_answered(now, HeartbeatQuery::Answer, None, Err(error), sink);
-            }
-        }
-    }
-
-    /// Completes the heartbeat if NOTIFY was answered and the notification has come back.
-    fn check_self_notification(&mut self, now: Instant, sink: &mut impl Sink) {
-        let Some(link) = &mut self.current else { return };
-        let is_complete =
-            |sent: &mut SelfNotification| sent.is_received && sent.answered_at.is_some();
-        if link.self_notification.take_if(is_complete).is_some() {
-            self.self_notification_delivered(now, sink);
-            self.proceed(now, sink);
-        }
-    }
-
-    fn self_notification_delivered(&mut self, now: Instant, sink: &mut impl Sink) {
-        self.restart_heartbeat(now);
-        self.old_session_confirmed(now, sink);
-    }
-
-    /// Returns the instant at which the self-notification must have come back.
-    pub(super) fn self_notification_deadline(&self) -> Option<Instant> {
-        let link = self.current.as_ref().filter(|link| link.is_live())?;
-        let is_busy = link.in_flight.values().any(super::commands::CommandPurpose::is_query);
-        let sent = link.self_notification.as_ref().filter(|_| !is_busy)?;
-        let quiet_time = link.session().map(Session::quiet_time).unwrap_or_default();
-        sent.deadline(self.policy.heartbeat.timeout.saturating_add(quiet_time))
-    }
-
-    /// Ends the session, because the self-notification did not come back in time.
-    pub(super) fn self_notification_missed(&mut self, now: Instant, sink: &mut impl Sink) {
-        let timeout = self.policy.heartbeat.timeout;
-        let message = format!(
-            "a notification that the session sent to itself did not come back within {timeout:?}"
-        );
-        let error = Error::new(ErrorKind::Pooler, message).with_hint(
-            "UNLISTEN or DISCARD were sent in a query, or a pooler that shares sessions is before the server: use listen \
-             and unlisten, and connect to the server itself",
-        );
-        self.lose(now, error, sink);
-    }
-
-    /// Handles the answer to LISTEN for the private channel, after UNLISTEN of all channels.
-    pub(super) fn private_relistened(
-        &mut self,
-        now: Instant,
-        id: LinkId,
-        result: Answer,
-        sink: &mut impl Sink,
-    ) {
-        if let Err(error) = result {
-            self.fail(now, id, error, sink);
-        }
-    }
+/// Returns the error of a session whose self-notification did not come back in time.
+pub(super) fn missed(timeout: Duration) -> Error {
+    let message = format!(
+        "a notification that the session sent to itself did not come back within {timeout:?}"
+    );
+    Error::new(ErrorKind::Pooler, message).with_hint(
+        "UNLISTEN or DISCARD were sent in a query, or a pooler that shares sessions is before the server: use listen \
+         and unlisten, and connect to the server itself",
+    )
 }

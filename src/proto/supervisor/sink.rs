@@ -1,11 +1,11 @@
-//! The queue that a supervisor puts notifications into.
+//! The queues that a supervisor puts notifications into.
 
 use bytes::BytesMut;
 
 use crate::notification::{Gap, ReceiveInfo};
 use crate::proto::wire::Run;
 
-/// The producer end of the queue, as the supervisor sees it.
+/// The producing end of one or more queues, as the supervisor sees it. Each queue has a consumer.
 ///
 /// One implementation writes to the [ring](crate::proto::ring). A simulator can have its own.
 pub trait Sink {
@@ -15,22 +15,48 @@ pub trait Sink {
     /// follows them in the stream.
     fn fits(&self, frames: &[u8], run: Run, surplus: bool) -> Run;
 
-    /// Takes `run` from the front of `input`. If the queue is full, notifications are dropped by its policy, and counted.
+    /// Takes `run` from the front of `input`. If a queue is full, notifications are dropped by its policy, and counted.
     fn notifications(&mut self, input: &mut BytesMut, run: Run, stamp: ReceiveInfo, surplus: bool);
 
-    /// Shows the consumer everything up to here, unless it is held back.
+    /// Shows each consumer everything up to here, unless it is held back.
     fn publish(&mut self);
 
-    /// Returns true if the consumer has taken everything.
+    /// Returns true if the consumers have taken everything.
     fn is_empty(&self) -> bool;
 
-    /// Returns the number of notifications that were passed in, with dropped ones: a position in the stream.
-    fn position(&self) -> u64;
+    /// Hides what follows from the consumers in `scope`, until [`release`](Self::release).
+    ///
+    /// The result marks the position of each of these consumers in its stream, for a gap that is placed there later. A
+    /// later call returns a higher mark, or the same one if nothing was put into any queue in between.
+    fn hold(&mut self, scope: &Scope) -> Mark;
 
-    /// Hides what follows from the consumer, until [`release`](Self::release).
-    fn hold(&mut self);
+    /// Puts each gap at its mark, into the streams of the consumers in its scope, and shows everything up to here to all
+    /// consumers. The gaps are in the order of their marks, and none is before what its consumers can already see.
+    fn release(&mut self, gaps: Vec<PlacedGap>);
+}
 
-    /// Puts gaps at their positions and shows everything up to here. The gaps are in order, and none is before what the
-    /// consumer can already see.
-    fn release(&mut self, gaps: Vec<(u64, Gap)>);
+/// The consumers that a loss concerns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Scope {
+    /// All consumers.
+    All,
+    /// Those of these channels.
+    Channels(Vec<String>),
+}
+
+/// A position in the stream of each consumer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mark(pub u64);
+
+/// A gap, its position, and the consumers that it concerns.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct PlacedGap {
+    /// The result of [`Sink::hold`] at the loss.
+    pub mark: Mark,
+    /// The consumers.
+    pub scope: Scope,
+    /// The gap.
+    pub gap: Gap,
 }

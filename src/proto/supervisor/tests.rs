@@ -22,6 +22,7 @@ mod start;
 mod transaction;
 mod words;
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::BytesMut;
@@ -29,6 +30,7 @@ use bytes::BytesMut;
 use self::driver::{TestDriver, looked_at_in_a_run_without_room};
 use self::words::*;
 use super::*;
+use crate::notification::Gap;
 use crate::proto::auth::{AuthPolicy, Credentials, Password, ScramNonce};
 use crate::proto::session::Login;
 use crate::proto::wire::ProtocolVersion;

@@ -4,56 +4,11 @@
 //! leaves a transaction open, it is rolled back. If another command is answered inside a transaction, a pooler or a
 //! proxy has begun it. Then it is rolled back too, to get the notifications until then, and the session is replaced.
 
-use std::time::Instant;
-
-use super::commands::{CommandPurpose, UserChange};
-use super::{CommandNumber, LinkId, Role, Sink, Supervisor, closed};
+use super::closed;
+use super::purpose::{Change, CommandPurpose};
 use crate::error::{Error, ErrorKind};
 use crate::proto::session::{Answer, Session};
 use crate::proto::wire::TransactionStatus;
-
-impl Supervisor {
-    /// Rolls back a transaction that a user's query left open. The answer to the query waits for it. `refusal` is the
-    /// error of the query itself.
-    pub(super) fn roll_back(&mut self, now: Instant, id: CommandNumber, refusal: Option<Error>) {
-        let Some(link) = &mut self.current else { return };
-        let rollback = |session: &mut Session| session.roll_back(now);
-        let purpose = CommandPurpose::Rollback { id, refusal: refusal.clone() };
-        if let Err(error) = link.start(now, purpose, rollback) {
-            self.reply(id, Err(not_rolled_back(refusal, error)));
-        }
-    }
-
-    /// Leaves a transaction that is not ours: rejects this answer and all later ones of the link, and sends ROLLBACK.
-    ///
-    /// Users get their answers at the end of the session, because until then it may still listen to a channel of an
-    /// UNLISTEN.
-    pub(super) fn leave(
-        &mut self,
-        now: Instant,
-        id: LinkId,
-        purpose: CommandPurpose,
-        result: Answer,
-        sink: &mut impl Sink,
-    ) {
-        let error = is_in_transaction(result.err());
-        let was_rolled_back = matches!(purpose, CommandPurpose::Rollback { .. });
-        // A drain ends with the session, so there is no ROLLBACK.
-        let may_stay = self.role(id) == Some(Role::Current) && self.draining.is_none();
-        let Some(link) = Self::find(&mut self.current, &mut self.next, id) else { return };
-        link.rejection = Some(error.clone());
-        link.undone.push(purpose);
-        let rollback = |session: &mut Session| session.roll_back(now);
-        // ROLLBACK is sent once, and only on a live session: another one has delivered nothing yet.
-        let is_leaving = !was_rolled_back
-            && may_stay
-            && link.is_live()
-            && link.start(now, CommandPurpose::LeaveTransaction, rollback).is_ok();
-        if !is_leaving {
-            self.fail(now, id, error, sink);
-        }
-    }
-}
 
 /// Returns the purpose and the answer of a command at the end of its session. If `status` says that it was answered
 /// inside a transaction, the end of the session has undone it, and ROLLBACK after a user's query was not confirmed.
@@ -69,7 +24,7 @@ pub(super) fn undone(
             (purpose, Ok(Vec::new()))
         }
         (purpose, result) if status == TransactionStatus::Idle => (purpose, result),
-        (CommandPurpose::User { id, change: UserChange::Query }, result) => {
+        (CommandPurpose::User { id, change: Change::Query }, result) => {
             let error = session.and_then(Session::failure).cloned();
             let refusal = result.err();
             (CommandPurpose::Rollback { id, refusal }, Err(error.unwrap_or_else(closed)))
@@ -104,7 +59,7 @@ pub(super) fn left_open(refusal: Option<Error>) -> Error {
 }
 
 /// Returns the error for an answer inside a transaction that is not ours.
-fn is_in_transaction(refusal: Option<Error>) -> Error {
+pub(super) fn is_in_transaction(refusal: Option<Error>) -> Error {
     let message = "the session is inside a transaction that the listener has not begun: no notification is sent there";
     match refusal {
         Some(refusal) => Error::caused(ErrorKind::Pooler, message, refusal),

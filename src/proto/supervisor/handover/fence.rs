@@ -1,15 +1,18 @@
 //! The fence notification, and what is delivered before and after it.
 
-use std::time::Instant;
-
 use bytes::{Buf, BytesMut};
 
 use super::super::action::{Action, Close};
 use super::super::closing_delivery::ClosingDelivery;
+use super::super::common::Common;
+use super::super::effect::{Effect, Effects, NONE};
 use super::super::link::ListenerLink;
-use super::super::{Sink, Supervisor, closed, search};
-use super::HandoverStep;
-use crate::error::Error;
+use super::super::links::Links;
+use super::super::purpose::CommandPurpose;
+use super::super::sink::Scope;
+use super::super::{closed, search};
+use super::{Handover, HandoverStep};
+use crate::proto::session::Session;
 use crate::proto::wire::Run;
 
 /// The fence notification. No other client can guess its channel and payload.
@@ -23,29 +26,67 @@ pub(in crate::proto::supervisor) struct Fence {
 pub(in crate::proto::supervisor) enum Passage {
     /// Deliver this run: all of it, or the part before the fence.
     Deliver(Run),
-    /// The run is handled. True if there may be more to handle now.
-    Done(bool),
+    /// The run, or a part of it, was removed.
+    Removed,
+    /// The fence was removed from the current session: this follows.
+    Passed(Effect),
 }
 
-impl Supervisor {
+impl Handover {
+    /// Sends the fence on the new session, if both sessions are prepared.
+    pub(in crate::proto::supervisor) fn send_fence(&mut self, common: &mut Common) -> Effects {
+        let now = common.now();
+        let HandoverStep::Preparing { channel, old_is_ready: true } = &self.step else {
+            return NONE;
+        };
+        let (new, old) = match &mut common.links {
+            Links { next: Some(next), current, .. } => (next, current.as_ref()),
+            // The old session is lost.
+            Links { current: Some(current), .. } => (current, None),
+            Links { .. } => return NONE,
+        };
+        if new.live_since.is_none() {
+            return NONE;
+        }
+        let worse = |old: &ListenerLink| {
+            new.refused.iter().find(|(channel, _)| !old.refused.contains_key(*channel))
+        };
+        if let Some((channel, error)) = old.and_then(worse) {
+            let message = format!("the server refuses the channel {channel:?} to the new session");
+            return vec![Effect::GiveUpHandover(error.clone().within(&message))];
+        }
+        let is_alone = old.is_none();
+        let fence = Fence { channel: channel.clone(), nonce: common.nonces.hex() };
+        let send = |session: &mut Session| session.notify(now, &fence.channel, &fence.nonce);
+        if let Err(error) = new.start(now, CommandPurpose::Fence, send) {
+            return vec![Effect::Fail(new.id, error)];
+        }
+        self.fenced_at = Some(now);
+        if is_alone {
+            self.follow(now, fence);
+        } else {
+            self.step = HandoverStep::Fenced { fence, new_passed: false };
+        }
+        NONE
+    }
+
     /// Returns what to do with a run that arrived on the current session. A run that was searched before does not
-    /// contain the fence.
+    /// contain the fence. `is_alone`: there is no other session.
     pub(in crate::proto::supervisor) fn pass_current(
-        &mut self,
-        now: Instant,
+        &self,
         input: &mut BytesMut,
         (run, is_searched): (Run, bool),
-        sink: &mut impl Sink,
+        is_alone: bool,
     ) -> Passage {
-        let (fence, is_following) = match &self.handover.step {
+        let (fence, is_following) = match &self.step {
             HandoverStep::Fenced { fence, .. } | HandoverStep::LeavingChannel { fence } => {
                 (fence, false)
             }
             HandoverStep::Following { fence } => (fence, true),
             // The old session is lost. What it has delivered comes again, up to the fence, which is not sent yet.
-            HandoverStep::Preparing { .. } if self.next.is_none() => {
+            HandoverStep::Preparing { .. } if is_alone => {
                 input.advance(run.bytes);
-                return Passage::Done(true);
+                return Passage::Removed;
             }
             HandoverStep::None | HandoverStep::Opening | HandoverStep::Preparing { .. } => {
                 return Passage::Deliver(run);
@@ -59,38 +100,39 @@ impl Supervisor {
                 return Passage::Deliver(run);
             }
             input.advance(run.bytes);
-            return Passage::Done(true);
+            return Passage::Removed;
         };
         if !is_following && before.count > 0 {
             return Passage::Deliver(before);
         }
         input.advance(through.bytes);
-        if is_following {
-            self.new_has_passed(now, sink);
-        } else if let HandoverStep::Fenced { .. } = self.handover.step {
-            // What follows the fence comes from the new session too.
-            input.clear();
-            self.old_has_passed(now, sink);
-            return Passage::Done(false);
+        match &self.step {
+            HandoverStep::Following { .. } => Passage::Passed(Effect::NewPassed),
+            HandoverStep::Fenced { .. } => {
+                // What follows the fence comes from the new session too.
+                input.clear();
+                Passage::Passed(Effect::OldPassed)
+            }
+            _ => Passage::Removed,
         }
-        Passage::Done(true)
     }
 
     /// Handles a run that arrived on the new session while the old one is the current one. Returns true if there may be
     /// more to handle.
     pub(in crate::proto::supervisor) fn pass_next(
         &mut self,
+        common: &mut Common,
         input: &mut BytesMut,
         run: Run,
     ) -> bool {
-        if let HandoverStep::Fenced { fence, new_passed } = &mut self.handover.step
+        if let HandoverStep::Fenced { fence, new_passed } = &mut self.step
             && let Some((_, through)) = fence.find(input, run)
         {
             input.advance(through.bytes);
             *new_passed = true;
-            self.handover.behind = notifications(input);
-            if let Some(next) = &self.next {
-                self.actions.push_back(Action::Read { link: next.id, on: false });
+            self.behind = notifications(input);
+            if let Some(link) = common.links.next.as_ref().map(|next| next.id) {
+                common.act(Action::Read { link, on: false });
             }
             return false;
         }
@@ -99,50 +141,56 @@ impl Supervisor {
     }
 
     /// Makes the new session the current one, after the old one was delivered up to the fence.
-    fn old_has_passed(&mut self, now: Instant, sink: &mut impl Sink) {
-        let HandoverStep::Fenced { fence, new_passed } = std::mem::take(&mut self.handover.step)
-        else {
-            return;
+    pub(in crate::proto::supervisor) fn old_passed(&mut self, common: &mut Common) -> Effects {
+        let HandoverStep::Fenced { fence, new_passed } = std::mem::take(&mut self.step) else {
+            return NONE;
         };
-        if let Some(mut old) = self.current.take() {
-            self.report_accepted_channels(now, &old, sink);
-            let deadline = now.checked_add(self.policy.close_timeout).unwrap_or(now);
+        let mut effects = NONE;
+        let now = common.now();
+        if let Some(mut old) = common.links.current.take() {
+            effects.extend(accepted_channels(&old, common.links.next.as_ref()));
+            let deadline = now.checked_add(self.close_timeout).unwrap_or(now);
             old.close(deadline, ClosingDelivery::Nothing);
-            self.actions.push_back(Action::Close { link: old.id, how: Close::Graceful });
-            if let Some(older) = self.old.replace(old) {
+            common.close(old.id, Close::Graceful);
+            if let Some(older) = common.links.old.replace(old) {
                 // At most one old session is being closed.
-                self.abandon(older, closed());
+                effects.push(Effect::Abandon(Box::new(older), closed()));
             }
         }
-        self.current = self.next.take();
-        self.deliver_current(now);
-        if !self.outages.is_empty() {
-            self.catch_up();
-        }
-        let channel = fence.channel.clone();
+        common.links.current = common.links.next.take();
+        common.deliver_current();
+        effects.push(Effect::CatchUp);
         if new_passed {
-            self.end_handover(now, &channel, sink);
+            effects.push(Effect::EndHandover { private: fence.channel });
         } else {
             // The old session is closed, so the handover cannot be given up any more.
-            self.handover.follow(now, fence);
+            self.follow(now, fence);
         }
+        effects
     }
 
-    /// Begins an outage if the new session listens to a channel that was refused to the old one: earlier notifications
-    /// on it were not received.
-    fn report_accepted_channels(&mut self, now: Instant, old: &ListenerLink, sink: &mut impl Sink) {
-        let Some(new) = &self.next else { return };
-        let healed = |(channel, _): &(&String, &Error)| !new.refused.contains_key(*channel);
-        if let Some((_, error)) = old.refused.iter().find(healed) {
-            self.hold_back(now, error.clone(), 0, sink);
+    /// Handles that everything up to the fence was discarded from the new session.
+    pub(in crate::proto::supervisor) fn new_passed(&mut self) -> Effects {
+        match std::mem::take(&mut self.step) {
+            HandoverStep::Following { fence } => {
+                vec![Effect::EndHandover { private: fence.channel }]
+            }
+            step => {
+                self.step = step;
+                NONE
+            }
         }
     }
+}
 
-    fn new_has_passed(&mut self, now: Instant, sink: &mut impl Sink) {
-        if let HandoverStep::Following { fence } = std::mem::take(&mut self.handover.step) {
-            self.end_handover(now, &fence.channel, sink);
-        }
-    }
+/// Begins an outage of the channels to which the new session listens, and which were refused to the old one: earlier
+/// notifications on them were not received.
+fn accepted_channels(old: &ListenerLink, new: Option<&ListenerLink>) -> Option<Effect> {
+    let refused = &new?.refused;
+    let accepted = || old.refused.iter().filter(|(channel, _)| !refused.contains_key(*channel));
+    let (_, error) = accepted().next()?;
+    let channels = accepted().map(|(channel, _)| channel.clone()).collect();
+    Some(Effect::Outage { cause: error.clone(), sessions: 0, scope: Scope::Channels(channels) })
 }
 
 /// Returns the number of complete notifications in these messages.

@@ -8,6 +8,17 @@
 //! notifications to all sessions of a database in the same order. So what is before the fence in one stream is before it in
 //! the other. Contents are never compared.
 //!
+//! ```text
+//!        due, rotate           both ready                 both prepared            new passed       old passed
+//! None ─────────────▶ Opening ───────────▶ Preparing ────────────────▶ Fenced ─────────────▶ Fenced ─────────▶ None
+//!   ▲                    │                    │   │ old lost            │ │ │ old passed, or lost  │ old lost    ▲
+//!   │                    │ given up           │   └▶ Preparing ──────┐  │ │ └─────────▶ Following ─┼─────────────┤
+//!   ├────────────────────┴────────────────────┘      (new alone)     │  │ │                ▲   new passed        │
+//!   │                                                                └──┼─┼────────────────┘       └─────────────┘
+//!   └──────────────────────────────── LeavingChannel ◀──────────────────┘ given up
+//!            UNLISTEN answered
+//! ```
+//!
 //! If the old session is lost during the handover, there is a gap. The new session is still discarded up to the fence,
 //! because the old one may have delivered what is before it.
 //!
@@ -22,13 +33,17 @@ use std::time::{Duration, Instant};
 
 pub(super) use self::fence::{Fence, Passage};
 
+use super::Policy;
 use super::action::{Action, LogEvent};
+use super::backoff::Backoff;
 use super::closing_delivery::ClosingDelivery;
-use super::commands::CommandPurpose;
+use super::common::Common;
+use super::effect::{Effect, Effects, NONE};
 use super::heartbeat::SILENCE_TIME_MAX;
-use super::link::ListenerLink;
-use super::{Sink, Supervisor};
+use super::links::Links;
+use super::purpose::CommandPurpose;
 use crate::error::{Error, ErrorKind};
+use crate::proto::route::PseudoRandom;
 use crate::proto::session::{Answer, Session};
 
 /// The timeout of a handover while both sessions are alive, and then of a new session that is alone to reach the fence.
@@ -38,12 +53,22 @@ const HANDOVER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How many times UNLISTEN for the private channel is tried again, if the server refuses it.
 const UNLISTEN_TRIES_MAX: u32 = 3;
 
-/// The state of a handover.
-#[derive(Debug, Default)]
+/// The handovers of a listener.
+#[derive(Debug)]
 pub(super) struct Handover {
+    /// The lifetime of a session.
+    max_lifetime: Option<Duration>,
+    /// The longest time without data while the fence is awaited.
+    silence_max: Duration,
+    /// The timeout of the clean close of an old session.
+    close_timeout: Duration,
+    /// For the time of the next handover.
+    random: PseudoRandom,
+    /// The delays after handovers that were given up.
+    backoff: Backoff,
     step: HandoverStep,
     /// The time of the next handover.
-    pub(super) due: Option<Instant>,
+    due: Option<Instant>,
     /// True if `rotate` was called during an attempt. The attempt may have read the old password, so its session is
     /// replaced as soon as it is live.
     is_wanted: bool,
@@ -53,6 +78,8 @@ pub(super) struct Handover {
     deadline: Option<Instant>,
     /// The number of notifications after the fence that were read from the new session while it waits for the old one.
     behind: usize,
+    /// The number of handovers that have succeeded.
+    count: u64,
 }
 
 /// The step of a handover.
@@ -74,6 +101,30 @@ enum HandoverStep {
 }
 
 impl Handover {
+    pub(super) fn new(policy: &Policy, random: PseudoRandom, backoff: Backoff) -> Self {
+        Self {
+            max_lifetime: policy.max_lifetime,
+            silence_max: policy.heartbeat.timeout.min(SILENCE_TIME_MAX),
+            close_timeout: policy.close_timeout,
+            random,
+            backoff,
+            step: HandoverStep::None,
+            due: None,
+            is_wanted: false,
+            fenced_at: None,
+            deadline: None,
+            behind: 0,
+            count: 0,
+        }
+    }
+
+    /// Returns the number of handovers that have succeeded.
+    pub(super) fn count(&self) -> u64 {
+        self.count
+    }
+
+    // ---- getters ----
+
     /// Returns the private channel while the sessions begin to listen to it.
     pub(super) fn private_channel(&self) -> Option<&str> {
         match &self.step {
@@ -155,187 +206,145 @@ impl Handover {
         }
     }
 
-    pub(super) fn end(&mut self) {
+    /// Ends the handover, if there is one, and begins no further one.
+    pub(super) fn stop(&mut self) {
+        self.due = None;
+        self.end();
+    }
+
+    /// Begins no handover until the next session is live.
+    pub(super) fn unplan(&mut self) {
+        self.due = None;
+    }
+
+    fn end(&mut self) {
         (self.step, self.fenced_at, self.deadline) = (HandoverStep::None, None, None);
     }
-}
 
-impl Supervisor {
+    // ---- when a handover begins ----
+
     /// Sets the time of the next handover for a session that has become live.
-    pub(super) fn plan_handover(&mut self, now: Instant) {
-        if std::mem::take(&mut self.handover.is_wanted) {
-            self.handover.due = Some(now);
+    pub(super) fn plan(&mut self, now: Instant) {
+        if std::mem::take(&mut self.is_wanted) {
+            self.due = Some(now);
             return;
         }
-        self.handover.due = self.policy.max_lifetime.and_then(|lifetime| {
+        self.due = self.max_lifetime.and_then(|lifetime| {
             let tenth = u64::try_from((lifetime / 10).as_nanos()).unwrap_or(u64::MAX);
             let early = Duration::from_nanos(self.random.number() % tenth.saturating_add(1).max(1));
             now.checked_add(lifetime.saturating_sub(early))
         });
     }
 
-    /// Begins a handover for the user. An attempt in progress may have read a password that the user has changed since,
-    /// so its session is replaced as soon as it is live.
-    pub(super) fn rotate(&mut self, now: Instant) {
-        let is_live = self.current.as_ref().is_some_and(ListenerLink::is_live);
-        let attempt = if is_live { &self.next } else { &self.current };
-        self.handover.is_wanted |= attempt.is_some();
-        self.begin_handover(now);
+    /// Handles the wish of the user for a new session. An attempt in progress may have read a password that the user has
+    /// changed since, so its session is replaced as soon as it is live.
+    pub(super) fn rotate(&mut self, links: &Links) {
+        let attempt = if links.live().is_some() { &links.next } else { &links.current };
+        self.is_wanted |= attempt.is_some();
     }
 
-    /// Begins a handover, if there is a live session and no handover.
-    pub(super) fn begin_handover(&mut self, now: Instant) {
-        self.handover.due = None;
-        let is_live = self.current.as_ref().is_some_and(ListenerLink::is_live);
-        if is_live && self.next.is_none() && !self.handover.is_running() && self.draining.is_none()
-        {
-            self.handover.step = HandoverStep::Opening;
-            self.next = Some(self.open(now));
+    /// Begins a handover, if it is allowed, and there is a live session and no handover. Returns true if a link must be
+    /// opened.
+    pub(super) fn begin(&mut self, links: &Links, is_allowed: bool) -> bool {
+        self.due = None;
+        let begins =
+            is_allowed && links.live().is_some() && links.next.is_none() && !self.is_running();
+        if begins {
+            self.step = HandoverStep::Opening;
         }
+        begins
     }
+
+    // ---- both sessions are prepared ----
 
     /// Prepares both sessions when the new one is ready. It waits for the commands in flight on the old one, so that both
     /// listen to the same channels.
-    pub(super) fn prepare_handover(&mut self, now: Instant, sink: &mut impl Sink) {
-        let is_ready = self.next.as_mut().is_some_and(|link| link.ready().is_some());
-        let Some(current) = self.current.as_mut().filter(|link| link.is_live()) else { return };
-        if !matches!(self.handover.step, HandoverStep::Opening)
-            || !is_ready
+    pub(super) fn prepare(&mut self, common: &mut Common) -> Effects {
+        let now = common.now();
+        let Links { current: Some(current), next: Some(next), .. } = &mut common.links else {
+            return NONE;
+        };
+        if !matches!(self.step, HandoverStep::Opening)
+            || !current.is_live()
+            || next.ready().is_none()
             || !current.in_flight.is_empty()
             || current.self_notification.is_some()
         {
-            return;
+            return NONE;
         }
-        let channel = format!("pgbell_{}", self.nonces.hex());
+        let channel = format!("pgbell_{}", common.nonces.hex());
         let listen = |session: &mut Session| session.listen(now, &[&channel]);
-        let private = current.start(now, CommandPurpose::ListenPrivate, listen);
-        // The last heartbeat of the old session: afterwards it could not be checked that it has listened until now.
-        if let Err(error) = private.and_then(|()| self.send_heartbeat(now, Some(&channel))) {
-            return self.lose(now, error, sink);
+        if let Err(error) = current.start(now, CommandPurpose::ListenPrivate, listen) {
+            return vec![Effect::Fail(current.id, error)];
         }
-        self.handover.step = HandoverStep::Preparing { channel, old_is_ready: false };
-        self.handover.deadline = now.checked_add(HANDOVER_TIMEOUT);
-        if let Some(id) = self.next.as_ref().map(|link| link.id) {
-            self.restore(now, id, sink);
-        }
+        let private = Some(channel.clone());
+        self.step = HandoverStep::Preparing { channel, old_is_ready: false };
+        self.deadline = now.checked_add(HANDOVER_TIMEOUT);
+        vec![
+            // The last heartbeat of the old session: afterwards it could not be checked that it has listened until now.
+            Effect::SendHeartbeat { listening_to: private.clone() },
+            Effect::Resync { link: next.id, private },
+        ]
     }
 
     /// Continues the handover after the heartbeat of the old session has shown that it listens to every channel, the
     /// private one too.
-    pub(super) fn old_session_confirmed(&mut self, now: Instant, sink: &mut impl Sink) {
-        if let HandoverStep::Preparing { old_is_ready, .. } = &mut self.handover.step {
-            *old_is_ready = true;
-            self.send_fence(now, sink);
+    pub(super) fn old_confirmed(&mut self) -> Effects {
+        match &mut self.step {
+            HandoverStep::Preparing { old_is_ready, .. } => {
+                *old_is_ready = true;
+                vec![Effect::SendFence]
+            }
+            _ => NONE,
         }
     }
 
-    /// Sends the fence on the new session, if both sessions are prepared.
-    pub(super) fn send_fence(&mut self, now: Instant, sink: &mut impl Sink) {
-        let HandoverStep::Preparing { channel, old_is_ready: true } = &self.handover.step else {
-            return;
-        };
-        let channel = channel.clone();
-        let (new, old) = match &mut self.next {
-            Some(next) => (next, self.current.as_ref()),
-            // The old session is lost.
-            None => match &mut self.current {
-                Some(current) => (current, None),
-                None => return,
-            },
-        };
-        if new.live_since.is_none() {
-            return;
-        }
-        let (id, is_alone) = (new.id, old.is_none());
-        let worse = |old: &ListenerLink| {
-            new.refused.iter().find(|(channel, _)| !old.refused.contains_key(*channel))
-        };
-        if let Some((channel, error)) = old.and_then(worse) {
-            let message = format!("the server refuses the channel {channel:?} to the new session");
-            let error = error.clone().within(&message);
-            return self.give_up_handover(now, error, sink);
-        }
-        let fence = Fence { channel, nonce: self.nonces.hex() };
-        let send = |session: &mut Session| session.notify(now, &fence.channel, &fence.nonce);
-        if let Err(error) = new.start(now, CommandPurpose::Fence, send) {
-            return self.fail(now, id, error, sink);
-        }
-        self.handover.fenced_at = Some(now);
-        if is_alone {
-            self.handover.follow(now, fence);
-        } else {
-            self.handover.step = HandoverStep::Fenced { fence, new_passed: false };
-        }
-    }
-
-    /// Ends the handover: the new session is the only one, and is delivered.
-    fn end_handover(&mut self, now: Instant, channel: &str, sink: &mut impl Sink) {
-        self.handover.end();
-        self.handover_backoff.reset();
-        if let Err(error) = self.unlisten_private(now, channel.to_owned(), UNLISTEN_TRIES_MAX) {
-            return self.lose(now, error, sink);
-        }
-        if self.outages.is_empty() {
-            self.counters.handovers = self.counters.handovers.saturating_add(1);
-            self.actions.push_back(Action::Log(LogEvent::HandedOver { epoch: self.epoch() }));
-        }
-        self.restored(now, sink);
-    }
-
-    /// Sends UNLISTEN for the private channel on the current session.
-    fn unlisten_private(&mut self, now: Instant, channel: String, tries: u32) -> Result<(), Error> {
-        let Some(link) = &mut self.current else { return Ok(()) };
-        let purpose = CommandPurpose::UnlistenPrivate { channel: channel.clone(), tries };
-        link.start(now, purpose, |session| session.unlisten(now, &[channel]))
-    }
-
-    /// Handles the answer to a command of the handover.
-    pub(super) fn handover_answered(
+    /// Handles the answer to a command of the handover. `channels` are those of an UNLISTEN.
+    pub(super) fn answered(
         &mut self,
-        now: Instant,
-        purpose: CommandPurpose,
+        common: &mut Common,
+        purpose: &CommandPurpose,
+        channels: Vec<String>,
         result: Answer,
-        sink: &mut impl Sink,
-    ) {
+    ) -> Effects {
+        let Some(current) = common.links.current_id() else { return NONE };
         match (purpose, result) {
-            (CommandPurpose::UnlistenPrivate { .. }, Ok(_)) => self.private_unlistened(now),
+            (CommandPurpose::UnlistenPrivate { .. }, Ok(_)) => {
+                if !matches!(self.step, HandoverStep::LeavingChannel { .. }) {
+                    return NONE;
+                }
+                self.end();
+                vec![Effect::ReportDropped]
+            }
             // Usually a timeout. To listen to the channel does no harm, unless a fence may arrive.
-            (CommandPurpose::UnlistenPrivate { channel, tries }, Err(error)) => {
+            (CommandPurpose::UnlistenPrivate { tries }, Err(error)) => {
                 let again =
-                    tries.checked_sub(1).map(|tries| self.unlisten_private(now, channel, tries));
-                let must_leave = matches!(self.handover.step, HandoverStep::LeavingChannel { .. });
-                if must_leave && !matches!(again, Some(Ok(()))) {
-                    self.lose(now, error, sink);
+                    tries.checked_sub(1).map(|tries| unlisten_private(common, channels, tries));
+                let must_leave = matches!(self.step, HandoverStep::LeavingChannel { .. });
+                match again {
+                    Some(Ok(())) => NONE,
+                    _ if must_leave => vec![Effect::Fail(current, error)],
+                    _ => NONE,
                 }
             }
-            (_, Err(error)) if self.handover.is_under_way() => match self.next {
-                Some(_) => self.give_up_handover(now, error, sink),
-                None => self.lose(now, error, sink),
+            (_, Err(error)) if self.is_under_way() => match common.links.next {
+                Some(_) => vec![Effect::GiveUpHandover(error)],
+                None => vec![Effect::Fail(current, error)],
             },
             // The command has succeeded, or the handover was given up.
-            _ => {}
+            _ => NONE,
         }
     }
 
-    /// Makes the driver deliver the current session.
-    pub(super) fn deliver_current(&mut self, now: Instant) {
-        if let Some(link) = &mut self.current {
-            // It may have waited for the old session without being read.
-            link.restart_timeouts(now);
-            self.actions.push_back(Action::Deliver { link: link.id });
-            self.actions.push_back(Action::Read { link: link.id, on: true });
-        }
-    }
+    // ---- the end ----
 
-    /// Gives the handover up: the old session goes on, and the handover is tried again later.
-    pub(super) fn give_up_handover(&mut self, now: Instant, error: Error, sink: &mut impl Sink) {
-        let Some(next) = self.next.take() else { return };
-        self.abandon(next, error.clone());
-        let delay = self.handover_backoff.next();
-        self.handover.due = now.checked_add(delay);
-        self.actions.push_back(Action::Log(LogEvent::HandoverFailed { error, delay }));
-        let step = std::mem::take(&mut self.handover.step);
-        self.handover.end();
+    /// Gives the handover up: the old session goes on, and the handover is tried again later. The new link was abandoned.
+    pub(super) fn give_up(&mut self, common: &mut Common, error: Error) -> Effects {
+        let delay = self.backoff.next();
+        self.due = common.now().checked_add(delay);
+        common.log(LogEvent::HandoverFailed { error, delay });
+        let step = std::mem::take(&mut self.step);
+        self.end();
         let channel = match step {
             // While the old session is followed, and while the private channel is left, there is no next session.
             HandoverStep::None
@@ -345,117 +354,132 @@ impl Supervisor {
             HandoverStep::Preparing { channel, .. } => Some(channel),
             HandoverStep::Fenced { fence, .. } => {
                 let channel = fence.channel.clone();
-                self.handover.step = HandoverStep::LeavingChannel { fence };
+                self.step = HandoverStep::LeavingChannel { fence };
                 Some(channel)
             }
         };
-        if let Some(channel) = channel {
+        if let Some(channel) = channel
+            && let Some(link) = &mut common.links.current
+        {
             // The server may have refused the private channel, which the heartbeat expects.
-            if let Some(link) = &mut self.current {
-                link.forget_expected_channels();
+            link.forget_expected_channels();
+            let id = link.id;
+            if let Err(error) = unlisten_private(common, vec![channel], UNLISTEN_TRIES_MAX) {
+                return vec![Effect::Fail(id, error)];
             }
-            if let Err(error) = self.unlisten_private(now, channel, UNLISTEN_TRIES_MAX) {
-                return self.lose(now, error, sink);
-            }
         }
-        self.report_dropped(now);
-        self.proceed(now, sink);
+        vec![Effect::ReportDropped, Effect::Proceed]
     }
 
-    /// Handles the answer to UNLISTEN for the private channel.
-    pub(super) fn private_unlistened(&mut self, now: Instant) {
-        if let HandoverStep::LeavingChannel { .. } = self.handover.step {
-            self.handover.end();
-            self.report_dropped(now);
-        }
-    }
-
-    /// Reports the notifications that the server dropped during a handover that was given up.
-    fn report_dropped(&mut self, now: Instant) {
-        let is_live = self.current.as_ref().is_some_and(ListenerLink::is_live);
-        if is_live && !self.outages.is_empty() && !self.handover.is_running() {
-            self.schedule_hook(now);
-        }
-    }
-
-    /// Makes the new session of a handover the current one, because the old one is lost. Returns false if there is none.
-    pub(super) fn promote_next(&mut self, now: Instant, sink: &mut impl Sink) -> bool {
-        self.current = self.next.take();
-        let Some(id) = self.current.as_ref().map(|link| link.id) else {
-            self.handover.end();
-            return false;
+    /// Makes the new session of a handover the current one, because the old one is lost. `None`: there is no new session.
+    pub(super) fn promote_next(&mut self, common: &mut Common) -> Option<Effects> {
+        common.links.current = common.links.next.take();
+        let Some(id) = common.links.current_id() else {
+            self.end();
+            return None;
         };
-        self.outages.count_attempt();
         // The handover cannot be given up any more. Each command of the session has a deadline.
-        self.handover.deadline = None;
-        self.deliver_current(now);
-        match std::mem::take(&mut self.handover.step) {
+        self.deadline = None;
+        common.deliver_current();
+        Some(match std::mem::take(&mut self.step) {
             // While the old session is followed, and while the private channel is left, there is no next session.
             HandoverStep::None
             | HandoverStep::Opening
             | HandoverStep::Following { .. }
             | HandoverStep::LeavingChannel { .. } => {
-                self.handover.end();
-                self.session_is_ready(now, id, sink);
+                self.end();
+                vec![Effect::SessionReady(id)]
             }
             HandoverStep::Preparing { channel, .. } => {
-                self.handover.step = HandoverStep::Preparing { channel, old_is_ready: true };
-                self.send_fence(now, sink);
+                self.step = HandoverStep::Preparing { channel, old_is_ready: true };
+                vec![Effect::SendFence]
             }
             HandoverStep::Fenced { fence, new_passed: true } => {
-                self.end_handover(now, &fence.channel, sink);
+                vec![Effect::EndHandover { private: fence.channel }]
             }
-            HandoverStep::Fenced { fence, .. } => self.handover.follow(now, fence),
-        }
-        true
+            HandoverStep::Fenced { fence, .. } => {
+                self.follow(common.now(), fence);
+                NONE
+            }
+        })
     }
 
+    /// Ends the handover: the new session is the only one, and is delivered. `is_complete`: without a gap.
+    pub(super) fn finish(
+        &mut self,
+        common: &mut Common,
+        private: String,
+        is_complete: bool,
+    ) -> Effects {
+        self.end();
+        self.backoff.reset();
+        let Some(link) = &common.links.current else { return NONE };
+        let (id, epoch) = (link.id, link.epoch);
+        if let Err(error) = unlisten_private(common, vec![private], UNLISTEN_TRIES_MAX) {
+            return vec![Effect::Fail(id, error)];
+        }
+        if is_complete {
+            self.count = self.count.saturating_add(1);
+            common.act(Action::Log(LogEvent::HandedOver { epoch }));
+        }
+        vec![Effect::Live]
+    }
+
+    // ---- deadlines ----
+
     /// Returns the deadline of the fence notification: the earlier one of the limit without data and the limit of the whole.
-    pub(super) fn handover_deadline(&self) -> Option<Instant> {
-        self.handover_silence().into_iter().chain(self.handover.deadline).min()
+    pub(super) fn timeout(&self, links: &Links) -> Option<Instant> {
+        self.silence(links).into_iter().chain(self.deadline).min()
     }
 
     /// Returns the end of the longest time without data from the sessions that must bring the fence. Before it is sent, the
     /// unanswered commands have their own deadlines.
-    fn handover_silence(&self) -> Option<Instant> {
-        let fenced_at = self.handover.fenced_at?;
-        let awaited = match self.handover.is_waiting() {
-            true => [&self.current, &None],
-            false => [&self.current, &self.next],
+    fn silence(&self, links: &Links) -> Option<Instant> {
+        let fenced_at = self.fenced_at?;
+        let awaited = match self.is_waiting() {
+            true => [&links.current, &None],
+            false => [&links.current, &links.next],
         };
         let alive_at = awaited.into_iter().flatten().map(|link| link.alive_at);
         let since = alive_at.chain([fenced_at]).max().unwrap_or(fenced_at);
-        since.checked_add(self.policy.heartbeat.timeout.min(SILENCE_TIME_MAX))
+        since.checked_add(self.silence_max)
     }
 
-    /// Begins a handover that is due, and ends one whose deadline has passed.
-    pub(super) fn check_handover(&mut self, now: Instant, sink: &mut impl Sink) {
-        if self.handover.due().is_some_and(|due| due <= now) {
-            self.begin_handover(now);
+    /// Ends a handover whose deadline has passed.
+    pub(super) fn check(&self, common: &Common) -> Effects {
+        let (now, links) = (common.now(), &common.links);
+        let Some(current) = links.current_id() else { return NONE };
+        if self.timeout(links).is_none_or(|deadline| now < deadline) {
+            return NONE;
         }
-        if self.handover_deadline().is_none_or(|deadline| now < deadline) {
-            return;
-        }
-        let is_silent = self.handover_silence().is_some_and(|deadline| deadline <= now);
-        let missing = |whose: &str| {
-            let message = format!(
-                "handover timed out: {whose} session never received the fence notification"
-            );
-            Error::new(ErrorKind::Timeout, message).with_hint(
-                "its connection is half-open, or it is on another server than the other session",
-            )
-        };
-        match &self.handover.step {
+        let is_silent = self.silence(links).is_some_and(|deadline| deadline <= now);
+        match &self.step {
             HandoverStep::Fenced { new_passed: true, .. } if is_silent => {
-                self.lose(now, missing("the old"), sink);
+                vec![Effect::Fail(current, never_passed("the old"))]
             }
             // An old session that still sends is not given up, even if it is slow.
             HandoverStep::Fenced { new_passed: true, .. } => {
-                self.give_up_handover(now, missing("the old"), sink);
+                vec![Effect::GiveUpHandover(never_passed("the old"))]
             }
-            _ if self.next.is_some() => self.give_up_handover(now, missing("the new"), sink),
-            HandoverStep::None | HandoverStep::Opening => {}
-            _ => self.lose(now, missing("the new"), sink),
+            _ if links.next.is_some() => vec![Effect::GiveUpHandover(never_passed("the new"))],
+            HandoverStep::None | HandoverStep::Opening => NONE,
+            _ => vec![Effect::Fail(current, never_passed("the new"))],
         }
     }
+}
+
+/// Sends UNLISTEN for the private channel on the current session.
+fn unlisten_private(common: &mut Common, channel: Vec<String>, tries: u32) -> Result<(), Error> {
+    let now = common.now();
+    let Some(link) = &mut common.links.current else { return Ok(()) };
+    link.start(now, CommandPurpose::UnlistenPrivate { tries }, |session| {
+        session.unlisten_owned(now, channel)
+    })
+}
+
+fn never_passed(whose: &str) -> Error {
+    let message =
+        format!("handover timed out: {whose} session never received the fence notification");
+    Error::new(ErrorKind::Timeout, message)
+        .with_hint("its connection is half-open, or it is on another server than the other session")
 }

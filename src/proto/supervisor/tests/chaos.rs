@@ -57,7 +57,7 @@ fn step() -> impl Strategy<Value = (u32, ChaosStep)> {
 
 impl TestDriver {
     fn random_step(&mut self, back: u32, step: ChaosStep) {
-        let last = self.supervisor.links;
+        let last = self.supervisor.common.links.opened;
         self.on(last.saturating_sub(back).max(1));
         match step {
             ChaosStep::Open => self.open(),
@@ -90,7 +90,7 @@ impl TestDriver {
     fn pass_all(&mut self, time: Duration) {
         self.now += time;
         for _ in 0..4 {
-            self.supervisor.handle_timeout(self.now, &mut self.queue);
+            self.input().handle_timeout();
             self.act();
             if self.supervisor.poll_timeout().is_none_or(|due| due > self.now) {
                 return;
@@ -104,9 +104,9 @@ impl TestDriver {
     fn is_stuck(&self) -> bool {
         let supervisor = &self.supervisor;
         let is_usable = |link: &ListenerLink| link.is_live() && !link.is_leaving();
-        let is_live = supervisor.current.as_ref().is_some_and(is_usable);
+        let is_live = supervisor.common.links.current.as_ref().is_some_and(is_usable);
         let waits = supervisor.handover.is_running() || !supervisor.hook.is_idle();
-        self.queue.held && is_live && !waits
+        self.supervisor.sink.held && is_live && !waits
     }
 }
 
@@ -128,7 +128,7 @@ proptest! {
             ..lasting()
         };
         let mut driver = TestDriver::new(policy);
-        driver.queue.lies = true;
+        driver.supervisor.sink.lies = true;
         driver.open();
         driver.serve();
         let mut asked = Vec::new();

@@ -37,7 +37,7 @@ fn a_close_ends_in_time_and_answers_every_command_in_every_state() {
                 driver.read(sasl);
                 driver.read(&first);
                 assert!(driver.supervisor.is_computing());
-                driver.supervisor.compute(driver.now, &mut driver.queue);
+                driver.input().compute();
                 driver
             }),
             &["startup", "PasswordMessage"],
@@ -106,7 +106,7 @@ fn a_close_ends_in_time_and_answers_every_command_in_every_state() {
         for end in ["closed", "eof", "broken", "time"] {
             let mut driver = begin();
             driver.take_log();
-            let taken = driver.queue.taken;
+            let taken = driver.supervisor.sink.taken;
             driver.command(Command::Close);
             let mut expect: Vec<String> = answers
                 .iter()
@@ -121,12 +121,12 @@ fn a_close_ends_in_time_and_answers_every_command_in_every_state() {
                 "{stage}"
             );
             // If there was a session, notifications that the server sends before it reads Terminate are still delivered.
-            let before = driver.queue.taken;
+            let before = driver.supervisor.sink.taken;
             assert_eq!(before - taken, if stage == "stalled" { 2 } else { 0 }, "{stage}");
             driver.read(&[LISTEN, READY, A1, A1].concat());
             assert!(driver.wire().input.is_empty());
             let is_up = sent.last() == Some(&"Terminate");
-            assert_eq!(driver.queue.taken - before, if is_up { 2 } else { 0 }, "{stage}");
+            assert_eq!(driver.supervisor.sink.taken - before, if is_up { 2 } else { 0 }, "{stage}");
             // A second close changes nothing.
             driver.command(Command::Close);
             driver.command(listen(&["x"]));
@@ -164,8 +164,8 @@ fn a_stalled_listener_that_is_closed_delivers_what_it_has_read() {
     // The server sends more notifications until it has read Terminate.
     driver.read(&payloads(&["9", "10"]));
     assert_eq!(driver.seen(), ["9", "10"]);
-    assert_eq!((driver.queue.taken, driver.queue.lost), (10, 0));
-    assert_eq!(driver.queue.last_stamp().epoch, 1);
+    assert_eq!((driver.supervisor.sink.taken, driver.supervisor.sink.lost), (10, 0));
+    assert_eq!(driver.supervisor.sink.last_stamp().epoch, 1);
     assert_eq!(driver.supervisor.counters().received, 10);
     driver.event(LinkEvent::Eof);
     assert_eq!(driver.take_log(), ["close 1 Abort", "Closed", "done"]);
@@ -181,7 +181,7 @@ fn a_drain_that_times_out_delivers_what_was_read_during_a_stall() {
     driver.pass(Duration::from_secs(3));
     driver.read(&notification("7"));
     assert_eq!(driver.seen(), ["1", "2", "3", "4", "5", "6", "7"]);
-    assert_eq!(driver.queue.lost, 0);
+    assert_eq!(driver.supervisor.sink.lost, 0);
 }
 
 /// The answer to a query of a closed listener is not waited for, even if much data comes before it.
@@ -224,7 +224,7 @@ fn what_follows_a_malformed_notification_during_a_close_is_a_gap() {
 /// `1`, `2`, the fence notification and `3`; `1` has arrived on both.
 fn handover(step: &str) -> TestDriver {
     let mut driver = TestDriver::up(lasting());
-    driver.queue.capacity = 100;
+    driver.supervisor.sink.capacity = 100;
     driver.command(Command::Rotate);
     if step == "opening" {
         driver.on(1).read(&notification("1"));
@@ -291,7 +291,7 @@ fn a_handover_that_is_closed_delivers_the_rest_once_and_without_the_fence() {
                 false => driver.read(&stream.concat()),
             }
             assert_eq!(driver.seen().join(" "), expect, "{step}");
-            assert_eq!(driver.queue.lost, 0, "{step}");
+            assert_eq!(driver.supervisor.sink.lost, 0, "{step}");
             driver.event(LinkEvent::Eof);
             assert_eq!(driver.take_log().last().unwrap(), "done", "{step}");
         }
@@ -330,7 +330,7 @@ fn a_close_during_a_handover_is_a_gap_when_the_old_session_does_not_bring_what_t
                 "eof" => driver.event(LinkEvent::Eof),
                 "time" => driver.pass_until_due(),
                 _ => {
-                    driver.supervisor.finish(Ok(()));
+                    driver.input().finish(Ok(()));
                     driver.act();
                 }
             }

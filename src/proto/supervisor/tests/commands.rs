@@ -54,7 +54,10 @@ fn an_internal_error_of_an_old_server_is_not_the_answer_to_a_listen() {
         driver.reopen();
         driver.serve_all();
         assert_eq!(driver.channels(), ["b Active"]);
-        assert!(format!("{:#}", driver.queue.gaps[0].cause()).contains("drops a notification"));
+        assert!(
+            format!("{:#}", driver.supervisor.sink.gaps[0].cause())
+                .contains("drops a notification")
+        );
     }
 }
 

@@ -252,7 +252,7 @@ fn a_drain_is_not_delayed_by_a_full_queue() {
     driver.serve();
     driver.serve();
     assert_eq!(driver.take_log(), ["read 1 true", "0: Drained", "close 1 Graceful"]);
-    assert_eq!((driver.queue.taken, driver.queue.lost), (6, 0));
+    assert_eq!((driver.supervisor.sink.taken, driver.supervisor.sink.lost), (6, 0));
 }
 
 /// In an earlier version the drain succeeded, although the server had not confirmed that the session listens.

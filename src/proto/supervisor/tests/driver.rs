@@ -8,8 +8,7 @@ use super::server::Wire;
 use super::*;
 
 pub(super) struct TestDriver {
-    pub(super) supervisor: Supervisor,
-    pub(super) queue: TestQueue,
+    pub(super) supervisor: Supervisor<TestQueue>,
     began: Instant,
     pub(super) now: Instant,
     /// The link that the next calls are about.
@@ -36,8 +35,12 @@ impl TestDriver {
     pub(super) fn new(policy: Policy) -> Self {
         let now = Instant::now();
         let mut driver = Self {
-            supervisor: Supervisor::new(now, SystemTime::UNIX_EPOCH, [1; 32], policy),
-            queue: TestQueue::new(4),
+            supervisor: Supervisor::new(
+                TestQueue::new(4),
+                (now, SystemTime::UNIX_EPOCH),
+                [1; 32],
+                policy,
+            ),
             began: now,
             now,
             link: LinkId(u32::MAX),
@@ -85,8 +88,15 @@ impl TestDriver {
         self.wires.entry(self.link).or_default()
     }
 
+    /// Returns the supervisor, which knows the time.
+    pub(super) fn input(&mut self) -> &mut Supervisor<TestQueue> {
+        self.supervisor.set_now(self.now);
+        &mut self.supervisor
+    }
+
     pub(super) fn event(&mut self, event: LinkEvent) {
-        self.supervisor.handle_link(self.now, self.link, event, &mut self.queue);
+        let link = self.link;
+        self.input().handle_link(link, event);
         self.act();
     }
 
@@ -105,13 +115,15 @@ impl TestDriver {
         let mut input = std::mem::take(&mut self.wires.entry(link).or_default().input);
         let now = self.now;
         let received_at = self.wall_clock();
-        let taken = self.queue.taken;
+        let taken = self.supervisor.sink.taken;
         self.supervisor.set_time(now, received_at);
-        self.supervisor.handle_bytes(now, received_at, link, &mut input, &mut self.queue);
-        assert!(taken == self.queue.taken || self.delivered.is_none_or(|one| one == link));
+        self.supervisor.handle_bytes(received_at, link, &mut input);
+        assert!(
+            taken == self.supervisor.sink.taken || self.delivered.is_none_or(|one| one == link)
+        );
         self.wires.entry(link).or_default().input = input;
-        assert!(self.queue.published);
-        assert_eq!(self.queue.taken, self.supervisor.counters().received);
+        assert!(self.supervisor.sink.published);
+        assert_eq!(self.supervisor.sink.taken, self.supervisor.counters().received);
     }
 
     /// Returns the time of day.
@@ -122,27 +134,27 @@ impl TestDriver {
     pub(super) fn command(&mut self, command: Command) {
         let id = CommandNumber(self.commands);
         self.commands += 1;
-        self.supervisor.handle_command(self.now, id, command);
+        self.input().handle_command(id, command);
         self.act();
     }
 
     /// Ends the hook.
     pub(super) fn hook(&mut self, result: Result<(), Error>) {
-        self.supervisor.handle_hook(self.now, result, &mut self.queue);
+        self.input().handle_hook(result);
         self.act();
     }
 
     /// Takes notifications as the consumer.
     pub(super) fn consume(&mut self, n: usize) {
-        self.queue.unread = self.queue.unread.saturating_sub(n);
-        self.supervisor.handle_room(self.now);
+        self.supervisor.sink.unread = self.supervisor.sink.unread.saturating_sub(n);
+        self.input().handle_room();
         self.act();
     }
 
     /// Lets this time pass at once.
     pub(super) fn pass(&mut self, time: Duration) {
         self.now += time;
-        self.supervisor.handle_timeout(self.now, &mut self.queue);
+        self.input().handle_timeout();
         self.act();
         let due = self.supervisor.poll_timeout();
         assert!(due.is_none_or(|due| due > self.now), "still due");
@@ -185,14 +197,14 @@ impl TestDriver {
                     continue;
                 }
                 Action::Release { number } => {
-                    if let Some(gaps) = self.supervisor.release(number) {
-                        self.queue.release(gaps);
+                    if self.supervisor.prepare_release(number) {
+                        self.supervisor.release();
                     }
                     continue;
                 }
                 Action::RunHook(live) => {
                     if !self.is_hook_late {
-                        self.supervisor.handle_hook_begun(self.now);
+                        self.input().handle_hook_begun();
                     }
                     match live {
                         Live::Start => "hook".to_owned(),
@@ -221,7 +233,7 @@ impl TestDriver {
                 }
                 Action::Done(result) => {
                     assert_eq!(self.alive, BTreeSet::new(), "a link is left");
-                    assert!(!self.queue.held, "what has arrived is shown");
+                    assert!(!self.supervisor.sink.held, "what has arrived is shown");
                     match result {
                         Ok(()) => "done".to_owned(),
                         Err(error) => format!("done: {error:#}"),
@@ -253,15 +265,15 @@ impl TestDriver {
     }
 
     pub(super) fn take_queue(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.queue.log)
+        std::mem::take(&mut self.supervisor.sink.log)
     }
 
     pub(super) fn seen(&mut self) -> Vec<String> {
-        self.queue.take_seen()
+        self.supervisor.sink.take_seen()
     }
 
     pub(super) fn take_gaps(&mut self) -> Vec<Gap> {
-        std::mem::take(&mut self.queue.gaps)
+        std::mem::take(&mut self.supervisor.sink.gaps)
     }
 
     pub(super) fn channels(&self) -> Vec<String> {
@@ -276,6 +288,6 @@ pub(super) fn looked_at_in_a_run_without_room(driver: &mut TestDriver) -> usize 
     for _ in 0..400 {
         driver.consume(1);
     }
-    assert_eq!((driver.queue.taken, driver.queue.lost), (400, 0));
+    assert_eq!((driver.supervisor.sink.taken, driver.supervisor.sink.lost), (400, 0));
     LOOKED_AT.get()
 }

@@ -22,7 +22,7 @@ fn a_full_queue_stalls_the_socket_until_there_is_room() {
     assert_eq!(driver.take_log(), ["read 1 true"]);
     assert_eq!(driver.take_queue(), ["2 notifications", "1 notifications"]);
     assert!(driver.wire().input.is_empty());
-    assert_eq!((driver.queue.lost, driver.supervisor.counters().received), (0, 7));
+    assert_eq!((driver.supervisor.sink.lost, driver.supervisor.counters().received), (0, 7));
     assert_eq!(driver.supervisor.poll_timeout(), None);
 }
 
@@ -39,7 +39,7 @@ fn a_run_that_waits_for_room_is_not_measured_again() {
     // The rest of the six is one run, and what arrived later is another.
     driver.consume(4);
     assert_eq!(driver.take_queue(), ["1 notifications", "3 notifications"]);
-    assert_eq!((driver.queue.taken, driver.queue.lost), (9, 0));
+    assert_eq!((driver.supervisor.sink.taken, driver.supervisor.sink.lost), (9, 0));
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn short_stalls_use_up_one_budget() {
     let due = driver.supervisor.poll_timeout().unwrap();
     assert_eq!(due, driver.now + second() / 10);
     driver.pass_until_due();
-    assert_eq!(driver.queue.lost, 1);
+    assert_eq!(driver.supervisor.sink.lost, 1);
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn a_stall_without_limit_waits_for_room_alone() {
     assert_eq!(driver.take_log(), ["read 1 false"]);
     driver.consume(4);
     assert_eq!(driver.take_log(), ["read 1 true"]);
-    assert_eq!(driver.queue.lost, 0);
+    assert_eq!(driver.supervisor.sink.lost, 0);
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn a_command_during_a_stall_reads_on_beyond_the_limit_until_it_is_answered() {
     // From here on the limit applies again.
     driver.read(A1);
     assert_eq!(driver.take_log(), ["read 1 false"]);
-    assert_eq!(driver.queue.lost, 0);
+    assert_eq!(driver.supervisor.sink.lost, 0);
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn answers_behind_a_stall_are_in_time() {
     driver.pass(second() / 2);
     driver.consume(7);
     assert_eq!(driver.take_log(), ["read 1 true"]);
-    assert_eq!((driver.queue.taken, driver.queue.lost), (7, 0));
+    assert_eq!((driver.supervisor.sink.taken, driver.supervisor.sink.lost), (7, 0));
 }
 
 #[test]
@@ -169,14 +169,14 @@ fn a_consumer_that_has_emptied_the_queue_gets_the_whole_budget_again() {
     let mut driver = TestDriver::connected(policy());
     driver.read(&A1.repeat(6));
     driver.pass_until_due();
-    assert_eq!((driver.queue.lost, driver.supervisor.counters().stalls), (2, 1));
+    assert_eq!((driver.supervisor.sink.lost, driver.supervisor.counters().stalls), (2, 1));
     driver.consume(4);
     driver.take_log();
     for _ in 0..5 {
         driver.read(A1);
     }
     assert_eq!(driver.take_log(), ["read 1 false"]);
-    assert_eq!((driver.queue.lost, driver.supervisor.counters().stalls), (2, 2));
+    assert_eq!((driver.supervisor.sink.lost, driver.supervisor.counters().stalls), (2, 2));
 }
 
 /// The command is sent because of an answer that was read together with the notifications behind it.
@@ -188,7 +188,7 @@ fn a_command_that_waited_for_a_query_does_not_wait_for_the_consumer() {
     driver.read(&[SELECT, READY, &A1.repeat(6)[..]].concat());
     assert_eq!(driver.take_sent(), ["SELECT 1", r#"LISTEN "b""#]);
     assert_eq!(driver.take_log(), ["0: 1 results"]);
-    assert_eq!((driver.queue.taken, driver.queue.lost), (6, 0));
+    assert_eq!((driver.supervisor.sink.taken, driver.supervisor.sink.lost), (6, 0));
     driver.read(&[LISTEN, READY].concat());
     assert_eq!(driver.take_log(), ["1: Active"]);
 }
@@ -217,7 +217,7 @@ fn a_session_that_is_lost_during_a_stall_delivers_what_was_read_before_its_gap()
         driver.reopen();
         driver.serve();
         assert_eq!(driver.seen(), ["1", "2", "3", "4", "5", "6", "7", "GAP"]);
-        assert_eq!((driver.queue.taken, driver.queue.lost), (7, 0));
+        assert_eq!((driver.supervisor.sink.taken, driver.supervisor.sink.lost), (7, 0));
     }
 }
 
@@ -230,6 +230,6 @@ fn a_session_that_is_lost_during_a_stall_is_lost_once() {
     driver.event(broken());
     let log = ["read 1 false", "read 1 true", "close 1 Abort", "Closed", &format!("done: {ENDED}")];
     assert_eq!(driver.take_log(), log);
-    assert_eq!((driver.queue.taken, driver.queue.lost), (6, 0));
+    assert_eq!((driver.supervisor.sink.taken, driver.supervisor.sink.lost), (6, 0));
     assert_eq!(driver.supervisor.counters().sessions_lost, 1);
 }

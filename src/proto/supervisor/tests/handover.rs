@@ -5,7 +5,7 @@ use super::*;
 /// Returns a driver that opens the new socket.
 fn begun(policy: Policy) -> TestDriver {
     let mut driver = TestDriver::up(policy);
-    driver.queue.capacity = 100;
+    driver.supervisor.sink.capacity = 100;
     driver.command(Command::Rotate);
     assert_eq!(driver.take_log(), ["open 2", "0: Rotating"]);
     driver
@@ -82,7 +82,7 @@ fn equal_payloads_on_both_sides_of_the_fence_arrive_once_each() {
         driver.read(&payloads(&["z"]));
         driver.on(1).read(&payloads(&["x", "y"]));
         driver.on(2).serve();
-        assert_eq!(driver.queue.gaps.len(), 0);
+        assert_eq!(driver.supervisor.sink.gaps.len(), 0);
         driver.read(&payloads(&["w"]));
         let more = if old_first { vec!["z", "w"] } else { vec!["w"] };
         assert_eq!(driver.seen(), more);
@@ -334,7 +334,7 @@ fn an_old_session_that_does_not_end_is_aborted_in_time_or_by_the_next_one() {
     driver.read(&fence);
     driver.on(2).read(&fence);
     let log = driver.take_log();
-    assert_eq!(log, ["read 3 false", "close 2 Graceful", "close 1 Abort", "read 3 true"]);
+    assert_eq!(log, ["read 3 false", "close 2 Graceful", "read 3 true", "close 1 Abort"]);
 }
 
 #[test]

@@ -149,7 +149,7 @@ fn after_a_new_session_has_died_the_old_one_goes_on_and_the_handover_is_tried_ag
         driver.pass_until_due();
         assert_eq!(driver.take_log(), [format!("open {}", link + 1)]);
     }
-    assert_eq!(driver.queue.gaps.len(), 0);
+    assert_eq!(driver.supervisor.sink.gaps.len(), 0);
 }
 
 /// In an earlier version the refusal ended a session that was alive.
@@ -274,7 +274,7 @@ fn a_channel_that_only_the_old_session_was_refused_has_its_gap() {
     );
     driver.on(2).read(&fence);
     assert_eq!(driver.seen(), ["GAP", "after"]);
-    let gap = &driver.queue.gaps[0];
+    let gap = &driver.supervisor.sink.gaps[0];
     assert_eq!((gap.sessions(), gap.refused().len()), (0, 0));
     // The counter does not include handovers with a gap.
     assert_eq!(driver.supervisor.counters().handovers, 0);
@@ -306,7 +306,10 @@ fn a_handover_waits_for_a_consumer_that_stalls_the_socket() {
         driver.pass(seconds(4));
         driver.serve();
         assert_eq!(driver.supervisor.state(), State::Connected);
-        assert_eq!((driver.queue.lost, driver.supervisor.counters().sessions_lost), (0, 0));
+        assert_eq!(
+            (driver.supervisor.sink.lost, driver.supervisor.counters().sessions_lost),
+            (0, 0)
+        );
     }
 }
 
@@ -557,7 +560,7 @@ fn a_full_queue_that_is_held_back_does_not_block_the_end_of_a_handover() {
     driver.on(1).read(OLD);
     driver.read(&dropped());
     assert_eq!(driver.supervisor.state(), State::CatchingUp);
-    let more = driver.queue.capacity + 1;
+    let more = driver.supervisor.sink.capacity + 1;
     driver.read(&(0..more).map(|_| notification("1")).collect::<Vec<_>>().concat());
     assert_eq!(driver.supervisor.counters().stalls, 0);
     driver.serve();
@@ -609,9 +612,9 @@ fn a_run_without_room_is_searched_once_for_the_fence() {
     driver.serve();
     driver.read(&fence);
     driver.on(1).read(&[&A1.repeat(6), &fence[..], A1].concat());
-    assert_eq!((driver.queue.taken, driver.wire().reading()), (4, false));
+    assert_eq!((driver.supervisor.sink.taken, driver.wire().reading()), (4, false));
     driver.consume(4);
-    assert_eq!((driver.queue.taken, driver.supervisor.counters().handovers), (6, 1));
+    assert_eq!((driver.supervisor.sink.taken, driver.supervisor.counters().handovers), (6, 1));
 }
 
 /// An earlier version did not count refusals as progress. With many of them it gave up the handover.

@@ -23,7 +23,7 @@ struct Network {
 impl Network {
     fn new(seed: u64) -> Self {
         let mut driver = TestDriver::up(lasting());
-        driver.queue.capacity = usize::MAX;
+        driver.supervisor.sink.capacity = usize::MAX;
         driver.command(Command::Rotate);
         let up = BTreeMap::from([(1, Default::default())]);
         Self { driver, random: PseudoRandom::new(seed), up, commits: 0, seen: Vec::new() }
@@ -131,7 +131,7 @@ impl Network {
                 busy |= self.read(id, usize::MAX);
             }
             let is_up = self.driver.supervisor.state() == State::Connected;
-            if !busy && is_up && self.driver.supervisor.next.is_none() {
+            if !busy && is_up && self.driver.supervisor.common.links.next.is_none() {
                 return;
             }
             if !busy {

@@ -280,7 +280,7 @@ fn a_refused_heartbeat_does_not_end_a_handover() {
         driver.read(&fence);
         driver.on(1).read(&fence);
         assert_eq!(driver.supervisor.counters().handovers, 1);
-        assert_eq!(driver.queue.gaps.len(), 0);
+        assert_eq!(driver.supervisor.sink.gaps.len(), 0);
     }
 }
 
@@ -385,11 +385,11 @@ fn a_heartbeat_in_flight_does_not_make_a_blocking_queue_drop() {
     driver.pass(EVERY);
     assert_eq!(driver.take_sent(), ["heartbeat"]);
     driver.read(&A1.repeat(10));
-    assert_eq!((driver.queue.lost, driver.wire().reading()), (0, false));
+    assert_eq!((driver.supervisor.sink.lost, driver.wire().reading()), (0, false));
     driver.pass(seconds(99));
     driver.consume(10);
     driver.consume(10);
-    assert_eq!((driver.queue.lost, driver.queue.taken), (0, 10));
+    assert_eq!((driver.supervisor.sink.lost, driver.supervisor.sink.taken), (0, 10));
     assert_eq!(driver.due_in(), DEADLINE);
 }
 

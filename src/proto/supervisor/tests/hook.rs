@@ -147,13 +147,13 @@ fn a_run_that_waits_for_the_end_of_the_last_one_has_its_whole_timeout() {
     driver.serve();
     driver.pass(HOOK.timeout - Duration::from_secs(1));
     driver.clear_logs();
-    driver.supervisor.handle_hook_begun(driver.now);
+    driver.input().handle_hook_begun();
     driver.pass(HOOK.timeout - Duration::from_secs(1));
     assert_eq!(driver.take_log(), NOTHING);
     driver.hook(Ok(()));
     assert_eq!(driver.supervisor.state(), State::Connected);
     // The wait has a limit too. The begin of a run that is not expected is ignored.
-    driver.supervisor.handle_hook_begun(driver.now);
+    driver.input().handle_hook_begun();
     driver.reconnect();
     driver.serve();
     driver.clear_logs();
@@ -207,12 +207,12 @@ fn what_was_read_during_a_stall_is_delivered_when_the_hook_fails_for_the_last_ti
         driver.open();
         driver.serve();
         driver.read(&A1.repeat(6));
-        assert_eq!((driver.queue.taken, driver.wire().reading()), (4, false));
+        assert_eq!((driver.supervisor.sink.taken, driver.wire().reading()), (4, false));
         driver.clear_logs();
         end(&mut driver);
         let link = driver.link.0;
         assert_eq!(driver.take_log().last().unwrap(), &format!("close {link} Graceful"));
-        assert_eq!((driver.queue.taken, driver.queue.held), (6, false));
+        assert_eq!((driver.supervisor.sink.taken, driver.supervisor.sink.held), (6, false));
         assert_eq!(driver.seen().len(), 6 + usize::from(!is_started));
         // What arrives until the server has read Terminate is delivered too.
         driver.read(&notification("last"));
@@ -232,7 +232,7 @@ fn the_failure_of_a_hook_is_the_cause_of_the_end_in_every_case() {
         |driver| driver.event(broken()),
         |driver| driver.event(LinkEvent::Eof),
         TestDriver::pass_until_due,
-        |driver| driver.supervisor.finish(Ok(())),
+        |driver| driver.input().finish(Ok(())),
     ];
     for end in ends {
         let mut driver = started();
@@ -370,7 +370,7 @@ fn a_constant_flow_of_errors_does_not_run_the_hook_in_a_loop() {
             let mut left = Duration::from_millis(between);
             while !left.is_zero() {
                 let step = Duration::from_millis(1).min(left);
-                let was_held = driver.queue.held;
+                let was_held = driver.supervisor.sink.held;
                 driver.pass(step);
                 (left, time) = (left.saturating_sub(step), time + step);
                 held += if was_held { step } else { Duration::ZERO };

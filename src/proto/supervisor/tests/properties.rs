@@ -84,7 +84,7 @@ impl TestDriver {
             RandomStep::Time(ms) => self.pass(Duration::from_millis(ms)),
             RandomStep::Consume(n) => self.consume(n),
             RandomStep::Compute => {
-                self.supervisor.compute(self.now, &mut self.queue);
+                self.input().compute();
                 self.act();
             }
         }
@@ -116,7 +116,7 @@ proptest! {
             RandomStep::Time(60_000),
         ]) {
             let id = driver.commands;
-            let before = (driver.log.len(), driver.queue.log.len(), driver.wire().sent.len());
+            let before = (driver.log.len(), driver.supervisor.sink.log.len(), driver.wire().sent.len());
             if matches!(&step, RandomStep::Command(command) if *command != Command::Close) {
                 asked.push(id);
             }
@@ -125,20 +125,20 @@ proptest! {
             if over {
                 // There may be only the answer to a command that came too late.
                 prop_assert!(driver.log.len() - before.0 <= usize::from(is_command));
-                prop_assert_eq!((driver.queue.log.len(), driver.wire().sent.len()), (before.1, before.2));
+                prop_assert_eq!((driver.supervisor.sink.log.len(), driver.wire().sent.len()), (before.1, before.2));
                 prop_assert_eq!(driver.supervisor.poll_timeout(), None);
             }
             over = driver.supervisor.state() == State::Closed;
             let reading = driver.supervisor.state() == State::Closed || driver.wire().reading();
             prop_assert_eq!(!reading, driver.supervisor.flow.is_stalled() && !over);
-            let queue = &driver.queue;
+            let queue = &driver.supervisor.sink;
             prop_assert_eq!(queue.taken, driver.supervisor.counters().received);
         }
         prop_assert!(over);
         let count = |what: &str| driver.log.iter().filter(|line| line.starts_with(what)).count();
         prop_assert_eq!(count("done"), 1);
         prop_assert_eq!(count("Closed"), 1);
-        prop_assert!(driver.supervisor.current.as_ref().is_none_or(|link| link.in_flight.is_empty()) && driver.supervisor.waiting.is_empty());
+        prop_assert!(driver.supervisor.common.links.current.as_ref().is_none_or(|link| link.in_flight.is_empty()) && driver.supervisor.waiting.is_empty());
         let mut answered: Vec<u64> =
             driver.log.iter().filter_map(|line| line.split(':').next()?.parse().ok()).collect();
         answered.sort_unstable();

@@ -61,7 +61,8 @@ fn every_cause_of_a_loss_is_named_in_the_gap_and_followed_by_another_session() {
 fn the_error_of_a_lost_session_is_logged_before_the_consequences_of_the_loss() {
     let mut driver = TestDriver::up(lasting());
     driver.command(query("SELECT 1"));
-    driver.supervisor.handle_link(driver.now, driver.link, broken(), &mut driver.queue);
+    let link = driver.link;
+    driver.input().handle_link(link, broken());
     assert_eq!(driver.supervisor.counters().sessions_lost, 1);
     let first = driver.supervisor.poll_action();
     assert!(matches!(first, Some(Action::Log(LogEvent::Lost { .. }))), "{first:?}");
@@ -154,7 +155,7 @@ fn each_gap_names_the_session_of_the_next_notification() {
 #[test]
 fn a_server_that_loses_session_after_session_makes_a_bounded_number_of_gaps() {
     let mut driver = down();
-    driver.queue.capacity = 10_000;
+    driver.supervisor.sink.capacity = 10_000;
     for _ in 0..200 {
         driver.open();
         driver.read(&notification("x"));
@@ -224,7 +225,9 @@ fn an_error_right_before_the_end_is_one_gap_that_carries_it() {
         driver.serve_all();
         driver.read(&notification("2"));
         assert_eq!(driver.seen(), ["1", "GAP", "2"]);
-        let [gap] = &driver.queue.gaps[..] else { panic!("{:?}", driver.queue.gaps) };
+        let [gap] = &driver.supervisor.sink.gaps[..] else {
+            panic!("{:?}", driver.supervisor.sink.gaps)
+        };
         assert_eq!((gap.sessions(), gap.cause().sqlstate()), (1, Some("42501")), "{gap}");
         assert!(!format!("{:#}", gap.cause()).contains("dropped"), "{gap}");
     }

@@ -139,8 +139,8 @@ impl TestDriver {
     /// Empties the logs.
     pub(super) fn clear_logs(&mut self) {
         (self.log, self.logged) = (Vec::new(), Vec::new());
-        self.queue.log.clear();
-        self.queue.gaps.clear();
+        self.supervisor.sink.log.clear();
+        self.supervisor.sink.gaps.clear();
     }
 
     /// Breaks the session, and waits until the next attempt has begun.

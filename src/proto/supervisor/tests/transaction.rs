@@ -113,9 +113,9 @@ fn a_query_that_was_answered_is_in_doubt_when_the_session_is_lost_before_the_rol
     for is_written in [false, true] {
         let mut driver = TestDriver::up(lasting());
         driver.command(query("BEGIN"));
-        let (now, wall_clock, link) = (driver.now, driver.wall_clock(), driver.link);
+        let (wall_clock, link) = (driver.wall_clock(), driver.link);
         let mut input = BytesMut::from(&answered[..]);
-        driver.supervisor.handle_bytes(now, wall_clock, link, &mut input, &mut driver.queue);
+        driver.input().handle_bytes(wall_clock, link, &mut input);
         if is_written {
             driver.act();
         }

@@ -1,0 +1,40 @@
+//! [`ReceiveBuffers`]: what the code that reads the socket needs of a queue.
+
+use std::task::{Context, Poll};
+
+use bytes::BytesMut;
+
+use super::sink::RingSink;
+
+/// The receive buffers of a queue, and the wait for room in it.
+pub(crate) trait ReceiveBuffers {
+    /// Returns the first receive buffer.
+    fn first_buffer(&mut self) -> BytesMut;
+
+    /// Makes room in `input` for the next read.
+    fn prepare(&mut self, input: &mut BytesMut);
+
+    /// Makes room in `input` for `bytes` more bytes that were read before.
+    fn make_room(&mut self, input: &mut BytesMut, bytes: usize);
+
+    /// Waits until a notification has room, or the consumer is dropped.
+    fn poll_room(&mut self, cx: &mut Context<'_>, input: &mut BytesMut) -> Poll<()>;
+}
+
+impl ReceiveBuffers for RingSink {
+    fn first_buffer(&mut self) -> BytesMut {
+        self.first_buffer()
+    }
+
+    fn prepare(&mut self, input: &mut BytesMut) {
+        self.prepare(input);
+    }
+
+    fn make_room(&mut self, input: &mut BytesMut, bytes: usize) {
+        self.make_room(input, bytes);
+    }
+
+    fn poll_room(&mut self, cx: &mut Context<'_>, input: &mut BytesMut) -> Poll<()> {
+        self.poll_room(cx, input)
+    }
+}

@@ -1,0 +1,120 @@
+//! The channels that the user wants to listen to.
+//!
+//! ```text
+//!            listen                       LISTEN answered           unlisten
+//! unwanted ─────────▶ wanted, pending ────────────────────▶ active ─────────▶ unwanted
+//!                        ▲        │ the server refuses it      │
+//!                        │        └──────────▶ refused         │
+//!                        └───────────────────────┴─────────────┘ a new session
+//! ```
+//! A session has the active channels, its link the refused ones ([`resync`](super::resync)). The wanted channels are here,
+//! and outlive both.
+
+use std::collections::BTreeSet;
+
+use super::action::{CHANNELS_WARNED, ChannelState, Listening, LogEvent, Reply};
+use super::common::Common;
+use super::link::ListenerLink;
+use super::purpose::Change;
+use crate::error::{Error, ErrorKind};
+use crate::proto::session::{Rows, Session};
+use crate::proto::wire;
+
+#[derive(Debug)]
+pub(super) struct Channels {
+    wanted: BTreeSet<String>,
+}
+
+impl Channels {
+    pub(super) fn new(common: &mut Common, wanted: impl Iterator<Item = String>) -> Self {
+        let channels = Self { wanted: wanted.collect() };
+        channels.warn(common, 0);
+        channels
+    }
+
+    /// Returns the wanted channels, sorted.
+    pub(super) fn wanted(&self) -> &BTreeSet<String> {
+        &self.wanted
+    }
+
+    /// Returns the wanted channels, sorted, each with its state on this link.
+    pub(super) fn states<'a>(
+        &'a self,
+        link: Option<&'a ListenerLink>,
+    ) -> impl Iterator<Item = (&'a str, ChannelState)> {
+        let session = link.and_then(ListenerLink::session);
+        let confirmed: BTreeSet<&str> = session.into_iter().flat_map(Session::channels).collect();
+        self.wanted.iter().map(move |name| {
+            let refusal = link.and_then(|link| link.refused.get(name));
+            let state = match refusal {
+                _ if confirmed.contains(name.as_str()) => ChannelState::Active,
+                Some(error) => ChannelState::Refused(error.clone()),
+                None => ChannelState::Pending,
+            };
+            (name.as_str(), state)
+        })
+    }
+
+    /// Makes a change that the server has confirmed, or that the next session carries out (`listening` says which). Returns
+    /// the answer to the command.
+    pub(super) fn apply(
+        &mut self,
+        common: &mut Common,
+        change: Change,
+        channels: Vec<String>,
+        rows: Vec<Rows>,
+        listening: Listening,
+    ) -> Reply {
+        match change {
+            Change::Listen => {
+                forget_refusals(common, &channels);
+                let before = self.wanted.len();
+                self.wanted.extend(channels);
+                self.warn(common, before);
+                Reply::Listening(listening)
+            }
+            Change::Unlisten => {
+                forget_refusals(common, &channels);
+                for channel in &channels {
+                    self.wanted.remove(channel);
+                }
+                Reply::Unlistened
+            }
+            Change::UnlistenAll => {
+                if let Some(link) = &mut common.links.current {
+                    link.refused.clear();
+                }
+                self.wanted.clear();
+                Reply::Unlistened
+            }
+            Change::Query => Reply::Rows(rows),
+            Change::Drain => Reply::Drained,
+        }
+    }
+
+    /// Makes a log event when the number of wanted channels, which was `before`, exceeds [`CHANNELS_WARNED`].
+    fn warn(&self, common: &mut Common, before: usize) {
+        let channels = self.wanted.len();
+        if before <= CHANNELS_WARNED && channels > CHANNELS_WARNED {
+            common.log(LogEvent::ManyChannels { channels });
+        }
+    }
+}
+
+/// Removes channels from the refused ones: the server now accepts them, or they are not wanted any more.
+fn forget_refusals(common: &mut Common, channels: &[String]) {
+    if let Some(link) = &mut common.links.current {
+        channels.iter().for_each(|channel| drop(link.refused.remove(channel)));
+    }
+}
+
+/// Checks names as a session does before it sends them.
+pub(super) fn check(channels: &[String]) -> Result<(), Error> {
+    if channels.is_empty() {
+        return Err(Error::new(ErrorKind::Misuse, "no channel was named"));
+    }
+    for channel in channels {
+        wire::check_channel(channel)?;
+    }
+    Ok(())
+}

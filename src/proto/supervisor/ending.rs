@@ -1,0 +1,146 @@
+//! The end of a listener: what it waits for, and what commands are answered then.
+//!
+//! ```text
+//!             close, error, answered drain             Terminate sent, the server closes
+//! running ─────────────────────────────────▶ ending ──────────────────────────────────▶ Closed
+//!    │                                          ▲   (at once if there is no session)
+//!    │ drain       heartbeat and UNLISTEN       │
+//!    └──────────▶ draining ─────────────────────┘
+//!                 answered, or its deadline
+//! ```
+
+use std::time::Instant;
+
+use super::{CommandNumber, LinkId, Reply};
+use crate::error::{Error, ErrorKind};
+
+#[derive(Debug, Default)]
+pub(super) struct Ending {
+    draining: Option<Draining>,
+    is_ending: bool,
+    /// The cause of the end, if the user did not ask for it. It is reported when the session is closed.
+    cause: Option<Error>,
+}
+
+/// A drain that is in progress.
+#[derive(Debug)]
+struct Draining {
+    id: CommandNumber,
+    deadline: Option<Instant>,
+    /// The link on which the last heartbeat was sent.
+    heartbeat_link: Option<LinkId>,
+    /// The error of the server, if it refused every heartbeat query.
+    refusal: Option<Error>,
+}
+
+/// The answer to a drain.
+pub(super) type DrainAnswer = (CommandNumber, Result<Reply, Error>);
+
+impl Ending {
+    /// Returns true if the listener is ending.
+    pub(super) fn is_ending(&self) -> bool {
+        self.is_ending
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.is_some()
+    }
+
+    /// Begins the end.
+    pub(super) fn begin(&mut self) {
+        self.is_ending = true;
+    }
+
+    /// Begins the end with this cause, unless there is an earlier one.
+    pub(super) fn because(&mut self, cause: Error) {
+        self.cause.get_or_insert(cause);
+    }
+
+    /// Returns `result`, or the cause of the end.
+    pub(super) fn result(&mut self, result: Result<(), Error>) -> Result<(), Error> {
+        self.cause.take().map_or(result, Err)
+    }
+
+    /// Begins a drain.
+    pub(super) fn drain(&mut self, id: CommandNumber, deadline: Option<Instant>) {
+        self.draining = Some(Draining { id, deadline, heartbeat_link: None, refusal: None });
+    }
+
+    /// Returns the deadline of the drain.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.draining.as_ref()?.deadline
+    }
+
+    /// Returns true if the heartbeat of the drain was sent on this link.
+    pub(super) fn has_sent_heartbeat(&self, link: LinkId) -> bool {
+        self.draining.as_ref().is_some_and(|one| one.heartbeat_link == Some(link))
+    }
+
+    /// Handles that the heartbeat of the drain is sent on this link.
+    pub(super) fn heartbeat_is_sent(&mut self, link: LinkId) {
+        if let Some(draining) = &mut self.draining {
+            (draining.heartbeat_link, draining.refusal) = (Some(link), None);
+        }
+    }
+
+    /// Handles that the server has refused every heartbeat query.
+    pub(super) fn heartbeat_is_refused(&mut self, error: Error) {
+        if let Some(draining) = &mut self.draining {
+            draining.refusal = Some(error);
+        }
+    }
+
+    /// Returns the answer to a drain whose heartbeat was sent: the cause of the end.
+    pub(super) fn fail_drain(&mut self, cause: &Error) -> Option<DrainAnswer> {
+        self.draining.as_ref()?.heartbeat_link?;
+        self.answer_drain(Err(cause.clone()))
+    }
+
+    /// Returns the answer to the drain, at most once. With any result the listener is ending.
+    pub(super) fn answer_drain(&mut self, result: Result<Reply, Error>) -> Option<DrainAnswer> {
+        let draining = self.draining.take()?;
+        let result = match draining.refusal {
+            Some(refusal) => result.and_then(|_| Err(unconfirmed(refusal))),
+            None => result,
+        };
+        self.is_ending = true;
+        Some((draining.id, result))
+    }
+
+    /// Returns the answer to every further command except `Close`, if there is no use in sending it.
+    pub(super) fn refusal(&self) -> Option<Error> {
+        (self.is_ending || self.is_draining()).then(|| self.unsent())
+    }
+
+    /// Returns the answer to a command that was not sent.
+    pub(super) fn unsent(&self) -> Error {
+        unsent(self.cause.as_ref())
+    }
+}
+
+/// Returns the answer to a command that was not sent before the listener ended with this cause.
+pub(super) fn unsent(cause: Option<&Error>) -> Error {
+    match cause {
+        None => super::closed(),
+        Some(cause) => Error::caused(
+            ErrorKind::Closed,
+            "the listener has ended before this was sent",
+            cause.clone(),
+        ),
+    }
+}
+
+/// Returns the answer to a drain at its deadline.
+#[cold]
+pub(super) fn drained_too_late() -> Error {
+    let message = "not everything that was committed before could be delivered in time";
+    Error::new(ErrorKind::Timeout, message)
+}
+
+/// Returns the answer to a drain after the server refused every heartbeat query.
+#[cold]
+fn unconfirmed(refusal: Error) -> Error {
+    let message = "what arrived was delivered, but the server refused every heartbeat query, so it is unknown \
+         whether the session listened to its channels until the drain";
+    refusal.within(message)
+}

@@ -1,0 +1,164 @@
+//! Outages: where notifications may be missing, and when the [`Gap`] of each is released.
+//!
+//! ```text
+//!            begin: hold back               end                   release
+//! (nothing) ───────────────▶ waiting ─────────────▶ ended ─────────────────────▶ in the stream
+//!                             ▲   ▲                   │ another outage begins
+//!                             │   └── begin, again    │ before it is released
+//!                             └───────────────────────┘ (the gap stays, its release is withdrawn)
+//! ```
+//!
+//! An outage begins with the loss of a session, or with the report that the server has dropped a notification. It ends when
+//! every wanted channel is active or refused, and the hook is done. What follows it in the stream is held back until then,
+//! and the gap is put before it.
+
+use std::time::SystemTime;
+
+use super::sink::{Mark, PlacedGap, Scope};
+use crate::error::Error;
+use crate::notification::{Gap, Refusals};
+
+/// The highest number of outages that are kept apart. A later one is merged into the last one, so that a server which loses
+/// session after session cannot use up the memory.
+const OUTAGES_MAX: usize = 64;
+
+#[derive(Debug, Default)]
+pub(super) struct Outages {
+    waiting: Vec<Outage>,
+    /// The number of outages so far.
+    count: u64,
+    /// The refused channels, which all gaps share.
+    refusals: Refusals,
+    /// Gaps of ended outages that are not in the stream yet.
+    ended: Vec<PlacedGap>,
+    /// The number of the release that is not carried out yet. `None`: there is none, or it was withdrawn because of another
+    /// outage.
+    release: Option<u64>,
+    /// The number of releases so far.
+    releases: u64,
+}
+
+#[derive(Debug)]
+struct Outage {
+    mark: Mark,
+    scope: Scope,
+    cause: Error,
+    lost_at: SystemTime,
+    sessions: u32,
+    attempts: u32,
+    /// The session of the next notification in the stream. `None`: nothing was delivered since the loss.
+    epoch: Option<u32>,
+}
+
+impl Outages {
+    /// Returns true if no outage waits for its end.
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    pub(super) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Begins an outage at `mark`. `sessions` is 1 if a session was lost, and 0 if the server dropped a notification. It is
+    /// merged with the last outage if nothing was delivered between them.
+    pub(super) fn begin(
+        &mut self,
+        (mark, scope): (Mark, Scope),
+        cause: Error,
+        lost_at: SystemTime,
+        sessions: u32,
+    ) {
+        // A release that is not carried out yet would show what follows. Its gaps are released with this one.
+        self.release = None;
+        self.count = self.count.saturating_add(1);
+        let is_full = self.waiting.len() >= OUTAGES_MAX;
+        match self.waiting.last_mut() {
+            Some(last) if is_full || last.mark == mark && last.scope == scope => {
+                last.sessions = last.sessions.saturating_add(sessions);
+                if last.scope != scope {
+                    last.scope = Scope::All;
+                }
+            }
+            _ => {
+                let cause = cause.brief();
+                let (attempts, epoch) = (0, None);
+                self.waiting.push(Outage {
+                    mark,
+                    scope,
+                    cause,
+                    lost_at,
+                    sessions,
+                    attempts,
+                    epoch,
+                });
+            }
+        }
+    }
+
+    /// Sets the session of the first notification that is delivered after the last outage.
+    pub(super) fn followed_by(&mut self, epoch: u32) {
+        if let Some(last) = self.waiting.last_mut() {
+            last.epoch.get_or_insert(epoch);
+        }
+    }
+
+    /// Counts an attempt to connect.
+    pub(super) fn count_attempt(&mut self) {
+        if let Some(last) = self.waiting.last_mut() {
+            last.attempts = last.attempts.saturating_add(1);
+        }
+    }
+
+    /// Sets the refused channels that gaps report.
+    pub(super) fn set_refused<'a>(&self, refused: impl Iterator<Item = (&'a String, &'a Error)>) {
+        let list = refused.map(|(channel, error)| (channel.clone(), error.clone()));
+        self.refusals.set(list.collect());
+    }
+
+    /// Returns the gap of all outages together, for the hook.
+    pub(super) fn sum(&self, now: SystemTime, epoch: u32) -> Option<Gap> {
+        let mut gaps = self.waiting.iter().map(|outage| outage.gap(now, epoch, &self.refusals));
+        let mut sum = gaps.next()?;
+        gaps.for_each(|gap| sum.merge(gap));
+        Some(sum)
+    }
+
+    /// Ends the outages. Returns the number of the release that shows what was held back. `epoch` is the current session.
+    pub(super) fn end(&mut self, now: SystemTime, epoch: u32) -> u64 {
+        let outages = std::mem::take(&mut self.waiting);
+        let mut gaps = outages.into_iter().map(|outage| PlacedGap {
+            gap: outage.gap(now, epoch, &self.refusals),
+            mark: outage.mark,
+            scope: outage.scope,
+        });
+        if let Some(first) = gaps.next() {
+            // Gaps at the same position, whose release was withdrawn, name a session of which nothing was delivered.
+            let pending = self.ended.iter_mut().rev().take_while(|ended| ended.mark == first.mark);
+            pending.for_each(|ended| ended.gap.set_epoch(first.gap.epoch()));
+            self.ended.push(first);
+        }
+        self.ended.extend(gaps);
+        self.releases = self.releases.wrapping_add(1);
+        self.release = Some(self.releases);
+        self.releases
+    }
+
+    /// Returns the gaps of a release, unless it was withdrawn.
+    pub(super) fn take_release(&mut self, number: u64) -> Option<Vec<PlacedGap>> {
+        self.release.take_if(|release| *release == number)?;
+        Some(std::mem::take(&mut self.ended))
+    }
+}
+
+impl Outage {
+    fn gap(&self, restored_at: SystemTime, epoch: u32, refusals: &Refusals) -> Gap {
+        Gap::new(self.cause.clone(), self.lost_at, self.sessions).restored(
+            // `restored_at` can be earlier, because the time of day can be set back.
+            restored_at.max(self.lost_at),
+            self.attempts,
+            self.epoch.unwrap_or(epoch),
+            refusals.clone(),
+        )
+    }
+}
